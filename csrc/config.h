@@ -1,0 +1,47 @@
+/* Every compile-time switch of the core, and the only place that names libc.
+ *
+ * A port without <string.h> replaces trnn_copy and trnn_zero here and touches nothing else.
+ */
+#ifndef TRNN_CONFIG_H
+#define TRNN_CONFIG_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Rows of a panel: the unit of packed weights. It belongs to the weight format, not to the
+ * machine: every instruction set reads panels of 16, in one, two, four or sixteen registers. */
+#define TRNN_PANEL 16
+
+/* Panels that lie side by side for each k, so that one stream of memory feeds four of them. */
+#define TRNN_GROUP 4
+
+/* Packed weights and every buffer that the core places start at this many bytes. */
+#define TRNN_ALIGN 64
+
+/* Largest size that any single argument of a layer, or a batch or a chunk of steps, may have. */
+#define TRNN_SIZE_MAX ((int32_t)1 << 28)
+
+/* States smaller than this (2^-64) become zero, so that silence never decays into subnormal
+ * numbers, which many processors handle a hundred times slower. */
+#define TRNN_TINY 5.421010862427522e-20f
+
+#if defined(__GNUC__)
+#define TRNN_INLINE static inline __attribute__((always_inline, unused))
+#else
+#define TRNN_INLINE static inline
+#endif
+
+#if defined(__clang__)
+#define TRNN_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define TRNN_UNROLL _Pragma("GCC unroll 16")
+#else
+#define TRNN_UNROLL
+#endif
+
+#define trnn_copy(destination, source, bytes) memcpy(destination, source, bytes)
+#define trnn_zero(destination, bytes)         memset(destination, 0, bytes)
+
+#endif

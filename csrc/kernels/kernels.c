@@ -1,0 +1,29 @@
+/* The one file that is compiled once per instruction set: the algorithms of the .inc files over the
+ * operations of one simd/vec_<isa>.h, and the table that exports them. The build defines
+ * TRNN_ISA_NAME and gives the flags that isa.def lists. */
+#include "kernels.h"
+#include "../simd/vec.h"
+
+#include "product.inc"
+#include "act.inc"
+#include "gate.inc"
+#include "norm.inc"
+
+#define TABLE_OF(isa) trnn_kernels__##isa
+#define TABLE(isa)    TABLE_OF(isa)
+#define TEXT_OF(isa)  #isa
+#define TEXT(isa)     TEXT_OF(isa)
+
+const trnn_kernels TABLE(TRNN_ISA_NAME) = {
+    TEXT(TRNN_ISA_NAME),
+    VF_FUSED,
+    product_f32,
+    rnn_f32,
+    lstm_f32,
+    gru_f32,
+    map_f32,
+    softmax_f32,
+    layer_norm_f32,
+    norm_scale_f32,
+    affine_f32,
+};

@@ -1,0 +1,87 @@
+/* The table of kernels: what a layer may ask of an instruction set.
+ *
+ * kernels.c is compiled once per line of isa.def and exports one such table. Every entry gives the
+ * same bits on every ISA with a fused multiply-add, for any number of rows: a row's result never
+ * depends on its neighbours.
+ *
+ * Packed weights (pack.c): the rows of a matrix in panels of 16, the panels in groups of up to 4,
+ * a group as [k][panel][16]. A cell's group holds the gates of the same 16 units, so its width is
+ * the number of gates; everything else has groups of 4 and a last one of 1 to 4.
+ */
+#ifndef TRNN_KERNELS_H
+#define TRNN_KERNELS_H
+
+#include "../config.h"
+#include "../tinyrnn.h"
+
+/* One product: y[m][n] = (bias[n] + sum_k w[n][k] * x[m][k]), k ascending in one chain. */
+typedef struct {
+    int32_t rows;         /* M */
+    int32_t depth;        /* K */
+    int32_t panels;       /* of the matrix */
+    int32_t width;        /* panels of a full group: 3 or 4 */
+    int32_t cols;         /* N: valid numbers of a row of y; at most panels * 16 */
+    const float *weights; /* packed (panels * 16, K) */
+    const float *bias;    /* (panels * 16,), or NULL for zeros */
+    const float *x;       /* (M, K), rows x_stride apart */
+    float *y;             /* (M, N), rows y_stride apart; no overlap with the others */
+    size_t x_stride, y_stride;
+} trnn_product;
+
+/* One step of a cell for several streams: h' = cell(gates + Wh h), into y. */
+typedef struct {
+    int32_t rows;           /* B */
+    int32_t units;          /* H */
+    int32_t depth;          /* numbers of h: H, or P with a projection */
+    const float *gates;     /* (B, gates * H in packed order): the input's part, bias included */
+    const float *weights;   /* packed (gates * H, depth) */
+    const float *bias_hh;   /* packed (gates * H,), or NULL: read by the GRU's n gate only */
+    const float *h;         /* (B, depth), rows h_stride apart */
+    float *c;               /* LSTM: (B, H), updated in place */
+    float *y;               /* (B, H), rows y_stride apart; does not overlap h */
+    size_t gates_stride, h_stride, y_stride;
+    int32_t relu;           /* RNN */
+} trnn_cell;
+
+typedef enum {
+    TRNN_MAP_EXP,
+    TRNN_MAP_SIGMOID,
+    TRNN_MAP_TANH,
+    TRNN_MAP_LEAKY_RELU, /* slope 0: relu */
+    TRNN_MAP_COUNT
+} trnn_map;
+
+struct trnn_kernels {
+    const char *name;
+    int fused;
+
+    void (*product_f32)(const trnn_product *product);
+
+    void (*rnn_f32)(const trnn_cell *cell);
+    void (*lstm_f32)(const trnn_cell *cell);
+    void (*gru_f32)(const trnn_cell *cell);
+
+    /* y[i] = map(x[i]) for n numbers; y may be x. */
+    void (*map_f32)(trnn_map map, const float *x, float *y, size_t n, float slope);
+
+    /* One distribution of n numbers, n >= 1; y may be x. `log`: its logarithm. */
+    void (*softmax_f32)(const float *x, float *y, size_t n, int log);
+
+    /* y = (x - mean) / sqrt(var + eps) * weight + bias over n numbers; weight, bias (n,) or NULL.
+     * y may be x. */
+    void (*layer_norm_f32)(const float *x, float *y, size_t n, float eps, const float *weight,
+                           const float *bias);
+
+    /* scale = weight / sqrt(var + eps), shift = bias - mean * scale, (n,) each; weight, bias or NULL. */
+    void (*norm_scale_f32)(float *scale, float *shift, size_t n, float eps, const float *mean,
+                           const float *var, const float *weight, const float *bias);
+
+    /* y[i] = x[i] * scale[i] + shift[i] for n numbers; y may be x. */
+    void (*affine_f32)(const float *x, float *y, size_t n, const float *scale, const float *shift);
+};
+
+#define TRNN_ISA(name, ...) extern const trnn_kernels trnn_kernels__##name;
+#include "isa.def"
+#undef TRNN_ISA
+
+#endif

@@ -1,0 +1,150 @@
+/* One-dimensional convolution over frames of (channels, length). As torch.nn.Conv1d.
+ *
+ * A frame is unrolled to (output length, in_channels / groups * kernel_size), multiplied, and turned
+ * back to (channels, length). So a result is one chain over input channel, then tap, padding included.
+ */
+#include "layer.h"
+
+static trnn_status conv1d_check(const trnn_layer *layer)
+{
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    const int32_t sizes[] = {a->in_channels, a->out_channels,
+                             a->kernel_size, a->stride,
+                             a->dilation,    a->groups};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        if (!trnn_is_size(sizes[i])) return TRNN_E_ARGUMENT;
+    if (a->in_channels % a->groups) return TRNN_E_ARGUMENT;
+    if (a->out_channels % a->groups) return TRNN_E_ARGUMENT;
+    if (a->pad_left < 0 || a->pad_left > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
+    if (a->pad_right < 0 || a->pad_right > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
+    if (a->padding_mode != TRNN_PAD_ZEROS && a->padding_mode != TRNN_PAD_REFLECT)
+        return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->bias)) return TRNN_E_ARGUMENT;
+    return (int64_t)(a->in_channels / a->groups) * a->kernel_size > TRNN_SIZE_MAX ? TRNN_E_SIZE : TRNN_OK;
+}
+
+static trnn_status conv1d_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
+{
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    if (in.rows != a->in_channels) return TRNN_E_SHAPE;
+    const int64_t left = a->pad_left, right = a->pad_right;
+    if (a->padding_mode == TRNN_PAD_REFLECT && (left >= in.cols || right >= in.cols))
+        return TRNN_E_SHAPE;
+    const int64_t span = (int64_t)a->dilation * (a->kernel_size - 1) + 1;
+    const int64_t padded = in.cols + left + right;
+    if (padded < span) return TRNN_E_SHAPE;
+    const int64_t length = (padded - span) / a->stride + 1;
+    if (length > TRNN_SIZE_MAX) return TRNN_E_SIZE;
+    *out = (trnn_frame){a->out_channels, (int32_t)length};
+    return TRNN_OK;
+}
+
+/* Numbers that one output is a sum of. */
+static size_t conv1d_depth(const trnn_layer *layer)
+{
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    return trnn_times((size_t)(a->in_channels / a->groups),
+                      (size_t)a->kernel_size);
+}
+
+static int32_t conv1d_params(const trnn_layer *layer, trnn_param *params)
+{
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    const int32_t groups = a->groups, units = a->out_channels / groups;
+    const size_t depth = conv1d_depth(layer);
+    params[0] = trnn_param_panels("weight", 3, 1, units, (int32_t)depth);
+    params[0].shape[0] = a->out_channels;
+    params[0].shape[1] = a->in_channels / groups;
+    params[0].shape[2] = a->kernel_size;
+    params[0].repeat = groups;
+    params[1] = a->bias ? trnn_param_panels("bias", 1, 1, units, 1) : trnn_param_absent();
+    params[1].shape[0] = a->out_channels;
+    params[1].repeat = groups;
+    return 2;
+}
+
+typedef struct {
+    float *unrolled; /* (length, depth) */
+    float *product;  /* (length, out_channels / groups) */
+} conv1d_scratch;
+
+static conv1d_scratch conv1d_place(const trnn_layer *layer, trnn_frame out, trnn_cursor *cursor)
+{
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    const size_t units = (size_t)(a->out_channels / a->groups);
+    conv1d_scratch scratch;
+    scratch.unrolled = trnn_take(cursor, trnn_times((size_t)out.cols, conv1d_depth(layer)));
+    scratch.product = trnn_take(cursor, trnn_times((size_t)out.cols, units));
+    return scratch;
+}
+
+static size_t conv1d_scratch_bytes(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                                   int32_t steps)
+{
+    (void)in, (void)batch, (void)steps;
+    trnn_cursor cursor = {NULL, 0};
+    conv1d_place(layer, out, &cursor);
+    return cursor.bytes;
+}
+
+/* x at position `at` of one channel, in the padding too. */
+static float padded_at(const trnn_layer *layer, const float *x, int64_t at, int32_t length)
+{
+    if (at >= 0 && at < length) return x[at];
+    if (layer->as.conv1d.padding_mode == TRNN_PAD_ZEROS) return 0.0f;
+    return x[at < 0 ? -at : 2 * ((int64_t)length - 1) - at];
+}
+
+/* One group of channels of one frame: row l holds what output l is a sum of. */
+static void unroll(const trnn_layer *layer, const float *x, trnn_frame in, trnn_frame out, float *rows)
+{
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    const int32_t channels = a->in_channels / a->groups;
+    const int32_t taps = a->kernel_size, dilation = a->dilation;
+    for (int32_t l = 0; l < out.cols; l++) {
+        const int64_t first = (int64_t)l * a->stride - a->pad_left;
+        const int inside = first >= 0 && first + (int64_t)dilation * (taps - 1) < in.cols;
+        for (int32_t channel = 0; channel < channels; channel++, rows += taps) {
+            const float *from = x + (size_t)channel * (size_t)in.cols;
+            if (inside && dilation == 1)
+                trnn_copy(rows, from + first, (size_t)taps * sizeof(float));
+            else
+                for (int32_t tap = 0; tap < taps; tap++)
+                    rows[tap] = padded_at(layer, from, first + (int64_t)tap * dilation, in.cols);
+        }
+    }
+}
+
+static void conv1d_run(const trnn_call *call)
+{
+    const trnn_layer *layer = call->layer;
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    const int32_t groups = a->groups, units = a->out_channels / groups;
+    const size_t depth = conv1d_depth(layer), length = (size_t)call->out.cols;
+    const size_t padded = (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
+    const size_t in = (size_t)(a->in_channels / groups) * (size_t)call->in.cols;
+    trnn_cursor cursor = {call->scratch, 0};
+    const conv1d_scratch scratch = conv1d_place(layer, call->out, &cursor);
+
+    const float *x = call->x;
+    float *y = call->y;
+    for (int64_t n = (int64_t)call->steps * call->batch * groups, i = 0; i < n; i++, x += in) {
+        const size_t group = (size_t)(i % groups);
+        unroll(layer, x, call->in, call->out, scratch.unrolled);
+        const trnn_product product = trnn_product_of(
+            call->out.cols, (int32_t)depth, units, call->weights[0] + group * padded * depth,
+            call->weights[1] ? call->weights[1] + group * padded : NULL, scratch.unrolled, scratch.product);
+        call->isa->product_f32(&product);
+        for (size_t unit = 0; unit < (size_t)units; unit++, y += length)
+            for (size_t l = 0; l < length; l++) y[l] = scratch.product[l * (size_t)units + unit];
+    }
+}
+
+const trnn_layer_type trnn_conv1d = {
+    .name = "conv1d",
+    .check = conv1d_check,
+    .frame = conv1d_frame,
+    .params = conv1d_params,
+    .scratch = conv1d_scratch_bytes,
+    .run = conv1d_run,
+};

@@ -1,0 +1,118 @@
+/* The contract that every layer keeps. net.c and pack.c know this and layers.def, no layer by name.
+ *
+ * A layer is a const table of functions over its arguments; it owns no memory.
+ */
+#ifndef TRNN_LAYER_H
+#define TRNN_LAYER_H
+
+#include "../kernels/kernels.h"
+#include "../layout.h"
+#include "../tinyrnn.h"
+
+/* One run of one layer. x and y do not overlap. Frames t, b of x start at row t * batch + b. */
+typedef struct {
+    const trnn_layer *layer;
+    const trnn_kernels *isa;
+    const float *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
+    float *state;                          /* the layer's own numbers */
+    void *scratch;                         /* the layer's own bytes */
+    const void *x;                         /* (steps, batch, in) */
+    float *y;                              /* (steps, batch, out) */
+    trnn_frame in, out;
+    int32_t steps, batch;
+    const int32_t *lengths; /* NULL, or (batch,): how many of the call's steps row b has, counted
+                               from `start`, the number of steps that ran before these */
+    int32_t start;
+} trnn_call;
+
+typedef struct {
+    const char *name;
+
+    /* Are the arguments in range? */
+    trnn_status (*check)(const trnn_layer *layer);
+
+    /* What frame does it write when it reads `in`? E_SHAPE if it cannot. */
+    trnn_status (*frame)(const trnn_layer *layer, trnn_frame in, trnn_frame *out);
+
+    /* Its tensors, in PyTorch's order; NULL: none. A tensor that is absent takes a slot with
+     * rank 0, so that weights[] has the same order whatever the options. */
+    int32_t (*params)(const trnn_layer *layer, trnn_param *params);
+
+    /* Numbers of state for one stream; NULL: none. */
+    size_t (*state)(const trnn_layer *layer);
+
+    /* Bytes of working memory; NULL: none. */
+    size_t (*scratch)(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch, int32_t steps);
+
+    /* Compute; NULL: y is x, seen as another frame. */
+    void (*run)(const trnn_call *call);
+
+    /* Does it read the future, and so need a whole sequence in one call? NULL: no. */
+    int (*whole)(const trnn_layer *layer);
+
+    int indices; /* 1: reads int32 indices */
+} trnn_layer_type;
+
+#define TRNN_LAYER(NAME, name, arguments) extern const trnn_layer_type trnn_##name;
+#include "layers.def"
+#undef TRNN_LAYER
+
+const trnn_layer_type *trnn_layer_type_of(const trnn_layer *layer);
+
+/* params() with every tensor's offset filled in, absent ones (rank 0) included; the bytes of all. */
+int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_MAX], size_t *bytes);
+
+/* A slot that the options leave empty. */
+static inline trnn_param trnn_param_absent(void)
+{
+    trnn_param param = {NULL, 0, {0, 0, 0}, 0, 1, 0, 0, 0};
+    return param;
+}
+
+/* A plain tensor, kept as PyTorch has it. */
+static inline trnn_param trnn_param_plain(const char *name, int32_t rank, int32_t rows, int32_t cols)
+{
+    trnn_param param = {name, rank, {rows, cols, 1}, 0, 1, 0, rows, cols};
+    return param;
+}
+
+/* A matrix of (gates * units, cols), or a vector when rank is 1 (cols is 1), kept in panels. */
+static inline trnn_param trnn_param_panels(const char *name, int32_t rank, int32_t gates, int32_t units,
+                                           int32_t cols)
+{
+    trnn_param param = {name, rank, {gates * units, cols, 1}, 0, 1, gates, units, cols};
+    return param;
+}
+
+/* A product of the layer's own packed matrix with `rows` rows of x, everything dense. */
+static inline trnn_product trnn_product_of(int32_t rows, int32_t depth, int32_t units, const float *weights,
+                                           const float *bias, const float *x, float *y)
+{
+    trnn_product product;
+    product.rows = rows;
+    product.depth = depth;
+    product.panels = trnn_ceil(units, TRNN_PANEL);
+    product.width = TRNN_GROUP;
+    product.cols = units;
+    product.weights = weights;
+    product.bias = bias;
+    product.x = x;
+    product.y = y;
+    product.x_stride = (size_t)depth;
+    product.y_stride = (size_t)units;
+    return product;
+}
+
+/* A flag of the caller's: 0 or 1. */
+static inline int trnn_is_flag(int32_t value)
+{
+    return value == 0 || value == 1;
+}
+
+/* A size of the caller's: 1 .. TRNN_SIZE_MAX. */
+static inline int trnn_is_size(int32_t value)
+{
+    return value >= 1 && value <= TRNN_SIZE_MAX;
+}
+
+#endif

@@ -1,0 +1,218 @@
+/* One level of a recurrent stack.
+ *
+ * The input's part of the gates is one product over all steps, bias included; then each step adds
+ * the hidden part. State per direction: h (B, P or H), then for an LSTM c (B, H). The reverse
+ * direction walks each row from its own last step to its first.
+ */
+#include "recurrent.h"
+
+const char *const trnn_recurrent_names[2][RECURRENT_SLOTS] = {
+    {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"},
+    {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
+};
+
+/* Numbers of h: what a step writes and the next one reads. */
+static int32_t output_size(const trnn_layer *layer)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    return a->proj_size ? a->proj_size : a->hidden_size;
+}
+
+static int32_t directions(const trnn_layer *layer)
+{
+    return layer->as.recurrent.bidirectional ? 2 : 1;
+}
+
+/* Numbers of one gate vector in packed order. */
+static size_t gates_size(const trnn_layer *layer, const trnn_recurrent_kind *kind)
+{
+    return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL * (size_t)kind->gates;
+}
+
+trnn_status trnn_recurrent_check(const trnn_layer *layer)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const int32_t hidden = a->hidden_size, proj = a->proj_size;
+    if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
+    if (proj < 0 || proj >= hidden || (proj > 0 && layer->kind != TRNN_LSTM)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional))
+        return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->relu) || (a->relu && layer->kind != TRNN_RNN))
+        return TRNN_E_ARGUMENT;
+    return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
+}
+
+trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
+{
+    if (in.rows != 1 || in.cols != layer->as.recurrent.input_size) return TRNN_E_SHAPE;
+    *out = (trnn_frame){1, output_size(layer) * directions(layer)};
+    return TRNN_OK;
+}
+
+int trnn_recurrent_whole(const trnn_layer *layer)
+{
+    return layer->as.recurrent.bidirectional;
+}
+
+int32_t trnn_recurrent_params(const trnn_layer *layer, const trnn_recurrent_kind *kind, trnn_param *params)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const int32_t units = a->hidden_size, gates = kind->gates;
+    const int bias = a->bias, proj = a->proj_size;
+    for (int32_t d = 0; d < directions(layer); d++, params += RECURRENT_SLOTS) {
+        const char *const *names = trnn_recurrent_names[d];
+        const trnn_param absent = trnn_param_absent();
+        params[WEIGHT_IH] =
+            trnn_param_panels(names[WEIGHT_IH], 2, gates, units, a->input_size);
+        params[WEIGHT_HH] = trnn_param_panels(names[WEIGHT_HH], 2, gates, units, output_size(layer));
+        params[BIAS_IH] = bias ? trnn_param_panels(names[BIAS_IH], 1, gates, units, 1) : absent;
+        params[BIAS_HH] = bias ? trnn_param_panels(names[BIAS_HH], 1, gates, units, 1) : absent;
+        params[WEIGHT_HR] = proj ? trnn_param_panels(names[WEIGHT_HR], 2, 1, proj, units) : absent;
+    }
+    return directions(layer) * RECURRENT_SLOTS;
+}
+
+/* Numbers of one direction's state for one stream. */
+static size_t direction_state(const trnn_layer *layer, const trnn_recurrent_kind *kind)
+{
+    return (size_t)output_size(layer) + (kind->has_cell ? (size_t)layer->as.recurrent.hidden_size : 0);
+}
+
+size_t trnn_recurrent_state(const trnn_layer *layer, const trnn_recurrent_kind *kind)
+{
+    return trnn_times(direction_state(layer, kind), (size_t)directions(layer));
+}
+
+typedef struct {
+    float *gates; /* (steps, B, gates * H packed) */
+    float *bias;  /* (gates * H packed,): what the input's part starts from */
+    float *inner; /* (B, H): an LSTM's output before its projection */
+} recurrent_scratch;
+
+static recurrent_scratch place_scratch(const trnn_layer *layer, const trnn_recurrent_kind *kind, int32_t batch,
+                                       int32_t steps, trnn_cursor *cursor)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const size_t size = gates_size(layer, kind);
+    recurrent_scratch scratch;
+    scratch.gates = trnn_take(cursor, trnn_times(trnn_times((size_t)steps, (size_t)batch), size));
+    scratch.bias = trnn_take(cursor, a->bias ? size : 0);
+    scratch.inner = trnn_take(
+        cursor, a->proj_size
+                    ? trnn_times((size_t)batch, (size_t)a->hidden_size)
+                    : 0);
+    return scratch;
+}
+
+size_t trnn_recurrent_scratch(const trnn_layer *layer, const trnn_recurrent_kind *kind, int32_t batch,
+                              int32_t steps)
+{
+    trnn_cursor cursor = {NULL, 0};
+    place_scratch(layer, kind, batch, steps, &cursor);
+    return cursor.bytes;
+}
+
+/* b_ih + b_hh, but for the gate that needs its hidden bias apart. */
+static void add_biases(const trnn_recurrent_kind *kind, size_t size, const float *bias_ih,
+                       const float *bias_hh, float *bias)
+{
+    for (size_t panel = 0; panel < size / TRNN_PANEL; panel++) {
+        const int apart = (int32_t)(panel % (size_t)kind->gates) == kind->hidden_gate;
+        const float *a = bias_ih + panel * TRNN_PANEL, *b = bias_hh + panel * TRNN_PANEL;
+        for (size_t i = 0; i < TRNN_PANEL; i++) bias[panel * TRNN_PANEL + i] = apart ? a[i] : a[i] + b[i];
+    }
+}
+
+/* The first row >= b that step t computes, and past the last of the run that begins there. */
+static int32_t next_rows(const trnn_call *call, int32_t t, int32_t b, int32_t *end)
+{
+    if (!call->lengths) {
+        *end = call->batch;
+        return b;
+    }
+    while (b < call->batch && call->lengths[b] <= call->start + t) b++;
+    *end = b;
+    while (*end < call->batch && call->lengths[*end] > call->start + t) (*end)++;
+    return b;
+}
+
+/* Zeros where a row has ended. */
+static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_t size)
+{
+    const size_t out = (size_t)call->out.cols;
+    for (int32_t b = 0; call->lengths && b < call->batch; b++)
+        if (call->lengths[b] <= call->start + t)
+            trnn_zero(call->y + ((size_t)t * (size_t)call->batch + (size_t)b) * out + offset,
+                      (size_t)size * sizeof(float));
+}
+
+/* One direction: the columns of y from `offset` on. `slots` are the direction's weights. */
+static void run_direction(const trnn_call *call, const trnn_recurrent_kind *kind,
+                          void (*step)(const trnn_cell *cell), const recurrent_scratch *scratch,
+                          const float *const *slots, float *h, float *c, int reverse, int32_t offset)
+{
+    const trnn_layer *layer = call->layer;
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const int32_t units = a->hidden_size, size = output_size(layer);
+    const size_t gates = gates_size(layer, kind), batch = (size_t)call->batch, out = (size_t)call->out.cols;
+
+    if (slots[BIAS_IH]) add_biases(kind, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
+    trnn_product input = trnn_product_of(call->steps * call->batch, a->input_size, (int32_t)gates,
+                                         slots[WEIGHT_IH], slots[BIAS_IH] ? scratch->bias : NULL, call->x,
+                                         scratch->gates);
+    input.width = kind->gates == 1 ? TRNN_GROUP : kind->gates;
+    call->isa->product_f32(&input);
+
+    for (int32_t i = 0; i < call->steps; i++) {
+        const int32_t t = reverse ? call->steps - 1 - i : i;
+        clear_ended(call, t, offset, size);
+        int32_t end;
+        for (int32_t b = next_rows(call, t, 0, &end); b < end; b = next_rows(call, t, end, &end)) {
+            const int32_t rows = end - b;
+            const size_t row = (size_t)b;
+            float *y = call->y + ((size_t)t * batch + row) * out + offset;
+            float *own = h + row * (size_t)size;
+
+            trnn_cell cell;
+            cell.rows = rows;
+            cell.units = units;
+            cell.depth = size;
+            cell.gates = scratch->gates + ((size_t)t * batch + row) * gates;
+            cell.weights = slots[WEIGHT_HH];
+            cell.bias_hh = slots[BIAS_HH];
+            cell.h = own;
+            cell.c = c ? c + row * (size_t)units : NULL;
+            cell.y = slots[WEIGHT_HR] ? scratch->inner : y;
+            cell.gates_stride = gates;
+            cell.h_stride = (size_t)size;
+            cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
+            cell.relu = a->relu;
+            step(&cell);
+
+            if (slots[WEIGHT_HR]) {
+                trnn_product project =
+                    trnn_product_of(rows, units, size, slots[WEIGHT_HR], NULL, scratch->inner, y);
+                project.y_stride = out;
+                call->isa->product_f32(&project);
+            }
+            for (int32_t r = 0; r < rows; r++)
+                trnn_copy(own + (size_t)r * (size_t)size, y + (size_t)r * out, (size_t)size * sizeof(float));
+        }
+    }
+}
+
+void trnn_recurrent_run(const trnn_call *call, const trnn_recurrent_kind *kind,
+                        void (*step)(const trnn_cell *cell))
+{
+    const trnn_layer *layer = call->layer;
+    const size_t batch = (size_t)call->batch;
+    trnn_cursor cursor = {call->scratch, 0};
+    const recurrent_scratch scratch = place_scratch(layer, kind, call->batch, call->steps, &cursor);
+
+    for (int32_t d = 0; d < directions(layer); d++) {
+        float *h = call->state + (size_t)d * batch * direction_state(layer, kind);
+        float *c = kind->has_cell ? h + batch * (size_t)output_size(layer) : NULL;
+        run_direction(call, kind, step, &scratch, call->weights + d * RECURRENT_SLOTS, h, c, d == 1,
+                      d * output_size(layer));
+    }
+}

@@ -1,0 +1,54 @@
+/* The bump cursor: one walk over a list of arrays both measures them and places them.
+ *
+ * Start it on NULL and it measures; start it on memory and it hands out pointers. The list
+ * is written once, so sizes and pointers cannot disagree. Overflow sticks: bytes is then SIZE_MAX.
+ */
+#ifndef TRNN_LAYOUT_H
+#define TRNN_LAYOUT_H
+
+#include "config.h"
+
+typedef struct {
+    char *base; /* NULL: measure only */
+    size_t bytes;
+} trnn_cursor;
+
+/* a * b, SIZE_MAX if that overflows or either is SIZE_MAX already. */
+static inline size_t trnn_times(size_t a, size_t b)
+{
+    if (a == 0 || b == 0) return 0;
+    return a > SIZE_MAX / b ? SIZE_MAX : a * b;
+}
+
+/* a + b, SIZE_MAX if that overflows. */
+static inline size_t trnn_plus(size_t a, size_t b)
+{
+    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
+/* Bytes rounded up to a multiple of TRNN_ALIGN. */
+static inline size_t trnn_align(size_t bytes)
+{
+    return bytes > SIZE_MAX - TRNN_ALIGN ? SIZE_MAX : (bytes + TRNN_ALIGN - 1) / TRNN_ALIGN * TRNN_ALIGN;
+}
+
+/* The next `count` floats, aligned; NULL while measuring. */
+static inline float *trnn_take(trnn_cursor *cursor, size_t count)
+{
+    float *place = cursor->base ? (float *)(void *)(cursor->base + cursor->bytes) : NULL;
+    cursor->bytes = trnn_plus(cursor->bytes, trnn_align(trnn_times(count, sizeof(float))));
+    return place;
+}
+
+static inline size_t trnn_larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* How many parts of `part` cover `whole`. */
+static inline int32_t trnn_ceil(int32_t whole, int32_t part)
+{
+    return (whole + part - 1) / part;
+}
+
+#endif

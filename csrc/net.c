@@ -1,0 +1,173 @@
+/* Plans: layers in a row, laid out once, run block by block. Knows the contract, no layer by name.
+ *
+ * Between layers, values go through two buffers in turn; the first layer reads the caller's x, the
+ * last writes the caller's y. A long call runs in blocks of the plan's steps, so scratch does not
+ * grow with the length; a step computes the same bits wherever the blocks fall.
+ */
+#include "layers/layer.h"
+
+typedef struct {
+    trnn_layer layer;
+    trnn_frame in, out;
+    size_t state, state_numbers;     /* floats */
+    size_t weights[TRNN_PARAMS_MAX]; /* floats, into the layer's weights; ABSENT for no tensor */
+} node;
+
+#define ABSENT SIZE_MAX
+
+struct trnn_plan {
+    trnn_sizes sizes;
+    int32_t count;
+    int32_t working;             /* layers that compute; the others only rename a frame */
+    size_t value_bytes;          /* one of the two buffers between layers */
+    node nodes[];
+};
+
+static size_t frame_size(trnn_frame frame)
+{
+    return trnn_times((size_t)frame.rows, (size_t)frame.cols);
+}
+
+size_t trnn_plan_bytes(int32_t layers)
+{
+    return sizeof(trnn_plan) + (size_t)layers * sizeof(node);
+}
+
+trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                           int32_t batch, int32_t steps, trnn_sizes *sizes)
+{
+    if (count < 1 || !trnn_is_size(frame.rows) || !trnn_is_size(frame.cols)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_size(batch) || !trnn_is_size(steps)) return TRNN_E_ARGUMENT;
+
+    trnn_plan *plan = memory;
+    trnn_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0};
+    trnn_cursor state = {NULL, 0};
+    const size_t frames = trnn_times((size_t)batch, (size_t)steps);
+    size_t value_bytes = 0, layer_bytes = 0;
+    int32_t working = 0;
+
+    for (int32_t i = 0; i < count; i++) {
+        node *n = &plan->nodes[i];
+        trnn_status status = trnn_layer_check(&layers[i]);
+        if (status != TRNN_OK) return status;
+        const trnn_layer_type *type = trnn_layer_type_of(&layers[i]);
+        if (type->indices && i > 0) return TRNN_E_SHAPE;
+        n->layer = layers[i];
+        n->in = total.out;
+        status = type->frame(&layers[i], n->in, &n->out);
+        if (status != TRNN_OK) return status;
+
+        trnn_param slots[TRNN_PARAMS_MAX];
+        size_t bytes;
+        const int32_t tensors = trnn_layer_slots(&layers[i], slots, &bytes);
+        for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++)
+            n->weights[p] = p < tensors && slots[p].rank > 0 ? slots[p].offset : ABSENT;
+
+        n->state = state.bytes / sizeof(float);
+        n->state_numbers = type->state ? trnn_times(type->state(&layers[i]), (size_t)batch) : 0;
+        trnn_take(&state, n->state_numbers);
+        if (type->scratch)
+            layer_bytes = trnn_larger(layer_bytes, type->scratch(&layers[i], n->in, n->out, batch, steps));
+        if (type->whole && type->whole(&layers[i])) total.whole = 1;
+        if (type->indices) total.indices = 1;
+        if (type->run) working++;
+
+        const size_t rows = trnn_times(frames, trnn_larger((size_t)n->in.rows, (size_t)n->out.rows));
+        if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
+        const size_t value = trnn_times(trnn_times(frames, frame_size(n->out)), sizeof(float));
+        if (value > PTRDIFF_MAX) return TRNN_E_SIZE;
+        if (i < count - 1) value_bytes = trnn_larger(value_bytes, trnn_align(value));
+        total.out = n->out;
+    }
+    if (total.indices && working == 0) return TRNN_E_SHAPE;
+    if (working < 2) value_bytes = 0;
+
+    total.state_bytes = state.bytes;
+    total.scratch_bytes = trnn_plus(trnn_times(value_bytes, 2), trnn_align(layer_bytes));
+    if (total.state_bytes > PTRDIFF_MAX || total.scratch_bytes > PTRDIFF_MAX) return TRNN_E_SIZE;
+
+    plan->sizes = total;
+    plan->count = count;
+    plan->working = working;
+    plan->value_bytes = value_bytes;
+    *sizes = total;
+    return TRNN_OK;
+}
+
+void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
+{
+    *offset = plan->nodes[layer].state;
+    *numbers = plan->nodes[layer].state_numbers;
+}
+
+/* Runs the layers over one block of steps, of which `start` ran before. */
+static void run_block(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
+                      float *state, char *scratch, const void *x, float *y, int32_t steps,
+                      const int32_t *lengths, int32_t start)
+{
+    float *const values[2] = {(float *)(void *)scratch, (float *)(void *)(scratch + plan->value_bytes)};
+    void *const own = scratch + 2 * plan->value_bytes;
+    int32_t ran = 0;
+
+    for (int32_t i = 0; i < plan->count; i++) {
+        const node *n = &plan->nodes[i];
+        const trnn_layer_type *type = trnn_layer_type_of(&n->layer);
+        if (!type->run) continue; /* the same numbers under another frame */
+
+        trnn_call call;
+        call.layer = &n->layer;
+        call.isa = isa;
+        call.in = n->in;
+        call.out = n->out;
+        for (int p = 0; p < TRNN_PARAMS_MAX; p++)
+            call.weights[p] = n->weights[p] == ABSENT ? NULL : weights[i] + n->weights[p];
+        call.state = state + n->state;
+        call.scratch = own;
+        call.x = x;
+        call.y = ++ran == plan->working ? y : values[ran % 2];
+        call.steps = steps;
+        call.batch = plan->sizes.batch;
+        call.lengths = lengths;
+        call.start = start;
+        type->run(&call);
+        x = call.y;
+    }
+    if (plan->working == 0)
+        trnn_copy(y, x, (size_t)steps * (size_t)plan->sizes.batch * frame_size(plan->sizes.out) * sizeof(float));
+}
+
+/* Everything that can be wrong with a call, looked at before anything is written. */
+static trnn_status check_call(const trnn_plan *plan, const void *x, int32_t steps, const int32_t *lengths)
+{
+    const trnn_sizes *sizes = &plan->sizes;
+    if (steps < 1 || (sizes->whole && steps > sizes->steps)) return TRNN_E_STEPS;
+    if (lengths)
+        for (int32_t b = 0; b < sizes->batch; b++)
+            if (lengths[b] < 1 || lengths[b] > steps) return TRNN_E_LENGTHS;
+    if (sizes->indices) {
+        const int32_t *index = x;
+        const int32_t most = plan->nodes[0].layer.as.embedding.num_embeddings;
+        const size_t count = (size_t)steps * (size_t)sizes->batch * frame_size(sizes->in);
+        for (size_t i = 0; i < count; i++)
+            if (index[i] < 0 || index[i] >= most) return TRNN_E_INDEX;
+    }
+    return TRNN_OK;
+}
+
+trnn_status trnn_run(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
+                     float *state, void *scratch, const void *x, float *y, int32_t steps,
+                     const int32_t *lengths)
+{
+    const trnn_status status = check_call(plan, x, steps, lengths);
+    if (status != TRNN_OK) return status;
+
+    const trnn_sizes *sizes = &plan->sizes;
+    const size_t in = (size_t)sizes->batch * frame_size(sizes->in) * sizeof(float);
+    const size_t out = (size_t)sizes->batch * frame_size(sizes->out);
+    for (int32_t start = 0; start < steps; start += sizes->steps) {
+        const int32_t block = steps - start < sizes->steps ? steps - start : sizes->steps;
+        run_block(plan, isa, weights, state, scratch, (const char *)x + (size_t)start * in,
+                  y + (size_t)start * out, block, lengths, start);
+    }
+    return TRNN_OK;
+}

@@ -1,0 +1,82 @@
+/* One lane of plain C: the reference, and what runs where nothing else is known. */
+#ifndef TRNN_VEC_SCALAR_H
+#define TRNN_VEC_SCALAR_H
+
+#define VF_LANES     1
+#define VF_REGISTERS 16
+#ifndef VF_FUSED
+#define VF_FUSED 0
+#endif
+
+typedef float vf;
+
+TRNN_INLINE vf vf_load(const float *p) { return *p; }
+TRNN_INLINE void vf_store(float *p, vf a) { *p = a; }
+TRNN_INLINE vf vf_set(float a) { return a; }
+TRNN_INLINE vf vf_add(vf a, vf b) { return a + b; }
+TRNN_INLINE vf vf_sub(vf a, vf b) { return a - b; }
+TRNN_INLINE vf vf_mul(vf a, vf b) { return a * b; }
+TRNN_INLINE vf vf_div(vf a, vf b) { return a / b; }
+TRNN_INLINE vf vf_min(vf a, vf b) { return a < b ? a : b; }
+TRNN_INLINE vf vf_max(vf a, vf b) { return a > b ? a : b; }
+TRNN_INLINE vf vf_if_less(vf a, vf b, vf x, vf y) { return a < b ? x : y; }
+
+TRNN_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+#if VF_FUSED
+    return __builtin_fmaf(a, b, c); /* an instruction: the build gives the flag, never libm's */
+#else
+    return a * b + c; /* twice rounded: the build says -ffp-contract=off */
+#endif
+}
+
+TRNN_INLINE vf vf_abs(vf a)
+{
+    vf_bits bits = {a};
+    bits.u &= 0x7fffffffu;
+    return bits.f;
+}
+
+TRNN_INLINE vf vf_copysign(vf a, vf b)
+{
+    vf_bits magnitude = {a}, sign = {b};
+    magnitude.u = (magnitude.u & 0x7fffffffu) | (sign.u & 0x80000000u);
+    return magnitude.f;
+}
+
+TRNN_INLINE vf vf_exp2i(vf n)
+{
+    vf_bits bits = {n + VF_MAGIC};
+    bits.u = (bits.u + 127u) << 23;
+    return bits.f;
+}
+
+#if !defined(TRNN_SOFT_SQRT) && (defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)))
+TRNN_INLINE vf vf_sqrt(vf a) { return __builtin_sqrtf(a); } /* an instruction: -fno-math-errno */
+#else
+/* Without a square root instruction: bit by bit, exactly rounded, never libm. */
+TRNN_INLINE vf vf_sqrt(vf a)
+{
+    if (!(a > 0.0f) || a > 3.4028234663852886e38f) return a < 0.0f ? (a - a) / (a - a) : a;
+    vf_bits bits = {a};
+    int32_t exponent = (int32_t)(bits.u >> 23);
+    uint32_t mantissa = bits.u & 0x7fffffu;
+    if (exponent == 0) {
+        while (!(mantissa & 0x800000u)) mantissa <<= 1, exponent--;
+        exponent++;
+    } else {
+        mantissa |= 0x800000u;
+    }
+    exponent -= 127;
+    uint64_t square = (uint64_t)mantissa << (exponent & 1 ? 26 : 25); /* root has 25 bits */
+    uint64_t root = 0;
+    for (uint64_t bit = (uint64_t)1 << 24; bit; bit >>= 1)
+        if ((root | bit) * (root | bit) <= square) root |= bit;
+    int sticky = root * root != square;
+    uint32_t rounded = (uint32_t)(root >> 1) + (uint32_t)((root & 1) && (sticky || (root & 2)));
+    bits.u = ((uint32_t)((exponent >> 1) + 127) << 23) + (rounded - 0x800000u);
+    return bits.f;
+}
+#endif
+
+#endif

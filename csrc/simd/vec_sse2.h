@@ -1,0 +1,44 @@
+/* SSE2: what every x86-64 has. No fused multiply-add. */
+#ifndef TRNN_VEC_SSE2_H
+#define TRNN_VEC_SSE2_H
+
+#include <emmintrin.h>
+
+#define VF_LANES     4
+#define VF_REGISTERS 16
+#define VF_FUSED     0
+
+typedef __m128 vf;
+
+TRNN_INLINE vf vf_load(const float *p) { return _mm_loadu_ps(p); }
+TRNN_INLINE void vf_store(float *p, vf a) { _mm_storeu_ps(p, a); }
+TRNN_INLINE vf vf_set(float a) { return _mm_set1_ps(a); }
+TRNN_INLINE vf vf_add(vf a, vf b) { return _mm_add_ps(a, b); }
+TRNN_INLINE vf vf_sub(vf a, vf b) { return _mm_sub_ps(a, b); }
+TRNN_INLINE vf vf_mul(vf a, vf b) { return _mm_mul_ps(a, b); }
+TRNN_INLINE vf vf_div(vf a, vf b) { return _mm_div_ps(a, b); }
+TRNN_INLINE vf vf_sqrt(vf a) { return _mm_sqrt_ps(a); }
+TRNN_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+TRNN_INLINE vf vf_min(vf a, vf b) { return _mm_min_ps(a, b); }
+TRNN_INLINE vf vf_max(vf a, vf b) { return _mm_max_ps(a, b); }
+TRNN_INLINE vf vf_abs(vf a) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), a); }
+
+TRNN_INLINE vf vf_copysign(vf a, vf b)
+{
+    const vf sign = _mm_set1_ps(-0.0f);
+    return _mm_or_ps(_mm_andnot_ps(sign, a), _mm_and_ps(sign, b));
+}
+
+TRNN_INLINE vf vf_if_less(vf a, vf b, vf x, vf y)
+{
+    const vf less = _mm_cmplt_ps(a, b);
+    return _mm_or_ps(_mm_and_ps(less, x), _mm_andnot_ps(less, y));
+}
+
+TRNN_INLINE vf vf_exp2i(vf n)
+{
+    const __m128i whole = _mm_castps_si128(_mm_add_ps(n, _mm_set1_ps(VF_MAGIC)));
+    return _mm_castsi128_ps(_mm_slli_epi32(_mm_add_epi32(whole, _mm_set1_epi32(127)), 23));
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* tinyrnn: recurrent networks in memory that the caller hands over.
+ *
+ * The core allocates nothing, locks nothing, prints nothing and keeps no global that changes.
+ * Order of use:
+ *
+ *     trnn_layer net[] = {                                  describe the net
+ *         {.kind = TRNN_LSTM, .as.recurrent = {.input_size = 40, .hidden_size = 128, .bias = 1}},
+ *         {.kind = TRNN_LINEAR, .as.linear = {.in_features = 128, .out_features = 10, .bias = 1}},
+ *     };
+ *     trnn_layer_params / trnn_param_pack                   lay PyTorch's tensors out as weights
+ *     trnn_plan_bytes / trnn_plan_init                      fix every size and offset
+ *     trnn_run                                              run steps; state carries on
+ *
+ * Words: T steps, B batch, I input size, H hidden size, P projection size, D directions. A frame
+ * is what a layer reads at one step: rows x cols numbers; (F,) is 1 x F, and a convolution reads
+ * channels x length. All arrays are C-contiguous and, but for an embedding's int32 indices,
+ * float32. Sequences are time-major: (T, B, frame).
+ */
+#ifndef TINYRNN_H
+#define TINYRNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- errors: what the user got wrong; a broken invariant of ours is an assert ------------- */
+
+typedef enum {
+#define TRNN_STATUS(name, exception, text) TRNN_##name,
+#include "status.def"
+#undef TRNN_STATUS
+    TRNN_STATUS_COUNT
+} trnn_status;
+
+const char *trnn_status_text(trnn_status status);
+const char *trnn_status_exception(trnn_status status); /* the Python exception's name */
+
+/* ---- instruction sets ---------------------------------------------------------------------- */
+
+typedef struct trnn_kernels trnn_kernels; /* a const table of functions, one per ISA */
+
+/* The i-th instruction set that this build holds and this machine can run, NULL past the last.
+ * They come in rising order of preference. Asks the processor each time; keep the result. */
+const trnn_kernels *trnn_isa_get(int32_t i);
+const trnn_kernels *trnn_isa_find(const char *name); /* NULL if there is none of that name */
+const trnn_kernels *trnn_isa_best(void);
+const char *trnn_isa_name(const trnn_kernels *isa); /* "scalar", "avx2", "neon" ... */
+int trnn_isa_fused(const trnn_kernels *isa); /* 1: fused multiply-add; all such give the same bits */
+
+/* ---- layers -------------------------------------------------------------------------------- */
+
+typedef struct {
+    int32_t rows, cols;
+} trnn_frame;
+
+typedef enum {
+#define TRNN_LAYER(NAME, name, arguments) TRNN_##NAME,
+#include "layers/layers.def"
+#undef TRNN_LAYER
+    TRNN_LAYER_COUNT
+} trnn_kind;
+
+typedef enum { TRNN_PAD_ZEROS, TRNN_PAD_REFLECT } trnn_pad;
+
+/* Arguments, as torch.nn names them. Flags are 0 or 1. */
+
+typedef struct { /* RNN, LSTM, GRU: one level of a stack */
+    int32_t input_size, hidden_size;
+    int32_t proj_size; /* LSTM only; 0: none */
+    int32_t bias, bidirectional;
+    int32_t relu; /* RNN only: relu in place of tanh */
+} trnn_recurrent_args;
+
+typedef struct {
+    int32_t in_features, out_features, bias;
+} trnn_linear_args;
+
+typedef struct { /* reads int32 indices; only as a net's first layer */
+    int32_t num_embeddings, embedding_dim;
+} trnn_embedding_args;
+
+typedef struct {
+    int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias;
+    int32_t pad_left, pad_right;
+    trnn_pad padding_mode;
+} trnn_conv1d_args;
+
+typedef struct {
+    int32_t size; /* LAYER_NORM: numbers that are normalised together; BATCH_NORM: channels */
+    int32_t affine, bias;
+    float eps;
+} trnn_norm_args;
+
+typedef struct {
+    float slope; /* LEAKY_RELU */
+} trnn_activation_args;
+
+typedef struct {
+    int32_t over_rows; /* 1: over a frame's rows (channels); 0: over its columns */
+} trnn_softmax_args;
+
+typedef struct {
+    trnn_kind kind;
+    union {
+        trnn_recurrent_args recurrent;
+        trnn_linear_args linear;
+        trnn_embedding_args embedding;
+        trnn_conv1d_args conv1d;
+        trnn_norm_args norm;
+        trnn_activation_args activation;
+        trnn_softmax_args softmax;
+    } as;
+} trnn_layer;
+
+const char *trnn_kind_name(trnn_kind kind); /* "lstm", as in layers.def */
+
+/* Checks a layer's arguments alone. Every other function wants a layer that passed. */
+trnn_status trnn_layer_check(const trnn_layer *layer);
+
+/* ---- parameters and weights ---------------------------------------------------------------- */
+
+#define TRNN_PARAMS_MAX 10
+
+/* One named tensor of a layer and where it goes in the layer's weights. The caller uses name,
+ * rank and shape; the rest is for trnn_param_pack. */
+typedef struct {
+    const char *name; /* PyTorch's, without the level: "weight_ih", "weight_hh_reverse", "bias" */
+    int32_t rank;
+    int32_t shape[3];
+    size_t offset; /* in floats, into the layer's weights */
+    int32_t repeat, gates, units, cols; /* panels: `repeat` matrices of (gates * units, cols) */
+} trnn_param;
+
+/* Fills `params` with the layer's tensors, in PyTorch's order; returns how many. */
+int32_t trnn_layer_params(const trnn_layer *layer, trnn_param params[TRNN_PARAMS_MAX]);
+
+/* Bytes of one layer's weights (aligned to 64). 0 means none, SIZE_MAX more than can be addressed. */
+size_t trnn_layer_weights_bytes(const trnn_layer *layer);
+
+/* Lay one tensor out as weights, and back. Lossless. `tensor` is C-contiguous, of the param's shape;
+ * `weights` is the layer's whole buffer, zeroed before the first pack. They must not overlap. */
+void trnn_param_pack(const trnn_param *param, float *weights, const float *tensor);
+void trnn_param_unpack(const trnn_param *param, const float *weights, float *tensor);
+
+/* ---- plans: a net laid out for a largest batch and a largest number of steps ---------------- */
+
+typedef struct trnn_plan trnn_plan; /* plain memory without pointers: it can be copied */
+
+typedef struct {
+    trnn_frame in, out;   /* frames that the net reads and writes */
+    int32_t batch, steps; /* batch is exact; steps is the block that scratch has room for */
+    size_t state_bytes;   /* what a stream remembers */
+    size_t scratch_bytes; /* working memory of one call; any stream may use it in turn */
+    int32_t whole;        /* 1: a layer reads the future, so a call takes at most `steps` steps */
+    int32_t indices;      /* 1: the input is int32 indices */
+} trnn_sizes;
+
+size_t trnn_plan_bytes(int32_t layers);
+
+/* Lays `count` layers out in `memory` (trnn_plan_bytes(count) bytes, aligned to 8). Returns an
+ * error and leaves `*sizes` alone when a layer cannot read what the one before it writes. */
+trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                           int32_t batch, int32_t steps, trnn_sizes *sizes);
+
+/* A stateful layer's place in the state: `h` (D, B, P or H) and, for an LSTM, `c` (D, B, H), each
+ * direction's h followed by its c. Offset in floats; 0 numbers for a layer without state. */
+void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers);
+
+/* Runs `steps` steps of the plan's batch.
+ *
+ *   weights  one pointer per layer (NULL for a layer without), each aligned to 64 bytes; const
+ *   state    state_bytes, aligned to 64; zeros to begin with; read and written
+ *   scratch  scratch_bytes, aligned to 64; its contents mean nothing before or after
+ *   x        (steps, B, in frame) float32, or int32 indices; const
+ *   y        (steps, B, out frame); overlaps nothing else
+ *   lengths  NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there; recurrent layers write
+ *            zeros beyond and keep its state as of its last step
+ *
+ * On an error nothing has been written. */
+trnn_status trnn_run(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
+                     float *state, void *scratch, const void *x, float *y, int32_t steps,
+                     const int32_t *lengths);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,63 @@
+"""Build of the C core: every source once, kernels.c once per instruction set.
+
+Everything else about the package is in pyproject.toml. The list of instruction sets and their
+flags is csrc/kernels/isa.def, read through the compiler's preprocessor so that a cross build
+sees the target's list.
+"""
+
+import glob
+import os
+import re
+import subprocess
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# -ffp-contract=off and -fno-math-errno are part of the same-bits promise: see docs/design.md.
+CORE_FLAGS = ["-std=c99", "-O3", "-Wall", "-Wextra", "-Wpedantic", "-ffp-contract=off", "-fno-math-errno"]
+HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
+
+
+class build_core(build_ext):
+    """build_ext that first compiles the core and links its objects into _core, which lends them out."""
+
+    def isas(self):
+        """(name, flags) of each line of isa.def that the target architecture has."""
+        command = [*self.compiler.compiler, "-E", "-P", "-x", "c", "csrc/kernels/isa.def"]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return [(name, flags.split()) for name, flags in re.findall(r'TRNN_ISA\((\w+), "(.*?)"\)', text)]
+
+    def build_extensions(self):
+        def compile_core(sources, folder, macros=(), flags=()):
+            folder = os.path.join(self.build_temp, folder)
+            return self.compiler.compile(
+                sources, folder, macros=list(macros), extra_postargs=CORE_FLAGS + list(flags), depends=HEADERS
+            )
+
+        kernels = os.path.join("csrc", "kernels", "kernels.c")
+        sources = sorted(set(glob.glob("csrc/**/*.c", recursive=True)) - {kernels})
+        objects = compile_core(sources, "core")
+        for name, flags in self.isas():
+            objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], flags)
+        for extension in self.extensions:
+            if extension.name == "tinyrnn._core":
+                extension.extra_objects = objects
+        super().build_extensions()
+
+
+def extension(name):
+    return Extension(
+        f"tinyrnn.{name}",
+        [f"tinyrnn/{name}.pyx"],
+        include_dirs=["csrc", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        depends=HEADERS,
+    )
+
+
+setup(
+    ext_modules=cythonize([extension("_core"), extension("_kernels")], language_level=3),
+    cmdclass={"build_ext": build_core},
+)

@@ -1,0 +1,30 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tinyrnn as tr
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of real models and real input; the test skips where there is none."""
+    folder = Path(os.environ.get("TINYRNN_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real data here: set TINYRNN_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_isa_after() -> Iterator[None]:
+    """A test may choose an instruction set; the next one starts as it did."""
+    before = tr.isa()
+    yield
+    tr.set_isa(before)

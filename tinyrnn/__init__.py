@@ -1,0 +1,71 @@
+"""tinyrnn: a minimal runtime for recurrent networks on embedded CPUs.
+
+Layers have ``torch.nn``'s names, arguments and shapes; weights come from PyTorch's files without
+PyTorch; ``net.stream()`` runs a net step by step. See README.md and docs/design.md.
+"""
+
+from tinyrnn._core import available_isas, isa, set_isa
+from tinyrnn.errors import LoadError, ShapeError, WeightsError
+from tinyrnn.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    BatchNorm1d,
+    Conv1d,
+    Dropout,
+    Embedding,
+    Flatten,
+    GRUCell,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    LSTMCell,
+    ReLU,
+    RNNCell,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    manual_seed,
+)
+from tinyrnn.model import Memory, Net, Sequential, load
+from tinyrnn.streams import State, Stream
+from tinyrnn.weights import load_weights
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "BatchNorm1d",
+    "Conv1d",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GRUCell",
+    "LSTMCell",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LoadError",
+    "LogSoftmax",
+    "Memory",
+    "Net",
+    "RNNCell",
+    "ReLU",
+    "Sequential",
+    "ShapeError",
+    "Sigmoid",
+    "Softmax",
+    "State",
+    "Stream",
+    "Tanh",
+    "WeightsError",
+    "available_isas",
+    "isa",
+    "load",
+    "load_weights",
+    "manual_seed",
+    "set_isa",
+]

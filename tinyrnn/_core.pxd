@@ -1,0 +1,130 @@
+# Mirrors csrc/tinyrnn.h, and shares the classes over it with _kernels.pyx.
+
+from libc.stdint cimport int32_t
+
+cimport numpy as cnp
+
+
+cdef extern from "tinyrnn.h" nogil:
+    ctypedef enum trnn_status:
+        TRNN_OK
+        TRNN_E_INDEX
+
+    const char *trnn_status_text(trnn_status status)
+    const char *trnn_status_exception(trnn_status status)
+
+    ctypedef struct trnn_kernels:
+        pass
+
+    const trnn_kernels *trnn_isa_get(int32_t i)
+    const trnn_kernels *trnn_isa_find(const char *name)
+    const trnn_kernels *trnn_isa_best()
+    const char *trnn_isa_name(const trnn_kernels *isa)
+    bint trnn_isa_fused(const trnn_kernels *isa)
+
+    ctypedef struct trnn_frame:
+        int32_t rows, cols
+
+    ctypedef enum trnn_kind:
+        TRNN_LAYER_COUNT
+
+    ctypedef enum trnn_pad:
+        TRNN_PAD_ZEROS
+        TRNN_PAD_REFLECT
+
+    ctypedef struct trnn_recurrent_args:
+        int32_t input_size, hidden_size, proj_size, bias, bidirectional, relu
+
+    ctypedef struct trnn_linear_args:
+        int32_t in_features, out_features, bias
+
+    ctypedef struct trnn_embedding_args:
+        int32_t num_embeddings, embedding_dim
+
+    ctypedef struct trnn_conv1d_args:
+        int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias
+        int32_t pad_left, pad_right
+        trnn_pad padding_mode
+
+    ctypedef struct trnn_norm_args:
+        int32_t size, affine, bias
+        float eps
+
+    ctypedef struct trnn_activation_args:
+        float slope
+
+    ctypedef struct trnn_softmax_args:
+        int32_t over_rows
+
+    ctypedef union trnn_layer_args "void":
+        trnn_recurrent_args recurrent
+        trnn_linear_args linear
+        trnn_embedding_args embedding
+        trnn_conv1d_args conv1d
+        trnn_norm_args norm
+        trnn_activation_args activation
+        trnn_softmax_args softmax
+
+    ctypedef struct trnn_layer:
+        trnn_kind kind
+        trnn_layer_args args "as"
+
+    const char *trnn_kind_name(trnn_kind kind)
+    trnn_status trnn_layer_check(const trnn_layer *layer)
+
+    enum:
+        TRNN_PARAMS_MAX
+
+    ctypedef struct trnn_param:
+        const char *name
+        int32_t rank
+        int32_t shape[3]
+
+    int32_t trnn_layer_params(const trnn_layer *layer, trnn_param *params)
+    size_t trnn_layer_weights_bytes(const trnn_layer *layer)
+    void trnn_param_pack(const trnn_param *param, float *weights, const float *tensor)
+    void trnn_param_unpack(const trnn_param *param, const float *weights, float *tensor)
+
+    ctypedef struct trnn_plan:
+        pass
+
+    ctypedef struct trnn_sizes:
+        trnn_frame frame_in "in"
+        trnn_frame frame_out "out"
+        int32_t batch, steps
+        size_t state_bytes, scratch_bytes
+        bint whole, indices
+
+    size_t trnn_plan_bytes(int32_t layers)
+    trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                               int32_t batch, int32_t steps, trnn_sizes *sizes)
+    void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
+    trnn_status trnn_run(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
+                         float *state, void *scratch, const void *x, float *y, int32_t steps,
+                         const int32_t *lengths)
+
+
+cdef const trnn_kernels *isa_named(str name) except NULL
+
+
+cdef class Layer:
+    cdef trnn_layer layer
+    cdef trnn_param tensors[TRNN_PARAMS_MAX]
+    cdef int32_t count
+    cdef float *weights
+    cdef object memory
+    cdef readonly str kind
+    cdef readonly list params
+    cdef public object initialise
+    cdef allocate(self)
+    cdef float *ready(self) except? NULL
+
+
+cdef class Plan:
+    cdef bytes memory
+    cdef const trnn_plan *plan
+    cdef trnn_sizes sizes
+    cdef list layers
+    cdef const float **weights
+    cdef trnn_status run_raw(self, float *state, void *scratch, const void *x, float *y, int32_t steps,
+                             const int32_t *lengths) noexcept nogil

@@ -1,0 +1,572 @@
+"""What every layer is, a net of one, and `Sequential`, a net of several."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn import _core
+from tinyrnn.errors import LoadError, ShapeError, WeightsError
+from tinyrnn.streams import Slot, State, Stream
+
+Frame = tuple[int, ...]
+Array = NDArray[np.float32]
+
+# Rows of work that a call does at once: enough for a matrix product, few enough to stay in cache.
+_BLOCK_ROWS = 64
+
+
+class Memory(NamedTuple):
+    """Bytes that a net needs to run; see `Net.memory`."""
+
+    weights: int
+    state: int
+    scratch: int
+
+
+class LoadResult(NamedTuple):
+    """What `Net.load_state_dict` did not match, as in PyTorch."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Tensor(NamedTuple):
+    """One entry of a state_dict: its name, its shape, and the core layer that keeps it."""
+
+    name: str
+    shape: tuple[int, ...]
+    core: _core.Layer
+    index: int
+
+
+class Net:
+    """What layers and `Sequential` share: calling, streaming, weights.
+
+    A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
+    """
+
+    types: ClassVar[dict[str, type[Net]]] = {}
+    arguments: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        if not cls.__name__.startswith("_"):
+            Net.types[cls.__name__] = cls
+
+    # ---- what a layer says of itself -----------------------------------------------------------
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        """Append the core layers that read ``frame``; the frame that the last one writes.
+
+        ``lead`` is the number of axes before the frame in the user's array.
+        """
+        raise NotImplementedError  # pragma: no cover
+
+    def _rank(self, ndim: int) -> int | None:
+        """Axes of a frame within an input of ``ndim`` axes; None if any will do."""
+        return None
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        """The frame that the net reads, as far as it is known; None in it for an open size."""
+        return None
+
+    def _tensors(self) -> list[Tensor]:
+        """The entries of the state_dict, in PyTorch's order."""
+        return []
+
+    def _leaves(self) -> list[tuple[str, Net]]:
+        """(prefix, layer) of every layer of the net, in order."""
+        return [("", self)]
+
+    @property
+    def _recurrent(self) -> bool:
+        return any(hasattr(leaf, "_state_slots") for _, leaf in self._leaves())
+
+    @property
+    def _batch_first(self) -> bool:
+        orders = {leaf.batch_first for _, leaf in self._leaves() if hasattr(leaf, "batch_first")}
+        if len(orders) > 1:
+            raise ValueError("the net's recurrent layers disagree on batch_first")
+        return orders.pop() if orders else False
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the same net again."""
+        return {name: getattr(self, name) for name in self.arguments}
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({given})"
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            for tensor in self._tensors():
+                if tensor.name == name:
+                    array = tensor.core.get(tensor.index).reshape(tensor.shape)
+                    array.flags.writeable = False  # a copy: writing to it would be lost
+                    return array
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    # ---- running -------------------------------------------------------------------------------
+
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
+        """Run the net over whole sequences from a zero state.
+
+        Parameters
+        ----------
+        x : array_like, float32
+            ``(T, frame)``, or ``(T, B, frame)``, or ``(B, T, frame)`` with ``batch_first``. A net
+            without recurrent layers takes any axes before the frame. Integers for an embedding.
+        lengths : array_like of int, (B,), optional
+            Steps of each row; recurrent layers write zeros beyond.
+
+        Returns
+        -------
+        ndarray, float32
+            The same axes before the last layer's frame.
+
+        Raises
+        ------
+        ShapeError, TypeError, IndexError, ValueError
+            If the input does not fit.
+        """
+        return self._run(x, lengths, None)[0]
+
+    def _run(
+        self, x: ArrayLike, lengths: ArrayLike | None, initial: dict[str, Any] | None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The output and the final state by name; ``initial`` is by name too, zeros if None."""
+        name = type(self).__name__
+        array = np.asarray(x)
+        rank = self._rank(array.ndim)
+        rank = min(array.ndim, 1) if rank is None else rank
+        lead = array.ndim - rank
+        recurrent = self._recurrent
+        if lead < 0 or (recurrent and lead not in (1, 2)):
+            raise ShapeError(
+                f"{name}: input has shape {array.shape}, expected {self._expected(rank, recurrent)}"
+            )
+        frame = array.shape[lead:]
+        cores: list[_core.Layer] = []
+        out_frame = self._lay(frame, lead, cores)
+        embedding = bool(cores) and cores[0].kind == "embedding"
+        count = self._leaves()[0][1].num_embeddings if embedding else None
+        what = f"{name}: input"
+        array = _core.as_indices(array, what, count) if embedding else _core.as_floats(array, what)
+
+        if not recurrent:
+            if lengths is not None:
+                raise ValueError(f"{name}: lengths given, but no layer is recurrent")
+            leading = array.shape[:lead]
+            steps, batch = math.prod(leading), 1
+            if steps == 0 or 0 in frame:
+                return np.zeros(leading + out_frame, np.float32), {}
+        else:
+            if lead == 2 and self._batch_first:
+                array = np.ascontiguousarray(array.swapaxes(0, 1))
+            leading = array.shape[:lead]
+            steps, batch = leading[0], leading[1] if lead == 2 else 1
+            if steps == 0 or batch == 0:
+                raise ShapeError(f"{name}: input has shape {np.shape(x)}: no steps or an empty batch")
+            if lengths is not None:
+                lengths = self._check_lengths(lengths, steps, batch)
+
+        plan = self._plan(cores, frame, batch, steps)
+        slots = self._slots(plan)
+        numbers = _core.aligned_zeros(plan.state_bytes)
+        state = State(numbers, slots)
+        if initial is not None:
+            for key, value in initial.items():
+                state[key] = value
+        y = np.empty((steps, batch, *out_frame), np.float32)
+        plan.ready().run(array, y, numbers, steps, lengths)
+        y = y.reshape(leading + out_frame)
+        if recurrent and lead == 2 and self._batch_first:
+            y = y.swapaxes(0, 1)
+        return y, dict(state)
+
+    def _expected(self, rank: int, recurrent: bool) -> str:
+        frame = self._frame()
+        sizes = ["?" if size is None else str(size) for size in frame] if frame else ["?"] * rank
+        if not recurrent:
+            return f"(..., {', '.join(sizes)})"
+        batched = ["B", "T"] if self._batch_first else ["T", "B"]
+        return f"({', '.join(['T', *sizes])}) or ({', '.join(batched + sizes)})"
+
+    def _check_lengths(self, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
+        array = _core.as_indices(lengths, f"{type(self).__name__}: lengths")
+        if array.shape != (batch,):
+            raise ShapeError(
+                f"{type(self).__name__}: lengths has shape {array.shape}, expected ({batch},), one per row"
+            )
+        for row, length in enumerate(array):
+            if not 1 <= length <= steps:
+                raise ValueError(
+                    f"{type(self).__name__}: lengths[{row}] is {length}, expected 1 .. {steps} (the input's steps)"
+                )
+        return array
+
+    @staticmethod
+    def _plan(cores: list[_core.Layer], frame: Frame, batch: int, steps: int | None) -> _core.Plan:
+        """The cores laid out; ``steps`` is the length of a whole call, None for a stream's."""
+        rows, cols = (1, 1, *frame)[-2:]
+        block = max(1, _BLOCK_ROWS // batch)
+        plan = _core.Plan(cores, rows, cols, batch, block if steps is None else min(block, steps))
+        if plan.whole and steps is not None and steps > block:
+            plan = _core.Plan(cores, rows, cols, batch, steps)
+        return plan
+
+    def _slots(self, plan: _core.Plan) -> tuple[Slot, ...]:
+        slots: list[Slot] = []
+        first = 0
+        for prefix, leaf in self._leaves():
+            if hasattr(leaf, "_state_slots"):
+                slots += leaf._state_slots(plan, first, prefix)
+            first += leaf._core_count()
+        return tuple(slots)
+
+    def _core_count(self) -> int:
+        return 1
+
+    def stream(self, batch: int = 1, *, frame: Frame | None = None, steps: int | None = None) -> Stream:
+        """A stream: the net with a state of its own, every buffer allocated.
+
+        Parameters
+        ----------
+        batch : int
+            Independent rows that step together.
+        frame : tuple of int, optional
+            Shape of one step's input for one row, where the layers leave it open: (channels, length)
+            for a net that begins with a convolution.
+        steps : int, optional
+            Steps that `Stream.run` computes at once; scratch memory grows with it. The bits do not
+            depend on it.
+
+        Raises
+        ------
+        ValueError
+            If a layer is bidirectional, or the frame is left open, or a size is out of range.
+        ShapeError
+            If the layers do not fit the frame.
+        """
+        cores, frame, out_frame = self._streamed(frame)
+        plan = self._plan(cores, frame, positive("batch", batch), None)
+        if steps is not None:
+            rows, cols = (1, 1, *frame)[-2:]
+            plan = _core.Plan(cores, rows, cols, batch, positive("steps", steps))
+        first = self._leaves()[0][1]
+        count = first.num_embeddings if cores[0].kind == "embedding" else 0
+        stream = Stream(self, plan, frame, out_frame, count)
+        stream._slots = self._slots(plan)
+        return stream
+
+    def memory(self, batch: int = 1, steps: int = 1, *, frame: Frame | None = None) -> Memory:
+        """Bytes of weights, state and scratch for a batch and a block of steps; allocates nothing.
+
+        Parameters
+        ----------
+        batch, steps : int
+            As `stream` takes them.
+        frame : tuple of int, optional
+            As `stream` takes it.
+        """
+        cores, frame, _ = self._streamed(frame)
+        rows, cols = (1, 1, *frame)[-2:]
+        plan = _core.Plan(cores, rows, cols, positive("batch", batch), positive("steps", steps))
+        distinct = {id(core): core.nbytes for core in cores}
+        return Memory(sum(distinct.values()), plan.state_bytes, plan.scratch_bytes)
+
+    def _streamed(self, frame: Frame | None) -> tuple[list[_core.Layer], Frame, Frame]:
+        """The cores and the frames of a stream."""
+        name = type(self).__name__
+        if frame is None:
+            known = self._frame()
+            if known is None or None in known:
+                raise ValueError(
+                    f"{name}: the layers leave the input's frame open; pass frame=, such as "
+                    f"{'(channels, length)' if known else '(features,)'}"
+                )
+            frame = tuple(size for size in known if size is not None)
+        frame = tuple(positive("frame", size) for size in frame)
+        if len(frame) > 2:
+            raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 2")
+        cores: list[_core.Layer] = []
+        out_frame = self._lay(frame, 1, cores)
+        return cores, frame, out_frame
+
+    # ---- weights -------------------------------------------------------------------------------
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in the tensors of `state_dict`."""
+        return sum(math.prod(tensor.shape) for tensor in self._tensors())
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Every tensor by name, float32 copies with PyTorch's names, shapes and order."""
+        state = {
+            tensor.name: tensor.core.get(tensor.index).reshape(tensor.shape) for tensor in self._tensors()
+        }
+        return self._with_counters(state)
+
+    def _with_counters(self, state: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Adds BatchNorm1d's ``num_batches_tracked``, the one tensor that is no parameter."""
+        ordered: dict[str, NDArray[Any]] = {}
+        counters = {
+            f"{prefix}running_var": (f"{prefix}num_batches_tracked", leaf.num_batches_tracked)
+            for prefix, leaf in self._leaves()
+            if hasattr(leaf, "num_batches_tracked")
+        }
+        for name, array in state.items():
+            ordered[name] = array
+            if name in counters:
+                counter, value = counters[name]
+                ordered[counter] = np.array(value, dtype=np.int64)
+        return ordered
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, ArrayLike], strict: bool = True, *, prefix: str = ""
+    ) -> LoadResult:
+        """Take the net's tensors from a mapping of names to arrays.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            As `load_weights` or PyTorch's ``state_dict()`` give it.
+        strict : bool
+            Whether missing and unexpected names are errors.
+        prefix : str
+            Take only the names that begin so, as a submodule of a larger model: ``"decoder.rnn."``.
+
+        Returns
+        -------
+        LoadResult
+            ``missing_keys`` and ``unexpected_keys``.
+
+        Raises
+        ------
+        WeightsError
+            If names or shapes do not fit: all of them are listed. The net is as before.
+        """
+        given = submodule(state_dict, prefix)
+        tensors = self._tensors()
+        wanted = {tensor.name for tensor in tensors}
+        counters = {
+            f"{leaf_prefix}num_batches_tracked": leaf
+            for leaf_prefix, leaf in self._leaves()
+            if hasattr(leaf, "num_batches_tracked")
+        }
+        missing = [tensor.name for tensor in tensors if tensor.name not in given]
+        unexpected = [name for name in given if name not in wanted and name not in counters]
+        problems = []
+        if strict and missing:
+            problems.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
+        if strict and unexpected:
+            problems.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}.")
+        arrays = {}
+        for tensor in tensors:
+            if tensor.name not in given:
+                continue
+            try:
+                array = arrays[tensor.name] = _core.as_floats(given[tensor.name], tensor.name)
+            except (TypeError, ValueError) as error:
+                problems.append(f"{error}.")
+                continue
+            if array.shape != tensor.shape:
+                problems.append(
+                    f"size mismatch for {tensor.name}: shape {array.shape} in state_dict, "
+                    f"expected {tensor.shape} in the net."
+                )
+        if problems:
+            where = f" (prefix {prefix!r})" if prefix else ""
+            raise WeightsError(
+                f"Error(s) in loading state_dict for {type(self).__name__}{where}:\n\t" + "\n\t".join(problems)
+            )
+        for tensor in tensors:
+            if tensor.name in arrays:
+                if missing:
+                    tensor.core.prepare()
+                tensor.core.set(tensor.index, arrays[tensor.name].reshape(tensor.core.params[tensor.index][1]))
+        for name, leaf in counters.items():
+            if name in given:
+                leaf.num_batches_tracked = int(np.asarray(given[name]))
+        return LoadResult(missing, unexpected)
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and architecture to one safetensors file; `load` reads it back.
+
+        The file is complete or not there: it is written beside ``path`` and renamed.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written. An existing file is then as before.
+        """
+        from tinyrnn.weights.safetensors import save_safetensors
+
+        metadata = {"format": "np", "tinyrnn": json.dumps({"version": 1, "net": self._describe()})}
+        save_safetensors(path, self.state_dict(), metadata)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"type": type(self).__name__, "arguments": self.config()}
+
+
+class Sequential(Net):
+    """Layers in a row: each reads what the one before it writes.
+
+    A recurrent layer passes its output sequence on; its final state is not returned. As in PyTorch,
+    layers are named ``"0"``, ``"1"``, … or by the mapping's keys, and may be nets themselves.
+
+    Parameters
+    ----------
+    *layers : Net, or one mapping from name to Net
+        At least one.
+    """
+
+    def __init__(self, *layers: Net | Mapping[str, Net]) -> None:
+        named: dict[str, Net] = {}
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            named.update(layers[0])
+        else:
+            named.update({str(i): layer for i, layer in enumerate(layers)})  # type: ignore[misc]
+        if not named:
+            raise ValueError("Sequential: no layers")
+        for name, layer in named.items():
+            if not isinstance(layer, Net):
+                raise TypeError(f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer")
+            if not isinstance(name, str) or not name or "." in name:
+                raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
+        self._layers = named
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Net]:
+        return iter(self._layers.values())
+
+    def __getitem__(self, which: int | str) -> Net:
+        return self._layers[which] if isinstance(which, str) else list(self._layers.values())[which]
+
+    def __getattr__(self, name: str) -> Any:
+        layers = self.__dict__.get("_layers", {})
+        if name in layers:
+            return layers[name]
+        raise AttributeError(f"Sequential has no layer {name!r}")
+
+    def __repr__(self) -> str:
+        rows = [f"  ({name}): " + repr(layer).replace("\n", "\n  ") for name, layer in self._layers.items()]
+        return "Sequential(\n" + "\n".join(rows) + "\n)"
+
+    def _describe(self) -> dict[str, Any]:
+        layers = {name: layer._describe() for name, layer in self._layers.items()}
+        return {"type": "Sequential", "layers": layers}
+
+    def _leaves(self) -> list[tuple[str, Net]]:
+        return [
+            (f"{name}.{prefix}", leaf)
+            for name, layer in self._layers.items()
+            for prefix, leaf in layer._leaves()
+        ]
+
+    def _tensors(self) -> list[Tensor]:
+        return [
+            tensor._replace(name=f"{name}.{tensor.name}")
+            for name, layer in self._layers.items()
+            for tensor in layer._tensors()
+        ]
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        for name, layer in self._layers.items():
+            try:
+                frame = layer._lay(frame, lead, cores)
+            except ShapeError as error:
+                raise ShapeError(f"{name}: {error}") from None
+        return frame
+
+    def _rank(self, ndim: int) -> int | None:
+        ranks = (layer._rank(ndim) for layer in self)
+        return next((rank for rank in ranks if rank is not None), None)
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        frames = (layer._frame() for layer in self)
+        return next((frame for frame in frames if frame is not None), None)
+
+
+# ---- helpers ------------------------------------------------------------------------------------
+
+
+def positive(name: str, value: Any, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``, or an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    if not least <= value <= 2**28:
+        raise ValueError(f"{name} is {value}, expected {least} .. {2**28}")
+    return int(value)
+
+
+def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries below ``prefix``, without it. The prefix may leave its last dot out."""
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    found = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
+    if prefix and not found:
+        raise WeightsError(f"no tensor's name begins with {prefix!r}; there are {_quoted(state_dict)}")
+    return found
+
+
+def _quoted(names: Any) -> str:
+    shown = [f'"{name}"' for name in names]
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+
+
+def load(path: str | os.PathLike[str]) -> Net:
+    """The net that `Net.save` wrote, ready to run.
+
+    Raises
+    ------
+    LoadError
+        If the file is no safetensors file, holds no architecture of tinyrnn's, or its tensors do not
+        fit that architecture.
+    OSError
+        If it cannot be read.
+    """
+    from tinyrnn.weights import load_weights
+    from tinyrnn.weights.safetensors import read_metadata
+
+    text = read_metadata(path).get("tinyrnn")
+    if text is None:
+        raise LoadError(
+            f"{path}: holds weights but no architecture; build the net and use "
+            "net.load_state_dict(tinyrnn.load_weights(path))"
+        )
+    try:
+        net = _build(json.loads(text)["net"], 0)
+        net.load_state_dict(load_weights(path))
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        if isinstance(error, LoadError):
+            raise
+        raise LoadError(f"{path}: the architecture in its metadata does not build: {error}") from error
+    return net
+
+
+def _build(description: dict[str, Any], depth: int) -> Net:
+    """A net from what `Net._describe` gave; nothing is allocated until weights come."""
+    if depth > 16:
+        raise ValueError("nets are nested more than 16 deep")
+    kind = description["type"]
+    if kind == "Sequential":
+        layers = {str(name): _build(layer, depth + 1) for name, layer in description["layers"].items()}
+        return Sequential(layers)
+    if kind not in Net.types:
+        raise ValueError(f"unknown layer type {kind!r}")
+    arguments = description["arguments"]
+    unknown = set(arguments) - set(Net.types[kind].arguments)
+    if unknown:
+        raise ValueError(f"{kind}: unknown arguments {sorted(unknown)}")
+    return Net.types[kind](**arguments)

@@ -1,0 +1,159 @@
+"""Streams, and the state that they carry from one call to the next."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn import _core
+from tinyrnn.errors import ShapeError
+
+if TYPE_CHECKING:
+    from tinyrnn.model import Net
+
+_MAGIC = b"TRNNSTA1"
+
+
+class Slot(NamedTuple):
+    """One named tensor of a state: where its levels lie among the numbers."""
+
+    name: str
+    shape: tuple[int, int, int]  # (levels * directions, batch, size)
+    parts: tuple[tuple[int, int], ...]  # (offset, numbers) of each level and direction
+
+
+class State(Mapping[str, NDArray[np.float32]]):
+    """What a stream remembers: plain numbers, and their names.
+
+    ``state["h"]`` is a copy of the hidden state, ``(num_layers * directions, batch, size)`` as in
+    PyTorch; ``state["h"] = array`` writes it. In a `Sequential` names carry the layer's:
+    ``state["lstm.c"]``. ``stream.state`` is live; ``copy()`` is not.
+
+    Parameters
+    ----------
+    numbers : ndarray, float32, (n,)
+        The numbers themselves, not copied.
+    slots : tuple of Slot
+        The names.
+    """
+
+    def __init__(self, numbers: NDArray[np.float32], slots: tuple[Slot, ...]) -> None:
+        self.numbers = numbers
+        self._slots = {slot.name: slot for slot in slots}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        slot = self._slots[name]
+        parts = [self.numbers[offset : offset + count] for offset, count in slot.parts]
+        return np.concatenate(parts).reshape(slot.shape)
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        slot = self._slots[name]
+        array = _core.as_floats(value, name)
+        if array.shape != slot.shape:
+            raise ShapeError(f"{name}: shape {array.shape}, expected {slot.shape}")
+        for (offset, count), row in zip(slot.parts, array, strict=True):
+            self.numbers[offset : offset + count] = row.reshape(-1)
+
+    def __repr__(self) -> str:
+        return f"State({', '.join(f'{slot.name}={slot.shape}' for slot in self._slots.values())})"
+
+    def copy(self) -> State:
+        """The same state with numbers of its own."""
+        return State(self.numbers.copy(), tuple(self._slots.values()))
+
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Names and shapes: what two states must share to be exchanged."""
+        return tuple((slot.name, slot.shape) for slot in self._slots.values())
+
+    def tobytes(self) -> bytes:
+        """The state as bytes, for a file or a socket: the same on every machine.
+
+        A header tells the layout, so that the bytes of another net are refused.
+        """
+        body = self.numbers.astype("<f4").tobytes()
+        return _MAGIC + struct.pack("<II", self._check(), zlib.crc32(body)) + body
+
+    def assign(self, value: Any) -> None:
+        """Take the numbers of another `State`, of `tobytes`, or of a mapping from name to array.
+
+        Raises
+        ------
+        ShapeError
+            If it is the state of another net or another batch.
+        ValueError
+            If the bytes are damaged.
+        TypeError
+            If it is none of these. The state is as before.
+        """
+        if isinstance(value, State):
+            if value.layout() != self.layout():
+                raise ShapeError(f"state: of another net, {value!r}, expected {self!r}")
+            self.numbers[:] = value.numbers
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            self.numbers[:] = self._parse(bytes(value))
+        elif isinstance(value, Mapping):
+            if value.keys() != self._slots.keys():
+                raise ShapeError(f"state: has {sorted(value)}, expected {sorted(self._slots)}")
+            new = self.copy()
+            for name in value:
+                new[name] = value[name]
+            self.numbers[:] = new.numbers
+        else:
+            raise TypeError(f"state: {type(value).__name__}, expected a State, its bytes, or a mapping")
+
+    def _check(self) -> int:
+        return zlib.crc32(repr(self.layout()).encode())
+
+    def _parse(self, data: bytes) -> NDArray[np.float32]:
+        head = len(_MAGIC) + 8
+        if data[: len(_MAGIC)] != _MAGIC or len(data) < head:
+            raise ValueError("state: these bytes are not those of State.tobytes()")
+        layout, crc = struct.unpack("<II", data[len(_MAGIC) : head])
+        if layout != self._check():
+            raise ShapeError(f"state: these bytes are of another net or batch, expected {self!r}")
+        if len(data) != head + self.numbers.nbytes or crc != zlib.crc32(data[head:]):
+            raise ValueError("state: these bytes are damaged or cut short")
+        return np.frombuffer(data, dtype="<f4", offset=head).astype(np.float32)
+
+
+class Stream(_core.Stream):
+    """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
+
+    ``step(x, out=None)`` takes one frame, ``run(x, out=None)`` a chunk of any length; both carry the
+    state on. One thread at a time may use a stream; different streams of one net run in parallel.
+    """
+
+    _slots: tuple[Slot, ...]
+    net: Net
+
+    @property
+    def state(self) -> State:
+        """The live `State`; assign a State, its bytes or a mapping to set it."""
+        return State(self.raw_state, self._slots)
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self.state.assign(value)
+
+    def copy(self) -> Stream:
+        """A second stream of the same net that remembers the same and goes its own way."""
+        fork = self.fresh()
+        fork.raw_state[:] = self.raw_state
+        return fork
+
+    def fresh(self) -> Stream:
+        """A second stream of the same net and batch that remembers nothing."""
+        fork = Stream(*self.made_of)
+        fork._slots = self._slots
+        return fork
