@@ -1,0 +1,163 @@
+"""Weights from files that other frameworks wrote, without those frameworks.
+
+A file's content decides which source reads it, and its suffix must agree. Sources are imported when first
+needed, so that this package costs nothing to import.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+from tinyrnn.weights.spec import (
+    HEAD_BYTES,
+    MAX_NAME,
+    MEMORY_FLOOR,
+    MEMORY_RATIO,
+    READ,
+    Array,
+    Contents,
+    FileInfo,
+    Reader,
+    Source,
+    StrPath,
+    TensorInfo,
+    shown,
+)
+
+__all__ = ["SOURCES", "FileInfo", "TensorInfo", "inspect_file", "load_weights"]
+
+# The modules that each read one format. Each has `SOURCE`, a `spec.Source`. A new format is a file and a
+# line here.
+SOURCES = (
+    "safetensors",
+    "pytorch",
+    "npz",
+)
+
+# What else people hand us, so that the error can say it.
+_FOREIGN = {
+    b"version https://git-lfs": "a Git LFS pointer: fetch the real file with `git lfs pull`",
+    b"\x89HDF": "HDF5, as Keras writes it",
+    b"\x93NUMPY": "a single NumPy array (.npy): save named arrays with numpy.savez",
+    b"GGUF": "GGUF",
+    b"\x1f\x8b": "gzip: unpack it first",
+    b"<": "HTML or XML: perhaps an error page was downloaded in its place",
+}
+
+
+def load_weights(path: StrPath, key: str | None = None) -> dict[str, Array]:
+    """Read the named tensors of a `.pt`, `.pth`, `.safetensors` or `.npz` file. No code in it is ever run.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file. Its content decides the format; a known suffix that disagrees is an error.
+    key : str, optional
+        Which part of a PyTorch checkpoint to read: ``"generator"``, or dotted, ``"models.generator"``;
+        ``""`` is its outermost dict. Without it the weights are looked for: the first of ``"state_dict"``,
+        ``"model_state_dict"``, ``"model"`` and the like that holds tensors, else the outermost dict if it
+        holds tensors, else the only dict of tensors there is. A dict of nothing but such dicts,
+        ``{"encoder": ..., "decoder": ...}``, gives ``encoder.*`` and ``decoder.*``.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        In the order of the file. float16, bfloat16 and float64 become float32, and what float32 cannot hold
+        becomes inf; integers and bools stay as they are. Every array is contiguous, writable and shares
+        memory with no other.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        As `open` does.
+    LoadError
+        When the file is malformed, damaged or hostile, of another format than its suffix says, or holds a
+        dtype that is not read (complex, float8, quantised); when its tensors would need more memory than 64
+        MiB + 16 times the size of the file; when `key` is missing and needed, or names nothing.
+    """
+    with Reader(path) as reader:
+        tensors = _read(reader, key)[1].tensors
+        for tensor in tensors:
+            if tensor.dtype not in READ:
+                raise reader.error(
+                    f"{shown(tensor.name)}: dtype {tensor.dtype} is not read; convert it to float32"
+                )
+        limit = MEMORY_FLOOR + MEMORY_RATIO * reader.size
+        total = sum(tensor.nbytes for tensor in tensors)
+        if total > limit:
+            most = max(tensors, key=lambda tensor: tensor.nbytes)
+            raise reader.error(
+                f"its tensors would take {total} bytes in memory, at most {limit} are allowed for a file of "
+                f"{reader.size}; the largest is {shown(most.name)}, shape {most.shape}"
+            )
+        try:
+            return {tensor.name: tensor.array() for tensor in tensors}
+        except MemoryError:
+            raise reader.error(f"not enough memory for its tensors, {total} bytes") from None
+
+
+def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
+    """What is in a weights file: names, stored dtypes and shapes, without converting anything.
+
+    Parameters
+    ----------
+    path, key
+        As for `load_weights`.
+
+    Returns
+    -------
+    FileInfo
+        `format`, `tensors` (a list of `TensorInfo`), `metadata` and `bytes`, the size of the file. Dtypes
+        that `load_weights` does not read are listed all the same.
+
+    Raises
+    ------
+    OSError, LoadError
+        As `load_weights` does.
+    """
+    with Reader(path) as reader:
+        source, contents = _read(reader, key)
+        tensors = [TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in contents.tensors]
+        return FileInfo(source.name, tensors, contents.metadata, reader.size)
+
+
+def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
+    """Find the source and let it list the file's tensors."""
+    try:
+        source = _source_of(reader)
+        contents = source.read(reader, key)
+    except MemoryError:
+        raise reader.error("not enough memory to read its directory of tensors") from None
+    names = set()
+    for tensor in contents.tensors:
+        if len(tensor.name) > MAX_NAME:
+            raise reader.error(
+                f"{shown(tensor.name)}: a name of {len(tensor.name)} characters, at most {MAX_NAME}"
+            )
+        if tensor.name in names:
+            raise reader.error(f"{shown(tensor.name)}: occurs twice")
+        names.add(tensor.name)
+    return source, contents
+
+
+def _source_of(reader: Reader) -> Source:
+    """The source whose format the content has, which must be the one that the suffix says."""
+    if reader.size == 0:
+        raise reader.error("is empty")
+    sources: list[Source] = [import_module(f"{__name__}.{name}").SOURCE for name in SOURCES]
+    head = reader.read(0, min(HEAD_BYTES, reader.size), "the head of the file")
+    suffix = os.path.splitext(reader.path)[1].lower()
+    said = next((source for source in sources if suffix in source.suffixes), None)
+    seen = next((source for source in sources if source.matches(head)), None)
+    if seen is not None and said in (None, seen):
+        return seen
+    if seen is not None and said is not None:
+        raise reader.error(f"the suffix {suffix} says {said.name}, the content looks like {seen.name}")
+    looks = next((text for magic, text in _FOREIGN.items() if head.startswith(magic)), None)
+    if said is not None and looks is None:
+        return said  # it knows best what is wrong
+    known = " ".join(suffix for source in sources for suffix in source.suffixes)
+    looks = f"looks like {looks}" if looks else f"is unknown (it begins with {head[:8].hex(' ')})"
+    says = f"the suffix {suffix} says {said.name}, but " if said is not None else ""
+    raise reader.error(f"{says}the content {looks}; read are {known}")

@@ -1,0 +1,279 @@
+"""safetensors: 8 bytes, the length of the header as a little-endian integer; the header; the numbers.
+
+The header is a JSON object that maps each name to its ``{"dtype": "F32", "shape": [2, 3], "data_offsets":
+[0, 24]}``, and ``"__metadata__"`` to an object of strings. The offsets count from the end of the header;
+together the tensors must cover everything up to the end of the file, with no overlap and no hole. Numbers
+are little-endian, row-major.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tinyrnn.errors import WeightsError
+from tinyrnn.weights.spec import (
+    MAX_TENSORS,
+    READ,
+    Array,
+    Contents,
+    Reader,
+    Source,
+    StrPath,
+    Tensor,
+    bits_of,
+    bytes_of,
+    count_of,
+    shown,
+)
+
+MAX_HEADER = 100_000_000  # bytes, the official limit
+MAX_NODES = 2_000_000  # JSON values: a header costs memory by their number, not by its length
+
+# In the official library's order, by which it lays the tensors out, last first.
+DTYPES = {
+    "BOOL": "bool",
+    "F4": "float4_e2m1fn",
+    "F6_E2M3": "float6_e2m3fn",
+    "F6_E3M2": "float6_e3m2fn",
+    "U8": "uint8",
+    "I8": "int8",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "I16": "int16",
+    "U16": "uint16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "C64": "complex64",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
+}
+_WRITTEN = {dtype: code for code, dtype in DTYPES.items() if dtype in READ and dtype != "bfloat16"}
+_RANK = {code: rank for rank, code in enumerate(DTYPES)}
+
+
+def matches(head: bytes) -> bool:
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER
+
+
+def read(reader: Reader, key: str | None) -> Contents:
+    if key is not None:
+        raise reader.error(f"a safetensors file has no parts to pick, got key={key!r}")
+    if reader.size < 10:
+        raise reader.error(f"has {reader.size} bytes, the smallest safetensors file has 10")
+    (length,) = struct.unpack("<Q", reader.read(0, 8, "the length of the header"))
+    if length > MAX_HEADER or length > reader.size - 8:
+        raise reader.error(
+            f"a header of {length} bytes, the file has {reader.size}, the limit is {MAX_HEADER}"
+        )
+    header = _parse(reader, reader.read(8, length, "the header"))
+    metadata = header.pop("__metadata__", {})
+    if len(header) > MAX_TENSORS:
+        raise reader.error(f"has {len(header)} tensors, at most {MAX_TENSORS} are read")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise reader.error("__metadata__ must map strings to strings")
+    begin = 8 + length
+    tensors, spans = [], []
+    for name, entry in header.items():
+        dtype, shape, start, stop = _entry(reader, name, entry)
+        tensors.append(_tensor(reader, name, dtype, shape, begin + start))
+        spans.append((start, stop, name))
+    reached = 0
+    for start, stop, name in sorted(spans):
+        if start != reached:
+            kind = "overlaps the tensor before it" if start < reached else "leaves a hole before it"
+            raise reader.error(f"{shown(name)}: begins at byte {start} of the data, wanted {reached}: {kind}")
+        reached = stop
+    if begin + reached != reader.size:
+        raise reader.error(f"the tensors end at byte {begin + reached}, the file has {reader.size}")
+    return Contents(tensors, metadata)
+
+
+def read_metadata(path: StrPath) -> dict[str, str]:
+    """The ``__metadata__`` of a safetensors file; the whole file is checked as `load_weights` does.
+
+    Raises
+    ------
+    OSError, LoadError
+        As `load_weights` does.
+    """
+    with Reader(path) as reader:
+        return read(reader, None).metadata
+
+
+def _parse(reader: Reader, raw: bytes) -> dict[str, Any]:
+    """The header as a dict, with everything refused that JSON readers disagree about."""
+    if raw[:1] != b"{":
+        raise reader.error(f"the header must begin with '{{', got {raw[:1]!a}")
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_NODES:
+        raise reader.error(f"the header has more than {MAX_NODES} values")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entries = dict(pairs)
+        if len(entries) != len(pairs):
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise reader.error(f"the header has {shown(twice)} twice")
+        return entries
+
+    def refuse(text: str) -> NoReturn:
+        raise reader.error(f"the header has the number {shown(text)}")
+
+    def whole(text: str) -> int:
+        return int(text) if len(text) < 20 else refuse(text)
+
+    try:
+        text = raw.decode("utf-8")
+        header = json.loads(
+            text, object_pairs_hook=unique, parse_int=whole, parse_float=refuse, parse_constant=refuse
+        )
+        if "\\u" in text:
+            json.dumps(header, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
+    except UnicodeError:
+        raise reader.error("the header is not UTF-8") from None
+    except RecursionError:
+        raise reader.error("the header is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise reader.error(f"the header is not JSON: {error.msg} at character {error.pos}") from None
+    assert isinstance(header, dict)  # it began with a brace
+    return header
+
+
+def _entry(reader: Reader, name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
+    """Dtype, shape and span of one tensor, each checked against the others."""
+    label = shown(name)
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise reader.error(f"{label}: wanted an object of dtype, shape and data_offsets")
+    code, sizes, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES:
+        raise reader.error(f"{label}: unknown dtype {shown(str(code))}")
+    dtype = DTYPES[code]
+    for what, numbers in (("shape", sizes), ("data_offsets", offsets)):
+        if not isinstance(numbers, list) or not all(type(item) is int and item >= 0 for item in numbers):
+            raise reader.error(f"{label}: {what} must be a list of whole numbers, none negative")
+    shape = tuple(sizes)
+    bits = bits_of(dtype)
+    try:
+        count = count_of(shape, bits)
+    except ValueError as error:
+        raise reader.error(f"{label}: shape {shown(str(shape))} {error}") from None
+    if len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise reader.error(f"{label}: data_offsets must be [begin, end], got {shown(str(offsets))}")
+    start, stop = offsets
+    if count * bits % 8 or stop - start != count * bits // 8:
+        need = f"{count * bits // 8} bytes" if count * bits % 8 == 0 else "no whole number of bytes"
+        raise reader.error(f"{label}: has {stop - start} bytes, shape {shape} of {dtype} needs {need}")
+    return dtype, shape, start, stop
+
+
+def _tensor(reader: Reader, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> Tensor:
+    def raw() -> Array:
+        array = np.empty(shape, "<" + READ[dtype][0])
+        reader.fill(offset, array, shown(name))
+        return array
+
+    return Tensor(name, dtype, shape, raw)
+
+
+def save_safetensors(
+    path: StrPath, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as a safetensors file: all of it, or nothing.
+
+    The file appears under its name only when it is complete and on the disk; an older one is kept until
+    then, and its permissions after. The same tensors give the same bytes, whatever their order, and those
+    of the official library.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where to write. A symbolic link stays one; the file it leads to is replaced.
+    tensors : mapping of str to numpy.ndarray
+        float64, float32, float16, integers and bools, in any layout and byte order, stored as they are.
+    metadata : mapping of str to str, optional
+        Stored beside them; `read_metadata` gives it back.
+
+    Raises
+    ------
+    WeightsError
+        When a name or a dtype cannot be stored. Nothing was written.
+    OSError
+        When the file cannot be written.
+    """
+    header, arrays = _layout(tensors, metadata)
+    target = os.path.realpath(os.fsdecode(path))
+    if os.path.isdir(target):
+        raise IsADirectoryError(f"{target}: is a directory, cannot write weights there")
+    folder = os.path.dirname(target)
+    part = os.path.join(folder, f".tinyrnn-{os.urandom(8).hex()}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    handle = os.open(part, flags, 0o666)  # less the umask, as for any new file
+    try:
+        with open(handle, "wb") as file:
+            file.write(header)
+            for array in arrays:
+                file.write(bytes_of(array))
+            file.flush()
+            os.fsync(file.fileno())
+        if os.path.exists(target):
+            os.chmod(part, os.stat(target).st_mode & 0o7777)
+        os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise
+    if os.name == "posix":  # the name, too, is on the disk
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _layout(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None) -> tuple[bytes, list[Array]]:
+    """The bytes before the data, and the arrays in the order in which they follow."""
+    header: dict[str, Any] = {}
+    if metadata:
+        for key, value in metadata.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise WeightsError(f"metadata {key!r}: {value!r}, wanted strings")
+        header["__metadata__"] = dict(sorted(metadata.items()))
+    rows = []
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or name == "__metadata__":
+            raise WeightsError(f"{name!r}: cannot be the name of a tensor")
+        array = np.asarray(tensor)
+        code = _WRITTEN.get(array.dtype.name)
+        if code is None:
+            raise WeightsError(f"{name}: dtype {array.dtype} cannot be stored")
+        rows.append((-_RANK[code], name, code, array))
+    rows.sort(key=lambda row: row[:2])
+    reached = 0
+    for _, name, code, array in rows:
+        span = [reached, reached + array.nbytes]
+        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": span}
+        reached = span[1]
+    try:
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    except UnicodeEncodeError as error:
+        near = ascii(error.object[max(error.start - 40, 0) : error.end])
+        raise WeightsError(f"{near}: half a surrogate pair cannot be stored") from None
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER:
+        raise WeightsError(f"the names need a header of {len(text)} bytes, the limit is {MAX_HEADER}")
+    arrays: list[Array] = [np.ascontiguousarray(row[3], row[3].dtype.newbyteorder("<")) for row in rows]
+    return struct.pack("<Q", len(text)) + text, arrays
+
+
+SOURCE = Source("safetensors", (".safetensors",), matches, read)

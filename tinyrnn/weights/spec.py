@@ -1,0 +1,233 @@
+"""What a weight source is, and what keeps a hostile file harmless.
+
+A source is one module that knows one file format. It turns an open :class:`Reader` into :class:`Contents`:
+a list of :class:`Tensor`, each of which knows its name, stored dtype and shape, and reads its numbers only
+when asked. Before anything is asked, `__init__.py` adds up what they would need and compares it with the
+size of the file.
+
+The rule for all of them: a number that comes from the file is compared with what the file can hold before it
+is used, and whatever does not fit is a `LoadError` that names the file, the tensor, what it got and what it
+wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyrnn.errors import LoadError
+
+Array = npt.NDArray[Any]
+StrPath = str | os.PathLike[str]
+
+HEAD_BYTES = 4096  # what `Source.matches` gets to see
+MAX_DIMS = 32  # NumPy's own limit before 2.0
+MAX_NAME = 1000  # characters in a tensor's name
+MAX_TENSORS = 100_000
+MEMORY_FLOOR = 64 << 20  # tensors may always take this many bytes in memory, ...
+MEMORY_RATIO = 16  # ... and beyond that so many times the size of the file
+
+# What is delivered, by PyTorch's name of the stored dtype: (NumPy code of the stored number, delivered
+# dtype).
+READ = {
+    "float64": ("f8", np.float32),
+    "float32": ("f4", np.float32),
+    "float16": ("f2", np.float32),
+    "bfloat16": ("u2", np.float32),
+    "int64": ("i8", np.int64),
+    "int32": ("i4", np.int32),
+    "int16": ("i2", np.int16),
+    "int8": ("i1", np.int8),
+    "uint64": ("u8", np.uint64),
+    "uint32": ("u4", np.uint32),
+    "uint16": ("u2", np.uint16),
+    "uint8": ("u1", np.uint8),
+    "bool": ("u1", np.bool_),
+}
+# Known by size, so that a file holding them can be checked and listed, but not delivered.
+UNREAD_BITS = {
+    "complex32": 32,
+    "complex64": 64,
+    "complex128": 128,
+    "float4_e2m1fn": 4,
+    "float6_e2m3fn": 6,
+    "float6_e3m2fn": 6,
+    "float8_e4m3fn": 8,
+    "float8_e4m3fnuz": 8,
+    "float8_e5m2": 8,
+    "float8_e5m2fnuz": 8,
+    "float8_e8m0fnu": 8,
+    "qint8": 8,
+    "quint8": 8,
+    "qint32": 32,
+    "quint4x2": 8,
+    "quint2x4": 8,
+}
+
+
+def bits_of(dtype: str) -> int:
+    """Bits of one number of a known dtype."""
+    return np.dtype(READ[dtype][0]).itemsize * 8 if dtype in READ else UNREAD_BITS[dtype]
+
+
+def shown(text: str, limit: int = 100) -> str:
+    """A text from a file, fit for an error message: one line, no control characters, not too long."""
+    if len(text) > limit:
+        text = text[: limit - 3] + "..."
+    return text if text.isprintable() and text else ascii(text)
+
+
+def count_of(shape: tuple[int, ...], bits: int) -> int:
+    """How many numbers a shape holds.
+
+    Raises
+    ------
+    ValueError
+        When it has too many dimensions, a negative one, or more bytes than this machine can address.
+    """
+    if len(shape) > MAX_DIMS:
+        raise ValueError(f"has {len(shape)} dimensions, at most {MAX_DIMS} are read")
+    count, span = 1, max(bits // 8, 1)
+    for size in shape:
+        if size < 0:
+            raise ValueError(f"has a negative dimension {size}")
+        count *= size
+        span *= max(size, 1)  # NumPy's own limit looks past the zeros
+        if span > sys.maxsize:
+            raise ValueError("has more bytes than this machine can address")
+    return count
+
+
+class Reader:
+    """A file under inspection: bounds-checked reads, and errors that begin with the path."""
+
+    def __init__(self, path: StrPath) -> None:
+        self.path = os.fsdecode(path)
+        status = os.stat(self.path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"{self.path}: is a directory, wanted a weights file")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise LoadError(f"{self.path}: is not a regular file")
+        self._file = open(self.path, "rb")  # noqa: SIM115 - closed by __exit__
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def error(self, text: str) -> LoadError:
+        return LoadError(f"{self.path}: {text}")
+
+    def read(self, offset: int, count: int, what: str) -> bytes:
+        """Exactly `count` bytes from `offset`; `what` names them in the error."""
+        if offset < 0 or count < 0 or count > self.size - offset:
+            raise self.error(f"{what} needs bytes {offset} to {offset + count}, the file has {self.size}")
+        self._file.seek(offset)
+        data = self._file.read(count)
+        if len(data) != count:
+            raise self.error(f"{what}: the file was cut short while being read")
+        return data
+
+    def fill(self, offset: int, array: Array, what: str) -> None:
+        """Read an array's bytes, in place, without a copy."""
+        if offset < 0 or array.nbytes > self.size - offset:
+            raise self.error(f"{what} needs {array.nbytes} bytes from {offset}, the file has {self.size}")
+        self._file.seek(offset)
+        if self._file.readinto(bytes_of(array)) != array.nbytes:
+            raise self.error(f"{what}: the file was cut short while being read")
+
+
+def bytes_of(array: Array) -> memoryview:
+    """The bytes of a contiguous array, writable, whatever its rank."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+class Tensor(NamedTuple):
+    """One tensor of a file, not read yet.
+
+    `raw()` gives its numbers as stored, in any layout and byte order: bfloat16 as uint16, bool as uint8.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    raw: Callable[[], Array]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory once delivered."""
+        return count_of(self.shape, bits_of(self.dtype)) * np.dtype(READ[self.dtype][1]).itemsize
+
+    def array(self) -> Array:
+        """The numbers as delivered: floats as float32, the rest in its own dtype, contiguous and owned."""
+        raw, target = self.raw(), np.dtype(READ[self.dtype][1])
+        if raw.dtype == target and raw.flags.owndata and raw.flags.c_contiguous:
+            return raw
+        out = np.empty(self.shape, target)
+        if self.dtype == "bfloat16":  # the upper half of a float32
+            bits = out.view(np.uint32)
+            bits[...] = raw
+            np.left_shift(bits, np.uint32(16), out=bits)
+        elif self.dtype == "bool":
+            np.not_equal(raw, 0, out=out)
+        else:
+            with np.errstate(all="ignore"):  # beyond float32 is inf, by contract
+                out[...] = raw
+        return out
+
+
+class Contents(NamedTuple):
+    """What a source found in a file."""
+
+    tensors: list[Tensor]
+    metadata: dict[str, str]
+
+
+class Source(NamedTuple):
+    """One file format.
+
+    Attributes
+    ----------
+    name : str
+        As messages say it.
+    suffixes : tuple of str
+        Lower case, with the dot.
+    matches : callable
+        Whether the first `HEAD_BYTES` bytes of a file look like this format.
+    read : callable
+        `read(reader, key)` checks the whole structure and lists the tensors, without their numbers.
+        `key` picks one of several sets of weights in a file; it is None unless the caller gave one.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    matches: Callable[[bytes], bool]
+    read: Callable[[Reader, str | None], Contents]
+
+
+class TensorInfo(NamedTuple):
+    """Name, dtype as stored and shape of a tensor in a file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class FileInfo(NamedTuple):
+    """What `inspect_file` tells: the format, the tensors in file order, the metadata, the file's size."""
+
+    format: str
+    tensors: list[TensorInfo]
+    metadata: dict[str, str]
+    bytes: int
