@@ -42,9 +42,10 @@ const char *trnn_status_exception(trnn_status status); /* the Python exception's
 
 typedef struct trnn_kernels trnn_kernels; /* a const table of functions, one per ISA */
 
-/* The i-th instruction set that this build holds and this machine can run, NULL past the last.
- * They come in rising order of preference. Asks the processor each time; keep the result. */
-const trnn_kernels *trnn_isa_get(int32_t i);
+/* The instruction sets that this build holds and this machine can run, in rising order of preference:
+ * the first `room` of them into `list`; returns how many there are. Asks the processor each time, which
+ * is slow in a virtual machine (microseconds a question): ask once and keep the pointers. */
+int32_t trnn_isa_list(const trnn_kernels **list, int32_t room);
 const trnn_kernels *trnn_isa_find(const char *name); /* NULL if there is none of that name */
 const trnn_kernels *trnn_isa_best(void);
 const char *trnn_isa_name(const trnn_kernels *isa); /* "scalar", "avx2", "neon" ... */

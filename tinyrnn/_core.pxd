@@ -16,9 +16,7 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef struct trnn_kernels:
         pass
 
-    const trnn_kernels *trnn_isa_get(int32_t i)
-    const trnn_kernels *trnn_isa_find(const char *name)
-    const trnn_kernels *trnn_isa_best()
+    int32_t trnn_isa_list(const trnn_kernels **list, int32_t room)
     const char *trnn_isa_name(const trnn_kernels *isa)
     bint trnn_isa_fused(const trnn_kernels *isa)
 
@@ -79,6 +77,8 @@ cdef extern from "tinyrnn.h" nogil:
         const char *name
         int32_t rank
         int32_t shape[3]
+        size_t offset
+        int32_t gates, units
 
     int32_t trnn_layer_params(const trnn_layer *layer, trnn_param *params)
     size_t trnn_layer_weights_bytes(const trnn_layer *layer)

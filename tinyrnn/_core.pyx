@@ -41,24 +41,21 @@ cdef int check(trnn_status status, str what) except -1:
 
 # ---- instruction sets ---------------------------------------------------------------------------
 
-cdef const trnn_kernels *_isa = NULL
+cdef const trnn_kernels *_isas[16]
+cdef int32_t _isa_count = trnn_isa_list(_isas, 16)
+cdef const trnn_kernels *_isa = _isas[_isa_count - 1]
 
 
 def available_isas():
     """The instruction sets that this build holds and this machine can run, the best one last."""
-    names = []
-    cdef const trnn_kernels *isa = trnn_isa_get(0)
-    while isa != NULL:
-        names.append(trnn_isa_name(isa).decode())
-        isa = trnn_isa_get(<int32_t> len(names))
-    return names
+    return [trnn_isa_name(_isas[i]).decode() for i in range(_isa_count)]
 
 
 cdef const trnn_kernels *isa_named(str name) except NULL:
-    cdef const trnn_kernels *isa = trnn_isa_find(name.encode())
-    if isa == NULL:
-        raise ValueError(f"instruction set {name!r} is not available here, expected one of {available_isas()}")
-    return isa
+    for i in range(_isa_count):
+        if trnn_isa_name(_isas[i]).decode() == name:
+            return _isas[i]
+    raise ValueError(f"instruction set {name!r} is not available here, expected one of {available_isas()}")
 
 
 def isa():
@@ -80,7 +77,7 @@ def set_isa(name=None):
         If this build or this machine does not have it.
     """
     global _isa
-    _isa = trnn_isa_best() if name is None else isa_named(name)
+    _isa = _isas[_isa_count - 1] if name is None else isa_named(name)
 
 
 def is_fused(name):
@@ -476,8 +473,8 @@ cdef class Stream:
                 fits = False
         if not fits:
             frame = tuple([self.frame.dims[axis] for axis in range(self.frame.rank)])
-            wanted = [f"({', '.join(map(str, (('T',) if timed else ()) + batch + frame))})"
-                      for batch in (((), (1,)) if self.plan.sizes.batch == 1 else ((self.plan.sizes.batch,),))]
+            batches = ((), (1,)) if self.plan.sizes.batch == 1 else ((self.plan.sizes.batch,),)
+            wanted = [str((("T",) if timed else ()) + batch + frame).replace("'", "") for batch in batches]
             raise errors.ShapeError(
                 f"{what}: x has shape {np.shape(array)}, expected {' or '.join(wanted)}")
         if timed and not 1 <= lead.dims[0] <= INT32_MAX:

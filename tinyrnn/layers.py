@@ -82,6 +82,18 @@ class _Layer(Net):
     def _out(self, frame: Frame) -> Frame:
         return frame
 
+    @property
+    def bias(self) -> Array | None:
+        """The bias, a read-only copy; None without one. (An argument of the same name says whether.)"""
+        for tensor in self._tensors():
+            if tensor.name == "bias":
+                return tensor.read()
+        return None
+
+    def config(self) -> dict[str, Any]:
+        given = super().config()
+        return {name: self.bias is not None if name == "bias" else value for name, value in given.items()}
+
     def _wants(self, frame: Frame, wanted: str) -> ShapeError:
         return ShapeError(f"{type(self).__name__}: reads frames of shape {frame}, expected {wanted}")
 
@@ -563,9 +575,8 @@ class Linear(_Layer):
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = positive("Linear: in_features", in_features)
         self.out_features = positive("Linear: out_features", out_features)
-        self.bias = _flag("Linear: bias", bias)
         self._core_layer = _core.Layer(
-            "linear", in_features=self.in_features, out_features=self.out_features, bias=self.bias
+            "linear", in_features=self.in_features, out_features=self.out_features, bias=_flag("Linear: bias", bias)
         )
         self._core_layer.initialise = _uniform(1 / math.sqrt(self.in_features))
 
@@ -677,7 +688,6 @@ class Conv1d(_Layer):
         self.stride = positive("Conv1d: stride", _single(stride))
         self.dilation = positive("Conv1d: dilation", _single(dilation))
         self.groups = positive("Conv1d: groups", groups)
-        self.bias = _flag("Conv1d: bias", bias)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"Conv1d: {name} is {channels}, expected a multiple of groups, {groups}")
@@ -704,7 +714,7 @@ class Conv1d(_Layer):
             stride=self.stride,
             dilation=self.dilation,
             groups=self.groups,
-            bias=self.bias,
+            bias=_flag("Conv1d: bias", bias),
             pad_left=self._pad[0],
             pad_right=self._pad[1],
             reflect=self.padding_mode == "reflect",
@@ -788,13 +798,12 @@ class LayerNorm(_Layer):
         self.normalized_shape = tuple(positive("LayerNorm: normalized_shape", size) for size in given)
         self.eps = _real("LayerNorm: eps", eps, 0.0)
         self.elementwise_affine = _flag("LayerNorm: elementwise_affine", elementwise_affine)
-        self.bias = _flag("LayerNorm: bias", bias) and self.elementwise_affine
         self._core_layer = _core.Layer(
             "layer_norm",
             size=math.prod(self.normalized_shape),
             eps=self.eps,
             affine=self.elementwise_affine,
-            bias=self.bias,
+            bias=_flag("LayerNorm: bias", bias) and self.elementwise_affine,
         )
         self._core_layer.initialise = _norm_start()
 
@@ -940,6 +949,11 @@ class Dropout(_Elementwise):
         self.p = _real("Dropout: p", p, 0.0, 1.0)
 
 
+def _axes(frame: Frame, lead: int) -> int:
+    """How many axes ``dim`` arguments count: a frame of rank 2 is (C, L) of PyTorch's (N, C, L)."""
+    return min(lead, 1) + 2 if len(frame) == 2 else lead + len(frame)
+
+
 class Flatten(_Layer):
     """Axes ``start_dim`` to ``end_dim`` as one, as ``torch.nn.Flatten``.
 
@@ -958,9 +972,9 @@ class Flatten(_Layer):
         self._core_layer = _core.Layer("flatten")
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
-        ndim = lead + len(frame)
+        ndim = _axes(frame, lead)
         first, last = self.start_dim % ndim, self.end_dim % ndim
-        if first < lead or (last != ndim - 1 and first != last):
+        if first < last and (first < ndim - len(frame) or last != ndim - 1):
             raise ShapeError(
                 f"Flatten: axes {self.start_dim} to {self.end_dim} reach beyond a frame of shape {frame}, "
                 "into time or batch, which a net keeps apart"
@@ -1005,7 +1019,7 @@ class _Softmax(_Layer):
         return dim % max(ndim, 1)
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
-        ndim = lead + len(frame)
+        ndim = _axes(frame, lead)
         axis = self._axis(ndim)
         if axis == ndim - 1 and frame:
             cores.append(self._over_cols)

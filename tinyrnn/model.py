@@ -45,6 +45,12 @@ class Tensor(NamedTuple):
     core: _core.Layer
     index: int
 
+    def read(self) -> Array:
+        """Its numbers: a copy, so it cannot be written to."""
+        array: Array = self.core.get(self.index).reshape(self.shape)
+        array.flags.writeable = False
+        return array
+
 
 class Net:
     """What layers and `Sequential` share: calling, streaming, weights.
@@ -107,9 +113,7 @@ class Net:
         if not name.startswith("_"):
             for tensor in self._tensors():
                 if tensor.name == name:
-                    array = tensor.core.get(tensor.index).reshape(tensor.shape)
-                    array.flags.writeable = False  # a copy: writing to it would be lost
-                    return array
+                    return tensor.read()
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     # ---- running -------------------------------------------------------------------------------

@@ -14,29 +14,31 @@ static const struct {
 
 enum { ISAS = sizeof isas / sizeof isas[0] };
 
-const trnn_kernels *trnn_isa_get(int32_t i)
+int32_t trnn_isa_list(const trnn_kernels **list, int32_t room)
 {
-    for (int32_t built = 0; built < ISAS; built++)
-        if (isas[built].runs() && i-- == 0) return isas[built].kernels;
-    return NULL;
+    int32_t count = 0;
+    for (int32_t i = 0; i < ISAS; i++) {
+        if (!isas[i].runs()) continue;
+        if (count < room) list[count] = isas[i].kernels;
+        count++;
+    }
+    return count;
 }
 
 const trnn_kernels *trnn_isa_find(const char *name)
 {
-    const trnn_kernels *isa;
-    for (int32_t i = 0; (isa = trnn_isa_get(i)) != NULL; i++) {
-        const char *a = isa->name, *b = name;
+    for (int32_t i = 0; i < ISAS; i++) {
+        const char *a = isas[i].kernels->name, *b = name;
         while (*a && *a == *b) a++, b++;
-        if (*a == *b) return isa;
+        if (*a == *b) return isas[i].runs() ? isas[i].kernels : NULL;
     }
     return NULL;
 }
 
 const trnn_kernels *trnn_isa_best(void)
 {
-    const trnn_kernels *best = NULL, *isa;
-    for (int32_t i = 0; (isa = trnn_isa_get(i)) != NULL; i++) best = isa;
-    return best;
+    const trnn_kernels *list[ISAS];
+    return list[trnn_isa_list(list, ISAS) - 1];
 }
 
 const char *trnn_isa_name(const trnn_kernels *isa)

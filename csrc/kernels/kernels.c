@@ -8,6 +8,7 @@
 #include "act.inc"
 #include "gate.inc"
 #include "norm.inc"
+#include "floor.inc"
 
 #define TABLE_OF(isa) trnn_kernels__##isa
 #define TABLE(isa)    TABLE_OF(isa)
@@ -26,4 +27,6 @@ const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     layer_norm_f32,
     norm_scale_f32,
     affine_f32,
+    read_f32,
+    peak_f32,
 };

@@ -47,7 +47,8 @@ typedef enum {
     TRNN_MAP_EXP,
     TRNN_MAP_SIGMOID,
     TRNN_MAP_TANH,
-    TRNN_MAP_LEAKY_RELU, /* slope 0: relu */
+    TRNN_MAP_RELU,
+    TRNN_MAP_LEAKY_RELU,
     TRNN_MAP_COUNT
 } trnn_map;
 
@@ -78,6 +79,12 @@ struct trnn_kernels {
 
     /* y[i] = x[i] * scale[i] + shift[i] for n numbers; y may be x. */
     void (*affine_f32)(const float *x, float *y, size_t n, const float *scale, const float *shift);
+
+    /* For benchmarks: the sum of n floats, at the speed of memory (a tail of fewer than 128 is left). */
+    float (*read_f32)(const float *x, size_t n);
+
+    /* For benchmarks: multiply-adds of registers at full speed; *numbers tells how many. */
+    float (*peak_f32)(size_t rounds, size_t *numbers);
 };
 
 #define TRNN_ISA(name, ...) extern const trnn_kernels trnn_kernels__##name;

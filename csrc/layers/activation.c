@@ -16,11 +16,12 @@ static trnn_status activation_frame(const trnn_layer *layer, trnn_frame in, trnn
 
 static void activation_run(const trnn_call *call)
 {
-    trnn_map map = TRNN_MAP_LEAKY_RELU;
-    float slope = 0.0f;
-    if (call->layer->kind == TRNN_SIGMOID) map = TRNN_MAP_SIGMOID;
-    if (call->layer->kind == TRNN_TANH) map = TRNN_MAP_TANH;
-    if (call->layer->kind == TRNN_LEAKY_RELU) slope = call->layer->as.activation.slope;
+    const trnn_layer *layer = call->layer;
+    const trnn_map map = layer->kind == TRNN_RELU      ? TRNN_MAP_RELU
+                         : layer->kind == TRNN_SIGMOID ? TRNN_MAP_SIGMOID
+                         : layer->kind == TRNN_TANH    ? TRNN_MAP_TANH
+                                                       : TRNN_MAP_LEAKY_RELU;
+    const float slope = map == TRNN_MAP_LEAKY_RELU ? layer->as.activation.slope : 0.0f;
     const size_t numbers =
         (size_t)call->steps * (size_t)call->batch * (size_t)call->in.rows * (size_t)call->in.cols;
     call->isa->map_f32(map, call->x, call->y, numbers, slope);

@@ -1,0 +1,240 @@
+"""The promises of docs/design.md: the same bits however a net is run, and nothing allocated on the way."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinyrnn as tr
+from tinyrnn import _core
+
+ISAS = tr.available_isas()
+FUSED = [isa for isa in ISAS if _core.is_fused(isa)]
+
+NETS = {
+    "rnn": lambda: tr.RNN(7, 33, 2, "relu"),
+    "lstm": lambda: tr.LSTM(5, 40, 2),
+    "lstm-projection": lambda: tr.LSTM(20, 50, 2, proj_size=18),
+    "lstm-64": lambda: tr.LSTM(64, 128),
+    "gru": lambda: tr.GRU(3, 70),
+    "gru-no-bias": lambda: tr.GRU(16, 16, bias=False),
+    "chain": lambda: tr.Sequential(
+        tr.Linear(6, 17), tr.Tanh(), tr.LayerNorm(17), tr.GRU(17, 20), tr.LSTM(20, 16), tr.Linear(16, 5), tr.Softmax(-1)
+    ),
+    "frames": lambda: tr.Sequential(
+        tr.Conv1d(2, 5, 3, stride=2, padding=1), tr.BatchNorm1d(5), tr.ReLU(), tr.Flatten(), tr.LSTM(20, 9)
+    ),
+}
+FRAMES = {"frames": (2, 8)}
+T, B = 23, 9
+
+
+def build(name: str) -> tuple[tr.Net, np.ndarray]:
+    """The net and an input of T steps for B rows."""
+    tr.manual_seed(1)
+    net = NETS[name]()
+    frame = FRAMES.get(name) or net.stream().made_of[2]
+    return net, np.random.default_rng(2).standard_normal((T, B, *frame)).astype(np.float32)
+
+
+def bits(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array, np.float32).tobytes()
+
+
+def stepped(net: tr.Net, x: np.ndarray, frame: tuple[int, ...]) -> tuple[np.ndarray, tr.State]:
+    """The output and the final state of x fed frame by frame."""
+    stream = net.stream(x.shape[1], frame=frame)
+    return np.stack([stream.step(frames) for frames in x]), stream.state
+
+
+def first(result: object) -> np.ndarray:
+    return result[0] if isinstance(result, tuple) else result
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", NETS)
+def test_same_bits_by_step_by_chunk_as_a_whole_and_at_every_place(name: str, isa: str) -> None:
+    tr.set_isa(isa)
+    net, x = build(name)
+    frame = x.shape[2:]
+    whole = first(net(x))
+    by_step, state = stepped(net, x, frame)
+    assert bits(by_step) == bits(whole)
+    for steps, cuts in ((1, [1, 2, 22]), (4, [3, 10]), (64, [22])):
+        stream = net.stream(B, frame=frame, steps=steps)
+        chunks = [stream.run(part) for part in np.split(x, cuts)]
+        assert bits(np.concatenate(chunks)) == bits(whole)
+        assert stream.state.tobytes() == state.tobytes()
+    for b in range(B):
+        alone = first(net(np.ascontiguousarray(x[:, b])))
+        assert bits(alone) == bits(whole[:, b])
+    assert bits(first(net(x[:, ::-1]))) == bits(whole[:, ::-1])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_same_bits_on_every_fused_instruction_set(name: str) -> None:
+    net, x = build(name)
+    results = {}
+    for isa in ISAS:
+        tr.set_isa(isa)
+        results[isa] = first(net(x))
+    for isa in ISAS:
+        if isa in FUSED:
+            assert bits(results[isa]) == bits(results[FUSED[0]]), isa
+        else:
+            np.testing.assert_allclose(results[isa], results[FUSED[0]], rtol=0, atol=5e-6)
+
+
+def test_same_bits_bidirectional_at_every_place_and_length() -> None:
+    tr.manual_seed(3)
+    net = tr.LSTM(6, 21, 2, bidirectional=True)
+    x = np.random.default_rng(4).standard_normal((T, B, 6)).astype(np.float32)
+    lengths = np.array([23, 1, 5, 22, 9, 9, 16, 2, 23])
+    for isa in ISAS:
+        tr.set_isa(isa)
+        y, (h, c) = net(x, lengths=lengths)
+        for b, length in enumerate(lengths):
+            alone, (h1, c1) = net(x[:length, b])
+            assert bits(alone) == bits(y[:length, b])
+            assert not y[length:, b].any()
+            assert bits(h1) == bits(h[:, b]) and bits(c1) == bits(c[:, b])
+
+
+def test_a_silent_state_never_becomes_subnormal() -> None:
+    tiny = np.finfo(np.float32).tiny
+    for make in (tr.RNN, tr.GRU, tr.LSTM):
+        tr.manual_seed(5)
+        stream = make(4, 24, bias=False).stream()
+        stream.run(np.random.default_rng(6).standard_normal((50, 4)).astype(np.float32))
+        silence = np.zeros((1000, 4), np.float32)
+        for _ in range(100):
+            y = stream.run(silence)
+            for numbers in (y, stream.raw_state):
+                assert not ((numbers != 0) & (np.abs(numbers) < tiny)).any()
+        assert not stream.raw_state.any()
+
+
+def test_streams_share_a_net_each_in_its_own_thread() -> None:
+    tr.manual_seed(7)
+    net = tr.LSTM(8, 64)
+    x = np.random.default_rng(8).standard_normal((4, 200, 8)).astype(np.float32)
+    expected = [first(net(rows)) for rows in x]
+    results: list[np.ndarray | None] = [None] * 4
+
+    def work(i: int) -> None:
+        stream = net.stream()
+        results[i] = np.stack([stream.step(frame) for frame in x[i]])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(bits(result) == bits(wanted) for result, wanted in zip(results, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_python_allocates_nothing_with_out(name: str) -> None:
+    net, x = build(name)
+    stream = net.stream(B, frame=x.shape[2:])
+    one, many = np.ascontiguousarray(x[0]), x
+    out_one, out_many = stream.step(one), stream.run(many)
+
+    def feed() -> None:
+        for _ in range(50):
+            stream.step(one, out_one)
+            stream.step(one, out=out_one)
+            stream.run(many, out_many)
+
+    feed()
+    tracemalloc.start()
+    try:
+        feed()
+        before = tracemalloc.take_snapshot()
+        feed()
+        after = tracemalloc.take_snapshot()
+        tracemalloc.reset_peak()
+        size, _ = tracemalloc.get_traced_memory()
+        feed()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    grown = [line for line in after.compare_to(before, "filename") if "tinyrnn" in str(line.traceback)]
+    assert sum(line.size_diff for line in grown) == 0
+    assert peak - size < 512  # the loop's own iterator
+
+
+COUNTER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+static __thread int counting;
+static long calls;
+void counter_start(void) { calls = 0; counting = 1; }
+long counter_stop(void) { counting = 0; return calls; }
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+void *malloc(size_t n) { calls += counting; return __libc_malloc(n); }
+void *calloc(size_t n, size_t m) { calls += counting; return __libc_calloc(n, m); }
+void *realloc(void *p, size_t n) { calls += counting; return __libc_realloc(p, n); }
+"""
+
+COUNTED = """
+import ctypes, gc, itertools, sys
+import numpy as np, tinyrnn as tr
+counter = ctypes.PyDLL(sys.argv[1])
+net = tr.Sequential(tr.Embedding(9, 12), tr.LSTM(12, 40, 2), tr.GRU(40, 17), tr.Linear(17, 5), tr.Softmax(-1))
+stream = net.stream()
+out = stream.step(3)
+chunk = np.arange(9, dtype=np.int32)
+outs = stream.run(chunk)
+def feed(times):
+    counter.counter_start()
+    for _ in times:
+        stream.step(3, out)
+        stream.step(4, out=out)
+        stream.run(chunk, outs)
+    return counter.counter_stop()
+gc.disable()
+few, many = (itertools.repeat(None, n) for n in (1, 1000))  # a range would make its own integers
+feed(itertools.repeat(None, 9))
+once, often = feed(few), feed(many)
+counter.counter_start()
+kept = [np.empty(1 << 20) for _ in range(3)]
+print(once, often, counter.counter_stop())
+"""
+
+
+@pytest.mark.skipif(not shutil.which("gcc") or not sys.platform.startswith("linux"), reason="needs gcc and glibc")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="something else is preloaded")
+def test_a_counting_allocator_sees_nothing(tmp_path: Path) -> None:
+    source, library = tmp_path / "counter.c", tmp_path / "counter.so"
+    source.write_text(COUNTER)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", str(source), "-o", str(library)], check=True)
+    ctypes.CDLL(str(library))  # it loads
+    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED, str(library)], env=environment, capture_output=True, text=True, check=True
+    )
+    once, often, arrays = map(int, done.stdout.split())
+    assert arrays >= 3  # the counter counts
+    assert often == once  # a thousand rounds of step and run ask for no more than one
+
+
+def test_memory_is_known_before_anything_runs() -> None:
+    net = tr.LSTM(64, 128)
+    memory = net.memory(batch=1, steps=1)
+    assert memory.weights == 4 * 128 * (64 + 128 + 2) * 4
+    assert memory.state == 2 * 128 * 4
+    assert 4 * 128 * 4 <= memory.scratch <= 3 * 4 * 128 * 4
+    assert not net._levels[0].is_ready  # nothing was allocated
+    assert net.memory(batch=8, steps=1).state == 8 * memory.state
+    assert net.memory(1, 100).scratch > 50 * 4 * 128 * 4
