@@ -28,7 +28,13 @@ NETS = {
     "gru": lambda: tr.GRU(3, 70),
     "gru-no-bias": lambda: tr.GRU(16, 16, bias=False),
     "chain": lambda: tr.Sequential(
-        tr.Linear(6, 17), tr.Tanh(), tr.LayerNorm(17), tr.GRU(17, 20), tr.LSTM(20, 16), tr.Linear(16, 5), tr.Softmax(-1)
+        tr.Linear(6, 17),
+        tr.Tanh(),
+        tr.LayerNorm(17),
+        tr.GRU(17, 20),
+        tr.LSTM(20, 16),
+        tr.Linear(16, 5),
+        tr.Softmax(-1),
     ),
     "frames": lambda: tr.Sequential(
         tr.Conv1d(2, 5, 3, stride=2, padding=1), tr.BatchNorm1d(5), tr.ReLU(), tr.Flatten(), tr.LSTM(20, 9)
@@ -213,7 +219,9 @@ print(once, often, counter.counter_stop())
 """
 
 
-@pytest.mark.skipif(not shutil.which("gcc") or not sys.platform.startswith("linux"), reason="needs gcc and glibc")
+@pytest.mark.skipif(
+    not shutil.which("gcc") or not sys.platform.startswith("linux"), reason="needs gcc and glibc"
+)
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="something else is preloaded")
 def test_a_counting_allocator_sees_nothing(tmp_path: Path) -> None:
     source, library = tmp_path / "counter.c", tmp_path / "counter.so"
@@ -222,7 +230,11 @@ def test_a_counting_allocator_sees_nothing(tmp_path: Path) -> None:
     ctypes.CDLL(str(library))  # it loads
     environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"}
     done = subprocess.run(
-        [sys.executable, "-c", COUNTED, str(library)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", COUNTED, str(library)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     once, often, arrays = map(int, done.stdout.split())
     assert arrays >= 3  # the counter counts

@@ -31,13 +31,16 @@ def normal(*shape: int) -> np.ndarray:
         ((4, 0), "reads frames of shape"),
     ],
 )
-def test_shapes_that_a_recurrent_layer_refuses(make: type[tr.Net], shape: tuple[int, ...], message: str) -> None:
+def test_shapes_that_a_recurrent_layer_refuses(
+    make: type[tr.Net], shape: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(tr.ShapeError, match=message):
         make(3, 4)(np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize(
-    "x", [np.zeros((2, 3), complex), np.full((2, 3), None), np.array([["a"] * 3] * 2), np.zeros((2, 3), "M8[s]")]
+    "x",
+    [np.zeros((2, 3), complex), np.full((2, 3), None), np.array([["a"] * 3] * 2), np.zeros((2, 3), "M8[s]")],
 )
 def test_dtypes_that_are_refused(x: np.ndarray) -> None:
     for net in (tr.LSTM(3, 4), tr.Linear(3, 4), tr.LSTMCell(3, 4), tr.ReLU(), tr.Softmax(-1)):
@@ -101,8 +104,16 @@ def test_lengths_need_a_recurrent_layer() -> None:
     [
         (np.zeros((1, 2, 4)), TypeError, r"expected \(h0, c0\)"),
         ((np.zeros((1, 2, 4)),), TypeError, r"expected \(h0, c0\)"),
-        ((np.zeros((1, 2, 5)), np.zeros((1, 2, 4))), tr.ShapeError, r"h: shape \(1, 2, 5\), expected \(1, 2, 4\)"),
-        ((np.zeros((1, 2, 4)), np.zeros((1, 3, 4))), tr.ShapeError, r"c: shape \(1, 3, 4\), expected \(1, 2, 4\)"),
+        (
+            (np.zeros((1, 2, 5)), np.zeros((1, 2, 4))),
+            tr.ShapeError,
+            r"h: shape \(1, 2, 5\), expected \(1, 2, 4\)",
+        ),
+        (
+            (np.zeros((1, 2, 4)), np.zeros((1, 3, 4))),
+            tr.ShapeError,
+            r"c: shape \(1, 3, 4\), expected \(1, 2, 4\)",
+        ),
         ((np.zeros((1, 4)), np.zeros((1, 4))), tr.ShapeError, "h: shape"),
         ((np.zeros((1, 2, 4), complex), np.zeros((1, 2, 4))), TypeError, "h0: dtype complex128"),
     ],
@@ -194,10 +205,18 @@ def test_softmax_axes() -> None:
         (lambda: tr.LSTM(3, 4, 10**9), ValueError, "num_layers is 1000000000"),
         (lambda: tr.LSTM(3, 4, proj_size=4), ValueError, "proj_size is 4, expected less than hidden_size, 4"),
         (lambda: tr.LSTM(3, 4, bias=1), TypeError, "bias is 1, expected True or False"),
-        (lambda: tr.GRU(3, 4, dropout=1.5), ValueError, r"dropout is 1.5, expected a finite number in 0.0 .. 1.0"),
+        (
+            lambda: tr.GRU(3, 4, dropout=1.5),
+            ValueError,
+            r"dropout is 1.5, expected a finite number in 0.0 .. 1.0",
+        ),
         (lambda: tr.RNN(3, 4, 1, "gelu"), ValueError, "nonlinearity is 'gelu', expected 'tanh' or 'relu'"),
         (lambda: tr.LSTM(2**28, 2**28), ValueError, "out of range|larger"),
-        (lambda: tr.Conv1d(3, 4, 2, groups=2), ValueError, "in_channels is 3, expected a multiple of groups, 2"),
+        (
+            lambda: tr.Conv1d(3, 4, 2, groups=2),
+            ValueError,
+            "in_channels is 3, expected a multiple of groups, 2",
+        ),
         (lambda: tr.Conv1d(3, 4, 2, padding_mode="circular"), ValueError, "padding_mode is 'circular'"),
         (lambda: tr.Conv1d(3, 4, 2, padding="some"), ValueError, "padding is 'some'"),
         (lambda: tr.Conv1d(3, 4, 2, stride=2, padding="same"), ValueError, "needs stride 1"),

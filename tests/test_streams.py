@@ -16,7 +16,9 @@ def normal(*shape: int) -> np.ndarray:
 
 def charlm() -> tr.Sequential:
     tr.manual_seed(0)
-    return tr.Sequential({"embedding": tr.Embedding(11, 8), "lstm": tr.LSTM(8, 16, 2), "head": tr.Linear(16, 11)})
+    return tr.Sequential(
+        {"embedding": tr.Embedding(11, 8), "lstm": tr.LSTM(8, 16, 2), "head": tr.Linear(16, 11)}
+    )
 
 
 def test_shapes_of_one_row() -> None:

@@ -6,29 +6,24 @@ PyTorch; ``net.stream()`` runs a net step by step. See README.md and docs/design
 
 from tinyrnn._core import available_isas, isa, set_isa
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
+from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
-    GRU,
-    LSTM,
-    RNN,
     BatchNorm1d,
     Conv1d,
     Dropout,
     Embedding,
     Flatten,
-    GRUCell,
     LayerNorm,
     LeakyReLU,
     Linear,
     LogSoftmax,
-    LSTMCell,
     ReLU,
-    RNNCell,
     Sigmoid,
     Softmax,
     Tanh,
-    manual_seed,
 )
 from tinyrnn.model import Memory, Net, Sequential, load
+from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
 

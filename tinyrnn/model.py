@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
+from tinyrnn.arguments import size
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.streams import Slot, State, Stream
 
@@ -43,11 +44,11 @@ class Tensor(NamedTuple):
     name: str
     shape: tuple[int, ...]
     core: _core.Layer
-    index: int
+    param: int
 
     def read(self) -> Array:
         """Its numbers: a copy, so it cannot be written to."""
-        array: Array = self.core.get(self.index).reshape(self.shape)
+        array: Array = self.core.get(self.param).reshape(self.shape)
         array.flags.writeable = False
         return array
 
@@ -196,7 +197,7 @@ class Net:
 
     def _expected(self, rank: int, recurrent: bool) -> str:
         frame = self._frame()
-        sizes = ["?" if size is None else str(size) for size in frame] if frame else ["?"] * rank
+        sizes = ["?" if axis is None else str(axis) for axis in frame] if frame else ["?"] * rank
         if not recurrent:
             return f"(..., {', '.join(sizes)})"
         batched = ["B", "T"] if self._batch_first else ["T", "B"]
@@ -211,7 +212,8 @@ class Net:
         for row, length in enumerate(array):
             if not 1 <= length <= steps:
                 raise ValueError(
-                    f"{type(self).__name__}: lengths[{row}] is {length}, expected 1 .. {steps} (the input's steps)"
+                    f"{type(self).__name__}: lengths[{row}] is {length}, "
+                    f"expected 1 .. {steps}, the input's steps"
                 )
         return array
 
@@ -259,10 +261,10 @@ class Net:
             If the layers do not fit the frame.
         """
         cores, frame, out_frame = self._streamed(frame)
-        plan = self._plan(cores, frame, positive("batch", batch), None)
+        plan = self._plan(cores, frame, size("batch", batch), None)
         if steps is not None:
             rows, cols = (1, 1, *frame)[-2:]
-            plan = _core.Plan(cores, rows, cols, batch, positive("steps", steps))
+            plan = _core.Plan(cores, rows, cols, batch, size("steps", steps))
         first = self._leaves()[0][1]
         count = first.num_embeddings if cores[0].kind == "embedding" else 0
         stream = Stream(self, plan, frame, out_frame, count)
@@ -281,7 +283,7 @@ class Net:
         """
         cores, frame, _ = self._streamed(frame)
         rows, cols = (1, 1, *frame)[-2:]
-        plan = _core.Plan(cores, rows, cols, positive("batch", batch), positive("steps", steps))
+        plan = _core.Plan(cores, rows, cols, size("batch", batch), size("steps", steps))
         distinct = {id(core): core.nbytes for core in cores}
         return Memory(sum(distinct.values()), plan.state_bytes, plan.scratch_bytes)
 
@@ -295,8 +297,8 @@ class Net:
                     f"{name}: the layers leave the input's frame open; pass frame=, such as "
                     f"{'(channels, length)' if known else '(features,)'}"
                 )
-            frame = tuple(size for size in known if size is not None)
-        frame = tuple(positive("frame", size) for size in frame)
+            frame = tuple(axis for axis in known if axis is not None)
+        frame = tuple(size("frame", axis) for axis in frame)
         if len(frame) > 2:
             raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 2")
         cores: list[_core.Layer] = []
@@ -313,7 +315,7 @@ class Net:
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Every tensor by name, float32 copies with PyTorch's names, shapes and order."""
         state = {
-            tensor.name: tensor.core.get(tensor.index).reshape(tensor.shape) for tensor in self._tensors()
+            tensor.name: tensor.core.get(tensor.param).reshape(tensor.shape) for tensor in self._tensors()
         }
         return self._with_counters(state)
 
@@ -359,7 +361,7 @@ class Net:
         given = submodule(state_dict, prefix)
         tensors = self._tensors()
         wanted = {tensor.name for tensor in tensors}
-        counters = {
+        counters: dict[str, Any] = {
             f"{leaf_prefix}num_batches_tracked": leaf
             for leaf_prefix, leaf in self._leaves()
             if hasattr(leaf, "num_batches_tracked")
@@ -388,13 +390,16 @@ class Net:
         if problems:
             where = f" (prefix {prefix!r})" if prefix else ""
             raise WeightsError(
-                f"Error(s) in loading state_dict for {type(self).__name__}{where}:\n\t" + "\n\t".join(problems)
+                f"Error(s) in loading state_dict for {type(self).__name__}{where}:\n\t"
+                + "\n\t".join(problems)
             )
         for tensor in tensors:
             if tensor.name in arrays:
                 if missing:
                     tensor.core.prepare()
-                tensor.core.set(tensor.index, arrays[tensor.name].reshape(tensor.core.params[tensor.index][1]))
+                tensor.core.set(
+                    tensor.param, arrays[tensor.name].reshape(tensor.core.params[tensor.param][1])
+                )
         for name, leaf in counters.items():
             if name in given:
                 leaf.num_batches_tracked = int(np.asarray(given[name]))
@@ -443,7 +448,9 @@ class Sequential(Net):
             raise ValueError("Sequential: no layers")
         for name, layer in named.items():
             if not isinstance(layer, Net):
-                raise TypeError(f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer")
+                raise TypeError(
+                    f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer"
+                )
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
         self._layers = named
@@ -503,15 +510,6 @@ class Sequential(Net):
 
 
 # ---- helpers ------------------------------------------------------------------------------------
-
-
-def positive(name: str, value: Any, least: int = 1) -> int:
-    """``value`` as an int of at least ``least``, or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} is {value!r}, expected an integer")
-    if not least <= value <= 2**28:
-        raise ValueError(f"{name} is {value}, expected {least} .. {2**28}")
-    return int(value)
 
 
 def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""Continue a prompt with the character model of this folder, one symbol at a time, without PyTorch.
+
+    python examples/charlm/stream.py
+    python examples/charlm/stream.py --prompt "A generator " --length 1000 --temperature 0.7
+
+Reads the checkpoint that train.py wrote with PyTorch, builds the same net from tinyrnn's layers, streams the
+prompt through it and then feeds it its own answers. Ends with the speed: characters per second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import tinyrnn as tr
+
+CHECKPOINT = Path(__file__).with_name("charlm.pt")
+VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))  # as in train.py
+
+
+def build(checkpoint: Path) -> tr.Sequential:
+    """The net of a checkpoint: every size is read off its tensors."""
+    weights = tr.load_weights(checkpoint)
+    symbols, width = weights["embedding.weight"].shape
+    net = tr.Sequential(
+        {
+            "embedding": tr.Embedding(symbols, width),
+            "lstm": tr.LSTM.from_state_dict(weights, prefix="lstm."),
+            "head": tr.Linear.from_state_dict(weights, prefix="head."),
+        }
+    )
+    net.load_state_dict(weights)
+    return net
+
+
+def encode(text: str) -> list[int]:
+    """Symbols of a text; characters outside the vocabulary are left out."""
+    return [VOCABULARY.index(character) for character in text if character in VOCABULARY]
+
+
+def choose(logits: np.ndarray, temperature: float, generator: np.random.Generator) -> int:
+    """The likeliest symbol, or one drawn at a temperature."""
+    if temperature == 0:
+        return int(logits.argmax())
+    weights = np.exp((logits - logits.max()) / temperature)
+    return int(generator.choice(len(weights), p=weights / weights.sum()))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Continue a prompt with a character model, without PyTorch.")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what train.py wrote")
+    parser.add_argument("--prompt", default="The with statement ", help="text to begin with")
+    parser.add_argument("--length", type=int, default=500, help="characters to write")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest character")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws when the temperature is not 0")
+    options = parser.parse_args(arguments)
+    if options.temperature < 0:
+        parser.error(f"--temperature is {options.temperature}, expected at least 0")
+    prompt = encode(options.prompt)
+    if not prompt:
+        parser.error("--prompt has no character of the model's vocabulary")
+
+    try:
+        stream = build(options.checkpoint).stream()
+    except (OSError, KeyError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {options.checkpoint}: {error}\n")
+    generator = np.random.default_rng(options.seed)
+    print(options.prompt, end="", flush=True)
+    logits = stream.run(np.array(prompt, np.int32))[-1]
+    seconds = 0.0
+    for _ in range(options.length):
+        began = time.perf_counter()
+        symbol = choose(logits, options.temperature, generator)
+        logits = stream.step(symbol, out=logits)
+        seconds += time.perf_counter() - began
+        print(VOCABULARY[symbol], end="", flush=True)
+    if options.length > 0:
+        print(
+            f"\n\n{options.length / seconds:,.0f} characters per second, "
+            f"{seconds / options.length * 1e6:.1f} µs each, on {tr.isa()}",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,483 @@
+"""RNN, LSTM and GRU, stacked and in both directions, and their cells, as ``torch.nn`` has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tinyrnn import _core, initial
+from tinyrnn.arguments import flag, real, size
+from tinyrnn.errors import ShapeError, WeightsError
+from tinyrnn.model import Frame, Net, Tensor, submodule
+from tinyrnn.streams import Slot
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class _Recurrent(Net):
+    """What RNN, LSTM and GRU share: a stack of levels, each one core layer."""
+
+    _kind: str
+    _gates: int
+    _cell = False  # keeps c beside h
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        nonlinearity: str = "tanh",
+    ) -> None:
+        name = type(self).__name__
+        self.input_size = size(f"{name}: input_size", input_size)
+        self.hidden_size = size(f"{name}: hidden_size", hidden_size)
+        self.num_layers = size(f"{name}: num_layers", num_layers)
+        if num_layers > 1024:
+            raise ValueError(f"{name}: num_layers is {num_layers}, expected at most 1024")
+        self.bias = flag(f"{name}: bias", bias)
+        self.batch_first = flag(f"{name}: batch_first", batch_first)
+        self.dropout = real(f"{name}: dropout", dropout, 0.0, 1.0)
+        self.bidirectional = flag(f"{name}: bidirectional", bidirectional)
+        self.proj_size = size(f"{name}: proj_size", proj_size, 0)
+        if self.proj_size >= self.hidden_size:
+            raise ValueError(
+                f"{name}: proj_size is {proj_size}, expected less than hidden_size, {hidden_size}"
+            )
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"{name}: nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
+        self.nonlinearity = nonlinearity
+
+        self._levels = []
+        reads = self.input_size
+        for _ in range(self.num_layers):
+            level = _core.Layer(
+                self._kind,
+                input_size=reads,
+                hidden_size=self.hidden_size,
+                proj_size=self.proj_size,
+                bias=self.bias,
+                bidirectional=self.bidirectional,
+                relu=self.nonlinearity == "relu",
+            )
+            level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
+            self._levels.append(level)
+            reads = self._output_size * self._directions
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def _output_size(self) -> int:
+        return self.proj_size or self.hidden_size
+
+    def _name(self, name: str, level: int) -> str:
+        base, reverse, _ = name.partition("_reverse")
+        return f"{base}_l{level}{reverse}"
+
+    def _tensors(self) -> list[Tensor]:
+        return [
+            Tensor(self._name(name, level), shape, core, i)
+            for level, core in enumerate(self._levels)
+            for i, (name, shape) in enumerate(core.params)
+        ]
+
+    def _rank(self, ndim: int) -> int | None:
+        return 1
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        return (self.input_size,)
+
+    def _core_count(self) -> int:
+        return self.num_layers
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        if frame != (self.input_size,):
+            raise ShapeError(
+                f"{type(self).__name__}: reads frames of shape {frame}, "
+                f"expected ({self.input_size},) = (input_size,)"
+            )
+        cores += self._levels
+        return (self._output_size * self._directions,)
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        """h and c by name: every level's, every direction's."""
+        batch = plan.batch
+        parts: dict[str, list[tuple[int, int]]] = {"h": [], "c": []}
+        h, c = batch * self._output_size, batch * self.hidden_size * self._cell
+        for level in range(self.num_layers):
+            offset, _ = plan.state_of(first + level)
+            for _ in range(self._directions):
+                parts["h"].append((offset, h))
+                parts["c"].append((offset + h, c))
+                offset += h + c
+        levels = self.num_layers * self._directions
+        slots = [Slot(f"{prefix}h", (levels, batch, self._output_size), tuple(parts["h"]))]
+        if self._cell:
+            slots.append(Slot(f"{prefix}c", (levels, batch, self.hidden_size), tuple(parts["c"])))
+        return slots
+
+    def _initial_state(self, hx: Any, batched: bool) -> dict[str, Any] | None:
+        """PyTorch's ``h0`` or ``(h0, c0)`` by name, with a batch axis."""
+        if hx is None:
+            return None
+        if self._cell and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
+            raise TypeError(
+                f"{type(self).__name__}: the initial state is {type(hx).__name__}, expected (h0, c0)"
+            )
+        given = {"h": hx[0], "c": hx[1]} if self._cell else {"h": hx}
+        for name, value in given.items():
+            array = _core.as_floats(value, f"{type(self).__name__}: {name}0")
+            given[name] = array if batched or array.ndim != 2 else array[:, np.newaxis]
+            if not batched and array.ndim != 2:
+                raise ShapeError(
+                    f"{type(self).__name__}: {name}0 has shape {array.shape}, "
+                    "expected 2 axes for an unbatched input"
+                )
+        return given
+
+    def __call__(self, x: ArrayLike, hx: Any = None, *, lengths: ArrayLike | None = None) -> Any:
+        """Run whole sequences, as PyTorch does.
+
+        Parameters
+        ----------
+        x : array_like, float32
+            ``(T, input_size)``, ``(T, B, input_size)``, or ``(B, T, input_size)`` with ``batch_first``.
+        hx : array_like, or for an LSTM a pair, optional
+            Initial state ``(num_layers * directions, B, size)``, zeros by default; without the batch axis
+            for an unbatched input. ``batch_first`` does not apply to it.
+        lengths : array_like of int, (B,), optional
+            Steps of each row, in any order. What PyTorch's packed sequences give: the output is zero
+            beyond a row's end, its final state is that of its last step, its reverse direction
+            begins there. The output keeps the input's number of steps.
+
+        Returns
+        -------
+        output : ndarray, float32
+            ``(T, B, directions * (proj_size or hidden_size))``, axes as the input's.
+        state : ndarray, or for an LSTM ``(h, c)``
+            The final state, shaped as ``hx``.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError
+            If something does not fit; the message says what.
+        """
+        batched = np.ndim(x) != 2
+        output, state = self._run(x, lengths, self._initial_state(hx, batched))
+        final = tuple(array if batched else array[:, 0] for array in state.values())
+        return output, final if self._cell else final[0]
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
+        """The layer that a state_dict holds: sizes, levels, directions and projection are read off it.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            As `load_weights` gives it.
+        prefix : str
+            The layer's place in a larger model: ``"decoder.rnn."``. The names of a cell
+            (``weight_ih``) do as well as those of a layer (``weight_ih_l0``).
+        **options
+            What tensors cannot tell: ``batch_first``, ``dropout``, an RNN's ``nonlinearity``.
+
+        Raises
+        ------
+        WeightsError
+            If the tensors are not those of such a layer.
+        """
+        given = {
+            name + "_l0" if name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") else name: value
+            for name, value in submodule(state_dict, prefix).items()
+        }
+        sizes = _sizes_of(cls.__name__, given, cls._gates)
+        if not cls._cell and sizes.pop("proj_size"):
+            raise WeightsError(f"{cls.__name__}: weight_hr_l0 is a projection, which only an LSTM has")
+        layer = cls(**{**sizes, **options})
+        layer.load_state_dict(given)
+        return layer
+
+
+def _sizes_of(name: str, given: Mapping[str, Any], gates: int) -> dict[str, Any]:
+    """The constructor's arguments, from the shapes of the tensors."""
+    shapes = {key: np.shape(value) for key, value in given.items()}
+    for key in ("weight_ih_l0", "weight_hh_l0"):
+        if len(shapes.get(key, ())) != 2:
+            found = f"has shape {shapes[key]}" if key in shapes else f"is missing; there are {sorted(shapes)}"
+            raise WeightsError(f"{name}: {key} {found}, expected two axes")
+    rows, input_size = shapes["weight_ih_l0"]
+    if rows % gates or rows == 0:
+        raise WeightsError(
+            f"{name}: weight_ih_l0 has shape {(rows, input_size)}, expected a multiple of {gates} rows = "
+            f"({gates}*hidden_size, input_size)"
+        )
+    levels = 0
+    while f"weight_ih_l{levels}" in shapes:
+        levels += 1
+    projection = shapes.get("weight_hr_l0")
+    return {
+        "input_size": int(input_size),
+        "hidden_size": rows // gates,
+        "num_layers": levels,
+        "bias": "bias_ih_l0" in shapes,
+        "bidirectional": "weight_ih_l0_reverse" in shapes,
+        "proj_size": int(projection[0]) if projection else 0,
+    }
+
+
+class RNN(_Recurrent):
+    """Elman RNN, as ``torch.nn.RNN``: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or relu.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    nonlinearity : {"tanh", "relu"}
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    """
+
+    _kind, _gates = "rnn", 1
+    arguments = (
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        "nonlinearity",
+        "bias",
+        "batch_first",
+        "dropout",
+        "bidirectional",
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            nonlinearity=nonlinearity,
+        )
+
+
+class LSTM(_Recurrent):
+    """LSTM, as ``torch.nn.LSTM``.
+
+    ``i, f, o = sigmoid(W_ih x + b_ih + W_hh h + b_hh)``, ``g = tanh(...)``, ``c' = f c + i g``,
+    ``h' = o tanh(c')``; with a projection ``h' = W_hr (o tanh(c'))``. Gate order is ``i f g o``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    proj_size : int
+        Size of the projected hidden state; 0 for none.
+    """
+
+    _kind, _gates, _cell = "lstm", 4, True
+    arguments = (
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        "bias",
+        "batch_first",
+        "dropout",
+        "bidirectional",
+        "proj_size",
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
+        )
+
+
+class GRU(_Recurrent):
+    """GRU, as ``torch.nn.GRU``, whose reset gate acts after the hidden product (Keras: ``reset_after``).
+
+    ``r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh)``, ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))``,
+    ``h' = (1 - z) n + z h``. Gate order is ``r z n``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    """
+
+    _kind, _gates = "gru", 3
+    arguments = (
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        "bias",
+        "batch_first",
+        "dropout",
+        "bidirectional",
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+
+
+# ---- cells --------------------------------------------------------------------------------------
+
+
+class _Cell(_Recurrent):
+    """One step of one level, as PyTorch's cells: tensors without a level in their names."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias, nonlinearity=nonlinearity)
+
+    def _name(self, name: str, level: int) -> str:
+        return name
+
+    def __call__(self, x: ArrayLike, hx: Any = None) -> Any:  # type: ignore[override]
+        """One step.
+
+        Parameters
+        ----------
+        x : array_like, float32, (input_size,) or (B, input_size)
+        hx : array_like, (hidden_size,) or (B, hidden_size), or for an LSTM a pair, optional
+            The state before, zeros by default.
+
+        Returns
+        -------
+        ndarray, or for an LSTM ``(h, c)``
+            The state after, shaped as ``hx``.
+
+        Raises
+        ------
+        ShapeError, TypeError
+            If something does not fit.
+        """
+        name = type(self).__name__
+        x = _core.as_floats(x, f"{name}: input")
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"{name}: input has shape {x.shape}, expected ({self.input_size},) or (B, {self.input_size})"
+            )
+        batch = x.shape[:-1]
+        if hx is not None:
+            pair = hx if self._cell and isinstance(hx, (tuple, list)) else (hx,)
+            if len(pair) != 1 + self._cell:
+                raise TypeError(f"{name}: the state is {type(hx).__name__}, expected (h, c)")
+            arrays = [_core.as_floats(value, f"{name}: state") for value in pair]
+            for array in arrays:
+                if array.shape != (*batch, self.hidden_size):
+                    raise ShapeError(
+                        f"{name}: the state has shape {array.shape}, expected {(*batch, self.hidden_size)}"
+                    )
+            shaped = tuple(array.reshape(1, -1, self.hidden_size) for array in arrays)
+            hx = shaped if self._cell else shaped[0]
+        _, state = super().__call__(x.reshape(1, -1, self.input_size), hx)
+        final = state if self._cell else (state,)
+        after = tuple(array.reshape(*batch, self.hidden_size) for array in final)
+        return after if self._cell else after[0]
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
+        """The cell that a state_dict holds; see `LSTM.from_state_dict`. A layer of one level does too."""
+        given = {name.removesuffix("_l0"): value for name, value in submodule(state_dict, prefix).items()}
+        named = {f"{name}_l0": value for name, value in given.items()}
+        sizes = _sizes_of(cls.__name__, named, cls._gates)
+        arguments = {name: sizes[name] for name in ("input_size", "hidden_size", "bias")}
+        cell = cls(**{**arguments, **options})
+        cell.load_state_dict(given)
+        return cell
+
+
+class RNNCell(_Cell):
+    """One step of an Elman RNN, as ``torch.nn.RNNCell``.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    nonlinearity : {"tanh", "relu"}
+    """
+
+    _kind, _gates = "rnn", 1
+    arguments = ("input_size", "hidden_size", "bias", "nonlinearity")
+
+
+class LSTMCell(_Cell):
+    """One step of an LSTM, as ``torch.nn.LSTMCell``.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    """
+
+    _kind, _gates, _cell = "lstm", 4, True
+    arguments = ("input_size", "hidden_size", "bias")
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        super().__init__(input_size, hidden_size, bias)
+
+
+class GRUCell(_Cell):
+    """One step of a GRU, as ``torch.nn.GRUCell``.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    """
+
+    _kind, _gates = "gru", 3
+    arguments = ("input_size", "hidden_size", "bias")
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        super().__init__(input_size, hidden_size, bias)
