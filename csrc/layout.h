@@ -21,10 +21,7 @@ static inline size_t trnn_times(size_t a, size_t b)
 }
 
 /* a + b, SIZE_MAX if that overflows. */
-static inline size_t trnn_plus(size_t a, size_t b)
-{
-    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
-}
+static inline size_t trnn_plus(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
 
 /* Bytes rounded up to a multiple of TRNN_ALIGN. */
 static inline size_t trnn_align(size_t bytes)
@@ -40,15 +37,9 @@ static inline float *trnn_take(trnn_cursor *cursor, size_t count)
     return place;
 }
 
-static inline size_t trnn_larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
+static inline size_t trnn_larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* How many parts of `part` cover `whole`. */
-static inline int32_t trnn_ceil(int32_t whole, int32_t part)
-{
-    return (whole + part - 1) / part;
-}
+static inline int32_t trnn_ceil(int32_t whole, int32_t part) { return (whole + part - 1) / part; }
 
 #endif

@@ -18,20 +18,14 @@ typedef struct {
 struct trnn_plan {
     trnn_sizes sizes;
     int32_t count;
-    int32_t working;             /* layers that compute; the others only rename a frame */
-    size_t value_bytes;          /* one of the two buffers between layers */
+    int32_t working;    /* layers that compute; the others only rename a frame */
+    size_t value_bytes; /* one of the two buffers between layers */
     node nodes[];
 };
 
-static size_t frame_size(trnn_frame frame)
-{
-    return trnn_times((size_t)frame.rows, (size_t)frame.cols);
-}
+static size_t frame_size(trnn_frame frame) { return trnn_times((size_t)frame.rows, (size_t)frame.cols); }
 
-size_t trnn_plan_bytes(int32_t layers)
-{
-    return sizeof(trnn_plan) + (size_t)layers * sizeof(node);
-}
+size_t trnn_plan_bytes(int32_t layers) { return sizeof(trnn_plan) + (size_t)layers * sizeof(node); }
 
 trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                            int32_t batch, int32_t steps, trnn_sizes *sizes)
@@ -133,7 +127,8 @@ static void run_block(const trnn_plan *plan, const trnn_kernels *isa, const floa
         x = call.y;
     }
     if (plan->working == 0)
-        trnn_copy(y, x, (size_t)steps * (size_t)plan->sizes.batch * frame_size(plan->sizes.out) * sizeof(float));
+        trnn_copy(y, x,
+                  (size_t)steps * (size_t)plan->sizes.batch * frame_size(plan->sizes.out) * sizeof(float));
 }
 
 /* Everything that can be wrong with a call, looked at before anything is written. */

@@ -13,15 +13,9 @@ static const trnn_layer_type *const types[] = {
 #undef TRNN_LAYER
 };
 
-const trnn_layer_type *trnn_layer_type_of(const trnn_layer *layer)
-{
-    return types[layer->kind];
-}
+const trnn_layer_type *trnn_layer_type_of(const trnn_layer *layer) { return types[layer->kind]; }
 
-const char *trnn_kind_name(trnn_kind kind)
-{
-    return types[kind]->name;
-}
+const char *trnn_kind_name(trnn_kind kind) { return types[kind]->name; }
 
 trnn_status trnn_layer_check(const trnn_layer *layer)
 {
@@ -34,10 +28,10 @@ trnn_status trnn_layer_check(const trnn_layer *layer)
 /* Floats that a param takes in the weights; SIZE_MAX beyond what can be addressed. */
 static size_t packed_size(const trnn_param *param)
 {
-    const size_t rows = param->gates == 0
-                            ? (size_t)param->units
-                            : trnn_times((size_t)trnn_ceil(param->units, TRNN_PANEL) * TRNN_PANEL,
-                                         (size_t)param->gates);
+    const size_t rows =
+        param->gates == 0
+            ? (size_t)param->units
+            : trnn_times((size_t)trnn_ceil(param->units, TRNN_PANEL) * TRNN_PANEL, (size_t)param->gates);
     return trnn_times(trnn_times(rows, (size_t)param->cols), (size_t)param->repeat);
 }
 
@@ -90,7 +84,8 @@ static size_t panel_place(const trnn_param *param, size_t row, size_t *stride)
 /* Copies every number between a tensor and its place; `tensor` is written when `unpack`. */
 static void move(const trnn_param *param, float *weights, float *tensor, int unpack)
 {
-    const size_t cols = (size_t)param->cols, rows = (size_t)param->units * (size_t)(param->gates ? param->gates : 1);
+    const size_t cols = (size_t)param->cols,
+                 rows = (size_t)param->units * (size_t)(param->gates ? param->gates : 1);
     const size_t matrix = packed_size(param) / (size_t)param->repeat;
     for (size_t repeat = 0; repeat < (size_t)param->repeat; repeat++) {
         for (size_t row = 0; row < rows; row++) {

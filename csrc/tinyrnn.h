@@ -49,7 +49,7 @@ int32_t trnn_isa_list(const trnn_kernels **list, int32_t room);
 const trnn_kernels *trnn_isa_find(const char *name); /* NULL if there is none of that name */
 const trnn_kernels *trnn_isa_best(void);
 const char *trnn_isa_name(const trnn_kernels *isa); /* "scalar", "avx2", "neon" ... */
-int trnn_isa_fused(const trnn_kernels *isa); /* 1: fused multiply-add; all such give the same bits */
+int trnn_isa_fused(const trnn_kernels *isa);        /* 1: fused multiply-add; all such give the same bits */
 
 /* ---- layers -------------------------------------------------------------------------------- */
 
@@ -131,7 +131,7 @@ typedef struct {
     const char *name; /* PyTorch's, without the level: "weight_ih", "weight_hh_reverse", "bias" */
     int32_t rank;
     int32_t shape[3];
-    size_t offset; /* in floats, into the layer's weights */
+    size_t offset;                      /* in floats, into the layer's weights */
     int32_t repeat, gates, units, cols; /* panels: `repeat` matrices of (gates * units, cols) */
 } trnn_param;
 

@@ -1,10 +1,7 @@
 /* Compiled with the baseline's flags only, so that asking can never be what crashes. */
 #include "cpu.h"
 
-int trnn_cpu_has_scalar(void)
-{
-    return 1;
-}
+int trnn_cpu_has_scalar(void) { return 1; }
 
 #if defined(__x86_64__) || defined(_M_X64)
 
@@ -21,15 +18,9 @@ static unsigned int saved_states(void)
     return a;
 }
 
-static int saves(unsigned int states)
-{
-    return (saved_states() & states) == states;
-}
+static int saves(unsigned int states) { return (saved_states() & states) == states; }
 
-int trnn_cpu_has_sse2(void)
-{
-    return 1; /* part of x86-64 */
-}
+int trnn_cpu_has_sse2(void) { return 1; /* part of x86-64 */ }
 
 int trnn_cpu_has_scalar_fma(void)
 {
@@ -53,15 +44,9 @@ int trnn_cpu_has_avx512(void)
 
 #elif defined(__aarch64__)
 
-int trnn_cpu_has_scalar_fma(void)
-{
-    return 1; /* part of aarch64 */
-}
+int trnn_cpu_has_scalar_fma(void) { return 1; /* part of aarch64 */ }
 
-int trnn_cpu_has_neon(void)
-{
-    return 1; /* part of aarch64 */
-}
+int trnn_cpu_has_neon(void) { return 1; /* part of aarch64 */ }
 
 #elif defined(__arm__) && defined(__linux__)
 
@@ -75,9 +60,6 @@ int trnn_cpu_has_neon(void)
 
 #elif defined(__arm__)
 
-int trnn_cpu_has_neon(void)
-{
-    return 1; /* without an operating system to ask, the build's own word */
-}
+int trnn_cpu_has_neon(void) { return 1; /* without an operating system to ask, the build's own word */ }
 
 #endif

@@ -41,12 +41,6 @@ const trnn_kernels *trnn_isa_best(void)
     return list[trnn_isa_list(list, ISAS) - 1];
 }
 
-const char *trnn_isa_name(const trnn_kernels *isa)
-{
-    return isa->name;
-}
+const char *trnn_isa_name(const trnn_kernels *isa) { return isa->name; }
 
-int trnn_isa_fused(const trnn_kernels *isa)
-{
-    return isa->fused;
-}
+int trnn_isa_fused(const trnn_kernels *isa) { return isa->fused; }

@@ -30,17 +30,17 @@ typedef struct {
 
 /* One step of a cell for several streams: h' = cell(gates + Wh h), into y. */
 typedef struct {
-    int32_t rows;           /* B */
-    int32_t units;          /* H */
-    int32_t depth;          /* numbers of h: H, or P with a projection */
-    const float *gates;     /* (B, gates * H in packed order): the input's part, bias included */
-    const float *weights;   /* packed (gates * H, depth) */
-    const float *bias_hh;   /* packed (gates * H,), or NULL: read by the GRU's n gate only */
-    const float *h;         /* (B, depth), rows h_stride apart */
-    float *c;               /* LSTM: (B, H), updated in place */
-    float *y;               /* (B, H), rows y_stride apart; does not overlap h */
+    int32_t rows;         /* B */
+    int32_t units;        /* H */
+    int32_t depth;        /* numbers of h: H, or P with a projection */
+    const float *gates;   /* (B, gates * H in packed order): the input's part, bias included */
+    const float *weights; /* packed (gates * H, depth) */
+    const float *bias_hh; /* packed (gates * H,), or NULL: read by the GRU's n gate only */
+    const float *h;       /* (B, depth), rows h_stride apart */
+    float *c;             /* LSTM: (B, H), updated in place */
+    float *y;             /* (B, H), rows y_stride apart; does not overlap h */
     size_t gates_stride, h_stride, y_stride;
-    int32_t relu;           /* RNN */
+    int32_t relu; /* RNN */
 } trnn_cell;
 
 typedef enum {

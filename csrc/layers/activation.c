@@ -27,8 +27,8 @@ static void activation_run(const trnn_call *call)
     call->isa->map_f32(map, call->x, call->y, numbers, slope);
 }
 
-#define ACTIVATION(symbol, text)                                                                      \
-    const trnn_layer_type symbol = {                                                                  \
+#define ACTIVATION(symbol, text)     \
+    const trnn_layer_type symbol = { \
         .name = text, .check = activation_check, .frame = activation_frame, .run = activation_run}
 
 ACTIVATION(trnn_relu, "relu");

@@ -8,17 +8,15 @@
 static trnn_status conv1d_check(const trnn_layer *layer)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
-    const int32_t sizes[] = {a->in_channels, a->out_channels,
-                             a->kernel_size, a->stride,
-                             a->dilation,    a->groups};
+    const int32_t sizes[] = {a->in_channels, a->out_channels, a->kernel_size,
+                             a->stride,      a->dilation,     a->groups};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         if (!trnn_is_size(sizes[i])) return TRNN_E_ARGUMENT;
     if (a->in_channels % a->groups) return TRNN_E_ARGUMENT;
     if (a->out_channels % a->groups) return TRNN_E_ARGUMENT;
     if (a->pad_left < 0 || a->pad_left > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (a->pad_right < 0 || a->pad_right > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
-    if (a->padding_mode != TRNN_PAD_ZEROS && a->padding_mode != TRNN_PAD_REFLECT)
-        return TRNN_E_ARGUMENT;
+    if (a->padding_mode != TRNN_PAD_ZEROS && a->padding_mode != TRNN_PAD_REFLECT) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias)) return TRNN_E_ARGUMENT;
     return (int64_t)(a->in_channels / a->groups) * a->kernel_size > TRNN_SIZE_MAX ? TRNN_E_SIZE : TRNN_OK;
 }
@@ -28,8 +26,7 @@ static trnn_status conv1d_frame(const trnn_layer *layer, trnn_frame in, trnn_fra
     const trnn_conv1d_args *a = &layer->as.conv1d;
     if (in.rows != a->in_channels) return TRNN_E_SHAPE;
     const int64_t left = a->pad_left, right = a->pad_right;
-    if (a->padding_mode == TRNN_PAD_REFLECT && (left >= in.cols || right >= in.cols))
-        return TRNN_E_SHAPE;
+    if (a->padding_mode == TRNN_PAD_REFLECT && (left >= in.cols || right >= in.cols)) return TRNN_E_SHAPE;
     const int64_t span = (int64_t)a->dilation * (a->kernel_size - 1) + 1;
     const int64_t padded = in.cols + left + right;
     if (padded < span) return TRNN_E_SHAPE;
@@ -43,8 +40,7 @@ static trnn_status conv1d_frame(const trnn_layer *layer, trnn_frame in, trnn_fra
 static size_t conv1d_depth(const trnn_layer *layer)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
-    return trnn_times((size_t)(a->in_channels / a->groups),
-                      (size_t)a->kernel_size);
+    return trnn_times((size_t)(a->in_channels / a->groups), (size_t)a->kernel_size);
 }
 
 static int32_t conv1d_params(const trnn_layer *layer, trnn_param *params)

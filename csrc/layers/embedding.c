@@ -4,9 +4,7 @@
 static trnn_status embedding_check(const trnn_layer *layer)
 {
     const trnn_embedding_args *a = &layer->as.embedding;
-    return trnn_is_size(a->num_embeddings) && trnn_is_size(a->embedding_dim)
-               ? TRNN_OK
-               : TRNN_E_ARGUMENT;
+    return trnn_is_size(a->num_embeddings) && trnn_is_size(a->embedding_dim) ? TRNN_OK : TRNN_E_ARGUMENT;
 }
 
 static trnn_status embedding_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
@@ -19,8 +17,7 @@ static trnn_status embedding_frame(const trnn_layer *layer, trnn_frame in, trnn_
 static int32_t embedding_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_embedding_args *a = &layer->as.embedding;
-    params[0] = trnn_param_plain("weight", 2, a->num_embeddings,
-                                 a->embedding_dim);
+    params[0] = trnn_param_plain("weight", 2, a->num_embeddings, a->embedding_dim);
     return 1;
 }
 

@@ -51,6 +51,8 @@ typedef struct {
     int (*whole)(const trnn_layer *layer);
 
     int indices; /* 1: reads int32 indices */
+
+    const void *family; /* what a family of layers keeps for itself, as recurrent.h does */
 } trnn_layer_type;
 
 #define TRNN_LAYER(NAME, name, arguments) extern const trnn_layer_type trnn_##name;
@@ -104,15 +106,9 @@ static inline trnn_product trnn_product_of(int32_t rows, int32_t depth, int32_t 
 }
 
 /* A flag of the caller's: 0 or 1. */
-static inline int trnn_is_flag(int32_t value)
-{
-    return value == 0 || value == 1;
-}
+static inline int trnn_is_flag(int32_t value) { return value == 0 || value == 1; }
 
 /* A size of the caller's: 1 .. TRNN_SIZE_MAX. */
-static inline int trnn_is_size(int32_t value)
-{
-    return value >= 1 && value <= TRNN_SIZE_MAX;
-}
+static inline int trnn_is_size(int32_t value) { return value >= 1 && value <= TRNN_SIZE_MAX; }
 
 #endif

@@ -4,8 +4,7 @@
 static trnn_status linear_check(const trnn_layer *layer)
 {
     const trnn_linear_args *a = &layer->as.linear;
-    if (!trnn_is_size(a->in_features) || !trnn_is_size(a->out_features))
-        return TRNN_E_ARGUMENT;
+    if (!trnn_is_size(a->in_features) || !trnn_is_size(a->out_features)) return TRNN_E_ARGUMENT;
     return trnn_is_flag(a->bias) ? TRNN_OK : TRNN_E_ARGUMENT;
 }
 
@@ -28,9 +27,9 @@ static int32_t linear_params(const trnn_layer *layer, trnn_param *params)
 
 static void linear_run(const trnn_call *call)
 {
-    const trnn_product product =
-        trnn_product_of(call->steps * call->batch * call->in.rows, call->layer->as.linear.in_features,
-                        call->layer->as.linear.out_features, call->weights[0], call->weights[1], call->x, call->y);
+    const trnn_product product = trnn_product_of(
+        call->steps * call->batch * call->in.rows, call->layer->as.linear.in_features,
+        call->layer->as.linear.out_features, call->weights[0], call->weights[1], call->x, call->y);
     call->isa->product_f32(&product);
 }
 

@@ -5,36 +5,9 @@
  */
 #include "recurrent.h"
 
-static const trnn_recurrent_kind lstm_kind = {.gates = 4, .has_cell = 1, .hidden_gate = -1};
+static void lstm_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->lstm_f32(cell); }
 
-static int32_t lstm_params(const trnn_layer *layer, trnn_param *params)
-{
-    return trnn_recurrent_params(layer, &lstm_kind, params);
-}
+static const trnn_recurrent_kind lstm_kind = {
+    .gates = 4, .has_cell = 1, .hidden_gate = -1, .step = lstm_step};
 
-static size_t lstm_state(const trnn_layer *layer)
-{
-    return trnn_recurrent_state(layer, &lstm_kind);
-}
-
-static size_t lstm_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch, int32_t steps)
-{
-    (void)in, (void)out;
-    return trnn_recurrent_scratch(layer, &lstm_kind, batch, steps);
-}
-
-static void lstm_run(const trnn_call *call)
-{
-    trnn_recurrent_run(call, &lstm_kind, call->isa->lstm_f32);
-}
-
-const trnn_layer_type trnn_lstm = {
-    .name = "lstm",
-    .check = trnn_recurrent_check,
-    .frame = trnn_recurrent_frame,
-    .params = lstm_params,
-    .state = lstm_state,
-    .scratch = lstm_scratch,
-    .run = lstm_run,
-    .whole = trnn_recurrent_whole,
-};
+const trnn_layer_type trnn_lstm = TRNN_RECURRENT_TYPE("lstm", lstm_kind);

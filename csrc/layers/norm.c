@@ -58,7 +58,8 @@ static int channels_are_rows(const trnn_layer *layer, trnn_frame in)
 
 static trnn_status batch_norm_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
-    if (!channels_are_rows(layer, in) && (in.rows != 1 || in.cols != layer->as.norm.size)) return TRNN_E_SHAPE;
+    if (!channels_are_rows(layer, in) && (in.rows != 1 || in.cols != layer->as.norm.size))
+        return TRNN_E_SHAPE;
     *out = in;
     return TRNN_OK;
 }

@@ -11,6 +11,11 @@ const char *const trnn_recurrent_names[2][RECURRENT_SLOTS] = {
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
 
+static const trnn_recurrent_kind *kind_of(const trnn_layer *layer)
+{
+    return trnn_layer_type_of(layer)->family;
+}
+
 /* Numbers of h: what a step writes and the next one reads. */
 static int32_t output_size(const trnn_layer *layer)
 {
@@ -18,15 +23,13 @@ static int32_t output_size(const trnn_layer *layer)
     return a->proj_size ? a->proj_size : a->hidden_size;
 }
 
-static int32_t directions(const trnn_layer *layer)
-{
-    return layer->as.recurrent.bidirectional ? 2 : 1;
-}
+static int32_t directions(const trnn_layer *layer) { return layer->as.recurrent.bidirectional ? 2 : 1; }
 
 /* Numbers of one gate vector in packed order. */
-static size_t gates_size(const trnn_layer *layer, const trnn_recurrent_kind *kind)
+static size_t gates_size(const trnn_layer *layer)
 {
-    return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL * (size_t)kind->gates;
+    return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL *
+           (size_t)kind_of(layer)->gates;
 }
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
@@ -35,10 +38,8 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     const int32_t hidden = a->hidden_size, proj = a->proj_size;
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
     if (proj < 0 || proj >= hidden || (proj > 0 && layer->kind != TRNN_LSTM)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional))
-        return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->relu) || (a->relu && layer->kind != TRNN_RNN))
-        return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->relu) || (a->relu && layer->kind != TRNN_RNN)) return TRNN_E_ARGUMENT;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
 }
 
@@ -49,21 +50,17 @@ trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_fr
     return TRNN_OK;
 }
 
-int trnn_recurrent_whole(const trnn_layer *layer)
-{
-    return layer->as.recurrent.bidirectional;
-}
+int trnn_recurrent_whole(const trnn_layer *layer) { return layer->as.recurrent.bidirectional; }
 
-int32_t trnn_recurrent_params(const trnn_layer *layer, const trnn_recurrent_kind *kind, trnn_param *params)
+int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const int32_t units = a->hidden_size, gates = kind->gates;
+    const int32_t units = a->hidden_size, gates = kind_of(layer)->gates;
     const int bias = a->bias, proj = a->proj_size;
     for (int32_t d = 0; d < directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = trnn_recurrent_names[d];
         const trnn_param absent = trnn_param_absent();
-        params[WEIGHT_IH] =
-            trnn_param_panels(names[WEIGHT_IH], 2, gates, units, a->input_size);
+        params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], 2, gates, units, a->input_size);
         params[WEIGHT_HH] = trnn_param_panels(names[WEIGHT_HH], 2, gates, units, output_size(layer));
         params[BIAS_IH] = bias ? trnn_param_panels(names[BIAS_IH], 1, gates, units, 1) : absent;
         params[BIAS_HH] = bias ? trnn_param_panels(names[BIAS_HH], 1, gates, units, 1) : absent;
@@ -73,14 +70,15 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, const trnn_recurrent_kind
 }
 
 /* Numbers of one direction's state for one stream. */
-static size_t direction_state(const trnn_layer *layer, const trnn_recurrent_kind *kind)
+static size_t direction_state(const trnn_layer *layer)
 {
-    return (size_t)output_size(layer) + (kind->has_cell ? (size_t)layer->as.recurrent.hidden_size : 0);
+    return (size_t)output_size(layer) +
+           (kind_of(layer)->has_cell ? (size_t)layer->as.recurrent.hidden_size : 0);
 }
 
-size_t trnn_recurrent_state(const trnn_layer *layer, const trnn_recurrent_kind *kind)
+size_t trnn_recurrent_state(const trnn_layer *layer)
 {
-    return trnn_times(direction_state(layer, kind), (size_t)directions(layer));
+    return trnn_times(direction_state(layer), (size_t)directions(layer));
 }
 
 typedef struct {
@@ -89,26 +87,24 @@ typedef struct {
     float *inner; /* (B, H): an LSTM's output before its projection */
 } recurrent_scratch;
 
-static recurrent_scratch place_scratch(const trnn_layer *layer, const trnn_recurrent_kind *kind, int32_t batch,
-                                       int32_t steps, trnn_cursor *cursor)
+static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps,
+                                       trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const size_t size = gates_size(layer, kind);
+    const size_t size = gates_size(layer);
     recurrent_scratch scratch;
     scratch.gates = trnn_take(cursor, trnn_times(trnn_times((size_t)steps, (size_t)batch), size));
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
-    scratch.inner = trnn_take(
-        cursor, a->proj_size
-                    ? trnn_times((size_t)batch, (size_t)a->hidden_size)
-                    : 0);
+    scratch.inner = trnn_take(cursor, a->proj_size ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
     return scratch;
 }
 
-size_t trnn_recurrent_scratch(const trnn_layer *layer, const trnn_recurrent_kind *kind, int32_t batch,
+size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
                               int32_t steps)
 {
+    (void)in, (void)out;
     trnn_cursor cursor = {NULL, 0};
-    place_scratch(layer, kind, batch, steps, &cursor);
+    place_scratch(layer, batch, steps, &cursor);
     return cursor.bytes;
 }
 
@@ -147,19 +143,19 @@ static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_
 }
 
 /* One direction: the columns of y from `offset` on. `slots` are the direction's weights. */
-static void run_direction(const trnn_call *call, const trnn_recurrent_kind *kind,
-                          void (*step)(const trnn_cell *cell), const recurrent_scratch *scratch,
-                          const float *const *slots, float *h, float *c, int reverse, int32_t offset)
+static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const float *const *slots,
+                          float *h, float *c, int reverse, int32_t offset)
 {
     const trnn_layer *layer = call->layer;
+    const trnn_recurrent_kind *kind = kind_of(layer);
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t units = a->hidden_size, size = output_size(layer);
-    const size_t gates = gates_size(layer, kind), batch = (size_t)call->batch, out = (size_t)call->out.cols;
+    const size_t gates = gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
 
     if (slots[BIAS_IH]) add_biases(kind, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    trnn_product input = trnn_product_of(call->steps * call->batch, a->input_size, (int32_t)gates,
-                                         slots[WEIGHT_IH], slots[BIAS_IH] ? scratch->bias : NULL, call->x,
-                                         scratch->gates);
+    trnn_product input =
+        trnn_product_of(call->steps * call->batch, a->input_size, (int32_t)gates, slots[WEIGHT_IH],
+                        slots[BIAS_IH] ? scratch->bias : NULL, call->x, scratch->gates);
     input.width = kind->gates == 1 ? TRNN_GROUP : kind->gates;
     call->isa->product_f32(&input);
 
@@ -187,7 +183,7 @@ static void run_direction(const trnn_call *call, const trnn_recurrent_kind *kind
             cell.h_stride = (size_t)size;
             cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
             cell.relu = a->relu;
-            step(&cell);
+            kind->step(call->isa, &cell);
 
             if (slots[WEIGHT_HR]) {
                 trnn_product project =
@@ -201,18 +197,17 @@ static void run_direction(const trnn_call *call, const trnn_recurrent_kind *kind
     }
 }
 
-void trnn_recurrent_run(const trnn_call *call, const trnn_recurrent_kind *kind,
-                        void (*step)(const trnn_cell *cell))
+void trnn_recurrent_run(const trnn_call *call)
 {
     const trnn_layer *layer = call->layer;
     const size_t batch = (size_t)call->batch;
     trnn_cursor cursor = {call->scratch, 0};
-    const recurrent_scratch scratch = place_scratch(layer, kind, call->batch, call->steps, &cursor);
+    const recurrent_scratch scratch = place_scratch(layer, call->batch, call->steps, &cursor);
 
     for (int32_t d = 0; d < directions(layer); d++) {
-        float *h = call->state + (size_t)d * batch * direction_state(layer, kind);
-        float *c = kind->has_cell ? h + batch * (size_t)output_size(layer) : NULL;
-        run_direction(call, kind, step, &scratch, call->weights + d * RECURRENT_SLOTS, h, c, d == 1,
+        float *h = call->state + (size_t)d * batch * direction_state(layer);
+        float *c = kind_of(layer)->has_cell ? h + batch * (size_t)output_size(layer) : NULL;
+        run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, h, c, d == 1,
                       d * output_size(layer));
     }
 }

@@ -37,8 +37,7 @@ static void softmax_run(const trnn_call *call)
                 for (size_t r = 0; r < rows; r++) y[r * cols + c] = column[r];
             }
         } else {
-            for (size_t r = 0; r < rows; r++)
-                call->isa->softmax_f32(x + r * cols, y + r * cols, cols, log);
+            for (size_t r = 0; r < rows; r++) call->isa->softmax_f32(x + r * cols, y + r * cols, cols, log);
         }
     }
 }

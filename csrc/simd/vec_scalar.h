@@ -51,7 +51,8 @@ TRNN_INLINE vf vf_exp2i(vf n)
     return bits.f;
 }
 
-#if !defined(TRNN_SOFT_SQRT) && (defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)))
+#if !defined(TRNN_SOFT_SQRT) && \
+    (defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)))
 TRNN_INLINE vf vf_sqrt(vf a) { return __builtin_sqrtf(a); } /* an instruction: -fno-math-errno */
 #else
 /* Without a square root instruction: bit by bit, exactly rounded, never libm. */
