@@ -1,0 +1,253 @@
+"""Find speech in a recording with Silero VAD, its layers called one by one.
+
+    python vad.py silero_vad_16k.pt speech.wav --plot speech.png
+
+Prints the stretches of speech and the time that a chunk of 32 ms takes. README.md says where the checkpoint
+comes from.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tinyrnn as tr
+
+RATE = 16000  # samples per second
+CHUNK = 512  # samples that one probability is for: 32 ms
+CONTEXT = 64  # samples of the chunk before that the model sees again
+MIRROR = 64  # samples reflected at the right edge
+
+# Silero's own defaults for cutting probabilities into stretches of speech.
+THRESHOLD = 0.5  # speech begins here
+HYSTERESIS = 0.15  # and ends this much lower
+MIN_SPEECH = RATE * 250 // 1000
+MIN_SILENCE = RATE * 100 // 1000
+PAD = RATE * 30 // 1000  # added on both sides; less than half of MIN_SILENCE, so that none overlap
+
+Array = NDArray[np.float32]
+Segments = list[tuple[int, int]]
+
+
+class VAD:
+    """Silero's voice detector for 16 kHz: one probability of speech for every 512 samples.
+
+    Parameters
+    ----------
+    path : str or Path
+        The checkpoint: a ``.pt`` or ``.safetensors`` of the model's state_dict.
+
+    Raises
+    ------
+    OSError, tinyrnn.LoadError
+        If the file cannot be read.
+    tinyrnn.WeightsError
+        If it holds another model.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        weights = tr.load_weights(path)
+        self._window = np.zeros((1, CONTEXT + CHUNK + MIRROR), np.float32)
+        try:
+            stft = tr.Conv1d(1, 258, 256, stride=128, bias=False)
+            stft.load_state_dict({"weight": weights["stft.forward_basis_buffer"]})
+            encoder = [
+                tr.Conv1d.from_state_dict(weights, f"encoder.{i}.reparam_conv", stride=stride, padding=1)
+                for i, stride in enumerate((1, 2, 2, 1))
+            ]
+            lstm = tr.LSTMCell.from_state_dict(weights, "decoder.rnn")
+            head = tr.Linear.from_state_dict(weights, "decoder.decoder.2")
+
+            ((self._stft, self._waves),) = _streams([stft], self._window.shape)
+            self._magnitude = np.zeros((129, 4), np.float32)
+            layers: list[tr.Net] = []
+            for convolution in encoder:
+                layers += [convolution, tr.ReLU()]
+            layers += [tr.Flatten(), lstm, tr.ReLU(), head, tr.Sigmoid()]
+            self._layers = _streams(layers, self._magnitude.shape)
+        except (KeyError, tr.WeightsError, tr.ShapeError) as error:
+            raise tr.WeightsError(f"{path}: not Silero VAD for 16 kHz: {error}") from error
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard: the next chunk begins another recording."""
+        self._window[:] = 0
+        for stream, _ in self._layers:
+            stream.reset()
+
+    def probability(self, chunk: Array) -> float:
+        """How likely the next 512 samples, floats in -1 .. 1, hold speech: 0 .. 1."""
+        if chunk.shape != (CHUNK,) or chunk.dtype.kind != "f":
+            raise ValueError(f"chunk: {chunk.dtype} {chunk.shape}, expected float32 ({CHUNK},), in -1 .. 1")
+        window = self._window[0]
+        end = CONTEXT + CHUNK
+        window[:CONTEXT] = window[CHUNK:end]
+        window[CONTEXT:end] = chunk
+        window[end:] = window[end - 2 : end - 2 - MIRROR : -1]
+
+        waves = self._stft.step(self._window, out=self._waves)
+        np.multiply(waves, waves, out=waves)
+        x = np.add(waves[:129], waves[129:], out=self._magnitude)  # squares of real and imaginary parts
+        np.sqrt(x, out=x)
+        for stream, out in self._layers:
+            x = stream.step(x, out=out)
+        return float(x[0])
+
+
+def _streams(layers: list[tr.Net], frame: tuple[int, ...]) -> list[tuple[tr.Stream, Array]]:
+    """A stream of each layer, which reads what the one before it writes, and the array it writes to."""
+    streams = []
+    for layer in layers:
+        stream = layer.stream(frame=frame)
+        out = stream.step(np.zeros(frame, np.float32))  # only for its shape
+        streams.append((stream, out))
+        frame = out.shape
+    return streams
+
+
+def read_wav(path: str | Path) -> Array:
+    """The samples of a 16 kHz, mono, 16 bit WAV file, in -1 .. 1."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        reason = str(error) or "it ends too early"
+        raise ValueError(f"{path}: not a WAV file that Python reads: {reason}") from error
+    if rate != RATE:
+        raise ValueError(f"{path}: {rate} Hz, expected {RATE}; resample it first")
+    if channels != 1:
+        raise ValueError(f"{path}: {channels} channels, expected mono; mix it down first")
+    if width != 2:
+        raise ValueError(f"{path}: {8 * width} bit samples, expected 16 bit")
+    samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+    if not samples.size:
+        raise ValueError(f"{path}: holds no samples")
+    return samples
+
+
+def chunks_of(samples: Array) -> Array:
+    """The samples in rows of 512, the last one padded with zeros."""
+    return np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
+
+
+def speech_segments(probabilities: Array, length: int, threshold: float = THRESHOLD) -> Segments:
+    """(first sample, end) of each stretch of speech, by the rules of Silero's ``get_speech_timestamps``.
+
+    Parameters
+    ----------
+    probabilities : ndarray, (chunks,)
+    length : int
+        Samples of the recording.
+    threshold : float
+        Speech begins at a chunk that reaches it, and ends with 100 ms that stay 0.15 below.
+    """
+    leave = max(threshold - HYSTERESIS, 0.01)
+    found: Segments = []
+    start = quiet = None
+    for at, probability in zip(range(0, length, CHUNK), probabilities, strict=True):
+        if probability >= threshold:
+            start, quiet = at if start is None else start, None
+        elif probability < leave and start is not None:
+            quiet = at if quiet is None else quiet
+            if at - quiet >= MIN_SILENCE:
+                found.append((start, quiet))
+                start = quiet = None
+    if start is not None:
+        found.append((start, length))
+    long_enough = [(start, end) for start, end in found if end - start > MIN_SPEECH]
+    return [(max(0, start - PAD), min(length, end + PAD)) for start, end in long_enough]
+
+
+def plot(path: Path, samples: Array, probabilities: Array, segments: Segments, threshold: float) -> None:
+    """Draw the probability over the waveform, with the speech shaded, in rows of about 20 s."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    times = np.arange(len(probabilities) + 1) * (CHUNK / RATE)
+    bars = chunks_of(samples).reshape(-1, CHUNK // 4)  # as fine as a pixel
+    bar_times = np.arange(len(bars)) * (CHUNK / 4 / RATE)
+    middle, scale = 0.5, 0.5 / max(np.abs(samples).max(), 1e-3)
+    low, high = middle + scale * bars.min(axis=1), middle + scale * bars.max(axis=1)
+    duration = len(samples) / RATE
+    rows = min(max(round(duration / 20), 1), 12)
+
+    size = (14, 0.8 + 1.9 * rows)
+    figure, axes = pyplot.subplots(rows, 1, figsize=size, squeeze=False, layout="constrained")
+    for row, axis in enumerate(axes[:, 0]):
+        for start, end in segments:
+            axis.axvspan(start / RATE, end / RATE, color="#d3eede", linewidth=0)
+        axis.fill_between(bar_times, low, high, color="#8d99a6", linewidth=0.3)
+        axis.axhline(threshold, color="#2f3a45", linewidth=0.7, linestyle=(0, (1, 3)))
+        axis.stairs(probabilities, times, color="#c0392b", linewidth=1.2, baseline=None)
+        axis.set_xlim(row * duration / rows, (row + 1) * duration / rows)
+        axis.set_ylim(-0.02, 1.02)
+        axis.set_yticks([0, threshold, 1])
+        axis.spines[["top", "right"]].set_visible(False)
+    title = "probability of speech (red, threshold dotted) over the waveform (grey); speech found (green)"
+    axes[0, 0].set_title(title, loc="left", fontsize=10)
+    axes[-1, 0].set_xlabel("seconds")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Find speech in a recording with Silero VAD.")
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="Silero VAD's state_dict: .pt or .safetensors")
+    add("wav", type=Path, help="the recording: 16 kHz, mono, 16 bit")
+    add("--threshold", type=float, default=THRESHOLD, help="where speech begins (default: %(default)s)")
+    add("--plot", type=Path, metavar="PNG", help="draw the probability over the waveform; needs matplotlib")
+    add("--save-probabilities", type=Path, metavar="NPY", help="one float32 for each chunk of 512 samples")
+    arguments = parser.parse_args(argv)
+    if not 0 < arguments.threshold < 1:
+        parser.error(f"--threshold is {arguments.threshold}, expected a number between 0 and 1")
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib, which is not installed")
+    return arguments
+
+
+def run(arguments: argparse.Namespace) -> None:
+    vad = VAD(arguments.checkpoint)
+    samples = read_wav(arguments.wav)
+    chunks = chunks_of(samples)
+    probabilities = np.empty(len(chunks), np.float32)
+    nanoseconds = np.empty(len(chunks))
+    for i, chunk in enumerate(chunks):
+        before = time.perf_counter_ns()
+        probabilities[i] = vad.probability(chunk)
+        nanoseconds[i] = time.perf_counter_ns() - before
+
+    segments = speech_segments(probabilities, len(samples), arguments.threshold)
+    for start, end in segments:
+        print(f"{start / RATE:8.2f} - {end / RATE:.2f} s")
+    speech = sum(end - start for start, end in segments) / RATE
+    print(f"{speech:.1f} s of speech in {len(samples) / RATE:.1f} s, {len(segments)} segments")
+    print(f"{np.median(nanoseconds) / 1000:.1f} µs per chunk of 32 ms (median of {len(chunks)}, {tr.isa()})")
+
+    if arguments.save_probabilities:
+        with open(arguments.save_probabilities, "wb") as file:
+            np.save(file, probabilities)
+    if arguments.plot:
+        plot(arguments.plot, samples, probabilities, segments, arguments.threshold)
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    try:
+        run(arguments)
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename}: there is no such file")
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
