@@ -68,8 +68,9 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
 
         const size_t rows = trnn_times(frames, trnn_larger((size_t)n->in.rows, (size_t)n->out.rows));
         if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
+        const size_t read = trnn_times(trnn_times(frames, frame_size(n->in)), sizeof(float));
         const size_t value = trnn_times(trnn_times(frames, frame_size(n->out)), sizeof(float));
-        if (value > PTRDIFF_MAX) return TRNN_E_SIZE;
+        if (read > PTRDIFF_MAX || value > PTRDIFF_MAX) return TRNN_E_SIZE;
         if (i < count - 1) value_bytes = trnn_larger(value_bytes, trnn_align(value));
         total.out = n->out;
     }
@@ -135,7 +136,7 @@ static void run_block(const trnn_plan *plan, const trnn_kernels *isa, const floa
 static trnn_status check_call(const trnn_plan *plan, const void *x, int32_t steps, const int32_t *lengths)
 {
     const trnn_sizes *sizes = &plan->sizes;
-    if (steps < 1 || (sizes->whole && steps > sizes->steps)) return TRNN_E_STEPS;
+    if (steps < 1 || steps > TRNN_SIZE_MAX || (sizes->whole && steps > sizes->steps)) return TRNN_E_STEPS;
     if (lengths)
         for (int32_t b = 0; b < sizes->batch; b++)
             if (lengths[b] < 1 || lengths[b] > steps) return TRNN_E_LENGTHS;

@@ -1,0 +1,280 @@
+#include "check.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef CHECK_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, bytes)   ((void)(at), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#endif
+
+/* ---- counting -------------------------------------------------------------------------------- */
+
+static int passed, failed, group_passed, group_failed;
+static const char *group_name;
+
+int check(int truth, const char *format, ...)
+{
+    if (truth) {
+        group_passed++;
+        return 1;
+    }
+    if (group_failed++ < 20) { /* the first tell enough */
+        va_list list;
+        va_start(list, format);
+        printf("FAILED ");
+        vprintf(format, list);
+        printf("\n");
+        va_end(list);
+    }
+    return 0;
+}
+
+void check_group(const char *name)
+{
+    if (group_name) printf("%-42s %7d passed %4d failed\n", group_name, group_passed, group_failed);
+    fflush(stdout);
+    passed += group_passed;
+    failed += group_failed;
+    group_passed = group_failed = 0;
+    group_name = name;
+}
+
+int check_result(void)
+{
+    check_group(NULL);
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || passed == 0;
+}
+
+static const trnn_kernels *only;
+
+const trnn_kernels *isa_get(int32_t i)
+{
+    const trnn_kernels *list[ISAS_MAX];
+    if (only) return i == 0 ? only : NULL;
+    return i < trnn_isa_list(list, ISAS_MAX) ? list[i] : NULL;
+}
+
+int isa_only(const char *name)
+{
+    only = trnn_isa_find(name);
+    return only != NULL;
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+dice dice_named(const char *name)
+{
+    dice d = {14695981039346656037u};
+    for (; *name; name++) d.state = (d.state ^ (unsigned char)*name) * 1099511628211u;
+    return d;
+}
+
+uint32_t dice_roll(dice *d)
+{
+    d->state = d->state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(d->state >> 32);
+}
+
+float dice_float(dice *d, int exponent)
+{
+    float scale = 1.0f / (1 << 23);
+    for (; exponent > 0; exponent--) scale *= 2.0f;
+    for (; exponent < 0; exponent++) scale *= 0.5f;
+    const int32_t whole = (int32_t)(dice_roll(d) >> 8) - (1 << 23);
+    return (float)whole * scale;
+}
+
+int same_bits(const float *a, const float *b, size_t count)
+{
+    return memcmp(a, b, count * sizeof(float)) == 0;
+}
+
+uint64_t fingerprint(const float *numbers, size_t count)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, numbers + i, sizeof bits);
+        for (int byte = 0; byte < 4; byte++) hash = (hash ^ (bits >> 8 * byte & 0xff)) * 1099511628211u;
+    }
+    return hash;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+enum { GUARD = 128, GUARD_BYTE = 0xa5 };
+
+static memory take(size_t bytes, size_t lead)
+{
+    const size_t room = GUARD + 64 + lead + bytes + GUARD;
+    memory m;
+    m.block = malloc(room);
+    if (!m.block) abort();
+    memset(m.block, GUARD_BYTE, room);
+    char *at = m.block + GUARD;
+    at += (64 - (uintptr_t)at % 64) % 64 + lead;
+    m.at = (float *)(void *)at;
+    m.bytes = bytes;
+    ASAN_POISON_MEMORY_REGION(m.block, (size_t)(at - m.block));
+    ASAN_POISON_MEMORY_REGION(at + bytes, (size_t)(m.block + room - at) - bytes);
+    return m;
+}
+
+memory memory_take(size_t bytes) { return take(bytes, 0); }
+
+memory memory_floats(size_t count) { return take(count * sizeof(float), sizeof(float)); }
+
+void memory_release(memory *m)
+{
+    const char *at = (const char *)m->at;
+    int whole = 1;
+    ASAN_UNPOISON_MEMORY_REGION(m->block, (size_t)(at - m->block));
+    ASAN_UNPOISON_MEMORY_REGION(at + m->bytes, GUARD);
+    for (const char *p = m->block; p < at; p++) whole &= (unsigned char)*p == GUARD_BYTE;
+    for (int i = 0; i < GUARD; i++) whole &= (unsigned char)at[m->bytes + (size_t)i] == GUARD_BYTE;
+    check(whole, "written beyond a buffer of %lu bytes", (unsigned long)m->bytes);
+    free(m->block);
+    m->block = NULL;
+}
+
+/* ---- nets ------------------------------------------------------------------------------------ */
+
+/* 2^exponent is at most 1 / sqrt(cols): a recurrent net of such weights neither dies nor explodes. */
+static int weight_exponent(int32_t cols)
+{
+    int exponent = 0;
+    while ((int64_t)1 << -2 * exponent < cols) exponent--;
+    return exponent;
+}
+
+weights weights_roll(const model *m)
+{
+    dice d = dice_named(m->name);
+    weights w;
+    memset(&w, 0, sizeof w);
+    for (int32_t i = 0; i < m->count; i++) {
+        const trnn_layer *layer = &m->layers[i];
+        w.at[i] = memory_take(trnn_layer_weights_bytes(layer));
+        memset(w.at[i].at, 0, w.at[i].bytes);
+        w.pointers[i] = w.at[i].bytes ? w.at[i].at : NULL;
+        trnn_param params[TRNN_PARAMS_MAX];
+        const int32_t count = trnn_layer_params(layer, params);
+        for (int32_t p = 0; p < count; p++) {
+            const size_t depth = (size_t)params[p].shape[1] * (size_t)params[p].shape[2];
+            const size_t numbers = (size_t)params[p].shape[0] * depth;
+            const int positive = strcmp(params[p].name, "running_var") == 0;
+            const int exponent = layer->kind == TRNN_EMBEDDING ? 0 : weight_exponent((int32_t)depth);
+            memory tensor = memory_floats(numbers);
+            for (size_t k = 0; k < numbers; k++) {
+                const float number = dice_float(&d, exponent);
+                tensor.at[k] = positive ? 0.25f + number * number : number;
+            }
+            trnn_param_pack(&params[p], w.at[i].at, tensor.at);
+            memory_release(&tensor);
+        }
+    }
+    return w;
+}
+
+void weights_release(weights *w)
+{
+    for (int32_t i = 0; i < LAYERS_MAX; i++)
+        if (w->at[i].block) memory_release(&w->at[i]);
+}
+
+net net_open(const model *m, const weights *w, int32_t batch, int32_t steps)
+{
+    net n;
+    n.model = m;
+    n.weights = w;
+    n.plan = memory_take(trnn_plan_bytes(m->count));
+    const trnn_status status =
+        trnn_plan_init(n.plan.at, m->layers, m->count, m->frame, batch, steps, &n.sizes);
+    if (!check(status == TRNN_OK, "%s: plan: %s", m->name, trnn_status_text(status))) abort();
+    n.state = memory_take(n.sizes.state_bytes);
+    n.scratch = memory_take(n.sizes.scratch_bytes);
+    memset(n.state.at, 0, n.state.bytes);
+    n.in = (size_t)n.sizes.in.rows * (size_t)n.sizes.in.cols;
+    n.out = (size_t)n.sizes.out.rows * (size_t)n.sizes.out.cols;
+    n.row_state = 0;
+    for (int32_t i = 0; i < m->count; i++) {
+        size_t offset, numbers;
+        trnn_plan_state((const trnn_plan *)(const void *)n.plan.at, i, &offset, &numbers);
+        n.row_state += numbers / (size_t)batch;
+    }
+    return n;
+}
+
+void net_close(net *n)
+{
+    memory_release(&n->plan);
+    memory_release(&n->state);
+    memory_release(&n->scratch);
+}
+
+void net_run(net *n, const trnn_kernels *isa, const float *x, float *y, int32_t steps, const int32_t *lengths)
+{
+    static const uint32_t unwritten = 0x7fc5a5a5u; /* a NaN that nothing computes */
+    const size_t numbers = (size_t)steps * (size_t)n->sizes.batch * n->out;
+    memset(n->scratch.at, 0xff, n->scratch.bytes);
+    for (size_t i = 0; i < numbers; i++) memcpy(y + i, &unwritten, sizeof unwritten);
+    const trnn_status status =
+        trnn_run((const trnn_plan *)(const void *)n->plan.at, isa, n->weights->pointers, n->state.at,
+                 n->scratch.at, x, y, steps, lengths);
+    check(status == TRNN_OK, "%s: run: %s", n->model->name, trnn_status_text(status));
+    size_t left = 0;
+    for (size_t i = 0; i < numbers; i++) left += memcmp(y + i, &unwritten, sizeof unwritten) == 0;
+    check(left == 0, "%s on %s: %lu numbers of y not written", n->model->name, trnn_isa_name(isa),
+          (unsigned long)left);
+}
+
+memory net_input(const net *n, const char *seed, size_t frames)
+{
+    dice d = dice_named(seed);
+    memory x = memory_floats(frames * n->in);
+    for (size_t i = 0; i < frames * n->in; i++) {
+        const int32_t index =
+            n->sizes.indices
+                ? (int32_t)(dice_roll(&d) % (uint32_t)n->model->layers[0].as.embedding.num_embeddings)
+                : 0;
+        const float number = n->sizes.indices ? 0.0f : dice_float(&d, 1);
+        memcpy(x.at + i, n->sizes.indices ? (const void *)&index : (const void *)&number, sizeof(float));
+    }
+    return x;
+}
+
+/* Copies row b between `row` and the state: of each layer, of each direction, h and then c. */
+static void move_row(const net *n, int32_t b, float *row, const float *from)
+{
+    const size_t batch = (size_t)n->sizes.batch;
+    for (int32_t i = 0; i < n->model->count; i++) {
+        const trnn_recurrent_args *a = &n->model->layers[i].as.recurrent;
+        size_t offset, numbers;
+        trnn_plan_state((const trnn_plan *)(const void *)n->plan.at, i, &offset, &numbers);
+        float *at = n->state.at + offset;
+        for (const float *end = at + numbers; at < end;) {
+            const size_t sizes[2] = {(size_t)(a->proj_size ? a->proj_size : a->hidden_size),
+                                     n->model->layers[i].kind == TRNN_LSTM ? (size_t)a->hidden_size : 0};
+            for (int part = 0; part < 2; at += batch * sizes[part], part++) {
+                float *place = at + (size_t)b * sizes[part];
+                if (from) {
+                    memcpy(place, from, sizes[part] * sizeof(float));
+                    from += sizes[part];
+                } else {
+                    memcpy(row, place, sizes[part] * sizeof(float));
+                    row += sizes[part];
+                }
+            }
+        }
+    }
+}
+
+void net_get_row(const net *n, int32_t b, float *row) { move_row(n, b, row, NULL); }
+
+void net_put_row(const net *n, int32_t b, const float *row) { move_row(n, b, NULL, row); }

@@ -1,0 +1,115 @@
+/* What the C tests share: counted checks, exact pseudo-random floats, guarded memory, nets. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include "../../csrc/tinyrnn.h"
+
+/* ---- counting -------------------------------------------------------------------------------- */
+
+/* Counts a check and prints it when it fails; returns `truth`. */
+int check(int truth, const char *format, ...);
+
+/* Ends the group before, printing its line, and begins one; NULL: only ends. */
+void check_group(const char *name);
+
+/* Prints "N passed, N failed"; the program's exit code. */
+int check_result(void);
+
+#define ISAS_MAX 16
+
+/* The i-th instruction set to test, of all that this machine runs or of the one that --isa names. */
+const trnn_kernels *isa_get(int32_t i); /* NULL past the last */
+int isa_only(const char *name);         /* 0: there is none of that name */
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+/* A 64-bit linear congruential generator: the same numbers on every machine. */
+typedef struct {
+    uint64_t state;
+} dice;
+
+dice dice_named(const char *name);
+uint32_t dice_roll(dice *d);
+float dice_float(dice *d, int exponent); /* 23 bits and a sign, times 2^(exponent - 23): exact */
+
+int same_bits(const float *a, const float *b, size_t count);
+uint64_t fingerprint(const float *numbers, size_t count); /* FNV-1a 64 of their bits */
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* `bytes` between guards that memory_release checks. AddressSanitizer sees them as poison. */
+typedef struct {
+    char *block;
+    float *at;
+    size_t bytes;
+} memory;
+
+memory memory_take(size_t bytes);   /* aligned to 64, as weights, state and scratch have to be */
+memory memory_floats(size_t count); /* aligned to 4 and no more, as x and y may be */
+void memory_release(memory *m);
+
+/* ---- nets ------------------------------------------------------------------------------------ */
+
+/* Layers as a table has them; the arguments are those of tinyrnn.h, in its order. */
+/* clang-format off */
+#define RECURRENT(KIND, ...) {.kind = TRNN_##KIND, .as.recurrent = {__VA_ARGS__}}
+#define LINEAR(in, out, b)   {.kind = TRNN_LINEAR, .as.linear = {in, out, b}}
+#define EMBEDDING(rows, dim) {.kind = TRNN_EMBEDDING, .as.embedding = {rows, dim}}
+#define CONV1D(...)          {.kind = TRNN_CONV1D, .as.conv1d = {__VA_ARGS__}}
+#define NORM(KIND, ...)      {.kind = TRNN_##KIND, .as.norm = {__VA_ARGS__, .eps = 1e-5f}}
+#define LEAKY_RELU(s)        {.kind = TRNN_LEAKY_RELU, .as.activation = {s}}
+#define SOFTMAX(KIND, rows)  {.kind = TRNN_##KIND, .as.softmax = {rows}}
+#define PLAIN(KIND)          {.kind = TRNN_##KIND}
+/* clang-format on */
+
+#define LAYERS_MAX 7
+
+typedef struct {
+    char name[40];
+    trnn_frame frame;
+    int32_t count;
+    trnn_layer layers[LAYERS_MAX];
+} model;
+
+int model_get(int32_t i, model *m); /* the i-th of models.c; 0 past the last */
+
+typedef struct {
+    memory at[LAYERS_MAX];
+    const float *pointers[LAYERS_MAX];
+} weights;
+
+weights weights_roll(const model *m); /* seeded by the model's name */
+void weights_release(weights *w);
+
+/* A model laid out, with its state and its scratch; all of exactly the size that was asked for. */
+typedef struct {
+    const model *model;
+    const weights *weights;
+    trnn_sizes sizes;
+    memory plan, state, scratch;
+    size_t in, out;   /* numbers of a frame */
+    size_t row_state; /* numbers of state of one row */
+} net;
+
+net net_open(const model *m, const weights *w, int32_t batch, int32_t steps);
+void net_close(net *n);
+
+/* trnn_run that has to succeed, from dirty scratch, and has to write the whole of y. */
+void net_run(net *n, const trnn_kernels *isa, const float *x, float *y, int32_t steps,
+             const int32_t *lengths);
+
+/* Numbers that a net may read, `frames` of them: floats of +-2, or indices. */
+memory net_input(const net *n, const char *seed, size_t frames);
+
+/* Row b's numbers of the state, (row_state,), out of the net or into it. */
+void net_get_row(const net *n, int32_t b, float *row);
+void net_put_row(const net *n, int32_t b, const float *row);
+
+/* The groups, each in its own file. */
+void test_bits(void);   /* test_bits.c */
+void test_golden(void); /* test_golden.c */
+int record_golden(void);
+void test_kernels(void); /* test_kernels.c */
+void test_calls(void);   /* test_calls.c */
+
+#endif

@@ -1,0 +1,101 @@
+/* The nets that are tested: every layer, at sizes around a panel of 16 and a group of 64, and chains. */
+#include "check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* clang-format off: a table, a net a line */
+static const model fixed[] = {
+    {"lstm without bias", {1, 20}, 1, {RECURRENT(LSTM, 20, 24)}},
+    {"lstm projected to 1", {1, 3}, 1, {RECURRENT(LSTM, 3, 2, .proj_size = 1, .bias = 1)}},
+    {"lstm projected to 16", {1, 33}, 1, {RECURRENT(LSTM, 33, 40, .proj_size = 16, .bias = 1)}},
+    {"lstm projected to 65", {1, 17}, 1, {RECURRENT(LSTM, 17, 130, .proj_size = 65)}},
+    {"lstm both ways", {1, 16}, 1, {RECURRENT(LSTM, 16, 33, .bias = 1, .bidirectional = 1)}},
+    {"lstm both ways, projected",
+     {1, 9},
+     1,
+     {RECURRENT(LSTM, 9, 66, .proj_size = 17, .bias = 1, .bidirectional = 1)}},
+    {"gru without bias", {1, 20}, 1, {RECURRENT(GRU, 20, 24)}},
+    {"gru both ways", {1, 31}, 1, {RECURRENT(GRU, 31, 17, .bias = 1, .bidirectional = 1)}},
+    {"rnn without bias", {1, 20}, 1, {RECURRENT(RNN, 20, 24)}},
+    {"rnn both ways", {1, 65}, 1, {RECURRENT(RNN, 65, 80, .bias = 1, .bidirectional = 1)}},
+
+    {"linear without bias", {1, 40}, 1, {LINEAR(40, 49, 0)}},
+    {"linear over 5 rows", {5, 65}, 1, {LINEAR(65, 3, 1)}},
+    {"embedding", {1, 1}, 1, {EMBEDDING(65, 37)}},
+    {"embedding of 3, flat", {1, 3}, 3, {EMBEDDING(11, 20), PLAIN(FLATTEN), LINEAR(60, 18, 1)}},
+
+    {"conv1d", {4, 37}, 1, {CONV1D(4, 17, 3, 1, 1, 1, 1)}},
+    {"conv1d padded", {3, 16}, 1, {CONV1D(3, 65, 5, 1, 1, 1, 1, 2, 2)}},
+    {"conv1d strided, dilated", {2, 40}, 1, {CONV1D(2, 16, 4, 3, 2, 1, 1, 3, 5)}},
+    {"conv1d reflected", {1, 70}, 1, {CONV1D(1, 33, 16, 8, 1, 1, 0, 0, 12, TRNN_PAD_REFLECT)}},
+    {"conv1d in 3 groups", {6, 19}, 1, {CONV1D(6, 51, 3, 1, 1, 3, 1, 1, 1)}},
+    {"conv1d depthwise", {20, 9}, 1, {CONV1D(20, 20, 3, 1, 1, 20, 1, 1, 1)}},
+    {"conv1d of one tap", {65, 1}, 1, {CONV1D(65, 64, 1, 1, 1, 1, 1)}},
+
+    {"layer norm of 1", {1, 1}, 1, {NORM(LAYER_NORM, 1, 1, 1)}},
+    {"layer norm of 17 over 3 rows", {3, 17}, 1, {NORM(LAYER_NORM, 17, 1, 0)}},
+    {"layer norm of a whole frame", {4, 33}, 1, {NORM(LAYER_NORM, 132, 1, 1)}},
+    {"layer norm, plain", {1, 64}, 1, {NORM(LAYER_NORM, 64, 0, 0)}},
+    {"batch norm of columns", {1, 49}, 1, {NORM(BATCH_NORM, 49, 1, 1)}},
+    {"batch norm of rows", {18, 21}, 1, {NORM(BATCH_NORM, 18, 1, 1)}},
+    {"batch norm, plain", {5, 16}, 1, {NORM(BATCH_NORM, 5, 0, 0)}},
+
+    {"identity", {2, 9}, 1, {PLAIN(IDENTITY)}},
+    {"flatten", {3, 7}, 1, {PLAIN(FLATTEN)}},
+    {"relu", {1, 33}, 1, {PLAIN(RELU)}},
+    {"leaky relu", {3, 5}, 1, {LEAKY_RELU(0.01f)}},
+    {"sigmoid", {1, 65}, 1, {PLAIN(SIGMOID)}},
+    {"tanh", {1, 31}, 1, {PLAIN(TANH)}},
+    {"softmax of 1", {1, 1}, 1, {SOFTMAX(SOFTMAX, 0)}},
+    {"softmax of 65", {2, 65}, 1, {SOFTMAX(SOFTMAX, 0)}},
+    {"softmax over rows", {19, 4}, 1, {SOFTMAX(SOFTMAX, 1)}},
+    {"log softmax of 33", {1, 33}, 1, {SOFTMAX(LOG_SOFTMAX, 0)}},
+    {"log softmax over rows", {16, 2}, 1, {SOFTMAX(LOG_SOFTMAX, 1)}},
+
+    {"characters",
+     {1, 1},
+     5,
+     {EMBEDDING(65, 32), RECURRENT(LSTM, 32, 48, .bias = 1), RECURRENT(LSTM, 48, 48, .bias = 1),
+      LINEAR(48, 65, 1), SOFTMAX(LOG_SOFTMAX, 0)}},
+    {"sound",
+     {1, 64},
+     7,
+     {CONV1D(1, 20, 16, 8, 1, 1, 1, 0, 8, TRNN_PAD_REFLECT), PLAIN(RELU), PLAIN(FLATTEN),
+      NORM(LAYER_NORM, 160, 1, 1), RECURRENT(GRU, 160, 33, .bias = 1), LINEAR(33, 5, 1),
+      SOFTMAX(SOFTMAX, 0)}},
+    {"whole sequences",
+     {1, 12},
+     7,
+     {LINEAR(12, 18, 1), PLAIN(TANH), RECURRENT(LSTM, 18, 20, .bias = 1, .bidirectional = 1), PLAIN(IDENTITY),
+      RECURRENT(RNN, 40, 16, .bias = 1, .relu = 1), NORM(BATCH_NORM, 16, 1, 1), PLAIN(SIGMOID)}},
+};
+/* clang-format on */
+
+enum { FIXED = sizeof fixed / sizeof fixed[0] };
+
+static const int32_t sizes[] = {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 130};
+
+enum { SIZES = sizeof sizes / sizeof sizes[0], KINDS = 5 };
+
+int model_get(int32_t i, model *m)
+{
+    memset(m, 0, sizeof *m);
+    if (i >= KINDS * SIZES + FIXED) return 0;
+    if (i >= KINDS * SIZES) {
+        *m = fixed[i - KINDS * SIZES];
+        return 1;
+    }
+    static const char *const names[KINDS] = {"lstm", "gru", "rnn", "relu rnn", "linear"};
+    static const trnn_kind kinds[KINDS] = {TRNN_LSTM, TRNN_GRU, TRNN_RNN, TRNN_RNN, TRNN_LINEAR};
+    const int32_t kind = i / SIZES, out = sizes[i % SIZES], in = sizes[(i % SIZES * 5 + 3) % SIZES];
+    snprintf(m->name, sizeof m->name, "%s %dx%d", names[kind], (int)in, (int)out);
+    m->frame = (trnn_frame){1, in};
+    m->count = 1;
+    m->layers[0].kind = kinds[kind];
+    if (kinds[kind] == TRNN_LINEAR)
+        m->layers[0].as.linear = (trnn_linear_args){in, out, 1};
+    else
+        m->layers[0].as.recurrent = (trnn_recurrent_args){in, out, 0, 1, 0, kind == 3};
+    return 1;
+}

@@ -1,0 +1,415 @@
+/* Sizes, statuses and weights: what the functions of tinyrnn.h say, to good callers and to bad ones. */
+#include "check.h"
+#include "../../csrc/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const trnn_plan *plan_of(const net *n) { return (const trnn_plan *)(const void *)n->plan.at; }
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static void names(void)
+{
+    for (int status = 0; status < TRNN_STATUS_COUNT; status++) {
+        check(strlen(trnn_status_text((trnn_status)status)) > 1, "status %d has no text", status);
+        const size_t exception = strlen(trnn_status_exception((trnn_status)status));
+        check(status == TRNN_OK ? exception == 0 : exception > 5, "status %d has no exception", status);
+    }
+    for (int kind = 0; kind < TRNN_LAYER_COUNT; kind++) {
+        check(strlen(trnn_kind_name((trnn_kind)kind)) > 2, "kind %d has no name", kind);
+        for (int other = 0; other < kind; other++)
+            check(strcmp(trnn_kind_name((trnn_kind)kind), trnn_kind_name((trnn_kind)other)) != 0,
+                  "kinds %d and %d share a name", kind, other);
+    }
+    const trnn_kernels *list[ISAS_MAX] = {NULL}, *first[1];
+    const int32_t count = trnn_isa_list(list, ISAS_MAX);
+    check(count > 0 && count < ISAS_MAX && list[count] == NULL, "%d instruction sets", (int)count);
+    check(trnn_isa_list(NULL, 0) == count && trnn_isa_list(first, 1) == count && first[0] == list[0],
+          "a list without room");
+    check(trnn_isa_best() == list[count - 1], "the best is the last");
+    for (int32_t i = 0; i < count; i++) {
+        check(trnn_isa_find(trnn_isa_name(list[i])) == list[i], "%s cannot be found", trnn_isa_name(list[i]));
+        char longer[32];
+        snprintf(longer, sizeof longer, "%s_", trnn_isa_name(list[i]));
+        check(trnn_isa_find(longer) == NULL, "%s is found", longer);
+    }
+    check(trnn_isa_find("") == NULL && trnn_isa_find("scala") == NULL, "half a name finds nothing");
+    check(!trnn_isa_fused(trnn_isa_find("scalar")), "scalar is not fused");
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+/* All tensors of a layer go in and come out again, whole and apart, and nothing else is written. */
+static void packing(const trnn_layer *layer, const char *name)
+{
+    trnn_param params[TRNN_PARAMS_MAX];
+    const int32_t count = trnn_layer_params(layer, params);
+    const size_t bytes = trnn_layer_weights_bytes(layer);
+    memory w = memory_take(bytes), tensors[TRNN_PARAMS_MAX];
+    size_t numbers = 0, used = 0;
+    memset(w.at, 0, w.bytes);
+    for (int32_t p = 0; p < count; p++) {
+        check(params[p].rank >= 1 && params[p].rank <= 3 && strlen(params[p].name) > 3, "%s: tensor %d", name,
+              (int)p);
+        check(params[p].offset * sizeof(float) % TRNN_ALIGN == 0, "%s: %s is not aligned", name,
+              params[p].name);
+        const size_t size =
+            (size_t)params[p].shape[0] * (size_t)params[p].shape[1] * (size_t)params[p].shape[2];
+        tensors[p] = memory_floats(size);
+        for (size_t i = 0; i < size; i++) tensors[p].at[i] = (float)(++numbers);
+        trnn_param_pack(&params[p], w.at, tensors[p].at);
+    }
+    for (size_t i = 0; i < bytes / sizeof(float); i++) used += w.at[i] != 0.0f;
+    check(used == numbers, "%s: %lu numbers packed, %lu found", name, (unsigned long)numbers,
+          (unsigned long)used);
+    check(bytes % TRNN_ALIGN == 0 && bytes >= numbers * sizeof(float), "%s: %lu bytes", name,
+          (unsigned long)bytes);
+    for (int32_t p = 0; p < count; p++) {
+        memory back = memory_floats(tensors[p].bytes / sizeof(float));
+        trnn_param_unpack(&params[p], w.at, back.at);
+        check(same_bits(back.at, tensors[p].at, back.bytes / sizeof(float)), "%s: %s comes back changed",
+              name, params[p].name);
+        memory_release(&back);
+        memory_release(&tensors[p]);
+    }
+    memory_release(&w);
+}
+
+static void all_packing(void)
+{
+    model m;
+    for (int32_t i = 0; model_get(i, &m); i++)
+        for (int32_t l = 0; l < m.count; l++) packing(&m.layers[l], m.name);
+}
+
+/* ---- sizes ----------------------------------------------------------------------------------- */
+
+static void sane_sizes(const model *m)
+{
+    const weights none = {0};
+    net one = net_open(m, &none, 1, 1), many = net_open(m, &none, 5, 3), longer = net_open(m, &none, 5, 9);
+    check(many.sizes.batch == 5 && many.sizes.steps == 3, "%s: batch and steps", m->name);
+    check(many.sizes.in.rows == m->frame.rows && many.sizes.in.cols == m->frame.cols, "%s: frame", m->name);
+    check(many.sizes.state_bytes % TRNN_ALIGN == 0 && many.sizes.scratch_bytes % TRNN_ALIGN == 0,
+          "%s: sizes are not aligned", m->name);
+    check(one.sizes.state_bytes <= many.sizes.state_bytes &&
+              one.sizes.scratch_bytes <= many.sizes.scratch_bytes,
+          "%s: a larger batch is smaller", m->name);
+    check(longer.sizes.state_bytes == many.sizes.state_bytes, "%s: state grows with steps", m->name);
+    check(longer.sizes.scratch_bytes >= many.sizes.scratch_bytes, "%s: scratch shrinks with steps", m->name);
+    size_t end = 0;
+    for (int32_t i = 0; i < m->count; i++) {
+        const trnn_kind kind = m->layers[i].kind;
+        size_t offset, numbers;
+        trnn_plan_state(plan_of(&many), i, &offset, &numbers);
+        check((numbers > 0) == (kind == TRNN_LSTM || kind == TRNN_GRU || kind == TRNN_RNN), "%s: state",
+              m->name);
+        check(numbers == 0 || (offset >= end && offset * sizeof(float) % TRNN_ALIGN == 0),
+              "%s: state overlaps", m->name);
+        if (numbers > 0) end = offset + numbers;
+    }
+    check(end * sizeof(float) <= many.sizes.state_bytes, "%s: state beyond its end", m->name);
+    net_close(&one);
+    net_close(&many);
+    net_close(&longer);
+}
+
+static void all_sane_sizes(void)
+{
+    model m;
+    for (int32_t i = 0; model_get(i, &m); i++) sane_sizes(&m);
+}
+
+/* ---- absurd sizes ---------------------------------------------------------------------------- */
+
+/* Arguments at the edges of what they may be, ordinary ones among them so that some nets pass. */
+static int32_t absurd(dice *d)
+{
+    static const int32_t most = (int32_t)1 << 28;
+    const int32_t values[] = {0,         1,        1,        1,        2,       3,       16,
+                              1000,      46341,    65535,    1 << 20,  1 << 24, 1 << 25, most / 4,
+                              most - 15, most - 1, most,     most + 1, 1 << 29, 1 << 30, INT32_MAX - 1,
+                              INT32_MAX, -1,       INT32_MIN};
+    return values[dice_roll(d) % (sizeof values / sizeof values[0])];
+}
+
+/* A flag, mostly a good one. */
+static int32_t flag(dice *d)
+{
+    const uint32_t roll = dice_roll(d) % 16;
+    return roll == 0 ? absurd(d) : (int32_t)(roll % 2);
+}
+
+static trnn_layer absurd_layer(dice *d)
+{
+    trnn_layer layer;
+    memset(&layer, 0, sizeof layer);
+    const uint32_t roll = dice_roll(d) % (TRNN_LAYER_COUNT + 1);
+    layer.kind = (trnn_kind)(roll == TRNN_LAYER_COUNT ? absurd(d) : (int32_t)roll);
+    switch (layer.kind) {
+    case TRNN_RNN:
+    case TRNN_LSTM:
+    case TRNN_GRU:
+        layer.as.recurrent =
+            (trnn_recurrent_args){absurd(d), absurd(d), flag(d) ? absurd(d) : 0, flag(d), flag(d), 0};
+        break;
+    case TRNN_LINEAR: layer.as.linear = (trnn_linear_args){absurd(d), absurd(d), flag(d)}; break;
+    case TRNN_EMBEDDING: layer.as.embedding = (trnn_embedding_args){absurd(d), absurd(d)}; break;
+    case TRNN_CONV1D:
+        layer.as.conv1d =
+            (trnn_conv1d_args){absurd(d), absurd(d), absurd(d), absurd(d), absurd(d),
+                               absurd(d), flag(d),   absurd(d), absurd(d), (trnn_pad)(flag(d) != 0)};
+        if (flag(d)) layer.as.conv1d.groups = 1;
+        break;
+    case TRNN_LAYER_NORM:
+    case TRNN_BATCH_NORM: layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f}; break;
+    case TRNN_SOFTMAX:
+    case TRNN_LOG_SOFTMAX: layer.as.softmax.over_rows = flag(d); break;
+    default: break;
+    }
+    return layer;
+}
+
+/* A size in bytes, in a number that cannot overflow. */
+static double bytes_of(double a, double b, double c) { return a * b * c * (double)sizeof(float); }
+
+/* The frame that a layer reads, or an absurd one. */
+static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
+{
+    trnn_frame frame = {absurd(d), absurd(d)};
+    if (dice_roll(d) % 4 == 0) return frame;
+    switch (layer->kind) {
+    case TRNN_RNN:
+    case TRNN_LSTM:
+    case TRNN_GRU: return (trnn_frame){1, layer->as.recurrent.input_size};
+    case TRNN_LINEAR: frame.cols = layer->as.linear.in_features; break;
+    case TRNN_EMBEDDING: frame.rows = 1; break;
+    case TRNN_CONV1D: frame.rows = layer->as.conv1d.in_channels; break;
+    case TRNN_LAYER_NORM: frame.cols = layer->as.norm.size; break;
+    case TRNN_BATCH_NORM: frame.rows = layer->as.norm.size; break;
+    default: break;
+    }
+    return frame;
+}
+
+static void absurd_sizes(void)
+{
+    enum { ROUNDS = 40000 };
+    const double limit = (double)PTRDIFF_MAX;
+    dice d = dice_named("absurd");
+    memory plan = memory_take(trnn_plan_bytes(2));
+    int32_t seen[TRNN_STATUS_COUNT] = {0};
+    for (int i = 0; i < ROUNDS; i++) {
+        const trnn_layer layers[2] = {absurd_layer(&d), absurd_layer(&d)};
+        const int32_t count = 1 + (int32_t)(dice_roll(&d) % 2);
+        const trnn_status good = trnn_layer_check(&layers[0]);
+        check(good == TRNN_OK || good == TRNN_E_ARGUMENT || good == TRNN_E_SIZE, "layer check: %d",
+              (int)good);
+        if (good == TRNN_OK) {
+            trnn_param params[TRNN_PARAMS_MAX];
+            const int32_t tensors = trnn_layer_params(&layers[0], params);
+            double wanted = 0.0;
+            for (int32_t p = 0; p < tensors; p++) {
+                check(params[p].shape[0] > 0 && params[p].shape[1] > 0 && params[p].shape[2] > 0,
+                      "%s: a shape wraps", trnn_kind_name(layers[0].kind));
+                wanted += bytes_of(params[p].shape[0], params[p].shape[1], params[p].shape[2]);
+            }
+            const size_t bytes = trnn_layer_weights_bytes(&layers[0]);
+            check((double)bytes >= wanted && (double)bytes <= limit, "%s: %.3g bytes of weights, wanted %.3g",
+                  trnn_kind_name(layers[0].kind), (double)bytes, wanted);
+        }
+
+        const trnn_frame frame = absurd_frame(&d, &layers[0]);
+        const int32_t batch = absurd(&d), steps = absurd(&d);
+        const trnn_sizes before = {{-7, -7}, {-7, -7}, -7, -7, 7, 7, -7, -7};
+        trnn_sizes after = before;
+        const trnn_status status = trnn_plan_init(plan.at, layers, count, frame, batch, steps, &after);
+        seen[status]++;
+        check(status == TRNN_OK || status == TRNN_E_ARGUMENT || status == TRNN_E_SIZE ||
+                  status == TRNN_E_SHAPE,
+              "plan: %d", (int)status);
+        if (status != TRNN_OK) {
+            check(memcmp(&before, &after, sizeof after) == 0, "a plan that fails writes sizes");
+            continue;
+        }
+        check((double)after.state_bytes <= limit && (double)after.scratch_bytes <= limit,
+              "sizes beyond addresses");
+        const double frames = (double)batch * (double)steps;
+        check(bytes_of(frames, after.out.rows, after.out.cols) <= limit, "%s: y is %d x %d x %d x %d",
+              trnn_kind_name(layers[0].kind), (int)steps, (int)batch, (int)after.out.rows,
+              (int)after.out.cols);
+        check(bytes_of(frames, after.in.rows, after.in.cols) <= limit, "%s: x is %d x %d x %d x %d",
+              trnn_kind_name(layers[0].kind), (int)steps, (int)batch, (int)after.in.rows, (int)after.in.cols);
+        check(after.out.rows > 0 && after.out.cols > 0, "an empty frame");
+        const trnn_recurrent_args *a = &layers[0].as.recurrent;
+        if (count == 1 && layers[0].kind <= TRNN_GRU) { /* the largest of their arrays */
+            const double gates = layers[0].kind == TRNN_LSTM ? 4 : layers[0].kind == TRNN_GRU ? 3 : 1;
+            check((double)after.scratch_bytes >= bytes_of(frames, a->hidden_size, gates),
+                  "scratch is too small");
+            check((double)after.state_bytes >= bytes_of(batch, after.out.cols, 1), "state is too small");
+        }
+    }
+    check(seen[TRNN_OK] > 20 && seen[TRNN_E_ARGUMENT] > 20 && seen[TRNN_E_SIZE] > 20 &&
+              seen[TRNN_E_SHAPE] > 20,
+          "absurd nets: %d good, %d argument, %d size, %d shape", (int)seen[TRNN_OK],
+          (int)seen[TRNN_E_ARGUMENT], (int)seen[TRNN_E_SIZE], (int)seen[TRNN_E_SHAPE]);
+    memory_release(&plan);
+}
+
+/* ---- bad calls ------------------------------------------------------------------------------- */
+
+/* A call that has to fail with `wanted`, and to write nothing. */
+static void refused(const model *m, int32_t steps, const int32_t *lengths, int32_t bad_index,
+                    trnn_status wanted, const char *what)
+{
+    enum { BATCH = 3, STEPS = 4 };
+    weights w = weights_roll(m);
+    net n = net_open(m, &w, BATCH, STEPS);
+    memory x = net_input(&n, what, STEPS * BATCH), y = memory_floats(STEPS * BATCH * n.out);
+    memory state = memory_take(n.state.bytes);
+    if (bad_index)
+        memcpy(x.at + (steps > STEPS ? 0 : STEPS * BATCH * n.in - 1), &bad_index, sizeof bad_index);
+    for (size_t i = 0; i < n.state.bytes / sizeof(float); i++) n.state.at[i] = (float)i;
+    for (size_t i = 0; i < y.bytes / sizeof(float); i++) y.at[i] = 77.0f;
+    memcpy(state.at, n.state.at, n.state.bytes);
+    const trnn_status status = trnn_run(plan_of(&n), trnn_isa_best(), w.pointers, n.state.at, n.scratch.at,
+                                        x.at, y.at, steps, lengths);
+    check(status == wanted, "%s: %s, wanted %s", what, trnn_status_text(status), trnn_status_text(wanted));
+    check(same_bits(state.at, n.state.at, n.state.bytes / sizeof(float)), "%s: the state changed", what);
+    size_t left = 0;
+    for (size_t i = 0; i < y.bytes / sizeof(float); i++) left += y.at[i] == 77.0f;
+    check(left * sizeof(float) == y.bytes, "%s: y was written", what);
+    memory_release(&x);
+    memory_release(&y);
+    memory_release(&state);
+    net_close(&n);
+    weights_release(&w);
+}
+
+static void bad_calls(void)
+{
+    static const model characters = {
+        "bad characters", {1, 1}, 3, {EMBEDDING(9, 5), RECURRENT(LSTM, 5, 6, .bias = 1), LINEAR(6, 9, 1)}};
+    static const model both = {"bad both ways", {1, 5}, 1, {RECURRENT(GRU, 5, 6, .bidirectional = 1)}};
+    static const int32_t good[] = {4, 1, 2}, zero[] = {4, 0, 2}, below[] = {-1, 4, 4}, beyond[] = {4, 2, 5};
+    refused(&characters, 4, NULL, 9, TRNN_E_INDEX, "index 9 of 9");
+    refused(&characters, 4, NULL, -1, TRNN_E_INDEX, "index -1");
+    refused(&characters, 4, NULL, INT32_MIN, TRNN_E_INDEX, "index INT32_MIN");
+    refused(&characters, 4, good, INT32_MAX, TRNN_E_INDEX, "index INT32_MAX");
+    refused(&characters, 4, zero, 0, TRNN_E_LENGTHS, "length 0");
+    refused(&characters, 4, below, 0, TRNN_E_LENGTHS, "length -1");
+    refused(&characters, 4, beyond, 0, TRNN_E_LENGTHS, "length 5 of 4");
+    refused(&characters, 0, NULL, 0, TRNN_E_STEPS, "0 steps");
+    refused(&characters, -1, NULL, 0, TRNN_E_STEPS, "-1 steps");
+    refused(&characters, INT32_MIN, NULL, 0, TRNN_E_STEPS, "INT32_MIN steps");
+    /* The bad index stops a core that would go on. */
+    refused(&characters, (1 << 28) + 1, NULL, -1, TRNN_E_STEPS, "more steps than any size may be");
+    refused(&characters, INT32_MAX, NULL, -1, TRNN_E_STEPS, "INT32_MAX steps");
+    refused(&both, 5, NULL, 0, TRNN_E_STEPS, "5 steps of 4 both ways");
+    refused(&both, 0, NULL, 0, TRNN_E_STEPS, "0 steps both ways");
+    refused(&both, 4, beyond, 0, TRNN_E_LENGTHS, "length 5 of 4 both ways");
+}
+
+/* Nets that do not fit together. */
+static void bad_nets(void)
+{
+    static const struct {
+        model model;
+        int32_t batch, steps;
+        trnn_status wanted;
+    } nets[] = {
+        /* clang-format off: a table, a net a line */
+        {{"linear of 6 reads 5", {1, 5}, 1, {LINEAR(6, 2, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"lstm reads 2 rows", {2, 5}, 1, {RECURRENT(LSTM, 5, 3)}}, 1, 1, TRNN_E_SHAPE},
+        {{"gru of 6 reads 7", {1, 5}, 2, {LINEAR(5, 7, 1), RECURRENT(GRU, 6, 3)}}, 1, 1, TRNN_E_SHAPE},
+        {{"conv1d of 2 channels reads 3", {3, 5}, 1, {CONV1D(2, 2, 3, 1, 1, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"conv1d longer than its input", {2, 4}, 1, {CONV1D(2, 2, 3, 1, 2, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"reflection as long as the input",
+          {1, 4},
+          1,
+          {CONV1D(1, 2, 3, 1, 1, 1, 1, 4, 0, TRNN_PAD_REFLECT)}},
+         1,
+         1,
+         TRNN_E_SHAPE},
+        {{"layer norm of 3", {3, 5}, 1, {NORM(LAYER_NORM, 3, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"batch norm of 5", {3, 5}, 1, {NORM(BATCH_NORM, 5, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"embedding reads 2 rows", {2, 5}, 1, {EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
+        {{"embedding in the middle", {1, 5}, 2, {PLAIN(RELU), EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
+
+        {{"no layers", {1, 5}, 0, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty frame", {0, 5}, 1, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty batch", {1, 5}, 1, {PLAIN(RELU)}}, 0, 1, TRNN_E_ARGUMENT},
+        {{"no steps", {1, 5}, 1, {PLAIN(RELU)}}, 1, 0, TRNN_E_ARGUMENT},
+        {{"a kind that is none", {1, 5}, 1, {PLAIN(LAYER_COUNT)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"projected to its own size", {1, 5}, 1, {RECURRENT(LSTM, 5, 3, .proj_size = 3)}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"a projected gru", {1, 5}, 1, {RECURRENT(GRU, 5, 3, .proj_size = 2)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a relu lstm", {1, 5}, 1, {RECURRENT(LSTM, 5, 3, .relu = 1)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a flag of 2", {1, 5}, 1, {LINEAR(5, 3, 2)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"groups that do not divide", {6, 5}, 1, {CONV1D(6, 6, 3, 1, 1, 4, 1)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a bias without a weight", {1, 5}, 1, {NORM(LAYER_NORM, 5, 0, 1)}}, 1, 1, TRNN_E_ARGUMENT},
+
+        {{"gates beyond an int32", {1, 1 << 20}, 1, {RECURRENT(LSTM, 1 << 20, 1 << 26)}}, 1, 1, TRNN_E_SIZE},
+        {{"a flat frame beyond an int32", {1 << 14, 1 << 15}, 1, {PLAIN(FLATTEN)}}, 1, 1, TRNN_E_SIZE},
+        {{"2^30 rows", {1 << 10, 3}, 1, {LINEAR(3, 2, 1)}}, 1 << 10, 1 << 10, TRNN_E_SIZE},
+        /* clang-format on */
+    };
+    memory plan = memory_take(trnn_plan_bytes(2));
+    for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
+        const trnn_sizes before = {{-7, -7}, {-7, -7}, -7, -7, 7, 7, -7, -7};
+        trnn_sizes after = before;
+        const model *m = &nets[i].model;
+        const trnn_status status =
+            trnn_plan_init(plan.at, m->layers, m->count, m->frame, nets[i].batch, nets[i].steps, &after);
+        check(status == nets[i].wanted, "%s: %s", m->name, trnn_status_text(status));
+        check(memcmp(&before, &after, sizeof after) == 0, "%s: sizes were written", m->name);
+    }
+    memory_release(&plan);
+}
+
+/* Plans and states are plain bytes: copied elsewhere they go on as before. */
+static void copies(void)
+{
+    model m;
+    for (int32_t i = 0; model_get(i, &m) && strcmp(m.name, "characters") != 0; i++) continue;
+    weights w = weights_roll(&m);
+    net n = net_open(&m, &w, 2, 3), other = net_open(&m, &w, 2, 3);
+    memory x = net_input(&n, "copies", 12), y = memory_floats(12 * n.out), again = memory_floats(12 * n.out);
+    net_run(&n, trnn_isa_best(), x.at, y.at, 6, NULL);
+    memset(other.plan.at, 0, other.plan.bytes);
+    memcpy(other.plan.at, n.plan.at, n.plan.bytes);
+    memcpy(other.state.at, n.state.at, n.state.bytes);
+    net_run(&n, trnn_isa_best(), x.at, y.at, 6, NULL);
+    net_run(&other, trnn_isa_best(), x.at, again.at, 6, NULL);
+    check(same_bits(y.at, again.at, 12 * n.out), "a copied stream goes another way");
+    memory_release(&x);
+    memory_release(&y);
+    memory_release(&again);
+    net_close(&n);
+    net_close(&other);
+    weights_release(&w);
+}
+
+void test_calls(void)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } groups[] = {
+        {"names of statuses, kinds, instruction sets", names},
+        {"weights in and out, lossless", all_packing},
+        {"sizes", all_sane_sizes},
+        {"absurd sizes", absurd_sizes},
+        {"bad calls write nothing", bad_calls},
+        {"nets that do not fit together", bad_nets},
+        {"copies of plan and state", copies},
+    };
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        check_group(groups[i].name);
+        groups[i].run();
+    }
+}
