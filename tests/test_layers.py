@@ -158,6 +158,8 @@ def test_embedding_refuses_what_is_no_index() -> None:
     assert embedding(3).shape == (4,)
     assert embedding([[1, 2]]).shape == (1, 2, 4)
     with pytest.raises(tr.ShapeError, match="only be a net's first layer"):
+        tr.Sequential(tr.Linear(2, 2), embedding).stream()
+    with pytest.raises(TypeError, match="expected integers"):
         tr.Sequential(tr.Linear(2, 2), embedding)(normal(2))
 
 

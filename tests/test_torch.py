@@ -304,16 +304,6 @@ def test_recurrent_net(seed):
     assert_same(ours(x), theirs["out"](theirs["norm"](y)))
 
 
-refused = pytest.mark.xfail(
-    strict=True, raises=tr.ShapeError, reason="a net takes its first layer's frame for every layer's"
-)
-another = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="BatchNorm1d normalises the last axis of (N, C, L) after a Linear",
-)
-
-
 @pytest.mark.parametrize(
     "build, shape",
     [
@@ -322,11 +312,11 @@ another = pytest.mark.xfail(
         (lambda m: [m.Conv1d(3, 2, 2), m.LayerNorm((2, 4)), m.Softmax(2)], (2, 3, 5)),
         (lambda m: [m.Linear(4, 5), m.BatchNorm1d(5), m.Softmax(1)], (3, 4)),
         (lambda m: [m.Linear(4, 5), m.Tanh(), m.LogSoftmax(3)], (2, 3, 2, 4)),
-        pytest.param(lambda m: [m.Flatten(), m.Linear(12, 5)], (2, 3, 4), marks=refused),
-        pytest.param(lambda m: [m.Tanh(), m.Flatten()], (2, 3, 4), marks=refused),
-        pytest.param(lambda m: [m.Linear(4, 5), m.Conv1d(3, 2, 2)], (2, 3, 4), marks=refused),
-        pytest.param(lambda m: [m.LayerNorm(4), m.Conv1d(3, 2, 2)], (2, 3, 4), marks=refused),
-        pytest.param(lambda m: [m.Linear(4, 5), m.BatchNorm1d(5)], (2, 5, 4), marks=another),
+        (lambda m: [m.Flatten(), m.Linear(12, 5)], (2, 3, 4)),
+        (lambda m: [m.Tanh(), m.Flatten()], (2, 3, 4)),
+        (lambda m: [m.Linear(4, 5), m.Conv1d(3, 2, 2)], (2, 3, 4)),
+        (lambda m: [m.LayerNorm(4), m.Conv1d(3, 2, 2)], (2, 3, 4)),
+        (lambda m: [m.Linear(4, 5), m.BatchNorm1d(5)], (2, 5, 4)),
     ],
 )
 def test_axes_of_a_net(build, shape):
@@ -350,7 +340,6 @@ def test_half_and_double_weights():
             np.testing.assert_array_equal(ours.state_dict()[name], tensor.float().numpy())
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="as_floats leaves detach() to the caller")
 def test_parameters_that_want_gradients():
     with torch.enable_grad():
         theirs = nn.Linear(5, 18)
@@ -359,7 +348,6 @@ def test_parameters_that_want_gradients():
     np.testing.assert_array_equal(ours.weight, theirs.weight.numpy())
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="NumPy has no bfloat16; load_weights converts it")
 def test_bfloat16_weights():
     theirs = nn.Linear(5, 18).bfloat16()
     ours = tr.Linear.from_state_dict(theirs.state_dict())

@@ -103,7 +103,10 @@ def aligned_zeros(size_t nbytes):
 
 
 def as_floats(x, str what):
-    """``x`` as a C-contiguous float32 array; itself if it is one."""
+    """``x`` as a C-contiguous float32 array; itself if it is one. Takes PyTorch's tensors too."""
+    if hasattr(x, "detach"):  # a tensor: NumPy takes none that wants gradients, and no bfloat16
+        x = x.detach()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
     array = np.asarray(x)
     if array.dtype == np.float32:
         return np.ascontiguousarray(array).reshape(array.shape)
@@ -477,8 +480,8 @@ cdef class Stream:
             wanted = [str((("T",) if timed else ()) + batch + frame).replace("'", "") for batch in batches]
             raise errors.ShapeError(
                 f"{what}: x has shape {np.shape(array)}, expected {' or '.join(wanted)}")
-        if timed and not 1 <= lead.dims[0] <= INT32_MAX:
-            raise errors.ShapeError(f"{what}: x has {lead.dims[0]} steps, expected at least 1")
+        if timed and not 1 <= lead.dims[0] <= 1 << 28:
+            raise errors.ShapeError(f"{what}: x has {lead.dims[0]} steps, expected 1 .. {1 << 28}")
         return 0
 
     cdef compute(self, const void *x, int32_t steps, out, Shape *lead, str what):

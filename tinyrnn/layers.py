@@ -25,6 +25,7 @@ class _Layer(Net):
     """A layer that is one core layer, with the same tensors."""
 
     _core_layer: _core.Layer
+    _with_bias: bool  # the argument; `bias` itself is the tensor, as in PyTorch
 
     def _tensors(self) -> list[Tensor]:
         params = self._core_layer.params
@@ -40,7 +41,7 @@ class _Layer(Net):
 
     @property
     def bias(self) -> Array | None:
-        """The bias, a read-only copy; None without one. (An argument of the same name says whether.)"""
+        """The bias, a read-only copy; None without one."""
         for tensor in self._tensors():
             if tensor.name == "bias":
                 return tensor.read()
@@ -48,7 +49,7 @@ class _Layer(Net):
 
     def config(self) -> dict[str, Any]:
         given = super().config()
-        return {name: self.bias is not None if name == "bias" else value for name, value in given.items()}
+        return {name: self._with_bias if name == "bias" else value for name, value in given.items()}
 
     def _wants(self, frame: Frame, wanted: str) -> ShapeError:
         return ShapeError(f"{type(self).__name__}: reads frames of shape {frame}, expected {wanted}")
@@ -71,6 +72,7 @@ class Linear(_Layer):
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = size("Linear: in_features", in_features)
         self.out_features = size("Linear: out_features", out_features)
+        self._with_bias = flag("Linear: bias", bias)
         self._core_layer = _core.Layer(
             "linear",
             in_features=self.in_features,
@@ -97,7 +99,7 @@ class Linear(_Layer):
         A convolution of kernel size 1 is a Linear too: a weight ``(out, in, 1)`` does.
         """
         given = submodule(state_dict, prefix)
-        weight = np.asarray(given.get("weight", ()))
+        weight = _core.as_floats(given.get("weight", ()), "Linear: weight")
         if weight.ndim == 3 and weight.shape[2] == 1:
             weight = weight[:, :, 0]
         if weight.ndim != 2:
@@ -105,9 +107,9 @@ class Linear(_Layer):
                 f"Linear: weight has shape {weight.shape}, expected (out_features, in_features)"
             )
         out_features, in_features = weight.shape
-        layer = cls(in_features, out_features, "bias" in given, **options)
-        layer.load_state_dict({**given, "weight": weight})
-        return layer
+        return cls._inferred(
+            {**given, "weight": weight}, in_features, out_features, "bias" in given, **options
+        )
 
 
 class Embedding(_Layer):
@@ -116,13 +118,20 @@ class Embedding(_Layer):
     Parameters
     ----------
     num_embeddings, embedding_dim : int
+    padding_idx : int, optional
+        Idle at inference: the row is whatever the weights say.
     """
 
-    arguments = ("num_embeddings", "embedding_dim")
+    arguments = ("num_embeddings", "embedding_dim", "padding_idx")
 
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
         self.num_embeddings = size("Embedding: num_embeddings", num_embeddings)
         self.embedding_dim = size("Embedding: embedding_dim", embedding_dim)
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ValueError(
+                f"Embedding: padding_idx is {padding_idx}, expected within {num_embeddings} rows"
+            )
+        self.padding_idx = None if padding_idx is None else int(padding_idx) % num_embeddings
         self._core_layer = _core.Layer(
             "embedding", num_embeddings=self.num_embeddings, embedding_dim=self.embedding_dim
         )
@@ -189,6 +198,7 @@ class Conv1d(_Layer):
         self.stride = size("Conv1d: stride", _single(stride))
         self.dilation = size("Conv1d: dilation", _single(dilation))
         self.groups = size("Conv1d: groups", groups)
+        self._with_bias = flag("Conv1d: bias", bias)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"Conv1d: {name} is {channels}, expected a multiple of groups, {groups}")
@@ -215,7 +225,7 @@ class Conv1d(_Layer):
             stride=self.stride,
             dilation=self.dilation,
             groups=self.groups,
-            bias=flag("Conv1d: bias", bias),
+            bias=self._with_bias,
             pad_left=self._pad[0],
             pad_right=self._pad[1],
             reflect=self.padding_mode == "reflect",
@@ -259,9 +269,7 @@ class Conv1d(_Layer):
                 "expected (out_channels, in_channels / groups, kernel_size)"
             )
         in_channels = shape[1] * int(options.get("groups", 1))
-        layer = cls(in_channels, shape[0], shape[2], bias="bias" in given, **options)
-        layer.load_state_dict(given)
-        return layer
+        return cls._inferred(given, in_channels, shape[0], shape[2], bias="bias" in given, **options)
 
 
 def _single(value: Any) -> Any:
@@ -302,12 +310,13 @@ class LayerNorm(_Layer):
         self.normalized_shape = tuple(size("LayerNorm: normalized_shape", axis) for axis in given)
         self.eps = real("LayerNorm: eps", eps, 0.0)
         self.elementwise_affine = flag("LayerNorm: elementwise_affine", elementwise_affine)
+        self._with_bias = flag("LayerNorm: bias", bias)
         self._core_layer = _core.Layer(
             "layer_norm",
             size=math.prod(self.normalized_shape),
             eps=self.eps,
             affine=self.elementwise_affine,
-            bias=flag("LayerNorm: bias", bias) and self.elementwise_affine,
+            bias=self._with_bias and self.elementwise_affine,
         )
         self._core_layer.initialise = _norm_start()
 
@@ -337,12 +346,12 @@ class BatchNorm1d(_Layer):
     eps : float
     momentum : float or None
         Idle at inference.
-    affine : bool
+    affine, bias : bool
     track_running_stats : bool
         Must be True: without statistics there is nothing to normalise by.
     """
 
-    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
 
     def __init__(
         self,
@@ -351,17 +360,23 @@ class BatchNorm1d(_Layer):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        bias: bool = True,
     ) -> None:
         self.num_features = size("BatchNorm1d: num_features", num_features)
         self.eps = real("BatchNorm1d: eps", eps, 0.0)
         self.momentum = None if momentum is None else real("BatchNorm1d: momentum", momentum, 0.0, 1.0)
         self.affine = flag("BatchNorm1d: affine", affine)
+        self._with_bias = flag("BatchNorm1d: bias", bias)
         self.track_running_stats = flag("BatchNorm1d: track_running_stats", track_running_stats)
         if not self.track_running_stats:
             raise ValueError("BatchNorm1d: track_running_stats is False, expected True: inference needs them")
         self.num_batches_tracked = 0
         self._core_layer = _core.Layer(
-            "batch_norm", size=self.num_features, eps=self.eps, affine=self.affine, bias=self.affine
+            "batch_norm",
+            size=self.num_features,
+            eps=self.eps,
+            affine=self.affine,
+            bias=self._with_bias and self.affine,
         )
         self._core_layer.initialise = _norm_start()
 
@@ -370,6 +385,13 @@ class BatchNorm1d(_Layer):
 
     def _frame(self) -> tuple[int | None, ...] | None:
         return (self.num_features,)
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        if lead != 1 and len(frame) < 2:
+            raise ShapeError(
+                f"BatchNorm1d: reads (N, C) or (N, C, L); a frame of shape {frame} has {lead} axes before it"
+            )
+        return super()._lay(frame, lead, cores)
 
     def _out(self, frame: Frame) -> Frame:
         if frame[:1] != (self.num_features,) or len(frame) > 2:
@@ -477,6 +499,9 @@ class Flatten(_Layer):
         self.end_dim = int(real("Flatten: end_dim", end_dim))
         self._core_layer = _core.Layer("flatten")
 
+    def _rank(self, ndim: int) -> int | None:
+        return 2 if ndim > 2 else 1  # (C, L) at the end of what it flattens
+
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         ndim = _axes(frame, lead)
         first, last = self.start_dim % ndim, self.end_dim % ndim
@@ -492,7 +517,7 @@ class Flatten(_Layer):
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
         """Any array: ``x`` reshaped."""
-        array = _core.as_floats(x, "Flatten: input")
+        array = np.atleast_1d(_core.as_floats(x, "Flatten: input"))
         if not (-array.ndim <= self.start_dim < array.ndim and -array.ndim <= self.end_dim < array.ndim):
             raise ShapeError(
                 f"Flatten: input has shape {array.shape}, without axes {self.start_dim} to {self.end_dim}"

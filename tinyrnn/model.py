@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +16,20 @@ from tinyrnn.arguments import size
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.streams import Slot, State, Stream
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Frame = tuple[int, ...]
 Array = NDArray[np.float32]
 
 # Rows of work that a call does at once: enough for a matrix product, few enough to stay in cache.
 _BLOCK_ROWS = 64
+
+# How deep nets may be nested, so that what is saved can be loaded.
+_NESTING = 64
+
+# The one entry of a state_dict that is no parameter: BatchNorm1d's counter.
+_COUNTER = "num_batches_tracked"
 
 
 class Memory(NamedTuple):
@@ -140,65 +149,71 @@ class Net:
         ShapeError, TypeError, IndexError, ValueError
             If the input does not fit.
         """
-        return self._run(x, lengths, None)[0]
+        if self._recurrent:
+            return self._run(x, lengths, None)[0]
+        if lengths is not None:
+            raise ValueError(f"{type(self).__name__}: lengths given, but no layer is recurrent")
+        return self._map(x)
 
-    def _run(
-        self, x: ArrayLike, lengths: ArrayLike | None, initial: dict[str, Any] | None
-    ) -> tuple[Array, dict[str, Array]]:
-        """The output and the final state by name; ``initial`` is by name too, zeros if None."""
+    def _enter(self, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
+        """The input as the core reads it, its axes before the frame, and the layers that will read it."""
         name = type(self).__name__
         array = np.asarray(x)
         rank = self._rank(array.ndim)
         rank = min(array.ndim, 1) if rank is None else rank
         lead = array.ndim - rank
-        recurrent = self._recurrent
-        if lead < 0 or (recurrent and lead not in (1, 2)):
-            raise ShapeError(
-                f"{name}: input has shape {array.shape}, expected {self._expected(rank, recurrent)}"
-            )
-        frame = array.shape[lead:]
+        if lead < 0 or (self._recurrent and lead not in (1, 2)):
+            raise ShapeError(f"{name}: input has shape {array.shape}, expected {self._expected(rank)}")
         cores: list[_core.Layer] = []
-        out_frame = self._lay(frame, lead, cores)
-        embedding = bool(cores) and cores[0].kind == "embedding"
-        count = self._leaves()[0][1].num_embeddings if embedding else None
+        out_frame = self._lay(array.shape[lead:], lead, cores)
         what = f"{name}: input"
-        array = _core.as_indices(array, what, count) if embedding else _core.as_floats(array, what)
-
-        if not recurrent:
-            if lengths is not None:
-                raise ValueError(f"{name}: lengths given, but no layer is recurrent")
-            leading = array.shape[:lead]
-            steps, batch = math.prod(leading), 1
-            if steps == 0 or 0 in frame:
-                return np.zeros(leading + out_frame, np.float32), {}
+        if cores and cores[0].kind == "embedding":
+            array = _core.as_indices(array, what, self._leaves()[0][1].num_embeddings)
         else:
-            if lead == 2 and self._batch_first:
-                array = np.ascontiguousarray(array.swapaxes(0, 1))
-            leading = array.shape[:lead]
-            steps, batch = leading[0], leading[1] if lead == 2 else 1
-            if steps == 0 or batch == 0:
-                raise ShapeError(f"{name}: input has shape {np.shape(x)}: no steps or an empty batch")
-            if lengths is not None:
-                lengths = self._check_lengths(lengths, steps, batch)
+            array = _core.as_floats(array, what)
+        return array, lead, cores, out_frame
 
-        plan = self._plan(cores, frame, batch, steps)
-        slots = self._slots(plan)
-        numbers = _core.aligned_zeros(plan.state_bytes)
-        state = State(numbers, slots)
+    def _map(self, x: ArrayLike) -> Array:
+        """The net applied to every frame of an array, when no frame depends on another."""
+        array, lead, cores, out_frame = self._enter(x)
+        leading, frame = array.shape[:lead], array.shape[lead:]
+        y = np.empty(leading + out_frame, np.float32)
+        count = math.prod(leading)
+        if count > 0 and 0 not in frame:
+            plan = self._plan(cores, frame, 1, count).ready()
+            plan.run(array, y, _core.aligned_zeros(plan.state_bytes), count)
+        return y
+
+    def _run(
+        self, x: ArrayLike, lengths: ArrayLike | None, initial: dict[str, Any] | None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The output and the final state by name; ``initial`` is by name too, zeros if None."""
+        array, lead, cores, out_frame = self._enter(x)
+        swapped = lead == 2 and self._batch_first
+        if swapped:
+            array = np.ascontiguousarray(array.swapaxes(0, 1))
+        leading, frame = array.shape[:lead], array.shape[lead:]
+        steps, batch = (*leading, 1)[:2]
+        if steps == 0 or batch == 0:
+            raise ShapeError(
+                f"{type(self).__name__}: input has shape {np.shape(x)}: no steps or an empty batch"
+            )
+        if lengths is not None:
+            lengths = self._check_lengths(lengths, steps, batch)
+
+        plan = self._plan(cores, frame, batch, steps).ready()
+        state = State(_core.aligned_zeros(plan.state_bytes), self._slots(plan))
         if initial is not None:
             for key, value in initial.items():
                 state[key] = value
-        y = np.empty((steps, batch, *out_frame), np.float32)
-        plan.ready().run(array, y, numbers, steps, lengths)
-        y = y.reshape(leading + out_frame)
-        if recurrent and lead == 2 and self._batch_first:
-            y = y.swapaxes(0, 1)
-        return y, dict(state)
+        y = np.empty(leading + out_frame, np.float32)
+        plan.run(array, y, state.numbers, steps, lengths)
+        return y.swapaxes(0, 1) if swapped else y, dict(state)
 
-    def _expected(self, rank: int, recurrent: bool) -> str:
+    def _expected(self, rank: int) -> str:
         frame = self._frame()
         sizes = ["?" if axis is None else str(axis) for axis in frame] if frame else ["?"] * rank
-        if not recurrent:
+        if not self._recurrent:
             return f"(..., {', '.join(sizes)})"
         batched = ["B", "T"] if self._batch_first else ["T", "B"]
         return f"({', '.join(['T', *sizes])}) or ({', '.join(batched + sizes)})"
@@ -301,38 +316,37 @@ class Net:
         frame = tuple(size("frame", axis) for axis in frame)
         if len(frame) > 2:
             raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 2")
-        cores: list[_core.Layer] = []
-        out_frame = self._lay(frame, 1, cores)
-        return cores, frame, out_frame
+        try:
+            cores: list[_core.Layer] = []
+            return cores, frame, self._lay(frame, 1, cores)
+        except ShapeError:  # perhaps an axis is counted from (T, B, frame)
+            cores = []
+            try:
+                return cores, frame, self._lay(frame, 2, cores)
+            except ShapeError:
+                pass
+            raise
 
     # ---- weights -------------------------------------------------------------------------------
 
     @property
     def num_parameters(self) -> int:
-        """Numbers in the tensors of `state_dict`."""
-        return sum(math.prod(tensor.shape) for tensor in self._tensors())
+        """Numbers that training changes: those of `state_dict`, running statistics left out."""
+        return sum(
+            math.prod(tensor.shape)
+            for tensor in self._tensors()
+            if not tensor.name.endswith(("running_mean", "running_var"))
+        )
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Every tensor by name, float32 copies with PyTorch's names, shapes and order."""
-        state = {
-            tensor.name: tensor.core.get(tensor.param).reshape(tensor.shape) for tensor in self._tensors()
-        }
-        return self._with_counters(state)
-
-    def _with_counters(self, state: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Adds BatchNorm1d's ``num_batches_tracked``, the one tensor that is no parameter."""
-        ordered: dict[str, NDArray[Any]] = {}
-        counters = {
-            f"{prefix}running_var": (f"{prefix}num_batches_tracked", leaf.num_batches_tracked)
-            for prefix, leaf in self._leaves()
-            if hasattr(leaf, "num_batches_tracked")
-        }
-        for name, array in state.items():
-            ordered[name] = array
-            if name in counters:
-                counter, value = counters[name]
-                ordered[counter] = np.array(value, dtype=np.int64)
-        return ordered
+        state: dict[str, NDArray[Any]] = {}
+        for prefix, leaf in self._leaves():
+            for tensor in leaf._tensors():
+                state[prefix + tensor.name] = tensor.core.get(tensor.param).reshape(tensor.shape)
+            if hasattr(leaf, _COUNTER):
+                state[prefix + _COUNTER] = np.array(getattr(leaf, _COUNTER), dtype=np.int64)
+        return state
 
     def load_state_dict(
         self, state_dict: Mapping[str, ArrayLike], strict: bool = True, *, prefix: str = ""
@@ -360,14 +374,11 @@ class Net:
         """
         given = submodule(state_dict, prefix)
         tensors = self._tensors()
-        wanted = {tensor.name for tensor in tensors}
-        counters: dict[str, Any] = {
-            f"{leaf_prefix}num_batches_tracked": leaf
-            for leaf_prefix, leaf in self._leaves()
-            if hasattr(leaf, "num_batches_tracked")
-        }
+        counters = {f"{at}{_COUNTER}": leaf for at, leaf in self._leaves() if hasattr(leaf, _COUNTER)}
+        wanted = {tensor.name for tensor in tensors} | counters.keys()
         missing = [tensor.name for tensor in tensors if tensor.name not in given]
-        unexpected = [name for name in given if name not in wanted and name not in counters]
+        unexpected = [name for name in given if name not in wanted]
+
         problems = []
         if strict and missing:
             problems.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
@@ -375,35 +386,41 @@ class Net:
             problems.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}.")
         arrays = {}
         for tensor in tensors:
-            if tensor.name not in given:
-                continue
-            try:
-                array = arrays[tensor.name] = _core.as_floats(given[tensor.name], tensor.name)
-            except (TypeError, ValueError) as error:
-                problems.append(f"{error}.")
-                continue
-            if array.shape != tensor.shape:
-                problems.append(
-                    f"size mismatch for {tensor.name}: shape {array.shape} in state_dict, "
-                    f"expected {tensor.shape} in the net."
-                )
+            if tensor.name in given:
+                try:
+                    arrays[tensor.name] = _fitting(given[tensor.name], tensor)
+                except (TypeError, ValueError) as error:
+                    problems.append(f"{error}.")
+        counts = {}
+        for name in (name for name in counters if name in given):
+            count = np.asarray(given[name])
+            if count.size != 1 or count.dtype.kind not in "iu":
+                problems.append(f"{name}: {count.dtype} of shape {count.shape}, expected one integer.")
+            else:
+                counts[name] = int(count.reshape(()))
         if problems:
             where = f" (prefix {prefix!r})" if prefix else ""
-            raise WeightsError(
-                f"Error(s) in loading state_dict for {type(self).__name__}{where}:\n\t"
-                + "\n\t".join(problems)
-            )
+            what = f"Error(s) in loading state_dict for {type(self).__name__}{where}:"
+            raise WeightsError("\n\t".join([what, *problems]))
+
         for tensor in tensors:
             if tensor.name in arrays:
                 if missing:
                     tensor.core.prepare()
-                tensor.core.set(
-                    tensor.param, arrays[tensor.name].reshape(tensor.core.params[tensor.param][1])
-                )
-        for name, leaf in counters.items():
-            if name in given:
-                leaf.num_batches_tracked = int(np.asarray(given[name]))
+                tensor.core.set(tensor.param, arrays[tensor.name])
+        for name, number in counts.items():
+            setattr(counters[name], _COUNTER, number)
         return LoadResult(missing, unexpected)
+
+    @classmethod
+    def _inferred(cls, given: Mapping[str, ArrayLike], *arguments: Any, **named: Any) -> Self:
+        """The layer that has these arguments, read off tensors, with those tensors loaded."""
+        try:
+            layer = cls(*arguments, **named)
+        except ValueError as error:
+            raise WeightsError(f"the tensors do not make a {cls.__name__}: {error}") from None
+        layer.load_state_dict(given)
+        return layer
 
     # ---- files ---------------------------------------------------------------------------------
 
@@ -424,6 +441,9 @@ class Net:
 
     def _describe(self) -> dict[str, Any]:
         return {"type": type(self).__name__, "arguments": self.config()}
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self._describe(), self.state_dict())
 
 
 class Sequential(Net):
@@ -454,6 +474,21 @@ class Sequential(Net):
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
         self._layers = named
+        inner = [layer._depth for layer in named.values() if isinstance(layer, Sequential)]
+        self._depth: int = 1 + max(inner, default=0)
+        if self._depth > _NESTING:
+            raise ValueError(f"Sequential: nested {self._depth} deep, expected at most {_NESTING}")
+
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
+        """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn."""
+        if self._recurrent or lengths is not None:
+            return super().__call__(x, lengths=lengths)
+        for name, layer in self._layers.items():
+            try:
+                x = layer(x)
+            except ShapeError as error:
+                raise ShapeError(f"{name}: {error}") from None
+        return x
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -522,6 +557,17 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return found
 
 
+def _fitting(value: Any, tensor: Tensor) -> Array:
+    """``value`` as the core layer takes it, if it has the tensor's shape."""
+    array = _core.as_floats(value, tensor.name)
+    if array.shape != tensor.shape:
+        raise ShapeError(
+            f"size mismatch for {tensor.name}: shape {array.shape} in state_dict, "
+            f"expected {tensor.shape} in the net"
+        )
+    return array.reshape(tensor.core.params[tensor.param][1])
+
+
 def _quoted(names: Any) -> str:
     shown = [f'"{name}"' for name in names]
     return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
@@ -548,7 +594,12 @@ def load(path: str | os.PathLike[str]) -> Net:
             "net.load_state_dict(tinyrnn.load_weights(path))"
         )
     try:
-        net = _build(json.loads(text)["net"], 0)
+        architecture = json.loads(text)
+        if architecture["version"] != 1:
+            raise LoadError(
+                f"{path}: written in version {architecture['version']!r}, expected 1: update tinyrnn"
+            )
+        net = _build(architecture["net"], 0)
         net.load_state_dict(load_weights(path))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, LoadError):
@@ -557,10 +608,17 @@ def load(path: str | os.PathLike[str]) -> Net:
     return net
 
 
+def _rebuild(description: dict[str, Any], state_dict: dict[str, NDArray[Any]]) -> Net:
+    """A copy of a net, for `copy` and `pickle`."""
+    net = _build(description, 0)
+    net.load_state_dict(state_dict)
+    return net
+
+
 def _build(description: dict[str, Any], depth: int) -> Net:
     """A net from what `Net._describe` gave; nothing is allocated until weights come."""
-    if depth > 16:
-        raise ValueError("nets are nested more than 16 deep")
+    if depth > _NESTING:
+        raise ValueError(f"nets are nested more than {_NESTING} deep")
     kind = description["type"]
     if kind == "Sequential":
         layers = {str(name): _build(layer, depth + 1) for name, layer in description["layers"].items()}

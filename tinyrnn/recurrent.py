@@ -197,16 +197,16 @@ class _Recurrent(Net):
         WeightsError
             If the tensors are not those of such a layer.
         """
-        given = {
-            name + "_l0" if name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") else name: value
-            for name, value in submodule(state_dict, prefix).items()
-        }
+        given: dict[str, ArrayLike] = {}
+        for name, value in submodule(state_dict, prefix).items():
+            named = f"{name}_l0" if name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") else name
+            if named in given:
+                raise WeightsError(f"{cls.__name__}: {named} is there twice, with and without its level")
+            given[named] = value
         sizes = _sizes_of(cls.__name__, given, cls._gates)
         if not cls._cell and sizes.pop("proj_size"):
             raise WeightsError(f"{cls.__name__}: weight_hr_l0 is a projection, which only an LSTM has")
-        layer = cls(**{**sizes, **options})
-        layer.load_state_dict(given)
-        return layer
+        return cls._inferred(given, **{**sizes, **options})
 
 
 def _sizes_of(name: str, given: Mapping[str, Any], gates: int) -> dict[str, Any]:
@@ -432,9 +432,7 @@ class _Cell(_Recurrent):
         named = {f"{name}_l0": value for name, value in given.items()}
         sizes = _sizes_of(cls.__name__, named, cls._gates)
         arguments = {name: sizes[name] for name in ("input_size", "hidden_size", "bias")}
-        cell = cls(**{**arguments, **options})
-        cell.load_state_dict(given)
-        return cell
+        return cls._inferred(given, **{**arguments, **options})
 
 
 class RNNCell(_Cell):
