@@ -15,8 +15,10 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# -ffp-contract=off and -fno-math-errno are part of the same-bits promise: see docs/design.md.
-CORE_FLAGS = ["-std=c99", "-O3", "-Wall", "-Wextra", "-Wpedantic", "-ffp-contract=off", "-fno-math-errno"]
+# -ffp-contract=off and -fno-math-errno are part of the same-bits promise: see docs/design.md. -g0 undoes
+# the -g that many Pythons hand down, which would make the wheel four times as large.
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic"]
+CORE_FLAGS = ["-std=c99", "-O3", *WARNINGS, "-ffp-contract=off", "-fno-math-errno", "-g0"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
 
@@ -53,6 +55,7 @@ def extension(name):
         [f"tinyrnn/{name}.pyx"],
         include_dirs=["csrc", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        extra_compile_args=["-g0"],
         depends=HEADERS,
     )
 
