@@ -19,7 +19,7 @@ const char *trnn_kind_name(trnn_kind kind) { return types[kind]->name; }
 
 trnn_status trnn_layer_check(const trnn_layer *layer)
 {
-    if ((int)layer->kind < 0 || layer->kind >= TRNN_LAYER_COUNT) return TRNN_E_ARGUMENT;
+    if ((unsigned)layer->kind >= TRNN_LAYER_COUNT) return TRNN_E_ARGUMENT;
     const trnn_status status = types[layer->kind]->check(layer);
     if (status != TRNN_OK) return status;
     return trnn_layer_weights_bytes(layer) == SIZE_MAX ? TRNN_E_SIZE : TRNN_OK;

@@ -202,12 +202,13 @@ stream = net.stream()
 out = stream.step(3)
 chunk = np.arange(9, dtype=np.int32)
 outs = stream.run(chunk)
+step, run = stream.step, stream.run  # Python 3.10 makes a bound method at each call otherwise
 def feed(times):
     counter.counter_start()
     for _ in times:
-        stream.step(3, out)
-        stream.step(4, out=out)
-        stream.run(chunk, outs)
+        step(3, out)
+        step(4, out=out)
+        run(chunk, outs)
     return counter.counter_stop()
 gc.disable()
 few, many = (itertools.repeat(None, n) for n in (1, 1000))  # a range would make its own integers
