@@ -34,7 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tinyrnn as tr
-from tinyrnn import _core, _kernels
+from tinyrnn import _kernels
+from tinyrnn.arrays import aligned_zeros
 
 Array = NDArray[np.float32]
 Call = Callable[[], Any]  # does the work once, carries the state on, returns the output
@@ -298,26 +299,21 @@ class Machine:
 
     def __init__(self, rounds: int, block: float) -> None:
         self._isa, self._rounds, self._block = tr.isa(), rounds, block
-        self._seconds: dict[int, float] = {}
+        self._bandwidths: dict[int, float] = {}
         numbers = _kernels.peak(self._isa, 20_000)
         self.multiply_adds = numbers / self._best(lambda: _kernels.peak(self._isa, 20_000))
 
     def _best(self, call: Call) -> float:
         return min(race({"": call}, self._rounds, self._block / 4)[""])
 
-    def _read_seconds(self, nbytes: int) -> float:
-        if nbytes not in self._seconds:
-            x = _core.aligned_zeros(nbytes)
-            self._seconds[nbytes] = self._best(lambda: _kernels.read(self._isa, x))
-        return self._seconds[nbytes]
-
     def bandwidth(self, nbytes: int) -> float:
-        """Bytes per second of reading that many again and again; the cost of the call itself taken off.
-
-        Less than 32 KiB fits every first-level cache but takes no longer than a call: 32 KiB stands for it.
-        """
-        nbytes = max(nbytes, 32 * 1024)
-        return (nbytes - 512) / max(self._read_seconds(nbytes) - self._read_seconds(512), 1e-9)
+        """Bytes per second of reading that many again and again."""
+        nbytes = max(nbytes // 512, 8) * 512
+        if nbytes not in self._bandwidths:
+            x, repeat = aligned_zeros(nbytes), max(1, (1 << 20) // nbytes)
+            seconds = self._best(lambda: _kernels.read(self._isa, x, repeat))
+            self._bandwidths[nbytes] = nbytes * repeat / seconds
+        return self._bandwidths[nbytes]
 
     def floor(self, work: Work) -> float:
         """Seconds that the work takes at least.

@@ -25,7 +25,10 @@ struct trnn_plan {
 
 static size_t frame_size(trnn_frame frame) { return trnn_times((size_t)frame.rows, (size_t)frame.cols); }
 
-size_t trnn_plan_bytes(int32_t layers) { return sizeof(trnn_plan) + (size_t)layers * sizeof(node); }
+size_t trnn_plan_bytes(int32_t layers)
+{
+    return layers < 1 ? 0 : trnn_plus(sizeof(trnn_plan), trnn_times((size_t)layers, sizeof(node)));
+}
 
 trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                            int32_t batch, int32_t steps, trnn_sizes *sizes)

@@ -159,6 +159,7 @@ typedef struct {
     int32_t indices;      /* 1: the input is int32 indices */
 } trnn_sizes;
 
+/* Bytes of a plan of so many layers; 0 for none, SIZE_MAX for more than can be addressed. */
 size_t trnn_plan_bytes(int32_t layers);
 
 /* Lays `count` layers out in `memory` (trnn_plan_bytes(count) bytes, aligned to 8). Returns an

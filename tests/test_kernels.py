@@ -7,6 +7,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn import _core, _kernels
+from tinyrnn.arrays import aligned_zeros
 
 ISAS = tr.available_isas()
 FUSED = [isa for isa in ISAS if _core.is_fused(isa)]
@@ -146,7 +147,7 @@ def test_softmax_of_what_is_not_finite(isa: str) -> None:
 
 
 def test_read_and_peak() -> None:
-    x = _core.aligned_zeros(4096 * 4)
+    x = aligned_zeros(4096 * 4)
     x[:] = 1
     for isa in ISAS:
         assert _kernels.read(isa, x, 2) == 4096

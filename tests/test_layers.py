@@ -149,7 +149,7 @@ def test_cells() -> None:
 
 def test_embedding_refuses_what_is_no_index() -> None:
     embedding = tr.Embedding(5, 4)
-    with pytest.raises(IndexError, match="index 5 is out of range, expected 0 .. 4"):
+    with pytest.raises(IndexError, match=r"index 5 at \[1\] is out of range, expected 0 .. 4"):
         embedding([1, 5])
     with pytest.raises(IndexError, match="index -1"):
         embedding([[-1]])

@@ -55,7 +55,7 @@ def test_a_symbol_out_of_range_changes_nothing(symbol: object) -> None:
         stream.step(symbol)
     with pytest.raises(IndexError):
         stream.run(np.array([1, 2, 11], np.int32))
-    with pytest.raises(IndexError, match="index 99 is out of range, expected 0 .. 10"):
+    with pytest.raises(IndexError, match=r"index 99 at \[1\] is out of range, expected 0 .. 10"):
         stream.run([1, 99])
     assert stream.state.tobytes() == before
 

@@ -21,10 +21,11 @@ import os
 import numpy as np
 
 from tinyrnn import errors
+from tinyrnn.arrays import aligned_zeros, as_floats, as_indices
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, uintptr_t
+from libc.stdint cimport int32_t, uintptr_t
 
 cnp.import_array()
 
@@ -89,46 +90,6 @@ try:
     set_isa(os.environ.get("TINYRNN_ISA") or None)
 except ValueError as error:
     raise ValueError(f"environment variable TINYRNN_ISA: {error}") from None
-
-
-# ---- arrays -------------------------------------------------------------------------------------
-
-def aligned_zeros(size_t nbytes):
-    """A float32 vector of zeros that starts at a multiple of 64 bytes and cannot be resized."""
-    cdef size_t address
-    raw = np.zeros(nbytes + 64, dtype=np.uint8)
-    address = <size_t> cnp.PyArray_DATA(raw)
-    start = -address % 64
-    return raw[start:start + nbytes].view(np.float32)
-
-
-def as_floats(x, str what):
-    """``x`` as a C-contiguous float32 array; itself if it is one. Takes PyTorch's tensors too."""
-    if hasattr(x, "detach"):  # a tensor: NumPy takes none that wants gradients, and no bfloat16
-        x = x.detach()
-        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
-    array = np.asarray(x)
-    if array.dtype == np.float32:
-        return np.ascontiguousarray(array).reshape(array.shape)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: dtype {array.dtype}, expected real numbers that fit float32")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape)
-
-
-def as_indices(x, str what, count=None):
-    """``x`` as a C-contiguous int32 array of whole numbers in ``0 .. count - 1``."""
-    array = np.asarray(x)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
-    if array.size:
-        low, high = int(array.min()), int(array.max())
-        top = INT32_MAX if count is None else count - 1
-        bottom = INT32_MIN if count is None else 0
-        if low < bottom or high > top:
-            wrong = low if low < bottom else high
-            raise IndexError(f"{what}: index {wrong} is out of range, expected {bottom} .. {top}")
-    return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
 
 
 # ---- layers -------------------------------------------------------------------------------------

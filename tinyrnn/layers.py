@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
 from tinyrnn.arguments import flag, real, size
+from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.model import Array, Frame, Net, Tensor, submodule
 
@@ -99,7 +100,7 @@ class Linear(_Layer):
         A convolution of kernel size 1 is a Linear too: a weight ``(out, in, 1)`` does.
         """
         given = submodule(state_dict, prefix)
-        weight = _core.as_floats(given.get("weight", ()), "Linear: weight")
+        weight = as_floats(given.get("weight", ()), "Linear: weight")
         if weight.ndim == 3 and weight.shape[2] == 1:
             weight = weight[:, :, 0]
         if weight.ndim != 2:
@@ -517,7 +518,7 @@ class Flatten(_Layer):
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
         """Any array: ``x`` reshaped."""
-        array = np.atleast_1d(_core.as_floats(x, "Flatten: input"))
+        array = np.atleast_1d(as_floats(x, "Flatten: input"))
         if not (-array.ndim <= self.start_dim < array.ndim and -array.ndim <= self.end_dim < array.ndim):
             raise ShapeError(
                 f"Flatten: input has shape {array.shape}, without axes {self.start_dim} to {self.end_dim}"
@@ -567,7 +568,7 @@ class _Softmax(_Layer):
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
         """Any array, any axis."""
-        array = _core.as_floats(x, f"{type(self).__name__}: input")
+        array = as_floats(x, f"{type(self).__name__}: input")
         axis = self._axis(array.ndim)
         if array.ndim == 0 or array.size == 0:
             return np.zeros_like(array) if self._kind == "log_softmax" else np.ones_like(array)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arguments import size
+from tinyrnn.arrays import aligned_zeros, as_floats, as_indices
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.streams import Slot, State, Stream
 
@@ -168,9 +169,9 @@ class Net:
         out_frame = self._lay(array.shape[lead:], lead, cores)
         what = f"{name}: input"
         if cores and cores[0].kind == "embedding":
-            array = _core.as_indices(array, what, self._leaves()[0][1].num_embeddings)
+            array = as_indices(array, what, self._leaves()[0][1].num_embeddings)
         else:
-            array = _core.as_floats(array, what)
+            array = as_floats(array, what)
         return array, lead, cores, out_frame
 
     def _map(self, x: ArrayLike) -> Array:
@@ -181,7 +182,7 @@ class Net:
         count = math.prod(leading)
         if count > 0 and 0 not in frame:
             plan = self._plan(cores, frame, 1, count).ready()
-            plan.run(array, y, _core.aligned_zeros(plan.state_bytes), count)
+            plan.run(array, y, aligned_zeros(plan.state_bytes), count)
         return y
 
     def _run(
@@ -202,7 +203,7 @@ class Net:
             lengths = self._check_lengths(lengths, steps, batch)
 
         plan = self._plan(cores, frame, batch, steps).ready()
-        state = State(_core.aligned_zeros(plan.state_bytes), self._slots(plan))
+        state = State(aligned_zeros(plan.state_bytes), self._slots(plan))
         if initial is not None:
             for key, value in initial.items():
                 state[key] = value
@@ -219,7 +220,7 @@ class Net:
         return f"({', '.join(['T', *sizes])}) or ({', '.join(batched + sizes)})"
 
     def _check_lengths(self, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
-        array = _core.as_indices(lengths, f"{type(self).__name__}: lengths")
+        array = as_indices(lengths, f"{type(self).__name__}: lengths")
         if array.shape != (batch,):
             raise ShapeError(
                 f"{type(self).__name__}: lengths has shape {array.shape}, expected ({batch},), one per row"
@@ -559,7 +560,7 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _fitting(value: Any, tensor: Tensor) -> Array:
     """``value`` as the core layer takes it, if it has the tensor's shape."""
-    array = _core.as_floats(value, tensor.name)
+    array = as_floats(value, tensor.name)
     if array.shape != tensor.shape:
         raise ShapeError(
             f"size mismatch for {tensor.name}: shape {array.shape} in state_dict, "

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
 from tinyrnn.arguments import flag, real, size
+from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.model import Frame, Net, Tensor, submodule
 from tinyrnn.streams import Slot
@@ -137,7 +138,7 @@ class _Recurrent(Net):
             )
         given = {"h": hx[0], "c": hx[1]} if self._cell else {"h": hx}
         for name, value in given.items():
-            array = _core.as_floats(value, f"{type(self).__name__}: {name}0")
+            array = as_floats(value, f"{type(self).__name__}: {name}0")
             given[name] = array if batched or array.ndim != 2 else array[:, np.newaxis]
             if not batched and array.ndim != 2:
                 raise ShapeError(
@@ -402,7 +403,7 @@ class _Cell(_Recurrent):
             If something does not fit.
         """
         name = type(self).__name__
-        x = _core.as_floats(x, f"{name}: input")
+        x = as_floats(x, f"{name}: input")
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{name}: input has shape {x.shape}, expected ({self.input_size},) or (B, {self.input_size})"
@@ -412,7 +413,7 @@ class _Cell(_Recurrent):
             pair = hx if self._cell and isinstance(hx, (tuple, list)) else (hx,)
             if len(pair) != 1 + self._cell:
                 raise TypeError(f"{name}: the state is {type(hx).__name__}, expected (h, c)")
-            arrays = [_core.as_floats(value, f"{name}: state") for value in pair]
+            arrays = [as_floats(value, f"{name}: state") for value in pair]
             for array in arrays:
                 if array.shape != (*batch, self.hidden_size):
                     raise ShapeError(

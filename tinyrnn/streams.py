@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
+from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class State(Mapping[str, NDArray[np.float32]]):
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         slot = self._slots[name]
-        array = _core.as_floats(value, name)
+        array = as_floats(value, name)
         if array.shape != slot.shape:
             raise ShapeError(f"{name}: shape {array.shape}, expected {slot.shape}")
         for (offset, count), row in zip(slot.parts, array, strict=True):

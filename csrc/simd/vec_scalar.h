@@ -73,8 +73,7 @@ TRNN_INLINE vf vf_sqrt(vf a)
     uint64_t root = 0;
     for (uint64_t bit = (uint64_t)1 << 24; bit; bit >>= 1)
         if ((root | bit) * (root | bit) <= square) root |= bit;
-    int sticky = root * root != square;
-    uint32_t rounded = (uint32_t)(root >> 1) + (uint32_t)((root & 1) && (sticky || (root & 2)));
+    const uint32_t rounded = (uint32_t)((root + 1) >> 1); /* a root is never half way between floats */
     bits.u = ((uint32_t)((exponent >> 1) + 127) << 23) + (rounded - 0x800000u);
     return bits.f;
 }

@@ -1,0 +1,58 @@
+"""Arrays as the core reads them: aligned, C-contiguous, float32 or int32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_INT32 = np.iinfo(np.int32)
+
+
+def aligned_zeros(nbytes: int) -> NDArray[np.float32]:
+    """A float32 vector of zeros that starts at a multiple of 64 bytes."""
+    raw = np.zeros(nbytes + 64, dtype=np.uint8)
+    address: int = raw.__array_interface__["data"][0]
+    start = -address % 64
+    return raw[start : start + nbytes].view(np.float32)
+
+
+def as_floats(x: Any, what: str) -> NDArray[np.float32]:
+    """``x`` as a C-contiguous float32 array; itself if it is one. Takes PyTorch's tensors too.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but real numbers; ``what`` names it in the message.
+    """
+    if hasattr(x, "detach"):  # a tensor: NumPy takes none that wants gradients, and no bfloat16
+        x = x.detach()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{what}: dtype {array.dtype}, expected real numbers that fit float32")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape)
+
+
+def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.int32]:
+    """``x`` as a C-contiguous int32 array of whole numbers in ``0 .. count - 1``.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but integers.
+    IndexError
+        If one is out of range: the message says which, and where.
+    """
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
+    low, high = (_INT32.min, _INT32.max) if count is None else (0, count - 1)
+    wrong = (array < low) | (array > high)
+    if wrong.any():
+        place = np.unravel_index(int(wrong.argmax()), array.shape)
+        where = f" at {list(map(int, place))}" if place else ""
+        raise IndexError(f"{what}: index {array[place]}{where} is out of range, expected {low} .. {high}")
+    return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
