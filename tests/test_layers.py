@@ -178,6 +178,8 @@ def test_conv1d_shapes() -> None:
 def test_flatten_keeps_time_and_batch_apart() -> None:
     assert tr.Flatten()(normal(2, 3, 4)).shape == (2, 12)
     assert tr.Flatten(0, 1)(normal(2, 3, 4)).shape == (6, 4)
+    assert tr.Flatten().stream(frame=(4,)).step(normal(4)).shape == (4,)
+    assert tr.Flatten(2).stream(frame=(3, 4)).step(normal(3, 4)).shape == (3, 4)
     with pytest.raises(tr.ShapeError, match="into time or batch"):
         tr.Sequential(tr.LSTM(3, 4), tr.Flatten())(normal(5, 2, 3))
 

@@ -499,6 +499,7 @@ class Flatten(_Layer):
         self.start_dim = int(real("Flatten: start_dim", start_dim))
         self.end_dim = int(real("Flatten: end_dim", end_dim))
         self._core_layer = _core.Layer("flatten")
+        self._unchanged = _core.Layer("identity")
 
     def _rank(self, ndim: int) -> int | None:
         return 2 if ndim > 2 else 1  # (C, L) at the end of what it flattens
@@ -512,6 +513,7 @@ class Flatten(_Layer):
                 "into time or batch, which a net keeps apart"
             )
         if first >= last:
+            cores.append(self._unchanged)
             return frame
         cores.append(self._core_layer)
         return (math.prod(frame),)
