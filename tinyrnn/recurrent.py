@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +26,15 @@ class _Recurrent(Net):
     _kind: str
     _gates: int
     _cell = False  # keeps c beside h
+    arguments: ClassVar[tuple[str, ...]] = (
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        "bias",
+        "batch_first",
+        "dropout",
+        "bidirectional",
+    )
 
     def __init__(
         self,
@@ -36,8 +45,9 @@ class _Recurrent(Net):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        proj_size: int = 0,
-        nonlinearity: str = "tanh",
+        *,
+        _proj_size: int = 0,
+        _nonlinearity: str = "tanh",
     ) -> None:
         name = type(self).__name__
         self.input_size = size(f"{name}: input_size", input_size)
@@ -49,14 +59,14 @@ class _Recurrent(Net):
         self.batch_first = flag(f"{name}: batch_first", batch_first)
         self.dropout = real(f"{name}: dropout", dropout, 0.0, 1.0)
         self.bidirectional = flag(f"{name}: bidirectional", bidirectional)
-        self.proj_size = size(f"{name}: proj_size", proj_size, 0)
+        self.proj_size = size(f"{name}: proj_size", _proj_size, 0)
         if self.proj_size >= self.hidden_size:
             raise ValueError(
-                f"{name}: proj_size is {proj_size}, expected less than hidden_size, {hidden_size}"
+                f"{name}: proj_size is {_proj_size}, expected less than hidden_size, {hidden_size}"
             )
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"{name}: nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
-        self.nonlinearity = nonlinearity
+        if _nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"{name}: nonlinearity is {_nonlinearity!r}, expected 'tanh' or 'relu'")
+        self.nonlinearity = _nonlinearity
 
         self._levels = []
         reads = self.input_size
@@ -281,7 +291,7 @@ class RNN(_Recurrent):
             batch_first,
             dropout,
             bidirectional,
-            nonlinearity=nonlinearity,
+            _nonlinearity=nonlinearity,
         )
 
 
@@ -303,16 +313,7 @@ class LSTM(_Recurrent):
     """
 
     _kind, _gates, _cell = "lstm", 4, True
-    arguments = (
-        "input_size",
-        "hidden_size",
-        "num_layers",
-        "bias",
-        "batch_first",
-        "dropout",
-        "bidirectional",
-        "proj_size",
-    )
+    arguments = (*_Recurrent.arguments, "proj_size")
 
     def __init__(
         self,
@@ -326,7 +327,14 @@ class LSTM(_Recurrent):
         proj_size: int = 0,
     ) -> None:
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            _proj_size=proj_size,
         )
 
 
@@ -346,27 +354,6 @@ class GRU(_Recurrent):
     """
 
     _kind, _gates = "gru", 3
-    arguments = (
-        "input_size",
-        "hidden_size",
-        "num_layers",
-        "bias",
-        "batch_first",
-        "dropout",
-        "bidirectional",
-    )
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
 
 
 # ---- cells --------------------------------------------------------------------------------------
@@ -378,7 +365,7 @@ class _Cell(_Recurrent):
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
     ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, nonlinearity=nonlinearity)
+        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
 
     def _name(self, name: str, level: int) -> str:
         return name

@@ -10,6 +10,15 @@ static trnn_status norm_check(const trnn_layer *layer)
     return a->bias && !a->affine ? TRNN_E_ARGUMENT : TRNN_OK;
 }
 
+/* weight and bias, which both norms may have. */
+static int32_t affine_params(const trnn_layer *layer, trnn_param *params)
+{
+    const trnn_norm_args *a = &layer->as.norm;
+    params[0] = a->affine ? trnn_param_plain("weight", 1, a->size, 1) : trnn_param_absent();
+    params[1] = a->bias ? trnn_param_plain("bias", 1, a->size, 1) : trnn_param_absent();
+    return 2;
+}
+
 /* ---- LayerNorm ------------------------------------------------------------------------------ */
 
 static trnn_status layer_norm_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
@@ -18,15 +27,6 @@ static trnn_status layer_norm_frame(const trnn_layer *layer, trnn_frame in, trnn
     if (in.cols != size && (int64_t)in.rows * in.cols != size) return TRNN_E_SHAPE;
     *out = in;
     return TRNN_OK;
-}
-
-static int32_t layer_norm_params(const trnn_layer *layer, trnn_param *params)
-{
-    const trnn_norm_args *a = &layer->as.norm;
-    const int32_t size = a->size;
-    params[0] = a->affine ? trnn_param_plain("weight", 1, size, 1) : trnn_param_absent();
-    params[1] = a->bias ? trnn_param_plain("bias", 1, size, 1) : trnn_param_absent();
-    return 2;
 }
 
 static void layer_norm_run(const trnn_call *call)
@@ -44,7 +44,7 @@ const trnn_layer_type trnn_layer_norm = {
     .name = "layer_norm",
     .check = norm_check,
     .frame = layer_norm_frame,
-    .params = layer_norm_params,
+    .params = affine_params,
     .run = layer_norm_run,
 };
 
@@ -66,13 +66,10 @@ static trnn_status batch_norm_frame(const trnn_layer *layer, trnn_frame in, trnn
 
 static int32_t batch_norm_params(const trnn_layer *layer, trnn_param *params)
 {
-    const trnn_norm_args *a = &layer->as.norm;
-    const int32_t size = a->size;
-    params[0] = a->affine ? trnn_param_plain("weight", 1, size, 1) : trnn_param_absent();
-    params[1] = a->bias ? trnn_param_plain("bias", 1, size, 1) : trnn_param_absent();
-    params[2] = trnn_param_plain("running_mean", 1, size, 1);
-    params[3] = trnn_param_plain("running_var", 1, size, 1);
-    return 4;
+    const int32_t affine = affine_params(layer, params), size = layer->as.norm.size;
+    params[affine] = trnn_param_plain("running_mean", 1, size, 1);
+    params[affine + 1] = trnn_param_plain("running_var", 1, size, 1);
+    return affine + 2;
 }
 
 typedef struct {
