@@ -26,6 +26,8 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     TypeError
         If it holds anything but real numbers; ``what`` names it in the message.
     """
+    if type(x) is np.ndarray and x.dtype == np.float32 and x.flags.c_contiguous and x.dtype.isnative:
+        return x
     if hasattr(x, "detach"):  # a tensor: NumPy takes none that wants gradients, and no bfloat16
         x = x.detach()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
 from tinyrnn.arguments import flag, real, size
-from tinyrnn.arrays import as_floats
+from tinyrnn.arrays import aligned_zeros, as_floats
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.model import Frame, Net, Tensor, submodule
 from tinyrnn.streams import Slot
@@ -366,6 +366,7 @@ class _Cell(_Recurrent):
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
     ) -> None:
         super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
+        self._plan_of_rows: _core.Plan | None = None  # the last call's: steps come in rows of one length
 
     def _name(self, name: str, level: int) -> str:
         return name
@@ -395,22 +396,29 @@ class _Cell(_Recurrent):
             raise ShapeError(
                 f"{name}: input has shape {x.shape}, expected ({self.input_size},) or (B, {self.input_size})"
             )
-        batch = x.shape[:-1]
+        leading, rows = x.shape[:-1], math.prod(x.shape[:-1])
+        if rows == 0:
+            raise ShapeError(f"{name}: input has shape {x.shape}: an empty batch")
+        plan = self._plan_of_rows
+        if plan is None or plan.batch != rows:
+            plan = self._plan_of_rows = self._plan(self._levels, (self.input_size,), rows, 1)
+        count = rows * self.hidden_size
+        numbers = aligned_zeros(plan.state_bytes)  # h, then for an LSTM c
+        parts = [numbers[i * count : (i + 1) * count] for i in range(1 + self._cell)]
+
         if hx is not None:
             pair = hx if self._cell and isinstance(hx, (tuple, list)) else (hx,)
-            if len(pair) != 1 + self._cell:
+            if len(pair) != len(parts):
                 raise TypeError(f"{name}: the state is {type(hx).__name__}, expected (h, c)")
-            arrays = [as_floats(value, f"{name}: state") for value in pair]
-            for array in arrays:
-                if array.shape != (*batch, self.hidden_size):
+            for part, value in zip(parts, pair, strict=True):
+                array = as_floats(value, f"{name}: state")
+                if array.shape != (*leading, self.hidden_size):
                     raise ShapeError(
-                        f"{name}: the state has shape {array.shape}, expected {(*batch, self.hidden_size)}"
+                        f"{name}: the state has shape {array.shape}, expected {(*leading, self.hidden_size)}"
                     )
-            shaped = tuple(array.reshape(1, -1, self.hidden_size) for array in arrays)
-            hx = shaped if self._cell else shaped[0]
-        _, state = super().__call__(x.reshape(1, -1, self.input_size), hx)
-        final = state if self._cell else (state,)
-        after = tuple(array.reshape(*batch, self.hidden_size) for array in final)
+                part[:] = array.reshape(-1)
+        plan.ready().run(x, np.empty(count, np.float32), numbers, 1)
+        after = tuple(part.reshape(*leading, self.hidden_size) for part in parts)
         return after if self._cell else after[0]
 
     @classmethod

@@ -20,9 +20,8 @@ typedef struct {
     float *y;                              /* (steps, batch, out) */
     trnn_frame in, out;
     int32_t steps, batch;
-    const int32_t *lengths; /* NULL, or (batch,): how many of the call's steps row b has, counted
-                               from `start`, the number of steps that ran before these */
-    int32_t start;
+    const int32_t *lengths; /* NULL, or (batch,): steps of each row, of the caller's whole sequence, */
+    int32_t start;          /* of which this many ran in earlier blocks */
 } trnn_call;
 
 typedef struct {
