@@ -1,7 +1,8 @@
 /* The contract of an instruction set: a vector of floats and the operations on it.
  *
  * A vec_<isa>.h defines VF_LANES (1, 4, 8 or 16), VF_REGISTERS (vector registers that code may
- * use), VF_FUSED (1 if vf_fma rounds once), the type vf, and as static inline functions:
+ * use), VF_TILE_ROWS (rows that a product computes together, 1 .. 6: as many as stay in registers,
+ * see product.inc), VF_FUSED (1 if vf_fma rounds once), the type vf, and as static inline functions:
  *
  *   vf   vf_load(const float *p)         p need not be aligned
  *   void vf_store(float *p, vf a)

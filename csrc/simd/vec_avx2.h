@@ -6,6 +6,7 @@
 
 #define VF_LANES     8
 #define VF_REGISTERS 16
+#define VF_TILE_ROWS 6
 #define VF_FUSED     1
 
 typedef __m256 vf;

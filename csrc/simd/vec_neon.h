@@ -30,6 +30,7 @@ TRNN_INLINE vf vf_exp2i(vf n)
 #if defined(__aarch64__)
 
 #define VF_REGISTERS 32
+#define VF_TILE_ROWS 5
 #define VF_FUSED     1
 
 TRNN_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
@@ -39,6 +40,7 @@ TRNN_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 #else
 
 #define VF_REGISTERS 16
+#define VF_TILE_ROWS 2
 #define VF_FUSED     0
 
 TRNN_INLINE vf vf_fma(vf a, vf b, vf c) { return vaddq_f32(vmulq_f32(a, b), c); }

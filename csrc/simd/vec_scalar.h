@@ -4,6 +4,7 @@
 
 #define VF_LANES     1
 #define VF_REGISTERS 16
+#define VF_TILE_ROWS 1
 #ifndef VF_FUSED
 #define VF_FUSED 0
 #endif

@@ -6,6 +6,7 @@
 
 #define VF_LANES     4
 #define VF_REGISTERS 16
+#define VF_TILE_ROWS 2
 #define VF_FUSED     0
 
 typedef __m128 vf;
