@@ -14,6 +14,7 @@ import weight_files as wf
 
 import tinyrnn as tr
 from tinyrnn import cli
+from tinyrnn.cli import bench, console, info, run
 
 RANDOM = np.random.default_rng(0)
 
@@ -216,7 +217,7 @@ def test_info_escapes_hostile_names(call, here):
 def test_info_cuts_long_lists(call):
     np.savez("m.npz", **{f"layer{i}.weight": np.zeros((2, 3)) for i in range(200)})
     text = call("info", "m.npz")
-    assert text.count("float64") == cli.LISTED and text.count("  ... and 140 more: --all lists them\n") == 2
+    assert text.count("float64") == info.LISTED and text.count("  ... and 140 more: --all lists them\n") == 2
     everything = call("info", "m.npz", "--all")
     assert everything.count("float64") == everything.count("Embedding") == 200 and "more" not in everything
 
@@ -277,8 +278,8 @@ def test_info_lists_what_it_can_of_a_hostile_architecture(capsys, here, architec
 def test_run_gives_what_the_net_gives(call, monkeypatch):
     net, x = saved(small()), frames(50, 4)
     np.save("x.npy", x)
-    for most in (cli.CHUNK, 64, 1):  # in one chunk, in chunks of 8 steps, step by step
-        monkeypatch.setattr(cli, "CHUNK", most)
+    for most in (run.CHUNK, 64, 1):  # in one chunk, in chunks of 8 steps, step by step
+        monkeypatch.setattr(run, "CHUNK", most)
         text = call("run", "net.safetensors", "x.npy", "-o", "y.npy")
         assert text.startswith("y.npy: 50 steps, shape (50, 2), ") and "µs per step" in text
         y = np.load("y.npy")
@@ -296,7 +297,7 @@ def test_run_converts_the_input(call):
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_run_a_batch(call, bidirectional, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 100)
+    monkeypatch.setattr(run, "CHUNK", 100)
     net, x = saved(tr.LSTM(4, 8, bidirectional=bidirectional)), frames(20, 3, 4)
     np.save("x.npy", x)
     assert "shape (20, 3, " in call("run", "net.safetensors", "x.npy", "-o", "y.npy")
@@ -306,7 +307,7 @@ def test_run_a_batch(call, bidirectional, monkeypatch):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("own", [False, True], ids=["option", "of the net"])
 def test_run_batch_first(call, bidirectional, own, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 100)
+    monkeypatch.setattr(run, "CHUNK", 100)
     net = saved(tr.GRU(4, 8, bidirectional=bidirectional, batch_first=own))
     x = frames(3, 20, 4)
     np.save("x.npy", x)
@@ -326,7 +327,7 @@ def test_run_indices(call, fails):
     call("run", "net.safetensors", "x.csv", "-o", "z.npy")
     np.testing.assert_array_equal(np.load("z.npy"), net(x))
     np.save("far.npy", np.array([3, 10]))
-    fails("run", "net.safetensors", "far.npy", "-o", "y.npy", words="index 10 is out of range")
+    fails("run", "net.safetensors", "far.npy", "-o", "y.npy", words="index 10 at [1] is out of range")
     np.save("real.npy", np.zeros(3))
     fails("run", "net.safetensors", "real.npy", "-o", "y.npy", words=["real.npy", "expected integers"])
     for text in ("1.5", "1e300", "nan"):
@@ -498,7 +499,7 @@ def test_run_refuses_csv(fails, here, data, words):
 
 
 def test_run_writes_csv_that_gives_the_same_numbers(call, fails, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 64)
+    monkeypatch.setattr(run, "CHUNK", 64)
     net, x = saved(small()), frames(50, 4)
     np.savetxt("x.csv", x, "%.9g", ",")
     call("run", "net.safetensors", "x.csv", "-o", "y.csv")
@@ -508,7 +509,7 @@ def test_run_writes_csv_that_gives_the_same_numbers(call, fails, monkeypatch):
 
 
 def test_run_csv_through_a_bidirectional_net(call, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 64)
+    monkeypatch.setattr(run, "CHUNK", 64)
     net, x = saved(tr.LSTM(4, 8, bidirectional=True)), frames(50, 4)
     np.savetxt("x.csv", x, "%.9g", ",")
     call("run", "net.safetensors", "x.csv", "-o", "y.npy")
@@ -520,7 +521,7 @@ def test_run_csv_through_a_bidirectional_net(call, monkeypatch):
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_run_reads_pcm(call, width, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 20)
+    monkeypatch.setattr(run, "CHUNK", 20)
     saved(tr.Sequential(tr.Dropout(), tr.Linear(2, 2, bias=False)))
     net = tr.Sequential(tr.Dropout(), tr.Linear(2, 2, bias=False))
     net.load_state_dict({"1.weight": np.eye(2)})
@@ -535,7 +536,7 @@ def test_run_reads_pcm(call, width, monkeypatch):
 
 
 def test_run_cuts_mono_into_frames(call, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 40)
+    monkeypatch.setattr(run, "CHUNK", 40)
     net, samples = saved(tr.GRU(16, 3)), RANDOM.integers(-(2**15), 2**15, 100)
     write_wav("x.wav", samples[:, None], 2)
     assert "7 steps, shape (7, 3)" in call("run", "net.safetensors", "x.wav", "-o", "y.npy")
@@ -545,13 +546,21 @@ def test_run_cuts_mono_into_frames(call, monkeypatch):
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_run_cuts_channels_into_frames_of_rank_2(call, channels, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 40)
+    monkeypatch.setattr(run, "CHUNK", 40)
     net = saved(tr.Sequential(tr.Conv1d(channels, 4, 3), tr.Flatten(), tr.GRU(24, 5)))
     samples = RANDOM.integers(-(2**15), 2**15, (20, channels))
     write_wav("x.wav", samples, 2)
     call("run", "net.safetensors", "x.wav", "-o", "y.npy", "--frame", f"{channels},8")
     x = np.vstack([samples / 2**15, np.zeros((4, channels))]).reshape(3, 8, channels).swapaxes(1, 2)
     np.testing.assert_array_equal(np.load("y.npy"), net(x))
+
+
+def test_run_pcm_through_a_bidirectional_net(call, monkeypatch):
+    monkeypatch.setattr(run, "CHUNK", 40)
+    net, samples = saved(tr.GRU(2, 3, bidirectional=True)), RANDOM.integers(-(2**15), 2**15, (100, 2))
+    write_wav("x.wav", samples, 2)
+    call("run", "net.safetensors", "x.wav", "-o", "y.npy")
+    np.testing.assert_array_equal(np.load("y.npy"), net(samples / 2**15)[0])
 
 
 def test_run_refuses_wav(fails, here):
@@ -585,6 +594,7 @@ def test_run_refuses_files(fails, here):
     np.save("x.npy", frames(5, 4))
     (here / "d.npy").mkdir()
     (here / "d.csv").mkdir()
+    os.mkfifo("p.npy")
     fails("run", "net.safetensors", "x.npy", "-o", "y.txt", words=[".txt", ".npy .csv"], status=2)
     fails("run", "net.safetensors", "x.npy", "-o", "y", words="missing", status=2)
     fails("run", "gone.safetensors", "gone.npy", "-o", "y.wav", words="y.wav", status=2)  # before any work
@@ -595,6 +605,7 @@ def test_run_refuses_files(fails, here):
     fails("run", "net.safetensors", "d.npy", "-o", "y.npy", words="d.npy: Is a directory")
     fails("run", "net.safetensors", "d.csv", "-o", "y.npy", words="d.csv: Is a directory")
     fails("run", "net.safetensors", "x.npy", "-o", "d.npy", words="d.npy: is not a regular file")
+    fails("run", "net.safetensors", "x.npy", "-o", "p.npy", words="p.npy: is not a regular file")
     fails("run", "net.safetensors", "x.npy", "-o", "gone/y.npy", words="no such folder")
     fails("run", "x.npy", "x.npy", "-o", "y.npy", words="single NumPy array")
 
@@ -623,7 +634,7 @@ def test_run_interrupted_leaves_nothing(here, monkeypatch, capsys):
         assert any(name.endswith(".part") for name in os.listdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli._Progress, "show", interrupt)
+    monkeypatch.setattr(console.Progress, "show", interrupt)
     assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 130
     assert sorted(os.listdir()) == before
     assert capsys.readouterr() == ("", "")
@@ -632,8 +643,8 @@ def test_run_interrupted_leaves_nothing(here, monkeypatch, capsys):
 def test_progress_is_drawn_for_a_person_only(capsys, monkeypatch):
     saved(small())
     np.save("x.npy", frames(4, 4))
-    monkeypatch.setattr(cli, "CHUNK", 4)  # a step for each chunk
-    monkeypatch.setattr(cli.time, "monotonic", itertools.count().__next__)  # a second for each look
+    monkeypatch.setattr(run, "CHUNK", 4)  # a step for each chunk
+    monkeypatch.setattr(console.time, "monotonic", itertools.count().__next__)  # a second for each look
     command = ["run", "net.safetensors", "x.npy", "-o", "y.npy"]
     assert cli.main(command) == 0
     assert capsys.readouterr().err == ""
@@ -683,7 +694,7 @@ def test_bench_of_a_net_says_it_in_words(call):
 
 
 def test_bench_chooses_its_steps(call, monkeypatch):
-    monkeypatch.setattr(cli.time, "perf_counter_ns", itertools.count(0, 10**9).__next__)
+    monkeypatch.setattr(bench.time, "perf_counter_ns", itertools.count(0, 10**9).__next__)
     row = numbers(call("bench", "rnn:1x1", "--json"))  # steps that take a second each
     assert row["steps"] == 1000 and row["clock_ns"] == 10**9 and row["us_per_step"]["p50"] == 0
 
@@ -761,12 +772,12 @@ def test_failures_are_one_line(fails, monkeypatch, here):
         (ValueError(), "ValueError"),
         (OSError(28, "No space left on device"), "No space left"),
     ]:
-        monkeypatch.setattr(cli, "inspect_file", lambda path, key, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(info, "inspect_file", lambda path, key, error=error: (_ for _ in ()).throw(error))
         fails("info", "net.safetensors", words=words)
 
 
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):
-    monkeypatch.setattr(cli, "inspect_file", lambda path, key: None)
+    monkeypatch.setattr(info, "inspect_file", lambda path, key: None)
     with pytest.raises(AttributeError):
         cli.main(["info", "net.safetensors"])
 
@@ -776,6 +787,13 @@ def test_module_and_version():
     assert (done.returncode, done.stdout, done.stderr) == (0, f"tinyrnn {tr.__version__}\n", "")
     done = subprocess.run([sys.executable, "-m", "tinyrnn", "info", "."], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("tinyrnn: error: .: ")
+
+
+def test_a_command_is_imported_when_it_is_asked_for():
+    code = "import sys, tinyrnn.cli; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = [name for name in done.stdout.split() if name.startswith("tinyrnn.cli")]
+    assert ours == ["tinyrnn.cli", "tinyrnn.cli.console"] and "wave" not in done.stdout.split()
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["info", "net.safetensors"]])

@@ -9,7 +9,6 @@ are little-endian, row-major.
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinyrnn.errors import WeightsError
+from tinyrnn.files import replacing
 from tinyrnn.weights.spec import (
     MAX_TENSORS,
     READ,
@@ -213,32 +213,10 @@ def save_safetensors(
         When the file cannot be written.
     """
     header, arrays = _layout(tensors, metadata)
-    target = os.path.realpath(os.fsdecode(path))
-    if os.path.isdir(target):
-        raise IsADirectoryError(f"{target}: is a directory, cannot write weights there")
-    folder = os.path.dirname(target)
-    part = os.path.join(folder, f".tinyrnn-{os.urandom(8).hex()}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    handle = os.open(part, flags, 0o666)  # less the umask, as for any new file
-    try:
-        with open(handle, "wb") as file:
-            file.write(header)
-            for array in arrays:
-                file.write(bytes_of(array))
-            file.flush()
-            os.fsync(file.fileno())
-        if os.path.exists(target):
-            os.chmod(part, os.stat(target).st_mode & 0o7777)
-        os.replace(part, target)
-    except BaseException:
-        os.unlink(part)
-        raise
-    if os.name == "posix":  # the name, too, is on the disk
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with replacing(path) as file:
+        file.write(header)
+        for array in arrays:
+            file.write(bytes_of(array))
 
 
 def _layout(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None) -> tuple[bytes, list[Array]]:

@@ -1,0 +1,76 @@
+"""``tinyrnn info``: what is in a file."""
+
+from __future__ import annotations
+
+import math
+import sys
+from argparse import Namespace
+
+import numpy as np
+
+import tinyrnn as tr
+from tinyrnn.cli.console import UsageError, one_line, say, table
+from tinyrnn.cli.models import closed_frame, is_ours
+from tinyrnn.cli.recognition import Shape, brief, modules
+from tinyrnn.weights import inspect_file
+from tinyrnn.weights.spec import READ, bits_of, shown
+
+LISTED = 60  # entries printed of a long list
+
+
+def command(args: Namespace) -> None:
+    """List tensors, metadata and layers; of a net that we saved, its memory too."""
+    info = inspect_file(args.file, args.key)
+    ours = is_ours(info)
+    limit, width = (None, sys.maxsize) if args.all else (LISTED, 100)
+    parameters = sum(math.prod(t.shape) for t in info.tensors if READ.get(t.dtype, (0, 0))[1] is np.float32)
+    stored = sum(math.prod(t.shape) * bits_of(t.dtype) // 8 for t in info.tensors)
+    written = "a net of tinyrnn in " if ours else ""
+    say(f"{shown(args.file, 1000)}: {written}{info.format}, {info.bytes:,} bytes")
+    say(f"{len(info.tensors):,} tensors, {parameters:,} parameters, {stored:,} bytes of numbers")
+    if info.tensors:
+        say("\ntensors")
+        table(((shown(t.name, width), t.dtype, str(t.shape)) for t in info.tensors), limit)
+    metadata = [
+        (shown(key, width), shown(value, width))
+        for key, value in info.metadata.items()
+        if not (ours and key == "tinyrnn")
+    ]
+    if metadata:
+        say("\nmetadata")
+        table(metadata, limit)
+    if ours:
+        _architecture(tr.load(args.file), args.frame, limit, width)
+    else:
+        _recognised({tensor.name: tensor.shape for tensor in info.tensors}, limit, width)
+
+
+def _architecture(net: tr.Net, frame: Shape | None, limit: int | None, width: int) -> None:
+    """Layers and memory of a net that was saved with its architecture."""
+    say("\narchitecture")
+    table(((_place(name, width), brief(leaf)) for name, leaf in net._leaves()), limit)
+    try:
+        memory = net.memory(frame=closed_frame(net, frame))
+    except (ValueError, UsageError) as error:
+        say(f"\nmemory of one stream: {one_line(str(error))}")
+    else:
+        say(
+            f"\nmemory of one stream: weights {memory.weights:,}, state {memory.state:,}, "
+            f"scratch {memory.scratch:,} bytes"
+        )
+
+
+def _recognised(shapes: dict[str, Shape], limit: int | None, width: int) -> None:
+    """Layers that tensors without an architecture fit."""
+    found = modules(shapes)
+    layers = [(_place(m.prefix, width), m.describe()) for m in found if m.fits]
+    if layers:
+        say("\nlayers recognised by their shapes")
+        table(layers, limit)
+    other = sum(len(m.names) for m in found if not m.fits)
+    if other:
+        say(f"\ntensors of no layer that is recognised: {other:,}")
+
+
+def _place(prefix: str, width: int) -> str:
+    return shown(prefix.removesuffix("."), width) if prefix else "(top)"

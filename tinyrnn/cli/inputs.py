@@ -1,0 +1,192 @@
+"""What `tinyrnn run` reads: .npy, .csv and .wav, a chunk of steps at a time."""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import os
+import wave
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tinyrnn as tr
+from tinyrnn.cli.models import closed_frame, reads_indices, sizes_of
+from tinyrnn.cli.recognition import Shape
+from tinyrnn.weights.spec import shown
+
+Chunk = tuple[NDArray[Any], float]  # some steps, and the part of the work that is done after them
+
+
+class Frames(NamedTuple):
+    """An input file, understood: sequences of chunks of frames."""
+
+    frame: Shape
+    lead: Shape | None  # axes before the frame; None while the number of steps is not known
+    sequences: Callable[[int], Iterable[Iterable[Chunk]]]  # with the most steps of one chunk
+    batch: int = 1
+
+
+def open_npy(args: Namespace, net: tr.Net) -> Frames:
+    """``(T, frame)``, ``(T, B, frame)`` or ``(B, T, frame)``, mapped rather than read."""
+    path, batch_first = args.input, args.batch_first or net._batch_first
+    try:
+        with np.errstate(all="ignore"):
+            mapped = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # NumPy does not say what a hostile header raises
+        raise tr.LoadError(f"{path}: {error}") from error
+    array: NDArray[Any] = np.asarray(mapped)
+    known = args.frame or net._frame()
+    if known is None:
+        known = array.shape[1:]
+    if known == (1,) and array.ndim == 1:
+        array = array[:, np.newaxis]
+    leading = array.ndim - len(known)
+    fits = all(want in (None, got) for want, got in zip(known, array.shape[leading:], strict=False))
+    if leading not in (1, 2) or not fits:
+        batched = "B, T" if batch_first else "T, B"
+        sizes = sizes_of(["T", *known])
+        raise tr.ShapeError(
+            f"{path}: shape {array.shape}, expected ({sizes}) or ({batched}{sizes.removeprefix('T')})"
+        )
+    kinds, wanted = ("iu", "integers") if reads_indices(net) else ("fiub", "real numbers")
+    if array.dtype.kind not in kinds:
+        raise tr.LoadError(f"{path}: dtype {array.dtype}, expected {wanted}")
+    if 0 in array.shape:
+        raise tr.ShapeError(f"{path}: shape {array.shape} holds no numbers")
+    rows = array if batch_first and leading == 2 else array[np.newaxis]
+    steps = rows.shape[1]
+
+    def chunks(row: int, most: int) -> Iterator[Chunk]:
+        for start in range(0, steps, most):
+            stop = min(start + most, steps)
+            yield rows[row, start:stop], (row + stop / steps) / len(rows)
+            if isinstance(mapped.base, mmap.mmap):  # what has been read need not stay resident
+                mapped.base.madvise(mmap.MADV_DONTNEED)
+
+    return Frames(
+        array.shape[leading:],
+        array.shape[:leading],
+        lambda most: (chunks(row, most) for row in range(len(rows))),
+        1 if leading == 1 or batch_first else array.shape[1],
+    )
+
+
+def open_csv(args: Namespace, net: tr.Net) -> Frames:
+    """One frame in each line; a first line without any number is a header."""
+    path, frame, whole = args.input, closed_frame(net, args.frame), reads_indices(net)
+
+    def chunks(most: int) -> Iterator[Chunk]:
+        with open(path, "rb") as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
+            size = os.fstat(raw.fileno()).st_size
+            rows = _csv_rows(path, text, math.prod(frame), whole)
+            try:
+                while (numbers := np.fromiter(chain.from_iterable(islice(rows, most)), np.float64)).size:
+                    steps = numbers.astype(np.int64) if whole else numbers
+                    yield steps.reshape(-1, *frame), raw.tell() / max(size, 1)
+            except UnicodeDecodeError as error:
+                raise tr.LoadError(f"{path}: is not text: {error}") from None
+
+    return Frames(frame, None, lambda most: [chunks(most)])
+
+
+def _csv_rows(path: str, text: IO[str], width: int, whole: bool) -> Iterator[list[float]]:
+    """The ``width`` numbers of each line that is not blank; ``whole`` says that they are indices."""
+    longest = 4096 + 64 * width
+    begun = False
+    for at, line in enumerate(iter(lambda: text.readline(longest), ""), 1):
+        if len(line) == longest:
+            raise tr.LoadError(f"{path}:{at}: longer than {longest} characters, expected {width} numbers")
+        if not line.strip():
+            continue
+        cells = line.replace('"', "").split(next((mark for mark in ",;\t" if mark in line), None))
+        values = [_number(cell) for cell in cells]
+        header = not begun and any(map(str.strip, cells)) and all(value is None for value in values)
+        begun = True
+        if header:
+            continue
+        numbers = []
+        for column, value in enumerate(values, 1):
+            if value is None or (whole and not (value.is_integer() and abs(value) < 2**31)):
+                kind = "an index" if whole else "a number"
+                cell = shown(cells[column - 1].strip())
+                raise tr.LoadError(f"{path}:{at}: column {column} holds {cell}, expected {kind}")
+            numbers.append(value)
+        if len(numbers) != width:
+            raise tr.LoadError(f"{path}:{at}: {len(numbers)} columns, expected {width}")
+        yield numbers
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def open_wav(args: Namespace, net: tr.Net) -> Frames:
+    """PCM as float32 in -1 .. 1: a sample of every channel, or a run of samples, in each frame."""
+    path = args.input
+    if reads_indices(net):
+        raise tr.ShapeError(f"{path}: holds samples, but the net reads indices")
+    frame = closed_frame(net, args.frame)
+    with _wave(path) as sound:
+        channels, width, count = sound.getnchannels(), sound.getsampwidth(), sound.getnframes()
+    if width not in (1, 2, 3, 4):
+        raise tr.LoadError(f"{path}: samples of {8 * width} bits, expected 8, 16, 24 or 32")
+    if count == 0:
+        raise tr.ShapeError(f"{path}: holds no samples")
+    wanted = {frame[0]} if len(frame) == 2 else {frame[0], 1}
+    if channels not in wanted:
+        raise tr.ShapeError(
+            f"{path}: {channels} channels, but the net reads frames of shape {frame}: expected "
+            f"{' or '.join(map(str, sorted(wanted)))} channels"
+        )
+    run = math.prod(frame) // channels  # samples of each channel in a frame
+    steps = -(-count // run)
+
+    def chunks(most: int) -> Iterator[Chunk]:
+        with _wave(path) as sound:
+            for start in range(0, steps, most):
+                now = min(most, steps - start)
+                want = min(now * run, count - start * run)
+                data = sound.readframes(want)
+                if len(data) != want * channels * width:
+                    raise tr.LoadError(f"{path}: cut short: its header promises {count} samples")
+                samples = np.zeros((now * run, channels), np.float32)  # the last frame is filled up
+                samples[:want] = _pcm(data, width).reshape(want, channels)
+                by_channel = samples.reshape(now, run, channels).swapaxes(1, 2)
+                yield by_channel.reshape(now, *frame), (start + now) / steps
+
+    return Frames(frame, (steps,), lambda most: [chunks(most)])
+
+
+@contextmanager
+def _wave(path: str) -> Iterator[wave.Wave_read]:
+    try:
+        with wave.open(path, "rb") as sound:
+            yield sound
+    except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk past its own end
+        raise tr.LoadError(f"{path}: {str(error) or 'cut short'}, expected a .wav of PCM samples") from None
+
+
+def _pcm(data: bytes, width: int) -> NDArray[np.float32]:
+    """Samples of ``width`` bytes; what 32 bits hold beyond float32 is rounded."""
+    if width == 1:  # the only unsigned one
+        return np.frombuffer(data, np.uint8).astype(np.float32) / np.float32(128) - np.float32(1)
+    if width == 3:
+        raw = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        data = np.pad(raw, ((0, 0), (1, 0))).tobytes()  # now 32 bits, of which the low 8 are zero
+        width = 4
+    return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(1 << (8 * width - 1))
+
+
+INPUTS = {".npy": open_npy, ".csv": open_csv, ".wav": open_wav}

@@ -1,0 +1,71 @@
+"""The net that a command line names, and what its first layer reads."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable
+
+import tinyrnn as tr
+from tinyrnn.cli.console import UsageError
+from tinyrnn.cli.recognition import Module, Shape, kind, modules
+from tinyrnn.weights import FileInfo, inspect_file
+from tinyrnn.weights.spec import shown
+
+
+def open_model(args: Namespace) -> tr.Net:
+    """The net that `Net.save` wrote, or one layer of a checkpoint."""
+    info = inspect_file(args.model, args.key)
+    if is_ours(info) and args.prefix is None:
+        return tr.load(args.model)
+    module = _pick(modules({tensor.name: tensor.shape for tensor in info.tensors}), args)
+    fits = {kind(net): net for net in module.fits}
+    if args.kind is None and len(fits) > 1:
+        kinds = " or ".join(fits)
+        raise UsageError(f"{args.model}: {shown(module.prefix)} fits {module.describe()}: say --kind {kinds}")
+    net = fits.get(args.kind or next(iter(fits)))
+    if net is None:
+        raise UsageError(f"{args.model}: {shown(module.prefix)} is {module.describe()}, no {args.kind}")
+    weights = tr.load_weights(args.model, args.key)
+    net.load_state_dict({last: weights[name] for last, name in module.names.items()})
+    return net
+
+
+def is_ours(info: FileInfo) -> bool:
+    """Whether `Net.save` wrote the file."""
+    return info.format == "safetensors" and "tinyrnn" in info.metadata
+
+
+def _pick(found: list[Module], args: Namespace) -> Module:
+    """The layer at ``--prefix``, or the only one below it, or the only one there is."""
+    prefix = (args.prefix or "").removesuffix(".")
+    below = [m for m in found if m.fits and f"{m.prefix}.".startswith(f"{prefix}." if prefix else "")]
+    exact = [m for m in below if args.prefix is not None and m.prefix == prefix]
+    picked = exact or below
+    where = f"{args.model}: " + (f"{shown(prefix)}: " if prefix else "")
+    if not picked:
+        raise ValueError(f"{where}no layer is recognised here; `tinyrnn info` lists what there is")
+    if len(picked) > 1:
+        names = ", ".join(shown(m.prefix) for m in picked[:20]) + (", ..." if len(picked) > 20 else "")
+        raise ValueError(f"{where}there are {len(picked)} layers, pick one with --prefix: {names}")
+    if not picked[0].runs:
+        raise ValueError(f"{where}{picked[0].describe()}: build the net in Python instead")
+    return picked[0]
+
+
+def reads_indices(net: tr.Net) -> bool:
+    """Whether the net reads whole numbers that name rows of a table."""
+    return isinstance(net._leaves()[0][1], tr.Embedding)
+
+
+def closed_frame(net: tr.Net, frame: Shape | None) -> Shape:
+    """``--frame``, or what the layers tell if they tell all of it."""
+    known = frame or net._frame()
+    if known is None or None in known:
+        sizes = sizes_of(known or [None])
+        raise UsageError(f"the layers leave the frame open, ({sizes}): say --frame, such as 1,512")
+    return tuple(size for size in known if size is not None)
+
+
+def sizes_of(axes: Iterable[object]) -> str:
+    """Axes in words; an open one is a question mark."""
+    return ", ".join("?" if size is None else str(size) for size in axes)

@@ -1,0 +1,104 @@
+"""Layers recognised by the names and shapes of their tensors, in checkpoints that tell no more."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import tinyrnn as tr
+
+Shape = tuple[int, ...]
+
+# What their tensors do not tell of layers, so that they are listed, but not run.
+_UNTOLD = {
+    "Conv1d": "stride, padding, dilation and groups are not in the file",
+    "LayerNorm": "eps is not in the file, and other norms look the same",
+    "BatchNorm1d": "eps is not in the file, and 2d and 3d look the same",
+}
+
+
+class Module(NamedTuple):
+    """The tensors below one prefix, and the layers that they fit: several where shapes cannot tell."""
+
+    prefix: str
+    names: dict[str, str]  # full name of each tensor, by the last part of it
+    fits: list[tr.Net]
+
+    @property
+    def runs(self) -> bool:
+        return bool(self.fits) and type(self.fits[0]).__name__ not in _UNTOLD
+
+    def describe(self) -> str:
+        note = _UNTOLD.get(type(self.fits[0]).__name__)
+        return " or ".join(map(brief, self.fits)) + (f"  ({note})" if note else "")
+
+
+def brief(net: tr.Net) -> str:
+    """The layer's repr without the arguments that have their default."""
+    defaults = inspect.signature(type(net)).parameters
+    given = (f"{name}={value!r}" for name, value in net.config().items() if defaults[name].default != value)
+    return f"{type(net).__name__}({', '.join(given)})"
+
+
+def kind(net: tr.Net) -> str:
+    """The layer as ``--kind`` names it."""
+    name = type(net).__name__.lower()
+    return f"{name}_{net.nonlinearity}" if "nonlinearity" in net.arguments else name
+
+
+def modules(shapes: Mapping[str, Shape]) -> list[Module]:
+    """Named tensors, grouped by prefix and recognised by their shapes."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in shapes:
+        prefix, _, last = name.rpartition(".")
+        groups.setdefault(prefix, {})[last] = name
+    found = []
+    for prefix, names in groups.items():
+        own = {last: shapes[name] for last, name in names.items()}
+        try:
+            guesses = _guesses(own)
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, ZeroDivisionError):
+            guesses = []  # no layer has such names and sizes
+        fits = [net for net in guesses if all(own.get(t.name) == t.shape for t in net._tensors())]
+        found.append(Module(prefix, names, fits))
+    return found
+
+
+def _guesses(own: Mapping[str, Shape]) -> list[tr.Net]:
+    """The layers that tensors of such names may belong to, by some of their shapes."""
+    bias = "bias" in own
+    if "weight_ih_l0" in own or "weight_ih" in own:
+        return _recurrent_guesses(own)
+    if "running_mean" in own:
+        (features,) = own["running_mean"]
+        return [tr.BatchNorm1d(features, affine="weight" in own)]
+    weight = own.get("weight", ())
+    if len(weight) == 3:
+        return [tr.Conv1d(weight[1], weight[0], weight[2], bias=bias)]
+    if bias and weight == own["bias"]:
+        return [tr.LayerNorm(weight)]
+    if len(weight) == 2:
+        linear = tr.Linear(weight[1], weight[0], bias)
+        return [linear] if bias else [tr.Embedding(*weight), linear]
+    return []
+
+
+def _recurrent_guesses(own: Mapping[str, Shape]) -> list[tr.Net]:
+    """The kind is the ratio of rows to hidden units: one for each gate."""
+    cell, level = ("", "_l0") if "weight_ih_l0" in own else ("Cell", "")
+    rows, reads = own[f"weight_ih{level}"]
+    projection = own.get("weight_hr_l0")
+    hidden = projection[1] if projection else own[f"weight_hh{level}"][1]
+    name = {1: "RNN", 3: "GRU", 4: "LSTM"}[rows // hidden]
+    options: dict[str, Any] = {"bias": f"bias_ih{level}" in own}
+    if not cell:
+        options["num_layers"] = next(n for n in itertools.count(1) if f"weight_ih_l{n}" not in own)
+        options["bidirectional"] = "weight_ih_l0_reverse" in own
+    if projection:
+        options["proj_size"] = projection[0]
+    make = getattr(tr, name + cell)
+    if name == "RNN":
+        return [make(reads, hidden, nonlinearity=function, **options) for function in ("tanh", "relu")]
+    return [make(reads, hidden, **options)]
