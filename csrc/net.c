@@ -94,6 +94,7 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
 
 void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
 {
+    assert(layer >= 0 && layer < plan->count);
     *offset = plan->nodes[layer].state;
     *numbers = plan->nodes[layer].state_numbers;
 }

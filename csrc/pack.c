@@ -67,6 +67,12 @@ size_t trnn_layer_weights_bytes(const trnn_layer *layer)
     return bytes;
 }
 
+/* Rows of one of the param's matrices. */
+static size_t row_count(const trnn_param *param)
+{
+    return (size_t)param->units * (size_t)(param->gates ? param->gates : 1);
+}
+
 /* Where row `row` of a panel matrix begins, and how far apart its columns are. */
 static size_t panel_place(const trnn_param *param, size_t row, size_t *stride)
 {
@@ -81,34 +87,31 @@ static size_t panel_place(const trnn_param *param, size_t row, size_t *stride)
     return first * TRNN_PANEL * cols + (panel - first) * TRNN_PANEL + unit % TRNN_PANEL;
 }
 
-/* Copies every number between a tensor and its place; `tensor` is written when `unpack`. */
-static void move(const trnn_param *param, float *weights, float *tensor, int unpack)
+/* Where row `row` of a tensor begins in the weights; the rows of `repeat` matrices follow each other. */
+static size_t row_place(const trnn_param *param, size_t row, size_t *stride)
 {
-    const size_t cols = (size_t)param->cols,
-                 rows = (size_t)param->units * (size_t)(param->gates ? param->gates : 1);
+    const size_t rows = row_count(param);
     const size_t matrix = packed_size(param) / (size_t)param->repeat;
-    for (size_t repeat = 0; repeat < (size_t)param->repeat; repeat++) {
-        for (size_t row = 0; row < rows; row++) {
-            size_t stride = 1;
-            const size_t place = param->gates ? panel_place(param, row, &stride) : row * cols;
-            float *w = weights + param->offset + repeat * matrix + place;
-            float *t = tensor + (repeat * rows + row) * cols;
-            for (size_t k = 0; k < cols; k++) {
-                if (unpack)
-                    t[k] = w[k * stride];
-                else
-                    w[k * stride] = t[k];
-            }
-        }
-    }
+    *stride = 1;
+    const size_t place =
+        param->gates ? panel_place(param, row % rows, stride) : row % rows * (size_t)param->cols;
+    return param->offset + row / rows * matrix + place;
 }
 
 void trnn_param_pack(const trnn_param *param, float *weights, const float *tensor)
 {
-    move(param, weights, (float *)tensor, 0); /* not written to */
+    for (size_t row = 0; row < row_count(param) * (size_t)param->repeat; row++) {
+        size_t stride;
+        float *place = weights + row_place(param, row, &stride);
+        for (size_t k = 0; k < (size_t)param->cols; k++) place[k * stride] = *tensor++;
+    }
 }
 
 void trnn_param_unpack(const trnn_param *param, const float *weights, float *tensor)
 {
-    move(param, (float *)weights, tensor, 1); /* not written to */
+    for (size_t row = 0; row < row_count(param) * (size_t)param->repeat; row++) {
+        size_t stride;
+        const float *place = weights + row_place(param, row, &stride);
+        for (size_t k = 0; k < (size_t)param->cols; k++) *tensor++ = place[k * stride];
+    }
 }

@@ -251,3 +251,50 @@ def test_memory_is_known_before_anything_runs() -> None:
     assert not net._levels[0].is_ready  # nothing was allocated
     assert net.memory(batch=8, steps=1).state == 8 * memory.state
     assert net.memory(1, 100).scratch > 50 * 4 * 128 * 4
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("arguments", [{}, {"batch": 5}, {"batch": 2, "steps": 100}])
+def test_memory_is_what_a_stream_takes(name: str, arguments: dict[str, int]) -> None:
+    net, x = build(name)
+    memory = net.memory(**arguments, frame=x.shape[2:])
+    net.stream(**arguments, frame=x.shape[2:])  # the weights are there, and whatever is made once
+    tracemalloc.start()
+    stream = net.stream(**arguments, frame=x.shape[2:])
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert stream.raw_state.nbytes == memory.state
+    assert memory.state + memory.scratch <= taken <= memory.state + memory.scratch + 8192
+
+
+def test_threads_that_need_a_new_net_at_once_get_the_same() -> None:
+    for _ in range(5):
+        net, barrier, results = tr.LSTM(200, 200), threading.Barrier(4), []
+        x = np.ones((2, 200), np.float32)
+
+        def work(net=net, barrier=barrier, results=results, x=x) -> None:  # type: ignore[no-untyped-def]
+            barrier.wait()
+            results.append(first(net(x)))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(bits(result) == bits(results[0]) for result in results)
+
+
+def test_every_leaf_lays_as_many_core_layers_as_it_says() -> None:
+    for name in NETS:
+        net, x = build(name)
+        cores: list[_core.Layer] = []
+        net._lay(x.shape[2:], 1, cores)
+        assert len(cores) == sum(leaf._core_count() for _, leaf in net._leaves())
+    net = tr.Sequential(tr.Flatten(), tr.GRU(3, 4), tr.Flatten(), tr.GRU(4, 5), tr.Softmax(-1), tr.Dropout())
+    x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    y, stream = net(x), net.stream()
+    assert np.array_equal(stream.run(x), y)
+    assert [array.shape[-1] for array in stream.state.values()] == [4, 5]
+    plan = _core.Plan([tr.GRU(3, 4)._levels[0]], 1, 3, 1, 1)
+    with pytest.raises(IndexError):
+        plan.state_of(1)

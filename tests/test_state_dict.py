@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import tracemalloc
 
 import numpy as np
@@ -600,3 +601,32 @@ def test_that_hostile_files_are_hostile_only_where_they_say(tmp_path):
         path, tr.Linear(**LINEAR).state_dict(), {"tinyrnn": json.dumps({"version": 1, "net": net})}
     )
     assert tr.load(path).config() == {"in_features": 2, "out_features": 3, "bias": True}
+
+
+def test_a_small_file_cannot_ask_for_many_layers(tmp_path):
+    level = {"type": "LSTM", "arguments": {"input_size": 1, "hidden_size": 1, "num_layers": 1024}}
+    net = {"type": "Sequential", "layers": {str(i): level for i in range(50)}}
+    path = tmp_path / "many.safetensors"
+    save_safetensors(path, {}, {"tinyrnn": json.dumps({"version": 1, "net": net})})
+    with pytest.raises(tr.LoadError, match="51201 layers in its metadata, 0 tensors"):
+        tr.load(path)
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.PTH", "net.npz"])
+def test_save_refuses_a_name_that_load_would(tmp_path, name):
+    with pytest.raises(ValueError, match="save writes safetensors"):
+        tr.Linear(2, 3).save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_load_of_a_checkpoint_says_what_to_do():
+    with pytest.raises(tr.LoadError, match="holds weights but no architecture"):
+        tr.load(pathlib.Path(__file__).parent.parent / "examples" / "charlm" / "charlm.pt")
+
+
+def test_a_forgotten_prefix_is_named():
+    state = {f"decoder.rnn.{name}": array for name, array in tr.LSTM(2, 3).state_dict().items()}
+    with pytest.raises(tr.WeightsError, match=r"weight_ih_l0 is missing; .* pass prefix='decoder.rnn.'"):
+        tr.LSTM.from_state_dict(state)
+    with pytest.raises(tr.WeightsError, match="a tensor's name is 0, expected a string"):
+        tr.LSTM(2, 3).load_state_dict({0: np.zeros(2)})

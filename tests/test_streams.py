@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -153,7 +155,13 @@ def test_state_of_another_net_is_refused() -> None:
     stream = tr.LSTM(3, 8).stream()
     stream.step(normal(3))
     before = stream.state.tobytes()
-    for other in (tr.LSTM(3, 9).stream(), tr.GRU(3, 16).stream(), tr.LSTM(3, 8).stream(2), charlm().stream()):
+    for other in (
+        tr.LSTM(3, 9).stream(),
+        tr.LSTM(4, 8).stream(),
+        tr.GRU(3, 16).stream(),
+        tr.LSTM(3, 8).stream(2),
+        charlm().stream(),
+    ):
         with pytest.raises(tr.ShapeError, match="another net"):
             stream.state = other.state
         with pytest.raises(tr.ShapeError, match="another net"):
@@ -217,6 +225,22 @@ def test_nan_stays_in_its_row() -> None:
     x[0, 1] = np.nan
     y = stream.step(x)
     assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+
+
+def test_what_cannot_be_done_with_a_stream() -> None:
+    stream = tr.LSTM(3, 8).stream()
+    with pytest.raises(ValueError, match="read-only"):
+        stream.state["h"][:] = 1
+    with pytest.raises(ValueError, match="x shares memory with the state"):
+        stream.step(stream.raw_state[:3])
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(stream)
+    assert copy.copy(stream).state.tobytes() == stream.state.tobytes()
+    with pytest.raises(TypeError):
+        tr.Stream.__new__(tr.Stream)
+    with pytest.raises(TypeError):
+        tr.Stream(stream.net, None, (3,), (8,), 0)  # type: ignore[arg-type]
+    assert tr.ReLU().stream(frame=()).step(3) == 3  # a number, not an index
 
 
 def test_what_cannot_be_streamed() -> None:

@@ -1,5 +1,9 @@
 """tinyrnn beside PyTorch, on random layers: the same results, and weights that go both ways."""
 
+import collections
+import datetime
+import decimal
+
 import numpy as np
 import pytest
 
@@ -368,3 +372,37 @@ def test_files(tmp_path, suffix):
         ours.save(path)
         theirs.load_state_dict(safetensors.load_file(path), strict=True)
     compare(ours, theirs, Draw(0).normal(5, 3))
+
+
+def test_tensors_as_input():
+    net = tr.LSTM(3, 4)
+    x = torch.randn(5, 3)
+    y, _ = net(x.numpy())
+    with torch.enable_grad():
+        assert np.array_equal(net(x.clone().requires_grad_())[0], y)
+        assert np.array_equal(net.stream().run(x.clone().requires_grad_()), y)
+    rounded, _ = net(x.bfloat16())
+    assert np.array_equal(rounded, net(x.bfloat16().float().numpy())[0])
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_checkpoints_with_harmless_things_in_them(tmp_path, protocol):
+    beside = {
+        "counts": collections.defaultdict(int),
+        "pairs": collections.defaultdict(tuple),
+        "kind": bool,
+        "when": datetime.datetime.now(datetime.timezone.utc),
+        "rate": decimal.Decimal("0.1"),
+        "history": np.arange(3.0),
+    }
+    path = tmp_path / "checkpoint.pt"
+    theirs = nn.Linear(2, 3)
+    torch.save({"model": theirs.state_dict(), **beside}, path, pickle_protocol=protocol)
+    ours = tr.Linear.from_state_dict(tr.load_weights(path))
+    np.testing.assert_array_equal(ours.weight, theirs.weight.detach().numpy())
+
+
+def test_an_optimizer_alone_is_no_model(tmp_path):
+    torch.save(torch.optim.Adam(nn.Linear(2, 3).parameters()).state_dict(), tmp_path / "adam.pt")
+    with pytest.raises(tr.LoadError, match="the state of an optimiser"):
+        tr.load_weights(tmp_path / "adam.pt")

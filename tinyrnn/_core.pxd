@@ -116,7 +116,7 @@ cdef class Layer:
     cdef readonly str kind
     cdef readonly list params
     cdef public object initialise
-    cdef allocate(self)
+    cdef pack(self, list arrays)
     cdef float *ready(self) except? NULL
 
 

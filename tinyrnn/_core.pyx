@@ -9,7 +9,7 @@ A. ``Layer`` holds one C layer and its packed weights. Weights are laid out on f
 B. ``Plan`` is a list of Layers laid out for a frame, a batch and a block of steps. It is const once
    made: any number of calls and streams may run it at once.
 C. ``Stream`` is a Plan with a state and a scratch of its own. One thread at a time may use it; a
-   second one gets an error, not a race.
+   second one gets an error, not a race, whether it steps or touches the state by name.
 D. Arrays are looked at through NumPy's C interface, which costs a few instructions where a typed
    memoryview costs thousands. The GIL is released around every kernel.
 E. ``check`` is the one door through which a C status becomes a Python exception.
@@ -112,7 +112,8 @@ cdef class Layer:
     params : list of (str, tuple)
         Name and shape of every tensor, in PyTorch's order.
     initialise : callable, optional
-        Called with the layer when its weights are first needed and none were loaded.
+        Called with `params` when the weights are first needed and none were loaded: returns one float32
+        array for each, always the same ones.
     """
 
     def __cinit__(self, str kind, **arguments):
@@ -133,17 +134,22 @@ cdef class Layer:
         """Bytes of the packed weights."""
         return trnn_layer_weights_bytes(&self.layer)
 
-    cdef allocate(self):
-        if self.weights == NULL:
-            self.memory = aligned_zeros(max(self.nbytes, 64))
-            self.weights = <float *> cnp.PyArray_DATA(self.memory)
+    cdef pack(self, list arrays):
+        """Lay out new weights from one array per tensor, and take them when they are whole."""
+        memory = aligned_zeros(max(self.nbytes, 64))
+        cdef float *weights = <float *> cnp.PyArray_DATA(memory)
+        for i, array in enumerate(arrays):
+            trnn_param_pack(&self.tensors[i], weights, <const float *> cnp.PyArray_DATA(array))
+        self.memory = memory
+        self.weights = weights
 
     cdef float *ready(self) except? NULL:
-        """The weights; filled by `initialise` if nothing else has."""
+        """The weights; drawn by `initialise` if none were loaded."""
+        cdef list arrays
         if self.weights == NULL:
-            self.allocate()
-            if self.initialise is not None:
-                self.initialise(self)
+            arrays = [] if self.initialise is None else self.initialise(self.params)
+            if self.weights == NULL:  # or another thread has drawn the same meanwhile
+                self.pack(arrays)
         return self.weights
 
     def set(self, int32_t i, tensor):
@@ -152,7 +158,8 @@ cdef class Layer:
         if array.shape != self.params[i][1]:
             raise errors.ShapeError(
                 f"{self.params[i][0]}: shape {array.shape}, expected {self.params[i][1]}")
-        self.allocate()
+        if self.weights == NULL:
+            self.pack([])
         trnn_param_pack(&self.tensors[i], self.weights, <const float *> cnp.PyArray_DATA(array))
 
     def get(self, int32_t i):
@@ -275,6 +282,8 @@ cdef class Plan:
     def state_of(self, int32_t layer):
         """(offset, numbers) of a layer's state, in floats."""
         cdef size_t offset, numbers
+        if not 0 <= layer < len(self.layers):
+            raise IndexError(f"layer {layer} of {len(self.layers)}")
         trnn_plan_state(self.plan, layer, &offset, &numbers)
         return offset, numbers
 
@@ -326,7 +335,7 @@ cdef class Stream:
     cdef int32_t index_count
     cdef bint busy
 
-    def __init__(self, net, Plan plan, tuple frame, tuple frame_out, int32_t index_count):
+    def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count):
         if plan.sizes.whole:
             raise ValueError(
                 "a bidirectional layer reads the future and cannot be streamed: call net(x) on whole sequences")
@@ -364,7 +373,7 @@ cdef class Stream:
         cdef int32_t index
         cdef Shape lead
         lead.rank = 0
-        if type(x) is int and self.frame.rank == 0 and self.plan.sizes.batch == 1:
+        if type(x) is int and self.plan.sizes.indices and self.frame.rank == 0 and self.plan.sizes.batch == 1:
             if not 0 <= x < self.index_count:
                 raise IndexError(f"step: index {x} is out of range, expected 0 .. {self.index_count - 1}")
             index = x
@@ -399,9 +408,13 @@ cdef class Stream:
 
     def reset(self):
         """Forget everything: the state becomes zeros, as for a new stream."""
-        if self.busy:
-            raise RuntimeError("reset: the stream is in use by another thread")
+        self.idle("reset")
         self.numbers[:] = 0
+
+    def idle(self, str what):
+        """Raise RuntimeError if another thread is using the stream."""
+        if self.busy:
+            raise RuntimeError(f"{what}: the stream is in use by another thread; give each thread a copy()")
 
     @property
     def raw_state(self):
@@ -461,8 +474,9 @@ cdef class Stream:
         cdef float *y_data = <float *> cnp.PyArray_DATA(y)
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
         cdef void *scratch = cnp.PyArray_DATA(self.scratch)
-        if self.busy:
-            raise RuntimeError(f"{what}: the stream is in use by another thread; give each thread a copy()")
+        if overlap(x, self.bytes_of(steps), state, self.plan.sizes.state_bytes):
+            raise ValueError(f"{what}: x shares memory with the state")
+        self.idle(what)
         self.busy = True
         with nogil:
             status = self.plan.run_raw(state, scratch, x, y_data, steps, NULL)
@@ -472,10 +486,15 @@ cdef class Stream:
             check(status, what)
         return y
 
+    cdef size_t bytes_of(self, int32_t steps) noexcept:
+        """Bytes of so many steps of input."""
+        cdef const trnn_sizes *sizes = &self.plan.sizes
+        return <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
+
     cdef cnp.ndarray output(self, out, Shape *shape, const void *x, int32_t steps, str what):
         """``out``, if it may be written to."""
         cdef int axis
-        if type(out) is not np.ndarray or cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32:
+        if not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32:
             raise TypeError(
                 f"{what}: out is {getattr(out, 'dtype', type(out).__name__)}, expected a float32 ndarray")
         cdef cnp.ndarray y = out
@@ -488,10 +507,9 @@ cdef class Stream:
         if not cnp.PyArray_ISCARRAY(y):
             raise ValueError(f"{what}: out must be C-contiguous, aligned and writeable")
         cdef const trnn_sizes *sizes = &self.plan.sizes
-        cdef size_t x_size = <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
         cdef size_t y_size = <size_t> cnp.PyArray_NBYTES(y)
         cdef const void *data = cnp.PyArray_DATA(y)
-        if (overlap(data, y_size, x, x_size)
+        if (overlap(data, y_size, x, self.bytes_of(steps))
                 or overlap(data, y_size, cnp.PyArray_DATA(self.numbers), sizes.state_bytes)):
             raise ValueError(f"{what}: out shares memory with x or with the state")
         return y

@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 
 
-def size(name: str, value: Any, least: int = 1) -> int:
-    """``value`` as an int of at least ``least``, or an error that names it."""
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """``value`` as an int in ``low .. high``, or an error that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} is {value!r}, expected an integer")
-    if not least <= value <= 2**28:
-        raise ValueError(f"{name} is {value}, expected {least} .. {2**28}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}, expected {low} .. {high}")
     return int(value)
+
+
+def size(name: str, value: Any, least: int = 1) -> int:
+    """A number of things: at least ``least``."""
+    return whole(name, value, least, 2**28)
+
+
+def axis(name: str, value: Any) -> int:
+    """A number of an axis, from the front or, negative, from the back."""
+    return whole(name, value, -64, 63)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -18,8 +18,16 @@ def aligned_zeros(nbytes: int) -> NDArray[np.float32]:
     return raw[start : start + nbytes].view(np.float32)
 
 
+def as_array(x: Any) -> NDArray[Any]:
+    """Anything that NumPy takes, and PyTorch's tensors when they want gradients or are bfloat16 too."""
+    if hasattr(x, "detach"):
+        x = x.detach()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
+    return np.asarray(x)
+
+
 def as_floats(x: Any, what: str) -> NDArray[np.float32]:
-    """``x`` as a C-contiguous float32 array; itself if it is one. Takes PyTorch's tensors too.
+    """``x`` as a C-contiguous float32 array; itself if it is one.
 
     Raises
     ------
@@ -28,10 +36,7 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     """
     if type(x) is np.ndarray and x.dtype == np.float32 and x.flags.c_contiguous and x.dtype.isnative:
         return x
-    if hasattr(x, "detach"):  # a tensor: NumPy takes none that wants gradients, and no bfloat16
-        x = x.detach()
-        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
-    array = np.asarray(x)
+    array = as_array(x)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: dtype {array.dtype}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):
@@ -48,7 +53,7 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
     IndexError
         If one is out of range: the message says which, and where.
     """
-    array = np.asarray(x)
+    array = as_array(x)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
     low, high = (_INT32.min, _INT32.max) if count is None else (0, count - 1)

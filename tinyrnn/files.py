@@ -38,7 +38,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             if os.path.exists(target):
                 os.chmod(part, os.stat(target).st_mode & 0o7777)
             os.replace(part, target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # a full disk, say
+            error.filename = path
         with suppress(FileNotFoundError):  # it was not begun, or has its name
             os.unlink(part)
         raise

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import _core
+if TYPE_CHECKING:  # numpy.random takes longer to import than all of tinyrnn: only when it is needed
+    from numpy.random import Generator
 
-_seeds = np.random.SeedSequence()
+Shape = tuple[int, ...]
+Initialise = Callable[[list[tuple[str, Shape]]], list[NDArray[np.float32]]]
+
+_entropy = int.from_bytes(os.urandom(8), "little")
+_layers = count()
 
 
 def manual_seed(seed: int) -> None:
@@ -21,23 +28,30 @@ def manual_seed(seed: int) -> None:
     seed : int
         The same seed and the same constructors in the same order give the same weights. They follow
         PyTorch's distributions, but are not PyTorch's numbers.
+
+    Raises
+    ------
+    ValueError
+        If it is negative.
     """
-    global _seeds
-    _seeds = np.random.SeedSequence(seed)
+    global _entropy, _layers
+    if seed < 0:
+        raise ValueError(f"manual_seed: seed is {seed}, expected at least 0")
+    _entropy, _layers = seed, count()
 
 
-def drawn(draw: Callable[[np.random.Generator, str, tuple[int, ...]], ArrayLike]) -> Any:
-    """What fills a core layer when its weights are first needed: ``draw`` for each tensor."""
-    (seed,) = _seeds.spawn(1)
+def drawn(draw: Callable[[Generator, str, Shape], ArrayLike]) -> Initialise:
+    """What fills a core layer when its weights are first needed: ``draw`` for each tensor, by a seed of
+    the layer's own, so that it gives the same whenever and wherever it is called."""
+    seed = [_entropy, next(_layers)]
 
-    def initialise(core: _core.Layer) -> None:
+    def initialise(params: list[tuple[str, Shape]]) -> list[NDArray[np.float32]]:
         generator = np.random.default_rng(seed)
-        for i, (name, shape) in enumerate(core.params):
-            core.set(i, np.asarray(draw(generator, name, shape), dtype=np.float32))
+        return [np.ascontiguousarray(draw(generator, name, shape), np.float32) for name, shape in params]
 
     return initialise
 
 
-def uniform(bound: float) -> Any:
+def uniform(bound: float) -> Initialise:
     """PyTorch's usual start: uniform within the bound."""
     return drawn(lambda generator, name, shape: generator.uniform(-bound, bound, shape))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
-from tinyrnn.arguments import flag, real, size
+from tinyrnn.arguments import axis, flag, real, size, whole
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.model import Array, Frame, Net, Tensor, submodule
@@ -128,11 +128,10 @@ class Embedding(_Layer):
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
         self.num_embeddings = size("Embedding: num_embeddings", num_embeddings)
         self.embedding_dim = size("Embedding: embedding_dim", embedding_dim)
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ValueError(
-                f"Embedding: padding_idx is {padding_idx}, expected within {num_embeddings} rows"
-            )
-        self.padding_idx = None if padding_idx is None else int(padding_idx) % num_embeddings
+        if padding_idx is not None:
+            rows = self.num_embeddings
+            padding_idx = whole("Embedding: padding_idx", padding_idx, -rows, rows - 1) % rows
+        self.padding_idx = padding_idx
         self._core_layer = _core.Layer(
             "embedding", num_embeddings=self.num_embeddings, embedding_dim=self.embedding_dim
         )
@@ -283,7 +282,7 @@ def _single(value: Any) -> Any:
 
 def _norm_start() -> Any:
     ones = ("weight", "running_var")
-    return initial.drawn(lambda generator, name, shape: np.ones(shape) if name in ones else np.zeros(shape))
+    return initial.drawn(lambda _, name, shape: np.ones(shape) if name in ones else np.zeros(shape))
 
 
 class LayerNorm(_Layer):
@@ -308,13 +307,13 @@ class LayerNorm(_Layer):
         given = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
         if len(given) not in (1, 2):
             raise ValueError(f"LayerNorm: normalized_shape is {tuple(given)}, expected one or two sizes")
-        self.normalized_shape = tuple(size("LayerNorm: normalized_shape", axis) for axis in given)
+        self.normalized_shape = tuple(size("LayerNorm: normalized_shape", length) for length in given)
         self.eps = real("LayerNorm: eps", eps, 0.0)
         self.elementwise_affine = flag("LayerNorm: elementwise_affine", elementwise_affine)
         self._with_bias = flag("LayerNorm: bias", bias)
         self._core_layer = _core.Layer(
             "layer_norm",
-            size=math.prod(self.normalized_shape),
+            size=size("LayerNorm: the product of normalized_shape", math.prod(self.normalized_shape)),
             eps=self.eps,
             affine=self.elementwise_affine,
             bias=self._with_bias and self.elementwise_affine,
@@ -496,8 +495,8 @@ class Flatten(_Layer):
     arguments = ("start_dim", "end_dim")
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        self.start_dim = int(real("Flatten: start_dim", start_dim))
-        self.end_dim = int(real("Flatten: end_dim", end_dim))
+        self.start_dim = axis("Flatten: start_dim", start_dim)
+        self.end_dim = axis("Flatten: end_dim", end_dim)
         self._core_layer = _core.Layer("flatten")
         self._unchanged = _core.Layer("identity")
 
@@ -540,7 +539,7 @@ class _Softmax(_Layer):
 
     def __init__(self, dim: int | None = None) -> None:
         name = type(self).__name__
-        self.dim = None if dim is None else int(real(f"{name}: dim", dim))
+        self.dim = None if dim is None else axis(f"{name}: dim", dim)
         self._over_cols = _core.Layer(self._kind)
         self._over_rows = _core.Layer(self._kind, over_rows=1)
 
@@ -556,10 +555,10 @@ class _Softmax(_Layer):
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         ndim = _axes(frame, lead)
-        axis = self._axis(ndim)
-        if axis == ndim - 1 and frame:
+        over = self._axis(ndim)
+        if over == ndim - 1 and frame:
             cores.append(self._over_cols)
-        elif axis == ndim - 2 and len(frame) == 2:
+        elif over == ndim - 2 and len(frame) == 2:
             cores.append(self._over_rows)
         else:
             raise ShapeError(
@@ -571,12 +570,12 @@ class _Softmax(_Layer):
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
         """Any array, any axis."""
         array = as_floats(x, f"{type(self).__name__}: input")
-        axis = self._axis(array.ndim)
+        over = self._axis(array.ndim)
         if array.ndim == 0 or array.size == 0:
             return np.zeros_like(array) if self._kind == "log_softmax" else np.ones_like(array)
         last = type(self)(-1)
-        moved = np.ascontiguousarray(np.moveaxis(array, axis, -1))
-        return np.moveaxis(Net.__call__(last, moved), -1, axis)
+        moved = np.ascontiguousarray(np.moveaxis(array, over, -1))
+        return np.moveaxis(Net.__call__(last, moved), -1, over)
 
 
 class Softmax(_Softmax):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arguments import size
-from tinyrnn.arrays import aligned_zeros, as_floats, as_indices
+from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.streams import Slot, State, Stream
 
@@ -28,6 +28,9 @@ _BLOCK_ROWS = 64
 
 # How deep nets may be nested, so that what is saved can be loaded.
 _NESTING = 64
+
+# Layers that a file may describe beyond one for each of its tensors: those that have none.
+_SPARE_LEVELS = 1000
 
 # The one entry of a state_dict that is no parameter: BatchNorm1d's counter.
 _COUNTER = "num_batches_tracked"
@@ -159,7 +162,7 @@ class Net:
     def _enter(self, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
         """The input as the core reads it, its axes before the frame, and the layers that will read it."""
         name = type(self).__name__
-        array = np.asarray(x)
+        array = as_array(x)
         rank = self._rank(array.ndim)
         rank = min(array.ndim, 1) if rank is None else rank
         lead = array.ndim - rank
@@ -206,10 +209,13 @@ class Net:
         state = State(aligned_zeros(plan.state_bytes), self._slots(plan))
         if initial is not None:
             for key, value in initial.items():
-                state[key] = value
+                try:
+                    state[key] = value
+                except ShapeError as error:
+                    raise ShapeError(f"{type(self).__name__}: initial {error}") from None
         y = np.empty(leading + out_frame, np.float32)
         plan.run(array, y, state.numbers, steps, lengths)
-        return y.swapaxes(0, 1) if swapped else y, dict(state)
+        return y.swapaxes(0, 1) if swapped else y, {key: state.read(key) for key in state}
 
     def _expected(self, rank: int) -> str:
         frame = self._frame()
@@ -220,7 +226,9 @@ class Net:
         return f"({', '.join(['T', *sizes])}) or ({', '.join(batched + sizes)})"
 
     def _check_lengths(self, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
-        array = as_indices(lengths, f"{type(self).__name__}: lengths")
+        array = np.asarray(lengths)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"{type(self).__name__}: lengths has dtype {array.dtype}, expected integers")
         if array.shape != (batch,):
             raise ShapeError(
                 f"{type(self).__name__}: lengths has shape {array.shape}, expected ({batch},), one per row"
@@ -231,17 +239,25 @@ class Net:
                     f"{type(self).__name__}: lengths[{row}] is {length}, "
                     f"expected 1 .. {steps}, the input's steps"
                 )
-        return array
+        return array.astype(np.int32)
 
     @staticmethod
-    def _plan(cores: list[_core.Layer], frame: Frame, batch: int, steps: int | None) -> _core.Plan:
-        """The cores laid out; ``steps`` is the length of a whole call, None for a stream's."""
+    def _plan(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:
+        """The cores laid out for calls of ``steps`` steps: in blocks, unless a layer reads the future."""
         rows, cols = (1, 1, *frame)[-2:]
         block = max(1, _BLOCK_ROWS // batch)
-        plan = _core.Plan(cores, rows, cols, batch, block if steps is None else min(block, steps))
-        if plan.whole and steps is not None and steps > block:
-            plan = _core.Plan(cores, rows, cols, batch, steps)
-        return plan
+        plan = _core.Plan(cores, rows, cols, batch, min(block, steps))
+        return _core.Plan(cores, rows, cols, batch, steps) if plan.whole and steps > block else plan
+
+    def _stream_plan(
+        self, batch: int, frame: Frame | None, steps: int | None
+    ) -> tuple[list[_core.Layer], _core.Plan, Frame, Frame]:
+        """What `stream` runs and `memory` measures."""
+        cores, frame, out_frame = self._streamed(frame)
+        rows, cols = (1, 1, *frame)[-2:]
+        batch = size("batch", batch)
+        steps = max(1, _BLOCK_ROWS // batch) if steps is None else size("steps", steps)
+        return cores, _core.Plan(cores, rows, cols, batch, steps), frame, out_frame
 
     def _slots(self, plan: _core.Plan) -> tuple[Slot, ...]:
         slots: list[Slot] = []
@@ -276,30 +292,27 @@ class Net:
         ShapeError
             If the layers do not fit the frame.
         """
-        cores, frame, out_frame = self._streamed(frame)
-        plan = self._plan(cores, frame, size("batch", batch), None)
-        if steps is not None:
-            rows, cols = (1, 1, *frame)[-2:]
-            plan = _core.Plan(cores, rows, cols, batch, size("steps", steps))
+        cores, plan, frame, out_frame = self._stream_plan(batch, frame, steps)
         first = self._leaves()[0][1]
         count = first.num_embeddings if cores[0].kind == "embedding" else 0
         stream = Stream(self, plan, frame, out_frame, count)
         stream._slots = self._slots(plan)
         return stream
 
-    def memory(self, batch: int = 1, steps: int = 1, *, frame: Frame | None = None) -> Memory:
-        """Bytes of weights, state and scratch for a batch and a block of steps; allocates nothing.
+    def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
+        """Bytes that ``stream(batch, steps=steps)`` takes; allocates nothing.
 
         Parameters
         ----------
-        batch, steps : int
+        batch, steps, frame
             As `stream` takes them.
-        frame : tuple of int, optional
-            As `stream` takes it.
+
+        Returns
+        -------
+        Memory
+            ``weights``, which all streams of the net share, and ``state`` and ``scratch``, which each has.
         """
-        cores, frame, _ = self._streamed(frame)
-        rows, cols = (1, 1, *frame)[-2:]
-        plan = _core.Plan(cores, rows, cols, size("batch", batch), size("steps", steps))
+        cores, plan, _, _ = self._stream_plan(batch, frame, steps)
         distinct = {id(core): core.nbytes for core in cores}
         return Memory(sum(distinct.values()), plan.state_bytes, plan.scratch_bytes)
 
@@ -432,9 +445,16 @@ class Net:
 
         Raises
         ------
+        ValueError
+            If the name ends as another format's does, so that it would not be read again.
         OSError
             If it cannot be written. An existing file is then as before.
         """
+        suffix = os.path.splitext(os.fspath(path))[1].lower()
+        if suffix in (".pt", ".pth", ".npz"):
+            raise ValueError(
+                f"{os.fspath(path)}: save writes safetensors, expected a name that ends so, not {suffix}"
+            )
         from tinyrnn.weights.safetensors import save_safetensors
 
         metadata = {"format": "np", "tinyrnn": json.dumps({"version": 1, "net": self._describe()})}
@@ -550,6 +570,9 @@ class Sequential(Net):
 
 def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The entries below ``prefix``, without it. The prefix may leave its last dot out."""
+    for name in state_dict:
+        if not isinstance(name, str):
+            raise WeightsError(f"a tensor's name is {name!r}, expected a string")
     if prefix and not prefix.endswith("."):
         prefix += "."
     found = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
@@ -585,10 +608,9 @@ def load(path: str | os.PathLike[str]) -> Net:
     OSError
         If it cannot be read.
     """
-    from tinyrnn.weights import load_weights
-    from tinyrnn.weights.safetensors import read_metadata
+    from tinyrnn.weights import inspect_file, load_weights
 
-    text = read_metadata(path).get("tinyrnn")
+    text = inspect_file(path).metadata.get("tinyrnn")
     if text is None:
         raise LoadError(
             f"{path}: holds weights but no architecture; build the net and use "
@@ -600,8 +622,12 @@ def load(path: str | os.PathLike[str]) -> Net:
             raise LoadError(
                 f"{path}: written in version {architecture['version']!r}, expected 1: update tinyrnn"
             )
-        net = _build(architecture["net"], 0)
-        net.load_state_dict(load_weights(path))
+        weights = load_weights(path)
+        levels = _levels(architecture["net"], 0)
+        if levels > _SPARE_LEVELS + len(weights):
+            raise LoadError(f"{path}: {levels} layers in its metadata, {len(weights)} tensors")
+        net = _build(architecture["net"])
+        net.load_state_dict(weights)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, LoadError):
             raise
@@ -611,19 +637,26 @@ def load(path: str | os.PathLike[str]) -> Net:
 
 def _rebuild(description: dict[str, Any], state_dict: dict[str, NDArray[Any]]) -> Net:
     """A copy of a net, for `copy` and `pickle`."""
-    net = _build(description, 0)
+    net = _build(description)
     net.load_state_dict(state_dict)
     return net
 
 
-def _build(description: dict[str, Any], depth: int) -> Net:
-    """A net from what `Net._describe` gave; nothing is allocated until weights come."""
+def _levels(description: dict[str, Any], depth: int) -> int:
+    """How many core layers a description asks for, so that it can be refused before they are made."""
     if depth > _NESTING:
         raise ValueError(f"nets are nested more than {_NESTING} deep")
+    if description["type"] == "Sequential":
+        return 1 + sum(_levels(layer, depth + 1) for layer in description["layers"].values())
+    levels = description["arguments"].get("num_layers", 1)
+    return levels if isinstance(levels, int) and levels > 1 else 1
+
+
+def _build(description: dict[str, Any]) -> Net:
+    """A net from what `Net._describe` gave; nothing is allocated until weights come."""
     kind = description["type"]
     if kind == "Sequential":
-        layers = {str(name): _build(layer, depth + 1) for name, layer in description["layers"].items()}
-        return Sequential(layers)
+        return Sequential({str(name): _build(layer) for name, layer in description["layers"].items()})
     if kind not in Net.types:
         raise ValueError(f"unknown layer type {kind!r}")
     arguments = description["arguments"]

@@ -133,9 +133,11 @@ class _Recurrent(Net):
                 parts["c"].append((offset + h, c))
                 offset += h + c
         levels = self.num_layers * self._directions
-        slots = [Slot(f"{prefix}h", (levels, batch, self._output_size), tuple(parts["h"]))]
+        # A cell and a layer of one level are the same: what one remembers the other may take.
+        owner = f"{self._kind} {self.input_size}x{self.hidden_size}"
+        slots = [Slot(f"{prefix}h", owner, (levels, batch, self._output_size), tuple(parts["h"]))]
         if self._cell:
-            slots.append(Slot(f"{prefix}c", (levels, batch, self.hidden_size), tuple(parts["c"])))
+            slots.append(Slot(f"{prefix}c", owner, (levels, batch, self.hidden_size), tuple(parts["c"])))
         return slots
 
     def _initial_state(self, hx: Any, batched: bool) -> dict[str, Any] | None:
@@ -224,9 +226,12 @@ def _sizes_of(name: str, given: Mapping[str, Any], gates: int) -> dict[str, Any]
     """The constructor's arguments, from the shapes of the tensors."""
     shapes = {key: np.shape(value) for key, value in given.items()}
     for key in ("weight_ih_l0", "weight_hh_l0"):
-        if len(shapes.get(key, ())) != 2:
-            found = f"has shape {shapes[key]}" if key in shapes else f"is missing; there are {sorted(shapes)}"
-            raise WeightsError(f"{name}: {key} {found}, expected two axes")
+        if key not in shapes:
+            inside = next((full for full in shapes if full.endswith(f".{key}")), None)
+            hint = f"; {inside} is: pass prefix={inside.removesuffix(key)!r}" if inside else ""
+            raise WeightsError(f"{name}: {key} is missing{hint}; there are {sorted(shapes)[:20]}")
+        if len(shapes[key]) != 2:
+            raise WeightsError(f"{name}: {key} has shape {shapes[key]}, expected two axes")
     rows, input_size = shapes["weight_ih_l0"]
     if rows % gates or rows == 0:
         raise WeightsError(

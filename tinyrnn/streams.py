@@ -24,6 +24,7 @@ class Slot(NamedTuple):
     """One named tensor of a state: where its levels lie among the numbers."""
 
     name: str
+    owner: str  # the layer, kind and sizes: what tells nets apart whose states have the same shapes
     shape: tuple[int, int, int]  # (levels * directions, batch, size)
     parts: tuple[tuple[int, int], ...]  # (offset, numbers) of each level and direction
 
@@ -31,8 +32,8 @@ class Slot(NamedTuple):
 class State(Mapping[str, NDArray[np.float32]]):
     """What a stream remembers: plain numbers, and their names.
 
-    ``state["h"]`` is a copy of the hidden state, ``(num_layers * directions, batch, size)`` as in
-    PyTorch; ``state["h"] = array`` writes it. In a `Sequential` names carry the layer's:
+    ``state["h"]`` is a read-only copy of the hidden state, ``(num_layers * directions, batch, size)`` as
+    in PyTorch; ``state["h"] = array`` writes it. In a `Sequential` names carry the layer's:
     ``state["lstm.c"]``. ``stream.state`` is live; ``copy()`` is not.
 
     Parameters
@@ -41,11 +42,29 @@ class State(Mapping[str, NDArray[np.float32]]):
         The numbers themselves, not copied.
     slots : tuple of Slot
         The names.
+    stream : Stream, optional
+        Whose state it is: while another thread uses that stream, reading and writing are errors.
     """
 
-    def __init__(self, numbers: NDArray[np.float32], slots: tuple[Slot, ...]) -> None:
-        self.numbers = numbers
+    def __init__(
+        self, numbers: NDArray[np.float32], slots: tuple[Slot, ...], stream: Stream | None = None
+    ) -> None:
+        self._numbers = numbers
         self._slots = {slot.name: slot for slot in slots}
+        self._stream = stream
+
+    @property
+    def numbers(self) -> NDArray[np.float32]:
+        """All of them, (n,) float32.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread is using the stream.
+        """
+        if self._stream is not None:
+            self._stream.idle("state")
+        return self._numbers
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._slots)
@@ -54,28 +73,34 @@ class State(Mapping[str, NDArray[np.float32]]):
         return len(self._slots)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        slot = self._slots[name]
-        parts = [self.numbers[offset : offset + count] for offset, count in slot.parts]
-        return np.concatenate(parts).reshape(slot.shape)
+        array = self.read(name)
+        array.flags.writeable = False  # a copy: writing to it would be lost
+        return array
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """``state[name]``, to be written to as you like."""
+        slot, numbers = self._slots[name], self.numbers
+        return np.concatenate([numbers[at : at + count] for at, count in slot.parts]).reshape(slot.shape)
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         slot = self._slots[name]
         array = as_floats(value, name)
         if array.shape != slot.shape:
             raise ShapeError(f"{name}: shape {array.shape}, expected {slot.shape}")
+        numbers = self.numbers
         for (offset, count), row in zip(slot.parts, array, strict=True):
-            self.numbers[offset : offset + count] = row.reshape(-1)
+            numbers[offset : offset + count] = row.reshape(-1)
 
     def __repr__(self) -> str:
-        return f"State({', '.join(f'{slot.name}={slot.shape}' for slot in self._slots.values())})"
+        return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"
 
     def copy(self) -> State:
         """The same state with numbers of its own."""
         return State(self.numbers.copy(), tuple(self._slots.values()))
 
-    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Names and shapes: what two states must share to be exchanged."""
-        return tuple((slot.name, slot.shape) for slot in self._slots.values())
+    def layout(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """Names, layers and shapes: what two states must share to be exchanged."""
+        return tuple(slot[:3] for slot in self._slots.values())
 
     def tobytes(self) -> bytes:
         """The state as bytes, for a file or a socket: the same on every machine.
@@ -141,7 +166,7 @@ class Stream(_core.Stream):
     @property
     def state(self) -> State:
         """The live `State`; assign a State, its bytes or a mapping to set it."""
-        return State(self.raw_state, self._slots)
+        return State(self.raw_state, self._slots, self)
 
     @state.setter
     def state(self, value: Any) -> None:
@@ -150,8 +175,15 @@ class Stream(_core.Stream):
     def copy(self) -> Stream:
         """A second stream of the same net that remembers the same and goes its own way."""
         fork = self.fresh()
-        fork.raw_state[:] = self.raw_state
+        fork.raw_state[:] = self.state.numbers
         return fork
+
+    __copy__ = copy
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a stream cannot be pickled: keep net.save() and stream.state.tobytes(), or use copy()"
+        )
 
     def fresh(self) -> Stream:
         """A second stream of the same net and batch that remembers nothing."""

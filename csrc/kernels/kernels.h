@@ -1,7 +1,7 @@
 /* The table of kernels: what a layer may ask of an instruction set.
  *
- * kernels.c is compiled once per line of isa.def and exports one such table. Every entry gives the
- * same bits on every ISA with a fused multiply-add, for any number of rows: a row's result never
+ * kernels.c is compiled once per line of isa.def and exports one such table. Every entry but the two
+ * for benchmarks gives the same bits on every ISA with a fused multiply-add, for any number of rows: a row's result never
  * depends on its neighbours.
  *
  * Packed weights (pack.c): the rows of a matrix in panels of 16, the panels in groups of up to 4,

@@ -92,17 +92,21 @@ _UNREAD_TENSORS = {
 }
 # What stands beside the weights in checkpoints. It is stepped over.
 _BUILTINS = (
+    "bool",
     "bytearray",
+    "bytes",
     "complex",
     "dict",
     "float",
     "frozenset",
     "int",
     "list",
+    "object",
     "range",
     "set",
     "slice",
     "str",
+    "tuple",
 )
 _MULTIARRAY = ("_reconstruct", "scalar")
 _PATHS = ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
@@ -113,18 +117,22 @@ _INERT = {
         "_codecs": ("encode",),
         "argparse": ("Namespace",),
         "builtins": _BUILTINS,
-        "__builtin__": (*_BUILTINS, "unicode", "xrange"),
+        "__builtin__": (*_BUILTINS, "long", "unicode", "xrange"),
         "collections": ("Counter", "deque"),
-        "datetime": ("date", "datetime", "timedelta"),
+        "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
+        "decimal": ("Decimal",),
         "numpy": ("dtype", "ndarray"),
         "numpy.core.multiarray": _MULTIARRAY,
         "numpy._core.multiarray": _MULTIARRAY,
+        "numpy.core.numeric": ("_frombuffer",),
+        "numpy._core.numeric": ("_frombuffer",),
         "pathlib": _PATHS,
         "pathlib._local": _PATHS,
         "torch": ("Size", "Tensor", "device", *_QSCHEMES, "per_channel_affine_float_qparams"),
         "torch.nn.parameter": ("Buffer", "Parameter"),
         "torch.serialization": ("_get_layout",),
         "types": ("SimpleNamespace",),
+        "uuid": ("SafeUUID", "UUID"),
     }.items()
     for name in names
 }
@@ -591,6 +599,8 @@ def _pick(reader: Reader, value: object, key: str | None) -> list[tuple[str, _Vi
     where = f"{key}: " if key else ""
     for _ in range(MAX_LEVELS):
         value = _dict(reader, value, where)
+        if "param_groups" in value and "state" in value:
+            raise reader.error(f"{where}is the state of an optimiser, which holds no weights")
         dicts = {name: part for name, part in value.items() if type(part) is dict and _may_be_weights(name)}
         sets = _with_tensors(dicts)
         known = next((name for name in STATE_DICT_KEYS if name in sets), None)
