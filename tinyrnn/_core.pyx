@@ -135,8 +135,10 @@ cdef class Layer:
         return trnn_layer_weights_bytes(&self.layer)
 
     cdef pack(self, list arrays):
-        """Lay out new weights from one array per tensor, and take them when they are whole."""
+        """Lay out the weights from one array per tensor, unless another thread has. They never move again."""
         memory = aligned_zeros(max(self.nbytes, 64))
+        if self.weights != NULL:  # from here on the GIL is held
+            return
         cdef float *weights = <float *> cnp.PyArray_DATA(memory)
         for i, array in enumerate(arrays):
             trnn_param_pack(&self.tensors[i], weights, <const float *> cnp.PyArray_DATA(array))
@@ -148,8 +150,7 @@ cdef class Layer:
         cdef list arrays
         if self.weights == NULL:
             arrays = [] if self.initialise is None else self.initialise(self.params)
-            if self.weights == NULL:  # or another thread has drawn the same meanwhile
-                self.pack(arrays)
+            self.pack(arrays)
         return self.weights
 
     def set(self, int32_t i, tensor):

@@ -300,7 +300,8 @@ class Net:
         return stream
 
     def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
-        """Bytes that ``stream(batch, steps=steps)`` takes; allocates nothing.
+        """Bytes that ``stream(batch, steps=steps)`` takes, or for a net that reads the future a call of so
+        many steps; allocates nothing.
 
         Parameters
         ----------
