@@ -55,8 +55,8 @@ def extension(name):
         [f"tinyrnn/{name}.pyx"],
         include_dirs=["csrc"],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        # NumPy's headers as the system's: what -Wpedantic says of them is not ours to hear.
-        extra_compile_args=["-g0", "-isystem", numpy.get_include()],
+        # What -Wpedantic says of NumPy's headers and of the C that Cython writes is not ours to mend.
+        extra_compile_args=["-g0", "-Wno-pedantic", "-isystem", numpy.get_include()],
         depends=HEADERS,
     )
 
