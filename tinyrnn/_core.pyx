@@ -260,10 +260,6 @@ cdef class Plan:
         return self
 
     @property
-    def out_frame(self):
-        return self.sizes.frame_out.rows, self.sizes.frame_out.cols
-
-    @property
     def batch(self):
         return self.sizes.batch
 
@@ -293,7 +289,7 @@ cdef class Plan:
         return trnn_run(self.plan, _isa, self.weights, state, scratch,
                         x, y, steps, lengths)
 
-    def run(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, lengths=None):
+    def run(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths=None):
         """Run whole sequences. Arrays are as `trnn_run` wants them: the caller has checked them."""
         cdef trnn_status status
         cdef cnp.ndarray scratch = aligned_zeros(self.sizes.scratch_bytes)
@@ -301,13 +297,11 @@ cdef class Plan:
         cdef void *x_data = cnp.PyArray_DATA(x)
         cdef float *y_data = <float *> cnp.PyArray_DATA(y)
         cdef float *state_data = <float *> cnp.PyArray_DATA(state)
-        cdef const int32_t *lengths_data = NULL
-        cdef cnp.ndarray held
+        cdef const int32_t *ends = NULL
         if lengths is not None:
-            held = np.ascontiguousarray(lengths, dtype=np.int32)
-            lengths_data = <const int32_t *> cnp.PyArray_DATA(held)
+            ends = <const int32_t *> cnp.PyArray_DATA(lengths)
         with nogil:
-            status = self.run_raw(state_data, scratch_data, x_data, y_data, steps, lengths_data)
+            status = self.run_raw(state_data, scratch_data, x_data, y_data, steps, ends)
         check(status, "run")
 
 
@@ -463,6 +457,7 @@ cdef class Stream:
         """Run, into ``out`` or a new array of shape (lead, out frame)."""
         cdef int axis
         cdef trnn_status status
+        cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef Shape shape = lead[0]
         for axis in range(self.frame_out.rank):
             shape.dims[shape.rank] = self.frame_out.dims[axis]
@@ -471,11 +466,15 @@ cdef class Stream:
         if out is None:
             y = cnp.PyArray_EMPTY(shape.rank, shape.dims, cnp.NPY_FLOAT32, 0)
         else:
-            y = self.output(out, &shape, x, steps, what)
+            y = self.output(out, &shape, what)
         cdef float *y_data = <float *> cnp.PyArray_DATA(y)
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
         cdef void *scratch = cnp.PyArray_DATA(self.scratch)
-        if overlap(x, self.bytes_of(steps), state, self.plan.sizes.state_bytes):
+        cdef size_t x_bytes = <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
+        cdef size_t y_bytes = <size_t> cnp.PyArray_NBYTES(y)
+        if overlap(y_data, y_bytes, x, x_bytes) or overlap(y_data, y_bytes, state, sizes.state_bytes):
+            raise ValueError(f"{what}: out shares memory with x or with the state")
+        if overlap(x, x_bytes, state, sizes.state_bytes):
             raise ValueError(f"{what}: x shares memory with the state")
         self.idle(what)
         self.busy = True
@@ -487,12 +486,7 @@ cdef class Stream:
             check(status, what)
         return y
 
-    cdef size_t bytes_of(self, int32_t steps) noexcept:
-        """Bytes of so many steps of input."""
-        cdef const trnn_sizes *sizes = &self.plan.sizes
-        return <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
-
-    cdef cnp.ndarray output(self, out, Shape *shape, const void *x, int32_t steps, str what):
+    cdef cnp.ndarray output(self, out, Shape *shape, str what):
         """``out``, if it may be written to."""
         cdef int axis
         if not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32:
@@ -507,12 +501,6 @@ cdef class Stream:
             raise errors.ShapeError(f"{what}: out has shape {out.shape}, expected {wanted}")
         if not cnp.PyArray_ISCARRAY(y):
             raise ValueError(f"{what}: out must be C-contiguous, aligned and writeable")
-        cdef const trnn_sizes *sizes = &self.plan.sizes
-        cdef size_t y_size = <size_t> cnp.PyArray_NBYTES(y)
-        cdef const void *data = cnp.PyArray_DATA(y)
-        if (overlap(data, y_size, x, self.bytes_of(steps))
-                or overlap(data, y_size, cnp.PyArray_DATA(self.numbers), sizes.state_bytes)):
-            raise ValueError(f"{what}: out shares memory with x or with the state")
         return y
 
 

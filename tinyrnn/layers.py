@@ -571,11 +571,11 @@ class _Softmax(_Layer):
         """Any array, any axis."""
         array = as_floats(x, f"{type(self).__name__}: input")
         over = self._axis(array.ndim)
-        if array.ndim == 0 or array.size == 0:
+        if array.ndim == 0:
             return np.zeros_like(array) if self._kind == "log_softmax" else np.ones_like(array)
-        last = type(self)(-1)
         moved = np.ascontiguousarray(np.moveaxis(array, over, -1))
-        return np.moveaxis(Net.__call__(last, moved), -1, over)
+        y = self._each(moved, moved.ndim - 1, [self._over_cols], moved.shape[-1:])
+        return np.moveaxis(y, -1, over)
 
 
 class Softmax(_Softmax):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -66,7 +67,7 @@ class Tensor(NamedTuple):
         return array
 
 
-class Net:
+class Net(ABC):
     """What layers and `Sequential` share: calling, streaming, weights.
 
     A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
@@ -81,12 +82,12 @@ class Net:
 
     # ---- what a layer says of itself -----------------------------------------------------------
 
+    @abstractmethod
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         """Append the core layers that read ``frame``; the frame that the last one writes.
 
         ``lead`` is the number of axes before the frame in the user's array.
         """
-        raise NotImplementedError  # pragma: no cover
 
     def _rank(self, ndim: int) -> int | None:
         """Axes of a frame within an input of ``ndim`` axes; None if any will do."""
@@ -179,7 +180,10 @@ class Net:
 
     def _map(self, x: ArrayLike) -> Array:
         """The net applied to every frame of an array, when no frame depends on another."""
-        array, lead, cores, out_frame = self._enter(x)
+        return self._each(*self._enter(x))
+
+    def _each(self, array: NDArray[Any], lead: int, cores: list[_core.Layer], out_frame: Frame) -> Array:
+        """The cores applied to every frame of an array that `_enter` has checked."""
         leading, frame = array.shape[:lead], array.shape[lead:]
         y = np.empty(leading + out_frame, np.float32)
         count = math.prod(leading)
@@ -202,8 +206,7 @@ class Net:
             raise ShapeError(
                 f"{type(self).__name__}: input has shape {np.shape(x)}: no steps or an empty batch"
             )
-        if lengths is not None:
-            lengths = self._check_lengths(lengths, steps, batch)
+        ends = None if lengths is None else self._check_lengths(lengths, steps, batch)
 
         plan = self._plan(cores, frame, batch, steps).ready()
         state = State(aligned_zeros(plan.state_bytes), self._slots(plan))
@@ -214,7 +217,7 @@ class Net:
                 except ShapeError as error:
                     raise ShapeError(f"{type(self).__name__}: initial {error}") from None
         y = np.empty(leading + out_frame, np.float32)
-        plan.run(array, y, state.numbers, steps, lengths)
+        plan.run(array, y, state.numbers, steps, ends)
         return y.swapaxes(0, 1) if swapped else y, {key: state.read(key) for key in state}
 
     def _expected(self, rank: int) -> str:
@@ -451,13 +454,15 @@ class Net:
         OSError
             If it cannot be written. An existing file is then as before.
         """
-        suffix = os.path.splitext(os.fspath(path))[1].lower()
-        if suffix in (".pt", ".pth", ".npz"):
+        from tinyrnn.weights import source_of_suffix
+        from tinyrnn.weights.safetensors import SOURCE, save_safetensors
+
+        said = source_of_suffix(path)
+        if said not in (None, SOURCE):
+            suffix = os.path.splitext(os.fspath(path))[1].lower()
             raise ValueError(
                 f"{os.fspath(path)}: save writes safetensors, expected a name that ends so, not {suffix}"
             )
-        from tinyrnn.weights.safetensors import save_safetensors
-
         metadata = {"format": "np", "tinyrnn": json.dumps({"version": 1, "net": self._describe()})}
         save_safetensors(path, self.state_dict(), metadata)
 

@@ -141,14 +141,24 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
     return source, contents
 
 
+def _sources() -> list[Source]:
+    return [import_module(f"{__name__}.{name}").SOURCE for name in SOURCES]
+
+
+def source_of_suffix(path: StrPath) -> Source | None:
+    """The source whose format the suffix of a file says; None if the suffix is no source's."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    return next((source for source in _sources() if suffix in source.suffixes), None)
+
+
 def _source_of(reader: Reader) -> Source:
     """The source whose format the content has, which must be the one that the suffix says."""
     if reader.size == 0:
         raise reader.error("is empty")
-    sources: list[Source] = [import_module(f"{__name__}.{name}").SOURCE for name in SOURCES]
+    sources = _sources()
     head = reader.read(0, min(HEAD_BYTES, reader.size), "the head of the file")
     suffix = os.path.splitext(reader.path)[1].lower()
-    said = next((source for source in sources if suffix in source.suffixes), None)
+    said = source_of_suffix(reader.path)
     seen = next((source for source in sources if source.matches(head)), None)
     if seen is not None and said in (None, seen):
         return seen
