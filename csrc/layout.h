@@ -29,12 +29,18 @@ static inline size_t trnn_align(size_t bytes)
     return bytes > SIZE_MAX - TRNN_ALIGN ? SIZE_MAX : (bytes + TRNN_ALIGN - 1) / TRNN_ALIGN * TRNN_ALIGN;
 }
 
+/* The next bytes, aligned; NULL while measuring. */
+static inline void *trnn_take_bytes(trnn_cursor *cursor, size_t bytes)
+{
+    void *place = cursor->base ? cursor->base + cursor->bytes : NULL;
+    cursor->bytes = trnn_plus(cursor->bytes, trnn_align(bytes));
+    return place;
+}
+
 /* The next `count` floats, aligned; NULL while measuring. */
 static inline float *trnn_take(trnn_cursor *cursor, size_t count)
 {
-    float *place = cursor->base ? (float *)(void *)(cursor->base + cursor->bytes) : NULL;
-    cursor->bytes = trnn_plus(cursor->bytes, trnn_align(trnn_times(count, sizeof(float))));
-    return place;
+    return trnn_take_bytes(cursor, trnn_times(count, sizeof(float)));
 }
 
 static inline size_t trnn_larger(size_t a, size_t b) { return a > b ? a : b; }

@@ -9,8 +9,8 @@
 typedef struct {
     trnn_layer layer;
     trnn_frame in, out;
-    size_t state, state_numbers;     /* floats */
-    size_t weights[TRNN_PARAMS_MAX]; /* floats, into the layer's weights; ABSENT for no tensor */
+    size_t state, state_numbers;     /* floats, of one row */
+    size_t weights[TRNN_PARAMS_MAX]; /* bytes, into the layer's weights; ABSENT for no tensor */
 } node;
 
 #define ABSENT SIZE_MAX
@@ -25,6 +25,12 @@ struct trnn_plan {
 
 static size_t frame_size(trnn_frame frame) { return trnn_times((size_t)frame.rows, (size_t)frame.cols); }
 
+/* Bytes of one block of frames, on their own. */
+static size_t part_bytes(size_t frames, trnn_frame frame)
+{
+    return trnn_align(trnn_times(trnn_times(frames, frame_size(frame)), sizeof(float)));
+}
+
 size_t trnn_plan_bytes(int32_t layers)
 {
     return layers < 1 ? 0 : trnn_plus(sizeof(trnn_plan), trnn_times((size_t)layers, sizeof(node)));
@@ -37,7 +43,7 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
     if (!trnn_is_size(batch) || !trnn_is_size(steps)) return TRNN_E_ARGUMENT;
 
     trnn_plan *plan = memory;
-    trnn_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0};
+    trnn_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0, 0};
     trnn_cursor state = {NULL, 0};
     const size_t frames = trnn_times((size_t)batch, (size_t)steps);
     size_t value_bytes = 0, layer_bytes = 0;
@@ -61,16 +67,16 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
             n->weights[p] = p < tensors && slots[p].rank > 0 ? slots[p].offset : ABSENT;
 
         n->state = state.bytes / sizeof(float);
-        n->state_numbers = type->state ? trnn_times(type->state(&layers[i]), (size_t)batch) : 0;
-        trnn_take(&state, n->state_numbers);
+        n->state_numbers = type->state ? type->state(&layers[i]) : 0;
+        state.bytes = trnn_plus(state.bytes, trnn_times(n->state_numbers, sizeof(float)));
+        const size_t rows = trnn_times(frames, trnn_larger((size_t)n->in.rows, (size_t)n->out.rows));
+        if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
         if (type->scratch)
             layer_bytes = trnn_larger(layer_bytes, type->scratch(&layers[i], n->in, n->out, batch, steps));
         if (type->whole && type->whole(&layers[i])) total.whole = 1;
         if (type->indices) total.indices = 1;
         if (type->run) working++;
 
-        const size_t rows = trnn_times(frames, trnn_larger((size_t)n->in.rows, (size_t)n->out.rows));
-        if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
         const size_t read = trnn_times(trnn_times(frames, frame_size(n->in)), sizeof(float));
         const size_t value = trnn_times(trnn_times(frames, frame_size(n->out)), sizeof(float));
         if (read > PTRDIFF_MAX || value > PTRDIFF_MAX) return TRNN_E_SIZE;
@@ -80,8 +86,9 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
     if (total.indices && working == 0) return TRNN_E_SHAPE;
     if (working < 2) value_bytes = 0;
 
-    total.state_bytes = state.bytes;
+    total.state_bytes = trnn_times(trnn_align(state.bytes), (size_t)batch);
     total.scratch_bytes = trnn_plus(trnn_times(value_bytes, 2), trnn_align(layer_bytes));
+    total.part_bytes = trnn_plus(part_bytes(frames, frame), part_bytes(frames, total.out));
     if (total.state_bytes > PTRDIFF_MAX || total.scratch_bytes > PTRDIFF_MAX) return TRNN_E_SIZE;
 
     plan->sizes = total;
@@ -99,13 +106,13 @@ void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_
     *numbers = plan->nodes[layer].state_numbers;
 }
 
-/* Runs the layers over one block of steps, of which `start` ran before. */
-static void run_block(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
-                      float *state, char *scratch, const void *x, float *y, int32_t steps,
-                      const int32_t *lengths, int32_t start)
+/* Runs the layers over one block of steps, of which `start` ran before; x and y are the block's. */
+static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x, float *y, int32_t steps,
+                      int32_t start)
 {
+    char *const scratch = job->scratch;
     float *const values[2] = {(float *)(void *)scratch, (float *)(void *)(scratch + plan->value_bytes)};
-    void *const own = scratch + 2 * plan->value_bytes;
+    const size_t batch = (size_t)plan->sizes.batch;
     int32_t ran = 0;
 
     for (int32_t i = 0; i < plan->count; i++) {
@@ -115,59 +122,79 @@ static void run_block(const trnn_plan *plan, const trnn_kernels *isa, const floa
 
         trnn_call call;
         call.layer = &n->layer;
-        call.isa = isa;
+        call.isa = job->isa;
         call.in = n->in;
         call.out = n->out;
         for (int p = 0; p < TRNN_PARAMS_MAX; p++)
-            call.weights[p] = n->weights[p] == ABSENT ? NULL : weights[i] + n->weights[p];
-        call.state = state + n->state;
-        call.scratch = own;
+            call.weights[p] = n->weights[p] == ABSENT ? NULL : (const char *)job->weights[i] + n->weights[p];
+        call.state = job->state + n->state;
+        call.state_stride = plan->sizes.state_bytes / sizeof(float) / batch;
+        call.scratch = scratch + 2 * plan->value_bytes;
         call.x = x;
         call.y = ++ran == plan->working ? y : values[ran % 2];
         call.steps = steps;
         call.batch = plan->sizes.batch;
-        call.lengths = lengths;
+        call.lengths = job->lengths;
         call.start = start;
+        call.backwards = (job->backwards + start) & 1;
         type->run(&call);
         x = call.y;
     }
     if (plan->working == 0)
-        trnn_copy(y, x,
-                  (size_t)steps * (size_t)plan->sizes.batch * frame_size(plan->sizes.out) * sizeof(float));
+        trnn_copy(y, x, (size_t)steps * batch * frame_size(plan->sizes.out) * sizeof(float));
+}
+
+/* `steps` rows of `bytes`, from rows `from_stride` bytes apart to rows `to_stride` apart. */
+static void copy_rows(int32_t steps, size_t bytes, const char *from, size_t from_stride, char *to,
+                      size_t to_stride)
+{
+    for (int32_t t = 0; t < steps; t++, from += from_stride, to += to_stride) trnn_copy(to, from, bytes);
 }
 
 /* Everything that can be wrong with a call, looked at before anything is written. */
-static trnn_status check_call(const trnn_plan *plan, const void *x, int32_t steps, const int32_t *lengths)
+static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
 {
     const trnn_sizes *sizes = &plan->sizes;
+    const int32_t steps = job->steps;
     if (steps < 1 || steps > TRNN_SIZE_MAX || (sizes->whole && steps > sizes->steps)) return TRNN_E_STEPS;
-    if (lengths)
+    if (job->stride < 0 || (job->stride > 0 && job->stride < sizes->batch)) return TRNN_E_ARGUMENT;
+    if (job->lengths)
         for (int32_t b = 0; b < sizes->batch; b++)
-            if (lengths[b] < 1 || lengths[b] > steps) return TRNN_E_LENGTHS;
+            if (job->lengths[b] < 1 || job->lengths[b] > steps) return TRNN_E_LENGTHS;
     if (sizes->indices) {
-        const int32_t *index = x;
         const int32_t most = plan->nodes[0].layer.as.embedding.num_embeddings;
-        const size_t count = (size_t)steps * (size_t)sizes->batch * frame_size(sizes->in);
-        for (size_t i = 0; i < count; i++)
-            if (index[i] < 0 || index[i] >= most) return TRNN_E_INDEX;
+        const size_t frame = frame_size(sizes->in), row = (size_t)sizes->batch * frame;
+        const size_t stride = job->stride ? (size_t)job->stride * frame : row;
+        const int32_t *index = job->x;
+        for (int32_t t = 0; t < steps; t++, index += stride)
+            for (size_t i = 0; i < row; i++)
+                if (index[i] < 0 || index[i] >= most) return TRNN_E_INDEX;
     }
     return TRNN_OK;
 }
 
-trnn_status trnn_run(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
-                     float *state, void *scratch, const void *x, float *y, int32_t steps,
-                     const int32_t *lengths)
+trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
 {
-    const trnn_status status = check_call(plan, x, steps, lengths);
+    const trnn_status status = check_job(plan, job);
     if (status != TRNN_OK) return status;
 
     const trnn_sizes *sizes = &plan->sizes;
-    const size_t in = (size_t)sizes->batch * frame_size(sizes->in) * sizeof(float);
-    const size_t out = (size_t)sizes->batch * frame_size(sizes->out);
+    const int32_t steps = job->steps;
+    const size_t batch = (size_t)sizes->batch, stride = job->stride ? (size_t)job->stride : batch;
+    const size_t in = frame_size(sizes->in) * sizeof(float), out = frame_size(sizes->out) * sizeof(float);
+    char *const part_x = (char *)job->scratch + sizes->scratch_bytes;
+    char *const part_y = part_x + part_bytes(batch * (size_t)sizes->steps, sizes->in);
     for (int32_t start = 0; start < steps; start += sizes->steps) {
         const int32_t block = steps - start < sizes->steps ? steps - start : sizes->steps;
-        run_block(plan, isa, weights, state, scratch, (const char *)x + (size_t)start * in,
-                  y + (size_t)start * out, block, lengths, start);
+        const char *x = (const char *)job->x + (size_t)start * stride * in;
+        char *y = (char *)job->y + (size_t)start * stride * out;
+        if (stride == batch || block == 1) {
+            run_block(plan, job, x, (float *)(void *)y, block, start);
+        } else { /* the layers see an array of their own, without the rows of others between */
+            copy_rows(block, batch * in, x, stride * in, part_x, batch * in);
+            run_block(plan, job, part_x, (float *)(void *)part_y, block, start);
+            copy_rows(block, batch * out, part_y, batch * out, y, stride * out);
+        }
     }
     return TRNN_OK;
 }

@@ -1,8 +1,8 @@
 /* The weight format: where each number of a tensor lies in a layer's weights.
  *
  * A matrix of (gates * units, cols) becomes panels of 16 rows. Panel order is (16 units, gate), so
- * that all gates of 16 units lie together; the panels stand in groups, [k][panel][16]. With
- * several gates a group is the gates of 16 units; with one it is 4 panels, the last group 1 to 4.
+ * that all gates of 16 units lie together; the panels stand in groups. With several gates a group is
+ * the gates of 16 units; with one it is 4 panels, the last group 1 to 4. Inside a group format.h rules.
  * Rows that pad the last panel are zero.
  */
 #include "layers/layer.h"
@@ -20,32 +20,53 @@ const char *trnn_kind_name(trnn_kind kind) { return types[kind]->name; }
 trnn_status trnn_layer_check(const trnn_layer *layer)
 {
     if ((unsigned)layer->kind >= TRNN_LAYER_COUNT) return TRNN_E_ARGUMENT;
+    if ((unsigned)layer->format >= TRNN_FORMAT_COUNT) return TRNN_E_ARGUMENT;
     const trnn_status status = types[layer->kind]->check(layer);
     if (status != TRNN_OK) return status;
-    return trnn_layer_weights_bytes(layer) == SIZE_MAX ? TRNN_E_SIZE : TRNN_OK;
+
+    trnn_param slots[TRNN_PARAMS_MAX];
+    size_t bytes;
+    int32_t matrices = 0;
+    for (int32_t i = trnn_layer_slots(layer, slots, &bytes) - 1; i >= 0; i--)
+        matrices += slots[i].rank > 1 && slots[i].format == layer->format;
+    if (layer->format != TRNN_F32 && matrices == 0) return TRNN_E_ARGUMENT;
+    return bytes == SIZE_MAX ? TRNN_E_SIZE : TRNN_OK;
 }
 
-/* Floats that a param takes in the weights; SIZE_MAX beyond what can be addressed. */
-static size_t packed_size(const trnn_param *param)
+const char *trnn_format_name(trnn_format format)
 {
-    const size_t rows =
-        param->gates == 0
-            ? (size_t)param->units
-            : trnn_times((size_t)trnn_ceil(param->units, TRNN_PANEL) * TRNN_PANEL, (size_t)param->gates);
-    return trnn_times(trnn_times(rows, (size_t)param->cols), (size_t)param->repeat);
+    static const char *const names[TRNN_FORMAT_COUNT] = {"float32", "float16", "bfloat16", "int8", "int4"};
+    return names[format];
+}
+
+/* ---- where things lie ------------------------------------------------------------------------ */
+
+/* Rows of one of the param's matrices. */
+static size_t row_count(const trnn_param *param)
+{
+    return (size_t)param->units * (size_t)(param->gates ? param->gates : 1);
+}
+
+/* Bytes of one of the param's matrices; SIZE_MAX beyond what can be addressed. */
+static size_t matrix_bytes(const trnn_param *param)
+{
+    if (param->gates == 0)
+        return trnn_times((size_t)param->units, trnn_row_bytes(param->format, param->cols));
+    const size_t panel = trnn_group_bytes(param->format, 1, param->cols);
+    return trnn_times(trnn_times((size_t)trnn_ceil(param->units, TRNN_PANEL), (size_t)param->gates), panel);
 }
 
 int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_MAX], size_t *bytes)
 {
     const trnn_layer_type *type = types[layer->kind];
     const int32_t count = type->params ? type->params(layer, slots) : 0;
-    trnn_cursor cursor = {NULL, 0};
+    size_t offset = 0;
     for (int32_t i = 0; i < count; i++) {
         if (slots[i].rank == 0) continue;
-        slots[i].offset = cursor.bytes / sizeof(float);
-        trnn_take(&cursor, packed_size(&slots[i]));
+        slots[i].offset = offset;
+        offset = trnn_plus(offset, trnn_align(trnn_times(matrix_bytes(&slots[i]), (size_t)slots[i].repeat)));
     }
-    *bytes = cursor.bytes > PTRDIFF_MAX ? SIZE_MAX : cursor.bytes;
+    *bytes = offset > PTRDIFF_MAX ? SIZE_MAX : offset;
     return count;
 }
 
@@ -67,51 +88,126 @@ size_t trnn_layer_weights_bytes(const trnn_layer *layer)
     return bytes;
 }
 
-/* Rows of one of the param's matrices. */
-static size_t row_count(const trnn_param *param)
-{
-    return (size_t)param->units * (size_t)(param->gates ? param->gates : 1);
-}
+/* One row of a param: its group (of one row, for a table) and its place among the group's rows. */
+typedef struct {
+    size_t group; /* bytes, into the weights */
+    size_t wide, row;
+} row_place;
 
-/* Where row `row` of a panel matrix begins, and how far apart its columns are. */
-static size_t panel_place(const trnn_param *param, size_t row, size_t *stride)
+static row_place place_of(const trnn_param *param, size_t row)
 {
-    const size_t gates = (size_t)param->gates, units = (size_t)param->units, cols = (size_t)param->cols;
+    const size_t units = (size_t)param->units, gates = (size_t)param->gates, rows = row_count(param);
+    const size_t matrix = param->offset + row / rows * matrix_bytes(param);
+    row %= rows;
+    if (gates == 0) return (row_place){matrix + row * trnn_row_bytes(param->format, param->cols), 1, 0};
+
     const size_t gate = row / units, unit = row % units;
     const size_t panels = (units + TRNN_PANEL - 1) / TRNN_PANEL * gates;
     const size_t panel = unit / TRNN_PANEL * gates + gate;
     const size_t full = gates == 1 ? TRNN_GROUP : gates;
     const size_t first = panel / full * full;
     const size_t width = panels - first < full ? panels - first : full;
-    *stride = width * TRNN_PANEL;
-    return first * TRNN_PANEL * cols + (panel - first) * TRNN_PANEL + unit % TRNN_PANEL;
+    return (row_place){matrix + first * trnn_group_bytes(param->format, 1, param->cols), width * TRNN_PANEL,
+                       (panel - first) * TRNN_PANEL + unit % TRNN_PANEL};
 }
 
-/* Where row `row` of a tensor begins in the weights; the rows of `repeat` matrices follow each other. */
-static size_t row_place(const trnn_param *param, size_t row, size_t *stride)
+/* ---- one row, there and back ------------------------------------------------------------------ */
+
+/* Numbers of `size` bytes, one plane of the group's rows for each k. */
+static void copy_row(const trnn_param *param, char *group, size_t wide, size_t row, char *numbers,
+                     size_t size, int back)
 {
-    const size_t rows = row_count(param);
-    const size_t matrix = packed_size(param) / (size_t)param->repeat;
-    *stride = 1;
-    const size_t place =
-        param->gates ? panel_place(param, row % rows, stride) : row % rows * (size_t)param->cols;
-    return param->offset + row / rows * matrix + place;
+    char *place = group + row * size;
+    for (int32_t k = 0; k < param->cols; k++, place += wide * size, numbers += size)
+        if (back)
+            trnn_copy(numbers, place, size);
+        else
+            trnn_copy(place, numbers, size);
 }
 
-void trnn_param_pack(const trnn_param *param, float *weights, const float *tensor)
+/* Four codes of a row in each plane of a group; a table's row has them one after the other. */
+static void copy_int8(const trnn_param *param, char *group, size_t wide, size_t row, int8_t *codes,
+                      float *scale, int back)
 {
-    for (size_t row = 0; row < row_count(param) * (size_t)param->repeat; row++) {
-        size_t stride;
-        float *place = weights + row_place(param, row, &stride);
-        for (size_t k = 0; k < (size_t)param->cols; k++) place[k * stride] = *tensor++;
+    const int table = param->gates == 0;
+    char *const scales = group + row * sizeof(float), *const starts = scales + wide * sizeof(float);
+    char *const first = group + (table ? 4 : wide * 8) + row * 4;
+    int32_t sum = 0;
+    for (size_t k = 0; k < (size_t)param->cols; k++) {
+        char *place = first + k / 4 * wide * 4 + k % 4;
+        if (back)
+            trnn_copy(&codes[k], place, 1);
+        else
+            trnn_copy(place, &codes[k], 1);
+        sum += codes[k];
+    }
+    const int32_t start = -TRNN_INT8_ZERO * sum;
+    if (back)
+        trnn_copy(scale, scales, sizeof *scale);
+    else
+        trnn_copy(scales, scale, sizeof *scale);
+    if (!back && !table) trnn_copy(starts, &start, sizeof start);
+}
+
+static void copy_int4(const trnn_param *param, char *group, size_t wide, size_t row, int8_t *codes,
+                      float *scales, int back)
+{
+    for (size_t k = 0; k < (size_t)param->cols; k++) {
+        const size_t at = k % TRNN_BLOCK, half = at % (TRNN_BLOCK / 2);
+        char *const block = group + k / TRNN_BLOCK * wide * 18;
+        char *const place = block + wide * 2 + half / 4 * wide * 4 + row * 4 + half % 4;
+        const int shift = at < TRNN_BLOCK / 2 ? 0 : 4;
+        uint8_t two = *(uint8_t *)place;
+        if (back) {
+            codes[k] = (int8_t)((two >> shift & 15) - TRNN_INT4_ZERO);
+        } else {
+            two = (uint8_t)((two & ~(15 << shift)) | (codes[k] + TRNN_INT4_ZERO) << shift);
+            *(uint8_t *)place = two;
+        }
+        if (at > 0) continue;
+        float *scale = scales + k / TRNN_BLOCK;
+        uint32_t bits;
+        uint16_t high;
+        if (back) {
+            trnn_copy(&high, block + row * 2, sizeof high);
+            *scale = trnn_widen_bf16(high);
+        } else {
+            trnn_copy(&bits, scale, sizeof bits);
+            high = (uint16_t)(bits >> 16);
+            trnn_copy(block + row * 2, &high, sizeof high);
+        }
     }
 }
 
-void trnn_param_unpack(const trnn_param *param, const float *weights, float *tensor)
+/* Every row of a param between its weights and (rows, cols) numbers with their scales. */
+static void copy_param(const trnn_param *param, char *weights, char *numbers, float *scales, int back)
 {
-    for (size_t row = 0; row < row_count(param) * (size_t)param->repeat; row++) {
-        size_t stride;
-        const float *place = weights + row_place(param, row, &stride);
-        for (size_t k = 0; k < (size_t)param->cols; k++) *tensor++ = place[k * stride];
+    const size_t cols = (size_t)param->cols;
+    for (size_t r = 0; r < row_count(param) * (size_t)param->repeat; r++) {
+        const row_place place = place_of(param, r);
+        char *const group = weights + place.group;
+        switch (param->format) {
+        case TRNN_INT8:
+            copy_int8(param, group, place.wide, place.row, (int8_t *)numbers + r * cols, scales + r, back);
+            break;
+        case TRNN_INT4:
+            copy_int4(param, group, place.wide, place.row, (int8_t *)numbers + r * cols,
+                      scales + r * ((cols + TRNN_BLOCK - 1) / TRNN_BLOCK), back);
+            break;
+        default: {
+            const size_t size = param->format == TRNN_F32 ? sizeof(float) : sizeof(uint16_t);
+            copy_row(param, group, place.wide, place.row, numbers + r * cols * size, size, back);
+        }
+        }
     }
+}
+
+void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales)
+{
+    copy_param(param, weights, (char *)(uintptr_t)numbers, (float *)(uintptr_t)scales, 0);
+}
+
+void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales)
+{
+    copy_param(param, (char *)(uintptr_t)weights, numbers, scales, 1);
 }

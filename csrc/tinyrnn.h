@@ -103,8 +103,23 @@ typedef struct {
     int32_t over_rows; /* 1: over a frame's rows (channels); 0: over its columns */
 } trnn_softmax_args;
 
+/* How a layer keeps its matrices. Biases and everything that is no matrix stay float32.
+ * Halves are widened exactly and computed with in float32. With integers a product also rounds what it
+ * multiplies, row by row: to codes of -127 .. 127 of the row's largest magnitude / 127. */
+typedef enum {
+    TRNN_F32,
+    TRNN_F16,
+    TRNN_BF16,
+    TRNN_INT8, /* codes -127 .. 127, a float32 scale per row */
+    TRNN_INT4, /* codes -8 .. 7, a bfloat16 scale per 32 numbers of a row */
+    TRNN_FORMAT_COUNT
+} trnn_format;
+
+const char *trnn_format_name(trnn_format format); /* "float32", "int8" ... */
+
 typedef struct {
     trnn_kind kind;
+    trnn_format format;
     union {
         trnn_recurrent_args recurrent;
         trnn_linear_args linear;
@@ -131,7 +146,8 @@ typedef struct {
     const char *name; /* PyTorch's, without the level: "weight_ih", "weight_hh_reverse", "bias" */
     int32_t rank;
     int32_t shape[3];
-    size_t offset;                      /* in floats, into the layer's weights */
+    trnn_format format;
+    size_t offset;                      /* in bytes, into the layer's weights */
     int32_t repeat, gates, units, cols; /* panels: `repeat` matrices of (gates * units, cols) */
 } trnn_param;
 
@@ -141,10 +157,18 @@ int32_t trnn_layer_params(const trnn_layer *layer, trnn_param params[TRNN_PARAMS
 /* Bytes of one layer's weights (aligned to 64). 0 means none, SIZE_MAX more than can be addressed. */
 size_t trnn_layer_weights_bytes(const trnn_layer *layer);
 
-/* Lay one tensor out as weights, and back. Lossless. `tensor` is C-contiguous, of the param's shape;
- * `weights` is the layer's whole buffer, zeroed before the first pack. They must not overlap. */
-void trnn_param_pack(const trnn_param *param, float *weights, const float *tensor);
-void trnn_param_unpack(const trnn_param *param, const float *weights, float *tensor);
+/* Lay one tensor out as weights, and back. Lossless. With rows = shape[0] and cols the rest,
+ *
+ *   format      numbers: (rows, cols)   scales
+ *   F32         float                   NULL
+ *   F16, BF16   uint16_t, their bits    NULL
+ *   INT8        int8_t, -127 .. 127     (rows,)
+ *   INT4        int8_t, -8 .. 7         (rows, cols / 32 rounded up), each a bfloat16
+ *
+ * C-contiguous; the caller has checked the codes. `weights` is the layer's whole buffer, zeroed before the
+ * first pack. Nothing may overlap. */
+void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales);
+void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales);
 
 /* ---- plans: a net laid out for a largest batch and a largest number of steps ---------------- */
 
@@ -155,6 +179,7 @@ typedef struct {
     int32_t batch, steps; /* batch is exact; steps is the block that scratch has room for */
     size_t state_bytes;   /* what a stream remembers */
     size_t scratch_bytes; /* working memory of one call; any stream may use it in turn */
+    size_t part_bytes;    /* more of it for a job with a stride */
     int32_t whole;        /* 1: a layer reads the future, so a call takes at most `steps` steps */
     int32_t indices;      /* 1: the input is int32 indices */
 } trnn_sizes;
@@ -167,24 +192,30 @@ size_t trnn_plan_bytes(int32_t layers);
 trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                            int32_t batch, int32_t steps, trnn_sizes *sizes);
 
-/* A stateful layer's place in the state: `h` (D, B, P or H) and, for an LSTM, `c` (D, B, H), each
- * direction's h followed by its c. Offset in floats; 0 numbers for a layer without state. */
+/* The state is (B, state_bytes / B): each row's numbers lie together, so that plans of the same layers
+ * and another batch can run some of the rows. A stateful layer's place in a row is, for each direction,
+ * `h` (P or H) and for an LSTM `c` (H). Offset in floats; 0 numbers for a layer without state. */
 void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers);
 
-/* Runs `steps` steps of the plan's batch.
- *
- *   weights  one pointer per layer (NULL for a layer without), each aligned to 64 bytes; const
- *   state    state_bytes, aligned to 64; zeros to begin with; read and written
- *   scratch  scratch_bytes, aligned to 64; its contents mean nothing before or after
- *   x        (steps, B, in frame) float32, or int32 indices; const
- *   y        (steps, B, out frame); overlaps nothing else
- *   lengths  NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there; recurrent layers write
- *            zeros beyond and keep its state as of its last step
- *
- * On an error nothing has been written. */
-trnn_status trnn_run(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
-                     float *state, void *scratch, const void *x, float *y, int32_t steps,
-                     const int32_t *lengths);
+typedef struct {
+    const trnn_kernels *isa;
+    const void *const *weights; /* one per layer (NULL for a layer without), each aligned to 64; const */
+    float *state;               /* state_bytes, aligned to 64; zeros to begin with; read and written */
+    void *scratch;              /* scratch_bytes, aligned to 64; means nothing before or after */
+    const void *x;              /* (steps, B, in frame) float32, or int32 indices; const */
+    float *y;                   /* (steps, B, out frame); overlaps nothing else */
+    int32_t steps;
+    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there; recurrent
+                             * layers write zeros beyond and keep its state as of its last step */
+    int32_t stride;         /* rows from one step to the next in x and y, when B is part of a larger batch:
+                             * scratch then has part_bytes more. 0: B */
+    int32_t backwards;      /* 0 or 1: which end of the weights the first step begins at. Changes no bit;
+                             * a stream that alternates it from step to step finds in the cache what it
+                             * read last, where the weights are larger than the cache. */
+} trnn_job;
+
+/* Runs `steps` steps of the plan's batch. On an error nothing has been written. */
+trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
 
 #ifdef __cplusplus
 }

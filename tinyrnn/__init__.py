@@ -5,6 +5,7 @@ PyTorch; ``net.stream()`` runs a net step by step. See README.md and docs/design
 """
 
 from tinyrnn._core import available_isas, isa, set_isa
+from tinyrnn.drift import Drift, drift
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
@@ -23,6 +24,7 @@ from tinyrnn.layers import (
     Tanh,
 )
 from tinyrnn.model import Memory, Net, Sequential, load
+from tinyrnn.quantize import quantize
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
@@ -35,6 +37,7 @@ __all__ = [
     "RNN",
     "BatchNorm1d",
     "Conv1d",
+    "Drift",
     "Dropout",
     "Embedding",
     "Flatten",
@@ -58,9 +61,11 @@ __all__ = [
     "Tanh",
     "WeightsError",
     "available_isas",
+    "drift",
     "isa",
     "load",
     "load_weights",
     "manual_seed",
+    "quantize",
     "set_isa",
 ]

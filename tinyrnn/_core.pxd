@@ -63,8 +63,19 @@ cdef extern from "tinyrnn.h" nogil:
         trnn_activation_args activation
         trnn_softmax_args softmax
 
+    ctypedef enum trnn_format:
+        TRNN_F32
+        TRNN_F16
+        TRNN_BF16
+        TRNN_INT8
+        TRNN_INT4
+        TRNN_FORMAT_COUNT
+
+    const char *trnn_format_name(trnn_format format)
+
     ctypedef struct trnn_layer:
         trnn_kind kind
+        trnn_format format
         trnn_layer_args args "as"
 
     const char *trnn_kind_name(trnn_kind kind)
@@ -77,13 +88,14 @@ cdef extern from "tinyrnn.h" nogil:
         const char *name
         int32_t rank
         int32_t shape[3]
+        trnn_format format
         size_t offset
-        int32_t gates, units
+        int32_t gates, units, cols
 
     int32_t trnn_layer_params(const trnn_layer *layer, trnn_param *params)
     size_t trnn_layer_weights_bytes(const trnn_layer *layer)
-    void trnn_param_pack(const trnn_param *param, float *weights, const float *tensor)
-    void trnn_param_unpack(const trnn_param *param, const float *weights, float *tensor)
+    void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales)
+    void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales)
 
     ctypedef struct trnn_plan:
         pass
@@ -92,16 +104,26 @@ cdef extern from "tinyrnn.h" nogil:
         trnn_frame frame_in "in"
         trnn_frame frame_out "out"
         int32_t batch, steps
-        size_t state_bytes, scratch_bytes
+        size_t state_bytes, scratch_bytes, part_bytes
         bint whole, indices
 
     size_t trnn_plan_bytes(int32_t layers)
     trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                int32_t batch, int32_t steps, trnn_sizes *sizes)
     void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
-    trnn_status trnn_run(const trnn_plan *plan, const trnn_kernels *isa, const float *const *weights,
-                         float *state, void *scratch, const void *x, float *y, int32_t steps,
-                         const int32_t *lengths)
+
+    ctypedef struct trnn_job:
+        const trnn_kernels *isa
+        const void *const *weights
+        float *state
+        void *scratch
+        const void *x
+        float *y
+        int32_t steps
+        const int32_t *lengths
+        int32_t stride, backwards
+
+    trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
 
 
 cdef const trnn_kernels *isa_named(str name) except NULL
@@ -111,13 +133,15 @@ cdef class Layer:
     cdef trnn_layer layer
     cdef trnn_param tensors[TRNN_PARAMS_MAX]
     cdef int32_t count
-    cdef float *weights
+    cdef char *weights
     cdef object memory
     cdef readonly str kind
     cdef readonly list params
     cdef public object initialise
-    cdef pack(self, list arrays)
-    cdef float *ready(self) except? NULL
+    cdef allocate(self)
+    cdef pack(self, int32_t i, numbers, scales)
+    cdef code_kind(self, int32_t i)
+    cdef const char *ready(self) except? NULL
 
 
 cdef class Plan:
@@ -125,6 +149,4 @@ cdef class Plan:
     cdef const trnn_plan *plan
     cdef trnn_sizes sizes
     cdef list layers
-    cdef const float **weights
-    cdef trnn_status run_raw(self, float *state, void *scratch, const void *x, float *y, int32_t steps,
-                             const int32_t *lengths) noexcept nogil
+    cdef const void **weights

@@ -9,7 +9,8 @@ A. ``Layer`` holds one C layer and its packed weights. Weights are laid out on f
 B. ``Plan`` is a list of Layers laid out for a frame, a batch and a block of steps. It is const once
    made: any number of calls and streams may run it at once.
 C. ``Stream`` is a Plan with a state and a scratch of its own. One thread at a time may use it; a
-   second one gets an error, not a race, whether it steps or touches the state by name.
+   second one gets an error, not a race, whether it steps or touches the state by name. A stream that
+   shares its batch among threads has a Plan, a scratch and a job for each part of the rows.
 D. Arrays are looked at through NumPy's C interface, which costs a few instructions where a typed
    memoryview costs thousands. The GIL is released around every kernel.
 E. ``check`` is the one door through which a C status becomes a Python exception.
@@ -22,6 +23,7 @@ import numpy as np
 
 from tinyrnn import errors
 from tinyrnn.arrays import aligned_zeros, as_floats, as_indices
+from tinyrnn.threads import run_all
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -94,6 +96,8 @@ except ValueError as error:
 
 # ---- layers -------------------------------------------------------------------------------------
 
+FORMATS = tuple([trnn_format_name(<trnn_format> i).decode() for i in range(TRNN_FORMAT_COUNT)])
+
 cdef dict _kinds = {trnn_kind_name(<trnn_kind> i).decode(): i for i in range(TRNN_LAYER_COUNT)}
 
 
@@ -116,11 +120,16 @@ cdef class Layer:
         array for each, always the same ones.
     """
 
-    def __cinit__(self, str kind, **arguments):
+    def __cinit__(self, str kind, *, Layer like=None, int format=0, **arguments):
         self.weights = NULL
         self.kind = kind
-        self.layer.kind = <trnn_kind> _kinds[kind]
-        _set_arguments(&self.layer, kind, arguments)
+        if like is not None:
+            self.layer = like.layer
+            self.layer.format = <trnn_format> format
+        else:
+            self.layer.kind = <trnn_kind> _kinds[kind]
+            self.layer.format = TRNN_F32
+            _set_arguments(&self.layer, kind, arguments)
         check(trnn_layer_check(&self.layer), kind)
         self.count = trnn_layer_params(&self.layer, self.tensors)
         self.params = [
@@ -134,40 +143,147 @@ cdef class Layer:
         """Bytes of the packed weights."""
         return trnn_layer_weights_bytes(&self.layer)
 
-    cdef pack(self, list arrays):
-        """Lay out the weights from one array per tensor, unless another thread has. They never move again."""
-        memory = aligned_zeros(max(self.nbytes, 64))
-        if self.weights != NULL:  # from here on the GIL is held
-            return
-        cdef float *weights = <float *> cnp.PyArray_DATA(memory)
-        for i, array in enumerate(arrays):
-            trnn_param_pack(&self.tensors[i], weights, <const float *> cnp.PyArray_DATA(array))
-        self.memory = memory
-        self.weights = weights
+    @property
+    def format(self):
+        """What its matrices are kept as: one of `FORMATS`."""
+        return FORMATS[<int> self.layer.format]
 
-    cdef float *ready(self) except? NULL:
+    @property
+    def matrices(self):
+        """Indices of the params that a format applies to; the others are float32."""
+        return tuple([i for i in range(self.count) if self.tensors[i].rank > 1])
+
+    def reformatted(self, str format):
+        """A layer of the same kind and arguments in another format, without weights."""
+        if format not in FORMATS:
+            raise ValueError(f"format {format!r}, expected one of {', '.join(FORMATS)}")
+        if format != "float32" and not self.matrices:
+            raise ValueError(f"{self.kind}: has no matrix that could be {format}")
+        cdef Layer other = Layer.__new__(Layer, self.kind, like=self, format=FORMATS.index(format))
+        other.initialise = self.initialise
+        return other
+
+    cdef allocate(self):
+        """Zeros for the weights, unless another thread has made some. They never move again."""
+        memory = aligned_zeros(max(self.nbytes, 64))
+        if self.weights == NULL:  # from here on the GIL is held
+            self.memory = memory
+            self.weights = <char *> cnp.PyArray_DATA(memory)
+
+    cdef pack(self, int32_t i, numbers, scales):
+        """Lay out one tensor. The arrays are as `trnn_param_pack` wants them: the caller has checked them."""
+        cdef const float *scales_data = NULL if scales is None else <const float *> cnp.PyArray_DATA(scales)
+        trnn_param_pack(&self.tensors[i], self.weights, cnp.PyArray_DATA(numbers), scales_data)
+
+    cdef const char *ready(self) except? NULL:
         """The weights; drawn by `initialise` if none were loaded."""
         cdef list arrays
         if self.weights == NULL:
             arrays = [] if self.initialise is None else self.initialise(self.params)
-            self.pack(arrays)
+            if arrays and self.layer.format != TRNN_F32:
+                raise RuntimeError(f"{self.kind}: a layer in {self.format} needs its weights before it runs")
+            if self.weights == NULL:
+                self.allocate()
+                for i, array in enumerate(arrays):
+                    self.pack(i, array, None)
         return self.weights
 
     def set(self, int32_t i, tensor):
-        """Pack one tensor. Setting a first one leaves the others zero: set them all."""
-        array = as_floats(tensor, self.params[i][0])
-        if array.shape != self.params[i][1]:
-            raise errors.ShapeError(
-                f"{self.params[i][0]}: shape {array.shape}, expected {self.params[i][1]}")
+        """Pack one float32 tensor. Setting a first one leaves the others zero: set them all."""
+        name, shape = self.params[i]
+        if self.tensors[i].format != TRNN_F32:
+            raise TypeError(f"{name}: is kept as {self.format}, set its codes")
+        array = as_floats(tensor, name)
+        if array.shape != shape:
+            raise errors.ShapeError(f"{name}: shape {array.shape}, expected {shape}")
         if self.weights == NULL:
-            self.pack([])
-        trnn_param_pack(&self.tensors[i], self.weights, <const float *> cnp.PyArray_DATA(array))
+            self.allocate()
+        self.pack(i, array, None)
+
+    def set_codes(self, int32_t i, codes, scales=None):
+        """Pack one matrix of a layer whose format is not float32: number = code * scale.
+
+        Parameters
+        ----------
+        i : int
+            Of `matrices`.
+        codes : ndarray, of the tensor's shape
+            uint16, the bits of float16 or bfloat16 numbers; int8 in -127 .. 127 for int8, in -8 .. 7 for int4.
+        scales : ndarray, float32, optional
+            With rows = shape[0] and cols the rest: (rows,) for int8; (rows, ceil(cols / 32)) for int4, each a
+            bfloat16. None for the others.
+
+        Raises
+        ------
+        TypeError, ShapeError, ValueError
+            If they are not so. The weights are as before.
+        """
+        name, shape = self.params[i]
+        kind, scales_shape = self.code_kind(i)
+        for what, array, dtype, wanted in ((name, codes, kind, shape),
+                                           (f"{name}_scale", scales, np.float32, scales_shape)):
+            if wanted is None:
+                if array is not None:
+                    raise TypeError(f"{what}: given, but {self.format} has no scales")
+                continue
+            if not isinstance(array, np.ndarray) or array.dtype != dtype:
+                raise TypeError(f"{what}: {getattr(array, 'dtype', type(array).__name__)}, expected "
+                                f"{np.dtype(dtype)} for {self.format}")
+            if array.shape != wanted:
+                raise errors.ShapeError(f"{what}: shape {array.shape}, expected {wanted}")
+        if scales is not None:
+            low, high = (-127, 127) if self.layer.format == TRNN_INT8 else (-8, 7)
+            if codes.size and (codes.min() < low or codes.max() > high):
+                raise ValueError(f"{name}: codes {codes.min()} .. {codes.max()}, expected {low} .. {high}")
+            scales = np.ascontiguousarray(scales)
+            if not np.isfinite(scales).all():
+                raise ValueError(f"{name}_scale: not all scales are finite")
+            if self.layer.format == TRNN_INT4 and (scales.view(np.uint32) & 0xFFFF).any():
+                raise ValueError(f"{name}_scale: not all scales are bfloat16 numbers")
+        elif self.layer.format == TRNN_F16 and ((codes & 0x7C00) == 0x7C00).any():
+            raise ValueError(f"{name}: not all numbers are finite")
+        if self.weights == NULL:
+            self.allocate()
+        self.pack(i, np.ascontiguousarray(codes), scales)
+
+    def codes(self, int32_t i):
+        """Unpack one matrix of a layer whose format is not float32: (codes, scales or None), as set."""
+        kind, scales_shape = self.code_kind(i)
+        numbers = np.empty(self.params[i][1], kind)
+        scales = None if scales_shape is None else np.empty(scales_shape, np.float32)
+        cdef float *scales_data = NULL if scales is None else <float *> cnp.PyArray_DATA(scales)
+        trnn_param_unpack(&self.tensors[i], self.ready(), cnp.PyArray_DATA(numbers), scales_data)
+        return numbers, scales
+
+    cdef code_kind(self, int32_t i):
+        """dtype of a matrix's codes, and shape of its scales or None."""
+        name, shape = self.params[i]
+        cdef trnn_format format = self.tensors[i].format
+        if format == TRNN_F32:
+            raise TypeError(f"{name}: is float32 and has no codes")
+        if format != TRNN_INT8 and format != TRNN_INT4:
+            return np.uint16, None
+        cols = int(np.prod(shape[1:]))
+        return np.int8, (shape[0],) if format == TRNN_INT8 else (shape[0], (cols + 31) // 32)
 
     def get(self, int32_t i):
-        """Unpack one tensor: a new float32 array."""
-        array = np.empty(self.params[i][1], dtype=np.float32)
-        trnn_param_unpack(&self.tensors[i], self.ready(), <float *> cnp.PyArray_DATA(array))
-        return array
+        """Unpack one tensor: a new float32 array; of a matrix in another format the numbers it stands for."""
+        cdef trnn_format format = self.tensors[i].format
+        if format == TRNN_F32:
+            array = np.empty(self.params[i][1], dtype=np.float32)
+            trnn_param_unpack(&self.tensors[i], self.ready(), cnp.PyArray_DATA(array), NULL)
+            return array
+        codes, scales = self.codes(i)
+        if format == TRNN_F16:
+            return codes.view(np.float16).astype(np.float32)
+        if format == TRNN_BF16:
+            return (codes.astype(np.uint32) << 16).view(np.float32)
+        rows = codes.reshape(codes.shape[0], -1).astype(np.float32)
+        if format == TRNN_INT8:
+            scales = scales[:, np.newaxis]
+        else:
+            scales = np.repeat(scales, 32, axis=1)[:, :rows.shape[1]]
+        return (rows * scales).reshape(codes.shape)
 
     def prepare(self):
         """Lay the weights out and initialise them, unless that is done."""
@@ -233,7 +349,7 @@ cdef class Plan:
         cdef int32_t count = <int32_t> len(layers)
         cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
         cdef trnn_frame frame = trnn_frame(rows, cols)
-        self.weights = <const float **> PyMem_Malloc(count * sizeof(float *))
+        self.weights = <const void **> PyMem_Malloc(count * sizeof(void *))
         if all_layers == NULL or self.weights == NULL:
             PyMem_Free(all_layers)
             raise MemoryError()
@@ -276,33 +392,72 @@ cdef class Plan:
     def scratch_bytes(self):
         return self.sizes.scratch_bytes
 
+    @property
+    def frame_out(self):
+        """(rows, cols) of the frames that the last layer writes."""
+        return self.sizes.frame_out.rows, self.sizes.frame_out.cols
+
     def state_of(self, int32_t layer):
-        """(offset, numbers) of a layer's state, in floats."""
+        """(offset, numbers) of a layer's state within a row's, in floats."""
         cdef size_t offset, numbers
         if not 0 <= layer < len(self.layers):
             raise IndexError(f"layer {layer} of {len(self.layers)}")
         trnn_plan_state(self.plan, layer, &offset, &numbers)
         return offset, numbers
 
-    cdef trnn_status run_raw(self, float *state, void *scratch, const void *x, float *y, int32_t steps,
-                             const int32_t *lengths) noexcept nogil:
-        return trnn_run(self.plan, _isa, self.weights, state, scratch,
-                        x, y, steps, lengths)
+    def run(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths=None,
+            *, int32_t first=0, int32_t stride=0):
+        """Run whole sequences. Arrays are as `trnn_run` wants them: the caller has checked them.
 
-    def run(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths=None):
-        """Run whole sequences. Arrays are as `trnn_run` wants them: the caller has checked them."""
-        cdef trnn_status status
-        cdef cnp.ndarray scratch = aligned_zeros(self.sizes.scratch_bytes)
-        cdef void *scratch_data = cnp.PyArray_DATA(scratch)
-        cdef void *x_data = cnp.PyArray_DATA(x)
-        cdef float *y_data = <float *> cnp.PyArray_DATA(y)
-        cdef float *state_data = <float *> cnp.PyArray_DATA(state)
-        cdef const int32_t *ends = NULL
+        The plan's batch is the rows from ``first`` on of arrays with ``stride`` rows a step, or if that is 0
+        with as many as the batch.
+        """
+        cdef Part part = Part(self, first, stride)
+        part.point(cnp.PyArray_DATA(x), <float *> cnp.PyArray_DATA(y), <float *> cnp.PyArray_DATA(state), steps)
         if lengths is not None:
-            ends = <const int32_t *> cnp.PyArray_DATA(lengths)
+            part.job.lengths = <int32_t *> cnp.PyArray_DATA(lengths) + first
+        check(part.run(), "run")
+
+
+cdef class Part:
+    """Some rows of a batch, ready to run: a plan for so many, a scratch, and the job."""
+
+    cdef Plan plan
+    cdef cnp.ndarray scratch
+    cdef trnn_job job
+    cdef int32_t first
+
+    def __cinit__(self, Plan plan not None, int32_t first, int32_t stride):
+        cdef const trnn_sizes *sizes = &plan.sizes
+        self.plan = plan
+        self.scratch = aligned_zeros(sizes.scratch_bytes + (sizes.part_bytes if stride else 0))
+        self.first = first
+        self.job.weights = plan.weights
+        self.job.scratch = cnp.PyArray_DATA(self.scratch)
+        self.job.lengths = NULL
+        self.job.stride = stride
+        self.job.backwards = 0
+
+    cdef void point(self, const void *x, float *y, float *state, int32_t steps):
+        """What to work on: the whole batch's arrays."""
+        cdef const trnn_sizes *sizes = &self.plan.sizes
+        cdef size_t first = self.first
+        self.job.isa = _isa
+        self.job.x = <const char *> x + first * sizes.frame_in.rows * sizes.frame_in.cols * 4
+        self.job.y = y + first * sizes.frame_out.rows * sizes.frame_out.cols
+        self.job.state = state + first * (sizes.state_bytes // sizes.batch // 4)
+        self.job.steps = steps
+
+    cdef trnn_status run(self):
+        cdef trnn_status status
         with nogil:
-            status = self.run_raw(state_data, scratch_data, x_data, y_data, steps, ends)
-        check(status, "run")
+            status = trnn_run(self.plan.plan, &self.job)
+        self.job.backwards = (self.job.backwards + self.job.steps) & 1
+        return status
+
+    def __call__(self):
+        """Run, as a task of `threads`."""
+        check(self.run(), "run")
 
 
 # ---- streams ------------------------------------------------------------------------------------
@@ -325,23 +480,31 @@ cdef class Stream:
     cdef Plan plan
     cdef readonly object net
     cdef readonly tuple made_of  # the arguments that make another such stream
-    cdef cnp.ndarray numbers, scratch
+    cdef cnp.ndarray numbers
+    cdef list parts
+    cdef Part whole  # the only part, where there is one
     cdef Shape frame, frame_out
     cdef int32_t index_count
     cdef bint busy
 
-    def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count):
+    def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count,
+                  list parts=None):
+        """``parts``: (first row, plan) of what each thread takes; None for one thread."""
         if plan.sizes.whole:
             raise ValueError(
                 "a bidirectional layer reads the future and cannot be streamed: call net(x) on whole sequences")
         self.net = net
-        self.made_of = (net, plan, frame, frame_out, index_count)
+        self.made_of = (net, plan, frame, frame_out, index_count, parts)
         self.plan = plan.ready()
         set_shape(&self.frame, frame)
         set_shape(&self.frame_out, frame_out)
         self.index_count = index_count
         self.numbers = aligned_zeros(plan.sizes.state_bytes)
-        self.scratch = aligned_zeros(plan.sizes.scratch_bytes)
+        if parts is None:
+            self.whole = Part(plan, 0, 0)
+            self.parts = [self.whole]
+        else:
+            self.parts = [Part((<Plan> part).ready(), first, plan.sizes.batch) for first, part in parts]
 
     def step(self, x, out=None):
         """One frame.
@@ -469,7 +632,6 @@ cdef class Stream:
             y = self.output(out, &shape, what)
         cdef float *y_data = <float *> cnp.PyArray_DATA(y)
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
-        cdef void *scratch = cnp.PyArray_DATA(self.scratch)
         cdef size_t x_bytes = <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
         cdef size_t y_bytes = <size_t> cnp.PyArray_NBYTES(y)
         if overlap(y_data, y_bytes, x, x_bytes) or overlap(y_data, y_bytes, state, sizes.state_bytes):
@@ -478,13 +640,24 @@ cdef class Stream:
             raise ValueError(f"{what}: x shares memory with the state")
         self.idle(what)
         self.busy = True
-        with nogil:
-            status = self.plan.run_raw(state, scratch, x, y_data, steps, NULL)
-        self.busy = False
+        try:
+            status = self.run_parts(x, y_data, state, steps)
+        finally:
+            self.busy = False
         if status != TRNN_OK:
             what = f"{what}: x must hold 0 .. {self.index_count - 1}" if status == TRNN_E_INDEX else what
             check(status, what)
         return y
+
+    cdef trnn_status run_parts(self, const void *x, float *y, float *state, int32_t steps) except *:
+        cdef Part part
+        if self.whole is not None:
+            self.whole.point(x, y, state, steps)
+            return self.whole.run()
+        for part in self.parts:
+            part.point(x, y, state, steps)
+        run_all(self.parts)
+        return TRNN_OK
 
     cdef cnp.ndarray output(self, out, Shape *shape, str what):
         """``out``, if it may be written to."""

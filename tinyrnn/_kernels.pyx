@@ -10,30 +10,42 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int32_t
 
-from tinyrnn._core cimport Layer, isa_named, trnn_kernels
+from tinyrnn._core cimport Layer, isa_named, trnn_format, trnn_kernels, trnn_param
+from tinyrnn.arrays import aligned_zeros
 
 cnp.import_array()
 
 
 cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct trnn_matrix:
+        const void *weights
+        trnn_format format
+        int32_t depth, panels, width
+
     ctypedef struct trnn_product:
-        int32_t rows, depth, panels, width, cols
-        const float *weights
+        trnn_matrix matrix
+        int32_t rows, cols
         const float *bias
         const float *x
         float *y
         size_t x_stride, y_stride
+        void *scratch
+        int32_t backwards
 
     ctypedef struct trnn_cell:
-        int32_t rows, units, depth
+        trnn_matrix hidden
+        int32_t rows, units
         const float *gates
-        const float *weights
+        const trnn_product *input
         const float *bias_hh
         const float *h
         float *c
         float *y
-        size_t gates_stride, h_stride, y_stride
-        int32_t relu
+        size_t gates_stride, h_stride, c_stride, y_stride
+        void *scratch
+        int32_t relu, backwards
+
+    size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
 
     ctypedef enum trnn_map:
         TRNN_MAP_EXP
@@ -42,10 +54,10 @@ cdef extern from "kernels/kernels.h" nogil:
         TRNN_MAP_LEAKY_RELU
 
     ctypedef struct table "trnn_kernels":
-        void (*product_f32)(const trnn_product *) noexcept nogil
-        void (*rnn_f32)(const trnn_cell *) noexcept nogil
-        void (*lstm_f32)(const trnn_cell *) noexcept nogil
-        void (*gru_f32)(const trnn_cell *) noexcept nogil
+        void (*product)(const trnn_product *) noexcept nogil
+        void (*rnn)(const trnn_cell *) noexcept nogil
+        void (*lstm)(const trnn_cell *) noexcept nogil
+        void (*gru)(const trnn_cell *) noexcept nogil
         void (*map_f32)(trnn_map, const float *, float *, size_t, float) noexcept nogil
         void (*softmax_f32)(const float *, float *, size_t, int) noexcept nogil
         void (*layer_norm_f32)(const float *, float *, size_t, float, const float *, const float *) noexcept nogil
@@ -65,23 +77,39 @@ cdef float *floats(array, tuple shape=None) except? NULL:
     return <float *> cnp.PyArray_DATA(array)
 
 
+cdef trnn_matrix matrix_of(Layer layer, int32_t i) except *:
+    """The i-th tensor of a layer, as kernels read it."""
+    cdef const trnn_param *param = &layer.tensors[i]
+    cdef trnn_matrix matrix
+    matrix.weights = layer.ready() + param.offset
+    matrix.format = param.format
+    matrix.depth = param.cols
+    matrix.panels = (param.units + 15) // 16 * param.gates
+    matrix.width = 4 if param.gates == 1 else param.gates
+    return matrix
+
+
+cdef const float *vector_of(Layer layer, int32_t i) except? NULL:
+    return <const float *> <const void *> (layer.ready() + layer.tensors[i].offset)
+
+
 def product(str isa, Layer linear, x, y):
     """``y[m] = W x[m] + b`` with the weights of a core layer of kind ``"linear"``: (M, K) to (M, N)."""
     rows, depth = x.shape
     cols = linear.params[0][1][0]
     cdef trnn_product p
-    cdef const float *weights = linear.ready()
-    p.rows, p.depth, p.cols = rows, depth, cols
-    p.panels = (p.cols + 15) // 16
-    p.width = 4
-    p.weights = weights + linear.tensors[0].offset
-    p.bias = weights + linear.tensors[1].offset if linear.count > 1 else NULL
+    p.matrix = matrix_of(linear, 0)
+    p.rows, p.cols = rows, cols
+    p.bias = vector_of(linear, 1) if linear.count > 1 else NULL
     p.x = floats(x, (rows, linear.params[0][1][1]))
     p.y = floats(y, (rows, cols))
     p.x_stride, p.y_stride = depth, cols
+    cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.matrix.format, rows, depth))
+    p.scratch = cnp.PyArray_DATA(scratch)
+    p.backwards = 0
     cdef const table *kernels = kernels_of(isa)
     with nogil:
-        kernels.product_f32(&p)
+        kernels.product(&p)
     return y
 
 
@@ -92,29 +120,31 @@ def cell(str isa, Layer layer, gates, h, c, y):
     ``c`` (B, H) or None, ``y`` (B, H). ``c`` is updated in place.
     """
     cdef trnn_cell p
-    cdef const float *weights = layer.ready()
     cdef int32_t units = layer.tensors[1].units
     rows, depth = h.shape
     wide = layer.tensors[1].gates * 16 * ((units + 15) // 16)
-    p.rows, p.units, p.depth = rows, units, depth
+    p.hidden = matrix_of(layer, 1)
+    p.rows, p.units = rows, units
     p.gates = floats(gates, (rows, wide))
-    p.weights = weights + layer.tensors[1].offset
-    p.bias_hh = weights + layer.tensors[3].offset if layer.layer.args.recurrent.bias else NULL
+    p.input = NULL
+    p.bias_hh = vector_of(layer, 3) if layer.layer.args.recurrent.bias else NULL
     p.h = floats(h, (rows, layer.params[1][1][1]))
     p.c = NULL if c is None else floats(c, (rows, units))
     p.y = floats(y, (rows, units))
-    p.gates_stride, p.h_stride, p.y_stride = wide, depth, units
-    p.relu = layer.layer.args.recurrent.relu
+    p.gates_stride, p.h_stride, p.c_stride, p.y_stride = wide, depth, units, units
+    cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
+    p.scratch = cnp.PyArray_DATA(scratch)
+    p.relu, p.backwards = layer.layer.args.recurrent.relu, 0
     cdef const table *kernels = kernels_of(isa)
     cdef str kind = layer.kind
     if kind == "lstm" and c is None:
         raise ValueError("an lstm needs c")
     if kind == "lstm":
-        kernels.lstm_f32(&p)
+        kernels.lstm(&p)
     elif kind == "gru":
-        kernels.gru_f32(&p)
+        kernels.gru(&p)
     elif kind == "rnn":
-        kernels.rnn_f32(&p)
+        kernels.rnn(&p)
     else:
         raise ValueError(f"{kind} is not a cell")
     return y

@@ -32,6 +32,14 @@ class _Layer(Net):
         params = self._core_layer.params
         return [Tensor(name, shape, self._core_layer, i) for i, (name, shape) in enumerate(params)]
 
+    def _cores(self) -> list[_core.Layer]:
+        return [self._core_layer]
+
+    def _reformat(self, formats: list[str]) -> None:
+        (name,) = formats
+        if name != self._core_layer.format:
+            self._core_layer = self._core_layer.reformatted(name)
+
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         out = self._out(frame)
         cores.append(self._core_layer)
@@ -517,7 +525,7 @@ class Flatten(_Layer):
         cores.append(self._core_layer)
         return (math.prod(frame),)
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
         """Any array: ``x`` reshaped."""
         array = np.atleast_1d(as_floats(x, "Flatten: input"))
         if not (-array.ndim <= self.start_dim < array.ndim and -array.ndim <= self.end_dim < array.ndim):
@@ -543,6 +551,9 @@ class _Softmax(_Layer):
         self._over_cols = _core.Layer(self._kind)
         self._over_rows = _core.Layer(self._kind, over_rows=1)
 
+    def _cores(self) -> list[_core.Layer]:
+        return []
+
     def _tensors(self) -> list[Tensor]:
         return []
 
@@ -567,14 +578,14 @@ class _Softmax(_Layer):
             )
         return frame
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
         """Any array, any axis."""
         array = as_floats(x, f"{type(self).__name__}: input")
         over = self._axis(array.ndim)
         if array.ndim == 0:
             return np.zeros_like(array) if self._kind == "log_softmax" else np.ones_like(array)
         moved = np.ascontiguousarray(np.moveaxis(array, over, -1))
-        y = self._each(moved, moved.ndim - 1, [self._over_cols], moved.shape[-1:])
+        y = self._each(moved, moved.ndim - 1, [self._over_cols], moved.shape[-1:], threads)
         return np.moveaxis(y, -1, over)
 
 

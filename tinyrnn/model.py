@@ -7,6 +7,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,7 +17,9 @@ from tinyrnn import _core
 from tinyrnn.arguments import size
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
+from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
+from tinyrnn.threads import run_all, split
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,6 +35,9 @@ _NESTING = 64
 
 # Layers that a file may describe beyond one for each of its tensors: those that have none.
 _SPARE_LEVELS = 1000
+
+# Of the files that `Net.save` writes; 2 has formats.
+_VERSION = 2
 
 # The one entry of a state_dict that is no parameter: BatchNorm1d's counter.
 _COUNTER = "num_batches_tracked"
@@ -60,9 +66,49 @@ class Tensor(NamedTuple):
     core: _core.Layer
     param: int
 
+    @property
+    def format(self) -> str:
+        """How its numbers are kept."""
+        return self.core.format if self.param in self.core.matrices else "float32"
+
+    def numbers(self) -> Array:
+        """Its numbers: a new array."""
+        array: Array = self.core.get(self.param).reshape(self.shape)
+        return array
+
+    def stored(self) -> dict[str, NDArray[Any]]:
+        """Its numbers as a file keeps them, without loss."""
+        if self.format == "float32":
+            return {self.name: self.numbers()}
+        return store(Coded(*self.core.codes(self.param)), self.format, self.name)
+
+    def fitted(self, value: Any, scales: Any) -> Array | Coded:
+        """``value`` as the core takes it: numbers, or codes with ``scales``; an error if it does not fit."""
+        shape = self.core.params[self.param][1]
+        if scales is not None:
+            return restore(as_array(value), as_array(scales), shape, self.format, self.name)
+        array = as_array(value)
+        if self.format == "bfloat16" and array.dtype == np.uint16:  # the bits, as `stored` gives them
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = as_floats(array, self.name)
+        if array.shape != self.shape:
+            raise ShapeError(
+                f"size mismatch for {self.name}: shape {array.shape} in state_dict, "
+                f"expected {self.shape} in the net"
+            )
+        array = array.reshape(shape)
+        return array if self.format == "float32" else encode(array, self.format, self.name)
+
+    def write(self, value: Array | Coded) -> None:
+        """Take what `fitted` gave."""
+        if isinstance(value, Coded):
+            self.core.set_codes(self.param, *value)
+        else:
+            self.core.set(self.param, value)
+
     def read(self) -> Array:
         """Its numbers: a copy, so it cannot be written to."""
-        array: Array = self.core.get(self.param).reshape(self.shape)
+        array = self.numbers()
         array.flags.writeable = False
         return array
 
@@ -105,6 +151,49 @@ class Net(ABC):
         """(prefix, layer) of every layer of the net, in order."""
         return [("", self)]
 
+    def _cores(self) -> list[_core.Layer]:
+        """A layer's core layers that have tensors."""
+        return []
+
+    def _reformat(self, formats: list[str]) -> None:
+        """Keep the matrices of each of `_cores` in the format given for it, without weights."""
+        assert not formats, f"{type(self).__name__} has nothing to reformat"
+
+    def _place(self, level: int) -> str:
+        """What a layer calls one of its core layers."""
+        return ""
+
+    def _path(self, prefix: str, level: int) -> str:
+        """What a net calls one of a layer's core layers; a layer without a name goes by its type."""
+        return (prefix + self._place(level)).removesuffix(".") or type(self).__name__
+
+    def _places(self) -> list[tuple[str, Net, int]]:
+        """(name, layer, which of its core layers) of every core layer of the net, in order."""
+        return [
+            (leaf._path(prefix, level), leaf, level)
+            for prefix, leaf in self._leaves()
+            for level in range(leaf._core_count())
+        ]
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """How the matrices are kept, layer by layer: the names that `quantize` takes to ``keep``.
+
+        A level of a stack has a name of its own, ``"lstm.l0"``; layers without a matrix are left out.
+        """
+        return {
+            name: leaf._cores()[level].format
+            for name, leaf, level in self._places()
+            if leaf._cores() and leaf._cores()[level].matrices
+        }
+
+    def _format_note(self) -> str:
+        """The formats of a layer as its repr shows them: nothing if all are float32."""
+        formats = [core.format for core in self._cores()]
+        if not any(name != "float32" for name in formats):
+            return ""
+        return f" [{', '.join(formats if len(set(formats)) > 1 else formats[:1])}]"
+
     @property
     def _recurrent(self) -> bool:
         return any(hasattr(leaf, "_state_slots") for _, leaf in self._leaves())
@@ -122,7 +211,7 @@ class Net(ABC):
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({given})"
+        return f"{type(self).__name__}({given}){self._format_note()}"
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -133,7 +222,7 @@ class Net(ABC):
 
     # ---- running -------------------------------------------------------------------------------
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
         """Run the net over whole sequences from a zero state.
 
         Parameters
@@ -143,6 +232,8 @@ class Net(ABC):
             without recurrent layers takes any axes before the frame. Integers for an embedding.
         lengths : array_like of int, (B,), optional
             Steps of each row; recurrent layers write zeros beyond.
+        threads : int
+            Threads that share the batch's rows; the bits do not depend on it.
 
         Returns
         -------
@@ -155,10 +246,10 @@ class Net(ABC):
             If the input does not fit.
         """
         if self._recurrent:
-            return self._run(x, lengths, None)[0]
+            return self._run(x, lengths, None, threads)[0]
         if lengths is not None:
             raise ValueError(f"{type(self).__name__}: lengths given, but no layer is recurrent")
-        return self._map(x)
+        return self._map(x, threads)
 
     def _enter(self, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
         """The input as the core reads it, its axes before the frame, and the layers that will read it."""
@@ -178,24 +269,33 @@ class Net(ABC):
             array = as_floats(array, what)
         return array, lead, cores, out_frame
 
-    def _map(self, x: ArrayLike) -> Array:
+    def _map(self, x: ArrayLike, threads: int) -> Array:
         """The net applied to every frame of an array, when no frame depends on another."""
-        return self._each(*self._enter(x))
+        return self._each(*self._enter(x), threads)
 
-    def _each(self, array: NDArray[Any], lead: int, cores: list[_core.Layer], out_frame: Frame) -> Array:
+    def _each(
+        self, array: NDArray[Any], lead: int, cores: list[_core.Layer], out_frame: Frame, threads: int = 1
+    ) -> Array:
         """The cores applied to every frame of an array that `_enter` has checked."""
         leading, frame = array.shape[:lead], array.shape[lead:]
         y = np.empty(leading + out_frame, np.float32)
-        count = math.prod(leading)
+        count, threads = math.prod(leading), size("threads", threads)
         if count > 0 and 0 not in frame:
             plan = self._plan(cores, frame, 1, count).ready()
-            plan.run(array, y, aligned_zeros(plan.state_bytes), count)
+            state = aligned_zeros(plan.state_bytes)
+            run_all(
+                [
+                    partial(plan.run, array, y, state, frames, first=first)
+                    for first, frames in split(count, threads)
+                ]
+            )
         return y
 
     def _run(
-        self, x: ArrayLike, lengths: ArrayLike | None, initial: dict[str, Any] | None
+        self, x: ArrayLike, lengths: ArrayLike | None, initial: dict[str, Any] | None, threads: int
     ) -> tuple[Array, dict[str, Array]]:
         """The output and the final state by name; ``initial`` is by name too, zeros if None."""
+        threads = size("threads", threads)
         array, lead, cores, out_frame = self._enter(x)
         swapped = lead == 2 and self._batch_first
         if swapped:
@@ -217,7 +317,17 @@ class Net(ABC):
                 except ShapeError as error:
                     raise ShapeError(f"{type(self).__name__}: initial {error}") from None
         y = np.empty(leading + out_frame, np.float32)
-        plan.run(array, y, state.numbers, steps, ends)
+        parts = split(batch, threads)
+        if len(parts) == 1:
+            plan.run(array, y, state.numbers, steps, ends)
+        else:
+            plans = [self._plan(cores, frame, rows, steps).ready() for _, rows in parts]
+            run_all(
+                [
+                    partial(part.run, array, y, state.numbers, steps, ends, first=first, stride=batch)
+                    for (first, _), part in zip(parts, plans, strict=True)
+                ]
+            )
         return y.swapaxes(0, 1) if swapped else y, {key: state.read(key) for key in state}
 
     def _expected(self, rank: int) -> str:
@@ -274,7 +384,9 @@ class Net(ABC):
     def _core_count(self) -> int:
         return 1
 
-    def stream(self, batch: int = 1, *, frame: Frame | None = None, steps: int | None = None) -> Stream:
+    def stream(
+        self, batch: int = 1, *, frame: Frame | None = None, steps: int | None = None, threads: int = 1
+    ) -> Stream:
         """A stream: the net with a state of its own, every buffer allocated.
 
         Parameters
@@ -287,6 +399,10 @@ class Net(ABC):
         steps : int, optional
             Steps that `Stream.run` computes at once; scratch memory grows with it. The bits do not
             depend on it.
+        threads : int
+            Threads that share the batch's rows, each with a scratch of its own; the bits do not depend on it.
+            To hand a step to another thread costs tens of microseconds: worth it for chunks, and for steps
+            that take longer.
 
         Raises
         ------
@@ -298,7 +414,9 @@ class Net(ABC):
         cores, plan, frame, out_frame = self._stream_plan(batch, frame, steps)
         first = self._leaves()[0][1]
         count = first.num_embeddings if cores[0].kind == "embedding" else 0
-        stream = Stream(self, plan, frame, out_frame, count)
+        parts = split(plan.batch, size("threads", threads))
+        plans = [(row, self._stream_plan(rows, frame, steps)[1]) for row, rows in parts]
+        stream = Stream(self, plan, frame, out_frame, count, plans if len(plans) > 1 else None)
         stream._slots = self._slots(plan)
         return stream
 
@@ -357,11 +475,24 @@ class Net(ABC):
         )
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Every tensor by name, float32 copies with PyTorch's names, shapes and order."""
+        """Every tensor by name, float32 copies with PyTorch's names, shapes and order.
+
+        What is quantised as the numbers that its codes stand for.
+        """
         state: dict[str, NDArray[Any]] = {}
         for prefix, leaf in self._leaves():
             for tensor in leaf._tensors():
-                state[prefix + tensor.name] = tensor.core.get(tensor.param).reshape(tensor.shape)
+                state[prefix + tensor.name] = tensor.numbers()
+            if hasattr(leaf, _COUNTER):
+                state[prefix + _COUNTER] = np.array(getattr(leaf, _COUNTER), dtype=np.int64)
+        return state
+
+    def _stored(self) -> dict[str, NDArray[Any]]:
+        """`state_dict` as files, copies and pickles keep it: what is quantised as codes and scales."""
+        state: dict[str, NDArray[Any]] = {}
+        for prefix, leaf in self._leaves():
+            for tensor in leaf._tensors():
+                state |= tensor._replace(name=prefix + tensor.name).stored()
             if hasattr(leaf, _COUNTER):
                 state[prefix + _COUNTER] = np.array(getattr(leaf, _COUNTER), dtype=np.int64)
         return state
@@ -370,6 +501,9 @@ class Net(ABC):
         self, state_dict: Mapping[str, ArrayLike], strict: bool = True, *, prefix: str = ""
     ) -> LoadResult:
         """Take the net's tensors from a mapping of names to arrays.
+
+        What the net keeps in a smaller format is rounded to the nearest that the format has; or taken as
+        codes where ``<name>_scale`` is there too, as `load_weights` reads them from a file that `save` wrote.
 
         Parameters
         ----------
@@ -388,12 +522,14 @@ class Net(ABC):
         Raises
         ------
         WeightsError
-            If names or shapes do not fit: all of them are listed. The net is as before.
+            If names, shapes or codes do not fit, or a format cannot hold a number: all of them are listed.
+            The net is as before.
         """
         given = submodule(state_dict, prefix)
         tensors = self._tensors()
         counters = {f"{at}{_COUNTER}": leaf for at, leaf in self._leaves() if hasattr(leaf, _COUNTER)}
-        wanted = {tensor.name for tensor in tensors} | counters.keys()
+        scales = {tensor.name: tensor.name + SCALE for tensor in tensors if tensor.format in LEVELS}
+        wanted = {tensor.name for tensor in tensors} | counters.keys() | set(scales.values())
         missing = [tensor.name for tensor in tensors if tensor.name not in given]
         unexpected = [name for name in given if name not in wanted]
 
@@ -402,11 +538,13 @@ class Net(ABC):
             problems.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
         if strict and unexpected:
             problems.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}.")
-        arrays = {}
+        arrays: dict[str, Array | Coded] = {}
         for tensor in tensors:
             if tensor.name in given:
                 try:
-                    arrays[tensor.name] = _fitting(given[tensor.name], tensor)
+                    arrays[tensor.name] = tensor.fitted(
+                        given[tensor.name], given.get(scales.get(tensor.name, ""))
+                    )
                 except (TypeError, ValueError) as error:
                     problems.append(f"{error}.")
         counts = {}
@@ -425,7 +563,7 @@ class Net(ABC):
             if tensor.name in arrays:
                 if missing:
                     tensor.core.prepare()
-                tensor.core.set(tensor.param, arrays[tensor.name])
+                tensor.write(arrays[tensor.name])
         for name, number in counts.items():
             setattr(counters[name], _COUNTER, number)
         return LoadResult(missing, unexpected)
@@ -463,14 +601,22 @@ class Net(ABC):
             raise ValueError(
                 f"{os.fspath(path)}: save writes safetensors, expected a name that ends so, not {suffix}"
             )
-        metadata = {"format": "np", "tinyrnn": json.dumps({"version": 1, "net": self._describe()})}
-        save_safetensors(path, self.state_dict(), metadata)
+        smaller = any(name != "float32" for name in self.formats.values())
+        version = _VERSION if smaller else 1  # what an older tinyrnn can read, it may
+        metadata = {"format": "np", "tinyrnn": json.dumps({"version": version, "net": self._describe()})}
+        stored = self._stored()
+        halves = {name for name, array in stored.items() if array.dtype == np.uint16}
+        save_safetensors(path, stored, metadata, bfloat16=halves)
 
     def _describe(self) -> dict[str, Any]:
-        return {"type": type(self).__name__, "arguments": self.config()}
+        description = {"type": type(self).__name__, "arguments": self.config()}
+        formats = [core.format for core in self._cores()]
+        if any(name != "float32" for name in formats):
+            description["formats"] = formats
+        return description
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self._describe(), self.state_dict())
+        return _rebuild, (self._describe(), self._stored())
 
 
 class Sequential(Net):
@@ -506,13 +652,13 @@ class Sequential(Net):
         if self._depth > _NESTING:
             raise ValueError(f"Sequential: nested {self._depth} deep, expected at most {_NESTING}")
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
         """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn."""
         if self._recurrent or lengths is not None:
-            return super().__call__(x, lengths=lengths)
+            return super().__call__(x, lengths=lengths, threads=threads)
         for name, layer in self._layers.items():
             try:
-                x = layer(x)
+                x = layer(x, threads=threads)
             except ShapeError as error:
                 raise ShapeError(f"{name}: {error}") from None
         return x
@@ -587,17 +733,6 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return found
 
 
-def _fitting(value: Any, tensor: Tensor) -> Array:
-    """``value`` as the core layer takes it, if it has the tensor's shape."""
-    array = as_floats(value, tensor.name)
-    if array.shape != tensor.shape:
-        raise ShapeError(
-            f"size mismatch for {tensor.name}: shape {array.shape} in state_dict, "
-            f"expected {tensor.shape} in the net"
-        )
-    return array.reshape(tensor.core.params[tensor.param][1])
-
-
 def _quoted(names: Any) -> str:
     shown = [f'"{name}"' for name in names]
     return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
@@ -624,9 +759,10 @@ def load(path: str | os.PathLike[str]) -> Net:
         )
     try:
         architecture = json.loads(text)
-        if architecture["version"] != 1:
+        if architecture["version"] not in range(1, _VERSION + 1):
             raise LoadError(
-                f"{path}: written in version {architecture['version']!r}, expected 1: update tinyrnn"
+                f"{path}: written in version {architecture['version']!r}, expected at most {_VERSION}: "
+                "update tinyrnn"
             )
         weights = load_weights(path)
         levels = _levels(architecture["net"], 0)
@@ -669,4 +805,10 @@ def _build(description: dict[str, Any]) -> Net:
     unknown = set(arguments) - set(Net.types[kind].arguments)
     if unknown:
         raise ValueError(f"{kind}: unknown arguments {sorted(unknown)}")
-    return Net.types[kind](**arguments)
+    layer = Net.types[kind](**arguments)
+    if "formats" in description:
+        formats = description["formats"]
+        if not isinstance(formats, list) or len(formats) != len(layer._cores()):
+            raise ValueError(f"{kind}: formats must be a list of {len(layer._cores())}")
+        layer._reformat([check_format(f"{kind}: format", name) for name in formats])
+    return layer

@@ -92,6 +92,18 @@ class _Recurrent(Net):
     def _output_size(self) -> int:
         return self.proj_size or self.hidden_size
 
+    def _cores(self) -> list[_core.Layer]:
+        return self._levels
+
+    def _reformat(self, formats: list[str]) -> None:
+        self._levels = [
+            core if core.format == name else core.reformatted(name)
+            for core, name in zip(self._levels, formats, strict=True)
+        ]
+
+    def _place(self, level: int) -> str:
+        return f"l{level}"
+
     def _name(self, name: str, level: int) -> str:
         base, reverse, _ = name.partition("_reverse")
         return f"{base}_l{level}{reverse}"
@@ -125,7 +137,7 @@ class _Recurrent(Net):
         """h and c by name: every level's, every direction's."""
         batch = plan.batch
         parts: dict[str, list[tuple[int, int]]] = {"h": [], "c": []}
-        h, c = batch * self._output_size, batch * self.hidden_size * self._cell
+        h, c = self._output_size, self.hidden_size * self._cell
         for level in range(self.num_layers):
             offset, _ = plan.state_of(first + level)
             for _ in range(self._directions):
@@ -159,7 +171,9 @@ class _Recurrent(Net):
                 )
         return given
 
-    def __call__(self, x: ArrayLike, hx: Any = None, *, lengths: ArrayLike | None = None) -> Any:
+    def __call__(
+        self, x: ArrayLike, hx: Any = None, *, lengths: ArrayLike | None = None, threads: int = 1
+    ) -> Any:
         """Run whole sequences, as PyTorch does.
 
         Parameters
@@ -173,6 +187,8 @@ class _Recurrent(Net):
             Steps of each row, in any order. What PyTorch's packed sequences give: the output is zero
             beyond a row's end, its final state is that of its last step, its reverse direction
             begins there. The output keeps the input's number of steps.
+        threads : int
+            Threads that share the batch's rows; the bits do not depend on it.
 
         Returns
         -------
@@ -187,7 +203,7 @@ class _Recurrent(Net):
             If something does not fit; the message says what.
         """
         batched = np.ndim(x) != 2
-        output, state = self._run(x, lengths, self._initial_state(hx, batched))
+        output, state = self._run(x, lengths, self._initial_state(hx, batched), threads)
         final = tuple(array if batched else array[:, 0] for array in state.values())
         return output, final if self._cell else final[0]
 
@@ -376,6 +392,9 @@ class _Cell(_Recurrent):
     def _name(self, name: str, level: int) -> str:
         return name
 
+    def _place(self, level: int) -> str:
+        return ""
+
     def __call__(self, x: ArrayLike, hx: Any = None) -> Any:  # type: ignore[override]
         """One step.
 
@@ -408,8 +427,10 @@ class _Cell(_Recurrent):
         if plan is None or plan.batch != rows:
             plan = self._plan_of_rows = self._plan(self._levels, (self.input_size,), rows, 1)
         count = rows * self.hidden_size
-        numbers = aligned_zeros(plan.state_bytes)  # h, then for an LSTM c
-        parts = [numbers[i * count : (i + 1) * count] for i in range(1 + self._cell)]
+        numbers = aligned_zeros(plan.state_bytes)
+        state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
+        size = self.hidden_size
+        parts = [state[:, i * size : (i + 1) * size] for i in range(1 + self._cell)]
 
         if hx is not None:
             pair = hx if self._cell and isinstance(hx, (tuple, list)) else (hx,)
@@ -421,7 +442,7 @@ class _Cell(_Recurrent):
                     raise ShapeError(
                         f"{name}: the state has shape {array.shape}, expected {(*leading, self.hidden_size)}"
                     )
-                part[:] = array.reshape(-1)
+                part[:] = array.reshape(part.shape)
         plan.ready().run(x, np.empty(count, np.float32), numbers, 1)
         after = tuple(part.reshape(*leading, self.hidden_size) for part in parts)
         return after if self._cell else after[0]

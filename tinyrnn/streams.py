@@ -26,7 +26,7 @@ class Slot(NamedTuple):
     name: str
     owner: str  # the layer, kind and sizes: what tells nets apart whose states have the same shapes
     shape: tuple[int, int, int]  # (levels * directions, batch, size)
-    parts: tuple[tuple[int, int], ...]  # (offset, numbers) of each level and direction
+    parts: tuple[tuple[int, int], ...]  # (offset, numbers) within a row, of each level and direction
 
 
 class State(Mapping[str, NDArray[np.float32]]):
@@ -80,16 +80,17 @@ class State(Mapping[str, NDArray[np.float32]]):
     def read(self, name: str) -> NDArray[np.float32]:
         """``state[name]``, to be written to as you like."""
         slot, numbers = self._slots[name], self.numbers
-        return np.concatenate([numbers[at : at + count] for at, count in slot.parts]).reshape(slot.shape)
+        rows = numbers.reshape(slot.shape[1], -1)
+        return np.stack([rows[:, at : at + count] for at, count in slot.parts])
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         slot = self._slots[name]
         array = as_floats(value, name)
         if array.shape != slot.shape:
             raise ShapeError(f"{name}: shape {array.shape}, expected {slot.shape}")
-        numbers = self.numbers
-        for (offset, count), row in zip(slot.parts, array, strict=True):
-            numbers[offset : offset + count] = row.reshape(-1)
+        rows = self.numbers.reshape(slot.shape[1], -1)
+        for (at, count), level in zip(slot.parts, array, strict=True):
+            rows[:, at : at + count] = level
 
     def __repr__(self) -> str:
         return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"

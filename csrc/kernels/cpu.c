@@ -31,7 +31,8 @@ int trnn_cpu_has_scalar_fma(void)
 int trnn_cpu_has_avx2(void)
 {
     unsigned int a, b, c, d;
-    return trnn_cpu_has_scalar_fma() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+    if (!trnn_cpu_has_scalar_fma() || !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C)) return 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 
 int trnn_cpu_has_avx512(void)
@@ -42,11 +43,33 @@ int trnn_cpu_has_avx512(void)
            saves(SSE_STATE | AVX_STATE | AVX512_STATE);
 }
 
+int trnn_cpu_has_avx512vnni(void)
+{
+    unsigned int a, b, c, d;
+    return trnn_cpu_has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
+}
+
 #elif defined(__aarch64__)
+
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 int trnn_cpu_has_scalar_fma(void) { return 1; /* part of aarch64 */ }
 
 int trnn_cpu_has_neon(void) { return 1; /* part of aarch64 */ }
+
+int trnn_cpu_has_neon_dot(void)
+{
+#if defined(__linux__)
+    const unsigned long hwcap_asimddp = 1ul << 20; /* Linux, asm/hwcap.h */
+    return (getauxval(AT_HWCAP) & hwcap_asimddp) != 0;
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return 1; /* without Linux to ask, the build's own word */
+#else
+    return 0;
+#endif
+}
 
 #elif defined(__arm__) && defined(__linux__)
 

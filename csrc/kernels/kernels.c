@@ -4,6 +4,8 @@
 #include "kernels.h"
 #include "../simd/vec.h"
 
+#include "panel.inc"
+#include "integer.inc"
 #include "product.inc"
 #include "act.inc"
 #include "gate.inc"
@@ -18,10 +20,10 @@
 const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     .name = TEXT(TRNN_ISA_NAME),
     .fused = VF_FUSED,
-    .product_f32 = product_f32,
-    .rnn_f32 = rnn_f32,
-    .lstm_f32 = lstm_f32,
-    .gru_f32 = gru_f32,
+    .product = product,
+    .rnn = rnn,
+    .lstm = lstm,
+    .gru = gru,
     .map_f32 = map_f32,
     .softmax_f32 = softmax_f32,
     .layer_norm_f32 = layer_norm_f32,

@@ -1,46 +1,60 @@
 /* The table of kernels: what a layer may ask of an instruction set.
  *
  * kernels.c is compiled once per line of isa.def and exports one such table. Every entry but the two
- * for benchmarks gives the same bits on every ISA with a fused multiply-add, for any number of rows: a row's result never
- * depends on its neighbours.
+ * for benchmarks gives the same bits on every ISA with a fused multiply-add, for any number of rows: a
+ * row's result never depends on its neighbours.
  *
- * Packed weights (pack.c): the rows of a matrix in panels of 16, the panels in groups of up to 4,
- * a group as [k][panel][16]. A cell's group holds the gates of the same 16 units, so its width is
- * the number of gates; everything else has groups of 4 and a last one of 1 to 4.
+ * Packed weights (format.h): the rows of a matrix in panels of 16, the panels in groups of up to 4. A
+ * cell's group holds the gates of the same 16 units, so its width is the number of gates; everything
+ * else has groups of 4 and a last one of 1 to 4.
  */
 #ifndef TRNN_KERNELS_H
 #define TRNN_KERNELS_H
 
 #include "../config.h"
+#include "../format.h"
 #include "../tinyrnn.h"
 
-/* One product: y[m][n] = (bias[n] + sum_k w[n][k] * x[m][k]), k ascending in one chain. */
+/* Packed weights: (panels * 16, depth). */
 typedef struct {
-    int32_t rows;         /* M */
-    int32_t depth;        /* K */
-    int32_t panels;       /* of the matrix */
-    int32_t width;        /* panels of a full group: 3 or 4 */
-    int32_t cols;         /* N: valid numbers of a row of y; at most panels * 16 */
-    const float *weights; /* packed (panels * 16, K) */
-    const float *bias;    /* (panels * 16,), or NULL for zeros */
-    const float *x;       /* (M, K), rows x_stride apart */
-    float *y;             /* (M, N), rows y_stride apart; no overlap with the others */
+    const void *weights;
+    trnn_format format;
+    int32_t depth;  /* K */
+    int32_t panels; /* of all rows */
+    int32_t width;  /* panels of a full group: 3 or 4 */
+} trnn_matrix;
+
+/* One product: y[m][n] = bias[n] + sum_k w[n][k] * x[m][k]. With float weights k ascends in one chain of
+ * multiply-adds. With integers x is rounded to codes row by row, sums of codes are exact, and the chain
+ * runs over the blocks of one scale. */
+typedef struct {
+    trnn_matrix matrix;
+    int32_t rows;      /* M */
+    int32_t cols;      /* N: valid numbers of a row of y; at most panels * 16 */
+    const float *bias; /* (panels * 16,), or NULL for zeros */
+    const float *x;    /* (M, K), rows x_stride apart */
+    float *y;          /* (M, N), rows y_stride apart; no overlap with the others */
     size_t x_stride, y_stride;
+    void *scratch;     /* trnn_product_scratch(format, M, K) bytes, aligned to 64 */
+    int32_t backwards; /* 1: the last group first; changes no bit */
 } trnn_product;
 
 /* One step of a cell for several streams: h' = cell(gates + Wh h), into y. */
 typedef struct {
-    int32_t rows;         /* B */
-    int32_t units;        /* H */
-    int32_t depth;        /* numbers of h: H, or P with a projection */
-    const float *gates;   /* (B, gates * H in packed order): the input's part, bias included */
-    const float *weights; /* packed (gates * H, depth) */
+    trnn_matrix hidden; /* (gates * H, numbers of h: H, or P with a projection) */
+    int32_t rows;       /* B */
+    int32_t units;      /* H */
+    const float *gates; /* (B, gates * H in packed order): the input's part, bias included; or NULL and */
+    const trnn_product
+        *input;           /* the product of B rows that gives it, done here group by group; its y is idle */
     const float *bias_hh; /* packed (gates * H,), or NULL: read by the GRU's n gate only */
     const float *h;       /* (B, depth), rows h_stride apart */
-    float *c;             /* LSTM: (B, H), updated in place */
+    float *c;             /* LSTM: (B, H), rows c_stride apart, updated in place */
     float *y;             /* (B, H), rows y_stride apart; does not overlap h */
-    size_t gates_stride, h_stride, y_stride;
-    int32_t relu; /* RNN */
+    size_t gates_stride, h_stride, c_stride, y_stride;
+    void *scratch;     /* trnn_product_scratch of the hidden matrix, aligned to 64 */
+    int32_t relu;      /* RNN */
+    int32_t backwards; /* 1: the last group first; changes no bit */
 } trnn_cell;
 
 typedef enum {
@@ -56,11 +70,11 @@ struct trnn_kernels {
     const char *name;
     int fused;
 
-    void (*product_f32)(const trnn_product *product);
+    void (*product)(const trnn_product *product);
 
-    void (*rnn_f32)(const trnn_cell *cell);
-    void (*lstm_f32)(const trnn_cell *cell);
-    void (*gru_f32)(const trnn_cell *cell);
+    void (*rnn)(const trnn_cell *cell);
+    void (*lstm)(const trnn_cell *cell);
+    void (*gru)(const trnn_cell *cell);
 
     /* y[i] = map(x[i]) for n numbers; y may be x. */
     void (*map_f32)(trnn_map map, const float *x, float *y, size_t n, float slope);

@@ -18,7 +18,8 @@ static trnn_status conv1d_check(const trnn_layer *layer)
     if (a->pad_right < 0 || a->pad_right > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (a->padding_mode != TRNN_PAD_ZEROS && a->padding_mode != TRNN_PAD_REFLECT) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias)) return TRNN_E_ARGUMENT;
-    return (int64_t)(a->in_channels / a->groups) * a->kernel_size > TRNN_SIZE_MAX ? TRNN_E_SIZE : TRNN_OK;
+    const int64_t depth = (int64_t)(a->in_channels / a->groups) * a->kernel_size;
+    return trnn_is_depth(layer->format, depth) ? TRNN_OK : TRNN_E_SIZE;
 }
 
 static trnn_status conv1d_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
@@ -48,12 +49,13 @@ static int32_t conv1d_params(const trnn_layer *layer, trnn_param *params)
     const trnn_conv1d_args *a = &layer->as.conv1d;
     const int32_t groups = a->groups, units = a->out_channels / groups;
     const size_t depth = conv1d_depth(layer);
-    params[0] = trnn_param_panels("weight", 3, 1, units, (int32_t)depth);
+    params[0] = trnn_param_panels("weight", layer->format, 1, units, (int32_t)depth);
+    params[0].rank = 3;
     params[0].shape[0] = a->out_channels;
     params[0].shape[1] = a->in_channels / groups;
     params[0].shape[2] = a->kernel_size;
     params[0].repeat = groups;
-    params[1] = a->bias ? trnn_param_panels("bias", 1, 1, units, 1) : trnn_param_absent();
+    params[1] = a->bias ? trnn_param_bias("bias", 1, units) : trnn_param_absent();
     params[1].shape[0] = a->out_channels;
     params[1].repeat = groups;
     return 2;
@@ -62,6 +64,7 @@ static int32_t conv1d_params(const trnn_layer *layer, trnn_param *params)
 typedef struct {
     float *unrolled; /* (length, depth) */
     float *product;  /* (length, out_channels / groups) */
+    void *own;       /* the product's */
 } conv1d_scratch;
 
 static conv1d_scratch conv1d_place(const trnn_layer *layer, trnn_frame out, trnn_cursor *cursor)
@@ -71,6 +74,8 @@ static conv1d_scratch conv1d_place(const trnn_layer *layer, trnn_frame out, trnn
     conv1d_scratch scratch;
     scratch.unrolled = trnn_take(cursor, trnn_times((size_t)out.cols, conv1d_depth(layer)));
     scratch.product = trnn_take(cursor, trnn_times((size_t)out.cols, units));
+    scratch.own =
+        trnn_take_bytes(cursor, trnn_product_scratch(layer->format, out.cols, (int32_t)conv1d_depth(layer)));
     return scratch;
 }
 
@@ -118,6 +123,7 @@ static void conv1d_run(const trnn_call *call)
     const int32_t groups = a->groups, units = a->out_channels / groups;
     const size_t depth = conv1d_depth(layer), length = (size_t)call->out.cols;
     const size_t padded = (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
+    const size_t bytes = trnn_group_bytes(layer->format, 1, (int32_t)depth) * (padded / TRNN_PANEL);
     const size_t in = (size_t)(a->in_channels / groups) * (size_t)call->in.cols;
     trnn_cursor cursor = {call->scratch, 0};
     const conv1d_scratch scratch = conv1d_place(layer, call->out, &cursor);
@@ -127,10 +133,13 @@ static void conv1d_run(const trnn_call *call)
     for (int64_t n = (int64_t)call->steps * call->batch * groups, i = 0; i < n; i++, x += in) {
         const size_t group = (size_t)(i % groups);
         unroll(layer, x, call->in, call->out, scratch.unrolled);
-        const trnn_product product = trnn_product_of(
-            call->out.cols, (int32_t)depth, units, call->weights[0] + group * padded * depth,
-            call->weights[1] ? call->weights[1] + group * padded : NULL, scratch.unrolled, scratch.product);
-        call->isa->product_f32(&product);
+        const trnn_matrix matrix = trnn_matrix_of((const char *)call->weights[0] + group * bytes,
+                                                  layer->format, 1, units, (int32_t)depth);
+        const float *bias = call->weights[1];
+        const trnn_product product =
+            trnn_product_of(matrix, call->out.cols, units, bias ? bias + group * padded : NULL,
+                            scratch.unrolled, scratch.product, scratch.own);
+        call->isa->product(&product);
         for (size_t unit = 0; unit < (size_t)units; unit++, y += length)
             for (size_t l = 0; l < length; l++) y[l] = scratch.product[l * (size_t)units + unit];
     }

@@ -17,17 +17,49 @@ static trnn_status embedding_frame(const trnn_layer *layer, trnn_frame in, trnn_
 static int32_t embedding_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_embedding_args *a = &layer->as.embedding;
-    params[0] = trnn_param_plain("weight", 2, a->num_embeddings, a->embedding_dim);
+    params[0] = trnn_param_table("weight", layer->format, 2, a->num_embeddings, a->embedding_dim);
     return 1;
+}
+
+/* One row of the table as floats. */
+static void widen(trnn_format format, const char *row, size_t size, float *y)
+{
+    uint16_t half;
+    float scale = 0.0f;
+    switch (format) {
+    case TRNN_F16:
+    case TRNN_BF16:
+        for (size_t i = 0; i < size; i++) {
+            trnn_copy(&half, row + i * sizeof half, sizeof half);
+            y[i] = format == TRNN_F16 ? trnn_widen_f16(half) : trnn_widen_bf16(half);
+        }
+        break;
+    case TRNN_INT8:
+        trnn_copy(&scale, row, sizeof scale);
+        for (size_t i = 0; i < size; i++) y[i] = (float)((const int8_t *)row)[sizeof scale + i] * scale;
+        break;
+    case TRNN_INT4:
+        for (size_t i = 0; i < size; i++) {
+            const size_t at = i % TRNN_BLOCK, middle = TRNN_BLOCK / 2;
+            const char *block = row + i / TRNN_BLOCK * 18;
+            trnn_copy(&half, block, sizeof half);
+            const int two = ((const uint8_t *)block)[sizeof half + at % middle];
+            y[i] = (float)((at < middle ? two & 15 : two >> 4) - TRNN_INT4_ZERO) * trnn_widen_bf16(half);
+        }
+        break;
+    default: trnn_copy(y, row, size * sizeof(float));
+    }
 }
 
 static void embedding_run(const trnn_call *call)
 {
-    const int32_t *index = call->x;
-    const size_t size = (size_t)call->layer->as.embedding.embedding_dim;
+    const int32_t *index = call->x, size = call->layer->as.embedding.embedding_dim;
+    const trnn_format format = call->layer->format;
+    const size_t bytes = trnn_row_bytes(format, size);
     const size_t count = (size_t)call->steps * (size_t)call->batch * (size_t)call->in.cols;
     for (size_t i = 0; i < count; i++)
-        trnn_copy(call->y + i * size, call->weights[0] + (size_t)index[i] * size, size * sizeof(float));
+        widen(format, (const char *)call->weights[0] + (size_t)index[i] * bytes, (size_t)size,
+              call->y + i * (size_t)size);
 }
 
 const trnn_layer_type trnn_embedding = {

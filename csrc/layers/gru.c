@@ -5,7 +5,7 @@
  */
 #include "recurrent.h"
 
-static void gru_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->gru_f32(cell); }
+static void gru_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->gru(cell); }
 
 static const trnn_recurrent_kind gru_kind = {.gates = 3, .has_cell = 0, .hidden_gate = 2, .step = gru_step};
 

@@ -13,15 +13,17 @@
 typedef struct {
     const trnn_layer *layer;
     const trnn_kernels *isa;
-    const float *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
-    float *state;                          /* the layer's own numbers */
-    void *scratch;                         /* the layer's own bytes */
-    const void *x;                         /* (steps, batch, in) */
-    float *y;                              /* (steps, batch, out) */
+    const void *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
+    float *state;                         /* the layer's own numbers of row 0; rows are state_stride apart */
+    void *scratch;                        /* the layer's own bytes */
+    const void *x;                        /* (steps, batch, in) */
+    float *y;                             /* (steps, batch, out) */
+    size_t state_stride;                  /* floats */
     trnn_frame in, out;
     int32_t steps, batch;
     const int32_t *lengths; /* NULL, or (batch,): steps of each row, of the caller's whole sequence, */
     int32_t start;          /* of which this many ran in earlier blocks */
+    int32_t backwards;      /* which end of its weights the first step begins at; changes no bit */
 } trnn_call;
 
 typedef struct {
@@ -66,42 +68,74 @@ int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_M
 /* A slot that the options leave empty. */
 static inline trnn_param trnn_param_absent(void)
 {
-    trnn_param param = {NULL, 0, {0, 0, 0}, 0, 1, 0, 0, 0};
+    trnn_param param = {NULL, 0, {0, 0, 0}, TRNN_F32, 0, 1, 0, 0, 0};
     return param;
 }
 
-/* A plain tensor, kept as PyTorch has it. */
-static inline trnn_param trnn_param_plain(const char *name, int32_t rank, int32_t rows, int32_t cols)
+/* A table that is read by rows, kept as PyTorch has it. */
+static inline trnn_param trnn_param_table(const char *name, trnn_format format, int32_t rank, int32_t rows,
+                                          int32_t cols)
 {
-    trnn_param param = {name, rank, {rows, cols, 1}, 0, 1, 0, rows, cols};
+    trnn_param param = {name, rank, {rows, cols, 1}, format, 0, 1, 0, rows, cols};
     return param;
 }
 
-/* A matrix of (gates * units, cols), or a vector when rank is 1 (cols is 1), kept in panels. */
-static inline trnn_param trnn_param_panels(const char *name, int32_t rank, int32_t gates, int32_t units,
+/* A vector, kept as PyTorch has it. */
+static inline trnn_param trnn_param_vector(const char *name, int32_t size)
+{
+    return trnn_param_table(name, TRNN_F32, 1, size, 1);
+}
+
+/* A matrix of (gates * units, cols), kept in panels. */
+static inline trnn_param trnn_param_panels(const char *name, trnn_format format, int32_t gates, int32_t units,
                                            int32_t cols)
 {
-    trnn_param param = {name, rank, {gates * units, cols, 1}, 0, 1, gates, units, cols};
+    trnn_param param = {name, 2, {gates * units, cols, 1}, format, 0, 1, gates, units, cols};
     return param;
 }
 
-/* A product of the layer's own packed matrix with `rows` rows of x, everything dense. */
-static inline trnn_product trnn_product_of(int32_t rows, int32_t depth, int32_t units, const float *weights,
-                                           const float *bias, const float *x, float *y)
+/* What is added to such a matrix's products: (gates * units,), in its order of rows. */
+static inline trnn_param trnn_param_bias(const char *name, int32_t gates, int32_t units)
+{
+    trnn_param param = {name, 1, {gates * units, 1, 1}, TRNN_F32, 0, 1, gates, units, 1};
+    return param;
+}
+
+/* A packed matrix of `gates` gates of `units` rows. */
+static inline trnn_matrix trnn_matrix_of(const void *weights, trnn_format format, int32_t gates,
+                                         int32_t units, int32_t depth)
+{
+    trnn_matrix matrix;
+    matrix.weights = weights;
+    matrix.format = format;
+    matrix.depth = depth;
+    matrix.panels = trnn_ceil(units, TRNN_PANEL) * gates;
+    matrix.width = gates == 1 ? TRNN_GROUP : gates;
+    return matrix;
+}
+
+/* A product of a matrix of `units` rows with `rows` rows of x, everything dense. */
+static inline trnn_product trnn_product_of(trnn_matrix matrix, int32_t rows, int32_t units, const void *bias,
+                                           const float *x, float *y, void *scratch)
 {
     trnn_product product;
+    product.matrix = matrix;
     product.rows = rows;
-    product.depth = depth;
-    product.panels = trnn_ceil(units, TRNN_PANEL);
-    product.width = TRNN_GROUP;
     product.cols = units;
-    product.weights = weights;
     product.bias = bias;
     product.x = x;
     product.y = y;
-    product.x_stride = (size_t)depth;
+    product.x_stride = (size_t)matrix.depth;
     product.y_stride = (size_t)units;
+    product.scratch = scratch;
+    product.backwards = 0;
     return product;
+}
+
+/* May a product of this depth have this format? */
+static inline int trnn_is_depth(trnn_format format, int64_t depth)
+{
+    return depth <= (format == TRNN_INT8 ? TRNN_INT8_DEPTH : TRNN_SIZE_MAX);
 }
 
 /* A flag of the caller's: 0 or 1. */

@@ -5,7 +5,7 @@
  */
 #include "recurrent.h"
 
-static void lstm_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->lstm_f32(cell); }
+static void lstm_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->lstm(cell); }
 
 static const trnn_recurrent_kind lstm_kind = {
     .gates = 4, .has_cell = 1, .hidden_gate = -1, .step = lstm_step};

@@ -14,8 +14,8 @@ static trnn_status norm_check(const trnn_layer *layer)
 static int32_t affine_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_norm_args *a = &layer->as.norm;
-    params[0] = a->affine ? trnn_param_plain("weight", 1, a->size, 1) : trnn_param_absent();
-    params[1] = a->bias ? trnn_param_plain("bias", 1, a->size, 1) : trnn_param_absent();
+    params[0] = a->affine ? trnn_param_vector("weight", a->size) : trnn_param_absent();
+    params[1] = a->bias ? trnn_param_vector("bias", a->size) : trnn_param_absent();
     return 2;
 }
 
@@ -67,8 +67,8 @@ static trnn_status batch_norm_frame(const trnn_layer *layer, trnn_frame in, trnn
 static int32_t batch_norm_params(const trnn_layer *layer, trnn_param *params)
 {
     const int32_t affine = affine_params(layer, params), size = layer->as.norm.size;
-    params[affine] = trnn_param_plain("running_mean", 1, size, 1);
-    params[affine + 1] = trnn_param_plain("running_var", 1, size, 1);
+    params[affine] = trnn_param_vector("running_mean", size);
+    params[affine + 1] = trnn_param_vector("running_var", size);
     return affine + 2;
 }
 

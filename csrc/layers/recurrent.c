@@ -1,8 +1,10 @@
 /* One level of a recurrent stack.
  *
  * The input's part of the gates is one product over all steps, bias included; then each step adds
- * the hidden part. State per direction: h (B, P or H), then for an LSTM c (B, H). The reverse
- * direction walks each row from its own last step to its first.
+ * the hidden part. Of a single step both parts are done together, group by group. State of a row, per
+ * direction: h (P or H), then for an LSTM c (H). The reverse direction walks each row from its own last
+ * step to its first. Steps read the weights forwards and backwards in turn, so that what the cache still
+ * holds of matrices larger than it is read first.
  */
 #include "recurrent.h"
 
@@ -40,6 +42,8 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (proj < 0 || proj >= hidden || (proj > 0 && layer->kind != TRNN_LSTM)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && layer->kind != TRNN_RNN)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
+        return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
 }
 
@@ -60,11 +64,13 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
     for (int32_t d = 0; d < directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = trnn_recurrent_names[d];
         const trnn_param absent = trnn_param_absent();
-        params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], 2, gates, units, a->input_size);
-        params[WEIGHT_HH] = trnn_param_panels(names[WEIGHT_HH], 2, gates, units, output_size(layer));
-        params[BIAS_IH] = bias ? trnn_param_panels(names[BIAS_IH], 1, gates, units, 1) : absent;
-        params[BIAS_HH] = bias ? trnn_param_panels(names[BIAS_HH], 1, gates, units, 1) : absent;
-        params[WEIGHT_HR] = proj ? trnn_param_panels(names[WEIGHT_HR], 2, 1, proj, units) : absent;
+        params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], layer->format, gates, units, a->input_size);
+        params[WEIGHT_HH] =
+            trnn_param_panels(names[WEIGHT_HH], layer->format, gates, units, output_size(layer));
+        params[BIAS_IH] = bias ? trnn_param_bias(names[BIAS_IH], gates, units) : absent;
+        params[BIAS_HH] = bias ? trnn_param_bias(names[BIAS_HH], gates, units) : absent;
+        params[WEIGHT_HR] =
+            proj ? trnn_param_panels(names[WEIGHT_HR], layer->format, 1, proj, units) : absent;
     }
     return directions(layer) * RECURRENT_SLOTS;
 }
@@ -82,9 +88,10 @@ size_t trnn_recurrent_state(const trnn_layer *layer)
 }
 
 typedef struct {
-    float *gates; /* (steps, B, gates * H packed) */
-    float *bias;  /* (gates * H packed,): what the input's part starts from */
-    float *inner; /* (B, H): an LSTM's output before its projection */
+    float *gates;                      /* (steps, B, gates * H packed) */
+    float *bias;                       /* (gates * H packed,): what the input's part starts from */
+    float *inner;                      /* (B, H): an LSTM's output before its projection */
+    void *input, *hidden, *projection; /* the products' own */
 } recurrent_scratch;
 
 static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps,
@@ -93,9 +100,15 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t size = gates_size(layer);
     recurrent_scratch scratch;
-    scratch.gates = trnn_take(cursor, trnn_times(trnn_times((size_t)steps, (size_t)batch), size));
+    const size_t rows = trnn_times((size_t)steps, (size_t)batch); /* net.c has seen that it is an int32 */
+    scratch.gates = trnn_take(cursor, steps > 1 ? trnn_times(rows, size) : 0);
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
     scratch.inner = trnn_take(cursor, a->proj_size ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
+    const trnn_format format = layer->format;
+    scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, (int32_t)rows, a->input_size));
+    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, output_size(layer)));
+    scratch.projection =
+        trnn_take_bytes(cursor, a->proj_size ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
     return scratch;
 }
 
@@ -142,8 +155,9 @@ static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_
                       (size_t)size * sizeof(float));
 }
 
-/* One direction: the columns of y from `offset` on. `slots` are the direction's weights. */
-static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const float *const *slots,
+/* One direction: the columns of y from `offset` on. `slots` are the direction's weights, `h` and `c` its
+ * state of row 0. */
+static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const void *const *slots,
                           float *h, float *c, int reverse, int32_t offset)
 {
     const trnn_layer *layer = call->layer;
@@ -151,48 +165,61 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t units = a->hidden_size, size = output_size(layer);
     const size_t gates = gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
+    const int together = call->steps == 1;
 
     if (slots[BIAS_IH]) add_biases(kind, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
     trnn_product input =
-        trnn_product_of(call->steps * call->batch, a->input_size, (int32_t)gates, slots[WEIGHT_IH],
-                        slots[BIAS_IH] ? scratch->bias : NULL, call->x, scratch->gates);
-    input.width = kind->gates == 1 ? TRNN_GROUP : kind->gates;
-    call->isa->product_f32(&input);
+        trnn_product_of(trnn_matrix_of(slots[WEIGHT_IH], layer->format, kind->gates, units, a->input_size),
+                        call->steps * call->batch, (int32_t)gates, slots[BIAS_IH] ? scratch->bias : NULL,
+                        call->x, scratch->gates, scratch->input);
+    input.backwards = call->backwards;
+    if (!together) call->isa->product(&input);
+
+    trnn_cell cell;
+    cell.hidden = trnn_matrix_of(slots[WEIGHT_HH], layer->format, kind->gates, units, size);
+    cell.units = units;
+    cell.input = together ? &input : NULL;
+    cell.gates = NULL;
+    cell.bias_hh = slots[BIAS_HH];
+    cell.gates_stride = gates;
+    cell.h_stride = cell.c_stride = call->state_stride;
+    cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
+    cell.scratch = scratch->hidden;
+    cell.relu = a->relu;
+    trnn_product project = trnn_product_of(trnn_matrix_of(slots[WEIGHT_HR], layer->format, 1, size, units), 0,
+                                           size, NULL, scratch->inner, NULL, scratch->projection);
+    project.y_stride = out;
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
+        cell.backwards = project.backwards = (call->backwards + i) & 1;
         clear_ended(call, t, offset, size);
         int32_t end;
         for (int32_t b = next_rows(call, t, 0, &end); b < end; b = next_rows(call, t, end, &end)) {
-            const int32_t rows = end - b;
-            const size_t row = (size_t)b;
-            float *y = call->y + ((size_t)t * batch + row) * out + offset;
-            float *own = h + row * (size_t)size;
+            const size_t row = (size_t)b, at = (size_t)t * batch + row;
+            float *y = call->y + at * out + offset;
+            float *own = h + row * call->state_stride;
 
-            trnn_cell cell;
-            cell.rows = rows;
-            cell.units = units;
-            cell.depth = size;
-            cell.gates = scratch->gates + ((size_t)t * batch + row) * gates;
-            cell.weights = slots[WEIGHT_HH];
-            cell.bias_hh = slots[BIAS_HH];
+            cell.rows = end - b;
+            if (together) {
+                input.rows = end - b;
+                input.x = (const float *)call->x + row * (size_t)a->input_size;
+            } else {
+                cell.gates = scratch->gates + at * gates;
+            }
             cell.h = own;
-            cell.c = c ? c + row * (size_t)units : NULL;
+            cell.c = c ? c + row * call->state_stride : NULL;
             cell.y = slots[WEIGHT_HR] ? scratch->inner : y;
-            cell.gates_stride = gates;
-            cell.h_stride = (size_t)size;
-            cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
-            cell.relu = a->relu;
             kind->step(call->isa, &cell);
 
             if (slots[WEIGHT_HR]) {
-                trnn_product project =
-                    trnn_product_of(rows, units, size, slots[WEIGHT_HR], NULL, scratch->inner, y);
-                project.y_stride = out;
-                call->isa->product_f32(&project);
+                project.rows = end - b;
+                project.y = y;
+                call->isa->product(&project);
             }
-            for (int32_t r = 0; r < rows; r++)
-                trnn_copy(own + (size_t)r * (size_t)size, y + (size_t)r * out, (size_t)size * sizeof(float));
+            for (int32_t r = 0; r < end - b; r++)
+                trnn_copy(own + (size_t)r * call->state_stride, y + (size_t)r * out,
+                          (size_t)size * sizeof(float));
         }
     }
 }
@@ -200,13 +227,12 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
 void trnn_recurrent_run(const trnn_call *call)
 {
     const trnn_layer *layer = call->layer;
-    const size_t batch = (size_t)call->batch;
     trnn_cursor cursor = {call->scratch, 0};
     const recurrent_scratch scratch = place_scratch(layer, call->batch, call->steps, &cursor);
 
     for (int32_t d = 0; d < directions(layer); d++) {
-        float *h = call->state + (size_t)d * batch * direction_state(layer);
-        float *c = kind_of(layer)->has_cell ? h + batch * (size_t)output_size(layer) : NULL;
+        float *h = call->state + (size_t)d * direction_state(layer);
+        float *c = kind_of(layer)->has_cell ? h + output_size(layer) : NULL;
         run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, h, c, d == 1,
                       d * output_size(layer));
     }

@@ -1,7 +1,7 @@
 /* Elman RNN: h' = tanh(Wx x + b_ih + Wh h + b_hh), or relu. As torch.nn.RNN. */
 #include "recurrent.h"
 
-static void rnn_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->rnn_f32(cell); }
+static void rnn_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->rnn(cell); }
 
 static const trnn_recurrent_kind rnn_kind = {.gates = 1, .has_cell = 0, .hidden_gate = -1, .step = rnn_step};
 

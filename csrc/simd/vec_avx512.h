@@ -1,4 +1,4 @@
-/* AVX-512 (F, VL, DQ, BW): sixteen lanes, a panel in one register. */
+/* AVX-512 (F, VL, DQ, BW): sixteen lanes, a panel in one register. With or without VNNI. */
 #ifndef TRNN_VEC_AVX512_H
 #define TRNN_VEC_AVX512_H
 
@@ -40,5 +40,22 @@ TRNN_INLINE vf vf_exp2i(vf n)
     const __m512i whole = _mm512_castps_si512(_mm512_add_ps(n, _mm512_set1_ps(VF_MAGIC)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(127)), 23));
 }
+
+TRNN_INLINE vf vf_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+TRNN_INLINE vf vf_load_bf16(const uint16_t *p)
+{
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+#if defined(__AVX512VNNI__)
+#include "dot_vnni.h"
+#else
+#include "dot_avx2.h"
+#endif
 
 #endif

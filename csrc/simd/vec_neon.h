@@ -27,6 +27,8 @@ TRNN_INLINE vf vf_exp2i(vf n)
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(whole, vdupq_n_s32(127)), 23));
 }
 
+TRNN_INLINE vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+
 #if defined(__aarch64__)
 
 #define VF_REGISTERS 32
@@ -36,6 +38,7 @@ TRNN_INLINE vf vf_exp2i(vf n)
 TRNN_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 TRNN_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 TRNN_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
+TRNN_INLINE vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 
 #else
 
@@ -63,6 +66,20 @@ TRNN_INLINE vf vf_sqrt(vf a)
     return vld1q_f32(p);
 }
 
+/* Not every ARMv7 knows float16. Subnormal ones are lifted to normal floats, which NEON does not flush. */
+TRNN_INLINE vf vf_load_f16(const uint16_t *p)
+{
+    const uint32x4_t half = vmovl_u16(vld1_u16(p));
+    const uint32x4_t size = vandq_u32(half, vdupq_n_u32(0x7fff));
+    const uint32x4_t bits = vaddq_u32(vshlq_n_u32(size, 13), vdupq_n_u32(112u << 23));
+    const vf low = vsubq_f32(vreinterpretq_f32_u32(vaddq_u32(bits, vdupq_n_u32(1u << 23))), vf_set(0x1p-14f));
+    const vf value = vbslq_f32(vcltq_u32(size, vdupq_n_u32(0x0400)), low, vreinterpretq_f32_u32(bits));
+    const uint32x4_t sign = vshlq_n_u32(vandq_u32(half, vdupq_n_u32(0x8000)), 16);
+    return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(value), sign));
+}
+
 #endif
+
+#include "dot_neon.h"
 
 #endif

@@ -52,6 +52,9 @@ TRNN_INLINE vf vf_exp2i(vf n)
     return bits.f;
 }
 
+TRNN_INLINE vf vf_load_f16(const uint16_t *p) { return trnn_widen_f16(*p); }
+TRNN_INLINE vf vf_load_bf16(const uint16_t *p) { return trnn_widen_bf16(*p); }
+
 #if !defined(TRNN_SOFT_SQRT) && \
     (defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)))
 TRNN_INLINE vf vf_sqrt(vf a) { return __builtin_sqrtf(a); } /* an instruction: -fno-math-errno */
@@ -79,5 +82,7 @@ TRNN_INLINE vf vf_sqrt(vf a)
     return bits.f;
 }
 #endif
+
+#include "dot_scalar.h"
 
 #endif

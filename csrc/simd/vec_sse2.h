@@ -42,4 +42,22 @@ TRNN_INLINE vf vf_exp2i(vf n)
     return _mm_castsi128_ps(_mm_slli_epi32(_mm_add_epi32(whole, _mm_set1_epi32(127)), 23));
 }
 
+/* 2^112 makes up for the exponent's other bias, and lifts what looks subnormal. */
+TRNN_INLINE vf vf_load_f16(const uint16_t *p)
+{
+    const __m128i half = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    const __m128i wide = _mm_unpacklo_epi16(half, _mm_setzero_si128());
+    const __m128i size = _mm_slli_epi32(_mm_and_si128(wide, _mm_set1_epi32(0x7fff)), 13);
+    const __m128i sign = _mm_slli_epi32(_mm_and_si128(wide, _mm_set1_epi32(0x8000)), 16);
+    return _mm_or_ps(_mm_mul_ps(_mm_castsi128_ps(size), _mm_set1_ps(0x1p112f)), _mm_castsi128_ps(sign));
+}
+
+TRNN_INLINE vf vf_load_bf16(const uint16_t *p)
+{
+    const __m128i half = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), half));
+}
+
+#include "dot_scalar.h"
+
 #endif

@@ -175,7 +175,7 @@ weights weights_roll(const model *m)
                 const float number = dice_float(&d, exponent);
                 tensor.at[k] = positive ? 0.25f + number * number : number;
             }
-            trnn_param_pack(&params[p], w.at[i].at, tensor.at);
+            trnn_param_pack(&params[p], w.at[i].at, tensor.at, NULL);
             memory_release(&tensor);
         }
     }
@@ -205,11 +205,13 @@ net net_open(const model *m, const weights *w, int32_t batch, int32_t steps)
     n.row_state = 0;
     for (int32_t i = 0; i < m->count; i++) {
         size_t offset, numbers;
-        trnn_plan_state((const trnn_plan *)(const void *)n.plan.at, i, &offset, &numbers);
-        n.row_state += numbers / (size_t)batch;
+        trnn_plan_state(net_plan(&n), i, &offset, &numbers);
+        n.row_state += numbers;
     }
     return n;
 }
+
+const trnn_plan *net_plan(const net *n) { return (const trnn_plan *)(const void *)n->plan.at; }
 
 void net_close(net *n)
 {
@@ -218,15 +220,28 @@ void net_close(net *n)
     memory_release(&n->scratch);
 }
 
+trnn_job net_job(const net *n, const trnn_kernels *isa, const float *x, float *y, int32_t steps,
+                 const int32_t *lengths)
+{
+    const trnn_job job = {.isa = isa,
+                          .weights = n->weights->pointers,
+                          .state = n->state.at,
+                          .scratch = n->scratch.at,
+                          .x = x,
+                          .y = y,
+                          .steps = steps,
+                          .lengths = lengths};
+    return job;
+}
+
 void net_run(net *n, const trnn_kernels *isa, const float *x, float *y, int32_t steps, const int32_t *lengths)
 {
     static const uint32_t unwritten = 0x7fc5a5a5u; /* a NaN that nothing computes */
     const size_t numbers = (size_t)steps * (size_t)n->sizes.batch * n->out;
     memset(n->scratch.at, 0xff, n->scratch.bytes);
     for (size_t i = 0; i < numbers; i++) memcpy(y + i, &unwritten, sizeof unwritten);
-    const trnn_status status =
-        trnn_run((const trnn_plan *)(const void *)n->plan.at, isa, n->weights->pointers, n->state.at,
-                 n->scratch.at, x, y, steps, lengths);
+    const trnn_job job = net_job(n, isa, x, y, steps, lengths);
+    const trnn_status status = trnn_run(net_plan(n), &job);
     check(status == TRNN_OK, "%s: run: %s", n->model->name, trnn_status_text(status));
     size_t left = 0;
     for (size_t i = 0; i < numbers; i++) left += memcmp(y + i, &unwritten, sizeof unwritten) == 0;
@@ -249,32 +264,18 @@ memory net_input(const net *n, const char *seed, size_t frames)
     return x;
 }
 
-/* Copies row b between `row` and the state: of each layer, of each direction, h and then c. */
-static void move_row(const net *n, int32_t b, float *row, const float *from)
+/* Row b's place in the state. */
+static float *row_at(const net *n, int32_t b)
 {
-    const size_t batch = (size_t)n->sizes.batch;
-    for (int32_t i = 0; i < n->model->count; i++) {
-        const trnn_recurrent_args *a = &n->model->layers[i].as.recurrent;
-        size_t offset, numbers;
-        trnn_plan_state((const trnn_plan *)(const void *)n->plan.at, i, &offset, &numbers);
-        float *at = n->state.at + offset;
-        for (const float *end = at + numbers; at < end;) {
-            const size_t sizes[2] = {(size_t)(a->proj_size ? a->proj_size : a->hidden_size),
-                                     n->model->layers[i].kind == TRNN_LSTM ? (size_t)a->hidden_size : 0};
-            for (int part = 0; part < 2; at += batch * sizes[part], part++) {
-                float *place = at + (size_t)b * sizes[part];
-                if (from) {
-                    memcpy(place, from, sizes[part] * sizeof(float));
-                    from += sizes[part];
-                } else {
-                    memcpy(row, place, sizes[part] * sizeof(float));
-                    row += sizes[part];
-                }
-            }
-        }
-    }
+    return n->state.at + (size_t)b * (n->state.bytes / sizeof(float) / (size_t)n->sizes.batch);
 }
 
-void net_get_row(const net *n, int32_t b, float *row) { move_row(n, b, row, NULL); }
+void net_get_row(const net *n, int32_t b, float *row)
+{
+    memcpy(row, row_at(n, b), n->row_state * sizeof(float));
+}
 
-void net_put_row(const net *n, int32_t b, const float *row) { move_row(n, b, NULL, row); }
+void net_put_row(const net *n, int32_t b, const float *row)
+{
+    memcpy(row_at(n, b), row, n->row_state * sizeof(float));
+}

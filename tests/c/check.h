@@ -75,7 +75,7 @@ int model_get(int32_t i, model *m); /* the i-th of models.c; 0 past the last */
 
 typedef struct {
     memory at[LAYERS_MAX];
-    const float *pointers[LAYERS_MAX];
+    const void *pointers[LAYERS_MAX];
 } weights;
 
 weights weights_roll(const model *m); /* seeded by the model's name */
@@ -88,11 +88,17 @@ typedef struct {
     trnn_sizes sizes;
     memory plan, state, scratch;
     size_t in, out;   /* numbers of a frame */
-    size_t row_state; /* numbers of state of one row */
+    size_t row_state; /* numbers of state of one row: the row's length without what aligns it */
 } net;
+
+const trnn_plan *net_plan(const net *n);
 
 net net_open(const model *m, const weights *w, int32_t batch, int32_t steps);
 void net_close(net *n);
+
+/* A call of `steps` steps, of which the caller may change what it likes. */
+trnn_job net_job(const net *n, const trnn_kernels *isa, const float *x, float *y, int32_t steps,
+                 const int32_t *lengths);
 
 /* trnn_run that has to succeed, from dirty scratch, and has to write the whole of y. */
 void net_run(net *n, const trnn_kernels *isa, const float *x, float *y, int32_t steps,

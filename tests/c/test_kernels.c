@@ -43,17 +43,19 @@ static void product_of(const trnn_kernels *isa, int32_t rows, int32_t depth, int
     trnn_param params[TRNN_PARAMS_MAX];
     trnn_layer_params(&layer, params);
     memset(packed.at, 0, packed.bytes);
-    trnn_param_pack(&params[0], packed.at, w.at);
-    trnn_param_pack(&params[1], packed.at, b.at);
+    trnn_param_pack(&params[0], packed.at, w.at, NULL);
+    trnn_param_pack(&params[1], packed.at, b.at, NULL);
     for (size_t i = 0; i < y.bytes / sizeof(float); i++) y.at[i] = 77.0f;
 
-    trnn_product p = {.rows = rows, .depth = depth, .width = TRNN_GROUP, .cols = cols, .x = x.at, .y = y.at};
-    p.panels = (cols + TRNN_PANEL - 1) / TRNN_PANEL;
-    p.weights = packed.at + params[0].offset;
-    p.bias = bias ? packed.at + params[1].offset : NULL;
+    trnn_product p = {.rows = rows, .cols = cols, .x = x.at, .y = y.at};
+    p.matrix.weights = (const char *)packed.at + params[0].offset;
+    p.matrix.depth = depth;
+    p.matrix.panels = (cols + TRNN_PANEL - 1) / TRNN_PANEL;
+    p.matrix.width = TRNN_GROUP;
+    p.bias = bias ? packed.at + params[1].offset / sizeof(float) : NULL;
     p.x_stride = x_stride;
     p.y_stride = y_stride;
-    isa->product_f32(&p);
+    isa->product(&p);
     int same = 1, gaps = 1;
     for (int32_t m = 0; m < rows; m++) {
         const float *row = y.at + (size_t)m * y_stride;
@@ -325,7 +327,7 @@ static void recurrent(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t
     check(trnn_layer_params(&m.layers[0], params) == PARAMS, "a layer with biases has 4 tensors");
     for (int p = 0; p < PARAMS; p++) {
         tensors[p] = memory_floats((size_t)params[p].shape[0] * (size_t)params[p].shape[1]);
-        trnn_param_unpack(&params[p], w.pointers[0], tensors[p].at);
+        trnn_param_unpack(&params[p], w.pointers[0], tensors[p].at, NULL);
     }
     double h[130] = {0}, c[130] = {0}, next[130], input[130], from_x[GATES], from_h[GATES], apart = 0.0;
     for (int t = 0; t < STEPS; t++) {
@@ -371,7 +373,7 @@ static void silence(const trnn_kernels *isa, trnn_kind kind, int relu, int zeros
         memory tensor = memory_floats((size_t)UNITS * UNITS);
         trnn_layer_params(&m.layers[0], params);
         for (int i = 0; i < UNITS * UNITS; i++) tensor.at[i] = i % (UNITS + 1) ? 0.0f : relu ? 1.0f : 8.0f;
-        trnn_param_pack(&params[1], w.at[0].at, tensor.at);
+        trnn_param_pack(&params[1], w.at[0].at, tensor.at, NULL);
         memory_release(&tensor);
     }
     net n = net_open(&m, &w, 1, 1);

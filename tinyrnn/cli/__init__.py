@@ -1,4 +1,4 @@
-"""The command line: ``tinyrnn info``, ``tinyrnn run``, ``tinyrnn bench``.
+"""The command line: ``tinyrnn info``, ``tinyrnn run``, ``tinyrnn quantize``, ``tinyrnn bench``.
 
 Every command is a module of its name, imported when it is asked for, whose `command` takes the parsed
 arguments. What goes wrong is an exception, and `main` is the one door through which exceptions become one
@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line
+from tinyrnn.formats import SMALLER
 
 # What bad input raises; anything else is a bug of ours and shows its traceback.
 _FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RecursionError)
@@ -86,7 +87,9 @@ def _frame_of(text: str) -> tuple[int, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("tinyrnn", description="Look at, run and time recurrent networks.", allow_abbrev=False)
+    parser = _Parser(
+        "tinyrnn", description="Look at, run, shrink and time recurrent networks.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"tinyrnn {tr.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     file = _Parser(add_help=False)
@@ -123,6 +126,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("-o", "--output", metavar="OUT", required=True, help=".npy or .csv, replaced at the end")
     run.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
+
+    quantize = commands.add_parser(
+        "quantize",
+        parents=[file, model],
+        allow_abbrev=False,
+        help="write a net with smaller weights",
+        description="Round a net's matrices to a smaller format, and say how far its output strays.",
+    )
+    quantize.add_argument("model", metavar="MODEL", help=weights)
+    quantize.add_argument("output", metavar="OUT", help="a .safetensors, replaced at the end")
+    quantize.add_argument("--to", required=True, choices=SMALLER)
+    quantize.add_argument(
+        "--keep",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="layers that stay as they are, such as head or lstm.l0; `tinyrnn info` names them",
+    )
+    quantize.add_argument(
+        "--calibration",
+        metavar="INPUT",
+        help="typical input, a file as `tinyrnn run` takes it: rounds for the least error of the products",
+    )
+    quantize.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
 
     bench = commands.add_parser(
         "bench", parents=[file, model], allow_abbrev=False, help="time steps of a net"

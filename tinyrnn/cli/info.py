@@ -23,7 +23,16 @@ def command(args: Namespace) -> None:
     info = inspect_file(args.file, args.key)
     ours = is_ours(info)
     limit, width = (None, sys.maxsize) if args.all else (LISTED, 100)
-    parameters = sum(math.prod(t.shape) for t in info.tensors if READ.get(t.dtype, (0, 0))[1] is np.float32)
+    net, failure = None, None
+    try:
+        net = tr.load(args.file) if ours else None
+    except tr.LoadError as error:  # the tensors can be listed all the same
+        failure = error
+    if net is not None:  # what is quantised has scales beside it, and codes that share a byte
+        parameters = sum(math.prod(tensor.shape) for tensor in net._tensors())
+    else:
+        floats = [t for t in info.tensors if READ.get(t.dtype, (0, 0))[1] is np.float32]
+        parameters = sum(math.prod(tensor.shape) for tensor in floats)
     stored = sum(math.prod(t.shape) * bits_of(t.dtype) // 8 for t in info.tensors)
     written = "a net of tinyrnn in " if ours else ""
     say(f"{shown(args.file, 1000)}: {written}{info.format}, {info.bytes:,} bytes")
@@ -39,16 +48,18 @@ def command(args: Namespace) -> None:
     if metadata:
         say("\nmetadata")
         table(metadata, limit)
-    if ours:
-        _architecture(tr.load(args.file), args.frame, limit, width)
+    if failure is not None:
+        raise failure
+    if net is not None:
+        _architecture(net, args.frame, limit, width)
     else:
         _recognised({tensor.name: tensor.shape for tensor in info.tensors}, limit, width)
 
 
 def _architecture(net: tr.Net, frame: Shape | None, limit: int | None, width: int) -> None:
-    """Layers and memory of a net that was saved with its architecture."""
+    """Layers, formats and memory of a net that was saved with its architecture."""
     say("\narchitecture")
-    table(((_place(name, width), brief(leaf)) for name, leaf in net._leaves()), limit)
+    table(((_place(name, width), brief(leaf) + leaf._format_note()) for name, leaf in net._leaves()), limit)
     try:
         memory = net.memory(frame=closed_frame(net, frame))
     except (ValueError, UsageError) as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -188,7 +188,11 @@ def _tensor(reader: Reader, name: str, dtype: str, shape: tuple[int, ...], offse
 
 
 def save_safetensors(
-    path: StrPath, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+    path: StrPath,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    bfloat16: Collection[str] = (),
 ) -> None:
     """Write tensors as a safetensors file: all of it, or nothing.
 
@@ -204,6 +208,8 @@ def save_safetensors(
         float64, float32, float16, integers and bools, in any layout and byte order, stored as they are.
     metadata : mapping of str to str, optional
         Stored beside them; `read_metadata` gives it back.
+    bfloat16 : collection of str
+        Names of the uint16 tensors that are the bits of bfloat16 numbers, which NumPy does not have.
 
     Raises
     ------
@@ -212,14 +218,16 @@ def save_safetensors(
     OSError
         When the file cannot be written.
     """
-    header, arrays = _layout(tensors, metadata)
+    header, arrays = _layout(tensors, metadata, bfloat16)
     with replacing(path) as file:
         file.write(header)
         for array in arrays:
             file.write(bytes_of(array))
 
 
-def _layout(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None) -> tuple[bytes, list[Array]]:
+def _layout(
+    tensors: Mapping[str, Array], metadata: Mapping[str, str] | None, bfloat16: Collection[str]
+) -> tuple[bytes, list[Array]]:
     """The bytes before the data, and the arrays in the order in which they follow."""
     header: dict[str, Any] = {}
     if metadata:
@@ -233,6 +241,8 @@ def _layout(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None) ->
             raise WeightsError(f"{name!r}: cannot be the name of a tensor")
         array = np.asarray(tensor)
         code = _WRITTEN.get(array.dtype.name)
+        if name in bfloat16 and code == "U16":
+            code = "BF16"
         if code is None:
             raise WeightsError(f"{name}: dtype {array.dtype} cannot be stored")
         rows.append((-_RANK[code], name, code, array))

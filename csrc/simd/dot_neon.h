@@ -1,0 +1,138 @@
+/* Integer sums with NEON, with the dot product instructions where the build has them. */
+#ifndef TRNN_DOT_NEON_H
+#define TRNN_DOT_NEON_H
+
+#define VD_UNSIGNED 0
+
+/* Four codes in every lane. */
+TRNN_INLINE int8x16_t four_codes(const char *x)
+{
+    int32_t four;
+    trnn_copy(&four, x, sizeof four);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+
+TRNN_INLINE int8x16_t sixteen_codes(const char *w) { return vld1q_s8((const int8_t *)w); }
+
+#if defined(__ARM_FEATURE_DOTPROD)
+
+#define VD_STEP        1
+#define VD_TILE_ROWS   1
+#define VD_TILE_PANELS 4
+
+typedef struct {
+    int32x4_t v[4];
+} vd;
+
+TRNN_INLINE vd vd_start(const int32_t *p)
+{
+    const int32x4_t zero = vdupq_n_s32(0);
+    (void)p;
+    return (vd){{zero, zero, zero, zero}};
+}
+
+TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, const char *x)
+{
+    const int8x16_t codes = four_codes(x);
+    (void)stride;
+    TRNN_UNROLL
+    for (int i = 0; i < 4; i++) sum.v[i] = vdotq_s32(sum.v[i], sixteen_codes(w + 16 * i), codes);
+    return sum;
+}
+
+TRNN_INLINE vd vd_dot4(const char *w, size_t stride, const char *x)
+{
+    vd sum = vd_start(NULL);
+    TRNN_UNROLL
+    for (int plane = 0; plane < 4; plane++) {
+        const int8x16_t a = four_codes(x + plane * 4), b = four_codes(x + 16 + plane * 4);
+        TRNN_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const uint8x16_t two = vld1q_u8((const uint8_t *)w + (size_t)plane * stride + 16 * i);
+            const uint8x16_t low = vandq_u8(two, vdupq_n_u8(15)), high = vshrq_n_u8(two, 4);
+            sum.v[i] = vdotq_s32(sum.v[i], vreinterpretq_s8_u8(low), a);
+            sum.v[i] = vdotq_s32(sum.v[i], vreinterpretq_s8_u8(high), b);
+        }
+    }
+    return sum;
+}
+
+TRNN_INLINE vf vd_float(vd sum, int j, int32_t less)
+{
+    return vcvtq_f32_s32(vsubq_s32(sum.v[j], vdupq_n_s32(less)));
+}
+
+#else
+
+/* A register holds two rows' sums, each in two halves: k = 0, 1 and k = 2, 3 of every plane. Two products of
+ * 127 * 127 fit in 16 bits, so two planes are added up before they widen. */
+#define VD_STEP        2
+#define VD_TILE_ROWS   1
+#define VD_TILE_PANELS 1
+
+typedef struct {
+    int32x4_t v[8];
+} vd;
+
+TRNN_INLINE vd vd_start(const int32_t *p)
+{
+    const int32x4_t zero = vdupq_n_s32(0);
+    (void)p;
+    return (vd){{zero, zero, zero, zero, zero, zero, zero, zero}};
+}
+
+TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, const char *x)
+{
+    const int8x8_t a = vget_low_s8(four_codes(x)), b = vget_low_s8(four_codes(x + 4));
+    TRNN_UNROLL
+    for (int i = 0; i < 4; i++) {
+        const int8x16_t p = sixteen_codes(w + 16 * i), q = sixteen_codes(w + stride + 16 * i);
+        const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(p), a), vget_low_s8(q), b);
+        const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(p), a), vget_high_s8(q), b);
+        sum.v[2 * i] = vpadalq_s16(sum.v[2 * i], low);
+        sum.v[2 * i + 1] = vpadalq_s16(sum.v[2 * i + 1], high);
+    }
+    return sum;
+}
+
+/* Eight products of 15 * 127 fit in 16 bits. */
+TRNN_INLINE vd vd_dot4(const char *w, size_t stride, const char *x)
+{
+    int16x8_t sums[8];
+    TRNN_UNROLL
+    for (int i = 0; i < 8; i++) sums[i] = vdupq_n_s16(0);
+    TRNN_UNROLL
+    for (int plane = 0; plane < 4; plane++) {
+        const int8x8_t a = vget_low_s8(four_codes(x + plane * 4));
+        const int8x8_t b = vget_low_s8(four_codes(x + 16 + plane * 4));
+        TRNN_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const uint8x16_t two = vld1q_u8((const uint8_t *)w + (size_t)plane * stride + 16 * i);
+            const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(two, vdupq_n_u8(15)));
+            const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(two, 4));
+            sums[2 * i] = vmlal_s8(vmlal_s8(sums[2 * i], vget_low_s8(low), a), vget_low_s8(high), b);
+            sums[2 * i + 1] =
+                vmlal_s8(vmlal_s8(sums[2 * i + 1], vget_high_s8(low), a), vget_high_s8(high), b);
+        }
+    }
+    vd sum;
+    TRNN_UNROLL
+    for (int i = 0; i < 8; i++) sum.v[i] = vpaddlq_s16(sums[i]);
+    return sum;
+}
+
+TRNN_INLINE vf vd_float(vd sum, int j, int32_t less)
+{
+    const int32x4_t a = sum.v[2 * j], b = sum.v[2 * j + 1];
+#if defined(__aarch64__)
+    const int32x4_t rows = vpaddq_s32(a, b);
+#else
+    const int32x4_t rows = vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
+                                        vpadd_s32(vget_low_s32(b), vget_high_s32(b)));
+#endif
+    return vcvtq_f32_s32(vsubq_s32(rows, vdupq_n_s32(less)));
+}
+
+#endif
+
+#endif

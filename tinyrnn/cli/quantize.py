@@ -1,0 +1,47 @@
+"""``tinyrnn quantize``: a net with smaller weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tinyrnn as tr
+from tinyrnn.cli.console import UsageError, say, table
+from tinyrnn.cli.inputs import INPUTS
+from tinyrnn.cli.models import open_model
+from tinyrnn.weights.spec import shown
+
+
+def command(args: Namespace) -> None:
+    """Write the net with its matrices in another format; with calibration, say how far it strays."""
+    net = open_model(args)
+    sequences = _sequences(args, net) if args.calibration is not None else []
+    if args.keep == ["auto"]:
+        raise UsageError("--keep auto: name the layers; only tinyrnn.quantize() in Python can choose them")
+    smaller = tr.quantize(net, args.to, sequences or None, keep=args.keep)
+    smaller.save(args.output)
+    say(f"{shown(args.output, 1000)}: {os.path.getsize(args.output):,} bytes")
+    table(smaller.formats.items(), None)
+    if sequences:
+        say()
+        for line in str(tr.drift(net, smaller, sequences[0])).splitlines():
+            say(line)
+
+
+def _sequences(args: Namespace, net: tr.Net) -> list[NDArray[np.generic]]:
+    """All of the calibration: a sequence, or one for each row of a batch."""
+    args.input = args.calibration
+    suffix = os.path.splitext(args.input)[1].lower()
+    if suffix not in INPUTS:
+        known = " ".join(INPUTS)
+        raise UsageError(f"{args.input}: the suffix is {suffix or 'missing'}, expected one of {known}")
+    frames = INPUTS[suffix](args, net)
+    chunked = ([chunk for chunk, _ in sequence] for sequence in frames.sequences(sys.maxsize))
+    found = [np.concatenate(chunks) for chunks in chunked if chunks]
+    if not found:
+        raise tr.ShapeError(f"{args.input}: holds no frames")
+    return found

@@ -1,0 +1,241 @@
+"""A net run one core layer at a time, so that what each of them reads and writes can be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn import _core
+from tinyrnn.arrays import aligned_zeros, as_array
+from tinyrnn.errors import ShapeError
+from tinyrnn.formats import LEVELS, rounded_activations
+from tinyrnn.layers import Conv1d, Linear
+from tinyrnn.model import Array, Frame, Net
+from tinyrnn.recurrent import _Recurrent
+
+# Rows of frames that are looked at together: their numbers are what tracing takes in memory.
+CHUNK = 4096
+
+GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
+
+# The rows of a matrix that read the same numbers, and those numbers, (samples, columns).
+Reads = tuple[slice, Array]
+
+
+class Seen(NamedTuple):
+    """What one core layer did with some steps.
+
+    Attributes
+    ----------
+    name : str
+        As in `Net.formats`.
+    leaf, core
+        The layer, and the core layer of it.
+    x, y : ndarray
+        What it read and wrote: ``(T, B, frame)`` in a net with recurrent layers, else as in a call.
+    before : list of ndarray, float32, (T, B, size)
+        Of a recurrent layer: the hidden state of each direction before each step.
+    cells : list of ndarray, float32, (B, hidden_size)
+        Of an LSTM with a projection: where `reads` keeps c of each direction from one chunk to the next.
+    """
+
+    name: str
+    leaf: Net
+    core: _core.Layer
+    x: NDArray[Any]
+    y: Array
+    before: list[Array]
+    cells: list[Array]
+
+    def tensors(self, direction: int) -> dict[str, Array]:
+        """Tensors by name, those of a recurrent layer's direction without it."""
+        suffix = "_reverse" if direction else ""
+        return {
+            name.removesuffix("_reverse"): self.core.get(i)
+            for i, (name, _) in enumerate(self.core.params)
+            if name.endswith("_reverse") == bool(suffix)
+        }
+
+    def gates(self) -> dict[str, Array]:
+        """The activation of each gate of a recurrent layer, ``(T, B, hidden_size)``, by name.
+
+        Computed here from what the layer read, its own states and its own weights; with integer weights from
+        rounded inputs, as its kernels do.
+        """
+        found = {}
+        for direction, before in enumerate(self.before):
+            for name, values in zip(GATES[self.core.kind], self._gates(direction, before), strict=True):
+                found[name + "_reverse" * direction] = values
+        return found
+
+    def _gates(self, direction: int, before: Array) -> list[Array]:
+        w, kind, x = self.tensors(direction), self.core.kind, self.x
+        if not GATES[kind]:
+            return []
+        if self.core.format in LEVELS:
+            x, before = rounded_activations(x), rounded_activations(before)
+        count = len(GATES[kind])
+        from_x = np.split(x @ w["weight_ih"].T + w.get("bias_ih", np.float32(0)), count, axis=-1)
+        from_h = np.split(before @ w["weight_hh"].T + w.get("bias_hh", np.float32(0)), count, axis=-1)
+        if kind == "lstm":
+            i, f, g, o = (a + b for a, b in zip(from_x, from_h, strict=True))
+            return [_sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)]
+        r, z = (_sigmoid(a + b) for a, b in zip(from_x[:2], from_h, strict=False))
+        return [r, z, np.tanh(from_x[2] + r * from_h[2])]
+
+    def reads(self) -> dict[int, list[Reads]]:
+        """What each matrix is multiplied with, by the number of its param. A table multiplies nothing."""
+        leaf = self.leaf
+        if isinstance(leaf, Linear):
+            return {0: [(slice(None), self.x.reshape(-1, leaf.in_features))]}
+        if isinstance(leaf, Conv1d):
+            return {0: _windows(leaf, self.x)}
+        found: dict[int, list[Reads]] = {}
+        if isinstance(leaf, _Recurrent):
+            for i, (name, shape) in enumerate(self.core.params):
+                direction = int(name.endswith("_reverse"))
+                if name.startswith("weight_ih"):
+                    read = self.x
+                elif name.startswith("weight_hh"):
+                    read = self.before[direction]
+                elif name.startswith("weight_hr"):
+                    read = self._unprojected(direction)
+                else:
+                    continue
+                found[i] = [(slice(None), read.reshape(-1, shape[1]))]
+        return found
+
+    def _unprojected(self, direction: int) -> Array:
+        """An LSTM's output before its projection: ``o tanh(c)``."""
+        i, f, g, o = self._gates(direction, self.before[direction])
+        c, y = self.cells[direction], np.empty_like(o)
+        for t in range(len(y))[:: -1 if direction else 1]:
+            c[:] = f[t] * c + i[t] * g[t]
+            y[t] = o[t] * np.tanh(c)
+        return y
+
+
+def watch(net: Net, x: ArrayLike, chunk: int = CHUNK) -> Iterator[list[Seen]]:
+    """Run a net, and yield what its core layers did, chunk by chunk with the state carried on.
+
+    Parameters
+    ----------
+    net : Net
+    x : array_like
+        As ``net(x)`` takes it; for a net that is a cell, as ``net.stream().run(x)`` does.
+    chunk : int
+        Rows of frames in a chunk. A net with a bidirectional layer, or without a recurrent one, sees all at
+        once.
+
+    Raises
+    ------
+    ShapeError, TypeError, IndexError
+        If the input does not fit.
+    """
+    array = as_array(x)
+    if not net._recurrent:
+        yield _maps(net, array)
+        return
+    _, lead, _, _ = net._enter(array[:1])
+    if lead == 2 and net._batch_first:
+        array = array.swapaxes(0, 1)
+    steps, batch = (*array.shape[:lead], 1)[:2]
+    if steps == 0 or batch == 0:
+        raise ShapeError(f"{type(net).__name__}: input has shape {np.shape(x)}: no steps or an empty batch")
+    whole = any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves())
+    size = steps if whole else max(1, chunk // batch)
+    levels: list[_Level] = []
+    for start in range(0, steps, size):
+        part = net._enter(array[start : start + size])[0]
+        frame = part.shape[lead:]
+        part = part.reshape(len(part), batch, *frame)
+        levels = levels or _levels(net, frame, lead, batch, len(part))
+        seen = []
+        for level in levels:
+            seen.append(level.run(part))
+            part = seen[-1].y
+        yield seen
+
+
+def _maps(net: Net, x: NDArray[Any]) -> list[Seen]:
+    """A net in which no frame depends on another."""
+    if x.ndim == net._rank(x.ndim):
+        x = x[np.newaxis]
+    seen = []
+    for name, leaf, _ in net._places():
+        y = leaf(x)
+        seen.append(Seen(name, leaf, (leaf._cores() or [_IDENTITY])[0], x, y, [], []))
+        x = y
+    return seen
+
+
+_IDENTITY = _core.Layer("identity")
+
+
+class _Level:
+    """One core layer with a state of its own."""
+
+    def __init__(self, name: str, leaf: Net, core: _core.Layer, out_frame: Frame, plan: _core.Plan) -> None:
+        self.name, self.leaf, self.core, self.out_frame = name, leaf, core, out_frame
+        self.plan, self.batch = plan.ready(), plan.batch
+        self.state = aligned_zeros(plan.state_bytes)
+        self.last: list[Array] = []
+        self.cells: list[Array] = []
+        if isinstance(leaf, _Recurrent):
+            directions = range(leaf._directions)
+            self.last = [np.zeros((self.batch, leaf._output_size), np.float32) for _ in directions]
+            self.cells = [np.zeros((self.batch, leaf.hidden_size), np.float32) for _ in directions]
+
+    def run(self, x: NDArray[Any]) -> Seen:
+        y = np.empty((*x.shape[:2], *self.out_frame), np.float32)
+        self.plan.run(np.ascontiguousarray(x), y, self.state, len(x))
+        before = []
+        for direction, last in enumerate(self.last):
+            h = y[..., direction * last.shape[1] : (direction + 1) * last.shape[1]]
+            before.append(np.concatenate([h[1:], last[None]] if direction else [last[None], h[:-1]]))
+            if not direction:
+                last[:] = h[-1]
+        return Seen(self.name, self.leaf, self.core, x, y, before, self.cells)
+
+
+def _levels(net: Net, frame: Frame, lead: int, batch: int, steps: int) -> list[_Level]:
+    """The core layers of a net, each laid out by itself."""
+    levels: list[_Level] = []
+    places = iter(net._places())
+    for _, leaf in net._leaves():
+        cores: list[_core.Layer] = []
+        out_frame = leaf._lay(frame, lead, cores)
+        for core in cores:
+            name, _, _ = next(places)
+            plan = net._plan([core], frame, batch, steps)
+            levels.append(_Level(name, leaf, core, out_frame, plan))
+            frame = out_frame
+    return levels
+
+
+def _windows(leaf: Conv1d, x: Array) -> list[Reads]:
+    """What each group of a convolution's outputs is multiplied with, position by position."""
+    x = x.reshape(-1, *x.shape[-2:])
+    mode: Any = "reflect" if leaf.padding_mode == "reflect" else "constant"
+    x = np.pad(x, ((0, 0), (0, 0), leaf._pad), mode=mode)
+    span = leaf.dilation * (leaf.kernel_size - 1) + 1
+    taps = np.lib.stride_tricks.sliding_window_view(x, span, axis=2)[:, :, :: leaf.stride, :: leaf.dilation]
+    inputs, outputs = leaf.in_channels // leaf.groups, leaf.out_channels // leaf.groups
+    return [
+        (
+            slice(group * outputs, (group + 1) * outputs),
+            taps[:, group * inputs : (group + 1) * inputs]
+            .transpose(0, 2, 1, 3)
+            .reshape(-1, inputs * leaf.kernel_size),
+        )
+        for group in range(leaf.groups)
+    ]
+
+
+def _sigmoid(x: Array) -> Array:
+    small = np.exp(-np.abs(x))  # never overflows
+    y: Array = np.where(x >= 0, np.float32(1), small) / (1 + small)
+    return y
