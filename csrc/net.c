@@ -89,7 +89,8 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
     total.state_bytes = trnn_times(trnn_align(state.bytes), (size_t)batch);
     total.scratch_bytes = trnn_plus(trnn_times(value_bytes, 2), trnn_align(layer_bytes));
     total.part_bytes = trnn_plus(part_bytes(frames, frame), part_bytes(frames, total.out));
-    if (total.state_bytes > PTRDIFF_MAX || total.scratch_bytes > PTRDIFF_MAX) return TRNN_E_SIZE;
+    const size_t scratch_bytes = trnn_plus(total.scratch_bytes, total.part_bytes);
+    if (total.state_bytes > PTRDIFF_MAX || scratch_bytes > PTRDIFF_MAX) return TRNN_E_SIZE;
 
     plan->sizes = total;
     plan->count = count;

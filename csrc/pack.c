@@ -139,9 +139,9 @@ static void copy_int8(const trnn_param *param, char *group, size_t wide, size_t 
             trnn_copy(&codes[k], place, 1);
         else
             trnn_copy(place, &codes[k], 1);
-        sum += codes[k];
+        if (!table) sum += codes[k];
     }
-    const int32_t start = -TRNN_INT8_ZERO * sum;
+    const int32_t start = -TRNN_INT8_ZERO * sum; /* TRNN_INT8_DEPTH keeps it in range */
     if (back)
         trnn_copy(scale, scales, sizeof *scale);
     else

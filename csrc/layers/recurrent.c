@@ -123,13 +123,13 @@ size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
 
 /* b_ih + b_hh, but for the gate that needs its hidden bias apart. */
 static void add_biases(const trnn_recurrent_kind *kind, size_t size, const float *bias_ih,
-                       const float *bias_hh, float *bias)
+                       const float *bias_hh, float *restrict bias)
 {
-    for (size_t panel = 0; panel < size / TRNN_PANEL; panel++) {
-        const int apart = (int32_t)(panel % (size_t)kind->gates) == kind->hidden_gate;
-        const float *a = bias_ih + panel * TRNN_PANEL, *b = bias_hh + panel * TRNN_PANEL;
-        for (size_t i = 0; i < TRNN_PANEL; i++) bias[panel * TRNN_PANEL + i] = apart ? a[i] : a[i] + b[i];
-    }
+    for (size_t i = 0; i < size; i++) bias[i] = bias_ih[i] + bias_hh[i];
+    if (kind->hidden_gate < 0) return;
+    const size_t stride = (size_t)kind->gates * TRNN_PANEL;
+    for (size_t i = (size_t)kind->hidden_gate * TRNN_PANEL; i < size; i += stride)
+        trnn_copy(bias + i, bias_ih + i, TRNN_PANEL * sizeof(float));
 }
 
 /* The first row >= b that step t computes, and past the last of the run that begins there. */
@@ -186,13 +186,14 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
     cell.scratch = scratch->hidden;
     cell.relu = a->relu;
-    trnn_product project = trnn_product_of(trnn_matrix_of(slots[WEIGHT_HR], layer->format, 1, size, units), 0,
-                                           size, NULL, scratch->inner, NULL, scratch->projection);
-    project.y_stride = out;
+    trnn_product project;
+    if (slots[WEIGHT_HR])
+        project = trnn_product_of(trnn_matrix_of(slots[WEIGHT_HR], layer->format, 1, size, units), 0, size,
+                                  NULL, scratch->inner, NULL, scratch->projection);
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
-        cell.backwards = project.backwards = (call->backwards + i) & 1;
+        cell.backwards = (call->backwards + i) & 1;
         clear_ended(call, t, offset, size);
         int32_t end;
         for (int32_t b = next_rows(call, t, 0, &end); b < end; b = next_rows(call, t, end, &end)) {
@@ -215,6 +216,8 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             if (slots[WEIGHT_HR]) {
                 project.rows = end - b;
                 project.y = y;
+                project.y_stride = out;
+                project.backwards = cell.backwards;
                 call->isa->product(&project);
             }
             for (int32_t r = 0; r < end - b; r++)

@@ -20,16 +20,20 @@ TRNN_INLINE __m256i four_codes(const char *x)
     return _mm256_set1_epi32(four);
 }
 
+#define VD_INPUTS 1
+typedef __m256i vd_inputs;
+TRNN_INLINE vd_inputs vd_load_inputs(const char *x) { return four_codes(x); }
+
 TRNN_INLINE vd vd_start(const int32_t *p)
 {
     (void)p;
     return (vd){{_mm256_setzero_si256(), _mm256_setzero_si256()}};
 }
 
-TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, const char *x)
+TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, vd_inputs codes, int lane)
 {
-    const __m256i codes = four_codes(x), size = _mm256_abs_epi8(codes), one = _mm256_set1_epi16(1);
-    (void)stride;
+    const __m256i size = _mm256_abs_epi8(codes), one = _mm256_set1_epi16(1);
+    (void)stride, (void)lane;
     TRNN_UNROLL
     for (int i = 0; i < 2; i++) {
         const __m256i weight = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32 * i));

@@ -14,6 +14,25 @@ TRNN_INLINE int8x16_t four_codes(const char *x)
 
 TRNN_INLINE int8x16_t sixteen_codes(const char *w) { return vld1q_s8((const int8_t *)w); }
 
+/* A plane of 64 codes. */
+typedef struct {
+    int8x16_t v[4];
+} plane;
+
+TRNN_INLINE plane plane_load(const char *w)
+{
+    plane p;
+#if defined(__aarch64__)
+    const int8x16x4_t four = vld1q_s8_x4((const int8_t *)w);
+    TRNN_UNROLL
+    for (int i = 0; i < 4; i++) p.v[i] = four.val[i];
+#else
+    TRNN_UNROLL
+    for (int i = 0; i < 4; i++) p.v[i] = sixteen_codes(w + 16 * i);
+#endif
+    return p;
+}
+
 #if defined(__ARM_FEATURE_DOTPROD)
 
 #define VD_STEP        1
@@ -31,12 +50,27 @@ TRNN_INLINE vd vd_start(const int32_t *p)
     return (vd){{zero, zero, zero, zero}};
 }
 
-TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, const char *x)
+#define VD_INPUTS 4
+typedef int8x16_t vd_inputs;
+TRNN_INLINE vd_inputs vd_load_inputs(const char *x) { return sixteen_codes(x); }
+
+/* sum + a times four codes of x. */
+TRNN_INLINE int32x4_t dot_lane(int32x4_t sum, int8x16_t a, int8x16_t x, int lane)
 {
-    const int8x16_t codes = four_codes(x);
+    switch (lane) {
+    case 0: return vdotq_laneq_s32(sum, a, x, 0);
+    case 1: return vdotq_laneq_s32(sum, a, x, 1);
+    case 2: return vdotq_laneq_s32(sum, a, x, 2);
+    default: return vdotq_laneq_s32(sum, a, x, 3);
+    }
+}
+
+TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, vd_inputs codes, int lane)
+{
+    const plane p = plane_load(w);
     (void)stride;
     TRNN_UNROLL
-    for (int i = 0; i < 4; i++) sum.v[i] = vdotq_s32(sum.v[i], sixteen_codes(w + 16 * i), codes);
+    for (int i = 0; i < 4; i++) sum.v[i] = dot_lane(sum.v[i], p.v[i], codes, lane);
     return sum;
 }
 
@@ -68,7 +102,7 @@ TRNN_INLINE vf vd_float(vd sum, int j, int32_t less)
  * 127 * 127 fit in 16 bits, so two planes are added up before they widen. */
 #define VD_STEP        2
 #define VD_TILE_ROWS   1
-#define VD_TILE_PANELS 1
+#define VD_TILE_PANELS (VF_REGISTERS / 16)
 
 typedef struct {
     int32x4_t v[8];
@@ -81,16 +115,41 @@ TRNN_INLINE vd vd_start(const int32_t *p)
     return (vd){{zero, zero, zero, zero, zero, zero, zero, zero}};
 }
 
-TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, const char *x)
+/* sum + a * x, of the first eight bytes and of the last. */
+TRNN_INLINE int16x8_t low_products(int16x8_t sum, int8x16_t a, int8x16_t x)
 {
-    const int8x8_t a = vget_low_s8(four_codes(x)), b = vget_low_s8(four_codes(x + 4));
+    return vmlal_s8(sum, vget_low_s8(a), vget_low_s8(x));
+}
+
+TRNN_INLINE int16x8_t high_products(int16x8_t sum, int8x16_t a, int8x16_t x)
+{
+#if defined(__aarch64__)
+    return vmlal_high_s8(sum, a, x); /* GCC 12 does not find it by itself */
+#else
+    return vmlal_s8(sum, vget_high_s8(a), vget_high_s8(x));
+#endif
+}
+
+#define VD_INPUTS 2
+typedef struct {
+    int8x16_t of[2];
+} vd_inputs;
+TRNN_INLINE vd_inputs vd_load_inputs(const char *x)
+{
+    return (vd_inputs){{four_codes(x), four_codes(x + 4)}};
+}
+
+TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, vd_inputs codes, int lane)
+{
+    const plane p = plane_load(w), q = plane_load(w + stride);
+    const int8x16_t a = codes.of[0], b = codes.of[1];
+    const int16x8_t zero = vdupq_n_s16(0);
+    (void)lane;
     TRNN_UNROLL
     for (int i = 0; i < 4; i++) {
-        const int8x16_t p = sixteen_codes(w + 16 * i), q = sixteen_codes(w + stride + 16 * i);
-        const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(p), a), vget_low_s8(q), b);
-        const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(p), a), vget_high_s8(q), b);
-        sum.v[2 * i] = vpadalq_s16(sum.v[2 * i], low);
-        sum.v[2 * i + 1] = vpadalq_s16(sum.v[2 * i + 1], high);
+        sum.v[2 * i] = vpadalq_s16(sum.v[2 * i], low_products(low_products(zero, p.v[i], a), q.v[i], b));
+        sum.v[2 * i + 1] =
+            vpadalq_s16(sum.v[2 * i + 1], high_products(high_products(zero, p.v[i], a), q.v[i], b));
     }
     return sum;
 }
@@ -103,16 +162,14 @@ TRNN_INLINE vd vd_dot4(const char *w, size_t stride, const char *x)
     for (int i = 0; i < 8; i++) sums[i] = vdupq_n_s16(0);
     TRNN_UNROLL
     for (int plane = 0; plane < 4; plane++) {
-        const int8x8_t a = vget_low_s8(four_codes(x + plane * 4));
-        const int8x8_t b = vget_low_s8(four_codes(x + 16 + plane * 4));
+        const int8x16_t a = four_codes(x + plane * 4), b = four_codes(x + 16 + plane * 4);
         TRNN_UNROLL
         for (int i = 0; i < 4; i++) {
             const uint8x16_t two = vld1q_u8((const uint8_t *)w + (size_t)plane * stride + 16 * i);
             const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(two, vdupq_n_u8(15)));
             const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(two, 4));
-            sums[2 * i] = vmlal_s8(vmlal_s8(sums[2 * i], vget_low_s8(low), a), vget_low_s8(high), b);
-            sums[2 * i + 1] =
-                vmlal_s8(vmlal_s8(sums[2 * i + 1], vget_high_s8(low), a), vget_high_s8(high), b);
+            sums[2 * i] = low_products(low_products(sums[2 * i], low, a), high, b);
+            sums[2 * i + 1] = high_products(high_products(sums[2 * i + 1], low, a), high, b);
         }
     }
     vd sum;

@@ -11,6 +11,10 @@ typedef struct {
     int32_t v[TRNN_PANEL];
 } vd;
 
+#define VD_INPUTS 1
+typedef const int8_t *vd_inputs;
+TRNN_INLINE vd_inputs vd_load_inputs(const char *x) { return (const int8_t *)x; }
+
 TRNN_INLINE vd vd_start(const int32_t *p)
 {
     const vd zero = {{0}};
@@ -18,10 +22,10 @@ TRNN_INLINE vd vd_start(const int32_t *p)
     return zero;
 }
 
-TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, const char *x)
+TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, vd_inputs b, int lane)
 {
-    const int8_t *a = (const int8_t *)w, *b = (const int8_t *)x;
-    (void)stride;
+    const int8_t *a = (const int8_t *)w;
+    (void)stride, (void)lane;
     for (int i = 0; i < TRNN_PANEL; i++)
         for (int k = 0; k < 4; k++) sum.v[i] += a[4 * i + k] * b[k];
     return sum;

@@ -17,12 +17,16 @@ TRNN_INLINE __m512i four_codes(const char *x)
     return _mm512_set1_epi32(four);
 }
 
+#define VD_INPUTS 1
+typedef __m512i vd_inputs;
+TRNN_INLINE vd_inputs vd_load_inputs(const char *x) { return four_codes(x); }
+
 TRNN_INLINE vd vd_start(const int32_t *p) { return _mm512_loadu_si512(p); }
 
-TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, const char *x)
+TRNN_INLINE vd vd_dot8(vd sum, const char *w, size_t stride, vd_inputs codes, int lane)
 {
-    (void)stride;
-    return _mm512_dpbusd_epi32(sum, four_codes(x), _mm512_loadu_si512(w));
+    (void)stride, (void)lane;
+    return _mm512_dpbusd_epi32(sum, codes, _mm512_loadu_si512(w));
 }
 
 TRNN_INLINE vd vd_dot4(const char *w, size_t stride, const char *x)

@@ -37,8 +37,8 @@ TRNN_INLINE vf vf_if_less(vf a, vf b, vf x, vf y)
 
 TRNN_INLINE vf vf_exp2i(vf n)
 {
-    const __m256i whole = _mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(VF_MAGIC)));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(whole, _mm256_set1_epi32(127)), 23));
+    const __m256i whole = _mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(VF_MAGIC + 127)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(whole, 23));
 }
 
 TRNN_INLINE vf vf_load_f16(const uint16_t *p)

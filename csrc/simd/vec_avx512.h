@@ -37,8 +37,8 @@ TRNN_INLINE vf vf_if_less(vf a, vf b, vf x, vf y)
 
 TRNN_INLINE vf vf_exp2i(vf n)
 {
-    const __m512i whole = _mm512_castps_si512(_mm512_add_ps(n, _mm512_set1_ps(VF_MAGIC)));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(127)), 23));
+    const __m512i whole = _mm512_castps_si512(_mm512_add_ps(n, _mm512_set1_ps(VF_MAGIC + 127)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(whole, 23));
 }
 
 TRNN_INLINE vf vf_load_f16(const uint16_t *p)

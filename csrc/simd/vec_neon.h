@@ -16,18 +16,53 @@ TRNN_INLINE vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 TRNN_INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
 TRNN_INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 TRNN_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
-TRNN_INLINE vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
-TRNN_INLINE vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+TRNN_INLINE vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
+TRNN_INLINE vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 TRNN_INLINE vf vf_copysign(vf a, vf b) { return vbslq_f32(vdupq_n_u32(0x80000000u), b, a); }
 TRNN_INLINE vf vf_if_less(vf a, vf b, vf x, vf y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
 
 TRNN_INLINE vf vf_exp2i(vf n)
 {
-    const int32x4_t whole = vreinterpretq_s32_f32(vaddq_f32(n, vdupq_n_f32(VF_MAGIC)));
-    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(whole, vdupq_n_s32(127)), 23));
+    const int32x4_t whole = vreinterpretq_s32_f32(vaddq_f32(n, vdupq_n_f32(VF_MAGIC + 127)));
+    return vreinterpretq_f32_s32(vshlq_n_s32(whole, 23));
 }
 
 TRNN_INLINE vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+
+#define VF_INPUTS 4
+
+typedef float32x4_t vf_inputs;
+
+TRNN_INLINE vf_inputs vf_load_inputs(const float *p) { return vld1q_f32(p); }
+TRNN_INLINE vf_inputs vf_set_inputs(float a) { return vdupq_n_f32(a); }
+
+/* A load without an offset moves its pointer on in the same instruction, if the compiler does not see that
+ * the next one is a sum. */
+#define VF_LOADS_MOVE
+
+TRNN_INLINE const float *moved(const float *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+TRNN_INLINE const char *vf_load_panel(const char *from, vf *v)
+{
+    const float *p = (const float *)(const void *)from;
+#if defined(__aarch64__)
+    const float32x4x4_t four = vld1q_f32_x4(p);
+    TRNN_UNROLL
+    for (int i = 0; i < 4; i++) v[i] = four.val[i];
+    return (const char *)moved(p + 16);
+#else
+    TRNN_UNROLL
+    for (int i = 0; i < 4; i++) {
+        v[i] = vld1q_f32(p);
+        p = moved(p + 4);
+    }
+    return (const char *)p;
+#endif
+}
 
 #if defined(__aarch64__)
 
@@ -36,6 +71,17 @@ TRNN_INLINE vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vs
 #define VF_FUSED     1
 
 TRNN_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+
+TRNN_INLINE vf vf_fma_input(vf a, vf_inputs inputs, int lane, vf c)
+{
+    switch (lane) {
+    case 0: return vfmaq_laneq_f32(c, a, inputs, 0);
+    case 1: return vfmaq_laneq_f32(c, a, inputs, 1);
+    case 2: return vfmaq_laneq_f32(c, a, inputs, 2);
+    default: return vfmaq_laneq_f32(c, a, inputs, 3);
+    }
+}
+
 TRNN_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 TRNN_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 TRNN_INLINE vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
@@ -46,7 +92,18 @@ TRNN_INLINE vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret
 #define VF_TILE_ROWS 2
 #define VF_FUSED     0
 
-TRNN_INLINE vf vf_fma(vf a, vf b, vf c) { return vaddq_f32(vmulq_f32(a, b), c); }
+/* VMLA is one instruction, and rounds the product before it adds. */
+TRNN_INLINE vf vf_fma(vf a, vf b, vf c) { return vmlaq_f32(c, a, b); }
+
+TRNN_INLINE vf vf_fma_input(vf a, vf_inputs inputs, int lane, vf c)
+{
+    switch (lane) {
+    case 0: return vmlaq_lane_f32(c, a, vget_low_f32(inputs), 0);
+    case 1: return vmlaq_lane_f32(c, a, vget_low_f32(inputs), 1);
+    case 2: return vmlaq_lane_f32(c, a, vget_high_f32(inputs), 0);
+    default: return vmlaq_lane_f32(c, a, vget_high_f32(inputs), 1);
+    }
+}
 
 /* The scalar unit divides as IEEE 754 says; NEON's estimates would need steps to come near. */
 TRNN_INLINE vf vf_div(vf a, vf b)

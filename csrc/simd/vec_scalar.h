@@ -47,8 +47,8 @@ TRNN_INLINE vf vf_copysign(vf a, vf b)
 
 TRNN_INLINE vf vf_exp2i(vf n)
 {
-    vf_bits bits = {n + VF_MAGIC};
-    bits.u = (bits.u + 127u) << 23;
+    vf_bits bits = {n + (VF_MAGIC + 127)};
+    bits.u <<= 23;
     return bits.f;
 }
 

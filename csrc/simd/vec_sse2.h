@@ -38,8 +38,8 @@ TRNN_INLINE vf vf_if_less(vf a, vf b, vf x, vf y)
 
 TRNN_INLINE vf vf_exp2i(vf n)
 {
-    const __m128i whole = _mm_castps_si128(_mm_add_ps(n, _mm_set1_ps(VF_MAGIC)));
-    return _mm_castsi128_ps(_mm_slli_epi32(_mm_add_epi32(whole, _mm_set1_epi32(127)), 23));
+    const __m128i whole = _mm_castps_si128(_mm_add_ps(n, _mm_set1_ps(VF_MAGIC + 127)));
+    return _mm_castsi128_ps(_mm_slli_epi32(whole, 23));
 }
 
 /* 2^112 makes up for the exponent's other bias, and lifts what looks subnormal. */

@@ -1,5 +1,7 @@
 #include "check.h"
+#include "../../csrc/format.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,13 +83,18 @@ uint32_t dice_roll(dice *d)
     return (uint32_t)(d->state >> 32);
 }
 
-float dice_float(dice *d, int exponent)
+static float power(int exponent)
 {
-    float scale = 1.0f / (1 << 23);
+    float scale = 1.0f;
     for (; exponent > 0; exponent--) scale *= 2.0f;
     for (; exponent < 0; exponent++) scale *= 0.5f;
+    return scale;
+}
+
+float dice_float(dice *d, int exponent)
+{
     const int32_t whole = (int32_t)(dice_roll(d) >> 8) - (1 << 23);
-    return (float)whole * scale;
+    return (float)whole * power(exponent - 23);
 }
 
 int same_bits(const float *a, const float *b, size_t count)
@@ -128,7 +135,9 @@ static memory take(size_t bytes, size_t lead)
 
 memory memory_take(size_t bytes) { return take(bytes, 0); }
 
-memory memory_floats(size_t count) { return take(count * sizeof(float), sizeof(float)); }
+memory memory_bytes(size_t bytes) { return take(bytes, sizeof(float)); }
+
+memory memory_floats(size_t count) { return memory_bytes(count * sizeof(float)); }
 
 void memory_release(memory *m)
 {
@@ -141,6 +150,104 @@ void memory_release(memory *m)
     check(whole, "written beyond a buffer of %lu bytes", (unsigned long)m->bytes);
     free(m->block);
     m->block = NULL;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+static size_t scales_of_row(const tensor *t)
+{
+    return t->format == TRNN_INT8 ? 1 : t->format == TRNN_INT4 ? (t->cols + TRNN_BLOCK - 1) / TRNN_BLOCK : 0;
+}
+
+tensor tensor_take(const trnn_param *param)
+{
+    static const size_t bytes[TRNN_FORMAT_COUNT] = {4, 2, 2, 1, 1};
+    tensor t;
+    t.format = param->format;
+    t.rows = (size_t)param->shape[0];
+    t.cols = (size_t)param->shape[1] * (size_t)param->shape[2];
+    t.numbers = memory_bytes(t.rows * t.cols * bytes[t.format]);
+    t.scales = memory_floats(t.rows * scales_of_row(&t));
+    return t;
+}
+
+/* A half of a sign, an exponent of 2^(exponent - 4) .. 2^(exponent - 1) and `fraction` bits. */
+static uint16_t half_roll(dice *d, int exponent, int bias, int fraction)
+{
+    const uint32_t roll = dice_roll(d) >> 8;
+    const uint32_t field = (uint32_t)(bias + exponent - 1 - (int)(roll >> 20 & 3));
+    return (uint16_t)((roll & 0x8000) | field << fraction | (roll & ((1u << fraction) - 1)));
+}
+
+/* 2^exponent .. 2^(exponent + 1): exact in a float; cut off to a bfloat16 if so wanted. */
+static float scale_roll(dice *d, int exponent, int cut)
+{
+    const float roll = dice_float(d, exponent);
+    const float scale = (roll < 0.0f ? -roll : roll) + power(exponent);
+    uint32_t bits;
+    float result;
+    memcpy(&bits, &scale, sizeof bits);
+    if (cut) bits &= 0xffff0000u;
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+tensor tensor_roll(const trnn_param *param, dice *d, int exponent)
+{
+    tensor t = tensor_take(param);
+    for (size_t i = 0; i < t.scales.bytes / sizeof(float); i++)
+        t.scales.at[i] = scale_roll(d, exponent - (t.format == TRNN_INT8 ? 8 : 4), t.format == TRNN_INT4);
+    for (size_t i = 0; i < t.rows * t.cols; i++) switch (t.format) {
+        case TRNN_F16: ((uint16_t *)(void *)t.numbers.at)[i] = half_roll(d, exponent, 15, 10); break;
+        case TRNN_BF16: ((uint16_t *)(void *)t.numbers.at)[i] = half_roll(d, exponent, 127, 7); break;
+        case TRNN_INT8: ((int8_t *)t.numbers.at)[i] = (int8_t)((int)(dice_roll(d) >> 8) % 255 - 127); break;
+        case TRNN_INT4: ((int8_t *)t.numbers.at)[i] = (int8_t)((int)(dice_roll(d) >> 28) - 8); break;
+        default: t.numbers.at[i] = dice_float(d, exponent);
+        }
+    return t;
+}
+
+float tensor_scale(const tensor *t, size_t row, size_t col)
+{
+    if (t->format == TRNN_INT8) return t->scales.at[row];
+    return t->format == TRNN_INT4 ? t->scales.at[row * scales_of_row(t) + col / TRNN_BLOCK] : 1.0f;
+}
+
+int tensor_code(const tensor *t, size_t row, size_t col)
+{
+    return ((const int8_t *)t->numbers.at)[row * t->cols + col];
+}
+
+/* What 16 bits are, said with ldexp: a sign, an exponent, a fraction. */
+static float widen(uint16_t half, int bias, int fraction)
+{
+    const int field = (half & 0x7fff) >> fraction, rest = half & ((1 << fraction) - 1);
+    const double size =
+        field ? ldexp(rest + (1 << fraction), field - bias - fraction) : ldexp(rest, 1 - bias - fraction);
+    return (float)(half & 0x8000 ? -size : size);
+}
+
+float tensor_at(const tensor *t, size_t row, size_t col)
+{
+    const size_t i = row * t->cols + col;
+    switch (t->format) {
+    case TRNN_F16: return widen(((const uint16_t *)(const void *)t->numbers.at)[i], 15, 10);
+    case TRNN_BF16: return widen(((const uint16_t *)(const void *)t->numbers.at)[i], 127, 7);
+    case TRNN_INT8:
+    case TRNN_INT4: return (float)tensor_code(t, row, col) * tensor_scale(t, row, col);
+    default: return t->numbers.at[i];
+    }
+}
+
+void tensor_pack(const tensor *t, const trnn_param *param, void *weights)
+{
+    trnn_param_pack(param, weights, t->numbers.at, t->scales.bytes ? t->scales.at : NULL);
+}
+
+void tensor_release(tensor *t)
+{
+    memory_release(&t->numbers);
+    memory_release(&t->scales);
 }
 
 /* ---- nets ------------------------------------------------------------------------------------ */
@@ -166,17 +273,14 @@ weights weights_roll(const model *m)
         trnn_param params[TRNN_PARAMS_MAX];
         const int32_t count = trnn_layer_params(layer, params);
         for (int32_t p = 0; p < count; p++) {
-            const size_t depth = (size_t)params[p].shape[1] * (size_t)params[p].shape[2];
-            const size_t numbers = (size_t)params[p].shape[0] * depth;
-            const int positive = strcmp(params[p].name, "running_var") == 0;
-            const int exponent = layer->kind == TRNN_EMBEDDING ? 0 : weight_exponent((int32_t)depth);
-            memory tensor = memory_floats(numbers);
-            for (size_t k = 0; k < numbers; k++) {
-                const float number = dice_float(&d, exponent);
-                tensor.at[k] = positive ? 0.25f + number * number : number;
-            }
-            trnn_param_pack(&params[p], w.at[i].at, tensor.at, NULL);
-            memory_release(&tensor);
+            const int32_t depth = params[p].shape[1] * params[p].shape[2];
+            tensor t =
+                tensor_roll(&params[p], &d, layer->kind == TRNN_EMBEDDING ? 0 : weight_exponent(depth));
+            if (strcmp(params[p].name, "running_var") == 0)
+                for (size_t k = 0; k < t.rows; k++)
+                    t.numbers.at[k] = 0.25f + t.numbers.at[k] * t.numbers.at[k];
+            tensor_pack(&t, &params[p], w.at[i].at);
+            tensor_release(&t);
         }
     }
     return w;
@@ -203,6 +307,7 @@ net net_open(const model *m, const weights *w, int32_t batch, int32_t steps)
     n.in = (size_t)n.sizes.in.rows * (size_t)n.sizes.in.cols;
     n.out = (size_t)n.sizes.out.rows * (size_t)n.sizes.out.cols;
     n.row_state = 0;
+    n.backwards = 0;
     for (int32_t i = 0; i < m->count; i++) {
         size_t offset, numbers;
         trnn_plan_state(net_plan(&n), i, &offset, &numbers);
@@ -230,7 +335,8 @@ trnn_job net_job(const net *n, const trnn_kernels *isa, const float *x, float *y
                           .x = x,
                           .y = y,
                           .steps = steps,
-                          .lengths = lengths};
+                          .lengths = lengths,
+                          .backwards = n->backwards};
     return job;
 }
 

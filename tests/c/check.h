@@ -45,7 +45,8 @@ typedef struct {
 } memory;
 
 memory memory_take(size_t bytes);   /* aligned to 64, as weights, state and scratch have to be */
-memory memory_floats(size_t count); /* aligned to 4 and no more, as x and y may be */
+memory memory_bytes(size_t bytes);  /* aligned to 4 and no more */
+memory memory_floats(size_t count); /* the same for `count` floats, as x and y may be */
 void memory_release(memory *m);
 
 /* ---- nets ------------------------------------------------------------------------------------ */
@@ -63,15 +64,31 @@ void memory_release(memory *m);
 /* clang-format on */
 
 #define LAYERS_MAX 7
+#define NAME_ROOM  56
 
 typedef struct {
-    char name[40];
+    char name[NAME_ROOM];
     trnn_frame frame;
     int32_t count;
     trnn_layer layers[LAYERS_MAX];
 } model;
 
 int model_get(int32_t i, model *m); /* the i-th of models.c; 0 past the last */
+
+/* A tensor as trnn_param_pack takes it, in the param's format. */
+typedef struct {
+    trnn_format format;
+    size_t rows, cols;
+    memory numbers, scales; /* scales: of no bytes for floats */
+} tensor;
+
+tensor tensor_take(const trnn_param *param);                        /* of dirty memory */
+tensor tensor_roll(const trnn_param *param, dice *d, int exponent); /* of about +-2^exponent */
+float tensor_scale(const tensor *t, size_t row, size_t col);        /* 1 for floats */
+int tensor_code(const tensor *t, size_t row, size_t col);           /* of integers */
+float tensor_at(const tensor *t, size_t row, size_t col);           /* the number that it is */
+void tensor_pack(const tensor *t, const trnn_param *param, void *weights);
+void tensor_release(tensor *t);
 
 typedef struct {
     memory at[LAYERS_MAX];
@@ -87,8 +104,9 @@ typedef struct {
     const weights *weights;
     trnn_sizes sizes;
     memory plan, state, scratch;
-    size_t in, out;   /* numbers of a frame */
-    size_t row_state; /* numbers of state of one row: the row's length without what aligns it */
+    size_t in, out;    /* numbers of a frame */
+    size_t row_state;  /* numbers of state of one row: the row's length without what aligns it */
+    int32_t backwards; /* of its next call */
 } net;
 
 const trnn_plan *net_plan(const net *n);

@@ -1,10 +1,11 @@
-/* The nets that are tested: every layer, at sizes around a panel of 16 and a group of 64, and chains. */
+/* The nets that are tested: every layer, at sizes around a panel of 16 and a group of 64, and chains; those
+ * with matrices in every format. */
 #include "check.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* clang-format off: a table, a net a line */
+/* clang-format off: tables, a net a line */
 static const model fixed[] = {
     {"lstm without bias", {1, 20}, 1, {RECURRENT(LSTM, 20, 24)}},
     {"lstm projected to 1", {1, 3}, 1, {RECURRENT(LSTM, 3, 2, .proj_size = 1, .bias = 1)}},
@@ -33,6 +34,25 @@ static const model fixed[] = {
     {"conv1d depthwise", {20, 9}, 1, {CONV1D(20, 20, 3, 1, 1, 20, 1, 1, 1)}},
     {"conv1d of one tap", {65, 1}, 1, {CONV1D(65, 64, 1, 1, 1, 1, 1)}},
 
+    {"characters",
+     {1, 1},
+     5,
+     {EMBEDDING(65, 32), RECURRENT(LSTM, 32, 48, .bias = 1), RECURRENT(LSTM, 48, 48, .bias = 1),
+      LINEAR(48, 65, 1), SOFTMAX(LOG_SOFTMAX, 0)}},
+    {"sound",
+     {1, 64},
+     7,
+     {CONV1D(1, 20, 16, 8, 1, 1, 1, 0, 8, TRNN_PAD_REFLECT), PLAIN(RELU), PLAIN(FLATTEN),
+      NORM(LAYER_NORM, 160, 1, 1), RECURRENT(GRU, 160, 33, .bias = 1), LINEAR(33, 5, 1),
+      SOFTMAX(SOFTMAX, 0)}},
+    {"whole sequences",
+     {1, 12},
+     7,
+     {LINEAR(12, 18, 1), PLAIN(TANH), RECURRENT(LSTM, 18, 20, .bias = 1, .bidirectional = 1), PLAIN(IDENTITY),
+      RECURRENT(RNN, 40, 16, .bias = 1, .relu = 1), NORM(BATCH_NORM, 16, 1, 1), PLAIN(SIGMOID)}},
+};
+
+static const model plain[] = {
     {"layer norm of 1", {1, 1}, 1, {NORM(LAYER_NORM, 1, 1, 1)}},
     {"layer norm of 17 over 3 rows", {3, 17}, 1, {NORM(LAYER_NORM, 17, 1, 0)}},
     {"layer norm of a whole frame", {4, 33}, 1, {NORM(LAYER_NORM, 132, 1, 1)}},
@@ -52,50 +72,73 @@ static const model fixed[] = {
     {"softmax over rows", {19, 4}, 1, {SOFTMAX(SOFTMAX, 1)}},
     {"log softmax of 33", {1, 33}, 1, {SOFTMAX(LOG_SOFTMAX, 0)}},
     {"log softmax over rows", {16, 2}, 1, {SOFTMAX(LOG_SOFTMAX, 1)}},
-
-    {"characters",
-     {1, 1},
-     5,
-     {EMBEDDING(65, 32), RECURRENT(LSTM, 32, 48, .bias = 1), RECURRENT(LSTM, 48, 48, .bias = 1),
-      LINEAR(48, 65, 1), SOFTMAX(LOG_SOFTMAX, 0)}},
-    {"sound",
-     {1, 64},
-     7,
-     {CONV1D(1, 20, 16, 8, 1, 1, 1, 0, 8, TRNN_PAD_REFLECT), PLAIN(RELU), PLAIN(FLATTEN),
-      NORM(LAYER_NORM, 160, 1, 1), RECURRENT(GRU, 160, 33, .bias = 1), LINEAR(33, 5, 1),
-      SOFTMAX(SOFTMAX, 0)}},
-    {"whole sequences",
-     {1, 12},
-     7,
-     {LINEAR(12, 18, 1), PLAIN(TANH), RECURRENT(LSTM, 18, 20, .bias = 1, .bidirectional = 1), PLAIN(IDENTITY),
-      RECURRENT(RNN, 40, 16, .bias = 1, .relu = 1), NORM(BATCH_NORM, 16, 1, 1), PLAIN(SIGMOID)}},
 };
 /* clang-format on */
 
-enum { FIXED = sizeof fixed / sizeof fixed[0] };
+enum { FIXED = sizeof fixed / sizeof fixed[0], PLAIN_ONES = sizeof plain / sizeof plain[0] };
 
 static const int32_t sizes[] = {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 130};
 
-enum { SIZES = sizeof sizes / sizeof sizes[0], KINDS = 5 };
+/* The last kind has no other formats: its products are the rnn's. */
+enum {
+    SIZES = sizeof sizes / sizeof sizes[0],
+    KINDS = 5,
+    FLOATS = KINDS * SIZES + FIXED,
+    FORMATTED = (KINDS - 1) * SIZES / 2 + FIXED
+};
+
+/* A layer of its own, of a kind and of the size'th size. */
+static model single(int32_t kind, int32_t size)
+{
+    static const char *const names[KINDS] = {"lstm", "gru", "rnn", "linear", "relu rnn"};
+    static const trnn_kind kinds[KINDS] = {TRNN_LSTM, TRNN_GRU, TRNN_RNN, TRNN_LINEAR, TRNN_RNN};
+    const int32_t out = sizes[size], in = sizes[(size * 5 + 3) % SIZES];
+    model m;
+    memset(&m, 0, sizeof m);
+    snprintf(m.name, sizeof m.name, "%s %dx%d", names[kind], (int)in, (int)out);
+    m.frame = (trnn_frame){1, in};
+    m.count = 1;
+    m.layers[0].kind = kinds[kind];
+    if (kinds[kind] == TRNN_LINEAR)
+        m.layers[0].as.linear = (trnn_linear_args){in, out, 1};
+    else
+        m.layers[0].as.recurrent = (trnn_recurrent_args){in, out, 0, 1, 0, kind == KINDS - 1};
+    return m;
+}
+
+static int has_matrices(const trnn_layer *layer)
+{
+    switch (layer->kind) {
+    case TRNN_RNN:
+    case TRNN_LSTM:
+    case TRNN_GRU:
+    case TRNN_LINEAR:
+    case TRNN_EMBEDDING:
+    case TRNN_CONV1D: return 1;
+    default: return 0;
+    }
+}
 
 int model_get(int32_t i, model *m)
 {
     memset(m, 0, sizeof *m);
-    if (i >= KINDS * SIZES + FIXED) return 0;
-    if (i >= KINDS * SIZES) {
-        *m = fixed[i - KINDS * SIZES];
+    if (i < FLOATS) {
+        *m = i < FIXED ? fixed[i] : single((i - FIXED) / SIZES, (i - FIXED) % SIZES);
         return 1;
     }
-    static const char *const names[KINDS] = {"lstm", "gru", "rnn", "relu rnn", "linear"};
-    static const trnn_kind kinds[KINDS] = {TRNN_LSTM, TRNN_GRU, TRNN_RNN, TRNN_RNN, TRNN_LINEAR};
-    const int32_t kind = i / SIZES, out = sizes[i % SIZES], in = sizes[(i % SIZES * 5 + 3) % SIZES];
-    snprintf(m->name, sizeof m->name, "%s %dx%d", names[kind], (int)in, (int)out);
-    m->frame = (trnn_frame){1, in};
-    m->count = 1;
-    m->layers[0].kind = kinds[kind];
-    if (kinds[kind] == TRNN_LINEAR)
-        m->layers[0].as.linear = (trnn_linear_args){in, out, 1};
-    else
-        m->layers[0].as.recurrent = (trnn_recurrent_args){in, out, 0, 1, 0, kind == 3};
+    i -= FLOATS;
+    if (i < (TRNN_FORMAT_COUNT - 1) * FORMATTED) { /* every second size, the others in the next format */
+        const trnn_format format = (trnn_format)(1 + i / FORMATTED);
+        const int32_t which = i % FORMATTED, size = 2 * (which - FIXED) + (int32_t)format % 2;
+        const model floats = which < FIXED ? fixed[which] : single(size / SIZES, size % SIZES);
+        *m = floats;
+        snprintf(m->name, sizeof m->name, "%s %.*s", trnn_format_name(format), NAME_ROOM / 2, floats.name);
+        for (int32_t l = 0; l < m->count; l++)
+            if (has_matrices(&m->layers[l])) m->layers[l].format = format;
+        return 1;
+    }
+    i -= (TRNN_FORMAT_COUNT - 1) * FORMATTED;
+    if (i >= PLAIN_ONES) return 0;
+    *m = plain[i];
     return 1;
 }

@@ -1,4 +1,5 @@
-/* Same bits: step by step, in chunks, in blocks, as one sequence, alone, in a batch, with lengths. */
+/* Same bits: step by step, in chunks, in blocks, as one sequence, alone, in a batch, with lengths, a part of
+ * a batch at a time, from whichever end of the weights. */
 #include "check.h"
 
 #include <string.h>
@@ -17,16 +18,19 @@ typedef struct {
 
 static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
-/* In calls of `chunk` steps with a plan of `block` steps. */
-static void in_chunks(const fixture *f, int32_t block, int32_t chunk)
+/* In calls of `chunk` steps with a plan of `block` steps; every second call backwards, from the first on or
+ * from the second. */
+static void in_chunks(const fixture *f, int32_t block, int32_t chunk, int32_t backwards)
 {
     net n = net_open(f->model, f->weights, BATCH, block);
     memory y = memory_floats(STEPS * BATCH * n.out);
     check(n.state.bytes == f->start.bytes, "%s: the state depends on the block", f->model->name);
     memcpy(n.state.at, f->start.at, n.state.bytes);
-    for (int32_t t = 0; t < STEPS; t += chunk)
+    for (int32_t t = 0; t < STEPS; t += chunk, backwards = !backwards) {
+        n.backwards = backwards;
         net_run(&n, f->isa, f->x.at + (size_t)t * BATCH * n.in, y.at + (size_t)t * BATCH * n.out,
                 least(chunk, STEPS - t), NULL);
+    }
     check(same_bits(y.at, f->y.at, STEPS * BATCH * n.out), "%s on %s: y in chunks of %d, blocks of %d",
           f->model->name, trnn_isa_name(f->isa), (int)chunk, (int)block);
     check(same_bits(n.state.at, f->end.at, n.state.bytes / sizeof(float)),
@@ -34,6 +38,54 @@ static void in_chunks(const fixture *f, int32_t block, int32_t chunk)
           (int)block);
     memory_release(&y);
     net_close(&n);
+}
+
+/* Three parts of the batch, one after the other, each in rows of its own of the same arrays: y and the state are
+ * `wanted` and `end`, and a part touches no other's. */
+static void in_parts(const fixture *f, int32_t block, const int32_t *lengths, const float *wanted,
+                     const float *end)
+{
+    static const int32_t parts[] = {4, 3, 0, 1, 1, 3}; /* first row, rows */
+    const net *whole = &f->whole;
+    const size_t in = whole->in, out = whole->out, row = whole->state.bytes / sizeof(float) / BATCH;
+    memory y = memory_floats(STEPS * BATCH * out), state = memory_take(whole->state.bytes);
+    memory y_before = memory_floats(STEPS * BATCH * out), state_before = memory_take(whole->state.bytes);
+    for (size_t i = 0; i < STEPS * BATCH * out; i++) y.at[i] = 77.0f;
+    memcpy(state.at, f->start.at, state.bytes);
+    int apart = 1;
+    for (const int32_t *part = parts; part < parts + 6; part += 2) {
+        const size_t first = (size_t)part[0], rows = (size_t)part[1];
+        net n = net_open(f->model, f->weights, part[1], block);
+        memory scratch = memory_take(n.sizes.scratch_bytes + n.sizes.part_bytes);
+        memset(scratch.at, 0xff, scratch.bytes);
+        memcpy(y_before.at, y.at, y.bytes);
+        memcpy(state_before.at, state.at, state.bytes);
+        trnn_job job = net_job(&n, f->isa, f->x.at + first * in, y.at + first * out, STEPS,
+                               lengths ? lengths + first : NULL);
+        job.scratch = scratch.at;
+        job.state = state.at + first * row;
+        job.stride = BATCH;
+        const trnn_status status = trnn_run(net_plan(&n), &job);
+        check(status == TRNN_OK, "%s: a part: %s", f->model->name, trnn_status_text(status));
+
+        for (size_t t = 0; t < STEPS; t++) /* put back what is the part's own: all is as it was */
+            memcpy(y_before.at + (t * BATCH + first) * out, y.at + (t * BATCH + first) * out,
+                   rows * out * sizeof(float));
+        memcpy(state_before.at + first * row, state.at + first * row, rows * row * sizeof(float));
+        apart &= same_bits(y_before.at, y.at, STEPS * BATCH * out);
+        apart &= same_bits(state_before.at, state.at, BATCH * row);
+        memory_release(&scratch);
+        net_close(&n);
+    }
+    check(apart, "%s on %s: a part writes rows of others", f->model->name, trnn_isa_name(f->isa));
+    check(same_bits(y.at, wanted, STEPS * BATCH * out), "%s on %s: y in parts, blocks of %d", f->model->name,
+          trnn_isa_name(f->isa), (int)block);
+    check(same_bits(state.at, end, BATCH * row), "%s on %s: state in parts, blocks of %d", f->model->name,
+          trnn_isa_name(f->isa), (int)block);
+    memory_release(&y);
+    memory_release(&y_before);
+    memory_release(&state);
+    memory_release(&state_before);
 }
 
 /* Row b alone for `steps` steps against `y`, (STEPS, BATCH, out), and the state of `batch`. */
@@ -84,6 +136,7 @@ static void with_lengths(const fixture *f)
           f->model->name, trnn_isa_name(f->isa));
     check(same_bits(n[0].state.at, n[1].state.at, n[0].state.bytes / sizeof(float)),
           "%s on %s: state with lengths, in blocks", f->model->name, trnn_isa_name(f->isa));
+    in_parts(f, blocks[1], lengths, y[0].at, n[0].state.at);
     for (int32_t b = 0; b < BATCH; b++) {
         alone(f, b, lengths[b], y[0].at, &n[0], "with lengths");
         if (n[0].row_state == 0 || f->model->count > 1) continue;
@@ -120,12 +173,13 @@ static void every_way(const model *m, const weights *w, const trnn_kernels *isa)
     memcpy(f.end.at, n->state.at, n->state.bytes);
 
     if (n->sizes.whole) {
-        in_chunks(&f, STEPS + 3, STEPS);
+        in_chunks(&f, STEPS + 3, STEPS, 1);
     } else {
-        in_chunks(&f, 1, 1);
-        in_chunks(&f, STEPS + 3, 1);
-        in_chunks(&f, 3, STEPS);
-        in_chunks(&f, 2, 3);
+        in_chunks(&f, 1, 1, 1);
+        in_chunks(&f, STEPS + 3, 1, 0);
+        in_chunks(&f, 3, STEPS, 1);
+        in_chunks(&f, 2, 3, 0);
+        in_parts(&f, 1, NULL, f.y.at, f.end.at);
     }
     with_lengths(&f);
     for (int32_t b = 0; b < BATCH; b++) alone(&f, b, STEPS, f.y.at, n, "alone");

@@ -1,6 +1,6 @@
 /* Sizes, statuses and weights: what the functions of tinyrnn.h say, to good callers and to bad ones. */
 #include "check.h"
-#include "../../csrc/config.h"
+#include "../../csrc/format.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +21,12 @@ static void names(void)
             check(strcmp(trnn_kind_name((trnn_kind)kind), trnn_kind_name((trnn_kind)other)) != 0,
                   "kinds %d and %d share a name", kind, other);
     }
+    for (int format = 0; format < TRNN_FORMAT_COUNT; format++) {
+        check(strlen(trnn_format_name((trnn_format)format)) > 3, "format %d has no name", format);
+        for (int other = 0; other < format; other++)
+            check(strcmp(trnn_format_name((trnn_format)format), trnn_format_name((trnn_format)other)) != 0,
+                  "formats %d and %d share a name", format, other);
+    }
     const trnn_kernels *list[ISAS_MAX] = {NULL}, *first[1];
     const int32_t count = trnn_isa_list(list, ISAS_MAX);
     check(count > 0 && count < ISAS_MAX && list[count] == NULL, "%d instruction sets", (int)count);
@@ -39,40 +45,49 @@ static void names(void)
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-/* All tensors of a layer go in and come out again, whole and apart, and nothing else is written. */
+/* Bytes that a number takes at least. */
+static const double number_bytes[TRNN_FORMAT_COUNT] = {4, 2, 2, 1, 0.5};
+
+/* All tensors of a layer go in, twice, and come out again, whole and apart. */
 static void packing(const trnn_layer *layer, const char *name)
 {
     trnn_param params[TRNN_PARAMS_MAX];
     const int32_t count = trnn_layer_params(layer, params);
     const size_t bytes = trnn_layer_weights_bytes(layer);
-    memory w = memory_take(bytes), tensors[TRNN_PARAMS_MAX];
-    size_t numbers = 0, used = 0;
+    memory w = memory_take(bytes), fresh = memory_take(bytes);
+    tensor before[TRNN_PARAMS_MAX], tensors[TRNN_PARAMS_MAX];
+    double wanted = 0.0;
+    dice d = dice_named(name);
     memset(w.at, 0, w.bytes);
+    memset(fresh.at, 0, fresh.bytes);
     for (int32_t p = 0; p < count; p++) {
         check(params[p].rank >= 1 && params[p].rank <= 3 && strlen(params[p].name) > 3, "%s: tensor %d", name,
               (int)p);
-        check(params[p].offset % TRNN_ALIGN == 0, "%s: %s is not aligned", name,
+        check(params[p].offset % TRNN_ALIGN == 0, "%s: %s is not aligned", name, params[p].name);
+        check(params[p].format == (params[p].rank > 1 ? layer->format : TRNN_F32), "%s: format of %s", name,
               params[p].name);
-        const size_t size =
-            (size_t)params[p].shape[0] * (size_t)params[p].shape[1] * (size_t)params[p].shape[2];
-        tensors[p] = memory_floats(size);
-        for (size_t i = 0; i < size; i++) tensors[p].at[i] = (float)(++numbers);
-        trnn_param_pack(&params[p], w.at, tensors[p].at, NULL);
+        before[p] = tensor_roll(&params[p], &d, 0);
+        tensors[p] = tensor_roll(&params[p], &d, 0);
+        wanted += (double)tensors[p].rows * (double)tensors[p].cols * number_bytes[params[p].format] +
+                  (double)tensors[p].scales.bytes * (params[p].format == TRNN_INT4 ? 0.5 : 1.0);
+        tensor_pack(&before[p], &params[p], w.at);
     }
-    for (size_t i = 0; i < bytes / sizeof(float); i++) used += w.at[i] != 0.0f;
-    check(used == numbers, "%s: %lu numbers packed, %lu found", name, (unsigned long)numbers,
-          (unsigned long)used);
-    check(bytes % TRNN_ALIGN == 0 && bytes >= numbers * sizeof(float), "%s: %lu bytes", name,
-          (unsigned long)bytes);
+    for (int32_t p = 0; p < count; p++) tensor_pack(&tensors[p], &params[p], w.at);
+    for (int32_t p = count; p-- > 0;) tensor_pack(&tensors[p], &params[p], fresh.at);
+    check(memcmp(w.at, fresh.at, bytes) == 0, "%s: what was there before shows", name);
+    check(bytes % TRNN_ALIGN == 0 && (double)bytes >= wanted, "%s: %lu bytes", name, (unsigned long)bytes);
     for (int32_t p = 0; p < count; p++) {
-        memory back = memory_floats(tensors[p].bytes / sizeof(float));
-        trnn_param_unpack(&params[p], w.at, back.at, NULL);
-        check(same_bits(back.at, tensors[p].at, back.bytes / sizeof(float)), "%s: %s comes back changed",
-              name, params[p].name);
-        memory_release(&back);
-        memory_release(&tensors[p]);
+        tensor back = tensor_take(&params[p]);
+        trnn_param_unpack(&params[p], w.at, back.numbers.at, back.scales.bytes ? back.scales.at : NULL);
+        check(memcmp(back.numbers.at, tensors[p].numbers.at, back.numbers.bytes) == 0 &&
+                  memcmp(back.scales.at, tensors[p].scales.at, back.scales.bytes) == 0,
+              "%s: %s comes back changed", name, params[p].name);
+        tensor_release(&back);
+        tensor_release(&before[p]);
+        tensor_release(&tensors[p]);
     }
     memory_release(&w);
+    memory_release(&fresh);
 }
 
 static void all_packing(void)
@@ -80,6 +95,114 @@ static void all_packing(void)
     model m;
     for (int32_t i = 0; model_get(i, &m); i++)
         for (int32_t l = 0; l < m.count; l++) packing(&m.layers[l], m.name);
+}
+
+/* An embedding gives the very numbers that it was given. */
+static void embeddings(trnn_format format, int32_t rows, int32_t dim)
+{
+    model m = {"an embedding", {1, rows}, 1, {EMBEDDING(rows, dim)}};
+    m.layers[0].format = format;
+    trnn_param params[TRNN_PARAMS_MAX];
+    trnn_layer_params(&m.layers[0], params);
+    dice d = dice_named(m.name);
+    tensor table = tensor_roll(&params[0], &d, 3);
+    if (format == TRNN_F16 || format == TRNN_BF16) /* every finite half, if there are rows enough */
+        for (uint32_t i = 0, largest = format == TRNN_F16 ? 0x7bff : 0x7f7f; i < table.rows * table.cols; i++)
+            ((uint16_t *)(void *)table.numbers.at)[i] =
+                (uint16_t)(i / 2 % (largest + 1) | (i % 2 ? 0x8000u : 0));
+    if (format == TRNN_INT8 && rows == 1) memset(table.numbers.at, 127, table.numbers.bytes);
+    weights w = {.at = {memory_take(trnn_layer_weights_bytes(&m.layers[0]))}};
+    w.pointers[0] = w.at[0].at;
+    memset(w.at[0].at, 0, w.at[0].bytes);
+    tensor_pack(&table, &params[0], w.at[0].at);
+
+    net n = net_open(&m, &w, 1, 1);
+    memory x = memory_floats((size_t)rows), y = memory_floats((size_t)rows * (size_t)dim);
+    for (int32_t i = 0; i < rows; i++) memcpy(x.at + i, &i, sizeof i);
+    net_run(&n, trnn_isa_best(), x.at, y.at, 1, NULL);
+    int same = 1;
+    for (size_t i = 0; i < table.rows * table.cols; i++) {
+        const float wanted = tensor_at(&table, i / table.cols, i % table.cols);
+        same &= same_bits(&wanted, y.at + i, 1);
+    }
+    check(same, "%s: an embedding of %d is not its table", trnn_format_name(format), (int)dim);
+    memory_release(&x);
+    memory_release(&y);
+    tensor_release(&table);
+    net_close(&n);
+    weights_release(&w);
+}
+
+static void all_embeddings(void)
+{
+    for (int format = 0; format < TRNN_FORMAT_COUNT; format++) {
+        embeddings((trnn_format)format, 7, 1);
+        embeddings((trnn_format)format, 3, 31);
+        embeddings((trnn_format)format, 5, 33);
+        embeddings((trnn_format)format, 128, 512);
+        embeddings((trnn_format)format, 1, 3 * TRNN_INT8_DEPTH); /* no sum, so no depth is too much */
+    }
+}
+
+/* ---- which formats a layer may have ------------------------------------------------------------ */
+
+static trnn_status checked(trnn_layer layer, int format)
+{
+    layer.format = (trnn_format)format;
+    return trnn_layer_check(&layer);
+}
+
+static void formats(void)
+{
+    static const trnn_layer with[] = {RECURRENT(LSTM, 5, 7, .proj_size = 3),
+                                      RECURRENT(GRU, 5, 7),
+                                      RECURRENT(RNN, 5, 7),
+                                      LINEAR(5, 7, 1),
+                                      EMBEDDING(5, 7),
+                                      CONV1D(6, 6, 3, 1, 1, 2, 1)};
+    static const trnn_layer without[] = {NORM(LAYER_NORM, 5, 1, 1),
+                                         NORM(LAYER_NORM, 5, 0, 0),
+                                         NORM(BATCH_NORM, 5, 1, 1),
+                                         PLAIN(FLATTEN),
+                                         PLAIN(IDENTITY),
+                                         PLAIN(RELU),
+                                         LEAKY_RELU(0.1f),
+                                         PLAIN(SIGMOID),
+                                         PLAIN(TANH),
+                                         SOFTMAX(SOFTMAX, 0),
+                                         SOFTMAX(LOG_SOFTMAX, 1)};
+    enum { WITH = sizeof with / sizeof with[0], WITHOUT = sizeof without / sizeof without[0] };
+    for (int format = -1; format <= TRNN_FORMAT_COUNT; format++) {
+        const int none = format < 0 || format == TRNN_FORMAT_COUNT;
+        for (int i = 0; i < WITH; i++)
+            check(checked(with[i], format) == (none ? TRNN_E_ARGUMENT : TRNN_OK), "%s in format %d",
+                  trnn_kind_name(with[i].kind), format);
+        for (int i = 0; i < WITHOUT; i++)
+            check(checked(without[i], format) == (format == TRNN_F32 ? TRNN_OK : TRNN_E_ARGUMENT),
+                  "%s in format %d", trnn_kind_name(without[i].kind), format);
+    }
+
+    enum { DEEP = TRNN_INT8_DEPTH };
+    static const struct {
+        trnn_layer layer;
+        int good;
+    } deep[] = {
+        {LINEAR(DEEP, 2, 1), 1},
+        {LINEAR(DEEP + 1, 2, 1), 0},
+        {RECURRENT(GRU, DEEP, 2), 1},
+        {RECURRENT(GRU, DEEP + 1, 2), 0},
+        {RECURRENT(LSTM, 2, DEEP + 1, .proj_size = 1), 0}, /* of the projection */
+        {CONV1D(DEEP / 4, 2, 4, 1, 1, 1, 1), 1},
+        {CONV1D(DEEP / 4 + 1, 2, 4, 1, 1, 1, 1), 0},
+        {CONV1D(DEEP / 2, 2, 4, 1, 1, 2, 1), 1}, /* of a group */
+        {EMBEDDING(2, DEEP + 1), 1},
+    };
+    for (size_t i = 0; i < sizeof deep / sizeof deep[0]; i++)
+        for (int format = 0; format < TRNN_FORMAT_COUNT; format++)
+            check(checked(deep[i].layer, format) ==
+                      (format == TRNN_INT8 && !deep[i].good ? TRNN_E_SIZE : TRNN_OK),
+                  "%s in %s, deep case %d", trnn_kind_name(deep[i].layer.kind),
+                  trnn_format_name((trnn_format)format), (int)i);
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -145,6 +268,8 @@ static trnn_layer absurd_layer(dice *d)
 {
     trnn_layer layer;
     memset(&layer, 0, sizeof layer);
+    const uint32_t format = dice_roll(d) % 16; /* mostly float32, which every layer may have */
+    layer.format = (trnn_format)(format == 15 ? absurd(d) : format <= TRNN_INT4 ? (int32_t)format : TRNN_F32);
     const uint32_t roll = dice_roll(d) % (TRNN_LAYER_COUNT + 1);
     layer.kind = (trnn_kind)(roll == TRNN_LAYER_COUNT ? absurd(d) : (int32_t)roll);
     switch (layer.kind) {
@@ -213,7 +338,8 @@ static void absurd_sizes(void)
             for (int32_t p = 0; p < tensors; p++) {
                 check(params[p].shape[0] > 0 && params[p].shape[1] > 0 && params[p].shape[2] > 0,
                       "%s: a shape wraps", trnn_kind_name(layers[0].kind));
-                wanted += bytes_of(params[p].shape[0], params[p].shape[1], params[p].shape[2]);
+                wanted += bytes_of(params[p].shape[0], params[p].shape[1], params[p].shape[2]) *
+                          number_bytes[params[p].format] / number_bytes[TRNN_F32];
             }
             const size_t bytes = trnn_layer_weights_bytes(&layers[0]);
             check((double)bytes >= wanted && (double)bytes <= limit, "%s: %.3g bytes of weights, wanted %.3g",
@@ -261,7 +387,7 @@ static void absurd_sizes(void)
 /* ---- bad calls ------------------------------------------------------------------------------- */
 
 /* A call that has to fail with `wanted`, and to write nothing. */
-static void refused(const model *m, int32_t steps, const int32_t *lengths, int32_t bad_index,
+static void refused(const model *m, int32_t steps, const int32_t *lengths, int32_t stride, int32_t bad_index,
                     trnn_status wanted, const char *what)
 {
     enum { BATCH = 3, STEPS = 4 };
@@ -274,7 +400,8 @@ static void refused(const model *m, int32_t steps, const int32_t *lengths, int32
     for (size_t i = 0; i < n.state.bytes / sizeof(float); i++) n.state.at[i] = (float)i;
     for (size_t i = 0; i < y.bytes / sizeof(float); i++) y.at[i] = 77.0f;
     memcpy(state.at, n.state.at, n.state.bytes);
-    const trnn_job job = net_job(&n, trnn_isa_best(), x.at, y.at, steps, lengths);
+    trnn_job job = net_job(&n, trnn_isa_best(), x.at, y.at, steps, lengths);
+    job.stride = stride;
     const trnn_status status = trnn_run(net_plan(&n), &job);
     check(status == wanted, "%s: %s, wanted %s", what, trnn_status_text(status), trnn_status_text(wanted));
     check(same_bits(state.at, n.state.at, n.state.bytes / sizeof(float)), "%s: the state changed", what);
@@ -294,22 +421,24 @@ static void bad_calls(void)
         "bad characters", {1, 1}, 3, {EMBEDDING(9, 5), RECURRENT(LSTM, 5, 6, .bias = 1), LINEAR(6, 9, 1)}};
     static const model both = {"bad both ways", {1, 5}, 1, {RECURRENT(GRU, 5, 6, .bidirectional = 1)}};
     static const int32_t good[] = {4, 1, 2}, zero[] = {4, 0, 2}, below[] = {-1, 4, 4}, beyond[] = {4, 2, 5};
-    refused(&characters, 4, NULL, 9, TRNN_E_INDEX, "index 9 of 9");
-    refused(&characters, 4, NULL, -1, TRNN_E_INDEX, "index -1");
-    refused(&characters, 4, NULL, INT32_MIN, TRNN_E_INDEX, "index INT32_MIN");
-    refused(&characters, 4, good, INT32_MAX, TRNN_E_INDEX, "index INT32_MAX");
-    refused(&characters, 4, zero, 0, TRNN_E_LENGTHS, "length 0");
-    refused(&characters, 4, below, 0, TRNN_E_LENGTHS, "length -1");
-    refused(&characters, 4, beyond, 0, TRNN_E_LENGTHS, "length 5 of 4");
-    refused(&characters, 0, NULL, 0, TRNN_E_STEPS, "0 steps");
-    refused(&characters, -1, NULL, 0, TRNN_E_STEPS, "-1 steps");
-    refused(&characters, INT32_MIN, NULL, 0, TRNN_E_STEPS, "INT32_MIN steps");
+    refused(&characters, 4, NULL, 0, 9, TRNN_E_INDEX, "index 9 of 9");
+    refused(&characters, 4, NULL, 0, -1, TRNN_E_INDEX, "index -1");
+    refused(&characters, 4, NULL, 0, INT32_MIN, TRNN_E_INDEX, "index INT32_MIN");
+    refused(&characters, 4, good, 0, INT32_MAX, TRNN_E_INDEX, "index INT32_MAX");
+    refused(&characters, 4, zero, 0, 0, TRNN_E_LENGTHS, "length 0");
+    refused(&characters, 4, below, 0, 0, TRNN_E_LENGTHS, "length -1");
+    refused(&characters, 4, beyond, 0, 0, TRNN_E_LENGTHS, "length 5 of 4");
+    refused(&characters, 0, NULL, 0, 0, TRNN_E_STEPS, "0 steps");
+    refused(&characters, -1, NULL, 0, 0, TRNN_E_STEPS, "-1 steps");
+    refused(&characters, INT32_MIN, NULL, 0, 0, TRNN_E_STEPS, "INT32_MIN steps");
     /* The bad index stops a core that would go on. */
-    refused(&characters, (1 << 28) + 1, NULL, -1, TRNN_E_STEPS, "more steps than any size may be");
-    refused(&characters, INT32_MAX, NULL, -1, TRNN_E_STEPS, "INT32_MAX steps");
-    refused(&both, 5, NULL, 0, TRNN_E_STEPS, "5 steps of 4 both ways");
-    refused(&both, 0, NULL, 0, TRNN_E_STEPS, "0 steps both ways");
-    refused(&both, 4, beyond, 0, TRNN_E_LENGTHS, "length 5 of 4 both ways");
+    refused(&characters, (1 << 28) + 1, NULL, 0, -1, TRNN_E_STEPS, "more steps than any size may be");
+    refused(&characters, INT32_MAX, NULL, 0, -1, TRNN_E_STEPS, "INT32_MAX steps");
+    refused(&both, 5, NULL, 0, 0, TRNN_E_STEPS, "5 steps of 4 both ways");
+    refused(&both, 0, NULL, 0, 0, TRNN_E_STEPS, "0 steps both ways");
+    refused(&both, 4, beyond, 0, 0, TRNN_E_LENGTHS, "length 5 of 4 both ways");
+    refused(&characters, 4, NULL, 2, 0, TRNN_E_ARGUMENT, "3 rows of a batch of 2");
+    refused(&characters, 4, NULL, -3, 0, TRNN_E_ARGUMENT, "a batch of -3");
 }
 
 /* Nets that do not fit together. */
@@ -402,6 +531,8 @@ void test_calls(void)
     } groups[] = {
         {"names of statuses, kinds, instruction sets", names},
         {"weights in and out, lossless", all_packing},
+        {"embeddings give their numbers", all_embeddings},
+        {"formats that a layer may have", formats},
         {"sizes", all_sane_sizes},
         {"absurd sizes", absurd_sizes},
         {"bad calls write nothing", bad_calls},

@@ -18,70 +18,279 @@ static memory rolled(const char *seed, size_t count, int exponent)
     return m;
 }
 
-/* ---- product --------------------------------------------------------------------------------- */
+/* ---- packed weights -------------------------------------------------------------------------- */
 
-/* The promise in plain C: one chain of multiply-adds in ascending k that starts from the bias. */
-static float chain(int fused, const float *w, const float *x, int32_t depth, float sum)
+static trnn_matrix matrix_of(const trnn_param *param, const memory *weights)
 {
-    for (int32_t k = 0; k < depth; k++) {
-        const float product = w[k] * x[k];
-        sum = fused ? fmaf(w[k], x[k], sum) : product + sum;
-    }
-    return sum;
+    const trnn_matrix matrix = {(const char *)weights->at + param->offset, param->format, param->cols,
+                                (param->units + TRNN_PANEL - 1) / TRNN_PANEL * param->gates,
+                                param->gates == 1 ? TRNN_GROUP : param->gates};
+    return matrix;
 }
 
-/* `rows` rows through a packed (cols, depth) matrix, rows of x and y further apart than they are long. */
-static void product_of(const trnn_kernels *isa, int32_t rows, int32_t depth, int32_t cols, int bias)
-{
-    enum { GAP = 3 };
-    const size_t x_stride = (size_t)depth + GAP, y_stride = (size_t)cols + GAP;
-    const trnn_layer layer = {.kind = TRNN_LINEAR, .as.linear = {depth, cols, 1}};
-    memory w = rolled("w", (size_t)cols * (size_t)depth, 0), b = rolled("b", (size_t)cols, 0);
-    memory x = rolled("x", (size_t)rows * x_stride - GAP, 0),
-           y = memory_floats((size_t)rows * y_stride - GAP);
-    memory packed = memory_take(trnn_layer_weights_bytes(&layer));
+/* A Linear layer of kernels' own: its tensors, packed. */
+typedef struct {
+    trnn_layer layer;
     trnn_param params[TRNN_PARAMS_MAX];
-    trnn_layer_params(&layer, params);
-    memset(packed.at, 0, packed.bytes);
-    trnn_param_pack(&params[0], packed.at, w.at, NULL);
-    trnn_param_pack(&params[1], packed.at, b.at, NULL);
-    for (size_t i = 0; i < y.bytes / sizeof(float); i++) y.at[i] = 77.0f;
+    tensor w, b;
+    memory packed;
+} linear;
 
-    trnn_product p = {.rows = rows, .cols = cols, .x = x.at, .y = y.at};
-    p.matrix.weights = (const char *)packed.at + params[0].offset;
-    p.matrix.depth = depth;
-    p.matrix.panels = (cols + TRNN_PANEL - 1) / TRNN_PANEL;
-    p.matrix.width = TRNN_GROUP;
-    p.bias = bias ? packed.at + params[1].offset / sizeof(float) : NULL;
-    p.x_stride = x_stride;
-    p.y_stride = y_stride;
-    isa->product(&p);
+static linear linear_open(trnn_format format, int32_t depth, int32_t cols)
+{
+    linear l = {.layer = {.kind = TRNN_LINEAR, .format = format, .as.linear = {depth, cols, 1}}};
+    dice d = dice_named("linear");
+    trnn_layer_params(&l.layer, l.params);
+    l.w = tensor_roll(&l.params[0], &d, 0);
+    l.b = tensor_roll(&l.params[1], &d, 0);
+    l.packed = memory_take(trnn_layer_weights_bytes(&l.layer));
+    memset(l.packed.at, 0, l.packed.bytes);
+    return l;
+}
+
+static void linear_close(linear *l)
+{
+    tensor_release(&l->w);
+    tensor_release(&l->b);
+    memory_release(&l->packed);
+}
+
+/* ---- product --------------------------------------------------------------------------------- */
+
+static float multiply_add(int fused, float a, float b, float c)
+{
+    const float product = a * b;
+    return fused ? fmaf(a, b, c) : product + c;
+}
+
+/* How an integer product reads a row: code = number * inverse, to the nearest, halves to even. */
+typedef struct {
+    float scale, inverse;
+} rounding;
+
+static rounding rounding_of(const float *x, int32_t depth)
+{
+    const rounding silent = {0.0f, 0.0f}, broken = {NAN, 0.0f};
+    float top = 0.0f;
+    for (int32_t k = 0; k < depth; k++) {
+        if (!isfinite(x[k])) return broken;
+        top = fmaxf(top, fabsf(x[k]));
+    }
+    const rounding usual = {top / 127.0f, 127.0f / top};
+    return top < 0x1p-64f ? silent : usual;
+}
+
+static int code_of(rounding r, float x)
+{
+    const float wanted = x * r.inverse;
+    return (int)nearbyintf(wanted);
+}
+
+/* The promise in plain C: y = W x + b for one row. One chain of multiply-adds in ascending k that starts
+ * from the bias; of integers, exact sums of codes, and the chain over those of one scale. */
+static void promise(int fused, const tensor *w, const float *bias, const float *x, float *y)
+{
+    const int integer = w->format == TRNN_INT8 || w->format == TRNN_INT4;
+    const rounding r = rounding_of(x, (int32_t)w->cols);
+    const size_t block = w->format == TRNN_INT4 ? TRNN_BLOCK : w->cols;
+    for (size_t n = 0; n < w->rows; n++) {
+        const float start = bias ? bias[n] : 0.0f;
+        float sum = integer ? 0.0f : start;
+        for (size_t k = 0; k < w->cols && !integer; k++)
+            sum = multiply_add(fused, tensor_at(w, n, k), x[k], sum);
+        for (size_t first = 0; first < w->cols && integer && r.scale > 0.0f; first += block) {
+            int64_t exact = 0;
+            for (size_t k = first; k < w->cols && k < first + block; k++)
+                exact += tensor_code(w, n, k) * code_of(r, x[k]);
+            sum = w->format == TRNN_INT4
+                      ? multiply_add(fused, (float)exact, tensor_scale(w, n, first), sum)
+                      : multiply_add(fused, (float)exact, tensor_scale(w, n, 0) * r.scale, start);
+        }
+        if (w->format == TRNN_INT4) sum = multiply_add(fused, sum, r.scale, start);
+        if (integer && r.scale == 0.0f) sum = start;
+        y[n] = r.scale == r.scale || !integer ? sum : NAN;
+    }
+}
+
+/* Every row of x, (rows, depth), `gap` floats apart, through a Linear, forwards and backwards. */
+static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const memory *x, size_t gap,
+                       int bias, const char *what)
+{
+    const int32_t depth = l->layer.as.linear.in_features, cols = l->layer.as.linear.out_features;
+    const size_t x_stride = (size_t)depth + gap, y_stride = (size_t)cols + gap;
+    memory y[2], row = memory_floats((size_t)cols);
+    memory scratch = memory_take(trnn_product_scratch(l->layer.format, rows, depth));
+    tensor_pack(&l->w, &l->params[0], l->packed.at);
+    tensor_pack(&l->b, &l->params[1], l->packed.at);
+    for (int backwards = 0; backwards < 2; backwards++) {
+        y[backwards] = memory_floats((size_t)rows * y_stride - gap);
+        for (size_t i = 0; i < y[0].bytes / sizeof(float); i++) y[backwards].at[i] = 77.0f;
+        memset(scratch.at, 0xff, scratch.bytes);
+        const trnn_product p = {.matrix = matrix_of(&l->params[0], &l->packed),
+                                .rows = rows,
+                                .cols = cols,
+                                .bias = bias ? l->packed.at + l->params[1].offset / sizeof(float) : NULL,
+                                .x = x->at,
+                                .y = y[backwards].at,
+                                .x_stride = x_stride,
+                                .y_stride = y_stride,
+                                .scratch = scratch.at,
+                                .backwards = backwards};
+        isa->product(&p);
+    }
     int same = 1, gaps = 1;
     for (int32_t m = 0; m < rows; m++) {
-        const float *row = y.at + (size_t)m * y_stride;
-        for (int32_t n = 0; n < cols; n++) {
-            const float wanted = chain(trnn_isa_fused(isa), w.at + (size_t)n * (size_t)depth,
-                                       x.at + (size_t)m * x_stride, depth, bias ? b.at[n] : 0.0f);
-            same &= same_bits(&wanted, row + n, 1);
-        }
-        for (int i = 0; m < rows - 1 && i < GAP; i++) gaps &= row[cols + i] == 77.0f;
+        const float *got = y[0].at + (size_t)m * y_stride;
+        promise(trnn_isa_fused(isa), &l->w, bias ? l->b.numbers.at : NULL, x->at + (size_t)m * x_stride,
+                row.at);
+        for (int32_t n = 0; n < cols; n++)
+            same &= same_bits(row.at + n, got + n, 1) || (isnan(row.at[n]) && isnan(got[n]));
+        for (size_t i = 0; m < rows - 1 && i < gap; i++) gaps &= got[(size_t)cols + i] == 77.0f;
     }
-    check(same, "product on %s: %d rows, depth %d, %d columns is not its chain", trnn_isa_name(isa),
-          (int)rows, (int)depth, (int)cols);
-    check(gaps, "product on %s: %d rows, %d columns writes between rows", trnn_isa_name(isa), (int)rows,
-          (int)cols);
-    memory_release(&w);
-    memory_release(&b);
-    memory_release(&x);
-    memory_release(&y);
-    memory_release(&packed);
+    check(same, "%s product on %s, %s: %d rows, depth %d, %d columns is not its chain",
+          trnn_format_name(l->layer.format), isa->name, what, (int)rows, (int)depth, (int)cols);
+    check(gaps, "product on %s: %d rows, %d columns writes between rows", isa->name, (int)rows, (int)cols);
+    check(memcmp(y[0].at, y[1].at, y[0].bytes) == 0, "%s product on %s, %s: backwards",
+          trnn_format_name(l->layer.format), isa->name, what);
+    memory_release(&y[0]);
+    memory_release(&y[1]);
+    memory_release(&row);
+    memory_release(&scratch);
 }
 
 static void products(const trnn_kernels *isa)
 {
-    for (int32_t rows = 1; rows <= 13; rows++)
-        for (int i = 0; i < WIDTHS; i++)
-            product_of(isa, rows, widths[(i * 7 + rows) % WIDTHS], widths[i], i % 2);
+    enum { GAP = 3 };
+    for (int format = 0; format < TRNN_FORMAT_COUNT; format++)
+        for (int32_t rows = 1; rows <= 13; rows++)
+            for (int i = 0; i < WIDTHS; i++) {
+                const int32_t depth = widths[(i * 7 + rows) % WIDTHS];
+                linear l = linear_open((trnn_format)format, depth, widths[i]);
+                memory x = rolled("x", (size_t)rows * ((size_t)depth + GAP) - GAP, 0);
+                product_of(isa, &l, rows, &x, GAP, i % 2, "rolled");
+                memory_release(&x);
+                linear_close(&l);
+            }
+}
+
+/* ---- integers at their edges ------------------------------------------------------------------ */
+
+/* All products of a row at their largest, of one sign: nothing may saturate, nothing overflow. */
+static void full_codes(const trnn_kernels *isa, trnn_format format, int32_t rows, int32_t depth, int32_t cols)
+{
+    const int low = format == TRNN_INT8 ? -127 : -8, high = format == TRNN_INT8 ? 127 : 7;
+    linear l = linear_open(format, depth, cols);
+    memory x = memory_floats((size_t)rows * (size_t)depth);
+    dice d = dice_named("signs");
+    for (int32_t k = 0; k < depth; k++) {
+        const int up = dice_roll(&d) >> 31;
+        for (int32_t m = 0; m < rows; m++) x.at[m * depth + k] = up ? 3.0f : -3.0f;
+        for (int32_t n = 0; n < cols; n++) {
+            const int with = n % 4 < 2 ? up : !up; /* x's sign or the other; even columns all of one sign */
+            ((int8_t *)l.w.numbers.at)[(size_t)n * (size_t)depth + (size_t)k] =
+                (int8_t)((n % 2 ? n % 4 == 1 : with) ? high : low);
+        }
+    }
+    product_of(isa, &l, rows, &x, 0, 1, "full codes");
+    memory_release(&x);
+    linear_close(&l);
+}
+
+/* Rows of every kind side by side: none may change its neighbours. */
+static void odd_rows(const trnn_kernels *isa, trnn_format format, int32_t depth, int32_t cols)
+{
+    enum { ROWS = 11 };
+    static const float huge = 3.4028235e38f, below = 0x1.fffffep-65f, just = 0x1p-64f;
+    static const uint32_t nan_bits = 0x7fc0ff80u; /* a NaN whose low byte is no code */
+    linear l = linear_open(format, depth, cols);
+    for (int32_t at = 0; at < depth; at += 1 + depth / 7) {
+        memory x = rolled("odd rows", (size_t)(ROWS * depth), 0);
+        float *rows[ROWS];
+        for (int m = 0; m < ROWS; m++) rows[m] = x.at + m * depth;
+        for (int32_t k = 0; k < depth; k++) {
+            rows[0][k] = k % 2 ? -0.0f : 0.0f;
+            rows[1][k] = k % 2 ? -below : below;    /* silent */
+            rows[2][k] *= just / 2;                 /* all but silent */
+            rows[8][k] = (float)(k % 255) - 127.5f; /* half way between codes, but for the largest */
+            rows[9][k] *= huge;
+        }
+        rows[2][at] = just;
+        rows[3][at] = INFINITY;
+        rows[5][at] = -INFINITY;
+        memcpy(&rows[6][at], &nan_bits, sizeof nan_bits);
+        rows[8][at] = 127.0f;
+        rows[9][at] = -huge;
+        product_of(isa, &l, ROWS, &x, 0, 1, "odd rows");
+        for (int m = 0; m < ROWS; m++) { /* and each alone */
+            memory own = memory_floats((size_t)depth);
+            memcpy(own.at, rows[m], own.bytes);
+            product_of(isa, &l, 1, &own, 0, 0, "an odd row");
+            memory_release(&own);
+        }
+        memory_release(&x);
+    }
+    linear_close(&l);
+}
+
+static void integers(const trnn_kernels *isa)
+{
+    static const int32_t depths[] = {1, 4, 7, 8, 33, 64, 130, 1000};
+    for (int format = TRNN_INT8; format <= TRNN_INT4; format++) {
+        for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
+            for (int32_t rows = 1; rows <= 9; rows += i % 2 ? 1 : 4)
+                full_codes(isa, (trnn_format)format, rows, depths[i], 67);
+        full_codes(isa, (trnn_format)format, 1, TRNN_INT8_DEPTH, 4);
+        full_codes(isa, (trnn_format)format, 5, TRNN_INT8_DEPTH - 3, 2);
+        odd_rows(isa, (trnn_format)format, 1, 5);
+        odd_rows(isa, (trnn_format)format, 37, 70);
+        odd_rows(isa, (trnn_format)format, 130, 17);
+    }
+}
+
+/* ---- halves ---------------------------------------------------------------------------------- */
+
+/* Does the instruction set keep numbers below the smallest normal one? NEON of ARMv7 does not. */
+static int keeps_subnormal(const trnn_kernels *isa)
+{
+    const float x = -100.0f;
+    float y;
+    isa->map_f32(TRNN_MAP_EXP, &x, &y, 1, 0.0f);
+    return y != 0.0f;
+}
+
+/* Every finite number of a half format, as a weight: times 1, plus a zero that leaves a zero's sign. */
+static void halves(const trnn_kernels *isa)
+{
+    static const float one = 1.0f;
+    const int subnormal = keeps_subnormal(isa);
+    for (int format = TRNN_F16; format <= TRNN_BF16; format++) {
+        const int32_t finite = format == TRNN_F16 ? 0x7c00 : 0x7f80;
+        linear l = linear_open((trnn_format)format, 1, 2 * finite);
+        uint16_t *numbers = (uint16_t *)(void *)l.w.numbers.at;
+        for (int32_t i = 0; i < 2 * finite; i++)
+            numbers[i] = (uint16_t)(i < finite ? i : 0x8000 + i - finite);
+        for (int32_t i = 0; i < 2 * finite; i++) l.b.numbers.at[i] = -0.0f;
+        tensor_pack(&l.w, &l.params[0], l.packed.at);
+        tensor_pack(&l.b, &l.params[1], l.packed.at);
+        memory y = memory_floats((size_t)(2 * finite));
+        const trnn_product p = {.matrix = matrix_of(&l.params[0], &l.packed),
+                                .rows = 1,
+                                .cols = 2 * finite,
+                                .bias = l.packed.at + l.params[1].offset / sizeof(float),
+                                .x = &one,
+                                .y = y.at};
+        isa->product(&p);
+        int wrong = 0;
+        for (int32_t i = 0; i < 2 * finite; i++) {
+            float wanted = tensor_at(&l.w, (size_t)i, 0);
+            if (!subnormal && fpclassify(wanted) == FP_SUBNORMAL) wanted = wanted < 0.0f ? -0.0f : 0.0f;
+            wrong += !same_bits(&wanted, y.at + i, 1);
+        }
+        check(wrong == 0, "%s on %s: %d of %d are not widened exactly", trnn_format_name((trnn_format)format),
+              isa->name, wrong, (int)(2 * finite));
+        memory_release(&y);
+        linear_close(&l);
+    }
 }
 
 /* ---- maps ------------------------------------------------------------------------------------ */
@@ -116,15 +325,6 @@ static memory probes(void)
     }
     for (int i = 0; i < NEAR; i++) x.at[EXPONENTS * EACH + i] = dice_float(&d, i % 2 ? 7 : 3);
     return x;
-}
-
-/* Does the instruction set keep numbers below the smallest normal one? NEON of ARMv7 does not. */
-static int keeps_subnormal(const trnn_kernels *isa)
-{
-    const float x = -100.0f;
-    float y;
-    isa->map_f32(TRNN_MAP_EXP, &x, &y, 1, 0.0f);
-    return y != 0.0f;
 }
 
 static void maps(const trnn_kernels *isa)
@@ -304,44 +504,56 @@ static void oracle(trnn_kind kind, int relu, int32_t units, const double *gates,
 }
 
 /* W x + b in double precision. */
-static void affine(const float *w, const float *b, const double *x, int32_t rows, int32_t cols, double *y)
+static void affine(const tensor *w, const float *b, const double *x, double *y)
 {
-    for (int32_t n = 0; n < rows; n++) {
+    for (size_t n = 0; n < w->rows; n++) {
         y[n] = (double)b[n];
-        for (int32_t k = 0; k < cols; k++) y[n] += (double)w[(size_t)n * (size_t)cols + (size_t)k] * x[k];
+        for (size_t k = 0; k < w->cols; k++) y[n] += (double)tensor_at(w, n, k) * x[k];
     }
 }
 
+/* A row of floats as a product of that format reads it. */
+static void as_read(trnn_format format, const float *x, int32_t count, double *read)
+{
+    const rounding r = rounding_of(x, count);
+    for (int32_t k = 0; k < count; k++)
+        read[k] = format < TRNN_INT8 ? (double)x[k] : (double)code_of(r, x[k]) * (double)r.scale;
+}
+
 /* A whole layer against the oracle, over a few steps from zeros. */
-static void recurrent(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t in, int32_t units)
+static void recurrent(const trnn_kernels *isa, trnn_kind kind, trnn_format format, int relu, int32_t in,
+                      int32_t units)
 {
     enum { STEPS = 6, GATES = 4 * 130, PARAMS = 4 };
-    const int32_t gates = (kind == TRNN_LSTM ? 4 : kind == TRNN_GRU ? 3 : 1) * units;
-    model m = {"oracle", {1, in}, 1, {{.kind = kind, .as.recurrent = {in, units, 0, 1, 0, relu}}}};
+    model m = {"oracle", {1, in}, 1, {{kind, format, .as.recurrent = {in, units, 0, 1, 0, relu}}}};
     weights w = weights_roll(&m);
     net n = net_open(&m, &w, 1, STEPS);
-    memory x = net_input(&n, "oracle", STEPS), y = memory_floats(STEPS * n.out), tensors[PARAMS];
+    memory x = net_input(&n, "oracle", STEPS), y = memory_floats(STEPS * n.out);
+    tensor tensors[PARAMS];
     net_run(&n, isa, x.at, y.at, STEPS, NULL);
 
     trnn_param params[TRNN_PARAMS_MAX];
     check(trnn_layer_params(&m.layers[0], params) == PARAMS, "a layer with biases has 4 tensors");
     for (int p = 0; p < PARAMS; p++) {
-        tensors[p] = memory_floats((size_t)params[p].shape[0] * (size_t)params[p].shape[1]);
-        trnn_param_unpack(&params[p], w.pointers[0], tensors[p].at, NULL);
+        tensors[p] = tensor_take(&params[p]);
+        trnn_param_unpack(&params[p], w.pointers[0], tensors[p].numbers.at, tensors[p].scales.at);
     }
-    double h[130] = {0}, c[130] = {0}, next[130], input[130], from_x[GATES], from_h[GATES], apart = 0.0;
-    for (int t = 0; t < STEPS; t++) {
-        for (int32_t i = 0; i < in; i++) input[i] = (double)x.at[t * in + i];
-        affine(tensors[0].at, tensors[2].at, input, gates, in, from_x);
-        affine(tensors[1].at, tensors[3].at, h, gates, units, from_h);
+    double h[130] = {0}, c[130] = {0}, next[130], read[130], from_x[GATES], from_h[GATES], apart = 0.0;
+    const float zeros[130] = {0};
+    for (int t = 0; t < STEPS; t++) { /* h as the layer gave it: a step's error is not the next one's */
+        const float *before = t ? y.at + (t - 1) * units : zeros;
+        as_read(format, x.at + t * in, in, read);
+        affine(&tensors[0], tensors[2].numbers.at, read, from_x);
+        as_read(format, before, units, read);
+        affine(&tensors[1], tensors[3].numbers.at, read, from_h);
+        for (int32_t j = 0; j < units; j++) h[j] = (double)before[j];
         oracle(kind, relu, units, from_x, from_h, h, c, next);
-        memcpy(h, next, sizeof h);
         for (int32_t j = 0; j < units; j++)
-            apart = fmax(apart, fabs(h[j] - (double)y.at[t * units + j]) / fmax(1.0, fabs(h[j])));
+            apart = fmax(apart, fabs(next[j] - (double)y.at[t * units + j]) / fmax(1.0, fabs(next[j])));
     }
-    check(apart < 2e-6, "%s %dx%d on %s: %.2g from double precision", trnn_kind_name(kind), (int)in,
-          (int)units, isa->name, apart);
-    for (int p = 0; p < PARAMS; p++) memory_release(&tensors[p]);
+    check(apart < 2e-6, "%s %s %dx%d on %s: %.2g from double precision", trnn_format_name(format),
+          trnn_kind_name(kind), (int)in, (int)units, isa->name, apart);
+    for (int p = 0; p < PARAMS; p++) tensor_release(&tensors[p]);
     memory_release(&x);
     memory_release(&y);
     net_close(&n);
@@ -350,13 +562,118 @@ static void recurrent(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t
 
 static void cells(const trnn_kernels *isa)
 {
-    for (int i = 0; i < WIDTHS; i++) {
-        const int32_t in = widths[(i * 5 + 2) % WIDTHS], units = widths[i];
-        recurrent(isa, TRNN_LSTM, 0, in, units);
-        recurrent(isa, TRNN_GRU, 0, in, units);
-        recurrent(isa, TRNN_RNN, 0, in, units);
-        recurrent(isa, TRNN_RNN, 1, in, units);
+    for (int format = 0; format < TRNN_FORMAT_COUNT; format++)
+        for (int i = format % 2; i < WIDTHS; i += format ? 2 : 1) {
+            const int32_t in = widths[(i * 5 + 2) % WIDTHS], units = widths[i];
+            recurrent(isa, TRNN_LSTM, (trnn_format)format, 0, in, units);
+            recurrent(isa, TRNN_GRU, (trnn_format)format, 0, in, units);
+            recurrent(isa, TRNN_RNN, (trnn_format)format, 0, in, units);
+            recurrent(isa, TRNN_RNN, (trnn_format)format, 1, in, units);
+        }
+}
+
+/* ---- cells, with their input or after it ------------------------------------------------------- */
+
+static void step(const trnn_kernels *isa, trnn_kind kind, const trnn_cell *cell)
+{
+    if (kind == TRNN_LSTM)
+        isa->lstm(cell);
+    else if (kind == TRNN_GRU)
+        isa->gru(cell);
+    else
+        isa->rnn(cell);
+}
+
+/* One step of some rows three ways: the input's product first, both together, both together backwards and
+ * row by row. All strides are more than they need be. */
+static void together(const trnn_kernels *isa, trnn_kind kind, trnn_format format, int32_t rows, int32_t in,
+                     int32_t units)
+{
+    enum { GAP = 5, WAYS = 3 };
+    const int32_t gates = kind == TRNN_LSTM ? 4 : kind == TRNN_GRU ? 3 : 1;
+    const size_t wide = (size_t)(gates * ((units + TRNN_PANEL - 1) / TRNN_PANEL * TRNN_PANEL));
+    const size_t stride = (size_t)units + GAP, count = (size_t)rows * stride - GAP;
+    const model m = {"together", {1, in}, 1, {{kind, format, .as.recurrent = {in, units, 0, 1, 0, 0}}}};
+    weights w = weights_roll(&m);
+    trnn_param params[TRNN_PARAMS_MAX];
+    trnn_layer_params(&m.layers[0], params);
+    memory x = rolled("x", (size_t)rows * ((size_t)in + GAP) - GAP, 1), h = rolled("h", count, 0);
+    memory bias = rolled("bias", wide, 0), sums = memory_floats((size_t)rows * (wide + GAP) - GAP);
+    memory c[WAYS], y[WAYS], own[2];
+    own[0] = memory_take(trnn_product_scratch(format, rows, in));
+    own[1] = memory_take(trnn_product_scratch(format, rows, units));
+    for (int way = 0; way < WAYS; way++) {
+        c[way] = rolled("c", count, 0);
+        y[way] = memory_floats(count);
+        for (size_t i = 0; i < count; i++) y[way].at[i] = 77.0f;
+        for (int i = 0; i < 2; i++) memset(own[i].at, 0xff, own[i].bytes);
+        trnn_product input = {.matrix = matrix_of(&params[0], &w.at[0]),
+                              .rows = rows,
+                              .cols = (int32_t)wide,
+                              .bias = bias.at,
+                              .x = x.at,
+                              .y = sums.at,
+                              .x_stride = (size_t)in + GAP,
+                              .y_stride = wide + GAP,
+                              .scratch = own[0].at};
+        trnn_cell cell = {.hidden = matrix_of(&params[1], &w.at[0]),
+                          .rows = rows,
+                          .units = units,
+                          .gates = sums.at,
+                          .bias_hh = w.at[0].at + params[3].offset / sizeof(float),
+                          .h = h.at,
+                          .c = c[way].at,
+                          .y = y[way].at,
+                          .gates_stride = wide + GAP,
+                          .h_stride = stride,
+                          .c_stride = stride,
+                          .y_stride = stride,
+                          .scratch = own[1].at};
+        if (way == 0) {
+            isa->product(&input);
+            step(isa, kind, &cell);
+            continue;
+        }
+        input.y = NULL;
+        cell.input = &input;
+        cell.gates = NULL;
+        cell.backwards = input.backwards = way - 1;
+        if (way == 2) input.rows = cell.rows = 1;
+        for (int32_t done = 0; done < rows; done += cell.rows) {
+            step(isa, kind, &cell);
+            input.x += input.x_stride;
+            cell.h += stride, cell.c += stride, cell.y += stride;
+        }
     }
+    for (int way = 1; way < WAYS; way++)
+        check(same_bits(y[0].at, y[way].at, count) && same_bits(c[0].at, c[way].at, count),
+              "%s %s %dx%d on %s, %d rows: %s", trnn_format_name(format), trnn_kind_name(kind), (int)in,
+              (int)units, isa->name, (int)rows,
+              way == 1 ? "input and hidden part together" : "backwards, alone");
+    int gaps = 1;
+    for (size_t i = 0; i < count; i++) gaps &= i % stride < (size_t)units || y[1].at[i] == 77.0f;
+    check(gaps, "%s on %s writes between rows", trnn_kind_name(kind), isa->name);
+    for (int way = 0; way < WAYS; way++) {
+        memory_release(&c[way]);
+        memory_release(&y[way]);
+    }
+    memory_release(&own[0]);
+    memory_release(&own[1]);
+    memory_release(&x);
+    memory_release(&h);
+    memory_release(&bias);
+    memory_release(&sums);
+    weights_release(&w);
+}
+
+static void all_together(const trnn_kernels *isa)
+{
+    static const trnn_kind kinds[] = {TRNN_LSTM, TRNN_GRU, TRNN_RNN};
+    for (int format = 0; format < TRNN_FORMAT_COUNT; format++)
+        for (int kind = 0; kind < 3; kind++)
+            for (int i = 0; i < WIDTHS; i++)
+                together(isa, kinds[kind], (trnn_format)format, 1 + i * 5 % 13, widths[(i * 3 + 1) % WIDTHS],
+                         widths[i]);
 }
 
 /* ---- silence --------------------------------------------------------------------------------- */
@@ -434,11 +751,14 @@ void test_kernels(void)
         void (*run)(const trnn_kernels *isa);
     } groups[] = {
         {"products, bit for bit their chain", products},
+        {"integers at their edges", integers},
+        {"halves, every one of them", halves},
         {"exp, sigmoid, tanh within 2.5 ulp", maps},
         {"zeros, infinities, NaN", specials},
         {"softmax against double precision", distributions},
         {"norms against double precision", norms},
         {"cells against double precision", cells},
+        {"cells together with their input", all_together},
         {"100,000 steps of silence", silences},
         {"read and peak", reads},
     };
