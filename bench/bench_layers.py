@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.formats import FORMATS
 
 SIZES = [(1, 16), (40, 64), (64, 128), (128, 256), (256, 512)]
 STEPS, BATCH = 100, 32
@@ -41,6 +42,16 @@ def noise(*shape: int) -> np.ndarray:
 def bench_step(benchmark: Any, kind: str, inputs: int, hidden: int) -> None:
     stream = make(kind, inputs, hidden).stream()
     benchmark(stream.step, noise(inputs), np.empty(hidden, np.float32))
+
+
+@every_kind
+@pytest.mark.parametrize("chosen_isa", tr.available_isas(), indirect=True)
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.benchmark(group="a step at (128, 256), by the weights' format")
+def bench_format(benchmark: Any, chosen_isa: None, kind: str, form: str) -> None:
+    net = make(kind, 128, 256)
+    stream = (net if form == "float32" else tr.quantize(net, form)).stream()
+    benchmark(stream.step, noise(128), np.empty(256, np.float32))
 
 
 @every_kind

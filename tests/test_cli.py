@@ -663,73 +663,145 @@ def test_progress_is_drawn_for_a_person_only(capsys, monkeypatch):
 # ---- bench --------------------------------------------------------------------------------------
 
 
-def numbers(text):
-    """The JSON that bench printed, with everything checked that does not depend on time."""
-    row = json.loads(text)
-    us = row["us_per_step"]
-    assert us["min"] <= us["p50"] <= us["p99"] <= us["p99.9"]
-    assert row["weight_gb_per_s"] > 0 and row["clock_ns"] >= 0 and row["cpu"] and row["machine"]
-    assert row["tinyrnn"] == tr.__version__
-    return row
+def report(text):
+    """The JSON that bench wrote, with everything checked that does not depend on time."""
+    found = json.loads(text)
+    assert found["about"]["tinyrnn"] == tr.__version__ and found["about"]["cpu"] and found["about"]["machine"]
+    assert found["machine"]["multiply_adds_g_per_s"] > 0 and found["machine"]["clock_ns"] >= 0
+    assert [int(size) for size in found["machine"]["read_gb_per_s"]] == list(bench.CURVE)
+    assert min(found["machine"]["read_gb_per_s"].values()) > 0
+    for row in found["rows"]:
+        us = row["us_per_step"]
+        known = [us[name] for name in ("min", "p50", "p99", "p99.9") if us[name] is not None]
+        assert known == sorted(known) and len(known) >= 2 and row["calls"] > 0
+        assert row["floor_us"] > 0 and row["gb_per_s"] > 0 and row["stream_steps_per_s"] > 0
+    return found
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Small curves and few sizes: what is tested does not depend on them."""
+    monkeypatch.setattr(bench, "CURVE", (1 << 13, 1 << 16))
+    monkeypatch.setattr(bench, "SIZES", ((1, 16), (64, 128)))
+    monkeypatch.setattr(bench, "BATCHED", ((1, 16),))
+    monkeypatch.setattr(bench, "LONG", 5)
+
+
+def test_bench_of_the_standard_sizes(call, quick, here):
+    text = call("bench", "--quick", "--json", "all.json")
+    rows = report((here / "all.json").read_text())["rows"]
+    nets = ["LSTM (1, 16)", "LSTM (64, 128)", "GRU (1, 16)", "GRU (64, 128)"]
+    assert [row["net"] for row in rows if (row["steps"], row["batch"]) == (1, 1)] == nets
+    assert [row["net"] for row in rows if (row["steps"], row["batch"]) == (5, 1)] == nets
+    assert [row["net"] for row in rows if (row["steps"], row["batch"]) == (5, 32)] == nets[::2]
+    for streams in bench.STREAMS:
+        assert [row["net"] for row in rows if (row["steps"], row["batch"]) == (1, streams)] == nets[1::2]
+    words = ("one core reads", "G mul-add/s", "of floor", "one stream, a step per call", "8 streams, a step")
+    assert all(word in text for word in words)
+    assert text.startswith(f"tinyrnn {tr.__version__}, {tr.isa()}, one of ")
+    assert all(text.count(f"\n  {net} ") >= 2 for net in nets)
 
 
 @pytest.mark.parametrize(
     ("spec", "net"),
     [("lstm:16x8", tr.LSTM(16, 8)), ("GRU:4x8x2", tr.GRU(4, 8, 2)), ("rnn:1x1", tr.RNN(1, 1))],
 )
-def test_bench_of_a_size(call, spec, net):
-    row = numbers(call("bench", spec, "--steps", 20, "--json"))
-    assert (row["model"], row["steps"], row["batch"], row["isa"]) == (spec, 20, 1, tr.isa())
-    assert row["weight_bytes"] == net.memory().weights
+def test_bench_of_a_size(call, quick, spec, net):
+    rows = report(call("bench", spec, "--quick", "--steps", 20, "--json", "-"))["rows"]
+    assert [(row["steps"], row["batch"]) for row in rows] == [(1, 1), (1, 8), (1, 32), (5, 1)]
+    for row in rows:
+        assert (row["net"], row["calls"], row["weight_bytes"]) == (spec, 20, net.memory().weights)
+    step, many, _, run = rows
+    assert step["weight_bytes_per_step"] == pytest.approx(net.memory().weights)
+    assert run["weight_bytes_per_step"] < step["weight_bytes_per_step"]  # the input's part is read once
+    matrices = sum(array.size for array in net.state_dict().values() if array.ndim == 2)
+    assert (step["multiply_adds"], many["multiply_adds"]) == (matrices, 8 * matrices)
 
 
-def test_bench_of_a_net_says_it_in_words(call):
-    net = saved(small())
-    text = call("bench", "net.safetensors", "--steps", 30, "--batch", 3)
-    assert text.startswith(f"net.safetensors: {tr.isa()}, batch 3, ")
-    assert "30 steps" in text and all(
-        word in text for word in ("p50", "p99", "p99.9", "min", "GB/s", "clock")
-    )
-    assert f"{net.memory().weights:,} bytes of weights" in text
+def test_bench_of_a_size_in_a_smaller_format(call, quick):
+    for spec, form in (("gru:32x64:FLOAT16", "float16"), ("gru:32x64x1:int8", "int8")):
+        rows = report(call("bench", spec, "--quick", "--json", "-"))["rows"]
+        assert rows[0]["weight_bytes"] == tr.quantize(tr.GRU(32, 64), form).memory().weights
+        # the floor of integers is bytes alone, however many streams share them
+        assert (rows[0]["floor_us"] == rows[2]["floor_us"]) == (form == "int8")
 
 
-def test_bench_chooses_its_steps(call, monkeypatch):
+def test_bench_of_a_net_says_it_in_words(call, quick):
+    saved(small())
+    text = call("bench", "net.safetensors", "--quick", "--batch", 3)
+    assert "3 streams, a step per call, µs per step" in text and "3 streams, 5 steps per call" in text
+    assert text.count("net.safetensors") == 2 and "8 streams" not in text
+
+
+def test_bench_leaves_out_quantiles_that_it_has_not_seen(call, quick):
+    for steps, known in [(99, []), (100, ["p99"]), (999, ["p99"]), (1000, ["p99", "p99.9"])]:
+        (row,) = report(call("bench", "rnn:1x1", "--quick", "--batch", 2, "--steps", steps, "--json", "-"))[
+            "rows"
+        ][:1]
+        assert [name for name in ("p99", "p99.9") if row["us_per_step"][name] is not None] == known
+
+
+def test_bench_chooses_its_calls(call, quick, monkeypatch):
     monkeypatch.setattr(bench.time, "perf_counter_ns", itertools.count(0, 10**9).__next__)
-    row = numbers(call("bench", "rnn:1x1", "--json"))  # steps that take a second each
-    assert row["steps"] == 1000 and row["clock_ns"] == 10**9 and row["us_per_step"]["p50"] == 0
+    rows = report(call("bench", "rnn:1x1", "--quick", "--json", "-"))["rows"]  # calls that take a second each
+    assert [row["calls"] for row in rows] == [3] * 4 and rows[0]["us_per_step"]["p50"] == 0
 
 
-def test_bench_leaves_the_table_of_an_embedding_out(call):
+def test_bench_leaves_the_table_of_an_embedding_out(call, quick):
     gru = tr.GRU(8, 16)
     saved(tr.Sequential(tr.Embedding(100, 8), gru))
-    for batch in (1, 2):
-        row = numbers(call("bench", "net.safetensors", "--steps", 5, "--batch", batch, "--json"))
+    for row in report(call("bench", "net.safetensors", "--quick", "--json", "-"))["rows"]:
         assert row["weight_bytes"] == gru.memory().weights
 
 
-def test_bench_of_an_open_frame(call, fails):
+def test_bench_of_an_open_frame(call, fails, quick):
     saved(tr.Conv1d(2, 4, 3))
-    fails("bench", "net.safetensors", "--steps", 5, words=["(2, ?)", "--frame"], status=2)
-    assert numbers(call("bench", "net.safetensors", "--steps", 5, "--frame", "2,8", "--json"))["steps"] == 5
-    fails("bench", "net.safetensors", "--steps", 5, "--frame", "3,8", words="(3, 8)")
+    fails("bench", "net.safetensors", "--quick", words=["(2, ?)", "--frame"], status=2)
+    rows = report(call("bench", "net.safetensors", "--quick", "--frame", "2,8", "--json", "-"))["rows"]
+    assert len(rows) == 4
+    fails("bench", "net.safetensors", "--quick", "--frame", "3,8", words="(3, 8)")
 
 
-def test_bench_on_every_isa(call, fails):
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}])
+def test_bench_of_a_net_that_reads_the_future(call, quick, options):
+    saved(tr.LSTM(4, 8, bidirectional=True, **options))
+    for batch, more in ((1, []), (3, ["--batch", 3])):
+        rows = report(call("bench", "net.safetensors", "--quick", "--json", "-", *more))["rows"]
+        assert [(row["steps"], row["batch"]) for row in rows] == [(5, batch)]
+
+
+def test_bench_on_every_isa(call, fails, quick):
     before = tr.isa()
     for isa in tr.available_isas():
-        assert numbers(call("bench", "lstm:3x4", "--steps", 5, "--isa", isa, "--json"))["isa"] == isa
-        assert tr.isa() == before
+        found = report(call("bench", "lstm:3x4", "--quick", "--isa", isa, "--json", "-"))
+        assert found["about"]["isa"] == isa and tr.isa() == before
     fails("bench", "lstm:3x4", "--isa", "mmx", words=["mmx", *tr.available_isas()], status=2)
 
 
-def test_bench_refuses(fails):
-    for spec in ("lstm:3", "tcn:3x4", "lstm:3x4x", "lstm:3x4x5x6", "lstm:0003x4000000"):
+def test_bench_draws_a_picture(call, quick, here):
+    pytest.importorskip("matplotlib")
+    call("bench", "--quick", "--picture", "roofline.png")
+    assert (here / "roofline.png").read_bytes().startswith(b"\x89PNG\r\n")
+    call("bench", "lstm:3x4", "--quick", "--picture", "roofline.SVG")
+    assert b"<svg" in (here / "roofline.SVG").read_bytes()
+
+
+def test_bench_without_matplotlib_says_so_at_once(fails, monkeypatch):
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    fails("bench", "--picture", "a.png", words=["matplotlib", "pip install 'tinyrnn[plot]'"], status=2)
+
+
+def test_bench_refuses(fails, quick, here):
+    for spec in ("lstm:3", "tcn:3x4", "lstm:3x4x", "lstm:3x4x5x6", "lstm:0003x4000000", "lstm:3x4:int2"):
         fails("bench", spec, words=[spec, "lstm:64x128"], status=2)
     for spec in ("lstm:0x4", "gru:4x0", "rnn:4x4x0", "rnn:4x4x2000"):
         fails("bench", spec, words="expected")
     fails("bench", "lstm", words="lstm: No such file")
-    saved(tr.LSTM(4, 8, bidirectional=True))
-    fails("bench", "net.safetensors", words="bidirectional")
+    fails("bench", "--batch", 2, words=["--batch", "MODEL"], status=2)
+    fails("bench", "--steps", 2, words=["--steps", "MODEL"], status=2)
+    fails("bench", "--picture", "a.jpg", words=["a.jpg", ".png .svg .pdf"], status=2)
+    fails("bench", "--json", "no/where.json", words="no such folder")
+    fails("bench", "--json", str(here), words="cannot be replaced")
 
 
 # ---- the command line itself --------------------------------------------------------------------

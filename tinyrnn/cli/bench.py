@@ -1,118 +1,313 @@
-"""``tinyrnn bench``: how long a step of a net takes."""
+"""``tinyrnn bench``: how long a step takes, beside what this machine could do at best."""
 
 from __future__ import annotations
 
+import datetime
 import json
+import math
 import os
 import platform
 import re
 import time
 from argparse import Namespace
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from textwrap import fill
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say
+from tinyrnn.cli.machine import CURVE, Machine, Matrix, caches, cpu
 from tinyrnn.cli.models import closed_frame, open_model, reads_indices
+from tinyrnn.files import replacing
+from tinyrnn.formats import LEVELS, SMALLER
 
-_SPEC = re.compile(r"(lstm|gru|rnn):(\d{1,6})x(\d{1,6})(?:x(\d{1,4}))?", re.IGNORECASE)
+SIZES = ((1, 16), (40, 64), (64, 128), (128, 256), (256, 512))
+BATCHED = ((40, 64), (64, 128), (128, 256))
+LONG, BATCH, STREAMS = 100, 32, (8, 32)  # steps of a sequence; sequences of a batch; streams that step
+
+_SPEC = re.compile(
+    rf"(lstm|gru|rnn):(\d{{1,6}})x(\d{{1,6}})(?:x(\d{{1,4}}))?(?::({'|'.join(SMALLER)}))?", re.IGNORECASE
+)
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+class Job(NamedTuple):
+    """One line of the report: calls of `steps` steps of `batch` streams."""
+
+    name: str
+    net: tr.Net
+    frame: tuple[int, ...]
+    steps: int
+    batch: int
 
 
 def command(args: Namespace) -> None:
-    """Time a net's steps and say the quantiles, as text or as JSON."""
+    """Measure the machine, then the standard nets or the given one; as tables, JSON and a picture."""
     if args.isa is not None and args.isa not in tr.available_isas():
         raise UsageError(f"--isa {args.isa}: not here, expected one of {' '.join(tr.available_isas())}")
+    if args.model is None and (args.batch or args.steps or args.frame):
+        raise UsageError("--batch, --steps and --frame are of a MODEL, and none is given")
+    draw = _pencil(args.picture)
+    jobs = list(_standard_jobs() if args.model is None else _model_jobs(args))
+    before = tr.isa()
+    with ExitStack() as files:
+        data = files.enter_context(replacing(args.json)) if args.json not in (None, "-") else None
+        picture = files.enter_context(replacing(args.picture)) if args.picture else None
+        files.callback(tr.set_isa, before)
+        tr.set_isa(args.isa or before)
+        report = _measure(jobs, 0.02 if args.quick else 0.25, args.steps, quiet=args.json == "-")
+        text = json.dumps(report, indent=1)
+        if args.json == "-":
+            say(text)
+        if data is not None:
+            data.write(text.encode() + b"\n")
+        if picture is not None:
+            draw(report, picture, os.path.splitext(args.picture)[1][1:].lower())
+
+
+def _pencil(path: str | None) -> Callable[..., None]:
+    """What draws the picture; complains before anything is measured."""
+    if path is None:
+        return lambda *_: None
+    if os.path.splitext(path)[1].lower() not in _PICTURES:
+        raise UsageError(f"--picture {path}: expected a name that ends in {' '.join(_PICTURES)}")
+    if find_spec("matplotlib") is None:
+        raise UsageError("--picture needs matplotlib: pip install 'tinyrnn[plot]'")
+    from tinyrnn.cli.roofline import draw
+
+    return draw
+
+
+# ---- what is measured ---------------------------------------------------------------------------
+
+
+def _standard_jobs() -> Iterator[Job]:
+    nets = {
+        (kind, sizes): (f"{kind} {sizes}", getattr(tr, kind)(*sizes), sizes[:1])
+        for kind in ("LSTM", "GRU")
+        for sizes in SIZES
+    }
+    for net in nets.values():
+        yield Job(*net, 1, 1)
+    for net in nets.values():
+        yield Job(*net, LONG, 1)
+    for (_, sizes), net in nets.items():
+        if sizes in BATCHED:
+            yield Job(*net, LONG, BATCH)
+    for count in STREAMS:
+        for kind in ("LSTM", "GRU"):
+            yield Job(*nets[kind, (64, 128)], 1, count)
+
+
+def _model_jobs(args: Namespace) -> Iterator[Job]:
     spec = _SPEC.fullmatch(args.model)
     if spec:
-        inputs, hidden, layers = (int(number or 1) for number in spec.groups()[1:])
+        inputs, hidden, layers = (int(number or 1) for number in spec.groups()[1:4])
         net = getattr(tr, spec[1].upper())(inputs, hidden, layers)
+        net = tr.quantize(net, spec[5].lower()) if spec[5] else net
     elif re.match(r"\w+:\d", args.model) and not os.path.exists(args.model):
-        raise UsageError(f"{args.model}: no size of a net, expected KIND:INPUTxHIDDEN[xLAYERS], lstm:64x128")
+        form = "KIND:INPUTxHIDDEN[xLAYERS][:FORMAT], such as lstm:64x128 or gru:40x64x2:int8"
+        raise UsageError(f"{args.model}: no size of a net, expected {form}")
     else:
         net = open_model(args)
-    before = tr.isa()
-    try:
-        tr.set_isa(args.isa or before)
-        row = _measure(net, args)
-    finally:
-        tr.set_isa(before)
-    if args.json:
-        say(json.dumps(row))
-        return
-    us = {name: f"{value:.2f}" for name, value in row["us_per_step"].items()}
-    say(f"{one_line(args.model)}: {row['isa']}, batch {row['batch']}, {row['cpu']} ({row['machine']})")
-    say(
-        f"  {us['p50']} µs per step p50, {us['p99']} p99, {us['p99.9']} p99.9, {us['min']} min: "
-        f"{row['steps']:,} steps, less the clock's own {row['clock_ns']:.0f} ns"
-    )
-    say(f"  {row['weight_bytes']:,} bytes of weights a step: {row['weight_gb_per_s']:.1f} GB/s at p50")
+    name, frame, batch = one_line(args.model), closed_frame(net, args.frame), args.batch or 1
+    net.memory(batch, frame=frame)  # says what does not fit, before anything is measured
+    if not _reads_the_future(net):
+        yield Job(name, net, frame, 1, batch)
+        if args.batch is None:
+            for count in STREAMS:
+                yield Job(name, net, frame, 1, count)
+    yield Job(name, net, frame, LONG, batch)
 
 
-def _measure(net: tr.Net, args: Namespace) -> dict[str, Any]:
-    """Time single steps of a stream as a program makes them, into ``out``."""
-    frame = closed_frame(net, args.frame)
-    stream = net.stream(args.batch, frame=frame)
-    shape = frame if args.batch == 1 else (args.batch, *frame)
+def _reads_the_future(net: tr.Net) -> bool:
+    return any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves())
+
+
+def _weight_bytes(job: Job) -> int:
+    """Bytes of weights that a step reads: of an embedding one row, so its table is left out."""
+    tables = sum(leaf.memory().weights for _, leaf in job.net._leaves() if isinstance(leaf, tr.Embedding))
+    return job.net.memory(frame=job.frame).weights - tables
+
+
+def _matrices(job: Job) -> list[Matrix]:
+    """The same weights tensor by tensor, padding and scales shared out among them."""
+    leaves = [leaf for _, leaf in job.net._leaves() if not isinstance(leaf, tr.Embedding)]
+    tensors = [tensor for leaf in leaves for tensor in leaf._tensors()]
+    share = _weight_bytes(job) / max(sum(math.prod(tensor.shape) for tensor in tensors), 1)
+    return [
+        Matrix(
+            math.prod(tensor.shape) if len(tensor.shape) > 1 else 0,
+            math.prod(tensor.shape) * share,
+            tensor.name.startswith(("weight_hh", "weight_hr")),
+        )
+        for tensor in tensors
+    ]
+
+
+def _call(job: Job) -> Callable[[], object]:
+    """The job's work as a program does it: into an array that is there, the state carried on."""
+    shape = job.frame if job.batch == 1 else (job.batch, *job.frame)
+    shape = shape if job.steps == 1 else (job.steps, *shape)
     random = np.random.default_rng(0)
-    if reads_indices(net):
-        x = random.integers(0, net._leaves()[0][1].num_embeddings, shape).astype(np.int32)
+    x: NDArray[Any]
+    if reads_indices(job.net):
+        x = random.integers(0, job.net._leaves()[0][1].num_embeddings, shape).astype(np.int32)
     else:
-        x = random.standard_normal(shape).astype(np.float32)
-    out = np.empty_like(stream.step(x))
-    step, clock = stream.step, time.perf_counter_ns
+        x = random.standard_normal(shape, np.float32)
+    if _reads_the_future(job.net):
+        whole = x.swapaxes(0, 1).copy() if job.batch > 1 and job.net._batch_first else x
+        return lambda: job.net(whole)
+    stream = job.net.stream(job.batch, frame=job.frame)
+    do = stream.step if job.steps == 1 else stream.run
+    out = np.empty_like(do(x))
+    return lambda: do(x, out)
 
-    def times(count: int) -> NDArray[np.float64]:
-        taken = np.empty(count)
-        for i in range(count):
-            begun = clock()
-            step(x, out=out)
-            taken[i] = clock() - begun
-        return taken
 
-    # Without --steps, about a second of them: enough for a tail, whatever the size of the net.
-    warm = float(np.median(times(50)))
-    steps = args.steps or int(np.clip(1e9 / warm, 1000, 50_000))
-    times(min(steps, int(1e8 / warm) + 1))
-    taken = times(steps)
-    idle = np.empty(1000)
-    for i in range(len(idle)):
-        begun = clock()
-        idle[i] = clock() - begun
-    own = float(np.median(idle))
-    p50, p99, p999 = np.percentile(taken, [50, 99, 99.9]) - own
-    # A step reads one row of an embedding's table, and all of the other weights.
-    tables = sum(leaf.memory().weights for _, leaf in net._leaves() if isinstance(leaf, tr.Embedding))
-    weights = net.memory(args.batch, frame=frame).weights - tables
-    return {
-        "model": args.model,
-        "isa": tr.isa(),
-        "batch": args.batch,
-        "steps": steps,
-        "us_per_step": {
-            "min": (taken.min() - own) / 1e3,
-            "p50": p50 / 1e3,
-            "p99": p99 / 1e3,
-            "p99.9": p999 / 1e3,
-        },
-        "clock_ns": own,
-        "weight_bytes": weights,
-        "weight_gb_per_s": weights / max(p50, 1.0),
-        "cpu": _cpu(),
-        "machine": platform.machine(),
+# ---- how it is measured -------------------------------------------------------------------------
+
+
+def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) -> dict[str, Any]:
+    """The report: about, machine and rows; said as it comes, unless JSON is all that is wanted."""
+    tell: Callable[[str], None] = (lambda text: None) if quiet else say
+    about = {
+        "date": datetime.date.today().isoformat(),
         "tinyrnn": tr.__version__,
+        "isa": tr.isa(),
+        "cpu": one_line(cpu()),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "caches": caches(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    sizes = ", ".join(f"{name} {_size(nbytes)}" for name, nbytes in caches().items()) or "caches unknown"
+    cores = f"one of {about['cores']} cores of {about['cpu']} ({about['machine']})"
+    tell(f"tinyrnn {tr.__version__}, {tr.isa()}, {cores}, {sizes}")
+    machine = Machine(tr.isa(), seconds / 5)
+    curve = {nbytes: machine.bandwidth(nbytes) / 1e9 for nbytes in CURVE}
+    speeds = ", ".join(f"{_short(speed)} of {_size(nbytes)}" for nbytes, speed in curve.items())
+    tell(fill(f"one core reads, GB/s: {speeds}", 110, subsequent_indent="  "))
+    tell(f"one core multiplies and adds, G/s: {_short(machine.multiply_adds / 1e9)}")
+    own = _clock()
+    rows = []
+    work = None
+    for job in jobs:
+        if work != (job.steps, job.batch):
+            work = (job.steps, job.batch)
+            tell(f"\n{_title(*work)}, µs per step")
+            tell(_line(*_HEADS))
+        rows.append(_row(job, machine, seconds, steps, own))
+        tell(_line(*_cells(rows[-1])))
+    return {
+        "about": about,
+        "machine": {
+            "read_gb_per_s": {str(nbytes): speed for nbytes, speed in curve.items()},
+            "multiply_adds_g_per_s": machine.multiply_adds / 1e9,
+            "clock_ns": own,
+        },
+        "rows": rows,
     }
 
 
-def _cpu() -> str:
-    """What Linux calls the board or the processor."""
-    for path, pattern in (("/proc/device-tree/model", "(.+)"), ("/proc/cpuinfo", r"model name\s*: (.+)")):
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                found = re.search(pattern, file.read())
-        except OSError:
-            continue
-        if found:
-            return one_line(found[1].strip("\0 "))
-    return platform.processor() or "unknown CPU"
+def _row(job: Job, machine: Machine, seconds: float, count: int | None, own: float) -> dict[str, Any]:
+    """One job, timed; times are microseconds per step, less what the clock itself takes."""
+    call = _call(job)
+    taken = _times(call, 3)
+    warm = float(np.median(taken))
+    count = count or int(np.clip(seconds * 1e9 / warm, 3, 50_000))
+    if count > 3:  # else it is slow enough as it is
+        _times(call, int(seconds / 4 * 1e9 / warm))  # the clock rate and the caches come to rest
+        taken = _times(call, count)
+    taken = np.maximum(taken[:count] - own, 0) / 1e3 / job.steps
+    us: dict[str, float | None] = {"min": float(taken.min())}
+    for percent, needed in ((50, 1), (99, 100), (99.9, 1000)):  # calls of which one lies beyond
+        us[f"p{percent}"] = float(np.percentile(taken, percent)) if count >= needed else None
+    matrices = _matrices(job)
+    integers = any(form in LEVELS for form in job.net.formats.values())  # the peak is float32's
+    weights = [matrix._replace(numbers=0) for matrix in matrices] if integers else matrices
+    floor = machine.floor(weights, job.steps, job.batch) * 1e6 / job.steps
+    typical = max(float(np.median(taken)), 1e-3)
+    moved = sum(m.nbytes / (1 if m.again else job.steps) for m in matrices)  # bytes of weights per step
+    work = sum(m.numbers for m in matrices) * job.batch
+    return {
+        "net": job.name,
+        "steps": job.steps,
+        "batch": job.batch,
+        "calls": count,
+        "us_per_step": us,
+        "floor_us": floor,
+        "percent_of_floor": 100 * typical / floor if floor else None,
+        "weight_bytes": _weight_bytes(job),
+        "weight_bytes_per_step": moved,
+        "gb_per_s": moved / typical / 1e3,
+        "multiply_adds": work,
+        "multiply_adds_g_per_s": work / typical / 1e3,
+        "stream_steps_per_s": job.batch / typical * 1e6,
+    }
+
+
+def _times(call: Callable[[], object], count: int) -> NDArray[np.float64]:
+    """Nanoseconds of each of so many calls."""
+    clock, taken = time.perf_counter_ns, np.empty(count)
+    for i in range(count):
+        begun = clock()
+        call()
+        taken[i] = clock() - begun
+    return taken
+
+
+def _clock() -> float:
+    """Nanoseconds that timing nothing takes."""
+    return float(np.median(_times(lambda: None, 1000)))
+
+
+# ---- how it is said -----------------------------------------------------------------------------
+
+_HEADS = ("", "floor", "min", "p50", "p99", "p99.9", "of floor", "GB/s", "G mul-add/s", "steps/s")
+_WIDTHS = (18, 8, 8, 8, 8, 8, 9, 7, 11, 8)
+
+
+def _title(steps: int, batch: int) -> str:
+    many = f"{batch} streams" if batch > 1 else "one stream"
+    return f"{many}, " + ("a step per call" if steps == 1 else f"{steps} steps per call")
+
+
+def _line(*cells: str) -> str:
+    first, *rest = (
+        f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
+        for i, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
+    )
+    return "  " + "  ".join([first, *rest]).rstrip()
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    us = row["us_per_step"]
+    return [
+        row["net"],
+        *(_short(value) for value in (row["floor_us"], us["min"], us["p50"], us["p99"], us["p99.9"])),
+        "-" if row["percent_of_floor"] is None else f"{row['percent_of_floor']:.0f} %",
+        _short(row["gb_per_s"]),
+        _short(row["multiply_adds_g_per_s"]),
+        _thousands(row["stream_steps_per_s"]),
+    ]
+
+
+def _short(value: float | None) -> str:
+    """Three digits."""
+    if value is None:
+        return "-"
+    return next((f"{value:.{n}f}" for n in (2, 1) if round(value, n) < 10 ** (3 - n)), f"{value:.0f}")
+
+
+def _thousands(value: float) -> str:
+    return f"{_short(value / 1e6)} M" if value >= 1e6 else f"{_short(value / 1e3)} k"
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes >> 20} MB" if nbytes >= 1 << 20 else f"{nbytes >> 10} kB"

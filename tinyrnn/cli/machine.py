@@ -1,0 +1,107 @@
+"""The machine at hand: its name, its caches, and what it could do at best."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tinyrnn import _kernels
+from tinyrnn.arrays import aligned_zeros
+
+# Where a curve of bandwidths is measured: 8 kB to 64 MB.
+CURVE = tuple(1 << power for power in range(13, 27))
+
+_SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def cpu() -> str:
+    """What Linux calls the board or the processor."""
+    for path, pattern in (("/proc/device-tree/model", "(.+)"), ("/proc/cpuinfo", r"model name\s*: (.+)")):
+        try:
+            found = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            continue
+        if found:
+            return found[1].strip("\0 ")
+    return platform.processor() or "unknown CPU"
+
+
+def caches(folder: Path = _SYSTEM) -> dict[str, int]:
+    """Bytes of each cache that holds data, as one core sees it, ``{"L1": 49152, ...}``; empty if unknown."""
+    found = {}
+    for index in sorted(folder.glob("index*")):
+        try:
+            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+        except OSError:
+            continue
+        number = re.fullmatch(r"(\d+)([KM]?)", size)
+        if number and kind in ("Data", "Unified"):
+            found[f"L{level}"] = int(number[1]) << {"": 0, "K": 10, "M": 20}[number[2]]
+    return found
+
+
+class Matrix(NamedTuple):
+    """Weights as a floor sees them."""
+
+    numbers: int  # multiply-adds for one row of input
+    nbytes: float
+    again: bool  # read anew at every step, because a step needs the one before
+
+
+class Machine:
+    """How fast one core reads, and multiplies and adds, measured when it is asked and kept.
+
+    Parameters
+    ----------
+    isa : str
+        The instruction set that does it.
+    seconds : float
+        How long each number is measured: the best of many short turns counts.
+    """
+
+    def __init__(self, isa: str, seconds: float) -> None:
+        self._isa, self._seconds = isa, seconds
+        self._bandwidths: dict[int, float] = {}
+        rounds = 20_000
+        #: multiply-adds of float32 a second
+        self.multiply_adds = _kernels.peak(isa, rounds) / self._best(lambda: _kernels.peak(isa, rounds))
+
+    def _best(self, call: Callable[[], object]) -> float:
+        call()
+        best, until = float("inf"), time.perf_counter() + self._seconds
+        while (begun := time.perf_counter()) < until:
+            call()
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    def bandwidth(self, nbytes: float) -> float:
+        """Bytes a second of reading so many from first to last, again and again."""
+        size = max(round(nbytes / 512), 8) * 512
+        if size not in self._bandwidths:
+            x, repeat = aligned_zeros(size), max(1, (1 << 21) // size)
+            seconds = self._best(lambda: _kernels.read(self._isa, x, repeat))
+            self._bandwidths[size] = size * repeat / seconds
+        return self._bandwidths[size]
+
+    def floor(self, matrices: Iterable[Matrix], steps: int, batch: int) -> float:
+        """Seconds that a call of so many steps takes at least.
+
+        A matrix that meets one row of input costs its bytes, read at the speed of as many bytes as there
+        are. One that meets several is a matrix product: it costs its bytes or its multiply-adds, whichever
+        takes longer. What reads the input does so for all steps at once, what reads the state step by step.
+        Gates, and what Python does, are not in it.
+        """
+        matrices = list(matrices)
+        whole = sum(matrix.nbytes for matrix in matrices)
+        total = 0.0
+        for matrix in matrices:
+            times, rows = (steps, batch) if matrix.again else (1, steps * batch)
+            seconds = matrix.nbytes / self.bandwidth(whole if steps == 1 else matrix.nbytes)
+            if rows > 1:
+                seconds = max(seconds, matrix.numbers * rows / self.multiply_adds)
+            total += times * seconds
+        return total
