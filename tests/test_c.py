@@ -66,14 +66,16 @@ LAW = {
     "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def"},
     "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>"},
     "layout.h": {"config.h"},
+    "format.h": {"layout.h", "tinyrnn.h"},
     "status.c": {"tinyrnn.h", "status.def"},
     "net.c": {"layers/layer.h"},
     "pack.c": {"layers/layer.h", "layers/layers.def"},
     "simd/vec.h": {"../config.h", "VF_HEADER(TRNN_ISA_NAME)"},
-    "simd/vec_*.h": {"<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_scalar.h"},
+    "simd/vec_*.h": {"<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_*.h", "dot_*.h"},
+    "simd/dot_*.h": set(),
     "kernels/*.inc": set(),
     "kernels/kernels.c": {"kernels.h", "../simd/vec.h", "*.inc"},
-    "kernels/kernels.h": {"../config.h", "../tinyrnn.h", "isa.def"},
+    "kernels/kernels.h": {"../config.h", "../format.h", "../tinyrnn.h", "isa.def"},
     "kernels/cpu.h": {"isa.def"},
     "kernels/cpu.c": {"cpu.h", "<cpuid.h>", "<sys/auxv.h>"},
     "kernels/dispatch.c": {"../tinyrnn.h", "cpu.h", "kernels.h", "isa.def"},
@@ -92,7 +94,10 @@ def test_includes(path: Path) -> None:
         assert any(fnmatch(included, pattern) for pattern in allowed), f"{name(path)} includes {include}"
 
 
-INTRINSIC = r"\b(_mm\d*_\w+|__m(128|256|512)\w*|v\w+q?_[fsu](8|16|32|64)\w*|(float|u?int)\d+x\d+_t)\b"
+INTRINSIC = (
+    r"\b(_mm\d*_\w+|__m(128|256|512)\w*|v(?![df]_)\w+q?_[fsu](8|16|32|64)\w*"
+    r"|(float|u?int)\d+x\d+(x\d)?_t)\b"
+)
 HOSTED = (
     r"\b(malloc|calloc|realloc|free|alloca|[fs]?n?printf|puts|fopen|exit|abort|signal|pthread\w*"
     r"|(?<!__builtin_)(fmaf?|sqrtf?|expf?|tanhf?|logf?|powf?)(?=\())\b"
@@ -112,7 +117,7 @@ def test_vocabulary(path: Path) -> None:
 
 def test_the_law_sees() -> None:
     """The patterns above find what they look for."""
-    for word in ("_mm256_add_ps", "__m128i", "vaddq_f32", "vld1q_f32", "float32x4_t"):
+    for word in ("_mm256_add_ps", "__m128i", "vaddq_f32", "vfmaq_f32", "float32x4_t", "int8x16x4_t"):
         assert re.search(INTRINSIC, f" {word}(")
     for call in ("malloc(", "printf(", "snprintf(", "sqrtf(", "x = expf(y)"):
         assert re.search(HOSTED, call)
@@ -125,7 +130,7 @@ def test_static_names_are_unique() -> None:
     found = Counter(
         function
         for path in SOURCES
-        if not path.name.startswith("vec_")
+        if not path.name.startswith(("vec_", "dot_"))
         for function in re.findall(pattern, code(path), flags=re.M)
     )
     assert len(found) > 50

@@ -63,6 +63,10 @@ def test_the_script(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> 
     first = capsys.readouterr().out
     example.main(["--temperature", "0.8", "--length", "20", "--seed", "1"])
     assert capsys.readouterr().out == first
+    example.main(["--format", "int8", "--prompt", "The with ", "--length", "9"])
+    out, err = capsys.readouterr()
+    assert out.startswith("The with ") and len(out) == 18
+    assert f" {example.shrink(example.build(FOLDER / 'charlm.pt'), 'int8').memory().weights:,} bytes" in err
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,55 @@ def test_wrong_arguments(
         example.main(arguments)
     assert stop.value.code == code
     assert message in capsys.readouterr().err
+
+
+def nats_per_character(net: tr.Net, symbols: np.ndarray) -> float:
+    """Over the text, read in 16 columns."""
+    rows = (len(symbols) - 1) // 16
+    inputs, targets = (symbols[i : i + 16 * rows].reshape(16, rows).T for i in (0, 1))
+    scores = tr.LogSoftmax(-1)(net(np.ascontiguousarray(inputs)))
+    return -float(np.take_along_axis(scores, targets[..., np.newaxis], -1).mean(dtype=np.float64))
+
+
+@pytest.fixture(scope="module")
+def text(example: ModuleType) -> np.ndarray:
+    """The symbols of the text that the model was trained on, but for the last tenth."""
+    topics = pytest.importorskip("pydoc_data.topics").topics
+    return np.array(example.encode("".join(topics[topic] for topic in sorted(topics))), np.int32)
+
+
+def grown(net: tr.Net, smaller: tr.Net, symbols: np.ndarray) -> float:
+    """By how much the perplexity grows."""
+    return float(np.expm1(nats_per_character(smaller, symbols) - nats_per_character(net, symbols)))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "held_out", "trained_on"),
+    [("float16", 0.51, 0.0005, 0.0005), ("int8", 0.28, 0.005, 0.005), ("int4", 0.20, 0.02, 0.06)],
+)
+def test_perplexity_in_smaller_formats(
+    example: ModuleType,
+    net: tr.Net,
+    text: np.ndarray,
+    name: str,
+    size: float,
+    held_out: float,
+    trained_on: float,
+) -> None:
+    smaller = example.shrink(net, name)
+    assert smaller.memory().weights < size * net.memory().weights
+    cut = len(text) * 9 // 10
+    assert abs(grown(net, smaller, text[cut:])) < held_out
+    assert abs(grown(net, smaller, text[100_000:150_000])) < trained_on
+
+
+def test_perplexity_with_all_layers_in_int4(net: tr.Net, text: np.ndarray) -> None:
+    """With calibration; without, it costs a seventh."""
+    held_out = text[len(text) * 9 // 10 :]
+    assert grown(net, tr.quantize(net, "int4"), held_out) > 0.1
+    calibrated = tr.quantize(net, "int4", text[:10_000])
+    assert calibrated.memory().weights < 0.15 * net.memory().weights
+    assert abs(grown(net, calibrated, held_out)) < 0.02
 
 
 def test_it_saves_and_loads(net: tr.Net, tmp_path: Path) -> None:

@@ -148,9 +148,12 @@ def test_streams_share_a_net_each_in_its_own_thread() -> None:
     assert all(bits(result) == bits(wanted) for result, wanted in zip(results, expected, strict=True))
 
 
+@pytest.mark.parametrize("kept", _core.FORMATS)
 @pytest.mark.parametrize("name", NETS)
-def test_python_allocates_nothing_with_out(name: str) -> None:
+def test_python_allocates_nothing_with_out(name: str, kept: str) -> None:
     net, x = build(name)
+    if kept != "float32":
+        net = tr.quantize(net, kept)
     stream = net.stream(B, frame=x.shape[2:])
     one, many = np.ascontiguousarray(x[0]), x
     out_one, out_many = stream.step(one), stream.run(many)
@@ -198,22 +201,24 @@ import ctypes, gc, itertools, sys
 import numpy as np, tinyrnn as tr
 counter = ctypes.PyDLL(sys.argv[1])
 net = tr.Sequential(tr.Embedding(9, 12), tr.LSTM(12, 40, 2), tr.GRU(40, 17), tr.Linear(17, 5), tr.Softmax(-1))
-stream = net.stream()
-out = stream.step(3)
+nets = [net, *(tr.quantize(net, name) for name in ("float16", "bfloat16", "int8", "int4"))]
+streams = [net.stream() for net in nets]
+out = [stream.step(3) for stream in streams][0]
 chunk = np.arange(9, dtype=np.int32)
-outs = stream.run(chunk)
-step, run = stream.step, stream.run  # Python 3.10 makes a bound method at each call otherwise
+outs = [stream.run(chunk) for stream in streams][0]
+# Python 3.10 makes a bound method at each call otherwise.
+calls = [(stream.step, stream.run) for stream in streams]
 def feed(times):
     counter.counter_start()
-    for _ in times:
-        step(3, out)
-        step(4, out=out)
-        run(chunk, outs)
+    for step, run in calls:
+        for _ in itertools.repeat(None, times):  # a range would make its own integers
+            step(3, out)
+            step(4, out=out)
+            run(chunk, outs)
     return counter.counter_stop()
 gc.disable()
-few, many = (itertools.repeat(None, n) for n in (1, 1000))  # a range would make its own integers
-feed(itertools.repeat(None, 9))
-once, often = feed(few), feed(many)
+feed(9)
+once, often = feed(1), feed(1000)
 counter.counter_start()
 kept = [np.empty(1 << 20) for _ in range(3)]
 print(once, often, counter.counter_stop())

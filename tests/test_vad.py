@@ -107,16 +107,44 @@ def test_script_prints_segments_and_writes_what_is_asked(
 ) -> None:
     saved = tmp_path / "probabilities"  # without a suffix: the name is taken as it is
     vad.main([str(checkpoint), str(speech), "--save-probabilities", str(saved)])
-    *segments, total, timing = capsys.readouterr().out.splitlines()
+    *segments, total, timing, size = capsys.readouterr().out.splitlines()
     assert len(segments) == 19
     assert segments[0].split() == ["0.00", "-", "2.05", "s"]
     assert segments[-1].split() == ["57.51", "-", "59.58", "s"]
     assert total == "48.6 s of speech in 60.0 s, 19 segments"
     assert f"per chunk of 32 ms (median of 1875, {tr.isa()})" in timing
+    assert size.endswith(" bytes of weights")
     with saved.open("rb") as file:
         array = np.load(file)
     assert array.dtype == np.float32
     assert np.abs(array - recorded).max() < 2e-5
+
+
+@pytest.mark.parametrize("isa", tr.available_isas())
+def test_smaller_weights_find_the_same_speech(
+    isa: str, checkpoint: Path, speech: Path, recorded: Array
+) -> None:
+    tr.set_isa(isa)
+    model, samples = vad.VAD(checkpoint), vad.read_wav(speech)
+    whole = model.weight_bytes
+    model.shrink(samples[: 10 * vad.RATE])
+    assert model.weight_bytes < 0.41 * whole
+    found = probabilities_of(model, samples)
+    assert 1e-4 < np.abs(found - recorded).max() < 0.02
+    wanted = vad.speech_segments(recorded, len(samples))
+    assert len(wanted) == 19 and vad.speech_segments(found, len(samples)) == wanted
+
+
+def test_script_with_smaller_weights(
+    checkpoint: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = []
+    for more in ([], ["--int8"]):
+        vad.main([str(checkpoint), str(speech), *more])
+        *_, total, _, size = capsys.readouterr().out.splitlines()
+        assert total == "48.6 s of speech in 60.0 s, 19 segments"
+        sizes.append(int(size.split()[0].replace(",", "")))
+    assert sizes[1] < 0.41 * sizes[0]
 
 
 def test_script_draws_a_png(checkpoint: Path, speech: Path, tmp_path: Path) -> None:

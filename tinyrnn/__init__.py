@@ -5,7 +5,7 @@ PyTorch; ``net.stream()`` runs a net step by step. See README.md and docs/design
 """
 
 from tinyrnn._core import available_isas, isa, set_isa
-from tinyrnn.drift import Drift, drift
+from tinyrnn.divergence import Drift, drift
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
@@ -24,7 +24,7 @@ from tinyrnn.layers import (
     Tanh,
 )
 from tinyrnn.model import Memory, Net, Sequential, load
-from tinyrnn.quantize import quantize
+from tinyrnn.quantization import quantize
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights

@@ -40,6 +40,9 @@ SCALE = "_scale"  # follows a matrix's name
 # Magnitudes of weights that int8 and int4 take, and of scales: no product of code and scale is infinite.
 _LARGEST, _LARGEST_SCALE = 2.0**120, 2.0**121
 
+# A row of activations is read as zeros where none reaches this (TRNN_TINY in the core).
+_SILENT = np.float32(2.0**-64)
+
 # int4: scales that are tried, in parts of the one that just reaches a group's largest magnitude.
 _PARTS = np.linspace(0.6, 1.1, 26)
 
@@ -147,9 +150,11 @@ def _widened(bits: Array) -> Floats:
 
 def rounded_activations(x: Floats) -> Floats:
     """What a product in int8 or int4 reads in place of ``x``: each row to multiples of its largest
-    magnitude / 127."""
-    scales = np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)
-    rounded: Floats = np.rint(x / np.where(scales == 0, np.float32(1), scales)) * scales
+    magnitude / 127, in the core's own operations; a row that is all but silent to zeros."""
+    top = np.abs(x).max(axis=-1, keepdims=True)
+    silent = top < _SILENT
+    codes = np.rint(x * (np.float32(127) / np.where(silent, np.float32(1), top)))
+    rounded: Floats = np.where(silent, np.float32(0), codes * (top / np.float32(127)))
     return rounded
 
 

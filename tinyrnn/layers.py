@@ -36,9 +36,9 @@ class _Layer(Net):
         return [self._core_layer]
 
     def _reformat(self, formats: list[str]) -> None:
-        (name,) = formats
-        if name != self._core_layer.format:
-            self._core_layer = self._core_layer.reformatted(name)
+        for name in formats:  # as many as `_cores`
+            if name != self._core_layer.format:
+                self._core_layer = self._core_layer.reformatted(name)
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         out = self._out(frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from queue import SimpleQueue
 
 Task = Callable[[], None]
@@ -18,7 +19,7 @@ def split(count: int, threads: int) -> list[tuple[int, int]]:
     """(first, how many) of at most ``threads`` parts of ``count``, none empty, as even as can be."""
     parts = min(count, threads)
     bounds = [count * i // parts for i in range(parts + 1)]
-    return [(first, end - first) for first, end in zip(bounds, bounds[1:], strict=False)]
+    return [(first, end - first) for first, end in pairwise(bounds)]
 
 
 def run_all(tasks: Sequence[Task]) -> None:

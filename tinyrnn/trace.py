@@ -19,6 +19,8 @@ from tinyrnn.recurrent import _Recurrent
 # Rows of frames that are looked at together: their numbers are what tracing takes in memory.
 CHUNK = 4096
 
+_IDENTITY = _core.Layer("identity")  # stands for layers that have no tensors
+
 GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
 
 # The rows of a matrix that read the same numbers, and those numbers, (samples, columns).
@@ -118,17 +120,18 @@ class Seen(NamedTuple):
         return y
 
 
-def watch(net: Net, x: ArrayLike, chunk: int = CHUNK) -> Iterator[list[Seen]]:
+def watch(net: Net, x: ArrayLike, until: str | None = None) -> Iterator[list[Seen]]:
     """Run a net, and yield what its core layers did, chunk by chunk with the state carried on.
+
+    A net with a bidirectional layer, or without a recurrent one, sees all at once.
 
     Parameters
     ----------
     net : Net
     x : array_like
         As ``net(x)`` takes it; for a net that is a cell, as ``net.stream().run(x)`` does.
-    chunk : int
-        Rows of frames in a chunk. A net with a bidirectional layer, or without a recurrent one, sees all at
-        once.
+    until : str, optional
+        The name of the last layer to run; by default all do.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def watch(net: Net, x: ArrayLike, chunk: int = CHUNK) -> Iterator[list[Seen]]:
     """
     array = as_array(x)
     if not net._recurrent:
-        yield _maps(net, array)
+        yield _maps(net, array, until)
         return
     _, lead, _, _ = net._enter(array[:1])
     if lead == 2 and net._batch_first:
@@ -146,7 +149,7 @@ def watch(net: Net, x: ArrayLike, chunk: int = CHUNK) -> Iterator[list[Seen]]:
     if steps == 0 or batch == 0:
         raise ShapeError(f"{type(net).__name__}: input has shape {np.shape(x)}: no steps or an empty batch")
     whole = any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves())
-    size = steps if whole else max(1, chunk // batch)
+    size = steps if whole else max(1, CHUNK // batch)
     levels: list[_Level] = []
     for start in range(0, steps, size):
         part = net._enter(array[start : start + size])[0]
@@ -157,10 +160,12 @@ def watch(net: Net, x: ArrayLike, chunk: int = CHUNK) -> Iterator[list[Seen]]:
         for level in levels:
             seen.append(level.run(part))
             part = seen[-1].y
+            if level.name == until:
+                break
         yield seen
 
 
-def _maps(net: Net, x: NDArray[Any]) -> list[Seen]:
+def _maps(net: Net, x: NDArray[Any], until: str | None) -> list[Seen]:
     """A net in which no frame depends on another."""
     if x.ndim == net._rank(x.ndim):
         x = x[np.newaxis]
@@ -169,10 +174,9 @@ def _maps(net: Net, x: NDArray[Any]) -> list[Seen]:
         y = leaf(x)
         seen.append(Seen(name, leaf, (leaf._cores() or [_IDENTITY])[0], x, y, [], []))
         x = y
+        if name == until:
+            break
     return seen
-
-
-_IDENTITY = _core.Layer("identity")
 
 
 class _Level:

@@ -2,6 +2,7 @@
 
     python examples/charlm/stream.py
     python examples/charlm/stream.py --prompt "A generator " --length 1000 --temperature 0.7
+    python examples/charlm/stream.py --format int8
 
 Reads the checkpoint that train.py wrote with PyTorch, builds the same net from tinyrnn's layers, streams the
 prompt through it and then feeds it its own answers. Ends with the speed: characters per second.
@@ -37,6 +38,22 @@ def build(checkpoint: Path) -> tr.Sequential:
     return net
 
 
+def shrink(net: tr.Sequential, name: str) -> tr.Net:
+    """The net with its weights in a smaller format.
+
+    float16 and int8 need nothing further. int4 needs to see what the net reads. On text that is new to the
+    model it then costs nothing, but half remembered text needs more than four bits, most of all in the first
+    layers, on whose errors all others come. So they are int8.
+    """
+    if name != "int4":
+        return tr.quantize(net, name)
+    from pydoc_data.topics import topics  # what the model was trained on
+
+    typical = encode("".join(topics[topic] for topic in sorted(topics))[:10_000])
+    rest = tr.quantize(net, "int4", typical, keep=["embedding", "lstm.l0"])
+    return tr.quantize(rest, "int8", typical)
+
+
 def encode(text: str) -> list[int]:
     """Symbols of a text; characters outside the vocabulary are left out."""
     return [VOCABULARY.index(character) for character in text if character in VOCABULARY]
@@ -57,6 +74,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--length", type=int, default=500, help="characters to write")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest character")
     parser.add_argument("--seed", type=int, default=0, help="of the draws when the temperature is not 0")
+    parser.add_argument(
+        "--format", choices=["float32", "float16", "int8", "int4"], default="float32", help="of the weights"
+    )
     options = parser.parse_args(arguments)
     if options.temperature < 0:
         parser.error(f"--temperature is {options.temperature}, expected at least 0")
@@ -65,9 +85,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--prompt has no character of the model's vocabulary")
 
     try:
-        stream = build(options.checkpoint).stream()
+        net: tr.Net = build(options.checkpoint)
     except (OSError, KeyError, ValueError) as error:
         parser.exit(1, f"{parser.prog}: {options.checkpoint}: {error}\n")
+    if options.format != "float32":
+        net = shrink(net, options.format)
+    stream = net.stream()
     generator = np.random.default_rng(options.seed)
     print(options.prompt, end="", flush=True)
     logits = stream.run(np.array(prompt, np.int32))[-1]
@@ -81,7 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.length > 0:
         print(
             f"\n\n{options.length / seconds:,.0f} characters per second, "
-            f"{seconds / options.length * 1e6:.1f} µs each, on {tr.isa()}",
+            f"{seconds / options.length * 1e6:.1f} µs each, on {tr.isa()}; "
+            f"{net.memory().weights:,} bytes of weights",
             file=sys.stderr,
         )
 

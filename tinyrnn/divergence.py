@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +37,7 @@ class Errors(NamedTuple):
     largest: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Drift:
+class Drift(NamedTuple):
     """What `drift` found; ``print`` shows it as a table.
 
     Attributes
@@ -130,8 +128,9 @@ def drift(
     losses, done = np.zeros(2), 0
     sums: dict[str, _Sums] = {}
     for one, two in zip(watch(net, x), watch(quantised, x), strict=True):
-        for name, first, second in _pairs(one, two):
-            sums.setdefault(name, _Sums()).add(first, second, done)
+        with np.errstate(all="ignore"):  # what is not finite shows in the report
+            for name, first, second in _pairs(one, two):
+                sums.setdefault(name, _Sums()).add(first, second, done)
         steps = len(one[-1].y)
         if wanted is not None:
             part = wanted[done : done + steps]
@@ -182,12 +181,13 @@ class _Sums:
                 self.signal[window] += float(np.square(values).sum())
                 self.error[window] += float(np.square(difference).sum())
                 self.count[window] += values.size
-                self.largest[window] = max(self.largest[window], float(np.abs(difference).max()))
+                largest = np.maximum(self.largest[window], np.abs(difference).max())  # NaN if either is
+                self.largest[window] = float(largest)
 
     def relative(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Root mean square and largest magnitude of the error, in parts of the signal's; 0 for 0 / 0."""
         signal, error = np.sqrt(np.divide([self.signal, self.error], self.count))
-        with np.errstate(divide="ignore"):
+        with np.errstate(all="ignore"):
             scale = np.where(signal > 0, signal, np.where(error > 0, 0.0, 1.0))
             return error / scale, np.array(self.largest) / scale
 
