@@ -102,7 +102,7 @@ TRNN_INLINE vf vd_float(vd sum, int j, int32_t less)
  * 127 * 127 fit in 16 bits, so two planes are added up before they widen. */
 #define VD_STEP        2
 #define VD_TILE_ROWS   1
-#define VD_TILE_PANELS (VF_REGISTERS / 16)
+#define VD_TILE_PANELS 1
 
 typedef struct {
     int32x4_t v[8];
