@@ -4,8 +4,10 @@ Layers have ``torch.nn``'s names, arguments and shapes; weights come from PyTorc
 PyTorch; ``net.stream()`` runs a net step by step. See README.md and docs/design.md.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from tinyrnn._core import available_isas, isa, set_isa
-from tinyrnn.divergence import Drift, drift
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
@@ -24,10 +26,27 @@ from tinyrnn.layers import (
     Tanh,
 )
 from tinyrnn.model import Memory, Net, Sequential, load
-from tinyrnn.quantization import quantize
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
+
+if TYPE_CHECKING:
+    from tinyrnn.divergence import Drift, drift
+    from tinyrnn.quantization import quantize
+
+# What a device that only streams never needs is imported when it is asked for.
+_LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
+    return getattr(import_module(f"tinyrnn.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 __version__ = "0.1.0"
 

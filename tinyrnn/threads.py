@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from queue import SimpleQueue
+from typing import Any
 
 Task = Callable[[], None]
-
-_tasks: SimpleQueue[tuple[Task, SimpleQueue[BaseException | None]]] = SimpleQueue()
-_workers = 0
-_growing = threading.Lock()
 
 
 def split(count: int, threads: int) -> list[tuple[int, int]]:
@@ -30,16 +25,51 @@ def run_all(tasks: Sequence[Task]) -> None:
     BaseException
         What a task raised, the earliest one's; the others have run to their end.
     """
-    if len(tasks) > 1:
-        _grow(len(tasks) - 1)
-    done: list[SimpleQueue[BaseException | None]] = []
-    for task in tasks[1:]:
-        done.append(SimpleQueue())
-        _tasks.put((task, done[-1]))
-    errors = [_attempt(tasks[0]), *map(_wait, done)]
-    for error in errors:
-        if error is not None:
-            raise error
+    global _pool
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    if _pool is None:
+        _pool = _Pool()
+    _pool.run(tasks)
+
+
+class _Pool:
+    """Threads that wait for tasks; as many as were ever wanted at once."""
+
+    def __init__(self) -> None:
+        from queue import SimpleQueue  # here, so that who has one thread need not import them
+        from threading import Lock
+
+        self._queue: Any = SimpleQueue
+        self._tasks: Any = self._queue()
+        self._workers = 0
+        self._growing = Lock()
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        self._grow(len(tasks) - 1)
+        done = [self._queue() for _ in tasks[1:]]
+        for task, end in zip(tasks[1:], done, strict=True):
+            self._tasks.put((task, end))
+        for error in (_attempt(tasks[0]), *map(_wait, done)):
+            if error is not None:
+                raise error
+
+    def _grow(self, workers: int) -> None:
+        from threading import Thread
+
+        with self._growing:
+            while self._workers < workers:
+                Thread(target=self._work, name=f"tinyrnn-{self._workers}", daemon=True).start()
+                self._workers += 1
+
+    def _work(self) -> None:
+        while True:
+            task, end = self._tasks.get()
+            end.put(_attempt(task))
+
+
+_pool: _Pool | None = None
 
 
 def _attempt(task: Task) -> BaseException | None:
@@ -50,35 +80,20 @@ def _attempt(task: Task) -> BaseException | None:
     return None
 
 
-def _wait(done: SimpleQueue[BaseException | None]) -> BaseException | None:
+def _wait(end: Any) -> BaseException | None:
     """A task's error. An interruption waits too: the task is writing to the caller's arrays."""
     interrupted: KeyboardInterrupt | None = None
     while True:
         try:
-            return done.get() or interrupted
+            return end.get() or interrupted
         except KeyboardInterrupt as interruption:
             interrupted = interruption
 
 
-def _work() -> None:
-    while True:
-        task, done = _tasks.get()
-        done.put(_attempt(task))
-
-
-def _grow(workers: int) -> None:
-    """Keep at least so many threads waiting for tasks."""
-    global _workers
-    with _growing:
-        while _workers < workers:
-            threading.Thread(target=_work, name=f"tinyrnn-{_workers}", daemon=True).start()
-            _workers += 1
-
-
 def _forget() -> None:
     """A forked child has none of its parent's threads."""
-    global _tasks, _workers, _growing
-    _tasks, _workers, _growing = SimpleQueue(), 0, threading.Lock()
+    global _pool
+    _pool = None
 
 
 if hasattr(os, "register_at_fork"):
