@@ -171,7 +171,7 @@ tensor tensor_take(const trnn_param *param)
     return t;
 }
 
-/* A half of a sign, an exponent of 2^(exponent - 4) .. 2^(exponent - 1) and `fraction` bits. */
+/* A half: a sign, an exponent of 2^(exponent - 4) .. 2^(exponent - 1), `fraction` bits. */
 static uint16_t half_roll(dice *d, int exponent, int bias, int fraction)
 {
     const uint32_t roll = dice_roll(d) >> 8;
@@ -179,11 +179,11 @@ static uint16_t half_roll(dice *d, int exponent, int bias, int fraction)
     return (uint16_t)((roll & 0x8000) | field << fraction | (roll & ((1u << fraction) - 1)));
 }
 
-/* 2^exponent .. 2^(exponent + 1): exact in a float; cut off to a bfloat16 if so wanted. */
+/* A sign and 2^exponent .. 2^(exponent + 1): exact in a float; cut off to a bfloat16 if so wanted. */
 static float scale_roll(dice *d, int exponent, int cut)
 {
     const float roll = dice_float(d, exponent);
-    const float scale = (roll < 0.0f ? -roll : roll) + power(exponent);
+    const float scale = roll < 0.0f ? roll - power(exponent) : roll + power(exponent);
     uint32_t bits;
     float result;
     memcpy(&bits, &scale, sizeof bits);
@@ -192,25 +192,32 @@ static float scale_roll(dice *d, int exponent, int cut)
     return result;
 }
 
+/* Number i of a tensor, of about +-2^exponent; codes of every value. */
+static void number_roll(tensor *t, size_t i, dice *d, int exponent)
+{
+    uint16_t *halves = (uint16_t *)(void *)t->numbers.at;
+    int8_t *codes = (int8_t *)t->numbers.at;
+    switch (t->format) {
+    case TRNN_F16: halves[i] = half_roll(d, exponent, 15, 10); break;
+    case TRNN_BF16: halves[i] = half_roll(d, exponent, 127, 7); break;
+    case TRNN_INT8: codes[i] = (int8_t)((int)(dice_roll(d) >> 8) % 255 - 127); break;
+    case TRNN_INT4: codes[i] = (int8_t)((int)(dice_roll(d) >> 28) - 8); break;
+    default: t->numbers.at[i] = dice_float(d, exponent);
+    }
+}
+
 tensor tensor_roll(const trnn_param *param, dice *d, int exponent)
 {
     tensor t = tensor_take(param);
     for (size_t i = 0; i < t.scales.bytes / sizeof(float); i++)
         t.scales.at[i] = scale_roll(d, exponent - (t.format == TRNN_INT8 ? 8 : 4), t.format == TRNN_INT4);
-    for (size_t i = 0; i < t.rows * t.cols; i++) switch (t.format) {
-        case TRNN_F16: ((uint16_t *)(void *)t.numbers.at)[i] = half_roll(d, exponent, 15, 10); break;
-        case TRNN_BF16: ((uint16_t *)(void *)t.numbers.at)[i] = half_roll(d, exponent, 127, 7); break;
-        case TRNN_INT8: ((int8_t *)t.numbers.at)[i] = (int8_t)((int)(dice_roll(d) >> 8) % 255 - 127); break;
-        case TRNN_INT4: ((int8_t *)t.numbers.at)[i] = (int8_t)((int)(dice_roll(d) >> 28) - 8); break;
-        default: t.numbers.at[i] = dice_float(d, exponent);
-        }
+    for (size_t i = 0; i < t.rows * t.cols; i++) number_roll(&t, i, d, exponent);
     return t;
 }
 
 float tensor_scale(const tensor *t, size_t row, size_t col)
 {
-    if (t->format == TRNN_INT8) return t->scales.at[row];
-    return t->format == TRNN_INT4 ? t->scales.at[row * scales_of_row(t) + col / TRNN_BLOCK] : 1.0f;
+    return t->scales.at[t->format == TRNN_INT8 ? row : row * scales_of_row(t) + col / TRNN_BLOCK];
 }
 
 int tensor_code(const tensor *t, size_t row, size_t col)

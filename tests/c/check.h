@@ -49,6 +49,23 @@ memory memory_bytes(size_t bytes);  /* aligned to 4 and no more */
 memory memory_floats(size_t count); /* the same for `count` floats, as x and y may be */
 void memory_release(memory *m);
 
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* A tensor as trnn_param_pack takes it, in the param's format. */
+typedef struct {
+    trnn_format format;
+    size_t rows, cols;
+    memory numbers, scales; /* scales: of no bytes for floats */
+} tensor;
+
+tensor tensor_take(const trnn_param *param);                        /* of dirty memory */
+tensor tensor_roll(const trnn_param *param, dice *d, int exponent); /* of about +-2^exponent */
+float tensor_scale(const tensor *t, size_t row, size_t col);        /* of integers, */
+int tensor_code(const tensor *t, size_t row, size_t col);           /* and what it multiplies */
+float tensor_at(const tensor *t, size_t row, size_t col);           /* the number that it is */
+void tensor_pack(const tensor *t, const trnn_param *param, void *weights);
+void tensor_release(tensor *t);
+
 /* ---- nets ------------------------------------------------------------------------------------ */
 
 /* Layers as a table has them; the arguments are those of tinyrnn.h, in its order. */
@@ -74,21 +91,6 @@ typedef struct {
 } model;
 
 int model_get(int32_t i, model *m); /* the i-th of models.c; 0 past the last */
-
-/* A tensor as trnn_param_pack takes it, in the param's format. */
-typedef struct {
-    trnn_format format;
-    size_t rows, cols;
-    memory numbers, scales; /* scales: of no bytes for floats */
-} tensor;
-
-tensor tensor_take(const trnn_param *param);                        /* of dirty memory */
-tensor tensor_roll(const trnn_param *param, dice *d, int exponent); /* of about +-2^exponent */
-float tensor_scale(const tensor *t, size_t row, size_t col);        /* 1 for floats */
-int tensor_code(const tensor *t, size_t row, size_t col);           /* of integers */
-float tensor_at(const tensor *t, size_t row, size_t col);           /* the number that it is */
-void tensor_pack(const tensor *t, const trnn_param *param, void *weights);
-void tensor_release(tensor *t);
 
 typedef struct {
     memory at[LAYERS_MAX];

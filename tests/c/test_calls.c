@@ -359,7 +359,8 @@ static void absurd_sizes(void)
             check(memcmp(&before, &after, sizeof after) == 0, "a plan that fails writes sizes");
             continue;
         }
-        check((double)after.state_bytes <= limit && (double)after.scratch_bytes <= limit,
+        check((double)after.state_bytes <= limit &&
+                  (double)after.scratch_bytes + (double)after.part_bytes <= limit,
               "sizes beyond addresses");
         const double frames = (double)batch * (double)steps;
         check(bytes_of(frames, after.out.rows, after.out.cols) <= limit, "%s: y is %d x %d x %d x %d",
@@ -439,6 +440,31 @@ static void bad_calls(void)
     refused(&both, 4, beyond, 0, 0, TRNN_E_LENGTHS, "length 5 of 4 both ways");
     refused(&characters, 4, NULL, 2, 0, TRNN_E_ARGUMENT, "3 rows of a batch of 2");
     refused(&characters, 4, NULL, -3, 0, TRNN_E_ARGUMENT, "a batch of -3");
+}
+
+/* A part of a batch looks at its own indices, of every step, and at no other's. */
+static void indices_of_a_part(void)
+{
+    enum { STEPS = 4, BATCH = 3 };
+    static const model m = {"a part", {1, 2}, 1, {EMBEDDING(9, 5)}};
+    weights w = weights_roll(&m);
+    for (int32_t bad = 0; bad < STEPS * BATCH * 2; bad++) {
+        net n = net_open(&m, &w, 1, 2);
+        memory x = memory_floats(STEPS * BATCH * 2), y = memory_floats(STEPS * BATCH * n.out);
+        memory scratch = memory_take(n.sizes.scratch_bytes + n.sizes.part_bytes);
+        memset(x.at, 0, x.bytes);
+        memcpy(x.at + bad, &(int32_t){9}, sizeof(int32_t));
+        trnn_job job = net_job(&n, trnn_isa_best(), x.at + 2, y.at + n.out, STEPS, NULL);
+        job.scratch = scratch.at;
+        job.stride = BATCH;
+        const int own = bad / 2 % BATCH == 1;
+        check(trnn_run(net_plan(&n), &job) == (own ? TRNN_E_INDEX : TRNN_OK), "a bad index at %d", (int)bad);
+        memory_release(&x);
+        memory_release(&y);
+        memory_release(&scratch);
+        net_close(&n);
+    }
+    weights_release(&w);
 }
 
 /* Nets that do not fit together. */
@@ -536,6 +562,7 @@ void test_calls(void)
         {"sizes", all_sane_sizes},
         {"absurd sizes", absurd_sizes},
         {"bad calls write nothing", bad_calls},
+        {"indices of a part of a batch", indices_of_a_part},
         {"nets that do not fit together", bad_nets},
         {"copies of plan and state", copies},
     };

@@ -28,7 +28,7 @@ static trnn_matrix matrix_of(const trnn_param *param, const memory *weights)
     return matrix;
 }
 
-/* A Linear layer of kernels' own: its tensors, packed. */
+/* A Linear layer: its tensors, and room for them packed. */
 typedef struct {
     trnn_layer layer;
     trnn_param params[TRNN_PARAMS_MAX];
@@ -86,30 +86,29 @@ static int code_of(rounding r, float x)
     return (int)nearbyintf(wanted);
 }
 
-/* The promise in plain C: y = W x + b for one row. One chain of multiply-adds in ascending k that starts
- * from the bias; of integers, exact sums of codes, and the chain over those of one scale. */
-static void promise(int fused, const tensor *w, const float *bias, const float *x, float *y)
+/* The promises in plain C, of output n of a row. With floats one chain of multiply-adds in ascending k that
+ * starts from the bias. */
+static float float_promise(int fused, const tensor *w, size_t n, const float *x, float bias)
 {
-    const int integer = w->format == TRNN_INT8 || w->format == TRNN_INT4;
-    const rounding r = rounding_of(x, (int32_t)w->cols);
+    for (size_t k = 0; k < w->cols; k++) bias = multiply_add(fused, tensor_at(w, n, k), x[k], bias);
+    return bias;
+}
+
+/* With integers exact sums of codes, and a chain over those that share a scale. */
+static float integer_promise(int fused, const tensor *w, size_t n, const float *x, rounding r, float bias)
+{
     const size_t block = w->format == TRNN_INT4 ? TRNN_BLOCK : w->cols;
-    for (size_t n = 0; n < w->rows; n++) {
-        const float start = bias ? bias[n] : 0.0f;
-        float sum = integer ? 0.0f : start;
-        for (size_t k = 0; k < w->cols && !integer; k++)
-            sum = multiply_add(fused, tensor_at(w, n, k), x[k], sum);
-        for (size_t first = 0; first < w->cols && integer && r.scale > 0.0f; first += block) {
-            int64_t exact = 0;
-            for (size_t k = first; k < w->cols && k < first + block; k++)
-                exact += tensor_code(w, n, k) * code_of(r, x[k]);
-            sum = w->format == TRNN_INT4
-                      ? multiply_add(fused, (float)exact, tensor_scale(w, n, first), sum)
-                      : multiply_add(fused, (float)exact, tensor_scale(w, n, 0) * r.scale, start);
-        }
-        if (w->format == TRNN_INT4) sum = multiply_add(fused, sum, r.scale, start);
-        if (integer && r.scale == 0.0f) sum = start;
-        y[n] = r.scale == r.scale || !integer ? sum : NAN;
+    float total = 0.0f;
+    if (isnan(r.scale)) return NAN;
+    for (size_t first = 0; first < w->cols; first += block) {
+        int64_t sum = 0;
+        for (size_t k = first; k < w->cols && k < first + block; k++)
+            sum += tensor_code(w, n, k) * code_of(r, x[k]);
+        if (w->format == TRNN_INT8)
+            return multiply_add(fused, (float)sum, tensor_scale(w, n, 0) * r.scale, bias);
+        total = multiply_add(fused, (float)sum, tensor_scale(w, n, first), total);
     }
+    return multiply_add(fused, total, r.scale, bias);
 }
 
 /* Every row of x, (rows, depth), `gap` floats apart, through a Linear, forwards and backwards. */
@@ -118,7 +117,7 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
 {
     const int32_t depth = l->layer.as.linear.in_features, cols = l->layer.as.linear.out_features;
     const size_t x_stride = (size_t)depth + gap, y_stride = (size_t)cols + gap;
-    memory y[2], row = memory_floats((size_t)cols);
+    memory y[2];
     memory scratch = memory_take(trnn_product_scratch(l->layer.format, rows, depth));
     tensor_pack(&l->w, &l->params[0], l->packed.at);
     tensor_pack(&l->b, &l->params[1], l->packed.at);
@@ -140,11 +139,15 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
     }
     int same = 1, gaps = 1;
     for (int32_t m = 0; m < rows; m++) {
-        const float *got = y[0].at + (size_t)m * y_stride;
-        promise(trnn_isa_fused(isa), &l->w, bias ? l->b.numbers.at : NULL, x->at + (size_t)m * x_stride,
-                row.at);
-        for (int32_t n = 0; n < cols; n++)
-            same &= same_bits(row.at + n, got + n, 1) || (isnan(row.at[n]) && isnan(got[n]));
+        const float *own = x->at + (size_t)m * x_stride, *got = y[0].at + (size_t)m * y_stride;
+        const rounding r = rounding_of(own, depth);
+        for (size_t n = 0; n < l->w.rows; n++) {
+            const float start = bias ? l->b.numbers.at[n] : 0.0f;
+            const float wanted = l->layer.format < TRNN_INT8
+                                     ? float_promise(isa->fused, &l->w, n, own, start)
+                                     : integer_promise(isa->fused, &l->w, n, own, r, start);
+            same &= same_bits(&wanted, got + n, 1) || (isnan(wanted) && isnan(got[n]));
+        }
         for (size_t i = 0; m < rows - 1 && i < gap; i++) gaps &= got[(size_t)cols + i] == 77.0f;
     }
     check(same, "%s product on %s, %s: %d rows, depth %d, %d columns is not its chain",
@@ -154,7 +157,6 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
           trnn_format_name(l->layer.format), isa->name, what);
     memory_release(&y[0]);
     memory_release(&y[1]);
-    memory_release(&row);
     memory_release(&scratch);
 }
 
@@ -680,10 +682,11 @@ static void all_together(const trnn_kernels *isa)
 
 /* 100,000 steps of zeros. A step is a function of the state, so once a step leaves every bit as it
  * was, so do all that follow: the rest need not be run. */
-static void silence(const trnn_kernels *isa, trnn_kind kind, int relu, int zeros_in_the_end)
+static void silence(const trnn_kernels *isa, trnn_kind kind, trnn_format format, int relu,
+                    int zeros_in_the_end)
 {
     enum { SILENT = 100000, UNITS = 20 };
-    model m = {"silence", {1, UNITS}, 1, {{.kind = kind, .as.recurrent = {UNITS, UNITS, 0, 0, 0, relu}}}};
+    model m = {"silence", {1, UNITS}, 1, {{kind, format, .as.recurrent = {UNITS, UNITS, 0, 0, 0, relu}}}};
     weights w = weights_roll(&m);
     if (!zeros_in_the_end) { /* h' = tanh(8 h) has a fixed point near 1; relu(h) stays where it is */
         trnn_param params[TRNN_PARAMS_MAX];
@@ -707,9 +710,9 @@ static void silence(const trnn_kernels *isa, trnn_kind kind, int relu, int zeros
         for (size_t i = 0; i < n.out; i++) subnormal += fpclassify(y.at[i]) == FP_SUBNORMAL;
         still = same_bits(before.at, n.state.at, numbers);
     }
-    check(subnormal == 0, "%s on %s: %d subnormal numbers in silence", trnn_kind_name(kind), isa->name,
-          subnormal);
-    check(still, "%s on %s never rests", trnn_kind_name(kind), isa->name);
+    check(subnormal == 0, "%s %s on %s: %d subnormal numbers in silence", trnn_format_name(format),
+          trnn_kind_name(kind), isa->name, subnormal);
+    check(still, "%s %s on %s never rests", trnn_format_name(format), trnn_kind_name(kind), isa->name);
     int zeros = 1;
     for (size_t i = 0; i < n.out; i++) zeros &= n.state.at[i] == 0.0f;
     check(zeros == zeros_in_the_end, "%s on %s: silence ends at %g", trnn_kind_name(kind), isa->name,
@@ -736,12 +739,14 @@ static void reads(const trnn_kernels *isa)
 
 static void silences(const trnn_kernels *isa)
 {
-    silence(isa, TRNN_LSTM, 0, 1);
-    silence(isa, TRNN_GRU, 0, 1);
-    silence(isa, TRNN_RNN, 0, 1);
-    silence(isa, TRNN_RNN, 1, 1);
-    silence(isa, TRNN_RNN, 0, 0);
-    silence(isa, TRNN_RNN, 1, 0);
+    for (int format = 0; format < TRNN_FORMAT_COUNT; format++) {
+        silence(isa, TRNN_LSTM, (trnn_format)format, 0, 1);
+        silence(isa, TRNN_GRU, (trnn_format)format, 0, 1);
+        silence(isa, TRNN_RNN, (trnn_format)format, 0, 1);
+        silence(isa, TRNN_RNN, (trnn_format)format, 1, 1);
+    }
+    silence(isa, TRNN_RNN, TRNN_F32, 0, 0);
+    silence(isa, TRNN_RNN, TRNN_F32, 1, 0);
 }
 
 void test_kernels(void)
