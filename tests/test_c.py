@@ -70,7 +70,7 @@ LAW = {
     "status.c": {"tinyrnn.h", "status.def"},
     "net.c": {"layers/layer.h"},
     "pack.c": {"layers/layer.h", "layers/layers.def"},
-    "simd/vec.h": {"../config.h", "VF_HEADER(TRNN_ISA_NAME)"},
+    "simd/vec.h": {"../config.h", "../format.h", "VF_HEADER(TRNN_ISA_NAME)"},
     "simd/vec_*.h": {"<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_*.h", "dot_*.h"},
     "simd/dot_*.h": set(),
     "kernels/*.inc": set(),

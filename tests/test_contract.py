@@ -86,6 +86,7 @@ def test_same_bits_by_step_by_chunk_as_a_whole_and_at_every_place(name: str, isa
     assert bits(first(net(x[:, ::-1]))) == bits(whole[:, ::-1])
 
 
+@pytest.mark.skipif(not FUSED, reason="nothing is fused here")
 @pytest.mark.parametrize("name", NETS)
 def test_same_bits_on_every_fused_instruction_set(name: str) -> None:
     net, x = build(name)

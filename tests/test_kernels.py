@@ -131,6 +131,7 @@ def matrices(isa: str, n: int, kept: str) -> list[np.ndarray]:
     return results
 
 
+@pytest.mark.skipif(not FUSED, reason="nothing is fused here")
 @pytest.mark.parametrize("kept", ["vectors", *_core.FORMATS])
 @pytest.mark.parametrize("n", [1, 2, 7, 15, 16, 17, 31, 47, 48, 63, 64, 65, 100, 129])
 def test_fused_instruction_sets_give_the_same_bits(n: int, kept: str) -> None:

@@ -586,7 +586,7 @@ cdef class Stream:
     cdef cnp.ndarray input(self, x, str what):
         """``x`` as the kernels read it; itself if it is that already."""
         cdef int wanted = cnp.NPY_INT32 if self.plan.sizes.indices else cnp.NPY_FLOAT32
-        if type(x) is np.ndarray and cnp.PyArray_TYPE(x) == wanted and cnp.PyArray_ISCARRAY_RO(x):
+        if cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(x) == wanted and cnp.PyArray_ISCARRAY_RO(x):
             return x
         if self.plan.sizes.indices:
             return as_indices(x, f"{what}: x", self.index_count)
@@ -638,7 +638,8 @@ cdef class Stream:
             raise ValueError(f"{what}: out shares memory with x or with the state")
         if overlap(x, x_bytes, state, sizes.state_bytes):
             raise ValueError(f"{what}: x shares memory with the state")
-        self.idle(what)
+        if self.busy:
+            self.idle(what)
         self.busy = True
         try:
             status = self.run_parts(x, y_data, state, steps)

@@ -144,7 +144,7 @@ def _bfloat16_bits(values: Any) -> NDArray[np.uint16]:
 
 def _widened(bits: Array) -> Floats:
     """The float32 that each bfloat16 is."""
-    wide: Floats = (bits.astype(np.uint32) << 16).view(np.float32)
+    wide: Floats = np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
     return wide
 
 

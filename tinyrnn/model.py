@@ -89,7 +89,7 @@ class Tensor(NamedTuple):
             return restore(as_array(value), as_array(scales), shape, self.format, self.name)
         array = as_array(value)
         if self.format == "bfloat16" and array.dtype == np.uint16:  # the bits, as `stored` gives them
-            array = (array.astype(np.uint32) << 16).view(np.float32)
+            array = np.left_shift(array, 16, dtype=np.uint32).view(np.float32)
         array = as_floats(array, self.name)
         if array.shape != self.shape:
             raise ShapeError(

@@ -59,23 +59,23 @@ class Step(NamedTuple):
 
 
 ROWS = [
-    Step("arm64", "neon", "lstm", "float32", 0.61, goal=0.45),
-    Step("arm64", "neon", "gru", "float32", 0.59),
-    Step("arm64", "neon", "lstm", "float16", 0.86),
-    Step("arm64", "neon", "lstm", "bfloat16", 0.86),
-    Step("arm64", "neon", "lstm", "int8", 0.54, goal=0.30),
-    Step("arm64", "neon", "lstm", "int4", 0.59),
-    Step("arm64", "neon_dot", "lstm", "int8", 0.31, goal=0.15),
-    Step("arm64", "neon_dot", "gru", "int8", 0.32),
-    Step("arm64", "neon_dot", "lstm", "int4", 0.48),
-    Step("armv7", "neon", "lstm", "float32", 1.54, goal=0.50),
-    Step("armv7", "neon", "gru", "float32", 1.56),
+    Step("arm64", "neon", "lstm", "float32", 0.44, goal=0.45),
+    Step("arm64", "neon", "gru", "float32", 0.45),
+    Step("arm64", "neon", "lstm", "float16", 0.85),
+    Step("arm64", "neon", "lstm", "bfloat16", 0.85),
+    Step("arm64", "neon", "lstm", "int8", 0.45, goal=0.30),
+    Step("arm64", "neon", "lstm", "int4", 0.50),
+    Step("arm64", "neon_dot", "lstm", "int8", 0.25, goal=0.15),
+    Step("arm64", "neon_dot", "gru", "int8", 0.26),
+    Step("arm64", "neon_dot", "lstm", "int4", 0.46),
+    Step("armv7", "neon", "lstm", "float32", 0.58, goal=0.50),
+    Step("armv7", "neon", "gru", "float32", 0.63),
     Step("armv7", "neon", "lstm", "int8", 0.85),
 ]
 
 # Instructions of a call from Python on arm64, beyond those of its step in C: of the smallest net, since the
 # call does not depend on the net.
-CALL_GOAL, CALL_LIMIT = 1500, 2000
+CALL_GOAL, CALL_LIMIT = 1500, 1500
 CALL = """
 import sys
 import numpy as np, tinyrnn as tr

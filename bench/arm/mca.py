@@ -6,13 +6,13 @@
     python bench/arm/mca.py --flags=-mtune=cortex-a53    compiled with these flags as well
     python bench/arm/mca.py --function group_f32     of one function
 
-A loop is cut out of the disassembly: a branch backwards with no other branch into it or inside. Beside the
-cycles of a turn stand those that its loads alone and its multiply-adds alone would take (the busiest of the
-units that they use): what bounds it. Caches and branches are perfect here. The A53 is the Raspberry Pi 3's
-core, the A72 the Pi 4's (LLVM takes it for an A57); nearest to the Pi 5's A76 is the Neoverse N1, which has
-a model of its own from LLVM 17 on. In LLVM's A53 nothing may be written back before what was issued
-earlier, so that a load waits for the multiply-adds before it, whatever its registers. A guide to what is
-better, not a prediction. Needs gcc-aarch64-linux-gnu and llvm.
+A loop is cut out of the disassembly: a branch backwards with no other one inside; a branch forwards is taken
+for not taken. Beside the cycles of a turn stand those that its loads alone and its multiply-adds alone would
+take (the busiest of the units that they use): what bounds it. Caches and branches are perfect here. The A53
+is the Raspberry Pi 3's core, the A72 the Pi 4's (LLVM takes it for an A57); nearest to the Pi 5's A76 is the
+Neoverse N1, which has a model of its own from LLVM 17 on. In LLVM's A53 nothing may be written back before
+what was issued earlier, so that a load waits for the multiply-adds before it, whatever its registers. A
+guide to what is better, not a prediction. Needs gcc-aarch64-linux-gnu and llvm.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def loops(text: str) -> Iterator[Loop]:
             if target and int(target[1], 16) in places:
                 jumps.append((i, places[int(target[1], 16)]))
         for end, start in jumps:
-            inside = [to for at, to in jumps if at != end and start <= at <= end]
-            entered = [to for at, to in jumps if at != end and start < to <= end]
-            if start <= end and not inside and not entered:
+            if start <= end and not any(start <= to <= at < end for at, to in jumps):
                 yield Loop(name, [line.replace("\t", " ") for _, line in lines[start : end + 1]])
 
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Memory aligned as the core wants it, every byte the same: no instruction is chosen by what numbers are. As
- * a float 0x3c3c3c3c is 0.01, so nothing overflows and nothing is subnormal, in any format. */
+/* Memory aligned as the core wants it, every byte the same: silence apart, no instruction is chosen by what
+ * numbers are. As a float 0x3c3c3c3c is 0.01, so nothing overflows and nothing is subnormal, in any format. */
 static void *filled(int byte, size_t bytes)
 {
     char *block = malloc(bytes + 64);

@@ -20,6 +20,7 @@
  *   vf_inputs vf_load_inputs(const float *p)   VF_INPUTS of them
  *   vf_inputs vf_set_inputs(float a)     one of them, as the first; where VF_INPUTS is more than 1
  *   vf   vf_fma_input(a, inputs, int lane, c)  vf_fma(a, input `lane`, c); lane is a constant
+ *   VF_ROW, vf_row                       where defined: one row times a full float32 group of 3 or 4 panels, by hand
  *   vf   vf_load_f16(const uint16_t *p)  finite float16 numbers, widened exactly
  *   vf   vf_load_bf16(const uint16_t *p) bfloat16 numbers, widened exactly
  *
@@ -45,6 +46,7 @@
 #define TRNN_VEC_H
 
 #include "../config.h"
+#include "../format.h"
 
 /* 1.5 * 2^23: adding it leaves a whole number in a float's low bits, rounded half to even. */
 #define VF_MAGIC 12582912.0f

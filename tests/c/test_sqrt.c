@@ -1,5 +1,4 @@
 /* The square root without an instruction (simd/vec_scalar.h, TRNN_SOFT_SQRT) gives the bits of sqrtf. */
-#include "../../csrc/format.h"
 #include "../../csrc/simd/vec.h"
 
 #include <math.h>

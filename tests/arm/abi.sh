@@ -1,0 +1,24 @@
+# What differs between Debian's three ARM ABIs. Sourced: `. abi.sh arm64|armhf|armel`.
+# cpus: each processor that qemu shall be, and the instruction set that tinyrnn must choose on it.
+arch=${1:?arm64, armhf or armel}
+qemu=qemu-arm
+flags=
+case $arch in
+    arm64)
+        triple=aarch64-linux-gnu platform=linux-aarch64 qemu=qemu-aarch64
+        cpus=(cortex-a53=neon cortex-a72=neon cortex-a76=neon_dot) # Raspberry Pi 3, 4, 5
+        ;;
+    armhf)
+        triple=arm-linux-gnueabihf platform=linux-armv7l
+        cpus=(cortex-a7=neon) # Raspberry Pi 2
+        ;;
+    armel) # Debian's armhf begins at ARMv7; ARMv6 code runs with the C library of its soft-float ABI
+        triple=arm-linux-gnueabi platform=linux-armv6l
+        flags="-marm -march=armv6 -mfpu=vfp -mfloat-abi=softfp"
+        cpus=(arm1176=scalar) # Raspberry Pi 1 and Zero
+        ;;
+    *) echo "$arch: expected arm64, armhf or armel" >&2 && exit 1 ;;
+esac
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(realpath -m "${TINYRNN_ARM:-$top/build/arm}")
+root=$work/root-$arch
