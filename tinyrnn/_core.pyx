@@ -172,7 +172,7 @@ cdef class Layer:
 
     cdef pack(self, int32_t i, numbers, scales):
         """Lay out one tensor. The arrays are as `trnn_param_pack` wants them: the caller has checked them."""
-        cdef const float *scales_data = NULL if scales is None else <const float *> cnp.PyArray_DATA(scales)
+        cdef float *scales_data = NULL if scales is None else <float *> cnp.PyArray_DATA(scales)
         trnn_param_pack(&self.tensors[i], self.weights, cnp.PyArray_DATA(numbers), scales_data)
 
     cdef const char *ready(self) except? NULL:

@@ -1,7 +1,7 @@
 /* One level of a recurrent stack.
  *
- * The input's part of the gates is one product over all steps, bias included; then each step adds
- * the hidden part. Of a single step both parts are done together, group by group. State of a row, per
+ * The input's part of the gates is one product over a chunk of steps, bias included; then each step adds
+ * the hidden part. In chunks of a single step both parts are done together, group by group. State of a row, per
  * direction: h (P or H), then for an LSTM c (H). The reverse direction walks each row from its own last
  * step to its first. Steps read the weights forwards and backwards in turn, so that what the cache still
  * holds of matrices larger than it is read first.
@@ -87,8 +87,18 @@ size_t trnn_recurrent_state(const trnn_layer *layer)
     return trnn_times(direction_state(layer), (size_t)directions(layer));
 }
 
+/* Rows that the input's product takes at once: enough for its tiles, few enough that what it writes stays in
+ * the cache beside the weights. */
+enum { CHUNK_ROWS = 64 };
+
+static int32_t chunk_steps(int32_t batch, int32_t steps)
+{
+    const int32_t most = batch < CHUNK_ROWS ? CHUNK_ROWS / batch : 1;
+    return steps < most ? steps : most;
+}
+
 typedef struct {
-    float *gates;                      /* (steps, B, gates * H packed) */
+    float *gates;                      /* (chunk, B, gates * H packed) */
     float *bias;                       /* (gates * H packed,): what the input's part starts from */
     float *inner;                      /* (B, H): an LSTM's output before its projection */
     void *input, *hidden, *projection; /* the products' own */
@@ -100,12 +110,12 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t size = gates_size(layer);
     recurrent_scratch scratch;
-    const size_t rows = trnn_times((size_t)steps, (size_t)batch); /* net.c has seen that it is an int32 */
-    scratch.gates = trnn_take(cursor, steps > 1 ? trnn_times(rows, size) : 0);
+    const int32_t chunk = chunk_steps(batch, steps), rows = chunk * batch;
+    scratch.gates = trnn_take(cursor, chunk > 1 ? trnn_times((size_t)rows, size) : 0);
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
     scratch.inner = trnn_take(cursor, a->proj_size ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
     const trnn_format format = layer->format;
-    scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, (int32_t)rows, a->input_size));
+    scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, a->input_size));
     scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, output_size(layer)));
     scratch.projection =
         trnn_take_bytes(cursor, a->proj_size ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
@@ -165,15 +175,14 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t units = a->hidden_size, size = output_size(layer);
     const size_t gates = gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
-    const int together = call->steps == 1;
+    const int32_t chunk = chunk_steps(call->batch, call->steps);
+    const int together = chunk == 1;
 
     if (slots[BIAS_IH]) add_biases(kind, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    trnn_product input =
-        trnn_product_of(trnn_matrix_of(slots[WEIGHT_IH], layer->format, kind->gates, units, a->input_size),
-                        call->steps * call->batch, (int32_t)gates, slots[BIAS_IH] ? scratch->bias : NULL,
-                        call->x, scratch->gates, scratch->input);
-    input.backwards = call->backwards;
-    if (!together) call->isa->product(&input);
+    trnn_product input = trnn_product_of(
+        trnn_matrix_of(slots[WEIGHT_IH], layer->format, kind->gates, units, a->input_size), 0, (int32_t)gates,
+        slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
+    int32_t first = 0; /* step of the chunk, in the order of time */
 
     trnn_cell cell;
     cell.hidden = trnn_matrix_of(slots[WEIGHT_HH], layer->format, kind->gates, units, size);
@@ -193,7 +202,14 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
-        cell.backwards = (call->backwards + i) & 1;
+        cell.backwards = input.backwards = (call->backwards + i) & 1;
+        if (!together && i % chunk == 0) {
+            const int32_t count = call->steps - i < chunk ? call->steps - i : chunk;
+            first = reverse ? t - count + 1 : t;
+            input.rows = count * call->batch;
+            input.x = (const float *)call->x + (size_t)first * batch * (size_t)a->input_size;
+            call->isa->product(&input);
+        }
         clear_ended(call, t, offset, size);
         int32_t end;
         for (int32_t b = next_rows(call, t, 0, &end); b < end; b = next_rows(call, t, end, &end)) {
@@ -204,9 +220,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             cell.rows = end - b;
             if (together) {
                 input.rows = end - b;
-                input.x = (const float *)call->x + row * (size_t)a->input_size;
+                input.x = (const float *)call->x + at * (size_t)a->input_size;
             } else {
-                cell.gates = scratch->gates + at * gates;
+                cell.gates = scratch->gates + (at - (size_t)first * batch) * gates;
             }
             cell.h = own;
             cell.c = c ? c + row * call->state_stride : NULL;
