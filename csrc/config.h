@@ -1,5 +1,5 @@
 /* Every compile-time switch of the core, and the only place that names libc (but for kernels/cpu.c, which
- * asks Linux on 32-bit ARM what the processor has; build with -DNDEBUG to be rid of assert).
+ * asks Linux on ARM what the processor has; build with -DNDEBUG to be rid of assert).
  *
  * A port without <string.h> replaces trnn_copy and trnn_zero here and touches nothing else.
  */

@@ -22,7 +22,7 @@ import os
 import numpy as np
 
 from tinyrnn import errors
-from tinyrnn.arrays import aligned_zeros, as_floats, as_indices
+from tinyrnn.arrays import aligned_zeros, as_floats, as_indices, widened
 from tinyrnn.threads import run_all
 
 cimport numpy as cnp
@@ -277,7 +277,7 @@ cdef class Layer:
         if format == TRNN_F16:
             return codes.view(np.float16).astype(np.float32)
         if format == TRNN_BF16:
-            return (codes.astype(np.uint32) << 16).view(np.float32)
+            return widened(codes)
         rows = codes.reshape(codes.shape[0], -1).astype(np.float32)
         if format == TRNN_INT8:
             scales = scales[:, np.newaxis]

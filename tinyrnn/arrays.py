@@ -19,6 +19,12 @@ def aligned_zeros(nbytes: int) -> NDArray[np.float32]:
     return raw[start : start + nbytes].view(np.float32)
 
 
+def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The float32 that each bfloat16 is."""
+    wide: NDArray[np.float32] = np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
+    return wide
+
+
 def as_array(x: Any) -> NDArray[Any]:
     """Anything that NumPy takes, and PyTorch's tensors when they want gradients or are bfloat16 too."""
     if hasattr(x, "detach"):

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrnn import _core
+from tinyrnn.arrays import widened
 from tinyrnn.errors import ShapeError, WeightsError
 
 Array = NDArray[Any]
@@ -98,7 +99,7 @@ def check_finite(matrix: Array, name: str, what: str) -> None:
         if name == "float16":
             fits = np.isfinite(np.float16(largest))
         elif name == "bfloat16":
-            fits = np.isfinite(_widened(_bfloat16_bits(largest)))
+            fits = np.isfinite(widened(_bfloat16_bits(largest)))
         else:
             fits = largest <= _LARGEST
         if not fits:
@@ -128,7 +129,7 @@ def group_scales(matrix: NDArray[np.float64], weight: NDArray[np.float64] | floa
     best, least = np.zeros(len(matrix), np.float32), np.full(len(matrix), math.inf)
     for reach in (-8, 7):
         for part in _PARTS:
-            scales = _widened(_bfloat16_bits(farthest * part / reach))
+            scales = widened(_bfloat16_bits(farthest * part / reach))
             error = matrix - nearest(matrix, scales[:, np.newaxis], "int4") * scales[:, np.newaxis]
             squares = (error * error * weight).sum(axis=1)
             best = np.where(squares < least, scales, best)
@@ -140,12 +141,6 @@ def _bfloat16_bits(values: Any) -> NDArray[np.uint16]:
     """float32 to the nearest bfloat16, halves to the even; finite or infinite, no NaN."""
     bits = np.asarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def _widened(bits: Array) -> Floats:
-    """The float32 that each bfloat16 is."""
-    wide: Floats = np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
-    return wide
 
 
 def rounded_activations(x: Floats) -> Floats:
@@ -200,7 +195,7 @@ def restore(codes: Any, scales: Any, shape: tuple[int, ...], format_name: str, w
         halves = np.stack([codes & 15, codes >> 4], axis=2).reshape(rows, -1)[:, :cols]
         codes = halves.astype(np.int8).reshape(shape) - np.int8(8)
     if scales.dtype == np.uint16:
-        scales = _widened(scales)
+        scales = widened(scales)
     if scales.dtype != np.float32:
         raise WeightsError(f"{what}{SCALE}: dtype {scales.dtype}, expected float32 or bfloat16")
     if not (np.abs(scales) <= _LARGEST_SCALE).all():  # so that no weight is infinite; a NaN compares false

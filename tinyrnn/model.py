@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arguments import size
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
+from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, widened
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
@@ -89,7 +89,7 @@ class Tensor(NamedTuple):
             return restore(as_array(value), as_array(scales), shape, self.format, self.name)
         array = as_array(value)
         if self.format == "bfloat16" and array.dtype == np.uint16:  # the bits, as `stored` gives them
-            array = np.left_shift(array, 16, dtype=np.uint32).view(np.float32)
+            array = widened(array)
         array = as_floats(array, self.name)
         if array.shape != self.shape:
             raise ShapeError(
@@ -415,8 +415,10 @@ class Net(ABC):
         first = self._leaves()[0][1]
         count = first.num_embeddings if cores[0].kind == "embedding" else 0
         parts = split(plan.batch, size("threads", threads))
-        plans = [(row, self._stream_plan(rows, frame, steps)[1]) for row, rows in parts]
-        stream = Stream(self, plan, frame, out_frame, count, plans if len(plans) > 1 else None)
+        plans = None
+        if len(parts) > 1:
+            plans = [(row, self._stream_plan(rows, frame, steps)[1]) for row, rows in parts]
+        stream = Stream(self, plan, frame, out_frame, count, plans)
         stream._slots = self._slots(plan)
         return stream
 

@@ -33,22 +33,34 @@ TRNN_INLINE plane plane_load(const char *w)
     return p;
 }
 
-#if defined(__ARM_FEATURE_DOTPROD)
+#define VD_TILE_ROWS 1
 
+#if defined(__ARM_FEATURE_DOTPROD)
 #define VD_STEP        1
-#define VD_TILE_ROWS   1
 #define VD_TILE_PANELS 4
+#define VD_SUMS        4 /* registers: four rows in each */
+#else
+/* A register holds two rows' sums, each in two halves: k = 0, 1 and k = 2, 3 of every plane. Two products of
+ * 127 * 127 fit in 16 bits, so two planes are added up before they widen. */
+#define VD_STEP        2
+#define VD_TILE_PANELS 1
+#define VD_SUMS        8
+#endif
 
 typedef struct {
-    int32x4_t v[4];
+    int32x4_t v[VD_SUMS];
 } vd;
 
 TRNN_INLINE vd vd_start(const int32_t *p)
 {
-    const int32x4_t zero = vdupq_n_s32(0);
+    vd sum;
     (void)p;
-    return (vd){{zero, zero, zero, zero}};
+    TRNN_UNROLL
+    for (int i = 0; i < VD_SUMS; i++) sum.v[i] = vdupq_n_s32(0);
+    return sum;
 }
+
+#if defined(__ARM_FEATURE_DOTPROD)
 
 #define VD_INPUTS 4
 typedef int8x16_t vd_inputs;
@@ -97,23 +109,6 @@ TRNN_INLINE vf vd_float(vd sum, int j, int32_t less)
 }
 
 #else
-
-/* A register holds two rows' sums, each in two halves: k = 0, 1 and k = 2, 3 of every plane. Two products of
- * 127 * 127 fit in 16 bits, so two planes are added up before they widen. */
-#define VD_STEP        2
-#define VD_TILE_ROWS   1
-#define VD_TILE_PANELS 1
-
-typedef struct {
-    int32x4_t v[8];
-} vd;
-
-TRNN_INLINE vd vd_start(const int32_t *p)
-{
-    const int32x4_t zero = vdupq_n_s32(0);
-    (void)p;
-    return (vd){{zero, zero, zero, zero, zero, zero, zero, zero}};
-}
 
 /* sum + a * x, of the first eight bytes and of the last. */
 TRNN_INLINE int16x8_t low_products(int16x8_t sum, int8x16_t a, int8x16_t x)

@@ -20,6 +20,8 @@
  *   vf_inputs vf_load_inputs(const float *p)   VF_INPUTS of them
  *   vf_inputs vf_set_inputs(float a)     one of them, as the first; where VF_INPUTS is more than 1
  *   vf   vf_fma_input(a, inputs, int lane, c)  vf_fma(a, input `lane`, c); lane is a constant
+ *   VF_LOADS_MOVE, const char *vf_load_panel(const char *p, vf *v)   where defined: the VF_PER_PANEL registers of
+ *                                        a panel; returns where the next one is. For loads that move their pointer
  *   VF_ROW, vf_row                       where defined: one row times a full float32 group of 3 or 4 panels, by hand
  *   vf   vf_load_f16(const uint16_t *p)  finite float16 numbers, widened exactly
  *   vf   vf_load_bf16(const uint16_t *p) bfloat16 numbers, widened exactly
@@ -65,17 +67,6 @@ typedef union {
 #define VF_HEADER_OF(isa)   VF_HEADER_TEXT(vec_##isa.h)
 #define VF_HEADER(isa)      VF_HEADER_OF(isa)
 #include VF_HEADER(TRNN_ISA_NAME)
-
-/* The registers of a panel of floats; returns where the next one is. An instruction set whose loads move
- * their pointer on has its own. */
-#if !defined(VF_LOADS_MOVE)
-TRNN_INLINE const char *vf_load_panel(const char *p, vf *v)
-{
-    TRNN_UNROLL
-    for (int i = 0; i < VF_PER_PANEL; i++) v[i] = vf_load((const float *)(const void *)p + i * VF_LANES);
-    return p + sizeof(float) * TRNN_PANEL;
-}
-#endif
 
 /* Where nothing takes a lane, an input is broadcast as it is read. */
 #if !defined(VF_INPUTS)
