@@ -56,6 +56,11 @@ static size_t matrix_bytes(const trnn_param *param)
     return trnn_times(trnn_times((size_t)trnn_ceil(param->units, TRNN_PANEL), (size_t)param->gates), panel);
 }
 
+size_t trnn_param_bytes(const trnn_param *param)
+{
+    return trnn_times(matrix_bytes(param), (size_t)param->repeat);
+}
+
 int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_MAX], size_t *bytes)
 {
     const trnn_layer_type *type = types[layer->kind];
@@ -64,7 +69,7 @@ int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_M
     for (int32_t i = 0; i < count; i++) {
         if (slots[i].rank == 0) continue;
         slots[i].offset = offset;
-        offset = trnn_plus(offset, trnn_align(trnn_times(matrix_bytes(&slots[i]), (size_t)slots[i].repeat)));
+        offset = trnn_plus(offset, trnn_align(trnn_param_bytes(&slots[i])));
     }
     *bytes = offset > PTRDIFF_MAX ? SIZE_MAX : offset;
     return count;

@@ -170,6 +170,9 @@ size_t trnn_layer_weights_bytes(const trnn_layer *layer);
 void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales);
 void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales);
 
+/* Bytes that the tensor takes from `offset` on, padding included. */
+size_t trnn_param_bytes(const trnn_param *param);
+
 /* ---- plans: a net laid out for a largest batch and a largest number of steps ---------------- */
 
 typedef struct trnn_plan trnn_plan; /* plain memory without pointers: it can be copied */
@@ -216,6 +219,12 @@ typedef struct {
 
 /* Runs `steps` steps of the plan's batch. On an error nothing has been written. */
 trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
+
+/* ---- training: the tape, and gradients through time ------------------------------------------ */
+
+/* ---- training: losses ------------------------------------------------------------------------- */
+
+/* ---- training: optimisers --------------------------------------------------------------------- */
 
 #ifdef __cplusplus
 }

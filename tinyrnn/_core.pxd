@@ -97,6 +97,8 @@ cdef extern from "tinyrnn.h" nogil:
     void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales)
     void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales)
 
+    size_t trnn_param_bytes(const trnn_param *param)
+
     ctypedef struct trnn_plan:
         pass
 
@@ -126,7 +128,24 @@ cdef extern from "tinyrnn.h" nogil:
     trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
 
 
+    # ---- training: the tape
+
+    # ---- training: losses
+
+    # ---- training: optimisers
+
+
+# What _training.pyx, _losses.pyx and _optim.pyx may call of the core, which is linked into _core alone.
+
+# ---- lent: the tape
+
+# ---- lent: losses
+
+# ---- lent: optimisers
+
+
 cdef const trnn_kernels *isa_named(str name) except NULL
+cdef const trnn_kernels *isa_in_use() noexcept nogil
 
 
 cdef class Layer:
@@ -135,12 +154,14 @@ cdef class Layer:
     cdef int32_t count
     cdef char *weights
     cdef object memory
+    cdef object grads
     cdef readonly str kind
     cdef readonly list params
     cdef public object initialise
     cdef allocate(self)
     cdef pack(self, int32_t i, numbers, scales)
     cdef code_kind(self, int32_t i)
+    cdef int trainable(self) except -1
     cdef const char *ready(self) except? NULL
 
 

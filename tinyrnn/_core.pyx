@@ -88,6 +88,10 @@ def is_fused(name):
     return bool(trnn_isa_fused(isa_named(name)))
 
 
+cdef const trnn_kernels *isa_in_use() noexcept nogil:
+    return _isa
+
+
 try:
     set_isa(os.environ.get("TINYRNN_ISA") or None)
 except ValueError as error:
@@ -284,6 +288,45 @@ cdef class Layer:
         else:
             scales = np.repeat(scales, 32, axis=1)[:, :rows.shape[1]]
         return (rows * scales).reshape(codes.shape)
+
+    # ---- for training: flat float32 arrays laid out as the packed weights are ----------------------
+
+    def packed(self):
+        """The packed weights themselves, flat float32, for a layer in float32: writing changes the layer."""
+        self.trainable()
+        self.ready()
+        return self.memory[:self.nbytes // 4]
+
+    def gradients(self):
+        """The packed gradients, flat float32, laid out as `packed` is; zeros when first asked for."""
+        self.trainable()
+        if self.grads is None:
+            self.grads = aligned_zeros(max(self.nbytes, 64))[:self.nbytes // 4]
+        return self.grads
+
+    @property
+    def has_gradients(self):
+        """Whether `gradients` has been asked for."""
+        return self.grads is not None
+
+    def span(self, int32_t i):
+        """The place of one tensor in `packed`, padding included: (offset, numbers), in floats."""
+        return self.tensors[i].offset // 4, trnn_param_bytes(&self.tensors[i]) // 4
+
+    def unpack_from(self, int32_t i, cnp.ndarray packed):
+        """One tensor of a flat array that is laid out as `packed`: a new array."""
+        array = np.empty(self.params[i][1], dtype=np.float32)
+        trnn_param_unpack(&self.tensors[i], cnp.PyArray_DATA(packed), cnp.PyArray_DATA(array), NULL)
+        return array
+
+    def pack_into(self, int32_t i, cnp.ndarray packed, cnp.ndarray tensor):
+        """Lay one tensor, C-contiguous float32 of its shape, out in a flat array that is laid out as `packed`."""
+        trnn_param_pack(&self.tensors[i], cnp.PyArray_DATA(packed), cnp.PyArray_DATA(tensor), NULL)
+
+    cdef int trainable(self) except -1:
+        if self.layer.format != TRNN_F32:
+            raise TypeError(f"{self.kind}: is kept as {self.format}; only float32 layers train")
+        return 0
 
     def prepare(self):
         """Lay the weights out and initialise them, unless that is done."""
@@ -686,3 +729,12 @@ cdef void set_shape(Shape *shape, tuple dims):
 
 cdef inline bint overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) noexcept:
     return <uintptr_t> a < <uintptr_t> b + b_bytes and <uintptr_t> b < <uintptr_t> a + a_bytes
+
+
+# ---- what the core lends to the modules of training, which are not linked with it -----------------
+
+# ---- lent: the tape
+
+# ---- lent: losses
+
+# ---- lent: optimisers
