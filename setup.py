@@ -21,6 +21,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic"]
 CORE_FLAGS = ["-std=c99", "-O3", *WARNINGS, "-ffp-contract=off", "-fno-math-errno", "-g0"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
+MODULES = ["_core", "_kernels", "_training"]
+
 
 class build_core(build_ext):
     """build_ext that first compiles the core and links its objects into _core, which lends them out."""
@@ -62,6 +64,6 @@ def extension(name):
 
 
 setup(
-    ext_modules=cythonize([extension("_core"), extension("_kernels")], language_level=3),
+    ext_modules=cythonize([extension(name) for name in MODULES], language_level=3),
     cmdclass={"build_ext": build_core},
 )

@@ -4,36 +4,41 @@
  * last writes the caller's y. A long call runs in blocks of the plan's steps, so scratch does not
  * grow with the length; a step computes the same bits wherever the blocks fall.
  */
-#include "layers/layer.h"
-
-typedef struct {
-    trnn_layer layer;
-    trnn_frame in, out;
-    size_t state, state_numbers;     /* floats, of one row */
-    size_t weights[TRNN_PARAMS_MAX]; /* bytes, into the layer's weights; ABSENT for no tensor */
-} node;
-
-#define ABSENT SIZE_MAX
+#include "plan.h"
 
 struct trnn_plan {
     trnn_sizes sizes;
     int32_t count;
     int32_t working;    /* layers that compute; the others only rename a frame */
     size_t value_bytes; /* one of the two buffers between layers */
-    node nodes[];
+    trnn_node nodes[];
 };
-
-static size_t frame_size(trnn_frame frame) { return trnn_times((size_t)frame.rows, (size_t)frame.cols); }
-
-/* Bytes of one block of frames, on their own. */
-static size_t part_bytes(size_t frames, trnn_frame frame)
-{
-    return trnn_align(trnn_times(trnn_times(frames, frame_size(frame)), sizeof(float)));
-}
 
 size_t trnn_plan_bytes(int32_t layers)
 {
-    return layers < 1 ? 0 : trnn_plus(sizeof(trnn_plan), trnn_times((size_t)layers, sizeof(node)));
+    return layers < 1 ? 0 : trnn_plus(sizeof(trnn_plan), trnn_times((size_t)layers, sizeof(trnn_node)));
+}
+
+trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame in, size_t *state_bytes)
+{
+    trnn_status status = trnn_layer_check(layer);
+    if (status != TRNN_OK) return status;
+    const trnn_layer_type *type = trnn_layer_type_of(layer);
+    node->layer = *layer;
+    node->in = in;
+    status = type->frame(layer, in, &node->out);
+    if (status != TRNN_OK) return status;
+
+    trnn_param slots[TRNN_PARAMS_MAX];
+    size_t bytes;
+    const int32_t tensors = trnn_layer_slots(layer, slots, &bytes);
+    for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++)
+        node->weights[p] = p < tensors && slots[p].rank > 0 ? slots[p].offset : TRNN_ABSENT;
+
+    node->state = *state_bytes / sizeof(float);
+    node->state_numbers = type->state ? type->state(layer) : 0;
+    *state_bytes = trnn_plus(*state_bytes, trnn_times(node->state_numbers, sizeof(float)));
+    return TRNN_OK;
 }
 
 trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
@@ -44,31 +49,17 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
 
     trnn_plan *plan = memory;
     trnn_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0, 0};
-    trnn_cursor state = {NULL, 0};
+    size_t state_bytes = 0;
     const size_t frames = trnn_times((size_t)batch, (size_t)steps);
     size_t value_bytes = 0, layer_bytes = 0;
     int32_t working = 0;
 
     for (int32_t i = 0; i < count; i++) {
-        node *n = &plan->nodes[i];
-        trnn_status status = trnn_layer_check(&layers[i]);
+        trnn_node *n = &plan->nodes[i];
+        const trnn_status status = trnn_node_init(n, &layers[i], total.out, &state_bytes);
         if (status != TRNN_OK) return status;
         const trnn_layer_type *type = trnn_layer_type_of(&layers[i]);
         if (type->indices && i > 0) return TRNN_E_SHAPE;
-        n->layer = layers[i];
-        n->in = total.out;
-        status = type->frame(&layers[i], n->in, &n->out);
-        if (status != TRNN_OK) return status;
-
-        trnn_param slots[TRNN_PARAMS_MAX];
-        size_t bytes;
-        const int32_t tensors = trnn_layer_slots(&layers[i], slots, &bytes);
-        for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++)
-            n->weights[p] = p < tensors && slots[p].rank > 0 ? slots[p].offset : ABSENT;
-
-        n->state = state.bytes / sizeof(float);
-        n->state_numbers = type->state ? type->state(&layers[i]) : 0;
-        state.bytes = trnn_plus(state.bytes, trnn_times(n->state_numbers, sizeof(float)));
         const size_t rows = trnn_times(frames, trnn_larger((size_t)n->in.rows, (size_t)n->out.rows));
         if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
         if (type->scratch)
@@ -77,8 +68,8 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
         if (type->indices) total.indices = 1;
         if (type->run) working++;
 
-        const size_t read = trnn_times(trnn_times(frames, frame_size(n->in)), sizeof(float));
-        const size_t value = trnn_times(trnn_times(frames, frame_size(n->out)), sizeof(float));
+        const size_t read = trnn_times(trnn_times(frames, trnn_frame_size(n->in)), sizeof(float));
+        const size_t value = trnn_times(trnn_times(frames, trnn_frame_size(n->out)), sizeof(float));
         if (read > PTRDIFF_MAX || value > PTRDIFF_MAX) return TRNN_E_SIZE;
         if (i < count - 1) value_bytes = trnn_larger(value_bytes, trnn_align(value));
         total.out = n->out;
@@ -86,9 +77,9 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
     if (total.indices && working == 0) return TRNN_E_SHAPE;
     if (working < 2) value_bytes = 0;
 
-    total.state_bytes = trnn_times(trnn_align(state.bytes), (size_t)batch);
+    total.state_bytes = trnn_times(trnn_align(state_bytes), (size_t)batch);
     total.scratch_bytes = trnn_plus(trnn_times(value_bytes, 2), trnn_align(layer_bytes));
-    total.part_bytes = trnn_plus(part_bytes(frames, frame), part_bytes(frames, total.out));
+    total.part_bytes = trnn_plus(trnn_frames_bytes(frames, frame), trnn_frames_bytes(frames, total.out));
     const size_t scratch_bytes = trnn_plus(total.scratch_bytes, total.part_bytes);
     if (total.state_bytes > PTRDIFF_MAX || scratch_bytes > PTRDIFF_MAX) return TRNN_E_SIZE;
 
@@ -117,7 +108,7 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
     int32_t ran = 0;
 
     for (int32_t i = 0; i < plan->count; i++) {
-        const node *n = &plan->nodes[i];
+        const trnn_node *n = &plan->nodes[i];
         const trnn_layer_type *type = trnn_layer_type_of(&n->layer);
         if (!type->run) continue; /* the same numbers under another frame */
 
@@ -127,7 +118,7 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
         call.in = n->in;
         call.out = n->out;
         for (int p = 0; p < TRNN_PARAMS_MAX; p++)
-            call.weights[p] = n->weights[p] == ABSENT ? NULL : (const char *)job->weights[i] + n->weights[p];
+            call.weights[p] = trnn_node_slot(n, p, job->weights[i]);
         call.state = job->state + n->state;
         call.state_stride = plan->sizes.state_bytes / sizeof(float) / batch;
         call.scratch = scratch + 2 * plan->value_bytes;
@@ -142,7 +133,7 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
         x = call.y;
     }
     if (plan->working == 0)
-        trnn_copy(y, x, (size_t)steps * batch * frame_size(plan->sizes.out) * sizeof(float));
+        trnn_copy(y, x, (size_t)steps * batch * trnn_frame_size(plan->sizes.out) * sizeof(float));
 }
 
 /* `steps` rows of `bytes`, from rows `from_stride` bytes apart to rows `to_stride` apart. */
@@ -164,7 +155,7 @@ static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
             if (job->lengths[b] < 1 || job->lengths[b] > steps) return TRNN_E_LENGTHS;
     if (sizes->indices) {
         const int32_t most = plan->nodes[0].layer.as.embedding.num_embeddings;
-        const size_t frame = frame_size(sizes->in), row = (size_t)sizes->batch * frame;
+        const size_t frame = trnn_frame_size(sizes->in), row = (size_t)sizes->batch * frame;
         const size_t stride = job->stride ? (size_t)job->stride * frame : row;
         const int32_t *index = job->x;
         for (int32_t t = 0; t < steps; t++, index += stride)
@@ -182,9 +173,9 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
     const trnn_sizes *sizes = &plan->sizes;
     const int32_t steps = job->steps;
     const size_t batch = (size_t)sizes->batch, stride = job->stride ? (size_t)job->stride : batch;
-    const size_t in = frame_size(sizes->in) * sizeof(float), out = frame_size(sizes->out) * sizeof(float);
+    const size_t in = trnn_frame_size(sizes->in) * sizeof(float), out = trnn_frame_size(sizes->out) * sizeof(float);
     char *const part_x = (char *)job->scratch + sizes->scratch_bytes;
-    char *const part_y = part_x + part_bytes(batch * (size_t)sizes->steps, sizes->in);
+    char *const part_y = part_x + trnn_frames_bytes(batch * (size_t)sizes->steps, sizes->in);
     for (int32_t start = 0; start < steps; start += sizes->steps) {
         const int32_t block = steps - start < sizes->steps ? steps - start : sizes->steps;
         const char *x = (const char *)job->x + (size_t)start * stride * in;

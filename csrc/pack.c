@@ -216,3 +216,28 @@ void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbe
 {
     copy_param(param, (char *)(uintptr_t)weights, numbers, scales, 1);
 }
+
+/* ---- the other way round ----------------------------------------------------------------------- */
+
+void trnn_turn(trnn_matrix matrix, int32_t rows, float *turned, int32_t part, int32_t parts)
+{
+    const size_t depth = (size_t)matrix.depth, ends = (size_t)rows;
+    const size_t panels = (size_t)matrix.panels, width = (size_t)matrix.width;
+    const size_t turned_panels = (depth + TRNN_PANEL - 1) / TRNN_PANEL;
+    for (size_t first = 0; first < panels; first += width) {
+        if ((int32_t)(first / width % (size_t)parts) != part) continue;
+        const size_t wide = (panels - first < width ? panels - first : width) * TRNN_PANEL;
+        const float *from = (const float *)matrix.weights + first * TRNN_PANEL * depth;
+        for (size_t k = 0; k < depth; k += TRNN_PANEL) { /* 16 columns become a panel */
+            const size_t group = k / (TRNN_GROUP * TRNN_PANEL) * TRNN_GROUP;
+            const size_t in_group = turned_panels - group < TRNN_GROUP ? turned_panels - group : TRNN_GROUP;
+            const size_t count = depth - k < TRNN_PANEL ? depth - k : TRNN_PANEL;
+            float *to = turned + group * TRNN_PANEL * ends + (k - group * TRNN_PANEL);
+            for (size_t r = 0; r < wide && first * TRNN_PANEL + r < ends; r++) {
+                float *row = to + (first * TRNN_PANEL + r) * in_group * TRNN_PANEL;
+                for (size_t j = 0; j < count; j++) row[j] = from[(k + j) * wide + r];
+                for (size_t j = count; j < TRNN_PANEL; j++) row[j] = 0.0f;
+            }
+        }
+    }
+}

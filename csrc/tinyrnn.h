@@ -81,6 +81,7 @@ typedef struct {
 
 typedef struct { /* reads int32 indices; only as a net's first layer */
     int32_t num_embeddings, embedding_dim;
+    int32_t padding; /* training: 1 + the index whose row gets no gradient; 0: none */
 } trnn_embedding_args;
 
 typedef struct {
@@ -93,11 +94,16 @@ typedef struct {
     int32_t size; /* LAYER_NORM: numbers that are normalised together; BATCH_NORM: channels */
     int32_t affine, bias;
     float eps;
+    float momentum; /* BATCH_NORM, training: how far a batch moves the running statistics */
 } trnn_norm_args;
 
 typedef struct {
     float slope; /* LEAKY_RELU */
 } trnn_activation_args;
+
+typedef struct {
+    float p; /* DROPOUT: what part of the numbers training sets to zero */
+} trnn_dropout_args;
 
 typedef struct {
     int32_t over_rows; /* 1: over a frame's rows (channels); 0: over its columns */
@@ -127,6 +133,7 @@ typedef struct {
         trnn_conv1d_args conv1d;
         trnn_norm_args norm;
         trnn_activation_args activation;
+        trnn_dropout_args dropout;
         trnn_softmax_args softmax;
     } as;
 } trnn_layer;
@@ -220,7 +227,64 @@ typedef struct {
 /* Runs `steps` steps of the plan's batch. On an error nothing has been written. */
 trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
 
-/* ---- training: the tape, and gradients through time ------------------------------------------ */
+/* ---- training: the tape, and gradients through time ------------------------------------------
+ *
+ *     trnn_training_bytes / trnn_training_init         lay a net out for training: every size is known
+ *     trnn_forward                                     run it, and keep on the tape what comes now:
+ *     trnn_backward                                    from the gradient of y to that of everything on the way
+ *     trnn_gradients                                   and from there to those of the weights
+ *
+ * The net reads the tape's x and writes its y; the caller writes dy there before it goes backward.
+ *
+ * Threads: the work can be shared in `parts`. Each part takes its rows of the batch forwards and backwards, and its
+ * share of the weights in trnn_gradients; no number is summed by two of them, so the bits do not depend on it. All
+ * parts must have ended one call before any begins the next: forwards through the stages 0 .. stages - 1,
+ * backwards through them in falling order (there is one, unless a layer mixes the rows of a batch), then the gradients. */
+
+typedef struct trnn_training trnn_training; /* plain memory without pointers */
+
+typedef struct {
+    trnn_frame in, out;    /* frames that the net reads and writes */
+    int32_t batch, steps;  /* batch is exact, steps the most */
+    size_t state_bytes;    /* as trnn_sizes has it */
+    size_t tape_bytes;     /* what one pass keeps */
+    size_t scratch_bytes;  /* working memory of one part */
+    size_t x, y, dy, dx;   /* bytes into the tape: (steps, B, in) and (steps, B, out) */
+    int32_t stages;        /* calls of trnn_forward, of trnn_backward */
+    int32_t indices;       /* 1: x is int32 indices, and has no dx */
+} trnn_training_sizes;
+
+/* Bytes of a training of so many layers; 0 for none, SIZE_MAX for more than can be addressed. */
+size_t trnn_training_bytes(int32_t layers);
+
+/* As trnn_plan_init, aligned to 8. Only float32 layers train. */
+trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                               int32_t batch, int32_t steps, trnn_training_sizes *sizes);
+
+typedef struct {
+    const trnn_kernels *isa;
+    void *const *weights; /* one per layer, as trnn_job has them; forward moves a BatchNorm's running statistics */
+    float *const *grads;  /* one per layer, each laid out as its weights, aligned to 64: added to. NULL: frozen */
+    float *state;         /* state_bytes, aligned to 64: the initial state, then the final one */
+    float *dstate;        /* state_bytes: the gradients of the final state, then those of the initial one */
+    void *tape;           /* tape_bytes, aligned to 64, zeros to begin with */
+    void *scratch;        /* scratch_bytes, aligned to 64: this part's own */
+    const void *x;        /* float32 frames or int32 indices, copied to the tape; frames of */
+    size_t x_step, x_row; /* a row follow each other x_step frames apart, those of a step x_row */
+    int32_t steps;
+    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: what x holds beyond is taken as 0 */
+    int32_t to_input;       /* 1: backwards to x and the initial state; 0: as far as there are grads */
+    uint32_t seed[2];       /* of Dropout: another one for each pass */
+    int32_t part, parts;    /* 0 .. parts - 1 */
+} trnn_training_job;
+
+/* Everything that can be wrong with a job, looked at before anything is written. */
+trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job);
+
+/* Want a job that passed. */
+void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage);
+void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage);
+void trnn_gradients(const trnn_training *training, const trnn_training_job *job);
 
 /* ---- training: losses ------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 # Mirrors csrc/tinyrnn.h, and shares the classes over it with _kernels.pyx.
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint32_t
 
 cimport numpy as cnp
 
@@ -37,7 +37,7 @@ cdef extern from "tinyrnn.h" nogil:
         int32_t in_features, out_features, bias
 
     ctypedef struct trnn_embedding_args:
-        int32_t num_embeddings, embedding_dim
+        int32_t num_embeddings, embedding_dim, padding
 
     ctypedef struct trnn_conv1d_args:
         int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias
@@ -46,10 +46,13 @@ cdef extern from "tinyrnn.h" nogil:
 
     ctypedef struct trnn_norm_args:
         int32_t size, affine, bias
-        float eps
+        float eps, momentum
 
     ctypedef struct trnn_activation_args:
         float slope
+
+    ctypedef struct trnn_dropout_args:
+        float p
 
     ctypedef struct trnn_softmax_args:
         int32_t over_rows
@@ -61,6 +64,7 @@ cdef extern from "tinyrnn.h" nogil:
         trnn_conv1d_args conv1d
         trnn_norm_args norm
         trnn_activation_args activation
+        trnn_dropout_args dropout
         trnn_softmax_args softmax
 
     ctypedef enum trnn_format:
@@ -130,6 +134,42 @@ cdef extern from "tinyrnn.h" nogil:
 
     # ---- training: the tape
 
+    ctypedef struct trnn_training:
+        pass
+
+    ctypedef struct trnn_training_sizes:
+        trnn_frame frame_in "in"
+        trnn_frame frame_out "out"
+        int32_t batch, steps
+        size_t state_bytes, tape_bytes, scratch_bytes
+        size_t x, y, dy, dx
+        int32_t stages
+        bint indices
+
+    ctypedef struct trnn_training_job:
+        const trnn_kernels *isa
+        void *const *weights
+        float *const *grads
+        float *state
+        float *dstate
+        void *tape
+        void *scratch
+        const void *x
+        size_t x_step, x_row
+        int32_t steps
+        const int32_t *lengths
+        int32_t to_input
+        uint32_t seed[2]
+        int32_t part, parts
+
+    size_t trnn_training_bytes(int32_t layers)
+    trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                                   int32_t batch, int32_t steps, trnn_training_sizes *sizes)
+    trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
+    void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
+    void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
+    void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
+
     # ---- training: losses
 
     # ---- training: optimisers
@@ -138,6 +178,15 @@ cdef extern from "tinyrnn.h" nogil:
 # What _training.pyx, _losses.pyx and _optim.pyx may call of the core, which is linked into _core alone.
 
 # ---- lent: the tape
+
+cdef size_t lent_training_bytes(int32_t layers) noexcept nogil
+cdef trnn_status lent_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                                    int32_t batch, int32_t steps, trnn_training_sizes *sizes) noexcept nogil
+cdef trnn_status lent_training_check(const trnn_training *training, const trnn_training_job *job) noexcept nogil
+cdef void lent_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil
+cdef void lent_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil
+cdef void lent_gradients(const trnn_training *training, const trnn_training_job *job) noexcept nogil
+cdef int check(trnn_status status, str what) except -1
 
 # ---- lent: losses
 

@@ -355,6 +355,7 @@ cdef int _set_arguments(trnn_layer *layer, str kind, dict given) except -1:
     elif kind == "embedding":
         layer.args.embedding.num_embeddings = left.pop("num_embeddings")
         layer.args.embedding.embedding_dim = left.pop("embedding_dim")
+        layer.args.embedding.padding = left.pop("padding", 0)
     elif kind == "conv1d":
         layer.args.conv1d.in_channels = left.pop("in_channels")
         layer.args.conv1d.out_channels = left.pop("out_channels")
@@ -371,6 +372,9 @@ cdef int _set_arguments(trnn_layer *layer, str kind, dict given) except -1:
         layer.args.norm.eps = left.pop("eps")
         layer.args.norm.affine = left.pop("affine", 0)
         layer.args.norm.bias = left.pop("bias", 0)
+        layer.args.norm.momentum = left.pop("momentum", 0)
+    elif kind == "dropout":
+        layer.args.dropout.p = left.pop("p")
     elif kind == "leaky_relu":
         layer.args.activation.slope = left.pop("slope")
     elif kind in ("softmax", "log_softmax"):
@@ -734,6 +738,31 @@ cdef inline bint overlap(const void *a, size_t a_bytes, const void *b, size_t b_
 # ---- what the core lends to the modules of training, which are not linked with it -----------------
 
 # ---- lent: the tape
+
+cdef size_t lent_training_bytes(int32_t layers) noexcept nogil:
+    return trnn_training_bytes(layers)
+
+
+cdef trnn_status lent_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                                    int32_t batch, int32_t steps, trnn_training_sizes *sizes) noexcept nogil:
+    return trnn_training_init(memory, layers, count, frame, batch, steps, sizes)
+
+
+cdef trnn_status lent_training_check(const trnn_training *training, const trnn_training_job *job) noexcept nogil:
+    return trnn_training_check(training, job)
+
+
+cdef void lent_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil:
+    trnn_forward(training, job, stage)
+
+
+cdef void lent_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil:
+    trnn_backward(training, job, stage)
+
+
+cdef void lent_gradients(const trnn_training *training, const trnn_training_job *job) noexcept nogil:
+    trnn_gradients(training, job)
+
 
 # ---- lent: losses
 

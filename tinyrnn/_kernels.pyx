@@ -44,6 +44,7 @@ cdef extern from "kernels/kernels.h" nogil:
         size_t gates_stride, h_stride, c_stride, y_stride
         void *scratch
         int32_t relu, backwards
+        float *tape
 
     size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
 
@@ -135,6 +136,7 @@ def cell(str isa, Layer layer, gates, h, c, y):
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
     p.relu, p.backwards = layer.layer.args.recurrent.relu, 0
+    p.tape = NULL
     cdef const table *kernels = kernels_of(isa)
     cdef str kind = layer.kind
     if kind == "lstm" and c is None:

@@ -128,7 +128,7 @@ class Embedding(_Layer):
     ----------
     num_embeddings, embedding_dim : int
     padding_idx : int, optional
-        Idle at inference: the row is whatever the weights say.
+        Training leaves this row as it is. Idle at inference: the row is whatever the weights say.
     """
 
     arguments = ("num_embeddings", "embedding_dim", "padding_idx")
@@ -141,7 +141,10 @@ class Embedding(_Layer):
             padding_idx = whole("Embedding: padding_idx", padding_idx, -rows, rows - 1) % rows
         self.padding_idx = padding_idx
         self._core_layer = _core.Layer(
-            "embedding", num_embeddings=self.num_embeddings, embedding_dim=self.embedding_dim
+            "embedding",
+            num_embeddings=self.num_embeddings,
+            embedding_dim=self.embedding_dim,
+            padding=0 if padding_idx is None else 1 + padding_idx,
         )
         self._core_layer.initialise = initial.drawn(
             lambda generator, name, shape: generator.standard_normal(shape)
@@ -344,7 +347,8 @@ class LayerNorm(_Layer):
 
 
 class BatchNorm1d(_Layer):
-    """Normalisation of channels by their running statistics, as ``torch.nn.BatchNorm1d`` in evaluation.
+    """Normalisation of channels, as ``torch.nn.BatchNorm1d``: by the batch's statistics in training, by the
+    running ones in evaluation. With ``lengths`` only the frames within a row's length count.
 
     Reads ``(N, C)`` or ``(N, C, L)``; in a net, frames of ``(C,)`` or ``(C, L)``.
 
@@ -353,7 +357,7 @@ class BatchNorm1d(_Layer):
     num_features : int
     eps : float
     momentum : float or None
-        Idle at inference.
+        How far a batch moves the running statistics; None: they are the average of all batches.
     affine, bias : bool
     track_running_stats : bool
         Must be True: without statistics there is nothing to normalise by.
@@ -385,6 +389,7 @@ class BatchNorm1d(_Layer):
             eps=self.eps,
             affine=self.affine,
             bias=self._with_bias and self.affine,
+            momentum=1.0 if self.momentum is None else self.momentum,  # None: model.py averages
         )
         self._core_layer.initialise = _norm_start()
 
@@ -468,7 +473,8 @@ class LeakyReLU(_Elementwise):
 
 
 class Dropout(_Elementwise):
-    """As ``torch.nn.Dropout``: passes everything on at inference.
+    """As ``torch.nn.Dropout``: in training zeros for a part ``p`` of the numbers, the others grow by
+    ``1 / (1 - p)``; passes everything on at inference.
 
     Parameters
     ----------
@@ -477,12 +483,12 @@ class Dropout(_Elementwise):
         Accepted, changes nothing.
     """
 
-    _kind = "identity"
     arguments = ("p", "inplace")
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        super().__init__(inplace)
         self.p = real("Dropout: p", p, 0.0, 1.0)
+        self.inplace = flag("Dropout: inplace", inplace)
+        self._core_layer = _core.Layer("dropout", p=self.p)
 
 
 def _axes(frame: Frame, lead: int) -> int:

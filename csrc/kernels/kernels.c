@@ -9,6 +9,7 @@
 #include "product.inc"
 #include "act.inc"
 #include "gate.inc"
+#include "grad.inc"
 #include "norm.inc"
 #include "floor.inc"
 
@@ -24,6 +25,10 @@ const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     .rnn = rnn,
     .lstm = lstm,
     .gru = gru,
+    .rnn_back = rnn_back,
+    .lstm_back = lstm_back,
+    .gru_back = gru_back,
+    .outer = outer,
     .map_f32 = map_f32,
     .softmax_f32 = softmax_f32,
     .layer_norm_f32 = layer_norm_f32,

@@ -55,7 +55,43 @@ typedef struct {
     void *scratch;     /* trnn_product_scratch of the hidden matrix, aligned to 64 */
     int32_t relu;      /* RNN */
     int32_t backwards; /* 1: the last group first; changes no bit */
+    float *tape;       /* training: (B, gates * H in packed order), rows gates_stride apart, for the gates'
+                        * activations: LSTM i f g o, GRU r z n, RNN h'; it may be `gates`. NULL: none */
+    float *tape_h;     /* GRU, with a tape: as large; its n panels become Wh h + bias_hh of the n gate */
 } trnn_cell;
+
+/* The same step backwards, from what the tape holds: the gradients of the sums that the gates were made of.
+ * Padding units get zeros. dh = dh_sum + dh_own + dy. */
+typedef struct {
+    int32_t rows;          /* B */
+    int32_t units;         /* H */
+    float *gates;          /* (B, gates * H packed): the tape; becomes the gradients of its sums */
+    float *hidden;         /* GRU: (B, gates * H packed): tape_h; becomes those of the hidden part's sums */
+    const float *dy;       /* (B, H), rows dy_stride apart: gradient of what the step wrote; or NULL */
+    const float *dh_sum;   /* (B, H), rows h_stride apart: what the next step's gates gave */
+    float *dh_own;         /* GRU: (B, H), rows h_stride apart: what the next step's h gave; becomes this one's */
+    const float *h_before; /* GRU: (B, H), rows h_stride apart */
+    const float *c_before; /* LSTM: (B, H), rows h_stride apart */
+    float *dc;             /* LSTM: (B, H), rows h_stride apart: of the new c; becomes that of c_before */
+    size_t gates_stride, dy_stride, h_stride;
+    int32_t relu; /* RNN */
+} trnn_cell_back;
+
+/* Gradients of a product's weights: dw[n][k] += sum_m dy[m][n] * x[m][k], db[n] += sum_m dy[m][n]; m ascends in
+ * one chain of multiply-adds that starts from what is there. */
+typedef struct {
+    int32_t rows;    /* M */
+    int32_t cols;    /* N: numbers of a row of dy, at most panels * 16 */
+    int32_t depth;   /* K */
+    int32_t panels;  /* of all rows of the matrix */
+    int32_t width;   /* panels of a full group */
+    const float *dy; /* (M, N), rows dy_stride apart */
+    const float *x;  /* (M, K), rows x_stride apart */
+    float *dw;       /* packed, float32, as the weights; overlaps nothing else */
+    float *db;       /* packed (panels * 16,), or NULL */
+    size_t dy_stride, x_stride;
+    int32_t part, parts; /* does the groups g of the matrix for which g % parts is part */
+} trnn_outer;
 
 typedef enum {
     TRNN_MAP_EXP,
@@ -75,6 +111,11 @@ struct trnn_kernels {
     void (*rnn)(const trnn_cell *cell);
     void (*lstm)(const trnn_cell *cell);
     void (*gru)(const trnn_cell *cell);
+
+    void (*rnn_back)(const trnn_cell_back *cell);
+    void (*lstm_back)(const trnn_cell_back *cell);
+    void (*gru_back)(const trnn_cell_back *cell);
+    void (*outer)(const trnn_outer *outer);
 
     /* y[i] = map(x[i]) for n numbers; y may be x. */
     void (*map_f32)(trnn_map map, const float *x, float *y, size_t n, float slope);

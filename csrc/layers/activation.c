@@ -1,4 +1,4 @@
-/* Number by number: relu, leaky relu, sigmoid, tanh. As in torch.nn. */
+/* Number by number: relu, leaky relu, sigmoid, tanh, dropout. As in torch.nn. */
 #include "layer.h"
 
 static trnn_status activation_check(const trnn_layer *layer)
@@ -27,16 +27,33 @@ static void activation_run(const trnn_call *call)
     call->isa->map_f32(map, call->x, call->y, numbers, slope);
 }
 
-#define ACTIVATION(symbol, text)     \
-    const trnn_layer_type symbol = { \
-        .name = text, .check = activation_check, .frame = activation_frame, .run = activation_run}
+/* dx = f'(x) dy, by what f wrote where that is enough; at 0 the slopes of a rectifier are PyTorch's. */
+static void activation_backward(const trnn_pass *pass)
+{
+    const trnn_kind kind = pass->layer->kind;
+    const float slope = kind == TRNN_LEAKY_RELU ? pass->layer->as.activation.slope : 0.0f;
+    const size_t numbers = (size_t)pass->rows * (size_t)pass->in.rows * (size_t)pass->in.cols;
+    const float *x = pass->x, *y = pass->y, *dy = pass->dy;
+    float *dx = pass->dx;
+    if (!dx) return;
+    if (kind == TRNN_SIGMOID)
+        for (size_t i = 0; i < numbers; i++) dx[i] = dy[i] * (y[i] * (1.0f - y[i]));
+    else if (kind == TRNN_TANH)
+        for (size_t i = 0; i < numbers; i++) dx[i] = dy[i] * (1.0f - y[i] * y[i]);
+    else
+        for (size_t i = 0; i < numbers; i++) dx[i] = x[i] > 0.0f ? dy[i] : dy[i] * slope;
+}
+
+#define ACTIVATION(symbol, text)                                                                         \
+    const trnn_layer_type symbol = {.name = text, .check = activation_check, .frame = activation_frame, \
+                                    .run = activation_run, .backward = activation_backward}
 
 ACTIVATION(trnn_relu, "relu");
 ACTIVATION(trnn_leaky_relu, "leaky_relu");
 ACTIVATION(trnn_sigmoid, "sigmoid");
 ACTIVATION(trnn_tanh, "tanh");
 
-/* ---- what computes nothing: Identity (a Dropout at inference) and Flatten ------------------- */
+/* ---- what computes nothing: Identity and Flatten ----------------------------------------------- */
 
 static trnn_status flatten_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
@@ -49,3 +66,49 @@ static trnn_status flatten_frame(const trnn_layer *layer, trnn_frame in, trnn_fr
 const trnn_layer_type trnn_identity = {
     .name = "identity", .check = activation_check, .frame = activation_frame};
 const trnn_layer_type trnn_flatten = {.name = "flatten", .check = activation_check, .frame = flatten_frame};
+
+/* ---- Dropout: in use it computes nothing -------------------------------------------------------- */
+
+static trnn_status dropout_check(const trnn_layer *layer)
+{
+    return layer->as.dropout.p >= 0.0f && layer->as.dropout.p <= 1.0f ? TRNN_OK : TRNN_E_ARGUMENT;
+}
+
+/* A number of 24 bits that looks random, for place i: a multiply-and-shift hash with full avalanche
+ * ("lowbias32" of Wellons's hash-prospector), keyed twice. No state, so rows and parts in any order agree. */
+static uint32_t hashed(const uint32_t seed[2], size_t i)
+{
+    uint32_t h = (uint32_t)i ^ seed[0];
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    h = (h ^ h >> 16) + seed[1] + (uint32_t)((uint64_t)i >> 32);
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    return (h ^ h >> 16) >> 8;
+}
+
+/* to = from / (1 - p) where the place is kept, else 0: y from x, and dx from dy. */
+static void drop(const trnn_pass *pass, const float *from, float *to)
+{
+    const float p = pass->layer->as.dropout.p, scale = p < 1.0f ? 1.0f / (1.0f - p) : 0.0f;
+    const size_t size = (size_t)pass->in.rows * (size_t)pass->in.cols;
+    const size_t first = pass->frame * size, numbers = (size_t)pass->rows * size;
+    const uint32_t dropped = (uint32_t)((double)p * 16777216.0);
+    for (size_t i = 0; i < numbers; i++)
+        to[i] = hashed(pass->seed, first + i) < dropped ? 0.0f : from[i] * scale;
+}
+
+static void dropout_forward(const trnn_pass *pass) { drop(pass, pass->x, pass->y); }
+
+static void dropout_backward(const trnn_pass *pass)
+{
+    if (pass->dx) drop(pass, pass->dy, pass->dx);
+}
+
+const trnn_layer_type trnn_dropout = {
+    .name = "dropout",
+    .check = dropout_check,
+    .frame = activation_frame,
+    .forward = dropout_forward,
+    .backward = dropout_backward,
+};

@@ -88,12 +88,12 @@ static size_t conv1d_scratch_bytes(const trnn_layer *layer, trnn_frame in, trnn_
     return cursor.bytes;
 }
 
-/* x at position `at` of one channel, in the padding too. */
-static float padded_at(const trnn_layer *layer, const float *x, int64_t at, int32_t length)
+/* Where position `at` of a channel is read, in the padding too; -1: nowhere, it is 0. */
+static int64_t read_at(const trnn_layer *layer, int64_t at, int32_t length)
 {
-    if (at >= 0 && at < length) return x[at];
-    if (layer->as.conv1d.padding_mode == TRNN_PAD_ZEROS) return 0.0f;
-    return x[at < 0 ? -at : 2 * ((int64_t)length - 1) - at];
+    if (at >= 0 && at < length) return at;
+    if (layer->as.conv1d.padding_mode == TRNN_PAD_ZEROS) return -1;
+    return at < 0 ? -at : 2 * ((int64_t)length - 1) - at;
 }
 
 /* One group of channels of one frame: row l holds what output l is a sum of. */
@@ -110,8 +110,10 @@ static void unroll(const trnn_layer *layer, const float *x, trnn_frame in, trnn_
             if (inside && dilation == 1)
                 trnn_copy(rows, from + first, (size_t)taps * sizeof(float));
             else
-                for (int32_t tap = 0; tap < taps; tap++)
-                    rows[tap] = padded_at(layer, from, first + (int64_t)tap * dilation, in.cols);
+                for (int32_t tap = 0; tap < taps; tap++) {
+                    const int64_t at = read_at(layer, first + (int64_t)tap * dilation, in.cols);
+                    rows[tap] = at < 0 ? 0.0f : from[at];
+                }
         }
     }
 }
@@ -145,6 +147,121 @@ static void conv1d_run(const trnn_call *call)
     }
 }
 
+/* ---- training: each group's transposed matrix on the tape ------------------------------------------ */
+
+/* What one group of channels is to a frame. */
+typedef struct {
+    trnn_matrix matrix;
+    size_t turned; /* floats, into the tape */
+    size_t x, y;   /* numbers of its channels in a frame */
+} conv1d_group;
+
+static conv1d_group conv1d_group_of(const trnn_pass *pass, int32_t group)
+{
+    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
+    const int32_t units = a->out_channels / a->groups, depth = (int32_t)conv1d_depth(pass->layer);
+    const size_t panels = (size_t)trnn_ceil(units, TRNN_PANEL);
+    conv1d_group me;
+    me.matrix = trnn_matrix_of(
+        (const char *)pass->weights[0] + (size_t)group * panels * trnn_group_bytes(TRNN_F32, 1, depth),
+        TRNN_F32, 1, units, depth);
+    me.turned = (size_t)group * trnn_turned_size(units, depth);
+    me.x = (size_t)(a->in_channels / a->groups) * (size_t)pass->in.cols;
+    me.y = (size_t)units * (size_t)pass->out.cols;
+    return me;
+}
+
+static size_t conv1d_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                          int32_t steps)
+{
+    (void)in, (void)out, (void)batch, (void)steps;
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    const size_t turned = trnn_turned_size(a->out_channels / a->groups, (int32_t)conv1d_depth(layer));
+    return trnn_times(trnn_times(turned, (size_t)a->groups), sizeof(float));
+}
+
+static void conv1d_turn(const trnn_pass *pass)
+{
+    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
+    for (int32_t group = 0; group < a->groups; group++) {
+        const conv1d_group me = conv1d_group_of(pass, group);
+        trnn_turn(me.matrix, a->out_channels / a->groups, (float *)pass->tape + me.turned, pass->part,
+                  pass->parts);
+    }
+}
+
+/* dy of a group (units, length) as rows of what the product wrote: (length, units). */
+static void turn_frame(const float *dy, size_t units, size_t length, float *rows)
+{
+    for (size_t unit = 0; unit < units; unit++)
+        for (size_t l = 0; l < length; l++) rows[l * units + unit] = dy[unit * length + l];
+}
+
+/* dx += what unrolling took from each place. */
+static void fold(const trnn_layer *layer, const float *rows, trnn_frame in, trnn_frame out, float *dx)
+{
+    const trnn_conv1d_args *a = &layer->as.conv1d;
+    const int32_t channels = a->in_channels / a->groups;
+    for (int32_t l = 0; l < out.cols; l++) {
+        const int64_t first = (int64_t)l * a->stride - a->pad_left;
+        for (int32_t channel = 0; channel < channels; channel++)
+            for (int32_t tap = 0; tap < a->kernel_size; tap++, rows++) {
+                const int64_t at = read_at(layer, first + (int64_t)tap * a->dilation, in.cols);
+                if (at >= 0) dx[(size_t)channel * (size_t)in.cols + (size_t)at] += *rows;
+            }
+    }
+}
+
+static void conv1d_backward(const trnn_pass *pass)
+{
+    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
+    const int32_t units = a->out_channels / a->groups, depth = (int32_t)conv1d_depth(pass->layer);
+    trnn_cursor cursor = {pass->scratch, 0};
+    const conv1d_scratch scratch = conv1d_place(pass->layer, pass->out, &cursor);
+    if (!pass->dx) return;
+
+    const float *dy = pass->dy;
+    float *dx = pass->dx;
+    for (int64_t n = (int64_t)pass->rows * a->groups, i = 0; i < n; i++) {
+        const conv1d_group me = conv1d_group_of(pass, (int32_t)(i % a->groups));
+        const trnn_matrix turned = trnn_turned_matrix((float *)pass->tape + me.turned, units, depth);
+        turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
+        const trnn_product product = trnn_product_of(turned, pass->out.cols, depth, NULL, scratch.product,
+                                                     scratch.unrolled, NULL);
+        pass->isa->product(&product);
+        trnn_zero(dx, me.x * sizeof(float));
+        fold(pass->layer, scratch.unrolled, pass->in, pass->out, dx);
+        dy += me.y;
+        dx += me.x;
+    }
+}
+
+static void conv1d_gradients(const trnn_pass *pass)
+{
+    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
+    const int32_t units = a->out_channels / a->groups;
+    const size_t padded = (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
+    trnn_cursor cursor = {pass->scratch, 0};
+    const conv1d_scratch scratch = conv1d_place(pass->layer, pass->out, &cursor);
+
+    const float *x = pass->x, *dy = pass->dy;
+    for (int64_t n = (int64_t)pass->rows * a->groups, i = 0; i < n; i++) {
+        const int32_t group = (int32_t)(i % a->groups);
+        const conv1d_group me = conv1d_group_of(pass, group);
+        unroll(pass->layer, x, pass->in, pass->out, scratch.unrolled);
+        turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
+        trnn_outer outer = trnn_outer_of(
+            me.matrix, pass->out.cols, units, scratch.product, scratch.unrolled,
+            pass->grads[0] + (size_t)group * padded * conv1d_depth(pass->layer),
+            pass->grads[1] ? pass->grads[1] + (size_t)group * padded : NULL);
+        outer.part = pass->part;
+        outer.parts = pass->parts;
+        pass->isa->outer(&outer);
+        x += me.x;
+        dy += me.y;
+    }
+}
+
 const trnn_layer_type trnn_conv1d = {
     .name = "conv1d",
     .check = conv1d_check,
@@ -152,4 +269,8 @@ const trnn_layer_type trnn_conv1d = {
     .params = conv1d_params,
     .scratch = conv1d_scratch_bytes,
     .run = conv1d_run,
+    .tape = conv1d_tape,
+    .turn = conv1d_turn,
+    .backward = conv1d_backward,
+    .gradients = conv1d_gradients,
 };

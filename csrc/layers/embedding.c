@@ -4,6 +4,7 @@
 static trnn_status embedding_check(const trnn_layer *layer)
 {
     const trnn_embedding_args *a = &layer->as.embedding;
+    if (a->padding < 0 || a->padding > a->num_embeddings) return TRNN_E_ARGUMENT;
     return trnn_is_size(a->num_embeddings) && trnn_is_size(a->embedding_dim) ? TRNN_OK : TRNN_E_ARGUMENT;
 }
 
@@ -62,11 +63,30 @@ static void embedding_run(const trnn_call *call)
               call->y + i * (size_t)size);
 }
 
+/* ---- training: a row's gradient is the sum of the dy of its places --------------------------------- */
+
+static void embedding_backward(const trnn_pass *pass) { (void)pass; /* indices have no gradient */ }
+
+static void embedding_gradients(const trnn_pass *pass)
+{
+    const int32_t *index = pass->x, padding = pass->layer->as.embedding.padding - 1;
+    const size_t size = (size_t)pass->layer->as.embedding.embedding_dim;
+    const size_t count = (size_t)pass->rows * (size_t)pass->in.cols;
+    const float *dy = pass->dy;
+    for (size_t i = 0; i < count; i++, dy += size) {
+        float *row = pass->grads[0] + (size_t)index[i] * size;
+        if (index[i] == padding || index[i] % pass->parts != pass->part) continue;
+        for (size_t j = 0; j < size; j++) row[j] += dy[j];
+    }
+}
+
 const trnn_layer_type trnn_embedding = {
     .name = "embedding",
     .check = embedding_check,
     .frame = embedding_frame,
     .params = embedding_params,
     .run = embedding_run,
+    .backward = embedding_backward,
+    .gradients = embedding_gradients,
     .indices = 1,
 };

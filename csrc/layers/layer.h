@@ -26,6 +26,30 @@ typedef struct {
     int32_t backwards;      /* which end of its weights the first step begins at; changes no bit */
 } trnn_call;
 
+/* One pass of one layer in training, over some rows of a batch. No two arrays overlap. */
+typedef struct {
+    const trnn_layer *layer;
+    const trnn_kernels *isa;
+    float *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
+    float *grads[TRNN_PARAMS_MAX];   /* as the weights; NULL for one that is frozen or absent. Added to */
+    float *state;                    /* the layer's own numbers of row 0, rows are state_stride apart: before */
+    float *dstate;                   /* and after the sequence, then their gradients */
+    size_t state_stride;             /* floats */
+    void *tape;                      /* what forward() leaves to the others; the layer's own bytes */
+    void *scratch;                   /* means nothing before or after; this part's own */
+    const void *x;                   /* (steps, batch, in) */
+    float *y;                        /* (steps, batch, out) */
+    float *dy;                       /* as y: its gradient */
+    float *dx;                       /* as x: written by backward(); NULL: nobody asks */
+    trnn_frame in, out;
+    int32_t steps, batch;
+    int32_t first, rows;    /* the rows of the batch that are this part's, in forward() and backward() */
+    int32_t part, parts;    /* which part it is, in turn() and gradients() */
+    const int32_t *lengths; /* NULL, or (batch,) */
+    size_t frame;           /* frames of the layer's array before x */
+    uint32_t seed[2];       /* of random numbers */
+} trnn_pass;
+
 typedef struct {
     const char *name;
 
@@ -52,6 +76,34 @@ typedef struct {
     int (*whole)(const trnn_layer *layer);
 
     int indices; /* 1: reads int32 indices */
+
+    /* ---- training (train.c). A layer that looks at one frame at a time is given frames without a gap, as one
+     * step of many rows; one that looks at sequences gets all steps of its part's rows, and one that mixes the
+     * rows of a batch is given the whole batch, in one part. */
+
+    /* Bytes of tape; NULL: none. */
+    size_t (*tape)(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch, int32_t steps);
+
+    /* Bytes of working memory; NULL: those of scratch(). */
+    size_t (*train_scratch)(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                            int32_t steps);
+
+    /* Lay the matrices that backward() needs out on the tape, transposed: a share for each part. NULL: none. */
+    void (*turn)(const trnn_pass *pass);
+
+    /* Compute y, and keep what the others need; NULL: as run(). */
+    void (*forward)(const trnn_pass *pass);
+
+    /* dx from dy, and what gradients() needs; NULL: cannot be trained through, or if run() is NULL too, dx is
+     * dy. */
+    void (*backward)(const trnn_pass *pass);
+
+    /* Add the gradients of the weights, over all steps and rows at once, a share for each part: no number is
+     * summed by two of them. NULL: no weights. */
+    void (*gradients)(const trnn_pass *pass);
+
+    int sequences; /* 1: looks at sequences */
+    int mixes;     /* 1: mixes the rows of a batch */
 
     const void *family; /* what a family of layers keeps for itself, as recurrent.h does */
 } trnn_layer_type;
@@ -130,6 +182,45 @@ static inline trnn_product trnn_product_of(trnn_matrix matrix, int32_t rows, int
     product.scratch = scratch;
     product.backwards = 0;
     return product;
+}
+
+/* ---- for training: a matrix the other way round ------------------------------------------------- */
+
+/* Floats of the transpose of a matrix of `rows` packed rows and `depth` columns. */
+static inline size_t trnn_turned_size(int32_t rows, int32_t depth)
+{
+    return trnn_times((size_t)rows, (size_t)trnn_ceil(depth, TRNN_PANEL) * TRNN_PANEL);
+}
+
+/* turned = the transpose of the first `rows` packed rows of a float32 matrix, packed in turn: `depth` rows of
+ * `rows` numbers in the order of the packed rows. The part does its share of the groups. */
+void trnn_turn(trnn_matrix matrix, int32_t rows, float *turned, int32_t part, int32_t parts);
+
+/* The transpose as a matrix. */
+static inline trnn_matrix trnn_turned_matrix(const float *turned, int32_t rows, int32_t depth)
+{
+    return trnn_matrix_of(turned, TRNN_F32, 1, depth, rows);
+}
+
+/* The gradient of a matrix's weights, everything dense: add M rows of dy (N numbers) times x. */
+static inline trnn_outer trnn_outer_of(trnn_matrix matrix, int32_t rows, int32_t cols, const float *dy,
+                                       const float *x, float *dw, float *db)
+{
+    trnn_outer outer;
+    outer.rows = rows;
+    outer.cols = cols;
+    outer.depth = matrix.depth;
+    outer.panels = matrix.panels;
+    outer.width = matrix.width;
+    outer.dy = dy;
+    outer.x = x;
+    outer.dw = dw;
+    outer.db = db;
+    outer.dy_stride = (size_t)cols;
+    outer.x_stride = (size_t)matrix.depth;
+    outer.part = 0;
+    outer.parts = 1;
+    return outer;
 }
 
 /* May a product of this depth have this format? */

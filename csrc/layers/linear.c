@@ -35,15 +35,54 @@ static size_t linear_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame 
     return trnn_product_scratch(layer->format, (int32_t)rows, in.cols);
 }
 
+static trnn_matrix linear_matrix(const trnn_layer *layer, const void *weights)
+{
+    const trnn_linear_args *a = &layer->as.linear;
+    return trnn_matrix_of(weights, layer->format, 1, a->out_features, a->in_features);
+}
+
 static void linear_run(const trnn_call *call)
 {
     const trnn_linear_args *a = &call->layer->as.linear;
-    const trnn_matrix matrix =
-        trnn_matrix_of(call->weights[0], call->layer->format, 1, a->out_features, a->in_features);
+    const trnn_matrix matrix = linear_matrix(call->layer, call->weights[0]);
     trnn_product product = trnn_product_of(matrix, call->steps * call->batch * call->in.rows, a->out_features,
                                            call->weights[1], call->x, call->y, call->scratch);
     product.backwards = call->backwards;
     call->isa->product(&product);
+}
+
+/* ---- training: the transpose of W on the tape, dx = W^T dy, dW += dy x^T, db += dy ------------------ */
+
+static size_t linear_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                          int32_t steps)
+{
+    (void)batch, (void)steps, (void)layer;
+    return trnn_times(trnn_turned_size(out.cols, in.cols), sizeof(float));
+}
+
+static void linear_turn(const trnn_pass *pass)
+{
+    trnn_turn(linear_matrix(pass->layer, pass->weights[0]), pass->out.cols, pass->tape, pass->part,
+              pass->parts);
+}
+
+static void linear_backward(const trnn_pass *pass)
+{
+    if (!pass->dx) return;
+    const trnn_matrix turned = trnn_turned_matrix(pass->tape, pass->out.cols, pass->in.cols);
+    const trnn_product product = trnn_product_of(turned, pass->rows * pass->in.rows, pass->in.cols, NULL,
+                                                 pass->dy, pass->dx, NULL);
+    pass->isa->product(&product);
+}
+
+static void linear_gradients(const trnn_pass *pass)
+{
+    trnn_outer outer =
+        trnn_outer_of(linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows,
+                      pass->out.cols, pass->dy, pass->x, pass->grads[0], pass->grads[1]);
+    outer.part = pass->part;
+    outer.parts = pass->parts;
+    pass->isa->outer(&outer);
 }
 
 const trnn_layer_type trnn_linear = {
@@ -53,4 +92,8 @@ const trnn_layer_type trnn_linear = {
     .params = linear_params,
     .scratch = linear_scratch,
     .run = linear_run,
+    .tape = linear_tape,
+    .turn = linear_turn,
+    .backward = linear_backward,
+    .gradients = linear_gradients,
 };

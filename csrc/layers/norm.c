@@ -40,12 +40,74 @@ static void layer_norm_run(const trnn_call *call)
                                   call->weights[1]);
 }
 
+/* ---- training: x^ = (x - mean) / sqrt(var + eps), dx^ = weight dy,
+ *      dx = (dx^ - mean(dx^) - x^ mean(dx^ x^)) / sqrt(var + eps),  dweight += dy x^,  dbias += dy */
+
+/* x^ is x * scale + shift. */
+typedef struct {
+    float scale, shift;
+} standard;
+
+/* Of numbers with this sum and sum of squared distances from their mean. */
+static standard standard_of(const trnn_kernels *isa, double mean, double squares, double count, float eps)
+{
+    const float average = (float)mean, var = (float)(squares / count);
+    standard own;
+    isa->norm_scale_f32(&own.scale, &own.shift, 1, eps, &average, &var, NULL, NULL);
+    return own;
+}
+
+static standard standard_of_row(const trnn_pass *pass, const float *x, size_t size)
+{
+    double sum = 0.0, squares = 0.0;
+    for (size_t i = 0; i < size; i++) sum += (double)x[i];
+    const double mean = sum / (double)size;
+    for (size_t i = 0; i < size; i++) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    return standard_of(pass->isa, mean, squares, (double)size, pass->layer->as.norm.eps);
+}
+
+static void layer_norm_backward(const trnn_pass *pass)
+{
+    const size_t size = (size_t)pass->layer->as.norm.size;
+    const size_t numbers = (size_t)pass->rows * (size_t)pass->in.rows * (size_t)pass->in.cols;
+    const float *weight = pass->weights[0];
+    for (size_t at = 0; pass->dx && at < numbers; at += size) {
+        const float *x = (const float *)pass->x + at, *dy = pass->dy + at;
+        const standard own = standard_of_row(pass, x, size);
+        float *dx = pass->dx + at;
+        double sum = 0.0, along = 0.0;
+        for (size_t i = 0; i < size; i++) {
+            dx[i] = weight ? weight[i] * dy[i] : dy[i];
+            sum += (double)dx[i];
+            along += (double)dx[i] * (double)(x[i] * own.scale + own.shift);
+        }
+        const float mean = (float)(sum / (double)size), slope = (float)(along / (double)size);
+        for (size_t i = 0; i < size; i++)
+            dx[i] = (dx[i] - mean - (x[i] * own.scale + own.shift) * slope) * own.scale;
+    }
+}
+
+static void layer_norm_gradients(const trnn_pass *pass)
+{
+    const size_t size = (size_t)pass->layer->as.norm.size;
+    const size_t numbers = (size_t)pass->rows * (size_t)pass->in.rows * (size_t)pass->in.cols;
+    if (pass->part > 0 || !pass->grads[0]) return;
+    for (size_t at = 0; at < numbers; at += size) {
+        const float *x = (const float *)pass->x + at, *dy = pass->dy + at;
+        const standard own = standard_of_row(pass, x, size);
+        for (size_t i = 0; i < size; i++) pass->grads[0][i] += dy[i] * (x[i] * own.scale + own.shift);
+        for (size_t i = 0; pass->grads[1] && i < size; i++) pass->grads[1][i] += dy[i];
+    }
+}
+
 const trnn_layer_type trnn_layer_norm = {
     .name = "layer_norm",
     .check = norm_check,
     .frame = layer_norm_frame,
     .params = affine_params,
     .run = layer_norm_run,
+    .backward = layer_norm_backward,
+    .gradients = layer_norm_gradients,
 };
 
 /* ---- BatchNorm1d ---------------------------------------------------------------------------- */
@@ -126,6 +188,109 @@ static void batch_norm_run(const trnn_call *call)
     }
 }
 
+/* ---- training: as above, but over all frames of a batch, channel by channel; a frame beyond its row's end
+ *      counts nothing. The running statistics move by `momentum`, their variance being the unbiased one. */
+
+/* Frames in the pass's order, without those that have ended: a walk over the numbers of one channel. */
+typedef struct {
+    size_t length, apart; /* numbers of a channel in a frame, and from one to the next */
+    size_t size;          /* numbers of a frame */
+} channel_walk;
+
+static channel_walk walk_of(const trnn_pass *pass)
+{
+    const size_t channels = (size_t)pass->layer->as.norm.size;
+    const size_t size = (size_t)pass->in.rows * (size_t)pass->in.cols;
+    return (channel_walk){size / channels, 1, size};
+}
+
+/* The first number of a channel in frame `f`; NULL if the frame is beyond its row's end. */
+static size_t channel_at(const trnn_pass *pass, const channel_walk *walk, int32_t f, size_t channel)
+{
+    const int32_t t = f / pass->batch, b = f % pass->batch;
+    if (pass->lengths && pass->lengths[b] <= t) return SIZE_MAX;
+    return (size_t)f * walk->size + channel * walk->length;
+}
+
+#define EACH_NUMBER(pass, walk, channel, i)                                                         \
+    for (int32_t f = 0; f < (pass)->steps * (pass)->batch; f++)                                     \
+        for (size_t first = channel_at(pass, &(walk), f, channel), i = first;                       \
+             first != SIZE_MAX && i < first + (walk).length; i++)
+
+/* What forward() keeps: each channel's standard. */
+static size_t batch_norm_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                              int32_t steps)
+{
+    (void)in, (void)out, (void)batch, (void)steps;
+    return trnn_times((size_t)layer->as.norm.size, sizeof(standard));
+}
+
+static void batch_norm_forward(const trnn_pass *pass)
+{
+    const trnn_norm_args *a = &pass->layer->as.norm;
+    const channel_walk walk = walk_of(pass);
+    const float *x = pass->x, *weight = pass->weights[0], *bias = pass->weights[1];
+    standard *kept = pass->tape;
+    trnn_zero(pass->y, (size_t)(pass->steps * pass->batch) * walk.size * sizeof(float));
+    for (size_t channel = 0; channel < (size_t)a->size; channel++) {
+        double sum = 0.0, squares = 0.0, count = 0.0;
+        EACH_NUMBER (pass, walk, channel, i) {
+            sum += (double)x[i];
+            count += 1.0;
+        }
+        const double mean = sum / count;
+        EACH_NUMBER (pass, walk, channel, i) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+        const standard own = standard_of(pass->isa, mean, squares, count, a->eps);
+        EACH_NUMBER (pass, walk, channel, i) {
+            const float normal = x[i] * own.scale + own.shift;
+            pass->y[i] = (weight ? normal * weight[channel] : normal) + (bias ? bias[channel] : 0.0f);
+        }
+        kept[channel] = own;
+        float *running_mean = &pass->weights[2][channel], *running_var = &pass->weights[3][channel];
+        *running_mean += a->momentum * ((float)mean - *running_mean);
+        *running_var += a->momentum * ((float)(squares / (count - 1.0)) - *running_var);
+    }
+}
+
+static void batch_norm_backward(const trnn_pass *pass)
+{
+    const channel_walk walk = walk_of(pass);
+    const standard *kept = pass->tape;
+    const float *x = pass->x, *dy = pass->dy, *weight = pass->weights[0];
+    if (!pass->dx) return;
+    trnn_zero(pass->dx, (size_t)(pass->steps * pass->batch) * walk.size * sizeof(float));
+    for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
+        const standard own = kept[channel];
+        double sum = 0.0, along = 0.0, count = 0.0;
+        EACH_NUMBER (pass, walk, channel, i) {
+            sum += (double)dy[i];
+            along += (double)dy[i] * (double)(x[i] * own.scale + own.shift);
+            count += 1.0;
+        }
+        const float mean = (float)(sum / count), slope = (float)(along / count);
+        const float scale = weight ? own.scale * weight[channel] : own.scale;
+        EACH_NUMBER (pass, walk, channel, i)
+            pass->dx[i] = (dy[i] - mean - (x[i] * own.scale + own.shift) * slope) * scale;
+    }
+}
+
+static void batch_norm_gradients(const trnn_pass *pass)
+{
+    const channel_walk walk = walk_of(pass);
+    const standard *kept = pass->tape;
+    const float *x = pass->x, *dy = pass->dy;
+    for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
+        if ((int32_t)(channel % (size_t)pass->parts) != pass->part || !pass->grads[0]) continue;
+        double sum = 0.0, along = 0.0;
+        EACH_NUMBER (pass, walk, channel, i) {
+            sum += (double)dy[i];
+            along += (double)dy[i] * (double)(x[i] * kept[channel].scale + kept[channel].shift);
+        }
+        pass->grads[0][channel] += (float)along;
+        if (pass->grads[1]) pass->grads[1][channel] += (float)sum;
+    }
+}
+
 const trnn_layer_type trnn_batch_norm = {
     .name = "batch_norm",
     .check = norm_check,
@@ -133,4 +298,9 @@ const trnn_layer_type trnn_batch_norm = {
     .params = batch_norm_params,
     .scratch = batch_norm_scratch_bytes,
     .run = batch_norm_run,
+    .tape = batch_norm_tape,
+    .forward = batch_norm_forward,
+    .backward = batch_norm_backward,
+    .gradients = batch_norm_gradients,
+    .mixes = 1,
 };

@@ -13,27 +13,6 @@ const char *const trnn_recurrent_names[2][RECURRENT_SLOTS] = {
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
 
-static const trnn_recurrent_kind *kind_of(const trnn_layer *layer)
-{
-    return trnn_layer_type_of(layer)->family;
-}
-
-/* Numbers of h: what a step writes and the next one reads. */
-static int32_t output_size(const trnn_layer *layer)
-{
-    const trnn_recurrent_args *a = &layer->as.recurrent;
-    return a->proj_size ? a->proj_size : a->hidden_size;
-}
-
-static int32_t directions(const trnn_layer *layer) { return layer->as.recurrent.bidirectional ? 2 : 1; }
-
-/* Numbers of one gate vector in packed order. */
-static size_t gates_size(const trnn_layer *layer)
-{
-    return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL *
-           (size_t)kind_of(layer)->gates;
-}
-
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
@@ -50,7 +29,7 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
 trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
     if (in.rows != 1 || in.cols != layer->as.recurrent.input_size) return TRNN_E_SHAPE;
-    *out = (trnn_frame){1, output_size(layer) * directions(layer)};
+    *out = (trnn_frame){1, trnn_output_size(layer) * trnn_directions(layer)};
     return TRNN_OK;
 }
 
@@ -59,42 +38,25 @@ int trnn_recurrent_whole(const trnn_layer *layer) { return layer->as.recurrent.b
 int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const int32_t units = a->hidden_size, gates = kind_of(layer)->gates;
+    const int32_t units = a->hidden_size, gates = trnn_recurrent_kind_of(layer)->gates;
     const int bias = a->bias, proj = a->proj_size;
-    for (int32_t d = 0; d < directions(layer); d++, params += RECURRENT_SLOTS) {
+    for (int32_t d = 0; d < trnn_directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = trnn_recurrent_names[d];
         const trnn_param absent = trnn_param_absent();
         params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], layer->format, gates, units, a->input_size);
         params[WEIGHT_HH] =
-            trnn_param_panels(names[WEIGHT_HH], layer->format, gates, units, output_size(layer));
+            trnn_param_panels(names[WEIGHT_HH], layer->format, gates, units, trnn_output_size(layer));
         params[BIAS_IH] = bias ? trnn_param_bias(names[BIAS_IH], gates, units) : absent;
         params[BIAS_HH] = bias ? trnn_param_bias(names[BIAS_HH], gates, units) : absent;
         params[WEIGHT_HR] =
             proj ? trnn_param_panels(names[WEIGHT_HR], layer->format, 1, proj, units) : absent;
     }
-    return directions(layer) * RECURRENT_SLOTS;
-}
-
-/* Numbers of one direction's state for one stream. */
-static size_t direction_state(const trnn_layer *layer)
-{
-    return (size_t)output_size(layer) +
-           (kind_of(layer)->has_cell ? (size_t)layer->as.recurrent.hidden_size : 0);
+    return trnn_directions(layer) * RECURRENT_SLOTS;
 }
 
 size_t trnn_recurrent_state(const trnn_layer *layer)
 {
-    return trnn_times(direction_state(layer), (size_t)directions(layer));
-}
-
-/* Rows that the input's product takes at once: enough for its tiles, few enough that what it writes stays in
- * the cache beside the weights. */
-enum { CHUNK_ROWS = 64 };
-
-static int32_t chunk_steps(int32_t batch, int32_t steps)
-{
-    const int32_t most = batch < CHUNK_ROWS ? CHUNK_ROWS / batch : 1;
-    return steps < most ? steps : most;
+    return trnn_times(trnn_direction_state(layer), (size_t)trnn_directions(layer));
 }
 
 typedef struct {
@@ -108,15 +70,15 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
                                        trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const size_t size = gates_size(layer);
+    const size_t size = trnn_gates_size(layer);
     recurrent_scratch scratch;
-    const int32_t chunk = chunk_steps(batch, steps), rows = chunk * batch;
+    const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
     scratch.gates = trnn_take(cursor, chunk > 1 ? trnn_times((size_t)rows, size) : 0);
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
     scratch.inner = trnn_take(cursor, a->proj_size ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
     const trnn_format format = layer->format;
     scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, a->input_size));
-    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, output_size(layer)));
+    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_output_size(layer)));
     scratch.projection =
         trnn_take_bytes(cursor, a->proj_size ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
     return scratch;
@@ -131,28 +93,14 @@ size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
     return cursor.bytes;
 }
 
-/* b_ih + b_hh, but for the gate that needs its hidden bias apart. */
-static void add_biases(const trnn_recurrent_kind *kind, size_t size, const float *bias_ih,
-                       const float *bias_hh, float *restrict bias)
+void trnn_add_biases(const trnn_recurrent_kind *kind, size_t size, const float *bias_ih, const float *bias_hh,
+                     float *restrict bias)
 {
     for (size_t i = 0; i < size; i++) bias[i] = bias_ih[i] + bias_hh[i];
     if (kind->hidden_gate < 0) return;
     const size_t stride = (size_t)kind->gates * TRNN_PANEL;
     for (size_t i = (size_t)kind->hidden_gate * TRNN_PANEL; i < size; i += stride)
         trnn_copy(bias + i, bias_ih + i, TRNN_PANEL * sizeof(float));
-}
-
-/* The first row >= b that step t computes, and past the last of the run that begins there. */
-static int32_t next_rows(const trnn_call *call, int32_t t, int32_t b, int32_t *end)
-{
-    if (!call->lengths) {
-        *end = call->batch;
-        return b;
-    }
-    while (b < call->batch && call->lengths[b] <= call->start + t) b++;
-    *end = b;
-    while (*end < call->batch && call->lengths[*end] > call->start + t) (*end)++;
-    return b;
 }
 
 /* Zeros where a row has ended. */
@@ -171,14 +119,14 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                           float *h, float *c, int reverse, int32_t offset)
 {
     const trnn_layer *layer = call->layer;
-    const trnn_recurrent_kind *kind = kind_of(layer);
+    const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const int32_t units = a->hidden_size, size = output_size(layer);
-    const size_t gates = gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
-    const int32_t chunk = chunk_steps(call->batch, call->steps);
+    const int32_t units = a->hidden_size, size = trnn_output_size(layer);
+    const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
+    const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
     const int together = chunk == 1;
 
-    if (slots[BIAS_IH]) add_biases(kind, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
+    if (slots[BIAS_IH]) trnn_add_biases(kind, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
     trnn_product input = trnn_product_of(
         trnn_matrix_of(slots[WEIGHT_IH], layer->format, kind->gates, units, a->input_size), 0, (int32_t)gates,
         slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
@@ -195,6 +143,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
     cell.scratch = scratch->hidden;
     cell.relu = a->relu;
+    cell.tape = cell.tape_h = NULL;
     trnn_product project;
     if (slots[WEIGHT_HR])
         project = trnn_product_of(trnn_matrix_of(slots[WEIGHT_HR], layer->format, 1, size, units), 0, size,
@@ -211,8 +160,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             call->isa->product(&input);
         }
         clear_ended(call, t, offset, size);
+        const trnn_ends ends = {call->lengths, call->start + t};
         int32_t end;
-        for (int32_t b = next_rows(call, t, 0, &end); b < end; b = next_rows(call, t, end, &end)) {
+        for (int32_t b = trnn_next_rows(ends, 0, call->batch, &end); b < end; b = trnn_next_rows(ends, end, call->batch, &end)) {
             const size_t row = (size_t)b, at = (size_t)t * batch + row;
             float *y = call->y + at * out + offset;
             float *own = h + row * call->state_stride;
@@ -249,10 +199,10 @@ void trnn_recurrent_run(const trnn_call *call)
     trnn_cursor cursor = {call->scratch, 0};
     const recurrent_scratch scratch = place_scratch(layer, call->batch, call->steps, &cursor);
 
-    for (int32_t d = 0; d < directions(layer); d++) {
-        float *h = call->state + (size_t)d * direction_state(layer);
-        float *c = kind_of(layer)->has_cell ? h + output_size(layer) : NULL;
+    for (int32_t d = 0; d < trnn_directions(layer); d++) {
+        float *h = call->state + (size_t)d * trnn_direction_state(layer);
+        float *c = trnn_recurrent_kind_of(layer)->has_cell ? h + trnn_output_size(layer) : NULL;
         run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, h, c, d == 1,
-                      d * output_size(layer));
+                      d * trnn_output_size(layer));
     }
 }

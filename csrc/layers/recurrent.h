@@ -16,7 +16,71 @@ typedef struct {
     int has_cell;        /* keeps c beside h */
     int32_t hidden_gate; /* the gate whose hidden bias is not added to the input's part; -1: none */
     void (*step)(const trnn_kernels *isa, const trnn_cell *cell);
+    void (*step_back)(const trnn_kernels *isa, const trnn_cell_back *cell);
 } trnn_recurrent_kind;
+
+static inline const trnn_recurrent_kind *trnn_recurrent_kind_of(const trnn_layer *layer)
+{
+    return trnn_layer_type_of(layer)->family;
+}
+
+/* Numbers of h: what a step writes and the next one reads. */
+static inline int32_t trnn_output_size(const trnn_layer *layer)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    return a->proj_size ? a->proj_size : a->hidden_size;
+}
+
+static inline int32_t trnn_directions(const trnn_layer *layer)
+{
+    return layer->as.recurrent.bidirectional ? 2 : 1;
+}
+
+/* Numbers of one gate vector in packed order. */
+static inline size_t trnn_gates_size(const trnn_layer *layer)
+{
+    return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL *
+           (size_t)trnn_recurrent_kind_of(layer)->gates;
+}
+
+/* Numbers of one direction's state for one stream: h, then c. */
+static inline size_t trnn_direction_state(const trnn_layer *layer)
+{
+    return (size_t)trnn_output_size(layer) +
+           (trnn_recurrent_kind_of(layer)->has_cell ? (size_t)layer->as.recurrent.hidden_size : 0);
+}
+
+/* Rows that the input's product takes at once: enough for its tiles, few enough that what it writes stays in
+ * the cache beside the weights. */
+#define TRNN_CHUNK_ROWS 64
+
+/* Steps of so many rows. */
+static inline int32_t trnn_chunk_steps(int32_t batch, int32_t steps)
+{
+    const int32_t most = batch < TRNN_CHUNK_ROWS ? TRNN_CHUNK_ROWS / batch : 1;
+    return steps < most ? steps : most;
+}
+
+/* bias (size,) = b_ih + b_hh, but for the gate that needs its hidden bias apart. No overlap. */
+void trnn_add_biases(const trnn_recurrent_kind *kind, size_t size, const float *bias_ih, const float *bias_hh,
+                     float *bias);
+
+/* Which rows a step computes: those with lengths beyond it; all where lengths is NULL. */
+typedef struct {
+    const int32_t *lengths;
+    int32_t step;
+} trnn_ends;
+
+/* The first such row from b on and below `batch`, and past the last of the run that begins there. */
+static inline int32_t trnn_next_rows(trnn_ends ends, int32_t b, int32_t batch, int32_t *end)
+{
+    *end = batch;
+    if (!ends.lengths) return b;
+    while (b < batch && ends.lengths[b] <= ends.step) b++;
+    *end = b;
+    while (*end < batch && ends.lengths[*end] > ends.step) (*end)++;
+    return b;
+}
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer);
 trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out);
@@ -27,18 +91,35 @@ size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
 void trnn_recurrent_run(const trnn_call *call);
 int trnn_recurrent_whole(const trnn_layer *layer);
 
+/* Training: bptt.c. */
+size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                           int32_t steps);
+size_t trnn_recurrent_train_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                                    int32_t steps);
+void trnn_recurrent_turn(const trnn_pass *pass);
+void trnn_recurrent_forward(const trnn_pass *pass);
+void trnn_recurrent_backward(const trnn_pass *pass);
+void trnn_recurrent_gradients(const trnn_pass *pass);
+
 /* The layer type of a cell. */
-#define TRNN_RECURRENT_TYPE(text, kind)    \
-    {                                      \
-        .name = text,                      \
-        .check = trnn_recurrent_check,     \
-        .frame = trnn_recurrent_frame,     \
-        .params = trnn_recurrent_params,   \
-        .state = trnn_recurrent_state,     \
-        .scratch = trnn_recurrent_scratch, \
-        .run = trnn_recurrent_run,         \
-        .whole = trnn_recurrent_whole,     \
-        .family = &(kind),                 \
+#define TRNN_RECURRENT_TYPE(text, kind)                \
+    {                                                  \
+        .name = text,                                  \
+        .check = trnn_recurrent_check,                 \
+        .frame = trnn_recurrent_frame,                 \
+        .params = trnn_recurrent_params,               \
+        .state = trnn_recurrent_state,                 \
+        .scratch = trnn_recurrent_scratch,             \
+        .run = trnn_recurrent_run,                     \
+        .whole = trnn_recurrent_whole,                 \
+        .tape = trnn_recurrent_tape,                   \
+        .train_scratch = trnn_recurrent_train_scratch, \
+        .turn = trnn_recurrent_turn,                   \
+        .forward = trnn_recurrent_forward,             \
+        .backward = trnn_recurrent_backward,           \
+        .gradients = trnn_recurrent_gradients,         \
+        .sequences = 1,                                \
+        .family = &(kind),                             \
     }
 
 #endif

@@ -1,0 +1,452 @@
+/* Backpropagation through time, for one level of a recurrent stack.
+ *
+ * With a_t the sums that a step's gates are made of and da_t their gradient,
+ *
+ *     a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
+ *
+ *     dh_t     = dy_t + W_hh^T da_{t+1}              what the step's output is asked to change
+ *     da_t     = step_back(dh_t)                     the cell's own formula: kernels/grad.inc
+ *     dx_t     = W_ih^T da_t
+ *     dW_ih   += sum_t da_t x_t^T,      db_ih += sum_t da_t
+ *     dW_hh   += sum_t da_t h_{t-1}^T,  db_hh += sum_t da_t
+ *
+ * (Goodfellow, Bengio and Courville, "Deep Learning" (2016), section 10.2.2). Only the first two lines are
+ * sequential; the others are one matrix product over many steps, the last two over all of them.
+ *
+ * A GRU's reset gate multiplies the hidden part of its n gate, so the gradient of that part, `hidden`, is another
+ * array; elsewhere it is the same one. With a projection h_t = W_hr m_t there is one more product on the way to
+ * m_t. Where a row has ended, its state stays and da_t is zero.
+ */
+#include "recurrent.h"
+
+/* One direction's tape; NULL for what its kind has not. Step t goes from state t to state t + 1, backwards from t + 1 to t. */
+typedef struct {
+    float *gates;                             /* (T, B, G): a_t, then the gates, then da_t */
+    float *hidden;                            /* GRU: (T, B, G); else gates itself */
+    float *h;                                 /* (T + 1, B, P) */
+    float *c;                                 /* LSTM: (T + 1, B, H) */
+    float *inner;                             /* projection: (T, B, H), m_t */
+    float *dprojected;                        /* projection: (T, B, P), dh_t */
+    float *turned_ih, *turned_hh, *turned_hr; /* transposed matrices: (I, G), (P, G), (H, P) */
+    float *dh;                                /* (B, P) W_hh^T da of the step after */
+    float *dh_own;                            /* GRU: (B, H): what h_t gave to h_{t+1} directly */
+    float *dc;                                /* LSTM: (B, H) */
+    float *dinner;                            /* projection: (B, H), dm_t */
+} direction_tape;
+
+static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
+    const int32_t units = a->hidden_size, size = trnn_output_size(layer), gates = (int32_t)trnn_gates_size(layer);
+    const size_t rows = (size_t)batch, frames = trnn_times((size_t)steps, rows), after = trnn_plus(frames, rows);
+    const int split = kind->hidden_gate >= 0, projected = a->proj_size > 0;
+    direction_tape tape;
+    tape.gates = trnn_take(cursor, trnn_times(frames, (size_t)gates));
+    tape.hidden = split ? trnn_take(cursor, trnn_times(frames, (size_t)gates)) : tape.gates;
+    tape.h = trnn_take(cursor, trnn_times(after, (size_t)size));
+    tape.c = kind->has_cell ? trnn_take(cursor, trnn_times(after, (size_t)units)) : NULL;
+    tape.inner = projected ? trnn_take(cursor, trnn_times(frames, (size_t)units)) : NULL;
+    tape.dprojected = projected ? trnn_take(cursor, trnn_times(frames, (size_t)size)) : NULL;
+    tape.turned_ih = trnn_take(cursor, trnn_turned_size(gates, a->input_size));
+    tape.turned_hh = trnn_take(cursor, trnn_turned_size(gates, size));
+    tape.turned_hr = projected ? trnn_take(cursor, trnn_turned_size(size, units)) : NULL;
+    tape.dh = trnn_take(cursor, trnn_times(rows, (size_t)size));
+    tape.dh_own = split ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
+    tape.dc = kind->has_cell ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
+    tape.dinner = projected ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
+    return tape;
+}
+
+size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch, int32_t steps)
+{
+    (void)in, (void)out;
+    trnn_cursor cursor = {NULL, 0};
+    for (int32_t d = 0; d < trnn_directions(layer); d++) place_tape(layer, batch, steps, &cursor);
+    return cursor.bytes;
+}
+
+typedef struct {
+    float *bias; /* (G,) b_ih + b_hh */
+    float *dx;   /* both directions: (chunk, B, I), the reverse one's before it is added to the other's */
+} part_scratch;
+
+static part_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
+    part_scratch scratch;
+    scratch.bias = trnn_take(cursor, a->bias ? trnn_gates_size(layer) : 0);
+    scratch.dx = trnn_take(cursor, a->bidirectional ? trnn_times(rows, (size_t)a->input_size) : 0);
+    return scratch;
+}
+
+size_t trnn_recurrent_train_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                                    int32_t steps)
+{
+    (void)in, (void)out;
+    trnn_cursor cursor = {NULL, 0};
+    place_scratch(layer, batch, steps, &cursor);
+    return cursor.bytes;
+}
+
+/* What forward and backward know of one direction. */
+typedef struct {
+    const trnn_pass *pass;
+    const trnn_layer *layer;
+    const trnn_recurrent_kind *kind;
+    direction_tape tape;
+    part_scratch scratch;
+    float *const *weights, *const *grads; /* the direction's slots */
+    float *state, *dstate;                /* its numbers of row 0 */
+    int32_t units, size, offset;          /* H, P, and where it writes in a frame of y */
+    size_t batch, gates, input, out;      /* numbers: B, G, I, and of a frame of y */
+    int reverse;
+    int32_t chunk; /* steps whose rows lie together: several, if the part is the whole batch */
+} direction;
+
+static direction direction_of(const trnn_pass *pass, int32_t d)
+{
+    const trnn_layer *layer = pass->layer;
+    const size_t state = (size_t)d * trnn_direction_state(layer);
+    trnn_cursor cursor = {pass->tape, 0};
+    direction me;
+    me.pass = pass;
+    me.layer = layer;
+    me.kind = trnn_recurrent_kind_of(layer);
+    for (int32_t before = 0; before <= d; before++)
+        me.tape = place_tape(layer, pass->batch, pass->steps, &cursor);
+    cursor = (trnn_cursor){pass->scratch, 0};
+    me.scratch = place_scratch(layer, pass->batch, pass->steps, &cursor);
+    me.weights = pass->weights + d * RECURRENT_SLOTS;
+    me.grads = pass->grads + d * RECURRENT_SLOTS;
+    me.state = pass->state + state;
+    me.dstate = pass->dstate + state;
+    me.units = layer->as.recurrent.hidden_size;
+    me.size = trnn_output_size(layer);
+    me.offset = d * me.size;
+    me.batch = (size_t)pass->batch;
+    me.gates = trnn_gates_size(layer);
+    me.input = (size_t)layer->as.recurrent.input_size;
+    me.out = (size_t)pass->out.cols;
+    me.reverse = d == 1;
+    me.chunk = pass->rows == pass->batch ? trnn_chunk_steps(pass->batch, pass->steps) : 1;
+    return me;
+}
+
+/* The step that comes i-th, and the states that it goes from and to. */
+static size_t step_at(const direction *me, int32_t i)
+{
+    return (size_t)(me->reverse ? me->pass->steps - 1 - i : i);
+}
+static size_t state_before(const direction *me, size_t t) { return t + (size_t)me->reverse; }
+static size_t state_after(const direction *me, size_t t) { return t + (size_t)!me->reverse; }
+
+/* Row b at step t of an array (T, B, size). */
+static float *at(const direction *me, float *array, size_t t, int32_t b, size_t size)
+{
+    return array + (t * me->batch + (size_t)b) * size;
+}
+
+static trnn_matrix matrix_ih(const direction *me)
+{
+    return trnn_matrix_of(me->weights[WEIGHT_IH], TRNN_F32, me->kind->gates, me->units, (int32_t)me->input);
+}
+static trnn_matrix matrix_hh(const direction *me)
+{
+    return trnn_matrix_of(me->weights[WEIGHT_HH], TRNN_F32, me->kind->gates, me->units, me->size);
+}
+static trnn_matrix matrix_hr(const direction *me)
+{
+    return trnn_matrix_of(me->weights[WEIGHT_HR], TRNN_F32, 1, me->size, me->units);
+}
+
+/* y = matrix x for the part's rows of `steps` steps from t on; x and y are arrays (T, B, .). */
+static void multiply(const direction *me, trnn_matrix matrix, const float *bias, float *x, float *y, int32_t cols,
+                     size_t t, int32_t steps)
+{
+    const trnn_pass *pass = me->pass;
+    const trnn_product product =
+        trnn_product_of(matrix, steps * pass->rows, cols, bias, at(me, x, t, pass->first, (size_t)matrix.depth),
+                        at(me, y, t, pass->first, (size_t)cols), NULL);
+    pass->isa->product(&product);
+}
+
+void trnn_recurrent_turn(const trnn_pass *pass)
+{
+    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
+        const direction me = direction_of(pass, d);
+        const int32_t gates = (int32_t)me.gates;
+        trnn_turn(matrix_ih(&me), gates, me.tape.turned_ih, pass->part, pass->parts);
+        trnn_turn(matrix_hh(&me), gates, me.tape.turned_hh, pass->part, pass->parts);
+        if (me.tape.turned_hr) trnn_turn(matrix_hr(&me), me.size, me.tape.turned_hr, pass->part, pass->parts);
+    }
+}
+
+/* ---- forwards ----------------------------------------------------------------------------------- */
+
+/* One row's numbers between a state and an array of the tape. */
+static void copy_row(float *to, const float *from, int32_t numbers)
+{
+    trnn_copy(to, from, (size_t)numbers * sizeof(float));
+}
+
+static void begin_forward(const direction *me)
+{
+    const trnn_pass *pass = me->pass;
+    const direction_tape *tape = &me->tape;
+    const size_t start = state_before(me, step_at(me, 0));
+    for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
+        const float *state = me->state + (size_t)b * pass->state_stride;
+        copy_row(at(me, tape->h, start, b, (size_t)me->size), state, me->size);
+        if (tape->c) copy_row(at(me, tape->c, start, b, (size_t)me->units), state + me->size, me->units);
+    }
+}
+
+static void end_forward(const direction *me)
+{
+    const trnn_pass *pass = me->pass;
+    const size_t end = state_after(me, step_at(me, pass->steps - 1));
+    for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
+        float *state = me->state + (size_t)b * pass->state_stride;
+        copy_row(state, at(me, me->tape.h, end, b, (size_t)me->size), me->size);
+        if (me->tape.c) copy_row(state + me->size, at(me, me->tape.c, end, b, (size_t)me->units), me->units);
+    }
+}
+
+/* Rows b .. end - 1 of step t. */
+static void step_forward(const direction *me, size_t t, int32_t b, int32_t end)
+{
+    const direction_tape *tape = &me->tape;
+    const size_t units = (size_t)me->units, size = (size_t)me->size;
+    float *h = at(me, tape->h, state_after(me, t), b, size);
+    trnn_cell cell;
+    cell.hidden = matrix_hh(me);
+    cell.rows = end - b;
+    cell.units = me->units;
+    cell.gates = cell.tape = at(me, tape->gates, t, b, me->gates);
+    cell.tape_h = at(me, tape->hidden, t, b, me->gates);
+    cell.input = NULL;
+    cell.bias_hh = me->weights[BIAS_HH];
+    cell.h = at(me, tape->h, state_before(me, t), b, size);
+    cell.c = tape->c ? at(me, tape->c, state_after(me, t), b, units) : NULL;
+    cell.y = tape->inner ? at(me, tape->inner, t, b, units) : h;
+    cell.gates_stride = me->gates;
+    cell.h_stride = size;
+    cell.c_stride = cell.y_stride = units;
+    cell.scratch = NULL;
+    cell.relu = me->layer->as.recurrent.relu;
+    cell.backwards = 0;
+    me->kind->step(me->pass->isa, &cell);
+    if (tape->inner) {
+        const trnn_product project =
+            trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
+        me->pass->isa->product(&project);
+    }
+}
+
+static void forward_direction(const direction *me)
+{
+    const trnn_pass *pass = me->pass;
+    const direction_tape *tape = &me->tape;
+    const size_t units = (size_t)me->units, size = (size_t)me->size;
+    const int32_t last = pass->first + pass->rows;
+
+    begin_forward(me);
+    const float *bias = me->weights[BIAS_IH] ? me->scratch.bias : NULL;
+    if (bias)
+        trnn_add_biases(me->kind, me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH], me->scratch.bias);
+    for (int32_t i = 0; i < pass->steps; i++) {
+        const size_t t = step_at(me, i);
+        if (i % me->chunk == 0) { /* a_t without the hidden part, for the steps of a chunk */
+            const int32_t count = pass->steps - i < me->chunk ? pass->steps - i : me->chunk;
+            multiply(me, matrix_ih(me), bias, (float *)(uintptr_t)pass->x, tape->gates, (int32_t)me->gates,
+                     me->reverse ? t - (size_t)count + 1 : t, count);
+        }
+
+        const size_t before = state_before(me, t), after = state_after(me, t);
+        const trnn_ends ends = {pass->lengths, (int32_t)t};
+        if (tape->c)
+            copy_row(at(me, tape->c, after, pass->first, units), at(me, tape->c, before, pass->first, units),
+                     pass->rows * me->units);
+        int32_t end;
+        for (int32_t b = trnn_next_rows(ends, pass->first, last, &end); b < end;
+             b = trnn_next_rows(ends, end, last, &end))
+            step_forward(me, t, b, end);
+
+        for (int32_t b = pass->first; b < last; b++) {
+            float *y = at(me, pass->y, t, b, me->out) + me->offset, *h = at(me, tape->h, after, b, size);
+            if (!pass->lengths || (int32_t)t < pass->lengths[b]) {
+                copy_row(y, h, me->size);
+            } else {
+                copy_row(h, at(me, tape->h, before, b, size), me->size);
+                trnn_zero(y, size * sizeof(float));
+                if (tape->inner) trnn_zero(at(me, tape->inner, t, b, units), units * sizeof(float));
+            }
+        }
+    }
+    end_forward(me);
+}
+
+void trnn_recurrent_forward(const trnn_pass *pass)
+{
+    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
+        const direction me = direction_of(pass, d);
+        forward_direction(&me);
+    }
+}
+
+/* ---- backwards ---------------------------------------------------------------------------------- */
+
+/* The gradients of the final state come in, those of the initial one go out. */
+static void begin_backward(const direction *me)
+{
+    const trnn_pass *pass = me->pass;
+    const direction_tape *tape = &me->tape;
+    for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
+        const float *dstate = me->dstate + (size_t)b * pass->state_stride;
+        copy_row(at(me, tape->dh, 0, b, (size_t)me->size), dstate, me->size);
+        if (tape->dc) copy_row(at(me, tape->dc, 0, b, (size_t)me->units), dstate + me->size, me->units);
+        if (tape->dh_own)
+            trnn_zero(at(me, tape->dh_own, 0, b, (size_t)me->units), (size_t)me->units * sizeof(float));
+    }
+}
+
+static void end_backward(const direction *me)
+{
+    const trnn_pass *pass = me->pass;
+    const direction_tape *tape = &me->tape;
+    for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
+        float *dstate = me->dstate + (size_t)b * pass->state_stride;
+        const float *dh = at(me, tape->dh, 0, b, (size_t)me->size);
+        copy_row(dstate, dh, me->size);
+        for (int32_t j = 0; tape->dh_own && j < me->units; j++)
+            dstate[j] = dh[j] + at(me, tape->dh_own, 0, b, (size_t)me->units)[j];
+        if (tape->dc) copy_row(dstate + me->size, at(me, tape->dc, 0, b, (size_t)me->units), me->units);
+    }
+}
+
+/* dm_t = W_hr^T dh_t, dh_t = dy_t + what the step after gave. */
+static void unproject(const direction *me, size_t t, int32_t b, int32_t end)
+{
+    const direction_tape *tape = &me->tape;
+    const size_t size = (size_t)me->size;
+    float *dprojected = at(me, tape->dprojected, t, b, size);
+    for (int32_t row = b; row < end; row++) {
+        const float *dy = at(me, me->pass->dy, t, row, me->out) + me->offset, *dh = at(me, tape->dh, 0, row, size);
+        float *sum = at(me, tape->dprojected, t, row, size);
+        for (size_t j = 0; j < size; j++) sum[j] = dh[j] + dy[j];
+    }
+    const trnn_product product =
+        trnn_product_of(trnn_turned_matrix(tape->turned_hr, me->size, me->units), end - b, me->units, NULL,
+                        dprojected, at(me, tape->dinner, 0, b, (size_t)me->units), NULL);
+    me->pass->isa->product(&product);
+}
+
+/* Rows b .. end - 1 of step t: da_t, and W_hh^T da_t for the step before. */
+static void step_backward(const direction *me, size_t t, int32_t b, int32_t end)
+{
+    const direction_tape *tape = &me->tape;
+    const size_t units = (size_t)me->units, size = (size_t)me->size, before = state_before(me, t);
+    float *dh = at(me, tape->dh, 0, b, size);
+    if (tape->inner) unproject(me, t, b, end);
+
+    trnn_cell_back cell;
+    cell.rows = end - b;
+    cell.units = me->units;
+    cell.gates = at(me, tape->gates, t, b, me->gates);
+    cell.hidden = at(me, tape->hidden, t, b, me->gates);
+    cell.dy = tape->inner ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset;
+    cell.dh_sum = tape->inner ? at(me, tape->dinner, 0, b, units) : dh;
+    cell.dh_own = tape->dh_own ? at(me, tape->dh_own, 0, b, units) : NULL;
+    cell.h_before = at(me, tape->h, before, b, size);
+    cell.c_before = tape->c ? at(me, tape->c, before, b, units) : NULL;
+    cell.dc = tape->dc ? at(me, tape->dc, 0, b, units) : NULL;
+    cell.gates_stride = me->gates;
+    cell.dy_stride = me->out;
+    cell.h_stride = units;
+    cell.relu = me->layer->as.recurrent.relu;
+    me->kind->step_back(me->pass->isa, &cell);
+
+    const trnn_product product = trnn_product_of(trnn_turned_matrix(tape->turned_hh, (int32_t)me->gates, me->size),
+                                                 end - b, me->size, NULL, cell.hidden, dh, NULL);
+    me->pass->isa->product(&product);
+}
+
+/* dx of `steps` steps from t on; the reverse direction adds its own. */
+static void input_backward(const direction *me, size_t t, int32_t steps)
+{
+    const trnn_pass *pass = me->pass;
+    const trnn_matrix turned = trnn_turned_matrix(me->tape.turned_ih, (int32_t)me->gates, (int32_t)me->input);
+    float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
+    float *dx = at(me, pass->dx, t, pass->first, me->input), *own = me->reverse ? me->scratch.dx : dx;
+    const trnn_product product =
+        trnn_product_of(turned, steps * pass->rows, (int32_t)me->input, NULL, gates, own, NULL);
+    pass->isa->product(&product);
+    for (size_t j = 0; me->reverse && j < (size_t)(steps * pass->rows) * me->input; j++) dx[j] += own[j];
+}
+
+static void backward_direction(const direction *me)
+{
+    const trnn_pass *pass = me->pass;
+    const direction_tape *tape = &me->tape;
+    const int32_t last = pass->first + pass->rows;
+
+    begin_backward(me);
+    for (int32_t i = pass->steps - 1; i >= 0; i--) {
+        const size_t t = step_at(me, i);
+        const trnn_ends ends = {pass->lengths, (int32_t)t};
+        for (int32_t b = pass->first; pass->lengths && b < last; b++) {
+            if ((int32_t)t < pass->lengths[b]) continue;
+            trnn_zero(at(me, tape->gates, t, b, me->gates), me->gates * sizeof(float));
+            trnn_zero(at(me, tape->hidden, t, b, me->gates), me->gates * sizeof(float));
+            if (tape->inner)
+                trnn_zero(at(me, tape->dprojected, t, b, (size_t)me->size), (size_t)me->size * sizeof(float));
+        }
+        int32_t end;
+        for (int32_t b = trnn_next_rows(ends, pass->first, last, &end); b < end;
+             b = trnn_next_rows(ends, end, last, &end))
+            step_backward(me, t, b, end);
+
+        if (pass->dx && i % me->chunk == 0) {
+            const int32_t count = pass->steps - i < me->chunk ? pass->steps - i : me->chunk;
+            input_backward(me, me->reverse ? t - (size_t)count + 1 : t, count);
+        }
+    }
+    end_backward(me);
+}
+
+void trnn_recurrent_backward(const trnn_pass *pass)
+{
+    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
+        const direction me = direction_of(pass, d);
+        backward_direction(&me);
+    }
+}
+
+/* ---- gradients ---------------------------------------------------------------------------------- */
+
+void trnn_recurrent_gradients(const trnn_pass *pass)
+{
+    const int32_t frames = pass->steps * pass->batch;
+    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
+        const direction me = direction_of(pass, d);
+        const direction_tape *tape = &me.tape;
+        const int32_t gates = (int32_t)me.gates;
+        const float *before = tape->h + state_before(&me, 0) * me.batch * (size_t)me.size;
+        trnn_outer outers[3] = {
+            trnn_outer_of(matrix_ih(&me), frames, gates, tape->gates, pass->x, me.grads[WEIGHT_IH],
+                          me.grads[BIAS_IH]),
+            trnn_outer_of(matrix_hh(&me), frames, gates, tape->hidden, before, me.grads[WEIGHT_HH],
+                          me.grads[BIAS_HH]),
+        };
+        if (tape->inner)
+            outers[2] = trnn_outer_of(matrix_hr(&me), frames, me.size, tape->dprojected, tape->inner,
+                                      me.grads[WEIGHT_HR], NULL);
+        for (int i = 0; i < (tape->inner ? 3 : 2); i++) {
+            outers[i].part = pass->part;
+            outers[i].parts = pass->parts;
+            pass->isa->outer(&outers[i]);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+/* Training: the net forwards, keeping what it wrote, then backwards, layer by layer.
+ *
+ * The tape holds, for each layer, what it wrote (y), the gradient of that (dy), and what the layer keeps for itself.
+ * A layer reads what the one before it wrote, so its dx is that one's dy. Going backwards is then the chain rule,
+ * one layer at a time, last one first:
+ *
+ *     dx = backward(dy),       dw += gradients(dy, x)
+ *
+ * What a recurrent layer does inside is in layers/bptt.c. Knows the contract, no layer by name.
+ */
+#include "plan.h"
+
+typedef struct {
+    trnn_node node;
+    size_t x, y, dx, dy; /* bytes into the tape; a layer that computes nothing has y at x and dy at dx */
+    size_t own;          /* its own bytes of the tape */
+    int32_t stage;
+} trained_node;
+
+struct trnn_training {
+    trnn_training_sizes sizes;
+    int32_t count;
+    trained_node nodes[];
+};
+
+size_t trnn_training_bytes(int32_t layers)
+{
+    return layers < 1 ? 0 : trnn_plus(sizeof(trnn_training), trnn_times((size_t)layers, sizeof(trained_node)));
+}
+
+/* The place of the next bytes of the tape. */
+static size_t take(size_t *tape, size_t bytes)
+{
+    const size_t place = *tape;
+    *tape = trnn_plus(place, trnn_align(bytes));
+    return place;
+}
+
+trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                               int32_t batch, int32_t steps, trnn_training_sizes *sizes)
+{
+    if (count < 1 || !trnn_is_size(frame.rows) || !trnn_is_size(frame.cols)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_size(batch) || !trnn_is_size(steps)) return TRNN_E_ARGUMENT;
+
+    trnn_training *training = memory;
+    trnn_training_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0, 0, 0, 0, 1, 0};
+    const size_t frames = trnn_times((size_t)batch, (size_t)steps);
+    size_t state_bytes = 0, tape = 0;
+    total.x = total.y = take(&tape, trnn_frames_bytes(frames, frame));
+    total.dx = total.dy = take(&tape, trnn_frames_bytes(frames, frame));
+
+    for (int32_t i = 0; i < count; i++) {
+        trained_node *n = &training->nodes[i];
+        const trnn_layer *layer = &layers[i];
+        const trnn_status status = trnn_node_init(&n->node, layer, total.out, &state_bytes);
+        if (status != TRNN_OK) return status;
+        if (layer->format != TRNN_F32) return TRNN_E_FORMAT;
+        const trnn_layer_type *type = trnn_layer_type_of(layer);
+        if (type->indices && i > 0) return TRNN_E_SHAPE;
+        if (type->indices) total.indices = 1;
+        const trnn_frame in = n->node.in, out = n->node.out;
+        const size_t rows = trnn_times(frames, trnn_larger((size_t)in.rows, (size_t)out.rows));
+        if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
+
+        n->x = total.y;
+        n->dx = total.dy;
+        if (type->backward) {
+            total.y = take(&tape, trnn_frames_bytes(frames, out));
+            total.dy = take(&tape, trnn_frames_bytes(frames, out));
+        }
+        n->y = total.y;
+        n->dy = total.dy;
+        n->own = take(&tape, type->tape ? type->tape(layer, in, out, batch, steps) : 0);
+        size_t (*scratch)(const trnn_layer *, trnn_frame, trnn_frame, int32_t, int32_t) =
+            type->train_scratch ? type->train_scratch : type->scratch;
+        if (scratch)
+            total.scratch_bytes = trnn_larger(total.scratch_bytes, scratch(layer, in, out, batch, steps));
+        if (type->mixes || (i > 0 && trnn_layer_type_of(&layers[i - 1])->mixes)) total.stages++;
+        n->stage = total.stages - 1;
+        total.out = out;
+    }
+    total.scratch_bytes = trnn_align(total.scratch_bytes);
+    total.state_bytes = trnn_times(trnn_align(state_bytes), (size_t)batch);
+    total.tape_bytes = tape;
+    const size_t all = trnn_plus(trnn_plus(tape, total.scratch_bytes), total.state_bytes);
+    if (all > PTRDIFF_MAX) return TRNN_E_SIZE;
+
+    training->sizes = total;
+    training->count = count;
+    *sizes = total;
+    return TRNN_OK;
+}
+
+/* ---- a layer's pass ----------------------------------------------------------------------------- */
+
+/* The first layer that going backwards reaches: below it nobody asks for a gradient. */
+static int32_t lowest(const trnn_training *training, const trnn_training_job *job)
+{
+    int32_t i = 0;
+    while (!job->to_input && i < training->count && !job->grads[i]) i++;
+    return i;
+}
+
+/* One layer's pass over all rows and steps. */
+static trnn_pass pass_of(const trnn_training *training, const trnn_training_job *job, int32_t i)
+{
+    const trained_node *n = &training->nodes[i];
+    const trnn_training_sizes *sizes = &training->sizes;
+    char *const tape = job->tape;
+    const int asked = i > lowest(training, job) || job->to_input;
+    trnn_pass pass;
+    pass.layer = &n->node.layer;
+    pass.isa = job->isa;
+    for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) {
+        pass.weights[p] = (float *)(uintptr_t)trnn_node_slot(&n->node, p, job->weights[i]);
+        pass.grads[p] = (float *)(uintptr_t)trnn_node_slot(&n->node, p, job->grads[i]);
+    }
+    pass.state = job->state + n->node.state;
+    pass.dstate = job->dstate + n->node.state;
+    pass.state_stride = sizes->state_bytes / sizeof(float) / (size_t)sizes->batch;
+    pass.tape = tape + n->own;
+    pass.scratch = job->scratch;
+    pass.x = tape + n->x;
+    pass.y = (float *)(void *)(tape + n->y);
+    pass.dy = (float *)(void *)(tape + n->dy);
+    pass.dx = asked && !trnn_layer_type_of(pass.layer)->indices ? (float *)(void *)(tape + n->dx) : NULL;
+    pass.in = n->node.in;
+    pass.out = n->node.out;
+    pass.steps = job->steps;
+    pass.batch = pass.rows = sizes->batch;
+    pass.first = 0;
+    pass.part = job->part;
+    pass.parts = job->parts;
+    pass.lengths = job->lengths;
+    pass.frame = 0;
+    pass.seed[0] = job->seed[0];
+    pass.seed[1] = job->seed[1] + (uint32_t)i * 0x9e3779b9u; /* another sequence for each layer */
+    return pass;
+}
+
+/* The pass over some frames that lie together, as one step of so many rows. */
+static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
+{
+    const size_t in = first * trnn_frame_size(pass->in), out = first * trnn_frame_size(pass->out);
+    trnn_pass some = *pass;
+    some.x = (const float *)pass->x + in; /* indices are as large */
+    some.y += out;
+    some.dy += out;
+    if (some.dx) some.dx += in;
+    some.steps = 1;
+    some.batch = some.rows = frames;
+    some.first = 0;
+    some.lengths = NULL;
+    some.frame = first;
+    return some;
+}
+
+/* The part's rows, as each kind of layer wants to see them. */
+static void each(const trnn_pass *pass, const trnn_training_job *job, void (*work)(const trnn_pass *))
+{
+    const trnn_layer_type *type = trnn_layer_type_of(pass->layer);
+    const int32_t batch = pass->batch;
+    const int32_t first = (int32_t)((int64_t)batch * job->part / job->parts);
+    const int32_t rows = (int32_t)((int64_t)batch * (job->part + 1) / job->parts) - first;
+    trnn_pass mine = *pass;
+    if (type->mixes) {
+        mine.part = 0;
+        mine.parts = 1;
+        if (job->part == 0) work(&mine);
+    } else if (type->sequences) {
+        mine.first = first;
+        mine.rows = rows;
+        work(&mine); /* a part without rows has its share of what all parts do */
+    } else if (rows == batch) {
+        mine = frames_of(pass, 0, pass->steps * batch);
+        work(&mine);
+    } else {
+        for (int32_t t = 0; rows > 0 && t < pass->steps; t++) {
+            mine = frames_of(pass, (size_t)t * (size_t)batch + (size_t)first, rows);
+            work(&mine);
+        }
+    }
+}
+
+/* ---- forwards ----------------------------------------------------------------------------------- */
+
+trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
+{
+    const trnn_training_sizes *sizes = &training->sizes;
+    if (job->steps < 1 || job->steps > sizes->steps) return TRNN_E_STEPS;
+    if (job->parts < 1 || job->part < 0 || job->part >= job->parts) return TRNN_E_ARGUMENT;
+    int64_t frames = (int64_t)job->steps * sizes->batch;
+    for (int32_t b = 0; job->lengths && b < sizes->batch; b++) {
+        if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
+        frames += job->lengths[b] - job->steps;
+    }
+    for (int32_t i = 0; i < training->count; i++) {
+        const trnn_node *n = &training->nodes[i].node;
+        const int64_t numbers = (int64_t)n->in.rows * n->in.cols * frames;
+        if (trnn_layer_type_of(&n->layer)->mixes && numbers <= n->layer.as.norm.size) return TRNN_E_STATISTICS;
+    }
+    if (!sizes->indices) return TRNN_OK;
+    const int32_t most = training->nodes[0].node.layer.as.embedding.num_embeddings;
+    const size_t frame = trnn_frame_size(sizes->in);
+    for (int32_t b = 0; b < sizes->batch; b++) {
+        const int32_t steps = job->lengths ? job->lengths[b] : job->steps;
+        for (int32_t t = 0; t < steps; t++) {
+            const int32_t *index =
+                (const int32_t *)job->x + ((size_t)t * job->x_step + (size_t)b * job->x_row) * frame;
+            for (size_t j = 0; j < frame; j++)
+                if (index[j] < 0 || index[j] >= most) return TRNN_E_INDEX;
+        }
+    }
+    return TRNN_OK;
+}
+
+/* x on the tape, zeros beyond a row's end: whatever the caller has there must not reach a gradient. */
+static void copy_input(const trnn_training_job *job, const trnn_pass *pass)
+{
+    const size_t bytes = trnn_frame_size(pass->in) * sizeof(float);
+    char *const tape = (char *)(uintptr_t)pass->x;
+    for (int32_t t = 0; t < pass->steps; t++)
+        for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
+            char *to = tape + ((size_t)t * (size_t)pass->batch + (size_t)b) * bytes;
+            const char *from = (const char *)job->x + ((size_t)t * job->x_step + (size_t)b * job->x_row) * bytes;
+            if (pass->lengths && pass->lengths[b] <= t)
+                trnn_zero(to, bytes);
+            else
+                trnn_copy(to, from, bytes);
+        }
+}
+
+/* What computes the same forwards in training as in use. */
+static void run(const trnn_pass *pass)
+{
+    trnn_call call;
+    call.layer = pass->layer;
+    call.isa = pass->isa;
+    for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) call.weights[p] = pass->weights[p];
+    call.state = pass->state;
+    call.scratch = pass->scratch;
+    call.x = pass->x;
+    call.y = pass->y;
+    call.state_stride = pass->state_stride;
+    call.in = pass->in;
+    call.out = pass->out;
+    call.steps = pass->steps;
+    call.batch = pass->batch;
+    call.lengths = pass->lengths;
+    call.start = call.backwards = 0;
+    trnn_layer_type_of(pass->layer)->run(&call);
+}
+
+void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
+{
+    const int32_t batch = training->sizes.batch;
+    if (stage == 0) {
+        trnn_pass input = pass_of(training, job, 0);
+        input.first = (int32_t)((int64_t)batch * job->part / job->parts);
+        input.rows = (int32_t)((int64_t)batch * (job->part + 1) / job->parts) - input.first;
+        copy_input(job, &input);
+    }
+    for (int32_t i = 0; i < training->count; i++) {
+        const trnn_pass pass = pass_of(training, job, i);
+        const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
+        if (training->nodes[i].stage != stage || !type->backward) continue;
+        if (type->turn) type->turn(&pass);
+        each(&pass, job, type->forward ? type->forward : run);
+    }
+}
+
+/* ---- backwards ---------------------------------------------------------------------------------- */
+
+void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
+{
+    const int32_t end = lowest(training, job);
+    for (int32_t i = training->count - 1; i >= end; i--) {
+        const trnn_pass pass = pass_of(training, job, i);
+        const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
+        if (training->nodes[i].stage == stage && type->backward) each(&pass, job, type->backward);
+    }
+}
+
+void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
+{
+    for (int32_t i = training->count - 1; i >= 0; i--) {
+        const trnn_pass pass = pass_of(training, job, i);
+        const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
+        if (!job->grads[i] || !type->gradients) continue;
+        const trnn_pass all = frames_of(&pass, 0, pass.steps * pass.batch);
+        type->gradients(type->sequences || type->mixes ? &pass : &all);
+    }
+}

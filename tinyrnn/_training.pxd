@@ -1,0 +1,33 @@
+# The tape, for whoever trains.
+
+from libc.stdint cimport int32_t, uint64_t
+
+cimport numpy as cnp
+
+from tinyrnn._core cimport trnn_frame, trnn_training, trnn_training_sizes
+
+
+cdef enum Phase:
+    FORWARD
+    BACKWARD
+    GRADIENTS
+
+
+cdef class Tape:
+    cdef list layers, parts
+    cdef bytes memory
+    cdef const trnn_training *training
+    cdef trnn_training_sizes sizes
+    cdef void **weights
+    cdef float **grads
+    cdef cnp.ndarray tape, dstate
+    cdef object ends
+    cdef readonly int32_t threads, steps
+    cdef Phase phase
+    cdef int32_t stage
+    cdef allocate(self)
+    cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
+                   const int32_t *lengths, uint64_t seed, bint to_input) except -1
+    cdef point_gradients(self, list frozen)
+    cdef int run(self, Phase phase, int32_t stage) except -1
+    cdef cnp.ndarray array(self, size_t offset, trnn_frame frame)

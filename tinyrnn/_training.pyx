@@ -1,0 +1,251 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
+"""Training, seen from Python: the tape of a net, and the trainer's step. No arithmetic.
+
+Design
+------
+A. ``Tape`` is a list of Layers laid out for training with a frame, a batch and a largest number of steps. Its size
+   is known at once; its memory comes with the first call.
+B. A call is work in phases (tinyrnn.h: forwards, backwards, gradients), each shared by ``parts``. One part runs
+   without Python; several are tasks of `threads`, one round of them for each phase.
+"""
+
+import numpy as np
+
+from tinyrnn import errors
+from tinyrnn.arrays import aligned_zeros
+from tinyrnn.threads import run_all
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+
+from tinyrnn._core cimport (
+    Layer,
+    TRNN_OK,
+    check,
+    isa_in_use,
+    lent_backward,
+    lent_forward,
+    lent_gradients,
+    lent_training_bytes,
+    lent_training_check,
+    lent_training_init,
+    trnn_frame,
+    trnn_layer,
+    trnn_status,
+    trnn_training,
+    trnn_training_job,
+    trnn_training_sizes,
+)
+
+cnp.import_array()
+
+
+cdef class Part:
+    """One thread's share of a tape's work: a job with a scratch of its own. A task of `threads`."""
+
+    cdef Tape tape
+    cdef cnp.ndarray scratch
+    cdef trnn_training_job job
+
+    def __call__(self):
+        cdef const trnn_training *training = self.tape.training
+        cdef int32_t stage = self.tape.stage
+        cdef Phase phase = self.tape.phase
+        with nogil:
+            if phase == FORWARD:
+                lent_forward(training, &self.job, stage)
+            elif phase == BACKWARD:
+                lent_backward(training, &self.job, stage)
+            else:
+                lent_gradients(training, &self.job)
+
+
+cdef class Tape:
+    """A net laid out for training.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        All float32.
+    rows, cols : int
+        The frame that the first one reads.
+    batch, steps : int
+        Rows, and the most steps of a sequence.
+    threads : int
+        How many share the rows.
+
+    Raises
+    ------
+    TypeError
+        If a layer is not kept as float32.
+    ShapeError, OverflowError
+        If the layers do not fit each other, or are too large.
+    """
+
+    def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1):
+        cdef int32_t count = <int32_t> len(layers)
+        cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
+        cdef trnn_frame frame = trnn_frame(rows, cols)
+        self.weights = <void **> PyMem_Malloc(count * sizeof(void *))
+        self.grads = <float **> PyMem_Malloc(count * sizeof(void *))
+        if all_layers == NULL or self.weights == NULL or self.grads == NULL:
+            PyMem_Free(all_layers)
+            raise MemoryError()
+        try:
+            for i in range(count):
+                (<Layer> layers[i]).trainable()
+                all_layers[i] = (<Layer> layers[i]).layer
+            self.layers = layers
+            self.memory = bytes(lent_training_bytes(count))
+            self.training = <const trnn_training *> <char *> self.memory
+            check(
+                lent_training_init(<void *> self.training, all_layers, count, frame, batch, steps, &self.sizes),
+                "training",
+            )
+        finally:
+            PyMem_Free(all_layers)
+        self.threads = threads if threads < batch else batch
+        self.parts = []
+
+    def __dealloc__(self):
+        PyMem_Free(self.weights)
+        PyMem_Free(self.grads)
+
+    @property
+    def batch(self):
+        return self.sizes.batch
+
+    @property
+    def most_steps(self):
+        return self.sizes.steps
+
+    @property
+    def tape_bytes(self):
+        return self.sizes.tape_bytes
+
+    @property
+    def scratch_bytes(self):
+        """Working memory of all threads."""
+        return self.sizes.scratch_bytes * self.threads
+
+    @property
+    def state_bytes(self):
+        return self.sizes.state_bytes
+
+    @property
+    def frame_out(self):
+        return self.sizes.frame_out.rows, self.sizes.frame_out.cols
+
+    cdef allocate(self):
+        """All memory, unless it is there."""
+        cdef Part part
+        if self.parts:
+            return
+        self.tape = aligned_zeros(max(self.sizes.tape_bytes, 64))
+        self.dstate = aligned_zeros(max(self.sizes.state_bytes, 64))
+        for i in range(self.threads):
+            part = Part.__new__(Part)
+            part.tape = self
+            part.scratch = aligned_zeros(max(self.sizes.scratch_bytes, 64))
+            part.job.weights = self.weights
+            part.job.grads = <float *const *> self.grads
+            part.job.tape = cnp.PyArray_DATA(self.tape)
+            part.job.scratch = cnp.PyArray_DATA(part.scratch)
+            part.job.dstate = <float *> cnp.PyArray_DATA(self.dstate)
+            part.job.part = i
+            part.job.parts = self.threads
+            self.parts.append(part)
+
+    cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
+                   const int32_t *lengths, uint64_t seed, bint to_input) except -1:
+        """What all parts are to work on, checked."""
+        cdef Part part
+        cdef Layer layer
+        for i in range(len(self.layers)):
+            layer = self.layers[i]
+            self.weights[i] = <void *> layer.ready()
+        for part in self.parts:
+            part.job.isa = isa_in_use()
+            part.job.x, part.job.x_step, part.job.x_row = x, x_step, x_row
+            part.job.state = state
+            part.job.steps = steps
+            part.job.lengths = lengths
+            part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
+            part.job.to_input = to_input
+        part = self.parts[0]
+        return check(lent_training_check(self.training, &part.job), "training")
+
+    cdef point_gradients(self, list frozen):
+        """Where gradients go; ``frozen``: for each layer whether it has none."""
+        cdef Layer layer
+        for i in range(len(self.layers)):
+            layer = self.layers[i]
+            self.grads[i] = NULL
+            if not frozen[i] and layer.nbytes:
+                self.grads[i] = <float *> cnp.PyArray_DATA(layer.gradients())
+
+    cdef int run(self, Phase phase, int32_t stage) except -1:
+        self.phase, self.stage = phase, stage
+        run_all(self.parts)
+        return 0
+
+    # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------
+
+    def forward(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
+                cnp.ndarray lengths, uint64_t seed, list frozen):
+        """Run, and keep what `backward` needs.
+
+        Parameters
+        ----------
+        x : ndarray, C-contiguous float32 frames or int32 indices
+            Frame (t, b) is the ``t * x_step + b * x_row``-th.
+        state : ndarray, float32, as a stream's
+            The initial state; becomes the final one.
+        lengths : ndarray, int32, (batch,), or None
+        seed : int
+            Of dropout's masks.
+        frozen : list of bool
+            For each layer, whether it has no gradients.
+
+        Returns
+        -------
+        ndarray, float32, (steps, batch, rows, cols)
+            A copy.
+        """
+        self.allocate()
+        self.ends = None if lengths is None else lengths.copy()
+        self.point_gradients(frozen)
+        self.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(state), steps,
+                   NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)
+        for stage in range(self.sizes.stages):
+            self.run(FORWARD, stage)
+        self.steps = steps
+        return self.array(self.sizes.y, self.sizes.frame_out).copy()
+
+    def backward(self, cnp.ndarray dy, cnp.ndarray dstate):
+        """Add to the layers' gradients.
+
+        Parameters
+        ----------
+        dy : ndarray, C-contiguous float32, as `forward` returned
+        dstate : ndarray, float32, as the state
+            The gradient of the final state; becomes that of the initial one.
+
+        Returns
+        -------
+        dx : ndarray, float32, (steps, batch, rows, cols), a copy; None for indices
+        """
+        self.array(self.sizes.dy, self.sizes.frame_out)[:] = dy
+        self.dstate[:dstate.size] = dstate
+        for stage in range(self.sizes.stages - 1, -1, -1):
+            self.run(BACKWARD, stage)
+        self.run(GRADIENTS, 0)
+        dstate[:] = self.dstate[:dstate.size]
+        return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
+
+    cdef cnp.ndarray array(self, size_t offset, trnn_frame frame):
+        """One of the tape's arrays, of the last call's steps."""
+        cdef size_t count = <size_t> self.steps * self.sizes.batch * frame.rows * frame.cols
+        return self.tape[offset // 4:offset // 4 + count].reshape(
+            self.steps, self.sizes.batch, frame.rows, frame.cols)
