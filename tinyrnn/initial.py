@@ -40,6 +40,11 @@ def manual_seed(seed: int) -> None:
     _entropy, _layers = seed, count()
 
 
+def next_seed() -> int:
+    """A seed for something else that is random: another one for each call, after `manual_seed` the same ones."""
+    return int(np.random.SeedSequence([_entropy, next(_layers)]).generate_state(1, np.uint64)[0])
+
+
 def drawn(draw: Callable[[Generator, str, Shape], ArrayLike]) -> Initialise:
     """What fills a core layer when its weights are first needed: ``draw`` for each tensor, by a seed of
     the layer's own, so that it gives the same whenever and wherever it is called."""

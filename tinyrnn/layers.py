@@ -531,8 +531,10 @@ class Flatten(_Layer):
         cores.append(self._core_layer)
         return (math.prod(frame),)
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
+    def __call__(self, x: ArrayLike, **options: Any) -> Any:
         """Any array: ``x`` reshaped."""
+        if self.training:
+            return super().__call__(x, **options)
         array = np.atleast_1d(as_floats(x, "Flatten: input"))
         if not (-array.ndim <= self.start_dim < array.ndim and -array.ndim <= self.end_dim < array.ndim):
             raise ShapeError(
@@ -584,8 +586,10 @@ class _Softmax(_Layer):
             )
         return frame
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
+    def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
         """Any array, any axis."""
+        if self.training:
+            return super().__call__(x, threads=threads, **options)
         array = as_floats(x, f"{type(self).__name__}: input")
         over = self._axis(array.ndim)
         if array.ndim == 0:

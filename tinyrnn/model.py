@@ -6,7 +6,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -41,6 +41,12 @@ _VERSION = 2
 
 # The one entry of a state_dict that is no parameter: BatchNorm1d's counter.
 _COUNTER = "num_batches_tracked"
+
+# Tensors that training does not change by gradients.
+_STATISTICS = ("running_mean", "running_var")
+
+# How often tensors have been frozen or set free: what was worked out for a net before may be out of date.
+_freeze_count = [0]
 
 
 class Memory(NamedTuple):
@@ -98,6 +104,11 @@ class Tensor(NamedTuple):
             )
         array = array.reshape(shape)
         return array if self.format == "float32" else encode(array, self.format, self.name)
+
+    def gradient(self) -> Array:
+        """Its gradient: a new array."""
+        array: Array = self.core.unpack_from(self.param, self.core.gradients()).reshape(self.shape)
+        return array
 
     def write(self, value: Array | Coded) -> None:
         """Take what `fitted` gave."""
@@ -222,8 +233,15 @@ class Net(ABC):
 
     # ---- running -------------------------------------------------------------------------------
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
-        """Run the net over whole sequences from a zero state.
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        state: Mapping[str, ArrayLike] | None = None,
+        threads: int = 1,
+    ) -> Any:
+        """Run the net over whole sequences. In training mode the tape is kept for `backward`.
 
         Parameters
         ----------
@@ -232,6 +250,9 @@ class Net(ABC):
             without recurrent layers takes any axes before the frame. Integers for an embedding.
         lengths : array_like of int, (B,), optional
             Steps of each row; recurrent layers write zeros beyond.
+        state : mapping from name to array, optional
+            The initial state of recurrent layers, by the names of `State`; what it does not name is zero.
+            `last_state` has the final one.
         threads : int
             Threads that share the batch's rows; the bits do not depend on it.
 
@@ -245,8 +266,10 @@ class Net(ABC):
         ShapeError, TypeError, IndexError, ValueError
             If the input does not fit.
         """
-        if self._recurrent:
-            return self._run(x, lengths, None, threads)[0]
+        if state and not self._recurrent:
+            raise ValueError(f"{type(self).__name__}: state given, but no layer is recurrent")
+        if self._recurrent or self.training:
+            return self._run(x, lengths, state, threads)[0]
         if lengths is not None:
             raise ValueError(f"{type(self).__name__}: lengths given, but no layer is recurrent")
         return self._map(x, threads)
@@ -292,9 +315,22 @@ class Net(ABC):
         return y
 
     def _run(
-        self, x: ArrayLike, lengths: ArrayLike | None, initial: dict[str, Any] | None, threads: int
+        self, x: ArrayLike, lengths: ArrayLike | None, initial: Mapping[str, Any] | None, threads: int
     ) -> tuple[Array, dict[str, Array]]:
         """The output and the final state by name; ``initial`` is by name too, zeros if None."""
+        if self.training:
+            from tinyrnn import training
+
+            y, state = training.forward(self, x, lengths, initial, threads)
+        else:
+            y, state = self._infer(x, lengths, initial, threads)
+        self.__dict__["_last_state"] = final = {key: state.read(key) for key in state}
+        return y, final
+
+    def _infer(
+        self, x: ArrayLike, lengths: ArrayLike | None, initial: Mapping[str, Any] | None, threads: int
+    ) -> tuple[Array, State]:
+        """`_run` in evaluation mode."""
         threads = size("threads", threads)
         array, lead, cores, out_frame = self._enter(x)
         swapped = lead == 2 and self._batch_first
@@ -314,8 +350,8 @@ class Net(ABC):
             for key, value in initial.items():
                 try:
                     state[key] = value
-                except ShapeError as error:
-                    raise ShapeError(f"{type(self).__name__}: initial {error}") from None
+                except (ShapeError, KeyError) as error:
+                    raise type(error)(f"{type(self).__name__}: initial {error.args[0]}") from None
         y = np.empty(leading + out_frame, np.float32)
         parts = split(batch, threads)
         if len(parts) == 1:
@@ -328,7 +364,7 @@ class Net(ABC):
                     for (first, _), part in zip(parts, plans, strict=True)
                 ]
             )
-        return y.swapaxes(0, 1) if swapped else y, {key: state.read(key) for key in state}
+        return y.swapaxes(0, 1) if swapped else y, state
 
     def _expected(self, rank: int) -> str:
         frame = self._frame()
@@ -465,15 +501,152 @@ class Net(ABC):
                 pass
             raise
 
+    # ---- training: training.py does the work -----------------------------------------------------
+
+    training: bool = False
+
+    def _children(self) -> Iterable[Net]:
+        return ()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, as in PyTorch: dropout drops, batch normalisation looks at the batch, and a call
+        keeps what `backward` needs. A new net is in evaluation mode."""
+        if not isinstance(mode, bool):
+            raise TypeError(f"train: mode is {mode!r}, expected True or False")
+        self.training = mode
+        self.__dict__.pop("_pass", None)
+        for child in self._children():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode: ``train(False)``. The tape's memory is given up."""
+        self.__dict__.pop("_layout", None)
+        return self.train(False)
+
+    @property
+    def last_state(self) -> dict[str, Array]:
+        """The final state of the last call, by name, for another call's ``state=``: copies, so going back
+        through that call stops there, as truncated backpropagation through time wants."""
+        kept: dict[str, Array] = self.__dict__.get("_last_state", {})
+        return dict(kept)
+
+    def backward(self, dy: ArrayLike, dstate: Mapping[str, ArrayLike] | None = None) -> Any:
+        """Go back through the last call in training mode, and add to the gradients (`grad_dict`).
+
+        Parameters
+        ----------
+        dy : array_like, float32, as the output
+            The gradient of the output.
+        dstate : mapping from name to array, optional
+            The gradient of the final state, by the names of `State`; what it does not name is zero.
+
+        Returns
+        -------
+        dx : ndarray, float32, as the input
+            The gradient of the input; None where it is indices.
+        dstate : dict from name to ndarray
+            The gradient of the initial state; only if ``dstate`` was given, be it empty.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no call in training mode, or it was gone back through already.
+        ShapeError, TypeError, KeyError
+            If something does not fit. No gradient has changed, and the pass can still be gone back through.
+        """
+        from tinyrnn import training
+
+        dx, initial = training.backward(self, dy, dstate)
+        return dx if dstate is None else (dx, {name: initial.read(name) for name in initial})
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for tensor in self._tensors():
+            if tensor.core.has_gradients:
+                tensor.core.gradients()[:] = 0.0
+
+    def grad_dict(self) -> dict[str, Array]:
+        """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies, zeros where
+        there was no `backward` yet."""
+        return {name: tensor.gradient() for name, tensor in self._trainable(shared=True)}
+
+    def _trainable(self, shared: bool = False) -> list[tuple[str, Tensor]]:
+        """(name, tensor) of every parameter that is not frozen; one that two layers share once, or as often as
+        `state_dict` names it."""
+        found: dict[Any, tuple[str, Tensor]] = {}
+        for prefix, leaf in self._leaves():
+            for tensor in leaf._tensors():
+                name = prefix + tensor.name
+                if tensor.name in _STATISTICS or tensor.name in leaf._frozen:
+                    continue
+                found.setdefault(name if shared else (id(tensor.core), tensor.param), (name, tensor))
+        return list(found.values())
+
+    @property
+    def _frozen(self) -> set[str]:
+        """A layer's tensors that have no gradient, by name."""
+        names: set[str] = self.__dict__.setdefault("_frozen_names", set())
+        return names
+
+    @property
+    def _train_epoch(self) -> int:
+        """Another number after each `freeze` and `unfreeze`, of any net."""
+        return _freeze_count[0]
+
+    def freeze(self, *names: str) -> Self:
+        """Take tensors out of training: no gradient, no update. Batch statistics move all the same.
+
+        Parameters
+        ----------
+        *names : str
+            Of tensors or of layers, as `state_dict` has them: ``"1"`` is all of that layer; none: all.
+
+        Raises
+        ------
+        KeyError
+            If the net has no such tensor or layer; nothing has changed.
+        """
+        return self._set_frozen(names, True)
+
+    def unfreeze(self, *names: str) -> Self:
+        """Take tensors into training again; see `freeze`."""
+        return self._set_frozen(names, False)
+
+    def requires_grad(self, name: str) -> bool:
+        """Whether a tensor is trained."""
+        for prefix, leaf in self._leaves():
+            for tensor in leaf._tensors():
+                if prefix + tensor.name == name:
+                    return tensor.name not in _STATISTICS and tensor.name not in leaf._frozen
+        raise KeyError(f"{type(self).__name__} has no tensor {name!r}")
+
+    def _set_frozen(self, names: tuple[str, ...], frozen: bool) -> Self:
+        chosen: list[tuple[Net, str]] = []
+        for name in names or ("",):
+            found = [
+                (leaf, tensor.name)
+                for prefix, leaf in self._leaves()
+                for tensor in leaf._tensors()
+                if not name or f"{prefix}{tensor.name}.".startswith(name + ".")
+            ]
+            if not found and name:
+                raise KeyError(
+                    f"{type(self).__name__} has no tensor or layer {name!r}, but {_quoted(self.state_dict())}"
+                )
+            chosen += found
+        for leaf, tensor in chosen:
+            (leaf._frozen.add if frozen else leaf._frozen.discard)(tensor)
+        _freeze_count[0] += 1
+        return self
+
     # ---- weights -------------------------------------------------------------------------------
 
     @property
     def num_parameters(self) -> int:
         """Numbers that training changes: those of `state_dict`, running statistics left out."""
         return sum(
-            math.prod(tensor.shape)
-            for tensor in self._tensors()
-            if not tensor.name.endswith(("running_mean", "running_var"))
+            math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(_STATISTICS)
         )
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
@@ -654,16 +827,26 @@ class Sequential(Net):
         if self._depth > _NESTING:
             raise ValueError(f"Sequential: nested {self._depth} deep, expected at most {_NESTING}")
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, threads: int = 1) -> Any:
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        state: Mapping[str, ArrayLike] | None = None,
+        threads: int = 1,
+    ) -> Any:
         """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn."""
-        if self._recurrent or lengths is not None:
-            return super().__call__(x, lengths=lengths, threads=threads)
+        if self._recurrent or self.training or lengths is not None or state:
+            return super().__call__(x, lengths=lengths, state=state, threads=threads)
         for name, layer in self._layers.items():
             try:
                 x = layer(x, threads=threads)
             except ShapeError as error:
                 raise ShapeError(f"{name}: {error}") from None
         return x
+
+    def _children(self) -> Iterable[Net]:
+        return self._layers.values()
 
     def __len__(self) -> int:
         return len(self._layers)

@@ -13,7 +13,7 @@ from tinyrnn import _core, initial
 from tinyrnn.arguments import flag, real, size
 from tinyrnn.arrays import aligned_zeros, as_floats
 from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.model import Frame, Net, Tensor, submodule
+from tinyrnn.model import Array, Frame, Net, Tensor, submodule
 from tinyrnn.streams import Slot
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ class _Recurrent(Net):
         """PyTorch's ``h0`` or ``(h0, c0)`` by name, with a batch axis."""
         if hx is None:
             return None
+        if isinstance(hx, Mapping):
+            return dict(hx)
         if self._cell and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
             raise TypeError(
                 f"{type(self).__name__}: the initial state is {type(hx).__name__}, expected (h0, c0)"
@@ -172,7 +174,13 @@ class _Recurrent(Net):
         return given
 
     def __call__(
-        self, x: ArrayLike, hx: Any = None, *, lengths: ArrayLike | None = None, threads: int = 1
+        self,
+        x: ArrayLike,
+        hx: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        state: Any = None,
+        threads: int = 1,
     ) -> Any:
         """Run whole sequences, as PyTorch does.
 
@@ -187,6 +195,8 @@ class _Recurrent(Net):
             Steps of each row, in any order. What PyTorch's packed sequences give: the output is zero
             beyond a row's end, its final state is that of its last step, its reverse direction
             begins there. The output keeps the input's number of steps.
+        state : optional
+            ``hx`` by the name that all nets have for it; a mapping from name to array (`last_state`) does too.
         threads : int
             Threads that share the batch's rows; the bits do not depend on it.
 
@@ -203,9 +213,40 @@ class _Recurrent(Net):
             If something does not fit; the message says what.
         """
         batched = np.ndim(x) != 2
-        output, state = self._run(x, lengths, self._initial_state(hx, batched), threads)
-        final = tuple(array if batched else array[:, 0] for array in state.values())
-        return output, final if self._cell else final[0]
+        if state is not None and hx is not None:
+            raise TypeError(f"{type(self).__name__}: hx and state are given, expected one of them")
+        initial = self._initial_state(hx if state is None else state, batched)
+        output, final = self._run(x, lengths, initial, threads)
+        return output, self._as_given(final, batched)
+
+    def _as_given(self, state: Mapping[str, Any], batched: bool) -> Any:
+        """A state by name as PyTorch has it: ``h``, or for an LSTM ``(h, c)``."""
+        arrays = tuple(array if batched else array[:, 0] for array in state.values())
+        return arrays if self._cell else arrays[0]
+
+    def backward(self, dy: ArrayLike, dstate: Any = None) -> Any:
+        """Go back through the last call in training mode; see `Net.backward`.
+
+        Parameters
+        ----------
+        dy : array_like, float32, as the output
+        dstate : array_like, or for an LSTM a pair, or a mapping from name to array, optional
+            The gradient of the final state.
+
+        Returns
+        -------
+        dx : ndarray, float32, as the input
+        dstate : as the argument, a mapping as an array or a pair
+            The gradient of the initial state; only if ``dstate`` was given.
+        """
+        from tinyrnn import training
+
+        batched = np.ndim(dy) != 2
+        initial = None if dstate is None else self._initial_state(dstate, batched)
+        dx, state = training.backward(self, dy, initial)
+        if dstate is None:
+            return dx
+        return dx, self._as_given({name: state.read(name) for name in state}, batched)
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
@@ -423,6 +464,14 @@ class _Cell(_Recurrent):
         leading, rows = x.shape[:-1], math.prod(x.shape[:-1])
         if rows == 0:
             raise ShapeError(f"{name}: input has shape {x.shape}: an empty batch")
+        given = [] if hx is None else self._pair(hx, leading, "state")
+        if self.training:
+            from tinyrnn import training
+
+            start = {name: array[np.newaxis] for name, array in zip("hc", given, strict=False)}
+            _, final = training.forward(self, x.reshape(1, rows, self.input_size), None, start, 1)
+            return self._step_state([final.read(name) for name in final], leading)
+
         plan = self._plan_of_rows
         if plan is None or plan.batch != rows:
             plan = self._plan_of_rows = self._plan(self._levels, (self.input_size,), rows, 1)
@@ -431,21 +480,59 @@ class _Cell(_Recurrent):
         state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
         size = self.hidden_size
         parts = [state[:, i * size : (i + 1) * size] for i in range(1 + self._cell)]
-
-        if hx is not None:
-            pair = hx if self._cell and isinstance(hx, (tuple, list)) else (hx,)
-            if len(pair) != len(parts):
-                raise TypeError(f"{name}: the state is {type(hx).__name__}, expected (h, c)")
-            for part, value in zip(parts, pair, strict=True):
-                array = as_floats(value, f"{name}: state")
-                if array.shape != (*leading, self.hidden_size):
-                    raise ShapeError(
-                        f"{name}: the state has shape {array.shape}, expected {(*leading, self.hidden_size)}"
-                    )
-                part[:] = array.reshape(part.shape)
+        for part, array in zip(parts, given, strict=False):
+            part[:] = array
         plan.ready().run(x, np.empty(count, np.float32), numbers, 1)
-        after = tuple(part.reshape(*leading, self.hidden_size) for part in parts)
-        return after if self._cell else after[0]
+        return self._step_state(parts, leading)
+
+    def _pair(self, given: Any, leading: tuple[int, ...], what: str) -> list[Array]:
+        """``h``, or for an LSTM ``(h, c)``, as (rows, hidden_size) each."""
+        name = type(self).__name__
+        pair = given if self._cell and isinstance(given, (tuple, list)) else (given,)
+        if len(pair) != 1 + self._cell:
+            raise TypeError(f"{name}: the {what} is {type(given).__name__}, expected (h, c)")
+        arrays = [as_floats(value, f"{name}: {what}") for value in pair]
+        for array in arrays:
+            if array.shape != (*leading, self.hidden_size):
+                raise ShapeError(
+                    f"{name}: the {what} has shape {array.shape}, expected {(*leading, self.hidden_size)}"
+                )
+        return [array.reshape(-1, self.hidden_size) for array in arrays]
+
+    def _step_state(self, arrays: list[Array], leading: tuple[int, ...]) -> Any:
+        """The other way round."""
+        shaped = tuple(array.reshape(*leading, self.hidden_size) for array in arrays)
+        return shaped if self._cell else shaped[0]
+
+    def backward(self, dy: Any, dstate: Any = None) -> Any:
+        """Go back through the last call in training mode: one step. For steps in a row train the layer.
+
+        Parameters
+        ----------
+        dy : array_like, or for an LSTM a pair
+            The gradient of what the call returned.
+
+        Returns
+        -------
+        dx : ndarray, float32, as the input
+        dhx : ndarray, or for an LSTM a pair
+            The gradient of the state before.
+        """
+        from tinyrnn import training
+
+        last: training.Pass | None = self.__dict__.get("_pass")
+        rows = 1 if last is None else last.layout.tape.batch
+        first = dy[0] if self._cell and isinstance(dy, (tuple, list)) else dy
+        leading = np.shape(first)[:-1]
+        given = self._pair(dy, leading, "gradient")
+        if last is not None and len(given[0]) != rows:
+            raise ShapeError(f"{type(self).__name__}: the gradient has {len(given[0])} rows, expected {rows}")
+        final = {name: array[np.newaxis] for name, array in zip("hc", given, strict=False)}
+        dx, state = training.backward(self, np.zeros((1, *given[0].shape), np.float32), final)
+        assert dx is not None  # floats were read
+        return dx.reshape(*leading, self.input_size), self._step_state(
+            [state.read(name) for name in state], leading
+        )
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:

@@ -1,0 +1,41 @@
+"""Types of `_training.pyx`; its docstrings say the rest."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrnn._core import Layer
+
+_Floats = NDArray[np.float32]
+
+class Tape:
+    threads: int
+    steps: int
+    def __init__(
+        self, layers: list[Layer], rows: int, cols: int, batch: int, steps: int, threads: int = 1
+    ) -> None: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def most_steps(self) -> int: ...
+    @property
+    def tape_bytes(self) -> int: ...
+    @property
+    def scratch_bytes(self) -> int: ...
+    @property
+    def state_bytes(self) -> int: ...
+    @property
+    def frame_out(self) -> tuple[int, int]: ...
+    def forward(
+        self,
+        x: NDArray[Any],
+        steps: int,
+        x_step: int,
+        x_row: int,
+        state: _Floats,
+        lengths: NDArray[np.int32] | None,
+        seed: int,
+        frozen: list[bool],
+    ) -> _Floats: ...
+    def backward(self, dy: _Floats, dstate: _Floats) -> _Floats | None: ...
