@@ -117,8 +117,7 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
         call.isa = job->isa;
         call.in = n->in;
         call.out = n->out;
-        for (int p = 0; p < TRNN_PARAMS_MAX; p++)
-            call.weights[p] = trnn_node_slot(n, p, job->weights[i]);
+        for (int p = 0; p < TRNN_PARAMS_MAX; p++) call.weights[p] = trnn_node_slot(n, p, job->weights[i]);
         call.state = job->state + n->state;
         call.state_stride = plan->sizes.state_bytes / sizeof(float) / batch;
         call.scratch = scratch + 2 * plan->value_bytes;
@@ -173,7 +172,8 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
     const trnn_sizes *sizes = &plan->sizes;
     const int32_t steps = job->steps;
     const size_t batch = (size_t)sizes->batch, stride = job->stride ? (size_t)job->stride : batch;
-    const size_t in = trnn_frame_size(sizes->in) * sizeof(float), out = trnn_frame_size(sizes->out) * sizeof(float);
+    const size_t in = trnn_frame_size(sizes->in) * sizeof(float),
+                 out = trnn_frame_size(sizes->out) * sizeof(float);
     char *const part_x = (char *)job->scratch + sizes->scratch_bytes;
     char *const part_y = part_x + trnn_frames_bytes(batch * (size_t)sizes->steps, sizes->in);
     for (int32_t start = 0; start < steps; start += sizes->steps) {

@@ -244,14 +244,14 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
 typedef struct trnn_training trnn_training; /* plain memory without pointers */
 
 typedef struct {
-    trnn_frame in, out;    /* frames that the net reads and writes */
-    int32_t batch, steps;  /* batch is exact, steps the most */
-    size_t state_bytes;    /* as trnn_sizes has it */
-    size_t tape_bytes;     /* what one pass keeps */
-    size_t scratch_bytes;  /* working memory of one part */
-    size_t x, y, dy, dx;   /* bytes into the tape: (steps, B, in) and (steps, B, out) */
-    int32_t stages;        /* calls of trnn_forward, of trnn_backward */
-    int32_t indices;       /* 1: x is int32 indices, and has no dx */
+    trnn_frame in, out;   /* frames that the net reads and writes */
+    int32_t batch, steps; /* batch is exact, steps the most */
+    size_t state_bytes;   /* as trnn_sizes has it */
+    size_t tape_bytes;    /* what one pass keeps */
+    size_t scratch_bytes; /* working memory of one part */
+    size_t x, y, dy, dx;  /* bytes into the tape: (steps, B, in) and (steps, B, out) */
+    int32_t stages;       /* calls of trnn_forward, of trnn_backward */
+    int32_t indices;      /* 1: x is int32 indices, and has no dx */
 } trnn_training_sizes;
 
 /* Bytes of a training of so many layers; 0 for none, SIZE_MAX for more than can be addressed. */
@@ -263,19 +263,22 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
 
 typedef struct {
     const trnn_kernels *isa;
-    void *const *weights; /* one per layer, as trnn_job has them; forward moves a BatchNorm's running statistics */
-    float *const *grads;  /* one per layer, each laid out as its weights, aligned to 64: added to. NULL: frozen */
-    float *state;         /* state_bytes, aligned to 64: the initial state, then the final one */
-    float *dstate;        /* state_bytes: the gradients of the final state, then those of the initial one */
-    void *tape;           /* tape_bytes, aligned to 64, zeros to begin with */
-    void *scratch;        /* scratch_bytes, aligned to 64: this part's own */
-    const void *x;        /* float32 frames or int32 indices, copied to the tape; frames of */
+    void *const
+        *weights; /* one per layer, as trnn_job has them; forward moves a BatchNorm's running statistics */
+    float *const
+        *grads;    /* one per layer, each laid out as its weights, aligned to 64: added to. NULL: frozen */
+    float *state;  /* state_bytes, aligned to 64: the initial state, then the final one */
+    float *dstate; /* state_bytes: the gradients of the final state, then those of the initial one */
+    void *tape;    /* tape_bytes, aligned to 64, zeros to begin with */
+    void *scratch; /* scratch_bytes, aligned to 64: this part's own */
+    const void *x; /* float32 frames or int32 indices, copied to the tape; frames of */
     size_t x_step, x_row; /* a row follow each other x_step frames apart, those of a step x_row */
     int32_t steps;
-    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: what x holds beyond is taken as 0 */
-    int32_t to_input;       /* 1: backwards to x and the initial state; 0: as far as there are grads */
-    uint32_t seed[2];       /* of Dropout: another one for each pass */
-    int32_t part, parts;    /* 0 .. parts - 1 */
+    const int32_t
+        *lengths;        /* NULL, or (B,) with 1 <= lengths[b] <= steps: what x holds beyond is taken as 0 */
+    int32_t to_input;    /* 1: backwards to x and the initial state; 0: as far as there are grads */
+    uint32_t seed[2];    /* of Dropout: another one for each pass */
+    int32_t part, parts; /* 0 .. parts - 1 */
 } trnn_training_job;
 
 /* Everything that can be wrong with a job, looked at before anything is written. */

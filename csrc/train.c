@@ -25,7 +25,8 @@ struct trnn_training {
 
 size_t trnn_training_bytes(int32_t layers)
 {
-    return layers < 1 ? 0 : trnn_plus(sizeof(trnn_training), trnn_times((size_t)layers, sizeof(trained_node)));
+    return layers < 1 ? 0
+                      : trnn_plus(sizeof(trnn_training), trnn_times((size_t)layers, sizeof(trained_node)));
 }
 
 /* The place of the next bytes of the tape. */
@@ -197,7 +198,8 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
     for (int32_t i = 0; i < training->count; i++) {
         const trnn_node *n = &training->nodes[i].node;
         const int64_t numbers = (int64_t)n->in.rows * n->in.cols * frames;
-        if (trnn_layer_type_of(&n->layer)->mixes && numbers <= n->layer.as.norm.size) return TRNN_E_STATISTICS;
+        if (trnn_layer_type_of(&n->layer)->mixes && numbers <= n->layer.as.norm.size)
+            return TRNN_E_STATISTICS;
     }
     if (!sizes->indices) return TRNN_OK;
     const int32_t most = training->nodes[0].node.layer.as.embedding.num_embeddings;
@@ -222,7 +224,8 @@ static void copy_input(const trnn_training_job *job, const trnn_pass *pass)
     for (int32_t t = 0; t < pass->steps; t++)
         for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
             char *to = tape + ((size_t)t * (size_t)pass->batch + (size_t)b) * bytes;
-            const char *from = (const char *)job->x + ((size_t)t * job->x_step + (size_t)b * job->x_row) * bytes;
+            const char *from =
+                (const char *)job->x + ((size_t)t * job->x_step + (size_t)b * job->x_row) * bytes;
             if (pass->lengths && pass->lengths[b] <= t)
                 trnn_zero(to, bytes);
             else

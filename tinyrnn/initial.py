@@ -41,7 +41,7 @@ def manual_seed(seed: int) -> None:
 
 
 def next_seed() -> int:
-    """A seed for something else that is random: another one for each call, after `manual_seed` the same ones."""
+    """A seed for something else that is random: another one each time, after `manual_seed` the same ones."""
     return int(np.random.SeedSequence([_entropy, next(_layers)]).generate_state(1, np.uint64)[0])
 
 

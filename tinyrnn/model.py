@@ -567,13 +567,13 @@ class Net(ABC):
                 tensor.core.gradients()[:] = 0.0
 
     def grad_dict(self) -> dict[str, Array]:
-        """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies, zeros where
-        there was no `backward` yet."""
+        """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies; zeros
+        where there was no `backward` yet."""
         return {name: tensor.gradient() for name, tensor in self._trainable(shared=True)}
 
     def _trainable(self, shared: bool = False) -> list[tuple[str, Tensor]]:
-        """(name, tensor) of every parameter that is not frozen; one that two layers share once, or as often as
-        `state_dict` names it."""
+        """(name, tensor) of every parameter that is not frozen; one that two layers share once, or as often
+        as `state_dict` names it."""
         found: dict[Any, tuple[str, Tensor]] = {}
         for prefix, leaf in self._leaves():
             for tensor in leaf._tensors():

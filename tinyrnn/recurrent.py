@@ -196,7 +196,7 @@ class _Recurrent(Net):
             beyond a row's end, its final state is that of its last step, its reverse direction
             begins there. The output keeps the input's number of steps.
         state : optional
-            ``hx`` by the name that all nets have for it; a mapping from name to array (`last_state`) does too.
+            ``hx`` by the name that all nets have for it; a mapping from name to array (`last_state`) does.
         threads : int
             Threads that share the batch's rows; the bits do not depend on it.
 

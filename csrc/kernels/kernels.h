@@ -63,13 +63,13 @@ typedef struct {
 /* The same step backwards, from what the tape holds: the gradients of the sums that the gates were made of.
  * Padding units get zeros. dh = dh_sum + dh_own + dy. */
 typedef struct {
-    int32_t rows;          /* B */
-    int32_t units;         /* H */
-    float *gates;          /* (B, gates * H packed): the tape; becomes the gradients of its sums */
-    float *hidden;         /* GRU: (B, gates * H packed): tape_h; becomes those of the hidden part's sums */
-    const float *dy;       /* (B, H), rows dy_stride apart: gradient of what the step wrote; or NULL */
-    const float *dh_sum;   /* (B, H), rows h_stride apart: what the next step's gates gave */
-    float *dh_own;         /* GRU: (B, H), rows h_stride apart: what the next step's h gave; becomes this one's */
+    int32_t rows;        /* B */
+    int32_t units;       /* H */
+    float *gates;        /* (B, gates * H packed): the tape; becomes the gradients of its sums */
+    float *hidden;       /* GRU: (B, gates * H packed): tape_h; becomes those of the hidden part's sums */
+    const float *dy;     /* (B, H), rows dy_stride apart: gradient of what the step wrote; or NULL */
+    const float *dh_sum; /* (B, H), rows h_stride apart: what the next step's gates gave */
+    float *dh_own; /* GRU: (B, H), rows h_stride apart: what the next step's h gave; becomes this one's */
     const float *h_before; /* GRU: (B, H), rows h_stride apart */
     const float *c_before; /* LSTM: (B, H), rows h_stride apart */
     float *dc;             /* LSTM: (B, H), rows h_stride apart: of the new c; becomes that of c_before */

@@ -44,9 +44,12 @@ static void activation_backward(const trnn_pass *pass)
         for (size_t i = 0; i < numbers; i++) dx[i] = x[i] > 0.0f ? dy[i] : dy[i] * slope;
 }
 
-#define ACTIVATION(symbol, text)                                                                         \
-    const trnn_layer_type symbol = {.name = text, .check = activation_check, .frame = activation_frame, \
-                                    .run = activation_run, .backward = activation_backward}
+#define ACTIVATION(symbol, text)                               \
+    const trnn_layer_type symbol = {.name = text,              \
+                                    .check = activation_check, \
+                                    .frame = activation_frame, \
+                                    .run = activation_run,     \
+                                    .backward = activation_backward}
 
 ACTIVATION(trnn_relu, "relu");
 ACTIVATION(trnn_leaky_relu, "leaky_relu");

@@ -38,8 +38,10 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
-    const int32_t units = a->hidden_size, size = trnn_output_size(layer), gates = (int32_t)trnn_gates_size(layer);
-    const size_t rows = (size_t)batch, frames = trnn_times((size_t)steps, rows), after = trnn_plus(frames, rows);
+    const int32_t units = a->hidden_size, size = trnn_output_size(layer),
+                  gates = (int32_t)trnn_gates_size(layer);
+    const size_t rows = (size_t)batch, frames = trnn_times((size_t)steps, rows),
+                 after = trnn_plus(frames, rows);
     const int split = kind->hidden_gate >= 0, projected = a->proj_size > 0;
     direction_tape tape;
     tape.gates = trnn_take(cursor, trnn_times(frames, (size_t)gates));
@@ -58,7 +60,8 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     return tape;
 }
 
-size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch, int32_t steps)
+size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                           int32_t steps)
 {
     (void)in, (void)out;
     trnn_cursor cursor = {NULL, 0};
@@ -71,7 +74,7 @@ typedef struct {
     float *dx;   /* both directions: (chunk, B, I), the reverse one's before it is added to the other's */
 } part_scratch;
 
-static part_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
+static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
@@ -86,7 +89,7 @@ size_t trnn_recurrent_train_scratch(const trnn_layer *layer, trnn_frame in, trnn
 {
     (void)in, (void)out;
     trnn_cursor cursor = {NULL, 0};
-    place_scratch(layer, batch, steps, &cursor);
+    place_part(layer, batch, steps, &cursor);
     return cursor.bytes;
 }
 
@@ -117,7 +120,7 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
     for (int32_t before = 0; before <= d; before++)
         me.tape = place_tape(layer, pass->batch, pass->steps, &cursor);
     cursor = (trnn_cursor){pass->scratch, 0};
-    me.scratch = place_scratch(layer, pass->batch, pass->steps, &cursor);
+    me.scratch = place_part(layer, pass->batch, pass->steps, &cursor);
     me.weights = pass->weights + d * RECURRENT_SLOTS;
     me.grads = pass->grads + d * RECURRENT_SLOTS;
     me.state = pass->state + state;
@@ -162,13 +165,13 @@ static trnn_matrix matrix_hr(const direction *me)
 }
 
 /* y = matrix x for the part's rows of `steps` steps from t on; x and y are arrays (T, B, .). */
-static void multiply(const direction *me, trnn_matrix matrix, const float *bias, float *x, float *y, int32_t cols,
-                     size_t t, int32_t steps)
+static void multiply(const direction *me, trnn_matrix matrix, const float *bias, float *x, float *y,
+                     int32_t cols, size_t t, int32_t steps)
 {
     const trnn_pass *pass = me->pass;
-    const trnn_product product =
-        trnn_product_of(matrix, steps * pass->rows, cols, bias, at(me, x, t, pass->first, (size_t)matrix.depth),
-                        at(me, y, t, pass->first, (size_t)cols), NULL);
+    const trnn_product product = trnn_product_of(matrix, steps * pass->rows, cols, bias,
+                                                 at(me, x, t, pass->first, (size_t)matrix.depth),
+                                                 at(me, y, t, pass->first, (size_t)cols), NULL);
     pass->isa->product(&product);
 }
 
@@ -186,7 +189,7 @@ void trnn_recurrent_turn(const trnn_pass *pass)
 /* ---- forwards ----------------------------------------------------------------------------------- */
 
 /* One row's numbers between a state and an array of the tape. */
-static void copy_row(float *to, const float *from, int32_t numbers)
+static void copy_numbers(float *to, const float *from, int32_t numbers)
 {
     trnn_copy(to, from, (size_t)numbers * sizeof(float));
 }
@@ -198,8 +201,8 @@ static void begin_forward(const direction *me)
     const size_t start = state_before(me, step_at(me, 0));
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         const float *state = me->state + (size_t)b * pass->state_stride;
-        copy_row(at(me, tape->h, start, b, (size_t)me->size), state, me->size);
-        if (tape->c) copy_row(at(me, tape->c, start, b, (size_t)me->units), state + me->size, me->units);
+        copy_numbers(at(me, tape->h, start, b, (size_t)me->size), state, me->size);
+        if (tape->c) copy_numbers(at(me, tape->c, start, b, (size_t)me->units), state + me->size, me->units);
     }
 }
 
@@ -209,8 +212,9 @@ static void end_forward(const direction *me)
     const size_t end = state_after(me, step_at(me, pass->steps - 1));
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *state = me->state + (size_t)b * pass->state_stride;
-        copy_row(state, at(me, me->tape.h, end, b, (size_t)me->size), me->size);
-        if (me->tape.c) copy_row(state + me->size, at(me, me->tape.c, end, b, (size_t)me->units), me->units);
+        copy_numbers(state, at(me, me->tape.h, end, b, (size_t)me->size), me->size);
+        if (me->tape.c)
+            copy_numbers(state + me->size, at(me, me->tape.c, end, b, (size_t)me->units), me->units);
     }
 }
 
@@ -239,8 +243,7 @@ static void step_forward(const direction *me, size_t t, int32_t b, int32_t end)
     cell.backwards = 0;
     me->kind->step(me->pass->isa, &cell);
     if (tape->inner) {
-        const trnn_product project =
-            trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
+        const trnn_product project = trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
         me->pass->isa->product(&project);
     }
 }
@@ -267,8 +270,8 @@ static void forward_direction(const direction *me)
         const size_t before = state_before(me, t), after = state_after(me, t);
         const trnn_ends ends = {pass->lengths, (int32_t)t};
         if (tape->c)
-            copy_row(at(me, tape->c, after, pass->first, units), at(me, tape->c, before, pass->first, units),
-                     pass->rows * me->units);
+            copy_numbers(at(me, tape->c, after, pass->first, units),
+                         at(me, tape->c, before, pass->first, units), pass->rows * me->units);
         int32_t end;
         for (int32_t b = trnn_next_rows(ends, pass->first, last, &end); b < end;
              b = trnn_next_rows(ends, end, last, &end))
@@ -277,9 +280,9 @@ static void forward_direction(const direction *me)
         for (int32_t b = pass->first; b < last; b++) {
             float *y = at(me, pass->y, t, b, me->out) + me->offset, *h = at(me, tape->h, after, b, size);
             if (!pass->lengths || (int32_t)t < pass->lengths[b]) {
-                copy_row(y, h, me->size);
+                copy_numbers(y, h, me->size);
             } else {
-                copy_row(h, at(me, tape->h, before, b, size), me->size);
+                copy_numbers(h, at(me, tape->h, before, b, size), me->size);
                 trnn_zero(y, size * sizeof(float));
                 if (tape->inner) trnn_zero(at(me, tape->inner, t, b, units), units * sizeof(float));
             }
@@ -305,8 +308,8 @@ static void begin_backward(const direction *me)
     const direction_tape *tape = &me->tape;
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         const float *dstate = me->dstate + (size_t)b * pass->state_stride;
-        copy_row(at(me, tape->dh, 0, b, (size_t)me->size), dstate, me->size);
-        if (tape->dc) copy_row(at(me, tape->dc, 0, b, (size_t)me->units), dstate + me->size, me->units);
+        copy_numbers(at(me, tape->dh, 0, b, (size_t)me->size), dstate, me->size);
+        if (tape->dc) copy_numbers(at(me, tape->dc, 0, b, (size_t)me->units), dstate + me->size, me->units);
         if (tape->dh_own)
             trnn_zero(at(me, tape->dh_own, 0, b, (size_t)me->units), (size_t)me->units * sizeof(float));
     }
@@ -319,10 +322,10 @@ static void end_backward(const direction *me)
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *dstate = me->dstate + (size_t)b * pass->state_stride;
         const float *dh = at(me, tape->dh, 0, b, (size_t)me->size);
-        copy_row(dstate, dh, me->size);
+        copy_numbers(dstate, dh, me->size);
         for (int32_t j = 0; tape->dh_own && j < me->units; j++)
             dstate[j] = dh[j] + at(me, tape->dh_own, 0, b, (size_t)me->units)[j];
-        if (tape->dc) copy_row(dstate + me->size, at(me, tape->dc, 0, b, (size_t)me->units), me->units);
+        if (tape->dc) copy_numbers(dstate + me->size, at(me, tape->dc, 0, b, (size_t)me->units), me->units);
     }
 }
 
@@ -333,7 +336,8 @@ static void unproject(const direction *me, size_t t, int32_t b, int32_t end)
     const size_t size = (size_t)me->size;
     float *dprojected = at(me, tape->dprojected, t, b, size);
     for (int32_t row = b; row < end; row++) {
-        const float *dy = at(me, me->pass->dy, t, row, me->out) + me->offset, *dh = at(me, tape->dh, 0, row, size);
+        const float *dy = at(me, me->pass->dy, t, row, me->out) + me->offset,
+                    *dh = at(me, tape->dh, 0, row, size);
         float *sum = at(me, tape->dprojected, t, row, size);
         for (size_t j = 0; j < size; j++) sum[j] = dh[j] + dy[j];
     }
@@ -368,8 +372,9 @@ static void step_backward(const direction *me, size_t t, int32_t b, int32_t end)
     cell.relu = me->layer->as.recurrent.relu;
     me->kind->step_back(me->pass->isa, &cell);
 
-    const trnn_product product = trnn_product_of(trnn_turned_matrix(tape->turned_hh, (int32_t)me->gates, me->size),
-                                                 end - b, me->size, NULL, cell.hidden, dh, NULL);
+    const trnn_product product =
+        trnn_product_of(trnn_turned_matrix(tape->turned_hh, (int32_t)me->gates, me->size), end - b, me->size,
+                        NULL, cell.hidden, dh, NULL);
     me->pass->isa->product(&product);
 }
 

@@ -162,9 +162,9 @@ static conv1d_group conv1d_group_of(const trnn_pass *pass, int32_t group)
     const int32_t units = a->out_channels / a->groups, depth = (int32_t)conv1d_depth(pass->layer);
     const size_t panels = (size_t)trnn_ceil(units, TRNN_PANEL);
     conv1d_group me;
-    me.matrix = trnn_matrix_of(
-        (const char *)pass->weights[0] + (size_t)group * panels * trnn_group_bytes(TRNN_F32, 1, depth),
-        TRNN_F32, 1, units, depth);
+    me.matrix = trnn_matrix_of((const char *)pass->weights[0] +
+                                   (size_t)group * panels * trnn_group_bytes(TRNN_F32, 1, depth),
+                               TRNN_F32, 1, units, depth);
     me.turned = (size_t)group * trnn_turned_size(units, depth);
     me.x = (size_t)(a->in_channels / a->groups) * (size_t)pass->in.cols;
     me.y = (size_t)units * (size_t)pass->out.cols;
@@ -226,8 +226,8 @@ static void conv1d_backward(const trnn_pass *pass)
         const conv1d_group me = conv1d_group_of(pass, (int32_t)(i % a->groups));
         const trnn_matrix turned = trnn_turned_matrix((float *)pass->tape + me.turned, units, depth);
         turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
-        const trnn_product product = trnn_product_of(turned, pass->out.cols, depth, NULL, scratch.product,
-                                                     scratch.unrolled, NULL);
+        const trnn_product product =
+            trnn_product_of(turned, pass->out.cols, depth, NULL, scratch.product, scratch.unrolled, NULL);
         pass->isa->product(&product);
         trnn_zero(dx, me.x * sizeof(float));
         fold(pass->layer, scratch.unrolled, pass->in, pass->out, dx);
@@ -250,10 +250,9 @@ static void conv1d_gradients(const trnn_pass *pass)
         const conv1d_group me = conv1d_group_of(pass, group);
         unroll(pass->layer, x, pass->in, pass->out, scratch.unrolled);
         turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
-        trnn_outer outer = trnn_outer_of(
-            me.matrix, pass->out.cols, units, scratch.product, scratch.unrolled,
-            pass->grads[0] + (size_t)group * padded * conv1d_depth(pass->layer),
-            pass->grads[1] ? pass->grads[1] + (size_t)group * padded : NULL);
+        trnn_outer outer = trnn_outer_of(me.matrix, pass->out.cols, units, scratch.product, scratch.unrolled,
+                                         pass->grads[0] + (size_t)group * padded * conv1d_depth(pass->layer),
+                                         pass->grads[1] ? pass->grads[1] + (size_t)group * padded : NULL);
         outer.part = pass->part;
         outer.parts = pass->parts;
         pass->isa->outer(&outer);

@@ -32,15 +32,15 @@ typedef struct {
     const trnn_kernels *isa;
     float *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
     float *grads[TRNN_PARAMS_MAX];   /* as the weights; NULL for one that is frozen or absent. Added to */
-    float *state;                    /* the layer's own numbers of row 0, rows are state_stride apart: before */
-    float *dstate;                   /* and after the sequence, then their gradients */
-    size_t state_stride;             /* floats */
-    void *tape;                      /* what forward() leaves to the others; the layer's own bytes */
-    void *scratch;                   /* means nothing before or after; this part's own */
-    const void *x;                   /* (steps, batch, in) */
-    float *y;                        /* (steps, batch, out) */
-    float *dy;                       /* as y: its gradient */
-    float *dx;                       /* as x: written by backward(); NULL: nobody asks */
+    float *state;        /* the layer's own numbers of row 0, rows are state_stride apart: before */
+    float *dstate;       /* and after the sequence, then their gradients */
+    size_t state_stride; /* floats */
+    void *tape;          /* what forward() leaves to the others; the layer's own bytes */
+    void *scratch;       /* means nothing before or after; this part's own */
+    const void *x;       /* (steps, batch, in) */
+    float *y;            /* (steps, batch, out) */
+    float *dy;           /* as y: its gradient */
+    float *dx;           /* as x: written by backward(); NULL: nobody asks */
     trnn_frame in, out;
     int32_t steps, batch;
     int32_t first, rows;    /* the rows of the batch that are this part's, in forward() and backward() */

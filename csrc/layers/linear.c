@@ -70,16 +70,15 @@ static void linear_backward(const trnn_pass *pass)
 {
     if (!pass->dx) return;
     const trnn_matrix turned = trnn_turned_matrix(pass->tape, pass->out.cols, pass->in.cols);
-    const trnn_product product = trnn_product_of(turned, pass->rows * pass->in.rows, pass->in.cols, NULL,
-                                                 pass->dy, pass->dx, NULL);
+    const trnn_product product =
+        trnn_product_of(turned, pass->rows * pass->in.rows, pass->in.cols, NULL, pass->dy, pass->dx, NULL);
     pass->isa->product(&product);
 }
 
 static void linear_gradients(const trnn_pass *pass)
 {
-    trnn_outer outer =
-        trnn_outer_of(linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows,
-                      pass->out.cols, pass->dy, pass->x, pass->grads[0], pass->grads[1]);
+    trnn_outer outer = trnn_outer_of(linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows,
+                                     pass->out.cols, pass->dy, pass->x, pass->grads[0], pass->grads[1]);
     outer.part = pass->part;
     outer.parts = pass->parts;
     pass->isa->outer(&outer);

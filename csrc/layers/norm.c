@@ -212,9 +212,9 @@ static size_t channel_at(const trnn_pass *pass, const channel_walk *walk, int32_
     return (size_t)f * walk->size + channel * walk->length;
 }
 
-#define EACH_NUMBER(pass, walk, channel, i)                                                         \
-    for (int32_t f = 0; f < (pass)->steps * (pass)->batch; f++)                                     \
-        for (size_t first = channel_at(pass, &(walk), f, channel), i = first;                       \
+#define EACH_NUMBER(pass, walk, channel, i)                                   \
+    for (int32_t f = 0; f < (pass)->steps * (pass)->batch; f++)               \
+        for (size_t first = channel_at(pass, &(walk), f, channel), i = first; \
              first != SIZE_MAX && i < first + (walk).length; i++)
 
 /* What forward() keeps: each channel's standard. */
@@ -234,14 +234,16 @@ static void batch_norm_forward(const trnn_pass *pass)
     trnn_zero(pass->y, (size_t)(pass->steps * pass->batch) * walk.size * sizeof(float));
     for (size_t channel = 0; channel < (size_t)a->size; channel++) {
         double sum = 0.0, squares = 0.0, count = 0.0;
-        EACH_NUMBER (pass, walk, channel, i) {
+        EACH_NUMBER(pass, walk, channel, i)
+        {
             sum += (double)x[i];
             count += 1.0;
         }
         const double mean = sum / count;
-        EACH_NUMBER (pass, walk, channel, i) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+        EACH_NUMBER(pass, walk, channel, i) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
         const standard own = standard_of(pass->isa, mean, squares, count, a->eps);
-        EACH_NUMBER (pass, walk, channel, i) {
+        EACH_NUMBER(pass, walk, channel, i)
+        {
             const float normal = x[i] * own.scale + own.shift;
             pass->y[i] = (weight ? normal * weight[channel] : normal) + (bias ? bias[channel] : 0.0f);
         }
@@ -262,15 +264,16 @@ static void batch_norm_backward(const trnn_pass *pass)
     for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
         const standard own = kept[channel];
         double sum = 0.0, along = 0.0, count = 0.0;
-        EACH_NUMBER (pass, walk, channel, i) {
+        EACH_NUMBER(pass, walk, channel, i)
+        {
             sum += (double)dy[i];
             along += (double)dy[i] * (double)(x[i] * own.scale + own.shift);
             count += 1.0;
         }
         const float mean = (float)(sum / count), slope = (float)(along / count);
         const float scale = weight ? own.scale * weight[channel] : own.scale;
-        EACH_NUMBER (pass, walk, channel, i)
-            pass->dx[i] = (dy[i] - mean - (x[i] * own.scale + own.shift) * slope) * scale;
+        EACH_NUMBER(pass, walk, channel, i)
+        pass->dx[i] = (dy[i] - mean - (x[i] * own.scale + own.shift) * slope) * scale;
     }
 }
 
@@ -282,7 +285,8 @@ static void batch_norm_gradients(const trnn_pass *pass)
     for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
         if ((int32_t)(channel % (size_t)pass->parts) != pass->part || !pass->grads[0]) continue;
         double sum = 0.0, along = 0.0;
-        EACH_NUMBER (pass, walk, channel, i) {
+        EACH_NUMBER(pass, walk, channel, i)
+        {
             sum += (double)dy[i];
             along += (double)dy[i] * (double)(x[i] * kept[channel].scale + kept[channel].shift);
         }
