@@ -1,4 +1,5 @@
-/* Losses: which frames of a batch count, and what becomes of their values. Knows the contract, no loss by name.
+/* Losses: which frames of a batch count, and what becomes of their values. Knows the contract, no loss by
+ * name.
  *
  * Everything is looked at before anything is written. Frames are visited in the order of y, and each value
  * is added to one double, so the sum does not depend on how many frames are handed over at once.

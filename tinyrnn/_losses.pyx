@@ -4,10 +4,10 @@
 Design
 ------
 A. ``CoreLoss`` is one C loss with the class weights that it points to. It is const once made.
-B. ``Target`` is what a loss compares with, in arrays that the core reads, and how they lie. `losses.py` makes
-   it of what the user gave; whoever runs a loss points a job at it.
-C. ``CoreLoss.run`` needs no GIL: the trainer calls it between the forward and the backward pass. ``compute`` is
-   the same for one call from Python, with memory of its own.
+B. ``Target`` is what a loss compares with, in arrays that the core reads, and how they lie. `losses.py`
+   makes it of what the user gave; whoever runs a loss points a job at it.
+C. ``CoreLoss.run`` needs no GIL: the trainer calls it between the forward and the backward pass.
+   ``compute`` is the same for one call from Python, with memory of its own.
 """
 
 import numpy as np
@@ -146,7 +146,7 @@ cdef class CoreLoss:
 
 
 cdef class Target:
-    """What a loss compares with, as the core reads it. Arrays are C-contiguous, and the caller has checked them.
+    """What a loss compares with, as the core reads it: C-contiguous arrays that the caller has checked.
 
     Parameters
     ----------
@@ -174,8 +174,8 @@ cdef class Target:
         self.target_steps = 0 if target_lengths is None else <int32_t> cnp.PyArray_DIM(numbers, 1)
 
     cdef void point(self, trnn_loss_job *job) noexcept nogil:
-        """Sets what a job says of targets: all fields but isa, y, dy, values, frame, steps, batch, y_rows_first and
-        scratch."""
+        """What a job says of targets: all but isa, y, dy, values, frame, steps, batch, scratch and
+        y_rows_first."""
         job.target = cnp.PyArray_DATA(self.numbers)
         job.lengths = NULL
         job.target_lengths = NULL

@@ -1,8 +1,8 @@
 /* Connectionist temporal classification, as torch.nn.CTCLoss. A. Graves et al., "Connectionist Temporal
  * Classification: Labelling Unsegmented Sequence Data with Recurrent Neural Networks", ICML 2006.
  *
- * A target of L labels is S = 2 L + 1 states: a blank, and each label and a blank after it. alpha[t][s] is the
- * logarithm of the probability of all beginnings that are in state s at step t, beta[t][s] that of all
+ * A target of L labels is S = 2 L + 1 states: a blank, and each label with a blank after it. alpha[t][s] is
+ * the logarithm of the probability of all beginnings that are in state s at step t, beta[t][s] that of all
  * endings from there, without step t itself. The value is the negative logarithm of all paths, and
  *
  *   dy[t][c] = exp(y[t][c]) - sum over the states s of class c of exp(alpha[t][s] + beta[t][s] + value)
@@ -78,7 +78,7 @@ static double log_of_sum(double x)
     return 2.0 * (s + s * series) + (twice ? 0.69314718055994531 : 0.0);
 }
 
-/* ln(exp(a) + exp(b) + exp(c)) less the largest of them, which is returned; the exponents are left to the kernel. */
+/* The largest of three; the exponents of the sum exp(a) + exp(b) + exp(c) over it are left to the kernel. */
 static double spread(double a, double b, double c, float *exponents)
 {
     double top = a > b ? a : b;
@@ -90,8 +90,8 @@ static double spread(double a, double b, double c, float *exponents)
     return top;
 }
 
-/* One step on: what reaches each state from the same one, the one before, and, past a blank between two labels that
- * differ, the one before that. */
+/* One step on: what reaches each state from the same one, the one before, and, past a blank between two
+ * labels that differ, the one before that. */
 static void advance(const trnn_loss_row *row, int from_end, const double *from, double *to, float *exponents)
 {
     const int32_t states = 2 * row->count + 1;
