@@ -320,6 +320,11 @@ class CrossEntropyLoss(Loss):
         if array.dtype.kind == "f":
             if array.shape == shape[:-1] and array.shape not in (shape[1:], shape[:1] + shape[2:]):
                 raise TypeError(f"{name}: target has dtype {array.dtype}, expected integers, the classes")
+            if self.ignore_index >= 0:
+                raise ValueError(
+                    f"{name}: ignore_index is {self.ignore_index}, but the targets are distributions, "
+                    "none of which can be it"
+                )
             return as_floats(target, f"{name}: target")
         if array.shape == shape:
             raise TypeError(f"{name}: target has dtype {array.dtype}, expected floats, the classes' shares")
@@ -401,9 +406,10 @@ class CTCLoss(Loss):
     zero_infinity : bool
         A target that is too long for its input has loss and gradient 0; else infinity and NaN.
 
-    ``y`` is log-probabilities, (T, B, C) or (T, C): what a `LogSoftmax` writes. The gradient takes for granted
-    that they are, as PyTorch's does. Targets are labels, integers without the blank: (B, S) padded to one
-    length, or one after the other in (sum of lengths,), each with ``target_lengths``; or a list of B sequences.
+    ``y`` is log-probabilities, (T, B, C) or (T, C): what a `LogSoftmax` writes. The gradient takes for
+    granted that they are, as PyTorch's does. Targets are labels, integers without the blank: (B, S) padded to
+    one length, or one after the other in (sum of lengths,), each with ``target_lengths``; or a list of B
+    sequences.
     """
 
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
@@ -509,13 +515,17 @@ class CTCLoss(Loss):
         """Labels as (B, most of a row), and how many each row has."""
         name = type(self).__name__
         if isinstance(labels, (list, tuple)) and len(labels) == batch and all(map(np.ndim, labels)):
-            if counts is not None and counts.tolist() != [len(row) for row in labels]:
-                raise ShapeError(f"{name}: target_lengths differ from those of the list of targets")
             sequences = [as_array(row) for row in labels]
             for place, sequence in enumerate(sequences):
                 if sequence.ndim != 1:
                     raise ShapeError(f"{name}: target[{place}] has shape {sequence.shape}, expected one axis")
-            return self._padded([self._labels(row) for row in sequences])
+            sizes = [len(row) for row in sequences]
+            if counts is None or counts.tolist() == sizes:
+                return self._padded([self._labels(row) for row in sequences])
+            if len(set(sizes)) > 1:  # else it is an array, padded
+                raise ShapeError(
+                    f"{name}: target_lengths is {counts.tolist()}, but targets have {sizes} labels"
+                )
         array = labels if _is_plain(labels, np.int32) else self._labels(as_array(labels))
         if array.ndim == 2 and array.shape[0] == batch:
             if counts is None:
