@@ -1,4 +1,4 @@
-"""Losses: against formulas in float64, finite differences, recorded values, and PyTorch where it is installed."""
+"""Losses: against formulas in float64, finite differences, recorded values, and PyTorch where it is there."""
 
 from __future__ import annotations
 
@@ -248,7 +248,13 @@ def test_ctc_targets_in_every_form():
         loss = tr.CTCLoss(reduction=reduction)
         value, dy = loss(y, rows, lengths)
         assert not dy[~counted(y.shape, lengths, False)].any()
-        forms = [((padded, counts), None), (padded, counts), (np.array([1, 2, 2, 4]), counts), (rows, counts)]
+        forms = [
+            ((padded, counts), None),
+            (padded, counts),
+            (padded.tolist(), counts),
+            (np.array([1, 2, 2, 4]), counts),
+            (rows, counts),
+        ]
         for target, target_lengths in forms:
             other, other_dy = loss(dirty, target, lengths, target_lengths)
             assert np.array_equal(other, value) and np.array_equal(other_dy, dy)
@@ -466,6 +472,12 @@ def with_class(value, place=(2, 1)):
             "label 5 of row 2 at 0 is out of range, expected 0 .. 4",
         ),
         (tr.CTCLoss, (Y, [[1], [2, 0], [3]]), IndexError, "label 0 of row 1 at 1 .* but for the blank, 0"),
+        (
+            tr.CTCLoss,
+            (Y, [[1], [2, 3], [3]], None, [1, 1, 1]),
+            tr.ShapeError,
+            r"targets have \[1, 2, 1\] labels",
+        ),
         (tr.CTCLoss, (Y, [[1], [2]]), tr.ShapeError, r"expected \(3, S\), a list of 3 sequences"),
         (
             tr.CTCLoss,
