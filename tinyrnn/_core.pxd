@@ -227,12 +227,11 @@ cdef int check(trnn_status status, str what) except -1
 
 # ---- lent: losses
 
-cdef str loss_name(trnn_loss_kind kind)
-cdef int loss_check(const trnn_loss *loss, str what) except -1
-cdef size_t loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
-                               int32_t target_steps) noexcept nogil
-cdef trnn_status loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value) noexcept nogil
-cdef int loss_raise(trnn_status status, str what) except -1
+cdef str lent_loss_name(trnn_loss_kind kind)
+cdef int lent_loss_check(const trnn_loss *loss, str what) except -1
+cdef size_t lent_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
+                                    int32_t target_steps) noexcept nogil
+cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value) noexcept nogil
 
 # ---- lent: optimisers
 

@@ -22,12 +22,12 @@ from tinyrnn._core cimport (
     TRNN_MEAN,
     TRNN_OK,
     TRNN_SUM,
+    check,
     isa_in_use,
-    loss_check,
-    loss_name,
-    loss_raise,
-    loss_run,
-    loss_scratch_bytes,
+    lent_loss_check,
+    lent_loss_name,
+    lent_loss_run,
+    lent_loss_scratch_bytes,
     trnn_loss,
     trnn_loss_job,
     trnn_loss_kind,
@@ -36,7 +36,7 @@ from tinyrnn._core cimport (
 
 cnp.import_array()
 
-KINDS = tuple([loss_name(<trnn_loss_kind> i) for i in range(TRNN_LOSS_COUNT)])
+KINDS = tuple([lent_loss_name(<trnn_loss_kind> i) for i in range(TRNN_LOSS_COUNT)])
 
 
 cdef class CoreLoss:
@@ -79,16 +79,16 @@ cdef class CoreLoss:
         if pos_weight is not None:
             self.loss.pos_weight = <const float *> cnp.PyArray_DATA(pos_weight)
             self.loss.classes = <int32_t> pos_weight.size
-        loss_check(&self.loss, kind)
+        lent_loss_check(&self.loss, kind)
 
     cdef size_t scratch_bytes(self, int32_t steps, int32_t batch, size_t numbers,
                               int32_t target_steps) noexcept nogil:
         """Bytes of working memory for such a job or a smaller one; SIZE_MAX for more than there can be."""
-        return loss_scratch_bytes(&self.loss, steps, batch, numbers, target_steps)
+        return lent_loss_scratch_bytes(&self.loss, steps, batch, numbers, target_steps)
 
     cdef trnn_status run(self, const trnn_loss_job *job, double *value) noexcept nogil:
         """The loss of a job: `trnn_loss_run`."""
-        return loss_run(&self.loss, job, value)
+        return lent_loss_run(&self.loss, job, value)
 
     def scratch(self, int32_t steps, int32_t batch, size_t numbers, int32_t target_steps=0):
         """`scratch_bytes`, for Python."""
@@ -141,7 +141,7 @@ cdef class CoreLoss:
         with nogil:
             status = self.run(&job, &value)
         if status != TRNN_OK:
-            loss_raise(status, what)
+            check(status, what)
         return value, dy
 
 
