@@ -291,6 +291,69 @@ void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 
 /* ---- training: losses ------------------------------------------------------------------------- */
 
+typedef enum {
+#define TRNN_LOSS(NAME, name) TRNN_LOSS_##NAME,
+#include "loss/losses.def"
+#undef TRNN_LOSS
+    TRNN_LOSS_COUNT
+} trnn_loss_kind;
+
+/* How values become one: their mean, or their sum. */
+typedef enum { TRNN_MEAN, TRNN_SUM } trnn_reduction;
+
+/* A loss, with the arguments that torch.nn's has. Flags are 0 or 1. What a kind does not know is idle. */
+typedef struct {
+    trnn_loss_kind kind;
+    trnn_reduction reduction;
+    float delta;             /* HUBER: > 0 */
+    float label_smoothing;   /* CROSS_ENTROPY: 0 .. 1 */
+    int32_t ignore_index;    /* CROSS_ENTROPY: a target that does not count */
+    int32_t blank;           /* CTC: a class */
+    int32_t zero_infinity;   /* CTC: 1: a target too long for its input has loss 0, not infinity */
+    int32_t classes;         /* numbers of weight and of pos_weight: as many as the last axis of y has */
+    const float *weight;     /* CROSS_ENTROPY, BCE_WITH_LOGITS: (classes,), or NULL for ones */
+    const float *pos_weight; /* BCE_WITH_LOGITS: (classes,), or NULL for ones */
+} trnn_loss;
+
+const char *trnn_loss_name(trnn_loss_kind kind); /* "cross_entropy", as in losses.def */
+
+/* Checks a loss's arguments alone. The functions below want a loss that passed. */
+trnn_status trnn_loss_check(const trnn_loss *loss);
+
+/* Bytes of working memory for so many numbers a frame; target_steps as in the job. SIZE_MAX: too many. */
+size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
+                               int32_t target_steps);
+
+/* What a net wrote, and what it should have written. A target is
+ *
+ *   MSE, L1, HUBER, BCE_WITH_LOGITS   float32, as y
+ *   CROSS_ENTROPY                     int32 classes, as y without its last axis; or with `probabilities` as y
+ *   CTC                               int32 classes, (B, target_steps), and target_lengths of each row;
+ *                                     y is log-probabilities, and its frame has one row
+ */
+typedef struct {
+    const trnn_kernels *isa;
+    const float *y;     /* (steps, B, frame); classes are the frame's columns */
+    const void *target; /* const */
+    float *dy;          /* as y: written, not added to; overlaps nothing else. NULL: not wanted */
+    float *values;      /* each number's, each target's (CROSS_ENTROPY) or each row's (CTC) own loss; NULL */
+    trnn_frame frame;
+    int32_t steps, batch;
+    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: nothing is read beyond, dy is 0 */
+    int32_t last;           /* 1: the target has no axis of steps, and is each row's last step's */
+    int32_t probabilities;  /* CROSS_ENTROPY */
+    int32_t y_rows_first;   /* 1: y, dy and values are (B, steps, ...) */
+    int32_t target_rows_first;
+    int32_t target_steps;          /* CTC */
+    const int32_t *target_lengths; /* CTC: (B,), 0 <= target_lengths[b] <= target_steps */
+    void *scratch;                 /* trnn_loss_scratch_bytes, aligned to 64; means nothing before or after */
+} trnn_loss_job;
+
+/* The loss and its gradient. A mean is over what counts: the numbers, or the weights of the targets, within
+ * the lengths; NaN where nothing does. Sums are in double, in the order of y. On an error nothing has been
+ * written. */
+trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value);
+
 /* ---- training: optimisers --------------------------------------------------------------------- */
 
 #ifdef __cplusplus

@@ -63,7 +63,7 @@ def test_make(target: str, tools: list[str]) -> None:
 
 # What each file may include; the first pattern that fits a file is its law.
 LAW = {
-    "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def"},
+    "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def", "loss/losses.def"},
     "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>"},
     "layout.h": {"config.h"},
     "format.h": {"layout.h", "tinyrnn.h"},
@@ -71,6 +71,8 @@ LAW = {
     "plan.h": {"layers/layer.h"},
     "net.c": {"plan.h"},
     "train.c": {"plan.h"},
+    "net.c": {"layers/layer.h"},
+    "loss.c": {"loss/loss.h", "loss/losses.def"},
     "pack.c": {"layers/layer.h", "layers/layers.def"},
     "simd/vec.h": {"../config.h", "../format.h", "VF_HEADER(TRNN_ISA_NAME)"},
     "simd/vec_*.h": {"<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_*.h", "dot_*.h"},
@@ -84,6 +86,8 @@ LAW = {
     "layers/layer.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "layers.def"},
     "layers/recurrent.h": {"layer.h"},
     "layers/*.c": {"layer.h", "recurrent.h"},
+    "loss/loss.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "losses.def"},
+    "loss/*.c": {"loss.h"},
 }
 
 
@@ -151,6 +155,14 @@ def test_every_layer_is_there() -> None:
     for upper, lower, arguments in entries("layers/layers.def"):
         assert upper == lower.upper()
         assert arguments == "none" or f"trnn_{arguments}_args {arguments};" in header
+
+
+def test_every_loss_is_there() -> None:
+    """A line of losses.def has a table in one file of loss/."""
+    losses = "\n".join(code(path) for path in sorted((CSRC / "loss").glob("*.c")))
+    tables = re.findall(r"^const trnn_loss_type trnn_loss_(\w+)", losses, flags=re.M)
+    assert sorted(tables) == sorted(lower for _, lower in entries("loss/losses.def"))
+    assert all(upper == lower.upper() for upper, lower in entries("loss/losses.def"))
 
 
 def test_every_instruction_set_is_there() -> None:

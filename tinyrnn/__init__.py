@@ -31,17 +31,32 @@ from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
 
 if TYPE_CHECKING:
+    from tinyrnn import losses
     from tinyrnn.divergence import Drift, drift
+    from tinyrnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, CTCLoss, HuberLoss, L1Loss, MSELoss
     from tinyrnn.quantization import quantize
 
 # What a device that only streams never needs is imported when it is asked for.
 _LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization"}
+_LATER |= dict.fromkeys(
+    (
+        "losses",
+        "BCEWithLogitsLoss",
+        "CTCLoss",
+        "CrossEntropyLoss",
+        "HuberLoss",
+        "L1Loss",
+        "MSELoss",
+    ),
+    "losses",
+)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
-    return getattr(import_module(f"tinyrnn.{_LATER[name]}"), name)
+    module = import_module(f"tinyrnn.{_LATER[name]}")
+    return module if _LATER[name] == name else getattr(module, name)
 
 
 def __dir__() -> list[str]:
@@ -54,19 +69,25 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "CTCLoss",
     "Conv1d",
+    "CrossEntropyLoss",
     "Drift",
     "Dropout",
     "Embedding",
     "Flatten",
     "GRUCell",
+    "HuberLoss",
+    "L1Loss",
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LoadError",
     "LogSoftmax",
+    "MSELoss",
     "Memory",
     "Net",
     "RNNCell",
@@ -84,6 +105,7 @@ __all__ = [
     "isa",
     "load",
     "load_weights",
+    "losses",
     "manual_seed",
     "quantize",
     "set_isa",

@@ -172,6 +172,43 @@ cdef extern from "tinyrnn.h" nogil:
 
     # ---- training: losses
 
+    ctypedef enum trnn_loss_kind:
+        TRNN_LOSS_CROSS_ENTROPY
+        TRNN_LOSS_CTC
+        TRNN_LOSS_COUNT
+
+    ctypedef enum trnn_reduction:
+        TRNN_MEAN
+        TRNN_SUM
+
+    ctypedef struct trnn_loss:
+        trnn_loss_kind kind
+        trnn_reduction reduction
+        float delta, label_smoothing
+        int32_t ignore_index, blank, zero_infinity, classes
+        const float *weight
+        const float *pos_weight
+
+    const char *trnn_loss_name(trnn_loss_kind kind)
+    trnn_status trnn_loss_check(const trnn_loss *loss)
+    size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
+                                   int32_t target_steps)
+
+    ctypedef struct trnn_loss_job:
+        const trnn_kernels *isa
+        const float *y
+        const void *target
+        float *dy
+        float *values
+        trnn_frame frame
+        int32_t steps, batch
+        const int32_t *lengths
+        int32_t last, probabilities, y_rows_first, target_rows_first, target_steps
+        const int32_t *target_lengths
+        void *scratch
+
+    trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value)
+
     # ---- training: optimisers
 
 
@@ -189,6 +226,12 @@ cdef void lent_gradients(const trnn_training *training, const trnn_training_job 
 cdef int check(trnn_status status, str what) except -1
 
 # ---- lent: losses
+
+cdef str lent_loss_name(trnn_loss_kind kind)
+cdef int lent_loss_check(const trnn_loss *loss, str what) except -1
+cdef size_t lent_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
+                                    int32_t target_steps) noexcept nogil
+cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value) noexcept nogil
 
 # ---- lent: optimisers
 

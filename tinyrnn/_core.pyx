@@ -766,4 +766,21 @@ cdef void lent_gradients(const trnn_training *training, const trnn_training_job 
 
 # ---- lent: losses
 
+cdef str lent_loss_name(trnn_loss_kind kind):
+    return trnn_loss_name(kind).decode()
+
+
+cdef int lent_loss_check(const trnn_loss *loss, str what) except -1:
+    return check(trnn_loss_check(loss), what)
+
+
+cdef size_t lent_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
+                                    int32_t target_steps) noexcept nogil:
+    return trnn_loss_scratch_bytes(loss, steps, batch, numbers, target_steps)
+
+
+cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value) noexcept nogil:
+    return trnn_loss_run(loss, job, value)
+
+
 # ---- lent: optimisers

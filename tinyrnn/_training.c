@@ -27,6 +27,8 @@
             "csrc/layers/layers.def",
             "csrc/layers/recurrent.h",
             "csrc/layout.h",
+            "csrc/loss/loss.h",
+            "csrc/loss/losses.def",
             "csrc/plan.h",
             "csrc/simd/dot_avx2.h",
             "csrc/simd/dot_neon.h",
@@ -1972,7 +1974,7 @@ enum __pyx_t_7tinyrnn_9_training_Phase {
   __pyx_e_7tinyrnn_9_training_GRADIENTS
 };
 
-/* "tinyrnn/_core.pxd":200
+/* "tinyrnn/_core.pxd":243
  * 
  * 
  * cdef class Layer:             # <<<<<<<<<<<<<<
@@ -1994,7 +1996,7 @@ struct __pyx_obj_7tinyrnn_5_core_Layer {
 };
 
 
-/* "tinyrnn/_core.pxd":217
+/* "tinyrnn/_core.pxd":260
  * 
  * 
  * cdef class Plan:             # <<<<<<<<<<<<<<
@@ -2054,7 +2056,7 @@ struct __pyx_obj_7tinyrnn_9_training_Part {
 
 
 
-/* "tinyrnn/_core.pxd":200
+/* "tinyrnn/_core.pxd":243
  * 
  * 
  * cdef class Layer:             # <<<<<<<<<<<<<<
@@ -9735,7 +9737,7 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #endif
   __Pyx_ImportType_CheckSize_Ignore_3_3_1); if (!__pyx_mstate->__pyx_ptype_5numpy_ufunc) __PYX_ERR(1, 908, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-  __pyx_t_1 = PyImport_ImportModule("tinyrnn._core"); if (unlikely(!__pyx_t_1)) __PYX_ERR(5, 200, __pyx_L1_error)
+  __pyx_t_1 = PyImport_ImportModule("tinyrnn._core"); if (unlikely(!__pyx_t_1)) __PYX_ERR(5, 243, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   __pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer = __Pyx_ImportType_3_3_1(__pyx_t_1, "tinyrnn._core", "Layer",
   #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
@@ -9745,8 +9747,8 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #else
   sizeof(struct __pyx_obj_7tinyrnn_5_core_Layer), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_5_core_Layer),
   #endif
-  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer) __PYX_ERR(5, 200, __pyx_L1_error)
-  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer, (void**)&__pyx_vtabptr_7tinyrnn_5_core_Layer) != 1)) __PYX_ERR(5, 200, __pyx_L1_error)
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer) __PYX_ERR(5, 243, __pyx_L1_error)
+  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer, (void**)&__pyx_vtabptr_7tinyrnn_5_core_Layer) != 1)) __PYX_ERR(5, 243, __pyx_L1_error)
   __pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Plan = __Pyx_ImportType_3_3_1(__pyx_t_1, "tinyrnn._core", "Plan",
   #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
   sizeof(struct __pyx_obj_7tinyrnn_5_core_Plan), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_5_core_Plan),
@@ -9755,7 +9757,7 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #else
   sizeof(struct __pyx_obj_7tinyrnn_5_core_Plan), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_5_core_Plan),
   #endif
-  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Plan) __PYX_ERR(5, 217, __pyx_L1_error)
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Plan) __PYX_ERR(5, 260, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __Pyx_RefNannyFinishContext();
   return 0;

@@ -1,0 +1,192 @@
+/* Losses: which frames of a batch count, and what becomes of their values. Knows the contract, no loss by
+ * name.
+ *
+ * Everything is looked at before anything is written. Frames are visited in the order of y, and each value
+ * is added to one double, so the sum does not depend on how many frames are handed over at once.
+ */
+#include "loss/loss.h"
+
+static const trnn_loss_type *const types[] = {
+#define TRNN_LOSS(NAME, name) &trnn_loss_##name,
+#include "loss/losses.def"
+#undef TRNN_LOSS
+};
+
+const char *trnn_loss_name(trnn_loss_kind kind) { return types[kind]->name; }
+
+trnn_status trnn_loss_check(const trnn_loss *loss)
+{
+    if ((int)loss->kind < 0 || loss->kind >= TRNN_LOSS_COUNT) return TRNN_E_LOSS;
+    if (loss->reduction != TRNN_MEAN && loss->reduction != TRNN_SUM) return TRNN_E_LOSS;
+    return types[loss->kind]->check ? types[loss->kind]->check(loss) : TRNN_OK;
+}
+
+size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
+                               int32_t target_steps)
+{
+    (void)batch; /* rows use it in turn */
+    const trnn_loss_type *type = types[loss->kind];
+    const size_t bytes = type->scratch ? type->scratch((size_t)steps, numbers, (size_t)target_steps) : 0;
+    return bytes > PTRDIFF_MAX ? SIZE_MAX : bytes;
+}
+
+/* The part of one frame, or of all frames where they lie together. */
+static trnn_loss_part part_of(const trnn_loss *loss, const trnn_loss_job *job)
+{
+    trnn_loss_part part;
+    part.loss = loss;
+    part.isa = job->isa;
+    part.y = job->y;
+    part.target = job->target;
+    part.dy = job->dy;
+    part.values = job->values;
+    part.rows = (size_t)job->frame.rows;
+    part.cols = (size_t)job->frame.cols;
+    part.probabilities = job->probabilities;
+    part.scale = 1.0;
+    part.scratch = job->scratch;
+    return part;
+}
+
+/* What is done with a part; `result` is a count or a sum. */
+typedef trnn_status (*visitor)(const trnn_loss_type *type, const trnn_loss_part *part, double *result);
+
+static trnn_status look_and_count(const trnn_loss_type *type, const trnn_loss_part *part, double *count)
+{
+    const trnn_status status = type->look ? type->look(part) : TRNN_OK;
+    if (status == TRNN_OK) *count += type->count(part);
+    return status;
+}
+
+static trnn_status add_part(const trnn_loss_type *type, const trnn_loss_part *part, double *sum)
+{
+    type->add(part, sum);
+    return TRNN_OK;
+}
+
+/* Visits the frames that count, in the order of y. */
+static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double scale, visitor visitor,
+                         double *result)
+{
+    const trnn_loss_type *type = types[loss->kind];
+    const size_t steps = (size_t)job->steps, batch = (size_t)job->batch;
+    const size_t rows = (size_t)job->frame.rows, numbers = rows * (size_t)job->frame.cols;
+    const size_t values = type->classes ? rows : numbers;
+    const size_t targets = type->classes && !job->probabilities ? rows : numbers;
+    trnn_loss_part part = part_of(loss, job);
+    part.scale = scale;
+
+    const int same = job->y_rows_first == job->target_rows_first || steps == 1 || batch == 1;
+    if (!job->lengths && same && (!job->last || steps == 1)) {
+        part.rows *= steps * batch;
+        return visitor(type, &part, result);
+    }
+    for (size_t n = 0; n < steps * batch; n++) {
+        const size_t t = job->y_rows_first ? n % steps : n / batch;
+        const size_t b = job->y_rows_first ? n / steps : n % batch;
+        const size_t length = job->lengths ? (size_t)job->lengths[b] : steps;
+        if (t >= length || (job->last && t != length - 1)) continue;
+        const size_t at = job->last ? b : job->target_rows_first ? b * steps + t : t * batch + b;
+        part.y = job->y + n * numbers;
+        part.target = (const char *)job->target + at * targets * 4; /* float or int32_t */
+        part.dy = job->dy ? job->dy + n * numbers : NULL;
+        part.values = job->values ? job->values + n * values : NULL;
+        const trnn_status status = visitor(type, &part, result);
+        if (status != TRNN_OK) return status;
+    }
+    return TRNN_OK;
+}
+
+/* Row b of a batch. */
+static trnn_loss_row row_of(const trnn_loss *loss, const trnn_loss_job *job, int32_t b)
+{
+    trnn_loss_row row;
+    const size_t cols = (size_t)job->frame.cols;
+    const size_t start = (job->y_rows_first ? (size_t)b * (size_t)job->steps : (size_t)b) * cols;
+    row.loss = loss;
+    row.isa = job->isa;
+    row.y = job->y + start;
+    row.target = (const int32_t *)job->target + (size_t)b * (size_t)job->target_steps;
+    row.dy = job->dy ? job->dy + start : NULL;
+    row.stride = job->y_rows_first ? cols : (size_t)job->batch * cols;
+    row.steps = job->lengths ? job->lengths[b] : job->steps;
+    row.cols = job->frame.cols;
+    row.count = job->target_lengths[b];
+    row.scale = 1.0;
+    row.scratch = job->scratch;
+    return row;
+}
+
+/* A mean is of each row's value divided by what its target counts. */
+static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
+{
+    double sum = 0.0;
+    for (int32_t b = 0; b < job->batch; b++) {
+        trnn_loss_row row = row_of(loss, job, b);
+        const double count = (double)job->batch * (double)(row.count > 1 ? row.count : 1);
+        row.scale = loss->reduction == TRNN_MEAN ? 1.0 / count : 1.0;
+        const double value = types[loss->kind]->row(&row);
+        sum += loss->reduction == TRNN_MEAN ? value / count : value;
+        if (job->values) job->values[b] = (float)value;
+    }
+    return sum;
+}
+
+static int is_size(int32_t value) { return value >= 1 && value <= TRNN_SIZE_MAX; }
+
+static int is_flag(int32_t value) { return value == 0 || value == 1; }
+
+/* Everything that can be wrong with a call but its targets. */
+static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *job)
+{
+    const int rows = types[loss->kind]->row != NULL;
+    if (!is_size(job->frame.rows) || !is_size(job->frame.cols)) return TRNN_E_LOSS_SHAPE;
+    if (!is_size(job->steps) || !is_size(job->batch)) return TRNN_E_LOSS_SHAPE;
+    const size_t numbers = trnn_times((size_t)job->frame.rows, (size_t)job->frame.cols);
+    const size_t all = trnn_times(trnn_times((size_t)job->steps, (size_t)job->batch), numbers);
+    if (trnn_times(all, sizeof(float)) > PTRDIFF_MAX) return TRNN_E_SIZE;
+    if (!is_flag(job->last) || !is_flag(job->probabilities)) return TRNN_E_LOSS;
+    if (!is_flag(job->y_rows_first) || !is_flag(job->target_rows_first)) return TRNN_E_LOSS;
+    if (job->probabilities && !types[loss->kind]->classes) return TRNN_E_LOSS;
+    if (job->lengths)
+        for (int32_t b = 0; b < job->batch; b++)
+            if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
+    if (!rows) return TRNN_OK;
+
+    if (job->frame.rows != 1 || job->last || job->target_steps < 0 || job->target_steps > TRNN_SIZE_MAX)
+        return TRNN_E_LOSS_SHAPE;
+    for (int32_t b = 0; b < job->batch; b++)
+        if (job->target_lengths[b] < 0 || job->target_lengths[b] > job->target_steps)
+            return TRNN_E_TARGET_LENGTHS;
+    return TRNN_OK;
+}
+
+trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value)
+{
+    const trnn_loss_type *type = types[loss->kind];
+    double count = 0.0, sum = 0.0;
+    trnn_status status = check_loss_job(loss, job);
+    if (status == TRNN_OK && !type->row) status = visit(loss, job, 1.0, look_and_count, &count);
+    for (int32_t b = 0; b < job->batch && type->row && status == TRNN_OK; b++) {
+        const trnn_loss_row row = row_of(loss, job, b);
+        status = type->look_row(&row);
+    }
+    if (status != TRNN_OK) return status;
+
+    const size_t frames = (size_t)job->steps * (size_t)job->batch;
+    const size_t numbers = (size_t)job->frame.rows * (size_t)job->frame.cols;
+    if (job->lengths || job->last) {
+        if (job->dy) trnn_zero(job->dy, frames * numbers * sizeof(float));
+        if (job->values && !type->row)
+            trnn_zero(job->values,
+                      frames * (type->classes ? (size_t)job->frame.rows : numbers) * sizeof(float));
+    }
+    if (type->row) {
+        *value = add_rows(loss, job);
+        return TRNN_OK;
+    }
+    const int mean = loss->reduction == TRNN_MEAN;
+    visit(loss, job, mean ? 1.0 / count : 1.0, add_part, &sum);
+    *value = mean ? sum / count : sum;
+    return TRNN_OK;
+}

@@ -1,0 +1,189 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
+"""The losses of the core: arguments, targets and one call; no arithmetic.
+
+Design
+------
+A. ``CoreLoss`` is one C loss with the class weights that it points to. It is const once made.
+B. ``Target`` is what a loss compares with, in arrays that the core reads, and how they lie. `losses.py`
+   makes it of what the user gave; whoever runs a loss points a job at it.
+C. ``CoreLoss.run`` needs no GIL: the trainer calls it between the forward and the backward pass.
+   ``compute`` is the same for one call from Python, with memory of its own.
+"""
+
+import numpy as np
+
+from tinyrnn.arrays import aligned_zeros
+
+cimport numpy as cnp
+from libc.stdint cimport int32_t
+
+from tinyrnn._core cimport (
+    TRNN_LOSS_COUNT,
+    TRNN_MEAN,
+    TRNN_OK,
+    TRNN_SUM,
+    check,
+    isa_in_use,
+    lent_loss_check,
+    lent_loss_name,
+    lent_loss_run,
+    lent_loss_scratch_bytes,
+    trnn_loss,
+    trnn_loss_job,
+    trnn_loss_kind,
+    trnn_status,
+)
+
+cnp.import_array()
+
+KINDS = tuple([lent_loss_name(<trnn_loss_kind> i) for i in range(TRNN_LOSS_COUNT)])
+
+
+cdef class CoreLoss:
+    """One C loss.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`, the names of losses.def.
+    mean : bool
+        Whether values become their mean; else their sum.
+    weight, pos_weight : ndarray, float32, (classes,), optional
+        C-contiguous; kept, and not to be written to. Both of one size where both are given.
+    delta, label_smoothing, ignore_index, blank, zero_infinity
+        As in tinyrnn.h; a kind reads its own.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    def __cinit__(self, str kind, bint mean=True, *, cnp.ndarray weight=None, cnp.ndarray pos_weight=None,
+                  float delta=1, float label_smoothing=0, int32_t ignore_index=-100, int32_t blank=0,
+                  bint zero_infinity=False):
+        self.kind = kind
+        self.loss.kind = <trnn_loss_kind> <int> KINDS.index(kind)
+        self.loss.reduction = TRNN_MEAN if mean else TRNN_SUM
+        self.loss.delta = delta
+        self.loss.label_smoothing = label_smoothing
+        self.loss.ignore_index = ignore_index
+        self.loss.blank = blank
+        self.loss.zero_infinity = zero_infinity
+        self.loss.classes = 1
+        self.loss.weight = self.loss.pos_weight = NULL
+        self.weight, self.pos_weight = weight, pos_weight
+        if weight is not None:
+            self.loss.weight = <const float *> cnp.PyArray_DATA(weight)
+            self.loss.classes = <int32_t> weight.size
+        if pos_weight is not None:
+            self.loss.pos_weight = <const float *> cnp.PyArray_DATA(pos_weight)
+            self.loss.classes = <int32_t> pos_weight.size
+        lent_loss_check(&self.loss, kind)
+
+    cdef size_t scratch_bytes(self, int32_t steps, int32_t batch, size_t numbers,
+                              int32_t target_steps) noexcept nogil:
+        """Bytes of working memory for such a job or a smaller one; SIZE_MAX for more than there can be."""
+        return lent_loss_scratch_bytes(&self.loss, steps, batch, numbers, target_steps)
+
+    cdef trnn_status run(self, const trnn_loss_job *job, double *value) noexcept nogil:
+        """The loss of a job: `trnn_loss_run`."""
+        return lent_loss_run(&self.loss, job, value)
+
+    def scratch(self, int32_t steps, int32_t batch, size_t numbers, int32_t target_steps=0):
+        """`scratch_bytes`, for Python."""
+        return self.scratch_bytes(steps, batch, numbers, target_steps)
+
+    def compute(self, cnp.ndarray y, Target target not None, shape, cnp.ndarray values=None, str what="loss"):
+        """The loss of ``y`` and its gradient.
+
+        Parameters
+        ----------
+        y : ndarray, float32
+            C-contiguous, of ``steps * batch * rows * cols`` numbers.
+        target : Target
+        shape : (int, int, int, int)
+            steps, batch, and rows and columns of a frame, as the caller has checked them against the target.
+        values : ndarray, float32, optional
+            Takes every single value.
+        what : str
+            Begins the message of an error.
+
+        Returns
+        -------
+        (float, ndarray)
+            The value, and a new array like ``y``.
+
+        Raises
+        ------
+        ValueError, ShapeError, IndexError
+            As status.def says. `values` is as before.
+        MemoryError
+            If CTC's paths take more memory than there can be.
+        """
+        cdef trnn_loss_job job
+        cdef double value = 0
+        cdef trnn_status status
+        job.isa = isa_in_use()
+        job.steps, job.batch, job.frame.rows, job.frame.cols = shape
+        job.y_rows_first = target.rows_first
+        target.point(&job)
+        cdef size_t bytes = self.scratch_bytes(
+            job.steps, job.batch, <size_t> job.frame.rows * job.frame.cols, job.target_steps)
+        if bytes == <size_t> -1:
+            raise MemoryError(f"{what}: the paths of {job.target_steps} labels in {job.steps} steps")
+        cdef cnp.ndarray scratch = aligned_zeros(bytes)
+        cdef cnp.ndarray dy = np.empty_like(y)
+        job.scratch = cnp.PyArray_DATA(scratch)
+        job.y = <const float *> cnp.PyArray_DATA(y)
+        job.dy = <float *> cnp.PyArray_DATA(dy)
+        job.values = NULL if values is None else <float *> cnp.PyArray_DATA(values)
+        with nogil:
+            status = self.run(&job, &value)
+        if status != TRNN_OK:
+            check(status, what)
+        return value, dy
+
+
+cdef class Target:
+    """What a loss compares with, as the core reads it: C-contiguous arrays that the caller has checked.
+
+    Parameters
+    ----------
+    numbers : ndarray, float32 or int32
+    lengths : ndarray, int32, (batch,), optional
+        Steps of each row that count.
+    last : bool
+        ``numbers`` has no axis of steps: each row's last step counts.
+    probabilities : bool
+        ``numbers`` is a distribution over classes, for a loss that also takes classes.
+    rows_first : bool
+        ``numbers`` is (batch, steps, ...).
+    target_lengths : ndarray, int32, (batch,), optional
+        CTC: labels of each row; ``numbers`` is (batch, most labels).
+    """
+
+    def __cinit__(self, cnp.ndarray numbers not None, cnp.ndarray lengths=None, bint last=False,
+                  bint probabilities=False, bint rows_first=False, cnp.ndarray target_lengths=None):
+        self.numbers = numbers
+        self.lengths = lengths
+        self.last = last
+        self.probabilities = probabilities
+        self.rows_first = rows_first
+        self.target_lengths = target_lengths
+        self.target_steps = 0 if target_lengths is None else <int32_t> cnp.PyArray_DIM(numbers, 1)
+
+    cdef void point(self, trnn_loss_job *job) noexcept nogil:
+        """What a job says of targets: all but isa, y, dy, values, frame, steps, batch, scratch and
+        y_rows_first."""
+        job.target = cnp.PyArray_DATA(self.numbers)
+        job.lengths = NULL
+        job.target_lengths = NULL
+        if <void *> self.lengths != <void *> None:
+            job.lengths = <const int32_t *> cnp.PyArray_DATA(self.lengths)
+        if <void *> self.target_lengths != <void *> None:
+            job.target_lengths = <const int32_t *> cnp.PyArray_DATA(self.target_lengths)
+        job.last = self.last
+        job.probabilities = self.probabilities
+        job.target_rows_first = self.rows_first
+        job.target_steps = self.target_steps
