@@ -62,6 +62,13 @@ def extension(name):
 
 
 setup(
-    ext_modules=cythonize([extension("_core"), extension("_kernels")], language_level=3),
+    ext_modules=cythonize(
+        [
+            extension("_core"),
+            extension("_kernels"),
+            extension("_optim"),
+        ],
+        language_level=3,
+    ),
     cmdclass={"build_ext": build_core},
 )

@@ -63,7 +63,7 @@ def test_make(target: str, tools: list[str]) -> None:
 
 # What each file may include; the first pattern that fits a file is its law.
 LAW = {
-    "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def"},
+    "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def", "optim/optimisers.def"},
     "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>"},
     "layout.h": {"config.h"},
     "format.h": {"layout.h", "tinyrnn.h"},
@@ -82,6 +82,7 @@ LAW = {
     "layers/layer.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "layers.def"},
     "layers/recurrent.h": {"layer.h"},
     "layers/*.c": {"layer.h", "recurrent.h"},
+    "optim/optim.c": {"../kernels/kernels.h", "optimisers.def"},
 }
 
 

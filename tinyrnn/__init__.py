@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tinyrnn._core import available_isas, isa, set_isa
-from tinyrnn.errors import LoadError, ShapeError, WeightsError
+from tinyrnn.errors import LoadError, NonFiniteError, ShapeError, WeightsError
 from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
     BatchNorm1d,
@@ -31,17 +31,20 @@ from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
 
 if TYPE_CHECKING:
+    from tinyrnn import optim
     from tinyrnn.divergence import Drift, drift
     from tinyrnn.quantization import quantize
 
 # What a device that only streams never needs is imported when it is asked for.
 _LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization"}
+_LATER |= {"optim": "optim"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
-    return getattr(import_module(f"tinyrnn.{_LATER[name]}"), name)
+    module = import_module(f"tinyrnn.{_LATER[name]}")
+    return module if _LATER[name] == name else getattr(module, name)
 
 
 def __dir__() -> list[str]:
@@ -69,6 +72,7 @@ __all__ = [
     "LogSoftmax",
     "Memory",
     "Net",
+    "NonFiniteError",
     "RNNCell",
     "ReLU",
     "Sequential",
@@ -85,6 +89,7 @@ __all__ = [
     "load",
     "load_weights",
     "manual_seed",
+    "optim",
     "quantize",
     "set_isa",
 ]

@@ -11,6 +11,7 @@
 #include "gate.inc"
 #include "norm.inc"
 #include "floor.inc"
+#include "optim.inc"
 
 #define TABLE_OF(isa) trnn_kernels__##isa
 #define TABLE(isa)    TABLE_OF(isa)
@@ -31,4 +32,7 @@ const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     .affine_f32 = affine_f32,
     .read_f32 = read_f32,
     .peak_f32 = peak_f32,
+    .update_f32 = update_f32,
+    .clip_f32 = clip_f32,
+    .squares_f32 = squares_f32,
 };

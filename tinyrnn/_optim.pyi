@@ -1,0 +1,26 @@
+"""Types of `_optim.pyx`; its docstrings say the rest."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats = NDArray[np.float32]
+
+STATES: dict[str, tuple[str, ...]]
+
+class Program:
+    max_norm: float
+    max_value: float
+    norm: float
+    bad: int
+    def __init__(self, rules: int) -> None: ...
+    def set_rule(self, i: int, kind: str, options: dict[str, Any]) -> tuple[bool, ...]: ...
+    def lay(
+        self, spans: list[tuple[_Floats, _Floats, list[_Floats | None], int, int, int, int]]
+    ) -> None: ...
+    def steps(self) -> list[int]: ...
+    def run(self) -> int: ...
+    def measure(self) -> int: ...
+    def clip(self, max_norm: float, max_value: float) -> None: ...
+    def clear(self) -> None: ...
