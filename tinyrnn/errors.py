@@ -18,4 +18,4 @@ class LoadError(ValueError):
 
 
 class NonFiniteError(ArithmeticError):
-    """A gradient, or another number of a training step, is a NaN or an infinity; the weights are as before."""
+    """A gradient, or another number of a training step, is not finite; the weights are as before."""

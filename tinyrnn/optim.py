@@ -1,8 +1,8 @@
 """Optimisers: PyTorch's formulas, arguments and state, one fused pass over a net's packed weights.
 
-A step is done by the core without the GIL and allocates nothing. It is the same for every instruction set with
-a fused multiply-add, bit for bit. What PyTorch does not have: ``l1=``, a penalty on the sum of magnitudes, whose
-gradient, ``l1 * sign(w)``, is added to the weights'.
+A step is done by the core without the GIL and allocates nothing. It is the same for every instruction set
+with a fused multiply-add, bit for bit. What PyTorch does not have: ``l1=``, a penalty on the sum of
+magnitudes, whose gradient, ``l1 * sign(w)``, is added to the weights'.
 """
 
 from __future__ import annotations
@@ -139,10 +139,10 @@ class Optimizer(ABC):
     Parameters
     ----------
     params : Net, list of Net, or list of dict
-        What is trained: all parameters of the nets, each once. Or groups with hyperparameters of their own, as in
-        PyTorch: ``{"params": net["0"], "lr": 1e-4}``; what a group leaves out is as for all. Its ``"params"`` are a
-        net (every layer is one), a list of nets, or names of tensors and layers of ``net``:
-        ``{"params": ["0", "2.bias"]}``.
+        What is trained: all parameters of the nets, each once. Or groups with hyperparameters of their own,
+        as in PyTorch: ``{"params": net["0"], "lr": 1e-4}``; what a group leaves out is as for all. Its
+        ``"params"`` are a net (every layer is one), a list of nets, or names of tensors and layers of
+        ``net``: ``{"params": ["0", "2.bias"]}``.
     defaults : dict
         Hyperparameters.
     net : Net, optional
@@ -158,8 +158,8 @@ class Optimizer(ABC):
     Raises
     ------
     TypeError, ValueError
-        If a hyperparameter is out of range; a group or a net holds no parameter; a name is unknown; a tensor is in
-        two groups; a layer is not kept in float32.
+        If a hyperparameter is out of range; a group or a net holds no parameter; a name is unknown; a tensor
+        is in two groups; a layer is not kept in float32.
     """
 
     _kind: ClassVar[str]
@@ -308,14 +308,17 @@ class Optimizer(ABC):
     # ---- a step ----------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Bring the program up to date with `param_groups` and with what is frozen. Cheap when nothing changed."""
-        uses = list(self._uses)
+        """Bring the program up to date with `param_groups` and with what is frozen."""
+        changed = {}
         for i, group in enumerate(self.param_groups):
             values = [group.get(name) for name in self._options]
             if values != self._values[i]:
                 where = f": group {i}" if len(self.param_groups) > 1 else ""
-                uses[i] = self._program.set_rule(i, self._kind, self._checked(group, where))
-                self._values[i] = values
+                changed[i] = values, self._checked(group, where)
+        uses = list(self._uses)
+        for i, (values, options) in changed.items():
+            uses[i] = self._program.set_rule(i, self._kind, options)
+            self._values[i] = values
         epochs = [getattr(net, "_train_epoch", 0) for net in self._nets]
         if uses != self._uses or epochs != self._epochs:
             self._uses, self._epochs = uses, epochs
@@ -367,8 +370,8 @@ class Optimizer(ABC):
         ----------
         nonfinite : {"stop", "skip", "warn"}
             What to do where a gradient holds a NaN or an infinity. The weights and all that the optimiser
-            remembers stay as they are in each case. ``"stop"``: raise. ``"skip"``: leave this step out and count it
-            in `skipped`. ``"warn"``: the same, with a `RuntimeWarning`.
+            remembers stay as they are in each case. ``"stop"``: raise. ``"skip"``: leave this step out and
+            count it in `skipped`. ``"warn"``: the same, with a `RuntimeWarning`.
 
         Returns
         -------
@@ -398,7 +401,7 @@ class Optimizer(ABC):
             )
 
     def _diagnosis(self) -> str:
-        """Where the gradients went wrong. The backward pass runs from the net's end: it began in the last one."""
+        """Where the gradients went wrong: in the last such tensor, since backward runs from the net's end."""
         bad = []
         for entry in self._laid:
             gradient = entry.shaped(entry.tensor.core.gradients())
@@ -408,7 +411,8 @@ class Optimizer(ABC):
         entry, nan, inf, numbers = bad[-1]
         counts = " and ".join(f"{count} {what}" for count, what in ((nan, "NaN"), (inf, "inf")) if count)
         also = f"; so have {len(bad) - 1} tensors before it" if len(bad) > 1 else ""
-        return f"the gradient of {entry.name} ({entry.tensor.core.kind}) has {counts} in {numbers} numbers{also}."
+        where = f"{entry.name} ({entry.tensor.core.kind})"
+        return f"the gradient of {where} has {counts} in {numbers} numbers{also}."
 
     def zero_grad(self) -> None:
         """Set the gradients to zero."""
@@ -432,9 +436,9 @@ class Optimizer(ABC):
         Returns
         -------
         dict
-            ``"state"``: for each tensor that was ever updated, by its place, ``"step"`` and arrays of its shape.
-            ``"param_groups"``: hyperparameters, and the places of its tensors. With its arrays made tensors it
-            loads into PyTorch's optimiser of the same parameters.
+            ``"state"``: for each tensor that was ever updated, by its place, ``"step"`` and arrays of its
+            shape. ``"param_groups"``: hyperparameters, and the places of its tensors. With its arrays made
+            tensors it loads into PyTorch's optimiser of the same parameters.
         """
         self._refresh()
         self._count()
@@ -481,12 +485,14 @@ class Optimizer(ABC):
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise WeightsError(f"{self._name}: a state_dict has 'state' and 'param_groups'")
         saved = state_dict["param_groups"]
+        if not isinstance(saved, (list, tuple)) or not isinstance(state_dict["state"], Mapping):
+            raise WeightsError(f"{self._name}: expected a list of 'param_groups' and a mapping 'state'")
+        if not all(isinstance(group, Mapping) and "params" in group for group in saved):
+            raise WeightsError(f"{self._name}: expected 'params' in each of the state_dict's param_groups")
         sizes = [len(group["params"]) for group in saved]
         wanted = [len(group["params"]) for group in self.param_groups]
         if sizes != wanted:
-            raise WeightsError(
-                f"{self._name}: state_dict has groups of {sizes} tensors, expected {wanted}: it is of another net"
-            )
+            raise WeightsError(f"{self._name}: state_dict has groups of {sizes} tensors, expected {wanted}")
         groups = [self._loaded_group(i, group) for i, group in enumerate(saved)]
         probe = Program(1)
         uses = [probe.set_rule(0, self._kind, group) for group in groups]
@@ -523,7 +529,7 @@ class Optimizer(ABC):
         self._refresh()
 
     def _loaded_group(self, i: int, saved: Mapping[str, Any]) -> dict[str, Any]:
-        """A saved group's hyperparameters, checked; ours where it does not say. What schedules keep is kept."""
+        """A saved group's hyperparameters, checked, and what schedules keep there; ours if it has none."""
         plain = {
             name: _scalar(value) for name, value in saved.items() if name not in ("params", "param_names")
         }
@@ -644,9 +650,9 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Steps divided by a moving root mean square of the gradient.
 
-    ``v = alpha v + (1 - alpha) g²``, ``w -= lr g / (sqrt(v) + eps)``; ``centered`` takes the variance, ``v`` less the
-    square of a moving mean; with ``momentum`` the quotients go through a buffer. As `torch.optim.RMSprop`,
-    but for a variance that rounding turns negative, which is 0 here and a NaN there.
+    ``v = alpha v + (1 - alpha) g²``, ``w -= lr g / (sqrt(v) + eps)``; ``centered`` takes the variance, ``v``
+    less the square of a moving mean; with ``momentum`` the quotients go through a buffer. As
+    `torch.optim.RMSprop`, but for a variance that rounding turns negative, which is 0 here and a NaN there.
 
     Parameters
     ----------
@@ -735,9 +741,9 @@ class Adagrad(Optimizer):
 class Adam(Optimizer):
     """Moving means of the gradient and of its square, corrected for their start at zero.
 
-    ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g²``,
-    ``w -= lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps)``; ``amsgrad`` takes the largest ``v`` so
-    far. As `torch.optim.Adam`; there, too, ``weight_decay`` is a penalty that goes through the moments.
+    ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g²``, ``w -= lr (m / (1 - beta1^step)) /
+    (sqrt(v / (1 - beta2^step)) + eps)``; ``amsgrad`` takes the largest ``v`` so far. As `torch.optim.Adam`;
+    there, too, ``weight_decay`` is a penalty that goes through the moments.
 
     Parameters
     ----------
@@ -781,7 +787,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """`Adam` with a weight decay past the moments: ``w *= 1 - lr weight_decay`` first. As `torch.optim.AdamW`.
+    """`Adam` with a weight decay past the moments, ``w *= 1 - lr weight_decay``. As `torch.optim.AdamW`.
 
     Parameters
     ----------
@@ -831,8 +837,8 @@ def clip_grad_norm(nets: Optimizer | Net | Sequence[Net], max_norm: float) -> fl
     """Scale the gradients in place so that the norm of all of them is at most ``max_norm``.
 
     They are multiplied by ``max_norm / (norm + 1e-6)`` where that is below 1, as
-    `torch.nn.utils.clip_grad_norm_` does. Frozen tensors do not count. Where a gradient is not finite they stay as
-    they are, so that `Optimizer.step` and `check_gradients` can tell which one it was.
+    `torch.nn.utils.clip_grad_norm_` does. Frozen tensors do not count. Where a gradient is not finite they
+    stay as they are, so that `Optimizer.step` and `check_gradients` can tell which one it was.
 
     Parameters
     ----------
@@ -844,7 +850,8 @@ def clip_grad_norm(nets: Optimizer | Net | Sequence[Net], max_norm: float) -> fl
     Returns
     -------
     float
-        The norm before; not finite where a gradient is not. The sums are in double, the same on every machine.
+        The norm before; not finite where a gradient is not. The sums are in double, the same on every
+        machine.
     """
     limit = _positive("clip_grad_norm: max_norm", max_norm)
     program = _over(nets)._program

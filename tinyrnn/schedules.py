@@ -1,8 +1,8 @@
 """Schedules of the learning rate: PyTorch's formulas, arguments and defaults.
 
-A schedule sets the rate of its first step when it is made and of each next one by ``step()``, called after the
-optimiser's. A warm-up is a `LinearLR`, followed by another schedule in a `SequentialLR` or beside one. All work on
-Python floats, as PyTorch's do.
+A schedule sets the rate of its first step when it is made and of each next one by ``step()``, called after
+the optimiser's. A warm-up is a `LinearLR`, followed by another schedule in a `SequentialLR` or beside one.
+All work on Python floats, as PyTorch's do.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class LRScheduler(ABC):
         self._begin([group["lr"] for group in optimizer.param_groups])
 
     @abstractmethod
-    def _set(self, **options: Any) -> None:
+    def _set(self, *unused: Any, **options: Any) -> None:
         """Check the arguments and keep them."""
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """What else a schedule does to the groups before its first step."""
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
@@ -159,7 +159,7 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """The rate times ``gamma`` at each of the ``milestones``; at one that is there twice, times its square."""
+    """The rate times ``gamma`` at each of the ``milestones``; times its square at one that is there twice."""
 
     _options = ("milestones", "gamma")
 
@@ -213,7 +213,7 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """From ``start_factor`` to ``end_factor`` times the rate, in a line over ``total_iters`` steps: a warm-up."""
+    """From ``start_factor`` to ``end_factor`` times the rate in ``total_iters`` even steps: a warm-up."""
 
     _options = ("start_factor", "end_factor", "total_iters")
 
@@ -266,7 +266,7 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class LambdaLR(LRScheduler):
-    """The base rate times what a function gives for the step's number. A state_dict leaves the function out."""
+    """The base rate times what a function gives for the step's number. A state_dict has no functions."""
 
     def __init__(
         self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]
@@ -333,7 +333,7 @@ class OneCycleLR(LRScheduler):
             total_steps = size("OneCycleLR: epochs", epochs) * size(
                 "OneCycleLR: steps_per_epoch", steps_per_epoch
             )
-        self._bounds = {
+        self._bounds: dict[str, Any] = {
             "max_lr": max_lr,
             "base_momentum": base_momentum,
             "max_momentum": max_momentum,
@@ -412,12 +412,10 @@ class OneCycleLR(LRScheduler):
             raise ValueError(
                 f"OneCycleLR: stepped {self.last_epoch} times, expected {self.total_steps - 1} at most"
             )
-        begin = 0.0
         phases = self._phases()
-        for end, lr_from, lr_to, momentum_from, momentum_to in phases:
-            if self.last_epoch <= end or end == phases[-1][0]:
-                break
-            begin = end
+        now = next((i for i, phase in enumerate(phases) if self.last_epoch <= phase[0]), len(phases) - 1)
+        begin = phases[now - 1][0] if now > 0 else 0.0
+        end, lr_from, lr_to, momentum_from, momentum_to = phases[now]
         part = (self.last_epoch - begin) / (end - begin) if end != begin else 1.0
         if self.cycle_momentum:
             momentum = self._between(group[momentum_from], group[momentum_to], part)
@@ -457,7 +455,8 @@ class SequentialLR(LRScheduler):
         steps = [size("SequentialLR: milestones", step) for step in options["milestones"]]
         if not self._schedulers or len(steps) != len(self._schedulers) - 1 or sorted(set(steps)) != steps:
             raise ValueError(
-                f"SequentialLR: milestones {steps} for {len(self._schedulers)} schedules, expected one fewer, rising"
+                f"SequentialLR: milestones {steps} for {len(self._schedulers)} schedules, "
+                "expected one fewer, rising"
             )
         self._milestones = steps
 
