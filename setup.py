@@ -21,7 +21,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic"]
 CORE_FLAGS = ["-std=c99", "-O3", *WARNINGS, "-ffp-contract=off", "-fno-math-errno", "-g0"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
-MODULES = ["_core", "_kernels", "_losses", "_training"]
+MODULES = ["_core", "_kernels", "_losses", "_optim", "_training"]
 
 
 class build_core(build_ext):

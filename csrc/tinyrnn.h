@@ -356,6 +356,80 @@ trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, doubl
 
 /* ---- training: optimisers --------------------------------------------------------------------- */
 
+typedef enum {
+#define TRNN_OPTIMISER(NAME, name, ...) TRNN_##NAME,
+#include "optim/optimisers.def"
+#undef TRNN_OPTIMISER
+    TRNN_OPTIMISER_COUNT
+} trnn_optimiser;
+
+#define TRNN_STATES_MAX 3
+
+const char *trnn_optimiser_name(trnn_optimiser optimiser); /* "adam", as in optimisers.def */
+/* What it calls its i-th state, 0 <= i < TRNN_STATES_MAX: "exp_avg"; "" for none. */
+const char *trnn_optimiser_state(trnn_optimiser optimiser, int32_t i);
+
+/* Hyperparameters, as torch.optim names them. Flags are 0 or 1. What an optimiser does not know is idle. */
+typedef struct {
+    trnn_optimiser optimiser;
+    int32_t maximize;
+    int32_t nesterov;           /* SGD */
+    int32_t centered;           /* RMSPROP */
+    int32_t amsgrad, decoupled; /* ADAM; decoupled: weight decay past the moments, AdamW */
+    double lr, weight_decay, l1;
+    double momentum;     /* SGD, RMSPROP */
+    double dampening;    /* SGD */
+    double alpha;        /* RMSPROP */
+    double beta1, beta2; /* ADAM: in [0, 1) */
+    double lr_decay;     /* ADAGRAD */
+    double eps;          /* all but SGD. What is added is never below the smallest normal float, so that 0 / 0
+                          * is 0, where a number and the lanes that pad a panel have seen no gradient */
+} trnn_rule;
+
+int trnn_rule_uses(const trnn_rule *rule, int32_t i); /* 1: a step needs the i-th state */
+
+/* One tensor's numbers in packed weights, padding included, and all that goes with them. */
+typedef struct {
+    const trnn_rule *rule;
+    float *weights, *gradients;    /* (numbers,) each */
+    float *state[TRNN_STATES_MAX]; /* (numbers,), zeros to begin with; NULL where the rule uses none */
+    size_t numbers;
+    int64_t steps; /* done so far. SGD counts those with momentum: its first one takes the whole gradient */
+} trnn_span;
+
+/* A step of an optimiser over `count` spans:
+ *
+ *     trnn_spans_measure            sums of squares, for the norm and to find what is not finite
+ *     trnn_spans_norm               the norm of all gradients, and the span that is not finite
+ *     trnn_spans_update             the step itself, with clipping
+ *     trnn_spans_count              the step is done
+ *
+ * Spans are worked through in pieces. A call with `part` and `parts` does its share of them, so that threads
+ * can share a step: 0 and 1 for all of it. The bits do not depend on it. */
+size_t trnn_spans_pieces(const trnn_span *spans, int32_t count);
+void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t count, double *sums,
+                        int32_t part, int32_t parts); /* sums: (pieces,) */
+
+/* The square root of the sum of all squares, tensor by tensor in double: the same bits on every ISA.
+ * `*bad` is the last span with a NaN or an infinity, where a gradient that went wrong on its way back came from;
+ * -1 for none. */
+double trnn_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad);
+
+/* What gradients of this norm are multiplied by: max_norm / (norm + 1e-6), at most 1. */
+float trnn_clip_scale(double norm, double max_norm);
+
+#define TRNN_NO_LIMIT 3.4028234663852886e38f /* the largest float bounds no finite gradient */
+
+/* Steps with gradients scaled by `scale`, then kept within +-limit. The gradients stay as they are. */
+void trnn_spans_update(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale,
+                       float limit, int32_t part, int32_t parts);
+void trnn_spans_count(trnn_span *spans, int32_t count);
+
+/* Gradients themselves: scaled and bounded in place, or cleared. */
+void trnn_spans_clip(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale, float limit,
+                     int32_t part, int32_t parts);
+void trnn_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts);
+
 #ifdef __cplusplus
 }
 #endif

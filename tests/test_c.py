@@ -63,7 +63,7 @@ def test_make(target: str, tools: list[str]) -> None:
 
 # What each file may include; the first pattern that fits a file is its law.
 LAW = {
-    "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def", "loss/losses.def"},
+    "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def", "*/losses.def", "*/optimisers.def"},
     "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>"},
     "layout.h": {"config.h"},
     "format.h": {"layout.h", "tinyrnn.h"},
@@ -71,7 +71,6 @@ LAW = {
     "plan.h": {"layers/layer.h"},
     "net.c": {"plan.h"},
     "train.c": {"plan.h"},
-    "net.c": {"layers/layer.h"},
     "loss.c": {"loss/loss.h", "loss/losses.def"},
     "pack.c": {"layers/layer.h", "layers/layers.def"},
     "simd/vec.h": {"../config.h", "../format.h", "VF_HEADER(TRNN_ISA_NAME)"},
@@ -88,6 +87,7 @@ LAW = {
     "layers/*.c": {"layer.h", "recurrent.h"},
     "loss/loss.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "losses.def"},
     "loss/*.c": {"loss.h"},
+    "optim/optim.c": {"../kernels/kernels.h", "optimisers.def"},
 }
 
 

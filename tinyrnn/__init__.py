@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tinyrnn._core import available_isas, isa, set_isa
-from tinyrnn.errors import LoadError, ShapeError, WeightsError
+from tinyrnn.errors import LoadError, NonFiniteError, ShapeError, WeightsError
 from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
     BatchNorm1d,
@@ -31,13 +31,13 @@ from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
 
 if TYPE_CHECKING:
-    from tinyrnn import losses
+    from tinyrnn import losses, optim
     from tinyrnn.divergence import Drift, drift
     from tinyrnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, CTCLoss, HuberLoss, L1Loss, MSELoss
     from tinyrnn.quantization import quantize
 
 # What a device that only streams never needs is imported when it is asked for.
-_LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization"}
+_LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
 _LATER |= dict.fromkeys(
     (
         "losses",
@@ -90,6 +90,7 @@ __all__ = [
     "MSELoss",
     "Memory",
     "Net",
+    "NonFiniteError",
     "RNNCell",
     "ReLU",
     "Sequential",
@@ -107,6 +108,7 @@ __all__ = [
     "load_weights",
     "losses",
     "manual_seed",
+    "optim",
     "quantize",
     "set_isa",
 ]

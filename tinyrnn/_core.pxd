@@ -1,6 +1,6 @@
 # Mirrors csrc/tinyrnn.h, and shares the classes over it with _kernels.pyx.
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 cimport numpy as cnp
 
@@ -211,6 +211,44 @@ cdef extern from "tinyrnn.h" nogil:
 
     # ---- training: optimisers
 
+    ctypedef enum trnn_optimiser:
+        TRNN_OPTIMISER_COUNT
+
+    enum:
+        TRNN_STATES_MAX
+
+    float TRNN_NO_LIMIT
+
+    const char *trnn_optimiser_name(trnn_optimiser optimiser)
+    const char *trnn_optimiser_state(trnn_optimiser optimiser, int32_t i)
+
+    ctypedef struct trnn_rule:
+        trnn_optimiser optimiser
+        int32_t maximize, nesterov, centered, amsgrad, decoupled
+        double lr, weight_decay, l1, momentum, dampening, alpha, beta1, beta2, lr_decay, eps
+
+    bint trnn_rule_uses(const trnn_rule *rule, int32_t i)
+
+    ctypedef struct trnn_span:
+        const trnn_rule *rule
+        float *weights
+        float *gradients
+        float *state[TRNN_STATES_MAX]
+        size_t numbers
+        int64_t steps
+
+    size_t trnn_spans_pieces(const trnn_span *spans, int32_t count)
+    void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t count, double *sums,
+                            int32_t part, int32_t parts)
+    double trnn_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad)
+    float trnn_clip_scale(double norm, double max_norm)
+    void trnn_spans_update(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale,
+                           float limit, int32_t part, int32_t parts)
+    void trnn_spans_count(trnn_span *spans, int32_t count)
+    void trnn_spans_clip(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale, float limit,
+                         int32_t part, int32_t parts)
+    void trnn_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts)
+
 
 # What _training.pyx, _losses.pyx and _optim.pyx may call of the core, which is linked into _core alone.
 
@@ -234,6 +272,21 @@ cdef size_t lent_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_
 cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value) noexcept nogil
 
 # ---- lent: optimisers
+
+cdef str lent_optimiser_name(int32_t optimiser)
+cdef str lent_optimiser_state(int32_t optimiser, int32_t i)
+cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil
+cdef size_t lent_spans_pieces(const trnn_span *spans, int32_t count) noexcept nogil
+cdef void lent_spans_measure(const trnn_span *spans, int32_t count, double *sums,
+                             int32_t part, int32_t parts) noexcept nogil
+cdef double lent_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad) noexcept nogil
+cdef float lent_clip_scale(double norm, double max_norm) noexcept nogil
+cdef void lent_spans_update(const trnn_span *spans, int32_t count, float scale, float limit,
+                            int32_t part, int32_t parts) noexcept nogil
+cdef void lent_spans_count(trnn_span *spans, int32_t count) noexcept nogil
+cdef void lent_spans_clip(const trnn_span *spans, int32_t count, float scale, float limit,
+                          int32_t part, int32_t parts) noexcept nogil
+cdef void lent_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts) noexcept nogil
 
 
 cdef const trnn_kernels *isa_named(str name) except NULL

@@ -784,3 +784,49 @@ cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, 
 
 
 # ---- lent: optimisers
+
+cdef str lent_optimiser_name(int32_t optimiser):
+    return trnn_optimiser_name(<trnn_optimiser> optimiser).decode()
+
+
+cdef str lent_optimiser_state(int32_t optimiser, int32_t i):
+    return trnn_optimiser_state(<trnn_optimiser> optimiser, i).decode()
+
+
+cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil:
+    return trnn_rule_uses(rule, i)
+
+
+cdef size_t lent_spans_pieces(const trnn_span *spans, int32_t count) noexcept nogil:
+    return trnn_spans_pieces(spans, count)
+
+
+cdef void lent_spans_measure(const trnn_span *spans, int32_t count, double *sums,
+                             int32_t part, int32_t parts) noexcept nogil:
+    trnn_spans_measure(_isa, spans, count, sums, part, parts)
+
+
+cdef double lent_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad) noexcept nogil:
+    return trnn_spans_norm(spans, count, sums, bad)
+
+
+cdef float lent_clip_scale(double norm, double max_norm) noexcept nogil:
+    return trnn_clip_scale(norm, max_norm)
+
+
+cdef void lent_spans_update(const trnn_span *spans, int32_t count, float scale, float limit,
+                            int32_t part, int32_t parts) noexcept nogil:
+    trnn_spans_update(_isa, spans, count, scale, limit, part, parts)
+
+
+cdef void lent_spans_count(trnn_span *spans, int32_t count) noexcept nogil:
+    trnn_spans_count(spans, count)
+
+
+cdef void lent_spans_clip(const trnn_span *spans, int32_t count, float scale, float limit,
+                          int32_t part, int32_t parts) noexcept nogil:
+    trnn_spans_clip(_isa, spans, count, scale, limit, part, parts)
+
+
+cdef void lent_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts) noexcept nogil:
+    trnn_spans_clear(spans, count, part, parts)

@@ -1,6 +1,6 @@
 """The exceptions that tinyrnn raises beyond Python's own.
 
-Every one is a ``ValueError``, so code that knows nothing of tinyrnn can catch it.
+Every one is a ``ValueError`` or an ``ArithmeticError``, so code that knows nothing of tinyrnn can catch it.
 ``csrc/status.def`` names them; a missing file stays an ``OSError``.
 """
 
@@ -15,3 +15,7 @@ class WeightsError(ValueError):
 
 class LoadError(ValueError):
     """A model file is malformed, truncated, hostile, or of a kind that is not read."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A gradient, or another number of a training step, is not finite; the weights are as before."""

@@ -12,6 +12,7 @@
 #include "grad.inc"
 #include "norm.inc"
 #include "floor.inc"
+#include "optim.inc"
 
 #define TABLE_OF(isa) trnn_kernels__##isa
 #define TABLE(isa)    TABLE_OF(isa)
@@ -36,4 +37,7 @@ const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     .affine_f32 = affine_f32,
     .read_f32 = read_f32,
     .peak_f32 = peak_f32,
+    .update_f32 = update_f32,
+    .clip_f32 = clip_f32,
+    .squares_f32 = squares_f32,
 };

@@ -102,6 +102,20 @@ typedef enum {
     TRNN_MAP_COUNT
 } trnn_map;
 
+/* One step of an optimiser: what is the same for all numbers of a tensor. optim/optim.c works it out. */
+typedef struct {
+    trnn_optimiser optimiser;
+    int32_t plain;          /* 1: scale is 1, limit none, both penalties 0 */
+    int32_t nesterov;       /* SGD */
+    float scale, limit;     /* gradients are scaled, then kept within +-limit */
+    float weight_decay, l1; /* penalties that go through the gradient */
+    float keep;             /* ADAM: what decoupled weight decay leaves of a weight, else 1 */
+    float rate;
+    float first, first_new;   /* what a moment keeps, and what it takes of the gradient */
+    float second, second_new; /* the same for the moment of squares */
+    float eps;                /* above 0 */
+} trnn_update;
+
 struct trnn_kernels {
     const char *name;
     int fused;
@@ -140,6 +154,17 @@ struct trnn_kernels {
 
     /* For benchmarks: multiply-adds of registers at full speed; *numbers tells how many. */
     float (*peak_f32)(size_t rounds, size_t *numbers);
+
+    /* One step of an optimiser over n numbers: w and state[0 .. 2] from g. A state that the optimiser
+     * has and the update does without is NULL. Nothing overlaps. */
+    void (*update_f32)(const trnn_update *update, size_t n, float *w, const float *g, float *const *state);
+
+    /* x[i] = scale * x[i], then kept within +-limit, for n numbers; a NaN stays. */
+    void (*clip_f32)(float *x, size_t n, float scale, float limit);
+
+    /* The sum of n squares, in 32 lanes of double, ascending, and the lanes as a tree. The same bits on
+     * every ISA, fused or not; not finite if and only if a number is not. */
+    double (*squares_f32)(const float *x, size_t n);
 };
 
 #define TRNN_ISA(name, ...) extern const trnn_kernels trnn_kernels__##name;

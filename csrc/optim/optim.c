@@ -1,0 +1,214 @@
+/* A step of an optimiser: what is worked out once, in double, and how spans are cut into pieces.
+ *
+ * A rule and a number of steps become a trnn_update, which holds every coefficient as the float that the
+ * formulas of kernels/optim.inc take. The arithmetic here is sums, products, quotients and a root of our own, so
+ * it has the same bits on every machine.
+ */
+#include "../kernels/kernels.h"
+
+/* Numbers of a piece: a multiple of a panel, small enough to share fairly, large enough that its call is free. */
+#define PIECE 4096
+
+/* The smallest normal float. */
+#define LEAST_EPS 1.1754943508222875e-38
+
+static const struct {
+    const char *name;
+    const char *states[TRNN_STATES_MAX];
+} optimisers[] = {
+#define TRNN_OPTIMISER(NAME, name, ...) {#name, {__VA_ARGS__}},
+#include "optimisers.def"
+#undef TRNN_OPTIMISER
+};
+
+const char *trnn_optimiser_name(trnn_optimiser optimiser) { return optimisers[optimiser].name; }
+
+const char *trnn_optimiser_state(trnn_optimiser optimiser, int32_t i)
+{
+    return optimisers[optimiser].states[i];
+}
+
+int trnn_rule_uses(const trnn_rule *rule, int32_t i)
+{
+    if (!optimisers[rule->optimiser].states[i][0]) return 0;
+    switch (rule->optimiser) {
+    case TRNN_SGD: return rule->momentum != 0.0;
+    case TRNN_RMSPROP: return i == 0 || (i == 1 ? rule->momentum != 0.0 : rule->centered);
+    case TRNN_ADAM: return i < 2 || rule->amsgrad;
+    default: return 1;
+    }
+}
+
+/* ---- numbers ----------------------------------------------------------------------------------- */
+
+/* The square root of a finite number of at least 0, within two units of its last place: Newton's steps from the
+ * number with half its exponent, which is at most 6 % off. Without libm, which a core may not have. */
+static double root_of(double a)
+{
+    union {
+        double f;
+        uint64_t u;
+    } guess = {a};
+    if (!(a > 0.0)) return 0.0;
+    if (a < 2.2250738585072014e-308) return root_of(a * 18446744073709551616.0) / 4294967296.0;
+    guess.u = (guess.u >> 1) + 0x1ff7a3bea91d9b1bu;
+    for (int i = 0; i < 4; i++) guess.f = 0.5 * (guess.f + a / guess.f);
+    return guess.f;
+}
+
+/* a^n by squaring. */
+static double power_of(double a, int64_t n)
+{
+    double result = 1.0;
+    for (; n > 0; n >>= 1, a *= a)
+        if (n & 1) result *= a;
+    return result;
+}
+
+/* The step of a span that has done `steps` before it. */
+static trnn_update update_of(const trnn_rule *rule, int64_t steps, float scale, float limit)
+{
+    trnn_update u = {.optimiser = rule->optimiser,
+                     .nesterov = rule->nesterov,
+                     .scale = rule->maximize ? -scale : scale,
+                     .limit = limit,
+                     .weight_decay = rule->decoupled ? 0.0f : (float)rule->weight_decay,
+                     .l1 = (float)rule->l1,
+                     .keep = rule->decoupled ? (float)(1.0 - rule->lr * rule->weight_decay) : 1.0f};
+    double rate = rule->lr, eps = rule->eps;
+    switch (rule->optimiser) {
+    case TRNN_SGD:
+        u.first = (float)rule->momentum;
+        u.first_new = steps == 0 ? 1.0f : (float)(1.0 - rule->dampening);
+        break;
+    case TRNN_RMSPROP:
+        u.first = (float)rule->momentum;
+        u.second = (float)rule->alpha;
+        u.second_new = (float)(1.0 - rule->alpha);
+        break;
+    case TRNN_ADAGRAD: rate /= 1.0 + (double)steps * rule->lr_decay; break;
+    default: {
+        const double root = root_of(1.0 - power_of(rule->beta2, steps + 1));
+        u.first = (float)rule->beta1;
+        u.first_new = (float)(1.0 - rule->beta1);
+        u.second = (float)rule->beta2;
+        u.second_new = (float)(1.0 - rule->beta2);
+        rate *= root / (1.0 - power_of(rule->beta1, steps + 1));
+        eps *= root;
+    }
+    }
+    u.rate = (float)rate;
+    u.eps = (float)(eps > LEAST_EPS ? eps : LEAST_EPS);
+    u.plain = u.scale == 1.0f && u.limit == TRNN_NO_LIMIT && u.weight_decay == 0.0f && u.l1 == 0.0f;
+    return u;
+}
+
+/* ---- pieces ------------------------------------------------------------------------------------ */
+
+static size_t pieces_of(const trnn_span *span) { return (span->numbers + PIECE - 1) / PIECE; }
+
+size_t trnn_spans_pieces(const trnn_span *spans, int32_t count)
+{
+    size_t pieces = 0;
+    for (int32_t i = 0; i < count; i++) pieces += pieces_of(&spans[i]);
+    return pieces;
+}
+
+/* A walk through a part's share of the pieces. */
+typedef struct {
+    const trnn_span *span; /* of the piece at hand */
+    size_t first, numbers; /* its place in the span */
+    size_t index, end;     /* its place among all pieces, and the part's end */
+    size_t next;           /* piece of the span that comes next */
+} pieces;
+
+static pieces pieces_open(const trnn_span *spans, int32_t count, int32_t part, int32_t parts)
+{
+    const size_t all = trnn_spans_pieces(spans, count), share = all / (size_t)parts,
+                 more = all % (size_t)parts;
+    const size_t p = (size_t)part, begin = p * share + (p < more ? p : more);
+    pieces walk = {spans, 0, 0, begin - 1, begin + share + (p < more), begin};
+    while (walk.index + 1 < walk.end && walk.next >= pieces_of(walk.span))
+        walk.next -= pieces_of(walk.span++);
+    return walk;
+}
+
+/* The next piece; 0 past the last. */
+static int pieces_next(pieces *walk)
+{
+    if (++walk->index >= walk->end) return 0;
+    while (walk->next >= pieces_of(walk->span)) {
+        walk->span++;
+        walk->next = 0;
+    }
+    walk->first = walk->next++ * PIECE;
+    walk->numbers = walk->span->numbers - walk->first < PIECE ? walk->span->numbers - walk->first : PIECE;
+    return 1;
+}
+
+/* ---- a step ------------------------------------------------------------------------------------- */
+
+void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t count, double *sums,
+                        int32_t part, int32_t parts)
+{
+    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);)
+        sums[walk.index] = isa->squares_f32(walk.span->gradients + walk.first, walk.numbers);
+}
+
+double trnn_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad)
+{
+    double total = 0.0;
+    *bad = -1;
+    for (int32_t i = 0; i < count; i++) {
+        double sum = 0.0;
+        for (size_t left = pieces_of(&spans[i]); left > 0; left--) sum += *sums++;
+        if (!(sum - sum == 0.0)) *bad = i;
+        total += sum;
+    }
+    return *bad < 0 ? root_of(total) : total;
+}
+
+float trnn_clip_scale(double norm, double max_norm)
+{
+    const double scale = max_norm / (norm + 1e-6);
+    return scale < 1.0 ? (float)scale : 1.0f;
+}
+
+void trnn_spans_update(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale,
+                       float limit, int32_t part, int32_t parts)
+{
+    const trnn_span *known = NULL; /* whose update is at hand: most tensors share rule and steps */
+    trnn_update update = {.plain = 0};
+    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);) {
+        const trnn_span *span = walk.span;
+        if (!known || known->rule != span->rule || known->steps != span->steps)
+            update = update_of(span->rule, span->steps, scale, limit);
+        known = span;
+        float *state[TRNN_STATES_MAX];
+        for (int32_t i = 0; i < TRNN_STATES_MAX; i++)
+            state[i] = trnn_rule_uses(span->rule, i) ? span->state[i] + walk.first : NULL;
+        isa->update_f32(&update, walk.numbers, span->weights + walk.first, span->gradients + walk.first,
+                        state);
+    }
+}
+
+void trnn_spans_count(trnn_span *spans, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++)
+        spans[i].steps += spans[i].rule->optimiser != TRNN_SGD || trnn_rule_uses(spans[i].rule, 0);
+}
+
+/* ---- gradients ---------------------------------------------------------------------------------- */
+
+void trnn_spans_clip(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale, float limit,
+                     int32_t part, int32_t parts)
+{
+    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);)
+        isa->clip_f32(walk.span->gradients + walk.first, walk.numbers, scale, limit);
+}
+
+void trnn_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts)
+{
+    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);)
+        trnn_zero(walk.span->gradients + walk.first, walk.numbers * sizeof(float));
+}

@@ -1,0 +1,221 @@
+# cython: boundscheck=False, wraparound=False
+"""An optimiser's step, seen from Python: pointers into packed buffers, and the order of calls; no arithmetic.
+
+Design
+------
+A. ``Program`` is what an ``optim.Optimizer`` has been compiled to: a rule for each of its groups, a span for
+   each tensor that trains. It is laid out anew, in place, when tensors are frozen or thawed.
+B. ``step`` is the whole step for one thread. Threads that share one call, in this order with a barrier between,
+   ``measure_part``, ``judge`` (one of them), ``update_part``, ``finish`` (one of them).
+C. Whoever holds a Program holds the buffers: they are kept in ``owners``.
+"""
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.math cimport INFINITY
+
+from tinyrnn._core cimport (
+    TRNN_NO_LIMIT,
+    TRNN_OPTIMISER_COUNT,
+    TRNN_STATES_MAX,
+    lent_clip_scale,
+    lent_optimiser_name,
+    lent_optimiser_state,
+    lent_rule_uses,
+    lent_spans_clear,
+    lent_spans_clip,
+    lent_spans_count,
+    lent_spans_measure,
+    lent_spans_norm,
+    lent_spans_pieces,
+    lent_spans_update,
+    trnn_optimiser,
+)
+
+cnp.import_array()
+
+# Name of every optimiser of the core, and its states' names, in their places.
+STATES = {
+    lent_optimiser_name(i): tuple([lent_optimiser_state(i, k) for k in range(TRNN_STATES_MAX)])
+    for i in range(TRNN_OPTIMISER_COUNT)
+}
+
+cdef list _names = list(STATES)
+
+
+cdef class Program:
+    """The step of an optimiser over flat buffers.
+
+    Parameters
+    ----------
+    rules : int
+        Groups of hyperparameters; `set_rule` fills each before it is used.
+
+    Attributes
+    ----------
+    max_norm, max_value : float
+        What gradients are clipped to, in this order, before the formula sees them; infinity for neither. The
+        buffers of gradients stay as they are.
+    norm : float
+        Of all gradients, before clipping, at the last step.
+    bad : int
+        The last span whose gradient was not finite then, or -1.
+    """
+
+    def __cinit__(self, int32_t rules):
+        self.spans = NULL
+        self.sums = NULL
+        self.count = 0
+        self.rule_count = rules
+        self.owners = []
+        self.max_norm = self.max_value = INFINITY
+        self.bad = -1
+        self.scale = 1
+        self.limit = TRNN_NO_LIMIT
+        self.rules = <trnn_rule *> PyMem_Calloc(max(rules, 1), sizeof(trnn_rule))
+        if self.rules == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_Free(self.rules)
+        self.free()
+
+    cdef free(self):
+        PyMem_Free(self.spans)
+        PyMem_Free(self.sums)
+        self.spans = NULL
+        self.sums = NULL
+        self.count = 0
+
+    def set_rule(self, int32_t i, str kind, dict options):
+        """The hyperparameters of group ``i``, by the names of trnn_rule; what is not named is 0.
+
+        Returns
+        -------
+        tuple of bool
+            Which of ``STATES[kind]`` a step needs.
+        """
+        assert 0 <= i < self.rule_count
+        cdef trnn_rule rule
+        rule.optimiser = <trnn_optimiser> <int> _names.index(kind)
+        rule.maximize = options.get("maximize", 0)
+        rule.nesterov = options.get("nesterov", 0)
+        rule.centered = options.get("centered", 0)
+        rule.amsgrad = options.get("amsgrad", 0)
+        rule.decoupled = options.get("decoupled_weight_decay", 0)
+        rule.lr = options["lr"]
+        rule.weight_decay = options.get("weight_decay", 0)
+        rule.l1 = options.get("l1", 0)
+        rule.momentum = options.get("momentum", 0)
+        rule.dampening = options.get("dampening", 0)
+        rule.alpha = options.get("alpha", 0)
+        rule.beta1, rule.beta2 = options.get("betas", (0, 0))
+        rule.lr_decay = options.get("lr_decay", 0)
+        rule.eps = options.get("eps", 0)
+        self.rules[i] = rule
+        return tuple([lent_rule_uses(&rule, k) for k in range(TRNN_STATES_MAX)])
+
+    def lay(self, list spans):
+        """Take the tensors that train, in the nets' order.
+
+        Parameters
+        ----------
+        spans : list of (weights, gradients, states, offset, numbers, rule, steps)
+            The flat arrays of a core layer, one state array or None for each of `STATES`; the tensor's place in
+            all of them; its group, whose rule is set; the steps it has done.
+        """
+        cdef size_t offset, numbers
+        cdef int32_t i, k, rule
+        self.free()
+        self.owners = []
+        self.spans = <trnn_span *> PyMem_Calloc(max(<int> len(spans), 1), sizeof(trnn_span))
+        if self.spans == NULL:
+            raise MemoryError()
+        for i, (weights, gradients, states, offset, numbers, rule, steps) in enumerate(spans):
+            assert 0 <= rule < self.rule_count
+            self.spans[i].rule = &self.rules[rule]
+            self.spans[i].weights = self.place(weights, offset, numbers)
+            self.spans[i].gradients = self.place(gradients, offset, numbers)
+            for k in range(TRNN_STATES_MAX):
+                if states[k] is not None:
+                    self.spans[i].state[k] = self.place(states[k], offset, numbers)
+                else:
+                    assert not lent_rule_uses(&self.rules[rule], k)
+            self.spans[i].numbers = numbers
+            self.spans[i].steps = steps
+        self.count = <int32_t> len(spans)
+        self.sums = <double *> PyMem_Calloc(lent_spans_pieces(self.spans, self.count) + 1, sizeof(double))
+        if self.sums == NULL:
+            self.free()
+            raise MemoryError()
+
+    cdef float *place(self, array, size_t offset, size_t numbers) except NULL:
+        """Where a tensor begins in a flat array, which is kept alive."""
+        assert array.dtype == np.float32 and array.ndim == 1 and array.flags.c_contiguous
+        assert offset + numbers <= <size_t> len(array)
+        self.owners.append(array)
+        return <float *> cnp.PyArray_DATA(array) + offset
+
+    def steps(self):
+        """The steps that each span has done."""
+        return [self.spans[i].steps for i in range(self.count)]
+
+    def run(self):
+        """One step; 0, or 1 where a gradient is not finite: nothing has changed then but `bad` and `norm`."""
+        cdef int status
+        with nogil:
+            status = self.step()
+        return status
+
+    def measure(self):
+        """Set `norm` and `bad` without a step; 0, or 1 where a gradient is not finite."""
+        cdef int status
+        with nogil:
+            self.measure_part(0, 1)
+            status = self.judge()
+        return status
+
+    def clip(self, double max_norm, double max_value):
+        """Scale and bound the gradients themselves, after `measure`; infinity for neither."""
+        cdef float scale = lent_clip_scale(self.norm, max_norm)
+        cdef float limit = <float> max_value if max_value < TRNN_NO_LIMIT else TRNN_NO_LIMIT
+        if scale != 1 or limit != TRNN_NO_LIMIT:
+            with nogil:
+                lent_spans_clip(self.spans, self.count, scale, limit, 0, 1)
+
+    def clear(self):
+        """Set the gradients to zero."""
+        with nogil:
+            self.zero()
+
+    # ---- without the GIL ---------------------------------------------------------------------------
+
+    cdef int step(self) noexcept nogil:
+        self.measure_part(0, 1)
+        if self.judge():
+            return 1
+        self.update_part(0, 1)
+        self.finish()
+        return 0
+
+    cdef int zero(self) noexcept nogil:
+        lent_spans_clear(self.spans, self.count, 0, 1)
+        return 0
+
+    cdef void measure_part(self, int part, int parts) noexcept nogil:
+        lent_spans_measure(self.spans, self.count, self.sums, part, parts)
+
+    cdef int judge(self) noexcept nogil:
+        """After all parts were measured: the norm, what it scales gradients by, and 1 if it is not finite."""
+        self.norm = lent_spans_norm(self.spans, self.count, self.sums, &self.bad)
+        self.scale = lent_clip_scale(self.norm, self.max_norm) if self.max_norm < INFINITY else 1
+        self.limit = <float> self.max_value if self.max_value < TRNN_NO_LIMIT else TRNN_NO_LIMIT
+        return self.bad >= 0
+
+    cdef void update_part(self, int part, int parts) noexcept nogil:
+        lent_spans_update(self.spans, self.count, self.scale, self.limit, part, parts)
+
+    cdef void finish(self) noexcept nogil:
+        lent_spans_count(self.spans, self.count)

@@ -1,0 +1,895 @@
+"""Optimisers: PyTorch's formulas, arguments and state, one fused pass over a net's packed weights.
+
+A step is done by the core without the GIL and allocates nothing. It is the same for every instruction set
+with a fused multiply-add, bit for bit. What PyTorch does not have: ``l1=``, a penalty on the sum of
+magnitudes, whose gradient, ``l1 * sign(w)``, is added to the weights'.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrnn import schedules
+from tinyrnn._optim import STATES, Program
+from tinyrnn.arguments import flag, real
+from tinyrnn.arrays import aligned_zeros, as_array, as_floats
+from tinyrnn.errors import NonFiniteError, ShapeError, WeightsError
+from tinyrnn.model import Net, Tensor, _quoted
+from tinyrnn.schedules import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "Optimizer",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+    "check_gradients",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "schedules",
+]
+
+Array = NDArray[np.float32]
+Params = Net | Sequence[Net] | Sequence[Mapping[str, Any]]
+
+# What to do about a gradient that is not finite.
+_NONFINITE = ("stop", "skip", "warn")
+
+# What PyTorch keeps in a group that only says how PyTorch computes.
+_TORCH = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
+
+# Beyond it a float32 no longer counts by one.
+_COUNTS = 2**24
+
+
+# ---- hyperparameters ------------------------------------------------------------------------------
+
+
+def _positive(name: str, value: Any) -> float:
+    return real(name, value, 0)
+
+
+def _part(name: str, value: Any) -> float:
+    return real(name, value, 0, 1)
+
+
+def _betas(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name} is {value!r}, expected two numbers")
+    for i, beta in enumerate(value):
+        if real(f"{name}[{i}]", beta, 0, 1) == 1:
+            raise ValueError(f"{name}[{i}] is {beta}, expected 0 <= beta < 1")
+    return float(value[0]), float(value[1])
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "lr": _positive,
+    "momentum": _positive,
+    "dampening": real,
+    "weight_decay": _positive,
+    "l1": _positive,
+    "nesterov": flag,
+    "maximize": flag,
+    "alpha": _part,
+    "eps": _positive,
+    "centered": flag,
+    "lr_decay": _positive,
+    "initial_accumulator_value": _positive,
+    "betas": _betas,
+    "amsgrad": flag,
+    "decoupled_weight_decay": flag,
+}
+
+
+# ---- optimisers -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Entry:
+    """One tensor of an optimiser: its place in it, its name, and the steps that were done with it."""
+
+    tensor: Tensor
+    name: str
+    group: int
+    steps: int = 0
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return id(self.tensor.core), self.tensor.param
+
+    def shaped(self, packed: Array) -> Array:
+        """Its numbers in a flat array that is laid out as its weights: a new array."""
+        return self.tensor.core.unpack_from(self.tensor.param, packed).reshape(self.tensor.shape)
+
+
+class Optimizer(ABC):
+    """What all optimisers share.
+
+    Parameters
+    ----------
+    params : Net, list of Net, or list of dict
+        What is trained: all parameters of the nets, each once. Or groups with hyperparameters of their own,
+        as in PyTorch: ``{"params": net["0"], "lr": 1e-4}``; what a group leaves out is as for all. Its
+        ``"params"`` are a net (every layer is one), a list of nets, or names of tensors and layers of
+        ``net``: ``{"params": ["0", "2.bias"]}``.
+    defaults : dict
+        Hyperparameters.
+    net : Net, optional
+        The net whose tensors the groups name.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        The groups: hyperparameters, which may be changed between steps, and ``"params"``, names.
+    skipped : int
+        Steps that were left out since a gradient was not finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hyperparameter is out of range; a group or a net holds no parameter; a name is unknown; a tensor
+        is in two groups; a layer is not kept in float32.
+    """
+
+    _kind: ClassVar[str]
+    _options: ClassVar[tuple[str, ...]]
+    _torch: ClassVar[tuple[str, ...]] = ("foreach", "differentiable", "fused")
+
+    def __init__(self, params: Params, defaults: dict[str, Any], net: Net | None) -> None:
+        self._name = type(self).__name__
+        self.skipped = 0
+        self.defaults = self._checked(defaults, "")
+        self.param_groups: list[dict[str, Any]] = []
+        self._nets: list[Net] = []
+        self._entries: list[_Entry] = []
+        for members, given in self._grouped(params, net):
+            self._add(members, given)
+        order = [id(tensor.core) for one in self._nets for _, tensor in _parameters(one)]
+        place = {core: i for i, core in reversed(list(enumerate(order)))}
+        self._ordered = sorted(
+            self._entries, key=lambda entry: (place[id(entry.tensor.core)], entry.tensor.param)
+        )
+
+        self._buffers: dict[tuple[int, int], Array] = {}
+        self._program = Program(len(self.param_groups))
+        self._values: list[list[Any] | None] = [None] * len(self.param_groups)
+        self._uses: list[tuple[bool, ...]] = [()] * len(self.param_groups)
+        self._epochs: list[int] | None = None
+        self._laid: list[_Entry] = []
+        self._refresh()
+
+    # ---- groups ----------------------------------------------------------------------------------
+
+    def _checked(self, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The hyperparameters in ``options``, each checked."""
+        checked = {}
+        for name in self._options:
+            if name not in options:
+                raise ValueError(f"{self._name}{where}: {name} is missing")
+            try:
+                checked[name] = _CHECKS[name](name, options[name])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{self._name}{where}: {error}") from None
+        if checked.get("nesterov") and (checked["momentum"] == 0 or checked["dampening"] != 0):
+            raise ValueError(f"{self._name}{where}: nesterov wants a momentum above 0, and dampening 0")
+        return checked
+
+    def _grouped(self, params: Any, net: Net | None) -> list[tuple[Any, Mapping[str, Any]]]:
+        """(members, hyperparameters) of every group that ``params`` asks for."""
+        self._named = net
+        if isinstance(params, Net):
+            return [(params, {})]
+        if isinstance(params, (str, Mapping)) or not isinstance(params, Iterable):
+            raise TypeError(f"{self._name}: params is {type(params).__name__}, expected a net or a list")
+        params = list(params)
+        if not params:
+            raise ValueError(f"{self._name}: params is an empty list")
+        groups = [isinstance(one, Mapping) for one in params]
+        if not any(groups):
+            return [(params, {})]
+        if not all(groups):
+            raise TypeError(f"{self._name}: params mixes groups with others, expected groups or nets")
+        for i, group in enumerate(params):
+            unknown = [str(name) for name in group if name not in (*self._options, "params")]
+            if unknown or "params" not in group:
+                what = f"unknown {_quoted(unknown)}" if unknown else "no 'params'"
+                expected = ", ".join(("params", *self._options))
+                raise ValueError(f"{self._name}: group {i}: {what}, expected {expected}")
+        return [(group["params"], group) for group in params]
+
+    def _add(self, members: Any, given: Mapping[str, Any]) -> None:
+        """One more group."""
+        i = len(self.param_groups)
+        where = f": group {i}" if given else ""
+        options = self._checked({**self.defaults, **given}, where)
+        found = self._members(members, where)
+        if not found:
+            raise ValueError(f"{self._name}{where}: no parameters to train")
+        taken = {entry.key: entry for entry in self._entries}
+        for name, tensor in found:
+            entry = _Entry(tensor, name, i)
+            if entry.key in taken:
+                raise ValueError(
+                    f"{self._name}{where}: {name} is in group {taken[entry.key].group} already, "
+                    "expected each tensor in one group"
+                )
+            self._entries.append(entry)
+        self.param_groups.append({"params": [name for name, _ in found], **options})
+
+    def _members(self, members: Any, where: str) -> list[tuple[str, Tensor]]:
+        """(name, tensor) of all that a group's ``params`` mean, each once, in the nets' order."""
+        listed = [members] if isinstance(members, (Net, str)) else list(members)
+        nets = [one for one in listed if isinstance(one, Net)]
+        names = [one for one in listed if isinstance(one, str)]
+        if len(nets) + len(names) < len(listed) or (nets and names):
+            kinds = ", ".join(sorted({type(one).__name__ for one in listed}))
+            raise TypeError(f"{self._name}{where}: params holds {kinds}, expected nets or names")
+        if names and self._named is None:
+            raise TypeError(f"{self._name}{where}: params holds names; pass the net whose they are as net=")
+        if names:
+            assert self._named is not None
+            nets = [self._named]
+        self._nets += [one for one in nets if all(one is not known for known in self._nets)]
+        found: dict[tuple[int, int], tuple[str, Tensor]] = {}
+        for one in nets:
+            for name, tensor in _parameters(one):
+                found.setdefault((id(tensor.core), tensor.param), (name, tensor))
+        if not names:
+            return list(found.values())
+
+        def fits(tensor: str, name: str) -> bool:
+            return tensor == name or tensor.startswith(name.removesuffix(".") + ".")
+
+        known = [name for name, _ in found.values()]
+        unknown = [name for name in names if not any(fits(tensor, name) for tensor in known)]
+        if unknown:
+            raise ValueError(
+                f"{self._name}{where}: {_quoted(unknown)}: no such parameter or layer of the net; "
+                f"it has {_quoted(known)}"
+            )
+        return [pair for pair in found.values() if any(fits(pair[0], name) for name in names)]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group. Set, it is that of all groups."""
+        rate: float = self.param_groups[0]["lr"]
+        return rate
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        rate = _positive(f"{self._name}: lr", value)
+        for group in self.param_groups:
+            group["lr"] = rate
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of what the optimiser remembers."""
+        return sum(buffer.nbytes for buffer in self._buffers.values())
+
+    def __repr__(self) -> str:
+        groups = [
+            ", ".join(f"{name}={group[name]!r}" for name in self._options) for group in self.param_groups
+        ]
+        counts = [len(group["params"]) for group in self.param_groups]
+        rows = "".join(f"\n  ({n} tensors) {text}" for n, text in zip(counts, groups, strict=True))
+        return f"{self._name}({rows}\n)"
+
+    # ---- a step ----------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Bring the program up to date with `param_groups` and with what is frozen."""
+        changed = {}
+        for i, group in enumerate(self.param_groups):
+            values = [group.get(name) for name in self._options]
+            if values != self._values[i]:
+                where = f": group {i}" if len(self.param_groups) > 1 else ""
+                changed[i] = values, self._checked(group, where)
+        uses = list(self._uses)
+        for i, (values, options) in changed.items():
+            uses[i] = self._program.set_rule(i, self._kind, options)
+            self._values[i] = values
+        epochs = [getattr(net, "_train_epoch", 0) for net in self._nets]
+        if uses != self._uses or epochs != self._epochs:
+            self._uses, self._epochs = uses, epochs
+            self._lay()
+
+    def _count(self) -> None:
+        """Take over the steps that the program has counted."""
+        for entry, steps in zip(self._laid, self._program.steps(), strict=True):
+            entry.steps = steps
+
+    def _lay(self) -> None:
+        """Compile the tensors that are not frozen, and give them what their rules need to remember."""
+        self._count()
+        active: set[tuple[int, int]] = set()
+        for net in self._nets:
+            active |= {(id(tensor.core), tensor.param) for _, tensor in _trainable(net)}
+        self._laid = [entry for entry in self._ordered if entry.key in active]
+        spans = []
+        for entry in self._laid:
+            core = entry.tensor.core
+            states = [
+                self._buffer(entry, i) if used else None for i, used in enumerate(self._uses[entry.group])
+            ]
+            place = core.span(entry.tensor.param)
+            spans.append((core.packed(), core.gradients(), states, *place, entry.group, entry.steps))
+        self._program.lay(spans)
+
+    def _buffer(self, entry: _Entry, i: int) -> Array:
+        """The i-th state of a core layer, laid out as its weights."""
+        core = entry.tensor.core
+        if (id(core), i) not in self._buffers:
+            buffer = aligned_zeros(core.nbytes)
+            for other in self._entries:
+                if other.tensor.core is core:
+                    first, numbers = core.span(other.tensor.param)
+                    buffer[first : first + numbers] = self._initial(other)
+            self._buffers[id(core), i] = buffer
+        return self._buffers[id(core), i]
+
+    def _initial(self, entry: _Entry) -> float:
+        """What a state begins with."""
+        value: float = self.param_groups[entry.group].get("initial_accumulator_value", 0.0)
+        return value
+
+    def step(self, nonfinite: str = "stop") -> bool:
+        """Update the weights from the gradients.
+
+        Parameters
+        ----------
+        nonfinite : {"stop", "skip", "warn"}
+            What to do where a gradient holds a NaN or an infinity. The weights and all that the optimiser
+            remembers stay as they are in each case. ``"stop"``: raise. ``"skip"``: leave this step out and
+            count it in `skipped`. ``"warn"``: the same, with a `RuntimeWarning`.
+
+        Returns
+        -------
+        bool
+            Whether the step was done.
+
+        Raises
+        ------
+        NonFiniteError
+            With ``"stop"``: says in which tensor the gradients went wrong.
+        """
+        _check_nonfinite(nonfinite)
+        self._refresh()
+        if self._program.run() == 0:
+            return True
+        self._refuse(nonfinite)
+        return False
+
+    def _refuse(self, nonfinite: str) -> None:
+        """Raise, warn or count, after the program has found a gradient that is not finite."""
+        if nonfinite == "stop":
+            raise NonFiniteError(f"{self._name}: {self._diagnosis()} The weights are as before.")
+        self.skipped += 1
+        if nonfinite == "warn":
+            warnings.warn(
+                f"{self._name}: {self._diagnosis()} This step is left out.", RuntimeWarning, stacklevel=3
+            )
+
+    def _diagnosis(self) -> str:
+        """Where the gradients went wrong: in the last such tensor, since backward runs from the net's end."""
+        bad = []
+        for entry in self._laid:
+            gradient = entry.shaped(entry.tensor.core.gradients())
+            nan, inf = int(np.isnan(gradient).sum()), int(np.isinf(gradient).sum())
+            if nan or inf:
+                bad.append((entry, nan, inf, gradient.size))
+        entry, nan, inf, numbers = bad[-1]
+        counts = " and ".join(f"{count} {what}" for count, what in ((nan, "NaN"), (inf, "inf")) if count)
+        also = f"; so have {len(bad) - 1} tensors before it" if len(bad) > 1 else ""
+        where = f"{entry.name} ({entry.tensor.core.kind})"
+        return f"the gradient of {where} has {counts} in {numbers} numbers{also}."
+
+    def zero_grad(self) -> None:
+        """Set the gradients to zero."""
+        self._refresh()
+        self._program.clear()
+
+    # ---- state -----------------------------------------------------------------------------------
+
+    def _used(self, group: int) -> list[tuple[int, str]]:
+        """(place, name) of the states that a group's rule needs."""
+        return [(i, name) for i, name in enumerate(STATES[self._kind]) if self._uses[group][i]]
+
+    @property
+    def _counted(self) -> bool:
+        """Whether a tensor's state says how many steps were done with it."""
+        return self._kind != "sgd"
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the optimiser remembers, in PyTorch's structure, as copies.
+
+        Returns
+        -------
+        dict
+            ``"state"``: for each tensor that was ever updated, by its place, ``"step"`` and arrays of its
+            shape. ``"param_groups"``: hyperparameters, and the places of its tensors. With its arrays made
+            tensors it loads into PyTorch's optimiser of the same parameters.
+        """
+        self._refresh()
+        self._count()
+        state: dict[int, dict[str, Array]] = {}
+        for place, entry in enumerate(self._entries):
+            if entry.steps == 0 and self._kind != "adagrad":
+                continue
+            used = self._used(entry.group)
+            one: dict[str, Any] = {}
+            if self._counted:
+                dtype = np.float32 if entry.steps <= _COUNTS else np.float64
+                one["step"] = np.array(entry.steps, dtype)
+            for i, name in used:
+                buffer = self._buffers.get((id(entry.tensor.core), i))
+                if buffer is None:  # frozen from the first
+                    one[name] = np.full(entry.tensor.shape, self._initial(entry), np.float32)
+                else:
+                    one[name] = entry.shaped(buffer)
+            if used:
+                state[place] = one
+        groups = []
+        for i, group in enumerate(self.param_groups):
+            places = [place for place, entry in enumerate(self._entries) if entry.group == i]
+            own = {name: value for name, value in group.items() if name != "params"}
+            extra = {name: _TORCH[name] for name in self._torch}
+            groups.append({**own, **extra, "param_names": list(group["params"]), "params": places})
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take what `state_dict` gave, or PyTorch's optimiser of the same parameters in the same order.
+
+        As in PyTorch the hyperparameters are those that are loaded. Training goes on with the very bits with
+        which it would have gone on.
+
+        Raises
+        ------
+        WeightsError
+            If groups, tensors, shapes or names do not fit; nothing has changed then.
+        TypeError, ValueError
+            If a hyperparameter is out of range; nothing has changed then.
+        """
+        self._refresh()
+        self._count()
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            raise WeightsError(f"{self._name}: a state_dict has 'state' and 'param_groups'")
+        saved = state_dict["param_groups"]
+        if not isinstance(saved, (list, tuple)) or not isinstance(state_dict["state"], Mapping):
+            raise WeightsError(f"{self._name}: expected a list of 'param_groups' and a mapping 'state'")
+        if not all(isinstance(group, Mapping) and "params" in group for group in saved):
+            raise WeightsError(f"{self._name}: expected 'params' in each of the state_dict's param_groups")
+        sizes = [len(group["params"]) for group in saved]
+        wanted = [len(group["params"]) for group in self.param_groups]
+        if sizes != wanted:
+            raise WeightsError(f"{self._name}: state_dict has groups of {sizes} tensors, expected {wanted}")
+        groups = [self._loaded_group(i, group) for i, group in enumerate(saved)]
+        probe = Program(1)
+        uses = [probe.set_rule(0, self._kind, group) for group in groups]
+
+        # The places that the saved groups name are ours in the same order.
+        places = [place for group in saved for place in group["params"]]
+        names = [name for group in saved for name in group.get("param_names", [None] * len(group["params"]))]
+        states = {str(place): value for place, value in state_dict["state"].items()}
+        ours = sorted(self._entries, key=lambda entry: entry.group)
+        problems: list[str] = []
+        loaded: list[tuple[int, dict[int, Array]]] = []
+        for entry, place, name in zip(ours, places, names, strict=True):
+            try:
+                loaded.append(self._loaded_state(entry, states.pop(str(place), None), uses[entry.group]))
+            except (TypeError, ValueError) as error:
+                known = f" (saved as {name})" if name not in (None, entry.name) else ""
+                problems.append(f"{entry.name}{known}: {error}")
+        if states:
+            problems.append(f"state of {_quoted(states)}: no group has such a tensor")
+        if problems:
+            what = f"Error(s) in loading state_dict for {self._name}:"
+            raise WeightsError("\n\t".join([what, *problems]))
+
+        for group, values in zip(self.param_groups, groups, strict=True):
+            group.update(values)
+        self._buffers.clear()
+        self._laid = []  # their steps are those that are loaded
+        for entry, (steps, arrays) in zip(ours, loaded, strict=True):
+            entry.steps = steps
+            for i, array in arrays.items():
+                entry.tensor.core.pack_into(entry.tensor.param, self._buffer(entry, i), array)
+        self._epochs = None
+        self._program.lay([])
+        self._refresh()
+
+    def _loaded_group(self, i: int, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """A saved group's hyperparameters, checked, and what schedules keep there; ours if it has none."""
+        plain = {
+            name: _scalar(value) for name, value in saved.items() if name not in ("params", "param_names")
+        }
+        own = {name: value for name, value in self.param_groups[i].items() if name != "params"}
+        own |= {name: value for name, value in plain.items() if name not in _TORCH}
+        return own | self._checked(own, f": state_dict: group {i}")
+
+    def _loaded_state(
+        self, entry: _Entry, saved: Mapping[str, Any] | None, uses: tuple[bool, ...]
+    ) -> tuple[int, dict[int, Array]]:
+        """A tensor's steps and its states, as the core takes them; what a rule no longer uses is left out."""
+        if not saved or all(value is None for value in saved.values()):
+            return 0, {}
+        names = [name for name in STATES[self._kind] if name]
+        unknown = [name for name in saved if name not in (*names, "step")]
+        missing = [
+            name
+            for name, used in zip(STATES[self._kind], uses, strict=True)
+            if used and saved.get(name) is None
+        ]
+        if self._counted and "step" not in saved:
+            missing.insert(0, "step")
+        if unknown or missing:
+            what = [f"has {_quoted(unknown)}"] if unknown else []
+            what += [f"lacks {_quoted(missing)}"] if missing else []
+            raise ValueError(f"state {' and '.join(what)}, expected that of {self._name}")
+        steps = _scalar(saved["step"]) if self._counted else 1
+        if not isinstance(steps, (int, float)) or not 0 <= steps < 2**62 or steps != int(steps):
+            raise ValueError(f"step is {steps!r}, expected a count")
+        arrays = {}
+        for i, name in enumerate(STATES[self._kind]):
+            if not uses[i]:
+                continue
+            array = as_floats(saved[name], name)
+            if array.shape != entry.tensor.shape:
+                raise ShapeError(f"{name} has shape {array.shape}, expected {entry.tensor.shape}")
+            arrays[i] = np.ascontiguousarray(array.reshape(entry.tensor.core.params[entry.tensor.param][1]))
+        return int(steps), arrays
+
+
+def _parameters(net: Net) -> list[tuple[str, Tensor]]:
+    """(full name, tensor) of every parameter of a net, in its order; a shared layer's each time."""
+    if not isinstance(net, Net):
+        raise TypeError(f"{type(net).__name__} is no net")
+    return [
+        (prefix + tensor.name, tensor)
+        for prefix, leaf in net._leaves()
+        for tensor in leaf._tensors()
+        if not tensor.name.endswith(("running_mean", "running_var"))
+    ]
+
+
+def _trainable(net: Net) -> list[tuple[str, Tensor]]:
+    """Those that are not frozen."""
+    found: list[tuple[str, Tensor]] = net._trainable() if hasattr(net, "_trainable") else _parameters(net)
+    return found
+
+
+def _scalar(value: Any) -> Any:
+    """A number that came as an array or a tensor of one; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_scalar(one) for one in value)
+    if hasattr(value, "detach") or isinstance(value, (np.ndarray, np.generic)):
+        array = as_array(value)
+        return array.item() if array.size == 1 else value
+    return value
+
+
+def _check_nonfinite(nonfinite: str) -> None:
+    if nonfinite not in _NONFINITE:
+        raise ValueError(f"nonfinite is {nonfinite!r}, expected one of {', '.join(_NONFINITE)}")
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum if given.
+
+    ``m = momentum m + (1 - dampening) g`` (at first ``m = g``), ``w -= lr m``, with ``nesterov``
+    ``w -= lr (g + momentum m)``; ``g`` includes ``weight_decay w``. As `torch.optim.SGD`.
+
+    Parameters
+    ----------
+    params, net
+        As `Optimizer` takes them.
+    lr, momentum, dampening, weight_decay, nesterov, maximize
+        As in PyTorch.
+    l1 : float
+        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
+    """
+
+    _kind = "sgd"
+    _options = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "l1")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0,
+        net: Net | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "l1": l1,
+        }
+        super().__init__(params, defaults, net)
+
+
+class RMSprop(Optimizer):
+    """Steps divided by a moving root mean square of the gradient.
+
+    ``v = alpha v + (1 - alpha) g²``, ``w -= lr g / (sqrt(v) + eps)``; ``centered`` takes the variance, ``v``
+    less the square of a moving mean; with ``momentum`` the quotients go through a buffer. As
+    `torch.optim.RMSprop`, but for a variance that rounding turns negative, which is 0 here and a NaN there.
+
+    Parameters
+    ----------
+    params, net
+        As `Optimizer` takes them.
+    lr, alpha, eps, weight_decay, momentum, centered, maximize
+        As in PyTorch; ``alpha`` at most 1.
+    l1 : float
+        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
+    """
+
+    _kind = "rmsprop"
+    _options = ("lr", "momentum", "alpha", "eps", "centered", "weight_decay", "maximize", "l1")
+    _torch = ("foreach", "capturable", "differentiable")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0,
+        net: Net | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "alpha": alpha,
+            "eps": eps,
+            "centered": centered,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "l1": l1,
+        }
+        super().__init__(params, defaults, net)
+
+
+class Adagrad(Optimizer):
+    """Steps divided by the root of the sum of all squared gradients so far.
+
+    ``v += g²``, ``w -= lr / (1 + step lr_decay) g / (sqrt(v) + eps)``. As `torch.optim.Adagrad`.
+
+    Parameters
+    ----------
+    params, net
+        As `Optimizer` takes them.
+    lr, lr_decay, weight_decay, initial_accumulator_value, eps, maximize
+        As in PyTorch.
+    l1 : float
+        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
+    """
+
+    _kind = "adagrad"
+    _options = ("lr", "lr_decay", "eps", "weight_decay", "initial_accumulator_value", "maximize", "l1")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        l1: float = 0,
+        net: Net | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "maximize": maximize,
+            "l1": l1,
+        }
+        super().__init__(params, defaults, net)
+
+
+class Adam(Optimizer):
+    """Moving means of the gradient and of its square, corrected for their start at zero.
+
+    ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g²``, ``w -= lr (m / (1 - beta1^step)) /
+    (sqrt(v / (1 - beta2^step)) + eps)``; ``amsgrad`` takes the largest ``v`` so far. As `torch.optim.Adam`;
+    there, too, ``weight_decay`` is a penalty that goes through the moments.
+
+    Parameters
+    ----------
+    params, net
+        As `Optimizer` takes them.
+    lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay
+        As in PyTorch.
+    l1 : float
+        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
+    """
+
+    _kind = "adam"
+    _options = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "decoupled_weight_decay", "l1")
+    _torch = ("foreach", "capturable", "differentiable", "fused")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        l1: float = 0,
+        net: Net | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "l1": l1,
+        }
+        super().__init__(params, defaults, net)
+
+
+class AdamW(Adam):
+    """`Adam` with a weight decay past the moments, ``w *= 1 - lr weight_decay``. As `torch.optim.AdamW`.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, weight_decay, amsgrad, maximize, l1, net
+        As `Adam` takes them.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0,
+        net: Net | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            l1=l1,
+            net=net,
+        )
+
+
+# ---- gradients ------------------------------------------------------------------------------------
+
+
+def _over(what: Optimizer | Net | Sequence[Net]) -> Optimizer:
+    """An optimiser over the gradients of ``what``, that remembers nothing."""
+    if isinstance(what, Optimizer):
+        what._refresh()
+        return what
+    return SGD(what, lr=0)
+
+
+def clip_grad_norm(nets: Optimizer | Net | Sequence[Net], max_norm: float) -> float:
+    """Scale the gradients in place so that the norm of all of them is at most ``max_norm``.
+
+    They are multiplied by ``max_norm / (norm + 1e-6)`` where that is below 1, as
+    `torch.nn.utils.clip_grad_norm_` does. Frozen tensors do not count. Where a gradient is not finite they
+    stay as they are, so that `Optimizer.step` and `check_gradients` can tell which one it was.
+
+    Parameters
+    ----------
+    nets : Net, list of Net, or Optimizer
+        Whose gradients.
+    max_norm : float
+        At least 0.
+
+    Returns
+    -------
+    float
+        The norm before; not finite where a gradient is not. The sums are in double, the same on every
+        machine.
+    """
+    limit = _positive("clip_grad_norm: max_norm", max_norm)
+    program = _over(nets)._program
+    if program.measure() == 0:
+        program.clip(limit, np.inf)
+    return program.norm
+
+
+def clip_grad_value(nets: Optimizer | Net | Sequence[Net], clip_value: float) -> None:
+    """Bound every number of the gradients by ``-clip_value .. clip_value``, in place; a NaN stays.
+
+    As `torch.nn.utils.clip_grad_value_`.
+
+    Parameters
+    ----------
+    nets : Net, list of Net, or Optimizer
+        Whose gradients.
+    clip_value : float
+        At least 0.
+    """
+    limit = _positive("clip_grad_value: clip_value", clip_value)
+    _over(nets)._program.clip(np.inf, limit)
+
+
+def check_gradients(nets: Optimizer | Net | Sequence[Net]) -> None:
+    """Raise if a gradient is not finite.
+
+    Parameters
+    ----------
+    nets : Net, list of Net, or Optimizer
+        Whose gradients.
+
+    Raises
+    ------
+    NonFiniteError
+        Names the tensor in which it began: the last one of the net that has a NaN or an infinity, since the
+        backward pass runs from the net's end.
+    """
+    optimizer = _over(nets)
+    if optimizer._program.measure():
+        raise NonFiniteError(f"check_gradients: {optimizer._diagnosis()}")
