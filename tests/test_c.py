@@ -63,7 +63,14 @@ def test_make(target: str, tools: list[str]) -> None:
 
 # What each file may include; the first pattern that fits a file is its law.
 LAW = {
-    "tinyrnn.h": {"<stddef.h>", "<stdint.h>", "status.def", "layers/layers.def", "*/losses.def", "*/optimisers.def"},
+    "tinyrnn.h": {
+        "<stddef.h>",
+        "<stdint.h>",
+        "status.def",
+        "layers/layers.def",
+        "*/losses.def",
+        "*/optimisers.def",
+    },
     "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>"},
     "layout.h": {"config.h"},
     "format.h": {"layout.h", "tinyrnn.h"},

@@ -21,6 +21,7 @@
             "csrc/kernels/isa.def",
             "csrc/kernels/kernels.h",
             "csrc/kernels/norm.inc",
+            "csrc/kernels/optim.inc",
             "csrc/kernels/panel.inc",
             "csrc/kernels/product.inc",
             "csrc/layers/layer.h",
@@ -29,6 +30,7 @@
             "csrc/layout.h",
             "csrc/loss/loss.h",
             "csrc/loss/losses.def",
+            "csrc/optim/optimisers.def",
             "csrc/plan.h",
             "csrc/simd/dot_avx2.h",
             "csrc/simd/dot_neon.h",
@@ -1579,6 +1581,8 @@ static const char* const __pyx_f[] = {
   "tinyrnn/_training.pxd",
   "cpython/type.pxd",
   "tinyrnn/_core.pxd",
+  "tinyrnn/_losses.pxd",
+  "tinyrnn/_optim.pxd",
 };
 /* #### Code section: utility_code_proto_before_types ### */
 /* Atomics.proto (used by UnpackUnboundCMethod) */
@@ -1958,10 +1962,14 @@ static CYTHON_INLINE __pyx_t_long_double_complex __pyx_t_long_double_complex_fro
 /*--- Type declarations ---*/
 struct __pyx_obj_7tinyrnn_5_core_Layer;
 struct __pyx_obj_7tinyrnn_5_core_Plan;
+struct __pyx_obj_7tinyrnn_7_losses_CoreLoss;
+struct __pyx_obj_7tinyrnn_7_losses_Target;
+struct __pyx_obj_7tinyrnn_6_optim_Program;
 struct __pyx_obj_7tinyrnn_9_training_Tape;
+struct __pyx_obj_7tinyrnn_9_training_CoreTrainer;
 struct __pyx_obj_7tinyrnn_9_training_Part;
 
-/* "tinyrnn/_training.pxd":10
+/* "tinyrnn/_training.pxd":13
  * 
  * 
  * cdef enum Phase:             # <<<<<<<<<<<<<<
@@ -1971,10 +1979,25 @@ struct __pyx_obj_7tinyrnn_9_training_Part;
 enum __pyx_t_7tinyrnn_9_training_Phase {
   __pyx_e_7tinyrnn_9_training_FORWARD,
   __pyx_e_7tinyrnn_9_training_BACKWARD,
-  __pyx_e_7tinyrnn_9_training_GRADIENTS
+  __pyx_e_7tinyrnn_9_training_GRADIENTS,
+  __pyx_e_7tinyrnn_9_training_MEASURE,
+  __pyx_e_7tinyrnn_9_training_UPDATE
 };
 
-/* "tinyrnn/_core.pxd":243
+/* "tinyrnn/_training.pyx":265
+ * # ---- one step of training ---------------------------------------------------------------------------
+ * 
+ * cdef enum:             # <<<<<<<<<<<<<<
+ *     DONE_
+ *     NOT_FINITE_
+*/
+enum  {
+  __pyx_e_7tinyrnn_9_training_DONE_,
+  __pyx_e_7tinyrnn_9_training_NOT_FINITE_,
+  __pyx_e_7tinyrnn_9_training_BAD_TARGET_
+};
+
+/* "tinyrnn/_core.pxd":296
  * 
  * 
  * cdef class Layer:             # <<<<<<<<<<<<<<
@@ -1996,7 +2019,7 @@ struct __pyx_obj_7tinyrnn_5_core_Layer {
 };
 
 
-/* "tinyrnn/_core.pxd":260
+/* "tinyrnn/_core.pxd":313
  * 
  * 
  * cdef class Plan:             # <<<<<<<<<<<<<<
@@ -2013,7 +2036,69 @@ struct __pyx_obj_7tinyrnn_5_core_Plan {
 };
 
 
-/* "tinyrnn/_training.pxd":16
+/* "tinyrnn/_losses.pxd":10
+ * 
+ * 
+ * cdef class CoreLoss:             # <<<<<<<<<<<<<<
+ *     cdef trnn_loss loss
+ *     cdef cnp.ndarray weight, pos_weight
+*/
+struct __pyx_obj_7tinyrnn_7_losses_CoreLoss {
+  PyObject_HEAD
+  struct __pyx_vtabstruct_7tinyrnn_7_losses_CoreLoss *__pyx_vtab;
+  trnn_loss loss;
+  PyArrayObject *weight;
+  PyArrayObject *pos_weight;
+  PyObject *kind;
+};
+
+
+/* "tinyrnn/_losses.pxd":19
+ * 
+ * 
+ * cdef class Target:             # <<<<<<<<<<<<<<
+ *     cdef readonly cnp.ndarray numbers, lengths, target_lengths
+ *     cdef readonly bint last, probabilities, rows_first
+*/
+struct __pyx_obj_7tinyrnn_7_losses_Target {
+  PyObject_HEAD
+  struct __pyx_vtabstruct_7tinyrnn_7_losses_Target *__pyx_vtab;
+  PyArrayObject *numbers;
+  PyArrayObject *lengths;
+  PyArrayObject *target_lengths;
+  int last;
+  int probabilities;
+  int rows_first;
+  int32_t target_steps;
+};
+
+
+/* "tinyrnn/_optim.pxd":8
+ * 
+ * 
+ * cdef class Program:             # <<<<<<<<<<<<<<
+ *     cdef trnn_span *spans
+ *     cdef trnn_rule *rules
+*/
+struct __pyx_obj_7tinyrnn_6_optim_Program {
+  PyObject_HEAD
+  struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *__pyx_vtab;
+  trnn_span *spans;
+  trnn_rule *rules;
+  double *sums;
+  int32_t count;
+  int32_t rule_count;
+  PyObject *owners;
+  float scale;
+  float limit;
+  double norm;
+  int32_t bad;
+  double max_norm;
+  double max_value;
+};
+
+
+/* "tinyrnn/_training.pxd":21
  * 
  * 
  * cdef class Tape:             # <<<<<<<<<<<<<<
@@ -2035,12 +2120,37 @@ struct __pyx_obj_7tinyrnn_9_training_Tape {
   PyObject *ends;
   int32_t threads;
   int32_t steps;
+  struct __pyx_obj_7tinyrnn_6_optim_Program *program;
+  trnn_training_job *job;
   enum __pyx_t_7tinyrnn_9_training_Phase phase;
   int32_t stage;
 };
 
 
-/* "tinyrnn/_training.pyx":44
+/* "tinyrnn/_training.pxd":42
+ * 
+ * 
+ * cdef class CoreTrainer:             # <<<<<<<<<<<<<<
+ *     cdef readonly Tape tape
+ *     cdef CoreLoss loss
+*/
+struct __pyx_obj_7tinyrnn_9_training_CoreTrainer {
+  PyObject_HEAD
+  struct __pyx_vtabstruct_7tinyrnn_9_training_CoreTrainer *__pyx_vtab;
+  struct __pyx_obj_7tinyrnn_9_training_Tape *tape;
+  struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *loss;
+  struct __pyx_obj_7tinyrnn_6_optim_Program *program;
+  PyArrayObject *numbers;
+  PyArrayObject *scratch;
+  trnn_loss_job job;
+  double value;
+  trnn_status failed;
+  size_t room;
+  int32_t target_steps;
+};
+
+
+/* "tinyrnn/_training.pyx":48
  * 
  * 
  * cdef class Part:             # <<<<<<<<<<<<<<
@@ -2056,7 +2166,7 @@ struct __pyx_obj_7tinyrnn_9_training_Part {
 
 
 
-/* "tinyrnn/_core.pxd":243
+/* "tinyrnn/_core.pxd":296
  * 
  * 
  * cdef class Layer:             # <<<<<<<<<<<<<<
@@ -2074,7 +2184,57 @@ struct __pyx_vtabstruct_7tinyrnn_5_core_Layer {
 static struct __pyx_vtabstruct_7tinyrnn_5_core_Layer *__pyx_vtabptr_7tinyrnn_5_core_Layer;
 
 
-/* "tinyrnn/_training.pyx":64
+/* "tinyrnn/_losses.pxd":10
+ * 
+ * 
+ * cdef class CoreLoss:             # <<<<<<<<<<<<<<
+ *     cdef trnn_loss loss
+ *     cdef cnp.ndarray weight, pos_weight
+*/
+
+struct __pyx_vtabstruct_7tinyrnn_7_losses_CoreLoss {
+  size_t (*scratch_bytes)(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *, int32_t, int32_t, size_t, int32_t);
+  trnn_status (*run)(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *, trnn_loss_job const *, double *);
+};
+static struct __pyx_vtabstruct_7tinyrnn_7_losses_CoreLoss *__pyx_vtabptr_7tinyrnn_7_losses_CoreLoss;
+
+
+/* "tinyrnn/_losses.pxd":19
+ * 
+ * 
+ * cdef class Target:             # <<<<<<<<<<<<<<
+ *     cdef readonly cnp.ndarray numbers, lengths, target_lengths
+ *     cdef readonly bint last, probabilities, rows_first
+*/
+
+struct __pyx_vtabstruct_7tinyrnn_7_losses_Target {
+  void (*point)(struct __pyx_obj_7tinyrnn_7_losses_Target *, trnn_loss_job *);
+};
+static struct __pyx_vtabstruct_7tinyrnn_7_losses_Target *__pyx_vtabptr_7tinyrnn_7_losses_Target;
+
+
+/* "tinyrnn/_optim.pxd":8
+ * 
+ * 
+ * cdef class Program:             # <<<<<<<<<<<<<<
+ *     cdef trnn_span *spans
+ *     cdef trnn_rule *rules
+*/
+
+struct __pyx_vtabstruct_7tinyrnn_6_optim_Program {
+  int (*step)(struct __pyx_obj_7tinyrnn_6_optim_Program *);
+  int (*zero)(struct __pyx_obj_7tinyrnn_6_optim_Program *);
+  void (*measure_part)(struct __pyx_obj_7tinyrnn_6_optim_Program *, int, int);
+  int (*judge)(struct __pyx_obj_7tinyrnn_6_optim_Program *);
+  void (*update_part)(struct __pyx_obj_7tinyrnn_6_optim_Program *, int, int);
+  void (*finish)(struct __pyx_obj_7tinyrnn_6_optim_Program *);
+  PyObject *(*free)(struct __pyx_obj_7tinyrnn_6_optim_Program *);
+  float *(*place)(struct __pyx_obj_7tinyrnn_6_optim_Program *, PyObject *, size_t, size_t);
+};
+static struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *__pyx_vtabptr_7tinyrnn_6_optim_Program;
+
+
+/* "tinyrnn/_training.pyx":72
  * 
  * 
  * cdef class Tape:             # <<<<<<<<<<<<<<
@@ -2085,11 +2245,25 @@ static struct __pyx_vtabstruct_7tinyrnn_5_core_Layer *__pyx_vtabptr_7tinyrnn_5_c
 struct __pyx_vtabstruct_7tinyrnn_9_training_Tape {
   PyObject *(*allocate)(struct __pyx_obj_7tinyrnn_9_training_Tape *);
   int (*point)(struct __pyx_obj_7tinyrnn_9_training_Tape *, void const *, size_t, size_t, float *, int32_t, int32_t const *, uint64_t, int);
-  PyObject *(*point_gradients)(struct __pyx_obj_7tinyrnn_9_training_Tape *, PyObject *);
   int (*run)(struct __pyx_obj_7tinyrnn_9_training_Tape *, enum __pyx_t_7tinyrnn_9_training_Phase, int32_t);
   PyArrayObject *(*array)(struct __pyx_obj_7tinyrnn_9_training_Tape *, size_t, trnn_frame);
 };
 static struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *__pyx_vtabptr_7tinyrnn_9_training_Tape;
+
+
+/* "tinyrnn/_training.pyx":273
+ * 
+ * 
+ * cdef class CoreTrainer:             # <<<<<<<<<<<<<<
+ *     """Forwards, loss, backwards, update: one call, without Python where one thread does it.
+ * 
+*/
+
+struct __pyx_vtabstruct_7tinyrnn_9_training_CoreTrainer {
+  int (*alone)(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *);
+  int (*shared)(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *);
+};
+static struct __pyx_vtabstruct_7tinyrnn_9_training_CoreTrainer *__pyx_vtabptr_7tinyrnn_9_training_CoreTrainer;
 /* #### Code section: utility_code_proto ### */
 
 /* --- Runtime support code (head) --- */
@@ -2649,6 +2823,41 @@ static CYTHON_INLINE PyObject* __Pyx_PyObject_GetSlice(
         PyObject** py_start, PyObject** py_stop, PyObject** py_slice,
         int has_cstart, int has_cstop, int wraparound);
 
+/* PyMemoryError_Check.proto */
+#define __Pyx_PyExc_MemoryError_Check(obj)  __Pyx_TypeCheck(obj, PyExc_MemoryError)
+
+/* BuildPyUnicode.proto (used by COrdinalToPyUnicode) */
+static PyObject* __Pyx_PyUnicode_BuildFromAscii(Py_ssize_t ulength, const char* chars, int clength,
+                                                int prepend_sign, char padding_char);
+
+/* COrdinalToPyUnicode.proto (used by CIntToPyUnicode) */
+static CYTHON_INLINE int __Pyx_CheckUnicodeValue(int value);
+static CYTHON_INLINE PyObject* __Pyx_PyUnicode_FromOrdinal_Padded(int value, Py_ssize_t width, char padding_char);
+
+/* GCCDiagnostics.proto (used by CIntToPyUnicode) */
+#if !defined(__INTEL_COMPILER) && defined(__GNUC__) && (__GNUC__ > 4 || (__GNUC__ == 4 && __GNUC_MINOR__ >= 6))
+#define __Pyx_HAS_GCC_DIAGNOSTIC
+#endif
+
+/* IncludeStdlibH.proto (used by CIntToPyUnicode) */
+#include <stdlib.h>
+
+/* CIntToPyUnicode.proto */
+#define __Pyx_PyUnicode_From_int32_t(value, width, padding_char, format_char) (\
+    ((format_char) == ('c')) ?\
+        __Pyx_uchar___Pyx_PyUnicode_From_int32_t(value, width, padding_char) :\
+        __Pyx____Pyx_PyUnicode_From_int32_t(value, width, padding_char, format_char)\
+    )
+static CYTHON_INLINE PyObject* __Pyx_uchar___Pyx_PyUnicode_From_int32_t(int32_t value, Py_ssize_t width, char padding_char);
+static CYTHON_INLINE PyObject* __Pyx____Pyx_PyUnicode_From_int32_t(int32_t value, Py_ssize_t width, char padding_char, char format_char);
+
+/* JoinPyUnicode.proto */
+#define __Pyx_PyUnicode_Join_CAN_USE_KIND_AND_LENGTH\
+    (!CYTHON_COMPILING_IN_GRAAL && !CYTHON_COMPILING_IN_PYPY && !CYTHON_COMPILING_IN_LIMITED_API)
+
+/* JoinPyUnicode.export */
+static PyObject* __Pyx_PyUnicode_Join(PyObject** values, Py_ssize_t value_count, Py_ssize_t result_ulength, int kind);
+
 /* AllocateExtensionType.proto */
 static PyObject *__Pyx_AllocateExtensionType(PyTypeObject *t, int is_final);
 
@@ -2963,11 +3172,6 @@ static void __pyx_insert_code_object(int code_line, __Pyx_CachedCodeObjectType* 
 static void __Pyx_AddTraceback(const char *funcname, int c_line,
                                int py_line, const char *filename);
 
-/* GCCDiagnostics.proto */
-#if !defined(__INTEL_COMPILER) && defined(__GNUC__) && (__GNUC__ > 4 || (__GNUC__ == 4 && __GNUC_MINOR__ >= 6))
-#define __Pyx_HAS_GCC_DIAGNOSTIC
-#endif
-
 /* RealImag.proto */
 #if CYTHON_CCOMPLEX
   #ifdef __cplusplus
@@ -3131,6 +3335,9 @@ static PyObject *__Pyx_Object_VectorcallMethodKwds(PyObject *name, PyObject *con
 #endif
 
 /* CIntToPy.proto */
+static CYTHON_INLINE PyObject* __Pyx_PyLong_From___pyx_anon_enum(int value);
+
+/* CIntToPy.proto */
 static CYTHON_INLINE PyObject* __Pyx_PyLong_From_int32_t(int32_t value);
 
 /* CIntToPy.proto */
@@ -3138,6 +3345,9 @@ static CYTHON_INLINE PyObject* __Pyx_PyLong_From_long(long value);
 
 /* CIntFromPy.proto */
 static CYTHON_INLINE long __Pyx_PyLong_As_long(PyObject *);
+
+/* CIntToPy.proto */
+static CYTHON_INLINE PyObject* __Pyx_PyLong_From_int(int value);
 
 /* CIntFromPy.proto */
 static CYTHON_INLINE int __Pyx_PyLong_As_int(PyObject *);
@@ -3253,9 +3463,10 @@ static CYTHON_INLINE npy_intp __pyx_f_5numpy_7ndarray_4size___get__(PyArrayObjec
 static CYTHON_INLINE char *__pyx_f_5numpy_7ndarray_4data___get__(PyArrayObject *__pyx_v_self); /* proto*/
 static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto*/
 static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, void const *__pyx_v_x, size_t __pyx_v_x_step, size_t __pyx_v_x_row, float *__pyx_v_state, int32_t __pyx_v_steps, int32_t const *__pyx_v_lengths, uint64_t __pyx_v_seed, int __pyx_v_to_input); /* proto*/
-static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyObject *__pyx_v_frozen); /* proto*/
 static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, enum __pyx_t_7tinyrnn_9_training_Phase __pyx_v_phase, int32_t __pyx_v_stage); /* proto*/
 static PyArrayObject *__pyx_f_7tinyrnn_9_training_4Tape_array(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, size_t __pyx_v_offset, trnn_frame __pyx_v_frame); /* proto*/
+static int __pyx_f_7tinyrnn_9_training_11CoreTrainer_alone(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self); /* proto*/
+static int __pyx_f_7tinyrnn_9_training_11CoreTrainer_shared(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self); /* proto*/
 
 /* Module declarations from "libc.stdint" */
 
@@ -3288,6 +3499,10 @@ static void (*__pyx_f_7tinyrnn_5_core_lent_gradients)(trnn_training const *, trn
 static int (*__pyx_f_7tinyrnn_5_core_check)(trnn_status, PyObject *); /*proto*/
 static trnn_kernels const *(*__pyx_f_7tinyrnn_5_core_isa_in_use)(void); /*proto*/
 
+/* Module declarations from "tinyrnn._losses" */
+
+/* Module declarations from "tinyrnn._optim" */
+
 /* Module declarations from "cpython.mem" */
 
 /* Module declarations from "tinyrnn._training" */
@@ -3313,12 +3528,20 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10tape_bytes___get__(struct 
 static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_13scratch_bytes___get__(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto */
 static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_11state_bytes___get__(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto */
 static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_9frame_out___get__(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto */
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_x, int32_t __pyx_v_steps, size_t __pyx_v_x_step, size_t __pyx_v_x_row, PyArrayObject *__pyx_v_state, PyArrayObject *__pyx_v_lengths, uint64_t __pyx_v_seed, PyObject *__pyx_v_frozen); /* proto */
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_dy, PyArrayObject *__pyx_v_dstate); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4point_gradients(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyObject *__pyx_v_frozen); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6forward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_x, int32_t __pyx_v_steps, size_t __pyx_v_x_step, size_t __pyx_v_x_row, PyArrayObject *__pyx_v_state, PyArrayObject *__pyx_v_lengths, uint64_t __pyx_v_seed, PyObject *__pyx_v_frozen); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_8backward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_dy, PyArrayObject *__pyx_v_dstate); /* proto */
 static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_7threads___get__(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto */
 static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_5steps___get__(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto */
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_8__reduce_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto */
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10__setstate_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v___pyx_state); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10__reduce_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_12__setstate_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v___pyx_state); /* proto */
+static int __pyx_pf_7tinyrnn_9_training_11CoreTrainer___cinit__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self, struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_tape, struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *__pyx_v_loss, struct __pyx_obj_7tinyrnn_6_optim_Program *__pyx_v_program, int32_t __pyx_v_target_steps); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_10loss_bytes___get__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_4last___get__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_2step(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self, PyArrayObject *__pyx_v_x, int32_t __pyx_v_steps, size_t __pyx_v_x_step, size_t __pyx_v_x_row, PyArrayObject *__pyx_v_state, PyArrayObject *__pyx_v_lengths, uint64_t __pyx_v_seed, struct __pyx_obj_7tinyrnn_7_losses_Target *__pyx_v_target); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_4tape___get__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_4__reduce_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_6__setstate_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v___pyx_state); /* proto */
 static PyObject *__pyx_tp_new__initialisation_7tinyrnn_9_training_Tape(PyObject *o, 
 #if CYTHON_VECTORCALL_TPNEW
     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
@@ -3341,6 +3564,29 @@ static PyObject *__pyx_tp_new_7tinyrnn_9_training_Tape(PyTypeObject *t, PyObject
 #endif
 #if CYTHON_VECTORCALL_TPNEW
 static PyObject *__pyx_tp_vectorcall_7tinyrnn_9_training_Tape(PyObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames); /*proto*/
+#endif
+static PyObject *__pyx_tp_new__initialisation_7tinyrnn_9_training_CoreTrainer(PyObject *o, 
+#if CYTHON_VECTORCALL_TPNEW
+    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
+#else
+    PyObject *a, PyObject *k
+#endif
+); /*proto*/
+static PyObject *__pyx_tp_new_vectorcall_7tinyrnn_9_training_CoreTrainer(PyTypeObject *t, 
+#if CYTHON_VECTORCALL_TPNEW
+    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
+#else
+    PyObject *a, PyObject *k
+#endif
+); /*proto*/
+#if CYTHON_VECTORCALL_TPNEW
+static PyObject *__pyx_tp_new_7tinyrnn_9_training_CoreTrainer(PyTypeObject *t, PyObject *a, PyObject *k); /*proto*/
+#endif
+#if !CYTHON_VECTORCALL_TPNEW
+#define __pyx_tp_new_7tinyrnn_9_training_CoreTrainer __pyx_tp_new_vectorcall_7tinyrnn_9_training_CoreTrainer
+#endif
+#if CYTHON_VECTORCALL_TPNEW
+static PyObject *__pyx_tp_vectorcall_7tinyrnn_9_training_CoreTrainer(PyObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames); /*proto*/
 #endif
 static PyObject *__pyx_tp_new__initialisation_7tinyrnn_9_training_Part(PyObject *o, 
 #if CYTHON_VECTORCALL_TPNEW
@@ -3406,16 +3652,22 @@ namespace {
     PyTypeObject *__pyx_ptype_5numpy_ufunc;
     PyTypeObject *__pyx_ptype_7tinyrnn_5_core_Layer;
     PyTypeObject *__pyx_ptype_7tinyrnn_5_core_Plan;
+    PyTypeObject *__pyx_ptype_7tinyrnn_7_losses_CoreLoss;
+    PyTypeObject *__pyx_ptype_7tinyrnn_7_losses_Target;
+    PyTypeObject *__pyx_ptype_7tinyrnn_6_optim_Program;
     PyObject *__pyx_type_7tinyrnn_9_training_Tape;
+    PyObject *__pyx_type_7tinyrnn_9_training_CoreTrainer;
     PyObject *__pyx_type_7tinyrnn_9_training_Part;
     PyTypeObject *__pyx_ptype_7tinyrnn_9_training_Tape;
+    PyTypeObject *__pyx_ptype_7tinyrnn_9_training_CoreTrainer;
     PyTypeObject *__pyx_ptype_7tinyrnn_9_training_Part;
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_items;
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_pop;
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_values;
     PyObject *__pyx_slice[1];
-    PyObject *__pyx_codeobj_tab[6];
-    PyObject *__pyx_string_tab[83];
+    PyObject *__pyx_codeobj_tab[10];
+    PyObject *__pyx_string_tab[107];
+    PyObject *__pyx_number_tab[1];
 /* #### Code section: module_state_contents ### */
 /* CommonTypesMetaclass.module_state_decls */
 PyTypeObject *__pyx_CommonTypesMetaclassType;
@@ -3459,89 +3711,114 @@ static __pyx_mstatetype __pyx_mstate_global_static =
 static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_static;
 #endif
 /* #### Code section: constant_name_defines ### */
-#define __pyx_kp_u_tree_fragment __pyx_string_tab[0]
-#define __pyx_kp_u__2 __pyx_string_tab[1]
-#define __pyx_kp_u_ __pyx_string_tab[2]
-#define __pyx_kp_u_Note_that_Cython_is_deliberately __pyx_string_tab[3]
-#define __pyx_kp_u_add_note __pyx_string_tab[4]
-#define __pyx_kp_u_disable __pyx_string_tab[5]
-#define __pyx_kp_u_enable __pyx_string_tab[6]
-#define __pyx_kp_u_gc __pyx_string_tab[7]
-#define __pyx_kp_u_isenabled __pyx_string_tab[8]
-#define __pyx_kp_u_no_default___reduce___due_to_non __pyx_string_tab[9]
-#define __pyx_kp_u_numpy__core_multiarray_failed_to __pyx_string_tab[10]
-#define __pyx_kp_u_numpy__core_umath_failed_to_impo __pyx_string_tab[11]
-#define __pyx_kp_u_self_job_cannot_be_converted_to __pyx_string_tab[12]
-#define __pyx_kp_u_tinyrnn__training_pyx __pyx_string_tab[13]
-#define __pyx_n_u_Part __pyx_string_tab[14]
-#define __pyx_n_u_Part___reduce_cython __pyx_string_tab[15]
-#define __pyx_n_u_Part___setstate_cython __pyx_string_tab[16]
-#define __pyx_n_u_Tape __pyx_string_tab[17]
-#define __pyx_n_u_Tape___reduce_cython __pyx_string_tab[18]
-#define __pyx_n_u_Tape___setstate_cython __pyx_string_tab[19]
-#define __pyx_n_u_Tape_backward __pyx_string_tab[20]
-#define __pyx_n_u_Tape_forward __pyx_string_tab[21]
-#define __pyx_n_u_Pyx_PyDict_NextRef __pyx_string_tab[22]
-#define __pyx_n_u_annotate __pyx_string_tab[23]
-#define __pyx_n_u_func __pyx_string_tab[24]
-#define __pyx_n_u_getstate __pyx_string_tab[25]
-#define __pyx_n_u_main __pyx_string_tab[26]
-#define __pyx_n_u_module __pyx_string_tab[27]
-#define __pyx_n_u_name __pyx_string_tab[28]
-#define __pyx_n_u_pyx_state __pyx_string_tab[29]
-#define __pyx_n_u_pyx_vtable __pyx_string_tab[30]
-#define __pyx_n_u_qualname __pyx_string_tab[31]
-#define __pyx_n_u_reduce __pyx_string_tab[32]
-#define __pyx_n_u_reduce_cython __pyx_string_tab[33]
-#define __pyx_n_u_reduce_ex __pyx_string_tab[34]
-#define __pyx_n_u_set_name __pyx_string_tab[35]
-#define __pyx_n_u_setstate __pyx_string_tab[36]
-#define __pyx_n_u_setstate_cython __pyx_string_tab[37]
-#define __pyx_n_u_test __pyx_string_tab[38]
-#define __pyx_n_u_is_coroutine __pyx_string_tab[39]
-#define __pyx_n_u_aligned_zeros __pyx_string_tab[40]
-#define __pyx_n_u_asyncio_coroutines __pyx_string_tab[41]
-#define __pyx_n_u_backward __pyx_string_tab[42]
-#define __pyx_n_u_batch __pyx_string_tab[43]
-#define __pyx_n_u_cline_in_traceback __pyx_string_tab[44]
-#define __pyx_n_u_cols __pyx_string_tab[45]
-#define __pyx_n_u_copy __pyx_string_tab[46]
-#define __pyx_n_u_dstate __pyx_string_tab[47]
-#define __pyx_n_u_dy __pyx_string_tab[48]
-#define __pyx_n_u_errors __pyx_string_tab[49]
-#define __pyx_n_u_forward __pyx_string_tab[50]
-#define __pyx_n_u_frozen __pyx_string_tab[51]
-#define __pyx_n_u_gradients __pyx_string_tab[52]
-#define __pyx_n_u_items __pyx_string_tab[53]
-#define __pyx_n_u_layers __pyx_string_tab[54]
-#define __pyx_n_u_lengths __pyx_string_tab[55]
-#define __pyx_n_u_nbytes __pyx_string_tab[56]
-#define __pyx_n_u_np __pyx_string_tab[57]
-#define __pyx_n_u_numpy __pyx_string_tab[58]
-#define __pyx_n_u_pop __pyx_string_tab[59]
-#define __pyx_n_u_reshape __pyx_string_tab[60]
-#define __pyx_n_u_rows __pyx_string_tab[61]
-#define __pyx_n_u_run_all __pyx_string_tab[62]
-#define __pyx_n_u_seed __pyx_string_tab[63]
-#define __pyx_n_u_self __pyx_string_tab[64]
-#define __pyx_n_u_setdefault __pyx_string_tab[65]
-#define __pyx_n_u_stage __pyx_string_tab[66]
-#define __pyx_n_u_state __pyx_string_tab[67]
-#define __pyx_n_u_steps __pyx_string_tab[68]
-#define __pyx_n_u_threads __pyx_string_tab[69]
-#define __pyx_n_u_tinyrnn __pyx_string_tab[70]
-#define __pyx_n_u_tinyrnn__training __pyx_string_tab[71]
-#define __pyx_n_u_tinyrnn_arrays __pyx_string_tab[72]
-#define __pyx_n_u_tinyrnn_threads __pyx_string_tab[73]
-#define __pyx_n_u_training __pyx_string_tab[74]
-#define __pyx_n_u_values __pyx_string_tab[75]
-#define __pyx_n_u_x __pyx_string_tab[76]
-#define __pyx_n_u_x_row __pyx_string_tab[77]
-#define __pyx_n_u_x_step __pyx_string_tab[78]
-#define __pyx_kp_b_int_trnn_status_PyObject_size_t __pyx_string_tab[79]
-#define __pyx_kp_b_iso88591_Q __pyx_string_tab[80]
-#define __pyx_kp_b_iso88591_A_F_4vU_fKvQ_G2V9A_IU_4vXRt4q_AZ __pyx_string_tab[81]
-#define __pyx_kp_b_iso88591_A_IQ_HHHCz_Q_AQ_F_m1D_MQRRZZ_83j __pyx_string_tab[82]
+#define __pyx_kp_u_labels_in __pyx_string_tab[0]
+#define __pyx_kp_u_steps_takes_too_much_memory __pyx_string_tab[1]
+#define __pyx_kp_u_tree_fragment __pyx_string_tab[2]
+#define __pyx_kp_u__2 __pyx_string_tab[3]
+#define __pyx_kp_u_ __pyx_string_tab[4]
+#define __pyx_kp_u_Note_that_Cython_is_deliberately __pyx_string_tab[5]
+#define __pyx_kp_u_add_note __pyx_string_tab[6]
+#define __pyx_kp_u_disable __pyx_string_tab[7]
+#define __pyx_kp_u_enable __pyx_string_tab[8]
+#define __pyx_kp_u_gc __pyx_string_tab[9]
+#define __pyx_kp_u_isenabled __pyx_string_tab[10]
+#define __pyx_kp_u_no_default___reduce___due_to_non __pyx_string_tab[11]
+#define __pyx_kp_u_numpy__core_multiarray_failed_to __pyx_string_tab[12]
+#define __pyx_kp_u_numpy__core_umath_failed_to_impo __pyx_string_tab[13]
+#define __pyx_kp_u_self_job_cannot_be_converted_to __pyx_string_tab[14]
+#define __pyx_kp_u_the_loss_of __pyx_string_tab[15]
+#define __pyx_kp_u_tinyrnn__training_pyx __pyx_string_tab[16]
+#define __pyx_n_u_BAD_TARGET __pyx_string_tab[17]
+#define __pyx_n_u_CoreTrainer __pyx_string_tab[18]
+#define __pyx_n_u_CoreTrainer___reduce_cython __pyx_string_tab[19]
+#define __pyx_n_u_CoreTrainer___setstate_cython __pyx_string_tab[20]
+#define __pyx_n_u_CoreTrainer_step __pyx_string_tab[21]
+#define __pyx_n_u_DONE __pyx_string_tab[22]
+#define __pyx_n_u_NOT_FINITE __pyx_string_tab[23]
+#define __pyx_n_u_Part __pyx_string_tab[24]
+#define __pyx_n_u_Part___reduce_cython __pyx_string_tab[25]
+#define __pyx_n_u_Part___setstate_cython __pyx_string_tab[26]
+#define __pyx_n_u_Tape __pyx_string_tab[27]
+#define __pyx_n_u_Tape___reduce_cython __pyx_string_tab[28]
+#define __pyx_n_u_Tape___setstate_cython __pyx_string_tab[29]
+#define __pyx_n_u_Tape_backward __pyx_string_tab[30]
+#define __pyx_n_u_Tape_forward __pyx_string_tab[31]
+#define __pyx_n_u_Tape_point_gradients __pyx_string_tab[32]
+#define __pyx_n_u_Pyx_PyDict_NextRef __pyx_string_tab[33]
+#define __pyx_n_u_annotate __pyx_string_tab[34]
+#define __pyx_n_u_func __pyx_string_tab[35]
+#define __pyx_n_u_getstate __pyx_string_tab[36]
+#define __pyx_n_u_main __pyx_string_tab[37]
+#define __pyx_n_u_module __pyx_string_tab[38]
+#define __pyx_n_u_name __pyx_string_tab[39]
+#define __pyx_n_u_pyx_state __pyx_string_tab[40]
+#define __pyx_n_u_pyx_vtable __pyx_string_tab[41]
+#define __pyx_n_u_qualname __pyx_string_tab[42]
+#define __pyx_n_u_reduce __pyx_string_tab[43]
+#define __pyx_n_u_reduce_cython __pyx_string_tab[44]
+#define __pyx_n_u_reduce_ex __pyx_string_tab[45]
+#define __pyx_n_u_set_name __pyx_string_tab[46]
+#define __pyx_n_u_setstate __pyx_string_tab[47]
+#define __pyx_n_u_setstate_cython __pyx_string_tab[48]
+#define __pyx_n_u_test __pyx_string_tab[49]
+#define __pyx_n_u_is_coroutine __pyx_string_tab[50]
+#define __pyx_n_u_aligned_zeros __pyx_string_tab[51]
+#define __pyx_n_u_asyncio_coroutines __pyx_string_tab[52]
+#define __pyx_n_u_backward __pyx_string_tab[53]
+#define __pyx_n_u_batch __pyx_string_tab[54]
+#define __pyx_n_u_cline_in_traceback __pyx_string_tab[55]
+#define __pyx_n_u_cols __pyx_string_tab[56]
+#define __pyx_n_u_copy __pyx_string_tab[57]
+#define __pyx_n_u_dstate __pyx_string_tab[58]
+#define __pyx_n_u_dy __pyx_string_tab[59]
+#define __pyx_n_u_errors __pyx_string_tab[60]
+#define __pyx_n_u_forward __pyx_string_tab[61]
+#define __pyx_n_u_frozen __pyx_string_tab[62]
+#define __pyx_n_u_gradients __pyx_string_tab[63]
+#define __pyx_n_u_i __pyx_string_tab[64]
+#define __pyx_n_u_items __pyx_string_tab[65]
+#define __pyx_n_u_layer __pyx_string_tab[66]
+#define __pyx_n_u_layers __pyx_string_tab[67]
+#define __pyx_n_u_lengths __pyx_string_tab[68]
+#define __pyx_n_u_loss __pyx_string_tab[69]
+#define __pyx_n_u_nbytes __pyx_string_tab[70]
+#define __pyx_n_u_np __pyx_string_tab[71]
+#define __pyx_n_u_numpy __pyx_string_tab[72]
+#define __pyx_n_u_part __pyx_string_tab[73]
+#define __pyx_n_u_point_gradients __pyx_string_tab[74]
+#define __pyx_n_u_pop __pyx_string_tab[75]
+#define __pyx_n_u_program __pyx_string_tab[76]
+#define __pyx_n_u_reshape __pyx_string_tab[77]
+#define __pyx_n_u_rows __pyx_string_tab[78]
+#define __pyx_n_u_run_all __pyx_string_tab[79]
+#define __pyx_n_u_seed __pyx_string_tab[80]
+#define __pyx_n_u_self __pyx_string_tab[81]
+#define __pyx_n_u_setdefault __pyx_string_tab[82]
+#define __pyx_n_u_stage __pyx_string_tab[83]
+#define __pyx_n_u_state __pyx_string_tab[84]
+#define __pyx_n_u_status __pyx_string_tab[85]
+#define __pyx_n_u_step __pyx_string_tab[86]
+#define __pyx_n_u_steps __pyx_string_tab[87]
+#define __pyx_n_u_tape __pyx_string_tab[88]
+#define __pyx_n_u_target __pyx_string_tab[89]
+#define __pyx_n_u_target_steps __pyx_string_tab[90]
+#define __pyx_n_u_threads __pyx_string_tab[91]
+#define __pyx_n_u_tinyrnn __pyx_string_tab[92]
+#define __pyx_n_u_tinyrnn__training __pyx_string_tab[93]
+#define __pyx_n_u_tinyrnn_arrays __pyx_string_tab[94]
+#define __pyx_n_u_tinyrnn_threads __pyx_string_tab[95]
+#define __pyx_n_u_training __pyx_string_tab[96]
+#define __pyx_n_u_values __pyx_string_tab[97]
+#define __pyx_n_u_x __pyx_string_tab[98]
+#define __pyx_n_u_x_row __pyx_string_tab[99]
+#define __pyx_n_u_x_step __pyx_string_tab[100]
+#define __pyx_kp_b_int_trnn_status_PyObject_size_t __pyx_string_tab[101]
+#define __pyx_kp_b_iso88591_Q __pyx_string_tab[102]
+#define __pyx_kp_b_iso88591_A_E_as_4q_D_q_auA_t6_T_a_F_5_5 __pyx_string_tab[103]
+#define __pyx_kp_b_iso88591_A_F_4vU_fKvQ_G2V9A_IU_4vXRt4q_AZ __pyx_string_tab[104]
+#define __pyx_kp_b_iso88591_A_IQ_HHHCz_Q_AQ_F_m1D_MQRRZZ_83j __pyx_string_tab[105]
+#define __pyx_kp_b_iso88591_A_Q_IQ_4y_1_T_T_4vUbbeef_T_6_A_a __pyx_string_tab[106]
+#define __pyx_float_0_0 __pyx_number_tab[0]
 /* #### Code section: module_state_clear ### */
 #if CYTHON_USE_MODULE_STATE
 static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {
@@ -3574,16 +3851,22 @@ static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {
   Py_CLEAR(clear_module_state->__pyx_ptype_5numpy_ufunc);
   Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_5_core_Layer);
   Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_5_core_Plan);
+  Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_7_losses_CoreLoss);
+  Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_7_losses_Target);
+  Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_6_optim_Program);
   Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_9_training_Tape);
   Py_CLEAR(clear_module_state->__pyx_type_7tinyrnn_9_training_Tape);
+  Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_9_training_CoreTrainer);
+  Py_CLEAR(clear_module_state->__pyx_type_7tinyrnn_9_training_CoreTrainer);
   Py_CLEAR(clear_module_state->__pyx_ptype_7tinyrnn_9_training_Part);
   Py_CLEAR(clear_module_state->__pyx_type_7tinyrnn_9_training_Part);
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_items.method);
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_pop.method);
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_values.method);
   for (int i=0; i<1; ++i) { Py_CLEAR(clear_module_state->__pyx_slice[i]); }
-  for (int i=0; i<6; ++i) { Py_CLEAR(clear_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<83; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<10; ++i) { Py_CLEAR(clear_module_state->__pyx_codeobj_tab[i]); }
+  for (int i=0; i<107; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<1; ++i) { Py_CLEAR(clear_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_clear_contents ### */
 /* CommonTypesMetaclass.module_state_clear */
 Py_CLEAR(clear_module_state->__pyx_CommonTypesMetaclassType);
@@ -3624,16 +3907,22 @@ static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void
   Py_VISIT(traverse_module_state->__pyx_ptype_5numpy_ufunc);
   Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_5_core_Layer);
   Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_5_core_Plan);
+  Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_7_losses_CoreLoss);
+  Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_7_losses_Target);
+  Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_6_optim_Program);
   Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_9_training_Tape);
   Py_VISIT(traverse_module_state->__pyx_type_7tinyrnn_9_training_Tape);
+  Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_9_training_CoreTrainer);
+  Py_VISIT(traverse_module_state->__pyx_type_7tinyrnn_9_training_CoreTrainer);
   Py_VISIT(traverse_module_state->__pyx_ptype_7tinyrnn_9_training_Part);
   Py_VISIT(traverse_module_state->__pyx_type_7tinyrnn_9_training_Part);
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_items.method);
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_pop.method);
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_values.method);
   for (int i=0; i<1; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_slice[i]); }
-  for (int i=0; i<6; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<83; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<10; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_codeobj_tab[i]); }
+  for (int i=0; i<107; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<1; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_traverse_contents ### */
 /* CommonTypesMetaclass.module_state_traverse */
 Py_VISIT(traverse_module_state->__pyx_CommonTypesMetaclassType);
@@ -5525,7 +5814,7 @@ static CYTHON_INLINE NPY_DATETIMEUNIT __pyx_f_5numpy_get_datetime64_unit(PyObjec
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":51
+/* "tinyrnn/_training.pyx":55
  *     cdef trnn_training_job job
  * 
  *     def __call__(self):             # <<<<<<<<<<<<<<
@@ -5569,7 +5858,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
   enum __pyx_t_7tinyrnn_9_training_Phase __pyx_t_3;
   __Pyx_RefNannySetupContext("__call__", 0);
 
-  /* "tinyrnn/_training.pyx":52
+  /* "tinyrnn/_training.pyx":56
  * 
  *     def __call__(self):
  *         cdef const trnn_training *training = self.tape.training             # <<<<<<<<<<<<<<
@@ -5580,7 +5869,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
 
   __pyx_v_training = __pyx_t_1;
 
-  /* "tinyrnn/_training.pyx":53
+  /* "tinyrnn/_training.pyx":57
  *     def __call__(self):
  *         cdef const trnn_training *training = self.tape.training
  *         cdef int32_t stage = self.tape.stage             # <<<<<<<<<<<<<<
@@ -5591,7 +5880,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
 
   __pyx_v_stage = __pyx_t_2;
 
-  /* "tinyrnn/_training.pyx":54
+  /* "tinyrnn/_training.pyx":58
  *         cdef const trnn_training *training = self.tape.training
  *         cdef int32_t stage = self.tape.stage
  *         cdef Phase phase = self.tape.phase             # <<<<<<<<<<<<<<
@@ -5602,7 +5891,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
 
   __pyx_v_phase = __pyx_t_3;
 
-  /* "tinyrnn/_training.pyx":55
+  /* "tinyrnn/_training.pyx":59
  *         cdef int32_t stage = self.tape.stage
  *         cdef Phase phase = self.tape.phase
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -5615,7 +5904,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
       __Pyx_FastGIL_Remember();
       /*try:*/ {
 
-        /* "tinyrnn/_training.pyx":56
+        /* "tinyrnn/_training.pyx":60
  *         cdef Phase phase = self.tape.phase
  *         with nogil:
  *             if phase == FORWARD:             # <<<<<<<<<<<<<<
@@ -5625,7 +5914,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
         switch (__pyx_v_phase) {
           case __pyx_e_7tinyrnn_9_training_FORWARD:
 
-          /* "tinyrnn/_training.pyx":57
+          /* "tinyrnn/_training.pyx":61
  *         with nogil:
  *             if phase == FORWARD:
  *                 lent_forward(training, &self.job, stage)             # <<<<<<<<<<<<<<
@@ -5634,7 +5923,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
 */
           __pyx_f_7tinyrnn_5_core_lent_forward(__pyx_v_training, (&__pyx_v_self->job), __pyx_v_stage);
 
-          /* "tinyrnn/_training.pyx":56
+          /* "tinyrnn/_training.pyx":60
  *         cdef Phase phase = self.tape.phase
  *         with nogil:
  *             if phase == FORWARD:             # <<<<<<<<<<<<<<
@@ -5644,38 +5933,76 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
           break;
           case __pyx_e_7tinyrnn_9_training_BACKWARD:
 
-          /* "tinyrnn/_training.pyx":59
+          /* "tinyrnn/_training.pyx":63
  *                 lent_forward(training, &self.job, stage)
  *             elif phase == BACKWARD:
  *                 lent_backward(training, &self.job, stage)             # <<<<<<<<<<<<<<
- *             else:
+ *             elif phase == GRADIENTS:
  *                 lent_gradients(training, &self.job)
 */
           __pyx_f_7tinyrnn_5_core_lent_backward(__pyx_v_training, (&__pyx_v_self->job), __pyx_v_stage);
 
-          /* "tinyrnn/_training.pyx":58
+          /* "tinyrnn/_training.pyx":62
  *             if phase == FORWARD:
  *                 lent_forward(training, &self.job, stage)
  *             elif phase == BACKWARD:             # <<<<<<<<<<<<<<
  *                 lent_backward(training, &self.job, stage)
+ *             elif phase == GRADIENTS:
+*/
+          break;
+          case __pyx_e_7tinyrnn_9_training_GRADIENTS:
+
+          /* "tinyrnn/_training.pyx":65
+ *                 lent_backward(training, &self.job, stage)
+ *             elif phase == GRADIENTS:
+ *                 lent_gradients(training, &self.job)             # <<<<<<<<<<<<<<
+ *             elif phase == MEASURE:
+ *                 self.tape.program.measure_part(self.job.part, self.job.parts)
+*/
+          __pyx_f_7tinyrnn_5_core_lent_gradients(__pyx_v_training, (&__pyx_v_self->job));
+
+          /* "tinyrnn/_training.pyx":64
+ *             elif phase == BACKWARD:
+ *                 lent_backward(training, &self.job, stage)
+ *             elif phase == GRADIENTS:             # <<<<<<<<<<<<<<
+ *                 lent_gradients(training, &self.job)
+ *             elif phase == MEASURE:
+*/
+          break;
+          case __pyx_e_7tinyrnn_9_training_MEASURE:
+
+          /* "tinyrnn/_training.pyx":67
+ *                 lent_gradients(training, &self.job)
+ *             elif phase == MEASURE:
+ *                 self.tape.program.measure_part(self.job.part, self.job.parts)             # <<<<<<<<<<<<<<
+ *             else:
+ *                 self.tape.program.update_part(self.job.part, self.job.parts)
+*/
+          ((struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *)__pyx_v_self->tape->program->__pyx_vtab)->measure_part(__pyx_v_self->tape->program, __pyx_v_self->job.part, __pyx_v_self->job.parts);
+
+          /* "tinyrnn/_training.pyx":66
+ *             elif phase == GRADIENTS:
+ *                 lent_gradients(training, &self.job)
+ *             elif phase == MEASURE:             # <<<<<<<<<<<<<<
+ *                 self.tape.program.measure_part(self.job.part, self.job.parts)
  *             else:
 */
           break;
           default:
 
-          /* "tinyrnn/_training.pyx":61
- *                 lent_backward(training, &self.job, stage)
+          /* "tinyrnn/_training.pyx":69
+ *                 self.tape.program.measure_part(self.job.part, self.job.parts)
  *             else:
- *                 lent_gradients(training, &self.job)             # <<<<<<<<<<<<<<
+ *                 self.tape.program.update_part(self.job.part, self.job.parts)             # <<<<<<<<<<<<<<
  * 
  * 
 */
-          __pyx_f_7tinyrnn_5_core_lent_gradients(__pyx_v_training, (&__pyx_v_self->job));
+          ((struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *)__pyx_v_self->tape->program->__pyx_vtab)->update_part(__pyx_v_self->tape->program, __pyx_v_self->job.part, __pyx_v_self->job.parts);
           break;
         }
       }
 
-      /* "tinyrnn/_training.pyx":55
+      /* "tinyrnn/_training.pyx":59
  *         cdef int32_t stage = self.tape.stage
  *         cdef Phase phase = self.tape.phase
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -5692,7 +6019,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part___call__(struct __pyx_obj_7t
       }
   }
 
-  /* "tinyrnn/_training.pyx":51
+  /* "tinyrnn/_training.pyx":55
  *     cdef trnn_training_job job
  * 
  *     def __call__(self):             # <<<<<<<<<<<<<<
@@ -5914,7 +6241,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Part_4__setstate_cython__(CYTHON_
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":86
+/* "tinyrnn/_training.pyx":94
  *     """
  * 
  *     def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1):             # <<<<<<<<<<<<<<
@@ -5965,76 +6292,76 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_layers,&__pyx_mstate_global->__pyx_n_u_rows,&__pyx_mstate_global->__pyx_n_u_cols,&__pyx_mstate_global->__pyx_n_u_batch,&__pyx_mstate_global->__pyx_n_u_steps,&__pyx_mstate_global->__pyx_n_u_threads,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL_TPNEW(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 86, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 94, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  6:
         values[5] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 5);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 94, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  5:
         values[4] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 4);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 94, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  4:
         values[3] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 3);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 94, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  3:
         values[2] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 94, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 94, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 94, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__cinit__", 0) < (0)) __PYX_ERR(0, 86, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__cinit__", 0) < (0)) __PYX_ERR(0, 94, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 5; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__cinit__", 0, 5, 6, i); __PYX_ERR(0, 86, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__cinit__", 0, 5, 6, i); __PYX_ERR(0, 94, __pyx_L3_error) }
       }
     } else {
       switch (__pyx_nargs) {
         case  6:
         values[5] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 5);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 94, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  5:
         values[4] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 4);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 94, __pyx_L3_error)
         values[3] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 3);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 94, __pyx_L3_error)
         values[2] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 94, __pyx_L3_error)
         values[1] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 94, __pyx_L3_error)
         values[0] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 86, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 94, __pyx_L3_error)
         break;
         default: goto __pyx_L5_argtuple_error;
       }
     }
     __pyx_v_layers = ((PyObject*)values[0]);
-    __pyx_v_rows = __Pyx_PyLong_As_int32_t(values[1]); if (unlikely((__pyx_v_rows == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 86, __pyx_L3_error)
-    __pyx_v_cols = __Pyx_PyLong_As_int32_t(values[2]); if (unlikely((__pyx_v_cols == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 86, __pyx_L3_error)
-    __pyx_v_batch = __Pyx_PyLong_As_int32_t(values[3]); if (unlikely((__pyx_v_batch == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 86, __pyx_L3_error)
-    __pyx_v_steps = __Pyx_PyLong_As_int32_t(values[4]); if (unlikely((__pyx_v_steps == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 86, __pyx_L3_error)
+    __pyx_v_rows = __Pyx_PyLong_As_int32_t(values[1]); if (unlikely((__pyx_v_rows == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 94, __pyx_L3_error)
+    __pyx_v_cols = __Pyx_PyLong_As_int32_t(values[2]); if (unlikely((__pyx_v_cols == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 94, __pyx_L3_error)
+    __pyx_v_batch = __Pyx_PyLong_As_int32_t(values[3]); if (unlikely((__pyx_v_batch == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 94, __pyx_L3_error)
+    __pyx_v_steps = __Pyx_PyLong_As_int32_t(values[4]); if (unlikely((__pyx_v_steps == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 94, __pyx_L3_error)
     if (values[5]) {
-      __pyx_v_threads = __Pyx_PyLong_As_int32_t(values[5]); if (unlikely((__pyx_v_threads == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 86, __pyx_L3_error)
+      __pyx_v_threads = __Pyx_PyLong_As_int32_t(values[5]); if (unlikely((__pyx_v_threads == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 94, __pyx_L3_error)
     } else {
       __pyx_v_threads = ((int32_t)1);
     }
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("__cinit__", 0, 5, 6, __pyx_nargs); __PYX_ERR(0, 86, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("__cinit__", 0, 5, 6, __pyx_nargs); __PYX_ERR(0, 94, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -6045,7 +6372,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return -1;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_layers), (&PyList_Type), 1, "layers", 1))) __PYX_ERR(0, 86, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_layers), (&PyList_Type), 1, "layers", 1))) __PYX_ERR(0, 94, __pyx_L1_error)
   __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v_layers, __pyx_v_rows, __pyx_v_cols, __pyx_v_batch, __pyx_v_steps, __pyx_v_threads);
 
   /* function exit code */
@@ -6104,7 +6431,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__cinit__", 0);
 
-  /* "tinyrnn/_training.pyx":87
+  /* "tinyrnn/_training.pyx":95
  * 
  *     def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1):
  *         cdef int32_t count = <int32_t> len(layers)             # <<<<<<<<<<<<<<
@@ -6113,13 +6440,13 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
   if (unlikely(__pyx_v_layers == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "object of type \047NoneType\047 has no len()");
-    __PYX_ERR(0, 87, __pyx_L1_error)
+    __PYX_ERR(0, 95, __pyx_L1_error)
   }
-  __pyx_t_1 = __Pyx_PyList_GET_SIZE(__pyx_v_layers); if (unlikely(__pyx_t_1 == ((Py_ssize_t)-1))) __PYX_ERR(0, 87, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyList_GET_SIZE(__pyx_v_layers); if (unlikely(__pyx_t_1 == ((Py_ssize_t)-1))) __PYX_ERR(0, 95, __pyx_L1_error)
   __pyx_v_count = ((int32_t)__pyx_t_1);
 
 
-  /* "tinyrnn/_training.pyx":88
+  /* "tinyrnn/_training.pyx":96
  *     def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1):
  *         cdef int32_t count = <int32_t> len(layers)
  *         cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))             # <<<<<<<<<<<<<<
@@ -6128,7 +6455,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
   __pyx_v_all_layers = ((trnn_layer *)PyMem_Malloc((__pyx_v_count * (sizeof(trnn_layer)))));
 
-  /* "tinyrnn/_training.pyx":89
+  /* "tinyrnn/_training.pyx":97
  *         cdef int32_t count = <int32_t> len(layers)
  *         cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
  *         cdef trnn_frame frame = trnn_frame(rows, cols)             # <<<<<<<<<<<<<<
@@ -6139,7 +6466,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
   __pyx_t_2.cols = __pyx_v_cols;
   __pyx_v_frame = __pyx_t_2;
 
-  /* "tinyrnn/_training.pyx":90
+  /* "tinyrnn/_training.pyx":98
  *         cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
  *         cdef trnn_frame frame = trnn_frame(rows, cols)
  *         self.weights = <void **> PyMem_Malloc(count * sizeof(void *))             # <<<<<<<<<<<<<<
@@ -6148,7 +6475,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
   __pyx_v_self->weights = ((void **)PyMem_Malloc((__pyx_v_count * (sizeof(void *)))));
 
-  /* "tinyrnn/_training.pyx":91
+  /* "tinyrnn/_training.pyx":99
  *         cdef trnn_frame frame = trnn_frame(rows, cols)
  *         self.weights = <void **> PyMem_Malloc(count * sizeof(void *))
  *         self.grads = <float **> PyMem_Malloc(count * sizeof(void *))             # <<<<<<<<<<<<<<
@@ -6157,7 +6484,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
   __pyx_v_self->grads = ((float **)PyMem_Malloc((__pyx_v_count * (sizeof(void *)))));
 
-  /* "tinyrnn/_training.pyx":92
+  /* "tinyrnn/_training.pyx":100
  *         self.weights = <void **> PyMem_Malloc(count * sizeof(void *))
  *         self.grads = <float **> PyMem_Malloc(count * sizeof(void *))
  *         if all_layers == NULL or self.weights == NULL or self.grads == NULL:             # <<<<<<<<<<<<<<
@@ -6193,7 +6520,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
   if (unlikely(__pyx_t_3)) {
 
 
-    /* "tinyrnn/_training.pyx":93
+    /* "tinyrnn/_training.pyx":101
  *         self.grads = <float **> PyMem_Malloc(count * sizeof(void *))
  *         if all_layers == NULL or self.weights == NULL or self.grads == NULL:
  *             PyMem_Free(all_layers)             # <<<<<<<<<<<<<<
@@ -6202,16 +6529,16 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
     PyMem_Free(__pyx_v_all_layers);
 
-    /* "tinyrnn/_training.pyx":94
+    /* "tinyrnn/_training.pyx":102
  *         if all_layers == NULL or self.weights == NULL or self.grads == NULL:
  *             PyMem_Free(all_layers)
  *             raise MemoryError()             # <<<<<<<<<<<<<<
  *         try:
  *             for i in range(count):
 */
-    PyErr_NoMemory(); __PYX_ERR(0, 94, __pyx_L1_error)
+    PyErr_NoMemory(); __PYX_ERR(0, 102, __pyx_L1_error)
 
-    /* "tinyrnn/_training.pyx":92
+    /* "tinyrnn/_training.pyx":100
  *         self.weights = <void **> PyMem_Malloc(count * sizeof(void *))
  *         self.grads = <float **> PyMem_Malloc(count * sizeof(void *))
  *         if all_layers == NULL or self.weights == NULL or self.grads == NULL:             # <<<<<<<<<<<<<<
@@ -6220,7 +6547,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
   }
 
-  /* "tinyrnn/_training.pyx":95
+  /* "tinyrnn/_training.pyx":103
  *             PyMem_Free(all_layers)
  *             raise MemoryError()
  *         try:             # <<<<<<<<<<<<<<
@@ -6229,7 +6556,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
   /*try:*/ {
 
-    /* "tinyrnn/_training.pyx":96
+    /* "tinyrnn/_training.pyx":104
  *             raise MemoryError()
  *         try:
  *             for i in range(count):             # <<<<<<<<<<<<<<
@@ -6243,7 +6570,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
     for (__pyx_t_7 = 0; __pyx_t_7 < __pyx_t_6; __pyx_t_7+=1) {
       __pyx_v_i = __pyx_t_7;
 
-      /* "tinyrnn/_training.pyx":97
+      /* "tinyrnn/_training.pyx":105
  *         try:
  *             for i in range(count):
  *                 (<Layer> layers[i]).trainable()             # <<<<<<<<<<<<<<
@@ -6252,12 +6579,12 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
       if (unlikely(__pyx_v_layers == Py_None)) {
         PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 97, __pyx_L8_error)
+        __PYX_ERR(0, 105, __pyx_L8_error)
       }
-      __pyx_t_8 = ((struct __pyx_vtabstruct_7tinyrnn_5_core_Layer *)((struct __pyx_obj_7tinyrnn_5_core_Layer *)__Pyx_PyList_GET_ITEM(__pyx_v_layers, __pyx_v_i))->__pyx_vtab)->trainable(((struct __pyx_obj_7tinyrnn_5_core_Layer *)__Pyx_PyList_GET_ITEM(__pyx_v_layers, __pyx_v_i))); if (unlikely(__pyx_t_8 == ((int)-1))) __PYX_ERR(0, 97, __pyx_L8_error)
+      __pyx_t_8 = ((struct __pyx_vtabstruct_7tinyrnn_5_core_Layer *)((struct __pyx_obj_7tinyrnn_5_core_Layer *)__Pyx_PyList_GET_ITEM(__pyx_v_layers, __pyx_v_i))->__pyx_vtab)->trainable(((struct __pyx_obj_7tinyrnn_5_core_Layer *)__Pyx_PyList_GET_ITEM(__pyx_v_layers, __pyx_v_i))); if (unlikely(__pyx_t_8 == ((int)-1))) __PYX_ERR(0, 105, __pyx_L8_error)
 
 
-      /* "tinyrnn/_training.pyx":98
+      /* "tinyrnn/_training.pyx":106
  *             for i in range(count):
  *                 (<Layer> layers[i]).trainable()
  *                 all_layers[i] = (<Layer> layers[i]).layer             # <<<<<<<<<<<<<<
@@ -6266,7 +6593,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
       if (unlikely(__pyx_v_layers == Py_None)) {
         PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 98, __pyx_L8_error)
+        __PYX_ERR(0, 106, __pyx_L8_error)
       }
       __pyx_t_9 = ((struct __pyx_obj_7tinyrnn_5_core_Layer *)__Pyx_PyList_GET_ITEM(__pyx_v_layers, __pyx_v_i))->layer;
 
@@ -6275,7 +6602,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
     }
 
 
-    /* "tinyrnn/_training.pyx":99
+    /* "tinyrnn/_training.pyx":107
  *                 (<Layer> layers[i]).trainable()
  *                 all_layers[i] = (<Layer> layers[i]).layer
  *             self.layers = layers             # <<<<<<<<<<<<<<
@@ -6287,7 +6614,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
     __Pyx_GOTREF(__pyx_v_self->layers);
     __Pyx_DECREF_SET(__pyx_v_self->layers, __pyx_v_layers);
 
-    /* "tinyrnn/_training.pyx":100
+    /* "tinyrnn/_training.pyx":108
  *                 all_layers[i] = (<Layer> layers[i]).layer
  *             self.layers = layers
  *             self.memory = bytes(lent_training_bytes(count))             # <<<<<<<<<<<<<<
@@ -6295,7 +6622,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
  *             check(
 */
     __pyx_t_11 = NULL;
-    __pyx_t_12 = __Pyx_PyLong_FromSize_t(__pyx_f_7tinyrnn_5_core_lent_training_bytes(__pyx_v_count)); if (unlikely(!__pyx_t_12)) __PYX_ERR(0, 100, __pyx_L8_error)
+    __pyx_t_12 = __Pyx_PyLong_FromSize_t(__pyx_f_7tinyrnn_5_core_lent_training_bytes(__pyx_v_count)); if (unlikely(!__pyx_t_12)) __PYX_ERR(0, 108, __pyx_L8_error)
     __Pyx_GOTREF(__pyx_t_12);
     __pyx_t_13 = 1;
     {
@@ -6303,7 +6630,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
       __pyx_t_10 = __Pyx_PyObject_FastCall((PyObject*)(&PyBytes_Type), __pyx_callargs+__pyx_t_13, (2-__pyx_t_13) | (__pyx_t_13*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_11); __pyx_t_11 = 0;
       __Pyx_DECREF(__pyx_t_12); __pyx_t_12 = 0;
-      if (unlikely(!__pyx_t_10)) __PYX_ERR(0, 100, __pyx_L8_error)
+      if (unlikely(!__pyx_t_10)) __PYX_ERR(0, 108, __pyx_L8_error)
       __Pyx_GOTREF(__pyx_t_10);
     }
     __Pyx_GIVEREF(__pyx_t_10);
@@ -6311,7 +6638,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
     __Pyx_DECREF_SET(__pyx_v_self->memory, ((PyObject*)__pyx_t_10));
     __pyx_t_10 = 0;
 
-    /* "tinyrnn/_training.pyx":101
+    /* "tinyrnn/_training.pyx":109
  *             self.layers = layers
  *             self.memory = bytes(lent_training_bytes(count))
  *             self.training = <const trnn_training *> <char *> self.memory             # <<<<<<<<<<<<<<
@@ -6320,24 +6647,24 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 */
     if (unlikely(__pyx_v_self->memory == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "expected bytes, NoneType found");
-      __PYX_ERR(0, 101, __pyx_L8_error)
+      __PYX_ERR(0, 109, __pyx_L8_error)
     }
-    __pyx_t_14 = __Pyx_PyBytes_AsWritableString(__pyx_v_self->memory); if (unlikely((!__pyx_t_14) && PyErr_Occurred())) __PYX_ERR(0, 101, __pyx_L8_error)
+    __pyx_t_14 = __Pyx_PyBytes_AsWritableString(__pyx_v_self->memory); if (unlikely((!__pyx_t_14) && PyErr_Occurred())) __PYX_ERR(0, 109, __pyx_L8_error)
     __pyx_v_self->training = ((trnn_training const *)((char *)__pyx_t_14));
 
 
-    /* "tinyrnn/_training.pyx":102
+    /* "tinyrnn/_training.pyx":110
  *             self.memory = bytes(lent_training_bytes(count))
  *             self.training = <const trnn_training *> <char *> self.memory
  *             check(             # <<<<<<<<<<<<<<
  *                 lent_training_init(<void *> self.training, all_layers, count, frame, batch, steps, &self.sizes),
  *                 "training",
 */
-    __pyx_t_8 = __pyx_f_7tinyrnn_5_core_check(__pyx_f_7tinyrnn_5_core_lent_training_init(((void *)__pyx_v_self->training), __pyx_v_all_layers, __pyx_v_count, __pyx_v_frame, __pyx_v_batch, __pyx_v_steps, (&__pyx_v_self->sizes)), __pyx_mstate_global->__pyx_n_u_training); if (unlikely(__pyx_t_8 == ((int)-1))) __PYX_ERR(0, 102, __pyx_L8_error)
+    __pyx_t_8 = __pyx_f_7tinyrnn_5_core_check(__pyx_f_7tinyrnn_5_core_lent_training_init(((void *)__pyx_v_self->training), __pyx_v_all_layers, __pyx_v_count, __pyx_v_frame, __pyx_v_batch, __pyx_v_steps, (&__pyx_v_self->sizes)), __pyx_mstate_global->__pyx_n_u_training); if (unlikely(__pyx_t_8 == ((int)-1))) __PYX_ERR(0, 110, __pyx_L8_error)
 
   }
 
-  /* "tinyrnn/_training.pyx":107
+  /* "tinyrnn/_training.pyx":115
  *             )
  *         finally:
  *             PyMem_Free(all_layers)             # <<<<<<<<<<<<<<
@@ -6384,7 +6711,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
     __pyx_L9:;
   }
 
-  /* "tinyrnn/_training.pyx":108
+  /* "tinyrnn/_training.pyx":116
  *         finally:
  *             PyMem_Free(all_layers)
  *         self.threads = threads if threads < batch else batch             # <<<<<<<<<<<<<<
@@ -6403,21 +6730,21 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
 
   __pyx_v_self->threads = __pyx_t_5;
 
-  /* "tinyrnn/_training.pyx":109
+  /* "tinyrnn/_training.pyx":117
  *             PyMem_Free(all_layers)
  *         self.threads = threads if threads < batch else batch
  *         self.parts = []             # <<<<<<<<<<<<<<
  * 
  *     def __dealloc__(self):
 */
-  __pyx_t_10 = PyList_New(0); if (unlikely(!__pyx_t_10)) __PYX_ERR(0, 109, __pyx_L1_error)
+  __pyx_t_10 = PyList_New(0); if (unlikely(!__pyx_t_10)) __PYX_ERR(0, 117, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_10);
   __Pyx_GIVEREF(__pyx_t_10);
   __Pyx_GOTREF(__pyx_v_self->parts);
   __Pyx_DECREF_SET(__pyx_v_self->parts, ((PyObject*)__pyx_t_10));
   __pyx_t_10 = 0;
 
-  /* "tinyrnn/_training.pyx":86
+  /* "tinyrnn/_training.pyx":94
  *     """
  * 
  *     def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1):             # <<<<<<<<<<<<<<
@@ -6444,7 +6771,7 @@ static int __pyx_pf_7tinyrnn_9_training_4Tape___cinit__(struct __pyx_obj_7tinyrn
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":111
+/* "tinyrnn/_training.pyx":119
  *         self.parts = []
  * 
  *     def __dealloc__(self):             # <<<<<<<<<<<<<<
@@ -6467,7 +6794,7 @@ static void __pyx_pw_7tinyrnn_9_training_4Tape_3__dealloc__(PyObject *__pyx_v_se
 
 static void __pyx_pf_7tinyrnn_9_training_4Tape_2__dealloc__(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self) {
 
-  /* "tinyrnn/_training.pyx":112
+  /* "tinyrnn/_training.pyx":120
  * 
  *     def __dealloc__(self):
  *         PyMem_Free(self.weights)             # <<<<<<<<<<<<<<
@@ -6476,7 +6803,7 @@ static void __pyx_pf_7tinyrnn_9_training_4Tape_2__dealloc__(struct __pyx_obj_7ti
 */
   PyMem_Free(__pyx_v_self->weights);
 
-  /* "tinyrnn/_training.pyx":113
+  /* "tinyrnn/_training.pyx":121
  *     def __dealloc__(self):
  *         PyMem_Free(self.weights)
  *         PyMem_Free(self.grads)             # <<<<<<<<<<<<<<
@@ -6485,7 +6812,7 @@ static void __pyx_pf_7tinyrnn_9_training_4Tape_2__dealloc__(struct __pyx_obj_7ti
 */
   PyMem_Free(__pyx_v_self->grads);
 
-  /* "tinyrnn/_training.pyx":111
+  /* "tinyrnn/_training.pyx":119
  *         self.parts = []
  * 
  *     def __dealloc__(self):             # <<<<<<<<<<<<<<
@@ -6497,7 +6824,7 @@ static void __pyx_pf_7tinyrnn_9_training_4Tape_2__dealloc__(struct __pyx_obj_7ti
 
 }
 
-/* "tinyrnn/_training.pyx":115
+/* "tinyrnn/_training.pyx":123
  *         PyMem_Free(self.grads)
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6529,14 +6856,14 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_5batch___get__(struct __pyx_
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__get__", 0);
 
-  /* "tinyrnn/_training.pyx":117
+  /* "tinyrnn/_training.pyx":125
  *     @property
  *     def batch(self):
  *         return self.sizes.batch             # <<<<<<<<<<<<<<
  * 
  *     @property
 */
-  __pyx_t_1 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.batch); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 117, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.batch); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 125, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   {
     PyObject *__pyx_temp;
@@ -6549,7 +6876,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_5batch___get__(struct __pyx_
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":115
+  /* "tinyrnn/_training.pyx":123
  *         PyMem_Free(self.grads)
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6568,7 +6895,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_5batch___get__(struct __pyx_
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":119
+/* "tinyrnn/_training.pyx":127
  *         return self.sizes.batch
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6600,14 +6927,14 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10most_steps___get__(struct 
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__get__", 0);
 
-  /* "tinyrnn/_training.pyx":121
+  /* "tinyrnn/_training.pyx":129
  *     @property
  *     def most_steps(self):
  *         return self.sizes.steps             # <<<<<<<<<<<<<<
  * 
  *     @property
 */
-  __pyx_t_1 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.steps); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 121, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.steps); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 129, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   {
     PyObject *__pyx_temp;
@@ -6620,7 +6947,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10most_steps___get__(struct 
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":119
+  /* "tinyrnn/_training.pyx":127
  *         return self.sizes.batch
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6639,7 +6966,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10most_steps___get__(struct 
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":123
+/* "tinyrnn/_training.pyx":131
  *         return self.sizes.steps
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6671,14 +6998,14 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10tape_bytes___get__(struct 
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__get__", 0);
 
-  /* "tinyrnn/_training.pyx":125
+  /* "tinyrnn/_training.pyx":133
  *     @property
  *     def tape_bytes(self):
  *         return self.sizes.tape_bytes             # <<<<<<<<<<<<<<
  * 
  *     @property
 */
-  __pyx_t_1 = __Pyx_PyLong_FromSize_t(__pyx_v_self->sizes.tape_bytes); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 125, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyLong_FromSize_t(__pyx_v_self->sizes.tape_bytes); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 133, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   {
     PyObject *__pyx_temp;
@@ -6691,7 +7018,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10tape_bytes___get__(struct 
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":123
+  /* "tinyrnn/_training.pyx":131
  *         return self.sizes.steps
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6710,7 +7037,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10tape_bytes___get__(struct 
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":127
+/* "tinyrnn/_training.pyx":135
  *         return self.sizes.tape_bytes
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6742,14 +7069,14 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_13scratch_bytes___get__(stru
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__get__", 0);
 
-  /* "tinyrnn/_training.pyx":130
+  /* "tinyrnn/_training.pyx":138
  *     def scratch_bytes(self):
  *         """Working memory of all threads."""
  *         return self.sizes.scratch_bytes * self.threads             # <<<<<<<<<<<<<<
  * 
  *     @property
 */
-  __pyx_t_1 = __Pyx_PyLong_FromSize_t((__pyx_v_self->sizes.scratch_bytes * __pyx_v_self->threads)); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 130, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyLong_FromSize_t((__pyx_v_self->sizes.scratch_bytes * __pyx_v_self->threads)); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 138, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   {
     PyObject *__pyx_temp;
@@ -6762,7 +7089,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_13scratch_bytes___get__(stru
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":127
+  /* "tinyrnn/_training.pyx":135
  *         return self.sizes.tape_bytes
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6781,7 +7108,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_13scratch_bytes___get__(stru
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":132
+/* "tinyrnn/_training.pyx":140
  *         return self.sizes.scratch_bytes * self.threads
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6813,14 +7140,14 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_11state_bytes___get__(struct
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__get__", 0);
 
-  /* "tinyrnn/_training.pyx":134
+  /* "tinyrnn/_training.pyx":142
  *     @property
  *     def state_bytes(self):
  *         return self.sizes.state_bytes             # <<<<<<<<<<<<<<
  * 
  *     @property
 */
-  __pyx_t_1 = __Pyx_PyLong_FromSize_t(__pyx_v_self->sizes.state_bytes); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 134, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyLong_FromSize_t(__pyx_v_self->sizes.state_bytes); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 142, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   {
     PyObject *__pyx_temp;
@@ -6833,7 +7160,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_11state_bytes___get__(struct
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":132
+  /* "tinyrnn/_training.pyx":140
  *         return self.sizes.scratch_bytes * self.threads
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6852,7 +7179,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_11state_bytes___get__(struct
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":136
+/* "tinyrnn/_training.pyx":144
  *         return self.sizes.state_bytes
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6886,23 +7213,23 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_9frame_out___get__(struct __
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__get__", 0);
 
-  /* "tinyrnn/_training.pyx":138
+  /* "tinyrnn/_training.pyx":146
  *     @property
  *     def frame_out(self):
  *         return self.sizes.frame_out.rows, self.sizes.frame_out.cols             # <<<<<<<<<<<<<<
  * 
  *     cdef allocate(self):
 */
-  __pyx_t_1 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.out.rows); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 138, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.out.rows); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 146, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  __pyx_t_2 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.out.cols); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 138, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.out.cols); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 146, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_3 = PyTuple_New(2); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 138, __pyx_L1_error)
+  __pyx_t_3 = PyTuple_New(2); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 146, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_3);
   __Pyx_GIVEREF(__pyx_t_1);
-  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_3, 0, __pyx_t_1) != (0)) __PYX_ERR(0, 138, __pyx_L1_error);
+  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_3, 0, __pyx_t_1) != (0)) __PYX_ERR(0, 146, __pyx_L1_error);
   __Pyx_GIVEREF(__pyx_t_2);
-  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_3, 1, __pyx_t_2) != (0)) __PYX_ERR(0, 138, __pyx_L1_error);
+  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_3, 1, __pyx_t_2) != (0)) __PYX_ERR(0, 146, __pyx_L1_error);
   __pyx_t_1 = 0;
   __pyx_t_2 = 0;
   {
@@ -6916,7 +7243,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_9frame_out___get__(struct __
   __pyx_t_3 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":136
+  /* "tinyrnn/_training.pyx":144
  *         return self.sizes.state_bytes
  * 
  *     @property             # <<<<<<<<<<<<<<
@@ -6937,7 +7264,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_9frame_out___get__(struct __
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":140
+/* "tinyrnn/_training.pyx":148
  *         return self.sizes.frame_out.rows, self.sizes.frame_out.cols
  * 
  *     cdef allocate(self):             # <<<<<<<<<<<<<<
@@ -6969,7 +7296,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("allocate", 0);
 
-  /* "tinyrnn/_training.pyx":143
+  /* "tinyrnn/_training.pyx":151
  *         """All memory, unless it is there."""
  *         cdef Part part
  *         if self.parts:             # <<<<<<<<<<<<<<
@@ -6980,14 +7307,14 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
   else
   {
     Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_v_self->parts);
-    if (unlikely(((!CYTHON_ASSUME_SAFE_SIZE) && __pyx_temp < 0))) __PYX_ERR(0, 143, __pyx_L1_error)
+    if (unlikely(((!CYTHON_ASSUME_SAFE_SIZE) && __pyx_temp < 0))) __PYX_ERR(0, 151, __pyx_L1_error)
     __pyx_t_1 = (__pyx_temp != 0);
   }
 
   if (__pyx_t_1) {
 
 
-    /* "tinyrnn/_training.pyx":144
+    /* "tinyrnn/_training.pyx":152
  *         cdef Part part
  *         if self.parts:
  *             return             # <<<<<<<<<<<<<<
@@ -7004,7 +7331,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     }
     goto __pyx_L0;
 
-    /* "tinyrnn/_training.pyx":143
+    /* "tinyrnn/_training.pyx":151
  *         """All memory, unless it is there."""
  *         cdef Part part
  *         if self.parts:             # <<<<<<<<<<<<<<
@@ -7013,7 +7340,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
 */
   }
 
-  /* "tinyrnn/_training.pyx":145
+  /* "tinyrnn/_training.pyx":153
  *         if self.parts:
  *             return
  *         self.tape = aligned_zeros(max(self.sizes.tape_bytes, 64))             # <<<<<<<<<<<<<<
@@ -7021,7 +7348,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
  *         for i in range(self.threads):
 */
   __pyx_t_3 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 145, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 153, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
 
   __pyx_t_5 = 64;
@@ -7037,7 +7364,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __pyx_t_7 = __pyx_t_6;
   }
 
-  __pyx_t_8 = __Pyx_PyLong_FromSize_t(__pyx_t_7); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 145, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyLong_FromSize_t(__pyx_t_7); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 153, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
 
   __pyx_t_7 = 1;
@@ -7058,16 +7385,16 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
-    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 145, __pyx_L1_error)
+    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 153, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
   }
-  if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 145, __pyx_L1_error)
+  if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 153, __pyx_L1_error)
   __Pyx_GIVEREF(__pyx_t_2);
   __Pyx_GOTREF((PyObject *)__pyx_v_self->tape);
   __Pyx_DECREF_SET(__pyx_v_self->tape, ((PyArrayObject *)__pyx_t_2));
   __pyx_t_2 = 0;
 
-  /* "tinyrnn/_training.pyx":146
+  /* "tinyrnn/_training.pyx":154
  *             return
  *         self.tape = aligned_zeros(max(self.sizes.tape_bytes, 64))
  *         self.dstate = aligned_zeros(max(self.sizes.state_bytes, 64))             # <<<<<<<<<<<<<<
@@ -7075,7 +7402,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
  *             part = Part.__new__(Part)
 */
   __pyx_t_4 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_8, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 146, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_8, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 154, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
 
   __pyx_t_5 = 64;
@@ -7091,7 +7418,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __pyx_t_6 = __pyx_t_7;
   }
 
-  __pyx_t_3 = __Pyx_PyLong_FromSize_t(__pyx_t_6); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 146, __pyx_L1_error)
+  __pyx_t_3 = __Pyx_PyLong_FromSize_t(__pyx_t_6); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 154, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_3);
 
   __pyx_t_6 = 1;
@@ -7112,16 +7439,16 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 146, __pyx_L1_error)
+    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 154, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
   }
-  if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 146, __pyx_L1_error)
+  if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 154, __pyx_L1_error)
   __Pyx_GIVEREF(__pyx_t_2);
   __Pyx_GOTREF((PyObject *)__pyx_v_self->dstate);
   __Pyx_DECREF_SET(__pyx_v_self->dstate, ((PyArrayObject *)__pyx_t_2));
   __pyx_t_2 = 0;
 
-  /* "tinyrnn/_training.pyx":147
+  /* "tinyrnn/_training.pyx":155
  *         self.tape = aligned_zeros(max(self.sizes.tape_bytes, 64))
  *         self.dstate = aligned_zeros(max(self.sizes.state_bytes, 64))
  *         for i in range(self.threads):             # <<<<<<<<<<<<<<
@@ -7135,19 +7462,19 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
   for (__pyx_t_11 = 0; __pyx_t_11 < __pyx_t_10; __pyx_t_11+=1) {
     __pyx_v_i = __pyx_t_11;
 
-    /* "tinyrnn/_training.pyx":148
+    /* "tinyrnn/_training.pyx":156
  *         self.dstate = aligned_zeros(max(self.sizes.state_bytes, 64))
  *         for i in range(self.threads):
  *             part = Part.__new__(Part)             # <<<<<<<<<<<<<<
  *             part.tape = self
  *             part.scratch = aligned_zeros(max(self.sizes.scratch_bytes, 64))
 */
-    __pyx_t_2 = ((PyObject *)__pyx_tp_new_7tinyrnn_9_training_Part(((PyTypeObject *)__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Part), __pyx_mstate_global->__pyx_empty_tuple, NULL)); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 148, __pyx_L1_error)
+    __pyx_t_2 = ((PyObject *)__pyx_tp_new_7tinyrnn_9_training_Part(((PyTypeObject *)__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Part), __pyx_mstate_global->__pyx_empty_tuple, NULL)); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 156, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
     __Pyx_XDECREF_SET(__pyx_v_part, ((struct __pyx_obj_7tinyrnn_9_training_Part *)__pyx_t_2));
     __pyx_t_2 = 0;
 
-    /* "tinyrnn/_training.pyx":149
+    /* "tinyrnn/_training.pyx":157
  *         for i in range(self.threads):
  *             part = Part.__new__(Part)
  *             part.tape = self             # <<<<<<<<<<<<<<
@@ -7159,7 +7486,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __Pyx_GOTREF((PyObject *)__pyx_v_part->tape);
     __Pyx_DECREF_SET(__pyx_v_part->tape, __pyx_v_self);
 
-    /* "tinyrnn/_training.pyx":150
+    /* "tinyrnn/_training.pyx":158
  *             part = Part.__new__(Part)
  *             part.tape = self
  *             part.scratch = aligned_zeros(max(self.sizes.scratch_bytes, 64))             # <<<<<<<<<<<<<<
@@ -7167,7 +7494,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
  *             part.job.grads = <float *const *> self.grads
 */
     __pyx_t_8 = NULL;
-    __Pyx_GetModuleGlobalName(__pyx_t_3, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 150, __pyx_L1_error)
+    __Pyx_GetModuleGlobalName(__pyx_t_3, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 158, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_3);
 
     __pyx_t_5 = 64;
@@ -7183,7 +7510,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
       __pyx_t_7 = __pyx_t_6;
     }
 
-    __pyx_t_4 = __Pyx_PyLong_FromSize_t(__pyx_t_7); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 150, __pyx_L1_error)
+    __pyx_t_4 = __Pyx_PyLong_FromSize_t(__pyx_t_7); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 158, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
 
     __pyx_t_7 = 1;
@@ -7204,16 +7531,16 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
       __Pyx_XDECREF(__pyx_t_8); __pyx_t_8 = 0;
       __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
       __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 150, __pyx_L1_error)
+      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 158, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_2);
     }
-    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 150, __pyx_L1_error)
+    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 158, __pyx_L1_error)
     __Pyx_GIVEREF(__pyx_t_2);
     __Pyx_GOTREF((PyObject *)__pyx_v_part->scratch);
     __Pyx_DECREF_SET(__pyx_v_part->scratch, ((PyArrayObject *)__pyx_t_2));
     __pyx_t_2 = 0;
 
-    /* "tinyrnn/_training.pyx":151
+    /* "tinyrnn/_training.pyx":159
  *             part.tape = self
  *             part.scratch = aligned_zeros(max(self.sizes.scratch_bytes, 64))
  *             part.job.weights = self.weights             # <<<<<<<<<<<<<<
@@ -7224,7 +7551,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
 
     __pyx_v_part->job.weights = __pyx_t_12;
 
-    /* "tinyrnn/_training.pyx":152
+    /* "tinyrnn/_training.pyx":160
  *             part.scratch = aligned_zeros(max(self.sizes.scratch_bytes, 64))
  *             part.job.weights = self.weights
  *             part.job.grads = <float *const *> self.grads             # <<<<<<<<<<<<<<
@@ -7233,7 +7560,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
 */
     __pyx_v_part->job.grads = ((float *const *)__pyx_v_self->grads);
 
-    /* "tinyrnn/_training.pyx":153
+    /* "tinyrnn/_training.pyx":161
  *             part.job.weights = self.weights
  *             part.job.grads = <float *const *> self.grads
  *             part.job.tape = cnp.PyArray_DATA(self.tape)             # <<<<<<<<<<<<<<
@@ -7245,7 +7572,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __pyx_v_part->job.tape = PyArray_DATA(((PyArrayObject *)__pyx_t_2));
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-    /* "tinyrnn/_training.pyx":154
+    /* "tinyrnn/_training.pyx":162
  *             part.job.grads = <float *const *> self.grads
  *             part.job.tape = cnp.PyArray_DATA(self.tape)
  *             part.job.scratch = cnp.PyArray_DATA(part.scratch)             # <<<<<<<<<<<<<<
@@ -7257,7 +7584,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __pyx_v_part->job.scratch = PyArray_DATA(((PyArrayObject *)__pyx_t_2));
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-    /* "tinyrnn/_training.pyx":155
+    /* "tinyrnn/_training.pyx":163
  *             part.job.tape = cnp.PyArray_DATA(self.tape)
  *             part.job.scratch = cnp.PyArray_DATA(part.scratch)
  *             part.job.dstate = <float *> cnp.PyArray_DATA(self.dstate)             # <<<<<<<<<<<<<<
@@ -7269,7 +7596,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
     __pyx_v_part->job.dstate = ((float *)PyArray_DATA(((PyArrayObject *)__pyx_t_2)));
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-    /* "tinyrnn/_training.pyx":156
+    /* "tinyrnn/_training.pyx":164
  *             part.job.scratch = cnp.PyArray_DATA(part.scratch)
  *             part.job.dstate = <float *> cnp.PyArray_DATA(self.dstate)
  *             part.job.part = i             # <<<<<<<<<<<<<<
@@ -7278,34 +7605,47 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
 */
     __pyx_v_part->job.part = __pyx_v_i;
 
-    /* "tinyrnn/_training.pyx":157
+    /* "tinyrnn/_training.pyx":165
  *             part.job.dstate = <float *> cnp.PyArray_DATA(self.dstate)
  *             part.job.part = i
  *             part.job.parts = self.threads             # <<<<<<<<<<<<<<
  *             self.parts.append(part)
- * 
+ *         self.job = &(<Part> self.parts[0]).job
 */
     __pyx_t_13 = __pyx_v_self->threads;
 
     __pyx_v_part->job.parts = __pyx_t_13;
 
-    /* "tinyrnn/_training.pyx":158
+    /* "tinyrnn/_training.pyx":166
  *             part.job.part = i
  *             part.job.parts = self.threads
  *             self.parts.append(part)             # <<<<<<<<<<<<<<
+ *         self.job = &(<Part> self.parts[0]).job
  * 
- *     cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
 */
     if (unlikely(__pyx_v_self->parts == Py_None)) {
       PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "append");
-      __PYX_ERR(0, 158, __pyx_L1_error)
+      __PYX_ERR(0, 166, __pyx_L1_error)
     }
-    __pyx_t_14 = __Pyx_PyList_Append(__pyx_v_self->parts, ((PyObject *)__pyx_v_part)); if (unlikely(__pyx_t_14 == ((int)-1))) __PYX_ERR(0, 158, __pyx_L1_error)
+    __pyx_t_14 = __Pyx_PyList_Append(__pyx_v_self->parts, ((PyObject *)__pyx_v_part)); if (unlikely(__pyx_t_14 == ((int)-1))) __PYX_ERR(0, 166, __pyx_L1_error)
 
   }
 
 
-  /* "tinyrnn/_training.pyx":140
+  /* "tinyrnn/_training.pyx":167
+ *             part.job.parts = self.threads
+ *             self.parts.append(part)
+ *         self.job = &(<Part> self.parts[0]).job             # <<<<<<<<<<<<<<
+ * 
+ *     cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
+*/
+  if (unlikely(__pyx_v_self->parts == Py_None)) {
+    PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
+    __PYX_ERR(0, 167, __pyx_L1_error)
+  }
+  __pyx_v_self->job = (&((struct __pyx_obj_7tinyrnn_9_training_Part *)__Pyx_PyList_GET_ITEM(__pyx_v_self->parts, 0))->job);
+
+  /* "tinyrnn/_training.pyx":148
  *         return self.sizes.frame_out.rows, self.sizes.frame_out.cols
  * 
  *     cdef allocate(self):             # <<<<<<<<<<<<<<
@@ -7331,8 +7671,8 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_allocate(struct __pyx_obj_7ti
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":160
- *             self.parts.append(part)
+/* "tinyrnn/_training.pyx":169
+ *         self.job = &(<Part> self.parts[0]).job
  * 
  *     cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,             # <<<<<<<<<<<<<<
  *                    const int32_t *lengths, uint64_t seed, bint to_input) except -1:
@@ -7362,7 +7702,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("point", 0);
 
-  /* "tinyrnn/_training.pyx":165
+  /* "tinyrnn/_training.pyx":174
  *         cdef Part part
  *         cdef Layer layer
  *         for i in range(len(self.layers)):             # <<<<<<<<<<<<<<
@@ -7373,16 +7713,16 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
   __Pyx_INCREF(__pyx_t_1);
   if (unlikely(__pyx_t_1 == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "object of type \047NoneType\047 has no len()");
-    __PYX_ERR(0, 165, __pyx_L1_error)
+    __PYX_ERR(0, 174, __pyx_L1_error)
   }
-  __pyx_t_2 = __Pyx_PyList_GET_SIZE(__pyx_t_1); if (unlikely(__pyx_t_2 == ((Py_ssize_t)-1))) __PYX_ERR(0, 165, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyList_GET_SIZE(__pyx_t_1); if (unlikely(__pyx_t_2 == ((Py_ssize_t)-1))) __PYX_ERR(0, 174, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_t_3 = __pyx_t_2;
 
   for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
     __pyx_v_i = __pyx_t_4;
 
-    /* "tinyrnn/_training.pyx":166
+    /* "tinyrnn/_training.pyx":175
  *         cdef Layer layer
  *         for i in range(len(self.layers)):
  *             layer = self.layers[i]             # <<<<<<<<<<<<<<
@@ -7391,29 +7731,29 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
     if (unlikely(__pyx_v_self->layers == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 166, __pyx_L1_error)
+      __PYX_ERR(0, 175, __pyx_L1_error)
     }
     __pyx_t_1 = __Pyx_PyList_GET_ITEM(__pyx_v_self->layers, __pyx_v_i);
     __Pyx_INCREF(__pyx_t_1);
-    if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_7tinyrnn_5_core_Layer))))) __PYX_ERR(0, 166, __pyx_L1_error)
+    if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_7tinyrnn_5_core_Layer))))) __PYX_ERR(0, 175, __pyx_L1_error)
     __Pyx_XDECREF_SET(__pyx_v_layer, ((struct __pyx_obj_7tinyrnn_5_core_Layer *)__pyx_t_1));
     __pyx_t_1 = 0;
 
-    /* "tinyrnn/_training.pyx":167
+    /* "tinyrnn/_training.pyx":176
  *         for i in range(len(self.layers)):
  *             layer = self.layers[i]
  *             self.weights[i] = <void *> layer.ready()             # <<<<<<<<<<<<<<
  *         for part in self.parts:
  *             part.job.isa = isa_in_use()
 */
-    __pyx_t_5 = ((struct __pyx_vtabstruct_7tinyrnn_5_core_Layer *)__pyx_v_layer->__pyx_vtab)->ready(__pyx_v_layer); if (unlikely(__pyx_t_5 == ((void *)NULL) && PyErr_Occurred())) __PYX_ERR(0, 167, __pyx_L1_error)
+    __pyx_t_5 = ((struct __pyx_vtabstruct_7tinyrnn_5_core_Layer *)__pyx_v_layer->__pyx_vtab)->ready(__pyx_v_layer); if (unlikely(__pyx_t_5 == ((void *)NULL) && PyErr_Occurred())) __PYX_ERR(0, 176, __pyx_L1_error)
     (__pyx_v_self->weights[__pyx_v_i]) = ((void *)__pyx_t_5);
 
   }
 
 
 
-  /* "tinyrnn/_training.pyx":168
+  /* "tinyrnn/_training.pyx":177
  *             layer = self.layers[i]
  *             self.weights[i] = <void *> layer.ready()
  *         for part in self.parts:             # <<<<<<<<<<<<<<
@@ -7422,7 +7762,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
   if (unlikely(__pyx_v_self->parts == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not iterable");
-    __PYX_ERR(0, 168, __pyx_L1_error)
+    __PYX_ERR(0, 177, __pyx_L1_error)
   }
   __pyx_t_1 = __pyx_v_self->parts; __Pyx_INCREF(__pyx_t_1);
   __pyx_t_2 = 0;
@@ -7430,19 +7770,19 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
     {
       Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_1);
       #if !CYTHON_ASSUME_SAFE_SIZE
-      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 168, __pyx_L1_error)
+      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 177, __pyx_L1_error)
       #endif
       if (__pyx_t_2 >= __pyx_temp) break;
     }
     __pyx_t_6 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_1, __pyx_t_2, __Pyx_ReferenceSharing_OwnStrongReference);
     ++__pyx_t_2;
-    if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 168, __pyx_L1_error)
+    if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 177, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_6);
-    if (!(likely(((__pyx_t_6) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_6, __pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Part))))) __PYX_ERR(0, 168, __pyx_L1_error)
+    if (!(likely(((__pyx_t_6) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_6, __pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Part))))) __PYX_ERR(0, 177, __pyx_L1_error)
     __Pyx_XDECREF_SET(__pyx_v_part, ((struct __pyx_obj_7tinyrnn_9_training_Part *)__pyx_t_6));
     __pyx_t_6 = 0;
 
-    /* "tinyrnn/_training.pyx":169
+    /* "tinyrnn/_training.pyx":178
  *             self.weights[i] = <void *> layer.ready()
  *         for part in self.parts:
  *             part.job.isa = isa_in_use()             # <<<<<<<<<<<<<<
@@ -7451,7 +7791,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
     __pyx_v_part->job.isa = __pyx_f_7tinyrnn_5_core_isa_in_use();
 
-    /* "tinyrnn/_training.pyx":170
+    /* "tinyrnn/_training.pyx":179
  *         for part in self.parts:
  *             part.job.isa = isa_in_use()
  *             part.job.x, part.job.x_step, part.job.x_row = x, x_step, x_row             # <<<<<<<<<<<<<<
@@ -7468,7 +7808,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
     __pyx_v_part->job.x_step = __pyx_t_8;
     __pyx_v_part->job.x_row = __pyx_t_9;
 
-    /* "tinyrnn/_training.pyx":171
+    /* "tinyrnn/_training.pyx":180
  *             part.job.isa = isa_in_use()
  *             part.job.x, part.job.x_step, part.job.x_row = x, x_step, x_row
  *             part.job.state = state             # <<<<<<<<<<<<<<
@@ -7477,7 +7817,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
     __pyx_v_part->job.state = __pyx_v_state;
 
-    /* "tinyrnn/_training.pyx":172
+    /* "tinyrnn/_training.pyx":181
  *             part.job.x, part.job.x_step, part.job.x_row = x, x_step, x_row
  *             part.job.state = state
  *             part.job.steps = steps             # <<<<<<<<<<<<<<
@@ -7486,7 +7826,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
     __pyx_v_part->job.steps = __pyx_v_steps;
 
-    /* "tinyrnn/_training.pyx":173
+    /* "tinyrnn/_training.pyx":182
  *             part.job.state = state
  *             part.job.steps = steps
  *             part.job.lengths = lengths             # <<<<<<<<<<<<<<
@@ -7495,7 +7835,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
     __pyx_v_part->job.lengths = __pyx_v_lengths;
 
-    /* "tinyrnn/_training.pyx":174
+    /* "tinyrnn/_training.pyx":183
  *             part.job.steps = steps
  *             part.job.lengths = lengths
  *             part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)             # <<<<<<<<<<<<<<
@@ -7511,7 +7851,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
     (__pyx_v_part->job.seed[1]) = __pyx_t_11;
 
 
-    /* "tinyrnn/_training.pyx":175
+    /* "tinyrnn/_training.pyx":184
  *             part.job.lengths = lengths
  *             part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
  *             part.job.to_input = to_input             # <<<<<<<<<<<<<<
@@ -7520,7 +7860,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
     __pyx_v_part->job.to_input = __pyx_v_to_input;
 
-    /* "tinyrnn/_training.pyx":168
+    /* "tinyrnn/_training.pyx":177
  *             layer = self.layers[i]
  *             self.weights[i] = <void *> layer.ready()
  *         for part in self.parts:             # <<<<<<<<<<<<<<
@@ -7530,7 +7870,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
   }
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "tinyrnn/_training.pyx":176
+  /* "tinyrnn/_training.pyx":185
  *             part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
  *             part.job.to_input = to_input
  *         part = self.parts[0]             # <<<<<<<<<<<<<<
@@ -7539,29 +7879,29 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
 */
   if (unlikely(__pyx_v_self->parts == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-    __PYX_ERR(0, 176, __pyx_L1_error)
+    __PYX_ERR(0, 185, __pyx_L1_error)
   }
   __pyx_t_1 = __Pyx_PyList_GET_ITEM(__pyx_v_self->parts, 0);
   __Pyx_INCREF(__pyx_t_1);
-  if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Part))))) __PYX_ERR(0, 176, __pyx_L1_error)
+  if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Part))))) __PYX_ERR(0, 185, __pyx_L1_error)
   __Pyx_XDECREF_SET(__pyx_v_part, ((struct __pyx_obj_7tinyrnn_9_training_Part *)__pyx_t_1));
   __pyx_t_1 = 0;
 
-  /* "tinyrnn/_training.pyx":177
+  /* "tinyrnn/_training.pyx":186
  *             part.job.to_input = to_input
  *         part = self.parts[0]
  *         return check(lent_training_check(self.training, &part.job), "training")             # <<<<<<<<<<<<<<
  * 
- *     cdef point_gradients(self, list frozen):
+ *     def point_gradients(self, list frozen):
 */
-  __pyx_t_12 = __pyx_f_7tinyrnn_5_core_check(__pyx_f_7tinyrnn_5_core_lent_training_check(__pyx_v_self->training, (&__pyx_v_part->job)), __pyx_mstate_global->__pyx_n_u_training); if (unlikely(__pyx_t_12 == ((int)-1))) __PYX_ERR(0, 177, __pyx_L1_error)
+  __pyx_t_12 = __pyx_f_7tinyrnn_5_core_check(__pyx_f_7tinyrnn_5_core_lent_training_check(__pyx_v_self->training, (&__pyx_v_part->job)), __pyx_mstate_global->__pyx_n_u_training); if (unlikely(__pyx_t_12 == ((int)-1))) __PYX_ERR(0, 186, __pyx_L1_error)
   {
     __pyx_r = __pyx_t_12;
   }
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":160
- *             self.parts.append(part)
+  /* "tinyrnn/_training.pyx":169
+ *         self.job = &(<Part> self.parts[0]).job
  * 
  *     cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,             # <<<<<<<<<<<<<<
  *                    const int32_t *lengths, uint64_t seed, bint to_input) except -1:
@@ -7583,15 +7923,111 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_point(struct __pyx_obj_7tinyrnn_9_t
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":179
+/* "tinyrnn/_training.pyx":188
  *         return check(lent_training_check(self.training, &part.job), "training")
  * 
- *     cdef point_gradients(self, list frozen):             # <<<<<<<<<<<<<<
+ *     def point_gradients(self, list frozen):             # <<<<<<<<<<<<<<
  *         """Where gradients go; ``frozen``: for each layer whether it has none."""
  *         cdef Layer layer
 */
 
-static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyObject *__pyx_v_frozen) {
+/* Python wrapper */
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_5point_gradients(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+PyDoc_STRVAR(__pyx_doc_7tinyrnn_9_training_4Tape_4point_gradients, "Where gradients go; ``frozen``: for each layer whether it has none.");
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_5point_gradients = {"point_gradients", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_5point_gradients, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_4point_gradients};
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_5point_gradients(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+) {
+  PyObject *__pyx_v_frozen = 0;
+  #if !CYTHON_VECTORCALL
+  CYTHON_UNUSED Py_ssize_t __pyx_nargs;
+  #endif
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject* values[1] = {0};
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("point_gradients (wrapper)", 0);
+  #if !CYTHON_VECTORCALL
+  #if CYTHON_ASSUME_SAFE_SIZE
+  __pyx_nargs = PyTuple_GET_SIZE(__pyx_args);
+  #else
+  __pyx_nargs = PyTuple_Size(__pyx_args); if (unlikely(__pyx_nargs < 0)) return NULL;
+  #endif
+  #endif
+  __pyx_kwvalues = __Pyx_KwValues_FASTCALL(__pyx_args, __pyx_nargs);
+  {
+    PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_frozen,0};
+    const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 188, __pyx_L3_error)
+    if (__pyx_kwds_len > 0) {
+      switch (__pyx_nargs) {
+        case  1:
+        values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 188, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  0: break;
+        default: goto __pyx_L5_argtuple_error;
+      }
+      const Py_ssize_t kwd_pos_args = __pyx_nargs;
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "point_gradients", 0) < (0)) __PYX_ERR(0, 188, __pyx_L3_error)
+      for (Py_ssize_t i = __pyx_nargs; i < 1; i++) {
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("point_gradients", 1, 1, 1, i); __PYX_ERR(0, 188, __pyx_L3_error) }
+      }
+    } else if (unlikely(__pyx_nargs != 1)) {
+      goto __pyx_L5_argtuple_error;
+    } else {
+      values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 188, __pyx_L3_error)
+    }
+    __pyx_v_frozen = ((PyObject*)values[0]);
+  }
+  goto __pyx_L6_skip;
+  __pyx_L5_argtuple_error:;
+  __Pyx_RaiseArgtupleInvalid("point_gradients", 1, 1, 1, __pyx_nargs); __PYX_ERR(0, 188, __pyx_L3_error)
+  __pyx_L6_skip:;
+  goto __pyx_L4_argument_unpacking_done;
+  __pyx_L3_error:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __Pyx_AddTraceback("tinyrnn._training.Tape.point_gradients", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_RefNannyFinishContext();
+  return NULL;
+  __pyx_L4_argument_unpacking_done:;
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_frozen), (&PyList_Type), 1, "frozen", 1))) __PYX_ERR(0, 188, __pyx_L1_error)
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_4point_gradients(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v_frozen);
+
+  /* function exit code */
+  goto __pyx_L0;
+  __pyx_L1_error:;
+  __pyx_r = NULL;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  goto __pyx_L7_cleaned_up;
+  __pyx_L0:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __pyx_L7_cleaned_up:;
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4point_gradients(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyObject *__pyx_v_frozen) {
   struct __pyx_obj_7tinyrnn_5_core_Layer *__pyx_v_layer = 0;
   Py_ssize_t __pyx_v_i;
   PyObject *__pyx_r = NULL;
@@ -7610,7 +8046,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("point_gradients", 0);
 
-  /* "tinyrnn/_training.pyx":182
+  /* "tinyrnn/_training.pyx":191
  *         """Where gradients go; ``frozen``: for each layer whether it has none."""
  *         cdef Layer layer
  *         for i in range(len(self.layers)):             # <<<<<<<<<<<<<<
@@ -7621,16 +8057,16 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
   __Pyx_INCREF(__pyx_t_1);
   if (unlikely(__pyx_t_1 == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "object of type \047NoneType\047 has no len()");
-    __PYX_ERR(0, 182, __pyx_L1_error)
+    __PYX_ERR(0, 191, __pyx_L1_error)
   }
-  __pyx_t_2 = __Pyx_PyList_GET_SIZE(__pyx_t_1); if (unlikely(__pyx_t_2 == ((Py_ssize_t)-1))) __PYX_ERR(0, 182, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyList_GET_SIZE(__pyx_t_1); if (unlikely(__pyx_t_2 == ((Py_ssize_t)-1))) __PYX_ERR(0, 191, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_t_3 = __pyx_t_2;
 
   for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
     __pyx_v_i = __pyx_t_4;
 
-    /* "tinyrnn/_training.pyx":183
+    /* "tinyrnn/_training.pyx":192
  *         cdef Layer layer
  *         for i in range(len(self.layers)):
  *             layer = self.layers[i]             # <<<<<<<<<<<<<<
@@ -7639,15 +8075,15 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
 */
     if (unlikely(__pyx_v_self->layers == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 183, __pyx_L1_error)
+      __PYX_ERR(0, 192, __pyx_L1_error)
     }
     __pyx_t_1 = __Pyx_PyList_GET_ITEM(__pyx_v_self->layers, __pyx_v_i);
     __Pyx_INCREF(__pyx_t_1);
-    if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_7tinyrnn_5_core_Layer))))) __PYX_ERR(0, 183, __pyx_L1_error)
+    if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_7tinyrnn_5_core_Layer))))) __PYX_ERR(0, 192, __pyx_L1_error)
     __Pyx_XDECREF_SET(__pyx_v_layer, ((struct __pyx_obj_7tinyrnn_5_core_Layer *)__pyx_t_1));
     __pyx_t_1 = 0;
 
-    /* "tinyrnn/_training.pyx":184
+    /* "tinyrnn/_training.pyx":193
  *         for i in range(len(self.layers)):
  *             layer = self.layers[i]
  *             self.grads[i] = NULL             # <<<<<<<<<<<<<<
@@ -7656,7 +8092,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
 */
     (__pyx_v_self->grads[__pyx_v_i]) = NULL;
 
-    /* "tinyrnn/_training.pyx":185
+    /* "tinyrnn/_training.pyx":194
  *             layer = self.layers[i]
  *             self.grads[i] = NULL
  *             if not frozen[i] and layer.nbytes:             # <<<<<<<<<<<<<<
@@ -7665,9 +8101,9 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
 */
     if (unlikely(__pyx_v_frozen == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 185, __pyx_L1_error)
+      __PYX_ERR(0, 194, __pyx_L1_error)
     }
-    __pyx_t_6 = __Pyx_PyObject_IsTrue(__Pyx_PyList_GET_ITEM(__pyx_v_frozen, __pyx_v_i)); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 185, __pyx_L1_error)
+    __pyx_t_6 = __Pyx_PyObject_IsTrue(__Pyx_PyList_GET_ITEM(__pyx_v_frozen, __pyx_v_i)); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 194, __pyx_L1_error)
     __pyx_t_7 = (!__pyx_t_6);
 
 
@@ -7679,9 +8115,9 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
 
       goto __pyx_L6_bool_binop_done;
     }
-    __pyx_t_1 = __Pyx_PyObject_GetAttrStr(((PyObject *)__pyx_v_layer), __pyx_mstate_global->__pyx_n_u_nbytes); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 185, __pyx_L1_error)
+    __pyx_t_1 = __Pyx_PyObject_GetAttrStr(((PyObject *)__pyx_v_layer), __pyx_mstate_global->__pyx_n_u_nbytes); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 194, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
-    __pyx_t_7 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 185, __pyx_L1_error)
+    __pyx_t_7 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 194, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
     __pyx_t_5 = __pyx_t_7;
@@ -7690,7 +8126,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
     if (__pyx_t_5) {
 
 
-      /* "tinyrnn/_training.pyx":186
+      /* "tinyrnn/_training.pyx":195
  *             self.grads[i] = NULL
  *             if not frozen[i] and layer.nbytes:
  *                 self.grads[i] = <float *> cnp.PyArray_DATA(layer.gradients())             # <<<<<<<<<<<<<<
@@ -7704,14 +8140,14 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
         PyObject *__pyx_callargs[2] = {__pyx_t_8, NULL};
         __pyx_t_1 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_gradients, __pyx_callargs+__pyx_t_9, (1-__pyx_t_9) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
         __Pyx_XDECREF(__pyx_t_8); __pyx_t_8 = 0;
-        if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 186, __pyx_L1_error)
+        if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 195, __pyx_L1_error)
         __Pyx_GOTREF(__pyx_t_1);
       }
-      if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 186, __pyx_L1_error)
+      if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 195, __pyx_L1_error)
       (__pyx_v_self->grads[__pyx_v_i]) = ((float *)PyArray_DATA(((PyArrayObject *)__pyx_t_1)));
       __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-      /* "tinyrnn/_training.pyx":185
+      /* "tinyrnn/_training.pyx":194
  *             layer = self.layers[i]
  *             self.grads[i] = NULL
  *             if not frozen[i] and layer.nbytes:             # <<<<<<<<<<<<<<
@@ -7723,10 +8159,10 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
 
 
 
-  /* "tinyrnn/_training.pyx":179
+  /* "tinyrnn/_training.pyx":188
  *         return check(lent_training_check(self.training, &part.job), "training")
  * 
- *     cdef point_gradients(self, list frozen):             # <<<<<<<<<<<<<<
+ *     def point_gradients(self, list frozen):             # <<<<<<<<<<<<<<
  *         """Where gradients go; ``frozen``: for each layer whether it has none."""
  *         cdef Layer layer
 */
@@ -7738,7 +8174,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
   __Pyx_XDECREF(__pyx_t_1);
   __Pyx_XDECREF(__pyx_t_8);
   __Pyx_AddTraceback("tinyrnn._training.Tape.point_gradients", __pyx_clineno, __pyx_lineno, __pyx_filename);
-  __pyx_r = 0;
+  __pyx_r = NULL;
   __pyx_L0:;
   __Pyx_XDECREF((PyObject *)__pyx_v_layer);
 
@@ -7747,7 +8183,7 @@ static PyObject *__pyx_f_7tinyrnn_9_training_4Tape_point_gradients(struct __pyx_
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":188
+/* "tinyrnn/_training.pyx":197
  *                 self.grads[i] = <float *> cnp.PyArray_DATA(layer.gradients())
  * 
  *     cdef int run(self, Phase phase, int32_t stage) except -1:             # <<<<<<<<<<<<<<
@@ -7769,7 +8205,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_tra
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("run", 0);
 
-  /* "tinyrnn/_training.pyx":189
+  /* "tinyrnn/_training.pyx":198
  * 
  *     cdef int run(self, Phase phase, int32_t stage) except -1:
  *         self.phase, self.stage = phase, stage             # <<<<<<<<<<<<<<
@@ -7783,7 +8219,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_tra
   __pyx_v_self->phase = __pyx_t_1;
   __pyx_v_self->stage = __pyx_t_2;
 
-  /* "tinyrnn/_training.pyx":190
+  /* "tinyrnn/_training.pyx":199
  *     cdef int run(self, Phase phase, int32_t stage) except -1:
  *         self.phase, self.stage = phase, stage
  *         run_all(self.parts)             # <<<<<<<<<<<<<<
@@ -7791,7 +8227,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_tra
  * 
 */
   __pyx_t_4 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_5, __pyx_mstate_global->__pyx_n_u_run_all); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 190, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_5, __pyx_mstate_global->__pyx_n_u_run_all); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 199, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_5);
   __pyx_t_6 = 1;
   #if CYTHON_UNPACK_METHODS
@@ -7810,12 +8246,12 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_tra
     __pyx_t_3 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_5, __pyx_callargs+__pyx_t_6, (2-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-    if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 190, __pyx_L1_error)
+    if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 199, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_3);
   }
   __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
 
-  /* "tinyrnn/_training.pyx":191
+  /* "tinyrnn/_training.pyx":200
  *         self.phase, self.stage = phase, stage
  *         run_all(self.parts)
  *         return 0             # <<<<<<<<<<<<<<
@@ -7828,7 +8264,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_tra
   }
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":188
+  /* "tinyrnn/_training.pyx":197
  *                 self.grads[i] = <float *> cnp.PyArray_DATA(layer.gradients())
  * 
  *     cdef int run(self, Phase phase, int32_t stage) except -1:             # <<<<<<<<<<<<<<
@@ -7849,7 +8285,7 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_tra
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":195
+/* "tinyrnn/_training.pyx":204
  *     # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------
  * 
  *     def forward(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,             # <<<<<<<<<<<<<<
@@ -7858,16 +8294,16 @@ static int __pyx_f_7tinyrnn_9_training_4Tape_run(struct __pyx_obj_7tinyrnn_9_tra
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_5forward(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_7forward(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-PyDoc_STRVAR(__pyx_doc_7tinyrnn_9_training_4Tape_4forward, "Run, and keep what `backward` needs.\n\n        Parameters\n        ----------\n        x : ndarray, C-contiguous float32 frames or int32 indices\n            Frame (t, b) is the ``t * x_step + b * x_row``-th.\n        state : ndarray, float32, as a stream\047s\n            The initial state; becomes the final one.\n        lengths : ndarray, int32, (batch,), or None\n        seed : int\n            Of dropout\047s masks.\n        frozen : list of bool\n            For each layer, whether it has no gradients.\n\n        Returns\n        -------\n        ndarray, float32, (steps, batch, rows, cols)\n            A copy.\n        ");
-static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_5forward = {"forward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_5forward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_4forward};
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_5forward(PyObject *__pyx_v_self, 
+PyDoc_STRVAR(__pyx_doc_7tinyrnn_9_training_4Tape_6forward, "Run, and keep what `backward` needs.\n\n        Parameters\n        ----------\n        x : ndarray, C-contiguous float32 frames or int32 indices\n            Frame (t, b) is the ``t * x_step + b * x_row``-th.\n        state : ndarray, float32, as a stream\047s\n            The initial state; becomes the final one.\n        lengths : ndarray, int32, (batch,), or None\n        seed : int\n            Of dropout\047s masks.\n        frozen : list of bool\n            For each layer, whether it has no gradients.\n\n        Returns\n        -------\n        ndarray, float32, (steps, batch, rows, cols)\n            A copy.\n        ");
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_7forward = {"forward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_7forward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_6forward};
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_7forward(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -7904,81 +8340,81 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_x,&__pyx_mstate_global->__pyx_n_u_steps,&__pyx_mstate_global->__pyx_n_u_x_step,&__pyx_mstate_global->__pyx_n_u_x_row,&__pyx_mstate_global->__pyx_n_u_state,&__pyx_mstate_global->__pyx_n_u_lengths,&__pyx_mstate_global->__pyx_n_u_seed,&__pyx_mstate_global->__pyx_n_u_frozen,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 195, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 204, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  8:
         values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  7:
         values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  6:
         values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  5:
         values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  4:
         values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  3:
         values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 195, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 204, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "forward", 0) < (0)) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "forward", 0) < (0)) __PYX_ERR(0, 204, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 8; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, i); __PYX_ERR(0, 195, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, i); __PYX_ERR(0, 204, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 8)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 204, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 204, __pyx_L3_error)
       values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 204, __pyx_L3_error)
       values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 204, __pyx_L3_error)
       values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 204, __pyx_L3_error)
       values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 204, __pyx_L3_error)
       values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 204, __pyx_L3_error)
       values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 195, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 204, __pyx_L3_error)
     }
     __pyx_v_x = ((PyArrayObject *)values[0]);
-    __pyx_v_steps = __Pyx_PyLong_As_int32_t(values[1]); if (unlikely((__pyx_v_steps == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 195, __pyx_L3_error)
-    __pyx_v_x_step = __Pyx_PyLong_As_size_t(values[2]); if (unlikely((__pyx_v_x_step == (size_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 195, __pyx_L3_error)
-    __pyx_v_x_row = __Pyx_PyLong_As_size_t(values[3]); if (unlikely((__pyx_v_x_row == (size_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 195, __pyx_L3_error)
+    __pyx_v_steps = __Pyx_PyLong_As_int32_t(values[1]); if (unlikely((__pyx_v_steps == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 204, __pyx_L3_error)
+    __pyx_v_x_step = __Pyx_PyLong_As_size_t(values[2]); if (unlikely((__pyx_v_x_step == (size_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 204, __pyx_L3_error)
+    __pyx_v_x_row = __Pyx_PyLong_As_size_t(values[3]); if (unlikely((__pyx_v_x_row == (size_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 204, __pyx_L3_error)
     __pyx_v_state = ((PyArrayObject *)values[4]);
     __pyx_v_lengths = ((PyArrayObject *)values[5]);
-    __pyx_v_seed = __Pyx_PyLong_As_uint64_t(values[6]); if (unlikely((__pyx_v_seed == ((uint64_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 196, __pyx_L3_error)
+    __pyx_v_seed = __Pyx_PyLong_As_uint64_t(values[6]); if (unlikely((__pyx_v_seed == ((uint64_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 205, __pyx_L3_error)
     __pyx_v_frozen = ((PyObject*)values[7]);
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, __pyx_nargs); __PYX_ERR(0, 195, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, __pyx_nargs); __PYX_ERR(0, 204, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -7989,11 +8425,11 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_x), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "x", 0))) __PYX_ERR(0, 195, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_state), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "state", 0))) __PYX_ERR(0, 195, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_lengths), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "lengths", 0))) __PYX_ERR(0, 196, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_frozen), (&PyList_Type), 1, "frozen", 1))) __PYX_ERR(0, 196, __pyx_L1_error)
-  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_4forward(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v_x, __pyx_v_steps, __pyx_v_x_step, __pyx_v_x_row, __pyx_v_state, __pyx_v_lengths, __pyx_v_seed, __pyx_v_frozen);
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_x), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "x", 0))) __PYX_ERR(0, 204, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_state), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "state", 0))) __PYX_ERR(0, 204, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_lengths), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "lengths", 0))) __PYX_ERR(0, 205, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_frozen), (&PyList_Type), 1, "frozen", 1))) __PYX_ERR(0, 205, __pyx_L1_error)
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_6forward(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v_x, __pyx_v_steps, __pyx_v_x_step, __pyx_v_x_row, __pyx_v_state, __pyx_v_lengths, __pyx_v_seed, __pyx_v_frozen);
 
   /* function exit code */
   goto __pyx_L0;
@@ -8016,7 +8452,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_x, int32_t __pyx_v_steps, size_t __pyx_v_x_step, size_t __pyx_v_x_row, PyArrayObject *__pyx_v_state, PyArrayObject *__pyx_v_lengths, uint64_t __pyx_v_seed, PyObject *__pyx_v_frozen) {
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6forward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_x, int32_t __pyx_v_steps, size_t __pyx_v_x_step, size_t __pyx_v_x_row, PyArrayObject *__pyx_v_state, PyArrayObject *__pyx_v_lengths, uint64_t __pyx_v_seed, PyObject *__pyx_v_frozen) {
   int32_t __pyx_v_stage;
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
@@ -8035,18 +8471,18 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("forward", 0);
 
-  /* "tinyrnn/_training.pyx":216
+  /* "tinyrnn/_training.pyx":225
  *             A copy.
  *         """
  *         self.allocate()             # <<<<<<<<<<<<<<
  *         self.ends = None if lengths is None else lengths.copy()
  *         self.point_gradients(frozen)
 */
-  __pyx_t_1 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->allocate(__pyx_v_self); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 216, __pyx_L1_error)
+  __pyx_t_1 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->allocate(__pyx_v_self); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 225, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "tinyrnn/_training.pyx":217
+  /* "tinyrnn/_training.pyx":226
  *         """
  *         self.allocate()
  *         self.ends = None if lengths is None else lengths.copy()             # <<<<<<<<<<<<<<
@@ -8065,7 +8501,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
       PyObject *__pyx_callargs[2] = {__pyx_t_4, NULL};
       __pyx_t_3 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_copy, __pyx_callargs+__pyx_t_5, (1-__pyx_t_5) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
-      if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 217, __pyx_L1_error)
+      if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 226, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_3);
     }
     __pyx_t_1 = __pyx_t_3;
@@ -8077,18 +8513,26 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
   __Pyx_DECREF_SET(__pyx_v_self->ends, __pyx_t_1);
   __pyx_t_1 = 0;
 
-  /* "tinyrnn/_training.pyx":218
+  /* "tinyrnn/_training.pyx":227
  *         self.allocate()
  *         self.ends = None if lengths is None else lengths.copy()
  *         self.point_gradients(frozen)             # <<<<<<<<<<<<<<
  *         self.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(state), steps,
  *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)
 */
-  __pyx_t_1 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->point_gradients(__pyx_v_self, __pyx_v_frozen); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 218, __pyx_L1_error)
-  __Pyx_GOTREF(__pyx_t_1);
+  __pyx_t_3 = ((PyObject *)__pyx_v_self);
+  __Pyx_INCREF(__pyx_t_3);
+  __pyx_t_5 = 0;
+  {
+    PyObject *__pyx_callargs[2] = {__pyx_t_3, __pyx_v_frozen};
+    __pyx_t_1 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_point_gradients, __pyx_callargs+__pyx_t_5, (2-__pyx_t_5) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+    __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
+    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 227, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_1);
+  }
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "tinyrnn/_training.pyx":220
+  /* "tinyrnn/_training.pyx":229
  *         self.point_gradients(frozen)
  *         self.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(state), steps,
  *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)             # <<<<<<<<<<<<<<
@@ -8102,25 +8546,25 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
   } else {
     __pyx_t_1 = __pyx_v_self->ends;
     __Pyx_INCREF(__pyx_t_1);
-    if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 220, __pyx_L1_error)
+    if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 229, __pyx_L1_error)
 
     __pyx_t_6 = ((int32_t *)PyArray_DATA(((PyArrayObject *)__pyx_t_1)));
     __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   }
 
 
-  /* "tinyrnn/_training.pyx":219
+  /* "tinyrnn/_training.pyx":228
  *         self.ends = None if lengths is None else lengths.copy()
  *         self.point_gradients(frozen)
  *         self.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(state), steps,             # <<<<<<<<<<<<<<
  *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)
  *         for stage in range(self.sizes.stages):
 */
-  __pyx_t_7 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->point(__pyx_v_self, PyArray_DATA(__pyx_v_x), __pyx_v_x_step, __pyx_v_x_row, ((float *)PyArray_DATA(__pyx_v_state)), __pyx_v_steps, __pyx_t_6, __pyx_v_seed, 1); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 219, __pyx_L1_error)
+  __pyx_t_7 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->point(__pyx_v_self, PyArray_DATA(__pyx_v_x), __pyx_v_x_step, __pyx_v_x_row, ((float *)PyArray_DATA(__pyx_v_state)), __pyx_v_steps, __pyx_t_6, __pyx_v_seed, 1); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 228, __pyx_L1_error)
 
 
 
-  /* "tinyrnn/_training.pyx":221
+  /* "tinyrnn/_training.pyx":230
  *         self.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(state), steps,
  *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)
  *         for stage in range(self.sizes.stages):             # <<<<<<<<<<<<<<
@@ -8134,19 +8578,19 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
   for (__pyx_t_10 = 0; __pyx_t_10 < __pyx_t_9; __pyx_t_10+=1) {
     __pyx_v_stage = __pyx_t_10;
 
-    /* "tinyrnn/_training.pyx":222
+    /* "tinyrnn/_training.pyx":231
  *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)
  *         for stage in range(self.sizes.stages):
  *             self.run(FORWARD, stage)             # <<<<<<<<<<<<<<
  *         self.steps = steps
  *         return self.array(self.sizes.y, self.sizes.frame_out).copy()
 */
-    __pyx_t_7 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->run(__pyx_v_self, __pyx_e_7tinyrnn_9_training_FORWARD, __pyx_v_stage); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 222, __pyx_L1_error)
+    __pyx_t_7 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->run(__pyx_v_self, __pyx_e_7tinyrnn_9_training_FORWARD, __pyx_v_stage); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 231, __pyx_L1_error)
 
   }
 
 
-  /* "tinyrnn/_training.pyx":223
+  /* "tinyrnn/_training.pyx":232
  *         for stage in range(self.sizes.stages):
  *             self.run(FORWARD, stage)
  *         self.steps = steps             # <<<<<<<<<<<<<<
@@ -8155,14 +8599,14 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
 */
   __pyx_v_self->steps = __pyx_v_steps;
 
-  /* "tinyrnn/_training.pyx":224
+  /* "tinyrnn/_training.pyx":233
  *             self.run(FORWARD, stage)
  *         self.steps = steps
  *         return self.array(self.sizes.y, self.sizes.frame_out).copy()             # <<<<<<<<<<<<<<
  * 
  *     def backward(self, cnp.ndarray dy, cnp.ndarray dstate):
 */
-  __pyx_t_4 = ((PyObject *)((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->array(__pyx_v_self, __pyx_v_self->sizes.y, __pyx_v_self->sizes.out)); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 224, __pyx_L1_error)
+  __pyx_t_4 = ((PyObject *)((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->array(__pyx_v_self, __pyx_v_self->sizes.y, __pyx_v_self->sizes.out)); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 233, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __pyx_t_3 = __pyx_t_4;
   __Pyx_INCREF(__pyx_t_3);
@@ -8172,7 +8616,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
     __pyx_t_1 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_copy, __pyx_callargs+__pyx_t_5, (1-__pyx_t_5) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
-    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 224, __pyx_L1_error)
+    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 233, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
   }
   {
@@ -8186,7 +8630,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":195
+  /* "tinyrnn/_training.pyx":204
  *     # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------
  * 
  *     def forward(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,             # <<<<<<<<<<<<<<
@@ -8208,7 +8652,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":226
+/* "tinyrnn/_training.pyx":235
  *         return self.array(self.sizes.y, self.sizes.frame_out).copy()
  * 
  *     def backward(self, cnp.ndarray dy, cnp.ndarray dstate):             # <<<<<<<<<<<<<<
@@ -8217,16 +8661,16 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_4forward(struct __pyx_obj_7t
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_7backward(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_9backward(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-PyDoc_STRVAR(__pyx_doc_7tinyrnn_9_training_4Tape_6backward, "Add to the layers\047 gradients.\n\n        Parameters\n        ----------\n        dy : ndarray, C-contiguous float32, as `forward` returned\n        dstate : ndarray, float32, as the state\n            The gradient of the final state; becomes that of the initial one.\n\n        Returns\n        -------\n        dx : ndarray, float32, (steps, batch, rows, cols), a copy; None for indices\n        ");
-static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_7backward = {"backward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_7backward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_6backward};
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_7backward(PyObject *__pyx_v_self, 
+PyDoc_STRVAR(__pyx_doc_7tinyrnn_9_training_4Tape_8backward, "Add to the layers\047 gradients.\n\n        Parameters\n        ----------\n        dy : ndarray, C-contiguous float32, as `forward` returned\n        dstate : ndarray, float32, as the state\n            The gradient of the final state; becomes that of the initial one.\n\n        Returns\n        -------\n        dx : ndarray, float32, (steps, batch, rows, cols), a copy; None for indices\n        ");
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_9backward = {"backward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_9backward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_8backward};
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_9backward(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -8257,39 +8701,39 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_dy,&__pyx_mstate_global->__pyx_n_u_dstate,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 226, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 235, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 226, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 235, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 226, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 235, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "backward", 0) < (0)) __PYX_ERR(0, 226, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "backward", 0) < (0)) __PYX_ERR(0, 235, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 2; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("backward", 1, 2, 2, i); __PYX_ERR(0, 226, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("backward", 1, 2, 2, i); __PYX_ERR(0, 235, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 2)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 226, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 235, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 226, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 235, __pyx_L3_error)
     }
     __pyx_v_dy = ((PyArrayObject *)values[0]);
     __pyx_v_dstate = ((PyArrayObject *)values[1]);
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("backward", 1, 2, 2, __pyx_nargs); __PYX_ERR(0, 226, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("backward", 1, 2, 2, __pyx_nargs); __PYX_ERR(0, 235, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -8300,9 +8744,9 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_dy), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "dy", 0))) __PYX_ERR(0, 226, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_dstate), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "dstate", 0))) __PYX_ERR(0, 226, __pyx_L1_error)
-  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_6backward(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v_dy, __pyx_v_dstate);
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_dy), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "dy", 0))) __PYX_ERR(0, 235, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_dstate), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "dstate", 0))) __PYX_ERR(0, 235, __pyx_L1_error)
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_8backward(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v_dy, __pyx_v_dstate);
 
   /* function exit code */
   goto __pyx_L0;
@@ -8321,7 +8765,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_dy, PyArrayObject *__pyx_v_dstate) {
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_8backward(struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, PyArrayObject *__pyx_v_dy, PyArrayObject *__pyx_v_dstate) {
   long __pyx_v_stage;
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
@@ -8337,28 +8781,28 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("backward", 0);
 
-  /* "tinyrnn/_training.pyx":239
+  /* "tinyrnn/_training.pyx":248
  *         dx : ndarray, float32, (steps, batch, rows, cols), a copy; None for indices
  *         """
  *         self.array(self.sizes.dy, self.sizes.frame_out)[:] = dy             # <<<<<<<<<<<<<<
  *         self.dstate[:dstate.size] = dstate
  *         for stage in range(self.sizes.stages - 1, -1, -1):
 */
-  __pyx_t_1 = ((PyObject *)((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->array(__pyx_v_self, __pyx_v_self->sizes.dy, __pyx_v_self->sizes.out)); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 239, __pyx_L1_error)
+  __pyx_t_1 = ((PyObject *)((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->array(__pyx_v_self, __pyx_v_self->sizes.dy, __pyx_v_self->sizes.out)); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 248, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  if (__Pyx_PyObject_SetSlice(__pyx_t_1, ((PyObject *)__pyx_v_dy), 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 239, __pyx_L1_error)
+  if (__Pyx_PyObject_SetSlice(__pyx_t_1, ((PyObject *)__pyx_v_dy), 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 248, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "tinyrnn/_training.pyx":240
+  /* "tinyrnn/_training.pyx":249
  *         """
  *         self.array(self.sizes.dy, self.sizes.frame_out)[:] = dy
  *         self.dstate[:dstate.size] = dstate             # <<<<<<<<<<<<<<
  *         for stage in range(self.sizes.stages - 1, -1, -1):
  *             self.run(BACKWARD, stage)
 */
-  if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_self->dstate), ((PyObject *)__pyx_v_dstate), 0, __pyx_f_5numpy_7ndarray_4size___get__(__pyx_v_dstate), NULL, NULL, NULL, 0, 1, 0) < (0)) __PYX_ERR(0, 240, __pyx_L1_error)
+  if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_self->dstate), ((PyObject *)__pyx_v_dstate), 0, __pyx_f_5numpy_7ndarray_4size___get__(__pyx_v_dstate), NULL, NULL, NULL, 0, 1, 0) < (0)) __PYX_ERR(0, 249, __pyx_L1_error)
 
-  /* "tinyrnn/_training.pyx":241
+  /* "tinyrnn/_training.pyx":250
  *         self.array(self.sizes.dy, self.sizes.frame_out)[:] = dy
  *         self.dstate[:dstate.size] = dstate
  *         for stage in range(self.sizes.stages - 1, -1, -1):             # <<<<<<<<<<<<<<
@@ -8368,40 +8812,40 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7
   for (__pyx_t_2 = (__pyx_v_self->sizes.stages - 1); __pyx_t_2 > -1L; __pyx_t_2-=1) {
     __pyx_v_stage = __pyx_t_2;
 
-    /* "tinyrnn/_training.pyx":242
+    /* "tinyrnn/_training.pyx":251
  *         self.dstate[:dstate.size] = dstate
  *         for stage in range(self.sizes.stages - 1, -1, -1):
  *             self.run(BACKWARD, stage)             # <<<<<<<<<<<<<<
  *         self.run(GRADIENTS, 0)
  *         dstate[:] = self.dstate[:dstate.size]
 */
-    __pyx_t_3 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->run(__pyx_v_self, __pyx_e_7tinyrnn_9_training_BACKWARD, __pyx_v_stage); if (unlikely(__pyx_t_3 == ((int)-1))) __PYX_ERR(0, 242, __pyx_L1_error)
+    __pyx_t_3 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->run(__pyx_v_self, __pyx_e_7tinyrnn_9_training_BACKWARD, __pyx_v_stage); if (unlikely(__pyx_t_3 == ((int)-1))) __PYX_ERR(0, 251, __pyx_L1_error)
 
   }
 
-  /* "tinyrnn/_training.pyx":243
+  /* "tinyrnn/_training.pyx":252
  *         for stage in range(self.sizes.stages - 1, -1, -1):
  *             self.run(BACKWARD, stage)
  *         self.run(GRADIENTS, 0)             # <<<<<<<<<<<<<<
  *         dstate[:] = self.dstate[:dstate.size]
  *         return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
 */
-  __pyx_t_3 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->run(__pyx_v_self, __pyx_e_7tinyrnn_9_training_GRADIENTS, 0); if (unlikely(__pyx_t_3 == ((int)-1))) __PYX_ERR(0, 243, __pyx_L1_error)
+  __pyx_t_3 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->run(__pyx_v_self, __pyx_e_7tinyrnn_9_training_GRADIENTS, 0); if (unlikely(__pyx_t_3 == ((int)-1))) __PYX_ERR(0, 252, __pyx_L1_error)
 
 
-  /* "tinyrnn/_training.pyx":244
+  /* "tinyrnn/_training.pyx":253
  *             self.run(BACKWARD, stage)
  *         self.run(GRADIENTS, 0)
  *         dstate[:] = self.dstate[:dstate.size]             # <<<<<<<<<<<<<<
  *         return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
  * 
 */
-  __pyx_t_1 = __Pyx_PyObject_GetSlice(((PyObject *)__pyx_v_self->dstate), 0, __pyx_f_5numpy_7ndarray_4size___get__(__pyx_v_dstate), NULL, NULL, NULL, 0, 1, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 244, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyObject_GetSlice(((PyObject *)__pyx_v_self->dstate), 0, __pyx_f_5numpy_7ndarray_4size___get__(__pyx_v_dstate), NULL, NULL, NULL, 0, 1, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 253, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_dstate), __pyx_t_1, 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 244, __pyx_L1_error)
+  if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_dstate), __pyx_t_1, 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 253, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "tinyrnn/_training.pyx":245
+  /* "tinyrnn/_training.pyx":254
  *         self.run(GRADIENTS, 0)
  *         dstate[:] = self.dstate[:dstate.size]
  *         return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()             # <<<<<<<<<<<<<<
@@ -8412,7 +8856,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7
     __Pyx_INCREF(Py_None);
     __pyx_t_1 = Py_None;
   } else {
-    __pyx_t_6 = ((PyObject *)((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->array(__pyx_v_self, __pyx_v_self->sizes.dx, __pyx_v_self->sizes.in)); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 245, __pyx_L1_error)
+    __pyx_t_6 = ((PyObject *)((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_self->__pyx_vtab)->array(__pyx_v_self, __pyx_v_self->sizes.dx, __pyx_v_self->sizes.in)); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 254, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_6);
     __pyx_t_5 = __pyx_t_6;
     __Pyx_INCREF(__pyx_t_5);
@@ -8422,7 +8866,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7
       __pyx_t_4 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_copy, __pyx_callargs+__pyx_t_7, (1-__pyx_t_7) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
       __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 245, __pyx_L1_error)
+      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 254, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_4);
     }
     __pyx_t_1 = __pyx_t_4;
@@ -8439,7 +8883,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":226
+  /* "tinyrnn/_training.pyx":235
  *         return self.array(self.sizes.y, self.sizes.frame_out).copy()
  * 
  *     def backward(self, cnp.ndarray dy, cnp.ndarray dstate):             # <<<<<<<<<<<<<<
@@ -8462,7 +8906,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_6backward(struct __pyx_obj_7
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pyx":247
+/* "tinyrnn/_training.pyx":256
  *         return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
  * 
  *     cdef cnp.ndarray array(self, size_t offset, trnn_frame frame):             # <<<<<<<<<<<<<<
@@ -8487,7 +8931,7 @@ static PyArrayObject *__pyx_f_7tinyrnn_9_training_4Tape_array(struct __pyx_obj_7
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("array", 0);
 
-  /* "tinyrnn/_training.pyx":249
+  /* "tinyrnn/_training.pyx":258
  *     cdef cnp.ndarray array(self, size_t offset, trnn_frame frame):
  *         """One of the tape's arrays, of the last call's steps."""
  *         cdef size_t count = <size_t> self.steps * self.sizes.batch * frame.rows * frame.cols             # <<<<<<<<<<<<<<
@@ -8496,29 +8940,32 @@ static PyArrayObject *__pyx_f_7tinyrnn_9_training_4Tape_array(struct __pyx_obj_7
 */
   __pyx_v_count = (((((size_t)__pyx_v_self->steps) * __pyx_v_self->sizes.batch) * __pyx_v_frame.rows) * __pyx_v_frame.cols);
 
-  /* "tinyrnn/_training.pyx":250
+  /* "tinyrnn/_training.pyx":259
  *         """One of the tape's arrays, of the last call's steps."""
  *         cdef size_t count = <size_t> self.steps * self.sizes.batch * frame.rows * frame.cols
  *         return self.tape[offset // 4:offset // 4 + count].reshape(             # <<<<<<<<<<<<<<
  *             self.steps, self.sizes.batch, frame.rows, frame.cols)
+ * 
 */
-  __pyx_t_3 = __Pyx_PyObject_GetSlice(((PyObject *)__pyx_v_self->tape), (__pyx_v_offset / 4), ((__pyx_v_offset / 4) + __pyx_v_count), NULL, NULL, NULL, 1, 1, 0); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 250, __pyx_L1_error)
+  __pyx_t_3 = __Pyx_PyObject_GetSlice(((PyObject *)__pyx_v_self->tape), (__pyx_v_offset / 4), ((__pyx_v_offset / 4) + __pyx_v_count), NULL, NULL, NULL, 1, 1, 0); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 259, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_3);
   __pyx_t_2 = __pyx_t_3;
   __Pyx_INCREF(__pyx_t_2);
 
-  /* "tinyrnn/_training.pyx":251
+  /* "tinyrnn/_training.pyx":260
  *         cdef size_t count = <size_t> self.steps * self.sizes.batch * frame.rows * frame.cols
  *         return self.tape[offset // 4:offset // 4 + count].reshape(
  *             self.steps, self.sizes.batch, frame.rows, frame.cols)             # <<<<<<<<<<<<<<
+ * 
+ * 
 */
-  __pyx_t_4 = __Pyx_PyLong_From_int32_t(__pyx_v_self->steps); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 251, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_PyLong_From_int32_t(__pyx_v_self->steps); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 260, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
-  __pyx_t_5 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.batch); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 251, __pyx_L1_error)
+  __pyx_t_5 = __Pyx_PyLong_From_int32_t(__pyx_v_self->sizes.batch); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 260, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_5);
-  __pyx_t_6 = __Pyx_PyLong_From_int32_t(__pyx_v_frame.rows); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 251, __pyx_L1_error)
+  __pyx_t_6 = __Pyx_PyLong_From_int32_t(__pyx_v_frame.rows); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 260, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_6);
-  __pyx_t_7 = __Pyx_PyLong_From_int32_t(__pyx_v_frame.cols); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 251, __pyx_L1_error)
+  __pyx_t_7 = __Pyx_PyLong_From_int32_t(__pyx_v_frame.cols); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 260, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_7);
   __pyx_t_8 = 0;
   {
@@ -8530,17 +8977,18 @@ static PyArrayObject *__pyx_f_7tinyrnn_9_training_4Tape_array(struct __pyx_obj_7
     __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
     __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
     __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 250, __pyx_L1_error)
+    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 259, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
   }
 
-  /* "tinyrnn/_training.pyx":250
+  /* "tinyrnn/_training.pyx":259
  *         """One of the tape's arrays, of the last call's steps."""
  *         cdef size_t count = <size_t> self.steps * self.sizes.batch * frame.rows * frame.cols
  *         return self.tape[offset // 4:offset // 4 + count].reshape(             # <<<<<<<<<<<<<<
  *             self.steps, self.sizes.batch, frame.rows, frame.cols)
+ * 
 */
-  if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 250, __pyx_L1_error)
+  if (!(likely(((__pyx_t_1) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_1, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 259, __pyx_L1_error)
   {
     PyArrayObject *__pyx_temp;
     {
@@ -8552,7 +9000,7 @@ static PyArrayObject *__pyx_f_7tinyrnn_9_training_4Tape_array(struct __pyx_obj_7
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "tinyrnn/_training.pyx":247
+  /* "tinyrnn/_training.pyx":256
  *         return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
  * 
  *     cdef cnp.ndarray array(self, size_t offset, trnn_frame frame):             # <<<<<<<<<<<<<<
@@ -8578,12 +9026,12 @@ static PyArrayObject *__pyx_f_7tinyrnn_9_training_4Tape_array(struct __pyx_obj_7
   return __pyx_r;
 }
 
-/* "tinyrnn/_training.pxd":25
+/* "tinyrnn/_training.pxd":30
  *     cdef cnp.ndarray tape, dstate
  *     cdef object ends
  *     cdef readonly int32_t threads, steps             # <<<<<<<<<<<<<<
- *     cdef Phase phase
- *     cdef int32_t stage
+ *     cdef Program program
+ *     cdef trnn_training_job *job  # the first part's
 */
 
 /* Python wrapper */
@@ -8617,7 +9065,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_7threads___get__(struct __py
       __Pyx_INCREF(__pyx_t_1);
       __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
       /*try:*/ {
-        __pyx_t_2 = __Pyx_PyLong_From_int32_t(__pyx_v_self->threads); if (unlikely(!__pyx_t_2)) __PYX_ERR(3, 25, __pyx_L4_error)
+        __pyx_t_2 = __Pyx_PyLong_From_int32_t(__pyx_v_self->threads); if (unlikely(!__pyx_t_2)) __PYX_ERR(3, 30, __pyx_L4_error)
         __Pyx_GOTREF(__pyx_t_2);
         {
           PyObject *__pyx_temp;
@@ -8691,7 +9139,7 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_5steps___get__(struct __pyx_
       __Pyx_INCREF(__pyx_t_1);
       __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
       /*try:*/ {
-        __pyx_t_2 = __Pyx_PyLong_From_int32_t(__pyx_v_self->steps); if (unlikely(!__pyx_t_2)) __PYX_ERR(3, 25, __pyx_L4_error)
+        __pyx_t_2 = __Pyx_PyLong_From_int32_t(__pyx_v_self->steps); if (unlikely(!__pyx_t_2)) __PYX_ERR(3, 30, __pyx_L4_error)
         __Pyx_GOTREF(__pyx_t_2);
         {
           PyObject *__pyx_temp;
@@ -8741,15 +9189,15 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_5steps___get__(struct __pyx_
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_9__reduce_cython__(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_11__reduce_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_9__reduce_cython__ = {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_9__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_9__reduce_cython__(PyObject *__pyx_v_self, 
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_11__reduce_cython__ = {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_11__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_11__reduce_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -8775,14 +9223,14 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   const Py_ssize_t __pyx_kwds_len = unlikely(__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
   if (unlikely(__pyx_kwds_len < 0)) return NULL;
   if (unlikely(__pyx_kwds_len > 0)) {__Pyx_RejectKeywords("__reduce_cython__", __pyx_kwds); return NULL;}
-  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_8__reduce_cython__(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self));
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_10__reduce_cython__(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self));
 
   /* function exit code */
   __Pyx_RefNannyFinishContext();
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_8__reduce_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self) {
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10__reduce_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self) {
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
   int __pyx_lineno = 0;
@@ -8822,15 +9270,15 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_8__reduce_cython__(CYTHON_UN
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_11__setstate_cython__(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_13__setstate_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_11__setstate_cython__ = {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_11__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
-static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_11__setstate_cython__(PyObject *__pyx_v_self, 
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_4Tape_13__setstate_cython__ = {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_13__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_7tinyrnn_9_training_4Tape_13__setstate_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -8896,7 +9344,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_10__setstate_cython__(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v___pyx_state);
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_4Tape_12__setstate_cython__(((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_v_self), __pyx_v___pyx_state);
 
   /* function exit code */
   for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
@@ -8906,7 +9354,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10__setstate_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v___pyx_state) {
+static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_12__setstate_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v___pyx_state) {
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
   int __pyx_lineno = 0;
@@ -8937,6 +9385,1941 @@ static PyObject *__pyx_pf_7tinyrnn_9_training_4Tape_10__setstate_cython__(CYTHON
   __Pyx_RefNannyFinishContext();
   return __pyx_r;
 }
+
+/* "tinyrnn/_training.pyx":286
+ *     """
+ * 
+ *     def __cinit__(self, Tape tape not None, CoreLoss loss not None, Program program not None, int32_t target_steps):             # <<<<<<<<<<<<<<
+ *         self.tape, self.loss, self.program = tape, loss, program
+ *         tape.program = program
+*/
+
+/* Python wrapper */
+static int __pyx_pw_7tinyrnn_9_training_11CoreTrainer_1__cinit__(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL_TPNEW
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+static int __pyx_pw_7tinyrnn_9_training_11CoreTrainer_1__cinit__(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL_TPNEW
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+) {
+  struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_tape = 0;
+  struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *__pyx_v_loss = 0;
+  struct __pyx_obj_7tinyrnn_6_optim_Program *__pyx_v_program = 0;
+  int32_t __pyx_v_target_steps;
+  #if !CYTHON_VECTORCALL_TPNEW
+  CYTHON_UNUSED Py_ssize_t __pyx_nargs;
+  #endif
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject* values[4] = {0,0,0,0};
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  int __pyx_r;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("__cinit__ (wrapper)", 0);
+  #if !CYTHON_VECTORCALL_TPNEW
+  #if CYTHON_ASSUME_SAFE_SIZE
+  __pyx_nargs = PyTuple_GET_SIZE(__pyx_args);
+  #else
+  __pyx_nargs = PyTuple_Size(__pyx_args); if (unlikely(__pyx_nargs < 0)) return -1;
+  #endif
+  #endif
+  __pyx_kwvalues = __Pyx_KwValues_FASTCALL_TPNEW(__pyx_args, __pyx_nargs);
+  {
+    PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_tape,&__pyx_mstate_global->__pyx_n_u_loss,&__pyx_mstate_global->__pyx_n_u_program,&__pyx_mstate_global->__pyx_n_u_target_steps,0};
+    const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL_TPNEW(__pyx_kwds) : 0;
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 286, __pyx_L3_error)
+    if (__pyx_kwds_len > 0) {
+      switch (__pyx_nargs) {
+        case  4:
+        values[3] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 3);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 286, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  3:
+        values[2] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 2);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 286, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  2:
+        values[1] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 1);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 286, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  1:
+        values[0] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 0);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 286, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  0: break;
+        default: goto __pyx_L5_argtuple_error;
+      }
+      const Py_ssize_t kwd_pos_args = __pyx_nargs;
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__cinit__", 0) < (0)) __PYX_ERR(0, 286, __pyx_L3_error)
+      for (Py_ssize_t i = __pyx_nargs; i < 4; i++) {
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__cinit__", 1, 4, 4, i); __PYX_ERR(0, 286, __pyx_L3_error) }
+      }
+    } else if (unlikely(__pyx_nargs != 4)) {
+      goto __pyx_L5_argtuple_error;
+    } else {
+      values[0] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 0);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 286, __pyx_L3_error)
+      values[1] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 1);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 286, __pyx_L3_error)
+      values[2] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 2);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 286, __pyx_L3_error)
+      values[3] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 3);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 286, __pyx_L3_error)
+    }
+    __pyx_v_tape = ((struct __pyx_obj_7tinyrnn_9_training_Tape *)values[0]);
+    __pyx_v_loss = ((struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *)values[1]);
+    __pyx_v_program = ((struct __pyx_obj_7tinyrnn_6_optim_Program *)values[2]);
+    __pyx_v_target_steps = __Pyx_PyLong_As_int32_t(values[3]); if (unlikely((__pyx_v_target_steps == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 286, __pyx_L3_error)
+  }
+  goto __pyx_L6_skip;
+  __pyx_L5_argtuple_error:;
+  __Pyx_RaiseArgtupleInvalid("__cinit__", 1, 4, 4, __pyx_nargs); __PYX_ERR(0, 286, __pyx_L3_error)
+  __pyx_L6_skip:;
+  goto __pyx_L4_argument_unpacking_done;
+  __pyx_L3_error:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.__cinit__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_RefNannyFinishContext();
+  return -1;
+  __pyx_L4_argument_unpacking_done:;
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_tape), __pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Tape, 0, "tape", 0))) __PYX_ERR(0, 286, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_loss), __pyx_mstate_global->__pyx_ptype_7tinyrnn_7_losses_CoreLoss, 0, "loss", 0))) __PYX_ERR(0, 286, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_program), __pyx_mstate_global->__pyx_ptype_7tinyrnn_6_optim_Program, 0, "program", 0))) __PYX_ERR(0, 286, __pyx_L1_error)
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_11CoreTrainer___cinit__(((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self), __pyx_v_tape, __pyx_v_loss, __pyx_v_program, __pyx_v_target_steps);
+
+  /* function exit code */
+  goto __pyx_L0;
+  __pyx_L1_error:;
+  __pyx_r = -1;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  goto __pyx_L7_cleaned_up;
+  __pyx_L0:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __pyx_L7_cleaned_up:;
+
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static int __pyx_pf_7tinyrnn_9_training_11CoreTrainer___cinit__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self, struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_tape, struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *__pyx_v_loss, struct __pyx_obj_7tinyrnn_6_optim_Program *__pyx_v_program, int32_t __pyx_v_target_steps) {
+  int __pyx_r;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  PyObject *__pyx_t_2 = NULL;
+  PyObject *__pyx_t_3 = NULL;
+  int __pyx_t_4;
+  PyObject *__pyx_t_5 = NULL;
+  PyObject *__pyx_t_6[5];
+  Py_ssize_t __pyx_t_7;
+  int __pyx_t_8;
+  PyObject *__pyx_t_9 = NULL;
+  size_t __pyx_t_10;
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("__cinit__", 0);
+
+  /* "tinyrnn/_training.pyx":287
+ * 
+ *     def __cinit__(self, Tape tape not None, CoreLoss loss not None, Program program not None, int32_t target_steps):
+ *         self.tape, self.loss, self.program = tape, loss, program             # <<<<<<<<<<<<<<
+ *         tape.program = program
+ *         self.target_steps = target_steps
+*/
+  __pyx_t_1 = ((PyObject *)__pyx_v_tape);
+  __Pyx_INCREF(__pyx_t_1);
+  __pyx_t_2 = ((PyObject *)__pyx_v_loss);
+  __Pyx_INCREF(__pyx_t_2);
+  __pyx_t_3 = ((PyObject *)__pyx_v_program);
+  __Pyx_INCREF(__pyx_t_3);
+  __Pyx_GIVEREF(__pyx_t_1);
+  __Pyx_GOTREF((PyObject *)__pyx_v_self->tape);
+  __Pyx_DECREF_SET(__pyx_v_self->tape, ((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_t_1));
+  __pyx_t_1 = 0;
+  __Pyx_GIVEREF(__pyx_t_2);
+  __Pyx_GOTREF((PyObject *)__pyx_v_self->loss);
+  __Pyx_DECREF_SET(__pyx_v_self->loss, ((struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *)__pyx_t_2));
+  __pyx_t_2 = 0;
+  __Pyx_GIVEREF(__pyx_t_3);
+  __Pyx_GOTREF((PyObject *)__pyx_v_self->program);
+  __Pyx_DECREF_SET(__pyx_v_self->program, ((struct __pyx_obj_7tinyrnn_6_optim_Program *)__pyx_t_3));
+  __pyx_t_3 = 0;
+
+  /* "tinyrnn/_training.pyx":288
+ *     def __cinit__(self, Tape tape not None, CoreLoss loss not None, Program program not None, int32_t target_steps):
+ *         self.tape, self.loss, self.program = tape, loss, program
+ *         tape.program = program             # <<<<<<<<<<<<<<
+ *         self.target_steps = target_steps
+ *         self.room = loss.scratch_bytes(
+*/
+  __Pyx_INCREF((PyObject *)__pyx_v_program);
+  __Pyx_GIVEREF((PyObject *)__pyx_v_program);
+  __Pyx_GOTREF((PyObject *)__pyx_v_tape->program);
+  __Pyx_DECREF_SET(__pyx_v_tape->program, __pyx_v_program);
+
+  /* "tinyrnn/_training.pyx":289
+ *         self.tape, self.loss, self.program = tape, loss, program
+ *         tape.program = program
+ *         self.target_steps = target_steps             # <<<<<<<<<<<<<<
+ *         self.room = loss.scratch_bytes(
+ *             tape.sizes.steps, tape.sizes.batch,
+*/
+  __pyx_v_self->target_steps = __pyx_v_target_steps;
+
+  /* "tinyrnn/_training.pyx":290
+ *         tape.program = program
+ *         self.target_steps = target_steps
+ *         self.room = loss.scratch_bytes(             # <<<<<<<<<<<<<<
+ *             tape.sizes.steps, tape.sizes.batch,
+ *             <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
+*/
+  __pyx_v_self->room = ((struct __pyx_vtabstruct_7tinyrnn_7_losses_CoreLoss *)__pyx_v_loss->__pyx_vtab)->scratch_bytes(__pyx_v_loss, __pyx_v_tape->sizes.steps, __pyx_v_tape->sizes.batch, (((size_t)__pyx_v_tape->sizes.out.rows) * __pyx_v_tape->sizes.out.cols), __pyx_v_target_steps);
+
+  /* "tinyrnn/_training.pyx":293
+ *             tape.sizes.steps, tape.sizes.batch,
+ *             <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
+ *         if self.room == <size_t> -1:             # <<<<<<<<<<<<<<
+ *             raise MemoryError(f"the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
+ *         self.numbers = self.scratch = None
+*/
+  __pyx_t_4 = (__pyx_v_self->room == ((size_t)-1L));
+
+  if (unlikely(__pyx_t_4)) {
+
+
+    /* "tinyrnn/_training.pyx":294
+ *             <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
+ *         if self.room == <size_t> -1:
+ *             raise MemoryError(f"the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")             # <<<<<<<<<<<<<<
+ *         self.numbers = self.scratch = None
+ * 
+*/
+    __pyx_t_2 = NULL;
+    __pyx_t_1 = __Pyx_PyUnicode_From_int32_t(__pyx_v_target_steps, 0, ' ', 'd'); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 294, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_1);
+    __pyx_t_5 = __Pyx_PyUnicode_From_int32_t(__pyx_v_tape->sizes.steps, 0, ' ', 'd'); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 294, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_5);
+    __pyx_t_6[0] = __pyx_mstate_global->__pyx_kp_u_the_loss_of;
+    __pyx_t_6[1] = __pyx_t_1;
+    __pyx_t_6[2] = __pyx_mstate_global->__pyx_kp_u_labels_in;
+    __pyx_t_6[3] = __pyx_t_5;
+    __pyx_t_6[4] = __pyx_mstate_global->__pyx_kp_u_steps_takes_too_much_memory;
+    __pyx_t_7 = 51;
+    #if __Pyx_PyUnicode_Join_CAN_USE_KIND_AND_LENGTH
+    __pyx_t_7 += __Pyx_PyUnicode_GET_LENGTH(__pyx_t_6[1]) + __Pyx_PyUnicode_GET_LENGTH(__pyx_t_6[3]);
+    #endif
+    __pyx_t_8 = 0;
+    __pyx_t_9 = __Pyx_PyUnicode_Join(__pyx_t_6, 5, __pyx_t_7, __pyx_t_8);
+    if (unlikely(!__pyx_t_9)) __PYX_ERR(0, 294, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_9);
+    __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+    __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
+    __pyx_t_10 = 1;
+    {
+      PyObject *__pyx_callargs[2] = {__pyx_t_2, __pyx_t_9};
+      __pyx_t_3 = __Pyx_PyObject_FastCall((PyObject*)(((PyTypeObject*)PyExc_MemoryError)), __pyx_callargs+__pyx_t_10, (2-__pyx_t_10) | (__pyx_t_10*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+      __Pyx_XDECREF(__pyx_t_2); __pyx_t_2 = 0;
+      __Pyx_DECREF(__pyx_t_9); __pyx_t_9 = 0;
+      if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 294, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_3);
+    }
+    __Pyx_Raise(__pyx_t_3, 0, 0, 0);
+    __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
+    __PYX_ERR(0, 294, __pyx_L1_error)
+
+    /* "tinyrnn/_training.pyx":293
+ *             tape.sizes.steps, tape.sizes.batch,
+ *             <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
+ *         if self.room == <size_t> -1:             # <<<<<<<<<<<<<<
+ *             raise MemoryError(f"the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
+ *         self.numbers = self.scratch = None
+*/
+  }
+
+  /* "tinyrnn/_training.pyx":295
+ *         if self.room == <size_t> -1:
+ *             raise MemoryError(f"the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
+ *         self.numbers = self.scratch = None             # <<<<<<<<<<<<<<
+ * 
+ *     @property
+*/
+  __Pyx_INCREF(Py_None);
+  __Pyx_GIVEREF(Py_None);
+  __Pyx_GOTREF((PyObject *)__pyx_v_self->numbers);
+  __Pyx_DECREF_SET(__pyx_v_self->numbers, ((PyArrayObject *)Py_None));
+  __Pyx_INCREF(Py_None);
+  __Pyx_GIVEREF(Py_None);
+  __Pyx_GOTREF((PyObject *)__pyx_v_self->scratch);
+  __Pyx_DECREF_SET(__pyx_v_self->scratch, ((PyArrayObject *)Py_None));
+
+  /* "tinyrnn/_training.pyx":286
+ *     """
+ * 
+ *     def __cinit__(self, Tape tape not None, CoreLoss loss not None, Program program not None, int32_t target_steps):             # <<<<<<<<<<<<<<
+ *         self.tape, self.loss, self.program = tape, loss, program
+ *         tape.program = program
+*/
+
+  /* function exit code */
+  __pyx_r = 0;
+  goto __pyx_L0;
+  __pyx_L1_error:;
+  __Pyx_XDECREF(__pyx_t_1);
+  __Pyx_XDECREF(__pyx_t_2);
+  __Pyx_XDECREF(__pyx_t_3);
+  __Pyx_XDECREF(__pyx_t_5);
+  __Pyx_XDECREF(__pyx_t_9);
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.__cinit__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = -1;
+  __pyx_L0:;
+
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+/* "tinyrnn/_training.pyx":297
+ *         self.numbers = self.scratch = None
+ * 
+ *     @property             # <<<<<<<<<<<<<<
+ *     def loss_bytes(self):
+ *         """Working memory of the loss."""
+*/
+
+/* Python wrapper */
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_10loss_bytes_1__get__(PyObject *__pyx_v_self); /*proto*/
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_10loss_bytes_1__get__(PyObject *__pyx_v_self) {
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("__get__ (wrapper)", 0);
+  __pyx_kwvalues = __Pyx_KwValues_VARARGS(__pyx_args, __pyx_nargs);
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_11CoreTrainer_10loss_bytes___get__(((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self));
+
+  /* function exit code */
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_10loss_bytes___get__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self) {
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("__get__", 0);
+
+  /* "tinyrnn/_training.pyx":300
+ *     def loss_bytes(self):
+ *         """Working memory of the loss."""
+ *         return self.room             # <<<<<<<<<<<<<<
+ * 
+ *     @property
+*/
+  __pyx_t_1 = __Pyx_PyLong_FromSize_t(__pyx_v_self->room); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 300, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
+  {
+    PyObject *__pyx_temp;
+    {
+      __pyx_temp = __pyx_r;
+      __pyx_r = __pyx_t_1;
+    }
+    __Pyx_XDECREF(__pyx_temp);
+  }
+  __pyx_t_1 = 0;
+  goto __pyx_L0;
+
+  /* "tinyrnn/_training.pyx":297
+ *         self.numbers = self.scratch = None
+ * 
+ *     @property             # <<<<<<<<<<<<<<
+ *     def loss_bytes(self):
+ *         """Working memory of the loss."""
+*/
+
+  /* function exit code */
+  __pyx_L1_error:;
+  __Pyx_XDECREF(__pyx_t_1);
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.loss_bytes.__get__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = NULL;
+  __pyx_L0:;
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+/* "tinyrnn/_training.pyx":302
+ *         return self.room
+ * 
+ *     @property             # <<<<<<<<<<<<<<
+ *     def last(self):
+ *         """The loss of the last step."""
+*/
+
+/* Python wrapper */
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_4last_1__get__(PyObject *__pyx_v_self); /*proto*/
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_4last_1__get__(PyObject *__pyx_v_self) {
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("__get__ (wrapper)", 0);
+  __pyx_kwvalues = __Pyx_KwValues_VARARGS(__pyx_args, __pyx_nargs);
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_11CoreTrainer_4last___get__(((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self));
+
+  /* function exit code */
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_4last___get__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self) {
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("__get__", 0);
+
+  /* "tinyrnn/_training.pyx":305
+ *     def last(self):
+ *         """The loss of the last step."""
+ *         return self.value             # <<<<<<<<<<<<<<
+ * 
+ *     def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
+*/
+  __pyx_t_1 = PyFloat_FromDouble(__pyx_v_self->value); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 305, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
+  {
+    PyObject *__pyx_temp;
+    {
+      __pyx_temp = __pyx_r;
+      __pyx_r = __pyx_t_1;
+    }
+    __Pyx_XDECREF(__pyx_temp);
+  }
+  __pyx_t_1 = 0;
+  goto __pyx_L0;
+
+  /* "tinyrnn/_training.pyx":302
+ *         return self.room
+ * 
+ *     @property             # <<<<<<<<<<<<<<
+ *     def last(self):
+ *         """The loss of the last step."""
+*/
+
+  /* function exit code */
+  __pyx_L1_error:;
+  __Pyx_XDECREF(__pyx_t_1);
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.last.__get__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = NULL;
+  __pyx_L0:;
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+/* "tinyrnn/_training.pyx":307
+ *         return self.value
+ * 
+ *     def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,             # <<<<<<<<<<<<<<
+ *              cnp.ndarray lengths, uint64_t seed, Target target not None):
+ *         """One step; the caller has checked the arrays, and called `Tape.point_gradients`.
+*/
+
+/* Python wrapper */
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_3step(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+PyDoc_STRVAR(__pyx_doc_7tinyrnn_9_training_11CoreTrainer_2step, "One step; the caller has checked the arrays, and called `Tape.point_gradients`.\n\n        Parameters\n        ----------\n        x, steps, x_step, x_row, lengths, seed\n            As `Tape.forward`.\n        state : ndarray, float32, or None for zeros\n            The initial state; becomes the final one, unless the step fails.\n        target : Target\n\n        Returns\n        -------\n        int\n            `DONE`; `NOT_FINITE` if a gradient is not: no weight has changed; `BAD_TARGET`, likewise.\n\n        Raises\n        ------\n        IndexError, ValueError, ShapeError\n            If what only the core sees is wrong with x or the lengths.\n        ");
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_11CoreTrainer_3step = {"step", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_11CoreTrainer_3step, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_11CoreTrainer_2step};
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_3step(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+) {
+  PyArrayObject *__pyx_v_x = 0;
+  int32_t __pyx_v_steps;
+  size_t __pyx_v_x_step;
+  size_t __pyx_v_x_row;
+  PyArrayObject *__pyx_v_state = 0;
+  PyArrayObject *__pyx_v_lengths = 0;
+  uint64_t __pyx_v_seed;
+  struct __pyx_obj_7tinyrnn_7_losses_Target *__pyx_v_target = 0;
+  #if !CYTHON_VECTORCALL
+  CYTHON_UNUSED Py_ssize_t __pyx_nargs;
+  #endif
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject* values[8] = {0,0,0,0,0,0,0,0};
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("step (wrapper)", 0);
+  #if !CYTHON_VECTORCALL
+  #if CYTHON_ASSUME_SAFE_SIZE
+  __pyx_nargs = PyTuple_GET_SIZE(__pyx_args);
+  #else
+  __pyx_nargs = PyTuple_Size(__pyx_args); if (unlikely(__pyx_nargs < 0)) return NULL;
+  #endif
+  #endif
+  __pyx_kwvalues = __Pyx_KwValues_FASTCALL(__pyx_args, __pyx_nargs);
+  {
+    PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_x,&__pyx_mstate_global->__pyx_n_u_steps,&__pyx_mstate_global->__pyx_n_u_x_step,&__pyx_mstate_global->__pyx_n_u_x_row,&__pyx_mstate_global->__pyx_n_u_state,&__pyx_mstate_global->__pyx_n_u_lengths,&__pyx_mstate_global->__pyx_n_u_seed,&__pyx_mstate_global->__pyx_n_u_target,0};
+    const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 307, __pyx_L3_error)
+    if (__pyx_kwds_len > 0) {
+      switch (__pyx_nargs) {
+        case  8:
+        values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  7:
+        values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  6:
+        values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  5:
+        values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  4:
+        values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  3:
+        values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  2:
+        values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  1:
+        values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 307, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  0: break;
+        default: goto __pyx_L5_argtuple_error;
+      }
+      const Py_ssize_t kwd_pos_args = __pyx_nargs;
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "step", 0) < (0)) __PYX_ERR(0, 307, __pyx_L3_error)
+      for (Py_ssize_t i = __pyx_nargs; i < 8; i++) {
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("step", 1, 8, 8, i); __PYX_ERR(0, 307, __pyx_L3_error) }
+      }
+    } else if (unlikely(__pyx_nargs != 8)) {
+      goto __pyx_L5_argtuple_error;
+    } else {
+      values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 307, __pyx_L3_error)
+      values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 307, __pyx_L3_error)
+      values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 307, __pyx_L3_error)
+      values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 307, __pyx_L3_error)
+      values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 307, __pyx_L3_error)
+      values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 307, __pyx_L3_error)
+      values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 307, __pyx_L3_error)
+      values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 307, __pyx_L3_error)
+    }
+    __pyx_v_x = ((PyArrayObject *)values[0]);
+    __pyx_v_steps = __Pyx_PyLong_As_int32_t(values[1]); if (unlikely((__pyx_v_steps == ((int32_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 307, __pyx_L3_error)
+    __pyx_v_x_step = __Pyx_PyLong_As_size_t(values[2]); if (unlikely((__pyx_v_x_step == (size_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 307, __pyx_L3_error)
+    __pyx_v_x_row = __Pyx_PyLong_As_size_t(values[3]); if (unlikely((__pyx_v_x_row == (size_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 307, __pyx_L3_error)
+    __pyx_v_state = ((PyArrayObject *)values[4]);
+    __pyx_v_lengths = ((PyArrayObject *)values[5]);
+    __pyx_v_seed = __Pyx_PyLong_As_uint64_t(values[6]); if (unlikely((__pyx_v_seed == ((uint64_t)-1)) && PyErr_Occurred())) __PYX_ERR(0, 308, __pyx_L3_error)
+    __pyx_v_target = ((struct __pyx_obj_7tinyrnn_7_losses_Target *)values[7]);
+  }
+  goto __pyx_L6_skip;
+  __pyx_L5_argtuple_error:;
+  __Pyx_RaiseArgtupleInvalid("step", 1, 8, 8, __pyx_nargs); __PYX_ERR(0, 307, __pyx_L3_error)
+  __pyx_L6_skip:;
+  goto __pyx_L4_argument_unpacking_done;
+  __pyx_L3_error:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.step", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_RefNannyFinishContext();
+  return NULL;
+  __pyx_L4_argument_unpacking_done:;
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_x), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "x", 0))) __PYX_ERR(0, 307, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_state), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "state", 0))) __PYX_ERR(0, 307, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_lengths), __pyx_mstate_global->__pyx_ptype_5numpy_ndarray, 1, "lengths", 0))) __PYX_ERR(0, 308, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_target), __pyx_mstate_global->__pyx_ptype_7tinyrnn_7_losses_Target, 0, "target", 0))) __PYX_ERR(0, 308, __pyx_L1_error)
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_11CoreTrainer_2step(((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self), __pyx_v_x, __pyx_v_steps, __pyx_v_x_step, __pyx_v_x_row, __pyx_v_state, __pyx_v_lengths, __pyx_v_seed, __pyx_v_target);
+
+  /* function exit code */
+  goto __pyx_L0;
+  __pyx_L1_error:;
+  __pyx_r = NULL;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  goto __pyx_L7_cleaned_up;
+  __pyx_L0:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __pyx_L7_cleaned_up:;
+
+
+
+
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_2step(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self, PyArrayObject *__pyx_v_x, int32_t __pyx_v_steps, size_t __pyx_v_x_step, size_t __pyx_v_x_row, PyArrayObject *__pyx_v_state, PyArrayObject *__pyx_v_lengths, uint64_t __pyx_v_seed, struct __pyx_obj_7tinyrnn_7_losses_Target *__pyx_v_target) {
+  struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_tape = 0;
+  int __pyx_v_status;
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  int __pyx_t_2;
+  PyObject *__pyx_t_3 = NULL;
+  PyObject *__pyx_t_4 = NULL;
+  long __pyx_t_5;
+  size_t __pyx_t_6;
+  size_t __pyx_t_7;
+  PyObject *__pyx_t_8 = NULL;
+  void *__pyx_t_9;
+  int __pyx_t_10;
+  int32_t __pyx_t_11;
+  int32_t __pyx_t_12;
+  trnn_frame __pyx_t_13;
+  int __pyx_t_14;
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("step", 0);
+
+  /* "tinyrnn/_training.pyx":329
+ *             If what only the core sees is wrong with x or the lengths.
+ *         """
+ *         cdef Tape tape = self.tape             # <<<<<<<<<<<<<<
+ *         cdef Part part
+ *         tape.allocate()
+*/
+  __pyx_t_1 = ((PyObject *)__pyx_v_self->tape);
+  __Pyx_INCREF(__pyx_t_1);
+  __pyx_v_tape = ((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_t_1);
+  __pyx_t_1 = 0;
+
+  /* "tinyrnn/_training.pyx":331
+ *         cdef Tape tape = self.tape
+ *         cdef Part part
+ *         tape.allocate()             # <<<<<<<<<<<<<<
+ *         if self.numbers is None:
+ *             self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]
+*/
+  __pyx_t_1 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_tape->__pyx_vtab)->allocate(__pyx_v_tape); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 331, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
+  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+
+  /* "tinyrnn/_training.pyx":332
+ *         cdef Part part
+ *         tape.allocate()
+ *         if self.numbers is None:             # <<<<<<<<<<<<<<
+ *             self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]
+ *             self.scratch = aligned_zeros(max(self.room, 64))
+*/
+  __pyx_t_2 = (((PyObject *)__pyx_v_self->numbers) == Py_None);
+  if (__pyx_t_2) {
+
+
+    /* "tinyrnn/_training.pyx":333
+ *         tape.allocate()
+ *         if self.numbers is None:
+ *             self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]             # <<<<<<<<<<<<<<
+ *             self.scratch = aligned_zeros(max(self.room, 64))
+ *         if state is None:
+*/
+    __pyx_t_3 = NULL;
+    __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 333, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_4);
+
+    __pyx_t_5 = 64;
+
+    __pyx_t_6 = __pyx_v_tape->sizes.state_bytes;
+    __pyx_t_2 = (__pyx_t_5 > __pyx_t_6);
+
+    if (__pyx_t_2) {
+
+      __pyx_t_7 = __pyx_t_5;
+    } else {
+
+      __pyx_t_7 = __pyx_t_6;
+    }
+
+    __pyx_t_8 = __Pyx_PyLong_FromSize_t(__pyx_t_7); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 333, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_8);
+
+    __pyx_t_7 = 1;
+    #if CYTHON_UNPACK_METHODS
+    if (unlikely(PyMethod_Check(__pyx_t_4))) {
+      __pyx_t_3 = PyMethod_GET_SELF(__pyx_t_4);
+      assert(__pyx_t_3);
+      PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_4);
+      __Pyx_INCREF(__pyx_t_3);
+      __Pyx_INCREF(__pyx__function);
+      __Pyx_DECREF_SET(__pyx_t_4, __pyx__function);
+      __pyx_t_7 = 0;
+    }
+    #endif
+    {
+      PyObject *__pyx_callargs[2] = {__pyx_t_3, __pyx_t_8};
+      __pyx_t_1 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_4, __pyx_callargs+__pyx_t_7, (2-__pyx_t_7) | (__pyx_t_7*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+      __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
+      __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
+      __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+      if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 333, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_1);
+    }
+    __pyx_t_4 = __Pyx_PyObject_GetSlice(__pyx_t_1, 0, (__pyx_v_tape->sizes.state_bytes / 4), NULL, NULL, NULL, 0, 1, 0); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 333, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_4);
+    __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+    if (!(likely(((__pyx_t_4) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_4, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 333, __pyx_L1_error)
+    __Pyx_GIVEREF(__pyx_t_4);
+    __Pyx_GOTREF((PyObject *)__pyx_v_self->numbers);
+    __Pyx_DECREF_SET(__pyx_v_self->numbers, ((PyArrayObject *)__pyx_t_4));
+    __pyx_t_4 = 0;
+
+    /* "tinyrnn/_training.pyx":334
+ *         if self.numbers is None:
+ *             self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]
+ *             self.scratch = aligned_zeros(max(self.room, 64))             # <<<<<<<<<<<<<<
+ *         if state is None:
+ *             self.numbers[:] = 0.0
+*/
+    __pyx_t_1 = NULL;
+    __Pyx_GetModuleGlobalName(__pyx_t_8, __pyx_mstate_global->__pyx_n_u_aligned_zeros); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 334, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_8);
+
+    __pyx_t_5 = 64;
+
+    __pyx_t_7 = __pyx_v_self->room;
+    __pyx_t_2 = (__pyx_t_5 > __pyx_t_7);
+
+    if (__pyx_t_2) {
+
+      __pyx_t_6 = __pyx_t_5;
+    } else {
+
+      __pyx_t_6 = __pyx_t_7;
+    }
+
+    __pyx_t_3 = __Pyx_PyLong_FromSize_t(__pyx_t_6); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 334, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_3);
+
+    __pyx_t_6 = 1;
+    #if CYTHON_UNPACK_METHODS
+    if (unlikely(PyMethod_Check(__pyx_t_8))) {
+      __pyx_t_1 = PyMethod_GET_SELF(__pyx_t_8);
+      assert(__pyx_t_1);
+      PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_8);
+      __Pyx_INCREF(__pyx_t_1);
+      __Pyx_INCREF(__pyx__function);
+      __Pyx_DECREF_SET(__pyx_t_8, __pyx__function);
+      __pyx_t_6 = 0;
+    }
+    #endif
+    {
+      PyObject *__pyx_callargs[2] = {__pyx_t_1, __pyx_t_3};
+      __pyx_t_4 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_8, __pyx_callargs+__pyx_t_6, (2-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+      __Pyx_XDECREF(__pyx_t_1); __pyx_t_1 = 0;
+      __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
+      __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
+      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 334, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_4);
+    }
+    if (!(likely(((__pyx_t_4) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_4, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 334, __pyx_L1_error)
+    __Pyx_GIVEREF(__pyx_t_4);
+    __Pyx_GOTREF((PyObject *)__pyx_v_self->scratch);
+    __Pyx_DECREF_SET(__pyx_v_self->scratch, ((PyArrayObject *)__pyx_t_4));
+    __pyx_t_4 = 0;
+
+    /* "tinyrnn/_training.pyx":332
+ *         cdef Part part
+ *         tape.allocate()
+ *         if self.numbers is None:             # <<<<<<<<<<<<<<
+ *             self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]
+ *             self.scratch = aligned_zeros(max(self.room, 64))
+*/
+  }
+
+  /* "tinyrnn/_training.pyx":335
+ *             self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]
+ *             self.scratch = aligned_zeros(max(self.room, 64))
+ *         if state is None:             # <<<<<<<<<<<<<<
+ *             self.numbers[:] = 0.0
+ *         else:
+*/
+  __pyx_t_2 = (((PyObject *)__pyx_v_state) == Py_None);
+  if (__pyx_t_2) {
+
+
+    /* "tinyrnn/_training.pyx":336
+ *             self.scratch = aligned_zeros(max(self.room, 64))
+ *         if state is None:
+ *             self.numbers[:] = 0.0             # <<<<<<<<<<<<<<
+ *         else:
+ *             self.numbers[:] = state
+*/
+    if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_self->numbers), __pyx_mstate_global->__pyx_float_0_0, 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 336, __pyx_L1_error)
+
+    /* "tinyrnn/_training.pyx":335
+ *             self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]
+ *             self.scratch = aligned_zeros(max(self.room, 64))
+ *         if state is None:             # <<<<<<<<<<<<<<
+ *             self.numbers[:] = 0.0
+ *         else:
+*/
+    goto __pyx_L4;
+  }
+
+  /* "tinyrnn/_training.pyx":338
+ *             self.numbers[:] = 0.0
+ *         else:
+ *             self.numbers[:] = state             # <<<<<<<<<<<<<<
+ *         tape.dstate[:] = 0.0
+ *         tape.steps = steps
+*/
+  /*else*/ {
+    if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_self->numbers), ((PyObject *)__pyx_v_state), 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 338, __pyx_L1_error)
+  }
+  __pyx_L4:;
+
+  /* "tinyrnn/_training.pyx":339
+ *         else:
+ *             self.numbers[:] = state
+ *         tape.dstate[:] = 0.0             # <<<<<<<<<<<<<<
+ *         tape.steps = steps
+ *         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
+*/
+  if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_tape->dstate), __pyx_mstate_global->__pyx_float_0_0, 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 339, __pyx_L1_error)
+
+  /* "tinyrnn/_training.pyx":340
+ *             self.numbers[:] = state
+ *         tape.dstate[:] = 0.0
+ *         tape.steps = steps             # <<<<<<<<<<<<<<
+ *         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
+ *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
+*/
+  __pyx_v_tape->steps = __pyx_v_steps;
+
+  /* "tinyrnn/_training.pyx":341
+ *         tape.dstate[:] = 0.0
+ *         tape.steps = steps
+ *         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,             # <<<<<<<<<<<<<<
+ *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
+ *         self.job.isa = isa_in_use()
+*/
+  __pyx_t_4 = ((PyObject *)__pyx_v_self->numbers);
+  __Pyx_INCREF(__pyx_t_4);
+
+  /* "tinyrnn/_training.pyx":342
+ *         tape.steps = steps
+ *         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
+ *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)             # <<<<<<<<<<<<<<
+ *         self.job.isa = isa_in_use()
+ *         self.job.steps, self.job.batch = steps, tape.sizes.batch
+*/
+  __pyx_t_2 = (((PyObject *)__pyx_v_lengths) == Py_None);
+  if (__pyx_t_2) {
+
+    __pyx_t_9 = NULL;
+  } else {
+
+    __pyx_t_9 = ((int32_t *)PyArray_DATA(__pyx_v_lengths));
+  }
+
+
+  /* "tinyrnn/_training.pyx":341
+ *         tape.dstate[:] = 0.0
+ *         tape.steps = steps
+ *         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,             # <<<<<<<<<<<<<<
+ *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
+ *         self.job.isa = isa_in_use()
+*/
+  __pyx_t_10 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_tape->__pyx_vtab)->point(__pyx_v_tape, PyArray_DATA(__pyx_v_x), __pyx_v_x_step, __pyx_v_x_row, ((float *)PyArray_DATA(((PyArrayObject *)__pyx_t_4))), __pyx_v_steps, __pyx_t_9, __pyx_v_seed, 0); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 341, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+
+
+
+  /* "tinyrnn/_training.pyx":343
+ *         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
+ *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
+ *         self.job.isa = isa_in_use()             # <<<<<<<<<<<<<<
+ *         self.job.steps, self.job.batch = steps, tape.sizes.batch
+ *         self.job.frame = tape.sizes.frame_out
+*/
+  __pyx_v_self->job.isa = __pyx_f_7tinyrnn_5_core_isa_in_use();
+
+  /* "tinyrnn/_training.pyx":344
+ *                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
+ *         self.job.isa = isa_in_use()
+ *         self.job.steps, self.job.batch = steps, tape.sizes.batch             # <<<<<<<<<<<<<<
+ *         self.job.frame = tape.sizes.frame_out
+ *         self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)
+*/
+  __pyx_t_11 = __pyx_v_steps;
+
+  __pyx_t_12 = __pyx_v_tape->sizes.batch;
+
+  __pyx_v_self->job.steps = __pyx_t_11;
+  __pyx_v_self->job.batch = __pyx_t_12;
+
+  /* "tinyrnn/_training.pyx":345
+ *         self.job.isa = isa_in_use()
+ *         self.job.steps, self.job.batch = steps, tape.sizes.batch
+ *         self.job.frame = tape.sizes.frame_out             # <<<<<<<<<<<<<<
+ *         self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)
+ *         self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)
+*/
+  __pyx_t_13 = __pyx_v_tape->sizes.out;
+
+  __pyx_v_self->job.frame = __pyx_t_13;
+
+  /* "tinyrnn/_training.pyx":346
+ *         self.job.steps, self.job.batch = steps, tape.sizes.batch
+ *         self.job.frame = tape.sizes.frame_out
+ *         self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)             # <<<<<<<<<<<<<<
+ *         self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)
+ *         self.job.values = NULL
+*/
+  __pyx_t_4 = ((PyObject *)__pyx_v_tape->tape);
+  __Pyx_INCREF(__pyx_t_4);
+  __pyx_v_self->job.y = ((float *)(((char *)PyArray_DATA(((PyArrayObject *)__pyx_t_4))) + __pyx_v_tape->sizes.y));
+  __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+
+  /* "tinyrnn/_training.pyx":347
+ *         self.job.frame = tape.sizes.frame_out
+ *         self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)
+ *         self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)             # <<<<<<<<<<<<<<
+ *         self.job.values = NULL
+ *         self.job.scratch = cnp.PyArray_DATA(self.scratch)
+*/
+  __pyx_t_4 = ((PyObject *)__pyx_v_tape->tape);
+  __Pyx_INCREF(__pyx_t_4);
+  __pyx_v_self->job.dy = ((float *)(((char *)PyArray_DATA(((PyArrayObject *)__pyx_t_4))) + __pyx_v_tape->sizes.dy));
+  __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+
+  /* "tinyrnn/_training.pyx":348
+ *         self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)
+ *         self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)
+ *         self.job.values = NULL             # <<<<<<<<<<<<<<
+ *         self.job.scratch = cnp.PyArray_DATA(self.scratch)
+ *         self.job.y_rows_first = 0
+*/
+  __pyx_v_self->job.values = NULL;
+
+  /* "tinyrnn/_training.pyx":349
+ *         self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)
+ *         self.job.values = NULL
+ *         self.job.scratch = cnp.PyArray_DATA(self.scratch)             # <<<<<<<<<<<<<<
+ *         self.job.y_rows_first = 0
+ *         target.point(&self.job)
+*/
+  __pyx_t_4 = ((PyObject *)__pyx_v_self->scratch);
+  __Pyx_INCREF(__pyx_t_4);
+  __pyx_v_self->job.scratch = PyArray_DATA(((PyArrayObject *)__pyx_t_4));
+  __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+
+  /* "tinyrnn/_training.pyx":350
+ *         self.job.values = NULL
+ *         self.job.scratch = cnp.PyArray_DATA(self.scratch)
+ *         self.job.y_rows_first = 0             # <<<<<<<<<<<<<<
+ *         target.point(&self.job)
+ *         cdef int status
+*/
+  __pyx_v_self->job.y_rows_first = 0;
+
+  /* "tinyrnn/_training.pyx":351
+ *         self.job.scratch = cnp.PyArray_DATA(self.scratch)
+ *         self.job.y_rows_first = 0
+ *         target.point(&self.job)             # <<<<<<<<<<<<<<
+ *         cdef int status
+ *         if tape.threads == 1:
+*/
+  ((struct __pyx_vtabstruct_7tinyrnn_7_losses_Target *)__pyx_v_target->__pyx_vtab)->point(__pyx_v_target, (&__pyx_v_self->job));
+
+  /* "tinyrnn/_training.pyx":353
+ *         target.point(&self.job)
+ *         cdef int status
+ *         if tape.threads == 1:             # <<<<<<<<<<<<<<
+ *             with nogil:
+ *                 status = self.alone()
+*/
+  __pyx_t_2 = (__pyx_v_tape->threads == 1);
+
+  if (__pyx_t_2) {
+
+
+    /* "tinyrnn/_training.pyx":354
+ *         cdef int status
+ *         if tape.threads == 1:
+ *             with nogil:             # <<<<<<<<<<<<<<
+ *                 status = self.alone()
+ *         else:
+*/
+    {
+        PyThreadState * _save;
+        _save = PyEval_SaveThread();
+        __Pyx_FastGIL_Remember();
+        /*try:*/ {
+
+          /* "tinyrnn/_training.pyx":355
+ *         if tape.threads == 1:
+ *             with nogil:
+ *                 status = self.alone()             # <<<<<<<<<<<<<<
+ *         else:
+ *             status = self.shared()
+*/
+          __pyx_v_status = ((struct __pyx_vtabstruct_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self->__pyx_vtab)->alone(__pyx_v_self);
+        }
+
+        /* "tinyrnn/_training.pyx":354
+ *         cdef int status
+ *         if tape.threads == 1:
+ *             with nogil:             # <<<<<<<<<<<<<<
+ *                 status = self.alone()
+ *         else:
+*/
+        /*finally:*/ {
+          /*normal exit:*/{
+            __Pyx_FastGIL_Forget();
+            PyEval_RestoreThread(_save);
+            goto __pyx_L8;
+          }
+          __pyx_L8:;
+        }
+    }
+
+    /* "tinyrnn/_training.pyx":353
+ *         target.point(&self.job)
+ *         cdef int status
+ *         if tape.threads == 1:             # <<<<<<<<<<<<<<
+ *             with nogil:
+ *                 status = self.alone()
+*/
+    goto __pyx_L5;
+  }
+
+  /* "tinyrnn/_training.pyx":357
+ *                 status = self.alone()
+ *         else:
+ *             status = self.shared()             # <<<<<<<<<<<<<<
+ *         if status == DONE_:
+ *             if state is not None:
+*/
+  /*else*/ {
+    __pyx_t_10 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self->__pyx_vtab)->shared(__pyx_v_self); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 357, __pyx_L1_error)
+    __pyx_v_status = __pyx_t_10;
+  }
+  __pyx_L5:;
+
+  /* "tinyrnn/_training.pyx":358
+ *         else:
+ *             status = self.shared()
+ *         if status == DONE_:             # <<<<<<<<<<<<<<
+ *             if state is not None:
+ *                 state[:] = self.numbers
+*/
+  __pyx_t_2 = (__pyx_v_status == __pyx_e_7tinyrnn_9_training_DONE_);
+
+  if (__pyx_t_2) {
+
+
+    /* "tinyrnn/_training.pyx":359
+ *             status = self.shared()
+ *         if status == DONE_:
+ *             if state is not None:             # <<<<<<<<<<<<<<
+ *                 state[:] = self.numbers
+ *         elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:
+*/
+    __pyx_t_2 = (((PyObject *)__pyx_v_state) != Py_None);
+    if (__pyx_t_2) {
+
+
+      /* "tinyrnn/_training.pyx":360
+ *         if status == DONE_:
+ *             if state is not None:
+ *                 state[:] = self.numbers             # <<<<<<<<<<<<<<
+ *         elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:
+ *             check(self.failed, "loss")
+*/
+      __pyx_t_4 = ((PyObject *)__pyx_v_self->numbers);
+      __Pyx_INCREF(__pyx_t_4);
+      if (__Pyx_PyObject_SetSlice(((PyObject *)__pyx_v_state), __pyx_t_4, 0, 0, NULL, NULL, &__pyx_mstate_global->__pyx_slice[0], 0, 0, 0) < (0)) __PYX_ERR(0, 360, __pyx_L1_error)
+      __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+
+      /* "tinyrnn/_training.pyx":359
+ *             status = self.shared()
+ *         if status == DONE_:
+ *             if state is not None:             # <<<<<<<<<<<<<<
+ *                 state[:] = self.numbers
+ *         elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:
+*/
+    }
+
+    /* "tinyrnn/_training.pyx":358
+ *         else:
+ *             status = self.shared()
+ *         if status == DONE_:             # <<<<<<<<<<<<<<
+ *             if state is not None:
+ *                 state[:] = self.numbers
+*/
+    goto __pyx_L9;
+  }
+
+  /* "tinyrnn/_training.pyx":361
+ *             if state is not None:
+ *                 state[:] = self.numbers
+ *         elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:             # <<<<<<<<<<<<<<
+ *             check(self.failed, "loss")
+ *         return status
+*/
+  __pyx_t_14 = (__pyx_v_status == __pyx_e_7tinyrnn_9_training_BAD_TARGET_);
+
+  if (__pyx_t_14) {
+
+  } else {
+
+    __pyx_t_2 = __pyx_t_14;
+
+    goto __pyx_L11_bool_binop_done;
+  }
+  __pyx_t_14 = (__pyx_v_self->failed != TRNN_E_INDEX);
+
+
+  __pyx_t_2 = __pyx_t_14;
+
+  __pyx_L11_bool_binop_done:;
+  if (__pyx_t_2) {
+
+
+    /* "tinyrnn/_training.pyx":362
+ *                 state[:] = self.numbers
+ *         elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:
+ *             check(self.failed, "loss")             # <<<<<<<<<<<<<<
+ *         return status
+ * 
+*/
+    __pyx_t_10 = __pyx_f_7tinyrnn_5_core_check(__pyx_v_self->failed, __pyx_mstate_global->__pyx_n_u_loss); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 362, __pyx_L1_error)
+
+
+    /* "tinyrnn/_training.pyx":361
+ *             if state is not None:
+ *                 state[:] = self.numbers
+ *         elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:             # <<<<<<<<<<<<<<
+ *             check(self.failed, "loss")
+ *         return status
+*/
+  }
+  __pyx_L9:;
+
+  /* "tinyrnn/_training.pyx":363
+ *         elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:
+ *             check(self.failed, "loss")
+ *         return status             # <<<<<<<<<<<<<<
+ * 
+ *     cdef int alone(self) noexcept nogil:
+*/
+  __pyx_t_4 = __Pyx_PyLong_From_int(__pyx_v_status); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 363, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_4);
+  {
+    PyObject *__pyx_temp;
+    {
+      __pyx_temp = __pyx_r;
+      __pyx_r = __pyx_t_4;
+    }
+    __Pyx_XDECREF(__pyx_temp);
+  }
+  __pyx_t_4 = 0;
+  goto __pyx_L0;
+
+  /* "tinyrnn/_training.pyx":307
+ *         return self.value
+ * 
+ *     def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,             # <<<<<<<<<<<<<<
+ *              cnp.ndarray lengths, uint64_t seed, Target target not None):
+ *         """One step; the caller has checked the arrays, and called `Tape.point_gradients`.
+*/
+
+  /* function exit code */
+  __pyx_L1_error:;
+  __Pyx_XDECREF(__pyx_t_1);
+  __Pyx_XDECREF(__pyx_t_3);
+  __Pyx_XDECREF(__pyx_t_4);
+  __Pyx_XDECREF(__pyx_t_8);
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.step", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = NULL;
+  __pyx_L0:;
+  __Pyx_XDECREF((PyObject *)__pyx_v_tape);
+
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+/* "tinyrnn/_training.pyx":365
+ *         return status
+ * 
+ *     cdef int alone(self) noexcept nogil:             # <<<<<<<<<<<<<<
+ *         """All of it, in this thread."""
+ *         cdef const trnn_training *training = self.tape.training
+*/
+
+static int __pyx_f_7tinyrnn_9_training_11CoreTrainer_alone(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self) {
+  trnn_training const *__pyx_v_training;
+  trnn_training_job *__pyx_v_job;
+  int32_t __pyx_v_stage;
+  int __pyx_r;
+  trnn_training const *__pyx_t_1;
+  trnn_training_job *__pyx_t_2;
+  int32_t __pyx_t_3;
+  int32_t __pyx_t_4;
+  int32_t __pyx_t_5;
+  int __pyx_t_6;
+  int __pyx_t_7;
+
+  /* "tinyrnn/_training.pyx":367
+ *     cdef int alone(self) noexcept nogil:
+ *         """All of it, in this thread."""
+ *         cdef const trnn_training *training = self.tape.training             # <<<<<<<<<<<<<<
+ *         cdef trnn_training_job *job = self.tape.job
+ *         cdef int32_t stage
+*/
+  __pyx_t_1 = __pyx_v_self->tape->training;
+
+  __pyx_v_training = __pyx_t_1;
+
+  /* "tinyrnn/_training.pyx":368
+ *         """All of it, in this thread."""
+ *         cdef const trnn_training *training = self.tape.training
+ *         cdef trnn_training_job *job = self.tape.job             # <<<<<<<<<<<<<<
+ *         cdef int32_t stage
+ *         for stage in range(self.tape.sizes.stages):
+*/
+  __pyx_t_2 = __pyx_v_self->tape->job;
+
+  __pyx_v_job = __pyx_t_2;
+
+  /* "tinyrnn/_training.pyx":370
+ *         cdef trnn_training_job *job = self.tape.job
+ *         cdef int32_t stage
+ *         for stage in range(self.tape.sizes.stages):             # <<<<<<<<<<<<<<
+ *             lent_forward(training, job, stage)
+ *         self.failed = self.loss.run(&self.job, &self.value)
+*/
+
+  __pyx_t_3 = __pyx_v_self->tape->sizes.stages;
+  __pyx_t_4 = __pyx_t_3;
+
+  for (__pyx_t_5 = 0; __pyx_t_5 < __pyx_t_4; __pyx_t_5+=1) {
+    __pyx_v_stage = __pyx_t_5;
+
+    /* "tinyrnn/_training.pyx":371
+ *         cdef int32_t stage
+ *         for stage in range(self.tape.sizes.stages):
+ *             lent_forward(training, job, stage)             # <<<<<<<<<<<<<<
+ *         self.failed = self.loss.run(&self.job, &self.value)
+ *         if self.failed != TRNN_OK:
+*/
+    __pyx_f_7tinyrnn_5_core_lent_forward(__pyx_v_training, __pyx_v_job, __pyx_v_stage);
+  }
+
+
+  /* "tinyrnn/_training.pyx":372
+ *         for stage in range(self.tape.sizes.stages):
+ *             lent_forward(training, job, stage)
+ *         self.failed = self.loss.run(&self.job, &self.value)             # <<<<<<<<<<<<<<
+ *         if self.failed != TRNN_OK:
+ *             return BAD_TARGET_
+*/
+  __pyx_v_self->failed = ((struct __pyx_vtabstruct_7tinyrnn_7_losses_CoreLoss *)__pyx_v_self->loss->__pyx_vtab)->run(__pyx_v_self->loss, (&__pyx_v_self->job), (&__pyx_v_self->value));
+
+  /* "tinyrnn/_training.pyx":373
+ *             lent_forward(training, job, stage)
+ *         self.failed = self.loss.run(&self.job, &self.value)
+ *         if self.failed != TRNN_OK:             # <<<<<<<<<<<<<<
+ *             return BAD_TARGET_
+ *         self.program.zero()
+*/
+  __pyx_t_6 = (__pyx_v_self->failed != TRNN_OK);
+
+  if (__pyx_t_6) {
+
+
+    /* "tinyrnn/_training.pyx":374
+ *         self.failed = self.loss.run(&self.job, &self.value)
+ *         if self.failed != TRNN_OK:
+ *             return BAD_TARGET_             # <<<<<<<<<<<<<<
+ *         self.program.zero()
+ *         for stage in range(self.tape.sizes.stages - 1, -1, -1):
+*/
+    {
+
+      __pyx_r = __pyx_e_7tinyrnn_9_training_BAD_TARGET_;
+    }
+    goto __pyx_L0;
+
+    /* "tinyrnn/_training.pyx":373
+ *             lent_forward(training, job, stage)
+ *         self.failed = self.loss.run(&self.job, &self.value)
+ *         if self.failed != TRNN_OK:             # <<<<<<<<<<<<<<
+ *             return BAD_TARGET_
+ *         self.program.zero()
+*/
+  }
+
+  /* "tinyrnn/_training.pyx":375
+ *         if self.failed != TRNN_OK:
+ *             return BAD_TARGET_
+ *         self.program.zero()             # <<<<<<<<<<<<<<
+ *         for stage in range(self.tape.sizes.stages - 1, -1, -1):
+ *             lent_backward(training, job, stage)
+*/
+  (void)(((struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *)__pyx_v_self->program->__pyx_vtab)->zero(__pyx_v_self->program));
+
+  /* "tinyrnn/_training.pyx":376
+ *             return BAD_TARGET_
+ *         self.program.zero()
+ *         for stage in range(self.tape.sizes.stages - 1, -1, -1):             # <<<<<<<<<<<<<<
+ *             lent_backward(training, job, stage)
+ *         lent_gradients(training, job)
+*/
+  for (__pyx_t_3 = (__pyx_v_self->tape->sizes.stages - 1); __pyx_t_3 > -1; __pyx_t_3-=1) {
+    __pyx_v_stage = __pyx_t_3;
+
+    /* "tinyrnn/_training.pyx":377
+ *         self.program.zero()
+ *         for stage in range(self.tape.sizes.stages - 1, -1, -1):
+ *             lent_backward(training, job, stage)             # <<<<<<<<<<<<<<
+ *         lent_gradients(training, job)
+ *         return NOT_FINITE_ if self.program.step() else DONE_
+*/
+    __pyx_f_7tinyrnn_5_core_lent_backward(__pyx_v_training, __pyx_v_job, __pyx_v_stage);
+  }
+
+  /* "tinyrnn/_training.pyx":378
+ *         for stage in range(self.tape.sizes.stages - 1, -1, -1):
+ *             lent_backward(training, job, stage)
+ *         lent_gradients(training, job)             # <<<<<<<<<<<<<<
+ *         return NOT_FINITE_ if self.program.step() else DONE_
+ * 
+*/
+  __pyx_f_7tinyrnn_5_core_lent_gradients(__pyx_v_training, __pyx_v_job);
+
+  /* "tinyrnn/_training.pyx":379
+ *             lent_backward(training, job, stage)
+ *         lent_gradients(training, job)
+ *         return NOT_FINITE_ if self.program.step() else DONE_             # <<<<<<<<<<<<<<
+ * 
+ *     cdef int shared(self) except -1:
+*/
+  __pyx_t_6 = (((struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *)__pyx_v_self->program->__pyx_vtab)->step(__pyx_v_self->program) != 0);
+
+  if (__pyx_t_6) {
+
+    __pyx_t_7 = __pyx_e_7tinyrnn_9_training_NOT_FINITE_;
+  } else {
+
+    __pyx_t_7 = __pyx_e_7tinyrnn_9_training_DONE_;
+  }
+
+  {
+    __pyx_r = __pyx_t_7;
+  }
+  goto __pyx_L0;
+
+  /* "tinyrnn/_training.pyx":365
+ *         return status
+ * 
+ *     cdef int alone(self) noexcept nogil:             # <<<<<<<<<<<<<<
+ *         """All of it, in this thread."""
+ *         cdef const trnn_training *training = self.tape.training
+*/
+
+  /* function exit code */
+  __pyx_L0:;
+
+
+
+  return __pyx_r;
+}
+
+/* "tinyrnn/_training.pyx":381
+ *         return NOT_FINITE_ if self.program.step() else DONE_
+ * 
+ *     cdef int shared(self) except -1:             # <<<<<<<<<<<<<<
+ *         """The same, each phase shared by the tape's threads."""
+ *         cdef Tape tape = self.tape
+*/
+
+static int __pyx_f_7tinyrnn_9_training_11CoreTrainer_shared(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self) {
+  struct __pyx_obj_7tinyrnn_9_training_Tape *__pyx_v_tape = 0;
+  int32_t __pyx_v_stage;
+  int __pyx_r;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  int32_t __pyx_t_2;
+  int32_t __pyx_t_3;
+  int32_t __pyx_t_4;
+  int __pyx_t_5;
+  int __pyx_t_6;
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("shared", 0);
+
+  /* "tinyrnn/_training.pyx":383
+ *     cdef int shared(self) except -1:
+ *         """The same, each phase shared by the tape's threads."""
+ *         cdef Tape tape = self.tape             # <<<<<<<<<<<<<<
+ *         cdef int32_t stage
+ *         for stage in range(tape.sizes.stages):
+*/
+  __pyx_t_1 = ((PyObject *)__pyx_v_self->tape);
+  __Pyx_INCREF(__pyx_t_1);
+  __pyx_v_tape = ((struct __pyx_obj_7tinyrnn_9_training_Tape *)__pyx_t_1);
+  __pyx_t_1 = 0;
+
+  /* "tinyrnn/_training.pyx":385
+ *         cdef Tape tape = self.tape
+ *         cdef int32_t stage
+ *         for stage in range(tape.sizes.stages):             # <<<<<<<<<<<<<<
+ *             tape.run(FORWARD, stage)
+ *         with nogil:
+*/
+
+  __pyx_t_2 = __pyx_v_tape->sizes.stages;
+  __pyx_t_3 = __pyx_t_2;
+
+  for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
+    __pyx_v_stage = __pyx_t_4;
+
+    /* "tinyrnn/_training.pyx":386
+ *         cdef int32_t stage
+ *         for stage in range(tape.sizes.stages):
+ *             tape.run(FORWARD, stage)             # <<<<<<<<<<<<<<
+ *         with nogil:
+ *             self.failed = self.loss.run(&self.job, &self.value)
+*/
+    __pyx_t_5 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_tape->__pyx_vtab)->run(__pyx_v_tape, __pyx_e_7tinyrnn_9_training_FORWARD, __pyx_v_stage); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 386, __pyx_L1_error)
+
+  }
+
+
+  /* "tinyrnn/_training.pyx":387
+ *         for stage in range(tape.sizes.stages):
+ *             tape.run(FORWARD, stage)
+ *         with nogil:             # <<<<<<<<<<<<<<
+ *             self.failed = self.loss.run(&self.job, &self.value)
+ *             self.program.zero()
+*/
+  {
+      PyThreadState * _save;
+      _save = PyEval_SaveThread();
+      __Pyx_FastGIL_Remember();
+      /*try:*/ {
+
+        /* "tinyrnn/_training.pyx":388
+ *             tape.run(FORWARD, stage)
+ *         with nogil:
+ *             self.failed = self.loss.run(&self.job, &self.value)             # <<<<<<<<<<<<<<
+ *             self.program.zero()
+ *         if self.failed != TRNN_OK:
+*/
+        __pyx_v_self->failed = ((struct __pyx_vtabstruct_7tinyrnn_7_losses_CoreLoss *)__pyx_v_self->loss->__pyx_vtab)->run(__pyx_v_self->loss, (&__pyx_v_self->job), (&__pyx_v_self->value));
+
+        /* "tinyrnn/_training.pyx":389
+ *         with nogil:
+ *             self.failed = self.loss.run(&self.job, &self.value)
+ *             self.program.zero()             # <<<<<<<<<<<<<<
+ *         if self.failed != TRNN_OK:
+ *             return BAD_TARGET_
+*/
+        (void)(((struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *)__pyx_v_self->program->__pyx_vtab)->zero(__pyx_v_self->program));
+      }
+
+      /* "tinyrnn/_training.pyx":387
+ *         for stage in range(tape.sizes.stages):
+ *             tape.run(FORWARD, stage)
+ *         with nogil:             # <<<<<<<<<<<<<<
+ *             self.failed = self.loss.run(&self.job, &self.value)
+ *             self.program.zero()
+*/
+      /*finally:*/ {
+        /*normal exit:*/{
+          __Pyx_FastGIL_Forget();
+          PyEval_RestoreThread(_save);
+          goto __pyx_L7;
+        }
+        __pyx_L7:;
+      }
+  }
+
+  /* "tinyrnn/_training.pyx":390
+ *             self.failed = self.loss.run(&self.job, &self.value)
+ *             self.program.zero()
+ *         if self.failed != TRNN_OK:             # <<<<<<<<<<<<<<
+ *             return BAD_TARGET_
+ *         for stage in range(tape.sizes.stages - 1, -1, -1):
+*/
+  __pyx_t_6 = (__pyx_v_self->failed != TRNN_OK);
+
+  if (__pyx_t_6) {
+
+
+    /* "tinyrnn/_training.pyx":391
+ *             self.program.zero()
+ *         if self.failed != TRNN_OK:
+ *             return BAD_TARGET_             # <<<<<<<<<<<<<<
+ *         for stage in range(tape.sizes.stages - 1, -1, -1):
+ *             tape.run(BACKWARD, stage)
+*/
+    {
+
+      __pyx_r = __pyx_e_7tinyrnn_9_training_BAD_TARGET_;
+    }
+    goto __pyx_L0;
+
+    /* "tinyrnn/_training.pyx":390
+ *             self.failed = self.loss.run(&self.job, &self.value)
+ *             self.program.zero()
+ *         if self.failed != TRNN_OK:             # <<<<<<<<<<<<<<
+ *             return BAD_TARGET_
+ *         for stage in range(tape.sizes.stages - 1, -1, -1):
+*/
+  }
+
+  /* "tinyrnn/_training.pyx":392
+ *         if self.failed != TRNN_OK:
+ *             return BAD_TARGET_
+ *         for stage in range(tape.sizes.stages - 1, -1, -1):             # <<<<<<<<<<<<<<
+ *             tape.run(BACKWARD, stage)
+ *         tape.run(GRADIENTS, 0)
+*/
+  for (__pyx_t_2 = (__pyx_v_tape->sizes.stages - 1); __pyx_t_2 > -1; __pyx_t_2-=1) {
+    __pyx_v_stage = __pyx_t_2;
+
+    /* "tinyrnn/_training.pyx":393
+ *             return BAD_TARGET_
+ *         for stage in range(tape.sizes.stages - 1, -1, -1):
+ *             tape.run(BACKWARD, stage)             # <<<<<<<<<<<<<<
+ *         tape.run(GRADIENTS, 0)
+ *         tape.run(MEASURE, 0)
+*/
+    __pyx_t_5 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_tape->__pyx_vtab)->run(__pyx_v_tape, __pyx_e_7tinyrnn_9_training_BACKWARD, __pyx_v_stage); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 393, __pyx_L1_error)
+
+  }
+
+  /* "tinyrnn/_training.pyx":394
+ *         for stage in range(tape.sizes.stages - 1, -1, -1):
+ *             tape.run(BACKWARD, stage)
+ *         tape.run(GRADIENTS, 0)             # <<<<<<<<<<<<<<
+ *         tape.run(MEASURE, 0)
+ *         if self.program.judge():
+*/
+  __pyx_t_5 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_tape->__pyx_vtab)->run(__pyx_v_tape, __pyx_e_7tinyrnn_9_training_GRADIENTS, 0); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 394, __pyx_L1_error)
+
+
+  /* "tinyrnn/_training.pyx":395
+ *             tape.run(BACKWARD, stage)
+ *         tape.run(GRADIENTS, 0)
+ *         tape.run(MEASURE, 0)             # <<<<<<<<<<<<<<
+ *         if self.program.judge():
+ *             return NOT_FINITE_
+*/
+  __pyx_t_5 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_tape->__pyx_vtab)->run(__pyx_v_tape, __pyx_e_7tinyrnn_9_training_MEASURE, 0); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 395, __pyx_L1_error)
+
+
+  /* "tinyrnn/_training.pyx":396
+ *         tape.run(GRADIENTS, 0)
+ *         tape.run(MEASURE, 0)
+ *         if self.program.judge():             # <<<<<<<<<<<<<<
+ *             return NOT_FINITE_
+ *         tape.run(UPDATE, 0)
+*/
+  __pyx_t_6 = (((struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *)__pyx_v_self->program->__pyx_vtab)->judge(__pyx_v_self->program) != 0);
+
+  if (__pyx_t_6) {
+
+
+    /* "tinyrnn/_training.pyx":397
+ *         tape.run(MEASURE, 0)
+ *         if self.program.judge():
+ *             return NOT_FINITE_             # <<<<<<<<<<<<<<
+ *         tape.run(UPDATE, 0)
+ *         self.program.finish()
+*/
+    {
+
+      __pyx_r = __pyx_e_7tinyrnn_9_training_NOT_FINITE_;
+    }
+    goto __pyx_L0;
+
+    /* "tinyrnn/_training.pyx":396
+ *         tape.run(GRADIENTS, 0)
+ *         tape.run(MEASURE, 0)
+ *         if self.program.judge():             # <<<<<<<<<<<<<<
+ *             return NOT_FINITE_
+ *         tape.run(UPDATE, 0)
+*/
+  }
+
+  /* "tinyrnn/_training.pyx":398
+ *         if self.program.judge():
+ *             return NOT_FINITE_
+ *         tape.run(UPDATE, 0)             # <<<<<<<<<<<<<<
+ *         self.program.finish()
+ *         return DONE_
+*/
+  __pyx_t_5 = ((struct __pyx_vtabstruct_7tinyrnn_9_training_Tape *)__pyx_v_tape->__pyx_vtab)->run(__pyx_v_tape, __pyx_e_7tinyrnn_9_training_UPDATE, 0); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 398, __pyx_L1_error)
+
+
+  /* "tinyrnn/_training.pyx":399
+ *             return NOT_FINITE_
+ *         tape.run(UPDATE, 0)
+ *         self.program.finish()             # <<<<<<<<<<<<<<
+ *         return DONE_
+*/
+  ((struct __pyx_vtabstruct_7tinyrnn_6_optim_Program *)__pyx_v_self->program->__pyx_vtab)->finish(__pyx_v_self->program);
+
+  /* "tinyrnn/_training.pyx":400
+ *         tape.run(UPDATE, 0)
+ *         self.program.finish()
+ *         return DONE_             # <<<<<<<<<<<<<<
+*/
+  {
+
+    __pyx_r = __pyx_e_7tinyrnn_9_training_DONE_;
+  }
+  goto __pyx_L0;
+
+  /* "tinyrnn/_training.pyx":381
+ *         return NOT_FINITE_ if self.program.step() else DONE_
+ * 
+ *     cdef int shared(self) except -1:             # <<<<<<<<<<<<<<
+ *         """The same, each phase shared by the tape's threads."""
+ *         cdef Tape tape = self.tape
+*/
+
+  /* function exit code */
+  __pyx_L1_error:;
+  __Pyx_XDECREF(__pyx_t_1);
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.shared", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = -1;
+  __pyx_L0:;
+  __Pyx_XDECREF((PyObject *)__pyx_v_tape);
+
+
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+/* "tinyrnn/_training.pxd":43
+ * 
+ * cdef class CoreTrainer:
+ *     cdef readonly Tape tape             # <<<<<<<<<<<<<<
+ *     cdef CoreLoss loss
+ *     cdef Program program
+*/
+
+/* Python wrapper */
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_4tape_1__get__(PyObject *__pyx_v_self); /*proto*/
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_4tape_1__get__(PyObject *__pyx_v_self) {
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("__get__ (wrapper)", 0);
+  __pyx_kwvalues = __Pyx_KwValues_VARARGS(__pyx_args, __pyx_nargs);
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_11CoreTrainer_4tape___get__(((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self));
+
+  /* function exit code */
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_4tape___get__(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self) {
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  PyObject *__pyx_t_2 = NULL;
+  __Pyx_RefNannySetupContext("__get__", 0);
+  {
+      __Pyx_PyCriticalSection __pyx_cs;
+      __pyx_t_1 = ((PyObject *)__pyx_v_self);
+      __Pyx_INCREF(__pyx_t_1);
+      __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
+      /*try:*/ {
+        {
+          PyObject *__pyx_temp;
+          {
+            __pyx_temp = __pyx_r;
+            __Pyx_INCREF((PyObject *)__pyx_v_self->tape);
+            __pyx_r = ((PyObject *)__pyx_v_self->tape);
+          }
+          __Pyx_XDECREF(__pyx_temp);
+        }
+        __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+        goto __pyx_L3_return;
+      }
+      /*finally:*/ {
+        __pyx_L3_return: {
+          __pyx_t_2 = __pyx_r;
+          __pyx_r = 0;
+          __Pyx_PyCriticalSection_End(&__pyx_cs);
+          __pyx_r = __pyx_t_2;
+          __pyx_t_2 = 0;
+          goto __pyx_L0;
+        }
+      }
+      __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+  }
+
+  /* function exit code */
+  __pyx_L0:;
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+/* "(tree fragment)":1
+ * def __reduce_cython__(self):             # <<<<<<<<<<<<<<
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+ * def __setstate_cython__(self, __pyx_state):
+*/
+
+/* Python wrapper */
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_5__reduce_cython__(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_11CoreTrainer_5__reduce_cython__ = {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_11CoreTrainer_5__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_5__reduce_cython__(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+) {
+  #if !CYTHON_VECTORCALL
+  CYTHON_UNUSED Py_ssize_t __pyx_nargs;
+  #endif
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("__reduce_cython__ (wrapper)", 0);
+  #if !CYTHON_VECTORCALL
+  #if CYTHON_ASSUME_SAFE_SIZE
+  __pyx_nargs = PyTuple_GET_SIZE(__pyx_args);
+  #else
+  __pyx_nargs = PyTuple_Size(__pyx_args); if (unlikely(__pyx_nargs < 0)) return NULL;
+  #endif
+  #endif
+  __pyx_kwvalues = __Pyx_KwValues_FASTCALL(__pyx_args, __pyx_nargs);
+  if (unlikely(__pyx_nargs > 0)) { __Pyx_RaiseArgtupleInvalid("__reduce_cython__", 1, 0, 0, __pyx_nargs); return NULL; }
+  const Py_ssize_t __pyx_kwds_len = unlikely(__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
+  if (unlikely(__pyx_kwds_len < 0)) return NULL;
+  if (unlikely(__pyx_kwds_len > 0)) {__Pyx_RejectKeywords("__reduce_cython__", __pyx_kwds); return NULL;}
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_11CoreTrainer_4__reduce_cython__(((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self));
+
+  /* function exit code */
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_4__reduce_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self) {
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("__reduce_cython__", 0);
+
+  /* "(tree fragment)":2
+ * def __reduce_cython__(self):
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"             # <<<<<<<<<<<<<<
+ * def __setstate_cython__(self, __pyx_state):
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+*/
+  __Pyx_Raise(((PyObject *)(((PyTypeObject*)PyExc_TypeError))), __pyx_mstate_global->__pyx_kp_u_no_default___reduce___due_to_non, 0, 0);
+  __PYX_ERR(2, 2, __pyx_L1_error)
+
+  /* "(tree fragment)":1
+ * def __reduce_cython__(self):             # <<<<<<<<<<<<<<
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+ * def __setstate_cython__(self, __pyx_state):
+*/
+
+  /* function exit code */
+  __pyx_L1_error:;
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.__reduce_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = NULL;
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+/* "(tree fragment)":3
+ * def __reduce_cython__(self):
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+ * def __setstate_cython__(self, __pyx_state):             # <<<<<<<<<<<<<<
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+*/
+
+/* Python wrapper */
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_7__setstate_cython__(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+static PyMethodDef __pyx_mdef_7tinyrnn_9_training_11CoreTrainer_7__setstate_cython__ = {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_11CoreTrainer_7__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_7tinyrnn_9_training_11CoreTrainer_7__setstate_cython__(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+) {
+  CYTHON_UNUSED PyObject *__pyx_v___pyx_state = 0;
+  #if !CYTHON_VECTORCALL
+  CYTHON_UNUSED Py_ssize_t __pyx_nargs;
+  #endif
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject* values[1] = {0};
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("__setstate_cython__ (wrapper)", 0);
+  #if !CYTHON_VECTORCALL
+  #if CYTHON_ASSUME_SAFE_SIZE
+  __pyx_nargs = PyTuple_GET_SIZE(__pyx_args);
+  #else
+  __pyx_nargs = PyTuple_Size(__pyx_args); if (unlikely(__pyx_nargs < 0)) return NULL;
+  #endif
+  #endif
+  __pyx_kwvalues = __Pyx_KwValues_FASTCALL(__pyx_args, __pyx_nargs);
+  {
+    PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_pyx_state,0};
+    const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(2, 3, __pyx_L3_error)
+    if (__pyx_kwds_len > 0) {
+      switch (__pyx_nargs) {
+        case  1:
+        values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(2, 3, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  0: break;
+        default: goto __pyx_L5_argtuple_error;
+      }
+      const Py_ssize_t kwd_pos_args = __pyx_nargs;
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__setstate_cython__", 0) < (0)) __PYX_ERR(2, 3, __pyx_L3_error)
+      for (Py_ssize_t i = __pyx_nargs; i < 1; i++) {
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__setstate_cython__", 1, 1, 1, i); __PYX_ERR(2, 3, __pyx_L3_error) }
+      }
+    } else if (unlikely(__pyx_nargs != 1)) {
+      goto __pyx_L5_argtuple_error;
+    } else {
+      values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(2, 3, __pyx_L3_error)
+    }
+    __pyx_v___pyx_state = values[0];
+  }
+  goto __pyx_L6_skip;
+  __pyx_L5_argtuple_error:;
+  __Pyx_RaiseArgtupleInvalid("__setstate_cython__", 1, 1, 1, __pyx_nargs); __PYX_ERR(2, 3, __pyx_L3_error)
+  __pyx_L6_skip:;
+  goto __pyx_L4_argument_unpacking_done;
+  __pyx_L3_error:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.__setstate_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_RefNannyFinishContext();
+  return NULL;
+  __pyx_L4_argument_unpacking_done:;
+  __pyx_r = __pyx_pf_7tinyrnn_9_training_11CoreTrainer_6__setstate_cython__(((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)__pyx_v_self), __pyx_v___pyx_state);
+
+  /* function exit code */
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_7tinyrnn_9_training_11CoreTrainer_6__setstate_cython__(CYTHON_UNUSED struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v___pyx_state) {
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("__setstate_cython__", 0);
+
+  /* "(tree fragment)":4
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+ * def __setstate_cython__(self, __pyx_state):
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"             # <<<<<<<<<<<<<<
+*/
+  __Pyx_Raise(((PyObject *)(((PyTypeObject*)PyExc_TypeError))), __pyx_mstate_global->__pyx_kp_u_no_default___reduce___due_to_non, 0, 0);
+  __PYX_ERR(2, 4, __pyx_L1_error)
+
+  /* "(tree fragment)":3
+ * def __reduce_cython__(self):
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+ * def __setstate_cython__(self, __pyx_state):             # <<<<<<<<<<<<<<
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+*/
+
+  /* function exit code */
+  __pyx_L1_error:;
+  __Pyx_AddTraceback("tinyrnn._training.CoreTrainer.__setstate_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = NULL;
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
 /* #### Code section: module_exttypes ### */
 static struct __pyx_vtabstruct_7tinyrnn_9_training_Tape __pyx_vtable_7tinyrnn_9_training_Tape;
 
@@ -8955,6 +11338,7 @@ static PyObject *__pyx_tp_new__initialisation_7tinyrnn_9_training_Tape(PyObject 
   p->tape = ((PyArrayObject *)Py_None); Py_INCREF(Py_None);
   p->dstate = ((PyArrayObject *)Py_None); Py_INCREF(Py_None);
   p->ends = Py_None; Py_INCREF(Py_None);
+  p->program = ((struct __pyx_obj_7tinyrnn_6_optim_Program *)Py_None); Py_INCREF(Py_None);
   {
     int cinit_result = __pyx_pw_7tinyrnn_9_training_4Tape_1__cinit__(o, 
 #if CYTHON_VECTORCALL_TPNEW
@@ -9031,6 +11415,7 @@ static void __pyx_tp_dealloc_7tinyrnn_9_training_Tape(PyObject *o) {
   Py_CLEAR(p->tape);
   Py_CLEAR(p->dstate);
   Py_CLEAR(p->ends);
+  Py_CLEAR(p->program);
   PyTypeObject *tp = Py_TYPE(o);
   #if CYTHON_USE_TYPE_SLOTS
   (*tp->tp_free)(o);
@@ -9067,6 +11452,9 @@ static int __pyx_tp_traverse_7tinyrnn_9_training_Tape(PyObject *o, visitproc v, 
   if (p->ends) {
     e = (*v)(p->ends, a); if (e) return e;
   }
+  if (p->program) {
+    e = (*v)(((PyObject *)p->program), a); if (e) return e;
+  }
   return 0;
 }
 
@@ -9087,6 +11475,9 @@ static int __pyx_tp_clear_7tinyrnn_9_training_Tape(PyObject *o) {
   Py_XDECREF(tmp);
   tmp = ((PyObject*)p->ends);
   p->ends = Py_None; Py_INCREF(Py_None);
+  Py_XDECREF(tmp);
+  tmp = ((PyObject*)p->program);
+  p->program = ((struct __pyx_obj_7tinyrnn_6_optim_Program *)Py_None); Py_INCREF(Py_None);
   Py_XDECREF(tmp);
   return 0;
 }
@@ -9124,10 +11515,11 @@ static PyObject *__pyx_getprop_7tinyrnn_9_training_4Tape_steps(PyObject *o, CYTH
 }
 
 static PyMethodDef __pyx_methods_7tinyrnn_9_training_Tape[] = {
-  {"forward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_5forward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_4forward},
-  {"backward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_7backward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_6backward},
-  {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_9__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
-  {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_11__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
+  {"point_gradients", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_5point_gradients, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_4point_gradients},
+  {"forward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_7forward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_6forward},
+  {"backward", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_9backward, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_4Tape_8backward},
+  {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_11__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
+  {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_4Tape_13__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
   {0, 0, 0, 0}
 };
 
@@ -9225,6 +11617,275 @@ static PyTypeObject __pyx_type_7tinyrnn_9_training_Tape = {
   #if (!CYTHON_COMPILING_IN_PYPY || PYPY_VERSION_NUM >= 0x07030800) && (!CYTHON_COMPILING_IN_LIMITED_API || __PYX_LIMITED_VERSION_HEX >= 0x030E0000)
   #if CYTHON_VECTORCALL_TPNEW
   __pyx_tp_vectorcall_7tinyrnn_9_training_Tape, /*tp_vectorcall*/
+  #else
+  NULL, /*tp_vectorcall*/
+  #endif
+  #endif
+  #if __PYX_NEED_TP_PRINT_SLOT == 1
+  0, /*tp_print*/
+  #endif
+  #if PY_VERSION_HEX >= 0x030C0000
+  0, /*tp_watched*/
+  #endif
+  #if PY_VERSION_HEX >= 0x030d00A4
+  0, /*tp_versions_used*/
+  #endif
+  #if CYTHON_COMPILING_IN_PYPY && PY_VERSION_HEX < 0x030a0000
+  0, /*tp_pypy_flags*/
+  #endif
+};
+#endif
+static struct __pyx_vtabstruct_7tinyrnn_9_training_CoreTrainer __pyx_vtable_7tinyrnn_9_training_CoreTrainer;
+
+static PyObject *__pyx_tp_new__initialisation_7tinyrnn_9_training_CoreTrainer(PyObject *o, 
+#if CYTHON_VECTORCALL_TPNEW
+    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
+#else
+    PyObject *a, PyObject *k
+#endif
+) {
+  struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *p = ((struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)o);
+  p->__pyx_vtab = __pyx_vtabptr_7tinyrnn_9_training_CoreTrainer;
+  p->tape = ((struct __pyx_obj_7tinyrnn_9_training_Tape *)Py_None); Py_INCREF(Py_None);
+  p->loss = ((struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *)Py_None); Py_INCREF(Py_None);
+  p->program = ((struct __pyx_obj_7tinyrnn_6_optim_Program *)Py_None); Py_INCREF(Py_None);
+  p->numbers = ((PyArrayObject *)Py_None); Py_INCREF(Py_None);
+  p->scratch = ((PyArrayObject *)Py_None); Py_INCREF(Py_None);
+  {
+    int cinit_result = __pyx_pw_7tinyrnn_9_training_11CoreTrainer_1__cinit__(o, 
+#if CYTHON_VECTORCALL_TPNEW
+    args, nargs, kwnames
+#else
+    a, k
+#endif
+);
+    if (unlikely(cinit_result)) goto bad;
+  }
+  return o;
+  bad:
+  Py_DECREF(o); o = 0;
+  return NULL;
+}
+
+static PyObject *__pyx_tp_new_vectorcall_7tinyrnn_9_training_CoreTrainer(PyTypeObject *t, 
+#if CYTHON_VECTORCALL_TPNEW
+    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
+#else
+    PyObject *a, PyObject *k
+#endif
+) {
+  PyObject *o;
+  o = __Pyx_AllocateExtensionType(t, 0);
+  if (unlikely(!o)) return 0;
+  return __pyx_tp_new__initialisation_7tinyrnn_9_training_CoreTrainer(o, 
+#if CYTHON_VECTORCALL_TPNEW
+    args, nargs, kwnames
+#else
+    a, k
+#endif
+);
+}
+
+#if CYTHON_VECTORCALL_TPNEW
+static PyObject *__pyx_tp_new_7tinyrnn_9_training_CoreTrainer(PyTypeObject *t, PyObject *a, PyObject *k) {
+  return __Pyx_CallTpnewAsVectorcall(__pyx_tp_new_vectorcall_7tinyrnn_9_training_CoreTrainer, t, a, k);
+}
+#endif
+
+#if CYTHON_VECTORCALL_TPNEW
+static PyObject *__pyx_tp_vectorcall_7tinyrnn_9_training_CoreTrainer(PyObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  if (unlikely((PyTypeObject*)t != __pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_CoreTrainer || __Pyx_PyType_HasFeature((PyTypeObject*)t, Py_TPFLAGS_IS_ABSTRACT))) {
+    return __Pyx_CallNewInitFromVectorcall((PyTypeObject*)t, args, nargsf, kwnames);
+  }
+  Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+  PyObject *o = __pyx_tp_new_vectorcall_7tinyrnn_9_training_CoreTrainer((PyTypeObject*)t, args, nargs, kwnames);
+  return o;
+}
+#endif
+
+static void __pyx_tp_dealloc_7tinyrnn_9_training_CoreTrainer(PyObject *o) {
+  struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *p = (struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)o;
+  #if CYTHON_USE_TP_FINALIZE
+  if (unlikely(__Pyx_PyObject_GetSlot(o, tp_finalize, destructor)) && !__Pyx_PyObject_GC_IsFinalized(o)) {
+    if (__Pyx_PyObject_GetSlot(o, tp_dealloc, destructor) == __pyx_tp_dealloc_7tinyrnn_9_training_CoreTrainer) {
+      if (PyObject_CallFinalizerFromDealloc(o)) return;
+    }
+  }
+  #endif
+  PyObject_GC_UnTrack(o);
+  Py_CLEAR(p->tape);
+  Py_CLEAR(p->loss);
+  Py_CLEAR(p->program);
+  Py_CLEAR(p->numbers);
+  Py_CLEAR(p->scratch);
+  PyTypeObject *tp = Py_TYPE(o);
+  #if CYTHON_USE_TYPE_SLOTS
+  (*tp->tp_free)(o);
+  #else
+  {
+    freefunc tp_free = (freefunc)PyType_GetSlot(tp, Py_tp_free);
+    if (tp_free) tp_free(o);
+  }
+  #endif
+  #if CYTHON_USE_TYPE_SPECS
+  Py_DECREF(tp);
+  #endif
+}
+
+static int __pyx_tp_traverse_7tinyrnn_9_training_CoreTrainer(PyObject *o, visitproc v, void *a) {
+  int e;
+  struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *p = (struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)o;
+  {
+    e = __Pyx_call_type_traverse(o, 1, v, a);
+    if (e) return e;
+  }
+  if (p->tape) {
+    e = (*v)(((PyObject *)p->tape), a); if (e) return e;
+  }
+  if (p->loss) {
+    e = (*v)(((PyObject *)p->loss), a); if (e) return e;
+  }
+  if (p->program) {
+    e = (*v)(((PyObject *)p->program), a); if (e) return e;
+  }
+  if (p->numbers) {
+    e = (*v)(((PyObject *)p->numbers), a); if (e) return e;
+  }
+  if (p->scratch) {
+    e = (*v)(((PyObject *)p->scratch), a); if (e) return e;
+  }
+  return 0;
+}
+
+static int __pyx_tp_clear_7tinyrnn_9_training_CoreTrainer(PyObject *o) {
+  PyObject* tmp;
+  struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *p = (struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *)o;
+  tmp = ((PyObject*)p->tape);
+  p->tape = ((struct __pyx_obj_7tinyrnn_9_training_Tape *)Py_None); Py_INCREF(Py_None);
+  Py_XDECREF(tmp);
+  tmp = ((PyObject*)p->loss);
+  p->loss = ((struct __pyx_obj_7tinyrnn_7_losses_CoreLoss *)Py_None); Py_INCREF(Py_None);
+  Py_XDECREF(tmp);
+  tmp = ((PyObject*)p->program);
+  p->program = ((struct __pyx_obj_7tinyrnn_6_optim_Program *)Py_None); Py_INCREF(Py_None);
+  Py_XDECREF(tmp);
+  tmp = ((PyObject*)p->numbers);
+  p->numbers = ((PyArrayObject *)Py_None); Py_INCREF(Py_None);
+  Py_XDECREF(tmp);
+  tmp = ((PyObject*)p->scratch);
+  p->scratch = ((PyArrayObject *)Py_None); Py_INCREF(Py_None);
+  Py_XDECREF(tmp);
+  return 0;
+}
+
+static PyObject *__pyx_getprop_7tinyrnn_9_training_11CoreTrainer_loss_bytes(PyObject *o, CYTHON_UNUSED void *x) {
+  return __pyx_pw_7tinyrnn_9_training_11CoreTrainer_10loss_bytes_1__get__(o);
+}
+
+static PyObject *__pyx_getprop_7tinyrnn_9_training_11CoreTrainer_last(PyObject *o, CYTHON_UNUSED void *x) {
+  return __pyx_pw_7tinyrnn_9_training_11CoreTrainer_4last_1__get__(o);
+}
+
+static PyObject *__pyx_getprop_7tinyrnn_9_training_11CoreTrainer_tape(PyObject *o, CYTHON_UNUSED void *x) {
+  return __pyx_pw_7tinyrnn_9_training_11CoreTrainer_4tape_1__get__(o);
+}
+
+static PyMethodDef __pyx_methods_7tinyrnn_9_training_CoreTrainer[] = {
+  {"step", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_11CoreTrainer_3step, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_7tinyrnn_9_training_11CoreTrainer_2step},
+  {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_11CoreTrainer_5__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
+  {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_7tinyrnn_9_training_11CoreTrainer_7__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
+  {0, 0, 0, 0}
+};
+
+static struct PyGetSetDef __pyx_getsets_7tinyrnn_9_training_CoreTrainer[] = {
+  {"loss_bytes", __pyx_getprop_7tinyrnn_9_training_11CoreTrainer_loss_bytes, 0, PyDoc_STR("Working memory of the loss."), 0},
+  {"last", __pyx_getprop_7tinyrnn_9_training_11CoreTrainer_last, 0, PyDoc_STR("The loss of the last step."), 0},
+  {"tape", __pyx_getprop_7tinyrnn_9_training_11CoreTrainer_tape, 0, 0, 0},
+  {0, 0, 0, 0, 0}
+};
+#if CYTHON_USE_TYPE_SPECS
+static PyType_Slot __pyx_type_7tinyrnn_9_training_CoreTrainer_slots[] = {
+  {Py_tp_dealloc, (void *)__pyx_tp_dealloc_7tinyrnn_9_training_CoreTrainer},
+  {Py_tp_doc, (void *)PyDoc_STR("Forwards, loss, backwards, update: one call, without Python where one thread does it.\n\n    Parameters\n    ----------\n    tape : Tape\n    loss : CoreLoss\n    program : Program\n        Of the optimiser.\n    target_steps : int\n        CTC: the most labels of a row; else 0.\n    ")},
+  {Py_tp_traverse, (void *)__pyx_tp_traverse_7tinyrnn_9_training_CoreTrainer},
+  {Py_tp_clear, (void *)__pyx_tp_clear_7tinyrnn_9_training_CoreTrainer},
+  {Py_tp_methods, (void *)__pyx_methods_7tinyrnn_9_training_CoreTrainer},
+  {Py_tp_getset, (void *)__pyx_getsets_7tinyrnn_9_training_CoreTrainer},
+  {Py_tp_new, (void *)__pyx_tp_new_7tinyrnn_9_training_CoreTrainer},
+  #if (!CYTHON_COMPILING_IN_PYPY || PYPY_VERSION_NUM >= 0x07030800) && (!CYTHON_COMPILING_IN_LIMITED_API || __PYX_LIMITED_VERSION_HEX >= 0x030E0000)
+  #if CYTHON_VECTORCALL_TPNEW
+  {Py_tp_vectorcall, (void *)__pyx_tp_vectorcall_7tinyrnn_9_training_CoreTrainer},
+  #endif
+  #endif
+  {0, 0},
+};
+static PyType_Spec __pyx_type_7tinyrnn_9_training_CoreTrainer_spec = {
+  "tinyrnn._training.CoreTrainer",
+  sizeof(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer),
+  0,
+  Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_VERSION_TAG|Py_TPFLAGS_BASETYPE|Py_TPFLAGS_HAVE_GC,
+  __pyx_type_7tinyrnn_9_training_CoreTrainer_slots,
+};
+#else
+
+static PyTypeObject __pyx_type_7tinyrnn_9_training_CoreTrainer = {
+  PyVarObject_HEAD_INIT(0, 0)
+  "tinyrnn._training.""CoreTrainer", /*tp_name*/
+  sizeof(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer), /*tp_basicsize*/
+  0, /*tp_itemsize*/
+  __pyx_tp_dealloc_7tinyrnn_9_training_CoreTrainer, /*tp_dealloc*/
+  0, /*tp_vectorcall_offset*/
+  0, /*tp_getattr*/
+  0, /*tp_setattr*/
+  0, /*tp_as_async*/
+  0, /*tp_repr*/
+  0, /*tp_as_number*/
+  0, /*tp_as_sequence*/
+  0, /*tp_as_mapping*/
+  0, /*tp_hash*/
+  0, /*tp_call*/
+  0, /*tp_str*/
+  0, /*tp_getattro*/
+  0, /*tp_setattro*/
+  0, /*tp_as_buffer*/
+  Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_VERSION_TAG|Py_TPFLAGS_BASETYPE|Py_TPFLAGS_HAVE_GC, /*tp_flags*/
+  PyDoc_STR("Forwards, loss, backwards, update: one call, without Python where one thread does it.\n\n    Parameters\n    ----------\n    tape : Tape\n    loss : CoreLoss\n    program : Program\n        Of the optimiser.\n    target_steps : int\n        CTC: the most labels of a row; else 0.\n    "), /*tp_doc*/
+  __pyx_tp_traverse_7tinyrnn_9_training_CoreTrainer, /*tp_traverse*/
+  __pyx_tp_clear_7tinyrnn_9_training_CoreTrainer, /*tp_clear*/
+  0, /*tp_richcompare*/
+  0, /*tp_weaklistoffset*/
+  0, /*tp_iter*/
+  0, /*tp_iternext*/
+  __pyx_methods_7tinyrnn_9_training_CoreTrainer, /*tp_methods*/
+  0, /*tp_members*/
+  __pyx_getsets_7tinyrnn_9_training_CoreTrainer, /*tp_getset*/
+  0, /*tp_base*/
+  0, /*tp_dict*/
+  0, /*tp_descr_get*/
+  0, /*tp_descr_set*/
+  #if !CYTHON_USE_TYPE_SPECS
+  0, /*tp_dictoffset*/
+  #endif
+  0, /*tp_init*/
+  0, /*tp_alloc*/
+  __pyx_tp_new_7tinyrnn_9_training_CoreTrainer, /*tp_new*/
+  0, /*tp_free*/
+  0, /*tp_is_gc*/
+  0, /*tp_bases*/
+  0, /*tp_mro*/
+  0, /*tp_cache*/
+  0, /*tp_subclasses*/
+  0, /*tp_weaklist*/
+  0, /*tp_del*/
+  0, /*tp_version_tag*/
+  #if CYTHON_USE_TP_FINALIZE
+  0, /*tp_finalize*/
+  #else
+  NULL, /*tp_finalize*/
+  #endif
+  #if (!CYTHON_COMPILING_IN_PYPY || PYPY_VERSION_NUM >= 0x07030800) && (!CYTHON_COMPILING_IN_LIMITED_API || __PYX_LIMITED_VERSION_HEX >= 0x030E0000)
+  #if CYTHON_VECTORCALL_TPNEW
+  __pyx_tp_vectorcall_7tinyrnn_9_training_CoreTrainer, /*tp_vectorcall*/
   #else
   NULL, /*tp_vectorcall*/
   #endif
@@ -9467,6 +12128,7 @@ static CYTHON_SMALL_CODE int __Pyx_modinit_Global_init_code(__pyx_mstatetype *__
 static CYTHON_SMALL_CODE int __Pyx_modinit_Variable_export_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Function_export_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Tape(__pyx_mstatetype *__pyx_mstate); /*proto*/
+static CYTHON_SMALL_CODE int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_CoreTrainer(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Part(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Variable_import_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
@@ -9512,18 +12174,17 @@ static int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Tape(__pyx_mstate
   __pyx_vtabptr_7tinyrnn_9_training_Tape = &__pyx_vtable_7tinyrnn_9_training_Tape;
   __pyx_vtable_7tinyrnn_9_training_Tape.allocate = (PyObject *(*)(struct __pyx_obj_7tinyrnn_9_training_Tape *))__pyx_f_7tinyrnn_9_training_4Tape_allocate;
   __pyx_vtable_7tinyrnn_9_training_Tape.point = (int (*)(struct __pyx_obj_7tinyrnn_9_training_Tape *, void const *, size_t, size_t, float *, int32_t, int32_t const *, uint64_t, int))__pyx_f_7tinyrnn_9_training_4Tape_point;
-  __pyx_vtable_7tinyrnn_9_training_Tape.point_gradients = (PyObject *(*)(struct __pyx_obj_7tinyrnn_9_training_Tape *, PyObject *))__pyx_f_7tinyrnn_9_training_4Tape_point_gradients;
   __pyx_vtable_7tinyrnn_9_training_Tape.run = (int (*)(struct __pyx_obj_7tinyrnn_9_training_Tape *, enum __pyx_t_7tinyrnn_9_training_Phase, int32_t))__pyx_f_7tinyrnn_9_training_4Tape_run;
   __pyx_vtable_7tinyrnn_9_training_Tape.array = (PyArrayObject *(*)(struct __pyx_obj_7tinyrnn_9_training_Tape *, size_t, trnn_frame))__pyx_f_7tinyrnn_9_training_4Tape_array;
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_7tinyrnn_9_training_Tape_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape)) __PYX_ERR(0, 64, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_7tinyrnn_9_training_Tape_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape)) __PYX_ERR(0, 72, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape = &__pyx_type_7tinyrnn_9_training_Tape;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 64, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 72, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape);
@@ -9533,9 +12194,48 @@ static int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Tape(__pyx_mstate
     __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape->tp_getattro = PyObject_GenericGetAttr;
   }
   #endif
-  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape, __pyx_vtabptr_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 64, __pyx_L1_error)
-  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Tape, (PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 64, __pyx_L1_error)
-  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 64, __pyx_L1_error)
+  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape, __pyx_vtabptr_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 72, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Tape, (PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 72, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Tape) < (0)) __PYX_ERR(0, 72, __pyx_L1_error)
+  __Pyx_RefNannyFinishContext();
+  return 0;
+  __pyx_L1_error:;
+  __Pyx_RefNannyFinishContext();
+  return -1;
+}
+
+static int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_CoreTrainer(__pyx_mstatetype *__pyx_mstate) {
+  __Pyx_RefNannyDeclarations
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  CYTHON_UNUSED_VAR(__pyx_mstate);
+  __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_CoreTrainer", 0);
+  /*--- Exttype __pyx_obj_7tinyrnn_9_training_CoreTrainer ---*/
+  __pyx_vtabptr_7tinyrnn_9_training_CoreTrainer = &__pyx_vtable_7tinyrnn_9_training_CoreTrainer;
+  __pyx_vtable_7tinyrnn_9_training_CoreTrainer.alone = (int (*)(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *))__pyx_f_7tinyrnn_9_training_11CoreTrainer_alone;
+  __pyx_vtable_7tinyrnn_9_training_CoreTrainer.shared = (int (*)(struct __pyx_obj_7tinyrnn_9_training_CoreTrainer *))__pyx_f_7tinyrnn_9_training_11CoreTrainer_shared;
+  #if CYTHON_USE_TYPE_SPECS
+  __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_7tinyrnn_9_training_CoreTrainer_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer)) __PYX_ERR(0, 273, __pyx_L1_error)
+  #else
+  __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer = &__pyx_type_7tinyrnn_9_training_CoreTrainer;
+  #endif
+  #if !CYTHON_COMPILING_IN_LIMITED_API
+  #endif
+  #if !CYTHON_USE_TYPE_SPECS
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer) < (0)) __PYX_ERR(0, 273, __pyx_L1_error)
+  #endif
+  #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
+  PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer);
+  #endif
+  #if !CYTHON_COMPILING_IN_LIMITED_API
+  if ((CYTHON_USE_TYPE_SLOTS && CYTHON_USE_PYTYPE_LOOKUP) && likely(!__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer->tp_dictoffset && __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer->tp_getattro == PyObject_GenericGetAttr)) {
+    __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer->tp_getattro = PyObject_GenericGetAttr;
+  }
+  #endif
+  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer, __pyx_vtabptr_7tinyrnn_9_training_CoreTrainer) < (0)) __PYX_ERR(0, 273, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_CoreTrainer, (PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer) < (0)) __PYX_ERR(0, 273, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_CoreTrainer) < (0)) __PYX_ERR(0, 273, __pyx_L1_error)
   __Pyx_RefNannyFinishContext();
   return 0;
   __pyx_L1_error:;
@@ -9552,14 +12252,14 @@ static int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Part(__pyx_mstate
   __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Part", 0);
   /*--- Exttype __pyx_obj_7tinyrnn_9_training_Part ---*/
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_7tinyrnn_9_training_Part_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part)) __PYX_ERR(0, 44, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_7tinyrnn_9_training_Part_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part)) __PYX_ERR(0, 48, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part = &__pyx_type_7tinyrnn_9_training_Part;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part) < (0)) __PYX_ERR(0, 44, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part) < (0)) __PYX_ERR(0, 48, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part);
@@ -9569,8 +12269,8 @@ static int __Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Part(__pyx_mstate
     __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part->tp_getattro = PyObject_GenericGetAttr;
   }
   #endif
-  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Part, (PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part) < (0)) __PYX_ERR(0, 44, __pyx_L1_error)
-  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part) < (0)) __PYX_ERR(0, 44, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Part, (PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part) < (0)) __PYX_ERR(0, 48, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_7tinyrnn_9_training_Part) < (0)) __PYX_ERR(0, 48, __pyx_L1_error)
   __Pyx_RefNannyFinishContext();
   return 0;
   __pyx_L1_error:;
@@ -9737,7 +12437,7 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #endif
   __Pyx_ImportType_CheckSize_Ignore_3_3_1); if (!__pyx_mstate->__pyx_ptype_5numpy_ufunc) __PYX_ERR(1, 908, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-  __pyx_t_1 = PyImport_ImportModule("tinyrnn._core"); if (unlikely(!__pyx_t_1)) __PYX_ERR(5, 243, __pyx_L1_error)
+  __pyx_t_1 = PyImport_ImportModule("tinyrnn._core"); if (unlikely(!__pyx_t_1)) __PYX_ERR(5, 296, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   __pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer = __Pyx_ImportType_3_3_1(__pyx_t_1, "tinyrnn._core", "Layer",
   #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
@@ -9747,8 +12447,8 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #else
   sizeof(struct __pyx_obj_7tinyrnn_5_core_Layer), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_5_core_Layer),
   #endif
-  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer) __PYX_ERR(5, 243, __pyx_L1_error)
-  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer, (void**)&__pyx_vtabptr_7tinyrnn_5_core_Layer) != 1)) __PYX_ERR(5, 243, __pyx_L1_error)
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer) __PYX_ERR(5, 296, __pyx_L1_error)
+  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Layer, (void**)&__pyx_vtabptr_7tinyrnn_5_core_Layer) != 1)) __PYX_ERR(5, 296, __pyx_L1_error)
   __pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Plan = __Pyx_ImportType_3_3_1(__pyx_t_1, "tinyrnn._core", "Plan",
   #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
   sizeof(struct __pyx_obj_7tinyrnn_5_core_Plan), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_5_core_Plan),
@@ -9757,7 +12457,43 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #else
   sizeof(struct __pyx_obj_7tinyrnn_5_core_Plan), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_5_core_Plan),
   #endif
-  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Plan) __PYX_ERR(5, 260, __pyx_L1_error)
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_5_core_Plan) __PYX_ERR(5, 313, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+  __pyx_t_1 = PyImport_ImportModule("tinyrnn._losses"); if (unlikely(!__pyx_t_1)) __PYX_ERR(6, 10, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
+  __pyx_mstate->__pyx_ptype_7tinyrnn_7_losses_CoreLoss = __Pyx_ImportType_3_3_1(__pyx_t_1, "tinyrnn._losses", "CoreLoss",
+  #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
+  sizeof(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss),
+  #elif CYTHON_COMPILING_IN_LIMITED_API
+  sizeof(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss),
+  #else
+  sizeof(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_7_losses_CoreLoss),
+  #endif
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_7_losses_CoreLoss) __PYX_ERR(6, 10, __pyx_L1_error)
+  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_7_losses_CoreLoss, (void**)&__pyx_vtabptr_7tinyrnn_7_losses_CoreLoss) != 1)) __PYX_ERR(6, 10, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_7tinyrnn_7_losses_Target = __Pyx_ImportType_3_3_1(__pyx_t_1, "tinyrnn._losses", "Target",
+  #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
+  sizeof(struct __pyx_obj_7tinyrnn_7_losses_Target), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_7_losses_Target),
+  #elif CYTHON_COMPILING_IN_LIMITED_API
+  sizeof(struct __pyx_obj_7tinyrnn_7_losses_Target), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_7_losses_Target),
+  #else
+  sizeof(struct __pyx_obj_7tinyrnn_7_losses_Target), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_7_losses_Target),
+  #endif
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_7_losses_Target) __PYX_ERR(6, 19, __pyx_L1_error)
+  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_7_losses_Target, (void**)&__pyx_vtabptr_7tinyrnn_7_losses_Target) != 1)) __PYX_ERR(6, 19, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+  __pyx_t_1 = PyImport_ImportModule("tinyrnn._optim"); if (unlikely(!__pyx_t_1)) __PYX_ERR(7, 8, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
+  __pyx_mstate->__pyx_ptype_7tinyrnn_6_optim_Program = __Pyx_ImportType_3_3_1(__pyx_t_1, "tinyrnn._optim", "Program",
+  #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
+  sizeof(struct __pyx_obj_7tinyrnn_6_optim_Program), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_6_optim_Program),
+  #elif CYTHON_COMPILING_IN_LIMITED_API
+  sizeof(struct __pyx_obj_7tinyrnn_6_optim_Program), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_6_optim_Program),
+  #else
+  sizeof(struct __pyx_obj_7tinyrnn_6_optim_Program), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_7tinyrnn_6_optim_Program),
+  #endif
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7tinyrnn_6_optim_Program) __PYX_ERR(7, 8, __pyx_L1_error)
+  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_7tinyrnn_6_optim_Program, (void**)&__pyx_vtabptr_7tinyrnn_6_optim_Program) != 1)) __PYX_ERR(7, 8, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __Pyx_RefNannyFinishContext();
   return 0;
@@ -10007,6 +12743,7 @@ static CYTHON_SMALL_CODE int __pyx_pymod_exec__training(PyObject *__pyx_pyinit_m
   Py_ssize_t __pyx_t_3;
   PyObject *__pyx_t_4 = NULL;
   int __pyx_t_5;
+  PyObject *__pyx_t_6 = NULL;
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
@@ -10091,6 +12828,7 @@ __Pyx_RefNannySetupContext("PyInit__training", 0);
   (void)__Pyx_modinit_Function_export_code(__pyx_mstate);
   /*--- Type init code ---*/
   if (unlikely((__Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Tape(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
+  if (unlikely((__Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_CoreTrainer(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
   if (unlikely((__Pyx_modinit_Exttype___pyx_obj_7tinyrnn_9_training_Part(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
   if (unlikely((__Pyx_modinit_Type_import_code(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
   (void)__Pyx_modinit_Variable_import_code(__pyx_mstate);
@@ -10183,14 +12921,14 @@ __Pyx_RefNannySetupContext("PyInit__training", 0);
   }
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "tinyrnn/_training.pyx":41
+  /* "tinyrnn/_training.pyx":45
  * )
  * 
  * cnp.import_array()             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  __pyx_t_5 = __pyx_f_5numpy_import_array(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 41, __pyx_L1_error)
+  __pyx_t_5 = __pyx_f_5numpy_import_array(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 45, __pyx_L1_error)
 
 
   /* "(tree fragment)":1
@@ -10220,34 +12958,49 @@ __Pyx_RefNannySetupContext("PyInit__training", 0);
   if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_2) < (0)) __PYX_ERR(2, 3, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "tinyrnn/_training.pyx":195
+  /* "tinyrnn/_training.pyx":188
+ *         return check(lent_training_check(self.training, &part.job), "training")
+ * 
+ *     def point_gradients(self, list frozen):             # <<<<<<<<<<<<<<
+ *         """Where gradients go; ``frozen``: for each layer whether it has none."""
+ *         cdef Layer layer
+*/
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_5point_gradients, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape_point_gradients, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 188, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_2);
+  #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
+  PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
+  #endif
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Tape, __pyx_mstate_global->__pyx_n_u_point_gradients, __pyx_t_2) < (0)) __PYX_ERR(0, 188, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
+
+  /* "tinyrnn/_training.pyx":204
  *     # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------
  * 
  *     def forward(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,             # <<<<<<<<<<<<<<
  *                 cnp.ndarray lengths, uint64_t seed, list frozen):
  *         """Run, and keep what `backward` needs.
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_5forward, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape_forward, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 195, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_7forward, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape_forward, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[3])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 204, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Tape, __pyx_mstate_global->__pyx_n_u_forward, __pyx_t_2) < (0)) __PYX_ERR(0, 195, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Tape, __pyx_mstate_global->__pyx_n_u_forward, __pyx_t_2) < (0)) __PYX_ERR(0, 204, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "tinyrnn/_training.pyx":226
+  /* "tinyrnn/_training.pyx":235
  *         return self.array(self.sizes.y, self.sizes.frame_out).copy()
  * 
  *     def backward(self, cnp.ndarray dy, cnp.ndarray dstate):             # <<<<<<<<<<<<<<
  *         """Add to the layers' gradients.
  * 
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_7backward, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape_backward, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[3])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 226, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_9backward, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape_backward, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[4])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 235, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Tape, __pyx_mstate_global->__pyx_n_u_backward, __pyx_t_2) < (0)) __PYX_ERR(0, 226, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_Tape, __pyx_mstate_global->__pyx_n_u_backward, __pyx_t_2) < (0)) __PYX_ERR(0, 235, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":1
@@ -10255,7 +13008,7 @@ __Pyx_RefNannySetupContext("PyInit__training", 0);
  *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
  * def __setstate_cython__(self, __pyx_state):
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_9__reduce_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape___reduce_cython, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[4])); if (unlikely(!__pyx_t_2)) __PYX_ERR(2, 1, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_11__reduce_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape___reduce_cython, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_2)) __PYX_ERR(2, 1, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
@@ -10269,7 +13022,7 @@ __Pyx_RefNannySetupContext("PyInit__training", 0);
  * def __setstate_cython__(self, __pyx_state):             # <<<<<<<<<<<<<<
  *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_11__setstate_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape___setstate_cython, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_2)) __PYX_ERR(2, 3, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_4Tape_13__setstate_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Tape___setstate_cython, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[6])); if (unlikely(!__pyx_t_2)) __PYX_ERR(2, 3, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
@@ -10277,15 +13030,77 @@ __Pyx_RefNannySetupContext("PyInit__training", 0);
   if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_2) < (0)) __PYX_ERR(2, 3, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
+  /* "tinyrnn/_training.pyx":270
+ *     BAD_TARGET_
+ * 
+ * DONE, NOT_FINITE, BAD_TARGET = DONE_, NOT_FINITE_, BAD_TARGET_             # <<<<<<<<<<<<<<
+ * 
+ * 
+*/
+  __pyx_t_2 = __Pyx_PyLong_From___pyx_anon_enum(__pyx_e_7tinyrnn_9_training_DONE_); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 270, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_2);
+  __pyx_t_4 = __Pyx_PyLong_From___pyx_anon_enum(__pyx_e_7tinyrnn_9_training_NOT_FINITE_); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 270, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_4);
+  __pyx_t_6 = __Pyx_PyLong_From___pyx_anon_enum(__pyx_e_7tinyrnn_9_training_BAD_TARGET_); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 270, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_6);
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_DONE, __pyx_t_2) < (0)) __PYX_ERR(0, 270, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_NOT_FINITE, __pyx_t_4) < (0)) __PYX_ERR(0, 270, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_BAD_TARGET, __pyx_t_6) < (0)) __PYX_ERR(0, 270, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
+
+  /* "tinyrnn/_training.pyx":307
+ *         return self.value
+ * 
+ *     def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,             # <<<<<<<<<<<<<<
+ *              cnp.ndarray lengths, uint64_t seed, Target target not None):
+ *         """One step; the caller has checked the arrays, and called `Tape.point_gradients`.
+*/
+  __pyx_t_6 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_11CoreTrainer_3step, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_CoreTrainer_step, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[7])); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 307, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_6);
+  #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
+  PyUnstable_Object_EnableDeferredRefcount(__pyx_t_6);
+  #endif
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_7tinyrnn_9_training_CoreTrainer, __pyx_mstate_global->__pyx_n_u_step, __pyx_t_6) < (0)) __PYX_ERR(0, 307, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
+
+  /* "(tree fragment)":1
+ * def __reduce_cython__(self):             # <<<<<<<<<<<<<<
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+ * def __setstate_cython__(self, __pyx_state):
+*/
+  __pyx_t_6 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_11CoreTrainer_5__reduce_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_CoreTrainer___reduce_cython, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[8])); if (unlikely(!__pyx_t_6)) __PYX_ERR(2, 1, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_6);
+  #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
+  PyUnstable_Object_EnableDeferredRefcount(__pyx_t_6);
+  #endif
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_reduce_cython, __pyx_t_6) < (0)) __PYX_ERR(2, 1, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
+
+  /* "(tree fragment)":3
+ * def __reduce_cython__(self):
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+ * def __setstate_cython__(self, __pyx_state):             # <<<<<<<<<<<<<<
+ *     raise TypeError, "no default __reduce__ due to non-trivial __cinit__"
+*/
+  __pyx_t_6 = __Pyx_CyFunction_New(&__pyx_mdef_7tinyrnn_9_training_11CoreTrainer_7__setstate_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_CoreTrainer___setstate_cython, NULL, __pyx_mstate_global->__pyx_n_u_tinyrnn__training, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[9])); if (unlikely(!__pyx_t_6)) __PYX_ERR(2, 3, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_6);
+  #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
+  PyUnstable_Object_EnableDeferredRefcount(__pyx_t_6);
+  #endif
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_6) < (0)) __PYX_ERR(2, 3, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
+
   /* "tinyrnn/_training.pyx":1
  * # cython: boundscheck=False, wraparound=False, initializedcheck=False             # <<<<<<<<<<<<<<
  * """Training, seen from Python: the tape of a net, and the trainer's step. No arithmetic.
  * 
 */
-  __pyx_t_2 = __Pyx_PyDict_NewPresized(0); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 1, __pyx_L1_error)
-  __Pyx_GOTREF(__pyx_t_2);
-  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_test, __pyx_t_2) < (0)) __PYX_ERR(0, 1, __pyx_L1_error)
-  __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
+  __pyx_t_6 = __Pyx_PyDict_NewPresized(0); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 1, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_6);
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_test, __pyx_t_6) < (0)) __PYX_ERR(0, 1, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
 
   /*--- Wrapped vars code ---*/
 
@@ -10293,6 +13108,7 @@ __Pyx_RefNannySetupContext("PyInit__training", 0);
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_2);
   __Pyx_XDECREF(__pyx_t_4);
+  __Pyx_XDECREF(__pyx_t_6);
   if (__pyx_m) {
     if (__pyx_mstate->__pyx_d && stringtab_initialized) {
       __Pyx_AddTraceback("init tinyrnn._training", __pyx_clineno, __pyx_lineno, __pyx_filename);
@@ -10344,14 +13160,14 @@ static int __Pyx_InitCachedConstants(__pyx_mstatetype *__pyx_mstate) {
   CYTHON_UNUSED_VAR(__pyx_mstate);
   __Pyx_RefNannySetupContext("__Pyx_InitCachedConstants", 0);
 
-  /* "tinyrnn/_training.pyx":239
+  /* "tinyrnn/_training.pyx":248
  *         dx : ndarray, float32, (steps, batch, rows, cols), a copy; None for indices
  *         """
  *         self.array(self.sizes.dy, self.sizes.frame_out)[:] = dy             # <<<<<<<<<<<<<<
  *         self.dstate[:dstate.size] = dstate
  *         for stage in range(self.sizes.stages - 1, -1, -1):
 */
-  __pyx_mstate_global->__pyx_slice[0] = PySlice_New(Py_None, Py_None, Py_None); if (unlikely(!__pyx_mstate_global->__pyx_slice[0])) __PYX_ERR(0, 239, __pyx_L1_error)
+  __pyx_mstate_global->__pyx_slice[0] = PySlice_New(Py_None, Py_None, Py_None); if (unlikely(!__pyx_mstate_global->__pyx_slice[0])) __PYX_ERR(0, 248, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_mstate_global->__pyx_slice[0]);
   __Pyx_GIVEREF(__pyx_mstate_global->__pyx_slice[0]);
   #if CYTHON_IMMORTAL_CONSTANTS
@@ -10391,41 +13207,41 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
-    const struct { const unsigned int length: 8; } str_length_index[] = {{15},{1},{1},{179},{8},{7},{6},{2},{9},{50},{39},{34},{60},{21},{4},{22},{24},{4},{22},{24},{13},{12},{20},{12},{8},{12},{8},{10},{8},{11},{14},{12},{10},{17},{13},{12},{12},{19},{8},{13},{13},{18},{8},{5},{18},{4},{4},{6},{2},{6},{7},{6},{9},{5},{6},{7},{6},{2},{5},{3},{7},{4},{7},{4},{4},{10},{5},{5},{5},{7},{7},{17},{14},{15},{8},{6},{1},{5},{6}};
-    const struct { const unsigned int length: 9; } bytes_length_index[] = {{479},{9},{136},{154}};
+    const struct { const unsigned int length: 8; } str_length_index[] = {{11},{28},{15},{1},{1},{179},{8},{7},{6},{2},{9},{50},{39},{34},{60},{12},{21},{10},{11},{29},{31},{16},{4},{10},{4},{22},{24},{4},{22},{24},{13},{12},{20},{20},{12},{8},{12},{8},{10},{8},{11},{14},{12},{10},{17},{13},{12},{12},{19},{8},{13},{13},{18},{8},{5},{18},{4},{4},{6},{2},{6},{7},{6},{9},{1},{5},{5},{6},{7},{4},{6},{2},{5},{4},{15},{3},{7},{7},{4},{7},{4},{4},{10},{5},{5},{6},{4},{5},{4},{6},{12},{7},{7},{17},{14},{15},{8},{6},{1},{5},{6}};
+    const struct { const unsigned int length: 9; } bytes_length_index[] = {{479},{9},{81},{136},{154},{415}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (989 bytes) */
-static const char cstring[] = "x\332\235TMo\333F\020U\000\027I\013\267i\320\242\005\232\242X\003\006b\347\203E\023\301HO\205\020\307\265Q4\265\3348\250\035\004\333\345r(\255M\355\322\273KE4\020 G\037y\344\221G\035u\324\321G\037u\364\317\350O\350,?d;\316)\002(rg\336\314\274\231y\344\212\325\000$\324\2547\000iW\275\337^(\013\304\366\231%\317R\333W\222\010C\002\210\204\017\232Y\210Rb\254\026\334\202v I\266\237o?j?m\023&\003\242\341\000\2705\304$>\217\2301`\210\n\211\237\210\310\nIl\032\203\361\310VHR\225\020\t\020\020\253H\214\270\313\001\266\017\222\030\260\356\201\334cR*\313\254P\222b\270\220\275{$\020\032\213\210!\270\350\r\026\031\360X\020P\304A \014\363#\000\351\376{\\\230\352)\220\n;\010Y\022YB\251\206 \341@)\t\2222\205T\362\021v4\024,B/\027RXJe2\210S\217r\245\301\033`\234`Z\263\224\204LD\025m1\210\225\266\227a\311\200\331\3765\204\201(\364\016\224Ox\331\n\361\201p%\207\240m\205bd\273\232\262\362\335\354H\2504\211\005?\214\260W\034Z\252\245\374\231Z\315\220\226\354yq:\332f\332\272\313\233w\302\313\004\224\326V\234\235\301\221]\330_\262\030\334u=\242\266~4\302\363\031?|\313tP\036\220\226{\306\"\351\010\257u\024\000}\001#\273\003!\245\365\222p\246\224\206\211\344\356\336kr\342o\200\354\313\273\n\222\250\264H6(\357\330\017\255a\356qh\335\272\234\343(aQ\003j\026v\215\376\334\000#w\3006\346\211\315\245\362\327\332\243\324\202\301%Sa\334\352T\202\203\006\026\211\236\204\200\036\203V\206\231Tr\241\274\271\3274\323\360\231\345}\216\333\001\212M\341b88\027W\221\341*N\203\262R\220\202\326J\233zj\241V\307 {\232\005\002_1#,\014L\304\020c\"4\333\276\221~\212\214d\\\312)V\261\006\323\307\251k\365\326\350DR\026\241\310!pR\302^j%c\241\036\224\325\214\205\330\330\276\006\206\325+\311\3247o\256\234\306P\312\270AyMP\r\032\262(\0013\032Q,\354\366\002\370\302Y\262b\021Zn)1\017Q\255\177UB\275\277\3322\342\030(\002\020\365\3441\265\253\255\022y\010ZBd\234\314\r\302V\206J\004\265\253JRgl\2526\300\207\344\212\231\226/M\345\372 \334e\234\343\313A^\344\250\271\324N\374\254\r\340\222\361\252w^\3125b\\\2312\363\047\320""\373\264\2709\237\325V\213\367\201\037\266P\017\366\002Z\252\242\205\3374\047\265\304\300\007\356\217\205\270\257We\232\313\255:6\372\255N\2650\337\3378_\370\342\344A\326}\337\371\357\207\326\347_\236ldKY;\033\346\273\305r\021\216\377\230\014\247\335\363[\213\047\277g\217\263W\371\257E\307\035\266\262\335|)o\347\303\342\237\361\316\330N\332\223\243\363\305\257\263\205\254\223\355\347G\016\261\236\335\310\356\346\010\376\352$\314\326\363\233\271.\276+\320s\373d\224\331|\255\370\t\243\326\246w\246\313\323\360\364\371\331\267g\257f\177\277\231\275\361g>G\036\367\035\217\255\254\254\273\231m\346\233\305\263\342x\362\375\364\263\222\312l\361\307\274\223\227\316\215l9\033\024\277\024\353\343[\223\233\223w\247\177\316\272;\263\235\375\331\376\353\363o\356\346O\213\047\305\301\344\366\364\335Y\347\354\345\254\2737\333\2433\372\357U\376\335\206\367^\316*O\327\221\264\331Z~\047_\316CL\2750\336\230<\230\356\236.\375\017\374\340\311\017";
-    PyObject *data = __Pyx_DecompressString(cstring, 989, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (1407 bytes) */
+static const char cstring[] = "x\332\235TMo\023G\030v\324\020\0220\220@BT@\325DD\202\360\341*`Rz\250*7\216!\252\010qpB\t\242\323\361\356\330^\262\236uff\215\035\225\212\243\217s\234\343\036}\364\321G\037}\334\243\217\374\204\376\204\276\263k\233|\320\013+\355|\274\237\317\373\3163\203\\R\244\256@\016CHHZ\023H\222\003\n\243\347\241\252oUP\225V=\336\274+9\245\250\304I\271J\231\\I\375\272\345I\212d\205H\264\336\224\025\217!G \233\272N\221r\"\251\333\204`\334\261$\345\306\210\241\355\215\355\207\351\247iD\230\2158}O-)\220\360\213\226K\204\200l^\t\025}\307\225\200B6kT\244\320f\t5=\0371Jm\300\202j`w\334AV(C\202J\263@w\010c\236$\322\361\030\006w\207\225\357 \333\341\220\304\251S\343\235#\256\240)b\333\030\354\250\355\010Rt)ef,[\216\210W6\363\240\202\022\361]\2110\346\324\366-\2121\262\375(\004\363\330C\250\250\356\020\027\264\226\303\034\2111\363\253\265f\n[\036\247\251*\3709\204s\322D%\342\2701l\247Z\363\270<n\346W\211\254\234\261\020\324-\245\336{EdE\245\240\"E\226\307\352\224\313\330\212\240\355\270\313^\321\364\016\225<\216j\216u\340B\255\246\003\256\047\242&B\003\233\234\261\037\261\344\004 \262r\252\326l\374\226\311\342Bf\347\331Fa\035\020\024\214\206\362c\313\324\270Z+J\202\361I%\264Y@w\277\2566\234\311\276\334\332\330zY\300\271\315\255\315\302\3066\341\322\374g\303\016\245g\342\025H\215\232\377\254\307P\372U\217T\221X\007\037\010\267\243\rtd\274\256y\016\223\270\314\211\355\000Y\005$n6\340\317\002\037\361\026m\310\035Z\302x\310\0318b\214K>\263\314\\\036\345\201\257\n\365E\263g\373n$a\244\032\315\320R<43\313\2724\3541\212C\237\270#\243\021\177\316\2244\026\320\206\331@i\343\300\342X\3723%c,\251\000\316aG\030&y>\2345%\256Sf\324\306G\224{\202\210&\263\034/5\326\212Q\207\212DZ\025\013\310B1\024\005\334\260\250QY\236+,\257\326\264\243Lv\223r\356q1\354d\211{G\224\215\233\3508\222V\205K\300(\032\204K\r\365\204a\036+6\001\033\253E<\257\301!\237:\200\232W\253q\017\266UNE\005N\210{\037\004\367\031&.\334Kj\033\366C\275\303\313\007`\3124Bd\006_D\257R\364\203\247$\034\016)\036q,\255pJ\240\202\230\371\303)5""\276\000#At3GV\251\221\323\320\250N\\\237\212F\003\003\260F\024\026\360#x\363\030\3031\210\007p\001_\306w\357\336JB8G\024\203\001X=~\204\345J\"\262<\240\234\231\247\024n\256\000\263\273u\317\261\207\2528\3100\342(\353\310\360\001:!\306\321;\020\253N\271\233\210c\373\350\030\276\304\030b\031*\341\245\256\322c\302\223\332q*S\2100i\242\310\337\000\357\333\374\306xV\022\t\253B\255\203\004\260I~1\215\370\224\200g\332\320\325\027\364\224\372k.\346A\216Ec\332\305\333\321\035\210wCr\177\232\030L^h\335W\371O\231\177\247\0223\227Z\033jA\021%\364\222N\353\303Ar^e\365y}\030L\014\222\263j\n4\276\316\014\222WZR\255\3519}[\027\202\205\200\014f\347U\016<\236\004\227\332\357\272K\335\047\275\013\375%\010x\303\004\314\251%\225Vu\275\033,\007\245\366\357\235z7?\230N\266\236\251GjO\377\034d\314fS\355F\t\353\301\037\355\235\266\354\244;\207&\337\244\312\250}@\001\026Y5\241nB\352\351\313\255R\004\211\007\327\003\320\\i5\224\324k\301\017\340\265\326\235\353.wK\275\215\376|\177/|\365.|W\014\213\026\340\270gpl\252(\357s\365\\?\017\326\203\243\316b\367\\\004%L\336\322\031\035)sjYU\203\325 \333\236\356\234\357|\354\275\010\363;\341\316~\270\377vp\355\246~\032<\016\336w\256t?\3663\375B\230\177\023\276\301!\376\353$\376\374\010\367\033MbM\336\200\214\333\265\254K\020z\262\235\353\334\357\356\366L\207\036$fn\350y\235\377<2\275\330J\267\232\372;\275j\342\\\324\277\264\317\265\013\235\353\235\177z\205\376\325~\272_\017w\241&\032\322\322q\375bw\302x\256\251k*c\344\323zJ\223\317\243E\334m\310?\306\363\177\205\356\205{$$\305\323\265\356\207\257\241\227\177\306\307p^\035\005s\361rZO\352l0\323^\354Lvr\335\245X8\003\345\354\005\253\361\346\234z\033$\333/\242s)\367vz\262\277\006\211b\335\224:\010nEtIw?\364\212\375\311~.\334y\025\353.\350a\264\313\272\332^mg;\023\3216\234E@\304\210\002\031\225W\266^\372|\254asW\007\263\337\307\331?\047\027TA/\006Q[~R\267\241h\340l]\275\006\006\315.\000\357\014\267/\315\253u\365w\220\016d\373i\347q\207\014\222sj\016\372\342\350\210W\207\377\001\222a\357\323";
+    PyObject *data = __Pyx_DecompressString(cstring, 1407, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1281 bytes) */
-static const char cstring[] = "\377(tree fr\377agment).\377?Note th\377at Cytho\377n is del\377iberatel\377y strict\373er!\001n PEP\377-484 and\377 rejects\377 subclas\377ses of b\377uiltin t\377ypes. If\377 you nee?d to p%\000%\t\377then set\376\200\000e \047anno\177tation_<\000\377ing\047 dir\366b\000iv\242\000o Fa\377lse.add_\376%\000edisabl\367een\002\001gcis\356\004\003dno\277\000fau\377lt __red\377uce__ du\336>\002non-\317\000vi\373al\033\000cinit\377__numpy.\177_core.m5\000\377iarray f\367ail\261\003impo\373rt\033\tumath\376\021\016self.jo\367b c\306\002 be \177convert\371\003\267a P\340#ob\270! \377for pick\371l\351\000\262 yrnn/\357_tra\224\000ng.\177pyxPart\000\0015.\301\006c\242B__\017\004\271 \355s\260 e_\020\005Tap\341e\000\001 \017\017\004\035\022.ba?ckward6\002\224\000\374\010\001b\000yx_PyD\376\376@_NextRe\347f__\236D\321 __f\377unc____g\223et\200\003\n\000m\273\000\020\001m\357odul!\002namd)\002\315\000_ \004\007\001vt\273A\036;\001qual\035\005\251E\340\016\246\303Fexo\001\262`_Q\005s|t\010\200.__tes\342@\367_is\336Aouti\377nealigne\377d_zerosa\177syncio.\375@\372\030\003s\206%batch\275c\233@e_in\225Ac\375e\245!colsco\367pyd\366\"dyer\357rors\257$fro\377zengradi\377entsitem\267sla!\000sl\024\000t\337hsnby\217\000np\376\361bpopresh\376\262@rowsrun\377_allseed>\307asetde\305\204\002\341@\373ge\344Bsteps\337threa{\000inD\257a\263d.\261f\t\005\302\204\002s\027\005\374-\005\330dvalues\327xx_v\000x\225@ep\377int (trn\375n\241Bus, Py\375O\243\204\003*)\000siz\363e_\036\000#\00032_t\373)\000%\002kerne\373ls\343\204\001st *(\317void\024\004\224\204\001us\230K\004\315\204\005!\005, d\002\344\204\005_\306\260\205\002on@\0010\014N\001 *`)\004\304\":\007\205\004F\004fr\346`\303, \014\006\020\013b\006\305\001s \204\317\000U\002({\nz\"\0023\220\006)\377\000\000check\000\352\215`t\345\206\006_\221b\000is\035a\347ause\020\014\037\021\272\210\001\300@\003\346fO\003\306\206\005]\003\310\206\004\200\001\377\330\004\n\210+\220Q\200\377A\360\032\000\t\r\210F\377\220!\2204\220v\230U\377\240$\240f\250K""\260v\377\270Q\330\010\014\210G\220\1772\220V\2309\240A\t\001\377I\220U\230!\2304\230\377v\240X\250R\250t\260\3774\260q\330\014\020\220\004\277\220A\220Z\230q+\001D\337\220\001\220\033\230*\000\016\210\377f\220D\230\007\230r\240\373\026\240\027\000\017\210x\220t\357\2306\240\0363\0006\270\021\377\270$\270f\300E\310\024\377\310V\320S]\320]b\327\320bc\205\000*\204\001I\220\376s\002H\220H\230H\240C\277\240z\260\027\270\005\206\002\320\337\014\034\230A\230\220\002F\220\377$\220m\2401\240D\250\377\010\260\007\260}\300M\320\377QR\320RZ\320Z[\377\330\023\033\2308\2403\240\377j\260\017\270}\310A\310\377T\320QY\320Y_\320\353_`\262\013Q\260\005Y\230a\374\324\003\353\000\017\210t\2206\230\337\021\230$\230fX\000\004\250\177F\260+\270U\300!";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1281, 1831);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1816 bytes) */
+static const char cstring[] = "\377 labels \377in  step\277s take\003\000o\377o much m\377emory(tr\377ee fragm\377ent).?No\377te that \377Cython i\377s delibe\277ratelyJ\000r\337icter!\001n \377PEP-484 \377and reje\377cts subc\357lassk\000of \337built\203\000ty\377pes. If \377you need\237 to p%\000%\tt\177hen set\200\000\377e \047annot\277ation_<\000i\177ng\047 dirb\000\373iv\242\000o Fal\177se.add_%\000\377edisable{en\002\001gcis\004\003\367dno\277\000faul\377t __redu\177ce__ du>\002\377non-triv\367ial\033\000cini\377t__numpy\377._core.m\3765\000iarray \357fail\261\003imp\367ort\033\tumat\375h\021\016self.j\357ob c\306\002 be\377 convertn\371\003a P\340#ob\270!\377 for pic\363kl\351\000\210  los\363s \302 \276 yrnn\337/_tra\240\000ng\377.pyxBAD_\177TARGETC\246\000\255T\026\001er\000\010.\345\006c\246\306B__\017\013\344 s\333 e\371_\013\021\260aDONEN\377OT_FINIT\037EPart\000\001E\017\017\004\036?\016Tape\000\001w\017\017\004\376\035\022.backwa\343rd6\002\217 \003\006poi\377nt_gradi\377ents__Py\375x\001\000Dict_N\377extRef__\374\255d\340@__func\177____get\344\003\362\n\000m\276 \020\001modu\235l!\002nam)\002\320 _\314 \004\007\001vt\312a;\001qu\303al\035\005\270e\313.\322fex^o\001set_Q\005st\010\276\344.__tes\361`_\373is\355aoutin\377ealigned\377_zerosas\377yncio.co\365r\030\003s\232%batc{hc\252`e_in\230a\373ce\271!colsc\357opyd\332Bdye\337rrors\303$fr\357ozen\274&iit\237emsla\"\000\000\002s\335l\032\000ths\366anb-y\231\000np\212\205\002p\374@\362,\277poppro\215@m\357resh\352@row\377srun_all\357seed\372\204\001set3de\370\205\002\351`ge\354b\362a\323us\221\210\002\226\210\001t\244`ta\351r\242@\000\003_\024\003hreMa\277\000in\366\204\001\372\204\004.\370\204\006\224\t\005\225\206\002s\027\005t.\004\237\205\004v\377aluesxx_\362\226\000xR\002\276` (tr\373nn\345Bus, P\373yO\366\205\003*)\000si\277ze_t (\344`3\3372_t)\000%\002ke\373rn\307\211\001const\177 *(void\024\004h\304\003K\004\224\206\005 \"\004, d\002\302\253\206\005_\203\207\002>\0030\014N\001 *\340)\004\207B:\007\205\004F\004fra\017me, \014""\006\020\013b\006\305\001\023s \317\000U\002({\nz\"\0023\376\220\006)\000\000chec\253k\000\313`t\254\210\006_\313b\000wisa\253\204\001use\020\014\000\037\021\215\212\001@\003\357\206\006O\003\236\207\005]\003\240\207\004\377\200\001\330\004\n\210+\220\377Q\200A\360\006\000\t\r\377\210E\220\025\220a\220s\377\230!\2304\230q\330\014\377\024\220D\230\007\230q\240\277\001\330\014\020\220\006\027\000u\377\230A\330\014\017\210t\220\3776\230\021\230#\230T\240\377\025\240a\330\020\024\220F\376/\0005\240\r\250]\270!\277\2705\300\n\310!N\000\032\376M\001F\220!\2204\220v\377\230U\240$\240f\250K\377\260v\270Q\330\010\014\210\377G\2202\220V\2309\240\335A\t\001I\220Ul\002v\240\377X\250R\250t\2604\260\376x\000\020\220\004\220A\220Z|\203\000,\000D\220\001\220\033x\000\357\010\016\210f\216\002r\240\026\377\240q\330\010\017\210x\220\337t\2306\240\0363\0006\270\377\021\270$\270f\300E\310\377\024\310V\320S]\320]\257b\320bc\326\000*\325\001I\375\220s\002H\220H\230H\240\177C\240z\260\027\270\005\206\002\277\320\014\034\230A\230\220\002F\377\220$\220m\2401\240D\377\250\010\260\007\260}\300M\377\320QR\320RZ\320Z\377[\330\023\033\2308\2403\377\240j\260\017\270}\310A\377\310T\320QY\320Y_\227\320_`\262\013Q\244!\264\001Y\343\230a\324\003\353\000\247%$\230f\376X\000\004\250F\260+\270U\375\300\236!,\000\t\032\230\024\347\230Q\340\217 \234\002\013\2104\277\210y\230\003\2301\354!\013\377\230=\250\005\250T\260\026\377\260~\300T\310\022\3104\357\310v\320U\321\000e\320e\375f\024\t\027\270\001\330\010\013\337\2106\220\023\220\232@\020\220\177\010\230\006\230a\340\014\002\004\330\350#\254@\207\006\014\210\323\023V\320\337Va\320ab\334\rZ\320\365W\311 ^\262AD\220\007\220\367z\240\021\005\003\010\230\004\230\377D\240\t\250\027\260\004\260\327F\270!\032\003\t\314\000V\240\3751\047\003\005\220[\240\014\250\375M\223Bg\300R\300t\310\3716\317 C\003\006\220k\240\034\376\252b4\270w\300b\310\004\337\310F\320RS_\003\n\230\376G\004\016\230m\2501\250D{\260\001x\002\320\020 \240\347\000\376\377AA\220Q\220d\230!\373""\340\010\247\047\021\022\330\020\031\376x\003\340\014\025\220T\230\027\276)\001\013\2107\220#\370@\014\377\017\210v\220W\230A\330\363\020\025\365`\330\204\001\r\024\220C\377\220|\2404\240t\2508\377\2603\260a\330\014\021\220u\021\376@i\356a\017\210q";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1816, 2577);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (1831 bytes) */
-static const char bytes[] = "(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notedisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__numpy._core.multiarray failed to importnumpy._core.umath failed to importself.job cannot be converted to a Python object for picklingtinyrnn/_training.pyxPartPart.__reduce_cython__Part.__setstate_cython__TapeTape.__reduce_cython__Tape.__setstate_cython__Tape.backwardTape.forward__Pyx_PyDict_NextRef__annotate____func____getstate____main____module____name____pyx_state__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___is_coroutinealigned_zerosasyncio.coroutinesbackwardbatchcline_in_tracebackcolscopydstatedyerrorsforwardfrozengradientsitemslayerslengthsnbytesnpnumpypopreshaperowsrun_allseedselfsetdefaultstagestatestepsthreadstinyrnntinyrnn._trainingtinyrnn.arraystinyrnn.threadstrainingvaluesxx_rowx_stepint (trnn_status, PyObject *)\000size_t (int32_t)\000trnn_kernels const *(void)\000trnn_status (trnn_training const *, trnn_training_job const *)\000trnn_status (void *, trnn_layer const *, int32_t, trnn_frame, int32_t, int32_t, trnn_training_sizes *)\000void (trnn_training const *, trnn_training_job const *)\000void (trnn_training const *, trnn_training_job const *, int32_t)\000\000check\000lent_training_bytes\000isa_in_use\000lent_training_check\000lent_training_init\000lent_gradients\000lent_backward\000lent_forward\200\001\330\004\n\210+\220Q\200A\360\032\000\t\r\210F\220!\2204\220v\230U\240$\240f\250K\260v\270Q\330\010\014\210G\2202\220V\2309\240A\330\010\014\210I\220U\230!\2304\230v\240X\250R\250t\2604\260q\330\014\020\220\004\220A\220Z\230q\330\010\014\210D\220\001\220\033\230A\330\010\016\210f\220D\230\007\230r\240\026\240q\330\010\017\210x\220t\2306\240\036\250t\2606\270\021\270$\270f\300E\310\024\310V\320S]\320]b\320b""c\200A\360*\000\t\r\210I\220Q\330\010\014\210H\220H\230H\240C\240z\260\027\270\005\270Q\330\010\014\320\014\034\230A\230Q\330\010\014\210F\220$\220m\2401\240D\250\010\260\007\260}\300M\320QR\320RZ\320Z[\330\023\033\2308\2403\240j\260\017\270}\310A\310T\320QY\320Y_\320_`\330\010\014\210I\220U\230!\2304\230v\240Q\330\014\020\220\004\220A\220Y\230a\330\010\014\210I\220Q\330\010\017\210t\2206\230\021\230$\230f\240D\250\004\250F\260+\270U\300!";
+    #else /* compression: none (2577 bytes) */
+static const char bytes[] = " labels in  steps takes too much memory(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notedisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__numpy._core.multiarray failed to importnumpy._core.umath failed to importself.job cannot be converted to a Python object for picklingthe loss of tinyrnn/_training.pyxBAD_TARGETCoreTrainerCoreTrainer.__reduce_cython__CoreTrainer.__setstate_cython__CoreTrainer.stepDONENOT_FINITEPartPart.__reduce_cython__Part.__setstate_cython__TapeTape.__reduce_cython__Tape.__setstate_cython__Tape.backwardTape.forwardTape.point_gradients__Pyx_PyDict_NextRef__annotate____func____getstate____main____module____name____pyx_state__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___is_coroutinealigned_zerosasyncio.coroutinesbackwardbatchcline_in_tracebackcolscopydstatedyerrorsforwardfrozengradientsiitemslayerlayerslengthslossnbytesnpnumpypartpoint_gradientspopprogramreshaperowsrun_allseedselfsetdefaultstagestatestatusstepstepstapetargettarget_stepsthreadstinyrnntinyrnn._trainingtinyrnn.arraystinyrnn.threadstrainingvaluesxx_rowx_stepint (trnn_status, PyObject *)\000size_t (int32_t)\000trnn_kernels const *(void)\000trnn_status (trnn_training const *, trnn_training_job const *)\000trnn_status (void *, trnn_layer const *, int32_t, trnn_frame, int32_t, int32_t, trnn_training_sizes *)\000void (trnn_training const *, trnn_training_job const *)\000void (trnn_training const *, trnn_training_job const *, int32_t)\000\000check\000lent_training_bytes\000isa_in_use\000lent_training_check\000lent_training_init\000lent_gradients\000lent_backward\000lent_forward\200\001\330\004\n\210+\220Q\200A\360\006\000\t\r\210E\220\025\220a\220s\230!\2304\230q\330\014\024\220D\230\007\230q\240\001\330\014\020\220\006\220a\220u\230A\330""\014\017\210t\2206\230\021\230#\230T\240\025\240a\330\020\024\220F\230!\2305\240\r\250]\270!\2705\300\n\310!\200A\360\032\000\t\r\210F\220!\2204\220v\230U\240$\240f\250K\260v\270Q\330\010\014\210G\2202\220V\2309\240A\330\010\014\210I\220U\230!\2304\230v\240X\250R\250t\2604\260q\330\014\020\220\004\220A\220Z\230q\330\010\014\210D\220\001\220\033\230A\330\010\016\210f\220D\230\007\230r\240\026\240q\330\010\017\210x\220t\2306\240\036\250t\2606\270\021\270$\270f\300E\310\024\310V\320S]\320]b\320bc\200A\360*\000\t\r\210I\220Q\330\010\014\210H\220H\230H\240C\240z\260\027\270\005\270Q\330\010\014\320\014\034\230A\230Q\330\010\014\210F\220$\220m\2401\240D\250\010\260\007\260}\300M\320QR\320RZ\320Z[\330\023\033\2308\2403\240j\260\017\270}\310A\310T\320QY\320Y_\320_`\330\010\014\210I\220U\230!\2304\230v\240Q\330\014\020\220\004\220A\220Y\230a\330\010\014\210I\220Q\330\010\017\210t\2206\230\021\230$\230f\240D\250\004\250F\260+\270U\300!\200A\360,\000\t\032\230\024\230Q\340\010\014\210I\220Q\330\010\013\2104\210y\230\003\2301\330\014\020\220\013\230=\250\005\250T\260\026\260~\300T\310\022\3104\310v\320Ub\320be\320ef\330\014\020\220\013\230=\250\005\250T\260\027\270\001\330\010\013\2106\220\023\220A\330\014\020\220\010\230\006\230a\340\014\020\220\010\230\006\230a\330\010\014\210G\2206\230\021\330\010\014\210I\220Q\330\010\014\210F\220$\220m\2401\240D\250\010\260\007\260}\300M\320QR\320RV\320Va\320ab\330\023\033\2308\2403\240j\260\017\270}\310A\310Z\320W]\320]^\330\010\014\210D\220\007\220z\240\021\330\010\014\210D\220\010\230\004\230D\240\t\250\027\260\004\260F\270!\330\010\014\210D\220\t\230\024\230V\2401\330\010\014\210D\220\005\220[\240\014\250M\270\021\270$\270g\300R\300t\3106\320QR\330\010\014\210D\220\006\220k\240\034\250]\270!\2704\270w\300b\310\004\310F\320RS\330\010\014\210D\220\n\230!\330\010\014\210D\220\016\230m\2501\250D\260\001\330\010\014\210D\320\020 \240\001\330\010\016\210f\220A\220Q\220d\230!\340\010\013\2104\210y\230\003\2301\330\021\022\330\020\031\230\024""\230V\2401\340\014\025\220T\230\027\240\001\330\010\013\2107\220#\220Q\330\014\017\210v\220W\230A\330\020\025\220V\2304\230q\330\r\024\220C\220|\2404\240t\2508\2603\260a\330\014\021\220\021\220$\220i\230q\330\010\017\210q";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED
     #endif
     PyObject **stringtab = __pyx_mstate->__pyx_string_tab;
     Py_ssize_t pos = 0;
-    for (int i = 0; i < 79; i++) {
+    for (int i = 0; i < 101; i++) {
       Py_ssize_t bytes_length = str_length_index[i].length;
       PyObject *string = PyUnicode_DecodeUTF8(bytes + pos, bytes_length, NULL);
-      if (likely(string) && i >= 14) PyUnicode_InternInPlace(&string);
+      if (likely(string) && i >= 17) PyUnicode_InternInPlace(&string);
       if (unlikely(!string)) {
         Py_XDECREF(data);
         __PYX_ERR(0, 1, __pyx_L1_error)
@@ -10433,8 +13249,8 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
       stringtab[i] = string;
       pos += bytes_length;
     }
-    for (int i = 79; i < 83; i++) {
-      Py_ssize_t bytes_length = bytes_length_index[i-79].length;
+    for (int i = 101; i < 107; i++) {
+      Py_ssize_t bytes_length = bytes_length_index[i-101].length;
       PyObject *string = PyBytes_FromStringAndSize(bytes + pos, bytes_length);
       stringtab[i] = string;
       pos += bytes_length;
@@ -10444,15 +13260,15 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
       }
     }
     Py_XDECREF(data);
-    for (Py_ssize_t i = 0; i < 83; i++) {
+    for (Py_ssize_t i = 0; i < 107; i++) {
       if (unlikely(PyObject_Hash(stringtab[i]) == -1)) {
         __PYX_ERR(0, 1, __pyx_L1_error)
       }
     }
     #if CYTHON_IMMORTAL_CONSTANTS
     {
-      PyObject **table = stringtab + 79;
-      for (Py_ssize_t i=0; i<4; ++i) {
+      PyObject **table = stringtab + 101;
+      for (Py_ssize_t i=0; i<6; ++i) {
         #if PY_VERSION_HEX >= 0x030F0000
         PyUnstable_SetImmortal(table[i]);
         #elif CYTHON_COMPILING_IN_CPYTHON_FREETHREADING
@@ -10473,6 +13289,37 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
     }
     #endif
   }
+  {
+    PyObject **numbertab = __pyx_mstate->__pyx_number_tab;
+    double const c_constants[] = {0.0};
+    for (int i = 0; i < 1; i++) {
+      numbertab[i] = PyFloat_FromDouble(c_constants[i]);
+      if (unlikely(!numbertab[i])) __PYX_ERR(0, 1, __pyx_L1_error)
+    }
+  }
+  #if CYTHON_IMMORTAL_CONSTANTS
+  {
+    PyObject **table = __pyx_mstate->__pyx_number_tab;
+    for (Py_ssize_t i=0; i<1; ++i) {
+      #if PY_VERSION_HEX >= 0x030F0000
+      PyUnstable_SetImmortal(table[i]);
+      #elif CYTHON_COMPILING_IN_CPYTHON_FREETHREADING
+      if ((PY_SSIZE_T_MAX <= _Py_IMMORTAL_REFCNT_LOCAL)) break;
+      #if PY_VERSION_HEX < 0x030E0000
+      if (_Py_IsOwnedByCurrentThread(table[i]) && Py_REFCNT(table[i]) == 1)
+      #else
+      if (PyUnstable_Object_IsUniquelyReferenced(table[i]))
+      #endif
+      {
+        Py_SET_REFCNT(table[i], ((Py_ssize_t)_Py_IMMORTAL_REFCNT_LOCAL + 1));
+      }
+      #else
+      if ((PY_SSIZE_T_MAX < _Py_IMMORTAL_INITIAL_REFCNT)) break;
+      Py_SET_REFCNT(table[i], _Py_IMMORTAL_INITIAL_REFCNT);
+      #endif
+    }
+  }
+  #endif
   return 0;
   __pyx_L1_error:;
   return -1;
@@ -10487,7 +13334,7 @@ typedef struct {
     unsigned int num_kwonly_args : 1;
     unsigned int nlocals : 4;
     unsigned int flags : 10;
-    unsigned int first_line : 8;
+    unsigned int first_line : 9;
 } __Pyx_PyCode_New_function_description;
 #ifdef __cplusplus
 } /* anonymous namespace */
@@ -10517,24 +13364,44 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
     __pyx_mstate_global->__pyx_codeobj_tab[1] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[1])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {9, 0, 0, 10, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 195};
-    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_x, __pyx_mstate->__pyx_n_u_steps, __pyx_mstate->__pyx_n_u_x_step, __pyx_mstate->__pyx_n_u_x_row, __pyx_mstate->__pyx_n_u_state, __pyx_mstate->__pyx_n_u_lengths, __pyx_mstate->__pyx_n_u_seed, __pyx_mstate->__pyx_n_u_frozen, __pyx_mstate->__pyx_n_u_stage};
-    __pyx_mstate_global->__pyx_codeobj_tab[2] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tinyrnn__training_pyx, __pyx_mstate->__pyx_n_u_forward, __pyx_mstate->__pyx_kp_b_iso88591_A_IQ_HHHCz_Q_AQ_F_m1D_MQRRZZ_83j, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[2])) goto bad;
+    const __Pyx_PyCode_New_function_description descr = {2, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 188};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_frozen, __pyx_mstate->__pyx_n_u_layer, __pyx_mstate->__pyx_n_u_i};
+    __pyx_mstate_global->__pyx_codeobj_tab[2] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tinyrnn__training_pyx, __pyx_mstate->__pyx_n_u_point_gradients, __pyx_mstate->__pyx_kp_b_iso88591_A_E_as_4q_D_q_auA_t6_T_a_F_5_5, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[2])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {3, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 226};
+    const __Pyx_PyCode_New_function_description descr = {9, 0, 0, 10, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 204};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_x, __pyx_mstate->__pyx_n_u_steps, __pyx_mstate->__pyx_n_u_x_step, __pyx_mstate->__pyx_n_u_x_row, __pyx_mstate->__pyx_n_u_state, __pyx_mstate->__pyx_n_u_lengths, __pyx_mstate->__pyx_n_u_seed, __pyx_mstate->__pyx_n_u_frozen, __pyx_mstate->__pyx_n_u_stage};
+    __pyx_mstate_global->__pyx_codeobj_tab[3] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tinyrnn__training_pyx, __pyx_mstate->__pyx_n_u_forward, __pyx_mstate->__pyx_kp_b_iso88591_A_IQ_HHHCz_Q_AQ_F_m1D_MQRRZZ_83j, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[3])) goto bad;
+  }
+  {
+    const __Pyx_PyCode_New_function_description descr = {3, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 235};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_dy, __pyx_mstate->__pyx_n_u_dstate, __pyx_mstate->__pyx_n_u_stage};
-    __pyx_mstate_global->__pyx_codeobj_tab[3] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tinyrnn__training_pyx, __pyx_mstate->__pyx_n_u_backward, __pyx_mstate->__pyx_kp_b_iso88591_A_F_4vU_fKvQ_G2V9A_IU_4vXRt4q_AZ, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[3])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[4] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tinyrnn__training_pyx, __pyx_mstate->__pyx_n_u_backward, __pyx_mstate->__pyx_kp_b_iso88591_A_F_4vU_fKvQ_G2V9A_IU_4vXRt4q_AZ, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[4])) goto bad;
   }
   {
     const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 1};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self};
-    __pyx_mstate_global->__pyx_codeobj_tab[4] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_reduce_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[4])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[5] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_reduce_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[5])) goto bad;
   }
   {
     const __Pyx_PyCode_New_function_description descr = {2, 0, 0, 2, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 3};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_pyx_state};
-    __pyx_mstate_global->__pyx_codeobj_tab[5] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[5])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[6] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[6])) goto bad;
+  }
+  {
+    const __Pyx_PyCode_New_function_description descr = {9, 0, 0, 12, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 307};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_x, __pyx_mstate->__pyx_n_u_steps, __pyx_mstate->__pyx_n_u_x_step, __pyx_mstate->__pyx_n_u_x_row, __pyx_mstate->__pyx_n_u_state, __pyx_mstate->__pyx_n_u_lengths, __pyx_mstate->__pyx_n_u_seed, __pyx_mstate->__pyx_n_u_target, __pyx_mstate->__pyx_n_u_tape, __pyx_mstate->__pyx_n_u_part, __pyx_mstate->__pyx_n_u_status};
+    __pyx_mstate_global->__pyx_codeobj_tab[7] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tinyrnn__training_pyx, __pyx_mstate->__pyx_n_u_step, __pyx_mstate->__pyx_kp_b_iso88591_A_Q_IQ_4y_1_T_T_4vUbbeef_T_6_A_a, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[7])) goto bad;
+  }
+  {
+    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 1};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self};
+    __pyx_mstate_global->__pyx_codeobj_tab[8] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_reduce_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[8])) goto bad;
+  }
+  {
+    const __Pyx_PyCode_New_function_description descr = {2, 0, 0, 2, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 3};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_pyx_state};
+    __pyx_mstate_global->__pyx_codeobj_tab[9] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[9])) goto bad;
   }
   Py_DECREF(tuple_dedup_map);
   return 0;
@@ -12562,6 +15429,327 @@ static CYTHON_INLINE PyObject* __Pyx_PyObject_GetSlice(PyObject* obj,
     }
 bad:
     return NULL;
+}
+
+/* CIntToDigits (used by CIntToPyUnicode) */
+static const char DIGIT_PAIRS_10[2*10*10+1] = {
+    "00010203040506070809"
+    "10111213141516171819"
+    "20212223242526272829"
+    "30313233343536373839"
+    "40414243444546474849"
+    "50515253545556575859"
+    "60616263646566676869"
+    "70717273747576777879"
+    "80818283848586878889"
+    "90919293949596979899"
+};
+static const char DIGIT_PAIRS_8[2*8*8+1] = {
+    "0001020304050607"
+    "1011121314151617"
+    "2021222324252627"
+    "3031323334353637"
+    "4041424344454647"
+    "5051525354555657"
+    "6061626364656667"
+    "7071727374757677"
+};
+static const char DIGITS_HEX[2*16+1] = {
+    "0123456789abcdef"
+    "0123456789ABCDEF"
+};
+
+/* BuildPyUnicode (used by COrdinalToPyUnicode) */
+static PyObject* __Pyx_PyUnicode_BuildFromAscii(Py_ssize_t ulength, const char* chars, int clength,
+                                                int prepend_sign, char padding_char) {
+    PyObject *uval;
+    Py_ssize_t uoffset = ulength - clength;
+#if CYTHON_USE_UNICODE_INTERNALS
+    Py_ssize_t i;
+    void *udata;
+    uval = PyUnicode_New(ulength, 127);
+    if (unlikely(!uval)) return NULL;
+    udata = PyUnicode_DATA(uval);
+    if (uoffset > 0) {
+        i = 0;
+        if (prepend_sign) {
+            __Pyx_PyUnicode_WRITE(PyUnicode_1BYTE_KIND, udata, 0, '-');
+            i++;
+        }
+        for (; i < uoffset; i++) {
+            __Pyx_PyUnicode_WRITE(PyUnicode_1BYTE_KIND, udata, i, padding_char);
+        }
+    }
+    for (i=0; i < clength; i++) {
+        __Pyx_PyUnicode_WRITE(PyUnicode_1BYTE_KIND, udata, uoffset+i, chars[i]);
+    }
+#else
+    {
+        PyObject *sign = NULL, *padding = NULL;
+        uval = NULL;
+        if (uoffset > 0) {
+            prepend_sign = !!prepend_sign;
+            if (uoffset > prepend_sign) {
+                padding = PyUnicode_FromOrdinal(padding_char);
+                if (likely(padding) && uoffset > prepend_sign + 1) {
+                    PyObject *tmp = PySequence_Repeat(padding, uoffset - prepend_sign);
+                    Py_DECREF(padding);
+                    padding = tmp;
+                }
+                if (unlikely(!padding)) goto done_or_error;
+            }
+            if (prepend_sign) {
+                sign = PyUnicode_FromOrdinal('-');
+                if (unlikely(!sign)) goto done_or_error;
+            }
+        }
+        uval = PyUnicode_DecodeASCII(chars, clength, NULL);
+        if (likely(uval) && padding) {
+            PyObject *tmp = PyUnicode_Concat(padding, uval);
+            Py_DECREF(uval);
+            uval = tmp;
+        }
+        if (likely(uval) && sign) {
+            PyObject *tmp = PyUnicode_Concat(sign, uval);
+            Py_DECREF(uval);
+            uval = tmp;
+        }
+done_or_error:
+        Py_XDECREF(padding);
+        Py_XDECREF(sign);
+    }
+#endif
+    return uval;
+}
+
+/* COrdinalToPyUnicode (used by CIntToPyUnicode) */
+static CYTHON_INLINE int __Pyx_CheckUnicodeValue(int value) {
+    return value <= 1114111;
+}
+static PyObject* __Pyx_PyUnicode_FromOrdinal_Padded(int value, Py_ssize_t ulength, char padding_char) {
+    Py_ssize_t padding_length = ulength - 1;
+    if (likely((padding_length <= 250) && (value < 0xD800 || value > 0xDFFF))) {
+        char chars[256];
+        if (value <= 255) {
+            memset(chars, padding_char, (size_t) padding_length);
+            chars[ulength-1] = (char) value;
+            return PyUnicode_DecodeLatin1(chars, ulength, NULL);
+        }
+        char *cpos = chars + sizeof(chars);
+        if (value < 0x800) {
+            *--cpos = (char) (0x80 | (value & 0x3f));
+            value >>= 6;
+            *--cpos = (char) (0xc0 | (value & 0x1f));
+        } else if (value < 0x10000) {
+            *--cpos = (char) (0x80 | (value & 0x3f));
+            value >>= 6;
+            *--cpos = (char) (0x80 | (value & 0x3f));
+            value >>= 6;
+            *--cpos = (char) (0xe0 | (value & 0x0f));
+        } else {
+            *--cpos = (char) (0x80 | (value & 0x3f));
+            value >>= 6;
+            *--cpos = (char) (0x80 | (value & 0x3f));
+            value >>= 6;
+            *--cpos = (char) (0x80 | (value & 0x3f));
+            value >>= 6;
+            *--cpos = (char) (0xf0 | (value & 0x07));
+        }
+        cpos -= padding_length;
+        memset(cpos, padding_char, (size_t) padding_length);
+        return PyUnicode_DecodeUTF8(cpos, chars + sizeof(chars) - cpos, NULL);
+    }
+    if (value <= 127 && CYTHON_USE_UNICODE_INTERNALS) {
+        const char chars[1] = {(char) value};
+        return __Pyx_PyUnicode_BuildFromAscii(ulength, chars, 1, 0, padding_char);
+    }
+    {
+        PyObject *uchar, *padding_uchar, *padding, *result;
+        padding_uchar = PyUnicode_FromOrdinal(padding_char);
+        if (unlikely(!padding_uchar)) return NULL;
+        padding = PySequence_Repeat(padding_uchar, padding_length);
+        Py_DECREF(padding_uchar);
+        if (unlikely(!padding)) return NULL;
+        uchar = PyUnicode_FromOrdinal(value);
+        if (unlikely(!uchar)) {
+            Py_DECREF(padding);
+            return NULL;
+        }
+        result = PyUnicode_Concat(padding, uchar);
+        Py_DECREF(padding);
+        Py_DECREF(uchar);
+        return result;
+    }
+}
+
+/* CIntToPyUnicode */
+static CYTHON_INLINE PyObject* __Pyx_uchar___Pyx_PyUnicode_From_int32_t(int32_t value, Py_ssize_t width, char padding_char) {
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#endif
+    const int32_t neg_one = (int32_t) -1, const_zero = (int32_t) 0;
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic pop
+#endif
+    const int is_unsigned = neg_one > const_zero;
+    if (unlikely(!(is_unsigned || value == 0 || value > 0) ||
+                    !(sizeof(value) <= 2 || value & ~ (int32_t) 0x01fffff || __Pyx_CheckUnicodeValue((int) value)))) {
+        PyErr_SetString(PyExc_OverflowError, "%c arg not in range(0x110000)");
+        return NULL;
+    }
+    if (width <= 1) {
+        return PyUnicode_FromOrdinal((int) value);
+    }
+    return __Pyx_PyUnicode_FromOrdinal_Padded((int) value, width, padding_char);
+}
+static CYTHON_INLINE PyObject* __Pyx____Pyx_PyUnicode_From_int32_t(int32_t value, Py_ssize_t width, char padding_char, char format_char) {
+    char digits[sizeof(int32_t)*3+2];
+    char *dpos, *end = digits + sizeof(int32_t)*3+2;
+    const char *hex_digits = DIGITS_HEX;
+    Py_ssize_t length, ulength;
+    int prepend_sign, last_one_off;
+    int32_t remaining;
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#endif
+    const int32_t neg_one = (int32_t) -1, const_zero = (int32_t) 0;
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic pop
+#endif
+    const int is_unsigned = neg_one > const_zero;
+    if (format_char == 'X') {
+        hex_digits += 16;
+        format_char = 'x';
+    }
+    remaining = value;
+    last_one_off = 0;
+    dpos = end;
+    do {
+        int digit_pos;
+        switch (format_char) {
+        case 'o':
+            digit_pos = abs((int)(remaining % (8*8)));
+            remaining = (int32_t) (remaining / (8*8));
+            dpos -= 2;
+            memcpy(dpos, DIGIT_PAIRS_8 + digit_pos * 2, 2);
+            last_one_off = (digit_pos < 8);
+            break;
+        case 'd':
+            digit_pos = abs((int)(remaining % (10*10)));
+            remaining = (int32_t) (remaining / (10*10));
+            dpos -= 2;
+            memcpy(dpos, DIGIT_PAIRS_10 + digit_pos * 2, 2);
+            last_one_off = (digit_pos < 10);
+            break;
+        case 'x':
+            *(--dpos) = hex_digits[abs((int)(remaining % 16))];
+            remaining = (int32_t) (remaining / 16);
+            break;
+        default:
+            assert(0);
+            break;
+        }
+    } while (unlikely(remaining != 0));
+    assert(!last_one_off || *dpos == '0');
+    dpos += last_one_off;
+    length = end - dpos;
+    ulength = length;
+    prepend_sign = 0;
+    if (!is_unsigned && value <= neg_one) {
+        if (padding_char == ' ' || width <= length + 1) {
+            *(--dpos) = '-';
+            ++length;
+        } else {
+            prepend_sign = 1;
+        }
+        ++ulength;
+    }
+    if (width > ulength) {
+        ulength = width;
+    }
+    if (ulength == 1) {
+        return PyUnicode_FromOrdinal(*dpos);
+    }
+    return __Pyx_PyUnicode_BuildFromAscii(ulength, dpos, (int) length, prepend_sign, padding_char);
+}
+
+/* JoinPyUnicode */
+static PyObject* __Pyx_PyUnicode_Join(PyObject** values, Py_ssize_t value_count, Py_ssize_t result_ulength, int kind) {
+#if __Pyx_PyUnicode_Join_CAN_USE_KIND_AND_LENGTH && CYTHON_USE_UNICODE_INTERNALS
+    PyObject *result_uval;
+    int result_ukind, kind_shift;
+    Py_ssize_t i, char_pos;
+    void *result_udata;
+    static const Py_UCS4 max_char[5] = {0x7fU, 0xffU, 0xffffU, 0xffffU, 0x10ffffU};
+    assert (kind >= 0);
+    if (kind > PyUnicode_4BYTE_KIND) kind = PyUnicode_4BYTE_KIND;
+    result_uval = PyUnicode_New(result_ulength, max_char[kind]);
+    if (unlikely(!result_uval)) return NULL;
+    kind_shift = kind >> 1;  // 0, 1, 2
+    result_ukind = 1 << kind_shift;  // 1, 2, 4
+    result_udata = PyUnicode_DATA(result_uval);
+    assert(kind_shift == 2 || kind_shift == 1 || kind_shift == 0);
+    if (unlikely((PY_SSIZE_T_MAX >> kind_shift) - result_ulength < 0))
+        goto overflow;
+    char_pos = 0;
+    for (i=0; i < value_count; i++) {
+        int ukind;
+        Py_ssize_t ulength;
+        void *udata;
+        PyObject *uval = values[i];
+        if (__Pyx_PyUnicode_READY(uval) == (-1))
+            goto bad;
+        ulength = __Pyx_PyUnicode_GET_LENGTH(uval);
+        #if !CYTHON_ASSUME_SAFE_SIZE
+        if (unlikely(ulength < 0)) goto bad;
+        #endif
+        if (unlikely(!ulength))
+            continue;
+        if (unlikely((PY_SSIZE_T_MAX >> kind_shift) - ulength < char_pos))
+            goto overflow;
+        ukind = __Pyx_PyUnicode_KIND(uval);
+        udata = __Pyx_PyUnicode_DATA(uval);
+        if (ukind == result_ukind) {
+            memcpy((char *)result_udata + (char_pos << kind_shift), udata, (size_t) (ulength << kind_shift));
+        } else {
+            #if PY_VERSION_HEX >= 0x030d0000
+            if (unlikely(PyUnicode_CopyCharacters(result_uval, char_pos, uval, 0, ulength) < 0)) goto bad;
+            #elif CYTHON_COMPILING_IN_CPYTHON || defined(_PyUnicode_FastCopyCharacters)
+            _PyUnicode_FastCopyCharacters(result_uval, char_pos, uval, 0, ulength);
+            #else
+            Py_ssize_t j;
+            for (j=0; j < ulength; j++) {
+                Py_UCS4 uchar = __Pyx_PyUnicode_READ(ukind, udata, j);
+                __Pyx_PyUnicode_WRITE(result_ukind, result_udata, char_pos+j, uchar);
+            }
+            #endif
+        }
+        char_pos += ulength;
+    }
+    return result_uval;
+overflow:
+    PyErr_SetString(PyExc_OverflowError, "join() result is too long for a Python string");
+bad:
+    Py_DECREF(result_uval);
+    return NULL;
+#else
+    Py_ssize_t i;
+    PyObject *result = NULL;
+    PyObject *value_tuple = PyTuple_New(value_count);
+    if (unlikely(!value_tuple)) return NULL;
+    CYTHON_UNUSED_VAR(kind);
+    CYTHON_UNUSED_VAR(result_ulength);
+    for (i=0; i<value_count; i++) {
+        Py_INCREF(values[i]);
+        if (__Pyx_PyTuple_SET_ITEM(value_tuple, i, values[i]) != (0)) goto bad;
+    }
+    result = PyUnicode_Join(__pyx_mstate_global->__pyx_empty_unicode, value_tuple);
+bad:
+    Py_DECREF(value_tuple);
+    return result;
+#endif
 }
 
 /* AllocateExtensionType */
@@ -16853,6 +20041,85 @@ static PyObject *__Pyx_Object_VectorcallMethodKwds(PyObject *name, PyObject *con
 #endif
 
 /* CIntToPy */
+static CYTHON_INLINE PyObject* __Pyx_PyLong_From___pyx_anon_enum(int value) {
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#endif
+    const int neg_one = (int) -1, const_zero = (int) 0;
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic pop
+#endif
+    const int is_unsigned = neg_one > const_zero;
+    if (is_unsigned) {
+        if (sizeof(int) < sizeof(long)) {
+            return PyLong_FromLong((long) value);
+        } else if (sizeof(int) <= sizeof(unsigned long)) {
+            return PyLong_FromUnsignedLong((unsigned long) value);
+#if !CYTHON_COMPILING_IN_PYPY
+        } else if (sizeof(int) <= sizeof(unsigned PY_LONG_LONG)) {
+            return PyLong_FromUnsignedLongLong((unsigned PY_LONG_LONG) value);
+#endif
+        }
+    } else {
+        if (sizeof(int) <= sizeof(long)) {
+            return PyLong_FromLong((long) value);
+        } else if (sizeof(int) <= sizeof(PY_LONG_LONG)) {
+            return PyLong_FromLongLong((PY_LONG_LONG) value);
+        }
+    }
+    {
+        unsigned char *bytes = (unsigned char *)&value;
+#if !CYTHON_COMPILING_IN_LIMITED_API && PY_VERSION_HEX >= 0x030d00A4
+        if (is_unsigned) {
+            return PyLong_FromUnsignedNativeBytes(bytes, sizeof(value), -1);
+        } else {
+            return PyLong_FromNativeBytes(bytes, sizeof(value), -1);
+        }
+#elif !CYTHON_COMPILING_IN_LIMITED_API && PY_VERSION_HEX < 0x030d0000
+        int one = 1; int little = (int)*(unsigned char *)&one;
+        return _PyLong_FromByteArray(bytes, sizeof(int),
+                                     little, !is_unsigned);
+#else
+        int one = 1; int little = (int)*(unsigned char *)&one;
+        PyObject *result = NULL, *kwds = NULL;
+        PyObject *py_bytes = NULL, *order_str = NULL, *from_bytes_str = NULL;;
+        py_bytes = PyBytes_FromStringAndSize((char*)bytes, sizeof(int));
+        if (!py_bytes) goto limited_bad;
+        from_bytes_str = PyUnicode_FromStringAndSize("from_bytes", 10);
+        if (!from_bytes_str) goto limited_bad;
+        order_str = PyUnicode_FromString(little ? "little" : "big");
+        if (!order_str) goto limited_bad;
+        {
+            PyObject *args[] = { (PyObject*)&PyLong_Type, py_bytes, order_str, Py_True };
+            if (!is_unsigned) {
+                PyObject *signed_str = PyUnicode_FromStringAndSize("signed", 6);
+                if (!signed_str) goto limited_bad;
+#if CYTHON_VECTORCALL
+                kwds = PyTuple_Pack(1, signed_str);
+#else
+                {
+                    PyObject *keys[] = {signed_str};
+                    PyObject *values[] = {Py_True};
+                    kwds = __Pyx_MakeKwargDict(keys, values, 1);
+                }
+#endif
+                Py_DECREF(signed_str);
+                if (unlikely(!kwds)) goto limited_bad;
+            }
+            result = __Pyx_Object_VectorcallMethodKwds(from_bytes_str, args, 3 | __Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET, kwds);
+        }
+        limited_bad:
+        Py_XDECREF(kwds);
+        Py_XDECREF(order_str);
+        Py_XDECREF(py_bytes);
+        Py_XDECREF(from_bytes_str);
+        return result;
+#endif
+    }
+}
+
+/* CIntToPy */
 static CYTHON_INLINE PyObject* __Pyx_PyLong_From_int32_t(int32_t value) {
 #ifdef __Pyx_HAS_GCC_DIAGNOSTIC
 #pragma GCC diagnostic push
@@ -17308,6 +20575,85 @@ static CYTHON_INLINE long __Pyx_PyLong_As_long(PyObject *x) {
         return __Pyx_PyLong___Pyx_PyLong_As_long(x);
     } else {
         return __Pyx_NonPyLong___Pyx_PyLong_As_long(x);
+    }
+}
+
+/* CIntToPy */
+static CYTHON_INLINE PyObject* __Pyx_PyLong_From_int(int value) {
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#endif
+    const int neg_one = (int) -1, const_zero = (int) 0;
+#ifdef __Pyx_HAS_GCC_DIAGNOSTIC
+#pragma GCC diagnostic pop
+#endif
+    const int is_unsigned = neg_one > const_zero;
+    if (is_unsigned) {
+        if (sizeof(int) < sizeof(long)) {
+            return PyLong_FromLong((long) value);
+        } else if (sizeof(int) <= sizeof(unsigned long)) {
+            return PyLong_FromUnsignedLong((unsigned long) value);
+#if !CYTHON_COMPILING_IN_PYPY
+        } else if (sizeof(int) <= sizeof(unsigned PY_LONG_LONG)) {
+            return PyLong_FromUnsignedLongLong((unsigned PY_LONG_LONG) value);
+#endif
+        }
+    } else {
+        if (sizeof(int) <= sizeof(long)) {
+            return PyLong_FromLong((long) value);
+        } else if (sizeof(int) <= sizeof(PY_LONG_LONG)) {
+            return PyLong_FromLongLong((PY_LONG_LONG) value);
+        }
+    }
+    {
+        unsigned char *bytes = (unsigned char *)&value;
+#if !CYTHON_COMPILING_IN_LIMITED_API && PY_VERSION_HEX >= 0x030d00A4
+        if (is_unsigned) {
+            return PyLong_FromUnsignedNativeBytes(bytes, sizeof(value), -1);
+        } else {
+            return PyLong_FromNativeBytes(bytes, sizeof(value), -1);
+        }
+#elif !CYTHON_COMPILING_IN_LIMITED_API && PY_VERSION_HEX < 0x030d0000
+        int one = 1; int little = (int)*(unsigned char *)&one;
+        return _PyLong_FromByteArray(bytes, sizeof(int),
+                                     little, !is_unsigned);
+#else
+        int one = 1; int little = (int)*(unsigned char *)&one;
+        PyObject *result = NULL, *kwds = NULL;
+        PyObject *py_bytes = NULL, *order_str = NULL, *from_bytes_str = NULL;;
+        py_bytes = PyBytes_FromStringAndSize((char*)bytes, sizeof(int));
+        if (!py_bytes) goto limited_bad;
+        from_bytes_str = PyUnicode_FromStringAndSize("from_bytes", 10);
+        if (!from_bytes_str) goto limited_bad;
+        order_str = PyUnicode_FromString(little ? "little" : "big");
+        if (!order_str) goto limited_bad;
+        {
+            PyObject *args[] = { (PyObject*)&PyLong_Type, py_bytes, order_str, Py_True };
+            if (!is_unsigned) {
+                PyObject *signed_str = PyUnicode_FromStringAndSize("signed", 6);
+                if (!signed_str) goto limited_bad;
+#if CYTHON_VECTORCALL
+                kwds = PyTuple_Pack(1, signed_str);
+#else
+                {
+                    PyObject *keys[] = {signed_str};
+                    PyObject *values[] = {Py_True};
+                    kwds = __Pyx_MakeKwargDict(keys, values, 1);
+                }
+#endif
+                Py_DECREF(signed_str);
+                if (unlikely(!kwds)) goto limited_bad;
+            }
+            result = __Pyx_Object_VectorcallMethodKwds(from_bytes_str, args, 3 | __Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET, kwds);
+        }
+        limited_bad:
+        Py_XDECREF(kwds);
+        Py_XDECREF(order_str);
+        Py_XDECREF(py_bytes);
+        Py_XDECREF(from_bytes_str);
+        return result;
+#endif
     }
 }
 

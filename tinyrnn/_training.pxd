@@ -4,13 +4,18 @@ from libc.stdint cimport int32_t, uint64_t
 
 cimport numpy as cnp
 
-from tinyrnn._core cimport trnn_frame, trnn_training, trnn_training_sizes
+from tinyrnn._core cimport trnn_frame, trnn_loss_job, trnn_status, trnn_training
+from tinyrnn._core cimport trnn_training_job, trnn_training_sizes
+from tinyrnn._losses cimport CoreLoss, Target
+from tinyrnn._optim cimport Program
 
 
 cdef enum Phase:
     FORWARD
     BACKWARD
     GRADIENTS
+    MEASURE
+    UPDATE
 
 
 cdef class Tape:
@@ -23,11 +28,26 @@ cdef class Tape:
     cdef cnp.ndarray tape, dstate
     cdef object ends
     cdef readonly int32_t threads, steps
+    cdef Program program
+    cdef trnn_training_job *job  # the first part's
     cdef Phase phase
     cdef int32_t stage
     cdef allocate(self)
     cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
                    const int32_t *lengths, uint64_t seed, bint to_input) except -1
-    cdef point_gradients(self, list frozen)
     cdef int run(self, Phase phase, int32_t stage) except -1
     cdef cnp.ndarray array(self, size_t offset, trnn_frame frame)
+
+
+cdef class CoreTrainer:
+    cdef readonly Tape tape
+    cdef CoreLoss loss
+    cdef Program program
+    cdef cnp.ndarray numbers, scratch
+    cdef trnn_loss_job job
+    cdef double value
+    cdef trnn_status failed
+    cdef size_t room
+    cdef int32_t target_steps
+    cdef int alone(self) noexcept nogil
+    cdef int shared(self) except -1

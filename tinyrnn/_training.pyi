@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrnn._core import Layer
+from tinyrnn._losses import CoreLoss, Target
+from tinyrnn._optim import Program
 
 _Floats = NDArray[np.float32]
 
@@ -27,6 +29,7 @@ class Tape:
     def state_bytes(self) -> int: ...
     @property
     def frame_out(self) -> tuple[int, int]: ...
+    def point_gradients(self, frozen: list[bool]) -> None: ...
     def forward(
         self,
         x: NDArray[Any],
@@ -39,3 +42,26 @@ class Tape:
         frozen: list[bool],
     ) -> _Floats: ...
     def backward(self, dy: _Floats, dstate: _Floats) -> _Floats | None: ...
+
+DONE: int
+NOT_FINITE: int
+BAD_TARGET: int
+
+class CoreTrainer:
+    tape: Tape
+    def __init__(self, tape: Tape, loss: CoreLoss, program: Program, target_steps: int) -> None: ...
+    @property
+    def loss_bytes(self) -> int: ...
+    @property
+    def last(self) -> float: ...
+    def step(
+        self,
+        x: NDArray[Any],
+        steps: int,
+        x_step: int,
+        x_row: int,
+        state: _Floats | None,
+        lengths: NDArray[np.int32] | None,
+        seed: int,
+        target: Target,
+    ) -> int: ...

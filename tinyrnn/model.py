@@ -24,6 +24,10 @@ from tinyrnn.threads import run_all, split
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tinyrnn.losses import Loss
+    from tinyrnn.optim import Optimizer
+    from tinyrnn.training import Trainer
+
 Frame = tuple[int, ...]
 Array = NDArray[np.float32]
 
@@ -559,6 +563,66 @@ class Net(ABC):
 
         dx, initial = training.backward(self, dy, dstate)
         return dx if dstate is None else (dx, {name: initial.read(name) for name in initial})
+
+    def trainer(
+        self,
+        optimizer: Optimizer,
+        loss: Loss,
+        batch: int = 32,
+        steps: int = 64,
+        *,
+        threads: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: str = "stop",
+        frame: Frame | None = None,
+        target_steps: int = 0,
+    ) -> Trainer:
+        """What trains the net batch by batch in memory that is laid out once.
+
+        Parameters
+        ----------
+        optimizer : one of `tinyrnn.optim`
+        loss : one of `tinyrnn.losses`
+        batch, steps : int
+            Rows, and the most steps of a sequence; fewer steps are fine. A net without recurrent layers takes
+            ``(batch, frame)`` and has no steps.
+        threads : int
+            Threads that share the rows and the weights; the bits do not depend on it.
+        clip_norm, clip_value : float, optional
+            Clip gradients by the norm of all of them, and each of them.
+        nonfinite : {"stop", "skip", "warn"}
+            What to do where a gradient is NaN or infinite: raise `NonFiniteError`, or leave the step out,
+            silently or with a warning. The weights are as before in each case.
+        frame : tuple of int, optional
+            As `stream` takes it.
+        target_steps : int
+            For `CTCLoss`: the most labels of a row.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        TypeError, ValueError, ShapeError
+            If something does not fit.
+        """
+        from tinyrnn.training import Trainer
+
+        return Trainer(
+            self,
+            optimizer,
+            loss,
+            batch,
+            steps,
+            threads=threads,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            nonfinite=nonfinite,
+            frame=frame,
+            target_steps=target_steps,
+        )
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""

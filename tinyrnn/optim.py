@@ -383,7 +383,7 @@ class Optimizer(ABC):
         NonFiniteError
             With ``"stop"``: says in which tensor the gradients went wrong.
         """
-        _check_nonfinite(nonfinite)
+        check_nonfinite(nonfinite)
         self._refresh()
         if self._program.run() == 0:
             return True
@@ -598,7 +598,7 @@ def _scalar(value: Any) -> Any:
     return value
 
 
-def _check_nonfinite(nonfinite: str) -> None:
+def check_nonfinite(nonfinite: str) -> None:
     if nonfinite not in _NONFINITE:
         raise ValueError(f"nonfinite is {nonfinite!r}, expected one of {', '.join(_NONFINITE)}")
 

@@ -1,4 +1,4 @@
-"""Nets in training mode: forwards with a tape, backwards. The arithmetic is csrc/train.c's."""
+"""Nets in training mode: forwards with a tape, backwards, the trainer. csrc/train.c does the arithmetic."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, initial
-from tinyrnn._training import Tape
-from tinyrnn.arguments import size
-from tinyrnn.arrays import aligned_zeros, as_floats
+from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape
+from tinyrnn.arguments import real, size
+from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
 from tinyrnn.errors import ShapeError
 from tinyrnn.streams import Slot, State
 
 if TYPE_CHECKING:
     from tinyrnn.layers import BatchNorm1d
+    from tinyrnn.losses import Loss
     from tinyrnn.model import Array, Frame, Net
+    from tinyrnn.optim import Optimizer
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -219,18 +221,249 @@ class Statistics:
         for _, leaf in net._leaves():
             if hasattr(leaf, "num_batches_tracked") and not any(leaf is norm for norm in self.norms):
                 self.norms.append(leaf)  # type: ignore[arg-type]
-        self.before = [self._read(norm) for norm in self.norms]
+        self.before = [
+            [(tensor, tensor.numbers()) for tensor in norm._tensors() if tensor.name in STATISTICS]
+            for norm in self.norms
+        ]
 
     def count(self) -> None:
         """The pass is done."""
         for norm, before in zip(self.norms, self.before, strict=True):
             norm.num_batches_tracked += 1
-            for tensor, old in before:
-                new = old + (tensor.numbers() - old) / np.float32(norm.num_batches_tracked)
-                tensor.write(new)
+            if norm.momentum is None:
+                for tensor, old in before:
+                    new = tensor.numbers()
+                    tensor.write(old + (new - old) / np.float32(norm.num_batches_tracked))
 
-    @staticmethod
-    def _read(norm: BatchNorm1d) -> list[tuple[Any, NDArray[np.float32]]]:
-        if norm.momentum is not None:
-            return []
-        return [(tensor, tensor.numbers()) for tensor in norm._tensors() if tensor.name in STATISTICS]
+    def restore(self) -> None:
+        """The pass has failed."""
+        for before in self.before:
+            for tensor, old in before:
+                tensor.write(old)
+
+
+# ---- the trainer -----------------------------------------------------------------------------------
+
+
+class TrainerMemory(NamedTuple):
+    """Bytes that training takes; see `Trainer.memory`."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    tape: int
+    scratch: int
+    state: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+
+class Trainer:
+    """Training, a batch at a time, in memory laid out beforehand. Made by ``net.trainer()``.
+
+    A step clears the gradients, runs the net in training mode, takes the loss and its gradient, goes
+    backwards, clips, and updates the weights: one call of the core, the GIL released, nothing allocated after
+    the first one.
+
+    Attributes
+    ----------
+    net, optimizer, loss
+    norm : float
+        The norm of all gradients at the last step, before clipping.
+    steps : int
+        The most steps of a sequence.
+    batch : int
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        optimizer: Optimizer,
+        loss: Loss,
+        batch: int = 32,
+        steps: int = 64,
+        *,
+        threads: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: str = "stop",
+        frame: Frame | None = None,
+        target_steps: int = 0,
+    ) -> None:
+        from tinyrnn.losses import Loss
+        from tinyrnn.optim import Optimizer, check_nonfinite
+
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"trainer: optimizer is {type(optimizer).__name__}, expected one of tr.optim")
+        if not isinstance(loss, Loss):
+            raise TypeError(f"trainer: loss is {type(loss).__name__}, expected one of tr.losses")
+        if loss.reduction == "none":
+            raise ValueError("trainer: the loss has reduction 'none', expected 'mean' or 'sum'")
+        self.net, self.optimizer, self.loss = net, optimizer, loss
+        self.batch, self.steps = size("batch", batch), size("steps", steps)
+        threads = size("threads", threads)
+        self._limits = tuple(
+            np.inf if limit is None else _positive(name, limit)
+            for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value))
+        )
+        check_nonfinite(nonfinite)
+        self._nonfinite = nonfinite
+        cores, frame, out_frame = net._streamed(frame)
+        if not net._recurrent:
+            self.steps = 1
+        self._layout = lay_out(net, cores, frame, out_frame, self.batch, self.steps, threads)
+        tape = self._layout.tape
+        self._core = CoreTrainer(tape, loss.core, optimizer._program, size("target_steps", target_steps, 0))
+        first = net._leaves()[0][1]
+        self._indices: int | None = first.num_embeddings if cores[0].kind == "embedding" else None
+        self._epoch = -1
+        self._threads = threads
+
+    @property
+    def memory(self) -> TrainerMemory:
+        """Bytes that training takes, known before the first step."""
+        tape = self._layout.tape
+        distinct = {id(core): core.nbytes for core in self._layout.cores}
+        weights = sum(distinct.values())
+        return TrainerMemory(
+            weights,
+            weights,
+            self.optimizer.state_bytes,
+            tape.tape_bytes,
+            tape.scratch_bytes + self._core.loss_bytes,
+            3 * tape.state_bytes,
+        )
+
+    @property
+    def norm(self) -> float:
+        """The norm of all gradients at the last step, before clipping."""
+        return self.optimizer._program.norm
+
+    def new_state(self) -> State:
+        """A state of zeros, for truncated backpropagation through time: ``step(..., state=state)`` begins
+        with what it holds and leaves the final state there."""
+        return State(aligned_zeros(self._layout.tape.state_bytes), self._layout.slots)
+
+    def step(
+        self, x: ArrayLike, y: Any, lengths: ArrayLike | None = None, state: State | None = None
+    ) -> float:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        x : array_like, float32, or integers for an embedding
+            ``(T, B, frame)``, or ``(B, T, frame)`` with ``batch_first``; ``(B, frame)`` for a net without
+            recurrent layers. At most `steps` steps, exactly `batch` rows.
+        y : array_like, or as the loss takes it
+            The target.
+        lengths : array_like of int, (B,), optional
+            Steps of each row.
+        state : State, optional
+            Of `new_state`: the initial state, then the final one. Zeros without it.
+
+        Returns
+        -------
+        float
+            The loss, before the update.
+
+        Raises
+        ------
+        ShapeError, TypeError, IndexError, ValueError
+            If something does not fit.
+        NonFiniteError
+            If a gradient is NaN or infinite and ``nonfinite`` is ``"stop"``: names the layer.
+
+            After any of them weights, optimiser, statistics and state are as before.
+        """
+        net, layout = self.net, self._layout
+        tape = layout.tape
+        if self._indices is None:
+            array: NDArray[Any] = as_floats(x, "step: x")
+        else:
+            array = as_array(x) if _is_int32(x) else as_indices(x, "step: x", self._indices)
+        steps, x_step, x_row = self._axes(array.shape)
+        ends = None if lengths is None else net._check_lengths(lengths, steps, self.batch)
+        if ends is not None and not net._recurrent:
+            raise ValueError("step: lengths given, but no layer is recurrent")
+        if state is not None and state.layout() != layout_of(layout.slots):
+            raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
+        shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
+        batch_first = net._recurrent and net._batch_first
+        target = self.loss.target_of(shape, y, ends, batch_first)
+
+        program = self.optimizer._program
+        program.max_norm, program.max_value = self._limits
+        try:
+            self.optimizer._refresh()
+            if self._epoch != net._train_epoch:
+                tape.point_gradients(frozen(net, layout.cores))
+                self._epoch = net._train_epoch
+            statistics = Statistics(net)
+            numbers = None if state is None else state.numbers
+            status = self._core.step(array, steps, x_step, x_row, numbers, ends, next_seed(net), target)
+        finally:
+            program.max_norm = program.max_value = np.inf
+        if status == DONE:
+            statistics.count()
+            return self._core.last
+        statistics.restore()
+        if status == BAD_TARGET:
+            classes = layout.out_frame[-1] if layout.out_frame else 1
+            raise IndexError(f"step: {self.loss.wrong_target(target, classes)}")
+        self.optimizer._refuse(self._nonfinite)
+        return self._core.last
+
+    def evaluate(
+        self, x: ArrayLike, y: Any, lengths: ArrayLike | None = None, state: State | None = None
+    ) -> float:
+        """The loss of a batch of any size in evaluation mode; nothing changes, but ``state`` is carried on.
+
+        Parameters and errors are those of `step`.
+        """
+        net = self.net
+        if net._recurrent or lengths is not None or state:
+            output, final = net._infer(x, lengths, state, self._threads)
+            if state is not None:
+                state.numbers[:] = final.numbers
+        else:
+            output = net._map(x, self._threads)
+        value, _ = self.loss(output, y, lengths, batch_first=net._recurrent and net._batch_first)
+        return float(value)
+
+    def _axes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Steps, and how many frames lie from step to step and from row to row."""
+        frame, batch = self._layout.frame, self.batch
+        leading = shape[: len(shape) - len(frame)]
+        fits = shape[len(leading) :] == frame
+        if not self.net._recurrent:
+            if fits and leading == (batch,):
+                return 1, batch, 1
+            wanted = f"{(batch, *frame)}"
+        else:
+            rows_first = self.net._batch_first
+            if fits and len(leading) == 2 and leading[0 if rows_first else 1] == batch:
+                steps = leading[1 if rows_first else 0]
+                if 1 <= steps <= self.steps:
+                    return (steps, 1, steps) if rows_first else (steps, batch, 1)
+            first = f"{batch}, T" if rows_first else f"T, {batch}"
+            wanted = f"({first}{''.join(f', {axis}' for axis in frame)}) with T = 1 .. {self.steps}"
+        raise ShapeError(f"step: x has shape {shape}, expected {wanted}")
+
+
+def layout_of(slots: tuple[Slot, ...]) -> Any:
+    """What tells states apart, of the slots alone."""
+    return State(np.empty(0, np.float32), slots).layout()
+
+
+def _is_int32(x: Any) -> bool:
+    return type(x) is np.ndarray and x.dtype == np.int32 and x.flags.c_contiguous
+
+
+def _positive(name: str, value: float) -> float:
+    number = real(name, value)
+    if not number > 0.0:
+        raise ValueError(f"{name} is {value}, expected a number above 0")
+    return number
