@@ -137,6 +137,7 @@ void test_golden(void); /* test_golden.c */
 int record_golden(void);
 void test_kernels(void); /* test_kernels.c */
 void test_calls(void);   /* test_calls.c */
+void test_loss(void);    /* test_loss.c */
 void test_optim(void);   /* test_optim.c */
 
 #endif

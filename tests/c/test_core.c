@@ -30,6 +30,7 @@ int main(int argc, char **argv)
         test_bits();
         test_kernels();
         test_calls();
+        test_loss();
         test_optim();
     }
     return check_result();
