@@ -45,6 +45,11 @@ from tinyrnn._core cimport (
 cnp.import_array()
 
 
+cdef some(size_t nbytes):
+    """Zeros, at least some, so that there is a place to point at."""
+    return aligned_zeros(nbytes if nbytes > 64 else 64)
+
+
 cdef class Part:
     """One thread's share of a tape's work: a job with a scratch of its own. A task of `threads`."""
 
@@ -150,12 +155,12 @@ cdef class Tape:
         cdef Part part
         if self.parts:
             return
-        self.tape = aligned_zeros(max(self.sizes.tape_bytes, 64))
-        self.dstate = aligned_zeros(max(self.sizes.state_bytes, 64))
+        self.tape = some(self.sizes.tape_bytes)
+        self.dstate = some(self.sizes.state_bytes)
         for i in range(self.threads):
             part = Part.__new__(Part)
             part.tape = self
-            part.scratch = aligned_zeros(max(self.sizes.scratch_bytes, 64))
+            part.scratch = some(self.sizes.scratch_bytes)
             part.job.weights = self.weights
             part.job.grads = <float *const *> self.grads
             part.job.tape = cnp.PyArray_DATA(self.tape)
@@ -330,8 +335,8 @@ cdef class CoreTrainer:
         cdef Part part
         tape.allocate()
         if self.numbers is None:
-            self.numbers = aligned_zeros(max(tape.sizes.state_bytes, 64))[:tape.sizes.state_bytes // 4]
-            self.scratch = aligned_zeros(max(self.room, 64))
+            self.numbers = some(tape.sizes.state_bytes)[:tape.sizes.state_bytes // 4]
+            self.scratch = some(self.room)
         if state is None:
             self.numbers[:] = 0.0
         else:

@@ -127,7 +127,7 @@ def forward(
     state = started(layout, start, name)
 
     net.__dict__["_pass"] = None
-    statistics = Statistics(net)
+    statistics = Statistics(batch_norms(net))
     y = layout.tape.forward(
         array,
         steps,
@@ -212,18 +212,24 @@ def next_seed(net: Net) -> int:
     return mixed
 
 
-class Statistics:
-    """The batch normalisations of a net around one pass: their counters, and where there is no momentum the
-    average over all batches, for which the core leaves the batch's own statistics."""
+def batch_norms(net: Net) -> list[BatchNorm1d]:
+    """The batch normalisations of a net, each once."""
+    norms: dict[int, Any] = {}
+    for _, leaf in net._leaves():
+        if hasattr(leaf, "num_batches_tracked"):
+            norms[id(leaf)] = leaf
+    return list(norms.values())
 
-    def __init__(self, net: Net) -> None:
-        self.norms: list[BatchNorm1d] = []
-        for _, leaf in net._leaves():
-            if hasattr(leaf, "num_batches_tracked") and not any(leaf is norm for norm in self.norms):
-                self.norms.append(leaf)  # type: ignore[arg-type]
+
+class Statistics:
+    """Batch normalisations around one pass: their counters, and where there is no momentum the average over
+    all batches, for which the core leaves the batch's own statistics."""
+
+    def __init__(self, norms: list[BatchNorm1d]) -> None:
+        self.norms = norms
         self.before = [
             [(tensor, tensor.numbers()) for tensor in norm._tensors() if tensor.name in STATISTICS]
-            for norm in self.norms
+            for norm in norms
         ]
 
     def count(self) -> None:
@@ -319,6 +325,9 @@ class Trainer:
         self._core = CoreTrainer(tape, loss.core, optimizer._program, size("target_steps", target_steps, 0))
         first = net._leaves()[0][1]
         self._indices: int | None = first.num_embeddings if cores[0].kind == "embedding" else None
+        self._norms = batch_norms(net)
+        self._recurrent = net._recurrent
+        self._rows_first = self._recurrent and net._batch_first
         self._epoch = -1
         self._threads = threads
 
@@ -386,13 +395,12 @@ class Trainer:
             array = as_array(x) if _is_int32(x) else as_indices(x, "step: x", self._indices)
         steps, x_step, x_row = self._axes(array.shape)
         ends = None if lengths is None else net._check_lengths(lengths, steps, self.batch)
-        if ends is not None and not net._recurrent:
+        if ends is not None and not self._recurrent:
             raise ValueError("step: lengths given, but no layer is recurrent")
         if state is not None and state.layout() != layout_of(layout.slots):
             raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
-        batch_first = net._recurrent and net._batch_first
-        target = self.loss.target_of(shape, y, ends, batch_first)
+        target = self.loss.target_of(shape, y, ends, self._rows_first)
 
         program = self.optimizer._program
         program.max_norm, program.max_value = self._limits
@@ -401,7 +409,7 @@ class Trainer:
             if self._epoch != net._train_epoch:
                 tape.point_gradients(frozen(net, layout.cores))
                 self._epoch = net._train_epoch
-            statistics = Statistics(net)
+            statistics = Statistics(self._norms)
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, next_seed(net), target)
         finally:
@@ -424,13 +432,13 @@ class Trainer:
         Parameters and errors are those of `step`.
         """
         net = self.net
-        if net._recurrent or lengths is not None or state:
+        if self._recurrent or lengths is not None or state:
             output, final = net._infer(x, lengths, state, self._threads)
             if state is not None:
                 state.numbers[:] = final.numbers
         else:
             output = net._map(x, self._threads)
-        value, _ = self.loss(output, y, lengths, batch_first=net._recurrent and net._batch_first)
+        value, _ = self.loss(output, y, lengths, batch_first=self._rows_first)
         return float(value)
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -438,12 +446,12 @@ class Trainer:
         frame, batch = self._layout.frame, self.batch
         leading = shape[: len(shape) - len(frame)]
         fits = shape[len(leading) :] == frame
-        if not self.net._recurrent:
+        if not self._recurrent:
             if fits and leading == (batch,):
                 return 1, batch, 1
             wanted = f"{(batch, *frame)}"
         else:
-            rows_first = self.net._batch_first
+            rows_first = self._rows_first
             if fits and len(leading) == 2 and leading[0 if rows_first else 1] == batch:
                 steps = leading[1 if rows_first else 0]
                 if 1 <= steps <= self.steps:
