@@ -1,4 +1,4 @@
-"""Optimisers: PyTorch's parameters and state after 50 steps; saved and gone on with; groups, clipping, errors."""
+"""Optimisers: PyTorch's parameters and state after 50 steps; saved and loaded; groups, clipping, errors."""
 
 from __future__ import annotations
 
