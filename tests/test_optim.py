@@ -171,6 +171,42 @@ def test_running_statistics_are_left_alone() -> None:
         assert np.array_equal(before[name], after[name]) == ("running" in name or "num" in name), name
 
 
+def test_a_layer_frozen_by_itself() -> None:
+    """Whichever net it is frozen through, and whichever the optimiser was given."""
+    net = built()
+    optimizer = tr.optim.SGD([{"params": net[0]}, {"params": net[2]}], lr=1)
+    net.freeze("2")
+    trained(net, optimizer, 0, 1)
+    np.testing.assert_array_equal(net[2].weight, weights()["2.weight"])
+    assert not np.array_equal(net[0].weight_hh_l0, weights()["0.weight_hh_l0"])
+
+
+def test_training_as_torch_does() -> None:
+    """Gradients through time, then the step, 50 times over."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    theirs = torch.nn.LSTM(4, 9)
+    ours = tr.LSTM(4, 9)
+    ours.load_state_dict(theirs.state_dict())
+    ours.train()
+    mine, other = tr.optim.Adam(ours, lr=0.01), torch.optim.Adam(theirs.parameters(), lr=0.01)
+    rng = np.random.RandomState(0)
+    for _ in range(STEPS):
+        x, target = (rng.standard_normal((6, 3, size)).astype(np.float32) for size in (4, 9))
+        y, _ = ours(x)
+        mine.zero_grad()
+        ours.backward(y - target)
+        norm = tr.optim.clip_grad_norm(ours, 1.5)
+        mine.step()
+        other.zero_grad()
+        (0.5 * (theirs(torch.from_numpy(x))[0] - torch.from_numpy(target)).square().sum()).backward()
+        assert norm == pytest.approx(
+            float(torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.5)), rel=1e-4
+        )
+        other.step()
+    near(flat(ours.state_dict().values()), flat(param.detach().numpy() for param in theirs.parameters()))
+
+
 def test_a_shared_layer_is_updated_once() -> None:
     layer = tr.Linear(2, 2, bias=False)
     net, other = tr.Sequential(layer, layer), tr.Sequential(tr.Linear(2, 2), layer)
@@ -406,20 +442,13 @@ def test_options_may_change_between_steps() -> None:
         np.testing.assert_array_equal(optimizer.state_dict()["state"][i]["momentum_buffer"], gradient)
 
 
-def frozen(net: tr.Net, names: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    left = [(name, tensor) for name, tensor in tr.optim._parameters(net) if name not in names]
-    epoch = getattr(net, "_train_epoch", 0) + 1
-    monkeypatch.setattr(net, "_trainable", lambda: left, raising=False)
-    monkeypatch.setattr(net, "_train_epoch", epoch, raising=False)
-
-
-def test_frozen_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_tensors() -> None:
     """They do not move, do not count, and go on with the step at which they stopped."""
     net = built()
     optimizer = tr.optim.Adam(net, weight_decay=0.1)
     trained(net, optimizer, 0, 4)
     names = {"0.weight_hh_l0", "2.bias"}
-    frozen(net, names, monkeypatch)
+    net.freeze(*names)
     before = net.state_dict()
     put(net, gradients(4))
     rest = [gradient for name, gradient in gradients(4).items() if name not in names]
@@ -430,7 +459,7 @@ def test_frozen_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.array_equal(array, before[name]) == (name in names), name
     state = optimizer.state_dict()["state"]
     assert [int(state[i]["step"]) for i in range(8)] == [5, 4, 5, 5, 5, 5, 5, 4]
-    frozen(net, set(), monkeypatch)
+    net.unfreeze()
     trained(net, optimizer, 5, 6)
     assert [int(state["step"]) for state in optimizer.state_dict()["state"].values()] == [
         6,
@@ -444,10 +473,10 @@ def test_frozen_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_what_is_frozen_from_the_first_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_frozen_from_the_first_takes_no_memory() -> None:
     net = built()
     whole = tr.optim.Adagrad(net, initial_accumulator_value=0.5).state_bytes
-    frozen(net, {name for name in weights() if name.startswith("0.")}, monkeypatch)
+    net.freeze("0")
     optimizer = tr.optim.Adagrad(net, initial_accumulator_value=0.5)
     assert 0 < optimizer.state_bytes < whole
     state = optimizer.state_dict()["state"]
