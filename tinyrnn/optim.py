@@ -319,7 +319,7 @@ class Optimizer(ABC):
         for i, (values, options) in changed.items():
             uses[i] = self._program.set_rule(i, self._kind, options)
             self._values[i] = values
-        epochs = [getattr(net, "_train_epoch", 0) for net in self._nets]
+        epochs = [net._train_epoch for net in self._nets]
         if uses != self._uses or epochs != self._epochs:
             self._uses, self._epochs = uses, epochs
             self._lay()
@@ -334,7 +334,7 @@ class Optimizer(ABC):
         self._count()
         active: set[tuple[int, int]] = set()
         for net in self._nets:
-            active |= {(id(tensor.core), tensor.param) for _, tensor in _trainable(net)}
+            active |= {(id(tensor.core), tensor.param) for _, tensor in net._trainable()}
         self._laid = [entry for entry in self._ordered if entry.key in active]
         spans = []
         for entry in self._laid:
@@ -580,12 +580,6 @@ def _parameters(net: Net) -> list[tuple[str, Tensor]]:
         for tensor in leaf._tensors()
         if not tensor.name.endswith(("running_mean", "running_var"))
     ]
-
-
-def _trainable(net: Net) -> list[tuple[str, Tensor]]:
-    """Those that are not frozen."""
-    found: list[tuple[str, Tensor]] = net._trainable() if hasattr(net, "_trainable") else _parameters(net)
-    return found
 
 
 def _scalar(value: Any) -> Any:

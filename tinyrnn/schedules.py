@@ -448,7 +448,7 @@ class SequentialLR(LRScheduler):
             return
         self._schedulers = list(options["schedulers"])
         for i, one in enumerate(self._schedulers):
-            if not isinstance(one, LRScheduler) or isinstance(one, SequentialLR):
+            if not isinstance(one, LRScheduler) or isinstance(one, (SequentialLR, ReduceLROnPlateau)):
                 raise TypeError(f"SequentialLR: schedulers[{i}] is {type(one).__name__}, expected a schedule")
             if one.optimizer is not self.optimizer:
                 raise ValueError(f"SequentialLR: schedulers[{i}] is of another optimiser")
