@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import math
 import os
@@ -68,6 +69,13 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
+
+
+def _check_folder(path: Path) -> None:
+    """A folder that is missing is better said before training than after an epoch."""
+    folder = os.path.dirname(os.path.realpath(os.fsdecode(path)))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
 
 
 class _Best(Callback):
@@ -174,6 +182,9 @@ class ModelCheckpoint(_Best):
         if not self.save_best_only:
             self.monitor = None  # type: ignore[assignment]
 
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
         if not self.save_best_only or self._better(logs):
             run.net.save(self.path.replace("{epoch}", str(run.epoch)))
@@ -262,6 +273,9 @@ class CSVLogger(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
         columns = run.history.history
         text = io.StringIO()
@@ -296,6 +310,9 @@ class Checkpoint(Callback):
         self.every = whole("Checkpoint: every", every, 1, 2**31)
         self.unit = unit
         self._since = 0
+
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
 
     def _count(self, run: Run, last: bool = False) -> None:
         self._since += 1

@@ -390,29 +390,24 @@ class Gatherer:
 def batches(lengths: NDArray[np.int64], batch: int, generator: np.random.Generator | None) -> list[Rows]:
     """Every sample once, in batches of ``batch``, the rest in a short one.
 
-    Without a generator in the given order. With one, samples are shuffled, then sorted by bucket (lengths
-    that differ by at most an eighth), cut into batches, and the batches are shuffled. Where all have the
-    same length this is a plain shuffle. The short batch is cut off at a place of its own in each epoch.
+    Without a generator in the given order. With one, samples are shuffled; sorted by length, each taken for up
+    to a quarter longer than it is, so that those of about the same length keep mixing; cut into batches,
+    and the batches shuffled. Where all have the same length this is a plain shuffle. The short batch is cut
+    off at a place of its own in each epoch.
     """
     count = len(lengths)
     if generator is None:
-        return [np.arange(at, min(at + batch, count)) for at in range(0, count, batch)]
+        return list(parts(np.arange(count), batch))
     order = generator.permutation(count)
-    order = order[np.argsort(_buckets(lengths)[order], kind="stable")]
+    blurred = lengths[order] * generator.integers(256, 320, count)  # whole numbers: the same everywhere
+    if lengths.min() < lengths.max():
+        order = order[np.argsort(blurred, kind="stable")]
     whole, rest = divmod(count, batch)
     sizes = np.full(whole, batch)
     if rest:
         sizes = np.insert(sizes, generator.integers(whole + 1), rest)
-    parts = np.split(order, np.cumsum(sizes)[:-1])
-    return [parts[i] for i in generator.permutation(len(parts))]
-
-
-def _buckets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bucket of each length. Whole numbers alone decide, so that every machine makes the same batches."""
-    edges = [1]
-    while edges[-1] <= lengths.max():
-        edges.append(max(edges[-1] + 1, edges[-1] * 9 // 8))
-    return np.searchsorted(np.array(edges), lengths, side="right")
+    cut = np.split(order, np.cumsum(sizes)[:-1])
+    return [cut[i] for i in generator.permutation(len(cut))]
 
 
 def parts(rows: Rows, batch: int) -> Iterator[Rows]:
