@@ -63,7 +63,7 @@ class Setup:
     """A run with all that a checkpoint has to keep."""
 
     def __init__(self, seed: int = 1, optimizer: str = "adam", **options: Any) -> None:
-        self.net = make(seed)
+        self.seed, self.net = seed, make(seed)
         self.optimizer = {
             "adam": lambda: tr.optim.Adam(self.net, lr=0.02),
             "sgd": lambda: tr.optim.SGD(self.net, lr=0.1, momentum=0.9),
@@ -74,6 +74,7 @@ class Setup:
         self.data: tuple[Any, Any] = (X, LAST)
 
     def fit(self, epochs: int = 4, more: Any = (), **options: Any) -> tr.History:
+        tr.manual_seed(self.seed)  # dropout's seed is drawn at the first step
         history: tr.History = self.net.fit(
             *self.data,
             epochs,
@@ -221,6 +222,7 @@ def test_without_shuffling_and_with_a_function(path: Path) -> None:
     def run(net: Any, epochs: int, **options: Any) -> None:
         rate = callbacks.LearningRateScheduler(lambda n: 0.05 / (n + 1), unit="batch")
         kept = callbacks.Checkpoint(path)
+        tr.manual_seed(3)
         net.fit(X, LAST, epochs, 4, loss="cross_entropy", optimizer="sgd", shuffle=False, verbose=0,
                 callbacks=[rate, kept], **options)  # fmt: skip
 
@@ -248,7 +250,7 @@ def test_every(path: Path, monkeypatch: Any) -> None:
     assert seen == [(2, 0), (4, 0), (5, 0)]
     seen.clear()
     Setup().fit(2, more=[callbacks.Checkpoint(path, every=4, unit="batch")])
-    assert seen == [(0, 4), (1, 2), (2, 0)]
+    assert seen == [(0, 4), (1, 2), (1, 6), (2, 0)]
 
 
 # ---- what is refused -----------------------------------------------------------------------------
@@ -264,10 +266,10 @@ def written(tmp_path_factory: Any) -> Path:
 def refused(setup: Setup, path: Path, error: type[Exception], message: str, **options: Any) -> None:
     """An error with this message, and nothing has changed."""
     setup.fit(1)  # so that there is something to keep
-    before, steps = setup.everything(), setup.net._train_steps
+    before, dropout = setup.everything(), (setup.net._train_steps, setup.net._dropout_seed)
     with pytest.raises(error, match=message):
         setup.fit(resume=path, **options)
-    assert setup.everything() == before and setup.net._train_steps == steps
+    assert setup.everything() == before and (setup.net._train_steps, setup.net._dropout_seed) == dropout
 
 
 def test_another_run(written: Path) -> None:
@@ -294,8 +296,8 @@ def test_other_callbacks(written: Path) -> None:
         ValueError, match="its callbacks LearningRateScheduler, EarlyStopping are not among fit's"
     ):
         before = setup.everything()
-        setup.net.fit(X, LAST, 4, 4, loss="cross_entropy", optimizer=setup.optimizer, clip_norm=1.0, verbose=0,
-                      resume=written)  # fmt: skip
+        setup.net.fit(X, LAST, 4, 4, loss="cross_entropy", optimizer=setup.optimizer, clip_norm=1.0,
+                      verbose=0, resume=written)  # fmt: skip
     assert setup.everything() == before
 
 
@@ -335,21 +337,26 @@ def test_malformed(written: Path, tmp_path: Path) -> None:
         crc = f"{checkpoints._crc(text, arrays):08x}"
         safetensors.save_safetensors(path, arrays, {"tinyrnn_checkpoint": text, "tinyrnn_crc32": crc})
 
+    different = ("net", "trained", "settings")  # there it is a checkpoint of another run
     write(description)
     setup.fit(2, resume=path)
     for key in description:
         write({name: value for name, value in description.items() if name != key})
         refused(setup, path, tr.LoadError, "malformed.safetensors: ")
         for value in (None, 3, [], "x", {"!array": "no"}, {"!tuple": 3}):
-            if value != description[key] and key not in (
-                "net",
-                "trained",
-                "settings",
-                "carried",
-                "train_steps",
-            ):
+            if value != description[key] and (key, value) != ("callbacks", []) and key not in different:
                 write({**description, key: value})
                 refused(setup, path, tr.LoadError, "malformed.safetensors: ")
+    for key, value in (
+        ("epoch", -1),
+        ("batch", 99),
+        ("batch", -1),
+        ("step", 4),
+        ("step", -1),
+        ("total", "x"),
+    ):
+        write({**description, "position": {**description["position"], key: value}})
+        refused(setup, path, tr.LoadError, "malformed.safetensors: ")
     for name in tensors:
         write(description, {key: array for key, array in tensors.items() if key != name})
         refused(setup, path, tr.LoadError, "malformed.safetensors: ")

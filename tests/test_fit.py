@@ -174,10 +174,14 @@ def test_truncated_bptt_carries_the_state(layer: str) -> None:
 
 
 def test_truncated_bptt_with_lengths() -> None:
-    xs, _, each = ragged(11, 3, 20)
+    xs, _, each = ragged(11, 17, 20)
     net = make()
     history = fit(net, xs, each, 3, 4, bptt=4, optimizer=tr.optim.Adam(net, lr=0.01))
     assert history["loss"][-1] < history["loss"][0]
+    with pytest.raises(
+        ValueError, match="bptt=3: sample .* has 17 steps and sample .* expected that all end"
+    ):
+        fit(net, xs, each, bptt=3)
     whole, chunk = make(), make()  # one chunk is full BPTT
     fit(whole, xs, each)
     fit(chunk, xs, each, bptt=20)

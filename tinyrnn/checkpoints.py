@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyrnn.arguments import flag, whole
 from tinyrnn.errors import LoadError
 from tinyrnn.history import History
 from tinyrnn.weights import safetensors
@@ -32,6 +33,7 @@ Tensors = dict[str, NDArray[Any]]
 _VERSION = 1
 _KEY, _CRC = "tinyrnn_checkpoint", "tinyrnn_crc32"
 _NET = "net."
+_DROPOUT = ("_dropout_seed", "_train_steps")
 
 # What a damaged or foreign description raises when it is taken apart.
 _MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
@@ -52,7 +54,7 @@ def save(path: Path, run: Run) -> None:
         "version": _VERSION,
         "net": run.net._describe(),
         "trained": _trained(run.net),
-        "train_steps": _train_steps(run.net),
+        "dropout": _dropout(run.net),
         "settings": run.settings,
         "position": {
             "epoch": run.epoch,
@@ -145,7 +147,7 @@ def _mismatch(description: Mapping[str, Any], run: Run) -> list[str]:
 
 
 def _take(description: Mapping[str, Any], tensors: Tensors, run: Run) -> None:
-    position = description["position"]
+    _place(description["position"], unpack(description["carried"], tensors), run)
     run.net.load_state_dict(
         {key[len(_NET) :]: array for key, array in tensors.items() if key.startswith(_NET)}
     )
@@ -164,21 +166,36 @@ def _take(description: Mapping[str, Any], tensors: Tensors, run: Run) -> None:
     if run.generator is not None:
         run.generator.bit_generator.state = description["random"]
     run.drawn_from = description["random"]
-    run.epoch, run.batch, run.step = (int(position[key]) for key in ("epoch", "batch", "step"))
-    run.total, run.weight, run.seconds = (float(position[key]) for key in ("total", "weight", "seconds"))
-    run.stop = bool(position["stop"])
-    run.carried = unpack(description["carried"], tensors)
     memory = run.history.memory
     run.history = History.from_json(description["history"])
     run.history.memory, run.history.interrupted = memory, False
     run.resumed = True
-    if description["train_steps"] is not None:
-        run.net._train_steps = int(description["train_steps"])
+    _set_dropout(run.net, description["dropout"])
+
+
+def _place(position: Mapping[str, Any], carried: Any, run: Run) -> None:
+    """Where the epoch under way stands."""
+    run.epoch = whole("epoch", position["epoch"], 0, run.epochs)
+    run.batch = whole("batch", position["batch"], 0, -(-len(run.inputs) // run.batch_size))
+    run.step = whole("step", position["step"], 0, 0 if run.bptt is None else run.inputs.longest - 1)
+    run.total, run.weight, run.seconds = (float(position[key]) for key in ("total", "weight", "seconds"))
+    run.stop = flag("stop", position["stop"])
+    if (carried is not None) != (run.step > 0):
+        raise ValueError(
+            f"step is {run.step}, expected a state that is carried on from there, and only there"
+        )
+    if carried is not None:
+        sizes = run.state_sizes()
+        if carried.dtype != np.float32 or carried.shape not in [(size,) for size in sizes]:
+            raise ValueError(
+                f"carried: {carried.dtype} of shape {carried.shape}, expected float32 of {sizes}"
+            )
+    run.carried = carried
 
 
 def _snapshot(run: Run) -> Callable[[], None]:
     """A function that gives net, optimiser and callbacks back what they are now; the run itself is new."""
-    weights, steps = run.net._stored(), _train_steps(run.net)
+    weights, dropout = run.net._stored(), _dropout(run.net)
     optimizer = run.optimizer.state_dict()
     callbacks = [(callback, callback.state_dict()) for callback in run.callbacks]
 
@@ -188,8 +205,7 @@ def _snapshot(run: Run) -> Callable[[], None]:
         for callback, state in callbacks:
             if state:
                 callback.load_state_dict(state)
-        if steps is not None:
-            run.net._train_steps = steps
+        _set_dropout(run.net, dropout)
 
     return back
 
@@ -198,8 +214,18 @@ def _trained(net: Net) -> list[str]:
     return [name for name, _ in net._trainable()]
 
 
-def _train_steps(net: Net) -> int | None:
-    return getattr(net, "_train_steps", None)
+def _dropout(net: Net) -> dict[str, int]:
+    """What the next dropout mask is drawn from."""
+    return {name: net.__dict__[name] for name in _DROPOUT if name in net.__dict__}
+
+
+def _set_dropout(net: Net, kept: Mapping[str, Any]) -> None:
+    if not isinstance(kept, Mapping) or not kept.keys() <= set(_DROPOUT):
+        raise ValueError(f"dropout: {kept!r}, expected some of {', '.join(_DROPOUT)}")
+    values = {name: whole(name, value, 0, 2**64 - 1) for name, value in kept.items()}
+    for name in _DROPOUT:
+        net.__dict__.pop(name, None)
+    net.__dict__.update(values)
 
 
 def _shown(description: Any) -> str:

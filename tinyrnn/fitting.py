@@ -115,6 +115,10 @@ class Run:
     def _random(self) -> Any:
         return None if self.generator is None else self.generator.bit_generator.state
 
+    def state_sizes(self) -> list[int]:
+        """How many numbers the state of a batch has: of a whole one, and of the short one."""
+        return [trainer.new_state().numbers.size for trainer in self._trainers.values()]
+
     def train(
         self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, progress: Progress
     ) -> None:
@@ -234,7 +238,7 @@ def fit(
     inputs.check_finite()
     targets = Targets(inputs, y, loss, "fit: y")
     if bptt is not None:
-        _check_bptt(inputs, targets)
+        _check_bptt(bptt, inputs, targets)
     validation, measures = None, _metrics(metrics, loss)
     if validation_data is not None:
         validation = _validation(net, validation_data, loss)
@@ -488,11 +492,18 @@ def _validation(net: Net, data: Any, loss: Any) -> tuple[Inputs, Targets]:
     return inputs, Targets(inputs, data[1], loss, "validation_data: y")
 
 
-def _check_bptt(inputs: Inputs, targets: Targets) -> None:
+def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
     if not inputs.recurrent or inputs.stepless:
         raise ValueError("fit: bptt given, but no layer is recurrent")
     if not targets.per_step:
         raise ShapeError("fit: bptt needs a target for each step, since each chunk is trained for itself")
+    chunks = -(-inputs.lengths // bptt)
+    if chunks.min() < chunks.max():
+        i, j = int(chunks.argmin()), int(chunks.argmax())
+        raise ValueError(
+            f"fit: bptt={bptt}: sample {i} has {inputs.lengths[i]} steps and sample {j} has "
+            f"{inputs.lengths[j]}, expected that all end in the same chunk: cut them, or train several sets"
+        )
 
 
 def _check_monitors(callbacks: list[Callback], validated: bool, metrics: Mapping[str, Metric]) -> None:

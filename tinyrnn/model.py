@@ -894,7 +894,8 @@ class Net(ABC):
             As `trainer` takes them.
         bptt : int, optional
             Truncated BPTT: a step for each so many steps of a batch's sequences. The state is carried from
-            one to the next, without its gradient, and is zero at the start of each batch.
+            one to the next, without its gradient, and is zero at the start of each batch. All samples must
+            end in the same chunk.
         resume : str or os.PathLike, optional
             A file of `tinyrnn.callbacks.Checkpoint`: go on where it was written, to the same bits as if there
             had been no pause. Data, settings and callbacks must be those of that run; ``epochs`` may be more.

@@ -167,6 +167,7 @@ class Targets:
         self.tail: Frame = inputs.out_frame
         self._weights: NDArray[np.float64] | None = None  # of classes; None if every target counts 1
         self._ignored: int | None = None
+        self._numbers_each = 1  # of a frame, which the mean is over
         if isinstance(loss, CTCLoss):
             self._take_labels(y, loss)
         else:
@@ -185,6 +186,7 @@ class Targets:
         self.classes = classes and kinds <= set("iu")
         if self.classes:
             self.tail = inputs.out_frame[:-1]
+        self._numbers_each = math.prod(inputs.out_frame[:-1] if classes else inputs.out_frame)
         shape = given[0].shape
         axes = len(shape) - len(self.tail)
         self.per_step = axes == 1
@@ -295,7 +297,7 @@ class Targets:
             return total
         ends = lengths[rows] if stop is None else np.minimum(lengths[rows], stop)
         frames = int(np.maximum(ends - start, 0).sum()) if self.per_step else len(rows)
-        return float(frames * math.prod(self.tail))
+        return float(frames * self._numbers_each)
 
 
 class Gatherer:
