@@ -392,8 +392,8 @@ class Gatherer:
 def batches(lengths: NDArray[np.int64], batch: int, generator: np.random.Generator | None) -> list[Rows]:
     """Every sample once, in batches of ``batch``, the rest in a short one.
 
-    Without a generator in the given order. With one, samples are shuffled; sorted by length, each taken for up
-    to a quarter longer than it is, so that those of about the same length keep mixing; cut into batches,
+    Without a generator in the given order. With one, samples are shuffled; sorted by length, each taken for
+    up to a quarter longer than it is, so that those of about the same length keep mixing; cut into batches,
     and the batches shuffled. Where all have the same length this is a plain shuffle. The short batch is cut
     off at a place of its own in each epoch.
     """
