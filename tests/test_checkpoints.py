@@ -371,7 +371,7 @@ def test_no_checkpoint(tmp_path: Path) -> None:
     refused(setup, tmp_path / "net.safetensors", tr.LoadError, "is not a checkpoint of fit's")
     (tmp_path / "text").write_text("hello, world")
     refused(setup, tmp_path / "text", tr.LoadError, "text: ")
-    refused(setup, tmp_path / "missing", FileNotFoundError, "")
+    refused(setup, tmp_path / "missing", FileNotFoundError, "missing")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         setup.fit(1, more=[callbacks.Checkpoint(tmp_path / "no" / "file")])
 
