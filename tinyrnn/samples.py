@@ -6,7 +6,7 @@ Arrays are samples first, whatever a net's ``batch_first`` says; batches have th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Inputs:
         If there is no sample, or one does not fit the net; the message names it.
     """
 
-    rows: Sequence[NDArray[Any]] | NDArray[Any]  # each (T_i, frame), or (frame) if `stepless`
+    rows: Any  # a list of arrays or one array; each (T_i, frame), or (frame) if `stepless`
     lengths: NDArray[np.int64]  # (N,), 1 if `stepless`
     ragged: bool  # samples may have different lengths
     listed: bool  # x was a list, so outputs are one too
@@ -338,8 +338,8 @@ class Gatherer:
         """
         inputs = self.inputs
         if inputs.stepless:
-            return self._frames(self._x, inputs.frame, rows, inputs.sample)
-        return self._steps(self._x, inputs.frame, rows, inputs.sample, start, stop)
+            return self._frames(self._x, inputs.frame, rows, inputs)
+        return self._steps(self._x, inputs.frame, rows, inputs, start, stop)
 
     def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The targets: of each step as ``x``, of each sequence ``(B, ...)``, or labels and how many.
@@ -349,9 +349,9 @@ class Gatherer:
         targets = self.targets
         assert targets is not None
         if targets.per_step:
-            return self._steps(self._y, targets.tail, rows, targets.sample, start, stop)
+            return self._steps(self._y, targets.tail, rows, targets, start, stop)
         if targets.labels is None:
-            return self._frames(self._y, targets.tail, rows, targets.sample)
+            return self._frames(self._y, targets.tail, rows, targets)
         many = self._many[: len(rows)]
         many[:] = targets.labels[rows]
         most = max(int(many.max()), 1)
@@ -368,22 +368,35 @@ class Gatherer:
         return np.clip(self.inputs.lengths[rows], start, stop).astype(np.int32) - np.int32(start)
 
     @staticmethod
-    def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, sample: Any) -> NDArray[Any]:
+    def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, source: Inputs | Targets) -> NDArray[Any]:
         array = memory[: len(rows) * math.prod(frame)].reshape(len(rows), *frame)
+        if isinstance(source.rows, np.ndarray):
+            array[...] = source.rows[rows]
+            return array
         for at, i in enumerate(rows):
-            array[at] = sample(i)
+            array[at] = source.sample(i)
         return array
 
     def _steps(
-        self, memory: NDArray[Any], frame: Frame, rows: Rows, sample: Any, start: int, stop: int | None
+        self,
+        memory: NDArray[Any],
+        frame: Frame,
+        rows: Rows,
+        source: Inputs | Targets,
+        start: int,
+        stop: int | None,
     ) -> NDArray[Any]:
         end = int(self.inputs.lengths[rows].max())
         steps = (end if stop is None else min(stop, end)) - start
         swap = not self.inputs.batch_first
         lead = (steps, len(rows)) if swap else (len(rows), steps)
         array = memory[: math.prod(lead) * math.prod(frame)].reshape(*lead, *frame)
-        for row, i in zip(array.swapaxes(0, 1) if swap else array, rows, strict=True):
-            numbers = sample(i)[start : start + steps]
+        first = array.swapaxes(0, 1) if swap else array
+        if isinstance(source.rows, np.ndarray) and not self.inputs.ragged:
+            first[...] = source.rows[rows, start : start + steps]
+            return array
+        for row, i in zip(first, rows, strict=True):
+            numbers = source.sample(i)[start : start + steps]
             row[: len(numbers)] = numbers
             row[len(numbers) :] = 0
         return array
