@@ -259,6 +259,21 @@ def test_frozen_layers_stay() -> None:
     assert all(np.array_equal(before[name], after[name]) == name.startswith("0.") for name in before)
 
 
+def test_gradients_that_are_not_finite() -> None:
+    xs, _, _ = ragged(20)
+    huge = np.full((20, 4), 3e38, np.float32)  # its difference from the output, twice, is infinite
+    for choice in ("stop", "skip"):
+        net = make()
+        before = weights(net)
+        if choice == "stop":
+            with pytest.raises(tr.NonFiniteError, match="the gradient of "):
+                fit(net, xs, huge, loss=tr.MSELoss(reduction="sum"))
+        else:
+            fit(net, xs, huge, loss=tr.MSELoss(reduction="sum"), nonfinite="skip")
+        assert weights(net) == before and not net.training
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_no_epochs_and_one_sample() -> None:
     xs, ys, _ = ragged()
     net = make()

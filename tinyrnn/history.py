@@ -170,8 +170,8 @@ class History:
         marker = "o" if self.epochs == 1 else None
         for panel, (what, curves) in zip(axes, panels.items(), strict=True):
             for name in curves:
-                label = "validation" if name.startswith("val_") else "training"
-                panel.plot(epochs, self.history[name], label=label, marker=marker)
+                label, colour = ("validation", "C1") if name.startswith("val_") else ("training", "C0")
+                panel.plot(epochs, self.history[name], color=colour, label=label, marker=marker)
             panel.set_ylabel(what)
             panel.grid(alpha=0.3)
             panel.legend()
