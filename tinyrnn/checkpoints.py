@@ -63,6 +63,7 @@ def save(path: Path, run: Run) -> None:
             "stop": run.stop,
             "total": run.total,
             "weight": run.weight,
+            "norm": run.norm,
             "seconds": run.seconds,
         },
         "carried": pack(run.carried, "carried", tensors),
@@ -178,7 +179,8 @@ def _place(position: Mapping[str, Any], carried: Any, run: Run) -> None:
     run.epoch = whole("epoch", position["epoch"], 0, run.epochs)
     run.batch = whole("batch", position["batch"], 0, -(-len(run.inputs) // run.batch_size))
     run.step = whole("step", position["step"], 0, 0 if run.bptt is None else run.inputs.longest - 1)
-    run.total, run.weight, run.seconds = (float(position[key]) for key in ("total", "weight", "seconds"))
+    run.total, run.weight = float(position["total"]), float(position["weight"])
+    run.norm, run.seconds = float(position["norm"]), float(position["seconds"])
     run.stop = flag("stop", position["stop"])
     if (carried is not None) != (run.step > 0):
         raise ValueError(

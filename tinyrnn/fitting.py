@@ -88,6 +88,7 @@ class Run:
         self.total = self.weight = self.seconds = 0.0
         self.step = 0
         self.carried: NDArray[np.float32] | None = None
+        self.norm = float("nan")  # of the last step's gradients
         self.generator = generator
         self.drawn_from = self._random()  # the generator's state when the epoch under way began
         self.settings = {
@@ -105,12 +106,27 @@ class Run:
         most = min(batch_size, len(inputs))
         # One trainer for whole batches, one for the short one.
         self._trainers = {
-            rows: net.trainer(optimizer, loss, batch=rows, steps=steps, threads=threads, **options)
+            rows: net.trainer(
+                optimizer,
+                loss,
+                batch=rows,
+                steps=steps,
+                threads=threads,
+                frame=inputs.frame,
+                target_steps=0 if targets.labels is None else int(targets.labels.max()),
+                **options,
+            )
             for rows in dict.fromkeys((most, len(inputs) % most or most))
         }
         self._gatherer = Gatherer(inputs, targets, most, steps)
-        memory = sum(sum(trainer.memory) for trainer in self._trainers.values())
-        self.history.memory = memory + self._gatherer.nbytes
+        shared = next(iter(self._trainers.values())).memory
+        each = (trainer.memory for trainer in self._trainers.values())
+        self.history.memory = (
+            shared.gradients
+            + shared.optimizer
+            + sum(memory.tape + memory.scratch + memory.state for memory in each)
+            + self._gatherer.nbytes
+        )
 
     def _random(self) -> Any:
         return None if self.generator is None else self.generator.bit_generator.state
@@ -149,7 +165,7 @@ class Run:
         if interrupt.asked:  # perhaps in the middle of validation; who resumes begins with it
             return
         logs["lr"] = float(self.optimizer.lr)
-        logs |= self._gradient_norm()
+        logs["grad_norm"] = float(self.norm)
         logs["seconds"] = time.perf_counter() - started
         self.history.append(logs)
         self.epoch += 1
@@ -165,6 +181,7 @@ class Run:
         trainer, gather = self._trainers[len(rows)], self._gatherer
         if self.bptt is None:
             loss = float(trainer.step(gather.x(rows), gather.y(rows), gather.lengths(rows)))
+            self.norm = trainer.norm
             self._add(loss, self.targets.weight(rows))
             self.batch += 1
             return loss
@@ -179,6 +196,7 @@ class Run:
             part = rows, self.step, min(self.step + self.bptt, end)
             value = float(trainer.step(gather.x(*part), gather.y(*part), gather.lengths(*part), state))
             self._add(value, self.targets.weight(*part))
+            self.norm = trainer.norm
             self.step = part[2]
         self.step, self.carried = 0, None
         self.batch += 1
@@ -193,9 +211,6 @@ class Run:
         if not self.targets.mean:
             return total
         return total / weight if weight else float("nan")
-
-    def _gradient_norm(self) -> dict[str, float]:
-        return {}
 
 
 _contiguous = np.ascontiguousarray
@@ -235,6 +250,11 @@ def fit(
     callbacks = in_order(callbacks)
     loss = _loss(loss)
     inputs = Inputs(net, x, lengths, "fit: x")
+    if not (inputs.recurrent or inputs.stepless):
+        raise ShapeError(
+            f"fit: x: has samples of shape {inputs.rows[0].shape}, expected single frames {inputs.frame}: no "
+            "layer is recurrent, so that steps do not depend on each other"
+        )
     inputs.check_finite()
     targets = Targets(inputs, y, loss, "fit: y")
     if bptt is not None:
@@ -508,7 +528,7 @@ def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
 
 def _check_monitors(callbacks: list[Callback], validated: bool, metrics: Mapping[str, Metric]) -> None:
     """What a callback looks at must be measured: better said before training than after an epoch."""
-    known = {"loss", "lr", "seconds"}
+    known = {"loss", "lr", "grad_norm", "seconds"}
     if validated:
         known |= {"val_loss", *(f"val_{name}" for name in metrics)}
     for callback in callbacks:
