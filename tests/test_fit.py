@@ -805,3 +805,36 @@ def test_a_nan_in_targets() -> None:
     y[3, 1] = np.nan
     with pytest.raises(ValueError, match=r"fit: y: nan at \[3, 1\] \(sample 3\), expected finite numbers"):
         fit(make(), X, y, loss="mse")
+
+
+def test_frames_without_steps() -> None:
+    """Nets without recurrent layers: (N, frame)."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((70, 6)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int) + 2 * (x[:, 1] > 0)
+    tr.manual_seed(0)
+    net = tr.Sequential(tr.Linear(6, 16), tr.BatchNorm1d(16), tr.ReLU(), tr.Linear(16, 4))
+    history = fit(net, x, y, 20, 16, optimizer=tr.optim.Adam(net, lr=0.02), validation_data=(x, y))
+    assert history["val_loss"][-1] < 0.4 < history["val_loss"][0]
+    assert net.evaluate(x, y, 7, loss="cross_entropy") == net.evaluate(x, y, 64, loss="cross_entropy")
+    assert net.predict(x, 3).shape == (70, 4)
+    x = rng.standard_normal((20, 2, 9)).astype(np.float32)
+    net = tr.Sequential(tr.Conv1d(2, 3, 3), tr.Flatten(), tr.Linear(21, 1))
+    history = fit(net, x, x[:, 0, :1], 20, 8, loss="huber", optimizer=tr.optim.Adam(net, lr=0.02))
+    assert history["loss"][-1] < history["loss"][0]
+    with pytest.raises(
+        tr.ShapeError, match=r"fit: x: has samples of shape \(5, 6\), expected single frames \(6,\)"
+    ):
+        fit(tr.Linear(6, 4), np.zeros((3, 5, 6)), np.zeros((3, 5), int))
+
+
+@pytest.mark.parametrize("layer", ["layer norm", "bidirectional"])
+def test_other_layers(layer: str) -> None:
+    xs, _, each = ragged()
+    tr.manual_seed(0)
+    if layer == "bidirectional":
+        net = make("gru", bidirectional=True, num_layers=2, dropout=0.2)
+    else:
+        net = tr.Sequential(tr.LSTM(3, 8), tr.LayerNorm(8), tr.Linear(8, 4))
+    history = fit(net, xs, each, 8, optimizer=tr.optim.Adam(net, lr=0.02), clip_norm=1.0)
+    assert history["loss"][-1] < history["loss"][0] and history["grad_norm"][-1] > 0
