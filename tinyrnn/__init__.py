@@ -31,13 +31,15 @@ from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
 
 if TYPE_CHECKING:
-    from tinyrnn import losses, optim
+    from tinyrnn import callbacks, losses, optim
     from tinyrnn.divergence import Drift, drift
+    from tinyrnn.history import History
     from tinyrnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, CTCLoss, HuberLoss, L1Loss, MSELoss
     from tinyrnn.quantization import quantize
 
 # What a device that only streams never needs is imported when it is asked for.
 _LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
+_LATER |= {"History": "history", "callbacks": "callbacks"}
 _LATER |= dict.fromkeys(
     (
         "losses",
@@ -79,6 +81,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GRUCell",
+    "History",
     "HuberLoss",
     "L1Loss",
     "LSTMCell",
@@ -102,6 +105,7 @@ __all__ = [
     "Tanh",
     "WeightsError",
     "available_isas",
+    "callbacks",
     "drift",
     "isa",
     "load",

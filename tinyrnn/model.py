@@ -24,6 +24,7 @@ from tinyrnn.threads import run_all, split
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tinyrnn.history import History
     from tinyrnn.losses import Loss
     from tinyrnn.optim import Optimizer
     from tinyrnn.training import Trainer
@@ -816,6 +817,191 @@ class Net(ABC):
             raise WeightsError(f"the tensors do not make a {cls.__name__}: {error}") from None
         layer.load_state_dict(given)
         return layer
+
+    # ---- training: the loop -------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        *,
+        loss: Any,
+        optimizer: Any,
+        validation_data: Any = None,
+        metrics: Any = None,
+        callbacks: Any = (),
+        shuffle: bool = True,
+        seed: int = 0,
+        lengths: ArrayLike | None = None,
+        verbose: int = 1,
+        threads: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: str = "stop",
+        bptt: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> History:
+        """Train for some epochs, each sample once in each.
+
+        Arrays are samples first, whatever ``batch_first`` says. Samples of different lengths are put together
+        with others of about their length, padded to the longest of the batch, and padding counts for nothing.
+
+        Ctrl-C ends training after the step under way: the net keeps that step, and the history is
+        returned, ``interrupted``. A second Ctrl-C raises at once.
+
+        Memory beside weights and data is laid out before the first step, for a batch of the longest
+        sequence (of ``bptt`` steps) and for the short batch that is left over: ``History.memory`` says how
+        much. Validation takes that of the outputs of a batch, with metrics of all outputs.
+
+        Parameters
+        ----------
+        x : array_like
+            ``(N, T, frame)``, or a list of N arrays ``(T_i, frame)``; ``(N, frame)`` for a net without
+            recurrent layers. Whole numbers, and no frame, for an embedding.
+        y : array_like
+            A target of each step, ``(N, T, ...)`` or a list of N arrays ``(T_i, ...)``; or of each sequence,
+            ``(N, ...)``, compared with the output of its last step. ``...`` is the output's frame, without
+            the classes' axis where targets are class indices. For `CTCLoss` a list of label sequences, or
+            the pair (labels ``(N, S)``, how many ``(N,)``).
+        epochs : int
+        batch_size : int
+            The last batch of an epoch may be shorter; it is trained, too.
+        loss : str or loss
+            ``"mse"``, ``"l1"``, ``"huber"``, ``"cross_entropy"``, ``"bce_with_logits"``, ``"ctc"``, or an
+            object such as ``tr.HuberLoss(delta=0.5)``.
+        optimizer : str or optimiser
+            ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"`` with PyTorch's defaults, or an
+            object such as ``tr.optim.Adam(net, lr=0.01)``.
+        validation_data : (x, y) or (x, y, lengths), optional
+            Evaluated after each epoch: ``"val_loss"`` in the history.
+        metrics : str, sequence or mapping, optional
+            As `evaluate` takes them, measured on the validation data: ``"val_accuracy"``.
+        callbacks : sequence of callbacks or schedules
+            See `tinyrnn.callbacks`.
+        shuffle : bool
+            Whether each epoch has an order of its own, drawn from ``seed``. Otherwise samples keep their
+            order, and different lengths are not sorted.
+        seed : int
+        lengths : array_like of int, (N,), optional
+            Steps of each sample of an array.
+        verbose : int
+            0: silent. 1: a bar in a terminal where tqdm is installed, and a line an epoch. 2: lines only.
+        threads : int
+            Threads that share a batch; the bits do not depend on it.
+        clip_norm, clip_value, nonfinite
+            As `trainer` takes them.
+        bptt : int, optional
+            Truncated BPTT: a step for each so many steps of a batch's sequences. The state is carried from
+            one to the next, without its gradient, and is zero at the start of each batch. All samples must
+            end in the same chunk.
+        resume : str or os.PathLike, optional
+            A file of `tinyrnn.callbacks.Checkpoint`: go on where it was written, to the same bits as if there
+            had been no pause. Data, settings and callbacks must be those of that run; ``epochs`` may be more.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError, IndexError
+            If data, net, loss and options do not fit, or data is not finite; the message names the sample.
+            Nothing has changed then.
+        LoadError, OSError
+            If the checkpoint cannot be read. Nothing has changed then.
+        """
+        from tinyrnn.fitting import fit
+
+        return fit(
+            self,
+            x,
+            y,
+            epochs,
+            batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            validation_data=validation_data,
+            metrics=metrics,
+            callbacks=callbacks,
+            shuffle=shuffle,
+            seed=seed,
+            lengths=lengths,
+            verbose=verbose,
+            threads=threads,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            nonfinite=nonfinite,
+            bptt=bptt,
+            resume=resume,
+        )
+
+    def predict(
+        self, x: Any, batch_size: int = 32, *, lengths: ArrayLike | None = None, threads: int = 1
+    ) -> Any:
+        """The outputs of many samples, in evaluation mode.
+
+        Parameters
+        ----------
+        x, lengths
+            As `fit` takes them.
+        batch_size : int
+            Samples that run at once; the bits do not depend on it.
+        threads : int
+
+        Returns
+        -------
+        ndarray, float32, (N, T, ...), or list of ndarray (T_i, ...) for a list
+            Zeros after a sample's length. ``(N, ...)`` for ``(N, frame)``.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError, IndexError
+            If the samples do not fit the net.
+        """
+        from tinyrnn.fitting import predict
+
+        return predict(self, x, batch_size, lengths, threads)
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        *,
+        loss: Any,
+        metrics: Any = None,
+        lengths: ArrayLike | None = None,
+        threads: int = 1,
+    ) -> dict[str, float]:
+        """The loss of many samples, and metrics, in evaluation mode.
+
+        Parameters
+        ----------
+        x, y, lengths, loss
+            As `fit` takes them.
+        batch_size : int
+            Samples that run at once, rounded up to a multiple of 32; the bits do not depend on it.
+        metrics : str, sequence or mapping, optional
+            ``"accuracy"`` for classes, or ``{"name": function}``. A function gets all outputs and targets at
+            once: of each step, ``(n, ...)`` without padding; of each sequence, its last output and its
+            target, ``(N, ...)``; for `CTCLoss` two lists of N.
+        threads : int
+
+        Returns
+        -------
+        dict of str to float
+            ``"loss"``, the mean over all that counts (or the sum, where the loss is one), and each metric.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError, IndexError
+            If the samples do not fit the net or the loss.
+        """
+        from tinyrnn.fitting import evaluate
+
+        return evaluate(self, x, y, batch_size, loss, metrics, lengths, threads)
 
     # ---- files ---------------------------------------------------------------------------------
 

@@ -1,0 +1,359 @@
+"""What `fit` calls between steps and epochs: to stop early, keep the best net, set rates, write files."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tinyrnn.arguments import flag, real, whole
+from tinyrnn.files import replacing
+
+if TYPE_CHECKING:
+    from tinyrnn.fitting import Run
+
+Path = str | os.PathLike[str]
+
+_MODES = ("min", "max")
+_UNITS = ("epoch", "batch")
+
+
+class Schedule(Protocol):
+    """What `tinyrnn.optim.schedules` have in common."""
+
+    def step(self, *metric: float) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+
+
+class Callback:
+    """The base of all callbacks: methods that do nothing.
+
+    ``run`` tells what is under way: ``run.net``, ``run.optimizer``, ``run.history``, ``run.epoch`` (whole
+    epochs done), ``run.batch`` (whole batches of the current one), and ``run.stop``, which a callback
+    sets to end training after the epoch. Callbacks are called in their order; `Checkpoint` after all others.
+
+    A callback that remembers something has it in ``state_dict``, so that a resumed run knows it: numbers,
+    strings, lists, dicts and arrays.
+    """
+
+    monitor: str | None = None  # a number that has to be measured, checked before training
+
+    def on_train_begin(self, run: Run) -> None:
+        """Before the first step, after a checkpoint is read."""
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Before an epoch's first batch; not when an epoch is resumed in its middle."""
+
+    def on_batch_end(self, run: Run, loss: float) -> None:
+        """After the last step of each batch."""
+
+    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        """After an epoch; ``logs`` is what the history got."""
+
+    def on_interrupt(self, run: Run) -> None:
+        """After the last whole step when Ctrl-C was pressed."""
+
+    def on_train_end(self, run: Run) -> None:
+        """At the end, also of an interrupted run."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+
+
+def _check_folder(path: Path) -> None:
+    """A folder that is missing is better said before training than after an epoch."""
+    folder = os.path.dirname(os.path.realpath(os.fsdecode(path)))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
+
+
+class _Best(Callback):
+    """The best value so far of a number in the logs."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+        name = type(self).__name__
+        if mode not in _MODES:
+            raise ValueError(f"{name}: mode is {mode!r}, expected 'min' or 'max'")
+        self.monitor: str = monitor
+        self.mode = mode
+        self.min_delta = real(f"{name}: min_delta", min_delta, 0.0)
+        self.best = math.inf if mode == "min" else -math.inf
+
+    def _better(self, logs: Mapping[str, float]) -> bool:
+        """Whether this epoch is the best so far, which is then remembered. NaN never is."""
+        value = logs[self.monitor]
+        gain = self.best - value if self.mode == "min" else value - self.best
+        if not gain > self.min_delta:
+            return False
+        self.best = value
+        return True
+
+
+class EarlyStopping(_Best):
+    """Stop when a number has not become better for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        Which number of the logs: ``"val_loss"``, ``"loss"``, ``"val_accuracy"``.
+    patience : int
+        Epochs without a better one that are put up with: the next one is the last.
+    min_delta : float
+        What is better by no more than this does not count.
+    restore_best : bool
+        Whether the net has the best epoch's weights at the end. Not after Ctrl-C, which keeps the last step.
+    mode : str
+        ``"min"`` where less is better, or ``"max"``.
+
+    Attributes
+    ----------
+    best : float
+    best_epoch, wait : int
+        When that was, counted from 0; and epochs since.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 0,
+        min_delta: float = 0.0,
+        restore_best: bool = False,
+        mode: str = "min",
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.patience = whole("EarlyStopping: patience", patience, 0, 2**31)
+        self.restore_best = flag("EarlyStopping: restore_best", restore_best)
+        self.best_epoch, self.wait = -1, 0
+        self._weights: dict[str, Any] = {}
+
+    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        if self._better(logs):
+            self.best_epoch, self.wait = run.epoch - 1, 0
+            if self.restore_best:
+                self._weights = run.net._stored()
+            return
+        self.wait += 1
+        if self.wait > self.patience:
+            run.stop = True
+
+    def on_train_end(self, run: Run) -> None:
+        if self._weights and not run.history.interrupted:
+            run.net.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
+        return {**state, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch, self.wait = state["best"], state["best_epoch"], state["wait"]
+        self._weights = dict(state["weights"])
+
+
+class ModelCheckpoint(_Best):
+    """Save the net after epochs, as `Net.save` does; `tinyrnn.load` reads it.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        ``"{epoch}"`` in it becomes the number of the epoch, counted from 1.
+    monitor, mode
+        As `EarlyStopping` takes them; without ``save_best_only`` nothing is compared.
+    save_best_only : bool
+        Whether only what is better than all before is saved.
+    """
+
+    def __init__(
+        self, path: Path, monitor: str = "val_loss", save_best_only: bool = False, mode: str = "min"
+    ) -> None:
+        super().__init__(monitor, mode)
+        self.path = os.fspath(path)
+        self.save_best_only = flag("ModelCheckpoint: save_best_only", save_best_only)
+        if not self.save_best_only:
+            self.monitor = None  # type: ignore[assignment]
+
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+
+    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        if not self.save_best_only or self._better(logs):
+            run.net.save(self.path.replace("{epoch}", str(run.epoch)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = state["best"]
+
+
+class LearningRateScheduler(Callback):
+    """Set the learning rate, or let a schedule of `tinyrnn.optim.schedules` do so.
+
+    A schedule among ``fit``'s callbacks becomes one of these by itself.
+
+    Parameters
+    ----------
+    schedule : schedule or callable
+        A schedule of the run's optimiser, stepped as in PyTorch after each unit; or a function from the
+        number of units done, 0 at the start, to the learning rate.
+    unit : str, optional
+        ``"epoch"`` or ``"batch"``; by default what `OneCycleLR` is made for, ``"batch"``, for that one.
+    monitor : str, optional
+        The number that `ReduceLROnPlateau` looks at after each epoch, ``"val_loss"`` by default there.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule | Callable[[int], float],
+        unit: str | None = None,
+        monitor: str | None = None,
+    ) -> None:
+        kind = type(schedule).__name__
+        unit = unit or ("batch" if kind == "OneCycleLR" else "epoch")
+        if unit not in _UNITS:
+            raise ValueError(f"LearningRateScheduler: unit is {unit!r}, expected 'epoch' or 'batch'")
+        self.schedule: Any = schedule
+        self.unit = unit
+        self.monitor = monitor or ("val_loss" if kind == "ReduceLROnPlateau" else None)
+        if self.monitor and unit == "batch":
+            raise ValueError(f"LearningRateScheduler: {self.monitor} is known after epochs, not batches")
+        self._function = not hasattr(schedule, "step")
+        if self._function and not callable(schedule):
+            raise TypeError(f"LearningRateScheduler: {kind}, expected a schedule or a function")
+        self._count = 0
+
+    def on_train_begin(self, run: Run) -> None:
+        if self._function:
+            run.optimizer.lr = float(self.schedule(self._count))
+            return
+        theirs = getattr(self.schedule, "optimizer", run.optimizer)
+        if theirs is not run.optimizer:
+            raise ValueError("LearningRateScheduler: the schedule is of another optimiser than fit's")
+
+    def on_batch_end(self, run: Run, loss: float) -> None:
+        if self.unit == "batch":
+            self._step(run)
+
+    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        if self.unit == "epoch":
+            self._step(run, *([logs[self.monitor]] if self.monitor else []))
+
+    def _step(self, run: Run, *metric: float) -> None:
+        self._count += 1
+        if self._function:
+            run.optimizer.lr = float(self.schedule(self._count))
+        else:
+            self.schedule.step(*metric)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self._count, "schedule": {} if self._function else self.schedule.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._count = state["count"]
+        if not self._function:
+            self.schedule.load_state_dict(state["schedule"])
+
+
+class CSVLogger(Callback):
+    """Write the history as a table after each epoch: the file is whole at any time.
+
+    A resumed run writes the epochs before it, too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+
+    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        columns = run.history.history
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *columns])
+        for i in range(run.history.epochs):
+            writer.writerow([i + 1, *(repr(values[i]) for values in columns.values())])
+        with replacing(self.path) as file:
+            file.write(text.getvalue().encode())
+
+
+class Checkpoint(Callback):
+    """Save all that a run is, so that ``fit(..., resume=path)`` goes on to the very same bits.
+
+    One safetensors file: weights, the optimiser's state, schedules, counters of callbacks, the generators
+    of shuffling and dropout, the history. It is complete or not there: an older one is kept until the new one
+    is. After the last epoch it is written in any case, and after Ctrl-C too, in the middle of an epoch.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    every : int
+        Units between two files.
+    unit : str
+        ``"epoch"`` or ``"batch"``.
+    """
+
+    def __init__(self, path: Path, every: int = 1, unit: str = "epoch") -> None:
+        if unit not in _UNITS:
+            raise ValueError(f"Checkpoint: unit is {unit!r}, expected 'epoch' or 'batch'")
+        self.path = path
+        self.every = whole("Checkpoint: every", every, 1, 2**31)
+        self.unit = unit
+        self._since = 0
+
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+
+    def _count(self, run: Run, last: bool = False) -> None:
+        self._since += 1
+        if self._since >= self.every or last:
+            self._save(run)
+
+    def _save(self, run: Run) -> None:
+        from tinyrnn import checkpoints
+
+        self._since = 0
+        checkpoints.save(self.path, run)
+
+    def on_batch_end(self, run: Run, loss: float) -> None:
+        if self.unit == "batch":
+            self._count(run)
+
+    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        last = run.stop or run.epoch == run.epochs
+        if self.unit == "epoch":
+            self._count(run, last)
+        elif last:
+            self._save(run)
+
+    def on_interrupt(self, run: Run) -> None:
+        self._save(run)
+
+
+def in_order(callbacks: Any) -> list[Callback]:
+    """Callbacks as `fit` calls them: schedules wrapped, checkpoints last, since they keep what others know.
+
+    Raises
+    ------
+    TypeError
+        If one is neither a callback nor a schedule.
+    """
+    found: list[Callback] = []
+    for given in [callbacks] if isinstance(callbacks, Callback) else callbacks:
+        if isinstance(given, Callback):
+            found.append(given)
+        elif hasattr(given, "step") and hasattr(given, "state_dict"):
+            found.append(LearningRateScheduler(given))
+        else:
+            raise TypeError(f"callbacks: {type(given).__name__}, expected a Callback or a schedule")
+    return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))

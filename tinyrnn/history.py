@@ -1,0 +1,182 @@
+"""What a training run was like, epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinyrnn.errors import LoadError
+from tinyrnn.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What a curve is not wanted of, unless it is asked for.
+_ASIDE = ("lr", "seconds", "grad_norm")
+
+
+class History:
+    """One number an epoch of everything that was measured.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        ``"loss"``, ``"val_loss"`` and ``"val_<metric>"`` where there is validation data, ``"lr"``,
+        ``"grad_norm"`` (of the epoch's last step, before clipping) and ``"seconds"``.
+    interrupted : bool
+        Whether Ctrl-C ended the run: the epoch under way is not in ``history``.
+    memory : int
+        Bytes of the buffers that training took beside weights and data: tapes, gradients, staging.
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.interrupted = False
+        self.memory = 0
+
+    @property
+    def epochs(self) -> int:
+        """How many whole epochs there were."""
+        return max(map(len, self.history.values()), default=0)
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self.history[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.history
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.history.items())
+        return f"History({self.epochs} epochs{': ' + last if last else ''})"
+
+    def append(self, logs: Mapping[str, float]) -> None:
+        """Add an epoch; what it lacks, or what earlier ones lacked, is NaN."""
+        count = self.epochs
+        for name in logs:
+            self.history.setdefault(name, [math.nan] * count)
+        for name, values in self.history.items():
+            values.append(float(logs.get(name, math.nan)))
+
+    def best(self, name: str = "val_loss", mode: str = "min") -> int:
+        """The epoch, counted from 0, with the lowest (or highest) of a number; NaN never wins.
+
+        Raises
+        ------
+        KeyError
+            If there is no such number.
+        ValueError
+            If all of it is NaN.
+        """
+        sign = -1.0 if mode == "max" else 1.0
+        known = [(sign * value, i) for i, value in enumerate(self.history[name]) if not math.isnan(value)]
+        if not known:
+            raise ValueError(f"{name}: no epoch has a number")
+        return min(known)[1]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON; the file is complete or not there.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        with replacing(path) as file:
+            file.write(json.dumps(self.to_json(), indent=1, allow_nan=False).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> History:
+        """What `save` wrote.
+
+        Raises
+        ------
+        LoadError
+            If the file is not a history.
+        OSError
+            If it cannot be read.
+        """
+        with open(path, "rb") as file:
+            raw = file.read()
+        try:
+            return cls.from_json(json.loads(raw))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise LoadError(f"{os.fspath(path)}: is not a history that tinyrnn wrote: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; numbers that JSON has not are strings."""
+        rows = {
+            name: [value if math.isfinite(value) else str(value) for value in values]
+            for name, values in self.history.items()
+        }
+        return {"history": rows, "interrupted": self.interrupted, "memory": self.memory}
+
+    @classmethod
+    def from_json(cls, value: Any) -> History:
+        """From what `to_json` gave; TypeError, ValueError or KeyError for anything else."""
+        made = cls()
+        for name, values in value["history"].items():
+            made.history[str(name)] = [float(number) for number in values]
+        if len({len(values) for values in made.history.values()}) > 1:
+            raise ValueError("the numbers of epochs differ")
+        made.interrupted = bool(value["interrupted"])
+        made.memory = int(value["memory"])
+        return made
+
+    def plot(self, names: Sequence[str] | None = None, path: str | os.PathLike[str] | None = None) -> Figure:
+        """The curves over the epochs: losses above, each metric in a panel of its own below.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Which numbers; by default all but the learning rate, the gradient's norm and the time.
+        path : str or os.PathLike, optional
+            Where to save the picture.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        KeyError
+            If there is no such number.
+        ValueError
+            If there is nothing to show.
+        """
+        if names is None:
+            names = [name for name in self.history if name not in _ASIDE]
+        for name in names:
+            if name not in self.history:
+                raise KeyError(f"{name}: not in the history, there are {', '.join(self.history) or 'none'}")
+        if not names or not self.epochs:
+            raise ValueError("history: no whole epoch to plot")
+        try:
+            from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
+        except ImportError:
+            raise ImportError("History.plot needs matplotlib: pip install 'tinyrnn[plot]'") from None
+
+        panels: dict[str, list[str]] = {}
+        for name in names:
+            panels.setdefault(name.removeprefix("val_"), []).append(name)
+        figure = Figure(figsize=(6.4, 1.2 + 2.6 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
+        epochs = range(1, self.epochs + 1)
+        marker = "o" if self.epochs == 1 else None
+        for panel, (what, curves) in zip(axes, panels.items(), strict=True):
+            for name in curves:
+                label, colour = ("validation", "C1") if name.startswith("val_") else ("training", "C0")
+                panel.plot(epochs, self.history[name], color=colour, label=label, marker=marker)
+            panel.set_ylabel(what)
+            panel.grid(alpha=0.3)
+            panel.legend()
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[-1].set_xlabel("epoch")
+        if path is not None:
+            figure.savefig(path)
+        return figure

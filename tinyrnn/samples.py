@@ -1,0 +1,479 @@
+"""Samples as `fit`, `predict` and `evaluate` take them: checked once, bucketed by length, made batches.
+
+Arrays are samples first, whatever a net's ``batch_first`` says; batches have the net's own layout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn import _core
+from tinyrnn.arrays import as_array, as_floats, as_indices
+from tinyrnn.errors import ShapeError
+
+if TYPE_CHECKING:
+    from tinyrnn.model import Frame, Net
+
+Rows = NDArray[np.intp]
+Lengths = NDArray[np.int32]
+
+# Numbers looked at at once for a NaN: what is allocated for it stays small.
+_LOOK = 1 << 18
+
+
+class Inputs:
+    """What the net reads.
+
+    Parameters
+    ----------
+    net : Net
+    x : array_like
+        ``(N, T, frame)``; a list of N arrays ``(T_i, frame)``; or ``(N, frame)`` for a net without recurrent
+        layers. float32 and int32 arrays are read where they lie, others are copied once.
+    lengths : array_like of int, (N,), optional
+        Steps of each sample of an array.
+    what : str
+        How errors call ``x``.
+
+    Raises
+    ------
+    ShapeError, TypeError, ValueError, IndexError
+        If there is no sample, or one does not fit the net; the message names it.
+    """
+
+    rows: Any  # a list of arrays or one array; each (T_i, frame), or (frame) if `stepless`
+    lengths: NDArray[np.int64]  # (N,), 1 if `stepless`
+    ragged: bool  # samples may have different lengths
+    listed: bool  # x was a list, so outputs are one too
+    stepless: bool  # samples are single frames
+    out_frame: Frame
+
+    def __init__(self, net: Net, x: Any, lengths: ArrayLike | None = None, what: str = "x") -> None:
+        self.net = net
+        self.what = what
+        self.recurrent = net._recurrent
+        self.batch_first = net._batch_first
+        self.listed = isinstance(x, (list, tuple))
+        if not self.listed:
+            x = as_array(x)
+        if (not x) if self.listed else x.shape[:1] == (0,):
+            raise ValueError(f"{what}: no samples")
+        first = as_array(x[0]) if self.listed else x
+        ndim = first.ndim + self.listed
+        rank = net._rank(ndim)
+        rank = min(ndim, 1) if rank is None else rank
+        lead = ndim - rank
+        if lead != 2 and (self.recurrent or lead != 1):
+            shape = f"arrays of shape {first.shape}" if self.listed else f"shape {first.shape}"
+            frame = net._frame()
+            sizes = ["?" if axis is None else str(axis) for axis in frame] if frame else ["?"] * rank
+            wanted = ", ".join(["N", "T", *sizes])
+            raise ShapeError(
+                f"{what}: has {shape}, expected ({wanted}), or a list of arrays ({', '.join(['T', *sizes])})"
+            )
+        self.stepless = lead == 1
+        self.frame: Frame = first.shape[first.ndim - rank :]
+        cores: list[_core.Layer] = []
+        try:
+            self.out_frame = net._lay(self.frame, lead, cores)
+        except ShapeError as error:
+            raise ShapeError(f"{what}: {error}") from None
+        self.count = None
+        if cores and cores[0].kind == "embedding":
+            self.count = net._leaves()[0][1].num_embeddings
+        self.dtype: Any = np.float32 if self.count is None else np.int32
+        self._take(x, lengths)
+
+    def _take(self, x: Any, lengths: ArrayLike | None) -> None:
+        what = self.what
+        if self.listed:
+            if lengths is not None:
+                raise ValueError(f"lengths: given, but {what} is a list, whose arrays have their own lengths")
+            self.rows = [self._numbers(row, f"{what}[{i}]") for i, row in enumerate(x)]
+            for i, row in enumerate(self.rows):
+                if row.shape[0 if self.stepless else 1 :] != self.frame:
+                    steps = () if self.stepless else ("T",)
+                    wanted = ", ".join(map(str, (*steps, *self.frame)))
+                    raise ShapeError(f"{what}[{i}]: has shape {row.shape}, expected ({wanted}) as {what}[0]")
+        else:
+            self.rows = self._numbers(x, what)
+        self.ragged = (self.listed or lengths is not None) and not self.stepless
+        if self.stepless:
+            if lengths is not None:
+                raise ValueError(f"lengths: given, but {what} has no steps: its samples are single frames")
+            self.lengths = np.ones(len(self.rows), np.int64)
+        elif isinstance(self.rows, np.ndarray):
+            steps = self.rows.shape[1]
+            if lengths is None:
+                self.lengths = np.full(len(self.rows), steps)
+            else:
+                self.lengths = _checked_lengths(lengths, len(self.rows), steps, what)
+        else:
+            self.lengths = np.array([len(row) for row in self.rows])
+        if not self.lengths.all():
+            raise ValueError(f"{what}[{int(np.argmin(self.lengths))}]: no steps")
+
+    def _numbers(self, x: Any, what: str) -> NDArray[Any]:
+        return as_floats(x, what) if self.count is None else as_indices(x, what, self.count)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def longest(self) -> int:
+        return int(self.lengths.max())
+
+    def sample(self, i: int) -> NDArray[Any]:
+        """Sample ``i`` without its padding."""
+        row: NDArray[Any] = self.rows[i]
+        return row if self.stepless else row[: self.lengths[i]]
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a number is NaN or infinite; the message says where."""
+        _check_finite(self.rows, self.lengths, not self.stepless, self.what)
+
+    def by_length(self) -> Rows:
+        """All samples, short ones first, the same lengths in their order."""
+        return np.argsort(self.lengths, kind="stable")
+
+
+class Targets:
+    """What the net should say, for each of ``inputs``' samples.
+
+    Targets are of each step, ``(N, T, ...)`` or a list of ``(T_i, ...)``; of each sequence, ``(N, ...)``; or
+    for `CTCLoss` labels: a list of label sequences, or the pair (labels ``(N, S)``, how many ``(N,)``).
+    ``...`` is the net's output frame, without its last axis for the class indices of `CrossEntropyLoss`.
+
+    Raises
+    ------
+    ShapeError, TypeError, ValueError, IndexError
+        If they do not fit the inputs, the net and the loss; the message names the sample.
+    """
+
+    def __init__(self, inputs: Inputs, y: Any, loss: Any, what: str = "y") -> None:
+        from tinyrnn.losses import CrossEntropyLoss, CTCLoss
+
+        self.inputs = inputs
+        self.what = what
+        self.mean = loss.reduction == "mean"
+        self.classes = True  # targets are whole numbers
+        self.labels: NDArray[np.int64] | None = None  # how many each sample has
+        self.per_step = False
+        self.tail: Frame = inputs.out_frame
+        self._weights: NDArray[np.float64] | None = None  # of classes; None if every target counts 1
+        self._ignored: int | None = None
+        self._numbers_each = 1  # of a frame, which the mean is over
+        if isinstance(loss, CTCLoss):
+            self._take_labels(y, loss)
+        else:
+            self._take(y, isinstance(loss, CrossEntropyLoss), loss)
+
+    def _take(self, y: Any, classes: bool, loss: Any) -> None:
+        inputs, what = self.inputs, self.what
+        listed = isinstance(y, (list, tuple))
+        count = len(y) if listed else (as_array(y).shape or (0,))[0]
+        if count != len(inputs):
+            raise ShapeError(
+                f"{what}: {count} samples, expected {len(inputs)}, one for each of {inputs.what}"
+            )
+        given: Any = [as_array(row) for row in y] if listed else as_array(y)
+        kinds = {row.dtype.kind for row in given} if listed else {given.dtype.kind}
+        self.classes = classes and kinds <= set("iu")
+        if self.classes:
+            self.tail = inputs.out_frame[:-1]
+        self._numbers_each = math.prod(inputs.out_frame[:-1] if classes else inputs.out_frame)
+        shape = given[0].shape
+        axes = len(shape) - len(self.tail)
+        self.per_step = axes == 1
+        fits = axes in (0, 1) and shape[len(shape) - len(self.tail) :] == self.tail
+        if not fits or (self.per_step and inputs.stepless):
+            tail = "".join(f", {axis}" for axis in self.tail)
+            ways = f"(N{tail})" if inputs.stepless else f"(N, T{tail}) or (N{tail})"
+            kind = "class indices" if self.classes else "numbers"
+            raise ShapeError(
+                f"{what}: {kind} of shape {shape} a sample, expected {ways} for the net's output "
+                f"{inputs.out_frame} and {type(loss).__name__}"
+            )
+        if listed and not self.per_step:
+            given = _stacked(given, what)
+            listed = False
+        if listed:
+            self.rows: Any = [self._numbers(row, f"{what}[{i}]") for i, row in enumerate(given)]
+        else:
+            self.rows = self._numbers(given, what)
+        if self.per_step:
+            self._check_steps(listed)
+        if self.classes:
+            self._check_classes(loss)
+        else:
+            _check_finite(self.rows, inputs.lengths, self.per_step, what)
+
+    def _numbers(self, y: Any, what: str) -> NDArray[Any]:
+        return as_indices(y, what) if self.classes else as_floats(y, what)
+
+    def _check_steps(self, listed: bool) -> None:
+        inputs, what = self.inputs, self.what
+        for i in range(len(self.rows) if listed else 1):
+            got, steps = self.rows[i].shape, int(inputs.lengths[i])
+            if listed and got != (steps, *self.tail):
+                raise ShapeError(
+                    f"{what}[{i}]: has shape {got}, expected {(steps, *self.tail)}: {inputs.what}[{i}] has "
+                    f"{steps} steps"
+                )
+            longest = inputs.longest if inputs.listed else inputs.rows[0].shape[0]
+            if not listed and got[0] != longest:
+                raise ShapeError(f"{what}: has {got[0]} steps, expected {longest}, as many as {inputs.what}")
+
+    def _check_classes(self, loss: Any) -> None:
+        count, ignored = self.inputs.out_frame[-1], int(loss.ignore_index)
+        at_once = isinstance(self.rows, np.ndarray) and not (self.per_step and self.inputs.ragged)
+        any_ignored = False
+        for i, row in enumerate([self.rows] if at_once else map(self.sample, range(len(self.rows)))):
+            skip = row == ignored
+            any_ignored |= bool(skip.any())
+            wrong = ((row < 0) | (row >= count)) & ~skip
+            if wrong.any():
+                place = tuple(map(int, np.unravel_index(int(np.argmax(wrong)), wrong.shape)))
+                raise IndexError(
+                    f"{self.what}: class {row[place]} at {list(place if at_once else (i, *place))} is out of "
+                    f"range, expected 0 .. {count - 1}, the net's outputs, or ignore_index {ignored}"
+                )
+        weights = getattr(loss, "weight", None)
+        if weights is not None or any_ignored:
+            self._ignored = ignored
+            self._weights = np.ones(count) if weights is None else np.array(weights, np.float64)
+
+    def _take_labels(self, y: Any, loss: Any) -> None:
+        inputs, what = self.inputs, self.what
+        count, blank = inputs.out_frame[-1], int(loss.blank)
+        if isinstance(y, tuple) and len(y) == 2 and as_array(y[0]).ndim == 2:
+            labels = as_indices(y[0], f"{what}: labels", count)
+            many = _checked_lengths(y[1], len(labels), labels.shape[1], what, least=0)
+            rows = [row[:end] for row, end in zip(labels, many, strict=True)]
+        else:
+            rows = [
+                as_indices(row if len(row) else np.zeros(0, np.int32), f"{what}[{i}]", count)
+                for i, row in enumerate(y)
+            ]
+        if len(rows) != len(inputs):
+            raise ShapeError(
+                f"{what}: {len(rows)} samples, expected {len(inputs)}, one for each of {inputs.what}"
+            )
+        for i, row in enumerate(rows):
+            if row.ndim != 1:
+                raise ShapeError(f"{what}[{i}]: has shape {row.shape}, expected (S,), a sequence of labels")
+            if (row == blank).any():
+                raise ValueError(
+                    f"{what}[{i}]: has label {blank} at {int(np.argmax(row == blank))}, which is the blank"
+                )
+        self.rows = rows
+        self.labels = np.array([len(row) for row in rows])
+
+    def sample(self, i: int) -> NDArray[Any]:
+        """The targets of sample ``i``, without padding."""
+        row: NDArray[Any] = self.rows[i]
+        return row[: self.inputs.lengths[i]] if self.per_step else row
+
+    def weight(self, rows: Rows, start: int = 0, stop: int | None = None) -> float:
+        """What the loss' mean over these samples (and steps) is over; 1 for a sum.
+
+        The mean of the whole set is that of its parts with these weights.
+        """
+        if not self.mean:
+            return 1.0
+        if self.labels is not None:
+            return float(len(rows))
+        lengths = self.inputs.lengths
+        if self._weights is not None:
+            total = 0.0
+            for i in rows:
+                row = self.sample(i)[start:stop] if self.per_step else self.sample(i)
+                total += float(self._weights[row[row != self._ignored]].sum())
+            return total
+        ends = lengths[rows] if stop is None else np.minimum(lengths[rows], stop)
+        frames = int(np.maximum(ends - start, 0).sum()) if self.per_step else len(rows)
+        return float(frames * self._numbers_each)
+
+
+class Gatherer:
+    """Copies samples into batches, always into the same memory: what it gives is good until the next call.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    targets : Targets or None
+    batch, steps : int
+        The most samples and steps of a batch; by default those of the longest sample.
+    """
+
+    def __init__(self, inputs: Inputs, targets: Targets | None, batch: int, steps: int | None = None) -> None:
+        self.inputs, self.targets = inputs, targets
+        steps = inputs.longest if steps is None else steps
+        self._x = np.empty(batch * steps * math.prod(inputs.frame), inputs.dtype)
+        self._y = np.empty(0, np.float32)
+        self._many = np.empty(0, np.int32)
+        if targets is not None:
+            if targets.labels is not None:
+                count = max(int(targets.labels.max()), 1)
+                self._many = np.empty(batch, np.int32)
+            else:
+                count = math.prod(targets.tail) * (steps if targets.per_step else 1)
+            self._y = np.empty(batch * count, np.int32 if targets.classes else np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of that memory."""
+        return self._x.nbytes + self._y.nbytes + self._many.nbytes
+
+    def x(self, rows: Rows, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """``(T, B, frame)``, ``(B, T, frame)`` for a net with batch_first, ``(B, frame)`` without steps.
+
+        Steps ``start`` to ``stop`` of the samples ``rows``, to the end of the longest; after their own ends
+        they are padded with zeros.
+        """
+        inputs = self.inputs
+        if inputs.stepless:
+            return self._frames(self._x, inputs.frame, rows, inputs)
+        return self._steps(self._x, inputs.frame, rows, inputs, start, stop)
+
+    def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
+        """The targets: of each step as ``x``, of each sequence ``(B, ...)``, or labels and how many.
+
+        Labels are ``(B, S)``, how many each row has is ``(B,)``.
+        """
+        targets = self.targets
+        assert targets is not None
+        if targets.per_step:
+            return self._steps(self._y, targets.tail, rows, targets, start, stop)
+        if targets.labels is None:
+            return self._frames(self._y, targets.tail, rows, targets)
+        many = self._many[: len(rows)]
+        many[:] = targets.labels[rows]
+        most = max(int(many.max()), 1)
+        labels = self._y[: len(rows) * most].reshape(len(rows), most)
+        labels[:] = 0
+        for row, i in zip(labels, rows, strict=True):
+            row[: targets.labels[i]] = targets.rows[i]
+        return labels, many
+
+    def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
+        """How many of these steps each sample has, (B,) int32; None where all were given with the same."""
+        if not self.inputs.ragged:
+            return None
+        return np.clip(self.inputs.lengths[rows], start, stop).astype(np.int32) - np.int32(start)
+
+    @staticmethod
+    def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, source: Inputs | Targets) -> NDArray[Any]:
+        array = memory[: len(rows) * math.prod(frame)].reshape(len(rows), *frame)
+        if isinstance(source.rows, np.ndarray):
+            array[...] = source.rows[rows]
+            return array
+        for at, i in enumerate(rows):
+            array[at] = source.sample(i)
+        return array
+
+    def _steps(
+        self,
+        memory: NDArray[Any],
+        frame: Frame,
+        rows: Rows,
+        source: Inputs | Targets,
+        start: int,
+        stop: int | None,
+    ) -> NDArray[Any]:
+        end = int(self.inputs.lengths[rows].max())
+        steps = (end if stop is None else min(stop, end)) - start
+        swap = not self.inputs.batch_first
+        lead = (steps, len(rows)) if swap else (len(rows), steps)
+        array = memory[: math.prod(lead) * math.prod(frame)].reshape(*lead, *frame)
+        first = array.swapaxes(0, 1) if swap else array
+        if isinstance(source.rows, np.ndarray) and not self.inputs.ragged:
+            first[...] = source.rows[rows, start : start + steps]
+            return array
+        for row, i in zip(first, rows, strict=True):
+            numbers = source.sample(i)[start : start + steps]
+            row[: len(numbers)] = numbers
+            row[len(numbers) :] = 0
+        return array
+
+
+def batches(lengths: NDArray[np.int64], batch: int, generator: np.random.Generator | None) -> list[Rows]:
+    """Every sample once, in batches of ``batch``, the rest in a short one.
+
+    Without a generator in the given order. With one, samples are shuffled; sorted by length, each taken for
+    up to a quarter longer than it is, so that those of about the same length keep mixing; cut into batches,
+    and the batches shuffled. Where all have the same length this is a plain shuffle. The short batch is cut
+    off at a place of its own in each epoch.
+    """
+    count = len(lengths)
+    if generator is None:
+        return list(parts(np.arange(count), batch))
+    order = generator.permutation(count)
+    blurred = lengths[order] * generator.integers(256, 320, count)  # whole numbers: the same everywhere
+    if lengths.min() < lengths.max():
+        order = order[np.argsort(blurred, kind="stable")]
+    whole, rest = divmod(count, batch)
+    sizes = np.full(whole, batch)
+    if rest:
+        sizes = np.insert(sizes, generator.integers(whole + 1), rest)
+    cut = np.split(order, np.cumsum(sizes)[:-1])
+    return [cut[i] for i in generator.permutation(len(cut))]
+
+
+def parts(rows: Rows, batch: int) -> Iterator[Rows]:
+    """Consecutive parts of ``rows``."""
+    for at in range(0, len(rows), batch):
+        yield rows[at : at + batch]
+
+
+def _stacked(given: list[NDArray[Any]], what: str) -> NDArray[Any]:
+    for i, row in enumerate(given):
+        if row.shape != given[0].shape:
+            raise ShapeError(f"{what}[{i}]: has shape {row.shape}, expected {given[0].shape} as {what}[0]")
+    return np.stack(given)
+
+
+def _checked_lengths(
+    lengths: ArrayLike, count: int, steps: int, what: str, least: int = 1
+) -> NDArray[np.int64]:
+    array = as_array(lengths)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths of {what}: dtype {array.dtype}, expected integers")
+    if array.shape != (count,):
+        raise ShapeError(f"lengths of {what}: shape {array.shape}, expected ({count},), one for each sample")
+    wrong = (array < least) | (array > steps)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(f"lengths of {what}: lengths[{i}] is {array[i]}, expected {least} .. {steps}")
+    return array.astype(np.int64)
+
+
+def _check_finite(rows: Any, lengths: NDArray[np.int64], steps: bool, what: str) -> None:
+    """Raise ValueError at the first number that is NaN or infinite, padding left out."""
+    if rows[0].dtype.kind != "f":
+        return
+    whole = isinstance(rows, np.ndarray) and (not steps or int(lengths.min()) == rows.shape[1])
+    if whole:
+        many = max(1, _LOOK // max(math.prod(rows.shape[1:]), 1))
+        parts = range(0, len(rows), many)
+        suspects = [at for at in parts if not np.isfinite(rows[at : at + many]).all()]
+        if not suspects:
+            return
+        first = suspects[0]
+    else:
+        first = 0
+    for i in range(first, len(rows)):
+        row = rows[i][: lengths[i]] if steps else rows[i]
+        fine = np.isfinite(row)
+        if not fine.all():
+            place = [i, *map(int, np.unravel_index(int(np.argmin(fine)), np.shape(fine)))]
+            raise ValueError(
+                f"{what}: {np.asarray(row)[tuple(place[1:])]} at {place} (sample {i}"
+                + (f", step {place[1]}" if steps else "")
+                + "), expected finite numbers"
+            )
