@@ -15,6 +15,9 @@ Array = NDArray[np.float32]
 WIDTHS = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65)
 
 
+RECURRENT = (tr.RNN, tr.LSTM, tr.GRU)
+
+
 class Case(NamedTuple):
     """A net as layers with arguments, and one call of it forwards and backwards."""
 
@@ -270,3 +273,32 @@ def randomise_norms(net: tr.Net, seed: int) -> None:
 def leaves(net: tr.Net) -> list[tuple[str, str, dict[str, Any]]]:
     """The net as `oracle_gradients.run` takes it."""
     return [(prefix, type(leaf).__name__, leaf.config()) for prefix, leaf in net._leaves()]
+
+
+def forward(net: tr.Net, x: Any, state: Any = None, lengths: Any = None, threads: int = 1) -> Any:
+    """Call a net in training mode with its state by name: the output, and the final state by name."""
+    if isinstance(net, RECURRENT):
+        hx = None if not state else (state["h"], state["c"]) if "c" in state else state["h"]
+        y, final = net(x, hx, lengths=lengths, threads=threads)
+        return y, named(final)
+    if net._recurrent:
+        y = net(x, lengths=lengths, state=state, threads=threads)
+        return y, {name: net.last_state[name] for name in net.last_state}
+    return net(x, threads=threads), {}
+
+
+def backward(net: tr.Net, dy: Array, dstate: Any = None) -> tuple[Array | None, dict[str, Array]]:
+    """Go back through the last call: dx, and the initial state's gradients by name."""
+    if isinstance(net, RECURRENT):
+        dstate = dstate or {}
+        dx, dstate0 = net.backward(dy, (dstate["h"], dstate["c"]) if "c" in dstate else dstate.get("h", {}))
+        return dx, named(dstate0)
+    if net._recurrent:
+        dx, dstate0 = net.backward(dy, dstate or {})
+        return dx, dict(dstate0)
+    return net.backward(dy), {}
+
+
+def named(state: Any) -> dict[str, Array]:
+    """What a recurrent layer alone gives, h or (h, c), by name."""
+    return dict(zip("hc", state, strict=True)) if isinstance(state, tuple) else {"h": state}

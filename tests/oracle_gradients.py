@@ -414,7 +414,7 @@ def frame_layer(
             w, grads, x, real, arguments.get("eps", 1e-5), arguments.get("momentum", 0.1), seen
         )
     elif layer == "Dropout":
-        factor = 1 if mask is None else mask
+        factor = float(arguments.get("p", 0.5) < 1) if mask is None else mask
         y, back = x * factor, lambda dy: dy * factor
     elif layer == "Flatten":
         first, last = arguments.get("start_dim", 1) % x.ndim, arguments.get("end_dim", -1) % x.ndim
@@ -503,7 +503,7 @@ def run(
     masks : mapping, optional
         What dropout multiplies by: ``masks["3."]`` of a Dropout layer with that prefix, (T, B, frame) in a
         net with a recurrent layer; ``masks["1.l0"]``, (T, B, features), behind level 0 of the recurrent
-        layer with prefix ``"1."``.
+        layer with prefix ``"1."``. Without one a layer passes everything on, or with p = 1 nothing.
     """
     masks = {} if masks is None else masks
     x = np.asarray(x) if leaves[0][1] == "Embedding" else np.asarray(x, np.float64)

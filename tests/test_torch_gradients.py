@@ -4,10 +4,13 @@ PyTorch runs in float64, so that what is measured is our error and not its own. 
 oracle_gradients.py is held to it as well, a thousand million times closer.
 """
 
+import gradient_nets
 import numpy as np
 import oracle_gradients as oracle
 import pytest
-from gradient_nets import CASES, build, leaves
+from gradient_nets import CASES, backward, build, forward, leaves
+
+import tinyrnn as tr
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -181,3 +184,270 @@ def test_oracle(kind, seed):
     assert (dx is None) == (not theirs.x.is_floating_point())
     if dx is not None:
         assert_near({"dx": dx}, {"dx": theirs.x.grad.numpy()}, 1e-9, "input")
+
+
+# ---- ours ---------------------------------------------------------------------------------------
+
+
+def assert_same_gradients(net, theirs, y, final, dx, dstate0, tolerance=TOLERANCE):
+    """Everything that one pass gives is PyTorch's; the worst distance."""
+    worst = assert_near({"y": y}, {"y": theirs.y.detach().numpy()}, tolerance, "output")
+    want = {name: tensor.detach().numpy() for name, tensor in theirs.final.items()}
+    worst = max(worst, assert_near(final, want, tolerance, "final state"))
+    worst = max(worst, assert_near(net.grad_dict(), theirs.gradients(), tolerance, "gradients"))
+    want = {name: grad_of(part) for name, part in theirs.initial.items()}
+    worst = max(worst, assert_near(dstate0, want, tolerance, "initial state"))
+    assert (dx is None) == (not theirs.x.is_floating_point())
+    if dx is not None:
+        assert dx.dtype == np.float32
+        worst = max(worst, assert_near({"dx": dx}, {"dx": theirs.x.grad.numpy()}, tolerance, "input"))
+    return worst
+
+
+def with_noise_beyond(case):
+    """The input with NaN beyond each row's end, where it must not matter."""
+    if case.lengths is None or case.x.dtype.kind != "f":
+        return case.x
+    x = case.x.copy()
+    rows = x if batch_first(case) else x.swapaxes(0, 1)
+    for row, length in zip(rows, case.lengths, strict=True):
+        row[length:] = np.nan
+    return x
+
+
+def batch_first(case):
+    return any(options.get("batch_first") for _, options in case.layers)
+
+
+@pytest.mark.parametrize("kind, seed", ALL, ids=[f"{kind}-{seed}" for kind, seed in ALL])
+def test_gradients(kind, seed, record_property):
+    case = CASES[kind](seed)
+    net = build(case)
+    theirs, dy = reference_of(case, net)
+    net.train()
+    y, final = forward(net, with_noise_beyond(case), case.state, case.lengths, threads=1 + seed % 3)
+    dx, dstate0 = backward(net, dy, case.dstate)
+    worst = assert_same_gradients(net, theirs, y, final, dx, dstate0)
+    record_property("worst", worst)
+    for name, want in theirs.running().items():
+        np.testing.assert_allclose(net.state_dict()[name], want, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_two_passes_add_up(seed):
+    """Gradients of two calls, and zero_grad between others."""
+    case = CASES[("alone", "chain", "frames")[seed % 3]](seed)
+    net = build(case).train()
+    theirs = Reference(net)
+    for scale in (1.0, -0.3):
+        y, _ = forward(net, case.x, case.state, case.lengths)
+        want = theirs.forward(case.x, case.state, case.lengths)
+        dy = scale * np.random.default_rng(seed).standard_normal(y.shape, dtype=np.float32) ** 2
+        backward(net, dy.astype(np.float32), case.dstate)
+        theirs.backward(dy.astype(np.float32), case.dstate)
+        assert want.shape == y.shape
+    assert_near(net.grad_dict(), theirs.gradients(), TOLERANCE, "sum of two")
+    net.zero_grad()
+    assert all(not grad.any() for grad in net.grad_dict().values())
+    theirs.zero_grad()
+    y, final = forward(net, case.x, case.state, case.lengths)
+    theirs.forward(case.x, case.state, case.lengths)
+    theirs.backward(dy.astype(np.float32), case.dstate)
+    dx, dstate0 = backward(net, dy.astype(np.float32), case.dstate)
+    assert_same_gradients(net, theirs, y, final, dx, dstate0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_truncated_backpropagation(seed):
+    """Three chunks of one sequence, the state carried over, no gradient across."""
+    draw = gradient_nets.Draw(seed)
+    kind = ("LSTM", "GRU", "RNN")[seed % 3]
+    first, _ = gradient_nets.recurrent(draw, 5, False, kind)
+    first[1]["bidirectional"] = False
+    size = first[1].get("proj_size") or first[1]["hidden_size"]
+    second = ("GRU", {"input_size": size, "hidden_size": 9, "num_layers": 1})
+    layers = [first, second, ("Linear", {"in_features": 9, "out_features": 3})]
+    net = build(gradient_nets.Case(layers, None, None, None, None, seed)).train()
+    theirs = Reference(net)
+    x, dy = draw.normal(24, 4, 5), draw.normal(24, 4, 3)
+    state = None
+    carried = None
+    for part in (slice(0, 7), slice(7, 20), slice(20, 24)):
+        y = net(x[part], state=state)
+        want = theirs.forward(x[part], carried)
+        assert oracle.distance(y, want.detach().numpy()) < TOLERANCE
+        net.backward(dy[part])
+        theirs.backward(dy[part])
+        state = net.last_state
+        carried = {name: tensor.detach().numpy() for name, tensor in theirs.final.items()}
+    assert_near(net.grad_dict(), theirs.gradients(), TOLERANCE, "three chunks")
+    assert_near({name: state[name] for name in state}, carried, TOLERANCE, "state")
+
+
+def test_a_layer_that_occurs_twice():
+    tr.manual_seed(0)
+    rnn, linear = tr.GRU(6, 6), tr.Linear(6, 6)
+    net = tr.Sequential(rnn, linear, rnn, tr.Tanh(), linear).train()
+    theirs = Reference(net)
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 9, 3, 6), dtype=np.float32)
+    dstate = {"0.h": rng.standard_normal((1, 3, 6), dtype=np.float32)}
+    y, final = forward(net, x)
+    theirs.forward(x)
+    dx, dstate0 = backward(net, dy, dstate)
+    theirs.backward(dy, dstate)
+    assert_same_gradients(net, theirs, y, final, dx, dstate0)
+
+
+def test_a_layer_of_two_nets():
+    """Gradients belong to the layer: what one net adds, the other has."""
+    tr.manual_seed(0)
+    body = tr.LSTM(5, 8)
+    one, other = tr.Sequential(body, tr.Linear(8, 2)).train(), tr.Sequential(body, tr.Linear(8, 3)).train()
+    references = [Reference(one), Reference(other)]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 2, 5), dtype=np.float32)
+    for net, theirs in zip((one, other), references, strict=True):
+        dy = rng.standard_normal(net(x).shape, dtype=np.float32)
+        net.backward(dy)
+        theirs.forward(x)
+        theirs.backward(dy)
+    both = [theirs.gradients() for theirs in references]
+    for name, got in one.grad_dict().items():
+        want = both[0][name] + (both[1][name] if name.startswith("0.") else 0)
+        assert oracle.distance(got, want) < TOLERANCE, name
+        if name.startswith("0."):
+            np.testing.assert_array_equal(other.grad_dict()[name], got)
+
+
+@pytest.mark.parametrize("frozen", [("0",), ("1.weight_hh_l0", "2"), ("1",), ("0", "1", "2")], ids=str)
+def test_freeze(frozen):
+    """What is frozen has no gradient; what lies before it and behind it has PyTorch's."""
+    tr.manual_seed(0)
+    net = tr.Sequential(tr.Linear(5, 7), tr.LSTM(7, 9), tr.LayerNorm(9), tr.Linear(9, 2)).train()
+    net.freeze(*frozen)
+    theirs = Reference(net)
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((8, 3, size), dtype=np.float32) for size in (5, 2))
+    y, _ = forward(net, x)
+    theirs.forward(x)
+    dx, _ = backward(net, dy)
+    theirs.backward(dy)
+    assert oracle.distance(y, theirs.y.detach().numpy()) < TOLERANCE
+    want = {
+        name: grad
+        for name, grad in theirs.gradients().items()
+        if not any(name == which or name.startswith(f"{which}.") for which in frozen)
+    }
+    got = net.grad_dict()
+    assert_near({name: got[name] for name in want}, want, TOLERANCE, "not frozen")
+    for name in theirs.gradients():
+        assert net.requires_grad(name) == (name in want)
+        assert name in want or name not in got or not got[name].any()
+    assert oracle.distance(dx, theirs.x.grad.numpy()) < TOLERANCE
+    assert [name for name, _ in net._trainable()] == list(want)
+    net.unfreeze()
+    net.zero_grad()
+    forward(net, x)
+    backward(net, dy)
+    assert_near(net.grad_dict(), theirs.gradients(), TOLERANCE, "thawed")
+
+
+def test_evaluation_in_between():
+    tr.manual_seed(0)
+    net = tr.Sequential(
+        tr.Linear(5, 7), tr.BatchNorm1d(7), tr.Tanh(), tr.Dropout(0.0), tr.Linear(7, 2)
+    ).train()
+    theirs = Reference(net)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x, dy = (rng.standard_normal((8, size), dtype=np.float32) for size in (5, 2))
+        y, _ = forward(net, x)
+        theirs.forward(x)
+        backward(net, dy)
+        theirs.backward(dy)
+        before = net.grad_dict()
+        net.eval()
+        assert not net.training
+        for module in theirs.modules:
+            module.eval()
+        y = net(x)
+        with torch.no_grad():
+            want = theirs.forward(x)
+        assert oracle.distance(y, want.numpy()) < TOLERANCE
+        for name, grad in net.grad_dict().items():
+            np.testing.assert_array_equal(grad, before[name])
+        net.train()
+        for module in theirs.modules:
+            module.train()
+    assert_near(net.grad_dict(), theirs.gradients(), TOLERANCE, "three turns")
+    assert net.state_dict()["1.num_batches_tracked"] == 3
+
+
+# ---- dropout ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
+def test_dropout(p):
+    """Our mask, read off what it does to ones, is put into PyTorch."""
+    tr.manual_seed(0)
+    drop = tr.Dropout(p).train()
+    x = np.ones((200, 50), np.float32)
+    mask = drop(x)
+    assert set(np.unique(mask)) == {np.float32(0), np.float32(1 / (1 - p))}
+    assert abs((mask == 0).mean() - p) < 5 * np.sqrt(p * (1 - p) / mask.size)
+    dy = np.random.default_rng(0).standard_normal(x.shape, dtype=np.float32)
+    np.testing.assert_array_equal(drop.backward(dy), dy * mask)
+    assert not np.array_equal(drop(x), mask)  # another one each time
+    np.testing.assert_array_equal(drop.eval()(x), x)
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 4, 7, 1]], ids=str)
+def test_dropout_in_a_net(lengths):
+    """The mask is dy -> dx of the layers behind it undone: read off the net's own backward pass."""
+    tr.manual_seed(0)
+    net = tr.Sequential(tr.Dropout(0.4), tr.LSTM(6, 8), tr.LayerNorm(8), tr.Linear(8, 3)).train()
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((9, 4, size), dtype=np.float32) for size in (6, 3))
+    y, final = forward(net, x, lengths=lengths)
+    dx, dstate0 = backward(net, dy)
+    mask = np.where(dx != 0, np.float32(1 / 0.6), 0)  # where a 0 by chance would fail below
+    theirs = Reference(net)
+    theirs.forward(x, None, lengths, {"0.": mask})
+    theirs.backward(dy)
+    assert_same_gradients(net, theirs, y, final, dx, dstate0)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.8])
+def test_dropout_between_levels(p):
+    """Two levels that pass positive numbers on unchanged show the mask between them."""
+    size = 16
+    net = tr.RNN(size, size, 2, nonlinearity="relu", bias=False, dropout=p).train()
+    eye, none = np.eye(size, dtype=np.float32), np.zeros((size, size), np.float32)
+    net.load_state_dict(
+        {f"weight_{which}_l{k}": eye if which == "ih" else none for k in (0, 1) for which in ("ih", "hh")}
+    )
+    x = np.ones((40, 9, size), np.float32)
+    mask, _ = net(x)
+    assert set(np.unique(mask)) == {np.float32(0), np.float32(1 / (1 - p))}
+    assert abs((mask == 0).mean() - p) < 5 * np.sqrt(p * (1 - p) / mask.size)
+    dy = np.random.default_rng(0).standard_normal(x.shape, dtype=np.float32)
+    np.testing.assert_allclose(net.backward(dy), dy * mask, rtol=1e-6)
+    assert not np.array_equal(net(x)[0], mask)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_dropout_of_none_and_of_all(kind):
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((7, 3, size), dtype=np.float32) for size in (5, 8))
+    for p in (0.0, 1.0):
+        net = getattr(tr, kind)(5, 8, 2, dropout=p).train()
+        theirs = getattr(nn, kind)(5, 8, 2, dropout=p).double().train()
+        theirs.load_state_dict({name: torch.from_numpy(array) for name, array in net.state_dict().items()})
+        y, _ = net(x)
+        net.backward(dy)
+        want, _ = theirs(torch.from_numpy(x).double())
+        want.backward(torch.from_numpy(dy).double())
+        assert oracle.distance(y, want.detach().numpy()) < TOLERANCE
+        for name, parameter in theirs.named_parameters():
+            assert oracle.distance(net.grad_dict()[name], grad_of(parameter)) < TOLERANCE, (p, name)
