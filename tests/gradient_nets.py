@@ -161,7 +161,7 @@ def chain(seed: int) -> Case:
 def convolution(draw: Draw, channels: int, length: int, high: int) -> Any:
     """A convolution that fits, and the length of what it writes."""
     groups = channels if draw.flip(0.2) else 1
-    kernel = draw.int(1, 4)
+    kernel = draw.int(1, min(4, (length + 1) // 2))
     dilation = draw.of(1, 1, 2) if kernel > 1 else 1
     span = dilation * (kernel - 1) + 1
     padding = draw.of("valid", "same", draw.int(0, span - 1))
@@ -202,8 +202,6 @@ def frames(seed: int) -> Case:
                 norm = {"num_features": channels, "momentum": momentum, "affine": affine, "bias": bias}
                 layers.append(("BatchNorm1d", norm))
             layers.append((draw.of("ReLU", "Tanh", "LeakyReLU", "Sigmoid"), {}))
-            if length < 5:
-                break
         if channels > 3 and draw.flip(0.3):
             layers.append((draw.of("Softmax", "LogSoftmax"), {"dim": 1}))
         if channels * length > 3 and draw.flip(0.4):
