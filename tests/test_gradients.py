@@ -326,6 +326,47 @@ def results(net: tr.Net, x: Any, lengths: Any = None, threads: int = 1) -> dict[
 
 LENGTHS = [23, 1, 5, 22, 9, 9, 16]
 
+FLAT: dict[str, tuple[Callable[[], tr.Net], tuple[int, ...]]] = {
+    "linear": (lambda: tr.Sequential(tr.Linear(33, 70), tr.Sigmoid(), tr.Linear(70, 5)), (41, 33)),
+    "conv": (
+        lambda: tr.Sequential(tr.Conv1d(4, 18, 3, stride=2, padding=2, groups=2), tr.ReLU(), tr.Softmax(1)),
+        (19, 4, 21),
+    ),
+    "norms": (
+        lambda: tr.Sequential(
+            tr.Conv1d(3, 17, 3, padding="same", padding_mode="reflect", bias=False),
+            tr.BatchNorm1d(17),
+            tr.LeakyReLU(),
+            tr.LayerNorm((17, 9)),
+            tr.Flatten(),
+            tr.Linear(153, 4),
+            tr.LogSoftmax(-1),
+        ),
+        (20, 3, 9),
+    ),
+    "rows": (lambda: tr.Sequential(tr.Linear(5, 33, bias=False), tr.BatchNorm1d(33), tr.Tanh()), (50, 5)),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_same_bits_without_recurrence(name: str) -> None:
+    """On every fused instruction set, and with any number of threads."""
+    make, shape = FLAT[name]
+    tr.manual_seed(1)
+    net, x = make().train(), normal(2, *shape)
+    randomise_norms(net, 2)
+    found = {}
+    for isa in ISAS:
+        tr.set_isa(isa)
+        found[isa] = results(net, x)
+        for threads in (1, 2, 3):
+            shared = results(net, x, None, threads)
+            for key, value in found[isa].items():
+                assert value == shared[key], (isa, threads, key)
+    for isa in FUSED:
+        for key, value in found[isa].items():
+            assert value == found[FUSED[0]][key], (isa, key)
+
 
 @pytest.mark.skipif(not FUSED, reason="nothing is fused here")
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
@@ -398,3 +439,199 @@ def test_what_lies_beyond_a_row_does_not_matter(name: str) -> None:
     assert results(net, x, LENGTHS) == clean
     for grad in net.grad_dict().values():
         assert np.isfinite(grad).all()
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+def kept(net: tr.Net) -> dict[str, bytes]:
+    """The bits of all that a failed call must not change."""
+    gradients = {f"gradient of {name}": bits(grad) for name, grad in net.grad_dict().items()}
+    return gradients | {name: bits(array) for name, array in net.state_dict().items()}
+
+
+def ready() -> tuple[tr.Net, np.ndarray, np.ndarray]:
+    """A net with gradients, an input, and dy for it."""
+    tr.manual_seed(0)
+    net = tr.Sequential(tr.Linear(4, 6), tr.LSTM(6, 5), tr.Linear(5, 3)).train()
+    x, dy = normal(0, 6, 2, 4), normal(1, 6, 2, 3)
+    net(x)
+    net.backward(dy)
+    return net, x, dy
+
+
+def test_backward_wants_a_forward_pass_in_training_mode() -> None:
+    for make in (lambda: tr.Linear(4, 3), lambda: tr.Sequential(tr.Linear(4, 3), tr.Tanh())):
+        net, x, dy = make(), normal(0, 2, 4), normal(1, 2, 3)
+        with pytest.raises(RuntimeError, match="train"):
+            net.backward(dy)  # a net starts in evaluation mode
+        net.train()
+        with pytest.raises(RuntimeError, match="forward|call"):
+            net.backward(dy)
+        net.eval()
+        net(x)
+        with pytest.raises(RuntimeError, match="train"):
+            net.backward(dy)
+        net.train()
+        with pytest.raises(RuntimeError, match="forward|call"):
+            net.backward(dy)
+        net(x)
+        net.backward(dy)
+
+
+def test_a_tape_is_for_one_backward_pass() -> None:
+    net, x, dy = ready()
+    before = kept(net)
+    with pytest.raises(RuntimeError, match="twice|once|already|forward|call"):
+        net.backward(dy)
+    assert kept(net) == before
+    net(x)
+    net.backward(dy)
+    assert kept(net) != before
+
+
+@pytest.mark.parametrize(
+    "dy, error",
+    [
+        (np.zeros((6, 2, 4), np.float32), ValueError),
+        (np.zeros((6, 2), np.float32), ValueError),
+        (np.zeros((2, 6, 3), np.float32), ValueError),
+        (np.zeros((7, 2, 3), np.float32), ValueError),
+        (np.zeros((), np.float32), ValueError),
+        (np.zeros((6, 2, 3), np.complex64), TypeError),
+        (np.full((6, 2, 3), "a"), TypeError),
+        (None, (TypeError, ValueError)),
+    ],
+    ids=str,
+)
+def test_dy_that_does_not_fit(dy: Any, error: Any) -> None:
+    net, x, good = ready()
+    net(x)
+    before = kept(net)
+    with pytest.raises(error, match="dy"):
+        net.backward(dy)
+    assert kept(net) == before
+    net.backward(good)  # the tape is still there
+    want, _, _ = ready()
+    want(x)
+    want.backward(good)
+    assert kept(net) == kept(want)
+
+
+@pytest.mark.parametrize(
+    "dstate",
+    [
+        {"h": np.zeros((1, 2, 5), np.float32)},
+        {"0.h": np.zeros((1, 2, 5), np.float32)},
+        {"1.h": np.zeros((1, 3, 5), np.float32)},
+        {"1.h": np.zeros((1, 2, 5), np.complex64)},
+        {"1.h": np.zeros((1, 2, 5), np.float32), "1.d": np.zeros((1, 2, 5), np.float32)},
+        np.zeros((1, 2, 5), np.float32),
+        (np.zeros((1, 2, 5), np.float32), np.zeros((1, 2, 5), np.float32)),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else type(value).__name__,
+)
+def test_dstate_that_does_not_fit(dstate: Any) -> None:
+    net, x, dy = ready()
+    net(x)
+    before = kept(net)
+    with pytest.raises((TypeError, ValueError, KeyError), match="h|dstate|d"):
+        net.backward(dy, dstate)
+    assert kept(net) == before
+    net.backward(dy, {})
+
+
+def test_dstate_of_a_layer_alone_and_of_none() -> None:
+    tr.manual_seed(0)
+    lstm, linear = tr.LSTM(4, 5).train(), tr.Linear(4, 5).train()
+    x, dy, h = normal(0, 6, 2, 4), normal(1, 6, 2, 5), normal(2, 1, 2, 5)
+    lstm(x)
+    for dstate in (h, (h,), (h, h[:, :1]), (h, h, h)):
+        with pytest.raises((TypeError, ValueError)):
+            lstm.backward(dy, dstate)
+    assert not any(grad.any() for grad in lstm.grad_dict().values())
+    lstm.backward(dy, (h, h))
+    linear(x)
+    with pytest.raises((TypeError, ValueError), match="state"):
+        linear.backward(dy, h)
+    assert not any(grad.any() for grad in linear.grad_dict().values())
+
+
+@pytest.mark.parametrize("lengths", [[6, 7], [0, 6], [6], [6.0, 6.0], [-1, 3], [[6, 6]]], ids=str)
+def test_lengths_that_do_not_fit(lengths: Any) -> None:
+    net, x, _ = ready()
+    before = kept(net)
+    with pytest.raises((TypeError, ValueError), match="lengths"):
+        net(x, lengths=lengths)
+    assert kept(net) == before
+
+
+def test_input_that_does_not_fit() -> None:
+    net, x, _ = ready()
+    before = kept(net)
+    for bad in (x[..., :3], x[:0], x[0, 0], x.astype(complex)):
+        with pytest.raises((TypeError, ValueError)):
+            net(bad)
+        assert kept(net) == before
+    table = tr.Sequential(tr.Embedding(5, 3), tr.GRU(3, 4)).train()
+    for bad in ([[5]], [[-1]]):
+        with pytest.raises(IndexError):
+            table(np.array(bad))
+
+
+@pytest.mark.parametrize("format", ["float16", "bfloat16", "int8", "int4"])
+def test_a_smaller_net_does_not_train(format: str) -> None:
+    tr.manual_seed(0)
+    net = tr.quantize(tr.Sequential(tr.Linear(4, 6), tr.LSTM(6, 5)), format)
+    with pytest.raises((TypeError, ValueError), match=format):
+        net.train()
+        net(normal(0, 6, 2, 4))
+    net.eval()
+    net(normal(0, 6, 2, 4))
+
+
+def test_one_value_has_no_variance() -> None:
+    """As in PyTorch: a batch of one, and the running statistics are as before."""
+    net = tr.BatchNorm1d(3).train()
+    before = kept(net)
+    for shape in ((1, 3), (1, 3, 1)):
+        with pytest.raises(ValueError, match="one value|more than 1|1 value"):
+            net(normal(0, *shape))
+        assert kept(net) == before
+        assert net.num_batches_tracked == 0
+
+
+def test_names_to_freeze() -> None:
+    net, _, _ = ready()
+    before = {name: net.requires_grad(name) for name in net.grad_dict()}
+    for name in ("3", "1.weight", "1.weight_ih_l1", "", "1.", "0.weight.x"):
+        for call in (net.freeze, net.unfreeze, net.requires_grad):
+            with pytest.raises((KeyError, ValueError), match="."):
+                call(name)
+    with pytest.raises((KeyError, ValueError)):
+        net.freeze("0", "nothing")
+    assert {name: net.requires_grad(name) for name in before} == before
+
+
+def test_running_statistics_are_no_parameters() -> None:
+    net = tr.Sequential(tr.Linear(3, 4), tr.BatchNorm1d(4)).train()
+    net(normal(0, 5, 3))
+    net.backward(normal(1, 5, 4))
+    names = ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert list(net.grad_dict()) == names
+    assert [name for name, _ in net._trainable()] == names
+
+
+def test_gradients_are_copies() -> None:
+    net, _, _ = ready()
+    before = kept(net)
+    for grad in net.grad_dict().values():
+        if grad.flags.writeable:
+            grad[...] = 1
+    assert kept(net) == before
+
+
+def test_dx_of_indices_is_none() -> None:
+    net = tr.Sequential(tr.Embedding(5, 3), tr.Linear(3, 2)).train()
+    net(np.array([1, 4, 1]))
+    assert net.backward(normal(0, 3, 2)) is None

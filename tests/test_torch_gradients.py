@@ -451,3 +451,76 @@ def test_dropout_of_none_and_of_all(kind):
         assert oracle.distance(y, want.detach().numpy()) < TOLERANCE
         for name, parameter in theirs.named_parameters():
             assert oracle.distance(net.grad_dict()[name], grad_of(parameter)) < TOLERANCE, (p, name)
+
+
+# ---- training -----------------------------------------------------------------------------------
+
+
+def amplifier(samples, rng):
+    """A guitar and what a made-up amplifier makes of it, both (samples,): filter, tanh, filter.
+
+    Plucked strings that decay, over noise; the tone stage is a one-pole low-pass, the cabinet another, and
+    the bias of the valve makes it asymmetric.
+    """
+    t = np.arange(samples)
+    x = 0.01 * rng.standard_normal(samples)
+    for start in range(0, samples, 700):
+        pitch = 2 * np.pi * rng.uniform(80, 700) / 44100
+        age = np.maximum(t - start, 0)
+        pluck = sum(np.sin(k * pitch * age) / k for k in (1, 2, 3, 5))
+        x += (t >= start) * 0.4 * rng.uniform(0.3, 1) * np.exp(-age / 900) * pluck
+
+    def low_pass(signal, rate):
+        out, level = np.empty_like(signal), 0.0
+        for i, value in enumerate(signal):
+            level += rate * (value - level)
+            out[i] = level
+        return out
+
+    driven = np.tanh(6 * low_pass(x, 0.5) + 0.3) - np.tanh(0.3)
+    return x.astype(np.float32), low_pass(driven, 0.3).astype(np.float32)
+
+
+def test_guitar_amplifier():
+    """LSTM(1, 32) and Linear(32, 1) learn an amplifier as PyTorch does: same start, same batches.
+
+    Truncated backpropagation with the state carried over, the error-to-signal ratio as loss, Adam: the kind
+    of net and training of Wright et al., "Real-Time Guitar Amplifier Emulation with Deep Learning" (2020).
+    """
+    rows, steps, turns, rate = 8, 128, 30, 5e-3
+    x, target = amplifier(rows * steps * 6, np.random.default_rng(0))
+    x, target = (part.reshape(rows, -1, 1).swapaxes(0, 1) for part in (x, target))
+    tr.manual_seed(0)
+    net = tr.Sequential(tr.LSTM(1, 32), tr.Linear(32, 1)).train()
+    theirs = nn.ModuleDict({"0": nn.LSTM(1, 32), "1": nn.Linear(32, 1)})
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in net.state_dict().items()})
+    ours_step = tr.optim.Adam(net, lr=rate)
+    theirs_step = torch.optim.Adam(theirs.parameters(), lr=rate)
+
+    losses = []
+    for turn in range(turns):
+        chunk = turn % 6
+        if chunk == 0:
+            state, hx = None, None  # a new pass over the recording
+        part = slice(chunk * steps, (chunk + 1) * steps)
+        wanted = target[part]
+        energy = float((wanted.astype(np.float64) ** 2).sum()) + 1e-5
+
+        y = net(x[part], state=state)
+        difference = y - wanted
+        ours_step.zero_grad()
+        net.backward(np.float32(2 / energy) * difference)
+        ours_step.step()
+        state = net.last_state
+
+        y, hx = theirs["0"](torch.from_numpy(x[part].copy()), hx)
+        loss = ((theirs["1"](y) - torch.from_numpy(wanted.copy())) ** 2).sum() / energy
+        theirs_step.zero_grad()
+        loss.backward()
+        theirs_step.step()
+        hx = tuple(part.detach() for part in hx)
+        losses.append((float((difference.astype(np.float64) ** 2).sum() / energy), loss.item()))
+
+    losses = np.array(losses)
+    np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-3)
+    assert losses[-6:].mean() < 0.5 * losses[:6].mean()  # it learns
