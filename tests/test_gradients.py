@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import oracle_gradients as oracle
 import pytest
-from gradient_nets import CASES, Case, backward, build, forward, leaves, randomise_norms
+from gradient_nets import CASES, RECURRENT, Case, backward, build, forward, leaves, randomise_norms
 
 import tinyrnn as tr
 from tinyrnn import _core
@@ -426,6 +426,27 @@ def test_training_computes_what_evaluation_does(name: str, lengths: Any) -> None
         y, _ = forward(net, x, None, lengths)
         again = net.eval()(x, lengths=lengths)
         assert bits(y) == bits(again[0] if isinstance(again, tuple) else again)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_without_a_batch_axis(name: str) -> None:
+    """The bits of a batch of one, in axes of one less."""
+    net, x = made(name)
+    y, final = forward(net, np.ascontiguousarray(x[:, :1]))
+    dy, dstate = normal(4, *y.shape), {key: normal(3, *part.shape) for key, part in final.items()}
+    dx, dstate0 = backward(net, dy, dstate)
+    grads = {key: bits(grad) for key, grad in net.grad_dict().items()}
+    net.zero_grad()
+    y1, final1 = forward(net, np.ascontiguousarray(x[:, 0]))
+    lone = isinstance(net, RECURRENT)  # a Sequential's states always have the axis
+    dx1, start1 = backward(net, dy[:, 0], {key: part[:, 0] if lone else part for key, part in dstate.items()})
+    assert y1.shape == y[:, 0].shape and bits(y1) == bits(y)
+    assert {key: bits(grad) for key, grad in net.grad_dict().items()} == grads
+    assert dx is None or (dx1.shape == dx[:, 0].shape and bits(dx1) == bits(dx))
+    for key in final:
+        wanted = final[key][:, 0] if lone else final[key]
+        assert final1[key].shape == start1[key].shape == wanted.shape
+        assert bits(final1[key]) == bits(final[key]) and bits(start1[key]) == bits(dstate0[key])
 
 
 @pytest.mark.parametrize("name", [*NETS, *NORMED])

@@ -284,6 +284,26 @@ def test_truncated_backpropagation(seed):
     assert_near({name: state[name] for name in state}, carried, TOLERANCE, "state")
 
 
+def test_nets_within_nets():
+    tr.manual_seed(0)
+    inner = tr.Sequential({"norm": tr.LayerNorm(6), "rnn": tr.GRU(6, 5, bidirectional=True)})
+    net = tr.Sequential(
+        {"in": tr.Linear(4, 6), "deep": tr.Sequential(inner, tr.Tanh()), "out": tr.LSTM(10, 3)}
+    )
+    net.train()
+    theirs = Reference(net)
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((7, 3, size), dtype=np.float32) for size in (4, 3))
+    dstate = {"deep.0.rnn.h": rng.standard_normal((2, 3, 5), dtype=np.float32)}
+    y, final = forward(net, x)
+    theirs.forward(x)
+    dx, dstate0 = backward(net, dy, dstate)
+    theirs.backward(dy, dstate)
+    assert_same_gradients(net, theirs, y, final, dx, dstate0)
+    assert all(leaf.training for _, leaf in net._leaves())
+    assert not any(leaf.training for _, leaf in net.eval()._leaves())
+
+
 def test_a_layer_that_occurs_twice():
     tr.manual_seed(0)
     rnn, linear = tr.GRU(6, 6), tr.Linear(6, 6)
