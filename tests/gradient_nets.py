@@ -123,8 +123,8 @@ def chain(seed: int) -> Case:
         channels, length = draw.int(1, 6), draw.int(9, 16)
         (layer, written), out_length = convolution(draw, channels, length, 18)
         layers, size = [(layer, written)], written["out_channels"] * out_length
-        if draw.flip() and batch > 1 and out_length > 2:
-            layers[0][1]["bias"] = False  # BatchNorm takes it away again: its gradient is rounding errors
+        if draw.flip() and batch > 1 and out_length > 2 and taps(written) > 2:
+            layers[0][1]["bias"] = False
             layers.append(("BatchNorm1d", {"num_features": written["out_channels"]}))
         layers += [(draw.of("Tanh", "ReLU", "LeakyReLU"), {}), ("Flatten", {})]
         frame = (channels, length)
@@ -156,6 +156,12 @@ def chain(seed: int) -> Case:
         x = draw.normal(*leading, *frame)
     state = states(draw, layers, batch, False) if draw.flip() else None
     return Case(layers, x, lengths, state, states(draw, layers, batch, False), seed)
+
+
+def taps(options: dict[str, Any]) -> int:
+    """Weights of one output of a convolution. BatchNorm behind it takes their size away, and the bias: with
+    one weight, or of the bias, the gradient is 0, and what any program finds instead is rounding errors."""
+    return options["in_channels"] // options["groups"] * options["kernel_size"]
 
 
 def convolution(draw: Draw, channels: int, length: int, high: int) -> Any:
@@ -192,7 +198,7 @@ def frames(seed: int) -> Case:
         for _ in range(2):
             (layer, options), length = convolution(draw, channels, length, 20)
             channels = options["out_channels"]
-            normalise = length > 2 and draw.flip(0.6)
+            normalise = length > 2 and taps(options) > 2 and draw.flip(0.6)
             options["bias"] &= not normalise
             layers.append((layer, options))
             if normalise:

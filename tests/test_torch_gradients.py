@@ -376,7 +376,7 @@ def test_freeze(frozen):
 def test_evaluation_in_between():
     tr.manual_seed(0)
     net = tr.Sequential(
-        tr.Linear(5, 7), tr.BatchNorm1d(7), tr.Tanh(), tr.Dropout(0.0), tr.Linear(7, 2)
+        tr.Linear(5, 7, bias=False), tr.BatchNorm1d(7), tr.Tanh(), tr.Dropout(0.0), tr.Linear(7, 2)
     ).train()
     theirs = Reference(net)
     rng = np.random.default_rng(0)
