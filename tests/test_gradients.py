@@ -453,6 +453,37 @@ def test_without_a_batch_axis(name: str) -> None:
         assert bits(final1[key]) == bits(final[key]) and bits(start1[key]) == bits(dstate0[key])
 
 
+@pytest.mark.parametrize("name", ["lstm-projection", "gru-both", "rnn", "chain", "frames", "batch"])
+def test_a_tape_that_was_used_before(name: str) -> None:
+    """Sequences of other lengths, with large numbers, leave nothing behind on the tape."""
+    net, x = made(name)
+    for steps in (STEPS, 5, 13, 1, STEPS):
+        part = np.ascontiguousarray(x[:steps])
+        fresh, _ = made(name)
+        fresh.load_state_dict(net.state_dict())
+        assert results(net, part) == results(fresh, part), steps
+        forward(net, 50 * x)
+        backward(net, 50 * normal(5, *forward(net, 50 * x)[0].shape))
+
+
+def test_arrays_may_change_between_forwards_and_backwards() -> None:
+    net, x = made("lstm")
+    want = results(net, x, LENGTHS)
+    net.zero_grad()
+    lengths, x = np.array(LENGTHS), x.copy()
+    h = np.zeros((2, ROWS, 40), np.float32)
+    y, (h1, c1) = net(x, (h, h), lengths=lengths)
+    dy, dstate = normal(4, *y.shape), (normal(3, *h1.shape), normal(3, *c1.shape))
+    for array in (x, y, h, h1, c1):
+        array[...] = np.nan
+    lengths[:] = 1
+    dx, (dh, dc) = net.backward(dy, dstate)
+    for array in (dy, *dstate):
+        assert np.isfinite(array).all()
+    assert bits(dx) == want["dx"] and bits(dh) == want["initial h"] and bits(dc) == want["initial c"]
+    assert {name: bits(grad) for name, grad in net.grad_dict().items()}.items() <= want.items()
+
+
 @pytest.mark.parametrize("name", [*NETS, *NORMED])
 def test_what_lies_beyond_a_row_does_not_matter(name: str) -> None:
     net, x = made(name)
@@ -624,6 +655,23 @@ def test_one_value_has_no_variance() -> None:
             net(normal(0, *shape))
         assert kept(net) == before
         assert net.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(
+    "net, shape",
+    [
+        (tr.Softmax(0), (2, 3, 4)),
+        (tr.LogSoftmax(1), (2, 3, 4, 5)),
+        (tr.Sequential(tr.Linear(4, 3), tr.Softmax(0)), (2, 4)),
+        (tr.Flatten(0), (2, 3)),
+    ],
+    ids=repr,
+)
+def test_axes_that_only_evaluation_mixes(net: tr.Net, shape: tuple[int, ...]) -> None:
+    """A tape sees frames, so a layer that would mix the batch is refused in training mode."""
+    net(normal(0, *shape))
+    with pytest.raises(tr.ShapeError, match="time or batch"):
+        net.train()(normal(0, *shape))
 
 
 def test_names_to_freeze() -> None:

@@ -284,6 +284,35 @@ def test_truncated_backpropagation(seed):
     assert_near({name: state[name] for name in state}, carried, TOLERANCE, "state")
 
 
+@pytest.mark.parametrize("seed", range(18))
+def test_cells(seed):
+    draw = gradient_nets.Draw(seed)
+    kind = ("RNNCell", "LSTMCell", "GRUCell")[seed % 3]
+    options = {"nonlinearity": draw.of("tanh", "relu")} if kind == "RNNCell" else {}
+    inputs, hidden, rows = draw.size(), draw.size(), draw.of((), (1,), (5,))
+    tr.manual_seed(seed)
+    ours = getattr(tr, kind)(inputs, hidden, bias=draw.flip(0.8), **options).train()
+    theirs = Reference(ours).modules[0]
+    count = 2 if kind == "LSTMCell" else 1
+    x, given = draw.normal(*rows, inputs), [draw.normal(*rows, hidden) for _ in range(2 * count)]
+    hx, dhx = (tuple(half) if count == 2 else half[0] for half in (given[:count], given[count:]))
+
+    after = ours(x, hx)
+    dx, dstate0 = ours.backward(dhx)
+    tensors = [torch.from_numpy(array).double().requires_grad_() for array in (x, *given[:count])]
+    want = theirs(tensors[0], tuple(tensors[1:]) if count == 2 else tensors[1])
+    torch.autograd.backward(want, [torch.from_numpy(array).double() for array in given[count:]])
+
+    def listed(arrays):
+        return dict(enumerate(arrays if isinstance(arrays, tuple) else (arrays,)))
+
+    assert_near(listed(after), {i: part.detach() for i, part in listed(want).items()}, TOLERANCE, "state")
+    assert_near(listed(dstate0), dict(enumerate(map(grad_of, tensors[1:]))), TOLERANCE, "state before")
+    assert_near({"dx": dx}, {"dx": grad_of(tensors[0])}, TOLERANCE, "input")
+    want = {name: grad_of(parameter) for name, parameter in theirs.named_parameters()}
+    assert_near(ours.grad_dict(), want, TOLERANCE, "gradients")
+
+
 def test_nets_within_nets():
     tr.manual_seed(0)
     inner = tr.Sequential({"norm": tr.LayerNorm(6), "rnn": tr.GRU(6, 5, bidirectional=True)})
@@ -367,6 +396,8 @@ def test_freeze(frozen):
     assert oracle.distance(dx, theirs.x.grad.numpy()) < TOLERANCE
     assert [name for name, _ in net._trainable()] == list(want)
     net.unfreeze()
+    for name, grad in net.grad_dict().items():  # nothing was added meanwhile
+        assert name in want or not grad.any()
     net.zero_grad()
     forward(net, x)
     backward(net, dy)
