@@ -466,6 +466,25 @@ def test_a_tape_that_was_used_before(name: str) -> None:
         backward(net, 50 * normal(5, *forward(net, 50 * x)[0].shape))
 
 
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_a_gradient_that_fades_never_stays_subnormal(kind: str) -> None:
+    """Gates that hold on, and a loss that looks at the end only: silence costs nothing on the way back either."""
+    tr.manual_seed(0)
+    net = getattr(tr, kind)(3, 20).train()
+    tensors = net.state_dict()
+    tensors["bias_ih_l0"][20:40] = 2  # an LSTM's f, a GRU's z
+    net.load_state_dict(tensors)
+    x, dy = normal(0, 4000, 2, 3), np.zeros((4000, 2, 20), np.float32)
+    dy[-1] = 1
+    tiny = np.finfo(np.float32).tiny
+    for isa in ISAS:
+        tr.set_isa(isa)
+        forward(net, x)
+        dx, dstate0 = backward(net, dy)
+        for numbers in (dx[0], *dstate0.values()):
+            assert not ((numbers != 0) & (np.abs(numbers) < tiny)).any(), isa
+
+
 def test_arrays_may_change_between_forwards_and_backwards() -> None:
     net, x = made("lstm")
     want = results(net, x, LENGTHS)
