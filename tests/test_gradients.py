@@ -468,7 +468,7 @@ def test_a_tape_that_was_used_before(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_a_gradient_that_fades_never_stays_subnormal(kind: str) -> None:
-    """Gates that hold on, and a loss that looks at the end only: silence costs nothing on the way back either."""
+    """Gates that hold on, and a loss that looks at the end only: silence costs nothing on the way back."""
     tr.manual_seed(0)
     net = getattr(tr, kind)(3, 20).train()
     tensors = net.state_dict()
