@@ -5,6 +5,7 @@ tests/test_torch_gradients.py holds them to PyTorch.
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -483,6 +484,56 @@ def test_a_gradient_that_fades_never_stays_subnormal(kind: str) -> None:
         dx, dstate0 = backward(net, dy)
         for numbers in (dx[0], *dstate0.values()):
             assert not ((numbers != 0) & (np.abs(numbers) < tiny)).any(), isa
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_dy_beyond_a_row_does_not_matter(kind: str) -> None:
+    """A recurrent layer writes zeros there, whatever is asked of them."""
+    tr.manual_seed(0)
+    net = getattr(tr, kind)(4, 18, 2, bidirectional=True).train()
+    x, dy = normal(0, STEPS, ROWS, 4), normal(1, STEPS, ROWS, 36)
+    found = []
+    for beyond in (0, 1, np.nan):
+        for row, length in enumerate(LENGTHS):
+            dy[length:, row] = beyond
+        net.zero_grad()
+        forward(net, x, None, LENGTHS)
+        dx, _ = backward(net, dy)
+        for row, length in enumerate(LENGTHS):
+            assert not dx[length:, row].any()
+        found.append({"dx": bits(dx), **{name: bits(grad) for name, grad in net.grad_dict().items()}})
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_tape_is_the_memory_that_a_pass_takes(threads: int) -> None:
+    """What the layout says before is allocated once; later passes take their results and no more."""
+    tr.manual_seed(0)
+    net = tr.Sequential(tr.Linear(20, 64), tr.LSTM(64, 96, 2), tr.Linear(96, 20)).train()
+    x, dy = normal(0, 100, 6, 20), normal(1, 100, 6, 20)
+    net(x, threads=threads)  # weights and gradients are there, and threads
+    net.backward(dy)
+    told = net.__dict__["_layout"].tape
+    told = told.tape_bytes + told.scratch_bytes + told.state_bytes
+    assert told > 1_000_000
+    net.eval()
+    net.train()
+    results = 4 * dy.nbytes + 100_000  # y, dx, and a copy of each on the way
+    tracemalloc.start()
+    try:
+        net(x, threads=threads)
+        kept, peak = tracemalloc.get_traced_memory()
+        assert told <= kept and peak <= told + results
+        net.backward(dy)
+        for _ in range(3):
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            net(x, threads=threads)
+            net.backward(dy)
+            after, peak = tracemalloc.get_traced_memory()
+            assert peak - before <= results and after - before < 10_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_arrays_may_change_between_forwards_and_backwards() -> None:
