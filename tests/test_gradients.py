@@ -536,6 +536,27 @@ def test_the_tape_is_the_memory_that_a_pass_takes(threads: int) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("name", ["lstm-projection", "gru-both", "chain", "batch"])
+def test_the_trainer_has_the_gradients_of_a_call(name: str) -> None:
+    """A step of plain gradient descent, by hand and by the trainer, with any number of threads."""
+    net, x = made(name)
+    target = normal(6, *forward(net, x, None, LENGTHS)[0].shape)
+    net, x = made(name)
+    y, _ = forward(net, x, None, LENGTHS)
+    value, dy = tr.MSELoss()(y, target, lengths=LENGTHS)
+    net.backward(dy)
+    tr.optim.SGD(net, lr=0.1).step()
+    want = {key: bits(array) for key, array in net.state_dict().items()}
+    for threads in (1, 2, 3):
+        net, x = made(name)
+        frame = {"frame": x.shape[2:]} if name == "batch" else {}
+        trainer = net.trainer(
+            tr.optim.SGD(net, lr=0.1), tr.MSELoss(), batch=ROWS, steps=STEPS, threads=threads, **frame
+        )
+        assert trainer.step(x, target, lengths=LENGTHS) == pytest.approx(value, rel=1e-6)
+        assert {key: bits(array) for key, array in net.state_dict().items()} == want, threads
+
+
 def test_arrays_may_change_between_forwards_and_backwards() -> None:
     net, x = made("lstm")
     want = results(net, x, LENGTHS)
