@@ -565,6 +565,10 @@ class _Softmax(_Layer):
     def _tensors(self) -> list[Tensor]:
         return []
 
+    def _rank(self, ndim: int) -> int | None:
+        """A frame is (C, L) where the axis is the C of (N, C, L): a tape would take it for the batch else."""
+        return 2 if ndim == 3 and self._axis(ndim) == 1 else None
+
     def _axis(self, ndim: int) -> int:
         """The axis; without ``dim`` PyTorch's old choice, 0 for one or three axes, else 1."""
         dim = (0 if ndim in (0, 1, 3) else 1) if self.dim is None else self.dim

@@ -688,14 +688,16 @@ class Net(ABC):
 
     def _set_frozen(self, names: tuple[str, ...], frozen: bool) -> Self:
         chosen: list[tuple[Net, str]] = []
-        for name in names or ("",):
+        if not names:
+            chosen = [(leaf, tensor.name) for _, leaf in self._leaves() for tensor in leaf._tensors()]
+        for name in names:
             found = [
                 (leaf, tensor.name)
                 for prefix, leaf in self._leaves()
                 for tensor in leaf._tensors()
-                if not name or f"{prefix}{tensor.name}.".startswith(name + ".")
+                if f"{prefix}{tensor.name}.".startswith(name + ".")
             ]
-            if not found and name:
+            if not found:
                 raise KeyError(
                     f"{type(self).__name__} has no tensor or layer {name!r}, but {_quoted(self.state_dict())}"
                 )

@@ -408,9 +408,9 @@ class OneCycleLR(LRScheduler):
 
     def _rate(self, group: dict[str, Any]) -> float:
         """The rate of step `last_epoch`; sets the group's momentum."""
-        if self.last_epoch >= self.total_steps:
+        if self.last_epoch > self.total_steps:
             raise ValueError(
-                f"OneCycleLR: stepped {self.last_epoch} times, expected {self.total_steps - 1} at most"
+                f"OneCycleLR: stepped {self.last_epoch} times, expected {self.total_steps} at most"
             )
         phases = self._phases()
         now = next((i for i, phase in enumerate(phases) if self.last_epoch <= phase[0]), len(phases) - 1)

@@ -145,7 +145,9 @@ def forward(
 
 
 def started(layout: Layout, start: Mapping[str, Any] | None, name: str) -> State:
-    """A state of zeros, or with what ``start`` names."""
+    """A state of zeros, or with what ``start`` names; ``name`` begins the messages."""
+    if start is not None and not isinstance(start, Mapping):
+        raise TypeError(f"{name}: state is {type(start).__name__}, expected a mapping from name to array")
     state = State(aligned_zeros(layout.tape.state_bytes), layout.slots)
     for key, value in (start or {}).items():
         try:
@@ -181,7 +183,10 @@ def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple
     rows, cols = tape.frame_out
     state = started(layout, dstate, f"{name}: gradient of the final state,")
     net.__dict__["_pass"] = None
+    still = _frozen_parts(net)
     dx = tape.backward(np.ascontiguousarray(array).reshape(tape.steps, tape.batch, rows, cols), state.numbers)
+    for gradient, before in still:
+        gradient[:] = before
     if dx is None:
         return None, state
     dx = dx.reshape(tape.steps, tape.batch, *layout.frame)
@@ -195,6 +200,20 @@ def frozen(net: Net, cores: list[_core.Layer]) -> list[bool]:
     """For each of a layout's cores, whether all its tensors are frozen."""
     free = {id(tensor.core) for _, tensor in net._trainable()}
     return [id(core) not in free for core in cores]
+
+
+def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
+    """(gradient, a copy of it) of the frozen tensors whose layer has others that are not: the core finds the
+    gradients of all of a layer."""
+    free = {id(tensor.core) for _, tensor in net._trainable()}
+    parts = []
+    for _, leaf in net._leaves():
+        for tensor in leaf._tensors():
+            if tensor.name in leaf._frozen and id(tensor.core) in free:
+                first, count = tensor.core.span(tensor.param)
+                gradient = tensor.core.gradients()[first : first + count]
+                parts.append((gradient, gradient.copy()))
+    return parts
 
 
 def next_seed(net: Net) -> int:
@@ -329,6 +348,7 @@ class Trainer:
         self._recurrent = net._recurrent
         self._rows_first = self._recurrent and net._batch_first
         self._epoch = -1
+        self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
 
     @property
@@ -408,12 +428,15 @@ class Trainer:
             self.optimizer._refresh()
             if self._epoch != net._train_epoch:
                 tape.point_gradients(frozen(net, layout.cores))
+                self._still = [gradient for gradient, _ in _frozen_parts(net)]
                 self._epoch = net._train_epoch
             statistics = Statistics(self._norms)
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, next_seed(net), target)
         finally:
             program.max_norm = program.max_value = np.inf
+            for gradient in self._still:
+                gradient[:] = 0.0
         if status == DONE:
             statistics.count()
             return self._core.last
