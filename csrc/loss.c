@@ -16,7 +16,7 @@ const char *trnn_loss_name(trnn_loss_kind kind) { return types[kind]->name; }
 
 trnn_status trnn_loss_check(const trnn_loss *loss)
 {
-    if ((int)loss->kind < 0 || loss->kind >= TRNN_LOSS_COUNT) return TRNN_E_LOSS;
+    if ((unsigned)loss->kind >= TRNN_LOSS_COUNT) return TRNN_E_LOSS;
     if (loss->reduction != TRNN_MEAN && loss->reduction != TRNN_SUM) return TRNN_E_LOSS;
     return types[loss->kind]->check ? types[loss->kind]->check(loss) : TRNN_OK;
 }

@@ -221,6 +221,11 @@ static void copy_input(const trnn_training_job *job, const trnn_pass *pass)
 {
     const size_t bytes = trnn_frame_size(pass->in) * sizeof(float);
     char *const tape = (char *)(uintptr_t)pass->x;
+    const size_t batch = (size_t)pass->batch;
+    if (!pass->lengths && pass->rows == pass->batch && job->x_row == 1 && job->x_step == batch) {
+        trnn_copy(tape, job->x, (size_t)pass->steps * batch * bytes);
+        return;
+    }
     for (int32_t t = 0; t < pass->steps; t++)
         for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
             char *to = tape + ((size_t)t * (size_t)pass->batch + (size_t)b) * bytes;

@@ -490,7 +490,7 @@ def test_learning_rates() -> None:
     fit(net, xs, ys, 3, optimizer=adam, validation_data=(xs, ys), callbacks=[fake, plateau])
     assert adam.lr == pytest.approx(0.0025)
     adam = tr.optim.Adam(net, lr=0.01)
-    cycle = tr.optim.schedules.OneCycleLR(adam, max_lr=0.1, total_steps=7)
+    cycle = tr.optim.schedules.OneCycleLR(adam, max_lr=0.1, total_steps=6)
     assert callbacks.LearningRateScheduler(cycle).unit == "batch"
     fit(net, xs, ys, 2, optimizer=adam, callbacks=[cycle])
     with pytest.raises(ValueError, match="the schedule is of another optimiser"):

@@ -77,20 +77,28 @@ typedef struct {
     int32_t relu; /* RNN */
 } trnn_cell_back;
 
-/* Gradients of a product's weights: dw[n][k] += sum_m dy[m][n] * x[m][k], db[n] += sum_m dy[m][n]; m ascends in
- * one chain of multiply-adds that starts from what is there. */
+/* What a matrix multiplied, and where its gradient goes. */
+typedef struct {
+    int32_t depth;  /* K */
+    const float *x; /* (M, K), rows x_stride apart */
+    size_t x_stride;
+    float *dw; /* packed, float32, as the weights; overlaps nothing else */
+    float *db; /* packed (panels * 16,), or NULL */
+} trnn_outer_term;
+
+/* Gradients of the weights of one product, or of two that were added:
+ * dw[n][k] += sum_m dy[m][n] * x[m][k], db[n] += sum_m dy[m][n]; m ascends in one chain of multiply-adds that
+ * starts from what is there. */
 typedef struct {
     int32_t rows;    /* M */
     int32_t cols;    /* N: numbers of a row of dy, at most panels * 16 */
-    int32_t depth;   /* K */
     int32_t panels;  /* of all rows of the matrix */
     int32_t width;   /* panels of a full group */
     const float *dy; /* (M, N), rows dy_stride apart */
-    const float *x;  /* (M, K), rows x_stride apart */
-    float *dw;       /* packed, float32, as the weights; overlaps nothing else */
-    float *db;       /* packed (panels * 16,), or NULL */
-    size_t dy_stride, x_stride;
+    size_t dy_stride;
     int32_t part, parts; /* does the groups g of the matrix for which g % parts is part */
+    int32_t terms;
+    trnn_outer_term term[2];
 } trnn_outer;
 
 typedef enum {

@@ -180,7 +180,7 @@ void trnn_recurrent_turn(const trnn_pass *pass)
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         const direction me = direction_of(pass, d);
         const int32_t gates = (int32_t)me.gates;
-        trnn_turn(matrix_ih(&me), gates, me.tape.turned_ih, pass->part, pass->parts);
+        if (pass->dx) trnn_turn(matrix_ih(&me), gates, me.tape.turned_ih, pass->part, pass->parts);
         trnn_turn(matrix_hh(&me), gates, me.tape.turned_hh, pass->part, pass->parts);
         if (me.tape.turned_hr) trnn_turn(matrix_hr(&me), me.size, me.tape.turned_hr, pass->part, pass->parts);
     }
@@ -439,19 +439,21 @@ void trnn_recurrent_gradients(const trnn_pass *pass)
         const direction_tape *tape = &me.tape;
         const int32_t gates = (int32_t)me.gates;
         const float *before = tape->h + state_before(&me, 0) * me.batch * (size_t)me.size;
-        trnn_outer outers[3] = {
-            trnn_outer_of(matrix_ih(&me), frames, gates, tape->gates, pass->x, me.grads[WEIGHT_IH],
-                          me.grads[BIAS_IH]),
-            trnn_outer_of(matrix_hh(&me), frames, gates, tape->hidden, before, me.grads[WEIGHT_HH],
-                          me.grads[BIAS_HH]),
-        };
-        if (tape->inner)
-            outers[2] = trnn_outer_of(matrix_hr(&me), frames, me.size, tape->dprojected, tape->inner,
-                                      me.grads[WEIGHT_HR], NULL);
-        for (int i = 0; i < (tape->inner ? 3 : 2); i++) {
-            outers[i].part = pass->part;
-            outers[i].parts = pass->parts;
-            pass->isa->outer(&outers[i]);
+        trnn_outer ih = trnn_outer_of(pass, matrix_ih(&me), frames, gates, tape->gates, pass->x,
+                                      me.grads[WEIGHT_IH], me.grads[BIAS_IH]);
+        const trnn_outer hh = trnn_outer_of(pass, matrix_hh(&me), frames, gates, tape->hidden, before,
+                                            me.grads[WEIGHT_HH], me.grads[BIAS_HH]);
+        if (tape->hidden == tape->gates) { /* one walk over da_t for both */
+            ih.terms = 2;
+            ih.term[1] = hh.term[0];
+        } else {
+            pass->isa->outer(&hh);
+        }
+        pass->isa->outer(&ih);
+        if (tape->inner) {
+            const trnn_outer hr = trnn_outer_of(pass, matrix_hr(&me), frames, me.size, tape->dprojected,
+                                                tape->inner, me.grads[WEIGHT_HR], NULL);
+            pass->isa->outer(&hr);
         }
     }
 }

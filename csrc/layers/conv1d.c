@@ -250,11 +250,10 @@ static void conv1d_gradients(const trnn_pass *pass)
         const conv1d_group me = conv1d_group_of(pass, group);
         unroll(pass->layer, x, pass->in, pass->out, scratch.unrolled);
         turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
-        trnn_outer outer = trnn_outer_of(me.matrix, pass->out.cols, units, scratch.product, scratch.unrolled,
-                                         pass->grads[0] + (size_t)group * padded * conv1d_depth(pass->layer),
-                                         pass->grads[1] ? pass->grads[1] + (size_t)group * padded : NULL);
-        outer.part = pass->part;
-        outer.parts = pass->parts;
+        const trnn_outer outer =
+            trnn_outer_of(pass, me.matrix, pass->out.cols, units, scratch.product, scratch.unrolled,
+                          pass->grads[0] + (size_t)group * padded * conv1d_depth(pass->layer),
+                          pass->grads[1] ? pass->grads[1] + (size_t)group * padded : NULL);
         pass->isa->outer(&outer);
         x += me.x;
         dy += me.y;

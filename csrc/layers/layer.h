@@ -202,24 +202,22 @@ static inline trnn_matrix trnn_turned_matrix(const float *turned, int32_t rows, 
     return trnn_matrix_of(turned, TRNN_F32, 1, depth, rows);
 }
 
-/* The gradient of a matrix's weights, everything dense: add M rows of dy (N numbers) times x. */
-static inline trnn_outer trnn_outer_of(trnn_matrix matrix, int32_t rows, int32_t cols, const float *dy,
-                                       const float *x, float *dw, float *db)
+/* The gradients of a matrix's weights and bias, everything dense: M rows of dy (N numbers) times x. The part
+ * does its share of the groups. */
+static inline trnn_outer trnn_outer_of(const trnn_pass *pass, trnn_matrix matrix, int32_t rows, int32_t cols,
+                                       const float *dy, const float *x, float *dw, float *db)
 {
     trnn_outer outer;
     outer.rows = rows;
     outer.cols = cols;
-    outer.depth = matrix.depth;
     outer.panels = matrix.panels;
     outer.width = matrix.width;
     outer.dy = dy;
-    outer.x = x;
-    outer.dw = dw;
-    outer.db = db;
     outer.dy_stride = (size_t)cols;
-    outer.x_stride = (size_t)matrix.depth;
-    outer.part = 0;
-    outer.parts = 1;
+    outer.part = pass->part;
+    outer.parts = pass->parts;
+    outer.terms = 1;
+    outer.term[0] = (trnn_outer_term){matrix.depth, x, (size_t)matrix.depth, dw, db};
     return outer;
 }
 

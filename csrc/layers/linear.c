@@ -62,8 +62,9 @@ static size_t linear_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out
 
 static void linear_turn(const trnn_pass *pass)
 {
-    trnn_turn(linear_matrix(pass->layer, pass->weights[0]), pass->out.cols, pass->tape, pass->part,
-              pass->parts);
+    if (pass->dx)
+        trnn_turn(linear_matrix(pass->layer, pass->weights[0]), pass->out.cols, pass->tape, pass->part,
+                  pass->parts);
 }
 
 static void linear_backward(const trnn_pass *pass)
@@ -77,10 +78,9 @@ static void linear_backward(const trnn_pass *pass)
 
 static void linear_gradients(const trnn_pass *pass)
 {
-    trnn_outer outer = trnn_outer_of(linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows,
-                                     pass->out.cols, pass->dy, pass->x, pass->grads[0], pass->grads[1]);
-    outer.part = pass->part;
-    outer.parts = pass->parts;
+    const trnn_outer outer =
+        trnn_outer_of(pass, linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows,
+                      pass->out.cols, pass->dy, pass->x, pass->grads[0], pass->grads[1]);
     pass->isa->outer(&outer);
 }
 
