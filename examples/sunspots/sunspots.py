@@ -239,7 +239,7 @@ def plot(
             label=name,
         )
     net = next(iter(methods))
-    for number, place in enumerate(range(span.start, span.end - CYCLE + 1, CYCLE // 2)):
+    for number, place in enumerate(range(span.start, span.end - CYCLE + 1, CYCLE)):
         label = f"{net}, from a dot on" if number == 0 else None
         ahead = years[place - 1 : place + CYCLE]
         far.plot(
@@ -313,8 +313,9 @@ def check(options: argparse.Namespace, years: NDArray[np.int64]) -> Span:
     if not least <= options.start <= last - CYCLE + 1:
         raise ValueError(f"--start is {options.start}, expected {least} .. {last - CYCLE + 1}")
     if not options.start + CYCLE - 1 <= options.end <= last:
+        least = options.start + CYCLE - 1
         raise ValueError(
-            f"--end is {options.end}, expected {CYCLE - 1} years after --start or more, up to {last}"
+            f"--end is {options.end}, expected {least} .. {last} where --start is {options.start}"
         )
     return Span(options.start - int(years[0]), options.end + 1 - int(years[0]))
 
@@ -338,9 +339,8 @@ def run(make: dict[str, Callable[[tr.Sequential], Learner]], options: argparse.N
         found = errors(forecasts, series, span)
         print(f"{name:20s}" + "".join(f"{value:7.1f}" for value in (*found, found.mean())))
     if options.plot:
-        methods = {
-            name: forecasts for name, forecasts in methods.items() if name != "RNN, PyTorch"
-        } or methods
+        if len(make) > 1:
+            del methods["RNN, PyTorch"]  # the same line
         plot(options.plot, years, series, span, methods)
 
 
