@@ -44,9 +44,12 @@ def load(options: argparse.Namespace) -> tr.Sequential:
     try:
         net = build(options.model)
     except KeyError as error:
-        raise ValueError(f"{options.model}: no character model of this folder: {error}") from None
+        raise ValueError(f"{options.model}: not a model of this folder: it lacks {error}") from None
     net.freeze()
-    net.unfreeze(*options.train)
+    try:
+        net.unfreeze(*options.train)
+    except KeyError as error:
+        raise ValueError(f"--train: {error.args[0]}") from None
     return net
 
 

@@ -39,6 +39,7 @@ LAGS = 9  # of the autoregression
 HIDDEN = 16
 BATCH = 32
 STRETCH = 0.5  # of a window's logarithm, up or down
+CLIP_NORM = 1.0
 NOISE = 0.35  # standard deviation; that of the series is 1
 
 Array = NDArray[np.float32]
@@ -118,7 +119,7 @@ class Tinyrnn:
         self.net = net.train()
         optimizer = tr.optim.AdamW(net, lr=options.rate)
         self.schedule = tr.optim.OneCycleLR(optimizer, options.rate, options.steps)
-        self.trainer = net.trainer(optimizer, tr.MSELoss(), batch=BATCH, steps=WINDOW)
+        self.trainer = net.trainer(optimizer, tr.MSELoss(), batch=BATCH, steps=WINDOW, clip_norm=CLIP_NORM)
 
     def step(self, windows: Array, targets: Array) -> float:
         loss = self.trainer.step(windows, targets)  # targets without steps: the loss of the last one

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from sunspots import CYCLE, HIDDEN, Array, make_parser, run
+from sunspots import CLIP_NORM, CYCLE, HIDDEN, Array, make_parser, run
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -48,6 +48,7 @@ class PyTorch:
         loss = functional.mse_loss(self.model(torch.from_numpy(windows)), torch.from_numpy(targets))
         self.optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()
         self.schedule.step()
         return loss.item()
