@@ -5,7 +5,7 @@ from __future__ import annotations
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from stream import VOCABULARY
 
 Symbols = NDArray[np.int32]
 Batch = tuple[Symbols, Symbols, bool]
-Sliceable = TypeVar("Sliceable")
+Sliceable = TypeVar("Sliceable", bound=Any)  # an array or a tensor
 
 QUOTES = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 PLAIN = str.maketrans({**QUOTES, "\u2013": "-", "\u2014": "--", "\u2026": "...", "\t": "    "})
@@ -54,8 +54,11 @@ def read_sources(most: int = 400_000) -> str:
 
 def split(symbols: Sliceable) -> tuple[Sliceable, Sliceable]:
     """The first nine tenths to train on, the last tenth to validate on."""
-    cut = len(symbols) * 9 // 10  # type: ignore[arg-type]
-    return symbols[:cut], symbols[cut:]  # type: ignore[index]
+    count = len(symbols)
+    if count < 320:
+        raise ValueError(f"the text is too short: {count} symbols, expected at least 320")
+    cut = count * 9 // 10
+    return symbols[:cut], symbols[cut:]
 
 
 def in_columns(symbols: Symbols, columns: int) -> tuple[Symbols, Symbols]:

@@ -103,8 +103,6 @@ def mean_loss(net: tr.Net, symbols: Symbols, columns: int = 16) -> float:
 def run(learners: dict[str, Learner], symbols: Symbols, options: argparse.Namespace) -> None:
     """Train all learners side by side on the same batches, and say how it goes; Ctrl-C ends it early."""
     train, validation = split(symbols)
-    if len(validation) < 32:
-        raise ValueError(f"the text is too short: {len(validation)} symbols to validate on, expected 32")
     windows = islice(batches(train, options.batch, options.length, options.seed), options.steps)
     print(f"{len(train):,} characters to train on, {len(validation):,} to validate on")
     losses: dict[str, list[float]] = {name: [] for name in learners}

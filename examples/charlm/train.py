@@ -27,7 +27,8 @@ from pathlib import Path
 
 import corpus
 import torch
-from corpus import VOCABULARY, read_file, read_topics, split
+from corpus import read_file, read_topics, split
+from stream import VOCABULARY
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -155,6 +155,14 @@ def rate(text: str) -> float:
     return number
 
 
+def new_file(text: str) -> Path:
+    """An argument that is a file to write: said now that it cannot be, not after the training."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a file in a folder that exists")
+    return path
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -199,7 +207,7 @@ def learn(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser("Tell handwritten digits apart with tinyrnn.")
     parser.add_argument("--torch", action="store_true", help="train PyTorch's twin beside it")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the net goes, a .safetensors")
+    parser.add_argument("--out", type=new_file, metavar="FILE", help="where the net goes, a .safetensors")
     try:
         learn(parser.parse_args(arguments))
     except ModuleNotFoundError as error:

@@ -291,6 +291,14 @@ def rate(text: str) -> float:
     return number
 
 
+def new_file(text: str) -> Path:
+    """An argument that is a file to write: said now that it cannot be, not after the training."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a file in a folder that exists")
+    return path
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -302,7 +310,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     add("--steps", type=positive, default=300, help="optimiser steps of each")
     add("--rate", type=rate, default=1e-2, help="peak learning rate")
     add("--seed", type=natural, default=0, help="of the weights and the batches")
-    add("--plot", type=Path, metavar="PNG", help="draw the forecasts; needs matplotlib")
+    add("--plot", type=new_file, metavar="PNG", help="draw the forecasts; needs matplotlib")
     return parser
 
 
