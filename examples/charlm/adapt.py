@@ -26,7 +26,7 @@ import tinyrnn as tr
 
 
 def make_parser(description: str, out: str) -> argparse.ArgumentParser:
-    parser = training_parser(description, out, steps=1000, peak=4e-3)
+    parser = training_parser(description, out, steps=600, peak=8e-3)
     add = parser.add_argument
     add("--text", type=Path, metavar="FILE", help="UTF-8 text; None: Python sources")
     add("--model", type=Path, metavar="FILE", default=CHECKPOINT, help="what train.py or learn.py wrote")
