@@ -146,7 +146,7 @@ def test_text_that_cannot_be_read(load: Load, tmp_path: Path, name: str) -> None
         "absent.txt: there is no such file"
     )
     path = tmp_path / "latin.txt"
-    path.write_bytes(b"caf\xe9")
+    path.write_bytes(b"\xe9t\xe9")
     assert "latin.txt: not UTF-8 text" in stopped(main, "--text", path, *out)
     path.write_text("ab " * 400)
     assert "the text is too short: 1,080 symbols to train on" in stopped(main, "--text", path, *out)
