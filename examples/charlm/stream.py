@@ -4,8 +4,9 @@
     python examples/charlm/stream.py --prompt "A generator " --length 1000 --temperature 0.7
     python examples/charlm/stream.py --format int8
 
-Reads the checkpoint that train.py wrote with PyTorch, builds the same net from tinyrnn's layers, streams the
-prompt through it and then feeds it its own answers. Ends with the speed: characters per second.
+Reads the checkpoint that train.py wrote with PyTorch, or what learn.py or adapt.py saved, builds the same net
+from tinyrnn's layers, streams the prompt through it and then feeds it its own answers. Ends with the speed:
+characters per second.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +70,16 @@ def choose(logits: np.ndarray, temperature: float, generator: np.random.Generato
     return int(generator.choice(len(weights), p=weights / weights.sum()))
 
 
+def continuation(
+    stream: tr.Stream, logits: np.ndarray, temperature: float, generator: np.random.Generator
+) -> Iterator[str]:
+    """The characters that follow the logits, without end: the net is fed its own answers."""
+    while True:
+        symbol = choose(logits, temperature, generator)
+        logits = stream.step(symbol, out=logits)
+        yield VOCABULARY[symbol]
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Continue a prompt with a character model, without PyTorch.")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what train.py wrote")
@@ -91,16 +104,14 @@ def main(arguments: list[str] | None = None) -> None:
     if options.format != "float32":
         net = shrink(net, options.format)
     stream = net.stream()
-    generator = np.random.default_rng(options.seed)
     print(options.prompt, end="", flush=True)
     logits = stream.run(np.array(prompt, np.int32))[-1]
-    seconds = 0.0
-    for _ in range(options.length):
-        began = time.perf_counter()
-        symbol = choose(logits, options.temperature, generator)
-        logits = stream.step(symbol, out=logits)
+    text = continuation(stream, logits, options.temperature, np.random.default_rng(options.seed))
+    seconds, began = 0.0, time.perf_counter()
+    for character in islice(text, options.length):
         seconds += time.perf_counter() - began
-        print(VOCABULARY[symbol], end="", flush=True)
+        print(character, end="", flush=True)
+        began = time.perf_counter()
     if options.length > 0:
         print(
             f"\n\n{options.length / seconds:,.0f} characters per second, "

@@ -25,14 +25,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import corpus
 import torch
+from corpus import read_file, read_topics, split
+from stream import VOCABULARY
 from torch import Tensor, nn
 from torch.nn import functional
 
 HERE = Path(__file__).resolve().parent
-VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))  # index: 0 for a newline, else ord(c) - 31
-QUOTES = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
-PLAIN = str.maketrans({**QUOTES, "\u2013": "-", "\u2014": "--", "\u2026": "...", "\t": "    "})
 
 State = tuple[Tensor, Tensor]
 
@@ -53,24 +53,13 @@ class CharLM(nn.Module):
 
 
 def encode(text: str) -> Tensor:
-    """Text -> indices (N,): typography becomes plain ASCII, what the vocabulary lacks is dropped."""
-    index = {symbol: i for i, symbol in enumerate(VOCABULARY)}
-    return torch.tensor([index[c] for c in text.translate(PLAIN) if c in index], dtype=torch.long)
+    """Text -> indices (N,), as corpus.py reads it."""
+    return torch.from_numpy(corpus.encode(text)).long()
 
 
 def read_text(path: Path | None) -> str:
-    """The file's text, or pydoc's topics one after another in the order of their names."""
-    if path is not None:
-        return path.read_text(encoding="utf-8")
-    from pydoc_data.topics import topics
-
-    return "".join(topics[name] for name in sorted(topics))
-
-
-def split(symbols: Tensor) -> tuple[Tensor, Tensor]:
-    """The first nine tenths to train on, the last tenth to validate on."""
-    cut = len(symbols) * 9 // 10
-    return symbols[:cut], symbols[cut:]
+    """The file's text, or pydoc's topics."""
+    return read_topics() if path is None else read_file(path)
 
 
 def windows(symbols: Tensor, batch: int, length: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
