@@ -5,8 +5,8 @@
     python dates.py --load model --read "3rd of March, 1994" "fri 13/10/23"
 
 The encoder reads a date symbol by symbol. Its final state is where the decoder begins, and all that the
-decoder learns of the date. In training the decoder is given the right symbols so far (teacher forcing), and its
-gradient goes back through that state into the encoder. Afterwards it is given its own: the likeliest one
+decoder learns of the date. In training the decoder is given the right symbols so far (teacher forcing), and
+its gradient goes back through that state into the encoder. Afterwards it is given its own: the likeliest one
 (greedy), or those of the few likeliest beginnings (beam).
 """
 
@@ -65,7 +65,8 @@ def train(nets: Nets, options: argparse.Namespace) -> list[float]:
         encoder.backward(np.zeros_like(read), dstate)  # only the encoder's final state has a gradient
         tr.optim.clip_grad_norm([encoder, decoder], options.clip)
         optimizer.step()
-        schedule.step()
+        if step < options.steps:
+            schedule.step()
         seconds += time.perf_counter() - began
         losses.append(loss)
         report_step(step, options.steps, loss, seconds)
@@ -86,8 +87,8 @@ def report_step(step: int, steps: int, loss: float, seconds: float) -> None:
 def read_texts(encoder: tr.Sequential, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """The encoder's final state, named as the decoder's: where decoding starts."""
     source, lengths = encode_texts(texts)
-    _, (h, c) = encoder["lstm"](encoder["embedding"](source), lengths=lengths)
-    return {"lstm.h": h, "lstm.c": c}
+    encoder(source, lengths=lengths)
+    return encoder.last_state
 
 
 def decode_greedily(decoder: tr.Sequential, state: Mapping[str, NDArray[np.float32]]) -> list[str]:

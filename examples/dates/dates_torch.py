@@ -78,7 +78,8 @@ def train(nets: tuple[Encoder, Decoder], options: argparse.Namespace) -> list[fl
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, options.clip)
         optimizer.step()
-        schedule.step()
+        if step < options.steps:
+            schedule.step()
         seconds += time.perf_counter() - began
         losses.append(loss.item())
         report_step(step, options.steps, losses[-1], seconds)

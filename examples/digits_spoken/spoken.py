@@ -1,10 +1,10 @@
 """Spoken digits and their features: the data of this example, made by a seed.
 
-    python spoken.py "three one four" --voice en-gb+f2 --speed 200      # the features, as characters, to look at
+    python spoken.py "three one four" --voice en-gb+f2      # the features, as characters, to look at
 
-Speech comes from espeak-ng, which runs as a program and hands a recording over a pipe. Where it is not installed,
-each digit is its pair of tones on a telephone's keypad (ITU-T Q.23), with a timbre, a pitch and a speed that
-stand for the voice: a much easier task, there so that the example runs everywhere.
+Speech comes from espeak-ng, which runs as a program and hands a recording over a pipe. Where it is not
+installed, each digit is its pair of tones on a telephone's keypad (ITU-T Q.23), with a timbre, a pitch and a
+speed that stand for the voice: a much easier task, there so that the example runs everywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-WORDS = "zero one two three four five six seven eight nine".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ACCENTS = ["en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp"]
 VARIANTS = ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5"]
 STRANGE_VARIANTS = ["Andy", "Annie", "linda", "Michael"]  # held out altogether
@@ -99,7 +99,7 @@ def dial(digits: Sequence[int], speaker: Speaker) -> tuple[Array, int]:
 
 @cache
 def filter_bank(rate: int, size: int) -> NDArray[np.float64]:
-    """Triangles, (BANDS, size // 2 + 1), evenly apart on the mel scale from 100 Hz to 4 kHz or half the rate."""
+    """Triangles, (BANDS, size // 2 + 1), evenly apart in mel from 100 Hz to 4 kHz or half the rate."""
     mels = np.linspace(*(2595 * np.log10(1 + np.array([100, min(4000, rate / 2)]) / 700)), BANDS + 2)
     edges = 700 * (10 ** (mels / 2595) - 1)
     below, middle, above = (edges[i : BANDS + i, None] for i in range(3))
