@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import shutil
 import subprocess
 import sys
 import wave
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
 
@@ -148,16 +150,21 @@ def make_utterances(
     among: Sequence[Speaker], count: int, generator: np.random.Generator, tones: bool = False
 ) -> list[Utterance]:
     """``count`` strings of three to six digits, each by a speaker drawn."""
-    made = []
+    drawn = []
     for _ in range(count):
         speaker = among[generator.integers(len(among))]
         digits = tuple(int(digit) for digit in generator.integers(0, 10, generator.integers(3, 7)))
+        drawn.append((digits, speaker))
+
+    def make(digits: tuple[int, ...], speaker: Speaker) -> Utterance:
         if tones:
             samples, rate = dial(digits, speaker)
         else:
             samples, rate = speak(" ".join(WORDS[digit] for digit in digits), speaker)
-        made.append(Utterance(log_mel(samples, rate), digits, speaker))
-    return made
+        return Utterance(log_mel(samples, rate), digits, speaker)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a thread waits for espeak-ng most of its time
+        return list(pool.map(make, *zip(*drawn, strict=True)))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -141,9 +141,9 @@ def decode_greedily(y: Array) -> tuple[int, ...]:
 def decode_beam(y: Array, width: int) -> tuple[int, ...]:
     """The likeliest reading that a prefix beam search finds in (T, classes) log-probabilities.
 
-    Of each of the ``width`` likeliest beginnings it keeps two sums over the paths that read so: those that end
-    with a blank, and those that do not. (Hannun, Maas, Jurafsky, Ng, First-Pass Large Vocabulary Continuous
-    Speech Recognition using Bi-Directional Recurrent DNNs, 2014; here without a language model.)
+    Of each of the ``width`` likeliest beginnings it keeps two sums over the paths that read so: those that
+    end with a blank, and those that do not. (Hannun, Maas, Jurafsky, Ng, First-Pass Large Vocabulary
+    Continuous Speech Recognition using Bi-Directional Recurrent DNNs, 2014; here without a language model.)
     """
     beam: Sums = {(): (0.0, -math.inf)}
     for frame in y.astype(np.float64).tolist():
