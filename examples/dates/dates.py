@@ -16,6 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from date_pairs import END, READ, START, STEPS, WRITTEN, as_batch, draw_pairs, encode_texts, split_dates
@@ -239,6 +240,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.save is not None and options.load is not None:
         parser.error("--save is of no use with --load: nothing is trained")
+    if options.save is not None and not Path(options.save).parent.is_dir():
+        parser.error(f"--save: there is no folder {Path(options.save).parent}")
     try:
         run(options)
     except (OSError, ValueError) as error:

@@ -122,7 +122,7 @@ def log_mel(samples: Array, rate: int) -> Array:
     frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop] * np.hanning(window)
     energy = np.abs(np.fft.rfft(frames, size)) ** 2 @ filter_bank(rate, size).T
     features = np.log(energy + 1e-6)
-    return ((features - features.mean(0)) / features.std()).astype(np.float32)
+    return ((features - features.mean(0)) / max(features.std(), 1e-3)).astype(np.float32)
 
 
 def speakers(seed: int) -> tuple[list[Speaker], list[Speaker], list[Speaker]]:

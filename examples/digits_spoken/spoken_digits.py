@@ -15,6 +15,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -264,12 +265,16 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = training_parser("Train a net to hear spoken digits, with CTC.")
     parser.add_argument("--beam", type=at_least(1), default=8, help="readings that the beam search keeps")
-    parser.add_argument("--save", metavar="FILE", help="write the net, as safetensors")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the net, as safetensors")
     options = parser.parse_args(arguments)
     if options.source == "espeak" and not has_espeak():
         parser.error(
             "espeak-ng is not installed (Debian: apt install espeak-ng); --source tones does without"
         )
+    if options.save is not None and options.save.suffix != ".safetensors":
+        parser.error(f"--save: {options.save}, expected a name that ends in .safetensors")
+    if options.save is not None and not options.save.parent.is_dir():
+        parser.error(f"--save: there is no folder {options.save.parent}")
     try:
         run(options)
     except (OSError, ValueError) as error:

@@ -28,11 +28,11 @@ def _ring(count: int, start: float = 90, radius: float = 1) -> NDArray[np.float6
 
 
 def _outlines() -> Array:
-    """(kinds, POINTS, 2), each about as high as the circle, of radius 1."""
+    """(kinds, POINTS, 2), each about as high as a circle of radius 1, begun above, to the left."""
     t = np.linspace(0, 2 * np.pi, POINTS)
     star = np.stack([_ring(5), _ring(5, 90 + 36, 0.45)], 1).reshape(10, 2)
     heart = np.stack(
-        [16 * np.sin(t) ** 3, 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)], 1
+        [-16 * np.sin(t) ** 3, 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)], 1
     )
     circle = np.stack([-np.sin(t), np.cos(t)], 1)
     square = _polygon(_ring(4, 45, 1.2))

@@ -3,9 +3,9 @@
     python shapes.py
     python shapes.py --plot shapes.png         # draws what it learned; needs matplotlib
 
-A linear layer makes the first state of a GRU from the vector: kind of shape, width, height and tilt. From then
-on the GRU reads nothing (zeros), and a linear layer makes a point of every state. What was learned is measured
-on vectors that training has not seen; the picture also shows vectors part one kind, part another.
+A linear layer makes the first state of a GRU from the vector: kind of shape, width, height and tilt. From
+then on the GRU reads nothing (zeros), and a linear layer makes a point of every state. What was learned is
+measured on vectors that training has not seen; the picture also shows vectors part one kind, part another.
 """
 
 from __future__ import annotations
@@ -161,6 +161,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib, which is not installed")
+    if options.plot and not options.plot.parent.is_dir():
+        parser.error(f"--plot: there is no folder {options.plot.parent}")
     nets = build(options.hidden, options.seed)
     train(nets, options)
     codes = unseen(options)
