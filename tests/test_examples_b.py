@@ -280,14 +280,20 @@ def test_espeak_utterances_and_their_picture(capsys: pytest.CaptureFixture[str])
 # ---- spoken digits: batches and decoding --------------------------------------------------------
 
 
-def test_every_utterance_is_in_one_batch() -> None:
+def test_utterances_are_in_one_batch_or_sit_one_pass_out() -> None:
     some = spoken.make_utterances(spoken.speakers(0)[0], 23, np.random.default_rng(0), tones=True)
-    found = list(spoken_digits.batches(some, 5, np.random.default_rng(1)))
-    assert sorted(len(batch.lengths) for batch in found) == [3, 5, 5, 5, 5]
+    generator = np.random.default_rng(1)
+    passes = [list(spoken_digits.batches(some, 5, generator)) for _ in range(4)]
     said = [
-        tuple(batch.digits[row, : batch.counts[row]]) for batch in found for row in range(len(batch.counts))
+        [tuple(d[:n]) for b in found for d, n in zip(b.digits, b.counts, strict=True)] for found in passes
     ]
-    assert sorted(said) == sorted(one.digits for one in some)
+    texts = sorted(one.digits for one in some)
+    for found, heard in zip(passes, said, strict=True):
+        assert [len(batch.lengths) for batch in found] == [5, 5, 5, 5]
+        assert all(heard.count(text) <= texts.count(text) for text in heard)
+    assert {text for heard in said for text in heard} == set(texts)
+    assert len({tuple(sorted(heard)) for heard in said}) > 1
+    found = passes[0]
     for batch in found:
         for row, length in enumerate(batch.lengths):
             assert not batch.features[length:, row].any()
@@ -378,6 +384,7 @@ def test_digits_in_pytorch_have_the_same_losses(capsys: pytest.CaptureFixture[st
     ("arguments", "message"),
     [
         (["--utterances", "-5"], "--utterances: '-5', expected an integer of at least 1"),
+        (["--batch", "9", "--utterances", "8"], "--batch is 9, expected at most 8, the --utterances"),
         (["--clip", "nan"], "--clip: 'nan', expected a number above 0"),
         (["--save", "digits.npz"], "--save: digits.npz, expected a name that ends in .safetensors"),
         (["--save", "absent/a.safetensors"], "--save: there is no folder absent"),

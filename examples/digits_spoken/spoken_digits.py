@@ -86,8 +86,12 @@ def as_batch(utterances: Sequence[Utterance]) -> Batch:
 
 
 def batches(utterances: Sequence[Utterance], size: int, generator: np.random.Generator) -> Iterator[Batch]:
-    """Every utterance once, in batches of similar lengths that come in an order drawn."""
-    shuffled = generator.permutation(len(utterances))
+    """Batches of similar lengths, in an order drawn.
+
+    Every utterance is in one of them, but for the few that would make a smaller batch, others each time: a
+    trainer is laid out for one size.
+    """
+    shuffled = generator.permutation(len(utterances))[len(utterances) % size :]
     order = sorted(shuffled, key=lambda i: len(utterances[i].features))
     groups = [order[i : i + size] for i in range(0, len(order), size)]
     for group in generator.permutation(len(groups)):
@@ -99,29 +103,30 @@ def batches(utterances: Sequence[Utterance], size: int, generator: np.random.Gen
 
 def train(net: tr.Sequential, data: Sequence[Utterance], options: argparse.Namespace) -> list[float]:
     """The loss of every step, in nats per digit; one line of print for each pass over the data."""
-    net.train()
     optimizer = tr.optim.Adam(net, lr=options.rate)
-    steps = options.epochs * -(-len(data) // options.batch)
+    trainer = net.trainer(
+        optimizer,
+        tr.CTCLoss(blank=BLANK),
+        batch=options.batch,
+        steps=max(len(one.features) for one in data),
+        target_steps=max(len(one.digits) for one in data),
+        threads=options.threads,
+        clip_norm=options.clip,
+    )
+    print(f"{trainer.memory.total:,} bytes to train in", flush=True)
+    steps = options.epochs * (len(data) // options.batch)
     schedule = tr.optim.OneCycleLR(optimizer, options.rate, steps, cycle_momentum=False)
-    loss_of = tr.CTCLoss(blank=BLANK)
     generator = np.random.default_rng(options.seed)
     losses: list[float] = []
     seconds = 0.0
     for epoch in range(1, options.epochs + 1):
         for features, lengths, digits, counts in batches(data, options.batch, generator):
             began = time.perf_counter()
-            optimizer.zero_grad()
-            y = net(features, lengths=lengths, threads=options.threads)
-            loss, dy = loss_of(y, digits, lengths, counts)
-            net.backward(dy)
-            tr.optim.clip_grad_norm(net, options.clip)
-            optimizer.step()
-            losses.append(loss)
+            losses.append(trainer.step(features, (digits, counts), lengths))
             if len(losses) < steps:
                 schedule.step()
             seconds += time.perf_counter() - began
         report_epoch(epoch, losses[-len(losses) // epoch :], seconds)
-    net.eval()
     return losses
 
 
@@ -267,6 +272,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--beam", type=at_least(1), default=8, help="readings that the beam search keeps")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the net, as safetensors")
     options = parser.parse_args(arguments)
+    if options.batch > options.utterances:
+        parser.error(f"--batch is {options.batch}, expected at most {options.utterances}, the --utterances")
     if options.source == "espeak" and not has_espeak():
         parser.error(
             "espeak-ng is not installed (Debian: apt install espeak-ng); --source tones does without"

@@ -55,7 +55,7 @@ def build_same(hidden: int, seed: int) -> Listener:
 def train(net: Listener, data: Sequence[Utterance], options: argparse.Namespace) -> list[float]:
     """The loss of every step."""
     optimizer = torch.optim.Adam(net.parameters(), lr=options.rate, fused=True)
-    steps = options.epochs * -(-len(data) // options.batch)
+    steps = options.epochs * (len(data) // options.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate, steps, cycle_momentum=False)
     loss_of = nn.CTCLoss(blank=BLANK)
     generator = np.random.default_rng(options.seed)
@@ -90,12 +90,15 @@ def listen(net: Listener, utterances: Sequence[Utterance], size: int) -> list[np
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = training_parser("Train in PyTorch what spoken_digits.py trains.").parse_args(arguments)
+    parser = training_parser("Train in PyTorch what spoken_digits.py trains.")
+    options = parser.parse_args(arguments)
+    if options.batch > options.utterances:
+        parser.error(f"--batch is {options.batch}, expected at most {options.utterances}, the --utterances")
     torch.set_num_threads(options.threads)
     try:
         data = make_data(options)
     except OSError as error:
-        sys.exit(f"spoken_digits_torch.py: {error}")
+        sys.exit(f"{parser.prog}: {error}")
     net = build_same(options.hidden, options.seed)
     train(net, data.train, options)
     for what, some in (("speeds", data.test), ("voices", data.strange)):
