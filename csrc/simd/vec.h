@@ -23,6 +23,9 @@
  *   VF_LOADS_MOVE, const char *vf_load_panel(const char *p, vf *v)   where defined: the VF_PER_PANEL registers of
  *                                        a panel; returns where the next one is. For loads that move their pointer
  *   VF_ROW, vf_row                       where defined: one row times a full float32 group of 3 or 4 panels, by hand
+ *   VF_MASKS, vf vf_load_part(const float *p, size_t count, float fill), void vf_store_part(float *p, vf a, size_t count)
+ *                                        where defined, of 16 lanes the first `count` (1 .. 16): nothing else is
+ *                                        read or written; the other lanes are `fill`
  *   vf   vf_load_f16(const uint16_t *p)  finite float16 numbers, widened exactly
  *   vf   vf_load_bf16(const uint16_t *p) bfloat16 numbers, widened exactly
  *

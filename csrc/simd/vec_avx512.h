@@ -35,6 +35,16 @@ TRNN_INLINE vf vf_if_less(vf a, vf b, vf x, vf y)
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
 }
 
+#define VF_MASKS
+TRNN_INLINE vf vf_load_part(const float *p, size_t count, float fill)
+{
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << count) - 1u), p);
+}
+TRNN_INLINE void vf_store_part(float *p, vf a, size_t count)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1u), a);
+}
+
 TRNN_INLINE vf vf_exp2i(vf n)
 {
     const __m512i whole = _mm512_castps_si512(_mm512_add_ps(n, _mm512_set1_ps(VF_MAGIC + 127)));
