@@ -235,8 +235,11 @@ void trnn_turn(trnn_matrix matrix, int32_t rows, float *turned, int32_t part, in
             float *to = turned + group * TRNN_PANEL * ends + (k - group * TRNN_PANEL);
             for (size_t r = 0; r < wide && first * TRNN_PANEL + r < ends; r++) {
                 float *row = to + (first * TRNN_PANEL + r) * in_group * TRNN_PANEL;
-                for (size_t j = 0; j < count; j++) row[j] = from[(k + j) * wide + r];
-                for (size_t j = count; j < TRNN_PANEL; j++) row[j] = 0.0f;
+                if (count == TRNN_PANEL) { /* a constant, so that the loop unrolls */
+                    for (size_t j = 0; j < TRNN_PANEL; j++) row[j] = from[(k + j) * wide + r];
+                    continue;
+                }
+                for (size_t j = 0; j < TRNN_PANEL; j++) row[j] = j < count ? from[(k + j) * wide + r] : 0.0f;
             }
         }
     }

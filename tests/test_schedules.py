@@ -134,7 +134,7 @@ def test_one_cycle_moves_the_momentum_of_a_step() -> None:
 def test_one_cycle_ends() -> None:
     optimizer = tr.optim.Adam(tr.Linear(1, 1))
     schedule = tr.optim.OneCycleLR(optimizer, 0.1, 3)
-    for _ in range(3):  # the last one lies beyond the cycle: a loop that ends each batch with a step, as in PyTorch
+    for _ in range(3):  # as a loop does that ends each batch with a step: the last one lies beyond the cycle
         schedule.step()
     before = schedule.state_dict(), optimizer.param_groups[0].copy()
     with pytest.raises(ValueError, match="OneCycleLR: stepped 4 times, expected 3 at most"):

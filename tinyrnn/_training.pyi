@@ -11,6 +11,8 @@ from tinyrnn._optim import Program
 
 _Floats = NDArray[np.float32]
 
+def splitmix(seed: int, place: int) -> int: ...
+
 class Tape:
     threads: int
     steps: int

@@ -18,6 +18,7 @@ from tinyrnn.threads import run_all
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from tinyrnn._losses cimport CoreLoss, Target
 from tinyrnn._optim cimport Program
@@ -48,6 +49,14 @@ cnp.import_array()
 cdef some(size_t nbytes):
     """Zeros, at least some, so that there is a place to point at."""
     return aligned_zeros(nbytes if nbytes > 64 else 64)
+
+
+def splitmix(uint64_t seed, uint64_t place):
+    """The ``place``-th number of a sequence of 64 random bits: splitmix64 (Steele, Lea and Flood, 2014)."""
+    cdef uint64_t z = seed + place * <uint64_t> 0x9E3779B97F4A7C15
+    z = (z ^ (z >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * <uint64_t> 0x94D049BB133111EB
+    return z ^ (z >> 31)
 
 
 cdef class Part:
@@ -338,10 +347,10 @@ cdef class CoreTrainer:
             self.numbers = some(tape.sizes.state_bytes)[:tape.sizes.state_bytes // 4]
             self.scratch = some(self.room)
         if state is None:
-            self.numbers[:] = 0.0
+            memset(cnp.PyArray_DATA(self.numbers), 0, tape.sizes.state_bytes)
         else:
             self.numbers[:] = state
-        tape.dstate[:] = 0.0
+        memset(cnp.PyArray_DATA(tape.dstate), 0, tape.sizes.state_bytes)
         tape.steps = steps
         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)

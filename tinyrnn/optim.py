@@ -183,7 +183,7 @@ class Optimizer(ABC):
 
         self._buffers: dict[tuple[int, int], Array] = {}
         self._program = Program(len(self.param_groups))
-        self._values: list[list[Any] | None] = [None] * len(self.param_groups)
+        self._values: list[tuple[Any, ...] | None] = [None] * len(self.param_groups)
         self._uses: list[tuple[bool, ...]] = [()] * len(self.param_groups)
         self._epochs: list[int] | None = None
         self._laid: list[_Entry] = []
@@ -309,17 +309,20 @@ class Optimizer(ABC):
 
     def _refresh(self) -> None:
         """Bring the program up to date with `param_groups` and with what is frozen."""
-        changed = {}
-        for i, group in enumerate(self.param_groups):
-            values = [group.get(name) for name in self._options]
-            if values != self._values[i]:
-                where = f": group {i}" if len(self.param_groups) > 1 else ""
-                changed[i] = values, self._checked(group, where)
-        uses = list(self._uses)
-        for i, (values, options) in changed.items():
-            uses[i] = self._program.set_rule(i, self._kind, options)
-            self._values[i] = values
+        groups = self.param_groups
+        values = [tuple(map(group.get, self._options)) for group in groups]
         epochs = [net._train_epoch for net in self._nets]
+        if values == self._values and epochs == self._epochs:
+            return
+        changed = {
+            i: self._checked(group, f": group {i}" if len(groups) > 1 else "")
+            for i, group in enumerate(groups)
+            if values[i] != self._values[i]
+        }
+        uses = list(self._uses)
+        for i, options in changed.items():
+            uses[i] = self._program.set_rule(i, self._kind, options)
+            self._values[i] = values[i]
         if uses != self._uses or epochs != self._epochs:
             self._uses, self._epochs = uses, epochs
             self._lay()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, initial
-from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape
+from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import real, size
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
 from tinyrnn.errors import ShapeError
@@ -221,14 +221,8 @@ def next_seed(net: Net) -> int:
     kept = net.__dict__
     if "_dropout_seed" not in kept:
         kept["_dropout_seed"] = initial.next_seed()
-    kept["_train_steps"] = kept.get("_train_steps", 0) + 1
-    mixed: int = kept["_dropout_seed"] + kept["_train_steps"] * 0x9E3779B97F4A7C15
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
-        mixed &= 0xFFFFFFFFFFFFFFFF
-        mixed = (mixed ^ mixed >> shift) * factor
-    mixed &= 0xFFFFFFFFFFFFFFFF
-    mixed ^= mixed >> 31
-    return mixed
+    kept["_train_steps"] = count = kept.get("_train_steps", 0) + 1
+    return splitmix(kept["_dropout_seed"], count)
 
 
 def batch_norms(net: Net) -> list[BatchNorm1d]:
