@@ -1,5 +1,5 @@
-/* Layer normalisation over the last axis of a frame or all of it, and batch normalisation by the
- * running statistics. As torch.nn.LayerNorm, and torch.nn.BatchNorm1d in evaluation. */
+/* Layer normalisation over the last axis of a frame or all of it, and batch normalisation by the running
+ * statistics, in training by the batch's. As torch.nn.LayerNorm and torch.nn.BatchNorm1d. */
 #include "layer.h"
 
 static trnn_status norm_check(const trnn_layer *layer)
@@ -204,7 +204,7 @@ static channel_walk walk_of(const trnn_pass *pass)
     return (channel_walk){size / channels, 1, size};
 }
 
-/* The first number of a channel in frame `f`; NULL if the frame is beyond its row's end. */
+/* The first number of a channel in frame `f`; SIZE_MAX if the frame is beyond its row's end. */
 static size_t channel_at(const trnn_pass *pass, const channel_walk *walk, int32_t f, size_t channel)
 {
     const int32_t t = f / pass->batch, b = f % pass->batch;
