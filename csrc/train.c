@@ -6,7 +6,8 @@
  *
  *     dx = backward(dy),       dw += gradients(dy, x)
  *
- * What a recurrent layer does inside is in layers/bptt.c. Knows the contract, no layer by name.
+ * What a recurrent layer does inside is in layers/bptt.c. Knows the contract; layers by name only in
+ * trnn_training_check, which says what numbers they cannot take.
  */
 #include "plan.h"
 
@@ -261,7 +262,7 @@ static void run(const trnn_pass *pass)
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const int32_t batch = training->sizes.batch;
+    const int32_t batch = training->sizes.batch, reached = lowest(training, job);
     if (stage == 0) {
         trnn_pass input = pass_of(training, job, 0);
         input.first = (int32_t)((int64_t)batch * job->part / job->parts);
@@ -272,7 +273,7 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
         const trnn_pass pass = pass_of(training, job, i);
         const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
         if (training->nodes[i].stage != stage || !type->backward) continue;
-        if (type->turn) type->turn(&pass);
+        if (type->turn && i >= reached) type->turn(&pass);
         each(&pass, job, type->forward ? type->forward : run);
     }
 }

@@ -9,6 +9,7 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef enum trnn_status:
         TRNN_OK
         TRNN_E_INDEX
+        TRNN_E_TARGET
 
     const char *trnn_status_text(trnn_status status)
     const char *trnn_status_exception(trnn_status status)

@@ -25,7 +25,7 @@ from tinyrnn._optim cimport Program
 
 from tinyrnn._core cimport (
     Layer,
-    TRNN_E_INDEX,
+    TRNN_E_TARGET,
     TRNN_OK,
     check,
     isa_in_use,
@@ -341,7 +341,10 @@ cdef class CoreTrainer:
             If what only the core sees is wrong with x or the lengths.
         """
         cdef Tape tape = self.tape
-        cdef Part part
+        if target.target_steps > self.target_steps:
+            raise errors.ShapeError(
+                f"step: a row of the target has room for {target.target_steps} labels, expected {self.target_steps} "
+                "at most, the trainer's target_steps")
         tape.allocate()
         if self.numbers is None:
             self.numbers = some(tape.sizes.state_bytes)[:tape.sizes.state_bytes // 4]
@@ -372,7 +375,7 @@ cdef class CoreTrainer:
         if status == DONE_:
             if state is not None:
                 state[:] = self.numbers
-        elif status == BAD_TARGET_ and self.failed != TRNN_E_INDEX:
+        elif status == BAD_TARGET_ and self.failed != TRNN_E_TARGET:
             check(self.failed, "loss")
         return status
 

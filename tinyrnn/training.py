@@ -127,7 +127,7 @@ def forward(
     state = started(layout, start, name)
 
     net.__dict__["_pass"] = None
-    statistics = Statistics(batch_norms(net))
+    counts = Counts(net, batch_norms(net))
     y = layout.tape.forward(
         array,
         steps,
@@ -135,10 +135,10 @@ def forward(
         steps if swapped else 1,
         state.numbers,
         ends,
-        next_seed(net),
+        counts.seed,
         frozen(net, layout.cores),
     )
-    statistics.count()
+    counts.count()
     net.__dict__["_pass"] = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
@@ -216,15 +216,6 @@ def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
     return parts
 
 
-def next_seed(net: Net) -> int:
-    """Of the dropout masks of the next pass: 64 bits, by the net's own seed and its count of passes."""
-    kept = net.__dict__
-    if "_dropout_seed" not in kept:
-        kept["_dropout_seed"] = initial.next_seed()
-    kept["_train_steps"] = count = kept.get("_train_steps", 0) + 1
-    return splitmix(kept["_dropout_seed"], count)
-
-
 def batch_norms(net: Net) -> list[BatchNorm1d]:
     """The batch normalisations of a net, each once."""
     norms: dict[int, Any] = {}
@@ -234,19 +225,37 @@ def batch_norms(net: Net) -> list[BatchNorm1d]:
     return list(norms.values())
 
 
-class Statistics:
-    """Batch normalisations around one pass: their counters, and where there is no momentum the average over
-    all batches, for which the core leaves the batch's own statistics."""
+class Counts:
+    """What a net counts of its passes in training mode: how many there were, from which the masks of dropout
+    follow, and the batch normalisations' statistics.
 
-    def __init__(self, norms: list[BatchNorm1d]) -> None:
-        self.norms = norms
+    Parameters
+    ----------
+    net : Net
+    norms : list of BatchNorm1d
+        Its own, of `batch_norms`.
+
+    Attributes
+    ----------
+    seed : int
+        Of the masks of the pass to come: 64 bits, by the net's own seed and its count of passes.
+    """
+
+    def __init__(self, net: Net, norms: list[BatchNorm1d]) -> None:
+        kept = net.__dict__
+        if "_dropout_seed" not in kept:
+            kept["_dropout_seed"], kept["_train_steps"] = initial.next_seed(), 0
+        self.seed = splitmix(kept["_dropout_seed"], kept["_train_steps"] + 1)
+        self.net, self.norms = net, norms
         self.before = [
             [(tensor, tensor.numbers()) for tensor in norm._tensors() if tensor.name in STATISTICS]
             for norm in norms
         ]
 
     def count(self) -> None:
-        """The pass is done."""
+        """The pass is done. Without a momentum statistics are the average over all batches, for which the core
+        has left the batch's own."""
+        self.net.__dict__["_train_steps"] += 1
         for norm, before in zip(self.norms, self.before, strict=True):
             norm.num_batches_tracked += 1
             if norm.momentum is None:
@@ -348,12 +357,16 @@ class Trainer:
     @property
     def memory(self) -> TrainerMemory:
         """Bytes that training takes, known before the first step."""
-        tape = self._layout.tape
-        distinct = {id(core): core.nbytes for core in self._layout.cores}
-        weights = sum(distinct.values())
+        tape, cores = self._layout.tape, self._layout.cores
+        weights = {id(core): core.nbytes for core in cores}
+        gradients = {
+            id(core): core.nbytes
+            for core, still in zip(cores, frozen(self.net, cores), strict=True)
+            if not still or core.has_gradients
+        }
         return TrainerMemory(
-            weights,
-            weights,
+            sum(weights.values()),
+            sum(gradients.values()),
             self.optimizer.state_bytes,
             tape.tape_bytes,
             tape.scratch_bytes + self._core.loss_bytes,
@@ -418,23 +431,24 @@ class Trainer:
 
         program = self.optimizer._program
         program.max_norm, program.max_value = self._limits
+        counts, status = Counts(net, self._norms), None
         try:
             self.optimizer._refresh()
             if self._epoch != net._train_epoch:
                 tape.point_gradients(frozen(net, layout.cores))
                 self._still = [gradient for gradient, _ in _frozen_parts(net)]
                 self._epoch = net._train_epoch
-            statistics = Statistics(self._norms)
             numbers = None if state is None else state.numbers
-            status = self._core.step(array, steps, x_step, x_row, numbers, ends, next_seed(net), target)
+            status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
         finally:
             program.max_norm = program.max_value = np.inf
             for gradient in self._still:
                 gradient[:] = 0.0
+            if status != DONE:
+                counts.restore()
         if status == DONE:
-            statistics.count()
+            counts.count()
             return self._core.last
-        statistics.restore()
         if status == BAD_TARGET:
             classes = layout.out_frame[-1] if layout.out_frame else 1
             raise IndexError(f"step: {self.loss.wrong_target(target, classes)}")

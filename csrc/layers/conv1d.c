@@ -183,7 +183,7 @@ static size_t conv1d_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out
 static void conv1d_turn(const trnn_pass *pass)
 {
     const trnn_conv1d_args *a = &pass->layer->as.conv1d;
-    for (int32_t group = 0; group < a->groups; group++) {
+    for (int32_t group = 0; pass->dx && group < a->groups; group++) {
         const conv1d_group me = conv1d_group_of(pass, group);
         trnn_turn(me.matrix, a->out_channels / a->groups, (float *)pass->tape + me.turned, pass->part,
                   pass->parts);
