@@ -362,7 +362,7 @@ def _stages(net: Net, frame: Frame, lead: int, batch: int, steps: int, ends: Any
 def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
     """One direction of one level as a layer of its own."""
     tensors = {
-        name.removesuffix(_REVERSE): core.get(i)
+        f"{name.removesuffix(_REVERSE)}_l0": core.get(i)
         for i, (name, _) in enumerate(core.params)
         if name.endswith(_REVERSE) == bool(direction)
     }
