@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -536,3 +537,30 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
         "import inspect; assert inspect is not tr.inspect and inspect.signature"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- the example --------------------------------------------------------------------------------
+
+
+def run_example(tmp_path: Any, *options: str) -> str:
+    script = Path(__file__).resolve().parent.parent / "examples/gradients/gradients.py"
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_example_tells_the_nets_apart(tmp_path: Any) -> None:
+    lines = run_example(tmp_path, "--no-plot", "--updates", "2").splitlines()
+    first, last = ({line[:26].strip(): float(line.split()[i]) for line in lines[1:6]} for i in (-6, -1))
+    fell = {name: first[name] / last[name] for name in first}
+    assert fell["RNN"] < 1e-15 and fell["LSTM"] < 1e-15
+    assert fell["RNN, recurrent weights x 4"] > 1e3
+    assert 1e-12 < fell["LSTM, forget bias + 1"] < 1e-5
+    assert 1e-2 < fell["LSTM, forget bias + 5"] < 1e2
+    assert not list(tmp_path.iterdir())
+
+
+def test_example_draws(tmp_path: Any) -> None:
+    pytest.importorskip("matplotlib")
+    run_example(tmp_path, "--steps", "5", "--updates", "2", "--out", ".")
+    assert all(is_png(tmp_path / f"{name}.png") for name in ("gradients", "losses", "gates"))
