@@ -163,8 +163,8 @@ def hidden_gradients(
     through all steps that come after it. With a projection h is what it writes.
 
     The net runs as in training, with the batch's statistics, but without dropout. It is a copy that runs: the
-    net's weights, gradients, statistics and mode stay as they are. Each level goes step by step, in some
-    tens of microseconds each.
+    net's weights, gradients, statistics and mode stay as they are. Each level goes step by step, forwards
+    twice and backwards once: slower than training.
 
     As in training, what an LSTM's cells or a GRU's states hand to the step before is zero below 2**-64, so a
     gradient that has faded to some 1e-19 falls faster from there than the formulas say.
