@@ -31,7 +31,7 @@ from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
 
 if TYPE_CHECKING:
-    from tinyrnn import callbacks, losses, optim
+    from tinyrnn import callbacks, inspect, losses, optim
     from tinyrnn.divergence import Drift, drift
     from tinyrnn.history import History
     from tinyrnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, CTCLoss, HuberLoss, L1Loss, MSELoss
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # What a device that only streams never needs is imported when it is asked for.
 _LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
-_LATER |= {"History": "history", "callbacks": "callbacks"}
+_LATER |= {"History": "history", "callbacks": "callbacks", "inspect": "inspect"}
 _LATER |= dict.fromkeys(
     (
         "losses",
@@ -107,6 +107,7 @@ __all__ = [
     "available_isas",
     "callbacks",
     "drift",
+    "inspect",
     "isa",
     "load",
     "load_weights",

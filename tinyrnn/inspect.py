@@ -1,0 +1,691 @@
+"""Looking glasses: the gradient on its way back through time, the gates over a sequence, loss curves.
+
+Each function returns numbers; their ``plot`` draws them where matplotlib is installed.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn import _core
+from tinyrnn._training import Tape
+from tinyrnn.arrays import aligned_zeros, as_floats
+from tinyrnn.errors import ShapeError
+from tinyrnn.history import History
+from tinyrnn.losses import Loss
+from tinyrnn.model import Array, Frame, Net
+from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
+from tinyrnn.trace import watch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Gates",
+    "GradientNorms",
+    "LossCurves",
+    "gate_activations",
+    "gradient_norms",
+    "hidden_gradients",
+    "loss_curves",
+]
+
+Path = str | os.PathLike[str]
+
+_REVERSE = "_reverse"
+
+# What gates are called in pictures, and whether they lie between 0 and 1.
+_GATES = {
+    "i": ("input gate i", True),
+    "f": ("forget gate f", True),
+    "g": ("candidate g", False),
+    "o": ("output gate o", True),
+    "r": ("reset gate r", True),
+    "z": ("update gate z", True),
+    "n": ("candidate n", False),
+    "h": ("hidden state h", False),
+}
+
+
+# ---- the gradient on its way back ---------------------------------------------------------------
+
+
+class GradientNorms(NamedTuple):
+    """What `gradient_norms` found; ``print`` shows it as a table.
+
+    Attributes
+    ----------
+    norms : dict of str to ndarray, float64, (T,)
+        By level and direction, ``"lstm.l0"`` and ``"lstm.l0_reverse"``: the norm of dL/dh_t over the rows
+        of the batch and the units, for each step t of the input.
+    """
+
+    norms: dict[str, NDArray[np.float64]]
+
+    def __str__(self) -> str:
+        count = len(next(iter(self.norms.values())))
+        steps = sorted({round(part * (count - 1) / 5) for part in range(6)})
+        rows = [["norm of dL/dh at step", *map(str, steps)]]
+        rows += [[name, *(f"{values[t]:.2e}" for t in steps)] for name, values in self.norms.items()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        )
+
+    def plot(self, path: Path | None = None, ax: Axes | None = None, label: str = "") -> Figure:
+        """The norms over the steps, on a logarithmic scale. Zeros, and what is not finite, are gaps.
+
+        Parameters
+        ----------
+        path : str or os.PathLike, optional
+            Where to save the picture.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a figure of its own without it.
+        label : str
+            Goes before the names, to tell nets in one picture apart.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        """
+        ax = _axes("GradientNorms.plot", ax)
+        seen = False
+        for name, values in self.norms.items():
+            shown = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+            seen |= bool(np.isfinite(shown).any())
+            style = "--" if name.endswith(_REVERSE) else "-"
+            marker = "o" if len(values) == 1 else None
+            ax.plot(range(len(values)), shown, style, marker=marker, label=f"{label} {name}".strip())
+        if seen:  # a logarithmic scale of nothing is an error
+            ax.set_yscale("log")
+        ax.set_xlabel("step t")
+        ax.set_ylabel("norm of dL/dh_t")
+        ax.grid(alpha=0.3)
+        ax.legend()
+        return _saved(ax, path)
+
+
+def gradient_norms(
+    net: Net,
+    x: ArrayLike,
+    y: Any = None,
+    loss: Loss | None = None,
+    *,
+    dy: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+) -> GradientNorms:
+    """How large the gradient is at each step of its way back through time, by level and direction.
+
+    Where it falls by orders of magnitude towards the early steps it vanishes: what happened there teaches
+    the net nothing. Where it grows it explodes. In a reverse direction early is the sequence's end.
+
+    Parameters and errors are those of `hidden_gradients`.
+
+    Returns
+    -------
+    GradientNorms
+    """
+    found = hidden_gradients(net, x, y, loss, dy=dy, lengths=lengths)
+    return GradientNorms(
+        {
+            name: np.sqrt(np.square(gradient, dtype=np.float64).sum(axis=(1, 2)))
+            for name, gradient in found.items()
+        }
+    )
+
+
+def hidden_gradients(
+    net: Net,
+    x: ArrayLike,
+    y: Any = None,
+    loss: Loss | None = None,
+    *,
+    dy: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+) -> dict[str, Array]:
+    """dL/dh_t, the gradient of a loss with respect to each hidden state: through the output of step t, and
+    through all steps that come after it. With a projection h is what it writes.
+
+    The net runs as in training, with the batch's statistics, but without dropout. It is a copy that runs: the
+    net's weights, gradients, statistics and mode stay as they are. Each level goes step by step, forwards
+    twice and backwards once: slower than training.
+
+    As in training, what an LSTM's cells or a GRU's states hand to the step before is zero below 2**-64, so a
+    gradient that has faded to some 1e-19 falls faster from there than the formulas say.
+
+    Parameters
+    ----------
+    net : Net
+        With a recurrent layer, all of it float32.
+    x : array_like
+        One sequence or a batch, as ``net(x)`` takes it.
+    y : array_like, or as the loss takes it
+        The target.
+    loss : Loss
+    dy : array_like, float32, as the output
+        The gradient of the output, instead of ``y`` and ``loss``.
+    lengths : array_like of int, (B,), optional
+        Steps of each row. The gradient is zero beyond.
+
+    Returns
+    -------
+    dict of str to ndarray, float32, (T, B, size)
+        By level and direction: ``"lstm.l0"``, ``"lstm.l0_reverse"``. B is 1 for one sequence.
+
+    Raises
+    ------
+    ValueError
+        If no layer is recurrent.
+    TypeError
+        If a layer is quantised, or there is neither ``dy`` nor ``y`` and ``loss``, or both.
+    ShapeError, TypeError, IndexError, ValueError
+        If the arrays do not fit.
+    """
+    name = type(net).__name__
+    if not net._recurrent:
+        raise ValueError(f"{name}: no layer is recurrent, so there is no gradient through time")
+    if (dy is None) == (loss is None) or (y is None) != (loss is None):
+        raise TypeError("hidden_gradients: expected y and loss, or dy")
+    if loss is not None and not isinstance(loss, Loss):
+        raise TypeError(f"hidden_gradients: loss is {type(loss).__name__}, expected one of tr.losses")
+    for layer, kept in net.formats.items():
+        if kept != "float32":
+            raise TypeError(f"{layer}: kept as {kept}, expected float32, which has gradients")
+
+    net = copy.deepcopy(net)
+    array, lead, _, out_frame = net._enter(x)
+    leading, frame = array.shape[:lead], array.shape[lead:]
+    swapped = lead == 2 and net._batch_first
+    steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
+    if steps == 0 or batch == 0 or 0 in frame:
+        raise ShapeError(f"{name}: input has shape {np.shape(x)}: no steps or an empty batch")
+    ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
+    array = (array.swapaxes(0, 1) if swapped else array).reshape(steps, batch, *frame)
+
+    stages = _stages(net, frame, lead, batch, steps, ends)
+    for stage in stages:
+        array = stage.forward(array)
+    output = array.swapaxes(0, 1) if swapped else array.reshape(leading + out_frame)
+    if loss is not None:
+        _, gradient = loss(output, y, ends, batch_first=swapped)
+    else:
+        gradient = as_floats(dy, f"{name}: dy")
+        if gradient.shape != output.shape:
+            raise ShapeError(f"{name}: dy has shape {gradient.shape}, expected {output.shape}, the output's")
+    gradient = (gradient.swapaxes(0, 1) if swapped else gradient).reshape(array.shape)
+
+    found: dict[str, Array] = {}
+    lowest = next(i for i, stage in enumerate(stages) if isinstance(stage, _Level))  # nothing below remembers
+    for stage in reversed(stages[lowest:]):
+        gradient = stage.backward(gradient)
+        if isinstance(stage, _Level):
+            found = stage.found | found
+    return found
+
+
+class _Frames:
+    """Layers in a row that look at one frame at a time, with a tape."""
+
+    def __init__(
+        self, cores: list[_core.Layer], frame: Frame, out_frame: Frame, batch: int, steps: int, ends: Any
+    ) -> None:
+        rows, cols = (1, 1, *frame)[-2:]
+        self.tape = Tape(cores, rows, cols, batch, steps)
+        self.cores, self.frame, self.out_frame, self.ends = cores, frame, out_frame, ends
+
+    def forward(self, x: NDArray[Any]) -> Array:
+        state = aligned_zeros(self.tape.state_bytes)
+        x = np.ascontiguousarray(x)
+        y = self.tape.forward(x, len(x), x.shape[1], 1, state, self.ends, 0, [True] * len(self.cores))
+        return y.reshape(*x.shape[:2], *self.out_frame)
+
+    def backward(self, dy: Array) -> Array:
+        rows, cols = self.tape.frame_out
+        dx = self.tape.backward(
+            np.ascontiguousarray(dy).reshape(*dy.shape[:2], rows, cols), aligned_zeros(self.tape.state_bytes)
+        )
+        assert dx is not None  # indices are read below all recurrent layers, where no gradient goes
+        return dx.reshape(*dy.shape[:2], *self.frame)
+
+
+class _Level:
+    """One level of a recurrent layer, each direction of it unrolled into single steps."""
+
+    def __init__(
+        self, name: str, leaf: _Recurrent, core: _core.Layer, batch: int, steps: int, ends: Any
+    ) -> None:
+        self.size = leaf._output_size
+        self.found: dict[str, Array] = {}
+        # a row is at work at a step, or not yet (in reverse), or no more
+        self.inside = np.arange(steps)[:, np.newaxis] < (np.full(batch, steps) if ends is None else ends)
+        self.directions = [
+            _Unrolled(_one_way(core, leaf, direction), bool(direction), self.inside)
+            for direction in range(leaf._directions)
+        ]
+        self.names = [name + _REVERSE * direction for direction in range(leaf._directions)]
+
+    def forward(self, x: Array) -> Array:
+        x = np.where(self.inside[..., np.newaxis], x, np.float32(0))  # NaN may stand beyond a row's end
+        return np.concatenate([direction.forward(x) for direction in self.directions], axis=-1)
+
+    def backward(self, dy: Array) -> Array:
+        dy = np.where(self.inside[..., np.newaxis], dy, np.float32(0))
+        parts = np.split(dy, len(self.directions), axis=-1)
+        passed = []
+        for name, direction, part in zip(self.names, self.directions, parts, strict=True):
+            self.found[name], dx = direction.backward(part)
+            passed.append(dx)
+        total: Array = np.sum(passed, axis=0, dtype=np.float32)
+        return total
+
+
+class _Unrolled:
+    """One level in one direction, step by step."""
+
+    def __init__(self, net: _Recurrent, reverse: bool, inside: NDArray[np.bool_]) -> None:
+        self.net, self.inside = net.train().freeze(), inside
+        self.order = range(len(inside))[:: -1 if reverse else 1]
+        self.before: list[dict[str, Array]] = [{}] * len(inside)  # the state before each step
+        self.x = np.empty(0, np.float32)
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        steps, batch = self.inside.shape
+        y = np.zeros((steps, batch, self.net._output_size), np.float32)
+        shapes = {"h": self.net._output_size} | ({"c": self.net.hidden_size} if self.net._cell else {})
+        state = {name: np.zeros((1, batch, size), np.float32) for name, size in shapes.items()}
+        for t in self.order:
+            inside = self.inside[t][:, np.newaxis]
+            self.before[t] = state
+            self.net(x[t : t + 1], state=state)
+            after = self.net.last_state
+            state = {name: np.where(inside, after[name], state[name]) for name in state}
+            y[t] = np.where(inside, state["h"][0], np.float32(0))
+        return y
+
+    def backward(self, dy: Array) -> tuple[Array, Array]:
+        """dL/dh_t and the gradient of the input, from what reaches h_t from outside this level."""
+        found, dx = np.empty_like(dy), np.empty_like(self.x)
+        later = {name: np.zeros_like(array) for name, array in self.before[0].items()}
+        for t in reversed(self.order):
+            inside = self.inside[t][:, np.newaxis]
+            found[t] = np.where(inside, dy[t] + later["h"][0], np.float32(0))
+            carried = {name: np.where(inside, later[name], np.float32(0)) for name in later if name != "h"}
+            self.net(self.x[t : t + 1], state=self.before[t])
+            dx[t : t + 1], initial = self.net.backward(found[t : t + 1], carried)
+            later = dict(zip(later, initial if self.net._cell else (initial,), strict=True))
+        return found, dx
+
+
+def _stages(net: Net, frame: Frame, lead: int, batch: int, steps: int, ends: Any) -> list[_Frames | _Level]:
+    """The net cut up: levels of recurrent layers, and what lies between them."""
+    stages: list[_Frames | _Level] = []
+    places = iter(net._places())
+    between: list[_core.Layer] = []
+    start = frame
+
+    def close() -> None:
+        if between:
+            stages.append(_Frames(list(between), start, frame, batch, steps, ends))
+            between.clear()
+
+    for _, leaf in net._leaves():
+        cores: list[_core.Layer] = []
+        out_frame = leaf._lay(frame, lead, cores)
+        if isinstance(leaf, _Recurrent):
+            close()
+        for core in cores:
+            name, _, _ = next(places)
+            if isinstance(leaf, _Recurrent):
+                stages.append(_Level(name, leaf, core, batch, steps, ends))
+            elif core.kind != "dropout":
+                start = start if between else frame
+                between.append(core)
+        frame = out_frame
+    close()
+    return stages
+
+
+def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
+    """One direction of one level as a layer of its own."""
+    tensors = {
+        f"{name.removesuffix(_REVERSE)}_l0": core.get(i)
+        for i, (name, _) in enumerate(core.params)
+        if name.endswith(_REVERSE) == bool(direction)
+    }
+    kinds: dict[str, type[_Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+    options = {"nonlinearity": leaf.nonlinearity} if core.kind == "rnn" else {}
+    return kinds[core.kind].from_state_dict(tensors, **options)
+
+
+# ---- gates --------------------------------------------------------------------------------------
+
+
+class Gates(NamedTuple):
+    """What `gate_activations` found.
+
+    Attributes
+    ----------
+    layers : dict of str to dict of str to ndarray, float32, (T, B, hidden_size)
+        By level, ``"lstm.l0"``, and by gate: ``"i"``, ``"f"``, ``"g"``, ``"o"`` of an LSTM, ``"r"``, ``"z"``,
+        ``"n"`` of a GRU; of each layer ``"h"``, the hidden state, (T, B, proj_size) with a projection.
+        Those of a reverse direction end in ``"_reverse"``.
+    """
+
+    layers: dict[str, dict[str, Array]]
+
+    def plot(
+        self,
+        path: Path | None = None,
+        ax: Axes | None = None,
+        *,
+        layer: str | None = None,
+        gate: str | None = None,
+        row: int = 0,
+    ) -> Figure:
+        """Pictures of one row of the batch: units over steps, a panel for each gate.
+
+        Parameters
+        ----------
+        path : str or os.PathLike, optional
+            Where to save the picture.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw one gate; ``layer`` and ``gate`` say which.
+        layer, gate : str, optional
+            Only those; by default all.
+        row : int
+            Of the batch.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        KeyError
+            If there is no such layer or gate.
+        IndexError
+            If there is no such row.
+        ValueError
+            If ``ax`` is given and there is more than one gate to draw.
+        """
+        rows = self._panels(layer, gate)
+        batch = next(iter(rows[0][1].values())).shape[1]
+        if not 0 <= row < batch:
+            raise IndexError(f"Gates.plot: row is {row}, expected 0 .. {batch - 1}")
+        count = max(len(gates) for _, gates in rows)
+        if ax is not None and (len(rows) > 1 or count > 1):
+            raise ValueError("Gates.plot: ax holds one gate, and there are more: give layer and gate")
+        if ax is None:
+            figure = _figure("Gates.plot")(
+                figsize=(1.8 + 2.6 * count, 0.6 + 2.2 * len(rows)), layout="constrained"
+            )
+            grid = figure.subplots(len(rows), count, squeeze=False)
+        else:
+            grid = np.array([[ax]])
+        from matplotlib.ticker import MaxNLocator
+
+        scales: dict[tuple[str, float, float], list[Any]] = {}
+        for line, (name, gates) in zip(grid, rows, strict=True):
+            for panel, (key, values) in zip(line, gates.items(), strict=False):
+                title, between = _GATES[key.removesuffix(_REVERSE)]
+                bound = max(1.0, float(np.abs(values).max(initial=0.0, where=np.isfinite(values))))
+                scale = ("viridis", 0.0, 1.0) if between else ("RdBu_r", -bound, bound)
+                image = panel.imshow(
+                    values[:, row].T,
+                    aspect="auto",
+                    interpolation="nearest",
+                    cmap=scale[0],
+                    vmin=scale[1],
+                    vmax=scale[2],
+                )
+                scales.setdefault(scale, []).append(image)
+                panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+                panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+                panel.set_title(title + ", reverse" * key.endswith(_REVERSE), fontsize="medium")
+            line[0].set_ylabel(f"{name}: unit")
+            for panel in line[len(gates) :]:
+                panel.set_axis_off()
+        for panel in grid[-1]:
+            panel.set_xlabel("step")
+        figure = grid[0, 0].figure
+        for images in scales.values():
+            figure.colorbar(images[0], ax=list(grid.flat), fraction=0.03, pad=0.01, aspect=25)
+        return _saved(grid[0, 0], path)
+
+    def _panels(self, layer: str | None, gate: str | None) -> list[tuple[str, dict[str, Array]]]:
+        """(layer, its gates) of each line of panels; a reverse direction has one of its own."""
+        if layer is not None and layer not in self.layers:
+            raise KeyError(f"Gates.plot: no layer {layer!r}, there are {', '.join(self.layers)}")
+        rows = []
+        for name, gates in self.layers.items():
+            for reverse in (False, True):
+                chosen = {
+                    key: values
+                    for key, values in gates.items()
+                    if key.endswith(_REVERSE) == reverse and gate in (None, key)
+                }
+                if chosen and layer in (None, name):
+                    rows.append((name, chosen))
+        if not rows:
+            there = dict.fromkeys(
+                key for name, gates in self.layers.items() if layer in (None, name) for key in gates
+            )
+            raise KeyError(f"Gates.plot: no gate {gate!r}, there are {', '.join(there)}")
+        return rows
+
+
+def gate_activations(net: Net, x: ArrayLike) -> Gates:
+    """What the gates of the recurrent layers did over a sequence, in evaluation mode.
+
+    Gates are computed in NumPy, from what each layer read, its own states and its own weights; see `drift`.
+
+    Parameters
+    ----------
+    net : Net
+        With a recurrent layer; quantised ones do.
+    x : array_like
+        One sequence or a batch, as ``net(x)`` takes it, all rows of one length.
+
+    Returns
+    -------
+    Gates
+
+    Raises
+    ------
+    ValueError
+        If no layer is recurrent.
+    ShapeError, TypeError, IndexError
+        If the input does not fit.
+    """
+    if not net._recurrent:
+        raise ValueError(f"{type(net).__name__}: no layer is recurrent, so there are no gates")
+    parts: dict[str, dict[str, list[Array]]] = {}
+    for chunk in watch(net, x):
+        for seen in chunk:
+            if not isinstance(seen.leaf, _Recurrent):
+                continue
+            states = np.split(seen.y, len(seen.before), axis=-1)
+            gates = seen.gates() | {"h" + _REVERSE * way: state for way, state in enumerate(states)}
+            of_layer = parts.setdefault(seen.name, {})
+            for gate, values in gates.items():
+                of_layer.setdefault(gate, []).append(values)
+    return Gates(
+        {
+            name: {gate: np.concatenate(values) for gate, values in gates.items()}
+            for name, gates in parts.items()
+        }
+    )
+
+
+# ---- loss curves --------------------------------------------------------------------------------
+
+
+class LossCurves(NamedTuple):
+    """What `loss_curves` put side by side.
+
+    Attributes
+    ----------
+    runs : dict of str to dict of str to ndarray, float64
+        By run, and by name: ``"loss"``, and ``"val_loss"`` where it was measured.
+    unit : str
+        What there is a number for: ``"epoch"`` or ``"step"``.
+    """
+
+    runs: dict[str, dict[str, NDArray[np.float64]]]
+    unit: str
+
+    def plot(self, path: Path | None = None, ax: Axes | None = None, *, log: bool = False) -> Figure:
+        """All curves in one panel, a colour for each run; validation is dashed.
+
+        Parameters
+        ----------
+        path : str or os.PathLike, optional
+            Where to save the picture.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a figure of its own without it.
+        log : bool
+            Whether the scale is logarithmic.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        """
+        ax = _axes("LossCurves.plot", ax)
+        from matplotlib.ticker import MaxNLocator
+
+        what = ""
+        for number, (run, curves) in enumerate(self.runs.items()):
+            for name, values in curves.items():
+                apart = name.startswith("val_")
+                what = name.removeprefix("val_")
+                ax.plot(
+                    range(1, len(values) + 1),
+                    values,
+                    "--" if apart else "-",
+                    color=f"C{number % 10}",
+                    marker="o" if len(values) == 1 else None,
+                    label=f"{run} validation".strip() if apart else run or "training",
+                )
+        if log:
+            ax.set_yscale("log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel(self.unit)
+        ax.set_ylabel(what)
+        ax.grid(alpha=0.3)
+        ax.legend()
+        return _saved(ax, path)
+
+
+def loss_curves(
+    *runs: History | Sequence[float], labels: Sequence[str] | None = None, measure: str = "loss"
+) -> LossCurves:
+    """The losses of one run or several, to be drawn in one picture. `History.plot` draws all that one run
+    measured.
+
+    Parameters
+    ----------
+    *runs : History, or sequence of float
+        What `Net.fit` returned, or one number an epoch or a step.
+    labels : sequence of str, optional
+        What the runs are called; by default ``"run 1"``, ``"run 2"``, and one alone nothing.
+    measure : str
+        Which number of a history; ``"val_<measure>"`` comes along.
+
+    Returns
+    -------
+    LossCurves
+
+    Raises
+    ------
+    ValueError
+        If there is no run, or an empty one, or labels do not fit.
+    KeyError
+        If a history has no such number.
+    TypeError
+        If a run is neither a history nor numbers.
+    ShapeError
+        If it has more than one axis.
+    """
+    if not runs:
+        raise ValueError("loss_curves: expected at least one run")
+    if labels is None:
+        labels = [f"run {number}" for number in range(1, len(runs) + 1)] if len(runs) > 1 else [""]
+    if len(labels) != len(runs) or len(set(labels)) != len(labels):
+        raise ValueError(
+            f"loss_curves: labels are {list(labels)}, expected {len(runs)}, one for each run, all different"
+        )
+    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for number, (label, run) in enumerate(zip(labels, runs, strict=True), 1):
+        curves: Mapping[str, Any]
+        if isinstance(run, History):
+            curves = {name: run[name] for name in (measure, f"val_{measure}") if name in run}
+            if not curves:
+                there = ", ".join(run.history) or "none"
+                raise KeyError(f"loss_curves: run {number} has no {measure}, there are {there}")
+        else:
+            curves = {measure: run}
+        what = f"loss_curves: run {number}"
+        found[label] = {name: _numbers(values, what) for name, values in curves.items()}
+    return LossCurves(found, "epoch" if any(isinstance(run, History) for run in runs) else "step")
+
+
+def _numbers(values: Any, what: str) -> NDArray[np.float64]:
+    array = np.array(values)
+    if array.ndim != 1:
+        raise ShapeError(f"{what} has shape {array.shape}, expected (n,): one number an epoch or a step")
+    if array.size == 0:
+        raise ValueError(f"{what} is empty")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{what} has dtype {array.dtype}, expected numbers, or a History")
+    return array.astype(np.float64)
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+
+def _figure(what: str) -> type[Figure]:
+    """matplotlib's Figure, which needs no display."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(f"{what} needs matplotlib: pip install 'tinyrnn[plot]'") from None
+    return Figure
+
+
+def _axes(what: str, ax: Axes | None) -> Axes:
+    """``ax``, or the one of a new figure."""
+    if ax is not None:
+        return ax
+    return _figure(what)(figsize=(6.4, 3.8), layout="constrained").subplots()
+
+
+def _saved(ax: Axes, path: Path | None) -> Figure:
+    """The figure of ``ax``, saved where there is a path."""
+    figure: Figure = ax.figure.figure  # not the part of a figure that it may lie in
+    if path is not None:
+        figure.savefig(path)
+    return figure
