@@ -393,15 +393,15 @@ class Optimizer(ABC):
         self._refuse(nonfinite)
         return False
 
-    def _refuse(self, nonfinite: str) -> None:
-        """Raise, warn or count, after the program has found a gradient that is not finite."""
+    def _refuse(self, nonfinite: str, cause: str = "") -> None:
+        """Raise, warn or count, after the program has found a gradient that is not finite; ``cause``: what is
+        known of why."""
         if nonfinite == "stop":
-            raise NonFiniteError(f"{self._name}: {self._diagnosis()} The weights are as before.")
+            raise NonFiniteError(f"{self._name}: {self._diagnosis()}{cause} The weights are as before.")
         self.skipped += 1
         if nonfinite == "warn":
-            warnings.warn(
-                f"{self._name}: {self._diagnosis()} This step is left out.", RuntimeWarning, stacklevel=3
-            )
+            message = f"{self._name}: {self._diagnosis()}{cause} This step is left out."
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def _diagnosis(self) -> str:
         """Where the gradients went wrong: in the last such tensor, since backward runs from the net's end."""

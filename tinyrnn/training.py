@@ -253,8 +253,8 @@ class Counts:
         ]
 
     def count(self) -> None:
-        """The pass is done. Without a momentum statistics are the average over all batches, for which the core
-        has left the batch's own."""
+        """The pass is done. Without a momentum statistics are the average over all batches, for which the
+        core has left the batch's own."""
         self.net.__dict__["_train_steps"] += 1
         for norm, before in zip(self.norms, self.before, strict=True):
             norm.num_batches_tracked += 1
@@ -424,6 +424,8 @@ class Trainer:
         ends = None if lengths is None else net._check_lengths(lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
             raise ValueError("step: lengths given, but no layer is recurrent")
+        if state is not None and not isinstance(state, State):
+            raise TypeError(f"step: state is {type(state).__name__}, expected new_state()")
         if state is not None and state.layout() != layout_of(layout.slots):
             raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
@@ -452,7 +454,7 @@ class Trainer:
         if status == BAD_TARGET:
             classes = layout.out_frame[-1] if layout.out_frame else 1
             raise IndexError(f"step: {self.loss.wrong_target(target, classes)}")
-        self.optimizer._refuse(self._nonfinite)
+        self.optimizer._refuse(self._nonfinite, self._cause(array, ends))
         return self._core.last
 
     def evaluate(
@@ -471,6 +473,18 @@ class Trainer:
             output = net._map(x, self._threads)
         value, _ = self.loss(output, y, lengths, batch_first=self._rows_first)
         return float(value)
+
+    def _cause(self, x: NDArray[Any], ends: NDArray[np.int32] | None) -> str:
+        """Why a gradient is not finite, where that was so before the net went backwards."""
+        bad = ~np.isfinite(x)
+        if ends is not None:  # what lies beyond a row's end is not read
+            beyond = np.arange(x.shape[1 if self._rows_first else 0]) >= ends[:, None]
+            beyond = beyond if self._rows_first else beyond.T
+            bad &= ~beyond.reshape(beyond.shape + (1,) * (x.ndim - 2))
+        if bad.any():
+            place = np.unravel_index(int(bad.argmax()), x.shape)
+            return f" x holds {x[place]} at {list(map(int, place))}."
+        return "" if math.isfinite(self._core.last) else f" The loss was {self._core.last} already."
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Steps, and how many frames lie from step to step and from row to row."""
