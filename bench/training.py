@@ -1,0 +1,261 @@
+"""A step of training in tinyrnn and in PyTorch: time, two threads, memory.
+
+    python bench/compare.py train [--quick] [--only lstm,online] [--parts time,threads,memory] [--save] [--json FILE]
+
+Both train the same net from the same weights on the same batches, and must find the same losses, before anything is
+timed. README.md says how to read the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import footprint
+import lesson as lessons
+import runs
+import speed_tables as tables
+from lesson import Lesson
+from work import Call
+
+import tinyrnn as tr
+from tinyrnn.cli.machine import Machine
+
+PARTS = ["time", "threads", "memory"]
+NOMINAL = 208.0  # GFLOP/s of float32 of one core, two to a multiply-add: AVX-512 at 3.25 GHz
+TOLERANCE = 1e-5  # of the losses of the first steps, relative to PyTorch's where they exceed 1
+
+
+# ---- contenders ---------------------------------------------------------------------------------
+
+
+def present() -> list[str]:
+    """The contenders whose packages are installed; says which are not."""
+    if importlib.util.find_spec("torch"):
+        return list(lessons.TEACHERS)
+    print("PyTorch is left out: no torch here; tinyrnn's losses are compared with nothing")
+    return ["tinyrnn"]
+
+
+def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
+    """The contenders' Calls. Which of PyTorch's fails is left out, by name; if tinyrnn's losses are others than
+    PyTorch's, everything stops."""
+    calls: dict[str, Call] = {}
+    losses: dict[str, list[float]] = {}
+    for name in names:
+        try:
+            call = lessons.TEACHERS[name](lesson)
+            losses[name] = []
+            for seed in range(footprint.STEPS):
+                lesson.again(seed)
+                losses[name].append(float(call()))
+        except Exception as error:  # whatever PyTorch raises: the others go on
+            if name == "tinyrnn":
+                raise
+            print(f"{tables.TRAINERS[name]} is left out of {lesson}: {type(error).__name__}: {error}")
+            continue
+        calls[name] = call
+    for name in calls.keys() - {"tinyrnn"}:
+        pairs = zip(losses["tinyrnn"], losses[name], strict=True)
+        off = max(abs(own - wanted) / max(1.0, abs(wanted)) for own, wanted in pairs)
+        if not off <= TOLERANCE:
+            sys.exit(f"{lesson}: tinyrnn's losses are {off:.2g} off those of {tables.TRAINERS[name]}")
+    return calls
+
+
+# ---- measuring ----------------------------------------------------------------------------------
+
+
+def race(lesson: Lesson, calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
+    """Seconds per step of each contender, one number a round; each round is another batch, and another is first."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    gc.collect()
+    gc.disable()
+    for number in range(rounds):
+        lesson.again(number)
+        for name in names:
+            found[name].append(runs.seconds_of(calls[name], lesson.turn))
+        names.append(names.pop(0))
+    gc.enable()
+    return found
+
+
+def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Milliseconds of each contender: the fastest round and the median one."""
+    return {
+        "fastest": {name: tables.digits4(min(found) * 1e3) for name, found in seconds.items()},
+        "median": {name: tables.digits4(statistics.median(found) * 1e3) for name, found in seconds.items()},
+    }
+
+
+def two_threads(lesson: Lesson, rounds: int) -> dict[str, dict[str, float]]:
+    """tinyrnn with one thread and with two, in turn, both free to use two cores."""
+    calls = {str(threads): lessons.tinyrnn(lesson, threads) for threads in (1, 2)}
+    for call in calls.values():
+        call()
+    return summary(race(lesson, calls, rounds))
+
+
+def memory(lesson: Lesson, name: str, times: int) -> dict[str, float]:
+    """Megabytes of a contender in processes of its own, the median one's: see footprint.py."""
+    arguments = {field.name: getattr(lesson, field.name) for field in fields(lesson) if field.init}
+    path = os.pathsep.join([str(Path(tr.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(
+        os.pathsep
+    )
+    found = []
+    for _ in range(times):
+        child = subprocess.run(
+            [sys.executable, footprint.__file__, name, json.dumps(arguments)],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        if child.returncode:
+            raise RuntimeError((child.stderr.strip() or f"exit {child.returncode}").splitlines()[-1])
+        found.append(json.loads(child.stdout))
+    middle = sorted(found, key=lambda numbers: numbers["peak"] - numbers["warm"])[len(found) // 2]
+    record = {
+        "import": middle["imported"],
+        "beyond_import": middle["peak"] - middle["imported"],
+        "beyond_first_step": middle["peak"] - middle["warm"],
+    }
+    if "told" in middle:
+        record["told"] = middle["told"]
+    return {key: tables.digits4(nbytes / 1e6) for key, nbytes in record.items()}
+
+
+# ---- the report ---------------------------------------------------------------------------------
+
+
+def measure(
+    options: argparse.Namespace, names: list[str], cores: list[int], peak: float
+) -> list[dict[str, Any]]:
+    """A record of each row, all parts of it; prints them part by part."""
+    chosen = {row: replace(lessons.LESSONS[row]) for row in options.only}
+    records: dict[str, dict[str, Any]] = {
+        row: {
+            "row": row,
+            "net": str(lesson),
+            "batch": lesson.batch,
+            "turn": lesson.turn,
+            "floor": tables.digits4(lesson.multiply_adds / peak * 1e3),
+            "floor_nominal": tables.digits4(lesson.multiply_adds / (options.nominal * 1e9 / 2) * 1e3),
+        }
+        for row, lesson in chosen.items()
+    }
+
+    def show(title: str, rows: Any) -> None:
+        """One part, a line as soon as it is known."""
+        print(f"\n{title}")
+        for line in rows:
+            print(line, flush=True)
+
+    if "time" in options.parts:
+
+        def times() -> Any:
+            yield tables.train_head(names, options.nominal)
+            for row, lesson in chosen.items():
+                records[row] |= summary(race(lesson, prepare(lesson, names), options.rounds))
+                yield tables.train_row(records[row], names)
+
+        show("A step of training, ms (the fastest round, the median one)", times())
+
+    wide = [row for row, lesson in chosen.items() if lesson.batch > 1]
+    if "threads" in options.parts and wide:
+        if len(cores) < 2:
+            print("\ntwo threads are left out: there is one core for this process")
+        else:
+
+            def shared() -> Any:
+                for row in wide:
+                    records[row]["threads"] = two_threads(chosen[row], options.rounds)
+                    yield tables.threads_row(records[row])
+
+            runs.stay_on(cores[-2:])
+            show("tinyrnn with one thread and with two, on two cores, ms", shared())
+            runs.stay_on(cores[-1:] if options.core is None else [options.core])
+
+    if "memory" in options.parts:
+        frugal = [name for name in ("tinyrnn", "torch_fused") if name in names]
+
+        def footprints() -> Any:
+            for row, lesson in chosen.items():
+                found = {name: memory(lesson, name, options.processes) for name in frugal}
+                records[row]["memory"] = found
+                yield tables.memory_row(records[row])
+
+        try:
+            show(
+                "Peak memory, MB beyond the import (and beyond it and a first step of a net of one unit)",
+                footprints(),
+            )
+        except (OSError, RuntimeError) as error:
+            print(f"memory is left out: {error}")
+    return list(records.values())
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="compare.py train",
+        description="Steps of training in tinyrnn and in PyTorch, on one core, in turn.",
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer rounds: a look, not a measurement")
+    add("--rounds", type=int, help="how often each contender has its turn (default: 25, quick: 3)")
+    add("--core", type=int, help="the core to stay on (default: the last one)")
+    add("--only", metavar="ROWS", help=f"some of {','.join(lessons.LESSONS)}")
+    add("--parts", help=f"some of {','.join(PARTS)}")
+    add("--nominal", type=float, default=NOMINAL, help=f"GFLOP/s of the second floor (default: {NOMINAL:g})")
+    add("--json", type=Path, metavar="FILE", help="write every number")
+    add("--save", action="store_true", help="write them into bench/results/training, and the pages' tables")
+    arguments = parser.parse_args(argv)
+    for option, known in (("only", list(lessons.LESSONS)), ("parts", PARTS)):
+        text = getattr(arguments, option)
+        chosen = known if text is None else text.split(",")
+        if wrong := [name for name in chosen if name not in known]:
+            parser.error(f"--{option}: no {', '.join(wrong)}; there are {', '.join(known)}")
+        setattr(arguments, option, chosen)
+    if arguments.rounds is not None and arguments.rounds < 1:
+        parser.error(f"--rounds: {arguments.rounds}, expected at least 1")
+    if not 0 < arguments.nominal < float("inf"):
+        parser.error(f"--nominal: {arguments.nominal:g}, expected a positive number")
+    whole = arguments.only == list(lessons.LESSONS) and arguments.parts == PARTS
+    if arguments.save and (arguments.quick or not whole):
+        parser.error("--save keeps whole measurements: without --quick, --only and --parts")
+    arguments.rounds = arguments.rounds or (3 if arguments.quick else 25)
+    arguments.processes = 1 if arguments.quick else 3
+    return arguments
+
+
+def main(argv: list[str]) -> None:
+    options = parse_arguments(argv)
+    cores = runs.allowed()
+    header = runs.about(runs.pin(options.core), ["torch", "numpy"])
+    print(tables.heading(header))
+    names = present()
+    machine = Machine(tr.isa(), 0.1 if options.quick else 1.0)
+    header |= {
+        "multiply_adds_g_per_s": tables.digits4(machine.multiply_adds / 1e9),
+        "nominal_gflops": options.nominal,
+        "rounds": options.rounds,
+    }
+    print(f"the core does {tables.short(header['multiply_adds_g_per_s'])} G multiply-adds/s")
+    result = {"about": header, "rows": measure(options, names, cores, machine.multiply_adds)}
+    if options.json:
+        options.json.write_text(tables.as_json(result))
+    if options.save:
+        folder = tables.RESULTS / tables.TRAINING
+        folder.mkdir(exist_ok=True)
+        path = runs.result_path(header, folder)
+        path.write_text(tables.as_json(result))
+        print(f"\nwritten: {tables.TRAINING}/{path.name}, {', '.join(tables.write())}")
