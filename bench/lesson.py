@@ -19,8 +19,8 @@ RATE = 1e-3
 class Lesson:
     """Steps of Adam on the cross-entropy of an LSTM or a GRU with a Linear layer on every step of it.
 
-    `steps` steps of `batch` sequences, which all begin at zero; the symbols to tell are drawn at random. `turn`
-    is how many steps of Adam a contender makes before the next has its turn.
+    `steps` steps of `batch` sequences, which all begin at zero; what they are to tell is drawn at random.
+    `turn` is how many steps of Adam a contender makes before the next one has its turn.
     """
 
     kind: str
@@ -59,8 +59,8 @@ class Lesson:
 
     @property
     def multiply_adds(self) -> int:
-        """Of a step of Adam, with only the recurrent layers' products counted: forwards, the gradients of what
-        went in, and those of the weights, as many each."""
+        """Of a step of Adam: the recurrent layers' products forwards, and as many for the gradients of what
+        went in and for those of the weights. The Linear layer, 1 to 4 % of it, is left out."""
         forward = sum(a.size for name, a in self.weights.items() if name.startswith("rnn.weight"))
         return 3 * forward * self.steps * self.batch
 

@@ -31,6 +31,8 @@ NAMES = {
     "ncnn": "ncnn",
     "numpy_code": "NumPy",
 }
+MEMORY = {"beyond_import": "beyond the import", "beyond_first_step": "beyond a first step"}
+MEASURED = ("tinyrnn", "torch_fused")  # whose memory; of PyTorch's two the one that takes less
 TRAINERS = {"tinyrnn": "tinyrnn", "torch": "PyTorch", "torch_fused": "PyTorch, fused Adam"}
 VERSIONS = {
     "torch": "PyTorch",
@@ -128,7 +130,7 @@ def text_row(row: dict[str, Any], peers: list[str]) -> str:
 
 
 def train_ratios(row: dict[str, Any]) -> dict[str, float | None]:
-    """How many times as long PyTorch's faster way takes, and how many floors tinyrnn is; None: not measured."""
+    """PyTorch's faster way over tinyrnn (None if not measured), and tinyrnn over its floors."""
     own = row["fastest"]["tinyrnn"]
     rival = best(row, *(name for name in TRAINERS if name != "tinyrnn"))
     return {
@@ -175,9 +177,6 @@ def memory_row(row: dict[str, Any]) -> str:
         pairs = [(found["tinyrnn"][key], found["torch_fused"][key]) for key in MEMORY]
         cells += "   of it " + " and ".join(f"{own / other:.0%}" for own, other in pairs)
     return f"{row['net']:<34}{cells}   told beforehand {short(found['tinyrnn']['told'])}"
-
-
-MEMORY = {"beyond_import": "beyond the import", "beyond_first_step": "beyond a first step"}
 
 
 # ---- Markdown -----------------------------------------------------------------------------------
@@ -263,7 +262,6 @@ def training_readme(result: dict[str, Any]) -> str:
     lines = []
     for row in result["rows"]:
         ratios, memory = train_ratios(row), row.get("memory", {})
-        own, torch = ("tinyrnn", "torch_fused")
         lines.append(
             [
                 row["net"],
@@ -272,8 +270,7 @@ def training_readme(result: dict[str, Any]) -> str:
                 short(best(row, "torch", "torch_fused")),
                 short(ratios["torch"]),
                 short(threads_ratio(row)) if "threads" in row else "",
-                *(short(memory.get(who, {}).get("beyond_import")) for who in (own, torch)),
-                *(short(memory.get(who, {}).get("beyond_first_step")) for who in (own, torch)),
+                *(short(memory.get(name, {}).get(beyond)) for beyond in MEMORY for name in MEASURED),
             ]
         )
     heads = [
@@ -351,8 +348,8 @@ def between(text: str, new: str, begin: str = BEGIN) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """The two pages as they should be. Where training's marker is missing, or no result of it is kept, nothing
-    is written of it."""
+    """The two pages as they should be. Where training's marker is missing, or no result of it is kept,
+    nothing is written of it."""
     kept, training = results(), kept_in(RESULTS / TRAINING)
     result = kept[-1]
     sentence = fill(f"{heading(result['about'])}.", 118)

@@ -1,9 +1,9 @@
 """A step of training in tinyrnn and in PyTorch: time, two threads, memory.
 
-    python bench/compare.py train [--quick] [--only lstm,online] [--parts time,threads,memory] [--save] [--json FILE]
+    python bench/compare.py train [--quick] [--only lstm,online] [--parts time,memory] [--save] [--json FILE]
 
-Both train the same net from the same weights on the same batches, and must find the same losses, before anything is
-timed. README.md says how to read the numbers.
+Both train the same net from the same weights on the same batches, and must find the same losses, before
+anything is timed. README.md says how to read the numbers.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def present() -> list[str]:
 
 
 def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
-    """The contenders' Calls. Which of PyTorch's fails is left out, by name; if tinyrnn's losses are others than
-    PyTorch's, everything stops."""
+    """The contenders' Calls. Which of PyTorch's fails is left out, by name; if tinyrnn's losses are others
+    than PyTorch's, everything stops."""
     calls: dict[str, Call] = {}
     losses: dict[str, list[float]] = {}
     for name in names:
@@ -58,7 +58,7 @@ def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
             for seed in range(footprint.STEPS):
                 lesson.again(seed)
                 losses[name].append(float(call()))
-        except Exception as error:  # whatever PyTorch raises: the others go on
+        except Exception as error:  # whatever a library raises: the others go on
             if name == "tinyrnn":
                 raise
             print(f"{tables.TRAINERS[name]} is left out of {lesson}: {type(error).__name__}: {error}")
@@ -76,7 +76,8 @@ def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
 
 
 def race(lesson: Lesson, calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Seconds per step of each contender, one number a round; each round is another batch, and another is first."""
+    """Seconds per step of each contender, one number a round. Each round has another batch, and begins with
+    another contender."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     gc.collect()
@@ -137,71 +138,55 @@ def memory(lesson: Lesson, name: str, times: int) -> dict[str, float]:
 # ---- the report ---------------------------------------------------------------------------------
 
 
-def measure(
-    options: argparse.Namespace, names: list[str], cores: list[int], peak: float
-) -> list[dict[str, Any]]:
-    """A record of each row, all parts of it; prints them part by part."""
-    chosen = {row: replace(lessons.LESSONS[row]) for row in options.only}
-    records: dict[str, dict[str, Any]] = {
-        row: {
-            "row": row,
-            "net": str(lesson),
-            "batch": lesson.batch,
-            "turn": lesson.turn,
-            "floor": tables.digits4(lesson.multiply_adds / peak * 1e3),
-            "floor_nominal": tables.digits4(lesson.multiply_adds / (options.nominal * 1e9 / 2) * 1e3),
-        }
-        for row, lesson in chosen.items()
+def blank(row: str, nominal: float, peak: float) -> dict[str, Any]:
+    """A row's record before anything is measured."""
+    lesson = lessons.LESSONS[row]
+    return {
+        "row": row,
+        "net": str(lesson),
+        "batch": lesson.batch,
+        "turn": lesson.turn,
+        "floor": tables.digits4(lesson.multiply_adds / peak * 1e3),
+        "floor_nominal": tables.digits4(lesson.multiply_adds / (nominal * 1e9 / 2) * 1e3),
     }
 
-    def show(title: str, rows: Any) -> None:
-        """One part, a line as soon as it is known."""
-        print(f"\n{title}")
-        for line in rows:
-            print(line, flush=True)
 
-    if "time" in options.parts:
+def add_times(records: list[dict[str, Any]], names: list[str], options: argparse.Namespace) -> None:
+    print("\nA step of training, ms: the fastest round, the median one")
+    print(tables.train_head(names, options.nominal))
+    for record in records:
+        lesson = replace(lessons.LESSONS[record["row"]])
+        record |= summary(race(lesson, prepare(lesson, names), options.rounds))
+        print(tables.train_row(record, names), flush=True)
 
-        def times() -> Any:
-            yield tables.train_head(names, options.nominal)
-            for row, lesson in chosen.items():
-                records[row] |= summary(race(lesson, prepare(lesson, names), options.rounds))
-                yield tables.train_row(records[row], names)
 
-        show("A step of training, ms (the fastest round, the median one)", times())
+def add_threads(records: list[dict[str, Any]], cores: list[int], options: argparse.Namespace) -> None:
+    if len(cores) < 2:
+        print("\nTwo threads are left out: one core here")
+        return
+    print("\ntinyrnn with one thread and with two, on two cores, ms: the fastest round, the median one")
+    before = runs.allowed()
+    runs.stay_on(cores[-2:])
+    for record in records:
+        if record["batch"] > 1:
+            record["threads"] = two_threads(replace(lessons.LESSONS[record["row"]]), options.rounds)
+            print(tables.threads_row(record), flush=True)
+    runs.stay_on(before)
 
-    wide = [row for row, lesson in chosen.items() if lesson.batch > 1]
-    if "threads" in options.parts and wide:
-        if len(cores) < 2:
-            print("\ntwo threads are left out: there is one core for this process")
-        else:
 
-            def shared() -> Any:
-                for row in wide:
-                    records[row]["threads"] = two_threads(chosen[row], options.rounds)
-                    yield tables.threads_row(records[row])
-
-            runs.stay_on(cores[-2:])
-            show("tinyrnn with one thread and with two, on two cores, ms", shared())
-            runs.stay_on(cores[-1:] if options.core is None else [options.core])
-
-    if "memory" in options.parts:
-        frugal = [name for name in ("tinyrnn", "torch_fused") if name in names]
-
-        def footprints() -> Any:
-            for row, lesson in chosen.items():
-                found = {name: memory(lesson, name, options.processes) for name in frugal}
-                records[row]["memory"] = found
-                yield tables.memory_row(records[row])
-
+def add_memory(records: list[dict[str, Any]], names: list[str], options: argparse.Namespace) -> None:
+    print("\nPeak memory, MB beyond the import (beyond that and a step of a net of one unit)")
+    for record in records:
         try:
-            show(
-                "Peak memory, MB beyond the import (and beyond it and a first step of a net of one unit)",
-                footprints(),
-            )
+            record["memory"] = {
+                name: memory(lessons.LESSONS[record["row"]], name, options.processes)
+                for name in tables.MEASURED
+                if name in names
+            }
         except (OSError, RuntimeError) as error:
             print(f"memory is left out: {error}")
-    return list(records.values())
+            return
+        print(tables.memory_row(record), flush=True)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -250,7 +235,14 @@ def main(argv: list[str]) -> None:
         "rounds": options.rounds,
     }
     print(f"the core does {tables.short(header['multiply_adds_g_per_s'])} G multiply-adds/s")
-    result = {"about": header, "rows": measure(options, names, cores, machine.multiply_adds)}
+    records = [blank(row, options.nominal, machine.multiply_adds) for row in options.only]
+    if "time" in options.parts:
+        add_times(records, names, options)
+    if "threads" in options.parts:
+        add_threads(records, cores, options)
+    if "memory" in options.parts:
+        add_memory(records, names, options)
+    result = {"about": header, "rows": records}
     if options.json:
         options.json.write_text(tables.as_json(result))
     if options.save:
