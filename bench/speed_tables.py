@@ -140,6 +140,11 @@ def train_ratios(row: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
+def disturbed(cores: float, wanted: int) -> str:
+    """A warning where a contender had clearly less than the cores that it wanted."""
+    return f"   (disturbed: it had {short(cores)} of {wanted})" if cores < 0.9 * wanted else ""
+
+
 def train_head(names: list[str], nominal: float) -> str:
     heads = ["floor", f"at {nominal:g}", *(TRAINERS[name].replace("PyTorch, ", "torch, ") for name in names)]
     heads += ["torch/own", "x floor", f"x at {nominal:g}"]
@@ -153,7 +158,7 @@ def train_row(row: dict[str, Any], names: list[str]) -> str:
         cell = f"{short(row['fastest'][name])} {short(row['median'][name]):>5}" if known else "-"
         cells.append(f"{cell:>{20 if 'Adam' in TRAINERS[name] else 14}}")
     cells += [f"{short(ratio) or '-':>14}" for ratio in train_ratios(row).values()]
-    return f"{row['net']:<34}" + "".join(cells)
+    return f"{row['net']:<34}" + "".join(cells) + disturbed(min(row["cores"].values()), 1)
 
 
 def threads_ratio(row: dict[str, Any]) -> float:
@@ -164,7 +169,8 @@ def threads_ratio(row: dict[str, Any]) -> float:
 def threads_row(row: dict[str, Any]) -> str:
     fastest, median = row["threads"]["fastest"], row["threads"]["median"]
     cells = "".join(f"{short(fastest[n])} {short(median[n]):>5}".rjust(14) for n in ("1", "2"))
-    return f"{row['net']:<34}{cells}   x {short(threads_ratio(row))}"
+    cores = disturbed(row["threads"]["cores"]["2"], 2)
+    return f"{row['net']:<34}{cells}   x {short(threads_ratio(row))}{cores}"
 
 
 def memory_row(row: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -75,27 +76,31 @@ def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
 # ---- measuring ----------------------------------------------------------------------------------
 
 
-def race(lesson: Lesson, calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Seconds per step of each contender, one number a round. Each round has another batch, and begins with
-    another contender."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
+def race(lesson: Lesson, calls: dict[str, Call], rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds per step of each contender, of the fastest round and of the median one, and how many cores
+    it had: fewer than its threads, if something else ran.
+
+    Each round has another batch, and begins with another contender.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    worked = dict.fromkeys(calls, 0.0)
     names = list(calls)
     gc.collect()
     gc.disable()
     for number in range(rounds):
         lesson.again(number)
         for name in names:
-            found[name].append(runs.seconds_of(calls[name], lesson.turn))
+            before = time.process_time()
+            seconds[name].append(runs.seconds_of(calls[name], lesson.turn))
+            worked[name] += time.process_time() - before
         names.append(names.pop(0))
     gc.enable()
-    return found
-
-
-def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Milliseconds of each contender: the fastest round and the median one."""
     return {
         "fastest": {name: tables.digits4(min(found) * 1e3) for name, found in seconds.items()},
         "median": {name: tables.digits4(statistics.median(found) * 1e3) for name, found in seconds.items()},
+        "cores": {
+            name: tables.digits4(worked[name] / (sum(found) * lesson.turn)) for name, found in seconds.items()
+        },
     }
 
 
@@ -104,7 +109,7 @@ def two_threads(lesson: Lesson, rounds: int) -> dict[str, dict[str, float]]:
     calls = {str(threads): lessons.tinyrnn(lesson, threads) for threads in (1, 2)}
     for call in calls.values():
         call()
-    return summary(race(lesson, calls, rounds))
+    return race(lesson, calls, rounds)
 
 
 def memory(lesson: Lesson, name: str, times: int) -> dict[str, float]:
@@ -156,7 +161,7 @@ def add_times(records: list[dict[str, Any]], names: list[str], options: argparse
     print(tables.train_head(names, options.nominal))
     for record in records:
         lesson = replace(lessons.LESSONS[record["row"]])
-        record |= summary(race(lesson, prepare(lesson, names), options.rounds))
+        record |= race(lesson, prepare(lesson, names), options.rounds)
         print(tables.train_row(record, names), flush=True)
 
 

@@ -350,7 +350,19 @@ def test_turns(training: Any) -> None:
     lesson, order = training.lessons.LESSONS["small"], []
     found = training.race(lesson, {name: lambda name=name: order.append(name) for name in "ab"}, 3)
     assert "".join(order) == "aabb" + "bbaa" + "aabb"
-    assert {name: len(seconds) for name, seconds in found.items()} == {"a": 3, "b": 3}
+    assert all(found[key].keys() == {"a", "b"} for key in ("fastest", "median", "cores"))
+
+
+def test_a_disturbed_run_is_told(tables: Any) -> None:
+    threads = {
+        "fastest": {"1": 9.0, "2": 8.0},
+        "median": {"1": 9.0, "2": 8.5},
+        "cores": {"1": 1.0, "2": 1.05},
+    }
+    row = {"net": "LSTM", "threads": threads}
+    assert tables.threads_row(row).endswith("x 1.12   (disturbed: it had 1.05 of 2)")
+    threads["cores"]["2"] = 1.95
+    assert tables.threads_row(row).endswith("x 1.12")
 
 
 def test_memory_is_what_the_trainer_tells(training: Any) -> None:
