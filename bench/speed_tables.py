@@ -141,8 +141,8 @@ def train_ratios(row: dict[str, Any]) -> dict[str, float | None]:
 
 
 def disturbed(cores: float, wanted: int) -> str:
-    """A warning where a contender had clearly less than the cores that it wanted."""
-    return f"   (disturbed: it had {short(cores)} of {wanted})" if cores < 0.9 * wanted else ""
+    """A warning where a contender had clearly less than the cores it wanted; two threads wait for each other."""
+    return f"   (disturbed: it had {short(cores)} of {wanted})" if cores < 0.75 * wanted else ""
 
 
 def train_head(names: list[str], nominal: float) -> str:
