@@ -32,7 +32,7 @@ NAMES = {
     "numpy_code": "NumPy",
 }
 MEMORY = {"beyond_import": "beyond the import", "beyond_first_step": "beyond a first step"}
-MEASURED = ("tinyrnn", "torch_fused")  # whose memory; of PyTorch's two the one that takes less
+MEASURED = ("tinyrnn", "torch_fused")  # whose memory; of PyTorch's two the one that takes no more
 TRAINERS = {"tinyrnn": "tinyrnn", "torch": "PyTorch", "torch_fused": "PyTorch, fused Adam"}
 VERSIONS = {
     "torch": "PyTorch",
@@ -141,7 +141,7 @@ def train_ratios(row: dict[str, Any]) -> dict[str, float | None]:
 
 
 def disturbed(cores: float, wanted: int) -> str:
-    """A warning where a contender had clearly less than the cores it wanted; two threads wait for each other."""
+    """A warning where a contender had clearly less than its cores; two threads wait for each other."""
     return f"   (disturbed: it had {short(cores)} of {wanted})" if cores < 0.75 * wanted else ""
 
 
