@@ -1,6 +1,7 @@
 """The same work in tinyrnn and its peers, in one process, on one core, in turn.
 
     python bench/compare.py [--quick] [--only S,Q] [--peers litert,ncnn] [--save] [--json FILE]
+    python bench/compare.py train [--quick] [--only lstm,online] [--save] [--json FILE]    (training.py)
 
 Every contender gets the same weights and the same input, and must give PyTorch's output, before anything is
 timed. What is not installed is left out, by name. README.md says how to read the numbers.
@@ -17,30 +18,27 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import argparse
 import contextlib
-import datetime
 import gc
 import importlib.util
-import platform
 import re
 import statistics
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import speed_tables as tables
+from runs import about, pin, result_path, seconds_of
 from work import Array, Call, Work
 
 import tinyrnn as tr
-from tinyrnn.cli.machine import Machine, Matrix, caches, cpu
+from tinyrnn.cli.machine import Machine, Matrix
 
 SIZES = [(1, 16), (40, 64), (64, 128), (128, 256), (256, 512)]
 KINDS = ["LSTM", "GRU"]
 PEERS = ["tinyrnn", "torch_cell", "torch_layer", "onnxruntime", "litert", "openvino", "ncnn", "numpy_code"]
-PACKAGES = ["torch", "onnxruntime", "onnx", "ai-edge-litert", "openvino", "ncnn", "numpy"]
 
 # How far an output may be off PyTorch's in float32, after fifty steps or more.
 TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 2e-2, "int4": 2e-1}
@@ -127,14 +125,6 @@ def _reference(work: Work, peers: dict[str, ModuleType]) -> list[Array]:
 # ---- timing -------------------------------------------------------------------------------------
 
 
-def seconds_of(call: Call, times: int) -> float:
-    """Seconds per call of a block of calls."""
-    before = time.perf_counter_ns()
-    for _ in range(times):
-        call()
-    return (time.perf_counter_ns() - before) / times / 1e9
-
-
 def race(calls: dict[str, Call], rounds: int, block: float) -> dict[str, list[float]]:
     """Seconds per call of each contender, one number a round; they take turns, each round another first."""
     times = {name: max(1, int(block / max(seconds_of(call, 3), 1e-9))) for name, call in calls.items()}
@@ -175,45 +165,6 @@ def matrices(work: Work) -> list[Matrix]:
     ]
 
 
-# ---- the machine --------------------------------------------------------------------------------
-
-
-def pin(core: int | None) -> int | None:
-    """Stay on one core, the last unless told; None where the system cannot."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    core = max(os.sched_getaffinity(0)) if core is None else core
-    try:
-        os.sched_setaffinity(0, {core})
-    except OSError as error:
-        sys.exit(f"--core {core}: {error.strerror}")
-    return core
-
-
-def about(core: int | None) -> dict[str, Any]:
-    """Date, machine and versions: no number means anything without them."""
-    versions = {"tinyrnn": tr.__version__}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": cpu(),
-        "cores": os.cpu_count(),
-        "caches": caches(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "pinned to": core,
-        "isa": tr.isa(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
-def result_path(about: dict[str, Any]) -> Path:
-    machine = re.sub(r"[^a-z0-9]+", "-", about["cpu"].lower()).strip("-")[:40]
-    return tables.RESULTS / f"{about['date']}-{machine}.json"
-
-
 # ---- the report ---------------------------------------------------------------------------------
 
 
@@ -245,7 +196,10 @@ def sizes_of(text: str) -> list[tuple[int, int]]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="tinyrnn beside its peers, in one process on one core.")
+    parser = argparse.ArgumentParser(
+        description="tinyrnn beside its peers, in one process on one core.",
+        epilog="compare.py train: the same of training steps; compare.py train --help",
+    )
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer and shorter rounds: a look, not a measurement")
     add("--rounds", type=int, help="how often each contender has its turn (default: 25, quick: 3)")
@@ -274,6 +228,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["train"]:
+        import training
+
+        training.main(sys.argv[2:])
+        return
     options = parse_arguments()
     header = about(pin(options.core))
     print(tables.heading(header))
@@ -301,7 +260,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(tables.as_json(result))
     if options.save:
-        path = result_path(header)
+        path = result_path(header, tables.RESULTS)
         path.write_text(tables.as_json(result))
         print(f"\nwritten: {path.name}, {', '.join(tables.write())}")
 

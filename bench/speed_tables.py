@@ -1,4 +1,4 @@
-"""The tables in the READMEs, made from the newest file in results/.
+"""The tables in the READMEs, made from the newest file in results/, and the newest in results/training.
 
     python bench/speed_tables.py            # write them
     python bench/speed_tables.py --check    # fail if they are not what it would write
@@ -17,7 +17,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+TRAINING = "training"  # the folder in results/
 BEGIN, END = "<!-- speed -->", "<!-- end -->"
+BEGIN_TRAINING = "<!-- training speed -->"
 
 NAMES = {
     "tinyrnn": "tinyrnn",
@@ -29,6 +31,9 @@ NAMES = {
     "ncnn": "ncnn",
     "numpy_code": "NumPy",
 }
+MEMORY = {"beyond_import": "beyond the import", "beyond_first_step": "beyond a first step"}
+MEASURED = ("tinyrnn", "torch_fused")  # whose memory; of PyTorch's two the one that takes no more
+TRAINERS = {"tinyrnn": "tinyrnn", "torch": "PyTorch", "torch_fused": "PyTorch, fused Adam"}
 VERSIONS = {
     "torch": "PyTorch",
     "onnxruntime": "ONNX Runtime",
@@ -121,6 +126,65 @@ def text_row(row: dict[str, Any], peers: list[str]) -> str:
     return f"{net(row):<20}" + "".join(f"{cell:>14}" for cell in cells) + tail
 
 
+# ---- training, while it runs ----------------------------------------------------------------------
+
+
+def train_ratios(row: dict[str, Any]) -> dict[str, float | None]:
+    """PyTorch's faster way over tinyrnn (None if not measured), and tinyrnn over its floors."""
+    own = row["fastest"]["tinyrnn"]
+    rival = best(row, *(name for name in TRAINERS if name != "tinyrnn"))
+    return {
+        "torch": None if rival is None else rival / own,
+        "floor": own / row["floor"],
+        "nominal": own / row["floor_nominal"],
+    }
+
+
+def disturbed(cores: float, wanted: int) -> str:
+    """A warning where a contender had clearly less than its cores; two threads wait for each other."""
+    return f"   (disturbed: it had {short(cores)} of {wanted})" if cores < 0.75 * wanted else ""
+
+
+def train_head(names: list[str], nominal: float) -> str:
+    heads = ["floor", f"at {nominal:g}", *(TRAINERS[name].replace("PyTorch, ", "torch, ") for name in names)]
+    heads += ["torch/own", "x floor", f"x at {nominal:g}"]
+    return f"{'':<34}" + "".join(f"{head:>{20 if 'Adam' in head else 14}}" for head in heads)
+
+
+def train_row(row: dict[str, Any], names: list[str]) -> str:
+    cells = [f"{short(row[floor]):>14}" for floor in ("floor", "floor_nominal")]
+    for name in names:
+        known = name in row["fastest"]
+        cell = f"{short(row['fastest'][name])} {short(row['median'][name]):>5}" if known else "-"
+        cells.append(f"{cell:>{20 if 'Adam' in TRAINERS[name] else 14}}")
+    cells += [f"{short(ratio) or '-':>14}" for ratio in train_ratios(row).values()]
+    return f"{row['net']:<34}" + "".join(cells) + disturbed(min(row["cores"].values()), 1)
+
+
+def threads_ratio(row: dict[str, Any]) -> float:
+    found: dict[str, float] = row["threads"]["fastest"]
+    return found["1"] / found["2"]
+
+
+def threads_row(row: dict[str, Any]) -> str:
+    fastest, median = row["threads"]["fastest"], row["threads"]["median"]
+    cells = "".join(f"{short(fastest[n])} {short(median[n]):>5}".rjust(14) for n in ("1", "2"))
+    cores = disturbed(row["threads"]["cores"]["2"], 2)
+    return f"{row['net']:<34}{cells}   x {short(threads_ratio(row))}{cores}"
+
+
+def memory_row(row: dict[str, Any]) -> str:
+    """Of each contender; then the ratios."""
+    cells, found = "", row["memory"]
+    for name, numbers in found.items():
+        text = f"{short(numbers['beyond_import'])} ({short(numbers['beyond_first_step'])})"
+        cells += f"   {TRAINERS[name].split(',')[0]} {text:<14}"
+    if "torch_fused" in found:
+        pairs = [(found["tinyrnn"][key], found["torch_fused"][key]) for key in MEMORY]
+        cells += "   of it " + " and ".join(f"{own / other:.0%}" for own, other in pairs)
+    return f"{row['net']:<34}{cells}   told beforehand {short(found['tinyrnn']['told'])}"
+
+
 # ---- Markdown -----------------------------------------------------------------------------------
 
 
@@ -199,45 +263,130 @@ def machines(results: list[dict[str, Any]]) -> str:
     return table(["machine", "system", "ISA", "date", *works.values()], lines)
 
 
+def training_readme(result: dict[str, Any]) -> str:
+    """A line for each net: what of PyTorch's time and memory it takes."""
+    lines = []
+    for row in result["rows"]:
+        ratios, memory = train_ratios(row), row.get("memory", {})
+        lines.append(
+            [
+                row["net"],
+                short(row["floor"]),
+                f"**{short(row['fastest']['tinyrnn'])}**",
+                short(best(row, "torch", "torch_fused")),
+                short(ratios["torch"]),
+                short(threads_ratio(row)) if "threads" in row else "",
+                *(short(memory.get(name, {}).get(beyond)) for beyond in MEMORY for name in MEASURED),
+            ]
+        )
+    heads = [
+        "a step of training, ms",
+        "floor",
+        "tinyrnn",
+        "PyTorch",
+        "PyTorch / tinyrnn",
+        "two threads, times",
+    ]
+    for beyond in MEMORY.values():
+        heads += [f"MB {beyond}: tinyrnn", "PyTorch"]
+    return table(heads, lines)
+
+
+def training_everything(result: dict[str, Any]) -> str:
+    """Time, threads and memory; the median round in brackets."""
+    rows, nominal = result["rows"], f"{result['about']['nominal_gflops']:g} GFLOP/s"
+    names = [name for name in TRAINERS if any(name in row["fastest"] for row in rows)]
+    times, threads, memories = [], [], []
+    for row in rows:
+        ratios = train_ratios(row)
+        cells = [row["net"], short(row["floor"])]
+        for name in names:
+            known = name in row["fastest"]
+            cells.append(f"{short(row['fastest'][name])} ({short(row['median'][name])})" if known else "")
+        cells += [short(ratios["torch"]), short(ratios["floor"])]
+        times.append([*cells, short(row["floor_nominal"]), short(ratios["nominal"])])
+        if "threads" in row:
+            fastest, median = row["threads"]["fastest"], row["threads"]["median"]
+            both = [f"{short(fastest[n])} ({short(median[n])})" for n in ("1", "2")]
+            threads.append([row["net"], *both, short(threads_ratio(row))])
+        for key, words in MEMORY.items() if "memory" in row else ():
+            found = {name: numbers[key] for name, numbers in row["memory"].items()}
+            own, other = found["tinyrnn"], found.get("torch_fused")
+            told = short(row["memory"]["tinyrnn"]["told"])
+            ratio = "" if other is None else short(own / other)
+            memories.append([f"{row['net']}, {words}", told, short(own), short(other), ratio])
+    heads = ["", "floor", *(TRAINERS[name] for name in names), "PyTorch / tinyrnn", "tinyrnn / floor"]
+    heads += [f"floor at {nominal}", "tinyrnn / it"]
+    parts = [f"A step of training, ms:\n\n{table(heads, times)}"]
+    if threads:
+        heads = ["", "one thread", "two", "times"]
+        parts.append(f"tinyrnn on two cores, ms:\n\n{table(heads, threads)}")
+    if memories:
+        heads = ["", "`trainer.memory`", "tinyrnn", "PyTorch", "tinyrnn / PyTorch"]
+        parts.append(f"Peak memory, MB:\n\n{table(heads, memories)}")
+    return "\n\n".join(parts)
+
+
+def training_heading(about: dict[str, Any]) -> str:
+    speed = f"The core does {short(about['multiply_adds_g_per_s'])} G multiply-adds/s"
+    return fill(f"{heading(about)}. {speed}; {about['rounds']} rounds.", 118)
+
+
+def kept_in(folder: Path) -> list[dict[str, Any]]:
+    """The results in a folder, the newest last."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
 def results() -> list[dict[str, Any]]:
     """What is kept, the newest last."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    found = kept_in(RESULTS)
     if not found:
         sys.exit(f"no result in {RESULTS}: python bench/compare.py --save makes one")
     return found
 
 
-def between(text: str, new: str) -> str:
+def between(text: str, new: str, begin: str = BEGIN) -> str:
     """`text` with what is between the two markers replaced."""
-    pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
+    pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(END)})", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(f"expected {BEGIN} ... {END} once")
+        raise ValueError(f"expected {begin} ... {END} once")
     return pattern.sub(lambda found: f"{found[1]}\n{new}\n\n{found[2]}", text)
 
 
 def pages() -> dict[Path, str]:
-    """The two pages as they should be."""
-    kept = results()
+    """The two pages as they should be. Where training's marker is missing, or no result of it is kept,
+    nothing is written of it."""
+    kept, training = results(), kept_in(RESULTS / TRAINING)
     result = kept[-1]
     sentence = fill(f"{heading(result['about'])}.", 118)
     bodies = {
-        HERE.parent / "README.md": [sentence, readme(result)],
-        HERE / "README.md": [
-            "LSTM (64, 128) on every machine that somebody measured, µs per step:",
-            machines(kept),
-            fill(f"The newest: {heading(result['about'])}. The core {limits(result['about'])}.", 118),
-            everything(result),
-        ],
+        HERE.parent / "README.md": ([sentence, readme(result)], training_readme),
+        HERE / "README.md": (
+            [
+                "LSTM (64, 128) on every machine that somebody measured, µs per step:",
+                machines(kept),
+                fill(f"The newest: {heading(result['about'])}. The core {limits(result['about'])}.", 118),
+                everything(result),
+            ],
+            training_everything,
+        ),
     }
-    return {path: between(path.read_text(), "\n\n".join(body)) for path, body in bodies.items()}
+    found = {}
+    for path, (body, of_training) in bodies.items():
+        text = between(path.read_text(), "\n\n".join(body))
+        if training and BEGIN_TRAINING in text:
+            newest = training[-1]
+            parts = [training_heading(newest["about"]), of_training(newest)]
+            text = between(text, "\n\n".join(parts), BEGIN_TRAINING)
+        found[path] = text
+    return found
 
 
 def write() -> list[str]:
     """Write the tables; which pages changed."""
-    changed = [path for path, text in pages().items() if path.read_text() != text]
-    for path, text in pages().items():
-        if path in changed:
-            path.write_text(text)
+    changed = {path: text for path, text in pages().items() if path.read_text() != text}
+    for path, text in changed.items():
+        path.write_text(text)
     return [str(path.relative_to(HERE.parent)) for path in changed]
 
 

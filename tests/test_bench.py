@@ -1,4 +1,4 @@
-"""The benchmark: floors, contenders that must agree, and the READMEs' tables."""
+"""The benchmarks: floors, contenders that must agree, and the READMEs' tables."""
 
 from __future__ import annotations
 
@@ -273,6 +273,194 @@ def test_wrong_command_lines(
     assert stop.value.code == 2 and words in capsys.readouterr().err
 
 
+# ---- training -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def training(load: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """training.py with a lesson that is soon learnt, on whatever cores there are."""
+    module = load("training")
+    lesson = module.Lesson("LSTM", 3, 4, 2, 5, batch=2, layers=2, one_hot=True, turn=2)
+    monkeypatch.setattr(module.lessons, "LESSONS", {"small": lesson})
+    monkeypatch.setattr(module.runs, "pin", lambda core: core)
+    monkeypatch.setattr(module.runs, "stay_on", lambda cores: None)
+    threads = None
+    if find_spec("torch"):
+        import torch
+
+        threads = torch.get_num_threads()
+    yield module
+    if threads:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("row", "milliseconds"), [("lstm", 4.5), ("gru", 3.4), ("lstm2", 13.6)])
+def test_floors_of_training(load: Any, row: str, milliseconds: float) -> None:
+    multiply_adds = load("lesson").LESSONS[row].multiply_adds
+    assert multiply_adds / 104e9 * 1e3 == pytest.approx(milliseconds, abs=0.05)
+
+
+def test_each_batch_is_another_in_the_same_arrays(training: Any) -> None:
+    lesson = training.lessons.LESSONS["small"]
+    x, y = lesson.x, lesson.y
+    before = x.copy()
+    lesson.again(7)
+    assert lesson.x is x and lesson.y is y and (x != before).any()
+    assert (np.sort(x, axis=-1) == [0, 0, 1]).all() and set(np.unique(y)) == {0, 1}
+    lesson.again(0)
+    assert (x == before).all()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_all_learn_the_same(training: Any, kind: str, batch: int, capsys: Any) -> None:
+    pytest.importorskip("torch")
+    lesson = training.Lesson(kind, 5, 16, 4, 9, batch=batch, layers=2)
+    calls = training.prepare(lesson, training.present())
+    assert list(calls) == ["tinyrnn", "torch", "torch_fused"] and not capsys.readouterr().out
+    again = [training.lessons.tinyrnn(lesson, threads)() for threads in (1, 2)]
+    assert again[0] == again[1]  # the bits do not depend on the threads
+
+
+def test_other_losses_stop_everything(training: Any, monkeypatch: Any, capsys: Any) -> None:
+    teachers = training.lessons.TEACHERS
+    own = teachers["tinyrnn"]
+
+    def other(lesson: Any) -> Any:
+        call = own(lesson)
+        return lambda: call() + 1e-3
+
+    def broken(lesson: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    lesson = training.lessons.LESSONS["small"]
+    monkeypatch.setitem(teachers, "torch", own)
+    monkeypatch.setitem(teachers, "torch_fused", broken)
+    assert list(training.prepare(lesson, list(teachers))) == ["tinyrnn", "torch"]
+    assert "PyTorch, fused Adam is left out of 2 x LSTM (3, 4)" in capsys.readouterr().out
+    monkeypatch.setitem(teachers, "torch", other)
+    with pytest.raises(SystemExit, match="tinyrnn's losses are 0.001 off those of PyTorch"):
+        training.prepare(lesson, ["tinyrnn", "torch"])
+    monkeypatch.setitem(teachers, "tinyrnn", broken)
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        training.prepare(lesson, ["tinyrnn"])
+
+
+def test_turns(training: Any) -> None:
+    lesson, order = training.lessons.LESSONS["small"], []
+    found = training.race(lesson, {name: lambda name=name: order.append(name) for name in "ab"}, 3)
+    assert "".join(order) == "aabb" + "bbaa" + "aabb"
+    assert all(found[key].keys() == {"a", "b"} for key in ("fastest", "median", "cores"))
+
+
+def test_a_disturbed_run_is_told(tables: Any) -> None:
+    threads = {
+        "fastest": {"1": 9.0, "2": 8.0},
+        "median": {"1": 9.0, "2": 8.5},
+        "cores": {"1": 1.0, "2": 1.05},
+    }
+    row = {"net": "LSTM", "threads": threads}
+    assert tables.threads_row(row).endswith("x 1.12   (disturbed: it had 1.05 of 2)")
+    threads["cores"]["2"] = 1.95
+    assert tables.threads_row(row).endswith("x 1.12")
+
+
+def test_memory_is_what_the_trainer_tells(training: Any) -> None:
+    try:
+        training.footprint.forget_peak()
+    except OSError:
+        pytest.skip("no /proc/self/clear_refs")
+    lesson = training.Lesson("LSTM", 64, 128, 10, 50, batch=64)
+    found = training.memory(lesson, "tinyrnn", 1)
+    assert found["import"] > 5 and found["beyond_import"] > found["beyond_first_step"]
+    assert found["beyond_first_step"] == pytest.approx(found["told"], rel=0.2)
+    with pytest.raises(RuntimeError, match="keras"):
+        training.memory(lesson, "keras", 1)
+
+
+def test_a_run_of_training(
+    compare: Any, training: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "present", lambda: ["tinyrnn"])
+    monkeypatch.setattr(training.runs, "allowed", lambda: [0, 1])
+    path = tmp_path / "run.json"
+    monkeypatch.setattr("sys.argv", ["compare.py", "train", "--quick", "--rounds", "2", "--json", str(path)])
+    monkeypatch.setattr(
+        training, "memory", lambda *_: {"import": 1, "beyond_import": 3, "beyond_first_step": 2, "told": 2}
+    )
+    compare.main()
+    result = json.loads(path.read_text())
+    (row,) = result["rows"]
+    assert row["net"] == "2 x LSTM (3, 4), 5 steps of 2" and row["fastest"].keys() == {"tinyrnn"}
+    assert 0 < row["fastest"]["tinyrnn"] <= row["median"]["tinyrnn"] and row["floor"] > 0
+    assert row["threads"]["fastest"].keys() == {"1", "2"} and row["memory"].keys() == {"tinyrnn"}
+    assert result["about"]["nominal_gflops"] == 208 and result["about"]["multiply_adds_g_per_s"] > 0
+    assert "told beforehand 2.00" in capsys.readouterr().out
+
+
+def test_what_cannot_be_measured_is_said(training: Any, capsys: Any, monkeypatch: Any) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no /proc")
+
+    monkeypatch.setattr(training, "present", lambda: ["tinyrnn"])
+    monkeypatch.setattr(training.runs, "allowed", lambda: [0])
+    monkeypatch.setattr(training, "memory", fail)
+    training.main(["--quick", "--parts", "threads,memory"])
+    out = capsys.readouterr().out
+    assert "Two threads are left out: one core here" in out and "memory is left out: no /proc" in out
+
+
+def test_training_is_kept_and_the_pages_follow(
+    training: Any, tables: Any, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    def numbers(lesson: Any, name: str, times: int) -> dict[str, float]:
+        return {"import": 10.0, "beyond_import": 6.0, "beyond_first_step": 3.0, "told": 2.9}
+
+    kept = (BENCH / "results").glob("*.json")
+    monkeypatch.setattr(tables, "HERE", tmp_path / "bench")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "bench" / "results")
+    tables.RESULTS.mkdir(parents=True)
+    (tables.RESULTS / "2026-01-01-a.json").write_text(max(kept).read_text())
+    empty = f"{tables.BEGIN}\n{tables.END}\n"
+    pages = [tmp_path / "README.md", tmp_path / "bench" / "README.md"]
+    pages[0].write_text(f"{empty}\n{tables.BEGIN_TRAINING}\n{tables.END}\nafter\n")
+    pages[1].write_text(f"{empty}\n{tables.BEGIN_TRAINING}\n{tables.END}\nafter\n")
+    assert len(tables.write()) == 2 and f"{tables.BEGIN_TRAINING}\n{tables.END}" in pages[0].read_text()
+    teachers = training.lessons.TEACHERS
+    for name in ("torch", "torch_fused"):  # tinyrnn plays them too
+        monkeypatch.setitem(teachers, name, teachers["tinyrnn"])
+    monkeypatch.setattr(training, "present", lambda: list(teachers))
+    monkeypatch.setattr(training.runs, "allowed", lambda: [0, 1])
+    monkeypatch.setattr(training, "memory", numbers)
+    training.main(["--rounds", "1", "--save"])
+    (path,) = (tables.RESULTS / "training").glob("*.json")
+    assert f"written: training/{path.name}" in capsys.readouterr().out
+    row = json.loads(path.read_text())["rows"][0]
+    short, everything = (page.read_text() for page in pages)
+    assert "| 2 x LSTM (3, 4), 5 steps of 2 | " in short and "| 6.00 | 6.00 | 3.00 | 3.00 |" in short
+    assert f"**{tables.short(row['fastest']['tinyrnn'])}**" in short and short.endswith("\nafter\n")
+    assert "5 steps of 2, beyond a first step | 2.90 | 3.00 | 3.00 | 1.00 |" in everything
+    assert "PyTorch, fused Adam" in everything and "floor at 208 GFLOP/s" in everything
+    assert tables.write() == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--only", "gru"], "--only: no gru; there are small"),
+        (["--parts", "time,disk"], "--parts: no disk; there are time, threads, memory"),
+        (["--rounds", "0"], "--rounds: 0, expected at least 1"),
+        (["--nominal", "0"], "--nominal: 0, expected a positive number"),
+        (["--save", "--quick"], "--save keeps whole measurements"),
+        (["--save", "--parts", "time"], "--save keeps whole measurements"),
+    ],
+)
+def test_wrong_command_lines_of_training(training: Any, capsys: Any, argv: list[str], words: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        training.parse_arguments(argv)
+    assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
 # ---- the tables ---------------------------------------------------------------------------------
 
 
@@ -287,6 +475,10 @@ def test_results_are_whole(tables: Any) -> None:
         for row in result["rows"]:
             assert row["row"] in tables.TITLES and "tinyrnn" in row["fastest"]
             assert set(row["fastest"]) == set(row["median"]) <= set(tables.NAMES)
+    for result in tables.kept_in(tables.RESULTS / tables.TRAINING):
+        assert {"date", "cpu", "isa", "versions", "multiply_adds_g_per_s"} <= result["about"].keys()
+        for row in result["rows"]:
+            assert "tinyrnn" in row["fastest"] and set(row["fastest"]) <= set(tables.TRAINERS)
 
 
 def test_the_newest_result_is_the_last_by_date(tables: Any, tmp_path: Path, monkeypatch: Any) -> None:
