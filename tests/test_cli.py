@@ -865,7 +865,10 @@ def test_a_command_is_imported_when_it_is_asked_for():
     code = "import sys, tinyrnn.cli; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = [name for name in done.stdout.split() if name.startswith("tinyrnn.cli")]
-    assert ours == ["tinyrnn.cli", "tinyrnn.cli.console"] and "wave" not in done.stdout.split()
+    assert (
+        ours == ["tinyrnn.cli", "tinyrnn.cli.console", "tinyrnn.cli.options"]
+        and "wave" not in done.stdout.split()
+    )
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["info", "net.safetensors"]])

@@ -158,9 +158,9 @@ def test_text_that_cannot_be_read(load: Load, tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], "--steps: '0': expected a whole number, at least 1"),
-        (["--seed", "-1"], "--seed: '-1': expected a whole number, at least 0"),
-        (["--rate", "fast"], "--rate: 'fast': expected a number between 0 and 1"),
+        (["--steps", "0"], "--steps: '0', expected a whole number from 1"),
+        (["--seed", "-1"], "--seed: '-1', expected a whole number from 0"),
+        (["--rate", "fast"], "--rate: 'fast', expected a number above 0"),
         (["--rate", "nan"], "--rate: 'nan'"),
         (["--out", "nowhere/net.safetensors"], "expected a file in a folder that exists"),
     ],

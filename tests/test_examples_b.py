@@ -181,8 +181,8 @@ def test_dates_in_pytorch_have_the_same_losses(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], "--steps: '0', expected an integer of at least 1"),
-        (["--steps", "many"], "--steps: 'many', expected an integer of at least 1"),
+        (["--steps", "0"], "--steps: '0', expected a whole number from 1"),
+        (["--steps", "many"], "--steps: 'many', expected a whole number from 1"),
         (["--rate", "-1"], "--rate: '-1', expected a number above 0"),
         (["--save", "a", "--load", "b"], "--save is of no use with --load"),
         (["--save", "absent/a"], "--save: there is no folder absent"),
@@ -383,7 +383,7 @@ def test_digits_in_pytorch_have_the_same_losses(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--utterances", "-5"], "--utterances: '-5', expected an integer of at least 1"),
+        (["--utterances", "-5"], "--utterances: '-5', expected a whole number from 1"),
         (["--batch", "9", "--utterances", "8"], "--batch is 9, expected at most 8, the --utterances"),
         (["--clip", "nan"], "--clip: 'nan', expected a number above 0"),
         (["--save", "digits.npz"], "--save: digits.npz, expected a name that ends in .safetensors"),
@@ -464,7 +464,7 @@ def test_shapes_in_pytorch_have_the_same_losses(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hidden", "0"], "--hidden: '0', expected an integer of at least 1"),
+        (["--hidden", "0"], "--hidden: '0', expected a whole number from 1"),
         (["--plot", "absent/a.png"], "--plot: there is no folder absent"),
     ],
 )

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corpus import Symbols, encode, read_file, read_sources, split
-from learn import Learner, Tinyrnn, mean_loss, natural, run, told, training_parser, write
+from learn import Learner, Tinyrnn, mean_loss, run, told, training_parser, write
 from stream import CHECKPOINT, build
 
 import tinyrnn as tr
+from tinyrnn.cli.options import natural
 
 
 def make_parser(description: str, out: str) -> argparse.ArgumentParser:

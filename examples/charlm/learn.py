@@ -26,6 +26,7 @@ from corpus import Symbols, batches, encode, in_columns, read_file, read_topics,
 from stream import VOCABULARY, continuation
 
 import tinyrnn as tr
+from tinyrnn.cli.options import above_zero, natural, new_file, positive
 
 CLIP_NORM = 1.0
 WARM_UP = 0.1  # the part of all steps in which the rate rises
@@ -140,37 +141,6 @@ def write(net: tr.Net, length: int) -> None:
     print(f"\n{''.join(islice(text, length))}")
 
 
-def natural(text: str, least: int = 0) -> int:
-    """An argument that is a whole number."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, at least {least}")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number, 1 or more."""
-    return natural(text, 1)
-
-
-def rate(text: str) -> float:
-    """An argument that is a learning rate."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
-    return number
-
-
-def new_file(text: str) -> Path:
-    """An argument that is a file to write: said now that it cannot be, not after the training."""
-    path = Path(text)
-    if not path.parent.is_dir() or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a file in a folder that exists")
-    return path
-
-
 def training_parser(description: str, out: str, steps: int, peak: float) -> argparse.ArgumentParser:
     """What learn.py and adapt.py and their twins ask alike."""
     parser = argparse.ArgumentParser(
@@ -180,7 +150,7 @@ def training_parser(description: str, out: str, steps: int, peak: float) -> argp
     add("--steps", type=positive, default=steps, help="optimiser steps")
     add("--batch", type=positive, default=32, help="columns of text read in parallel")
     add("--length", type=positive, default=64, help="characters per window of truncated BPTT")
-    add("--rate", type=rate, default=peak, help="peak learning rate")
+    add("--rate", type=above_zero, default=peak, help="peak learning rate")
     add("--seed", type=natural, default=0, help="of the weights and the order of the text")
     add("--threads", type=positive, default=1, help="that share a batch")
     add("--every", type=positive, default=500, help="steps between two lines of progress")

@@ -73,9 +73,8 @@ def write_date(day: datetime.date, generator: np.random.Generator) -> str:
 
     name = MONTHS[day.month - 1]
     month = one_of(name, name[:3], name[:3] + ("" if name == "May" else "."))
-    ending = (
-        "th" if 11 <= day.day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
-    )  # codespell:ignore nd
+    endings = {1: "st", 2: "nd", 3: "rd"}  # codespell:ignore nd
+    ending = "th" if 11 <= day.day <= 13 else endings.get(day.day % 10, "th")
     nth = f"{day.day}{ending}"
     d = one_of(str(day.day), f"{day.day:02}", nth)
     y = one_of(year, year, year, short, f"'{short}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from date_pairs import END, READ, START, STEPS, WRITTEN, as_batch, draw_pairs, e
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.cli.options import above_zero, natural, positive
 
 Nets = tuple[tr.Sequential, tr.Sequential]
 
@@ -148,43 +149,21 @@ def exact(found: Sequence[str], pairs: Sequence[tuple[str, str]]) -> float:
 # ---- the script ---------------------------------------------------------------------------------
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """For argparse: an integer from ``least`` on."""
-
-    def number(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least {least}")
-        return int(text)
-
-    return number
-
-
-def positive(text: str) -> float:
-    """For argparse: a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
-    return value
-
-
 def training_parser(description: str) -> argparse.ArgumentParser:
     """What dates.py and dates_torch.py share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--steps", type=at_least(1), default=2000, help="batches to train on")
-    add("--batch", type=at_least(1), default=64, help="dates in a batch")
-    add("--rate", type=positive, default=4e-3, help="largest learning rate of the one cycle")
-    add("--width", type=at_least(1), default=32, help="numbers that stand for a symbol")
-    add("--hidden", type=at_least(1), default=128, help="hidden size of both LSTMs")
-    add("--clip", type=positive, default=1.0, help="largest norm of the gradients")
-    add("--seed", type=at_least(0), default=0, help="of weights, split and draws")
-    add("--threads", type=at_least(1), default=1, help="threads that share a batch")
-    add("--test", type=at_least(1), default=2000, help="unseen dates to test on")
+    add("--steps", type=positive, default=2000, help="batches to train on")
+    add("--batch", type=positive, default=64, help="dates in a batch")
+    add("--rate", type=above_zero, default=4e-3, help="largest learning rate of the one cycle")
+    add("--width", type=positive, default=32, help="numbers that stand for a symbol")
+    add("--hidden", type=positive, default=128, help="hidden size of both LSTMs")
+    add("--clip", type=above_zero, default=1.0, help="largest norm of the gradients")
+    add("--seed", type=natural, default=0, help="of weights, split and draws")
+    add("--threads", type=positive, default=1, help="threads that share a batch")
+    add("--test", type=positive, default=2000, help="unseen dates to test on")
     return parser
 
 
@@ -233,7 +212,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = training_parser("Train a net to write dates in ISO form, and let it read some.")
-    parser.add_argument("--beam", type=at_least(1), default=4, help="beginnings that the beam search keeps")
+    parser.add_argument("--beam", type=positive, default=4, help="beginnings that the beam search keeps")
     parser.add_argument("--read", nargs="+", metavar="DATE", help="dates to read in the end, instead of some")
     parser.add_argument("--save", metavar="PREFIX", help="write PREFIX-encoder.safetensors and -decoder")
     parser.add_argument("--load", metavar="PREFIX", help="no training: take what --save wrote")

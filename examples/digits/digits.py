@@ -16,13 +16,13 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.cli.options import above_zero, natural, new_file, positive
 
 HIDDEN = 64
 WEIGHT_DECAY = 0.1
@@ -132,37 +132,6 @@ def draw(image: Images) -> str:
     return "\n".join("".join(" .:*#@"[round(5 * float(pixel))] * 2 for pixel in row) for row in image)
 
 
-def natural(text: str, least: int = 0) -> int:
-    """An argument that is a whole number."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, at least {least}")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number, 1 or more."""
-    return natural(text, 1)
-
-
-def rate(text: str) -> float:
-    """An argument that is a learning rate."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
-    return number
-
-
-def new_file(text: str) -> Path:
-    """An argument that is a file to write: said now that it cannot be, not after the training."""
-    path = Path(text)
-    if not path.parent.is_dir() or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a file in a folder that exists")
-    return path
-
-
 def make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -170,7 +139,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--epochs", type=positive, default=30, help="passes over the digits")
     add("--batch", type=positive, default=32, help="digits in a step")
-    add("--rate", type=rate, default=1e-2, help="peak learning rate")
+    add("--rate", type=above_zero, default=1e-2, help="peak learning rate")
     add("--seed", type=natural, default=0, help="of the weights and the order")
     add("--threads", type=positive, default=1, help="that share a batch")
     return parser

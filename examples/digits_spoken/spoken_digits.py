@@ -14,7 +14,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spoken import BANDS, Array, Utterance, has_espeak, make_utterances, speakers
 
 import tinyrnn as tr
+from tinyrnn.cli.options import above_zero, natural, positive
 
 BLANK = 10  # a class like the digits, after them
 
@@ -210,28 +211,6 @@ def listen(net: tr.Sequential, utterances: Sequence[Utterance], options: argpars
 # ---- the script ---------------------------------------------------------------------------------
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """For argparse: an integer from ``least`` on."""
-
-    def number(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least {least}")
-        return int(text)
-
-    return number
-
-
-def positive(text: str) -> float:
-    """For argparse: a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
-    return value
-
-
 def training_parser(description: str) -> argparse.ArgumentParser:
     """What spoken_digits.py and spoken_digits_torch.py share."""
     parser = argparse.ArgumentParser(
@@ -239,15 +218,15 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--source", choices=["auto", "espeak", "tones"], default="auto", help="auto: tones without espeak-ng")
-    add("--utterances", type=at_least(1), default=800, help="to train on")
-    add("--test", type=at_least(1), default=200, help="to test on, twice: unheard speeds, unheard voices")
-    add("--epochs", type=at_least(1), default=12, help="passes over the training data")
-    add("--batch", type=at_least(1), default=16, help="utterances in a batch")
-    add("--rate", type=positive, default=5e-3, help="largest learning rate of the one cycle")
-    add("--hidden", type=at_least(1), default=64, help="hidden size in each direction")
-    add("--clip", type=positive, default=5.0, help="largest norm of the gradients")
-    add("--seed", type=at_least(0), default=0, help="of weights, data and batches")
-    add("--threads", type=at_least(1), default=1, help="threads that share a batch")
+    add("--utterances", type=positive, default=800, help="to train on")
+    add("--test", type=positive, default=200, help="to test on, twice: unheard speeds, unheard voices")
+    add("--epochs", type=positive, default=12, help="passes over the training data")
+    add("--batch", type=positive, default=16, help="utterances in a batch")
+    add("--rate", type=above_zero, default=5e-3, help="largest learning rate of the one cycle")
+    add("--hidden", type=positive, default=64, help="hidden size in each direction")
+    add("--clip", type=above_zero, default=5.0, help="largest norm of the gradients")
+    add("--seed", type=natural, default=0, help="of weights, data and batches")
+    add("--threads", type=positive, default=1, help="threads that share a batch")
     return parser
 
 
@@ -269,7 +248,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = training_parser("Train a net to hear spoken digits, with CTC.")
-    parser.add_argument("--beam", type=at_least(1), default=8, help="readings that the beam search keeps")
+    parser.add_argument("--beam", type=positive, default=8, help="readings that the beam search keeps")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the net, as safetensors")
     options = parser.parse_args(arguments)
     if options.batch > options.utterances:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.cli.options import folder, natural, positive
 
 HIDDEN = 32
 BATCH = 32
@@ -111,25 +112,6 @@ def draw_norms(found: dict[str, tr.inspect.GradientNorms], path: Path) -> None:
     ax.legend(fontsize="small")
     ax.set_title("the loss is at the last step; the gradient goes back to the first", fontsize="medium")
     ax.figure.savefig(path, dpi=110)
-
-
-def natural(text: str, least: int = 0) -> int:
-    """An argument that is a whole number."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, at least {least}")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number, 1 or more."""
-    return natural(text, 1)
-
-
-def folder(text: str) -> Path:
-    """An argument that is a folder: said now that it is none, not after the training."""
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a folder that exists")
-    return Path(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,13 +14,13 @@ import argparse
 import importlib.util
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from outlines import CODE, KINDS, POINTS, Array, draw_codes, draw_outlines
 
 import tinyrnn as tr
+from tinyrnn.cli.options import above_zero, natural, positive
 
 Nets = tuple[tr.Sequential, tr.Sequential]
 
@@ -116,42 +116,20 @@ def plot(path: Path, nets: Nets, options: argparse.Namespace) -> None:
     figure.savefig(path, dpi=100)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """For argparse: an integer from ``least`` on."""
-
-    def number(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r}, expected an integer of at least {least}")
-        return int(text)
-
-    return number
-
-
-def positive(text: str) -> float:
-    """For argparse: a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
-    return value
-
-
 def training_parser(description: str) -> argparse.ArgumentParser:
     """What shapes.py and shapes_torch.py share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--steps", type=at_least(1), default=3000, help="batches to train on")
-    add("--batch", type=at_least(1), default=32, help="shapes in a batch")
-    add("--rate", type=positive, default=1e-2, help="largest learning rate of the one cycle")
-    add("--hidden", type=at_least(1), default=64, help="hidden size of the GRU")
-    add("--clip", type=positive, default=1.0, help="largest norm of the gradients")
-    add("--seed", type=at_least(0), default=0, help="of weights and draws")
-    add("--threads", type=at_least(1), default=1, help="threads that share a batch")
-    add("--test", type=at_least(1), default=1000, help="unseen vectors to measure on")
+    add("--steps", type=positive, default=3000, help="batches to train on")
+    add("--batch", type=positive, default=32, help="shapes in a batch")
+    add("--rate", type=above_zero, default=1e-2, help="largest learning rate of the one cycle")
+    add("--hidden", type=positive, default=64, help="hidden size of the GRU")
+    add("--clip", type=above_zero, default=1.0, help="largest norm of the gradients")
+    add("--seed", type=natural, default=0, help="of weights and draws")
+    add("--threads", type=positive, default=1, help="threads that share a batch")
+    add("--test", type=positive, default=1000, help="unseen vectors to measure on")
     return parser
 
 

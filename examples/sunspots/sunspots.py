@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.cli.options import above_zero, natural, new_file, positive
 
 CYCLE = 11  # years, roughly; forecasts reach so far
 WINDOW = 2 * CYCLE
@@ -268,37 +269,6 @@ def plot(
 # ---- the script ---------------------------------------------------------------------------------
 
 
-def natural(text: str, least: int = 0) -> int:
-    """An argument that is a whole number."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, at least {least}")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number, 1 or more."""
-    return natural(text, 1)
-
-
-def rate(text: str) -> float:
-    """An argument that is a learning rate."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
-    return number
-
-
-def new_file(text: str) -> Path:
-    """An argument that is a file to write: said now that it cannot be, not after the training."""
-    path = Path(text)
-    if not path.parent.is_dir() or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a file in a folder that exists")
-    return path
-
-
 def make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -308,7 +278,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     add("--end", type=natural, metavar="YEAR", default=2008, help="last year that is forecast")
     add("--nets", type=positive, default=5, help="nets whose forecasts are averaged")
     add("--steps", type=positive, default=300, help="optimiser steps of each")
-    add("--rate", type=rate, default=1e-2, help="peak learning rate")
+    add("--rate", type=above_zero, default=1e-2, help="peak learning rate")
     add("--seed", type=natural, default=0, help="of the weights and the batches")
     add("--plot", type=new_file, metavar="PNG", help="draw the forecasts; needs matplotlib")
     return parser

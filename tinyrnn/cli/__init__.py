@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line
+from tinyrnn.cli.options import positive
 from tinyrnn.formats import SMALLER
 
 # What bad input raises; anything else is a bug of ours and shows its traceback.
@@ -73,17 +74,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def _count(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 10 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 1 to 999999999")
-    return int(text)
-
-
 def _frame_of(text: str) -> tuple[int, ...]:
     sizes = text.split(",")
     if len(sizes) > 2:
         raise argparse.ArgumentTypeError(f"{text!r}, expected FEATURES or CHANNELS,LENGTH")
-    return tuple(_count(size) for size in sizes)
+    return tuple(positive(size) for size in sizes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,8 +157,12 @@ def _parser() -> argparse.ArgumentParser:
         "model", metavar="MODEL", nargs="?", help=weights + "; or sizes: lstm:64x128, gru:40x64x2:int8"
     )
     bench.add_argument("--quick", action="store_true", help="a look, not a measurement: seconds in all")
-    bench.add_argument("--steps", type=_count, help="calls to time; by default a quarter of a second of them")
-    bench.add_argument("--batch", type=_count, help="streams that step together; by default 1, then 8 and 32")
+    bench.add_argument(
+        "--steps", type=positive, help="calls to time; by default a quarter of a second of them"
+    )
+    bench.add_argument(
+        "--batch", type=positive, help="streams that step together; by default 1, then 8 and 32"
+    )
     bench.add_argument("--isa", help=f"one of {' '.join(tr.available_isas())}; now {tr.isa()}")
     bench.add_argument("--json", metavar="FILE", help="write every number; - for stdout, instead of tables")
     bench.add_argument("--picture", metavar="FILE", help="draw a roofline: .png, .svg or .pdf")
