@@ -653,3 +653,18 @@ def test_torch_ctc(seed):
     if np.all(finite):
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6 if np.ndim(value) else 0)
         np.testing.assert_allclose(dy, expected_dy, rtol=0, atol=1e-5 * abs(expected_dy).max() + 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "uint64", ">i8"])
+def test_classes_of_any_integers(dtype: str) -> None:
+    y, target = np.random.default_rng(0).standard_normal((6, 4), np.float32), np.array([0, 3, 1, 2, 3, 0])
+    loss = tr.CrossEntropyLoss()
+    value, dy = loss(y, target.astype(dtype))
+    assert (value, dy.tolist()) == (loss(y, target.tolist())[0], loss(y, target[::-1][::-1])[1].tolist())
+
+
+@pytest.mark.parametrize("wrong", [4, -1, 2**31, 2**32 + 1, -(2**63)])
+def test_a_class_that_int32_has_not(wrong: int) -> None:
+    target = np.array([0, 3, wrong, 2])
+    with pytest.raises(IndexError, match=rf"{wrong}.* at \[2\]"):
+        tr.CrossEntropyLoss()(np.zeros((4, 4), np.float32), target)

@@ -27,7 +27,7 @@ from tinyrnn.threads import run_all
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport int32_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 cnp.import_array()
 
@@ -40,6 +40,19 @@ cdef int check(trnn_status status, str what) except -1:
     raise (getattr(errors, name, None) or getattr(builtins, name))(
         f"{what}: {trnn_status_text(status).decode()}"
     )
+
+
+def narrowed(cnp.ndarray numbers, int64_t low, int64_t high):
+    """A C-contiguous int64 array as int32; None if a number lies outside ``low .. high``, themselves int32."""
+    cdef cnp.ndarray narrow = np.empty_like(numbers, np.int32)
+    cdef const int64_t *wide = <const int64_t *> cnp.PyArray_DATA(numbers)
+    cdef int32_t *to = <int32_t *> cnp.PyArray_DATA(narrow)
+    cdef cnp.npy_intp i
+    for i in range(cnp.PyArray_SIZE(numbers)):
+        if wide[i] < low or wide[i] > high:
+            return None
+        to[i] = <int32_t> wide[i]
+    return narrow
 
 
 # ---- instruction sets ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_INT32 = np.iinfo(np.int32)
+_LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
 
 
 def aligned_zeros(nbytes: int) -> NDArray[np.float32]:
@@ -63,7 +63,13 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
     array = as_array(x)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
-    low, high = (_INT32.min, _INT32.max) if count is None else (0, count - 1)
+    low, high = (_LEAST, _MOST) if count is None else (0, count - 1)
+    if array.dtype == np.int64 and array.flags.c_contiguous and array.dtype.isnative:  # as most indices come
+        from tinyrnn._core import narrowed
+
+        narrow = narrowed(array, low, high)
+        if narrow is not None:
+            return narrow
     wrong = (array < low) | (array > high)
     if wrong.any():
         place = np.unravel_index(int(wrong.argmax()), array.shape)
