@@ -90,7 +90,8 @@ typedef struct {
     trnn_layer layers[LAYERS_MAX];
 } model;
 
-int model_get(int32_t i, model *m); /* the i-th of models.c; 0 past the last */
+int model_get(int32_t i, model *m);   /* the i-th of models.c; 0 past the last */
+int trained_get(int32_t i, model *m); /* the i-th of those that are trained */
 
 typedef struct {
     memory at[LAYERS_MAX];
@@ -131,6 +132,10 @@ memory net_input(const net *n, const char *seed, size_t frames);
 void net_get_row(const net *n, int32_t b, float *row);
 void net_put_row(const net *n, int32_t b, const float *row);
 
+/* What golden.inc has of training, (numbers,) each: a pass of a net, and a small net after some steps of Adam. */
+memory train_pass(const model *m, const trnn_kernels *isa);
+memory train_steps(const trnn_kernels *isa);
+
 /* The groups, each in its own file. */
 void test_bits(void);   /* test_bits.c */
 void test_golden(void); /* test_golden.c */
@@ -139,5 +144,6 @@ void test_kernels(void); /* test_kernels.c */
 void test_calls(void);   /* test_calls.c */
 void test_loss(void);    /* test_loss.c */
 void test_optim(void);   /* test_optim.c */
+void test_train(void);   /* test_train.c */
 
 #endif

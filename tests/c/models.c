@@ -1,5 +1,5 @@
 /* The nets that are tested: every layer, at sizes around a panel of 16 and a group of 64, and chains; those
- * with matrices in every format. */
+ * with matrices in every format. And those that are trained. */
 #include "check.h"
 
 #include <stdio.h>
@@ -73,6 +73,79 @@ static const model plain[] = {
     {"log softmax of 33", {1, 33}, 1, {SOFTMAX(LOG_SOFTMAX, 0)}},
     {"log softmax over rows", {16, 2}, 1, {SOFTMAX(LOG_SOFTMAX, 1)}},
 };
+
+/* Trained: every kind of layer, with the options that its way back knows. */
+static const model trained[] = {
+    {"train lstm", {1, 9}, 1, {RECURRENT(LSTM, 9, 33, .bias = 1)}},
+    {"train lstm without bias", {1, 17}, 1, {RECURRENT(LSTM, 17, 5)}},
+    {"train lstm of two levels",
+     {1, 5},
+     2,
+     {RECURRENT(LSTM, 5, 20, .bias = 1), RECURRENT(LSTM, 20, 16, .bias = 1)}},
+    {"train lstm projected", {1, 3}, 1, {RECURRENT(LSTM, 3, 18, .proj_size = 7, .bias = 1)}},
+    {"train lstm both ways", {1, 16}, 1, {RECURRENT(LSTM, 16, 12, .bias = 1, .bidirectional = 1)}},
+    {"train lstm both ways, projected",
+     {1, 6},
+     2,
+     {RECURRENT(LSTM, 6, 19, .proj_size = 17, .bias = 1, .bidirectional = 1),
+      RECURRENT(LSTM, 34, 4, .proj_size = 2, .bidirectional = 1)}},
+    {"train gru", {1, 20}, 1, {RECURRENT(GRU, 20, 35, .bias = 1)}},
+    {"train gru without bias", {1, 2}, 1, {RECURRENT(GRU, 2, 16)}},
+    {"train gru both ways, of two levels",
+     {1, 7},
+     2,
+     {RECURRENT(GRU, 7, 17, .bias = 1, .bidirectional = 1),
+      RECURRENT(GRU, 34, 6, .bias = 1, .bidirectional = 1)}},
+    {"train rnn", {1, 4}, 1, {RECURRENT(RNN, 4, 70, .bias = 1)}},
+    {"train relu rnn both ways",
+     {1, 18},
+     1,
+     {RECURRENT(RNN, 18, 15, .bias = 1, .bidirectional = 1, .relu = 1)}},
+
+    {"train linear", {1, 33}, 1, {LINEAR(33, 70, 1)}},
+    {"train linear over 3 rows", {3, 17}, 1, {LINEAR(17, 5, 0)}},
+    {"train embedding", {1, 2}, 3, {EMBEDDING(11, 9), PLAIN(FLATTEN), LINEAR(18, 4, 1)}},
+    {"train embedding with padding",
+     {1, 1},
+     1,
+     {{.kind = TRNN_EMBEDDING, .as.embedding = {.num_embeddings = 5, .embedding_dim = 17, .padding = 3}}}},
+    {"train conv1d strided, dilated", {2, 20}, 1, {CONV1D(2, 17, 3, 2, 3, 1, 1, 3, 5)}},
+    {"train conv1d reflected", {1, 12}, 1, {CONV1D(1, 5, 4, 2, 1, 1, 0, 3, 2, TRNN_PAD_REFLECT)}},
+    {"train conv1d in 3 groups", {6, 7}, 1, {CONV1D(6, 21, 3, 1, 1, 3, 1, 1, 1)}},
+    {"train layer norm", {2, 17}, 1, {NORM(LAYER_NORM, 17, 1, 1)}},
+    {"train layer norm, plain", {1, 5}, 1, {NORM(LAYER_NORM, 5, 0, 0)}},
+    {"train batch norm of columns", {1, 18}, 1, {NORM(BATCH_NORM, 18, 1, 1, .momentum = 0.1f)}},
+    {"train batch norm of rows", {3, 5}, 1, {NORM(BATCH_NORM, 3, 1, 0, .momentum = 0.5f)}},
+    {"train batch norm, plain", {2, 3}, 1, {NORM(BATCH_NORM, 2, 0, 0)}},
+    {"train rectifiers", {2, 9}, 3, {PLAIN(RELU), LINEAR(9, 9, 1), LEAKY_RELU(0.25f)}},
+    {"train curves", {2, 9}, 3, {PLAIN(SIGMOID), PLAIN(IDENTITY), PLAIN(TANH)}},
+    {"train dropout", {2, 9}, 2, {{.kind = TRNN_DROPOUT, .as.dropout = {0.4f}}, LINEAR(9, 3, 1)}},
+    {"train softmax", {2, 17}, 1, {SOFTMAX(SOFTMAX, 0)}},
+    {"train softmax over rows", {17, 2}, 1, {SOFTMAX(SOFTMAX, 1)}},
+    {"train log softmax", {1, 33}, 1, {SOFTMAX(LOG_SOFTMAX, 0)}},
+    {"train log softmax over rows", {5, 3}, 1, {SOFTMAX(LOG_SOFTMAX, 1)}},
+
+    {"train characters",
+     {1, 1},
+     6,
+     {EMBEDDING(13, 8),
+      RECURRENT(LSTM, 8, 17, .bias = 1),
+      {.kind = TRNN_DROPOUT, .as.dropout = {0.2f}},
+      RECURRENT(LSTM, 17, 12, .bias = 1),
+      LINEAR(12, 13, 1),
+      SOFTMAX(LOG_SOFTMAX, 0)}},
+    {"train sound",
+     {1, 32},
+     7,
+     {CONV1D(1, 6, 8, 4, 1, 1, 1, 0, 4, TRNN_PAD_REFLECT), PLAIN(TANH), PLAIN(FLATTEN),
+      NORM(LAYER_NORM, 48, 1, 1), RECURRENT(GRU, 48, 10, .bias = 1), LINEAR(10, 3, 1), SOFTMAX(SOFTMAX, 0)}},
+    {"train in stages",
+     {1, 6},
+     7,
+     {LINEAR(6, 9, 1), NORM(BATCH_NORM, 9, 1, 1, .momentum = 0.1f), NORM(BATCH_NORM, 9, 0, 0),
+      RECURRENT(GRU, 9, 5, .bias = 1, .bidirectional = 1), PLAIN(IDENTITY),
+      NORM(BATCH_NORM, 10, 1, 1, .momentum = 0.1f), RECURRENT(RNN, 10, 3, .bias = 1)}},
+};
 /* clang-format on */
 
 enum { FIXED = sizeof fixed / sizeof fixed[0], PLAIN_ONES = sizeof plain / sizeof plain[0] };
@@ -140,5 +213,12 @@ int model_get(int32_t i, model *m)
     i -= (TRNN_FORMAT_COUNT - 1) * FORMATTED;
     if (i >= PLAIN_ONES) return 0;
     *m = plain[i];
+    return 1;
+}
+
+int trained_get(int32_t i, model *m)
+{
+    if (i >= (int32_t)(sizeof trained / sizeof trained[0])) return 0;
+    *m = trained[i];
     return 1;
 }

@@ -32,6 +32,7 @@ int main(int argc, char **argv)
         test_calls();
         test_loss();
         test_optim();
+        test_train();
     }
     return check_result();
 }

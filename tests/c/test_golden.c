@@ -61,7 +61,8 @@ static memory run_map(trnn_map map, const trnn_kernels *isa)
     return all;
 }
 
-/* The i-th thing that has a line in the table: every model, long runs, maps; 0 past the last. */
+/* The i-th thing that has a line in the table: every model, long runs, maps, every trained model's pass back, steps of
+ * an optimiser; 0 past the last. */
 static int golden_run(int32_t i, const trnn_kernels *isa, char name[NAME_ROOM], memory *all)
 {
     static const struct {
@@ -79,10 +80,18 @@ static int golden_run(int32_t i, const trnn_kernels *isa, char name[NAME_ROOM], 
     enum { LONGS = sizeof longs / sizeof longs[0], MAPS = sizeof maps / sizeof maps[0] };
 
     model m;
-    int32_t models = 0;
+    int32_t models = 0, passes = 0;
     while (model_get(models, &m)) models++;
-    if (i >= models + LONGS + MAPS) return 0;
-    if (i >= models + LONGS) {
+    while (trained_get(passes, &m)) passes++;
+    if (i > models + LONGS + MAPS + passes) return 0;
+    if (i == models + LONGS + MAPS + passes) {
+        strcpy(name, "train by adam");
+        if (isa) *all = train_steps(isa);
+    } else if (i >= models + LONGS + MAPS) {
+        trained_get(i - models - LONGS - MAPS, &m);
+        strcpy(name, m.name);
+        if (isa) *all = train_pass(&m, isa);
+    } else if (i >= models + LONGS) {
         strcpy(name, maps[i - models - LONGS].name);
         if (isa) *all = run_map(maps[i - models - LONGS].map, isa);
     } else if (i >= models) {

@@ -1,0 +1,716 @@
+/* Training: every net forwards and backwards in every way, against differences of the forward pass; same bits in any
+ * number of parts, alone, in a batch, with lengths, on every fused instruction set; statuses; transposed matrices. */
+#include "check.h"
+#include "../../csrc/layers/layer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 12 steps of 5 rows are a chunk of a recurrent layer; 14 are one and a part of one. */
+enum { STEPS = 14, BATCH = 5, DY = -5 };
+
+static const int32_t ends[BATCH] = {9, 3, 14, 1, 14};
+
+/* ---- a net for training ----------------------------------------------------------------------- */
+
+/* A model laid out for training, with weights of its own; all memory of exactly the size that was asked for. */
+typedef struct {
+    const model *model;
+    trnn_training_sizes sizes;
+    weights weights;
+    memory grads[LAYERS_MAX];
+    void *weight_at[LAYERS_MAX];
+    float *grad_at[LAYERS_MAX]; /* the caller may set some to NULL: frozen */
+    memory plan, state, dstate, tape;
+    size_t in, out; /* numbers of a frame */
+} trained;
+
+static const trnn_training *plan_of(const trained *t)
+{
+    return (const trnn_training *)(const void *)t->plan.at;
+}
+
+static trained trained_open(const model *m, int32_t batch, int32_t steps)
+{
+    trained t;
+    memset(&t, 0, sizeof t);
+    t.model = m;
+    t.plan = memory_take(trnn_training_bytes(m->count));
+    const trnn_status status =
+        trnn_training_init(t.plan.at, m->layers, m->count, m->frame, batch, steps, &t.sizes);
+    if (!check(status == TRNN_OK, "%s: training: %s", m->name, trnn_status_text(status))) abort();
+    t.weights = weights_roll(m);
+    for (int32_t i = 0; i < m->count; i++) {
+        t.grads[i] = memory_take(t.weights.at[i].bytes);
+        memset(t.grads[i].at, 0, t.grads[i].bytes);
+        t.weight_at[i] = t.weights.at[i].bytes ? t.weights.at[i].at : NULL;
+        t.grad_at[i] = t.weights.at[i].bytes ? t.grads[i].at : NULL;
+    }
+    t.state = memory_take(t.sizes.state_bytes);
+    t.dstate = memory_take(t.sizes.state_bytes);
+    t.tape = memory_take(t.sizes.tape_bytes);
+    memset(t.state.at, 0, t.state.bytes);
+    memset(t.dstate.at, 0, t.dstate.bytes);
+    memset(t.tape.at, 0, t.tape.bytes);
+    t.in = (size_t)t.sizes.in.rows * (size_t)t.sizes.in.cols;
+    t.out = (size_t)t.sizes.out.rows * (size_t)t.sizes.out.cols;
+    return t;
+}
+
+static void trained_close(trained *t)
+{
+    for (int32_t i = 0; i < t->model->count; i++) memory_release(&t->grads[i]);
+    weights_release(&t->weights);
+    memory_release(&t->plan);
+    memory_release(&t->state);
+    memory_release(&t->dstate);
+    memory_release(&t->tape);
+}
+
+/* What a pass begins with; the same for every way of making it. */
+typedef struct {
+    memory x, dy; /* (STEPS, BATCH, .) */
+    memory state, dstate;
+} begin;
+
+static void roll_into(const memory *m, dice *d, int exponent)
+{
+    for (size_t i = 0; i < m->bytes / sizeof(float); i++) m->at[i] = dice_float(d, exponent);
+}
+
+/* Frame (t, b) of an array of frames of `size` numbers. */
+static float *frame_at(float *array, int32_t t, int32_t b, size_t size)
+{
+    return array + ((size_t)t * BATCH + (size_t)b) * size;
+}
+
+/* Beyond a row's end x holds what must not be read, and the gradient of y is zero, as from a loss. */
+static begin begin_roll(const trained *t, const int32_t *lengths)
+{
+    static const float no_number = NAN;
+    static const int32_t no_index = INT32_MAX;
+    const int indices = t->sizes.indices;
+    dice d = dice_named(t->model->name);
+    begin b = {memory_floats(STEPS * BATCH * t->in), memory_floats(STEPS * BATCH * t->out),
+               memory_take(t->state.bytes), memory_take(t->state.bytes)};
+    for (size_t i = 0; i < STEPS * BATCH * t->in; i++) {
+        const uint32_t most = indices ? (uint32_t)t->model->layers[0].as.embedding.num_embeddings : 1;
+        const int32_t index = (int32_t)((dice_roll(&d) >> 8) % most);
+        const float number = dice_float(&d, 1);
+        memcpy(b.x.at + i, indices ? (const void *)&index : (const void *)&number, sizeof(float));
+    }
+    roll_into(&b.dy, &d, DY);
+    roll_into(&b.state, &d, -1);
+    roll_into(&b.dstate, &d, DY);
+    for (int32_t row = 0; lengths && row < BATCH; row++)
+        for (int32_t step = lengths[row]; step < STEPS; step++) {
+            for (size_t i = 0; i < t->in; i++)
+                memcpy(frame_at(b.x.at, step, row, t->in) + i,
+                       indices ? (const void *)&no_index : (const void *)&no_number, sizeof(float));
+            memset(frame_at(b.dy.at, step, row, t->out), 0, t->out * sizeof(float));
+        }
+    return b;
+}
+
+static void begin_release(begin *b)
+{
+    memory_release(&b->x);
+    memory_release(&b->dy);
+    memory_release(&b->state);
+    memory_release(&b->dstate);
+}
+
+/* How a pass is made. */
+typedef struct {
+    const trnn_kernels *isa;
+    int32_t parts, steps;
+    const int32_t *lengths;
+    int32_t to_input, rows_first;
+} way;
+
+static const uint32_t unwritten = 0x7fc5a5a5u; /* a NaN that nothing computes */
+
+static void mark(float *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) memcpy(numbers + i, &unwritten, sizeof unwritten);
+}
+
+static size_t marks(const float *numbers, size_t count)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) left += memcmp(numbers + i, &unwritten, sizeof unwritten) == 0;
+    return left;
+}
+
+static float *tape_at(const trained *t, size_t bytes) { return t->tape.at + bytes / sizeof(float); }
+
+enum { PARTS_MAX = 8, FORWARD = 1, BACKWARD = 2, BOTH = 3 };
+
+/* The phases of a pass from `b`, the last part first; every part's scratch is its own, and dirty. */
+static void pass(trained *t, const way *how, const begin *b, int phases)
+{
+    const size_t frames = (size_t)how->steps * (size_t)t->sizes.batch;
+    memory scratch[PARTS_MAX], turned = memory_floats(b->x.bytes / sizeof(float));
+    trnn_training_job jobs[PARTS_MAX];
+    memcpy(turned.at, b->x.at, b->x.bytes);
+    for (int32_t step = 0; how->rows_first && step < how->steps; step++)
+        for (int32_t row = 0; row < t->sizes.batch; row++)
+            memcpy(turned.at + ((size_t)row * (size_t)how->steps + (size_t)step) * t->in,
+                   b->x.at + ((size_t)step * (size_t)t->sizes.batch + (size_t)row) * t->in,
+                   t->in * sizeof(float));
+    for (int32_t part = 0; part < how->parts; part++) {
+        scratch[part] = memory_take(t->sizes.scratch_bytes);
+        memset(scratch[part].at, 0xff, scratch[part].bytes);
+        jobs[part] = (trnn_training_job){.isa = how->isa,
+                                         .weights = t->weight_at,
+                                         .grads = t->grad_at,
+                                         .state = t->state.at,
+                                         .dstate = t->dstate.at,
+                                         .tape = t->tape.at,
+                                         .scratch = scratch[part].at,
+                                         .x = turned.at,
+                                         .x_step = how->rows_first ? 1 : (size_t)t->sizes.batch,
+                                         .x_row = how->rows_first ? (size_t)how->steps : 1,
+                                         .steps = how->steps,
+                                         .lengths = how->lengths,
+                                         .to_input = how->to_input,
+                                         .seed = {17, 4},
+                                         .part = part,
+                                         .parts = how->parts};
+        const trnn_status status = trnn_training_check(plan_of(t), &jobs[part]);
+        check(status == TRNN_OK, "%s: %s", t->model->name, trnn_status_text(status));
+    }
+    if (phases & FORWARD) {
+        memcpy(t->state.at, b->state.at, t->state.bytes);
+        mark(tape_at(t, t->sizes.y), frames * t->out);
+        for (int32_t stage = 0; stage < t->sizes.stages; stage++)
+            for (int32_t part = how->parts; part-- > 0;) trnn_forward(plan_of(t), &jobs[part], stage);
+        check(marks(tape_at(t, t->sizes.y), frames * t->out) == 0, "%s on %s: y is not all written",
+              t->model->name, trnn_isa_name(how->isa));
+    }
+    if (phases & BACKWARD) {
+        memcpy(t->dstate.at, b->dstate.at, t->dstate.bytes);
+        if (!t->sizes.indices) mark(tape_at(t, t->sizes.dx), frames * t->in);
+        memcpy(tape_at(t, t->sizes.dy), b->dy.at, frames * t->out * sizeof(float));
+        for (int32_t stage = t->sizes.stages; stage-- > 0;)
+            for (int32_t part = how->parts; part-- > 0;) trnn_backward(plan_of(t), &jobs[part], stage);
+        for (int32_t part = how->parts; part-- > 0;) trnn_gradients(plan_of(t), &jobs[part]);
+        check(!how->to_input || t->sizes.indices || marks(tape_at(t, t->sizes.dx), frames * t->in) == 0,
+              "%s on %s: dx is not all written", t->model->name, trnn_isa_name(how->isa));
+    }
+    for (int32_t part = 0; part < how->parts; part++) memory_release(&scratch[part]);
+    memory_release(&turned);
+}
+
+/* ---- what a pass gives -------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *name;
+    const float *at;
+    size_t count;
+} piece;
+
+/* The k-th: gradients and weights of a layer, states, y, dx; `at` is NULL past the last. */
+static piece piece_of(const trained *t, int32_t steps, int32_t k)
+{
+    const int32_t layers = t->model->count;
+    const size_t frames = (size_t)steps * (size_t)t->sizes.batch, state = t->state.bytes / sizeof(float);
+    if (k < layers) return (piece){"gradients", t->grads[k].at, t->grads[k].bytes / sizeof(float)};
+    k -= layers;
+    if (k < layers) { /* a batch norm moves its running statistics */
+        const int moves = t->model->layers[k].kind == TRNN_BATCH_NORM;
+        return (piece){"weights", t->weights.at[k].at, moves ? t->weights.at[k].bytes / sizeof(float) : 0};
+    }
+    switch (k - layers) {
+    case 0: return (piece){"state", t->state.at, state};
+    case 1: return (piece){"dstate", t->dstate.at, state};
+    case 2: return (piece){"y", tape_at(t, t->sizes.y), frames * t->out};
+    case 3: return (piece){"dx", tape_at(t, t->sizes.dx), t->sizes.indices ? 0 : frames * t->in};
+    default: return (piece){NULL, NULL, 0};
+    }
+}
+
+static memory everything(const trained *t, int32_t steps)
+{
+    size_t count = 0;
+    piece p;
+    for (int32_t k = 0; (p = piece_of(t, steps, k)).at; k++) count += p.count;
+    memory all = memory_floats(count);
+    count = 0;
+    for (int32_t k = 0; (p = piece_of(t, steps, k)).at; count += p.count, k++)
+        memcpy(all.at + count, p.at, p.count * sizeof(float));
+    return all;
+}
+
+/* Are the first `pieces` as `wanted` has them? */
+static void same_pass(const trained *t, const way *how, const memory *wanted, int32_t pieces,
+                      const char *what)
+{
+    size_t at = 0;
+    piece p;
+    for (int32_t k = 0; k < pieces && (p = piece_of(t, how->steps, k)).at; at += p.count, k++)
+        check(same_bits(p.at, wanted->at + at, p.count), "%s on %s%s: %s (piece %d) %s", t->model->name,
+              trnn_isa_name(how->isa), how->lengths ? ", with lengths" : "", p.name, (int)k, what);
+}
+
+/* Gradients begin anew, batch norms with the statistics that they had. */
+static void renew(trained *t)
+{
+    weights fresh = weights_roll(t->model);
+    for (int32_t i = 0; i < t->model->count; i++) {
+        memcpy(t->weights.at[i].at, fresh.at[i].at, fresh.at[i].bytes);
+        memset(t->grads[i].at, 0, t->grads[i].bytes);
+        t->grad_at[i] = fresh.at[i].bytes ? t->grads[i].at : NULL;
+    }
+    weights_release(&fresh);
+}
+
+/* The numbers of a layer's gradients as PyTorch has them, then of the running statistics; into `to`, or counted. */
+static size_t tensors_of(const trained *t, int32_t layer, float *to)
+{
+    trnn_param params[TRNN_PARAMS_MAX];
+    const int32_t tensors = trnn_layer_params(&t->model->layers[layer], params);
+    size_t count = 0;
+    for (int32_t p = 0; p < tensors; p++) {
+        const int running = strncmp(params[p].name, "running", 7) == 0;
+        tensor one = tensor_take(&params[p]);
+        trnn_param_unpack(&params[p], running ? t->weights.at[layer].at : t->grads[layer].at, one.numbers.at,
+                          NULL);
+        if (to) memcpy(to + count, one.numbers.at, one.numbers.bytes);
+        count += one.rows * one.cols;
+        tensor_release(&one);
+    }
+    return count;
+}
+
+/* Gradients and running statistics layer by layer, (row, state) final and gradient of the initial, y, dx. */
+memory train_pass(const model *m, const trnn_kernels *isa)
+{
+    trained t = trained_open(m, BATCH, STEPS);
+    begin b = begin_roll(&t, ends);
+    const way how = {.isa = isa, .parts = 1, .steps = STEPS, .lengths = ends, .to_input = 1};
+    pass(&t, &how, &b, BOTH);
+
+    net n = net_open(m, &t.weights, BATCH, STEPS); /* knows how much of a row is state */
+    const size_t y = STEPS * BATCH * t.out, dx = t.sizes.indices ? 0 : STEPS * BATCH * t.in;
+    size_t count = 2 * BATCH * n.row_state + y + dx;
+    for (int32_t i = 0; i < m->count; i++) count += tensors_of(&t, i, NULL);
+    memory all = memory_floats(count);
+    float *to = all.at;
+    for (int32_t i = 0; i < m->count; i++) to += tensors_of(&t, i, to);
+    for (int k = 0; k < 2; k++) {
+        memcpy(n.state.at, k ? t.dstate.at : t.state.at, n.state.bytes);
+        for (int32_t row = 0; row < BATCH; row++, to += n.row_state) net_get_row(&n, row, to);
+    }
+    memcpy(to, tape_at(&t, t.sizes.y), y * sizeof(float));
+    memcpy(to + y, tape_at(&t, t.sizes.dx), dx * sizeof(float));
+    net_close(&n);
+    begin_release(&b);
+    trained_close(&t);
+    return all;
+}
+
+/* ---- same bits in every way ---------------------------------------------------------------------- */
+
+static int has(const model *m, trnn_kind kind)
+{
+    for (int32_t i = 0; i < m->count; i++)
+        if (m->layers[i].kind == kind) return 1;
+    return 0;
+}
+
+static void all_finite(const trained *t, const memory *all, const way *how)
+{
+    size_t bad = 0;
+    for (size_t i = 0; i < all->bytes / sizeof(float); i++) bad += !isfinite(all->at[i]);
+    check(bad == 0, "%s on %s: %lu numbers are not finite", t->model->name, trnn_isa_name(how->isa),
+          (unsigned long)bad);
+}
+
+/* What lies beyond a row's end has no gradient; nor have the lanes that pad a panel. */
+static void zeros_where_nothing_is(const trained *t, const way *how)
+{
+    int zeros = 1;
+    for (int32_t b = 0; how->lengths && !t->sizes.indices && b < BATCH; b++)
+        for (int32_t step = how->lengths[b]; step < how->steps; step++)
+            for (size_t i = 0; i < t->in; i++)
+                zeros &= frame_at(tape_at(t, t->sizes.dx), step, b, t->in)[i] == 0.0f;
+    check(zeros, "%s on %s: dx goes on after a row's end", t->model->name, trnn_isa_name(how->isa));
+    for (int32_t l = 0; l < t->model->count; l++) {
+        trnn_param params[TRNN_PARAMS_MAX];
+        const int32_t count = trnn_layer_params(&t->model->layers[l], params);
+        memory again = memory_take(t->grads[l].bytes);
+        memset(again.at, 0, again.bytes);
+        for (int32_t p = 0; p < count; p++) {
+            tensor one = tensor_take(&params[p]);
+            trnn_param_unpack(&params[p], t->grads[l].at, one.numbers.at, NULL);
+            tensor_pack(&one, &params[p], again.at);
+            tensor_release(&one);
+        }
+        int same = 1;
+        for (size_t i = 0; i < again.bytes / sizeof(float); i++) same &= again.at[i] == t->grads[l].at[i];
+        check(same, "%s on %s: padding of layer %d has a gradient", t->model->name, trnn_isa_name(how->isa),
+              (int)l);
+        memory_release(&again);
+    }
+}
+
+/* Only batch norms change weights. */
+static void weights_stay(const trained *t)
+{
+    weights fresh = weights_roll(t->model);
+    for (int32_t i = 0; i < t->model->count; i++)
+        check(t->model->layers[i].kind == TRNN_BATCH_NORM ||
+                  same_bits(fresh.at[i].at, t->weights.at[i].at, fresh.at[i].bytes / sizeof(float)),
+              "%s: the weights of layer %d changed", t->model->name, (int)i);
+    weights_release(&fresh);
+}
+
+/* y and the state are those of the net in use, but where training computes something else. */
+static void as_in_use(const trained *t, const way *how, const begin *b)
+{
+    weights w = weights_roll(t->model);
+    net n = net_open(t->model, &w, BATCH, STEPS);
+    memory x = memory_floats(b->x.bytes / sizeof(float)), y = memory_floats(STEPS * BATCH * n.out);
+    memcpy(x.at, b->x.at, x.bytes);
+    for (int32_t row = 0; how->lengths && row < BATCH; row++) /* as training sees it */
+        for (int32_t step = how->lengths[row]; step < STEPS; step++)
+            memset(frame_at(x.at, step, row, n.in), 0, n.in * sizeof(float));
+    memcpy(n.state.at, b->state.at, n.state.bytes);
+    net_run(&n, how->isa, x.at, y.at, STEPS, how->lengths);
+    check(same_bits(y.at, tape_at(t, t->sizes.y), STEPS * BATCH * n.out), "%s on %s: y is not as in use",
+          t->model->name, trnn_isa_name(how->isa));
+    check(same_bits(n.state.at, t->state.at, n.state.bytes / sizeof(float)),
+          "%s on %s: the state is not as in use", t->model->name, trnn_isa_name(how->isa));
+    memory_release(&x);
+    memory_release(&y);
+    net_close(&n);
+    weights_release(&w);
+}
+
+/* A row alone, for as many steps as it has. */
+static void alone(const trained *batch, const way *how, const begin *b, int32_t row)
+{
+    const int32_t steps = how->lengths ? how->lengths[row] : STEPS;
+    trained t = trained_open(batch->model, 1, steps);
+    const size_t stride = t.state.bytes / sizeof(float), first = (size_t)row * stride;
+    begin own = {memory_floats((size_t)steps * t.in), memory_floats((size_t)steps * t.out),
+                 memory_take(t.state.bytes), memory_take(t.state.bytes)};
+    for (int32_t s = 0; s < steps; s++) {
+        memcpy(own.x.at + (size_t)s * t.in, frame_at(b->x.at, s, row, t.in), t.in * sizeof(float));
+        memcpy(own.dy.at + (size_t)s * t.out, frame_at(b->dy.at, s, row, t.out), t.out * sizeof(float));
+    }
+    memcpy(own.state.at, b->state.at + first, t.state.bytes);
+    memcpy(own.dstate.at, b->dstate.at + first, t.state.bytes);
+    const way by_itself = {.isa = how->isa, .parts = 1, .steps = steps, .to_input = 1};
+    pass(&t, &by_itself, &own, BOTH);
+    int same_y = 1, same_dx = 1;
+    for (int32_t s = 0; s < steps; s++) {
+        same_y &= same_bits(tape_at(&t, t.sizes.y) + (size_t)s * t.out,
+                            frame_at(tape_at(batch, batch->sizes.y), s, row, t.out), t.out);
+        same_dx &=
+            t.sizes.indices || same_bits(tape_at(&t, t.sizes.dx) + (size_t)s * t.in,
+                                         frame_at(tape_at(batch, batch->sizes.dx), s, row, t.in), t.in);
+    }
+    const char *with = how->lengths ? ", with lengths" : "", *isa = trnn_isa_name(how->isa);
+    check(same_y, "%s on %s: y of row %d alone%s", t.model->name, isa, (int)row, with);
+    check(same_dx, "%s on %s: dx of row %d alone%s", t.model->name, isa, (int)row, with);
+    check(same_bits(t.state.at, batch->state.at + first, stride) &&
+              same_bits(t.dstate.at, batch->dstate.at + first, stride),
+          "%s on %s: states of row %d alone%s", t.model->name, isa, (int)row, with);
+    begin_release(&own);
+    trained_close(&t);
+}
+
+/* Layers without a gradient leave those of the others as they are. */
+static void frozen(trained *t, const way *how, const begin *b, const memory *wanted, int32_t which)
+{
+    renew(t);
+    for (int32_t i = 0; i < t->model->count; i++)
+        if (i % 2 == which) t->grad_at[i] = NULL;
+    pass(t, how, b, BOTH);
+    size_t at = 0;
+    for (int32_t i = 0; i < t->model->count; at += t->grads[i].bytes / sizeof(float), i++) {
+        const size_t count = t->grads[i].bytes / sizeof(float);
+        int zeros = 1;
+        for (size_t k = 0; k < count; k++) zeros &= t->grads[i].at[k] == 0.0f;
+        check(i % 2 == which ? zeros : same_bits(t->grads[i].at, wanted->at + at, count),
+              "%s on %s: gradients of layer %d, where some are frozen", t->model->name,
+              trnn_isa_name(how->isa), (int)i);
+    }
+}
+
+/* Gradients are added to what is there: the same bits in parts. */
+static void added(trained *t, const way *how, const begin *b, const memory *wanted)
+{
+    way shared = *how;
+    memory first = {NULL, NULL, 0};
+    for (shared.parts = 1; shared.parts <= 3; shared.parts += 2) {
+        dice d = dice_named("added");
+        renew(t);
+        for (int32_t i = 0; i < t->model->count; i++) roll_into(&t->grads[i], &d, -3);
+        pass(t, &shared, b, BOTH);
+        if (shared.parts > 1)
+            same_pass(t, &shared, &first, t->model->count, "in parts, added to others");
+        else
+            first = everything(t, how->steps);
+    }
+    dice d = dice_named("added");
+    size_t at = 0;
+    double apart = 0.0;
+    for (int32_t i = 0; i < t->model->count; i++)
+        for (size_t k = 0; k < t->grads[i].bytes / sizeof(float); k++, at++) {
+            const double sum = (double)wanted->at[at] + (double)dice_float(&d, -3);
+            apart = fmax(apart, fabs((double)first.at[at] - sum) / fmax(1.0, fabs(sum)));
+        }
+    check(apart < 2e-6, "%s on %s: gradients are not added, but %.2g off", t->model->name,
+          trnn_isa_name(how->isa), apart);
+    memory_release(&first);
+}
+
+/* Any other way gives what one part gives: with rows first, on a tape that was used and has room for more, without a
+ * gradient of x, with frozen layers. */
+static void every_way(const model *m, const trnn_kernels *isa, const int32_t *lengths)
+{
+    enum { ALL = 2 * LAYERS_MAX + 5 };
+    static const int32_t parts[] = {2, 3, 7};
+    const trnn_kernels *yardstick = trnn_isa_find("scalar_fma");
+    const int by_rows = !has(m, TRNN_BATCH_NORM) && !has(m, TRNN_DROPOUT);
+    trained t = trained_open(m, BATCH, STEPS), other = trained_open(m, BATCH, STEPS + 3);
+    begin b = begin_roll(&t, lengths);
+    const way plain = {.isa = isa, .parts = 1, .steps = STEPS, .lengths = lengths, .to_input = 1};
+    pass(&t, &plain, &b, BOTH);
+    memory wanted = everything(&t, STEPS);
+    all_finite(&t, &wanted, &plain);
+    zeros_where_nothing_is(&t, &plain);
+    weights_stay(&t);
+    if (by_rows) as_in_use(&t, &plain, &b);
+    for (int32_t row = 0; by_rows && row < BATCH; row += lengths ? 1 : 3) alone(&t, &plain, &b, row);
+
+    way how = plain;
+    if (yardstick && yardstick != isa && trnn_isa_fused(isa)) {
+        how.isa = yardstick;
+        pass(&other, &how, &b, BOTH);
+        same_pass(&other, &plain, &wanted, ALL, "differs from scalar_fma's");
+        how.isa = isa;
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        how.parts = parts[i];
+        how.rows_first = i % 2 == 0;
+        renew(&other);
+        pass(&other, &how, &b, BOTH);
+        same_pass(&other, &plain, &wanted, ALL, "in parts");
+    }
+    how.parts = 2;
+    how.to_input = 0;
+    renew(&other);
+    pass(&other, &how, &b, BOTH);
+    same_pass(&other, &plain, &wanted, m->count, "without a gradient of x");
+    frozen(&other, &how, &b, &wanted, lengths != NULL);
+    added(&other, &plain, &b, &wanted);
+
+    memory_release(&wanted);
+    begin_release(&b);
+    trained_close(&t);
+    trained_close(&other);
+}
+
+/* ---- gradients against differences ----------------------------------------------------------------- */
+
+/* What dy and dstate are the gradients of: their products with y and the final state. */
+static double value_of(trained *t, const way *how, const begin *b)
+{
+    double value = 0.0;
+    pass(t, how, b, FORWARD);
+    for (size_t i = 0; i < STEPS * BATCH * t->out; i++) {
+        const int32_t row = (int32_t)(i / t->out) % BATCH;
+        if (how->lengths && (int32_t)(i / t->out) / BATCH >= how->lengths[row]) continue;
+        value += (double)b->dy.at[i] * (double)tape_at(t, t->sizes.y)[i];
+    }
+    for (size_t i = 0; i < t->state.bytes / sizeof(float); i++)
+        value += (double)b->dstate.at[i] * (double)t->state.at[i];
+    return value;
+}
+
+/* Numbers moved along a direction change the value as their gradient says, by `slope` a unit. */
+static void along(trained *t, const way *how, const begin *b, float *numbers, size_t count,
+                  const float *gradient, const float *direction, const char *what)
+{
+    const trnn_layer *first = &t->model->layers[0];
+    const int kinks = has(t->model, TRNN_RELU) || (first->kind == TRNN_RNN && first->as.recurrent.relu);
+    const double step = kinks ? 0x1p-10 : 0x1p-7,
+                 bound = kinks ? 5e-3 : 1e-3; /* a kink on the way costs a step */
+    memory before = memory_floats(count);
+    double length = 0.0, slope = 0.0, values[2];
+    for (size_t i = 0; i < count; i++) length += (double)direction[i] * (double)direction[i];
+    length = sqrt(length);
+    if (length == 0.0) { /* nothing depends on these */
+        memory_release(&before);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) slope += (double)gradient[i] * (double)direction[i] / length;
+    memcpy(before.at, numbers, before.bytes);
+    for (int way = 0; way < 2; way++) {
+        for (size_t i = 0; i < count; i++)
+            if (direction[i] != 0.0f)
+                numbers[i] =
+                    (float)((double)before.at[i] + (way ? step : -step) * (double)direction[i] / length);
+        values[way] = value_of(t, how, b);
+        memcpy(numbers, before.at, before.bytes);
+    }
+    const double measured = (values[1] - values[0]) / (2.0 * step);
+    check(fabs(measured - slope) < bound * fmax(0.1, fabs(slope)), "%s on %s%s: %s: slope %g, measured %g",
+          t->model->name, trnn_isa_name(how->isa), how->lengths ? ", with lengths" : "", what, slope,
+          measured);
+    memory_release(&before);
+}
+
+/* Along the gradient itself, where a part that is missing would show, and along a random direction. */
+static void against_differences(const model *m, const trnn_kernels *isa, const int32_t *lengths)
+{
+    trained t = trained_open(m, BATCH, STEPS);
+    begin b = begin_roll(&t, lengths);
+    const way how = {.isa = isa, .parts = 1, .steps = STEPS, .lengths = lengths, .to_input = 1};
+    pass(&t, &how, &b, BOTH);
+    memory all = everything(&t, STEPS); /* gradients come first */
+    const size_t state = t.state.bytes / sizeof(float), x = b.x.bytes / sizeof(float);
+    memory dstate = memory_floats(state), dx = memory_floats(t.sizes.indices ? 0 : x);
+    memcpy(dstate.at, t.dstate.at, t.dstate.bytes);
+    memcpy(dx.at, tape_at(&t, t.sizes.dx), dx.bytes);
+
+    dice d = dice_named("direction");
+    size_t at = 0;
+    for (int32_t i = 0; i < m->count; i++) {
+        const size_t count = t.weights.at[i].bytes / sizeof(float);
+        memory random = memory_floats(count);
+        for (size_t k = 0; k < count; k++) /* padding and statistics stay */
+            random.at[k] = all.at[at + k] == 0.0f ? 0.0f : dice_float(&d, 0);
+        along(&t, &how, &b, t.weights.at[i].at, count, all.at + at, all.at + at,
+              "weights along the gradient");
+        along(&t, &how, &b, t.weights.at[i].at, count, all.at + at, random.at, "weights");
+        at += count;
+        memory_release(&random);
+    }
+    along(&t, &how, &b, b.state.at, state, dstate.at, dstate.at, "the initial state");
+    if (!t.sizes.indices) along(&t, &how, &b, b.x.at, x, dx.at, dx.at, "x");
+    memory_release(&all);
+    memory_release(&dstate);
+    memory_release(&dx);
+    begin_release(&b);
+    trained_close(&t);
+}
+
+/* ---- steps of an optimiser ---------------------------------------------------------------------------- */
+
+/* The weights after all steps, and each one's loss: forwards, cross-entropy, backwards, the norm, Adam. */
+memory train_steps(const trnn_kernels *isa)
+{
+    enum { CLASSES = 13, ADAMS = 6, SPANS_MAX = 8, PIECES_MAX = 16 };
+    static const trnn_rule adam = {
+        .optimiser = TRNN_ADAM, .lr = 0.05, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-3};
+    static const trnn_loss cross_entropy = {.kind = TRNN_LOSS_CROSS_ENTROPY, .ignore_index = -100};
+    static const model m = {
+        "train by adam",
+        {1, 1},
+        3,
+        {EMBEDDING(CLASSES, 8), RECURRENT(LSTM, 8, 20, .bias = 1), LINEAR(20, CLASSES, 1)}};
+    trained t = trained_open(&m, BATCH, STEPS);
+    begin b = begin_roll(&t, ends);
+    memset(b.state.at, 0, b.state.bytes);
+    memset(b.dstate.at, 0, b.dstate.bytes);
+    const way how = {.isa = isa, .parts = 1, .steps = STEPS, .lengths = ends};
+
+    trnn_span spans[SPANS_MAX];
+    memory moments[LAYERS_MAX][2];
+    int32_t count = 0;
+    size_t numbers = 0;
+    for (int32_t i = 0; i < m.count; i++) {
+        trnn_param params[TRNN_PARAMS_MAX];
+        const int32_t tensors = trnn_layer_params(&m.layers[i], params);
+        for (int k = 0; k < 2; k++) {
+            moments[i][k] = memory_take(t.weights.at[i].bytes);
+            memset(moments[i][k].at, 0, moments[i][k].bytes);
+        }
+        for (int32_t p = 0; p < tensors; p++) {
+            const size_t at = params[p].offset / sizeof(float);
+            numbers += (size_t)params[p].shape[0] * (size_t)params[p].shape[1];
+            spans[count++] = (trnn_span){.rule = &adam,
+                                         .weights = t.weights.at[i].at + at,
+                                         .gradients = t.grads[i].at + at,
+                                         .state = {moments[i][0].at + at, moments[i][1].at + at, NULL},
+                                         .numbers = trnn_param_bytes(&params[p]) / sizeof(float)};
+        }
+    }
+    check(trnn_spans_pieces(spans, count) <= PIECES_MAX, "more pieces than there is room for");
+
+    int32_t targets[STEPS * BATCH], bad;
+    dice d = dice_named("targets");
+    for (int32_t i = 0; i < STEPS * BATCH; i++) targets[i] = (int32_t)((dice_roll(&d) >> 8) % CLASSES);
+    memory scratch = memory_take(trnn_loss_scratch_bytes(&cross_entropy, STEPS, BATCH, t.out, 0));
+    double losses[ADAMS], sums[PIECES_MAX];
+    for (int32_t step = 0; step < ADAMS; step++) {
+        pass(&t, &how, &b, FORWARD);
+        const trnn_loss_job job = {.isa = isa,
+                                   .y = tape_at(&t, t.sizes.y),
+                                   .target = targets,
+                                   .dy = b.dy.at,
+                                   .frame = t.sizes.out,
+                                   .steps = STEPS,
+                                   .batch = BATCH,
+                                   .lengths = ends,
+                                   .scratch = scratch.at};
+        const trnn_status status = trnn_loss_run(&cross_entropy, &job, &losses[step]);
+        check(status == TRNN_OK, "cross-entropy: %s", trnn_status_text(status));
+        trnn_spans_clear(spans, count, 0, 1);
+        pass(&t, &how, &b, BACKWARD);
+        trnn_spans_measure(isa, spans, count, sums, 0, 1);
+        const double norm = trnn_spans_norm(spans, count, sums, &bad);
+        check(bad < 0, "%s on %s: a gradient is not finite", m.name, trnn_isa_name(isa));
+        trnn_spans_update(isa, spans, count, trnn_clip_scale(norm, 0.5), TRNN_NO_LIMIT, 0, 1);
+        trnn_spans_count(spans, count);
+    }
+    check(losses[ADAMS - 1] < 0.9 * losses[0], "%s on %s: the loss goes from %g to %g", m.name,
+          trnn_isa_name(isa), losses[0], losses[ADAMS - 1]);
+
+    memory all = memory_floats(numbers + ADAMS);
+    float *to = all.at;
+    for (int32_t i = 0; i < m.count; i++) {
+        trnn_param params[TRNN_PARAMS_MAX];
+        const int32_t tensors = trnn_layer_params(&m.layers[i], params);
+        for (int32_t p = 0; p < tensors; p++) {
+            tensor one = tensor_take(&params[p]);
+            trnn_param_unpack(&params[p], t.weights.at[i].at, one.numbers.at, NULL);
+            memcpy(to, one.numbers.at, one.numbers.bytes);
+            to += one.rows * one.cols;
+            tensor_release(&one);
+        }
+    }
+    for (int32_t step = 0; step < ADAMS; step++) to[step] = (float)losses[step];
+    for (int32_t i = 0; i < m.count; i++)
+        for (int k = 0; k < 2; k++) memory_release(&moments[i][k]);
+    memory_release(&scratch);
+    begin_release(&b);
+    trained_close(&t);
+    return all;
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------- */
+
+void test_train(void)
+{
+    const trnn_kernels *isa;
+    model m;
+    check_group("training, in every way");
+    for (int32_t i = 0; trained_get(i, &m); i++)
+        for (int32_t k = 0; (isa = isa_get(k)) != NULL; k++) {
+            every_way(&m, isa, NULL);
+            every_way(&m, isa, ends);
+        }
+    check_group("gradients against differences");
+    for (int32_t i = 0; trained_get(i, &m); i++) {
+        against_differences(&m, isa_get(0), NULL);
+        against_differences(&m, isa_get(0), ends);
+    }
+}
