@@ -132,7 +132,7 @@ memory net_input(const net *n, const char *seed, size_t frames);
 void net_get_row(const net *n, int32_t b, float *row);
 void net_put_row(const net *n, int32_t b, const float *row);
 
-/* What golden.inc has of training, (numbers,) each: a pass of a net, and a small net after some steps of Adam. */
+/* What golden.inc has of training: a pass of a net, and a small net after some steps of Adam. */
 memory train_pass(const model *m, const trnn_kernels *isa);
 memory train_steps(const trnn_kernels *isa);
 

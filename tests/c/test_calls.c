@@ -318,13 +318,47 @@ static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
     return frame;
 }
 
+/* A training of the same layers: `planned` is what a plan of them says. */
+static void absurd_training(memory *training, const trnn_layer *layers, int32_t count, trnn_frame frame,
+                            int32_t batch, int32_t steps, trnn_status planned,
+                            int32_t seen[TRNN_STATUS_COUNT])
+{
+    const double limit = (double)PTRDIFF_MAX;
+    trnn_training_sizes before, after;
+    memset(&before, 0x5a, sizeof before);
+    after = before;
+    const trnn_status status = trnn_training_init(training->at, layers, count, frame, batch, steps, &after);
+    seen[status]++;
+    if (planned != TRNN_OK)
+        check(status == planned || status == TRNN_E_FORMAT || status == TRNN_E_SIZE || status == TRNN_E_SHAPE,
+              "training: %d, plan: %d", (int)status, (int)planned);
+    else
+        check(status == TRNN_OK || status == TRNN_E_FORMAT || status == TRNN_E_SIZE, "training: %d",
+              (int)status);
+    if (status != TRNN_OK) {
+        check(memcmp(&before, &after, sizeof after) == 0, "a training that fails writes sizes");
+        return;
+    }
+    const double tape = (double)after.tape_bytes, frames = (double)batch * (double)steps;
+    const double in = bytes_of(frames, after.in.rows, after.in.cols),
+                 out = bytes_of(frames, after.out.rows, after.out.cols);
+    check(tape + (double)after.state_bytes + (double)after.scratch_bytes <= limit, "sizes beyond addresses");
+    check((double)after.x + in <= tape && (double)after.dx + in <= tape, "x or dx lies beyond the tape");
+    check((double)after.y + out <= tape && (double)after.dy + out <= tape, "y or dy lies beyond the tape");
+    check(after.stages >= 1 && after.stages <= 2 * count + 1, "%d stages", (int)after.stages);
+    if (count == 1 && layers[0].kind <= TRNN_GRU) { /* the largest of their arrays */
+        const double gates = layers[0].kind == TRNN_LSTM ? 4 : layers[0].kind == TRNN_GRU ? 3 : 1;
+        check(tape >= bytes_of(frames, layers[0].as.recurrent.hidden_size, gates), "the tape is too small");
+    }
+}
+
 static void absurd_sizes(void)
 {
     enum { ROUNDS = 40000 };
     const double limit = (double)PTRDIFF_MAX;
     dice d = dice_named("absurd");
-    memory plan = memory_take(trnn_plan_bytes(2));
-    int32_t seen[TRNN_STATUS_COUNT] = {0};
+    memory plan = memory_take(trnn_plan_bytes(2)), training = memory_take(trnn_training_bytes(2));
+    int32_t seen[TRNN_STATUS_COUNT] = {0}, trained[TRNN_STATUS_COUNT] = {0};
     for (int i = 0; i < ROUNDS; i++) {
         const trnn_layer layers[2] = {absurd_layer(&d), absurd_layer(&d)};
         const int32_t count = 1 + (int32_t)(dice_roll(&d) % 2);
@@ -355,6 +389,7 @@ static void absurd_sizes(void)
         check(status == TRNN_OK || status == TRNN_E_ARGUMENT || status == TRNN_E_SIZE ||
                   status == TRNN_E_SHAPE,
               "plan: %d", (int)status);
+        absurd_training(&training, layers, count, frame, batch, steps, status, trained);
         if (status != TRNN_OK) {
             check(memcmp(&before, &after, sizeof after) == 0, "a plan that fails writes sizes");
             continue;

@@ -1,5 +1,5 @@
-/* Training: every net forwards and backwards in every way, against differences of the forward pass; same bits in any
- * number of parts, alone, in a batch, with lengths, on every fused instruction set; statuses; transposed matrices. */
+/* Training: every net forwards and backwards, against differences of the forward pass; same bits in any number of
+ * parts, alone, in a batch, with lengths, on every fused instruction set; statuses; transposed matrices. */
 #include "check.h"
 #include "../../csrc/layers/layer.h"
 
@@ -15,7 +15,7 @@ static const int32_t ends[BATCH] = {9, 3, 14, 1, 14};
 
 /* ---- a net for training ----------------------------------------------------------------------- */
 
-/* A model laid out for training, with weights of its own; all memory of exactly the size that was asked for. */
+/* A model laid out for training, with weights of its own; all of exactly the size that was asked for. */
 typedef struct {
     const model *model;
     trnn_training_sizes sizes;
@@ -267,7 +267,7 @@ static void renew(trained *t)
     weights_release(&fresh);
 }
 
-/* The numbers of a layer's gradients as PyTorch has them, then of the running statistics; into `to`, or counted. */
+/* A layer's gradients as PyTorch has them, and its running statistics; into `to`, or only counted. */
 static size_t tensors_of(const trained *t, int32_t layer, float *to)
 {
     trnn_param params[TRNN_PARAMS_MAX];
@@ -470,8 +470,8 @@ static void added(trained *t, const way *how, const begin *b, const memory *want
     memory_release(&first);
 }
 
-/* Any other way gives what one part gives: with rows first, on a tape that was used and has room for more, without a
- * gradient of x, with frozen layers. */
+/* Any other way gives what one part gives: with rows first, on a tape that was used and has room for more,
+ * without a gradient of x, with frozen layers. */
 static void every_way(const model *m, const trnn_kernels *isa, const int32_t *lengths)
 {
     enum { ALL = 2 * LAYERS_MAX + 5 };
@@ -696,6 +696,236 @@ memory train_steps(const trnn_kernels *isa)
     return all;
 }
 
+/* ---- what cannot be ----------------------------------------------------------------------------------- */
+
+enum { ROWS = 3, MOST = 4 };
+
+/* A job of ROWS rows and `steps` of MOST steps, all of x in order. */
+static trnn_training_job job_of(const trained *t, const void *x, int32_t steps, const int32_t *lengths)
+{
+    const trnn_training_job job = {.isa = trnn_isa_best(),
+                                   .weights = t->weight_at,
+                                   .grads = t->grad_at,
+                                   .state = t->state.at,
+                                   .dstate = t->dstate.at,
+                                   .tape = t->tape.at,
+                                   .x = x,
+                                   .x_step = (size_t)t->sizes.batch,
+                                   .x_row = 1,
+                                   .steps = steps,
+                                   .lengths = lengths,
+                                   .parts = 1};
+    return job;
+}
+
+static void refused(const trained *t, const trnn_training_job *job, trnn_status wanted, const char *what)
+{
+    const trnn_status status = trnn_training_check(plan_of(t), job);
+    check(status == wanted, "%s, %s: %s, wanted %s", t->model->name, what, trnn_status_text(status),
+          trnn_status_text(wanted));
+}
+
+static void bad_jobs(void)
+{
+    static const model lstm = {"bad lstm", {1, 2}, 1, {RECURRENT(LSTM, 2, 3)}};
+    static const int32_t good[ROWS] = {4, 1, 2};
+    static const int32_t bad_lengths[][ROWS] = {{4, 0, 2}, {-1, 4, 4}, {4, 4, 5}, {INT32_MIN, 1, 1}};
+    static const int32_t bad_steps[] = {0, -1, MOST + 1, INT32_MIN, INT32_MAX};
+    static const int32_t bad_parts[][2] = {{0, 0}, {0, -1}, {-1, 1}, {1, 1}, {3, 3}, {7, 3}};
+    trained t = trained_open(&lstm, ROWS, MOST);
+    const float x[ROWS * MOST * 2] = {0};
+    trnn_training_job job = job_of(&t, x, MOST, good);
+    refused(&t, &job, TRNN_OK, "a good job");
+    for (size_t i = 0; i < sizeof bad_lengths / sizeof bad_lengths[0]; i++) {
+        job = job_of(&t, x, MOST, bad_lengths[i]);
+        refused(&t, &job, TRNN_E_LENGTHS, "bad lengths");
+    }
+    job = job_of(&t, x, 3, good); /* of 4 */
+    refused(&t, &job, TRNN_E_LENGTHS, "lengths beyond the job's steps");
+    for (size_t i = 0; i < sizeof bad_steps / sizeof bad_steps[0]; i++) {
+        job = job_of(&t, x, bad_steps[i], NULL);
+        refused(&t, &job, TRNN_E_STEPS, "bad steps");
+    }
+    for (size_t i = 0; i < sizeof bad_parts / sizeof bad_parts[0]; i++) {
+        job = job_of(&t, x, MOST, NULL);
+        job.part = bad_parts[i][0];
+        job.parts = bad_parts[i][1];
+        refused(&t, &job, TRNN_E_ARGUMENT, "bad parts");
+    }
+    trained_close(&t);
+}
+
+/* Every index within a row's length is looked at, in both orders of x, and none beyond. */
+static void bad_indices(void)
+{
+    static const model embedding = {"bad embedding", {1, 2}, 1, {EMBEDDING(9, 5)}};
+    static const int32_t lengths[ROWS] = {4, 1, 2}, wrong[] = {9, -1, INT32_MIN, INT32_MAX};
+    trained t = trained_open(&embedding, ROWS, MOST);
+    for (int32_t at = 0; at < ROWS * MOST * 2; at++)
+        for (int rows_first = 0; rows_first < 2; rows_first++) {
+            memory x = memory_floats(ROWS * MOST * 2);
+            memset(x.at, 0, x.bytes);
+            memcpy(x.at + at, &wrong[at % 4], sizeof wrong[0]);
+            trnn_training_job job = job_of(&t, x.at, MOST, NULL);
+            if (rows_first) {
+                job.x_step = 1;
+                job.x_row = MOST;
+            }
+            refused(&t, &job, TRNN_E_INDEX, "a bad index");
+            const int32_t frame = at / 2, step = rows_first ? frame % MOST : frame / ROWS,
+                          row = rows_first ? frame / MOST : frame % ROWS;
+            job.lengths = lengths;
+            refused(&t, &job, step < lengths[row] ? TRNN_E_INDEX : TRNN_OK, "a bad index, with lengths");
+            memory_release(&x);
+        }
+    trained_close(&t);
+}
+
+/* A variance wants two numbers of a channel. */
+static void bad_statistics(void)
+{
+    static const model columns = {"bad columns", {1, 5}, 1, {NORM(BATCH_NORM, 5, 1, 1)}};
+    static const model rows = {"bad rows", {5, 2}, 2, {PLAIN(RELU), NORM(BATCH_NORM, 5, 1, 1)}};
+    static const model layer = {"a layer norm", {1, 5}, 1, {NORM(LAYER_NORM, 5, 1, 1)}};
+    static const int32_t one[] = {1, 1}, two[] = {1, 2};
+    const float x[2 * MOST * 10] = {0};
+    trained t = trained_open(&columns, 1, MOST);
+    trnn_training_job job = job_of(&t, x, 1, NULL);
+    refused(&t, &job, TRNN_E_STATISTICS, "one frame");
+    job = job_of(&t, x, 2, NULL);
+    refused(&t, &job, TRNN_OK, "two frames");
+    job = job_of(&t, x, 2, one);
+    refused(&t, &job, TRNN_E_STATISTICS, "one frame, with lengths");
+    trained_close(&t);
+    t = trained_open(&columns, 2, MOST);
+    job = job_of(&t, x, MOST, two);
+    refused(&t, &job, TRNN_OK, "three frames, with lengths");
+    trained_close(&t);
+    t = trained_open(&rows, 1, MOST);
+    job = job_of(&t, x, 1, NULL);
+    refused(&t, &job, TRNN_OK, "one frame of two columns");
+    trained_close(&t);
+    t = trained_open(&layer, 1, MOST);
+    job = job_of(&t, x, 1, NULL);
+    refused(&t, &job, TRNN_OK, "one frame");
+    trained_close(&t);
+}
+
+/* Nets that cannot be trained; sizes stay as they were. */
+static void bad_trainings(void)
+{
+    static const struct {
+        model model;
+        int32_t batch, steps;
+        trnn_status wanted;
+    } nets[] = {
+        {{"no layers", {1, 5}, 0, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty frame", {1, 0}, 1, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty batch", {1, 5}, 1, {PLAIN(RELU)}}, 0, 1, TRNN_E_ARGUMENT},
+        {{"no steps", {1, 5}, 1, {PLAIN(RELU)}}, 1, 0, TRNN_E_ARGUMENT},
+        {{"a batch beyond any size", {1, 5}, 1, {PLAIN(RELU)}}, INT32_MAX, 1, TRNN_E_ARGUMENT},
+        {{"a projected gru", {1, 5}, 1, {RECURRENT(GRU, 5, 3, .proj_size = 2)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a dropout of 1.5", {1, 5}, 1, {{.kind = TRNN_DROPOUT, .as.dropout = {1.5f}}}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"a dropout of NaN", {1, 5}, 1, {{.kind = TRNN_DROPOUT, .as.dropout = {NAN}}}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"padding beyond the table",
+          {1, 1},
+          1,
+          {{.kind = TRNN_EMBEDDING, .as.embedding = {5, 2, .padding = 6}}}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"linear of 6 reads 5", {1, 5}, 1, {LINEAR(6, 2, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"embedding in the middle", {1, 5}, 2, {PLAIN(RELU), EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
+        {{"half an lstm", {1, 5}, 1, {{TRNN_LSTM, TRNN_F16, .as.recurrent = {5, 3}}}}, 1, 1, TRNN_E_FORMAT},
+        {{"int8 at the end", {1, 5}, 2, {LINEAR(5, 3, 1), {TRNN_LINEAR, TRNN_INT8, .as.linear = {3, 2, 1}}}},
+         1,
+         1,
+         TRNN_E_FORMAT},
+        {{"2^30 rows", {1 << 10, 3}, 1, {LINEAR(3, 2, 1)}}, 1 << 10, 1 << 10, TRNN_E_SIZE},
+    };
+    memory plan = memory_take(trnn_training_bytes(2));
+    for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
+        trnn_training_sizes before, after;
+        memset(&before, 0x5a, sizeof before);
+        after = before;
+        const model *m = &nets[i].model;
+        const trnn_status status =
+            trnn_training_init(plan.at, m->layers, m->count, m->frame, nets[i].batch, nets[i].steps, &after);
+        check(status == nets[i].wanted, "%s: %s", m->name, trnn_status_text(status));
+        check(memcmp(&before, &after, sizeof after) == 0, "%s: sizes were written", m->name);
+    }
+    memory_release(&plan);
+    check(trnn_training_bytes(0) == 0 && trnn_training_bytes(-1) == 0, "a training of no layers has bytes");
+    check(trnn_training_bytes(INT32_MAX) > (size_t)INT32_MAX, "bytes of a training wrap");
+}
+
+/* ---- matrices the other way round ---------------------------------------------------------------------- */
+
+/* A matrix of `gates` gates of `units` rows, turned in so many parts, is as a Linear layer's that has its
+ * packed rows as columns; padding is zero. */
+static void turned(int32_t gates, int32_t units, int32_t depth, int32_t parts)
+{
+    trnn_layer layer = {.kind = TRNN_LINEAR, .as.linear = {depth, units, 0}};
+    if (gates > 1) {
+        const trnn_kind kind = gates == 4 ? TRNN_LSTM : TRNN_GRU;
+        layer = (trnn_layer){.kind = kind, .as.recurrent = {depth, units}};
+    }
+    trnn_param params[TRNN_PARAMS_MAX], back[TRNN_PARAMS_MAX];
+    trnn_layer_params(&layer, params);
+    const int32_t panels = trnn_ceil(units, TRNN_PANEL),
+                  rows = gates == 1 ? units : gates * panels * TRNN_PANEL;
+    const trnn_layer other = {.kind = TRNN_LINEAR, .as.linear = {rows, depth, 0}};
+    trnn_layer_params(&other, back);
+    dice d = dice_named("turned");
+    tensor w = tensor_roll(&params[0], &d, 0), wanted = tensor_take(&back[0]);
+    memory packed = memory_take(trnn_layer_weights_bytes(&layer));
+    memory flat = memory_take(trnn_layer_weights_bytes(&other));
+    memory got = memory_take(trnn_turned_size(rows, depth) * sizeof(float));
+    memset(packed.at, 0, packed.bytes);
+    memset(flat.at, 0, flat.bytes);
+    memset(got.at, 0xff, got.bytes);
+    tensor_pack(&w, &params[0], packed.at);
+    for (int32_t r = 0; r < rows; r++) {
+        const int32_t unit = r / (gates * TRNN_PANEL) * TRNN_PANEL + r % TRNN_PANEL,
+                      gate = r / TRNN_PANEL % gates;
+        for (int32_t k = 0; k < depth; k++)
+            wanted.numbers.at[k * rows + r] = gates == 1 ? tensor_at(&w, (size_t)r, (size_t)k)
+                                              : unit < units
+                                                  ? tensor_at(&w, (size_t)(gate * units + unit), (size_t)k)
+                                                  : 0.0f;
+    }
+    tensor_pack(&wanted, &back[0], flat.at);
+    const trnn_matrix matrix =
+        trnn_matrix_of((const char *)packed.at + params[0].offset, TRNN_F32, gates, units, depth);
+    for (int32_t part = parts; part-- > 0;) trnn_turn(matrix, rows, got.at, part, parts);
+    check(got.bytes <= flat.bytes && same_bits(got.at, flat.at, got.bytes / sizeof(float)),
+          "%d gates of %d units, depth %d, turned in %d parts", (int)gates, (int)units, (int)depth,
+          (int)parts);
+    tensor_release(&w);
+    tensor_release(&wanted);
+    memory_release(&packed);
+    memory_release(&flat);
+    memory_release(&got);
+}
+
+static void all_turned(void)
+{
+    static const int32_t sizes[] = {1, 15, 16, 17, 48, 64, 65, 130};
+    enum { SIZES = sizeof sizes / sizeof sizes[0] };
+    for (int i = 0; i < SIZES; i++)
+        for (int k = 0; k < SIZES; k++) {
+            turned(1, sizes[i], sizes[k], 1 + k % 3);
+            turned(3, sizes[i], sizes[k], 1 + i % 3);
+            turned(4, sizes[i], sizes[k], 1 + (i + k) % 7);
+        }
+}
+
 /* ---- all of it --------------------------------------------------------------------------------------- */
 
 void test_train(void)
@@ -713,4 +943,11 @@ void test_train(void)
         against_differences(&m, isa_get(0), NULL);
         against_differences(&m, isa_get(0), ends);
     }
+    check_group("training that cannot be");
+    bad_jobs();
+    bad_indices();
+    bad_statistics();
+    bad_trainings();
+    check_group("matrices the other way round");
+    all_turned();
 }
