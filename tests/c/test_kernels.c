@@ -724,6 +724,415 @@ static void silence(const trnn_kernels *isa, trnn_kind kind, trnn_format format,
     weights_release(&w);
 }
 
+/* ---- gradients of weights ---------------------------------------------------------------------- */
+
+/* A matrix of so many packed rows in groups of `width` panels, its rows being dy's first `cols`. */
+typedef struct {
+    int32_t panels, width, cols;
+} rows_of_panels;
+
+/* Where packed weights and gradients have number k of row n. */
+static size_t place_of(const rows_of_panels *shape, int32_t depth, int32_t n, int32_t k)
+{
+    const int32_t first = n / TRNN_PANEL / shape->width * shape->width, left = shape->panels - first;
+    const size_t wide = (size_t)(left < shape->width ? left : shape->width) * TRNN_PANEL;
+    const size_t before = (size_t)first * TRNN_PANEL;
+    return before * (size_t)depth + (size_t)k * wide + (size_t)n - before;
+}
+
+/* One or two terms in so many parts, the last one first: each number is its chain from what was there. */
+static void outer_of(const trnn_kernels *isa, rows_of_panels shape, int32_t rows, int32_t depth,
+                     int32_t other, int32_t parts, int bias)
+{
+    enum { GAP = 3 };
+    const int32_t depths[2] = {depth, other}, terms = other ? 2 : 1;
+    const size_t dy_stride = (size_t)shape.cols + GAP, wide = (size_t)shape.panels * TRNN_PANEL;
+    memory dy = rolled("dy", (size_t)rows * dy_stride - GAP, 0), x[2], dw[2], db[2];
+    trnn_outer o = {.rows = rows,
+                    .cols = shape.cols,
+                    .panels = shape.panels,
+                    .width = shape.width,
+                    .dy = dy.at,
+                    .dy_stride = dy_stride,
+                    .parts = parts,
+                    .terms = terms};
+    dice d = dice_named("gradients");
+    for (int i = 0; i < terms; i++) {
+        const size_t stride = (size_t)depths[i] + GAP;
+        x[i] = rolled(i ? "h" : "x", (size_t)rows * stride - GAP, 0);
+        dw[i] = memory_take(wide * (size_t)depths[i] * sizeof(float));
+        db[i] = memory_take(wide * sizeof(float));
+        for (size_t k = 0; k < wide * (size_t)depths[i]; k++) dw[i].at[k] = dice_float(&d, 0);
+        for (size_t k = 0; k < wide; k++) db[i].at[k] = dice_float(&d, 0);
+        o.term[i] = (trnn_outer_term){depths[i], x[i].at, stride, dw[i].at, bias ? db[i].at : NULL};
+    }
+    for (o.part = parts - 1; o.part >= 0; o.part--) isa->outer(&o);
+
+    int same = 1, same_bias = 1;
+    d = dice_named("gradients");
+    for (int i = 0; i < terms; i++) {
+        memory start = memory_floats(wide * (size_t)depths[i]);
+        for (size_t k = 0; k < wide * (size_t)depths[i]; k++) start.at[k] = dice_float(&d, 0);
+        for (int32_t n = 0; n < (int32_t)wide; n++) {
+            const float *from = dy.at + n;
+            for (int32_t k = 0; k < depths[i]; k++) {
+                const size_t place = place_of(&shape, depths[i], n, k);
+                float sum = start.at[place];
+                for (int32_t m = 0; n < shape.cols && m < rows; m++)
+                    sum = multiply_add(isa->fused, from[(size_t)m * dy_stride],
+                                       x[i].at[(size_t)m * o.term[i].x_stride + (size_t)k], sum);
+                same &= same_bits(&sum, dw[i].at + place, 1);
+            }
+            float sum = dice_float(&d, 0);
+            for (int32_t m = 0; bias && n < shape.cols && m < rows; m++) sum += from[(size_t)m * dy_stride];
+            same_bias &= same_bits(&sum, db[i].at + n, 1);
+        }
+        memory_release(&start);
+    }
+    check(same, "outer on %s: %d rows, %d columns, depth %d and %d, in %d parts is not its chain", isa->name,
+          (int)rows, (int)shape.cols, (int)depth, (int)other, (int)parts);
+    check(same_bias, "outer on %s: %d rows, %d columns: the bias", isa->name, (int)rows, (int)shape.cols);
+    for (int i = 0; i < terms; i++) {
+        memory_release(&x[i]);
+        memory_release(&dw[i]);
+        memory_release(&db[i]);
+    }
+    memory_release(&dy);
+}
+
+/* Rows around the 128 that are kept side by side; groups of a cell's gates, and of 4 with a last one of fewer. */
+static void outers(const trnn_kernels *isa)
+{
+    static const int32_t rows[] = {1, 2, 3, 7, 16, 127, 128, 129, 300};
+    enum { ROWS = sizeof rows / sizeof rows[0] };
+    for (int i = 0; i < WIDTHS; i++)
+        for (int r = i % 2; r < ROWS; r += rows[r] > 16 && widths[i] > 65 ? 4 : 2) {
+            const int32_t panels = (widths[i] + TRNN_PANEL - 1) / TRNN_PANEL;
+            const int32_t depth = widths[(i * 5 + r) % (WIDTHS - 3)],
+                          other = widths[(i + 3 * r) % (WIDTHS - 5)];
+            outer_of(isa, (rows_of_panels){panels, TRNN_GROUP, widths[i]}, rows[r], depth,
+                     r % 4 == 1 ? other : 0, 1 + i % 3, i % 4 != 0);
+            if (widths[i] > 33) continue;
+            for (int32_t gates = 3; gates <= 4; gates++)
+                outer_of(isa, (rows_of_panels){panels * gates, gates, panels * gates * TRNN_PANEL}, rows[r],
+                         depth, r % 4 == 0 ? other : 0, 1 + r % 3, r % 4 != 2);
+        }
+}
+
+/* ---- cells backwards ----------------------------------------------------------------------------- */
+
+static void step_back(const trnn_kernels *isa, trnn_kind kind, const trnn_cell_back *cell)
+{
+    if (kind == TRNN_LSTM)
+        isa->lstm_back(cell);
+    else if (kind == TRNN_GRU)
+        isa->gru_back(cell);
+    else
+        isa->rnn_back(cell);
+}
+
+static int32_t gates_of(trnn_kind kind) { return kind == TRNN_LSTM ? 4 : kind == TRNN_GRU ? 3 : 1; }
+
+/* A step back, with all that it reads and writes; strides are more than they need be. */
+typedef struct {
+    trnn_cell_back cell;
+    memory gates, hidden, dy, dh_sum, dh_own, h, c, dc;
+} way_back;
+
+static way_back way_back_roll(trnn_kind kind, int relu, int32_t rows, int32_t units, int with_dy)
+{
+    enum { GAP = 5 };
+    const size_t stride = (size_t)units + GAP, count = (size_t)rows * stride - GAP;
+    const size_t wide = (size_t)(gates_of(kind) * ((units + TRNN_PANEL - 1) / TRNN_PANEL * TRNN_PANEL));
+    way_back w;
+    w.gates = rolled("gates", (size_t)rows * (wide + GAP) - GAP, 0);
+    w.hidden = rolled("hidden", (size_t)rows * (wide + GAP) - GAP, 0);
+    w.dy = rolled("dy", (size_t)rows * (stride + 2) - GAP - 2, 0);
+    w.dh_sum = rolled("dh_sum", count, 0);
+    w.dh_own = rolled("dh_own", count, 0);
+    w.h = rolled("h", count, 0);
+    w.c = rolled("c", count, 1);
+    w.dc = rolled("dc", count, 0);
+    for (size_t i = 0; i < w.gates.bytes / sizeof(float); i++) { /* sigmoids are in 0 .. 1 */
+        const int gate = (int)(i % (wide + GAP) / TRNN_PANEL) % gates_of(kind);
+        if ((kind == TRNN_LSTM && gate != 2) || (kind == TRNN_GRU && gate != 2))
+            w.gates.at[i] = 0.5f + 0.5f * w.gates.at[i];
+        else if (relu && w.gates.at[i] < 0.0f)
+            w.gates.at[i] = 0.0f;
+    }
+    w.cell = (trnn_cell_back){.rows = rows,
+                              .units = units,
+                              .gates = w.gates.at,
+                              .hidden = kind == TRNN_GRU ? w.hidden.at : w.gates.at,
+                              .dy = with_dy ? w.dy.at : NULL,
+                              .dh_sum = w.dh_sum.at,
+                              .dh_own = kind == TRNN_GRU ? w.dh_own.at : NULL,
+                              .h_before = kind == TRNN_GRU ? w.h.at : NULL,
+                              .c_before = kind == TRNN_LSTM ? w.c.at : NULL,
+                              .dc = kind == TRNN_LSTM ? w.dc.at : NULL,
+                              .gates_stride = wide + GAP,
+                              .dy_stride = stride + 2,
+                              .h_stride = stride,
+                              .relu = relu};
+    return w;
+}
+
+static void way_back_release(way_back *w)
+{
+    memory_release(&w->gates);
+    memory_release(&w->hidden);
+    memory_release(&w->dy);
+    memory_release(&w->dh_sum);
+    memory_release(&w->dh_own);
+    memory_release(&w->h);
+    memory_release(&w->c);
+    memory_release(&w->dc);
+}
+
+/* What one unit's step gives in double precision: by the chain rule from torch.nn's formulas. */
+typedef struct {
+    double gates[4], hidden[3], carried; /* carried: dc, or dh_own */
+} unit_back;
+
+static unit_back unit_back_of(trnn_kind kind, int relu, const double *gates, double hidden_n, double before,
+                              double dh, double dc)
+{
+    unit_back u = {{0}, {0}, 0.0};
+    if (kind == TRNN_LSTM) {
+        const double i = gates[0], f = gates[1], g = gates[2], o = gates[3], t = tanh(f * before + i * g);
+        const double all = dc + dh * o * (1.0 - t * t);
+        u.gates[0] = all * g * i * (1.0 - i);
+        u.gates[1] = all * before * f * (1.0 - f);
+        u.gates[2] = all * i * (1.0 - g * g);
+        u.gates[3] = dh * t * o * (1.0 - o);
+        u.carried = all * f;
+    } else if (kind == TRNN_GRU) { /* h' = (1 - z) n + z h, n = tanh(x_n + r hidden_n) */
+        const double r = gates[0], z = gates[1], n = gates[2], dn = dh * (1.0 - z) * (1.0 - n * n);
+        u.gates[0] = u.hidden[0] = dn * hidden_n * r * (1.0 - r);
+        u.gates[1] = u.hidden[1] = dh * (before - n) * z * (1.0 - z);
+        u.gates[2] = dn;
+        u.hidden[2] = dn * r;
+        u.carried = dh * z;
+    } else {
+        u.gates[0] = relu ? (gates[0] > 0.0 ? dh : 0.0) : dh * (1.0 - gates[0] * gates[0]);
+    }
+    return u;
+}
+
+/* Against the oracle, against other rows and against scalar_fma; nothing between rows is written. */
+static void back_of(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t rows, int32_t units,
+                    int with_dy)
+{
+    const trnn_kernels *yardstick = trnn_isa_find("scalar_fma");
+    const int32_t gates = gates_of(kind);
+    way_back all = way_back_roll(kind, relu, rows, units, with_dy),
+             start = way_back_roll(kind, relu, rows, units, with_dy);
+    way_back other = way_back_roll(kind, relu, rows, units, with_dy);
+    const size_t stride = all.cell.gates_stride, h_stride = all.cell.h_stride,
+                 wide = stride - (h_stride - (size_t)units);
+    step_back(isa, kind, &all.cell);
+    double apart = 0.0;
+    int gaps = 1, zeros = 1;
+    for (size_t row = 0; row < (size_t)rows; row++) {
+        for (size_t i = 0; i < wide; i++) {
+            const size_t unit = i / (size_t)(gates * TRNN_PANEL) * TRNN_PANEL + i % TRNN_PANEL;
+            const size_t gate = i / TRNN_PANEL % (size_t)gates, at = row * stride + i,
+                         h = row * h_stride + unit;
+            if (unit >= (size_t)units) {
+                zeros &= all.gates.at[at] == 0.0f && (kind != TRNN_GRU || all.hidden.at[at] == 0.0f);
+                continue;
+            }
+            double own[4];
+            for (int32_t g = 0; g < gates; g++)
+                own[g] = (double)start.gates.at[at - gate * TRNN_PANEL + (size_t)g * TRNN_PANEL];
+            const double dh = (double)start.dh_sum.at[h] +
+                              (kind == TRNN_GRU ? (double)start.dh_own.at[h] : 0.0) +
+                              (with_dy ? (double)start.dy.at[row * start.cell.dy_stride + unit] : 0.0);
+            const double before = kind == TRNN_LSTM ? (double)start.c.at[h] : (double)start.h.at[h];
+            const double hidden_n =
+                kind == TRNN_GRU ? (double)start.hidden.at[at - gate * TRNN_PANEL + 2 * TRNN_PANEL] : 0.0;
+            const unit_back u = unit_back_of(kind, relu, own, hidden_n, before, dh, (double)start.dc.at[h]);
+            apart = fmax(apart, fabs(u.gates[gate] - (double)all.gates.at[at]));
+            if (kind == TRNN_GRU) apart = fmax(apart, fabs(u.hidden[gate] - (double)all.hidden.at[at]));
+            if (kind == TRNN_GRU) apart = fmax(apart, fabs(u.carried - (double)all.dh_own.at[h]));
+            if (kind == TRNN_LSTM) apart = fmax(apart, fabs(u.carried - (double)all.dc.at[h]));
+        }
+        for (size_t i = wide; row + 1 < (size_t)rows && i < stride; i++)
+            gaps &= same_bits(all.gates.at + row * stride + i, start.gates.at + row * stride + i, 1) &&
+                    same_bits(all.hidden.at + row * stride + i, start.hidden.at + row * stride + i, 1);
+        for (size_t i = (size_t)units; row + 1 < (size_t)rows && i < h_stride; i++)
+            gaps &= same_bits(all.dc.at + row * h_stride + i, start.dc.at + row * h_stride + i, 1) &&
+                    same_bits(all.dh_own.at + row * h_stride + i, start.dh_own.at + row * h_stride + i, 1);
+    }
+    const char *name = trnn_kind_name(kind);
+    check(apart < 2e-6, "%s back on %s: %d rows, %d units: %.2g from double precision", name, isa->name,
+          (int)rows, (int)units, apart);
+    check(zeros, "%s back on %s: %d units: padding is not zero", name, isa->name, (int)units);
+    check(gaps, "%s back on %s: %d units: writes between rows", name, isa->name, (int)units);
+
+    other.cell.rows = 1; /* row by row, on the yardstick if its bits are to be the same */
+    for (int32_t row = 0; row < rows; row++) {
+        step_back(isa->fused && yardstick ? yardstick : isa, kind, &other.cell);
+        other.cell.gates += stride, other.cell.hidden += stride, other.cell.dh_sum += h_stride;
+        if (with_dy) other.cell.dy += other.cell.dy_stride;
+        if (kind == TRNN_GRU) other.cell.dh_own += h_stride, other.cell.h_before += h_stride;
+        if (kind == TRNN_LSTM) other.cell.c_before += h_stride, other.cell.dc += h_stride;
+    }
+    check(memcmp(all.gates.at, other.gates.at, all.gates.bytes) == 0 &&
+              memcmp(all.hidden.at, other.hidden.at, all.hidden.bytes) == 0 &&
+              memcmp(all.dc.at, other.dc.at, all.dc.bytes) == 0 &&
+              memcmp(all.dh_own.at, other.dh_own.at, all.dh_own.bytes) == 0,
+          "%s back on %s: %d rows, %d units: row by row", name, isa->name, (int)rows, (int)units);
+    way_back_release(&all);
+    way_back_release(&start);
+    way_back_release(&other);
+}
+
+/* A gradient that fades ends at zero, with nothing subnormal on the way; a NaN stays one. */
+static void fading(const trnn_kernels *isa, trnn_kind kind)
+{
+    way_back w = way_back_roll(kind, 0, 1, 17, 0);
+    memory gates = memory_floats(w.gates.bytes / sizeof(float)),
+           hidden = memory_floats(w.hidden.bytes / sizeof(float));
+    memcpy(gates.at, w.gates.at, gates.bytes);
+    memcpy(hidden.at, w.hidden.at, hidden.bytes);
+    for (size_t i = 0; i < gates.bytes / sizeof(float); i++) /* a gate that keeps most */
+        if (i / TRNN_PANEL % (size_t)gates_of(kind) == 1) gates.at[i] = 0.75f;
+    float *const carried = kind == TRNN_LSTM ? w.dc.at : w.dh_own.at;
+    memset(w.dh_sum.at, 0, w.dh_sum.bytes);
+    int tiny = 0, left = 1;
+    for (int t = 0; t < 400; t++) {
+        memcpy(w.gates.at, gates.at, gates.bytes);
+        memcpy(w.hidden.at, hidden.at, hidden.bytes);
+        step_back(isa, kind, &w.cell);
+        left = 0;
+        for (int32_t i = 0; i < 17; i++) {
+            tiny += carried[i] != 0.0f && fabsf(carried[i]) < 0x1p-64f;
+            left += carried[i] != 0.0f;
+        }
+    }
+    check(tiny == 0 && left == 0, "%s back on %s: a gradient fades to %g", trnn_kind_name(kind), isa->name,
+          (double)carried[0]);
+
+    const float too_small = 0x1p-66f;
+    for (int32_t i = 0; i < 17; i++) w.dh_sum.at[i] = i == 16 ? NAN : too_small;
+    memcpy(w.gates.at, gates.at, gates.bytes);
+    step_back(isa, kind, &w.cell);
+    const size_t last = (size_t)(gates_of(kind) * TRNN_PANEL);
+    check(w.gates.at[0] == 0.0f && carried[0] == 0.0f, "%s back on %s: 2^-66 is not flushed",
+          trnn_kind_name(kind), isa->name);
+    check(isnan(w.gates.at[last]) && isnan(carried[16]), "%s back on %s loses NaN", trnn_kind_name(kind),
+          isa->name);
+    memory_release(&gates);
+    memory_release(&hidden);
+    way_back_release(&w);
+}
+
+static void cells_back(const trnn_kernels *isa)
+{
+    for (int i = 0; i < WIDTHS; i++)
+        for (int32_t rows = 1; rows <= 5; rows += 2) {
+            back_of(isa, TRNN_LSTM, 0, rows, widths[i], rows > 1);
+            back_of(isa, TRNN_GRU, 0, rows, widths[i], rows < 5);
+            back_of(isa, TRNN_RNN, 0, rows, widths[i], rows != 3);
+            back_of(isa, TRNN_RNN, 1, rows, widths[i], rows > 1);
+        }
+    fading(isa, TRNN_LSTM);
+    fading(isa, TRNN_GRU);
+}
+
+/* ---- cells that keep a tape ------------------------------------------------------------------------ */
+
+/* A step of some rows without a tape, with one, and with one in place of the gates: the same state, and on the
+ * tape what makes it. */
+static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t units)
+{
+    enum { GAP = 5, WAYS = 3, IN = 3 };
+    const int32_t gates = gates_of(kind);
+    const size_t wide = (size_t)(gates * ((units + TRNN_PANEL - 1) / TRNN_PANEL * TRNN_PANEL)),
+                 tape_stride = wide + GAP;
+    const size_t stride = (size_t)units + GAP, count = (size_t)rows * stride - GAP;
+    const size_t tape_count = (size_t)rows * tape_stride - GAP;
+    const model m = {"taped", {1, IN}, 1, {{kind, TRNN_F32, .as.recurrent = {IN, units, 0, 1, 0, 0}}}};
+    weights w = weights_roll(&m);
+    trnn_param params[TRNN_PARAMS_MAX];
+    trnn_layer_params(&m.layers[0], params);
+    memory h = rolled("h", count, 0), before = rolled("c", count, 0), sums = rolled("sums", tape_count, 0);
+    memory c[WAYS], y[WAYS], tape[WAYS], tape_h[WAYS];
+    for (int way = 0; way < WAYS; way++) {
+        c[way] = rolled("c", count, 0);
+        y[way] = memory_floats(count);
+        tape[way] = rolled("sums", tape_count, 0);
+        tape_h[way] = memory_floats(tape_count);
+        for (size_t i = 0; i < count; i++) y[way].at[i] = 77.0f;
+        for (size_t i = 0; i < tape_count; i++) tape_h[way].at[i] = 77.0f;
+        const trnn_cell cell = {.hidden = matrix_of(&params[1], &w.at[0]),
+                                .rows = rows,
+                                .units = units,
+                                .gates = way == 2 ? tape[way].at : sums.at,
+                                .bias_hh = w.at[0].at + params[3].offset / sizeof(float),
+                                .h = h.at,
+                                .c = c[way].at,
+                                .y = y[way].at,
+                                .gates_stride = tape_stride,
+                                .h_stride = stride,
+                                .c_stride = stride,
+                                .y_stride = stride,
+                                .tape = way ? tape[way].at : NULL,
+                                .tape_h = way ? tape_h[way].at : NULL};
+        step(isa, kind, &cell);
+    }
+    for (int way = 1; way < WAYS; way++)
+        check(same_bits(y[0].at, y[way].at, count) && same_bits(c[0].at, c[way].at, count),
+              "%s on %s, %d rows, %d units: a tape changes the step", trnn_kind_name(kind), isa->name,
+              (int)rows, (int)units);
+    check(same_bits(tape[1].at, tape[2].at, tape_count) && same_bits(tape_h[1].at, tape_h[2].at, tape_count),
+          "%s on %s, %d rows, %d units: the tape in place of the gates", trnn_kind_name(kind), isa->name,
+          (int)rows, (int)units);
+
+    double apart = 0.0;
+    for (size_t row = 0; row < (size_t)rows; row++)
+        for (size_t unit = 0; unit < (size_t)units; unit++) {
+            const size_t i =
+                unit / TRNN_PANEL * (size_t)(gates * TRNN_PANEL) + unit % TRNN_PANEL + row * tape_stride;
+            const float *t = tape[1].at + i, *own_y = y[1].at + row * stride + unit;
+            if (kind == TRNN_LSTM) {
+                const double cell =
+                    (double)t[16] * (double)before.at[row * stride + unit] + (double)t[0] * (double)t[32];
+                apart = fmax(apart, fabs(cell - (double)c[1].at[row * stride + unit]));
+                apart = fmax(apart, fabs((double)t[48] * tanh(cell) - (double)*own_y));
+            } else if (kind == TRNN_GRU) {
+                const double n = tanh((double)sums.at[i + 32] + (double)t[0] * (double)tape_h[1].at[i + 32]);
+                apart = fmax(apart, fabs(n - (double)t[32]));
+                apart = fmax(apart, fabs(n + (double)t[16] * ((double)h.at[row * stride + unit] - n) -
+                                         (double)*own_y));
+            } else {
+                apart = fmax(apart, fabs((double)t[0] - (double)*own_y));
+            }
+        }
+    check(apart < (kind == TRNN_RNN ? 1e-30 : 2e-6), "%s on %s, %d units: the tape is %.2g off",
+          trnn_kind_name(kind), isa->name, (int)units, apart);
+    for (int way = 0; way < WAYS; way++) {
+        memory_release(&c[way]);
+        memory_release(&y[way]);
+        memory_release(&tape[way]);
+        memory_release(&tape_h[way]);
+    }
+    memory_release(&h);
+    memory_release(&before);
+    memory_release(&sums);
+    weights_release(&w);
+}
+
+static void cells_taped(const trnn_kernels *isa)
+{
+    for (int i = 0; i < WIDTHS; i++) {
+        taped(isa, TRNN_LSTM, 1 + i * 5 % 13, widths[i]);
+        taped(isa, TRNN_GRU, 1 + i * 3 % 13, widths[i]);
+        taped(isa, TRNN_RNN, 1 + i * 7 % 13, widths[i]);
+    }
+}
+
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 static void reads(const trnn_kernels *isa)
@@ -765,6 +1174,9 @@ void test_kernels(void)
         {"cells against double precision", cells},
         {"cells together with their input", all_together},
         {"100,000 steps of silence", silences},
+        {"gradients of weights, bit for bit", outers},
+        {"cells backwards, in double precision", cells_back},
+        {"cells that keep a tape", cells_taped},
         {"read and peak", reads},
     };
     const trnn_kernels *isa;
