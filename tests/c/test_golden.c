@@ -61,8 +61,8 @@ static memory run_map(trnn_map map, const trnn_kernels *isa)
     return all;
 }
 
-/* The i-th thing that has a line in the table: every model, long runs, maps, every trained model's pass, steps of an
- * optimiser; 0 past the last. */
+/* The i-th thing that has a line in the table: every model, long runs, maps, every trained model's pass,
+ * steps of an optimiser; 0 past the last. */
 static int golden_run(int32_t i, const trnn_kernels *isa, char name[NAME_ROOM], memory *all)
 {
     static const struct {

@@ -800,7 +800,7 @@ static void outer_of(const trnn_kernels *isa, rows_of_panels shape, int32_t rows
     memory_release(&dy);
 }
 
-/* Rows around the 128 that are kept side by side; groups of a cell's gates, and of 4 with a last one of fewer. */
+/* Rows around the 128 that are kept side by side; groups of a cell's gates, groups of 4 and fewer. */
 static void outers(const trnn_kernels *isa)
 {
     static const int32_t rows[] = {1, 2, 3, 7, 16, 127, 128, 129, 300};
@@ -1043,8 +1043,8 @@ static void cells_back(const trnn_kernels *isa)
 
 /* ---- cells that keep a tape ------------------------------------------------------------------------ */
 
-/* A step of some rows without a tape, with one, and with one in place of the gates: the same state, and on the
- * tape what makes it. */
+/* A step of some rows without a tape, with one, and with one in place of the gates: the same state, and on
+ * the tape what makes it. */
 static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t units)
 {
     enum { GAP = 5, WAYS = 3, IN = 3 };

@@ -1,5 +1,5 @@
-/* Training: every net forwards and backwards, against differences of the forward pass; same bits in any number of
- * parts, alone, in a batch, with lengths, on every fused instruction set; statuses; transposed matrices. */
+/* Training: every net forwards and backwards, against differences of the forward pass; the same bits in any
+ * number of parts, alone, in a batch, with lengths, on every fused set; statuses; transposed matrices. */
 #include "check.h"
 #include "../../csrc/layers/layer.h"
 
@@ -490,6 +490,14 @@ static void every_way(const model *m, const trnn_kernels *isa, const int32_t *le
     for (int32_t row = 0; by_rows && row < BATCH; row += lengths ? 1 : 3) alone(&t, &plain, &b, row);
 
     way how = plain;
+    begin nans = begin_roll(&t, NULL); /* what is on a used tape beyond a row's end must not come back */
+    for (size_t i = 0; !t.sizes.indices && i < STEPS * BATCH * t.in; i++) nans.x.at[i] = NAN;
+    how.lengths = NULL;
+    pass(&other, &how, &nans, BOTH);
+    how.lengths = lengths;
+    renew(&other);
+    begin_release(&nans);
+
     if (yardstick && yardstick != isa && trnn_isa_fused(isa)) {
         how.isa = yardstick;
         pass(&other, &how, &b, BOTH);
