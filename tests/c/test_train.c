@@ -490,14 +490,15 @@ static void every_way(const model *m, const trnn_kernels *isa, const int32_t *le
     for (int32_t row = 0; by_rows && row < BATCH; row += lengths ? 1 : 3) alone(&t, &plain, &b, row);
 
     way how = plain;
-    begin nans = begin_roll(&t, NULL); /* what is on a used tape beyond a row's end must not come back */
-    for (size_t i = 0; !t.sizes.indices && i < STEPS * BATCH * t.in; i++) nans.x.at[i] = NAN;
-    how.lengths = NULL;
-    pass(&other, &how, &nans, BOTH);
-    how.lengths = lengths;
-    renew(&other);
-    begin_release(&nans);
-
+    if (lengths) { /* what is on a used tape beyond a row's end must not come back */
+        begin nans = begin_roll(&t, NULL);
+        for (size_t i = 0; !t.sizes.indices && i < STEPS * BATCH * t.in; i++) nans.x.at[i] = NAN;
+        how.lengths = NULL;
+        pass(&other, &how, &nans, BOTH);
+        how.lengths = lengths;
+        renew(&other);
+        begin_release(&nans);
+    }
     if (yardstick && yardstick != isa && trnn_isa_fused(isa)) {
         how.isa = yardstick;
         pass(&other, &how, &b, BOTH);
@@ -511,14 +512,16 @@ static void every_way(const model *m, const trnn_kernels *isa, const int32_t *le
         pass(&other, &how, &b, BOTH);
         same_pass(&other, &plain, &wanted, ALL, "in parts");
     }
-    how.parts = 2;
-    how.to_input = 0;
-    renew(&other);
-    pass(&other, &how, &b, BOTH);
-    same_pass(&other, &plain, &wanted, m->count, "without a gradient of x");
-    frozen(&other, &how, &b, &wanted, lengths != NULL);
-    added(&other, &plain, &b, &wanted);
-
+    if (lengths) {
+        how.parts = 2;
+        how.to_input = 0;
+        renew(&other);
+        pass(&other, &how, &b, BOTH);
+        same_pass(&other, &plain, &wanted, m->count, "without a gradient of x");
+        frozen(&other, &how, &b, &wanted, 0);
+        frozen(&other, &how, &b, &wanted, 1);
+        added(&other, &plain, &b, &wanted);
+    }
     memory_release(&wanted);
     begin_release(&b);
     trained_close(&t);
@@ -560,12 +563,12 @@ static void along(trained *t, const way *how, const begin *b, float *numbers, si
     }
     for (size_t i = 0; i < count; i++) slope += (double)gradient[i] * (double)direction[i] / length;
     memcpy(before.at, numbers, before.bytes);
-    for (int way = 0; way < 2; way++) {
+    for (int side = 0; side < 2; side++) {
         for (size_t i = 0; i < count; i++)
             if (direction[i] != 0.0f)
                 numbers[i] =
-                    (float)((double)before.at[i] + (way ? step : -step) * (double)direction[i] / length);
-        values[way] = value_of(t, how, b);
+                    (float)((double)before.at[i] + (side ? step : -step) * (double)direction[i] / length);
+        values[side] = value_of(t, how, b);
         memcpy(numbers, before.at, before.bytes);
     }
     const double measured = (values[1] - values[0]) / (2.0 * step);
