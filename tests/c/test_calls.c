@@ -318,7 +318,8 @@ static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
     return frame;
 }
 
-/* A training of the same layers: `planned` is what a plan of them says. */
+/* A training of the same layers: `planned` is what a plan of them says. Where several things are wrong, the
+ * two may name different ones. */
 static void absurd_training(memory *training, const trnn_layer *layers, int32_t count, trnn_frame frame,
                             int32_t batch, int32_t steps, trnn_status planned,
                             int32_t seen[TRNN_STATUS_COUNT])
@@ -329,12 +330,11 @@ static void absurd_training(memory *training, const trnn_layer *layers, int32_t 
     after = before;
     const trnn_status status = trnn_training_init(training->at, layers, count, frame, batch, steps, &after);
     seen[status]++;
-    if (planned != TRNN_OK)
-        check(status == planned || status == TRNN_E_FORMAT || status == TRNN_E_SIZE || status == TRNN_E_SHAPE,
-              "training: %d, plan: %d", (int)status, (int)planned);
-    else
+    if (planned == TRNN_OK)
         check(status == TRNN_OK || status == TRNN_E_FORMAT || status == TRNN_E_SIZE, "training: %d",
               (int)status);
+    else
+        check(status != TRNN_OK, "a training without a plan: %d", (int)planned);
     if (status != TRNN_OK) {
         check(memcmp(&before, &after, sizeof after) == 0, "a training that fails writes sizes");
         return;
