@@ -23,6 +23,11 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _same_weights_each_time() -> None:
+    tr.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _same_isa_after() -> Iterator[None]:
     """A test may choose an instruction set; the next one starts as it did."""
     before = tr.isa()

@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # The fast part: what a processor can break. Not what only Python can (a second thread in a stream, memory
 # that Python counts: a minute each, emulated), nor what needs a C compiler on the machine under test.
 files=(test_streams test_layers test_goldens test_contract test_weights_npz test_weights_pytorch
-       test_weights_safetensors test_quantize arm/test_bits)
+       test_weights_safetensors test_quantize test_gradient_goldens test_trainer arm/test_bits)
 without="second_thread or allocates or allocator"
 
 for arch; do
