@@ -5,6 +5,8 @@ tests/test_torch_gradients.py holds them to PyTorch.
 
 from __future__ import annotations
 
+import copy
+import pickle
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -799,3 +801,15 @@ def test_dx_of_indices_is_none() -> None:
     net = tr.Sequential(tr.Embedding(5, 3), tr.Linear(3, 2)).train()
     net(np.array([1, 4, 1]))
     assert net.backward(normal(0, 3, 2)) is None
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_keep_the_mode_and_what_is_frozen(copied: Any) -> None:
+    net = tr.Sequential({"rnn": tr.LSTM(4, 6, 2), "inner": tr.Sequential(tr.Linear(6, 3), tr.Linear(3, 2))})
+    net.freeze("rnn.bias_hh_l1", "inner.0").train()
+    again = copied(net)
+    assert again.training and not copied(net.eval()).training
+    for name in net.state_dict():
+        assert again.requires_grad(name) == net.requires_grad(name), name
+    assert not again.requires_grad("inner.0.weight") and again.requires_grad("inner.1.weight")
+    assert np.array_equal(again(normal(0, 5, 2, 4)), net.train()(normal(0, 5, 2, 4)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -656,7 +658,7 @@ def test_torch_ctc(seed):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "uint64", ">i8"])
-def test_classes_of_any_integers(dtype: str) -> None:
+def test_classes_of_any_integers(dtype):
     y, target = np.random.default_rng(0).standard_normal((6, 4), np.float32), np.array([0, 3, 1, 2, 3, 0])
     loss = tr.CrossEntropyLoss()
     value, dy = loss(y, target.astype(dtype))
@@ -664,7 +666,23 @@ def test_classes_of_any_integers(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [4, -1, 2**31, 2**32 + 1, -(2**63)])
-def test_a_class_that_int32_has_not(wrong: int) -> None:
+def test_a_class_that_int32_has_not(wrong):
     target = np.array([0, 3, wrong, 2])
     with pytest.raises(IndexError, match=rf"{wrong}.* at \[2\]"):
         tr.CrossEntropyLoss()(np.zeros((4, 4), np.float32), target)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))])
+def test_copies(copied) -> None:
+    y, target = np.random.default_rng(0).standard_normal((6, 4), np.float32), np.array([0, 3, 1, 2, 3, 0])
+    for loss in (
+        tr.CrossEntropyLoss([1.0, 2.0, 0.5, 1.5], ignore_index=3, label_smoothing=0.1),
+        tr.CrossEntropyLoss(reduction="sum"),
+    ):
+        again = copied(loss)
+        assert repr(again) == repr(loss)
+        assert again(y, target)[0] == loss(y, target)[0]
+    for loss in (tr.MSELoss("sum"), tr.L1Loss(), tr.HuberLoss("mean", 0.5), tr.CTCLoss(1, "sum", True)):
+        assert repr(copied(loss)) == repr(loss)
+    weighted = tr.BCEWithLogitsLoss(0.5, pos_weight=[1.0, 2.0])
+    assert repr(copied(weighted)) == repr(weighted)

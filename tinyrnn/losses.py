@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,15 @@ class Loss:
     def _kind(self) -> str:
         return next(name for name, loss in NAMES.items() if isinstance(self, loss))
 
+    def _arguments(self) -> dict[str, Any]:
+        """What it was made with, by name."""
+        return {name: value for name, value in vars(self).items() if name != "core" and name[0] != "_"}
+
+    def __reduce__(self) -> Any:
+        return partial(type(self), **self._arguments()), ()
+
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "core")
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())
         return f"{type(self).__name__}({shown})"
 
     def __call__(

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -1043,7 +1043,8 @@ class Net(ABC):
         return description
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self._describe(), self._stored())
+        frozen = [sorted(leaf._frozen) for _, leaf in self._leaves()]
+        return _rebuild, (self._describe(), self._stored(), self.training, frozen)
 
 
 class Sequential(Net):
@@ -1214,11 +1215,18 @@ def load(path: str | os.PathLike[str]) -> Net:
     return net
 
 
-def _rebuild(description: dict[str, Any], state_dict: dict[str, NDArray[Any]]) -> Net:
-    """A copy of a net, for `copy` and `pickle`."""
+def _rebuild(
+    description: dict[str, Any],
+    state_dict: dict[str, NDArray[Any]],
+    training: bool = False,
+    frozen: Sequence[Sequence[str]] = (),
+) -> Net:
+    """A copy of a net, for `copy` and `pickle`: all but gradients and the tape."""
     net = _build(description)
     net.load_state_dict(state_dict)
-    return net
+    for (_, leaf), names in zip(net._leaves(), frozen, strict=False):  # strict: none in older pickles
+        leaf._frozen.update(names)
+    return net.train(training)
 
 
 def _levels(description: dict[str, Any], depth: int) -> int:
