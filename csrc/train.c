@@ -140,6 +140,14 @@ static trnn_pass pass_of(const trnn_training *training, const trnn_training_job 
     return pass;
 }
 
+/* The rows of the batch that are this part's. */
+static void take_rows(trnn_pass *pass)
+{
+    const int64_t batch = pass->batch;
+    pass->first = (int32_t)(batch * pass->part / pass->parts);
+    pass->rows = (int32_t)(batch * (pass->part + 1) / pass->parts) - pass->first;
+}
+
 /* The pass over some frames that lie together, as one step of so many rows. */
 static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
 {
@@ -157,29 +165,27 @@ static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
     return some;
 }
 
-/* The part's rows, as each kind of layer wants to see them. */
-static void each(const trnn_pass *pass, const trnn_training_job *job, void (*work)(const trnn_pass *))
+/* Does a layer's work on the part's rows, as its kind wants to see them. */
+static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 {
     const trnn_layer_type *type = trnn_layer_type_of(pass->layer);
-    const int32_t batch = pass->batch;
-    const int32_t first = (int32_t)((int64_t)batch * job->part / job->parts);
-    const int32_t rows = (int32_t)((int64_t)batch * (job->part + 1) / job->parts) - first;
     trnn_pass mine = *pass;
     if (type->mixes) {
-        mine.part = 0;
-        mine.parts = 1;
-        if (job->part == 0) work(&mine);
-    } else if (type->sequences) {
-        mine.first = first;
-        mine.rows = rows;
-        work(&mine); /* a part without rows has its share of what all parts do */
-    } else if (rows == batch) {
-        mine = frames_of(pass, 0, pass->steps * batch);
+        if (pass->part == 0) work(pass);
+        return;
+    }
+    take_rows(&mine);
+    if (mine.rows == 0) return;
+    if (type->sequences) {
         work(&mine);
+    } else if (mine.rows == pass->batch) {
+        const trnn_pass all = frames_of(pass, 0, pass->steps * pass->batch);
+        work(&all);
     } else {
-        for (int32_t t = 0; rows > 0 && t < pass->steps; t++) {
-            mine = frames_of(pass, (size_t)t * (size_t)batch + (size_t)first, rows);
-            work(&mine);
+        for (int32_t t = 0; t < pass->steps; t++) {
+            const size_t first = (size_t)t * (size_t)pass->batch + (size_t)mine.first;
+            const trnn_pass step = frames_of(pass, first, mine.rows);
+            work(&step);
         }
     }
 }
@@ -262,11 +268,10 @@ static void run(const trnn_pass *pass)
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const int32_t batch = training->sizes.batch, reached = lowest(training, job);
+    const int32_t reached = lowest(training, job);
     if (stage == 0) {
         trnn_pass input = pass_of(training, job, 0);
-        input.first = (int32_t)((int64_t)batch * job->part / job->parts);
-        input.rows = (int32_t)((int64_t)batch * (job->part + 1) / job->parts) - input.first;
+        take_rows(&input);
         copy_input(job, &input);
     }
     for (int32_t i = 0; i < training->count; i++) {
@@ -274,7 +279,7 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
         const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
         if (training->nodes[i].stage != stage || !type->backward) continue;
         if (type->turn && i >= reached) type->turn(&pass);
-        each(&pass, job, type->forward ? type->forward : run);
+        work_on_rows(&pass, type->forward ? type->forward : run);
     }
 }
 
@@ -286,7 +291,7 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
     for (int32_t i = training->count - 1; i >= end; i--) {
         const trnn_pass pass = pass_of(training, job, i);
         const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
-        if (training->nodes[i].stage == stage && type->backward) each(&pass, job, type->backward);
+        if (training->nodes[i].stage == stage && type->backward) work_on_rows(&pass, type->backward);
     }
 }
 
