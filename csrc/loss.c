@@ -132,21 +132,17 @@ static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
     return sum;
 }
 
-static int is_size(int32_t value) { return value >= 1 && value <= TRNN_SIZE_MAX; }
-
-static int is_flag(int32_t value) { return value == 0 || value == 1; }
-
 /* Everything that can be wrong with a call but its targets. */
 static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *job)
 {
     const int rows = types[loss->kind]->row != NULL;
-    if (!is_size(job->frame.rows) || !is_size(job->frame.cols)) return TRNN_E_LOSS_SHAPE;
-    if (!is_size(job->steps) || !is_size(job->batch)) return TRNN_E_LOSS_SHAPE;
+    if (!trnn_is_size(job->frame.rows) || !trnn_is_size(job->frame.cols)) return TRNN_E_LOSS_SHAPE;
+    if (!trnn_is_size(job->steps) || !trnn_is_size(job->batch)) return TRNN_E_LOSS_SHAPE;
     const size_t numbers = trnn_times((size_t)job->frame.rows, (size_t)job->frame.cols);
     const size_t all = trnn_times(trnn_times((size_t)job->steps, (size_t)job->batch), numbers);
     if (trnn_times(all, sizeof(float)) > PTRDIFF_MAX) return TRNN_E_SIZE;
-    if (!is_flag(job->last) || !is_flag(job->probabilities)) return TRNN_E_LOSS;
-    if (!is_flag(job->y_rows_first) || !is_flag(job->target_rows_first)) return TRNN_E_LOSS;
+    if (!trnn_is_flag(job->last) || !trnn_is_flag(job->probabilities)) return TRNN_E_LOSS;
+    if (!trnn_is_flag(job->y_rows_first) || !trnn_is_flag(job->target_rows_first)) return TRNN_E_LOSS;
     if (job->probabilities && !types[loss->kind]->classes) return TRNN_E_LOSS;
     if (job->lengths)
         for (int32_t b = 0; b < job->batch; b++)

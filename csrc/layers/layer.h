@@ -227,10 +227,4 @@ static inline int trnn_is_depth(trnn_format format, int64_t depth)
     return depth <= (format == TRNN_INT8 ? TRNN_INT8_DEPTH : TRNN_SIZE_MAX);
 }
 
-/* A flag of the caller's: 0 or 1. */
-static inline int trnn_is_flag(int32_t value) { return value == 0 || value == 1; }
-
-/* A size of the caller's: 1 .. TRNN_SIZE_MAX. */
-static inline int trnn_is_size(int32_t value) { return value >= 1 && value <= TRNN_SIZE_MAX; }
-
 #endif
