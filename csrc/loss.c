@@ -54,7 +54,8 @@ typedef trnn_status (*visitor)(const trnn_loss_type *type, const trnn_loss_part 
 static trnn_status look_and_count(const trnn_loss_type *type, const trnn_loss_part *part, double *count)
 {
     const trnn_status status = type->look ? type->look(part) : TRNN_OK;
-    if (status == TRNN_OK) *count += type->count(part);
+    if (status == TRNN_OK)
+        *count += type->count ? type->count(part) : (double)part->rows * (double)part->cols;
     return status;
 }
 
