@@ -118,6 +118,16 @@ static trnn_loss_row row_of(const trnn_loss *loss, const trnn_loss_job *job, int
     return row;
 }
 
+static trnn_status look_at_rows(const trnn_loss *loss, const trnn_loss_job *job)
+{
+    trnn_status status = TRNN_OK;
+    for (int32_t b = 0; b < job->batch && status == TRNN_OK; b++) {
+        const trnn_loss_row row = row_of(loss, job, b);
+        status = types[loss->kind]->look_row(&row);
+    }
+    return status;
+}
+
 /* A mean is of each row's value divided by what its target counts. */
 static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
 {
@@ -158,26 +168,26 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
     return TRNN_OK;
 }
 
+/* Zeros for the frames that do not count: those are not visited. */
+static void clear_results(const trnn_loss_type *type, const trnn_loss_job *job)
+{
+    const size_t rows = (size_t)job->steps * (size_t)job->batch * (size_t)job->frame.rows;
+    const size_t numbers = rows * (size_t)job->frame.cols;
+    if (!job->lengths && !job->last) return;
+    if (job->dy) trnn_zero(job->dy, numbers * sizeof(float));
+    if (job->values && !type->row) trnn_zero(job->values, (type->classes ? rows : numbers) * sizeof(float));
+}
+
 trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value)
 {
     const trnn_loss_type *type = types[loss->kind];
     double count = 0.0, sum = 0.0;
     trnn_status status = check_loss_job(loss, job);
-    if (status == TRNN_OK && !type->row) status = visit(loss, job, 1.0, look_and_count, &count);
-    for (int32_t b = 0; b < job->batch && type->row && status == TRNN_OK; b++) {
-        const trnn_loss_row row = row_of(loss, job, b);
-        status = type->look_row(&row);
-    }
+    if (status == TRNN_OK)
+        status = type->row ? look_at_rows(loss, job) : visit(loss, job, 1.0, look_and_count, &count);
     if (status != TRNN_OK) return status;
 
-    const size_t frames = (size_t)job->steps * (size_t)job->batch;
-    const size_t numbers = (size_t)job->frame.rows * (size_t)job->frame.cols;
-    if (job->lengths || job->last) {
-        if (job->dy) trnn_zero(job->dy, frames * numbers * sizeof(float));
-        if (job->values && !type->row)
-            trnn_zero(job->values,
-                      frames * (type->classes ? (size_t)job->frame.rows : numbers) * sizeof(float));
-    }
+    clear_results(type, job);
     if (type->row) {
         *value = add_rows(loss, job);
         return TRNN_OK;
