@@ -272,12 +272,10 @@ static void forward_direction(const direction *me)
         if (tape->c)
             copy_numbers(at(me, tape->c, after, pass->first, units),
                          at(me, tape->c, before, pass->first, units), pass->rows * me->units);
-        int32_t end;
-        for (int32_t b = trnn_next_rows(ends, pass->first, last, &end); b < end;
-             b = trnn_next_rows(ends, end, last, &end))
-            step_forward(me, t, b, end);
+        int32_t b, end = pass->first;
+        while (trnn_next_rows(ends, last, &b, &end)) step_forward(me, t, b, end);
 
-        for (int32_t b = pass->first; b < last; b++) {
+        for (b = pass->first; b < last; b++) {
             float *y = at(me, pass->y, t, b, me->out) + me->offset, *h = at(me, tape->h, after, b, size);
             if (!pass->lengths || (int32_t)t < pass->lengths[b]) {
                 copy_numbers(y, h, me->size);
@@ -401,17 +399,15 @@ static void backward_direction(const direction *me)
     for (int32_t i = pass->steps - 1; i >= 0; i--) {
         const size_t t = step_at(me, i);
         const trnn_ends ends = {pass->lengths, (int32_t)t};
-        for (int32_t b = pass->first; pass->lengths && b < last; b++) {
+        int32_t b, end = pass->first;
+        for (b = pass->first; pass->lengths && b < last; b++) {
             if ((int32_t)t < pass->lengths[b]) continue;
             trnn_zero(at(me, tape->gates, t, b, me->gates), me->gates * sizeof(float));
             trnn_zero(at(me, tape->hidden, t, b, me->gates), me->gates * sizeof(float));
             if (tape->inner)
                 trnn_zero(at(me, tape->dprojected, t, b, (size_t)me->size), (size_t)me->size * sizeof(float));
         }
-        int32_t end;
-        for (int32_t b = trnn_next_rows(ends, pass->first, last, &end); b < end;
-             b = trnn_next_rows(ends, end, last, &end))
-            step_backward(me, t, b, end);
+        while (trnn_next_rows(ends, last, &b, &end)) step_backward(me, t, b, end);
 
         if (pass->dx && i % me->chunk == 0) {
             const int32_t count = pass->steps - i < me->chunk ? pass->steps - i : me->chunk;

@@ -161,9 +161,8 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
         }
         clear_ended(call, t, offset, size);
         const trnn_ends ends = {call->lengths, call->start + t};
-        int32_t end;
-        for (int32_t b = trnn_next_rows(ends, 0, call->batch, &end); b < end;
-             b = trnn_next_rows(ends, end, call->batch, &end)) {
+        int32_t b, end = 0;
+        while (trnn_next_rows(ends, call->batch, &b, &end)) {
             const size_t row = (size_t)b, at = (size_t)t * batch + row;
             float *y = call->y + at * out + offset;
             float *own = h + row * call->state_stride;

@@ -71,15 +71,12 @@ typedef struct {
     int32_t step;
 } trnn_ends;
 
-/* The first such row from b on and below `batch`, and past the last of the run that begins there. */
-static inline int32_t trnn_next_rows(trnn_ends ends, int32_t b, int32_t batch, int32_t *end)
+/* The next run of such rows, b .. end - 1, after the row before `*end` and below `last`; 0: there is none. */
+static inline int trnn_next_rows(trnn_ends ends, int32_t last, int32_t *b, int32_t *end)
 {
-    *end = batch;
-    if (!ends.lengths) return b;
-    while (b < batch && ends.lengths[b] <= ends.step) b++;
-    *end = b;
-    while (*end < batch && ends.lengths[*end] > ends.step) (*end)++;
-    return b;
+    for (*b = *end; ends.lengths && *b < last && ends.lengths[*b] <= ends.step;) (*b)++;
+    for (*end = ends.lengths ? *b : last; *end < last && ends.lengths[*end] > ends.step;) (*end)++;
+    return *b < last;
 }
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer);
