@@ -1,8 +1,8 @@
 /* One level of a recurrent stack.
  *
  * The input's part of the gates is one product over a chunk of steps, bias included; then each step adds
- * the hidden part. In chunks of a single step both parts are done together, group by group. State of a row, per
- * direction: h (P or H), then for an LSTM c (H). The reverse direction walks each row from its own last
+ * the hidden part. In chunks of a single step both parts are done together, group by group. State of a row,
+ * per direction: h (P or H), then for an LSTM c (H). The reverse direction walks each row from its own last
  * step to its first. Steps read the weights forwards and backwards in turn, so that what the cache still
  * holds of matrices larger than it is read first.
  */
