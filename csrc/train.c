@@ -1,8 +1,8 @@
 /* Training: the net forwards, keeping what it wrote, then backwards, layer by layer.
  *
- * The tape holds, for each layer, what it wrote (y), the gradient of that (dy), and what the layer keeps for itself.
- * A layer reads what the one before it wrote, so its dx is that one's dy. Going backwards is then the chain rule,
- * one layer at a time, last one first:
+ * The tape holds, for each layer, what it wrote (y), the gradient of that (dy), and what the layer keeps for
+ * itself. A layer reads what the one before it wrote, so its dx is that one's dy. Going backwards is then the
+ * chain rule, one layer at a time, last one first:
  *
  *     dx = backward(dy),       dw += gradients(dy, x)
  *
@@ -73,8 +73,7 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
         n->y = total.y;
         n->dy = total.dy;
         n->own = take(&tape, type->tape ? type->tape(layer, in, out, batch, steps) : 0);
-        size_t (*scratch)(const trnn_layer *, trnn_frame, trnn_frame, int32_t, int32_t) =
-            type->train_scratch ? type->train_scratch : type->scratch;
+        trnn_layer_bytes *const scratch = type->train_scratch ? type->train_scratch : type->scratch;
         if (scratch)
             total.scratch_bytes = trnn_larger(total.scratch_bytes, scratch(layer, in, out, batch, steps));
         if (type->mixes || (i > 0 && trnn_layer_type_of(&layers[i - 1])->mixes)) total.stages++;
@@ -190,25 +189,19 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
     }
 }
 
-/* ---- forwards ----------------------------------------------------------------------------------- */
+/* ---- what may be wrong with a job --------------------------------------------------------------- */
 
-trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
+/* Has a BATCH_NORM a number and more for each channel, as a variance wants? */
+static int has_statistics(const trnn_node *node, int64_t frames)
+{
+    if (!trnn_layer_type_of(&node->layer)->mixes) return 1;
+    return (int64_t)node->in.rows * node->in.cols * frames > node->layer.as.norm.size;
+}
+
+/* Of the steps that count, which alone are looked up. */
+static trnn_status check_indices(const trnn_training *training, const trnn_training_job *job)
 {
     const trnn_training_sizes *sizes = &training->sizes;
-    if (job->steps < 1 || job->steps > sizes->steps) return TRNN_E_STEPS;
-    if (job->parts < 1 || job->part < 0 || job->part >= job->parts) return TRNN_E_ARGUMENT;
-    int64_t frames = (int64_t)job->steps * sizes->batch;
-    for (int32_t b = 0; job->lengths && b < sizes->batch; b++) {
-        if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
-        frames += job->lengths[b] - job->steps;
-    }
-    for (int32_t i = 0; i < training->count; i++) {
-        const trnn_node *n = &training->nodes[i].node;
-        const int64_t numbers = (int64_t)n->in.rows * n->in.cols * frames;
-        if (trnn_layer_type_of(&n->layer)->mixes && numbers <= n->layer.as.norm.size)
-            return TRNN_E_STATISTICS;
-    }
-    if (!sizes->indices) return TRNN_OK;
     const int32_t most = training->nodes[0].node.layer.as.embedding.num_embeddings;
     const size_t frame = trnn_frame_size(sizes->in);
     for (int32_t b = 0; b < sizes->batch; b++) {
@@ -222,6 +215,23 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
     }
     return TRNN_OK;
 }
+
+trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
+{
+    const trnn_training_sizes *sizes = &training->sizes;
+    if (job->steps < 1 || job->steps > sizes->steps) return TRNN_E_STEPS;
+    if (job->parts < 1 || job->part < 0 || job->part >= job->parts) return TRNN_E_ARGUMENT;
+    int64_t frames = (int64_t)job->steps * sizes->batch;
+    for (int32_t b = 0; job->lengths && b < sizes->batch; b++) {
+        if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
+        frames += job->lengths[b] - job->steps;
+    }
+    for (int32_t i = 0; i < training->count; i++)
+        if (!has_statistics(&training->nodes[i].node, frames)) return TRNN_E_STATISTICS;
+    return sizes->indices ? check_indices(training, job) : TRNN_OK;
+}
+
+/* ---- forwards ----------------------------------------------------------------------------------- */
 
 /* x on the tape, zeros beyond a row's end: whatever the caller has there must not reach a gradient. */
 static void copy_input(const trnn_training_job *job, const trnn_pass *pass)

@@ -83,16 +83,12 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer);
 trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out);
 int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params);
 size_t trnn_recurrent_state(const trnn_layer *layer);
-size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
-                              int32_t steps);
+trnn_layer_bytes trnn_recurrent_scratch;
 void trnn_recurrent_run(const trnn_call *call);
 int trnn_recurrent_whole(const trnn_layer *layer);
 
 /* Training: bptt.c. */
-size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
-                           int32_t steps);
-size_t trnn_recurrent_train_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
-                                    int32_t steps);
+trnn_layer_bytes trnn_recurrent_tape, trnn_recurrent_train_scratch;
 void trnn_recurrent_turn(const trnn_pass *pass);
 void trnn_recurrent_forward(const trnn_pass *pass);
 void trnn_recurrent_backward(const trnn_pass *pass);
