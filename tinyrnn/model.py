@@ -48,7 +48,7 @@ _VERSION = 2
 _COUNTER = "num_batches_tracked"
 
 # Tensors that training does not change by gradients.
-_STATISTICS = ("running_mean", "running_var")
+STATISTICS = ("running_mean", "running_var")
 
 # How often tensors have been frozen or set free: what was worked out for a net before may be out of date.
 _freeze_count = [0]
@@ -643,7 +643,7 @@ class Net(ABC):
         for prefix, leaf in self._leaves():
             for tensor in leaf._tensors():
                 name = prefix + tensor.name
-                if tensor.name in _STATISTICS or tensor.name in leaf._frozen:
+                if tensor.name in STATISTICS or tensor.name in leaf._frozen:
                     continue
                 found.setdefault(name if shared else (id(tensor.core), tensor.param), (name, tensor))
         return list(found.values())
@@ -683,7 +683,7 @@ class Net(ABC):
         for prefix, leaf in self._leaves():
             for tensor in leaf._tensors():
                 if prefix + tensor.name == name:
-                    return tensor.name not in _STATISTICS and tensor.name not in leaf._frozen
+                    return tensor.name not in STATISTICS and tensor.name not in leaf._frozen
         raise KeyError(f"{type(self).__name__} has no tensor {name!r}")
 
     def _set_frozen(self, names: tuple[str, ...], frozen: bool) -> Self:
@@ -713,7 +713,7 @@ class Net(ABC):
     def num_parameters(self) -> int:
         """Numbers that training changes: those of `state_dict`, running statistics left out."""
         return sum(
-            math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(_STATISTICS)
+            math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(STATISTICS)
         )
 
     def state_dict(self) -> dict[str, NDArray[Any]]:

@@ -21,7 +21,7 @@ from tinyrnn._optim import STATES, Program
 from tinyrnn.arguments import flag, real
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats
 from tinyrnn.errors import NonFiniteError, ShapeError, WeightsError
-from tinyrnn.model import Net, Tensor, _quoted
+from tinyrnn.model import STATISTICS, Net, Tensor, _quoted
 from tinyrnn.schedules import (
     ConstantLR,
     CosineAnnealingLR,
@@ -581,7 +581,7 @@ def _parameters(net: Net) -> list[tuple[str, Tensor]]:
         (prefix + tensor.name, tensor)
         for prefix, leaf in net._leaves()
         for tensor in leaf._tensors()
-        if not tensor.name.endswith(("running_mean", "running_var"))
+        if tensor.name not in STATISTICS
     ]
 
 

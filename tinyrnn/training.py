@@ -14,6 +14,7 @@ from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import real, size
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
 from tinyrnn.errors import ShapeError
+from tinyrnn.model import STATISTICS
 from tinyrnn.streams import Slot, State
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from tinyrnn.losses import Loss
     from tinyrnn.model import Array, Frame, Net
     from tinyrnn.optim import Optimizer
-
-STATISTICS = ("running_mean", "running_var")
 
 
 class Layout(NamedTuple):
