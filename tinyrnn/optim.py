@@ -143,8 +143,10 @@ class Optimizer(ABC):
         as in PyTorch: ``{"params": net["0"], "lr": 1e-4}``; what a group leaves out is as for all. Its
         ``"params"`` are a net (every layer is one), a list of nets, or names of tensors and layers of
         ``net``: ``{"params": ["0", "2.bias"]}``.
-    defaults : dict
-        Hyperparameters.
+    options : dict
+        Hyperparameters by name; names that the optimiser does not know are passed over, so that a
+        constructor can hand over all of its arguments. All know ``maximize`` and ``l1``, a penalty on
+        magnitudes that adds ``l1 * sign(w)`` to the gradient.
     net : Net, optional
         The net whose tensors the groups name.
 
@@ -166,10 +168,10 @@ class Optimizer(ABC):
     _options: ClassVar[tuple[str, ...]]
     _torch: ClassVar[tuple[str, ...]] = ("foreach", "differentiable", "fused")
 
-    def __init__(self, params: Params, defaults: dict[str, Any], net: Net | None) -> None:
+    def __init__(self, params: Params, options: dict[str, Any], net: Net | None) -> None:
         self._name = type(self).__name__
         self.skipped = 0
-        self.defaults = self._checked(defaults, "")
+        self.defaults = self._checked(options, "")
         self.param_groups: list[dict[str, Any]] = []
         self._nets: list[Net] = []
         self._entries: list[_Entry] = []
@@ -596,6 +598,7 @@ def _scalar(value: Any) -> Any:
 
 
 def check_nonfinite(nonfinite: str) -> None:
+    """Raise ValueError unless it is one of the ways to go on that `Optimizer.step` knows."""
     if nonfinite not in _NONFINITE:
         raise ValueError(f"nonfinite is {nonfinite!r}, expected one of {', '.join(_NONFINITE)}")
 
@@ -608,12 +611,10 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, momentum, dampening, weight_decay, nesterov, maximize
         As in PyTorch.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "sgd"
@@ -632,16 +633,7 @@ class SGD(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "maximize": maximize,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class RMSprop(Optimizer):
@@ -653,12 +645,10 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, alpha, eps, weight_decay, momentum, centered, maximize
         As in PyTorch; ``alpha`` at most 1.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "rmsprop"
@@ -679,17 +669,7 @@ class RMSprop(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "alpha": alpha,
-            "eps": eps,
-            "centered": centered,
-            "weight_decay": weight_decay,
-            "maximize": maximize,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class Adagrad(Optimizer):
@@ -699,12 +679,10 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, lr_decay, weight_decay, initial_accumulator_value, eps, maximize
         As in PyTorch.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "adagrad"
@@ -723,16 +701,7 @@ class Adagrad(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "maximize": maximize,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class Adam(Optimizer):
@@ -744,12 +713,10 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay
         As in PyTorch.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "adam"
@@ -770,17 +737,7 @@ class Adam(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "maximize": maximize,
-            "decoupled_weight_decay": decoupled_weight_decay,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class AdamW(Adam):
@@ -789,7 +746,7 @@ class AdamW(Adam):
     Parameters
     ----------
     params, lr, betas, eps, weight_decay, amsgrad, maximize, l1, net
-        As `Adam` takes them.
+        As `Adam` takes them; a weight decay of 0.01 unless given.
     """
 
     def __init__(
