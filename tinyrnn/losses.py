@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn._losses import CoreLoss, Target
 from tinyrnn.arguments import flag, real, whole
-from tinyrnn.arrays import as_array, as_floats, as_indices
+from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, within
 from tinyrnn.errors import ShapeError
 
 __all__ = [
@@ -168,10 +168,7 @@ class Loss:
         numbers = target.numbers
         wrong = self._wrong(numbers, classes)
         if target.lengths is not None and not target.last:
-            steps = np.arange(numbers.shape[1 if target.rows_first else 0])
-            real_steps = steps < target.lengths[:, None]
-            real_steps = real_steps if target.rows_first else real_steps.T
-            wrong &= real_steps.reshape(real_steps.shape + (1,) * (numbers.ndim - 2))
+            wrong &= within(target.lengths, numbers.shape, target.rows_first)
         if not wrong.any():
             return "a target is none of the classes"
         place = np.unravel_index(int(wrong.argmax()), numbers.shape)
@@ -204,14 +201,7 @@ class Loss:
         if len(shape) < 2 + self._classes:
             raise ShapeError(f"{name}: lengths given, but y has shape {shape}, without steps and batch")
         batch, steps = shape[:2] if batch_first else shape[1::-1]
-        array = as_indices(lengths, f"{name}: lengths")
-        if array.shape != (batch,):
-            raise ShapeError(f"{name}: lengths has shape {array.shape}, expected ({batch},), one per row")
-        wrong = (array < 1) | (array > steps)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ValueError(f"{name}: lengths[{row}] is {array[row]}, expected 1 .. {steps}, the steps of y")
-        return array
+        return as_lengths(lengths, name, batch, steps, "the steps of y")
 
     def _compute(self, y: _Floats, target: Target, batch_first: bool) -> tuple[Any, _Floats]:
         """Run the core: y is seen as steps, batch and a frame where that matters, else as one frame."""

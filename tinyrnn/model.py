@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arguments import size
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, widened
+from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, as_lengths, widened
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
@@ -380,20 +380,7 @@ class Net(ABC):
         return f"({', '.join(['T', *sizes])}) or ({', '.join(batched + sizes)})"
 
     def _check_lengths(self, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
-        array = np.asarray(lengths)
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"{type(self).__name__}: lengths has dtype {array.dtype}, expected integers")
-        if array.shape != (batch,):
-            raise ShapeError(
-                f"{type(self).__name__}: lengths has shape {array.shape}, expected ({batch},), one per row"
-            )
-        for row, length in enumerate(array):
-            if not 1 <= length <= steps:
-                raise ValueError(
-                    f"{type(self).__name__}: lengths[{row}] is {length}, "
-                    f"expected 1 .. {steps}, the input's steps"
-                )
-        return array.astype(np.int32)
+        return as_lengths(lengths, type(self).__name__, batch, steps, "the input's steps")
 
     @staticmethod
     def _plan(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:

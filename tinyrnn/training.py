@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import real, size
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
+from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, within
 from tinyrnn.errors import ShapeError
 from tinyrnn.model import STATISTICS
 from tinyrnn.streams import Slot, State
@@ -477,9 +477,7 @@ class Trainer:
         """Why a gradient is not finite, where that was so before the net went backwards."""
         bad = ~np.isfinite(x)
         if ends is not None:  # what lies beyond a row's end is not read
-            beyond = np.arange(x.shape[1 if self._rows_first else 0]) >= ends[:, None]
-            beyond = beyond if self._rows_first else beyond.T
-            bad &= ~beyond.reshape(beyond.shape + (1,) * (x.ndim - 2))
+            bad &= within(ends, x.shape, self._rows_first)
         if bad.any():
             place = np.unravel_index(int(bad.argmax()), x.shape)
             return f" x holds {x[place]} at {list(map(int, place))}."
