@@ -350,13 +350,8 @@ class Net(ABC):
         ends = None if lengths is None else self._check_lengths(lengths, steps, batch)
 
         plan = self._plan(cores, frame, batch, steps).ready()
-        state = State(aligned_zeros(plan.state_bytes), self._slots(plan))
-        if initial is not None:
-            for key, value in initial.items():
-                try:
-                    state[key] = value
-                except (ShapeError, KeyError) as error:
-                    raise type(error)(f"{type(self).__name__}: initial {error.args[0]}") from None
+        name = f"{type(self).__name__}: initial state"
+        state = State.started(plan.state_bytes, self._slots(plan), initial, name)
         y = np.empty(leading + out_frame, np.float32)
         parts = split(batch, threads)
         if len(parts) == 1:

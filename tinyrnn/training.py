@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import real, size
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, within
+from tinyrnn.arrays import as_array, as_floats, as_indices, within
 from tinyrnn.errors import ShapeError
 from tinyrnn.model import STATISTICS
 from tinyrnn.streams import Slot, State
@@ -123,7 +123,7 @@ def forward(
         raise ValueError(f"{name}: lengths given, but no layer is recurrent")
     ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
     layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
-    state = started(layout, start, name)
+    state = State.started(layout.tape.state_bytes, layout.slots, start, f"{name}: initial state")
 
     net.__dict__["_pass"] = None
     counts = Counts(net, batch_norms(net))
@@ -141,19 +141,6 @@ def forward(
     net.__dict__["_pass"] = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
-
-
-def started(layout: Layout, start: Mapping[str, Any] | None, name: str) -> State:
-    """A state of zeros, or with what ``start`` names; ``name`` begins the messages."""
-    if start is not None and not isinstance(start, Mapping):
-        raise TypeError(f"{name}: state is {type(start).__name__}, expected a mapping from name to array")
-    state = State(aligned_zeros(layout.tape.state_bytes), layout.slots)
-    for key, value in (start or {}).items():
-        try:
-            state[key] = value
-        except (ShapeError, KeyError) as error:
-            raise type(error)(f"{name}: initial {error.args[0]}") from None
-    return state
 
 
 def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
@@ -180,7 +167,8 @@ def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple
     if last.swapped:
         array = array.swapaxes(0, 1)
     rows, cols = tape.frame_out
-    state = started(layout, dstate, f"{name}: gradient of the final state,")
+    what = f"{name}: gradient of the final state"
+    state = State.started(tape.state_bytes, layout.slots, dstate, what)
     net.__dict__["_pass"] = None
     still = _frozen_parts(net)
     dx = tape.backward(np.ascontiguousarray(array).reshape(tape.steps, tape.batch, rows, cols), state.numbers)
@@ -380,7 +368,7 @@ class Trainer:
     def new_state(self) -> State:
         """A state of zeros, for truncated backpropagation through time: ``step(..., state=state)`` begins
         with what it holds and leaves the final state there."""
-        return State(aligned_zeros(self._layout.tape.state_bytes), self._layout.slots)
+        return State.started(self._layout.tape.state_bytes, self._layout.slots)
 
     def step(
         self, x: ArrayLike, y: Any, lengths: ArrayLike | None = None, state: State | None = None
