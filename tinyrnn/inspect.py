@@ -209,10 +209,7 @@ def hidden_gradients(
     net = copy.deepcopy(net)
     array, lead, _, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
-    swapped = lead == 2 and net._batch_first
-    steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
-    if steps == 0 or batch == 0 or 0 in frame:
-        raise ShapeError(f"{name}: input has shape {np.shape(x)}: no steps or an empty batch")
+    swapped, steps, batch = net._sizes(array, lead)
     ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
     array = (array.swapaxes(0, 1) if swapped else array).reshape(steps, batch, *frame)
 

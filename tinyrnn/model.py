@@ -338,15 +338,10 @@ class Net(ABC):
         """`_run` in evaluation mode."""
         threads = size("threads", threads)
         array, lead, cores, out_frame = self._enter(x)
-        swapped = lead == 2 and self._batch_first
+        swapped, steps, batch = self._sizes(array, lead)
         if swapped:
             array = np.ascontiguousarray(array.swapaxes(0, 1))
         leading, frame = array.shape[:lead], array.shape[lead:]
-        steps, batch = (*leading, 1)[:2]
-        if steps == 0 or batch == 0:
-            raise ShapeError(
-                f"{type(self).__name__}: input has shape {np.shape(x)}: no steps or an empty batch"
-            )
         ends = None if lengths is None else self._check_lengths(lengths, steps, batch)
 
         plan = self._plan(cores, frame, batch, steps).ready()
@@ -365,6 +360,20 @@ class Net(ABC):
                 ]
             )
         return y.swapaxes(0, 1) if swapped else y, state
+
+    def _sizes(self, array: NDArray[Any], lead: int) -> tuple[bool, int, int]:
+        """Whether rows come before steps in an input of `_enter`'s, its steps, and its rows; without a
+        recurrent layer all frames are rows of one step."""
+        leading = array.shape[:lead]
+        if 0 in array.shape:
+            raise ShapeError(
+                f"{type(self).__name__}: input has shape {array.shape}: no steps or an empty batch"
+            )
+        if not self._recurrent:
+            return False, 1, math.prod(leading)
+        swapped = lead == 2 and self._batch_first
+        steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
+        return swapped, steps, batch
 
     def _expected(self, rank: int) -> str:
         frame = self._frame()

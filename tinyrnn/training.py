@@ -111,14 +111,8 @@ def forward(
     threads = size("threads", threads)
     array, lead, cores, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
-    swapped = net._recurrent and lead == 2 and net._batch_first
-    if net._recurrent:
-        steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
-    else:
-        steps, batch = 1, math.prod(leading)
+    swapped, steps, batch = net._sizes(array, lead)
     name = type(net).__name__
-    if steps == 0 or batch == 0 or 0 in frame:
-        raise ShapeError(f"{name}: input has shape {np.shape(x)}: no steps or an empty batch")
     if lengths is not None and not net._recurrent:
         raise ValueError(f"{name}: lengths given, but no layer is recurrent")
     ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
