@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +35,11 @@ def as_array(x: Any) -> NDArray[Any]:
     return np.asarray(x)
 
 
+def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
+    """Whether the core can read ``x`` as it is."""
+    return type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous and x.dtype.isnative
+
+
 def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     """``x`` as a C-contiguous float32 array; itself if it is one.
 
@@ -43,7 +48,7 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     TypeError
         If it holds anything but real numbers; ``what`` names it in the message.
     """
-    if type(x) is np.ndarray and x.dtype == np.float32 and x.flags.c_contiguous and x.dtype.isnative:
+    if is_plain(x, np.float32):
         return x
     array = as_array(x)
     if array.dtype.kind not in "fiub":
@@ -66,7 +71,7 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
     low, high = (_LEAST, _MOST) if count is None else (0, count - 1)
-    if array.dtype == np.int64 and array.flags.c_contiguous and array.dtype.isnative:  # as most indices come
+    if is_plain(array, np.int64):  # as most indices come
         from tinyrnn._core import narrowed
 
         narrow = narrowed(array, low, high)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn._losses import CoreLoss, Target
 from tinyrnn.arguments import flag, real, whole
-from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, within
+from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, is_plain, within
 from tinyrnn.errors import ShapeError
 
 __all__ = [
@@ -60,11 +60,6 @@ def _weights(name: str, weight: ArrayLike | None, *, scalar: bool) -> _Floats | 
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: not all weights are finite")
     return array.reshape(-1)
-
-
-def _is_plain(x: Any, dtype: type) -> bool:
-    """Whether the core can read ``x`` as it is."""
-    return type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous and x.dtype.isnative
 
 
 class Loss:
@@ -310,9 +305,8 @@ class CrossEntropyLoss(Loss):
         )
 
     def _numbers(self, target: Any, shape: _Shape) -> NDArray[Any]:
-        if _is_plain(target, np.int32):
-            array: NDArray[Any] = target
-            return array
+        if is_plain(target, np.int32):
+            return target
         array = as_array(target)
         name = type(self).__name__
         if array.dtype.kind == "f":
@@ -524,7 +518,7 @@ class CTCLoss(Loss):
                 raise ShapeError(
                     f"{name}: target_lengths is {counts.tolist()}, but targets have {sizes} labels"
                 )
-        array = labels if _is_plain(labels, np.int32) else self._labels(as_array(labels))
+        array = labels if is_plain(labels, np.int32) else self._labels(as_array(labels))
         if array.ndim == 2 and array.shape[0] == batch:
             if counts is None:
                 return array, np.full(batch, array.shape[1], np.int32)

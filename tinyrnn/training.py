@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import real, size
-from tinyrnn.arrays import as_array, as_floats, as_indices, within
+from tinyrnn.arrays import as_floats, as_indices, is_plain, within
 from tinyrnn.errors import ShapeError
 from tinyrnn.model import STATISTICS
 from tinyrnn.streams import Slot, State
@@ -400,7 +400,7 @@ class Trainer:
         if self._indices is None:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:
-            array = as_array(x) if _is_int32(x) else as_indices(x, "step: x", self._indices)
+            array = x if is_plain(x, np.int32) else as_indices(x, "step: x", self._indices)
         steps, x_step, x_row = self._axes(array.shape)
         ends = None if lengths is None else net._check_lengths(lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
@@ -488,10 +488,6 @@ class Trainer:
 def layout_of(slots: tuple[Slot, ...]) -> Any:
     """What tells states apart, of the slots alone."""
     return State(np.empty(0, np.float32), slots).layout()
-
-
-def _is_int32(x: Any) -> bool:
-    return type(x) is np.ndarray and x.dtype == np.int32 and x.flags.c_contiguous
 
 
 def _positive(name: str, value: float) -> float:
