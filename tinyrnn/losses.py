@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn._losses import CoreLoss, Target
-from tinyrnn.arguments import flag, real, whole
+from tinyrnn.arguments import above_zero, flag, real, whole
 from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, is_plain, within
 from tinyrnn.errors import ShapeError
 
@@ -261,9 +261,7 @@ class HuberLoss(Loss):
     """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        self.delta = real("delta", delta, 0.0)
-        if self.delta == 0.0:
-            raise ValueError("delta is 0.0, expected a number above 0")
+        self.delta = above_zero("delta", delta)
         super().__init__(reduction, delta=self.delta)
 
 

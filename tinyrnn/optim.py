@@ -76,7 +76,7 @@ _COUNTS = 2**24
 # ---- hyperparameters ------------------------------------------------------------------------------
 
 
-def _positive(name: str, value: Any) -> float:
+def _at_least_zero(name: str, value: Any) -> float:
     return real(name, value, 0)
 
 
@@ -94,18 +94,18 @@ def _betas(name: str, value: Any) -> tuple[float, float]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "lr": _positive,
-    "momentum": _positive,
+    "lr": _at_least_zero,
+    "momentum": _at_least_zero,
     "dampening": real,
-    "weight_decay": _positive,
-    "l1": _positive,
+    "weight_decay": _at_least_zero,
+    "l1": _at_least_zero,
     "nesterov": flag,
     "maximize": flag,
     "alpha": _part,
-    "eps": _positive,
+    "eps": _at_least_zero,
     "centered": flag,
-    "lr_decay": _positive,
-    "initial_accumulator_value": _positive,
+    "lr_decay": _at_least_zero,
+    "initial_accumulator_value": _at_least_zero,
     "betas": _betas,
     "amsgrad": flag,
     "decoupled_weight_decay": flag,
@@ -290,7 +290,7 @@ class Optimizer(ABC):
 
     @lr.setter
     def lr(self, value: float) -> None:
-        rate = _positive(f"{self._name}: lr", value)
+        rate = _at_least_zero(f"{self._name}: lr", value)
         for group in self.param_groups:
             group["lr"] = rate
 
@@ -807,7 +807,7 @@ def clip_grad_norm(nets: Optimizer | Net | Sequence[Net], max_norm: float) -> fl
         The norm before; not finite where a gradient is not. The sums are in double, the same on every
         machine.
     """
-    limit = _positive("clip_grad_norm: max_norm", max_norm)
+    limit = _at_least_zero("clip_grad_norm: max_norm", max_norm)
     program = _over(nets)._program
     if program.measure() == 0:
         program.clip(limit, np.inf)
@@ -826,7 +826,7 @@ def clip_grad_value(nets: Optimizer | Net | Sequence[Net], clip_value: float) ->
     clip_value : float
         At least 0.
     """
-    limit = _positive("clip_grad_value: clip_value", clip_value)
+    limit = _at_least_zero("clip_grad_value: clip_value", clip_value)
     _over(nets)._program.clip(np.inf, limit)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
-from tinyrnn.arguments import real, size
+from tinyrnn.arguments import above_zero, size
 from tinyrnn.arrays import as_floats, as_indices, is_plain, within
 from tinyrnn.errors import ShapeError
 from tinyrnn.model import STATISTICS
@@ -292,15 +292,15 @@ class Trainer:
         net: Net,
         optimizer: Optimizer,
         loss: Loss,
-        batch: int = 32,
-        steps: int = 64,
+        batch: int,
+        steps: int,
         *,
-        threads: int = 1,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        nonfinite: str = "stop",
-        frame: Frame | None = None,
-        target_steps: int = 0,
+        threads: int,
+        clip_norm: float | None,
+        clip_value: float | None,
+        nonfinite: str,
+        frame: Frame | None,
+        target_steps: int,
     ) -> None:
         from tinyrnn.losses import Loss
         from tinyrnn.optim import Optimizer, check_nonfinite
@@ -315,7 +315,7 @@ class Trainer:
         self.batch, self.steps = size("batch", batch), size("steps", steps)
         threads = size("threads", threads)
         self._limits = tuple(
-            np.inf if limit is None else _positive(name, limit)
+            np.inf if limit is None else above_zero(name, limit)
             for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value))
         )
         check_nonfinite(nonfinite)
@@ -331,6 +331,7 @@ class Trainer:
         self._norms = batch_norms(net)
         self._recurrent = net._recurrent
         self._rows_first = self._recurrent and net._batch_first
+        self._state_layout = State(np.empty(0, np.float32), self._layout.slots).layout()
         self._epoch = -1
         self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
@@ -407,7 +408,7 @@ class Trainer:
             raise ValueError("step: lengths given, but no layer is recurrent")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"step: state is {type(state).__name__}, expected new_state()")
-        if state is not None and state.layout() != layout_of(layout.slots):
+        if state is not None and state.layout() != self._state_layout:
             raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
         target = self.loss.target_of(shape, y, ends, self._rows_first)
@@ -483,15 +484,3 @@ class Trainer:
             first = f"{batch}, T" if rows_first else f"T, {batch}"
             wanted = f"({first}{''.join(f', {axis}' for axis in frame)}) with T = 1 .. {self.steps}"
         raise ShapeError(f"step: x has shape {shape}, expected {wanted}")
-
-
-def layout_of(slots: tuple[Slot, ...]) -> Any:
-    """What tells states apart, of the slots alone."""
-    return State(np.empty(0, np.float32), slots).layout()
-
-
-def _positive(name: str, value: float) -> float:
-    number = real(name, value)
-    if not number > 0.0:
-        raise ValueError(f"{name} is {value}, expected a number above 0")
-    return number
