@@ -41,11 +41,11 @@ static size_t take(size_t *tape, size_t bytes)
 trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                int32_t batch, int32_t steps, trnn_training_sizes *sizes)
 {
-    if (count < 1 || !trnn_is_size(frame.rows) || !trnn_is_size(frame.cols)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_size(batch) || !trnn_is_size(steps)) return TRNN_E_ARGUMENT;
+    trnn_status status = trnn_check_sizes(count, frame, batch, steps);
+    if (status != TRNN_OK) return status;
 
     trnn_training *training = memory;
-    trnn_training_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0, 0, 0, 0, 1, 0};
+    trnn_training_sizes total = {.in = frame, .out = frame, .batch = batch, .steps = steps, .stages = 1};
     const size_t frames = trnn_times((size_t)batch, (size_t)steps);
     size_t state_bytes = 0, tape = 0;
     total.x = total.y = take(&tape, trnn_frames_bytes(frames, frame));
@@ -54,16 +54,14 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
     for (int32_t i = 0; i < count; i++) {
         trained_node *n = &training->nodes[i];
         const trnn_layer *layer = &layers[i];
-        const trnn_status status = trnn_node_init(&n->node, layer, total.out, &state_bytes);
+        status = trnn_node_init(&n->node, layer, total.out, frames, &state_bytes);
         if (status != TRNN_OK) return status;
         if (layer->format != TRNN_F32) return TRNN_E_FORMAT;
         const trnn_layer_type *type = trnn_layer_type_of(layer);
         if (type->indices && i > 0) return TRNN_E_SHAPE;
         if (type->indices) total.indices = 1;
-        const trnn_frame in = n->node.in, out = n->node.out;
-        const size_t rows = trnn_times(frames, trnn_larger((size_t)in.rows, (size_t)out.rows));
-        if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
 
+        const trnn_frame in = n->node.in, out = n->node.out;
         n->x = total.y;
         n->dx = total.dy;
         if (type->backward) {
