@@ -48,4 +48,10 @@ static inline size_t trnn_larger(size_t a, size_t b) { return a > b ? a : b; }
 /* How many parts of `part` cover `whole`. */
 static inline int32_t trnn_ceil(int32_t whole, int32_t part) { return (whole + part - 1) / part; }
 
+/* A size of the caller's: 1 .. TRNN_SIZE_MAX. */
+static inline int trnn_is_size(int32_t value) { return value >= 1 && value <= TRNN_SIZE_MAX; }
+
+/* A flag of the caller's: 0 or 1. */
+static inline int trnn_is_flag(int32_t value) { return value == 0 || value == 1; }
+
 #endif

@@ -54,7 +54,8 @@ typedef trnn_status (*visitor)(const trnn_loss_type *type, const trnn_loss_part 
 static trnn_status look_and_count(const trnn_loss_type *type, const trnn_loss_part *part, double *count)
 {
     const trnn_status status = type->look ? type->look(part) : TRNN_OK;
-    if (status == TRNN_OK) *count += type->count(part);
+    if (status == TRNN_OK)
+        *count += type->count ? type->count(part) : (double)part->rows * (double)part->cols;
     return status;
 }
 
@@ -117,6 +118,16 @@ static trnn_loss_row row_of(const trnn_loss *loss, const trnn_loss_job *job, int
     return row;
 }
 
+static trnn_status look_at_rows(const trnn_loss *loss, const trnn_loss_job *job)
+{
+    trnn_status status = TRNN_OK;
+    for (int32_t b = 0; b < job->batch && status == TRNN_OK; b++) {
+        const trnn_loss_row row = row_of(loss, job, b);
+        status = types[loss->kind]->look_row(&row);
+    }
+    return status;
+}
+
 /* A mean is of each row's value divided by what its target counts. */
 static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
 {
@@ -132,21 +143,17 @@ static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
     return sum;
 }
 
-static int is_size(int32_t value) { return value >= 1 && value <= TRNN_SIZE_MAX; }
-
-static int is_flag(int32_t value) { return value == 0 || value == 1; }
-
 /* Everything that can be wrong with a call but its targets. */
 static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *job)
 {
     const int rows = types[loss->kind]->row != NULL;
-    if (!is_size(job->frame.rows) || !is_size(job->frame.cols)) return TRNN_E_LOSS_SHAPE;
-    if (!is_size(job->steps) || !is_size(job->batch)) return TRNN_E_LOSS_SHAPE;
+    if (!trnn_is_size(job->frame.rows) || !trnn_is_size(job->frame.cols)) return TRNN_E_LOSS_SHAPE;
+    if (!trnn_is_size(job->steps) || !trnn_is_size(job->batch)) return TRNN_E_LOSS_SHAPE;
     const size_t numbers = trnn_times((size_t)job->frame.rows, (size_t)job->frame.cols);
     const size_t all = trnn_times(trnn_times((size_t)job->steps, (size_t)job->batch), numbers);
     if (trnn_times(all, sizeof(float)) > PTRDIFF_MAX) return TRNN_E_SIZE;
-    if (!is_flag(job->last) || !is_flag(job->probabilities)) return TRNN_E_LOSS;
-    if (!is_flag(job->y_rows_first) || !is_flag(job->target_rows_first)) return TRNN_E_LOSS;
+    if (!trnn_is_flag(job->last) || !trnn_is_flag(job->probabilities)) return TRNN_E_LOSS;
+    if (!trnn_is_flag(job->y_rows_first) || !trnn_is_flag(job->target_rows_first)) return TRNN_E_LOSS;
     if (job->probabilities && !types[loss->kind]->classes) return TRNN_E_LOSS;
     if (job->lengths)
         for (int32_t b = 0; b < job->batch; b++)
@@ -161,26 +168,26 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
     return TRNN_OK;
 }
 
+/* Zeros for the frames that do not count: those are not visited. */
+static void clear_results(const trnn_loss_type *type, const trnn_loss_job *job)
+{
+    const size_t rows = (size_t)job->steps * (size_t)job->batch * (size_t)job->frame.rows;
+    const size_t numbers = rows * (size_t)job->frame.cols;
+    if (!job->lengths && !job->last) return;
+    if (job->dy) trnn_zero(job->dy, numbers * sizeof(float));
+    if (job->values && !type->row) trnn_zero(job->values, (type->classes ? rows : numbers) * sizeof(float));
+}
+
 trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value)
 {
     const trnn_loss_type *type = types[loss->kind];
     double count = 0.0, sum = 0.0;
     trnn_status status = check_loss_job(loss, job);
-    if (status == TRNN_OK && !type->row) status = visit(loss, job, 1.0, look_and_count, &count);
-    for (int32_t b = 0; b < job->batch && type->row && status == TRNN_OK; b++) {
-        const trnn_loss_row row = row_of(loss, job, b);
-        status = type->look_row(&row);
-    }
+    if (status == TRNN_OK)
+        status = type->row ? look_at_rows(loss, job) : visit(loss, job, 1.0, look_and_count, &count);
     if (status != TRNN_OK) return status;
 
-    const size_t frames = (size_t)job->steps * (size_t)job->batch;
-    const size_t numbers = (size_t)job->frame.rows * (size_t)job->frame.cols;
-    if (job->lengths || job->last) {
-        if (job->dy) trnn_zero(job->dy, frames * numbers * sizeof(float));
-        if (job->values && !type->row)
-            trnn_zero(job->values,
-                      frames * (type->classes ? (size_t)job->frame.rows : numbers) * sizeof(float));
-    }
+    clear_results(type, job);
     if (type->row) {
         *value = add_rows(loss, job);
         return TRNN_OK;

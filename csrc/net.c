@@ -19,7 +19,8 @@ size_t trnn_plan_bytes(int32_t layers)
     return layers < 1 ? 0 : trnn_plus(sizeof(trnn_plan), trnn_times((size_t)layers, sizeof(trnn_node)));
 }
 
-trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame in, size_t *state_bytes)
+trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame in, size_t frames,
+                           size_t *state_bytes)
 {
     trnn_status status = trnn_layer_check(layer);
     if (status != TRNN_OK) return status;
@@ -28,6 +29,8 @@ trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame 
     node->in = in;
     status = type->frame(layer, in, &node->out);
     if (status != TRNN_OK) return status;
+    const size_t rows = trnn_times(frames, trnn_larger((size_t)in.rows, (size_t)node->out.rows));
+    if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
 
     trnn_param slots[TRNN_PARAMS_MAX];
     size_t bytes;
@@ -44,8 +47,8 @@ trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame 
 trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                            int32_t batch, int32_t steps, trnn_sizes *sizes)
 {
-    if (count < 1 || !trnn_is_size(frame.rows) || !trnn_is_size(frame.cols)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_size(batch) || !trnn_is_size(steps)) return TRNN_E_ARGUMENT;
+    trnn_status status = trnn_check_sizes(count, frame, batch, steps);
+    if (status != TRNN_OK) return status;
 
     trnn_plan *plan = memory;
     trnn_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0, 0};
@@ -56,12 +59,10 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
 
     for (int32_t i = 0; i < count; i++) {
         trnn_node *n = &plan->nodes[i];
-        const trnn_status status = trnn_node_init(n, &layers[i], total.out, &state_bytes);
+        status = trnn_node_init(n, &layers[i], total.out, frames, &state_bytes);
         if (status != TRNN_OK) return status;
         const trnn_layer_type *type = trnn_layer_type_of(&layers[i]);
         if (type->indices && i > 0) return TRNN_E_SHAPE;
-        const size_t rows = trnn_times(frames, trnn_larger((size_t)n->in.rows, (size_t)n->out.rows));
-        if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
         if (type->scratch)
             layer_bytes = trnn_larger(layer_bytes, type->scratch(&layers[i], n->in, n->out, batch, steps));
         if (type->whole && type->whole(&layers[i])) total.whole = 1;

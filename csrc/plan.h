@@ -13,8 +13,17 @@ typedef struct {
 
 #define TRNN_ABSENT SIZE_MAX
 
-/* Places a layer that reads `in` after so many bytes of state, which grow by its own. */
-trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame in, size_t *state_bytes);
+/* Are there layers, and a frame, a batch and steps for them? */
+static inline trnn_status trnn_check_sizes(int32_t layers, trnn_frame frame, int32_t batch, int32_t steps)
+{
+    if (layers < 1 || !trnn_is_size(frame.rows) || !trnn_is_size(frame.cols)) return TRNN_E_ARGUMENT;
+    return trnn_is_size(batch) && trnn_is_size(steps) ? TRNN_OK : TRNN_E_ARGUMENT;
+}
+
+/* Places a layer that reads so many frames `in` at once, after so many bytes of state, which grow by its
+ * own. */
+trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame in, size_t frames,
+                           size_t *state_bytes);
 
 /* A node's tensors in its layer's buffer; NULL for absent ones, and all NULL where there is no buffer. */
 static inline const void *trnn_node_slot(const trnn_node *node, int32_t slot, const void *buffer)

@@ -229,17 +229,18 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
 
 /* ---- training: the tape, and gradients through time ------------------------------------------
  *
- *     trnn_training_bytes / trnn_training_init         lay a net out for training: every size is known
- *     trnn_forward                                     run it, and keep on the tape what comes now:
- *     trnn_backward                                    from the gradient of y to that of everything on the way
- *     trnn_gradients                                   and from there to those of the weights
+ *     trnn_training_bytes / trnn_training_init     lay a net out for training: every size is known
+ *     trnn_forward                                 run it, and keep on the tape what comes now:
+ *     trnn_backward                                from the gradient of y to that of everything on the way
+ *     trnn_gradients                               and from there to those of the weights
  *
  * The net reads the tape's x and writes its y; the caller writes dy there before it goes backward.
  *
- * Threads: the work can be shared in `parts`. Each part takes its rows of the batch forwards and backwards, and its
- * share of the weights in trnn_gradients; no number is summed by two of them, so the bits do not depend on it. All
- * parts must have ended one call before any begins the next: forwards through the stages 0 .. stages - 1,
- * backwards through them in falling order (there is one, unless a layer mixes the rows of a batch), then the gradients. */
+ * Threads: the work can be shared in `parts`. Each part takes its rows of the batch forwards and backwards,
+ * and its share of the weights in trnn_gradients; no number is summed by two of them, so the bits do not
+ * depend on it. All parts must have ended one call before any begins the next: forwards through the stages
+ * 0 .. stages - 1, backwards through them in falling order (there is one, unless a layer mixes the rows of a
+ * batch), then the gradients. */
 
 typedef struct trnn_training trnn_training; /* plain memory without pointers */
 
@@ -411,8 +412,8 @@ void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t
                         int32_t part, int32_t parts); /* sums: (pieces,) */
 
 /* The square root of the sum of all squares, tensor by tensor in double: the same bits on every ISA.
- * `*bad` is the last span with a NaN or an infinity, where a gradient that went wrong on its way back came from;
- * -1 for none. */
+ * `*bad` is the last span with a NaN or an infinity, where a gradient that went wrong on its way back came
+ * from; -1 for none. */
 double trnn_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad);
 
 /* What gradients of this norm are multiplied by: max_norm / (norm + 1e-6), at most 1. */

@@ -1,8 +1,8 @@
 /* Training: the net forwards, keeping what it wrote, then backwards, layer by layer.
  *
- * The tape holds, for each layer, what it wrote (y), the gradient of that (dy), and what the layer keeps for itself.
- * A layer reads what the one before it wrote, so its dx is that one's dy. Going backwards is then the chain rule,
- * one layer at a time, last one first:
+ * The tape holds, for each layer, what it wrote (y), the gradient of that (dy), and what the layer keeps for
+ * itself. A layer reads what the one before it wrote, so its dx is that one's dy. Going backwards is then the
+ * chain rule, one layer at a time, last one first:
  *
  *     dx = backward(dy),       dw += gradients(dy, x)
  *
@@ -41,11 +41,11 @@ static size_t take(size_t *tape, size_t bytes)
 trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                int32_t batch, int32_t steps, trnn_training_sizes *sizes)
 {
-    if (count < 1 || !trnn_is_size(frame.rows) || !trnn_is_size(frame.cols)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_size(batch) || !trnn_is_size(steps)) return TRNN_E_ARGUMENT;
+    trnn_status status = trnn_check_sizes(count, frame, batch, steps);
+    if (status != TRNN_OK) return status;
 
     trnn_training *training = memory;
-    trnn_training_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0, 0, 0, 0, 1, 0};
+    trnn_training_sizes total = {.in = frame, .out = frame, .batch = batch, .steps = steps, .stages = 1};
     const size_t frames = trnn_times((size_t)batch, (size_t)steps);
     size_t state_bytes = 0, tape = 0;
     total.x = total.y = take(&tape, trnn_frames_bytes(frames, frame));
@@ -54,16 +54,14 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
     for (int32_t i = 0; i < count; i++) {
         trained_node *n = &training->nodes[i];
         const trnn_layer *layer = &layers[i];
-        const trnn_status status = trnn_node_init(&n->node, layer, total.out, &state_bytes);
+        status = trnn_node_init(&n->node, layer, total.out, frames, &state_bytes);
         if (status != TRNN_OK) return status;
         if (layer->format != TRNN_F32) return TRNN_E_FORMAT;
         const trnn_layer_type *type = trnn_layer_type_of(layer);
         if (type->indices && i > 0) return TRNN_E_SHAPE;
         if (type->indices) total.indices = 1;
-        const trnn_frame in = n->node.in, out = n->node.out;
-        const size_t rows = trnn_times(frames, trnn_larger((size_t)in.rows, (size_t)out.rows));
-        if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
 
+        const trnn_frame in = n->node.in, out = n->node.out;
         n->x = total.y;
         n->dx = total.dy;
         if (type->backward) {
@@ -73,8 +71,7 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
         n->y = total.y;
         n->dy = total.dy;
         n->own = take(&tape, type->tape ? type->tape(layer, in, out, batch, steps) : 0);
-        size_t (*scratch)(const trnn_layer *, trnn_frame, trnn_frame, int32_t, int32_t) =
-            type->train_scratch ? type->train_scratch : type->scratch;
+        trnn_layer_bytes *const scratch = type->train_scratch ? type->train_scratch : type->scratch;
         if (scratch)
             total.scratch_bytes = trnn_larger(total.scratch_bytes, scratch(layer, in, out, batch, steps));
         if (type->mixes || (i > 0 && trnn_layer_type_of(&layers[i - 1])->mixes)) total.stages++;
@@ -140,6 +137,14 @@ static trnn_pass pass_of(const trnn_training *training, const trnn_training_job 
     return pass;
 }
 
+/* The rows of the batch that are this part's. */
+static void take_rows(trnn_pass *pass)
+{
+    const int64_t batch = pass->batch;
+    pass->first = (int32_t)(batch * pass->part / pass->parts);
+    pass->rows = (int32_t)(batch * (pass->part + 1) / pass->parts) - pass->first;
+}
+
 /* The pass over some frames that lie together, as one step of so many rows. */
 static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
 {
@@ -157,52 +162,44 @@ static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
     return some;
 }
 
-/* The part's rows, as each kind of layer wants to see them. */
-static void each(const trnn_pass *pass, const trnn_training_job *job, void (*work)(const trnn_pass *))
+/* Does a layer's work on the part's rows, as its kind wants to see them. */
+static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 {
     const trnn_layer_type *type = trnn_layer_type_of(pass->layer);
-    const int32_t batch = pass->batch;
-    const int32_t first = (int32_t)((int64_t)batch * job->part / job->parts);
-    const int32_t rows = (int32_t)((int64_t)batch * (job->part + 1) / job->parts) - first;
     trnn_pass mine = *pass;
     if (type->mixes) {
-        mine.part = 0;
-        mine.parts = 1;
-        if (job->part == 0) work(&mine);
-    } else if (type->sequences) {
-        mine.first = first;
-        mine.rows = rows;
-        work(&mine); /* a part without rows has its share of what all parts do */
-    } else if (rows == batch) {
-        mine = frames_of(pass, 0, pass->steps * batch);
+        if (pass->part == 0) work(pass);
+        return;
+    }
+    take_rows(&mine);
+    if (mine.rows == 0) return;
+    if (type->sequences) {
         work(&mine);
+    } else if (mine.rows == pass->batch) {
+        const trnn_pass all = frames_of(pass, 0, pass->steps * pass->batch);
+        work(&all);
     } else {
-        for (int32_t t = 0; rows > 0 && t < pass->steps; t++) {
-            mine = frames_of(pass, (size_t)t * (size_t)batch + (size_t)first, rows);
-            work(&mine);
+        for (int32_t t = 0; t < pass->steps; t++) {
+            const size_t first = (size_t)t * (size_t)pass->batch + (size_t)mine.first;
+            const trnn_pass step = frames_of(pass, first, mine.rows);
+            work(&step);
         }
     }
 }
 
-/* ---- forwards ----------------------------------------------------------------------------------- */
+/* ---- what may be wrong with a job --------------------------------------------------------------- */
 
-trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
+/* Has a BATCH_NORM a number and more for each channel, as a variance wants? */
+static int has_statistics(const trnn_node *node, int64_t frames)
+{
+    if (!trnn_layer_type_of(&node->layer)->mixes) return 1;
+    return (int64_t)node->in.rows * node->in.cols * frames > node->layer.as.norm.size;
+}
+
+/* Of the steps that count, which alone are looked up. */
+static trnn_status check_indices(const trnn_training *training, const trnn_training_job *job)
 {
     const trnn_training_sizes *sizes = &training->sizes;
-    if (job->steps < 1 || job->steps > sizes->steps) return TRNN_E_STEPS;
-    if (job->parts < 1 || job->part < 0 || job->part >= job->parts) return TRNN_E_ARGUMENT;
-    int64_t frames = (int64_t)job->steps * sizes->batch;
-    for (int32_t b = 0; job->lengths && b < sizes->batch; b++) {
-        if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
-        frames += job->lengths[b] - job->steps;
-    }
-    for (int32_t i = 0; i < training->count; i++) {
-        const trnn_node *n = &training->nodes[i].node;
-        const int64_t numbers = (int64_t)n->in.rows * n->in.cols * frames;
-        if (trnn_layer_type_of(&n->layer)->mixes && numbers <= n->layer.as.norm.size)
-            return TRNN_E_STATISTICS;
-    }
-    if (!sizes->indices) return TRNN_OK;
     const int32_t most = training->nodes[0].node.layer.as.embedding.num_embeddings;
     const size_t frame = trnn_frame_size(sizes->in);
     for (int32_t b = 0; b < sizes->batch; b++) {
@@ -216,6 +213,23 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
     }
     return TRNN_OK;
 }
+
+trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
+{
+    const trnn_training_sizes *sizes = &training->sizes;
+    if (job->steps < 1 || job->steps > sizes->steps) return TRNN_E_STEPS;
+    if (job->parts < 1 || job->part < 0 || job->part >= job->parts) return TRNN_E_ARGUMENT;
+    int64_t frames = (int64_t)job->steps * sizes->batch;
+    for (int32_t b = 0; job->lengths && b < sizes->batch; b++) {
+        if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
+        frames += job->lengths[b] - job->steps;
+    }
+    for (int32_t i = 0; i < training->count; i++)
+        if (!has_statistics(&training->nodes[i].node, frames)) return TRNN_E_STATISTICS;
+    return sizes->indices ? check_indices(training, job) : TRNN_OK;
+}
+
+/* ---- forwards ----------------------------------------------------------------------------------- */
 
 /* x on the tape, zeros beyond a row's end: whatever the caller has there must not reach a gradient. */
 static void copy_input(const trnn_training_job *job, const trnn_pass *pass)
@@ -262,11 +276,10 @@ static void run(const trnn_pass *pass)
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const int32_t batch = training->sizes.batch, reached = lowest(training, job);
+    const int32_t reached = lowest(training, job);
     if (stage == 0) {
         trnn_pass input = pass_of(training, job, 0);
-        input.first = (int32_t)((int64_t)batch * job->part / job->parts);
-        input.rows = (int32_t)((int64_t)batch * (job->part + 1) / job->parts) - input.first;
+        take_rows(&input);
         copy_input(job, &input);
     }
     for (int32_t i = 0; i < training->count; i++) {
@@ -274,7 +287,7 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
         const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
         if (training->nodes[i].stage != stage || !type->backward) continue;
         if (type->turn && i >= reached) type->turn(&pass);
-        each(&pass, job, type->forward ? type->forward : run);
+        work_on_rows(&pass, type->forward ? type->forward : run);
     }
 }
 
@@ -286,7 +299,7 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
     for (int32_t i = training->count - 1; i >= end; i--) {
         const trnn_pass pass = pass_of(training, job, i);
         const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
-        if (training->nodes[i].stage == stage && type->backward) each(&pass, job, type->backward);
+        if (training->nodes[i].stage == stage && type->backward) work_on_rows(&pass, type->backward);
     }
 }
 

@@ -736,11 +736,11 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
     (
         "lengths' count",
         tr.ShapeError,
-        "lengths of fit: x: shape (11,), expected (12,)",
+        "fit: x: lengths has shape (11,), expected (12,)",
         {"x": ARRAY, "lengths": LENGTHS[:11]},
     ),
     ("lengths", ValueError, "lengths[0] is 0, expected 1 .. ", {"x": ARRAY, "lengths": LENGTHS * 0}),
-    ("lengths' dtype", TypeError, "lengths of fit: x: dtype float64", {"x": ARRAY, "lengths": LENGTHS * 1.0}),
+    ("lengths' dtype", TypeError, "fit: x: lengths: dtype float64", {"x": ARRAY, "lengths": LENGTHS * 1.0}),
     ("loss' name", ValueError, "loss: 'mess', expected one of mse, ", {"loss": "mess"}),
     ("loss", TypeError, "loss: 3, expected a name or a loss object", {"loss": 3}),
     ("optimiser's name", ValueError, "optimizer: 'adamant', expected one of sgd, ", {"optimizer": "adamant"}),

@@ -403,9 +403,10 @@ cdef class CoreTrainer:
             tape.run(FORWARD, stage)
         with nogil:
             self.failed = self.loss.run(&self.job, &self.value)
-            self.program.zero()
         if self.failed != TRNN_OK:
             return BAD_TARGET_
+        with nogil:
+            self.program.zero()
         for stage in range(tape.sizes.stages - 1, -1, -1):
             tape.run(BACKWARD, stage)
         tape.run(GRADIENTS, 0)

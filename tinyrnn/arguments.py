@@ -39,3 +39,10 @@ def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) 
     if not low <= value <= high or math.isinf(value):
         raise ValueError(f"{name} is {value}, expected a finite number in {low} .. {high}")
     return float(value)
+
+
+def above_zero(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not number > 0.0:
+        raise ValueError(f"{name} is {value}, expected a number above 0")
+    return number

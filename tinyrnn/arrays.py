@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn.errors import ShapeError
 
 _LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
 
@@ -33,6 +35,11 @@ def as_array(x: Any) -> NDArray[Any]:
     return np.asarray(x)
 
 
+def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
+    """Whether the core can read ``x`` as it is."""
+    return type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous and x.dtype.isnative
+
+
 def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     """``x`` as a C-contiguous float32 array; itself if it is one.
 
@@ -41,7 +48,7 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     TypeError
         If it holds anything but real numbers; ``what`` names it in the message.
     """
-    if type(x) is np.ndarray and x.dtype == np.float32 and x.flags.c_contiguous and x.dtype.isnative:
+    if is_plain(x, np.float32):
         return x
     array = as_array(x)
     if array.dtype.kind not in "fiub":
@@ -64,7 +71,7 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
     low, high = (_LEAST, _MOST) if count is None else (0, count - 1)
-    if array.dtype == np.int64 and array.flags.c_contiguous and array.dtype.isnative:  # as most indices come
+    if is_plain(array, np.int64):  # as most indices come
         from tinyrnn._core import narrowed
 
         narrow = narrowed(array, low, high)
@@ -76,3 +83,37 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
         where = f" at {list(map(int, place))}" if place else ""
         raise IndexError(f"{what}: index {array[place]}{where} is out of range, expected {low} .. {high}")
     return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
+
+
+def as_lengths(
+    lengths: ArrayLike, what: str, rows: int, most: int, of: str, least: int = 1
+) -> NDArray[np.int32]:
+    """``lengths`` as a C-contiguous int32 array, (rows,), each ``least .. most``; itself if it is one.
+
+    Parameters
+    ----------
+    what, of : str
+        How errors call what has lengths, and what there are ``most`` of.
+
+    Raises
+    ------
+    TypeError, ShapeError, ValueError
+        If they are no integers, not one for each row, or out of range: the message says which.
+    """
+    array = as_array(lengths)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{what}: lengths: dtype {array.dtype}, expected integers")
+    if array.shape != (rows,):
+        raise ShapeError(f"{what}: lengths has shape {array.shape}, expected ({rows},), one per row")
+    wrong = (array < least) | (array > most)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"{what}: lengths[{row}] is {array[row]}, expected {least} .. {most}, {of}")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
+    """Which numbers of an array (T, B, ...), or (B, T, ...), lie before their row's end: to be broadcast."""
+    inside: NDArray[np.bool_] = np.arange(shape[1 if batch_first else 0]) < lengths[:, np.newaxis]
+    inside = inside if batch_first else inside.T
+    return inside.reshape(inside.shape + (1,) * (len(shape) - 2))

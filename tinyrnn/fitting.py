@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 Metric = Callable[[Any, Any], float]
 
 OPTIMIZERS = {"sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad", "adam": "Adam", "adamw": "AdamW"}
-LOSSES = {
-    "mse": "MSELoss",
-    "l1": "L1Loss",
-    "huber": "HuberLoss",
-    "cross_entropy": "CrossEntropyLoss",
-    "bce_with_logits": "BCEWithLogitsLoss",
-    "ctc": "CTCLoss",
-}
 
 # Samples whose loss `evaluate` takes at once. Fixed, so that the sum does not depend on batch_size.
 _LOSS_ROWS = 32
@@ -211,9 +203,6 @@ class Run:
         if not self.targets.mean:
             return total
         return total / weight if weight else float("nan")
-
-
-_contiguous = np.ascontiguousarray
 
 
 # ---- Net's methods -------------------------------------------------------------------------------
@@ -419,9 +408,9 @@ def _value(loss: Any, gather: Gatherer, rows: Rows, y: NDArray[np.float32]) -> f
     """The loss of some samples, given their outputs, samples first."""
     inputs = gather.inputs
     if inputs.stepless:
-        return float(loss(_contiguous(y), gather.y(rows))[0])
+        return float(loss(np.ascontiguousarray(y), gather.y(rows))[0])
     y = y[:, : inputs.lengths[rows].max()]
-    y = _contiguous(y if inputs.batch_first else y.swapaxes(0, 1))
+    y = np.ascontiguousarray(y if inputs.batch_first else y.swapaxes(0, 1))
     value, _ = loss(y, gather.y(rows), lengths=gather.lengths(rows), batch_first=inputs.batch_first)
     return float(value)
 
@@ -480,9 +469,11 @@ def _accuracy(loss: Any) -> Metric:
 
 def _loss(loss: Any) -> Any:
     if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise ValueError(f"loss: {loss!r}, expected one of {', '.join(LOSSES)}, or a loss object")
-        return getattr(import_module("tinyrnn.losses"), LOSSES[loss])()
+        from tinyrnn.losses import NAMES
+
+        if loss not in NAMES:
+            raise ValueError(f"loss: {loss!r}, expected one of {', '.join(NAMES)}, or a loss object")
+        return NAMES[loss](reduction="mean")
     reduction = getattr(loss, "reduction", None)
     if reduction is None or not callable(loss) or isinstance(loss, type):
         raise TypeError(f"loss: {loss!r}, expected a name or a loss object such as tinyrnn.MSELoss()")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyrnn.errors import LoadError
 from tinyrnn.files import replacing
+from tinyrnn.pictures import new_figure, saved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,16 +156,12 @@ class History:
                 raise KeyError(f"{name}: not in the history, there are {', '.join(self.history) or 'none'}")
         if not names or not self.epochs:
             raise ValueError("history: no whole epoch to plot")
-        try:
-            from matplotlib.figure import Figure
-            from matplotlib.ticker import MaxNLocator
-        except ImportError:
-            raise ImportError("History.plot needs matplotlib: pip install 'tinyrnn[plot]'") from None
-
         panels: dict[str, list[str]] = {}
         for name in names:
             panels.setdefault(name.removeprefix("val_"), []).append(name)
-        figure = Figure(figsize=(6.4, 1.2 + 2.6 * len(panels)), layout="constrained")
+        figure = new_figure("History.plot", 6.4, 1.2 + 2.6 * len(panels))
+        from matplotlib.ticker import MaxNLocator
+
         axes = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
         epochs = range(1, self.epochs + 1)
         marker = "o" if self.epochs == 1 else None
@@ -177,6 +174,4 @@ class History:
             panel.legend()
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[-1].set_xlabel("epoch")
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        return saved(axes[-1], path)

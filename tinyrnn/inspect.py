@@ -6,7 +6,6 @@ Each function returns numbers; their ``plot`` draws them where matplotlib is ins
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +19,7 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.losses import Loss
 from tinyrnn.model import Array, Frame, Net
+from tinyrnn.pictures import Path, axes_or_new, new_figure, saved
 from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
 from tinyrnn.trace import watch
 
@@ -36,8 +36,6 @@ __all__ = [
     "hidden_gradients",
     "loss_curves",
 ]
-
-Path = str | os.PathLike[str]
 
 _REVERSE = "_reverse"
 
@@ -104,7 +102,7 @@ class GradientNorms(NamedTuple):
         ImportError
             Where matplotlib is not installed.
         """
-        ax = _axes("GradientNorms.plot", ax)
+        ax = axes_or_new("GradientNorms.plot", ax)
         seen = False
         for name, values in self.norms.items():
             shown = np.where(np.isfinite(values) & (values > 0), values, np.nan)
@@ -118,7 +116,7 @@ class GradientNorms(NamedTuple):
         ax.set_ylabel("norm of dL/dh_t")
         ax.grid(alpha=0.3)
         ax.legend()
-        return _saved(ax, path)
+        return saved(ax, path)
 
 
 def gradient_norms(
@@ -211,10 +209,7 @@ def hidden_gradients(
     net = copy.deepcopy(net)
     array, lead, _, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
-    swapped = lead == 2 and net._batch_first
-    steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
-    if steps == 0 or batch == 0 or 0 in frame:
-        raise ShapeError(f"{name}: input has shape {np.shape(x)}: no steps or an empty batch")
+    swapped, steps, batch = net._sizes(array, lead)
     ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
     array = (array.swapaxes(0, 1) if swapped else array).reshape(steps, batch, *frame)
 
@@ -403,23 +398,16 @@ class Gates(NamedTuple):
 
         Parameters
         ----------
-        path : str or os.PathLike, optional
-            Where to save the picture.
-        ax : matplotlib.axes.Axes, optional
-            Where to draw one gate; ``layer`` and ``gate`` say which.
+        path, ax
+            As `GradientNorms.plot` takes them, which says what is returned and raised, too; ``ax`` holds one
+            gate, and ``layer`` and ``gate`` say which.
         layer, gate : str, optional
             Only those; by default all.
         row : int
             Of the batch.
 
-        Returns
-        -------
-        matplotlib.figure.Figure
-
         Raises
         ------
-        ImportError
-            Where matplotlib is not installed.
         KeyError
             If there is no such layer or gate.
         IndexError
@@ -435,9 +423,7 @@ class Gates(NamedTuple):
         if ax is not None and (len(rows) > 1 or count > 1):
             raise ValueError("Gates.plot: ax holds one gate, and there are more: give layer and gate")
         if ax is None:
-            figure = _figure("Gates.plot")(
-                figsize=(1.8 + 2.6 * count, 0.6 + 2.2 * len(rows)), layout="constrained"
-            )
+            figure = new_figure("Gates.plot", 1.8 + 2.6 * count, 0.6 + 2.2 * len(rows))
             grid = figure.subplots(len(rows), count, squeeze=False)
         else:
             grid = np.array([[ax]])
@@ -469,7 +455,7 @@ class Gates(NamedTuple):
         figure = grid[0, 0].figure
         for images in scales.values():
             figure.colorbar(images[0], ax=list(grid.flat), fraction=0.03, pad=0.01, aspect=25)
-        return _saved(grid[0, 0], path)
+        return saved(grid[0, 0], path)
 
     def _panels(self, layer: str | None, gate: str | None) -> list[tuple[str, dict[str, Array]]]:
         """(layer, its gates) of each line of panels; a reverse direction has one of its own."""
@@ -558,23 +544,12 @@ class LossCurves(NamedTuple):
 
         Parameters
         ----------
-        path : str or os.PathLike, optional
-            Where to save the picture.
-        ax : matplotlib.axes.Axes, optional
-            Where to draw; a figure of its own without it.
+        path, ax
+            As `GradientNorms.plot` takes them; it says what is returned and raised, too.
         log : bool
             Whether the scale is logarithmic.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-
-        Raises
-        ------
-        ImportError
-            Where matplotlib is not installed.
         """
-        ax = _axes("LossCurves.plot", ax)
+        ax = axes_or_new("LossCurves.plot", ax)
         from matplotlib.ticker import MaxNLocator
 
         what = ""
@@ -597,7 +572,7 @@ class LossCurves(NamedTuple):
         ax.set_ylabel(what)
         ax.grid(alpha=0.3)
         ax.legend()
-        return _saved(ax, path)
+        return saved(ax, path)
 
 
 def loss_curves(
@@ -662,30 +637,3 @@ def _numbers(values: Any, what: str) -> NDArray[np.float64]:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{what} has dtype {array.dtype}, expected numbers, or a History")
     return array.astype(np.float64)
-
-
-# ---- pictures -----------------------------------------------------------------------------------
-
-
-def _figure(what: str) -> type[Figure]:
-    """matplotlib's Figure, which needs no display."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(f"{what} needs matplotlib: pip install 'tinyrnn[plot]'") from None
-    return Figure
-
-
-def _axes(what: str, ax: Axes | None) -> Axes:
-    """``ax``, or the one of a new figure."""
-    if ax is not None:
-        return ax
-    return _figure(what)(figsize=(6.4, 3.8), layout="constrained").subplots()
-
-
-def _saved(ax: Axes, path: Path | None) -> Figure:
-    """The figure of ``ax``, saved where there is a path."""
-    figure: Figure = ax.figure.figure  # not the part of a figure that it may lie in
-    if path is not None:
-        figure.savefig(path)
-    return figure

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn._losses import CoreLoss, Target
-from tinyrnn.arguments import flag, real, whole
-from tinyrnn.arrays import as_array, as_floats, as_indices
+from tinyrnn.arguments import above_zero, flag, real, whole
+from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, is_plain, within
 from tinyrnn.errors import ShapeError
 
 __all__ = [
@@ -60,11 +60,6 @@ def _weights(name: str, weight: ArrayLike | None, *, scalar: bool) -> _Floats | 
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: not all weights are finite")
     return array.reshape(-1)
-
-
-def _is_plain(x: Any, dtype: type) -> bool:
-    """Whether the core can read ``x`` as it is."""
-    return type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous and x.dtype.isnative
 
 
 class Loss:
@@ -168,10 +163,7 @@ class Loss:
         numbers = target.numbers
         wrong = self._wrong(numbers, classes)
         if target.lengths is not None and not target.last:
-            steps = np.arange(numbers.shape[1 if target.rows_first else 0])
-            real_steps = steps < target.lengths[:, None]
-            real_steps = real_steps if target.rows_first else real_steps.T
-            wrong &= real_steps.reshape(real_steps.shape + (1,) * (numbers.ndim - 2))
+            wrong &= within(target.lengths, numbers.shape, target.rows_first)
         if not wrong.any():
             return "a target is none of the classes"
         place = np.unravel_index(int(wrong.argmax()), numbers.shape)
@@ -204,14 +196,7 @@ class Loss:
         if len(shape) < 2 + self._classes:
             raise ShapeError(f"{name}: lengths given, but y has shape {shape}, without steps and batch")
         batch, steps = shape[:2] if batch_first else shape[1::-1]
-        array = as_indices(lengths, f"{name}: lengths")
-        if array.shape != (batch,):
-            raise ShapeError(f"{name}: lengths has shape {array.shape}, expected ({batch},), one per row")
-        wrong = (array < 1) | (array > steps)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ValueError(f"{name}: lengths[{row}] is {array[row]}, expected 1 .. {steps}, the steps of y")
-        return array
+        return as_lengths(lengths, name, batch, steps, "the steps of y")
 
     def _compute(self, y: _Floats, target: Target, batch_first: bool) -> tuple[Any, _Floats]:
         """Run the core: y is seen as steps, batch and a frame where that matters, else as one frame."""
@@ -276,9 +261,7 @@ class HuberLoss(Loss):
     """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        self.delta = real("delta", delta, 0.0)
-        if self.delta == 0.0:
-            raise ValueError("delta is 0.0, expected a number above 0")
+        self.delta = above_zero("delta", delta)
         super().__init__(reduction, delta=self.delta)
 
 
@@ -320,9 +303,8 @@ class CrossEntropyLoss(Loss):
         )
 
     def _numbers(self, target: Any, shape: _Shape) -> NDArray[Any]:
-        if _is_plain(target, np.int32):
-            array: NDArray[Any] = target
-            return array
+        if is_plain(target, np.int32):
+            return target
         array = as_array(target)
         name = type(self).__name__
         if array.dtype.kind == "f":
@@ -534,7 +516,7 @@ class CTCLoss(Loss):
                 raise ShapeError(
                     f"{name}: target_lengths is {counts.tolist()}, but targets have {sizes} labels"
                 )
-        array = labels if _is_plain(labels, np.int32) else self._labels(as_array(labels))
+        array = labels if is_plain(labels, np.int32) else self._labels(as_array(labels))
         if array.ndim == 2 and array.shape[0] == batch:
             if counts is None:
                 return array, np.full(batch, array.shape[1], np.int32)

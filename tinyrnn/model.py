@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arguments import size
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, widened
+from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, as_lengths, widened
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
@@ -48,7 +48,7 @@ _VERSION = 2
 _COUNTER = "num_batches_tracked"
 
 # Tensors that training does not change by gradients.
-_STATISTICS = ("running_mean", "running_var")
+STATISTICS = ("running_mean", "running_var")
 
 # How often tensors have been frozen or set free: what was worked out for a net before may be out of date.
 _freeze_count = [0]
@@ -338,25 +338,15 @@ class Net(ABC):
         """`_run` in evaluation mode."""
         threads = size("threads", threads)
         array, lead, cores, out_frame = self._enter(x)
-        swapped = lead == 2 and self._batch_first
+        swapped, steps, batch = self._sizes(array, lead)
         if swapped:
             array = np.ascontiguousarray(array.swapaxes(0, 1))
         leading, frame = array.shape[:lead], array.shape[lead:]
-        steps, batch = (*leading, 1)[:2]
-        if steps == 0 or batch == 0:
-            raise ShapeError(
-                f"{type(self).__name__}: input has shape {np.shape(x)}: no steps or an empty batch"
-            )
         ends = None if lengths is None else self._check_lengths(lengths, steps, batch)
 
         plan = self._plan(cores, frame, batch, steps).ready()
-        state = State(aligned_zeros(plan.state_bytes), self._slots(plan))
-        if initial is not None:
-            for key, value in initial.items():
-                try:
-                    state[key] = value
-                except (ShapeError, KeyError) as error:
-                    raise type(error)(f"{type(self).__name__}: initial {error.args[0]}") from None
+        name = f"{type(self).__name__}: initial state"
+        state = State.started(plan.state_bytes, self._slots(plan), initial, name)
         y = np.empty(leading + out_frame, np.float32)
         parts = split(batch, threads)
         if len(parts) == 1:
@@ -371,6 +361,20 @@ class Net(ABC):
             )
         return y.swapaxes(0, 1) if swapped else y, state
 
+    def _sizes(self, array: NDArray[Any], lead: int) -> tuple[bool, int, int]:
+        """Whether rows come before steps in an input of `_enter`'s, its steps, and its rows; without a
+        recurrent layer all frames are rows of one step."""
+        leading = array.shape[:lead]
+        if 0 in array.shape:
+            raise ShapeError(
+                f"{type(self).__name__}: input has shape {array.shape}: no steps or an empty batch"
+            )
+        if not self._recurrent:
+            return False, 1, math.prod(leading)
+        swapped = lead == 2 and self._batch_first
+        steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
+        return swapped, steps, batch
+
     def _expected(self, rank: int) -> str:
         frame = self._frame()
         sizes = ["?" if axis is None else str(axis) for axis in frame] if frame else ["?"] * rank
@@ -380,20 +384,7 @@ class Net(ABC):
         return f"({', '.join(['T', *sizes])}) or ({', '.join(batched + sizes)})"
 
     def _check_lengths(self, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
-        array = np.asarray(lengths)
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"{type(self).__name__}: lengths has dtype {array.dtype}, expected integers")
-        if array.shape != (batch,):
-            raise ShapeError(
-                f"{type(self).__name__}: lengths has shape {array.shape}, expected ({batch},), one per row"
-            )
-        for row, length in enumerate(array):
-            if not 1 <= length <= steps:
-                raise ValueError(
-                    f"{type(self).__name__}: lengths[{row}] is {length}, "
-                    f"expected 1 .. {steps}, the input's steps"
-                )
-        return array.astype(np.int32)
+        return as_lengths(lengths, type(self).__name__, batch, steps, "the input's steps")
 
     @staticmethod
     def _plan(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:
@@ -643,7 +634,7 @@ class Net(ABC):
         for prefix, leaf in self._leaves():
             for tensor in leaf._tensors():
                 name = prefix + tensor.name
-                if tensor.name in _STATISTICS or tensor.name in leaf._frozen:
+                if tensor.name in STATISTICS or tensor.name in leaf._frozen:
                     continue
                 found.setdefault(name if shared else (id(tensor.core), tensor.param), (name, tensor))
         return list(found.values())
@@ -683,7 +674,7 @@ class Net(ABC):
         for prefix, leaf in self._leaves():
             for tensor in leaf._tensors():
                 if prefix + tensor.name == name:
-                    return tensor.name not in _STATISTICS and tensor.name not in leaf._frozen
+                    return tensor.name not in STATISTICS and tensor.name not in leaf._frozen
         raise KeyError(f"{type(self).__name__} has no tensor {name!r}")
 
     def _set_frozen(self, names: tuple[str, ...], frozen: bool) -> Self:
@@ -713,7 +704,7 @@ class Net(ABC):
     def num_parameters(self) -> int:
         """Numbers that training changes: those of `state_dict`, running statistics left out."""
         return sum(
-            math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(_STATISTICS)
+            math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(STATISTICS)
         )
 
     def state_dict(self) -> dict[str, NDArray[Any]]:

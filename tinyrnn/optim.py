@@ -21,7 +21,7 @@ from tinyrnn._optim import STATES, Program
 from tinyrnn.arguments import flag, real
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats
 from tinyrnn.errors import NonFiniteError, ShapeError, WeightsError
-from tinyrnn.model import Net, Tensor, _quoted
+from tinyrnn.model import STATISTICS, Net, Tensor, _quoted
 from tinyrnn.schedules import (
     ConstantLR,
     CosineAnnealingLR,
@@ -76,7 +76,7 @@ _COUNTS = 2**24
 # ---- hyperparameters ------------------------------------------------------------------------------
 
 
-def _positive(name: str, value: Any) -> float:
+def _at_least_zero(name: str, value: Any) -> float:
     return real(name, value, 0)
 
 
@@ -94,18 +94,18 @@ def _betas(name: str, value: Any) -> tuple[float, float]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "lr": _positive,
-    "momentum": _positive,
+    "lr": _at_least_zero,
+    "momentum": _at_least_zero,
     "dampening": real,
-    "weight_decay": _positive,
-    "l1": _positive,
+    "weight_decay": _at_least_zero,
+    "l1": _at_least_zero,
     "nesterov": flag,
     "maximize": flag,
     "alpha": _part,
-    "eps": _positive,
+    "eps": _at_least_zero,
     "centered": flag,
-    "lr_decay": _positive,
-    "initial_accumulator_value": _positive,
+    "lr_decay": _at_least_zero,
+    "initial_accumulator_value": _at_least_zero,
     "betas": _betas,
     "amsgrad": flag,
     "decoupled_weight_decay": flag,
@@ -143,8 +143,10 @@ class Optimizer(ABC):
         as in PyTorch: ``{"params": net["0"], "lr": 1e-4}``; what a group leaves out is as for all. Its
         ``"params"`` are a net (every layer is one), a list of nets, or names of tensors and layers of
         ``net``: ``{"params": ["0", "2.bias"]}``.
-    defaults : dict
-        Hyperparameters.
+    options : dict
+        Hyperparameters by name; names that the optimiser does not know are passed over, so that a
+        constructor can hand over all of its arguments. All know ``maximize`` and ``l1``, a penalty on
+        magnitudes that adds ``l1 * sign(w)`` to the gradient.
     net : Net, optional
         The net whose tensors the groups name.
 
@@ -166,10 +168,10 @@ class Optimizer(ABC):
     _options: ClassVar[tuple[str, ...]]
     _torch: ClassVar[tuple[str, ...]] = ("foreach", "differentiable", "fused")
 
-    def __init__(self, params: Params, defaults: dict[str, Any], net: Net | None) -> None:
+    def __init__(self, params: Params, options: dict[str, Any], net: Net | None) -> None:
         self._name = type(self).__name__
         self.skipped = 0
-        self.defaults = self._checked(defaults, "")
+        self.defaults = self._checked(options, "")
         self.param_groups: list[dict[str, Any]] = []
         self._nets: list[Net] = []
         self._entries: list[_Entry] = []
@@ -288,7 +290,7 @@ class Optimizer(ABC):
 
     @lr.setter
     def lr(self, value: float) -> None:
-        rate = _positive(f"{self._name}: lr", value)
+        rate = _at_least_zero(f"{self._name}: lr", value)
         for group in self.param_groups:
             group["lr"] = rate
 
@@ -581,7 +583,7 @@ def _parameters(net: Net) -> list[tuple[str, Tensor]]:
         (prefix + tensor.name, tensor)
         for prefix, leaf in net._leaves()
         for tensor in leaf._tensors()
-        if not tensor.name.endswith(("running_mean", "running_var"))
+        if tensor.name not in STATISTICS
     ]
 
 
@@ -596,6 +598,7 @@ def _scalar(value: Any) -> Any:
 
 
 def check_nonfinite(nonfinite: str) -> None:
+    """Raise ValueError unless it is one of the ways to go on that `Optimizer.step` knows."""
     if nonfinite not in _NONFINITE:
         raise ValueError(f"nonfinite is {nonfinite!r}, expected one of {', '.join(_NONFINITE)}")
 
@@ -608,12 +611,10 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, momentum, dampening, weight_decay, nesterov, maximize
         As in PyTorch.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "sgd"
@@ -632,16 +633,7 @@ class SGD(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "maximize": maximize,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class RMSprop(Optimizer):
@@ -653,12 +645,10 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, alpha, eps, weight_decay, momentum, centered, maximize
         As in PyTorch; ``alpha`` at most 1.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "rmsprop"
@@ -679,17 +669,7 @@ class RMSprop(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "alpha": alpha,
-            "eps": eps,
-            "centered": centered,
-            "weight_decay": weight_decay,
-            "maximize": maximize,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class Adagrad(Optimizer):
@@ -699,12 +679,10 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, lr_decay, weight_decay, initial_accumulator_value, eps, maximize
         As in PyTorch.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "adagrad"
@@ -723,16 +701,7 @@ class Adagrad(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "maximize": maximize,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class Adam(Optimizer):
@@ -744,12 +713,10 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params, net
+    params, l1, net
         As `Optimizer` takes them.
     lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay
         As in PyTorch.
-    l1 : float
-        Penalty on magnitudes: adds ``l1 * sign(w)`` to the gradient.
     """
 
     _kind = "adam"
@@ -770,17 +737,7 @@ class Adam(Optimizer):
         l1: float = 0,
         net: Net | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "maximize": maximize,
-            "decoupled_weight_decay": decoupled_weight_decay,
-            "l1": l1,
-        }
-        super().__init__(params, defaults, net)
+        super().__init__(params, locals(), net)
 
 
 class AdamW(Adam):
@@ -789,7 +746,7 @@ class AdamW(Adam):
     Parameters
     ----------
     params, lr, betas, eps, weight_decay, amsgrad, maximize, l1, net
-        As `Adam` takes them.
+        As `Adam` takes them; a weight decay of 0.01 unless given.
     """
 
     def __init__(
@@ -850,7 +807,7 @@ def clip_grad_norm(nets: Optimizer | Net | Sequence[Net], max_norm: float) -> fl
         The norm before; not finite where a gradient is not. The sums are in double, the same on every
         machine.
     """
-    limit = _positive("clip_grad_norm: max_norm", max_norm)
+    limit = _at_least_zero("clip_grad_norm: max_norm", max_norm)
     program = _over(nets)._program
     if program.measure() == 0:
         program.clip(limit, np.inf)
@@ -869,7 +826,7 @@ def clip_grad_value(nets: Optimizer | Net | Sequence[Net], clip_value: float) ->
     clip_value : float
         At least 0.
     """
-    limit = _positive("clip_grad_value: clip_value", clip_value)
+    limit = _at_least_zero("clip_grad_value: clip_value", clip_value)
     _over(nets)._program.clip(np.inf, limit)
 
 

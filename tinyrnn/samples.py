@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import as_array, as_floats, as_indices
+from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths
 from tinyrnn.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Inputs:
             if lengths is None:
                 self.lengths = np.full(len(self.rows), steps)
             else:
-                self.lengths = _checked_lengths(lengths, len(self.rows), steps, what)
+                self.lengths = as_lengths(lengths, what, len(self.rows), steps, "its steps").astype(np.int64)
         else:
             self.lengths = np.array([len(row) for row in self.rows])
         if not self.lengths.all():
@@ -253,7 +253,7 @@ class Targets:
         count, blank = inputs.out_frame[-1], int(loss.blank)
         if isinstance(y, tuple) and len(y) == 2 and as_array(y[0]).ndim == 2:
             labels = as_indices(y[0], f"{what}: labels", count)
-            many = _checked_lengths(y[1], len(labels), labels.shape[1], what, least=0)
+            many = as_lengths(y[1], what, len(labels), labels.shape[1], "its labels", least=0)
             rows = [row[:end] for row, end in zip(labels, many, strict=True)]
         else:
             rows = [
@@ -436,21 +436,6 @@ def _stacked(given: list[NDArray[Any]], what: str) -> NDArray[Any]:
         if row.shape != given[0].shape:
             raise ShapeError(f"{what}[{i}]: has shape {row.shape}, expected {given[0].shape} as {what}[0]")
     return np.stack(given)
-
-
-def _checked_lengths(
-    lengths: ArrayLike, count: int, steps: int, what: str, least: int = 1
-) -> NDArray[np.int64]:
-    array = as_array(lengths)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"lengths of {what}: dtype {array.dtype}, expected integers")
-    if array.shape != (count,):
-        raise ShapeError(f"lengths of {what}: shape {array.shape}, expected ({count},), one for each sample")
-    wrong = (array < least) | (array > steps)
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise ValueError(f"lengths of {what}: lengths[{i}] is {array[i]}, expected {least} .. {steps}")
-    return array.astype(np.int64)
 
 
 def _check_finite(rows: Any, lengths: NDArray[np.int64], steps: bool, what: str) -> None:

@@ -130,6 +130,10 @@ class LRScheduler(ABC):
             setattr(other, name, check(f"{what}: {name}", state_dict.get(name, getattr(self, name))))
         return other
 
+    def _spread(self, value: Any) -> list[Any]:
+        """One for each group, from a list of them or from one for all."""
+        return list(value) if isinstance(value, Sequence) else [value] * len(self.optimizer.param_groups)
+
     def _rates(self, name: str, value: Any) -> list[float]:
         """One rate for each group."""
         groups = len(self.optimizer.param_groups)
@@ -257,9 +261,8 @@ class CosineAnnealingLR(LRScheduler):
 
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         low, turn = self.eta_min, math.pi / self.T_max
-        if (self.last_epoch - 1 - self.T_max) % (
-            2 * self.T_max
-        ) == 0:  # from the bottom, where a ratio would be 0 / 0
+        bottom = (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0
+        if bottom:  # a ratio would be 0 / 0
             return lr + (base - low) * (1 - math.cos(turn)) / 2
         ratio = (1 + math.cos(turn * self.last_epoch)) / (1 + math.cos(turn * (self.last_epoch - 1)))
         return ratio * (lr - low) + low
@@ -277,20 +280,17 @@ class LambdaLR(LRScheduler):
         if not options:
             return
         given, groups = options["lr_lambda"], len(self.optimizer.param_groups)
-        self.lr_lambdas = [given] * groups if callable(given) else list(given)
+        self.lr_lambdas = self._spread(given)
         if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
             raise ValueError(f"LambdaLR: lr_lambda is {given!r}, expected a function or {groups} of them")
 
-    def _rate(self, group: dict[str, Any]) -> float:
+    def _first(self, lr: float, group: dict[str, Any]) -> float:
+        return self._next(lr, lr, group)
+
+    def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         place = next(i for i, one in enumerate(self.optimizer.param_groups) if one is group)
         rate = group["initial_lr"] * self.lr_lambdas[place](self.last_epoch)
         return real("LambdaLR: the rate", rate, 0)
-
-    def _first(self, lr: float, group: dict[str, Any]) -> float:
-        return self._rate(group)
-
-    def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
-        return self._rate(group)
 
 
 class OneCycleLR(LRScheduler):
@@ -370,11 +370,8 @@ class OneCycleLR(LRScheduler):
     def _prepare(self) -> None:
         groups = self.optimizer.param_groups
         highest, lowest, largest = (
-            self._rates(
-                f"OneCycleLR: {name}", list(value) if isinstance(value, Sequence) else [value] * len(groups)
-            )
+            self._rates(f"OneCycleLR: {name}", self._spread(self._bounds[name]))
             for name in ("max_lr", "base_momentum", "max_momentum")
-            for value in (self._bounds[name],)
         )
         for group, rate, low, high in zip(groups, highest, lowest, largest, strict=True):
             first = real("OneCycleLR: max_lr", rate, 0) / self._bounds["div_factor"]
@@ -387,10 +384,7 @@ class OneCycleLR(LRScheduler):
                 group |= {"max_momentum": high, "base_momentum": low}
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
-        return self._rate(group)
-
-    def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
-        return self._rate(group)
+        return self._next(lr, lr, group)
 
     def _phases(self) -> list[tuple[float, str, str, str, str]]:
         """(last step, rate from, rate to, momentum from, momentum to) of each."""
@@ -406,7 +400,7 @@ class OneCycleLR(LRScheduler):
             return (end - start) * part + start
         return end + (start - end) / 2.0 * (math.cos(math.pi * part) + 1)
 
-    def _rate(self, group: dict[str, Any]) -> float:
+    def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         """The rate of step `last_epoch`; sets the group's momentum."""
         if self.last_epoch > self.total_steps:
             raise ValueError(
@@ -552,9 +546,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.patience = whole(f"{name}: patience", options["patience"], 0, 2**62)
         self.threshold = real(f"{name}: threshold", options["threshold"])
         self.cooldown = whole(f"{name}: cooldown", options["cooldown"], 0, 2**62)
-        groups = len(self.optimizer.param_groups)
-        listed = list(min_lrs) if isinstance(min_lrs, Sequence) else [min_lrs] * groups
-        self.min_lrs = self._rates(f"{name}: min_lr", listed)
+        self.min_lrs = self._rates(f"{name}: min_lr", self._spread(min_lrs))
         self.eps = real(f"{name}: eps", options["eps"], 0)
 
     def _counters(self) -> dict[str, Callable[[str, Any], Any]]:

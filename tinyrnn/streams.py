@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import as_floats
+from tinyrnn.arrays import aligned_zeros, as_floats
 from tinyrnn.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -65,6 +65,23 @@ class State(Mapping[str, NDArray[np.float32]]):
         if self._stream is not None:
             self._stream.idle("state")
         return self._numbers
+
+    @classmethod
+    def started(
+        cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
+    ) -> State:
+        """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
+        if start is not None and not isinstance(start, Mapping):
+            raise TypeError(f"{what} is {type(start).__name__}, expected a mapping from name to array")
+        state = cls(aligned_zeros(nbytes), slots)
+        for name, value in (start or {}).items():
+            if name not in state:
+                raise KeyError(f"{what}: {name!r}, expected one of {', '.join(state)}")
+            try:
+                state[name] = value
+            except ShapeError as error:
+                raise ShapeError(f"{what}: {error}") from None
+        return state
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._slots)

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
-from tinyrnn.arguments import real, size
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices
+from tinyrnn.arguments import above_zero, size
+from tinyrnn.arrays import as_floats, as_indices, is_plain, within
 from tinyrnn.errors import ShapeError
+from tinyrnn.model import STATISTICS
 from tinyrnn.streams import Slot, State
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from tinyrnn.losses import Loss
     from tinyrnn.model import Array, Frame, Net
     from tinyrnn.optim import Optimizer
-
-STATISTICS = ("running_mean", "running_var")
 
 
 class Layout(NamedTuple):
@@ -112,19 +111,13 @@ def forward(
     threads = size("threads", threads)
     array, lead, cores, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
-    swapped = net._recurrent and lead == 2 and net._batch_first
-    if net._recurrent:
-        steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
-    else:
-        steps, batch = 1, math.prod(leading)
+    swapped, steps, batch = net._sizes(array, lead)
     name = type(net).__name__
-    if steps == 0 or batch == 0 or 0 in frame:
-        raise ShapeError(f"{name}: input has shape {np.shape(x)}: no steps or an empty batch")
     if lengths is not None and not net._recurrent:
         raise ValueError(f"{name}: lengths given, but no layer is recurrent")
     ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
     layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
-    state = started(layout, start, name)
+    state = State.started(layout.tape.state_bytes, layout.slots, start, f"{name}: initial state")
 
     net.__dict__["_pass"] = None
     counts = Counts(net, batch_norms(net))
@@ -142,19 +135,6 @@ def forward(
     net.__dict__["_pass"] = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
-
-
-def started(layout: Layout, start: Mapping[str, Any] | None, name: str) -> State:
-    """A state of zeros, or with what ``start`` names; ``name`` begins the messages."""
-    if start is not None and not isinstance(start, Mapping):
-        raise TypeError(f"{name}: state is {type(start).__name__}, expected a mapping from name to array")
-    state = State(aligned_zeros(layout.tape.state_bytes), layout.slots)
-    for key, value in (start or {}).items():
-        try:
-            state[key] = value
-        except (ShapeError, KeyError) as error:
-            raise type(error)(f"{name}: initial {error.args[0]}") from None
-    return state
 
 
 def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
@@ -181,7 +161,8 @@ def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple
     if last.swapped:
         array = array.swapaxes(0, 1)
     rows, cols = tape.frame_out
-    state = started(layout, dstate, f"{name}: gradient of the final state,")
+    what = f"{name}: gradient of the final state"
+    state = State.started(tape.state_bytes, layout.slots, dstate, what)
     net.__dict__["_pass"] = None
     still = _frozen_parts(net)
     dx = tape.backward(np.ascontiguousarray(array).reshape(tape.steps, tape.batch, rows, cols), state.numbers)
@@ -311,15 +292,15 @@ class Trainer:
         net: Net,
         optimizer: Optimizer,
         loss: Loss,
-        batch: int = 32,
-        steps: int = 64,
+        batch: int,
+        steps: int,
         *,
-        threads: int = 1,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        nonfinite: str = "stop",
-        frame: Frame | None = None,
-        target_steps: int = 0,
+        threads: int,
+        clip_norm: float | None,
+        clip_value: float | None,
+        nonfinite: str,
+        frame: Frame | None,
+        target_steps: int,
     ) -> None:
         from tinyrnn.losses import Loss
         from tinyrnn.optim import Optimizer, check_nonfinite
@@ -334,7 +315,7 @@ class Trainer:
         self.batch, self.steps = size("batch", batch), size("steps", steps)
         threads = size("threads", threads)
         self._limits = tuple(
-            np.inf if limit is None else _positive(name, limit)
+            np.inf if limit is None else above_zero(name, limit)
             for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value))
         )
         check_nonfinite(nonfinite)
@@ -350,6 +331,7 @@ class Trainer:
         self._norms = batch_norms(net)
         self._recurrent = net._recurrent
         self._rows_first = self._recurrent and net._batch_first
+        self._state_layout = State(np.empty(0, np.float32), self._layout.slots).layout()
         self._epoch = -1
         self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
@@ -381,7 +363,7 @@ class Trainer:
     def new_state(self) -> State:
         """A state of zeros, for truncated backpropagation through time: ``step(..., state=state)`` begins
         with what it holds and leaves the final state there."""
-        return State(aligned_zeros(self._layout.tape.state_bytes), self._layout.slots)
+        return State.started(self._layout.tape.state_bytes, self._layout.slots)
 
     def step(
         self, x: ArrayLike, y: Any, lengths: ArrayLike | None = None, state: State | None = None
@@ -419,14 +401,14 @@ class Trainer:
         if self._indices is None:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:
-            array = as_array(x) if _is_int32(x) else as_indices(x, "step: x", self._indices)
+            array = x if is_plain(x, np.int32) else as_indices(x, "step: x", self._indices)
         steps, x_step, x_row = self._axes(array.shape)
         ends = None if lengths is None else net._check_lengths(lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
             raise ValueError("step: lengths given, but no layer is recurrent")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"step: state is {type(state).__name__}, expected new_state()")
-        if state is not None and state.layout() != layout_of(layout.slots):
+        if state is not None and state.layout() != self._state_layout:
             raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
         target = self.loss.target_of(shape, y, ends, self._rows_first)
@@ -478,9 +460,7 @@ class Trainer:
         """Why a gradient is not finite, where that was so before the net went backwards."""
         bad = ~np.isfinite(x)
         if ends is not None:  # what lies beyond a row's end is not read
-            beyond = np.arange(x.shape[1 if self._rows_first else 0]) >= ends[:, None]
-            beyond = beyond if self._rows_first else beyond.T
-            bad &= ~beyond.reshape(beyond.shape + (1,) * (x.ndim - 2))
+            bad &= within(ends, x.shape, self._rows_first)
         if bad.any():
             place = np.unravel_index(int(bad.argmax()), x.shape)
             return f" x holds {x[place]} at {list(map(int, place))}."
@@ -504,19 +484,3 @@ class Trainer:
             first = f"{batch}, T" if rows_first else f"T, {batch}"
             wanted = f"({first}{''.join(f', {axis}' for axis in frame)}) with T = 1 .. {self.steps}"
         raise ShapeError(f"step: x has shape {shape}, expected {wanted}")
-
-
-def layout_of(slots: tuple[Slot, ...]) -> Any:
-    """What tells states apart, of the slots alone."""
-    return State(np.empty(0, np.float32), slots).layout()
-
-
-def _is_int32(x: Any) -> bool:
-    return type(x) is np.ndarray and x.dtype == np.int32 and x.flags.c_contiguous
-
-
-def _positive(name: str, value: float) -> float:
-    number = real(name, value)
-    if not number > 0.0:
-        raise ValueError(f"{name} is {value}, expected a number above 0")
-    return number

@@ -13,13 +13,14 @@
  * (Goodfellow, Bengio and Courville, "Deep Learning" (2016), section 10.2.2). Only the first two lines are
  * sequential; the others are one matrix product over many steps, the last two over all of them.
  *
- * A GRU's reset gate multiplies the hidden part of its n gate, so the gradient of that part, `hidden`, is another
- * array; elsewhere it is the same one. With a projection h_t = W_hr m_t there is one more product on the way to
- * m_t. Where a row has ended, its state stays and da_t is zero.
+ * A GRU's reset gate multiplies the hidden part of its n gate, so the gradient of that part, `hidden`, is
+ * another array; elsewhere it is the same one. With a projection h_t = W_hr m_t there is one more product on
+ * the way to m_t. Where a row has ended, its state stays and da_t is zero.
  */
 #include "recurrent.h"
 
-/* One direction's tape; NULL for what its kind has not. Step t goes from state t to state t + 1, backwards from t + 1 to t. */
+/* One direction's tape; NULL for what its kind has not. Step t goes from state t to state t + 1, or in the
+ * reverse direction from t + 1 to t. */
 typedef struct {
     float *gates;                             /* (T, B, G): a_t, then the gates, then da_t */
     float *hidden;                            /* GRU: (T, B, G); else gates itself */
@@ -102,8 +103,9 @@ typedef struct {
     part_scratch scratch;
     float *const *weights, *const *grads; /* the direction's slots */
     float *state, *dstate;                /* its numbers of row 0 */
-    int32_t units, size, offset;          /* H, P, and where it writes in a frame of y */
-    size_t batch, gates, input, out;      /* numbers: B, G, I, and of a frame of y */
+    int32_t batch, input, gates;          /* B, I, G */
+    int32_t units, size;                  /* H, P */
+    int32_t out, offset;                  /* numbers of a frame of y, and the first one of the direction's */
     int reverse;
     int32_t chunk; /* steps whose rows lie together: several, if the part is the whole batch */
 } direction;
@@ -125,35 +127,40 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
     me.grads = pass->grads + d * RECURRENT_SLOTS;
     me.state = pass->state + state;
     me.dstate = pass->dstate + state;
+    me.batch = pass->batch;
+    me.input = layer->as.recurrent.input_size;
+    me.gates = (int32_t)trnn_gates_size(layer);
     me.units = layer->as.recurrent.hidden_size;
     me.size = trnn_output_size(layer);
+    me.out = pass->out.cols;
     me.offset = d * me.size;
-    me.batch = (size_t)pass->batch;
-    me.gates = trnn_gates_size(layer);
-    me.input = (size_t)layer->as.recurrent.input_size;
-    me.out = (size_t)pass->out.cols;
     me.reverse = d == 1;
     me.chunk = pass->rows == pass->batch ? trnn_chunk_steps(pass->batch, pass->steps) : 1;
     return me;
 }
 
 /* The step that comes i-th, and the states that it goes from and to. */
-static size_t step_at(const direction *me, int32_t i)
+static int32_t step_at(const direction *me, int32_t i) { return me->reverse ? me->pass->steps - 1 - i : i; }
+static int32_t state_before(const direction *me, int32_t t) { return t + me->reverse; }
+static int32_t state_after(const direction *me, int32_t t) { return t + !me->reverse; }
+
+/* The chunk that begins with the i-th step: how many steps, and the first of them in the order of time. */
+static int32_t chunk_at(const direction *me, int32_t i, int32_t *first)
 {
-    return (size_t)(me->reverse ? me->pass->steps - 1 - i : i);
+    const int32_t left = me->pass->steps - i, count = left < me->chunk ? left : me->chunk;
+    *first = step_at(me, me->reverse ? i + count - 1 : i);
+    return count;
 }
-static size_t state_before(const direction *me, size_t t) { return t + (size_t)me->reverse; }
-static size_t state_after(const direction *me, size_t t) { return t + (size_t)!me->reverse; }
 
 /* Row b at step t of an array (T, B, size). */
-static float *at(const direction *me, float *array, size_t t, int32_t b, size_t size)
+static float *at(const direction *me, float *array, int32_t t, int32_t b, int32_t size)
 {
-    return array + (t * me->batch + (size_t)b) * size;
+    return array + ((size_t)t * (size_t)me->batch + (size_t)b) * (size_t)size;
 }
 
 static trnn_matrix matrix_ih(const direction *me)
 {
-    return trnn_matrix_of(me->weights[WEIGHT_IH], TRNN_F32, me->kind->gates, me->units, (int32_t)me->input);
+    return trnn_matrix_of(me->weights[WEIGHT_IH], TRNN_F32, me->kind->gates, me->units, me->input);
 }
 static trnn_matrix matrix_hh(const direction *me)
 {
@@ -164,65 +171,54 @@ static trnn_matrix matrix_hr(const direction *me)
     return trnn_matrix_of(me->weights[WEIGHT_HR], TRNN_F32, 1, me->size, me->units);
 }
 
-/* y = matrix x for the part's rows of `steps` steps from t on; x and y are arrays (T, B, .). */
-static void multiply(const direction *me, trnn_matrix matrix, const float *bias, float *x, float *y,
-                     int32_t cols, size_t t, int32_t steps)
-{
-    const trnn_pass *pass = me->pass;
-    const trnn_product product = trnn_product_of(matrix, steps * pass->rows, cols, bias,
-                                                 at(me, x, t, pass->first, (size_t)matrix.depth),
-                                                 at(me, y, t, pass->first, (size_t)cols), NULL);
-    pass->isa->product(&product);
-}
-
 void trnn_recurrent_turn(const trnn_pass *pass)
 {
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         const direction me = direction_of(pass, d);
-        const int32_t gates = (int32_t)me.gates;
-        if (pass->dx) trnn_turn(matrix_ih(&me), gates, me.tape.turned_ih, pass->part, pass->parts);
-        trnn_turn(matrix_hh(&me), gates, me.tape.turned_hh, pass->part, pass->parts);
+        if (pass->dx) trnn_turn(matrix_ih(&me), me.gates, me.tape.turned_ih, pass->part, pass->parts);
+        trnn_turn(matrix_hh(&me), me.gates, me.tape.turned_hh, pass->part, pass->parts);
         if (me.tape.turned_hr) trnn_turn(matrix_hr(&me), me.size, me.tape.turned_hr, pass->part, pass->parts);
     }
 }
 
 /* ---- forwards ----------------------------------------------------------------------------------- */
 
-/* One row's numbers between a state and an array of the tape. */
 static void copy_numbers(float *to, const float *from, int32_t numbers)
 {
     trnn_copy(to, from, (size_t)numbers * sizeof(float));
 }
 
+static void clear_numbers(float *to, int32_t numbers) { trnn_zero(to, (size_t)numbers * sizeof(float)); }
+
+/* The initial state goes onto the tape, and at the end the final one from there. */
 static void begin_forward(const direction *me)
 {
     const trnn_pass *pass = me->pass;
     const direction_tape *tape = &me->tape;
-    const size_t start = state_before(me, step_at(me, 0));
+    const int32_t start = state_before(me, step_at(me, 0));
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         const float *state = me->state + (size_t)b * pass->state_stride;
-        copy_numbers(at(me, tape->h, start, b, (size_t)me->size), state, me->size);
-        if (tape->c) copy_numbers(at(me, tape->c, start, b, (size_t)me->units), state + me->size, me->units);
+        copy_numbers(at(me, tape->h, start, b, me->size), state, me->size);
+        if (tape->c) copy_numbers(at(me, tape->c, start, b, me->units), state + me->size, me->units);
     }
 }
 
 static void end_forward(const direction *me)
 {
     const trnn_pass *pass = me->pass;
-    const size_t end = state_after(me, step_at(me, pass->steps - 1));
+    const int32_t end = state_after(me, step_at(me, pass->steps - 1));
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *state = me->state + (size_t)b * pass->state_stride;
-        copy_numbers(state, at(me, me->tape.h, end, b, (size_t)me->size), me->size);
-        if (me->tape.c)
-            copy_numbers(state + me->size, at(me, me->tape.c, end, b, (size_t)me->units), me->units);
+        copy_numbers(state, at(me, me->tape.h, end, b, me->size), me->size);
+        if (me->tape.c) copy_numbers(state + me->size, at(me, me->tape.c, end, b, me->units), me->units);
     }
 }
 
 /* Rows b .. end - 1 of step t. */
-static void step_forward(const direction *me, size_t t, int32_t b, int32_t end)
+static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
 {
     const direction_tape *tape = &me->tape;
-    const size_t units = (size_t)me->units, size = (size_t)me->size;
+    const int32_t units = me->units, size = me->size;
     float *h = at(me, tape->h, state_after(me, t), b, size);
     trnn_cell cell;
     cell.hidden = matrix_hh(me);
@@ -235,9 +231,9 @@ static void step_forward(const direction *me, size_t t, int32_t b, int32_t end)
     cell.h = at(me, tape->h, state_before(me, t), b, size);
     cell.c = tape->c ? at(me, tape->c, state_after(me, t), b, units) : NULL;
     cell.y = tape->inner ? at(me, tape->inner, t, b, units) : h;
-    cell.gates_stride = me->gates;
-    cell.h_stride = size;
-    cell.c_stride = cell.y_stride = units;
+    cell.gates_stride = (size_t)me->gates;
+    cell.h_stride = (size_t)size;
+    cell.c_stride = cell.y_stride = (size_t)units;
     cell.scratch = NULL;
     cell.relu = me->layer->as.recurrent.relu;
     cell.backwards = 0;
@@ -248,43 +244,48 @@ static void step_forward(const direction *me, size_t t, int32_t b, int32_t end)
     }
 }
 
+/* a_t without the hidden part, for the chunk that begins with the i-th step. */
+static void input_forward(const direction *me, int32_t i)
+{
+    const trnn_pass *pass = me->pass;
+    int32_t t;
+    const int32_t steps = chunk_at(me, i, &t);
+    const float *bias = me->weights[BIAS_IH] ? me->scratch.bias : NULL;
+    const float *x = at(me, (float *)(uintptr_t)pass->x, t, pass->first, me->input);
+    const trnn_product product = trnn_product_of(matrix_ih(me), steps * pass->rows, me->gates, bias, x,
+                                                 at(me, me->tape.gates, t, pass->first, me->gates), NULL);
+    pass->isa->product(&product);
+}
+
 static void forward_direction(const direction *me)
 {
     const trnn_pass *pass = me->pass;
     const direction_tape *tape = &me->tape;
-    const size_t units = (size_t)me->units, size = (size_t)me->size;
-    const int32_t last = pass->first + pass->rows;
+    const int32_t units = me->units, size = me->size, last = pass->first + pass->rows;
 
     begin_forward(me);
-    const float *bias = me->weights[BIAS_IH] ? me->scratch.bias : NULL;
-    if (bias)
-        trnn_add_biases(me->kind, me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH], me->scratch.bias);
+    if (me->weights[BIAS_IH])
+        trnn_add_biases(me->kind, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
+                        me->scratch.bias);
     for (int32_t i = 0; i < pass->steps; i++) {
-        const size_t t = step_at(me, i);
-        if (i % me->chunk == 0) { /* a_t without the hidden part, for the steps of a chunk */
-            const int32_t count = pass->steps - i < me->chunk ? pass->steps - i : me->chunk;
-            multiply(me, matrix_ih(me), bias, (float *)(uintptr_t)pass->x, tape->gates, (int32_t)me->gates,
-                     me->reverse ? t - (size_t)count + 1 : t, count);
-        }
+        if (i % me->chunk == 0) input_forward(me, i);
 
-        const size_t before = state_before(me, t), after = state_after(me, t);
-        const trnn_ends ends = {pass->lengths, (int32_t)t};
+        const int32_t t = step_at(me, i), before = state_before(me, t), after = state_after(me, t);
+        const trnn_ends ends = {pass->lengths, t};
         if (tape->c)
-            copy_numbers(at(me, tape->c, after, pass->first, units),
-                         at(me, tape->c, before, pass->first, units), pass->rows * me->units);
-        int32_t end;
-        for (int32_t b = trnn_next_rows(ends, pass->first, last, &end); b < end;
-             b = trnn_next_rows(ends, end, last, &end))
-            step_forward(me, t, b, end);
+            trnn_copy(at(me, tape->c, after, pass->first, units), at(me, tape->c, before, pass->first, units),
+                      (size_t)pass->rows * (size_t)units * sizeof(float));
+        int32_t b, end = pass->first;
+        while (trnn_next_rows(ends, last, &b, &end)) step_forward(me, t, b, end);
 
-        for (int32_t b = pass->first; b < last; b++) {
+        for (b = pass->first; b < last; b++) {
             float *y = at(me, pass->y, t, b, me->out) + me->offset, *h = at(me, tape->h, after, b, size);
-            if (!pass->lengths || (int32_t)t < pass->lengths[b]) {
-                copy_numbers(y, h, me->size);
+            if (!pass->lengths || t < pass->lengths[b]) {
+                copy_numbers(y, h, size);
             } else {
-                copy_numbers(h, at(me, tape->h, before, b, size), me->size);
-                trnn_zero(y, size * sizeof(float));
-                if (tape->inner) trnn_zero(at(me, tape->inner, t, b, units), units * sizeof(float));
+                copy_numbers(h, at(me, tape->h, before, b, size), size);
+                clear_numbers(y, size);
+                if (tape->inner) clear_numbers(at(me, tape->inner, t, b, units), units);
             }
         }
     }
@@ -308,10 +309,9 @@ static void begin_backward(const direction *me)
     const direction_tape *tape = &me->tape;
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         const float *dstate = me->dstate + (size_t)b * pass->state_stride;
-        copy_numbers(at(me, tape->dh, 0, b, (size_t)me->size), dstate, me->size);
-        if (tape->dc) copy_numbers(at(me, tape->dc, 0, b, (size_t)me->units), dstate + me->size, me->units);
-        if (tape->dh_own)
-            trnn_zero(at(me, tape->dh_own, 0, b, (size_t)me->units), (size_t)me->units * sizeof(float));
+        copy_numbers(at(me, tape->dh, 0, b, me->size), dstate, me->size);
+        if (tape->dc) copy_numbers(at(me, tape->dc, 0, b, me->units), dstate + me->size, me->units);
+        if (tape->dh_own) clear_numbers(at(me, tape->dh_own, 0, b, me->units), me->units);
     }
 }
 
@@ -321,37 +321,37 @@ static void end_backward(const direction *me)
     const direction_tape *tape = &me->tape;
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *dstate = me->dstate + (size_t)b * pass->state_stride;
-        const float *dh = at(me, tape->dh, 0, b, (size_t)me->size);
+        const float *dh = at(me, tape->dh, 0, b, me->size);
         copy_numbers(dstate, dh, me->size);
         for (int32_t j = 0; tape->dh_own && j < me->units; j++)
-            dstate[j] = dh[j] + at(me, tape->dh_own, 0, b, (size_t)me->units)[j];
-        if (tape->dc) copy_numbers(dstate + me->size, at(me, tape->dc, 0, b, (size_t)me->units), me->units);
+            dstate[j] = dh[j] + at(me, tape->dh_own, 0, b, me->units)[j];
+        if (tape->dc) copy_numbers(dstate + me->size, at(me, tape->dc, 0, b, me->units), me->units);
     }
 }
 
 /* dm_t = W_hr^T dh_t, dh_t = dy_t + what the step after gave. */
-static void unproject(const direction *me, size_t t, int32_t b, int32_t end)
+static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
 {
     const direction_tape *tape = &me->tape;
-    const size_t size = (size_t)me->size;
+    const int32_t size = me->size;
     float *dprojected = at(me, tape->dprojected, t, b, size);
     for (int32_t row = b; row < end; row++) {
         const float *dy = at(me, me->pass->dy, t, row, me->out) + me->offset,
                     *dh = at(me, tape->dh, 0, row, size);
         float *sum = at(me, tape->dprojected, t, row, size);
-        for (size_t j = 0; j < size; j++) sum[j] = dh[j] + dy[j];
+        for (int32_t j = 0; j < size; j++) sum[j] = dh[j] + dy[j];
     }
     const trnn_product product =
         trnn_product_of(trnn_turned_matrix(tape->turned_hr, me->size, me->units), end - b, me->units, NULL,
-                        dprojected, at(me, tape->dinner, 0, b, (size_t)me->units), NULL);
+                        dprojected, at(me, tape->dinner, 0, b, me->units), NULL);
     me->pass->isa->product(&product);
 }
 
 /* Rows b .. end - 1 of step t: da_t, and W_hh^T da_t for the step before. */
-static void step_backward(const direction *me, size_t t, int32_t b, int32_t end)
+static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end)
 {
     const direction_tape *tape = &me->tape;
-    const size_t units = (size_t)me->units, size = (size_t)me->size, before = state_before(me, t);
+    const int32_t units = me->units, size = me->size, before = state_before(me, t);
     float *dh = at(me, tape->dh, 0, b, size);
     if (tape->inner) unproject(me, t, b, end);
 
@@ -366,29 +366,31 @@ static void step_backward(const direction *me, size_t t, int32_t b, int32_t end)
     cell.h_before = at(me, tape->h, before, b, size);
     cell.c_before = tape->c ? at(me, tape->c, before, b, units) : NULL;
     cell.dc = tape->dc ? at(me, tape->dc, 0, b, units) : NULL;
-    cell.gates_stride = me->gates;
-    cell.dy_stride = me->out;
-    cell.h_stride = units;
+    cell.gates_stride = (size_t)me->gates;
+    cell.dy_stride = (size_t)me->out;
+    cell.h_stride = (size_t)units;
     cell.relu = me->layer->as.recurrent.relu;
     me->kind->step_back(me->pass->isa, &cell);
 
-    const trnn_product product =
-        trnn_product_of(trnn_turned_matrix(tape->turned_hh, (int32_t)me->gates, me->size), end - b, me->size,
-                        NULL, cell.hidden, dh, NULL);
+    const trnn_product product = trnn_product_of(trnn_turned_matrix(tape->turned_hh, me->gates, size),
+                                                 end - b, size, NULL, cell.hidden, dh, NULL);
     me->pass->isa->product(&product);
 }
 
-/* dx of `steps` steps from t on; the reverse direction adds its own. */
-static void input_backward(const direction *me, size_t t, int32_t steps)
+/* dx of the chunk that begins with the i-th step; the reverse direction adds its own. */
+static void input_backward(const direction *me, int32_t i)
 {
     const trnn_pass *pass = me->pass;
-    const trnn_matrix turned = trnn_turned_matrix(me->tape.turned_ih, (int32_t)me->gates, (int32_t)me->input);
+    int32_t t;
+    const int32_t steps = chunk_at(me, i, &t);
+    const trnn_matrix turned = trnn_turned_matrix(me->tape.turned_ih, me->gates, me->input);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
     float *dx = at(me, pass->dx, t, pass->first, me->input), *own = me->reverse ? me->scratch.dx : dx;
     const trnn_product product =
-        trnn_product_of(turned, steps * pass->rows, (int32_t)me->input, NULL, gates, own, NULL);
+        trnn_product_of(turned, steps * pass->rows, me->input, NULL, gates, own, NULL);
     pass->isa->product(&product);
-    for (size_t j = 0; me->reverse && j < (size_t)(steps * pass->rows) * me->input; j++) dx[j] += own[j];
+    const size_t numbers = (size_t)(steps * pass->rows) * (size_t)me->input;
+    for (size_t j = 0; me->reverse && j < numbers; j++) dx[j] += own[j];
 }
 
 static void backward_direction(const direction *me)
@@ -399,24 +401,18 @@ static void backward_direction(const direction *me)
 
     begin_backward(me);
     for (int32_t i = pass->steps - 1; i >= 0; i--) {
-        const size_t t = step_at(me, i);
-        const trnn_ends ends = {pass->lengths, (int32_t)t};
-        for (int32_t b = pass->first; pass->lengths && b < last; b++) {
-            if ((int32_t)t < pass->lengths[b]) continue;
-            trnn_zero(at(me, tape->gates, t, b, me->gates), me->gates * sizeof(float));
-            trnn_zero(at(me, tape->hidden, t, b, me->gates), me->gates * sizeof(float));
-            if (tape->inner)
-                trnn_zero(at(me, tape->dprojected, t, b, (size_t)me->size), (size_t)me->size * sizeof(float));
+        const int32_t t = step_at(me, i);
+        const trnn_ends ends = {pass->lengths, t};
+        int32_t b, end = pass->first;
+        for (b = pass->first; pass->lengths && b < last; b++) {
+            if (t < pass->lengths[b]) continue;
+            clear_numbers(at(me, tape->gates, t, b, me->gates), me->gates);
+            clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
+            if (tape->inner) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
         }
-        int32_t end;
-        for (int32_t b = trnn_next_rows(ends, pass->first, last, &end); b < end;
-             b = trnn_next_rows(ends, end, last, &end))
-            step_backward(me, t, b, end);
+        while (trnn_next_rows(ends, last, &b, &end)) step_backward(me, t, b, end);
 
-        if (pass->dx && i % me->chunk == 0) {
-            const int32_t count = pass->steps - i < me->chunk ? pass->steps - i : me->chunk;
-            input_backward(me, me->reverse ? t - (size_t)count + 1 : t, count);
-        }
+        if (pass->dx && i % me->chunk == 0) input_backward(me, i);
     }
     end_backward(me);
 }
@@ -437,11 +433,10 @@ void trnn_recurrent_gradients(const trnn_pass *pass)
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         const direction me = direction_of(pass, d);
         const direction_tape *tape = &me.tape;
-        const int32_t gates = (int32_t)me.gates;
-        const float *before = tape->h + state_before(&me, 0) * me.batch * (size_t)me.size;
-        trnn_outer ih = trnn_outer_of(pass, matrix_ih(&me), frames, gates, tape->gates, pass->x,
+        const float *before = at(&me, tape->h, state_before(&me, 0), 0, me.size);
+        trnn_outer ih = trnn_outer_of(pass, matrix_ih(&me), frames, me.gates, tape->gates, pass->x,
                                       me.grads[WEIGHT_IH], me.grads[BIAS_IH]);
-        const trnn_outer hh = trnn_outer_of(pass, matrix_hh(&me), frames, gates, tape->hidden, before,
+        const trnn_outer hh = trnn_outer_of(pass, matrix_hh(&me), frames, me.gates, tape->hidden, before,
                                             me.grads[WEIGHT_HH], me.grads[BIAS_HH]);
         if (tape->hidden == tape->gates) { /* one walk over da_t for both */
             ih.terms = 2;

@@ -152,19 +152,19 @@ static void conv1d_run(const trnn_call *call)
 /* What one group of channels is to a frame. */
 typedef struct {
     trnn_matrix matrix;
-    size_t turned; /* floats, into the tape */
-    size_t x, y;   /* numbers of its channels in a frame */
+    size_t weight, bias; /* floats, into the tensors and their gradients */
+    size_t turned;       /* floats, into the tape */
+    size_t x, y;         /* numbers of its channels in a frame */
 } conv1d_group;
 
 static conv1d_group conv1d_group_of(const trnn_pass *pass, int32_t group)
 {
     const trnn_conv1d_args *a = &pass->layer->as.conv1d;
     const int32_t units = a->out_channels / a->groups, depth = (int32_t)conv1d_depth(pass->layer);
-    const size_t panels = (size_t)trnn_ceil(units, TRNN_PANEL);
     conv1d_group me;
-    me.matrix = trnn_matrix_of((const char *)pass->weights[0] +
-                                   (size_t)group * panels * trnn_group_bytes(TRNN_F32, 1, depth),
-                               TRNN_F32, 1, units, depth);
+    me.bias = (size_t)group * (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
+    me.weight = me.bias * (size_t)depth;
+    me.matrix = trnn_matrix_of(pass->weights[0] + me.weight, TRNN_F32, 1, units, depth);
     me.turned = (size_t)group * trnn_turned_size(units, depth);
     me.x = (size_t)(a->in_channels / a->groups) * (size_t)pass->in.cols;
     me.y = (size_t)units * (size_t)pass->out.cols;
@@ -240,20 +240,17 @@ static void conv1d_gradients(const trnn_pass *pass)
 {
     const trnn_conv1d_args *a = &pass->layer->as.conv1d;
     const int32_t units = a->out_channels / a->groups;
-    const size_t padded = (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
     trnn_cursor cursor = {pass->scratch, 0};
     const conv1d_scratch scratch = conv1d_place(pass->layer, pass->out, &cursor);
 
     const float *x = pass->x, *dy = pass->dy;
     for (int64_t n = (int64_t)pass->rows * a->groups, i = 0; i < n; i++) {
-        const int32_t group = (int32_t)(i % a->groups);
-        const conv1d_group me = conv1d_group_of(pass, group);
+        const conv1d_group me = conv1d_group_of(pass, (int32_t)(i % a->groups));
         unroll(pass->layer, x, pass->in, pass->out, scratch.unrolled);
         turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
         const trnn_outer outer =
             trnn_outer_of(pass, me.matrix, pass->out.cols, units, scratch.product, scratch.unrolled,
-                          pass->grads[0] + (size_t)group * padded * conv1d_depth(pass->layer),
-                          pass->grads[1] ? pass->grads[1] + (size_t)group * padded : NULL);
+                          pass->grads[0] + me.weight, pass->grads[1] ? pass->grads[1] + me.bias : NULL);
         pass->isa->outer(&outer);
         x += me.x;
         dy += me.y;

@@ -1,4 +1,5 @@
-/* y = the row of the table that the index names. As torch.nn.Embedding. net.c has checked the indices. */
+/* y = the row of the table that the index names. As torch.nn.Embedding. net.c or train.c has checked the
+ * indices. */
 #include "layer.h"
 
 static trnn_status embedding_check(const trnn_layer *layer)

@@ -1,4 +1,4 @@
-/* The contract that every layer keeps. net.c and pack.c know this and layers.def, no layer by name.
+/* The contract that every layer keeps. net.c, train.c and pack.c know this and layers.def.
  *
  * A layer is a const table of functions over its arguments; it owns no memory.
  */
@@ -50,6 +50,10 @@ typedef struct {
     uint32_t seed[2];       /* of random numbers */
 } trnn_pass;
 
+/* Bytes that a layer wants of something, at most `steps` steps of `batch` rows. */
+typedef size_t trnn_layer_bytes(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
+                                int32_t steps);
+
 typedef struct {
     const char *name;
 
@@ -67,7 +71,7 @@ typedef struct {
     size_t (*state)(const trnn_layer *layer);
 
     /* Bytes of working memory; NULL: none. */
-    size_t (*scratch)(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch, int32_t steps);
+    trnn_layer_bytes *scratch;
 
     /* Compute; NULL: y is x, seen as another frame. */
     void (*run)(const trnn_call *call);
@@ -77,25 +81,24 @@ typedef struct {
 
     int indices; /* 1: reads int32 indices */
 
-    /* ---- training (train.c). A layer that looks at one frame at a time is given frames without a gap, as one
-     * step of many rows; one that looks at sequences gets all steps of its part's rows, and one that mixes the
-     * rows of a batch is given the whole batch, in one part. */
+    /* ---- training (train.c). A layer that looks at one frame at a time is given frames without a gap,
+     * as one step of many rows; one that looks at sequences gets all steps of its part's rows, and one that
+     * mixes the rows of a batch is given the whole batch, in one part. */
 
     /* Bytes of tape; NULL: none. */
-    size_t (*tape)(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch, int32_t steps);
+    trnn_layer_bytes *tape;
 
     /* Bytes of working memory; NULL: those of scratch(). */
-    size_t (*train_scratch)(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
-                            int32_t steps);
+    trnn_layer_bytes *train_scratch;
 
-    /* Lay the matrices that backward() needs out on the tape, transposed: a share for each part. NULL: none. */
+    /* Lay the matrices that backward() needs out on the tape, transposed, before each pass, since weights
+     * change between them: a share for each part. NULL: none. */
     void (*turn)(const trnn_pass *pass);
 
     /* Compute y, and keep what the others need; NULL: as run(). */
     void (*forward)(const trnn_pass *pass);
 
-    /* dx from dy, and what gradients() needs; NULL: cannot be trained through, or if run() is NULL too, dx is
-     * dy. */
+    /* dx from dy, and what gradients() needs; NULL: y is x and dx is dy, nothing is computed. */
     void (*backward)(const trnn_pass *pass);
 
     /* Add the gradients of the weights, over all steps and rows at once, a share for each part: no number is
@@ -226,11 +229,5 @@ static inline int trnn_is_depth(trnn_format format, int64_t depth)
 {
     return depth <= (format == TRNN_INT8 ? TRNN_INT8_DEPTH : TRNN_SIZE_MAX);
 }
-
-/* A flag of the caller's: 0 or 1. */
-static inline int trnn_is_flag(int32_t value) { return value == 0 || value == 1; }
-
-/* A size of the caller's: 1 .. TRNN_SIZE_MAX. */
-static inline int trnn_is_size(int32_t value) { return value >= 1 && value <= TRNN_SIZE_MAX; }
 
 #endif

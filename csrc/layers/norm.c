@@ -48,6 +48,8 @@ typedef struct {
     float scale, shift;
 } standard;
 
+static float standardised(standard own, float x) { return x * own.scale + own.shift; }
+
 /* Of numbers with this sum and sum of squared distances from their mean. */
 static standard standard_of(const trnn_kernels *isa, double mean, double squares, double count, float eps)
 {
@@ -79,11 +81,11 @@ static void layer_norm_backward(const trnn_pass *pass)
         for (size_t i = 0; i < size; i++) {
             dx[i] = weight ? weight[i] * dy[i] : dy[i];
             sum += (double)dx[i];
-            along += (double)dx[i] * (double)(x[i] * own.scale + own.shift);
+            along += (double)dx[i] * (double)standardised(own, x[i]);
         }
         const float mean = (float)(sum / (double)size), slope = (float)(along / (double)size);
         for (size_t i = 0; i < size; i++)
-            dx[i] = (dx[i] - mean - (x[i] * own.scale + own.shift) * slope) * own.scale;
+            dx[i] = (dx[i] - mean - standardised(own, x[i]) * slope) * own.scale;
     }
 }
 
@@ -95,7 +97,7 @@ static void layer_norm_gradients(const trnn_pass *pass)
     for (size_t at = 0; at < numbers; at += size) {
         const float *x = (const float *)pass->x + at, *dy = pass->dy + at;
         const standard own = standard_of_row(pass, x, size);
-        for (size_t i = 0; i < size; i++) pass->grads[0][i] += dy[i] * (x[i] * own.scale + own.shift);
+        for (size_t i = 0; i < size; i++) pass->grads[0][i] += dy[i] * standardised(own, x[i]);
         for (size_t i = 0; pass->grads[1] && i < size; i++) pass->grads[1][i] += dy[i];
     }
 }
@@ -193,15 +195,15 @@ static void batch_norm_run(const trnn_call *call)
 
 /* Frames in the pass's order, without those that have ended: a walk over the numbers of one channel. */
 typedef struct {
-    size_t length, apart; /* numbers of a channel in a frame, and from one to the next */
-    size_t size;          /* numbers of a frame */
+    size_t length; /* numbers of a channel in a frame */
+    size_t size;   /* numbers of a frame */
 } channel_walk;
 
 static channel_walk walk_of(const trnn_pass *pass)
 {
     const size_t channels = (size_t)pass->layer->as.norm.size;
     const size_t size = (size_t)pass->in.rows * (size_t)pass->in.cols;
-    return (channel_walk){size / channels, 1, size};
+    return (channel_walk){size / channels, size};
 }
 
 /* The first number of a channel in frame `f`; SIZE_MAX if the frame is beyond its row's end. */
@@ -244,7 +246,7 @@ static void batch_norm_forward(const trnn_pass *pass)
         const standard own = standard_of(pass->isa, mean, squares, count, a->eps);
         EACH_NUMBER(pass, walk, channel, i)
         {
-            const float normal = x[i] * own.scale + own.shift;
+            const float normal = standardised(own, x[i]);
             pass->y[i] = (weight ? normal * weight[channel] : normal) + (bias ? bias[channel] : 0.0f);
         }
         kept[channel] = own;
@@ -267,13 +269,13 @@ static void batch_norm_backward(const trnn_pass *pass)
         EACH_NUMBER(pass, walk, channel, i)
         {
             sum += (double)dy[i];
-            along += (double)dy[i] * (double)(x[i] * own.scale + own.shift);
+            along += (double)dy[i] * (double)standardised(own, x[i]);
             count += 1.0;
         }
         const float mean = (float)(sum / count), slope = (float)(along / count);
         const float scale = weight ? own.scale * weight[channel] : own.scale;
         EACH_NUMBER(pass, walk, channel, i)
-        pass->dx[i] = (dy[i] - mean - (x[i] * own.scale + own.shift) * slope) * scale;
+        pass->dx[i] = (dy[i] - mean - standardised(own, x[i]) * slope) * scale;
     }
 }
 
@@ -288,7 +290,7 @@ static void batch_norm_gradients(const trnn_pass *pass)
         EACH_NUMBER(pass, walk, channel, i)
         {
             sum += (double)dy[i];
-            along += (double)dy[i] * (double)(x[i] * kept[channel].scale + kept[channel].shift);
+            along += (double)dy[i] * (double)standardised(kept[channel], x[i]);
         }
         pass->grads[0][channel] += (float)along;
         if (pass->grads[1]) pass->grads[1][channel] += (float)sum;

@@ -1,8 +1,8 @@
 /* One level of a recurrent stack.
  *
  * The input's part of the gates is one product over a chunk of steps, bias included; then each step adds
- * the hidden part. In chunks of a single step both parts are done together, group by group. State of a row, per
- * direction: h (P or H), then for an LSTM c (H). The reverse direction walks each row from its own last
+ * the hidden part. In chunks of a single step both parts are done together, group by group. State of a row,
+ * per direction: h (P or H), then for an LSTM c (H). The reverse direction walks each row from its own last
  * step to its first. Steps read the weights forwards and backwards in turn, so that what the cache still
  * holds of matrices larger than it is read first.
  */
@@ -161,9 +161,8 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
         }
         clear_ended(call, t, offset, size);
         const trnn_ends ends = {call->lengths, call->start + t};
-        int32_t end;
-        for (int32_t b = trnn_next_rows(ends, 0, call->batch, &end); b < end;
-             b = trnn_next_rows(ends, end, call->batch, &end)) {
+        int32_t b, end = 0;
+        while (trnn_next_rows(ends, call->batch, &b, &end)) {
             const size_t row = (size_t)b, at = (size_t)t * batch + row;
             float *y = call->y + at * out + offset;
             float *own = h + row * call->state_stride;

@@ -71,31 +71,24 @@ typedef struct {
     int32_t step;
 } trnn_ends;
 
-/* The first such row from b on and below `batch`, and past the last of the run that begins there. */
-static inline int32_t trnn_next_rows(trnn_ends ends, int32_t b, int32_t batch, int32_t *end)
+/* The next run of such rows, b .. end - 1, after the row before `*end` and below `last`; 0: there is none. */
+static inline int trnn_next_rows(trnn_ends ends, int32_t last, int32_t *b, int32_t *end)
 {
-    *end = batch;
-    if (!ends.lengths) return b;
-    while (b < batch && ends.lengths[b] <= ends.step) b++;
-    *end = b;
-    while (*end < batch && ends.lengths[*end] > ends.step) (*end)++;
-    return b;
+    for (*b = *end; ends.lengths && *b < last && ends.lengths[*b] <= ends.step;) (*b)++;
+    for (*end = ends.lengths ? *b : last; *end < last && ends.lengths[*end] > ends.step;) (*end)++;
+    return *b < last;
 }
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer);
 trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out);
 int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params);
 size_t trnn_recurrent_state(const trnn_layer *layer);
-size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
-                              int32_t steps);
+trnn_layer_bytes trnn_recurrent_scratch;
 void trnn_recurrent_run(const trnn_call *call);
 int trnn_recurrent_whole(const trnn_layer *layer);
 
 /* Training: bptt.c. */
-size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
-                           int32_t steps);
-size_t trnn_recurrent_train_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
-                                    int32_t steps);
+trnn_layer_bytes trnn_recurrent_tape, trnn_recurrent_train_scratch;
 void trnn_recurrent_turn(const trnn_pass *pass);
 void trnn_recurrent_forward(const trnn_pass *pass);
 void trnn_recurrent_backward(const trnn_pass *pass);

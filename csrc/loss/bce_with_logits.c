@@ -9,8 +9,6 @@
 
 #define LOGITS 64 /* worked on together */
 
-static double bce_count(const trnn_loss_part *part) { return (double)part->rows * (double)part->cols; }
-
 /* Weights are one a column, or one for all. */
 static trnn_status bce_look(const trnn_loss_part *part)
 {
@@ -58,6 +56,5 @@ static void bce_add(const trnn_loss_part *part, double *sum)
 const trnn_loss_type trnn_loss_bce_with_logits = {
     .name = "bce_with_logits",
     .look = bce_look,
-    .count = bce_count,
     .add = bce_add,
 };

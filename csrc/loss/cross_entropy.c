@@ -35,6 +35,12 @@ static trnn_status cross_entropy_look(const trnn_loss_part *part)
     return TRNN_OK;
 }
 
+/* The weight of class c. */
+static double class_weight(const trnn_loss *loss, size_t c)
+{
+    return loss->weight ? (double)loss->weight[c] : 1.0;
+}
+
 static double cross_entropy_count(const trnn_loss_part *part)
 {
     const trnn_loss *loss = part->loss;
@@ -42,7 +48,7 @@ static double cross_entropy_count(const trnn_loss_part *part)
     double count = 0.0;
     if (part->probabilities) return (double)part->rows;
     for (size_t r = 0; r < part->rows; r++)
-        if (target[r] != loss->ignore_index) count += loss->weight ? (double)loss->weight[target[r]] : 1.0;
+        if (target[r] != loss->ignore_index) count += class_weight(loss, (size_t)target[r]);
     return count;
 }
 
@@ -52,12 +58,12 @@ static double class_value(const trnn_loss_part *part, const float *log_p, int32_
     const trnn_loss *loss = part->loss;
     const size_t cols = part->cols;
     const double e = (double)loss->label_smoothing, even = e / (double)cols;
-    const double own = (1.0 - e) * (loss->weight ? (double)loss->weight[class] : 1.0);
+    const double own = (1.0 - e) * class_weight(loss, (size_t)class);
     double value = -own * (double)log_p[class], share = own;
     if (e > 0.0) {
         double others = 0.0, weights = 0.0;
         for (size_t c = 0; c < cols; c++) {
-            const double w = loss->weight ? (double)loss->weight[c] : 1.0;
+            const double w = class_weight(loss, c);
             others += w * (double)log_p[c];
             weights += w;
         }
@@ -69,10 +75,8 @@ static double class_value(const trnn_loss_part *part, const float *log_p, int32_
     const float scale = (float)(share * part->scale);
     const float p = dy[class]; /* of which 1 is taken exactly, where there is nothing else to take */
     if (e > 0.0) {
-        for (size_t c = 0; c < cols; c++) {
-            const double w = loss->weight ? (double)loss->weight[c] : 1.0;
-            dy[c] = dy[c] * scale - (float)(even * w * part->scale);
-        }
+        for (size_t c = 0; c < cols; c++)
+            dy[c] = dy[c] * scale - (float)(even * class_weight(loss, c) * part->scale);
         dy[class] -= (float)(own * part->scale);
     } else {
         for (size_t c = 0; c < cols; c++) dy[c] *= scale;
@@ -89,14 +93,12 @@ static double distribution_value(const trnn_loss_part *part, const float *log_p,
     const double e = (double)loss->label_smoothing, even = e / (double)cols;
     double value = 0.0, share = 0.0;
     for (size_t c = 0; c < cols; c++) {
-        const double w = loss->weight ? (double)loss->weight[c] : 1.0,
-                     s = w * ((1.0 - e) * (double)q[c] + even);
+        const double s = class_weight(loss, c) * ((1.0 - e) * (double)q[c] + even);
         value -= s * (double)log_p[c];
         share += s;
     }
     for (size_t c = 0; c < cols && dy; c++) {
-        const double w = loss->weight ? (double)loss->weight[c] : 1.0,
-                     s = w * ((1.0 - e) * (double)q[c] + even);
+        const double s = class_weight(loss, c) * ((1.0 - e) * (double)q[c] + even);
         dy[c] = (float)(((double)dy[c] * share - s) * part->scale);
     }
     return value;

@@ -14,8 +14,7 @@
 
 static trnn_status ctc_check(const trnn_loss *loss)
 {
-    const int flag = loss->zero_infinity == 0 || loss->zero_infinity == 1;
-    return flag && loss->blank >= 0 ? TRNN_OK : TRNN_E_LOSS;
+    return trnn_is_flag(loss->zero_infinity) && loss->blank >= 0 ? TRNN_OK : TRNN_E_LOSS;
 }
 
 typedef struct {

@@ -49,7 +49,7 @@ typedef struct {
     /* Are the targets in range, and does the loss fit the frames? NULL: yes. */
     trnn_status (*look)(const trnn_loss_part *part);
 
-    /* What a mean divides by, of this part. */
+    /* What a mean divides by, of this part; NULL: its numbers. */
     double (*count)(const trnn_loss_part *part);
 
     /* Adds every value to *sum, one after the other, and writes dy and values. */

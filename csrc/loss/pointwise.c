@@ -6,8 +6,6 @@
  */
 #include "loss.h"
 
-static double pointwise_count(const trnn_loss_part *part) { return (double)part->rows * (double)part->cols; }
-
 static float magnitude(float d) { return d < 0.0f ? -d : d; }
 
 static void mse_add(const trnn_loss_part *part, double *sum)
@@ -53,17 +51,14 @@ static void huber_add(const trnn_loss_part *part, double *sum)
 
 const trnn_loss_type trnn_loss_mse = {
     .name = "mse",
-    .count = pointwise_count,
     .add = mse_add,
 };
 const trnn_loss_type trnn_loss_l1 = {
     .name = "l1",
-    .count = pointwise_count,
     .add = l1_add,
 };
 const trnn_loss_type trnn_loss_huber = {
     .name = "huber",
     .check = huber_check,
-    .count = pointwise_count,
     .add = huber_add,
 };

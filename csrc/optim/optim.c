@@ -1,12 +1,13 @@
 /* A step of an optimiser: what is worked out once, in double, and how spans are cut into pieces.
  *
  * A rule and a number of steps become a trnn_update, which holds every coefficient as the float that the
- * formulas of kernels/optim.inc take. The arithmetic here is sums, products, quotients and a root of our own, so
- * it has the same bits on every machine.
+ * formulas of kernels/optim.inc take. The arithmetic here is sums, products, quotients and a root of our own,
+ * so it has the same bits on every machine.
  */
 #include "../kernels/kernels.h"
 
-/* Numbers of a piece: a multiple of a panel, small enough to share fairly, large enough that its call is free. */
+/* Numbers of a piece: a multiple of a panel, small enough to share fairly, large enough that its call is
+ * free. */
 #define PIECE 4096
 
 /* The smallest normal float. */
@@ -41,8 +42,8 @@ int trnn_rule_uses(const trnn_rule *rule, int32_t i)
 
 /* ---- numbers ----------------------------------------------------------------------------------- */
 
-/* The square root of a finite number of at least 0, within two units of its last place: Newton's steps from the
- * number with half its exponent, which is at most 6 % off. Without libm, which a core may not have. */
+/* The square root of a finite number of at least 0, within two units of its last place: Newton's steps from
+ * the number with half its exponent, which is at most 6 % off. Without libm, which a core may not have. */
 static double root_of(double a)
 {
     union {

@@ -1,0 +1,40 @@
+"""Figures to draw on, where matplotlib is installed. No display is needed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Path = str | os.PathLike[str]
+
+
+def new_figure(what: str, width: float, height: float) -> Figure:
+    """An empty figure of so many inches; ``what`` is who asks for it.
+
+    Raises
+    ------
+    ImportError
+        Where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(f"{what} needs matplotlib: pip install 'tinyrnn[plot]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def axes_or_new(what: str, ax: Axes | None) -> Axes:
+    """``ax``, or the one of a figure of its own."""
+    return ax if ax is not None else new_figure(what, 6.4, 3.8).subplots()
+
+
+def saved(ax: Axes, path: Path | None) -> Figure:
+    """The figure of ``ax``, saved where there is a path."""
+    figure: Figure = ax.figure.figure  # not the part of a figure that it may lie in
+    if path is not None:
+        figure.savefig(path)
+    return figure
