@@ -44,30 +44,30 @@ static void softmax_run(const trnn_call *call)
 
 /* ---- training: dx = y (dy - sum dy y), and of the logarithm dx = dy - exp(y) sum dy ------------------- */
 
-/* One distribution, `apart` floats from one number to the next. */
-static void softmax_one_back(const trnn_pass *pass, size_t n, size_t apart, const float *y, const float *dy,
-                             float *dx)
+/* One distribution p, `apart` floats from one number to the next; p may be dx. */
+static void softmax_one_back(int log, size_t n, size_t apart, const float *p, const float *dy, float *dx)
 {
-    const int log = pass->layer->kind == TRNN_LOG_SOFTMAX;
     double sum = 0.0;
-    for (size_t i = 0; i < n * apart; i += apart) sum += log ? (double)dy[i] : (double)dy[i] * (double)y[i];
-    for (size_t i = 0; i < n * apart; i += apart) {
-        float p = y[i];
-        if (log) pass->isa->map_f32(TRNN_MAP_EXP, &p, &p, 1, 0.0f);
-        dx[i] = log ? dy[i] - p * (float)sum : p * (dy[i] - (float)sum);
-    }
+    for (size_t i = 0; i < n * apart; i += apart) sum += log ? (double)dy[i] : (double)dy[i] * (double)p[i];
+    for (size_t i = 0; i < n * apart; i += apart)
+        dx[i] = log ? dy[i] - p[i] * (float)sum : p[i] * (dy[i] - (float)sum);
 }
 
 static void softmax_backward(const trnn_pass *pass)
 {
+    if (!pass->dx) return;
     const size_t rows = (size_t)pass->in.rows, cols = (size_t)pass->in.cols, size = rows * cols;
-    for (size_t at = 0; pass->dx && at < (size_t)pass->rows * size; at += size) {
+    const size_t all = (size_t)pass->rows * size;
+    const int log = pass->layer->kind == TRNN_LOG_SOFTMAX;
+    const float *const p = log ? pass->dx : pass->y;
+    if (log) pass->isa->map_f32(TRNN_MAP_EXP, pass->y, pass->dx, all, 0.0f);
+    for (size_t at = 0; at < all; at += size) {
         if (pass->layer->as.softmax.over_rows)
             for (size_t c = at; c < at + cols; c++)
-                softmax_one_back(pass, rows, cols, pass->y + c, pass->dy + c, pass->dx + c);
+                softmax_one_back(log, rows, cols, p + c, pass->dy + c, pass->dx + c);
         else
             for (size_t r = at; r < at + size; r += cols)
-                softmax_one_back(pass, cols, 1, pass->y + r, pass->dy + r, pass->dx + r);
+                softmax_one_back(log, cols, 1, p + r, pass->dy + r, pass->dx + r);
     }
 }
 
