@@ -77,6 +77,25 @@ class State(Mapping[str, NDArray[np.float32]]):
         array.flags.writeable = False  # a copy: writing to it would be lost
         return array
 
+    def take(self, given: Any, what: str) -> None:
+        """Take what a mapping names; ``what`` begins the messages.
+
+        Raises
+        ------
+        TypeError, KeyError, ShapeError
+            If it is no mapping, or a name or a shape does not fit.
+        """
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{what} is {type(given).__name__}, expected a mapping from name to array")
+        for name, value in given.items():
+            if name not in self._slots:
+                names = ", ".join(self._slots) or "no state"
+                raise KeyError(f"{what}: no {name!r}, there is {names}")
+            try:
+                self[name] = value
+            except (ShapeError, TypeError) as error:
+                raise type(error)(f"{what}: {error}") from None
+
     def read(self, name: str) -> NDArray[np.float32]:
         """``state[name]``, to be written to as you like."""
         slot, numbers = self._slots[name], self.numbers

@@ -124,7 +124,7 @@ def forward(
         raise ValueError(f"{name}: lengths given, but no layer is recurrent")
     ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
     layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
-    state = started(layout, start, name)
+    state = started(layout, start, f"{name}: initial state")
 
     net.__dict__["_pass"] = None
     counts = Counts(net, batch_norms(net))
@@ -145,15 +145,10 @@ def forward(
 
 
 def started(layout: Layout, start: Mapping[str, Any] | None, name: str) -> State:
-    """A state of zeros, or with what ``start`` names; ``name`` begins the messages."""
-    if start is not None and not isinstance(start, Mapping):
-        raise TypeError(f"{name}: state is {type(start).__name__}, expected a mapping from name to array")
+    """A state of zeros, or with what ``start`` names; ``name`` is what the messages call it."""
     state = State(aligned_zeros(layout.tape.state_bytes), layout.slots)
-    for key, value in (start or {}).items():
-        try:
-            state[key] = value
-        except (ShapeError, KeyError) as error:
-            raise type(error)(f"{name}: initial {error.args[0]}") from None
+    if start is not None:
+        state.take(start, name)
     return state
 
 
@@ -181,7 +176,7 @@ def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple
     if last.swapped:
         array = array.swapaxes(0, 1)
     rows, cols = tape.frame_out
-    state = started(layout, dstate, f"{name}: gradient of the final state,")
+    state = started(layout, dstate, f"{name}: gradient of the final state")
     net.__dict__["_pass"] = None
     still = _frozen_parts(net)
     dx = tape.backward(np.ascontiguousarray(array).reshape(tape.steps, tape.batch, rows, cols), state.numbers)
@@ -328,6 +323,9 @@ class Trainer:
             raise TypeError(f"trainer: optimizer is {type(optimizer).__name__}, expected one of tr.optim")
         if not isinstance(loss, Loss):
             raise TypeError(f"trainer: loss is {type(loss).__name__}, expected one of tr.losses")
+        own = {id(tensor.core) for tensor in net._tensors()}
+        if not any(id(entry.tensor.core) in own for entry in optimizer._entries):
+            raise ValueError("trainer: the optimizer has no parameter of this net: it was made for another")
         if loss.reduction == "none":
             raise ValueError("trainer: the loss has reduction 'none', expected 'mean' or 'sum'")
         self.net, self.optimizer, self.loss = net, optimizer, loss
@@ -442,6 +440,9 @@ class Trainer:
                 self._epoch = net._train_epoch
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
+        except IndexError:
+            as_indices(array, "step: x", self._indices)  # says which index it is
+            raise
         finally:
             program.max_norm = program.max_value = np.inf
             for gradient in self._still:
