@@ -497,6 +497,8 @@ def test_clipping() -> None:
     assert tr.optim.clip_grad_norm(tr.optim.SGD(net), 1e9) == pytest.approx(norm / 4, rel=1e-6)
     tr.optim.clip_grad_value(net, 0.125)
     assert max(np.abs(gradient).max() for gradient in got(net).values()) == 0.125
+    with pytest.raises(TypeError, match="nets is NoneType, expected a net"):
+        tr.optim.clip_grad_norm(None, 1.0)
     with pytest.raises(ValueError, match="clip_grad_norm: max_norm is -1"):
         tr.optim.clip_grad_norm(net, -1)
     with pytest.raises(ValueError, match="clip_grad_value: clip_value is nan"):

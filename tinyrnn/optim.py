@@ -827,6 +827,8 @@ def _over(what: Optimizer | Net | Sequence[Net]) -> Optimizer:
     if isinstance(what, Optimizer):
         what._refresh()
         return what
+    if not isinstance(what, (Net, Sequence)):
+        raise TypeError(f"nets is {type(what).__name__}, expected a net, a list of nets, or an optimiser")
     return SGD(what, lr=0)
 
 
