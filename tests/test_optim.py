@@ -622,3 +622,8 @@ def test_repr() -> None:
         "Adagrad(\n  (8 tensors) lr=0.01, lr_decay=0.0, eps=1e-10, weight_decay=0.0, "
         "initial_accumulator_value=0.0, maximize=False, l1=0.0\n)"
     )
+
+
+def test_an_optimiser_is_not_copied() -> None:
+    with pytest.raises(TypeError, match=r"SGD: cannot be copied or pickled.* state_dict\(\)"):
+        copy.deepcopy(tr.optim.SGD(tr.Linear(1, 1), lr=0.1))

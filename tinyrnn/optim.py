@@ -305,6 +305,12 @@ class Optimizer(ABC):
         rows = "".join(f"\n  ({n} tensors) {text}" for n, text in zip(counts, groups, strict=True))
         return f"{self._name}({rows}\n)"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self._name}: cannot be copied or pickled, as it points into its nets; make another for the "
+            "copied net, and give it this one's state_dict()"
+        )
+
     # ---- a step ----------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
