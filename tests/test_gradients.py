@@ -704,6 +704,19 @@ def test_states_that_do_not_fit(training: bool) -> None:
         tr.Linear(4, 5).train(training)(x, state=zeros)
 
 
+def test_a_layer_in_another_mode_than_its_net() -> None:
+    net, x = tr.Sequential(tr.Linear(4, 5), tr.BatchNorm1d(5), tr.Dropout(0.5)).train(), normal(0, 6, 4)
+    net["0"].eval()  # computes the same in either
+    net(x)
+    before = kept(net)
+    for name in ("1", "2"):
+        net.train()
+        net[name].eval()
+        with pytest.raises(ValueError, match=f"Sequential: {name}, a .*, is in evaluation mode"):
+            net(x)
+    assert kept(net) == before
+
+
 def test_dstate_is_named() -> None:
     net, x, dy = ready()
     net(x)

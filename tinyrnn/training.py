@@ -110,6 +110,7 @@ def forward(
         The final one.
     """
     threads = size("threads", threads)
+    _check_modes(net)
     array, lead, cores, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
     swapped = net._recurrent and lead == 2 and net._batch_first
@@ -142,6 +143,19 @@ def forward(
     net.__dict__["_pass"] = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
+
+
+def _check_modes(net: Net) -> None:
+    """An error where a layer that trains otherwise than it evaluates is in another mode than the net."""
+    for prefix, leaf in net._leaves():
+        differs = (
+            hasattr(leaf, "num_batches_tracked") or getattr(leaf, "p", getattr(leaf, "dropout", 0.0)) > 0.0
+        )
+        if differs and not leaf.training:
+            raise ValueError(
+                f"{type(net).__name__}: {leaf._path(prefix, 0)}, a {type(leaf).__name__}, is in evaluation "
+                "mode, but the net in training mode, expected one mode for all: net.train() or net.eval()"
+            )
 
 
 def started(layout: Layout, start: Mapping[str, Any] | None, name: str) -> State:
