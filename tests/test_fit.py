@@ -827,6 +827,19 @@ def test_a_metric_that_is_no_number(value: Any, given: str) -> None:
         make().evaluate(X, LAST, loss="cross_entropy", metrics={"mine": lambda y, target: value})
 
 
+def test_a_single_sample_that_is_left_over_for_batch_norm() -> None:
+    net = tr.Sequential(tr.Linear(3, 4), tr.BatchNorm1d(4))
+    x, sgd = ARRAY[:9, 0], tr.optim.SGD(net, lr=0.1)
+    before = weights(net)
+    with pytest.raises(ValueError, match="batch is 1: 1, a BatchNorm1d, has one number a channel then"):
+        net.fit(x, np.zeros((9, 4)), batch_size=4, loss="mse", optimizer=sgd, verbose=0)
+    assert weights(net) == before and net["1"].num_batches_tracked == 0
+    net.fit(x, np.zeros((9, 4)), batch_size=5, loss="mse", optimizer=sgd, verbose=0)
+    rows = tr.Sequential(tr.Conv1d(1, 2, 2), tr.BatchNorm1d(2))  # two numbers a channel
+    x = ARRAY[:3, None, 0]
+    rows.fit(x, np.zeros((3, 2, 2)), batch_size=2, loss="mse", optimizer="sgd", verbose=0)
+
+
 def test_ctc_of_targets_without_labels() -> None:
     net = tr.Sequential(tr.GRU(3, 4), tr.Linear(4, 3), tr.LogSoftmax(-1))
     before = weights(net)

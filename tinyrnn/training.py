@@ -234,6 +234,22 @@ def batch_norms(net: Net) -> list[BatchNorm1d]:
     return list(norms.values())
 
 
+def _check_statistics(net: Net, frame: Frame, batch: int) -> None:
+    """An error where each batch will have one number for a channel, which has no variance."""
+    if net._recurrent or batch > 1 or not batch_norms(net):
+        return
+    for prefix, leaf in net._leaves():
+        try:
+            frame = leaf._lay(frame, 1, [])
+        except ShapeError:  # counts its axes from (T, B, frame): the core will tell
+            return
+        if hasattr(leaf, "num_batches_tracked") and math.prod(frame[1:]) == 1:
+            raise ValueError(
+                f"trainer: batch is 1: {leaf._path(prefix, 0)}, a {type(leaf).__name__}, has one number a "
+                "channel then, expected 2 or more; with fit, a batch_size that leaves no single sample over"
+            )
+
+
 class Counts:
     """What a net counts of its passes in training mode: how many there were, from which the masks of dropout
     follow, and the batch normalisations' statistics.
@@ -355,6 +371,7 @@ class Trainer:
         if not net._recurrent:
             self.steps = 1
         self._layout = lay_out(net, cores, frame, out_frame, self.batch, self.steps, threads)
+        _check_statistics(net, frame, self.batch)
         tape = self._layout.tape
         self._core = CoreTrainer(tape, loss.core, optimizer._program, size("target_steps", target_steps, 0))
         first = net._leaves()[0][1]
