@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import signal
 import sys
 from types import ModuleType
@@ -775,6 +776,27 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
         {"metrics": "accuracy", "loss": "mse"},
     ),
     ("resume", FileNotFoundError, "", {"resume": "no such file"}),
+    ("no list of callbacks", TypeError, "callbacks: NoneType, expected a list", {"callbacks": None}),
+    (
+        "no metrics",
+        TypeError,
+        "metrics: int, expected 'accuracy', a list,",
+        {"metrics": 5, "validation_data": (X, LAST)},
+    ),
+    ("words", TypeError, "fit: y: dtype <U1, expected numbers", {"y": LAST.astype("U1")}),
+    (
+        "another net's optimiser",
+        ValueError,
+        "the optimizer has no parameter of this net",
+        {"optimizer": tr.optim.SGD(tr.Linear(1, 1), lr=0.1)},
+    ),
+    (
+        "the best net's name",
+        ValueError,
+        "best.pt: save writes safetensors",
+        {"callbacks": [callbacks.ModelCheckpoint("best.pt")]},
+    ),
+    ("a folder", IsADirectoryError, "is a folder", {"callbacks": [callbacks.Checkpoint(os.curdir)]}),
 ]
 
 
@@ -791,6 +813,38 @@ def test_refused(error: type[Exception], message: str, options: dict[str, Any]) 
         fit(net, given.pop("x"), given.pop("y"), **given)
     assert message in str(caught.value)
     assert weights(net) == before and not net.training
+
+
+@pytest.mark.parametrize("make_one", [callbacks.ModelCheckpoint, callbacks.Checkpoint, callbacks.CSVLogger])
+def test_names_of_files(make_one: Any) -> None:
+    with pytest.raises(TypeError, match=f"{make_one.__name__}: path is 5, expected the name of a file"):
+        make_one(5)
+
+
+@pytest.mark.parametrize(("value", "given"), [("x", "'x'"), (np.ones(3), "an array of shape")])
+def test_a_metric_that_is_no_number(value: Any, given: str) -> None:
+    with pytest.raises(TypeError, match=f"metrics: 'mine' gave {given}.*, expected a number"):
+        make().evaluate(X, LAST, loss="cross_entropy", metrics={"mine": lambda y, target: value})
+
+
+def test_a_single_sample_that_is_left_over_for_batch_norm() -> None:
+    net = tr.Sequential(tr.Linear(3, 4), tr.BatchNorm1d(4))
+    x, sgd = ARRAY[:9, 0], tr.optim.SGD(net, lr=0.1)
+    before = weights(net)
+    with pytest.raises(ValueError, match="batch is 1: 1, a BatchNorm1d, has one number a channel then"):
+        net.fit(x, np.zeros((9, 4)), batch_size=4, loss="mse", optimizer=sgd, verbose=0)
+    assert weights(net) == before and net["1"].num_batches_tracked == 0
+    net.fit(x, np.zeros((9, 4)), batch_size=5, loss="mse", optimizer=sgd, verbose=0)
+    rows = tr.Sequential(tr.Conv1d(1, 2, 2), tr.BatchNorm1d(2))  # two numbers a channel
+    x = ARRAY[:3, None, 0]
+    rows.fit(x, np.zeros((3, 2, 2)), batch_size=2, loss="mse", optimizer="sgd", verbose=0)
+
+
+def test_ctc_of_targets_without_labels() -> None:
+    net = tr.Sequential(tr.GRU(3, 4), tr.Linear(4, 3), tr.LogSoftmax(-1))
+    before = weights(net)
+    history = net.fit(X, [[]] * len(X), loss="ctc", optimizer="sgd", verbose=0)
+    assert np.isfinite(history["loss"]).all() and weights(net) != before
 
 
 def test_a_nan_in_padding_is_no_nan() -> None:

@@ -690,6 +690,44 @@ def test_dstate_that_does_not_fit(dstate: Any) -> None:
     net.backward(dy, {})
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_states_that_do_not_fit(training: bool) -> None:
+    net, x, _ = ready()
+    net.train(training)
+    zeros = np.zeros((1, 2, 5), np.float32)
+    for state in (zeros, [("1.h", zeros)], "1.h"):
+        with pytest.raises(TypeError, match="Sequential: initial state is .*, expected a mapping from name"):
+            net(x, state=state)
+    with pytest.raises(KeyError, match="Sequential: initial state: no 'h', there is 1.h"):
+        net(x, state={"h": zeros})
+    with pytest.raises(ValueError, match="Linear: state given, but no layer is recurrent"):
+        tr.Linear(4, 5).train(training)(x, state=zeros)
+
+
+def test_a_layer_in_another_mode_than_its_net() -> None:
+    net, x = tr.Sequential(tr.Linear(4, 5), tr.BatchNorm1d(5), tr.Dropout(0.5)).train(), normal(0, 6, 4)
+    net["0"].eval()  # computes the same in either
+    net(x)
+    before = kept(net)
+    for name in ("1", "2"):
+        net.train()
+        net[name].eval()
+        with pytest.raises(ValueError, match=f"Sequential: {name}, a .*, is in evaluation mode"):
+            net(x)
+    assert kept(net) == before
+
+
+def test_dstate_is_named() -> None:
+    net, x, dy = ready()
+    net(x)
+    with pytest.raises(KeyError, match="Sequential: gradient of the final state: no 'h', there is 1.h"):
+        net.backward(dy, {"h": 0.0})
+    lstm = tr.LSTM(4, 5).train()
+    y, (h, _) = lstm(x)
+    with pytest.raises(TypeError, match=r"the gradient of the final state is ndarray, expected \(dh, dc\)"):
+        lstm.backward(y, h)
+
+
 def test_dstate_of_a_layer_alone_and_of_none() -> None:
     tr.manual_seed(0)
     lstm, linear = tr.LSTM(4, 5).train(), tr.Linear(4, 5).train()
@@ -765,6 +803,12 @@ def test_axes_that_only_evaluation_mixes(net: tr.Net, shape: tuple[int, ...]) ->
     net(normal(0, *shape))
     with pytest.raises(tr.ShapeError, match="time or batch"):
         net.train()(normal(0, *shape))
+
+
+@pytest.mark.parametrize("name", [0, ["0"], None])
+def test_what_is_no_name_to_freeze(name: Any) -> None:
+    with pytest.raises(TypeError, match="expected the name of a tensor or a layer"):
+        tr.Sequential(tr.Linear(2, 2)).freeze(name)
 
 
 def test_names_to_freeze() -> None:

@@ -497,6 +497,8 @@ def test_clipping() -> None:
     assert tr.optim.clip_grad_norm(tr.optim.SGD(net), 1e9) == pytest.approx(norm / 4, rel=1e-6)
     tr.optim.clip_grad_value(net, 0.125)
     assert max(np.abs(gradient).max() for gradient in got(net).values()) == 0.125
+    with pytest.raises(TypeError, match="nets is NoneType, expected a net"):
+        tr.optim.clip_grad_norm(None, 1.0)
     with pytest.raises(ValueError, match="clip_grad_norm: max_norm is -1"):
         tr.optim.clip_grad_norm(net, -1)
     with pytest.raises(ValueError, match="clip_grad_value: clip_value is nan"):
@@ -620,3 +622,8 @@ def test_repr() -> None:
         "Adagrad(\n  (8 tensors) lr=0.01, lr_decay=0.0, eps=1e-10, weight_decay=0.0, "
         "initial_accumulator_value=0.0, maximize=False, l1=0.0\n)"
     )
+
+
+def test_an_optimiser_is_not_copied() -> None:
+    with pytest.raises(TypeError, match=r"SGD: cannot be copied or pickled.* state_dict\(\)"):
+        copy.deepcopy(tr.optim.SGD(tr.Linear(1, 1), lr=0.1))

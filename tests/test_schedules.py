@@ -194,3 +194,17 @@ def test_bad_use() -> None:
         with pytest.raises((TypeError, ValueError)):
             one.load_state_dict(wrong)
     assert one.state_dict() == before
+
+
+def test_arguments_of_another_type_are_named() -> None:
+    sgd = tr.optim.SGD(tr.Linear(1, 1), lr=0.1)
+    with pytest.raises(TypeError, match="MultiStepLR: milestones is 5, expected a list"):
+        tr.optim.MultiStepLR(sgd, 5)
+    with pytest.raises(TypeError, match="LambdaLR: lr_lambda is 5, expected a function"):
+        tr.optim.LambdaLR(sgd, 5)
+    with pytest.raises(TypeError, match="LambdaLR: the factor is 'half', expected a number"):
+        tr.optim.LambdaLR(sgd, lambda epoch: "half")
+    plateau = tr.optim.ReduceLROnPlateau(sgd)
+    with pytest.raises(TypeError, match="ReduceLROnPlateau: metrics is 'loss', expected a number"):
+        plateau.step("loss")
+    assert plateau.last_epoch == 0 and sgd.lr == 0.1

@@ -314,6 +314,8 @@ def test_a_gradient_that_is_not_finite_may_be_passed_over(nonfinite: str) -> Non
         (lambda net, sgd, loss: net.trainer(sgd, loss, clip_norm=-1), ValueError, "clip_norm is -1"),
         (lambda net, sgd, loss: net.trainer(sgd, loss, nonfinite="hope"), ValueError, "nonfinite is 'hope'"),
         (lambda net, sgd, loss: net.trainer(sgd, loss, 2**20, 2**20), OverflowError, "too large"),
+        (lambda net, sgd, loss: net.trainer(sgd, loss, frame=4), TypeError, "frame is 4, expected the sizes"),
+        (lambda net, sgd, loss: tagger().trainer(sgd, loss), ValueError, "no parameter of this net"),
         (lambda net, sgd, loss: tr.optim.SGD(net, lr=-0.1), ValueError, "lr is -0.1"),
     ],
 )
@@ -321,6 +323,15 @@ def test_what_no_trainer_takes(make: Callable[..., Any], error: Any, message: st
     net = tagger()
     with pytest.raises(error, match=message):
         make(net, tr.optim.SGD(net, lr=0.1), tr.CrossEntropyLoss())
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_an_index_out_of_range_is_named(dtype: type) -> None:
+    net = tr.Sequential(tr.Embedding(5, 3), tr.RNN(3, 2))
+    trainer = net.trainer(tr.optim.SGD(net, lr=0.1), tr.MSELoss(), batch=2, steps=3)
+    x = np.array([[0, 1], [4, 2], [3, 7]], dtype)
+    with pytest.raises(IndexError, match=r"step: x: index 7 at \[2, 1\] is out of range, expected 0 .. 4"):
+        trainer.step(x, np.zeros((3, 2, 2), np.float32))
 
 
 # ---- fine-tuning ----------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ import errno
 import io
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tinyrnn.arguments import flag, real, whole
 from tinyrnn.files import replacing
+from tinyrnn.model import check_suffix
 
 if TYPE_CHECKING:
     from tinyrnn.fitting import Run
@@ -72,10 +73,20 @@ class Callback:
 
 
 def _check_folder(path: Path) -> None:
-    """A folder that is missing is better said before training than after an epoch."""
-    folder = os.path.dirname(os.path.realpath(os.fsdecode(path)))
+    """A file that cannot be written is better said before training than after an epoch."""
+    target = os.path.realpath(os.fsdecode(path))
+    folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file's name", path)
+
+
+def _name(what: str, path: Path) -> str:
+    """The name of a file."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{what}: path is {path!r}, expected the name of a file")
+    return os.fspath(path)
 
 
 class _Best(Callback):
@@ -177,13 +188,14 @@ class ModelCheckpoint(_Best):
         self, path: Path, monitor: str = "val_loss", save_best_only: bool = False, mode: str = "min"
     ) -> None:
         super().__init__(monitor, mode)
-        self.path = os.fspath(path)
+        self.path = _name("ModelCheckpoint", path)
         self.save_best_only = flag("ModelCheckpoint: save_best_only", save_best_only)
         if not self.save_best_only:
             self.monitor = None  # type: ignore[assignment]
 
     def on_train_begin(self, run: Run) -> None:
-        _check_folder(self.path)
+        check_suffix(self.path)
+        _check_folder(self.path.replace("{epoch}", "1"))
 
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
         if not self.save_best_only or self._better(logs):
@@ -234,7 +246,7 @@ class LearningRateScheduler(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         if self._function:
-            run.optimizer.lr = float(self.schedule(self._count))
+            run.optimizer.lr = self.schedule(self._count)
             return
         theirs = getattr(self.schedule, "optimizer", run.optimizer)
         if theirs is not run.optimizer:
@@ -251,7 +263,7 @@ class LearningRateScheduler(Callback):
     def _step(self, run: Run, *metric: float) -> None:
         self._count += 1
         if self._function:
-            run.optimizer.lr = float(self.schedule(self._count))
+            run.optimizer.lr = self.schedule(self._count)
         else:
             self.schedule.step(*metric)
 
@@ -271,7 +283,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = _name("CSVLogger", path)
 
     def on_train_begin(self, run: Run) -> None:
         _check_folder(self.path)
@@ -306,7 +318,7 @@ class Checkpoint(Callback):
     def __init__(self, path: Path, every: int = 1, unit: str = "epoch") -> None:
         if unit not in _UNITS:
             raise ValueError(f"Checkpoint: unit is {unit!r}, expected 'epoch' or 'batch'")
-        self.path = path
+        self.path = _name("Checkpoint", path)
         self.every = whole("Checkpoint: every", every, 1, 2**31)
         self.unit = unit
         self._since = 0
@@ -349,6 +361,8 @@ def in_order(callbacks: Any) -> list[Callback]:
         If one is neither a callback nor a schedule.
     """
     found: list[Callback] = []
+    if not isinstance(callbacks, (Callback, Iterable)):
+        raise TypeError(f"callbacks: {type(callbacks).__name__}, expected a list of callbacks and schedules")
     for given in [callbacks] if isinstance(callbacks, Callback) else callbacks:
         if isinstance(given, Callback):
             found.append(given)

@@ -105,7 +105,7 @@ class Run:
                 steps=steps,
                 threads=threads,
                 frame=inputs.frame,
-                target_steps=0 if targets.labels is None else int(targets.labels.max()),
+                target_steps=0 if targets.labels is None else max(int(targets.labels.max()), 1),
                 **options,
             )
             for rows in dict.fromkeys((most, len(inputs) % most or most))
@@ -424,12 +424,25 @@ def _apply(metrics: Mapping[str, Metric], targets: Targets, outputs: list[Any]) 
     elif targets.labels is None:
         given = np.stack(outputs if targets.inputs.stepless else [numbers[-1] for numbers in outputs])
         wanted = np.stack(wanted)
-    return {name: float(metric(given, wanted)) for name, metric in metrics.items()}
+    return {name: _number(name, metric(given, wanted)) for name, metric in metrics.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    """What a metric gave."""
+    if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "fiub":
+        what = f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
+        raise TypeError(f"metrics: {name!r} gave {what}, expected a number")
+    return float(value)
 
 
 def _metrics(metrics: Any, loss: Any) -> dict[str, Metric]:
     if metrics is None:
         return {}
+    if not isinstance(metrics, (str, Mapping, list, tuple)):
+        raise TypeError(
+            f"metrics: {type(metrics).__name__}, expected 'accuracy', a list, or a mapping from name to "
+            "function"
+        )
     named = (
         metrics
         if isinstance(metrics, Mapping)

@@ -271,7 +271,7 @@ class Net(ABC):
         ShapeError, TypeError, IndexError, ValueError
             If the input does not fit.
         """
-        if state and not self._recurrent:
+        if not self._recurrent and state is not None and not (isinstance(state, Mapping) and not state):
             raise ValueError(f"{type(self).__name__}: state given, but no layer is recurrent")
         if self._recurrent or self.training:
             return self._run(x, lengths, state, threads)[0]
@@ -483,6 +483,8 @@ class Net(ABC):
                     f"{'(channels, length)' if known else '(features,)'}"
                 )
             frame = tuple(axis for axis in known if axis is not None)
+        if not isinstance(frame, (tuple, list)):
+            raise TypeError(f"{name}: frame is {frame!r}, expected the sizes of its axes, such as (4,)")
         frame = tuple(size("frame", axis) for axis in frame)
         if len(frame) > 2:
             raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 2")
@@ -682,6 +684,8 @@ class Net(ABC):
         if not names:
             chosen = [(leaf, tensor.name) for _, leaf in self._leaves() for tensor in leaf._tensors()]
         for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"{type(self).__name__}: {name!r}, expected the name of a tensor or a layer")
             found = [
                 (leaf, tensor.name)
                 for prefix, leaf in self._leaves()
@@ -1010,15 +1014,9 @@ class Net(ABC):
         OSError
             If it cannot be written. An existing file is then as before.
         """
-        from tinyrnn.weights import source_of_suffix
-        from tinyrnn.weights.safetensors import SOURCE, save_safetensors
+        from tinyrnn.weights.safetensors import save_safetensors
 
-        said = source_of_suffix(path)
-        if said not in (None, SOURCE):
-            suffix = os.path.splitext(os.fspath(path))[1].lower()
-            raise ValueError(
-                f"{os.fspath(path)}: save writes safetensors, expected a name that ends so, not {suffix}"
-            )
+        check_suffix(path)
         smaller = any(name != "float32" for name in self.formats.values())
         version = _VERSION if smaller else 1  # what an older tinyrnn can read, it may
         metadata = {"format": "np", "tinyrnn": json.dumps({"version": version, "net": self._describe()})}
@@ -1080,7 +1078,7 @@ class Sequential(Net):
         threads: int = 1,
     ) -> Any:
         """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn."""
-        if self._recurrent or self.training or lengths is not None or state:
+        if self._recurrent or self.training or lengths is not None or state is not None:
             return super().__call__(x, lengths=lengths, state=state, threads=threads)
         for name, layer in self._layers.items():
             try:
@@ -1165,6 +1163,18 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def _quoted(names: Any) -> str:
     shown = [f'"{name}"' for name in names]
     return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+
+
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """An error if a name ends as that of another format than `Net.save` writes."""
+    from tinyrnn.weights import source_of_suffix
+    from tinyrnn.weights.safetensors import SOURCE
+
+    if source_of_suffix(path) not in (None, SOURCE):
+        suffix = os.path.splitext(os.fspath(path))[1].lower()
+        raise ValueError(
+            f"{os.fspath(path)}: save writes safetensors, expected a name that ends so, not {suffix}"
+        )
 
 
 def load(path: str | os.PathLike[str]) -> Net:

@@ -307,6 +307,12 @@ class Optimizer(ABC):
         rows = "".join(f"\n  ({n} tensors) {text}" for n, text in zip(counts, groups, strict=True))
         return f"{self._name}({rows}\n)"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self._name}: cannot be copied or pickled, as it points into its nets; make another for the "
+            "copied net, and give it this one's state_dict()"
+        )
+
     # ---- a step ----------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
@@ -784,6 +790,8 @@ def _over(what: Optimizer | Net | Sequence[Net]) -> Optimizer:
     if isinstance(what, Optimizer):
         what._refresh()
         return what
+    if not isinstance(what, (Net, Sequence)):
+        raise TypeError(f"nets is {type(what).__name__}, expected a net, a list of nets, or an optimiser")
     return SGD(what, lr=0)
 
 

@@ -152,23 +152,28 @@ class _Recurrent(Net):
             slots.append(Slot(f"{prefix}c", owner, (levels, batch, self.hidden_size), tuple(parts["c"])))
         return slots
 
-    def _initial_state(self, hx: Any, batched: bool) -> dict[str, Any] | None:
-        """PyTorch's ``h0`` or ``(h0, c0)`` by name, with a batch axis."""
+    def _initial_state(
+        self,
+        hx: Any,
+        batched: bool,
+        what: str = "initial state",
+        called: tuple[str, str] = ("h0", "c0"),
+    ) -> dict[str, Any] | None:
+        """PyTorch's ``h0`` or ``(h0, c0)`` by name, with a batch axis. The rest is for messages."""
         if hx is None:
             return None
         if isinstance(hx, Mapping):
             return dict(hx)
         if self._cell and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
-            raise TypeError(
-                f"{type(self).__name__}: the initial state is {type(hx).__name__}, expected (h0, c0)"
-            )
+            pair = ", ".join(called)
+            raise TypeError(f"{type(self).__name__}: the {what} is {type(hx).__name__}, expected ({pair})")
         given = {"h": hx[0], "c": hx[1]} if self._cell else {"h": hx}
-        for name, value in given.items():
-            array = as_floats(value, f"{type(self).__name__}: {name}0")
+        for (name, value), title in zip(given.items(), called, strict=False):
+            array = as_floats(value, f"{type(self).__name__}: {title}")
             given[name] = array if batched or array.ndim != 2 else array[:, np.newaxis]
             if not batched and array.ndim != 2:
                 raise ShapeError(
-                    f"{type(self).__name__}: {name}0 has shape {array.shape}, "
+                    f"{type(self).__name__}: {title} has shape {array.shape}, "
                     "expected 2 axes for an unbatched input"
                 )
         return given
@@ -242,7 +247,9 @@ class _Recurrent(Net):
         from tinyrnn import training
 
         batched = np.ndim(dy) != 2
-        initial = None if dstate is None else self._initial_state(dstate, batched)
+        initial = None
+        if dstate is not None:
+            initial = self._initial_state(dstate, batched, "gradient of the final state", ("dh", "dc"))
         dx, state = training.backward(self, dy, initial)
         if dstate is None:
             return dx

@@ -183,6 +183,9 @@ class Targets:
             )
         given: Any = [as_array(row) for row in y] if listed else as_array(y)
         kinds = {row.dtype.kind for row in given} if listed else {given.dtype.kind}
+        if not kinds <= set("fiub"):
+            wrong = next(row for row in (given if listed else [given]) if row.dtype.kind not in "fiub")
+            raise TypeError(f"{what}: dtype {wrong.dtype}, expected numbers")
         self.classes = classes and kinds <= set("iu")
         if self.classes:
             self.tail = inputs.out_frame[:-1]

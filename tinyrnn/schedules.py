@@ -173,6 +173,8 @@ class MultiStepLR(LRScheduler):
     def _set(self, milestones: Any, gamma: Any) -> None:
         if isinstance(milestones, Mapping):  # PyTorch keeps a Counter
             milestones = [step for step, times in milestones.items() for _ in range(times)]
+        if not isinstance(milestones, Iterable):
+            raise TypeError(f"MultiStepLR: milestones is {milestones!r}, expected a list of integers")
         self.milestones = sorted(size("MultiStepLR: milestones", step) for step in milestones)
         self.gamma = real("MultiStepLR: gamma", gamma, 0)
 
@@ -280,6 +282,8 @@ class LambdaLR(LRScheduler):
         if not options:
             return
         given, groups = options["lr_lambda"], len(self.optimizer.param_groups)
+        if not callable(given) and not isinstance(given, (list, tuple)):
+            raise TypeError(f"LambdaLR: lr_lambda is {given!r}, expected a function or {groups} of them")
         self.lr_lambdas = self._spread(given)
         if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
             raise ValueError(f"LambdaLR: lr_lambda is {given!r}, expected a function or {groups} of them")
@@ -289,8 +293,8 @@ class LambdaLR(LRScheduler):
 
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         place = next(i for i, one in enumerate(self.optimizer.param_groups) if one is group)
-        rate = group["initial_lr"] * self.lr_lambdas[place](self.last_epoch)
-        return real("LambdaLR: the rate", rate, 0)
+        factor = real("LambdaLR: the factor", self.lr_lambdas[place](self.last_epoch))
+        return real("LambdaLR: the rate", group["initial_lr"] * factor, 0)
 
 
 class OneCycleLR(LRScheduler):
@@ -567,7 +571,10 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: float) -> None:  # type: ignore[override]
         """Look at a measure, such as the loss of validation, and set the rates of the next step."""
-        value = float(metrics)
+        try:
+            value = float(metrics)
+        except (TypeError, ValueError):
+            raise TypeError(f"ReduceLROnPlateau: metrics is {metrics!r}, expected a number") from None
         self.last_epoch += 1
         if self._better(value):
             self.best, self.num_bad_epochs = value, 0

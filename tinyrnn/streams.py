@@ -71,16 +71,9 @@ class State(Mapping[str, NDArray[np.float32]]):
         cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
-        if start is not None and not isinstance(start, Mapping):
-            raise TypeError(f"{what} is {type(start).__name__}, expected a mapping from name to array")
         state = cls(aligned_zeros(nbytes), slots)
-        for name, value in (start or {}).items():
-            if name not in state:
-                raise KeyError(f"{what}: {name!r}, expected one of {', '.join(state)}")
-            try:
-                state[name] = value
-            except ShapeError as error:
-                raise ShapeError(f"{what}: {error}") from None
+        if start is not None:
+            state.take(start, what)
         return state
 
     def __iter__(self) -> Iterator[str]:
@@ -93,6 +86,25 @@ class State(Mapping[str, NDArray[np.float32]]):
         array = self.read(name)
         array.flags.writeable = False  # a copy: writing to it would be lost
         return array
+
+    def take(self, given: Any, what: str) -> None:
+        """Take what a mapping names; ``what`` begins the messages.
+
+        Raises
+        ------
+        TypeError, KeyError, ShapeError
+            If it is no mapping, or a name or a shape does not fit.
+        """
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{what} is {type(given).__name__}, expected a mapping from name to array")
+        for name, value in given.items():
+            if name not in self._slots:
+                names = ", ".join(self._slots) or "no state"
+                raise KeyError(f"{what}: no {name!r}, there is {names}")
+            try:
+                self[name] = value
+            except (ShapeError, TypeError) as error:
+                raise type(error)(f"{what}: {error}") from None
 
     def read(self, name: str) -> NDArray[np.float32]:
         """``state[name]``, to be written to as you like."""

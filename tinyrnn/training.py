@@ -109,6 +109,7 @@ def forward(
         The final one.
     """
     threads = size("threads", threads)
+    _check_modes(net)
     array, lead, cores, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
     swapped, steps, batch = net._sizes(array, lead)
@@ -135,6 +136,19 @@ def forward(
     net.__dict__["_pass"] = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
+
+
+def _check_modes(net: Net) -> None:
+    """An error where a layer that trains otherwise than it evaluates is in another mode than the net."""
+    for prefix, leaf in net._leaves():
+        differs = (
+            hasattr(leaf, "num_batches_tracked") or getattr(leaf, "p", getattr(leaf, "dropout", 0.0)) > 0.0
+        )
+        if differs and not leaf.training:
+            raise ValueError(
+                f"{type(net).__name__}: {leaf._path(prefix, 0)}, a {type(leaf).__name__}, is in evaluation "
+                "mode, but the net in training mode, expected one mode for all: net.train() or net.eval()"
+            )
 
 
 def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
@@ -204,6 +218,22 @@ def batch_norms(net: Net) -> list[BatchNorm1d]:
         if hasattr(leaf, "num_batches_tracked"):
             norms[id(leaf)] = leaf
     return list(norms.values())
+
+
+def _check_statistics(net: Net, frame: Frame, batch: int) -> None:
+    """An error where each batch will have one number for a channel, which has no variance."""
+    if net._recurrent or batch > 1 or not batch_norms(net):
+        return
+    for prefix, leaf in net._leaves():
+        try:
+            frame = leaf._lay(frame, 1, [])
+        except ShapeError:  # counts its axes from (T, B, frame): the core will tell
+            return
+        if hasattr(leaf, "num_batches_tracked") and math.prod(frame[1:]) == 1:
+            raise ValueError(
+                f"trainer: batch is 1: {leaf._path(prefix, 0)}, a {type(leaf).__name__}, has one number a "
+                "channel then, expected 2 or more; with fit, a batch_size that leaves no single sample over"
+            )
 
 
 class Counts:
@@ -309,6 +339,9 @@ class Trainer:
             raise TypeError(f"trainer: optimizer is {type(optimizer).__name__}, expected one of tr.optim")
         if not isinstance(loss, Loss):
             raise TypeError(f"trainer: loss is {type(loss).__name__}, expected one of tr.losses")
+        own = {id(tensor.core) for tensor in net._tensors()}
+        if not any(id(entry.tensor.core) in own for entry in optimizer._entries):
+            raise ValueError("trainer: the optimizer has no parameter of this net: it was made for another")
         if loss.reduction == "none":
             raise ValueError("trainer: the loss has reduction 'none', expected 'mean' or 'sum'")
         self.net, self.optimizer, self.loss = net, optimizer, loss
@@ -324,6 +357,7 @@ class Trainer:
         if not net._recurrent:
             self.steps = 1
         self._layout = lay_out(net, cores, frame, out_frame, self.batch, self.steps, threads)
+        _check_statistics(net, frame, self.batch)
         tape = self._layout.tape
         self._core = CoreTrainer(tape, loss.core, optimizer._program, size("target_steps", target_steps, 0))
         first = net._leaves()[0][1]
@@ -424,6 +458,9 @@ class Trainer:
                 self._epoch = net._train_epoch
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
+        except IndexError:
+            as_indices(array, "step: x", self._indices)  # says which index it is
+            raise
         finally:
             program.max_norm = program.max_value = np.inf
             for gradient in self._still:
