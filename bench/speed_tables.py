@@ -65,9 +65,11 @@ def digits4(value: float) -> float:
 
 
 def short(value: float | None) -> str:
-    """Three digits; nothing for what was not measured."""
+    """Three digits, three decimals at most; nothing for what was not measured."""
     if value is None:
         return ""
+    if value < 0.1:
+        return f"{value:.3f}"
     return next((f"{value:.{n}f}" for n in (2, 1) if round(value, n) < 10 ** (3 - n)), f"{value:.0f}")
 
 

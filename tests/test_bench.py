@@ -500,7 +500,7 @@ def test_markers_must_be_there_once(tables: Any) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0123, "0.01"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (1234.5, "1234"), (None, "")],
+    [(0.0123, "0.012"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (1234.5, "1234"), (None, "")],
 )
 def test_three_digits(tables: Any, value: float | None, text: str) -> None:
     assert tables.short(value) == text

@@ -334,6 +334,23 @@ def test_an_index_out_of_range_is_named(dtype: type) -> None:
         trainer.step(x, np.zeros((3, 2, 2), np.float32))
 
 
+def test_a_net_that_is_frozen_throughout() -> None:
+    net = tagger()
+    sgd = tr.optim.SGD(net, lr=0.1)
+    trainer = net.trainer(sgd, tr.CrossEntropyLoss(), BATCH, STEPS)
+    net.freeze()
+    before = everything(net, sgd)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="all parameters are frozen, expected some to train"):
+            trainer.step(X, Y)
+    assert everything(net, sgd) == before
+    net.unfreeze("head.bias")
+    trainer.step(X, Y)
+    assert {name for name, tensor in everything(net, sgd)[0].items() if tensor != before[0][name]} == {
+        "head.bias"
+    }
+
+
 # ---- fine-tuning ----------------------------------------------------------------------------------------
 
 

@@ -895,7 +895,8 @@ class Net(ABC):
             end in the same chunk.
         resume : str or os.PathLike, optional
             A file of `tinyrnn.callbacks.Checkpoint`: go on where it was written, to the same bits as if there
-            had been no pause. Data, settings and callbacks must be those of that run; ``epochs`` may be more.
+            had been no pause. Data, settings and callbacks must be those of that run; ``epochs`` may be more,
+            and the order is that run's, whatever ``seed`` says.
 
         Returns
         -------

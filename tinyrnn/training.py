@@ -453,7 +453,12 @@ class Trainer:
         try:
             self.optimizer._refresh()
             if self._epoch != net._train_epoch:
-                tape.point_gradients(frozen(net, layout.cores))
+                still = frozen(net, layout.cores)
+                if all(still):
+                    raise ValueError(
+                        "step: all parameters are frozen, expected some to train; see unfreeze()"
+                    )
+                tape.point_gradients(still)
                 self._still = [gradient for gradient, _ in _frozen_parts(net)]
                 self._epoch = net._train_epoch
             numbers = None if state is None else state.numbers
