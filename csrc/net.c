@@ -1,4 +1,5 @@
-/* Plans: layers in a row, laid out once, run block by block. Knows the contract, no layer by name.
+/* Plans: layers in a row, laid out once, run block by block. Knows the contract; a layer by name only to
+ * check what numbers it can take.
  *
  * Between layers, values go through two buffers in turn; the first layer reads the caller's x, the
  * last writes the caller's y. A long call runs in blocks of the plan's steps, so scratch does not
