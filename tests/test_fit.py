@@ -892,3 +892,13 @@ def test_other_layers(layer: str) -> None:
         net = tr.Sequential(tr.LSTM(3, 8), tr.LayerNorm(8), tr.Linear(8, 4))
     history = fit(net, xs, each, 8, optimizer=tr.optim.Adam(net, lr=0.02), clip_norm=1.0)
     assert history["loss"][-1] < history["loss"][0] and history["grad_norm"][-1] > 0
+
+
+def test_adam_is_the_default():
+    x, y = np.zeros((8, 3, 2), np.float32), np.zeros(8, int)
+    nets = [tr.Sequential(tr.GRU(2, 4), tr.Linear(4, 2)) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    nets[0].fit(x, y, loss="cross_entropy", verbose=0)
+    nets[1].fit(x, y, loss="cross_entropy", optimizer="adam", verbose=0)
+    for name, array in nets[0].state_dict().items():
+        assert np.array_equal(array, nets[1].state_dict()[name])

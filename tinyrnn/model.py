@@ -825,7 +825,7 @@ class Net(ABC):
         batch_size: int = 32,
         *,
         loss: Any,
-        optimizer: Any,
+        optimizer: Any = "adam",
         validation_data: Any = None,
         metrics: Any = None,
         callbacks: Any = (),
