@@ -95,6 +95,7 @@ typedef struct {
     int32_t affine, bias;
     float eps;
     float momentum; /* BATCH_NORM, training: how far a batch moves the running statistics */
+    int32_t fixed;  /* BATCH_NORM, training: 1: as in use, by the running statistics, which stay */
 } trnn_norm_args;
 
 typedef struct {

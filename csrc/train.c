@@ -192,7 +192,7 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 /* Has a BATCH_NORM a number and more for each channel, as a variance wants? */
 static int has_statistics(const trnn_node *node, int64_t frames)
 {
-    if (!trnn_layer_type_of(&node->layer)->mixes) return 1;
+    if (!trnn_layer_type_of(&node->layer)->mixes || node->layer.as.norm.fixed) return 1;
     return (int64_t)node->in.rows * node->in.cols * frames > node->layer.as.norm.size;
 }
 
@@ -256,21 +256,7 @@ static void copy_input(const trnn_training_job *job, const trnn_pass *pass)
 /* What computes the same forwards in training as in use. */
 static void run(const trnn_pass *pass)
 {
-    trnn_call call;
-    call.layer = pass->layer;
-    call.isa = pass->isa;
-    for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) call.weights[p] = pass->weights[p];
-    call.state = pass->state;
-    call.scratch = pass->scratch;
-    call.x = pass->x;
-    call.y = pass->y;
-    call.state_stride = pass->state_stride;
-    call.in = pass->in;
-    call.out = pass->out;
-    call.steps = pass->steps;
-    call.batch = pass->batch;
-    call.lengths = pass->lengths;
-    call.start = call.backwards = 0;
+    const trnn_call call = trnn_call_of(pass);
     trnn_layer_type_of(pass->layer)->run(&call);
 }
 

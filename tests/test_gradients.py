@@ -704,17 +704,89 @@ def test_states_that_do_not_fit(training: bool) -> None:
         tr.Linear(4, 5).train(training)(x, state=zeros)
 
 
-def test_a_layer_in_another_mode_than_its_net() -> None:
-    net, x = tr.Sequential(tr.Linear(4, 5), tr.BatchNorm1d(5), tr.Dropout(0.5)).train(), normal(0, 6, 4)
-    net["0"].eval()  # computes the same in either
-    net(x)
-    before = kept(net)
-    for name in ("1", "2"):
-        net.train()
+def running(net: tr.Net) -> dict[str, bytes]:
+    return {
+        name: array.tobytes()
+        for name, array in net.state_dict().items()
+        if name.split(".")[-1][:3] in ("run", "num")
+    }
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5)])
+def test_a_batch_norm_in_evaluation_mode(shape: tuple[int, ...], affine: bool) -> None:
+    """In a net that trains it computes what it does in use, its statistics stay, and they are constants to
+    the gradient: dx = dy w / sqrt(var + eps)."""
+    net = tr.Sequential({"bn": tr.BatchNorm1d(4, affine=affine), "act": tr.Tanh()})
+    net.load_state_dict(
+        {
+            name: np.abs(normal(i, *array.shape)) + np.float32(0.5) if array.ndim else array
+            for i, (name, array) in enumerate(net.state_dict().items())
+        }
+    )
+    x, dy = normal(0, *shape), normal(1, *shape)
+    used, before = net(x), running(net)
+    net.train()
+    net["bn"].eval()
+    y = net(x)
+    dx = net.backward(dy)
+    assert np.array_equal(y, used) and running(net) == before
+    numbers = {name.removeprefix("bn."): array.astype(float) for name, array in net.state_dict().items()}
+    axes = tuple(axis for axis in range(len(shape)) if axis != 1)
+
+    def along(name: str, default: float) -> np.ndarray:
+        return np.reshape(
+            numbers.get(name, np.full(4, default)), [4 if axis == 1 else 1 for axis in range(len(shape))]
+        )
+
+    deviation = np.sqrt(along("running_var", 1) + 1e-5)
+    da = dy * (1 - y.astype(float) ** 2)
+    assert np.allclose(dx, da * along("weight", 1) / deviation, rtol=1e-5, atol=1e-6)
+    if affine:
+        normalised = (x - along("running_mean", 0)) / deviation
+        gradients = net.grad_dict()
+        assert np.allclose(gradients["bn.weight"], (da * normalised).sum(axes), rtol=1e-5, atol=1e-5)
+        assert np.allclose(gradients["bn.bias"], da.sum(axes), rtol=1e-5, atol=1e-5)
+    net.train()
+    assert not np.array_equal(net(x), used) and running(net) != before
+
+
+def test_dropout_in_evaluation_mode() -> None:
+    net = tr.Sequential(
+        {"rnn": tr.LSTM(4, 5, 2, dropout=0.5), "drop": tr.Dropout(0.5), "out": tr.Linear(5, 2)}
+    )
+    x = normal(0, 7, 3, 4)
+    used = net(x)
+    net.train()
+    for name, same in (("rnn", False), ("drop", True)):
         net[name].eval()
-        with pytest.raises(ValueError, match=f"Sequential: {name}, a .*, is in evaluation mode"):
-            net(x)
-    assert kept(net) == before
+        assert np.array_equal(net(x), used) == same
+    net["drop"].train()
+    assert not np.array_equal(net(x), used)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_and_fit_keep_the_modes_of_layers(copied: Any) -> None:
+    net = tr.Sequential(
+        {"bn": tr.BatchNorm1d(4), "inner": tr.Sequential(tr.Dropout(0.5), tr.Linear(4, 2))}
+    ).train()
+    net["bn"].eval()
+    net["inner"]["0"].eval()
+    modes = [mode for _, mode in net._modes()]
+    assert [mode for _, mode in copied(net)._modes()] == modes == [True, False, True, False, True]
+    before = running(net)
+    net.fit(
+        normal(0, 8, 4),
+        np.zeros(8, int),
+        2,
+        4,
+        loss="cross_entropy",
+        validation_data=(normal(1, 3, 4), np.zeros(3, int)),
+        verbose=0,
+    )
+    assert [mode for _, mode in net._modes()] == modes and running(net) == before
+    net.evaluate(normal(0, 8, 4), np.zeros(8, int), loss="cross_entropy")
+    assert [mode for _, mode in net._modes()] == modes
 
 
 def test_dstate_is_named() -> None:

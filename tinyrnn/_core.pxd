@@ -48,6 +48,7 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef struct trnn_norm_args:
         int32_t size, affine, bias
         float eps, momentum
+        int32_t fixed
 
     ctypedef struct trnn_activation_args:
         float slope

@@ -17,7 +17,14 @@ class Tape:
     threads: int
     steps: int
     def __init__(
-        self, layers: list[Layer], rows: int, cols: int, batch: int, steps: int, threads: int = 1
+        self,
+        layers: list[Layer],
+        rows: int,
+        cols: int,
+        batch: int,
+        steps: int,
+        threads: int = 1,
+        fixed: list[bool] | None = None,
     ) -> None: ...
     @property
     def batch(self) -> int: ...

@@ -96,6 +96,8 @@ cdef class Tape:
         Rows, and the most steps of a sequence.
     threads : int
         How many share the rows.
+    fixed : list of bool
+        For each layer, whether it is a batch normalisation that goes by its running statistics.
 
     Raises
     ------
@@ -105,7 +107,8 @@ cdef class Tape:
         If the layers do not fit each other, or are too large.
     """
 
-    def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1):
+    def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1,
+                  list fixed=None):
         cdef int32_t count = <int32_t> len(layers)
         cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
         cdef trnn_frame frame = trnn_frame(rows, cols)
@@ -118,6 +121,8 @@ cdef class Tape:
             for i in range(count):
                 (<Layer> layers[i]).trainable()
                 all_layers[i] = (<Layer> layers[i]).layer
+                if fixed is not None and fixed[i]:
+                    all_layers[i].args.norm.fixed = 1
             self.layers = layers
             self.memory = bytes(lent_training_bytes(count))
             self.training = <const trnn_training *> <char *> self.memory

@@ -276,7 +276,7 @@ def fit(
         from tinyrnn import checkpoints
 
         checkpoints.restore(resume, run)
-    training = net.training
+    modes = net._modes()
     progress = Progress(verbose)
     with Interrupt() as interrupt:
 
@@ -303,7 +303,8 @@ def fit(
                 callback.on_train_end(run)
         finally:
             progress.close()
-            net.train(training)
+            for part, mode in modes:
+                part.training = mode
     return run.history
 
 
@@ -344,12 +345,13 @@ def evaluate(
 
 @contextmanager
 def _evaluating(net: Net) -> Iterator[None]:
-    training = net.training
+    modes = net._modes()
     net.eval()
     try:
         yield
     finally:
-        net.train(training)
+        for part, mode in modes:
+            part.training = mode
 
 
 def _outputs(

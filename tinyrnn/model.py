@@ -506,9 +506,14 @@ class Net(ABC):
     def _children(self) -> Iterable[Net]:
         return ()
 
+    def _modes(self) -> list[tuple[Net, bool]]:
+        """The net and all within it, and whether each is in training mode."""
+        return [(self, self.training), *(pair for child in self._children() for pair in child._modes())]
+
     def train(self, mode: bool = True) -> Self:
         """Set training mode, as in PyTorch: dropout drops, batch normalisation looks at the batch, and a call
-        keeps what `backward` needs. A new net is in evaluation mode."""
+        keeps what `backward` needs. A new net is in evaluation mode. A layer of a net in training mode may
+        be put into the other: ``net["bn"].eval()`` goes by its running statistics, and they stay."""
         if not isinstance(mode, bool):
             raise TypeError(f"train: mode is {mode!r}, expected True or False")
         self.training = mode
@@ -572,7 +577,8 @@ class Net(ABC):
         frame: Frame | None = None,
         target_steps: int = 0,
     ) -> Trainer:
-        """What trains the net batch by batch in memory that is laid out once.
+        """What trains the net batch by batch in memory that is laid out once. It trains in training mode,
+        whatever the net's; layers in evaluation mode within a net that is not are left so.
 
         Parameters
         ----------
@@ -1034,7 +1040,8 @@ class Net(ABC):
 
     def __reduce__(self) -> Any:
         frozen = [sorted(leaf._frozen) for _, leaf in self._leaves()]
-        return _rebuild, (self._describe(), self._stored(), self.training, frozen)
+        modes = [mode for _, mode in self._modes()]
+        return _rebuild, (self._describe(), self._stored(), modes, frozen)
 
 
 class Sequential(Net):
@@ -1220,15 +1227,17 @@ def load(path: str | os.PathLike[str]) -> Net:
 def _rebuild(
     description: dict[str, Any],
     state_dict: dict[str, NDArray[Any]],
-    training: bool = False,
+    modes: Sequence[bool] = (),
     frozen: Sequence[Sequence[str]] = (),
 ) -> Net:
     """A copy of a net, for `copy` and `pickle`: all but gradients and the tape."""
     net = _build(description)
     net.load_state_dict(state_dict)
-    for (_, leaf), names in zip(net._leaves(), frozen, strict=False):  # strict: none in older pickles
+    for (_, leaf), names in zip(net._leaves(), frozen, strict=False):  # not in older pickles
         leaf._frozen.update(names)
-    return net.train(training)
+    for (part, _), mode in zip(net._modes(), modes, strict=False):
+        part.training = mode
+    return net
 
 
 def _levels(description: dict[str, Any], depth: int) -> int:

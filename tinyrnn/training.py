@@ -35,6 +35,8 @@ class Layout(NamedTuple):
     slots : tuple of Slot
         The names of its state.
     frame, out_frame : tuple of int
+    modes : list of bool
+        For each layer of the net, whether it is in training mode.
     """
 
     tape: Tape
@@ -42,6 +44,7 @@ class Layout(NamedTuple):
     slots: tuple[Slot, ...]
     frame: Frame
     out_frame: Frame
+    modes: list[bool]
 
 
 class Pass(NamedTuple):
@@ -62,16 +65,32 @@ def lay_out(
     TypeError
         If a layer is not kept as float32.
     """
-    places = [(leaf, level) for _, leaf in net._leaves() for level in range(leaf._core_count())]
-    trained = []
-    for core, (leaf, level) in zip(cores, places, strict=True):
-        trained.append(core)
-        if level < leaf._core_count() - 1 and getattr(leaf, "dropout", 0.0) > 0.0:
-            trained.append(_core.Layer("dropout", p=leaf.dropout))
+    modes = _modes(net)
+    places = [
+        (leaf, level, mode)
+        for (_, leaf), mode in zip(net._leaves(), modes, strict=True)
+        for level in range(leaf._core_count())
+    ]
+    trained: list[_core.Layer] = []
+    fixed: list[bool] = []
+    for core, (leaf, level, mode) in zip(cores, places, strict=True):
+        drops = core.kind == "dropout"
+        trained.append(core if mode or not drops else _core.Layer("dropout", p=0.0))
+        fixed.append(not mode and core.kind == "batch_norm")
+        between = getattr(leaf, "dropout", 0.0)
+        if mode and between > 0.0 and level < leaf._core_count() - 1:
+            trained.append(_core.Layer("dropout", p=between))
+            fixed.append(False)
     rows, cols = (1, 1, *frame)[-2:]
-    tape = Tape(trained, rows, cols, batch, steps, threads)
+    tape = Tape(trained, rows, cols, batch, steps, threads, fixed)
     slots = net._slots(_core.Plan(cores, rows, cols, batch, 1))
-    return Layout(tape, trained, slots, frame, out_frame)
+    return Layout(tape, trained, slots, frame, out_frame, modes)
+
+
+def _modes(net: Net) -> list[bool]:
+    """For each layer whether it is to be run in training mode: those in evaluation mode are not, if the net
+    itself is in training mode. A trainer trains a net that is not."""
+    return [leaf.training or not net.training for _, leaf in net._leaves()]
 
 
 def _layout_for(
@@ -83,6 +102,7 @@ def _layout_for(
         same = [core for core in last.cores if core.kind != "dropout"] == [
             core for core in cores if core.kind != "dropout"
         ]
+        same = same and last.modes == _modes(net)
         if same and last.tape.threads == min(threads, batch) and last.tape.most_steps >= steps:
             return last
     net.__dict__["_layout"] = net.__dict__["_pass"] = None
@@ -109,7 +129,6 @@ def forward(
         The final one.
     """
     threads = size("threads", threads)
-    _check_modes(net)
     array, lead, cores, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
     swapped, steps, batch = net._sizes(array, lead)
@@ -136,19 +155,6 @@ def forward(
     net.__dict__["_pass"] = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
-
-
-def _check_modes(net: Net) -> None:
-    """An error where a layer that trains otherwise than it evaluates is in another mode than the net."""
-    for prefix, leaf in net._leaves():
-        differs = (
-            hasattr(leaf, "num_batches_tracked") or getattr(leaf, "p", getattr(leaf, "dropout", 0.0)) > 0.0
-        )
-        if differs and not leaf.training:
-            raise ValueError(
-                f"{type(net).__name__}: {leaf._path(prefix, 0)}, a {type(leaf).__name__}, is in evaluation "
-                "mode, but the net in training mode, expected one mode for all: net.train() or net.eval()"
-            )
 
 
 def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
@@ -212,24 +218,25 @@ def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
 
 
 def batch_norms(net: Net) -> list[BatchNorm1d]:
-    """The batch normalisations of a net, each once."""
+    """The batch normalisations of a net that look at the batch, each once."""
     norms: dict[int, Any] = {}
-    for _, leaf in net._leaves():
-        if hasattr(leaf, "num_batches_tracked"):
+    for (_, leaf), mode in zip(net._leaves(), _modes(net), strict=True):
+        if mode and hasattr(leaf, "num_batches_tracked"):
             norms[id(leaf)] = leaf
     return list(norms.values())
 
 
 def _check_statistics(net: Net, frame: Frame, batch: int) -> None:
     """An error where each batch will have one number for a channel, which has no variance."""
-    if net._recurrent or batch > 1 or not batch_norms(net):
+    norms = batch_norms(net)
+    if net._recurrent or batch > 1 or not norms:
         return
     for prefix, leaf in net._leaves():
         try:
             frame = leaf._lay(frame, 1, [])
         except ShapeError:  # counts its axes from (T, B, frame): the core will tell
             return
-        if hasattr(leaf, "num_batches_tracked") and math.prod(frame[1:]) == 1:
+        if leaf in norms and math.prod(frame[1:]) == 1:
             raise ValueError(
                 f"trainer: batch is 1: {leaf._path(prefix, 0)}, a {type(leaf).__name__}, has one number a "
                 "channel then, expected 2 or more; with fit, a batch_size that leaves no single sample over"

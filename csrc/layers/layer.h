@@ -187,6 +187,29 @@ static inline trnn_product trnn_product_of(trnn_matrix matrix, int32_t rows, int
     return product;
 }
 
+/* ---- for training: a pass as a call ------------------------------------------------------------- */
+
+/* What run() computes forwards of a pass, with the scratch of scratch(). */
+static inline trnn_call trnn_call_of(const trnn_pass *pass)
+{
+    trnn_call call;
+    call.layer = pass->layer;
+    call.isa = pass->isa;
+    for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) call.weights[p] = pass->weights[p];
+    call.state = pass->state;
+    call.scratch = pass->scratch;
+    call.x = pass->x;
+    call.y = pass->y;
+    call.state_stride = pass->state_stride;
+    call.in = pass->in;
+    call.out = pass->out;
+    call.steps = pass->steps;
+    call.batch = pass->batch;
+    call.lengths = pass->lengths;
+    call.start = call.backwards = 0;
+    return call;
+}
+
 /* ---- for training: a matrix the other way round ------------------------------------------------- */
 
 /* Floats of the transpose of a matrix of `rows` packed rows and `depth` columns. */

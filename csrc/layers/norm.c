@@ -6,7 +6,7 @@ static trnn_status norm_check(const trnn_layer *layer)
 {
     const trnn_norm_args *a = &layer->as.norm;
     if (!trnn_is_size(a->size) || !(a->eps >= 0.0f)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->affine) || !trnn_is_flag(a->bias)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->affine) || !trnn_is_flag(a->bias) || !trnn_is_flag(a->fixed)) return TRNN_E_ARGUMENT;
     return a->bias && !a->affine ? TRNN_E_ARGUMENT : TRNN_OK;
 }
 
@@ -191,7 +191,8 @@ static void batch_norm_run(const trnn_call *call)
 }
 
 /* ---- training: as above, but over all frames of a batch, channel by channel; a frame beyond its row's end
- *      counts nothing. The running statistics move by `momentum`, their variance being the unbiased one. */
+ *      counts nothing. The running statistics move by `momentum`, their variance being the unbiased one. Where
+ *      they are fixed y is what use computes, and dx = dy / deviation, for no statistic follows x. */
 
 /* Frames in the pass's order, without those that have ended: a walk over the numbers of one channel. */
 typedef struct {
@@ -233,6 +234,14 @@ static void batch_norm_forward(const trnn_pass *pass)
     const channel_walk walk = walk_of(pass);
     const float *x = pass->x, *weight = pass->weights[0], *bias = pass->weights[1];
     standard *kept = pass->tape;
+    if (a->fixed) {
+        const trnn_call call = trnn_call_of(pass);
+        for (size_t channel = 0; channel < (size_t)a->size; channel++)
+            kept[channel] = standard_of(pass->isa, (double)pass->weights[2][channel],
+                                        (double)pass->weights[3][channel], 1.0, a->eps);
+        batch_norm_run(&call);
+        return;
+    }
     trnn_zero(pass->y, (size_t)(pass->steps * pass->batch) * walk.size * sizeof(float));
     for (size_t channel = 0; channel < (size_t)a->size; channel++) {
         double sum = 0.0, squares = 0.0, count = 0.0;
@@ -265,6 +274,11 @@ static void batch_norm_backward(const trnn_pass *pass)
     trnn_zero(pass->dx, (size_t)(pass->steps * pass->batch) * walk.size * sizeof(float));
     for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
         const standard own = kept[channel];
+        const float scale = weight ? own.scale * weight[channel] : own.scale;
+        if (pass->layer->as.norm.fixed) {
+            EACH_NUMBER(pass, walk, channel, i) pass->dx[i] = dy[i] * scale;
+            continue;
+        }
         double sum = 0.0, along = 0.0, count = 0.0;
         EACH_NUMBER(pass, walk, channel, i)
         {
@@ -273,7 +287,6 @@ static void batch_norm_backward(const trnn_pass *pass)
             count += 1.0;
         }
         const float mean = (float)(sum / count), slope = (float)(along / count);
-        const float scale = weight ? own.scale * weight[channel] : own.scale;
         EACH_NUMBER(pass, walk, channel, i)
         pass->dx[i] = (dy[i] - mean - standardised(own, x[i]) * slope) * scale;
     }
