@@ -117,6 +117,7 @@ static const model trained[] = {
     {"train batch norm of columns", {1, 18}, 1, {NORM(BATCH_NORM, 18, 1, 1, .momentum = 0.1f)}},
     {"train batch norm of rows", {3, 5}, 1, {NORM(BATCH_NORM, 3, 1, 0, .momentum = 0.5f)}},
     {"train batch norm, plain", {2, 3}, 1, {NORM(BATCH_NORM, 2, 0, 0)}},
+    {"train batch norm, fixed", {3, 5}, 1, {NORM(BATCH_NORM, 3, 1, 1, .momentum = 0.5f, .fixed = 1)}},
     {"train rectifiers", {2, 9}, 3, {PLAIN(RELU), LINEAR(9, 9, 1), LEAKY_RELU(0.25f)}},
     {"train curves", {2, 9}, 3, {PLAIN(SIGMOID), PLAIN(IDENTITY), PLAIN(TANH)}},
     {"train dropout", {2, 9}, 2, {{.kind = TRNN_DROPOUT, .as.dropout = {0.4f}}, LINEAR(9, 3, 1)}},
