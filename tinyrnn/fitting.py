@@ -276,9 +276,8 @@ def fit(
         from tinyrnn import checkpoints
 
         checkpoints.restore(resume, run)
-    modes = net._modes()
     progress = Progress(verbose)
-    with Interrupt() as interrupt:
+    with _modes_kept(net), Interrupt() as interrupt:
 
         def validate() -> dict[str, float]:
             if validation is None:
@@ -303,8 +302,6 @@ def fit(
                 callback.on_train_end(run)
         finally:
             progress.close()
-            for part, mode in modes:
-                part.training = mode
     return run.history
 
 
@@ -344,14 +341,21 @@ def evaluate(
 
 
 @contextmanager
-def _evaluating(net: Net) -> Iterator[None]:
+def _modes_kept(net: Net) -> Iterator[None]:
+    """Afterwards the net, and each layer in it, is in the mode that it was in."""
     modes = net._modes()
-    net.eval()
     try:
         yield
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+@contextmanager
+def _evaluating(net: Net) -> Iterator[None]:
+    with _modes_kept(net):
+        net.eval()
+        yield
 
 
 def _outputs(

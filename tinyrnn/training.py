@@ -65,7 +65,7 @@ def lay_out(
     TypeError
         If a layer is not kept as float32.
     """
-    modes = _modes(net)
+    modes = _trains(net)
     places = [
         (leaf, level, mode)
         for (_, leaf), mode in zip(net._leaves(), modes, strict=True)
@@ -87,7 +87,7 @@ def lay_out(
     return Layout(tape, trained, slots, frame, out_frame, modes)
 
 
-def _modes(net: Net) -> list[bool]:
+def _trains(net: Net) -> list[bool]:
     """For each layer whether it is to be run in training mode: those in evaluation mode are not, if the net
     itself is in training mode. A trainer trains a net that is not."""
     return [leaf.training or not net.training for _, leaf in net._leaves()]
@@ -102,7 +102,7 @@ def _layout_for(
         same = [core for core in last.cores if core.kind != "dropout"] == [
             core for core in cores if core.kind != "dropout"
         ]
-        same = same and last.modes == _modes(net)
+        same = same and last.modes == _trains(net)
         if same and last.tape.threads == min(threads, batch) and last.tape.most_steps >= steps:
             return last
     net.__dict__["_layout"] = net.__dict__["_pass"] = None
@@ -220,7 +220,7 @@ def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
 def batch_norms(net: Net) -> list[BatchNorm1d]:
     """The batch normalisations of a net that look at the batch, each once."""
     norms: dict[int, Any] = {}
-    for (_, leaf), mode in zip(net._leaves(), _modes(net), strict=True):
+    for (_, leaf), mode in zip(net._leaves(), _trains(net), strict=True):
         if mode and hasattr(leaf, "num_batches_tracked"):
             norms[id(leaf)] = leaf
     return list(norms.values())
