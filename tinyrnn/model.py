@@ -654,8 +654,8 @@ class Net(ABC):
         return names
 
     @property
-    def _train_epoch(self) -> int:
-        """Another number after each `freeze` and `unfreeze`, of any net."""
+    def _freezes(self) -> int:
+        """How often there was a `freeze` or `unfreeze`, of any net: another number after each."""
         return _freeze_count[0]
 
     def freeze(self, *names: str) -> Self:

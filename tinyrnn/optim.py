@@ -187,7 +187,7 @@ class Optimizer(ABC):
         self._program = Program(len(self.param_groups))
         self._values: list[tuple[Any, ...] | None] = [None] * len(self.param_groups)
         self._uses: list[tuple[bool, ...]] = [()] * len(self.param_groups)
-        self._epochs: list[int] | None = None
+        self._freezes: list[int] | None = None
         self._laid: list[_Entry] = []
         self._refresh()
 
@@ -319,8 +319,8 @@ class Optimizer(ABC):
         """Bring the program up to date with `param_groups` and with what is frozen."""
         groups = self.param_groups
         values = [tuple(map(group.get, self._options)) for group in groups]
-        epochs = [net._train_epoch for net in self._nets]
-        if values == self._values and epochs == self._epochs:
+        freezes = [net._freezes for net in self._nets]
+        if values == self._values and freezes == self._freezes:
             return
         changed = {
             i: self._checked(group, f": group {i}" if len(groups) > 1 else "")
@@ -331,8 +331,8 @@ class Optimizer(ABC):
         for i, options in changed.items():
             uses[i] = self._program.set_rule(i, self._kind, options)
             self._values[i] = values[i]
-        if uses != self._uses or epochs != self._epochs:
-            self._uses, self._epochs = uses, epochs
+        if uses != self._uses or freezes != self._freezes:
+            self._uses, self._freezes = uses, freezes
             self._lay()
 
     def _count(self) -> None:
@@ -535,7 +535,7 @@ class Optimizer(ABC):
             entry.steps = steps
             for i, array in arrays.items():
                 entry.tensor.core.pack_into(entry.tensor.param, self._buffer(entry, i), array)
-        self._epochs = None
+        self._freezes = None
         self._program.lay([])
         self._refresh()
 

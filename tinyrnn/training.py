@@ -373,7 +373,7 @@ class Trainer:
         self._recurrent = net._recurrent
         self._rows_first = self._recurrent and net._batch_first
         self._state_layout = State(np.empty(0, np.float32), self._layout.slots).layout()
-        self._epoch = -1
+        self._freezes = -1
         self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
 
@@ -459,7 +459,7 @@ class Trainer:
         counts, status = Counts(net, self._norms), None
         try:
             self.optimizer._refresh()
-            if self._epoch != net._train_epoch:
+            if self._freezes != net._freezes:
                 still = frozen(net, layout.cores)
                 if all(still):
                     raise ValueError(
@@ -467,7 +467,7 @@ class Trainer:
                     )
                 tape.point_gradients(still)
                 self._still = [gradient for gradient, _ in _frozen_parts(net)]
-                self._epoch = net._train_epoch
+                self._freezes = net._freezes
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
         except IndexError:
