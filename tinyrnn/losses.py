@@ -475,7 +475,7 @@ class CTCLoss(Loss):
         labels, counts = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
         batch = shape[0] if batch_first else shape[1]
         if counts is not None:
-            counts = as_indices(counts, f"{name}: target_lengths").reshape(-1)
+            counts = as_indices(counts, f"{name}: target_lengths").flatten()  # a copy: see as_lengths
             if counts.shape != (batch,):
                 raise ShapeError(
                     f"{name}: target_lengths has shape {counts.shape}, expected ({batch},), one per row"

@@ -1,5 +1,6 @@
 /* y = the row of the table that the index names. As torch.nn.Embedding. net.c or train.c has checked the
- * indices. */
+ * indices; one that has changed since names a row of zeros. */
+#include "../index.h"
 #include "layer.h"
 
 static trnn_status embedding_check(const trnn_layer *layer)
@@ -59,9 +60,14 @@ static void embedding_run(const trnn_call *call)
     const trnn_format format = call->layer->format;
     const size_t bytes = trnn_row_bytes(format, size);
     const size_t count = (size_t)call->steps * (size_t)call->batch * (size_t)call->in.cols;
-    for (size_t i = 0; i < count; i++)
-        widen(format, (const char *)call->weights[0] + (size_t)index[i] * bytes, (size_t)size,
-              call->y + i * (size_t)size);
+    float *y = call->y;
+    for (size_t i = 0; i < count; i++, y += size) {
+        const int32_t row = trnn_index_at(index, i, call->layer->as.embedding.num_embeddings);
+        if (row < 0)
+            trnn_zero(y, (size_t)size * sizeof(float));
+        else
+            widen(format, (const char *)call->weights[0] + (size_t)row * bytes, (size_t)size, y);
+    }
 }
 
 /* ---- training: a row's gradient is the sum of the dy of its places --------------------------------- */
@@ -70,13 +76,15 @@ static void embedding_backward(const trnn_pass *pass) { (void)pass; /* indices h
 
 static void embedding_gradients(const trnn_pass *pass)
 {
-    const int32_t *index = pass->x, padding = pass->layer->as.embedding.padding - 1;
-    const size_t size = (size_t)pass->layer->as.embedding.embedding_dim;
+    const trnn_embedding_args *a = &pass->layer->as.embedding;
+    const int32_t *index = pass->x, padding = a->padding - 1;
+    const size_t size = (size_t)a->embedding_dim;
     const size_t count = (size_t)pass->rows * (size_t)pass->in.cols;
     const float *dy = pass->dy;
     for (size_t i = 0; i < count; i++, dy += size) {
-        float *row = pass->grads[0] + (size_t)index[i] * size;
-        if (index[i] == padding || index[i] % pass->parts != pass->part) continue;
+        const int32_t at = trnn_index_at(index, i, a->num_embeddings);
+        if (at < 0 || at == padding || at % pass->parts != pass->part) continue;
+        float *row = pass->grads[0] + (size_t)at * size;
         for (size_t j = 0; j < size; j++) row[j] += dy[j];
     }
 }

@@ -9,6 +9,7 @@
  *
  * A mean divides by the sum of the targets' weights, or by the number of distributions.
  */
+#include "../index.h"
 #include "loss.h"
 
 static trnn_status cross_entropy_check(const trnn_loss *loss)
@@ -41,14 +42,21 @@ static double class_weight(const trnn_loss *loss, size_t c)
     return loss->weight ? (double)loss->weight[c] : 1.0;
 }
 
+/* The class of row r; -1 for one that does not count: it is ignored, or no longer what was looked at. */
+static int32_t class_at(const trnn_loss_part *part, size_t r)
+{
+    const int32_t class = trnn_index_at(part->target, r, (int32_t)part->cols);
+    return class == part->loss->ignore_index ? -1 : class;
+}
+
 static double cross_entropy_count(const trnn_loss_part *part)
 {
-    const trnn_loss *loss = part->loss;
-    const int32_t *target = part->target;
     double count = 0.0;
     if (part->probabilities) return (double)part->rows;
-    for (size_t r = 0; r < part->rows; r++)
-        if (target[r] != loss->ignore_index) count += class_weight(loss, (size_t)target[r]);
+    for (size_t r = 0; r < part->rows; r++) {
+        const int32_t class = class_at(part, r);
+        if (class >= 0) count += class_weight(part->loss, (size_t)class);
+    }
     return count;
 }
 
@@ -109,10 +117,10 @@ static void cross_entropy_add(const trnn_loss_part *part, double *sum)
     const size_t cols = part->cols;
     float *log_p = part->scratch;
     for (size_t r = 0; r < part->rows; r++) {
-        const int32_t class = part->probabilities ? 0 : ((const int32_t *)part->target)[r];
+        const int32_t class = part->probabilities ? 0 : class_at(part, r);
         float *dy = part->dy ? part->dy + r * cols : NULL;
         double value = 0.0;
-        if (!part->probabilities && class == part->loss->ignore_index) {
+        if (class < 0) {
             if (dy) trnn_zero(dy, cols * sizeof(float));
         } else {
             part->isa->softmax_f32(part->y + r * cols, log_p, cols, 1);

@@ -10,6 +10,7 @@
  * Logarithms are kept in double; their differences are small enough for the float exp of the kernels.
  * beta is made from the last state on: states seen from the end obey the same rule as from the start.
  */
+#include "../index.h"
 #include "loss.h"
 
 static trnn_status ctc_check(const trnn_loss *loss)
@@ -21,6 +22,7 @@ typedef struct {
     double *alpha;    /* (steps, S) */
     double *ends[2];  /* (S,) */
     float *exponents; /* (S, 3) */
+    int32_t *labels;  /* (L,): a copy, as they are looked up many times */
 } ctc_room;
 
 /* Measures, or places, what a row needs. */
@@ -33,6 +35,7 @@ static size_t ctc_layout(void *scratch, size_t steps, size_t target_steps, ctc_r
     room->ends[0] = trnn_take_bytes(&cursor, bytes);
     room->ends[1] = trnn_take_bytes(&cursor, bytes);
     room->exponents = trnn_take(&cursor, trnn_times(states, 3));
+    room->labels = trnn_take_bytes(&cursor, trnn_times(target_steps, sizeof(int32_t)));
     return cursor.bytes;
 }
 
@@ -157,10 +160,23 @@ static void backward(const trnn_loss_row *row, const ctc_room *room, double valu
     }
 }
 
-static double ctc_row(const trnn_loss_row *row)
+/* The row with labels that nobody writes to. */
+static trnn_loss_row copied(const trnn_loss_row *row, const ctc_room *room)
+{
+    trnn_loss_row copy = *row;
+    copy.target = room->labels;
+    for (int32_t i = 0; i < row->count; i++) {
+        const int32_t label = trnn_index_at(row->target, (size_t)i, row->cols);
+        room->labels[i] = label < 0 ? row->loss->blank : label; /* no longer what was looked at */
+    }
+    return copy;
+}
+
+static double ctc_row(const trnn_loss_row *given)
 {
     ctc_room room;
-    ctc_layout(row->scratch, (size_t)row->steps, (size_t)row->count, &room);
+    ctc_layout(given->scratch, (size_t)given->steps, (size_t)given->count, &room);
+    const trnn_loss_row copy = copied(given, &room), *row = &copy;
     const double value = forward(row, &room);
     const int none = value == -nowhere(); /* no path at all: the target is too long */
     if (row->dy && !none) backward(row, &room, value);
