@@ -37,7 +37,16 @@ def as_array(x: Any) -> NDArray[Any]:
 
 def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
     """Whether the core can read ``x`` as it is."""
-    return type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous and x.dtype.isnative
+    if type(x) is not np.ndarray or x.dtype != dtype or not x.dtype.isnative:
+        return False
+    return x.flags.c_contiguous and x.flags.aligned
+
+
+def as_plain(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """``array`` as the core can read it, in ``dtype``; itself if it is so. Unlike
+    `numpy.ascontiguousarray` this copies numbers that start at an odd address, and leaves 0 axes at 0."""
+    plain = np.ascontiguousarray(array, dtype)
+    return (plain if plain.flags.aligned else plain.copy()).reshape(array.shape)
 
 
 def as_floats(x: Any, what: str) -> NDArray[np.float32]:
@@ -54,7 +63,7 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: dtype {array.dtype}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape)
+        return as_plain(array, np.float32)
 
 
 def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.int32]:
@@ -82,13 +91,15 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
         place = np.unravel_index(int(wrong.argmax()), array.shape)
         where = f" at {list(map(int, place))}" if place else ""
         raise IndexError(f"{what}: index {array[place]}{where} is out of range, expected {low} .. {high}")
-    return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
+    return as_plain(array, np.int32)
 
 
 def as_lengths(
     lengths: ArrayLike, what: str, rows: int, most: int, of: str, least: int = 1
 ) -> NDArray[np.int32]:
-    """``lengths`` as a C-contiguous int32 array, (rows,), each ``least .. most``; itself if it is one.
+    """A copy of ``lengths`` as a C-contiguous int32 array, (rows,), each ``least .. most``.
+
+    The core goes by lengths while other threads may write to the caller's.
 
     Parameters
     ----------
@@ -105,11 +116,12 @@ def as_lengths(
         raise TypeError(f"{what}: lengths: dtype {array.dtype}, expected integers")
     if array.shape != (rows,):
         raise ShapeError(f"{what}: lengths has shape {array.shape}, expected ({rows},), one per row")
+    array = array.copy()  # before it is looked at
     wrong = (array < least) | (array > most)
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"{what}: lengths[{row}] is {array[row]}, expected {least} .. {most}, {of}")
-    return np.ascontiguousarray(array, dtype=np.int32)
+    return as_plain(array, np.int32)
 
 
 def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
