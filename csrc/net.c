@@ -179,6 +179,7 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
     char *const part_x = (char *)job->scratch + sizes->scratch_bytes;
     char *const part_y = part_x + trnn_frames_bytes(batch * (size_t)sizes->steps, sizes->in);
     for (int32_t start = 0; start < steps; start += sizes->steps) {
+        if (job->poll && start > 0 && job->poll(job->context)) return TRNN_E_INTERRUPTED;
         const int32_t block = steps - start < sizes->steps ? steps - start : sizes->steps;
         const char *x = (const char *)job->x + (size_t)start * stride * in;
         char *y = (char *)job->y + (size_t)start * stride * out;

@@ -223,9 +223,13 @@ typedef struct {
     int32_t backwards;      /* 0 or 1: which end of the weights the first step begins at. Changes no bit;
                              * a stream that alternates it from step to step finds in the cache what it
                              * read last, where the weights are larger than the cache. */
+    int (*poll)(void *context); /* NULL, or asked after each block of the plan's steps: 0 to go on */
+    void *context;              /* of poll */
 } trnn_job;
 
-/* Runs `steps` steps of the plan's batch. On an error nothing has been written. */
+/* Runs `steps` steps of the plan's batch. On an error nothing has been written; but after E_INTERRUPTED, which
+ * poll asked for, y and the state are those of a block on the way. Nobody writes to lengths meanwhile; x may
+ * change: an index that was in range and no longer is reads as a row of zeros. */
 trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
 
 /* ---- training: the tape, and gradients through time ------------------------------------------
@@ -336,7 +340,7 @@ size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t bat
 typedef struct {
     const trnn_kernels *isa;
     const float *y;     /* (steps, B, frame); classes are the frame's columns */
-    const void *target; /* const */
+    const void *target; /* const; may change meanwhile: a class that no longer is one does not count */
     float *dy;          /* as y: written, not added to; overlaps nothing else. NULL: not wanted */
     float *values;      /* each number's, each target's (CROSS_ENTROPY) or each row's (CTC) own loss; NULL */
     trnn_frame frame;

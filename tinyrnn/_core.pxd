@@ -9,6 +9,7 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef enum trnn_status:
         TRNN_OK
         TRNN_E_INDEX
+        TRNN_E_INTERRUPTED
         TRNN_E_TARGET
 
     const char *trnn_status_text(trnn_status status)
@@ -130,6 +131,8 @@ cdef extern from "tinyrnn.h" nogil:
         int32_t steps
         const int32_t *lengths
         int32_t stride, backwards
+        int (*poll)(void *context) noexcept nogil
+        void *context
 
     trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
 
@@ -318,3 +321,4 @@ cdef class Plan:
     cdef trnn_sizes sizes
     cdef list layers
     cdef const void **weights
+    cdef int64_t weights_bytes

@@ -14,6 +14,8 @@ C. ``Stream`` is a Plan with a state and a scratch of its own. One thread at a t
 D. Arrays are looked at through NumPy's C interface, which costs a few instructions where a typed
    memoryview costs thousands. The GIL is released around every kernel.
 E. ``check`` is the one door through which a C status becomes a Python exception.
+F. ``Round`` is what several threads do at once, and a wait that no signal breaks: they write to the caller's
+   arrays. ``Guard`` lets one thread at a time use what is laid out once. Both go by the GIL.
 """
 
 import builtins
@@ -22,11 +24,20 @@ import os
 import numpy as np
 
 from tinyrnn import errors
-from tinyrnn.arrays import aligned_zeros, as_floats, as_indices, widened
+from tinyrnn.arrays import aligned_zeros, as_floats, as_indices, as_plain, widened
 from tinyrnn.threads import run_all
 
 cimport numpy as cnp
+from cpython.exc cimport PyErr_Occurred
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pythread cimport (
+    NOWAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 cnp.import_array()
@@ -36,6 +47,8 @@ cdef int check(trnn_status status, str what) except -1:
     """Raises the Python exception that status.def names for ``status``."""
     if status == TRNN_OK:
         return 0
+    if status == TRNN_E_INTERRUPTED and PyErr_Occurred() != NULL:
+        return -1  # what the signal's handler raised
     cdef str name = trnn_status_exception(status).decode()
     raise (getattr(errors, name, None) or getattr(builtins, name))(
         f"{what}: {trnn_status_text(status).decode()}"
@@ -53,6 +66,185 @@ def narrowed(cnp.ndarray numbers, int64_t low, int64_t high):
             return None
         to[i] = <int32_t> wide[i]
     return narrow
+
+
+# ---- threads and signals ------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    /* Of the round that this thread works for: whether it is to stop. NULL: none. */
+    static __thread int *round_stop;
+    """
+    int *round_stop
+
+cdef extern from "Python.h":
+    int signals_handled "PyErr_CheckSignals"() noexcept  # not 0: a handler has raised, which is pending
+    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
+    enum: PY_LOCK_ACQUIRED
+
+
+cdef enum:
+    WAIT_US = 50000  # how long a round waits before it looks for signals again
+
+# Work between two looks at signals, in bytes of weights times frames: milliseconds on a server, at most about a
+# second on a Raspberry Pi Zero.
+cdef int64_t PATIENCE = 1 << 30
+
+
+cdef struct Watch:
+    int64_t left, blocks  # blocks of steps until the next look, and between looks
+
+
+cdef int poll(void *context) noexcept nogil:
+    """`trnn_job.poll`: whether a signal's handler has raised, here or in the thread whose round this is."""
+    cdef Watch *watch = <Watch *> context
+    cdef int raised
+    if round_stop != NULL and round_stop[0]:
+        return 1
+    watch.left -= 1
+    if watch.left > 0:
+        return 0
+    watch.left = watch.blocks
+    with gil:
+        raised = signals_handled()
+    if raised and round_stop != NULL:
+        round_stop[0] = 1
+    return raised
+
+
+cdef class Round:
+    """Tasks that run at once, the first one in the thread that calls `run`.
+
+    Parameters
+    ----------
+    tasks : sequence of callables
+    """
+
+    cdef object tasks
+    cdef list errors  # (place of the task, exception)
+    cdef int32_t left
+    cdef int stop
+    cdef PyThread_type_lock end  # held until the last task is done
+
+    def __cinit__(self, tasks):
+        self.tasks = tasks
+        self.errors = []
+        self.left = <int32_t> len(tasks)
+        self.stop = 0
+        self.end = PyThread_allocate_lock()
+        if self.end == NULL:
+            raise MemoryError()
+        PyThread_acquire_lock(self.end, NOWAIT_LOCK)
+
+    def __dealloc__(self):
+        if self.end != NULL:
+            PyThread_free_lock(self.end)
+
+    def work(self, int32_t i):
+        """Do one task."""
+        global round_stop
+        cdef int *outer = round_stop
+        round_stop = &self.stop
+        try:
+            self.tasks[i]()
+        except BaseException as error:
+            self.errors.append((i, error))
+        round_stop = outer
+        self.left -= 1
+        if self.left == 0:
+            PyThread_release_lock(self.end)
+
+    def run(self, hand_over, bint signals):
+        """Do all tasks, and wait for the last one whatever happens: they write to the caller's arrays.
+
+        No Python code of ours runs between, so no signal is handled where it could break the wait.
+
+        Parameters
+        ----------
+        hand_over : callable
+            Takes the pair (round, place of a task), for another thread to call `work` with.
+        signals : bool
+            Whether signals are handled meanwhile. Runs of a `Plan` then stop where a handler raises.
+
+        Raises
+        ------
+        BaseException
+            What the earliest task raised, or a signal's handler.
+        """
+        cdef int32_t i, handed = 1, count = self.left
+        try:
+            for i in range(1, count):
+                hand_over((self, i))
+                handed += 1
+        except BaseException as error:
+            self.errors.append((handed, error))
+            self.left -= count - handed
+        self.work(0)
+        while not self.wait(WAIT_US if signals else -1):
+            try:
+                if signals_handled():
+                    check(TRNN_E_INTERRUPTED, "run")
+            except BaseException as error:
+                self.errors.append((-1, error))
+                self.stop = 1
+                signals = False  # a second one waits, too
+        if self.errors:
+            raise min(self.errors, key=first_of)[1]
+
+    cdef bint wait(self, long long microseconds) noexcept:
+        """Whether all tasks are done."""
+        cdef bint done
+        with nogil:
+            done = PyThread_acquire_lock_timed(self.end, microseconds, 0) == PY_LOCK_ACQUIRED
+        return done
+
+
+def first_of(pair):
+    return pair[0]
+
+
+# How often this process was forked from its parents, from 1 on: what a holder of another number held, it held in
+# the parent.
+cdef int32_t _life = 1
+
+
+def _forked():
+    global _life
+    _life += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+cdef class Guard:
+    """A context that one thread at a time is in; a second one gets an error, not a race.
+
+    Parameters
+    ----------
+    message : str
+        What the error says.
+
+    Raises
+    ------
+    RuntimeError
+        If another thread is in it.
+    """
+
+    cdef str message
+    cdef int32_t holder
+
+    def __cinit__(self, str message not None):
+        self.message = message
+        self.holder = 0
+
+    def __enter__(self):
+        if self.holder == _life:
+            raise RuntimeError(self.message)
+        self.holder = _life
+
+    def __exit__(self, kind, error, traceback):
+        self.holder = 0
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -252,7 +444,7 @@ cdef class Layer:
             low, high = (-127, 127) if self.layer.format == TRNN_INT8 else (-8, 7)
             if codes.size and (codes.min() < low or codes.max() > high):
                 raise ValueError(f"{name}: codes {codes.min()} .. {codes.max()}, expected {low} .. {high}")
-            scales = np.ascontiguousarray(scales)
+            scales = as_plain(scales, scales.dtype)
             if not np.isfinite(scales).all():
                 raise ValueError(f"{name}_scale: not all scales are finite")
             if self.layer.format == TRNN_INT4 and (scales.view(np.uint32) & 0xFFFF).any():
@@ -261,7 +453,7 @@ cdef class Layer:
             raise ValueError(f"{name}: not all numbers are finite")
         if self.weights == NULL:
             self.allocate()
-        self.pack(i, np.ascontiguousarray(codes), scales)
+        self.pack(i, as_plain(codes, codes.dtype), scales)
 
     def codes(self, int32_t i):
         """Unpack one matrix of a layer whose format is not float32: (codes, scales or None), as set."""
@@ -314,7 +506,9 @@ cdef class Layer:
         """The packed gradients, flat float32, laid out as `packed` is; zeros when first asked for."""
         self.trainable()
         if self.grads is None:
-            self.grads = aligned_zeros(max(self.nbytes, 64))[:self.nbytes // 4]
+            grads = aligned_zeros(max(self.nbytes, 64))[:self.nbytes // 4]
+            if self.grads is None:  # another thread may have made some, and a tape may point there
+                self.grads = grads
         return self.grads
 
     @property
@@ -414,8 +608,10 @@ cdef class Plan:
             PyMem_Free(all_layers)
             raise MemoryError()
         try:
+            self.weights_bytes = 4096  # what a step costs at least
             for i in range(count):
                 all_layers[i] = (<Layer> layers[i]).layer
+                self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&all_layers[i])
             self.layers = layers
             self.memory = bytes(trnn_plan_bytes(count))
             self.plan = <const trnn_plan *> <char *> self.memory
@@ -486,6 +682,7 @@ cdef class Part:
     cdef cnp.ndarray scratch
     cdef trnn_job job
     cdef int32_t first
+    cdef Watch watch
 
     def __cinit__(self, Plan plan not None, int32_t first, int32_t stride):
         cdef const trnn_sizes *sizes = &plan.sizes
@@ -497,6 +694,7 @@ cdef class Part:
         self.job.lengths = NULL
         self.job.stride = stride
         self.job.backwards = 0
+        self.watch.blocks = max(1, PATIENCE // (plan.weights_bytes * sizes.batch * sizes.steps))
 
     cdef void point(self, const void *x, float *y, float *state, int32_t steps):
         """What to work on: the whole batch's arrays."""
@@ -508,8 +706,16 @@ cdef class Part:
         self.job.state = state + first * (sizes.state_bytes // sizes.batch // 4)
         self.job.steps = steps
 
+    cdef bint long_run(self, int32_t steps) noexcept:
+        """Whether so many steps may take so long that signals are looked for between them."""
+        return steps > self.watch.blocks * self.plan.sizes.steps
+
     cdef trnn_status run(self):
         cdef trnn_status status
+        self.job.poll = NULL
+        if self.long_run(self.job.steps):
+            self.job.poll, self.job.context = poll, &self.watch
+            self.watch.left = self.watch.blocks
         with nogil:
             status = trnn_run(self.plan.plan, &self.job)
         self.job.backwards = (self.job.backwards + self.job.steps) & 1
@@ -545,7 +751,7 @@ cdef class Stream:
     cdef Part whole  # the only part, where there is one
     cdef Shape frame, frame_out
     cdef int32_t index_count
-    cdef bint busy
+    cdef int32_t busy  # the life in which a thread uses it, or 0
 
     def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count,
                   list parts=None):
@@ -626,13 +832,25 @@ cdef class Stream:
 
     def reset(self):
         """Forget everything: the state becomes zeros, as for a new stream."""
-        self.idle("reset")
+        self.renew("reset")
         self.numbers[:] = 0
 
-    def idle(self, str what):
+    def free(self, str what):
         """Raise RuntimeError if another thread is using the stream."""
-        if self.busy:
+        if self.busy == _life:
             raise RuntimeError(f"{what}: the stream is in use by another thread; give each thread a copy()")
+
+    def idle(self, str what):
+        """Raise RuntimeError if another thread is using the stream, or its state is half a step's."""
+        self.free(what)
+        if self.busy:
+            raise RuntimeError(f"{what}: this process was forked while a thread of its parent used the stream, "
+                               "which left half a step in its state; call reset() or set the state first")
+
+    def renew(self, str what):
+        """Get ready for another state; RuntimeError if another thread is using the stream."""
+        self.free(what)
+        self.busy = 0
 
     @property
     def raw_state(self):
@@ -700,21 +918,39 @@ cdef class Stream:
             raise ValueError(f"{what}: x shares memory with the state")
         if self.busy:
             self.idle(what)
-        self.busy = True
+        cdef cnp.ndarray before = None
+        if self.may_fail(steps):
+            before = self.numbers.copy()
+        self.busy = _life
         try:
             status = self.run_parts(x, y_data, state, steps)
+        except BaseException:
+            if before is not None:
+                self.numbers[:] = before
+            raise
         finally:
-            self.busy = False
+            self.busy = 0
         if status != TRNN_OK:
             what = f"{what}: x must hold 0 .. {self.index_count - 1}" if status == TRNN_E_INDEX else what
             check(status, what)
         return y
 
+    cdef bint may_fail(self, int32_t steps) noexcept:
+        """Whether a run may end with half of its steps or rows done: a signal's handler raises in a long one, or
+        one part finds a wrong index and others do not."""
+        if self.whole is not None:
+            return self.whole.long_run(steps)
+        return self.plan.sizes.indices or (<Part> self.parts[0]).long_run(steps)
+
     cdef trnn_status run_parts(self, const void *x, float *y, float *state, int32_t steps) except *:
         cdef Part part
+        cdef trnn_status status
         if self.whole is not None:
             self.whole.point(x, y, state, steps)
-            return self.whole.run()
+            status = self.whole.run()
+            if status == TRNN_E_INTERRUPTED:
+                check(status, "run")
+            return status
         for part in self.parts:
             part.point(x, y, state, steps)
         run_all(self.parts)

@@ -215,7 +215,7 @@ cdef class Tape:
 
     cdef int run(self, Phase phase, int32_t stage) except -1:
         self.phase, self.stage = phase, stage
-        run_all(self.parts)
+        run_all(self.parts, False)  # a step is done as a whole
         return 0
 
     # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrnn import schedules
+from tinyrnn._core import Guard
 from tinyrnn._optim import STATES, Program
 from tinyrnn.arguments import flag, real
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats
@@ -170,6 +171,10 @@ class Optimizer(ABC):
 
     def __init__(self, params: Params, options: dict[str, Any], net: Net | None) -> None:
         self._name = type(self).__name__
+        self._guard = Guard(
+            f"{self._name}: in use by another thread, expected one at a time; give each thread a net and an "
+            "optimizer of its own"
+        )
         self.skipped = 0
         self.defaults = self._checked(options, "")
         self.param_groups: list[dict[str, Any]] = []
@@ -395,8 +400,10 @@ class Optimizer(ABC):
             With ``"stop"``: says in which tensor the gradients went wrong.
         """
         check_nonfinite(nonfinite)
-        self._refresh()
-        if self._program.run() == 0:
+        with self._guard:
+            self._refresh()
+            done = self._program.run() == 0
+        if done:
             return True
         self._refuse(nonfinite)
         return False
@@ -427,8 +434,9 @@ class Optimizer(ABC):
 
     def zero_grad(self) -> None:
         """Set the gradients to zero."""
-        self._refresh()
-        self._program.clear()
+        with self._guard:
+            self._refresh()
+            self._program.clear()
 
     # ---- state -----------------------------------------------------------------------------------
 
@@ -451,8 +459,12 @@ class Optimizer(ABC):
             shape. ``"param_groups"``: hyperparameters, and the places of its tensors. With its arrays made
             tensors it loads into PyTorch's optimiser of the same parameters.
         """
-        self._refresh()
-        self._count()
+        with self._guard:
+            self._refresh()
+            self._count()
+            return self._state_dict()
+
+    def _state_dict(self) -> dict[str, Any]:
         state: dict[int, dict[str, Array]] = {}
         for place, entry in enumerate(self._entries):
             if entry.steps == 0 and self._kind != "adagrad":
@@ -491,8 +503,12 @@ class Optimizer(ABC):
         TypeError, ValueError
             If a hyperparameter is out of range; nothing has changed then.
         """
-        self._refresh()
-        self._count()
+        with self._guard:
+            self._refresh()
+            self._count()
+            self._load_state_dict(state_dict)
+
+    def _load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise WeightsError(f"{self._name}: a state_dict has 'state' and 'param_groups'")
         saved = state_dict["param_groups"]
@@ -786,9 +802,8 @@ class AdamW(Adam):
 
 
 def _over(what: Optimizer | Net | Sequence[Net]) -> Optimizer:
-    """An optimiser over the gradients of ``what``, that remembers nothing."""
+    """An optimiser over the gradients of ``what``, that remembers nothing; hold its guard, and refresh it."""
     if isinstance(what, Optimizer):
-        what._refresh()
         return what
     if not isinstance(what, (Net, Sequence)):
         raise TypeError(f"nets is {type(what).__name__}, expected a net, a list of nets, or an optimiser")
@@ -816,10 +831,13 @@ def clip_grad_norm(nets: Optimizer | Net | Sequence[Net], max_norm: float) -> fl
         machine.
     """
     limit = _at_least_zero("clip_grad_norm: max_norm", max_norm)
-    program = _over(nets)._program
-    if program.measure() == 0:
-        program.clip(limit, np.inf)
-    return program.norm
+    optimizer = _over(nets)
+    program = optimizer._program
+    with optimizer._guard:
+        optimizer._refresh()
+        if program.measure() == 0:
+            program.clip(limit, np.inf)
+        return program.norm
 
 
 def clip_grad_value(nets: Optimizer | Net | Sequence[Net], clip_value: float) -> None:
@@ -835,7 +853,10 @@ def clip_grad_value(nets: Optimizer | Net | Sequence[Net], clip_value: float) ->
         At least 0.
     """
     limit = _at_least_zero("clip_grad_value: clip_value", clip_value)
-    _over(nets)._program.clip(np.inf, limit)
+    optimizer = _over(nets)
+    with optimizer._guard:
+        optimizer._refresh()
+        optimizer._program.clip(np.inf, limit)
 
 
 def check_gradients(nets: Optimizer | Net | Sequence[Net]) -> None:
@@ -853,5 +874,8 @@ def check_gradients(nets: Optimizer | Net | Sequence[Net]) -> None:
         backward pass runs from the net's end.
     """
     optimizer = _over(nets)
-    if optimizer._program.measure():
+    with optimizer._guard:
+        optimizer._refresh()
+        bad = optimizer._program.measure()
+    if bad:
         raise NonFiniteError(f"check_gradients: {optimizer._diagnosis()}")

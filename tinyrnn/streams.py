@@ -200,7 +200,9 @@ class Stream(_core.Stream):
 
     @state.setter
     def state(self, value: Any) -> None:
-        self.state.assign(value)
+        self.free("state")
+        State(self.raw_state, self._slots).assign(value)
+        self.renew("state")
 
     def copy(self) -> Stream:
         """A second stream of the same net that remembers the same and goes its own way."""

@@ -17,13 +17,20 @@ def split(count: int, threads: int) -> list[tuple[int, int]]:
     return [(first, end - first) for first, end in pairwise(bounds)]
 
 
-def run_all(tasks: Sequence[Task]) -> None:
+def run_all(tasks: Sequence[Task], signals: bool = True) -> None:
     """Run the tasks at once, the first one here; returns when all are done.
+
+    Parameters
+    ----------
+    tasks : sequence of callables
+    signals : bool
+        Whether signals are handled meanwhile: a handler that raises, as that of Ctrl-C does, ends runs of a
+        plan early. Otherwise it is called when all are done.
 
     Raises
     ------
     BaseException
-        What a task raised, the earliest one's; the others have run to their end.
+        What a task raised, the earliest one's, or a signal's handler; all tasks have come to their end.
     """
     global _pool
     if len(tasks) == 1:
@@ -31,7 +38,7 @@ def run_all(tasks: Sequence[Task]) -> None:
         return
     if _pool is None:
         _pool = _Pool()
-    _pool.run(tasks)
+    _pool.run(tasks, signals)
 
 
 class _Pool:
@@ -41,23 +48,22 @@ class _Pool:
         from queue import SimpleQueue  # here, so that who has one thread need not import them
         from threading import Lock
 
-        self._queue: Any = SimpleQueue
-        self._tasks: Any = self._queue()
+        from tinyrnn._core import Round
+
+        self._tasks: Any = SimpleQueue()
         self._workers = 0
         self._growing = Lock()
+        self._round = Round
 
-    def run(self, tasks: Sequence[Task]) -> None:
+    def run(self, tasks: Sequence[Task], signals: bool) -> None:
         self._grow(len(tasks) - 1)
-        done = [self._queue() for _ in tasks[1:]]
-        for task, end in zip(tasks[1:], done, strict=True):
-            self._tasks.put((task, end))
-        for error in (_attempt(tasks[0]), *map(_wait, done)):
-            if error is not None:
-                raise error
+        self._round(tasks).run(self._tasks.put, signals)
 
     def _grow(self, workers: int) -> None:
         from threading import Thread
 
+        if self._workers >= workers:
+            return
         with self._growing:
             while self._workers < workers:
                 Thread(target=self._work, name=f"tinyrnn-{self._workers}", daemon=True).start()
@@ -65,29 +71,12 @@ class _Pool:
 
     def _work(self) -> None:
         while True:
-            task, end = self._tasks.get()
-            end.put(_attempt(task))
+            shared, i = self._tasks.get()
+            shared.work(i)
+            del shared  # and the arrays that it holds
 
 
 _pool: _Pool | None = None
-
-
-def _attempt(task: Task) -> BaseException | None:
-    try:
-        task()
-    except BaseException as error:
-        return error
-    return None
-
-
-def _wait(end: Any) -> BaseException | None:
-    """A task's error. An interruption waits too: the task is writing to the caller's arrays."""
-    interrupted: KeyboardInterrupt | None = None
-    while True:
-        try:
-            return end.get() or interrupted
-        except KeyboardInterrupt as interruption:
-            interrupted = interruption
 
 
 def _forget() -> None:

@@ -18,6 +18,7 @@ from tinyrnn.model import STATISTICS
 from tinyrnn.streams import Slot, State
 
 if TYPE_CHECKING:
+    from tinyrnn._losses import Target
     from tinyrnn.layers import BatchNorm1d
     from tinyrnn.losses import Loss
     from tinyrnn.model import Array, Frame, Net
@@ -45,6 +46,18 @@ class Layout(NamedTuple):
     frame: Frame
     out_frame: Frame
     modes: list[bool]
+
+
+def guard(net: Net) -> _core.Guard:
+    """What lets one thread at a time train a net: it has one tape, and its layers one set of gradients."""
+    kept: _core.Guard = net.__dict__.setdefault(
+        "_guard",
+        _core.Guard(
+            f"{type(net).__name__}: in training by another thread, expected one at a time; "
+            "give each thread a copy.deepcopy() of the net"
+        ),
+    )
+    return kept
 
 
 class Pass(NamedTuple):
@@ -136,23 +149,24 @@ def forward(
     if lengths is not None and not net._recurrent:
         raise ValueError(f"{name}: lengths given, but no layer is recurrent")
     ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
-    layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
-    state = State.started(layout.tape.state_bytes, layout.slots, start, f"{name}: initial state")
+    with guard(net):
+        layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
+        state = State.started(layout.tape.state_bytes, layout.slots, start, f"{name}: initial state")
 
-    net.__dict__["_pass"] = None
-    counts = Counts(net, batch_norms(net))
-    y = layout.tape.forward(
-        array,
-        steps,
-        1 if swapped else batch,
-        steps if swapped else 1,
-        state.numbers,
-        ends,
-        counts.seed,
-        frozen(net, layout.cores),
-    )
-    counts.count()
-    net.__dict__["_pass"] = Pass(layout, leading, swapped)
+        net.__dict__["_pass"] = None
+        counts = Counts(net, batch_norms(net))
+        y = layout.tape.forward(
+            array,
+            steps,
+            1 if swapped else batch,
+            steps if swapped else 1,
+            state.numbers,
+            ends,
+            counts.seed,
+            frozen(net, layout.cores),
+        )
+        counts.count()
+        net.__dict__["_pass"] = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
 
@@ -166,6 +180,11 @@ def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple
     dstate : State
         The gradient of the initial state.
     """
+    with guard(net):
+        return _backward(net, dy, dstate)
+
+
+def _backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
     name = type(net).__name__
     last: Pass | None = net.__dict__.get("_pass")
     if last is None:
@@ -438,7 +457,6 @@ class Trainer:
             After any of them weights, optimiser, statistics and state are as before.
         """
         net, layout = self.net, self._layout
-        tape = layout.tape
         if self._indices is None:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:
@@ -454,6 +472,22 @@ class Trainer:
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
         target = self.loss.target_of(shape, y, ends, self._rows_first)
 
+        with guard(net), self.optimizer._guard:
+            return self._step(array, steps, x_step, x_row, ends, state, target)
+
+    def _step(
+        self,
+        array: NDArray[Any],
+        steps: int,
+        x_step: int,
+        x_row: int,
+        ends: NDArray[np.int32] | None,
+        state: State | None,
+        target: Target,
+    ) -> float:
+        """`step`, with all checked that can be."""
+        net, layout = self.net, self._layout
+        tape = layout.tape
         program = self.optimizer._program
         program.max_norm, program.max_value = self._limits
         counts, status = Counts(net, self._norms), None

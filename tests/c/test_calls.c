@@ -508,6 +508,50 @@ static void indices_of_a_part(void)
     weights_release(&w);
 }
 
+/* Asked between blocks: writes an index that no table has, after the core has looked at all of them. */
+typedef struct {
+    float *index;
+    int asked, stop_at;
+} meddler;
+
+static int meddle(void *context)
+{
+    meddler *m = context;
+    const int32_t wild = INT32_MAX;
+    if (m->index) memcpy(m->index, &wild, sizeof wild);
+    return ++m->asked == m->stop_at;
+}
+
+/* An index that changes while a run is under way reads as a row of zeros; a poll that says so ends the run. */
+static void changes_on_the_way(void)
+{
+    enum { STEPS = 7, BLOCK = 2, WIDTH = 5 };
+    static const model m = {"changes on the way", {1, 1}, 1, {EMBEDDING(9, WIDTH)}};
+    weights w = weights_roll(&m);
+    net n = net_open(&m, &w, 1, BLOCK);
+    memory x = memory_floats(STEPS), y = memory_floats(STEPS * WIDTH);
+    memset(x.at, 0, x.bytes);
+    for (size_t i = 0; i < STEPS * WIDTH; i++) y.at[i] = 77.0f;
+    meddler meddling = {x.at + STEPS - 1, 0, 0};
+    trnn_job job = net_job(&n, trnn_isa_best(), x.at, y.at, STEPS, NULL);
+    job.poll = meddle;
+    job.context = &meddling;
+    check(trnn_run(net_plan(&n), &job) == TRNN_OK, "an index that changed is no error");
+    check(meddling.asked == (STEPS - 1) / BLOCK, "asked %d times", meddling.asked);
+    for (size_t i = 0; i < WIDTH; i++) check(y.at[(STEPS - 1) * WIDTH + i] == 0.0f, "no row of zeros");
+
+    for (size_t i = 0; i < STEPS * WIDTH; i++) y.at[i] = 77.0f;
+    memset(x.at, 0, x.bytes);
+    meddling = (meddler){NULL, 0, 2};
+    check(trnn_run(net_plan(&n), &job) == TRNN_E_INTERRUPTED, "the run went on");
+    for (size_t i = 0; i < STEPS * WIDTH; i++)
+        check((y.at[i] == 77.0f) == (i >= 2 * BLOCK * WIDTH), "number %d of an ended run", (int)i);
+    memory_release(&x);
+    memory_release(&y);
+    net_close(&n);
+    weights_release(&w);
+}
+
 /* Nets that do not fit together. */
 static void bad_nets(void)
 {
@@ -604,6 +648,7 @@ void test_calls(void)
         {"absurd sizes", absurd_sizes},
         {"bad calls write nothing", bad_calls},
         {"indices of a part of a batch", indices_of_a_part},
+        {"what changes on the way, and a run that ends early", changes_on_the_way},
         {"nets that do not fit together", bad_nets},
         {"copies of plan and state", copies},
     };
