@@ -244,7 +244,7 @@ def test_a_net_that_is_trained_by_hand_refuses_a_second_thread():
 
     def work(i):
         for _ in range(20):
-            with suppress(RuntimeError, tr.ShapeError):  # of another thread, or the pass of another one's input
+            with suppress(RuntimeError, tr.ShapeError):  # of another thread, or its pass
                 net.backward(net(x[: 10 + 5 * i], lengths=[10] * 8))
             (net.freeze if i % 2 else net.unfreeze)("0")
             optimizer.step("skip")
