@@ -531,10 +531,12 @@ class Flatten(_Layer):
         cores.append(self._core_layer)
         return (math.prod(frame),)
 
-    def __call__(self, x: ArrayLike, **options: Any) -> Any:
+    def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
         """Any array: ``x`` reshaped."""
+        if options:
+            self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
         if self.training:
-            return super().__call__(x, **options)
+            return super().__call__(x, threads=threads)
         array = np.atleast_1d(as_floats(x, "Flatten: input"))
         if not (-array.ndim <= self.start_dim < array.ndim and -array.ndim <= self.end_dim < array.ndim):
             raise ShapeError(
@@ -592,8 +594,10 @@ class _Softmax(_Layer):
 
     def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
         """Any array, any axis."""
+        if options:
+            self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
         if self.training:
-            return super().__call__(x, threads=threads, **options)
+            return super().__call__(x, threads=threads)
         array = as_floats(x, f"{type(self).__name__}: input")
         over = self._axis(array.ndim)
         if array.ndim == 0:
