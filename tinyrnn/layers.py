@@ -598,10 +598,12 @@ class _Softmax(_Layer):
             self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
         if self.training:
             return super().__call__(x, threads=threads)
-        array = as_floats(x, f"{type(self).__name__}: input")
+        array = x if _core.is_floats(x) else as_floats(x, f"{type(self).__name__}: input")
         over = self._axis(array.ndim)
         if array.ndim == 0:
             return np.zeros_like(array) if self._kind == "log_softmax" else np.ones_like(array)
+        if over == array.ndim - 1:
+            return self._each(array, over, [self._over_cols], array.shape[-1:], threads)
         moved = np.ascontiguousarray(np.moveaxis(array, over, -1))
         y = self._each(moved, moved.ndim - 1, [self._over_cols], moved.shape[-1:], threads)
         return np.moveaxis(y, -1, over)

@@ -501,7 +501,9 @@ class Net(ABC):
     def _keep(self, key: tuple[Any, ...], call: _Call) -> None:
         """Put a call back that has run to its end."""
         if call.nbytes <= _KEPT_BYTES:
-            kept = self.__dict__.setdefault("_calls", OrderedDict())
+            kept = self.__dict__.get("_calls")
+            if kept is None:
+                kept = self.__dict__.setdefault("_calls", OrderedDict())  # of two threads the first one's
             kept[key] = call
             if len(kept) > _KEPT_CALLS:
                 with suppress(KeyError):  # another thread may have taken them
@@ -511,7 +513,7 @@ class Net(ABC):
         """Whether rows come before steps in an input of `_enter`'s, its steps, and its rows; without a
         recurrent layer all frames are rows of one step. ``empty`` allows none."""
         leading = array.shape[:lead]
-        if 0 in array.shape and not empty:
+        if not empty and 0 in array.shape:
             raise ShapeError(
                 f"{type(self).__name__}: input has shape {array.shape}: no steps or an empty batch"
             )

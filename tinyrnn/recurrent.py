@@ -235,8 +235,8 @@ class _Recurrent(Net):
 
     def _as_given(self, state: State, batched: bool) -> Any:
         """A state by name as PyTorch has it: ``h``, or for an LSTM ``(h, c)``."""
-        arrays = tuple(state.read(name) if batched else state.read(name)[:, 0] for name in state)
-        return arrays if self._cell else arrays[0]
+        arrays = [state.read(name) if batched else state.read(name)[:, 0] for name in state]
+        return tuple(arrays) if self._cell else arrays[0]
 
     def backward(self, dy: ArrayLike, dstate: Any = None) -> Any:
         """Go back through the last call in training mode; see `Net.backward`.
