@@ -106,6 +106,16 @@ def test_many_threads_call_one_net() -> None:
         assert len(net.__dict__.get("_calls", {})) <= model._KEPT_CALLS
 
 
+def test_what_one_thread_has_taken_out_another_does_not_get() -> None:
+    net, sizes = tr.GRU(6, 5), ((6,), 2, 4, 1)
+    key, call = net._prepared(net._levels, *sizes)
+    again, other = net._prepared(net._levels, *sizes)
+    assert again == key and other is not call and other.parts[0] is not call.parts[0]
+    net._keep(key, call)
+    net._keep(again, other)
+    assert net._prepared(net._levels, *sizes)[1] is other and not net._calls
+
+
 def make_fresh(net: tr.Net) -> tr.Net:
     """The same net with nothing kept."""
     return copy.deepcopy(net)
