@@ -507,17 +507,17 @@ class _Cell(_Recurrent):
         if len(pair) != 1 + self._cell:
             raise TypeError(f"{name}: the {what} is {type(given).__name__}, expected (h, c)")
         arrays = [value if _core.is_floats(value) else as_floats(value, f"{name}: {what}") for value in pair]
+        shape = (*leading, self.hidden_size)
         for array in arrays:
-            if array.shape != (*leading, self.hidden_size):
-                raise ShapeError(
-                    f"{name}: the {what} has shape {array.shape}, expected {(*leading, self.hidden_size)}"
-                )
-        return [array.reshape(-1, self.hidden_size) for array in arrays]
+            if array.shape != shape:
+                raise ShapeError(f"{name}: the {what} has shape {array.shape}, expected {shape}")
+        return arrays if len(leading) == 1 else [array.reshape(-1, self.hidden_size) for array in arrays]
 
     def _step_state(self, arrays: list[Array], leading: tuple[int, ...]) -> Any:
         """The other way round."""
-        shaped = tuple(array.reshape(*leading, self.hidden_size) for array in arrays)
-        return shaped if self._cell else shaped[0]
+        shape = (*leading, self.hidden_size)
+        shaped = [array if array.shape == shape else array.reshape(shape) for array in arrays]
+        return tuple(shaped) if self._cell else shaped[0]
 
     def backward(self, dy: Any, dstate: Any = None) -> Any:
         """Go back through the last call in training mode: one step. For steps in a row train the layer.
