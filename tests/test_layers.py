@@ -25,9 +25,9 @@ def normal(*shape: int) -> np.ndarray:
         ((2, 2, 2, 3), r"input has shape \(2, 2, 2, 3\)"),
         ((), r"input has shape \(\)"),
         ((4, 5), r"reads frames of shape \(5,\), expected \(3,\) = \(input_size,\)"),
-        ((0, 3), "no steps or an empty batch"),
-        ((4, 0, 3), "no steps or an empty batch"),
-        ((0, 2, 3), "no steps or an empty batch"),
+        ((0, 3), r"input has shape \(0, 3\): no steps, expected at least one"),
+        ((0, 2, 3), "no steps, expected at least one"),
+        ((0, 0, 3), "no steps, expected at least one"),
         ((4, 0), "reads frames of shape"),
     ],
 )

@@ -1,7 +1,7 @@
 """Types of `_core.pyx`; its docstrings say the rest."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,11 @@ from tinyrnn.model import Net
 _Floats = NDArray[np.float32]
 
 def narrowed(numbers: NDArray[np.int64], low: int, high: int) -> NDArray[np.int32] | None: ...
+def is_floats(x: Any) -> TypeGuard[_Floats]: ...
+def zeros(nbytes: int) -> _Floats: ...
+def gathered(
+    numbers: _Floats, shape: tuple[int, int, int], parts: tuple[tuple[int, int], ...]
+) -> _Floats: ...
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def set_isa(name: str | None = None) -> None: ...
@@ -62,6 +67,8 @@ class Plan:
     @property
     def whole(self) -> bool: ...
     @property
+    def most_steps(self) -> int: ...
+    @property
     def state_bytes(self) -> int: ...
     @property
     def scratch_bytes(self) -> int: ...
@@ -79,6 +86,20 @@ class Plan:
         *,
         first: int = 0,
         stride: int = 0,
+    ) -> None: ...
+
+class Part:
+    def __init__(self, plan: Plan, first: int, stride: int) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def run_rows(
+        self,
+        x: NDArray[Any],
+        y: _Floats,
+        state: _Floats,
+        steps: int,
+        lengths: NDArray[np.int32] | None,
+        first: int,
     ) -> None: ...
 
 class Stream:

@@ -39,6 +39,7 @@ from cpython.pythread cimport (
     PyThread_type_lock,
 )
 from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.string cimport memcpy, memset
 
 cnp.import_array()
 
@@ -245,6 +246,45 @@ cdef class Guard:
 
     def __exit__(self, kind, error, traceback):
         self.holder = 0
+
+
+def is_floats(x):
+    """Whether ``x`` is an array of float32 that kernels read as it is: C-contiguous, aligned, native."""
+    return bool(cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 and cnp.PyArray_ISCARRAY_RO(x))
+
+
+def zeros(size_t nbytes):
+    """As `arrays.aligned_zeros`, for the few numbers of a call's state: in a tenth of the time."""
+    cdef cnp.npy_intp room = <cnp.npy_intp> nbytes + 64, count = <cnp.npy_intp> nbytes // 4
+    cdef cnp.ndarray raw = cnp.PyArray_EMPTY(1, &room, cnp.NPY_UINT8, 0)
+    cdef uintptr_t start = (<uintptr_t> cnp.PyArray_DATA(raw) + 63) & ~<uintptr_t> 63
+    memset(<void *> start, 0, nbytes)
+    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &count, cnp.NPY_FLOAT32, <void *> start)
+    cnp.set_array_base(array, raw)
+    return array
+
+
+def gathered(cnp.ndarray numbers, tuple shape, tuple parts):
+    """A new array (levels, rows, size) of what lies at (offset, size) of each level within the rows of
+    ``numbers``, float32, flat and contiguous."""
+    cdef cnp.npy_intp dims[3]
+    cdef cnp.npy_intp offset, size, row, each, levels = len(parts)
+    dims[0], dims[1], dims[2] = shape
+    cdef cnp.ndarray array = cnp.PyArray_EMPTY(3, dims, cnp.NPY_FLOAT32, 0)
+    cdef const float *start = <const float *> cnp.PyArray_DATA(numbers)
+    cdef float *to = <float *> cnp.PyArray_DATA(array)
+    if dims[1] == 0:
+        return array
+    if not is_floats(numbers):
+        raise TypeError(f"state: {numbers.dtype} numbers, expected contiguous float32")
+    each = cnp.PyArray_SIZE(numbers) // dims[1]
+    for offset, size in parts:
+        if not (levels == dims[0] and size == dims[2] and 0 <= offset <= each - size and size > 0):
+            raise ValueError(f"state: {numbers.size} numbers, too few for {shape}")
+        for row in range(dims[1]):
+            memcpy(to, start + row * each + offset, size * sizeof(float))
+            to += size
+    return array
 
 
 # ---- instruction sets ---------------------------------------------------------------------------
@@ -641,6 +681,11 @@ cdef class Plan:
         return self.sizes.whole
 
     @property
+    def most_steps(self):
+        """The most steps of a call."""
+        return self.sizes.steps if self.sizes.whole else 1 << 28
+
+    @property
     def state_bytes(self):
         return self.sizes.state_bytes
 
@@ -668,11 +713,7 @@ cdef class Plan:
         The plan's batch is the rows from ``first`` on of arrays with ``stride`` rows a step, or if that is 0
         with as many as the batch.
         """
-        cdef Part part = Part(self, first, stride)
-        part.point(cnp.PyArray_DATA(x), <float *> cnp.PyArray_DATA(y), <float *> cnp.PyArray_DATA(state), steps)
-        if lengths is not None:
-            part.job.lengths = <int32_t *> cnp.PyArray_DATA(lengths) + first
-        check(part.run(), "run")
+        Part(self, first, stride).run_rows(x, y, state, steps, lengths, first)
 
 
 cdef class Part:
@@ -723,6 +764,19 @@ cdef class Part:
 
     def __call__(self):
         """Run, as a task of `threads`."""
+        check(self.run(), "run")
+
+    @property
+    def nbytes(self):
+        """Bytes of the scratch and of the plan."""
+        return cnp.PyArray_NBYTES(self.scratch) + len(self.plan.memory)
+
+    def run_rows(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths,
+                 int32_t first):
+        """Run whole sequences: as `Plan.run`, in this part's scratch. One thread at a time."""
+        self.first = first
+        self.point(cnp.PyArray_DATA(x), <float *> cnp.PyArray_DATA(y), <float *> cnp.PyArray_DATA(state), steps)
+        self.job.lengths = NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths) + first
         check(self.run(), "run")
 
 

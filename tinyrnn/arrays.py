@@ -112,6 +112,8 @@ def as_lengths(
         If they are no integers, not one for each row, or out of range: the message says which.
     """
     array = as_array(lengths)
+    if rows == 0 and array.shape == (0,):
+        return np.zeros(0, np.int32)  # [] has no dtype of its own
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: lengths: dtype {array.dtype}, expected integers")
     if array.shape != (rows,):

@@ -305,19 +305,27 @@ def fit(
     return run.history
 
 
-def predict(net: Net, x: Any, batch_size: int, lengths: Any, threads: int) -> Any:
+def predict(net: Net, x: Any, batch_size: int, lengths: Any, threads: int, last: bool) -> Any:
     """`Net.predict`."""
-    inputs = Inputs(net, x, lengths, "predict: x")
-    batch_size = size("predict: batch_size", batch_size)
+    batch_size, threads = size("predict: batch_size", batch_size), size("predict: threads", threads)
+    last = flag("predict: last", last)
+    if isinstance(x, (list, tuple)) and not x and lengths is None:
+        return np.empty((0, *net._streamed(None)[2]), np.float32) if last else []
+    inputs = Inputs(net, x, lengths, "predict: x", empty=True)
+    if last and inputs.stepless:
+        raise ValueError("predict: last=True given, but x has no steps: its samples are single frames")
     outputs: Any
-    if inputs.listed and not inputs.stepless:
+    if inputs.listed and not (inputs.stepless or last):
         outputs = [np.empty(0, np.float32)] * len(inputs)
     else:
-        steps = () if inputs.stepless else (inputs.rows[0].shape[0],)
+        steps = () if inputs.stepless or last else (inputs.rows.shape[1],)
         outputs = np.zeros((len(inputs), *steps, *inputs.out_frame), np.float32)
-    for rows, y in _outputs(net, Gatherer(inputs, None, min(batch_size, len(inputs))), batch_size, threads):
+    if not len(inputs):
+        return outputs
+    gather = Gatherer(inputs, None, min(batch_size, len(inputs)))
+    for rows, y in _outputs(net, gather, batch_size, threads, last):
         for i, numbers in zip(rows, y, strict=True):
-            if inputs.stepless:
+            if inputs.stepless or last:
                 outputs[i] = numbers
             elif inputs.listed:
                 outputs[i] = numbers[: inputs.lengths[i]].copy()
@@ -359,19 +367,23 @@ def _evaluating(net: Net) -> Iterator[None]:
 
 
 def _outputs(
-    net: Net, gather: Gatherer, batch_size: int, threads: int
+    net: Net, gather: Gatherer, batch_size: int, threads: int, last: bool = False
 ) -> Iterator[tuple[Rows, NDArray[np.float32]]]:
-    """Rows and their outputs, samples first, short samples first."""
+    """Rows and their outputs, samples first, short samples first; with ``last`` only those of last steps."""
     inputs = gather.inputs
     for rows in parts(inputs.by_length(), batch_size):
         x = gather.x(rows)
         with _evaluating(net):
             if inputs.recurrent:
-                y = net(x, lengths=gather.lengths(rows), threads=threads)
+                y = net(x, lengths=gather.lengths(rows), threads=threads, last=last)
             else:
                 y = net(x, threads=threads)
         y = y[0] if isinstance(y, tuple) else y
-        yield rows, y if inputs.stepless or inputs.batch_first else y.swapaxes(0, 1)
+        if last and inputs.recurrent:
+            yield rows, y
+            continue
+        y = y if inputs.stepless or inputs.batch_first else y.swapaxes(0, 1)
+        yield rows, y[np.arange(len(rows)), inputs.lengths[rows] - 1] if last else y
 
 
 def _measured(

@@ -531,10 +531,12 @@ class Flatten(_Layer):
         cores.append(self._core_layer)
         return (math.prod(frame),)
 
-    def __call__(self, x: ArrayLike, **options: Any) -> Any:
+    def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
         """Any array: ``x`` reshaped."""
+        if options:
+            self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
         if self.training:
-            return super().__call__(x, **options)
+            return super().__call__(x, threads=threads)
         array = np.atleast_1d(as_floats(x, "Flatten: input"))
         if not (-array.ndim <= self.start_dim < array.ndim and -array.ndim <= self.end_dim < array.ndim):
             raise ShapeError(
@@ -592,12 +594,16 @@ class _Softmax(_Layer):
 
     def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
         """Any array, any axis."""
+        if options:
+            self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
         if self.training:
-            return super().__call__(x, threads=threads, **options)
-        array = as_floats(x, f"{type(self).__name__}: input")
+            return super().__call__(x, threads=threads)
+        array = x if _core.is_floats(x) else as_floats(x, f"{type(self).__name__}: input")
         over = self._axis(array.ndim)
         if array.ndim == 0:
             return np.zeros_like(array) if self._kind == "log_softmax" else np.ones_like(array)
+        if over == array.ndim - 1:
+            return self._each(array, over, [self._over_cols], array.shape[-1:], threads)
         moved = np.ascontiguousarray(np.moveaxis(array, over, -1))
         y = self._each(moved, moved.ndim - 1, [self._over_cols], moved.shape[-1:], threads)
         return np.moveaxis(y, -1, over)

@@ -6,7 +6,9 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -14,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arguments import size
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, as_lengths, widened
+from tinyrnn.arguments import flag, size
+from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, widened
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
@@ -34,6 +36,10 @@ Array = NDArray[np.float32]
 
 # Rows of work that a call does at once: enough for a matrix product, few enough to stay in cache.
 _BLOCK_ROWS = 64
+
+# Prepared calls that a net keeps, and the most bytes of one: 2 MB in all.
+_KEPT_CALLS = 8
+_KEPT_BYTES = 1 << 18
 
 # How deep nets may be nested, so that what is saved can be loaded.
 _NESTING = 64
@@ -129,6 +135,31 @@ class Tensor(NamedTuple):
         return array
 
 
+class _Call:
+    """A net laid out for calls of one shape: one thread at a time may run it.
+
+    Parameters
+    ----------
+    cores : list of Layer
+        What it runs.
+    plan : Plan
+        They, laid out for the whole batch.
+    parts : list of Part
+        Of each thread.
+    slots : tuple of Slot
+        The names of the state.
+    """
+
+    __slots__ = ("cores", "nbytes", "parts", "plan", "slots", "state_bytes")
+
+    def __init__(
+        self, cores: list[_core.Layer], plan: _core.Plan, parts: list[_core.Part], slots: tuple[Slot, ...]
+    ) -> None:
+        self.cores, self.plan, self.parts, self.slots = cores, plan, parts, slots
+        self.state_bytes = plan.state_bytes
+        self.nbytes = sum(part.nbytes for part in parts)
+
+
 class Net(ABC):
     """What layers and `Sequential` share: calling, streaming, weights.
 
@@ -210,13 +241,12 @@ class Net(ABC):
             return ""
         return f" [{', '.join(formats if len(set(formats)) > 1 else formats[:1])}]"
 
-    @property
-    def _recurrent(self) -> bool:
-        return any(hasattr(leaf, "_state_slots") for _, leaf in self._leaves())
+    # Whether a layer of the net carries a state from step to step.
+    _recurrent: bool = False
 
     @property
     def _batch_first(self) -> bool:
-        orders = {leaf.batch_first for _, leaf in self._leaves() if hasattr(leaf, "batch_first")}
+        orders = {leaf.batch_first for _, leaf in self._leaves() if leaf._recurrent}
         if len(orders) > 1:
             raise ValueError("the net's recurrent layers disagree on batch_first")
         return orders.pop() if orders else False
@@ -245,8 +275,13 @@ class Net(ABC):
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
         threads: int = 1,
+        last: bool = False,
     ) -> Any:
         """Run the net over whole sequences. In training mode the tape is kept for `backward`.
+
+        In evaluation mode the net keeps what it has worked out for the eight shapes of input that it was last
+        called with: their plans and scratch memory, up to 256 kB each. Larger ones are made anew. Any number
+        of threads may call one net at once.
 
         Parameters
         ----------
@@ -260,41 +295,55 @@ class Net(ABC):
             `last_state` has the final one.
         threads : int
             Threads that share the batch's rows; the bits do not depend on it.
+        last : bool
+            Only the output at each row's own last step, as `fit` and `evaluate` compare it with one target a
+            sequence: that of step ``lengths[row] - 1``. Layers after the last recurrent one run for that
+            step alone; the bits are those of the whole output. Of a bidirectional layer this is the end of
+            the forward direction, and the reverse direction after its first step only.
 
         Returns
         -------
         ndarray, float32
-            The same axes before the last layer's frame.
+            The same axes before the last layer's frame; without the steps' axis for ``last``.
 
         Raises
         ------
         ShapeError, TypeError, IndexError, ValueError
             If the input does not fit.
         """
-        if not self._recurrent and state is not None and not (isinstance(state, Mapping) and not state):
+        if self._recurrent:
+            return self._run(x, lengths, state, threads, last)[0]
+        self._check_stateless(lengths, state, last)
+        if self.training:
+            return self._run(x, None, state, threads)[0]
+        return self._map(x, threads)
+
+    def _check_stateless(self, lengths: Any, state: Any, last: Any) -> None:
+        """An error if a net without a recurrent layer is given what only such a one takes."""
+        if state is not None and not (isinstance(state, Mapping) and not state):
             raise ValueError(f"{type(self).__name__}: state given, but no layer is recurrent")
-        if self._recurrent or self.training:
-            return self._run(x, lengths, state, threads)[0]
         if lengths is not None:
             raise ValueError(f"{type(self).__name__}: lengths given, but no layer is recurrent")
-        return self._map(x, threads)
+        if last is not False and flag(f"{type(self).__name__}: last", last):
+            raise ValueError(f"{type(self).__name__}: last=True given, but no layer is recurrent")
 
     def _enter(self, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
         """The input as the core reads it, its axes before the frame, and the layers that will read it."""
-        name = type(self).__name__
         array = as_array(x)
         rank = self._rank(array.ndim)
         rank = min(array.ndim, 1) if rank is None else rank
         lead = array.ndim - rank
         if lead < 0 or (self._recurrent and lead not in (1, 2)):
-            raise ShapeError(f"{name}: input has shape {array.shape}, expected {self._expected(rank)}")
+            raise ShapeError(
+                f"{type(self).__name__}: input has shape {array.shape}, expected {self._expected(rank)}"
+            )
         cores: list[_core.Layer] = []
         out_frame = self._lay(array.shape[lead:], lead, cores)
-        what = f"{name}: input"
         if cores and cores[0].kind == "embedding":
+            what = f"{type(self).__name__}: input"
             array = as_indices(array, what, self._leaves()[0][1].num_embeddings)
-        else:
-            array = as_floats(array, what)
+        elif not _core.is_floats(array):
+            array = as_floats(array, f"{type(self).__name__}: input")
         return array, lead, cores, out_frame
 
     def _map(self, x: ArrayLike, threads: int) -> Array:
@@ -307,65 +356,164 @@ class Net(ABC):
         """The cores applied to every frame of an array that `_enter` has checked."""
         leading, frame = array.shape[:lead], array.shape[lead:]
         y = np.empty(leading + out_frame, np.float32)
-        count, threads = math.prod(leading), size("threads", threads)
-        if count > 0 and 0 not in frame:
+        threads = size("threads", threads)
+        if y.size == 0:
+            return y
+        if 0 in frame:
+            raise ShapeError(f"{type(self).__name__}: input has shape {array.shape}: an empty frame")
+        count = math.prod(leading)
+        key = (frame, min(count, _BLOCK_ROWS), min(count, threads))
+        call = self._taken(key, cores, 1)
+        if call is None:
             plan = self._plan(cores, frame, 1, count).ready()
-            state = aligned_zeros(plan.state_bytes)
+            call = _Call(cores, plan, [_core.Part(plan, 0, 0) for _ in range(key[-1])], ())
+        state = _core.zeros(call.state_bytes)
+        if key[-1] == 1:
+            call.parts[0].run_rows(array, y, state, count, None, 0)
+        else:
             run_all(
                 [
-                    partial(plan.run, array, y, state, frames, first=first)
-                    for first, frames in split(count, threads)
+                    partial(part.run_rows, array, y, state, frames, None, first)
+                    for part, (first, frames) in zip(call.parts, split(count, threads), strict=True)
                 ]
             )
+        self._keep(key, call)
         return y
 
     def _run(
-        self, x: ArrayLike, lengths: ArrayLike | None, initial: Mapping[str, Any] | None, threads: int
-    ) -> tuple[Array, dict[str, Array]]:
-        """The output and the final state by name; ``initial`` is by name too, zeros if None."""
+        self,
+        x: ArrayLike,
+        lengths: ArrayLike | None,
+        initial: Mapping[str, Any] | None,
+        threads: int,
+        last: bool = False,
+    ) -> tuple[Array, State]:
+        """The output and the final state; ``initial`` is by name, zeros if None."""
+        if last is not False:
+            last = flag(f"{type(self).__name__}: last", last)
         if self.training:
+            if last:
+                raise ValueError(
+                    f"{type(self).__name__}: last=True in training mode, expected evaluation mode; call "
+                    "net.eval(), or give the loss the whole output, lengths and one target a row"
+                )
             from tinyrnn import training
 
             y, state = training.forward(self, x, lengths, initial, threads)
         else:
-            y, state = self._infer(x, lengths, initial, threads)
-        self.__dict__["_last_state"] = final = {key: state.read(key) for key in state}
-        return y, final
+            y, state = self._infer(x, lengths, initial, threads, last)
+        self.__dict__["_last_state"] = state
+        return y, state
 
     def _infer(
-        self, x: ArrayLike, lengths: ArrayLike | None, initial: Mapping[str, Any] | None, threads: int
+        self,
+        x: ArrayLike,
+        lengths: ArrayLike | None,
+        initial: Mapping[str, Any] | None,
+        threads: int,
+        last: bool = False,
     ) -> tuple[Array, State]:
         """`_run` in evaluation mode."""
         threads = size("threads", threads)
         array, lead, cores, out_frame = self._enter(x)
-        swapped, steps, batch = self._sizes(array, lead)
+        swapped, steps, batch = self._sizes(array, lead, empty=True)
         if swapped:
             array = np.ascontiguousarray(array.swapaxes(0, 1))
         leading, frame = array.shape[:lead], array.shape[lead:]
         ends = None if lengths is None else self._check_lengths(lengths, steps, batch)
+        if batch == 0:
+            leading = (0,) if last else (0, steps) if swapped else leading
+            return np.empty(leading + out_frame, np.float32), self._empty_state(cores, frame, initial)
 
-        plan = self._plan(cores, frame, batch, steps).ready()
-        name = f"{type(self).__name__}: initial state"
-        state = State.started(plan.state_bytes, self._slots(plan), initial, name)
-        y = np.empty(leading + out_frame, np.float32)
-        parts = split(batch, threads)
-        if len(parts) == 1:
-            plan.run(array, y, state.numbers, steps, ends)
+        after: list[_core.Layer] = []
+        if last:
+            count = self._mixing_count()
+            cores, after = cores[:count], cores[count:]
+        key, call = self._prepared(cores, frame, batch, steps, threads)
+        state = State.started(call.state_bytes, call.slots)
+        if initial is not None:
+            state.take(initial, f"{type(self).__name__}: initial state")
+        y = np.empty(leading + ((call.plan.frame_out[1],) if last else out_frame), np.float32)
+        if len(call.parts) == 1:
+            call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
         else:
-            plans = [self._plan(cores, frame, rows, steps).ready() for _, rows in parts]
+            parts = split(batch, threads)
             run_all(
                 [
-                    partial(part.run, array, y, state.numbers, steps, ends, first=first, stride=batch)
-                    for (first, _), part in zip(parts, plans, strict=True)
+                    partial(part.run_rows, array, y, state.numbers, steps, ends, first)
+                    for part, (first, _) in zip(call.parts, parts, strict=True)
                 ]
             )
-        return y.swapaxes(0, 1) if swapped else y, state
+        self._keep(key, call)
+        if not last:
+            return y.swapaxes(0, 1) if swapped else y, state
+        y = y.reshape(steps, batch, -1)[-1 if ends is None else ends - 1, np.arange(batch)]
+        if lead == 1:
+            y = y[0]
+        return (self._each(y, lead - 1, after, out_frame, threads) if after else y), state
 
-    def _sizes(self, array: NDArray[Any], lead: int) -> tuple[bool, int, int]:
+    def _empty_state(
+        self, cores: list[_core.Layer], frame: Frame, initial: Mapping[str, Any] | None
+    ) -> State:
+        """The state of no rows."""
+        slots = self._slots(self._plan(cores, frame, 1, 1))
+        slots = tuple(slot._replace(shape=(slot.shape[0], 0, slot.shape[2])) for slot in slots)
+        return State.started(0, slots, initial, f"{type(self).__name__}: initial state")
+
+    def _mixing_count(self) -> int:
+        """How many of the core layers there are up to the last recurrent one, which is among them."""
+        count = found = 0
+        for _, leaf in self._leaves():
+            count += leaf._core_count()
+            found = count if leaf._recurrent else found
+        return found
+
+    # ---- prepared calls: a thread takes one out and puts it back, so that no two share a scratch ----
+
+    def _prepared(
+        self, cores: list[_core.Layer], frame: Frame, batch: int, steps: int, threads: int
+    ) -> tuple[tuple[Any, ...], _Call]:
+        """A call of these sizes, kept or new, and its key for `_keep`."""
+        key = (frame, batch, min(steps, max(1, _BLOCK_ROWS // batch)), len(cores), min(batch, threads))
+        call = self._taken(key, cores, steps)
+        if call is None:
+            plan = self._plan(cores, frame, batch, steps).ready()
+            parts = [_core.Part(plan, 0, 0)]
+            if key[-1] > 1:
+                parts = [
+                    _core.Part(self._plan(cores, frame, rows, steps).ready(), first, batch)
+                    for first, rows in split(batch, threads)
+                ]
+            call = _Call(cores, plan, parts, self._slots(plan))
+        return key, call
+
+    def _taken(self, key: tuple[Any, ...], cores: list[_core.Layer], steps: int) -> _Call | None:
+        """The call that was kept for ``key``, unless the net has other cores since."""
+        kept: OrderedDict[Any, _Call] | None = self.__dict__.get("_calls")
+        call = kept.pop(key, None) if kept else None
+        if call is None:
+            return None
+        if call.cores != cores:  # so have the others
+            self.__dict__["_calls"] = OrderedDict()
+            return None
+        return call if steps <= call.plan.most_steps else None
+
+    def _keep(self, key: tuple[Any, ...], call: _Call) -> None:
+        """Put a call back that has run to its end."""
+        if call.nbytes <= _KEPT_BYTES:
+            kept = self.__dict__.get("_calls")
+            if kept is None:
+                kept = self.__dict__.setdefault("_calls", OrderedDict())  # of two threads the first one's
+            kept[key] = call
+            if len(kept) > _KEPT_CALLS:
+                with suppress(KeyError):  # another thread may have taken them
+                    kept.popitem(last=False)
+
+    def _sizes(self, array: NDArray[Any], lead: int, empty: bool = False) -> tuple[bool, int, int]:
         """Whether rows come before steps in an input of `_enter`'s, its steps, and its rows; without a
-        recurrent layer all frames are rows of one step."""
+        recurrent layer all frames are rows of one step. ``empty`` allows none."""
         leading = array.shape[:lead]
-        if 0 in array.shape:
+        if not empty and 0 in array.shape:
             raise ShapeError(
                 f"{type(self).__name__}: input has shape {array.shape}: no steps or an empty batch"
             )
@@ -373,6 +521,10 @@ class Net(ABC):
             return False, 1, math.prod(leading)
         swapped = lead == 2 and self._batch_first
         steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
+        if steps == 0:
+            raise ShapeError(
+                f"{type(self).__name__}: input has shape {array.shape}: no steps, expected at least one"
+            )
         return swapped, steps, batch
 
     def _expected(self, rank: int) -> str:
@@ -408,7 +560,7 @@ class Net(ABC):
         slots: list[Slot] = []
         first = 0
         for prefix, leaf in self._leaves():
-            if hasattr(leaf, "_state_slots"):
+            if leaf._recurrent:
                 slots += leaf._state_slots(plan, first, prefix)
             first += leaf._core_count()
         return tuple(slots)
@@ -531,8 +683,8 @@ class Net(ABC):
     def last_state(self) -> dict[str, Array]:
         """The final state of the last call, by name, for another call's ``state=``: copies, so going back
         through that call stops there, as truncated backpropagation through time wants."""
-        kept: dict[str, Array] = self.__dict__.get("_last_state", {})
-        return dict(kept)
+        kept: State | None = self.__dict__.get("_last_state")
+        return {} if kept is None else {name: kept.read(name) for name in kept}
 
     def backward(self, dy: ArrayLike, dstate: Mapping[str, ArrayLike] | None = None) -> Any:
         """Go back through the last call in training mode, and add to the gradients (`grad_dict`).
@@ -942,7 +1094,13 @@ class Net(ABC):
         )
 
     def predict(
-        self, x: Any, batch_size: int = 32, *, lengths: ArrayLike | None = None, threads: int = 1
+        self,
+        x: Any,
+        batch_size: int = 32,
+        *,
+        lengths: ArrayLike | None = None,
+        threads: int = 1,
+        last: bool = False,
     ) -> Any:
         """The outputs of many samples, in evaluation mode.
 
@@ -953,11 +1111,15 @@ class Net(ABC):
         batch_size : int
             Samples that run at once; the bits do not depend on it.
         threads : int
+        last : bool
+            Only the output at each sample's own last step, which `fit` and `evaluate` compare with one target
+            a sequence; see `Net.__call__`. After a sample's length there are zeros: ``[:, -1]`` is right only
+            where all have the same.
 
         Returns
         -------
         ndarray, float32, (N, T, ...), or list of ndarray (T_i, ...) for a list
-            Zeros after a sample's length. ``(N, ...)`` for ``(N, frame)``.
+            Zeros after a sample's length. ``(N, ...)`` for ``(N, frame)``, and for ``last``.
 
         Raises
         ------
@@ -966,7 +1128,7 @@ class Net(ABC):
         """
         from tinyrnn.fitting import predict
 
-        return predict(self, x, batch_size, lengths, threads)
+        return predict(self, x, batch_size, lengths, threads, last)
 
     def evaluate(
         self,
@@ -1072,6 +1234,10 @@ class Sequential(Net):
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
         self._layers = named
+        self._recurrent = any(layer._recurrent for layer in named.values())
+        self._all_leaves = [
+            (f"{name}.{prefix}", leaf) for name, layer in named.items() for prefix, leaf in layer._leaves()
+        ]
         inner = [layer._depth for layer in named.values() if isinstance(layer, Sequential)]
         self._depth: int = 1 + max(inner, default=0)
         if self._depth > _NESTING:
@@ -1084,10 +1250,13 @@ class Sequential(Net):
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
         threads: int = 1,
+        last: bool = False,
     ) -> Any:
-        """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn."""
-        if self._recurrent or self.training or lengths is not None or state is not None:
-            return super().__call__(x, lengths=lengths, state=state, threads=threads)
+        """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn, and
+        each keeps what it has worked out."""
+        if self._recurrent or self.training:
+            return super().__call__(x, lengths=lengths, state=state, threads=threads, last=last)
+        self._check_stateless(lengths, state, last)
         for name, layer in self._layers.items():
             try:
                 x = layer(x, threads=threads)
@@ -1122,11 +1291,7 @@ class Sequential(Net):
         return {"type": "Sequential", "layers": layers}
 
     def _leaves(self) -> list[tuple[str, Net]]:
-        return [
-            (f"{name}.{prefix}", leaf)
-            for name, layer in self._layers.items()
-            for prefix, leaf in layer._leaves()
-        ]
+        return self._all_leaves
 
     def _tensors(self) -> list[Tensor]:
         return [

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
 from tinyrnn.arguments import flag, real, size
-from tinyrnn.arrays import aligned_zeros, as_floats
+from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.model import Array, Frame, Net, Tensor, submodule
-from tinyrnn.streams import Slot
+from tinyrnn.streams import Slot, State
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,6 +26,7 @@ class _Recurrent(Net):
     _kind: str
     _gates: int
     _cell = False  # keeps c beside h
+    _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
         "hidden_size",
@@ -83,6 +84,10 @@ class _Recurrent(Net):
             level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
             self._levels.append(level)
             reads = self._output_size * self._directions
+
+    @property
+    def _batch_first(self) -> bool:
+        return self.batch_first
 
     @property
     def _directions(self) -> int:
@@ -186,6 +191,7 @@ class _Recurrent(Net):
         lengths: ArrayLike | None = None,
         state: Any = None,
         threads: int = 1,
+        last: bool = False,
     ) -> Any:
         """Run whole sequences, as PyTorch does.
 
@@ -204,11 +210,14 @@ class _Recurrent(Net):
             ``hx`` by the name that all nets have for it; a mapping from name to array (`last_state`) does.
         threads : int
             Threads that share the batch's rows; the bits do not depend on it.
+        last : bool
+            Only the output at each row's own last step; see `Net.__call__`.
 
         Returns
         -------
         output : ndarray, float32
-            ``(T, B, directions * (proj_size or hidden_size))``, axes as the input's.
+            ``(T, B, directions * (proj_size or hidden_size))``, axes as the input's; without the steps' axis
+            for ``last``.
         state : ndarray, or for an LSTM ``(h, c)``
             The final state, shaped as ``hx``.
 
@@ -217,17 +226,17 @@ class _Recurrent(Net):
         ShapeError, TypeError, ValueError
             If something does not fit; the message says what.
         """
-        batched = np.ndim(x) != 2
+        batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
             raise TypeError(f"{type(self).__name__}: hx and state are given, expected one of them")
         initial = self._initial_state(hx if state is None else state, batched)
-        output, final = self._run(x, lengths, initial, threads)
+        output, final = self._run(x, lengths, initial, threads, last)
         return output, self._as_given(final, batched)
 
-    def _as_given(self, state: Mapping[str, Any], batched: bool) -> Any:
+    def _as_given(self, state: State, batched: bool) -> Any:
         """A state by name as PyTorch has it: ``h``, or for an LSTM ``(h, c)``."""
-        arrays = tuple(array if batched else array[:, 0] for array in state.values())
-        return arrays if self._cell else arrays[0]
+        arrays = [state.read(name) if batched else state.read(name)[:, 0] for name in state]
+        return tuple(arrays) if self._cell else arrays[0]
 
     def backward(self, dy: ArrayLike, dstate: Any = None) -> Any:
         """Go back through the last call in training mode; see `Net.backward`.
@@ -253,7 +262,7 @@ class _Recurrent(Net):
         dx, state = training.backward(self, dy, initial)
         if dstate is None:
             return dx
-        return dx, self._as_given({name: state.read(name) for name in state}, batched)
+        return dx, self._as_given(state, batched)
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
@@ -435,7 +444,6 @@ class _Cell(_Recurrent):
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
     ) -> None:
         super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
-        self._plan_of_rows: _core.Plan | None = None  # the last call's: steps come in rows of one length
 
     def _name(self, name: str, level: int) -> str:
         return name
@@ -463,33 +471,33 @@ class _Cell(_Recurrent):
             If something does not fit.
         """
         name = type(self).__name__
-        x = as_floats(x, f"{name}: input")
+        x = x if _core.is_floats(x) else as_floats(x, f"{name}: input")
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{name}: input has shape {x.shape}, expected ({self.input_size},) or (B, {self.input_size})"
             )
         leading, rows = x.shape[:-1], math.prod(x.shape[:-1])
-        if rows == 0:
-            raise ShapeError(f"{name}: input has shape {x.shape}: an empty batch")
         given = [] if hx is None else self._pair(hx, leading, "state")
         if self.training:
             from tinyrnn import training
 
+            if rows == 0:
+                raise ShapeError(f"{name}: input has shape {x.shape}: an empty batch in training mode")
             start = {name: array[np.newaxis] for name, array in zip("hc", given, strict=False)}
             _, final = training.forward(self, x.reshape(1, rows, self.input_size), None, start, 1)
             return self._step_state([final.read(name) for name in final], leading)
 
-        plan = self._plan_of_rows
-        if plan is None or plan.batch != rows:
-            plan = self._plan_of_rows = self._plan(self._levels, (self.input_size,), rows, 1)
-        count = rows * self.hidden_size
-        numbers = aligned_zeros(plan.state_bytes)
-        state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
         size = self.hidden_size
+        if rows == 0:
+            return self._step_state([np.empty((0, size), np.float32)] * (1 + self._cell), leading)
+        key, call = self._prepared(self._levels, (self.input_size,), rows, 1, 1)
+        numbers = _core.zeros(call.state_bytes)
+        state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
         parts = [state[:, i * size : (i + 1) * size] for i in range(1 + self._cell)]
         for part, array in zip(parts, given, strict=False):
             part[:] = array
-        plan.ready().run(x, np.empty(count, np.float32), numbers, 1)
+        call.parts[0].run_rows(x, np.empty(rows * size, np.float32), numbers, 1, None, 0)
+        self._keep(key, call)
         return self._step_state(parts, leading)
 
     def _pair(self, given: Any, leading: tuple[int, ...], what: str) -> list[Array]:
@@ -498,18 +506,18 @@ class _Cell(_Recurrent):
         pair = given if self._cell and isinstance(given, (tuple, list)) else (given,)
         if len(pair) != 1 + self._cell:
             raise TypeError(f"{name}: the {what} is {type(given).__name__}, expected (h, c)")
-        arrays = [as_floats(value, f"{name}: {what}") for value in pair]
+        arrays = [value if _core.is_floats(value) else as_floats(value, f"{name}: {what}") for value in pair]
+        shape = (*leading, self.hidden_size)
         for array in arrays:
-            if array.shape != (*leading, self.hidden_size):
-                raise ShapeError(
-                    f"{name}: the {what} has shape {array.shape}, expected {(*leading, self.hidden_size)}"
-                )
-        return [array.reshape(-1, self.hidden_size) for array in arrays]
+            if array.shape != shape:
+                raise ShapeError(f"{name}: the {what} has shape {array.shape}, expected {shape}")
+        return arrays if len(leading) == 1 else [array.reshape(-1, self.hidden_size) for array in arrays]
 
     def _step_state(self, arrays: list[Array], leading: tuple[int, ...]) -> Any:
         """The other way round."""
-        shaped = tuple(array.reshape(*leading, self.hidden_size) for array in arrays)
-        return shaped if self._cell else shaped[0]
+        shape = (*leading, self.hidden_size)
+        shaped = [array if array.shape == shape else array.reshape(shape) for array in arrays]
+        return tuple(shaped) if self._cell else shaped[0]
 
     def backward(self, dy: Any, dstate: Any = None) -> Any:
         """Go back through the last call in training mode: one step. For steps in a row train the layer.

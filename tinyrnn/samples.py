@@ -39,6 +39,8 @@ class Inputs:
         Steps of each sample of an array.
     what : str
         How errors call ``x``.
+    empty : bool
+        Whether an array may have no samples.
 
     Raises
     ------
@@ -53,7 +55,9 @@ class Inputs:
     stepless: bool  # samples are single frames
     out_frame: Frame
 
-    def __init__(self, net: Net, x: Any, lengths: ArrayLike | None = None, what: str = "x") -> None:
+    def __init__(
+        self, net: Net, x: Any, lengths: ArrayLike | None = None, what: str = "x", *, empty: bool = False
+    ) -> None:
         self.net = net
         self.what = what
         self.recurrent = net._recurrent
@@ -61,7 +65,7 @@ class Inputs:
         self.listed = isinstance(x, (list, tuple))
         if not self.listed:
             x = as_array(x)
-        if (not x) if self.listed else x.shape[:1] == (0,):
+        if (not x) if self.listed else (x.shape[:1] == (0,) and not empty):
             raise ValueError(f"{what}: no samples")
         first = as_array(x[0]) if self.listed else x
         ndim = first.ndim + self.listed

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import aligned_zeros, as_floats
+from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
-        state = cls(aligned_zeros(nbytes), slots)
+        state = cls(_core.zeros(nbytes), slots)
         if start is not None:
             state.take(start, what)
         return state
@@ -109,17 +109,18 @@ class State(Mapping[str, NDArray[np.float32]]):
     def read(self, name: str) -> NDArray[np.float32]:
         """``state[name]``, to be written to as you like."""
         slot, numbers = self._slots[name], self.numbers
-        rows = numbers.reshape(slot.shape[1], -1)
-        return np.stack([rows[:, at : at + count] for at, count in slot.parts])
+        return _core.gathered(numbers, slot.shape, slot.parts)
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         slot = self._slots[name]
         array = as_floats(value, name)
         if array.shape != slot.shape:
             raise ShapeError(f"{name}: shape {array.shape}, expected {slot.shape}")
-        rows = self.numbers.reshape(slot.shape[1], -1)
-        for (at, count), level in zip(slot.parts, array, strict=True):
-            rows[:, at : at + count] = level
+        numbers = self.numbers
+        if slot.shape[1]:
+            rows = numbers.reshape(slot.shape[1], -1)
+            for (at, count), level in zip(slot.parts, array, strict=True):
+                rows[:, at : at + count] = level
 
     def __repr__(self) -> str:
         return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"

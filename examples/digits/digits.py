@@ -93,9 +93,9 @@ class Tinyrnn:
         return loss
 
     def answers(self, images: Images) -> NDArray[np.integer]:
-        logits = self.net.eval()(images)
+        logits = self.net.eval()(images, last=True)
         self.net.train()
-        return np.argmax(logits[:, -1], axis=-1)
+        return np.argmax(logits, axis=-1)
 
 
 def accuracy(learner: Learner, digits: Digits) -> float:

@@ -128,7 +128,7 @@ class Tinyrnn:
         return loss
 
     def forecast(self, windows: Array) -> Array:
-        found: Array = self.net.eval()(windows)[-1]
+        found: Array = self.net.eval()(windows, last=True)
         return found
 
 
