@@ -312,3 +312,23 @@ def test_copies_keep_options() -> None:
     assert np.array_equal(copy.copy(stream).run(x), y, equal_nan=True)
     with pytest.raises(ValueError, match="nonfinite is 'ignore', expected None, 'stop', 'skip' or 'reset'"):
         net.stream(nonfinite="ignore")
+
+
+# ---- what a stream says of itself -------------------------------------------------------------------
+
+
+def test_repr() -> None:
+    stream = tr.GRU(3, 5, 2, batch_first=True).stream(4, threads=2, nonfinite="skip")
+    assert repr(stream) == (
+        f"Stream(\n  net: {stream.net!r}\n  state: h (2, 4, 5)\n  batch=4, frame=(3,), out_frame=(5,), "
+        "threads=2, batch_first=True, nonfinite='skip'\n)"
+    )
+    net, _ = twins()
+    text = repr(net.stream())
+    assert (
+        "  net: Sequential(\n    (rnn): LSTM(" in text and "state: rnn.h (2, 1, 4), rnn.c (2, 1, 4)\n" in text
+    )
+    assert "state: none\n  batch=1, frame=(2, 9), out_frame=(3, 7)" in repr(
+        tr.Conv1d(2, 3, 3).stream(frame=(2, 9))
+    )
+    assert repr(net.stream().copy()) == text

@@ -644,9 +644,9 @@ cdef class Stream:
         """
         cdef Shape lead
         cdef cnp.ndarray array = self.input(x, "run")
+        if self.rows_first and cnp.PyArray_NDIM(array) == self.frame.rank + 2:
+            return self.run_rows(array, out)
         self.match(array, &lead, True, "run")
-        if self.rows_first and lead.rank == 2:
-            return self.run_rows(array, out, &lead)
         return self.compute(cnp.PyArray_DATA(array), <int32_t> lead.dims[0], out, &lead, "run")
 
     def reset(self):
@@ -678,9 +678,9 @@ cdef class Stream:
         return as_floats(x, f"{what}: x")
 
     cdef int match(self, cnp.ndarray array, Shape *lead, bint timed, str what) except -1:
-        """The axes of ``array`` before the frame, if it is ([T,] [batch,] frame), or ([batch,] [T,] frame)."""
+        """The axes of ``array`` before the frame, if it is ([T,] [batch,] frame)."""
         cdef int axis
-        cdef bint fits, turned = timed and self.rows_first
+        cdef bint fits
         lead.rank = cnp.PyArray_NDIM(array) - self.frame.rank
         fits = lead.rank == timed + 1 or (lead.rank == timed and self.plan.sizes.batch == 1)
         if fits:
@@ -689,36 +689,41 @@ cdef class Stream:
             for axis in range(self.frame.rank):
                 if cnp.PyArray_DIM(array, lead.rank + axis) != self.frame.dims[axis]:
                     fits = False
-            if lead.rank == timed + 1 and lead.dims[<int> (timed and not turned)] != self.plan.sizes.batch:
+            if lead.rank == timed + 1 and lead.dims[<int> timed] != self.plan.sizes.batch:
                 fits = False
         if not fits:
             frame = tuple([self.frame.dims[axis] for axis in range(self.frame.rank)])
             batches = ((), (1,)) if self.plan.sizes.batch == 1 else ((self.plan.sizes.batch,),)
-            time = ("T",) if timed else ()
+            turned = timed and self.rows_first  # as the caller sees it
+            time, shape = ("T",) if timed else (), np.shape(array)
             wanted = [str((batch + time if turned else time + batch) + frame).replace("'", "") for batch in batches]
-            order = " as the net has batch_first" if turned else ""
-            raise errors.ShapeError(
-                f"{what}: x has shape {np.shape(array)}, expected {' or '.join(wanted)}{order}")
-        cdef cnp.npy_intp steps = lead.dims[<int> (turned and lead.rank == 2)] if timed else 1
-        if not 1 <= steps <= 1 << 28:
-            raise errors.ShapeError(f"{what}: x has {steps} steps, expected 1 .. {1 << 28}")
+            if turned and lead.rank == 2:
+                shape = (shape[1], shape[0], *shape[2:])
+            order = ", as the net has batch_first" if turned else ""
+            raise errors.ShapeError(f"{what}: x has shape {shape}, expected {' or '.join(wanted)}{order}")
+        if timed and not 1 <= lead.dims[0] <= 1 << 28:
+            raise errors.ShapeError(f"{what}: x has {lead.dims[0]} steps, expected 1 .. {1 << 28}")
         return 0
 
-    cdef run_rows(self, cnp.ndarray x, out, Shape *lead):
+    cdef run_rows(self, cnp.ndarray x, out):
         """`run` of (batch, T, frame)."""
-        cdef cnp.npy_intp batch = lead.dims[0], steps = lead.dims[1]
+        cdef Shape lead
+        cdef cnp.ndarray turned = x.swapaxes(0, 1)
+        self.match(turned, &lead, True, "run")
+        cdef cnp.npy_intp steps = lead.dims[0], batch = lead.dims[1]
+        cdef Shape given = lead
+        given.dims[0], given.dims[1] = batch, steps
         if batch == 1:  # the same numbers in the same order
-            return self.compute(cnp.PyArray_DATA(x), <int32_t> steps, out, lead, "run")
-        cdef Shape shape = followed(lead, &self.frame_out)
+            return self.compute(cnp.PyArray_DATA(x), <int32_t> steps, out, &given, "run")
+        cdef Shape shape = followed(&given, &self.frame_out)
         cdef cnp.ndarray y = None
         if out is not None:
             y = self.output(out, &shape, "run")
         apart(cnp.PyArray_DATA(x), cnp.PyArray_NBYTES(x), NULL if y is None else cnp.PyArray_DATA(y),
               0 if y is None else cnp.PyArray_NBYTES(y),
               cnp.PyArray_DATA(self.numbers), self.plan.sizes.state_bytes, "run")
-        lead.dims[0], lead.dims[1] = steps, batch
-        cdef cnp.ndarray turned = np.array(x.swapaxes(0, 1), order="C")
-        result = self.compute(cnp.PyArray_DATA(turned), <int32_t> steps, None, lead, "run").swapaxes(0, 1)
+        turned = np.array(turned, order="C")
+        result = self.compute(cnp.PyArray_DATA(turned), <int32_t> steps, None, &lead, "run").swapaxes(0, 1)
         if y is None:
             return result
         y[:] = result
