@@ -504,6 +504,67 @@ def test_dropout_of_none_and_of_all(kind):
             assert oracle.distance(net.grad_dict()[name], grad_of(parameter)) < TOLERANCE, (p, name)
 
 
+# ---- numbers that are not finite ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dy", [np.inf, -np.inf, np.nan, 1.0], ids=str)
+@pytest.mark.parametrize(
+    "layer, arguments", [("ReLU", ()), ("LeakyReLU", (0.1,)), ("LeakyReLU", (0.0,)), ("Tanh", ())], ids=str
+)
+def test_an_infinite_gradient_of_an_activation(layer, arguments, dy):
+    """ReLU's flat part is 0 whatever dy is; and dy goes through where x is NaN."""
+    x = np.array([-np.inf, -2, -0.0, 0, 3, np.inf, np.nan], np.float32)
+    theirs = torch.from_numpy(x.copy()).requires_grad_()
+    getattr(nn, layer)(*arguments)(theirs).backward(torch.full_like(theirs, dy))
+    net = getattr(tr, layer)(*arguments).train()
+    net(x)
+    np.testing.assert_allclose(net.backward(np.full_like(x, dy)), theirs.grad.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dy", [np.inf, np.nan, 1.0], ids=str)
+@pytest.mark.parametrize("x", [(-1.0, 2.0), (-1.0, np.nan)], ids=str)
+def test_an_infinite_gradient_of_a_rectified_cell(x, dy):
+    """The first unit is shut, the second open; or both are NaN."""
+    net, theirs = tr.RNN(2, 2, nonlinearity="relu", bias=False).train(), nn.RNN(2, 2, 1, "relu", bias=False)
+    weights = {"weight_ih_l0": np.eye(2, dtype=np.float32), "weight_hh_l0": np.zeros((2, 2), np.float32)}
+    net.load_state_dict(weights)
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    given = np.array([x], np.float32)
+    want = torch.from_numpy(given.copy()).requires_grad_()
+    for unit in (0, 1):
+        gradient = np.zeros((1, 2), np.float32)
+        gradient[0, unit] = dy
+        net.zero_grad()
+        net(given)
+        net.backward(gradient)
+        theirs.zero_grad()
+        theirs(want)[0].backward(torch.from_numpy(gradient))
+        got = net.grad_dict()["weight_ih_l0"][unit]
+        np.testing.assert_array_equal(got, theirs.weight_ih_l0.grad.numpy()[unit])
+        assert unit or np.isnan(x[1]) or not got.any()
+
+
+@pytest.mark.parametrize("dy", [np.inf, np.nan], ids=str)
+def test_what_is_dropped_or_padding_has_no_gradient(dy):
+    """Chosen, not multiplied by zero. (PyTorch's dropout multiplies, and has NaN.)"""
+    tr.manual_seed(0)
+    drop = tr.Dropout(0.5).train()
+    kept = drop(np.ones(64, np.float32)) > 0
+    dx = drop.backward(np.full(64, dy, np.float32))
+    assert kept.any() and not kept.all()
+    assert not dx[~kept].any() and not np.isfinite(dx[kept]).any()
+    table = tr.Embedding(4, 3, padding_idx=1).train()
+    table(np.array([0, 1, 1]))
+    table.backward(np.array([[1.0] * 3, [dy] * 3, [dy] * 3], np.float32))
+    assert table.grad_dict()["weight"].tolist() == [[1.0] * 3, [0.0] * 3, [0.0] * 3, [0.0] * 3]
+    rnn = tr.RNN(2, 3).train()
+    rnn(np.ones((4, 2, 2), np.float32), lengths=[4, 2])
+    gradient = np.ones((4, 2, 3), np.float32)
+    gradient[2:, 1] = dy
+    dx = rnn.backward(gradient)
+    assert np.isfinite(dx).all() and all(np.isfinite(array).all() for array in rnn.grad_dict().values())
+
+
 # ---- training -----------------------------------------------------------------------------------
 
 

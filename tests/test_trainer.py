@@ -378,3 +378,15 @@ def test_fine_tuning_a_checkpoint_of_pytorch(tmp_path: Any) -> None:
             module(torch.from_numpy(X))[0].flatten(0, 1), torch.from_numpy(Y).long().flatten()
         )
     assert trainer.evaluate(X, Y) == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_repr():
+    net = tr.Sequential(tr.GRU(3, 5), tr.Linear(5, 2))
+    optimizer, loss = tr.optim.SGD(net, lr=0.1), tr.MSELoss()
+    text = repr(net.trainer(optimizer, loss, batch=4, steps=9, threads=2, clip_norm=0.5, nonfinite="skip"))
+    parts = [
+        f"  {name}: " + repr(part).replace("\n", "\n  ")
+        for name, part in (("net", net), ("optimizer", optimizer), ("loss", loss))
+    ]
+    last = "  batch=4, steps=9, frame=(3,), threads=2, clip_norm=0.5, clip_value=None, nonfinite='skip'"
+    assert text.splitlines() == "\n".join(["Trainer(", *parts, last, ")"]).splitlines()

@@ -104,7 +104,16 @@ class Part:
 
 class Stream:
     net: Net
-    made_of: tuple[Net, Plan, tuple[int, ...], tuple[int, ...], int, list[tuple[int, Plan]] | None]
+    made_of: tuple[
+        Net,
+        Plan,
+        tuple[int, ...],
+        tuple[int, ...],
+        int,
+        list[tuple[int, Plan]] | None,
+        bool,
+        str | None,
+    ]
     def __init__(
         self,
         net: Net,
@@ -113,6 +122,8 @@ class Stream:
         frame_out: tuple[int, ...],
         index_count: int,
         parts: list[tuple[int, Plan]] | None = None,
+        rows_first: bool = False,
+        nonfinite: str | None = None,
     ) -> None: ...
     def step(self, x: ArrayLike, out: _Floats | None = None) -> _Floats: ...
     def run(self, x: ArrayLike, out: _Floats | None = None) -> _Floats: ...

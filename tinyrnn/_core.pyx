@@ -791,6 +791,15 @@ cdef struct Shape:
     cnp.npy_intp dims[MAX_RANK]
 
 
+cdef enum Nonfinite:
+    TAKE
+    STOP
+    SKIP
+    RESET
+
+_nonfinite = {None: TAKE, "stop": STOP, "skip": SKIP, "reset": RESET}
+
+
 cdef class Stream:
     """A plan with a state of its own: what remembers between steps. Made by ``net.stream()``.
 
@@ -806,15 +815,27 @@ cdef class Stream:
     cdef Shape frame, frame_out
     cdef int32_t index_count
     cdef int32_t busy  # the life in which a thread uses it, or 0
+    cdef bint rows_first
+    cdef Nonfinite nonfinite
+    cdef bint recovers
+    cdef cnp.ndarray began, before  # states: before a call, and before a step or some
 
     def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count,
-                  list parts=None):
-        """``parts``: (first row, plan) of what each thread takes; None for one thread."""
+                  list parts=None, bint rows_first=False, nonfinite=None):
+        """``parts``: (first row, plan) of what each thread takes; None for one thread.
+
+        ``rows_first``: whether `run` takes (batch, T, frame). ``nonfinite``: as ``net.stream()`` takes it."""
         if plan.sizes.whole:
             raise ValueError(
                 "a bidirectional layer reads the future and cannot be streamed: call net(x) on whole sequences")
         self.net = net
-        self.made_of = (net, plan, frame, frame_out, index_count, parts)
+        if nonfinite not in _nonfinite:
+            raise ValueError(f"nonfinite is {nonfinite!r}, expected None, 'stop', 'skip' or 'reset'")
+        self.made_of = (net, plan, frame, frame_out, index_count, parts, rows_first, nonfinite)
+        self.rows_first, self.nonfinite = rows_first, _nonfinite[nonfinite]
+        if self.nonfinite != TAKE:
+            self.began, self.before = aligned_zeros(plan.sizes.state_bytes), aligned_zeros(plan.sizes.state_bytes)
+            self.recovers = any([state_recovers(layer) for layer in plan.layers])
         self.plan = plan.ready()
         set_shape(&self.frame, frame)
         set_shape(&self.frame_out, frame_out)
@@ -865,14 +886,15 @@ cdef class Stream:
 
         Parameters
         ----------
-        x : array_like, float32, (T, frame) or (T, batch, frame)
+        x : array_like, float32, (T, frame) or (T, batch, frame), or (batch, T, frame) for a net with batch_first
             The batch axis may be left out when it is 1. Integers where the net begins with an embedding.
         out : ndarray, float32, optional
-            Written and returned; nothing is allocated then.
+            Written and returned; nothing is allocated then, unless rows come first and are several: the chunk is
+            turned, and turned back.
 
         Returns
         -------
-        ndarray, float32, (T, out frame) or (T, batch, out frame)
+        ndarray, float32, (T, out frame) or (T, batch, out frame), or (batch, T, out frame) as ``x``
 
         Raises
         ------
@@ -881,6 +903,8 @@ cdef class Stream:
         """
         cdef Shape lead
         cdef cnp.ndarray array = self.input(x, "run")
+        if self.rows_first and cnp.PyArray_NDIM(array) == self.frame.rank + 2:
+            return self.run_rows(array, out)
         self.match(array, &lead, True, "run")
         return self.compute(cnp.PyArray_DATA(array), <int32_t> lead.dims[0], out, &lead, "run")
 
@@ -941,22 +965,46 @@ cdef class Stream:
         if not fits:
             frame = tuple([self.frame.dims[axis] for axis in range(self.frame.rank)])
             batches = ((), (1,)) if self.plan.sizes.batch == 1 else ((self.plan.sizes.batch,),)
-            wanted = [str((("T",) if timed else ()) + batch + frame).replace("'", "") for batch in batches]
-            raise errors.ShapeError(
-                f"{what}: x has shape {np.shape(array)}, expected {' or '.join(wanted)}")
+            turned = timed and self.rows_first  # as the caller sees it
+            time, shape = ("T",) if timed else (), np.shape(array)
+            wanted = [str((batch + time if turned else time + batch) + frame).replace("'", "") for batch in batches]
+            if turned and lead.rank == 2:
+                shape = (shape[1], shape[0], *shape[2:])
+            order = ", as the net has batch_first" if turned else ""
+            raise errors.ShapeError(f"{what}: x has shape {shape}, expected {' or '.join(wanted)}{order}")
         if timed and not 1 <= lead.dims[0] <= 1 << 28:
             raise errors.ShapeError(f"{what}: x has {lead.dims[0]} steps, expected 1 .. {1 << 28}")
         return 0
 
+    cdef run_rows(self, cnp.ndarray x, out):
+        """`run` of (batch, T, frame)."""
+        cdef Shape lead
+        cdef cnp.ndarray turned = x.swapaxes(0, 1)
+        self.match(turned, &lead, True, "run")
+        cdef cnp.npy_intp steps = lead.dims[0], batch = lead.dims[1]
+        cdef Shape given = lead
+        given.dims[0], given.dims[1] = batch, steps
+        if batch == 1:  # the same numbers in the same order
+            return self.compute(cnp.PyArray_DATA(x), <int32_t> steps, out, &given, "run")
+        cdef Shape shape = followed(&given, &self.frame_out)
+        cdef cnp.ndarray y = None
+        if out is not None:
+            y = self.output(out, &shape, "run")
+        apart(cnp.PyArray_DATA(x), cnp.PyArray_NBYTES(x), NULL if y is None else cnp.PyArray_DATA(y),
+              0 if y is None else cnp.PyArray_NBYTES(y),
+              cnp.PyArray_DATA(self.numbers), self.plan.sizes.state_bytes, "run")
+        turned = np.array(turned, order="C")
+        result = self.compute(cnp.PyArray_DATA(turned), <int32_t> steps, None, &lead, "run").swapaxes(0, 1)
+        if y is None:
+            return result
+        y[:] = result
+        return y
+
     cdef compute(self, const void *x, int32_t steps, out, Shape *lead, str what):
         """Run, into ``out`` or a new array of shape (lead, out frame)."""
-        cdef int axis
         cdef trnn_status status
         cdef const trnn_sizes *sizes = &self.plan.sizes
-        cdef Shape shape = lead[0]
-        for axis in range(self.frame_out.rank):
-            shape.dims[shape.rank] = self.frame_out.dims[axis]
-            shape.rank += 1
+        cdef Shape shape = followed(lead, &self.frame_out)
         cdef cnp.ndarray y
         if out is None:
             y = cnp.PyArray_EMPTY(shape.rank, shape.dims, cnp.NPY_FLOAT32, 0)
@@ -966,21 +1014,21 @@ cdef class Stream:
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
         cdef size_t x_bytes = <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
         cdef size_t y_bytes = <size_t> cnp.PyArray_NBYTES(y)
-        if overlap(y_data, y_bytes, x, x_bytes) or overlap(y_data, y_bytes, state, sizes.state_bytes):
-            raise ValueError(f"{what}: out shares memory with x or with the state")
-        if overlap(x, x_bytes, state, sizes.state_bytes):
-            raise ValueError(f"{what}: x shares memory with the state")
+        apart(x, x_bytes, y_data, y_bytes, state, sizes.state_bytes, what)
         if self.busy:
             self.idle(what)
-        cdef cnp.ndarray before = None
+        cdef cnp.ndarray kept = None
         if self.may_fail(steps):
-            before = self.numbers.copy()
+            kept = self.numbers.copy()
         self.busy = _life
         try:
-            status = self.run_parts(x, y_data, state, steps)
+            if self.nonfinite == TAKE:
+                status = self.run_parts(x, y_data, state, steps)
+            else:
+                status = self.run_watched(<const char *> x, y_data, state, steps, what)
         except BaseException:
-            if before is not None:
-                self.numbers[:] = before
+            if kept is not None:
+                self.numbers[:] = kept
             raise
         finally:
             self.busy = 0
@@ -1010,6 +1058,99 @@ cdef class Stream:
         run_all(self.parts)
         return TRNN_OK
 
+    # ---- what looks at numbers that are not finite: where net.stream(nonfinite=) asks for it
+
+    cdef trnn_status run_watched(self, const char *x, float *y, float *state, int32_t steps, str what) except *:
+        """`run_parts`, but where a row's input or new state is not finite, what `nonfinite` says happens.
+
+        A failure leaves state and ``y`` as before."""
+        cdef const trnn_sizes *sizes = &self.plan.sizes
+        cdef size_t state_bytes = sizes.state_bytes
+        cdef size_t x_step = <size_t> sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols
+        cdef size_t y_step = <size_t> sizes.batch * sizes.frame_out.rows * sizes.frame_out.cols
+        cdef int32_t t = 0, good, stop
+        cdef trnn_status status = TRNN_OK
+        cdef cnp.ndarray own = None
+        cdef float *to = y
+        if self.nonfinite == STOP:
+            good = self.good_steps(x, steps)
+            if good < steps:
+                self.refuse(x + <size_t> good * x_step * 4, good, steps, what)
+        if self.nonfinite == STOP or sizes.indices:  # which can fail after some steps
+            own = np.empty(steps * y_step, np.float32)
+            to = <float *> cnp.PyArray_DATA(own)
+        memcpy(cnp.PyArray_DATA(self.began), state, state_bytes)
+        try:
+            while t < steps and status == TRNN_OK:
+                good = self.good_steps(x + t * x_step * 4, steps - t)
+                if good > 1 and not self.recovers:  # together, unless the state turns bad on the way
+                    memcpy(cnp.PyArray_DATA(self.before), state, state_bytes)
+                    status = self.run_parts(x + t * x_step * 4, to + t * y_step, state, good)
+                    if status != TRNN_OK or all_finite(state, state_bytes // 4):
+                        t += good
+                        continue
+                    memcpy(state, cnp.PyArray_DATA(self.before), state_bytes)
+                stop = t + (good if good > 1 else 1)
+                while t < stop and status == TRNN_OK:
+                    memcpy(cnp.PyArray_DATA(self.before), state, state_bytes)
+                    status = self.run_parts(x + t * x_step * 4, to + t * y_step, state, 1)
+                    if status == TRNN_OK:
+                        self.mend(x + t * x_step * 4, to + t * y_step, state, t, steps, what)
+                    t += 1
+        except BaseException:
+            memcpy(state, cnp.PyArray_DATA(self.began), state_bytes)
+            raise
+        if status != TRNN_OK:
+            memcpy(state, cnp.PyArray_DATA(self.began), state_bytes)
+        elif own is not None:
+            memcpy(y, to, steps * y_step * 4)
+        return status
+
+    cdef int32_t good_steps(self, const char *x, int32_t steps) noexcept:
+        """How many steps come before the first one with a number that is not finite."""
+        cdef const trnn_sizes *sizes = &self.plan.sizes
+        cdef size_t numbers = <size_t> sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols
+        cdef int32_t t
+        if sizes.indices:
+            return steps
+        for t in range(steps):
+            if not all_finite(<const float *> x + t * numbers, numbers):
+                return t
+        return steps
+
+    cdef int mend(self, const char *x, float *y, float *state, int32_t t, int32_t steps, str what) except -1:
+        """After step ``t``, whose input and output these are: put the rows right that are not finite."""
+        cdef const trnn_sizes *sizes = &self.plan.sizes
+        cdef size_t numbers = sizes.state_bytes // 4 // sizes.batch, row, i
+        cdef size_t x_row = 0 if sizes.indices else <size_t> sizes.frame_in.rows * sizes.frame_in.cols
+        cdef size_t y_row = <size_t> sizes.frame_out.rows * sizes.frame_out.cols
+        cdef const float *before = <const float *> cnp.PyArray_DATA(self.before)
+        cdef float nan = float("nan")
+        for row in range(sizes.batch):
+            if all_finite(<const float *> x + row * x_row, x_row) and all_finite(state + row * numbers, numbers):
+                continue
+            if self.nonfinite == STOP:
+                place = f" in step {t}" if steps > 1 else ""
+                raise errors.NonFiniteError(
+                    f"{what}: the state of row {row} is not finite any more{place}; it is as before the call")
+            if self.nonfinite == SKIP:
+                memcpy(state + row * numbers, before + row * numbers, numbers * 4)
+            else:
+                memset(state + row * numbers, 0, numbers * 4)
+            for i in range(y_row):
+                y[row * y_row + i] = nan
+        return 0
+
+    cdef int refuse(self, const char *x, int32_t t, int32_t steps, str what) except -1:
+        """NonFiniteError for the step ``t`` that begins at ``x``."""
+        cdef const float *numbers = <const float *> x
+        cdef size_t i = 0
+        while all_finite(numbers + i, 1):
+            i += 1
+        row = i // (<size_t> self.plan.sizes.frame_in.rows * self.plan.sizes.frame_in.cols)
+        place = f"step {t} of row {row}" if steps > 1 else f"row {row}"
+        raise errors.NonFiniteError(f"{what}: x holds {numbers[i]} in {place}; the state is as before")
+
     cdef cnp.ndarray output(self, out, Shape *shape, str what):
         """``out``, if it may be written to."""
         cdef int axis
@@ -1034,8 +1175,42 @@ cdef void set_shape(Shape *shape, tuple dims):
         shape.dims[axis] = dims[axis]
 
 
+cdef inline Shape followed(const Shape *lead, const Shape *frame) noexcept:
+    """The axes of a frame after those before it."""
+    cdef Shape shape = lead[0]
+    for axis in range(frame.rank):
+        shape.dims[shape.rank] = frame.dims[axis]
+        shape.rank += 1
+    return shape
+
+
+cdef bint all_finite(const float *numbers, size_t count) noexcept:
+    cdef size_t i
+    for i in range(count):
+        if not numbers[i] - numbers[i] == 0:
+            return False
+    return True
+
+
+cdef bint state_recovers(Layer layer):
+    """Whether a state that became infinite may be finite some steps later: one that is not bounded, and that the
+    next one sees through a matrix only."""
+    cdef const trnn_layer *core = &layer.layer
+    return layer.kind in ("rnn", "lstm", "gru") and (core.args.recurrent.relu or core.args.recurrent.proj_size > 0)
+
+
 cdef inline bint overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) noexcept:
     return <uintptr_t> a < <uintptr_t> b + b_bytes and <uintptr_t> b < <uintptr_t> a + a_bytes
+
+
+cdef inline int apart(const void *x, size_t x_bytes, const void *y, size_t y_bytes, const void *state,
+                      size_t state_bytes, str what) except -1:
+    """ValueError if input, output and state share memory."""
+    if overlap(y, y_bytes, x, x_bytes) or overlap(y, y_bytes, state, state_bytes):
+        raise ValueError(f"{what}: out shares memory with x or with the state")
+    if overlap(x, x_bytes, state, state_bytes):
+        raise ValueError(f"{what}: x shares memory with the state")
+    return 0
 
 
 # ---- what the core lends to the modules of training, which are not linked with it -----------------

@@ -569,7 +569,13 @@ class Net(ABC):
         return 1
 
     def stream(
-        self, batch: int = 1, *, frame: Frame | None = None, steps: int | None = None, threads: int = 1
+        self,
+        batch: int = 1,
+        *,
+        frame: Frame | None = None,
+        steps: int | None = None,
+        threads: int = 1,
+        nonfinite: str | None = None,
     ) -> Stream:
         """A stream: the net with a state of its own, every buffer allocated.
 
@@ -587,11 +593,18 @@ class Net(ABC):
             Threads that share the batch's rows, each with a scratch of its own; the bits do not depend on it.
             To hand a step to another thread costs tens of microseconds: worth it for chunks, and for steps
             that take longer.
+        nonfinite : {None, "stop", "skip", "reset"}
+            What to do with a bad step of a row, one whose input or new state is NaN or infinite. None takes
+            it as it is, and the state stays NaN for good. ``"stop"`` raises `NonFiniteError`, and the whole
+            call changes nothing. ``"skip"`` leaves the row's state as before the step; ``"reset"`` makes it
+            zeros, as for a new stream. The row's output of that step is NaN then. Other rows and steps have
+            the bits that they have without it. It takes two more states of memory.
 
         Raises
         ------
         ValueError
-            If a layer is bidirectional, or the frame is left open, or a size is out of range.
+            If a layer is bidirectional, or the frame is left open, or a size is out of range, or of several
+            rows the recurrent layers disagree on batch_first.
         ShapeError
             If the layers do not fit the frame.
         """
@@ -602,7 +615,13 @@ class Net(ABC):
         plans = None
         if len(parts) > 1:
             plans = [(row, self._stream_plan(rows, frame, steps)[1]) for row, rows in parts]
-        stream = Stream(self, plan, frame, out_frame, count, plans)
+        try:
+            rows_first = self._batch_first
+        except ValueError:
+            if plan.batch > 1:
+                raise
+            rows_first = False
+        stream = Stream(self, plan, frame, out_frame, count, plans, rows_first, nonfinite)
         stream._slots = self._slots(plan)
         return stream
 

@@ -187,12 +187,23 @@ class State(Mapping[str, NDArray[np.float32]]):
 class Stream(_core.Stream):
     """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
 
-    ``step(x, out=None)`` takes one frame, ``run(x, out=None)`` a chunk of any length; both carry the
-    state on. One thread at a time may use a stream; different streams of one net run in parallel.
+    ``step(x, out=None)`` takes one frame, ``(batch, frame)``; ``run(x, out=None)`` a chunk of any length,
+    ``(T, batch, frame)``, or ``(batch, T, frame)`` where the net has ``batch_first``. Both carry the state
+    on. One thread at a time may use a stream; different streams of one net run in parallel.
     """
 
     _slots: tuple[Slot, ...]
     net: Net
+
+    def __repr__(self) -> str:
+        _, _, frame, out_frame, _, parts, rows_first, nonfinite = self.made_of
+        net = repr(self.net).replace("\n", "\n  ")
+        state = ", ".join(f"{slot.name} {slot.shape}" for slot in self._slots) or "none"
+        return (
+            f"Stream(\n  net: {net}\n  state: {state}\n  batch={self.batch}, frame={frame}, "
+            f"out_frame={out_frame}, threads={1 if parts is None else len(parts)}, "
+            f"batch_first={rows_first}, nonfinite={nonfinite!r}\n)"
+        )
 
     @property
     def state(self) -> State:

@@ -396,6 +396,16 @@ class Trainer:
         self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
 
+    def __repr__(self) -> str:
+        parts = {"net": self.net, "optimizer": self.optimizer, "loss": self.loss}
+        rows = "".join(f"\n  {name}: " + repr(part).replace("\n", "\n  ") for name, part in parts.items())
+        norm, value = (None if np.isinf(limit) else limit for limit in self._limits)
+        return (
+            f"Trainer({rows}\n  batch={self.batch}, steps={self.steps}, frame={self._layout.frame}, "
+            f"threads={self._layout.tape.threads}, clip_norm={norm}, clip_value={value}, "
+            f"nonfinite={self._nonfinite!r}\n)"
+        )
+
     @property
     def memory(self) -> TrainerMemory:
         """Bytes that training takes, known before the first step."""

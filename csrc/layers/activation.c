@@ -27,7 +27,8 @@ static void activation_run(const trnn_call *call)
     call->isa->map_f32(map, call->x, call->y, numbers, slope);
 }
 
-/* dx = f'(x) dy, by what f wrote where that is enough; at 0 the slopes of a rectifier are PyTorch's. */
+/* dx = f'(x) dy, by what f wrote where that is enough; at 0 the slopes of a rectifier are PyTorch's. relu
+ * chooses and does not multiply: an infinite dy is 0 where it is flat. Where x is NaN dy goes through. */
 static void activation_backward(const trnn_pass *pass)
 {
     const trnn_kind kind = pass->layer->kind;
@@ -40,6 +41,8 @@ static void activation_backward(const trnn_pass *pass)
         for (size_t i = 0; i < numbers; i++) dx[i] = dy[i] * (y[i] * (1.0f - y[i]));
     else if (kind == TRNN_TANH)
         for (size_t i = 0; i < numbers; i++) dx[i] = dy[i] * (1.0f - y[i] * y[i]);
+    else if (kind == TRNN_RELU)
+        for (size_t i = 0; i < numbers; i++) dx[i] = x[i] <= 0.0f ? 0.0f : dy[i];
     else
         for (size_t i = 0; i < numbers; i++) dx[i] = x[i] > 0.0f ? dy[i] : dy[i] * slope;
 }

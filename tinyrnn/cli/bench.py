@@ -160,9 +160,10 @@ def _call(job: Job) -> Callable[[], object]:
         x = random.integers(0, job.net._leaves()[0][1].num_embeddings, shape).astype(np.int32)
     else:
         x = random.standard_normal(shape, np.float32)
+    if job.batch > 1 and job.steps > 1 and job.net._batch_first:
+        x = x.swapaxes(0, 1).copy()
     if _reads_the_future(job.net):
-        whole = x.swapaxes(0, 1).copy() if job.batch > 1 and job.net._batch_first else x
-        return lambda: job.net(whole)
+        return lambda: job.net(x)
     stream = job.net.stream(job.batch, frame=job.frame)
     do = stream.step if job.steps == 1 else stream.run
     out = np.empty_like(do(x))
