@@ -22,6 +22,7 @@ from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
 from tinyrnn.threads import run_all, split
+from tinyrnn.weights.spec import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tinyrnn.losses import Loss
     from tinyrnn.optim import Optimizer
     from tinyrnn.training import Trainer
+    from tinyrnn.weights import WeightsFile
 
 Frame = tuple[int, ...]
 Array = NDArray[np.float32]
@@ -971,7 +973,8 @@ class Net(ABC):
         if problems:
             where = f" (prefix {prefix!r})" if prefix else ""
             what = f"Error(s) in loading state_dict for {type(self).__name__}{where}:"
-            raise WeightsError("\n\t".join([what, *problems]))
+            more = [f"and {len(problems) - 20} more."] if len(problems) > 20 else []
+            raise WeightsError("\n\t".join([what, *problems[:20], *more]))
 
         for tensor in tensors:
             if tensor.name in arrays:
@@ -1353,8 +1356,9 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _quoted(names: Any) -> str:
-    shown = [f'"{name}"' for name in names]
-    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+    listed = list(names)
+    first = ", ".join(f'"{shown(str(name))}"' for name in listed[:20])
+    return first + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
@@ -1380,31 +1384,37 @@ def load(path: str | os.PathLike[str]) -> Net:
     OSError
         If it cannot be read.
     """
-    from tinyrnn.weights import inspect_file, load_weights
+    from tinyrnn.weights import opened
 
-    text = inspect_file(path).metadata.get("tinyrnn")
+    with opened(path) as file:
+        return net_in(file)
+
+
+def net_in(file: WeightsFile) -> Net:
+    """The net in an open file; errors as `load` has them."""
+    text = file.info.metadata.get("tinyrnn")
     if text is None:
-        raise LoadError(
-            f"{path}: holds weights but no architecture; build the net and use "
+        raise file.error(
+            "holds weights but no architecture; build the net and use "
             "net.load_state_dict(tinyrnn.load_weights(path))"
         )
     try:
         architecture = json.loads(text)
-        if architecture["version"] not in range(1, _VERSION + 1):
-            raise LoadError(
-                f"{path}: written in version {architecture['version']!r}, expected at most {_VERSION}: "
-                "update tinyrnn"
+        version = architecture["version"]
+        if version not in range(1, _VERSION + 1):
+            raise file.error(
+                f"written in version {shown(repr(version))}, expected at most {_VERSION}: update tinyrnn"
             )
-        weights = load_weights(path)
+        weights = file.weights()
         levels = _levels(architecture["net"], 0)
         if levels > _SPARE_LEVELS + len(weights):
-            raise LoadError(f"{path}: {levels} layers in its metadata, {len(weights)} tensors")
+            raise file.error(f"{levels} layers in its metadata, {len(weights)} tensors")
         net = _build(architecture["net"])
         net.load_state_dict(weights)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, LoadError):
             raise
-        raise LoadError(f"{path}: the architecture in its metadata does not build: {error}") from error
+        raise file.error(f"the architecture in its metadata does not build: {error}") from None
     return net
 
 

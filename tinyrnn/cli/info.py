@@ -12,7 +12,8 @@ import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say, table
 from tinyrnn.cli.models import closed_frame, is_ours
 from tinyrnn.cli.recognition import Shape, brief, modules
-from tinyrnn.weights import inspect_file
+from tinyrnn.model import net_in
+from tinyrnn.weights import opened
 from tinyrnn.weights.spec import READ, bits_of, shown
 
 LISTED = 60  # entries printed of a long list
@@ -20,14 +21,15 @@ LISTED = 60  # entries printed of a long list
 
 def command(args: Namespace) -> None:
     """List tensors, metadata and layers; of a net that we saved, its memory too."""
-    info = inspect_file(args.file, args.key)
-    ours = is_ours(info)
     limit, width = (None, sys.maxsize) if args.all else (LISTED, 100)
     net, failure = None, None
-    try:
-        net = tr.load(args.file) if ours else None
-    except tr.LoadError as error:  # the tensors can be listed all the same
-        failure = error
+    with opened(args.file, args.key) as file:
+        info = file.info
+        ours = is_ours(info)
+        try:
+            net = net_in(file) if ours else None
+        except tr.LoadError as error:  # the tensors can be listed all the same
+            failure = error
     if net is not None:  # what is quantised has scales beside it, and codes that share a byte
         parameters = sum(math.prod(tensor.shape) for tensor in net._tensors())
     else:

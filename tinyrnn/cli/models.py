@@ -8,16 +8,22 @@ from collections.abc import Iterable
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError
 from tinyrnn.cli.recognition import Module, Shape, kind, modules
-from tinyrnn.weights import FileInfo, inspect_file
+from tinyrnn.model import net_in
+from tinyrnn.weights import FileInfo, WeightsFile, opened
 from tinyrnn.weights.spec import shown
 
 
 def open_model(args: Namespace) -> tr.Net:
     """The net that `Net.save` wrote, or one layer of a checkpoint."""
-    info = inspect_file(args.model, args.key)
-    if is_ours(info) and args.prefix is None:
-        return tr.load(args.model)
-    module = _pick(modules({tensor.name: tensor.shape for tensor in info.tensors}), args)
+    with opened(args.model, args.key) as file:
+        if is_ours(file.info) and args.prefix is None:
+            return net_in(file)
+        return _layer(args, file)
+
+
+def _layer(args: Namespace, file: WeightsFile) -> tr.Net:
+    """The layer of a checkpoint that the command line names."""
+    module = _pick(modules({tensor.name: tensor.shape for tensor in file.info.tensors}), args)
     fits = {kind(net): net for net in module.fits}
     if args.kind is None and len(fits) > 1:
         kinds = " or ".join(fits)
@@ -25,7 +31,7 @@ def open_model(args: Namespace) -> tr.Net:
     net = fits.get(args.kind or next(iter(fits)))
     if net is None:
         raise UsageError(f"{args.model}: {shown(module.prefix)} is {module.describe()}, no {args.kind}")
-    weights = tr.load_weights(args.model, args.key)
+    weights = file.weights()
     net.load_state_dict({last: weights[name] for last, name in module.names.items()})
     return net
 

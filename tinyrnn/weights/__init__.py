@@ -7,8 +7,11 @@ needed, so that this package costs nothing to import.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
+from tinyrnn.errors import LoadError
 from tinyrnn.weights.spec import (
     HEAD_BYTES,
     MAX_NAME,
@@ -25,7 +28,7 @@ from tinyrnn.weights.spec import (
     shown,
 )
 
-__all__ = ["SOURCES", "FileInfo", "TensorInfo", "inspect_file", "load_weights"]
+__all__ = ["SOURCES", "FileInfo", "TensorInfo", "WeightsFile", "inspect_file", "load_weights", "opened"]
 
 # The modules that each read one format. Each has `SOURCE`, a `spec.Source`. A new format is a file and a
 # line here.
@@ -35,14 +38,24 @@ SOURCES = (
     "npz",
 )
 
+_PICKLE = "a pickle, which could run code and is never loaded"
+
 # What else people hand us, so that the error can say it.
 _FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the real file with `git lfs pull`",
-    b"\x89HDF": "HDF5, as Keras writes it",
+    b"\x89HDF": "HDF5, as Keras writes it: save its arrays with numpy.savez",
     b"\x93NUMPY": "a single NumPy array (.npy): save named arrays with numpy.savez",
     b"GGUF": "GGUF",
     b"\x1f\x8b": "gzip: unpack it first",
     b"<": "HTML or XML: perhaps an error page was downloaded in its place",
+}
+# The same by suffix, where the content tells too little.
+_FOREIGN_SUFFIXES = {
+    ".keras": "a Keras archive: save its arrays with numpy.savez",
+    ".onnx": "ONNX: save its initializers with numpy.savez",
+    ".pickle": _PICKLE,
+    ".pkl": _PICKLE,
+    ".tflite": "TensorFlow Lite",
 }
 
 
@@ -76,25 +89,8 @@ def load_weights(path: StrPath, key: str | None = None) -> dict[str, Array]:
         dtype that is not read (complex, float8, quantised); when its tensors would need more memory than 64
         MiB + 16 times the size of the file; when `key` is missing and needed, or names nothing.
     """
-    with Reader(path) as reader:
-        tensors = _read(reader, key)[1].tensors
-        for tensor in tensors:
-            if tensor.dtype not in READ:
-                raise reader.error(
-                    f"{shown(tensor.name)}: dtype {tensor.dtype} is not read; convert it to float32"
-                )
-        limit = MEMORY_FLOOR + MEMORY_RATIO * reader.size
-        total = sum(tensor.nbytes for tensor in tensors)
-        if total > limit:
-            most = max(tensors, key=lambda tensor: tensor.nbytes)
-            raise reader.error(
-                f"its tensors would take {total} bytes in memory, at most {limit} are allowed for a file of "
-                f"{reader.size}; the largest is {shown(most.name)}, shape {most.shape}"
-            )
-        try:
-            return {tensor.name: tensor.array() for tensor in tensors}
-        except MemoryError:
-            raise reader.error(f"not enough memory for its tensors, {total} bytes") from None
+    with opened(path, key) as file:
+        return file.weights()
 
 
 def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
@@ -116,10 +112,68 @@ def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
     OSError, LoadError
         As `load_weights` does.
     """
+    with opened(path, key) as file:
+        return file.info
+
+
+@contextmanager
+def opened(path: StrPath, key: str | None = None) -> Iterator[WeightsFile]:
+    """Open a weights file once, for all that is asked of it: a path may lead to another file a moment later.
+
+    Parameters
+    ----------
+    path, key
+        As for `load_weights`.
+
+    Raises
+    ------
+    OSError, LoadError
+        As `load_weights` does; also at the end, if the file was written to in the meantime.
+    """
     with Reader(path) as reader:
+        yield WeightsFile(reader, key)
+
+
+class WeightsFile:
+    """An open weights file.
+
+    Attributes
+    ----------
+    info : FileInfo
+        What is in it.
+    """
+
+    def __init__(self, reader: Reader, key: str | None) -> None:
+        self._reader = reader
         source, contents = _read(reader, key)
-        tensors = [TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in contents.tensors]
-        return FileInfo(source.name, tensors, contents.metadata, reader.size)
+        self._tensors = contents.tensors
+        listed = [TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in contents.tensors]
+        self.info = FileInfo(source.name, listed, contents.metadata, reader.size)
+
+    def error(self, text: str) -> LoadError:
+        """An error that begins with the path."""
+        return self._reader.error(text)
+
+    def weights(self) -> dict[str, Array]:
+        """Read its tensors, as `load_weights` gives them."""
+        reader, tensors = self._reader, self._tensors
+        for tensor in tensors:
+            if tensor.dtype not in READ:
+                raise reader.error(
+                    f"{shown(tensor.name)}: dtype {tensor.dtype} is not read; convert it to float32"
+                )
+        limit = MEMORY_FLOOR + MEMORY_RATIO * reader.size
+        total = sum(tensor.nbytes for tensor in tensors)
+        if total > limit:
+            most = max(tensors, key=lambda tensor: tensor.nbytes)
+            raise reader.error(
+                f"its tensors would take {total} bytes in memory, at most {limit} are allowed for a file of "
+                f"{reader.size}; the largest is {shown(most.name)}, shape {most.shape}"
+            )
+        try:
+            return {tensor.name: tensor.array() for tensor in tensors}
+        except MemoryError:
+            raise reader.error(f"not enough memory for its tensors, {total} bytes") from None
 
 
 def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
@@ -164,10 +218,34 @@ def _source_of(reader: Reader) -> Source:
         return seen
     if seen is not None and said is not None:
         raise reader.error(f"the suffix {suffix} says {said.name}, the content looks like {seen.name}")
-    looks = next((text for magic, text in _FOREIGN.items() if head.startswith(magic)), None)
+    looks = _foreign(head)
     if said is not None and looks is None:
         return said  # it knows best what is wrong
     known = " ".join(suffix for source in sources for suffix in source.suffixes)
-    looks = f"looks like {looks}" if looks else f"is unknown (it begins with {head[:8].hex(' ')})"
+    if looks is not None:
+        looks = f"the content looks like {looks}"
+    elif suffix in _FOREIGN_SUFFIXES:
+        looks = f"the suffix {suffix} says {_FOREIGN_SUFFIXES[suffix]}"
+    elif head.startswith(b"PK"):
+        looks = "the content looks like a zip archive that neither PyTorch nor NumPy wrote"
+    else:
+        looks = f"the content is unknown (it begins with {head[:8].hex(' ')})"
     says = f"the suffix {suffix} says {said.name}, but " if said is not None else ""
-    raise reader.error(f"{says}the content {looks}; read are {known}")
+    raise reader.error(f"{says}{looks}; read are {known}")
+
+
+def _foreign(head: bytes) -> str | None:
+    """What a file looks like that no source reads."""
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        if b"torch" in head:
+            return (
+                f"{_PICKLE}: load it in PyTorch and save it again with torch.save(model.state_dict(), path)"
+            )
+        arrays = "numpy.savez(path, **arrays)"
+        if b"numpy" in head:
+            return f"{_PICKLE}, of NumPy arrays: load it where it is trusted and save it again with {arrays}"
+        return (
+            f"{_PICKLE}: load it where it is trusted and save it again, arrays with {arrays}, a PyTorch "
+            "model with torch.save(model.state_dict(), path)"
+        )
+    return next((text for magic, text in _FOREIGN.items() if head.startswith(magic)), None)

@@ -12,6 +12,7 @@ wanted.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrnn.errors import LoadError
+from tinyrnn.files import naming
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
@@ -106,17 +108,34 @@ def count_of(shape: tuple[int, ...], bits: int) -> int:
 
 
 class Reader:
-    """A file under inspection: bounds-checked reads, and errors that begin with the path."""
+    """A file under inspection: bounds-checked reads, and errors that begin with the path.
+
+    The path is opened once. Whatever is asked of the file is asked of that one, even if the path leads to
+    another by then; and a file that is written to in the meantime is an error.
+    """
 
     def __init__(self, path: StrPath) -> None:
         self.path = os.fsdecode(path)
-        status = os.stat(self.path)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(f"{self.path}: is a directory, wanted a weights file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise LoadError(f"{self.path}: is not a regular file")
-        self._file = open(self.path, "rb")  # noqa: SIM115 - closed by __exit__
-        self.size = os.fstat(self._file.fileno()).st_size
+        try:
+            self._file = open(self.path, "rb", opener=_open_at_once)  # noqa: SIM115 - closed by __exit__
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a socket
+                raise self._irregular() from None
+            if os.path.isdir(self.path):
+                raise self._folder() from None
+            raise
+        status = os.fstat(self._file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            self._file.close()
+            raise self._irregular()
+        self.size = status.st_size
+        self._written = status.st_mtime_ns
+
+    def _irregular(self) -> LoadError:
+        return self.error("is not a regular file")
+
+    def _folder(self) -> IsADirectoryError:
+        return IsADirectoryError(f"{self.path}: is a directory, wanted a weights file")
 
     def __enter__(self) -> Reader:
         return self
@@ -124,7 +143,10 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with self._file:
+            status = os.fstat(self._file.fileno())
+        if kind is None and (status.st_size, status.st_mtime_ns) != (self.size, self._written):
+            raise self.error("was written to while it was read: load it again when it is complete")
 
     def error(self, text: str) -> LoadError:
         return LoadError(f"{self.path}: {text}")
@@ -133,8 +155,9 @@ class Reader:
         """Exactly `count` bytes from `offset`; `what` names them in the error."""
         if offset < 0 or count < 0 or count > self.size - offset:
             raise self.error(f"{what} needs bytes {offset} to {offset + count}, the file has {self.size}")
-        self._file.seek(offset)
-        data = self._file.read(count)
+        with naming(self.path):
+            self._file.seek(offset)
+            data = self._file.read(count)
         if len(data) != count:
             raise self.error(f"{what}: the file was cut short while being read")
         return data
@@ -143,9 +166,16 @@ class Reader:
         """Read an array's bytes, in place, without a copy."""
         if offset < 0 or array.nbytes > self.size - offset:
             raise self.error(f"{what} needs {array.nbytes} bytes from {offset}, the file has {self.size}")
-        self._file.seek(offset)
-        if self._file.readinto(bytes_of(array)) != array.nbytes:
+        with naming(self.path):
+            self._file.seek(offset)
+            count = self._file.readinto(bytes_of(array))
+        if count != array.nbytes:
             raise self.error(f"{what}: the file was cut short while being read")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def bytes_of(array: Array) -> memoryview:
