@@ -625,10 +625,11 @@ class Net(ABC):
         )
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero."""
+        """Set all gradients to zero. An optimiser's step passes them over until there is a `backward`."""
         for tensor in self._tensors():
             if tensor.core.has_gradients:
                 tensor.core.gradients()[:] = 0.0
+                tensor.core.graded = 0
 
     def grad_dict(self) -> dict[str, Array]:
         """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies; zeros

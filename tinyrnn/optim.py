@@ -189,6 +189,7 @@ class Optimizer(ABC):
         self._uses: list[tuple[bool, ...]] = [()] * len(self.param_groups)
         self._freezes: list[int] | None = None
         self._laid: list[_Entry] = []
+        self._idle: list[_Entry] = []  # frozen
         self._refresh()
 
     # ---- groups ----------------------------------------------------------------------------------
@@ -347,14 +348,14 @@ class Optimizer(ABC):
         for net in self._nets:
             active |= {(id(tensor.core), tensor.param) for _, tensor in net._trainable()}
         self._laid = [entry for entry in self._ordered if entry.key in active]
+        self._idle = [entry for entry in self._ordered if entry.key not in active]
         spans = []
         for entry in self._laid:
             core = entry.tensor.core
             states = [
                 self._buffer(entry, i) if used else None for i, used in enumerate(self._uses[entry.group])
             ]
-            place = core.span(entry.tensor.param)
-            spans.append((core.packed(), core.gradients(), states, *place, entry.group, entry.steps))
+            spans.append((core, entry.tensor.param, states, entry.group, entry.steps))
         self._program.lay(spans)
 
     def _buffer(self, entry: _Entry, i: int) -> Array:
@@ -376,6 +377,9 @@ class Optimizer(ABC):
 
     def step(self, nonfinite: str = "stop") -> bool:
         """Update the weights from the gradients.
+
+        A tensor that has no gradient, as there was no ``backward`` since `zero_grad`, is passed over, as in
+        PyTorch: no decay, no momentum, no count of steps.
 
         Parameters
         ----------
@@ -426,9 +430,15 @@ class Optimizer(ABC):
         return f"the gradient of {where} has {counts} in {numbers} numbers{also}."
 
     def zero_grad(self) -> None:
-        """Set the gradients to zero."""
+        """Set the gradients to zero; a `step` passes them over until there is a ``backward``."""
         self._refresh()
         self._program.clear()
+        for entry in self._idle:  # what was frozen after a backward
+            core = entry.tensor.core
+            if core.has_gradients:
+                first, numbers = core.span(entry.tensor.param)
+                core.gradients()[first : first + numbers] = 0.0
+                core.graded &= ~(1 << entry.tensor.param)
 
     # ---- state -----------------------------------------------------------------------------------
 
