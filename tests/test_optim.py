@@ -238,8 +238,8 @@ def by_hand(net: tr.Net, x: np.ndarray) -> None:
 
 @pytest.mark.parametrize("case", OPTIMISERS)
 def test_what_has_no_gradient_is_passed_over(case: str) -> None:
-    """Of two nets that share an optimiser, only those move, decay and count that went backwards since zero_grad:
-    as in PyTorch, whose zero_grad makes gradients None."""
+    """Of two nets that share an optimiser, only those move, decay and count that went backwards since
+    zero_grad: as in PyTorch, whose zero_grad makes gradients None."""
     torch = pytest.importorskip("torch")
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
     nets = [tr.Linear(3, 5).train(), tr.Linear(3, 7).train()]
@@ -498,6 +498,84 @@ def test_a_state_of_another_optimiser() -> None:
         match='0.weight_ih_l0: state has "exp_avg", "exp_avg_sq" and lacks "momentum_buffer", expected',
     ):
         sgd.load_state_dict({**adam.state_dict(), "param_groups": sgd.state_dict()["param_groups"]})
+
+
+def untold(optimizer: Any, net: tr.Net, state: Any) -> None:
+    """A WeightsError, and nothing has changed."""
+    before, numbers = copy.deepcopy(optimizer.state_dict()), net.state_dict()
+    with pytest.raises(tr.WeightsError, match=f"{type(optimizer).__name__}: .*(has|lacks) .*expected"):
+        optimizer.load_state_dict(state)
+    np.testing.assert_equal(optimizer.state_dict(), before)
+    np.testing.assert_equal(net.state_dict(), numbers)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("target", OPTIMISERS)
+def test_each_kind_of_state_into_each_kind_of_optimiser(target: str, steps: int) -> None:
+    """Fresh or not, ours or PyTorch's, with whatever options: another kind's is refused."""
+    torch = pytest.importorskip("torch")
+    name = OPTIMISERS[target][0]
+    kin = {"Adam", "AdamW"} if name in ("Adam", "AdamW") else {name}
+    for source in OPTIMISERS:
+        kind, arguments = OPTIMISERS[source]
+        from_net, net = built(), built()
+        saved = made(source, from_net)
+        trained(from_net, saved, 0, steps)
+        params = [torch.nn.Parameter(torch.from_numpy(w)) for w in weights().values()]
+        theirs = getattr(torch.optim, kind)(params, **arguments)
+        for step in range(steps):
+            for param, gradient in zip(params, gradients(step).values(), strict=True):
+                param.grad = torch.from_numpy(gradient)
+            theirs.step()
+        optimizer = made(target, net)
+        trained(net, optimizer, 0, 1)
+        for state in (saved.state_dict(), theirs.state_dict()):
+            if kind not in kin:
+                untold(optimizer, net, state)
+                continue
+            optimizer.load_state_dict(state)
+            group = optimizer.param_groups[0]
+            if "Adam" in name:  # as PyTorch's: an AdamW stays one, an Adam takes what is loaded
+                decoupled = name == "AdamW" or state["param_groups"][0]["decoupled_weight_decay"]
+                assert group["decoupled_weight_decay"] == decoupled
+            assert all(group[option] == value for option, value in arguments.items())
+
+
+@pytest.mark.parametrize("kind", ["Adamax", "NAdam", "RAdam", "Adadelta", "ASGD", "Rprop"])
+def test_a_state_of_an_optimiser_that_is_not_here(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    params = [torch.nn.Parameter(torch.from_numpy(w)) for w in weights().values()]
+    state = getattr(torch.optim, kind)(params).state_dict()
+    for name in ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW"):
+        net = built()
+        untold(getattr(tr.optim, name)(net), net, state)
+
+
+def test_a_state_of_an_early_pytorch() -> None:
+    """Its groups lack what came later: ours are kept."""
+    for case, lacking in (
+        ("SGD", ("nesterov", "maximize")),
+        ("RMSprop", ("centered", "maximize")),
+        ("Adagrad", ("eps", "initial_accumulator_value", "maximize")),
+        ("Adam", ("amsgrad", "maximize", "decoupled_weight_decay")),
+    ):
+        net = built()
+        optimizer = getattr(tr.optim, case)(net)
+        trained(net, optimizer, 0, 2)
+        state = optimizer.state_dict()
+        for name in (*lacking, "l1", "param_names", "foreach", "differentiable", "capturable", "fused"):
+            state["param_groups"][0].pop(name, None)
+        getattr(tr.optim, case)(built()).load_state_dict(state)
+
+
+def test_what_schedules_keep_in_a_group_is_a_number() -> None:
+    optimizer = tr.optim.SGD(built())
+    state = optimizer.state_dict()
+    for value in ("x", None, True, float("nan"), [1]):
+        state["param_groups"][0]["initial_lr"] = value
+        with pytest.raises((TypeError, ValueError), match="SGD: state_dict: group 0: initial_lr is"):
+            optimizer.load_state_dict(state)
+    assert "initial_lr" not in optimizer.param_groups[0]
 
 
 # ---- groups ---------------------------------------------------------------------------------------
