@@ -652,6 +652,44 @@ def test_history(tmp_path: Any) -> None:
             tr.History.load(path)
 
 
+@pytest.mark.parametrize(
+    "numbers, interrupted, memory",
+    [
+        ("[1]", "false", "1e400"),
+        ("[1]", "false", "-1"),
+        ("[1]", "false", "1.5"),
+        ("[1]", "false", "true"),
+        ("[1]", "false", "9" * 400),
+        ("[1]", "false", "9" * 5000),
+        ("[1]", "0", "0"),
+        ("[1]", "null", "0"),
+        ("[1e400]", "false", "0"),
+        ("[" + "9" * 400 + "]", "false", "0"),
+        ("[" + "9" * 5000 + "]", "false", "0"),
+        ("[NaN]", "false", "0"),
+        ("[-Infinity]", "false", "0"),
+        ("[null]", "false", "0"),
+        ("[true]", "false", "0"),
+        ('["1"]', "false", "0"),
+        ('["1_0"]', "false", "0"),
+        ("[[1]]", "false", "0"),
+        ('"12"', "false", "0"),
+        ('{"1": 2}', "false", "0"),
+        ("1", "false", "0"),
+        ("[" * 100_000, "false", "0"),
+        ("[" * 100_000 + "]" * 100_000, "false", "0"),
+        ('["' + "x" * 100_000 + '"]', "false", "0"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_history_that_is_none(numbers: str, interrupted: str, memory: str, tmp_path: Any) -> None:
+    path = tmp_path / "curves.json"
+    path.write_text(f'{{"history": {{"loss": {numbers}}}, "interrupted": {interrupted}, "memory": {memory}}}')
+    with pytest.raises(tr.LoadError, match=r"curves\.json: is not a history") as caught:
+        tr.History.load(path)
+    assert len(str(caught.value)) < 400 + len(str(path))
+
+
 def test_history_plot(tmp_path: Any, monkeypatch: Any) -> None:
     history = tr.History()
     with pytest.raises(ValueError, match="no whole epoch"):
