@@ -837,7 +837,7 @@ class Net(ABC):
         metrics: Any = None,
         callbacks: Any = (),
         shuffle: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
         lengths: ArrayLike | None = None,
         verbose: int = 1,
         threads: int = 1,
@@ -854,6 +854,10 @@ class Net(ABC):
 
         Ctrl-C ends training after the step under way: the net keeps that step, and the history is
         returned, ``interrupted``. A second Ctrl-C raises at once.
+
+        Where a callback cannot write its file, as the disk is full, there is a warning, and training goes on.
+        Any other exception ends training; its attribute ``history`` is that of the epochs so far, and the net
+        keeps its last step.
 
         Memory beside weights and data is laid out before the first step, for a batch of the longest
         sequence (of ``bptt`` steps) and for the short batch that is left over: ``History.memory`` says how
@@ -887,7 +891,8 @@ class Net(ABC):
         shuffle : bool
             Whether each epoch has an order of its own, drawn from ``seed``. Otherwise samples keep their
             order, and different lengths are not sorted.
-        seed : int
+        seed : int, optional
+            0 unless given. With ``resume`` leave it out, or give that run's.
         lengths : array_like of int, (N,), optional
             Steps of each sample of an array.
         verbose : int
@@ -902,8 +907,8 @@ class Net(ABC):
             end in the same chunk.
         resume : str or os.PathLike, optional
             A file of `tinyrnn.callbacks.Checkpoint`: go on where it was written, to the same bits as if there
-            had been no pause. Data, settings and callbacks must be those of that run; ``epochs`` may be more,
-            and the order is that run's, whatever ``seed`` says.
+            had been no pause. Data, net, loss, optimiser, schedules, callbacks and all that changes the bits
+            must be as that run had them, or it is an error; ``epochs`` may be more.
 
         Returns
         -------

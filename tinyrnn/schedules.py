@@ -14,9 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from tinyrnn.arguments import flag, real, size, whole
+from tinyrnn.arguments import flag, measure, real, size, whole
 
 if TYPE_CHECKING:
     from tinyrnn.optim import Optimizer
@@ -40,8 +38,8 @@ class LRScheduler(ABC):
         The groups' rates before any schedule.
     """
 
-    # The arguments that a state_dict holds; `_set` checks and takes them. `_telling`: those of PyTorch's, where
-    # they are others.
+    # The arguments that a state_dict holds; `_set` checks and takes them. `_telling`: those of PyTorch's,
+    # where they are others.
     _options: ClassVar[tuple[str, ...]] = ()
     _telling: ClassVar[tuple[str, ...] | None] = None
 
@@ -156,13 +154,6 @@ class LRScheduler(ABC):
         if not isinstance(value, (list, tuple)) or len(value) != groups:
             raise ValueError(f"{name} is {value!r}, expected {groups} numbers, one for each group")
         return [real(name, one) for one in value]
-
-
-def _measure(name: str, value: Any) -> float:
-    """A number, or an infinity."""
-    if isinstance(value, (float, np.floating)) and math.isinf(value):
-        return float(value)
-    return real(name, value)
 
 
 def _epoch(name: str, value: Any) -> int:
@@ -591,7 +582,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _counters(self) -> dict[str, Callable[[str, Any], Any]]:
         return super()._counters() | {
-            "best": _measure,
+            "best": measure,
             "num_bad_epochs": _epoch,
             "cooldown_counter": _epoch,
         }
