@@ -442,6 +442,18 @@ def test_states_of_callbacks(written: Path, tmp_path: Path) -> None:
     spoil("net: 3.bias is float64", lambda _, arrays: arrays.update({"net.3.bias": np.zeros(4)}))
 
 
+def test_callbacks_that_cannot_work_are_found_first(written: Path, tmp_path: Path) -> None:
+    """Before the checkpoint is read, which would have changed the net."""
+    foreign = tr.optim.schedules.StepLR(Setup().optimizer, 2)
+    for callback, error, message in (
+        (callbacks.Checkpoint(tmp_path / "no" / "file"), FileNotFoundError, "no such folder"),
+        (callbacks.CSVLogger(tmp_path), IsADirectoryError, "is a folder"),
+        (callbacks.ModelCheckpoint(tmp_path / "net.pt"), ValueError, "net.pt"),
+        (callbacks.LearningRateScheduler(foreign), ValueError, "of another optimiser"),
+    ):
+        refused(Setup(), written, error, message, more=[callback])
+
+
 def test_a_callback_that_cannot_take_its_state(path: Path) -> None:
     class Own(callbacks.Callback):
         def __init__(self, error: Exception | None) -> None:

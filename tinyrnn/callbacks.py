@@ -53,6 +53,9 @@ class Callback:
 
     monitor: str | None = None  # a number that has to be measured, checked before training
 
+    def _check(self, run: Run) -> None:
+        """An error if it cannot do its work, before anything changes and a checkpoint is read."""
+
     def on_train_begin(self, run: Run) -> None:
         """Before the first step, after a checkpoint is read."""
 
@@ -231,7 +234,7 @@ class ModelCheckpoint(_Best):
         if not self.save_best_only:
             self.monitor = None  # type: ignore[assignment]
 
-    def on_train_begin(self, run: Run) -> None:
+    def _check(self, run: Run) -> None:
         check_suffix(self.path)
         _check_folder(self.path.replace("{epoch}", "1"))
 
@@ -286,13 +289,14 @@ class LearningRateScheduler(Callback):
             raise TypeError(f"LearningRateScheduler: {kind}, expected a schedule or a function")
         self._count = 0
 
+    def _check(self, run: Run) -> None:
+        theirs = run.optimizer if self._function else getattr(self.schedule, "optimizer", run.optimizer)
+        if theirs is not run.optimizer:
+            raise ValueError("LearningRateScheduler: the schedule is of another optimiser than fit's")
+
     def on_train_begin(self, run: Run) -> None:
         if self._function:
             run.optimizer.lr = self.schedule(self._count)
-            return
-        theirs = getattr(self.schedule, "optimizer", run.optimizer)
-        if theirs is not run.optimizer:
-            raise ValueError("LearningRateScheduler: the schedule is of another optimiser than fit's")
 
     def on_batch_end(self, run: Run, loss: float) -> None:
         if self.unit == "batch":
@@ -351,7 +355,7 @@ class CSVLogger(Callback):
     def __init__(self, path: Path) -> None:
         self.path = _name("CSVLogger", path)
 
-    def on_train_begin(self, run: Run) -> None:
+    def _check(self, run: Run) -> None:
         _check_folder(self.path)
 
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
@@ -394,7 +398,7 @@ class Checkpoint(Callback):
         self.unit = unit
         self._since = 0
 
-    def on_train_begin(self, run: Run) -> None:
+    def _check(self, run: Run) -> None:
         _check_folder(self.path)
 
     def _count(self, run: Run, last: bool = False) -> None:

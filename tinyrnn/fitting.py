@@ -287,6 +287,8 @@ def fit(
         clip_value=clip_value,
         nonfinite=nonfinite,
     )
+    for callback in callbacks:
+        callback._check(run)
     if resume is not None:
         from tinyrnn import checkpoints
 
