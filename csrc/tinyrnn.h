@@ -397,7 +397,8 @@ int trnn_rule_uses(const trnn_rule *rule, int32_t i); /* 1: a step needs the i-t
 /* One tensor's numbers in packed weights, padding included, and all that goes with them. */
 typedef struct {
     const trnn_rule *rule;
-    float *weights, *gradients;    /* (numbers,) each */
+    float *weights, *gradients;    /* (numbers,) each; gradients NULL for a tensor that has none at this step:
+                                    * weights, state and steps stay as they are */
     float *state[TRNN_STATES_MAX]; /* (numbers,), zeros to begin with; NULL where the rule uses none */
     size_t numbers;
     int64_t steps; /* done so far. SGD counts those with momentum: its first one takes the whole gradient */
@@ -411,7 +412,8 @@ typedef struct {
  *     trnn_spans_count              the step is done
  *
  * Spans are worked through in pieces. A call with `part` and `parts` does its share of them, so that threads
- * can share a step: 0 and 1 for all of it. The bits do not depend on it. */
+ * can share a step: 0 and 1 for all of it. The bits do not depend on it. Gradients may become NULL and be
+ * there again from step to step; the room of `sums` is what trnn_spans_pieces tells while all are there. */
 size_t trnn_spans_pieces(const trnn_span *spans, int32_t count);
 void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t count, double *sums,
                         int32_t part, int32_t parts); /* sums: (pieces,) */

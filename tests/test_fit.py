@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import csv
+import errno
+import io
 import json
 import math
 import os
+import re
 import signal
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -514,6 +518,152 @@ def press() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+# ---- a disk that is full -------------------------------------------------------------------------
+
+
+def no_room(*arguments: Any, **options: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def writers(tmp_path: Any) -> list[callbacks.Callback]:
+    return [
+        callbacks.ModelCheckpoint(tmp_path / "net.safetensors"),
+        callbacks.CSVLogger(tmp_path / "log.csv"),
+        callbacks.Checkpoint(tmp_path / "run.safetensors", unit="batch"),
+    ]
+
+
+@pytest.mark.parametrize("place", ["os.fsync", "os.replace", "builtins.open", "os.open", "os.link"])
+def test_a_full_disk_does_not_end_training(
+    place: str, writers: Any, tmp_path: Any, monkeypatch: Any, recwarn: Any
+) -> None:
+    """Wherever writing fails: the bits and history of a run without callbacks; files when there is room."""
+    wanted_net, net = make(), make()
+    wanted = fit(wanted_net, X, LAST, epochs=4)
+
+    class Freed(callbacks.Callback):
+        """There is no room in the second and the third epoch."""
+
+        def on_epoch_begin(self, run: Any) -> None:
+            nonlocal place
+            module, name = place.split(".")
+            where: Any = {"os": os, "builtins": builtins}[module]
+            if run.epoch == 1:
+                monkeypatch.setattr(where, name, no_room)
+            if run.epoch == 3:
+                monkeypatch.undo()
+
+    history = fit(net, X, LAST, epochs=4, callbacks=[Freed(), *writers])
+    assert weights(net) == weights(wanted_net) and history.epochs == 4
+    assert history["loss"] == wanted["loss"]
+    for message in (str(warning.message) for warning in recwarn):
+        assert re.match(r"(ModelCheckpoint|CSVLogger|Checkpoint): cannot write .*: No space left", message)
+        assert "; training goes on" in message
+    assert sorted(os.listdir(tmp_path)) == ["log.csv", "net.safetensors", "run.safetensors"]
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
+    assert weights(tr.load(tmp_path / "net.safetensors")) == weights(net)
+    again = make()
+    assert fit(again, X, LAST, epochs=4, callbacks=writers, resume=tmp_path / "run.safetensors").epochs == 4
+    assert weights(again) == weights(net)
+
+
+def test_each_that_cannot_write_warns_and_the_history_comes_back(
+    writers: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    """To the end, and after Ctrl-C as well."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_room)
+        for press in (False, True):
+            more = [Pressing()] if press else []
+            with pytest.warns(RuntimeWarning) as caught:
+                history = fit(make(), X, LAST, epochs=2, callbacks=[*writers, *more])
+            assert (history.interrupted, history.epochs) == ((True, 0) if press else (False, 2))
+            kinds = {str(warning.message).partition(":")[0] for warning in caught}
+            assert kinds == ({"Checkpoint"} if press else {"ModelCheckpoint", "CSVLogger", "Checkpoint"})
+    assert os.listdir(tmp_path) == []
+
+
+class Pressing(callbacks.Callback):
+    """Ctrl-C after the first batch."""
+
+    def on_batch_end(self, run: Any, loss: float) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_best_that_could_not_be_saved_does_not_count(tmp_path: Any, monkeypatch: Any) -> None:
+    path = tmp_path / "best.safetensors"
+    best = callbacks.ModelCheckpoint(path, "loss", save_best_only=True)
+    run: Any = SimpleNamespace(net=make(), epoch=1)
+    with monkeypatch.context() as patch, pytest.warns(RuntimeWarning, match="No space left"):
+        patch.setattr(os, "fsync", no_room)
+        best.on_epoch_end(run, {"loss": 1.0})
+    assert best.best == math.inf
+    best.on_epoch_end(run, {"loss": 2.0})
+    assert best.best == 2.0 and path.exists()
+
+
+def test_a_file_that_reaches_its_limit(writers: Any, tmp_path: Any) -> None:
+    """Not a pretence: the system refuses to write beyond a limit, as it does beyond the disk's end."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.warns(RuntimeWarning, match="cannot write") as caught:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (150, hard))
+            history = fit(make(), X, LAST, epochs=4, callbacks=writers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert history.epochs == 4
+    kinds = {str(warning.message).partition(":")[0] for warning in caught}
+    assert kinds == {"ModelCheckpoint", "CSVLogger", "Checkpoint"}
+    assert all("safetensors" not in name for name in os.listdir(tmp_path))
+
+
+def test_output_that_cannot_be_written(monkeypatch: Any) -> None:
+    """A log on the full disk, a terminal that has gone."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            return int(no_room())
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert fit(make(), X, LAST, epochs=2, verbose=2).epochs == 2
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), OSError(5, "mine"), SystemExit(3), KeyboardInterrupt()]
+)
+@pytest.mark.parametrize("where", ["on_batch_end", "on_epoch_end", "on_train_end", "metric"])
+def test_an_exception_has_the_history(error: BaseException, where: str) -> None:
+    """Training ends, and what it was so far is not lost; Ctrl-C out of training is a wish, as ever."""
+    calls = 0
+
+    def fail(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if where == "on_train_end" or calls == (2 if where != "on_batch_end" else 5):
+            raise error
+        return 0.0
+
+    own = type("Own", (callbacks.Callback,), {where: fail})()
+    metrics = {"m": fail} if where == "metric" else None
+    options = {"callbacks": [own], "validation_data": (X, LAST), "metrics": metrics}
+    net = make()
+    if isinstance(error, KeyboardInterrupt) and where != "on_train_end":
+        assert fit(net, X, LAST, epochs=3, **options).interrupted
+        return
+    with pytest.raises(type(error)) as caught:
+        fit(net, X, LAST, epochs=3, **options)
+    assert caught.value is error
+    history = error.history  # type: ignore[union-attr]
+    assert history.epochs == {"on_batch_end": 2, "on_epoch_end": 2, "on_train_end": 3, "metric": 1}[where]
+    notes = getattr(error, "__notes__", [])
+    assert notes[-1:] == [f"fit: the history of {history.epochs} epochs is this exception's .history"] or (
+        sys.version_info < (3, 11)
+    )
+    assert not net.training
+
+
 def test_ctrl_c_keeps_the_last_whole_step() -> None:
     xs, ys, _ = ragged(20)
     watch, net = Watch(), make()
@@ -650,6 +800,44 @@ def test_history(tmp_path: Any) -> None:
         path.write_text(text)
         with pytest.raises(tr.LoadError, match="is not a history"):
             tr.History.load(path)
+
+
+@pytest.mark.parametrize(
+    "numbers, interrupted, memory",
+    [
+        ("[1]", "false", "1e400"),
+        ("[1]", "false", "-1"),
+        ("[1]", "false", "1.5"),
+        ("[1]", "false", "true"),
+        ("[1]", "false", "9" * 400),
+        ("[1]", "false", "9" * 5000),
+        ("[1]", "0", "0"),
+        ("[1]", "null", "0"),
+        ("[1e400]", "false", "0"),
+        ("[" + "9" * 400 + "]", "false", "0"),
+        ("[" + "9" * 5000 + "]", "false", "0"),
+        ("[NaN]", "false", "0"),
+        ("[-Infinity]", "false", "0"),
+        ("[null]", "false", "0"),
+        ("[true]", "false", "0"),
+        ('["1"]', "false", "0"),
+        ('["1_0"]', "false", "0"),
+        ("[[1]]", "false", "0"),
+        ('"12"', "false", "0"),
+        ('{"1": 2}', "false", "0"),
+        ("1", "false", "0"),
+        ("[" * 100_000, "false", "0"),
+        ("[" * 100_000 + "]" * 100_000, "false", "0"),
+        ('["' + "x" * 100_000 + '"]', "false", "0"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_history_that_is_none(numbers: str, interrupted: str, memory: str, tmp_path: Any) -> None:
+    path = tmp_path / "curves.json"
+    path.write_text(f'{{"history": {{"loss": {numbers}}}, "interrupted": {interrupted}, "memory": {memory}}}')
+    with pytest.raises(tr.LoadError, match=r"curves\.json: is not a history") as caught:
+        tr.History.load(path)
+    assert len(str(caught.value)) < 400 + len(str(path))
 
 
 def test_history_plot(tmp_path: Any, monkeypatch: Any) -> None:

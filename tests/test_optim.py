@@ -33,6 +33,7 @@ def put(net: tr.Net, grads: dict[str, np.ndarray]) -> None:
             if prefix + tensor.name in grads:
                 gradient = grads[prefix + tensor.name].reshape(tensor.core.params[tensor.param][1])
                 tensor.core.pack_into(tensor.param, tensor.core.gradients(), np.ascontiguousarray(gradient))
+                tensor.core.graded |= 1 << tensor.param
 
 
 def got(net: tr.Net) -> dict[str, np.ndarray]:
@@ -144,7 +145,10 @@ def test_no_gradient_at_all() -> None:
     """0 / 0 is 0: without eps, too, what has never seen a gradient stays as it is."""
     for kind in (tr.optim.RMSprop, tr.optim.Adagrad, tr.optim.Adam):
         net = built()
-        kind(net, eps=0).step()
+        put(net, {name: np.zeros_like(array) for name, array in weights().items()})
+        optimizer = kind(net, eps=0)
+        optimizer.step()
+        assert all(one["step"] == 1 for one in optimizer.state_dict()["state"].values())
         np.testing.assert_array_equal(flat(net.state_dict().values()), flat(weights().values()))
 
 
@@ -224,6 +228,135 @@ def test_zero_grad() -> None:
     put(net, gradients(0))
     optimizer.zero_grad()
     assert not any(gradient.any() for gradient in got(net).values())
+
+
+def by_hand(net: tr.Net, x: np.ndarray) -> None:
+    """Forwards, and backwards from the output itself."""
+    output = net(x)
+    net.backward(output[0] if isinstance(output, tuple) else output)
+
+
+@pytest.mark.parametrize("case", OPTIMISERS)
+def test_what_has_no_gradient_is_passed_over(case: str) -> None:
+    """Of two nets that share an optimiser, only those move, decay and count that went backwards since
+    zero_grad: as in PyTorch, whose zero_grad makes gradients None."""
+    torch = pytest.importorskip("torch")
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    nets = [tr.Linear(3, 5).train(), tr.Linear(3, 7).train()]
+    twins = [torch.nn.Linear(3, size) for size in (5, 7)]
+    for net, twin in zip(nets, twins, strict=True):
+        net.load_state_dict(twin.state_dict())
+    kind, arguments = OPTIMISERS[case]
+    arguments = {"weight_decay": 0.1, **arguments}
+    mine = getattr(tr.optim, kind)(nets, **arguments)
+    theirs = getattr(torch.optim, kind)([p for twin in twins for p in twin.parameters()], **arguments)
+
+    def agree(what: str) -> None:
+        ours, other = mine.state_dict()["state"], theirs.state_dict()["state"]
+        kept = [i for i in ours if ours[i].get("step", 1) > 0]
+        assert kept == [i for i in sorted(other) if other[i].get("step", 1) > 0], what
+        for i in kept:
+            for name, value in other[i].items():
+                if value is not None:
+                    near(np.asarray(ours[i][name]), value.numpy())
+        for net, twin in zip(nets, twins, strict=True):
+            for name, param in twin.named_parameters():
+                near(net.state_dict()[name], param.detach().numpy())
+
+    def move(*which: int) -> None:
+        for i in which:
+            by_hand(nets[i], x)
+            (0.5 * twins[i](torch.from_numpy(x)).square().sum()).backward()
+
+    turns: list[tuple[str, tuple[int, ...]]] = [
+        ("nothing yet", ()),
+        ("one", (0,)),
+        ("nothing after zero_grad", ()),
+        ("both", (0, 1)),
+        ("the other", (1,)),
+        ("both again", (1, 0)),
+    ]
+    for what, which in turns:
+        mine.zero_grad()
+        theirs.zero_grad()
+        move(*which)
+        for _ in range(2):  # a gradient stays until it is cleared
+            assert mine.step()
+            theirs.step()
+            agree(what)
+    nets[0].zero_grad()
+    twins[0].zero_grad()
+    mine.step()
+    theirs.step()
+    agree("one net cleared by itself")
+    assert tr.optim.clip_grad_norm(nets[0], 1.0) == 0.0
+    assert not any(array.any() for array in nets[0].grad_dict().values())
+
+
+def test_a_tensor_frozen_at_the_backward_has_no_gradient() -> None:
+    """Tensor by tensor within a layer; what was frozen after it loses its gradient at zero_grad, too."""
+    torch = pytest.importorskip("torch")
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    net, twin = tr.Linear(3, 5).train(), torch.nn.Linear(3, 5)
+    net.load_state_dict(twin.state_dict())
+    mine = tr.optim.AdamW(net, lr=0.1, weight_decay=0.5)
+    theirs = torch.optim.AdamW(twin.parameters(), lr=0.1, weight_decay=0.5)
+
+    def backward() -> None:
+        by_hand(net, x)
+        (0.5 * twin(torch.from_numpy(x)).square().sum()).backward()
+
+    def step() -> None:
+        mine.step()
+        theirs.step()
+        for name, param in twin.named_parameters():
+            near(net.state_dict()[name], param.detach().numpy())
+        assert {i: int(one["step"]) for i, one in mine.state_dict()["state"].items()} == {
+            i: int(one["step"]) for i, one in sorted(theirs.state_dict()["state"].items())
+        }
+
+    def freeze(frozen: bool) -> None:
+        (net.freeze if frozen else net.unfreeze)("bias")
+        twin.bias.requires_grad_(not frozen)
+
+    freeze(True)
+    backward()
+    freeze(False)
+    step()
+    backward()
+    step()
+    freeze(True)
+    mine.zero_grad()
+    theirs.zero_grad()
+    freeze(False)
+    step()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_trainer_moves_its_own_net_alone(threads: int) -> None:
+    """Its step clears all gradients of the optimiser: another net's tensors have none then."""
+    net, other = tr.Sequential(tr.LSTM(3, 4), tr.Linear(4, 2)), tr.Linear(3, 2)
+    optimizer = tr.optim.AdamW([net, other], lr=0.1, weight_decay=0.5)
+    other.train()
+    by_hand(other, np.ones((2, 3), np.float32))
+    trainer = net.trainer(optimizer, tr.MSELoss(), batch=2, steps=3, threads=threads)
+    before = other.state_dict()
+    x, y = np.ones((3, 2, 3), np.float32), np.ones((3, 2, 2), np.float32)
+    for count in (1, 2):
+        trainer.step(x, y)
+        np.testing.assert_equal(other.state_dict(), before)
+        steps = [int(one["step"]) for one in optimizer.state_dict()["state"].values()]
+        assert steps == [count] * 6
+    moved = net.state_dict()
+    optimizer.step()  # the trainer's gradients are still there, as after a loop by hand
+    assert not np.array_equal(net.state_dict()["1.bias"], moved["1.bias"])
+    np.testing.assert_equal(other.state_dict(), before)
+    moved = net.state_dict()
+    optimizer.zero_grad()
+    optimizer.step()
+    np.testing.assert_equal(net.state_dict(), moved)
+    trainer.step(x, y)  # zero_grad between two of its steps changes nothing
+    assert [int(one["step"]) for one in optimizer.state_dict()["state"].values()] == [4] * 6
 
 
 # ---- state ----------------------------------------------------------------------------------------
@@ -365,6 +498,84 @@ def test_a_state_of_another_optimiser() -> None:
         match='0.weight_ih_l0: state has "exp_avg", "exp_avg_sq" and lacks "momentum_buffer", expected',
     ):
         sgd.load_state_dict({**adam.state_dict(), "param_groups": sgd.state_dict()["param_groups"]})
+
+
+def untold(optimizer: Any, net: tr.Net, state: Any) -> None:
+    """A WeightsError, and nothing has changed."""
+    before, numbers = copy.deepcopy(optimizer.state_dict()), net.state_dict()
+    with pytest.raises(tr.WeightsError, match=f"{type(optimizer).__name__}: .*(has|lacks) .*expected"):
+        optimizer.load_state_dict(state)
+    np.testing.assert_equal(optimizer.state_dict(), before)
+    np.testing.assert_equal(net.state_dict(), numbers)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("target", OPTIMISERS)
+def test_each_kind_of_state_into_each_kind_of_optimiser(target: str, steps: int) -> None:
+    """Fresh or not, ours or PyTorch's, with whatever options: another kind's is refused."""
+    torch = pytest.importorskip("torch")
+    name = OPTIMISERS[target][0]
+    kin = {"Adam", "AdamW"} if name in ("Adam", "AdamW") else {name}
+    for source in OPTIMISERS:
+        kind, arguments = OPTIMISERS[source]
+        from_net, net = built(), built()
+        saved = made(source, from_net)
+        trained(from_net, saved, 0, steps)
+        params = [torch.nn.Parameter(torch.from_numpy(w)) for w in weights().values()]
+        theirs = getattr(torch.optim, kind)(params, **arguments)
+        for step in range(steps):
+            for param, gradient in zip(params, gradients(step).values(), strict=True):
+                param.grad = torch.from_numpy(gradient)
+            theirs.step()
+        optimizer = made(target, net)
+        trained(net, optimizer, 0, 1)
+        for state in (saved.state_dict(), theirs.state_dict()):
+            if kind not in kin:
+                untold(optimizer, net, state)
+                continue
+            optimizer.load_state_dict(state)
+            group = optimizer.param_groups[0]
+            if "Adam" in name:  # as PyTorch's: an AdamW stays one, an Adam takes what is loaded
+                decoupled = name == "AdamW" or state["param_groups"][0]["decoupled_weight_decay"]
+                assert group["decoupled_weight_decay"] == decoupled
+            assert all(group[option] == value for option, value in arguments.items())
+
+
+@pytest.mark.parametrize("kind", ["Adamax", "NAdam", "RAdam", "Adadelta", "ASGD", "Rprop"])
+def test_a_state_of_an_optimiser_that_is_not_here(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    params = [torch.nn.Parameter(torch.from_numpy(w)) for w in weights().values()]
+    state = getattr(torch.optim, kind)(params).state_dict()
+    for name in ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW"):
+        net = built()
+        untold(getattr(tr.optim, name)(net), net, state)
+
+
+def test_a_state_of_an_early_pytorch() -> None:
+    """Its groups lack what came later: ours are kept."""
+    for case, lacking in (
+        ("SGD", ("nesterov", "maximize")),
+        ("RMSprop", ("centered", "maximize")),
+        ("Adagrad", ("eps", "initial_accumulator_value", "maximize")),
+        ("Adam", ("amsgrad", "maximize", "decoupled_weight_decay")),
+    ):
+        net = built()
+        optimizer = getattr(tr.optim, case)(net)
+        trained(net, optimizer, 0, 2)
+        state = optimizer.state_dict()
+        for name in (*lacking, "l1", "param_names", "foreach", "differentiable", "capturable", "fused"):
+            state["param_groups"][0].pop(name, None)
+        getattr(tr.optim, case)(built()).load_state_dict(state)
+
+
+def test_what_schedules_keep_in_a_group_is_a_number() -> None:
+    optimizer = tr.optim.SGD(built())
+    state = optimizer.state_dict()
+    for value in ("x", None, True, float("nan"), [1]):
+        state["param_groups"][0]["initial_lr"] = value
+        with pytest.raises((TypeError, ValueError), match="SGD: state_dict: group 0: initial_lr is"):
+            optimizer.load_state_dict(state)
+    assert "initial_lr" not in optimizer.param_groups[0]
 
 
 # ---- groups ---------------------------------------------------------------------------------------

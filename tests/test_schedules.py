@@ -96,6 +96,51 @@ def test_loads_what_torch_saved(case: str) -> None:
             assert ours.lr == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
 
 
+KINDS: dict[str, tuple[Any, ...]] = {
+    "StepLR": (2,),
+    "MultiStepLR": ([1, 3],),
+    "ExponentialLR": (0.5,),
+    "ConstantLR": (),
+    "LinearLR": (),
+    "CosineAnnealingLR": (5,),
+    "OneCycleLR": (0.1, 10),
+    "LambdaLR": (lambda step: 1.0,),
+    "ReduceLROnPlateau": (),
+}
+
+
+def test_a_state_of_another_schedule() -> None:
+    """Ours or PyTorch's: refused, and nothing has changed."""
+    torch = pytest.importorskip("torch")
+    for source, arguments in KINDS.items():
+        theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+        states = (
+            getattr(tr.optim, source)(tr.optim.SGD(tr.Linear(2, 1), momentum=0.9), *arguments).state_dict(),
+            getattr(torch.optim.lr_scheduler, source)(theirs, *arguments).state_dict(),
+        )
+        for target, others in KINDS.items():
+            schedule = getattr(tr.optim, target)(tr.optim.SGD(tr.Linear(2, 1), momentum=0.9), *others)
+            before = schedule.state_dict()
+            for state in states:
+                if source == target:
+                    schedule.load_state_dict(state)
+                    continue
+                with pytest.raises(ValueError, match=f"{target}: state_dict (has|lacks|has no) "):
+                    schedule.load_state_dict(state)
+                assert schedule.state_dict() == before
+
+
+def test_a_count_that_is_none() -> None:
+    plateau = tr.optim.ReduceLROnPlateau(tr.optim.SGD(tr.Linear(2, 1)))
+    for value in ("nan", float("nan"), None, True, [1]):
+        with pytest.raises((TypeError, ValueError), match="best is "):
+            plateau.load_state_dict({**plateau.state_dict(), "best": value})
+    cycle = tr.optim.OneCycleLR(tr.optim.Adam(tr.Linear(2, 1)), 0.1, 10)
+    with pytest.raises(ValueError, match="OneCycleLR: state_dict: last_epoch is 11, expected 10 at most"):
+        cycle.load_state_dict({**cycle.state_dict(), "last_epoch": 11})
+    assert plateau.best == float("inf") and cycle.last_epoch == 0
+
+
 def test_groups_keep_their_ratio() -> None:
     net = tr.Sequential(tr.Linear(2, 3), tr.Linear(3, 1))
     groups = [{"params": net[0], "lr": 0.1}, {"params": net[1], "lr": 0.01}]
@@ -126,6 +171,8 @@ def test_one_cycle_moves_the_momentum_of_a_step() -> None:
     optimizer = tr.optim.SGD(net, lr=0.1)
     assert optimizer.state_bytes == 0
     tr.optim.OneCycleLR(optimizer, 0.1, 10)
+    net.train()
+    net.backward(net(np.ones((1, 2), np.float32)))
     optimizer.step()
     assert optimizer.state_bytes > 0
     assert "momentum_buffer" in optimizer.state_dict()["state"][0]

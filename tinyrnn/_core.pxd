@@ -305,6 +305,7 @@ cdef class Layer:
     cdef char *weights
     cdef object memory
     cdef object grads
+    cdef public uint32_t graded  # bit i: the i-th tensor has a gradient: there was a backward pass since it was cleared
     cdef readonly str kind
     cdef readonly list params
     cdef public object initialise

@@ -1,12 +1,19 @@
 # What the trainer calls of an optimiser's step, without the GIL.
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint32_t
 
 from tinyrnn._core cimport trnn_rule, trnn_span
 
 
+cdef struct Source:  # where a span's gradient is, and whether there is one: its bit in its layer's `graded`
+    float *gradients
+    uint32_t *graded
+    uint32_t bit
+
+
 cdef class Program:
     cdef trnn_span *spans
+    cdef Source *sources
     cdef trnn_rule *rules
     cdef double *sums
     cdef int32_t count, rule_count
@@ -16,6 +23,7 @@ cdef class Program:
     cdef readonly int32_t bad
     cdef public double max_norm, max_value
 
+    cdef void point(self) noexcept nogil
     cdef int step(self) noexcept nogil
     cdef int zero(self) noexcept nogil
     cdef void measure_part(self, int part, int parts) noexcept nogil

@@ -8,6 +8,8 @@ A. ``Program`` is what an ``optim.Optimizer`` has been compiled to: a rule for e
 B. ``step`` is the whole step for one thread. Threads that share one call, in this order with a barrier between,
    ``measure_part``, ``judge`` (one of them), ``update_part``, ``finish`` (one of them).
 C. Whoever holds a Program holds the buffers: they are kept in ``owners``.
+D. A tensor without a gradient is passed over, as PyTorch passes over one whose ``grad`` is None: ``point`` looks
+   which have one, before gradients are read.
 """
 
 import numpy as np
@@ -17,6 +19,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.math cimport INFINITY
 
 from tinyrnn._core cimport (
+    Layer,
     TRNN_NO_LIMIT,
     TRNN_OPTIMISER_COUNT,
     TRNN_STATES_MAX,
@@ -66,6 +69,7 @@ cdef class Program:
 
     def __cinit__(self, int32_t rules):
         self.spans = NULL
+        self.sources = NULL
         self.sums = NULL
         self.count = 0
         self.rule_count = rules
@@ -84,8 +88,10 @@ cdef class Program:
 
     cdef free(self):
         PyMem_Free(self.spans)
+        PyMem_Free(self.sources)
         PyMem_Free(self.sums)
         self.spans = NULL
+        self.sources = NULL
         self.sums = NULL
         self.count = 0
 
@@ -122,22 +128,28 @@ cdef class Program:
 
         Parameters
         ----------
-        spans : list of (weights, gradients, states, offset, numbers, rule, steps)
-            The flat arrays of a core layer, one state array or None for each of `STATES`; the tensor's place in
-            all of them; its group, whose rule is set; the steps it has done.
+        spans : list of (core, param, states, rule, steps)
+            A core layer and the tensor's place in it; one state array, laid out as the layer's weights, or None
+            for each of `STATES`; its group, whose rule is set; the steps it has done.
         """
         cdef size_t offset, numbers
-        cdef int32_t i, k, rule
+        cdef int32_t i, k, rule, param
+        cdef Layer core
         self.free()
         self.owners = []
         self.spans = <trnn_span *> PyMem_Calloc(max(<int> len(spans), 1), sizeof(trnn_span))
-        if self.spans == NULL:
+        self.sources = <Source *> PyMem_Calloc(max(<int> len(spans), 1), sizeof(Source))
+        if self.spans == NULL or self.sources == NULL:
+            self.free()
             raise MemoryError()
-        for i, (weights, gradients, states, offset, numbers, rule, steps) in enumerate(spans):
+        for i, (core, param, states, rule, steps) in enumerate(spans):
+            offset, numbers = core.span(param)
             assert 0 <= rule < self.rule_count
             self.spans[i].rule = &self.rules[rule]
-            self.spans[i].weights = self.place(weights, offset, numbers)
-            self.spans[i].gradients = self.place(gradients, offset, numbers)
+            self.spans[i].weights = self.place(core.packed(), offset, numbers)
+            self.spans[i].gradients = self.place(core.gradients(), offset, numbers)
+            self.sources[i] = Source(self.spans[i].gradients, &core.graded, <uint32_t> 1 << param)
+            self.owners.append(core)
             for k in range(TRNN_STATES_MAX):
                 if states[k] is not None:
                     self.spans[i].state[k] = self.place(states[k], offset, numbers)
@@ -173,6 +185,7 @@ cdef class Program:
         """Set `norm` and `bad` without a step; 0, or 1 where a gradient is not finite."""
         cdef int status
         with nogil:
+            self.point()
             self.measure_part(0, 1)
             status = self.judge()
         return status
@@ -183,16 +196,25 @@ cdef class Program:
         cdef float limit = <float> max_value if max_value < TRNN_NO_LIMIT else TRNN_NO_LIMIT
         if scale != 1 or limit != TRNN_NO_LIMIT:
             with nogil:
+                self.point()
                 lent_spans_clip(self.spans, self.count, scale, limit, 0, 1)
 
     def clear(self):
-        """Set the gradients to zero."""
+        """Set the gradients to zero: from now on there are none."""
         with nogil:
             self.zero()
 
     # ---- without the GIL ---------------------------------------------------------------------------
 
+    cdef void point(self) noexcept nogil:
+        """Look which tensors have a gradient."""
+        cdef int32_t i
+        for i in range(self.count):
+            self.spans[i].gradients = (
+                self.sources[i].gradients if self.sources[i].graded[0] & self.sources[i].bit else NULL)
+
     cdef int step(self) noexcept nogil:
+        self.point()
         self.measure_part(0, 1)
         if self.judge():
             return 1
@@ -201,6 +223,10 @@ cdef class Program:
         return 0
 
     cdef int zero(self) noexcept nogil:
+        cdef int32_t i
+        for i in range(self.count):
+            self.spans[i].gradients = self.sources[i].gradients
+            self.sources[i].graded[0] &= ~self.sources[i].bit
         lent_spans_clear(self.spans, self.count, 0, 1)
         return 0
 

@@ -1,6 +1,6 @@
 # The tape, for whoever trains.
 
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 cimport numpy as cnp
 
@@ -25,6 +25,9 @@ cdef class Tape:
     cdef trnn_training_sizes sizes
     cdef void **weights
     cdef float **grads
+    cdef uint32_t **graded  # each layer's
+    cdef uint32_t *trained  # its tensors that are not frozen
+    cdef int32_t count
     cdef cnp.ndarray tape, dstate
     cdef object ends
     cdef readonly int32_t threads, steps
@@ -35,6 +38,7 @@ cdef class Tape:
     cdef allocate(self)
     cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
                    const int32_t *lengths, uint64_t seed, bint to_input) except -1
+    cdef void mark(self) noexcept nogil
     cdef int run(self, Phase phase, int32_t stage) except -1
     cdef cnp.ndarray array(self, size_t offset, trnn_frame frame)
 

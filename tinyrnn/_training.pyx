@@ -114,16 +114,22 @@ cdef class Tape:
         cdef trnn_frame frame = trnn_frame(rows, cols)
         self.weights = <void **> PyMem_Malloc(count * sizeof(void *))
         self.grads = <float **> PyMem_Malloc(count * sizeof(void *))
-        if all_layers == NULL or self.weights == NULL or self.grads == NULL:
+        self.graded = <uint32_t **> PyMem_Malloc(count * sizeof(void *))
+        self.trained = <uint32_t *> PyMem_Malloc(count * sizeof(uint32_t))
+        if (all_layers == NULL or self.weights == NULL or self.grads == NULL or self.graded == NULL
+                or self.trained == NULL):
             PyMem_Free(all_layers)
             raise MemoryError()
         try:
             for i in range(count):
                 (<Layer> layers[i]).trainable()
                 all_layers[i] = (<Layer> layers[i]).layer
+                self.graded[i] = &(<Layer> layers[i]).graded
+                self.trained[i] = 0
                 if fixed is not None and fixed[i]:
                     all_layers[i].args.norm.fixed = 1
             self.layers = layers
+            self.count = count
             self.memory = bytes(lent_training_bytes(count))
             self.training = <const trnn_training *> <char *> self.memory
             check(
@@ -138,6 +144,8 @@ cdef class Tape:
     def __dealloc__(self):
         PyMem_Free(self.weights)
         PyMem_Free(self.grads)
+        PyMem_Free(self.graded)
+        PyMem_Free(self.trained)
 
     @property
     def batch(self):
@@ -204,14 +212,21 @@ cdef class Tape:
         part = self.parts[0]
         return check(lent_training_check(self.training, &part.job), "training")
 
-    def point_gradients(self, list frozen):
-        """Where gradients go; ``frozen``: for each layer whether it has none."""
+    def point_gradients(self, list trained):
+        """Where gradients go; ``trained``: for each layer its tensors that have one, bit i for the i-th."""
         cdef Layer layer
         for i in range(len(self.layers)):
             layer = self.layers[i]
             self.grads[i] = NULL
-            if not frozen[i] and layer.nbytes:
+            self.trained[i] = trained[i]
+            if self.trained[i]:
                 self.grads[i] = <float *> cnp.PyArray_DATA(layer.gradients())
+
+    cdef void mark(self) noexcept nogil:
+        """Went backwards: from now on tensors have a gradient."""
+        cdef int32_t i
+        for i in range(self.count):
+            self.graded[i][0] |= self.trained[i]
 
     cdef int run(self, Phase phase, int32_t stage) except -1:
         self.phase, self.stage = phase, stage
@@ -221,7 +236,7 @@ cdef class Tape:
     # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------
 
     def forward(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
-                cnp.ndarray lengths, uint64_t seed, list frozen):
+                cnp.ndarray lengths, uint64_t seed, list trained):
         """Run, and keep what `backward` needs.
 
         Parameters
@@ -233,8 +248,8 @@ cdef class Tape:
         lengths : ndarray, int32, (batch,), or None
         seed : int
             Of dropout's masks.
-        frozen : list of bool
-            For each layer, whether it has no gradients.
+        trained : list of int
+            For each layer its tensors that have gradients, bit i for the i-th.
 
         Returns
         -------
@@ -243,7 +258,7 @@ cdef class Tape:
         """
         self.allocate()
         self.ends = None if lengths is None else lengths.copy()
-        self.point_gradients(frozen)
+        self.point_gradients(trained)
         self.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(state), steps,
                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)
         for stage in range(self.sizes.stages):
@@ -269,6 +284,7 @@ cdef class Tape:
         for stage in range(self.sizes.stages - 1, -1, -1):
             self.run(BACKWARD, stage)
         self.run(GRADIENTS, 0)
+        self.mark()
         dstate[:] = self.dstate[:dstate.size]
         return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
 
@@ -398,6 +414,7 @@ cdef class CoreTrainer:
         for stage in range(self.tape.sizes.stages - 1, -1, -1):
             lent_backward(training, job, stage)
         lent_gradients(training, job)
+        self.tape.mark()
         return NOT_FINITE_ if self.program.step() else DONE_
 
     cdef int shared(self) except -1:
@@ -415,6 +432,8 @@ cdef class CoreTrainer:
         for stage in range(tape.sizes.stages - 1, -1, -1):
             tape.run(BACKWARD, stage)
         tape.run(GRADIENTS, 0)
+        tape.mark()
+        self.program.point()
         tape.run(MEASURE, 0)
         if self.program.judge():
             return NOT_FINITE_

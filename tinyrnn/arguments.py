@@ -41,6 +41,13 @@ def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) 
     return float(value)
 
 
+def measure(name: str, value: Any) -> float:
+    """A number or an infinity, but no NaN."""
+    if isinstance(value, (float, np.floating)) and math.isinf(value):
+        return float(value)
+    return real(name, value)
+
+
 def above_zero(name: str, value: Any) -> float:
     number = real(name, value)
     if not number > 0.0:

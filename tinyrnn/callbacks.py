@@ -1,4 +1,8 @@
-"""What `fit` calls between steps and epochs: to stop early, keep the best net, set rates, write files."""
+"""What `fit` calls between steps and epochs: to stop early, keep the best net, set rates, write files.
+
+A file that cannot be written, as the disk is full, does not end training: `ModelCheckpoint`, `CSVLogger` and
+`Checkpoint` warn (`RuntimeWarning`), keep the file that was there, and try again the next time.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ import errno
 import io
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tinyrnn.arguments import flag, real, whole
+from tinyrnn.arguments import flag, measure, real, whole
 from tinyrnn.files import replacing
 from tinyrnn.model import check_suffix
 
@@ -41,10 +46,15 @@ class Callback:
     sets to end training after the epoch. Callbacks are called in their order; `Checkpoint` after all others.
 
     A callback that remembers something has it in ``state_dict``, so that a resumed run knows it: numbers,
-    strings, lists, dicts and arrays.
+    strings, lists, dicts and arrays. What ``load_state_dict`` raises for a state that it cannot take becomes
+    a `LoadError`, and nothing has changed. Any other exception of a callback ends ``fit``; its ``history`` is
+    that of the epochs so far.
     """
 
     monitor: str | None = None  # a number that has to be measured, checked before training
+
+    def _check(self, run: Run) -> None:
+        """An error if it cannot do its work, before anything changes and a checkpoint is read."""
 
     def on_train_begin(self, run: Run) -> None:
         """Before the first step, after a checkpoint is read."""
@@ -70,6 +80,29 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
+
+
+def _taken(name: str, state: Any, keys: tuple[str, ...]) -> list[Any]:
+    """The values of a callback's state, in the order of its keys."""
+    if not isinstance(state, Mapping) or set(state) != set(keys):
+        has = ", ".join(map(str, state))[:100] if isinstance(state, Mapping) else type(state).__name__
+        raise ValueError(f"{name}: the state has {has or 'nothing'}, expected {', '.join(keys)}")
+    return [state[key] for key in keys]
+
+
+def _written(name: str, path: str, write: Callable[[], None]) -> bool:
+    """Whether a file could be written: a full disk is no reason to lose what was trained."""
+    try:
+        write()
+    except OSError as error:
+        warnings.warn(
+            f"{name}: cannot write {path}: {error.strerror or error}; training goes on, and it is tried "
+            "again the next time",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _check_folder(path: Path) -> None:
@@ -167,12 +200,20 @@ class EarlyStopping(_Best):
         return {**state, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.best_epoch, self.wait = state["best"], state["best_epoch"], state["wait"]
-        self._weights = dict(state["weights"])
+        best, epoch, wait, weights = _taken("EarlyStopping", state, ("best", "best_epoch", "wait", "weights"))
+        best = measure("EarlyStopping: best", best)
+        epoch = whole("EarlyStopping: best_epoch", epoch, -1, 2**62)
+        wait = whole("EarlyStopping: wait", wait, 0, 2**62)
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"EarlyStopping: weights is {type(weights).__name__}, expected arrays by name")
+        self.best, self.best_epoch, self.wait, self._weights = best, epoch, wait, dict(weights)
 
 
 class ModelCheckpoint(_Best):
     """Save the net after epochs, as `Net.save` does; `tinyrnn.load` reads it.
+
+    Where the file cannot be written there is a warning, and training goes on. With ``save_best_only`` a best
+    that could not be saved does not count: the next net that is better than the saved one is saved.
 
     Parameters
     ----------
@@ -193,19 +234,23 @@ class ModelCheckpoint(_Best):
         if not self.save_best_only:
             self.monitor = None  # type: ignore[assignment]
 
-    def on_train_begin(self, run: Run) -> None:
+    def _check(self, run: Run) -> None:
         check_suffix(self.path)
         _check_folder(self.path.replace("{epoch}", "1"))
 
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        best = self.best
         if not self.save_best_only or self._better(logs):
-            run.net.save(self.path.replace("{epoch}", str(run.epoch)))
+            path = self.path.replace("{epoch}", str(run.epoch))
+            if not _written("ModelCheckpoint", path, lambda: run.net.save(path)):
+                self.best = best
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        (best,) = _taken("ModelCheckpoint", state, ("best",))
+        self.best = measure("ModelCheckpoint: best", best)
 
 
 class LearningRateScheduler(Callback):
@@ -244,13 +289,14 @@ class LearningRateScheduler(Callback):
             raise TypeError(f"LearningRateScheduler: {kind}, expected a schedule or a function")
         self._count = 0
 
+    def _check(self, run: Run) -> None:
+        theirs = run.optimizer if self._function else getattr(self.schedule, "optimizer", run.optimizer)
+        if theirs is not run.optimizer:
+            raise ValueError("LearningRateScheduler: the schedule is of another optimiser than fit's")
+
     def on_train_begin(self, run: Run) -> None:
         if self._function:
             run.optimizer.lr = self.schedule(self._count)
-            return
-        theirs = getattr(self.schedule, "optimizer", run.optimizer)
-        if theirs is not run.optimizer:
-            raise ValueError("LearningRateScheduler: the schedule is of another optimiser than fit's")
 
     def on_batch_end(self, run: Run, loss: float) -> None:
         if self.unit == "batch":
@@ -271,21 +317,45 @@ class LearningRateScheduler(Callback):
         return {"count": self._count, "schedule": {} if self._function else self.schedule.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._count = state["count"]
-        if not self._function:
-            self.schedule.load_state_dict(state["schedule"])
+        name = "LearningRateScheduler"
+        count, schedule = _taken(name, state, ("count", "schedule"))
+        count = whole(f"{name}: count", count, 0, 2**62)
+        if self._function:
+            if schedule != {}:
+                raise ValueError(f"{name}: has a schedule's state, but this one is a function")
+        else:
+            _check_same(self.schedule, schedule)
+            self.schedule.load_state_dict(schedule)
+        self._count = count
+
+
+def _check_same(schedule: Any, state: Any) -> None:
+    """An error if a state is of a schedule with other arguments, which it would bring with it."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{type(schedule).__name__}: the state is {type(state).__name__}, expected a mapping")
+    own = schedule.state_dict()
+    for key in (*getattr(schedule, "_options", ()), "base_lrs"):
+        if key in own and key in state and state[key] != own[key]:
+            raise ValueError(
+                f"{type(schedule).__name__}: {key} was {str(state[key])[:100]}, expected {own[key]}, "
+                "the schedule's of this run"
+            )
+    inner = state.get("_schedulers", ())
+    for one, its in zip(getattr(schedule, "_schedulers", ()), inner, strict=False):
+        _check_same(one, its)
 
 
 class CSVLogger(Callback):
     """Write the history as a table after each epoch: the file is whole at any time.
 
-    A resumed run writes the epochs before it, too.
+    A resumed run writes the epochs before it, too. Where the file cannot be written there is a warning, and
+    the table that is written after the next epoch has all of them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = _name("CSVLogger", path)
 
-    def on_train_begin(self, run: Run) -> None:
+    def _check(self, run: Run) -> None:
         _check_folder(self.path)
 
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
@@ -295,8 +365,12 @@ class CSVLogger(Callback):
         writer.writerow(["epoch", *columns])
         for i in range(run.history.epochs):
             writer.writerow([i + 1, *(repr(values[i]) for values in columns.values())])
-        with replacing(self.path) as file:
-            file.write(text.getvalue().encode())
+
+        def write() -> None:
+            with replacing(self.path) as file:
+                file.write(text.getvalue().encode())
+
+        _written("CSVLogger", self.path, write)
 
 
 class Checkpoint(Callback):
@@ -304,7 +378,8 @@ class Checkpoint(Callback):
 
     One safetensors file: weights, the optimiser's state, schedules, counters of callbacks, the generators
     of shuffling and dropout, the history. It is complete or not there: an older one is kept until the new one
-    is. After the last epoch it is written in any case, and after Ctrl-C too, in the middle of an epoch.
+    is. After the last epoch it is written in any case, and after Ctrl-C too, in the middle of an epoch. Where
+    it cannot be written there is a warning, and training goes on: ``fit`` returns the history in any case.
 
     Parameters
     ----------
@@ -323,7 +398,7 @@ class Checkpoint(Callback):
         self.unit = unit
         self._since = 0
 
-    def on_train_begin(self, run: Run) -> None:
+    def _check(self, run: Run) -> None:
         _check_folder(self.path)
 
     def _count(self, run: Run, last: bool = False) -> None:
@@ -335,7 +410,7 @@ class Checkpoint(Callback):
         from tinyrnn import checkpoints
 
         self._since = 0
-        checkpoints.save(self.path, run)
+        _written("Checkpoint", self.path, lambda: checkpoints.save(self.path, run))
 
     def on_batch_end(self, run: Run, loss: float) -> None:
         if self.unit == "batch":

@@ -12,14 +12,16 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrnn.arguments import flag, whole
+from tinyrnn.arguments import flag, real, whole
+from tinyrnn.callbacks import EarlyStopping, LearningRateScheduler, ModelCheckpoint
 from tinyrnn.errors import LoadError
 from tinyrnn.history import History
+from tinyrnn.samples import batches
 from tinyrnn.weights import safetensors
 from tinyrnn.weights.spec import Reader, bytes_of
 
@@ -55,7 +57,7 @@ def save(path: Path, run: Run) -> None:
         "net": run.net._describe(),
         "trained": _trained(run.net),
         "dropout": _dropout(run.net),
-        "settings": run.settings,
+        "settings": {**run.settings, "arguments": run.arguments, "seed": run.seed},
         "position": {
             "epoch": run.epoch,
             "batch": run.batch,
@@ -83,12 +85,15 @@ def save(path: Path, run: Run) -> None:
 def restore(path: Path, run: Run) -> None:
     """Make ``run`` what it was when the file was written.
 
+    All of the file is compared with the run before anything changes; what only a callback can judge is given
+    to it, and taken back if it refuses.
+
     Raises
     ------
     LoadError
-        If the file is no checkpoint, or is damaged or cut short.
+        If the file is no checkpoint, is damaged or cut short, or does not fit.
     ValueError
-        If it is of another net, other data or other settings. Nothing has changed then.
+        If it is of another net, other data or other settings. Nothing has changed in each case.
     OSError
         If it cannot be read.
     """
@@ -96,19 +101,30 @@ def restore(path: Path, run: Run) -> None:
     description, tensors = _read(path)
     try:
         mismatch = _mismatch(description, run)
+        if not mismatch:
+            found = _checked(description, tensors, run)
     except _MALFORMED as error:
-        raise LoadError(f"{name}: the description in this checkpoint is malformed: {error!r}") from None
+        raise LoadError(f"{name}: this checkpoint is malformed: {_said(error)}") from None
     if mismatch:
         raise ValueError(f"{name}: is a checkpoint of another run: {'; '.join(mismatch)}")
     before = _snapshot(run)
     try:
-        _take(description, tensors, run)
-    except _MALFORMED as error:
+        _take(found, run)
+    except MemoryError:
         before()
-        raise LoadError(f"{name}: this checkpoint does not fit: {error}") from error
+        raise
+    except Exception as error:  # from a callback, perhaps the user's
+        before()
+        raise LoadError(f"{name}: this checkpoint does not fit: {_said(error)}") from error
     except BaseException:
         before()
         raise
+
+
+def _said(error: Exception) -> str:
+    """An exception's message, of bounded length."""
+    text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return text if len(text) <= 500 else text[:497] + "..."
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
@@ -137,62 +153,215 @@ def _mismatch(description: Mapping[str, Any], run: Run) -> list[str]:
     if description["net"] != json.loads(json.dumps(run.net._describe())):
         found.append(f"the net is {_shown(description['net'])}, expected {_shown(run.net._describe())}")
     elif description["trained"] != _trained(run.net):
-        found.append(f"it trains {description['trained']}, expected {_trained(run.net)}, as frozen now")
+        found.append(
+            f"it trains {str(description['trained'])[:300]}, expected {_trained(run.net)}, as frozen now"
+        )
     settings = dict(description["settings"])
     for key, value in run.settings.items():
         if settings.get(key) != value:
-            found.append(f"{key}: {settings.get(key)!r}, expected {value!r}")
+            found.append(f"{key}: {settings.get(key)!r:.100}, expected {value!r}")
+    for kind, arguments in run.arguments.items():
+        kept = settings.get("arguments", {}).get(kind)  # not in older files
+        if kept is None or settings.get(kind) != run.settings[kind]:
+            continue
+        for key, value in json.loads(json.dumps(arguments)).items():
+            if kept.get(key) != value:
+                found.append(f"{kind}: {key} is {_shown(kept.get(key))}, expected {_shown(value)}")
+    if run.generator is not None and run.seed is not None:
+        wanted = np.random.PCG64(run.seed).state["state"]["inc"]  # which a seed gives, and no step changes
+        if description["random"]["state"]["inc"] != wanted:
+            theirs = settings.get("seed", "another")
+            found.append(
+                f"seed: {_shown(theirs)}, expected {run.seed}; without seed= it goes on with its own"
+            )
     if description["position"]["epoch"] > run.epochs:
         found.append(f"it has {description['position']['epoch']} epochs, expected at most {run.epochs}")
     return found
 
 
-def _take(description: Mapping[str, Any], tensors: Tensors, run: Run) -> None:
-    _place(description["position"], unpack(description["carried"], tensors), run)
-    run.net.load_state_dict(
-        {key[len(_NET) :]: array for key, array in tensors.items() if key.startswith(_NET)}
+class _Found(NamedTuple):
+    """All that a checkpoint holds, compared with the run."""
+
+    net: Tensors
+    optimizer: dict[str, Any]
+    callbacks: list[tuple[Any, Any]]  # each with its state
+    random: Any
+    seed: int | None
+    history: History
+    dropout: dict[str, int]
+    position: dict[str, Any]
+    carried: NDArray[np.float32] | None
+
+
+def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Found:
+    """What is in a checkpoint; an error if anything is of another type, range or shape than the run's."""
+    stored = run.net._stored()
+    net = {key[len(_NET) :]: array for key, array in tensors.items() if key.startswith(_NET)}
+    _check_same("net", net, stored)
+    optimizer = unpack(description["optimizer"], tensors)
+    for own, group in zip(run.optimizer.param_groups, optimizer["param_groups"], strict=False):
+        first = own.get("initial_lr")
+        if None not in (first, group.get("initial_lr")) and group["initial_lr"] != first:
+            raise ValueError(f"optimizer: initial_lr is {_shown(group['initial_lr'])}, expected {first}")
+    random = _checked_random(description["random"], run)
+    position, carried = _checked_position(
+        description["position"], unpack(description["carried"], tensors), random, run
     )
-    run.optimizer.load_state_dict(unpack(description["optimizer"], tensors))
-    kept = [[kind, unpack(state, tensors)] for kind, state in description["callbacks"]]
+    history = History.from_json(description["history"])
+    if history.epochs != position["epoch"]:
+        raise ValueError(f"history has {history.epochs} epochs, expected {position['epoch']}")
+    begun = any(position[key] for key in ("epoch", "batch", "step"))
+    dropout = _checked_dropout(description["dropout"], begun)
+    seed = description["settings"].get("seed")  # not in older files
+    if seed is not None:
+        seed = whole("seed", seed, 0, 2**63 - 1)
+        if random is not None and np.random.PCG64(seed).state["state"]["inc"] != random["state"]["inc"]:
+            raise ValueError(f"random is not of seed {seed}")
+    callbacks = _checked_callbacks(description["callbacks"], tensors, stored, run)
+    return _Found(net, optimizer, callbacks, random, seed, history, dropout, position, carried)
+
+
+def _check_same(what: str, given: Mapping[str, Any], wanted: Mapping[str, NDArray[Any]]) -> None:
+    """An error unless tensors have the names, dtypes and shapes of others."""
+    if given.keys() != wanted.keys():
+        raise ValueError(
+            f"{what}: tensors {_shown(sorted(map(str, given)))}, expected {_shown(sorted(wanted))}"
+        )
+    for name, array in wanted.items():
+        one = given[name]
+        if not isinstance(one, np.ndarray) or (one.dtype, one.shape) != (array.dtype, array.shape):
+            has = f"{one.dtype} {one.shape}" if isinstance(one, np.ndarray) else type(one).__name__
+            raise ValueError(f"{what}: {name} is {has}, expected {array.dtype} {array.shape}")
+        if array.dtype.kind == "i":  # a count
+            whole(f"{what}: {name}", one.item(), 0, 2**62)
+
+
+def _checked_callbacks(
+    given: Any, tensors: Tensors, stored: Mapping[str, NDArray[Any]], run: Run
+) -> list[tuple[Any, Any]]:
+    """(callback, its state) of those that are in the file; another one is new, and begins there."""
+    if not isinstance(given, list) or not all(
+        isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) for one in given
+    ):
+        raise TypeError("callbacks: expected pairs of a name and a state")
+    kept = [(kind, unpack(state, tensors)) for kind, state in given]
+    found = []
     for callback in run.callbacks:
         kind = type(callback).__name__
-        state = next((entry for entry in kept if entry[0] == kind), None)
-        if state is not None:  # else it is new, and begins here
-            kept.remove(state)
-            if state[1]:
-                callback.load_state_dict(state[1])
+        i = next((i for i, entry in enumerate(kept) if entry[0] == kind), None)
+        if i is None:
+            continue
+        state = kept.pop(i)[1]
+        if not isinstance(state, dict):
+            raise TypeError(f"{kind}: the state is {type(state).__name__}, expected a mapping")
+        if isinstance(callback, EarlyStopping) and state.get("weights"):
+            _check_same("EarlyStopping: weights", state["weights"], stored)
+        if state or isinstance(callback, (EarlyStopping, ModelCheckpoint, LearningRateScheduler)):
+            found.append((callback, state))
     lacking = [kind for kind, state in kept if state]
     if lacking:
         raise ValueError(f"its callbacks {', '.join(lacking)} are not among fit's")
-    if run.generator is not None:
-        run.generator.bit_generator.state = description["random"]
-    run.drawn_from = description["random"]
-    memory = run.history.memory
-    run.history = History.from_json(description["history"])
-    run.history.memory, run.history.interrupted = memory, False
-    run.resumed = True
-    _set_dropout(run.net, description["dropout"])
+    return found
 
 
-def _place(position: Mapping[str, Any], carried: Any, run: Run) -> None:
-    """Where the epoch under way stands."""
-    run.epoch = whole("epoch", position["epoch"], 0, run.epochs)
-    run.batch = whole("batch", position["batch"], 0, -(-len(run.inputs) // run.batch_size))
-    run.step = whole("step", position["step"], 0, 0 if run.bptt is None else run.inputs.longest - 1)
-    run.total, run.weight = float(position["total"]), float(position["weight"])
-    run.norm, run.seconds = float(position["norm"]), float(position["seconds"])
-    run.stop = flag("stop", position["stop"])
-    if (carried is not None) != (run.step > 0):
-        raise ValueError(
-            f"step is {run.step}, expected a state that is carried on from there, and only there"
-        )
+def _checked_random(state: Any, run: Run) -> Any:
+    """The state of the generator of orders, as NumPy's PCG64 has it."""
+    if run.generator is None:
+        if state is not None:
+            raise ValueError("random: expected none, as samples are not shuffled")
+        return None
+    if state["bit_generator"] != "PCG64":
+        raise ValueError(f"random: {state['bit_generator']!r:.100}, expected PCG64")
+    inc = whole("random: inc", state["state"]["inc"], 0, 2**128 - 1)
+    if not inc & 1:
+        raise ValueError(f"random: inc is {inc}, expected an odd number")
+    return {
+        "bit_generator": "PCG64",
+        "state": {"state": whole("random: state", state["state"]["state"], 0, 2**128 - 1), "inc": inc},
+        "has_uint32": whole("random: has_uint32", state["has_uint32"], 0, 1),
+        "uinteger": whole("random: uinteger", state["uinteger"], 0, 2**32 - 1),
+    }
+
+
+def _checked_position(
+    given: Mapping[str, Any], carried: Any, random: Any, run: Run
+) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
+    """Where the epoch under way stands, and the state that is carried on from there."""
+    generator = None
+    if random is not None:
+        generator = np.random.Generator(np.random.PCG64(0))
+        generator.bit_generator.state = random
+    order = batches(run.inputs.lengths, run.batch_size, generator)
+    epoch = whole("epoch", given["epoch"], 0, run.epochs)
+    batch = whole("batch", given["batch"], 0, len(order))
+    step = whole("step", given["step"], 0, 2**62)
+    position: dict[str, Any] = {
+        "epoch": epoch,
+        "batch": batch,
+        "step": step,
+        "stop": flag("stop", given["stop"]),
+    }
+    for key in ("total", "weight", "norm", "seconds"):
+        if isinstance(given[key], bool) or not isinstance(given[key], (int, float)):
+            raise TypeError(f"{key} is {given[key]!r:.100}, expected a number")
+        position[key] = float(given[key])
+    for key in ("weight", "seconds"):
+        real(key, position[key], 0.0)
+    if batch == step == 0 and (position["total"] or position["weight"]):
+        raise ValueError("total and weight: expected none before the first batch of an epoch")
+    if (carried is not None) != (step > 0):
+        raise ValueError(f"step is {step}, expected a state that is carried on from there, and only there")
     if carried is not None:
-        sizes = run.state_sizes()
-        if carried.dtype != np.float32 or carried.shape not in [(size,) for size in sizes]:
-            raise ValueError(
-                f"carried: {carried.dtype} of shape {carried.shape}, expected float32 of {sizes}"
+        if run.bptt is None or batch == len(order):
+            raise ValueError(f"step is {step}, expected 0: no batch is under way")
+        rows = order[batch]
+        whole("step", step, 1, int(run.inputs.lengths[rows].max()) - 1)
+        if step % run.bptt:
+            raise ValueError(f"step is {step}, expected a multiple of {run.bptt}, bptt")
+        size = run.state_size(len(rows))
+        if not isinstance(carried, np.ndarray) or carried.dtype != np.float32 or carried.shape != (size,):
+            has = (
+                f"{carried.dtype} {carried.shape}"
+                if isinstance(carried, np.ndarray)
+                else type(carried).__name__
             )
-    run.carried = carried
+            raise ValueError(f"carried: {has}, expected float32 {(size,)}")
+    return position, carried
+
+
+def _checked_dropout(kept: Any, begun: bool) -> dict[str, int]:
+    """What the next dropout mask is drawn from: both numbers, or neither before the first step."""
+    if not isinstance(kept, Mapping) or kept.keys() not in (
+        [set(_DROPOUT)] if begun else [set(_DROPOUT), set()]
+    ):
+        raise ValueError(f"dropout: {_shown(kept)}, expected {' and '.join(_DROPOUT)}")
+    most = {"_dropout_seed": 2**64 - 1, "_train_steps": 2**62}
+    return {name: whole(name, value, 0, most[name]) for name, value in kept.items()}
+
+
+def _take(found: _Found, run: Run) -> None:
+    """Hand everything to its owner."""
+    run.net.load_state_dict(found.net)
+    run.optimizer.load_state_dict(found.optimizer)
+    for callback, state in found.callbacks:
+        try:
+            callback.load_state_dict(state)
+        except (TypeError, ValueError):
+            raise
+        except Exception as error:
+            raise ValueError(f"{type(callback).__name__}: {type(error).__name__}: {error}") from error
+    if run.generator is not None:
+        run.generator.bit_generator.state = found.random
+    run.drawn_from = found.random
+    run.seed = found.seed if found.seed is not None else run.seed
+    memory = run.history.memory
+    run.history = found.history
+    run.history.memory, run.history.interrupted = memory, False
+    for name, value in found.position.items():
+        setattr(run, name, value)
+    run.carried = found.carried
+    run.resumed = True
+    _set_dropout(run.net, found.dropout)
 
 
 def _snapshot(run: Run) -> Callable[[], None]:
@@ -221,17 +390,14 @@ def _dropout(net: Net) -> dict[str, int]:
     return {name: net.__dict__[name] for name in _DROPOUT if name in net.__dict__}
 
 
-def _set_dropout(net: Net, kept: Mapping[str, Any]) -> None:
-    if not isinstance(kept, Mapping) or not kept.keys() <= set(_DROPOUT):
-        raise ValueError(f"dropout: {kept!r}, expected some of {', '.join(_DROPOUT)}")
-    values = {name: whole(name, value, 0, 2**64 - 1) for name, value in kept.items()}
+def _set_dropout(net: Net, kept: Mapping[str, int]) -> None:
     for name in _DROPOUT:
         net.__dict__.pop(name, None)
-    net.__dict__.update(values)
+    net.__dict__.update(kept)
 
 
 def _shown(description: Any) -> str:
-    text = json.dumps(description)
+    text = json.dumps(description, default=str)
     return text if len(text) <= 300 else text[:297] + "..."
 
 

@@ -64,7 +64,8 @@ class Run:
         *,
         epochs: int,
         batch_size: int,
-        generator: np.random.Generator | None,
+        seed: int | None,
+        shuffle: bool,
         bptt: int | None,
         threads: int,
         **options: Any,
@@ -75,19 +76,22 @@ class Run:
         self.history = History()
         self.epoch = self.batch = 0
         self.stop = self.resumed = False
+        # What `settings` had no place for at first.
+        self.arguments = {"loss": _plain(loss), "optimizer": dict(optimizer.defaults)}
         # Of the epoch under way: the sum of losses and that of their weights, and its seconds; with truncated
         # BPTT the steps done of the batch under way, and the state after them.
         self.total = self.weight = self.seconds = 0.0
         self.step = 0
         self.carried: NDArray[np.float32] | None = None
         self.norm = float("nan")  # of the last step's gradients
-        self.generator = generator
+        self.seed = seed  # None: 0, or that of the run that is resumed
+        self.generator = np.random.Generator(np.random.PCG64(seed or 0)) if shuffle else None
         self.drawn_from = self._random()  # the generator's state when the epoch under way began
         self.settings = {
             "samples": len(inputs),
             "steps of all samples": int(inputs.lengths.sum()),
             "batch_size": batch_size,
-            "shuffle": generator is not None,
+            "shuffle": shuffle,
             "bptt": bptt,
             "loss": f"{type(loss).__name__}, {loss.reduction}",
             "optimizer": type(optimizer).__name__,
@@ -123,15 +127,17 @@ class Run:
     def _random(self) -> Any:
         return None if self.generator is None else self.generator.bit_generator.state
 
-    def state_sizes(self) -> list[int]:
-        """How many numbers the state of a batch has: of a whole one, and of the short one."""
-        return [trainer.new_state().numbers.size for trainer in self._trainers.values()]
+    def state_size(self, rows: int) -> int:
+        """How many numbers the state of a batch has: of a whole one, or of the short one."""
+        return int(self._trainers[rows].new_state().numbers.size)
 
     def train(
         self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, progress: Progress
     ) -> None:
         """Train until the last epoch, a callback or Ctrl-C ends it."""
-        while self.epoch < self.epochs and not self.stop and not interrupt.asked:
+        while self.epoch < self.epochs and not interrupt.asked:
+            if self.stop and self.batch == self.step == 0:  # an epoch under way is ended, a resumed one too
+                break
             self._train_epoch(validate, interrupt, progress)
 
     def _train_epoch(
@@ -205,6 +211,14 @@ class Run:
         return total / weight if weight else float("nan")
 
 
+def _plain(loss: Any) -> dict[str, Any]:
+    """What a loss was made with; arrays as lists."""
+    arguments = loss._arguments() if hasattr(loss, "_arguments") else {}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in arguments.items()
+    }
+
+
 # ---- Net's methods -------------------------------------------------------------------------------
 
 
@@ -221,7 +235,7 @@ def fit(
     metrics: Any,
     callbacks: Any,
     shuffle: bool,
-    seed: int,
+    seed: int | None,
     lengths: Any,
     verbose: int,
     threads: int,
@@ -234,7 +248,7 @@ def fit(
     """`Net.fit`."""
     epochs, batch_size = size("fit: epochs", epochs, 0), size("fit: batch_size", batch_size)
     verbose = whole("fit: verbose", verbose, 0, 2)
-    seed = whole("fit: seed", seed, 0, 2**63 - 1)
+    seed = None if seed is None else whole("fit: seed", seed, 0, 2**63 - 1)
     bptt = None if bptt is None else size("fit: bptt", bptt)
     callbacks = in_order(callbacks)
     loss = _loss(loss)
@@ -265,13 +279,16 @@ def fit(
         callbacks,
         epochs=epochs,
         batch_size=batch_size,
-        generator=np.random.Generator(np.random.PCG64(seed)) if flag("fit: shuffle", shuffle) else None,
+        seed=seed,
+        shuffle=flag("fit: shuffle", shuffle),
         bptt=bptt,
         threads=size("fit: threads", threads),
         clip_norm=clip_norm,
         clip_value=clip_value,
         nonfinite=nonfinite,
     )
+    for callback in callbacks:
+        callback._check(run)
     if resume is not None:
         from tinyrnn import checkpoints
 
@@ -300,9 +317,20 @@ def fit(
                 run.history.interrupted = True
             for callback in callbacks:
                 callback.on_train_end(run)
+        except BaseException as error:
+            _hand_over(run.history, error)
+            raise
         finally:
             progress.close()
     return run.history
+
+
+def _hand_over(history: History, error: BaseException) -> None:
+    """Make the history of a run that an exception ends reachable: training is in the net already."""
+    with suppress(AttributeError, TypeError):  # an exception that takes no attribute
+        error.history = history  # type: ignore[attr-defined]
+        if history.epochs and hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"fit: the history of {history.epochs} epochs is this exception's .history")
 
 
 def predict(net: Net, x: Any, batch_size: int, lengths: Any, threads: int, last: bool) -> Any:
@@ -593,7 +621,10 @@ class Interrupt:
 
 
 class Progress:
-    """One line an epoch; with tqdm and a terminal a bar before it."""
+    """One line an epoch; with tqdm and a terminal a bar before it.
+
+    Output that cannot be written, as a log's disk is full or a terminal has gone, does not end training.
+    """
 
     def __init__(self, verbose: int) -> None:
         self._verbose = verbose
@@ -606,14 +637,21 @@ class Progress:
     def begin(self, run: Run, count: int) -> None:
         if self._tqdm is not None:
             name = f"epoch {run.epoch + 1}/{run.epochs}"
-            self._bar = self._tqdm(
-                total=count, initial=run.batch, desc=name, leave=False, file=sys.stdout, dynamic_ncols=True
-            )
+            with suppress(OSError):
+                self._bar = self._tqdm(
+                    total=count,
+                    initial=run.batch,
+                    desc=name,
+                    leave=False,
+                    file=sys.stdout,
+                    dynamic_ncols=True,
+                )
 
     def batch(self, loss: float) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-            self._bar.update()
+            with suppress(OSError):
+                self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+                self._bar.update()
 
     def end(self, run: Run, logs: Mapping[str, float]) -> None:
         self.close()
@@ -621,10 +659,12 @@ class Progress:
             width = len(str(run.epochs))
             numbers = [f"{name} {value:.5g}" for name, value in logs.items() if name != "seconds"]
             seconds = f"{logs['seconds']:.1f} s"
-            print("  ".join([f"epoch {run.epoch:{width}}/{run.epochs}", *numbers, seconds]), flush=True)
+            with suppress(OSError):
+                print("  ".join([f"epoch {run.epoch:{width}}/{run.epochs}", *numbers, seconds]), flush=True)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
             self._bar = None

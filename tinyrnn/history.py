@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tinyrnn.arguments import flag, real, whole
 from tinyrnn.errors import LoadError
 from tinyrnn.files import replacing
 from tinyrnn.pictures import new_figure, saved
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 
 # What a curve is not wanted of, unless it is asked for.
 _ASIDE = ("lr", "seconds", "grad_norm")
+
+
+def _number(name: str, value: Any) -> float:
+    """A number as `History.to_json` gives it."""
+    if isinstance(value, str) and value in ("nan", "inf", "-inf"):
+        return float(value)
+    return real(name, value)
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 class History:
@@ -99,12 +111,14 @@ class History:
         OSError
             If it cannot be read.
         """
-        with open(path, "rb") as file:
+        name = os.fspath(path)
+        with open(name, "rb") as file:
             raw = file.read()
         try:
-            return cls.from_json(json.loads(raw))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise LoadError(f"{os.fspath(path)}: is not a history that tinyrnn wrote: {error}") from None
+            return cls.from_json(json.loads(raw, parse_constant=_constant))
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+            why = f"{type(error).__name__}: {error}"[:200]
+            raise LoadError(f"{os.fsdecode(name)}: is not a history that tinyrnn wrote: {why}") from None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; numbers that JSON has not are strings."""
@@ -116,14 +130,16 @@ class History:
 
     @classmethod
     def from_json(cls, value: Any) -> History:
-        """From what `to_json` gave; TypeError, ValueError or KeyError for anything else."""
+        """From what `to_json` gave; TypeError, ValueError, KeyError or OverflowError for anything else."""
         made = cls()
-        for name, values in value["history"].items():
-            made.history[str(name)] = [float(number) for number in values]
+        rows = value["history"]
+        if not isinstance(rows, dict) or not all(isinstance(values, list) for values in rows.values()):
+            raise TypeError("history: expected lists by name")
+        made.history = {name: [_number(name, number) for number in values] for name, values in rows.items()}
         if len({len(values) for values in made.history.values()}) > 1:
             raise ValueError("the numbers of epochs differ")
-        made.interrupted = bool(value["interrupted"])
-        made.memory = int(value["memory"])
+        made.interrupted = flag("interrupted", value["interrupted"])
+        made.memory = whole("memory", value["memory"], 0, 2**62)
         return made
 
     def plot(self, names: Sequence[str] | None = None, path: str | os.PathLike[str] | None = None) -> Figure:

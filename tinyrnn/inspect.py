@@ -247,7 +247,7 @@ class _Frames:
     def forward(self, x: NDArray[Any]) -> Array:
         state = aligned_zeros(self.tape.state_bytes)
         x = np.ascontiguousarray(x)
-        y = self.tape.forward(x, len(x), x.shape[1], 1, state, self.ends, 0, [True] * len(self.cores))
+        y = self.tape.forward(x, len(x), x.shape[1], 1, state, self.ends, 0, [0] * len(self.cores))
         return y.reshape(*x.shape[:2], *self.out_frame)
 
     def backward(self, dy: Array) -> Array:

@@ -798,10 +798,11 @@ class Net(ABC):
         )
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero."""
+        """Set all gradients to zero. An optimiser's step passes them over until there is a `backward`."""
         for tensor in self._tensors():
             if tensor.core.has_gradients:
                 tensor.core.gradients()[:] = 0.0
+                tensor.core.graded = 0
 
     def grad_dict(self) -> dict[str, Array]:
         """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies; zeros
@@ -1010,7 +1011,7 @@ class Net(ABC):
         metrics: Any = None,
         callbacks: Any = (),
         shuffle: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
         lengths: ArrayLike | None = None,
         verbose: int = 1,
         threads: int = 1,
@@ -1027,6 +1028,10 @@ class Net(ABC):
 
         Ctrl-C ends training after the step under way: the net keeps that step, and the history is
         returned, ``interrupted``. A second Ctrl-C raises at once.
+
+        Where a callback cannot write its file, as the disk is full, there is a warning, and training goes on.
+        Any other exception ends training; its attribute ``history`` is that of the epochs so far, and the net
+        keeps its last step.
 
         Memory beside weights and data is laid out before the first step, for a batch of the longest
         sequence (of ``bptt`` steps) and for the short batch that is left over: ``History.memory`` says how
@@ -1060,7 +1065,8 @@ class Net(ABC):
         shuffle : bool
             Whether each epoch has an order of its own, drawn from ``seed``. Otherwise samples keep their
             order, and different lengths are not sorted.
-        seed : int
+        seed : int, optional
+            0 unless given. With ``resume`` leave it out, or give that run's.
         lengths : array_like of int, (N,), optional
             Steps of each sample of an array.
         verbose : int
@@ -1075,8 +1081,8 @@ class Net(ABC):
             end in the same chunk.
         resume : str or os.PathLike, optional
             A file of `tinyrnn.callbacks.Checkpoint`: go on where it was written, to the same bits as if there
-            had been no pause. Data, settings and callbacks must be those of that run; ``epochs`` may be more,
-            and the order is that run's, whatever ``seed`` says.
+            had been no pause. Data, net, loss, optimiser, schedules, callbacks and all that changes the bits
+            must be as that run had them, or it is an error; ``epochs`` may be more.
 
         Returns
         -------

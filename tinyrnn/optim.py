@@ -70,6 +70,24 @@ _NONFINITE = ("stop", "skip", "warn")
 # What PyTorch keeps in a group that only says how PyTorch computes.
 _TORCH = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
 
+# Hyperparameters by which a saved group tells its optimiser: those that PyTorch's has had from the first.
+# Where a group has "foreach" it is late enough to have what _ADDED lists, too.
+_TELLING = {
+    "sgd": ("momentum", "dampening"),
+    "rmsprop": ("momentum", "alpha", "eps"),
+    "adagrad": ("lr_decay",),
+    "adam": ("betas", "eps"),
+}
+_ADDED = {
+    "sgd": ("nesterov",),
+    "rmsprop": ("centered",),
+    "adagrad": ("eps", "initial_accumulator_value"),
+    "adam": ("amsgrad",),
+}
+
+# What schedules keep in a group.
+_SCHEDULED = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
+
 # Beyond it a float32 no longer counts by one.
 _COUNTS = 2**24
 
@@ -194,6 +212,7 @@ class Optimizer(ABC):
         self._uses: list[tuple[bool, ...]] = [()] * len(self.param_groups)
         self._freezes: list[int] | None = None
         self._laid: list[_Entry] = []
+        self._idle: list[_Entry] = []  # frozen
         self._refresh()
 
     # ---- groups ----------------------------------------------------------------------------------
@@ -352,14 +371,14 @@ class Optimizer(ABC):
         for net in self._nets:
             active |= {(id(tensor.core), tensor.param) for _, tensor in net._trainable()}
         self._laid = [entry for entry in self._ordered if entry.key in active]
+        self._idle = [entry for entry in self._ordered if entry.key not in active]
         spans = []
         for entry in self._laid:
             core = entry.tensor.core
             states = [
                 self._buffer(entry, i) if used else None for i, used in enumerate(self._uses[entry.group])
             ]
-            place = core.span(entry.tensor.param)
-            spans.append((core.packed(), core.gradients(), states, *place, entry.group, entry.steps))
+            spans.append((core, entry.tensor.param, states, entry.group, entry.steps))
         self._program.lay(spans)
 
     def _buffer(self, entry: _Entry, i: int) -> Array:
@@ -381,6 +400,9 @@ class Optimizer(ABC):
 
     def step(self, nonfinite: str = "stop") -> bool:
         """Update the weights from the gradients.
+
+        A tensor that has no gradient, as there was no ``backward`` since `zero_grad`, is passed over, as in
+        PyTorch: no decay, no momentum, no count of steps.
 
         Parameters
         ----------
@@ -433,10 +455,16 @@ class Optimizer(ABC):
         return f"the gradient of {where} has {counts} in {numbers} numbers{also}."
 
     def zero_grad(self) -> None:
-        """Set the gradients to zero."""
+        """Set the gradients to zero; a `step` passes them over until there is a ``backward``."""
         with self._guard:
             self._refresh()
             self._program.clear()
+            for entry in self._idle:  # what was frozen after a backward
+                core = entry.tensor.core
+                if core.has_gradients:
+                    first, numbers = core.span(entry.tensor.param)
+                    core.gradients()[first : first + numbers] = 0.0
+                    core.graded &= ~(1 << entry.tensor.param)
 
     # ---- state -----------------------------------------------------------------------------------
 
@@ -493,13 +521,14 @@ class Optimizer(ABC):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take what `state_dict` gave, or PyTorch's optimiser of the same parameters in the same order.
 
-        As in PyTorch the hyperparameters are those that are loaded. Training goes on with the very bits with
-        which it would have gone on.
+        As in PyTorch the hyperparameters are those that are loaded; but an `AdamW` stays one when it takes an
+        Adam's state. Training goes on with the very bits with which it would have gone on.
 
         Raises
         ------
         WeightsError
-            If groups, tensors, shapes or names do not fit; nothing has changed then.
+            If it is another optimiser's; if groups, tensors, shapes or names do not fit. Nothing has changed
+            then.
         TypeError, ValueError
             If a hyperparameter is out of range; nothing has changed then.
         """
@@ -520,6 +549,7 @@ class Optimizer(ABC):
         wanted = [len(group["params"]) for group in self.param_groups]
         if sizes != wanted:
             raise WeightsError(f"{self._name}: state_dict has groups of {sizes} tensors, expected {wanted}")
+        self._check_kind(saved)
         groups = [self._loaded_group(i, group) for i, group in enumerate(saved)]
         probe = Program(1)
         uses = [probe.set_rule(0, self._kind, group) for group in groups]
@@ -555,6 +585,27 @@ class Optimizer(ABC):
         self._program.lay([])
         self._refresh()
 
+    def _check_kind(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """An error if the saved groups are of another kind of optimiser. One that has no moments yet is known
+        by its hyperparameters alone."""
+        for i, group in enumerate(saved):
+            foreign = [
+                name
+                for name in dict.fromkeys(
+                    name for names in (*_TELLING.values(), *_ADDED.values()) for name in names
+                )
+                if name in group and name not in self._options
+            ]
+            wanted = _TELLING[self._kind] + (_ADDED[self._kind] if "foreach" in group else ())
+            missing = [name for name in ("lr", *wanted) if name not in group]
+            if foreign or missing:
+                what = [f"has {_quoted(foreign)}"] if foreign else []
+                what += [f"lacks {_quoted(missing)}"] if missing else []
+                raise WeightsError(
+                    f"{self._name}: state_dict: group {i} {' and '.join(what)}, expected the state of "
+                    f"{self._name}: load it into the optimiser that it was saved from, or go on without it"
+                )
+
     def _loaded_group(self, i: int, saved: Mapping[str, Any]) -> dict[str, Any]:
         """A saved group's hyperparameters, checked, and what schedules keep there; ours if it has none."""
         plain = {
@@ -562,6 +613,9 @@ class Optimizer(ABC):
         }
         own = {name: value for name, value in self.param_groups[i].items() if name != "params"}
         own |= {name: value for name, value in plain.items() if name not in _TORCH}
+        for name in _SCHEDULED:
+            if name in own:
+                own[name] = real(f"{self._name}: state_dict: group {i}: {name}", own[name])
         return own | self._checked(own, f": state_dict: group {i}")
 
     def _loaded_state(
@@ -796,6 +850,9 @@ class AdamW(Adam):
             l1=l1,
             net=net,
         )
+
+    def _loaded_group(self, i: int, saved: Mapping[str, Any]) -> dict[str, Any]:
+        return super()._loaded_group(i, saved) | {"decoupled_weight_decay": True}
 
 
 # ---- gradients ------------------------------------------------------------------------------------

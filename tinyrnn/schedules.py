@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinyrnn.arguments import flag, real, size, whole
+from tinyrnn.arguments import flag, measure, real, size, whole
 
 if TYPE_CHECKING:
     from tinyrnn.optim import Optimizer
@@ -38,8 +38,10 @@ class LRScheduler(ABC):
         The groups' rates before any schedule.
     """
 
-    # The arguments that a state_dict holds; `_set` checks and takes them.
+    # The arguments that a state_dict holds; `_set` checks and takes them. `_telling`: those of PyTorch's,
+    # where they are others.
     _options: ClassVar[tuple[str, ...]] = ()
+    _telling: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, optimizer: Optimizer, **options: Any) -> None:
         from tinyrnn.optim import Optimizer
@@ -124,11 +126,23 @@ class LRScheduler(ABC):
         what = f"{type(self).__name__}: state_dict"
         if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
             raise ValueError(f"{what} has no 'last_epoch'")
+        self._check_kind(state_dict, what)
         other = copy.copy(self)
         other._set(**{name: state_dict.get(name, getattr(self, name)) for name in self._options})
         for name, check in self._counters().items():
             setattr(other, name, check(f"{what}: {name}", state_dict.get(name, getattr(self, name))))
         return other
+
+    def _check_kind(self, state_dict: Mapping[str, Any], what: str) -> None:
+        """An error if it is another schedule's."""
+        others = {name for kind in LRScheduler.__subclasses__() for name in kind._telling or kind._options}
+        telling = self._options if self._telling is None else self._telling
+        foreign = [name for name in state_dict if name in others and name not in (*self._options, *telling)]
+        missing = [name for name in telling if name not in state_dict]
+        if foreign or missing:
+            text = [f"has {', '.join(foreign)}"] if foreign else []
+            text += [f"lacks {', '.join(missing)}"] if missing else []
+            raise ValueError(f"{what} {' and '.join(text)}, expected that of a {type(self).__name__}")
 
     def _spread(self, value: Any) -> list[Any]:
         """One for each group, from a list of them or from one for all."""
@@ -314,6 +328,7 @@ class OneCycleLR(LRScheduler):
     """
 
     _options = ("total_steps", "pct_start", "anneal_strategy", "cycle_momentum", "three_phase")
+    _telling = ("total_steps",)
 
     def __init__(
         self,
@@ -390,6 +405,16 @@ class OneCycleLR(LRScheduler):
     def _first(self, lr: float, group: dict[str, Any]) -> float:
         return self._next(lr, lr, group)
 
+    def _loaded(self, state_dict: Mapping[str, Any]) -> LRScheduler:
+        other = super()._loaded(state_dict)
+        assert isinstance(other, OneCycleLR)
+        if other.last_epoch > other.total_steps:
+            raise ValueError(
+                f"OneCycleLR: state_dict: last_epoch is {other.last_epoch}, expected "
+                f"{other.total_steps} at most"
+            )
+        return other
+
     def _phases(self) -> list[tuple[float, str, str, str, str]]:
         """(last step, rate from, rate to, momentum from, momentum to) of each."""
         rise, end = self.pct_start * self.total_steps, self.total_steps - 1.0
@@ -435,6 +460,8 @@ class SequentialLR(LRScheduler):
     milestones : list of int
         Rising, one fewer than schedules: the step at which the second one begins, the third one, ...
     """
+
+    _telling = ("_schedulers",)
 
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]
@@ -555,7 +582,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _counters(self) -> dict[str, Callable[[str, Any], Any]]:
         return super()._counters() | {
-            "best": lambda name, value: float(value),
+            "best": measure,
             "num_bad_epochs": _epoch,
             "cooldown_counter": _epoch,
         }

@@ -163,7 +163,7 @@ def forward(
             state.numbers,
             ends,
             counts.seed,
-            frozen(net, layout.cores),
+            trained(net, layout.cores),
         )
         counts.count()
         net.__dict__["_pass"] = Pass(layout, leading, swapped)
@@ -216,10 +216,12 @@ def _backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tupl
 # ---- what training changes -------------------------------------------------------------------------
 
 
-def frozen(net: Net, cores: list[_core.Layer]) -> list[bool]:
-    """For each of a layout's cores, whether all its tensors are frozen."""
-    free = {id(tensor.core) for _, tensor in net._trainable()}
-    return [id(core) not in free for core in cores]
+def trained(net: Net, cores: list[_core.Layer]) -> list[int]:
+    """For each of a layout's cores, which of its tensors are not frozen: bit i for the i-th."""
+    bits: dict[int, int] = {}
+    for _, tensor in net._trainable():
+        bits[id(tensor.core)] = bits.get(id(tensor.core), 0) | 1 << tensor.param
+    return [bits.get(id(core), 0) for core in cores]
 
 
 def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
@@ -413,8 +415,8 @@ class Trainer:
         weights = {id(core): core.nbytes for core in cores}
         gradients = {
             id(core): core.nbytes
-            for core, still in zip(cores, frozen(self.net, cores), strict=True)
-            if not still or core.has_gradients
+            for core, some in zip(cores, trained(self.net, cores), strict=True)
+            if some or core.has_gradients
         }
         return TrainerMemory(
             sum(weights.values()),
@@ -504,12 +506,12 @@ class Trainer:
         try:
             self.optimizer._refresh()
             if self._freezes != net._freezes:
-                still = frozen(net, layout.cores)
-                if all(still):
+                bits = trained(net, layout.cores)
+                if not any(bits):
                     raise ValueError(
                         "step: all parameters are frozen, expected some to train; see unfreeze()"
                     )
-                tape.point_gradients(still)
+                tape.point_gradients(bits)
                 self._still = [gradient for gradient, _ in _frozen_parts(net)]
                 self._freezes = net._freezes
             numbers = None if state is None else state.numbers

@@ -106,7 +106,11 @@ static trnn_update update_of(const trnn_rule *rule, int64_t steps, float scale, 
 
 /* ---- pieces ------------------------------------------------------------------------------------ */
 
-static size_t pieces_of(const trnn_span *span) { return (span->numbers + PIECE - 1) / PIECE; }
+/* A span without a gradient has none: a step passes it over. */
+static size_t pieces_of(const trnn_span *span)
+{
+    return span->gradients ? (span->numbers + PIECE - 1) / PIECE : 0;
+}
 
 size_t trnn_spans_pieces(const trnn_span *spans, int32_t count)
 {
@@ -196,7 +200,8 @@ void trnn_spans_update(const trnn_kernels *isa, const trnn_span *spans, int32_t 
 void trnn_spans_count(trnn_span *spans, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)
-        spans[i].steps += spans[i].rule->optimiser != TRNN_SGD || trnn_rule_uses(spans[i].rule, 0);
+        if (spans[i].gradients)
+            spans[i].steps += spans[i].rule->optimiser != TRNN_SGD || trnn_rule_uses(spans[i].rule, 0);
 }
 
 /* ---- gradients ---------------------------------------------------------------------------------- */

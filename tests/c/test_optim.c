@@ -268,6 +268,44 @@ static void bad_gradients(const trnn_kernels *isa)
     tuned_close(&t);
 }
 
+/* A span without a gradient is passed over, by every part; the others have the bits that they have among
+ * themselves. */
+static void no_gradient(int32_t k, const trnn_kernels *isa)
+{
+    tuned t = tuned_open(&rules[k].rule), all = tuned_open(&rules[k].rule);
+    double sums[PIECES_MAX];
+    int32_t bad;
+    for (int turn = 0; turn < SPANS + 2; turn++) { /* none lacks, then each, then all do */
+        dice d = dice_named("gradients");
+        for (int i = 0; i < SPANS; i++) t.spans[i].gradients = t.at[i][1].at;
+        gradients_roll(&t, &d);
+        double wanted = 0.0;
+        for (int i = 0; i < SPANS; i++) {
+            if (turn == i + 1 || turn == SPANS + 1) t.spans[i].gradients = NULL;
+            if (t.spans[i].gradients)
+                for (size_t j = 0; j < sizes[i]; j++) wanted += (double)t.at[i][1].at[j] * t.at[i][1].at[j];
+            memcpy(all.at[i][0].at, t.at[i][0].at, sizes[i] * sizeof(float));
+            all.spans[i].steps = t.spans[i].steps;
+        }
+        for (int32_t part = PARTS; part-- > 0;) trnn_spans_measure(isa, t.spans, SPANS, sums, part, PARTS);
+        const double norm = trnn_spans_norm(t.spans, SPANS, sums, &bad);
+        check(fabs(norm * norm - wanted) <= 1e-12 * wanted && bad < 0, "%s: the norm of turn %d",
+              trnn_isa_name(isa), turn);
+        for (int32_t part = PARTS; part-- > 0;)
+            trnn_spans_update(isa, t.spans, SPANS, 1.0f, TRNN_NO_LIMIT, part, PARTS);
+        trnn_spans_count(t.spans, SPANS);
+        for (int i = 0; i < SPANS; i++) {
+            const int still = same_bits(t.at[i][0].at, all.at[i][0].at, sizes[i]);
+            const int counts = rules[k].rule.optimiser != TRNN_SGD || trnn_rule_uses(&rules[k].rule, 0);
+            check(still == !t.spans[i].gradients, "%s: span %d of turn %d", trnn_isa_name(isa), i, turn);
+            check(t.spans[i].steps == all.spans[i].steps + (counts && t.spans[i].gradients),
+                  "%s: steps of span %d", trnn_isa_name(isa), i);
+        }
+    }
+    tuned_close(&t);
+    tuned_close(&all);
+}
+
 /* Moments that nothing feeds end at zero, not among subnormal numbers. */
 static void silence(const trnn_kernels *isa)
 {
@@ -297,6 +335,7 @@ void test_optim(void)
     for (int32_t i = 0; (isa = isa_get(i)) != NULL; i++) {
         bad_gradients(isa);
         silence(isa);
+        for (int32_t k = 0; k < RULES; k++) no_gradient(k, isa);
     }
     for (int i = 0; i < TRNN_OPTIMISER_COUNT; i++)
         check(trnn_optimiser_name((trnn_optimiser)i)[0] && trnn_optimiser_state((trnn_optimiser)i, 0)[0],
