@@ -4,6 +4,8 @@ Every one is a ``ValueError`` or an ``ArithmeticError``, so code that knows noth
 ``csrc/status.def`` names them; a missing file stays an ``OSError``.
 """
 
+_LONGEST = 2500  # characters of a message about a file
+
 
 class ShapeError(ValueError):
     """An array has the wrong rank or size for where it was passed."""
@@ -14,7 +16,15 @@ class WeightsError(ValueError):
 
 
 class LoadError(ValueError):
-    """A model file is malformed, truncated, hostile, or of a kind that is not read."""
+    """A model file is malformed, truncated, hostile, or of a kind that is not read.
+
+    A message may quote the file, which may be anything: of a long one the middle is left out.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST - 500]} [...] {message[-480:]}"
+        super().__init__(message)
 
 
 class NonFiniteError(ArithmeticError):

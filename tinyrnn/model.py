@@ -22,7 +22,7 @@ from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
 from tinyrnn.threads import run_all, split
-from tinyrnn.weights.spec import shown
+from tinyrnn.weights.spec import MAX_NAME, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -1440,12 +1440,18 @@ def _rebuild(
     return net
 
 
-def _levels(description: dict[str, Any], depth: int) -> int:
-    """How many core layers a description asks for, so that it can be refused before they are made."""
+def _levels(description: dict[str, Any], depth: int, place: int = 0) -> int:
+    """How many core layers a description asks for, so that it can be refused before they are made.
+
+    `place` is the length of the dotted name so far: every layer below has all of it.
+    """
     if depth > _NESTING:
         raise ValueError(f"nets are nested more than {_NESTING} deep")
+    if place > MAX_NAME:
+        raise ValueError(f"a layer's name has {place} characters, expected at most {MAX_NAME}")
     if description["type"] == "Sequential":
-        return 1 + sum(_levels(layer, depth + 1) for layer in description["layers"].values())
+        layers = description["layers"].items()
+        return 1 + sum(_levels(layer, depth + 1, place + len(name) + 1) for name, layer in layers)
     levels = description["arguments"].get("num_layers", 1)
     return levels if isinstance(levels, int) and levels > 1 else 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import tinyrnn as tr
@@ -37,9 +38,14 @@ class Module(NamedTuple):
 
 def brief(net: tr.Net) -> str:
     """The layer's repr without the arguments that have their default."""
-    defaults = inspect.signature(type(net)).parameters
+    defaults = _parameters(type(net))
     given = (f"{name}={value!r}" for name, value in net.config().items() if defaults[name].default != value)
     return f"{type(net).__name__}({', '.join(given)})"
+
+
+@cache
+def _parameters(kind: type[tr.Net]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind).parameters
 
 
 def kind(net: tr.Net) -> str:
@@ -55,15 +61,23 @@ def modules(shapes: Mapping[str, Shape]) -> list[Module]:
         prefix, _, last = name.rpartition(".")
         groups.setdefault(prefix, {})[last] = name
     found = []
+    known: dict[frozenset[tuple[str, Shape]], list[tr.Net]] = {}  # many layers are alike
     for prefix, names in groups.items():
         own = {last: shapes[name] for last, name in names.items()}
-        try:
-            guesses = _guesses(own)
-        except (KeyError, IndexError, TypeError, ValueError, OverflowError, ZeroDivisionError):
-            guesses = []  # no layer has such names and sizes
-        fits = [net for net in guesses if all(own.get(t.name) == t.shape for t in net._tensors())]
-        found.append(Module(prefix, names, fits))
+        alike = frozenset(own.items())
+        if alike not in known:
+            known[alike] = _fits(own)
+        found.append(Module(prefix, names, known[alike]))
     return found
+
+
+def _fits(own: Mapping[str, Shape]) -> list[tr.Net]:
+    """The layers that have tensors of these shapes."""
+    try:
+        guesses = _guesses(own)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return []  # no layer has such names and sizes
+    return [net for net in guesses if all(own.get(t.name) == t.shape for t in net._tensors())]
 
 
 def _guesses(own: Mapping[str, Shape]) -> list[tr.Net]:

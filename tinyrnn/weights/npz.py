@@ -17,6 +17,7 @@ from tinyrnn.weights.archive import Member, first_member, member_fill, member_he
 from tinyrnn.weights.spec import READ, UNREAD_BITS, Array, Contents, Reader, Source, Tensor, count_of, shown
 
 MAX_HEADER = 10_000  # NumPy's own limit
+MAX_HEADERS = 4 << 20  # of all members together, beyond the size of the file
 
 _KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
 _ENTRY = re.compile(
@@ -36,11 +37,18 @@ def matches(head: bytes) -> bool:
 def read(reader: Reader, key: str | None) -> Contents:
     if key is not None:
         raise reader.error(f"an .npz file has no parts to pick, got key={key!r}")
-    return Contents([_tensor(reader, member) for member in read_archive(reader).values()], metadata={})
+    tensors, total = [], 0
+    for member in read_archive(reader).values():
+        tensor, length = _tensor(reader, member)
+        total += length
+        if total > MAX_HEADERS + reader.size:  # they may be packed
+            raise reader.error(f"{shown(tensor.name)}: headers of {total} bytes up to here, in {reader.size}")
+        tensors.append(tensor)
+    return Contents(tensors, metadata={})
 
 
-def _tensor(reader: Reader, member: Member) -> Tensor:
-    """One .npy member: its header is read and compared with the size of the member."""
+def _tensor(reader: Reader, member: Member) -> tuple[Tensor, int]:
+    """One .npy member and the length of its header, which is compared with the size of the member."""
     if not member.name.endswith(".npy"):
         raise reader.error(f"{shown(member.name)}: not a .npy member")
     name = member.name[: -len(".npy")]
@@ -63,7 +71,7 @@ def _tensor(reader: Reader, member: Member) -> Tensor:
     try:
         count = count_of(shape, 8 * size)
     except ValueError as error:
-        raise reader.error(f"{label}: shape {shape} {error}") from None
+        raise reader.error(f"{label}: shape {shown(str(shape))} {error}") from None
     if skip + length + count * size != member.size:
         raise reader.error(
             f"{label}: shape {shape} of {dtype} needs {count * size} bytes, has {member.size - skip - length}"
@@ -74,7 +82,7 @@ def _tensor(reader: Reader, member: Member) -> Tensor:
         member_fill(reader, member, skip + length, array)
         return array.T if fortran else array
 
-    return Tensor(name, dtype, shape, raw)
+    return Tensor(name, dtype, shape, raw), length
 
 
 def _header(reader: Reader, label: str, text: str) -> tuple[str, bool, tuple[int, ...]]:

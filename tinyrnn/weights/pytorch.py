@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ MAX_PICKLE = 64 << 20  # bytes
 MAX_OPCODES = 2_000_000  # about 25 for each tensor
 MAX_KEY_BITS = 64  # of a number that is a dict key: larger ones can be made to collide
 MAX_LEVELS = 8  # of dicts around the weights
+MAX_NAMES = 4 << 20  # characters of all dotted names together, beyond the size of the file
+SHORT = 64  # characters of a text that is compared in no time
 
 STATE_DICT_KEYS = (
     "state_dict",
@@ -139,6 +141,9 @@ _INERT = {
 _NAMES = {_FROM_TYPE}.union(_DICTS, _STORAGES, _DTYPES, _STRIDED, _PARAMETERS, _UNREAD_TENSORS, _INERT)
 
 
+_Text = TypeVar("_Text", str, bytes)
+
+
 class _Name:
     """A module's attribute, by name only."""
 
@@ -181,9 +186,8 @@ def _legacy(head: bytes) -> str | None:
     """What a file that is not a zip archive is, if it is something that `torch.load` would still read."""
     if head[257:262] == b"ustar":
         return "PyTorch's tar format (before 0.1.10)"
-    if len(head) >= 2 and head[0] == 0x80 and 2 <= head[1] <= 5:
-        magic = head[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-        return "PyTorch's old format (before 1.6)" if magic else "a pickle, which is never loaded as such"
+    if head[:1] == b"\x80" and head[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":
+        return "PyTorch's old format (before 1.6)"
     return None
 
 
@@ -217,14 +221,27 @@ class _Archive:
                 "a TorchScript archive, which holds code; where PyTorch is installed, save its weights with "
                 "torch.save(torch.jit.load(path).state_dict(), new_path)"
             )
+        if any(name.endswith("/archive_format") for name in self.members):
+            program = any(name.endswith("/models/model.json") for name in self.members)
+            raise reader.error(
+                "a program of torch.export (.pt2); where PyTorch is installed, save its weights with "
+                "torch.save(torch.export.load(path).state_dict, new_path)"
+                if program
+                else "a package that PyTorch compiled (.pt2); save model.state_dict() with torch.save instead"
+            )
         if len(roots) != 1:
             raise reader.error(f"a zip archive with {len(roots)} data.pkl, a file of torch.save has one")
         self.root = roots[0]
+        if len(self.root) > MAX_NAME:
+            raise reader.error(
+                f"its folder's name has {len(self.root)} characters, at most {MAX_NAME} are read"
+            )
         order = self._small("byteorder")
         if order not in (b"", b"little", b"big"):
             raise reader.error(f"byteorder is {order!a}, wanted little or big")
         self.order = ">" if order == b"big" else "<"
         self._storages: dict[str, Array] = {}  # those that some tensor is only a view of, once read
+        self._checked: dict[int, Tensor] = {}  # by the identity of their views
 
     def _member(self, name: str, label: str) -> Member:
         member = self.members.get(self.root + name)
@@ -249,6 +266,12 @@ class _Archive:
         return b"".join(unpacked(self.reader, member))
 
     def tensor(self, name: str, view: _View) -> Tensor:
+        """The tensor that the pickle describes: checked once, however many names it has."""
+        if id(view) not in self._checked:
+            self._checked[id(view)] = self._tensor(name, view)
+        return self._checked[id(view)]._replace(name=name)
+
+    def _tensor(self, name: str, view: _View) -> Tensor:
         """Check everything that the pickle says of a tensor against everything else."""
         label = shown(name)
 
@@ -331,6 +354,7 @@ class _Pickle:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.texts: dict[Any, Any] = {}
 
     def error(self, text: str) -> LoadError:
         return self.reader.error(f"data.pkl, byte {self.begin}: {text}")
@@ -347,9 +371,13 @@ class _Pickle:
 
     def text(self, raw: bytes) -> str:
         try:
-            return raw.decode("utf-8")
+            return self.unique(raw.decode("utf-8"))
         except UnicodeDecodeError:
             raise self.error("a text is not UTF-8") from None
+
+    def unique(self, text: _Text) -> _Text:
+        """The first of equal texts, so that comparing keys goes through two long ones only once."""
+        return text if len(text) <= SHORT else self.texts.setdefault(text, text)
 
     def line(self) -> str:
         stop = self.data.find(b"\n", self.at, self.at + 256)
@@ -403,11 +431,11 @@ class _Pickle:
                 case b"\x8c":  # SHORT_BINUNICODE
                     push(self.text(self.take(self.number("<B"))))
                 case b"B":  # BINBYTES
-                    push(self.take(self.number("<I")))
+                    push(self.unique(self.take(self.number("<I"))))
                 case b"C":  # SHORT_BINBYTES
-                    push(self.take(self.number("<B")))
+                    push(self.unique(self.take(self.number("<B"))))
                 case b"\x96":  # BYTEARRAY8
-                    push(self.take(self.number("<Q")))
+                    push(self.unique(self.take(self.number("<Q"))))
                 # containers
                 case b"(":  # MARK
                     self.marks.append(len(self.stack))
@@ -560,7 +588,7 @@ class _Pickle:
         match ident:
             case ("storage", _Name(name=name), str(key), str(), int(count)) if (
                 type(ident) is tuple and name in _STORAGES and type(count) is int and count >= 0
-            ):
+            ) and len(key) <= MAX_NAME:
                 return _Storage(_STORAGES[name], key, count)
         raise self.error("a persistent id is not a storage as torch.save writes it")
 
@@ -667,8 +695,22 @@ def _named(reader: Reader, value: object, where: str) -> list[tuple[str, _View]]
 
 def _flattened(reader: Reader, sets: dict[Any, Any], where: str) -> list[tuple[str, _View]]:
     """The tensors of several dicts, under dotted names. One dict may stand there often: count first."""
-    if sum(map(len, sets.values())) > MAX_TENSORS or max(len(str(name)) for name in sets) > MAX_NAME:
-        raise reader.error(f"{where}holds too many sets of weights, or too long a name")
+    count = sum(map(len, sets.values()))
+    if count > MAX_TENSORS:
+        raise reader.error(
+            f"{where}holds too many sets of weights: {count} tensors, at most {MAX_TENSORS} are read"
+        )
+    own: dict[int, int] = {}  # characters of a dict's names, by its identity
+    for part in sets.values():
+        if id(part) not in own:
+            own[id(part)] = sum(len(inner) for inner in part if isinstance(inner, str))
+    total = sum(len(part) * (len(str(name)) + 1) + own[id(part)] for name, part in sets.items())
+    limit = MAX_NAMES + reader.size
+    if max(len(str(name)) for name in sets) > MAX_NAME or total > limit:
+        raise reader.error(
+            f"{where}holds sets of weights with too long names: dotted, {total} characters; read are at most "
+            f"{limit}, and {MAX_NAME} of a set's own name"
+        )
     return [
         (f"{name}.{inner}", view)
         for name, part in sets.items()

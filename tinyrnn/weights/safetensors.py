@@ -92,14 +92,21 @@ def read(reader: Reader, key: str | None) -> Contents:
         tensors.append(_tensor(reader, name, dtype, shape, begin + start))
         spans.append((start, stop, name))
     reached = 0
-    for start, stop, name in sorted(spans):
+    for start, stop, name in sorted(spans, key=lambda span: span[:2]):
         if start != reached:
             kind = "overlaps the tensor before it" if start < reached else "leaves a hole before it"
             raise reader.error(f"{shown(name)}: begins at byte {start} of the data, wanted {reached}: {kind}")
         reached = stop
     if begin + reached != reader.size:
         raise reader.error(f"the tensors end at byte {begin + reached}, the file has {reader.size}")
+    if sum(map(_nodes, metadata.values())) > MAX_NODES:  # JSON in JSON, whose marks can be escaped
+        raise reader.error(f"__metadata__ has more than {MAX_NODES} values")
     return Contents(tensors, metadata)
+
+
+def _nodes(text: str) -> int:
+    """At least as many as the values of a JSON text."""
+    return text.count(",") + text.count("[") + text.count("{")
 
 
 def read_metadata(path: StrPath) -> dict[str, str]:
@@ -174,7 +181,9 @@ def _entry(reader: Reader, name: str, entry: object) -> tuple[str, tuple[int, ..
     start, stop = offsets
     if count * bits % 8 or stop - start != count * bits // 8:
         need = f"{count * bits // 8} bytes" if count * bits % 8 == 0 else "no whole number of bytes"
-        raise reader.error(f"{label}: has {stop - start} bytes, shape {shape} of {dtype} needs {need}")
+        raise reader.error(
+            f"{label}: has {stop - start} bytes, shape {shown(str(shape))} of {dtype} needs {need}"
+        )
     return dtype, shape, start, stop
 
 
