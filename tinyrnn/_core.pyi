@@ -1,6 +1,6 @@
 """Types of `_core.pyx`; its docstrings say the rest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ FORMATS: tuple[str, ...]
 class Layer:
     kind: str
     params: list[tuple[str, tuple[int, ...]]]
-    initialise: Callable[[list[tuple[str, tuple[int, ...]]]], list[_Floats]] | None
+    initialise: Callable[[list[tuple[str, tuple[int, ...]]]], Iterator[tuple[int, int, _Floats]]] | None
     def __init__(self, kind: str, **arguments: float) -> None: ...
     @property
     def nbytes(self) -> int: ...

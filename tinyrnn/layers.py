@@ -147,7 +147,7 @@ class Embedding(_Layer):
             padding=0 if padding_idx is None else 1 + padding_idx,
         )
         self._core_layer.initialise = initial.drawn(
-            lambda generator, name, shape: generator.standard_normal(shape)
+            lambda generator, name, count: generator.standard_normal(count)
         )
 
     def _rank(self, ndim: int) -> int | None:
@@ -293,7 +293,7 @@ def _single(value: Any) -> Any:
 
 def _norm_start() -> Any:
     ones = ("weight", "running_var")
-    return initial.drawn(lambda _, name, shape: np.ones(shape) if name in ones else np.zeros(shape))
+    return initial.drawn(lambda _, name, count: np.ones(count) if name in ones else np.zeros(count))
 
 
 class LayerNorm(_Layer):
