@@ -311,3 +311,15 @@ def test_initial_weights_follow_the_seed() -> None:
     assert tr.LayerNorm(3).weight.tolist() == [1, 1, 1] and not tr.LayerNorm(3).bias.any()
     assert tr.BatchNorm1d(3).running_var.tolist() == [1, 1, 1]
     assert tr.Dropout()(normal(3)).tolist() == normal(3).tolist()
+
+
+def test_an_initial_state_in_second_place_is_answered() -> None:
+    state = (np.zeros((1, 2, 4)), np.zeros((1, 2, 4)))
+    net = tr.Sequential({"lstm": tr.LSTM(3, 4), "gru": tr.GRU(4, 4)})
+    wanted = r'^Sequential: .* state=\{"lstm.h": h0, "lstm.c": c0, "gru.h": h0\}$'
+    for mode in (False, True):
+        with pytest.raises(TypeError, match=wanted):
+            net.train(mode)(normal(5, 2, 3), state)
+        for layer in (tr.Linear(3, 4), tr.Softmax(), tr.Flatten(), tr.ReLU(), tr.Sequential(tr.Linear(3, 4))):
+            with pytest.raises(TypeError, match="got a second argument, expected the input alone"):
+                layer.train(mode)(normal(5, 3), state)

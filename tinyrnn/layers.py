@@ -16,7 +16,7 @@ from tinyrnn import _core, initial
 from tinyrnn.arguments import axis, flag, real, size, whole
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.model import Array, Frame, Net, Tensor, submodule
+from tinyrnn.model import Array, Frame, Net, Tensor, lacking, submodule
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -108,7 +108,9 @@ class Linear(_Layer):
         A convolution of kernel size 1 is a Linear too: a weight ``(out, in, 1)`` does.
         """
         given = submodule(state_dict, prefix)
-        weight = as_floats(given.get("weight", ()), "Linear: weight")
+        if "weight" not in given:
+            raise lacking("Linear", "weight", given)
+        weight = as_floats(given["weight"], "Linear: weight")
         if weight.ndim == 3 and weight.shape[2] == 1:
             weight = weight[:, :, 0]
         if weight.ndim != 2:
@@ -273,7 +275,9 @@ class Conv1d(_Layer):
         ``padding_mode``.
         """
         given = submodule(state_dict, prefix)
-        shape = np.shape(given.get("weight", ()))
+        if "weight" not in given:
+            raise lacking("Conv1d", "weight", given)
+        shape = np.shape(given["weight"])
         if len(shape) != 3:
             raise WeightsError(
                 f"Conv1d: weight has shape {shape}, "
@@ -531,8 +535,10 @@ class Flatten(_Layer):
         cores.append(self._core_layer)
         return (math.prod(frame),)
 
-    def __call__(self, x: ArrayLike, **options: Any) -> Any:
+    def __call__(self, x: ArrayLike, hx: None = None, **options: Any) -> Any:
         """Any array: ``x`` reshaped."""
+        if hx is not None:
+            raise self._misplaced()
         if self.training:
             return super().__call__(x, **options)
         array = np.atleast_1d(as_floats(x, "Flatten: input"))
@@ -590,8 +596,10 @@ class _Softmax(_Layer):
             )
         return frame
 
-    def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
+    def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Any array, any axis."""
+        if hx is not None:
+            raise self._misplaced()
         if self.training:
             return super().__call__(x, threads=threads, **options)
         array = as_floats(x, f"{type(self).__name__}: input")

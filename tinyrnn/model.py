@@ -241,6 +241,7 @@ class Net(ABC):
     def __call__(
         self,
         x: ArrayLike,
+        hx: None = None,
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
@@ -271,6 +272,8 @@ class Net(ABC):
         ShapeError, TypeError, IndexError, ValueError
             If the input does not fit.
         """
+        if hx is not None:
+            raise self._misplaced()
         if not self._recurrent and state is not None and not (isinstance(state, Mapping) and not state):
             raise ValueError(f"{type(self).__name__}: state given, but no layer is recurrent")
         if self._recurrent or self.training:
@@ -278,6 +281,21 @@ class Net(ABC):
         if lengths is not None:
             raise ValueError(f"{type(self).__name__}: lengths given, but no layer is recurrent")
         return self._map(x, threads)
+
+    def _misplaced(self) -> TypeError:
+        """The error of a second argument, where recurrent layers have their initial state."""
+        names = [
+            f'"{prefix}{name}": {name}0'
+            for prefix, leaf in self._leaves()
+            if hasattr(leaf, "_state_slots")
+            for name in ("h", "c")[: 1 + leaf._cell]
+        ]
+        kind = type(self).__name__
+        if not names:
+            return TypeError(
+                f"{kind}: got a second argument, expected the input alone: no layer is recurrent"
+            )
+        return TypeError(f"{kind}: the initial state goes by name, state={{{', '.join(names)}}}")
 
     def _enter(self, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
         """The input as the core reads it, its axes before the frame, and the layers that will read it."""
@@ -798,6 +816,7 @@ class Net(ABC):
             else:
                 counts[name] = int(count.reshape(()))
         if problems:
+            problems += self._remarks(given, missing if strict else [], prefix)
             where = f" (prefix {prefix!r})" if prefix else ""
             what = f"Error(s) in loading state_dict for {type(self).__name__}{where}:"
             raise WeightsError("\n\t".join([what, *problems]))
@@ -810,6 +829,33 @@ class Net(ABC):
         for name, number in counts.items():
             setattr(counters[name], _COUNTER, number)
         return LoadResult(missing, unexpected)
+
+    def _remarks(self, given: Mapping[str, Any], missing: list[str], prefix: str) -> list[str]:
+        """What is likely to be wrong with a state_dict that does not fit: a prefix, another kind of layer."""
+        remarks = []
+        found = [
+            before
+            for before in _prefixes(missing[:1], given)
+            if all(before + name in given for name in missing)
+        ]
+        if found:
+            start = prefix if not prefix or prefix.endswith(".") else prefix + "."
+            passed = " or ".join(f"prefix={start + before!r}" for before in found[:4])
+            remarks.append(f"The missing names are there with a prefix: pass {passed}.")
+        for at, leaf in self._leaves():
+            names = [tensor.name for tensor in leaf._tensors() if at + tensor.name in given]
+            try:
+                mistaken = leaf._mistaken({name: np.shape(given[at + name]) for name in names})
+            except ValueError:  # a list that is no array, which is reported already
+                continue
+            if mistaken:
+                remarks.append(f"{at}{mistaken}.")
+        return remarks
+
+    @classmethod
+    def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """For a message: which other kind of layer has tensors of these shapes; empty if none is known."""
+        return ""
 
     @classmethod
     def _inferred(cls, given: Mapping[str, ArrayLike], *arguments: Any, **named: Any) -> Self:
@@ -1080,12 +1126,15 @@ class Sequential(Net):
     def __call__(
         self,
         x: ArrayLike,
+        hx: None = None,
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
         threads: int = 1,
     ) -> Any:
         """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn."""
+        if hx is not None:
+            raise self._misplaced()
         if self._recurrent or self.training or lengths is not None or state is not None:
             return super().__call__(x, lengths=lengths, state=state, threads=threads)
         for name, layer in self._layers.items():
@@ -1166,6 +1215,20 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     if prefix and not found:
         raise WeightsError(f"no tensor's name begins with {prefix!r}; there are {_quoted(state_dict)}")
     return found
+
+
+def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
+    """What comes before one of the wanted names in some of ``names``, with the dot."""
+    found = [full.removesuffix(name) for name in wanted for full in names if full.endswith(f".{name}")]
+    return list(dict.fromkeys(found))
+
+
+def lacking(kind: str, name: str, given: Iterable[str], spellings: tuple[str, ...] = ()) -> WeightsError:
+    """The error of a state_dict without a tensor that tells a layer's sizes, whichever way it is spelt."""
+    names = list(given)
+    found = _prefixes(spellings or (name,), names)
+    hint = f"; {found[0]}{name} is: pass prefix={found[0]!r}" if found else ""
+    return WeightsError(f"{kind}: {name} is missing{hint}; there are {_quoted(names) or 'no tensors'}")
 
 
 def _quoted(names: Any) -> str:
