@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,3 +326,14 @@ def test_an_initial_state_in_second_place_is_answered() -> None:
         for layer in (tr.Linear(3, 4), tr.Softmax(), tr.Flatten(), tr.ReLU(), tr.Sequential(tr.Linear(3, 4))):
             with pytest.raises(TypeError, match="got a second argument, expected the input alone"):
                 layer.train(mode)(normal(5, 3), state)
+
+
+@pytest.mark.parametrize("kind", [tr.RNN, tr.LSTM, tr.GRU])
+def test_dropout_without_levels_warns(kind: Any) -> None:
+    with pytest.warns(UserWarning, match=f"{kind.__name__}: dropout is 0.5 with num_layers=1") as caught:
+        net = kind(3, 4, dropout=0.5)
+    assert caught[0].filename == __file__
+    kind(3, 4, 2, dropout=0.5)
+    kind(3, 4, 1, dropout=0)
+    for twin in (copy.copy(net), pickle.loads(pickle.dumps(net)), tr.quantize(net, "float16")):
+        assert twin.dropout == 0.5  # and no second warning

@@ -1324,7 +1324,9 @@ def _build(description: dict[str, Any]) -> Net:
     unknown = set(arguments) - set(Net.types[kind].arguments)
     if unknown:
         raise ValueError(f"{kind}: unknown arguments {sorted(unknown)}")
-    layer = Net.types[kind](**arguments)
+    layer = Net.types[kind].__new__(Net.types[kind])
+    layer.__dict__["_restored"] = True  # whoever made it first was warned
+    layer.__init__(**arguments)  # type: ignore[misc]
     if "formats" in description:
         formats = description["formats"]
         if not isinstance(formats, list) or len(formats) != len(layer._cores()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,6 +60,12 @@ class _Recurrent(Net):
         self.batch_first = flag(f"{name}: batch_first", batch_first)
         self.dropout = real(f"{name}: dropout", dropout, 0.0, 1.0)
         self.bidirectional = flag(f"{name}: bidirectional", bidirectional)
+        if self.dropout > 0.0 and self.num_layers == 1 and "_restored" not in self.__dict__:
+            warnings.warn(
+                f"{name}: dropout is {dropout} with num_layers=1, where it changes nothing: it acts between "
+                "levels; put a tr.Dropout behind the layer instead",
+                stacklevel=3,
+            )
         self.proj_size = size(f"{name}: proj_size", _proj_size, 0)
         if self.proj_size >= self.hidden_size:
             raise ValueError(
@@ -450,6 +457,18 @@ class GRU(_Recurrent):
     """
 
     _kind, _gates = "gru", 3
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
 
 
 # ---- cells --------------------------------------------------------------------------------------
