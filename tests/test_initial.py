@@ -1,4 +1,4 @@
-"""The weights that layers start from: the same numbers in pieces as at once, in memory that is theirs alone."""
+"""The weights that layers start from: in pieces the same numbers as at once, in no more memory."""
 
 from __future__ import annotations
 

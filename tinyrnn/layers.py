@@ -368,6 +368,7 @@ class BatchNorm1d(_Layer):
     """
 
     arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
+    _settable = ("training", "num_batches_tracked")
 
     def __init__(
         self,

@@ -8,14 +8,16 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arguments import size
+from tinyrnn.arguments import explained, size, whole
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats, as_indices, as_lengths, widened
+from tinyrnn.attributes import Guarded, absent, shown
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
@@ -129,18 +131,24 @@ class Tensor(NamedTuple):
         return array
 
 
-class Net(ABC):
+class Net(Guarded, ABC):
     """What layers and `Sequential` share: calling, streaming, weights.
 
     A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
+
+    The arguments that a layer was made with are fixed: ``lstm.hidden_size = 3`` is an error. Its tensors can
+    be set, each to an array of its shape: ``linear.weight = array``.
     """
 
     types: ClassVar[dict[str, type[Net]]] = {}
     arguments: ClassVar[tuple[str, ...]] = ()
+    _settable: ClassVar[tuple[str, ...]] = ("training",)
 
     def __init_subclass__(cls) -> None:
         if not cls.__name__.startswith("_"):
             Net.types[cls.__name__] = cls
+            if cls.__module__.startswith("tinyrnn."):
+                setattr(cls, "__init__", explained(cls.__name__, cls.__init__))  # noqa: B010
 
     # ---- what a layer says of itself -----------------------------------------------------------
 
@@ -234,7 +242,43 @@ class Net(ABC):
             for tensor in self._tensors():
                 if tensor.name == name:
                     return tensor.read()
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise absent(self, "attribute", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and "_made" in self.__dict__:
+            if name == "training" and not isinstance(value, bool):
+                raise TypeError(f"{type(self).__name__}.training: got {shown(value)}, expected True or False")
+            if name == _COUNTER and name in self._settable:
+                value = whole(f"{type(self).__name__}.{name}", value, 0, 2**62)
+            for tensor in () if name in self._settable else self._tensors():
+                if tensor.name == name and "." not in name:
+                    return self._set_tensor(tensor, value)
+        super().__setattr__(name, value)
+
+    def _set_tensor(self, tensor: Tensor, value: Any) -> None:
+        """Give one tensor other numbers; nothing has changed if they do not fit."""
+        what = f"{type(self).__name__}.{tensor.name}"
+        if value is None:
+            raise TypeError(f"{what}: got None, expected an array of shape {tensor.shape}")
+        array = as_floats(value, what)
+        if array.shape != tensor.shape:
+            raise ShapeError(f"{what}: got shape {array.shape}, expected {tensor.shape}")
+        numbers = tensor.fitted(array, None)
+        tensor.core.prepare()  # the other tensors
+        tensor.write(numbers)
+
+    def _instead(self, name: str, value: Any) -> str:
+        kind, given = type(self).__name__, self.config()
+        if name not in given:
+            return f"build a new {kind}"
+        wanted = shown(value) if type(value) is type(given[name]) else "..."
+        least = [key for key in given if key == name or not _has_default(type(self), key)]
+        text = ", ".join(f"{key}={wanted if key == name else repr(given[key])}" for key in least)
+        keep = ", and load_state_dict() what fits of this one's state_dict()" if self._tensors() else ""
+        return f"build a new {kind}({text}){keep}"
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(tensor.name for tensor in self._tensors())})
 
     # ---- running -------------------------------------------------------------------------------
 
@@ -827,7 +871,7 @@ class Net(ABC):
                     tensor.core.prepare()
                 tensor.write(arrays[tensor.name])
         for name, number in counts.items():
-            setattr(counters[name], _COUNTER, number)
+            counters[name].__dict__[_COUNTER] = number
         return LoadResult(missing, unexpected)
 
     def _remarks(self, given: Mapping[str, Any], missing: list[str], prefix: str) -> list[str]:
@@ -1117,7 +1161,7 @@ class Sequential(Net):
                 )
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
-        self._layers = named
+        self._layers = MappingProxyType(named)
         inner = [layer._depth for layer in named.values() if isinstance(layer, Sequential)]
         self._depth: int = 1 + max(inner, default=0)
         if self._depth > _NESTING:
@@ -1160,7 +1204,18 @@ class Sequential(Net):
         layers = self.__dict__.get("_layers", {})
         if name in layers:
             return layers[name]
-        raise AttributeError(f"Sequential has no layer {name!r}")
+        raise absent(self, "layer", name)
+
+    def _refusal(self, name: str, value: Any) -> AttributeError:
+        if name in self._layers:
+            return AttributeError(
+                f"{type(self).__name__}.{name}: layers are fixed when the net is made; build a new "
+                "Sequential with the other layer in its place"
+            )
+        return super()._refusal(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
 
     def __repr__(self) -> str:
         rows = [f"  ({name}): " + repr(layer).replace("\n", "\n  ") for name, layer in self._layers.items()]
@@ -1234,6 +1289,13 @@ def lacking(kind: str, name: str, given: Iterable[str], spellings: tuple[str, ..
 def _quoted(names: Any) -> str:
     shown = [f'"{name}"' for name in names]
     return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+
+
+def _has_default(kind: type[Net], argument: str) -> bool:
+    from inspect import Parameter, signature
+
+    parameter = signature(kind.__init__).parameters.get(argument)
+    return parameter is not None and parameter.default is not Parameter.empty
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:

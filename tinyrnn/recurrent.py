@@ -64,7 +64,7 @@ class _Recurrent(Net):
             warnings.warn(
                 f"{name}: dropout is {dropout} with num_layers=1, where it changes nothing: it acts between "
                 "levels; put a tr.Dropout behind the layer instead",
-                stacklevel=3,
+                stacklevel=4,
             )
         self.proj_size = size(f"{name}: proj_size", _proj_size, 0)
         if self.proj_size >= self.hidden_size:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arrays import aligned_zeros, as_floats
+from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class State(Mapping[str, NDArray[np.float32]]):
     stream : Stream, optional
         Whose state it is: while another thread uses that stream, reading and writing are errors.
     """
+
+    __slots__ = ("__weakref__", "_numbers", "_slots", "_stream")
 
     def __init__(
         self, numbers: NDArray[np.float32], slots: tuple[Slot, ...], stream: Stream | None = None
@@ -211,13 +214,14 @@ def _alike(one: Slot, other: Slot) -> bool:
     return part == other_part and kind == other_kind and one.shape == other.shape
 
 
-class Stream(_core.Stream):
+class Stream(Guarded, _core.Stream):
     """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
 
     ``step(x, out=None)`` takes one frame, ``run(x, out=None)`` a chunk of any length; both carry the
     state on. One thread at a time may use a stream; different streams of one net run in parallel.
     """
 
+    _made_by = "_slots"
     _slots: tuple[Slot, ...]
     net: Net
 
