@@ -280,6 +280,27 @@ def test_a_stream_has_a_state_and_nothing_else_to_set() -> None:
     assert stream.copy().state["h"].all()
 
 
+def test_a_callback_can_stop_a_run_and_nothing_else() -> None:
+    seen: list[str] = []
+
+    class Stopping(tr.callbacks.Callback):
+        def on_epoch_end(self, run: Any, *_: Any) -> None:
+            for name in ("stop_training", "stopp", "batch_size", "net", "epochs"):
+                try:
+                    setattr(run, name, True)
+                except AttributeError as error:
+                    seen.append(str(error))
+            run.stop = True
+
+    net = tr.Linear(2, 1)
+    history = net.fit(
+        np.ones((4, 2)), np.ones((4, 1)), epochs=3, loss="mse", verbose=0, callbacks=[Stopping()]
+    )
+    assert history.epochs == 1
+    assert "has no attribute 'stop_training'" in seen[0] and "did you mean 'stop'" in seen[1]
+    assert [text.partition(":")[0] for text in seen[2:]] == ["Run.batch_size", "Run.net", "Run.epochs"]
+
+
 # ---- what is not there --------------------------------------------------------------------------
 
 TORCH = (
