@@ -285,7 +285,7 @@ class Net(Guarded, ABC):
     def __call__(
         self,
         x: ArrayLike,
-        hx: None = None,
+        hx: None = None,  # where recurrent layers have their initial state
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
@@ -1170,7 +1170,7 @@ class Sequential(Net):
     def __call__(
         self,
         x: ArrayLike,
-        hx: None = None,
+        hx: None = None,  # where recurrent layers have their initial state
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
