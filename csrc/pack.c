@@ -217,6 +217,21 @@ void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbe
     copy_param(param, (char *)(uintptr_t)weights, numbers, scales, 1);
 }
 
+void trnn_param_pack_piece(const trnn_param *param, void *weights, const float *numbers, size_t first,
+                           size_t count)
+{
+    const size_t cols = (size_t)param->cols;
+    for (const size_t end = first + count; first < end;) {
+        const row_place place = place_of(param, first / cols);
+        const size_t rest = cols - first % cols, left = end - first;
+        char *to = (char *)weights + place.group + (first % cols * place.wide + place.row) * sizeof(float);
+        for (const size_t stop = first + (rest < left ? rest : left); first < stop; first++, numbers++) {
+            trnn_copy(to, numbers, sizeof(float));
+            to += place.wide * sizeof(float);
+        }
+    }
+}
+
 /* ---- the other way round ----------------------------------------------------------------------- */
 
 void trnn_turn(trnn_matrix matrix, int32_t rows, float *turned, int32_t part, int32_t parts)

@@ -178,6 +178,11 @@ size_t trnn_layer_weights_bytes(const trnn_layer *layer);
 void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales);
 void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales);
 
+/* The same for `count` floats of an F32 tensor, from the `first` one of its C-contiguous numbers on: a large
+ * tensor can be made piece by piece. */
+void trnn_param_pack_piece(const trnn_param *param, void *weights, const float *numbers, size_t first,
+                           size_t count);
+
 /* Bytes that the tensor takes from `offset` on, padding included. */
 size_t trnn_param_bytes(const trnn_param *param);
 

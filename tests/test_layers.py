@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -311,3 +314,26 @@ def test_initial_weights_follow_the_seed() -> None:
     assert tr.LayerNorm(3).weight.tolist() == [1, 1, 1] and not tr.LayerNorm(3).bias.any()
     assert tr.BatchNorm1d(3).running_var.tolist() == [1, 1, 1]
     assert tr.Dropout()(normal(3)).tolist() == normal(3).tolist()
+
+
+def test_an_initial_state_in_second_place_is_answered() -> None:
+    state = (np.zeros((1, 2, 4)), np.zeros((1, 2, 4)))
+    net = tr.Sequential({"lstm": tr.LSTM(3, 4), "gru": tr.GRU(4, 4)})
+    wanted = r'^Sequential: .* state=\{"lstm.h": h0, "lstm.c": c0, "gru.h": h0\}$'
+    for mode in (False, True):
+        with pytest.raises(TypeError, match=wanted):
+            net.train(mode)(normal(5, 2, 3), state)
+        for layer in (tr.Linear(3, 4), tr.Softmax(), tr.Flatten(), tr.ReLU(), tr.Sequential(tr.Linear(3, 4))):
+            with pytest.raises(TypeError, match="got a second argument, expected the input alone"):
+                layer.train(mode)(normal(5, 3), state)
+
+
+@pytest.mark.parametrize("kind", [tr.RNN, tr.LSTM, tr.GRU])
+def test_dropout_without_levels_warns(kind: Any) -> None:
+    with pytest.warns(UserWarning, match=f"{kind.__name__}: dropout is 0.5 with num_layers=1") as caught:
+        net = kind(3, 4, dropout=0.5)
+    assert caught[0].filename == __file__
+    kind(3, 4, 2, dropout=0.5)
+    kind(3, 4, 1, dropout=0)
+    for twin in (copy.copy(net), pickle.loads(pickle.dumps(net)), tr.quantize(net, "float16")):
+        assert twin.dropout == 0.5  # and no second warning

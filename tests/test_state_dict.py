@@ -335,8 +335,9 @@ LEVEL = zeros(weight_ih_l0=(20, 3), weight_hh_l0=(20, 5))
         (tr.LSTM, LEVEL | zeros(bias_ih_l0=(20,)), 'Missing key.*"bias_hh_l0"'),
         (tr.LSTM, LEVEL | zeros(weight_ih_l2=(20, 5)), 'Unexpected key.*"weight_ih_l2"'),
         (tr.LSTM, LEVEL | zeros(weight_hr_l0=(2, 5)), "size mismatch for weight_hh_l0"),
-        (tr.GRU, LEVEL, "expected a multiple of 3 rows"),
-        (tr.GRU, tr.RNN(3, 6).state_dict(), "size mismatch for weight_hh_l0"),
+        (tr.GRU, LEVEL, r"weight_hh_l0 has shape \(20, 5\), .* look like an LSTM's weights, use tr.LSTM$"),
+        (tr.GRU, LEVEL | zeros(weight_ih_l0=(20, 3), weight_hh_l0=(20, 3)), "expected a multiple of 3 rows"),
+        (tr.GRU, tr.RNN(3, 6).state_dict(), "look like an RNN's weights, use tr.RNN$"),
         (tr.GRU, LEVEL | zeros(weight_ih_l0=(15, 3), weight_hr_l0=(2, 5)), "projection, which only an LSTM"),
         (tr.LSTMCell, tr.LSTM(3, 5, 2).state_dict(), 'Unexpected key.*"weight_ih_l1"'),
         (
@@ -630,3 +631,84 @@ def test_a_forgotten_prefix_is_named():
         tr.LSTM.from_state_dict(state)
     with pytest.raises(tr.WeightsError, match="a tensor's name is 0, expected a string"):
         tr.LSTM(2, 3).load_state_dict({0: np.zeros(2)})
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "encoder.rnn."])
+def test_a_prefix_that_all_names_share_is_named(prefix):
+    net = tr.Sequential({"lstm": tr.LSTM(2, 3), "out": tr.Linear(3, 1)})
+    state = {prefix + name: array for name, array in net.state_dict().items()}
+    with pytest.raises(tr.WeightsError, match=rf"there with a prefix: pass prefix='{prefix}'\.$"):
+        net.load_state_dict(state)
+    with pytest.raises(tr.WeightsError, match=rf"pass prefix='saved\.{prefix}'\.$"):
+        net.load_state_dict({f"saved.{name}": array for name, array in state.items()}, prefix="saved")
+    assert net.load_state_dict(state, prefix=prefix) == ([], [])
+    for layer, saved in ((tr.Linear, "out"), (tr.Conv1d, "out"), (tr.LSTM, "lstm"), (tr.LSTMCell, "lstm")):
+        with pytest.raises(tr.WeightsError, match=f"pass prefix='{prefix}{saved}.'"):
+            layer.from_state_dict(state)
+    del state[f"{prefix}out.bias"]  # with it missing there, too, the prefix would not help
+    with pytest.raises(tr.WeightsError, match="Missing") as caught:
+        net.load_state_dict(state)
+    assert "prefix" not in str(caught.value)
+
+
+def test_prefixes_of_two_submodules_are_named():
+    state = {f"{at}.{name}": a for at in "ab" for name, a in tr.GRU(2, 3).state_dict().items()}
+    with pytest.raises(tr.WeightsError, match="pass prefix='a.' or prefix='b.'"):
+        tr.GRU(2, 3).load_state_dict(state)
+
+
+KINDS = {"RNN": "an RNN", "LSTM": "an LSTM", "GRU": "a GRU"}
+
+
+@pytest.mark.parametrize("cell", ["", "Cell"])
+@pytest.mark.parametrize("theirs", KINDS)
+@pytest.mark.parametrize("ours", KINDS)
+@pytest.mark.parametrize("sizes", [(3, 4), (4, 4), (12, 12), (5, 36)])
+def test_weights_of_another_kind_are_recognised(ours, theirs, cell, sizes):
+    state = getattr(tr, theirs + cell)(*sizes).state_dict()
+    layer = getattr(tr, ours + cell)
+    if ours == theirs:
+        assert layer.from_state_dict(state).hidden_size == sizes[1]
+        return
+    key = "weight_hh" if cell else "weight_hh_l0"
+    words = rf"{key} has shape .*: these look like {KINDS[theirs]}'s weights, use tr.{theirs}{cell}"
+    with pytest.raises(tr.WeightsError, match=f"^{ours}{cell}: {words}$"):
+        layer.from_state_dict(state)
+    with pytest.raises(tr.WeightsError, match=f"\t{words}.$"):
+        layer(*sizes).load_state_dict(state)
+    net = tr.Sequential({"rnn": layer(*sizes)})
+    with pytest.raises(tr.WeightsError, match=f"\trnn.{words}.$"):
+        net.load_state_dict({f"rnn.{name}": array for name, array in state.items()})
+
+
+def test_what_is_missing_is_called_missing():
+    bias = {"bias": np.zeros(3)}
+    for layer in (tr.Linear, tr.Conv1d):
+        with pytest.raises(tr.WeightsError, match=f'^{layer.__name__}: weight is missing; there are "bias"$'):
+            layer.from_state_dict(bias)
+    with pytest.raises(tr.WeightsError, match="^Linear: weight is missing; there are no tensors$"):
+        tr.Linear.from_state_dict({})
+
+
+def test_a_cell_speaks_of_its_own_names():
+    weights = zeros(weight_ih=(12, 3), weight_hh=(12, 3))
+    wrong = (
+        {},
+        zeros(weight_ih=(12, 3)),
+        weights | zeros(weight_ih=(12,)),
+        weights | zeros(weight_ih=(13, 3)),
+        weights | zeros(bias_ih=(12,)),
+        weights | zeros(weight_hh=(12, 2)),
+        zeros(weight_ih=(12, 3), bias_hh=(12,)),
+    )
+    for layer in (tr.RNNCell, tr.LSTMCell, tr.GRUCell):
+        for state in wrong:
+            with pytest.raises(tr.WeightsError) as caught:
+                layer.from_state_dict(state)
+            assert layer.__name__ in str(caught.value) and "_l0" not in str(caught.value)
+
+
+def test_lists_that_are_no_arrays_are_reported():
+    state = tr.LSTM(2, 3).state_dict() | {"weight_hh_l0": [[1, 2], [3]]}
+    with pytest.raises(tr.WeightsError):
+        tr.LSTM(2, 3).load_state_dict(state)

@@ -284,3 +284,28 @@ def test_a_stream_in_use_refuses_a_second_thread() -> None:
     # Whether the two met is the machine's choice; that nothing else happened is ours.
     assert all("in use by another thread" in str(error) for error in failures) and len(failures) <= 1
     assert stream.run(normal(2, 256)).shape == (2, 512)
+
+
+def test_another_nets_state_is_handed_over_by_name() -> None:
+    layer = tr.LSTM(3, 4).stream()
+    net = tr.Sequential({"a": tr.GRU(5, 4), "lstm": tr.LSTM(4, 4)}).stream()
+    alone = tr.Sequential({"lstm": tr.LSTM(3, 4)})
+    layer.state["h"], layer.state["c"] = np.ones((1, 1, 4)), np.full((1, 1, 4), 2)
+
+    with pytest.raises(tr.ShapeError, match="another net or batch") as caught:
+        layer.state = alone.stream().state
+    assert str(caught.value).endswith("{'h': other['lstm.h'], 'c': other['lstm.c']}")
+    with pytest.raises(tr.ShapeError) as caught:
+        net.state = layer.state
+    said = str(caught.value).rpartition("stream.state = ")[2]
+    assert said == "{**stream.state, 'lstm.h': other['h'], 'lstm.c': other['c']}"
+    net.state = eval(said, {"stream": net, "other": layer.state})  # what is said can be done
+    assert net.state["lstm.c"].tolist() == layer.state["c"].tolist()
+
+    with pytest.raises(KeyError, match="no 'h', there is lstm.h, lstm.c; to take over") as missing:
+        alone(np.zeros((2, 3)), state=layer.state)
+    assert "state = {'lstm.h': other['h'], 'lstm.c': other['c']}" in str(missing.value)
+    for other in (tr.LSTM(3, 5).stream(), tr.LSTM(3, 4).stream(2)):
+        with pytest.raises(tr.ShapeError) as caught:
+            layer.state = other.state
+        assert "take over" not in str(caught.value)

@@ -102,6 +102,8 @@ cdef extern from "tinyrnn.h" nogil:
     int32_t trnn_layer_params(const trnn_layer *layer, trnn_param *params)
     size_t trnn_layer_weights_bytes(const trnn_layer *layer)
     void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales)
+    void trnn_param_pack_piece(const trnn_param *param, void *weights, const float *numbers, size_t first,
+                               size_t count)
     void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales)
 
     size_t trnn_param_bytes(const trnn_param *param)
@@ -310,6 +312,7 @@ cdef class Layer:
     cdef readonly list params
     cdef public object initialise
     cdef allocate(self)
+    cdef drawn(self)
     cdef pack(self, int32_t i, numbers, scales)
     cdef code_kind(self, int32_t i)
     cdef int trainable(self) except -1

@@ -1,6 +1,6 @@
 """Types of `_core.pyx`; its docstrings say the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -36,7 +36,7 @@ class Guard:
 class Layer:
     kind: str
     params: list[tuple[str, tuple[int, ...]]]
-    initialise: Callable[[list[tuple[str, tuple[int, ...]]]], list[_Floats]] | None
+    initialise: Callable[[list[tuple[str, tuple[int, ...]]]], Iterator[tuple[int, int, _Floats]]] | None
     def __init__(self, kind: str, **arguments: float) -> None: ...
     @property
     def nbytes(self) -> int: ...

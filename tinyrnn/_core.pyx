@@ -365,8 +365,8 @@ cdef class Layer:
     params : list of (str, tuple)
         Name and shape of every tensor, in PyTorch's order.
     initialise : callable, optional
-        Called with `params` when the weights are first needed and none were loaded: returns one float32
-        array for each, always the same ones.
+        Called with `params` when the weights are first needed and none were loaded: yields all their numbers
+        in pieces, (which param, its first number of the C-contiguous tensor, float32 vector), always the same.
     """
 
     def __cinit__(self, str kind, *, Layer like=None, int format=0, **arguments):
@@ -426,16 +426,27 @@ cdef class Layer:
 
     cdef const char *ready(self) except? NULL:
         """The weights; drawn by `initialise` if none were loaded."""
-        cdef list arrays
         if self.weights == NULL:
-            arrays = [] if self.initialise is None else self.initialise(self.params)
-            if arrays and self.layer.format != TRNN_F32:
-                raise RuntimeError(f"{self.kind}: a layer in {self.format} needs its weights before it runs")
-            if self.weights == NULL:
-                self.allocate()
-                for i, array in enumerate(arrays):
-                    self.pack(i, array, None)
+            memory = self.drawn()
+            if self.weights == NULL:  # else another thread has made them meanwhile
+                self.memory = memory
+                self.weights = <char *> cnp.PyArray_DATA(self.memory)
         return self.weights
+
+    cdef drawn(self):
+        """Weights as `initialise` draws them, in memory of their own, which nobody sees before it is full."""
+        cdef int32_t param
+        cdef size_t first
+        cdef cnp.ndarray numbers
+        cdef bint draws = self.initialise is not None and self.count > 0
+        if draws and self.layer.format != TRNN_F32:
+            raise RuntimeError(f"{self.kind}: a layer in {self.format} needs its weights before it runs")
+        cdef cnp.ndarray memory = aligned_zeros(max(self.nbytes, 64))
+        if draws:
+            for param, first, numbers in self.initialise(self.params):
+                trnn_param_pack_piece(&self.tensors[param], cnp.PyArray_DATA(memory),
+                                      <float *> cnp.PyArray_DATA(numbers), first, cnp.PyArray_SIZE(numbers))
+        return memory
 
     def set(self, int32_t i, tensor):
         """Pack one float32 tensor. Setting a first one leaves the others zero: set them all."""

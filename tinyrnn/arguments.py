@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
+
+from tinyrnn.attributes import ADVICE, nearest
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
@@ -53,3 +57,40 @@ def above_zero(name: str, value: Any) -> float:
     if not number > 0.0:
         raise ValueError(f"{name} is {value}, expected a number above 0")
     return number
+
+
+def explained(kind: str, init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor whose errors name the class, the wrong argument and the one that was meant. After it the
+    object is whole, as `Guarded` wants to know."""
+
+    @wraps(init)
+    def __init__(self: Any, *given: Any, **named: Any) -> None:
+        try:
+            init(self, *given, **named)
+        except TypeError:
+            _check_binding(kind, init, given, named)
+            raise
+        self._made = True
+
+    return __init__
+
+
+def _check_binding(
+    kind: str, init: Callable[..., None], given: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    """An error if a constructor does not take these arguments."""
+    from inspect import signature
+
+    expected = signature(init)
+    try:
+        expected.bind(None, *given, **named)
+    except TypeError as error:
+        names = [name for name in expected.parameters if name != "self"]
+        unknown = [name for name in named if name not in names]
+        problem = str(error)
+        if unknown:
+            name = unknown[0]
+            advice = nearest(name, names) or (f": {ADVICE[name]}" if name in ADVICE else "")
+            problem = f"unknown argument {name!r}{advice}"
+        wanted = ", ".join(names) or "no arguments"
+        raise TypeError(f"{kind}: {problem}; expected {wanted}") from None

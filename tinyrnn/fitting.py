@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrnn.arguments import flag, size, whole
+from tinyrnn.attributes import Guarded
 from tinyrnn.callbacks import Callback, in_order
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
@@ -35,7 +36,7 @@ OPTIMIZERS = {"sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad", "adam": 
 _LOSS_ROWS = 32
 
 
-class Run:
+class Run(Guarded):
     """A `fit` under way, as callbacks see it.
 
     Attributes
@@ -52,6 +53,8 @@ class Run:
     resumed : bool
         Whether it began with a checkpoint.
     """
+
+    _made_by = "_gatherer"
 
     def __init__(
         self,
@@ -123,6 +126,12 @@ class Run:
             + sum(memory.tape + memory.scratch + memory.state for memory in each)
             + self._gatherer.nbytes
         )
+
+    def _may_set(self, name: str) -> bool:
+        return super()._may_set(name) or (name in self.__dict__ and name not in self._fixed())
+
+    def _instead(self, name: str, value: Any) -> str:
+        return "pass it to fit()"
 
     def _random(self) -> Any:
         return None if self.generator is None else self.generator.bit_generator.state

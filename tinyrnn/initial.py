@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:  # numpy.random takes longer to import than all of tinyrnn: on
     from numpy.random import Generator
 
 Shape = tuple[int, ...]
-Initialise = Callable[[list[tuple[str, Shape]]], list[NDArray[np.float32]]]
+Initialise = Callable[[list[tuple[str, Shape]]], Iterator[tuple[int, int, NDArray[np.float32]]]]
+
+# Numbers that are drawn at once: the float64 ones are small beside the weights of any layer that is large.
+_PIECE = 1 << 16
 
 _entropy = int.from_bytes(os.urandom(8), "little")
 _layers = count()
@@ -45,18 +49,23 @@ def next_seed() -> int:
     return int(np.random.SeedSequence([_entropy, next(_layers)]).generate_state(1, np.uint64)[0])
 
 
-def drawn(draw: Callable[[Generator, str, Shape], ArrayLike]) -> Initialise:
-    """What fills a core layer when its weights are first needed: ``draw`` for each tensor, by a seed of
-    the layer's own, so that it gives the same whenever and wherever it is called."""
+def drawn(draw: Callable[[Generator, str, int], ArrayLike]) -> Initialise:
+    """What fills a core layer when its weights are first needed: ``draw(generator, name, count)`` for each
+    piece of each tensor, by a seed of the layer's own, so that it gives the same whenever and wherever it is
+    called. The numbers of a tensor are one sequence, wherever it is cut."""
     seed = [_entropy, next(_layers)]
 
-    def initialise(params: list[tuple[str, Shape]]) -> list[NDArray[np.float32]]:
+    def initialise(params: list[tuple[str, Shape]]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
         generator = np.random.default_rng(seed)
-        return [np.ascontiguousarray(draw(generator, name, shape), np.float32) for name, shape in params]
+        for i, (name, shape) in enumerate(params):
+            count = math.prod(shape)
+            for first in range(0, count, _PIECE):
+                numbers = draw(generator, name, min(_PIECE, count - first))
+                yield i, first, np.ascontiguousarray(numbers, np.float32)
 
     return initialise
 
 
 def uniform(bound: float) -> Initialise:
     """PyTorch's usual start: uniform within the bound."""
-    return drawn(lambda generator, name, shape: generator.uniform(-bound, bound, shape))
+    return drawn(lambda generator, name, count: generator.uniform(-bound, bound, count))

@@ -16,7 +16,7 @@ from tinyrnn import _core, initial
 from tinyrnn.arguments import axis, flag, real, size, whole
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.model import Array, Frame, Net, Tensor, submodule
+from tinyrnn.model import Array, Frame, Net, Tensor, lacking, submodule
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -108,7 +108,9 @@ class Linear(_Layer):
         A convolution of kernel size 1 is a Linear too: a weight ``(out, in, 1)`` does.
         """
         given = submodule(state_dict, prefix)
-        weight = as_floats(given.get("weight", ()), "Linear: weight")
+        if "weight" not in given:
+            raise lacking("Linear", "weight", given)
+        weight = as_floats(given["weight"], "Linear: weight")
         if weight.ndim == 3 and weight.shape[2] == 1:
             weight = weight[:, :, 0]
         if weight.ndim != 2:
@@ -147,7 +149,7 @@ class Embedding(_Layer):
             padding=0 if padding_idx is None else 1 + padding_idx,
         )
         self._core_layer.initialise = initial.drawn(
-            lambda generator, name, shape: generator.standard_normal(shape)
+            lambda generator, name, count: generator.standard_normal(count)
         )
 
     def _rank(self, ndim: int) -> int | None:
@@ -273,7 +275,9 @@ class Conv1d(_Layer):
         ``padding_mode``.
         """
         given = submodule(state_dict, prefix)
-        shape = np.shape(given.get("weight", ()))
+        if "weight" not in given:
+            raise lacking("Conv1d", "weight", given)
+        shape = np.shape(given["weight"])
         if len(shape) != 3:
             raise WeightsError(
                 f"Conv1d: weight has shape {shape}, "
@@ -293,7 +297,7 @@ def _single(value: Any) -> Any:
 
 def _norm_start() -> Any:
     ones = ("weight", "running_var")
-    return initial.drawn(lambda _, name, shape: np.ones(shape) if name in ones else np.zeros(shape))
+    return initial.drawn(lambda _, name, count: np.ones(count) if name in ones else np.zeros(count))
 
 
 class LayerNorm(_Layer):
@@ -364,6 +368,7 @@ class BatchNorm1d(_Layer):
     """
 
     arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
+    _settable = ("training", "num_batches_tracked")
 
     def __init__(
         self,
@@ -531,8 +536,10 @@ class Flatten(_Layer):
         cores.append(self._core_layer)
         return (math.prod(frame),)
 
-    def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
+    def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Any array: ``x`` reshaped."""
+        if hx is not None:
+            raise self._misplaced()
         if options:
             self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
         if self.training:
@@ -592,8 +599,10 @@ class _Softmax(_Layer):
             )
         return frame
 
-    def __call__(self, x: ArrayLike, *, threads: int = 1, **options: Any) -> Any:
+    def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Any array, any axis."""
+        if hx is not None:
+            raise self._misplaced()
         if options:
             self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
         if self.training:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn._losses import CoreLoss, Target
 from tinyrnn.arguments import above_zero, flag, real, whole
 from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, is_plain, within
+from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 
 __all__ = [
@@ -59,11 +60,13 @@ def _weights(name: str, weight: ArrayLike | None, *, scalar: bool) -> _Floats | 
         raise ShapeError(f"{name} is empty, expected a number for each class")
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: not all weights are finite")
-    return array.reshape(-1)
+    array = array.reshape(-1)
+    array.flags.writeable = False  # the core may have a copy
+    return array
 
 
-class Loss:
-    """What every loss is. Use one of the classes below.
+class Loss(Guarded):
+    """What every loss is. Use one of the classes below. Its attributes are fixed.
 
     Attributes
     ----------
@@ -74,6 +77,8 @@ class Loss:
     """
 
     core: CoreLoss
+    _made_by = "core"
+    _kept = ("core",)
     _classes = False  # a target is one class for each last axis of y
 
     def __init__(self, reduction: str, **arguments: Any) -> None:

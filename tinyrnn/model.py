@@ -10,14 +10,16 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arguments import flag, size
+from tinyrnn.arguments import explained, flag, size, whole
 from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, widened
+from tinyrnn.attributes import Guarded, absent, brief
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded, check_format, encode, restore, store
 from tinyrnn.streams import Slot, State, Stream
@@ -162,18 +164,24 @@ class _Call:
         self.nbytes = sum(part.nbytes for part in parts)
 
 
-class Net(ABC):
+class Net(Guarded, ABC):
     """What layers and `Sequential` share: calling, streaming, weights.
 
     A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
+
+    The arguments that a layer was made with are fixed: ``lstm.hidden_size = 3`` is an error. Its tensors can
+    be set, each to an array of its shape: ``linear.weight = array``.
     """
 
     types: ClassVar[dict[str, type[Net]]] = {}
     arguments: ClassVar[tuple[str, ...]] = ()
+    _settable: ClassVar[tuple[str, ...]] = ("training",)
 
     def __init_subclass__(cls) -> None:
         if not cls.__name__.startswith("_"):
             Net.types[cls.__name__] = cls
+            if cls.__module__.startswith("tinyrnn."):
+                setattr(cls, "__init__", explained(cls.__name__, cls.__init__))  # noqa: B010
 
     # ---- what a layer says of itself -----------------------------------------------------------
 
@@ -266,13 +274,50 @@ class Net(ABC):
             for tensor in self._tensors():
                 if tensor.name == name:
                     return tensor.read()
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise absent(self, "attribute", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and "_made" in self.__dict__:
+            if name == "training" and not isinstance(value, bool):
+                raise TypeError(f"{type(self).__name__}.training: got {brief(value)}, expected True or False")
+            if name == _COUNTER and name in self._settable:
+                value = whole(f"{type(self).__name__}.{name}", value, 0, 2**62)
+            for tensor in () if name in self._settable else self._tensors():
+                if tensor.name == name and "." not in name:
+                    return self._set_tensor(tensor, value)
+        super().__setattr__(name, value)
+
+    def _set_tensor(self, tensor: Tensor, value: Any) -> None:
+        """Give one tensor other numbers; nothing has changed if they do not fit."""
+        what = f"{type(self).__name__}.{tensor.name}"
+        if value is None:
+            raise TypeError(f"{what}: got None, expected an array of shape {tensor.shape}")
+        array = as_floats(value, what)
+        if array.shape != tensor.shape:
+            raise ShapeError(f"{what}: got shape {array.shape}, expected {tensor.shape}")
+        numbers = tensor.fitted(array, None)
+        tensor.core.prepare()  # the other tensors
+        tensor.write(numbers)
+
+    def _instead(self, name: str, value: Any) -> str:
+        kind, given = type(self).__name__, self.config()
+        if name not in given:
+            return f"build a new {kind}"
+        wanted = brief(value) if type(value) is type(given[name]) else "..."
+        least = [key for key in given if key == name or not _has_default(type(self), key)]
+        text = ", ".join(f"{key}={wanted if key == name else repr(given[key])}" for key in least)
+        keep = ", and load_state_dict() what fits of this one's state_dict()" if self._tensors() else ""
+        return f"build a new {kind}({text}){keep}"
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(tensor.name for tensor in self._tensors())})
 
     # ---- running -------------------------------------------------------------------------------
 
     def __call__(
         self,
         x: ArrayLike,
+        hx: None = None,  # where recurrent layers have their initial state
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
@@ -313,6 +358,8 @@ class Net(ABC):
         ShapeError, TypeError, IndexError, ValueError
             If the input does not fit.
         """
+        if hx is not None:
+            raise self._misplaced()
         if self._recurrent:
             return self._run(x, lengths, state, threads, last)[0]
         self._check_stateless(lengths, state, last)
@@ -328,6 +375,21 @@ class Net(ABC):
             raise ValueError(f"{type(self).__name__}: lengths given, but no layer is recurrent")
         if last is not False and flag(f"{type(self).__name__}: last", last):
             raise ValueError(f"{type(self).__name__}: last=True given, but no layer is recurrent")
+
+    def _misplaced(self) -> TypeError:
+        """The error of a second argument, where recurrent layers have their initial state."""
+        names = [
+            f'"{prefix}{name}": {name}0'
+            for prefix, leaf in self._leaves()
+            if hasattr(leaf, "_state_slots")
+            for name in ("h", "c")[: 1 + leaf._cell]
+        ]
+        kind = type(self).__name__
+        if not names:
+            return TypeError(
+                f"{kind}: got a second argument, expected the input alone: no layer is recurrent"
+            )
+        return TypeError(f"{kind}: the initial state goes by name, state={{{', '.join(names)}}}")
 
     def _enter(self, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
         """The input as the core reads it, its axes before the frame, and the layers that will read it."""
@@ -972,6 +1034,7 @@ class Net(ABC):
             else:
                 counts[name] = int(count.reshape(()))
         if problems:
+            problems += self._remarks(given, missing if strict else [], prefix)
             where = f" (prefix {prefix!r})" if prefix else ""
             what = f"Error(s) in loading state_dict for {type(self).__name__}{where}:"
             more = [f"and {len(problems) - 20} more."] if len(problems) > 20 else []
@@ -983,8 +1046,35 @@ class Net(ABC):
                     tensor.core.prepare()
                 tensor.write(arrays[tensor.name])
         for name, number in counts.items():
-            setattr(counters[name], _COUNTER, number)
+            counters[name].__dict__[_COUNTER] = number
         return LoadResult(missing, unexpected)
+
+    def _remarks(self, given: Mapping[str, Any], missing: list[str], prefix: str) -> list[str]:
+        """What is likely to be wrong with a state_dict that does not fit: a prefix, another kind of layer."""
+        remarks = []
+        found = [
+            before
+            for before in _prefixes(missing[:1], given)
+            if all(before + name in given for name in missing)
+        ]
+        if found:
+            start = prefix if not prefix or prefix.endswith(".") else prefix + "."
+            passed = " or ".join(f"prefix={start + before!r}" for before in found[:4])
+            remarks.append(f"The missing names are there with a prefix: pass {passed}.")
+        for at, leaf in self._leaves():
+            names = [tensor.name for tensor in leaf._tensors() if at + tensor.name in given]
+            try:
+                mistaken = leaf._mistaken({name: np.shape(given[at + name]) for name in names})
+            except ValueError:  # a list that is no array, which is reported already
+                continue
+            if mistaken:
+                remarks.append(f"{at}{mistaken}.")
+        return remarks
+
+    @classmethod
+    def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """For a message: which other kind of layer has tensors of these shapes; empty if none is known."""
+        return ""
 
     @classmethod
     def _inferred(cls, given: Mapping[str, ArrayLike], *arguments: Any, **named: Any) -> Self:
@@ -1261,7 +1351,7 @@ class Sequential(Net):
                 )
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
-        self._layers = named
+        self._layers = MappingProxyType(named)
         self._recurrent = any(layer._recurrent for layer in named.values())
         self._all_leaves = [
             (f"{name}.{prefix}", leaf) for name, layer in named.items() for prefix, leaf in layer._leaves()
@@ -1274,6 +1364,7 @@ class Sequential(Net):
     def __call__(
         self,
         x: ArrayLike,
+        hx: None = None,  # where recurrent layers have their initial state
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
@@ -1282,6 +1373,8 @@ class Sequential(Net):
     ) -> Any:
         """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn, and
         each keeps what it has worked out."""
+        if hx is not None:
+            raise self._misplaced()
         if self._recurrent or self.training:
             return super().__call__(x, lengths=lengths, state=state, threads=threads, last=last)
         self._check_stateless(lengths, state, last)
@@ -1308,7 +1401,18 @@ class Sequential(Net):
         layers = self.__dict__.get("_layers", {})
         if name in layers:
             return layers[name]
-        raise AttributeError(f"Sequential has no layer {name!r}")
+        raise absent(self, "layer", name)
+
+    def _refusal(self, name: str, value: Any) -> AttributeError:
+        if name in self._layers:
+            return AttributeError(
+                f"{type(self).__name__}.{name}: layers are fixed when the net is made; build a new "
+                "Sequential with the other layer in its place"
+            )
+        return super()._refusal(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
 
     def __repr__(self) -> str:
         rows = [f"  ({name}): " + repr(layer).replace("\n", "\n  ") for name, layer in self._layers.items()]
@@ -1361,10 +1465,31 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return found
 
 
+def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
+    """What comes before one of the wanted names in some of ``names``, with the dot."""
+    found = [full.removesuffix(name) for name in wanted for full in names if full.endswith(f".{name}")]
+    return list(dict.fromkeys(found))
+
+
+def lacking(kind: str, name: str, given: Iterable[str], spellings: tuple[str, ...] = ()) -> WeightsError:
+    """The error of a state_dict without a tensor that tells a layer's sizes, whichever way it is spelt."""
+    names = list(given)
+    found = _prefixes(spellings or (name,), names)
+    hint = f"; {found[0]}{name} is: pass prefix={found[0]!r}" if found else ""
+    return WeightsError(f"{kind}: {name} is missing{hint}; there are {_quoted(names) or 'no tensors'}")
+
+
 def _quoted(names: Any) -> str:
     listed = list(names)
     first = ", ".join(f'"{shown(str(name))}"' for name in listed[:20])
     return first + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+
+
+def _has_default(kind: type[Net], argument: str) -> bool:
+    from inspect import Parameter, signature
+
+    parameter = signature(kind.__init__).parameters.get(argument)
+    return parameter is not None and parameter.default is not Parameter.empty
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
@@ -1467,7 +1592,9 @@ def _build(description: dict[str, Any]) -> Net:
     unknown = set(arguments) - set(Net.types[kind].arguments)
     if unknown:
         raise ValueError(f"{kind}: unknown arguments {sorted(unknown)}")
-    layer = Net.types[kind](**arguments)
+    layer = Net.types[kind].__new__(Net.types[kind])
+    layer.__dict__["_restored"] = True  # whoever made it first was warned
+    layer.__init__(**arguments)  # type: ignore[misc]
     if "formats" in description:
         formats = description["formats"]
         if not isinstance(formats, list) or len(formats) != len(layer._cores()):

@@ -21,6 +21,7 @@ from tinyrnn._core import Guard
 from tinyrnn._optim import STATES, Program
 from tinyrnn.arguments import flag, real
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats
+from tinyrnn.attributes import Guarded, brief
 from tinyrnn.errors import NonFiniteError, ShapeError, WeightsError
 from tinyrnn.model import STATISTICS, Net, Tensor, _quoted
 from tinyrnn.schedules import (
@@ -152,7 +153,7 @@ class _Entry:
         return self.tensor.core.unpack_from(self.tensor.param, packed).reshape(self.tensor.shape)
 
 
-class Optimizer(ABC):
+class Optimizer(Guarded, ABC):
     """What all optimisers share.
 
     Parameters
@@ -183,6 +184,9 @@ class Optimizer(ABC):
         is in two groups; a layer is not kept in float32.
     """
 
+    _made_by = "_laid"
+    _settable = ("skipped",)
+    _kept = ("param_groups", "defaults")
     _kind: ClassVar[str]
     _options: ClassVar[tuple[str, ...]]
     _torch: ClassVar[tuple[str, ...]] = ("foreach", "differentiable", "fused")
@@ -306,6 +310,14 @@ class Optimizer(ABC):
             )
         return [pair for pair in found.values() if any(fits(pair[0], name) for name in names)]
 
+    def _refusal(self, name: str, value: Any) -> AttributeError:
+        if name in self._options:
+            return AttributeError(
+                f"{self._name}.{name}: hyperparameters are set in a group, "
+                f'optimizer.param_groups[0]["{name}"] = {brief(value)}'
+            )
+        return super()._refusal(name, value)
+
     @property
     def lr(self) -> float:
         """The learning rate of the first group. Set, it is that of all groups."""
@@ -342,6 +354,11 @@ class Optimizer(ABC):
     def _refresh(self) -> None:
         """Bring the program up to date with `param_groups` and with what is frozen."""
         groups = self.param_groups
+        if len(groups) != len(self._values):
+            raise ValueError(
+                f"{self._name}: param_groups has {len(groups)} groups, expected {len(self._values)}, as at "
+                "first: make another optimizer for other groups"
+            )
         values = [tuple(map(group.get, self._options)) for group in groups]
         freezes = [net._freezes for net in self._nets]
         if values == self._values and freezes == self._freezes:

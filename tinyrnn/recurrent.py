@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ from tinyrnn import _core, initial
 from tinyrnn.arguments import flag, real, size
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.model import Array, Frame, Net, Tensor, submodule
+from tinyrnn.model import Array, Frame, Net, Tensor, lacking, submodule
 from tinyrnn.streams import Slot, State
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ class _Recurrent(Net):
         self.batch_first = flag(f"{name}: batch_first", batch_first)
         self.dropout = real(f"{name}: dropout", dropout, 0.0, 1.0)
         self.bidirectional = flag(f"{name}: bidirectional", bidirectional)
+        if self.dropout > 0.0 and self.num_layers == 1 and "_restored" not in self.__dict__:
+            warnings.warn(
+                f"{name}: dropout is {dropout} with num_layers=1, where it changes nothing: it acts between "
+                "levels; put a tr.Dropout behind the layer instead",
+                stacklevel=4,
+            )
         self.proj_size = size(f"{name}: proj_size", _proj_size, 0)
         if self.proj_size >= self.hidden_size:
             raise ValueError(
@@ -265,6 +272,28 @@ class _Recurrent(Net):
         return dx, self._as_given(state, batched)
 
     @classmethod
+    def _called(cls, name: str) -> str:
+        """What the class calls a tensor that a layer calls ``name``."""
+        return name
+
+    @classmethod
+    def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """By the number of gates."""
+        key = "weight_hh_l0" if "weight_hh_l0" in shapes else "weight_hh"
+        shape = shapes.get(key, ())
+        if len(shape) != 2 or 0 in shape or "weight_hr_l0" in shapes:
+            return ""
+        gates, rest = divmod(shape[0], shape[1])
+        kind = {1: "RNN", 3: "GRU", 4: "LSTM"}.get(gates)
+        if rest or kind is None or gates == cls._gates:
+            return ""
+        article, cell = "an" if gates != 3 else "a", "Cell" if issubclass(cls, _Cell) else ""
+        return (
+            f"{cls._called(key)} has shape {shape}, expected ({cls._gates}*hidden_size, hidden_size): these "
+            f"look like {article} {kind}'s weights, use tr.{kind}{cell}"
+        )
+
+    @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
         """The layer that a state_dict holds: sizes, levels, directions and projection are read off it.
 
@@ -289,32 +318,37 @@ class _Recurrent(Net):
             if named in given:
                 raise WeightsError(f"{cls.__name__}: {named} is there twice, with and without its level")
             given[named] = value
-        sizes = _sizes_of(cls.__name__, given, cls._gates)
-        if not cls._cell and sizes.pop("proj_size"):
-            raise WeightsError(f"{cls.__name__}: weight_hr_l0 is a projection, which only an LSTM has")
+        sizes = _sizes_of(cls, given)
+        if not cls._cell:
+            del sizes["proj_size"]
         return cls._inferred(given, **{**sizes, **options})
 
 
-def _sizes_of(name: str, given: Mapping[str, Any], gates: int) -> dict[str, Any]:
-    """The constructor's arguments, from the shapes of the tensors."""
+def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments, from the shapes of the tensors, which have a layer's names."""
+    name, gates = kind.__name__, kind._gates
     shapes = {key: np.shape(value) for key, value in given.items()}
     for key in ("weight_ih_l0", "weight_hh_l0"):
+        called = kind._called(key)
         if key not in shapes:
-            inside = next((full for full in shapes if full.endswith(f".{key}")), None)
-            hint = f"; {inside} is: pass prefix={inside.removesuffix(key)!r}" if inside else ""
-            raise WeightsError(f"{name}: {key} is missing{hint}; there are {sorted(shapes)[:20]}")
+            raise lacking(name, called, map(kind._called, shapes), (called, key))
         if len(shapes[key]) != 2:
-            raise WeightsError(f"{name}: {key} has shape {shapes[key]}, expected two axes")
+            raise WeightsError(f"{name}: {called} has shape {shapes[key]}, expected two axes")
+    projection = shapes.get("weight_hr_l0")
+    if projection and not kind._cell:
+        raise WeightsError(f"{name}: weight_hr_l0 is a projection, which only an LSTM has: use tr.LSTM")
+    mistaken = kind._mistaken(shapes)
+    if mistaken:
+        raise WeightsError(f"{name}: {mistaken}")
     rows, input_size = shapes["weight_ih_l0"]
     if rows % gates or rows == 0:
         raise WeightsError(
-            f"{name}: weight_ih_l0 has shape {(rows, input_size)}, expected a multiple of {gates} rows = "
-            f"({gates}*hidden_size, input_size)"
+            f"{name}: {kind._called('weight_ih_l0')} has shape {(rows, input_size)}, expected a multiple of "
+            f"{gates} rows = ({gates}*hidden_size, input_size)"
         )
     levels = 0
     while f"weight_ih_l{levels}" in shapes:
         levels += 1
-    projection = shapes.get("weight_hr_l0")
     return {
         "input_size": int(input_size),
         "hidden_size": rows // gates,
@@ -433,6 +467,18 @@ class GRU(_Recurrent):
 
     _kind, _gates = "gru", 3
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+
 
 # ---- cells --------------------------------------------------------------------------------------
 
@@ -447,6 +493,10 @@ class _Cell(_Recurrent):
 
     def _name(self, name: str, level: int) -> str:
         return name
+
+    @classmethod
+    def _called(cls, name: str) -> str:
+        return name.removesuffix("_l0")
 
     def _place(self, level: int) -> str:
         return ""
@@ -554,7 +604,7 @@ class _Cell(_Recurrent):
         """The cell that a state_dict holds; see `LSTM.from_state_dict`. A layer of one level does too."""
         given = {name.removesuffix("_l0"): value for name, value in submodule(state_dict, prefix).items()}
         named = {f"{name}_l0": value for name, value in given.items()}
-        sizes = _sizes_of(cls.__name__, named, cls._gates)
+        sizes = _sizes_of(cls, named)
         arguments = {name: sizes[name] for name in ("input_size", "hidden_size", "bias")}
         return cls._inferred(given, **{**arguments, **options})
 

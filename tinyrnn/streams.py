@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arrays import as_floats
+from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class State(Mapping[str, NDArray[np.float32]]):
     stream : Stream, optional
         Whose state it is: while another thread uses that stream, reading and writing are errors.
     """
+
+    __slots__ = ("__weakref__", "_numbers", "_slots", "_stream")
 
     def __init__(
         self, numbers: NDArray[np.float32], slots: tuple[Slot, ...], stream: Stream | None = None
@@ -100,7 +103,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         for name, value in given.items():
             if name not in self._slots:
                 names = ", ".join(self._slots) or "no state"
-                raise KeyError(f"{what}: no {name!r}, there is {names}")
+                raise KeyError(f"{what}: no {name!r}, there is {names}{self._handing('state', given)}")
             try:
                 self[name] = value
             except (ShapeError, TypeError) as error:
@@ -155,7 +158,10 @@ class State(Mapping[str, NDArray[np.float32]]):
         """
         if isinstance(value, State):
             if value.layout() != self.layout():
-                raise ShapeError(f"state: of another net, {value!r}, expected {self!r}")
+                raise ShapeError(
+                    f"state: of another net or batch, {value!r}, expected {self!r}"
+                    f"{self._handing('stream.state', value)}"
+                )
             self.numbers[:] = value.numbers
         elif isinstance(value, (bytes, bytearray, memoryview)):
             self.numbers[:] = self._parse(bytes(value))
@@ -168,6 +174,23 @@ class State(Mapping[str, NDArray[np.float32]]):
             self.numbers[:] = new.numbers
         else:
             raise TypeError(f"state: {type(value).__name__}, expected a State, its bytes, or a mapping")
+
+    def _handing(self, target: str, other: Mapping[str, Any]) -> str:
+        """How another state's tensors are handed over, for a message; nothing if they do not fit."""
+        if not isinstance(other, State):
+            return ""
+        left = dict(other._slots)
+        pairs = []
+        for name, slot in self._slots.items():
+            fits = [key for key, theirs in left.items() if _alike(slot, theirs)]
+            if fits:
+                pairs.append(f"{name!r}: other[{fits[0]!r}]")
+                del left[fits[0]]
+        if not pairs:
+            return ""
+        if target == "stream.state" and len(pairs) < len(self._slots):
+            pairs.insert(0, "**stream.state")
+        return f"; to take over what fits, name it: {target} = {{{', '.join(pairs)}}}"
 
     def _check(self) -> int:
         return zlib.crc32(repr(self.layout()).encode())
@@ -184,7 +207,15 @@ class State(Mapping[str, NDArray[np.float32]]):
         return np.frombuffer(data, dtype="<f4", offset=head).astype(np.float32)
 
 
-class Stream(_core.Stream):
+def _alike(one: Slot, other: Slot) -> bool:
+    """Whether two tensors are the same part, ``h`` or ``c``, of the same kind of layer, and of one shape."""
+    (part, kind), (other_part, other_kind) = (
+        (slot.name.rpartition(".")[2], slot.owner.partition(" ")[0]) for slot in (one, other)
+    )
+    return part == other_part and kind == other_kind and one.shape == other.shape
+
+
+class Stream(Guarded, _core.Stream):
     """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
 
     ``step(x, out=None)`` takes one frame, ``(batch, frame)``; ``run(x, out=None)`` a chunk of any length,
@@ -192,6 +223,7 @@ class Stream(_core.Stream):
     on. One thread at a time may use a stream; different streams of one net run in parallel.
     """
 
+    _made_by = "_slots"
     _slots: tuple[Slot, ...]
     net: Net
 

@@ -13,6 +13,7 @@ from tinyrnn import _core, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import above_zero, size
 from tinyrnn.arrays import as_floats, as_indices, is_plain, within
+from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 from tinyrnn.model import STATISTICS
 from tinyrnn.streams import Slot, State
@@ -296,7 +297,7 @@ class Counts:
         core has left the batch's own."""
         self.net.__dict__["_train_steps"] += 1
         for norm, before in zip(self.norms, self.before, strict=True):
-            norm.num_batches_tracked += 1
+            norm.__dict__["num_batches_tracked"] += 1
             if norm.momentum is None:
                 for tensor, old in before:
                     new = tensor.numbers()
@@ -328,7 +329,7 @@ class TrainerMemory(NamedTuple):
         return sum(self)
 
 
-class Trainer:
+class Trainer(Guarded):
     """Training, a batch at a time, in memory laid out beforehand. Made by ``net.trainer()``.
 
     A step clears the gradients, runs the net in training mode, takes the loss and its gradient, goes
@@ -343,7 +344,11 @@ class Trainer:
     steps : int
         The most steps of a sequence.
     batch : int
+
+    They are fixed: the memory is laid out for them.
     """
+
+    _made_by = "_threads"
 
     def __init__(
         self,
@@ -407,6 +412,9 @@ class Trainer:
             f"threads={self._layout.tape.threads}, clip_norm={norm}, clip_value={value}, "
             f"nonfinite={self._nonfinite!r}\n)"
         )
+
+    def _instead(self, name: str, value: Any) -> str:
+        return f"make another, net.trainer(..., {name}=...)"
 
     @property
     def memory(self) -> TrainerMemory:

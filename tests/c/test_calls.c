@@ -75,6 +75,17 @@ static void packing(const trnn_layer *layer, const char *name)
     for (int32_t p = 0; p < count; p++) tensor_pack(&tensors[p], &params[p], w.at);
     for (int32_t p = count; p-- > 0;) tensor_pack(&tensors[p], &params[p], fresh.at);
     check(memcmp(w.at, fresh.at, bytes) == 0, "%s: what was there before shows", name);
+    for (int32_t p = 0; p < count; p++) { /* in pieces that end within rows */
+        if (params[p].format != TRNN_F32) continue;
+        const size_t numbers = tensors[p].rows * tensors[p].cols;
+        memset((char *)fresh.at + params[p].offset, 0, trnn_param_bytes(&params[p]));
+        for (size_t first = 0, piece = 1; first < numbers; first += piece, piece += 6) {
+            const size_t left = numbers - first;
+            trnn_param_pack_piece(&params[p], fresh.at, (const float *)tensors[p].numbers.at + first, first,
+                                  piece < left ? piece : left);
+        }
+    }
+    check(memcmp(w.at, fresh.at, bytes) == 0, "%s: pieces give other weights", name);
     check(bytes % TRNN_ALIGN == 0 && (double)bytes >= wanted, "%s: %lu bytes", name, (unsigned long)bytes);
     for (int32_t p = 0; p < count; p++) {
         tensor back = tensor_take(&params[p]);

@@ -1,0 +1,175 @@
+"""Attributes of public objects: which may be set, and what to use for those that other frameworks have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+# What PyTorch's modules and Keras' models have and a net has not, and what to use.
+ADVICE: dict[str, str] = dict.fromkeys(
+    ("parameters", "named_parameters", "weights", "get_weights", "variables"),
+    "state_dict() has all tensors by name; an optimizer takes the net itself, tr.optim.Adam(net)",
+)
+ADVICE |= dict.fromkeys(
+    ("buffers", "named_buffers", "get_parameter", "get_buffer"), "state_dict() has all tensors by name"
+)
+ADVICE |= dict.fromkeys(
+    ("trainable_weights", "trainable_variables", "grad"), "grad_dict() has the gradients by name"
+)
+ADVICE |= dict.fromkeys(("set_weights", "assign"), "load_state_dict() takes tensors by name")
+ADVICE |= dict.fromkeys(("forward", "call"), "call the net itself, net(x), or use net.stream()")
+ADVICE |= dict.fromkeys(("predict_step", "train_step", "train_on_batch"), "use net.trainer(...).step(x, y)")
+ADVICE |= dict.fromkeys(
+    ("to", "cuda", "cpu", "device", "xpu", "mps", "ipu"),
+    "leave it out: nets run on the CPU",
+)
+ADVICE |= dict.fromkeys(
+    ("float", "double", "half", "bfloat16", "type", "dtype"),
+    "leave it out: layers compute in float32; tr.quantize() makes a net with smaller weights",
+)
+ADVICE |= dict.fromkeys(
+    ("compile", "loss", "optimizer"), "leave it out: fit() and trainer() take loss= and optimizer="
+)
+ADVICE |= dict.fromkeys(
+    ("summary", "count_params", "extra_repr"),
+    "print(net) shows the layers, net.num_parameters and net.memory() their sizes",
+)
+ADVICE |= dict.fromkeys(
+    ("modules", "named_modules", "children", "named_children", "layers", "get_submodule", "get_layer"),
+    'a Sequential is iterated over, for layer in net, and gives layers by name, net["0"]',
+)
+ADVICE |= dict.fromkeys(
+    (
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_backward_hook",
+        "register_module",
+        "register_buffer",
+        "register_parameter",
+    ),
+    "there are no hooks; tr.inspect looks at gates and gradients, tr.drift at each layer's outputs",
+)
+ADVICE |= dict.fromkeys(("requires_grad_", "trainable"), "use freeze() and unfreeze()")
+ADVICE |= dict.fromkeys(
+    ("add_module", "add", "append", "extend", "insert", "pop"),
+    "a net is made whole: build a new one, tr.Sequential(*layers)",
+)
+ADVICE |= dict.fromkeys(
+    ("apply", "reset_parameters"),
+    "new layers are initialised as PyTorch's are, by tr.manual_seed(); load_state_dict() sets other weights",
+)
+ADVICE |= dict.fromkeys(
+    ("flatten_parameters", "share_memory"), "leave it out: a layer's weights lie together always"
+)
+ADVICE |= dict.fromkeys(("get_config", "to_json"), "config() has the arguments; save() keeps them too")
+ADVICE |= {
+    "save_weights": "use save()",
+    "load_weights": "use load_state_dict(tr.load_weights(path))",
+    "reset_states": "a stream has the state: stream.reset()",
+    "reset_state": "a stream has the state: stream.reset()",
+    "step": "a stream has steps: net.stream().step(x)",
+}
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The one of ``names`` that was meant, as the end of a message; nothing if none is like it."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, [known for known in names if not known.startswith("_")], 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def absent(owner: Any, what: str, name: str) -> AttributeError:
+    """The error of an attribute that is not there: a few instructions, since hasattr() asks often."""
+    advice = f": {ADVICE[name]}" if name in ADVICE else ""
+    return AttributeError(f"{type(owner).__name__} has no {what} {name!r}{advice}", name=name, obj=owner)
+
+
+def is_own(owner: Any) -> bool:
+    """Whether an object's class is the package's, so that all its attributes are known."""
+    return type(owner).__module__.partition(".")[0] == "tinyrnn"
+
+
+def check_private(owner: Any, name: str) -> None:
+    """An error for the private names that would make another object of ``owner``."""
+    if name in ("__class__", "__dict__"):
+        raise AttributeError(f"{type(owner).__name__}.{name} cannot be set")
+
+
+def unsettable(owner: Any, name: str) -> AttributeError:
+    """The error of setting an attribute that is no argument and that nothing would read."""
+    kind = type(owner).__name__
+    known = getattr(type(owner), name, None)
+    if callable(known):
+        return AttributeError(f"{kind}.{name} is a method: call it, it cannot be set")
+    if known is not None:
+        return AttributeError(f"{kind}.{name} is read-only")
+    advice = f": {ADVICE[name]}" if name in ADVICE else nearest(name, dir(owner))
+    return AttributeError(f"{kind} has no attribute {name!r} that could be set{advice}")
+
+
+def brief(value: Any) -> str:
+    """A value in a message: itself where it is short, else its type."""
+    return (
+        repr(value)
+        if value is None or isinstance(value, (bool, int, float, str, tuple))
+        else type(value).__name__
+    )
+
+
+class Guarded:
+    """A base of classes whose objects refuse attributes that nothing reads, and those that were read once,
+    when the object was made: set later, they would make it lie, or reach beyond its memory.
+
+    A user's subclass may have further attributes of its own. Names that begin with an underscore are free.
+    """
+
+    _made_by: ClassVar[str] = "_made"  # an attribute that is there once the object is whole
+    _settable: ClassVar[tuple[str, ...]] = ()
+    _kept: ClassVar[tuple[str, ...]] = ()  # attributes that are no arguments, but as fixed
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            check_private(self, name)
+        elif self._made_by in self.__dict__ and not self._may_set(name):
+            raise self._refusal(name, value)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if not name.startswith("_") and (is_own(self) or name in self._fixed()):
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
+        super().__delattr__(name)
+
+    def _fixed(self) -> set[str]:
+        """Arguments and attributes of the package's own classes, whatever a subclass adds to them."""
+        fixed: set[str] = set()
+        for base in type(self).__mro__:
+            if base.__module__.partition(".")[0] != "tinyrnn":
+                continue
+            fixed.update(base.__dict__.get("_kept", ()))
+            init = base.__dict__.get("__init__")
+            code = getattr(getattr(init, "__wrapped__", init), "__code__", None)
+            if code is not None:
+                count = code.co_argcount + code.co_kwonlyargcount
+                fixed.update(name.lstrip("_") for name in code.co_varnames[1:count])
+        return fixed - {*self._settable}
+
+    def _may_set(self, name: str) -> bool:
+        known = getattr(type(self), name, None)
+        if isinstance(known, property):
+            return known.fset is not None
+        return name in self._settable or (not is_own(self) and name not in self._fixed())
+
+    def _refusal(self, name: str, value: Any) -> AttributeError:
+        kind = type(self).__name__
+        if name in self.__dict__ or name in self._fixed():
+            return AttributeError(
+                f"{kind}.{name}: got {brief(value)}, but it is fixed when the {kind} is made; "
+                f"{self._instead(name, value)}"
+            )
+        return unsettable(self, name)
+
+    def _instead(self, name: str, value: Any) -> str:
+        """What to do in place of setting a fixed attribute."""
+        return f"build a new {type(self).__name__}"
