@@ -95,7 +95,7 @@ def test_layers_of_a_net_cannot_be_exchanged() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("trainning", "LSTM has no attribute 'trainning' that could be set; did you mean 'training'"),
+        ("trainingg", "LSTM has no attribute 'trainingg' that could be set; did you mean 'training'"),
         ("weight_ih_10", "did you mean 'weight_ih_l0'"),
         ("foo", "LSTM has no attribute 'foo' that could be set$"),
         ("train", "LSTM.train is a method"),
@@ -285,7 +285,7 @@ def test_a_callback_can_stop_a_run_and_nothing_else() -> None:
 
     class Stopping(tr.callbacks.Callback):
         def on_epoch_end(self, run: Any, *_: Any) -> None:
-            for name in ("stop_training", "stopp", "batch_size", "net", "epochs"):
+            for name in ("stop_training", "stop_", "batch_size", "net", "epochs"):
                 try:
                     setattr(run, name, True)
                 except AttributeError as error:
