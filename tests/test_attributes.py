@@ -95,7 +95,7 @@ def test_layers_of_a_net_cannot_be_exchanged() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("trainingg", "LSTM has no attribute 'trainning' that could be set; did you mean 'training'"),
+        ("trainingg", "LSTM has no attribute 'trainingg' that could be set; did you mean 'training'"),
         ("weight_ih_10", "did you mean 'weight_ih_l0'"),
         ("foo", "LSTM has no attribute 'foo' that could be set$"),
         ("train", "LSTM.train is a method"),
