@@ -1,6 +1,7 @@
 """What every source owes: the right door, and nothing but a LoadError for any file whatsoever."""
 
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -75,6 +76,45 @@ def test_foreign_content_is_said(tmp_path, content, words, name):
         load_weights(path)
     assert name in str(info.value)
     assert words in str(info.value) or (words == "is unknown" and name != "model.bin")
+
+
+# ---- what a file is that nobody reads, and what to do about it
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("name", ["w.pt", "w.pickle", "w.npz", "w"])
+def test_a_pickle_of_arrays_is_no_pytorch(tmp_path, name, protocol):
+    path = tmp_path / name
+    path.write_bytes(pickle.dumps({"w": np.zeros((2, 3), np.float32)}, protocol))
+    with pytest.raises(LoadError, match=r"a pickle, .* of NumPy arrays: .*numpy\.savez\(path") as info:
+        load_weights(path)
+    assert "torch.save" not in str(info.value)
+    path.write_bytes(pickle.dumps({"w": [1.0, 2.0]}, protocol))
+    with pytest.raises(LoadError, match=r"a pickle, .*numpy\.savez.*torch\.save") as info:
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("w.pkl", b"(dp0\nVw\np1\nI1\ns.", "the suffix .pkl says a pickle"),
+        ("w.onnx", b"\x08\x08\x12\x07pytorch", "the suffix .onnx says ONNX"),
+        ("w.tflite", b"\x1c\0\0\0TFL3", "the suffix .tflite says TensorFlow Lite"),
+        ("w.onnx", b"<!DOCTYPE html>", "looks like HTML"),
+        (
+            "w.h5",
+            b"\x89HDF\r\n\x1a\n",
+            "looks like HDF5, as Keras writes it: save its arrays with numpy.savez",
+        ),
+        ("w.keras", wf.zipped(wf.Member("metadata.json", b"{}")), "the suffix .keras says a Keras archive"),
+        ("w.zip", wf.zipped(wf.Member("a.txt", b"x")), "a zip archive that neither PyTorch nor NumPy wrote"),
+    ],
+)
+def test_what_is_said_of_other_formats(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(LoadError) as info:
+        load_weights(tmp_path / name)
+    assert words in str(info.value) and "read are .safetensors .pt .pth .npz" in str(info.value)
 
 
 def test_paths_that_are_no_files(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 import zipfile
 
 import numpy as np
@@ -232,6 +233,11 @@ def test_old_and_foreign_kinds_say_what_they_are(refused):
     refused(b"sys_info".ljust(257, b"\0") + b"ustar" + bytes(300), "tar", "save it again")
     refused(b"hello, this is no model", "not a file of torch.save")
     refused(wf.zipped(Member("a/b.txt", b"x")), "0 data.pkl")
+    export = [Member("m/models/model.json", b"{}"), Member("m/archive_format", b"pt2")]
+    refused(
+        wf.zipped(*export), "torch.export (.pt2)", "torch.save(torch.export.load(path).state_dict, new_path)"
+    )
+    refused(wf.zipped(export[1]), "PyTorch compiled (.pt2)", "model.state_dict()")
     refused(wf.zipped(Member("a/data.pkl", b"x"), Member("b/data.pkl", b"x")), "2 data.pkl")
     script = [
         Member("m/data.pkl", b"x"),
@@ -526,6 +532,26 @@ def test_torch_kinds_that_are_refused(torch, refused):
     refused(saved({"w": torch.ones(2, 2).to_sparse()}), "w: is a sparse tensor")
     refused(saved({"w": torch.ones(2, device="meta")}), "w: is a tensor without data")
     refused(saved(torch.ones(2)), "a tensor")
+
+
+def test_programs_say_how_to_get_their_weights(torch, tmp_path, refused):
+    """The advice for .pt2 and TorchScript is true: what it gives is read."""
+    model = torch.nn.Linear(2, 3)
+    path, new_path = tmp_path / "m.pt2", tmp_path / "new.pt"
+    if hasattr(torch, "export"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.export.save(torch.export.export(model, (torch.ones(1, 2),)), path)
+            words = "save its weights with torch.save(torch.export.load(path).state_dict, new_path)"
+            if "archive_format" in "".join(zipfile.ZipFile(path).namelist()):  # older ones wrote otherwise
+                refused(path.read_bytes(), "torch.export (.pt2)", words)
+                torch.save(torch.export.load(path).state_dict, new_path)
+                assert load_weights(new_path)["weight"].tobytes() == model.weight.detach().numpy().tobytes()
+            torch.jit.save(torch.jit.script(model), path)
+            words = "torch.save(torch.jit.load(path).state_dict(), new_path)"
+            refused(path.read_bytes(), "TorchScript", words)
+            torch.save(torch.jit.load(path).state_dict(), new_path)
+            assert load_weights(new_path)["weight"].tobytes() == model.weight.detach().numpy().tobytes()
 
 
 def test_python_reads_our_archives():

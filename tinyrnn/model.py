@@ -1292,7 +1292,8 @@ class Net(Guarded, ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture to one safetensors file; `load` reads it back.
 
-        The file is complete or not there: it is written beside ``path`` and renamed.
+        The file is complete or not there: it gets its name when it is written, and an older one is kept until
+        then.
 
         Raises
         ------
