@@ -37,6 +37,9 @@ _KEY, _CRC = "tinyrnn_checkpoint", "tinyrnn_crc32"
 _NET = "net."
 _DROPOUT = ("_dropout_seed", "_train_steps")
 
+# What a schedule puts into a group when it is made, and nothing changes.
+_SCHEDULED = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
+
 # What a damaged or foreign description raises when it is taken apart.
 _MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
 
@@ -200,9 +203,9 @@ def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Fou
     _check_same("net", net, stored)
     optimizer = unpack(description["optimizer"], tensors)
     for own, group in zip(run.optimizer.param_groups, optimizer["param_groups"], strict=False):
-        first = own.get("initial_lr")
-        if None not in (first, group.get("initial_lr")) and group["initial_lr"] != first:
-            raise ValueError(f"optimizer: initial_lr is {_shown(group['initial_lr'])}, expected {first}")
+        for key in _SCHEDULED:
+            if None not in (own.get(key), group.get(key)) and group[key] != own[key]:
+                raise ValueError(f"optimizer: {key} is {_shown(group[key])}, expected {own[key]}")
     random = _checked_random(description["random"], run)
     position, carried = _checked_position(
         description["position"], unpack(description["carried"], tensors), random, run
