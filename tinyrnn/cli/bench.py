@@ -23,6 +23,7 @@ import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say
 from tinyrnn.cli.machine import CURVE, Machine, Matrix, caches, cpu
 from tinyrnn.cli.models import closed_frame, open_model, reads_indices
+from tinyrnn.cli.names import distinct
 from tinyrnn.files import replacing
 from tinyrnn.formats import LEVELS, SMALLER
 
@@ -52,6 +53,8 @@ def command(args: Namespace) -> None:
         raise UsageError(f"--isa {args.isa}: not here, expected one of {' '.join(tr.available_isas())}")
     if args.model is None and (args.batch or args.steps or args.frame):
         raise UsageError("--batch, --steps and --frame are of a MODEL, and none is given")
+    written = {"--json": None if args.json == "-" else args.json, "--picture": args.picture}
+    distinct(args, written, {"MODEL": args.model})
     draw = _pencil(args.picture)
     jobs = list(_standard_jobs() if args.model is None else _model_jobs(args))
     before = tr.isa()
