@@ -207,6 +207,11 @@ def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) ->
             tell(_line(*_HEADS))
         rows.append(_row(job, machine, seconds, steps, own))
         tell(_line(*_cells(rows[-1])))
+    if any(row["percent_of_floor"] is not None and row["percent_of_floor"] < 100 for row in rows):
+        tell(
+            "\nLess than 100 % of a floor: it is of reading the weights from first to last, over and over.\n"
+            "Steps read them forwards and backwards in turn, and begin with what is still in the cache."
+        )
     return {
         "about": about,
         "machine": {
