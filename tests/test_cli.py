@@ -388,6 +388,7 @@ def test_run_one_layer_of_a_checkpoint(call, fails):
         np.testing.assert_array_equal(np.load("y.npy"), net.enc.rnn(x)[0])
     rest = ["m.npz", "x.npy", "-o", "y.npy"]
     fails("run", *rest, words="there are 3 layers, pick one with --prefix: enc.rnn, fc, norm")
+    fails("run", *rest, words="to run them together, build the net in Python and net.save() it")
     fails("run", *rest, "--prefix", "dec", words=["dec", "no layer is recognised"])
     fails("run", *rest, "--prefix", "enc.rn", words="no layer is recognised")
     fails("run", *rest, "--prefix", "norm", words=["LayerNorm", "eps is not in the file"])
@@ -569,7 +570,7 @@ def test_run_reads_pcm(call, width, monkeypatch):
     top = 2 ** (8 * width - 1)
     samples = np.vstack([RANDOM.integers(-top, top, (30, 2)), [[-top, top - 1], [0, 1]]])
     write_wav("x.wav", samples, width)
-    note = "x.wav: 16000 Hz, 2 channels, 32 samples of each: 32 frames of 1 of each, no padding"
+    note = "x.wav: 16000 Hz, 2 channels, 32 samples per channel: 32 frames of 1 per channel, no padding"
     assert "32 steps, shape (32, 2)" in call("run", "net.safetensors", "x.wav", "-o", "y.npy", note=note)
     y = np.load("y.npy")
     np.testing.assert_array_equal(y, (samples / top).astype(np.float32))
@@ -592,7 +593,7 @@ def test_run_cuts_channels_into_frames_of_rank_2(call, channels, monkeypatch):
     net = saved(tr.Sequential(tr.Conv1d(channels, 4, 3), tr.Flatten(), tr.GRU(24, 5)))
     samples = RANDOM.integers(-(2**15), 2**15, (20, channels))
     write_wav("x.wav", samples, 2, rate=8000)
-    each = " of each" if channels > 1 else ""
+    each = " per channel" if channels > 1 else ""
     note = (
         f"x.wav: 8000 Hz, {channels} channel{'s' * (channels > 1)}, 20 samples{each}: "
         f"3 frames of 8{each}, the last padded with 4 zeros{each}"
@@ -606,7 +607,7 @@ def test_run_pcm_through_a_bidirectional_net(call, monkeypatch):
     monkeypatch.setattr(run, "CHUNK", 40)
     net, samples = saved(tr.GRU(2, 3, bidirectional=True)), RANDOM.integers(-(2**15), 2**15, (100, 2))
     write_wav("x.wav", samples, 2)
-    note = "x.wav: 16000 Hz, 2 channels, 100 samples of each: 100 frames of 1 of each, no padding"
+    note = "x.wav: 16000 Hz, 2 channels, 100 samples per channel: 100 frames of 1 per channel, no padding"
     call("run", "net.safetensors", "x.wav", "-o", "y.npy", note=note)
     np.testing.assert_array_equal(np.load("y.npy"), net(samples / 2**15)[0])
 

@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[file, model, output],
         allow_abbrev=False,
         help="write a net with smaller weights",
-        description="Round a net's matrices to a smaller format, and say how far its output strays.",
+        description="Round a net's matrices to a smaller format; with --calibration, say how far it strays.",
     )
     quantize.add_argument("model", metavar="MODEL", help=weights)
     quantize.add_argument("output", metavar="OUT", help="a .safetensors, written whole or not at all")

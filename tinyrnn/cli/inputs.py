@@ -201,7 +201,7 @@ def open_wav(args: Namespace, net: tr.Net) -> Frames:
         raise cut_short
     run = math.prod(frame) // channels  # samples of each channel in a frame
     steps = -(-count // run)
-    each = " of each" if channels > 1 else ""
+    each = " per channel" if channels > 1 else ""
     padding = steps * run - count
     note = (
         f"{path}: {rate} Hz, {_count(channels, 'channel')}, {_count(count, 'sample')}{each}: "
