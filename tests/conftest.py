@@ -10,6 +10,10 @@ import pytest
 
 import tinyrnn as tr
 
+_ASKED = os.environ.get("TINYRNN_ISA", "").strip()
+if _ASKED not in ("", tr.isa()):  # the package warns, and takes another; a suite must not
+    raise pytest.UsageError(f"TINYRNN_ISA is {_ASKED!r}, expected one of {' '.join(tr.available_isas())}")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

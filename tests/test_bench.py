@@ -469,6 +469,19 @@ def test_the_pages_hold_what_the_results_say(tables: Any) -> None:
         assert path.read_text() == text, f"{path.name} is not what python bench/speed_tables.py writes"
 
 
+def test_a_row_that_beats_its_floor_is_explained_below_its_table(tables: Any) -> None:
+    """In whatever tables are made; where none does, nothing is said."""
+    row = {"row": "Q", "kind": "LSTM", "input_size": 3, "hidden_size": 4, "batch": 1, "floor": 2.0}
+    row |= {"fastest": {"tinyrnn": 1.9}, "median": {"tinyrnn": 2.1}}
+    names = {tables.readme: "100 steps (3, 4)", tables.everything: "LSTM (3, 4)"}
+    for page, name in names.items():
+        last = " ".join(page({"rows": [row]}).rpartition("\n\n")[2].split())
+        assert last.startswith(f"{name} is below its floor. ") and "forwards and backwards in turn" in last
+        assert "below" not in page({"rows": [row | {"floor": 1.9}]})
+    kept = tables.results()[-1]
+    assert any(map(tables.beats_floor, kept["rows"])) == ("below" in tables.everything(kept))
+
+
 def test_results_are_whole(tables: Any) -> None:
     for result in tables.results():
         assert {"date", "cpu", "cores", "system", "isa", "python", "versions"} <= result["about"].keys()

@@ -1,12 +1,17 @@
 """The command line, through `main` as the shell calls it."""
 
 import contextlib
+import errno
+import io
 import itertools
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 import wave
 
 import numpy as np
@@ -30,12 +35,12 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def call(capsys):
-    """Run a command line that succeeds; what it prints."""
+    """Run a command line that succeeds; what it prints. On stderr it says ``note``, or nothing."""
 
-    def call(*argv):
+    def call(*argv, note=""):
         assert cli.main([str(word) for word in argv]) == 0
         out, err = capsys.readouterr()
-        assert err == ""
+        assert err == (note and note + "\n")
         return out
 
     return call
@@ -384,6 +389,7 @@ def test_run_one_layer_of_a_checkpoint(call, fails):
         np.testing.assert_array_equal(np.load("y.npy"), net.enc.rnn(x)[0])
     rest = ["m.npz", "x.npy", "-o", "y.npy"]
     fails("run", *rest, words="there are 3 layers, pick one with --prefix: enc.rnn, fc, norm")
+    fails("run", *rest, words="to run them together, build the net in Python and net.save() it")
     fails("run", *rest, "--prefix", "dec", words=["dec", "no layer is recognised"])
     fails("run", *rest, "--prefix", "enc.rn", words="no layer is recognised")
     fails("run", *rest, "--prefix", "norm", words=["LayerNorm", "eps is not in the file"])
@@ -449,6 +455,41 @@ def test_run_refuses_hostile_npy(fails, here, data):
     saved(small())
     (here / "x.npy").write_bytes(data)
     fails("run", "net.safetensors", "x.npy", "-o", "y.npy", words="x.npy")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "x.npy: is empty, expected a .npy as numpy.save writes it"),
+        (b"1,2,3,4\n", "x.npy: begins with 31 2c 32 2c 33 2c, expected a .npy as numpy.save writes it"),
+        (b"\x93NUMPY", "x.npy: malformed .npy header: "),
+        (b"\x93NUMPY\x09\x00" + bytes(60), "x.npy: malformed .npy header: version 9.0, expected 1.0"),
+        (wf.npy(wf.npy_header(shape=(-4, 4)), bytes(64)), "x.npy: malformed .npy header: shape (-4, 4)"),
+        (
+            wf.npy(wf.npy_header("<f4", shape=(20, 4)), bytes(300)),
+            "x.npy: cut short: shape (20, 4) of float32 needs 320 bytes, has 300",
+        ),
+        (
+            wf.npy(wf.npy_header("<f8", shape=(2**62, 2**62)), bytes(64)),
+            f"x.npy: cut short: shape ({2**62}, {2**62}) of float64 needs {2**127} bytes, has 64",
+        ),
+        (wf.npy("{'x': '" + "y" * 9000 + "'}"), "x.npy: malformed .npy header: "),
+    ],
+)
+def test_run_says_what_is_wrong_with_a_npy(fails, here, capsys, data, words):
+    saved(small())
+    (here / "x.npy").write_bytes(data)
+    fails("run", "net.safetensors", "x.npy", "-o", "y.npy", words=words)
+    assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 1
+    assert len(capsys.readouterr().err) < 300
+
+
+def test_run_takes_a_npy_that_python_2_wrote(call, here):
+    net, x = saved(small()), frames(20, 4)
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (20L, 4L), }"
+    (here / "x.npy").write_bytes(wf.npy(header, x.tobytes()))
+    call("run", "net.safetensors", "x.npy", "-o", "y.npy")
+    np.testing.assert_array_equal(np.load("y.npy"), net(x))
 
 
 # ---- run: .csv ----------------------------------------------------------------------------------
@@ -530,7 +571,8 @@ def test_run_reads_pcm(call, width, monkeypatch):
     top = 2 ** (8 * width - 1)
     samples = np.vstack([RANDOM.integers(-top, top, (30, 2)), [[-top, top - 1], [0, 1]]])
     write_wav("x.wav", samples, width)
-    assert "32 steps, shape (32, 2)" in call("run", "net.safetensors", "x.wav", "-o", "y.npy")
+    note = "x.wav: 16000 Hz, 2 channels, 32 samples per channel: 32 frames of 1 per channel, no padding"
+    assert "32 steps, shape (32, 2)" in call("run", "net.safetensors", "x.wav", "-o", "y.npy", note=note)
     y = np.load("y.npy")
     np.testing.assert_array_equal(y, (samples / top).astype(np.float32))
     assert y.min() == -1 and y.max() <= 1
@@ -540,7 +582,8 @@ def test_run_cuts_mono_into_frames(call, monkeypatch):
     monkeypatch.setattr(run, "CHUNK", 40)
     net, samples = saved(tr.GRU(16, 3)), RANDOM.integers(-(2**15), 2**15, 100)
     write_wav("x.wav", samples[:, None], 2)
-    assert "7 steps, shape (7, 3)" in call("run", "net.safetensors", "x.wav", "-o", "y.npy")
+    note = "x.wav: 16000 Hz, 1 channel, 100 samples: 7 frames of 16, the last padded with 12 zeros"
+    assert "7 steps, shape (7, 3)" in call("run", "net.safetensors", "x.wav", "-o", "y.npy", note=note)
     x = np.append(samples / 2**15, np.zeros(12)).reshape(7, 16)
     np.testing.assert_array_equal(np.load("y.npy"), net(x)[0])
 
@@ -550,8 +593,13 @@ def test_run_cuts_channels_into_frames_of_rank_2(call, channels, monkeypatch):
     monkeypatch.setattr(run, "CHUNK", 40)
     net = saved(tr.Sequential(tr.Conv1d(channels, 4, 3), tr.Flatten(), tr.GRU(24, 5)))
     samples = RANDOM.integers(-(2**15), 2**15, (20, channels))
-    write_wav("x.wav", samples, 2)
-    call("run", "net.safetensors", "x.wav", "-o", "y.npy", "--frame", f"{channels},8")
+    write_wav("x.wav", samples, 2, rate=8000)
+    each = " per channel" if channels > 1 else ""
+    note = (
+        f"x.wav: 8000 Hz, {channels} channel{'s' * (channels > 1)}, 20 samples{each}: "
+        f"3 frames of 8{each}, the last padded with 4 zeros{each}"
+    )
+    call("run", "net.safetensors", "x.wav", "-o", "y.npy", "--frame", f"{channels},8", note=note)
     x = np.vstack([samples / 2**15, np.zeros((4, channels))]).reshape(3, 8, channels).swapaxes(1, 2)
     np.testing.assert_array_equal(np.load("y.npy"), net(x))
 
@@ -560,7 +608,8 @@ def test_run_pcm_through_a_bidirectional_net(call, monkeypatch):
     monkeypatch.setattr(run, "CHUNK", 40)
     net, samples = saved(tr.GRU(2, 3, bidirectional=True)), RANDOM.integers(-(2**15), 2**15, (100, 2))
     write_wav("x.wav", samples, 2)
-    call("run", "net.safetensors", "x.wav", "-o", "y.npy")
+    note = "x.wav: 16000 Hz, 2 channels, 100 samples per channel: 100 frames of 1 per channel, no padding"
+    call("run", "net.safetensors", "x.wav", "-o", "y.npy", note=note)
     np.testing.assert_array_equal(np.load("y.npy"), net(samples / 2**15)[0])
 
 
@@ -570,6 +619,8 @@ def test_run_refuses_wav(fails, here):
     write_wav("x.wav", np.ones((20, 2)), 2)
     fails(*rest, words=["x.wav: 2 channels", "expected 1 or 4 channels"])
     fails(*rest, "--frame", "1,4", words=["2 channels", "expected 1 channels"])
+    os.mkfifo("pipe.wav")
+    fails("run", "net.safetensors", "pipe.wav", "-o", "y.npy", words="pipe.wav: is not a regular file")
     whole = (here / "x.wav").read_bytes()
     past_the_end = whole[:12] + struct.pack("<4sI", b"LIST", 1000) + whole[12:]
     for data in (b"", whole[:30], b"RIFF\0\0\0\0WAVE", whole[:36], past_the_end, whole[::-1]):
@@ -607,6 +658,9 @@ def test_run_refuses_files(fails, here):
     fails("run", "net.safetensors", "d.csv", "-o", "y.npy", words="d.csv: Is a directory")
     fails("run", "net.safetensors", "x.npy", "-o", "d.npy", words="d.npy: is not a regular file")
     fails("run", "net.safetensors", "x.npy", "-o", "p.npy", words="p.npy: is not a regular file")
+    fails("run", "net.safetensors", "p.npy", "-o", "y.npy", words="p.npy: is not a regular file")
+    fails("run", "net.safetensors", "", "-o", "y.npy", words="error: '': the suffix is missing", status=2)
+    fails("run", "", "x.npy", "-o", "y.npy", words="error: '': No such file")
     fails("run", "net.safetensors", "x.npy", "-o", "gone/y.npy", words="no such folder")
     fails("run", "x.npy", "x.npy", "-o", "y.npy", words="single NumPy array")
 
@@ -622,8 +676,38 @@ def test_run_replaces_the_output_at_once_and_keeps_its_mode_and_link(call, fails
     np.testing.assert_array_equal(np.load("real.npy"), net(x))
     (here / "x.csv").write_text("1,2,3,4\n" * 20 + "1,2,3\n")
     fails("run", "net.safetensors", "x.csv", "-o", "y.npy", words="x.csv:21")  # and changes nothing
-    call("run", "net.safetensors", "x.npy", "-o", "x.npy")  # onto its own input
+    call("run", "net.safetensors", "x.npy", "-o", "x.npy", "--force")  # onto its own input
     np.testing.assert_array_equal(np.load("x.npy"), net(x))
+
+
+def test_an_output_that_is_an_input_is_refused(call, fails, here, monkeypatch):
+    """By whatever name; with --force it is replaced at the end, and what was there has been read."""
+    net, x = saved(small()), frames(20, 4)
+    np.save("x.npy", x)
+    for name in ("x.npy", "net.safetensors"):
+        os.symlink(name, f"soft_{name}")
+        os.link(name, f"hard_{name}")
+    os.symlink("net.safetensors", "net.npy")
+    (here / "folder").mkdir()
+    for name in ("x.npy", "./x.npy", "folder/../x.npy", str(here / "x.npy"), "soft_x.npy", "hard_x.npy"):
+        words = [f"{name}: --output is the same file as INPUT", "--force"]
+        fails("run", "net.safetensors", "x.npy", "-o", name, words=words, status=2)
+    fails("run", "net.safetensors", "x.npy", "-o", "net.npy", words="same file as MODEL", status=2)
+    for name in ("net.safetensors", "soft_net.safetensors", "hard_net.safetensors"):
+        fails("quantize", "net.safetensors", name, "--to", "int8", words="same file as MODEL", status=2)
+        fails("bench", "net.safetensors", "--json", name, words="same file as MODEL", status=2)
+    more = ["--to", "int8", "--calibration", "x.npy"]
+    fails("quantize", "net.safetensors", "hard_x.npy", *more, words="same file as --calibration", status=2)
+    os.symlink("net.safetensors", "net.svg")
+    fails("bench", "net.safetensors", "--picture", "net.svg", words="same file as MODEL", status=2)
+    words = ["a.svg: --picture is the same file as --json"]
+    fails("bench", "lstm:3x4", "--json", "a.svg", "--picture", "a.svg", words=words, status=2)
+    fails("quantize", "net.safetensors", "-", "--to", "int8", words="a file's name", status=2)
+    call("run", "net.safetensors", "x.npy", "-o", "x.npy", "--force")
+    np.testing.assert_array_equal(np.load("x.npy"), net(x))
+    call("quantize", "net.safetensors", "net.safetensors", "--to", "int8", "--force")
+    assert "int8" in tr.load("net.safetensors").formats.values()
+    call("run", "net.safetensors", "hard_x.npy", "-o", "x.npy")  # another file by now, replaced as cp does
 
 
 def test_run_interrupted_leaves_nothing(here, monkeypatch, capsys):
@@ -639,6 +723,149 @@ def test_run_interrupted_leaves_nothing(here, monkeypatch, capsys):
     assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 130
     assert sorted(os.listdir()) == before
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def left_alone():
+    """Signals have the handlers that a program begins with, whatever the test runner has."""
+    ours = {signal.SIGINT: signal.default_int_handler}
+    ours |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in ours.items()}
+    yield ours
+    now = {number: signal.signal(number, handler) for number, handler in before.items()}
+    assert now == ours
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_run_in_order(here, monkeypatch, capsys, left_alone, name):
+    """A second signal while the first is being answered breaks nothing off; handlers are put back."""
+    saved(small())
+    np.save("x.npy", frames(20, 4))
+    before = sorted(os.listdir())
+    number = getattr(signal, name)
+    cleared = []
+
+    def again(self):
+        for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.kill(os.getpid(), other)
+        cleared.append(True)
+
+    monkeypatch.setattr(console.Progress, "show", lambda self, done: os.kill(os.getpid(), number))
+    monkeypatch.setattr(console.Progress, "clear", again)
+    assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 128 + number
+    assert sorted(os.listdir()) == before and cleared
+    assert capsys.readouterr() == ("", "")
+
+
+def started(*argv, through=()):
+    command = [*through, sys.executable, "-m", "tinyrnn", *argv]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def writer_of(pipe, process):
+    """The pipe's end to write to, opened when the process has opened the other."""
+    while process.poll() is None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            time.sleep(0.01)
+    raise AssertionError(process.communicate())
+
+
+WAITING = {
+    "run": ["run", "net.safetensors", "p.csv", "-o", "y.npy"],
+    "calibration": ["quantize", "net.safetensors", "y.safetensors", "--to", "int8", "--calibration", "p.csv"],
+}
+
+
+@pytest.mark.parametrize(
+    "signals", [["SIGTERM"], ["SIGHUP"], ["SIGINT"], ["SIGHUP", "SIGTERM"]], ids="+".join
+)
+@pytest.mark.parametrize("argv", WAITING.values(), ids=WAITING)
+def test_a_signal_ends_a_command_that_waits_for_input(here, left_alone, argv, signals):
+    saved(small())
+    os.mkfifo("p.csv")
+    before = sorted(os.listdir())
+    process = started(*argv)
+    pipe = writer_of("p.csv", process)
+    try:
+        os.write(pipe, b"1,2,3,4\n")
+        for name in signals:
+            process.send_signal(getattr(signal, name))
+        assert process.communicate(timeout=120) == (b"", b"")
+    finally:
+        os.close(pipe)
+    assert process.returncode in [128 + getattr(signal, name) for name in signals]
+    assert sorted(os.listdir()) == before
+
+
+def test_a_signal_that_is_ignored_stays_so(here, left_alone):
+    """As nohup and a shell's background jobs have it: the work goes on to its end, through a pipe too."""
+    net = saved(small())
+    os.mkfifo("p.csv")
+    wanted = (signal.SIGHUP, signal.SIGINT)
+    ignoring = ["sh", "-c", 'trap "" HUP INT; exec "$@"', "sh"]
+    process = started("run", "net.safetensors", "p.csv", "-o", "y.npy", through=ignoring)
+    pipe = writer_of("p.csv", process)
+    try:
+        os.write(pipe, b"1,2,3,4\n")
+        for number in wanted:
+            process.send_signal(number)
+        os.write(pipe, b"5,6,7,8\n")
+    finally:
+        os.close(pipe)
+    assert process.communicate(timeout=120)[1] == b"" and process.returncode == 0
+    np.testing.assert_array_equal(np.load("y.npy"), net(np.arange(1, 9).reshape(2, 4)))
+
+
+def test_signals_are_the_command_lines_alone(here, left_alone):
+    """Neither an import nor another thread's command changes a handler; one that a program set is kept."""
+    saved(small())
+    code = """if True:
+        import signal, tinyrnn, tinyrnn.cli
+        net = tinyrnn.load("net.safetensors")
+        net.stream(), tinyrnn.optim.Adam(net), tinyrnn.quantize(net, "int8")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+    signal.signal(signal.SIGTERM, own := lambda *_: None)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(cli.main(["info", "net.safetensors"])))
+    thread.start()
+    thread.join()
+    assert cli.main(["info", "net.safetensors"]) == 0 and seen == [0]
+    assert signal.signal(signal.SIGTERM, signal.SIG_DFL) is own
+
+
+def test_a_terminal_that_goes_away_is_no_error(monkeypatch, left_alone):
+    """After SIGHUP nothing can be drawn or cleared any more; the status is the signal's all the same."""
+    saved(small())
+    np.save("x.npy", frames(20, 4))
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setattr(console.time, "monotonic", itertools.count().__next__)
+    monkeypatch.setattr(run, "CHUNK", 4)
+    draw, drawn = console.Progress.show, []
+
+    def show(self, done):
+        draw(self, done)
+        drawn.append(done)
+        if len(drawn) == 3:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(console.Progress, "show", show)
+    assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 129
+    assert sorted(os.listdir()) == ["net.safetensors", "x.npy"] and len(drawn) == 3
 
 
 def test_progress_is_drawn_for_a_person_only(capsys, monkeypatch):
@@ -847,6 +1074,113 @@ def test_failures_are_one_line(fails, monkeypatch, here):
     ]:
         monkeypatch.setattr(info, "opened", lambda path, key, error=error: (_ for _ in ()).throw(error))
         fails("info", "net.safetensors", words=words)
+
+
+def test_errors_of_the_system_name_the_file(fails, here, monkeypatch):
+    """Of reading, writing and standard output, where the system itself names none."""
+    saved(small())
+    np.save("x.npy", frames(20, 4))
+    for suffix in ("csv", "npy", "wav"):
+        if os.path.exists("/proc/self/mem"):
+            os.symlink("/proc/self/mem", f"io.{suffix}")  # can be opened, but not read from its beginning
+            words = f"error: io.{suffix}: Input/output error"
+            fails("run", "net.safetensors", f"io.{suffix}", "-o", "y.npy", words=words)
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run.CsvWriter, "write", full)
+    fails("run", "net.safetensors", "x.npy", "-o", "y.csv", words="error: y.csv: No space left on device")
+    monkeypatch.setattr(console, "print", full, raising=False)
+    fails("info", "net.safetensors", words="error: standard output: No space left on device")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "argv", [["info", "net.safetensors"], ["run", "net.safetensors", "x.npy", "-o", "y.npy"]]
+)
+def test_standard_output_that_is_full_is_one_line(argv, unbuffered):
+    saved(small())
+    np.save("x.npy", frames(20, 4))
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "tinyrnn", *argv], stdout=full, stderr=-1, env=env)
+        assert done.stderr == b"tinyrnn: error: standard output: No space left on device\n"
+        assert done.returncode == 1
+        command = [sys.executable, "-m", "tinyrnn", "info", "gone"]
+        assert subprocess.run(command, stderr=full, env=env).returncode == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(closed):
+    net, x = saved(small()), frames(20, 4)
+    np.save("x.npy", x)
+    for line, status in (
+        ("info net.safetensors", 0),
+        ("run net.safetensors x.npy -o y.npy", 0),
+        ("info no", 1),
+    ):
+        command = ["sh", "-c", f'"$0" -m tinyrnn {line} {closed}', sys.executable]
+        done = subprocess.run(command, capture_output=True)
+        assert done.returncode == status and b"Traceback" not in done.stderr
+    np.testing.assert_array_equal(np.load("y.npy"), net(x))
+
+
+def test_calibration_that_is_no_use_names_the_file(fails):
+    saved(small())
+    rest = ["net.safetensors", "q.safetensors", "--to", "int8", "--calibration", "x.npy"]
+    np.save("x.npy", np.full((3, 4), np.nan))
+    fails("quantize", *rest, words="x.npy: holds numbers that are not finite")
+    saved(tr.Sequential(tr.Embedding(10, 4), tr.GRU(4, 8)))
+    for index in (10, -1):
+        np.save("x.npy", np.array([3, index]))
+        fails("quantize", *rest, words=f"x.npy: index {index} is out of range, expected 0 .. 9")
+
+
+BEST = tr.available_isas()[-1]
+LISTED = " ".join(tr.available_isas())
+
+
+@pytest.mark.parametrize("asked", ["nonsense", "neon9", BEST.upper(), "a" * 5000, "\x1b[31m", "b\udcff"])
+def test_an_unknown_instruction_set_is_one_line(asked):
+    """On the command line, whatever way it is started."""
+    env = {**os.environ, "TINYRNN_ISA": asked}
+    name = asked[:40]
+    line = f"tinyrnn: error: environment variable TINYRNN_ISA: got {name!r}, expected one of {LISTED}"
+    script = "import sys; sys.argv[0] = '/usr/bin/tinyrnn'; from tinyrnn.cli import main; sys.exit(main())"
+    for start in (["-m", "tinyrnn"], ["-mtinyrnn"], ["-W", "error", "-m", "tinyrnn"], ["-c", script]):
+        for argv in (["--version"], ["info", "x"]):
+            done = subprocess.run([sys.executable, *start, *argv], env=env, capture_output=True, text=True)
+            assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(line)
+            assert done.stderr.count("\n") == 1 and done.stderr[:-1].isprintable() and len(done.stderr) < 400
+
+
+def test_an_unknown_instruction_set_is_a_warning_of_the_library(here):
+    """Where the import is written; an empty name, or none but blanks, is none."""
+    (here / "program.py").write_text("import os\nimport tinyrnn.cli as cli\nprint(cli.tr.isa())\n")
+    (here / "package").mkdir()
+    (here / "package" / "__init__.py").write_text("import tinyrnn\nprint(tinyrnn.isa())\n")
+    (here / "package" / "tinyrnn.py").touch()
+    for asked, isa in [
+        ("nonsense", None),
+        ("", BEST),
+        (" \t", BEST),
+        (f" {tr.available_isas()[0]}\r", "scalar"),
+    ]:
+        env = {**os.environ, "TINYRNN_ISA": asked}
+        for start, place in [
+            (["program.py", "tinyrnn"], ":2: RuntimeWarning: "),
+            (["-m", "package.tinyrnn"], "__init__.py:1: RuntimeWarning: "),  # the name's end is not enough
+        ]:
+            done = subprocess.run([sys.executable, *start], env=env, capture_output=True, text=True)
+            assert (done.returncode, done.stdout) == (0, f"{isa or BEST}\n"), done.stderr
+            if isa is not None:
+                assert done.stderr == ""
+                continue
+            wrong = f"environment variable TINYRNN_ISA: got 'nonsense', expected one of {LISTED}"
+            assert place + wrong in done.stderr and f"the best one is used, {BEST}" in done.stderr
+            assert done.stderr.count("Warning") == 1 and "Traceback" not in done.stderr
 
 
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):

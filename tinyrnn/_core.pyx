@@ -337,10 +337,19 @@ cdef const trnn_kernels *isa_in_use() noexcept nogil:
     return _isa
 
 
-try:
-    set_isa(os.environ.get("TINYRNN_ISA") or None)
-except ValueError as error:
-    raise ValueError(f"environment variable TINYRNN_ISA: {error}") from None
+# What is wrong with the environment's TINYRNN_ISA, in words; None where nothing is.
+isa_problem = None
+_asked = os.environ.get("TINYRNN_ISA", "").strip()
+if _asked in available_isas():
+    set_isa(_asked)
+elif _asked:
+    isa_problem = (
+        f"environment variable TINYRNN_ISA: got {_asked[:40]!r}, expected one of "
+        f"{' '.join(available_isas())} (what this build has and this machine can run)"
+    )
+    from tinyrnn.environment import warn_of_isa
+
+    warn_of_isa(f"{isa_problem}; the best one is used, {isa()}")
 
 
 # ---- layers -------------------------------------------------------------------------------------

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import NoReturn
+from types import FrameType
+from typing import NoReturn, TextIO
 
 import tinyrnn as tr
-from tinyrnn.cli.console import UsageError, one_line
+from tinyrnn._core import isa_problem
+from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
 from tinyrnn.cli.options import positive
 from tinyrnn.formats import SMALLER
 
@@ -26,6 +30,8 @@ _FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, Memor
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
+    Ctrl-C, SIGTERM and SIGHUP end it in order: what it was writing is removed, or has been completed.
+
     Parameters
     ----------
     argv : sequence of str, optional
@@ -34,37 +40,104 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 1 if the command failed, 2 if the command line is wrong, 130 if interrupted, 141
-        if what reads stdout went away.
+        Exit status: 0, 1 if the command failed, 2 if the command line or the environment is wrong, 141 if
+        what reads stdout went away, 128 and the signal's number if a signal ended it: 130 after Ctrl-C,
+        143 after SIGTERM, 129 after SIGHUP.
     """
+    try:
+        with _signals_raise():
+            return _answer(argv)
+    except KeyboardInterrupt as end:
+        return 128 + (end.number if isinstance(end, _Ended) else signal.SIGINT)
+
+
+def _answer(argv: Sequence[str] | None) -> int:
+    """Run one command; what goes wrong becomes one line and a status."""
     problem: Exception
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  None where the shell closed it
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         try:
+            if isa_problem is not None:
+                raise UsageError(isa_problem)
             args = _parser().parse_args(argv)
             import_module(f"{__name__}.{args.command}").command(args)
             return 0
         finally:
-            sys.stdout.flush()  # here, where a closed pipe can still be answered for
-    except KeyboardInterrupt:
-        return 130
+            with named(STDOUT):
+                sys.stdout.flush()  # here, where a closed pipe can still be answered for
     except BrokenPipeError:
-        # Nobody reads on. Python would complain when it flushes stdout at exit: let it flush elsewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)  # nobody reads on
         return 141
     except UsageError as error:
         status, problem = 2, error
     except _FAILURES as error:
         status, problem = 1, error
-    sys.stderr.write(f"tinyrnn: error: {one_line(_message(problem))}\n")
+        if isinstance(error, OSError) and error.filename == STDOUT:
+            _discard(sys.stdout)
+    try:
+        sys.stderr.write(f"tinyrnn: error: {one_line(_message(problem))}\n")
+        sys.stderr.flush()
+    except OSError:  # nobody hears us; the status tells
+        _discard(sys.stderr)
     return status
 
 
+def _discard(stream: TextIO) -> None:
+    """What is left of a stream that failed goes nowhere, or Python would complain of it at exit."""
+    with suppress(OSError, ValueError):  # a caller's own object has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def _message(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.filename is not None:
+        what = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
+        return f"{os.fsdecode(error.filename) or repr('')}: {what}"
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     return str(error) or type(error).__name__
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal asked for the end; whoever cleans up after Ctrl-C does so after any."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """The signals that ask for an end are `_Ended` within, and as they were afterwards.
+
+    One that is ignored stays so, as `nohup` and a shell's background jobs want; one that has a handler of
+    its own keeps it. Only the main thread may do this, and only the command line does.
+    """
+    before = {}
+    try:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) in (
+                signal.SIG_DFL,
+                signal.default_int_handler,
+            ):
+                with suppress(ValueError):  # another thread than the main one
+                    before[number] = signal.signal(number, _end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Raise `_Ended`, unless one is on its way: a second signal must not break off the cleaning up."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, _Ended):
+            return
+        error = error.__context__
+    raise _Ended(number)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,6 +172,13 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--kind", help="which layer it is, where tensors cannot tell: linear, embedding, rnn_tanh, rnn_relu"
     )
+    output = _Parser(add_help=False)
+    output.add_argument(
+        "--force",
+        action="store_true",
+        help="let an output be one of the input files, which it replaces at the end; any other file that is "
+        "there is replaced without asking",
+    )
     weights = "saved by net.save(), or a .pt, .pth, .safetensors or .npz of which one layer is run"
 
     info = commands.add_parser("info", parents=[file], allow_abbrev=False, help="what is in a file")
@@ -107,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser(
         "run",
-        parents=[file, model],
+        parents=[file, model, output],
         allow_abbrev=False,
         help="run a net over a file",
         description="Stream a file through a net, in bounded memory. Bidirectional nets take it as a whole.",
@@ -119,18 +199,20 @@ def _parser() -> argparse.ArgumentParser:
         help=".npy: (T, frame) or (T, B, frame); .csv: a frame in each line; .wav: PCM, as many channels "
         "as a frame has numbers, or mono that is cut into frames",
     )
-    run.add_argument("-o", "--output", metavar="OUT", required=True, help=".npy or .csv, replaced at the end")
+    run.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help=".npy or .csv, written whole or not at all"
+    )
     run.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
 
     quantize = commands.add_parser(
         "quantize",
-        parents=[file, model],
+        parents=[file, model, output],
         allow_abbrev=False,
         help="write a net with smaller weights",
-        description="Round a net's matrices to a smaller format, and say how far its output strays.",
+        description="Round a net's matrices to a smaller format; with --calibration, say how far it strays.",
     )
     quantize.add_argument("model", metavar="MODEL", help=weights)
-    quantize.add_argument("output", metavar="OUT", help="a .safetensors, replaced at the end")
+    quantize.add_argument("output", metavar="OUT", help="a .safetensors, written whole or not at all")
     quantize.add_argument("--to", required=True, choices=SMALLER)
     quantize.add_argument(
         "--keep",
@@ -148,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        parents=[file, model],
+        parents=[file, model, output],
         allow_abbrev=False,
         help="time steps of a net, beside what the machine could do at best",
         description="Without MODEL: LSTM and GRU in five sizes, ten seconds in all on a fast machine.",

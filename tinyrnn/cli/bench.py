@@ -23,6 +23,7 @@ import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say
 from tinyrnn.cli.machine import CURVE, Machine, Matrix, caches, cpu
 from tinyrnn.cli.models import closed_frame, open_model, reads_indices
+from tinyrnn.cli.names import distinct
 from tinyrnn.files import replacing
 from tinyrnn.formats import LEVELS, SMALLER
 
@@ -52,6 +53,8 @@ def command(args: Namespace) -> None:
         raise UsageError(f"--isa {args.isa}: not here, expected one of {' '.join(tr.available_isas())}")
     if args.model is None and (args.batch or args.steps or args.frame):
         raise UsageError("--batch, --steps and --frame are of a MODEL, and none is given")
+    written = {"--json": None if args.json == "-" else args.json, "--picture": args.picture}
+    distinct(args, written, {"MODEL": args.model})
     draw = _pencil(args.picture)
     jobs = list(_standard_jobs() if args.model is None else _model_jobs(args))
     before = tr.isa()
@@ -205,6 +208,11 @@ def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) ->
             tell(_line(*_HEADS))
         rows.append(_row(job, machine, seconds, steps, own))
         tell(_line(*_cells(rows[-1])))
+    if any(row["percent_of_floor"] is not None and row["percent_of_floor"] < 100 for row in rows):
+        tell(
+            "\nLess than 100 % of a floor: it is of reading the weights from first to last, over and over.\n"
+            "Steps read them forwards and backwards in turn, and begin with what is still in the cache."
+        )
     return {
         "about": about,
         "machine": {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+STDOUT = "standard output"  # as messages name it
 
 
 class UsageError(Exception):
@@ -14,7 +17,26 @@ class UsageError(Exception):
 def say(text: str = "") -> None:
     """One line on stdout, whatever characters its encoding lacks."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    with named(STDOUT):
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def note(text: str) -> None:
+    """One line on stderr that is neither a result nor an error."""
+    with suppress(OSError):
+        sys.stderr.write(f"{one_line(text)}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Errors of the system that name no file name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
 
 
 def one_line(text: str) -> str:
@@ -46,11 +68,14 @@ class Progress:
         now = time.monotonic()
         if self.watched and now >= self.due and done > 0:
             left = (now - self.begun) * (1 / done - 1)
-            sys.stderr.write(f"\r[{'#' * int(30 * done):<30}] {done:4.0%}  {left:.0f} s left  ")
-            sys.stderr.flush()
+            self._draw(f"\r[{'#' * int(30 * done):<30}] {done:4.0%}  {left:.0f} s left  ")
             self.due, self.drawn = now + 0.1, True
 
     def clear(self) -> None:
         if self.drawn:
-            sys.stderr.write("\r" + " " * 60 + "\r")
+            self._draw("\r" + " " * 60 + "\r")
+
+    def _draw(self, text: str) -> None:
+        with suppress(OSError):  # the terminal may have been closed
+            sys.stderr.write(text)
             sys.stderr.flush()

@@ -6,6 +6,8 @@ import io
 import math
 import mmap
 import os
+import stat
+import warnings
 import wave
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.cli.console import named, one_line
 from tinyrnn.cli.models import closed_frame, reads_indices, sizes_of
 from tinyrnn.cli.recognition import Shape
 from tinyrnn.weights.spec import shown
@@ -31,37 +34,34 @@ class Frames(NamedTuple):
     lead: Shape | None  # axes before the frame; None while the number of steps is not known
     sequences: Callable[[int], Iterable[Iterable[Chunk]]]  # with the most steps of one chunk
     batch: int = 1
+    note: str | None = None  # what was made of the file that nobody can see in the output
 
 
 def open_npy(args: Namespace, net: tr.Net) -> Frames:
     """``(T, frame)``, ``(T, B, frame)`` or ``(B, T, frame)``, mapped rather than read."""
     path, batch_first = args.input, args.batch_first or net._batch_first
-    try:
-        with np.errstate(all="ignore"):
-            mapped = np.lib.format.open_memmap(path, mode="r")
-    except OSError:
-        raise
-    except Exception as error:  # NumPy does not say what a hostile header raises
-        raise tr.LoadError(f"{path}: {error}") from error
-    array: NDArray[Any] = np.asarray(mapped)
+    shape, fortran, dtype, offset = _npy_header(path)
     known = args.frame or net._frame()
     if known is None:
-        known = array.shape[1:]
-    if known == (1,) and array.ndim == 1:
-        array = array[:, np.newaxis]
-    leading = array.ndim - len(known)
-    fits = all(want in (None, got) for want, got in zip(known, array.shape[leading:], strict=False))
+        known = shape[1:]
+    if known == (1,) and len(shape) == 1:
+        shape = (*shape, 1)
+    leading = len(shape) - len(known)
+    fits = all(want in (None, got) for want, got in zip(known, shape[leading:], strict=False))
     if leading not in (1, 2) or not fits:
         batched = "B, T" if batch_first else "T, B"
         sizes = sizes_of(["T", *known])
         raise tr.ShapeError(
-            f"{path}: shape {array.shape}, expected ({sizes}) or ({batched}{sizes.removeprefix('T')})"
+            f"{path}: shape {shape}, expected ({sizes}) or ({batched}{sizes.removeprefix('T')})"
         )
     kinds, wanted = ("iu", "integers") if reads_indices(net) else ("fiub", "real numbers")
-    if array.dtype.kind not in kinds:
-        raise tr.LoadError(f"{path}: dtype {array.dtype}, expected {wanted}")
-    if 0 in array.shape:
-        raise tr.ShapeError(f"{path}: shape {array.shape} holds no numbers")
+    if dtype.kind not in kinds:
+        raise tr.LoadError(f"{path}: dtype {dtype}, expected {wanted}")
+    if 0 in shape:
+        raise tr.ShapeError(f"{path}: shape {shape} holds no numbers")
+    with named(path):
+        mapped = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+    array: NDArray[Any] = np.asarray(mapped)
     rows = array if batch_first and leading == 2 else array[np.newaxis]
     steps = rows.shape[1]
 
@@ -80,18 +80,62 @@ def open_npy(args: Namespace, net: tr.Net) -> Frames:
     )
 
 
+def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int]:
+    """Shape, order (True for Fortran's), dtype and where the numbers begin, compared with the file's size."""
+    _only_regular(path)
+    with named(path), open(path, "rb") as file:
+        size, head = os.fstat(file.fileno()).st_size, file.read(6)
+        if not head:
+            raise tr.LoadError(f"{path}: is empty, expected a .npy as numpy.save writes it")
+        if head != b"\x93NUMPY":
+            begins = head.hex(" ")
+            raise tr.LoadError(f"{path}: begins with {begins}, expected a .npy as numpy.save writes it")
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are as good
+                version = np.lib.format.read_magic(file)
+                if version not in ((1, 0), (2, 0), (3, 0)):
+                    raise ValueError(f"version {version[0]}.{version[1]}, expected 1.0, 2.0 or 3.0")
+                one = version == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+                shape, fortran, dtype = read(file)
+                if any(length < 0 for length in shape):
+                    raise ValueError(f"shape {shape}")
+        except OSError:
+            raise
+        except Exception as error:  # NumPy does not say what a hostile header raises
+            raise tr.LoadError(f"{path}: malformed .npy header: {shown(one_line(str(error)))}") from error
+        offset = file.tell()
+    if dtype.hasobject:
+        raise tr.LoadError(f"{path}: holds Python objects, a pickle that is never loaded; expected numbers")
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > size - offset:
+        raise tr.LoadError(
+            f"{path}: cut short: shape {shape} of {dtype} needs {needed} bytes, has {size - offset}"
+        )
+    return shape, fortran, dtype, offset
+
+
+def _only_regular(path: str) -> None:
+    """What is looked at more than once cannot be a pipe, which would wait for ever."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, opening says the rest
+        raise tr.LoadError(f"{path}: is not a regular file")
+
+
 def open_csv(args: Namespace, net: tr.Net) -> Frames:
     """One frame in each line; a first line without any number is a header."""
     path, frame, whole = args.input, closed_frame(net, args.frame), reads_indices(net)
 
     def chunks(most: int) -> Iterator[Chunk]:
-        with open(path, "rb") as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
-            size = os.fstat(raw.fileno()).st_size
+        with named(path), open(path, "rb") as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
+            size = os.fstat(raw.fileno()).st_size  # 0 of a pipe, which cannot tell how far it is
             rows = _csv_rows(path, text, math.prod(frame), whole)
             try:
                 while (numbers := np.fromiter(chain.from_iterable(islice(rows, most)), np.float64)).size:
                     steps = numbers.astype(np.int64) if whole else numbers
-                    yield steps.reshape(-1, *frame), raw.tell() / max(size, 1)
+                    yield steps.reshape(-1, *frame), raw.tell() / size if size else 0.0
             except UnicodeDecodeError as error:
                 raise tr.LoadError(f"{path}: is not text: {error}") from None
 
@@ -138,8 +182,10 @@ def open_wav(args: Namespace, net: tr.Net) -> Frames:
     if reads_indices(net):
         raise tr.ShapeError(f"{path}: holds samples, but the net reads indices")
     frame = closed_frame(net, args.frame)
-    with _wave(path) as sound:
+    _only_regular(path)
+    with named(path), open(path, "rb") as file, _wave(path, file) as sound:
         channels, width, count = sound.getnchannels(), sound.getsampwidth(), sound.getnframes()
+        rate, held = sound.getframerate(), os.fstat(file.fileno()).st_size - file.tell()
     if width not in (1, 2, 3, 4):
         raise tr.LoadError(f"{path}: samples of {8 * width} bits, expected 8, 16, 24 or 32")
     if count == 0:
@@ -150,29 +196,44 @@ def open_wav(args: Namespace, net: tr.Net) -> Frames:
             f"{path}: {channels} channels, but the net reads frames of shape {frame}: expected "
             f"{' or '.join(map(str, sorted(wanted)))} channels"
         )
+    cut_short = tr.LoadError(f"{path}: cut short: its header promises {count} samples")
+    if count * channels * width > held:
+        raise cut_short
     run = math.prod(frame) // channels  # samples of each channel in a frame
     steps = -(-count // run)
+    each = " per channel" if channels > 1 else ""
+    padding = steps * run - count
+    note = (
+        f"{path}: {rate} Hz, {_count(channels, 'channel')}, {_count(count, 'sample')}{each}: "
+        f"{_count(steps, 'frame')} of {run}{each}, "
+        + (f"the last padded with {_count(padding, 'zero')}{each}" if padding else "no padding")
+    )
 
     def chunks(most: int) -> Iterator[Chunk]:
-        with _wave(path) as sound:
+        with named(path), open(path, "rb") as file, _wave(path, file) as sound:
             for start in range(0, steps, most):
                 now = min(most, steps - start)
                 want = min(now * run, count - start * run)
                 data = sound.readframes(want)
                 if len(data) != want * channels * width:
-                    raise tr.LoadError(f"{path}: cut short: its header promises {count} samples")
+                    raise cut_short
                 samples = np.zeros((now * run, channels), np.float32)  # the last frame is filled up
                 samples[:want] = _pcm(data, width).reshape(want, channels)
                 by_channel = samples.reshape(now, run, channels).swapaxes(1, 2)
                 yield by_channel.reshape(now, *frame), (start + now) / steps
 
-    return Frames(frame, (steps,), lambda most: [chunks(most)])
+    return Frames(frame, (steps,), lambda most: [chunks(most)], note=note)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 @contextmanager
-def _wave(path: str) -> Iterator[wave.Wave_read]:
+def _wave(path: str, file: IO[bytes]) -> Iterator[wave.Wave_read]:
+    """The open file as a .wav, at the first of its samples."""
     try:
-        with wave.open(path, "rb") as sound:
+        with wave.open(file, "rb") as sound:
             yield sound
     except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk past its own end
         raise tr.LoadError(f"{path}: {str(error) or 'cut short'}, expected a .wav of PCM samples") from None

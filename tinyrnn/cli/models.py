@@ -52,7 +52,10 @@ def _pick(found: list[Module], args: Namespace) -> Module:
         raise ValueError(f"{where}no layer is recognised here; `tinyrnn info` lists what there is")
     if len(picked) > 1:
         names = ", ".join(shown(m.prefix) for m in picked[:20]) + (", ..." if len(picked) > 20 else "")
-        raise ValueError(f"{where}there are {len(picked)} layers, pick one with --prefix: {names}")
+        raise ValueError(
+            f"{where}there are {len(picked)} layers, pick one with --prefix: {names}; to run them together, "
+            "build the net in Python and net.save() it"
+        )
     if not picked[0].runs:
         raise ValueError(f"{where}{picked[0].describe()}: build the net in Python instead")
     return picked[0]

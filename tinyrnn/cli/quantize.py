@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tinyrnn as tr
-from tinyrnn.cli.console import UsageError, say, table
+from tinyrnn.cli.console import UsageError, note, say, table
 from tinyrnn.cli.inputs import INPUTS
-from tinyrnn.cli.models import open_model
+from tinyrnn.cli.models import open_model, reads_indices
+from tinyrnn.cli.names import distinct
 from tinyrnn.weights.spec import shown
 
 
 def command(args: Namespace) -> None:
     """Write the net with its matrices in another format; with calibration, say how far it strays."""
+    distinct(args, {"OUT": args.output}, {"MODEL": args.model, "--calibration": args.calibration})
     net = open_model(args)
     sequences = _sequences(args, net) if args.calibration is not None else []
     if args.keep == ["auto"]:
@@ -38,10 +40,27 @@ def _sequences(args: Namespace, net: tr.Net) -> list[NDArray[np.generic]]:
     suffix = os.path.splitext(args.input)[1].lower()
     if suffix not in INPUTS:
         known = " ".join(INPUTS)
-        raise UsageError(f"{args.input}: the suffix is {suffix or 'missing'}, expected one of {known}")
+        raise UsageError(
+            f"{args.input or repr('')}: the suffix is {suffix or 'missing'}, expected one of {known}"
+        )
     frames = INPUTS[suffix](args, net)
+    if frames.note is not None:
+        note(frames.note)
     chunked = ([chunk for chunk, _ in sequence] for sequence in frames.sequences(sys.maxsize))
     found = [np.concatenate(chunks) for chunks in chunked if chunks]
     if not found:
         raise tr.ShapeError(f"{args.input}: holds no frames")
+    for steps in found:
+        _check(args.input, steps, net)
     return found
+
+
+def _check(path: str, steps: NDArray[np.generic], net: tr.Net) -> None:
+    """Refuse, with the name of the file, what no net can be calibrated by."""
+    if not np.isfinite(steps).all():
+        raise tr.LoadError(f"{path}: holds numbers that are not finite, expected finite ones to calibrate by")
+    if reads_indices(net):
+        rows = net._leaves()[0][1].num_embeddings
+        for extreme in (steps.min(), steps.max()):
+            if not 0 <= extreme < rows:
+                raise tr.LoadError(f"{path}: index {extreme} is out of range, expected 0 .. {rows - 1}")

@@ -10,9 +10,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TypeVar
 
-from tinyrnn.cli.console import Progress, UsageError, say
+from tinyrnn.cli.console import Progress, UsageError, note, say
 from tinyrnn.cli.inputs import INPUTS
 from tinyrnn.cli.models import open_model
+from tinyrnn.cli.names import distinct
 from tinyrnn.cli.outputs import OUTPUTS, CsvWriter
 from tinyrnn.errors import ShapeError
 from tinyrnn.files import replacing
@@ -28,6 +29,7 @@ def command(args: Namespace) -> None:
     begun = time.perf_counter()
     open_input = _by_suffix(args.input, INPUTS)
     make_writer = _by_suffix(args.output, OUTPUTS)
+    distinct(args, {"--output": args.output}, {"INPUT": args.input, "MODEL": args.model})
     net = open_model(args)
     frames = open_input(args, net)
     if make_writer is CsvWriter and len(frames.lead or ()) == 2:
@@ -42,6 +44,8 @@ def command(args: Namespace) -> None:
     try:
         with replacing(args.output) as file:
             writer = make_writer(file)
+            if frames.note is not None:
+                note(frames.note)
             for sequence in frames.sequences(most):
                 if stream is not None:
                     stream.reset()
@@ -72,5 +76,7 @@ def command(args: Namespace) -> None:
 def _by_suffix(path: str, known: Mapping[str, Format]) -> Format:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in known:
-        raise UsageError(f"{path}: the suffix is {suffix or 'missing'}, expected one of {' '.join(known)}")
+        raise UsageError(
+            f"{path or repr(path)}: the suffix is {suffix or 'missing'}, expected one of {' '.join(known)}"
+        )
     return known[suffix]

@@ -1,0 +1,37 @@
+"""What is wrong with an environment variable that is read at import, said where it was imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+
+def warn_of_isa(message: str) -> None:
+    """Warn, at the line that imports us; the command ``tinyrnn`` refuses instead, in one line of its own.
+
+    A warning, not an error: the program that imports us may know nothing of the variable.
+    """
+    if _is_command():
+        return
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_import(frame.f_code.co_filename):
+        frame = frame.f_back
+    warnings.warn_explicit(message, RuntimeWarning, frame.f_code.co_filename, frame.f_lineno)
+
+
+def _is_import(path: str) -> bool:
+    """Whether code is the import system's, or ours."""
+    return path.startswith("<frozen importlib") or os.path.dirname(path) == os.path.dirname(__file__)
+
+
+def _is_command() -> bool:
+    """Whether this process is a script named ``tinyrnn``, or ``python -m tinyrnn``.
+
+    While ``-m`` imports the package of its module, ``sys.argv[0]`` is still ``"-m"``.
+    """
+    program: str
+    program, *rest = getattr(sys, "argv", None) or [""]
+    if program == "-m":
+        program = sys.orig_argv[-1 - len(rest)].removeprefix("-m")
+    return os.path.basename(program).removesuffix(".exe") == "tinyrnn"
