@@ -55,6 +55,7 @@ class Run(Guarded):
     """
 
     _made_by = "_gatherer"
+    _settable = ("seed",)  # that of the checkpoint which is taken up
 
     def __init__(
         self,
