@@ -1089,7 +1089,7 @@ def test_errors_of_the_system_name_the_file(fails, here, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run.CsvWriter, "write", full)
+    monkeypatch.setattr(os, "fsync", full)
     fails("run", "net.safetensors", "x.npy", "-o", "y.csv", words="error: y.csv: No space left on device")
     monkeypatch.setattr(console, "print", full, raising=False)
     fails("info", "net.safetensors", words="error: standard output: No space left on device")
