@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -128,6 +130,27 @@ def test_a_silent_state_never_becomes_subnormal() -> None:
             for numbers in (y, stream.raw_state):
                 assert not ((numbers != 0) & (np.abs(numbers) < tiny)).any()
         assert not stream.raw_state.any()
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="FE_UNDERFLOW is x86-64's"
+)
+@pytest.mark.parametrize("isa", FUSED)
+@pytest.mark.parametrize("make", [tr.RNN, tr.GRU, tr.LSTM])
+def test_a_fading_input_never_makes_a_subnormal_number(make: type[tr.RNN], isa: str) -> None:
+    """The processor keeps a flag of it. Without biases sums are tiny, too."""
+    flags, underflow = ctypes.CDLL(ctypes.util.find_library("m") or "libm.so.6"), 0x10
+    tr.set_isa(isa)
+    tr.manual_seed(5)
+    net = tr.Sequential(make(4, 24, 2, bias=False), tr.Linear(24, 8, bias=False), tr.Sigmoid())
+    stream, out = net.stream(), np.empty(8, np.float32)
+    x = np.random.default_rng(6).standard_normal(4)
+    for fading in range(2, 31):
+        for _ in range(3):
+            frame = (x * 10.0**-fading).astype(np.float32)
+            flags.feclearexcept(underflow)
+            stream.step(frame, out)
+            assert not flags.fetestexcept(underflow), fading
 
 
 def test_streams_share_a_net_each_in_its_own_thread() -> None:

@@ -42,7 +42,7 @@ static void activation_backward(const trnn_pass *pass)
     else if (kind == TRNN_TANH)
         for (size_t i = 0; i < numbers; i++) dx[i] = dy[i] * (1.0f - y[i] * y[i]);
     else if (kind == TRNN_RELU)
-        for (size_t i = 0; i < numbers; i++) dx[i] = x[i] <= 0.0f ? 0.0f : dy[i];
+        for (size_t i = 0; i < numbers; i++) dx[i] = x[i] <= 0.0f ? __builtin_copysignf(0.0f, dy[i]) : dy[i];
     else
         for (size_t i = 0; i < numbers; i++) dx[i] = x[i] > 0.0f ? dy[i] : dy[i] * slope;
 }
