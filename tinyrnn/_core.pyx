@@ -744,6 +744,7 @@ cdef class Part:
     cdef trnn_job job
     cdef int32_t first
     cdef Watch watch
+    cdef int64_t patience  # steps beyond which signals are looked for between blocks
 
     def __cinit__(self, Plan plan not None, int32_t first, int32_t stride):
         cdef const trnn_sizes *sizes = &plan.sizes
@@ -756,6 +757,7 @@ cdef class Part:
         self.job.stride = stride
         self.job.backwards = 0
         self.watch.blocks = max(1, PATIENCE // (plan.weights_bytes * sizes.batch * sizes.steps))
+        self.patience = self.watch.blocks * sizes.steps
 
     cdef void point(self, const void *x, float *y, float *state, int32_t steps):
         """What to work on: the whole batch's arrays."""
@@ -767,14 +769,10 @@ cdef class Part:
         self.job.state = state + first * (sizes.state_bytes // sizes.batch // 4)
         self.job.steps = steps
 
-    cdef bint long_run(self, int32_t steps) noexcept:
-        """Whether so many steps may take so long that signals are looked for between them."""
-        return steps > self.watch.blocks * self.plan.sizes.steps
-
     cdef trnn_status run(self):
         cdef trnn_status status
         self.job.poll = NULL
-        if self.long_run(self.job.steps):
+        if self.job.steps > self.patience:
             self.job.poll, self.job.context = poll, &self.watch
             self.watch.left = self.watch.blocks
         with nogil:
@@ -832,6 +830,7 @@ cdef class Stream:
     cdef cnp.ndarray numbers
     cdef list parts
     cdef Part whole  # the only part, where there is one
+    cdef int64_t surely  # steps up to which a run ends whole, or at once
     cdef Shape frame, frame_out
     cdef int32_t index_count
     cdef int32_t busy  # the life in which a thread uses it, or 0
@@ -866,6 +865,9 @@ cdef class Stream:
             self.parts = [self.whole]
         else:
             self.parts = [Part((<Plan> part).ready(), first, plan.sizes.batch) for first, part in parts]
+        self.surely = (<Part> self.parts[0]).patience
+        if parts is not None and plan.sizes.indices:  # one part may find a wrong one when others have run
+            self.surely = 0
 
     def step(self, x, out=None):
         """One frame.
@@ -1037,19 +1039,14 @@ cdef class Stream:
         apart(x, x_bytes, y_data, y_bytes, state, sizes.state_bytes, what)
         if self.busy:
             self.idle(what)
-        cdef cnp.ndarray kept = None
-        if self.may_fail(steps):
-            kept = self.numbers.copy()
         self.busy = _life
         try:
-            if self.nonfinite == TAKE:
-                status = self.run_parts(x, y_data, state, steps)
-            else:
+            if self.nonfinite != TAKE:
                 status = self.run_watched(<const char *> x, y_data, state, steps, what)
-        except BaseException:
-            if kept is not None:
-                self.numbers[:] = kept
-            raise
+            elif steps > self.surely:
+                status = self.run_kept(x, y_data, state, steps)
+            else:
+                status = self.run_parts(x, y_data, state, steps)
         finally:
             self.busy = 0
         if status != TRNN_OK:
@@ -1057,12 +1054,14 @@ cdef class Stream:
             check(status, what)
         return y
 
-    cdef bint may_fail(self, int32_t steps) noexcept:
-        """Whether a run may end with half of its steps or rows done: a signal's handler raises in a long one, or
-        one part finds a wrong index and others do not."""
-        if self.whole is not None:
-            return self.whole.long_run(steps)
-        return self.plan.sizes.indices or (<Part> self.parts[0]).long_run(steps)
+    cdef trnn_status run_kept(self, const void *x, float *y, float *state, int32_t steps) except *:
+        """`run_parts`, where it may end with half of its steps or rows done: the state is then as before."""
+        cdef cnp.ndarray kept = self.numbers.copy()
+        try:
+            return self.run_parts(x, y, state, steps)
+        except BaseException:
+            self.numbers[:] = kept
+            raise
 
     cdef trnn_status run_parts(self, const void *x, float *y, float *state, int32_t steps) except *:
         cdef Part part
