@@ -337,3 +337,38 @@ def test_dropout_without_levels_warns(kind: Any) -> None:
     kind(3, 4, 1, dropout=0)
     for twin in (copy.copy(net), pickle.loads(pickle.dumps(net)), tr.quantize(net, "float16")):
         assert twin.dropout == 0.5  # and no second warning
+
+
+@pytest.mark.parametrize("multiplier", [1, 5, 15])
+def test_small_groups_of_a_convolution_are_kept_without_padding(multiplier: int) -> None:
+    """A depthwise convolution took 16 times its weights, as each group's rows were padded to a panel of 16."""
+    conv = tr.Conv1d(12, 12 * multiplier, 3, groups=12)
+    assert conv.memory(frame=(12, 9)).weights <= 4 * conv.num_parameters + 2 * 64
+    for format, bytes_of_a_row in (("float16", 18), ("int8", 4 + 12), ("int4", 18)):
+        smaller = tr.quantize(conv, format)
+        rows = 12 * multiplier
+        assert smaller.memory(frame=(12, 9)).weights <= rows * (bytes_of_a_row + 4) + 2 * 64
+
+
+@pytest.mark.parametrize("multiplier", [1, 5, 15, 16, 17])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_of_a_convolution_are_convolutions(multiplier: int, threads: int) -> None:
+    """Each group has the bits of a convolution of its own, forwards and backwards, however it is kept."""
+    whole = tr.Conv1d(6, 3 * multiplier, 3, groups=3, padding=1)
+    x, dy = normal(4, 6, 7), normal(4, 3 * multiplier, 7)
+    y = whole(x, threads=threads)
+    whole.train()
+    for _ in range(2):  # gradients are added to
+        whole(x, threads=threads)
+        dx = whole.backward(dy)
+    for group in range(3):
+        rows, columns = slice(group * multiplier, (group + 1) * multiplier), slice(2 * group, 2 * group + 2)
+        one = tr.Conv1d(2, multiplier, 3, padding=1)
+        one.load_state_dict({name: value[rows] for name, value in whole.state_dict().items()})
+        assert np.array_equal(one(x[:, columns]), y[:, rows])
+        one.train()
+        for _ in range(2):
+            one(x[:, columns])
+            assert np.array_equal(one.backward(dy[:, rows]), dx[:, columns])
+        for name, gradient in one.grad_dict().items():
+            assert np.array_equal(gradient, whole.grad_dict()[name][rows]), name

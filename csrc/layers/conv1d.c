@@ -2,6 +2,10 @@
  *
  * A frame is unrolled to (output length, in_channels / groups * kernel_size), multiplied, and turned
  * back to (channels, length). So a result is one chain over input channel, then tap, padding included.
+ *
+ * Each group of channels is a matrix of its own, in panels. Where there are several groups of fewer rows than a
+ * panel has, as in a depthwise convolution, panels would be mostly padding: the weights are then kept by rows,
+ * and a group becomes a panel when its turn comes.
  */
 #include "layer.h"
 
@@ -44,39 +48,148 @@ static size_t conv1d_depth(const trnn_layer *layer)
     return trnn_times((size_t)(a->in_channels / a->groups), (size_t)a->kernel_size);
 }
 
+/* Output channels of a group. */
+static int32_t conv1d_units(const trnn_layer *layer)
+{
+    return layer->as.conv1d.out_channels / layer->as.conv1d.groups;
+}
+
+/* Are the weights kept by rows? */
+static int conv1d_by_rows(const trnn_layer *layer)
+{
+    return layer->as.conv1d.groups > 1 && conv1d_units(layer) < TRNN_PANEL;
+}
+
 static int32_t conv1d_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
-    const int32_t groups = a->groups, units = a->out_channels / groups;
-    const size_t depth = conv1d_depth(layer);
-    params[0] = trnn_param_panels("weight", layer->format, 1, units, (int32_t)depth);
+    const int32_t groups = a->groups, units = conv1d_units(layer), depth = (int32_t)conv1d_depth(layer);
+    if (conv1d_by_rows(layer)) {
+        params[0] = trnn_param_table("weight", layer->format, 3, a->out_channels, depth);
+        params[1] = trnn_param_vector("bias", a->out_channels);
+    } else {
+        params[0] = trnn_param_panels("weight", layer->format, 1, units, depth);
+        params[1] = trnn_param_bias("bias", 1, units);
+        params[0].repeat = params[1].repeat = groups;
+    }
     params[0].rank = 3;
-    params[0].shape[0] = a->out_channels;
+    params[0].shape[0] = params[1].shape[0] = a->out_channels;
     params[0].shape[1] = a->in_channels / groups;
     params[0].shape[2] = a->kernel_size;
-    params[0].repeat = groups;
-    params[1] = a->bias ? trnn_param_bias("bias", 1, units) : trnn_param_absent();
-    params[1].shape[0] = a->out_channels;
-    params[1].repeat = groups;
+    if (!a->bias) params[1] = trnn_param_absent();
     return 2;
 }
 
 typedef struct {
+    int32_t units, depth; /* of a group's matrix: worked out once, as divisions take their time */
+    int by_rows;
     float *unrolled; /* (length, depth) */
     float *product;  /* (length, out_channels / groups) */
     void *own;       /* the product's */
+
+    /* Of weights that are kept by rows: */
+    void *panel;   /* one group's matrix, or its gradient */
+    void *numbers; /* (units, depth) float32, halves or codes, on their way there */
+    float *scales; /* theirs: as trnn_param_pack has them */
+    float *bias;   /* (16,) */
 } conv1d_scratch;
 
 static conv1d_scratch conv1d_place(const trnn_layer *layer, trnn_frame out, trnn_cursor *cursor)
 {
-    const trnn_conv1d_args *a = &layer->as.conv1d;
-    const size_t units = (size_t)(a->out_channels / a->groups);
+    const int32_t units = conv1d_units(layer), depth = (int32_t)conv1d_depth(layer);
+    const int by_rows = conv1d_by_rows(layer);
+    const size_t length = (size_t)out.cols;
+    const size_t numbers = trnn_times(by_rows ? (size_t)units : 0, (size_t)depth); /* and as many scales */
     conv1d_scratch scratch;
-    scratch.unrolled = trnn_take(cursor, trnn_times((size_t)out.cols, conv1d_depth(layer)));
-    scratch.product = trnn_take(cursor, trnn_times((size_t)out.cols, units));
-    scratch.own =
-        trnn_take_bytes(cursor, trnn_product_scratch(layer->format, out.cols, (int32_t)conv1d_depth(layer)));
+    scratch.units = units;
+    scratch.depth = depth;
+    scratch.by_rows = by_rows;
+    scratch.unrolled = trnn_take(cursor, trnn_times(length, (size_t)depth));
+    scratch.product = trnn_take(cursor, trnn_times(length, (size_t)units));
+    scratch.own = trnn_take_bytes(cursor, trnn_product_scratch(layer->format, out.cols, depth));
+    scratch.panel = trnn_take_bytes(cursor, by_rows ? trnn_group_bytes(layer->format, 1, depth) : 0);
+    scratch.numbers = trnn_take(cursor, numbers);
+    scratch.scales = trnn_take(cursor, numbers);
+    scratch.bias = trnn_take(cursor, by_rows ? TRNN_PANEL : 0);
     return scratch;
+}
+
+/* The scratch of one call, laid out. What pads a panel is zero, and stays so. */
+static conv1d_scratch conv1d_open(const trnn_layer *layer, trnn_frame out, void *memory)
+{
+    trnn_cursor cursor = {memory, 0};
+    const conv1d_scratch scratch = conv1d_place(layer, out, &cursor);
+    if (scratch.by_rows) {
+        trnn_zero(scratch.panel, trnn_group_bytes(layer->format, 1, scratch.depth));
+        trnn_zero(scratch.bias, TRNN_PANEL * sizeof(float));
+    }
+    return scratch;
+}
+
+/* ---- a group's matrix ------------------------------------------------------------------------------ */
+
+/* Moves a float32 group between its rows and its panel. */
+static void conv1d_move_floats(float *rows, float *panel, size_t units, size_t depth, int back)
+{
+    for (size_t unit = 0; unit < units; unit++)
+        for (size_t k = 0; k < depth; k++) {
+            float *const row = rows + unit * depth + k, *const place = panel + k * TRNN_PANEL + unit;
+            if (back)
+                *row = *place;
+            else
+                *place = *row;
+        }
+}
+
+/* Moves a group from its place among all rows to its panel, or back. */
+static void conv1d_move(const trnn_layer *layer, size_t group, void *rows, const conv1d_scratch *scratch,
+                        int back)
+{
+    const int32_t units = scratch->units, depth = scratch->depth;
+    if (layer->format == TRNN_F32) {
+        float *const first = (float *)rows + group * (size_t)units * (size_t)depth;
+        conv1d_move_floats(first, scratch->panel, (size_t)units, (size_t)depth, back);
+        return;
+    }
+    trnn_param by_rows = trnn_param_table("weight", layer->format, 2, units, depth);
+    const trnn_param in_panel = trnn_param_panels("weight", layer->format, 1, units, depth);
+    by_rows.offset = group * trnn_param_bytes(&by_rows);
+    assert(!back); /* only float32 layers train */
+    trnn_param_unpack(&by_rows, rows, scratch->numbers, scratch->scales);
+    trnn_param_pack(&in_panel, scratch->panel, scratch->numbers, scratch->scales);
+}
+
+/* A group's bias as a panel's: 16 numbers, of which the last are zero. */
+static float *conv1d_widen_bias(size_t group, const float *bias, const conv1d_scratch *scratch)
+{
+    const size_t units = (size_t)scratch->units;
+    if (!bias) return NULL;
+    trnn_copy(scratch->bias, bias + group * units, units * sizeof(float));
+    return scratch->bias;
+}
+
+typedef struct {
+    trnn_matrix matrix;
+    const float *bias; /* 16 numbers for each panel, or NULL */
+} conv1d_group;
+
+/* A group as products read it; `weights` and `bias` are all groups'. Until the scratch is used for the next one. */
+static conv1d_group conv1d_group_of(const trnn_layer *layer, size_t group, const void *weights,
+                                    const float *bias, const conv1d_scratch *scratch)
+{
+    const int32_t units = scratch->units, depth = scratch->depth;
+    const size_t panels = (size_t)trnn_ceil(units, TRNN_PANEL);
+    conv1d_group me;
+    if (scratch->by_rows) {
+        conv1d_move(layer, group, (void *)(uintptr_t)weights, scratch, 0);
+        weights = scratch->panel;
+        me.bias = conv1d_widen_bias(group, bias, scratch);
+    } else {
+        weights = (const char *)weights + group * panels * trnn_group_bytes(layer->format, 1, depth);
+        me.bias = bias ? bias + group * panels * TRNN_PANEL : NULL;
+    }
+    me.matrix = trnn_matrix_of(weights, layer->format, 1, units, depth);
+    return me;
 }
 
 static size_t conv1d_scratch_bytes(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
@@ -118,57 +231,43 @@ static void unroll(const trnn_layer *layer, const float *x, trnn_frame in, trnn_
     }
 }
 
+/* Numbers of one group's channels in a frame. */
+static size_t conv1d_numbers(const trnn_layer *layer, trnn_frame frame)
+{
+    return (size_t)(frame.rows / layer->as.conv1d.groups) * (size_t)frame.cols;
+}
+
 static void conv1d_run(const trnn_call *call)
 {
     const trnn_layer *layer = call->layer;
-    const trnn_conv1d_args *a = &layer->as.conv1d;
-    const int32_t groups = a->groups, units = a->out_channels / groups;
-    const size_t depth = conv1d_depth(layer), length = (size_t)call->out.cols;
-    const size_t padded = (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
-    const size_t bytes = trnn_group_bytes(layer->format, 1, (int32_t)depth) * (padded / TRNN_PANEL);
-    const size_t in = (size_t)(a->in_channels / groups) * (size_t)call->in.cols;
-    trnn_cursor cursor = {call->scratch, 0};
-    const conv1d_scratch scratch = conv1d_place(layer, call->out, &cursor);
+    const int32_t units = conv1d_units(layer);
+    const size_t length = (size_t)call->out.cols, frames = (size_t)call->steps * (size_t)call->batch;
+    const size_t in = conv1d_numbers(layer, call->in), out = conv1d_numbers(layer, call->out);
+    const size_t groups = (size_t)layer->as.conv1d.groups;
+    const conv1d_scratch scratch = conv1d_open(layer, call->out, call->scratch);
 
-    const float *x = call->x;
-    float *y = call->y;
-    for (int64_t n = (int64_t)call->steps * call->batch * groups, i = 0; i < n; i++, x += in) {
-        const size_t group = (size_t)(i % groups);
-        unroll(layer, x, call->in, call->out, scratch.unrolled);
-        const trnn_matrix matrix = trnn_matrix_of((const char *)call->weights[0] + group * bytes,
-                                                  layer->format, 1, units, (int32_t)depth);
-        const float *bias = call->weights[1];
-        const trnn_product product =
-            trnn_product_of(matrix, call->out.cols, units, bias ? bias + group * padded : NULL,
-                            scratch.unrolled, scratch.product, scratch.own);
-        call->isa->product(&product);
-        for (size_t unit = 0; unit < (size_t)units; unit++, y += length)
-            for (size_t l = 0; l < length; l++) y[l] = scratch.product[l * (size_t)units + unit];
+    for (size_t group = 0; group < groups; group++) {
+        const conv1d_group me = conv1d_group_of(layer, group, call->weights[0], call->weights[1], &scratch);
+        for (size_t n = 0; n < frames; n++) {
+            const float *x = (const float *)call->x + (n * groups + group) * in;
+            float *y = call->y + (n * groups + group) * out;
+            unroll(layer, x, call->in, call->out, scratch.unrolled);
+            const trnn_product product = trnn_product_of(me.matrix, call->out.cols, units, me.bias,
+                                                         scratch.unrolled, scratch.product, scratch.own);
+            call->isa->product(&product);
+            for (size_t unit = 0; unit < (size_t)units; unit++, y += length)
+                for (size_t l = 0; l < length; l++) y[l] = scratch.product[l * (size_t)units + unit];
+        }
     }
 }
 
 /* ---- training: each group's transposed matrix on the tape ------------------------------------------ */
 
-/* What one group of channels is to a frame. */
-typedef struct {
-    trnn_matrix matrix;
-    size_t weight, bias; /* floats, into the tensors and their gradients */
-    size_t turned;       /* floats, into the tape */
-    size_t x, y;         /* numbers of its channels in a frame */
-} conv1d_group;
-
-static conv1d_group conv1d_group_of(const trnn_pass *pass, int32_t group)
+/* The place of a group's transpose on the tape. */
+static float *conv1d_turned(const trnn_pass *pass, size_t group)
 {
-    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
-    const int32_t units = a->out_channels / a->groups, depth = (int32_t)conv1d_depth(pass->layer);
-    conv1d_group me;
-    me.bias = (size_t)group * (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
-    me.weight = me.bias * (size_t)depth;
-    me.matrix = trnn_matrix_of(pass->weights[0] + me.weight, TRNN_F32, 1, units, depth);
-    me.turned = (size_t)group * trnn_turned_size(units, depth);
-    me.x = (size_t)(a->in_channels / a->groups) * (size_t)pass->in.cols;
-    me.y = (size_t)units * (size_t)pass->out.cols;
-    return me;
+    const size_t size = trnn_turned_size(conv1d_units(pass->layer), (int32_t)conv1d_depth(pass->layer));
+    return (float *)pass->tape + group * size;
 }
 
 static size_t conv1d_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
@@ -182,11 +281,11 @@ static size_t conv1d_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out
 
 static void conv1d_turn(const trnn_pass *pass)
 {
-    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
-    for (int32_t group = 0; pass->dx && group < a->groups; group++) {
-        const conv1d_group me = conv1d_group_of(pass, group);
-        trnn_turn(me.matrix, a->out_channels / a->groups, (float *)pass->tape + me.turned, pass->part,
-                  pass->parts);
+    const trnn_layer *layer = pass->layer;
+    const conv1d_scratch scratch = conv1d_open(layer, pass->out, pass->scratch);
+    for (size_t group = 0; pass->dx && group < (size_t)layer->as.conv1d.groups; group++) {
+        const conv1d_group me = conv1d_group_of(layer, group, pass->weights[0], NULL, &scratch);
+        trnn_turn(me.matrix, conv1d_units(layer), conv1d_turned(pass, group), pass->part, pass->parts);
     }
 }
 
@@ -214,46 +313,69 @@ static void fold(const trnn_layer *layer, const float *rows, trnn_frame in, trnn
 
 static void conv1d_backward(const trnn_pass *pass)
 {
-    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
-    const int32_t units = a->out_channels / a->groups, depth = (int32_t)conv1d_depth(pass->layer);
-    trnn_cursor cursor = {pass->scratch, 0};
-    const conv1d_scratch scratch = conv1d_place(pass->layer, pass->out, &cursor);
+    const trnn_layer *layer = pass->layer;
+    const size_t groups = (size_t)layer->as.conv1d.groups;
+    const int32_t units = conv1d_units(layer), depth = (int32_t)conv1d_depth(layer);
+    const size_t in = conv1d_numbers(layer, pass->in), out = conv1d_numbers(layer, pass->out);
+    const conv1d_scratch scratch = conv1d_open(layer, pass->out, pass->scratch);
     if (!pass->dx) return;
 
     const float *dy = pass->dy;
     float *dx = pass->dx;
-    for (int64_t n = (int64_t)pass->rows * a->groups, i = 0; i < n; i++) {
-        const conv1d_group me = conv1d_group_of(pass, (int32_t)(i % a->groups));
-        const trnn_matrix turned = trnn_turned_matrix((float *)pass->tape + me.turned, units, depth);
+    for (size_t n = (size_t)pass->rows * groups, i = 0; i < n; i++, dy += out, dx += in) {
+        const trnn_matrix turned = trnn_turned_matrix(conv1d_turned(pass, i % groups), units, depth);
         turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
         const trnn_product product =
             trnn_product_of(turned, pass->out.cols, depth, NULL, scratch.product, scratch.unrolled, NULL);
         pass->isa->product(&product);
-        trnn_zero(dx, me.x * sizeof(float));
-        fold(pass->layer, scratch.unrolled, pass->in, pass->out, dx);
-        dy += me.y;
-        dx += me.x;
+        trnn_zero(dx, in * sizeof(float));
+        fold(layer, scratch.unrolled, pass->in, pass->out, dx);
+    }
+}
+
+/* Adds one group's gradients, of all frames, to dw and db: panels as the weights have them. */
+static void conv1d_add(const trnn_pass *pass, size_t group, trnn_matrix matrix, const conv1d_scratch *scratch,
+                       float *dw, float *db)
+{
+    const trnn_layer *layer = pass->layer;
+    const size_t groups = (size_t)layer->as.conv1d.groups;
+    const size_t in = conv1d_numbers(layer, pass->in), out = conv1d_numbers(layer, pass->out);
+    const int32_t units = conv1d_units(layer);
+    for (size_t n = 0; n < (size_t)pass->rows; n++) {
+        const float *x = (const float *)pass->x + (n * groups + group) * in;
+        const float *dy = pass->dy + (n * groups + group) * out;
+        unroll(layer, x, pass->in, pass->out, scratch->unrolled);
+        turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch->product);
+        const trnn_outer outer =
+            trnn_outer_of(pass, matrix, pass->out.cols, units, scratch->product, scratch->unrolled, dw, db);
+        pass->isa->outer(&outer);
     }
 }
 
 static void conv1d_gradients(const trnn_pass *pass)
 {
-    const trnn_conv1d_args *a = &pass->layer->as.conv1d;
-    const int32_t units = a->out_channels / a->groups;
-    trnn_cursor cursor = {pass->scratch, 0};
-    const conv1d_scratch scratch = conv1d_place(pass->layer, pass->out, &cursor);
+    const trnn_layer *layer = pass->layer;
+    const int32_t units = conv1d_units(layer), depth = (int32_t)conv1d_depth(layer);
+    const size_t padded = (size_t)trnn_ceil(units, TRNN_PANEL) * TRNN_PANEL;
+    const conv1d_scratch scratch = conv1d_open(layer, pass->out, pass->scratch);
+    const trnn_matrix matrix = trnn_matrix_of(NULL, TRNN_F32, 1, units, depth);
+    float *const dw = pass->grads[0], *const db = pass->grads[1];
 
-    const float *x = pass->x, *dy = pass->dy;
-    for (int64_t n = (int64_t)pass->rows * a->groups, i = 0; i < n; i++) {
-        const conv1d_group me = conv1d_group_of(pass, (int32_t)(i % a->groups));
-        unroll(pass->layer, x, pass->in, pass->out, scratch.unrolled);
-        turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
-        const trnn_outer outer =
-            trnn_outer_of(pass, me.matrix, pass->out.cols, units, scratch.product, scratch.unrolled,
-                          pass->grads[0] + me.weight, pass->grads[1] ? pass->grads[1] + me.bias : NULL);
-        pass->isa->outer(&outer);
-        x += me.x;
-        dy += me.y;
+    for (size_t group = 0; group < (size_t)layer->as.conv1d.groups; group++) {
+        if (!scratch.by_rows) {
+            conv1d_add(pass, group, matrix, &scratch, dw + group * padded * (size_t)depth,
+                       db ? db + group * padded : NULL);
+            continue;
+        }
+        if (group % (size_t)pass->parts != (size_t)pass->part) continue;
+        trnn_pass alone = *pass; /* a part takes whole groups */
+        alone.part = 0;
+        alone.parts = 1;
+        conv1d_move(layer, group, dw, &scratch, 0);
+        float *const bias = conv1d_widen_bias(group, db, &scratch);
+        conv1d_add(&alone, group, matrix, &scratch, scratch.panel, bias);
+        conv1d_move(layer, group, dw, &scratch, 1);
+        if (bias) trnn_copy(db + group * (size_t)units, bias, (size_t)units * sizeof(float));
     }
 }
 
