@@ -20,7 +20,7 @@ import weight_files as wf
 
 import tinyrnn as tr
 from tinyrnn import cli
-from tinyrnn.cli import bench, console, info, run
+from tinyrnn.cli import bench, console, info, outputs, run
 
 RANDOM = np.random.default_rng(0)
 
@@ -1074,6 +1074,24 @@ def test_failures_are_one_line(fails, monkeypatch, here):
     ]:
         monkeypatch.setattr(info, "opened", lambda path, key, error=error: (_ for _ in ()).throw(error))
         fails("info", "net.safetensors", words=words)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_an_input_that_is_cut_short_meanwhile_is_one_line(here, capsys, monkeypatch, batch):
+    """It was mapped, so that the process ended with a bus error."""
+    saved(small())
+    monkeypatch.setattr(run, "CHUNK", 64)
+    write = outputs.NpyWriter.write
+
+    def and_cut(self, y):
+        os.truncate("x.npy", 200)
+        write(self, y)
+
+    np.save("x.npy", frames(20000, *batch, 4))
+    monkeypatch.setattr(outputs.NpyWriter, "write", and_cut)
+    assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 1
+    assert capsys.readouterr().err == "tinyrnn: error: x.npy: was cut short while it was read\n"
+    assert not os.path.exists("y.npy")
 
 
 def test_errors_of_the_system_name_the_file(fails, here, monkeypatch):

@@ -341,7 +341,7 @@ def test_dropout_without_levels_warns(kind: Any) -> None:
 
 @pytest.mark.parametrize("multiplier", [1, 5, 15])
 def test_small_groups_of_a_convolution_are_kept_without_padding(multiplier: int) -> None:
-    """A depthwise convolution took 16 times its weights, as each group's rows were padded to a panel of 16."""
+    """A depthwise convolution took 16 times its weights, as each group was padded to a panel of 16."""
     conv = tr.Conv1d(12, 12 * multiplier, 3, groups=12)
     assert conv.memory(frame=(12, 9)).weights <= 4 * conv.num_parameters + 2 * 64
     for format, bytes_of_a_row in (("float16", 18), ("int8", 4 + 12), ("int4", 18)):

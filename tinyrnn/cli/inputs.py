@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import mmap
 import os
 import stat
 import warnings
@@ -38,9 +37,12 @@ class Frames(NamedTuple):
 
 
 def open_npy(args: Namespace, net: tr.Net) -> Frames:
-    """``(T, frame)``, ``(T, B, frame)`` or ``(B, T, frame)``, mapped rather than read."""
+    """``(T, frame)``, ``(T, B, frame)`` or ``(B, T, frame)``, read a chunk at a time.
+
+    In Fortran's order it is read whole. It is not mapped: a process that cut it short would end this one.
+    """
     path, batch_first = args.input, args.batch_first or net._batch_first
-    shape, fortran, dtype, offset = _npy_header(path)
+    shape, fortran, dtype, offset, seen = _npy_header(path)
     known = args.frame or net._frame()
     if known is None:
         known = shape[1:]
@@ -59,29 +61,50 @@ def open_npy(args: Namespace, net: tr.Net) -> Frames:
         raise tr.LoadError(f"{path}: dtype {dtype}, expected {wanted}")
     if 0 in shape:
         raise tr.ShapeError(f"{path}: shape {shape} holds no numbers")
-    with named(path):
-        mapped = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
-    array: NDArray[Any] = np.asarray(mapped)
-    rows = array if batch_first and leading == 2 else array[np.newaxis]
-    steps = rows.shape[1]
+    rows = shape[0] if batch_first and leading == 2 else 1
+    each = shape[1:] if batch_first and leading == 2 else shape
+    steps, step = each[0], each[1:]
 
-    def chunks(row: int, most: int) -> Iterator[Chunk]:
+    def numbers(file: IO[bytes], first: int, count: int) -> NDArray[Any]:
+        file.seek(offset + first * dtype.itemsize)
+        data = file.read(count * dtype.itemsize)
+        if len(data) < count * dtype.itemsize:
+            raise tr.LoadError(f"{path}: was cut short while it was read")
+        return np.frombuffer(data, dtype)
+
+    def chunks(file: IO[bytes], array: NDArray[Any] | None, row: int, most: int) -> Iterator[Chunk]:
+        width = math.prod(step)
         for start in range(0, steps, most):
             stop = min(start + most, steps)
-            yield rows[row, start:stop], (row + stop / steps) / len(rows)
-            if isinstance(mapped.base, mmap.mmap):  # what has been read need not stay resident
-                mapped.base.madvise(mmap.MADV_DONTNEED)
+            if array is None:
+                chunk = numbers(file, (row * steps + start) * width, (stop - start) * width)
+                chunk = chunk.reshape(stop - start, *step)
+            else:
+                chunk = array[row, start:stop]
+            yield chunk, (row + stop / steps) / rows
 
-    return Frames(
-        array.shape[leading:],
-        array.shape[:leading],
-        lambda most: (chunks(row, most) for row in range(len(rows))),
-        1 if leading == 1 or batch_first else array.shape[1],
-    )
+    def sequences(most: int) -> Iterator[Iterator[Chunk]]:
+        with named(path), open(path, "rb") as file:
+            if _identity(file) != seen:
+                raise tr.LoadError(f"{path}: changed while it was read")
+            whole = None
+            if fortran:
+                whole = numbers(file, 0, math.prod(shape)).reshape(shape, order="F").reshape(rows, *each)
+            for row in range(rows):
+                yield chunks(file, whole, row, most)
+
+    return Frames(shape[leading:], shape[:leading], sequences, 1 if leading == 1 or batch_first else shape[1])
 
 
-def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int]:
-    """Shape, order (True for Fortran's), dtype and where the numbers begin, compared with the file's size."""
+def _identity(file: IO[bytes]) -> tuple[int, ...]:
+    """What tells a file from another, or from itself with other contents."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int, tuple[int, ...]]:
+    """Shape, order (True for Fortran's), dtype, where the numbers begin, compared with the file's size; and
+    which file it was."""
     _only_regular(path)
     with named(path), open(path, "rb") as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(6)
@@ -106,7 +129,7 @@ def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int]:
             raise
         except Exception as error:  # NumPy does not say what a hostile header raises
             raise tr.LoadError(f"{path}: malformed .npy header: {shown(one_line(str(error)))}") from error
-        offset = file.tell()
+        offset, seen = file.tell(), _identity(file)
     if dtype.hasobject:
         raise tr.LoadError(f"{path}: holds Python objects, a pickle that is never loaded; expected numbers")
     needed = math.prod(shape) * dtype.itemsize
@@ -114,7 +137,7 @@ def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int]:
         raise tr.LoadError(
             f"{path}: cut short: shape {shape} of {dtype} needs {needed} bytes, has {size - offset}"
         )
-    return shape, fortran, dtype, offset
+    return shape, fortran, dtype, offset, seen
 
 
 def _only_regular(path: str) -> None:
