@@ -51,13 +51,15 @@ class Layout(NamedTuple):
 
 def guard(net: Net) -> _core.Guard:
     """What lets one thread at a time train a net: it has one tape, and its layers one set of gradients."""
-    kept: _core.Guard = net.__dict__.setdefault(
-        "_guard",
-        _core.Guard(
-            f"{type(net).__name__}: in training by another thread, expected one at a time; "
-            "give each thread a copy.deepcopy() of the net"
-        ),
-    )
+    kept: _core.Guard | None = net.__dict__.get("_guard")
+    if kept is None:
+        kept = net.__dict__.setdefault(
+            "_guard",
+            _core.Guard(
+                f"{type(net).__name__}: in training by another thread, expected one at a time; "
+                "give each thread a copy.deepcopy() of the net"
+            ),
+        )
     return kept
 
 
@@ -400,6 +402,7 @@ class Trainer(Guarded):
         self._rows_first = self._recurrent and net._batch_first
         self._state_layout = State(np.empty(0, np.float32), self._layout.slots).layout()
         self._freezes = -1
+        self._guard, self._optimizer_guard = guard(net), optimizer._guard
         self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
 
@@ -492,7 +495,7 @@ class Trainer(Guarded):
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
         target = self.loss.target_of(shape, y, ends, self._rows_first)
 
-        with guard(net), self.optimizer._guard:
+        with self._guard, self._optimizer_guard:
             return self._step(array, steps, x_step, x_row, ends, state, target)
 
     def _step(
