@@ -363,15 +363,17 @@ def test_ctrl_c_ends_a_call_at_once_and_leaves_what_it_had(what, threads):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_what_a_signals_handler_raises_ends_a_run_and_keeps_the_state(threads):
+@pytest.mark.parametrize("nonfinite", [None, "stop", "skip"])
+def test_what_a_signals_handler_raises_ends_a_run_and_keeps_the_state(nonfinite, threads):
     class Alarm(Exception):
         pass
 
     def ring(*_):
         raise Alarm
 
-    stream = tr.LSTM(32, 128).stream(4, threads=threads)
-    x = numbers(100, 4, 32)
+    net = tr.Sequential(tr.LSTM(32, 128), tr.RNN(128, 128, nonlinearity="relu"))
+    stream = net.stream(4, threads=threads, nonfinite=nonfinite)
+    x = numbers(100, 4, 32) * np.float32(1e-3)
     stream.run(x)
     before = stream.state.tobytes()
     old = signal.signal(signal.SIGALRM, ring)

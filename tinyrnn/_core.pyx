@@ -1111,6 +1111,8 @@ cdef class Stream:
                     memcpy(state, cnp.PyArray_DATA(self.before), state_bytes)
                 stop = t + (good if good > 1 else 1)
                 while t < stop and status == TRNN_OK:
+                    if t > 0 and signals_handled():
+                        check(TRNN_E_INTERRUPTED, what)
                     memcpy(cnp.PyArray_DATA(self.before), state, state_bytes)
                     status = self.run_parts(x + t * x_step * 4, to + t * y_step, state, 1)
                     if status == TRNN_OK:
