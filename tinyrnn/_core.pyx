@@ -1147,7 +1147,7 @@ cdef class Stream:
         cdef size_t y_row = <size_t> sizes.frame_out.rows * sizes.frame_out.cols
         cdef const float *before = <const float *> cnp.PyArray_DATA(self.before)
         cdef float nan = float("nan")
-        for row in range(sizes.batch):
+        for row in range(<size_t> sizes.batch):
             if all_finite(<const float *> x + row * x_row, x_row) and all_finite(state + row * numbers, numbers):
                 continue
             if self.nonfinite == STOP:
