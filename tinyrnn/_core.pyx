@@ -27,6 +27,7 @@ from tinyrnn import errors
 from tinyrnn.arrays import aligned_zeros, as_floats, as_indices, as_plain, widened
 from tinyrnn.threads import run_all
 
+cimport cython
 cimport numpy as cnp
 from cpython.exc cimport PyErr_Occurred
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -736,6 +737,7 @@ cdef class Plan:
         Part(self, first, stride).run_rows(x, y, state, steps, lengths, first)
 
 
+@cython.final
 cdef class Part:
     """Some rows of a batch, ready to run: a plan for so many, a scratch, and the job."""
 
@@ -759,7 +761,7 @@ cdef class Part:
         self.watch.blocks = max(1, PATIENCE // (plan.weights_bytes * sizes.batch * sizes.steps))
         self.patience = self.watch.blocks * sizes.steps
 
-    cdef void point(self, const void *x, float *y, float *state, int32_t steps):
+    cdef void point(self, const void *x, float *y, float *state, int32_t steps) noexcept:
         """What to work on: the whole batch's arrays."""
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef size_t first = self.first
@@ -769,7 +771,7 @@ cdef class Part:
         self.job.state = state + first * (sizes.state_bytes // sizes.batch // 4)
         self.job.steps = steps
 
-    cdef trnn_status run(self):
+    cdef trnn_status run(self) noexcept:
         cdef trnn_status status
         self.job.poll = NULL
         if self.job.steps > self.patience:
@@ -961,15 +963,17 @@ cdef class Stream:
     def batch(self):
         return self.plan.sizes.batch
 
+    @cython.final
     cdef cnp.ndarray input(self, x, str what):
         """``x`` as the kernels read it; itself if it is that already."""
         cdef int wanted = cnp.NPY_INT32 if self.plan.sizes.indices else cnp.NPY_FLOAT32
         if cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(x) == wanted and cnp.PyArray_ISCARRAY_RO(x):
-            return x
+            return <cnp.ndarray> x  # without another look at its type
         if self.plan.sizes.indices:
             return as_indices(x, f"{what}: x", self.index_count)
         return as_floats(x, f"{what}: x")
 
+    @cython.final
     cdef int match(self, cnp.ndarray array, Shape *lead, bint timed, str what) except -1:
         """The axes of ``array`` before the frame, if it is ([T,] [batch,] frame)."""
         cdef int axis
@@ -1022,11 +1026,16 @@ cdef class Stream:
         y[:] = result
         return y
 
+    @cython.final
     cdef compute(self, const void *x, int32_t steps, out, Shape *lead, str what):
         """Run, into ``out`` or a new array of shape (lead, out frame)."""
-        cdef trnn_status status
+        cdef int status
         cdef const trnn_sizes *sizes = &self.plan.sizes
-        cdef Shape shape = followed(lead, &self.frame_out)
+        cdef int axis
+        cdef Shape shape = lead[0]  # `followed` and `apart`, written out: this is a step's own path
+        for axis in range(self.frame_out.rank):
+            shape.dims[shape.rank] = self.frame_out.dims[axis]
+            shape.rank += 1
         cdef cnp.ndarray y
         if out is None:
             y = cnp.PyArray_EMPTY(shape.rank, shape.dims, cnp.NPY_FLOAT32, 0)
@@ -1036,13 +1045,16 @@ cdef class Stream:
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
         cdef size_t x_bytes = <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
         cdef size_t y_bytes = <size_t> cnp.PyArray_NBYTES(y)
-        apart(x, x_bytes, y_data, y_bytes, state, sizes.state_bytes, what)
+        if overlap(y_data, y_bytes, x, x_bytes) or overlap(y_data, y_bytes, state, sizes.state_bytes):
+            raise ValueError(f"{what}: out shares memory with x or with the state")
+        if overlap(x, x_bytes, state, sizes.state_bytes):
+            raise ValueError(f"{what}: x shares memory with the state")
         if self.busy:
             self.idle(what)
         self.busy = _life
         try:
             if self.nonfinite != TAKE:
-                status = self.run_watched(<const char *> x, y_data, state, steps, what)
+                status = <int> self.run_watched(<const char *> x, y_data, state, steps, what)
             elif steps > self.surely:
                 status = self.run_kept(x, y_data, state, steps)
             else:
@@ -1051,10 +1063,10 @@ cdef class Stream:
             self.busy = 0
         if status != TRNN_OK:
             what = f"{what}: x must hold 0 .. {self.index_count - 1}" if status == TRNN_E_INDEX else what
-            check(status, what)
+            check(<trnn_status> status, what)
         return y
 
-    cdef trnn_status run_kept(self, const void *x, float *y, float *state, int32_t steps) except *:
+    cdef int run_kept(self, const void *x, float *y, float *state, int32_t steps) except -1:
         """`run_parts`, where it may end with half of its steps or rows done: the state is then as before."""
         cdef cnp.ndarray kept = self.numbers.copy()
         try:
@@ -1063,13 +1075,15 @@ cdef class Stream:
             self.numbers[:] = kept
             raise
 
-    cdef trnn_status run_parts(self, const void *x, float *y, float *state, int32_t steps) except *:
+    @cython.final
+    cdef int run_parts(self, const void *x, float *y, float *state, int32_t steps) except -1:
+        """Run; returns the trnn_status."""
         cdef Part part
         cdef trnn_status status
         if self.whole is not None:
             self.whole.point(x, y, state, steps)
             status = self.whole.run()
-            if status == TRNN_E_INTERRUPTED:
+            if status == TRNN_E_INTERRUPTED:  # what the handler raised is pending
                 check(status, "run")
             return status
         for part in self.parts:
@@ -1104,7 +1118,7 @@ cdef class Stream:
                 good = self.good_steps(x + t * x_step * 4, steps - t)
                 if good > 1 and not self.recovers:  # together, unless the state turns bad on the way
                     memcpy(cnp.PyArray_DATA(self.before), state, state_bytes)
-                    status = self.run_parts(x + t * x_step * 4, to + t * y_step, state, good)
+                    status = <trnn_status> self.run_parts(x + t * x_step * 4, to + t * y_step, state, good)
                     if status != TRNN_OK or all_finite(state, state_bytes // 4):
                         t += good
                         continue
@@ -1114,7 +1128,7 @@ cdef class Stream:
                     if t > 0 and signals_handled():
                         check(TRNN_E_INTERRUPTED, what)
                     memcpy(cnp.PyArray_DATA(self.before), state, state_bytes)
-                    status = self.run_parts(x + t * x_step * 4, to + t * y_step, state, 1)
+                    status = <trnn_status> self.run_parts(x + t * x_step * 4, to + t * y_step, state, 1)
                     if status == TRNN_OK:
                         self.mend(x + t * x_step * 4, to + t * y_step, state, t, steps, what)
                     t += 1
@@ -1172,13 +1186,14 @@ cdef class Stream:
         place = f"step {t} of row {row}" if steps > 1 else f"row {row}"
         raise errors.NonFiniteError(f"{what}: x holds {numbers[i]} in {place}; the state is as before")
 
+    @cython.final
     cdef cnp.ndarray output(self, out, Shape *shape, str what):
         """``out``, if it may be written to."""
         cdef int axis
         if not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32:
             raise TypeError(
                 f"{what}: out is {getattr(out, 'dtype', type(out).__name__)}, expected a float32 ndarray")
-        cdef cnp.ndarray y = out
+        cdef cnp.ndarray y = <cnp.ndarray> out
         cdef bint fits = cnp.PyArray_NDIM(y) == shape.rank
         for axis in range(shape.rank):
             fits = fits and cnp.PyArray_DIM(y, axis) == shape.dims[axis]
