@@ -1094,6 +1094,27 @@ def test_an_input_that_is_cut_short_meanwhile_is_one_line(here, capsys, monkeypa
     assert not os.path.exists("y.npy")
 
 
+def test_a_disk_error_in_the_middle_of_an_input_names_it(here, capsys, monkeypatch):
+    saved(small())
+    np.save("x.npy", frames(20000, 4))
+
+    class Failing(io.FileIO):
+        reads = 0
+
+        def read(self, size=-1):
+            Failing.reads += size > 1000  # chunks, not the header
+            if Failing.reads > 1:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    monkeypatch.setattr("builtins.open", lambda path, mode="r", *a, open=open, **k: (
+        Failing(path) if path == "x.npy" else open(path, mode, *a, **k)
+    ))  # fmt: skip
+    monkeypatch.setattr(run, "CHUNK", 4096)
+    assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 1
+    assert capsys.readouterr().err == "tinyrnn: error: x.npy: Input/output error\n"
+
+
 def test_errors_of_the_system_name_the_file(fails, here, monkeypatch):
     """Of reading, writing and standard output, where the system itself names none."""
     saved(small())

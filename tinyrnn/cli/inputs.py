@@ -66,8 +66,9 @@ def open_npy(args: Namespace, net: tr.Net) -> Frames:
     steps, step = each[0], each[1:]
 
     def numbers(file: IO[bytes], first: int, count: int) -> NDArray[Any]:
-        file.seek(offset + first * dtype.itemsize)
-        data = file.read(count * dtype.itemsize)
+        with named(path):  # here, since the caller's generator is not running when a chunk is read
+            file.seek(offset + first * dtype.itemsize)
+            data = file.read(count * dtype.itemsize)
         if len(data) < count * dtype.itemsize:
             raise tr.LoadError(f"{path}: was cut short while it was read")
         return np.frombuffer(data, dtype)
