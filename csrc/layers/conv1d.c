@@ -240,11 +240,11 @@ static size_t conv1d_numbers(const trnn_layer *layer, trnn_frame frame)
 static void conv1d_run(const trnn_call *call)
 {
     const trnn_layer *layer = call->layer;
-    const int32_t units = conv1d_units(layer);
     const size_t length = (size_t)call->out.cols, frames = (size_t)call->steps * (size_t)call->batch;
     const size_t in = conv1d_numbers(layer, call->in), out = conv1d_numbers(layer, call->out);
     const size_t groups = (size_t)layer->as.conv1d.groups;
     const conv1d_scratch scratch = conv1d_open(layer, call->out, call->scratch);
+    const int32_t units = scratch.units;
 
     for (size_t group = 0; group < groups; group++) {
         const conv1d_group me = conv1d_group_of(layer, group, call->weights[0], call->weights[1], &scratch);
@@ -340,7 +340,7 @@ static void conv1d_add(const trnn_pass *pass, size_t group, trnn_matrix matrix, 
     const trnn_layer *layer = pass->layer;
     const size_t groups = (size_t)layer->as.conv1d.groups;
     const size_t in = conv1d_numbers(layer, pass->in), out = conv1d_numbers(layer, pass->out);
-    const int32_t units = conv1d_units(layer);
+    const int32_t units = scratch->units;
     for (size_t n = 0; n < (size_t)pass->rows; n++) {
         const float *x = (const float *)pass->x + (n * groups + group) * in;
         const float *dy = pass->dy + (n * groups + group) * out;
