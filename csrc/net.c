@@ -66,7 +66,7 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
         if (type->indices && i > 0) return TRNN_E_SHAPE;
         if (type->scratch)
             layer_bytes = trnn_larger(layer_bytes, type->scratch(&layers[i], n->in, n->out, batch, steps));
-        if (type->whole && type->whole(&layers[i])) total.whole = 1;
+        if (type->full_sequence && type->full_sequence(&layers[i])) total.full_sequence = 1;
         if (type->indices) total.indices = 1;
         if (type->run) working++;
 
@@ -129,7 +129,7 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
         call.batch = plan->sizes.batch;
         call.lengths = job->lengths;
         call.start = start;
-        call.backwards = (job->backwards + start) & 1;
+        call.descending = (job->descending + start) & 1;
         type->run(&call);
         x = call.y;
     }
@@ -149,7 +149,8 @@ static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
 {
     const trnn_sizes *sizes = &plan->sizes;
     const int32_t steps = job->steps;
-    if (steps < 1 || steps > TRNN_SIZE_MAX || (sizes->whole && steps > sizes->steps)) return TRNN_E_STEPS;
+    if (steps < 1 || steps > TRNN_SIZE_MAX || (sizes->full_sequence && steps > sizes->steps))
+        return TRNN_E_STEPS;
     if (job->stride < 0 || (job->stride > 0 && job->stride < sizes->batch)) return TRNN_E_ARGUMENT;
     if (job->lengths)
         for (int32_t b = 0; b < sizes->batch; b++)

@@ -217,7 +217,7 @@ void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbe
     copy_param(param, (char *)(uintptr_t)weights, numbers, scales, 1);
 }
 
-void trnn_param_pack_piece(const trnn_param *param, void *weights, const float *numbers, size_t first,
+void trnn_param_pack_chunk(const trnn_param *param, void *weights, const float *numbers, size_t first,
                            size_t count)
 {
     const size_t cols = (size_t)param->cols;
@@ -234,20 +234,21 @@ void trnn_param_pack_piece(const trnn_param *param, void *weights, const float *
 
 /* ---- the other way round ----------------------------------------------------------------------- */
 
-void trnn_turn(trnn_matrix matrix, int32_t rows, float *turned, int32_t part, int32_t parts)
+void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t part, int32_t parts)
 {
     const size_t depth = (size_t)matrix.depth, ends = (size_t)rows;
     const size_t panels = (size_t)matrix.panels, width = (size_t)matrix.width;
-    const size_t turned_panels = (depth + TRNN_PANEL - 1) / TRNN_PANEL;
+    const size_t transposed_panels = (depth + TRNN_PANEL - 1) / TRNN_PANEL;
     for (size_t first = 0; first < panels; first += width) {
         if ((int32_t)(first / width % (size_t)parts) != part) continue;
         const size_t wide = (panels - first < width ? panels - first : width) * TRNN_PANEL;
         const float *from = (const float *)matrix.weights + first * TRNN_PANEL * depth;
         for (size_t k = 0; k < depth; k += TRNN_PANEL) { /* 16 columns become a panel */
             const size_t group = k / (TRNN_GROUP * TRNN_PANEL) * TRNN_GROUP;
-            const size_t in_group = turned_panels - group < TRNN_GROUP ? turned_panels - group : TRNN_GROUP;
+            const size_t in_group =
+                transposed_panels - group < TRNN_GROUP ? transposed_panels - group : TRNN_GROUP;
             const size_t count = depth - k < TRNN_PANEL ? depth - k : TRNN_PANEL;
-            float *to = turned + group * TRNN_PANEL * ends + (k - group * TRNN_PANEL);
+            float *to = transposed + group * TRNN_PANEL * ends + (k - group * TRNN_PANEL);
             for (size_t r = 0; r < wide && first * TRNN_PANEL + r < ends; r++) {
                 float *row = to + (first * TRNN_PANEL + r) * in_group * TRNN_PANEL;
                 if (count == TRNN_PANEL) { /* a constant, so that the loop unrolls */

@@ -94,8 +94,8 @@ typedef struct {
     int32_t size; /* LAYER_NORM: numbers that are normalised together; BATCH_NORM: channels */
     int32_t affine, bias;
     float eps;
-    float momentum; /* BATCH_NORM, training: how far a batch moves the running statistics */
-    int32_t fixed;  /* BATCH_NORM, training: 1: as in use, by the running statistics, which stay */
+    float momentum;            /* BATCH_NORM, training: how far a batch moves the running statistics */
+    int32_t use_running_stats; /* BATCH_NORM, training: 1: as in use, by the running statistics, which stay */
 } trnn_norm_args;
 
 typedef struct {
@@ -179,8 +179,8 @@ void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers
 void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales);
 
 /* The same for `count` floats of an F32 tensor, from the `first` one of its C-contiguous numbers on: a large
- * tensor can be made piece by piece. */
-void trnn_param_pack_piece(const trnn_param *param, void *weights, const float *numbers, size_t first,
+ * tensor can be made chunk by chunk. */
+void trnn_param_pack_chunk(const trnn_param *param, void *weights, const float *numbers, size_t first,
                            size_t count);
 
 /* Bytes that the tensor takes from `offset` on, padding included. */
@@ -191,13 +191,13 @@ size_t trnn_param_bytes(const trnn_param *param);
 typedef struct trnn_plan trnn_plan; /* plain memory without pointers: it can be copied */
 
 typedef struct {
-    trnn_frame in, out;   /* frames that the net reads and writes */
-    int32_t batch, steps; /* batch is exact; steps is the block that scratch has room for */
-    size_t state_bytes;   /* what a stream remembers */
-    size_t scratch_bytes; /* working memory of one call; any stream may use it in turn */
-    size_t part_bytes;    /* more of it for a job with a stride */
-    int32_t whole;        /* 1: a layer reads the future, so a call takes at most `steps` steps */
-    int32_t indices;      /* 1: the input is int32 indices */
+    trnn_frame in, out;    /* frames that the net reads and writes */
+    int32_t batch, steps;  /* batch is exact; steps is the block that scratch has room for */
+    size_t state_bytes;    /* what a stream remembers */
+    size_t scratch_bytes;  /* working memory of one call; any stream may use it in turn */
+    size_t part_bytes;     /* more of it for a job with a stride */
+    int32_t full_sequence; /* 1: a layer reads the future, so a call takes at most `steps` steps */
+    int32_t indices;       /* 1: the input is int32 indices */
 } trnn_sizes;
 
 /* Bytes of a plan of so many layers; 0 for none, SIZE_MAX for more than can be addressed. */
@@ -225,7 +225,7 @@ typedef struct {
                              * layers write zeros beyond and keep its state as of its last step */
     int32_t stride;         /* rows from one step to the next in x and y, when B is part of a larger batch:
                              * scratch then has part_bytes more. 0: B */
-    int32_t backwards;      /* 0 or 1: which end of the weights the first step begins at. Changes no bit;
+    int32_t descending;     /* 0 or 1: which end of the weights the first step begins at. Changes no bit;
                              * a stream that alternates it from step to step finds in the cache what it
                              * read last, where the weights are larger than the cache. */
     int (*poll)(void *context); /* NULL, or asked after each block of the plan's steps: 0 to go on */
@@ -407,26 +407,26 @@ typedef struct {
     float *state[TRNN_STATES_MAX]; /* (numbers,), zeros to begin with; NULL where the rule uses none */
     size_t numbers;
     int64_t steps; /* done so far. SGD counts those with momentum: its first one takes the whole gradient */
-} trnn_span;
+} trnn_tensor;
 
-/* A step of an optimiser over `count` spans:
+/* A step of an optimiser over `count` tensors:
  *
- *     trnn_spans_measure            sums of squares, for the norm and to find what is not finite
- *     trnn_spans_norm               the norm of all gradients, and the span that is not finite
- *     trnn_spans_update             the step itself, with clipping
- *     trnn_spans_count              the step is done
+ *     trnn_tensors_measure            sums of squares, for the norm and to find what is not finite
+ *     trnn_tensors_norm               the norm of all gradients, and the tensor that is not finite
+ *     trnn_tensors_update             the step itself, with clipping
+ *     trnn_tensors_count              the step is done
  *
- * Spans are worked through in pieces. A call with `part` and `parts` does its share of them, so that threads
+ * Tensors are worked through in chunks. A call with `part` and `parts` does its share of them, so that threads
  * can share a step: 0 and 1 for all of it. The bits do not depend on it. Gradients may become NULL and be
- * there again from step to step; the room of `sums` is what trnn_spans_pieces tells while all are there. */
-size_t trnn_spans_pieces(const trnn_span *spans, int32_t count);
-void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t count, double *sums,
-                        int32_t part, int32_t parts); /* sums: (pieces,) */
+ * there again from step to step; the room of `sums` is what trnn_tensors_chunks tells while all are there. */
+size_t trnn_tensors_chunks(const trnn_tensor *tensors, int32_t count);
+void trnn_tensors_measure(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, double *sums,
+                          int32_t part, int32_t parts); /* sums: (chunks,) */
 
 /* The square root of the sum of all squares, tensor by tensor in double: the same bits on every ISA.
- * `*bad` is the last span with a NaN or an infinity, where a gradient that went wrong on its way back came
+ * `*bad` is the last tensor with a NaN or an infinity, where a gradient that went wrong on its way back came
  * from; -1 for none. */
-double trnn_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad);
+double trnn_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad);
 
 /* What gradients of this norm are multiplied by: max_norm / (norm + 1e-6), at most 1. */
 float trnn_clip_scale(double norm, double max_norm);
@@ -434,14 +434,14 @@ float trnn_clip_scale(double norm, double max_norm);
 #define TRNN_NO_LIMIT 3.4028234663852886e38f /* the largest float bounds no finite gradient */
 
 /* Steps with gradients scaled by `scale`, then kept within +-limit. The gradients stay as they are. */
-void trnn_spans_update(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale,
-                       float limit, int32_t part, int32_t parts);
-void trnn_spans_count(trnn_span *spans, int32_t count);
+void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
+                         float limit, int32_t part, int32_t parts);
+void trnn_tensors_count(trnn_tensor *tensors, int32_t count);
 
 /* Gradients themselves: scaled and bounded in place, or cleared. */
-void trnn_spans_clip(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale, float limit,
-                     int32_t part, int32_t parts);
-void trnn_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts);
+void trnn_tensors_clip(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
+                       float limit, int32_t part, int32_t parts);
+void trnn_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts);
 
 #ifdef __cplusplus
 }

@@ -74,7 +74,7 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
         trnn_layer_bytes *const scratch = type->train_scratch ? type->train_scratch : type->scratch;
         if (scratch)
             total.scratch_bytes = trnn_larger(total.scratch_bytes, scratch(layer, in, out, batch, steps));
-        if (type->mixes || (i > 0 && trnn_layer_type_of(&layers[i - 1])->mixes)) total.stages++;
+        if (type->across_batch || (i > 0 && trnn_layer_type_of(&layers[i - 1])->across_batch)) total.stages++;
         n->stage = total.stages - 1;
         total.out = out;
     }
@@ -167,7 +167,7 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 {
     const trnn_layer_type *type = trnn_layer_type_of(pass->layer);
     trnn_pass mine = *pass;
-    if (type->mixes) {
+    if (type->across_batch) {
         if (pass->part == 0) work(pass);
         return;
     }
@@ -192,7 +192,7 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 /* Has a BATCH_NORM a number and more for each channel, as a variance wants? */
 static int has_statistics(const trnn_node *node, int64_t frames)
 {
-    if (!trnn_layer_type_of(&node->layer)->mixes || node->layer.as.norm.fixed) return 1;
+    if (!trnn_layer_type_of(&node->layer)->across_batch || node->layer.as.norm.use_running_stats) return 1;
     return (int64_t)node->in.rows * node->in.cols * frames > node->layer.as.norm.size;
 }
 
@@ -272,7 +272,7 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
         const trnn_pass pass = pass_of(training, job, i);
         const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
         if (training->nodes[i].stage != stage || !type->backward) continue;
-        if (type->turn && i >= reached) type->turn(&pass);
+        if (type->transpose && i >= reached) type->transpose(&pass);
         work_on_rows(&pass, type->forward ? type->forward : run);
     }
 }
@@ -296,6 +296,6 @@ void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
         const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
         if (!job->grads[i] || !type->gradients) continue;
         const trnn_pass all = frames_of(&pass, 0, pass.steps * pass.batch);
-        type->gradients(type->sequences || type->mixes ? &pass : &all);
+        type->gradients(type->sequences || type->across_batch ? &pass : &all);
     }
 }

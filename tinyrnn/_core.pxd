@@ -49,7 +49,7 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef struct trnn_norm_args:
         int32_t size, affine, bias
         float eps, momentum
-        int32_t fixed
+        int32_t use_running_stats
 
     ctypedef struct trnn_activation_args:
         float slope
@@ -102,7 +102,7 @@ cdef extern from "tinyrnn.h" nogil:
     int32_t trnn_layer_params(const trnn_layer *layer, trnn_param *params)
     size_t trnn_layer_weights_bytes(const trnn_layer *layer)
     void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales)
-    void trnn_param_pack_piece(const trnn_param *param, void *weights, const float *numbers, size_t first,
+    void trnn_param_pack_chunk(const trnn_param *param, void *weights, const float *numbers, size_t first,
                                size_t count)
     void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales)
 
@@ -116,7 +116,7 @@ cdef extern from "tinyrnn.h" nogil:
         trnn_frame frame_out "out"
         int32_t batch, steps
         size_t state_bytes, scratch_bytes, part_bytes
-        bint whole, indices
+        bint full_sequence, indices
 
     size_t trnn_plan_bytes(int32_t layers)
     trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
@@ -132,7 +132,7 @@ cdef extern from "tinyrnn.h" nogil:
         float *y
         int32_t steps
         const int32_t *lengths
-        int32_t stride, backwards
+        int32_t stride, descending
         int (*poll)(void *context) noexcept nogil
         void *context
 
@@ -236,7 +236,7 @@ cdef extern from "tinyrnn.h" nogil:
 
     bint trnn_rule_uses(const trnn_rule *rule, int32_t i)
 
-    ctypedef struct trnn_span:
+    ctypedef struct trnn_tensor:
         const trnn_rule *rule
         float *weights
         float *gradients
@@ -244,17 +244,17 @@ cdef extern from "tinyrnn.h" nogil:
         size_t numbers
         int64_t steps
 
-    size_t trnn_spans_pieces(const trnn_span *spans, int32_t count)
-    void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t count, double *sums,
+    size_t trnn_tensors_chunks(const trnn_tensor *tensors, int32_t count)
+    void trnn_tensors_measure(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, double *sums,
                             int32_t part, int32_t parts)
-    double trnn_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad)
+    double trnn_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad)
     float trnn_clip_scale(double norm, double max_norm)
-    void trnn_spans_update(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale,
+    void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
                            float limit, int32_t part, int32_t parts)
-    void trnn_spans_count(trnn_span *spans, int32_t count)
-    void trnn_spans_clip(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale, float limit,
+    void trnn_tensors_count(trnn_tensor *tensors, int32_t count)
+    void trnn_tensors_clip(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale, float limit,
                          int32_t part, int32_t parts)
-    void trnn_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts)
+    void trnn_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts)
 
 
 # What _training.pyx, _losses.pyx and _optim.pyx may call of the core, which is linked into _core alone.
@@ -283,17 +283,17 @@ cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, 
 cdef str lent_optimiser_name(int32_t optimiser)
 cdef str lent_optimiser_state(int32_t optimiser, int32_t i)
 cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil
-cdef size_t lent_spans_pieces(const trnn_span *spans, int32_t count) noexcept nogil
-cdef void lent_spans_measure(const trnn_span *spans, int32_t count, double *sums,
+cdef size_t lent_tensors_chunks(const trnn_tensor *tensors, int32_t count) noexcept nogil
+cdef void lent_tensors_measure(const trnn_tensor *tensors, int32_t count, double *sums,
                              int32_t part, int32_t parts) noexcept nogil
-cdef double lent_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad) noexcept nogil
+cdef double lent_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad) noexcept nogil
 cdef float lent_clip_scale(double norm, double max_norm) noexcept nogil
-cdef void lent_spans_update(const trnn_span *spans, int32_t count, float scale, float limit,
+cdef void lent_tensors_update(const trnn_tensor *tensors, int32_t count, float scale, float limit,
                             int32_t part, int32_t parts) noexcept nogil
-cdef void lent_spans_count(trnn_span *spans, int32_t count) noexcept nogil
-cdef void lent_spans_clip(const trnn_span *spans, int32_t count, float scale, float limit,
+cdef void lent_tensors_count(trnn_tensor *tensors, int32_t count) noexcept nogil
+cdef void lent_tensors_clip(const trnn_tensor *tensors, int32_t count, float scale, float limit,
                           int32_t part, int32_t parts) noexcept nogil
-cdef void lent_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts) noexcept nogil
+cdef void lent_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts) noexcept nogil
 
 
 cdef const trnn_kernels *isa_named(str name) except NULL

@@ -454,7 +454,7 @@ cdef class Layer:
         cdef cnp.ndarray memory = aligned_zeros(max(self.nbytes, 64))
         if draws:
             for param, first, numbers in self.initialise(self.params):
-                trnn_param_pack_piece(&self.tensors[param], cnp.PyArray_DATA(memory),
+                trnn_param_pack_chunk(&self.tensors[param], cnp.PyArray_DATA(memory),
                                       <float *> cnp.PyArray_DATA(numbers), first, cnp.PyArray_SIZE(numbers))
         return memory
 
@@ -577,7 +577,7 @@ cdef class Layer:
         """Whether `gradients` has been asked for."""
         return self.grads is not None
 
-    def span(self, int32_t i):
+    def extent(self, int32_t i):
         """The place of one tensor in `packed`, padding included: (offset, numbers), in floats."""
         return self.tensors[i].offset // 4, trnn_param_bytes(&self.tensors[i]) // 4
 
@@ -697,14 +697,14 @@ cdef class Plan:
         return self.sizes.batch
 
     @property
-    def whole(self):
+    def full_sequence(self):
         """Whether a layer reads the future, so that a call takes at most the plan's steps."""
-        return self.sizes.whole
+        return self.sizes.full_sequence
 
     @property
     def most_steps(self):
         """The most steps of a call."""
-        return self.sizes.steps if self.sizes.whole else 1 << 28
+        return self.sizes.steps if self.sizes.full_sequence else 1 << 28
 
     @property
     def state_bytes(self):
@@ -757,7 +757,7 @@ cdef class Part:
         self.job.scratch = cnp.PyArray_DATA(self.scratch)
         self.job.lengths = NULL
         self.job.stride = stride
-        self.job.backwards = 0
+        self.job.descending = 0
         self.watch.blocks = max(1, PATIENCE // (plan.weights_bytes * sizes.batch * sizes.steps))
         self.patience = self.watch.blocks * sizes.steps
 
@@ -779,7 +779,7 @@ cdef class Part:
             self.watch.left = self.watch.blocks
         with nogil:
             status = trnn_run(self.plan.plan, &self.job)
-        self.job.backwards = (self.job.backwards + self.job.steps) & 1
+        self.job.descending = (self.job.descending + self.job.steps) & 1
         return status
 
     def __call__(self):
@@ -846,7 +846,7 @@ cdef class Stream:
         """``parts``: (first row, plan) of what each thread takes; None for one thread.
 
         ``rows_first``: whether `run` takes (batch, T, frame). ``nonfinite``: as ``net.stream()`` takes it."""
-        if plan.sizes.whole:
+        if plan.sizes.full_sequence:
             raise ValueError(
                 "a bidirectional layer reads the future and cannot be streamed: call net(x) on whole sequences")
         self.net = net
@@ -1311,36 +1311,36 @@ cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil:
     return trnn_rule_uses(rule, i)
 
 
-cdef size_t lent_spans_pieces(const trnn_span *spans, int32_t count) noexcept nogil:
-    return trnn_spans_pieces(spans, count)
+cdef size_t lent_tensors_chunks(const trnn_tensor *tensors, int32_t count) noexcept nogil:
+    return trnn_tensors_chunks(tensors, count)
 
 
-cdef void lent_spans_measure(const trnn_span *spans, int32_t count, double *sums,
+cdef void lent_tensors_measure(const trnn_tensor *tensors, int32_t count, double *sums,
                              int32_t part, int32_t parts) noexcept nogil:
-    trnn_spans_measure(_isa, spans, count, sums, part, parts)
+    trnn_tensors_measure(_isa, tensors, count, sums, part, parts)
 
 
-cdef double lent_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad) noexcept nogil:
-    return trnn_spans_norm(spans, count, sums, bad)
+cdef double lent_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad) noexcept nogil:
+    return trnn_tensors_norm(tensors, count, sums, bad)
 
 
 cdef float lent_clip_scale(double norm, double max_norm) noexcept nogil:
     return trnn_clip_scale(norm, max_norm)
 
 
-cdef void lent_spans_update(const trnn_span *spans, int32_t count, float scale, float limit,
+cdef void lent_tensors_update(const trnn_tensor *tensors, int32_t count, float scale, float limit,
                             int32_t part, int32_t parts) noexcept nogil:
-    trnn_spans_update(_isa, spans, count, scale, limit, part, parts)
+    trnn_tensors_update(_isa, tensors, count, scale, limit, part, parts)
 
 
-cdef void lent_spans_count(trnn_span *spans, int32_t count) noexcept nogil:
-    trnn_spans_count(spans, count)
+cdef void lent_tensors_count(trnn_tensor *tensors, int32_t count) noexcept nogil:
+    trnn_tensors_count(tensors, count)
 
 
-cdef void lent_spans_clip(const trnn_span *spans, int32_t count, float scale, float limit,
+cdef void lent_tensors_clip(const trnn_tensor *tensors, int32_t count, float scale, float limit,
                           int32_t part, int32_t parts) noexcept nogil:
-    trnn_spans_clip(_isa, spans, count, scale, limit, part, parts)
+    trnn_tensors_clip(_isa, tensors, count, scale, limit, part, parts)
 
 
-cdef void lent_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts) noexcept nogil:
-    trnn_spans_clear(spans, count, part, parts)
+cdef void lent_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts) noexcept nogil:
+    trnn_tensors_clear(tensors, count, part, parts)

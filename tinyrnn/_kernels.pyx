@@ -30,7 +30,7 @@ cdef extern from "kernels/kernels.h" nogil:
         float *y
         size_t x_stride, y_stride
         void *scratch
-        int32_t backwards
+        int32_t descending
 
     ctypedef struct trnn_cell:
         trnn_matrix hidden
@@ -43,7 +43,7 @@ cdef extern from "kernels/kernels.h" nogil:
         float *y
         size_t gates_stride, h_stride, c_stride, y_stride
         void *scratch
-        int32_t relu, backwards
+        int32_t relu, descending
         float *tape
 
     size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
@@ -107,7 +107,7 @@ def product(str isa, Layer linear, x, y):
     p.x_stride, p.y_stride = depth, cols
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.matrix.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
-    p.backwards = 0
+    p.descending = 0
     cdef const table *kernels = kernels_of(isa)
     with nogil:
         kernels.product(&p)
@@ -135,7 +135,7 @@ def cell(str isa, Layer layer, gates, h, c, y):
     p.gates_stride, p.h_stride, p.c_stride, p.y_stride = wide, depth, units, units
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
-    p.relu, p.backwards = layer.layer.args.recurrent.relu, 0
+    p.relu, p.descending = layer.layer.args.recurrent.relu, 0
     p.tape = NULL
     cdef const table *kernels = kernels_of(isa)
     cdef str kind = layer.kind

@@ -2,17 +2,17 @@
 
 from libc.stdint cimport int32_t, uint32_t
 
-from tinyrnn._core cimport trnn_rule, trnn_span
+from tinyrnn._core cimport trnn_rule, trnn_tensor
 
 
-cdef struct Source:  # where a span's gradient is, and whether there is one: its bit in its layer's `graded`
+cdef struct Source:  # where a tensor's gradient is, and whether there is one: its bit in its layer's `graded`
     float *gradients
     uint32_t *graded
     uint32_t bit
 
 
 cdef class Program:
-    cdef trnn_span *spans
+    cdef trnn_tensor *tensors
     cdef Source *sources
     cdef trnn_rule *rules
     cdef double *sums

@@ -3,7 +3,7 @@
 
 Design
 ------
-A. ``Program`` is what an ``optim.Optimizer`` has been compiled to: a rule for each of its groups, a span for
+A. ``Program`` is what an ``optim.Optimizer`` has been compiled to: a rule for each of its groups, a tensor for
    each tensor that trains. It is laid out anew, in place, when tensors are frozen or thawed.
 B. ``step`` is the whole step for one thread. Threads that share one call, in this order with a barrier between,
    ``measure_part``, ``judge`` (one of them), ``update_part``, ``finish`` (one of them).
@@ -27,13 +27,13 @@ from tinyrnn._core cimport (
     lent_optimiser_name,
     lent_optimiser_state,
     lent_rule_uses,
-    lent_spans_clear,
-    lent_spans_clip,
-    lent_spans_count,
-    lent_spans_measure,
-    lent_spans_norm,
-    lent_spans_pieces,
-    lent_spans_update,
+    lent_tensors_clear,
+    lent_tensors_clip,
+    lent_tensors_count,
+    lent_tensors_measure,
+    lent_tensors_norm,
+    lent_tensors_chunks,
+    lent_tensors_update,
     trnn_optimiser,
 )
 
@@ -64,11 +64,11 @@ cdef class Program:
     norm : float
         Of all gradients, before clipping, at the last step.
     bad : int
-        The last span whose gradient was not finite then, or -1.
+        The last tensor whose gradient was not finite then, or -1.
     """
 
     def __cinit__(self, int32_t rules):
-        self.spans = NULL
+        self.tensors = NULL
         self.sources = NULL
         self.sums = NULL
         self.count = 0
@@ -87,10 +87,10 @@ cdef class Program:
         self.free()
 
     cdef free(self):
-        PyMem_Free(self.spans)
+        PyMem_Free(self.tensors)
         PyMem_Free(self.sources)
         PyMem_Free(self.sums)
-        self.spans = NULL
+        self.tensors = NULL
         self.sources = NULL
         self.sums = NULL
         self.count = 0
@@ -123,12 +123,12 @@ cdef class Program:
         self.rules[i] = rule
         return tuple([lent_rule_uses(&rule, k) for k in range(TRNN_STATES_MAX)])
 
-    def lay(self, list spans):
+    def lay(self, list tensors):
         """Take the tensors that train, in the nets' order.
 
         Parameters
         ----------
-        spans : list of (core, param, states, rule, steps)
+        tensors : list of (core, param, states, rule, steps)
             A core layer and the tensor's place in it; one state array, laid out as the layer's weights, or None
             for each of `STATES`; its group, whose rule is set; the steps it has done.
         """
@@ -137,28 +137,28 @@ cdef class Program:
         cdef Layer core
         self.free()
         self.owners = []
-        self.spans = <trnn_span *> PyMem_Calloc(max(<int> len(spans), 1), sizeof(trnn_span))
-        self.sources = <Source *> PyMem_Calloc(max(<int> len(spans), 1), sizeof(Source))
-        if self.spans == NULL or self.sources == NULL:
+        self.tensors = <trnn_tensor *> PyMem_Calloc(max(<int> len(tensors), 1), sizeof(trnn_tensor))
+        self.sources = <Source *> PyMem_Calloc(max(<int> len(tensors), 1), sizeof(Source))
+        if self.tensors == NULL or self.sources == NULL:
             self.free()
             raise MemoryError()
-        for i, (core, param, states, rule, steps) in enumerate(spans):
-            offset, numbers = core.span(param)
+        for i, (core, param, states, rule, steps) in enumerate(tensors):
+            offset, numbers = core.extent(param)
             assert 0 <= rule < self.rule_count
-            self.spans[i].rule = &self.rules[rule]
-            self.spans[i].weights = self.place(core.packed(), offset, numbers)
-            self.spans[i].gradients = self.place(core.gradients(), offset, numbers)
-            self.sources[i] = Source(self.spans[i].gradients, &core.graded, <uint32_t> 1 << param)
+            self.tensors[i].rule = &self.rules[rule]
+            self.tensors[i].weights = self.place(core.packed(), offset, numbers)
+            self.tensors[i].gradients = self.place(core.gradients(), offset, numbers)
+            self.sources[i] = Source(self.tensors[i].gradients, &core.graded, <uint32_t> 1 << param)
             self.owners.append(core)
             for k in range(TRNN_STATES_MAX):
                 if states[k] is not None:
-                    self.spans[i].state[k] = self.place(states[k], offset, numbers)
+                    self.tensors[i].state[k] = self.place(states[k], offset, numbers)
                 else:
                     assert not lent_rule_uses(&self.rules[rule], k)
-            self.spans[i].numbers = numbers
-            self.spans[i].steps = steps
-        self.count = <int32_t> len(spans)
-        self.sums = <double *> PyMem_Calloc(lent_spans_pieces(self.spans, self.count) + 1, sizeof(double))
+            self.tensors[i].numbers = numbers
+            self.tensors[i].steps = steps
+        self.count = <int32_t> len(tensors)
+        self.sums = <double *> PyMem_Calloc(lent_tensors_chunks(self.tensors, self.count) + 1, sizeof(double))
         if self.sums == NULL:
             self.free()
             raise MemoryError()
@@ -171,8 +171,8 @@ cdef class Program:
         return <float *> cnp.PyArray_DATA(array) + offset
 
     def steps(self):
-        """The steps that each span has done."""
-        return [self.spans[i].steps for i in range(self.count)]
+        """The steps that each tensor has done."""
+        return [self.tensors[i].steps for i in range(self.count)]
 
     def run(self):
         """One step; 0, or 1 where a gradient is not finite: nothing has changed then but `bad` and `norm`."""
@@ -197,7 +197,7 @@ cdef class Program:
         if scale != 1 or limit != TRNN_NO_LIMIT:
             with nogil:
                 self.point()
-                lent_spans_clip(self.spans, self.count, scale, limit, 0, 1)
+                lent_tensors_clip(self.tensors, self.count, scale, limit, 0, 1)
 
     def clear(self):
         """Set the gradients to zero: from now on there are none."""
@@ -210,7 +210,7 @@ cdef class Program:
         """Look which tensors have a gradient."""
         cdef int32_t i
         for i in range(self.count):
-            self.spans[i].gradients = (
+            self.tensors[i].gradients = (
                 self.sources[i].gradients if self.sources[i].graded[0] & self.sources[i].bit else NULL)
 
     cdef int step(self) noexcept nogil:
@@ -225,23 +225,23 @@ cdef class Program:
     cdef int zero(self) noexcept nogil:
         cdef int32_t i
         for i in range(self.count):
-            self.spans[i].gradients = self.sources[i].gradients
+            self.tensors[i].gradients = self.sources[i].gradients
             self.sources[i].graded[0] &= ~self.sources[i].bit
-        lent_spans_clear(self.spans, self.count, 0, 1)
+        lent_tensors_clear(self.tensors, self.count, 0, 1)
         return 0
 
     cdef void measure_part(self, int part, int parts) noexcept nogil:
-        lent_spans_measure(self.spans, self.count, self.sums, part, parts)
+        lent_tensors_measure(self.tensors, self.count, self.sums, part, parts)
 
     cdef int judge(self) noexcept nogil:
         """After all parts were measured: the norm, what it scales gradients by, and 1 if it is not finite."""
-        self.norm = lent_spans_norm(self.spans, self.count, self.sums, &self.bad)
+        self.norm = lent_tensors_norm(self.tensors, self.count, self.sums, &self.bad)
         self.scale = lent_clip_scale(self.norm, self.max_norm) if self.max_norm < INFINITY else 1
         self.limit = <float> self.max_value if self.max_value < TRNN_NO_LIMIT else TRNN_NO_LIMIT
         return self.bad >= 0
 
     cdef void update_part(self, int part, int parts) noexcept nogil:
-        lent_spans_update(self.spans, self.count, self.scale, self.limit, part, parts)
+        lent_tensors_update(self.tensors, self.count, self.scale, self.limit, part, parts)
 
     cdef void finish(self) noexcept nogil:
-        lent_spans_count(self.spans, self.count)
+        lent_tensors_count(self.tensors, self.count)

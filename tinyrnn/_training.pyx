@@ -127,7 +127,7 @@ cdef class Tape:
                 self.graded[i] = &(<Layer> layers[i]).graded
                 self.trained[i] = 0
                 if fixed is not None and fixed[i]:
-                    all_layers[i].args.norm.fixed = 1
+                    all_layers[i].args.norm.use_running_stats = 1
             self.layers = layers
             self.count = count
             self.memory = bytes(lent_training_bytes(count))

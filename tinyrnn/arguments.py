@@ -12,7 +12,7 @@ import numpy as np
 from tinyrnn.attributes import ADVICE, nearest
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
+def check_int(name: str, value: Any, low: int, high: int) -> int:
     """``value`` as an int in ``low .. high``, or an error that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} is {value!r}, expected an integer")
@@ -21,23 +21,23 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     return int(value)
 
 
-def size(name: str, value: Any, least: int = 1) -> int:
+def check_size(name: str, value: Any, least: int = 1) -> int:
     """A number of things: at least ``least``."""
-    return whole(name, value, least, 2**28)
+    return check_int(name, value, least, 2**28)
 
 
-def axis(name: str, value: Any) -> int:
+def check_axis(name: str, value: Any) -> int:
     """A number of an axis, from the front or, negative, from the back."""
-    return whole(name, value, -64, 63)
+    return check_int(name, value, -64, 63)
 
 
-def flag(name: str, value: Any) -> bool:
+def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected True or False")
     return bool(value)
 
 
-def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+def check_float(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {value!r}, expected a number")
     if not low <= value <= high or math.isinf(value):
@@ -45,15 +45,15 @@ def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) 
     return float(value)
 
 
-def measure(name: str, value: Any) -> float:
+def check_number(name: str, value: Any) -> float:
     """A number or an infinity, but no NaN."""
     if isinstance(value, (float, np.floating)) and math.isinf(value):
         return float(value)
-    return real(name, value)
+    return check_float(name, value)
 
 
-def above_zero(name: str, value: Any) -> float:
-    number = real(name, value)
+def check_positive(name: str, value: Any) -> float:
+    number = check_float(name, value)
     if not number > 0.0:
         raise ValueError(f"{name} is {value}, expected a number above 0")
     return number

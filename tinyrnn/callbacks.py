@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tinyrnn.arguments import flag, measure, real, whole
+from tinyrnn.arguments import check_bool, check_float, check_int, check_number
 from tinyrnn.files import replacing
 from tinyrnn.model import check_suffix
 
@@ -131,7 +131,7 @@ class _Best(Callback):
             raise ValueError(f"{name}: mode is {mode!r}, expected 'min' or 'max'")
         self.monitor: str = monitor
         self.mode = mode
-        self.min_delta = real(f"{name}: min_delta", min_delta, 0.0)
+        self.min_delta = check_float(f"{name}: min_delta", min_delta, 0.0)
         self.best = math.inf if mode == "min" else -math.inf
 
     def _better(self, logs: Mapping[str, float]) -> bool:
@@ -176,8 +176,8 @@ class EarlyStopping(_Best):
         mode: str = "min",
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience = whole("EarlyStopping: patience", patience, 0, 2**31)
-        self.restore_best = flag("EarlyStopping: restore_best", restore_best)
+        self.patience = check_int("EarlyStopping: patience", patience, 0, 2**31)
+        self.restore_best = check_bool("EarlyStopping: restore_best", restore_best)
         self.best_epoch, self.wait = -1, 0
         self._weights: dict[str, Any] = {}
 
@@ -201,9 +201,9 @@ class EarlyStopping(_Best):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         best, epoch, wait, weights = _taken("EarlyStopping", state, ("best", "best_epoch", "wait", "weights"))
-        best = measure("EarlyStopping: best", best)
-        epoch = whole("EarlyStopping: best_epoch", epoch, -1, 2**62)
-        wait = whole("EarlyStopping: wait", wait, 0, 2**62)
+        best = check_number("EarlyStopping: best", best)
+        epoch = check_int("EarlyStopping: best_epoch", epoch, -1, 2**62)
+        wait = check_int("EarlyStopping: wait", wait, 0, 2**62)
         if not isinstance(weights, Mapping):
             raise TypeError(f"EarlyStopping: weights is {type(weights).__name__}, expected arrays by name")
         self.best, self.best_epoch, self.wait, self._weights = best, epoch, wait, dict(weights)
@@ -230,7 +230,7 @@ class ModelCheckpoint(_Best):
     ) -> None:
         super().__init__(monitor, mode)
         self.path = _name("ModelCheckpoint", path)
-        self.save_best_only = flag("ModelCheckpoint: save_best_only", save_best_only)
+        self.save_best_only = check_bool("ModelCheckpoint: save_best_only", save_best_only)
         if not self.save_best_only:
             self.monitor = None  # type: ignore[assignment]
 
@@ -250,7 +250,7 @@ class ModelCheckpoint(_Best):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         (best,) = _taken("ModelCheckpoint", state, ("best",))
-        self.best = measure("ModelCheckpoint: best", best)
+        self.best = check_number("ModelCheckpoint: best", best)
 
 
 class LearningRateScheduler(Callback):
@@ -319,7 +319,7 @@ class LearningRateScheduler(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         name = "LearningRateScheduler"
         count, schedule = _taken(name, state, ("count", "schedule"))
-        count = whole(f"{name}: count", count, 0, 2**62)
+        count = check_int(f"{name}: count", count, 0, 2**62)
         if self._function:
             if schedule != {}:
                 raise ValueError(f"{name}: has a schedule's state, but this one is a function")
@@ -394,7 +394,7 @@ class Checkpoint(Callback):
         if unit not in _UNITS:
             raise ValueError(f"Checkpoint: unit is {unit!r}, expected 'epoch' or 'batch'")
         self.path = _name("Checkpoint", path)
-        self.every = whole("Checkpoint: every", every, 1, 2**31)
+        self.every = check_int("Checkpoint: every", every, 1, 2**31)
         self.unit = unit
         self._since = 0
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrnn.arguments import flag, real, whole
+from tinyrnn.arguments import check_bool, check_float, check_int
 from tinyrnn.callbacks import EarlyStopping, LearningRateScheduler, ModelCheckpoint
 from tinyrnn.errors import LoadError
 from tinyrnn.history import History
@@ -217,7 +217,7 @@ def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Fou
     dropout = _checked_dropout(description["dropout"], begun)
     seed = description["settings"].get("seed")  # not in older files
     if seed is not None:
-        seed = whole("seed", seed, 0, 2**63 - 1)
+        seed = check_int("seed", seed, 0, 2**63 - 1)
         if random is not None and np.random.PCG64(seed).state["state"]["inc"] != random["state"]["inc"]:
             raise ValueError(f"random is not of seed {seed}")
     callbacks = _checked_callbacks(description["callbacks"], tensors, stored, run)
@@ -236,7 +236,7 @@ def _check_same(what: str, given: Mapping[str, Any], wanted: Mapping[str, NDArra
             has = f"{one.dtype} {one.shape}" if isinstance(one, np.ndarray) else type(one).__name__
             raise ValueError(f"{what}: {name} is {has}, expected {array.dtype} {array.shape}")
         if array.dtype.kind == "i":  # a count
-            whole(f"{what}: {name}", one.item(), 0, 2**62)
+            check_int(f"{what}: {name}", one.item(), 0, 2**62)
 
 
 def _checked_callbacks(
@@ -275,14 +275,14 @@ def _checked_random(state: Any, run: Run) -> Any:
         return None
     if state["bit_generator"] != "PCG64":
         raise ValueError(f"random: {state['bit_generator']!r:.100}, expected PCG64")
-    inc = whole("random: inc", state["state"]["inc"], 0, 2**128 - 1)
+    inc = check_int("random: inc", state["state"]["inc"], 0, 2**128 - 1)
     if not inc & 1:
         raise ValueError(f"random: inc is {inc}, expected an odd number")
     return {
         "bit_generator": "PCG64",
-        "state": {"state": whole("random: state", state["state"]["state"], 0, 2**128 - 1), "inc": inc},
-        "has_uint32": whole("random: has_uint32", state["has_uint32"], 0, 1),
-        "uinteger": whole("random: uinteger", state["uinteger"], 0, 2**32 - 1),
+        "state": {"state": check_int("random: state", state["state"]["state"], 0, 2**128 - 1), "inc": inc},
+        "has_uint32": check_int("random: has_uint32", state["has_uint32"], 0, 1),
+        "uinteger": check_int("random: uinteger", state["uinteger"], 0, 2**32 - 1),
     }
 
 
@@ -295,21 +295,21 @@ def _checked_position(
         generator = np.random.Generator(np.random.PCG64(0))
         generator.bit_generator.state = random
     order = batches(run.inputs.lengths, run.batch_size, generator)
-    epoch = whole("epoch", given["epoch"], 0, run.epochs)
-    batch = whole("batch", given["batch"], 0, len(order))
-    step = whole("step", given["step"], 0, 2**62)
+    epoch = check_int("epoch", given["epoch"], 0, run.epochs)
+    batch = check_int("batch", given["batch"], 0, len(order))
+    step = check_int("step", given["step"], 0, 2**62)
     position: dict[str, Any] = {
         "epoch": epoch,
         "batch": batch,
         "step": step,
-        "stop": flag("stop", given["stop"]),
+        "stop": check_bool("stop", given["stop"]),
     }
     for key in ("total", "weight", "norm", "seconds"):
         if isinstance(given[key], bool) or not isinstance(given[key], (int, float)):
             raise TypeError(f"{key} is {given[key]!r:.100}, expected a number")
         position[key] = float(given[key])
     for key in ("weight", "seconds"):
-        real(key, position[key], 0.0)
+        check_float(key, position[key], 0.0)
     if batch == step == 0 and (position["total"] or position["weight"]):
         raise ValueError("total and weight: expected none before the first batch of an epoch")
     if (carried is not None) != (step > 0):
@@ -318,7 +318,7 @@ def _checked_position(
         if run.bptt is None or batch == len(order):
             raise ValueError(f"step is {step}, expected 0: no batch is under way")
         rows = order[batch]
-        whole("step", step, 1, int(run.inputs.lengths[rows].max()) - 1)
+        check_int("step", step, 1, int(run.inputs.lengths[rows].max()) - 1)
         if step % run.bptt:
             raise ValueError(f"step is {step}, expected a multiple of {run.bptt}, bptt")
         size = run.state_size(len(rows))
@@ -339,7 +339,7 @@ def _checked_dropout(kept: Any, begun: bool) -> dict[str, int]:
     ):
         raise ValueError(f"dropout: {_shown(kept)}, expected {' and '.join(_DROPOUT)}")
     most = {"_dropout_seed": 2**64 - 1, "_train_steps": 2**62}
-    return {name: whole(name, value, 0, most[name]) for name, value in kept.items()}
+    return {name: check_int(name, value, 0, most[name]) for name, value in kept.items()}
 
 
 def _take(found: _Found, run: Run) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrnn.arguments import flag, size, whole
+from tinyrnn.arguments import check_bool, check_int, check_size
 from tinyrnn.attributes import Guarded
 from tinyrnn.callbacks import Callback, in_order
 from tinyrnn.errors import ShapeError
@@ -256,10 +256,10 @@ def fit(
     resume: Any,
 ) -> History:
     """`Net.fit`."""
-    epochs, batch_size = size("fit: epochs", epochs, 0), size("fit: batch_size", batch_size)
-    verbose = whole("fit: verbose", verbose, 0, 2)
-    seed = None if seed is None else whole("fit: seed", seed, 0, 2**63 - 1)
-    bptt = None if bptt is None else size("fit: bptt", bptt)
+    epochs, batch_size = check_size("fit: epochs", epochs, 0), check_size("fit: batch_size", batch_size)
+    verbose = check_int("fit: verbose", verbose, 0, 2)
+    seed = None if seed is None else check_int("fit: seed", seed, 0, 2**63 - 1)
+    bptt = None if bptt is None else check_size("fit: bptt", bptt)
     callbacks = in_order(callbacks)
     loss = _loss(loss)
     inputs = Inputs(net, x, lengths, "fit: x")
@@ -290,9 +290,9 @@ def fit(
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,
-        shuffle=flag("fit: shuffle", shuffle),
+        shuffle=check_bool("fit: shuffle", shuffle),
         bptt=bptt,
-        threads=size("fit: threads", threads),
+        threads=check_size("fit: threads", threads),
         clip_norm=clip_norm,
         clip_value=clip_value,
         nonfinite=nonfinite,
@@ -345,8 +345,9 @@ def _hand_over(history: History, error: BaseException) -> None:
 
 def predict(net: Net, x: Any, batch_size: int, lengths: Any, threads: int, last: bool) -> Any:
     """`Net.predict`."""
-    batch_size, threads = size("predict: batch_size", batch_size), size("predict: threads", threads)
-    last = flag("predict: last", last)
+    batch_size = check_size("predict: batch_size", batch_size)
+    threads = check_size("predict: threads", threads)
+    last = check_bool("predict: last", last)
     if isinstance(x, (list, tuple)) and not x and lengths is None:
         return np.empty((0, *net._streamed(None)[2]), np.float32) if last else []
     inputs = Inputs(net, x, lengths, "predict: x", empty=True)
@@ -379,7 +380,7 @@ def evaluate(
     loss = _loss(loss)
     inputs = Inputs(net, x, lengths, "evaluate: x")
     targets = Targets(inputs, y, loss, "evaluate: y")
-    batch_size = size("evaluate: batch_size", batch_size)
+    batch_size = check_size("evaluate: batch_size", batch_size)
     return _measured(net, inputs, targets, loss, _metrics(metrics, loss), batch_size, threads)
 
 

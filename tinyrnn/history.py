@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tinyrnn.arguments import flag, real, whole
+from tinyrnn.arguments import check_bool, check_float, check_int
 from tinyrnn.errors import LoadError
 from tinyrnn.files import replacing
 from tinyrnn.pictures import new_figure, saved
@@ -24,7 +24,7 @@ def _number(name: str, value: Any) -> float:
     """A number as `History.to_json` gives it."""
     if isinstance(value, str) and value in ("nan", "inf", "-inf"):
         return float(value)
-    return real(name, value)
+    return check_float(name, value)
 
 
 def _constant(name: str) -> float:
@@ -138,8 +138,8 @@ class History:
         made.history = {name: [_number(name, number) for number in values] for name, values in rows.items()}
         if len({len(values) for values in made.history.values()}) > 1:
             raise ValueError("the numbers of epochs differ")
-        made.interrupted = flag("interrupted", value["interrupted"])
-        made.memory = whole("memory", value["memory"], 0, 2**62)
+        made.interrupted = check_bool("interrupted", value["interrupted"])
+        made.memory = check_int("memory", value["memory"], 0, 2**62)
         return made
 
     def plot(self, names: Sequence[str] | None = None, path: str | os.PathLike[str] | None = None) -> Figure:

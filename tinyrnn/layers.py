@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
-from tinyrnn.arguments import axis, flag, real, size, whole
+from tinyrnn.arguments import check_axis, check_bool, check_float, check_int, check_size
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.model import Array, Frame, Net, Tensor, lacking, submodule
@@ -79,14 +79,14 @@ class Linear(_Layer):
     arguments = ("in_features", "out_features", "bias")
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        self.in_features = size("Linear: in_features", in_features)
-        self.out_features = size("Linear: out_features", out_features)
-        self._with_bias = flag("Linear: bias", bias)
+        self.in_features = check_size("Linear: in_features", in_features)
+        self.out_features = check_size("Linear: out_features", out_features)
+        self._with_bias = check_bool("Linear: bias", bias)
         self._core_layer = _core.Layer(
             "linear",
             in_features=self.in_features,
             out_features=self.out_features,
-            bias=flag("Linear: bias", bias),
+            bias=check_bool("Linear: bias", bias),
         )
         self._core_layer.initialise = initial.uniform(1 / math.sqrt(self.in_features))
 
@@ -136,11 +136,11 @@ class Embedding(_Layer):
     arguments = ("num_embeddings", "embedding_dim", "padding_idx")
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
-        self.num_embeddings = size("Embedding: num_embeddings", num_embeddings)
-        self.embedding_dim = size("Embedding: embedding_dim", embedding_dim)
+        self.num_embeddings = check_size("Embedding: num_embeddings", num_embeddings)
+        self.embedding_dim = check_size("Embedding: embedding_dim", embedding_dim)
         if padding_idx is not None:
             rows = self.num_embeddings
-            padding_idx = whole("Embedding: padding_idx", padding_idx, -rows, rows - 1) % rows
+            padding_idx = check_int("Embedding: padding_idx", padding_idx, -rows, rows - 1) % rows
         self.padding_idx = padding_idx
         self._core_layer = _core.Layer(
             "embedding",
@@ -205,20 +205,22 @@ class Conv1d(_Layer):
         bias: bool = True,
         padding_mode: str = "zeros",
     ) -> None:
-        self.in_channels = size("Conv1d: in_channels", in_channels)
-        self.out_channels = size("Conv1d: out_channels", out_channels)
-        self.kernel_size = size("Conv1d: kernel_size", _single(kernel_size))
-        self.stride = size("Conv1d: stride", _single(stride))
-        self.dilation = size("Conv1d: dilation", _single(dilation))
-        self.groups = size("Conv1d: groups", groups)
-        self._with_bias = flag("Conv1d: bias", bias)
+        self.in_channels = check_size("Conv1d: in_channels", in_channels)
+        self.out_channels = check_size("Conv1d: out_channels", out_channels)
+        self.kernel_size = check_size("Conv1d: kernel_size", _single(kernel_size))
+        self.stride = check_size("Conv1d: stride", _single(stride))
+        self.dilation = check_size("Conv1d: dilation", _single(dilation))
+        self.groups = check_size("Conv1d: groups", groups)
+        self._with_bias = check_bool("Conv1d: bias", bias)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"Conv1d: {name} is {channels}, expected a multiple of groups, {groups}")
         if padding_mode not in ("zeros", "reflect"):
             raise ValueError(f"Conv1d: padding_mode is {padding_mode!r}, expected 'zeros' or 'reflect'")
         self.padding_mode = padding_mode
-        self.padding = padding if isinstance(padding, str) else size("Conv1d: padding", _single(padding), 0)
+        self.padding = (
+            padding if isinstance(padding, str) else check_size("Conv1d: padding", _single(padding), 0)
+        )
         if padding == "same":
             if self.stride != 1:
                 raise ValueError("Conv1d: padding='same' needs stride 1")
@@ -322,13 +324,13 @@ class LayerNorm(_Layer):
         given = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
         if len(given) not in (1, 2):
             raise ValueError(f"LayerNorm: normalized_shape is {tuple(given)}, expected one or two sizes")
-        self.normalized_shape = tuple(size("LayerNorm: normalized_shape", length) for length in given)
-        self.eps = real("LayerNorm: eps", eps, 0.0)
-        self.elementwise_affine = flag("LayerNorm: elementwise_affine", elementwise_affine)
-        self._with_bias = flag("LayerNorm: bias", bias)
+        self.normalized_shape = tuple(check_size("LayerNorm: normalized_shape", length) for length in given)
+        self.eps = check_float("LayerNorm: eps", eps, 0.0)
+        self.elementwise_affine = check_bool("LayerNorm: elementwise_affine", elementwise_affine)
+        self._with_bias = check_bool("LayerNorm: bias", bias)
         self._core_layer = _core.Layer(
             "layer_norm",
-            size=size("LayerNorm: the product of normalized_shape", math.prod(self.normalized_shape)),
+            size=check_size("LayerNorm: the product of normalized_shape", math.prod(self.normalized_shape)),
             eps=self.eps,
             affine=self.elementwise_affine,
             bias=self._with_bias and self.elementwise_affine,
@@ -379,12 +381,12 @@ class BatchNorm1d(_Layer):
         track_running_stats: bool = True,
         bias: bool = True,
     ) -> None:
-        self.num_features = size("BatchNorm1d: num_features", num_features)
-        self.eps = real("BatchNorm1d: eps", eps, 0.0)
-        self.momentum = None if momentum is None else real("BatchNorm1d: momentum", momentum, 0.0, 1.0)
-        self.affine = flag("BatchNorm1d: affine", affine)
-        self._with_bias = flag("BatchNorm1d: bias", bias)
-        self.track_running_stats = flag("BatchNorm1d: track_running_stats", track_running_stats)
+        self.num_features = check_size("BatchNorm1d: num_features", num_features)
+        self.eps = check_float("BatchNorm1d: eps", eps, 0.0)
+        self.momentum = None if momentum is None else check_float("BatchNorm1d: momentum", momentum, 0.0, 1.0)
+        self.affine = check_bool("BatchNorm1d: affine", affine)
+        self._with_bias = check_bool("BatchNorm1d: bias", bias)
+        self.track_running_stats = check_bool("BatchNorm1d: track_running_stats", track_running_stats)
         if not self.track_running_stats:
             raise ValueError("BatchNorm1d: track_running_stats is False, expected True: inference needs them")
         self.num_batches_tracked = 0
@@ -429,7 +431,7 @@ class _Elementwise(_Layer):
     arguments: ClassVar[tuple[str, ...]] = ("inplace",)
 
     def __init__(self, inplace: bool = False) -> None:
-        self.inplace = flag(f"{type(self).__name__}: inplace", inplace)
+        self.inplace = check_bool(f"{type(self).__name__}: inplace", inplace)
         self._core_layer = _core.Layer(self._kind)
 
 
@@ -472,8 +474,8 @@ class LeakyReLU(_Elementwise):
     arguments = ("negative_slope", "inplace")
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
-        self.negative_slope = real("LeakyReLU: negative_slope", negative_slope)
-        self.inplace = flag("LeakyReLU: inplace", inplace)
+        self.negative_slope = check_float("LeakyReLU: negative_slope", negative_slope)
+        self.inplace = check_bool("LeakyReLU: inplace", inplace)
         self._core_layer = _core.Layer("leaky_relu", slope=self.negative_slope)
 
 
@@ -491,8 +493,8 @@ class Dropout(_Elementwise):
     arguments = ("p", "inplace")
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        self.p = real("Dropout: p", p, 0.0, 1.0)
-        self.inplace = flag("Dropout: inplace", inplace)
+        self.p = check_float("Dropout: p", p, 0.0, 1.0)
+        self.inplace = check_bool("Dropout: inplace", inplace)
         self._core_layer = _core.Layer("dropout", p=self.p)
 
 
@@ -514,8 +516,8 @@ class Flatten(_Layer):
     arguments = ("start_dim", "end_dim")
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        self.start_dim = axis("Flatten: start_dim", start_dim)
-        self.end_dim = axis("Flatten: end_dim", end_dim)
+        self.start_dim = check_axis("Flatten: start_dim", start_dim)
+        self.end_dim = check_axis("Flatten: end_dim", end_dim)
         self._core_layer = _core.Layer("flatten")
         self._unchanged = _core.Layer("identity")
 
@@ -564,7 +566,7 @@ class _Softmax(_Layer):
 
     def __init__(self, dim: int | None = None) -> None:
         name = type(self).__name__
-        self.dim = None if dim is None else axis(f"{name}: dim", dim)
+        self.dim = None if dim is None else check_axis(f"{name}: dim", dim)
         self._over_cols = _core.Layer(self._kind)
         self._over_rows = _core.Layer(self._kind, over_rows=1)
 

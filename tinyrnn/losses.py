@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn._losses import CoreLoss, Target
-from tinyrnn.arguments import above_zero, flag, real, whole
+from tinyrnn.arguments import check_bool, check_float, check_int, check_positive
 from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
@@ -266,7 +266,7 @@ class HuberLoss(Loss):
     """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        self.delta = above_zero("delta", delta)
+        self.delta = check_positive("delta", delta)
         super().__init__(reduction, delta=self.delta)
 
 
@@ -298,8 +298,8 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         self.weight = _weights("weight", weight, scalar=False)
-        self.ignore_index = whole("ignore_index", ignore_index, _INT32.min, _INT32.max)
-        self.label_smoothing = real("label_smoothing", label_smoothing, 0.0, 1.0)
+        self.ignore_index = check_int("ignore_index", ignore_index, _INT32.min, _INT32.max)
+        self.label_smoothing = check_float("label_smoothing", label_smoothing, 0.0, 1.0)
         super().__init__(
             reduction,
             weight=self.weight,
@@ -408,8 +408,8 @@ class CTCLoss(Loss):
     """
 
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
-        self.blank = whole("blank", blank, 0, 2**28 - 1)
-        self.zero_infinity = flag("zero_infinity", zero_infinity)
+        self.blank = check_int("blank", blank, 0, 2**28 - 1)
+        self.zero_infinity = check_bool("zero_infinity", zero_infinity)
         super().__init__(reduction, blank=self.blank, zero_infinity=self.zero_infinity)
 
     def __call__(

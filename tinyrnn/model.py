@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arguments import explained, flag, size, whole
+from tinyrnn.arguments import check_bool, check_int, check_size, explained
 from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, widened
 from tinyrnn.attributes import Guarded, absent, brief
 from tinyrnn.errors import LoadError, ShapeError, WeightsError
@@ -281,7 +281,7 @@ class Net(Guarded, ABC):
             if name == "training" and not isinstance(value, bool):
                 raise TypeError(f"{type(self).__name__}.training: got {brief(value)}, expected True or False")
             if name == _COUNTER and name in self._settable:
-                value = whole(f"{type(self).__name__}.{name}", value, 0, 2**62)
+                value = check_int(f"{type(self).__name__}.{name}", value, 0, 2**62)
             for tensor in () if name in self._settable else self._tensors():
                 if tensor.name == name and "." not in name:
                     return self._set_tensor(tensor, value)
@@ -373,7 +373,7 @@ class Net(Guarded, ABC):
             raise ValueError(f"{type(self).__name__}: state given, but no layer is recurrent")
         if lengths is not None:
             raise ValueError(f"{type(self).__name__}: lengths given, but no layer is recurrent")
-        if last is not False and flag(f"{type(self).__name__}: last", last):
+        if last is not False and check_bool(f"{type(self).__name__}: last", last):
             raise ValueError(f"{type(self).__name__}: last=True given, but no layer is recurrent")
 
     def _misplaced(self) -> TypeError:
@@ -420,7 +420,7 @@ class Net(Guarded, ABC):
         """The cores applied to every frame of an array that `_enter` has checked."""
         leading, frame = array.shape[:lead], array.shape[lead:]
         y = np.empty(leading + out_frame, np.float32)
-        threads = size("threads", threads)
+        threads = check_size("threads", threads)
         if y.size == 0:
             return y
         if 0 in frame:
@@ -454,7 +454,7 @@ class Net(Guarded, ABC):
     ) -> tuple[Array, State]:
         """The output and the final state; ``initial`` is by name, zeros if None."""
         if last is not False:
-            last = flag(f"{type(self).__name__}: last", last)
+            last = check_bool(f"{type(self).__name__}: last", last)
         if self.training:
             if last:
                 raise ValueError(
@@ -478,7 +478,7 @@ class Net(Guarded, ABC):
         last: bool = False,
     ) -> tuple[Array, State]:
         """`_run` in evaluation mode."""
-        threads = size("threads", threads)
+        threads = check_size("threads", threads)
         array, lead, cores, out_frame = self._enter(x)
         swapped, steps, batch = self._sizes(array, lead, empty=True)
         if swapped:
@@ -608,7 +608,7 @@ class Net(Guarded, ABC):
         rows, cols = (1, 1, *frame)[-2:]
         block = max(1, _BLOCK_ROWS // batch)
         plan = _core.Plan(cores, rows, cols, batch, min(block, steps))
-        return _core.Plan(cores, rows, cols, batch, steps) if plan.whole and steps > block else plan
+        return _core.Plan(cores, rows, cols, batch, steps) if plan.full_sequence and steps > block else plan
 
     def _stream_plan(
         self, batch: int, frame: Frame | None, steps: int | None
@@ -616,8 +616,8 @@ class Net(Guarded, ABC):
         """What `stream` runs and `memory` measures."""
         cores, frame, out_frame = self._streamed(frame)
         rows, cols = (1, 1, *frame)[-2:]
-        batch = size("batch", batch)
-        steps = max(1, _BLOCK_ROWS // batch) if steps is None else size("steps", steps)
+        batch = check_size("batch", batch)
+        steps = max(1, _BLOCK_ROWS // batch) if steps is None else check_size("steps", steps)
         return cores, _core.Plan(cores, rows, cols, batch, steps), frame, out_frame
 
     def _slots(self, plan: _core.Plan) -> tuple[Slot, ...]:
@@ -675,7 +675,7 @@ class Net(Guarded, ABC):
         cores, plan, frame, out_frame = self._stream_plan(batch, frame, steps)
         first = self._leaves()[0][1]
         count = first.num_embeddings if cores[0].kind == "embedding" else 0
-        parts = split(plan.batch, size("threads", threads))
+        parts = split(plan.batch, check_size("threads", threads))
         plans = None
         if len(parts) > 1:
             plans = [(row, self._stream_plan(rows, frame, steps)[1]) for row, rows in parts]
@@ -720,7 +720,7 @@ class Net(Guarded, ABC):
             frame = tuple(axis for axis in known if axis is not None)
         if not isinstance(frame, (tuple, list)):
             raise TypeError(f"{name}: frame is {frame!r}, expected the sizes of its axes, such as (4,)")
-        frame = tuple(size("frame", axis) for axis in frame)
+        frame = tuple(check_size("frame", axis) for axis in frame)
         if len(frame) > 2:
             raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 2")
         try:

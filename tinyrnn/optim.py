@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tinyrnn import schedules
 from tinyrnn._core import Guard
 from tinyrnn._optim import STATES, Program
-from tinyrnn.arguments import flag, real
+from tinyrnn.arguments import check_bool, check_float
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats
 from tinyrnn.attributes import Guarded, brief
 from tinyrnn.errors import NonFiniteError, ShapeError, WeightsError
@@ -97,18 +97,18 @@ _COUNTS = 2**24
 
 
 def _at_least_zero(name: str, value: Any) -> float:
-    return real(name, value, 0)
+    return check_float(name, value, 0)
 
 
 def _part(name: str, value: Any) -> float:
-    return real(name, value, 0, 1)
+    return check_float(name, value, 0, 1)
 
 
 def _betas(name: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"{name} is {value!r}, expected two numbers")
     for i, beta in enumerate(value):
-        if real(f"{name}[{i}]", beta, 0, 1) == 1:
+        if check_float(f"{name}[{i}]", beta, 0, 1) == 1:
             raise ValueError(f"{name}[{i}] is {beta}, expected 0 <= beta < 1")
     return float(value[0]), float(value[1])
 
@@ -116,19 +116,19 @@ def _betas(name: str, value: Any) -> tuple[float, float]:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "lr": _at_least_zero,
     "momentum": _at_least_zero,
-    "dampening": real,
+    "dampening": check_float,
     "weight_decay": _at_least_zero,
     "l1": _at_least_zero,
-    "nesterov": flag,
-    "maximize": flag,
+    "nesterov": check_bool,
+    "maximize": check_bool,
     "alpha": _part,
     "eps": _at_least_zero,
-    "centered": flag,
+    "centered": check_bool,
     "lr_decay": _at_least_zero,
     "initial_accumulator_value": _at_least_zero,
     "betas": _betas,
-    "amsgrad": flag,
-    "decoupled_weight_decay": flag,
+    "amsgrad": check_bool,
+    "decoupled_weight_decay": check_bool,
 }
 
 
@@ -389,14 +389,14 @@ class Optimizer(Guarded, ABC):
             active |= {(id(tensor.core), tensor.param) for _, tensor in net._trainable()}
         self._laid = [entry for entry in self._ordered if entry.key in active]
         self._idle = [entry for entry in self._ordered if entry.key not in active]
-        spans = []
+        tensors = []
         for entry in self._laid:
             core = entry.tensor.core
             states = [
                 self._buffer(entry, i) if used else None for i, used in enumerate(self._uses[entry.group])
             ]
-            spans.append((core, entry.tensor.param, states, entry.group, entry.steps))
-        self._program.lay(spans)
+            tensors.append((core, entry.tensor.param, states, entry.group, entry.steps))
+        self._program.lay(tensors)
 
     def _buffer(self, entry: _Entry, i: int) -> Array:
         """The i-th state of a core layer, laid out as its weights."""
@@ -405,7 +405,7 @@ class Optimizer(Guarded, ABC):
             buffer = aligned_zeros(core.nbytes)
             for other in self._entries:
                 if other.tensor.core is core:
-                    first, numbers = core.span(other.tensor.param)
+                    first, numbers = core.extent(other.tensor.param)
                     buffer[first : first + numbers] = self._initial(other)
             self._buffers[id(core), i] = buffer
         return self._buffers[id(core), i]
@@ -479,7 +479,7 @@ class Optimizer(Guarded, ABC):
             for entry in self._idle:  # what was frozen after a backward
                 core = entry.tensor.core
                 if core.has_gradients:
-                    first, numbers = core.span(entry.tensor.param)
+                    first, numbers = core.extent(entry.tensor.param)
                     core.gradients()[first : first + numbers] = 0.0
                     core.graded &= ~(1 << entry.tensor.param)
 
@@ -632,7 +632,7 @@ class Optimizer(Guarded, ABC):
         own |= {name: value for name, value in plain.items() if name not in _TORCH}
         for name in _SCHEDULED:
             if name in own:
-                own[name] = real(f"{self._name}: state_dict: group {i}: {name}", own[name])
+                own[name] = check_float(f"{self._name}: state_dict: group {i}: {name}", own[name])
         return own | self._checked(own, f": state_dict: group {i}")
 
     def _loaded_state(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
-from tinyrnn.arguments import flag, real, size
+from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.model import Array, Frame, Net, Tensor, lacking, submodule
@@ -52,22 +52,22 @@ class _Recurrent(Net):
         _nonlinearity: str = "tanh",
     ) -> None:
         name = type(self).__name__
-        self.input_size = size(f"{name}: input_size", input_size)
-        self.hidden_size = size(f"{name}: hidden_size", hidden_size)
-        self.num_layers = size(f"{name}: num_layers", num_layers)
+        self.input_size = check_size(f"{name}: input_size", input_size)
+        self.hidden_size = check_size(f"{name}: hidden_size", hidden_size)
+        self.num_layers = check_size(f"{name}: num_layers", num_layers)
         if num_layers > 1024:
             raise ValueError(f"{name}: num_layers is {num_layers}, expected at most 1024")
-        self.bias = flag(f"{name}: bias", bias)
-        self.batch_first = flag(f"{name}: batch_first", batch_first)
-        self.dropout = real(f"{name}: dropout", dropout, 0.0, 1.0)
-        self.bidirectional = flag(f"{name}: bidirectional", bidirectional)
+        self.bias = check_bool(f"{name}: bias", bias)
+        self.batch_first = check_bool(f"{name}: batch_first", batch_first)
+        self.dropout = check_float(f"{name}: dropout", dropout, 0.0, 1.0)
+        self.bidirectional = check_bool(f"{name}: bidirectional", bidirectional)
         if self.dropout > 0.0 and self.num_layers == 1 and "_restored" not in self.__dict__:
             warnings.warn(
                 f"{name}: dropout is {dropout} with num_layers=1, where it changes nothing: it acts between "
                 "levels; put a tr.Dropout behind the layer instead",
                 stacklevel=4,
             )
-        self.proj_size = size(f"{name}: proj_size", _proj_size, 0)
+        self.proj_size = check_size(f"{name}: proj_size", _proj_size, 0)
         if self.proj_size >= self.hidden_size:
             raise ValueError(
                 f"{name}: proj_size is {_proj_size}, expected less than hidden_size, {hidden_size}"

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinyrnn.arguments import flag, measure, real, size, whole
+from tinyrnn.arguments import check_bool, check_float, check_int, check_number, check_size
 
 if TYPE_CHECKING:
     from tinyrnn.optim import Optimizer
@@ -153,11 +153,11 @@ class LRScheduler(ABC):
         groups = len(self.optimizer.param_groups)
         if not isinstance(value, (list, tuple)) or len(value) != groups:
             raise ValueError(f"{name} is {value!r}, expected {groups} numbers, one for each group")
-        return [real(name, one) for one in value]
+        return [check_float(name, one) for one in value]
 
 
 def _epoch(name: str, value: Any) -> int:
-    return whole(name, value, 0, 2**62)
+    return check_int(name, value, 0, 2**62)
 
 
 class StepLR(LRScheduler):
@@ -169,8 +169,8 @@ class StepLR(LRScheduler):
         super().__init__(optimizer, step_size=step_size, gamma=gamma)
 
     def _set(self, step_size: Any, gamma: Any) -> None:
-        self.step_size = size("StepLR: step_size", step_size)
-        self.gamma = real("StepLR: gamma", gamma, 0)
+        self.step_size = check_size("StepLR: step_size", step_size)
+        self.gamma = check_float("StepLR: gamma", gamma, 0)
 
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         return lr * self.gamma if self.last_epoch % self.step_size == 0 else lr
@@ -189,8 +189,8 @@ class MultiStepLR(LRScheduler):
             milestones = [step for step, times in milestones.items() for _ in range(times)]
         if not isinstance(milestones, Iterable):
             raise TypeError(f"MultiStepLR: milestones is {milestones!r}, expected a list of integers")
-        self.milestones = sorted(size("MultiStepLR: milestones", step) for step in milestones)
-        self.gamma = real("MultiStepLR: gamma", gamma, 0)
+        self.milestones = sorted(check_size("MultiStepLR: milestones", step) for step in milestones)
+        self.gamma = check_float("MultiStepLR: gamma", gamma, 0)
 
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         return lr * float(self.gamma ** self.milestones.count(self.last_epoch))
@@ -205,7 +205,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, gamma=gamma)
 
     def _set(self, gamma: Any) -> None:
-        self.gamma = real("ExponentialLR: gamma", gamma, 0)
+        self.gamma = check_float("ExponentialLR: gamma", gamma, 0)
 
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         return lr * self.gamma
@@ -220,10 +220,10 @@ class ConstantLR(LRScheduler):
         super().__init__(optimizer, factor=factor, total_iters=total_iters)
 
     def _set(self, factor: Any, total_iters: Any) -> None:
-        self.factor = real("ConstantLR: factor", factor, 0, 1)
+        self.factor = check_float("ConstantLR: factor", factor, 0, 1)
         if self.factor == 0:
             raise ValueError("ConstantLR: factor is 0, from which no rate comes back")
-        self.total_iters = size("ConstantLR: total_iters", total_iters)
+        self.total_iters = check_size("ConstantLR: total_iters", total_iters)
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
         return lr * self.factor
@@ -247,11 +247,11 @@ class LinearLR(LRScheduler):
         super().__init__(optimizer, start_factor=start_factor, end_factor=end_factor, total_iters=total_iters)
 
     def _set(self, start_factor: Any, end_factor: Any, total_iters: Any) -> None:
-        self.start_factor = real("LinearLR: start_factor", start_factor, 0, 1)
+        self.start_factor = check_float("LinearLR: start_factor", start_factor, 0, 1)
         if self.start_factor == 0:
             raise ValueError("LinearLR: start_factor is 0, expected more: the next rate is made of this one")
-        self.end_factor = real("LinearLR: end_factor", end_factor, 0, 1)
-        self.total_iters = size("LinearLR: total_iters", total_iters)
+        self.end_factor = check_float("LinearLR: end_factor", end_factor, 0, 1)
+        self.total_iters = check_size("LinearLR: total_iters", total_iters)
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
         return lr * self.start_factor
@@ -272,8 +272,8 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer, T_max=T_max, eta_min=eta_min)
 
     def _set(self, T_max: Any, eta_min: Any) -> None:
-        self.T_max = size("CosineAnnealingLR: T_max", T_max)
-        self.eta_min = real("CosineAnnealingLR: eta_min", eta_min, 0)
+        self.T_max = check_size("CosineAnnealingLR: T_max", T_max)
+        self.eta_min = check_float("CosineAnnealingLR: eta_min", eta_min, 0)
 
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         low, turn = self.eta_min, math.pi / self.T_max
@@ -307,8 +307,8 @@ class LambdaLR(LRScheduler):
 
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         place = next(i for i, one in enumerate(self.optimizer.param_groups) if one is group)
-        factor = real("LambdaLR: the factor", self.lr_lambdas[place](self.last_epoch))
-        return real("LambdaLR: the rate", group["initial_lr"] * factor, 0)
+        factor = check_float("LambdaLR: the factor", self.lr_lambdas[place](self.last_epoch))
+        return check_float("LambdaLR: the rate", group["initial_lr"] * factor, 0)
 
 
 class OneCycleLR(LRScheduler):
@@ -349,15 +349,15 @@ class OneCycleLR(LRScheduler):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("OneCycleLR: expected total_steps, or epochs and steps_per_epoch")
-            total_steps = size("OneCycleLR: epochs", epochs) * size(
+            total_steps = check_size("OneCycleLR: epochs", epochs) * check_size(
                 "OneCycleLR: steps_per_epoch", steps_per_epoch
             )
         self._bounds: dict[str, Any] = {
             "max_lr": max_lr,
             "base_momentum": base_momentum,
             "max_momentum": max_momentum,
-            "div_factor": real("OneCycleLR: div_factor", div_factor, 1e-300),
-            "final_div_factor": real("OneCycleLR: final_div_factor", final_div_factor, 1e-300),
+            "div_factor": check_float("OneCycleLR: div_factor", div_factor, 1e-300),
+            "final_div_factor": check_float("OneCycleLR: final_div_factor", final_div_factor, 1e-300),
         }
         super().__init__(
             optimizer,
@@ -371,15 +371,15 @@ class OneCycleLR(LRScheduler):
     def _set(
         self, total_steps: Any, pct_start: Any, anneal_strategy: Any, cycle_momentum: Any, three_phase: Any
     ) -> None:
-        self.total_steps = size("OneCycleLR: total_steps", total_steps)
-        self.pct_start = real("OneCycleLR: pct_start", pct_start, 0, 1)
+        self.total_steps = check_size("OneCycleLR: total_steps", total_steps)
+        self.pct_start = check_float("OneCycleLR: pct_start", pct_start, 0, 1)
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(
                 f"OneCycleLR: anneal_strategy is {anneal_strategy!r}, expected 'cos' or 'linear'"
             )
         self.anneal_strategy = anneal_strategy
-        self.cycle_momentum = flag("OneCycleLR: cycle_momentum", cycle_momentum)
-        self.three_phase = flag("OneCycleLR: three_phase", three_phase)
+        self.cycle_momentum = check_bool("OneCycleLR: cycle_momentum", cycle_momentum)
+        self.three_phase = check_bool("OneCycleLR: three_phase", three_phase)
         options = self.optimizer.defaults
         if self.cycle_momentum and not {"momentum", "betas"} & set(options):
             raise ValueError(
@@ -393,7 +393,7 @@ class OneCycleLR(LRScheduler):
             for name in ("max_lr", "base_momentum", "max_momentum")
         )
         for group, rate, low, high in zip(groups, highest, lowest, largest, strict=True):
-            first = real("OneCycleLR: max_lr", rate, 0) / self._bounds["div_factor"]
+            first = check_float("OneCycleLR: max_lr", rate, 0) / self._bounds["div_factor"]
             group |= {
                 "initial_lr": first,
                 "max_lr": rate,
@@ -477,7 +477,7 @@ class SequentialLR(LRScheduler):
                 raise TypeError(f"SequentialLR: schedulers[{i}] is {type(one).__name__}, expected a schedule")
             if one.optimizer is not self.optimizer:
                 raise ValueError(f"SequentialLR: schedulers[{i}] is of another optimiser")
-        steps = [size("SequentialLR: milestones", step) for step in options["milestones"]]
+        steps = [check_size("SequentialLR: milestones", step) for step in options["milestones"]]
         if not self._schedulers or len(steps) != len(self._schedulers) - 1 or sorted(set(steps)) != steps:
             raise ValueError(
                 f"SequentialLR: milestones {steps} for {len(self._schedulers)} schedules, "
@@ -571,18 +571,18 @@ class ReduceLROnPlateau(LRScheduler):
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"{name}: threshold_mode is {threshold_mode!r}, expected 'rel' or 'abs'")
         self.mode, self.threshold_mode = mode, threshold_mode
-        self.factor = real(f"{name}: factor", options["factor"], 0, 1)
+        self.factor = check_float(f"{name}: factor", options["factor"], 0, 1)
         if self.factor == 1:
             raise ValueError(f"{name}: factor is 1, expected less")
-        self.patience = whole(f"{name}: patience", options["patience"], 0, 2**62)
-        self.threshold = real(f"{name}: threshold", options["threshold"])
-        self.cooldown = whole(f"{name}: cooldown", options["cooldown"], 0, 2**62)
+        self.patience = check_int(f"{name}: patience", options["patience"], 0, 2**62)
+        self.threshold = check_float(f"{name}: threshold", options["threshold"])
+        self.cooldown = check_int(f"{name}: cooldown", options["cooldown"], 0, 2**62)
         self.min_lrs = self._rates(f"{name}: min_lr", self._spread(min_lrs))
-        self.eps = real(f"{name}: eps", options["eps"], 0)
+        self.eps = check_float(f"{name}: eps", options["eps"], 0)
 
     def _counters(self) -> dict[str, Callable[[str, Any], Any]]:
         return super()._counters() | {
-            "best": measure,
+            "best": check_number,
             "num_bad_epochs": _epoch,
             "cooldown_counter": _epoch,
         }

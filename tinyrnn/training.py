@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
-from tinyrnn.arguments import above_zero, size
+from tinyrnn.arguments import check_positive, check_size
 from tinyrnn.arrays import as_floats, as_indices, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
@@ -144,7 +144,7 @@ def forward(
     state : State
         The final one.
     """
-    threads = size("threads", threads)
+    threads = check_size("threads", threads)
     array, lead, cores, out_frame = net._enter(x)
     leading, frame = array.shape[:lead], array.shape[lead:]
     swapped, steps, batch = net._sizes(array, lead)
@@ -235,7 +235,7 @@ def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
     for _, leaf in net._leaves():
         for tensor in leaf._tensors():
             if tensor.name in leaf._frozen and id(tensor.core) in free:
-                first, count = tensor.core.span(tensor.param)
+                first, count = tensor.core.extent(tensor.param)
                 gradient = tensor.core.gradients()[first : first + count]
                 parts.append((gradient, gradient.copy()))
     return parts
@@ -380,10 +380,10 @@ class Trainer(Guarded):
         if loss.reduction == "none":
             raise ValueError("trainer: the loss has reduction 'none', expected 'mean' or 'sum'")
         self.net, self.optimizer, self.loss = net, optimizer, loss
-        self.batch, self.steps = size("batch", batch), size("steps", steps)
-        threads = size("threads", threads)
+        self.batch, self.steps = check_size("batch", batch), check_size("steps", steps)
+        threads = check_size("threads", threads)
         self._limits = tuple(
-            np.inf if limit is None else above_zero(name, limit)
+            np.inf if limit is None else check_positive(name, limit)
             for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value))
         )
         check_nonfinite(nonfinite)
@@ -394,7 +394,9 @@ class Trainer(Guarded):
         self._layout = lay_out(net, cores, frame, out_frame, self.batch, self.steps, threads)
         _check_statistics(net, frame, self.batch)
         tape = self._layout.tape
-        self._core = CoreTrainer(tape, loss.core, optimizer._program, size("target_steps", target_steps, 0))
+        self._core = CoreTrainer(
+            tape, loss.core, optimizer._program, check_size("target_steps", target_steps, 0)
+        )
         first = net._leaves()[0][1]
         self._indices: int | None = first.num_embeddings if cores[0].kind == "embedding" else None
         self._norms = batch_norms(net)

@@ -35,8 +35,8 @@ typedef struct {
     const float *x;    /* (M, K), rows x_stride apart */
     float *y;          /* (M, N), rows y_stride apart; no overlap with the others */
     size_t x_stride, y_stride;
-    void *scratch;     /* trnn_product_scratch(format, M, K) bytes, aligned to 64 */
-    int32_t backwards; /* 1: the last group first; changes no bit */
+    void *scratch;      /* trnn_product_scratch(format, M, K) bytes, aligned to 64 */
+    int32_t descending; /* 1: the last group first; changes no bit */
 } trnn_product;
 
 /* One step of a cell for several streams: h' = cell(gates + Wh h), into y. */
@@ -52,12 +52,12 @@ typedef struct {
     float *c;             /* LSTM: (B, H), rows c_stride apart, updated in place */
     float *y;             /* (B, H), rows y_stride apart; does not overlap h */
     size_t gates_stride, h_stride, c_stride, y_stride;
-    void *scratch;     /* trnn_product_scratch of the hidden matrix, aligned to 64 */
-    int32_t relu;      /* RNN */
-    int32_t backwards; /* 1: the last group first; changes no bit */
-    float *tape;       /* training: (B, gates * H in packed order), rows gates_stride apart, for the gates'
+    void *scratch;      /* trnn_product_scratch of the hidden matrix, aligned to 64 */
+    int32_t relu;       /* RNN */
+    int32_t descending; /* 1: the last group first; changes no bit */
+    float *tape;        /* training: (B, gates * H in packed order), rows gates_stride apart, for the gates'
                         * activations: LSTM i f g o, GRU r z n, RNN h'; it may be `gates`. NULL: none */
-    float *tape_h;     /* GRU, with a tape: as large; its n panels become Wh h + bias_hh of the n gate */
+    float *tape_h;      /* GRU, with a tape: as large; its n panels become Wh h + bias_hh of the n gate */
 } trnn_cell;
 
 /* The same step backwards, from what the tape holds: the gradients of the sums that the gates were made of.
@@ -84,7 +84,7 @@ typedef struct {
     size_t x_stride;
     float *dw; /* packed, float32, as the weights; overlaps nothing else */
     float *db; /* packed (panels * 16,), or NULL */
-} trnn_outer_term;
+} trnn_gradient_term;
 
 /* Gradients of the weights of one product, or of two that were added:
  * dw[n][k] += sum_m dy[m][n] * x[m][k], db[n] += sum_m dy[m][n]; m ascends in one chain of multiply-adds that
@@ -98,8 +98,8 @@ typedef struct {
     size_t dy_stride;
     int32_t part, parts; /* does the groups g of the matrix for which g % parts is part */
     int32_t terms;
-    trnn_outer_term term[2];
-} trnn_outer;
+    trnn_gradient_term term[2];
+} trnn_weight_gradient;
 
 typedef enum {
     TRNN_MAP_EXP,
@@ -137,7 +137,7 @@ struct trnn_kernels {
     void (*rnn_back)(const trnn_cell_back *cell);
     void (*lstm_back)(const trnn_cell_back *cell);
     void (*gru_back)(const trnn_cell_back *cell);
-    void (*outer)(const trnn_outer *outer);
+    void (*weight_gradient)(const trnn_weight_gradient *gradient);
 
     /* y[i] = map(x[i]) for n numbers; y may be x. */
     void (*map_f32)(trnn_map map, const float *x, float *y, size_t n, float slope);

@@ -22,17 +22,17 @@
 /* One direction's tape; NULL for what its kind has not. Step t goes from state t to state t + 1, or in the
  * reverse direction from t + 1 to t. */
 typedef struct {
-    float *gates;                             /* (T, B, G): a_t, then the gates, then da_t */
-    float *hidden;                            /* GRU: (T, B, G); else gates itself */
-    float *h;                                 /* (T + 1, B, P) */
-    float *c;                                 /* LSTM: (T + 1, B, H) */
-    float *inner;                             /* projection: (T, B, H), m_t */
-    float *dprojected;                        /* projection: (T, B, P), dh_t */
-    float *turned_ih, *turned_hh, *turned_hr; /* transposed matrices: (I, G), (P, G), (H, P) */
-    float *dh;                                /* (B, P) W_hh^T da of the step after */
-    float *dh_own;                            /* GRU: (B, H): what h_t gave to h_{t+1} directly */
-    float *dc;                                /* LSTM: (B, H) */
-    float *dinner;                            /* projection: (B, H), dm_t */
+    float *gates;                                         /* (T, B, G): a_t, then the gates, then da_t */
+    float *hidden;                                        /* GRU: (T, B, G); else gates itself */
+    float *h;                                             /* (T + 1, B, P) */
+    float *c;                                             /* LSTM: (T + 1, B, H) */
+    float *inner;                                         /* projection: (T, B, H), m_t */
+    float *dprojected;                                    /* projection: (T, B, P), dh_t */
+    float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G), (H, P) */
+    float *dh;                                            /* (B, P) W_hh^T da of the step after */
+    float *dh_own;                                        /* GRU: (B, H): what h_t gave to h_{t+1} directly */
+    float *dc;                                            /* LSTM: (B, H) */
+    float *dinner;                                        /* projection: (B, H), dm_t */
 } direction_tape;
 
 static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
@@ -51,9 +51,9 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     tape.c = kind->has_cell ? trnn_take(cursor, trnn_times(after, (size_t)units)) : NULL;
     tape.inner = projected ? trnn_take(cursor, trnn_times(frames, (size_t)units)) : NULL;
     tape.dprojected = projected ? trnn_take(cursor, trnn_times(frames, (size_t)size)) : NULL;
-    tape.turned_ih = trnn_take(cursor, trnn_turned_size(gates, a->input_size));
-    tape.turned_hh = trnn_take(cursor, trnn_turned_size(gates, size));
-    tape.turned_hr = projected ? trnn_take(cursor, trnn_turned_size(size, units)) : NULL;
+    tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(gates, a->input_size));
+    tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(gates, size));
+    tape.transposed_hr = projected ? trnn_take(cursor, trnn_transposed_size(size, units)) : NULL;
     tape.dh = trnn_take(cursor, trnn_times(rows, (size_t)size));
     tape.dh_own = split ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
     tape.dc = kind->has_cell ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
@@ -171,13 +171,15 @@ static trnn_matrix matrix_hr(const direction *me)
     return trnn_matrix_of(me->weights[WEIGHT_HR], TRNN_F32, 1, me->size, me->units);
 }
 
-void trnn_recurrent_turn(const trnn_pass *pass)
+void trnn_recurrent_transpose(const trnn_pass *pass)
 {
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         const direction me = direction_of(pass, d);
-        if (pass->dx) trnn_turn(matrix_ih(&me), me.gates, me.tape.turned_ih, pass->part, pass->parts);
-        trnn_turn(matrix_hh(&me), me.gates, me.tape.turned_hh, pass->part, pass->parts);
-        if (me.tape.turned_hr) trnn_turn(matrix_hr(&me), me.size, me.tape.turned_hr, pass->part, pass->parts);
+        if (pass->dx)
+            trnn_transpose(matrix_ih(&me), me.gates, me.tape.transposed_ih, pass->part, pass->parts);
+        trnn_transpose(matrix_hh(&me), me.gates, me.tape.transposed_hh, pass->part, pass->parts);
+        if (me.tape.transposed_hr)
+            trnn_transpose(matrix_hr(&me), me.size, me.tape.transposed_hr, pass->part, pass->parts);
     }
 }
 
@@ -236,7 +238,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
     cell.c_stride = cell.y_stride = (size_t)units;
     cell.scratch = NULL;
     cell.relu = me->layer->as.recurrent.relu;
-    cell.backwards = 0;
+    cell.descending = 0;
     me->kind->step(me->pass->isa, &cell);
     if (tape->inner) {
         const trnn_product project = trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
@@ -342,8 +344,8 @@ static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
         for (int32_t j = 0; j < size; j++) sum[j] = dh[j] + dy[j];
     }
     const trnn_product product =
-        trnn_product_of(trnn_turned_matrix(tape->turned_hr, me->size, me->units), end - b, me->units, NULL,
-                        dprojected, at(me, tape->dinner, 0, b, me->units), NULL);
+        trnn_product_of(trnn_transposed_matrix(tape->transposed_hr, me->size, me->units), end - b, me->units,
+                        NULL, dprojected, at(me, tape->dinner, 0, b, me->units), NULL);
     me->pass->isa->product(&product);
 }
 
@@ -372,7 +374,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     cell.relu = me->layer->as.recurrent.relu;
     me->kind->step_back(me->pass->isa, &cell);
 
-    const trnn_product product = trnn_product_of(trnn_turned_matrix(tape->turned_hh, me->gates, size),
+    const trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates, size),
                                                  end - b, size, NULL, cell.hidden, dh, NULL);
     me->pass->isa->product(&product);
 }
@@ -383,11 +385,11 @@ static void input_backward(const direction *me, int32_t i)
     const trnn_pass *pass = me->pass;
     int32_t t;
     const int32_t steps = chunk_at(me, i, &t);
-    const trnn_matrix turned = trnn_turned_matrix(me->tape.turned_ih, me->gates, me->input);
+    const trnn_matrix transposed = trnn_transposed_matrix(me->tape.transposed_ih, me->gates, me->input);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
     float *dx = at(me, pass->dx, t, pass->first, me->input), *own = me->reverse ? me->scratch.dx : dx;
     const trnn_product product =
-        trnn_product_of(turned, steps * pass->rows, me->input, NULL, gates, own, NULL);
+        trnn_product_of(transposed, steps * pass->rows, me->input, NULL, gates, own, NULL);
     pass->isa->product(&product);
     const size_t numbers = (size_t)(steps * pass->rows) * (size_t)me->input;
     for (size_t j = 0; me->reverse && j < numbers; j++) dx[j] += own[j];
@@ -434,21 +436,23 @@ void trnn_recurrent_gradients(const trnn_pass *pass)
         const direction me = direction_of(pass, d);
         const direction_tape *tape = &me.tape;
         const float *before = at(&me, tape->h, state_before(&me, 0), 0, me.size);
-        trnn_outer ih = trnn_outer_of(pass, matrix_ih(&me), frames, me.gates, tape->gates, pass->x,
-                                      me.grads[WEIGHT_IH], me.grads[BIAS_IH]);
-        const trnn_outer hh = trnn_outer_of(pass, matrix_hh(&me), frames, me.gates, tape->hidden, before,
-                                            me.grads[WEIGHT_HH], me.grads[BIAS_HH]);
+        trnn_weight_gradient ih = trnn_weight_gradient_of(pass, matrix_ih(&me), frames, me.gates, tape->gates,
+                                                          pass->x, me.grads[WEIGHT_IH], me.grads[BIAS_IH]);
+        const trnn_weight_gradient hh =
+            trnn_weight_gradient_of(pass, matrix_hh(&me), frames, me.gates, tape->hidden, before,
+                                    me.grads[WEIGHT_HH], me.grads[BIAS_HH]);
         if (tape->hidden == tape->gates) { /* one walk over da_t for both */
             ih.terms = 2;
             ih.term[1] = hh.term[0];
         } else {
-            pass->isa->outer(&hh);
+            pass->isa->weight_gradient(&hh);
         }
-        pass->isa->outer(&ih);
+        pass->isa->weight_gradient(&ih);
         if (tape->inner) {
-            const trnn_outer hr = trnn_outer_of(pass, matrix_hr(&me), frames, me.size, tape->dprojected,
-                                                tape->inner, me.grads[WEIGHT_HR], NULL);
-            pass->isa->outer(&hr);
+            const trnn_weight_gradient hr =
+                trnn_weight_gradient_of(pass, matrix_hr(&me), frames, me.size, tape->dprojected, tape->inner,
+                                        me.grads[WEIGHT_HR], NULL);
+            pass->isa->weight_gradient(&hr);
         }
     }
 }

@@ -1,6 +1,6 @@
 /* One-dimensional convolution over frames of (channels, length). As torch.nn.Conv1d.
  *
- * A frame is unrolled to (output length, in_channels / groups * kernel_size), multiplied, and turned
+ * A frame is unrolled to (output length, in_channels / groups * kernel_size), multiplied, and transposed
  * back to (channels, length). So a result is one chain over input channel, then tap, padding included.
  *
  * Each group of channels is a matrix of its own, in panels. Where there are several groups of fewer rows than a
@@ -264,9 +264,9 @@ static void conv1d_run(const trnn_call *call)
 /* ---- training: each group's transposed matrix on the tape ------------------------------------------ */
 
 /* The place of a group's transpose on the tape. */
-static float *conv1d_turned(const trnn_pass *pass, size_t group)
+static float *conv1d_transposed(const trnn_pass *pass, size_t group)
 {
-    const size_t size = trnn_turned_size(conv1d_units(pass->layer), (int32_t)conv1d_depth(pass->layer));
+    const size_t size = trnn_transposed_size(conv1d_units(pass->layer), (int32_t)conv1d_depth(pass->layer));
     return (float *)pass->tape + group * size;
 }
 
@@ -275,22 +275,23 @@ static size_t conv1d_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out
 {
     (void)in, (void)out, (void)batch, (void)steps;
     const trnn_conv1d_args *a = &layer->as.conv1d;
-    const size_t turned = trnn_turned_size(a->out_channels / a->groups, (int32_t)conv1d_depth(layer));
-    return trnn_times(trnn_times(turned, (size_t)a->groups), sizeof(float));
+    const size_t transposed = trnn_transposed_size(a->out_channels / a->groups, (int32_t)conv1d_depth(layer));
+    return trnn_times(trnn_times(transposed, (size_t)a->groups), sizeof(float));
 }
 
-static void conv1d_turn(const trnn_pass *pass)
+static void conv1d_transpose(const trnn_pass *pass)
 {
     const trnn_layer *layer = pass->layer;
     const conv1d_scratch scratch = conv1d_open(layer, pass->out, pass->scratch);
     for (size_t group = 0; pass->dx && group < (size_t)layer->as.conv1d.groups; group++) {
         const conv1d_group me = conv1d_group_of(layer, group, pass->weights[0], NULL, &scratch);
-        trnn_turn(me.matrix, conv1d_units(layer), conv1d_turned(pass, group), pass->part, pass->parts);
+        trnn_transpose(me.matrix, conv1d_units(layer), conv1d_transposed(pass, group), pass->part,
+                       pass->parts);
     }
 }
 
 /* dy of a group (units, length) as rows of what the product wrote: (length, units). */
-static void turn_frame(const float *dy, size_t units, size_t length, float *rows)
+static void transpose_frame(const float *dy, size_t units, size_t length, float *rows)
 {
     for (size_t unit = 0; unit < units; unit++)
         for (size_t l = 0; l < length; l++) rows[l * units + unit] = dy[unit * length + l];
@@ -323,10 +324,11 @@ static void conv1d_backward(const trnn_pass *pass)
     const float *dy = pass->dy;
     float *dx = pass->dx;
     for (size_t n = (size_t)pass->rows * groups, i = 0; i < n; i++, dy += out, dx += in) {
-        const trnn_matrix turned = trnn_turned_matrix(conv1d_turned(pass, i % groups), units, depth);
-        turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
+        const trnn_matrix transposed =
+            trnn_transposed_matrix(conv1d_transposed(pass, i % groups), units, depth);
+        transpose_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
         const trnn_product product =
-            trnn_product_of(turned, pass->out.cols, depth, NULL, scratch.product, scratch.unrolled, NULL);
+            trnn_product_of(transposed, pass->out.cols, depth, NULL, scratch.product, scratch.unrolled, NULL);
         pass->isa->product(&product);
         trnn_zero(dx, in * sizeof(float));
         fold(layer, scratch.unrolled, pass->in, pass->out, dx);
@@ -345,10 +347,10 @@ static void conv1d_add(const trnn_pass *pass, size_t group, trnn_matrix matrix, 
         const float *x = (const float *)pass->x + (n * groups + group) * in;
         const float *dy = pass->dy + (n * groups + group) * out;
         unroll(layer, x, pass->in, pass->out, scratch->unrolled);
-        turn_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch->product);
-        const trnn_outer outer =
-            trnn_outer_of(pass, matrix, pass->out.cols, units, scratch->product, scratch->unrolled, dw, db);
-        pass->isa->outer(&outer);
+        transpose_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch->product);
+        const trnn_weight_gradient gradient = trnn_weight_gradient_of(
+            pass, matrix, pass->out.cols, units, scratch->product, scratch->unrolled, dw, db);
+        pass->isa->weight_gradient(&gradient);
     }
 }
 
@@ -387,7 +389,7 @@ const trnn_layer_type trnn_conv1d = {
     .scratch = conv1d_scratch_bytes,
     .run = conv1d_run,
     .tape = conv1d_tape,
-    .turn = conv1d_turn,
+    .transpose = conv1d_transpose,
     .backward = conv1d_backward,
     .gradients = conv1d_gradients,
 };

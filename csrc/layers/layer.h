@@ -23,7 +23,7 @@ typedef struct {
     int32_t steps, batch;
     const int32_t *lengths; /* NULL, or (batch,): steps of each row, of the caller's whole sequence, */
     int32_t start;          /* of which this many ran in earlier blocks */
-    int32_t backwards;      /* which end of its weights the first step begins at; changes no bit */
+    int32_t descending;     /* which end of its weights the first step begins at; changes no bit */
 } trnn_call;
 
 /* One pass of one layer in training, over some rows of a batch. No two arrays overlap. */
@@ -77,7 +77,7 @@ typedef struct {
     void (*run)(const trnn_call *call);
 
     /* Does it read the future, and so need a whole sequence in one call? NULL: no. */
-    int (*whole)(const trnn_layer *layer);
+    int (*full_sequence)(const trnn_layer *layer);
 
     int indices; /* 1: reads int32 indices */
 
@@ -93,7 +93,7 @@ typedef struct {
 
     /* Lay the matrices that backward() needs out on the tape, transposed, before each pass, since weights
      * change between them: a share for each part. NULL: none. */
-    void (*turn)(const trnn_pass *pass);
+    void (*transpose)(const trnn_pass *pass);
 
     /* Compute y, and keep what the others need; NULL: as run(). */
     void (*forward)(const trnn_pass *pass);
@@ -105,8 +105,8 @@ typedef struct {
      * summed by two of them. NULL: no weights. */
     void (*gradients)(const trnn_pass *pass);
 
-    int sequences; /* 1: looks at sequences */
-    int mixes;     /* 1: mixes the rows of a batch */
+    int sequences;    /* 1: looks at sequences */
+    int across_batch; /* 1: mixes the rows of a batch */
 
     const void *family; /* what a family of layers keeps for itself, as recurrent.h does */
 } trnn_layer_type;
@@ -183,7 +183,7 @@ static inline trnn_product trnn_product_of(trnn_matrix matrix, int32_t rows, int
     product.x_stride = (size_t)matrix.depth;
     product.y_stride = (size_t)units;
     product.scratch = scratch;
-    product.backwards = 0;
+    product.descending = 0;
     return product;
 }
 
@@ -206,45 +206,46 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass)
     call.steps = pass->steps;
     call.batch = pass->batch;
     call.lengths = pass->lengths;
-    call.start = call.backwards = 0;
+    call.start = call.descending = 0;
     return call;
 }
 
 /* ---- for training: a matrix the other way round ------------------------------------------------- */
 
 /* Floats of the transpose of a matrix of `rows` packed rows and `depth` columns. */
-static inline size_t trnn_turned_size(int32_t rows, int32_t depth)
+static inline size_t trnn_transposed_size(int32_t rows, int32_t depth)
 {
     return trnn_times((size_t)rows, (size_t)trnn_ceil(depth, TRNN_PANEL) * TRNN_PANEL);
 }
 
-/* turned = the transpose of the first `rows` packed rows of a float32 matrix, packed in turn: `depth` rows of
+/* transposed = the transpose of the first `rows` packed rows of a float32 matrix, packed in turn: `depth` rows of
  * `rows` numbers in the order of the packed rows. The part does its share of the groups. */
-void trnn_turn(trnn_matrix matrix, int32_t rows, float *turned, int32_t part, int32_t parts);
+void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t part, int32_t parts);
 
 /* The transpose as a matrix. */
-static inline trnn_matrix trnn_turned_matrix(const float *turned, int32_t rows, int32_t depth)
+static inline trnn_matrix trnn_transposed_matrix(const float *transposed, int32_t rows, int32_t depth)
 {
-    return trnn_matrix_of(turned, TRNN_F32, 1, depth, rows);
+    return trnn_matrix_of(transposed, TRNN_F32, 1, depth, rows);
 }
 
 /* The gradients of a matrix's weights and bias, everything dense: M rows of dy (N numbers) times x. The part
  * does its share of the groups. */
-static inline trnn_outer trnn_outer_of(const trnn_pass *pass, trnn_matrix matrix, int32_t rows, int32_t cols,
-                                       const float *dy, const float *x, float *dw, float *db)
+static inline trnn_weight_gradient trnn_weight_gradient_of(const trnn_pass *pass, trnn_matrix matrix,
+                                                           int32_t rows, int32_t cols, const float *dy,
+                                                           const float *x, float *dw, float *db)
 {
-    trnn_outer outer;
-    outer.rows = rows;
-    outer.cols = cols;
-    outer.panels = matrix.panels;
-    outer.width = matrix.width;
-    outer.dy = dy;
-    outer.dy_stride = (size_t)cols;
-    outer.part = pass->part;
-    outer.parts = pass->parts;
-    outer.terms = 1;
-    outer.term[0] = (trnn_outer_term){matrix.depth, x, (size_t)matrix.depth, dw, db};
-    return outer;
+    trnn_weight_gradient gradient;
+    gradient.rows = rows;
+    gradient.cols = cols;
+    gradient.panels = matrix.panels;
+    gradient.width = matrix.width;
+    gradient.dy = dy;
+    gradient.dy_stride = (size_t)cols;
+    gradient.part = pass->part;
+    gradient.parts = pass->parts;
+    gradient.terms = 1;
+    gradient.term[0] = (trnn_gradient_term){matrix.depth, x, (size_t)matrix.depth, dw, db};
+    return gradient;
 }
 
 /* May a product of this depth have this format? */

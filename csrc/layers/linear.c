@@ -47,7 +47,7 @@ static void linear_run(const trnn_call *call)
     const trnn_matrix matrix = linear_matrix(call->layer, call->weights[0]);
     trnn_product product = trnn_product_of(matrix, call->steps * call->batch * call->in.rows, a->out_features,
                                            call->weights[1], call->x, call->y, call->scratch);
-    product.backwards = call->backwards;
+    product.descending = call->descending;
     call->isa->product(&product);
 }
 
@@ -57,31 +57,31 @@ static size_t linear_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out
                           int32_t steps)
 {
     (void)batch, (void)steps, (void)layer;
-    return trnn_times(trnn_turned_size(out.cols, in.cols), sizeof(float));
+    return trnn_times(trnn_transposed_size(out.cols, in.cols), sizeof(float));
 }
 
-static void linear_turn(const trnn_pass *pass)
+static void linear_transpose(const trnn_pass *pass)
 {
     if (pass->dx)
-        trnn_turn(linear_matrix(pass->layer, pass->weights[0]), pass->out.cols, pass->tape, pass->part,
-                  pass->parts);
+        trnn_transpose(linear_matrix(pass->layer, pass->weights[0]), pass->out.cols, pass->tape, pass->part,
+                       pass->parts);
 }
 
 static void linear_backward(const trnn_pass *pass)
 {
     if (!pass->dx) return;
-    const trnn_matrix turned = trnn_turned_matrix(pass->tape, pass->out.cols, pass->in.cols);
-    const trnn_product product =
-        trnn_product_of(turned, pass->rows * pass->in.rows, pass->in.cols, NULL, pass->dy, pass->dx, NULL);
+    const trnn_matrix transposed = trnn_transposed_matrix(pass->tape, pass->out.cols, pass->in.cols);
+    const trnn_product product = trnn_product_of(transposed, pass->rows * pass->in.rows, pass->in.cols, NULL,
+                                                 pass->dy, pass->dx, NULL);
     pass->isa->product(&product);
 }
 
 static void linear_gradients(const trnn_pass *pass)
 {
-    const trnn_outer outer =
-        trnn_outer_of(pass, linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows,
-                      pass->out.cols, pass->dy, pass->x, pass->grads[0], pass->grads[1]);
-    pass->isa->outer(&outer);
+    const trnn_weight_gradient gradient = trnn_weight_gradient_of(
+        pass, linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows, pass->out.cols,
+        pass->dy, pass->x, pass->grads[0], pass->grads[1]);
+    pass->isa->weight_gradient(&gradient);
 }
 
 const trnn_layer_type trnn_linear = {
@@ -92,7 +92,7 @@ const trnn_layer_type trnn_linear = {
     .scratch = linear_scratch,
     .run = linear_run,
     .tape = linear_tape,
-    .turn = linear_turn,
+    .transpose = linear_transpose,
     .backward = linear_backward,
     .gradients = linear_gradients,
 };

@@ -6,7 +6,8 @@ static trnn_status norm_check(const trnn_layer *layer)
 {
     const trnn_norm_args *a = &layer->as.norm;
     if (!trnn_is_size(a->size) || !(a->eps >= 0.0f)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->affine) || !trnn_is_flag(a->bias) || !trnn_is_flag(a->fixed)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->affine) || !trnn_is_flag(a->bias) || !trnn_is_flag(a->use_running_stats))
+        return TRNN_E_ARGUMENT;
     return a->bias && !a->affine ? TRNN_E_ARGUMENT : TRNN_OK;
 }
 
@@ -234,7 +235,7 @@ static void batch_norm_forward(const trnn_pass *pass)
     const channel_walk walk = walk_of(pass);
     const float *x = pass->x, *weight = pass->weights[0], *bias = pass->weights[1];
     standard *kept = pass->tape;
-    if (a->fixed) {
+    if (a->use_running_stats) {
         const trnn_call call = trnn_call_of(pass);
         for (size_t channel = 0; channel < (size_t)a->size; channel++)
             kept[channel] = standard_of(pass->isa, (double)pass->weights[2][channel],
@@ -275,7 +276,7 @@ static void batch_norm_backward(const trnn_pass *pass)
     for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
         const standard own = kept[channel];
         const float scale = weight ? own.scale * weight[channel] : own.scale;
-        if (pass->layer->as.norm.fixed) {
+        if (pass->layer->as.norm.use_running_stats) {
             EACH_NUMBER(pass, walk, channel, i) pass->dx[i] = dy[i] * scale;
             continue;
         }
@@ -321,5 +322,5 @@ const trnn_layer_type trnn_batch_norm = {
     .forward = batch_norm_forward,
     .backward = batch_norm_backward,
     .gradients = batch_norm_gradients,
-    .mixes = 1,
+    .across_batch = 1,
 };

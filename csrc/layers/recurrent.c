@@ -33,7 +33,7 @@ trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_fr
     return TRNN_OK;
 }
 
-int trnn_recurrent_whole(const trnn_layer *layer) { return layer->as.recurrent.bidirectional; }
+int trnn_recurrent_full_sequence(const trnn_layer *layer) { return layer->as.recurrent.bidirectional; }
 
 int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
 {
@@ -151,7 +151,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
-        cell.backwards = input.backwards = (call->backwards + i) & 1;
+        cell.descending = input.descending = (call->descending + i) & 1;
         if (!together && i % chunk == 0) {
             const int32_t count = call->steps - i < chunk ? call->steps - i : chunk;
             first = reverse ? t - count + 1 : t;
@@ -183,7 +183,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                 project.rows = end - b;
                 project.y = y;
                 project.y_stride = out;
-                project.backwards = cell.backwards;
+                project.descending = cell.descending;
                 call->isa->product(&project);
             }
             for (int32_t r = 0; r < end - b; r++)

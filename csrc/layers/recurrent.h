@@ -85,11 +85,11 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params);
 size_t trnn_recurrent_state(const trnn_layer *layer);
 trnn_layer_bytes trnn_recurrent_scratch;
 void trnn_recurrent_run(const trnn_call *call);
-int trnn_recurrent_whole(const trnn_layer *layer);
+int trnn_recurrent_full_sequence(const trnn_layer *layer);
 
 /* Training: bptt.c. */
 trnn_layer_bytes trnn_recurrent_tape, trnn_recurrent_train_scratch;
-void trnn_recurrent_turn(const trnn_pass *pass);
+void trnn_recurrent_transpose(const trnn_pass *pass);
 void trnn_recurrent_forward(const trnn_pass *pass);
 void trnn_recurrent_backward(const trnn_pass *pass);
 void trnn_recurrent_gradients(const trnn_pass *pass);
@@ -104,10 +104,10 @@ void trnn_recurrent_gradients(const trnn_pass *pass);
         .state = trnn_recurrent_state,                 \
         .scratch = trnn_recurrent_scratch,             \
         .run = trnn_recurrent_run,                     \
-        .whole = trnn_recurrent_whole,                 \
+        .full_sequence = trnn_recurrent_full_sequence, \
         .tape = trnn_recurrent_tape,                   \
         .train_scratch = trnn_recurrent_train_scratch, \
-        .turn = trnn_recurrent_turn,                   \
+        .transpose = trnn_recurrent_transpose,         \
         .forward = trnn_recurrent_forward,             \
         .backward = trnn_recurrent_backward,           \
         .gradients = trnn_recurrent_gradients,         \

@@ -1,4 +1,4 @@
-/* A step of an optimiser: what is worked out once, in double, and how spans are cut into pieces.
+/* A step of an optimiser: what is worked out once, in double, and how tensors are cut into chunks.
  *
  * A rule and a number of steps become a trnn_update, which holds every coefficient as the float that the
  * formulas of kernels/optim.inc take. The arithmetic here is sums, products, quotients and a root of our own,
@@ -6,9 +6,9 @@
  */
 #include "../kernels/kernels.h"
 
-/* Numbers of a piece: a multiple of a panel, small enough to share fairly, large enough that its call is
+/* Numbers of a chunk: a multiple of a panel, small enough to share fairly, large enough that its call is
  * free. */
-#define PIECE 4096
+#define CHUNK 4096
 
 /* The smallest normal float. */
 #define LEAST_EPS 1.1754943508222875e-38
@@ -66,7 +66,7 @@ static double power_of(double a, int64_t n)
     return result;
 }
 
-/* The step of a span that has done `steps` before it. */
+/* The step of a tensor that has done `steps` before it. */
 static trnn_update update_of(const trnn_rule *rule, int64_t steps, float scale, float limit)
 {
     trnn_update u = {.optimiser = rule->optimiser,
@@ -104,69 +104,69 @@ static trnn_update update_of(const trnn_rule *rule, int64_t steps, float scale, 
     return u;
 }
 
-/* ---- pieces ------------------------------------------------------------------------------------ */
+/* ---- chunks ------------------------------------------------------------------------------------ */
 
-/* A span without a gradient has none: a step passes it over. */
-static size_t pieces_of(const trnn_span *span)
+/* A tensor without a gradient has none: a step passes it over. */
+static size_t chunks_of(const trnn_tensor *tensor)
 {
-    return span->gradients ? (span->numbers + PIECE - 1) / PIECE : 0;
+    return tensor->gradients ? (tensor->numbers + CHUNK - 1) / CHUNK : 0;
 }
 
-size_t trnn_spans_pieces(const trnn_span *spans, int32_t count)
+size_t trnn_tensors_chunks(const trnn_tensor *tensors, int32_t count)
 {
-    size_t pieces = 0;
-    for (int32_t i = 0; i < count; i++) pieces += pieces_of(&spans[i]);
-    return pieces;
+    size_t chunks = 0;
+    for (int32_t i = 0; i < count; i++) chunks += chunks_of(&tensors[i]);
+    return chunks;
 }
 
-/* A walk through a part's share of the pieces. */
+/* A walk through a part's share of the chunks. */
 typedef struct {
-    const trnn_span *span; /* of the piece at hand */
-    size_t first, numbers; /* its place in the span */
-    size_t index, end;     /* its place among all pieces, and the part's end */
-    size_t next;           /* piece of the span that comes next */
-} pieces;
+    const trnn_tensor *tensor; /* of the chunk at hand */
+    size_t first, numbers;     /* its place in the tensor */
+    size_t index, end;         /* its place among all chunks, and the part's end */
+    size_t next;               /* chunk of the tensor that comes next */
+} chunks;
 
-static pieces pieces_open(const trnn_span *spans, int32_t count, int32_t part, int32_t parts)
+static chunks chunks_open(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts)
 {
-    const size_t all = trnn_spans_pieces(spans, count), share = all / (size_t)parts,
+    const size_t all = trnn_tensors_chunks(tensors, count), share = all / (size_t)parts,
                  more = all % (size_t)parts;
     const size_t p = (size_t)part, begin = p * share + (p < more ? p : more);
-    pieces walk = {spans, 0, 0, begin - 1, begin + share + (p < more), begin};
-    while (walk.index + 1 < walk.end && walk.next >= pieces_of(walk.span))
-        walk.next -= pieces_of(walk.span++);
+    chunks walk = {tensors, 0, 0, begin - 1, begin + share + (p < more), begin};
+    while (walk.index + 1 < walk.end && walk.next >= chunks_of(walk.tensor))
+        walk.next -= chunks_of(walk.tensor++);
     return walk;
 }
 
-/* The next piece; 0 past the last. */
-static int pieces_next(pieces *walk)
+/* The next chunk; 0 past the last. */
+static int chunks_next(chunks *walk)
 {
     if (++walk->index >= walk->end) return 0;
-    while (walk->next >= pieces_of(walk->span)) {
-        walk->span++;
+    while (walk->next >= chunks_of(walk->tensor)) {
+        walk->tensor++;
         walk->next = 0;
     }
-    walk->first = walk->next++ * PIECE;
-    walk->numbers = walk->span->numbers - walk->first < PIECE ? walk->span->numbers - walk->first : PIECE;
+    walk->first = walk->next++ * CHUNK;
+    walk->numbers = walk->tensor->numbers - walk->first < CHUNK ? walk->tensor->numbers - walk->first : CHUNK;
     return 1;
 }
 
 /* ---- a step ------------------------------------------------------------------------------------- */
 
-void trnn_spans_measure(const trnn_kernels *isa, const trnn_span *spans, int32_t count, double *sums,
-                        int32_t part, int32_t parts)
+void trnn_tensors_measure(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, double *sums,
+                          int32_t part, int32_t parts)
 {
-    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);)
-        sums[walk.index] = isa->squares_f32(walk.span->gradients + walk.first, walk.numbers);
+    for (chunks walk = chunks_open(tensors, count, part, parts); chunks_next(&walk);)
+        sums[walk.index] = isa->squares_f32(walk.tensor->gradients + walk.first, walk.numbers);
 }
 
-double trnn_spans_norm(const trnn_span *spans, int32_t count, const double *sums, int32_t *bad)
+double trnn_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad)
 {
     double total = 0.0;
     *bad = -1;
     for (int32_t i = 0; i < count; i++) {
         double sum = 0.0;
-        for (size_t left = pieces_of(&spans[i]); left > 0; left--) sum += *sums++;
+        for (size_t left = chunks_of(&tensors[i]); left > 0; left--) sum += *sums++;
         if (!(sum - sum == 0.0)) *bad = i;
         total += sum;
     }
@@ -179,42 +179,42 @@ float trnn_clip_scale(double norm, double max_norm)
     return scale < 1.0 ? (float)scale : 1.0f;
 }
 
-void trnn_spans_update(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale,
-                       float limit, int32_t part, int32_t parts)
+void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
+                         float limit, int32_t part, int32_t parts)
 {
-    const trnn_span *known = NULL; /* whose update is at hand: most tensors share rule and steps */
+    const trnn_tensor *known = NULL; /* whose update is at hand: most tensors share rule and steps */
     trnn_update update = {.plain = 0};
-    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);) {
-        const trnn_span *span = walk.span;
-        if (!known || known->rule != span->rule || known->steps != span->steps)
-            update = update_of(span->rule, span->steps, scale, limit);
-        known = span;
+    for (chunks walk = chunks_open(tensors, count, part, parts); chunks_next(&walk);) {
+        const trnn_tensor *tensor = walk.tensor;
+        if (!known || known->rule != tensor->rule || known->steps != tensor->steps)
+            update = update_of(tensor->rule, tensor->steps, scale, limit);
+        known = tensor;
         float *state[TRNN_STATES_MAX];
         for (int32_t i = 0; i < TRNN_STATES_MAX; i++)
-            state[i] = trnn_rule_uses(span->rule, i) ? span->state[i] + walk.first : NULL;
-        isa->update_f32(&update, walk.numbers, span->weights + walk.first, span->gradients + walk.first,
+            state[i] = trnn_rule_uses(tensor->rule, i) ? tensor->state[i] + walk.first : NULL;
+        isa->update_f32(&update, walk.numbers, tensor->weights + walk.first, tensor->gradients + walk.first,
                         state);
     }
 }
 
-void trnn_spans_count(trnn_span *spans, int32_t count)
+void trnn_tensors_count(trnn_tensor *tensors, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)
-        if (spans[i].gradients)
-            spans[i].steps += spans[i].rule->optimiser != TRNN_SGD || trnn_rule_uses(spans[i].rule, 0);
+        if (tensors[i].gradients)
+            tensors[i].steps += tensors[i].rule->optimiser != TRNN_SGD || trnn_rule_uses(tensors[i].rule, 0);
 }
 
 /* ---- gradients ---------------------------------------------------------------------------------- */
 
-void trnn_spans_clip(const trnn_kernels *isa, const trnn_span *spans, int32_t count, float scale, float limit,
-                     int32_t part, int32_t parts)
+void trnn_tensors_clip(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
+                       float limit, int32_t part, int32_t parts)
 {
-    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);)
-        isa->clip_f32(walk.span->gradients + walk.first, walk.numbers, scale, limit);
+    for (chunks walk = chunks_open(tensors, count, part, parts); chunks_next(&walk);)
+        isa->clip_f32(walk.tensor->gradients + walk.first, walk.numbers, scale, limit);
 }
 
-void trnn_spans_clear(const trnn_span *spans, int32_t count, int32_t part, int32_t parts)
+void trnn_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts)
 {
-    for (pieces walk = pieces_open(spans, count, part, parts); pieces_next(&walk);)
-        trnn_zero(walk.span->gradients + walk.first, walk.numbers * sizeof(float));
+    for (chunks walk = chunks_open(tensors, count, part, parts); chunks_next(&walk);)
+        trnn_zero(walk.tensor->gradients + walk.first, walk.numbers * sizeof(float));
 }

@@ -314,7 +314,7 @@ net net_open(const model *m, const weights *w, int32_t batch, int32_t steps)
     n.in = (size_t)n.sizes.in.rows * (size_t)n.sizes.in.cols;
     n.out = (size_t)n.sizes.out.rows * (size_t)n.sizes.out.cols;
     n.row_state = 0;
-    n.backwards = 0;
+    n.descending = 0;
     for (int32_t i = 0; i < m->count; i++) {
         size_t offset, numbers;
         trnn_plan_state(net_plan(&n), i, &offset, &numbers);
@@ -343,7 +343,7 @@ trnn_job net_job(const net *n, const trnn_kernels *isa, const float *x, float *y
                           .y = y,
                           .steps = steps,
                           .lengths = lengths,
-                          .backwards = n->backwards};
+                          .descending = n->descending};
     return job;
 }
 

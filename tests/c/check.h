@@ -107,9 +107,9 @@ typedef struct {
     const weights *weights;
     trnn_sizes sizes;
     memory plan, state, scratch;
-    size_t in, out;    /* numbers of a frame */
-    size_t row_state;  /* numbers of state of one row: the row's length without what aligns it */
-    int32_t backwards; /* of its next call */
+    size_t in, out;     /* numbers of a frame */
+    size_t row_state;   /* numbers of state of one row: the row's length without what aligns it */
+    int32_t descending; /* of its next call */
 } net;
 
 const trnn_plan *net_plan(const net *n);

@@ -27,7 +27,7 @@ static void in_chunks(const fixture *f, int32_t block, int32_t chunk, int32_t ba
     check(n.state.bytes == f->start.bytes, "%s: the state depends on the block", f->model->name);
     memcpy(n.state.at, f->start.at, n.state.bytes);
     for (int32_t t = 0; t < STEPS; t += chunk, backwards = !backwards) {
-        n.backwards = backwards;
+        n.descending = backwards;
         net_run(&n, f->isa, f->x.at + (size_t)t * BATCH * n.in, y.at + (size_t)t * BATCH * n.out,
                 least(chunk, STEPS - t), NULL);
     }
@@ -123,7 +123,7 @@ static void alone(const fixture *f, int32_t b, int32_t steps, const float *y, co
 static void with_lengths(const fixture *f)
 {
     static const int32_t lengths[BATCH] = {5, 1, 3, 5, 2, 4, 1};
-    const int32_t blocks[2] = {STEPS, f->whole.sizes.whole ? STEPS : 2};
+    const int32_t blocks[2] = {STEPS, f->whole.sizes.full_sequence ? STEPS : 2};
     net n[2];
     memory y[2];
     for (int i = 0; i < 2; i++) {
@@ -172,7 +172,7 @@ static void every_way(const model *m, const weights *w, const trnn_kernels *isa)
     net_run(n, isa, f.x.at, f.y.at, STEPS, NULL);
     memcpy(f.end.at, n->state.at, n->state.bytes);
 
-    if (n->sizes.whole) {
+    if (n->sizes.full_sequence) {
         in_chunks(&f, STEPS + 3, STEPS, 1);
     } else {
         in_chunks(&f, 1, 1, 1);

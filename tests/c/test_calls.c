@@ -81,7 +81,7 @@ static void packing(const trnn_layer *layer, const char *name)
         memset((char *)fresh.at + params[p].offset, 0, trnn_param_bytes(&params[p]));
         for (size_t first = 0, piece = 1; first < numbers; first += piece, piece += 6) {
             const size_t left = numbers - first;
-            trnn_param_pack_piece(&params[p], fresh.at, (const float *)tensors[p].numbers.at + first, first,
+            trnn_param_pack_chunk(&params[p], fresh.at, (const float *)tensors[p].numbers.at + first, first,
                                   piece < left ? piece : left);
         }
     }

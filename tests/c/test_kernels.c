@@ -134,7 +134,7 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
                                 .x_stride = x_stride,
                                 .y_stride = y_stride,
                                 .scratch = scratch.at,
-                                .backwards = backwards};
+                                .descending = backwards};
         isa->product(&p);
     }
     int same = 1, gaps = 1;
@@ -639,7 +639,7 @@ static void together(const trnn_kernels *isa, trnn_kind kind, trnn_format format
         input.y = NULL;
         cell.input = &input;
         cell.gates = NULL;
-        cell.backwards = input.backwards = way - 1;
+        cell.descending = input.descending = way - 1;
         if (way == 2) input.rows = cell.rows = 1;
         for (int32_t done = 0; done < rows; done += cell.rows) {
             step(isa, kind, &cell);
@@ -741,21 +741,21 @@ static size_t place_of(const rows_of_panels *shape, int32_t depth, int32_t n, in
 }
 
 /* One or two terms in so many parts, the last one first: each number is its chain from what was there. */
-static void outer_of(const trnn_kernels *isa, rows_of_panels shape, int32_t rows, int32_t depth,
-                     int32_t other, int32_t parts, int bias)
+static void weight_gradient_of(const trnn_kernels *isa, rows_of_panels shape, int32_t rows, int32_t depth,
+                               int32_t other, int32_t parts, int bias)
 {
     enum { GAP = 3 };
     const int32_t depths[2] = {depth, other}, terms = other ? 2 : 1;
     const size_t dy_stride = (size_t)shape.cols + GAP, wide = (size_t)shape.panels * TRNN_PANEL;
     memory dy = rolled("dy", (size_t)rows * dy_stride - GAP, 0), x[2], dw[2], db[2];
-    trnn_outer o = {.rows = rows,
-                    .cols = shape.cols,
-                    .panels = shape.panels,
-                    .width = shape.width,
-                    .dy = dy.at,
-                    .dy_stride = dy_stride,
-                    .parts = parts,
-                    .terms = terms};
+    trnn_weight_gradient o = {.rows = rows,
+                              .cols = shape.cols,
+                              .panels = shape.panels,
+                              .width = shape.width,
+                              .dy = dy.at,
+                              .dy_stride = dy_stride,
+                              .parts = parts,
+                              .terms = terms};
     dice d = dice_named("gradients");
     for (int i = 0; i < terms; i++) {
         const size_t stride = (size_t)depths[i] + GAP;
@@ -764,9 +764,9 @@ static void outer_of(const trnn_kernels *isa, rows_of_panels shape, int32_t rows
         db[i] = memory_take(wide * sizeof(float));
         for (size_t k = 0; k < wide * (size_t)depths[i]; k++) dw[i].at[k] = dice_float(&d, 0);
         for (size_t k = 0; k < wide; k++) db[i].at[k] = dice_float(&d, 0);
-        o.term[i] = (trnn_outer_term){depths[i], x[i].at, stride, dw[i].at, bias ? db[i].at : NULL};
+        o.term[i] = (trnn_gradient_term){depths[i], x[i].at, stride, dw[i].at, bias ? db[i].at : NULL};
     }
-    for (o.part = parts - 1; o.part >= 0; o.part--) isa->outer(&o);
+    for (o.part = parts - 1; o.part >= 0; o.part--) isa->weight_gradient(&o);
 
     int same = 1, same_bias = 1;
     d = dice_named("gradients");
@@ -810,12 +810,12 @@ static void outers(const trnn_kernels *isa)
             const int32_t panels = (widths[i] + TRNN_PANEL - 1) / TRNN_PANEL;
             const int32_t depth = widths[(i * 5 + r) % (WIDTHS - 3)],
                           other = widths[(i + 3 * r) % (WIDTHS - 5)];
-            outer_of(isa, (rows_of_panels){panels, TRNN_GROUP, widths[i]}, rows[r], depth,
-                     r % 4 == 1 ? other : 0, 1 + i % 3, i % 4 != 0);
+            weight_gradient_of(isa, (rows_of_panels){panels, TRNN_GROUP, widths[i]}, rows[r], depth,
+                               r % 4 == 1 ? other : 0, 1 + i % 3, i % 4 != 0);
             if (widths[i] > 33) continue;
             for (int32_t gates = 3; gates <= 4; gates++)
-                outer_of(isa, (rows_of_panels){panels * gates, gates, panels * gates * TRNN_PANEL}, rows[r],
-                         depth, r % 4 == 0 ? other : 0, 1 + r % 3, r % 4 != 2);
+                weight_gradient_of(isa, (rows_of_panels){panels * gates, gates, panels * gates * TRNN_PANEL},
+                                   rows[r], depth, r % 4 == 0 ? other : 0, 1 + r % 3, r % 4 != 2);
         }
 }
 

@@ -57,16 +57,16 @@ static const struct {
      0x6b34be119ea3016au},
 };
 
-enum { RULES = sizeof rules / sizeof rules[0], SPANS = 5, STEPS = 20, PARTS = 3, PIECES_MAX = 16 };
+enum { RULES = sizeof rules / sizeof rules[0], TENSORS = 5, STEPS = 20, PARTS = 3, CHUNKS_MAX = 16 };
 
-static const size_t sizes[SPANS] = {16, 1, 4096 * 2 + 48, 33, 256};
+static const size_t sizes[TENSORS] = {16, 1, 4096 * 2 + 48, 33, 256};
 
-/* The last PADDING numbers of a span are as those that pad a panel: always zero. */
+/* The last PADDING numbers of a tensor are as those that pad a panel: always zero. */
 enum { PADDING = 5 };
 
 typedef struct {
-    trnn_span spans[SPANS];
-    memory at[SPANS][2 + TRNN_STATES_MAX];
+    trnn_tensor tensors[TENSORS];
+    memory at[TENSORS][2 + TRNN_STATES_MAX];
 } tuned;
 
 static size_t live(size_t numbers) { return numbers > PADDING ? numbers - PADDING : numbers; }
@@ -75,32 +75,32 @@ static tuned tuned_open(const trnn_rule *rule)
 {
     tuned t;
     dice d = dice_named("weights");
-    for (int i = 0; i < SPANS; i++) {
+    for (int i = 0; i < TENSORS; i++) {
         for (int k = 0; k < 2 + TRNN_STATES_MAX; k++) {
             t.at[i][k] = memory_floats(sizes[i]);
             memset(t.at[i][k].at, 0, t.at[i][k].bytes);
         }
         for (size_t j = 0; j < live(sizes[i]); j++) t.at[i][0].at[j] = dice_float(&d, 0);
-        t.spans[i] = (trnn_span){.rule = rule,
-                                 .weights = t.at[i][0].at,
-                                 .gradients = t.at[i][1].at,
-                                 .numbers = sizes[i],
-                                 .steps = 0};
+        t.tensors[i] = (trnn_tensor){.rule = rule,
+                                     .weights = t.at[i][0].at,
+                                     .gradients = t.at[i][1].at,
+                                     .numbers = sizes[i],
+                                     .steps = 0};
         for (int k = 0; k < TRNN_STATES_MAX; k++)
-            t.spans[i].state[k] = trnn_rule_uses(rule, k) ? t.at[i][2 + k].at : NULL;
+            t.tensors[i].state[k] = trnn_rule_uses(rule, k) ? t.at[i][2 + k].at : NULL;
     }
     return t;
 }
 
 static void tuned_close(tuned *t)
 {
-    for (int i = 0; i < SPANS; i++)
+    for (int i = 0; i < TENSORS; i++)
         for (int k = 0; k < 2 + TRNN_STATES_MAX; k++) memory_release(&t->at[i][k]);
 }
 
 static void gradients_roll(tuned *t, dice *d)
 {
-    for (int i = 0; i < SPANS; i++)
+    for (int i = 0; i < TENSORS; i++)
         for (size_t j = 0; j < live(sizes[i]); j++) t->at[i][1].at[j] = dice_float(d, (int)(j % 5) - 4);
 }
 
@@ -108,26 +108,27 @@ static void gradients_roll(tuned *t, dice *d)
 static void steps_of(tuned *t, const trnn_kernels *isa, int32_t parts, double *norm)
 {
     dice d = dice_named("gradients");
-    double sums[PIECES_MAX];
+    double sums[CHUNKS_MAX];
     int32_t bad;
-    check(trnn_spans_pieces(t->spans, SPANS) <= PIECES_MAX, "more pieces than there is room for");
+    check(trnn_tensors_chunks(t->tensors, TENSORS) <= CHUNKS_MAX, "more chunks than there is room for");
     for (int step = 0; step < STEPS; step++) {
         gradients_roll(t, &d);
-        for (int32_t part = parts; part-- > 0;) trnn_spans_measure(isa, t->spans, SPANS, sums, part, parts);
-        *norm = trnn_spans_norm(t->spans, SPANS, sums, &bad);
+        for (int32_t part = parts; part-- > 0;)
+            trnn_tensors_measure(isa, t->tensors, TENSORS, sums, part, parts);
+        *norm = trnn_tensors_norm(t->tensors, TENSORS, sums, &bad);
         check(bad < 0, "%s: a finite gradient is not", trnn_isa_name(isa));
         const float scale = step % 2 ? trnn_clip_scale(*norm, 20.0) : 1.0f;
         const float limit = step % 3 ? 0.7f : TRNN_NO_LIMIT;
         for (int32_t part = parts; part-- > 0;)
-            trnn_spans_update(isa, t->spans, SPANS, scale, limit, part, parts);
-        trnn_spans_count(t->spans, SPANS);
+            trnn_tensors_update(isa, t->tensors, TENSORS, scale, limit, part, parts);
+        trnn_tensors_count(t->tensors, TENSORS);
     }
 }
 
 static int same_tuned(const tuned *a, const tuned *b)
 {
     int same = 1;
-    for (int i = 0; i < SPANS; i++)
+    for (int i = 0; i < TENSORS; i++)
         for (int k = 0; k < 2 + TRNN_STATES_MAX; k++)
             same &= same_bits(a->at[i][k].at, b->at[i][k].at, sizes[i]);
     return same;
@@ -136,7 +137,7 @@ static int same_tuned(const tuned *a, const tuned *b)
 static int near_tuned(const tuned *a, const tuned *b, float bound)
 {
     int near = 1;
-    for (int i = 0; i < SPANS; i++)
+    for (int i = 0; i < TENSORS; i++)
         for (size_t j = 0; j < sizes[i]; j++) near &= fabsf(a->at[i][0].at[j] - b->at[i][0].at[j]) <= bound;
     return near;
 }
@@ -144,7 +145,7 @@ static int near_tuned(const tuned *a, const tuned *b, float bound)
 static uint64_t fingerprint_of(const tuned *t)
 {
     uint64_t hash = 0;
-    for (int i = 0; i < SPANS; i++)
+    for (int i = 0; i < TENSORS; i++)
         for (int k = 0; k < 2 + TRNN_STATES_MAX; k++)
             hash = hash * 31 + fingerprint(t->at[i][k].at, sizes[i]);
     return hash;
@@ -185,7 +186,7 @@ static double promise_of(const trnn_rule *r, double w, double g, double *state, 
     }
 }
 
-/* One span's weights after STEPS, against the promise. */
+/* One tensor's weights after STEPS, against the promise. */
 static void against_promise(const trnn_rule *rule, const tuned *t, const char *name)
 {
     enum { SPAN = 3 };
@@ -197,7 +198,7 @@ static void against_promise(const trnn_rule *rule, const tuned *t, const char *n
     for (int step = 0; step < STEPS; step++) {
         gradients_roll(&fresh, &d);
         double squares = 0.0;
-        for (int i = 0; i < SPANS; i++)
+        for (int i = 0; i < TENSORS; i++)
             for (size_t j = 0; j < sizes[i]; j++)
                 squares += (double)fresh.at[i][1].at[j] * (double)fresh.at[i][1].at[j];
         const double scale = step % 2 ? fmin(1.0, 20.0 / (sqrt(squares) + 1e-6)) : 1.0;
@@ -230,76 +231,78 @@ static void one_rule(int32_t k)
         if (trnn_isa_fused(isa))
             check(fingerprint_of(&t) == rules[k].golden, "%s on %s: fingerprint 0x%016llxu", name,
                   trnn_isa_name(isa), (unsigned long long)fingerprint_of(&t));
-        for (int s = 0; s < SPANS; s++)
+        for (int s = 0; s < TENSORS; s++)
             for (size_t j = live(sizes[s]); j < sizes[s]; j++)
-                check(t.at[s][0].at[j] == 0.0f, "%s on %s: padding of span %d", name, trnn_isa_name(isa), s);
+                check(t.at[s][0].at[j] == 0.0f, "%s on %s: padding of tensor %d", name, trnn_isa_name(isa),
+                      s);
         tuned_close(&t);
         tuned_close(&shared);
     }
     tuned_close(&plain);
 }
 
-/* The last span that is not finite is found, whatever it holds and wherever. */
+/* The last tensor that is not finite is found, whatever it holds and wherever. */
 static void bad_gradients(const trnn_kernels *isa)
 {
     static const float wrong[] = {NAN, INFINITY, -INFINITY};
     tuned t = tuned_open(&rules[0].rule);
-    double sums[PIECES_MAX];
+    double sums[CHUNKS_MAX];
     int32_t bad;
-    for (int i = 0; i < SPANS; i++) {
+    for (int i = 0; i < TENSORS; i++) {
         for (size_t k = 0; k < 3; k++) {
             float *number = &t.at[i][1].at[sizes[i] / 2];
             *number = wrong[k];
-            trnn_spans_measure(isa, t.spans, SPANS, sums, 0, 1);
-            const double norm = trnn_spans_norm(t.spans, SPANS, sums, &bad);
-            check(bad == i && !isfinite(norm), "%s: span %d is bad, found %d", trnn_isa_name(isa), i,
+            trnn_tensors_measure(isa, t.tensors, TENSORS, sums, 0, 1);
+            const double norm = trnn_tensors_norm(t.tensors, TENSORS, sums, &bad);
+            check(bad == i && !isfinite(norm), "%s: tensor %d is bad, found %d", trnn_isa_name(isa), i,
                   (int)bad);
-            trnn_spans_clip(isa, t.spans, SPANS, 1.0f, 2.0f, 0, 1);
+            trnn_tensors_clip(isa, t.tensors, TENSORS, 1.0f, 2.0f, 0, 1);
             check(k == 0 ? isnan(*number) : fabsf(*number) == 2.0f, "%s: clipped to %g", trnn_isa_name(isa),
                   (double)*number);
             *number = 3.0e38f; /* its square is no float */
-            trnn_spans_measure(isa, t.spans, SPANS, sums, 0, 1);
-            check(fabs(trnn_spans_norm(t.spans, SPANS, sums, &bad) / 3.0e38f - 1.0) < 1e-12 && bad < 0,
+            trnn_tensors_measure(isa, t.tensors, TENSORS, sums, 0, 1);
+            check(fabs(trnn_tensors_norm(t.tensors, TENSORS, sums, &bad) / 3.0e38f - 1.0) < 1e-12 && bad < 0,
                   "%s: a large gradient", trnn_isa_name(isa));
-            trnn_spans_clear(t.spans, SPANS, 0, 1);
+            trnn_tensors_clear(t.tensors, TENSORS, 0, 1);
             check(*number == 0.0f, "%s: not cleared", trnn_isa_name(isa));
         }
     }
     tuned_close(&t);
 }
 
-/* A span without a gradient is passed over, by every part; the others have the bits that they have among
+/* A tensor without a gradient is passed over, by every part; the others have the bits that they have among
  * themselves. */
 static void no_gradient(int32_t k, const trnn_kernels *isa)
 {
     tuned t = tuned_open(&rules[k].rule), all = tuned_open(&rules[k].rule);
-    double sums[PIECES_MAX];
+    double sums[CHUNKS_MAX];
     int32_t bad;
-    for (int turn = 0; turn < SPANS + 2; turn++) { /* none lacks, then each, then all do */
+    for (int turn = 0; turn < TENSORS + 2; turn++) { /* none lacks, then each, then all do */
         dice d = dice_named("gradients");
-        for (int i = 0; i < SPANS; i++) t.spans[i].gradients = t.at[i][1].at;
+        for (int i = 0; i < TENSORS; i++) t.tensors[i].gradients = t.at[i][1].at;
         gradients_roll(&t, &d);
         double wanted = 0.0;
-        for (int i = 0; i < SPANS; i++) {
-            if (turn == i + 1 || turn == SPANS + 1) t.spans[i].gradients = NULL;
-            if (t.spans[i].gradients)
+        for (int i = 0; i < TENSORS; i++) {
+            if (turn == i + 1 || turn == TENSORS + 1) t.tensors[i].gradients = NULL;
+            if (t.tensors[i].gradients)
                 for (size_t j = 0; j < sizes[i]; j++) wanted += (double)t.at[i][1].at[j] * t.at[i][1].at[j];
             memcpy(all.at[i][0].at, t.at[i][0].at, sizes[i] * sizeof(float));
-            all.spans[i].steps = t.spans[i].steps;
+            all.tensors[i].steps = t.tensors[i].steps;
         }
-        for (int32_t part = PARTS; part-- > 0;) trnn_spans_measure(isa, t.spans, SPANS, sums, part, PARTS);
-        const double norm = trnn_spans_norm(t.spans, SPANS, sums, &bad);
+        for (int32_t part = PARTS; part-- > 0;)
+            trnn_tensors_measure(isa, t.tensors, TENSORS, sums, part, PARTS);
+        const double norm = trnn_tensors_norm(t.tensors, TENSORS, sums, &bad);
         check(fabs(norm * norm - wanted) <= 1e-12 * wanted && bad < 0, "%s: the norm of turn %d",
               trnn_isa_name(isa), turn);
         for (int32_t part = PARTS; part-- > 0;)
-            trnn_spans_update(isa, t.spans, SPANS, 1.0f, TRNN_NO_LIMIT, part, PARTS);
-        trnn_spans_count(t.spans, SPANS);
-        for (int i = 0; i < SPANS; i++) {
+            trnn_tensors_update(isa, t.tensors, TENSORS, 1.0f, TRNN_NO_LIMIT, part, PARTS);
+        trnn_tensors_count(t.tensors, TENSORS);
+        for (int i = 0; i < TENSORS; i++) {
             const int still = same_bits(t.at[i][0].at, all.at[i][0].at, sizes[i]);
             const int counts = rules[k].rule.optimiser != TRNN_SGD || trnn_rule_uses(&rules[k].rule, 0);
-            check(still == !t.spans[i].gradients, "%s: span %d of turn %d", trnn_isa_name(isa), i, turn);
-            check(t.spans[i].steps == all.spans[i].steps + (counts && t.spans[i].gradients),
-                  "%s: steps of span %d", trnn_isa_name(isa), i);
+            check(still == !t.tensors[i].gradients, "%s: tensor %d of turn %d", trnn_isa_name(isa), i, turn);
+            check(t.tensors[i].steps == all.tensors[i].steps + (counts && t.tensors[i].gradients),
+                  "%s: steps of tensor %d", trnn_isa_name(isa), i);
         }
     }
     tuned_close(&t);
@@ -314,8 +317,8 @@ static void silence(const trnn_kernels *isa)
     tuned t = tuned_open(&adam);
     t.at[0][1].at[0] = 1.0f;
     for (int step = 0; step < 200; step++) {
-        trnn_spans_update(isa, t.spans, SPANS, 1.0f, TRNN_NO_LIMIT, 0, 1);
-        trnn_spans_count(t.spans, SPANS);
+        trnn_tensors_update(isa, t.tensors, TENSORS, 1.0f, TRNN_NO_LIMIT, 0, 1);
+        trnn_tensors_count(t.tensors, TENSORS);
         t.at[0][1].at[0] = 0.0f;
         for (int k = 2; k < 4; k++) {
             const float moment = t.at[0][k].at[0];

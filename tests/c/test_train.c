@@ -152,12 +152,12 @@ enum { PARTS_MAX = 8, FORWARD = 1, BACKWARD = 2, BOTH = 3 };
 static void pass(trained *t, const way *how, const begin *b, int phases)
 {
     const size_t frames = (size_t)how->steps * (size_t)t->sizes.batch;
-    memory scratch[PARTS_MAX], turned = memory_floats(b->x.bytes / sizeof(float));
+    memory scratch[PARTS_MAX], transposed = memory_floats(b->x.bytes / sizeof(float));
     trnn_training_job jobs[PARTS_MAX];
-    memcpy(turned.at, b->x.at, b->x.bytes);
+    memcpy(transposed.at, b->x.at, b->x.bytes);
     for (int32_t step = 0; how->rows_first && step < how->steps; step++)
         for (int32_t row = 0; row < t->sizes.batch; row++)
-            memcpy(turned.at + ((size_t)row * (size_t)how->steps + (size_t)step) * t->in,
+            memcpy(transposed.at + ((size_t)row * (size_t)how->steps + (size_t)step) * t->in,
                    b->x.at + ((size_t)step * (size_t)t->sizes.batch + (size_t)row) * t->in,
                    t->in * sizeof(float));
     for (int32_t part = 0; part < how->parts; part++) {
@@ -170,7 +170,7 @@ static void pass(trained *t, const way *how, const begin *b, int phases)
                                          .dstate = t->dstate.at,
                                          .tape = t->tape.at,
                                          .scratch = scratch[part].at,
-                                         .x = turned.at,
+                                         .x = transposed.at,
                                          .x_step = how->rows_first ? 1 : (size_t)t->sizes.batch,
                                          .x_row = how->rows_first ? (size_t)how->steps : 1,
                                          .steps = how->steps,
@@ -201,7 +201,7 @@ static void pass(trained *t, const way *how, const begin *b, int phases)
               "%s on %s: dx is not all written", t->model->name, trnn_isa_name(how->isa));
     }
     for (int32_t part = 0; part < how->parts; part++) memory_release(&scratch[part]);
-    memory_release(&turned);
+    memory_release(&transposed);
 }
 
 /* ---- what a pass gives -------------------------------------------------------------------------- */
@@ -618,7 +618,7 @@ static void against_differences(const model *m, const trnn_kernels *isa, const i
 /* The weights after all steps, and each one's loss: forwards, cross-entropy, backwards, the norm, Adam. */
 memory train_steps(const trnn_kernels *isa)
 {
-    enum { CLASSES = 13, ADAMS = 6, SPANS_MAX = 8, PIECES_MAX = 16 };
+    enum { CLASSES = 13, ADAMS = 6, TENSORS_MAX = 8, CHUNKS_MAX = 16 };
     static const trnn_rule adam = {
         .optimiser = TRNN_ADAM, .lr = 0.05, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-3};
     static const trnn_loss cross_entropy = {.kind = TRNN_LOSS_CROSS_ENTROPY, .ignore_index = -100};
@@ -633,7 +633,7 @@ memory train_steps(const trnn_kernels *isa)
     memset(b.dstate.at, 0, b.dstate.bytes);
     const way how = {.isa = isa, .parts = 1, .steps = STEPS, .lengths = ends};
 
-    trnn_span spans[SPANS_MAX];
+    trnn_tensor changing[TENSORS_MAX];
     memory moments[LAYERS_MAX][2];
     int32_t count = 0;
     size_t numbers = 0;
@@ -647,20 +647,20 @@ memory train_steps(const trnn_kernels *isa)
         for (int32_t p = 0; p < tensors; p++) {
             const size_t at = params[p].offset / sizeof(float);
             numbers += (size_t)params[p].shape[0] * (size_t)params[p].shape[1];
-            spans[count++] = (trnn_span){.rule = &adam,
-                                         .weights = t.weights.at[i].at + at,
-                                         .gradients = t.grads[i].at + at,
-                                         .state = {moments[i][0].at + at, moments[i][1].at + at, NULL},
-                                         .numbers = trnn_param_bytes(&params[p]) / sizeof(float)};
+            changing[count++] = (trnn_tensor){.rule = &adam,
+                                              .weights = t.weights.at[i].at + at,
+                                              .gradients = t.grads[i].at + at,
+                                              .state = {moments[i][0].at + at, moments[i][1].at + at, NULL},
+                                              .numbers = trnn_param_bytes(&params[p]) / sizeof(float)};
         }
     }
-    check(trnn_spans_pieces(spans, count) <= PIECES_MAX, "more pieces than there is room for");
+    check(trnn_tensors_chunks(changing, count) <= CHUNKS_MAX, "more chunks than there is room for");
 
     int32_t targets[STEPS * BATCH], bad;
     dice d = dice_named("targets");
     for (int32_t i = 0; i < STEPS * BATCH; i++) targets[i] = (int32_t)((dice_roll(&d) >> 8) % CLASSES);
     memory scratch = memory_take(trnn_loss_scratch_bytes(&cross_entropy, STEPS, BATCH, t.out, 0));
-    double losses[ADAMS], sums[PIECES_MAX];
+    double losses[ADAMS], sums[CHUNKS_MAX];
     for (int32_t step = 0; step < ADAMS; step++) {
         pass(&t, &how, &b, FORWARD);
         const trnn_loss_job job = {.isa = isa,
@@ -674,13 +674,13 @@ memory train_steps(const trnn_kernels *isa)
                                    .scratch = scratch.at};
         const trnn_status status = trnn_loss_run(&cross_entropy, &job, &losses[step]);
         check(status == TRNN_OK, "cross-entropy: %s", trnn_status_text(status));
-        trnn_spans_clear(spans, count, 0, 1);
+        trnn_tensors_clear(changing, count, 0, 1);
         pass(&t, &how, &b, BACKWARD);
-        trnn_spans_measure(isa, spans, count, sums, 0, 1);
-        const double norm = trnn_spans_norm(spans, count, sums, &bad);
+        trnn_tensors_measure(isa, changing, count, sums, 0, 1);
+        const double norm = trnn_tensors_norm(changing, count, sums, &bad);
         check(bad < 0, "%s on %s: a gradient is not finite", m.name, trnn_isa_name(isa));
-        trnn_spans_update(isa, spans, count, trnn_clip_scale(norm, 0.5), TRNN_NO_LIMIT, 0, 1);
-        trnn_spans_count(spans, count);
+        trnn_tensors_update(isa, changing, count, trnn_clip_scale(norm, 0.5), TRNN_NO_LIMIT, 0, 1);
+        trnn_tensors_count(changing, count);
     }
     check(losses[ADAMS - 1] < 0.9 * losses[0], "%s on %s: the loss goes from %g to %g", m.name,
           trnn_isa_name(isa), losses[0], losses[ADAMS - 1]);
@@ -878,9 +878,9 @@ static void bad_trainings(void)
 
 /* ---- matrices the other way round ---------------------------------------------------------------------- */
 
-/* A matrix of `gates` gates of `units` rows, turned in so many parts, is as a Linear layer's that has its
+/* A matrix of `gates` gates of `units` rows, transposed in so many parts, is as a Linear layer's that has its
  * packed rows as columns; padding is zero. */
-static void turned(int32_t gates, int32_t units, int32_t depth, int32_t parts)
+static void transposed(int32_t gates, int32_t units, int32_t depth, int32_t parts)
 {
     trnn_layer layer = {.kind = TRNN_LINEAR, .as.linear = {depth, units, 0}};
     if (gates > 1) {
@@ -893,11 +893,11 @@ static void turned(int32_t gates, int32_t units, int32_t depth, int32_t parts)
                   rows = gates == 1 ? units : gates * panels * TRNN_PANEL;
     const trnn_layer other = {.kind = TRNN_LINEAR, .as.linear = {rows, depth, 0}};
     trnn_layer_params(&other, back);
-    dice d = dice_named("turned");
+    dice d = dice_named("transposed");
     tensor w = tensor_roll(&params[0], &d, 0), wanted = tensor_take(&back[0]);
     memory packed = memory_take(trnn_layer_weights_bytes(&layer));
     memory flat = memory_take(trnn_layer_weights_bytes(&other));
-    memory got = memory_take(trnn_turned_size(rows, depth) * sizeof(float));
+    memory got = memory_take(trnn_transposed_size(rows, depth) * sizeof(float));
     memset(packed.at, 0, packed.bytes);
     memset(flat.at, 0, flat.bytes);
     memset(got.at, 0xff, got.bytes);
@@ -914,9 +914,9 @@ static void turned(int32_t gates, int32_t units, int32_t depth, int32_t parts)
     tensor_pack(&wanted, &back[0], flat.at);
     const trnn_matrix matrix =
         trnn_matrix_of((const char *)packed.at + params[0].offset, TRNN_F32, gates, units, depth);
-    for (int32_t part = parts; part-- > 0;) trnn_turn(matrix, rows, got.at, part, parts);
+    for (int32_t part = parts; part-- > 0;) trnn_transpose(matrix, rows, got.at, part, parts);
     check(got.bytes <= flat.bytes && same_bits(got.at, flat.at, got.bytes / sizeof(float)),
-          "%d gates of %d units, depth %d, turned in %d parts", (int)gates, (int)units, (int)depth,
+          "%d gates of %d units, depth %d, transposed in %d parts", (int)gates, (int)units, (int)depth,
           (int)parts);
     tensor_release(&w);
     tensor_release(&wanted);
@@ -925,15 +925,15 @@ static void turned(int32_t gates, int32_t units, int32_t depth, int32_t parts)
     memory_release(&got);
 }
 
-static void all_turned(void)
+static void all_transposed(void)
 {
     static const int32_t sizes[] = {1, 15, 16, 17, 48, 64, 65, 130};
     enum { SIZES = sizeof sizes / sizeof sizes[0] };
     for (int i = 0; i < SIZES; i++)
         for (int k = 0; k < SIZES; k++) {
-            turned(1, sizes[i], sizes[k], 1 + k % 3);
-            turned(3, sizes[i], sizes[k], 1 + i % 3);
-            turned(4, sizes[i], sizes[k], 1 + (i + k) % 7);
+            transposed(1, sizes[i], sizes[k], 1 + k % 3);
+            transposed(3, sizes[i], sizes[k], 1 + i % 3);
+            transposed(4, sizes[i], sizes[k], 1 + (i + k) % 7);
         }
 }
 
@@ -960,5 +960,5 @@ void test_train(void)
     bad_statistics();
     bad_trainings();
     check_group("matrices the other way round");
-    all_turned();
+    all_transposed();
 }
