@@ -218,7 +218,8 @@ def test_fuzz(tmp_path):
     assert fuzz(tmp_path, 3000, 1) > 10
 
 
-if __name__ == "__main__":  # python tests/test_weights_fuzz.py ROUNDS SEED, in limited memory
+# PYTHONPATH=tests/helpers python tests/weights/test_fuzz.py ROUNDS SEED, in limited memory
+if __name__ == "__main__":
     import resource
     import tempfile
 

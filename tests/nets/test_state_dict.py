@@ -2,11 +2,11 @@
 
 import json
 import os
-import pathlib
 import tracemalloc
 
 import numpy as np
 import pytest
+from folders import EXAMPLES
 
 import tinyrnn as tr
 from tinyrnn.weights.safetensors import read_metadata, save_safetensors
@@ -622,7 +622,7 @@ def test_save_refuses_a_name_that_load_would(tmp_path, name):
 
 def test_load_of_a_checkpoint_says_what_to_do():
     with pytest.raises(tr.LoadError, match="holds weights but no architecture"):
-        tr.load(pathlib.Path(__file__).parent.parent / "examples" / "charlm" / "charlm.pt")
+        tr.load(EXAMPLES / "charlm" / "charlm.pt")
 
 
 def test_a_forgotten_prefix_is_named():

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folders import BENCH
 
 import tinyrnn as tr
 from tinyrnn.cli.machine import Machine, Matrix, caches, cpu
 
-BENCH = Path(__file__).resolve().parent.parent / "bench"
 pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="no bench/ beside the tests")
 
 

@@ -1,6 +1,6 @@
 """Gradients held to a float64 oracle and to finite differences, and what docs/design.md promises of them.
 
-tests/test_torch_gradients.py holds them to PyTorch.
+tests/training/test_torch_gradients.py holds them to PyTorch.
 """
 
 from __future__ import annotations

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from folders import DATA
 from optim_cases import EPOCHS, SCHEDULES, build_schedules, measure, run_schedules
 
 import tinyrnn as tr
 
-GOLDENS = Path(__file__).resolve().parent / "data" / "optim.npz"
+GOLDENS = DATA / "optim.npz"
 
 
 def optimizer_of(case: str) -> tr.optim.Optimizer:

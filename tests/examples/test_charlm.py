@@ -9,10 +9,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from folders import EXAMPLES
 
 import tinyrnn as tr
 
-FOLDER = Path(__file__).resolve().parent.parent / "examples" / "charlm"
+FOLDER = EXAMPLES / "charlm"
 GOLDEN = json.loads((FOLDER / "golden.json").read_text())
 
 

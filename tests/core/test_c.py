@@ -12,11 +12,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from folders import CSRC, TESTS
 
 import tinyrnn as tr
 
-ROOT = Path(__file__).resolve().parent.parent
-CSRC = ROOT / "csrc"
 SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".c", ".h", ".inc"})
 
 
@@ -53,7 +52,7 @@ def test_make(target: str, tools: list[str]) -> None:
         if not shutil.which(tool):
             pytest.skip(f"no {tool} here")
     environment = {key: value for key, value in os.environ.items() if key not in {"MAKEFLAGS", "CC", "FLAGS"}}
-    command = ["make", "-C", ROOT / "tests" / "c", target]
+    command = ["make", "-C", TESTS / "c", target]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, "\n".join((run.stdout + run.stderr).splitlines()[-40:])
     assert re.search(r"\d+ passed, 0 failed|the core needs mem", run.stdout)
@@ -102,7 +101,7 @@ LAW = {
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_includes(path: Path) -> None:
     allowed = next((LAW[pattern] for pattern in LAW if fnmatch(name(path), pattern)), None)
-    assert allowed is not None, f"{name(path)} has no law: say in tests/test_c.py what it may include"
+    assert allowed is not None, f"{name(path)} has no law: say in tests/core/test_c.py what it may include"
     for include in re.findall(r"^\s*#\s*include\s+(.+?)\s*$", code(path), flags=re.M):
         included = include.strip('"')
         assert any(fnmatch(included, pattern) for pattern in allowed), f"{name(path)} includes {include}"

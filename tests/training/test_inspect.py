@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oracle_gradients as oracle
 import pytest
+from folders import EXAMPLES
 from gradient_nets import RECURRENT, Case, alone, build, chain, leaves
 
 import tinyrnn as tr
@@ -543,7 +543,7 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
 
 
 def run_example(tmp_path: Any, *options: str) -> str:
-    script = Path(__file__).resolve().parent.parent / "examples/gradients/gradients.py"
+    script = EXAMPLES / "gradients/gradients.py"
     done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from folders import DATA
 from optim_cases import OPTIMISERS, STEPS, flat, gradients, weights
 
 import tinyrnn as tr
 from tinyrnn._optim import STATES
 
-GOLDENS = Path(__file__).resolve().parent / "data" / "optim.npz"
+GOLDENS = DATA / "optim.npz"
 
 # Relative to the largest number. What is seen is 4e-7.
 TOLERANCE = 1e-5

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from folders import EXAMPLES
 from numpy.typing import NDArray
 
 import tinyrnn as tr
@@ -17,7 +18,7 @@ from tinyrnn import _core
 
 
 def _load_example() -> ModuleType:
-    path = Path(__file__).resolve().parent.parent / "examples" / "vad" / "vad.py"
+    path = EXAMPLES / "vad" / "vad.py"
     spec = importlib.util.spec_from_file_location("vad", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,21 +1,14 @@
 """The gradients that PyTorch computed, replayed without it. tests/data/record_gradients.py wrote them."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import oracle_gradients as oracle
 import pytest
+from golden_cases import build, read
 from gradient_nets import backward, forward
-from test_goldens import build
 
 import tinyrnn as tr
 
-with np.load(Path(__file__).parent / "data" / "gradients.npz") as file:
-    INDEX = json.loads(str(file["index"]))
-    GOLDENS = {
-        key: array.astype(np.float32) if array.dtype == np.float16 else array for key, array in file.items()
-    }
+INDEX, GOLDENS = read("gradients.npz")
 
 TOLERANCE = 1e-5  # of a tensor's largest entry
 

@@ -1,26 +1,13 @@
 """What PyTorch computed, replayed without PyTorch. tests/data/record_goldens.py wrote the numbers."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import oracle
 import pytest
+from golden_cases import build, read
 
 import tinyrnn as tr
 
-with np.load(Path(__file__).parent / "data" / "goldens.npz") as file:
-    INDEX = json.loads(str(file["index"]))
-    GOLDENS = {
-        key: array.astype(np.float32) if array.dtype == np.float16 else array for key, array in file.items()
-    }
-
-
-def build(layer, arguments):
-    if layer == "Sequential":
-        return tr.Sequential({name: build(*inner) for name, inner in arguments.items()})
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
-    return getattr(tr, layer)(**given)
+INDEX, GOLDENS = read("goldens.npz")
 
 
 def replay(case, run):
