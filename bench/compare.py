@@ -46,7 +46,7 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int4": 0.5 + 4 /
 
 
 def rows(chosen: list[tuple[int, int]] | None = None) -> dict[str, list[Work]]:
-    """What is measured, by the letter or word that `--only` takes; S, Q and B in the chosen sizes."""
+    """The measurements, by the letter or word that `--only` takes; S, Q and B in the chosen sizes."""
     sizes = chosen or SIZES
 
     def each(sizes: list[tuple[int, int]], **more: Any) -> list[Work]:
@@ -157,7 +157,7 @@ def tail(call: Call, seconds: float) -> dict[str, float]:
 
 
 def matrices(work: Work) -> list[Matrix]:
-    """What the floor is made of: the weights without the biases."""
+    """The matrices that the floor is made of: the weights without the biases."""
     return [
         Matrix(array.size, array.size * BYTES[work.dtype], name.startswith("weight_hh"))
         for name, array in work.weights.items()

@@ -48,8 +48,11 @@ def present() -> list[str]:
 
 
 def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
-    """The contenders' Calls. Which of PyTorch's fails is left out, by name; if tinyrnn's losses are others
-    than PyTorch's, everything stops."""
+    """Make the contenders' Calls.
+
+    A contender of PyTorch that fails is left out, by name. If tinyrnn's losses differ from PyTorch's,
+    everything stops.
+    """
     calls: dict[str, Call] = {}
     losses: dict[str, list[float]] = {}
     for name in names:
@@ -77,8 +80,9 @@ def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
 
 
 def race(lesson: Lesson, calls: dict[str, Call], rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds per step of each contender, of the fastest round and of the median one, and how many cores
-    it had: fewer than its threads, if something else ran.
+    """Measure each contender's milliseconds per step, in the fastest round and in the median one.
+
+    Also count the cores that it had: fewer than its threads if something else ran.
 
     Each round has another batch, and begins with another contender.
     """

@@ -36,7 +36,7 @@ def make(seed: int = 1, hidden: int = 6, dropout: float = 0.3) -> Any:
 
 
 class Crash(Exception):
-    """As if the power had failed."""
+    """A power failure."""
 
 
 class After(callbacks.Callback):
@@ -280,7 +280,7 @@ def written(tmp_path_factory: Any) -> Path:
 
 
 def refused(setup: Setup, path: Path, error: type[Exception], message: str, **options: Any) -> None:
-    """An error with this message, and nothing has changed."""
+    """Expect an error with this message, and that nothing has changed."""
     if "_train_steps" not in vars(setup.net):
         setup.fit(1)  # so that there is something to keep
     before, dropout = setup.everything(), (setup.net._train_steps, setup.net._dropout_seed)
@@ -335,7 +335,7 @@ def test_a_seed_that_nothing_is_drawn_from(path: Path) -> None:
 
 
 def test_other_arguments(path: Path) -> None:
-    """What a checkpoint would bring with it, or the run would change: it must be as it was."""
+    """Arguments that the checkpoint and the run both set must agree."""
     setup = Setup()
     setup.fit(1, more=[callbacks.Checkpoint(path)])
     rate = Setup()

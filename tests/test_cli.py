@@ -802,7 +802,7 @@ def test_a_signal_ends_a_command_that_waits_for_input(here, left_alone, argv, si
 
 
 def test_a_signal_that_is_ignored_stays_so(here, left_alone):
-    """As nohup and a shell's background jobs have it: the work goes on to its end, through a pipe too."""
+    """The work goes on, through a pipe too, if nohup or a shell's background job ignores the signals."""
     net = saved(small())
     os.mkfifo("p.csv")
     wanted = (signal.SIGHUP, signal.SIGINT)
@@ -1116,7 +1116,7 @@ def test_a_disk_error_in_the_middle_of_an_input_names_it(here, capsys, monkeypat
 
 
 def test_errors_of_the_system_name_the_file(fails, here, monkeypatch):
-    """Of reading, writing and standard output, where the system itself names none."""
+    """Errors of reading, writing and standard output, where the system itself names no file."""
     saved(small())
     np.save("x.npy", frames(20, 4))
     for suffix in ("csv", "npy", "wav"):
@@ -1196,7 +1196,7 @@ def test_an_unknown_instruction_set_is_one_line(asked):
 
 
 def test_an_unknown_instruction_set_is_a_warning_of_the_library(here):
-    """Where the import is written; an empty name, or none but blanks, is none."""
+    """The warning points to the import. An empty or blank name counts as none."""
     (here / "program.py").write_text("import os\nimport tinyrnn.cli as cli\nprint(cli.tr.isa())\n")
     (here / "package").mkdir()
     (here / "package" / "__init__.py").write_text("import tinyrnn\nprint(tinyrnn.isa())\n")

@@ -111,7 +111,7 @@ def test_what_is_not_finite_shows() -> None:
 @pytest.mark.parametrize("name", ["float32", "float16", "int8", "int4"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_gates_are_the_nets_own(name: str, bidirectional: bool) -> None:
-    """What the kernels wrote follows from the gates that NumPy finds."""
+    """The kernels' output follows from the gates that NumPy finds."""
     tr.manual_seed(5)
     x = np.random.default_rng(0).standard_normal((20, 2, 37)).astype(np.float32)
     for net in (tr.LSTM(37, 33, 2, bidirectional=bidirectional), tr.GRU(37, 33, bidirectional=bidirectional)):

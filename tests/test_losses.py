@@ -119,7 +119,7 @@ def assert_close(value, dy, expected, expected_dy):
 
 
 def counted(y_shape, lengths, batch_first):
-    """Which steps count: (T, B), or (B, T)."""
+    """A mask of the steps that count: (T, B), or (B, T)."""
     steps = y_shape[1 if batch_first else 0]
     mask = np.arange(steps) < np.asarray(lengths)[:, None]
     return mask if batch_first else mask.T
@@ -153,7 +153,7 @@ def test_formula_and_finite_differences(seed, name):
 @pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
 @pytest.mark.parametrize("seed", range(8))
 def test_lengths_leave_the_rest_out(seed, name, batch_first):
-    """As the same loss of what counts, frame after frame; NaN and wild targets beyond are not read."""
+    """The loss is that of the counted frames, one after another; NaN and wild targets beyond are not read."""
     generator = np.random.default_rng([seed, *name.encode(), 1])
     shape = tuple(int(n) for n in generator.integers(1, 8, 2)) + (2, 5)[generator.integers(2) :]
     loss = getattr(tr, name)(**options(generator, name, shape[-1]))

@@ -196,7 +196,7 @@ def oracle_matrix(name: str) -> Callable[[NDArray[Any]], Any]:
 
 
 def expected(net: tr.Net, name: str, x: NDArray[Any]) -> NDArray[np.float64]:
-    """What a net of one layer, or a table and a recurrent layer, makes of (T, B, frame), in float64."""
+    """Compute a net of one layer, or a table and a recurrent layer, on (T, B, frame), in float64."""
     state = net.state_dict()
     if isinstance(net, tr.Sequential):
         rest = {key.removeprefix("1."): value for key, value in state.items() if key.startswith("1.")}

@@ -223,7 +223,7 @@ def test_strict_load_returns_no_keys():
 
 
 def test_a_missing_counter_is_forgiven():
-    """As PyTorch forgives it in a state_dict without metadata."""
+    """PyTorch forgives it in a state_dict without metadata, and so do we."""
     net = randomise(tr.BatchNorm1d(2))
     state = net.state_dict()
     del state["num_batches_tracked"]

@@ -26,7 +26,7 @@ KINDS = {
 
 @pytest.fixture
 def openings(monkeypatch):
-    """How often each file is opened, whichever way Python has."""
+    """The number of times that each file is opened, whichever way Python has."""
     counted = {}
 
     def counting(function):

@@ -1,4 +1,4 @@
-"""What every source owes: the right door, and nothing but a LoadError for any file whatsoever."""
+"""The duties of every source: the right door, and nothing but a LoadError for any file whatsoever."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""What a file may cost: memory and time in proportion to it, messages of a bounded length."""
+"""The cost of a file: memory and time in proportion to it, messages of a bounded length."""
 
 import json
 import os

@@ -36,15 +36,17 @@ def as_array(x: Any) -> NDArray[Any]:
 
 
 def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
-    """Whether the core can read ``x`` as it is."""
+    """Tell whether the core can read ``x`` as it is."""
     if type(x) is not np.ndarray or x.dtype != dtype or not x.dtype.isnative:
         return False
     return x.flags.c_contiguous and x.flags.aligned
 
 
 def as_plain(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """``array`` as the core can read it, in ``dtype``; itself if it is so. Unlike
-    `numpy.ascontiguousarray` this copies numbers that start at an odd address, and leaves 0 axes at 0."""
+    """Make ``array`` readable for the core, in ``dtype``; an array that already is comes back itself.
+
+    Unlike `numpy.ascontiguousarray` this copies numbers that start at an odd address, and leaves 0 axes at 0.
+    """
     plain = np.ascontiguousarray(array, dtype)
     return (plain if plain.flags.aligned else plain.copy()).reshape(array.shape)
 
@@ -127,7 +129,7 @@ def as_lengths(
 
 
 def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
-    """Which numbers of an array (T, B, ...), or (B, T, ...), lie before their row's end: to be broadcast."""
+    """A mask of the numbers of (T, B, ...), or (B, T, ...), that lie before their row's end, to broadcast."""
     inside: NDArray[np.bool_] = np.arange(shape[1 if batch_first else 0]) < lengths[:, np.newaxis]
     inside = inside if batch_first else inside.T
     return inside.reshape(inside.shape + (1,) * (len(shape) - 2))

@@ -1,4 +1,4 @@
-"""What `fit` calls between steps and epochs: to stop early, keep the best net, set rates, write files.
+"""Callbacks of `fit`: stop early, keep the best net, set learning rates, write files.
 
 A file that cannot be written, as the disk is full, does not end training: `ModelCheckpoint`, `CSVLogger` and
 `Checkpoint` warn (`RuntimeWarning`), keep the file that was there, and try again the next time.
@@ -29,7 +29,7 @@ _UNITS = ("epoch", "batch")
 
 
 class Schedule(Protocol):
-    """What `tinyrnn.optim.schedules` have in common."""
+    """The methods that all of `tinyrnn.optim.schedules` have."""
 
     def step(self, *metric: float) -> None: ...
 
@@ -54,7 +54,7 @@ class Callback:
     monitor: str | None = None  # a number that has to be measured, checked before training
 
     def _check(self, run: Run) -> None:
-        """An error if it cannot do its work, before anything changes and a checkpoint is read."""
+        """Raise an error if it cannot do its work, before anything changes and a checkpoint is read."""
 
     def on_train_begin(self, run: Run) -> None:
         """Before the first step, after a checkpoint is read."""
@@ -75,7 +75,7 @@ class Callback:
         """At the end, also of an interrupted run."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """The state that a checkpoint keeps of it."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def _taken(name: str, state: Any, keys: tuple[str, ...]) -> list[Any]:
 
 
 def _written(name: str, path: str, write: Callable[[], None]) -> bool:
-    """Whether a file could be written: a full disk is no reason to lose what was trained."""
+    """Write a file, and tell whether that worked: a full disk is no reason to lose a training."""
     try:
         write()
     except OSError as error:
@@ -135,7 +135,7 @@ class _Best(Callback):
         self.best = math.inf if mode == "min" else -math.inf
 
     def _better(self, logs: Mapping[str, float]) -> bool:
-        """Whether this epoch is the best so far, which is then remembered. NaN never is."""
+        """Tell whether this epoch is the best so far, and remember it if so. NaN never is."""
         value = logs[self.monitor]
         gain = self.best - value if self.mode == "min" else value - self.best
         if not gain > self.min_delta:
@@ -330,7 +330,7 @@ class LearningRateScheduler(Callback):
 
 
 def _check_same(schedule: Any, state: Any) -> None:
-    """An error if a state is of a schedule with other arguments, which it would bring with it."""
+    """Raise an error if a state is of a schedule with other arguments, which it would bring with it."""
     if not isinstance(state, Mapping):
         raise TypeError(f"{type(schedule).__name__}: the state is {type(state).__name__}, expected a mapping")
     own = schedule.state_dict()

@@ -151,7 +151,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
 
 
 def _mismatch(description: Mapping[str, Any], run: Run) -> list[str]:
-    """What is another in the checkpoint than in the run."""
+    """List the differences between the checkpoint and the run."""
     found = []
     if description["net"] != json.loads(json.dumps(run.net._describe())):
         found.append(f"the net is {_shown(description['net'])}, expected {_shown(run.net._describe())}")
@@ -197,7 +197,7 @@ class _Found(NamedTuple):
 
 
 def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Found:
-    """What is in a checkpoint; an error if anything is of another type, range or shape than the run's."""
+    """The contents of a checkpoint, checked: types, ranges and shapes must be the run's."""
     stored = run.net._stored()
     net = {key[len(_NET) :]: array for key, array in tensors.items() if key.startswith(_NET)}
     _check_same("net", net, stored)
@@ -225,7 +225,7 @@ def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Fou
 
 
 def _check_same(what: str, given: Mapping[str, Any], wanted: Mapping[str, NDArray[Any]]) -> None:
-    """An error unless tensors have the names, dtypes and shapes of others."""
+    """Raise an error unless tensors have the names, dtypes and shapes of others."""
     if given.keys() != wanted.keys():
         raise ValueError(
             f"{what}: tensors {_shown(sorted(map(str, given)))}, expected {_shown(sorted(wanted))}"
@@ -289,7 +289,7 @@ def _checked_random(state: Any, run: Run) -> Any:
 def _checked_position(
     given: Mapping[str, Any], carried: Any, random: Any, run: Run
 ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
-    """Where the epoch under way stands, and the state that is carried on from there."""
+    """The place that the current epoch has reached, and the state that is carried on from there."""
     generator = None
     if random is not None:
         generator = np.random.Generator(np.random.PCG64(0))
@@ -333,7 +333,7 @@ def _checked_position(
 
 
 def _checked_dropout(kept: Any, begun: bool) -> dict[str, int]:
-    """What the next dropout mask is drawn from: both numbers, or neither before the first step."""
+    """The numbers that give the next dropout mask: both, or neither before the first step."""
     if not isinstance(kept, Mapping) or kept.keys() not in (
         [set(_DROPOUT)] if begun else [set(_DROPOUT), set()]
     ):
@@ -389,7 +389,7 @@ def _trained(net: Net) -> list[str]:
 
 
 def _dropout(net: Net) -> dict[str, int]:
-    """What the next dropout mask is drawn from."""
+    """The numbers that give the next dropout mask."""
     return {name: net.__dict__[name] for name in _DROPOUT if name in net.__dict__}
 
 
@@ -439,7 +439,7 @@ def pack(value: Any, name: str, tensors: Tensors) -> Any:
 
 
 def unpack(value: Any, tensors: Mapping[str, NDArray[Any]]) -> Any:
-    """What `pack` was given."""
+    """The inverse of `pack`."""
     if isinstance(value, list):
         return [unpack(item, tensors) for item in value]
     if not isinstance(value, dict):

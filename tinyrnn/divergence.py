@@ -1,4 +1,4 @@
-"""How far a quantised net strays from the one it came from: by layer, by gate, as time goes on."""
+"""Drift: the distance of a quantised net from the one it came from, by layer, by gate and over time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Loss = Callable[[Array, NDArray[Any]], float]
 
 
 class Errors(NamedTuple):
-    """How far one part of a net strays, in each window of time.
+    """The drift of one part of a net, in each window of time.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Errors(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """What `drift` found; ``print`` shows it as a table.
+    """The result of `drift`; ``print`` shows it as a table.
 
     Attributes
     ----------

@@ -138,7 +138,7 @@ class Run(Guarded):
         return None if self.generator is None else self.generator.bit_generator.state
 
     def state_size(self, rows: int) -> int:
-        """How many numbers the state of a batch has: of a whole one, or of the short one."""
+        """The number of values in the state of a batch: of a whole one, or of the short one."""
         return int(self._trainers[rows].new_state().numbers.size)
 
     def train(
@@ -222,7 +222,7 @@ class Run(Guarded):
 
 
 def _plain(loss: Any) -> dict[str, Any]:
-    """What a loss was made with; arrays as lists."""
+    """The arguments that a loss was made with; arrays as lists."""
     arguments = loss._arguments() if hasattr(loss, "_arguments") else {}
     return {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in arguments.items()
@@ -485,7 +485,7 @@ def _apply(metrics: Mapping[str, Metric], targets: Targets, outputs: list[Any]) 
 
 
 def _number(name: str, value: Any) -> float:
-    """What a metric gave."""
+    """The result of a metric as a float."""
     if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "fiub":
         what = f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
         raise TypeError(f"metrics: {name!r} gave {what}, expected a number")
@@ -588,7 +588,7 @@ def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
 
 
 def _check_monitors(callbacks: list[Callback], validated: bool, metrics: Mapping[str, Metric]) -> None:
-    """What a callback looks at must be measured: better said before training than after an epoch."""
+    """Check that every monitored number is measured: better now than after an epoch."""
     known = {"loss", "lr", "grad_norm", "seconds"}
     if validated:
         known |= {"val_loss", *(f"val_{name}" for name in metrics)}

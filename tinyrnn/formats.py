@@ -1,4 +1,4 @@
-"""What a matrix can be kept as, beside float32: the codes of each format, and how they are stored.
+"""Formats of a matrix beside float32: the codes of each, and the way they are stored.
 
 A matrix has rows, the outputs, and columns, everything that an output sums over: whatever the axes, the
 first is the rows. Codes and scales are as `_core.Layer.set_codes` takes them:
@@ -90,7 +90,7 @@ def encode(matrix: Array, name: str, what: str) -> Coded:
 
 
 def check_finite(matrix: Array, name: str, what: str) -> None:
-    """An error that names the matrix if a format cannot hold a number of it."""
+    """Raise an error that names the matrix if a format cannot hold one of its numbers."""
     wrong = ~np.isfinite(matrix)
     if wrong.any():
         raise WeightsError(f"{what} holds {matrix[wrong][0]}, which {name} cannot: expected finite numbers")
@@ -144,8 +144,10 @@ def _bfloat16_bits(values: Any) -> NDArray[np.uint16]:
 
 
 def rounded_activations(x: Floats) -> Floats:
-    """What a product in int8 or int4 reads in place of ``x``: each row to multiples of its largest
-    magnitude / 127, in the core's own operations; a row that is all but silent to zeros."""
+    """The activations that a product in int8 or int4 reads in place of ``x``, in the core's own operations.
+
+    Each row is rounded to multiples of its largest magnitude / 127; a row that is all but silent is zeros.
+    """
     top = np.abs(x).max(axis=-1, keepdims=True)
     silent = top < _SILENT
     codes = np.rint(x * (np.float32(127) / np.where(silent, np.float32(1), top)))

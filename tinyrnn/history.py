@@ -1,4 +1,4 @@
-"""What a training run was like, epoch by epoch."""
+"""The history of a training run, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class History:
 
     @property
     def epochs(self) -> int:
-        """How many whole epochs there were."""
+        """The number of complete epochs."""
         return max(map(len, self.history.values()), default=0)
 
     def __getitem__(self, name: str) -> list[float]:
@@ -102,7 +102,7 @@ class History:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
-        """What `save` wrote.
+        """Read the file that `save` wrote.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class History:
             raise LoadError(f"{os.fsdecode(name)}: is not a history that tinyrnn wrote: {why}") from None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; numbers that JSON has not are strings."""
+        """The history as plain values; numbers that JSON lacks are strings."""
         rows = {
             name: [value if math.isfinite(value) else str(value) for value in values]
             for name, values in self.history.items()

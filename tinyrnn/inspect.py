@@ -56,7 +56,7 @@ _GATES = {
 
 
 class GradientNorms(NamedTuple):
-    """What `gradient_norms` found; ``print`` shows it as a table.
+    """The result of `gradient_norms`; ``print`` shows it as a table.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ def gradient_norms(
     dy: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> GradientNorms:
-    """How large the gradient is at each step of its way back through time, by level and direction.
+    """Measure the gradient at each step of its way back through time, by level and direction.
 
     Where it falls by orders of magnitude towards the early steps it vanishes: what happened there teaches
     the net nothing. Where it grows it explodes. In a reverse direction early is the sequence's end.
@@ -157,8 +157,9 @@ def hidden_gradients(
     dy: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> dict[str, Array]:
-    """dL/dh_t, the gradient of a loss with respect to each hidden state: through the output of step t, and
-    through all steps that come after it. With a projection h is what it writes.
+    """Compute dL/dh_t, the gradient of a loss with respect to each hidden state.
+
+    It counts the output of step t and all steps after it. With a projection h is the projected state.
 
     The net runs as in training, with the batch's statistics, but without dropout. It is a copy that runs: the
     net's weights, gradients, statistics and mode stay as they are. Each level goes step by step, forwards
@@ -373,7 +374,7 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
 
 
 class Gates(NamedTuple):
-    """What `gate_activations` found.
+    """The result of `gate_activations`.
 
     Attributes
     ----------
@@ -480,7 +481,7 @@ class Gates(NamedTuple):
 
 
 def gate_activations(net: Net, x: ArrayLike) -> Gates:
-    """What the gates of the recurrent layers did over a sequence, in evaluation mode.
+    """Compute the gates of the recurrent layers over a sequence, in evaluation mode.
 
     Gates are computed in NumPy, from what each layer read, its own states and its own weights; see `drift`.
 
@@ -526,7 +527,7 @@ def gate_activations(net: Net, x: ArrayLike) -> Gates:
 
 
 class LossCurves(NamedTuple):
-    """What `loss_curves` put side by side.
+    """The result of `loss_curves`.
 
     Attributes
     ----------
@@ -578,8 +579,9 @@ class LossCurves(NamedTuple):
 def loss_curves(
     *runs: History | Sequence[float], labels: Sequence[str] | None = None, measure: str = "loss"
 ) -> LossCurves:
-    """The losses of one run or several, to be drawn in one picture. `History.plot` draws all that one run
-    measured.
+    """Collect the losses of one run or several, to draw them in one picture.
+
+    `History.plot` draws everything that one run measured.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def _weights(name: str, weight: ArrayLike | None, *, scalar: bool) -> _Floats | 
 
 
 class Loss(Guarded):
-    """What every loss is. Use one of the classes below. Its attributes are fixed.
+    """The base of all losses. Use one of the classes below. Its attributes are fixed.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Loss(Guarded):
         return next(name for name, loss in NAMES.items() if isinstance(self, loss))
 
     def _arguments(self) -> dict[str, Any]:
-        """What it was made with, by name."""
+        """The arguments that it was made with, by name."""
         return {name: value for name, value in vars(self).items() if name != "core" and name[0] != "_"}
 
     def __reduce__(self) -> Any:
@@ -134,7 +134,7 @@ class Loss(Guarded):
     def target_of(
         self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
     ) -> Target:
-        """What the core reads of a target, checked against the shape of ``y``.
+        """Convert a target to the core's form, checked against the shape of ``y``.
 
         Arrays that are C-contiguous float32, or int32 for classes, are taken as they are. Whether classes are
         in range is left to the core.
@@ -164,7 +164,7 @@ class Loss(Guarded):
         return Target(array, ends, last, probabilities, batch_first)
 
     def wrong_target(self, target: Target, classes: int) -> str:
-        """Which of a target's classes is out of range: for the message of the error that the core returns."""
+        """Name the class of a target that is out of range, for the message of the core's error."""
         numbers = target.numbers
         wrong = self._wrong(numbers, classes)
         if target.lengths is not None and not target.last:
@@ -467,7 +467,7 @@ class CTCLoss(Loss):
     def target_of(
         self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
     ) -> Target:
-        """As `Loss.target_of`; ``target`` may be a tuple (target, target_lengths)."""
+        """The same as `Loss.target_of`; ``target`` may be a tuple (target, target_lengths)."""
         name = type(self).__name__
         shape = tuple(y_shape)
         if len(shape) not in (2, 3) or 0 in shape:
@@ -493,7 +493,7 @@ class CTCLoss(Loss):
         return Target(rows, ends, rows_first=batch_first, target_lengths=counts)
 
     def wrong_target(self, target: Target, classes: int) -> str:
-        """As `Loss.wrong_target`."""
+        """The same as `Loss.wrong_target`."""
         assert target.target_lengths is not None
         numbers = target.numbers
         wrong = self._wrong(numbers, classes) | (numbers == self.blank)

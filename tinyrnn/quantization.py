@@ -156,8 +156,10 @@ def _rounded(net: Net, format: str, kept: set[str]) -> Net:
 def _bounded(
     net: Net, shrunk: Callable[[set[str]], Net], before: set[str], bound: float, loss: Callable[[Net], float]
 ) -> Net:
-    """The shrunk net with the fewest of its worst layers kept by which the loss grows at most by ``bound``.
-    Those of ``before`` are kept in any case."""
+    """Keep the fewest of the worst layers so that the loss grows at most by ``bound``.
+
+    Returns the shrunk net. The layers of ``before`` are kept in any case.
+    """
     names = [name for name in net.formats if name not in before]
     base = loss(net)
 
@@ -249,8 +251,10 @@ def _core_of(net: Net, name: str) -> _core.Layer:
 def _moments(
     net: Net, other: Net, name: str, sequences: list[Any]
 ) -> dict[int, list[tuple[slice, Matrix, Matrix]]]:
-    """Of each matrix of a layer, for its rows or some of them: the sums of ``y yᵀ`` and of ``x yᵀ`` over what
-    it reads in the net, x, and in the other, y."""
+    """Sum ``y yᵀ`` and ``x yᵀ`` for each matrix of a layer, for its rows or some of them.
+
+    x is what the layer reads in the net, y what it reads in the other.
+    """
     moments: dict[int, list[tuple[slice, Matrix, Matrix]]] = {}
     for sequence in sequences:
         for one, two in zip(watch(net, sequence, name), watch(other, sequence, name), strict=True):

@@ -27,7 +27,7 @@ _LOOK = 1 << 18
 
 
 class Inputs:
-    """What the net reads.
+    """The inputs of the net, sample by sample.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class Inputs:
 
 
 class Targets:
-    """What the net should say, for each of ``inputs``' samples.
+    """The targets of the net, one for each of ``inputs``' samples.
 
     Targets are of each step, ``(N, T, ...)`` or a list of ``(T_i, ...)``; of each sequence, ``(N, ...)``; or
     for `CTCLoss` labels: a list of label sequences, or the pair (labels ``(N, S)``, how many ``(N,)``).
@@ -287,7 +287,7 @@ class Targets:
         return row[: self.inputs.lengths[i]] if self.per_step else row
 
     def weight(self, rows: Rows, start: int = 0, stop: int | None = None) -> float:
-        """What the loss' mean over these samples (and steps) is over; 1 for a sum.
+        """The divisor of the loss' mean over these samples (and steps); 1 for a sum.
 
         The mean of the whole set is that of its parts with these weights.
         """
@@ -369,7 +369,7 @@ class Gatherer:
         return labels, many
 
     def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
-        """How many of these steps each sample has, (B,) int32; None where all were given with the same."""
+        """The number of these steps that each sample has, (B,) int32; None where all have the same."""
         if not self.inputs.ragged:
             return None
         return np.clip(self.inputs.lengths[rows], start, stop).astype(np.int32) - np.int32(start)

@@ -23,7 +23,7 @@ Rates = float | Sequence[float]
 
 
 class LRScheduler(ABC):
-    """What all schedules share.
+    """The base of all schedules.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class LRScheduler(ABC):
         """Check the arguments and keep them."""
 
     def _prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
-        """What else a schedule does to the groups before its first step."""
+        """Prepare the groups further before the first step."""
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
         """The first step's rate, from the one that the group has."""
@@ -103,12 +103,12 @@ class LRScheduler(ABC):
         return list(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedule needs to go on, as plain numbers. The rates themselves are in the optimiser's."""
+        """The numbers that the schedule needs to go on. The rates themselves are in the optimiser's state."""
         names = (*self._options, *self._counters())
         return {name: copy.copy(getattr(self, name)) for name in names}
 
     def _counters(self) -> dict[str, Callable[[str, Any], Any]]:
-        """What changes from step to step, and how each is checked."""
+        """The numbers that change from step to step, each with its check."""
         return {"last_epoch": _epoch, "base_lrs": self._rates, "_last_lr": self._rates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -134,7 +134,7 @@ class LRScheduler(ABC):
         return other
 
     def _check_kind(self, state_dict: Mapping[str, Any], what: str) -> None:
-        """An error if it is another schedule's."""
+        """Raise an error if it is another schedule's."""
         others = {name for kind in LRScheduler.__subclasses__() for name in kind._telling or kind._options}
         telling = self._options if self._telling is None else self._telling
         foreign = [name for name in state_dict if name in others and name not in (*self._options, *telling)]
@@ -505,7 +505,7 @@ class SequentialLR(LRScheduler):
         self._last_lr = self._schedulers[now].get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedules need to go on."""
+        """The numbers that the schedules need to go on."""
         inner = [one.state_dict() for one in self._schedulers]
         return super().state_dict() | {"_schedulers": inner}
 

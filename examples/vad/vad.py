@@ -112,7 +112,7 @@ class VAD:
             stream.reset()
 
     def probability(self, chunk: Array) -> float:
-        """How likely the next 512 samples, floats in -1 .. 1, hold speech: 0 .. 1."""
+        """The probability, 0 .. 1, that the next 512 samples, floats in -1 .. 1, hold speech."""
         if chunk.shape != (CHUNK,) or chunk.dtype.kind != "f":
             raise ValueError(f"chunk: {chunk.dtype} {chunk.shape}, expected float32 ({CHUNK},), in -1 .. 1")
         window = self._window[0]

@@ -84,7 +84,7 @@ def _answer(argv: Sequence[str] | None) -> int:
 
 
 def _discard(stream: TextIO) -> None:
-    """What is left of a stream that failed goes nowhere, or Python would complain of it at exit."""
+    """Send the rest of a failed stream nowhere, or Python would complain of it at exit."""
     with suppress(OSError, ValueError):  # a caller's own object has no descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -74,7 +74,7 @@ def command(args: Namespace) -> None:
 
 
 def _pencil(path: str | None) -> Callable[..., None]:
-    """What draws the picture; complains before anything is measured."""
+    """The function that draws the picture. It complains before anything is measured."""
     if path is None:
         return lambda *_: None
     if os.path.splitext(path)[1].lower() not in _PICTURES:

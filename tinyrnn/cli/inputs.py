@@ -1,4 +1,4 @@
-"""What `tinyrnn run` reads: .npy, .csv and .wav, a chunk of steps at a time."""
+"""Inputs of `tinyrnn run`: .npy, .csv and .wav, a chunk of steps at a time."""
 
 from __future__ import annotations
 
@@ -98,14 +98,16 @@ def open_npy(args: Namespace, net: tr.Net) -> Frames:
 
 
 def _identity(file: IO[bytes]) -> tuple[int, ...]:
-    """What tells a file from another, or from itself with other contents."""
+    """A key that tells a file from any other, and from itself with other contents."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int, tuple[int, ...]]:
-    """Shape, order (True for Fortran's), dtype, where the numbers begin, compared with the file's size; and
-    which file it was."""
+    """Read a .npy header, and compare it with the file's size.
+
+    Returns shape, order (True for Fortran's), dtype, the offset of the numbers, and the file's identity.
+    """
     _only_regular(path)
     with named(path), open(path, "rb") as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(6)
@@ -142,7 +144,7 @@ def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int, tuple[int, 
 
 
 def _only_regular(path: str) -> None:
-    """What is looked at more than once cannot be a pipe, which would wait for ever."""
+    """Refuse a pipe, which can be read only once: a second look would wait for ever."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, opening says the rest
         raise tr.LoadError(f"{path}: is not a regular file")

@@ -37,7 +37,7 @@ def _layer(args: Namespace, file: WeightsFile) -> tr.Net:
 
 
 def is_ours(info: FileInfo) -> bool:
-    """Whether `Net.save` wrote the file."""
+    """Tell whether `Net.save` wrote the file."""
     return info.format == "safetensors" and "tinyrnn" in info.metadata
 
 
@@ -62,7 +62,7 @@ def _pick(found: list[Module], args: Namespace) -> Module:
 
 
 def reads_indices(net: tr.Net) -> bool:
-    """Whether the net reads whole numbers that name rows of a table."""
+    """Tell whether the net reads integers that name rows of a table."""
     return isinstance(net._leaves()[0][1], tr.Embedding)
 
 

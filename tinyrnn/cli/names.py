@@ -37,7 +37,7 @@ def distinct(args: Namespace, outputs: dict[str, str | None], inputs: dict[str, 
 
 
 def _same(a: str, b: str) -> bool:
-    """Whether two names lead to one file, by links too; or would, if it were there."""
+    """Tell whether two names lead to one file, through links too, or would if it existed."""
     try:
         return os.path.samefile(a, b)
     except (OSError, ValueError):  # one of them is not there, or no name at all

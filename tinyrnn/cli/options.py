@@ -1,4 +1,4 @@
-"""What an argument may be: types for argparse, here and in the examples."""
+"""Types of command-line arguments for argparse, here and in the examples."""
 
 from __future__ import annotations
 
