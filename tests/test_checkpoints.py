@@ -295,8 +295,8 @@ def test_another_run(written: Path) -> None:
     other.optimizer = tr.optim.Adam(other.net, lr=0.02)
     other.schedule = tr.optim.schedules.StepLR(other.optimizer, step_size=2, gamma=0.7)
     refused(other, written, ValueError, "a checkpoint of another run: the net is ")
-    refused(Setup(optimizer="sgd"), written, ValueError, "optimizer: 'Adam', expected 'SGD'")
-    refused(Setup(), written, ValueError, "clip_norm: 1.0, expected 2.0", clip_norm=2.0)
+    refused(Setup(optimizer="sgd"), written, ValueError, "optimizer: got 'Adam', expected 'SGD'")
+    refused(Setup(), written, ValueError, "clip_norm: got 1.0, expected 2.0", clip_norm=2.0)
     refused(Setup(), written, ValueError, "shuffle: True, expected False", shuffle=False)
     fewer = Setup()
     fewer.data = (X[:-1], LAST[:-1])
@@ -313,7 +313,9 @@ def test_a_seed_that_is_not_the_run_s(path: Path) -> None:
     wanted = whole.fit(3, seed=7)
     part.fit(1, seed=7, more=[callbacks.Checkpoint(path)])
     for seed, refusal in ((8, "8"), (0, "0")):
-        refused(Setup(), path, ValueError, f"another run: seed: 7, expected {refusal}; without", seed=seed)
+        refused(
+            Setup(), path, ValueError, f"another run: seed: got 7, expected {refusal}: leave out", seed=seed
+        )
     part = Setup(seed=2)
     part.fit(2, resume=path, more=[callbacks.Checkpoint(path)])  # whose file knows it, too
     refused(Setup(), path, ValueError, "seed: 7, expected 1; ", seed=1)
@@ -402,7 +404,7 @@ def test_states_of_callbacks(written: Path, tmp_path: Path) -> None:
         ("wait", -1, "wait is -1"),
         ("wait", True, "wait is True"),
         ("weights", [], "weights is list"),
-        ("weights", {"x": {"!array": "net.3.bias"}}, "weights: tensors"),
+        ("weights", {"x": {"!array": "net.3.bias"}}, "weights: got tensors"),
         ("more", 1, "EarlyStopping: the state has "),
     ):
         spoil(message, lambda all_, _, k=key, v=value: all_["callbacks"][stopping][1].update({k: v}))
@@ -449,7 +451,7 @@ def test_callbacks_that_cannot_work_are_found_first(written: Path, tmp_path: Pat
         (callbacks.Checkpoint(tmp_path / "no" / "file"), FileNotFoundError, "no such folder"),
         (callbacks.CSVLogger(tmp_path), IsADirectoryError, "is a folder"),
         (callbacks.ModelCheckpoint(tmp_path / "net.pt"), ValueError, "net.pt"),
-        (callbacks.LearningRateScheduler(foreign), ValueError, "of another optimiser"),
+        (callbacks.LearningRateScheduler(foreign), ValueError, "belongs to another optimiser"),
     ):
         refused(Setup(), written, error, message, more=[callback])
 
@@ -573,7 +575,7 @@ def test_malformed(written: Path, tmp_path: Path) -> None:
 def test_no_checkpoint(tmp_path: Path) -> None:
     setup = Setup()
     setup.net.save(tmp_path / "net.safetensors")
-    refused(setup, tmp_path / "net.safetensors", tr.LoadError, "is not a checkpoint of fit's")
+    refused(setup, tmp_path / "net.safetensors", tr.LoadError, "is not a checkpoint that fit wrote")
     (tmp_path / "text").write_text("hello, world")
     refused(setup, tmp_path / "text", tr.LoadError, "text: ")
     refused(setup, tmp_path / "missing", FileNotFoundError, "missing")
@@ -612,7 +614,7 @@ def test_trees() -> None:
     np.testing.assert_equal(again, tree)
     assert list(again) == list(tree) and isinstance(again["b"], tuple)
     for wrong, message in (
-        ({"x": {1.5: 2}}, "t.x: keys"),
+        ({"x": {1.5: 2}}, "t.x: got keys"),
         ([np.array(["a"])], "t.0: array of <U1 cannot be kept"),
         ({"a": object()}, "t.a: object cannot be kept"),
     ):

@@ -63,7 +63,7 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
         return x
     array = as_array(x)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: dtype {array.dtype}, expected real numbers that fit float32")
+        raise TypeError(f"{what}: got dtype {array.dtype}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):
         return as_plain(array, np.float32)
 
@@ -80,7 +80,7 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
     """
     array = as_array(x)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
+        raise TypeError(f"{what}: got dtype {array.dtype}, expected integers")
     low, high = (_LEAST, _MOST) if count is None else (0, count - 1)
     if is_plain(array, np.int64):  # as most indices come
         from tinyrnn._core import narrowed
@@ -117,7 +117,7 @@ def as_lengths(
     if rows == 0 and array.shape == (0,):
         return np.zeros(0, np.int32)  # [] has no dtype of its own
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}: lengths: dtype {array.dtype}, expected integers")
+        raise TypeError(f"{what}: lengths: got dtype {array.dtype}, expected integers")
     if array.shape != (rows,):
         raise ShapeError(f"{what}: lengths has shape {array.shape}, expected ({rows},), one per row")
     array = array.copy()  # before it is looked at

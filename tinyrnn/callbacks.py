@@ -96,8 +96,8 @@ def _written(name: str, path: str, write: Callable[[], None]) -> bool:
         write()
     except OSError as error:
         warnings.warn(
-            f"{name}: cannot write {path}: {error.strerror or error}; training goes on, and it is tried "
-            "again the next time",
+            f"{name}: cannot write {path}: {error.strerror or error}; training continues, and the next save "
+            "tries again",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -283,16 +283,21 @@ class LearningRateScheduler(Callback):
         self.unit = unit
         self.monitor = monitor or ("val_loss" if kind == "ReduceLROnPlateau" else None)
         if self.monitor and unit == "batch":
-            raise ValueError(f"LearningRateScheduler: {self.monitor} is known after epochs, not batches")
+            raise ValueError(
+                f"LearningRateScheduler: unit is 'batch', expected 'epoch': {self.monitor} is known after "
+                "each epoch"
+            )
         self._function = not hasattr(schedule, "step")
         if self._function and not callable(schedule):
-            raise TypeError(f"LearningRateScheduler: {kind}, expected a schedule or a function")
+            raise TypeError(f"LearningRateScheduler: got {kind}, expected a schedule or a function")
         self._count = 0
 
     def _check(self, run: Run) -> None:
         theirs = run.optimizer if self._function else getattr(self.schedule, "optimizer", run.optimizer)
         if theirs is not run.optimizer:
-            raise ValueError("LearningRateScheduler: the schedule is of another optimiser than fit's")
+            raise ValueError(
+                "LearningRateScheduler: the schedule belongs to another optimiser, expected the one of fit"
+            )
 
     def on_train_begin(self, run: Run) -> None:
         if self._function:
@@ -322,7 +327,7 @@ class LearningRateScheduler(Callback):
         count = check_int(f"{name}: count", count, 0, 2**62)
         if self._function:
             if schedule != {}:
-                raise ValueError(f"{name}: has a schedule's state, but this one is a function")
+                raise ValueError(f"{name}: got a schedule's state, expected none: this one is a function")
         else:
             _check_same(self.schedule, schedule)
             self.schedule.load_state_dict(schedule)
@@ -437,12 +442,14 @@ def in_order(callbacks: Any) -> list[Callback]:
     """
     found: list[Callback] = []
     if not isinstance(callbacks, (Callback, Iterable)):
-        raise TypeError(f"callbacks: {type(callbacks).__name__}, expected a list of callbacks and schedules")
+        raise TypeError(
+            f"callbacks: got {type(callbacks).__name__}, expected a list of callbacks and schedules"
+        )
     for given in [callbacks] if isinstance(callbacks, Callback) else callbacks:
         if isinstance(given, Callback):
             found.append(given)
         elif hasattr(given, "step") and hasattr(given, "state_dict"):
             found.append(LearningRateScheduler(given))
         else:
-            raise TypeError(f"callbacks: {type(given).__name__}, expected a Callback or a schedule")
+            raise TypeError(f"callbacks: got {type(given).__name__}, expected a Callback or a schedule")
     return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))

@@ -118,9 +118,9 @@ def drift(
     """
     names = [(name, type(leaf), leaf.config()) for name, leaf, _ in net._places()]
     if names != [(name, type(leaf), leaf.config()) for name, leaf, _ in quantised._places()]:
-        raise ValueError("drift: the nets have not the same layers")
+        raise ValueError("drift: the nets differ in their layers, expected the same layers in both")
     if loss is not None and targets is None:
-        raise ValueError("drift: a loss needs targets")
+        raise ValueError("drift: got a loss, but no targets to measure it by")
     x = as_array(inputs)
     wanted = None if targets is None else _targets(net, x, as_array(targets))
     loss = loss or _mean_loss

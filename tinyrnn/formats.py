@@ -187,10 +187,12 @@ def restore(codes: Any, scales: Any, shape: tuple[int, ...], format_name: str, w
         "int4": (np.uint8, (rows, -(-cols // 2)), (rows, -(-cols // GROUP))),
     }[format_name]
     if codes.dtype != dtype:
-        raise WeightsError(f"{what}: dtype {codes.dtype}, expected {np.dtype(dtype)} codes of {format_name}")
+        raise WeightsError(
+            f"{what}: got dtype {codes.dtype}, expected {np.dtype(dtype)} codes of {format_name}"
+        )
     for array, wanted, suffix in ((codes, stored_shape, ""), (scales, scales_shape, SCALE)):
         if array.shape != wanted:
-            raise ShapeError(f"{what}{suffix}: shape {array.shape}, expected {wanted} for {format_name}")
+            raise ShapeError(f"{what}{suffix}: got shape {array.shape}, expected {wanted} for {format_name}")
     if format_name == "int8" and (codes == -128).any():
         raise WeightsError(f"{what}: holds the code -128, expected -127 .. 127")
     if format_name == "int4":
@@ -199,9 +201,11 @@ def restore(codes: Any, scales: Any, shape: tuple[int, ...], format_name: str, w
     if scales.dtype == np.uint16:
         scales = widened(scales)
     if scales.dtype != np.float32:
-        raise WeightsError(f"{what}{SCALE}: dtype {scales.dtype}, expected float32 or bfloat16")
+        raise WeightsError(f"{what}{SCALE}: got dtype {scales.dtype}, expected float32 or bfloat16")
     if not (np.abs(scales) <= _LARGEST_SCALE).all():  # so that no weight is infinite; a NaN compares false
-        raise WeightsError(f"{what}{SCALE}: holds a number that is not finite or too large")
+        raise WeightsError(
+            f"{what}{SCALE}: holds a number that is not finite or too large, expected at most 2**121"
+        )
     if format_name == "int4" and (scales.view(np.uint32) & 0xFFFF).any():
-        raise WeightsError(f"{what}{SCALE}: holds numbers that are no bfloat16")
+        raise WeightsError(f"{what}{SCALE}: holds a number that bfloat16 lacks, expected bfloat16 numbers")
     return Coded(codes, np.ascontiguousarray(scales))

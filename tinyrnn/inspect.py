@@ -205,7 +205,7 @@ def hidden_gradients(
         raise TypeError(f"hidden_gradients: loss is {type(loss).__name__}, expected one of tr.losses")
     for layer, kept in net.formats.items():
         if kept != "float32":
-            raise TypeError(f"{layer}: kept as {kept}, expected float32, which has gradients")
+            raise TypeError(f"{layer}: format is {kept}, expected float32, which has gradients")
 
     net = copy.deepcopy(net)
     array, lead, _, out_frame = net._enter(x)
@@ -422,7 +422,9 @@ class Gates(NamedTuple):
             raise IndexError(f"Gates.plot: row is {row}, expected 0 .. {batch - 1}")
         count = max(len(gates) for _, gates in rows)
         if ax is not None and (len(rows) > 1 or count > 1):
-            raise ValueError("Gates.plot: ax holds one gate, and there are more: give layer and gate")
+            raise ValueError(
+                "Gates.plot: got several gates for one ax, expected one: choose it with layer and gate"
+            )
         if ax is None:
             figure = new_figure("Gates.plot", 1.8 + 2.6 * count, 0.6 + 2.2 * len(rows))
             grid = figure.subplots(len(rows), count, squeeze=False)
@@ -461,7 +463,7 @@ class Gates(NamedTuple):
     def _panels(self, layer: str | None, gate: str | None) -> list[tuple[str, dict[str, Array]]]:
         """(layer, its gates) of each line of panels; a reverse direction has one of its own."""
         if layer is not None and layer not in self.layers:
-            raise KeyError(f"Gates.plot: no layer {layer!r}, there are {', '.join(self.layers)}")
+            raise KeyError(f"Gates.plot: layer is {layer!r}, expected one of {', '.join(self.layers)}")
         rows = []
         for name, gates in self.layers.items():
             for reverse in (False, True):
@@ -476,7 +478,7 @@ class Gates(NamedTuple):
             there = dict.fromkeys(
                 key for name, gates in self.layers.items() if layer in (None, name) for key in gates
             )
-            raise KeyError(f"Gates.plot: no gate {gate!r}, there are {', '.join(there)}")
+            raise KeyError(f"Gates.plot: gate is {gate!r}, expected one of {', '.join(there)}")
         return rows
 
 
@@ -622,7 +624,7 @@ def loss_curves(
             curves = {name: run[name] for name in (measure, f"val_{measure}") if name in run}
             if not curves:
                 there = ", ".join(run.history) or "none"
-                raise KeyError(f"loss_curves: run {number} has no {measure}, there are {there}")
+                raise KeyError(f"loss_curves: run {number} has no {measure}, expected one of {there}")
         else:
             curves = {measure: run}
         what = f"loss_curves: run {number}"
@@ -635,7 +637,7 @@ def _numbers(values: Any, what: str) -> NDArray[np.float64]:
     if array.ndim != 1:
         raise ShapeError(f"{what} has shape {array.shape}, expected (n,): one number an epoch or a step")
     if array.size == 0:
-        raise ValueError(f"{what} is empty")
+        raise ValueError(f"{what} is empty, expected at least one number")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{what} has dtype {array.dtype}, expected numbers, or a History")
     return array.astype(np.float64)

@@ -58,8 +58,9 @@ def _weights(name: str, weight: ArrayLike | None, *, scalar: bool) -> _Floats | 
         raise ShapeError(f"{name} has shape {array.shape}, expected (C,){' or ()' if scalar else ''}")
     if array.size == 0:
         raise ShapeError(f"{name} is empty, expected a number for each class")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: not all weights are finite")
+    wrong = ~np.isfinite(array)
+    if wrong.any():
+        raise ValueError(f"{name} holds {array[wrong][0]}, expected finite numbers")
     array = array.reshape(-1)
     array.flags.writeable = False  # the core may have a copy
     return array
@@ -184,7 +185,7 @@ class Loss(Guarded):
     def _checked(self, shape: _Shape) -> _Shape:
         """The shape of ``y``, if the loss can read it."""
         if 0 in shape:
-            raise ShapeError(f"{type(self).__name__}: y has shape {shape}, which is empty")
+            raise ShapeError(f"{type(self).__name__}: y has shape {shape}, expected at least one number")
         return shape
 
     def _wrong(self, numbers: NDArray[Any], classes: int) -> NDArray[np.bool_]:
@@ -199,7 +200,7 @@ class Loss(Guarded):
     def _lengths(self, lengths: ArrayLike, shape: _Shape, batch_first: bool) -> _Integers:
         name = type(self).__name__
         if len(shape) < 2 + self._classes:
-            raise ShapeError(f"{name}: lengths given, but y has shape {shape}, without steps and batch")
+            raise ShapeError(f"{name}: got lengths, but y has shape {shape}, without steps and batch")
         batch, steps = shape[:2] if batch_first else shape[1::-1]
         return as_lengths(lengths, name, batch, steps, "the steps of y")
 
@@ -450,7 +451,7 @@ class CTCLoss(Loss):
         output = as_floats(y, f"{name}: y")
         if target_lengths is not None:
             if isinstance(target, tuple):
-                raise TypeError(f"{name}: target_lengths given twice")
+                raise TypeError(f"{name}: got target_lengths twice, expected it once: in target or by name")
             target = (target, target_lengths)
         made = self.target_of(output.shape, target, lengths, batch_first)
         shape = self._batched(output.shape, batch_first)

@@ -93,7 +93,7 @@ def quantize(
     if len(kept) == len(net.formats):
         now = ", ".join(dict.fromkeys(net.formats.values()))
         what = f"is {now} already" if now else "has no matrices"
-        raise ValueError(f"quantize: the {type(net).__name__} {what}: there is nothing to quantise")
+        raise ValueError(f"quantize: the {type(net).__name__} {what}, expected a float32 matrix to quantise")
     sequences = _sequences(calibration)
     auto = isinstance(keep, str) and keep == "auto"
     if not auto:
@@ -129,7 +129,7 @@ def _named(net: Net, names: Iterable[str]) -> set[str]:
     for name in names:
         within = {place for place in net.formats if f"{place}.".startswith(f"{name}.")}
         if not within:
-            raise ValueError(f"quantize: keep has {name!r}, expected some of {', '.join(net.formats)}")
+            raise ValueError(f"quantize: keep has {name!r}, expected names among {', '.join(net.formats)}")
         found |= within
     return found
 
@@ -223,7 +223,9 @@ def _calibrate(rounded: Net, net: Net, format: str, sequences: list[Any], kept: 
             flat = codes.reshape(matrix.shape)  # a view: what is written here is written there
             for rows, moment, cross in sums:
                 if not np.isfinite(moment).all() or not np.isfinite(cross).all():
-                    raise ValueError(f"quantize: calibration: {name} reads numbers that are not finite")
+                    raise ValueError(
+                        f"quantize: calibration: the input of {name} is not finite, expected finite numbers"
+                    )
                 if moment.any():
                     _improve(matrix[rows], moment, cross, format, flat[rows], scales[rows])
             core.set_codes(param, codes, scales)

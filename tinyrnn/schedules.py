@@ -125,7 +125,7 @@ class LRScheduler(ABC):
         """A copy of the schedule with what is loaded."""
         what = f"{type(self).__name__}: state_dict"
         if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
-            raise ValueError(f"{what} has no 'last_epoch'")
+            raise ValueError(f"{what} has no 'last_epoch', expected that of a {type(self).__name__}")
         self._check_kind(state_dict, what)
         other = copy.copy(self)
         other._set(**{name: state_dict.get(name, getattr(self, name)) for name in self._options})
@@ -222,7 +222,7 @@ class ConstantLR(LRScheduler):
     def _set(self, factor: Any, total_iters: Any) -> None:
         self.factor = check_float("ConstantLR: factor", factor, 0, 1)
         if self.factor == 0:
-            raise ValueError("ConstantLR: factor is 0, from which no rate comes back")
+            raise ValueError("ConstantLR: factor is 0, expected more: no rate comes back from 0")
         self.total_iters = check_size("ConstantLR: total_iters", total_iters)
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
@@ -249,7 +249,7 @@ class LinearLR(LRScheduler):
     def _set(self, start_factor: Any, end_factor: Any, total_iters: Any) -> None:
         self.start_factor = check_float("LinearLR: start_factor", start_factor, 0, 1)
         if self.start_factor == 0:
-            raise ValueError("LinearLR: start_factor is 0, expected more: the next rate is made of this one")
+            raise ValueError("LinearLR: start_factor is 0, expected more: the next rate is a multiple of it")
         self.end_factor = check_float("LinearLR: end_factor", end_factor, 0, 1)
         self.total_iters = check_size("LinearLR: total_iters", total_iters)
 
@@ -432,9 +432,7 @@ class OneCycleLR(LRScheduler):
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         """The rate of step `last_epoch`; sets the group's momentum."""
         if self.last_epoch > self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: stepped {self.last_epoch} times, expected {self.total_steps} at most"
-            )
+            raise ValueError(f"OneCycleLR: got step {self.last_epoch}, expected at most {self.total_steps}")
         phases = self._phases()
         now = next((i for i, phase in enumerate(phases) if self.last_epoch <= phase[0]), len(phases) - 1)
         begin = phases[now - 1][0] if now > 0 else 0.0
@@ -476,12 +474,14 @@ class SequentialLR(LRScheduler):
             if not isinstance(one, LRScheduler) or isinstance(one, (SequentialLR, ReduceLROnPlateau)):
                 raise TypeError(f"SequentialLR: schedulers[{i}] is {type(one).__name__}, expected a schedule")
             if one.optimizer is not self.optimizer:
-                raise ValueError(f"SequentialLR: schedulers[{i}] is of another optimiser")
+                raise ValueError(
+                    f"SequentialLR: schedulers[{i}] belongs to another optimiser, expected the same for all"
+                )
         steps = [check_size("SequentialLR: milestones", step) for step in options["milestones"]]
         if not self._schedulers or len(steps) != len(self._schedulers) - 1 or sorted(set(steps)) != steps:
             raise ValueError(
-                f"SequentialLR: milestones {steps} for {len(self._schedulers)} schedules, "
-                "expected one fewer, rising"
+                f"SequentialLR: got milestones {steps} for {len(self._schedulers)} schedules, expected one "
+                "fewer, rising"
             )
         self._milestones = steps
 

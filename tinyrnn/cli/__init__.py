@@ -150,7 +150,7 @@ class _Parser(argparse.ArgumentParser):
 def _frame_of(text: str) -> tuple[int, ...]:
     sizes = text.split(",")
     if len(sizes) > 2:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected FEATURES or CHANNELS,LENGTH")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected FEATURES or CHANNELS,LENGTH")
     return tuple(positive(size) for size in sizes)
 
 

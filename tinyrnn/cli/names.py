@@ -23,12 +23,14 @@ def distinct(args: Namespace, outputs: dict[str, str | None], inputs: dict[str, 
         if path is None:
             continue
         if path == "-":
-            raise UsageError(f"-: {argument} is written whole or not at all, so it must be a file's name")
+            raise UsageError(
+                f"{argument}: got -, expected a file's name, since it is written whole or not at all"
+            )
         for other, known in ({} if args.force else inputs).items():
             if known is not None and _same(path, known):
                 raise UsageError(
                     f"{path}: {argument} is the same file as {other}, which it would replace: choose another "
-                    "name, or say --force"
+                    "name, or give --force"
                 )
         for other, known in written.items():
             if _same(path, known):
