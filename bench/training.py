@@ -217,12 +217,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         text = getattr(arguments, option)
         chosen = known if text is None else text.split(",")
         if wrong := [name for name in chosen if name not in known]:
-            parser.error(f"--{option}: no {', '.join(wrong)}; there are {', '.join(known)}")
+            parser.error(f"--{option}: got {', '.join(wrong)}, expected some of {', '.join(known)}")
         setattr(arguments, option, chosen)
     if arguments.rounds is not None and arguments.rounds < 1:
-        parser.error(f"--rounds: {arguments.rounds}, expected at least 1")
+        parser.error(f"--rounds: got {arguments.rounds}, expected at least 1")
     if not 0 < arguments.nominal < float("inf"):
-        parser.error(f"--nominal: {arguments.nominal:g}, expected a positive number")
+        parser.error(f"--nominal: got {arguments.nominal:g}, expected a positive number")
     whole = arguments.only == list(lessons.LESSONS) and arguments.parts == PARTS
     if arguments.save and (arguments.quick or not whole):
         parser.error("--save keeps whole measurements: without --quick, --only and --parts")

@@ -297,10 +297,10 @@ def test_another_run(written: Path) -> None:
     refused(other, written, ValueError, "a checkpoint of another run: the net is ")
     refused(Setup(optimizer="sgd"), written, ValueError, "optimizer: got 'Adam', expected 'SGD'")
     refused(Setup(), written, ValueError, "clip_norm: got 1.0, expected 2.0", clip_norm=2.0)
-    refused(Setup(), written, ValueError, "shuffle: True, expected False", shuffle=False)
+    refused(Setup(), written, ValueError, "shuffle: got True, expected False", shuffle=False)
     fewer = Setup()
     fewer.data = (X[:-1], LAST[:-1])
-    refused(fewer, written, ValueError, "samples: 21, expected 20")
+    refused(fewer, written, ValueError, "samples: got 21, expected 20")
     refused(Setup(), written, ValueError, "it has 2 epochs, expected at most 1", epochs=1)
     frozen = Setup()
     frozen.net.freeze("0")
@@ -318,7 +318,7 @@ def test_a_seed_that_is_not_the_run_s(path: Path) -> None:
         )
     part = Setup(seed=2)
     part.fit(2, resume=path, more=[callbacks.Checkpoint(path)])  # whose file knows it, too
-    refused(Setup(), path, ValueError, "seed: 7, expected 1; ", seed=1)
+    refused(Setup(), path, ValueError, "seed: got 7, expected 1: ", seed=1)
     other = Setup(seed=3)
     assert curves(other.fit(3, resume=path, seed=7)) == curves(wanted)
     assert other.everything() == whole.everything()
@@ -326,7 +326,7 @@ def test_a_seed_that_is_not_the_run_s(path: Path) -> None:
     description, tensors = read(path)
     del description["settings"]["seed"], description["settings"]["arguments"]  # an older file
     write(path, description, tensors)
-    refused(Setup(), path, ValueError, "seed: .another., expected 1; ", seed=1)
+    refused(Setup(), path, ValueError, "seed: got .another., expected 1: ", seed=1)
     for options in ({}, {"seed": 7}):
         assert curves(Setup(seed=4).fit(3, resume=path, **options)) == curves(wanted)
 
@@ -355,7 +355,7 @@ def test_other_arguments(path: Path) -> None:
         refused(other, path, tr.LoadError, f"run.safetensors: .* does not fit: StepLR: {message}")
     another = Setup()
     another.schedule = tr.optim.schedules.ExponentialLR(another.optimizer, 0.7)
-    refused(another, path, tr.LoadError, "ExponentialLR: state_dict has step_size, expected that of a")
+    refused(another, path, tr.LoadError, "ExponentialLR: state_dict has step_size: expected the state of a")
 
     def fit(loss: Any, **options: Any) -> tr.History:
         return tr.Linear(3, 3).fit(LONG[:, 0], LONG[:, 1], 1, loss=loss, verbose=0, **options)

@@ -620,7 +620,7 @@ def test_run_refuses_wav(fails, here):
     rest = ["run", "net.safetensors", "x.wav", "-o", "y.npy"]
     write_wav("x.wav", np.ones((20, 2)), 2)
     fails(*rest, words=["x.wav: got 2 channels", "expected 1 or 4 for frames"])
-    fails(*rest, "--frame", "1,4", words=["2 channels", "expected 1 channels"])
+    fails(*rest, "--frame", "1,4", words=["2 channels", "expected 1 for frames"])
     os.mkfifo("pipe.wav")
     fails("run", "net.safetensors", "pipe.wav", "-o", "y.npy", words="pipe.wav: is not a regular file")
     whole = (here / "x.wav").read_bytes()

@@ -93,7 +93,8 @@ def quantize(
     if len(kept) == len(net.formats):
         now = ", ".join(dict.fromkeys(net.formats.values()))
         what = f"is {now} already" if now else "has no matrices"
-        raise ValueError(f"quantize: the {type(net).__name__} {what}, expected a float32 matrix to quantise")
+        kind = type(net).__name__
+        raise ValueError(f"quantize: got a {kind} that {what}, expected a float32 matrix to quantise")
     sequences = _sequences(calibration)
     auto = isinstance(keep, str) and keep == "auto"
     if not auto:

@@ -125,7 +125,7 @@ class LRScheduler(ABC):
         """A copy of the schedule with what is loaded."""
         what = f"{type(self).__name__}: state_dict"
         if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
-            raise ValueError(f"{what} has no 'last_epoch', expected that of a {type(self).__name__}")
+            raise ValueError(f"{what} has no 'last_epoch': expected the state of a {type(self).__name__}")
         self._check_kind(state_dict, what)
         other = copy.copy(self)
         other._set(**{name: state_dict.get(name, getattr(self, name)) for name in self._options})
@@ -142,7 +142,7 @@ class LRScheduler(ABC):
         if foreign or missing:
             text = [f"has {', '.join(foreign)}"] if foreign else []
             text += [f"lacks {', '.join(missing)}"] if missing else []
-            raise ValueError(f"{what} {' and '.join(text)}, expected that of a {type(self).__name__}")
+            raise ValueError(f"{what} {' and '.join(text)}: expected the state of a {type(self).__name__}")
 
     def _spread(self, value: Any) -> list[Any]:
         """One for each group, from a list of them or from one for all."""

@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
             "espeak-ng is not installed (Debian: apt install espeak-ng); --source tones does without"
         )
     if options.save is not None and options.save.suffix != ".safetensors":
-        parser.error(f"--save: {options.save}, expected a name that ends in .safetensors")
+        parser.error(f"--save: got {options.save}, expected a name that ends in .safetensors")
     if options.save is not None and not options.save.parent.is_dir():
         parser.error(f"--save: there is no folder {options.save.parent}")
     try:

@@ -262,7 +262,7 @@ def _wave(path: str, file: IO[bytes]) -> Iterator[wave.Wave_read]:
         with wave.open(file, "rb") as sound:
             yield sound
     except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk past its own end
-        raise tr.LoadError(f"{path}: {str(error) or 'cut short'}, expected a .wav of PCM samples") from None
+        raise tr.LoadError(f"{path}: not a .wav of PCM samples: {str(error) or 'cut short'}") from None
 
 
 def _pcm(data: bytes, width: int) -> NDArray[np.float32]:

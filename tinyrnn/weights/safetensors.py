@@ -135,7 +135,7 @@ def _parse(reader: Reader, raw: bytes) -> dict[str, Any]:
         entries = dict(pairs)
         if len(entries) != len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise reader.error(f"the header names {shown(twice)} twice, expected once")
+            raise reader.error(f"the header has {shown(twice)} twice, expected once")
         return entries
 
     def refuse(text: str) -> NoReturn:
