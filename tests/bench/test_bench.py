@@ -255,8 +255,8 @@ def test_rows_of_other_sizes(compare: Any) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--only", "S,Z"], "--only: no Z; there are S, Q, B"),
-        (["--peers", "keras"], "--peers: no keras; there are tinyrnn, torch_cell"),
+        (["--only", "S,Z"], "--only: got Z, expected some of S, Q, B"),
+        (["--peers", "keras"], "--peers: got keras, expected some of tinyrnn, torch_cell"),
         (["--rounds", "0"], "--rounds: 0, expected at least 1"),
         (["--sizes", "3x4,5x0"], "--sizes: '3x4,5x0', expected such as"),
         (["--save", "--sizes", "3x4"], "--save keeps whole measurements"),
@@ -447,8 +447,8 @@ def test_training_is_kept_and_the_pages_follow(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--only", "gru"], "--only: no gru; there are small"),
-        (["--parts", "time,disk"], "--parts: no disk; there are time, threads, memory"),
+        (["--only", "gru"], "--only: got gru, expected some of small"),
+        (["--parts", "time,disk"], "--parts: got disk, expected some of time, threads, memory"),
         (["--rounds", "0"], "--rounds: 0, expected at least 1"),
         (["--nominal", "0"], "--nominal: 0, expected a positive number"),
         (["--save", "--quick"], "--save keeps whole measurements"),

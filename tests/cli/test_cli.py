@@ -117,7 +117,9 @@ def test_info_of_a_single_layer(call):
 
 def test_info_of_an_open_frame(call):
     net = saved(tr.Sequential(tr.Conv1d(1, 4, 3), tr.Flatten(), tr.GRU(24, 4)))
-    assert "the layers leave the frame open, (1, ?): say --frame" in call("info", "net.safetensors")
+    assert "the layers leave the frame (1, ?) open: give it, such as --frame" in call(
+        "info", "net.safetensors"
+    )
     scratch = net.memory(frame=(1, 8)).scratch
     assert f"scratch {scratch:,} bytes" in call("info", "net.safetensors", "--frame", "1,8")
 
@@ -388,13 +390,13 @@ def test_run_one_layer_of_a_checkpoint(call, fails):
         call("run", "m.npz", "x.npy", "-o", "y.npy", "--prefix", prefix)
         np.testing.assert_array_equal(np.load("y.npy"), net.enc.rnn(x)[0])
     rest = ["m.npz", "x.npy", "-o", "y.npy"]
-    fails("run", *rest, words="there are 3 layers, pick one with --prefix: enc.rnn, fc, norm")
+    fails("run", *rest, words="got 3 layers, expected one: choose it with --prefix: enc.rnn, fc, norm")
     fails("run", *rest, words="to run them together, build the net in Python and net.save() it")
     fails("run", *rest, "--prefix", "dec", words=["dec", "no layer is recognised"])
     fails("run", *rest, "--prefix", "enc.rn", words="no layer is recognised")
     fails("run", *rest, "--prefix", "norm", words=["LayerNorm", "eps is not in the file"])
     fails("run", *rest, "--prefix", "fc", words=["shape (20, 4)", "(T, 8)"])
-    fails("run", *rest, "--prefix", "fc", "--kind", "embedding", words="no embedding", status=2)
+    fails("run", *rest, "--prefix", "fc", "--kind", "embedding", words="--kind: got embedding", status=2)
 
 
 def test_run_the_only_layer_of_a_checkpoint(call, fails):
@@ -411,7 +413,7 @@ def test_run_asks_what_tensors_do_not_tell(call, fails):
     net, x = tr.RNN(4, 8, nonlinearity="relu"), frames(20, 4)
     checkpoint("m.npz", net)
     np.save("x.npy", x)
-    fails("run", "m.npz", "x.npy", "-o", "y.npy", words="say --kind rnn_tanh or rnn_relu", status=2)
+    fails("run", "m.npz", "x.npy", "-o", "y.npy", words="give --kind rnn_tanh or rnn_relu", status=2)
     call("run", "m.npz", "x.npy", "-o", "y.npy", "--kind", "rnn_relu")
     np.testing.assert_array_equal(np.load("y.npy"), net(x)[0])
 
@@ -422,8 +424,8 @@ def test_run_asks_what_tensors_do_not_tell(call, fails):
         (np.zeros((20, 3)), "shape (20, 3), expected (T, 4) or (T, B, 4)"),
         (np.zeros(4), "shape (4,), expected (T, 4)"),
         (np.zeros((2, 2, 2, 4)), "shape (2, 2, 2, 4), expected (T, 4)"),
-        (np.zeros((0, 4)), "holds no numbers"),
-        (np.zeros((3, 0, 4)), "holds no numbers"),
+        (np.zeros((0, 4)), "expected at least one number"),
+        (np.zeros((3, 0, 4)), "expected at least one number"),
         (np.zeros((3, 4), complex), "dtype complex128, expected real numbers"),
         (np.full((3, 4), "a"), "dtype <U1, expected real numbers"),
         (np.full((3, 4), None), "Python objects"),
@@ -463,15 +465,15 @@ def test_run_refuses_hostile_npy(fails, here, data):
         (b"", "x.npy: is empty, expected a .npy as numpy.save writes it"),
         (b"1,2,3,4\n", "x.npy: begins with 31 2c 32 2c 33 2c, expected a .npy as numpy.save writes it"),
         (b"\x93NUMPY", "x.npy: malformed .npy header: "),
-        (b"\x93NUMPY\x09\x00" + bytes(60), "x.npy: malformed .npy header: version 9.0, expected 1.0"),
-        (wf.npy(wf.npy_header(shape=(-4, 4)), bytes(64)), "x.npy: malformed .npy header: shape (-4, 4)"),
+        (b"\x93NUMPY\x09\x00" + bytes(60), "x.npy: malformed .npy header: got version 9.0, expected 1.0"),
+        (wf.npy(wf.npy_header(shape=(-4, 4)), bytes(64)), "x.npy: malformed .npy header: got shape (-4, 4)"),
         (
             wf.npy(wf.npy_header("<f4", shape=(20, 4)), bytes(300)),
-            "x.npy: cut short: shape (20, 4) of float32 needs 320 bytes, has 300",
+            "x.npy: cut short: got 300 bytes, expected 320 for shape (20, 4) of float32",
         ),
         (
             wf.npy(wf.npy_header("<f8", shape=(2**62, 2**62)), bytes(64)),
-            f"x.npy: cut short: shape ({2**62}, {2**62}) of float64 needs {2**127} bytes, has 64",
+            f"x.npy: cut short: got 64 bytes, expected {2**127} for shape ({2**62}, {2**62}) of float64",
         ),
         (wf.npy("{'x': '" + "y" * 9000 + "'}"), "x.npy: malformed .npy header: "),
     ],
@@ -523,14 +525,14 @@ def test_run_reads_csv(call, here, text):
         (b"a,b,c,d\ne,f,g,h\n", "x.csv:2: column 1 holds e"),
         (b"1,2,3,4\n1,,3,4\n", "x.csv:2: column 2"),
         (b",,,\n1,2,3,4\n", "x.csv:1: column 1"),
-        (b"1,2,3,4\n1,2,3\n", "x.csv:2: 3 columns, expected 4"),
-        (b"1,2,3,4\n1,2,3,4,5\n", "x.csv:2: 5 columns, expected 4"),
+        (b"1,2,3,4\n1,2,3\n", "x.csv:2: got 3 columns, expected 4"),
+        (b"1,2,3,4\n1,2,3,4,5\n", "x.csv:2: got 5 columns, expected 4"),
         (b"1,2,3,4\n1,2,3,\x1b[31m\n", r"\x1b[31m"),
         (b"\xff\xfe1\x00", "not text"),
         (b"1,2,3,4\n\x80\n", "not text"),
-        (b"a,b,c,d\n", "holds no frames"),
-        (b"", "holds no frames"),
-        (b"1" * 10000, "longer than"),
+        (b"a,b,c,d\n", "got no frames"),
+        (b"", "got no frames"),
+        (b"1" * 10000, "got more than"),
         (b"\0" * 100, "x.csv:"),
     ],
 )
@@ -617,8 +619,8 @@ def test_run_refuses_wav(fails, here):
     saved(tr.GRU(4, 3))
     rest = ["run", "net.safetensors", "x.wav", "-o", "y.npy"]
     write_wav("x.wav", np.ones((20, 2)), 2)
-    fails(*rest, words=["x.wav: 2 channels", "expected 1 or 4 channels"])
-    fails(*rest, "--frame", "1,4", words=["2 channels", "expected 1 channels"])
+    fails(*rest, words=["x.wav: got 2 channels", "expected 1 or 4 for frames"])
+    fails(*rest, "--frame", "1,4", words=["2 channels", "expected 1 for frames"])
     os.mkfifo("pipe.wav")
     fails("run", "net.safetensors", "pipe.wav", "-o", "y.npy", words="pipe.wav: is not a regular file")
     whole = (here / "x.wav").read_bytes()
@@ -802,7 +804,7 @@ def test_a_signal_ends_a_command_that_waits_for_input(here, left_alone, argv, si
 
 
 def test_a_signal_that_is_ignored_stays_so(here, left_alone):
-    """As nohup and a shell's background jobs have it: the work goes on to its end, through a pipe too."""
+    """The work goes on, through a pipe too, if nohup or a shell's background job ignores the signals."""
     net = saved(small())
     os.mkfifo("p.csv")
     wanted = (signal.SIGHUP, signal.SIGINT)
@@ -1116,7 +1118,7 @@ def test_a_disk_error_in_the_middle_of_an_input_names_it(here, capsys, monkeypat
 
 
 def test_errors_of_the_system_name_the_file(fails, here, monkeypatch):
-    """Of reading, writing and standard output, where the system itself names none."""
+    """Errors of reading, writing and standard output, where the system itself names no file."""
     saved(small())
     np.save("x.npy", frames(20, 4))
     for suffix in ("csv", "npy", "wav"):
@@ -1170,7 +1172,7 @@ def test_calibration_that_is_no_use_names_the_file(fails):
     saved(small())
     rest = ["net.safetensors", "q.safetensors", "--to", "int8", "--calibration", "x.npy"]
     np.save("x.npy", np.full((3, 4), np.nan))
-    fails("quantize", *rest, words="x.npy: holds numbers that are not finite")
+    fails("quantize", *rest, words="x.npy: got numbers that are not finite")
     saved(tr.Sequential(tr.Embedding(10, 4), tr.GRU(4, 8)))
     for index in (10, -1):
         np.save("x.npy", np.array([3, index]))
@@ -1196,7 +1198,7 @@ def test_an_unknown_instruction_set_is_one_line(asked):
 
 
 def test_an_unknown_instruction_set_is_a_warning_of_the_library(here):
-    """Where the import is written; an empty name, or none but blanks, is none."""
+    """The warning points to the import. An empty or blank name counts as none."""
     (here / "program.py").write_text("import os\nimport tinyrnn.cli as cli\nprint(cli.tr.isa())\n")
     (here / "package").mkdir()
     (here / "package" / "__init__.py").write_text("import tinyrnn\nprint(tinyrnn.isa())\n")

@@ -15,7 +15,7 @@ def blocks() -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where README's commands are meant to run, without what they write."""
+    """A folder in which README's commands run, without their output."""
     if not (ROOT / "README.md").is_file():
         pytest.skip("no README beside the tests")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -75,7 +75,7 @@ def random_state(rows: int, hidden: int) -> dict[str, np.ndarray]:
 
 
 def log_probability(decoder: tr.Sequential, state: dict[str, np.ndarray], text: str) -> float:
-    """Of the text, its end included where it came before the last step."""
+    """The log-probability of the text, its end included where it came before the last step."""
     symbols = [date_pairs.WRITTEN.index(c) for c in text] + [date_pairs.END]
     symbols = symbols[: date_pairs.STEPS]
     given = np.array([date_pairs.START, *symbols[:-1]], np.int32)[:, None]

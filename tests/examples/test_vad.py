@@ -190,9 +190,9 @@ def test_checkpoint_with_other_sizes_is_refused(checkpoint: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 8000}, "8000 Hz, expected 16000"),
-        ({"channels": 2}, "2 channels, expected mono"),
-        ({"width": 1}, "8 bit samples, expected 16 bit"),
+        ({"rate": 8000}, "got 8000 Hz, expected 16000"),
+        ({"channels": 2}, "got 2 channels, expected mono"),
+        ({"width": 1}, "got 8 bit samples, expected 16 bit"),
     ],
 )
 def test_recording_of_another_kind_is_refused(options: dict[str, int], message: str, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_file_that_is_no_recording_is_refused(content: bytes, message: str, tmp_
 
 
 def test_recording_without_samples_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no samples"):
+    with pytest.raises(ValueError, match="got no samples"):
         vad.read_wav(write_wav(tmp_path / "a.wav", np.zeros(0, np.int16)))
 
 
@@ -234,7 +234,7 @@ def test_script_names_a_missing_file(missing: str, checkpoint: Path, speech: Pat
 
 def test_script_tells_a_wrong_recording_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "a.wav", np.zeros(1024, np.int16), rate=44100)
-    with pytest.raises(SystemExit, match=r"a\.wav: 44100 Hz, expected 16000; resample it first$"):
+    with pytest.raises(SystemExit, match=r"a\.wav: got 44100 Hz, expected 16000: resample it first$"):
         vad.main([str(checkpoint), str(path)])
 
 

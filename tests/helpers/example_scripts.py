@@ -36,7 +36,7 @@ def number(pattern: str, text: str) -> float:
 
 
 def stopped(main: Callable[[list[str]], None], *arguments: object) -> str:
-    """How a script ends that cannot go on: one line, not a traceback."""
+    """Expect that a script that cannot go on ends with one line, not a traceback."""
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     assert isinstance(stop.value.code, str) and "\n" not in stop.value.code

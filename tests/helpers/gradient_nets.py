@@ -159,8 +159,11 @@ def chain(seed: int) -> Case:
 
 
 def taps(options: dict[str, Any]) -> int:
-    """Weights of one output of a convolution. BatchNorm behind it takes their size away, and the bias: with
-    one weight, or of the bias, the gradient is 0, and what any program finds instead is rounding errors."""
+    """The number of weights of one output of a convolution.
+
+    BatchNorm behind it takes away their size and the bias. With one weight, or for the bias, the gradient is
+    0, and any program finds rounding errors instead.
+    """
     return options["in_channels"] // options["groups"] * options["kernel_size"]
 
 
@@ -304,5 +307,5 @@ def backward(net: tr.Net, dy: Array, dstate: Any = None) -> tuple[Array | None, 
 
 
 def named(state: Any) -> dict[str, Array]:
-    """What a recurrent layer alone gives, h or (h, c), by name."""
+    """The results of a recurrent layer alone, h or (h, c), by name."""
     return dict(zip("hc", state, strict=True)) if isinstance(state, tuple) else {"h": state}

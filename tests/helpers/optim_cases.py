@@ -1,4 +1,4 @@
-"""What test_optim.py and test_schedules.py train, and record_optim.py records: cases, gradients, groups."""
+"""Cases, gradients and groups that test_optim.py and test_schedules.py train and record_optim.py records."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def rng(name: str) -> np.random.RandomState:
 
 
 def weights() -> dict[str, np.ndarray]:
-    """What training begins with."""
+    """The weights before training."""
     return {name: rng(name).uniform(-0.5, 0.5, shape).astype(np.float32) for name, shape in SHAPES.items()}
 
 

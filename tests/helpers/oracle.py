@@ -43,7 +43,7 @@ def softmax(x: Array, axis: int) -> Array:
 
 
 def gates(w: Tensors, x: Array, h: Array) -> tuple[Array, Array]:
-    """What the input and the hidden state each say to the gates."""
+    """The shares of the input and of the hidden state in the gates."""
     return (
         w["weight_ih"] @ x + w.get("bias_ih", 0),
         w["weight_hh"] @ h + w.get("bias_hh", 0),
@@ -223,7 +223,7 @@ def run(
     hx: Any = None,
     lengths: Any = None,
 ) -> Any:
-    """What ``torch.nn.<layer>(**arguments)`` with these tensors makes of ``x``, in evaluation mode.
+    """Compute ``torch.nn.<layer>(**arguments)`` with these tensors on ``x``, in evaluation mode.
 
     ``arguments`` of a Sequential is ``{name: (layer, arguments)}``; it hands a recurrent layer's output on.
     """

@@ -35,7 +35,7 @@ def give(grads: Grads, name: str, value: Array) -> None:
 
 
 def products(w: Tensors, grads: Grads, x: Array, h: Array) -> tuple[Array, Array, Callable[..., Any]]:
-    """What the input and the hidden state each say to the gates."""
+    """The shares of the input and of the hidden state in the gates."""
     from_x = w["weight_ih"] @ x + w.get("bias_ih", 0)
     from_h = w["weight_hh"] @ h + w.get("bias_hh", 0)
 
@@ -485,7 +485,7 @@ def run(
     lengths: Any = None,
     masks: Mapping[str, Any] | None = None,
 ) -> Pass:
-    """What PyTorch makes of ``x`` with these layers in a row, in training mode, and the gradients.
+    """Compute PyTorch's output and gradients for ``x`` and these layers in a row, in training mode.
 
     Parameters
     ----------

@@ -136,7 +136,7 @@ def test_a_tensor_is_set_to_an_array_of_its_shape() -> None:
                 setattr(net, key, np.zeros((7, 7, 7)))
             with pytest.raises(TypeError, match=f"{what}got None, expected an array"):
                 setattr(net, key, None)
-            with pytest.raises(TypeError, match=f"{what}dtype"):
+            with pytest.raises(TypeError, match=f"{what}got dtype"):
                 setattr(net, key, np.full(array.shape, "a"))
             assert np.array_equal(getattr(net, key), array.astype(np.float32))
     net = tr.Sequential(tr.Linear(2, 2, bias=False))

@@ -328,7 +328,7 @@ def test_last_where_it_cannot_be() -> None:
         with pytest.raises(ValueError, match="last=True in training mode, expected evaluation mode"):
             net.train()(x, last=True)
         assert net(x, last=False) is not None
-    with pytest.raises(ValueError, match="last=True given, but x has no steps"):
+    with pytest.raises(ValueError, match="last is True, expected False: the samples of x"):
         tr.Linear(6, 4).predict(x[0], last=True)
     with pytest.raises(TypeError, match="predict: last is 'yes'"):
         tr.GRU(6, 4).predict(x, last="yes")
@@ -403,9 +403,9 @@ def test_predict_of_no_samples() -> None:
     with pytest.raises(tr.ShapeError, match="predict: x"):
         net.predict(np.zeros((0, 5, 4)))
     for x in ([], np.zeros((0, 5, 3))):
-        with pytest.raises(ValueError, match="evaluate: x: no samples"):
+        with pytest.raises(ValueError, match="evaluate: x: got no samples"):
             net.evaluate(x, np.zeros(0, int), loss="cross_entropy")
-        with pytest.raises(ValueError, match="fit: x: no samples"):
+        with pytest.raises(ValueError, match="fit: x: got no samples"):
             net.fit(x, np.zeros(0, int), loss="cross_entropy")
 
 

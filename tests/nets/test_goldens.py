@@ -1,4 +1,4 @@
-"""What PyTorch computed, replayed without PyTorch. tests/data/record_goldens.py wrote the numbers."""
+"""Numbers that PyTorch computed, replayed without PyTorch. tests/data/record_goldens.py wrote them."""
 
 import numpy as np
 import oracle

@@ -177,7 +177,7 @@ def test_everything_that_does_not_fit_is_listed_and_nothing_changes():
         '\tMissing key(s) in state_dict: "rnn.bias_ih_l0", "norm.running_mean".\n'
         '\tUnexpected key(s) in state_dict: "rnn.weight_ih_l1", "more".\n'
         "\tsize mismatch for rnn.weight_hh_l0: shape (20, 4) in state_dict, expected (20, 5) in the net.\n"
-        "\tout.weight: dtype complex64, expected real numbers that fit float32.\n"
+        "\tout.weight: got dtype complex64, expected real numbers that fit float32.\n"
         "\tsize mismatch for out.bias: shape (2, 1) in state_dict, expected (2,) in the net."
     )
     assert_equal(net.state_dict(), before)
@@ -223,7 +223,7 @@ def test_strict_load_returns_no_keys():
 
 
 def test_a_missing_counter_is_forgiven():
-    """As PyTorch forgives it in a state_dict without metadata."""
+    """PyTorch forgives it in a state_dict without metadata, and so do we."""
     net = randomise(tr.BatchNorm1d(2))
     state = net.state_dict()
     del state["num_batches_tracked"]

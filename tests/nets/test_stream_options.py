@@ -1,4 +1,4 @@
-"""What a stream is asked for beyond steps: rows before steps, and numbers that are not finite."""
+"""Options of a stream beyond steps: rows before steps, and numbers that are not finite."""
 
 from __future__ import annotations
 

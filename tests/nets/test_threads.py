@@ -100,7 +100,7 @@ def test_tasks_run_at_once_and_an_error_waits_for_the_others():
 
 
 def in_child(work):
-    """Whether ``work`` returns something true in a forked child."""
+    """Tell whether ``work`` returns something true in a forked child."""
     child = os.fork()
     if child == 0:
         try:
@@ -119,7 +119,7 @@ def test_a_forked_child_has_threads_of_its_own():
 
 
 def refused(call):
-    """Whether a call finds another thread inside."""
+    """Tell whether a call finds another thread inside."""
     try:
         call()
     except RuntimeError as error:
@@ -128,8 +128,10 @@ def refused(call):
 
 
 def child_of_a_busy_parent(work, enter, child):
-    """Whether ``child`` returned something true in a child that was forked while a thread was inside of
-    ``work``, where ``enter`` is refused."""
+    """Fork a child while a thread is inside of ``work``, where ``enter`` is refused.
+
+    Tells whether ``child`` returned something true in that child.
+    """
     stop = threading.Event()
 
     def loop():
@@ -189,7 +191,7 @@ def test_a_child_can_train_a_net_that_a_thread_of_its_parent_trains():
 
 
 def together(count, work):
-    """What ``count`` threads that do the same raise."""
+    """Run the same in ``count`` threads, and return the errors that they raise."""
 
     def attempt(i):
         try:
@@ -255,7 +257,7 @@ def test_a_net_that_is_trained_by_hand_refuses_a_second_thread():
 
 
 def test_nets_and_losses_in_use_are_shared_freely():
-    """What has no tape has its memory for each call."""
+    """A net without a tape has its memory for each call."""
     net = tr.Sequential(tr.GRU(8, 32), tr.Linear(32, 5))
     loss, x, y = tr.CrossEntropyLoss(), numbers(30, 4, 8), np.random.default_rng(0).integers(0, 5, (30, 4))
     wanted = net(x)
@@ -273,8 +275,10 @@ def test_nets_and_losses_in_use_are_shared_freely():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_indices_that_another_thread_writes_to_are_never_followed(threads):
-    """They are looked at, then looked up, and the GIL is released in between. What comes out is unspecified;
-    that nothing is read outside the table, or written outside the gradients, is not."""
+    """The core checks indices, then looks them up, and the GIL is released in between.
+
+    The result is unspecified. No number outside the table is read, none outside the gradients is written.
+    """
     wild = np.iinfo(np.int32).max
     net = tr.Sequential(tr.Embedding(50, 8), tr.GRU(8, 4), tr.Linear(4, 50))
     trainer = net.trainer(
@@ -344,8 +348,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("what", ["run", "call", "step"])
 def test_ctrl_c_ends_a_call_at_once_and_leaves_what_it_had(what, threads):
-    """Threads were waited for by an item of a queue, which was lost where the interrupt came as it was taken.
-    Nothing ended a long run."""
+    """An interrupt that came as a queue's item was taken lost the item, and nothing ended a long run."""
     for attempt in range(4):
         command = [sys.executable, "-c", INTERRUPTED, what, str(threads)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:

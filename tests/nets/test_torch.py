@@ -95,7 +95,7 @@ def compare(ours, theirs, x, *more):
 
 
 def packed(theirs, x, hx, lengths):
-    """What PyTorch's packed sequences give, padded to the input's steps."""
+    """Run PyTorch's packed sequences, padded to the input's steps."""
     first = theirs.batch_first
     sequence = rnn_utils.pack_padded_sequence(
         torch.from_numpy(x), torch.tensor(lengths), batch_first=first, enforce_sorted=False
@@ -324,7 +324,7 @@ def test_recurrent_net(seed):
     ],
 )
 def test_axes_of_a_net(build, shape):
-    """Which axes each layer of a Sequential reads."""
+    """The axes that each layer of a Sequential reads."""
     theirs = nn.Sequential(*build(nn)).eval()
     for tensor in theirs.state_dict().values():
         if tensor.is_floating_point():

@@ -111,7 +111,7 @@ def test_what_is_not_finite_shows() -> None:
 @pytest.mark.parametrize("name", ["float32", "float16", "int8", "int4"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_gates_are_the_nets_own(name: str, bidirectional: bool) -> None:
-    """What the kernels wrote follows from the gates that NumPy finds."""
+    """The kernels' output follows from the gates that NumPy finds."""
     tr.manual_seed(5)
     x = np.random.default_rng(0).standard_normal((20, 2, 37)).astype(np.float32)
     for net in (tr.LSTM(37, 33, 2, bidirectional=bidirectional), tr.GRU(37, 33, bidirectional=bidirectional)):
@@ -256,11 +256,11 @@ def test_targets_that_do_not_fit(targets: Any, error: type[Exception], words: st
 
 def test_nets_and_inputs_that_do_not_fit() -> None:
     net, x = stack()
-    with pytest.raises(ValueError, match="not the same layers"):
+    with pytest.raises(ValueError, match="differ in their layers"):
         tr.drift(net, net.lstm, x)
-    with pytest.raises(ValueError, match="not the same layers"):
+    with pytest.raises(ValueError, match="differ in their layers"):
         tr.drift(tr.GRU(5, 4), tr.GRU(5, 4, bias=False), x)
-    with pytest.raises(ValueError, match="a loss needs targets"):
+    with pytest.raises(ValueError, match="got a loss, but no targets"):
         tr.drift(net, net, x, loss=lambda output, targets: 0.0)
     with pytest.raises(tr.ShapeError, match="no steps or an empty batch"):
         tr.drift(net, net, x[:0])

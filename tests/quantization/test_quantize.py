@@ -196,7 +196,7 @@ def oracle_matrix(name: str) -> Callable[[NDArray[Any]], Any]:
 
 
 def expected(net: tr.Net, name: str, x: NDArray[Any]) -> NDArray[np.float64]:
-    """What a net of one layer, or a table and a recurrent layer, makes of (T, B, frame), in float64."""
+    """Compute a net of one layer, or a table and a recurrent layer, on (T, B, frame), in float64."""
     state = net.state_dict()
     if isinstance(net, tr.Sequential):
         rest = {key.removeprefix("1."): value for key, value in state.items() if key.startswith("1.")}
@@ -380,7 +380,7 @@ def test_a_second_call_takes_what_the_first_left() -> None:
     }
     assert codes_of(first).items() <= codes_of(both).items()
     done = tr.quantize(both, "float16")
-    with pytest.raises(ValueError, match="is int4, int8, float16 already: there is nothing to quantise"):
+    with pytest.raises(ValueError, match="is int4, int8, float16 already, expected a float32 matrix"):
         tr.quantize(done, "int8")
 
 
@@ -397,7 +397,7 @@ def test_a_second_call_takes_what_the_first_left() -> None:
         (
             ("int8", None, ["gru.l1"]),
             ValueError,
-            "keep has 'gru.l1', expected some of front.0, gru.l0, lstm.l0",
+            "keep has 'gru.l1', expected names among front.0, gru.l0, lstm.l0",
         ),
         (("int8", None, ["norm"]), ValueError, "keep has 'norm'"),
         (("int8", None, ["hea"]), ValueError, "keep has 'hea'"),
@@ -416,7 +416,7 @@ def test_a_second_call_takes_what_the_first_left() -> None:
                 np.full((4, 2, 8), np.nan),
             ),
             ValueError,
-            "calibration: front.0 reads numbers that are not",
+            "calibration: the input of front.0 is not finite",
         ),
     ],
 )
@@ -700,10 +700,10 @@ def test_a_load_that_fails_changes_nothing() -> None:
     good = {"weight": np.ones((3, 40), np.int8), "weight_scale": np.ones(3, np.float32), "bias": np.ones(3)}
     for wrong, words in (
         ({"weight": np.full((3, 40), -128, np.int8)}, "weight: holds the code -128"),
-        ({"weight": np.ones((3, 41), np.int8)}, r"weight: shape \(3, 41\), expected \(3, 40\) for int8"),
-        ({"weight": np.ones((3, 40), np.uint8)}, "weight: dtype uint8, expected int8 codes"),
-        ({"weight_scale": np.ones(4, np.float32)}, r"weight_scale: shape \(4,\), expected \(3,\)"),
-        ({"weight_scale": np.ones(3)}, "weight_scale: dtype float64, expected float32"),
+        ({"weight": np.ones((3, 41), np.int8)}, r"weight: got shape \(3, 41\), expected \(3, 40\) for int8"),
+        ({"weight": np.ones((3, 40), np.uint8)}, "weight: got dtype uint8, expected int8 codes"),
+        ({"weight_scale": np.ones(4, np.float32)}, r"weight_scale: got shape \(4,\), expected \(3,\)"),
+        ({"weight_scale": np.ones(3)}, "weight_scale: got dtype float64, expected float32"),
         ({"weight_scale": np.float32([1, np.nan, 1])}, "weight_scale: holds a number that is not finite"),
         (
             {"weight_scale": np.float32([1, 1, 3e38])},
@@ -741,16 +741,16 @@ LINEAR = {"in_features": 40, "out_features": 3, "bias": True}
             {"weight_scale": np.full(3, np.inf, np.float32)},
             "weight_scale: holds a number that is not",
         ),
-        ("int8", {"weight_scale": np.zeros(4, np.float32)}, "weight_scale: shape (4,)"),
+        ("int8", {"weight_scale": np.zeros(4, np.float32)}, "weight_scale: got shape (4,)"),
         ("int8", {"weight_scale": None, "weight": None}, "Missing key"),
         ("int8", {"more": np.zeros(3)}, "Unexpected key"),
         ("int4", {"weight": np.zeros((3, 40), np.uint8)}, "shape (3, 40), expected (3, 20) for int4"),
         ("int4", {"weight": np.zeros((3, 20), np.int8)}, "dtype int8, expected uint8"),
-        ("int4", {"weight_scale": ODD}, "holds numbers that are no bfloat16"),
+        ("int4", {"weight_scale": ODD}, "holds a number that bfloat16 lacks"),
         (
             "int4",
             {"weight_scale": np.zeros((3, 1), np.float32)},
-            "weight_scale: shape (3, 1), expected (3, 2)",
+            "weight_scale: got shape (3, 1), expected (3, 2)",
         ),
         ("float16", {"weight": np.full((3, 40), np.inf, np.float16)}, "weight holds inf"),
         ("float16", {"weight": np.full((3, 40), 1e6, np.float32)}, "beyond float16's range"),
@@ -880,11 +880,11 @@ def test_the_command(
     [
         (["--to", "int9"], 2, "invalid choice: 'int9'"),
         ([], 2, "--to"),
-        (["--to", "int8", "--keep", "rnn"], 1, "keep has 'rnn', expected some of l0"),
-        (["--to", "int8", "--keep", "auto"], 2, "name the layers"),
+        (["--to", "int8", "--keep", "rnn"], 1, "keep has 'rnn', expected names among l0"),
+        (["--to", "int8", "--keep", "auto"], 2, "expected names of layers"),
         (["--to", "int8", "--calibration", "x.txt"], 2, "the suffix is .txt, expected one of .npy"),
         (["--to", "int8", "--calibration", "none.npy"], 1, "none.npy: No such file"),
-        (["--to", "int8", "--calibration", "wide.npy"], 1, "wide.npy: shape (5, 4), expected (T, 3)"),
+        (["--to", "int8", "--calibration", "wide.npy"], 1, "wide.npy: got shape (5, 4), expected (T, 3)"),
     ],
 )
 def test_the_commands_errors(

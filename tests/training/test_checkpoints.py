@@ -36,7 +36,7 @@ def make(seed: int = 1, hidden: int = 6, dropout: float = 0.3) -> Any:
 
 
 class Crash(Exception):
-    """As if the power had failed."""
+    """A power failure."""
 
 
 class After(callbacks.Callback):
@@ -280,7 +280,7 @@ def written(tmp_path_factory: Any) -> Path:
 
 
 def refused(setup: Setup, path: Path, error: type[Exception], message: str, **options: Any) -> None:
-    """An error with this message, and nothing has changed."""
+    """Expect an error with this message, and that nothing has changed."""
     if "_train_steps" not in vars(setup.net):
         setup.fit(1)  # so that there is something to keep
     before, dropout = setup.everything(), (setup.net._train_steps, setup.net._dropout_seed)
@@ -295,12 +295,12 @@ def test_another_run(written: Path) -> None:
     other.optimizer = tr.optim.Adam(other.net, lr=0.02)
     other.schedule = tr.optim.schedules.StepLR(other.optimizer, step_size=2, gamma=0.7)
     refused(other, written, ValueError, "a checkpoint of another run: the net is ")
-    refused(Setup(optimizer="sgd"), written, ValueError, "optimizer: 'Adam', expected 'SGD'")
-    refused(Setup(), written, ValueError, "clip_norm: 1.0, expected 2.0", clip_norm=2.0)
-    refused(Setup(), written, ValueError, "shuffle: True, expected False", shuffle=False)
+    refused(Setup(optimizer="sgd"), written, ValueError, "optimizer: got 'Adam', expected 'SGD'")
+    refused(Setup(), written, ValueError, "clip_norm: got 1.0, expected 2.0", clip_norm=2.0)
+    refused(Setup(), written, ValueError, "shuffle: got True, expected False", shuffle=False)
     fewer = Setup()
     fewer.data = (X[:-1], LAST[:-1])
-    refused(fewer, written, ValueError, "samples: 21, expected 20")
+    refused(fewer, written, ValueError, "samples: got 21, expected 20")
     refused(Setup(), written, ValueError, "it has 2 epochs, expected at most 1", epochs=1)
     frozen = Setup()
     frozen.net.freeze("0")
@@ -313,10 +313,12 @@ def test_a_seed_that_is_not_the_run_s(path: Path) -> None:
     wanted = whole.fit(3, seed=7)
     part.fit(1, seed=7, more=[callbacks.Checkpoint(path)])
     for seed, refusal in ((8, "8"), (0, "0")):
-        refused(Setup(), path, ValueError, f"another run: seed: 7, expected {refusal}; without", seed=seed)
+        refused(
+            Setup(), path, ValueError, f"another run: seed: got 7, expected {refusal}: leave out", seed=seed
+        )
     part = Setup(seed=2)
     part.fit(2, resume=path, more=[callbacks.Checkpoint(path)])  # whose file knows it, too
-    refused(Setup(), path, ValueError, "seed: 7, expected 1; ", seed=1)
+    refused(Setup(), path, ValueError, "seed: got 7, expected 1: ", seed=1)
     other = Setup(seed=3)
     assert curves(other.fit(3, resume=path, seed=7)) == curves(wanted)
     assert other.everything() == whole.everything()
@@ -324,7 +326,7 @@ def test_a_seed_that_is_not_the_run_s(path: Path) -> None:
     description, tensors = read(path)
     del description["settings"]["seed"], description["settings"]["arguments"]  # an older file
     write(path, description, tensors)
-    refused(Setup(), path, ValueError, "seed: .another., expected 1; ", seed=1)
+    refused(Setup(), path, ValueError, "seed: got .another., expected 1: ", seed=1)
     for options in ({}, {"seed": 7}):
         assert curves(Setup(seed=4).fit(3, resume=path, **options)) == curves(wanted)
 
@@ -335,7 +337,7 @@ def test_a_seed_that_nothing_is_drawn_from(path: Path) -> None:
 
 
 def test_other_arguments(path: Path) -> None:
-    """What a checkpoint would bring with it, or the run would change: it must be as it was."""
+    """Arguments that the checkpoint and the run both set must agree."""
     setup = Setup()
     setup.fit(1, more=[callbacks.Checkpoint(path)])
     rate = Setup()
@@ -353,7 +355,7 @@ def test_other_arguments(path: Path) -> None:
         refused(other, path, tr.LoadError, f"run.safetensors: .* does not fit: StepLR: {message}")
     another = Setup()
     another.schedule = tr.optim.schedules.ExponentialLR(another.optimizer, 0.7)
-    refused(another, path, tr.LoadError, "ExponentialLR: state_dict has step_size, expected that of a")
+    refused(another, path, tr.LoadError, "ExponentialLR: state_dict has step_size: expected the state of a")
 
     def fit(loss: Any, **options: Any) -> tr.History:
         return tr.Linear(3, 3).fit(LONG[:, 0], LONG[:, 1], 1, loss=loss, verbose=0, **options)
@@ -402,7 +404,7 @@ def test_states_of_callbacks(written: Path, tmp_path: Path) -> None:
         ("wait", -1, "wait is -1"),
         ("wait", True, "wait is True"),
         ("weights", [], "weights is list"),
-        ("weights", {"x": {"!array": "net.3.bias"}}, "weights: tensors"),
+        ("weights", {"x": {"!array": "net.3.bias"}}, "weights: got tensors"),
         ("more", 1, "EarlyStopping: the state has "),
     ):
         spoil(message, lambda all_, _, k=key, v=value: all_["callbacks"][stopping][1].update({k: v}))
@@ -449,7 +451,7 @@ def test_callbacks_that_cannot_work_are_found_first(written: Path, tmp_path: Pat
         (callbacks.Checkpoint(tmp_path / "no" / "file"), FileNotFoundError, "no such folder"),
         (callbacks.CSVLogger(tmp_path), IsADirectoryError, "is a folder"),
         (callbacks.ModelCheckpoint(tmp_path / "net.pt"), ValueError, "net.pt"),
-        (callbacks.LearningRateScheduler(foreign), ValueError, "of another optimiser"),
+        (callbacks.LearningRateScheduler(foreign), ValueError, "belongs to another optimiser"),
     ):
         refused(Setup(), written, error, message, more=[callback])
 
@@ -573,7 +575,7 @@ def test_malformed(written: Path, tmp_path: Path) -> None:
 def test_no_checkpoint(tmp_path: Path) -> None:
     setup = Setup()
     setup.net.save(tmp_path / "net.safetensors")
-    refused(setup, tmp_path / "net.safetensors", tr.LoadError, "is not a checkpoint of fit's")
+    refused(setup, tmp_path / "net.safetensors", tr.LoadError, "is not a checkpoint that fit wrote")
     (tmp_path / "text").write_text("hello, world")
     refused(setup, tmp_path / "text", tr.LoadError, "text: ")
     refused(setup, tmp_path / "missing", FileNotFoundError, "missing")
@@ -612,7 +614,7 @@ def test_trees() -> None:
     np.testing.assert_equal(again, tree)
     assert list(again) == list(tree) and isinstance(again["b"], tuple)
     for wrong, message in (
-        ({"x": {1.5: 2}}, "t.x: keys"),
+        ({"x": {1.5: 2}}, "t.x: got keys"),
         ([np.array(["a"])], "t.0: array of <U1 cannot be kept"),
         ({"a": object()}, "t.a: object cannot be kept"),
     ):

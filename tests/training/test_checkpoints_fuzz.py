@@ -239,7 +239,7 @@ def mutate_tensor(tensors: dict[str, Any], dice: random.Random) -> None:
 
 
 def write(path: Path, description: Any, tensors: dict[str, Any]) -> None:
-    """As a checkpoint is written, with the checksum of what it holds now."""
+    """Write a file like a checkpoint, with the checksum of its present contents."""
     text = json.dumps(description)
     crc = f"{checkpoints._crc(text, tensors):08x}"
     metadata = {"format": "np", "tinyrnn_checkpoint": text, "tinyrnn_crc32": crc}

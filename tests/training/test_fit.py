@@ -184,7 +184,7 @@ def test_truncated_bptt_with_lengths() -> None:
     history = fit(net, xs, each, 3, 4, bptt=4, optimizer=tr.optim.Adam(net, lr=0.01))
     assert history["loss"][-1] < history["loss"][0]
     with pytest.raises(
-        ValueError, match="bptt=3: sample .* has 17 steps and sample .* expected that all end"
+        ValueError, match="bptt is 3: sample .* has 17 steps and sample .* expected all to end"
     ):
         fit(net, xs, each, bptt=3)
     whole, chunk = make(), make()  # one chunk is full BPTT
@@ -238,7 +238,7 @@ def test_ctc() -> None:
     assert histories[0]["loss"][-1] < histories[0]["loss"][0]
     found = nets[0].evaluate(xs, labels, loss="ctc", metrics={"n": lambda y, target: len(y) + len(target)})
     assert found["n"] == 40 and math.isfinite(found["loss"])
-    with pytest.raises(ValueError, match=r"fit: y\[3\]: has label 0 at 0, which is the blank"):
+    with pytest.raises(ValueError, match=r"fit: y\[3\]: got label 0 at 0, which is the blank"):
         fit(nets[0], xs, [*labels[:3], [0, 1], *labels[4:]], loss="ctc")
 
 
@@ -498,7 +498,7 @@ def test_learning_rates() -> None:
     cycle = tr.optim.schedules.OneCycleLR(adam, max_lr=0.1, total_steps=6)
     assert callbacks.LearningRateScheduler(cycle).unit == "batch"
     fit(net, xs, ys, 2, optimizer=adam, callbacks=[cycle])
-    with pytest.raises(ValueError, match="the schedule is of another optimiser"):
+    with pytest.raises(ValueError, match="the schedule belongs to another optimiser"):
         fit(net, xs, ys, 1, callbacks=[cycle])
 
 
@@ -559,7 +559,7 @@ def test_a_full_disk_does_not_end_training(
     assert history["loss"] == wanted["loss"]
     for message in (str(warning.message) for warning in recwarn):
         assert re.match(r"(ModelCheckpoint|CSVLogger|Checkpoint): cannot write .*: No space left", message)
-        assert "; training goes on" in message
+        assert "; training continues" in message
     assert sorted(os.listdir(tmp_path)) == ["log.csv", "net.safetensors", "run.safetensors"]
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
     assert weights(tr.load(tmp_path / "net.safetensors")) == weights(net)
@@ -842,11 +842,11 @@ def test_a_history_that_is_none(numbers: str, interrupted: str, memory: str, tmp
 
 def test_history_plot(tmp_path: Any, monkeypatch: Any) -> None:
     history = tr.History()
-    with pytest.raises(ValueError, match="no whole epoch"):
+    with pytest.raises(ValueError, match="no complete epoch"):
         history.plot()
     history.append({"loss": 2.0, "val_loss": 3.0, "val_accuracy": 0.5, "lr": 0.1})
     history.append({"loss": 1.0, "val_loss": 2.0, "val_accuracy": 0.75, "lr": 0.1})
-    with pytest.raises(KeyError, match="speed: not in the history, there are loss, "):
+    with pytest.raises(KeyError, match="speed: not in the history, expected one of loss, "):
         history.plot(["speed"])
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib.figure", None)
@@ -873,35 +873,35 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
     (
         "nan",
         ValueError,
-        "fit: x: nan at [4, 1, 2] (sample 4, step 1), expected finite numbers",
+        "fit: x: got nan at [4, 1, 2] (sample 4, step 1), expected finite numbers",
         {"x": with_nan(X)},
     ),
-    ("inf", ValueError, "fit: x: inf at [0, 0, 0] (sample 0, step 0)", {"x": [X[0] + np.inf, *X[1:]]}),
+    ("inf", ValueError, "fit: x: got inf at [0, 0, 0] (sample 0, step 0)", {"x": [X[0] + np.inf, *X[1:]]}),
     (
         "nan in an array",
         ValueError,
-        "fit: x: nan at [11, ",
+        "fit: x: got nan at [11, ",
         {"x": np.where(np.arange(12)[:, None, None] == 11, np.nan, ARRAY)},
     ),
-    ("empty", ValueError, "fit: x: no samples", {"x": []}),
-    ("empty array", ValueError, "fit: x: no samples", {"x": np.zeros((0, 3, 3))}),
-    ("no steps", ValueError, "fit: x[2]: no steps", {"x": [*X[:2], X[2][:0], *X[3:]]}),
-    ("no steps in an array", ValueError, "fit: x[0]: no steps", {"x": np.zeros((12, 0, 3))}),
+    ("empty", ValueError, "fit: x: got no samples", {"x": []}),
+    ("empty array", ValueError, "fit: x: got no samples", {"x": np.zeros((0, 3, 3))}),
+    ("no steps", ValueError, "fit: x[2]: got no steps", {"x": [*X[:2], X[2][:0], *X[3:]]}),
+    ("no steps in an array", ValueError, "fit: x[0]: got no steps", {"x": np.zeros((12, 0, 3))}),
     (
         "rank",
         tr.ShapeError,
-        "fit: x: has shape (12, 3), expected (N, T, 3), or a list of arrays (T, 3)",
+        "fit: x: got shape (12, 3), expected (N, T, 3), or a list of arrays (T, 3)",
         {"x": ARRAY[:, 0]},
     ),
     ("frame", tr.ShapeError, "reads frames of shape (2,), expected (3,)", {"x": ARRAY[:, :, :2]}),
-    ("one frame", tr.ShapeError, "fit: x[3]: has shape", {"x": [*X[:3], X[3][:, :2], *X[4:]]}),
+    ("one frame", tr.ShapeError, "fit: x[3]: got shape", {"x": [*X[:3], X[3][:, :2], *X[4:]]}),
     (
         "dtype",
         TypeError,
-        "fit: x[1]: dtype complex64, expected real numbers",
+        "fit: x[1]: got dtype complex64, expected real numbers",
         {"x": [X[0], X[1] + 1j, *X[2:]]},
     ),
-    ("count", tr.ShapeError, "fit: y: 11 samples, expected 12, one for each of fit: x", {"y": LAST[:11]}),
+    ("count", tr.ShapeError, "fit: y: got 11 samples, expected 12, one for each of fit: x", {"y": LAST[:11]}),
     (
         "class",
         IndexError,
@@ -914,14 +914,19 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
         "fit: y: class -1 at [2, 0] is out of range",
         {"y": [*EACH[:2], EACH[2] * 0 - 1, *EACH[3:]]},
     ),
-    ("steps", tr.ShapeError, "fit: y[5]: has shape", {"y": [*EACH[:5], EACH[5][:-1], *EACH[6:]]}),
+    ("steps", tr.ShapeError, "fit: y[5]: got shape", {"y": [*EACH[:5], EACH[5][:-1], *EACH[6:]]}),
     (
         "shape",
         tr.ShapeError,
-        "fit: y: numbers of shape (3,) a sample, expected (N, T, 4) or (N, 4)",
+        "fit: y: got numbers of shape (3,) a sample, expected (N, T, 4) or (N, 4)",
         {"y": np.zeros((12, 3)), "loss": "mse"},
     ),
-    ("lengths with a list", ValueError, "lengths: given, but fit: x is a list", {"lengths": LENGTHS}),
+    (
+        "lengths with a list",
+        ValueError,
+        "lengths: expected None, because fit: x is a list",
+        {"lengths": LENGTHS},
+    ),
     (
         "lengths' count",
         tr.ShapeError,
@@ -929,10 +934,20 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
         {"x": ARRAY, "lengths": LENGTHS[:11]},
     ),
     ("lengths", ValueError, "lengths[0] is 0, expected 1 .. ", {"x": ARRAY, "lengths": LENGTHS * 0}),
-    ("lengths' dtype", TypeError, "fit: x: lengths: dtype float64", {"x": ARRAY, "lengths": LENGTHS * 1.0}),
-    ("loss' name", ValueError, "loss: 'mess', expected one of mse, ", {"loss": "mess"}),
-    ("loss", TypeError, "loss: 3, expected a name or a loss object", {"loss": 3}),
-    ("optimiser's name", ValueError, "optimizer: 'adamant', expected one of sgd, ", {"optimizer": "adamant"}),
+    (
+        "lengths' dtype",
+        TypeError,
+        "fit: x: lengths: got dtype float64",
+        {"x": ARRAY, "lengths": LENGTHS * 1.0},
+    ),
+    ("loss' name", ValueError, "loss: got 'mess', expected one of mse, ", {"loss": "mess"}),
+    ("loss", TypeError, "loss: got 3, expected a name or a loss object", {"loss": 3}),
+    (
+        "optimiser's name",
+        ValueError,
+        "optimizer: got 'adamant', expected one of sgd, ",
+        {"optimizer": "adamant"},
+    ),
     ("optimiser", TypeError, "optimizer: ", {"optimizer": int}),
     ("epochs", ValueError, "fit: epochs is -1", {"epochs": -1}),
     ("batch_size", ValueError, "fit: batch_size is 0", {"batch_size": 0}),
@@ -941,37 +956,37 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
     ("seed", ValueError, "fit: seed is -1", {"seed": -1}),
     ("shuffle", TypeError, "fit: shuffle is 'yes'", {"shuffle": "yes"}),
     ("bptt", tr.ShapeError, "bptt needs a target for each step", {"bptt": 2}),
-    ("callback", TypeError, "callbacks: int, expected a Callback or a schedule", {"callbacks": [3]}),
+    ("callback", TypeError, "callbacks: got int, expected a Callback or a schedule", {"callbacks": [3]}),
     (
         "monitor",
         ValueError,
-        "EarlyStopping: monitors 'val_loss', which is not measured",
+        "EarlyStopping: monitor is 'val_loss', expected one of grad_norm",
         {"callbacks": [callbacks.EarlyStopping()]},
     ),
     ("validation", TypeError, "validation_data: expected (x, y)", {"validation_data": (1,)}),
     (
         "validation's y",
         tr.ShapeError,
-        "validation_data: y: 11 samples, expected 12",
+        "validation_data: y: got 11 samples, expected 12",
         {"validation_data": (X, LAST[:11])},
     ),
-    ("metrics", ValueError, "fit: metrics given, but no validation_data", {"metrics": "accuracy"}),
-    ("metric", ValueError, "metrics: 'f1', expected 'accuracy' or a function", {"metrics": "f1"}),
+    ("metrics", ValueError, "fit: got metrics, but no validation_data", {"metrics": "accuracy"}),
+    ("metric", ValueError, "metrics: got 'f1', expected 'accuracy' or a function", {"metrics": "f1"}),
     (
         "accuracy",
         ValueError,
-        "metrics: 'accuracy' is of classes, not of MSELoss",
+        "metrics: got 'accuracy', expected a function: MSELoss has no classes",
         {"metrics": "accuracy", "loss": "mse"},
     ),
     ("resume", FileNotFoundError, "", {"resume": "no such file"}),
-    ("no list of callbacks", TypeError, "callbacks: NoneType, expected a list", {"callbacks": None}),
+    ("no list of callbacks", TypeError, "callbacks: got NoneType, expected a list", {"callbacks": None}),
     (
         "no metrics",
         TypeError,
-        "metrics: int, expected 'accuracy', a list,",
+        "metrics: got int, expected 'accuracy', a list,",
         {"metrics": 5, "validation_data": (X, LAST)},
     ),
-    ("words", TypeError, "fit: y: dtype <U1, expected numbers", {"y": LAST.astype("U1")}),
+    ("words", TypeError, "fit: y: got dtype <U1, expected numbers", {"y": LAST.astype("U1")}),
     (
         "another net's optimiser",
         ValueError,
@@ -1045,7 +1060,9 @@ def test_a_nan_in_padding_is_no_nan() -> None:
 def test_a_nan_in_targets() -> None:
     y = np.zeros((12, 4))
     y[3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"fit: y: nan at \[3, 1\] \(sample 3\), expected finite numbers"):
+    with pytest.raises(
+        ValueError, match=r"fit: y: got nan at \[3, 1\] \(sample 3\), expected finite numbers"
+    ):
         fit(make(), X, y, loss="mse")
 
 
@@ -1065,7 +1082,7 @@ def test_frames_without_steps() -> None:
     history = fit(net, x, x[:, 0, :1], 20, 8, loss="huber", optimizer=tr.optim.Adam(net, lr=0.02))
     assert history["loss"][-1] < history["loss"][0]
     with pytest.raises(
-        tr.ShapeError, match=r"fit: x: has samples of shape \(5, 6\), expected single frames \(6,\)"
+        tr.ShapeError, match=r"fit: x: got samples of shape \(5, 6\), expected single frames \(6,\)"
     ):
         fit(tr.Linear(6, 4), np.zeros((3, 5, 6)), np.zeros((3, 5), int))
 

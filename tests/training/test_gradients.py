@@ -405,7 +405,7 @@ def test_same_bits_with_any_number_of_threads(name: str, lengths: Any, isa: str)
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", NETS)
 def test_a_row_does_not_depend_on_its_neighbours(name: str, isa: str) -> None:
-    """Of dx, of the output and of the states; the tensors' gradients are sums over the rows."""
+    """Compares dx, the output and the states; the tensors' gradients are sums over the rows."""
     tr.set_isa(isa)
     net, x = made(name)
     y, final = forward(net, x, None, LENGTHS)
@@ -509,7 +509,7 @@ def test_dy_beyond_a_row_does_not_matter(kind: str) -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_tape_is_the_memory_that_a_pass_takes(threads: int) -> None:
-    """What the layout says before is allocated once; later passes take their results and no more."""
+    """Memory is allocated once, as much as the layout says; later passes allocate their results only."""
     tr.manual_seed(0)
     net = tr.Sequential(tr.Linear(20, 64), tr.LSTM(64, 96, 2), tr.Linear(96, 20)).train()
     x, dy = normal(0, 100, 6, 20), normal(1, 100, 6, 20)
@@ -715,8 +715,10 @@ def running(net: tr.Net) -> dict[str, bytes]:
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5)])
 def test_a_batch_norm_in_evaluation_mode(shape: tuple[int, ...], affine: bool) -> None:
-    """In a net that trains it computes what it does in use, its statistics stay, and they are constants to
-    the gradient: dx = dy w / sqrt(var + eps)."""
+    """Such a layer computes the same as in use, in a net that trains.
+
+    Its statistics stay, and they are constants to the gradient: dx = dy w / sqrt(var + eps).
+    """
     net = tr.Sequential({"bn": tr.BatchNorm1d(4, affine=affine), "act": tr.Tanh()})
     net.load_state_dict(
         {
@@ -850,7 +852,7 @@ def test_a_smaller_net_does_not_train(format: str) -> None:
 
 
 def test_one_value_has_no_variance() -> None:
-    """As in PyTorch: a batch of one, and the running statistics are as before."""
+    """A batch of one is an error, as in PyTorch, and the running statistics are as before."""
     net = tr.BatchNorm1d(3).train()
     before = kept(net)
     for shape in ((1, 3), (1, 3, 1)):

@@ -119,7 +119,7 @@ def assert_close(value, dy, expected, expected_dy):
 
 
 def counted(y_shape, lengths, batch_first):
-    """Which steps count: (T, B), or (B, T)."""
+    """A mask of the steps that count: (T, B), or (B, T)."""
     steps = y_shape[1 if batch_first else 0]
     mask = np.arange(steps) < np.asarray(lengths)[:, None]
     return mask if batch_first else mask.T
@@ -153,7 +153,7 @@ def test_formula_and_finite_differences(seed, name):
 @pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
 @pytest.mark.parametrize("seed", range(8))
 def test_lengths_leave_the_rest_out(seed, name, batch_first):
-    """As the same loss of what counts, frame after frame; NaN and wild targets beyond are not read."""
+    """The loss is that of the counted frames, one after another; NaN and wild targets beyond are not read."""
     generator = np.random.default_rng([seed, *name.encode(), 1])
     shape = tuple(int(n) for n in generator.integers(1, 8, 2)) + (2, 5)[generator.integers(2) :]
     loss = getattr(tr, name)(**options(generator, name, shape[-1]))
@@ -412,7 +412,12 @@ def with_class(value, place=(2, 1)):
             r"weight has shape \(\), expected \(C,\)",
         ),
         (lambda: tr.CrossEntropyLoss(weight=[]), None, tr.ShapeError, "weight is empty"),
-        (lambda: tr.CrossEntropyLoss([1, np.nan]), None, ValueError, "weight: not all weights are finite"),
+        (
+            lambda: tr.CrossEntropyLoss([1, np.nan]),
+            None,
+            ValueError,
+            "weight holds nan, expected finite numbers",
+        ),
         (
             lambda: tr.BCEWithLogitsLoss([1, 2], pos_weight=[1, 2, 3]),
             None,
@@ -428,8 +433,8 @@ def with_class(value, place=(2, 1)):
             r"target has shape \(3, 3, 5\), expected \(4, 3, 5\), or \(3, 5\)",
         ),
         (tr.MSELoss, (Y[..., 0], Y), tr.ShapeError, r"y has shape \(4, 3\)"),
-        (tr.MSELoss, (Y, "abc"), TypeError, "target: dtype <U3, expected real numbers"),
-        (tr.MSELoss, (Y[:0], Y[:0]), tr.ShapeError, r"y has shape \(0, 3, 5\), which is empty"),
+        (tr.MSELoss, (Y, "abc"), TypeError, "target: got dtype <U3, expected real numbers"),
+        (tr.MSELoss, (Y[:0], Y[:0]), tr.ShapeError, r"y has shape \(0, 3, 5\), expected at least one number"),
         (
             tr.MSELoss,
             (Y, Y, [4, 4]),
@@ -438,7 +443,7 @@ def with_class(value, place=(2, 1)):
         ),
         (tr.MSELoss, (Y, Y, [4, 5, 1]), ValueError, r"lengths\[1\] is 5, expected 1 .. 4, the steps of y"),
         (tr.MSELoss, (Y, Y, [4, 4, 0]), ValueError, r"lengths\[2\] is 0"),
-        (tr.MSELoss, (Y, Y, [4.0, 1, 1]), TypeError, "lengths: dtype float64, expected integers"),
+        (tr.MSELoss, (Y, Y, [4.0, 1, 1]), TypeError, "lengths: got dtype float64, expected integers"),
         (tr.MSELoss, (Y[0, 0], Y[0, 0], [1]), tr.ShapeError, "without steps and batch"),
         (tr.CrossEntropyLoss, (Y[0], CLASSES[0][:1], [1]), tr.ShapeError, "target has shape"),
         (
@@ -501,7 +506,7 @@ def with_class(value, place=(2, 1)):
         (tr.CTCLoss, (Y[0, 0], [1]), tr.ShapeError, r"expected \(T, B, C\) or \(T, C\)"),
         (tr.CTCLoss, (Y, [[1], [1], [1]], [4, 0, 4]), ValueError, r"lengths\[1\] is 0"),
         (lambda: tr.CTCLoss(blank=5), (Y, [[1], [1], [1]]), tr.ShapeError, "but blank is class 5"),
-        (tr.CTCLoss, (Y, ([[1]] * 3, [1] * 3), None, [1] * 3), TypeError, "target_lengths given twice"),
+        (tr.CTCLoss, (Y, ([[1]] * 3, [1] * 3), None, [1] * 3), TypeError, "got target_lengths twice"),
     ],
 )
 def test_wrong_input_is_named(make, call, error, message):

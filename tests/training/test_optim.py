@@ -129,7 +129,7 @@ def test_same_bits_on_every_instruction_set(case: str) -> None:
 
 @pytest.mark.parametrize("case", OPTIMISERS)
 def test_padding_stays_zero(case: str) -> None:
-    """What packed weights hold beyond their tensors is zero, whatever eps and the initial sums are."""
+    """Packed weights are zero beyond their tensors, whatever eps and the initial sums are."""
     net = built()
     eps = {} if OPTIMISERS[case][0] == "SGD" else {"eps": 0.0}
     trained(net, made(case, net, l1=0.1, **eps))
@@ -153,7 +153,7 @@ def test_no_gradient_at_all() -> None:
 
 
 def test_a_variance_never_turns_negative() -> None:
-    """Where the gradient does not change, v and the square of its mean are the same but for rounding."""
+    """Under a constant gradient, v and the square of its mean are the same but for rounding."""
     net = built()
     optimizer = tr.optim.RMSprop(net, alpha=0.5, centered=True)
     grads = {name: np.full_like(w, 0.3) for name, w in weights().items()}
@@ -238,8 +238,10 @@ def by_hand(net: tr.Net, x: np.ndarray) -> None:
 
 @pytest.mark.parametrize("case", OPTIMISERS)
 def test_what_has_no_gradient_is_passed_over(case: str) -> None:
-    """Of two nets that share an optimiser, only those move, decay and count that went backwards since
-    zero_grad: as in PyTorch, whose zero_grad makes gradients None."""
+    """Two nets share an optimiser: only a net that went backwards since zero_grad moves, decays and counts.
+
+    PyTorch does the same, since its zero_grad makes gradients None.
+    """
     torch = pytest.importorskip("torch")
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
     nets = [tr.Linear(3, 5).train(), tr.Linear(3, 7).train()]
@@ -442,7 +444,7 @@ def test_state_dict_is_as_torch_has_it() -> None:
 
 
 def wrong_states(state: dict[str, Any]) -> dict[str, Callable[[], Any]]:
-    """What a message must say, and how to spoil a state_dict of Adam for it."""
+    """The words that a message must have, and the way to spoil a state_dict of Adam for it."""
 
     def at(*path: Any, value: Any = None) -> Callable[[], Any]:
         def spoil() -> None:
@@ -643,7 +645,7 @@ def test_lr() -> None:
 
 
 def test_options_may_change_between_steps() -> None:
-    """As in PyTorch: momentum that comes later begins with that gradient."""
+    """Momentum that comes later begins with that gradient, as in PyTorch."""
     net = built()
     optimizer = tr.optim.SGD(net, lr=0.1)
     trained(net, optimizer, 0, 3)

@@ -184,7 +184,7 @@ def test_one_cycle_ends() -> None:
     for _ in range(3):  # as a loop does that ends each batch with a step: the last one lies beyond the cycle
         schedule.step()
     before = schedule.state_dict(), optimizer.param_groups[0].copy()
-    with pytest.raises(ValueError, match="OneCycleLR: stepped 4 times, expected 3 at most"):
+    with pytest.raises(ValueError, match="OneCycleLR: got step 4, expected at most 3"):
         schedule.step()
     assert (schedule.state_dict(), optimizer.param_groups[0]) == before
 
@@ -234,7 +234,7 @@ def test_bad_use() -> None:
         tr.optim.SequentialLR(optimizer, [one], [3, 4])
     with pytest.raises(TypeError, match="schedulers\\[0\\] is ReduceLROnPlateau"):
         tr.optim.SequentialLR(optimizer, [tr.optim.ReduceLROnPlateau(optimizer)], [])
-    with pytest.raises(ValueError, match="of another optimiser"):
+    with pytest.raises(ValueError, match="belongs to another optimiser"):
         tr.optim.SequentialLR(tr.optim.SGD(tr.Linear(1, 1)), [one], [])
     before = one.state_dict()
     for wrong in ({}, {**before, "last_epoch": -1}, {**before, "base_lrs": [1, 2]}, {**before, "gamma": -1}):

@@ -371,7 +371,7 @@ def test_a_layer_of_two_nets():
 
 @pytest.mark.parametrize("frozen", [("0",), ("1.weight_hh_l0", "2"), ("1",), ("0", "1", "2")], ids=str)
 def test_freeze(frozen):
-    """What is frozen has no gradient; what lies before it and behind it has PyTorch's."""
+    """A frozen layer has no gradient; the layers before it and behind it have PyTorch's."""
     tr.manual_seed(0)
     net = tr.Sequential(tr.Linear(5, 7), tr.LSTM(7, 9), tr.LayerNorm(9), tr.Linear(9, 2)).train()
     net.freeze(*frozen)
@@ -546,7 +546,7 @@ def test_an_infinite_gradient_of_a_rectified_cell(x, dy):
 
 @pytest.mark.parametrize("dy", [np.inf, np.nan], ids=str)
 def test_what_is_dropped_or_padding_has_no_gradient(dy):
-    """Chosen, not multiplied by zero. (PyTorch's dropout multiplies, and has NaN.)"""
+    """Chosen, not multiplied by zero: PyTorch's dropout multiplies, and has NaN."""
     tr.manual_seed(0)
     drop = tr.Dropout(0.5).train()
     kept = drop(np.ones(64, np.float32)) > 0

@@ -62,8 +62,10 @@ def torch_tagger(torch: Any, kind: str, layers: int) -> Any:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_steps_are_those_of_pytorch(kind: str, threads: int) -> None:
-    """Truncated backpropagation through time: three sequences in chunks, the state carried, gradients clipped
-    by their norm, Adam."""
+    """Truncated backpropagation through time, like PyTorch's.
+
+    Three sequences in chunks, the state carried, gradients clipped by their norm, Adam.
+    """
     torch = pytest.importorskip("torch")
     tr.manual_seed(0)
     net = tr.Sequential({"rnn": getattr(tr, kind)(4, 6, 2), "head": tr.Linear(6, CLASSES)})

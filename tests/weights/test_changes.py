@@ -26,7 +26,7 @@ KINDS = {
 
 @pytest.fixture
 def openings(monkeypatch):
-    """How often each file is opened, whichever way Python has."""
+    """The number of times that each file is opened, whichever way Python has."""
     counted = {}
 
     def counting(function):
@@ -105,7 +105,7 @@ def test_a_file_written_to_while_it_is_read_is_an_error(tmp_path):
         path = tmp_path / name
         path.write_bytes(data)
         with (
-            pytest.raises(tr.LoadError, match=f"{name}: was written to while it was read"),
+            pytest.raises(tr.LoadError, match=f"{name}: the file changed while it was read"),
             opened(path) as file,
         ):
             file.weights()
@@ -117,7 +117,7 @@ def test_a_file_written_to_while_it_is_read_is_an_error(tmp_path):
 def test_a_file_cut_short_while_it_is_read_is_an_error(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(KINDS[name])
-    words = f"{name}: .*(cut short while being read|was written to while)"
+    words = f"{name}: .*(cut short while it was read|the file changed while)"
     with pytest.raises(tr.LoadError, match=words), opened(path) as file:
         os.truncate(path, 5)
         file.weights()

@@ -266,7 +266,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_every_writer_goes_through_replacing(tmp_path, monkeypatch):
-    """What the package writes under a name is complete or not there."""
+    """A file that the package writes is complete or not there."""
     net = tr.Linear(3, 2)
     x, y = np.zeros((8, 3), np.float32), np.zeros((8, 2), np.float32)
 

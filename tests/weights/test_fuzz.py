@@ -1,4 +1,4 @@
-"""What every source owes: the right door, and nothing but a LoadError for any file whatsoever."""
+"""The duties of every source: the right door, and nothing but a LoadError for any file whatsoever."""
 
 import os
 import pickle
@@ -52,7 +52,7 @@ def test_a_suffix_must_tell_the_truth(tmp_path, kind, suffix):
         assert "w" in load_weights(path)
     else:
         with pytest.raises(
-            LoadError, match=rf"model{suffix}: the suffix {suffix} says .*, the content looks like"
+            LoadError, match=rf"model{suffix}: the suffix {suffix} says .*, but the content looks like"
         ):
             load_weights(path)
 
@@ -114,7 +114,7 @@ def test_what_is_said_of_other_formats(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(LoadError) as info:
         load_weights(tmp_path / name)
-    assert words in str(info.value) and "read are .safetensors .pt .pth .npz" in str(info.value)
+    assert words in str(info.value) and "expected one of .safetensors .pt .pth .npz" in str(info.value)
 
 
 def test_paths_that_are_no_files(tmp_path):

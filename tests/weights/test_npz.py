@@ -65,7 +65,7 @@ def test_inspect(path):
     info = inspect_file(path)
     assert info.format == "NumPy .npz" and info.metadata == {} and info.bytes == path.stat().st_size
     assert info.tensors == [("w", "float64", (2, 3)), ("c", "complex128", (2,))]
-    with pytest.raises(LoadError, match="c: dtype complex128 is not read"):
+    with pytest.raises(LoadError, match="c: dtype complex128 cannot be read"):
         load_weights(path)
 
 
@@ -90,12 +90,12 @@ BIG = 1 << 62
 @pytest.mark.parametrize(
     "member, words",
     [
-        (b"", ["not a .npy"]),
+        (b"", ["expected a .npy"]),
         (b"\x93NUMPY\4\0" + bytes(20), ["version"]),
-        (b"\x93NUMPZ\1\0" + bytes(20), ["not a .npy"]),
+        (b"\x93NUMPZ\1\0" + bytes(20), ["expected a .npy"]),
         (npy(npy_header(), RAW, length=60_000), ["header of 60000"]),
         (npy(npy_header(), RAW, 2, length=1 << 31), ["header of 2147483648"]),
-        (npy(npy_header() + " " * 20_000, RAW), ["limit is 10000"]),
+        (npy(npy_header() + " " * 20_000, RAW), ["expected at most 10000"]),
         (npy("", RAW), ["malformed"]),
         (npy("{}", RAW), ["malformed"]),
         (npy("()", RAW), ["malformed"]),
@@ -122,8 +122,8 @@ BIG = 1 << 62
         (npy(npy_header("<f3"), RAW), ["dtype '<f3'"]),
         (npy(npy_header("<f"), RAW), ["dtype <f"]),
         (npy(npy_header("|b2"), RAW), ["dtype '|b2'"]),
-        (npy(npy_header(), RAW[:-1]), ["needs 24 bytes, has 23"]),
-        (npy(npy_header(), RAW + b"x"), ["needs 24 bytes, has 25"]),
+        (npy(npy_header(), RAW[:-1]), ["got 23 bytes, expected 24"]),
+        (npy(npy_header(), RAW + b"x"), ["got 25 bytes, expected 24"]),
         (npy(npy_header(shape=(BIG, BIG)), RAW), ["more bytes than"]),
         (npy(npy_header(shape=(0, BIG, BIG)), RAW), ["more bytes than"]),
         (npy(npy_header(shape=(1,) * 33), RAW), ["33 dimensions"]),
@@ -142,11 +142,17 @@ def deflated(**more):
 @pytest.mark.parametrize(
     "data, words",
     [
-        (npz(("w.txt", b"x"), ("w.npy", npy(npy_header(), RAW))), ["w.txt", "not a .npy member"]),
-        (npz(("w.npy", npy(npy_header(), RAW)), ("w.txt", b"x")), ["w.txt", "not a .npy member"]),
+        (
+            npz(("w.txt", b"x"), ("w.npy", npy(npy_header(), RAW))),
+            ["w.txt", "expected a member whose name ends in .npy"],
+        ),
+        (
+            npz(("w.npy", npy(npy_header(), RAW)), ("w.txt", b"x")),
+            ["w.txt", "expected a member whose name ends in .npy"],
+        ),
         (npz(*[("w.npy", npy(npy_header(), RAW))] * 2), ["w.npy", "twice"]),
         (deflated(crc=1), ["checksum"]),
-        (deflated(size=1 << 31), ["cannot become"]),
+        (deflated(size=1 << 31), ["cannot expand to"]),
         (deflated(size=90), ["to the 90 bytes it claims"]),
         (deflated(packed=20), ["does not decompress"]),
         (deflated(flags=1), ["encrypted"]),
@@ -159,8 +165,8 @@ def test_hostile_archives(refused, data, words):
 
 def test_a_zip_bomb(path, refused):
     zeros = npy(npy_header(shape=(50_000_000,)), bytes(200_000_000))
-    refused(npz(("w.npy", zeros), method=8), "200000000 bytes in memory", "for a file of 19")
+    refused(npz(("w.npy", zeros), method=8), "200000000 bytes of memory", "for a file of 19")
 
 
 def test_there_are_no_parts_to_pick(refused):
-    refused(npz(("w.npy", npy(npy_header(), RAW))), "key='model'", key="model")
+    refused(npz(("w.npy", npy(npy_header(), RAW))), "key: got 'model'", key="model")
