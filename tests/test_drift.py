@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.loading import build
 from tinyrnn.trace import watch
 
 
 def copied(net: tr.Net, **changes: Callable[[NDArray[Any]], Any]) -> tr.Net:
     """A copy of a net, with changes to the tensors of some names (``__`` for a dot)."""
-    other = tr.model._build(net._describe())
+    other = build(net._describe())
     state = net.state_dict()
     for name, change in changes.items():
         state[name.replace("__", ".")] = change(state[name.replace("__", ".")])
