@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import tinyrnn as tr
 from tinyrnn.loading import build
-from tinyrnn.trace import watch
+from tinyrnn.tracing import watch
 
 
 def copied(net: tr.Net, **changes: Callable[[NDArray[Any]], Any]) -> tr.Net:
@@ -155,7 +155,7 @@ def test_chunks_change_nothing_and_memory_stays_bounded(monkeypatch: pytest.Monk
     other = tr.quantize(net, "int8")
     targets = np.random.default_rng(1).integers(0, 4, (250, 3))
     whole = tr.drift(net, other, x, targets)
-    monkeypatch.setattr("tinyrnn.trace.CHUNK", 7 * 3)
+    monkeypatch.setattr("tinyrnn.tracing.CHUNK", 7 * 3)
     parts = tr.drift(net, other, x, targets)
     assert parts.windows == whole.windows and parts.parts.keys() == whole.parts.keys()
     for name in whole.parts:

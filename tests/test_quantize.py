@@ -526,7 +526,7 @@ def test_calibration_in_chunks_and_in_several_sequences(monkeypatch: pytest.Monk
     net, x = build("lstm")
     whole = codes_of(tr.quantize(net, "int4", x))
     assert whole == codes_of(tr.quantize(net, "int4", [x[:, :2], x[:, 2:]]))
-    monkeypatch.setattr("tinyrnn.trace.CHUNK", 2 * B)
+    monkeypatch.setattr("tinyrnn.tracing.CHUNK", 2 * B)
     assert whole == codes_of(tr.quantize(net, "int4", x))
 
 

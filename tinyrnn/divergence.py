@@ -13,7 +13,7 @@ from tinyrnn.arrays import as_array
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.tensors import Array
-from tinyrnn.trace import Seen, watch
+from tinyrnn.tracing import Seen, watch
 
 OUTPUT = "output"
 

@@ -22,7 +22,7 @@ from tinyrnn.net import Net
 from tinyrnn.pictures import Path, axes_or_new, new_figure, saved
 from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
 from tinyrnn.tensors import Array, Frame
-from tinyrnn.trace import watch
+from tinyrnn.tracing import watch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

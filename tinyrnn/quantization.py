@@ -23,7 +23,7 @@ from tinyrnn.formats import (
 from tinyrnn.loading import build
 from tinyrnn.net import Net
 from tinyrnn.state_dicts import stored
-from tinyrnn.trace import watch
+from tinyrnn.tracing import watch
 
 # Added to the diagonal of what a matrix reads, as a part of its mean: what keeps the inverse tame.
 _DAMPING = 0.01

@@ -244,8 +244,8 @@ class _Recurrent(Net):
         batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
             raise TypeError(f"{type(self).__name__}: hx and state are given, expected one of them")
-        initial = self._initial_state(hx if state is None else state, batched)
-        output, final = self._run(x, lengths, initial, threads, last)
+        start = self._initial_state(hx if state is None else state, batched)
+        output, final = self._run(x, lengths, start, threads, last)
         return output, self._as_given(final, batched)
 
     def _as_given(self, state: State, batched: bool) -> Any:
@@ -271,10 +271,10 @@ class _Recurrent(Net):
         from tinyrnn import training
 
         batched = np.ndim(dy) != 2
-        initial = None
+        given = None
         if dstate is not None:
-            initial = self._initial_state(dstate, batched, "gradient of the final state", ("dh", "dc"))
-        dx, state = training.backward(self, dy, initial)
+            given = self._initial_state(dstate, batched, "gradient of the final state", ("dh", "dc"))
+        dx, state = training.backward(self, dy, given)
         if dstate is None:
             return dx
         return dx, self._as_given(state, batched)

@@ -158,6 +158,8 @@ class Targets:
         If they do not fit the inputs, the net and the loss; the message names the sample.
     """
 
+    rows: Any  # a list of arrays or one array
+
     def __init__(self, inputs: Inputs, y: Any, loss: Any, what: str = "y") -> None:
         from tinyrnn.losses import CrossEntropyLoss, CTCLoss
 
@@ -209,7 +211,7 @@ class Targets:
             given = _stacked(given, what)
             listed = False
         if listed:
-            self.rows: Any = [self._numbers(row, f"{what}[{i}]") for i, row in enumerate(given)]
+            self.rows = [self._numbers(row, f"{what}[{i}]") for i, row in enumerate(given)]
         else:
             self.rows = self._numbers(given, what)
         if self.per_step:

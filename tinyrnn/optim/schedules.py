@@ -41,6 +41,9 @@ class LRScheduler(ABC):
     _options: ClassVar[tuple[str, ...]] = ()
     _telling: ClassVar[tuple[str, ...] | None] = None
 
+    last_epoch: int
+    _last_lr: list[float]
+
     def __init__(self, optimizer: Optimizer, **options: Any) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
