@@ -25,8 +25,10 @@ from tinyrnn.layers import (
     Softmax,
     Tanh,
 )
-from tinyrnn.model import Memory, Net, Sequential, load
+from tinyrnn.loading import load
+from tinyrnn.net import Memory, Net
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from tinyrnn.sequential import Sequential
 from tinyrnn.streams import State, Stream
 from tinyrnn.weights import load_weights
 

@@ -6,8 +6,6 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn.model import Net
-
 _Floats = NDArray[np.float32]
 
 def narrowed(numbers: NDArray[np.int64], low: int, high: int) -> NDArray[np.int32] | None: ...
@@ -107,9 +105,9 @@ class Part:
     ) -> None: ...
 
 class Stream:
-    net: Net
+    net: Any
     made_of: tuple[
-        Net,
+        Any,
         Plan,
         tuple[int, ...],
         tuple[int, ...],
@@ -120,7 +118,7 @@ class Stream:
     ]
     def __init__(
         self,
-        net: Net,
+        net: Any,
         plan: Plan,
         frame: tuple[int, ...],
         frame_out: tuple[int, ...],

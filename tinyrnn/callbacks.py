@@ -13,14 +13,13 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tinyrnn.arguments import check_bool, check_float, check_int, check_number
 from tinyrnn.files import replacing
-from tinyrnn.model import check_suffix
-
-if TYPE_CHECKING:
-    from tinyrnn.fitting import Run
+from tinyrnn.runs import Callback, Run
+from tinyrnn.saving import check_suffix, save
+from tinyrnn.state_dicts import load_state_dict, stored
 
 Path = str | os.PathLike[str]
 
@@ -36,50 +35,6 @@ class Schedule(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
-
-
-class Callback:
-    """The base of all callbacks: methods that do nothing.
-
-    ``run`` tells what is under way: ``run.net``, ``run.optimizer``, ``run.history``, ``run.epoch`` (whole
-    epochs done), ``run.batch`` (whole batches of the current one), and ``run.stop``, which a callback
-    sets to end training after the epoch. Callbacks are called in their order; `Checkpoint` after all others.
-
-    A callback that remembers something has it in ``state_dict``, so that a resumed run knows it: numbers,
-    strings, lists, dicts and arrays. What ``load_state_dict`` raises for a state that it cannot take becomes
-    a `LoadError`, and nothing has changed. Any other exception of a callback ends ``fit``; its ``history`` is
-    that of the epochs so far.
-    """
-
-    monitor: str | None = None  # a number that has to be measured, checked before training
-
-    def _check(self, run: Run) -> None:
-        """Raise an error if it cannot do its work, before anything changes and a checkpoint is read."""
-
-    def on_train_begin(self, run: Run) -> None:
-        """Before the first step, after a checkpoint is read."""
-
-    def on_epoch_begin(self, run: Run) -> None:
-        """Before an epoch's first batch; not when an epoch is resumed in its middle."""
-
-    def on_batch_end(self, run: Run, loss: float) -> None:
-        """After the last step of each batch."""
-
-    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
-        """After an epoch; ``logs`` is what the history got."""
-
-    def on_interrupt(self, run: Run) -> None:
-        """After the last whole step when Ctrl-C was pressed."""
-
-    def on_train_end(self, run: Run) -> None:
-        """At the end, also of an interrupted run."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state that a checkpoint keeps of it."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take what `state_dict` gave."""
 
 
 def _taken(name: str, state: Any, keys: tuple[str, ...]) -> list[Any]:
@@ -124,6 +79,8 @@ def _name(what: str, path: Path) -> str:
 
 class _Best(Callback):
     """The best value so far of a number in the logs."""
+
+    _remembers = True
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         name = type(self).__name__
@@ -179,25 +136,28 @@ class EarlyStopping(_Best):
         self.patience = check_int("EarlyStopping: patience", patience, 0, 2**31)
         self.restore_best = check_bool("EarlyStopping: restore_best", restore_best)
         self.best_epoch, self.wait = -1, 0
-        self._weights: dict[str, Any] = {}
+        self._best_weights: dict[str, Any] = {}
 
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
         if self._better(logs):
             self.best_epoch, self.wait = run.epoch - 1, 0
             if self.restore_best:
-                self._weights = run.net._stored()
+                self._best_weights = stored(run.net)
             return
         self.wait += 1
         if self.wait > self.patience:
             run.stop = True
 
     def on_train_end(self, run: Run) -> None:
-        if self._weights and not run.history.interrupted:
-            run.net.load_state_dict(self._weights)
+        if self._best_weights and not run.history.interrupted:
+            load_state_dict(run.net, self._best_weights)
+
+    def _weights(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        return state.get("weights") or {}
 
     def state_dict(self) -> dict[str, Any]:
         state = {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
-        return {**state, "weights": self._weights}
+        return {**state, "weights": self._best_weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         best, epoch, wait, weights = _taken("EarlyStopping", state, ("best", "best_epoch", "wait", "weights"))
@@ -206,7 +166,7 @@ class EarlyStopping(_Best):
         wait = check_int("EarlyStopping: wait", wait, 0, 2**62)
         if not isinstance(weights, Mapping):
             raise TypeError(f"EarlyStopping: weights is {type(weights).__name__}, expected arrays by name")
-        self.best, self.best_epoch, self.wait, self._weights = best, epoch, wait, dict(weights)
+        self.best, self.best_epoch, self.wait, self._best_weights = best, epoch, wait, dict(weights)
 
 
 class ModelCheckpoint(_Best):
@@ -242,7 +202,7 @@ class ModelCheckpoint(_Best):
         best = self.best
         if not self.save_best_only or self._better(logs):
             path = self.path.replace("{epoch}", str(run.epoch))
-            if not _written("ModelCheckpoint", path, lambda: run.net.save(path)):
+            if not _written("ModelCheckpoint", path, lambda: save(run.net, path)):
                 self.best = best
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,6 +228,8 @@ class LearningRateScheduler(Callback):
     monitor : str, optional
         The number that `ReduceLROnPlateau` looks at after each epoch, ``"val_loss"`` by default there.
     """
+
+    _remembers = True
 
     def __init__(
         self,

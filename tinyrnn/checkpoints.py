@@ -12,22 +12,21 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyrnn.arguments import check_bool, check_float, check_int
-from tinyrnn.callbacks import EarlyStopping, LearningRateScheduler, ModelCheckpoint
+from tinyrnn.contract import Module
 from tinyrnn.errors import LoadError
 from tinyrnn.history import History
+from tinyrnn.parameters import trainable
+from tinyrnn.runs import Run
 from tinyrnn.samples import batches
+from tinyrnn.state_dicts import load_state_dict, stored
 from tinyrnn.weights import safetensors
 from tinyrnn.weights.spec import Reader, bytes_of
-
-if TYPE_CHECKING:
-    from tinyrnn.fitting import Run
-    from tinyrnn.model import Net
 
 Path = str | os.PathLike[str]
 Tensors = dict[str, NDArray[Any]]
@@ -35,7 +34,7 @@ Tensors = dict[str, NDArray[Any]]
 _VERSION = 1
 _KEY, _CRC = "tinyrnn_checkpoint", "tinyrnn_crc32"
 _NET = "net."
-_DROPOUT = ("_dropout_seed", "_train_steps")
+_DROPOUT = ("_dropout_seed", "_train_steps")  # as files call `Practice.seed` and `passes`
 
 # What a schedule puts into a group when it is made, and nothing changes.
 _SCHEDULED = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
@@ -52,9 +51,9 @@ def save(path: Path, run: Run) -> None:
     OSError
         If it cannot be written.
     """
-    stored = run.net._stored()
-    halves = {_NET + name for name, array in stored.items() if array.dtype == np.uint16}
-    tensors: Tensors = {_NET + name: array for name, array in stored.items()}
+    held = stored(run.net)
+    halves = {_NET + name for name, array in held.items() if array.dtype == np.uint16}
+    tensors: Tensors = {_NET + name: array for name, array in held.items()}
     description = {
         "version": _VERSION,
         "net": run.net._describe(),
@@ -198,9 +197,9 @@ class _Found(NamedTuple):
 
 def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Found:
     """The contents of a checkpoint, checked: types, ranges and shapes must be the run's."""
-    stored = run.net._stored()
+    held = stored(run.net)
     net = {key[len(_NET) :]: array for key, array in tensors.items() if key.startswith(_NET)}
-    _check_same("net", net, stored)
+    _check_same("net", net, held)
     optimizer = unpack(description["optimizer"], tensors)
     for own, group in zip(run.optimizer.param_groups, optimizer["param_groups"], strict=False):
         for key in _SCHEDULED:
@@ -220,7 +219,7 @@ def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Fou
         seed = check_int("seed", seed, 0, 2**63 - 1)
         if random is not None and np.random.PCG64(seed).state["state"]["inc"] != random["state"]["inc"]:
             raise ValueError(f"random: got the generator of another seed, expected seed {seed}'s")
-    callbacks = _checked_callbacks(description["callbacks"], tensors, stored, run)
+    callbacks = _checked_callbacks(description["callbacks"], tensors, held, run)
     return _Found(net, optimizer, callbacks, random, seed, history, dropout, position, carried)
 
 
@@ -240,7 +239,7 @@ def _check_same(what: str, given: Mapping[str, Any], wanted: Mapping[str, NDArra
 
 
 def _checked_callbacks(
-    given: Any, tensors: Tensors, stored: Mapping[str, NDArray[Any]], run: Run
+    given: Any, tensors: Tensors, held: Mapping[str, NDArray[Any]], run: Run
 ) -> list[tuple[Any, Any]]:
     """(callback, its state) of those that are in the file; another one is new, and begins there."""
     if not isinstance(given, list) or not all(
@@ -257,9 +256,10 @@ def _checked_callbacks(
         state = kept.pop(i)[1]
         if not isinstance(state, dict):
             raise TypeError(f"{kind}: the state is {type(state).__name__}, expected a mapping")
-        if isinstance(callback, EarlyStopping) and state.get("weights"):
-            _check_same("EarlyStopping: weights", state["weights"], stored)
-        if state or isinstance(callback, (EarlyStopping, ModelCheckpoint, LearningRateScheduler)):
+        weights = callback._weights(state)
+        if weights:
+            _check_same(f"{type(callback).__name__}: weights", weights, held)
+        if state or callback._remembers:
             found.append((callback, state))
     lacking = [kind for kind, state in kept if state]
     if lacking:
@@ -344,7 +344,7 @@ def _checked_dropout(kept: Any, begun: bool) -> dict[str, int]:
 
 def _take(found: _Found, run: Run) -> None:
     """Hand everything to its owner."""
-    run.net.load_state_dict(found.net)
+    load_state_dict(run.net, found.net)
     run.optimizer.load_state_dict(found.optimizer)
     for callback, state in found.callbacks:
         try:
@@ -369,12 +369,12 @@ def _take(found: _Found, run: Run) -> None:
 
 def _snapshot(run: Run) -> Callable[[], None]:
     """A function that gives net, optimiser and callbacks back what they are now; the run itself is new."""
-    weights, dropout = run.net._stored(), _dropout(run.net)
+    weights, dropout = stored(run.net), _dropout(run.net)
     optimizer = run.optimizer.state_dict()
     callbacks = [(callback, callback.state_dict()) for callback in run.callbacks]
 
     def back() -> None:
-        run.net.load_state_dict(weights)
+        load_state_dict(run.net, weights)
         run.optimizer.load_state_dict(optimizer)
         for callback, state in callbacks:
             if state:
@@ -384,19 +384,21 @@ def _snapshot(run: Run) -> Callable[[], None]:
     return back
 
 
-def _trained(net: Net) -> list[str]:
-    return [name for name, _ in net._trainable()]
+def _trained(net: Module) -> list[str]:
+    return [name for name, _ in trainable(net)]
 
 
-def _dropout(net: Net) -> dict[str, int]:
+def _dropout(net: Module) -> dict[str, int]:
     """The numbers that give the next dropout mask."""
-    return {name: net.__dict__[name] for name in _DROPOUT if name in net.__dict__}
+    practice = net._practice
+    if practice.seed is None:
+        return {}
+    return dict(zip(_DROPOUT, (practice.seed, practice.passes), strict=True))
 
 
-def _set_dropout(net: Net, kept: Mapping[str, int]) -> None:
-    for name in _DROPOUT:
-        net.__dict__.pop(name, None)
-    net.__dict__.update(kept)
+def _set_dropout(net: Module, kept: Mapping[str, int]) -> None:
+    seed, passes = (kept[name] for name in _DROPOUT) if kept else (None, 0)
+    net._practice.seed, net._practice.passes = seed, passes
 
 
 def _shown(description: Any) -> str:

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn.arrays import as_array
 from tinyrnn.errors import ShapeError
-from tinyrnn.model import Array, Net
-from tinyrnn.trace import Seen, watch
+from tinyrnn.net import Net
+from tinyrnn.tensors import Array
+from tinyrnn.tracing import Seen, watch
 
 OUTPUT = "output"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ Initialise = Callable[[list[tuple[str, Shape]]], Iterator[tuple[int, int, NDArra
 _PIECE = 1 << 16
 
 _entropy = int.from_bytes(os.urandom(8), "little")
-_layers = count()
+_layers = itertools.count()
 
 
 def manual_seed(seed: int) -> None:
@@ -41,7 +41,7 @@ def manual_seed(seed: int) -> None:
     global _entropy, _layers
     if seed < 0:
         raise ValueError(f"manual_seed: seed is {seed}, expected at least 0")
-    _entropy, _layers = seed, count()
+    _entropy, _layers = seed, itertools.count()
 
 
 def next_seed() -> int:

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import _core
+from tinyrnn import _core, calls
 from tinyrnn._training import Tape
 from tinyrnn.arrays import aligned_zeros, as_floats
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.losses import Loss
-from tinyrnn.model import Array, Frame, Net
+from tinyrnn.net import Net
 from tinyrnn.pictures import Path, axes_or_new, new_figure, saved
 from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
-from tinyrnn.trace import watch
+from tinyrnn.tensors import Array, Frame
+from tinyrnn.tracing import watch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,10 +209,10 @@ def hidden_gradients(
             raise TypeError(f"{layer}: format is {kept}, expected float32, which has gradients")
 
     net = copy.deepcopy(net)
-    array, lead, _, out_frame = net._enter(x)
+    array, lead, _, out_frame = calls.enter(net, x)
     leading, frame = array.shape[:lead], array.shape[lead:]
-    swapped, steps, batch = net._sizes(array, lead)
-    ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
+    swapped, steps, batch = calls.axes(net, array, lead)
+    ends = None if lengths is None else calls.check_lengths(net, lengths, steps, batch)
     array = (array.swapaxes(0, 1) if swapped else array).reshape(steps, batch, *frame)
 
     stages = _stages(net, frame, lead, batch, steps, ends)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyrnn import _core, initial
+from tinyrnn import _core, calls, initial
 from tinyrnn.arguments import check_axis, check_bool, check_float, check_int, check_size
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.model import Array, Frame, Net, Tensor, lacking, submodule
+from tinyrnn.net import Net
+from tinyrnn.state_dicts import inferred, lacking, submodule
+from tinyrnn.tensors import Array, Frame, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -118,8 +120,8 @@ class Linear(_Layer):
                 f"Linear: weight has shape {weight.shape}, expected (out_features, in_features)"
             )
         out_features, in_features = weight.shape
-        return cls._inferred(
-            {**given, "weight": weight}, in_features, out_features, "bias" in given, **options
+        return inferred(
+            cls, {**given, "weight": weight}, in_features, out_features, "bias" in given, **options
         )
 
 
@@ -154,6 +156,9 @@ class Embedding(_Layer):
 
     def _rank(self, ndim: int) -> int | None:
         return 0
+
+    def _index_count(self) -> int:
+        return self.num_embeddings
 
     def _frame(self) -> tuple[int | None, ...] | None:
         return ()
@@ -286,7 +291,7 @@ class Conv1d(_Layer):
                 "expected (out_channels, in_channels / groups, kernel_size)"
             )
         in_channels = shape[1] * int(options.get("groups", 1))
-        return cls._inferred(given, in_channels, shape[0], shape[2], bias="bias" in given, **options)
+        return inferred(cls, given, in_channels, shape[0], shape[2], bias="bias" in given, **options)
 
 
 def _single(value: Any) -> Any:
@@ -371,6 +376,7 @@ class BatchNorm1d(_Layer):
 
     arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
     _settable = ("training", "num_batches_tracked")
+    _counts_batches = True
 
     def __init__(
         self,
@@ -396,9 +402,12 @@ class BatchNorm1d(_Layer):
             eps=self.eps,
             affine=self.affine,
             bias=self._with_bias and self.affine,
-            momentum=1.0 if self.momentum is None else self.momentum,  # None: model.py averages
+            momentum=1.0 if self.momentum is None else self.momentum,  # None: training.py averages
         )
         self._core_layer.initialise = _norm_start()
+
+    def _set_batches_seen(self, count: int) -> None:
+        self.__dict__["num_batches_tracked"] = count  # a file's, whatever it is
 
     def _rank(self, ndim: int) -> int | None:
         return 2 if ndim == 3 else 1
@@ -541,9 +550,9 @@ class Flatten(_Layer):
     def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Any array: ``x`` reshaped."""
         if hx is not None:
-            raise self._misplaced()
+            raise calls.misplaced(self)
         if options:
-            self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
+            calls.check_stateless(self, **{"lengths": None, "state": None, "last": False, **options})
         if self.training:
             return super().__call__(x, threads=threads)
         array = np.atleast_1d(as_floats(x, "Flatten: input"))
@@ -604,9 +613,9 @@ class _Softmax(_Layer):
     def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Any array, any axis."""
         if hx is not None:
-            raise self._misplaced()
+            raise calls.misplaced(self)
         if options:
-            self._check_stateless(**{"lengths": None, "state": None, "last": False, **options})
+            calls.check_stateless(self, **{"lengths": None, "state": None, "last": False, **options})
         if self.training:
             return super().__call__(x, threads=threads)
         array = x if _core.is_floats(x) else as_floats(x, f"{type(self).__name__}: input")
@@ -614,9 +623,9 @@ class _Softmax(_Layer):
         if array.ndim == 0:
             return np.zeros_like(array) if self._kind == "log_softmax" else np.ones_like(array)
         if over == array.ndim - 1:
-            return self._each(array, over, [self._over_cols], array.shape[-1:], threads)
+            return calls.run_cores(self, array, over, [self._over_cols], array.shape[-1:], threads)
         moved = np.ascontiguousarray(np.moveaxis(array, over, -1))
-        y = self._each(moved, moved.ndim - 1, [self._over_cols], moved.shape[-1:], threads)
+        y = calls.run_cores(self, moved, moved.ndim - 1, [self._over_cols], moved.shape[-1:], threads)
         return np.moveaxis(y, -1, over)
 
 

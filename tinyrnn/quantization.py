@@ -20,8 +20,10 @@ from tinyrnn.formats import (
     nearest,
     row_scales,
 )
-from tinyrnn.model import Net, _build
-from tinyrnn.trace import watch
+from tinyrnn.loading import build
+from tinyrnn.net import Net
+from tinyrnn.state_dicts import stored
+from tinyrnn.tracing import watch
 
 # Added to the diagonal of what a matrix reads, as a part of its mean: what keeps the inverse tame.
 _DAMPING = 0.01
@@ -137,7 +139,7 @@ def _named(net: Net, names: Iterable[str]) -> set[str]:
 
 def _rounded(net: Net, format: str, kept: set[str]) -> Net:
     """A copy of the net with all but some layers rounded to the nearest that a format has."""
-    copy = _build(net._describe())
+    copy = build(net._describe())
     for (prefix, leaf), (_, source) in zip(copy._leaves(), net._leaves(), strict=True):
         formats = []
         for level, core in enumerate(source._cores()):
@@ -147,7 +149,7 @@ def _rounded(net: Net, format: str, kept: set[str]) -> Net:
                 if tensor.param in core.matrices:
                     check_finite(tensor.numbers(), format, f"quantize: {prefix}{tensor.name}")
         leaf._reformat(formats)
-    copy.load_state_dict(net._stored())
+    copy.load_state_dict(stored(net))
     return copy
 
 
@@ -234,15 +236,15 @@ def _calibrate(rounded: Net, net: Net, format: str, sequences: list[Any], kept: 
 
 def _mixed(net: Net, rounded: Net, kept: set[str]) -> Net:
     """The rounded net with some layers as they are in ``net``."""
-    copy = _build(rounded._describe())
+    copy = build(rounded._describe())
     for (prefix, leaf), (_, source) in zip(copy._leaves(), net._leaves(), strict=True):
         pairs = enumerate(zip(source._cores(), leaf._cores(), strict=True))
         leaf._reformat([(old if leaf._path(prefix, i) in kept else new).format for i, (old, new) in pairs])
-    stored = net._stored()
+    numbers = stored(net)
     for tensor, new in zip(copy._tensors(), rounded._tensors(), strict=True):
         if tensor.format == new.format:
-            stored |= new.stored()
-    copy.load_state_dict(stored)
+            numbers |= new.stored()
+    copy.load_state_dict(numbers)
     return copy
 
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyrnn import _core, initial
+from tinyrnn import _core, calls, initial
 from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.model import Array, Frame, Net, Tensor, lacking, submodule
-from tinyrnn.streams import Slot, State
+from tinyrnn.net import Net
+from tinyrnn.state_dicts import inferred, lacking, submodule
+from tinyrnn.streams import State
+from tinyrnn.tensors import Array, Frame, Slot, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -61,7 +63,7 @@ class _Recurrent(Net):
         self.batch_first = check_bool(f"{name}: batch_first", batch_first)
         self.dropout = check_float(f"{name}: dropout", dropout, 0.0, 1.0)
         self.bidirectional = check_bool(f"{name}: bidirectional", bidirectional)
-        if self.dropout > 0.0 and self.num_layers == 1 and "_restored" not in self.__dict__:
+        if self.dropout > 0.0 and self.num_layers == 1 and not self._restored:
             warnings.warn(
                 f"{name}: dropout is {dropout} with num_layers=1, where it changes nothing: it acts between "
                 "levels; put a tr.Dropout behind the layer instead",
@@ -164,6 +166,12 @@ class _Recurrent(Net):
             slots.append(Slot(f"{prefix}c", owner, (levels, batch, self.hidden_size), tuple(parts["c"])))
         return slots
 
+    def _state_names(self) -> tuple[str, ...]:
+        return ("h", "c") if self._cell else ("h",)
+
+    def _dropout_after(self, level: int) -> float:
+        return self.dropout if level < self.num_layers - 1 else 0.0
+
     def _initial_state(
         self,
         hx: Any,
@@ -236,8 +244,8 @@ class _Recurrent(Net):
         batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
             raise TypeError(f"{type(self).__name__}: hx and state are given, expected one of them")
-        initial = self._initial_state(hx if state is None else state, batched)
-        output, final = self._run(x, lengths, initial, threads, last)
+        start = self._initial_state(hx if state is None else state, batched)
+        output, final = self._run(x, lengths, start, threads, last)
         return output, self._as_given(final, batched)
 
     def _as_given(self, state: State, batched: bool) -> Any:
@@ -263,10 +271,10 @@ class _Recurrent(Net):
         from tinyrnn import training
 
         batched = np.ndim(dy) != 2
-        initial = None
+        given = None
         if dstate is not None:
-            initial = self._initial_state(dstate, batched, "gradient of the final state", ("dh", "dc"))
-        dx, state = training.backward(self, dy, initial)
+            given = self._initial_state(dstate, batched, "gradient of the final state", ("dh", "dc"))
+        dx, state = training.backward(self, dy, given)
         if dstate is None:
             return dx
         return dx, self._as_given(state, batched)
@@ -321,7 +329,7 @@ class _Recurrent(Net):
         sizes = _sizes_of(cls, given)
         if not cls._cell:
             del sizes["proj_size"]
-        return cls._inferred(given, **{**sizes, **options})
+        return inferred(cls, given, **{**sizes, **options})
 
 
 def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -540,14 +548,14 @@ class _Cell(_Recurrent):
         size = self.hidden_size
         if rows == 0:
             return self._step_state([np.empty((0, size), np.float32)] * (1 + self._cell), leading)
-        key, call = self._prepared(self._levels, (self.input_size,), rows, 1, 1)
+        key, call = calls.prepared(self, self._levels, (self.input_size,), rows, 1, 1)
         numbers = _core.zeros(call.state_bytes)
         state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
         parts = [state[:, i * size : (i + 1) * size] for i in range(1 + self._cell)]
         for part, array in zip(parts, given, strict=False):
             part[:] = array
         call.parts[0].run_rows(x, np.empty(rows * size, np.float32), numbers, 1, None, 0)
-        self._keep(key, call)
+        self._calls.put(key, call)
         return self._step_state(parts, leading)
 
     def _pair(self, given: Any, leading: tuple[int, ...], what: str) -> list[Array]:
@@ -585,7 +593,7 @@ class _Cell(_Recurrent):
         """
         from tinyrnn import training
 
-        last: training.Pass | None = self.__dict__.get("_pass")
+        last = self._practice.forward
         rows = 1 if last is None else last.layout.tape.batch
         first = dy[0] if self._cell and isinstance(dy, (tuple, list)) else dy
         leading = np.shape(first)[:-1]
@@ -606,7 +614,7 @@ class _Cell(_Recurrent):
         named = {f"{name}_l0": value for name, value in given.items()}
         sizes = _sizes_of(cls, named)
         arguments = {name: sizes[name] for name in ("input_size", "hidden_size", "bias")}
-        return cls._inferred(given, **{**arguments, **options})
+        return inferred(cls, given, **{**arguments, **options})
 
 
 class RNNCell(_Cell):

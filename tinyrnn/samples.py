@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths
+from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
-
-if TYPE_CHECKING:
-    from tinyrnn.model import Frame, Net
+from tinyrnn.tensors import Frame
 
 Rows = NDArray[np.intp]
 Lengths = NDArray[np.int32]
@@ -56,7 +55,7 @@ class Inputs:
     out_frame: Frame
 
     def __init__(
-        self, net: Net, x: Any, lengths: ArrayLike | None = None, what: str = "x", *, empty: bool = False
+        self, net: Module, x: Any, lengths: ArrayLike | None = None, what: str = "x", *, empty: bool = False
     ) -> None:
         self.net = net
         self.what = what
@@ -161,6 +160,8 @@ class Targets:
         If they do not fit the inputs, the net and the loss; the message names the sample.
     """
 
+    rows: Any  # a list of arrays or one array
+
     def __init__(self, inputs: Inputs, y: Any, loss: Any, what: str = "y") -> None:
         from tinyrnn.losses import CrossEntropyLoss, CTCLoss
 
@@ -212,7 +213,7 @@ class Targets:
             given = _stacked(given, what)
             listed = False
         if listed:
-            self.rows: Any = [self._numbers(row, f"{what}[{i}]") for i, row in enumerate(given)]
+            self.rows = [self._numbers(row, f"{what}[{i}]") for i, row in enumerate(given)]
         else:
             self.rows = self._numbers(given, what)
         if self.per_step:

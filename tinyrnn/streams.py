@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,20 +14,12 @@ from tinyrnn import _core
 from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
+from tinyrnn.tensors import Slot
 
 if TYPE_CHECKING:
-    from tinyrnn.model import Net
+    from tinyrnn.contract import Module
 
 _MAGIC = b"TRNNSTA1"
-
-
-class Slot(NamedTuple):
-    """One named tensor of a state: where its levels lie among the numbers."""
-
-    name: str
-    owner: str  # the layer, kind and sizes: what tells nets apart whose states have the same shapes
-    shape: tuple[int, int, int]  # (levels * directions, batch, size)
-    parts: tuple[tuple[int, int], ...]  # (offset, numbers) within a row, of each level and direction
 
 
 class State(Mapping[str, NDArray[np.float32]]):
@@ -225,7 +217,14 @@ class Stream(Guarded, _core.Stream):
 
     _made_by = "_slots"
     _slots: tuple[Slot, ...]
-    net: Net
+    net: Module
+
+    @classmethod
+    def of(cls, slots: tuple[Slot, ...], *made_of: Any) -> Stream:
+        """A stream of a state with these names; the rest is what the core's takes."""
+        stream = cls(*made_of)
+        stream._slots = slots
+        return stream
 
     def __repr__(self) -> str:
         _, _, frame, out_frame, _, parts, rows_first, nonfinite = self.made_of
@@ -263,6 +262,4 @@ class Stream(Guarded, _core.Stream):
 
     def fresh(self) -> Stream:
         """A second stream of the same net and batch that remembers nothing."""
-        fork = Stream(*self.made_of)
-        fork._slots = self._slots
-        return fork
+        return Stream.of(self._slots, *self.made_of)

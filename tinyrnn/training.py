@@ -9,70 +9,37 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import _core, initial
+from tinyrnn import _core, calls, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import check_positive, check_size
 from tinyrnn.arrays import as_floats, as_indices, is_plain, within
 from tinyrnn.attributes import Guarded
+from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
-from tinyrnn.model import STATISTICS
-from tinyrnn.streams import Slot, State
+from tinyrnn.parameters import trainable
+from tinyrnn.streams import State
+from tinyrnn.tapes import Layout, Pass
+from tinyrnn.tensors import STATISTICS, Array, Frame
 
 if TYPE_CHECKING:
     from tinyrnn._losses import Target
-    from tinyrnn.layers import BatchNorm1d
     from tinyrnn.losses import Loss
-    from tinyrnn.model import Array, Frame, Net
-    from tinyrnn.optim import Optimizer
+    from tinyrnn.optim.optimizer import Optimizer
 
 
-class Layout(NamedTuple):
-    """A net laid out for training.
-
-    Attributes
-    ----------
-    tape : Tape
-    cores : list of Layer
-        What the tape runs, dropout between levels included.
-    slots : tuple of Slot
-        The names of its state.
-    frame, out_frame : tuple of int
-    modes : list of bool
-        For each layer of the net, whether it is in training mode.
-    """
-
-    tape: Tape
-    cores: list[_core.Layer]
-    slots: tuple[Slot, ...]
-    frame: Frame
-    out_frame: Frame
-    modes: list[bool]
-
-
-def guard(net: Net) -> _core.Guard:
+def guard(net: Module) -> _core.Guard:
     """What lets one thread at a time train a net: it has one tape, and its layers one set of gradients."""
-    kept: _core.Guard | None = net.__dict__.get("_guard")
-    if kept is None:
-        kept = net.__dict__.setdefault(
-            "_guard",
-            _core.Guard(
-                f"{type(net).__name__}: in training by another thread, expected one at a time; "
-                "give each thread a copy.deepcopy() of the net"
-            ),
-        )
-    return kept
-
-
-class Pass(NamedTuple):
-    """A forward pass that has not gone backwards yet."""
-
-    layout: Layout
-    leading: tuple[int, ...]  # the output's axes before the frame, as the caller sees them
-    swapped: bool  # (B, T) for the caller, (T, B) inside
+    return net._practice.guard
 
 
 def lay_out(
-    net: Net, cores: list[_core.Layer], frame: Frame, out_frame: Frame, batch: int, steps: int, threads: int
+    net: Module,
+    cores: list[_core.Layer],
+    frame: Frame,
+    out_frame: Frame,
+    batch: int,
+    steps: int,
+    threads: int,
 ) -> Layout:
     """The cores of a net, in the order of its layers, laid out for training; nothing is allocated yet.
 
@@ -93,27 +60,34 @@ def lay_out(
         drops = core.kind == "dropout"
         trained.append(core if mode or not drops else _core.Layer("dropout", p=0.0))
         fixed.append(not mode and core.kind == "batch_norm")
-        between = getattr(leaf, "dropout", 0.0)
-        if mode and between > 0.0 and level < leaf._core_count() - 1:
+        between = leaf._dropout_after(level)
+        if mode and between > 0.0:
             trained.append(_core.Layer("dropout", p=between))
             fixed.append(False)
     rows, cols = (1, 1, *frame)[-2:]
     tape = Tape(trained, rows, cols, batch, steps, threads, fixed)
-    slots = net._slots(_core.Plan(cores, rows, cols, batch, 1))
+    slots = calls.slots_of(net, _core.Plan(cores, rows, cols, batch, 1))
     return Layout(tape, trained, slots, frame, out_frame, modes)
 
 
-def _trains(net: Net) -> list[bool]:
+def _trains(net: Module) -> list[bool]:
     """For each layer whether it is to be run in training mode: those in evaluation mode are not, if the net
     itself is in training mode. A trainer trains a net that is not."""
     return [leaf.training or not net.training for _, leaf in net._leaves()]
 
 
 def _layout_for(
-    net: Net, cores: list[_core.Layer], frame: Frame, out_frame: Frame, batch: int, steps: int, threads: int
+    net: Module,
+    cores: list[_core.Layer],
+    frame: Frame,
+    out_frame: Frame,
+    batch: int,
+    steps: int,
+    threads: int,
 ) -> Layout:
     """The last layout, if it does; else another one, and the memory of the last is given up."""
-    last: Layout | None = net.__dict__.get("_layout")
+    practice = net._practice
+    last = practice.layout
     if last is not None and last.frame == frame and last.tape.batch == batch:
         same = [core for core in last.cores if core.kind != "dropout"] == [
             core for core in cores if core.kind != "dropout"
@@ -121,13 +95,13 @@ def _layout_for(
         same = same and last.modes == _trains(net)
         if same and last.tape.threads == min(threads, batch) and last.tape.most_steps >= steps:
             return last
-    net.__dict__["_layout"] = net.__dict__["_pass"] = None
-    net.__dict__["_layout"] = lay_out(net, cores, frame, out_frame, batch, steps, threads)
-    return net.__dict__["_layout"]  # type: ignore[no-any-return]
+    practice.layout = practice.forward = None
+    practice.layout = lay_out(net, cores, frame, out_frame, batch, steps, threads)
+    return practice.layout
 
 
 def forward(
-    net: Net, x: ArrayLike, lengths: ArrayLike | None, start: Mapping[str, Any] | None, threads: int
+    net: Module, x: ArrayLike, lengths: ArrayLike | None, start: Mapping[str, Any] | None, threads: int
 ) -> tuple[Array, State]:
     """Run a net in training mode, and keep the tape.
 
@@ -145,18 +119,18 @@ def forward(
         The final one.
     """
     threads = check_size("threads", threads)
-    array, lead, cores, out_frame = net._enter(x)
+    array, lead, cores, out_frame = calls.enter(net, x)
     leading, frame = array.shape[:lead], array.shape[lead:]
-    swapped, steps, batch = net._sizes(array, lead)
+    swapped, steps, batch = calls.axes(net, array, lead)
     name = type(net).__name__
     if lengths is not None and not net._recurrent:
         raise ValueError(f"{name}: lengths given, but no layer is recurrent")
-    ends = None if lengths is None else net._check_lengths(lengths, steps, batch)
+    ends = None if lengths is None else calls.check_lengths(net, lengths, steps, batch)
     with guard(net):
         layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
         state = State.started(layout.tape.state_bytes, layout.slots, start, f"{name}: initial state")
 
-        net.__dict__["_pass"] = None
+        net._practice.forward = None
         counts = Counts(net, batch_norms(net))
         y = layout.tape.forward(
             array,
@@ -169,12 +143,12 @@ def forward(
             trained(net, layout.cores),
         )
         counts.count()
-        net.__dict__["_pass"] = Pass(layout, leading, swapped)
+        net._practice.forward = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
 
 
-def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
+def backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
     """Add to the gradients of the last forward pass.
 
     Returns
@@ -187,9 +161,9 @@ def backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple
         return _backward(net, dy, dstate)
 
 
-def _backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
+def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
     name = type(net).__name__
-    last: Pass | None = net.__dict__.get("_pass")
+    last = net._practice.forward
     if last is None:
         mode = "" if net.training else "net.train() and "
         raise RuntimeError(
@@ -205,7 +179,7 @@ def _backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tupl
     rows, cols = tape.frame_out
     what = f"{name}: gradient of the final state"
     state = State.started(tape.state_bytes, layout.slots, dstate, what)
-    net.__dict__["_pass"] = None
+    net._practice.forward = None
     still = _frozen_parts(net)
     dx = tape.backward(np.ascontiguousarray(array).reshape(tape.steps, tape.batch, rows, cols), state.numbers)
     for gradient, before in still:
@@ -219,18 +193,18 @@ def _backward(net: Net, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tupl
 # ---- what training changes -------------------------------------------------------------------------
 
 
-def trained(net: Net, cores: list[_core.Layer]) -> list[int]:
+def trained(net: Module, cores: list[_core.Layer]) -> list[int]:
     """For each of a layout's cores, which of its tensors are not frozen: bit i for the i-th."""
     bits: dict[int, int] = {}
-    for _, tensor in net._trainable():
+    for _, tensor in trainable(net):
         bits[id(tensor.core)] = bits.get(id(tensor.core), 0) | 1 << tensor.param
     return [bits.get(id(core), 0) for core in cores]
 
 
-def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
+def _frozen_parts(net: Module) -> list[tuple[Array, Array]]:
     """(gradient, a copy of it) of the frozen tensors whose layer has others that are not: the core finds the
     gradients of all of a layer."""
-    free = {id(tensor.core) for _, tensor in net._trainable()}
+    free = {id(tensor.core) for _, tensor in trainable(net)}
     parts = []
     for _, leaf in net._leaves():
         for tensor in leaf._tensors():
@@ -241,16 +215,16 @@ def _frozen_parts(net: Net) -> list[tuple[Array, Array]]:
     return parts
 
 
-def batch_norms(net: Net) -> list[BatchNorm1d]:
+def batch_norms(net: Module) -> list[Module]:
     """The batch normalisations of a net that look at the batch, each once."""
-    norms: dict[int, Any] = {}
+    norms: dict[int, Module] = {}
     for (_, leaf), mode in zip(net._leaves(), _trains(net), strict=True):
-        if mode and hasattr(leaf, "num_batches_tracked"):
+        if mode and leaf._counts_batches:
             norms[id(leaf)] = leaf
     return list(norms.values())
 
 
-def _check_statistics(net: Net, frame: Frame, batch: int) -> None:
+def _check_statistics(net: Module, frame: Frame, batch: int) -> None:
     """An error where each batch will have one number for a channel, which has no variance."""
     norms = batch_norms(net)
     if net._recurrent or batch > 1 or not norms:
@@ -283,11 +257,11 @@ class Counts:
         Of the masks of the pass to come: 64 bits, by the net's own seed and its count of passes.
     """
 
-    def __init__(self, net: Net, norms: list[BatchNorm1d]) -> None:
-        kept = net.__dict__
-        if "_dropout_seed" not in kept:
-            kept["_dropout_seed"], kept["_train_steps"] = initial.next_seed(), 0
-        self.seed = splitmix(kept["_dropout_seed"], kept["_train_steps"] + 1)
+    def __init__(self, net: Module, norms: list[Module]) -> None:
+        practice = net._practice
+        if practice.seed is None:
+            practice.seed, practice.passes = initial.next_seed(), 0
+        self.seed = splitmix(practice.seed, practice.passes + 1)
         self.net, self.norms = net, norms
         self.before = [
             [(tensor, tensor.numbers()) for tensor in norm._tensors() if tensor.name in STATISTICS]
@@ -297,9 +271,9 @@ class Counts:
     def count(self) -> None:
         """The pass is done. Without a momentum statistics are the average over all batches, for which the
         core has left the batch's own."""
-        self.net.__dict__["_train_steps"] += 1
+        self.net._practice.passes += 1
         for norm, before in zip(self.norms, self.before, strict=True):
-            norm.__dict__["num_batches_tracked"] += 1
+            norm._set_batches_seen(norm.num_batches_tracked + 1)
             if norm.momentum is None:
                 for tensor, old in before:
                     new = tensor.numbers()
@@ -354,7 +328,7 @@ class Trainer(Guarded):
 
     def __init__(
         self,
-        net: Net,
+        net: Module,
         optimizer: Optimizer,
         loss: Loss,
         batch: int,
@@ -368,14 +342,14 @@ class Trainer(Guarded):
         target_steps: int,
     ) -> None:
         from tinyrnn.losses import Loss
-        from tinyrnn.optim import Optimizer, check_nonfinite
+        from tinyrnn.optim.optimizer import Optimizer, check_nonfinite
 
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"trainer: optimizer is {type(optimizer).__name__}, expected one of tr.optim")
         if not isinstance(loss, Loss):
             raise TypeError(f"trainer: loss is {type(loss).__name__}, expected one of tr.losses")
         own = {id(tensor.core) for tensor in net._tensors()}
-        if not any(id(entry.tensor.core) in own for entry in optimizer._entries):
+        if not any(id(entry.tensor.core) in own for entry in optimizer._groups.entries):
             raise ValueError("trainer: the optimizer has no parameter of this net: it was made for another")
         if loss.reduction == "none":
             raise ValueError("trainer: the loss has reduction 'none', expected 'mean' or 'sum'")
@@ -388,7 +362,7 @@ class Trainer(Guarded):
         )
         check_nonfinite(nonfinite)
         self._nonfinite = nonfinite
-        cores, frame, out_frame = net._streamed(frame)
+        cores, frame, out_frame = calls.streamed(net, frame)
         if not net._recurrent:
             self.steps = 1
         self._layout = lay_out(net, cores, frame, out_frame, self.batch, self.steps, threads)
@@ -397,13 +371,12 @@ class Trainer(Guarded):
         self._core = CoreTrainer(
             tape, loss.core, optimizer._program, check_size("target_steps", target_steps, 0)
         )
-        first = net._leaves()[0][1]
-        self._indices: int | None = first.num_embeddings if cores[0].kind == "embedding" else None
+        self._index_count = calls.index_count(net, cores)
         self._norms = batch_norms(net)
         self._recurrent = net._recurrent
         self._rows_first = self._recurrent and net._batch_first
         self._state_layout = State(np.empty(0, np.float32), self._layout.slots).layout()
-        self._freezes = -1
+        self._version = -1
         self._guard, self._optimizer_guard = guard(net), optimizer._guard
         self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
@@ -482,12 +455,12 @@ class Trainer(Guarded):
             After any of them weights, optimiser, statistics and state are as before.
         """
         net, layout = self.net, self._layout
-        if self._indices is None:
+        if not self._index_count:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:
-            array = x if is_plain(x, np.int32) else as_indices(x, "step: x", self._indices)
+            array = x if is_plain(x, np.int32) else as_indices(x, "step: x", self._index_count)
         steps, x_step, x_row = self._axes(array.shape)
-        ends = None if lengths is None else net._check_lengths(lengths, steps, self.batch)
+        ends = None if lengths is None else calls.check_lengths(net, lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
             raise ValueError("step: lengths given, but no layer is recurrent")
         if state is not None and not isinstance(state, State):
@@ -518,7 +491,7 @@ class Trainer(Guarded):
         counts, status = Counts(net, self._norms), None
         try:
             self.optimizer._refresh()
-            if self._freezes != net._freezes:
+            if self._version != net._versions():
                 bits = trained(net, layout.cores)
                 if not any(bits):
                     raise ValueError(
@@ -526,11 +499,11 @@ class Trainer(Guarded):
                     )
                 tape.point_gradients(bits)
                 self._still = [gradient for gradient, _ in _frozen_parts(net)]
-                self._freezes = net._freezes
+                self._version = net._versions()
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
         except IndexError:
-            as_indices(array, "step: x", self._indices)  # says which index it is
+            as_indices(array, "step: x", self._index_count)  # says which index it is
             raise
         finally:
             program.max_norm = program.max_value = np.inf
@@ -556,11 +529,11 @@ class Trainer(Guarded):
         """
         net = self.net
         if self._recurrent or lengths is not None or state:
-            output, final = net._infer(x, lengths, state, self._threads)
+            output, final = calls.infer(net, x, lengths, state, self._threads)
             if state is not None:
                 state.numbers[:] = final.numbers
         else:
-            output = net._map(x, self._threads)
+            output = calls.run_frames(net, x, self._threads)
         value, _ = self.loss(output, y, lengths, batch_first=self._rows_first)
         return float(value)
 

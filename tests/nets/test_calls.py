@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn import _core, model
+from tinyrnn import _core, calls, plans
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -103,17 +103,17 @@ def test_many_threads_call_one_net() -> None:
         for i, result in zip(order, found, strict=True):
             assert_same(result, wanted[i])
     for net in nets.values():
-        assert len(net.__dict__.get("_calls", {})) <= model._KEPT_CALLS
+        assert len(net._calls) <= plans.KEPT_CALLS
 
 
 def test_what_one_thread_has_taken_out_another_does_not_get() -> None:
     net, sizes = tr.GRU(6, 5), ((6,), 2, 4, 1)
-    key, call = net._prepared(net._levels, *sizes)
-    again, other = net._prepared(net._levels, *sizes)
+    key, call = calls.prepared(net, net._levels, *sizes)
+    again, other = calls.prepared(net, net._levels, *sizes)
     assert again == key and other is not call and other.parts[0] is not call.parts[0]
-    net._keep(key, call)
-    net._keep(again, other)
-    assert net._prepared(net._levels, *sizes)[1] is other and not net._calls
+    net._calls.put(key, call)
+    net._calls.put(again, other)
+    assert calls.prepared(net, net._levels, *sizes)[1] is other and not net._calls
 
 
 def make_fresh(net: tr.Net) -> tr.Net:
@@ -131,12 +131,12 @@ def test_what_is_kept_is_bounded(threads: int) -> None:
             net(normal(steps, batch, 16), threads=threads, last=True)
             plain(normal(steps, batch, 16), threads=threads)
     for kept in (net._calls, plain._calls):
-        assert 0 < len(kept) <= model._KEPT_CALLS
-        assert sum(call.nbytes for call in kept.values()) <= model._KEPT_CALLS * model._KEPT_BYTES
-    assert model._KEPT_CALLS * model._KEPT_BYTES <= 2 << 20  # as `Net.__call__` says
+        assert 0 < len(kept) <= plans.KEPT_CALLS
+        assert sum(call.nbytes for call in kept.values()) <= plans.KEPT_CALLS * plans.KEPT_BYTES
+    assert plans.KEPT_CALLS * plans.KEPT_BYTES <= 2 << 20  # as `Net.__call__` says
     wide, x = tr.GRU(4, 64, 2, bidirectional=True), normal(2000, 1, 4)  # its scratch holds a whole sequence
     assert_same(wide(x), wide(x))
-    assert not wide.__dict__.get("_calls")
+    assert not wide._calls
 
 
 def test_memory_does_not_grow_with_the_number_of_shapes() -> None:
@@ -163,7 +163,7 @@ def test_copies_and_pickles_keep_nothing() -> None:
     size = len(pickle.dumps(net))
     y = net(normal(5, 2, 6))
     for same in (copy.deepcopy(net), copy.copy(net), pickle.loads(pickle.dumps(net))):
-        assert "_calls" not in same.__dict__
+        assert not same._calls
         assert_same(same(normal(5, 2, 6)), y)
     assert len(pickle.dumps(net)) == size
 
@@ -265,13 +265,13 @@ def make_state(net: tr.Net, x: np.ndarray, lengths: Any) -> dict[str, np.ndarray
 def test_the_head_runs_once_for_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
     net = tr.Sequential(tr.GRU(6, 5), tr.Linear(5, 1000))
     counts = []
-    each = tr.Net._each
+    run_cores = calls.run_cores
 
-    def counted(self: tr.Net, array: np.ndarray, *rest: Any) -> Any:
+    def counted(net: tr.Net, array: np.ndarray, *rest: Any) -> Any:
         counts.append(array.shape)
-        return each(self, array, *rest)
+        return run_cores(net, array, *rest)
 
-    monkeypatch.setattr(tr.Net, "_each", counted)
+    monkeypatch.setattr(calls, "run_cores", counted)
     assert net(normal(50, 3, 6), last=True).shape == (3, 1000)
     assert counts == [(3, 5)]
 

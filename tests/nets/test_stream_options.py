@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.trace import watch
+from tinyrnn.tracing import watch
 
 T = B = 6  # as many rows as steps: where the order is ignored, shapes do not tell
 

@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 import tinyrnn as tr
-from tinyrnn.trace import watch
+from tinyrnn.loading import build
+from tinyrnn.tracing import watch
 
 
 def copied(net: tr.Net, **changes: Callable[[NDArray[Any]], Any]) -> tr.Net:
     """A copy of a net, with changes to the tensors of some names (``__`` for a dot)."""
-    other = tr.model._build(net._describe())
+    other = build(net._describe())
     state = net.state_dict()
     for name, change in changes.items():
         state[name.replace("__", ".")] = change(state[name.replace("__", ".")])
@@ -154,7 +155,7 @@ def test_chunks_change_nothing_and_memory_stays_bounded(monkeypatch: pytest.Monk
     other = tr.quantize(net, "int8")
     targets = np.random.default_rng(1).integers(0, 4, (250, 3))
     whole = tr.drift(net, other, x, targets)
-    monkeypatch.setattr("tinyrnn.trace.CHUNK", 7 * 3)
+    monkeypatch.setattr("tinyrnn.tracing.CHUNK", 7 * 3)
     parts = tr.drift(net, other, x, targets)
     assert parts.windows == whole.windows and parts.parts.keys() == whole.parts.keys()
     for name in whole.parts:

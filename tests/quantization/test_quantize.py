@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import tinyrnn as tr
 from tinyrnn import _core, cli, formats
+from tinyrnn.state_dicts import stored as stored_of
 from tinyrnn.weights import inspect_file
 from tinyrnn.weights.safetensors import read_metadata, save_safetensors
 
@@ -525,7 +526,7 @@ def test_calibration_in_chunks_and_in_several_sequences(monkeypatch: pytest.Monk
     net, x = build("lstm")
     whole = codes_of(tr.quantize(net, "int4", x))
     assert whole == codes_of(tr.quantize(net, "int4", [x[:, :2], x[:, 2:]]))
-    monkeypatch.setattr("tinyrnn.trace.CHUNK", 2 * B)
+    monkeypatch.setattr("tinyrnn.tracing.CHUNK", 2 * B)
     assert whole == codes_of(tr.quantize(net, "int4", x))
 
 
@@ -767,7 +768,7 @@ LINEAR = {"in_features": 40, "out_features": 3, "bias": True}
 def test_load_of_a_hostile_file(file_format: str, change: Any, words: str, tmp_path: Path) -> None:
     smaller = tr.quantize(tr.Linear(40, 3), file_format)
     about = smaller._describe()
-    stored = smaller._stored()
+    stored = stored_of(smaller)
     if isinstance(change, dict):
         stored = {key: value for key, value in (stored | change).items() if value is not None}
     else:

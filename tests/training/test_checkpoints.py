@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn import callbacks, checkpoints
+from tinyrnn import callbacks, checkpoints, runs
 from tinyrnn.weights import safetensors
 
 RNG = np.random.default_rng(7)
@@ -163,14 +163,14 @@ def test_resumed_within_a_batch(path: Path, steps: int, monkeypatch: Any) -> Non
 
     whole, broken, again = setup(1), setup(1), setup(5)
     wanted = whole.fit()
-    run = broken.net.trainer
+    run = runs.Trainer
 
     def trainer(*arguments: Any, **options: Any) -> Any:
         return Pressing(run(*arguments, **options), counter)
 
     counter = [steps]
     with monkeypatch.context() as patch:
-        patch.setattr(type(broken.net), "trainer", lambda net, *a, **k: trainer(*a, **k))
+        patch.setattr(runs, "Trainer", trainer)
         history = broken.fit(more=[callbacks.Checkpoint(path)])
     assert history.interrupted
     history = again.fit(resume=path)
@@ -281,12 +281,12 @@ def written(tmp_path_factory: Any) -> Path:
 
 def refused(setup: Setup, path: Path, error: type[Exception], message: str, **options: Any) -> None:
     """Expect an error with this message, and that nothing has changed."""
-    if "_train_steps" not in vars(setup.net):
+    if setup.net._practice.seed is None:
         setup.fit(1)  # so that there is something to keep
-    before, dropout = setup.everything(), (setup.net._train_steps, setup.net._dropout_seed)
+    before, dropout = setup.everything(), (setup.net._practice.passes, setup.net._practice.seed)
     with pytest.raises(error, match=message):
         setup.fit(resume=path, **options)
-    assert setup.everything() == before and (setup.net._train_steps, setup.net._dropout_seed) == dropout
+    assert setup.everything() == before and (setup.net._practice.passes, setup.net._practice.seed) == dropout
 
 
 def test_another_run(written: Path) -> None:

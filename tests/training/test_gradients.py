@@ -18,6 +18,7 @@ from gradient_nets import CASES, RECURRENT, Case, backward, build, forward, leav
 
 import tinyrnn as tr
 from tinyrnn import _core
+from tinyrnn.parameters import trainable
 
 ISAS = tr.available_isas()
 FUSED = [isa for isa in ISAS if _core.is_fused(isa)]
@@ -515,7 +516,7 @@ def test_the_tape_is_the_memory_that_a_pass_takes(threads: int) -> None:
     x, dy = normal(0, 100, 6, 20), normal(1, 100, 6, 20)
     net(x, threads=threads)  # weights and gradients are there, and threads
     net.backward(dy)
-    told = net.__dict__["_layout"].tape
+    told = net._practice.layout.tape
     told = told.tape_bytes + told.scratch_bytes + told.state_bytes
     assert told > 1_000_000
     net.eval()
@@ -903,7 +904,7 @@ def test_running_statistics_are_no_parameters() -> None:
     net.backward(normal(1, 5, 4))
     names = ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert list(net.grad_dict()) == names
-    assert [name for name, _ in net._trainable()] == names
+    assert [name for name, _ in trainable(net)] == names
 
 
 def test_gradients_are_copies() -> None:

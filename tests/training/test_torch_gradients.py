@@ -11,6 +11,7 @@ import pytest
 from gradient_nets import CASES, backward, build, forward, leaves
 
 import tinyrnn as tr
+from tinyrnn.parameters import trainable
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -394,7 +395,7 @@ def test_freeze(frozen):
         assert net.requires_grad(name) == (name in want)
         assert name in want or name not in got or not got[name].any()
     assert oracle.distance(dx, theirs.x.grad.numpy()) < TOLERANCE
-    assert [name for name, _ in net._trainable()] == list(want)
+    assert [name for name, _ in trainable(net)] == list(want)
     net.unfreeze()
     for name, grad in net.grad_dict().items():  # nothing was added meanwhile
         assert name in want or not grad.any()

@@ -81,9 +81,9 @@ def _pencil(path: str | None) -> Callable[..., None]:
         raise UsageError(f"--picture: got {path}, expected a name that ends in {' '.join(_PICTURES)}")
     if find_spec("matplotlib") is None:
         raise UsageError("--picture needs matplotlib: pip install 'tinyrnn[plot]'")
-    from tinyrnn.cli.roofline import draw
+    from tinyrnn.cli import roofline
 
-    return draw
+    return roofline.draw
 
 
 # ---- what is measured ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say, table
 from tinyrnn.cli.models import closed_frame, is_ours
 from tinyrnn.cli.recognition import Shape, brief, modules
-from tinyrnn.model import net_in
+from tinyrnn.loading import net_in
 from tinyrnn.weights import opened
 from tinyrnn.weights.spec import READ, bits_of, shown
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError
 from tinyrnn.cli.recognition import Module, Shape, kind, modules
-from tinyrnn.model import net_in
+from tinyrnn.loading import net_in
 from tinyrnn.weights import FileInfo, WeightsFile, opened
 from tinyrnn.weights.spec import shown
 

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import tinyrnn as tr
+from tinyrnn import contract
 
 Shape = tuple[int, ...]
 
@@ -36,7 +37,7 @@ class Module(NamedTuple):
         return " or ".join(map(brief, self.fits)) + (f"  ({note})" if note else "")
 
 
-def brief(net: tr.Net) -> str:
+def brief(net: contract.Module) -> str:
     """The layer's repr without the arguments that have their default."""
     defaults = _parameters(type(net))
     given = (f"{name}={value!r}" for name, value in net.config().items() if defaults[name].default != value)
@@ -48,7 +49,7 @@ def _parameters(kind: type[tr.Net]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(kind).parameters
 
 
-def kind(net: tr.Net) -> str:
+def kind(net: contract.Module) -> str:
     """The layer as ``--kind`` names it."""
     name = type(net).__name__.lower()
     return f"{name}_{net.nonlinearity}" if "nonlinearity" in net.arguments else name

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import _core
+from tinyrnn import _core, calls
 from tinyrnn.arrays import aligned_zeros, as_array
+from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import LEVELS, rounded_activations
 from tinyrnn.layers import Conv1d, Linear
-from tinyrnn.model import Array, Frame, Net
+from tinyrnn.plans import laid_out
 from tinyrnn.recurrent import _Recurrent
+from tinyrnn.tensors import Array, Frame
 
 # Rows of frames that are looked at together: their numbers are what tracing takes in memory.
 CHUNK = 4096
@@ -45,7 +47,7 @@ class Seen(NamedTuple):
     """
 
     name: str
-    leaf: Net
+    leaf: Module
     core: _core.Layer
     x: NDArray[Any]
     y: Array
@@ -120,7 +122,7 @@ class Seen(NamedTuple):
         return y
 
 
-def watch(net: Net, x: ArrayLike, until: str | None = None) -> Iterator[list[Seen]]:
+def watch(net: Module, x: ArrayLike, until: str | None = None) -> Iterator[list[Seen]]:
     """Run a net, and yield what its core layers did, chunk by chunk with the state carried on.
 
     A net with a bidirectional layer, or without a recurrent one, sees all at once.
@@ -142,7 +144,7 @@ def watch(net: Net, x: ArrayLike, until: str | None = None) -> Iterator[list[See
     if not net._recurrent:
         yield _maps(net, array, until)
         return
-    _, lead, _, _ = net._enter(array[:1])
+    _, lead, _, _ = calls.enter(net, array[:1])
     if lead == 2 and net._batch_first:
         array = array.swapaxes(0, 1)
     steps, batch = (*array.shape[:lead], 1)[:2]
@@ -152,7 +154,7 @@ def watch(net: Net, x: ArrayLike, until: str | None = None) -> Iterator[list[See
     size = steps if whole else max(1, CHUNK // batch)
     levels: list[_Level] = []
     for start in range(0, steps, size):
-        part = net._enter(array[start : start + size])[0]
+        part = calls.enter(net, array[start : start + size])[0]
         frame = part.shape[lead:]
         part = part.reshape(len(part), batch, *frame)
         levels = levels or _levels(net, frame, lead, batch, len(part))
@@ -165,7 +167,7 @@ def watch(net: Net, x: ArrayLike, until: str | None = None) -> Iterator[list[See
         yield seen
 
 
-def _maps(net: Net, x: NDArray[Any], until: str | None) -> list[Seen]:
+def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
     """A net in which no frame depends on another."""
     if x.ndim == net._rank(x.ndim):
         x = x[np.newaxis]
@@ -182,7 +184,9 @@ def _maps(net: Net, x: NDArray[Any], until: str | None) -> list[Seen]:
 class _Level:
     """One core layer with a state of its own."""
 
-    def __init__(self, name: str, leaf: Net, core: _core.Layer, out_frame: Frame, plan: _core.Plan) -> None:
+    def __init__(
+        self, name: str, leaf: Module, core: _core.Layer, out_frame: Frame, plan: _core.Plan
+    ) -> None:
         self.name, self.leaf, self.core, self.out_frame = name, leaf, core, out_frame
         self.plan, self.batch = plan.ready(), plan.batch
         self.state = aligned_zeros(plan.state_bytes)
@@ -205,7 +209,7 @@ class _Level:
         return Seen(self.name, self.leaf, self.core, x, y, before, self.cells)
 
 
-def _levels(net: Net, frame: Frame, lead: int, batch: int, steps: int) -> list[_Level]:
+def _levels(net: Module, frame: Frame, lead: int, batch: int, steps: int) -> list[_Level]:
     """The core layers of a net, each laid out by itself."""
     levels: list[_Level] = []
     places = iter(net._places())
@@ -214,7 +218,7 @@ def _levels(net: Net, frame: Frame, lead: int, batch: int, steps: int) -> list[_
         out_frame = leaf._lay(frame, lead, cores)
         for core in cores:
             name, _, _ = next(places)
-            plan = net._plan([core], frame, batch, steps)
+            plan = laid_out([core], frame, batch, steps)
             levels.append(_Level(name, leaf, core, out_frame, plan))
             frame = out_frame
     return levels

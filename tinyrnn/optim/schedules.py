@@ -12,12 +12,10 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from tinyrnn.arguments import check_bool, check_float, check_int, check_number, check_size
-
-if TYPE_CHECKING:
-    from tinyrnn.optim import Optimizer
+from tinyrnn.optim.optimizer import Optimizer
 
 Rates = float | Sequence[float]
 
@@ -43,9 +41,10 @@ class LRScheduler(ABC):
     _options: ClassVar[tuple[str, ...]] = ()
     _telling: ClassVar[tuple[str, ...] | None] = None
 
-    def __init__(self, optimizer: Optimizer, **options: Any) -> None:
-        from tinyrnn.optim import Optimizer
+    last_epoch: int
+    _last_lr: list[float]
 
+    def __init__(self, optimizer: Optimizer, **options: Any) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"{type(self).__name__}: optimizer is {type(optimizer).__name__}, expected an Optimizer"

@@ -1,0 +1,293 @@
+"""Running a net: from an array to the core layers that read it, whole calls, and streams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn import _core
+from tinyrnn.arguments import check_bool, check_size
+from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths
+from tinyrnn.contract import Module
+from tinyrnn.errors import ShapeError
+from tinyrnn.plans import BLOCK_ROWS, Call, Key, laid_out
+from tinyrnn.streams import State, Stream
+from tinyrnn.tensors import Array, Frame, Slot
+from tinyrnn.threads import run_all, split
+
+# ---- what a call is given --------------------------------------------------------------------------
+
+
+def enter(net: Module, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
+    """The input as the core reads it, its axes before the frame, and the layers that will read it."""
+    array = as_array(x)
+    rank = net._rank(array.ndim)
+    rank = min(array.ndim, 1) if rank is None else rank
+    lead = array.ndim - rank
+    if lead < 0 or (net._recurrent and lead not in (1, 2)):
+        raise ShapeError(
+            f"{type(net).__name__}: input has shape {array.shape}, expected {_expected(net, rank)}"
+        )
+    cores: list[_core.Layer] = []
+    out_frame = net._lay(array.shape[lead:], lead, cores)
+    if cores and cores[0].kind == "embedding":
+        array = as_indices(array, f"{type(net).__name__}: input", index_count(net, cores))
+    elif not _core.is_floats(array):
+        array = as_floats(array, f"{type(net).__name__}: input")
+    return array, lead, cores, out_frame
+
+
+def index_count(net: Module, cores: list[_core.Layer]) -> int:
+    """How many indices the first layer knows, where it reads such; else 0."""
+    return net._leaves()[0][1]._index_count() if cores and cores[0].kind == "embedding" else 0
+
+
+def axes(net: Module, array: NDArray[Any], lead: int, empty: bool = False) -> tuple[bool, int, int]:
+    """Whether rows come before steps in an input of `enter`'s, its steps, and its rows; without a
+    recurrent layer all frames are rows of one step. ``empty`` allows none."""
+    leading = array.shape[:lead]
+    if not empty and 0 in array.shape:
+        raise ShapeError(f"{type(net).__name__}: input has shape {array.shape}: no steps or an empty batch")
+    if not net._recurrent:
+        return False, 1, math.prod(leading)
+    swapped = lead == 2 and net._batch_first
+    steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
+    if steps == 0:
+        raise ShapeError(
+            f"{type(net).__name__}: input has shape {array.shape}: no steps, expected at least one"
+        )
+    return swapped, steps, batch
+
+
+def check_lengths(net: Module, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
+    """The lengths of the rows of an input, as the core reads them."""
+    return as_lengths(lengths, type(net).__name__, batch, steps, "the input's steps")
+
+
+def _expected(net: Module, rank: int) -> str:
+    """The shapes of an input, for a message."""
+    frame = net._frame()
+    sizes = ["?" if axis is None else str(axis) for axis in frame] if frame else ["?"] * rank
+    if not net._recurrent:
+        return f"(..., {', '.join(sizes)})"
+    batched = ["B", "T"] if net._batch_first else ["T", "B"]
+    return f"({', '.join(['T', *sizes])}) or ({', '.join(batched + sizes)})"
+
+
+def check_stateless(net: Module, lengths: Any, state: Any, last: Any) -> None:
+    """An error if a net without a recurrent layer is given what only such a one takes."""
+    if state is not None and not (isinstance(state, Mapping) and not state):
+        raise ValueError(f"{type(net).__name__}: state given, but no layer is recurrent")
+    if lengths is not None:
+        raise ValueError(f"{type(net).__name__}: lengths given, but no layer is recurrent")
+    if last is not False and check_bool(f"{type(net).__name__}: last", last):
+        raise ValueError(f"{type(net).__name__}: last=True given, but no layer is recurrent")
+
+
+def misplaced(net: Module) -> TypeError:
+    """The error of a second argument, where recurrent layers have their initial state."""
+    names = [f'"{prefix}{name}": {name}0' for prefix, leaf in net._leaves() for name in leaf._state_names()]
+    kind = type(net).__name__
+    if not names:
+        return TypeError(f"{kind}: got a second argument, expected the input alone: no layer is recurrent")
+    return TypeError(f"{kind}: the initial state goes by name, state={{{', '.join(names)}}}")
+
+
+# ---- calls in evaluation mode ------------------------------------------------------------------------
+
+
+def run_frames(net: Module, x: ArrayLike, threads: int) -> Array:
+    """The net applied to every frame of an array, when no frame depends on another."""
+    return run_cores(net, *enter(net, x), threads)
+
+
+def run_cores(
+    net: Module, array: NDArray[Any], lead: int, cores: list[_core.Layer], out_frame: Frame, threads: int = 1
+) -> Array:
+    """The cores applied to every frame of an array that `enter` has checked."""
+    leading, frame = array.shape[:lead], array.shape[lead:]
+    y = np.empty(leading + out_frame, np.float32)
+    threads = check_size("threads", threads)
+    if y.size == 0:
+        return y
+    if 0 in frame:
+        raise ShapeError(f"{type(net).__name__}: input has shape {array.shape}: an empty frame")
+    count = math.prod(leading)
+    key = (frame, min(count, BLOCK_ROWS), min(count, threads))
+    call = net._calls.take(key, cores, 1)
+    if call is None:
+        plan = laid_out(cores, frame, 1, count).ready()
+        call = Call(cores, plan, [_core.Part(plan, 0, 0) for _ in range(key[-1])], ())
+    state = _core.zeros(call.state_bytes)
+    if key[-1] == 1:
+        call.parts[0].run_rows(array, y, state, count, None, 0)
+    else:
+        run_all(
+            [
+                partial(part.run_rows, array, y, state, frames, None, first)
+                for part, (first, frames) in zip(call.parts, split(count, threads), strict=True)
+            ]
+        )
+    net._calls.put(key, call)
+    return y
+
+
+def infer(
+    net: Module,
+    x: ArrayLike,
+    lengths: ArrayLike | None,
+    initial: Mapping[str, Any] | None,
+    threads: int,
+    last: bool = False,
+) -> tuple[Array, State]:
+    """The output and the final state, in evaluation mode; ``initial`` is by name, zeros if None."""
+    threads = check_size("threads", threads)
+    array, lead, cores, out_frame = enter(net, x)
+    swapped, steps, batch = axes(net, array, lead, empty=True)
+    if swapped:
+        array = np.ascontiguousarray(array.swapaxes(0, 1))
+    leading, frame = array.shape[:lead], array.shape[lead:]
+    ends = None if lengths is None else check_lengths(net, lengths, steps, batch)
+    if batch == 0:
+        leading = (0,) if last else (0, steps) if swapped else leading
+        return np.empty(leading + out_frame, np.float32), _empty_state(net, cores, frame, initial)
+
+    after: list[_core.Layer] = []
+    if last:
+        count = _mixing_count(net)
+        cores, after = cores[:count], cores[count:]
+    key, call = prepared(net, cores, frame, batch, steps, threads)
+    state = State.started(call.state_bytes, call.slots)
+    if initial is not None:
+        state.take(initial, f"{type(net).__name__}: initial state")
+    y = np.empty(leading + ((call.plan.frame_out[1],) if last else out_frame), np.float32)
+    if len(call.parts) == 1:
+        call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
+    else:
+        parts = split(batch, threads)
+        run_all(
+            [
+                partial(part.run_rows, array, y, state.numbers, steps, ends, first)
+                for part, (first, _) in zip(call.parts, parts, strict=True)
+            ]
+        )
+    net._calls.put(key, call)
+    if not last:
+        return y.swapaxes(0, 1) if swapped else y, state
+    y = y.reshape(steps, batch, -1)[-1 if ends is None else ends - 1, np.arange(batch)]
+    if lead == 1:
+        y = y[0]
+    return (run_cores(net, y, lead - 1, after, out_frame, threads) if after else y), state
+
+
+def _empty_state(
+    net: Module, cores: list[_core.Layer], frame: Frame, initial: Mapping[str, Any] | None
+) -> State:
+    """The state of no rows."""
+    slots = slots_of(net, laid_out(cores, frame, 1, 1))
+    slots = tuple(slot._replace(shape=(slot.shape[0], 0, slot.shape[2])) for slot in slots)
+    return State.started(0, slots, initial, f"{type(net).__name__}: initial state")
+
+
+def _mixing_count(net: Module) -> int:
+    """How many of the core layers there are up to the last recurrent one, which is among them."""
+    count = found = 0
+    for _, leaf in net._leaves():
+        count += leaf._core_count()
+        found = count if leaf._recurrent else found
+    return found
+
+
+def prepared(
+    net: Module, cores: list[_core.Layer], frame: Frame, batch: int, steps: int, threads: int
+) -> tuple[Key, Call]:
+    """A call of these sizes, kept or new, and its key for `KeptCalls.put`."""
+    key = (frame, batch, min(steps, max(1, BLOCK_ROWS // batch)), len(cores), min(batch, threads))
+    call = net._calls.take(key, cores, steps)
+    if call is None:
+        plan = laid_out(cores, frame, batch, steps).ready()
+        parts = [_core.Part(plan, 0, 0)]
+        if key[-1] > 1:
+            parts = [
+                _core.Part(laid_out(cores, frame, rows, steps).ready(), first, batch)
+                for first, rows in split(batch, threads)
+            ]
+        call = Call(cores, plan, parts, slots_of(net, plan))
+    return key, call
+
+
+def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
+    """The state of a plan of the net's, by name."""
+    slots: list[Slot] = []
+    first = 0
+    for prefix, leaf in net._leaves():
+        if leaf._recurrent:
+            slots += leaf._state_slots(plan, first, prefix)
+        first += leaf._core_count()
+    return tuple(slots)
+
+
+# ---- streams -----------------------------------------------------------------------------------------
+
+
+def streamed(net: Module, frame: Frame | None) -> tuple[list[_core.Layer], Frame, Frame]:
+    """The cores and the frames of a stream."""
+    name = type(net).__name__
+    if frame is None:
+        known = net._frame()
+        if known is None or None in known:
+            raise ValueError(
+                f"{name}: the layers leave the input's frame open; pass frame=, such as "
+                f"{'(channels, length)' if known else '(features,)'}"
+            )
+        frame = tuple(axis for axis in known if axis is not None)
+    if not isinstance(frame, (tuple, list)):
+        raise TypeError(f"{name}: frame is {frame!r}, expected the sizes of its axes, such as (4,)")
+    frame = tuple(check_size("frame", axis) for axis in frame)
+    if len(frame) > 2:
+        raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 2")
+    try:
+        cores: list[_core.Layer] = []
+        return cores, frame, net._lay(frame, 1, cores)
+    except ShapeError:  # perhaps an axis is counted from (T, B, frame)
+        cores = []
+        try:
+            return cores, frame, net._lay(frame, 2, cores)
+        except ShapeError:
+            pass
+        raise
+
+
+def stream_plan(
+    net: Module, batch: int, frame: Frame | None, steps: int | None
+) -> tuple[list[_core.Layer], _core.Plan, Frame, Frame]:
+    """What `stream` runs and `memory` measures."""
+    cores, frame, out_frame = streamed(net, frame)
+    rows, cols = (1, 1, *frame)[-2:]
+    batch = check_size("batch", batch)
+    steps = max(1, BLOCK_ROWS // batch) if steps is None else check_size("steps", steps)
+    return cores, _core.Plan(cores, rows, cols, batch, steps), frame, out_frame
+
+
+def open_stream(
+    net: Module, batch: int, frame: Frame | None, steps: int | None, threads: int, nonfinite: str | None
+) -> Stream:
+    """A new stream; see `Net.stream`."""
+    cores, plan, frame, out_frame = stream_plan(net, batch, frame, steps)
+    parts = split(plan.batch, check_size("threads", threads))
+    plans = None
+    if len(parts) > 1:
+        plans = [(row, stream_plan(net, rows, frame, steps)[1]) for row, rows in parts]
+    try:
+        rows_first = net._batch_first
+    except ValueError:
+        if plan.batch > 1:
+            raise
+        rows_first = False
+    count = index_count(net, cores)
+    return Stream.of(slots_of(net, plan), net, plan, frame, out_frame, count, plans, rows_first, nonfinite)

@@ -1,0 +1,303 @@
+"""The contract of layers and nets: what each must say of itself, and what it holds.
+
+What is done with layers stands above, a subject a room: calls.py runs them, state.py names their tensors,
+freezing.py and training.py train them, saving.py writes them down. They know this contract and no class of
+layer. `Net` gives what they do its public names.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tinyrnn import _core
+from tinyrnn.arguments import check_int, explained
+from tinyrnn.arrays import as_floats
+from tinyrnn.attributes import Guarded, absent, brief
+from tinyrnn.errors import ShapeError
+from tinyrnn.formats import check_format
+from tinyrnn.plans import KeptCalls
+from tinyrnn.tapes import Practice
+from tinyrnn.tensors import COUNTER, Frame, Slot, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Module(Guarded, ABC):
+    """What layers and nets of layers have in common: a layer is a net of one.
+
+    A layer says what it reads and writes, which tensors it has, and which core layers compute it. A net of
+    layers says so by asking them.
+    """
+
+    types: ClassVar[dict[str, type[Module]]] = {}
+    arguments: ClassVar[tuple[str, ...]] = ()
+    _settable: ClassVar[tuple[str, ...]] = ("training",)
+
+    # Whether a layer carries a state from step to step.
+    _recurrent: bool = False
+
+    # Whether it counts the batches that it has seen in training: `num_batches_tracked`.
+    _counts_batches: ClassVar[bool] = False
+
+    training: bool = False
+    _made: bool  # its constructor is through
+    _restored: bool = False  # built from a description: whoever made it first was warned
+    _calls: KeptCalls  # what calls.py has laid out
+    _practice: Practice  # what training.py keeps
+    _frozen: frozenset[str] = frozenset()  # a layer's tensors that have no gradient, by name
+    _version: int = 0  # of what training goes by: it grows with each change to what is frozen
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        self = super().__new__(cls)
+        self._calls, self._practice = KeptCalls(), Practice(cls.__name__)
+        return self
+
+    def __init_subclass__(cls) -> None:
+        if not cls.__name__.startswith("_") and Module not in cls.__bases__:
+            Module.types[cls.__name__] = cls
+            if cls.__module__.startswith("tinyrnn."):
+                setattr(cls, "__init__", explained(cls.__name__, cls.__init__))  # noqa: B010
+
+    @abstractmethod
+    def __call__(self, x: Any, *arguments: Any, **options: Any) -> Any:
+        """Run over whole sequences; see `Net.__call__`."""
+
+    # ---- what it reads and writes ----------------------------------------------------------------
+
+    @abstractmethod
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        """Append the core layers that read ``frame``; the frame that the last one writes.
+
+        ``lead`` is the number of axes before the frame in the user's array.
+        """
+
+    def _rank(self, ndim: int) -> int | None:
+        """Axes of a frame within an input of ``ndim`` axes; None if any will do."""
+        return None
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        """The frame that the net reads, as far as it is known; None in it for an open size."""
+        return None
+
+    @property
+    def _batch_first(self) -> bool:
+        orders = {leaf.batch_first for _, leaf in self._leaves() if leaf._recurrent}
+        if len(orders) > 1:
+            raise ValueError("the net's recurrent layers disagree on batch_first")
+        return orders.pop() if orders else False
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        """A layer's part of a state, by name; ``first`` is its first core layer's place in the plan."""
+        return []
+
+    def _state_names(self) -> tuple[str, ...]:
+        """The names of that, without a prefix."""
+        return ()
+
+    def _dropout_after(self, level: int) -> float:
+        """Which part of the numbers is dropped behind a core layer of a layer, in training."""
+        return 0.0
+
+    def _index_count(self) -> int:
+        """How many indices a layer knows, where it reads such; 0 for one that reads numbers."""
+        return 0
+
+    # ---- what it is made of ----------------------------------------------------------------------
+
+    def _children(self) -> Iterable[Module]:
+        """What a net is made of directly, layers or nets."""
+        return ()
+
+    def _leaves(self) -> list[tuple[str, Module]]:
+        """(prefix, layer) of every layer of the net, in order."""
+        return [("", self)]
+
+    def _modes(self) -> list[tuple[Module, bool]]:
+        """The net and all within it, and whether each is in training mode."""
+        return [(self, self.training), *(pair for child in self._children() for pair in child._modes())]
+
+    def _tensors(self) -> list[Tensor]:
+        """The entries of the state_dict, in PyTorch's order."""
+        return []
+
+    def _cores(self) -> list[_core.Layer]:
+        """A layer's core layers that have tensors."""
+        return []
+
+    def _core_count(self) -> int:
+        """How many core layers `_lay` appends for a layer."""
+        return 1
+
+    def _reformat(self, formats: list[str]) -> None:
+        """Keep the matrices of each of `_cores` in the format given for it, without weights."""
+        assert not formats, f"{type(self).__name__} has nothing to reformat"
+
+    def _place(self, level: int) -> str:
+        """What a layer calls one of its core layers."""
+        return ""
+
+    def _path(self, prefix: str, level: int) -> str:
+        """What a net calls one of a layer's core layers; a layer without a name goes by its type."""
+        return (prefix + self._place(level)).removesuffix(".") or type(self).__name__
+
+    def _places(self) -> list[tuple[str, Module, int]]:
+        """(name, layer, which of its core layers) of every core layer of the net, in order."""
+        return [
+            (leaf._path(prefix, level), leaf, level)
+            for prefix, leaf in self._leaves()
+            for level in range(leaf._core_count())
+        ]
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """How the matrices are kept, layer by layer: the names that `quantize` takes to ``keep``.
+
+        A level of a stack has a name of its own, ``"lstm.l0"``; layers without a matrix are left out.
+        """
+        return {
+            name: leaf._cores()[level].format
+            for name, leaf, level in self._places()
+            if leaf._cores() and leaf._cores()[level].matrices
+        }
+
+    def _set_batches_seen(self, count: int) -> None:
+        """Take another number for that of a layer which counts batches."""
+        raise NotImplementedError(type(self).__name__)
+
+    @classmethod
+    def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """For a message: which other kind of layer has tensors of these shapes; empty if none is known."""
+        return ""
+
+    # ---- what it was made with -------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the same net again."""
+        return {name: getattr(self, name) for name in self.arguments}
+
+    def _describe(self) -> dict[str, Any]:
+        """The net without its tensors, as JSON has it: `build` makes the same again."""
+        description = {"type": type(self).__name__, "arguments": self.config()}
+        formats = [core.format for core in self._cores()]
+        if any(name != "float32" for name in formats):
+            description["formats"] = formats
+        return description
+
+    @classmethod
+    def _described(cls, description: Mapping[str, Any]) -> Module:
+        """A layer of this type from what `_describe` told of one."""
+        kind, arguments = description["type"], description["arguments"]
+        unknown = set(arguments) - set(cls.arguments)
+        if unknown:
+            raise ValueError(f"{kind}: unknown arguments {sorted(unknown)}")
+        layer = cls.__new__(cls)
+        layer._restored = True
+        layer.__init__(**arguments)  # type: ignore[misc]
+        if "formats" in description:
+            formats = description["formats"]
+            if not isinstance(formats, list) or len(formats) != len(layer._cores()):
+                raise ValueError(f"{kind}: formats must be a list of {len(layer._cores())}")
+            layer._reformat([check_format(f"{kind}: format", name) for name in formats])
+        return layer
+
+    def _format_note(self) -> str:
+        """The formats of a layer as its repr shows them: nothing if all are float32."""
+        formats = [core.format for core in self._cores()]
+        if not any(name != "float32" for name in formats):
+            return ""
+        return f" [{', '.join(formats if len(set(formats)) > 1 else formats[:1])}]"
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({given}){self._format_note()}"
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, as in PyTorch: dropout drops, batch normalisation looks at the batch, and a call
+        keeps what `backward` needs. A new net is in evaluation mode. A layer of a net in training mode may
+        be put into the other: ``net["bn"].eval()`` goes by its running statistics, and they stay."""
+        if not isinstance(mode, bool):
+            raise TypeError(f"train: mode is {mode!r}, expected True or False")
+        self.training = mode
+        self._practice.forward = None
+        for child in self._children():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode: ``train(False)``. The tape's memory is given up."""
+        self._practice.layout = None
+        return self.train(False)
+
+    def _freeze(self, names: Iterable[str], frozen: bool) -> None:
+        """Take tensors of a layer out of training, or into it again."""
+        self._frozen = self._frozen.union(names) if frozen else self._frozen.difference(names)
+        self._version += 1
+
+    def _versions(self) -> int:
+        """A number that grows with each change to what training goes by, in any layer of the net."""
+        return sum(leaf._version for _, leaf in self._leaves())
+
+    # ---- attributes: arguments and tensors ---------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            for tensor in self._tensors():
+                if tensor.name == name:
+                    return tensor.read()
+        raise absent(self, "attribute", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and "_made" in self.__dict__:
+            if name == "training" and not isinstance(value, bool):
+                raise TypeError(f"{type(self).__name__}.training: got {brief(value)}, expected True or False")
+            if name == COUNTER and name in self._settable:
+                value = check_int(f"{type(self).__name__}.{name}", value, 0, 2**62)
+            for tensor in () if name in self._settable else self._tensors():
+                if tensor.name == name and "." not in name:
+                    return self._set_tensor(tensor, value)
+        super().__setattr__(name, value)
+
+    def _set_tensor(self, tensor: Tensor, value: Any) -> None:
+        """Give one tensor other numbers; nothing has changed if they do not fit."""
+        what = f"{type(self).__name__}.{tensor.name}"
+        if value is None:
+            raise TypeError(f"{what}: got None, expected an array of shape {tensor.shape}")
+        array = as_floats(value, what)
+        if array.shape != tensor.shape:
+            raise ShapeError(f"{what}: got shape {array.shape}, expected {tensor.shape}")
+        numbers = tensor.fitted(array, None)
+        tensor.core.prepare()  # the other tensors
+        tensor.write(numbers)
+
+    def _instead(self, name: str, value: Any) -> str:
+        kind, given = type(self).__name__, self.config()
+        if name not in given:
+            return f"build a new {kind}"
+        wanted = brief(value) if type(value) is type(given[name]) else "..."
+        least = [key for key in given if key == name or not _has_default(type(self), key)]
+        text = ", ".join(f"{key}={wanted if key == name else repr(given[key])}" for key in least)
+        keep = ", and load_state_dict() what fits of this one's state_dict()" if self._tensors() else ""
+        return f"build a new {kind}({text}){keep}"
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(tensor.name for tensor in self._tensors())})
+
+
+def build(description: Mapping[str, Any]) -> Module:
+    """A net from what `Module._describe` told; nothing is allocated until weights come."""
+    kind = description["type"]
+    if kind not in Module.types:
+        raise ValueError(f"unknown layer type {kind!r}")
+    return Module.types[kind]._described(description)
+
+
+def _has_default(kind: type[Module], argument: str) -> bool:
+    from inspect import Parameter, signature
+
+    parameter = signature(kind.__init__).parameters.get(argument)
+    return parameter is not None and parameter.default is not Parameter.empty

@@ -1,0 +1,597 @@
+"""`Net`: all that can be done with a layer, or with several as one. Each subject has a room of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn import calls, state_dicts
+from tinyrnn.arguments import check_bool
+from tinyrnn.contract import Module
+from tinyrnn.state_dicts import LoadResult
+from tinyrnn.streams import State, Stream
+from tinyrnn.tensors import STATISTICS, Array, Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from tinyrnn.history import History
+    from tinyrnn.losses import Loss
+    from tinyrnn.optim import Optimizer
+    from tinyrnn.training import Trainer
+
+
+class Memory(NamedTuple):
+    """Bytes that a net needs to run; see `Net.memory`."""
+
+    weights: int
+    state: int
+    scratch: int
+
+
+class Net(Module):
+    """What layers and `Sequential` share: calling, streaming, weights.
+
+    A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
+
+    The arguments that a layer was made with are fixed: ``lstm.hidden_size = 3`` is an error. Its tensors can
+    be set, each to an array of its shape: ``linear.weight = array``.
+    """
+
+    _last_state: State | None = None
+
+    # ---- running -------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        hx: None = None,  # where recurrent layers have their initial state
+        *,
+        lengths: ArrayLike | None = None,
+        state: Mapping[str, ArrayLike] | None = None,
+        threads: int = 1,
+        last: bool = False,
+    ) -> Any:
+        """Run the net over whole sequences. In training mode the tape is kept for `backward`.
+
+        In evaluation mode the net keeps what it has worked out for the eight shapes of input that it was last
+        called with: their plans and scratch memory, up to 256 kB each. Larger ones are made anew. Any number
+        of threads may call one net at once.
+
+        Parameters
+        ----------
+        x : array_like, float32
+            ``(T, frame)``, or ``(T, B, frame)``, or ``(B, T, frame)`` with ``batch_first``. A net
+            without recurrent layers takes any axes before the frame. Integers for an embedding.
+        lengths : array_like of int, (B,), optional
+            Steps of each row; recurrent layers write zeros beyond.
+        state : mapping from name to array, optional
+            The initial state of recurrent layers, by the names of `State`; what it does not name is zero.
+            `last_state` has the final one.
+        threads : int
+            Threads that share the batch's rows; the bits do not depend on it.
+        last : bool
+            Only the output at each row's own last step, as `fit` and `evaluate` compare it with one target a
+            sequence: that of step ``lengths[row] - 1``. Layers after the last recurrent one run for that
+            step alone; the bits are those of the whole output. Of a bidirectional layer this is the end of
+            the forward direction, and the reverse direction after its first step only.
+
+        Returns
+        -------
+        ndarray, float32
+            The same axes before the last layer's frame; without the steps' axis for ``last``.
+
+        Raises
+        ------
+        ShapeError, TypeError, IndexError, ValueError
+            If the input does not fit.
+        """
+        if hx is not None:
+            raise calls.misplaced(self)
+        if self._recurrent:
+            return self._run(x, lengths, state, threads, last)[0]
+        calls.check_stateless(self, lengths, state, last)
+        if self.training:
+            return self._run(x, None, state, threads)[0]
+        return calls.run_frames(self, x, threads)
+
+    def _run(
+        self,
+        x: ArrayLike,
+        lengths: ArrayLike | None,
+        initial: Mapping[str, Any] | None,
+        threads: int,
+        last: bool = False,
+    ) -> tuple[Array, State]:
+        """The output and the final state; ``initial`` is by name, zeros if None."""
+        if last is not False:
+            last = check_bool(f"{type(self).__name__}: last", last)
+        if self.training:
+            if last:
+                raise ValueError(
+                    f"{type(self).__name__}: last=True in training mode, expected evaluation mode; call "
+                    "net.eval(), or give the loss the whole output, lengths and one target a row"
+                )
+            from tinyrnn import training
+
+            y, state = training.forward(self, x, lengths, initial, threads)
+        else:
+            y, state = calls.infer(self, x, lengths, initial, threads, last)
+        self._last_state = state
+        return y, state
+
+    def stream(
+        self,
+        batch: int = 1,
+        *,
+        frame: Frame | None = None,
+        steps: int | None = None,
+        threads: int = 1,
+        nonfinite: str | None = None,
+    ) -> Stream:
+        """A stream: the net with a state of its own, every buffer allocated.
+
+        Parameters
+        ----------
+        batch : int
+            Independent rows that step together.
+        frame : tuple of int, optional
+            Shape of one step's input for one row, where the layers leave it open: (channels, length)
+            for a net that begins with a convolution.
+        steps : int, optional
+            Steps that `Stream.run` computes at once; scratch memory grows with it. The bits do not
+            depend on it.
+        threads : int
+            Threads that share the batch's rows, each with a scratch of its own; the bits do not depend on it.
+            To hand a step to another thread costs tens of microseconds: worth it for chunks, and for steps
+            that take longer.
+        nonfinite : {None, "stop", "skip", "reset"}
+            What to do with a bad step of a row, one whose input or new state is NaN or infinite. None takes
+            it as it is, and the state stays NaN for good. ``"stop"`` raises `NonFiniteError`, and the whole
+            call changes nothing. ``"skip"`` leaves the row's state as before the step; ``"reset"`` makes it
+            zeros, as for a new stream. The row's output of that step is NaN then. Other rows and steps have
+            the bits that they have without it. It takes two more states of memory.
+
+        Raises
+        ------
+        ValueError
+            If a layer is bidirectional, or the frame is left open, or a size is out of range, or of several
+            rows the recurrent layers disagree on batch_first.
+        ShapeError
+            If the layers do not fit the frame.
+        """
+        return calls.open_stream(self, batch, frame, steps, threads, nonfinite)
+
+    def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
+        """Bytes that ``stream(batch, steps=steps)`` takes, or for a net that reads the future a call of so
+        many steps; allocates nothing.
+
+        Parameters
+        ----------
+        batch, steps, frame
+            As `stream` takes them.
+
+        Returns
+        -------
+        Memory
+            ``weights``, which all streams of the net share, and ``state`` and ``scratch``, which each has.
+        """
+        cores, plan, _, _ = calls.stream_plan(self, batch, frame, steps)
+        distinct = {id(core): core.nbytes for core in cores}
+        return Memory(sum(distinct.values()), plan.state_bytes, plan.scratch_bytes)
+
+    @property
+    def last_state(self) -> dict[str, Array]:
+        """The final state of the last call, by name, for another call's ``state=``: copies, so going back
+        through that call stops there, as truncated backpropagation through time wants."""
+        kept = self._last_state
+        return {} if kept is None else {name: kept.read(name) for name in kept}
+
+    # ---- training ------------------------------------------------------------------------------
+
+    def backward(self, dy: ArrayLike, dstate: Mapping[str, ArrayLike] | None = None) -> Any:
+        """Go back through the last call in training mode, and add to the gradients (`grad_dict`).
+
+        Parameters
+        ----------
+        dy : array_like, float32, as the output
+            The gradient of the output.
+        dstate : mapping from name to array, optional
+            The gradient of the final state, by the names of `State`; what it does not name is zero.
+
+        Returns
+        -------
+        dx : ndarray, float32, as the input
+            The gradient of the input; None where it is indices.
+        dstate : dict from name to ndarray
+            The gradient of the initial state; only if ``dstate`` was given, be it empty.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no call in training mode, or it was gone back through already.
+        ShapeError, TypeError, KeyError
+            If something does not fit. No gradient has changed, and the pass can still be gone back through.
+        """
+        from tinyrnn import training
+
+        dx, initial = training.backward(self, dy, dstate)
+        return dx if dstate is None else (dx, {name: initial.read(name) for name in initial})
+
+    def trainer(
+        self,
+        optimizer: Optimizer,
+        loss: Loss,
+        batch: int = 32,
+        steps: int = 64,
+        *,
+        threads: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: str = "stop",
+        frame: Frame | None = None,
+        target_steps: int = 0,
+    ) -> Trainer:
+        """What trains the net batch by batch in memory that is laid out once. It trains in training mode,
+        whatever the net's; layers in evaluation mode within a net that is not are left so.
+
+        Parameters
+        ----------
+        optimizer : one of `tinyrnn.optim`
+        loss : one of `tinyrnn.losses`
+        batch, steps : int
+            Rows, and the most steps of a sequence; fewer steps are fine. A net without recurrent layers takes
+            ``(batch, frame)`` and has no steps.
+        threads : int
+            Threads that share the rows and the weights; the bits do not depend on it.
+        clip_norm, clip_value : float, optional
+            Clip gradients by the norm of all of them, and each of them.
+        nonfinite : {"stop", "skip", "warn"}
+            What to do where a gradient is NaN or infinite: raise `NonFiniteError`, or leave the step out,
+            silently or with a warning. The weights are as before in each case.
+        frame : tuple of int, optional
+            As `stream` takes it.
+        target_steps : int
+            For `CTCLoss`: the most labels of a row.
+
+        Returns
+        -------
+        Trainer
+
+        Raises
+        ------
+        TypeError, ValueError, ShapeError
+            If something does not fit.
+        """
+        from tinyrnn.training import Trainer
+
+        return Trainer(
+            self,
+            optimizer,
+            loss,
+            batch,
+            steps,
+            threads=threads,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            nonfinite=nonfinite,
+            frame=frame,
+            target_steps=target_steps,
+        )
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero. An optimiser's step passes them over until there is a `backward`."""
+        from tinyrnn.parameters import zero_gradients
+
+        zero_gradients(self)
+
+    def grad_dict(self) -> dict[str, Array]:
+        """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies; zeros
+        where there was no `backward` yet."""
+        from tinyrnn.parameters import gradients
+
+        return gradients(self)
+
+    def freeze(self, *names: str) -> Self:
+        """Take tensors out of training: no gradient, no update. Batch statistics move all the same.
+
+        Parameters
+        ----------
+        *names : str
+            Of tensors or of layers, as `state_dict` has them: ``"1"`` is all of that layer; none: all.
+
+        Raises
+        ------
+        KeyError
+            If the net has no such tensor or layer; nothing has changed.
+        """
+        from tinyrnn.parameters import set_frozen
+
+        set_frozen(self, names, True)
+        return self
+
+    def unfreeze(self, *names: str) -> Self:
+        """Take tensors into training again; see `freeze`."""
+        from tinyrnn.parameters import set_frozen
+
+        set_frozen(self, names, False)
+        return self
+
+    def requires_grad(self, name: str) -> bool:
+        """Whether a tensor is trained."""
+        from tinyrnn.parameters import requires_grad
+
+        return requires_grad(self, name)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        *,
+        loss: Any,
+        optimizer: Any = "adam",
+        validation_data: Any = None,
+        metrics: Any = None,
+        callbacks: Any = (),
+        shuffle: bool = True,
+        seed: int | None = None,
+        lengths: ArrayLike | None = None,
+        verbose: int = 1,
+        threads: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: str = "stop",
+        bptt: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> History:
+        """Train for some epochs, each sample once in each.
+
+        Arrays are samples first, whatever ``batch_first`` says. Samples of different lengths are put together
+        with others of about their length, padded to the longest of the batch, and padding counts for nothing.
+
+        Ctrl-C ends training after the step under way: the net keeps that step, and the history is
+        returned, ``interrupted``. A second Ctrl-C raises at once.
+
+        Where a callback cannot write its file, as the disk is full, there is a warning, and training goes on.
+        Any other exception ends training; its attribute ``history`` is that of the epochs so far, and the net
+        keeps its last step.
+
+        Memory beside weights and data is laid out before the first step, for a batch of the longest
+        sequence (of ``bptt`` steps) and for the short batch that is left over: ``History.memory`` says how
+        much. Validation takes that of the outputs of a batch, with metrics of all outputs.
+
+        Parameters
+        ----------
+        x : array_like
+            ``(N, T, frame)``, or a list of N arrays ``(T_i, frame)``; ``(N, frame)`` for a net without
+            recurrent layers. Whole numbers, and no frame, for an embedding.
+        y : array_like
+            A target of each step, ``(N, T, ...)`` or a list of N arrays ``(T_i, ...)``; or of each sequence,
+            ``(N, ...)``, compared with the output of its last step. ``...`` is the output's frame, without
+            the classes' axis where targets are class indices. For `CTCLoss` a list of label sequences, or
+            the pair (labels ``(N, S)``, how many ``(N,)``).
+        epochs : int
+        batch_size : int
+            The last batch of an epoch may be shorter; it is trained, too.
+        loss : str or loss
+            ``"mse"``, ``"l1"``, ``"huber"``, ``"cross_entropy"``, ``"bce_with_logits"``, ``"ctc"``, or an
+            object such as ``tr.HuberLoss(delta=0.5)``.
+        optimizer : str or optimiser
+            ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"`` with PyTorch's defaults, or an
+            object such as ``tr.optim.Adam(net, lr=0.01)``.
+        validation_data : (x, y) or (x, y, lengths), optional
+            Evaluated after each epoch: ``"val_loss"`` in the history.
+        metrics : str, sequence or mapping, optional
+            As `evaluate` takes them, measured on the validation data: ``"val_accuracy"``.
+        callbacks : sequence of callbacks or schedules
+            See `tinyrnn.callbacks`.
+        shuffle : bool
+            Whether each epoch has an order of its own, drawn from ``seed``. Otherwise samples keep their
+            order, and different lengths are not sorted.
+        seed : int, optional
+            0 unless given. With ``resume`` leave it out, or give that run's.
+        lengths : array_like of int, (N,), optional
+            Steps of each sample of an array.
+        verbose : int
+            0: silent. 1: a bar in a terminal where tqdm is installed, and a line an epoch. 2: lines only.
+        threads : int
+            Threads that share a batch; the bits do not depend on it.
+        clip_norm, clip_value, nonfinite
+            As `trainer` takes them.
+        bptt : int, optional
+            Truncated BPTT: a step for each so many steps of a batch's sequences. The state is carried from
+            one to the next, without its gradient, and is zero at the start of each batch. All samples must
+            end in the same chunk.
+        resume : str or os.PathLike, optional
+            A file of `tinyrnn.callbacks.Checkpoint`: go on where it was written, to the same bits as if there
+            had been no pause. Data, net, loss, optimiser, schedules, callbacks and all that changes the bits
+            must be as that run had them, or it is an error; ``epochs`` may be more.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError, IndexError
+            If data, net, loss and options do not fit, or data is not finite; the message names the sample.
+            Nothing has changed then.
+        LoadError, OSError
+            If the checkpoint cannot be read. Nothing has changed then.
+        """
+        from tinyrnn.fitting import fit
+
+        return fit(
+            self,
+            x,
+            y,
+            epochs,
+            batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            validation_data=validation_data,
+            metrics=metrics,
+            callbacks=callbacks,
+            shuffle=shuffle,
+            seed=seed,
+            lengths=lengths,
+            verbose=verbose,
+            threads=threads,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            nonfinite=nonfinite,
+            bptt=bptt,
+            resume=resume,
+        )
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int = 32,
+        *,
+        lengths: ArrayLike | None = None,
+        threads: int = 1,
+        last: bool = False,
+    ) -> Any:
+        """The outputs of many samples, in evaluation mode.
+
+        Parameters
+        ----------
+        x, lengths
+            As `fit` takes them.
+        batch_size : int
+            Samples that run at once; the bits do not depend on it.
+        threads : int
+        last : bool
+            Only the output at each sample's own last step, which `fit` and `evaluate` compare with one target
+            a sequence; see `Net.__call__`. After a sample's length there are zeros: ``[:, -1]`` is right only
+            where all have the same.
+
+        Returns
+        -------
+        ndarray, float32, (N, T, ...), or list of ndarray (T_i, ...) for a list
+            Zeros after a sample's length. ``(N, ...)`` for ``(N, frame)``, and for ``last``.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError, IndexError
+            If the samples do not fit the net.
+        """
+        from tinyrnn.fitting import predict
+
+        return predict(self, x, batch_size, lengths, threads, last)
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        *,
+        loss: Any,
+        metrics: Any = None,
+        lengths: ArrayLike | None = None,
+        threads: int = 1,
+    ) -> dict[str, float]:
+        """The loss of many samples, and metrics, in evaluation mode.
+
+        Parameters
+        ----------
+        x, y, lengths, loss
+            As `fit` takes them.
+        batch_size : int
+            Samples that run at once, rounded up to a multiple of 32; the bits do not depend on it.
+        metrics : str, sequence or mapping, optional
+            ``"accuracy"`` for classes, or ``{"name": function}``. A function gets all outputs and targets at
+            once: of each step, ``(n, ...)`` without padding; of each sequence, its last output and its
+            target, ``(N, ...)``; for `CTCLoss` two lists of N.
+        threads : int
+
+        Returns
+        -------
+        dict of str to float
+            ``"loss"``, the mean over all that counts (or the sum, where the loss is one), and each metric.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError, IndexError
+            If the samples do not fit the net or the loss.
+        """
+        from tinyrnn.fitting import evaluate
+
+        return evaluate(self, x, y, batch_size, loss, metrics, lengths, threads)
+
+    # ---- weights -------------------------------------------------------------------------------
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that training changes: those of `state_dict`, running statistics left out."""
+        return sum(
+            math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(STATISTICS)
+        )
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Every tensor by name, float32 copies with PyTorch's names, shapes and order.
+
+        What is quantised as the numbers that its codes stand for.
+        """
+        return state_dicts.state_dict(self)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, ArrayLike], strict: bool = True, *, prefix: str = ""
+    ) -> LoadResult:
+        """Take the net's tensors from a mapping of names to arrays.
+
+        What the net keeps in a smaller format is rounded to the nearest that the format has; or taken as
+        codes where ``<name>_scale`` is there too, as `load_weights` reads them from a file that `save` wrote.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            As `load_weights` or PyTorch's ``state_dict()`` give it.
+        strict : bool
+            Whether missing and unexpected names are errors.
+        prefix : str
+            Take only the names that begin so, as a submodule of a larger model: ``"decoder.rnn."``.
+
+        Returns
+        -------
+        LoadResult
+            ``missing_keys`` and ``unexpected_keys``.
+
+        Raises
+        ------
+        WeightsError
+            If names, shapes or codes do not fit, or a format cannot hold a number: all of them are listed.
+            The net is as before.
+        """
+        return state_dicts.load_state_dict(self, state_dict, strict, prefix)
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and architecture to one safetensors file; `load` reads it back.
+
+        The file is complete or not there: it gets its name when it is written, and an older one is kept until
+        then.
+
+        Raises
+        ------
+        ValueError
+            If the name ends as another format's does, so that it would not be read again.
+        OSError
+            If it cannot be written. An existing file is then as before.
+        """
+        from tinyrnn.saving import save
+
+        save(self, path)
+
+    def __reduce__(self) -> Any:
+        from tinyrnn.saving import reduced
+
+        return reduced(self)

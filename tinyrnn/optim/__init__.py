@@ -1,0 +1,48 @@
+"""Optimisers: PyTorch's formulas, arguments and state, one fused pass over a net's packed weights.
+
+A step is done by the core without the GIL and allocates nothing. It is the same for every instruction set
+with a fused multiply-add, bit for bit. What PyTorch does not have: ``l1=``, a penalty on the sum of
+magnitudes, whose gradient, ``l1 * sign(w)``, is added to the weights'.
+"""
+
+from tinyrnn.optim import schedules
+from tinyrnn.optim.algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
+from tinyrnn.optim.clipping import check_gradients, clip_grad_norm, clip_grad_value
+from tinyrnn.optim.optimizer import Optimizer
+from tinyrnn.optim.schedules import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "Optimizer",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+    "check_gradients",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "schedules",
+]

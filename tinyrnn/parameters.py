@@ -1,0 +1,79 @@
+"""What of a net is trained: its parameters, which of them are frozen, and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinyrnn.contract import Module
+from tinyrnn.state_dicts import quoted, state_dict
+from tinyrnn.tensors import STATISTICS, Array, Tensor
+
+
+def parameters(net: Module) -> list[tuple[str, Tensor]]:
+    """(full name, tensor) of every parameter of a net, in its order; a shared layer's each time."""
+    if not isinstance(net, Module):
+        raise TypeError(f"{type(net).__name__} is no net")
+    return [
+        (prefix + tensor.name, tensor)
+        for prefix, leaf in net._leaves()
+        for tensor in leaf._tensors()
+        if tensor.name not in STATISTICS
+    ]
+
+
+def trainable(net: Module, shared: bool = False) -> list[tuple[str, Tensor]]:
+    """(name, tensor) of every parameter that is not frozen; one that two layers share once, or as often
+    as `state_dict` names it."""
+    found: dict[Any, tuple[str, Tensor]] = {}
+    for prefix, leaf in net._leaves():
+        for tensor in leaf._tensors():
+            name = prefix + tensor.name
+            if tensor.name in STATISTICS or tensor.name in leaf._frozen:
+                continue
+            found.setdefault(name if shared else (id(tensor.core), tensor.param), (name, tensor))
+    return list(found.values())
+
+
+def requires_grad(net: Module, name: str) -> bool:
+    """`Net.requires_grad`."""
+    for prefix, leaf in net._leaves():
+        for tensor in leaf._tensors():
+            if prefix + tensor.name == name:
+                return tensor.name not in STATISTICS and tensor.name not in leaf._frozen
+    raise KeyError(f"{type(net).__name__} has no tensor {name!r}")
+
+
+def set_frozen(net: Module, names: tuple[str, ...], frozen: bool) -> None:
+    """`Net.freeze` or `Net.unfreeze`."""
+    chosen: list[tuple[Module, str]] = []
+    if not names:
+        chosen = [(leaf, tensor.name) for _, leaf in net._leaves() for tensor in leaf._tensors()]
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{type(net).__name__}: {name!r}, expected the name of a tensor or a layer")
+        found = [
+            (leaf, tensor.name)
+            for prefix, leaf in net._leaves()
+            for tensor in leaf._tensors()
+            if f"{prefix}{tensor.name}.".startswith(name + ".")
+        ]
+        if not found:
+            raise KeyError(
+                f"{type(net).__name__} has no tensor or layer {name!r}, but {quoted(state_dict(net))}"
+            )
+        chosen += found
+    for leaf, tensor in chosen:
+        leaf._freeze([tensor], frozen)
+
+
+def zero_gradients(net: Module) -> None:
+    """`Net.zero_grad`."""
+    for tensor in net._tensors():
+        if tensor.core.has_gradients:
+            tensor.core.gradients()[:] = 0.0
+            tensor.core.graded = 0
+
+
+def gradients(net: Module) -> dict[str, Array]:
+    """`Net.grad_dict`."""
+    return {name: tensor.gradient() for name, tensor in trainable(net, shared=True)}

@@ -1,0 +1,87 @@
+"""Core layers laid out for calls of one shape, and those that a net keeps from one call to the next."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Any
+
+from tinyrnn import _core
+from tinyrnn.tensors import Frame, Slot
+
+# Rows of work that a call does at once: enough for a matrix product, few enough to stay in cache.
+BLOCK_ROWS = 64
+
+# Prepared calls that a net keeps, and the most bytes of one: 2 MB in all.
+KEPT_CALLS = 8
+KEPT_BYTES = 1 << 18
+
+Key = tuple[Any, ...]
+
+
+def laid_out(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:
+    """The cores laid out for calls of ``steps`` steps: in blocks, unless a layer reads the future."""
+    rows, cols = (1, 1, *frame)[-2:]
+    block = max(1, BLOCK_ROWS // batch)
+    plan = _core.Plan(cores, rows, cols, batch, min(block, steps))
+    return _core.Plan(cores, rows, cols, batch, steps) if plan.full_sequence and steps > block else plan
+
+
+class Call:
+    """A net laid out for calls of one shape: one thread at a time may run it.
+
+    Parameters
+    ----------
+    cores : list of Layer
+        What it runs.
+    plan : Plan
+        They, laid out for the whole batch.
+    parts : list of Part
+        Of each thread.
+    slots : tuple of Slot
+        The names of the state.
+    """
+
+    __slots__ = ("cores", "nbytes", "parts", "plan", "slots", "state_bytes")
+
+    def __init__(
+        self, cores: list[_core.Layer], plan: _core.Plan, parts: list[_core.Part], slots: tuple[Slot, ...]
+    ) -> None:
+        self.cores, self.plan, self.parts, self.slots = cores, plan, parts, slots
+        self.state_bytes = plan.state_bytes
+        self.nbytes = sum(part.nbytes for part in parts)
+
+
+class KeptCalls:
+    """The calls that a net keeps, by their sizes. A thread takes one out and puts it back, so that no two
+    share a scratch."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[Key, Call] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def values(self) -> list[Call]:
+        """The calls, the one that was last put back at the end."""
+        return list(self._calls.values())
+
+    def take(self, key: Key, cores: list[_core.Layer], steps: int) -> Call | None:
+        """The call that was kept for ``key``, unless the net has other cores since."""
+        call = self._calls.pop(key, None)
+        if call is None:
+            return None
+        if call.cores != cores:  # so have the others
+            self._calls.clear()
+            return None
+        return call if steps <= call.plan.most_steps else None
+
+    def put(self, key: Key, call: Call) -> None:
+        """Put a call back that has run to its end."""
+        if call.nbytes <= KEPT_BYTES:
+            self._calls[key] = call
+            if len(self._calls) > KEPT_CALLS:
+                with suppress(KeyError):  # another thread may have taken them
+                    self._calls.popitem(last=False)

@@ -1,0 +1,345 @@
+"""One run of `fit`: its state, the callbacks that look at it, Ctrl-C and the line in the terminal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from types import FrameType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrnn.attributes import Guarded
+from tinyrnn.contract import Module
+from tinyrnn.history import History
+from tinyrnn.samples import Gatherer, Inputs, Rows, Targets, batches
+from tinyrnn.training import Trainer
+
+
+class Run(Guarded):
+    """A `fit` under way, as callbacks see it.
+
+    Attributes
+    ----------
+    net, optimizer, loss
+        What trains.
+    history : History
+    epochs : int
+        How many there will be.
+    epoch, batch : int
+        Whole epochs done, and whole batches done of the one under way.
+    stop : bool
+        Set it to end training after this epoch.
+    resumed : bool
+        Whether it began with a checkpoint.
+    """
+
+    _made_by = "_gatherer"
+    _settable = ("seed",)  # that of the checkpoint which is taken up
+
+    def __init__(
+        self,
+        net: Module,
+        loss: Any,
+        optimizer: Any,
+        inputs: Inputs,
+        targets: Targets,
+        callbacks: list[Callback],
+        *,
+        epochs: int,
+        batch_size: int,
+        seed: int | None,
+        shuffle: bool,
+        bptt: int | None,
+        threads: int,
+        **options: Any,
+    ) -> None:
+        self.net, self.loss, self.optimizer = net, loss, optimizer
+        self.inputs, self.targets, self.callbacks = inputs, targets, callbacks
+        self.epochs, self.batch_size, self.bptt = epochs, batch_size, bptt
+        self.history = History()
+        self.epoch = self.batch = 0
+        self.stop = self.resumed = False
+        # What `settings` had no place for at first.
+        self.arguments = {"loss": _plain(loss), "optimizer": dict(optimizer.defaults)}
+        # Of the epoch under way: the sum of losses and that of their weights, and its seconds; with truncated
+        # BPTT the steps done of the batch under way, and the state after them.
+        self.total = self.weight = self.seconds = 0.0
+        self.step = 0
+        self.carried: NDArray[np.float32] | None = None
+        self.norm = float("nan")  # of the last step's gradients
+        self.seed = seed  # None: 0, or that of the run that is resumed
+        self.generator = np.random.Generator(np.random.PCG64(seed or 0)) if shuffle else None
+        self.drawn_from = self._random()  # the generator's state when the epoch under way began
+        self.settings = {
+            "samples": len(inputs),
+            "steps of all samples": int(inputs.lengths.sum()),
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "bptt": bptt,
+            "loss": f"{type(loss).__name__}, {loss.reduction}",
+            "optimizer": type(optimizer).__name__,
+            **options,
+        }
+        steps = 1 if inputs.stepless else inputs.longest
+        steps = min(steps, bptt or steps)
+        most = min(batch_size, len(inputs))
+        # One trainer for whole batches, one for the short one.
+        self._trainers = {
+            rows: Trainer(
+                net,
+                optimizer,
+                loss,
+                rows,
+                steps,
+                threads=threads,
+                frame=inputs.frame,
+                target_steps=0 if targets.labels is None else max(int(targets.labels.max()), 1),
+                **options,
+            )
+            for rows in dict.fromkeys((most, len(inputs) % most or most))
+        }
+        self._gatherer = Gatherer(inputs, targets, most, steps)
+        shared = next(iter(self._trainers.values())).memory
+        each = (trainer.memory for trainer in self._trainers.values())
+        self.history.memory = (
+            shared.gradients
+            + shared.optimizer
+            + sum(memory.tape + memory.scratch + memory.state for memory in each)
+            + self._gatherer.nbytes
+        )
+
+    def _may_set(self, name: str) -> bool:
+        return super()._may_set(name) or (name in self.__dict__ and name not in self._fixed())
+
+    def _instead(self, name: str, value: Any) -> str:
+        return "pass it to fit()"
+
+    def _random(self) -> Any:
+        return None if self.generator is None else self.generator.bit_generator.state
+
+    def state_size(self, rows: int) -> int:
+        """The number of values in the state of a batch: of a whole one, or of the short one."""
+        return int(self._trainers[rows].new_state().numbers.size)
+
+    def train(
+        self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, progress: Progress
+    ) -> None:
+        """Train until the last epoch, a callback or Ctrl-C ends it."""
+        while self.epoch < self.epochs and not interrupt.asked:
+            if self.stop and self.batch == self.step == 0:  # an epoch under way is ended, a resumed one too
+                break
+            self._train_epoch(validate, interrupt, progress)
+
+    def _train_epoch(
+        self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, progress: Progress
+    ) -> None:
+        started = time.perf_counter() - self.seconds
+        if self.batch == 0 and self.step == 0:
+            for callback in self.callbacks:
+                callback.on_epoch_begin(self)
+        order = batches(self.inputs.lengths, self.batch_size, self.generator)
+        progress.begin(self, len(order))
+        for rows in order[self.batch :]:
+            loss = self._train_batch(rows, interrupt)
+            self.seconds = time.perf_counter() - started
+            if loss is not None:
+                progress.batch(loss)
+                for callback in self.callbacks:
+                    callback.on_batch_end(self, loss)
+            if interrupt.asked:
+                return
+        logs = {"loss": self._mean(self.total, self.weight)}
+        logs |= {f"val_{name}": value for name, value in validate().items()}
+        if interrupt.asked:  # perhaps in the middle of validation; who resumes begins with it
+            return
+        logs["lr"] = float(self.optimizer.lr)
+        logs["grad_norm"] = float(self.norm)
+        logs["seconds"] = time.perf_counter() - started
+        self.history.append(logs)
+        self.epoch += 1
+        self.batch = 0
+        self.total = self.weight = self.seconds = 0.0
+        self.drawn_from = self._random()
+        progress.end(self, logs)
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, logs)
+
+    def _train_batch(self, rows: Rows, interrupt: Interrupt) -> float | None:
+        """One batch, a step or with truncated BPTT one for each chunk; its loss, None if it is not whole."""
+        trainer, gather = self._trainers[len(rows)], self._gatherer
+        if self.bptt is None:
+            loss = float(trainer.step(gather.x(rows), gather.y(rows), gather.lengths(rows)))
+            self.norm = trainer.norm
+            self._add(loss, self.targets.weight(rows))
+            self.batch += 1
+            return loss
+        state = trainer.new_state()
+        if self.carried is not None:
+            state.numbers[:] = self.carried
+        total, weight, end = self.total, self.weight, int(self.inputs.lengths[rows].max())
+        while self.step < end:
+            if interrupt.asked:
+                self.carried = state.numbers.copy()
+                return None
+            part = rows, self.step, min(self.step + self.bptt, end)
+            value = float(trainer.step(gather.x(*part), gather.y(*part), gather.lengths(*part), state))
+            self._add(value, self.targets.weight(*part))
+            self.norm = trainer.norm
+            self.step = part[2]
+        self.step, self.carried = 0, None
+        self.batch += 1
+        return self._mean(self.total - total, self.weight - weight)
+
+    def _add(self, loss: float, weight: float) -> None:
+        if weight:  # the mean over nothing is NaN
+            self.total += loss * weight
+            self.weight += weight
+
+    def _mean(self, total: float, weight: float) -> float:
+        if not self.targets.mean:
+            return total
+        return total / weight if weight else float("nan")
+
+
+def _plain(loss: Any) -> dict[str, Any]:
+    """The arguments that a loss was made with; arrays as lists."""
+    arguments = loss._arguments() if hasattr(loss, "_arguments") else {}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in arguments.items()
+    }
+
+
+class Callback:
+    """The base of all callbacks: methods that do nothing.
+
+    ``run`` tells what is under way: ``run.net``, ``run.optimizer``, ``run.history``, ``run.epoch`` (whole
+    epochs done), ``run.batch`` (whole batches of the current one), and ``run.stop``, which a callback
+    sets to end training after the epoch. Callbacks are called in their order; `Checkpoint` after all others.
+
+    A callback that remembers something has it in ``state_dict``, so that a resumed run knows it: numbers,
+    strings, lists, dicts and arrays. What ``load_state_dict`` raises for a state that it cannot take becomes
+    a `LoadError`, and nothing has changed. Any other exception of a callback ends ``fit``; its ``history`` is
+    that of the epochs so far.
+    """
+
+    monitor: str | None = None  # a number that has to be measured, checked before training
+    _remembers: ClassVar[bool] = False  # its state is never empty, so that an empty one is an error
+
+    def _weights(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The net's tensors in a state to be taken: they have to be as the net's own."""
+        return {}
+
+    def _check(self, run: Run) -> None:
+        """Raise an error if it cannot do its work, before anything changes and a checkpoint is read."""
+
+    def on_train_begin(self, run: Run) -> None:
+        """Before the first step, after a checkpoint is read."""
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Before an epoch's first batch; not when an epoch is resumed in its middle."""
+
+    def on_batch_end(self, run: Run, loss: float) -> None:
+        """After the last step of each batch."""
+
+    def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
+        """After an epoch; ``logs`` is what the history got."""
+
+    def on_interrupt(self, run: Run) -> None:
+        """After the last whole step when Ctrl-C was pressed."""
+
+    def on_train_end(self, run: Run) -> None:
+        """At the end, also of an interrupted run."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state that a checkpoint keeps of it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+
+
+# ---- the terminal --------------------------------------------------------------------------------
+
+
+class Interrupt:
+    """Ctrl-C as a wish: the first one waits for the step under way, a second one raises at once.
+
+    Only where Python's own handler is in place, in the main thread; who has another handler keeps it.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._ours = False
+
+    def __enter__(self) -> Interrupt:
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._note)
+            self._ours = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class Progress:
+    """One line an epoch; with tqdm and a terminal a bar before it.
+
+    Output that cannot be written, as a log's disk is full or a terminal has gone, does not end training.
+    """
+
+    def __init__(self, verbose: int) -> None:
+        self._verbose = verbose
+        self._bar: Any = None
+        self._tqdm: Any = None
+        if verbose == 1 and sys.stdout is not None and sys.stdout.isatty():
+            with suppress(ImportError):
+                self._tqdm = import_module("tqdm").tqdm
+
+    def begin(self, run: Run, count: int) -> None:
+        if self._tqdm is not None:
+            name = f"epoch {run.epoch + 1}/{run.epochs}"
+            with suppress(OSError):
+                self._bar = self._tqdm(
+                    total=count,
+                    initial=run.batch,
+                    desc=name,
+                    leave=False,
+                    file=sys.stdout,
+                    dynamic_ncols=True,
+                )
+
+    def batch(self, loss: float) -> None:
+        if self._bar is not None:
+            with suppress(OSError):
+                self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+                self._bar.update()
+
+    def end(self, run: Run, logs: Mapping[str, float]) -> None:
+        self.close()
+        if self._verbose:
+            width = len(str(run.epochs))
+            numbers = [f"{name} {value:.5g}" for name, value in logs.items() if name != "seconds"]
+            seconds = f"{logs['seconds']:.1f} s"
+            with suppress(OSError):
+                print("  ".join([f"epoch {run.epoch:{width}}/{run.epochs}", *numbers, seconds]), flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            with suppress(OSError):
+                self._bar.close()
+            self._bar = None

@@ -1,0 +1,65 @@
+"""Nets written down: as files, and for copies and pickles. loading.py reads the files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrnn.contract import Module, build
+from tinyrnn.state_dicts import load_state_dict, stored
+
+# Of the files that `Net.save` writes; 2 has formats.
+VERSION = 2
+
+
+def save(net: Module, path: str | os.PathLike[str]) -> None:
+    """`Net.save`."""
+    from tinyrnn.weights.safetensors import save_safetensors
+
+    check_suffix(path)
+    smaller = any(name != "float32" for name in net.formats.values())
+    version = VERSION if smaller else 1  # what an older tinyrnn can read, it may
+    metadata = {"format": "np", "tinyrnn": json.dumps({"version": version, "net": net._describe()})}
+    tensors = stored(net)
+    halves = {name for name, array in tensors.items() if array.dtype == np.uint16}
+    save_safetensors(path, tensors, metadata, bfloat16=halves)
+
+
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """An error if a name ends as that of another format than `Net.save` writes."""
+    from tinyrnn.weights import source_of_suffix
+    from tinyrnn.weights.safetensors import SOURCE
+
+    if source_of_suffix(path) not in (None, SOURCE):
+        suffix = os.path.splitext(os.fspath(path))[1].lower()
+        raise ValueError(
+            f"{os.fspath(path)}: save writes safetensors, expected a name that ends so, not {suffix}"
+        )
+
+
+def reduced(net: Module) -> Any:
+    """Take a net apart for `copy` and `pickle`: all of it but gradients and the tape."""
+    frozen = [sorted(leaf._frozen) for _, leaf in net._leaves()]
+    modes = [mode for _, mode in net._modes()]
+    return rebuilt, (net._describe(), stored(net), modes, frozen)
+
+
+def rebuilt(
+    description: dict[str, Any],
+    state_dict: dict[str, NDArray[Any]],
+    modes: Sequence[bool] = (),
+    frozen: Sequence[Sequence[str]] = (),
+) -> Module:
+    """Make the net again that `reduced` took apart."""
+    net = build(description)
+    load_state_dict(net, state_dict)
+    for (_, leaf), names in zip(net._leaves(), frozen, strict=False):  # not in older pickles
+        leaf._freeze(names, True)
+    for (part, _), mode in zip(net._modes(), modes, strict=False):
+        part.training = mode
+    return net

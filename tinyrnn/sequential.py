@@ -1,0 +1,148 @@
+"""`Sequential`: a net that is a row of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from tinyrnn import _core, calls, contract
+from tinyrnn.attributes import absent
+from tinyrnn.errors import ShapeError
+from tinyrnn.net import Net
+from tinyrnn.tensors import Frame, Tensor
+
+# How deep nets may be nested, so that what is saved can be loaded.
+NESTING = 64
+
+
+class Sequential(Net):
+    """Layers in a row: each reads what the one before it writes.
+
+    A recurrent layer passes its output sequence on; its final state is not returned. As in PyTorch,
+    layers are named ``"0"``, ``"1"``, … or by the mapping's keys, and may be nets themselves.
+
+    Parameters
+    ----------
+    *layers : Net, or one mapping from name to Net
+        At least one.
+    """
+
+    def __init__(self, *layers: Net | Mapping[str, Net]) -> None:
+        named: dict[str, Net] = {}
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            named.update(layers[0])
+        else:
+            named.update({str(i): layer for i, layer in enumerate(layers)})  # type: ignore[misc]
+        if not named:
+            raise ValueError("Sequential: no layers")
+        for name, layer in named.items():
+            if not isinstance(layer, Net):
+                raise TypeError(
+                    f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer"
+                )
+            if not isinstance(name, str) or not name or "." in name:
+                raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
+        self._layers = MappingProxyType(named)
+        self._recurrent = any(layer._recurrent for layer in named.values())
+        self._all_leaves = [
+            (f"{name}.{prefix}", leaf) for name, layer in named.items() for prefix, leaf in layer._leaves()
+        ]
+        inner = [layer._depth for layer in named.values() if isinstance(layer, Sequential)]
+        self._depth: int = 1 + max(inner, default=0)
+        if self._depth > NESTING:
+            raise ValueError(f"Sequential: nested {self._depth} deep, expected at most {NESTING}")
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        hx: None = None,  # where recurrent layers have their initial state
+        *,
+        lengths: ArrayLike | None = None,
+        state: Mapping[str, ArrayLike] | None = None,
+        threads: int = 1,
+        last: bool = False,
+    ) -> Any:
+        """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn, and
+        each keeps what it has worked out."""
+        if hx is not None:
+            raise calls.misplaced(self)
+        if self._recurrent or self.training:
+            return super().__call__(x, lengths=lengths, state=state, threads=threads, last=last)
+        calls.check_stateless(self, lengths, state, last)
+        for name, layer in self._layers.items():
+            try:
+                x = layer(x, threads=threads)
+            except ShapeError as error:
+                raise ShapeError(f"{name}: {error}") from None
+        return x
+
+    def _children(self) -> Iterable[Net]:
+        return self._layers.values()
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Net]:
+        return iter(self._layers.values())
+
+    def __getitem__(self, which: int | str) -> Net:
+        return self._layers[which] if isinstance(which, str) else list(self._layers.values())[which]
+
+    def __getattr__(self, name: str) -> Any:
+        layers = self.__dict__.get("_layers", {})
+        if name in layers:
+            return layers[name]
+        raise absent(self, "layer", name)
+
+    def _refusal(self, name: str, value: Any) -> AttributeError:
+        if name in self._layers:
+            return AttributeError(
+                f"{type(self).__name__}.{name}: layers are fixed when the net is made; build a new "
+                "Sequential with the other layer in its place"
+            )
+        return super()._refusal(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
+
+    def __repr__(self) -> str:
+        rows = [f"  ({name}): " + repr(layer).replace("\n", "\n  ") for name, layer in self._layers.items()]
+        return "Sequential(\n" + "\n".join(rows) + "\n)"
+
+    def _describe(self) -> dict[str, Any]:
+        layers = {name: layer._describe() for name, layer in self._layers.items()}
+        return {"type": "Sequential", "layers": layers}
+
+    @classmethod
+    def _described(cls, description: Mapping[str, Any]) -> contract.Module:
+        layers = description["layers"].items()
+        return Sequential({str(name): contract.build(layer) for name, layer in layers})  # type: ignore[misc]
+
+    def _leaves(self) -> list[tuple[str, contract.Module]]:
+        return self._all_leaves
+
+    def _tensors(self) -> list[Tensor]:
+        return [
+            tensor._replace(name=f"{name}.{tensor.name}")
+            for name, layer in self._layers.items()
+            for tensor in layer._tensors()
+        ]
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        for name, layer in self._layers.items():
+            try:
+                frame = layer._lay(frame, lead, cores)
+            except ShapeError as error:
+                raise ShapeError(f"{name}: {error}") from None
+        return frame
+
+    def _rank(self, ndim: int) -> int | None:
+        ranks = (layer._rank(ndim) for layer in self)
+        return next((rank for rank in ranks if rank is not None), None)
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        frames = (layer._frame() for layer in self)
+        return next((frame for frame in frames if frame is not None), None)

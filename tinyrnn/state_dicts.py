@@ -1,0 +1,163 @@
+"""Weights by name: `Net.state_dict`, loading it, and reading a layer's sizes off it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinyrnn.contract import Module
+from tinyrnn.errors import WeightsError
+from tinyrnn.formats import LEVELS, SCALE, Coded
+from tinyrnn.tensors import COUNTER, Array
+from tinyrnn.weights.spec import shown
+
+Layer = TypeVar("Layer", bound=Module)
+
+
+class LoadResult(NamedTuple):
+    """What `Net.load_state_dict` did not match, as in PyTorch."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def state_dict(net: Module) -> dict[str, NDArray[Any]]:
+    """`Net.state_dict`."""
+    state: dict[str, NDArray[Any]] = {}
+    for prefix, leaf in net._leaves():
+        for tensor in leaf._tensors():
+            state[prefix + tensor.name] = tensor.numbers()
+        if leaf._counts_batches:
+            state[prefix + COUNTER] = np.array(getattr(leaf, COUNTER), dtype=np.int64)
+    return state
+
+
+def stored(net: Module) -> dict[str, NDArray[Any]]:
+    """`state_dict` as files, copies and pickles keep it: what is quantised as codes and scales."""
+    state: dict[str, NDArray[Any]] = {}
+    for prefix, leaf in net._leaves():
+        for tensor in leaf._tensors():
+            state |= tensor._replace(name=prefix + tensor.name).stored()
+        if leaf._counts_batches:
+            state[prefix + COUNTER] = np.array(getattr(leaf, COUNTER), dtype=np.int64)
+    return state
+
+
+def load_state_dict(
+    net: Module, state_dict: Mapping[str, ArrayLike], strict: bool = True, prefix: str = ""
+) -> LoadResult:
+    """`Net.load_state_dict`."""
+    given = submodule(state_dict, prefix)
+    tensors = net._tensors()
+    counters = {f"{at}{COUNTER}": leaf for at, leaf in net._leaves() if leaf._counts_batches}
+    scales = {tensor.name: tensor.name + SCALE for tensor in tensors if tensor.format in LEVELS}
+    wanted = {tensor.name for tensor in tensors} | counters.keys() | set(scales.values())
+    missing = [tensor.name for tensor in tensors if tensor.name not in given]
+    unexpected = [name for name in given if name not in wanted]
+
+    problems = []
+    if strict and missing:
+        problems.append(f"Missing key(s) in state_dict: {quoted(missing)}.")
+    if strict and unexpected:
+        problems.append(f"Unexpected key(s) in state_dict: {quoted(unexpected)}.")
+    arrays: dict[str, Array | Coded] = {}
+    for tensor in tensors:
+        if tensor.name in given:
+            try:
+                arrays[tensor.name] = tensor.fitted(
+                    given[tensor.name], given.get(scales.get(tensor.name, ""))
+                )
+            except (TypeError, ValueError) as error:
+                problems.append(f"{error}.")
+    counts = {}
+    for name in (name for name in counters if name in given):
+        count = np.asarray(given[name])
+        if count.size != 1 or count.dtype.kind not in "iu":
+            problems.append(f"{name}: {count.dtype} of shape {count.shape}, expected one integer.")
+        else:
+            counts[name] = int(count.reshape(()))
+    if problems:
+        problems += _remarks(net, given, missing if strict else [], prefix)
+        where = f" (prefix {prefix!r})" if prefix else ""
+        what = f"Error(s) in loading state_dict for {type(net).__name__}{where}:"
+        more = [f"and {len(problems) - 20} more."] if len(problems) > 20 else []
+        raise WeightsError("\n\t".join([what, *problems[:20], *more]))
+
+    for tensor in tensors:
+        if tensor.name in arrays:
+            if missing:
+                tensor.core.prepare()
+            tensor.write(arrays[tensor.name])
+    for name, number in counts.items():
+        counters[name]._set_batches_seen(number)
+    return LoadResult(missing, unexpected)
+
+
+def _remarks(net: Module, given: Mapping[str, Any], missing: list[str], prefix: str) -> list[str]:
+    """What is likely to be wrong with a state_dict that does not fit: a prefix, another kind of layer."""
+    remarks = []
+    found = [
+        before for before in _prefixes(missing[:1], given) if all(before + name in given for name in missing)
+    ]
+    if found:
+        start = prefix if not prefix or prefix.endswith(".") else prefix + "."
+        passed = " or ".join(f"prefix={start + before!r}" for before in found[:4])
+        remarks.append(f"The missing names are there with a prefix: pass {passed}.")
+    for at, leaf in net._leaves():
+        names = [tensor.name for tensor in leaf._tensors() if at + tensor.name in given]
+        try:
+            mistaken = leaf._mistaken({name: np.shape(given[at + name]) for name in names})
+        except ValueError:  # a list that is no array, which is reported already
+            continue
+        if mistaken:
+            remarks.append(f"{at}{mistaken}.")
+    return remarks
+
+
+def inferred(kind: type[Layer], given: Mapping[str, ArrayLike], *arguments: Any, **named: Any) -> Layer:
+    """The layer that has these arguments, read off tensors, with those tensors loaded."""
+    try:
+        layer = kind(*arguments, **named)
+    except ValueError as error:
+        raise WeightsError(f"the tensors do not make a {kind.__name__}: {error}") from None
+    load_state_dict(layer, given)
+    return layer
+
+
+# ---- names -------------------------------------------------------------------------------------------
+
+
+def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries below ``prefix``, without it. The prefix may leave its last dot out."""
+    for name in state_dict:
+        if not isinstance(name, str):
+            raise WeightsError(f"a tensor's name is {name!r}, expected a string")
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    found = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
+    if prefix and not found:
+        raise WeightsError(f"no tensor's name begins with {prefix!r}; there are {quoted(state_dict)}")
+    return found
+
+
+def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
+    """What comes before one of the wanted names in some of ``names``, with the dot."""
+    found = [full.removesuffix(name) for name in wanted for full in names if full.endswith(f".{name}")]
+    return list(dict.fromkeys(found))
+
+
+def lacking(kind: str, name: str, given: Iterable[str], spellings: tuple[str, ...] = ()) -> WeightsError:
+    """The error of a state_dict without a tensor that tells a layer's sizes, whichever way it is spelt."""
+    names = list(given)
+    found = _prefixes(spellings or (name,), names)
+    hint = f"; {found[0]}{name} is: pass prefix={found[0]!r}" if found else ""
+    return WeightsError(f"{kind}: {name} is missing{hint}; there are {quoted(names) or 'no tensors'}")
+
+
+def quoted(names: Any) -> str:
+    listed = list(names)
+    first = ", ".join(f'"{shown(str(name))}"' for name in listed[:20])
+    return first + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")

@@ -1,0 +1,72 @@
+"""A net laid out for training, and what it keeps from one pass in training mode to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyrnn import _core
+from tinyrnn.tensors import Frame, Slot
+
+if TYPE_CHECKING:
+    from tinyrnn._training import Tape
+
+
+class Layout(NamedTuple):
+    """A net laid out for training.
+
+    Attributes
+    ----------
+    tape : Tape
+    cores : list of Layer
+        What the tape runs, dropout between levels included.
+    slots : tuple of Slot
+        The names of its state.
+    frame, out_frame : tuple of int
+    modes : list of bool
+        For each layer of the net, whether it is in training mode.
+    """
+
+    tape: Tape
+    cores: list[_core.Layer]
+    slots: tuple[Slot, ...]
+    frame: Frame
+    out_frame: Frame
+    modes: list[bool]
+
+
+class Pass(NamedTuple):
+    """A forward pass that has not gone backwards yet."""
+
+    layout: Layout
+    leading: tuple[int, ...]  # the output's axes before the frame, as the caller sees them
+    swapped: bool  # (B, T) for the caller, (T, B) inside
+
+
+class Practice:
+    """Records that a net keeps of its training.
+
+    Attributes
+    ----------
+    guard : Guard
+        Lets one thread at a time train the net: it has one tape, and its layers one set of gradients.
+    layout : Layout, optional
+        Of the last call in training mode; the next of its shape takes it again.
+    forward : Pass, optional
+        The last call, until it has gone backwards.
+    seed : int, optional
+        Of all masks of dropout, drawn before the first pass.
+    passes : int
+        How many there were.
+    """
+
+    __slots__ = ("forward", "guard", "layout", "passes", "seed")
+
+    def __init__(self, kind: str) -> None:
+        self.guard = _core.Guard(
+            f"{kind}: in training by another thread, expected one at a time; "
+            "give each thread a copy.deepcopy() of the net"
+        )
+        self.layout: Layout | None = None
+        self.forward: Pass | None = None
+        self.seed: int | None = None
+        self.passes = 0

@@ -1,0 +1,91 @@
+"""The tensors that a net is made of, by name: those of its weights and those of its state."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrnn import _core
+from tinyrnn.arrays import as_array, as_floats, widened
+from tinyrnn.errors import ShapeError
+from tinyrnn.formats import Coded, encode, restore, store
+
+Frame = tuple[int, ...]
+Array = NDArray[np.float32]
+
+# Tensors that training does not change by gradients.
+STATISTICS = ("running_mean", "running_var")
+
+# The one entry of a state_dict that is no parameter: BatchNorm1d's counter.
+COUNTER = "num_batches_tracked"
+
+
+class Tensor(NamedTuple):
+    """One entry of a state_dict: its name, its shape, and the core layer that keeps it."""
+
+    name: str
+    shape: tuple[int, ...]
+    core: _core.Layer
+    param: int
+
+    @property
+    def format(self) -> str:
+        """How its numbers are kept."""
+        return self.core.format if self.param in self.core.matrices else "float32"
+
+    def numbers(self) -> Array:
+        """Its numbers: a new array."""
+        array: Array = self.core.get(self.param).reshape(self.shape)
+        return array
+
+    def stored(self) -> dict[str, NDArray[Any]]:
+        """Its numbers as a file keeps them, without loss."""
+        if self.format == "float32":
+            return {self.name: self.numbers()}
+        return store(Coded(*self.core.codes(self.param)), self.format, self.name)
+
+    def fitted(self, value: Any, scales: Any) -> Array | Coded:
+        """``value`` as the core takes it: numbers, or codes with ``scales``; an error if it does not fit."""
+        shape = self.core.params[self.param][1]
+        if scales is not None:
+            return restore(as_array(value), as_array(scales), shape, self.format, self.name)
+        array = as_array(value)
+        if self.format == "bfloat16" and array.dtype == np.uint16:  # the bits, as `stored` gives them
+            array = widened(array)
+        array = as_floats(array, self.name)
+        if array.shape != self.shape:
+            raise ShapeError(
+                f"size mismatch for {self.name}: shape {array.shape} in state_dict, "
+                f"expected {self.shape} in the net"
+            )
+        array = array.reshape(shape)
+        return array if self.format == "float32" else encode(array, self.format, self.name)
+
+    def gradient(self) -> Array:
+        """Its gradient: a new array."""
+        array: Array = self.core.unpack_from(self.param, self.core.gradients()).reshape(self.shape)
+        return array
+
+    def write(self, value: Array | Coded) -> None:
+        """Take what `fitted` gave."""
+        if isinstance(value, Coded):
+            self.core.set_codes(self.param, *value)
+        else:
+            self.core.set(self.param, value)
+
+    def read(self) -> Array:
+        """Its numbers: a copy, so it cannot be written to."""
+        array = self.numbers()
+        array.flags.writeable = False
+        return array
+
+
+class Slot(NamedTuple):
+    """One named tensor of a state: where its levels lie among the numbers."""
+
+    name: str
+    owner: str  # the layer, kind and sizes: what tells nets apart whose states have the same shapes
+    shape: tuple[int, int, int]  # (levels * directions, batch, size)
+    parts: tuple[tuple[int, int], ...]  # (offset, numbers) within a row, of each level and direction
