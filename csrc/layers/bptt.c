@@ -372,7 +372,8 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     cell.dy_stride = (size_t)me->out;
     cell.h_stride = (size_t)units;
     cell.relu = me->layer->as.recurrent.relu;
-    me->kind->step_back(me->pass->isa, &cell);
+    const trnn_recurrent_back *back = me->layer->training->family;
+    back->step_back(me->pass->isa, &cell);
 
     const trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates, size),
                                                  end - b, size, NULL, cell.hidden, dh, NULL);

@@ -7,7 +7,7 @@
  * panel has, as in a depthwise convolution, panels would be mostly padding: the weights are then kept by rows,
  * and a group becomes a panel when its turn comes.
  */
-#include "layer.h"
+#include "training.h"
 
 static trnn_status conv1d_check(const trnn_layer *layer)
 {
@@ -388,6 +388,9 @@ const trnn_layer_type trnn_conv1d = {
     .params = conv1d_params,
     .scratch = conv1d_scratch_bytes,
     .run = conv1d_run,
+};
+
+const trnn_layer_training trnn_conv1d_training = {
     .tape = conv1d_tape,
     .transpose = conv1d_transpose,
     .backward = conv1d_backward,

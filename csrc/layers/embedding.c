@@ -1,7 +1,7 @@
 /* y = the row of the table that the index names. As torch.nn.Embedding. net.c or train.c has checked the
  * indices; one that has changed since names a row of zeros. */
 #include "../index.h"
-#include "layer.h"
+#include "training.h"
 
 static trnn_status embedding_check(const trnn_layer *layer)
 {
@@ -54,6 +54,8 @@ static void widen(trnn_format format, const char *row, size_t size, float *y)
     }
 }
 
+static int32_t embedding_indices(const trnn_layer *layer) { return layer->as.embedding.num_embeddings; }
+
 static void embedding_run(const trnn_call *call)
 {
     const int32_t *index = call->x, size = call->layer->as.embedding.embedding_dim;
@@ -95,7 +97,10 @@ const trnn_layer_type trnn_embedding = {
     .frame = embedding_frame,
     .params = embedding_params,
     .run = embedding_run,
+    .indices = embedding_indices,
+};
+
+const trnn_layer_training trnn_embedding_training = {
     .backward = embedding_backward,
     .gradients = embedding_gradients,
-    .indices = 1,
 };

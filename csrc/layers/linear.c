@@ -1,5 +1,5 @@
 /* y = W x + b over the last axis of a frame. As torch.nn.Linear. */
-#include "layer.h"
+#include "training.h"
 
 static trnn_status linear_check(const trnn_layer *layer)
 {
@@ -91,6 +91,9 @@ const trnn_layer_type trnn_linear = {
     .params = linear_params,
     .scratch = linear_scratch,
     .run = linear_run,
+};
+
+const trnn_layer_training trnn_linear_training = {
     .tape = linear_tape,
     .transpose = linear_transpose,
     .backward = linear_backward,

@@ -1,6 +1,6 @@
 /* Layer normalisation over the last axis of a frame or all of it, and batch normalisation by the running
  * statistics, in training by the batch's. As torch.nn.LayerNorm and torch.nn.BatchNorm1d. */
-#include "layer.h"
+#include "training.h"
 
 static trnn_status norm_check(const trnn_layer *layer)
 {
@@ -109,6 +109,9 @@ const trnn_layer_type trnn_layer_norm = {
     .frame = layer_norm_frame,
     .params = affine_params,
     .run = layer_norm_run,
+};
+
+const trnn_layer_training trnn_layer_norm_training = {
     .backward = layer_norm_backward,
     .gradients = layer_norm_gradients,
 };
@@ -194,6 +197,14 @@ static void batch_norm_run(const trnn_call *call)
 /* ---- training: as above, but over all frames of a batch, channel by channel; a frame beyond its row's end
  *      counts nothing. The running statistics move by `momentum`, their variance being the unbiased one. Where
  *      they are fixed y is what use computes, and dx = dy / deviation, for no statistic follows x. */
+
+/* A variance wants more than one number a channel. */
+static trnn_status batch_norm_train_check(const trnn_layer *layer, trnn_frame in, int64_t frames)
+{
+    const trnn_norm_args *a = &layer->as.norm;
+    const int enough = a->use_running_stats || (int64_t)in.rows * in.cols * frames > a->size;
+    return enough ? TRNN_OK : TRNN_E_STATISTICS;
+}
 
 /* Frames in the pass's order, without those that have ended: a walk over the numbers of one channel. */
 typedef struct {
@@ -318,6 +329,10 @@ const trnn_layer_type trnn_batch_norm = {
     .params = batch_norm_params,
     .scratch = batch_norm_scratch_bytes,
     .run = batch_norm_run,
+};
+
+const trnn_layer_training trnn_batch_norm_training = {
+    .check = batch_norm_train_check,
     .tape = batch_norm_tape,
     .forward = batch_norm_forward,
     .backward = batch_norm_backward,

@@ -18,9 +18,11 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t hidden = a->hidden_size, proj = a->proj_size;
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
-    if (proj < 0 || proj >= hidden || (proj > 0 && layer->kind != TRNN_LSTM)) return TRNN_E_ARGUMENT;
+    if (proj < 0 || proj >= hidden || (proj > 0 && !trnn_recurrent_kind_of(layer)->projects))
+        return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->relu) || (a->relu && layer->kind != TRNN_RNN)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->relu) || (a->relu && !trnn_recurrent_kind_of(layer)->rectifies))
+        return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
