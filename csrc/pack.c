@@ -69,7 +69,7 @@ static void copy_strided(char *to, size_t to_step, const char *from, size_t from
 
 static size_t number_size(trnn_format format)
 {
-    return format == TRNN_F32 ? sizeof(float) : sizeof(uint16_t);
+    return trnn_is_half(format) ? sizeof(uint16_t) : sizeof(float);
 }
 
 /* Where an INT8 row of a group has its scale, its start and its codes: four codes lie in each plane of the group.
@@ -169,13 +169,13 @@ void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers
         const row_place place = place_of(param, r);
         char *const group = (char *)weights + place.group;
         const int8_t *const codes = (const int8_t *)numbers + r * cols;
-        switch (param->format) {
-        case TRNN_INT8: pack_int8(param, group, place, codes, scales + r); break;
-        case TRNN_INT4: pack_int4(param, group, place, codes, scales + r * scale_count(param)); break;
-        default:
+        if (trnn_is_int8(param->format))
+            pack_int8(param, group, place, codes, scales + r);
+        else if (trnn_is_int4(param->format))
+            pack_int4(param, group, place, codes, scales + r * scale_count(param));
+        else
             copy_strided(group + place.row * size, place.wide * size, (const char *)numbers + r * cols * size,
                          size, size, param->cols);
-        }
     }
 }
 
@@ -186,13 +186,13 @@ void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbe
         const row_place place = place_of(param, r);
         const char *const group = (const char *)weights + place.group;
         int8_t *const codes = (int8_t *)numbers + r * cols;
-        switch (param->format) {
-        case TRNN_INT8: unpack_int8(param, group, place, codes, scales + r); break;
-        case TRNN_INT4: unpack_int4(param, group, place, codes, scales + r * scale_count(param)); break;
-        default:
+        if (trnn_is_int8(param->format))
+            unpack_int8(param, group, place, codes, scales + r);
+        else if (trnn_is_int4(param->format))
+            unpack_int4(param, group, place, codes, scales + r * scale_count(param));
+        else
             copy_strided((char *)numbers + r * cols * size, size, group + place.row * size, place.wide * size,
                          size, param->cols);
-        }
     }
 }
 

@@ -27,7 +27,7 @@ static void activation_run(const trnn_call *call)
 {
     const size_t numbers =
         (size_t)call->steps * (size_t)call->batch * (size_t)call->in.rows * (size_t)call->in.cols;
-    call->isa->map_f32(map_of(call->layer), call->x, call->y, numbers, slope_of(call->layer));
+    TRNN_KERNEL(call->isa, map_f32)(map_of(call->layer), call->x, call->y, numbers, slope_of(call->layer));
 }
 
 /* dx = f'(x) dy, by what f wrote where that is enough; at 0 the slopes of a rectifier are PyTorch's. relu

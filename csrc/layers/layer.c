@@ -6,6 +6,7 @@ const char *trnn_layer_name(const trnn_layer *layer) { return layer->type->name;
 trnn_status trnn_layer_check(const trnn_layer *layer)
 {
     if (!layer->type || (unsigned)layer->format >= TRNN_FORMAT_COUNT) return TRNN_E_ARGUMENT;
+    if (!trnn_has_format(layer->format)) return TRNN_E_LEFT_OUT;
     const trnn_status status = layer->type->check(layer);
     if (status != TRNN_OK) return status;
 

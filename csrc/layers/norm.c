@@ -37,8 +37,8 @@ static void layer_norm_run(const trnn_call *call)
         (size_t)call->steps * (size_t)call->batch * (size_t)call->in.rows * (size_t)call->in.cols;
     const float *x = call->x;
     for (size_t i = 0; i < numbers; i += size)
-        call->isa->layer_norm_f32(x + i, call->y + i, size, call->layer->as.norm.eps, call->weights[0],
-                                  call->weights[1]);
+        TRNN_KERNEL(call->isa, layer_norm_f32)(x + i, call->y + i, size, call->layer->as.norm.eps,
+                                               call->weights[0], call->weights[1]);
 }
 
 /* ---- training: x^ = (x - mean) / sqrt(var + eps), dx^ = weight dy,
@@ -56,7 +56,7 @@ static standard standard_of(const trnn_kernels *isa, double mean, double squares
 {
     const float average = (float)mean, var = (float)(squares / count);
     standard own;
-    isa->norm_scale_f32(&own.scale, &own.shift, 1, eps, &average, &var, NULL, NULL);
+    TRNN_KERNEL(isa, norm_scale_f32)(&own.scale, &own.shift, 1, eps, &average, &var, NULL, NULL);
     return own;
 }
 
@@ -168,14 +168,15 @@ static void batch_norm_run(const trnn_call *call)
     const size_t numbers = (size_t)call->in.rows * (size_t)call->in.cols;
     trnn_cursor cursor = {call->scratch, 0};
     const batch_norm_scratch scratch = batch_norm_place(call->layer, &cursor);
-    call->isa->norm_scale_f32(scratch.scale, scratch.shift, channels, call->layer->as.norm.eps,
-                              call->weights[2], call->weights[3], call->weights[0], call->weights[1]);
+    TRNN_KERNEL(call->isa, norm_scale_f32)(scratch.scale, scratch.shift, channels, call->layer->as.norm.eps,
+                                           call->weights[2], call->weights[3], call->weights[0],
+                                           call->weights[1]);
 
     const float *x = call->x;
     float *y = call->y;
     for (int64_t n = (int64_t)call->steps * call->batch; n > 0; n--, x += numbers, y += numbers) {
         if (!channels_are_rows(call->layer, call->in)) {
-            call->isa->affine_f32(x, y, channels, scratch.scale, scratch.shift);
+            TRNN_KERNEL(call->isa, affine_f32)(x, y, channels, scratch.scale, scratch.shift);
             continue;
         }
         /* As above, one multiply-add a number: a row has one scale, spread over a panel. */
@@ -188,7 +189,8 @@ static void batch_norm_run(const trnn_call *call)
             }
             for (size_t i = row * cols; i < (row + 1) * cols; i += TRNN_PANEL) {
                 const size_t left = (row + 1) * cols - i;
-                call->isa->affine_f32(x + i, y + i, left < TRNN_PANEL ? left : TRNN_PANEL, scale, shift);
+                TRNN_KERNEL(call->isa, affine_f32)(x + i, y + i, left < TRNN_PANEL ? left : TRNN_PANEL, scale,
+                                                   shift);
             }
         }
     }

@@ -22,6 +22,7 @@ typedef struct {
 
 /* And of its training. */
 typedef struct {
+    void (*step_taped)(const trnn_kernels *isa, const trnn_cell *cell);
     void (*step_back)(const trnn_kernels *isa, const trnn_cell_back *cell);
 } trnn_recurrent_back;
 

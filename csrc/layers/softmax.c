@@ -38,11 +38,12 @@ static void softmax_run(const trnn_call *call)
             float *column = call->scratch;
             for (size_t c = 0; c < cols; c++) {
                 for (size_t r = 0; r < rows; r++) column[r] = x[r * cols + c];
-                call->isa->softmax_f32(column, column, rows, log);
+                TRNN_KERNEL(call->isa, softmax_f32)(column, column, rows, log);
                 for (size_t r = 0; r < rows; r++) y[r * cols + c] = column[r];
             }
         } else {
-            for (size_t r = 0; r < rows; r++) call->isa->softmax_f32(x + r * cols, y + r * cols, cols, log);
+            for (size_t r = 0; r < rows; r++)
+                TRNN_KERNEL(call->isa, softmax_f32)(x + r * cols, y + r * cols, cols, log);
         }
     }
 }
@@ -65,7 +66,7 @@ static void softmax_backward(const trnn_pass *pass)
     const size_t all = (size_t)pass->rows * size;
     const int log = is_log(pass->layer);
     const float *const p = log ? pass->dx : pass->y;
-    if (log) pass->isa->map_f32(TRNN_MAP_EXP, pass->y, pass->dx, all, 0.0f);
+    if (log) TRNN_KERNEL(pass->isa, map_f32)(TRNN_MAP_EXP, pass->y, pass->dx, all, 0.0f);
     for (size_t at = 0; at < all; at += size) {
         if (pass->layer->as.softmax.over_rows)
             for (size_t c = at; c < at + cols; c++)

@@ -135,7 +135,7 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
                                 .y_stride = y_stride,
                                 .scratch = scratch.at,
                                 .descending = backwards};
-        isa->product(&p);
+        TRNN_KERNEL(isa, product)(&p);
     }
     int same = 1, gaps = 1;
     for (int32_t m = 0; m < rows; m++) {
@@ -256,7 +256,7 @@ static int keeps_subnormal(const trnn_kernels *isa)
 {
     const float x = -100.0f;
     float y;
-    isa->map_f32(TRNN_MAP_EXP, &x, &y, 1, 0.0f);
+    TRNN_KERNEL(isa, map_f32)(TRNN_MAP_EXP, &x, &y, 1, 0.0f);
     return y != 0.0f;
 }
 
@@ -281,7 +281,7 @@ static void halves(const trnn_kernels *isa)
                                 .bias = l.packed.at + l.params[1].offset / sizeof(float),
                                 .x = &one,
                                 .y = y.at};
-        isa->product(&p);
+        TRNN_KERNEL(isa, product)(&p);
         int wrong = 0;
         for (int32_t i = 0; i < 2 * finite; i++) {
             float wanted = tensor_at(&l.w, (size_t)i, 0);
@@ -338,7 +338,7 @@ static void maps(const trnn_kernels *isa)
     memory y = memory_floats(count);
     check(subnormal || strcmp(isa->name, "neon") == 0, "%s flushes subnormal numbers", isa->name);
     for (int map = TRNN_MAP_EXP; map <= TRNN_MAP_TANH; map++) {
-        isa->map_f32((trnn_map)map, x.at, y.at, count, 0.0f);
+        TRNN_KERNEL(isa, map_f32)((trnn_map)map, x.at, y.at, count, 0.0f);
         double most = 0.0;
         size_t at = 0;
         for (size_t i = 0; i < count; i++) {
@@ -357,8 +357,8 @@ static void maps(const trnn_kernels *isa)
         for (size_t n = 1; n <= 49; n++) {
             memory part = memory_floats(n), own = memory_floats(n);
             memcpy(part.at, x.at + 3000, n * sizeof(float));
-            isa->map_f32((trnn_map)map, part.at, own.at, n, 0.0f);
-            isa->map_f32((trnn_map)map, part.at, part.at, n, 0.0f);
+            TRNN_KERNEL(isa, map_f32)((trnn_map)map, part.at, own.at, n, 0.0f);
+            TRNN_KERNEL(isa, map_f32)((trnn_map)map, part.at, part.at, n, 0.0f);
             check(same_bits(own.at, y.at + 3000, n) && same_bits(part.at, own.at, n), "%s on %s: %d numbers",
                   names[map], isa->name, (int)n);
             memory_release(&part);
@@ -390,24 +390,24 @@ static void specials(const trnn_kernels *isa)
     };
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         float y;
-        isa->map_f32(wanted[i].map, &wanted[i].x, &y, 1, 0.5f);
+        TRNN_KERNEL(isa, map_f32)(wanted[i].map, &wanted[i].x, &y, 1, 0.5f);
         check(same_bits(&y, &wanted[i].y, 1), "map %d on %s of %g: %g", (int)wanted[i].map, isa->name,
               (double)wanted[i].x, (double)y);
     }
     for (int map = 0; map < TRNN_MAP_COUNT; map++) {
         float y = 0.0f;
-        isa->map_f32((trnn_map)map, &nan_bits, &y, 1, 0.5f);
+        TRNN_KERNEL(isa, map_f32)((trnn_map)map, &nan_bits, &y, 1, 0.5f);
         check(isnan(y), "map %d on %s loses NaN", map, isa->name);
     }
     for (int log = 0; log < 2; log++) { /* a NaN anywhere, the padding's share too */
         for (size_t at = 0; at < 17; at++) {
             float x[17] = {0}, y[17];
             x[at] = nan_bits;
-            isa->softmax_f32(x, y, 17, log);
+            TRNN_KERNEL(isa, softmax_f32)(x, y, 17, log);
             check(isnan(y[0]) && isnan(y[at]) && isnan(y[16]), "softmax on %s loses NaN", isa->name);
         }
         float far[3] = {-huge, huge, 0.0f};
-        isa->softmax_f32(far, far, 3, log);
+        TRNN_KERNEL(isa, softmax_f32)(far, far, 3, log);
         check(far[1] == (log ? 0.0f : 1.0f) && (log ? far[0] <= -huge : far[0] == 0.0f),
               "softmax on %s of huge numbers: %g %g %g", isa->name, (double)far[0], (double)far[1],
               (double)far[2]);
@@ -421,8 +421,8 @@ static void distributions(const trnn_kernels *isa)
     for (int i = 0; i < WIDTHS; i++) {
         const size_t n = (size_t)widths[i];
         memory x = rolled("distribution", n, 4), y = memory_floats(n), logs = memory_floats(n);
-        isa->softmax_f32(x.at, y.at, n, 0);
-        isa->softmax_f32(x.at, logs.at, n, 1);
+        TRNN_KERNEL(isa, softmax_f32)(x.at, y.at, n, 0);
+        TRNN_KERNEL(isa, softmax_f32)(x.at, logs.at, n, 1);
         double sum = 0.0, apart = 0.0, total = 0.0, top = x.at[0];
         for (size_t k = 0; k < n; k++) top = fmax(top, (double)x.at[k]);
         for (size_t k = 0; k < n; k++) sum += exp((double)x.at[k] - top);
@@ -435,7 +435,7 @@ static void distributions(const trnn_kernels *isa)
         check(apart < 5e-7 && fabs(total - 1.0) < 1e-6, "softmax on %s of %d: %.2g", isa->name, (int)n,
               apart);
         memcpy(logs.at, x.at, n * sizeof(float));
-        isa->softmax_f32(logs.at, logs.at, n, 0);
+        TRNN_KERNEL(isa, softmax_f32)(logs.at, logs.at, n, 0);
         check(same_bits(logs.at, y.at, n), "softmax on %s of %d in place", isa->name, (int)n);
         memory_release(&x);
         memory_release(&y);
@@ -451,7 +451,7 @@ static void norms(const trnn_kernels *isa)
         double mean = 0.0, var = 0.0, apart = 0.0;
         for (size_t k = 0; k < n; k++) mean += (double)x.at[k] / (double)n;
         for (size_t k = 0; k < n; k++) var += pow((double)x.at[k] - mean, 2) / (double)n;
-        isa->layer_norm_f32(x.at, y.at, n, 1e-3f, w.at, b.at);
+        TRNN_KERNEL(isa, layer_norm_f32)(x.at, y.at, n, 1e-3f, w.at, b.at);
         for (size_t k = 0; k < n; k++)
             apart = fmax(apart, fabs(((double)x.at[k] - mean) / sqrt(var + (double)1e-3f) * (double)w.at[k] +
                                      (double)b.at[k] - (double)y.at[k]));
@@ -459,12 +459,12 @@ static void norms(const trnn_kernels *isa)
 
         memory own = memory_floats(n), scale = memory_floats(n), shift = memory_floats(n);
         memcpy(own.at, x.at, n * sizeof(float));
-        isa->layer_norm_f32(own.at, own.at, n, 1e-3f, w.at, b.at);
+        TRNN_KERNEL(isa, layer_norm_f32)(own.at, own.at, n, 1e-3f, w.at, b.at);
         check(same_bits(own.at, y.at, n), "layer norm on %s of %d in place", isa->name, (int)n);
 
         for (size_t k = 0; k < n; k++) own.at[k] = 0.25f + y.at[k] * y.at[k];
-        isa->norm_scale_f32(scale.at, shift.at, n, 1e-3f, x.at, own.at, w.at, b.at);
-        isa->affine_f32(b.at, y.at, n, scale.at, shift.at);
+        TRNN_KERNEL(isa, norm_scale_f32)(scale.at, shift.at, n, 1e-3f, x.at, own.at, w.at, b.at);
+        TRNN_KERNEL(isa, affine_f32)(b.at, y.at, n, scale.at, shift.at);
         apart = 0.0;
         for (size_t k = 0; k < n; k++)
             apart = fmax(apart, fabs((double)(b.at[k] - x.at[k]) / sqrt((double)own.at[k] + (double)1e-3f) *
@@ -580,11 +580,11 @@ static void cells(const trnn_kernels *isa)
 static void step(const trnn_kernels *isa, const trnn_layer_type *kind, const trnn_cell *cell)
 {
     if (kind == &trnn_lstm)
-        isa->lstm(cell);
+        cell->tape ? TRNN_KERNEL(isa, lstm_taped)(cell) : TRNN_KERNEL(isa, lstm)(cell);
     else if (kind == &trnn_gru)
-        isa->gru(cell);
+        cell->tape ? TRNN_KERNEL(isa, gru_taped)(cell) : TRNN_KERNEL(isa, gru)(cell);
     else
-        isa->rnn(cell);
+        cell->tape ? TRNN_KERNEL(isa, rnn_taped)(cell) : TRNN_KERNEL(isa, rnn)(cell);
 }
 
 /* One step of some rows three ways: the input's product first, both together, both together backwards and
@@ -634,7 +634,7 @@ static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_
                           .y_stride = stride,
                           .scratch = own[1].at};
         if (way == 0) {
-            isa->product(&input);
+            TRNN_KERNEL(isa, product)(&input);
             step(isa, kind, &cell);
             continue;
         }
@@ -771,7 +771,7 @@ static void weight_gradient_of(const trnn_kernels *isa, rows_of_panels shape, in
         for (size_t k = 0; k < wide; k++) db[i].at[k] = dice_float(&d, 0);
         o.term[i] = (trnn_gradient_term){depths[i], x[i].at, stride, dw[i].at, bias ? db[i].at : NULL};
     }
-    for (o.part = parts - 1; o.part >= 0; o.part--) isa->weight_gradient(&o);
+    for (o.part = parts - 1; o.part >= 0; o.part--) TRNN_KERNEL(isa, weight_gradient)(&o);
 
     int same = 1, same_bias = 1;
     d = dice_named("gradients");
@@ -829,11 +829,11 @@ static void outers(const trnn_kernels *isa)
 static void step_back(const trnn_kernels *isa, const trnn_layer_type *kind, const trnn_cell_back *cell)
 {
     if (kind == &trnn_lstm)
-        isa->lstm_back(cell);
+        TRNN_KERNEL(isa, lstm_back)(cell);
     else if (kind == &trnn_gru)
-        isa->gru_back(cell);
+        TRNN_KERNEL(isa, gru_back)(cell);
     else
-        isa->rnn_back(cell);
+        TRNN_KERNEL(isa, rnn_back)(cell);
 }
 
 static int32_t gates_of(const trnn_layer_type *kind)
@@ -1147,9 +1147,9 @@ static void reads(const trnn_kernels *isa)
 {
     memory x = memory_take(256 * sizeof(float));
     for (int i = 0; i < 256; i++) x.at[i] = (float)i;
-    check(isa->read_f32(x.at, 256) == 255.0f * 128.0f, "read on %s", isa->name);
+    check(TRNN_KERNEL(isa, read_f32)(x.at, 256) == 255.0f * 128.0f, "read on %s", isa->name);
     size_t numbers = 0;
-    const float sum = isa->peak_f32(4, &numbers);
+    const float sum = TRNN_KERNEL(isa, peak_f32)(4, &numbers);
     check(numbers > 0 && numbers % 4 == 0 && sum == sum, "peak on %s", isa->name);
     memory_release(&x);
 }
