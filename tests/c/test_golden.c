@@ -57,7 +57,7 @@ static memory run_map(trnn_map map, const trnn_kernels *isa)
         const float zero = 0.0f;
         memcpy(all.at + i, (bits & 0x7fffffffu) > 0x7f800000u ? (const void *)&zero : (const void *)&bits, 4);
     }
-    isa->map_f32(map, all.at, all.at, SWEEP, 0.0f);
+    TRNN_KERNEL(isa, map_f32)(map, all.at, all.at, SWEEP, 0.0f);
     return all;
 }
 
