@@ -1,5 +1,5 @@
-/* Every compile-time switch of the core, and the only place that names libc (but for kernels/cpu.c, which
- * asks Linux on ARM what the processor has; build with -DNDEBUG to be rid of assert).
+/* What the compiler and the C library give, and sizes that belong to the format of weights. The only place that
+ * names libc, but for kernels/cpu.c, which asks Linux on ARM what the processor has.
  *
  * A port without <string.h> replaces trnn_copy and trnn_zero here and touches nothing else.
  */
@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "switches.h"
 
 /* Rows of a panel: the unit of packed weights. It belongs to the weight format, not to the
  * machine: every instruction set reads panels of 16, in one, two, four or sixteen registers. */

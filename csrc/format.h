@@ -41,32 +41,45 @@ static inline size_t trnn_round_up(size_t number, size_t part)
     return number > SIZE_MAX - part ? SIZE_MAX : (number + part - 1) / part * part;
 }
 
-static inline int trnn_is_integer(trnn_format format) { return format == TRNN_INT8 || format == TRNN_INT4; }
+/* Has the build this format? */
+static inline int trnn_has_format(trnn_format format)
+{
+    switch (format) {
+    case TRNN_F16: return TRNN_WITH_F16;
+    case TRNN_BF16: return TRNN_WITH_BF16;
+    case TRNN_INT8: return TRNN_WITH_INT8;
+    case TRNN_INT4: return TRNN_WITH_INT4;
+    default: return format == TRNN_F32;
+    }
+}
+
+/* Is it this one? A constant 0 of a format that the build has not, so that what is done for it goes. */
+static inline int trnn_is_f16(trnn_format format) { return TRNN_WITH_F16 && format == TRNN_F16; }
+static inline int trnn_is_bf16(trnn_format format) { return TRNN_WITH_BF16 && format == TRNN_BF16; }
+static inline int trnn_is_int8(trnn_format format) { return TRNN_WITH_INT8 && format == TRNN_INT8; }
+static inline int trnn_is_int4(trnn_format format) { return TRNN_WITH_INT4 && format == TRNN_INT4; }
+static inline int trnn_is_half(trnn_format format) { return trnn_is_f16(format) || trnn_is_bf16(format); }
+static inline int trnn_is_integer(trnn_format format) { return trnn_is_int8(format) || trnn_is_int4(format); }
 
 /* Bytes of a group of `width` panels; SIZE_MAX beyond what can be addressed. */
 static inline size_t trnn_group_bytes(trnn_format format, int32_t width, int32_t depth)
 {
     const size_t wide = (size_t)width * TRNN_PANEL, k = (size_t)depth;
-    switch (format) {
-    case TRNN_F16:
-    case TRNN_BF16: return trnn_times(wide, trnn_times(k, 2));
-    case TRNN_INT8: return trnn_times(wide, trnn_plus(8, trnn_round_up(k, 8)));
-    case TRNN_INT4: return trnn_times(wide, trnn_times(trnn_round_up(k, TRNN_BLOCK) / TRNN_BLOCK, 18));
-    default: return trnn_times(wide, trnn_times(k, 4));
-    }
+    if (trnn_is_half(format)) return trnn_times(wide, trnn_times(k, 2));
+    if (trnn_is_int8(format)) return trnn_times(wide, trnn_plus(8, trnn_round_up(k, 8)));
+    if (trnn_is_int4(format))
+        return trnn_times(wide, trnn_times(trnn_round_up(k, TRNN_BLOCK) / TRNN_BLOCK, 18));
+    return trnn_times(wide, trnn_times(k, 4));
 }
 
 /* Bytes of one row of a table. */
 static inline size_t trnn_row_bytes(trnn_format format, int32_t cols)
 {
     const size_t n = (size_t)cols;
-    switch (format) {
-    case TRNN_F16:
-    case TRNN_BF16: return trnn_times(n, 2);
-    case TRNN_INT8: return trnn_plus(4, trnn_round_up(n, 4));
-    case TRNN_INT4: return trnn_times(trnn_round_up(n, TRNN_BLOCK) / TRNN_BLOCK, 18);
-    default: return trnn_times(n, 4);
-    }
+    if (trnn_is_half(format)) return trnn_times(n, 2);
+    if (trnn_is_int8(format)) return trnn_plus(4, trnn_round_up(n, 4));
+    if (trnn_is_int4(format)) return trnn_times(trnn_round_up(n, TRNN_BLOCK) / TRNN_BLOCK, 18);
+    return trnn_times(n, 4);
 }
 
 /* Activations of an integer product: each row's codes, padded with zeros to whole blocks, the sums of

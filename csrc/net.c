@@ -1,5 +1,4 @@
-/* Plans: layers in a row, laid out once, run block by block. Knows the contract; a layer by name only to
- * check what numbers it can take.
+/* Plans: layers in a row, laid out once, run block by block. Knows the contract, no layer by name.
  *
  * Between layers, values go through two buffers in turn; the first layer reads the caller's x, the
  * last writes the caller's y. A long call runs in blocks of the plan's steps, so scratch does not
@@ -25,7 +24,7 @@ trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame 
 {
     trnn_status status = trnn_layer_check(layer);
     if (status != TRNN_OK) return status;
-    const trnn_layer_type *type = trnn_layer_type_of(layer);
+    const trnn_layer_type *type = layer->type;
     node->layer = *layer;
     node->in = in;
     status = type->frame(layer, in, &node->out);
@@ -52,7 +51,7 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
     if (status != TRNN_OK) return status;
 
     trnn_plan *plan = memory;
-    trnn_sizes total = {frame, frame, batch, steps, 0, 0, 0, 0, 0};
+    trnn_sizes total = {.in = frame, .out = frame, .batch = batch, .steps = steps};
     size_t state_bytes = 0;
     const size_t frames = trnn_times((size_t)batch, (size_t)steps);
     size_t value_bytes = 0, layer_bytes = 0;
@@ -62,7 +61,7 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
         trnn_node *n = &plan->nodes[i];
         status = trnn_node_init(n, &layers[i], total.out, frames, &state_bytes);
         if (status != TRNN_OK) return status;
-        const trnn_layer_type *type = trnn_layer_type_of(&layers[i]);
+        const trnn_layer_type *type = layers[i].type;
         if (type->indices && i > 0) return TRNN_E_SHAPE;
         if (type->scratch)
             layer_bytes = trnn_larger(layer_bytes, type->scratch(&layers[i], n->in, n->out, batch, steps));
@@ -111,25 +110,27 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
 
     for (int32_t i = 0; i < plan->count; i++) {
         const trnn_node *n = &plan->nodes[i];
-        const trnn_layer_type *type = trnn_layer_type_of(&n->layer);
+        const trnn_layer_type *type = n->layer.type;
         if (!type->run) continue; /* the same numbers under another frame */
 
-        trnn_call call;
-        call.layer = &n->layer;
-        call.isa = job->isa;
-        call.in = n->in;
-        call.out = n->out;
-        for (int p = 0; p < TRNN_PARAMS_MAX; p++) call.weights[p] = trnn_node_slot(n, p, job->weights[i]);
-        call.state = job->state + n->state;
-        call.state_stride = plan->sizes.state_bytes / sizeof(float) / batch;
-        call.scratch = scratch + 2 * plan->value_bytes;
-        call.x = x;
-        call.y = ++ran == plan->working ? y : values[ran % 2];
-        call.steps = steps;
-        call.batch = plan->sizes.batch;
-        call.lengths = job->lengths;
-        call.start = start;
-        call.descending = (job->descending + start) & 1;
+        trnn_call call = {
+            .layer = &n->layer,
+            .isa = job->isa,
+            .state = job->state + n->state,
+            .scratch = scratch + 2 * plan->value_bytes,
+            .x = x,
+            .y = ++ran == plan->working ? y : values[ran % 2],
+            .state_stride = plan->sizes.state_bytes / sizeof(float) / batch,
+            .in = n->in,
+            .out = n->out,
+            .steps = steps,
+            .batch = plan->sizes.batch,
+            .lengths = job->lengths,
+            .start = start,
+            .descending = (job->descending + start) & 1,
+        };
+        for (int p = 0; p < TRNN_PARAMS_MAX; p++)
+            call.weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
         type->run(&call);
         x = call.y;
     }
@@ -156,7 +157,8 @@ static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
         for (int32_t b = 0; b < sizes->batch; b++)
             if (job->lengths[b] < 1 || job->lengths[b] > steps) return TRNN_E_LENGTHS;
     if (sizes->indices) {
-        const int32_t most = plan->nodes[0].layer.as.embedding.num_embeddings;
+        const trnn_layer *reader = &plan->nodes[0].layer;
+        const int32_t most = reader->type->indices(reader);
         const size_t frame = trnn_frame_size(sizes->in), row = (size_t)sizes->batch * frame;
         const size_t stride = job->stride ? (size_t)job->stride * frame : row;
         const int32_t *index = job->x;

@@ -25,10 +25,10 @@ static inline trnn_status trnn_check_sizes(int32_t layers, trnn_frame frame, int
 trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame in, size_t frames,
                            size_t *state_bytes);
 
-/* A node's tensors in its layer's buffer; NULL for absent ones, and all NULL where there is no buffer. */
-static inline const void *trnn_node_slot(const trnn_node *node, int32_t slot, const void *buffer)
+/* Does the node's layer have the tensor? */
+static inline int trnn_node_has(const trnn_node *node, int32_t slot)
 {
-    return !buffer || node->weights[slot] == TRNN_ABSENT ? NULL : (const char *)buffer + node->weights[slot];
+    return node->weights[slot] != TRNN_ABSENT;
 }
 
 static inline size_t trnn_frame_size(trnn_frame frame)

@@ -4,12 +4,14 @@
  * Order of use:
  *
  *     trnn_layer net[] = {                                  describe the net
- *         {.kind = TRNN_LSTM, .as.recurrent = {.input_size = 40, .hidden_size = 128, .bias = 1}},
- *         {.kind = TRNN_LINEAR, .as.linear = {.in_features = 128, .out_features = 10, .bias = 1}},
+ *         {.type = &trnn_lstm, .as.recurrent = {.input_size = 40, .hidden_size = 128, .bias = 1}},
+ *         {.type = &trnn_linear, .as.linear = {.in_features = 128, .out_features = 10, .bias = 1}},
  *     };
  *     trnn_layer_params / trnn_param_pack                   lay PyTorch's tensors out as weights
  *     trnn_plan_bytes / trnn_plan_init                      fix every size and offset
  *     trnn_run                                              run steps; state carries on
+ *
+ * docs/c-guide.md is the longer way in. A program links the layers that it names, and no others.
  *
  * Words: T steps, B batch, I input size, H hidden size, P projection size, D directions. A frame
  * is what a layer reads at one step: rows x cols numbers; (F,) is 1 x F, and a convolution reads
@@ -21,6 +23,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+#define TINYRNN_VERSION "0.1.0"
 
 #ifdef __cplusplus
 extern "C" {
@@ -57,12 +61,17 @@ typedef struct {
     int32_t rows, cols;
 } trnn_frame;
 
-typedef enum {
-#define TRNN_LAYER(NAME, name, arguments) TRNN_##NAME,
+/* What a layer does is a const table of functions, and what its training does another one, so that a program
+ * that only runs nets links no training: &trnn_lstm and &trnn_lstm_training, and so on for each name in
+ * layers.def. */
+typedef struct trnn_layer_type trnn_layer_type;
+typedef struct trnn_layer_training trnn_layer_training;
+
+#define TRNN_LAYER(name, arguments)           \
+    extern const trnn_layer_type trnn_##name; \
+    extern const trnn_layer_training trnn_##name##_training;
 #include "layers/layers.def"
 #undef TRNN_LAYER
-    TRNN_LAYER_COUNT
-} trnn_kind;
 
 typedef enum { TRNN_PAD_ZEROS, TRNN_PAD_REFLECT } trnn_pad;
 
@@ -125,7 +134,8 @@ typedef enum {
 const char *trnn_format_name(trnn_format format); /* "float32", "int8" ... */
 
 typedef struct {
-    trnn_kind kind;
+    const trnn_layer_type *type;
+    const trnn_layer_training *training; /* NULL: the layer is never trained */
     trnn_format format;
     union {
         trnn_recurrent_args recurrent;
@@ -139,7 +149,16 @@ typedef struct {
     } as;
 } trnn_layer;
 
-const char *trnn_kind_name(trnn_kind kind); /* "lstm", as in layers.def */
+/* Both tables of a layer that is to be trained: {TRNN_TRAINED(lstm), .as.recurrent = {...}}. */
+#define TRNN_TRAINED(name) .type = &trnn_##name, .training = &trnn_##name##_training
+
+const char *trnn_layer_name(const trnn_layer *layer); /* "lstm", as in layers.def */
+
+/* All layers, for a program that learns only as it runs what its net is made of: a call of one of these
+ * functions links every layer. Type and training are set, the rest is 0. */
+int32_t trnn_layer_count(void);
+trnn_layer trnn_layer_at(int32_t i);           /* 0 <= i < trnn_layer_count() */
+trnn_layer trnn_layer_named(const char *name); /* its type is NULL if there is none of that name */
 
 /* Checks a layer's arguments alone. Every other function wants a layer that passed. */
 trnn_status trnn_layer_check(const trnn_layer *layer);
@@ -188,7 +207,8 @@ size_t trnn_param_bytes(const trnn_param *param);
 
 /* ---- plans: a net laid out for a largest batch and a largest number of steps ---------------- */
 
-typedef struct trnn_plan trnn_plan; /* plain memory without pointers: it can be copied */
+typedef struct trnn_plan
+    trnn_plan; /* plain memory: it can be copied, and points to nothing but const tables */
 
 typedef struct {
     trnn_frame in, out;    /* frames that the net reads and writes */
@@ -252,7 +272,7 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
  * 0 .. stages - 1, backwards through them in falling order (there is one, unless a layer mixes the rows of a
  * batch), then the gradients. */
 
-typedef struct trnn_training trnn_training; /* plain memory without pointers */
+typedef struct trnn_training trnn_training; /* plain memory, as a plan is */
 
 typedef struct {
     trnn_frame in, out;   /* frames that the net reads and writes */
@@ -268,7 +288,7 @@ typedef struct {
 /* Bytes of a training of so many layers; 0 for none, SIZE_MAX for more than can be addressed. */
 size_t trnn_training_bytes(int32_t layers);
 
-/* As trnn_plan_init, aligned to 8. Only float32 layers train. */
+/* As trnn_plan_init, aligned to 8. Only float32 layers train, and those whose `training` is set. */
 trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                int32_t batch, int32_t steps, trnn_training_sizes *sizes);
 

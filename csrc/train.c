@@ -6,9 +6,9 @@
  *
  *     dx = backward(dy),       dw += gradients(dy, x)
  *
- * What a recurrent layer does inside is in layers/bptt.c. Knows the contract; layers by name only in
- * trnn_training_check, which says what numbers they cannot take.
+ * What a recurrent layer does inside is in layers/bptt.c. Knows the contract, no layer by name.
  */
+#include "layers/training.h"
 #include "plan.h"
 
 typedef struct {
@@ -57,24 +57,26 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
         status = trnn_node_init(&n->node, layer, total.out, frames, &state_bytes);
         if (status != TRNN_OK) return status;
         if (layer->format != TRNN_F32) return TRNN_E_FORMAT;
-        const trnn_layer_type *type = trnn_layer_type_of(layer);
+        if (!layer->training) return TRNN_E_TRAINING;
+        const trnn_layer_type *type = layer->type;
+        const trnn_layer_training *trains = layer->training;
         if (type->indices && i > 0) return TRNN_E_SHAPE;
         if (type->indices) total.indices = 1;
 
         const trnn_frame in = n->node.in, out = n->node.out;
         n->x = total.y;
         n->dx = total.dy;
-        if (type->backward) {
+        if (trains->backward) {
             total.y = take(&tape, trnn_frames_bytes(frames, out));
             total.dy = take(&tape, trnn_frames_bytes(frames, out));
         }
         n->y = total.y;
         n->dy = total.dy;
-        n->own = take(&tape, type->tape ? type->tape(layer, in, out, batch, steps) : 0);
-        trnn_layer_bytes *const scratch = type->train_scratch ? type->train_scratch : type->scratch;
+        n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
+        trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : type->scratch;
         if (scratch)
             total.scratch_bytes = trnn_larger(total.scratch_bytes, scratch(layer, in, out, batch, steps));
-        if (type->across_batch || (i > 0 && trnn_layer_type_of(&layers[i - 1])->across_batch)) total.stages++;
+        if (trains->across_batch || (i > 0 && layers[i - 1].training->across_batch)) total.stages++;
         n->stage = total.stages - 1;
         total.out = out;
     }
@@ -107,33 +109,35 @@ static trnn_pass pass_of(const trnn_training *training, const trnn_training_job 
     const trnn_training_sizes *sizes = &training->sizes;
     char *const tape = job->tape;
     const int asked = i > lowest(training, job) || job->to_input;
-    trnn_pass pass;
-    pass.layer = &n->node.layer;
-    pass.isa = job->isa;
+    char *const weights = job->weights[i], *const grads = (char *)(void *)job->grads[i];
+    trnn_pass pass = {
+        .layer = &n->node.layer,
+        .isa = job->isa,
+        .state = job->state + n->node.state,
+        .dstate = job->dstate + n->node.state,
+        .state_stride = sizes->state_bytes / sizeof(float) / (size_t)sizes->batch,
+        .tape = tape + n->own,
+        .scratch = job->scratch,
+        .x = tape + n->x,
+        .y = (float *)(void *)(tape + n->y),
+        .dy = (float *)(void *)(tape + n->dy),
+        .dx = asked && !n->node.layer.type->indices ? (float *)(void *)(tape + n->dx) : NULL,
+        .in = n->node.in,
+        .out = n->node.out,
+        .steps = job->steps,
+        .batch = sizes->batch,
+        .rows = sizes->batch,
+        .part = job->part,
+        .parts = job->parts,
+        .lengths = job->lengths,
+        .seed = {job->seed[0],
+                 job->seed[1] + (uint32_t)i * 0x9e3779b9u}, /* another sequence for each layer */
+    };
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) {
-        pass.weights[p] = (float *)(uintptr_t)trnn_node_slot(&n->node, p, job->weights[i]);
-        pass.grads[p] = (float *)(uintptr_t)trnn_node_slot(&n->node, p, job->grads[i]);
+        if (!trnn_node_has(&n->node, p)) continue;
+        pass.weights[p] = (float *)(void *)(weights + n->node.weights[p]);
+        pass.grads[p] = grads ? (float *)(void *)(grads + n->node.weights[p]) : NULL;
     }
-    pass.state = job->state + n->node.state;
-    pass.dstate = job->dstate + n->node.state;
-    pass.state_stride = sizes->state_bytes / sizeof(float) / (size_t)sizes->batch;
-    pass.tape = tape + n->own;
-    pass.scratch = job->scratch;
-    pass.x = tape + n->x;
-    pass.y = (float *)(void *)(tape + n->y);
-    pass.dy = (float *)(void *)(tape + n->dy);
-    pass.dx = asked && !trnn_layer_type_of(pass.layer)->indices ? (float *)(void *)(tape + n->dx) : NULL;
-    pass.in = n->node.in;
-    pass.out = n->node.out;
-    pass.steps = job->steps;
-    pass.batch = pass.rows = sizes->batch;
-    pass.first = 0;
-    pass.part = job->part;
-    pass.parts = job->parts;
-    pass.lengths = job->lengths;
-    pass.frame = 0;
-    pass.seed[0] = job->seed[0];
-    pass.seed[1] = job->seed[1] + (uint32_t)i * 0x9e3779b9u; /* another sequence for each layer */
     return pass;
 }
 
@@ -165,15 +169,15 @@ static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
 /* Does a layer's work on the part's rows, as its kind wants to see them. */
 static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 {
-    const trnn_layer_type *type = trnn_layer_type_of(pass->layer);
+    const trnn_layer_training *trains = pass->layer->training;
     trnn_pass mine = *pass;
-    if (type->across_batch) {
+    if (trains->across_batch) {
         if (pass->part == 0) work(pass);
         return;
     }
     take_rows(&mine);
     if (mine.rows == 0) return;
-    if (type->sequences) {
+    if (trains->sequences) {
         work(&mine);
     } else if (mine.rows == pass->batch) {
         const trnn_pass all = frames_of(pass, 0, pass->steps * pass->batch);
@@ -189,18 +193,12 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 
 /* ---- what may be wrong with a job --------------------------------------------------------------- */
 
-/* Has a BATCH_NORM a number and more for each channel, as a variance wants? */
-static int has_statistics(const trnn_node *node, int64_t frames)
-{
-    if (!trnn_layer_type_of(&node->layer)->across_batch || node->layer.as.norm.use_running_stats) return 1;
-    return (int64_t)node->in.rows * node->in.cols * frames > node->layer.as.norm.size;
-}
-
 /* Of the steps that count, which alone are looked up. */
 static trnn_status check_indices(const trnn_training *training, const trnn_training_job *job)
 {
     const trnn_training_sizes *sizes = &training->sizes;
-    const int32_t most = training->nodes[0].node.layer.as.embedding.num_embeddings;
+    const trnn_layer *reader = &training->nodes[0].node.layer;
+    const int32_t most = reader->type->indices(reader);
     const size_t frame = trnn_frame_size(sizes->in);
     for (int32_t b = 0; b < sizes->batch; b++) {
         const int32_t steps = job->lengths ? job->lengths[b] : job->steps;
@@ -224,18 +222,21 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
         if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
         frames += job->lengths[b] - job->steps;
     }
-    for (int32_t i = 0; i < training->count; i++)
-        if (!has_statistics(&training->nodes[i].node, frames)) return TRNN_E_STATISTICS;
+    for (int32_t i = 0; i < training->count; i++) {
+        const trnn_node *node = &training->nodes[i].node;
+        const trnn_layer_training *trains = node->layer.training;
+        const trnn_status status = trains->check ? trains->check(&node->layer, node->in, frames) : TRNN_OK;
+        if (status != TRNN_OK) return status;
+    }
     return sizes->indices ? check_indices(training, job) : TRNN_OK;
 }
 
 /* ---- forwards ----------------------------------------------------------------------------------- */
 
 /* x on the tape, zeros beyond a row's end: whatever the caller has there must not reach a gradient. */
-static void copy_input(const trnn_training_job *job, const trnn_pass *pass)
+static void copy_input(const trnn_training_job *job, const trnn_pass *pass, char *tape)
 {
     const size_t bytes = trnn_frame_size(pass->in) * sizeof(float);
-    char *const tape = (char *)(uintptr_t)pass->x;
     const size_t batch = (size_t)pass->batch;
     if (!pass->lengths && pass->rows == pass->batch && job->x_row == 1 && job->x_step == batch) {
         trnn_copy(tape, job->x, (size_t)pass->steps * batch * bytes);
@@ -257,7 +258,7 @@ static void copy_input(const trnn_training_job *job, const trnn_pass *pass)
 static void run(const trnn_pass *pass)
 {
     const trnn_call call = trnn_call_of(pass);
-    trnn_layer_type_of(pass->layer)->run(&call);
+    pass->layer->type->run(&call);
 }
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
@@ -266,14 +267,14 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
     if (stage == 0) {
         trnn_pass input = pass_of(training, job, 0);
         take_rows(&input);
-        copy_input(job, &input);
+        copy_input(job, &input, (char *)job->tape + training->nodes[0].x);
     }
     for (int32_t i = 0; i < training->count; i++) {
         const trnn_pass pass = pass_of(training, job, i);
-        const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
-        if (training->nodes[i].stage != stage || !type->backward) continue;
-        if (type->transpose && i >= reached) type->transpose(&pass);
-        work_on_rows(&pass, type->forward ? type->forward : run);
+        const trnn_layer_training *trains = pass.layer->training;
+        if (training->nodes[i].stage != stage || !trains->backward) continue;
+        if (trains->transpose && i >= reached) trains->transpose(&pass);
+        work_on_rows(&pass, trains->forward ? trains->forward : run);
     }
 }
 
@@ -284,8 +285,8 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
     const int32_t end = lowest(training, job);
     for (int32_t i = training->count - 1; i >= end; i--) {
         const trnn_pass pass = pass_of(training, job, i);
-        const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
-        if (training->nodes[i].stage == stage && type->backward) work_on_rows(&pass, type->backward);
+        const trnn_layer_training *trains = pass.layer->training;
+        if (training->nodes[i].stage == stage && trains->backward) work_on_rows(&pass, trains->backward);
     }
 }
 
@@ -293,9 +294,9 @@ void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 {
     for (int32_t i = training->count - 1; i >= 0; i--) {
         const trnn_pass pass = pass_of(training, job, i);
-        const trnn_layer_type *type = trnn_layer_type_of(pass.layer);
-        if (!job->grads[i] || !type->gradients) continue;
+        const trnn_layer_training *trains = pass.layer->training;
+        if (!job->grads[i] || !trains->gradients) continue;
         const trnn_pass all = frames_of(&pass, 0, pass.steps * pass.batch);
-        type->gradients(type->sequences || type->across_batch ? &pass : &all);
+        trains->gradients(trains->sequences || trains->across_batch ? &pass : &all);
     }
 }

@@ -25,8 +25,11 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef struct trnn_frame:
         int32_t rows, cols
 
-    ctypedef enum trnn_kind:
-        TRNN_LAYER_COUNT
+    ctypedef struct trnn_layer_type:
+        pass
+
+    ctypedef struct trnn_layer_training:
+        pass
 
     ctypedef enum trnn_pad:
         TRNN_PAD_ZEROS
@@ -81,11 +84,14 @@ cdef extern from "tinyrnn.h" nogil:
     const char *trnn_format_name(trnn_format format)
 
     ctypedef struct trnn_layer:
-        trnn_kind kind
+        const trnn_layer_type *type
+        const trnn_layer_training *training
         trnn_format format
         trnn_layer_args args "as"
 
-    const char *trnn_kind_name(trnn_kind kind)
+    const char *trnn_layer_name(const trnn_layer *layer)
+    int32_t trnn_layer_count()
+    trnn_layer trnn_layer_at(int32_t i)
     trnn_status trnn_layer_check(const trnn_layer *layer)
 
     enum:

@@ -357,7 +357,18 @@ elif _asked:
 
 FORMATS = tuple([trnn_format_name(<trnn_format> i).decode() for i in range(TRNN_FORMAT_COUNT)])
 
-cdef dict _kinds = {trnn_kind_name(<trnn_kind> i).decode(): i for i in range(TRNN_LAYER_COUNT)}
+
+cdef dict _listed_kinds():
+    """Return the place in layers.def of every kind of layer, by name."""
+    cdef dict places = {}
+    cdef trnn_layer layer
+    for i in range(trnn_layer_count()):
+        layer = trnn_layer_at(i)
+        places[trnn_layer_name(&layer).decode()] = i
+    return places
+
+
+cdef dict _kinds = _listed_kinds()
 
 
 cdef class Layer:
@@ -386,8 +397,7 @@ cdef class Layer:
             self.layer = like.layer
             self.layer.format = <trnn_format> format
         else:
-            self.layer.kind = <trnn_kind> _kinds[kind]
-            self.layer.format = TRNN_F32
+            self.layer = trnn_layer_at(_kinds[kind])
             _set_arguments(&self.layer, kind, arguments)
         check(trnn_layer_check(&self.layer), kind)
         self.count = trnn_layer_params(&self.layer, self.tensors)

@@ -22,9 +22,7 @@ static void *filled(int byte, size_t bytes)
 int main(int argc, char **argv)
 {
     if (argc != 7) return 2;
-    trnn_layer layer;
-    memset(&layer, 0, sizeof layer);
-    while (layer.kind < TRNN_LAYER_COUNT && strcmp(trnn_kind_name(layer.kind), argv[2]) != 0) layer.kind++;
+    trnn_layer layer = trnn_layer_named(argv[2]);
     while (layer.format < TRNN_FORMAT_COUNT && strcmp(trnn_format_name(layer.format), argv[5]) != 0)
         layer.format++;
     trnn_recurrent_args *sizes_of = &layer.as.recurrent;
@@ -36,8 +34,7 @@ int main(int argc, char **argv)
     const trnn_frame frame = {1, sizes_of->input_size};
     void *plan = filled(0, trnn_plan_bytes(1));
     trnn_sizes sizes;
-    if (!isa || layer.kind == TRNN_LAYER_COUNT || layer.format == TRNN_FORMAT_COUNT ||
-        trnn_layer_check(&layer) != TRNN_OK ||
+    if (!isa || !layer.type || layer.format == TRNN_FORMAT_COUNT || trnn_layer_check(&layer) != TRNN_OK ||
         trnn_plan_init(plan, &layer, 1, frame, 1, 1, &sizes) != TRNN_OK) {
         fprintf(stderr, "step: no %s %s on %s here\n", argv[5], argv[2], argv[1]);
         return 1;

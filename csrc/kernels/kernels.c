@@ -22,22 +22,19 @@
 const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     .name = TEXT(TRNN_ISA_NAME),
     .fused = VF_FUSED,
-    .product = product,
-    .rnn = rnn,
-    .lstm = lstm,
-    .gru = gru,
-    .rnn_back = rnn_back,
-    .lstm_back = lstm_back,
-    .gru_back = gru_back,
-    .weight_gradient = weight_gradient,
-    .map_f32 = map_f32,
-    .softmax_f32 = softmax_f32,
-    .layer_norm_f32 = layer_norm_f32,
-    .norm_scale_f32 = norm_scale_f32,
-    .affine_f32 = affine_f32,
-    .read_f32 = read_f32,
-    .peak_f32 = peak_f32,
-    .update_f32 = update_f32,
-    .clip_f32 = clip_f32,
-    .squares_f32 = squares_f32,
+#if !defined(TRNN_ISA_ONLY)
+#define TRNN_ENTRY(type, name, parameters, arguments) .name = name,
+#include "kernels.def"
+#undef TRNN_ENTRY
+#endif
 };
+
+#if defined(TRNN_ISA_ONLY)
+#define RETURN_void
+#define RETURN_float  return
+#define RETURN_double return
+#define TRNN_ENTRY(type, name, parameters, arguments) \
+    type trnn_kernel_##name parameters { RETURN_##type name arguments; }
+#include "kernels.def"
+#undef TRNN_ENTRY
+#endif

@@ -1,7 +1,7 @@
 /* The table of kernels: what a layer may ask of an instruction set.
  *
- * kernels.c is compiled once per line of isa.def and exports one such table. Every entry but the two
- * for benchmarks gives the same bits on every ISA with a fused multiply-add, for any number of rows: a
+ * kernels.c is compiled once per line of isa.def and exports one such table; kernels.def is the list of its
+ * entries. Every one but the two for benchmarks gives the same bits on every ISA with a fused multiply-add, for any number of rows: a
  * row's result never depends on its neighbours.
  *
  * Packed weights (format.h): the rows of a matrix in panels of 16, the panels in groups of up to 4. A
@@ -55,9 +55,10 @@ typedef struct {
     void *scratch;      /* trnn_product_scratch of the hidden matrix, aligned to 64 */
     int32_t relu;       /* RNN */
     int32_t descending; /* 1: the last group first; changes no bit */
-    float *tape;        /* training: (B, gates * H in packed order), rows gates_stride apart, for the gates'
-                        * activations: LSTM i f g o, GRU r z n, RNN h'; it may be `gates`. NULL: none */
-    float *tape_h;      /* GRU, with a tape: as large; its n panels become Wh h + bias_hh of the n gate */
+    float *
+        tape; /* of a step with a tape: (B, gates * H in packed order), rows gates_stride apart, for the gates'
+                        * activations: LSTM i f g o, GRU r z n, RNN h'; it may be `gates` */
+    float *tape_h; /* GRU, the same: as large; its n panels become Wh h + bias_hh of the n gate */
 } trnn_cell;
 
 /* The same step backwards, from what the tape holds: the gradients of the sums that the gates were made of.
@@ -127,53 +128,23 @@ typedef struct {
 struct trnn_kernels {
     const char *name;
     int fused;
-
-    void (*product)(const trnn_product *product);
-
-    void (*rnn)(const trnn_cell *cell);
-    void (*lstm)(const trnn_cell *cell);
-    void (*gru)(const trnn_cell *cell);
-
-    void (*rnn_back)(const trnn_cell_back *cell);
-    void (*lstm_back)(const trnn_cell_back *cell);
-    void (*gru_back)(const trnn_cell_back *cell);
-    void (*weight_gradient)(const trnn_weight_gradient *gradient);
-
-    /* y[i] = map(x[i]) for n numbers; y may be x. */
-    void (*map_f32)(trnn_map map, const float *x, float *y, size_t n, float slope);
-
-    /* One distribution of n numbers, n >= 1; y may be x. `log`: its logarithm. */
-    void (*softmax_f32)(const float *x, float *y, size_t n, int log);
-
-    /* y = (x - mean) / sqrt(var + eps) * weight + bias over n numbers; weight, bias (n,) or NULL.
-     * y may be x. */
-    void (*layer_norm_f32)(const float *x, float *y, size_t n, float eps, const float *weight,
-                           const float *bias);
-
-    /* scale = weight / sqrt(var + eps), shift = bias - mean * scale, (n,) each; weight, bias or NULL. */
-    void (*norm_scale_f32)(float *scale, float *shift, size_t n, float eps, const float *mean,
-                           const float *var, const float *weight, const float *bias);
-
-    /* y[i] = x[i] * scale[i] + shift[i] for n numbers; y may be x. */
-    void (*affine_f32)(const float *x, float *y, size_t n, const float *scale, const float *shift);
-
-    /* For benchmarks: the sum of n floats, at the speed of memory (a tail of fewer than 128 is left). */
-    float (*read_f32)(const float *x, size_t n);
-
-    /* For benchmarks: multiply-adds of registers at full speed; *numbers tells how many. */
-    float (*peak_f32)(size_t rounds, size_t *numbers);
-
-    /* One step of an optimiser over n numbers: w and state[0 .. 2] from g. A state that the optimiser
-     * has and the update does without is NULL. Nothing overlaps. */
-    void (*update_f32)(const trnn_update *update, size_t n, float *w, const float *g, float *const *state);
-
-    /* x[i] = scale * x[i], then kept within +-limit, for n numbers; a NaN stays. */
-    void (*clip_f32)(float *x, size_t n, float scale, float limit);
-
-    /* The sum of n squares, in 32 lanes of double, ascending, and the lanes as a tree. The same bits on
-     * every ISA, fused or not; not finite if and only if a number is not. */
-    double (*squares_f32)(const float *x, size_t n);
+#if !defined(TRNN_ISA_ONLY)
+#define TRNN_ENTRY(type, name, parameters, arguments) type(*name) parameters;
+#include "kernels.def"
+#undef TRNN_ENTRY
+#endif
 };
+
+/* A kernel of an instruction set, to be called: TRNN_KERNEL(isa, product)(&product). A build for one set alone
+ * calls the function itself, so that the linker drops the kernels that nobody calls. */
+#if defined(TRNN_ISA_ONLY)
+#define TRNN_KERNEL(isa, name)                        ((void)(isa), trnn_kernel_##name)
+#define TRNN_ENTRY(type, name, parameters, arguments) type trnn_kernel_##name parameters;
+#include "kernels.def"
+#undef TRNN_ENTRY
+#else
+#define TRNN_KERNEL(isa, name) ((isa)->name)
+#endif
 
 #define TRNN_ISA(name, ...) extern const trnn_kernels trnn_kernels__##name;
 #include "isa.def"

@@ -1,5 +1,5 @@
 /* Number by number: relu, leaky relu, sigmoid, tanh, dropout. As in torch.nn. */
-#include "layer.h"
+#include "training.h"
 
 static trnn_status activation_check(const trnn_layer *layer)
 {
@@ -14,50 +14,55 @@ static trnn_status activation_frame(const trnn_layer *layer, trnn_frame in, trnn
     return TRNN_OK;
 }
 
+/* The family of a map. */
+static trnn_map map_of(const trnn_layer *layer) { return *(const trnn_map *)layer->type->family; }
+
+/* Only LEAKY_RELU has one among its arguments. */
+static float slope_of(const trnn_layer *layer)
+{
+    return map_of(layer) == TRNN_MAP_LEAKY_RELU ? layer->as.activation.slope : 0.0f;
+}
+
 static void activation_run(const trnn_call *call)
 {
-    const trnn_layer *layer = call->layer;
-    const trnn_map map = layer->kind == TRNN_RELU      ? TRNN_MAP_RELU
-                         : layer->kind == TRNN_SIGMOID ? TRNN_MAP_SIGMOID
-                         : layer->kind == TRNN_TANH    ? TRNN_MAP_TANH
-                                                       : TRNN_MAP_LEAKY_RELU;
-    const float slope = map == TRNN_MAP_LEAKY_RELU ? layer->as.activation.slope : 0.0f;
     const size_t numbers =
         (size_t)call->steps * (size_t)call->batch * (size_t)call->in.rows * (size_t)call->in.cols;
-    call->isa->map_f32(map, call->x, call->y, numbers, slope);
+    TRNN_KERNEL(call->isa, map_f32)(map_of(call->layer), call->x, call->y, numbers, slope_of(call->layer));
 }
 
 /* dx = f'(x) dy, by what f wrote where that is enough; at 0 the slopes of a rectifier are PyTorch's. relu
  * chooses and does not multiply: an infinite dy is 0 where it is flat. Where x is NaN dy goes through. */
 static void activation_backward(const trnn_pass *pass)
 {
-    const trnn_kind kind = pass->layer->kind;
-    const float slope = kind == TRNN_LEAKY_RELU ? pass->layer->as.activation.slope : 0.0f;
+    const trnn_map map = map_of(pass->layer);
+    const float slope = slope_of(pass->layer);
     const size_t numbers = (size_t)pass->rows * (size_t)pass->in.rows * (size_t)pass->in.cols;
     const float *x = pass->x, *y = pass->y, *dy = pass->dy;
     float *dx = pass->dx;
     if (!dx) return;
-    if (kind == TRNN_SIGMOID)
+    if (map == TRNN_MAP_SIGMOID)
         for (size_t i = 0; i < numbers; i++) dx[i] = dy[i] * (y[i] * (1.0f - y[i]));
-    else if (kind == TRNN_TANH)
+    else if (map == TRNN_MAP_TANH)
         for (size_t i = 0; i < numbers; i++) dx[i] = dy[i] * (1.0f - y[i] * y[i]);
-    else if (kind == TRNN_RELU)
+    else if (map == TRNN_MAP_RELU)
         for (size_t i = 0; i < numbers; i++) dx[i] = x[i] <= 0.0f ? __builtin_copysignf(0.0f, dy[i]) : dy[i];
     else
         for (size_t i = 0; i < numbers; i++) dx[i] = x[i] > 0.0f ? dy[i] : dy[i] * slope;
 }
 
-#define ACTIVATION(symbol, text)                               \
-    const trnn_layer_type symbol = {.name = text,              \
-                                    .check = activation_check, \
-                                    .frame = activation_frame, \
-                                    .run = activation_run,     \
-                                    .backward = activation_backward}
+#define ACTIVATION(name_, map)                                       \
+    static const trnn_map name_##_map = map;                         \
+    const trnn_layer_type trnn_##name_ = {.name = #name_,            \
+                                          .check = activation_check, \
+                                          .frame = activation_frame, \
+                                          .run = activation_run,     \
+                                          .family = &name_##_map};   \
+    const trnn_layer_training trnn_##name_##_training = {.backward = activation_backward}
 
-ACTIVATION(trnn_relu, "relu");
-ACTIVATION(trnn_leaky_relu, "leaky_relu");
-ACTIVATION(trnn_sigmoid, "sigmoid");
-ACTIVATION(trnn_tanh, "tanh");
+ACTIVATION(relu, TRNN_MAP_RELU);
+ACTIVATION(leaky_relu, TRNN_MAP_LEAKY_RELU);
+ACTIVATION(sigmoid, TRNN_MAP_SIGMOID);
+ACTIVATION(tanh, TRNN_MAP_TANH);
 
 /* ---- what computes nothing: Identity and Flatten ----------------------------------------------- */
 
@@ -72,6 +77,9 @@ static trnn_status flatten_frame(const trnn_layer *layer, trnn_frame in, trnn_fr
 const trnn_layer_type trnn_identity = {
     .name = "identity", .check = activation_check, .frame = activation_frame};
 const trnn_layer_type trnn_flatten = {.name = "flatten", .check = activation_check, .frame = flatten_frame};
+
+const trnn_layer_training trnn_identity_training = {.backward = NULL};
+const trnn_layer_training trnn_flatten_training = {.backward = NULL};
 
 /* ---- Dropout: in use it computes nothing -------------------------------------------------------- */
 
@@ -115,6 +123,9 @@ const trnn_layer_type trnn_dropout = {
     .name = "dropout",
     .check = dropout_check,
     .frame = activation_frame,
+};
+
+const trnn_layer_training trnn_dropout_training = {
     .forward = dropout_forward,
     .backward = dropout_backward,
 };

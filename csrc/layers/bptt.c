@@ -239,10 +239,11 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
     cell.scratch = NULL;
     cell.relu = me->layer->as.recurrent.relu;
     cell.descending = 0;
-    me->kind->step(me->pass->isa, &cell);
+    const trnn_recurrent_back *back = me->layer->training->family;
+    back->step_taped(me->pass->isa, &cell);
     if (tape->inner) {
         const trnn_product project = trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
-        me->pass->isa->product(&project);
+        TRNN_KERNEL(me->pass->isa, product)(&project);
     }
 }
 
@@ -256,7 +257,7 @@ static void input_forward(const direction *me, int32_t i)
     const float *x = at(me, (float *)(uintptr_t)pass->x, t, pass->first, me->input);
     const trnn_product product = trnn_product_of(matrix_ih(me), steps * pass->rows, me->gates, bias, x,
                                                  at(me, me->tape.gates, t, pass->first, me->gates), NULL);
-    pass->isa->product(&product);
+    TRNN_KERNEL(pass->isa, product)(&product);
 }
 
 static void forward_direction(const direction *me)
@@ -346,7 +347,7 @@ static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
     const trnn_product product =
         trnn_product_of(trnn_transposed_matrix(tape->transposed_hr, me->size, me->units), end - b, me->units,
                         NULL, dprojected, at(me, tape->dinner, 0, b, me->units), NULL);
-    me->pass->isa->product(&product);
+    TRNN_KERNEL(me->pass->isa, product)(&product);
 }
 
 /* Rows b .. end - 1 of step t: da_t, and W_hh^T da_t for the step before. */
@@ -372,11 +373,12 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     cell.dy_stride = (size_t)me->out;
     cell.h_stride = (size_t)units;
     cell.relu = me->layer->as.recurrent.relu;
-    me->kind->step_back(me->pass->isa, &cell);
+    const trnn_recurrent_back *back = me->layer->training->family;
+    back->step_back(me->pass->isa, &cell);
 
     const trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates, size),
                                                  end - b, size, NULL, cell.hidden, dh, NULL);
-    me->pass->isa->product(&product);
+    TRNN_KERNEL(me->pass->isa, product)(&product);
 }
 
 /* dx of the chunk that begins with the i-th step; the reverse direction adds its own. */
@@ -390,7 +392,7 @@ static void input_backward(const direction *me, int32_t i)
     float *dx = at(me, pass->dx, t, pass->first, me->input), *own = me->reverse ? me->scratch.dx : dx;
     const trnn_product product =
         trnn_product_of(transposed, steps * pass->rows, me->input, NULL, gates, own, NULL);
-    pass->isa->product(&product);
+    TRNN_KERNEL(pass->isa, product)(&product);
     const size_t numbers = (size_t)(steps * pass->rows) * (size_t)me->input;
     for (size_t j = 0; me->reverse && j < numbers; j++) dx[j] += own[j];
 }
@@ -445,14 +447,14 @@ void trnn_recurrent_gradients(const trnn_pass *pass)
             ih.terms = 2;
             ih.term[1] = hh.term[0];
         } else {
-            pass->isa->weight_gradient(&hh);
+            TRNN_KERNEL(pass->isa, weight_gradient)(&hh);
         }
-        pass->isa->weight_gradient(&ih);
+        TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
         if (tape->inner) {
             const trnn_weight_gradient hr =
                 trnn_weight_gradient_of(pass, matrix_hr(&me), frames, me.size, tape->dprojected, tape->inner,
                                         me.grads[WEIGHT_HR], NULL);
-            pass->isa->weight_gradient(&hr);
+            TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
         }
     }
 }

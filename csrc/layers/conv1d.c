@@ -7,7 +7,7 @@
  * panel has, as in a depthwise convolution, panels would be mostly padding: the weights are then kept by rows,
  * and a group becomes a panel when its turn comes.
  */
-#include "layer.h"
+#include "training.h"
 
 static trnn_status conv1d_check(const trnn_layer *layer)
 {
@@ -254,7 +254,7 @@ static void conv1d_run(const trnn_call *call)
             unroll(layer, x, call->in, call->out, scratch.unrolled);
             const trnn_product product = trnn_product_of(me.matrix, call->out.cols, units, me.bias,
                                                          scratch.unrolled, scratch.product, scratch.own);
-            call->isa->product(&product);
+            TRNN_KERNEL(call->isa, product)(&product);
             for (size_t unit = 0; unit < (size_t)units; unit++, y += length)
                 for (size_t l = 0; l < length; l++) y[l] = scratch.product[l * (size_t)units + unit];
         }
@@ -329,7 +329,7 @@ static void conv1d_backward(const trnn_pass *pass)
         transpose_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch.product);
         const trnn_product product =
             trnn_product_of(transposed, pass->out.cols, depth, NULL, scratch.product, scratch.unrolled, NULL);
-        pass->isa->product(&product);
+        TRNN_KERNEL(pass->isa, product)(&product);
         trnn_zero(dx, in * sizeof(float));
         fold(layer, scratch.unrolled, pass->in, pass->out, dx);
     }
@@ -350,7 +350,7 @@ static void conv1d_add(const trnn_pass *pass, size_t group, trnn_matrix matrix, 
         transpose_frame(dy, (size_t)units, (size_t)pass->out.cols, scratch->product);
         const trnn_weight_gradient gradient = trnn_weight_gradient_of(
             pass, matrix, pass->out.cols, units, scratch->product, scratch->unrolled, dw, db);
-        pass->isa->weight_gradient(&gradient);
+        TRNN_KERNEL(pass->isa, weight_gradient)(&gradient);
     }
 }
 
@@ -388,6 +388,9 @@ const trnn_layer_type trnn_conv1d = {
     .params = conv1d_params,
     .scratch = conv1d_scratch_bytes,
     .run = conv1d_run,
+};
+
+const trnn_layer_training trnn_conv1d_training = {
     .tape = conv1d_tape,
     .transpose = conv1d_transpose,
     .backward = conv1d_backward,

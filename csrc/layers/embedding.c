@@ -1,7 +1,7 @@
 /* y = the row of the table that the index names. As torch.nn.Embedding. net.c or train.c has checked the
  * indices; one that has changed since names a row of zeros. */
 #include "../index.h"
-#include "layer.h"
+#include "training.h"
 
 static trnn_status embedding_check(const trnn_layer *layer)
 {
@@ -29,19 +29,15 @@ static void widen(trnn_format format, const char *row, size_t size, float *y)
 {
     uint16_t half;
     float scale = 0.0f;
-    switch (format) {
-    case TRNN_F16:
-    case TRNN_BF16:
+    if (trnn_is_half(format)) {
         for (size_t i = 0; i < size; i++) {
             trnn_copy(&half, row + i * sizeof half, sizeof half);
-            y[i] = format == TRNN_F16 ? trnn_widen_f16(half) : trnn_widen_bf16(half);
+            y[i] = trnn_is_f16(format) ? trnn_widen_f16(half) : trnn_widen_bf16(half);
         }
-        break;
-    case TRNN_INT8:
+    } else if (trnn_is_int8(format)) {
         trnn_copy(&scale, row, sizeof scale);
         for (size_t i = 0; i < size; i++) y[i] = (float)((const int8_t *)row)[sizeof scale + i] * scale;
-        break;
-    case TRNN_INT4:
+    } else if (trnn_is_int4(format)) {
         for (size_t i = 0; i < size; i++) {
             const size_t at = i % TRNN_BLOCK, middle = TRNN_BLOCK / 2;
             const char *block = row + i / TRNN_BLOCK * 18;
@@ -49,10 +45,12 @@ static void widen(trnn_format format, const char *row, size_t size, float *y)
             const int two = ((const uint8_t *)block)[sizeof half + at % middle];
             y[i] = (float)((at < middle ? two & 15 : two >> 4) - TRNN_INT4_ZERO) * trnn_widen_bf16(half);
         }
-        break;
-    default: trnn_copy(y, row, size * sizeof(float));
+    } else {
+        trnn_copy(y, row, size * sizeof(float));
     }
 }
+
+static int32_t embedding_indices(const trnn_layer *layer) { return layer->as.embedding.num_embeddings; }
 
 static void embedding_run(const trnn_call *call)
 {
@@ -95,7 +93,10 @@ const trnn_layer_type trnn_embedding = {
     .frame = embedding_frame,
     .params = embedding_params,
     .run = embedding_run,
+    .indices = embedding_indices,
+};
+
+const trnn_layer_training trnn_embedding_training = {
     .backward = embedding_backward,
     .gradients = embedding_gradients,
-    .indices = 1,
 };

@@ -1,5 +1,5 @@
 /* y = W x + b over the last axis of a frame. As torch.nn.Linear. */
-#include "layer.h"
+#include "training.h"
 
 static trnn_status linear_check(const trnn_layer *layer)
 {
@@ -48,7 +48,7 @@ static void linear_run(const trnn_call *call)
     trnn_product product = trnn_product_of(matrix, call->steps * call->batch * call->in.rows, a->out_features,
                                            call->weights[1], call->x, call->y, call->scratch);
     product.descending = call->descending;
-    call->isa->product(&product);
+    TRNN_KERNEL(call->isa, product)(&product);
 }
 
 /* ---- training: the transpose of W on the tape, dx = W^T dy, dW += dy x^T, db += dy ------------------ */
@@ -73,7 +73,7 @@ static void linear_backward(const trnn_pass *pass)
     const trnn_matrix transposed = trnn_transposed_matrix(pass->tape, pass->out.cols, pass->in.cols);
     const trnn_product product = trnn_product_of(transposed, pass->rows * pass->in.rows, pass->in.cols, NULL,
                                                  pass->dy, pass->dx, NULL);
-    pass->isa->product(&product);
+    TRNN_KERNEL(pass->isa, product)(&product);
 }
 
 static void linear_gradients(const trnn_pass *pass)
@@ -81,7 +81,7 @@ static void linear_gradients(const trnn_pass *pass)
     const trnn_weight_gradient gradient = trnn_weight_gradient_of(
         pass, linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows, pass->out.cols,
         pass->dy, pass->x, pass->grads[0], pass->grads[1]);
-    pass->isa->weight_gradient(&gradient);
+    TRNN_KERNEL(pass->isa, weight_gradient)(&gradient);
 }
 
 const trnn_layer_type trnn_linear = {
@@ -91,6 +91,9 @@ const trnn_layer_type trnn_linear = {
     .params = linear_params,
     .scratch = linear_scratch,
     .run = linear_run,
+};
+
+const trnn_layer_training trnn_linear_training = {
     .tape = linear_tape,
     .transpose = linear_transpose,
     .backward = linear_backward,

@@ -5,10 +5,19 @@
  */
 #include "recurrent.h"
 
-static void lstm_step(const trnn_kernels *isa, const trnn_cell *cell) { isa->lstm(cell); }
-static void lstm_step_back(const trnn_kernels *isa, const trnn_cell_back *cell) { isa->lstm_back(cell); }
+static void lstm_step(const trnn_kernels *isa, const trnn_cell *cell) { TRNN_KERNEL(isa, lstm)(cell); }
+static void lstm_step_taped(const trnn_kernels *isa, const trnn_cell *cell)
+{
+    TRNN_KERNEL(isa, lstm_taped)(cell);
+}
+static void lstm_step_back(const trnn_kernels *isa, const trnn_cell_back *cell)
+{
+    TRNN_KERNEL(isa, lstm_back)(cell);
+}
 
 static const trnn_recurrent_kind lstm_kind = {
-    .gates = 4, .has_cell = 1, .hidden_gate = -1, .step = lstm_step, .step_back = lstm_step_back};
+    .gates = 4, .has_cell = 1, .hidden_gate = -1, .projects = 1, .step = lstm_step};
+static const trnn_recurrent_back lstm_back = {.step_taped = lstm_step_taped, .step_back = lstm_step_back};
 
 const trnn_layer_type trnn_lstm = TRNN_RECURRENT_TYPE("lstm", lstm_kind);
+const trnn_layer_training trnn_lstm_training = TRNN_RECURRENT_TRAINING(lstm_back);

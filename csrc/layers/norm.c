@@ -1,6 +1,6 @@
 /* Layer normalisation over the last axis of a frame or all of it, and batch normalisation by the running
  * statistics, in training by the batch's. As torch.nn.LayerNorm and torch.nn.BatchNorm1d. */
-#include "layer.h"
+#include "training.h"
 
 static trnn_status norm_check(const trnn_layer *layer)
 {
@@ -37,8 +37,8 @@ static void layer_norm_run(const trnn_call *call)
         (size_t)call->steps * (size_t)call->batch * (size_t)call->in.rows * (size_t)call->in.cols;
     const float *x = call->x;
     for (size_t i = 0; i < numbers; i += size)
-        call->isa->layer_norm_f32(x + i, call->y + i, size, call->layer->as.norm.eps, call->weights[0],
-                                  call->weights[1]);
+        TRNN_KERNEL(call->isa, layer_norm_f32)(x + i, call->y + i, size, call->layer->as.norm.eps,
+                                               call->weights[0], call->weights[1]);
 }
 
 /* ---- training: x^ = (x - mean) / sqrt(var + eps), dx^ = weight dy,
@@ -56,7 +56,7 @@ static standard standard_of(const trnn_kernels *isa, double mean, double squares
 {
     const float average = (float)mean, var = (float)(squares / count);
     standard own;
-    isa->norm_scale_f32(&own.scale, &own.shift, 1, eps, &average, &var, NULL, NULL);
+    TRNN_KERNEL(isa, norm_scale_f32)(&own.scale, &own.shift, 1, eps, &average, &var, NULL, NULL);
     return own;
 }
 
@@ -109,6 +109,9 @@ const trnn_layer_type trnn_layer_norm = {
     .frame = layer_norm_frame,
     .params = affine_params,
     .run = layer_norm_run,
+};
+
+const trnn_layer_training trnn_layer_norm_training = {
     .backward = layer_norm_backward,
     .gradients = layer_norm_gradients,
 };
@@ -165,14 +168,15 @@ static void batch_norm_run(const trnn_call *call)
     const size_t numbers = (size_t)call->in.rows * (size_t)call->in.cols;
     trnn_cursor cursor = {call->scratch, 0};
     const batch_norm_scratch scratch = batch_norm_place(call->layer, &cursor);
-    call->isa->norm_scale_f32(scratch.scale, scratch.shift, channels, call->layer->as.norm.eps,
-                              call->weights[2], call->weights[3], call->weights[0], call->weights[1]);
+    TRNN_KERNEL(call->isa, norm_scale_f32)(scratch.scale, scratch.shift, channels, call->layer->as.norm.eps,
+                                           call->weights[2], call->weights[3], call->weights[0],
+                                           call->weights[1]);
 
     const float *x = call->x;
     float *y = call->y;
     for (int64_t n = (int64_t)call->steps * call->batch; n > 0; n--, x += numbers, y += numbers) {
         if (!channels_are_rows(call->layer, call->in)) {
-            call->isa->affine_f32(x, y, channels, scratch.scale, scratch.shift);
+            TRNN_KERNEL(call->isa, affine_f32)(x, y, channels, scratch.scale, scratch.shift);
             continue;
         }
         /* As above, one multiply-add a number: a row has one scale, spread over a panel. */
@@ -185,7 +189,8 @@ static void batch_norm_run(const trnn_call *call)
             }
             for (size_t i = row * cols; i < (row + 1) * cols; i += TRNN_PANEL) {
                 const size_t left = (row + 1) * cols - i;
-                call->isa->affine_f32(x + i, y + i, left < TRNN_PANEL ? left : TRNN_PANEL, scale, shift);
+                TRNN_KERNEL(call->isa, affine_f32)(x + i, y + i, left < TRNN_PANEL ? left : TRNN_PANEL, scale,
+                                                   shift);
             }
         }
     }
@@ -194,6 +199,14 @@ static void batch_norm_run(const trnn_call *call)
 /* ---- training: as above, but over all frames of a batch, channel by channel; a frame beyond its row's end
  *      counts nothing. The running statistics move by `momentum`, their variance being the unbiased one. Where
  *      they are fixed y is what use computes, and dx = dy / deviation, for no statistic follows x. */
+
+/* A variance wants more than one number a channel. */
+static trnn_status batch_norm_train_check(const trnn_layer *layer, trnn_frame in, int64_t frames)
+{
+    const trnn_norm_args *a = &layer->as.norm;
+    const int enough = a->use_running_stats || (int64_t)in.rows * in.cols * frames > a->size;
+    return enough ? TRNN_OK : TRNN_E_STATISTICS;
+}
 
 /* Frames in the pass's order, without those that have ended: a walk over the numbers of one channel. */
 typedef struct {
@@ -318,6 +331,10 @@ const trnn_layer_type trnn_batch_norm = {
     .params = batch_norm_params,
     .scratch = batch_norm_scratch_bytes,
     .run = batch_norm_run,
+};
+
+const trnn_layer_training trnn_batch_norm_training = {
+    .check = batch_norm_train_check,
     .tape = batch_norm_tape,
     .forward = batch_norm_forward,
     .backward = batch_norm_backward,

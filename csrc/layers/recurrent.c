@@ -18,9 +18,11 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t hidden = a->hidden_size, proj = a->proj_size;
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
-    if (proj < 0 || proj >= hidden || (proj > 0 && layer->kind != TRNN_LSTM)) return TRNN_E_ARGUMENT;
+    if (proj < 0 || proj >= hidden || (proj > 0 && !trnn_recurrent_kind_of(layer)->projects))
+        return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->relu) || (a->relu && layer->kind != TRNN_RNN)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->relu) || (a->relu && !trnn_recurrent_kind_of(layer)->rectifies))
+        return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
@@ -132,7 +134,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
         slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
     int32_t first = 0; /* step of the chunk, in the order of time */
 
-    trnn_cell cell;
+    trnn_cell cell = {.tape = NULL};
     cell.hidden = trnn_matrix_of(slots[WEIGHT_HH], layer->format, kind->gates, units, size);
     cell.units = units;
     cell.input = together ? &input : NULL;
@@ -143,7 +145,6 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
     cell.scratch = scratch->hidden;
     cell.relu = a->relu;
-    cell.tape = cell.tape_h = NULL;
     trnn_product project;
     if (slots[WEIGHT_HR])
         project = trnn_product_of(trnn_matrix_of(slots[WEIGHT_HR], layer->format, 1, size, units), 0, size,
@@ -157,7 +158,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             first = reverse ? t - count + 1 : t;
             input.rows = count * call->batch;
             input.x = (const float *)call->x + (size_t)first * batch * (size_t)a->input_size;
-            call->isa->product(&input);
+            TRNN_KERNEL(call->isa, product)(&input);
         }
         clear_ended(call, t, offset, size);
         const trnn_ends ends = {call->lengths, call->start + t};
@@ -184,7 +185,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                 project.y = y;
                 project.y_stride = out;
                 project.descending = cell.descending;
-                call->isa->product(&project);
+                TRNN_KERNEL(call->isa, product)(&project);
             }
             for (int32_t r = 0; r < end - b; r++)
                 trnn_copy(own + (size_t)r * call->state_stride, y + (size_t)r * out,

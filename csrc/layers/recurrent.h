@@ -2,7 +2,7 @@
 #ifndef TRNN_RECURRENT_H
 #define TRNN_RECURRENT_H
 
-#include "layer.h"
+#include "training.h"
 
 /* The slots of one direction, in PyTorch's order. */
 enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, RECURRENT_SLOTS };
@@ -15,13 +15,20 @@ typedef struct {
     int32_t gates;
     int has_cell;        /* keeps c beside h */
     int32_t hidden_gate; /* the gate whose hidden bias is not added to the input's part; -1: none */
+    int projects;        /* knows proj_size */
+    int rectifies;       /* knows relu */
     void (*step)(const trnn_kernels *isa, const trnn_cell *cell);
-    void (*step_back)(const trnn_kernels *isa, const trnn_cell_back *cell);
 } trnn_recurrent_kind;
+
+/* And of its training. */
+typedef struct {
+    void (*step_taped)(const trnn_kernels *isa, const trnn_cell *cell);
+    void (*step_back)(const trnn_kernels *isa, const trnn_cell_back *cell);
+} trnn_recurrent_back;
 
 static inline const trnn_recurrent_kind *trnn_recurrent_kind_of(const trnn_layer *layer)
 {
-    return trnn_layer_type_of(layer)->family;
+    return layer->type->family;
 }
 
 /* Numbers of h: what a step writes and the next one reads. */
@@ -105,14 +112,20 @@ void trnn_recurrent_gradients(const trnn_pass *pass);
         .scratch = trnn_recurrent_scratch,             \
         .run = trnn_recurrent_run,                     \
         .full_sequence = trnn_recurrent_full_sequence, \
-        .tape = trnn_recurrent_tape,                   \
-        .train_scratch = trnn_recurrent_train_scratch, \
-        .transpose = trnn_recurrent_transpose,         \
-        .forward = trnn_recurrent_forward,             \
-        .backward = trnn_recurrent_backward,           \
-        .gradients = trnn_recurrent_gradients,         \
-        .sequences = 1,                                \
         .family = &(kind),                             \
+    }
+
+/* And its training. */
+#define TRNN_RECURRENT_TRAINING(back)            \
+    {                                            \
+        .tape = trnn_recurrent_tape,             \
+        .scratch = trnn_recurrent_train_scratch, \
+        .transpose = trnn_recurrent_transpose,   \
+        .forward = trnn_recurrent_forward,       \
+        .backward = trnn_recurrent_backward,     \
+        .gradients = trnn_recurrent_gradients,   \
+        .sequences = 1,                          \
+        .family = &(back),                       \
     }
 
 #endif

@@ -1,6 +1,11 @@
 /* exp(x - max) / sum, over a frame's last axis or over its channels, or the logarithm of that.
  * As torch.nn.Softmax and torch.nn.LogSoftmax. */
-#include "layer.h"
+#include "training.h"
+
+/* The family: is the logarithm wanted? */
+static const int plain = 0, logarithm = 1;
+
+static int is_log(const trnn_layer *layer) { return *(const int *)layer->type->family; }
 
 static trnn_status softmax_check(const trnn_layer *layer)
 {
@@ -24,7 +29,7 @@ static size_t softmax_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
 
 static void softmax_run(const trnn_call *call)
 {
-    const int log = call->layer->kind == TRNN_LOG_SOFTMAX;
+    const int log = is_log(call->layer);
     const size_t rows = (size_t)call->in.rows, cols = (size_t)call->in.cols;
     const float *x = call->x;
     float *y = call->y;
@@ -33,11 +38,12 @@ static void softmax_run(const trnn_call *call)
             float *column = call->scratch;
             for (size_t c = 0; c < cols; c++) {
                 for (size_t r = 0; r < rows; r++) column[r] = x[r * cols + c];
-                call->isa->softmax_f32(column, column, rows, log);
+                TRNN_KERNEL(call->isa, softmax_f32)(column, column, rows, log);
                 for (size_t r = 0; r < rows; r++) y[r * cols + c] = column[r];
             }
         } else {
-            for (size_t r = 0; r < rows; r++) call->isa->softmax_f32(x + r * cols, y + r * cols, cols, log);
+            for (size_t r = 0; r < rows; r++)
+                TRNN_KERNEL(call->isa, softmax_f32)(x + r * cols, y + r * cols, cols, log);
         }
     }
 }
@@ -58,9 +64,9 @@ static void softmax_backward(const trnn_pass *pass)
     if (!pass->dx) return;
     const size_t rows = (size_t)pass->in.rows, cols = (size_t)pass->in.cols, size = rows * cols;
     const size_t all = (size_t)pass->rows * size;
-    const int log = pass->layer->kind == TRNN_LOG_SOFTMAX;
+    const int log = is_log(pass->layer);
     const float *const p = log ? pass->dx : pass->y;
-    if (log) pass->isa->map_f32(TRNN_MAP_EXP, pass->y, pass->dx, all, 0.0f);
+    if (log) TRNN_KERNEL(pass->isa, map_f32)(TRNN_MAP_EXP, pass->y, pass->dx, all, 0.0f);
     for (size_t at = 0; at < all; at += size) {
         if (pass->layer->as.softmax.over_rows)
             for (size_t c = at; c < at + cols; c++)
@@ -77,7 +83,7 @@ const trnn_layer_type trnn_softmax = {
     .frame = softmax_frame,
     .scratch = softmax_scratch,
     .run = softmax_run,
-    .backward = softmax_backward,
+    .family = &plain,
 };
 const trnn_layer_type trnn_log_softmax = {
     .name = "log_softmax",
@@ -85,5 +91,8 @@ const trnn_layer_type trnn_log_softmax = {
     .frame = softmax_frame,
     .scratch = softmax_scratch,
     .run = softmax_run,
-    .backward = softmax_backward,
+    .family = &logarithm,
 };
+
+const trnn_layer_training trnn_softmax_training = {.backward = softmax_backward};
+const trnn_layer_training trnn_log_softmax_training = {.backward = softmax_backward};

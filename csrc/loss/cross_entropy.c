@@ -123,8 +123,8 @@ static void cross_entropy_add(const trnn_loss_part *part, double *sum)
         if (class < 0) {
             if (dy) trnn_zero(dy, cols * sizeof(float));
         } else {
-            part->isa->softmax_f32(part->y + r * cols, log_p, cols, 1);
-            if (dy) part->isa->map_f32(TRNN_MAP_EXP, log_p, dy, cols, 0.0f);
+            TRNN_KERNEL(part->isa, softmax_f32)(part->y + r * cols, log_p, cols, 1);
+            if (dy) TRNN_KERNEL(part->isa, map_f32)(TRNN_MAP_EXP, log_p, dy, cols, 0.0f);
             value = part->probabilities
                         ? distribution_value(part, log_p, (const float *)part->target + r * cols, dy)
                         : class_value(part, log_p, class, dy);

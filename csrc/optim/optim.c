@@ -157,7 +157,7 @@ void trnn_tensors_measure(const trnn_kernels *isa, const trnn_tensor *tensors, i
                           int32_t part, int32_t parts)
 {
     for (chunks walk = chunks_open(tensors, count, part, parts); chunks_next(&walk);)
-        sums[walk.index] = isa->squares_f32(walk.tensor->gradients + walk.first, walk.numbers);
+        sums[walk.index] = TRNN_KERNEL(isa, squares_f32)(walk.tensor->gradients + walk.first, walk.numbers);
 }
 
 double trnn_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad)
@@ -192,8 +192,8 @@ void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, in
         float *state[TRNN_STATES_MAX];
         for (int32_t i = 0; i < TRNN_STATES_MAX; i++)
             state[i] = trnn_rule_uses(tensor->rule, i) ? tensor->state[i] + walk.first : NULL;
-        isa->update_f32(&update, walk.numbers, tensor->weights + walk.first, tensor->gradients + walk.first,
-                        state);
+        TRNN_KERNEL(isa, update_f32)(&update, walk.numbers, tensor->weights + walk.first,
+                                     tensor->gradients + walk.first, state);
     }
 }
 
@@ -210,7 +210,7 @@ void trnn_tensors_clip(const trnn_kernels *isa, const trnn_tensor *tensors, int3
                        float limit, int32_t part, int32_t parts)
 {
     for (chunks walk = chunks_open(tensors, count, part, parts); chunks_next(&walk);)
-        isa->clip_f32(walk.tensor->gradients + walk.first, walk.numbers, scale, limit);
+        TRNN_KERNEL(isa, clip_f32)(walk.tensor->gradients + walk.first, walk.numbers, scale, limit);
 }
 
 void trnn_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts)

@@ -178,7 +178,8 @@ TRNN_INLINE vf vf_sqrt(vf a)
 {
     float p[4];
     vst1q_f32(p, a);
-    for (int i = 0; i < 4; i++) p[i] = __builtin_sqrtf(p[i]);
+    for (int i = 0; i < 4; i++)
+        __asm__("vsqrt.f32 %0, %0" : "+t"(p[i])); /* __builtin_sqrtf would set errno */
     return vld1q_f32(p);
 }
 

@@ -2,6 +2,10 @@
 #ifndef TRNN_VEC_SCALAR_H
 #define TRNN_VEC_SCALAR_H
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 #define VF_LANES     1
 #define VF_REGISTERS 16
 #define VF_TILE_ROWS 1
@@ -55,9 +59,23 @@ TRNN_INLINE vf vf_exp2i(vf n)
 TRNN_INLINE vf vf_load_f16(const uint16_t *p) { return trnn_widen_f16(*p); }
 TRNN_INLINE vf vf_load_bf16(const uint16_t *p) { return trnn_widen_bf16(*p); }
 
-#if !defined(TRNN_SOFT_SQRT) && \
-    (defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)))
-TRNN_INLINE vf vf_sqrt(vf a) { return __builtin_sqrtf(a); } /* an instruction: -fno-math-errno */
+/* By the instruction itself: __builtin_sqrtf would call sqrtf for the sake of errno. */
+#if defined(__SSE__) && !defined(TRNN_SOFT_SQRT)
+TRNN_INLINE vf vf_sqrt(vf a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
+#elif defined(__aarch64__) && !defined(TRNN_SOFT_SQRT)
+TRNN_INLINE vf vf_sqrt(vf a)
+{
+    vf root;
+    __asm__("fsqrt %s0, %s1" : "=w"(root) : "w"(a));
+    return root;
+}
+#elif defined(__ARM_FP) && (__ARM_FP & 4) && !defined(TRNN_SOFT_SQRT)
+TRNN_INLINE vf vf_sqrt(vf a)
+{
+    vf root;
+    __asm__("vsqrt.f32 %0, %1" : "=t"(root) : "t"(a));
+    return root;
+}
 #else
 /* Without a square root instruction: bit by bit, exactly rounded, never libm. */
 TRNN_INLINE vf vf_sqrt(vf a)

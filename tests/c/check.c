@@ -257,6 +257,14 @@ void tensor_release(tensor *t)
     memory_release(&t->scales);
 }
 
+/* ---- kinds ----------------------------------------------------------------------------------- */
+
+const char *kind_name(const trnn_layer_type *kind)
+{
+    const trnn_layer layer = {.type = kind};
+    return trnn_layer_name(&layer);
+}
+
 /* ---- nets ------------------------------------------------------------------------------------ */
 
 /* 2^exponent is at most 1 / sqrt(cols): a recurrent net of such weights neither dies nor explodes. */
@@ -282,7 +290,7 @@ weights weights_roll(const model *m)
         for (int32_t p = 0; p < count; p++) {
             const int32_t depth = params[p].shape[1] * params[p].shape[2];
             tensor t =
-                tensor_roll(&params[p], &d, layer->kind == TRNN_EMBEDDING ? 0 : weight_exponent(depth));
+                tensor_roll(&params[p], &d, layer->type == &trnn_embedding ? 0 : weight_exponent(depth));
             if (strcmp(params[p].name, "running_var") == 0)
                 for (size_t k = 0; k < t.rows; k++)
                     t.numbers.at[k] = 0.25f + t.numbers.at[k] * t.numbers.at[k];

@@ -70,15 +70,17 @@ void tensor_release(tensor *t);
 
 /* Layers as a table has them; the arguments are those of tinyrnn.h, in its order. */
 /* clang-format off */
-#define RECURRENT(KIND, ...) {.kind = TRNN_##KIND, .as.recurrent = {__VA_ARGS__}}
-#define LINEAR(in, out, b)   {.kind = TRNN_LINEAR, .as.linear = {in, out, b}}
-#define EMBEDDING(rows, dim) {.kind = TRNN_EMBEDDING, .as.embedding = {rows, dim}}
-#define CONV1D(...)          {.kind = TRNN_CONV1D, .as.conv1d = {__VA_ARGS__}}
-#define NORM(KIND, ...)      {.kind = TRNN_##KIND, .as.norm = {__VA_ARGS__, .eps = 1e-5f}}
-#define LEAKY_RELU(s)        {.kind = TRNN_LEAKY_RELU, .as.activation = {s}}
-#define SOFTMAX(KIND, rows)  {.kind = TRNN_##KIND, .as.softmax = {rows}}
-#define PLAIN(KIND)          {.kind = TRNN_##KIND}
+#define RECURRENT(name_, ...) {TRNN_TRAINED(name_), .as.recurrent = {__VA_ARGS__}}
+#define LINEAR(in, out, b)   {TRNN_TRAINED(linear), .as.linear = {in, out, b}}
+#define EMBEDDING(rows, dim) {TRNN_TRAINED(embedding), .as.embedding = {rows, dim}}
+#define CONV1D(...)          {TRNN_TRAINED(conv1d), .as.conv1d = {__VA_ARGS__}}
+#define NORM(name_, ...)      {TRNN_TRAINED(name_), .as.norm = {__VA_ARGS__, .eps = 1e-5f}}
+#define LEAKY_RELU(s)        {TRNN_TRAINED(leaky_relu), .as.activation = {s}}
+#define SOFTMAX(name_, rows)  {TRNN_TRAINED(name_), .as.softmax = {rows}}
+#define PLAIN(name_)         {TRNN_TRAINED(name_)}
 /* clang-format on */
+
+const char *kind_name(const trnn_layer_type *kind);
 
 #define LAYERS_MAX 7
 #define NAME_ROOM  56

@@ -7,24 +7,24 @@
 
 /* clang-format off: tables, a net a line */
 static const model fixed[] = {
-    {"lstm without bias", {1, 20}, 1, {RECURRENT(LSTM, 20, 24)}},
-    {"lstm projected to 1", {1, 3}, 1, {RECURRENT(LSTM, 3, 2, .proj_size = 1, .bias = 1)}},
-    {"lstm projected to 16", {1, 33}, 1, {RECURRENT(LSTM, 33, 40, .proj_size = 16, .bias = 1)}},
-    {"lstm projected to 65", {1, 17}, 1, {RECURRENT(LSTM, 17, 130, .proj_size = 65)}},
-    {"lstm both ways", {1, 16}, 1, {RECURRENT(LSTM, 16, 33, .bias = 1, .bidirectional = 1)}},
+    {"lstm without bias", {1, 20}, 1, {RECURRENT(lstm, 20, 24)}},
+    {"lstm projected to 1", {1, 3}, 1, {RECURRENT(lstm, 3, 2, .proj_size = 1, .bias = 1)}},
+    {"lstm projected to 16", {1, 33}, 1, {RECURRENT(lstm, 33, 40, .proj_size = 16, .bias = 1)}},
+    {"lstm projected to 65", {1, 17}, 1, {RECURRENT(lstm, 17, 130, .proj_size = 65)}},
+    {"lstm both ways", {1, 16}, 1, {RECURRENT(lstm, 16, 33, .bias = 1, .bidirectional = 1)}},
     {"lstm both ways, projected",
      {1, 9},
      1,
-     {RECURRENT(LSTM, 9, 66, .proj_size = 17, .bias = 1, .bidirectional = 1)}},
-    {"gru without bias", {1, 20}, 1, {RECURRENT(GRU, 20, 24)}},
-    {"gru both ways", {1, 31}, 1, {RECURRENT(GRU, 31, 17, .bias = 1, .bidirectional = 1)}},
-    {"rnn without bias", {1, 20}, 1, {RECURRENT(RNN, 20, 24)}},
-    {"rnn both ways", {1, 65}, 1, {RECURRENT(RNN, 65, 80, .bias = 1, .bidirectional = 1)}},
+     {RECURRENT(lstm, 9, 66, .proj_size = 17, .bias = 1, .bidirectional = 1)}},
+    {"gru without bias", {1, 20}, 1, {RECURRENT(gru, 20, 24)}},
+    {"gru both ways", {1, 31}, 1, {RECURRENT(gru, 31, 17, .bias = 1, .bidirectional = 1)}},
+    {"rnn without bias", {1, 20}, 1, {RECURRENT(rnn, 20, 24)}},
+    {"rnn both ways", {1, 65}, 1, {RECURRENT(rnn, 65, 80, .bias = 1, .bidirectional = 1)}},
 
     {"linear without bias", {1, 40}, 1, {LINEAR(40, 49, 0)}},
     {"linear over 5 rows", {5, 65}, 1, {LINEAR(65, 3, 1)}},
     {"embedding", {1, 1}, 1, {EMBEDDING(65, 37)}},
-    {"embedding of 3, flat", {1, 3}, 3, {EMBEDDING(11, 20), PLAIN(FLATTEN), LINEAR(60, 18, 1)}},
+    {"embedding of 3, flat", {1, 3}, 3, {EMBEDDING(11, 20), PLAIN(flatten), LINEAR(60, 18, 1)}},
 
     {"conv1d", {4, 37}, 1, {CONV1D(4, 17, 3, 1, 1, 1, 1)}},
     {"conv1d padded", {3, 16}, 1, {CONV1D(3, 65, 5, 1, 1, 1, 1, 2, 2)}},
@@ -37,118 +37,118 @@ static const model fixed[] = {
     {"characters",
      {1, 1},
      5,
-     {EMBEDDING(65, 32), RECURRENT(LSTM, 32, 48, .bias = 1), RECURRENT(LSTM, 48, 48, .bias = 1),
-      LINEAR(48, 65, 1), SOFTMAX(LOG_SOFTMAX, 0)}},
+     {EMBEDDING(65, 32), RECURRENT(lstm, 32, 48, .bias = 1), RECURRENT(lstm, 48, 48, .bias = 1),
+      LINEAR(48, 65, 1), SOFTMAX(log_softmax, 0)}},
     {"sound",
      {1, 64},
      7,
-     {CONV1D(1, 20, 16, 8, 1, 1, 1, 0, 8, TRNN_PAD_REFLECT), PLAIN(RELU), PLAIN(FLATTEN),
-      NORM(LAYER_NORM, 160, 1, 1), RECURRENT(GRU, 160, 33, .bias = 1), LINEAR(33, 5, 1),
-      SOFTMAX(SOFTMAX, 0)}},
+     {CONV1D(1, 20, 16, 8, 1, 1, 1, 0, 8, TRNN_PAD_REFLECT), PLAIN(relu), PLAIN(flatten),
+      NORM(layer_norm, 160, 1, 1), RECURRENT(gru, 160, 33, .bias = 1), LINEAR(33, 5, 1),
+      SOFTMAX(softmax, 0)}},
     {"whole sequences",
      {1, 12},
      7,
-     {LINEAR(12, 18, 1), PLAIN(TANH), RECURRENT(LSTM, 18, 20, .bias = 1, .bidirectional = 1), PLAIN(IDENTITY),
-      RECURRENT(RNN, 40, 16, .bias = 1, .relu = 1), NORM(BATCH_NORM, 16, 1, 1), PLAIN(SIGMOID)}},
+     {LINEAR(12, 18, 1), PLAIN(tanh), RECURRENT(lstm, 18, 20, .bias = 1, .bidirectional = 1), PLAIN(identity),
+      RECURRENT(rnn, 40, 16, .bias = 1, .relu = 1), NORM(batch_norm, 16, 1, 1), PLAIN(sigmoid)}},
 };
 
 static const model plain[] = {
-    {"layer norm of 1", {1, 1}, 1, {NORM(LAYER_NORM, 1, 1, 1)}},
-    {"layer norm of 17 over 3 rows", {3, 17}, 1, {NORM(LAYER_NORM, 17, 1, 0)}},
-    {"layer norm of a whole frame", {4, 33}, 1, {NORM(LAYER_NORM, 132, 1, 1)}},
-    {"layer norm, plain", {1, 64}, 1, {NORM(LAYER_NORM, 64, 0, 0)}},
-    {"batch norm of columns", {1, 49}, 1, {NORM(BATCH_NORM, 49, 1, 1)}},
-    {"batch norm of rows", {18, 21}, 1, {NORM(BATCH_NORM, 18, 1, 1)}},
-    {"batch norm, plain", {5, 16}, 1, {NORM(BATCH_NORM, 5, 0, 0)}},
+    {"layer norm of 1", {1, 1}, 1, {NORM(layer_norm, 1, 1, 1)}},
+    {"layer norm of 17 over 3 rows", {3, 17}, 1, {NORM(layer_norm, 17, 1, 0)}},
+    {"layer norm of a whole frame", {4, 33}, 1, {NORM(layer_norm, 132, 1, 1)}},
+    {"layer norm, plain", {1, 64}, 1, {NORM(layer_norm, 64, 0, 0)}},
+    {"batch norm of columns", {1, 49}, 1, {NORM(batch_norm, 49, 1, 1)}},
+    {"batch norm of rows", {18, 21}, 1, {NORM(batch_norm, 18, 1, 1)}},
+    {"batch norm, plain", {5, 16}, 1, {NORM(batch_norm, 5, 0, 0)}},
 
-    {"identity", {2, 9}, 1, {PLAIN(IDENTITY)}},
-    {"flatten", {3, 7}, 1, {PLAIN(FLATTEN)}},
-    {"relu", {1, 33}, 1, {PLAIN(RELU)}},
+    {"identity", {2, 9}, 1, {PLAIN(identity)}},
+    {"flatten", {3, 7}, 1, {PLAIN(flatten)}},
+    {"relu", {1, 33}, 1, {PLAIN(relu)}},
     {"leaky relu", {3, 5}, 1, {LEAKY_RELU(0.01f)}},
-    {"sigmoid", {1, 65}, 1, {PLAIN(SIGMOID)}},
-    {"tanh", {1, 31}, 1, {PLAIN(TANH)}},
-    {"softmax of 1", {1, 1}, 1, {SOFTMAX(SOFTMAX, 0)}},
-    {"softmax of 65", {2, 65}, 1, {SOFTMAX(SOFTMAX, 0)}},
-    {"softmax over rows", {19, 4}, 1, {SOFTMAX(SOFTMAX, 1)}},
-    {"log softmax of 33", {1, 33}, 1, {SOFTMAX(LOG_SOFTMAX, 0)}},
-    {"log softmax over rows", {16, 2}, 1, {SOFTMAX(LOG_SOFTMAX, 1)}},
+    {"sigmoid", {1, 65}, 1, {PLAIN(sigmoid)}},
+    {"tanh", {1, 31}, 1, {PLAIN(tanh)}},
+    {"softmax of 1", {1, 1}, 1, {SOFTMAX(softmax, 0)}},
+    {"softmax of 65", {2, 65}, 1, {SOFTMAX(softmax, 0)}},
+    {"softmax over rows", {19, 4}, 1, {SOFTMAX(softmax, 1)}},
+    {"log softmax of 33", {1, 33}, 1, {SOFTMAX(log_softmax, 0)}},
+    {"log softmax over rows", {16, 2}, 1, {SOFTMAX(log_softmax, 1)}},
 };
 
 /* Trained: every kind of layer, with the options that its way back knows. */
 static const model trained[] = {
-    {"train lstm", {1, 9}, 1, {RECURRENT(LSTM, 9, 33, .bias = 1)}},
-    {"train lstm without bias", {1, 17}, 1, {RECURRENT(LSTM, 17, 5)}},
+    {"train lstm", {1, 9}, 1, {RECURRENT(lstm, 9, 33, .bias = 1)}},
+    {"train lstm without bias", {1, 17}, 1, {RECURRENT(lstm, 17, 5)}},
     {"train lstm of two levels",
      {1, 5},
      2,
-     {RECURRENT(LSTM, 5, 20, .bias = 1), RECURRENT(LSTM, 20, 16, .bias = 1)}},
-    {"train lstm projected", {1, 3}, 1, {RECURRENT(LSTM, 3, 18, .proj_size = 7, .bias = 1)}},
-    {"train lstm both ways", {1, 16}, 1, {RECURRENT(LSTM, 16, 12, .bias = 1, .bidirectional = 1)}},
+     {RECURRENT(lstm, 5, 20, .bias = 1), RECURRENT(lstm, 20, 16, .bias = 1)}},
+    {"train lstm projected", {1, 3}, 1, {RECURRENT(lstm, 3, 18, .proj_size = 7, .bias = 1)}},
+    {"train lstm both ways", {1, 16}, 1, {RECURRENT(lstm, 16, 12, .bias = 1, .bidirectional = 1)}},
     {"train lstm both ways, projected",
      {1, 6},
      2,
-     {RECURRENT(LSTM, 6, 19, .proj_size = 17, .bias = 1, .bidirectional = 1),
-      RECURRENT(LSTM, 34, 4, .proj_size = 2, .bidirectional = 1)}},
-    {"train gru", {1, 20}, 1, {RECURRENT(GRU, 20, 35, .bias = 1)}},
-    {"train gru without bias", {1, 2}, 1, {RECURRENT(GRU, 2, 16)}},
+     {RECURRENT(lstm, 6, 19, .proj_size = 17, .bias = 1, .bidirectional = 1),
+      RECURRENT(lstm, 34, 4, .proj_size = 2, .bidirectional = 1)}},
+    {"train gru", {1, 20}, 1, {RECURRENT(gru, 20, 35, .bias = 1)}},
+    {"train gru without bias", {1, 2}, 1, {RECURRENT(gru, 2, 16)}},
     {"train gru both ways, of two levels",
      {1, 7},
      2,
-     {RECURRENT(GRU, 7, 17, .bias = 1, .bidirectional = 1),
-      RECURRENT(GRU, 34, 6, .bias = 1, .bidirectional = 1)}},
-    {"train rnn", {1, 4}, 1, {RECURRENT(RNN, 4, 70, .bias = 1)}},
+     {RECURRENT(gru, 7, 17, .bias = 1, .bidirectional = 1),
+      RECURRENT(gru, 34, 6, .bias = 1, .bidirectional = 1)}},
+    {"train rnn", {1, 4}, 1, {RECURRENT(rnn, 4, 70, .bias = 1)}},
     {"train relu rnn both ways",
      {1, 18},
      1,
-     {RECURRENT(RNN, 18, 15, .bias = 1, .bidirectional = 1, .relu = 1)}},
+     {RECURRENT(rnn, 18, 15, .bias = 1, .bidirectional = 1, .relu = 1)}},
 
     {"train linear", {1, 33}, 1, {LINEAR(33, 70, 1)}},
     {"train linear over 3 rows", {3, 17}, 1, {LINEAR(17, 5, 0)}},
-    {"train embedding", {1, 2}, 3, {EMBEDDING(11, 9), PLAIN(FLATTEN), LINEAR(18, 4, 1)}},
+    {"train embedding", {1, 2}, 3, {EMBEDDING(11, 9), PLAIN(flatten), LINEAR(18, 4, 1)}},
     {"train embedding with padding",
      {1, 1},
      1,
-     {{.kind = TRNN_EMBEDDING, .as.embedding = {.num_embeddings = 5, .embedding_dim = 17, .padding = 3}}}},
+     {{TRNN_TRAINED(embedding), .as.embedding = {.num_embeddings = 5, .embedding_dim = 17, .padding = 3}}}},
     {"train conv1d strided, dilated", {2, 20}, 1, {CONV1D(2, 17, 3, 2, 3, 1, 1, 3, 5)}},
     {"train conv1d reflected", {1, 12}, 1, {CONV1D(1, 5, 4, 2, 1, 1, 0, 3, 2, TRNN_PAD_REFLECT)}},
     {"train conv1d in 3 groups", {6, 7}, 1, {CONV1D(6, 21, 3, 1, 1, 3, 1, 1, 1)}},
-    {"train layer norm", {2, 17}, 1, {NORM(LAYER_NORM, 17, 1, 1)}},
-    {"train layer norm, plain", {1, 5}, 1, {NORM(LAYER_NORM, 5, 0, 0)}},
-    {"train batch norm of columns", {1, 18}, 1, {NORM(BATCH_NORM, 18, 1, 1, .momentum = 0.1f)}},
-    {"train batch norm of rows", {3, 5}, 1, {NORM(BATCH_NORM, 3, 1, 0, .momentum = 0.5f)}},
-    {"train batch norm, plain", {2, 3}, 1, {NORM(BATCH_NORM, 2, 0, 0)}},
+    {"train layer norm", {2, 17}, 1, {NORM(layer_norm, 17, 1, 1)}},
+    {"train layer norm, plain", {1, 5}, 1, {NORM(layer_norm, 5, 0, 0)}},
+    {"train batch norm of columns", {1, 18}, 1, {NORM(batch_norm, 18, 1, 1, .momentum = 0.1f)}},
+    {"train batch norm of rows", {3, 5}, 1, {NORM(batch_norm, 3, 1, 0, .momentum = 0.5f)}},
+    {"train batch norm, plain", {2, 3}, 1, {NORM(batch_norm, 2, 0, 0)}},
     {"train batch norm, fixed",
      {3, 5},
      1,
-     {NORM(BATCH_NORM, 3, 1, 1, .momentum = 0.5f, .use_running_stats = 1)}},
-    {"train rectifiers", {2, 9}, 3, {PLAIN(RELU), LINEAR(9, 9, 1), LEAKY_RELU(0.25f)}},
-    {"train curves", {2, 9}, 3, {PLAIN(SIGMOID), PLAIN(IDENTITY), PLAIN(TANH)}},
-    {"train dropout", {2, 9}, 2, {{.kind = TRNN_DROPOUT, .as.dropout = {0.4f}}, LINEAR(9, 3, 1)}},
-    {"train softmax", {2, 17}, 1, {SOFTMAX(SOFTMAX, 0)}},
-    {"train softmax over rows", {17, 2}, 1, {SOFTMAX(SOFTMAX, 1)}},
-    {"train log softmax", {1, 33}, 1, {SOFTMAX(LOG_SOFTMAX, 0)}},
-    {"train log softmax over rows", {5, 3}, 1, {SOFTMAX(LOG_SOFTMAX, 1)}},
+     {NORM(batch_norm, 3, 1, 1, .momentum = 0.5f, .use_running_stats = 1)}},
+    {"train rectifiers", {2, 9}, 3, {PLAIN(relu), LINEAR(9, 9, 1), LEAKY_RELU(0.25f)}},
+    {"train curves", {2, 9}, 3, {PLAIN(sigmoid), PLAIN(identity), PLAIN(tanh)}},
+    {"train dropout", {2, 9}, 2, {{TRNN_TRAINED(dropout), .as.dropout = {0.4f}}, LINEAR(9, 3, 1)}},
+    {"train softmax", {2, 17}, 1, {SOFTMAX(softmax, 0)}},
+    {"train softmax over rows", {17, 2}, 1, {SOFTMAX(softmax, 1)}},
+    {"train log softmax", {1, 33}, 1, {SOFTMAX(log_softmax, 0)}},
+    {"train log softmax over rows", {5, 3}, 1, {SOFTMAX(log_softmax, 1)}},
 
     {"train characters",
      {1, 1},
      6,
      {EMBEDDING(13, 8),
-      RECURRENT(LSTM, 8, 17, .bias = 1),
-      {.kind = TRNN_DROPOUT, .as.dropout = {0.2f}},
-      RECURRENT(LSTM, 17, 12, .bias = 1),
+      RECURRENT(lstm, 8, 17, .bias = 1),
+      {TRNN_TRAINED(dropout), .as.dropout = {0.2f}},
+      RECURRENT(lstm, 17, 12, .bias = 1),
       LINEAR(12, 13, 1),
-      SOFTMAX(LOG_SOFTMAX, 0)}},
+      SOFTMAX(log_softmax, 0)}},
     {"train sound",
      {1, 32},
      7,
-     {CONV1D(1, 6, 8, 4, 1, 1, 1, 0, 4, TRNN_PAD_REFLECT), PLAIN(TANH), PLAIN(FLATTEN),
-      NORM(LAYER_NORM, 48, 1, 1), RECURRENT(GRU, 48, 10, .bias = 1), LINEAR(10, 3, 1), SOFTMAX(SOFTMAX, 0)}},
+     {CONV1D(1, 6, 8, 4, 1, 1, 1, 0, 4, TRNN_PAD_REFLECT), PLAIN(tanh), PLAIN(flatten),
+      NORM(layer_norm, 48, 1, 1), RECURRENT(gru, 48, 10, .bias = 1), LINEAR(10, 3, 1), SOFTMAX(softmax, 0)}},
     {"train in stages",
      {1, 6},
      7,
-     {LINEAR(6, 9, 1), NORM(BATCH_NORM, 9, 1, 1, .momentum = 0.1f), NORM(BATCH_NORM, 9, 0, 0),
-      RECURRENT(GRU, 9, 5, .bias = 1, .bidirectional = 1), PLAIN(IDENTITY),
-      NORM(BATCH_NORM, 10, 1, 1, .momentum = 0.1f), RECURRENT(RNN, 10, 3, .bias = 1)}},
+     {LINEAR(6, 9, 1), NORM(batch_norm, 9, 1, 1, .momentum = 0.1f), NORM(batch_norm, 9, 0, 0),
+      RECURRENT(gru, 9, 5, .bias = 1, .bidirectional = 1), PLAIN(identity),
+      NORM(batch_norm, 10, 1, 1, .momentum = 0.1f), RECURRENT(rnn, 10, 3, .bias = 1)}},
 };
 /* clang-format on */
 
@@ -168,15 +168,16 @@ enum {
 static model single(int32_t kind, int32_t size)
 {
     static const char *const names[KINDS] = {"lstm", "gru", "rnn", "linear", "relu rnn"};
-    static const trnn_kind kinds[KINDS] = {TRNN_LSTM, TRNN_GRU, TRNN_RNN, TRNN_LINEAR, TRNN_RNN};
+    static const trnn_layer_type *const kinds[KINDS] = {&trnn_lstm, &trnn_gru, &trnn_rnn, &trnn_linear,
+                                                        &trnn_rnn};
     const int32_t out = sizes[size], in = sizes[(size * 5 + 3) % SIZES];
     model m;
     memset(&m, 0, sizeof m);
     snprintf(m.name, sizeof m.name, "%s %dx%d", names[kind], (int)in, (int)out);
     m.frame = (trnn_frame){1, in};
     m.count = 1;
-    m.layers[0].kind = kinds[kind];
-    if (kinds[kind] == TRNN_LINEAR)
+    m.layers[0].type = kinds[kind];
+    if (kinds[kind] == &trnn_linear)
         m.layers[0].as.linear = (trnn_linear_args){in, out, 1};
     else
         m.layers[0].as.recurrent = (trnn_recurrent_args){in, out, 0, 1, 0, kind == KINDS - 1};
@@ -185,15 +186,11 @@ static model single(int32_t kind, int32_t size)
 
 static int has_matrices(const trnn_layer *layer)
 {
-    switch (layer->kind) {
-    case TRNN_RNN:
-    case TRNN_LSTM:
-    case TRNN_GRU:
-    case TRNN_LINEAR:
-    case TRNN_EMBEDDING:
-    case TRNN_CONV1D: return 1;
-    default: return 0;
-    }
+    const trnn_layer_type *const with[] = {&trnn_rnn,    &trnn_lstm,      &trnn_gru,
+                                           &trnn_linear, &trnn_embedding, &trnn_conv1d};
+    for (size_t i = 0; i < sizeof with / sizeof with[0]; i++)
+        if (layer->type == with[i]) return 1;
+    return 0;
 }
 
 int model_get(int32_t i, model *m)

@@ -15,12 +15,17 @@ static void names(void)
         const size_t exception = strlen(trnn_status_exception((trnn_status)status));
         check(status == TRNN_OK ? exception == 0 : exception > 5, "status %d has no exception", status);
     }
-    for (int kind = 0; kind < TRNN_LAYER_COUNT; kind++) {
-        check(strlen(trnn_kind_name((trnn_kind)kind)) > 2, "kind %d has no name", kind);
-        for (int other = 0; other < kind; other++)
-            check(strcmp(trnn_kind_name((trnn_kind)kind), trnn_kind_name((trnn_kind)other)) != 0,
-                  "kinds %d and %d share a name", kind, other);
+    for (int32_t kind = 0; kind < trnn_layer_count(); kind++) {
+        const trnn_layer layer = trnn_layer_at(kind);
+        const char *name = trnn_layer_name(&layer);
+        const trnn_layer named = trnn_layer_named(name);
+        check(strlen(name) > 2, "layer %d has no name", (int)kind);
+        check(layer.training != NULL, "%s has no training", name);
+        check(named.type == layer.type && named.training == layer.training, "%s is not found by its name",
+              name);
     }
+    check(!trnn_layer_named("lst").type && !trnn_layer_named("lstms").type && !trnn_layer_named("").type,
+          "a layer of no such name");
     for (int format = 0; format < TRNN_FORMAT_COUNT; format++) {
         check(strlen(trnn_format_name((trnn_format)format)) > 3, "format %d has no name", format);
         for (int other = 0; other < format; other++)
@@ -40,7 +45,9 @@ static void names(void)
         check(trnn_isa_find(longer) == NULL, "%s is found", longer);
     }
     check(trnn_isa_find("") == NULL && trnn_isa_find("scala") == NULL, "half a name finds nothing");
+#if !defined(TRNN_ISA_ONLY)
     check(!trnn_isa_fused(trnn_isa_find("scalar")), "scalar is not fused");
+#endif
 }
 
 /* ---- weights --------------------------------------------------------------------------------- */
@@ -165,32 +172,32 @@ static trnn_status checked(trnn_layer layer, int format)
 
 static void formats(void)
 {
-    static const trnn_layer with[] = {RECURRENT(LSTM, 5, 7, .proj_size = 3),
-                                      RECURRENT(GRU, 5, 7),
-                                      RECURRENT(RNN, 5, 7),
+    static const trnn_layer with[] = {RECURRENT(lstm, 5, 7, .proj_size = 3),
+                                      RECURRENT(gru, 5, 7),
+                                      RECURRENT(rnn, 5, 7),
                                       LINEAR(5, 7, 1),
                                       EMBEDDING(5, 7),
                                       CONV1D(6, 6, 3, 1, 1, 2, 1)};
-    static const trnn_layer without[] = {NORM(LAYER_NORM, 5, 1, 1),
-                                         NORM(LAYER_NORM, 5, 0, 0),
-                                         NORM(BATCH_NORM, 5, 1, 1),
-                                         PLAIN(FLATTEN),
-                                         PLAIN(IDENTITY),
-                                         PLAIN(RELU),
+    static const trnn_layer without[] = {NORM(layer_norm, 5, 1, 1),
+                                         NORM(layer_norm, 5, 0, 0),
+                                         NORM(batch_norm, 5, 1, 1),
+                                         PLAIN(flatten),
+                                         PLAIN(identity),
+                                         PLAIN(relu),
                                          LEAKY_RELU(0.1f),
-                                         PLAIN(SIGMOID),
-                                         PLAIN(TANH),
-                                         SOFTMAX(SOFTMAX, 0),
-                                         SOFTMAX(LOG_SOFTMAX, 1)};
+                                         PLAIN(sigmoid),
+                                         PLAIN(tanh),
+                                         SOFTMAX(softmax, 0),
+                                         SOFTMAX(log_softmax, 1)};
     enum { WITH = sizeof with / sizeof with[0], WITHOUT = sizeof without / sizeof without[0] };
     for (int format = -1; format <= TRNN_FORMAT_COUNT; format++) {
         const int none = format < 0 || format == TRNN_FORMAT_COUNT;
         for (int i = 0; i < WITH; i++)
             check(checked(with[i], format) == (none ? TRNN_E_ARGUMENT : TRNN_OK), "%s in format %d",
-                  trnn_kind_name(with[i].kind), format);
+                  trnn_layer_name(&with[i]), format);
         for (int i = 0; i < WITHOUT; i++)
             check(checked(without[i], format) == (format == TRNN_F32 ? TRNN_OK : TRNN_E_ARGUMENT),
-                  "%s in format %d", trnn_kind_name(without[i].kind), format);
+                  "%s in format %d", trnn_layer_name(&without[i]), format);
     }
 
     enum { DEEP = TRNN_INT8_DEPTH };
@@ -200,9 +207,9 @@ static void formats(void)
     } deep[] = {
         {LINEAR(DEEP, 2, 1), 1},
         {LINEAR(DEEP + 1, 2, 1), 0},
-        {RECURRENT(GRU, DEEP, 2), 1},
-        {RECURRENT(GRU, DEEP + 1, 2), 0},
-        {RECURRENT(LSTM, 2, DEEP + 1, .proj_size = 1), 0}, /* of the projection */
+        {RECURRENT(gru, DEEP, 2), 1},
+        {RECURRENT(gru, DEEP + 1, 2), 0},
+        {RECURRENT(lstm, 2, DEEP + 1, .proj_size = 1), 0}, /* of the projection */
         {CONV1D(DEEP / 4, 2, 4, 1, 1, 1, 1), 1},
         {CONV1D(DEEP / 4 + 1, 2, 4, 1, 1, 1, 1), 0},
         {CONV1D(DEEP / 2, 2, 4, 1, 1, 2, 1), 1}, /* of a group */
@@ -212,8 +219,13 @@ static void formats(void)
         for (int format = 0; format < TRNN_FORMAT_COUNT; format++)
             check(checked(deep[i].layer, format) ==
                       (format == TRNN_INT8 && !deep[i].good ? TRNN_E_SIZE : TRNN_OK),
-                  "%s in %s, deep case %d", trnn_kind_name(deep[i].layer.kind),
+                  "%s in %s, deep case %d", trnn_layer_name(&deep[i].layer),
                   trnn_format_name((trnn_format)format), (int)i);
+}
+
+static int is_recurrent(const trnn_layer *layer)
+{
+    return layer->type == &trnn_rnn || layer->type == &trnn_lstm || layer->type == &trnn_gru;
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -233,11 +245,9 @@ static void sane_sizes(const model *m)
     check(longer.sizes.scratch_bytes >= many.sizes.scratch_bytes, "%s: scratch shrinks with steps", m->name);
     size_t end = 0;
     for (int32_t i = 0; i < m->count; i++) {
-        const trnn_kind kind = m->layers[i].kind;
         size_t offset, numbers;
         trnn_plan_state(net_plan(&many), i, &offset, &numbers);
-        check((numbers > 0) == (kind == TRNN_LSTM || kind == TRNN_GRU || kind == TRNN_RNN), "%s: state",
-              m->name);
+        check((numbers > 0) == is_recurrent(&m->layers[i]), "%s: state", m->name);
         check(offset == end, "%s: state of layer %d overlaps, or leaves a hole", m->name, (int)i);
         end = offset + numbers;
     }
@@ -275,34 +285,32 @@ static int32_t flag(dice *d)
     return roll == 0 ? absurd(d) : (int32_t)(roll % 2);
 }
 
+/* Now and then of no type, or without its training. */
 static trnn_layer absurd_layer(dice *d)
 {
+    const uint32_t format = dice_roll(d) % 16; /* mostly float32, which every layer may have */
+    const int32_t roll = (int32_t)(dice_roll(d) % (uint32_t)(trnn_layer_count() + 1));
     trnn_layer layer;
     memset(&layer, 0, sizeof layer);
-    const uint32_t format = dice_roll(d) % 16; /* mostly float32, which every layer may have */
+    if (roll < trnn_layer_count()) layer = trnn_layer_at(roll);
+    if (dice_roll(d) % 64 == 0) layer.training = NULL;
     layer.format = (trnn_format)(format == 15 ? absurd(d) : format <= TRNN_INT4 ? (int32_t)format : TRNN_F32);
-    const uint32_t roll = dice_roll(d) % (TRNN_LAYER_COUNT + 1);
-    layer.kind = (trnn_kind)(roll == TRNN_LAYER_COUNT ? absurd(d) : (int32_t)roll);
-    switch (layer.kind) {
-    case TRNN_RNN:
-    case TRNN_LSTM:
-    case TRNN_GRU:
+    if (is_recurrent(&layer)) {
         layer.as.recurrent =
             (trnn_recurrent_args){absurd(d), absurd(d), flag(d) ? absurd(d) : 0, flag(d), flag(d), 0};
-        break;
-    case TRNN_LINEAR: layer.as.linear = (trnn_linear_args){absurd(d), absurd(d), flag(d)}; break;
-    case TRNN_EMBEDDING: layer.as.embedding = (trnn_embedding_args){absurd(d), absurd(d)}; break;
-    case TRNN_CONV1D:
+    } else if (layer.type == &trnn_linear) {
+        layer.as.linear = (trnn_linear_args){absurd(d), absurd(d), flag(d)};
+    } else if (layer.type == &trnn_embedding) {
+        layer.as.embedding = (trnn_embedding_args){absurd(d), absurd(d)};
+    } else if (layer.type == &trnn_conv1d) {
         layer.as.conv1d =
             (trnn_conv1d_args){absurd(d), absurd(d), absurd(d), absurd(d), absurd(d),
                                absurd(d), flag(d),   absurd(d), absurd(d), (trnn_pad)(flag(d) != 0)};
         if (flag(d)) layer.as.conv1d.groups = 1;
-        break;
-    case TRNN_LAYER_NORM:
-    case TRNN_BATCH_NORM: layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f}; break;
-    case TRNN_SOFTMAX:
-    case TRNN_LOG_SOFTMAX: layer.as.softmax.over_rows = flag(d); break;
-    default: break;
+    } else if (layer.type == &trnn_layer_norm || layer.type == &trnn_batch_norm) {
+        layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f};
+    } else if (layer.type == &trnn_softmax || layer.type == &trnn_log_softmax) {
+        layer.as.softmax.over_rows = flag(d);
     }
     return layer;
 }
@@ -315,17 +323,12 @@ static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
 {
     trnn_frame frame = {absurd(d), absurd(d)};
     if (dice_roll(d) % 4 == 0) return frame;
-    switch (layer->kind) {
-    case TRNN_RNN:
-    case TRNN_LSTM:
-    case TRNN_GRU: return (trnn_frame){1, layer->as.recurrent.input_size};
-    case TRNN_LINEAR: frame.cols = layer->as.linear.in_features; break;
-    case TRNN_EMBEDDING: frame.rows = 1; break;
-    case TRNN_CONV1D: frame.rows = layer->as.conv1d.in_channels; break;
-    case TRNN_LAYER_NORM: frame.cols = layer->as.norm.size; break;
-    case TRNN_BATCH_NORM: frame.rows = layer->as.norm.size; break;
-    default: break;
-    }
+    if (is_recurrent(layer)) return (trnn_frame){1, layer->as.recurrent.input_size};
+    if (layer->type == &trnn_linear) frame.cols = layer->as.linear.in_features;
+    if (layer->type == &trnn_embedding) frame.rows = 1;
+    if (layer->type == &trnn_conv1d) frame.rows = layer->as.conv1d.in_channels;
+    if (layer->type == &trnn_layer_norm) frame.cols = layer->as.norm.size;
+    if (layer->type == &trnn_batch_norm) frame.rows = layer->as.norm.size;
     return frame;
 }
 
@@ -342,8 +345,9 @@ static void absurd_training(memory *training, const trnn_layer *layers, int32_t 
     const trnn_status status = trnn_training_init(training->at, layers, count, frame, batch, steps, &after);
     seen[status]++;
     if (planned == TRNN_OK)
-        check(status == TRNN_OK || status == TRNN_E_FORMAT || status == TRNN_E_SIZE, "training: %d",
-              (int)status);
+        check(status == TRNN_OK || status == TRNN_E_FORMAT || status == TRNN_E_TRAINING ||
+                  status == TRNN_E_SIZE,
+              "training: %d", (int)status);
     else
         check(status != TRNN_OK, "a training without a plan: %d", (int)planned);
     if (status != TRNN_OK) {
@@ -357,8 +361,8 @@ static void absurd_training(memory *training, const trnn_layer *layers, int32_t 
     check((double)after.x + in <= tape && (double)after.dx + in <= tape, "x or dx lies beyond the tape");
     check((double)after.y + out <= tape && (double)after.dy + out <= tape, "y or dy lies beyond the tape");
     check(after.stages >= 1 && after.stages <= 2 * count + 1, "%d stages", (int)after.stages);
-    if (count == 1 && layers[0].kind <= TRNN_GRU) { /* the largest of their arrays */
-        const double gates = layers[0].kind == TRNN_LSTM ? 4 : layers[0].kind == TRNN_GRU ? 3 : 1;
+    if (count == 1 && is_recurrent(&layers[0])) { /* the largest of their arrays */
+        const double gates = layers[0].type == &trnn_lstm ? 4 : layers[0].type == &trnn_gru ? 3 : 1;
         check(tape >= bytes_of(frames, layers[0].as.recurrent.hidden_size, gates), "the tape is too small");
     }
 }
@@ -382,13 +386,13 @@ static void absurd_sizes(void)
             double wanted = 0.0;
             for (int32_t p = 0; p < tensors; p++) {
                 check(params[p].shape[0] > 0 && params[p].shape[1] > 0 && params[p].shape[2] > 0,
-                      "%s: a shape wraps", trnn_kind_name(layers[0].kind));
+                      "%s: a shape wraps", trnn_layer_name(&layers[0]));
                 wanted += bytes_of(params[p].shape[0], params[p].shape[1], params[p].shape[2]) *
                           number_bytes[params[p].format] / number_bytes[TRNN_F32];
             }
             const size_t bytes = trnn_layer_weights_bytes(&layers[0]);
             check((double)bytes >= wanted && (double)bytes <= limit, "%s: %.3g bytes of weights, wanted %.3g",
-                  trnn_kind_name(layers[0].kind), (double)bytes, wanted);
+                  trnn_layer_name(&layers[0]), (double)bytes, wanted);
         }
 
         const trnn_frame frame = absurd_frame(&d, &layers[0]);
@@ -410,14 +414,13 @@ static void absurd_sizes(void)
               "sizes beyond addresses");
         const double frames = (double)batch * (double)steps;
         check(bytes_of(frames, after.out.rows, after.out.cols) <= limit, "%s: y is %d x %d x %d x %d",
-              trnn_kind_name(layers[0].kind), (int)steps, (int)batch, (int)after.out.rows,
-              (int)after.out.cols);
+              trnn_layer_name(&layers[0]), (int)steps, (int)batch, (int)after.out.rows, (int)after.out.cols);
         check(bytes_of(frames, after.in.rows, after.in.cols) <= limit, "%s: x is %d x %d x %d x %d",
-              trnn_kind_name(layers[0].kind), (int)steps, (int)batch, (int)after.in.rows, (int)after.in.cols);
+              trnn_layer_name(&layers[0]), (int)steps, (int)batch, (int)after.in.rows, (int)after.in.cols);
         check(after.out.rows > 0 && after.out.cols > 0, "an empty frame");
         const trnn_recurrent_args *a = &layers[0].as.recurrent;
-        if (count == 1 && layers[0].kind <= TRNN_GRU) { /* the largest of their arrays */
-            const double gates = layers[0].kind == TRNN_LSTM ? 4 : layers[0].kind == TRNN_GRU ? 3 : 1;
+        if (count == 1 && is_recurrent(&layers[0])) { /* the largest of their arrays */
+            const double gates = layers[0].type == &trnn_lstm ? 4 : layers[0].type == &trnn_gru ? 3 : 1;
             const int32_t most = batch < 64 ? 64 / batch : 1, chunk = steps < most ? steps : most;
             if (chunk > 1) /* a single step makes its gates group by group */
                 check((double)after.scratch_bytes >=
@@ -471,8 +474,8 @@ static void refused(const model *m, int32_t steps, const int32_t *lengths, int32
 static void bad_calls(void)
 {
     static const model characters = {
-        "bad characters", {1, 1}, 3, {EMBEDDING(9, 5), RECURRENT(LSTM, 5, 6, .bias = 1), LINEAR(6, 9, 1)}};
-    static const model both = {"bad both ways", {1, 5}, 1, {RECURRENT(GRU, 5, 6, .bidirectional = 1)}};
+        "bad characters", {1, 1}, 3, {EMBEDDING(9, 5), RECURRENT(lstm, 5, 6, .bias = 1), LINEAR(6, 9, 1)}};
+    static const model both = {"bad both ways", {1, 5}, 1, {RECURRENT(gru, 5, 6, .bidirectional = 1)}};
     static const int32_t good[] = {4, 1, 2}, zero[] = {4, 0, 2}, below[] = {-1, 4, 4}, beyond[] = {4, 2, 5};
     refused(&characters, 4, NULL, 0, 9, TRNN_E_INDEX, "index 9 of 9");
     refused(&characters, 4, NULL, 0, -1, TRNN_E_INDEX, "index -1");
@@ -573,8 +576,8 @@ static void bad_nets(void)
     } nets[] = {
         /* clang-format off: a table, a net a line */
         {{"linear of 6 reads 5", {1, 5}, 1, {LINEAR(6, 2, 1)}}, 1, 1, TRNN_E_SHAPE},
-        {{"lstm reads 2 rows", {2, 5}, 1, {RECURRENT(LSTM, 5, 3)}}, 1, 1, TRNN_E_SHAPE},
-        {{"gru of 6 reads 7", {1, 5}, 2, {LINEAR(5, 7, 1), RECURRENT(GRU, 6, 3)}}, 1, 1, TRNN_E_SHAPE},
+        {{"lstm reads 2 rows", {2, 5}, 1, {RECURRENT(lstm, 5, 3)}}, 1, 1, TRNN_E_SHAPE},
+        {{"gru of 6 reads 7", {1, 5}, 2, {LINEAR(5, 7, 1), RECURRENT(gru, 6, 3)}}, 1, 1, TRNN_E_SHAPE},
         {{"conv1d of 2 channels reads 3", {3, 5}, 1, {CONV1D(2, 2, 3, 1, 1, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
         {{"conv1d longer than its input", {2, 4}, 1, {CONV1D(2, 2, 3, 1, 2, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
         {{"reflection as long as the input",
@@ -584,28 +587,28 @@ static void bad_nets(void)
          1,
          1,
          TRNN_E_SHAPE},
-        {{"layer norm of 3", {3, 5}, 1, {NORM(LAYER_NORM, 3, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
-        {{"batch norm of 5", {3, 5}, 1, {NORM(BATCH_NORM, 5, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"layer norm of 3", {3, 5}, 1, {NORM(layer_norm, 3, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"batch norm of 5", {3, 5}, 1, {NORM(batch_norm, 5, 1, 1)}}, 1, 1, TRNN_E_SHAPE},
         {{"embedding reads 2 rows", {2, 5}, 1, {EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
-        {{"embedding in the middle", {1, 5}, 2, {PLAIN(RELU), EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
+        {{"embedding in the middle", {1, 5}, 2, {PLAIN(relu), EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
 
-        {{"no layers", {1, 5}, 0, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"an empty frame", {0, 5}, 1, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"an empty batch", {1, 5}, 1, {PLAIN(RELU)}}, 0, 1, TRNN_E_ARGUMENT},
-        {{"no steps", {1, 5}, 1, {PLAIN(RELU)}}, 1, 0, TRNN_E_ARGUMENT},
-        {{"a kind that is none", {1, 5}, 1, {PLAIN(LAYER_COUNT)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"projected to its own size", {1, 5}, 1, {RECURRENT(LSTM, 5, 3, .proj_size = 3)}},
+        {{"no layers", {1, 5}, 0, {PLAIN(relu)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty frame", {0, 5}, 1, {PLAIN(relu)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty batch", {1, 5}, 1, {PLAIN(relu)}}, 0, 1, TRNN_E_ARGUMENT},
+        {{"no steps", {1, 5}, 1, {PLAIN(relu)}}, 1, 0, TRNN_E_ARGUMENT},
+        {{"a kind that is none", {1, 5}, 1, {{.type = NULL}}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"projected to its own size", {1, 5}, 1, {RECURRENT(lstm, 5, 3, .proj_size = 3)}},
          1,
          1,
          TRNN_E_ARGUMENT},
-        {{"a projected gru", {1, 5}, 1, {RECURRENT(GRU, 5, 3, .proj_size = 2)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"a relu lstm", {1, 5}, 1, {RECURRENT(LSTM, 5, 3, .relu = 1)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a projected gru", {1, 5}, 1, {RECURRENT(gru, 5, 3, .proj_size = 2)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a relu lstm", {1, 5}, 1, {RECURRENT(lstm, 5, 3, .relu = 1)}}, 1, 1, TRNN_E_ARGUMENT},
         {{"a flag of 2", {1, 5}, 1, {LINEAR(5, 3, 2)}}, 1, 1, TRNN_E_ARGUMENT},
         {{"groups that do not divide", {6, 5}, 1, {CONV1D(6, 6, 3, 1, 1, 4, 1)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"a bias without a weight", {1, 5}, 1, {NORM(LAYER_NORM, 5, 0, 1)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a bias without a weight", {1, 5}, 1, {NORM(layer_norm, 5, 0, 1)}}, 1, 1, TRNN_E_ARGUMENT},
 
-        {{"gates beyond an int32", {1, 1 << 20}, 1, {RECURRENT(LSTM, 1 << 20, 1 << 26)}}, 1, 1, TRNN_E_SIZE},
-        {{"a flat frame beyond an int32", {1 << 14, 1 << 15}, 1, {PLAIN(FLATTEN)}}, 1, 1, TRNN_E_SIZE},
+        {{"gates beyond an int32", {1, 1 << 20}, 1, {RECURRENT(lstm, 1 << 20, 1 << 26)}}, 1, 1, TRNN_E_SIZE},
+        {{"a flat frame beyond an int32", {1 << 14, 1 << 15}, 1, {PLAIN(flatten)}}, 1, 1, TRNN_E_SIZE},
         {{"2^30 rows", {1 << 10, 3}, 1, {LINEAR(3, 2, 1)}}, 1 << 10, 1 << 10, TRNN_E_SIZE},
         /* clang-format on */
     };

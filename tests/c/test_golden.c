@@ -57,7 +57,7 @@ static memory run_map(trnn_map map, const trnn_kernels *isa)
         const float zero = 0.0f;
         memcpy(all.at + i, (bits & 0x7fffffffu) > 0x7f800000u ? (const void *)&zero : (const void *)&bits, 4);
     }
-    isa->map_f32(map, all.at, all.at, SWEEP, 0.0f);
+    TRNN_KERNEL(isa, map_f32)(map, all.at, all.at, SWEEP, 0.0f);
     return all;
 }
 
@@ -66,13 +66,13 @@ static memory run_map(trnn_map map, const trnn_kernels *isa)
 static int golden_run(int32_t i, const trnn_kernels *isa, char name[NAME_ROOM], memory *all)
 {
     static const struct {
-        trnn_kind kind;
+        const trnn_layer_type *kind;
         trnn_format format;
         const char *name;
-    } longs[] = {{TRNN_LSTM, TRNN_F32, "lstm 64x128, 1000 steps"},
-                 {TRNN_GRU, TRNN_F32, "gru 64x128, 1000 steps"},
-                 {TRNN_LSTM, TRNN_INT8, "int8 lstm 64x128, 1000 steps"},
-                 {TRNN_GRU, TRNN_INT4, "int4 gru 64x128, 1000 steps"}};
+    } longs[] = {{&trnn_lstm, TRNN_F32, "lstm 64x128, 1000 steps"},
+                 {&trnn_gru, TRNN_F32, "gru 64x128, 1000 steps"},
+                 {&trnn_lstm, TRNN_INT8, "int8 lstm 64x128, 1000 steps"},
+                 {&trnn_gru, TRNN_INT4, "int4 gru 64x128, 1000 steps"}};
     static const struct {
         trnn_map map;
         const char *name;
@@ -100,7 +100,7 @@ static int golden_run(int32_t i, const trnn_kernels *isa, char name[NAME_ROOM], 
         strcpy(m.name, name);
         m.frame = (trnn_frame){1, 64};
         m.count = 1;
-        m.layers[0].kind = longs[i - models].kind;
+        m.layers[0].type = longs[i - models].kind;
         m.layers[0].format = longs[i - models].format;
         m.layers[0].as.recurrent = (trnn_recurrent_args){64, 128, 0, 1, 0, 0};
         if (isa) *all = run_model(&m, isa, 1, LONG);

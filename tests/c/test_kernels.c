@@ -38,7 +38,7 @@ typedef struct {
 
 static linear linear_open(trnn_format format, int32_t depth, int32_t cols)
 {
-    linear l = {.layer = {.kind = TRNN_LINEAR, .format = format, .as.linear = {depth, cols, 1}}};
+    linear l = {.layer = {TRNN_TRAINED(linear), .format = format, .as.linear = {depth, cols, 1}}};
     dice d = dice_named("linear");
     trnn_layer_params(&l.layer, l.params);
     l.w = tensor_roll(&l.params[0], &d, 0);
@@ -135,7 +135,7 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
                                 .y_stride = y_stride,
                                 .scratch = scratch.at,
                                 .descending = backwards};
-        isa->product(&p);
+        TRNN_KERNEL(isa, product)(&p);
     }
     int same = 1, gaps = 1;
     for (int32_t m = 0; m < rows; m++) {
@@ -256,7 +256,7 @@ static int keeps_subnormal(const trnn_kernels *isa)
 {
     const float x = -100.0f;
     float y;
-    isa->map_f32(TRNN_MAP_EXP, &x, &y, 1, 0.0f);
+    TRNN_KERNEL(isa, map_f32)(TRNN_MAP_EXP, &x, &y, 1, 0.0f);
     return y != 0.0f;
 }
 
@@ -281,7 +281,7 @@ static void halves(const trnn_kernels *isa)
                                 .bias = l.packed.at + l.params[1].offset / sizeof(float),
                                 .x = &one,
                                 .y = y.at};
-        isa->product(&p);
+        TRNN_KERNEL(isa, product)(&p);
         int wrong = 0;
         for (int32_t i = 0; i < 2 * finite; i++) {
             float wanted = tensor_at(&l.w, (size_t)i, 0);
@@ -338,7 +338,7 @@ static void maps(const trnn_kernels *isa)
     memory y = memory_floats(count);
     check(subnormal || strcmp(isa->name, "neon") == 0, "%s flushes subnormal numbers", isa->name);
     for (int map = TRNN_MAP_EXP; map <= TRNN_MAP_TANH; map++) {
-        isa->map_f32((trnn_map)map, x.at, y.at, count, 0.0f);
+        TRNN_KERNEL(isa, map_f32)((trnn_map)map, x.at, y.at, count, 0.0f);
         double most = 0.0;
         size_t at = 0;
         for (size_t i = 0; i < count; i++) {
@@ -357,8 +357,8 @@ static void maps(const trnn_kernels *isa)
         for (size_t n = 1; n <= 49; n++) {
             memory part = memory_floats(n), own = memory_floats(n);
             memcpy(part.at, x.at + 3000, n * sizeof(float));
-            isa->map_f32((trnn_map)map, part.at, own.at, n, 0.0f);
-            isa->map_f32((trnn_map)map, part.at, part.at, n, 0.0f);
+            TRNN_KERNEL(isa, map_f32)((trnn_map)map, part.at, own.at, n, 0.0f);
+            TRNN_KERNEL(isa, map_f32)((trnn_map)map, part.at, part.at, n, 0.0f);
             check(same_bits(own.at, y.at + 3000, n) && same_bits(part.at, own.at, n), "%s on %s: %d numbers",
                   names[map], isa->name, (int)n);
             memory_release(&part);
@@ -390,24 +390,24 @@ static void specials(const trnn_kernels *isa)
     };
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         float y;
-        isa->map_f32(wanted[i].map, &wanted[i].x, &y, 1, 0.5f);
+        TRNN_KERNEL(isa, map_f32)(wanted[i].map, &wanted[i].x, &y, 1, 0.5f);
         check(same_bits(&y, &wanted[i].y, 1), "map %d on %s of %g: %g", (int)wanted[i].map, isa->name,
               (double)wanted[i].x, (double)y);
     }
     for (int map = 0; map < TRNN_MAP_COUNT; map++) {
         float y = 0.0f;
-        isa->map_f32((trnn_map)map, &nan_bits, &y, 1, 0.5f);
+        TRNN_KERNEL(isa, map_f32)((trnn_map)map, &nan_bits, &y, 1, 0.5f);
         check(isnan(y), "map %d on %s loses NaN", map, isa->name);
     }
     for (int log = 0; log < 2; log++) { /* a NaN anywhere, the padding's share too */
         for (size_t at = 0; at < 17; at++) {
             float x[17] = {0}, y[17];
             x[at] = nan_bits;
-            isa->softmax_f32(x, y, 17, log);
+            TRNN_KERNEL(isa, softmax_f32)(x, y, 17, log);
             check(isnan(y[0]) && isnan(y[at]) && isnan(y[16]), "softmax on %s loses NaN", isa->name);
         }
         float far[3] = {-huge, huge, 0.0f};
-        isa->softmax_f32(far, far, 3, log);
+        TRNN_KERNEL(isa, softmax_f32)(far, far, 3, log);
         check(far[1] == (log ? 0.0f : 1.0f) && (log ? far[0] <= -huge : far[0] == 0.0f),
               "softmax on %s of huge numbers: %g %g %g", isa->name, (double)far[0], (double)far[1],
               (double)far[2]);
@@ -421,8 +421,8 @@ static void distributions(const trnn_kernels *isa)
     for (int i = 0; i < WIDTHS; i++) {
         const size_t n = (size_t)widths[i];
         memory x = rolled("distribution", n, 4), y = memory_floats(n), logs = memory_floats(n);
-        isa->softmax_f32(x.at, y.at, n, 0);
-        isa->softmax_f32(x.at, logs.at, n, 1);
+        TRNN_KERNEL(isa, softmax_f32)(x.at, y.at, n, 0);
+        TRNN_KERNEL(isa, softmax_f32)(x.at, logs.at, n, 1);
         double sum = 0.0, apart = 0.0, total = 0.0, top = x.at[0];
         for (size_t k = 0; k < n; k++) top = fmax(top, (double)x.at[k]);
         for (size_t k = 0; k < n; k++) sum += exp((double)x.at[k] - top);
@@ -435,7 +435,7 @@ static void distributions(const trnn_kernels *isa)
         check(apart < 5e-7 && fabs(total - 1.0) < 1e-6, "softmax on %s of %d: %.2g", isa->name, (int)n,
               apart);
         memcpy(logs.at, x.at, n * sizeof(float));
-        isa->softmax_f32(logs.at, logs.at, n, 0);
+        TRNN_KERNEL(isa, softmax_f32)(logs.at, logs.at, n, 0);
         check(same_bits(logs.at, y.at, n), "softmax on %s of %d in place", isa->name, (int)n);
         memory_release(&x);
         memory_release(&y);
@@ -451,7 +451,7 @@ static void norms(const trnn_kernels *isa)
         double mean = 0.0, var = 0.0, apart = 0.0;
         for (size_t k = 0; k < n; k++) mean += (double)x.at[k] / (double)n;
         for (size_t k = 0; k < n; k++) var += pow((double)x.at[k] - mean, 2) / (double)n;
-        isa->layer_norm_f32(x.at, y.at, n, 1e-3f, w.at, b.at);
+        TRNN_KERNEL(isa, layer_norm_f32)(x.at, y.at, n, 1e-3f, w.at, b.at);
         for (size_t k = 0; k < n; k++)
             apart = fmax(apart, fabs(((double)x.at[k] - mean) / sqrt(var + (double)1e-3f) * (double)w.at[k] +
                                      (double)b.at[k] - (double)y.at[k]));
@@ -459,12 +459,12 @@ static void norms(const trnn_kernels *isa)
 
         memory own = memory_floats(n), scale = memory_floats(n), shift = memory_floats(n);
         memcpy(own.at, x.at, n * sizeof(float));
-        isa->layer_norm_f32(own.at, own.at, n, 1e-3f, w.at, b.at);
+        TRNN_KERNEL(isa, layer_norm_f32)(own.at, own.at, n, 1e-3f, w.at, b.at);
         check(same_bits(own.at, y.at, n), "layer norm on %s of %d in place", isa->name, (int)n);
 
         for (size_t k = 0; k < n; k++) own.at[k] = 0.25f + y.at[k] * y.at[k];
-        isa->norm_scale_f32(scale.at, shift.at, n, 1e-3f, x.at, own.at, w.at, b.at);
-        isa->affine_f32(b.at, y.at, n, scale.at, shift.at);
+        TRNN_KERNEL(isa, norm_scale_f32)(scale.at, shift.at, n, 1e-3f, x.at, own.at, w.at, b.at);
+        TRNN_KERNEL(isa, affine_f32)(b.at, y.at, n, scale.at, shift.at);
         apart = 0.0;
         for (size_t k = 0; k < n; k++)
             apart = fmax(apart, fabs((double)(b.at[k] - x.at[k]) / sqrt((double)own.at[k] + (double)1e-3f) *
@@ -486,17 +486,17 @@ static void norms(const trnn_kernels *isa)
 static double sigma(double x) { return 1.0 / (1.0 + exp(-x)); }
 
 /* One step in double precision from torch.nn's formulas, on weights as PyTorch has them. */
-static void oracle(trnn_kind kind, int relu, int32_t units, const double *gates, const double *hidden,
-                   const double *h, double *c, double *y)
+static void oracle(const trnn_layer_type *kind, int relu, int32_t units, const double *gates,
+                   const double *hidden, const double *h, double *c, double *y)
 {
     for (int32_t j = 0; j < units; j++) {
         double sum[4];
-        const int32_t count = kind == TRNN_LSTM ? 4 : kind == TRNN_GRU ? 2 : 1;
+        const int32_t count = kind == &trnn_lstm ? 4 : kind == &trnn_gru ? 2 : 1;
         for (int32_t g = 0; g < count; g++) sum[g] = gates[g * units + j] + hidden[g * units + j];
-        if (kind == TRNN_LSTM) {
+        if (kind == &trnn_lstm) {
             c[j] = sigma(sum[1]) * c[j] + sigma(sum[0]) * tanh(sum[2]);
             y[j] = sigma(sum[3]) * tanh(c[j]);
-        } else if (kind == TRNN_GRU) {
+        } else if (kind == &trnn_gru) {
             const double n = tanh(gates[2 * units + j] + sigma(sum[0]) * hidden[2 * units + j]);
             y[j] = (1.0 - sigma(sum[1])) * n + sigma(sum[1]) * h[j];
         } else {
@@ -523,11 +523,12 @@ static void as_read(trnn_format format, const float *x, int32_t count, double *r
 }
 
 /* A whole layer against the oracle, over a few steps from zeros. */
-static void recurrent(const trnn_kernels *isa, trnn_kind kind, trnn_format format, int relu, int32_t in,
-                      int32_t units)
+static void recurrent(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_format format, int relu,
+                      int32_t in, int32_t units)
 {
     enum { STEPS = 6, GATES = 4 * 130, PARAMS = 4 };
-    model m = {"oracle", {1, in}, 1, {{kind, format, .as.recurrent = {in, units, 0, 1, 0, relu}}}};
+    model m = {
+        "oracle", {1, in}, 1, {{.type = kind, .format = format, .as.recurrent = {in, units, 0, 1, 0, relu}}}};
     weights w = weights_roll(&m);
     net n = net_open(&m, &w, 1, STEPS);
     memory x = net_input(&n, "oracle", STEPS), y = memory_floats(STEPS * n.out);
@@ -554,7 +555,7 @@ static void recurrent(const trnn_kernels *isa, trnn_kind kind, trnn_format forma
             apart = fmax(apart, fabs(next[j] - (double)y.at[t * units + j]) / fmax(1.0, fabs(next[j])));
     }
     check(apart < 2e-6, "%s %s %dx%d on %s: %.2g from double precision", trnn_format_name(format),
-          trnn_kind_name(kind), (int)in, (int)units, isa->name, apart);
+          kind_name(kind), (int)in, (int)units, isa->name, apart);
     for (int p = 0; p < PARAMS; p++) tensor_release(&tensors[p]);
     memory_release(&x);
     memory_release(&y);
@@ -567,35 +568,36 @@ static void cells(const trnn_kernels *isa)
     for (int format = 0; format < TRNN_FORMAT_COUNT; format++)
         for (int i = format % 2; i < WIDTHS; i += format ? 2 : 1) {
             const int32_t in = widths[(i * 5 + 2) % WIDTHS], units = widths[i];
-            recurrent(isa, TRNN_LSTM, (trnn_format)format, 0, in, units);
-            recurrent(isa, TRNN_GRU, (trnn_format)format, 0, in, units);
-            recurrent(isa, TRNN_RNN, (trnn_format)format, 0, in, units);
-            recurrent(isa, TRNN_RNN, (trnn_format)format, 1, in, units);
+            recurrent(isa, &trnn_lstm, (trnn_format)format, 0, in, units);
+            recurrent(isa, &trnn_gru, (trnn_format)format, 0, in, units);
+            recurrent(isa, &trnn_rnn, (trnn_format)format, 0, in, units);
+            recurrent(isa, &trnn_rnn, (trnn_format)format, 1, in, units);
         }
 }
 
 /* ---- cells, with their input or after it ------------------------------------------------------- */
 
-static void step(const trnn_kernels *isa, trnn_kind kind, const trnn_cell *cell)
+static void step(const trnn_kernels *isa, const trnn_layer_type *kind, const trnn_cell *cell)
 {
-    if (kind == TRNN_LSTM)
-        isa->lstm(cell);
-    else if (kind == TRNN_GRU)
-        isa->gru(cell);
+    if (kind == &trnn_lstm)
+        cell->tape ? TRNN_KERNEL(isa, lstm_taped)(cell) : TRNN_KERNEL(isa, lstm)(cell);
+    else if (kind == &trnn_gru)
+        cell->tape ? TRNN_KERNEL(isa, gru_taped)(cell) : TRNN_KERNEL(isa, gru)(cell);
     else
-        isa->rnn(cell);
+        cell->tape ? TRNN_KERNEL(isa, rnn_taped)(cell) : TRNN_KERNEL(isa, rnn)(cell);
 }
 
 /* One step of some rows three ways: the input's product first, both together, both together backwards and
  * row by row. All strides are more than they need be. */
-static void together(const trnn_kernels *isa, trnn_kind kind, trnn_format format, int32_t rows, int32_t in,
-                     int32_t units)
+static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_format format, int32_t rows,
+                     int32_t in, int32_t units)
 {
     enum { GAP = 5, WAYS = 3 };
-    const int32_t gates = kind == TRNN_LSTM ? 4 : kind == TRNN_GRU ? 3 : 1;
+    const int32_t gates = kind == &trnn_lstm ? 4 : kind == &trnn_gru ? 3 : 1;
     const size_t wide = (size_t)(gates * ((units + TRNN_PANEL - 1) / TRNN_PANEL * TRNN_PANEL));
     const size_t stride = (size_t)units + GAP, count = (size_t)rows * stride - GAP;
-    const model m = {"together", {1, in}, 1, {{kind, format, .as.recurrent = {in, units, 0, 1, 0, 0}}}};
+    const model m = {
+        "together", {1, in}, 1, {{.type = kind, .format = format, .as.recurrent = {in, units, 0, 1, 0, 0}}}};
     weights w = weights_roll(&m);
     trnn_param params[TRNN_PARAMS_MAX];
     trnn_layer_params(&m.layers[0], params);
@@ -632,7 +634,7 @@ static void together(const trnn_kernels *isa, trnn_kind kind, trnn_format format
                           .y_stride = stride,
                           .scratch = own[1].at};
         if (way == 0) {
-            isa->product(&input);
+            TRNN_KERNEL(isa, product)(&input);
             step(isa, kind, &cell);
             continue;
         }
@@ -649,12 +651,12 @@ static void together(const trnn_kernels *isa, trnn_kind kind, trnn_format format
     }
     for (int way = 1; way < WAYS; way++)
         check(same_bits(y[0].at, y[way].at, count) && same_bits(c[0].at, c[way].at, count),
-              "%s %s %dx%d on %s, %d rows: %s", trnn_format_name(format), trnn_kind_name(kind), (int)in,
+              "%s %s %dx%d on %s, %d rows: %s", trnn_format_name(format), kind_name(kind), (int)in,
               (int)units, isa->name, (int)rows,
               way == 1 ? "input and hidden part together" : "backwards, alone");
     int gaps = 1;
     for (size_t i = 0; i < count; i++) gaps &= i % stride < (size_t)units || y[1].at[i] == 77.0f;
-    check(gaps, "%s on %s writes between rows", trnn_kind_name(kind), isa->name);
+    check(gaps, "%s on %s writes between rows", kind_name(kind), isa->name);
     for (int way = 0; way < WAYS; way++) {
         memory_release(&c[way]);
         memory_release(&y[way]);
@@ -670,7 +672,7 @@ static void together(const trnn_kernels *isa, trnn_kind kind, trnn_format format
 
 static void all_together(const trnn_kernels *isa)
 {
-    static const trnn_kind kinds[] = {TRNN_LSTM, TRNN_GRU, TRNN_RNN};
+    static const trnn_layer_type *const kinds[] = {&trnn_lstm, &trnn_gru, &trnn_rnn};
     for (int format = 0; format < TRNN_FORMAT_COUNT; format++)
         for (int kind = 0; kind < 3; kind++)
             for (int i = 0; i < WIDTHS; i++)
@@ -682,11 +684,14 @@ static void all_together(const trnn_kernels *isa)
 
 /* 100,000 steps of zeros. A step is a function of the state, so once a step leaves every bit as it
  * was, so do all that follow: the rest need not be run. */
-static void silence(const trnn_kernels *isa, trnn_kind kind, trnn_format format, int relu,
+static void silence(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_format format, int relu,
                     int zeros_in_the_end)
 {
     enum { SILENT = 100000, UNITS = 20 };
-    model m = {"silence", {1, UNITS}, 1, {{kind, format, .as.recurrent = {UNITS, UNITS, 0, 0, 0, relu}}}};
+    model m = {"silence",
+               {1, UNITS},
+               1,
+               {{.type = kind, .format = format, .as.recurrent = {UNITS, UNITS, 0, 0, 0, relu}}}};
     weights w = weights_roll(&m);
     if (!zeros_in_the_end) { /* h' = tanh(8 h) has a fixed point near 1; relu(h) stays where it is */
         trnn_param params[TRNN_PARAMS_MAX];
@@ -711,11 +716,11 @@ static void silence(const trnn_kernels *isa, trnn_kind kind, trnn_format format,
         still = same_bits(before.at, n.state.at, numbers);
     }
     check(subnormal == 0, "%s %s on %s: %d subnormal numbers in silence", trnn_format_name(format),
-          trnn_kind_name(kind), isa->name, subnormal);
-    check(still, "%s %s on %s never rests", trnn_format_name(format), trnn_kind_name(kind), isa->name);
+          kind_name(kind), isa->name, subnormal);
+    check(still, "%s %s on %s never rests", trnn_format_name(format), kind_name(kind), isa->name);
     int zeros = 1;
     for (size_t i = 0; i < n.out; i++) zeros &= n.state.at[i] == 0.0f;
-    check(zeros == zeros_in_the_end, "%s on %s: silence ends at %g", trnn_kind_name(kind), isa->name,
+    check(zeros == zeros_in_the_end, "%s on %s: silence ends at %g", kind_name(kind), isa->name,
           (double)n.state.at[0]);
     memory_release(&x);
     memory_release(&y);
@@ -766,7 +771,7 @@ static void weight_gradient_of(const trnn_kernels *isa, rows_of_panels shape, in
         for (size_t k = 0; k < wide; k++) db[i].at[k] = dice_float(&d, 0);
         o.term[i] = (trnn_gradient_term){depths[i], x[i].at, stride, dw[i].at, bias ? db[i].at : NULL};
     }
-    for (o.part = parts - 1; o.part >= 0; o.part--) isa->weight_gradient(&o);
+    for (o.part = parts - 1; o.part >= 0; o.part--) TRNN_KERNEL(isa, weight_gradient)(&o);
 
     int same = 1, same_bias = 1;
     d = dice_named("gradients");
@@ -821,17 +826,20 @@ static void outers(const trnn_kernels *isa)
 
 /* ---- cells backwards ----------------------------------------------------------------------------- */
 
-static void step_back(const trnn_kernels *isa, trnn_kind kind, const trnn_cell_back *cell)
+static void step_back(const trnn_kernels *isa, const trnn_layer_type *kind, const trnn_cell_back *cell)
 {
-    if (kind == TRNN_LSTM)
-        isa->lstm_back(cell);
-    else if (kind == TRNN_GRU)
-        isa->gru_back(cell);
+    if (kind == &trnn_lstm)
+        TRNN_KERNEL(isa, lstm_back)(cell);
+    else if (kind == &trnn_gru)
+        TRNN_KERNEL(isa, gru_back)(cell);
     else
-        isa->rnn_back(cell);
+        TRNN_KERNEL(isa, rnn_back)(cell);
 }
 
-static int32_t gates_of(trnn_kind kind) { return kind == TRNN_LSTM ? 4 : kind == TRNN_GRU ? 3 : 1; }
+static int32_t gates_of(const trnn_layer_type *kind)
+{
+    return kind == &trnn_lstm ? 4 : kind == &trnn_gru ? 3 : 1;
+}
 
 /* A step back, with all that it reads and writes; strides are more than they need be. */
 typedef struct {
@@ -839,7 +847,7 @@ typedef struct {
     memory gates, hidden, dy, dh_sum, dh_own, h, c, dc;
 } way_back;
 
-static way_back way_back_roll(trnn_kind kind, int relu, int32_t rows, int32_t units, int with_dy)
+static way_back way_back_roll(const trnn_layer_type *kind, int relu, int32_t rows, int32_t units, int with_dy)
 {
     enum { GAP = 5 };
     const size_t stride = (size_t)units + GAP, count = (size_t)rows * stride - GAP;
@@ -855,7 +863,7 @@ static way_back way_back_roll(trnn_kind kind, int relu, int32_t rows, int32_t un
     w.dc = rolled("dc", count, 0);
     for (size_t i = 0; i < w.gates.bytes / sizeof(float); i++) { /* sigmoids are in 0 .. 1 */
         const int gate = (int)(i % (wide + GAP) / TRNN_PANEL) % gates_of(kind);
-        if ((kind == TRNN_LSTM && gate != 2) || (kind == TRNN_GRU && gate != 2))
+        if ((kind == &trnn_lstm && gate != 2) || (kind == &trnn_gru && gate != 2))
             w.gates.at[i] = 0.5f + 0.5f * w.gates.at[i];
         else if (relu && w.gates.at[i] < 0.0f)
             w.gates.at[i] = 0.0f;
@@ -863,13 +871,13 @@ static way_back way_back_roll(trnn_kind kind, int relu, int32_t rows, int32_t un
     w.cell = (trnn_cell_back){.rows = rows,
                               .units = units,
                               .gates = w.gates.at,
-                              .hidden = kind == TRNN_GRU ? w.hidden.at : w.gates.at,
+                              .hidden = kind == &trnn_gru ? w.hidden.at : w.gates.at,
                               .dy = with_dy ? w.dy.at : NULL,
                               .dh_sum = w.dh_sum.at,
-                              .dh_own = kind == TRNN_GRU ? w.dh_own.at : NULL,
-                              .h_before = kind == TRNN_GRU ? w.h.at : NULL,
-                              .c_before = kind == TRNN_LSTM ? w.c.at : NULL,
-                              .dc = kind == TRNN_LSTM ? w.dc.at : NULL,
+                              .dh_own = kind == &trnn_gru ? w.dh_own.at : NULL,
+                              .h_before = kind == &trnn_gru ? w.h.at : NULL,
+                              .c_before = kind == &trnn_lstm ? w.c.at : NULL,
+                              .dc = kind == &trnn_lstm ? w.dc.at : NULL,
                               .gates_stride = wide + GAP,
                               .dy_stride = stride + 2,
                               .h_stride = stride,
@@ -894,11 +902,11 @@ typedef struct {
     double gates[4], hidden[3], carried; /* carried: dc, or dh_own */
 } unit_back;
 
-static unit_back unit_back_of(trnn_kind kind, int relu, const double *gates, double hidden_n, double before,
-                              double dh, double dc)
+static unit_back unit_back_of(const trnn_layer_type *kind, int relu, const double *gates, double hidden_n,
+                              double before, double dh, double dc)
 {
     unit_back u = {{0}, {0}, 0.0};
-    if (kind == TRNN_LSTM) {
+    if (kind == &trnn_lstm) {
         const double i = gates[0], f = gates[1], g = gates[2], o = gates[3], t = tanh(f * before + i * g);
         const double all = dc + dh * o * (1.0 - t * t);
         u.gates[0] = all * g * i * (1.0 - i);
@@ -906,7 +914,7 @@ static unit_back unit_back_of(trnn_kind kind, int relu, const double *gates, dou
         u.gates[2] = all * i * (1.0 - g * g);
         u.gates[3] = dh * t * o * (1.0 - o);
         u.carried = all * f;
-    } else if (kind == TRNN_GRU) { /* h' = (1 - z) n + z h, n = tanh(x_n + r hidden_n) */
+    } else if (kind == &trnn_gru) { /* h' = (1 - z) n + z h, n = tanh(x_n + r hidden_n) */
         const double r = gates[0], z = gates[1], n = gates[2], dn = dh * (1.0 - z) * (1.0 - n * n);
         u.gates[0] = u.hidden[0] = dn * hidden_n * r * (1.0 - r);
         u.gates[1] = u.hidden[1] = dh * (before - n) * z * (1.0 - z);
@@ -920,8 +928,8 @@ static unit_back unit_back_of(trnn_kind kind, int relu, const double *gates, dou
 }
 
 /* Against the oracle, against other rows and against scalar_fma; nothing between rows is written. */
-static void back_of(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t rows, int32_t units,
-                    int with_dy)
+static void back_of(const trnn_kernels *isa, const trnn_layer_type *kind, int relu, int32_t rows,
+                    int32_t units, int with_dy)
 {
     const trnn_kernels *yardstick = trnn_isa_find("scalar_fma");
     const int32_t gates = gates_of(kind);
@@ -939,23 +947,23 @@ static void back_of(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t r
             const size_t gate = i / TRNN_PANEL % (size_t)gates, at = row * stride + i,
                          h = row * h_stride + unit;
             if (unit >= (size_t)units) {
-                zeros &= all.gates.at[at] == 0.0f && (kind != TRNN_GRU || all.hidden.at[at] == 0.0f);
+                zeros &= all.gates.at[at] == 0.0f && (kind != &trnn_gru || all.hidden.at[at] == 0.0f);
                 continue;
             }
             double own[4];
             for (int32_t g = 0; g < gates; g++)
                 own[g] = (double)start.gates.at[at - gate * TRNN_PANEL + (size_t)g * TRNN_PANEL];
             const double dh = (double)start.dh_sum.at[h] +
-                              (kind == TRNN_GRU ? (double)start.dh_own.at[h] : 0.0) +
+                              (kind == &trnn_gru ? (double)start.dh_own.at[h] : 0.0) +
                               (with_dy ? (double)start.dy.at[row * start.cell.dy_stride + unit] : 0.0);
-            const double before = kind == TRNN_LSTM ? (double)start.c.at[h] : (double)start.h.at[h];
+            const double before = kind == &trnn_lstm ? (double)start.c.at[h] : (double)start.h.at[h];
             const double hidden_n =
-                kind == TRNN_GRU ? (double)start.hidden.at[at - gate * TRNN_PANEL + 2 * TRNN_PANEL] : 0.0;
+                kind == &trnn_gru ? (double)start.hidden.at[at - gate * TRNN_PANEL + 2 * TRNN_PANEL] : 0.0;
             const unit_back u = unit_back_of(kind, relu, own, hidden_n, before, dh, (double)start.dc.at[h]);
             apart = fmax(apart, fabs(u.gates[gate] - (double)all.gates.at[at]));
-            if (kind == TRNN_GRU) apart = fmax(apart, fabs(u.hidden[gate] - (double)all.hidden.at[at]));
-            if (kind == TRNN_GRU) apart = fmax(apart, fabs(u.carried - (double)all.dh_own.at[h]));
-            if (kind == TRNN_LSTM) apart = fmax(apart, fabs(u.carried - (double)all.dc.at[h]));
+            if (kind == &trnn_gru) apart = fmax(apart, fabs(u.hidden[gate] - (double)all.hidden.at[at]));
+            if (kind == &trnn_gru) apart = fmax(apart, fabs(u.carried - (double)all.dh_own.at[h]));
+            if (kind == &trnn_lstm) apart = fmax(apart, fabs(u.carried - (double)all.dc.at[h]));
         }
         for (size_t i = wide; row + 1 < (size_t)rows && i < stride; i++)
             gaps &= same_bits(all.gates.at + row * stride + i, start.gates.at + row * stride + i, 1) &&
@@ -964,7 +972,7 @@ static void back_of(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t r
             gaps &= same_bits(all.dc.at + row * h_stride + i, start.dc.at + row * h_stride + i, 1) &&
                     same_bits(all.dh_own.at + row * h_stride + i, start.dh_own.at + row * h_stride + i, 1);
     }
-    const char *name = trnn_kind_name(kind);
+    const char *name = kind_name(kind);
     check(apart < 2e-6, "%s back on %s: %d rows, %d units: %.2g from double precision", name, isa->name,
           (int)rows, (int)units, apart);
     check(zeros, "%s back on %s: %d units: padding is not zero", name, isa->name, (int)units);
@@ -975,8 +983,8 @@ static void back_of(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t r
         step_back(isa->fused && yardstick ? yardstick : isa, kind, &other.cell);
         other.cell.gates += stride, other.cell.hidden += stride, other.cell.dh_sum += h_stride;
         if (with_dy) other.cell.dy += other.cell.dy_stride;
-        if (kind == TRNN_GRU) other.cell.dh_own += h_stride, other.cell.h_before += h_stride;
-        if (kind == TRNN_LSTM) other.cell.c_before += h_stride, other.cell.dc += h_stride;
+        if (kind == &trnn_gru) other.cell.dh_own += h_stride, other.cell.h_before += h_stride;
+        if (kind == &trnn_lstm) other.cell.c_before += h_stride, other.cell.dc += h_stride;
     }
     check(memcmp(all.gates.at, other.gates.at, all.gates.bytes) == 0 &&
               memcmp(all.hidden.at, other.hidden.at, all.hidden.bytes) == 0 &&
@@ -989,7 +997,7 @@ static void back_of(const trnn_kernels *isa, trnn_kind kind, int relu, int32_t r
 }
 
 /* A gradient that fades ends at zero, with nothing subnormal on the way; a NaN stays one. */
-static void fading(const trnn_kernels *isa, trnn_kind kind)
+static void fading(const trnn_kernels *isa, const trnn_layer_type *kind)
 {
     way_back w = way_back_roll(kind, 0, 1, 17, 0);
     memory gates = memory_floats(w.gates.bytes / sizeof(float)),
@@ -998,7 +1006,7 @@ static void fading(const trnn_kernels *isa, trnn_kind kind)
     memcpy(hidden.at, w.hidden.at, hidden.bytes);
     for (size_t i = 0; i < gates.bytes / sizeof(float); i++) /* a gate that keeps most */
         if (i / TRNN_PANEL % (size_t)gates_of(kind) == 1) gates.at[i] = 0.75f;
-    float *const carried = kind == TRNN_LSTM ? w.dc.at : w.dh_own.at;
+    float *const carried = kind == &trnn_lstm ? w.dc.at : w.dh_own.at;
     memset(w.dh_sum.at, 0, w.dh_sum.bytes);
     int tiny = 0, left = 1;
     for (int t = 0; t < 400; t++) {
@@ -1011,7 +1019,7 @@ static void fading(const trnn_kernels *isa, trnn_kind kind)
             left += carried[i] != 0.0f;
         }
     }
-    check(tiny == 0 && left == 0, "%s back on %s: a gradient fades to %g", trnn_kind_name(kind), isa->name,
+    check(tiny == 0 && left == 0, "%s back on %s: a gradient fades to %g", kind_name(kind), isa->name,
           (double)carried[0]);
 
     const float too_small = 0x1p-66f;
@@ -1019,9 +1027,9 @@ static void fading(const trnn_kernels *isa, trnn_kind kind)
     memcpy(w.gates.at, gates.at, gates.bytes);
     step_back(isa, kind, &w.cell);
     const size_t last = (size_t)(gates_of(kind) * TRNN_PANEL);
-    check(w.gates.at[0] == 0.0f && carried[0] == 0.0f, "%s back on %s: 2^-66 is not flushed",
-          trnn_kind_name(kind), isa->name);
-    check(isnan(w.gates.at[last]) && isnan(carried[16]), "%s back on %s loses NaN", trnn_kind_name(kind),
+    check(w.gates.at[0] == 0.0f && carried[0] == 0.0f, "%s back on %s: 2^-66 is not flushed", kind_name(kind),
+          isa->name);
+    check(isnan(w.gates.at[last]) && isnan(carried[16]), "%s back on %s loses NaN", kind_name(kind),
           isa->name);
     memory_release(&gates);
     memory_release(&hidden);
@@ -1032,20 +1040,20 @@ static void cells_back(const trnn_kernels *isa)
 {
     for (int i = 0; i < WIDTHS; i++)
         for (int32_t rows = 1; rows <= 5; rows += 2) {
-            back_of(isa, TRNN_LSTM, 0, rows, widths[i], rows > 1);
-            back_of(isa, TRNN_GRU, 0, rows, widths[i], rows < 5);
-            back_of(isa, TRNN_RNN, 0, rows, widths[i], rows != 3);
-            back_of(isa, TRNN_RNN, 1, rows, widths[i], rows > 1);
+            back_of(isa, &trnn_lstm, 0, rows, widths[i], rows > 1);
+            back_of(isa, &trnn_gru, 0, rows, widths[i], rows < 5);
+            back_of(isa, &trnn_rnn, 0, rows, widths[i], rows != 3);
+            back_of(isa, &trnn_rnn, 1, rows, widths[i], rows > 1);
         }
-    fading(isa, TRNN_LSTM);
-    fading(isa, TRNN_GRU);
+    fading(isa, &trnn_lstm);
+    fading(isa, &trnn_gru);
 }
 
 /* ---- cells that keep a tape ------------------------------------------------------------------------ */
 
 /* A step of some rows without a tape, with one, and with one in place of the gates: the same state, and on
  * the tape what makes it. */
-static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t units)
+static void taped(const trnn_kernels *isa, const trnn_layer_type *kind, int32_t rows, int32_t units)
 {
     enum { GAP = 5, WAYS = 3, IN = 3 };
     const int32_t gates = gates_of(kind);
@@ -1053,7 +1061,7 @@ static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t
                  tape_stride = wide + GAP;
     const size_t stride = (size_t)units + GAP, count = (size_t)rows * stride - GAP;
     const size_t tape_count = (size_t)rows * tape_stride - GAP;
-    const model m = {"taped", {1, IN}, 1, {{kind, TRNN_F32, .as.recurrent = {IN, units, 0, 1, 0, 0}}}};
+    const model m = {"taped", {1, IN}, 1, {{.type = kind, .as.recurrent = {IN, units, 0, 1, 0, 0}}}};
     weights w = weights_roll(&m);
     trnn_param params[TRNN_PARAMS_MAX];
     trnn_layer_params(&m.layers[0], params);
@@ -1084,10 +1092,10 @@ static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t
     }
     for (int way = 1; way < WAYS; way++)
         check(same_bits(y[0].at, y[way].at, count) && same_bits(c[0].at, c[way].at, count),
-              "%s on %s, %d rows, %d units: a tape changes the step", trnn_kind_name(kind), isa->name,
-              (int)rows, (int)units);
+              "%s on %s, %d rows, %d units: a tape changes the step", kind_name(kind), isa->name, (int)rows,
+              (int)units);
     check(same_bits(tape[1].at, tape[2].at, tape_count) && same_bits(tape_h[1].at, tape_h[2].at, tape_count),
-          "%s on %s, %d rows, %d units: the tape in place of the gates", trnn_kind_name(kind), isa->name,
+          "%s on %s, %d rows, %d units: the tape in place of the gates", kind_name(kind), isa->name,
           (int)rows, (int)units);
 
     double apart = 0.0;
@@ -1096,12 +1104,12 @@ static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t
             const size_t i =
                 unit / TRNN_PANEL * (size_t)(gates * TRNN_PANEL) + unit % TRNN_PANEL + row * tape_stride;
             const float *t = tape[1].at + i, *own_y = y[1].at + row * stride + unit;
-            if (kind == TRNN_LSTM) {
+            if (kind == &trnn_lstm) {
                 const double cell =
                     (double)t[16] * (double)before.at[row * stride + unit] + (double)t[0] * (double)t[32];
                 apart = fmax(apart, fabs(cell - (double)c[1].at[row * stride + unit]));
                 apart = fmax(apart, fabs((double)t[48] * tanh(cell) - (double)*own_y));
-            } else if (kind == TRNN_GRU) {
+            } else if (kind == &trnn_gru) {
                 const double n = tanh((double)sums.at[i + 32] + (double)t[0] * (double)tape_h[1].at[i + 32]);
                 apart = fmax(apart, fabs(n - (double)t[32]));
                 apart = fmax(apart, fabs(n + (double)t[16] * ((double)h.at[row * stride + unit] - n) -
@@ -1110,8 +1118,8 @@ static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t
                 apart = fmax(apart, fabs((double)t[0] - (double)*own_y));
             }
         }
-    check(apart < (kind == TRNN_RNN ? 1e-30 : 2e-6), "%s on %s, %d units: the tape is %.2g off",
-          trnn_kind_name(kind), isa->name, (int)units, apart);
+    check(apart < (kind == &trnn_rnn ? 1e-30 : 2e-6), "%s on %s, %d units: the tape is %.2g off",
+          kind_name(kind), isa->name, (int)units, apart);
     for (int way = 0; way < WAYS; way++) {
         memory_release(&c[way]);
         memory_release(&y[way]);
@@ -1127,9 +1135,9 @@ static void taped(const trnn_kernels *isa, trnn_kind kind, int32_t rows, int32_t
 static void cells_taped(const trnn_kernels *isa)
 {
     for (int i = 0; i < WIDTHS; i++) {
-        taped(isa, TRNN_LSTM, 1 + i * 5 % 13, widths[i]);
-        taped(isa, TRNN_GRU, 1 + i * 3 % 13, widths[i]);
-        taped(isa, TRNN_RNN, 1 + i * 7 % 13, widths[i]);
+        taped(isa, &trnn_lstm, 1 + i * 5 % 13, widths[i]);
+        taped(isa, &trnn_gru, 1 + i * 3 % 13, widths[i]);
+        taped(isa, &trnn_rnn, 1 + i * 7 % 13, widths[i]);
     }
 }
 
@@ -1139,9 +1147,9 @@ static void reads(const trnn_kernels *isa)
 {
     memory x = memory_take(256 * sizeof(float));
     for (int i = 0; i < 256; i++) x.at[i] = (float)i;
-    check(isa->read_f32(x.at, 256) == 255.0f * 128.0f, "read on %s", isa->name);
+    check(TRNN_KERNEL(isa, read_f32)(x.at, 256) == 255.0f * 128.0f, "read on %s", isa->name);
     size_t numbers = 0;
-    const float sum = isa->peak_f32(4, &numbers);
+    const float sum = TRNN_KERNEL(isa, peak_f32)(4, &numbers);
     check(numbers > 0 && numbers % 4 == 0 && sum == sum, "peak on %s", isa->name);
     memory_release(&x);
 }
@@ -1149,13 +1157,13 @@ static void reads(const trnn_kernels *isa)
 static void silences(const trnn_kernels *isa)
 {
     for (int format = 0; format < TRNN_FORMAT_COUNT; format++) {
-        silence(isa, TRNN_LSTM, (trnn_format)format, 0, 1);
-        silence(isa, TRNN_GRU, (trnn_format)format, 0, 1);
-        silence(isa, TRNN_RNN, (trnn_format)format, 0, 1);
-        silence(isa, TRNN_RNN, (trnn_format)format, 1, 1);
+        silence(isa, &trnn_lstm, (trnn_format)format, 0, 1);
+        silence(isa, &trnn_gru, (trnn_format)format, 0, 1);
+        silence(isa, &trnn_rnn, (trnn_format)format, 0, 1);
+        silence(isa, &trnn_rnn, (trnn_format)format, 1, 1);
     }
-    silence(isa, TRNN_RNN, TRNN_F32, 0, 0);
-    silence(isa, TRNN_RNN, TRNN_F32, 1, 0);
+    silence(isa, &trnn_rnn, TRNN_F32, 0, 0);
+    silence(isa, &trnn_rnn, TRNN_F32, 1, 0);
 }
 
 void test_kernels(void)

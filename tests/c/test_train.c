@@ -1,7 +1,7 @@
 /* Training: every net forwards and backwards, against differences of the forward pass; the same bits in any
  * number of parts, alone, in a batch, with lengths, on every fused set; statuses; transposed matrices. */
 #include "check.h"
-#include "../../csrc/layers/layer.h"
+#include "../../csrc/layers/training.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -220,7 +220,7 @@ static piece piece_of(const trained *t, int32_t steps, int32_t k)
     if (k < layers) return (piece){"gradients", t->grads[k].at, t->grads[k].bytes / sizeof(float)};
     k -= layers;
     if (k < layers) { /* a batch norm moves its running statistics */
-        const int moves = t->model->layers[k].kind == TRNN_BATCH_NORM;
+        const int moves = t->model->layers[k].type == &trnn_batch_norm;
         return (piece){"weights", t->weights.at[k].at, moves ? t->weights.at[k].bytes / sizeof(float) : 0};
     }
     switch (k - layers) {
@@ -314,10 +314,10 @@ memory train_pass(const model *m, const trnn_kernels *isa)
 
 /* ---- same bits in every way ---------------------------------------------------------------------- */
 
-static int has(const model *m, trnn_kind kind)
+static int has(const model *m, const trnn_layer_type *kind)
 {
     for (int32_t i = 0; i < m->count; i++)
-        if (m->layers[i].kind == kind) return 1;
+        if (m->layers[i].type == kind) return 1;
     return 0;
 }
 
@@ -362,7 +362,7 @@ static void weights_stay(const trained *t)
 {
     weights fresh = weights_roll(t->model);
     for (int32_t i = 0; i < t->model->count; i++)
-        check(t->model->layers[i].kind == TRNN_BATCH_NORM ||
+        check(t->model->layers[i].type == &trnn_batch_norm ||
                   same_bits(fresh.at[i].at, t->weights.at[i].at, fresh.at[i].bytes / sizeof(float)),
               "%s: the weights of layer %d changed", t->model->name, (int)i);
     weights_release(&fresh);
@@ -477,7 +477,7 @@ static void every_way(const model *m, const trnn_kernels *isa, const int32_t *le
     enum { ALL = 2 * LAYERS_MAX + 5 };
     static const int32_t parts[] = {2, 3, 7};
     const trnn_kernels *yardstick = trnn_isa_find("scalar_fma");
-    const int by_rows = !has(m, TRNN_BATCH_NORM) && !has(m, TRNN_DROPOUT);
+    const int by_rows = !has(m, &trnn_batch_norm) && !has(m, &trnn_dropout);
     trained t = trained_open(m, BATCH, STEPS), other = trained_open(m, BATCH, STEPS + 3);
     begin b = begin_roll(&t, lengths);
     const way plain = {.isa = isa, .parts = 1, .steps = STEPS, .lengths = lengths, .to_input = 1};
@@ -550,7 +550,7 @@ static void along(trained *t, const way *how, const begin *b, float *numbers, si
                   const float *gradient, const float *direction, const char *what)
 {
     const trnn_layer *first = &t->model->layers[0];
-    const int kinks = has(t->model, TRNN_RELU) || (first->kind == TRNN_RNN && first->as.recurrent.relu);
+    const int kinks = has(t->model, &trnn_relu) || (first->type == &trnn_rnn && first->as.recurrent.relu);
     const double step = kinks ? 0x1p-10 : 0x1p-7,
                  bound = kinks ? 5e-3 : 1e-3; /* a kink on the way costs a step */
     memory before = memory_floats(count);
@@ -626,7 +626,7 @@ memory train_steps(const trnn_kernels *isa)
         "train by adam",
         {1, 1},
         3,
-        {EMBEDDING(CLASSES, 8), RECURRENT(LSTM, 8, 20, .bias = 1), LINEAR(20, CLASSES, 1)}};
+        {EMBEDDING(CLASSES, 8), RECURRENT(lstm, 8, 20, .bias = 1), LINEAR(20, CLASSES, 1)}};
     trained t = trained_open(&m, BATCH, STEPS);
     begin b = begin_roll(&t, ends);
     memset(b.state.at, 0, b.state.bytes);
@@ -738,7 +738,7 @@ static void refused(const trained *t, const trnn_training_job *job, trnn_status 
 
 static void bad_jobs(void)
 {
-    static const model lstm = {"bad lstm", {1, 2}, 1, {RECURRENT(LSTM, 2, 3)}};
+    static const model lstm = {"bad lstm", {1, 2}, 1, {RECURRENT(lstm, 2, 3)}};
     static const int32_t good[ROWS] = {4, 1, 2};
     static const int32_t bad_lengths[][ROWS] = {{4, 0, 2}, {-1, 4, 4}, {4, 4, 5}, {INT32_MIN, 1, 1}};
     static const int32_t bad_steps[] = {0, -1, MOST + 1, INT32_MIN, INT32_MAX};
@@ -795,9 +795,9 @@ static void bad_indices(void)
 /* A variance wants two numbers of a channel. */
 static void bad_statistics(void)
 {
-    static const model columns = {"bad columns", {1, 5}, 1, {NORM(BATCH_NORM, 5, 1, 1)}};
-    static const model rows = {"bad rows", {5, 2}, 2, {PLAIN(RELU), NORM(BATCH_NORM, 5, 1, 1)}};
-    static const model layer = {"a layer norm", {1, 5}, 1, {NORM(LAYER_NORM, 5, 1, 1)}};
+    static const model columns = {"bad columns", {1, 5}, 1, {NORM(batch_norm, 5, 1, 1)}};
+    static const model rows = {"bad rows", {5, 2}, 2, {PLAIN(relu), NORM(batch_norm, 5, 1, 1)}};
+    static const model layer = {"a layer norm", {1, 5}, 1, {NORM(layer_norm, 5, 1, 1)}};
     static const int32_t one[] = {1, 1}, two[] = {1, 2};
     const float x[2 * MOST * 10] = {0};
     trained t = trained_open(&columns, 1, MOST);
@@ -830,31 +830,41 @@ static void bad_trainings(void)
         int32_t batch, steps;
         trnn_status wanted;
     } nets[] = {
-        {{"no layers", {1, 5}, 0, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"an empty frame", {1, 0}, 1, {PLAIN(RELU)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"an empty batch", {1, 5}, 1, {PLAIN(RELU)}}, 0, 1, TRNN_E_ARGUMENT},
-        {{"no steps", {1, 5}, 1, {PLAIN(RELU)}}, 1, 0, TRNN_E_ARGUMENT},
-        {{"a batch beyond any size", {1, 5}, 1, {PLAIN(RELU)}}, INT32_MAX, 1, TRNN_E_ARGUMENT},
-        {{"a projected gru", {1, 5}, 1, {RECURRENT(GRU, 5, 3, .proj_size = 2)}}, 1, 1, TRNN_E_ARGUMENT},
-        {{"a dropout of 1.5", {1, 5}, 1, {{.kind = TRNN_DROPOUT, .as.dropout = {1.5f}}}},
+        {{"no layers", {1, 5}, 0, {PLAIN(relu)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty frame", {1, 0}, 1, {PLAIN(relu)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"an empty batch", {1, 5}, 1, {PLAIN(relu)}}, 0, 1, TRNN_E_ARGUMENT},
+        {{"no steps", {1, 5}, 1, {PLAIN(relu)}}, 1, 0, TRNN_E_ARGUMENT},
+        {{"a batch beyond any size", {1, 5}, 1, {PLAIN(relu)}}, INT32_MAX, 1, TRNN_E_ARGUMENT},
+        {{"a projected gru", {1, 5}, 1, {RECURRENT(gru, 5, 3, .proj_size = 2)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"a dropout of 1.5", {1, 5}, 1, {{TRNN_TRAINED(dropout), .as.dropout = {1.5f}}}},
          1,
          1,
          TRNN_E_ARGUMENT},
-        {{"a dropout of NaN", {1, 5}, 1, {{.kind = TRNN_DROPOUT, .as.dropout = {NAN}}}},
+        {{"a dropout of NaN", {1, 5}, 1, {{TRNN_TRAINED(dropout), .as.dropout = {NAN}}}},
          1,
          1,
          TRNN_E_ARGUMENT},
         {{"padding beyond the table",
           {1, 1},
           1,
-          {{.kind = TRNN_EMBEDDING, .as.embedding = {5, 2, .padding = 6}}}},
+          {{TRNN_TRAINED(embedding), .as.embedding = {5, 2, .padding = 6}}}},
          1,
          1,
          TRNN_E_ARGUMENT},
         {{"linear of 6 reads 5", {1, 5}, 1, {LINEAR(6, 2, 1)}}, 1, 1, TRNN_E_SHAPE},
-        {{"embedding in the middle", {1, 5}, 2, {PLAIN(RELU), EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
-        {{"half an lstm", {1, 5}, 1, {{TRNN_LSTM, TRNN_F16, .as.recurrent = {5, 3}}}}, 1, 1, TRNN_E_FORMAT},
-        {{"int8 at the end", {1, 5}, 2, {LINEAR(5, 3, 1), {TRNN_LINEAR, TRNN_INT8, .as.linear = {3, 2, 1}}}},
+        {{"embedding in the middle", {1, 5}, 2, {PLAIN(relu), EMBEDDING(5, 2)}}, 1, 1, TRNN_E_SHAPE},
+        {{"an lstm for use only", {1, 5}, 1, {{.type = &trnn_lstm, .as.recurrent = {5, 3}}}},
+         1,
+         1,
+         TRNN_E_TRAINING},
+        {{"half an lstm", {1, 5}, 1, {{TRNN_TRAINED(lstm), TRNN_F16, .as.recurrent = {5, 3}}}},
+         1,
+         1,
+         TRNN_E_FORMAT},
+        {{"int8 at the end",
+          {1, 5},
+          2,
+          {LINEAR(5, 3, 1), {TRNN_TRAINED(linear), TRNN_INT8, .as.linear = {3, 2, 1}}}},
          1,
          1,
          TRNN_E_FORMAT},
@@ -882,16 +892,16 @@ static void bad_trainings(void)
  * packed rows as columns; padding is zero. */
 static void transposed(int32_t gates, int32_t units, int32_t depth, int32_t parts)
 {
-    trnn_layer layer = {.kind = TRNN_LINEAR, .as.linear = {depth, units, 0}};
+    trnn_layer layer = {TRNN_TRAINED(linear), .as.linear = {depth, units, 0}};
     if (gates > 1) {
-        const trnn_kind kind = gates == 4 ? TRNN_LSTM : TRNN_GRU;
-        layer = (trnn_layer){.kind = kind, .as.recurrent = {depth, units}};
+        const trnn_layer_type *kind = gates == 4 ? &trnn_lstm : &trnn_gru;
+        layer = (trnn_layer){.type = kind, .as.recurrent = {depth, units}};
     }
     trnn_param params[TRNN_PARAMS_MAX], back[TRNN_PARAMS_MAX];
     trnn_layer_params(&layer, params);
     const int32_t panels = trnn_ceil(units, TRNN_PANEL),
                   rows = gates == 1 ? units : gates * panels * TRNN_PANEL;
-    const trnn_layer other = {.kind = TRNN_LINEAR, .as.linear = {rows, depth, 0}};
+    const trnn_layer other = {TRNN_TRAINED(linear), .as.linear = {rows, depth, 0}};
     trnn_layer_params(&other, back);
     dice d = dice_named("transposed");
     tensor w = tensor_roll(&params[0], &d, 0), wanted = tensor_take(&back[0]);

@@ -70,28 +70,32 @@ LAW = {
         "*/losses.def",
         "*/optimisers.def",
     },
-    "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>"},
+    "switches.h": set(),
+    "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>", "switches.h"},
     "layout.h": {"config.h"},
     "format.h": {"layout.h", "tinyrnn.h"},
     "index.h": {"<stddef.h>", "<stdint.h>"},
     "status.c": {"tinyrnn.h", "status.def"},
     "plan.h": {"layers/layer.h"},
     "net.c": {"plan.h"},
-    "train.c": {"plan.h"},
+    "train.c": {"plan.h", "layers/training.h"},
     "loss.c": {"loss/loss.h", "loss/losses.def"},
-    "pack.c": {"layers/layer.h", "layers/layers.def"},
+    "pack.c": {"format.h"},
     "simd/vec.h": {"../config.h", "../format.h", "VF_HEADER(TRNN_ISA_NAME)"},
-    "simd/vec_*.h": {"<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_*.h", "dot_*.h"},
+    "simd/vec_*.h": {"<xmmintrin.h>", "<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_*.h", "dot_*.h"},
     "simd/dot_*.h": set(),
     "kernels/*.inc": set(),
-    "kernels/kernels.c": {"kernels.h", "../simd/vec.h", "*.inc"},
-    "kernels/kernels.h": {"../config.h", "../format.h", "../tinyrnn.h", "isa.def"},
+    "kernels/kernels.c": {"kernels.h", "../simd/vec.h", "*.inc", "kernels.def"},
+    "kernels/kernels.h": {"../config.h", "../format.h", "../tinyrnn.h", "isa.def", "kernels.def"},
     "kernels/cpu.h": {"isa.def"},
     "kernels/cpu.c": {"cpu.h", "<cpuid.h>", "<sys/auxv.h>"},
     "kernels/dispatch.c": {"../tinyrnn.h", "cpu.h", "kernels.h", "isa.def"},
-    "layers/layer.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "layers.def"},
-    "layers/recurrent.h": {"layer.h"},
-    "layers/*.c": {"layer.h", "recurrent.h", "../index.h"},
+    "layers/layer.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h"},
+    "layers/training.h": {"layer.h"},
+    "layers/recurrent.h": {"training.h"},
+    "layers/layer.c": {"layer.h"},
+    "layers/registry.c": {"layer.h", "layers.def"},
+    "layers/*.c": {"training.h", "recurrent.h", "../index.h"},
     "loss/loss.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "losses.def"},
     "loss/*.c": {"loss.h", "../index.h"},
     "optim/optim.c": {"../kernels/kernels.h", "optimisers.def"},
@@ -154,14 +158,26 @@ def test_static_names_are_unique() -> None:
 
 
 def test_every_layer_is_there() -> None:
-    """A line of layers.def has a table in one file of layers/, and its arguments in tinyrnn.h."""
+    """A line of layers.def has its two tables in one file of layers/, and its arguments in tinyrnn.h."""
     layers = "\n".join(code(path) for path in sorted((CSRC / "layers").glob("*.c")))
-    tables = re.findall(r"^(?:const trnn_layer_type |ACTIVATION\()trnn_(\w+)", layers, flags=re.M)
-    assert sorted(tables) == sorted(lower for _, lower, _ in entries("layers/layers.def"))
+    names = sorted(name for name, _ in entries("layers/layers.def"))
+    both = re.findall(r"^ACTIVATION\((\w+),", layers, flags=re.M)
+    types = re.findall(r"^const trnn_layer_type trnn_(\w+) =", layers, flags=re.M)
+    trainings = re.findall(r"^const trnn_layer_training trnn_(\w+)_training =", layers, flags=re.M)
+    assert sorted(types + both) == sorted(trainings + both) == names
     header = code(CSRC / "tinyrnn.h")
-    for upper, lower, arguments in entries("layers/layers.def"):
-        assert upper == lower.upper()
+    for _, arguments in entries("layers/layers.def"):
         assert arguments == "none" or f"trnn_{arguments}_args {arguments};" in header
+
+
+def test_nets_know_no_layer_by_name() -> None:
+    """Only the registry names every layer; net.c and train.c go through the contract."""
+    names = "|".join(name for name, _ in entries("layers/layers.def"))
+    for path in SOURCES:
+        if path.parent == CSRC and path.suffix == ".c":
+            assert not re.search(rf"\btrnn_({names})\b|\bas\.\w+|->as\b", code(path)), name(path)
+    naming = [path.name for path in SOURCES if "layers.def" in code(path)]
+    assert sorted(naming) == ["registry.c", "tinyrnn.h"]
 
 
 def test_every_loss_is_there() -> None:

@@ -1,0 +1,51 @@
+/* A layer as the caller sees it: its arguments looked at, its tensors, the bytes of its weights. */
+#include "layer.h"
+
+const char *trnn_layer_name(const trnn_layer *layer) { return layer->type->name; }
+
+trnn_status trnn_layer_check(const trnn_layer *layer)
+{
+    if (!layer->type || (unsigned)layer->format >= TRNN_FORMAT_COUNT) return TRNN_E_ARGUMENT;
+    if (!trnn_has_format(layer->format)) return TRNN_E_LEFT_OUT;
+    const trnn_status status = layer->type->check(layer);
+    if (status != TRNN_OK) return status;
+
+    trnn_param slots[TRNN_PARAMS_MAX];
+    size_t bytes;
+    int32_t matrices = 0;
+    for (int32_t i = trnn_layer_slots(layer, slots, &bytes) - 1; i >= 0; i--)
+        matrices += slots[i].rank > 1 && slots[i].format == layer->format;
+    if (layer->format != TRNN_F32 && matrices == 0) return TRNN_E_ARGUMENT;
+    return bytes == SIZE_MAX ? TRNN_E_SIZE : TRNN_OK;
+}
+
+int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_MAX], size_t *bytes)
+{
+    const int32_t count = layer->type->params ? layer->type->params(layer, slots) : 0;
+    size_t offset = 0;
+    for (int32_t i = 0; i < count; i++) {
+        if (slots[i].rank == 0) continue;
+        slots[i].offset = offset;
+        offset = trnn_plus(offset, trnn_align(trnn_param_bytes(&slots[i])));
+    }
+    *bytes = offset > PTRDIFF_MAX ? SIZE_MAX : offset;
+    return count;
+}
+
+int32_t trnn_layer_params(const trnn_layer *layer, trnn_param params[TRNN_PARAMS_MAX])
+{
+    size_t bytes;
+    const int32_t slots = trnn_layer_slots(layer, params, &bytes);
+    int32_t count = 0;
+    for (int32_t i = 0; i < slots; i++)
+        if (params[i].rank > 0) params[count++] = params[i];
+    return count;
+}
+
+size_t trnn_layer_weights_bytes(const trnn_layer *layer)
+{
+    trnn_param slots[TRNN_PARAMS_MAX];
+    size_t bytes;
+    trnn_layer_slots(layer, slots, &bytes);
+    return bytes;
+}

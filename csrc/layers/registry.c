@@ -1,0 +1,31 @@
+/* All layers by name: the one file that links every layer into a program. */
+#include "layer.h"
+
+static const struct {
+    const trnn_layer_type *type;
+    const trnn_layer_training *training;
+} layers[] = {
+#define TRNN_LAYER(name, arguments) {&trnn_##name, &trnn_##name##_training},
+#include "layers.def"
+#undef TRNN_LAYER
+};
+
+enum { LAYERS = sizeof layers / sizeof layers[0] };
+
+int32_t trnn_layer_count(void) { return LAYERS; }
+
+trnn_layer trnn_layer_at(int32_t i)
+{
+    assert(i >= 0 && i < LAYERS);
+    return (trnn_layer){.type = layers[i].type, .training = layers[i].training};
+}
+
+trnn_layer trnn_layer_named(const char *name)
+{
+    for (int32_t i = 0; i < LAYERS; i++) {
+        const char *a = layers[i].type->name, *b = name;
+        while (*a && *a == *b) a++, b++;
+        if (*a == *b) return trnn_layer_at(i);
+    }
+    return (trnn_layer){.type = NULL};
+}
