@@ -146,7 +146,7 @@ trnn_status trnn_layer_check(const trnn_layer *layer);
 
 /* ---- parameters and weights ---------------------------------------------------------------- */
 
-#define TRNN_PARAMS_MAX 10
+#define TRNN_PARAMS_MAX 12
 
 /* One named tensor of a layer and where it goes in the layer's weights. The caller uses name,
  * rank and shape; the rest is for trnn_param_pack. */

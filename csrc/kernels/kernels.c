@@ -8,7 +8,10 @@
 #include "integer.inc"
 #include "product.inc"
 #include "act.inc"
-#include "gate.inc"
+#include "cell.inc"
+#include "../cells/cells.def"
+#undef TRNN_CELL
+#undef TRNN_CELL_FORMULAS
 #include "grad.inc"
 #include "norm.inc"
 #include "floor.inc"
@@ -23,12 +26,9 @@ const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     .name = TEXT(TRNN_ISA_NAME),
     .fused = VF_FUSED,
     .product = product,
-    .rnn = rnn,
-    .lstm = lstm,
-    .gru = gru,
-    .rnn_back = rnn_back,
-    .lstm_back = lstm_back,
-    .gru_back = gru_back,
+#define TRNN_CELL(NAME, name, ...) .name = name, .name##_taped = name##_taped, .name##_back = name##_back,
+#include "../cells/cells.def"
+#undef TRNN_CELL
     .weight_gradient = weight_gradient,
     .map_f32 = map_f32,
     .softmax_f32 = softmax_f32,
