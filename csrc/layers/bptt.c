@@ -279,7 +279,8 @@ static void forward_direction(const direction *me)
 
     begin_forward(me);
     if (me->weights[BIAS_IH])
-        trnn_add_biases(me->layer, me->weights[BIAS_IH], me->weights[BIAS_HH], me->scratch.bias);
+        trnn_add_biases(&me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
+                        me->scratch.bias);
     for (int32_t i = 0; i < pass->steps; i++) {
         if (i % me->chunk == 0) input_forward(me, i);
 

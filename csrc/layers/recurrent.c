@@ -98,19 +98,20 @@ size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
     return cursor.bytes;
 }
 
-void trnn_add_biases(const trnn_layer *layer, const float *bias_ih, const float *bias_hh,
+void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
                      float *restrict bias)
 {
-    const trnn_cell_facts *facts = trnn_facts_of(layer);
-    const size_t size = trnn_gates_size(layer), stride = (size_t)facts->gates * TRNN_PANEL;
     if (!bias_hh) {
         trnn_copy(bias, bias_ih, size * sizeof(float));
         return;
     }
-    for (size_t i = 0; i < size; i++) bias[i] = bias_ih[i] + bias_hh[i];
-    for (size_t gate = 0; facts->apart >> gate; gate++)
-        for (size_t i = gate * TRNN_PANEL; facts->apart >> gate & 1 && i < size; i += stride)
+    for (size_t i = 0, gate = 0; i < size; i += TRNN_PANEL) {
+        if (facts->apart >> gate & 1)
             trnn_copy(bias + i, bias_ih + i, TRNN_PANEL * sizeof(float));
+        else
+            for (size_t j = i; j < i + TRNN_PANEL; j++) bias[j] = bias_ih[j] + bias_hh[j];
+        if (++gate == (size_t)facts->gates) gate = 0;
+    }
 }
 
 /* Zeros where a row has ended. */
@@ -130,31 +131,39 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
 {
     const trnn_layer *layer = call->layer;
     const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
+    const trnn_cell_facts *facts = &kind->facts;
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t units = a->hidden_size, size = trnn_output_size(layer);
     const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
     const int together = chunk == 1, projects = slots[WEIGHT_HR] != NULL;
 
-    if (slots[BIAS_IH]) trnn_add_biases(layer, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
+    if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
     trnn_product input =
         trnn_product_of(trnn_matrix_ih(layer, slots[WEIGHT_IH]), 0, (int32_t)gates,
                         slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
     int32_t first = 0; /* step of the chunk, in the order of time */
 
+    /* Every member is named: compilers would else clear all of it first, once a step. */
     trnn_cell cell = {.hidden = trnn_matrix_hh(layer, slots[WEIGHT_HH]),
+                      .rows = call->batch,
                       .units = units,
                       .args = a,
+                      .gates = scratch->gates,
                       .input = together ? &input : NULL,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
+                      .h = state,
+                      .states = state + size,
+                      .y = scratch->inner,
                       .gates_stride = gates,
                       .h_stride = call->state_stride,
                       .states_stride = call->state_stride,
                       .y_stride = projects ? (size_t)units : out,
-                      .scratch = scratch->hidden};
-    trnn_product project = trnn_product_of(trnn_matrix_hr(layer, slots[WEIGHT_HR]), 0, size, NULL,
-                                           scratch->inner, NULL, scratch->projection);
+                      .scratch = scratch->hidden,
+                      .descending = call->descending,
+                      .tape = NULL,
+                      .tape_h = NULL};
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
@@ -187,8 +196,8 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             kind->step(call->isa, &cell);
 
             if (projects) {
-                project.rows = end - b;
-                project.y = y;
+                trnn_product project = trnn_product_of(trnn_matrix_hr(layer, slots[WEIGHT_HR]), cell.rows,
+                                                       size, NULL, cell.y, y, scratch->projection);
                 project.y_stride = out;
                 project.descending = cell.descending;
                 call->isa->product(&project);

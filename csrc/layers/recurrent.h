@@ -90,9 +90,10 @@ static inline int32_t trnn_chunk_steps(int32_t batch, int32_t steps)
     return steps < most ? steps : most;
 }
 
-/* bias (gates,) = b_ih + b_hh, but for gates that need their hidden bias apart, and for cells that have none.
+/* bias (size,) = b_ih + b_hh, but for gates that need their hidden bias apart, and for cells that have none.
  * No overlap. */
-void trnn_add_biases(const trnn_layer *layer, const float *bias_ih, const float *bias_hh, float *bias);
+void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
+                     float *bias);
 
 /* Which rows a step computes: those with lengths beyond it; all where lengths is NULL. */
 typedef struct {
