@@ -2,6 +2,7 @@
  * operations of one simd/vec_<isa>.h, and the table that exports them. The build defines
  * TRNN_ISA_NAME and gives the flags that isa.def lists. */
 #include "kernels.h"
+#include "../optim/optimiser.h"
 #include "../simd/vec.h"
 
 #include "panel.inc"
@@ -16,6 +17,9 @@
 #include "norm.inc"
 #include "floor.inc"
 #include "optim.inc"
+#include "../optim/optimisers.def"
+#undef TRNN_OPTIMISER
+#undef TRNN_OPTIMISER_FORMULAS
 
 #define TABLE_OF(isa) trnn_kernels__##isa
 #define TABLE(isa)    TABLE_OF(isa)
@@ -37,7 +41,9 @@ const trnn_kernels TABLE(TRNN_ISA_NAME) = {
     .affine_f32 = affine_f32,
     .read_f32 = read_f32,
     .peak_f32 = peak_f32,
-    .update_f32 = update_f32,
+#define TRNN_OPTIMISER(name, ...) .update_##name = update_##name,
+#include "../optim/optimisers.def"
+#undef TRNN_OPTIMISER
     .clip_f32 = clip_f32,
     .squares_f32 = squares_f32,
 };

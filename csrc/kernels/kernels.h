@@ -118,12 +118,11 @@ typedef enum {
 
 /* One step of an optimiser: what is the same for all numbers of a tensor. optim/optim.c works it out. */
 typedef struct {
-    trnn_optimiser optimiser;
+    const trnn_rule *rule;  /* for its flags */
     int32_t plain;          /* 1: scale is 1, limit none, both penalties 0 */
-    int32_t nesterov;       /* SGD */
     float scale, limit;     /* gradients are scaled, then kept within +-limit */
     float weight_decay, l1; /* penalties that go through the gradient */
-    float keep;             /* ADAM: what decoupled weight decay leaves of a weight, else 1 */
+    float keep;             /* what decoupled weight decay leaves of a weight, else 1 */
     float rate;
     float first, first_new;   /* what a moment keeps, and what it takes of the gradient */
     float second, second_new; /* the same for the moment of squares */
@@ -170,9 +169,12 @@ struct trnn_kernels {
     /* For benchmarks: multiply-adds of registers at full speed; *numbers tells how many. */
     float (*peak_f32)(size_t rounds, size_t *numbers);
 
-    /* One step of an optimiser over n numbers: w and state[0 .. 2] from g. A state that the optimiser
-     * has and the update does without is NULL. Nothing overlaps. */
-    void (*update_f32)(const trnn_update *update, size_t n, float *w, const float *g, float *const *state);
+    /* Each optimiser: one step over n numbers, w and state[0 .. 2] from g. A state that it has and the update does
+     * without is NULL. Nothing overlaps. */
+#define TRNN_OPTIMISER(name, ...) \
+    void (*update_##name)(const trnn_update *update, size_t n, float *w, const float *g, float *const *state);
+#include "../optim/optimisers.def"
+#undef TRNN_OPTIMISER
 
     /* x[i] = scale * x[i], then kept within +-limit, for n numbers; a NaN stays. */
     void (*clip_f32)(float *x, size_t n, float scale, float limit);
