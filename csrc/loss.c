@@ -6,26 +6,20 @@
  */
 #include "loss/loss.h"
 
-static const trnn_loss_type *const types[] = {
-#define TRNN_LOSS(NAME, name) &trnn_loss_##name,
-#include "loss/losses.def"
-#undef TRNN_LOSS
-};
-
-const char *trnn_loss_name(trnn_loss_kind kind) { return types[kind]->name; }
+const char *trnn_loss_name(const trnn_loss_type *type) { return type->name; }
 
 trnn_status trnn_loss_check(const trnn_loss *loss)
 {
-    if ((unsigned)loss->kind >= TRNN_LOSS_COUNT) return TRNN_E_LOSS;
+    if (!loss->type) return TRNN_E_LOSS;
     if (loss->reduction != TRNN_MEAN && loss->reduction != TRNN_SUM) return TRNN_E_LOSS;
-    return types[loss->kind]->check ? types[loss->kind]->check(loss) : TRNN_OK;
+    return loss->type->check ? loss->type->check(loss) : TRNN_OK;
 }
 
 size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
                                int32_t target_steps)
 {
     (void)batch; /* rows use it in turn */
-    const trnn_loss_type *type = types[loss->kind];
+    const trnn_loss_type *type = loss->type;
     const size_t bytes = type->scratch ? type->scratch((size_t)steps, numbers, (size_t)target_steps) : 0;
     return bytes > PTRDIFF_MAX ? SIZE_MAX : bytes;
 }
@@ -33,19 +27,17 @@ size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t bat
 /* The part of one frame, or of all frames where they lie together. */
 static trnn_loss_part part_of(const trnn_loss *loss, const trnn_loss_job *job)
 {
-    trnn_loss_part part;
-    part.loss = loss;
-    part.isa = job->isa;
-    part.y = job->y;
-    part.target = job->target;
-    part.dy = job->dy;
-    part.values = job->values;
-    part.rows = (size_t)job->frame.rows;
-    part.cols = (size_t)job->frame.cols;
-    part.probabilities = job->probabilities;
-    part.scale = 1.0;
-    part.scratch = job->scratch;
-    return part;
+    return (trnn_loss_part){.loss = loss,
+                            .isa = job->isa,
+                            .y = job->y,
+                            .target = job->target,
+                            .dy = job->dy,
+                            .values = job->values,
+                            .rows = (size_t)job->frame.rows,
+                            .cols = (size_t)job->frame.cols,
+                            .probabilities = job->probabilities,
+                            .scale = 1.0,
+                            .scratch = job->scratch};
 }
 
 /* What is done with a part; `result` is a count or a sum. */
@@ -69,7 +61,7 @@ static trnn_status add_part(const trnn_loss_type *type, const trnn_loss_part *pa
 static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double scale, visitor visitor,
                          double *result)
 {
-    const trnn_loss_type *type = types[loss->kind];
+    const trnn_loss_type *type = loss->type;
     const size_t steps = (size_t)job->steps, batch = (size_t)job->batch;
     const size_t rows = (size_t)job->frame.rows, numbers = rows * (size_t)job->frame.cols;
     const size_t values = type->classes ? rows : numbers;
@@ -101,21 +93,19 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
 /* Row b of a batch. */
 static trnn_loss_row row_of(const trnn_loss *loss, const trnn_loss_job *job, int32_t b)
 {
-    trnn_loss_row row;
     const size_t cols = (size_t)job->frame.cols;
     const size_t start = (job->y_rows_first ? (size_t)b * (size_t)job->steps : (size_t)b) * cols;
-    row.loss = loss;
-    row.isa = job->isa;
-    row.y = job->y + start;
-    row.target = (const int32_t *)job->target + (size_t)b * (size_t)job->target_steps;
-    row.dy = job->dy ? job->dy + start : NULL;
-    row.stride = job->y_rows_first ? cols : (size_t)job->batch * cols;
-    row.steps = job->lengths ? job->lengths[b] : job->steps;
-    row.cols = job->frame.cols;
-    row.count = job->target_lengths[b];
-    row.scale = 1.0;
-    row.scratch = job->scratch;
-    return row;
+    return (trnn_loss_row){.loss = loss,
+                           .isa = job->isa,
+                           .y = job->y + start,
+                           .target = (const int32_t *)job->target + (size_t)b * (size_t)job->target_steps,
+                           .dy = job->dy ? job->dy + start : NULL,
+                           .stride = job->y_rows_first ? cols : (size_t)job->batch * cols,
+                           .steps = job->lengths ? job->lengths[b] : job->steps,
+                           .cols = job->frame.cols,
+                           .count = job->target_lengths[b],
+                           .scale = 1.0,
+                           .scratch = job->scratch};
 }
 
 static trnn_status look_at_rows(const trnn_loss *loss, const trnn_loss_job *job)
@@ -123,7 +113,7 @@ static trnn_status look_at_rows(const trnn_loss *loss, const trnn_loss_job *job)
     trnn_status status = TRNN_OK;
     for (int32_t b = 0; b < job->batch && status == TRNN_OK; b++) {
         const trnn_loss_row row = row_of(loss, job, b);
-        status = types[loss->kind]->look_row(&row);
+        status = loss->type->look_row(&row);
     }
     return status;
 }
@@ -136,7 +126,7 @@ static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
         trnn_loss_row row = row_of(loss, job, b);
         const double count = (double)job->batch * (double)(row.count > 1 ? row.count : 1);
         row.scale = loss->reduction == TRNN_MEAN ? 1.0 / count : 1.0;
-        const double value = types[loss->kind]->row(&row);
+        const double value = loss->type->row(&row);
         sum += loss->reduction == TRNN_MEAN ? value / count : value;
         if (job->values) job->values[b] = (float)value;
     }
@@ -146,7 +136,7 @@ static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
 /* Everything that can be wrong with a call but its targets. */
 static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *job)
 {
-    const int rows = types[loss->kind]->row != NULL;
+    const int rows = loss->type->row != NULL;
     if (!trnn_is_size(job->frame.rows) || !trnn_is_size(job->frame.cols)) return TRNN_E_LOSS_SHAPE;
     if (!trnn_is_size(job->steps) || !trnn_is_size(job->batch)) return TRNN_E_LOSS_SHAPE;
     const size_t numbers = trnn_times((size_t)job->frame.rows, (size_t)job->frame.cols);
@@ -154,7 +144,7 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
     if (trnn_times(all, sizeof(float)) > PTRDIFF_MAX) return TRNN_E_SIZE;
     if (!trnn_is_flag(job->last) || !trnn_is_flag(job->probabilities)) return TRNN_E_LOSS;
     if (!trnn_is_flag(job->y_rows_first) || !trnn_is_flag(job->target_rows_first)) return TRNN_E_LOSS;
-    if (job->probabilities && !types[loss->kind]->classes) return TRNN_E_LOSS;
+    if (job->probabilities && !loss->type->classes) return TRNN_E_LOSS;
     if (job->lengths)
         for (int32_t b = 0; b < job->batch; b++)
             if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
@@ -180,7 +170,7 @@ static void clear_results(const trnn_loss_type *type, const trnn_loss_job *job)
 
 trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value)
 {
-    const trnn_loss_type *type = types[loss->kind];
+    const trnn_loss_type *type = loss->type;
     double count = 0.0, sum = 0.0;
     trnn_status status = check_loss_job(loss, job);
     if (status == TRNN_OK)

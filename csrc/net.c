@@ -34,9 +34,9 @@ trnn_status trnn_node_init(trnn_node *node, const trnn_layer *layer, trnn_frame 
 
     trnn_param slots[TRNN_PARAMS_MAX];
     size_t bytes;
-    const int32_t tensors = trnn_layer_slots(layer, slots, &bytes);
+    node->slots = trnn_layer_slots(layer, slots, &bytes);
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++)
-        node->weights[p] = p < tensors && slots[p].rank > 0 ? slots[p].offset : TRNN_ABSENT;
+        node->weights[p] = p < node->slots && slots[p].rank > 0 ? slots[p].offset : TRNN_ABSENT;
 
     node->state = *state_bytes / sizeof(float);
     node->state_numbers = type->state ? type->state(layer) : 0;
@@ -129,7 +129,7 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
             .start = start,
             .descending = (job->descending + start) & 1,
         };
-        for (int p = 0; p < TRNN_PARAMS_MAX; p++)
+        for (int32_t p = 0; p < n->slots; p++)
             call.weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
         type->run(&call);
         x = call.y;

@@ -8,6 +8,7 @@ typedef struct {
     trnn_layer layer;
     trnn_frame in, out;
     size_t state, state_numbers;     /* floats, of one row */
+    int32_t slots;                   /* of its parameters, absent ones included */
     size_t weights[TRNN_PARAMS_MAX]; /* bytes, into the layer's weights; TRNN_ABSENT for no tensor */
 } trnn_node;
 

@@ -165,7 +165,7 @@ trnn_status trnn_layer_check(const trnn_layer *layer);
 
 /* ---- parameters and weights ---------------------------------------------------------------- */
 
-#define TRNN_PARAMS_MAX 10
+#define TRNN_PARAMS_MAX 12
 
 /* One named tensor of a layer and where it goes in the layer's weights. The caller uses name,
  * rank and shape; the rest is for trnn_param_pack. */
@@ -322,19 +322,19 @@ void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 
 /* ---- training: losses ------------------------------------------------------------------------- */
 
-typedef enum {
-#define TRNN_LOSS(NAME, name) TRNN_LOSS_##NAME,
+/* What a loss computes is a const table of functions: &trnn_loss_mse, and so on for each name in losses.def. */
+typedef struct trnn_loss_type trnn_loss_type;
+
+#define TRNN_LOSS(name) extern const trnn_loss_type trnn_loss_##name;
 #include "loss/losses.def"
 #undef TRNN_LOSS
-    TRNN_LOSS_COUNT
-} trnn_loss_kind;
 
 /* How values become one: their mean, or their sum. */
 typedef enum { TRNN_MEAN, TRNN_SUM } trnn_reduction;
 
-/* A loss, with the arguments that torch.nn's has. Flags are 0 or 1. What a kind does not know is idle. */
+/* A loss, with the arguments that torch.nn's has. Flags are 0 or 1. What a type does not know is idle. */
 typedef struct {
-    trnn_loss_kind kind;
+    const trnn_loss_type *type;
     trnn_reduction reduction;
     float delta;             /* HUBER: > 0 */
     float label_smoothing;   /* CROSS_ENTROPY: 0 .. 1 */
@@ -346,7 +346,11 @@ typedef struct {
     const float *pos_weight; /* BCE_WITH_LOGITS: (classes,), or NULL for ones */
 } trnn_loss;
 
-const char *trnn_loss_name(trnn_loss_kind kind); /* "cross_entropy", as in losses.def */
+const char *trnn_loss_name(const trnn_loss_type *type); /* "cross_entropy", as in losses.def */
+
+/* All losses, for a program that learns only as it runs which one it wants: a call links every one. */
+int32_t trnn_loss_count(void);
+const trnn_loss_type *trnn_loss_at(int32_t i); /* 0 <= i < trnn_loss_count() */
 
 /* Checks a loss's arguments alone. The functions below want a loss that passed. */
 trnn_status trnn_loss_check(const trnn_loss *loss);
@@ -387,22 +391,26 @@ trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, doubl
 
 /* ---- training: optimisers --------------------------------------------------------------------- */
 
-typedef enum {
-#define TRNN_OPTIMISER(NAME, name, ...) TRNN_##NAME,
+/* An optimiser is a const table: &trnn_adam, and so on for each file in optimisers.def. */
+typedef struct trnn_optimiser trnn_optimiser;
+
+#define TRNN_OPTIMISER(name, ...) extern const trnn_optimiser trnn_##name;
 #include "optim/optimisers.def"
 #undef TRNN_OPTIMISER
-    TRNN_OPTIMISER_COUNT
-} trnn_optimiser;
 
 #define TRNN_STATES_MAX 3
 
-const char *trnn_optimiser_name(trnn_optimiser optimiser); /* "adam", as in optimisers.def */
+const char *trnn_optimiser_name(const trnn_optimiser *optimiser); /* "adam" */
 /* What it calls its i-th state, 0 <= i < TRNN_STATES_MAX: "exp_avg"; "" for none. */
-const char *trnn_optimiser_state(trnn_optimiser optimiser, int32_t i);
+const char *trnn_optimiser_state(const trnn_optimiser *optimiser, int32_t i);
+
+/* All optimisers, for a program that learns only as it runs which one it wants: a call links every one. */
+int32_t trnn_optimiser_count(void);
+const trnn_optimiser *trnn_optimiser_at(int32_t i); /* 0 <= i < trnn_optimiser_count() */
 
 /* Hyperparameters, as torch.optim names them. Flags are 0 or 1. What an optimiser does not know is idle. */
 typedef struct {
-    trnn_optimiser optimiser;
+    const trnn_optimiser *optimiser;
     int32_t maximize;
     int32_t nesterov;           /* SGD */
     int32_t centered;           /* RMSPROP */
@@ -426,7 +434,7 @@ typedef struct {
                                     * weights, state and steps stay as they are */
     float *state[TRNN_STATES_MAX]; /* (numbers,), zeros to begin with; NULL where the rule uses none */
     size_t numbers;
-    int64_t steps; /* done so far. SGD counts those with momentum: its first one takes the whole gradient */
+    int64_t steps; /* done so far, of those that needed a state: SGD's first one with momentum is its first */
 } trnn_tensor;
 
 /* A step of an optimiser over `count` tensors:

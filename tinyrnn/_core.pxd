@@ -185,24 +185,24 @@ cdef extern from "tinyrnn.h" nogil:
 
     # ---- training: losses
 
-    ctypedef enum trnn_loss_kind:
-        TRNN_LOSS_CROSS_ENTROPY
-        TRNN_LOSS_CTC
-        TRNN_LOSS_COUNT
+    ctypedef struct trnn_loss_type:
+        pass
 
     ctypedef enum trnn_reduction:
         TRNN_MEAN
         TRNN_SUM
 
     ctypedef struct trnn_loss:
-        trnn_loss_kind kind
+        const trnn_loss_type *type
         trnn_reduction reduction
         float delta, label_smoothing
         int32_t ignore_index, blank, zero_infinity, classes
         const float *weight
         const float *pos_weight
 
-    const char *trnn_loss_name(trnn_loss_kind kind)
+    const char *trnn_loss_name(const trnn_loss_type *type)
+    int32_t trnn_loss_count()
+    const trnn_loss_type *trnn_loss_at(int32_t i)
     trnn_status trnn_loss_check(const trnn_loss *loss)
     size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
                                    int32_t target_steps)
@@ -224,19 +224,21 @@ cdef extern from "tinyrnn.h" nogil:
 
     # ---- training: optimisers
 
-    ctypedef enum trnn_optimiser:
-        TRNN_OPTIMISER_COUNT
+    ctypedef struct trnn_optimiser:
+        pass
 
     enum:
         TRNN_STATES_MAX
 
     float TRNN_NO_LIMIT
 
-    const char *trnn_optimiser_name(trnn_optimiser optimiser)
-    const char *trnn_optimiser_state(trnn_optimiser optimiser, int32_t i)
+    const char *trnn_optimiser_name(const trnn_optimiser *optimiser)
+    const char *trnn_optimiser_state(const trnn_optimiser *optimiser, int32_t i)
+    int32_t trnn_optimiser_count()
+    const trnn_optimiser *trnn_optimiser_at(int32_t i)
 
     ctypedef struct trnn_rule:
-        trnn_optimiser optimiser
+        const trnn_optimiser *optimiser
         int32_t maximize, nesterov, centered, amsgrad, decoupled
         double lr, weight_decay, l1, momentum, dampening, alpha, beta1, beta2, lr_decay, eps
 
@@ -278,7 +280,9 @@ cdef int check(trnn_status status, str what) except -1
 
 # ---- lent: losses
 
-cdef str lent_loss_name(trnn_loss_kind kind)
+cdef int32_t lent_loss_count()
+cdef const trnn_loss_type *lent_loss_at(int32_t i)
+cdef str lent_loss_name(const trnn_loss_type *type)
 cdef int lent_loss_check(const trnn_loss *loss, str what) except -1
 cdef size_t lent_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
                                     int32_t target_steps) noexcept nogil
@@ -286,8 +290,10 @@ cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, 
 
 # ---- lent: optimisers
 
-cdef str lent_optimiser_name(int32_t optimiser)
-cdef str lent_optimiser_state(int32_t optimiser, int32_t i)
+cdef int32_t lent_optimiser_count()
+cdef const trnn_optimiser *lent_optimiser_at(int32_t i)
+cdef str lent_optimiser_name(const trnn_optimiser *optimiser)
+cdef str lent_optimiser_state(const trnn_optimiser *optimiser, int32_t i)
 cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil
 cdef size_t lent_tensors_chunks(const trnn_tensor *tensors, int32_t count) noexcept nogil
 cdef void lent_tensors_measure(const trnn_tensor *tensors, int32_t count, double *sums,

@@ -1290,8 +1290,16 @@ cdef void lent_gradients(const trnn_training *training, const trnn_training_job 
 
 # ---- lent: losses
 
-cdef str lent_loss_name(trnn_loss_kind kind):
-    return trnn_loss_name(kind).decode()
+cdef int32_t lent_loss_count():
+    return trnn_loss_count()
+
+
+cdef const trnn_loss_type *lent_loss_at(int32_t i):
+    return trnn_loss_at(i)
+
+
+cdef str lent_loss_name(const trnn_loss_type *type):
+    return trnn_loss_name(type).decode()
 
 
 cdef int lent_loss_check(const trnn_loss *loss, str what) except -1:
@@ -1309,12 +1317,20 @@ cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, 
 
 # ---- lent: optimisers
 
-cdef str lent_optimiser_name(int32_t optimiser):
-    return trnn_optimiser_name(<trnn_optimiser> optimiser).decode()
+cdef int32_t lent_optimiser_count():
+    return trnn_optimiser_count()
 
 
-cdef str lent_optimiser_state(int32_t optimiser, int32_t i):
-    return trnn_optimiser_state(<trnn_optimiser> optimiser, i).decode()
+cdef const trnn_optimiser *lent_optimiser_at(int32_t i):
+    return trnn_optimiser_at(i)
+
+
+cdef str lent_optimiser_name(const trnn_optimiser *optimiser):
+    return trnn_optimiser_name(optimiser).decode()
+
+
+cdef str lent_optimiser_state(const trnn_optimiser *optimiser, int32_t i):
+    return trnn_optimiser_state(optimiser, i).decode()
 
 
 cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil:

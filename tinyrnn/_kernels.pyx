@@ -10,7 +10,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int32_t
 
-from tinyrnn._core cimport Layer, isa_named, trnn_format, trnn_kernels, trnn_param
+from tinyrnn._core cimport Layer, isa_named, trnn_format, trnn_kernels, trnn_param, trnn_recurrent_args
 from tinyrnn.arrays import aligned_zeros
 
 cnp.import_array()
@@ -35,16 +35,16 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct trnn_cell:
         trnn_matrix hidden
         int32_t rows, units
+        const trnn_recurrent_args *args
         const float *gates
         const trnn_product *input
         const float *bias_hh
         const float *h
-        float *c
+        float *states
         float *y
-        size_t gates_stride, h_stride, c_stride, y_stride
+        size_t gates_stride, h_stride, states_stride, y_stride
         void *scratch
-        int32_t relu, descending
-        float *tape
+        int32_t descending
 
     size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
 
@@ -130,13 +130,13 @@ def cell(str isa, Layer layer, gates, h, c, y):
     p.input = NULL
     p.bias_hh = vector_of(layer, 3) if layer.layer.args.recurrent.bias else NULL
     p.h = floats(h, (rows, layer.params[1][1][1]))
-    p.c = NULL if c is None else floats(c, (rows, units))
+    p.states = NULL if c is None else floats(c, (rows, units))
     p.y = floats(y, (rows, units))
-    p.gates_stride, p.h_stride, p.c_stride, p.y_stride = wide, depth, units, units
+    p.gates_stride, p.h_stride, p.states_stride, p.y_stride = wide, depth, units, units
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
-    p.relu, p.descending = layer.layer.args.recurrent.relu, 0
-    p.tape = NULL
+    p.args = &layer.layer.args.recurrent
+    p.descending = 0
     cdef const table *kernels = kernels_of(isa)
     cdef str kind = layer.kind
     if kind == "lstm" and c is None:

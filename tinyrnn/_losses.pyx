@@ -18,25 +18,25 @@ cimport numpy as cnp
 from libc.stdint cimport int32_t
 
 from tinyrnn._core cimport (
-    TRNN_LOSS_COUNT,
     TRNN_MEAN,
     TRNN_OK,
     TRNN_SUM,
     check,
     isa_in_use,
     lent_loss_check,
+    lent_loss_at,
+    lent_loss_count,
     lent_loss_name,
     lent_loss_run,
     lent_loss_scratch_bytes,
     trnn_loss,
     trnn_loss_job,
-    trnn_loss_kind,
     trnn_status,
 )
 
 cnp.import_array()
 
-KINDS = tuple([lent_loss_name(<trnn_loss_kind> i) for i in range(TRNN_LOSS_COUNT)])
+KINDS = tuple([lent_loss_name(lent_loss_at(i)) for i in range(lent_loss_count())])
 
 
 cdef class CoreLoss:
@@ -63,7 +63,7 @@ cdef class CoreLoss:
                   float delta=1, float label_smoothing=0, int32_t ignore_index=-100, int32_t blank=0,
                   bint zero_infinity=False):
         self.kind = kind
-        self.loss.kind = <trnn_loss_kind> <int> KINDS.index(kind)
+        self.loss.type = lent_loss_at(KINDS.index(kind))
         self.loss.reduction = TRNN_MEAN if mean else TRNN_SUM
         self.loss.delta = delta
         self.loss.label_smoothing = label_smoothing

@@ -21,9 +21,10 @@ from libc.math cimport INFINITY
 from tinyrnn._core cimport (
     Layer,
     TRNN_NO_LIMIT,
-    TRNN_OPTIMISER_COUNT,
     TRNN_STATES_MAX,
     lent_clip_scale,
+    lent_optimiser_at,
+    lent_optimiser_count,
     lent_optimiser_name,
     lent_optimiser_state,
     lent_rule_uses,
@@ -34,15 +35,16 @@ from tinyrnn._core cimport (
     lent_tensors_norm,
     lent_tensors_chunks,
     lent_tensors_update,
-    trnn_optimiser,
 )
 
 cnp.import_array()
 
 # Name of every optimiser of the core, and its states' names, in their places.
 STATES = {
-    lent_optimiser_name(i): tuple([lent_optimiser_state(i, k) for k in range(TRNN_STATES_MAX)])
-    for i in range(TRNN_OPTIMISER_COUNT)
+    lent_optimiser_name(lent_optimiser_at(i)): tuple(
+        [lent_optimiser_state(lent_optimiser_at(i), k) for k in range(TRNN_STATES_MAX)]
+    )
+    for i in range(lent_optimiser_count())
 }
 
 cdef list _names = list(STATES)
@@ -105,7 +107,7 @@ cdef class Program:
         """
         assert 0 <= i < self.rule_count
         cdef trnn_rule rule
-        rule.optimiser = <trnn_optimiser> <int> _names.index(kind)
+        rule.optimiser = lent_optimiser_at(_names.index(kind))
         rule.maximize = options.get("maximize", 0)
         rule.nesterov = options.get("nesterov", 0)
         rule.centered = options.get("centered", 0)

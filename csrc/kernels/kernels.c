@@ -2,17 +2,24 @@
  * operations of one simd/vec_<isa>.h, and the table that exports them. The build defines
  * TRNN_ISA_NAME and gives the flags that isa.def lists. */
 #include "kernels.h"
+#include "../optim/optimiser.h"
 #include "../simd/vec.h"
 
 #include "panel.inc"
 #include "integer.inc"
 #include "product.inc"
 #include "act.inc"
-#include "gate.inc"
+#include "cell.inc"
+#include "../cells/cells.def"
+#undef TRNN_CELL
+#undef TRNN_CELL_FORMULAS
 #include "grad.inc"
 #include "norm.inc"
 #include "floor.inc"
 #include "optim.inc"
+#include "../optim/optimisers.def"
+#undef TRNN_OPTIMISER
+#undef TRNN_OPTIMISER_FORMULAS
 
 #define TABLE_OF(isa) trnn_kernels__##isa
 #define TABLE(isa)    TABLE_OF(isa)

@@ -11,6 +11,7 @@
 #ifndef TRNN_KERNELS_H
 #define TRNN_KERNELS_H
 
+#include "../cells/cell.h"
 #include "../config.h"
 #include "../format.h"
 #include "../tinyrnn.h"
@@ -39,43 +40,47 @@ typedef struct {
     int32_t descending; /* 1: the last group first; changes no bit */
 } trnn_product;
 
-/* One step of a cell for several streams: h' = cell(gates + Wh h), into y. */
+/* One step of a cell for several streams, with its projection to come: y from the sums of its gates and what
+ * else its formula reads. cells/cell.h says what a cell's facts are; what it does without is idle. */
 typedef struct {
-    trnn_matrix hidden; /* (gates * H, numbers of h: H, or P with a projection) */
-    int32_t rows;       /* B */
-    int32_t units;      /* H */
+    trnn_matrix
+        hidden; /* (gates * H, numbers of h: H, or P with a projection); no_hh: no weights, only its shape */
+    int32_t rows;  /* B */
+    int32_t units; /* H */
+    const trnn_recurrent_args *args;
     const float *gates; /* (B, gates * H in packed order): the input's part, bias included; or NULL and */
     const trnn_product
         *input;           /* the product of B rows that gives it, done here group by group; its y is idle */
-    const float *bias_hh; /* packed (gates * H,), or NULL: read by the GRU's n gate only */
+    const float *bias_hh; /* packed (gates * H,), or NULL: read for apart gates only */
+    const float *vectors; /* packed (vectors * H,) */
     const float *h;       /* (B, depth), rows h_stride apart */
-    float *c;             /* LSTM: (B, H), rows c_stride apart, updated in place */
+    float *states;        /* (B, states * H), rows states_stride apart, updated in place */
     float *y;             /* (B, H), rows y_stride apart; does not overlap h */
-    size_t gates_stride, h_stride, c_stride, y_stride;
+    size_t gates_stride, h_stride, states_stride, y_stride;
     void *scratch;      /* trnn_product_scratch of the hidden matrix, aligned to 64 */
-    int32_t relu;       /* RNN */
     int32_t descending; /* 1: the last group first; changes no bit */
-    float *
-        tape; /* of a step with a tape: (B, gates * H in packed order), rows gates_stride apart, for the gates'
-                        * activations: LSTM i f g o, GRU r z n, RNN h'; it may be `gates` */
-    float *tape_h; /* GRU, the same: as large; its n panels become Wh h + bias_hh of the n gate */
+    float *tape;   /* _taped: (B, gates * H in packed order), rows gates_stride apart, for what the formula
+                         * keeps in place of the gates' sums; it may be `gates` */
+    float *tape_h; /* _taped, apart gates: as large, for what it keeps of their hidden parts */
 } trnn_cell;
 
 /* The same step backwards, from what the tape holds: the gradients of the sums that the gates were made of.
  * Padding units get zeros. dh = dh_sum + dh_own + dy. */
 typedef struct {
-    int32_t rows;        /* B */
-    int32_t units;       /* H */
-    float *gates;        /* (B, gates * H packed): the tape; becomes the gradients of its sums */
-    float *hidden;       /* GRU: (B, gates * H packed): tape_h; becomes those of the hidden part's sums */
-    const float *dy;     /* (B, H), rows dy_stride apart: gradient of what the step wrote; or NULL */
-    const float *dh_sum; /* (B, H), rows h_stride apart: what the next step's gates gave */
-    float *dh_own; /* GRU: (B, H), rows h_stride apart: what the next step's h gave; becomes this one's */
-    const float *h_before; /* GRU: (B, H), rows h_stride apart */
-    const float *c_before; /* LSTM: (B, H), rows h_stride apart */
-    float *dc;             /* LSTM: (B, H), rows h_stride apart: of the new c; becomes that of c_before */
-    size_t gates_stride, dy_stride, h_stride;
-    int32_t relu; /* RNN */
+    int32_t rows;  /* B */
+    int32_t units; /* H */
+    const trnn_recurrent_args *args;
+    float *gates;         /* (B, gates * H packed): the tape; becomes the gradients of its sums */
+    float *hidden;        /* apart gates: (B, gates * H packed): tape_h; becomes those of the hidden parts */
+    const float *vectors; /* packed (vectors * H,) */
+    float *dvectors;      /* (B, vectors * H packed), rows dvectors_stride apart: each row's share */
+    const float *dy;      /* (B, H), rows dy_stride apart: gradient of what the step wrote; or NULL */
+    const float *dh_sum;  /* (B, H), rows h_stride apart: what the next step's gates gave */
+    float *dh_own; /* own: (B, H), rows h_stride apart: what the next step's h gave; becomes this one's */
+    const float *h_before;      /* own: (B, H), rows h_stride apart */
+    const float *states_before; /* (B, states * H), rows states_stride apart */
+    float *dstates;             /* as these: gradients of the new states; become those of states_before */
+    size_t gates_stride, dvectors_stride, dy_stride, h_stride, states_stride;
 } trnn_cell_back;
 
 /* What a matrix multiplied, and where its gradient goes. */
@@ -113,12 +118,11 @@ typedef enum {
 
 /* One step of an optimiser: what is the same for all numbers of a tensor. optim/optim.c works it out. */
 typedef struct {
-    trnn_optimiser optimiser;
+    const trnn_rule *rule;  /* for its flags */
     int32_t plain;          /* 1: scale is 1, limit none, both penalties 0 */
-    int32_t nesterov;       /* SGD */
     float scale, limit;     /* gradients are scaled, then kept within +-limit */
     float weight_decay, l1; /* penalties that go through the gradient */
-    float keep;             /* ADAM: what decoupled weight decay leaves of a weight, else 1 */
+    float keep;             /* what decoupled weight decay leaves of a weight, else 1 */
     float rate;
     float first, first_new;   /* what a moment keeps, and what it takes of the gradient */
     float second, second_new; /* the same for the moment of squares */

@@ -5,7 +5,7 @@
  *     a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
  *
  *     dh_t     = dy_t + W_hh^T da_{t+1}              what the step's output is asked to change
- *     da_t     = step_back(dh_t)                     the cell's own formula: kernels/grad.inc
+ *     da_t     = step_back(dh_t)                     the cell's own formula: cells/<name>.inc
  *     dx_t     = W_ih^T da_t
  *     dW_ih   += sum_t da_t x_t^T,      db_ih += sum_t da_t
  *     dW_hh   += sum_t da_t h_{t-1}^T,  db_hh += sum_t da_t
@@ -13,51 +13,54 @@
  * (Goodfellow, Bengio and Courville, "Deep Learning" (2016), section 10.2.2). Only the first two lines are
  * sequential; the others are one matrix product over many steps, the last two over all of them.
  *
- * A GRU's reset gate multiplies the hidden part of its n gate, so the gradient of that part, `hidden`, is
- * another array; elsewhere it is the same one. With a projection h_t = W_hr m_t there is one more product on
- * the way to m_t. Where a row has ended, its state stays and da_t is zero.
+ * Where a formula takes a gate's hidden part apart, as a GRU's reset does, the gradients of the hidden parts,
+ * `hidden`, are another array; elsewhere it is the same one. With a projection h_t = W_hr m_t there is one more
+ * product on the way to m_t. Where a row has ended, its state stays and da_t is zero.
  */
 #include "recurrent.h"
 
-/* One direction's tape; NULL for what its kind has not. Step t goes from state t to state t + 1, or in the
+/* One direction's tape; NULL for what its cell does without. Step t goes from state t to state t + 1, or in the
  * reverse direction from t + 1 to t. */
 typedef struct {
-    float *gates;                                         /* (T, B, G): a_t, then the gates, then da_t */
-    float *hidden;                                        /* GRU: (T, B, G); else gates itself */
-    float *h;                                             /* (T + 1, B, P) */
-    float *c;                                             /* LSTM: (T + 1, B, H) */
-    float *inner;                                         /* projection: (T, B, H), m_t */
-    float *dprojected;                                    /* projection: (T, B, P), dh_t */
+    float *gates;      /* (T, B, G): a_t, then what forward keeps, then da_t */
+    float *hidden;     /* (T, B, G), or gates itself */
+    float *h;          /* (T + 1, B, P) */
+    float *states;     /* (T + 1, B, S), S = states * H */
+    float *dvectors;   /* (T, B, V): each step's and row's share */
+    float *inner;      /* projection: (T, B, H), m_t */
+    float *dprojected; /* projection: (T, B, P), dh_t */
     float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G), (H, P) */
     float *dh;                                            /* (B, P) W_hh^T da of the step after */
-    float *dh_own;                                        /* GRU: (B, H): what h_t gave to h_{t+1} directly */
-    float *dc;                                            /* LSTM: (B, H) */
+    float *dh_own;                                        /* (B, H): what h_t gave to h_{t+1} directly */
+    float *dstates;                                       /* (B, S) */
     float *dinner;                                        /* projection: (B, H), dm_t */
 } direction_tape;
 
 static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
-    const int32_t units = a->hidden_size, size = trnn_output_size(layer),
-                  gates = (int32_t)trnn_gates_size(layer);
+    const trnn_cell_facts *facts = trnn_facts_of(layer);
+    const int32_t units = a->hidden_size, size = trnn_output_size(layer);
+    const int32_t sums = (int32_t)trnn_gates_size(layer);
+    const size_t gates = (size_t)sums, states = trnn_states_size(layer), vectors = trnn_vectors_size(layer);
     const size_t rows = (size_t)batch, frames = trnn_times((size_t)steps, rows),
-                 after = trnn_plus(frames, rows);
-    const int split = kind->hidden_gate >= 0, projected = a->proj_size > 0;
-    direction_tape tape;
-    tape.gates = trnn_take(cursor, trnn_times(frames, (size_t)gates));
-    tape.hidden = split ? trnn_take(cursor, trnn_times(frames, (size_t)gates)) : tape.gates;
-    tape.h = trnn_take(cursor, trnn_times(after, (size_t)size));
-    tape.c = kind->has_cell ? trnn_take(cursor, trnn_times(after, (size_t)units)) : NULL;
-    tape.inner = projected ? trnn_take(cursor, trnn_times(frames, (size_t)units)) : NULL;
-    tape.dprojected = projected ? trnn_take(cursor, trnn_times(frames, (size_t)size)) : NULL;
-    tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(gates, a->input_size));
-    tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(gates, size));
-    tape.transposed_hr = projected ? trnn_take(cursor, trnn_transposed_size(size, units)) : NULL;
-    tape.dh = trnn_take(cursor, trnn_times(rows, (size_t)size));
-    tape.dh_own = split ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
-    tape.dc = kind->has_cell ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
-    tape.dinner = projected ? trnn_take(cursor, trnn_times(rows, (size_t)units)) : NULL;
+                 after = trnn_plus(frames, rows), h = (size_t)size, m = (size_t)units;
+    const int projects = a->proj_size > 0;
+    direction_tape tape = {.gates = NULL};
+    tape.gates = trnn_take(cursor, trnn_times(frames, gates));
+    tape.hidden = facts->apart ? trnn_take(cursor, trnn_times(frames, gates)) : tape.gates;
+    tape.h = trnn_take(cursor, trnn_times(after, h));
+    if (states > 0) tape.states = trnn_take(cursor, trnn_times(after, states));
+    if (vectors > 0) tape.dvectors = trnn_take(cursor, trnn_times(frames, vectors));
+    if (projects) tape.inner = trnn_take(cursor, trnn_times(frames, m));
+    if (projects) tape.dprojected = trnn_take(cursor, trnn_times(frames, h));
+    tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(sums, a->input_size));
+    if (!facts->no_hh) tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums, size));
+    if (projects) tape.transposed_hr = trnn_take(cursor, trnn_transposed_size(size, units));
+    tape.dh = trnn_take(cursor, trnn_times(rows, h));
+    if (facts->own) tape.dh_own = trnn_take(cursor, trnn_times(rows, m));
+    if (states > 0) tape.dstates = trnn_take(cursor, trnn_times(rows, states));
+    if (projects) tape.dinner = trnn_take(cursor, trnn_times(rows, m));
     return tape;
 }
 
@@ -79,7 +82,7 @@ static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t s
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
-    part_scratch scratch;
+    part_scratch scratch = {NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? trnn_gates_size(layer) : 0);
     scratch.dx = trnn_take(cursor, a->bidirectional ? trnn_times(rows, (size_t)a->input_size) : 0);
     return scratch;
@@ -99,12 +102,14 @@ typedef struct {
     const trnn_pass *pass;
     const trnn_layer *layer;
     const trnn_recurrent_kind *kind;
+    const trnn_recurrent_back *back;
     direction_tape tape;
     part_scratch scratch;
     float *const *weights, *const *grads; /* the direction's slots */
     float *state, *dstate;                /* its numbers of row 0 */
     int32_t batch, input, gates;          /* B, I, G */
     int32_t units, size;                  /* H, P */
+    int32_t states, vectors;              /* S, V */
     int32_t out, offset;                  /* numbers of a frame of y, and the first one of the direction's */
     int reverse;
     int32_t chunk; /* steps whose rows lie together: several, if the part is the whole batch */
@@ -114,28 +119,32 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
 {
     const trnn_layer *layer = pass->layer;
     const size_t state = (size_t)d * trnn_direction_state(layer);
-    trnn_cursor cursor = {pass->tape, 0};
-    direction me;
-    me.pass = pass;
-    me.layer = layer;
-    me.kind = trnn_recurrent_kind_of(layer);
+    trnn_cursor on_tape = {pass->tape, 0}, in_scratch = {pass->scratch, 0};
+    const int32_t size = trnn_output_size(layer);
+    direction me = {
+        .pass = pass,
+        .layer = layer,
+        .kind = trnn_recurrent_kind_of(layer),
+        .back = layer->training->family,
+        .scratch = place_part(layer, pass->batch, pass->steps, &in_scratch),
+        .weights = pass->weights + d * RECURRENT_SLOTS,
+        .grads = pass->grads + d * RECURRENT_SLOTS,
+        .state = pass->state + state,
+        .dstate = pass->dstate + state,
+        .batch = pass->batch,
+        .input = layer->as.recurrent.input_size,
+        .gates = (int32_t)trnn_gates_size(layer),
+        .units = layer->as.recurrent.hidden_size,
+        .size = size,
+        .states = (int32_t)trnn_states_size(layer),
+        .vectors = (int32_t)trnn_vectors_size(layer),
+        .out = pass->out.cols,
+        .offset = d * size,
+        .reverse = d == 1,
+        .chunk = pass->rows == pass->batch ? trnn_chunk_steps(pass->batch, pass->steps) : 1,
+    };
     for (int32_t before = 0; before <= d; before++)
-        me.tape = place_tape(layer, pass->batch, pass->steps, &cursor);
-    cursor = (trnn_cursor){pass->scratch, 0};
-    me.scratch = place_part(layer, pass->batch, pass->steps, &cursor);
-    me.weights = pass->weights + d * RECURRENT_SLOTS;
-    me.grads = pass->grads + d * RECURRENT_SLOTS;
-    me.state = pass->state + state;
-    me.dstate = pass->dstate + state;
-    me.batch = pass->batch;
-    me.input = layer->as.recurrent.input_size;
-    me.gates = (int32_t)trnn_gates_size(layer);
-    me.units = layer->as.recurrent.hidden_size;
-    me.size = trnn_output_size(layer);
-    me.out = pass->out.cols;
-    me.offset = d * me.size;
-    me.reverse = d == 1;
-    me.chunk = pass->rows == pass->batch ? trnn_chunk_steps(pass->batch, pass->steps) : 1;
+        me.tape = place_tape(layer, pass->batch, pass->steps, &on_tape);
     return me;
 }
 
@@ -160,15 +169,15 @@ static float *at(const direction *me, float *array, int32_t t, int32_t b, int32_
 
 static trnn_matrix matrix_ih(const direction *me)
 {
-    return trnn_matrix_of(me->weights[WEIGHT_IH], TRNN_F32, me->kind->gates, me->units, me->input);
+    return trnn_matrix_ih(me->layer, me->weights[WEIGHT_IH]);
 }
 static trnn_matrix matrix_hh(const direction *me)
 {
-    return trnn_matrix_of(me->weights[WEIGHT_HH], TRNN_F32, me->kind->gates, me->units, me->size);
+    return trnn_matrix_hh(me->layer, me->weights[WEIGHT_HH]);
 }
 static trnn_matrix matrix_hr(const direction *me)
 {
-    return trnn_matrix_of(me->weights[WEIGHT_HR], TRNN_F32, 1, me->size, me->units);
+    return trnn_matrix_hr(me->layer, me->weights[WEIGHT_HR]);
 }
 
 void trnn_recurrent_transpose(const trnn_pass *pass)
@@ -177,7 +186,8 @@ void trnn_recurrent_transpose(const trnn_pass *pass)
         const direction me = direction_of(pass, d);
         if (pass->dx)
             trnn_transpose(matrix_ih(&me), me.gates, me.tape.transposed_ih, pass->part, pass->parts);
-        trnn_transpose(matrix_hh(&me), me.gates, me.tape.transposed_hh, pass->part, pass->parts);
+        if (me.tape.transposed_hh)
+            trnn_transpose(matrix_hh(&me), me.gates, me.tape.transposed_hh, pass->part, pass->parts);
         if (me.tape.transposed_hr)
             trnn_transpose(matrix_hr(&me), me.size, me.tape.transposed_hr, pass->part, pass->parts);
     }
@@ -201,18 +211,21 @@ static void begin_forward(const direction *me)
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         const float *state = me->state + (size_t)b * pass->state_stride;
         copy_numbers(at(me, tape->h, start, b, me->size), state, me->size);
-        if (tape->c) copy_numbers(at(me, tape->c, start, b, me->units), state + me->size, me->units);
+        if (tape->states)
+            copy_numbers(at(me, tape->states, start, b, me->states), state + me->size, me->states);
     }
 }
 
 static void end_forward(const direction *me)
 {
     const trnn_pass *pass = me->pass;
+    const direction_tape *tape = &me->tape;
     const int32_t end = state_after(me, step_at(me, pass->steps - 1));
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *state = me->state + (size_t)b * pass->state_stride;
-        copy_numbers(state, at(me, me->tape.h, end, b, me->size), me->size);
-        if (me->tape.c) copy_numbers(state + me->size, at(me, me->tape.c, end, b, me->units), me->units);
+        copy_numbers(state, at(me, tape->h, end, b, me->size), me->size);
+        if (tape->states)
+            copy_numbers(state + me->size, at(me, tape->states, end, b, me->states), me->states);
     }
 }
 
@@ -221,26 +234,26 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
 {
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size;
-    float *h = at(me, tape->h, state_after(me, t), b, size);
-    trnn_cell cell;
-    cell.hidden = matrix_hh(me);
-    cell.rows = end - b;
-    cell.units = me->units;
-    cell.gates = cell.tape = at(me, tape->gates, t, b, me->gates);
-    cell.tape_h = at(me, tape->hidden, t, b, me->gates);
-    cell.input = NULL;
-    cell.bias_hh = me->weights[BIAS_HH];
-    cell.h = at(me, tape->h, state_before(me, t), b, size);
-    cell.c = tape->c ? at(me, tape->c, state_after(me, t), b, units) : NULL;
-    cell.y = tape->inner ? at(me, tape->inner, t, b, units) : h;
-    cell.gates_stride = (size_t)me->gates;
-    cell.h_stride = (size_t)size;
-    cell.c_stride = cell.y_stride = (size_t)units;
-    cell.scratch = NULL;
-    cell.relu = me->layer->as.recurrent.relu;
-    cell.descending = 0;
-    const trnn_recurrent_back *back = me->layer->training->family;
-    back->step_taped(me->pass->isa, &cell);
+    float *h = at(me, tape->h, state_after(me, t), b, size), *gates = at(me, tape->gates, t, b, me->gates);
+    const trnn_cell cell = {
+        .hidden = matrix_hh(me),
+        .rows = end - b,
+        .units = units,
+        .args = &me->layer->as.recurrent,
+        .gates = gates,
+        .bias_hh = me->weights[BIAS_HH],
+        .vectors = me->weights[VECTORS],
+        .h = at(me, tape->h, state_before(me, t), b, size),
+        .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
+        .y = tape->inner ? at(me, tape->inner, t, b, units) : h,
+        .gates_stride = (size_t)me->gates,
+        .h_stride = (size_t)size,
+        .states_stride = (size_t)me->states,
+        .y_stride = (size_t)units,
+        .tape = gates,
+        .tape_h = at(me, tape->hidden, t, b, me->gates),
+    };
+    me->back->step_taped(me->pass->isa, &cell);
     if (tape->inner) {
         const trnn_product project = trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
         TRNN_KERNEL(me->pass->isa, product)(&project);
@@ -268,16 +281,17 @@ static void forward_direction(const direction *me)
 
     begin_forward(me);
     if (me->weights[BIAS_IH])
-        trnn_add_biases(me->kind, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
+        trnn_add_biases(&me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
                         me->scratch.bias);
     for (int32_t i = 0; i < pass->steps; i++) {
         if (i % me->chunk == 0) input_forward(me, i);
 
         const int32_t t = step_at(me, i), before = state_before(me, t), after = state_after(me, t);
         const trnn_ends ends = {pass->lengths, t};
-        if (tape->c)
-            trnn_copy(at(me, tape->c, after, pass->first, units), at(me, tape->c, before, pass->first, units),
-                      (size_t)pass->rows * (size_t)units * sizeof(float));
+        if (tape->states)
+            trnn_copy(at(me, tape->states, after, pass->first, me->states),
+                      at(me, tape->states, before, pass->first, me->states),
+                      (size_t)pass->rows * (size_t)me->states * sizeof(float));
         int32_t b, end = pass->first;
         while (trnn_next_rows(ends, last, &b, &end)) step_forward(me, t, b, end);
 
@@ -313,7 +327,8 @@ static void begin_backward(const direction *me)
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         const float *dstate = me->dstate + (size_t)b * pass->state_stride;
         copy_numbers(at(me, tape->dh, 0, b, me->size), dstate, me->size);
-        if (tape->dc) copy_numbers(at(me, tape->dc, 0, b, me->units), dstate + me->size, me->units);
+        if (tape->dstates)
+            copy_numbers(at(me, tape->dstates, 0, b, me->states), dstate + me->size, me->states);
         if (tape->dh_own) clear_numbers(at(me, tape->dh_own, 0, b, me->units), me->units);
     }
 }
@@ -328,7 +343,8 @@ static void end_backward(const direction *me)
         copy_numbers(dstate, dh, me->size);
         for (int32_t j = 0; tape->dh_own && j < me->units; j++)
             dstate[j] = dh[j] + at(me, tape->dh_own, 0, b, me->units)[j];
-        if (tape->dc) copy_numbers(dstate + me->size, at(me, tape->dc, 0, b, me->units), me->units);
+        if (tape->dstates)
+            copy_numbers(dstate + me->size, at(me, tape->dstates, 0, b, me->states), me->states);
     }
 }
 
@@ -358,24 +374,32 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     float *dh = at(me, tape->dh, 0, b, size);
     if (tape->inner) unproject(me, t, b, end);
 
-    trnn_cell_back cell;
-    cell.rows = end - b;
-    cell.units = me->units;
-    cell.gates = at(me, tape->gates, t, b, me->gates);
-    cell.hidden = at(me, tape->hidden, t, b, me->gates);
-    cell.dy = tape->inner ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset;
-    cell.dh_sum = tape->inner ? at(me, tape->dinner, 0, b, units) : dh;
-    cell.dh_own = tape->dh_own ? at(me, tape->dh_own, 0, b, units) : NULL;
-    cell.h_before = at(me, tape->h, before, b, size);
-    cell.c_before = tape->c ? at(me, tape->c, before, b, units) : NULL;
-    cell.dc = tape->dc ? at(me, tape->dc, 0, b, units) : NULL;
-    cell.gates_stride = (size_t)me->gates;
-    cell.dy_stride = (size_t)me->out;
-    cell.h_stride = (size_t)units;
-    cell.relu = me->layer->as.recurrent.relu;
-    const trnn_recurrent_back *back = me->layer->training->family;
-    back->step_back(me->pass->isa, &cell);
+    const trnn_cell_back cell = {
+        .rows = end - b,
+        .units = units,
+        .args = &me->layer->as.recurrent,
+        .gates = at(me, tape->gates, t, b, me->gates),
+        .hidden = at(me, tape->hidden, t, b, me->gates),
+        .vectors = me->weights[VECTORS],
+        .dvectors = tape->dvectors ? at(me, tape->dvectors, t, b, me->vectors) : NULL,
+        .dy = tape->inner ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
+        .dh_sum = tape->inner ? at(me, tape->dinner, 0, b, units) : dh,
+        .dh_own = tape->dh_own ? at(me, tape->dh_own, 0, b, units) : NULL,
+        .h_before = at(me, tape->h, before, b, size),
+        .states_before = tape->states ? at(me, tape->states, before, b, me->states) : NULL,
+        .dstates = tape->dstates ? at(me, tape->dstates, 0, b, me->states) : NULL,
+        .gates_stride = (size_t)me->gates,
+        .dvectors_stride = (size_t)me->vectors,
+        .dy_stride = (size_t)me->out,
+        .h_stride = (size_t)units,
+        .states_stride = (size_t)me->states,
+    };
+    me->back->step_back(me->pass->isa, &cell);
 
+    if (!tape->transposed_hh) {
+        clear_numbers(dh, (end - b) * size);
+        return;
+    }
     const trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates, size),
                                                  end - b, size, NULL, cell.hidden, dh, NULL);
     TRNN_KERNEL(me->pass->isa, product)(&product);
@@ -412,6 +436,7 @@ static void backward_direction(const direction *me)
             if (t < pass->lengths[b]) continue;
             clear_numbers(at(me, tape->gates, t, b, me->gates), me->gates);
             clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
+            if (tape->dvectors) clear_numbers(at(me, tape->dvectors, t, b, me->vectors), me->vectors);
             if (tape->inner) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
         }
         while (trnn_next_rows(ends, last, &b, &end)) step_backward(me, t, b, end);
@@ -437,19 +462,28 @@ void trnn_recurrent_gradients(const trnn_pass *pass)
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         const direction me = direction_of(pass, d);
         const direction_tape *tape = &me.tape;
-        const float *before = at(&me, tape->h, state_before(&me, 0), 0, me.size);
         trnn_weight_gradient ih = trnn_weight_gradient_of(pass, matrix_ih(&me), frames, me.gates, tape->gates,
                                                           pass->x, me.grads[WEIGHT_IH], me.grads[BIAS_IH]);
-        const trnn_weight_gradient hh =
-            trnn_weight_gradient_of(pass, matrix_hh(&me), frames, me.gates, tape->hidden, before,
-                                    me.grads[WEIGHT_HH], me.grads[BIAS_HH]);
-        if (tape->hidden == tape->gates) { /* one walk over da_t for both */
-            ih.terms = 2;
-            ih.term[1] = hh.term[0];
-        } else {
-            TRNN_KERNEL(pass->isa, weight_gradient)(&hh);
+        if (tape->transposed_hh) {
+            const float *before = at(&me, tape->h, state_before(&me, 0), 0, me.size);
+            const trnn_weight_gradient hh =
+                trnn_weight_gradient_of(pass, matrix_hh(&me), frames, me.gates, tape->hidden, before,
+                                        me.grads[WEIGHT_HH], me.grads[BIAS_HH]);
+            if (tape->hidden == tape->gates) { /* one walk over da_t for both */
+                ih.terms = 2;
+                ih.term[1] = hh.term[0];
+            } else {
+                TRNN_KERNEL(pass->isa, weight_gradient)(&hh);
+            }
         }
         TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
+        if (tape->dvectors) { /* a sum over rows, as a bias has */
+            const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me.vectors, 0);
+            const trnn_weight_gradient vectors =
+                trnn_weight_gradient_of(pass, none, frames, me.vectors, tape->dvectors, tape->dvectors,
+                                        me.grads[VECTORS], me.grads[VECTORS]);
+            TRNN_KERNEL(pass->isa, weight_gradient)(&vectors);
+        }
         if (tape->inner) {
             const trnn_weight_gradient hr =
                 trnn_weight_gradient_of(pass, matrix_hr(&me), frames, me.size, tape->dprojected, tape->inner,

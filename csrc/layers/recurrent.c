@@ -2,13 +2,14 @@
  *
  * The input's part of the gates is one product over a chunk of steps, bias included; then each step adds
  * the hidden part. In chunks of a single step both parts are done together, group by group. State of a row,
- * per direction: h (P or H), then for an LSTM c (H). The reverse direction walks each row from its own last
+ * per direction: h (P or H), then the cell's other states (H each). The reverse direction walks each row from its own last
  * step to its first. Steps read the weights forwards and backwards in turn, so that what the cache still
  * holds of matrices larger than it is read first.
  */
 #include "recurrent.h"
 
-const char *const trnn_recurrent_names[2][RECURRENT_SLOTS] = {
+/* Of the two directions' slots; the vectors have the cell's own. */
+static const char *const slot_names[2][VECTORS] = {
     {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"},
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
@@ -16,13 +17,14 @@ const char *const trnn_recurrent_names[2][RECURRENT_SLOTS] = {
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
+    const trnn_cell_facts *facts = trnn_facts_of(layer);
     const int32_t hidden = a->hidden_size, proj = a->proj_size;
+    assert(facts->gates >= 1 && facts->gates <= TRNN_GROUP && facts->states <= TRNN_CELL_STATES_MAX);
+    assert(!facts->projection || (!facts->own && !facts->no_hh));
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
-    if (proj < 0 || proj >= hidden || (proj > 0 && !trnn_recurrent_kind_of(layer)->projects))
-        return TRNN_E_ARGUMENT;
+    if (proj < 0 || proj >= hidden || (proj > 0 && !facts->projection)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->relu) || (a->relu && !trnn_recurrent_kind_of(layer)->rectifies))
-        return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
@@ -40,18 +42,19 @@ int trnn_recurrent_full_sequence(const trnn_layer *layer) { return layer->as.rec
 int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const int32_t units = a->hidden_size, gates = trnn_recurrent_kind_of(layer)->gates;
-    const int bias = a->bias, proj = a->proj_size;
+    const trnn_cell_facts *facts = trnn_facts_of(layer);
+    const int32_t units = a->hidden_size, size = trnn_output_size(layer), gates = facts->gates;
+    const trnn_format format = layer->format;
     for (int32_t d = 0; d < trnn_directions(layer); d++, params += RECURRENT_SLOTS) {
-        const char *const *names = trnn_recurrent_names[d];
-        const trnn_param absent = trnn_param_absent();
-        params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], layer->format, gates, units, a->input_size);
-        params[WEIGHT_HH] =
-            trnn_param_panels(names[WEIGHT_HH], layer->format, gates, units, trnn_output_size(layer));
-        params[BIAS_IH] = bias ? trnn_param_bias(names[BIAS_IH], gates, units) : absent;
-        params[BIAS_HH] = bias ? trnn_param_bias(names[BIAS_HH], gates, units) : absent;
-        params[WEIGHT_HR] =
-            proj ? trnn_param_panels(names[WEIGHT_HR], layer->format, 1, proj, units) : absent;
+        const char *const *names = slot_names[d];
+        for (int32_t slot = 0; slot < RECURRENT_SLOTS; slot++) params[slot] = trnn_param_absent();
+        params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], format, gates, units, a->input_size);
+        if (!facts->no_hh)
+            params[WEIGHT_HH] = trnn_param_panels(names[WEIGHT_HH], format, gates, units, size);
+        if (a->bias) params[BIAS_IH] = trnn_param_bias(names[BIAS_IH], gates, units);
+        if (a->bias && !facts->no_hh) params[BIAS_HH] = trnn_param_bias(names[BIAS_HH], gates, units);
+        if (a->proj_size) params[WEIGHT_HR] = trnn_param_panels(names[WEIGHT_HR], format, 1, size, units);
+        if (facts->vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], facts->vectors, units);
     }
     return trnn_directions(layer) * RECURRENT_SLOTS;
 }
@@ -64,7 +67,7 @@ size_t trnn_recurrent_state(const trnn_layer *layer)
 typedef struct {
     float *gates;                      /* (chunk, B, gates * H packed) */
     float *bias;                       /* (gates * H packed,): what the input's part starts from */
-    float *inner;                      /* (B, H): an LSTM's output before its projection */
+    float *inner;                      /* (B, H): the cell's output before its projection */
     void *input, *hidden, *projection; /* the products' own */
 } recurrent_scratch;
 
@@ -73,7 +76,7 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t size = trnn_gates_size(layer);
-    recurrent_scratch scratch;
+    recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
     scratch.gates = trnn_take(cursor, chunk > 1 ? trnn_times((size_t)rows, size) : 0);
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
@@ -95,14 +98,20 @@ size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
     return cursor.bytes;
 }
 
-void trnn_add_biases(const trnn_recurrent_kind *kind, size_t size, const float *bias_ih, const float *bias_hh,
+void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
                      float *restrict bias)
 {
-    for (size_t i = 0; i < size; i++) bias[i] = bias_ih[i] + bias_hh[i];
-    if (kind->hidden_gate < 0) return;
-    const size_t stride = (size_t)kind->gates * TRNN_PANEL;
-    for (size_t i = (size_t)kind->hidden_gate * TRNN_PANEL; i < size; i += stride)
-        trnn_copy(bias + i, bias_ih + i, TRNN_PANEL * sizeof(float));
+    if (!bias_hh) {
+        trnn_copy(bias, bias_ih, size * sizeof(float));
+        return;
+    }
+    for (size_t i = 0, gate = 0; i < size; i += TRNN_PANEL) {
+        if (facts->apart >> gate & 1)
+            trnn_copy(bias + i, bias_ih + i, TRNN_PANEL * sizeof(float));
+        else
+            for (size_t j = i; j < i + TRNN_PANEL; j++) bias[j] = bias_ih[j] + bias_hh[j];
+        if (++gate == (size_t)facts->gates) gate = 0;
+    }
 }
 
 /* Zeros where a row has ended. */
@@ -115,40 +124,46 @@ static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_
                       (size_t)size * sizeof(float));
 }
 
-/* One direction: the columns of y from `offset` on. `slots` are the direction's weights, `h` and `c` its
- * state of row 0. */
+/* One direction: the columns of y from `offset` on. `slots` are the direction's weights, `state` its
+ * numbers of row 0. */
 static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const void *const *slots,
-                          float *h, float *c, int reverse, int32_t offset)
+                          float *state, int reverse, int32_t offset)
 {
     const trnn_layer *layer = call->layer;
     const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
+    const trnn_cell_facts *facts = &kind->facts;
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t units = a->hidden_size, size = trnn_output_size(layer);
     const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
-    const int together = chunk == 1;
+    const int together = chunk == 1, projects = slots[WEIGHT_HR] != NULL;
 
-    if (slots[BIAS_IH]) trnn_add_biases(kind, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    trnn_product input = trnn_product_of(
-        trnn_matrix_of(slots[WEIGHT_IH], layer->format, kind->gates, units, a->input_size), 0, (int32_t)gates,
-        slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
+    if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
+    trnn_product input =
+        trnn_product_of(trnn_matrix_ih(layer, slots[WEIGHT_IH]), 0, (int32_t)gates,
+                        slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
     int32_t first = 0; /* step of the chunk, in the order of time */
 
-    trnn_cell cell = {.tape = NULL};
-    cell.hidden = trnn_matrix_of(slots[WEIGHT_HH], layer->format, kind->gates, units, size);
-    cell.units = units;
-    cell.input = together ? &input : NULL;
-    cell.gates = NULL;
-    cell.bias_hh = slots[BIAS_HH];
-    cell.gates_stride = gates;
-    cell.h_stride = cell.c_stride = call->state_stride;
-    cell.y_stride = slots[WEIGHT_HR] ? (size_t)units : out;
-    cell.scratch = scratch->hidden;
-    cell.relu = a->relu;
-    trnn_product project;
-    if (slots[WEIGHT_HR])
-        project = trnn_product_of(trnn_matrix_of(slots[WEIGHT_HR], layer->format, 1, size, units), 0, size,
-                                  NULL, scratch->inner, NULL, scratch->projection);
+    /* Every member is named: compilers would else clear all of it first, once a step. */
+    trnn_cell cell = {.hidden = trnn_matrix_hh(layer, slots[WEIGHT_HH]),
+                      .rows = call->batch,
+                      .units = units,
+                      .args = a,
+                      .gates = scratch->gates,
+                      .input = together ? &input : NULL,
+                      .bias_hh = slots[BIAS_HH],
+                      .vectors = slots[VECTORS],
+                      .h = state,
+                      .states = state + size,
+                      .y = scratch->inner,
+                      .gates_stride = gates,
+                      .h_stride = call->state_stride,
+                      .states_stride = call->state_stride,
+                      .y_stride = projects ? (size_t)units : out,
+                      .scratch = scratch->hidden,
+                      .descending = call->descending,
+                      .tape = NULL,
+                      .tape_h = NULL};
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
@@ -166,7 +181,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
         while (trnn_next_rows(ends, call->batch, &b, &end)) {
             const size_t row = (size_t)b, at = (size_t)t * batch + row;
             float *y = call->y + at * out + offset;
-            float *own = h + row * call->state_stride;
+            float *h = state + row * call->state_stride;
 
             cell.rows = end - b;
             if (together) {
@@ -175,20 +190,20 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             } else {
                 cell.gates = scratch->gates + (at - (size_t)first * batch) * gates;
             }
-            cell.h = own;
-            cell.c = c ? c + row * call->state_stride : NULL;
-            cell.y = slots[WEIGHT_HR] ? scratch->inner : y;
+            cell.h = h;
+            cell.states = h + size;
+            cell.y = projects ? scratch->inner : y;
             kind->step(call->isa, &cell);
 
-            if (slots[WEIGHT_HR]) {
-                project.rows = end - b;
-                project.y = y;
+            if (projects) {
+                trnn_product project = trnn_product_of(trnn_matrix_hr(layer, slots[WEIGHT_HR]), cell.rows,
+                                                       size, NULL, cell.y, y, scratch->projection);
                 project.y_stride = out;
                 project.descending = cell.descending;
                 TRNN_KERNEL(call->isa, product)(&project);
             }
             for (int32_t r = 0; r < end - b; r++)
-                trnn_copy(own + (size_t)r * call->state_stride, y + (size_t)r * out,
+                trnn_copy(h + (size_t)r * call->state_stride, y + (size_t)r * out,
                           (size_t)size * sizeof(float));
         }
     }
@@ -201,9 +216,8 @@ void trnn_recurrent_run(const trnn_call *call)
     const recurrent_scratch scratch = place_scratch(layer, call->batch, call->steps, &cursor);
 
     for (int32_t d = 0; d < trnn_directions(layer); d++) {
-        float *h = call->state + (size_t)d * trnn_direction_state(layer);
-        float *c = trnn_recurrent_kind_of(layer)->has_cell ? h + trnn_output_size(layer) : NULL;
-        run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, h, c, d == 1,
+        float *state = call->state + (size_t)d * trnn_direction_state(layer);
+        run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, state, d == 1,
                       d * trnn_output_size(layer));
     }
 }

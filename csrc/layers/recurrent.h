@@ -1,22 +1,16 @@
-/* What RNN, LSTM and GRU share: one level of a stack, in one or two directions, through time. */
+/* The driver through time of every recurrent cell: one level of a stack, in one or two directions. It knows a
+ * cell by its facts (cells/cell.h) and its three kernels. */
 #ifndef TRNN_RECURRENT_H
 #define TRNN_RECURRENT_H
 
 #include "training.h"
 
 /* The slots of one direction, in PyTorch's order. */
-enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, RECURRENT_SLOTS };
+enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, VECTORS, RECURRENT_SLOTS };
 
-/* Names of the two directions' slots. */
-extern const char *const trnn_recurrent_names[2][RECURRENT_SLOTS];
-
-/* What tells one cell from another: the family of its layer type. */
+/* A cell: the family of its layer type. */
 typedef struct {
-    int32_t gates;
-    int has_cell;        /* keeps c beside h */
-    int32_t hidden_gate; /* the gate whose hidden bias is not added to the input's part; -1: none */
-    int projects;        /* knows proj_size */
-    int rectifies;       /* knows relu */
+    trnn_cell_facts facts;
     void (*step)(const trnn_kernels *isa, const trnn_cell *cell);
 } trnn_recurrent_kind;
 
@@ -31,6 +25,11 @@ static inline const trnn_recurrent_kind *trnn_recurrent_kind_of(const trnn_layer
     return layer->type->family;
 }
 
+static inline const trnn_cell_facts *trnn_facts_of(const trnn_layer *layer)
+{
+    return &trnn_recurrent_kind_of(layer)->facts;
+}
+
 /* Numbers of h: what a step writes and the next one reads. */
 static inline int32_t trnn_output_size(const trnn_layer *layer)
 {
@@ -43,18 +42,45 @@ static inline int32_t trnn_directions(const trnn_layer *layer)
     return layer->as.recurrent.bidirectional ? 2 : 1;
 }
 
-/* Numbers of one gate vector in packed order. */
+/* Numbers of one vector of gates in packed order, of one of the parameters' vectors, and of all states but h. */
+static inline size_t trnn_packed_units(const trnn_layer *layer)
+{
+    return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL;
+}
 static inline size_t trnn_gates_size(const trnn_layer *layer)
 {
-    return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL *
-           (size_t)trnn_recurrent_kind_of(layer)->gates;
+    return trnn_packed_units(layer) * (size_t)trnn_facts_of(layer)->gates;
+}
+static inline size_t trnn_vectors_size(const trnn_layer *layer)
+{
+    return trnn_packed_units(layer) * (size_t)trnn_facts_of(layer)->vectors;
+}
+static inline size_t trnn_states_size(const trnn_layer *layer)
+{
+    return (size_t)layer->as.recurrent.hidden_size * (size_t)trnn_facts_of(layer)->states;
 }
 
-/* Numbers of one direction's state for one stream: h, then c. */
+/* Numbers of one direction's state for one stream: h, then the others. */
 static inline size_t trnn_direction_state(const trnn_layer *layer)
 {
-    return (size_t)trnn_output_size(layer) +
-           (trnn_recurrent_kind_of(layer)->has_cell ? (size_t)layer->as.recurrent.hidden_size : 0);
+    return (size_t)trnn_output_size(layer) + trnn_states_size(layer);
+}
+
+/* A direction's matrices in its layer's format. `hh`: where there is none, its shape all the same. */
+static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, const void *weights)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    return trnn_matrix_of(weights, layer->format, trnn_facts_of(layer)->gates, a->hidden_size, a->input_size);
+}
+static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, const void *weights)
+{
+    return trnn_matrix_of(weights, layer->format, trnn_facts_of(layer)->gates,
+                          layer->as.recurrent.hidden_size, trnn_output_size(layer));
+}
+static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *weights)
+{
+    return trnn_matrix_of(weights, layer->format, 1, trnn_output_size(layer),
+                          layer->as.recurrent.hidden_size);
 }
 
 /* Rows that the input's product takes at once: enough for its tiles, few enough that what it writes stays in
@@ -68,8 +94,9 @@ static inline int32_t trnn_chunk_steps(int32_t batch, int32_t steps)
     return steps < most ? steps : most;
 }
 
-/* bias (size,) = b_ih + b_hh, but for the gate that needs its hidden bias apart. No overlap. */
-void trnn_add_biases(const trnn_recurrent_kind *kind, size_t size, const float *bias_ih, const float *bias_hh,
+/* bias (size,) = b_ih + b_hh, but for gates that need their hidden bias apart, and for cells that have none.
+ * No overlap. */
+void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
                      float *bias);
 
 /* Which rows a step computes: those with lengths beyond it; all where lengths is NULL. */
@@ -100,32 +127,5 @@ void trnn_recurrent_transpose(const trnn_pass *pass);
 void trnn_recurrent_forward(const trnn_pass *pass);
 void trnn_recurrent_backward(const trnn_pass *pass);
 void trnn_recurrent_gradients(const trnn_pass *pass);
-
-/* The layer type of a cell. */
-#define TRNN_RECURRENT_TYPE(text, kind)                \
-    {                                                  \
-        .name = text,                                  \
-        .check = trnn_recurrent_check,                 \
-        .frame = trnn_recurrent_frame,                 \
-        .params = trnn_recurrent_params,               \
-        .state = trnn_recurrent_state,                 \
-        .scratch = trnn_recurrent_scratch,             \
-        .run = trnn_recurrent_run,                     \
-        .full_sequence = trnn_recurrent_full_sequence, \
-        .family = &(kind),                             \
-    }
-
-/* And its training. */
-#define TRNN_RECURRENT_TRAINING(back)            \
-    {                                            \
-        .tape = trnn_recurrent_tape,             \
-        .scratch = trnn_recurrent_train_scratch, \
-        .transpose = trnn_recurrent_transpose,   \
-        .forward = trnn_recurrent_forward,       \
-        .backward = trnn_recurrent_backward,     \
-        .gradients = trnn_recurrent_gradients,   \
-        .sequences = 1,                          \
-        .family = &(back),                       \
-    }
 
 #endif

@@ -1,4 +1,4 @@
-/* The contract that every loss keeps. loss.c knows this and losses.def, no loss by name.
+/* The contract that every loss keeps. loss.c knows this, no loss by name.
  *
  * A loss is a const table of functions over its arguments; it owns no memory. Most look at one number or one
  * distribution at a time: loss.c hands them frames that count. CTC looks at a whole row of the batch.
@@ -37,7 +37,7 @@ typedef struct {
     void *scratch;
 } trnn_loss_row;
 
-typedef struct {
+struct trnn_loss_type {
     const char *name;
 
     /* Are the arguments in range? NULL: all are. */
@@ -60,10 +60,6 @@ typedef struct {
     double (*row)(const trnn_loss_row *row);
 
     int classes; /* 1: a target is one class for each last axis of y */
-} trnn_loss_type;
-
-#define TRNN_LOSS(NAME, name) extern const trnn_loss_type trnn_loss_##name;
-#include "losses.def"
-#undef TRNN_LOSS
+};
 
 #endif

@@ -1,10 +1,10 @@
 /* A step of an optimiser: what is worked out once, in double, and how tensors are cut into chunks.
  *
  * A rule and a number of steps become a trnn_update, which holds every coefficient as the float that the
- * formulas of kernels/optim.inc take. The arithmetic here is sums, products, quotients and a root of our own,
+ * optimiser's formula takes. Knows the contract, no optimiser by name. The arithmetic here is sums, products, quotients and a root of our own,
  * so it has the same bits on every machine.
  */
-#include "../kernels/kernels.h"
+#include "optimiser.h"
 
 /* Numbers of a chunk: a multiple of a panel, small enough to share fairly, large enough that its call is
  * free. */
@@ -13,52 +13,33 @@
 /* The smallest normal float. */
 #define LEAST_EPS 1.1754943508222875e-38
 
-static const struct {
-    const char *name;
-    const char *states[TRNN_STATES_MAX];
-} optimisers[] = {
-#define TRNN_OPTIMISER(NAME, name, ...) {#name, {__VA_ARGS__}},
-#include "optimisers.def"
-#undef TRNN_OPTIMISER
-};
+const char *trnn_optimiser_name(const trnn_optimiser *optimiser) { return optimiser->name; }
 
-const char *trnn_optimiser_name(trnn_optimiser optimiser) { return optimisers[optimiser].name; }
-
-const char *trnn_optimiser_state(trnn_optimiser optimiser, int32_t i)
+const char *trnn_optimiser_state(const trnn_optimiser *optimiser, int32_t i)
 {
-    return optimisers[optimiser].states[i];
+    return optimiser->facts.states[i] ? optimiser->facts.states[i] : "";
 }
 
-int trnn_rule_uses(const trnn_rule *rule, int32_t i)
-{
-    if (!optimisers[rule->optimiser].states[i][0]) return 0;
-    switch (rule->optimiser) {
-    case TRNN_SGD: return rule->momentum != 0.0;
-    case TRNN_RMSPROP: return i == 0 || (i == 1 ? rule->momentum != 0.0 : rule->centered);
-    case TRNN_ADAM: return i < 2 || rule->amsgrad;
-    default: return 1;
-    }
-}
+int trnn_rule_uses(const trnn_rule *rule, int32_t i) { return rule->optimiser->states(rule) >> i & 1; }
 
 /* ---- numbers ----------------------------------------------------------------------------------- */
 
-/* The square root of a finite number of at least 0, within two units of its last place: Newton's steps from
- * the number with half its exponent, which is at most 6 % off. Without libm, which a core may not have. */
-static double root_of(double a)
+/* Newton's steps from the number with half its exponent, which is at most 6 % off. */
+double trnn_root(double a)
 {
     union {
         double f;
         uint64_t u;
     } guess = {a};
     if (!(a > 0.0)) return 0.0;
-    if (a < 2.2250738585072014e-308) return root_of(a * 18446744073709551616.0) / 4294967296.0;
+    if (a < 2.2250738585072014e-308) return trnn_root(a * 18446744073709551616.0) / 4294967296.0;
     guess.u = (guess.u >> 1) + 0x1ff7a3bea91d9b1bu;
     for (int i = 0; i < 4; i++) guess.f = 0.5 * (guess.f + a / guess.f);
     return guess.f;
 }
 
-/* a^n by squaring. */
-static double power_of(double a, int64_t n)
+/* By squaring. */
+double trnn_power(double a, int64_t n)
 {
     double result = 1.0;
     for (; n > 0; n >>= 1, a *= a)
@@ -69,37 +50,19 @@ static double power_of(double a, int64_t n)
 /* The step of a tensor that has done `steps` before it. */
 static trnn_update update_of(const trnn_rule *rule, int64_t steps, float scale, float limit)
 {
-    trnn_update u = {.optimiser = rule->optimiser,
-                     .nesterov = rule->nesterov,
+    const trnn_coefficients c = rule->optimiser->coefficients(rule, steps);
+    trnn_update u = {.rule = rule,
                      .scale = rule->maximize ? -scale : scale,
                      .limit = limit,
                      .weight_decay = rule->decoupled ? 0.0f : (float)rule->weight_decay,
                      .l1 = (float)rule->l1,
-                     .keep = rule->decoupled ? (float)(1.0 - rule->lr * rule->weight_decay) : 1.0f};
-    double rate = rule->lr, eps = rule->eps;
-    switch (rule->optimiser) {
-    case TRNN_SGD:
-        u.first = (float)rule->momentum;
-        u.first_new = steps == 0 ? 1.0f : (float)(1.0 - rule->dampening);
-        break;
-    case TRNN_RMSPROP:
-        u.first = (float)rule->momentum;
-        u.second = (float)rule->alpha;
-        u.second_new = (float)(1.0 - rule->alpha);
-        break;
-    case TRNN_ADAGRAD: rate /= 1.0 + (double)steps * rule->lr_decay; break;
-    default: {
-        const double root = root_of(1.0 - power_of(rule->beta2, steps + 1));
-        u.first = (float)rule->beta1;
-        u.first_new = (float)(1.0 - rule->beta1);
-        u.second = (float)rule->beta2;
-        u.second_new = (float)(1.0 - rule->beta2);
-        rate *= root / (1.0 - power_of(rule->beta1, steps + 1));
-        eps *= root;
-    }
-    }
-    u.rate = (float)rate;
-    u.eps = (float)(eps > LEAST_EPS ? eps : LEAST_EPS);
+                     .keep = rule->decoupled ? (float)(1.0 - rule->lr * rule->weight_decay) : 1.0f,
+                     .rate = (float)c.rate,
+                     .first = (float)c.first,
+                     .first_new = (float)c.first_new,
+                     .second = (float)c.second,
+                     .second_new = (float)c.second_new,
+                     .eps = (float)(c.eps > LEAST_EPS ? c.eps : LEAST_EPS)};
     u.plain = u.scale == 1.0f && u.limit == TRNN_NO_LIMIT && u.weight_decay == 0.0f && u.l1 == 0.0f;
     return u;
 }
@@ -170,7 +133,7 @@ double trnn_tensors_norm(const trnn_tensor *tensors, int32_t count, const double
         if (!(sum - sum == 0.0)) *bad = i;
         total += sum;
     }
-    return *bad < 0 ? root_of(total) : total;
+    return *bad < 0 ? trnn_root(total) : total;
 }
 
 float trnn_clip_scale(double norm, double max_norm)
@@ -190,18 +153,21 @@ void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, in
             update = update_of(tensor->rule, tensor->steps, scale, limit);
         known = tensor;
         float *state[TRNN_STATES_MAX];
+        const trnn_optimiser *optimiser = tensor->rule->optimiser;
+        const uint32_t states = optimiser->states(tensor->rule);
         for (int32_t i = 0; i < TRNN_STATES_MAX; i++)
-            state[i] = trnn_rule_uses(tensor->rule, i) ? tensor->state[i] + walk.first : NULL;
-        TRNN_KERNEL(isa, update_f32)(&update, walk.numbers, tensor->weights + walk.first,
-                                     tensor->gradients + walk.first, state);
+            state[i] = states >> i & 1 ? tensor->state[i] + walk.first : NULL;
+        optimiser->update(isa, &update, walk.numbers, tensor->weights + walk.first,
+                          tensor->gradients + walk.first, state);
     }
 }
 
+/* A step that remembers nothing does not count: the first one that does is the first. */
 void trnn_tensors_count(trnn_tensor *tensors, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)
         if (tensors[i].gradients)
-            tensors[i].steps += tensors[i].rule->optimiser != TRNN_SGD || trnn_rule_uses(tensors[i].rule, 0);
+            tensors[i].steps += tensors[i].rule->optimiser->states(tensors[i].rule) != 0;
 }
 
 /* ---- gradients ---------------------------------------------------------------------------------- */

@@ -623,14 +623,15 @@ static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_
         trnn_cell cell = {.hidden = matrix_of(&params[1], &w.at[0]),
                           .rows = rows,
                           .units = units,
+                          .args = &m.layers[0].as.recurrent,
                           .gates = sums.at,
                           .bias_hh = w.at[0].at + params[3].offset / sizeof(float),
                           .h = h.at,
-                          .c = c[way].at,
+                          .states = c[way].at,
                           .y = y[way].at,
                           .gates_stride = wide + GAP,
                           .h_stride = stride,
-                          .c_stride = stride,
+                          .states_stride = stride,
                           .y_stride = stride,
                           .scratch = own[1].at};
         if (way == 0) {
@@ -646,7 +647,7 @@ static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_
         for (int32_t done = 0; done < rows; done += cell.rows) {
             step(isa, kind, &cell);
             input.x += input.x_stride;
-            cell.h += stride, cell.c += stride, cell.y += stride;
+            cell.h += stride, cell.states += stride, cell.y += stride;
         }
     }
     for (int way = 1; way < WAYS; way++)
@@ -850,6 +851,7 @@ typedef struct {
 static way_back way_back_roll(const trnn_layer_type *kind, int relu, int32_t rows, int32_t units, int with_dy)
 {
     enum { GAP = 5 };
+    static const trnn_recurrent_args args[2] = {{.relu = 0}, {.relu = 1}};
     const size_t stride = (size_t)units + GAP, count = (size_t)rows * stride - GAP;
     const size_t wide = (size_t)(gates_of(kind) * ((units + TRNN_PANEL - 1) / TRNN_PANEL * TRNN_PANEL));
     way_back w;
@@ -870,18 +872,19 @@ static way_back way_back_roll(const trnn_layer_type *kind, int relu, int32_t row
     }
     w.cell = (trnn_cell_back){.rows = rows,
                               .units = units,
+                              .args = &args[relu],
                               .gates = w.gates.at,
                               .hidden = kind == &trnn_gru ? w.hidden.at : w.gates.at,
                               .dy = with_dy ? w.dy.at : NULL,
                               .dh_sum = w.dh_sum.at,
                               .dh_own = kind == &trnn_gru ? w.dh_own.at : NULL,
                               .h_before = kind == &trnn_gru ? w.h.at : NULL,
-                              .c_before = kind == &trnn_lstm ? w.c.at : NULL,
-                              .dc = kind == &trnn_lstm ? w.dc.at : NULL,
+                              .states_before = kind == &trnn_lstm ? w.c.at : NULL,
+                              .dstates = kind == &trnn_lstm ? w.dc.at : NULL,
                               .gates_stride = wide + GAP,
                               .dy_stride = stride + 2,
                               .h_stride = stride,
-                              .relu = relu};
+                              .states_stride = stride};
     return w;
 }
 
@@ -984,7 +987,7 @@ static void back_of(const trnn_kernels *isa, const trnn_layer_type *kind, int re
         other.cell.gates += stride, other.cell.hidden += stride, other.cell.dh_sum += h_stride;
         if (with_dy) other.cell.dy += other.cell.dy_stride;
         if (kind == &trnn_gru) other.cell.dh_own += h_stride, other.cell.h_before += h_stride;
-        if (kind == &trnn_lstm) other.cell.c_before += h_stride, other.cell.dc += h_stride;
+        if (kind == &trnn_lstm) other.cell.states_before += h_stride, other.cell.dstates += h_stride;
     }
     check(memcmp(all.gates.at, other.gates.at, all.gates.bytes) == 0 &&
               memcmp(all.hidden.at, other.hidden.at, all.hidden.bytes) == 0 &&
@@ -1077,14 +1080,15 @@ static void taped(const trnn_kernels *isa, const trnn_layer_type *kind, int32_t 
         const trnn_cell cell = {.hidden = matrix_of(&params[1], &w.at[0]),
                                 .rows = rows,
                                 .units = units,
+                                .args = &m.layers[0].as.recurrent,
                                 .gates = way == 2 ? tape[way].at : sums.at,
                                 .bias_hh = w.at[0].at + params[3].offset / sizeof(float),
                                 .h = h.at,
-                                .c = c[way].at,
+                                .states = c[way].at,
                                 .y = y[way].at,
                                 .gates_stride = tape_stride,
                                 .h_stride = stride,
-                                .c_stride = stride,
+                                .states_stride = stride,
                                 .y_stride = stride,
                                 .tape = way ? tape[way].at : NULL,
                                 .tape_h = way ? tape_h[way].at : NULL};

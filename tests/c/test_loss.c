@@ -17,15 +17,15 @@ static const float weights_of[COLS] = {0.5f, 1.0f, 2.0f, 0.25f, 3.0f, 1.0f, 1.5f
                                        1.0f, 1.0f, 0.5f, 2.0f,  1.0f, 8.0f, 1.0f, 0.5f,  1.25f};
 
 static const trnn_loss losses[] = {
-    {.kind = TRNN_LOSS_MSE},
-    {.kind = TRNN_LOSS_L1, .reduction = TRNN_SUM},
-    {.kind = TRNN_LOSS_HUBER, .delta = 0.75f},
-    {.kind = TRNN_LOSS_BCE_WITH_LOGITS, .classes = 1},
-    {.kind = TRNN_LOSS_BCE_WITH_LOGITS, .classes = COLS, .weight = weights_of, .pos_weight = weights_of},
-    {.kind = TRNN_LOSS_CROSS_ENTROPY, .ignore_index = 4},
-    {.kind = TRNN_LOSS_CROSS_ENTROPY, .classes = COLS, .weight = weights_of, .label_smoothing = 0.125f},
-    {.kind = TRNN_LOSS_CTC, .blank = 18},
-    {.kind = TRNN_LOSS_CTC, .reduction = TRNN_SUM, .zero_infinity = 1},
+    {.type = &trnn_loss_mse},
+    {.type = &trnn_loss_l1, .reduction = TRNN_SUM},
+    {.type = &trnn_loss_huber, .delta = 0.75f},
+    {.type = &trnn_loss_bce_with_logits, .classes = 1},
+    {.type = &trnn_loss_bce_with_logits, .classes = COLS, .weight = weights_of, .pos_weight = weights_of},
+    {.type = &trnn_loss_cross_entropy, .ignore_index = 4},
+    {.type = &trnn_loss_cross_entropy, .classes = COLS, .weight = weights_of, .label_smoothing = 0.125f},
+    {.type = &trnn_loss_ctc, .blank = 18},
+    {.type = &trnn_loss_ctc, .reduction = TRNN_SUM, .zero_infinity = 1},
 };
 #define LOSSES ((int)(sizeof losses / sizeof losses[0]))
 
@@ -40,8 +40,8 @@ typedef struct {
 static desk desk_open(const trnn_loss *loss, int way)
 {
     desk k;
-    dice d = dice_named(trnn_loss_name(loss->kind));
-    const int ctc = loss->kind == TRNN_LOSS_CTC, classes = loss->kind == TRNN_LOSS_CROSS_ENTROPY;
+    dice d = dice_named(trnn_loss_name(loss->type));
+    const int ctc = loss->type == &trnn_loss_ctc, classes = loss->type == &trnn_loss_cross_entropy;
     memset(&k, 0, sizeof k);
     k.job.frame = (trnn_frame){ctc ? 1 : ROWS, COLS};
     k.job.steps = STEPS;
@@ -119,7 +119,7 @@ static uint64_t loss_print(const trnn_loss *loss, const trnn_kernels *isa)
         k.job.isa = isa;
         fill_dirty(&k);
         const trnn_status status = trnn_loss_run(loss, &k.job, &value);
-        const char *name = trnn_loss_name(loss->kind);
+        const char *name = trnn_loss_name(loss->type);
         check(status == TRNN_OK, "%s, way %d: %s", name, way, trnn_status_text(status));
         check(value > 0.0 && value < 1e4, "%s, way %d: value %g", name, way, value);
         check(count_dirty(k.dy.at, k.numbers) == 0, "%s, way %d: dy is not written", name, way);
@@ -152,7 +152,7 @@ static void losses_in_every_way(void)
         for (int l = 0; l < LOSSES; l++) {
             const uint64_t print = loss_print(&losses[l], isa);
             if (trnn_isa_fused(isa))
-                check(print == recorded[l], "%s on %s: 0x%08lx%08lx", trnn_loss_name(losses[l].kind),
+                check(print == recorded[l], "%s on %s: 0x%08lx%08lx", trnn_loss_name(losses[l].type),
                       trnn_isa_name(isa), (unsigned long)(print >> 32), (unsigned long)(print & 0xffffffffu));
         }
 }
@@ -161,18 +161,17 @@ static void losses_in_every_way(void)
 static void bad_losses(void)
 {
     const trnn_loss bad[] = {
-        {.kind = TRNN_LOSS_COUNT},
-        {.kind = (trnn_loss_kind)-1},
+        {.type = NULL},
         {.reduction = (trnn_reduction)2},
-        {.kind = TRNN_LOSS_HUBER, .delta = 0.0f},
-        {.kind = TRNN_LOSS_HUBER, .delta = -1.0f},
-        {.kind = TRNN_LOSS_HUBER, .delta = NAN},
-        {.kind = TRNN_LOSS_HUBER, .delta = INFINITY},
-        {.kind = TRNN_LOSS_CROSS_ENTROPY, .label_smoothing = -0.1f},
-        {.kind = TRNN_LOSS_CROSS_ENTROPY, .label_smoothing = 1.1f},
-        {.kind = TRNN_LOSS_CROSS_ENTROPY, .label_smoothing = NAN},
-        {.kind = TRNN_LOSS_CTC, .blank = -1},
-        {.kind = TRNN_LOSS_CTC, .zero_infinity = 2},
+        {.type = &trnn_loss_huber, .delta = 0.0f},
+        {.type = &trnn_loss_huber, .delta = -1.0f},
+        {.type = &trnn_loss_huber, .delta = NAN},
+        {.type = &trnn_loss_huber, .delta = INFINITY},
+        {.type = &trnn_loss_cross_entropy, .label_smoothing = -0.1f},
+        {.type = &trnn_loss_cross_entropy, .label_smoothing = 1.1f},
+        {.type = &trnn_loss_cross_entropy, .label_smoothing = NAN},
+        {.type = &trnn_loss_ctc, .blank = -1},
+        {.type = &trnn_loss_ctc, .zero_infinity = 2},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         check(trnn_loss_check(&bad[i]) == TRNN_E_LOSS, "bad loss %lu passes", (unsigned long)i);

@@ -11,9 +11,9 @@ static const struct {
     trnn_rule rule;
     uint64_t golden; /* of weights and states after STEPS, on all fused sets of x86-64 and ARM */
 } rules[] = {
-    {"sgd", {.optimiser = TRNN_SGD, .lr = 0.1}, 0xb61cf0d982d24829u},
+    {"sgd", {.optimiser = &trnn_sgd, .lr = 0.1}, 0xb61cf0d982d24829u},
     {"sgd momentum",
-     {.optimiser = TRNN_SGD,
+     {.optimiser = &trnn_sgd,
       .lr = 0.1,
       .momentum = 0.9,
       .dampening = 0.25,
@@ -21,11 +21,11 @@ static const struct {
       .maximize = 1},
      0x84ba7bc7f7266f81u},
     {"sgd nesterov",
-     {.optimiser = TRNN_SGD, .lr = 0.1, .momentum = 0.9, .nesterov = 1, .l1 = 0.01},
+     {.optimiser = &trnn_sgd, .lr = 0.1, .momentum = 0.9, .nesterov = 1, .l1 = 0.01},
      0x4e67455538ee5604u},
-    {"rmsprop", {.optimiser = TRNN_RMSPROP, .lr = 0.01, .alpha = 0.99, .eps = 1e-8}, 0x6eb16575c6a3bac8u},
+    {"rmsprop", {.optimiser = &trnn_rmsprop, .lr = 0.01, .alpha = 0.99, .eps = 1e-8}, 0x6eb16575c6a3bac8u},
     {"rmsprop centered",
-     {.optimiser = TRNN_RMSPROP,
+     {.optimiser = &trnn_rmsprop,
       .lr = 0.01,
       .alpha = 0.9,
       .eps = 0.0,
@@ -33,12 +33,12 @@ static const struct {
       .momentum = 0.5,
       .l1 = 0.1},
      0x3bf0d67aa32dd185u},
-    {"adagrad", {.optimiser = TRNN_ADAGRAD, .lr = 0.1, .lr_decay = 0.1, .eps = 1e-10}, 0xe35ce83c1a0fa9bdu},
+    {"adagrad", {.optimiser = &trnn_adagrad, .lr = 0.1, .lr_decay = 0.1, .eps = 1e-10}, 0xe35ce83c1a0fa9bdu},
     {"adam",
-     {.optimiser = TRNN_ADAM, .lr = 0.001, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
+     {.optimiser = &trnn_adam, .lr = 0.001, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
      0xa95964fb1808a769u},
     {"adam amsgrad",
-     {.optimiser = TRNN_ADAM,
+     {.optimiser = &trnn_adam,
       .lr = 0.01,
       .beta1 = 0.9,
       .beta2 = 0.5,
@@ -47,7 +47,7 @@ static const struct {
       .weight_decay = 0.1},
      0x44ee25b0863c9cb1u},
     {"adamw",
-     {.optimiser = TRNN_ADAM,
+     {.optimiser = &trnn_adam,
       .lr = 0.01,
       .beta1 = 0.5,
       .beta2 = 0.9,
@@ -159,31 +159,29 @@ static double promise_of(const trnn_rule *r, double w, double g, double *state, 
 {
     g = fmax(-limit, fmin(limit, g * scale)) * (r->maximize ? -1.0 : 1.0);
     g += (r->decoupled ? 0.0 : r->weight_decay * w) + r->l1 * sign_of(w);
-    switch (r->optimiser) {
-    case TRNN_SGD:
+    if (r->optimiser == &trnn_sgd) {
         if (r->momentum == 0.0) return w - r->lr * g;
         state[0] = step == 0 ? g : r->momentum * state[0] + (1.0 - r->dampening) * g;
         return w - r->lr * (r->nesterov ? g + r->momentum * state[0] : state[0]);
-    case TRNN_RMSPROP: {
+    }
+    if (r->optimiser == &trnn_rmsprop) {
         state[0] = r->alpha * state[0] + (1.0 - r->alpha) * g * g;
         state[2] = r->alpha * state[2] + (1.0 - r->alpha) * g;
         const double spread = state[0] - (r->centered ? state[2] * state[2] : 0.0);
         state[1] = r->momentum * state[1] + (g == 0.0 ? 0.0 : g / (sqrt(spread) + r->eps));
         return w - r->lr * state[1];
     }
-    case TRNN_ADAGRAD:
+    if (r->optimiser == &trnn_adagrad) {
         state[0] += g * g;
         return w - r->lr / (1.0 + step * r->lr_decay) * (g == 0.0 ? 0.0 : g / (sqrt(state[0]) + r->eps));
-    default: {
-        state[0] = r->beta1 * state[0] + (1.0 - r->beta1) * g;
-        state[1] = r->beta2 * state[1] + (1.0 - r->beta2) * g * g;
-        state[2] = fmax(state[2], state[1]);
-        const double square = (r->amsgrad ? state[2] : state[1]) / (1.0 - pow(r->beta2, step + 1));
-        const double mean = state[0] / (1.0 - pow(r->beta1, step + 1));
-        const double quotient = mean == 0.0 ? 0.0 : mean / (sqrt(square) + r->eps);
-        return (r->decoupled ? w * (1.0 - r->lr * r->weight_decay) : w) - r->lr * quotient;
     }
-    }
+    state[0] = r->beta1 * state[0] + (1.0 - r->beta1) * g;
+    state[1] = r->beta2 * state[1] + (1.0 - r->beta2) * g * g;
+    state[2] = fmax(state[2], state[1]);
+    const double square = (r->amsgrad ? state[2] : state[1]) / (1.0 - pow(r->beta2, step + 1));
+    const double mean = state[0] / (1.0 - pow(r->beta1, step + 1));
+    const double quotient = mean == 0.0 ? 0.0 : mean / (sqrt(square) + r->eps);
+    return (r->decoupled ? w * (1.0 - r->lr * r->weight_decay) : w) - r->lr * quotient;
 }
 
 /* One tensor's weights after STEPS, against the promise. */
@@ -299,7 +297,7 @@ static void no_gradient(int32_t k, const trnn_kernels *isa)
         trnn_tensors_count(t.tensors, TENSORS);
         for (int i = 0; i < TENSORS; i++) {
             const int still = same_bits(t.at[i][0].at, all.at[i][0].at, sizes[i]);
-            const int counts = rules[k].rule.optimiser != TRNN_SGD || trnn_rule_uses(&rules[k].rule, 0);
+            const int counts = rules[k].rule.optimiser != &trnn_sgd || trnn_rule_uses(&rules[k].rule, 0);
             check(still == !t.tensors[i].gradients, "%s: tensor %d of turn %d", trnn_isa_name(isa), i, turn);
             check(t.tensors[i].steps == all.tensors[i].steps + (counts && t.tensors[i].gradients),
                   "%s: steps of tensor %d", trnn_isa_name(isa), i);
@@ -313,7 +311,7 @@ static void no_gradient(int32_t k, const trnn_kernels *isa)
 static void silence(const trnn_kernels *isa)
 {
     static const trnn_rule adam = {
-        .optimiser = TRNN_ADAM, .lr = 0.1, .beta1 = 0.5, .beta2 = 0.5, .eps = 1e-8};
+        .optimiser = &trnn_adam, .lr = 0.1, .beta1 = 0.5, .beta2 = 0.5, .eps = 1e-8};
     tuned t = tuned_open(&adam);
     t.at[0][1].at[0] = 1.0f;
     for (int step = 0; step < 200; step++) {
@@ -340,7 +338,8 @@ void test_optim(void)
         silence(isa);
         for (int32_t k = 0; k < RULES; k++) no_gradient(k, isa);
     }
-    for (int i = 0; i < TRNN_OPTIMISER_COUNT; i++)
-        check(trnn_optimiser_name((trnn_optimiser)i)[0] && trnn_optimiser_state((trnn_optimiser)i, 0)[0],
+    for (int32_t i = 0; i < trnn_optimiser_count(); i++)
+        check(trnn_optimiser_name(trnn_optimiser_at(i))[0] &&
+                  trnn_optimiser_state(trnn_optimiser_at(i), 0)[0],
               "optimiser %d has no name", i);
 }

@@ -620,8 +620,8 @@ memory train_steps(const trnn_kernels *isa)
 {
     enum { CLASSES = 13, ADAMS = 6, TENSORS_MAX = 8, CHUNKS_MAX = 16 };
     static const trnn_rule adam = {
-        .optimiser = TRNN_ADAM, .lr = 0.05, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-3};
-    static const trnn_loss cross_entropy = {.kind = TRNN_LOSS_CROSS_ENTROPY, .ignore_index = -100};
+        .optimiser = &trnn_adam, .lr = 0.05, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-3};
+    static const trnn_loss cross_entropy = {.type = &trnn_loss_cross_entropy, .ignore_index = -100};
     static const model m = {
         "train by adam",
         {1, 1},
