@@ -36,6 +36,12 @@
 #define TRNN_INLINE static inline
 #endif
 
+#if defined(__GNUC__)
+#define TRNN_NOINLINE static __attribute__((noinline, unused))
+#else
+#define TRNN_NOINLINE static
+#endif
+
 #if defined(__clang__)
 #define TRNN_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)

@@ -103,7 +103,7 @@ static int32_t lowest(const trnn_training *training, const trnn_training_job *jo
 }
 
 /* One layer's pass over all rows and steps. */
-static trnn_pass pass_of(const trnn_training *training, const trnn_training_job *job, int32_t i)
+TRNN_NOINLINE trnn_pass pass_of(const trnn_training *training, const trnn_training_job *job, int32_t i)
 {
     const trained_node *n = &training->nodes[i];
     const trnn_training_sizes *sizes = &training->sizes;

@@ -30,7 +30,7 @@ from typing import NamedTuple
 KERNELS = Path(__file__).resolve().parent.parent.parent / "csrc" / "kernels"
 CPUS = ("cortex-a53", "cortex-a72", "neoverse-n1")
 # As setup.py and tests/c/Makefile compile the core.
-FLAGS = ["-std=c99", "-O3", "-DNDEBUG", "-fPIC", "-ffp-contract=off"]
+FLAGS = ["-std=c99", "-O3", "-DNDEBUG", "-fPIC", "-ffp-contract=off", "-fno-math-errno"]
 
 LOAD = re.compile(r"ldr|ldur|ldp|ld1|ld1r|ld2|ld3|ld4")
 MULTIPLY = re.compile(r"fmla|sdot|udot|usdot|smlal2?|smull2?|smlsl2?|sadalp|fmadd")

@@ -59,8 +59,12 @@ TRNN_INLINE vf vf_exp2i(vf n)
 TRNN_INLINE vf vf_load_f16(const uint16_t *p) { return trnn_widen_f16(*p); }
 TRNN_INLINE vf vf_load_bf16(const uint16_t *p) { return trnn_widen_bf16(*p); }
 
-/* By the instruction itself: __builtin_sqrtf would call sqrtf for the sake of errno. */
-#if defined(__SSE__) && !defined(TRNN_SOFT_SQRT)
+/* Without -fno-math-errno __builtin_sqrtf would call sqrtf for the sake of errno, so the instruction is named; with
+ * it the compiler can make vectors of loops. */
+#if defined(__NO_MATH_ERRNO__) && !defined(TRNN_SOFT_SQRT) && \
+    (defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)))
+TRNN_INLINE vf vf_sqrt(vf a) { return __builtin_sqrtf(a); }
+#elif defined(__SSE__) && !defined(TRNN_SOFT_SQRT)
 TRNN_INLINE vf vf_sqrt(vf a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
 #elif defined(__aarch64__) && !defined(TRNN_SOFT_SQRT)
 TRNN_INLINE vf vf_sqrt(vf a)

@@ -30,7 +30,7 @@ def code(path: Path) -> str:
 
 def entries(path: str) -> list[list[str]]:
     """The lines of a .def list, each as its arguments."""
-    lines = re.findall(r"^TRNN_\w+\((.*)\)$", (CSRC / path).read_text(), flags=re.M)
+    lines = re.findall(r"^TRNN_(?!ISA_EXPANDED)\w+\((.*)\)$", (CSRC / path).read_text(), flags=re.M)
     return [[field.strip().strip('"') for field in line.split(",")] for line in lines]
 
 
