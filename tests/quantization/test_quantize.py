@@ -430,7 +430,7 @@ def test_what_quantize_refuses(arguments: Any, error: type[Exception], words: st
 def test_what_else_quantize_refuses() -> None:
     with pytest.raises(TypeError, match="got dict, expected a net"):
         tr.quantize({}, "int8")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="the ReLU has no matrices"):
+    with pytest.raises(ValueError, match="got a ReLU that has no matrices"):
         tr.quantize(tr.ReLU(), "int8")
     net = tr.Linear(2, 2)
     for given in ({"bound": 1.0}, {"loss": lambda net: 0.0}, {"keep": "auto", "loss": lambda net: 0.0}):
@@ -443,8 +443,8 @@ def test_what_else_quantize_refuses() -> None:
 @pytest.mark.parametrize(
     "name, number, words",
     [
-        ("int8", np.nan, "lstm.weight_hh_l1 holds nan, which int8 cannot"),
-        ("bfloat16", -np.inf, "lstm.weight_hh_l1 holds -inf, which bfloat16 cannot"),
+        ("int8", np.nan, "lstm.weight_hh_l1 holds nan, expected finite numbers for int8"),
+        ("bfloat16", -np.inf, "lstm.weight_hh_l1 holds -inf, expected finite numbers for bfloat16"),
         ("float16", 65520, "lstm.weight_hh_l1 holds a magnitude of 65520.0, beyond float16's range"),
         ("bfloat16", 3.4e38, "beyond bfloat16's range"),
         ("int4", -2e36, "beyond int4's range"),
@@ -716,7 +716,7 @@ def test_a_load_that_fails_changes_nothing() -> None:
         with pytest.raises(tr.WeightsError, match=words):
             smaller.load_state_dict({**good, **wrong})
         assert codes_of(smaller) == before
-    with pytest.raises(tr.WeightsError, match="weight holds nan, which int8 cannot"):
+    with pytest.raises(tr.WeightsError, match="weight holds nan, expected finite numbers for int8"):
         smaller.load_state_dict({"weight": np.full((3, 40), np.nan), "bias": np.zeros(3)})
     with pytest.raises(tr.WeightsError, match='Missing.*"weight"'):
         smaller.load_state_dict({"weight_scale": good["weight_scale"], "bias": np.zeros(3)})
