@@ -4,7 +4,7 @@
     python bench/compare.py train [--quick] [--only lstm,online] [--save] [--json FILE]    (training.py)
 
 Every contender gets the same weights and the same input, and must give PyTorch's output, before anything is
-timed. What is not installed is left out, by name. README.md says how to read the numbers.
+timed. A peer that is not installed is left out, by name. README.md explains the numbers.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def rows(chosen: list[tuple[int, int]] | None = None) -> dict[str, list[Work]]:
 
 
 def present(names: list[str]) -> dict[str, ModuleType]:
-    """The contenders whose packages are installed; says which are not."""
+    """The contenders whose packages are installed; prints the others."""
     found = {}
     for name in names:
         peer = importlib.import_module(f"peers.{name}")
@@ -96,7 +96,7 @@ def prepare(work: Work, peers: dict[str, ModuleType]) -> dict[str, Call]:
                 for seed, wanted in enumerate(reference)
                 if work.again(seed) is None
             )
-        except Exception as error:  # whatever a library raises: the others go on
+        except Exception as error:  # any exception of a library: the others continue
             if name == "tinyrnn":
                 raise
             print(f"{name} is left out of {work}: {type(error).__name__}: {error}")
@@ -141,7 +141,7 @@ def race(calls: dict[str, Call], rounds: int, block: float) -> dict[str, list[fl
 
 
 def tail(call: Call, seconds: float) -> dict[str, float]:
-    """Quantiles of single calls in microseconds, less what the clock itself takes."""
+    """Quantiles of single calls in microseconds, without the time of the clock itself."""
     count = int(np.clip(seconds / seconds_of(call, 50), 1000, 50_000))
     taken, nothing = np.empty(count), np.empty(1000)
     clock = time.perf_counter_ns

@@ -2,9 +2,9 @@
 
     python bench/footprint.py CONTENDER LESSON        # LESSON: a Lesson's arguments as JSON
 
-Prints, as JSON and in bytes, what is resident after the import; what is after a net of one unit was trained,
-as libraries load much of themselves at the first step; and the peak from there on, while the lesson's net is
-made and trained. Linux only.
+Prints, as JSON and in bytes, the memory that is resident after the import, and after a net of one unit was
+trained, as libraries load much of themselves at the first step; and the peak from there on, while the
+lesson's net is made and trained. Linux only.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from work import Array, Call, Work
 
-# From the net's weights to what trains it on one batch and returns the loss before the update.
+# From the net's weights to a function that trains it on one batch and returns the loss before the update.
 Teacher = Callable[["Lesson"], Call]
 
 RATE = 1e-3
@@ -76,7 +76,7 @@ LESSONS = {
     "lstm": Lesson("LSTM", 64, 128, 10, 50),
     "gru": Lesson("GRU", 64, 128, 10, 50),
     "lstm2": Lesson("LSTM", 65, 128, 65, 64, layers=2, one_hot=True),
-    # A device that goes on learning runs nothing else: long turns, so that its caches are its own.
+    # A device that learns in use runs nothing else: long turns, so that its caches are its own.
     "online": Lesson("LSTM", 16, 32, 4, 32, batch=1, turn=50),
 }
 

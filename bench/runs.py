@@ -30,7 +30,7 @@ def seconds_of(call: Call, times: int) -> float:
 
 
 def allowed() -> list[int]:
-    """The cores that this process may use; where the system cannot say, all."""
+    """The cores that this process may use; all, if the system cannot tell."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
@@ -43,7 +43,7 @@ def stay_on(cores: list[int]) -> None:
 
 
 def pin(core: int | None) -> int | None:
-    """Stay on one core, the last unless told; None where the system cannot."""
+    """Stay on one core, by default the last; None if the system cannot pin."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     core = max(allowed()) if core is None else core

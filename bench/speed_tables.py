@@ -1,7 +1,7 @@
 """The tables in the READMEs, made from the newest file in results/, and the newest in results/training.
 
     python bench/speed_tables.py            # write them
-    python bench/speed_tables.py --check    # fail if they are not what it would write
+    python bench/speed_tables.py --check    # fail if they differ from what it would write
 
 A result is named by its date and its machine; the newest is the last by name.
 """
@@ -65,7 +65,7 @@ def digits4(value: float) -> float:
 
 
 def short(value: float | None) -> str:
-    """Three digits, three decimals at most; nothing for what was not measured."""
+    """Three digits, three decimals at most; nothing for a number that was not measured."""
     if value is None:
         return ""
     if value < 0.1:
@@ -287,7 +287,7 @@ def machines(results: list[dict[str, Any]]) -> str:
 
 
 def training_readme(result: dict[str, Any]) -> str:
-    """A line for each net: what of PyTorch's time and memory it takes."""
+    """A line for each net: its share of PyTorch's time and memory."""
     lines = []
     for row in result["rows"]:
         ratios, memory = train_ratios(row), row.get("memory", {})
@@ -369,7 +369,7 @@ def results() -> list[dict[str, Any]]:
 
 
 def between(text: str, new: str, begin: str = BEGIN) -> str:
-    """`text` with what is between the two markers replaced."""
+    """`text` with the part between the two markers replaced."""
     pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(END)})", re.DOTALL)
     if len(pattern.findall(text)) != 1:
         raise ValueError(f"expected {begin} ... {END} once")

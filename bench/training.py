@@ -3,7 +3,7 @@
     python bench/compare.py train [--quick] [--only lstm,online] [--parts time,memory] [--save] [--json FILE]
 
 Both train the same net from the same weights on the same batches, and must find the same losses, before
-anything is timed. README.md says how to read the numbers.
+anything is timed. README.md explains the numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TOLERANCE = 1e-5  # of the losses of the first steps, relative to PyTorch's wher
 
 
 def present() -> list[str]:
-    """The contenders whose packages are installed; says which are not."""
+    """The contenders whose packages are installed; prints the others."""
     if importlib.util.find_spec("torch"):
         return list(lessons.TEACHERS)
     print("PyTorch is left out: no torch here; tinyrnn's losses are compared with nothing")
@@ -62,7 +62,7 @@ def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
             for seed in range(footprint.STEPS):
                 lesson.again(seed)
                 losses[name].append(float(call()))
-        except Exception as error:  # whatever a library raises: the others go on
+        except Exception as error:  # any exception of a library: the others continue
             if name == "tinyrnn":
                 raise
             print(f"{tables.TRAINERS[name]} is left out of {lesson}: {type(error).__name__}: {error}")

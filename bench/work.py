@@ -20,7 +20,7 @@ class Work:
     """`steps` steps of `batch` streams through an LSTM or a GRU, weights and input included.
 
     Every call carries the state of the one before on, but for a bidirectional net, whose calls begin
-    at zero. `dtype` is that of the weights: what is not float32 asks for quantised ones.
+    at zero. `dtype` is that of the weights: any other than float32 asks for quantised ones.
     """
 
     kind: str

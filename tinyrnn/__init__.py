@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tinyrnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, CTCLoss, HuberLoss, L1Loss, MSELoss
     from tinyrnn.quantization import quantize
 
-# What a device that only streams never needs is imported when it is asked for.
+# Modules that a device that only streams never needs, imported on demand.
 _LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
 _LATER |= {"load": "loading", "History": "history", "callbacks": "callbacks", "inspect": "inspect"}
 _LATER |= dict.fromkeys(

@@ -13,7 +13,7 @@ _LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
 
 
 def aligned_zeros(nbytes: int) -> NDArray[np.float32]:
-    """A float32 vector of zeros that starts at a multiple of 64 bytes, every page of it there already."""
+    """A float32 vector of zeros that starts at a multiple of 64 bytes, with every page in memory already."""
     raw = np.empty(nbytes + 64, dtype=np.uint8)
     raw.fill(0)  # np.zeros would leave the pages to the first step, and read as fast as one page
     address: int = raw.__array_interface__["data"][0]
@@ -28,7 +28,7 @@ def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def as_array(x: Any) -> NDArray[Any]:
-    """Anything that NumPy takes, and PyTorch's tensors when they want gradients or are bfloat16 too."""
+    """Convert anything that NumPy takes, and tensors of PyTorch that require gradients or are bfloat16."""
     if hasattr(x, "detach"):
         x = x.detach()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x
@@ -76,7 +76,7 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
     TypeError
         If it holds anything but integers.
     IndexError
-        If one is out of range: the message says which, and where.
+        If one is out of range: the message names it and its place.
     """
     array = as_array(x)
     if array.dtype.kind not in "iu":
@@ -106,12 +106,12 @@ def as_lengths(
     Parameters
     ----------
     what, of : str
-        How errors call what has lengths, and what there are ``most`` of.
+        The names in errors of the array that has lengths, and of the things that ``most`` counts.
 
     Raises
     ------
     TypeError, ShapeError, ValueError
-        If they are no integers, not one for each row, or out of range: the message says which.
+        If they are not integers, not one for each row, or out of range; the message names the fault.
     """
     array = as_array(lengths)
     if rows == 0 and array.shape == (0,):
@@ -120,7 +120,7 @@ def as_lengths(
         raise TypeError(f"{what}: lengths: got dtype {array.dtype}, expected integers")
     if array.shape != (rows,):
         raise ShapeError(f"{what}: lengths has shape {array.shape}, expected ({rows},), one per row")
-    array = array.copy()  # before it is looked at
+    array = array.copy()  # before the checks
     wrong = (array < least) | (array > most)
     if wrong.any():
         row = int(wrong.argmax())

@@ -1,7 +1,7 @@
 """Callbacks of `fit`: stop early, keep the best net, set learning rates, write files.
 
-A file that cannot be written, as the disk is full, does not end training: `ModelCheckpoint`, `CSVLogger` and
-`Checkpoint` warn (`RuntimeWarning`), keep the file that was there, and try again the next time.
+A file that cannot be written does not end training, for example on a full disk. `ModelCheckpoint`,
+`CSVLogger` and `Checkpoint` warn (`RuntimeWarning`), keep the old file, and try again the next time.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _written(name: str, path: str, write: Callable[[], None]) -> bool:
 
 
 def _check_folder(path: Path) -> None:
-    """A file that cannot be written is better said before training than after an epoch."""
+    """Refuse a file that cannot be written before training, not after an epoch."""
     target = os.path.realpath(os.fsdecode(path))
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
@@ -107,13 +107,13 @@ class EarlyStopping(_Best):
     Parameters
     ----------
     monitor : str
-        Which number of the logs: ``"val_loss"``, ``"loss"``, ``"val_accuracy"``.
+        The number of the logs to watch: ``"val_loss"``, ``"loss"``, ``"val_accuracy"``.
     patience : int
-        Epochs without a better one that are put up with: the next one is the last.
+        Epochs to continue without a better one. If the next one is not better either, it is the last.
     min_delta : float
-        What is better by no more than this does not count.
+        An improvement that is not larger than this does not count.
     restore_best : bool
-        Whether the net has the best epoch's weights at the end. Not after Ctrl-C, which keeps the last step.
+        Give the net the best epoch's weights at the end. Ctrl-C keeps those of the last step.
     mode : str
         ``"min"`` where less is better, or ``"max"``.
 
@@ -121,7 +121,7 @@ class EarlyStopping(_Best):
     ----------
     best : float
     best_epoch, wait : int
-        When that was, counted from 0; and epochs since.
+        The epoch of the best, counted from 0; and the epochs since.
     """
 
     def __init__(
@@ -172,8 +172,8 @@ class EarlyStopping(_Best):
 class ModelCheckpoint(_Best):
     """Save the net after epochs, as `Net.save` does; `tinyrnn.load` reads it.
 
-    Where the file cannot be written there is a warning, and training goes on. With ``save_best_only`` a best
-    that could not be saved does not count: the next net that is better than the saved one is saved.
+    If the file cannot be written, a warning says so and training continues. With ``save_best_only`` a best
+    epoch that could not be saved does not count: the next net that is better than the saved one is saved.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class ModelCheckpoint(_Best):
     monitor, mode
         As `EarlyStopping` takes them; without ``save_best_only`` nothing is compared.
     save_best_only : bool
-        Whether only what is better than all before is saved.
+        Save only a net that is better than all before it.
     """
 
     def __init__(
@@ -224,9 +224,9 @@ class LearningRateScheduler(Callback):
         A schedule of the run's optimiser, stepped as in PyTorch after each unit; or a function from the
         number of units done, 0 at the start, to the learning rate.
     unit : str, optional
-        ``"epoch"`` or ``"batch"``; by default what `OneCycleLR` is made for, ``"batch"``, for that one.
+        ``"epoch"`` or ``"batch"``. The default is ``"batch"`` for `OneCycleLR`, ``"epoch"`` for all others.
     monitor : str, optional
-        The number that `ReduceLROnPlateau` looks at after each epoch, ``"val_loss"`` by default there.
+        The number that `ReduceLROnPlateau` watches after each epoch, by default ``"val_loss"``.
     """
 
     _remembers = True
@@ -313,10 +313,10 @@ def _check_same(schedule: Any, state: Any) -> None:
 
 
 class CSVLogger(Callback):
-    """Write the history as a table after each epoch: the file is whole at any time.
+    """Write the history as a table after each epoch: the file is complete at any time.
 
-    A resumed run writes the epochs before it, too. Where the file cannot be written there is a warning, and
-    the table that is written after the next epoch has all of them.
+    A resumed run writes the epochs before it, too. If the file cannot be written, a warning says so, and the
+    table after the next epoch has all of them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -341,12 +341,13 @@ class CSVLogger(Callback):
 
 
 class Checkpoint(Callback):
-    """Save all that a run is, so that ``fit(..., resume=path)`` goes on to the very same bits.
+    """Save the complete run, so that ``fit(..., resume=path)`` continues to the very same bits.
 
-    One safetensors file: weights, the optimiser's state, schedules, counters of callbacks, the generators
-    of shuffling and dropout, the history. It is complete or not there: an older one is kept until the new one
-    is. After the last epoch it is written in any case, and after Ctrl-C too, in the middle of an epoch. Where
-    it cannot be written there is a warning, and training goes on: ``fit`` returns the history in any case.
+    The file is one safetensors: weights, the optimiser's state, schedules, counters of callbacks, the
+    generators of shuffling and dropout, the history. It is complete or not there: an older file stays until
+    the new one is complete. It is always written after the last epoch, and after Ctrl-C in the middle of an
+    epoch. If it cannot be written, a warning says so and training continues; ``fit`` returns the history in
+    any case.
 
     Parameters
     ----------
@@ -395,7 +396,7 @@ class Checkpoint(Callback):
 
 
 def in_order(callbacks: Any) -> list[Callback]:
-    """Callbacks as `fit` calls them: schedules wrapped, checkpoints last, since they keep what others know.
+    """Callbacks in the order of `fit`: schedules wrapped, checkpoints last, since they save the others.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A run of `fit` as one file, from which it goes on to the very same bits.
+"""A run of `fit` as one file, from which it continues to the very same bits.
 
 The file is safetensors. Its tensors are the net's, ``net.<name>``, so that
 ``net.load_state_dict(load_weights(path), prefix="net")`` takes them alone, and the arrays of the optimiser,
@@ -36,15 +36,15 @@ _KEY, _CRC = "tinyrnn_checkpoint", "tinyrnn_crc32"
 _NET = "net."
 _DROPOUT = ("_dropout_seed", "_train_steps")  # as files call `Practice.seed` and `passes`
 
-# What a schedule puts into a group when it is made, and nothing changes.
+# Entries that a schedule puts into a group when it is made, and that never change.
 _SCHEDULED = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
 
-# What a damaged or foreign description raises when it is taken apart.
+# Exceptions from taking a damaged or foreign description apart.
 _MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
 
 
 def save(path: Path, run: Run) -> None:
-    """Write all that ``run`` is. The file is complete or not there; an older one is kept until then.
+    """Write the complete ``run``. The file is complete or not there; an older one stays until then.
 
     Raises
     ------
@@ -85,10 +85,10 @@ def save(path: Path, run: Run) -> None:
 
 
 def restore(path: Path, run: Run) -> None:
-    """Make ``run`` what it was when the file was written.
+    """Bring ``run`` back to the state in the file.
 
-    All of the file is compared with the run before anything changes; what only a callback can judge is given
-    to it, and taken back if it refuses.
+    All of the file is compared with the run before anything changes. Only a callback itself can judge its
+    state: it gets it, and everything is undone if it refuses.
 
     Raises
     ------
@@ -343,7 +343,7 @@ def _checked_dropout(kept: Any, begun: bool) -> dict[str, int]:
 
 
 def _take(found: _Found, run: Run) -> None:
-    """Hand everything to its owner."""
+    """Give each part of the file to its owner."""
     load_state_dict(run.net, found.net)
     run.optimizer.load_state_dict(found.optimizer)
     for callback, state in found.callbacks:
@@ -368,7 +368,7 @@ def _take(found: _Found, run: Run) -> None:
 
 
 def _snapshot(run: Run) -> Callable[[], None]:
-    """A function that gives net, optimiser and callbacks back what they are now; the run itself is new."""
+    """A function that restores net, optimiser and callbacks to their present state; the run itself is new."""
     weights, dropout = stored(run.net), _dropout(run.net)
     optimizer = run.optimizer.state_dict()
     callbacks = [(callback, callback.state_dict()) for callback in run.callbacks]
@@ -410,7 +410,7 @@ def _shown(description: Any) -> str:
 
 
 def pack(value: Any, name: str, tensors: Tensors) -> Any:
-    """``value`` as JSON has it; its arrays go to ``tensors``, named by their place.
+    """Make ``value`` fit for JSON; its arrays go to ``tensors``, named by their place.
 
     Dicts, lists, tuples, arrays, numbers, strings, booleans and None. A dict whose keys are not strings, a
     tuple and an array become a dict with one key that begins with ``"!"``.
@@ -418,7 +418,7 @@ def pack(value: Any, name: str, tensors: Tensors) -> Any:
     Raises
     ------
     TypeError
-        For anything else; the message says where it is.
+        For anything else; the message names its place.
     """
     if isinstance(value, np.generic):
         value = value.item()

@@ -26,9 +26,9 @@ class Errors(NamedTuple):
     Attributes
     ----------
     format : str
-        How the second net keeps the part's matrices; ``""`` for a part without.
+        The format of the part's matrices in the second net; ``""`` for a part without matrices.
     rms : ndarray, float64, (windows,)
-        Root of the mean square of the difference, divided by that of the first net's values there.
+        Root of the mean square of the difference, divided by that of the first net's values in the window.
     largest : ndarray, float64, (windows,)
         Largest magnitude of the difference, divided by the same.
     """
@@ -83,15 +83,15 @@ def drift(
     targets: ArrayLike | None = None,
     loss: Loss | None = None,
 ) -> Drift:
-    """Run two nets of one architecture over the same input, and tell how far the second strays.
+    """Run two nets of one architecture over the same input, and measure how far the second strays.
 
-    Each reads its own layers' outputs and carries its own state, so errors add up as they do in use. The
-    input is taken in chunks: memory does not grow with its length, unless a layer is bidirectional or none
-    is recurrent.
+    Each net reads its own layers' outputs and carries its own state, so errors add up as they do in use. The
+    input goes through in chunks: memory does not grow with its length, unless a layer is bidirectional or
+    none is recurrent.
 
-    Gates are computed in NumPy, from what each net's layer read, its own states and its own weights, with
-    integer weights from inputs that are rounded as its kernels round them. What this leaves out is float32's
-    own rounding, of a part in ten million; float32 layers show it too.
+    Gates are computed in NumPy, from each layer's input, its own states and its own weights; with integer
+    weights the inputs are rounded as the kernels round them. This leaves out float32's own rounding, of a
+    part in ten million; float32 layers show it too.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def drift(
     inputs : array_like
         One sequence or a batch, as ``net(x)`` takes it (a cell as ``net.stream().run(x)`` does).
     targets : array_like, optional
-        What the output should be: integers, a class for each frame, or floats of the output's shape.
+        The right output: integers, a class for each frame, or floats of the output's shape.
     loss : callable, optional
         Takes output and targets of some steps, ``(T, B, ...)`` in a net with recurrent layers, and returns a
         mean. By default the cross-entropy of logits (or of log-probabilities) in nats for integer targets,
@@ -113,7 +113,7 @@ def drift(
     Raises
     ------
     ValueError
-        If the nets have not the same layers, or a loss has no targets.
+        If the nets differ in their layers, or a loss has no targets.
     ShapeError, TypeError, IndexError
         If inputs or targets do not fit.
     """
@@ -129,7 +129,7 @@ def drift(
     losses, done = np.zeros(2), 0
     sums: dict[str, _Sums] = {}
     for one, two in zip(watch(net, x), watch(quantised, x), strict=True):
-        with np.errstate(all="ignore"):  # what is not finite shows in the report
+        with np.errstate(all="ignore"):  # numbers that are not finite show in the report
             for name, first, second in _pairs(one, two):
                 sums.setdefault(name, _Sums()).add(first, second, done)
         steps = len(one[-1].y)

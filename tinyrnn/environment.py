@@ -8,9 +8,9 @@ import warnings
 
 
 def warn_of_isa(message: str) -> None:
-    """Warn, at the line that imports us; the command ``tinyrnn`` refuses instead, in one line of its own.
+    """Warn at the line that imports us. The command ``tinyrnn`` does not warn: it refuses, in one line.
 
-    A warning, not an error: the program that imports us may know nothing of the variable.
+    This is not an error, since the program that imports us may not care about the variable.
     """
     if _is_command():
         return

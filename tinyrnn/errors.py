@@ -1,6 +1,6 @@
 """The exceptions that tinyrnn raises beyond Python's own.
 
-Every one is a ``ValueError`` or an ``ArithmeticError``, so code that knows nothing of tinyrnn can catch it.
+Each is a ``ValueError`` or an ``ArithmeticError``, so code that does not import tinyrnn can catch it.
 ``csrc/status.def`` names them; a missing file stays an ``OSError``.
 """
 
@@ -8,7 +8,7 @@ _LONGEST = 2500  # characters of a message about a file
 
 
 class ShapeError(ValueError):
-    """An array has the wrong rank or size for where it was passed."""
+    """An array has the wrong rank or size for its place."""
 
 
 class WeightsError(ValueError):
@@ -16,9 +16,9 @@ class WeightsError(ValueError):
 
 
 class LoadError(ValueError):
-    """A model file is malformed, truncated, hostile, or of a kind that is not read.
+    """A model file is malformed, truncated, hostile, or of a kind that cannot be read.
 
-    A message may quote the file, which may be anything: of a long one the middle is left out.
+    A message may quote the file, which may hold anything, so the middle of a long message is left out.
     """
 
     def __init__(self, message: str = "") -> None:

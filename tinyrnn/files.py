@@ -16,7 +16,7 @@ try:
 except ImportError:  # not POSIX
     fcntl = None  # type: ignore[assignment]
 
-# What opening a file without a name answers where the kernel or the file system has none.
+# The errors of opening a file without a name where the kernel or the file system has no such files.
 _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.EPERM, errno.ENOSYS}
 
 
@@ -24,18 +24,17 @@ _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a file that takes the name ``path`` at the end, and vanishes if there is an exception.
 
-    Until then an older file of that name is kept, and its permissions after. A symbolic link stays one; the
-    file it leads to is replaced. Afterwards the numbers and the name are on the disk.
+    Until then an older file of that name stays; its permissions pass to the new one. A symbolic link stays a
+    link; the file that it leads to is replaced. Afterwards the numbers and the name are on the disk.
 
-    The new file has no name until it is complete where the file system allows it, so that nothing is left
-    when the process is killed. Elsewhere it has a hidden one, ``.tinyrnn-….part``, which the next call for
-    the same ``path`` removes unless its writer is still alive.
+    Where the file system allows it, the new file has no name until it is complete, so that nothing is left
+    when the process is killed. Elsewhere it has a hidden name, ``.tinyrnn-….part``, and the next call for the
+    same ``path`` removes it unless its writer is still alive.
 
     Raises
     ------
     OSError
-        When the file cannot be written, or ``path`` is something else than a regular file. Its `filename` is
-        ``path``.
+        If the file cannot be written, or ``path`` is not a regular file. Its `filename` is ``path``.
     """
     with naming(path):
         part = _Part(path)
@@ -49,7 +48,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Give an OSError the name that the caller knows the file by."""
+    """Give an OSError the caller's name of the file."""
     try:
         yield
     except OSError as error:
@@ -160,7 +159,7 @@ class _Part:
             os.fsync(self._folder)
 
     def _settle(self) -> None:
-        """Write what is buffered to the disk, with the permissions of the file that is replaced."""
+        """Write the buffer to the disk, with the permissions of the file that is replaced."""
         self.file.flush()
         if os.path.exists(self.target):
             mode = stat.S_IMODE(os.stat(self.target).st_mode)

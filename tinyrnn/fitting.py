@@ -1,6 +1,6 @@
 """The loop over epochs: `Net.fit`, `Net.predict` and `Net.evaluate`.
 
-runs.py has what a run is made of; checkpoints.py writes it down and takes it up again.
+runs.py holds the run itself; checkpoints.py saves and restores it.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def fit(
 
 
 def _hand_over(history: History, error: BaseException) -> None:
-    """Make the history of a run that an exception ends reachable: training is in the net already."""
+    """Attach the history to the exception that ends a run: the net holds the training already."""
     with suppress(AttributeError, TypeError):  # an exception that takes no attribute
         error.history = history  # type: ignore[attr-defined]
         if history.epochs and hasattr(error, "add_note"):  # Python 3.11
@@ -238,7 +238,7 @@ def _measured(
 ) -> dict[str, float]:
     """The loss and the metrics; the bits do not depend on the batch size.
 
-    That is so since outputs do not depend on it, and losses are taken of the same few samples at a time.
+    Outputs do not depend on it, and the loss takes the same few samples at a time.
     """
     batch_size = -(-batch_size // _LOSS_ROWS) * _LOSS_ROWS
     gather = Gatherer(inputs, targets, min(batch_size, len(inputs)))

@@ -1,7 +1,7 @@
 """Formats of a matrix beside float32: the codes of each, and the way they are stored.
 
-A matrix has rows, the outputs, and columns, everything that an output sums over: whatever the axes, the
-first is the rows. Codes and scales are as `_core.Layer.set_codes` takes them:
+A matrix has a row for each output, and a column for each number that an output sums over. The first axis is
+always the rows. Codes and scales have the form that `_core.Layer.set_codes` takes:
 
 =============  ==============================  =============================================
 format         codes                           scales, float32
@@ -12,8 +12,8 @@ int8           int8, -127 .. 127               (rows,)
 int4           int8, -8 .. 7                   (rows, columns / 32 rounded up), bfloat16s
 =============  ==============================  =============================================
 
-A weight is code * scale. In a file, a pickle or a copy int4's codes lie two in a byte, (rows, columns / 2
-rounded up) uint8, the first in the low half, each plus 8; its scales are bfloat16.
+A weight is code * scale. In a file, a pickle or a copy a byte holds two codes of int4, (rows, columns / 2
+rounded up) uint8, the first in the low half, each plus 8; the scales of int4 are bfloat16.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ GROUP = 32  # columns of a row that share one scale in int4
 LEVELS = {"int8": (-127, 127), "int4": (-8, 7)}
 SCALE = "_scale"  # follows a matrix's name
 
-# Magnitudes of weights that int8 and int4 take, and of scales: no product of code and scale is infinite.
+# Largest magnitudes of weights for int8 and int4, and of scales: no product of code and scale is infinite.
 _LARGEST, _LARGEST_SCALE = 2.0**120, 2.0**121
 
-# A row of activations is read as zeros where none reaches this (TRNN_TINY in the core).
+# A row of activations counts as zeros if none of them reaches this (TRNN_TINY in the core).
 _SILENT = np.float32(2.0**-64)
 
-# int4: scales that are tried, in parts of the one that just reaches a group's largest magnitude.
+# int4: the scales to try, as parts of the one that just reaches a group's largest magnitude.
 _PARTS = np.linspace(0.6, 1.1, 26)
 
 
@@ -56,7 +56,7 @@ class Coded(NamedTuple):
 
 
 def check_format(what: str, name: Any) -> str:
-    """``name`` if it is a format's, or an error that lists them."""
+    """Return ``name`` if it is the name of a format, or raise an error that lists the formats."""
     if not isinstance(name, str) or name not in FORMATS:
         raise ValueError(f"{what} is {name!r}, expected one of {', '.join(map(repr, FORMATS))}")
     return name
@@ -66,7 +66,7 @@ def check_format(what: str, name: Any) -> str:
 
 
 def encode(matrix: Array, name: str, what: str) -> Coded:
-    """The nearest that a format has to a matrix.
+    """Encode a matrix as the nearest numbers of a format.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def check_finite(matrix: Array, name: str, what: str) -> None:
     """Raise an error that names the matrix if a format cannot hold one of its numbers."""
     wrong = ~np.isfinite(matrix)
     if wrong.any():
-        raise WeightsError(f"{what} holds {matrix[wrong][0]}, which {name} cannot: expected finite numbers")
+        raise WeightsError(f"{what} holds {matrix[wrong][0]}, expected finite numbers for {name}")
     with np.errstate(over="ignore"):
         largest = np.abs(matrix).max()
         if name == "float16":
@@ -121,8 +121,8 @@ def row_scales(matrix: NDArray[np.float64]) -> Floats:
 def group_scales(matrix: NDArray[np.float64], weight: NDArray[np.float64] | float = 1.0) -> Floats:
     """int4: the scale of each row of a group, for the least ``weight``-ed sum of squared errors.
 
-    There are eight codes below zero and seven above. So a scale may be negative: the side that reaches
-    farther gets the eight.
+    There are eight codes below zero and seven above. So a scale may be negative: the side with the largest
+    magnitude gets the eight.
     """
     rows = np.arange(len(matrix))
     farthest = matrix[rows, np.abs(matrix).argmax(axis=1)]
@@ -155,7 +155,7 @@ def rounded_activations(x: Floats) -> Floats:
     return rounded
 
 
-# ---- as they are stored -------------------------------------------------------------------------
+# ---- storage ------------------------------------------------------------------------------------
 
 
 def store(coded: Coded, format_name: str, name: str) -> dict[str, Array]:
@@ -173,12 +173,12 @@ def store(coded: Coded, format_name: str, name: str) -> dict[str, Array]:
 
 
 def restore(codes: Any, scales: Any, shape: tuple[int, ...], format_name: str, what: str) -> Coded:
-    """The inverse of `store` for int8 and int4, of whatever arrays it is handed.
+    """The inverse of `store` for int8 and int4, for any arrays that come.
 
     Raises
     ------
     WeightsError, ShapeError
-        If a dtype, a shape or a number is not what the format has; ``what`` names the matrix.
+        If a dtype, a shape or a number does not belong to the format; ``what`` names the matrix.
     """
     codes, scales = np.asarray(codes), np.asarray(scales)
     rows, cols = shape[0], math.prod(shape[1:])

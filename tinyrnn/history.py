@@ -16,7 +16,7 @@ from tinyrnn.pictures import new_figure, saved
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What a curve is not wanted of, unless it is asked for.
+# Numbers without a curve by default.
 _ASIDE = ("lr", "seconds", "grad_norm")
 
 
@@ -40,7 +40,7 @@ class History:
         ``"loss"``, ``"val_loss"`` and ``"val_<metric>"`` where there is validation data, ``"lr"``,
         ``"grad_norm"`` (of the epoch's last step, before clipping) and ``"seconds"``.
     interrupted : bool
-        Whether Ctrl-C ended the run: the epoch under way is not in ``history``.
+        True if Ctrl-C ended the run; the unfinished epoch is not in ``history``.
     memory : int
         Bytes of the buffers that training took beside weights and data: tapes, gradients, staging.
     """
@@ -66,7 +66,7 @@ class History:
         return f"History({self.epochs} epochs{': ' + last if last else ''})"
 
     def append(self, logs: Mapping[str, float]) -> None:
-        """Add an epoch; what it lacks, or what earlier ones lacked, is NaN."""
+        """Add an epoch. A number that it lacks, or that earlier epochs lacked, is NaN."""
         count = self.epochs
         for name in logs:
             self.history.setdefault(name, [math.nan] * count)
@@ -130,7 +130,7 @@ class History:
 
     @classmethod
     def from_json(cls, value: Any) -> History:
-        """From what `to_json` gave; TypeError, ValueError, KeyError or OverflowError for anything else."""
+        """The inverse of `to_json`; TypeError, ValueError, KeyError or OverflowError for other values."""
         made = cls()
         rows = value["history"]
         if not isinstance(rows, dict) or not all(isinstance(values, list) for values in rows.values()):
@@ -148,9 +148,9 @@ class History:
         Parameters
         ----------
         names : sequence of str, optional
-            Which numbers; by default all but the learning rate, the gradient's norm and the time.
+            The numbers to draw; by default all but the learning rate, the gradient's norm and the time.
         path : str or os.PathLike, optional
-            Where to save the picture.
+            The file for the picture.
 
         Returns
         -------

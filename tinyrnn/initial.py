@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # numpy.random takes longer to import than all of tinyrnn: on
 Shape = tuple[int, ...]
 Initialise = Callable[[list[tuple[str, Shape]]], Iterator[tuple[int, int, NDArray[np.float32]]]]
 
-# Numbers that are drawn at once: the float64 ones are small beside the weights of any layer that is large.
+# Numbers that are drawn at once, as float64: few beside the weights of any large layer.
 _PIECE = 1 << 16
 
 _entropy = int.from_bytes(os.urandom(8), "little")

@@ -1,4 +1,4 @@
-"""Looking glasses: the gradient on its way back through time, the gates over a sequence, loss curves.
+"""Views into training: the gradient on its way back through time, the gates over a sequence, loss curves.
 
 Each function returns numbers; their ``plot`` draws them where matplotlib is installed.
 """
@@ -40,7 +40,7 @@ __all__ = [
 
 _REVERSE = "_reverse"
 
-# What gates are called in pictures, and whether they lie between 0 and 1.
+# The gates' names in pictures; True for those between 0 and 1.
 _GATES = {
     "i": ("input gate i", True),
     "f": ("forget gate f", True),
@@ -83,16 +83,16 @@ class GradientNorms(NamedTuple):
         )
 
     def plot(self, path: Path | None = None, ax: Axes | None = None, label: str = "") -> Figure:
-        """The norms over the steps, on a logarithmic scale. Zeros, and what is not finite, are gaps.
+        """Draw the norms over the steps, on a logarithmic scale. Zeros, NaN and infinities are gaps.
 
         Parameters
         ----------
         path : str or os.PathLike, optional
-            Where to save the picture.
+            The file for the picture.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a figure of its own without it.
+            The axes to draw on; by default those of a new figure.
         label : str
-            Goes before the names, to tell nets in one picture apart.
+            A prefix of the names, to tell nets in one picture apart.
 
         Returns
         -------
@@ -131,8 +131,8 @@ def gradient_norms(
 ) -> GradientNorms:
     """Measure the gradient at each step of its way back through time, by level and direction.
 
-    Where it falls by orders of magnitude towards the early steps it vanishes: what happened there teaches
-    the net nothing. Where it grows it explodes. In a reverse direction early is the sequence's end.
+    A gradient that falls by orders of magnitude towards the early steps vanishes: the net learns nothing from
+    those steps. One that grows explodes. In a reverse direction the early steps are the sequence's end.
 
     Parameters and errors are those of `hidden_gradients`.
 
@@ -162,12 +162,12 @@ def hidden_gradients(
 
     It counts the output of step t and all steps after it. With a projection h is the projected state.
 
-    The net runs as in training, with the batch's statistics, but without dropout. It is a copy that runs: the
-    net's weights, gradients, statistics and mode stay as they are. Each level goes step by step, forwards
-    twice and backwards once: slower than training.
+    A copy of the net runs as in training, with the batch's statistics, but without dropout. The net's
+    weights, gradients, statistics and mode stay as they are. Each level goes step by step, forwards twice and
+    backwards once: slower than training.
 
-    As in training, what an LSTM's cells or a GRU's states hand to the step before is zero below 2**-64, so a
-    gradient that has faded to some 1e-19 falls faster from there than the formulas say.
+    As in training, the gradient that an LSTM's cells or a GRU's states pass to the step before is zero below
+    2**-64. So a gradient that has faded to some 1e-19 falls faster from there than the formulas predict.
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ class _Unrolled:
         return y
 
     def backward(self, dy: Array) -> tuple[Array, Array]:
-        """dL/dh_t and the gradient of the input, from what reaches h_t from outside this level."""
+        """dL/dh_t and the gradient of the input, from the gradient of h_t from outside this level."""
         found, dx = np.empty_like(dy), np.empty_like(self.x)
         later = {name: np.zeros_like(array) for name, array in self.before[0].items()}
         for t in reversed(self.order):
@@ -331,7 +331,7 @@ class _Unrolled:
 
 
 def _stages(net: Net, frame: Frame, lead: int, batch: int, steps: int, ends: Any) -> list[_Frames | _Level]:
-    """The net cut up: levels of recurrent layers, and what lies between them."""
+    """The net in pieces: levels of recurrent layers, and the layers between them."""
     stages: list[_Frames | _Level] = []
     places = iter(net._places())
     between: list[_core.Layer] = []
@@ -401,12 +401,12 @@ class Gates(NamedTuple):
         Parameters
         ----------
         path, ax
-            As `GradientNorms.plot` takes them, which says what is returned and raised, too; ``ax`` holds one
-            gate, and ``layer`` and ``gate`` say which.
+            As in `GradientNorms.plot`, which also lists the result and the errors. ``ax`` holds one gate:
+            choose it with ``layer`` and ``gate``.
         layer, gate : str, optional
-            Only those; by default all.
+            The layer and the gate to draw; by default all.
         row : int
-            Of the batch.
+            The row of the batch.
 
         Raises
         ------
@@ -486,12 +486,12 @@ class Gates(NamedTuple):
 def gate_activations(net: Net, x: ArrayLike) -> Gates:
     """Compute the gates of the recurrent layers over a sequence, in evaluation mode.
 
-    Gates are computed in NumPy, from what each layer read, its own states and its own weights; see `drift`.
+    Gates are computed in NumPy, from each layer's input, its own states and its own weights; see `drift`.
 
     Parameters
     ----------
     net : Net
-        With a recurrent layer; quantised ones do.
+        A net with a recurrent layer, quantised or not.
     x : array_like
         One sequence or a batch, as ``net(x)`` takes it, all rows of one length.
 
@@ -537,7 +537,7 @@ class LossCurves(NamedTuple):
     runs : dict of str to dict of str to ndarray, float64
         By run, and by name: ``"loss"``, and ``"val_loss"`` where it was measured.
     unit : str
-        What there is a number for: ``"epoch"`` or ``"step"``.
+        The unit of the curves: ``"epoch"`` or ``"step"``.
     """
 
     runs: dict[str, dict[str, NDArray[np.float64]]]
@@ -549,9 +549,9 @@ class LossCurves(NamedTuple):
         Parameters
         ----------
         path, ax
-            As `GradientNorms.plot` takes them; it says what is returned and raised, too.
+            As in `GradientNorms.plot`, which also lists the result and the errors.
         log : bool
-            Whether the scale is logarithmic.
+            Use a logarithmic scale.
         """
         ax = axes_or_new("LossCurves.plot", ax)
         from matplotlib.ticker import MaxNLocator
@@ -589,11 +589,11 @@ def loss_curves(
     Parameters
     ----------
     *runs : History, or sequence of float
-        What `Net.fit` returned, or one number an epoch or a step.
+        The result of `Net.fit`, or one number for each epoch or step.
     labels : sequence of str, optional
-        What the runs are called; by default ``"run 1"``, ``"run 2"``, and one alone nothing.
+        The names of the runs; by default ``"run 1"``, ``"run 2"``. A single run has none.
     measure : str
-        Which number of a history; ``"val_<measure>"`` comes along.
+        The number of a history to draw, with ``"val_<measure>"`` beside it.
 
     Returns
     -------

@@ -1,12 +1,11 @@
-"""Losses: what a net wrote against what it should have written, and the gradient that `Net.backward` wants.
+"""Losses: compare the net's output with the target, and compute the gradient for `Net.backward`.
 
-Names, arguments, defaults and definitions are ``torch.nn``'s; classes are always the last axis. Called as
-``value, dy = loss(y, target, lengths=None)``. The numbers are made in ``csrc/loss``; this file looks at
-shapes.
+Names, arguments, defaults and definitions are ``torch.nn``'s; classes are always the last axis. A call is
+``value, dy = loss(y, target, lengths=None)``. ``csrc/loss`` computes the numbers; this file checks shapes.
 
-A target has the shape that PyTorch's has, or lacks the axis of steps: then each row's last step counts, by
-``lengths``, and ``dy`` is zero elsewhere. With ``lengths``, what lies beyond a row's end is not read, counts
-nothing, and has gradient 0.
+A target has PyTorch's shape, or lacks the axis of steps. Without that axis each row's last step counts, by
+``lengths``, and ``dy`` is zero elsewhere. With ``lengths``, frames beyond a row's end are not read, count
+nothing, and have gradient 0.
 """
 
 from __future__ import annotations
@@ -108,10 +107,10 @@ class Loss(Guarded):
         Parameters
         ----------
         y : array_like, float32
-            What the net wrote. Any shape; (T, B, ...) where ``lengths`` are given, or (B, T, ...) with
+            The net's output. Any shape; (T, B, ...) where ``lengths`` are given, or (B, T, ...) with
             ``batch_first``.
         target : array_like
-            As the class says; or without the axis of steps, for each row's last step.
+            See the class; or without the axis of steps, for each row's last step.
         lengths : array_like of int, (B,), optional
             Steps of each row that count, 1 .. T.
         batch_first : bool
@@ -137,8 +136,8 @@ class Loss(Guarded):
     ) -> Target:
         """Convert a target to the core's form, checked against the shape of ``y``.
 
-        Arrays that are C-contiguous float32, or int32 for classes, are taken as they are. Whether classes are
-        in range is left to the core.
+        Arrays that are C-contiguous float32, or int32 for classes, are taken as they are. The core checks the
+        range of classes.
 
         Raises
         ------
@@ -176,7 +175,7 @@ class Loss(Guarded):
         where = f" at {list(map(int, place))}" if place else ""
         return f"target {int(numbers[place])}{where} is out of range, expected {self._range(classes)}"
 
-    # ---- what losses differ in -----------------------------------------------------------------------
+    # ---- differences between losses ------------------------------------------------------------------
 
     def _numbers(self, target: Any, shape: _Shape) -> NDArray[Any]:
         """The target as the core reads it."""
@@ -277,13 +276,13 @@ class CrossEntropyLoss(Loss):
     Parameters
     ----------
     weight : array_like, float32, (C,), optional
-        Of each class.
+        A weight for each class.
     ignore_index : int
-        A target that counts nothing.
+        A target that does not count.
     reduction : str
         ``"mean"`` divides by the sum of the targets' weights, or by the number of distributions.
     label_smoothing : float
-        The share, 0 .. 1, of a target that all classes get alike.
+        The share, 0 .. 1, of a target that is spread over all classes.
 
     Targets are integers of the shape of ``y`` without its last axis, or distributions over classes, floats of
     the shape of ``y``.
@@ -348,11 +347,11 @@ class BCEWithLogitsLoss(Loss):
     Parameters
     ----------
     weight : array_like, float32, (C,) or (), optional
-        Of every number, by the last axis of ``y``.
+        A weight for every number, by the last axis of ``y``.
     reduction : str
         As `MSELoss`.
     pos_weight : array_like, float32, (C,) or (), optional
-        Of positive targets, by the last axis of ``y``.
+        A weight for positive targets, by the last axis of ``y``.
 
     Targets are numbers of the shape of ``y``, from 0 to 1.
     """
@@ -400,10 +399,10 @@ class CTCLoss(Loss):
     reduction : str
         ``"mean"`` divides each row's loss by the length of its target, then averages over the batch.
     zero_infinity : bool
-        A target that is too long for its input has loss and gradient 0; else infinity and NaN.
+        Give a target that is too long for its input loss and gradient 0, not infinity and NaN.
 
-    ``y`` is log-probabilities, (T, B, C) or (T, C): what a `LogSoftmax` writes. The gradient takes for
-    granted that they are, as PyTorch's does. Targets are labels, integers without the blank: (B, S) padded to
+    ``y`` is log-probabilities, (T, B, C) or (T, C): the output of a `LogSoftmax`. The gradient assumes so, as
+    PyTorch's does. Targets are labels, integers without the blank: (B, S) padded to
     one length, or one after the other in (sum of lengths,), each with ``target_lengths``; or a list of B
     sequences.
     """
@@ -429,7 +428,7 @@ class CTCLoss(Loss):
         y : array_like, float32, (T, B, C), (T, C), or with ``batch_first`` (B, T, C)
             Log-probabilities.
         target : array_like or list of array_like, or a tuple (target, target_lengths)
-            As the class says.
+            See the class.
         lengths : array_like of int, (B,), optional
             Steps of each row, 1 .. T; PyTorch's ``input_lengths``. All of them where it is None.
         target_lengths : array_like of int, (B,), optional
@@ -547,7 +546,7 @@ class CTCLoss(Loss):
         )
 
     def _labels(self, array: NDArray[Any]) -> _Integers:
-        """Labels as int32; an empty list has no dtype that says so."""
+        """Labels as int32, also those of an empty list, whose dtype is none of integers."""
         if array.size == 0:
             return array.astype(np.int32)
         return as_indices(array, f"{type(self).__name__}: target")

@@ -13,7 +13,7 @@ Path = str | os.PathLike[str]
 
 
 def new_figure(what: str, width: float, height: float) -> Figure:
-    """An empty figure of so many inches; ``what`` is who asks for it.
+    """An empty figure, its size in inches; ``what`` names the caller for the error.
 
     Raises
     ------
@@ -28,12 +28,12 @@ def new_figure(what: str, width: float, height: float) -> Figure:
 
 
 def axes_or_new(what: str, ax: Axes | None) -> Axes:
-    """``ax``, or the one of a figure of its own."""
+    """Return ``ax``, or the axes of a new figure."""
     return ax if ax is not None else new_figure(what, 6.4, 3.8).subplots()
 
 
 def saved(ax: Axes, path: Path | None) -> Figure:
-    """The figure of ``ax``, saved where there is a path."""
+    """Save the figure of ``ax`` if there is a path, and return it."""
     figure: Figure = ax.figure.figure  # not the part of a figure that it may lie in
     if path is not None:
         figure.savefig(path)

@@ -25,7 +25,7 @@ from tinyrnn.net import Net
 from tinyrnn.state_dicts import stored
 from tinyrnn.tracing import watch
 
-# Added to the diagonal of what a matrix reads, as a part of its mean: what keeps the inverse tame.
+# Damping of the moments' diagonal, as a part of its mean, so that the inverse stays bounded.
 _DAMPING = 0.01
 
 Matrix = NDArray[np.float64]
@@ -43,35 +43,36 @@ def quantize(
     """A copy of a net with its matrices in a smaller format.
 
     Recurrent layers, Linear, Conv1d and Embedding have matrices; biases and all else stay float32. With
-    ``"int8"`` every row of a matrix has a scale, with ``"int4"`` every 32 numbers of a row; what a product
-    reads is then rounded too, row by row as it comes, to 255 levels. ``"float16"`` and ``"bfloat16"`` take
-    half the memory of float32 and are computed with in float32.
+    ``"int8"`` every row of a matrix has a scale, with ``"int4"`` every 32 numbers of a row. A product then
+    rounds its input too, row by row, to 255 levels. ``"float16"`` and ``"bfloat16"`` take half the memory of
+    float32; the computation is in float32.
 
-    The copy runs, streams, saves and loads as any net; `Net.formats` tells what became of each layer,
-    `Net.memory` how large it is, `drift` how far it strays.
+    The copy runs, streams, saves and loads as any net. `Net.formats` lists the format of each layer,
+    `Net.memory` gives the size, `drift` measures the error.
 
     Parameters
     ----------
     net : Net
-        It stays as it is. What it has in another format than float32 already, the copy has too: a second call
-        may quantise otherwise what ``keep`` left in a first one.
+        It stays as it is. The copy keeps matrices that already have another format than float32, so a second
+        call can give another format to the layers that ``keep`` left out of the first.
     format : {"int8", "int4", "float16", "bfloat16"}
     calibration : array_like, or list of ndarray, optional
         Typical input, as ``net(x)`` takes it (a cell as ``net.stream().run(x)`` does), or a list of such.
-        With it int8 and int4 are rounded for the least error of what each matrix makes of it while ``net``
-        runs (GPTQ: Frantar et al., 2022), not for the least error of each weight; layer by layer, so that
-        each also makes up for errors of those before it. int4 gains much, int8 a little. Some ten thousand
-        steps do. The halves are rounded to the nearest in any case.
+        With it int8 and int4 are rounded for the least error of each matrix's output while ``net`` runs
+        (GPTQ: Frantar et al., 2022), not for the least error of each weight. The rounding goes layer by
+        layer, so each layer also makes up for the errors of those before it. int4 gains much, int8 a little.
+        Some ten thousand steps are enough. float16 and bfloat16 are rounded to the nearest in any case.
     keep : iterable of str, or "auto"
-        Names of layers that stay float32, as `Net.formats` lists them: a layer's of a `Sequential`, which
-        stands for all within it, or a level's, ``"lstm.l0"``. With ``"auto"`` as many of the worst layers as
-        it takes to hold ``bound``; the worst is the one that does most harm when it is quantised alone. That
-        quantises the net up to twice as often as it has layers.
+        Names of layers that stay float32, as `Net.formats` lists them: the name of a layer in a `Sequential`,
+        which stands for all within it, or of a level, ``"lstm.l0"``. ``"auto"`` keeps as many of the worst
+        layers as ``bound`` needs; the worst layer is the one that does most harm when it is quantised alone.
+        That quantises the net up to twice as often as it has layers.
     bound : float, optional
         With ``keep="auto"``: the largest magnitude by which any number of the output over the calibration may
-        differ from the float32 net's. With ``loss`` how much larger that may be than the float32 net's.
+        differ from the float32 net's. With ``loss``: the amount by which the loss may exceed the float32
+        net's.
     loss : callable, optional
-        What ``bound`` is about instead: takes a net, returns a float, the smaller the better.
+        A measure for ``bound`` instead: a function from a net to a float, the smaller the better.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def _sequences(calibration: Any) -> list[Any]:
 
 
 def _named(net: Net, names: Iterable[str]) -> set[str]:
-    """The core layers that are called so, or stand within what is called so."""
+    """The core layers that have one of the names, or that are inside a layer with one of the names."""
     found: set[str] = set()
     for name in names:
         within = {place for place in net.formats if f"{place}.".startswith(f"{name}.")}
@@ -204,14 +205,14 @@ def _output(net: Net, x: Any) -> NDArray[np.float32]:
     return output
 
 
-# ---- rounding by what the matrices read ---------------------------------------------------------
+# ---- rounding by the inputs of the matrices -----------------------------------------------------
 
 
 def _calibrate(rounded: Net, net: Net, format: str, sequences: list[Any], kept: set[str]) -> None:
-    """Round the matrices of some layers again, layer by layer, for what they read while the net runs.
+    """Round the matrices of some layers again, layer by layer, for their inputs while the net runs.
 
-    Each makes up for what is left of the errors of those before it: it is to make of what it reads after the
-    rounded ones what it made of what it read in ``net``.
+    Each layer makes up for the remaining errors of those before it: from its input after the rounded layers
+    it should compute the output that it computed from its input in ``net``.
     """
     order = [name for name in net.formats if name not in kept]
     for at, name in enumerate(order):
@@ -223,7 +224,7 @@ def _calibrate(rounded: Net, net: Net, format: str, sequences: list[Any], kept: 
             codes, scales = core.codes(param)
             assert scales is not None  # the format is one of integers
             matrix = source.get(param).reshape(len(codes), -1).astype(np.float64)
-            flat = codes.reshape(matrix.shape)  # a view: what is written here is written there
+            flat = codes.reshape(matrix.shape)  # a view: writing to it writes to the codes
             for rows, moment, cross in sums:
                 if not np.isfinite(moment).all() or not np.isfinite(cross).all():
                     raise ValueError(
@@ -270,7 +271,7 @@ def _moments(
                 )
                 for (_, moment, cross), (_, x), (_, y) in zip(sums, xs[param], ys[param], strict=True):
                     wide = y.astype(np.float64)
-                    with np.errstate(all="ignore"):  # what is not finite is told by the caller
+                    with np.errstate(all="ignore"):  # the caller reports numbers that are not finite
                         moment += wide.T @ wide
                         cross += x.astype(np.float64).T @ wide
     return moments
@@ -286,7 +287,7 @@ def _improve(
 ) -> None:
     """Replace the nearest codes and scales of those rows to which error feedback does good.
 
-    Wanted are the codes q of each row w for the least sum of ``(w x - q y)²``. Without rounding that would be
+    The codes q of each row w should give the least sum of ``(w x - q y)²``. Without rounding they would be
     ``w cross moment⁻¹``. Column by column, the error of rounding one is spread over the columns to come.
 
     Parameters
@@ -319,7 +320,7 @@ def _improve(
         left[:, stop:] -= errors @ spread[start:stop, stop:]
 
     def harm(codes: NDArray[np.int8], scales: NDArray[np.float32]) -> Matrix:
-        """The sum of squares of each row, but for what all codes have in common."""
+        """The sum of squares of each row, without the term that all codes share."""
         wide = scales[:, np.newaxis] if format == "int8" else np.repeat(scales, GROUP, axis=1)[:, :columns]
         q = codes * wide.astype(np.float64)
         squares: Matrix = ((q @ moment - 2 * matrix @ cross) * q).sum(axis=1)

@@ -1,6 +1,6 @@
-"""Samples as `fit`, `predict` and `evaluate` take them: checked once, bucketed by length, made batches.
+"""Samples for `fit`, `predict` and `evaluate`: checked once, bucketed by length, gathered into batches.
 
-Arrays are samples first, whatever a net's ``batch_first`` says; batches have the net's own layout.
+In arrays the samples are the first axis, also without ``batch_first``; batches have the net's own layout.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tinyrnn.tensors import Frame
 Rows = NDArray[np.intp]
 Lengths = NDArray[np.int32]
 
-# Numbers looked at at once for a NaN: what is allocated for it stays small.
+# Numbers that are searched for a NaN at once: few, so that the search allocates little.
 _LOOK = 1 << 18
 
 
@@ -37,9 +37,9 @@ class Inputs:
     lengths : array_like of int, (N,), optional
         Steps of each sample of an array.
     what : str
-        How errors call ``x``.
+        The name of ``x`` in errors.
     empty : bool
-        Whether an array may have no samples.
+        Allow an array without samples.
 
     Raises
     ------
@@ -311,7 +311,7 @@ class Targets:
 
 
 class Gatherer:
-    """Copies samples into batches, always into the same memory: what it gives is good until the next call.
+    """Copy samples into batches, always into the same memory: a batch is valid until the next call.
 
     Parameters
     ----------
@@ -415,10 +415,10 @@ class Gatherer:
 def batches(lengths: NDArray[np.int64], batch: int, generator: np.random.Generator | None) -> list[Rows]:
     """Every sample once, in batches of ``batch``, the rest in a short one.
 
-    Without a generator in the given order. With one, samples are shuffled; sorted by length, each taken for
-    up to a quarter longer than it is, so that those of about the same length keep mixing; cut into batches,
-    and the batches shuffled. Where all have the same length this is a plain shuffle. The short batch is cut
-    off at a place of its own in each epoch.
+    Without a generator the order is the given one. With one, samples are shuffled; sorted by length, each
+    counted as up to a quarter longer than it is, so that samples of about the same length keep mixing; cut
+    into batches; and the batches are shuffled. If all have the same length, this is a plain shuffle. The
+    short batch is cut off at another place in each epoch.
     """
     count = len(lengths)
     if generator is None:

@@ -1,4 +1,4 @@
-"""Threads that share the rows of a batch. The core's calls release the GIL, so Python's threads do."""
+"""Threads that share the rows of a batch. The core's calls release the GIL, so Python's threads suffice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Task = Callable[[], None]
 
 
 def split(count: int, threads: int) -> list[tuple[int, int]]:
-    """(first, how many) of at most ``threads`` parts of ``count``, none empty, as even as can be."""
+    """(first, count) of at most ``threads`` parts of ``count``, none empty, as even as possible."""
     parts = min(count, threads)
     bounds = [count * i // parts for i in range(parts + 1)]
     return [(first, end - first) for first, end in pairwise(bounds)]
@@ -24,13 +24,13 @@ def run_all(tasks: Sequence[Task], signals: bool = True) -> None:
     ----------
     tasks : sequence of callables
     signals : bool
-        Whether signals are handled meanwhile: a handler that raises, as that of Ctrl-C does, ends runs of a
-        plan early. Otherwise it is called when all are done.
+        Handle signals meanwhile: a handler that raises, such as Ctrl-C's, ends runs of a plan early.
+        Otherwise it is called when all are done.
 
     Raises
     ------
     BaseException
-        What a task raised, the earliest one's, or a signal's handler; all tasks have come to their end.
+        The exception of the earliest task that raised one, or of a signal's handler. All tasks have ended.
     """
     global _pool
     if len(tasks) == 1:
@@ -42,10 +42,10 @@ def run_all(tasks: Sequence[Task], signals: bool = True) -> None:
 
 
 class _Pool:
-    """Threads that wait for tasks; as many as were ever wanted at once."""
+    """Threads that wait for tasks; as many as were ever needed at once."""
 
     def __init__(self) -> None:
-        from queue import SimpleQueue  # here, so that who has one thread need not import them
+        from queue import SimpleQueue  # here, so that programs with one thread need not import them
         from threading import Lock
 
         from tinyrnn._core import Round

@@ -50,7 +50,7 @@ class Step(NamedTuple):
     isa: str
     kind: str
     format: str
-    limit: float  # --check fails above it: what was counted last, rounded up
+    limit: float  # --check fails above it: the last count, rounded up
     goal: float | None = None
 
     @property
@@ -159,7 +159,7 @@ def main() -> None:
 
     site, root = WORK / "site-arm64", WORK / "root-arm64"
     if "arm64" in programs and not site.is_dir():
-        print("\nleft out: a call from Python, which wants tests/arm/sysroot.sh and wheel.sh, arm64 both")
+        print("\nleft out: a call from Python, which needs tests/arm/sysroot.sh and wheel.sh, arm64 both")
     elif "arm64" in programs:
         python = root / "usr" / "bin" / os.readlink(root / "usr" / "bin" / "python3")
         inside = count(TARGETS["arm64"], [programs["arm64"], "neon", "lstm", 1, 1, "float32"], 10, 30)

@@ -8,7 +8,7 @@
 
 A loop is cut out of the disassembly: a branch backwards with no other one inside; a branch forwards is taken
 for not taken. Beside the cycles of a turn stand those that its loads alone and its multiply-adds alone would
-take (the busiest of the units that they use): what bounds it. Caches and branches are perfect here. The A53
+take (the busiest of the units that they use), the bound. Caches and branches are perfect here. The A53
 is the Raspberry Pi 3's core, the A72 the Pi 4's (LLVM takes it for an A57); nearest to the Pi 5's A76 is the
 Neoverse N1, which has a model of its own from LLVM 17 on. In LLVM's A53 nothing may be written back before
 what was issued earlier, so that a load waits for the multiply-adds before it, whatever its registers. A

@@ -151,7 +151,7 @@ class _Graph:
         return self._tensor(shape)
 
     def constant(self, array: NDArray[Any], scales: Array | None = None) -> int:
-        """Numbers of the model; `scales`, one for each row, are what int8 is multiplied by."""
+        """Numbers of the model; `scales`, one for each row, multiply int8."""
         kinds = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32"}
         data = np.frombuffer(array.tobytes(), np.uint8)
         self._model.buffers.append(self._schema.BufferT(data=data))
@@ -240,7 +240,7 @@ class _Graph:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The delegate says once, on stderr and from C, that it is there."""
+    """Silence the delegate, which announces itself once, on stderr and from C."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

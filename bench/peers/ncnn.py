@@ -1,4 +1,4 @@
-"""ncnn: its text and its weights, written here. One stream only: its recurrent layers know no batch."""
+"""ncnn: its text and its weights, written here. One stream only: its recurrent layers have no batch."""
 
 from __future__ import annotations
 

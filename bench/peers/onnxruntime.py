@@ -17,7 +17,7 @@ NEEDS = ("onnxruntime", "onnx")
 
 
 def fits(work: Work) -> bool:
-    """Its dynamic quantisation knows the LSTM, not the GRU."""
+    """Accept float32, and int8 for the LSTM: its dynamic quantisation does not support the GRU."""
     return work.dtype == "float32" or (work.dtype == "int8" and work.kind == "LSTM")
 
 

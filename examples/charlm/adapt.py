@@ -1,4 +1,4 @@
-"""Fine-tune the model of this folder on another text: train what is named, keep the rest as it is.
+"""Fine-tune the model of this folder on another text: train the named layers, keep the rest as it is.
 
     python adapt.py                                          # Python sources of the standard library
     python adapt.py --text shakespeare.txt --out shakespeare.safetensors
@@ -7,7 +7,7 @@
 
 The checkpoint is PyTorch's, read without PyTorch. All parameters are frozen but those of `--train`, which
 names tensors (head.bias) or layers (lstm). The loss on the last tenth of the text, which is never trained on,
-is printed before and after. What is saved has PyTorch's names: adapt_torch.py loads it into the module.
+is printed before and after. The saved file has PyTorch's names: adapt_torch.py loads it into the module.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def make_parser(description: str, out: str) -> argparse.ArgumentParser:
     parser = training_parser(description, out, steps=600, peak=8e-3)
     add = parser.add_argument
     add("--text", type=Path, metavar="FILE", help="UTF-8 text; None: Python sources")
-    add("--model", type=Path, metavar="FILE", default=CHECKPOINT, help="what train.py or learn.py wrote")
-    add("--train", nargs="+", metavar="NAME", default=["lstm", "head"], help="what is not frozen")
+    add("--model", type=Path, metavar="FILE", default=CHECKPOINT, help="a file of train.py or learn.py")
+    add("--train", nargs="+", metavar="NAME", default=["lstm", "head"], help="layers or tensors to train")
     return parser
 
 
@@ -41,7 +41,7 @@ def read(options: argparse.Namespace) -> Symbols:
 
 
 def load(options: argparse.Namespace) -> tr.Sequential:
-    """The model, with all but what `--train` names frozen."""
+    """The model, frozen but for the layers and tensors that `--train` names."""
     try:
         net = build(options.model)
     except KeyError as error:

@@ -3,7 +3,7 @@
     python adapt_torch.py --text shakespeare.txt --out shakespeare.pt
     python adapt_torch.py --text shakespeare.txt --load shakespeare.safetensors
 
-`--load` trains nothing: it loads what adapt.py saved into PyTorch's module, strictly, and prints its loss on
+`--load` trains nothing: it loads adapt.py's file into PyTorch's module, strictly, and prints its loss on
 the same held-out text.
 """
 
@@ -49,7 +49,7 @@ def adapt(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser("Fine-tune a character model with PyTorch.", "adapted.pt")
-    parser.add_argument("--load", type=Path, metavar="FILE", help="what adapt.py saved: only its loss")
+    parser.add_argument("--load", type=Path, metavar="FILE", help="a file of adapt.py: only print its loss")
     options = parser.parse_args(arguments)
     try:
         if options.load is None:

@@ -20,7 +20,7 @@ PLAIN = str.maketrans({**QUOTES, "\u2013": "-", "\u2014": "--", "\u2026": "...",
 
 
 def encode(text: str) -> Symbols:
-    """Text -> symbols (N,): typography becomes plain ASCII, what the vocabulary lacks is dropped."""
+    """Text -> symbols (N,): typography becomes plain ASCII, characters without a symbol are dropped."""
     index = {symbol: i for i, symbol in enumerate(VOCABULARY)}
     return np.array([index[c] for c in text.translate(PLAIN) if c in index], np.int32)
 
@@ -34,7 +34,7 @@ def read_file(path: Path) -> str:
 
 
 def read_topics() -> str:
-    """pydoc's topics, one after another in the order of their names: what ``help("class")`` shows."""
+    """pydoc's topics, the texts of ``help("class")``, one after another in the order of their names."""
     try:
         from pydoc_data.topics import topics
     except ImportError:
@@ -71,7 +71,7 @@ def in_columns(symbols: Symbols, columns: int) -> tuple[Symbols, Symbols]:
 def batches(symbols: Symbols, columns: int, steps: int, seed: int) -> Iterator[Batch]:
     """Endless (inputs, targets, fresh) of shape (steps, columns): a column reads on where it stopped.
 
-    Every pass cuts the text into columns at another offset; `fresh` says that the state starts from zero.
+    Every pass cuts the text into columns at another offset; `fresh` is True where the state starts from zero.
     """
     if len(symbols) <= columns * steps:
         raise ValueError(

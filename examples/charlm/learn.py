@@ -33,7 +33,7 @@ WARM_UP = 0.1  # the part of all steps in which the rate rises
 
 
 class Learner(Protocol):
-    """Whatever learns from batches: `Tinyrnn` here, `PyTorch` in learn_torch.py."""
+    """A learner from batches: `Tinyrnn` here, `PyTorch` in learn_torch.py."""
 
     def step(self, inputs: Symbols, targets: Symbols, fresh: bool) -> float:
         """One update from a window (T, B); the loss in nats per character before it."""
@@ -102,7 +102,7 @@ def mean_loss(net: tr.Net, symbols: Symbols, columns: int = 16) -> float:
 
 
 def run(learners: dict[str, Learner], symbols: Symbols, options: argparse.Namespace) -> None:
-    """Train all learners side by side on the same batches, and say how it goes; Ctrl-C ends it early."""
+    """Train all learners side by side on the same batches, and print the progress; Ctrl-C ends it early."""
     train, validation = split(symbols)
     windows = islice(batches(train, options.batch, options.length, options.seed), options.steps)
     print(f"{len(train):,} characters to train on, {len(validation):,} to validate on")
@@ -134,7 +134,7 @@ def run(learners: dict[str, Learner], symbols: Symbols, options: argparse.Namesp
 
 
 def write(net: tr.Net, length: int) -> None:
-    """Print what the net writes after an empty line, drawn at a temperature of 0.7."""
+    """Print the net's text after an empty line, drawn at a temperature of 0.7."""
     stream = net.eval().stream()
     logits = stream.run(encode("\n\n"))[-1]
     text = continuation(stream, logits, 0.7, np.random.default_rng(0))

@@ -35,7 +35,7 @@ def indices(symbols: Symbols) -> Tensor:
 
 
 class PyTorch:
-    """A `learn.Learner` in PyTorch. What does not require a gradient stays as it is."""
+    """A `learn.Learner` in PyTorch. Parameters that do not require a gradient stay as they are."""
 
     def __init__(self, model: CharLM, options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)

@@ -1,4 +1,4 @@
-"""Record what PyTorch computes from charlm.pt in golden.json: what tinyrnn has to reproduce.
+"""Record PyTorch's results from charlm.pt in golden.json, for tinyrnn to reproduce.
 
     python record.py
 
@@ -66,8 +66,8 @@ def parse_arguments() -> argparse.Namespace:
     defaults = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(description="Record PyTorch's answers.", formatter_class=defaults)
     add = parser.add_argument
-    add("--model", type=Path, metavar="FILE", default=HERE / "charlm.pt", help="what train.py wrote")
-    add("--out", type=Path, metavar="FILE", default=HERE / "golden.json", help="what is recorded")
+    add("--model", type=Path, metavar="FILE", default=HERE / "charlm.pt", help="a file of train.py")
+    add("--out", type=Path, metavar="FILE", default=HERE / "golden.json", help="the file to write")
     add("--characters", type=int, default=500, help="length of a continuation")
     return parser.parse_args()
 

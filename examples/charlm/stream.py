@@ -4,7 +4,7 @@
     python examples/charlm/stream.py --prompt "A generator " --length 1000 --temperature 0.7
     python examples/charlm/stream.py --format int8
 
-Reads the checkpoint that train.py wrote with PyTorch, or what learn.py or adapt.py saved, builds the same net
+Reads the checkpoint that train.py wrote with PyTorch, or a file of learn.py or adapt.py, builds the same net
 from tinyrnn's layers, streams the prompt through it and then feeds it its own answers. Ends with the speed:
 characters per second.
 """
@@ -44,13 +44,13 @@ def build(checkpoint: Path) -> tr.Sequential:
 def shrink(net: tr.Sequential, name: str) -> tr.Net:
     """The net with its weights in a smaller format.
 
-    float16 and int8 need nothing further. int4 needs to see what the net reads. On text that is new to the
+    float16 and int8 need nothing further. int4 needs typical input. On text that is new to the
     model it then costs nothing, but half remembered text needs more than four bits, most of all in the first
     layers, on whose errors all others come. So they are int8.
     """
     if name != "int4":
         return tr.quantize(net, name)
-    from pydoc_data.topics import topics  # what the model was trained on
+    from pydoc_data.topics import topics  # the text that the model was trained on
 
     typical = encode("".join(topics[topic] for topic in sorted(topics))[:10_000])
     rest = tr.quantize(net, "int4", typical, keep=["embedding", "lstm.l0"])
@@ -82,7 +82,7 @@ def continuation(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Continue a prompt with a character model, without PyTorch.")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what train.py wrote")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="a file of train.py")
     parser.add_argument("--prompt", default="The with statement ", help="text to begin with")
     parser.add_argument("--length", type=int, default=500, help="characters to write")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest character")

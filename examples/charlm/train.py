@@ -65,7 +65,7 @@ def read_text(path: Path | None) -> str:
 def windows(symbols: Tensor, batch: int, length: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """Endless (inputs, targets, fresh) of shape (length, batch): a column reads on where it stopped.
 
-    Every pass cuts the text into columns at another offset; `fresh` says that the state starts from zero.
+    Every pass cuts the text into columns at another offset; `fresh` is True where the state starts from zero.
     """
     while True:
         turned = symbols.roll(int(torch.randint(len(symbols), ())))

@@ -3,7 +3,7 @@
     python date_pairs.py            # twenty pairs, to look at
     python date_pairs.py --count 5 --seed 3
 
-What would be ambiguous is not: numbers between slashes, dots or hyphens are day, month, year, or begin with a
+No date is ambiguous: numbers between slashes, dots or hyphens are day, month, year, or begin with a
 year of four digits; a year of two digits lies in 1950 .. 2049. Weekdays are the right ones.
 """
 
@@ -33,7 +33,7 @@ ORDINALS = (
     *("thirtieth", "thirty-first"),
 )
 
-# Symbol 0 pads what is read; lengths keep it out of the encoder.
+# Symbol 0 pads the texts; lengths keep it out of the encoder.
 READ = "\0" + string.digits + string.ascii_letters + " ,./-'"
 # The decoder starts from ">" and ends with "\n".
 WRITTEN = string.digits + "-\n>"
@@ -46,8 +46,8 @@ class Batch(NamedTuple):
 
     source: NDArray[np.int32]  # (T, B) symbols of READ, zeros beyond a row's length
     lengths: NDArray[np.int32]  # (B,)
-    given: NDArray[np.int32]  # (STEPS, B) symbols of WRITTEN: the start, then what should come before
-    target: NDArray[np.int32]  # (STEPS, B) what should come
+    given: NDArray[np.int32]  # (STEPS, B) symbols of WRITTEN: the start, then the right symbol before
+    target: NDArray[np.int32]  # (STEPS, B) the right symbol
 
 
 def split_dates(seed: int, held_out: float = 0.1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

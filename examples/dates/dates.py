@@ -1,4 +1,4 @@
-"""Train an encoder and a decoder to write as ISO dates what people write in many ways.
+"""Train an encoder and a decoder to write dates in ISO form that people write in many ways.
 
     python dates.py                                     # train, test on unseen dates, read a few
     python dates.py --save model                        # keep model-encoder and model-decoder.safetensors
@@ -106,7 +106,7 @@ def decode_greedily(decoder: tr.Sequential, state: Mapping[str, NDArray[np.float
 
 
 def decode_beam(decoder: tr.Sequential, state: Mapping[str, NDArray[np.float32]], width: int) -> list[str]:
-    """The likeliest of what a beam search finds: at each step it keeps the ``width`` likeliest beginnings.
+    """The likeliest result of a beam search, which keeps the ``width`` likeliest beginnings at each step.
 
     The rows of the stream are the beginnings, ``width`` of them for each row of ``state``.
     """
@@ -185,7 +185,7 @@ def load(prefix: str) -> Nets:
 
 def run(options: argparse.Namespace) -> None:
     texts = SHOWN if options.read is None else options.read
-    encode_texts(texts)  # what cannot be read is said before the training, not after
+    encode_texts(texts)  # an error for an unreadable date before the training, not after
     if options.load is None:
         nets = build(options.width, options.hidden, options.seed)
         train(nets, options)
@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--beam", type=positive, default=4, help="beginnings that the beam search keeps")
     parser.add_argument("--read", nargs="+", metavar="DATE", help="dates to read in the end, instead of some")
     parser.add_argument("--save", metavar="PREFIX", help="write PREFIX-encoder.safetensors and -decoder")
-    parser.add_argument("--load", metavar="PREFIX", help="no training: take what --save wrote")
+    parser.add_argument("--load", metavar="PREFIX", help="no training: take the files of --save")
     options = parser.parse_args(arguments)
     if options.save is not None and options.load is not None:
         parser.error("--save is of no use with --load: nothing is trained")

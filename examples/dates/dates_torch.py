@@ -102,7 +102,7 @@ def decode_greedily(nets: tuple[Encoder, Decoder], source: Tensor, lengths: Tens
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = training_parser("Train in PyTorch what dates.py trains.").parse_args(arguments)
+    options = training_parser("Train the nets of dates.py in PyTorch.").parse_args(arguments)
     torch.set_num_threads(options.threads)
     nets = build_same(options.width, options.hidden, options.seed)
     train(nets, options)

@@ -39,7 +39,7 @@ class Digits(NamedTuple):
 
 
 class Learner(Protocol):
-    """Whatever learns from batches: `Tinyrnn` here, `PyTorch` in digits_torch.py."""
+    """A learner from batches: `Tinyrnn` here, `PyTorch` in digits_torch.py."""
 
     def step(self, images: Images, labels: Labels) -> float:
         """One update from a batch; the loss before it."""
@@ -64,7 +64,7 @@ def read() -> tuple[Digits, Digits]:
 
 
 def batches(digits: Digits, size: int, seed: int) -> Iterator[Digits]:
-    """One pass over the digits in an order of its own; what does not fill a batch is left out of it."""
+    """One pass over the digits in an order of its own, without the rest that does not fill a batch."""
     order = np.random.default_rng(seed).permutation(len(digits.labels))
     for start in range(0, len(order) - size + 1, size):
         chosen = order[start : start + size]
@@ -99,12 +99,12 @@ class Tinyrnn:
 
 
 def accuracy(learner: Learner, digits: Digits) -> float:
-    """The part of the digits that the learner knows."""
+    """The part of the digits that the learner gets right."""
     return float(np.mean(learner.answers(digits.images) == digits.labels))
 
 
 def run(learners: dict[str, Learner], train: Digits, test: Digits, options: argparse.Namespace) -> None:
-    """Train all learners side by side on the same batches, and say how it goes."""
+    """Train all learners side by side on the same batches, and print the progress."""
     losses: dict[str, list[float]] = {name: [] for name in learners}
     seconds = dict.fromkeys(learners, 0.0)
     for epoch in range(1, options.epochs + 1):

@@ -33,7 +33,7 @@ STRANGE_VARIANTS = ["Andy", "Annie", "linda", "Michael"]  # held out altogether
 SPEEDS = [120, 140, 160, 180, 200, 220, 240]  # words per minute
 PITCHES = [35, 50, 65]
 
-BANDS = 24  # of the filter bank: what the net reads at a step
+BANDS = 24  # of the filter bank: the net's input at a step
 HOP, WINDOW = 0.020, 0.032  # seconds
 
 # Keypad: 1 2 3 / 4 5 6 / 7 8 9 / * 0 #, a row's tone with a column's, in Hz.
@@ -68,7 +68,7 @@ def speak(text: str, speaker: Speaker) -> tuple[Array, int]:
     Raises
     ------
     OSError
-        If espeak-ng is not there, knows no such voice, or answers with no recording.
+        If espeak-ng is not installed, has no such voice, or returns no recording.
     """
     voice, speed, pitch = speaker
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "-z", "--stdout", text]
@@ -169,7 +169,7 @@ def make_utterances(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Print the features of a text as espeak-ng says it.")
-    parser.add_argument("text", help='what is said, such as "three one four"')
+    parser.add_argument("text", help='the text to say, such as "three one four"')
     parser.add_argument("--voice", default="en-us", help="espeak-ng's name of it")
     parser.add_argument("--speed", type=int, default=160, help="words per minute")
     parser.add_argument("--pitch", type=int, default=50, help="0 .. 99")

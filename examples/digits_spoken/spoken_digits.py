@@ -4,7 +4,7 @@
     python spoken_digits.py --source tones --save digits.safetensors
 
 The net gives log-probabilities of ten digits and a blank every 20 ms; CTC finds by itself where the digits
-are. A path through them reads as what is left when repeats are joined and blanks are dropped. Greedy decoding
+are. A path through them is read by joining repeats and dropping blanks. Greedy decoding
 reads the likeliest path; a beam search adds up the paths that read the same.
 """
 
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Utterances by what they are for."""
+    """Utterances by their use."""
 
     train: list[Utterance]
     test: list[Utterance]  # voices of the training at speeds that it did not hear from them

@@ -90,7 +90,7 @@ def listen(net: Listener, utterances: Sequence[Utterance], size: int) -> list[np
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = training_parser("Train in PyTorch what spoken_digits.py trains.")
+    parser = training_parser("Train the net of spoken_digits.py in PyTorch.")
     options = parser.parse_args(arguments)
     if options.batch > options.utterances:
         parser.error(f"--batch is {options.batch}, expected at most {options.utterances}, the --utterances")

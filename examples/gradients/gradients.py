@@ -32,7 +32,7 @@ Array = NDArray[np.float32]
 
 
 def batch(generator: np.random.Generator, steps: int) -> tuple[Array, NDArray[np.int64]]:
-    """Sequences (T, B, 2) of a signal and noise, and what the signal was at first, (B,): 0 or 1."""
+    """Sequences (T, B, 2) of a signal and noise, and the class of the first signal, (B,): 0 or 1."""
     first = generator.integers(0, 2, BATCH)
     x = np.zeros((steps, BATCH, 2), np.float32)
     x[0, :, 0] = 2 * first - 1
@@ -61,7 +61,7 @@ def lstm(seed: int, forget: float = 0.0) -> tr.Sequential:
 
 
 def fresh_nets(seed: int) -> dict[str, tr.Sequential]:
-    """The nets whose gradients are compared, by what they are called."""
+    """The nets whose gradients are compared, by their names."""
     return {
         "RNN": rnn(seed),
         "RNN, recurrent weights x 4": rnn(seed, 4.0),

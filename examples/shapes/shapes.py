@@ -1,7 +1,7 @@
 """Train a net to draw outlines: one start vector in, a whole sequence out.
 
     python shapes.py
-    python shapes.py --plot shapes.png         # draws what it learned; needs matplotlib
+    python shapes.py --plot shapes.png         # draws the results; needs matplotlib
 
 A linear layer makes the first state of a GRU from the vector: kind of shape, width, height and tilt. From
 then on the GRU reads nothing (zeros), and a linear layer makes a point of every state. What was learned is
@@ -91,7 +91,7 @@ def report_errors(points: Array, codes: Array) -> None:
 
 
 def plot(path: Path, nets: Nets, options: argparse.Namespace) -> None:
-    """Above, unseen vectors of each kind over what they stand for; below, mixtures of two kinds."""
+    """Draw unseen vectors of each kind over their targets above, mixtures of two kinds below."""
     from matplotlib.figure import Figure
 
     columns = 6

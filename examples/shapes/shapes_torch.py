@@ -70,7 +70,7 @@ def train(net: Pen, options: argparse.Namespace) -> list[float]:
 
 @torch.no_grad()
 def main(arguments: list[str] | None = None) -> None:
-    options = training_parser("Train in PyTorch what shapes.py trains.").parse_args(arguments)
+    options = training_parser("Train the nets of shapes.py in PyTorch.").parse_args(arguments)
     torch.set_num_threads(options.threads)
     net = build_same(options.hidden, options.seed)
     with torch.enable_grad():

@@ -49,13 +49,13 @@ Forecasts = dict[int, Series]  # place in the series -> the forecasts (CYCLE,) f
 
 
 class Learner(Protocol):
-    """Whatever learns to forecast: `Tinyrnn` here, `PyTorch` in sunspots_torch.py."""
+    """A learner that forecasts: `Tinyrnn` here, `PyTorch` in sunspots_torch.py."""
 
     def step(self, windows: Array, targets: Array) -> float:
-        """One update from windows (WINDOW, B, 1) and what followed them, (B, CYCLE); the loss before it."""
+        """One update from windows (WINDOW, B, 1) and the years after, (B, CYCLE); the loss before it."""
 
     def forecast(self, windows: Array) -> Array:
-        """Windows (WINDOW, B, 1) -> what follows them, (B, CYCLE)."""
+        """Windows (WINDOW, B, 1) -> forecasts of the years after, (B, CYCLE)."""
 
 
 class Span(NamedTuple):
@@ -66,7 +66,7 @@ class Span(NamedTuple):
 
 
 class Scale:
-    """Square roots, at mean 0 and standard deviation 1 over what is fitted."""
+    """Square roots, at mean 0 and standard deviation 1 over the fitted years."""
 
     def __init__(self, fitted: Series) -> None:
         roots = np.sqrt(fitted)

@@ -77,14 +77,14 @@ class VAD:
     def shrink(self, samples: Array) -> None:
         """Take 0.4 of the memory: the LSTM in int8, the convolutions in float16, the rest as it is.
 
-        int8 also rounds what a layer reads, to 255 levels of the largest. That suits the LSTM, but not
+        int8 also rounds the input of a layer, to 255 levels of the largest. That suits the LSTM, but not
         magnitudes that span many powers of ten: with the first convolution in int8 probabilities move by up
         to 0.3, so they read floats.
 
         Parameters
         ----------
         samples : ndarray, float32
-            Some seconds of speech, to round the LSTM's weights by what it hears in them.
+            Some seconds of speech, to calibrate the rounding of the LSTM's weights.
         """
         nets = [stream.net for stream, _ in self._layers]
         at = next(i for i, net in enumerate(nets) if isinstance(net, tr.LSTMCell))
@@ -106,7 +106,7 @@ class VAD:
         return sum(stream.net.memory(frame=stream.made_of[2]).weights for stream in streams)
 
     def reset(self) -> None:
-        """Forget what was heard: the next chunk begins another recording."""
+        """Forget the recording: the next chunk begins another one."""
         self._window[:] = 0
         for stream, _ in self._layers:
             stream.reset()
@@ -133,7 +133,7 @@ class VAD:
 
 
 def _streams(layers: list[tr.Net], frame: tuple[int, ...]) -> list[tuple[tr.Stream, Array]]:
-    """A stream of each layer, which reads what the one before it writes, and the array it writes to."""
+    """A stream of each layer, which reads the output of the one before it, and the array for its output."""
     streams = []
     for layer in layers:
         stream = layer.stream(frame=frame)

@@ -365,7 +365,7 @@ def test_a_disturbed_run_is_told(tables: Any) -> None:
     assert tables.threads_row(row).endswith("x 1.12")
 
 
-def test_memory_is_what_the_trainer_tells(training: Any) -> None:
+def test_memory_is_that_of_the_trainer(training: Any) -> None:
     try:
         training.footprint.forget_peak()
     except OSError:
@@ -398,7 +398,7 @@ def test_a_run_of_training(
     assert "told beforehand 2.00" in capsys.readouterr().out
 
 
-def test_what_cannot_be_measured_is_said(training: Any, capsys: Any, monkeypatch: Any) -> None:
+def test_a_part_that_cannot_be_measured_is_named(training: Any, capsys: Any, monkeypatch: Any) -> None:
     def fail(*_: Any) -> Any:
         raise RuntimeError("no /proc")
 

@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def call(capsys):
-    """Run a command line that succeeds; what it prints. On stderr it says ``note``, or nothing."""
+    """Run a command line that succeeds, and return its output. stderr must have ``note``, or nothing."""
 
     def call(*argv, note=""):
         assert cli.main([str(word) for word in argv]) == 0
@@ -270,7 +270,7 @@ def test_info_of_a_folder(fails, here):
         json.dumps({"net": {"type": "Linear", "arguments": {"in_features": 3, "out_features": 2**27}}}),
     ],
 )
-def test_info_lists_what_it_can_of_a_hostile_architecture(capsys, here, architecture):
+def test_info_lists_the_tensors_of_a_hostile_architecture(capsys, here, architecture):
     header = {"weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
     header["__metadata__"] = {"tinyrnn": architecture}
     (here / "m.safetensors").write_bytes(wf.safetensors(header, bytes(24)))
@@ -409,7 +409,7 @@ def test_run_the_only_layer_of_a_checkpoint(call, fails):
     np.testing.assert_array_equal(np.load("y.npy"), cell.stream().run(x))
 
 
-def test_run_asks_what_tensors_do_not_tell(call, fails):
+def test_run_asks_for_the_kind_that_tensors_do_not_show(call, fails):
     net, x = tr.RNN(4, 8, nonlinearity="relu"), frames(20, 4)
     checkpoint("m.npz", net)
     np.save("x.npy", x)
@@ -478,7 +478,7 @@ def test_run_refuses_hostile_npy(fails, here, data):
         (wf.npy("{'x': '" + "y" * 9000 + "'}"), "x.npy: malformed .npy header: "),
     ],
 )
-def test_run_says_what_is_wrong_with_a_npy(fails, here, capsys, data, words):
+def test_run_names_the_fault_of_a_npy(fails, here, capsys, data, words):
     saved(small())
     (here / "x.npy").write_bytes(data)
     fails("run", "net.safetensors", "x.npy", "-o", "y.npy", words=words)
@@ -683,7 +683,7 @@ def test_run_replaces_the_output_at_once_and_keeps_its_mode_and_link(call, fails
 
 
 def test_an_output_that_is_an_input_is_refused(call, fails, here, monkeypatch):
-    """By whatever name; with --force it is replaced at the end, and what was there has been read."""
+    """It is refused under any name; with --force it is replaced at the end, after it has been read."""
     net, x = saved(small()), frames(20, 4)
     np.save("x.npy", x)
     for name in ("x.npy", "net.safetensors"):
@@ -729,7 +729,7 @@ def test_run_interrupted_leaves_nothing(here, monkeypatch, capsys):
 
 @pytest.fixture
 def left_alone():
-    """Signals have the handlers that a program begins with, whatever the test runner has."""
+    """Give signals the handlers that a program begins with, not those of the test runner."""
     ours = {signal.SIGINT: signal.default_int_handler}
     ours |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
     before = {number: signal.signal(number, handler) for number, handler in ours.items()}
@@ -1185,7 +1185,7 @@ LISTED = " ".join(tr.available_isas())
 
 @pytest.mark.parametrize("asked", ["nonsense", "neon9", BEST.upper(), "a" * 5000, "\x1b[31m", "b\udcff"])
 def test_an_unknown_instruction_set_is_one_line(asked):
-    """On the command line, whatever way it is started."""
+    """On the command line, however it is started."""
     env = {**os.environ, "TINYRNN_ISA": asked}
     name = asked[:40]
     line = f"tinyrnn: error: environment variable TINYRNN_ISA: got {name!r}, expected one of {LISTED}"
@@ -1248,7 +1248,7 @@ def test_a_command_is_imported_when_it_is_asked_for():
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["info", "net.safetensors"]])
-def test_a_reader_that_goes_away_is_no_news(argv):
+def test_a_reader_that_goes_away_gets_no_message(argv):
     saved(small())
     reads, writes = os.pipe()
     os.close(reads)

@@ -149,7 +149,7 @@ def test_fused_instruction_sets_give_the_same_bits(n: int, kept: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_softmax_of_what_is_not_finite(isa: str) -> None:
+def test_softmax_of_numbers_that_are_not_finite(isa: str) -> None:
     x = np.array([1.0, np.nan, 2.0], np.float32)
     for log in (False, True):
         assert np.isnan(_kernels.softmax(isa, x, np.empty_like(x), log)).all()

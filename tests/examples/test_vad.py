@@ -103,7 +103,7 @@ def test_both_formats_of_the_checkpoint_give_the_same_bits(checkpoint: Path, spe
     assert one.tobytes() == two.tobytes()
 
 
-def test_script_prints_segments_and_writes_what_is_asked(
+def test_script_prints_segments_and_writes_the_files_asked_for(
     checkpoint: Path, speech: Path, recorded: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = tmp_path / "probabilities"  # without a suffix: the name is taken as it is
@@ -261,7 +261,7 @@ def test_segment_begins_and_ends_with_speech() -> None:
     assert segments_of((10, 0.0), (20, 0.9), (10, 0.0)) == [(10, 30)]
 
 
-def test_probability_between_the_thresholds_keeps_what_was() -> None:
+def test_probability_between_the_thresholds_changes_nothing() -> None:
     assert segments_of((10, 0.4), (20, 0.9), (10, 0.4), (10, 0.0)) == [(10, 40)]
     assert segments_of((50, 0.4)) == []
 

@@ -1,4 +1,4 @@
-"""Random nets, inputs and gradients, each from one seed: what the tests of training run through."""
+"""Random nets, inputs and gradients, each from one seed, for the tests of training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Draw:
 
 
 def recurrent(draw: Draw, input_size: int, batch_first: bool, kind: str | None = None) -> Any:
-    """A recurrent layer with any options, and the size of what it writes."""
+    """A recurrent layer with any options, and the size of its output."""
     kind = kind or draw.of("RNN", "LSTM", "GRU")
     num_layers = draw.of(1, 1, 1, 2, 3)
     hidden = draw.size(high=70 if num_layers == 1 else 33)
@@ -168,7 +168,7 @@ def taps(options: dict[str, Any]) -> int:
 
 
 def convolution(draw: Draw, channels: int, length: int, high: int) -> Any:
-    """A convolution that fits, and the length of what it writes."""
+    """A convolution that fits, and the length of its output."""
     groups = channels if draw.flip(0.2) else 1
     kernel = draw.int(1, min(4, (length + 1) // 2))
     dilation = draw.of(1, 1, 2) if kernel > 1 else 1

@@ -102,7 +102,7 @@ def pickled(thing: object) -> bytes:
 
 @dataclass
 class Member:
-    """One member of a zip archive; what is not None is written in place of the truth."""
+    """One member of a zip archive; a field that is not None replaces the true value."""
 
     name: str
     data: bytes

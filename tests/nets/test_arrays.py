@@ -1,4 +1,4 @@
-"""Arrays on their way into the core: whatever their layout, it reads aligned, C-contiguous numbers."""
+"""Arrays on their way into the core: from any layout it gets aligned, C-contiguous numbers."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_lengths_are_copied():
     assert as_lengths(crooked(taken), "x", 3, 3, "steps").flags.aligned
 
 
-def test_every_way_in_takes_crooked_arrays():
+def test_every_entry_takes_unaligned_and_strided_arrays():
     """On ARM a float that starts at an odd address is a fault."""
     x, net = numbers(6, 2, 5), tr.Sequential(tr.LSTM(5, 7), tr.Linear(7, 3))
     stream, other = net.stream(2), net.stream(2)

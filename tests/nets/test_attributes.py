@@ -1,4 +1,4 @@
-"""Attributes: what may be set takes effect, what may not is an error, and dir() lists what there is."""
+"""Attributes: a public one takes effect or is an error when set, and dir() lists them all."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_layers_of_a_net_cannot_be_exchanged() -> None:
         ("parameters", r"no attribute 'parameters' that could be set: state_dict\(\)"),
     ],
 )
-def test_attributes_that_nothing_reads(name: str, message: str) -> None:
+def test_unknown_attributes_are_errors(name: str, message: str) -> None:
     net = tr.LSTM(3, 4)
     with pytest.raises(AttributeError, match=message):
         setattr(net, name, True)
@@ -320,7 +320,7 @@ KERAS = ("compile", "get_weights", "set_weights", "weights", "layers", "count_pa
 
 
 @pytest.mark.parametrize("name", sorted({*TORCH, *KERAS}))
-def test_what_other_frameworks_have_is_answered(name: str) -> None:
+def test_names_of_other_frameworks_get_advice(name: str) -> None:
     for net in (tr.LSTM(3, 4), tr.ReLU(), tr.Sequential(tr.Linear(3, 4))):
         assert not hasattr(net, name) and getattr(net, name, 5) == 5
         with pytest.raises(AttributeError, match=f"{type(net).__name__} has no .* '{name}': ") as caught:
@@ -329,7 +329,7 @@ def test_what_other_frameworks_have_is_answered(name: str) -> None:
     assert tr.Sequential({name: tr.ReLU()})[name] is not None
 
 
-def test_advice_hides_nothing_that_there_is() -> None:
+def test_advice_hides_no_attribute() -> None:
     for name in (*LAYERS, "Sequential"):
         assert not {*ADVICE} & {*dir(tr.Net.types[name])}
 

@@ -1,4 +1,4 @@
-"""Calls on whole sequences: what a net keeps from one to the next, last steps, empty batches."""
+"""Calls on whole sequences: buffers that a net keeps from one to the next, last steps, empty batches."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_many_threads_call_one_net() -> None:
         assert len(net._calls) <= plans.KEPT_CALLS
 
 
-def test_what_one_thread_has_taken_out_another_does_not_get() -> None:
+def test_two_threads_never_share_a_kept_call() -> None:
     net, sizes = tr.GRU(6, 5), ((6,), 2, 4, 1)
     key, call = calls.prepared(net, net._levels, *sizes)
     again, other = calls.prepared(net, net._levels, *sizes)
@@ -122,7 +122,7 @@ def make_fresh(net: tr.Net) -> tr.Net:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_what_is_kept_is_bounded(threads: int) -> None:
+def test_kept_calls_are_bounded(threads: int) -> None:
     net = tr.Sequential(tr.LSTM(16, 128), tr.Linear(128, 100))
     plain = tr.Linear(16, 4)
     for batch in (1, 3, 40):
@@ -386,7 +386,7 @@ def test_an_empty_batch_of_every_kind_of_net() -> None:
             net.train()(nothing)
 
 
-def test_a_frame_of_nothing_is_no_result_of_anything() -> None:
+def test_an_empty_frame_is_an_error_in_a_convolution() -> None:
     with pytest.raises(tr.ShapeError, match=r"Conv1d: input has shape \(2, 3, 0\): an empty frame"):
         tr.Conv1d(3, 4, 2, padding=2)(np.zeros((2, 3, 0)))
     assert tr.ReLU()(np.zeros((3, 0))).shape == (3, 0)

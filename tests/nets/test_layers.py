@@ -1,4 +1,4 @@
-"""Calling layers and nets: what fits, what does not, and what the messages say."""
+"""Calling layers and nets: inputs that fit, inputs that do not, and the messages for those."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_cells() -> None:
         tr.GRUCell(3, 4)(normal(2))
 
 
-def test_embedding_refuses_what_is_no_index() -> None:
+def test_embedding_refuses_other_numbers_than_indices() -> None:
     embedding = tr.Embedding(5, 4)
     with pytest.raises(IndexError, match=r"index 5 at \[1\] is out of range, expected 0 .. 4"):
         embedding([1, 5])

@@ -209,7 +209,7 @@ def test_strict_false_takes_what_fits():
     )
 
 
-def test_strict_false_still_wants_the_shapes():
+def test_strict_false_still_checks_the_shapes():
     net = tr.Linear(2, 3)
     before = net.state_dict()
     with pytest.raises(tr.WeightsError, match="size mismatch for weight") as info:
@@ -290,7 +290,7 @@ def test_from_state_dict(net, prefix):
     assert_equal(read.state_dict(), net.state_dict())
 
 
-def test_from_state_dict_with_what_tensors_cannot_tell():
+def test_from_state_dict_with_arguments_that_tensors_do_not_show():
     options = {"stride": 2, "padding": 1, "dilation": 3, "groups": 2, "padding_mode": "reflect"}
     conv = tr.Conv1d(4, 6, 3, **options)
     assert tr.Conv1d.from_state_dict(conv.state_dict(), **options).config() == conv.config()
@@ -431,7 +431,7 @@ def test_save_and_load(tmp_path, net, x):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
-def test_what_save_writes_about_the_net(tmp_path):
+def test_save_writes_the_architecture(tmp_path):
     path = tmp_path / "net.safetensors"
     tr.Sequential({"a": tr.Dropout(0.5)}).save(path)
     assert json.loads(read_metadata(path)["tinyrnn"]) == {
@@ -444,7 +444,7 @@ def test_what_save_writes_about_the_net(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["open", "fsync", "replace"])
-def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch, broken):
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, broken):
     path = tmp_path / "net.safetensors"
     tr.Linear(2, 3).save(path)
     before = path.read_bytes()
@@ -595,7 +595,7 @@ def test_load_of_a_hostile_architecture(tmp_path, name):
     assert ("in loading state_dict" in str(info.value)) == (name in MISFITS)
 
 
-def test_that_hostile_files_are_hostile_only_where_they_say(tmp_path):
+def test_the_good_twin_of_the_hostile_files_loads(tmp_path):
     path = tmp_path / "net.safetensors"
     net = one("Linear", **LINEAR)
     save_safetensors(
@@ -681,7 +681,7 @@ def test_weights_of_another_kind_are_recognised(ours, theirs, cell, sizes):
         net.load_state_dict({f"rnn.{name}": array for name, array in state.items()})
 
 
-def test_what_is_missing_is_called_missing():
+def test_missing_tensors_are_called_missing():
     bias = {"bias": np.zeros(3)}
     for layer in (tr.Linear, tr.Conv1d):
         with pytest.raises(tr.WeightsError, match=f'^{layer.__name__}: weight is missing; there are "bias"$'):

@@ -119,7 +119,7 @@ def test_layers_that_disagree_on_the_order() -> None:
     assert net.stream().run(normal(5, 3)).shape == (5, 3)
 
 
-def test_whatever_else_takes_a_batch_has_the_order() -> None:
+def test_everything_that_takes_a_batch_has_the_order_of_the_net() -> None:
     net, other = twins()
     x, y = normal(B, T, 3), np.random.default_rng(1).standard_normal((B, T, 3)).astype(np.float32)
     turned, turned_y = x.swapaxes(0, 1).copy(), y.swapaxes(0, 1).copy()

@@ -227,7 +227,7 @@ def test_nan_stays_in_its_row() -> None:
     assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
 
 
-def test_what_cannot_be_done_with_a_stream() -> None:
+def test_wrong_uses_of_a_stream() -> None:
     stream = tr.LSTM(3, 8).stream()
     with pytest.raises(ValueError, match="read-only"):
         stream.state["h"][:] = 1
@@ -243,7 +243,7 @@ def test_what_cannot_be_done_with_a_stream() -> None:
     assert tr.ReLU().stream(frame=()).step(3) == 3  # a number, not an index
 
 
-def test_what_cannot_be_streamed() -> None:
+def test_nets_that_cannot_be_streamed() -> None:
     with pytest.raises(ValueError, match="bidirectional"):
         tr.LSTM(3, 8, bidirectional=True).stream()
     with pytest.raises(ValueError, match=r"leave the input's frame open; pass frame="):

@@ -239,7 +239,7 @@ def test_two_trainers_of_one_net_or_one_optimizer_refuse_to_step_at_a_time():
 
 
 def test_a_net_that_is_trained_by_hand_refuses_a_second_thread():
-    """It has one tape. Freezing lays the optimiser's tensors out anew, whatever step is under way."""
+    """It has one tape. Freezing lays the optimiser's tensors out anew, even during a step."""
     net = tr.Sequential(tr.LSTM(8, 32), tr.Linear(32, 5)).train()
     optimizer = tr.optim.Adam(net)
     x = numbers(50, 8, 8)
@@ -367,7 +367,7 @@ def test_ctrl_c_ends_a_call_at_once_and_leaves_what_it_had(what, threads):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("nonfinite", [None, "stop", "skip"])
-def test_what_a_signals_handler_raises_ends_a_run_and_keeps_the_state(nonfinite, threads):
+def test_an_exception_of_a_signal_handler_ends_a_run_and_keeps_the_state(nonfinite, threads):
     class Alarm(Exception):
         pass
 

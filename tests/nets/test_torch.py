@@ -344,7 +344,7 @@ def test_half_and_double_weights():
             np.testing.assert_array_equal(ours.state_dict()[name], tensor.float().numpy())
 
 
-def test_parameters_that_want_gradients():
+def test_parameters_that_require_gradients():
     with torch.enable_grad():
         theirs = nn.Linear(5, 18)
         parameters = dict(theirs.named_parameters())

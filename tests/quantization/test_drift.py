@@ -95,7 +95,7 @@ def test_errors_are_in_parts_of_the_signal_and_of_nothing_infinite() -> None:
     assert not tr.drift(net, net, np.zeros((2, 1))).parts["Linear"].rms.any()
 
 
-def test_what_is_not_finite_shows() -> None:
+def test_numbers_that_are_not_finite_show() -> None:
     net, x = stack()
     x[100, 1, 2] = np.nan
     report = tr.drift(net, tr.quantize(net, "int8"), x)

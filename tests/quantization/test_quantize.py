@@ -1,4 +1,4 @@
-"""Smaller weights: what they round to, what nets make of them, and that every copy of them is exact."""
+"""Smaller weights: their rounding, the results of nets with them, and exact copies."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_halves_are_the_nearest_and_halfway_the_even() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 31), (3, 32), (2, 33), (4, 3, 11), (1, 64)])
-def test_what_is_stored_comes_back(name: str, shape: tuple[int, ...]) -> None:
+def test_stored_codes_come_back(name: str, shape: tuple[int, ...]) -> None:
     w = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     coded = formats.encode(w, name, "w")
     stored = formats.store(coded, name, "w")
@@ -173,7 +173,7 @@ def test_int4_lies_as_the_module_says() -> None:
 
 
 class Rounded:
-    """A matrix in float64 that rounds what it is multiplied with, row by row, as the core does."""
+    """A matrix in float64 that rounds its operand, row by row, as the core does."""
 
     __array_ufunc__ = None  # so that ``x @ self.T`` comes here
 
@@ -298,7 +298,7 @@ def test_lengths_of_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INTEGERS)
-def test_what_is_not_finite_shows(name: str) -> None:
+def test_numbers_that_are_not_finite_show(name: str) -> None:
     net, x = build("linear")
     smaller = tr.quantize(net, name)
     x[2, 3, 7], x[4, 1, 0] = np.nan, np.inf
@@ -368,7 +368,7 @@ def test_keep_takes_layers_levels_and_all_within() -> None:
     assert np.isfinite(run(kept, x)).all()
 
 
-def test_a_second_call_takes_what_the_first_left() -> None:
+def test_a_second_call_quantises_the_layers_that_the_first_left() -> None:
     net, x = build("chain")
     first = tr.quantize(net, "int4", keep=["gru", "head"])
     both = tr.quantize(first, "int8", x, keep=["head"])
@@ -421,16 +421,16 @@ def test_a_second_call_takes_what_the_first_left() -> None:
         ),
     ],
 )
-def test_what_quantize_refuses(arguments: Any, error: type[Exception], words: str) -> None:
+def test_arguments_that_quantize_refuses(arguments: Any, error: type[Exception], words: str) -> None:
     net, _ = build("chain")
     with pytest.raises(error, match=words):
         tr.quantize(net, *arguments)
 
 
-def test_what_else_quantize_refuses() -> None:
+def test_nets_that_quantize_refuses() -> None:
     with pytest.raises(TypeError, match="got dict, expected a net"):
         tr.quantize({}, "int8")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="the ReLU has no matrices"):
+    with pytest.raises(ValueError, match="got a ReLU that has no matrices"):
         tr.quantize(tr.ReLU(), "int8")
     net = tr.Linear(2, 2)
     for given in ({"bound": 1.0}, {"loss": lambda net: 0.0}, {"keep": "auto", "loss": lambda net: 0.0}):
@@ -443,8 +443,8 @@ def test_what_else_quantize_refuses() -> None:
 @pytest.mark.parametrize(
     "name, number, words",
     [
-        ("int8", np.nan, "lstm.weight_hh_l1 holds nan, which int8 cannot"),
-        ("bfloat16", -np.inf, "lstm.weight_hh_l1 holds -inf, which bfloat16 cannot"),
+        ("int8", np.nan, "lstm.weight_hh_l1 holds nan, expected finite numbers for int8"),
+        ("bfloat16", -np.inf, "lstm.weight_hh_l1 holds -inf, expected finite numbers for bfloat16"),
         ("float16", 65520, "lstm.weight_hh_l1 holds a magnitude of 65520.0, beyond float16's range"),
         ("bfloat16", 3.4e38, "beyond bfloat16's range"),
         ("int4", -2e36, "beyond int4's range"),
@@ -531,7 +531,7 @@ def test_calibration_in_chunks_and_in_several_sequences(monkeypatch: pytest.Monk
 
 
 def test_a_layer_makes_up_for_those_before_it() -> None:
-    """The second layer is rounded for what the rounded first one gives it, not for what the exact one did."""
+    """The second layer is rounded for the output of the rounded first one, not of the exact one."""
     tr.manual_seed(1)
     net = tr.Sequential(tr.Linear(40, 50), tr.ReLU(), tr.Linear(50, 8))
     x = correlated(500, 40)[:, 0]
@@ -624,7 +624,7 @@ def test_every_copy_is_exact(which: str, name: str, tmp_path: Path) -> None:
     )
 
 
-def test_what_a_file_holds(tmp_path: Path) -> None:
+def test_the_contents_of_a_file(tmp_path: Path) -> None:
     net = tr.Sequential({"a": tr.Embedding(5, 33), "b": tr.LSTM(33, 4), "c": tr.Linear(4, 2), "d": tr.ReLU()})
     mixed = tr.quantize(tr.quantize(tr.quantize(net, "int4", keep=["b", "c"]), "int8", keep="c"), "bfloat16")
     path = tmp_path / "net.safetensors"
@@ -716,7 +716,7 @@ def test_a_load_that_fails_changes_nothing() -> None:
         with pytest.raises(tr.WeightsError, match=words):
             smaller.load_state_dict({**good, **wrong})
         assert codes_of(smaller) == before
-    with pytest.raises(tr.WeightsError, match="weight holds nan, which int8 cannot"):
+    with pytest.raises(tr.WeightsError, match="weight holds nan, expected finite numbers for int8"):
         smaller.load_state_dict({"weight": np.full((3, 40), np.nan), "bias": np.zeros(3)})
     with pytest.raises(tr.WeightsError, match='Missing.*"weight"'):
         smaller.load_state_dict({"weight_scale": good["weight_scale"], "bias": np.zeros(3)})

@@ -527,14 +527,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def write(path: Path, description: Any, tensors: dict[str, Any]) -> None:
-    """A checkpoint with the checksum of what it holds."""
+    """A checkpoint with the checksum of its contents."""
     text = json.dumps(description)
     crc = f"{checkpoints._crc(text, tensors):08x}"
     safetensors.save_safetensors(path, tensors, {"tinyrnn_checkpoint": text, "tinyrnn_crc32": crc})
 
 
 def test_malformed(written: Path, tmp_path: Path) -> None:
-    """A file with a right checksum and a wrong description: an error, whatever it says."""
+    """A file with a right checksum and any wrong description is an error."""
     with safetensors.Reader(written) as reader:
         contents = safetensors.read(reader, None)
         tensors = {tensor.name: tensor.raw() for tensor in contents.tensors}
@@ -586,7 +586,7 @@ def test_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_save(path: Path, monkeypatch: Any) -> None:
-    """The old file stays whole when writing the new one fails, and training goes on."""
+    """The old file stays complete if writing the new one fails, and training continues."""
     setup = Setup()
     setup.fit(1, more=[callbacks.Checkpoint(path)])
     raw = path.read_bytes()

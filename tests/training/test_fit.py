@@ -1,4 +1,4 @@
-"""The loop over epochs: what `fit`, `predict` and `evaluate` take, do and refuse."""
+"""The loop over epochs: arguments, results and errors of `fit`, `predict` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -635,7 +635,7 @@ def test_output_that_cannot_be_written(monkeypatch: Any) -> None:
 )
 @pytest.mark.parametrize("where", ["on_batch_end", "on_epoch_end", "on_train_end", "metric"])
 def test_an_exception_has_the_history(error: BaseException, where: str) -> None:
-    """Training ends, and what it was so far is not lost; Ctrl-C out of training is a wish, as ever."""
+    """Training ends, and its history is not lost; Ctrl-C out of training is a request, as ever."""
     calls = 0
 
     def fail(*arguments: Any) -> float:

@@ -1,4 +1,4 @@
-"""Gradients held to a float64 oracle and to finite differences, and what docs/design.md promises of them.
+"""Gradients held to a float64 oracle and to finite differences, and the promises of docs/design.md.
 
 tests/training/test_torch_gradients.py holds them to PyTorch.
 """
@@ -491,7 +491,7 @@ def test_a_gradient_that_fades_never_stays_subnormal(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_dy_beyond_a_row_does_not_matter(kind: str) -> None:
-    """A recurrent layer writes zeros there, whatever is asked of them."""
+    """A recurrent layer writes zeros there, whatever their gradient is."""
     tr.manual_seed(0)
     net = getattr(tr, kind)(4, 18, 2, bidirectional=True).train()
     x, dy = normal(0, STEPS, ROWS, 4), normal(1, STEPS, ROWS, 36)
@@ -579,7 +579,7 @@ def test_arrays_may_change_between_forwards_and_backwards() -> None:
 
 
 @pytest.mark.parametrize("name", [*NETS, *NORMED])
-def test_what_lies_beyond_a_row_does_not_matter(name: str) -> None:
+def test_numbers_beyond_a_row_do_not_matter(name: str) -> None:
     net, x = made(name)
     if x.dtype.kind == "i":
         return
@@ -610,7 +610,7 @@ def ready() -> tuple[tr.Net, np.ndarray, np.ndarray]:
     return net, x, dy
 
 
-def test_backward_wants_a_forward_pass_in_training_mode() -> None:
+def test_backward_needs_a_forward_pass_in_training_mode() -> None:
     for make in (lambda: tr.Linear(4, 3), lambda: tr.Sequential(tr.Linear(4, 3), tr.Tanh())):
         net, x, dy = make(), normal(0, 2, 4), normal(1, 2, 3)
         with pytest.raises(RuntimeError, match="train"):
@@ -881,7 +881,7 @@ def test_axes_that_only_evaluation_mixes(net: tr.Net, shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("name", [0, ["0"], None])
-def test_what_is_no_name_to_freeze(name: Any) -> None:
+def test_names_that_cannot_be_frozen(name: Any) -> None:
     with pytest.raises(TypeError, match="expected the name of a tensor or a layer"):
         tr.Sequential(tr.Linear(2, 2)).freeze(name)
 

@@ -27,7 +27,7 @@ def log_softmax(y):
 
 
 def oracle(loss, y, target):
-    """The value of every number, target or row, and what a mean divides by."""
+    """The value of every number, target or row, and the divisor of a mean."""
     y = y.astype(np.float64)
     if isinstance(loss, tr.MSELoss):
         return (y - target) ** 2, y.size
@@ -591,7 +591,7 @@ def test_goldens(name):
 
 
 def in_torch(name, given, y, target, mask=None):
-    """Value and gradient by torch.nn's loss; classes are moved to the axis where it wants them."""
+    """Value and gradient by torch.nn's loss; classes are moved to PyTorch's axis."""
     torch = pytest.importorskip("torch")
     tensors = {key: torch.tensor(v) if isinstance(v, np.ndarray) else v for key, v in given.items()}
     output = torch.tensor(y, requires_grad=True)

@@ -142,7 +142,7 @@ def test_padding_stays_zero(case: str) -> None:
 
 
 def test_no_gradient_at_all() -> None:
-    """0 / 0 is 0: without eps, too, what has never seen a gradient stays as it is."""
+    """0 / 0 is 0: without eps, too, a tensor that never had a gradient stays as it is."""
     for kind in (tr.optim.RMSprop, tr.optim.Adagrad, tr.optim.Adam):
         net = built()
         put(net, {name: np.zeros_like(array) for name, array in weights().items()})
@@ -237,7 +237,7 @@ def by_hand(net: tr.Net, x: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("case", OPTIMISERS)
-def test_what_has_no_gradient_is_passed_over(case: str) -> None:
+def test_tensors_without_a_gradient_are_skipped(case: str) -> None:
     """Two nets share an optimiser: only a net that went backwards since zero_grad moves, decays and counts.
 
     PyTorch does the same, since its zero_grad makes gradients None.
@@ -296,7 +296,7 @@ def test_what_has_no_gradient_is_passed_over(case: str) -> None:
 
 
 def test_a_tensor_frozen_at_the_backward_has_no_gradient() -> None:
-    """Tensor by tensor within a layer; what was frozen after it loses its gradient at zero_grad, too."""
+    """Tensor by tensor within a layer; a tensor frozen after it loses its gradient at zero_grad, too."""
     torch = pytest.importorskip("torch")
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
     net, twin = tr.Linear(3, 5).train(), torch.nn.Linear(3, 5)
@@ -514,7 +514,7 @@ def untold(optimizer: Any, net: tr.Net, state: Any) -> None:
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("target", OPTIMISERS)
 def test_each_kind_of_state_into_each_kind_of_optimiser(target: str, steps: int) -> None:
-    """Fresh or not, ours or PyTorch's, with whatever options: another kind's is refused."""
+    """Another kind's state is refused: fresh or not, ours or PyTorch's, with any options."""
     torch = pytest.importorskip("torch")
     name = OPTIMISERS[target][0]
     kin = {"Adam", "AdamW"} if name in ("Adam", "AdamW") else {name}
@@ -544,7 +544,7 @@ def test_each_kind_of_state_into_each_kind_of_optimiser(target: str, steps: int)
 
 
 @pytest.mark.parametrize("kind", ["Adamax", "NAdam", "RAdam", "Adadelta", "ASGD", "Rprop"])
-def test_a_state_of_an_optimiser_that_is_not_here(kind: str) -> None:
+def test_a_state_of_an_unknown_optimiser(kind: str) -> None:
     torch = pytest.importorskip("torch")
     params = [torch.nn.Parameter(torch.from_numpy(w)) for w in weights().values()]
     state = getattr(torch.optim, kind)(params).state_dict()
@@ -554,7 +554,7 @@ def test_a_state_of_an_optimiser_that_is_not_here(kind: str) -> None:
 
 
 def test_a_state_of_an_early_pytorch() -> None:
-    """Its groups lack what came later: ours are kept."""
+    """Its groups lack options that came later: ours are kept."""
     for case, lacking in (
         ("SGD", ("nesterov", "maximize")),
         ("RMSprop", ("centered", "maximize")),
@@ -570,7 +570,7 @@ def test_a_state_of_an_early_pytorch() -> None:
         getattr(tr.optim, case)(built()).load_state_dict(state)
 
 
-def test_what_schedules_keep_in_a_group_is_a_number() -> None:
+def test_the_entries_of_schedules_in_a_group_are_numbers() -> None:
     optimizer = tr.optim.SGD(built())
     state = optimizer.state_dict()
     for value in ("x", None, True, float("nan"), [1]):
@@ -686,7 +686,7 @@ def test_frozen_tensors() -> None:
     ]
 
 
-def test_what_is_frozen_from_the_first_takes_no_memory() -> None:
+def test_tensors_frozen_from_the_start_take_no_memory() -> None:
     net = built()
     whole = tr.optim.Adagrad(net, initial_accumulator_value=0.5).state_bytes
     net.freeze("0")

@@ -350,7 +350,7 @@ def test_a_layer_that_occurs_twice():
 
 
 def test_a_layer_of_two_nets():
-    """Gradients belong to the layer: what one net adds, the other has."""
+    """Gradients belong to the layer: both nets have the sum of both."""
     tr.manual_seed(0)
     body = tr.LSTM(5, 8)
     one, other = tr.Sequential(body, tr.Linear(8, 2)).train(), tr.Sequential(body, tr.Linear(8, 3)).train()
@@ -441,7 +441,7 @@ def test_evaluation_in_between():
 
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
 def test_dropout(p):
-    """Our mask, read off what it does to ones, is put into PyTorch."""
+    """PyTorch gets our mask, which is read off a tensor of ones."""
     tr.manual_seed(0)
     drop = tr.Dropout(p).train()
     x = np.ones((200, 50), np.float32)
@@ -513,7 +513,7 @@ def test_dropout_of_none_and_of_all(kind):
     "layer, arguments", [("ReLU", ()), ("LeakyReLU", (0.1,)), ("LeakyReLU", (0.0,)), ("Tanh", ())], ids=str
 )
 def test_an_infinite_gradient_of_an_activation(layer, arguments, dy):
-    """ReLU's flat part is 0 whatever dy is; and dy goes through where x is NaN."""
+    """ReLU's flat part gives 0 for any dy; and dy passes where x is NaN."""
     x = np.array([-np.inf, -2, -0.0, 0, 3, np.inf, np.nan], np.float32)
     theirs = torch.from_numpy(x.copy()).requires_grad_()
     getattr(nn, layer)(*arguments)(theirs).backward(torch.full_like(theirs, dy))
@@ -546,7 +546,7 @@ def test_an_infinite_gradient_of_a_rectified_cell(x, dy):
 
 
 @pytest.mark.parametrize("dy", [np.inf, np.nan], ids=str)
-def test_what_is_dropped_or_padding_has_no_gradient(dy):
+def test_dropped_numbers_and_padding_have_no_gradient(dy):
     """Chosen, not multiplied by zero: PyTorch's dropout multiplies, and has NaN."""
     tr.manual_seed(0)
     drop = tr.Dropout(0.5).train()

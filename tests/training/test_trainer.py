@@ -1,4 +1,4 @@
-"""The trainer: its steps are PyTorch's, its memory is what it says, and a step that fails changes nothing."""
+"""The trainer: PyTorch's steps, the memory that it announces, and no change by a step that fails."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_ctc_steps_are_those_of_pytorch() -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_step_allocates_what_memory_says(threads: int) -> None:
-    """The first step allocates what `memory` says; the next ones allocate no array."""
+    """The first step allocates as much as `memory` says; the next ones allocate no array."""
     tr.manual_seed(0)
     net = tr.Sequential(tr.LSTM(20, 64, 2), tr.Linear(64, CLASSES))
     adam = tr.optim.Adam(net)
@@ -284,7 +284,7 @@ def test_more_labels_than_the_trainer_has_room_for() -> None:
 
 
 @pytest.mark.parametrize("nonfinite", ["skip", "warn"])
-def test_a_gradient_that_is_not_finite_may_be_passed_over(nonfinite: str) -> None:
+def test_a_step_with_a_gradient_that_is_not_finite_may_be_skipped(nonfinite: str) -> None:
     net = tagger()
     sgd = tr.optim.SGD(net, lr=0.1)
     trainer = net.trainer(sgd, tr.CrossEntropyLoss(), BATCH, STEPS, nonfinite=nonfinite)

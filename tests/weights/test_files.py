@@ -1,4 +1,4 @@
-"""Files that are complete or not there: power loss, kills, other writers, and what errors say."""
+"""Files that are complete or not there: power loss, kills, other writers, and the messages of errors."""
 
 import errno
 import os
@@ -118,7 +118,7 @@ def test_another_writer_is_left_alone(way, tmp_path):
     assert path.read_bytes() == b"one" and os.listdir(tmp_path) == ["x"]
 
 
-def test_what_is_not_a_writers_is_left_alone(tmp_path):
+def test_foreign_files_are_left_alone(tmp_path):
     with replacing(tmp_path / "x") as file:
         stem = files._Part(tmp_path / "x")
         stem.close()
@@ -164,7 +164,7 @@ def test_where_there_are_no_locks(way, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not NAMELESS, reason="no files without a name here")
 @pytest.mark.parametrize("step", ["open", "link"])
-def test_where_a_nameless_file_cannot_be(tmp_path, monkeypatch, step):
+def test_without_nameless_files(tmp_path, monkeypatch, step):
     """A file system without them; or one where they cannot be linked afterwards."""
     real = getattr(os, step)
 

@@ -110,7 +110,7 @@ def test_a_pickle_of_arrays_is_no_pytorch(tmp_path, name, protocol):
         ("w.zip", wf.zipped(wf.Member("a.txt", b"x")), "a zip archive that neither PyTorch nor NumPy wrote"),
     ],
 )
-def test_what_is_said_of_other_formats(tmp_path, name, content, words):
+def test_messages_about_other_formats(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(LoadError) as info:
         load_weights(tmp_path / name)
@@ -141,7 +141,7 @@ def test_too_little_memory_is_said(tmp_path, monkeypatch):
 
 
 def test_sources_are_imported_only_when_needed():
-    """Importing the package must not import what the sources need."""
+    """Importing the package must not import the modules that the sources need."""
     weights = Path(sys.modules["tinyrnn.weights"].__file__)
     code = (
         "import sys, types, numpy; package = types.ModuleType('tinyrnn'); package.__path__ = [sys.argv[1]]\n"
@@ -186,7 +186,7 @@ def mutated(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
 
 
 def repaired(rng: random.Random, kind: str, others: list[bytes]) -> bytes:
-    """A sound archive around a broken pickle, header or array: what a plain mutation seldom gets past."""
+    """A sound archive around a broken pickle, header or array, which a plain mutation seldom reaches."""
     if kind == "pt":
         return wf.pt(mutated(rng, wf.pickled(THING), others), {"0": SIX.tobytes()})
     if kind == "npz":

@@ -1,4 +1,4 @@
-"""PyTorch's files: what `torch.save` writes is read, everything else is refused by name."""
+"""PyTorch's files: those of `torch.save` are read, all others are refused by name."""
 
 import io
 import os
@@ -133,7 +133,7 @@ def test_parameters_and_tensors_with_attributes(load):
     }  # fmt: skip
 
 
-def test_metadata_of_an_ordered_dict_and_other_entries_are_stepped_over(load):
+def test_metadata_of_an_ordered_dict_and_other_entries_are_skipped(load):
     entries = {"w": tensor(), "n": 3, "none": None, "cell._extra_state": call("collections.OrderedDict")}
     ops = (
         call("collections.OrderedDict")
@@ -156,7 +156,7 @@ def test_an_empty_state_dict(load):
     assert load(pt(call("collections.OrderedDict"))) == {}
 
 
-def test_what_stands_beside_weights_is_never_run(load):
+def test_objects_beside_weights_are_never_run(load):
     thing = {
         "state_dict": {"w": tensor()},
         "args": Ops(b"cargparse\nNamespace\n)\x81" + value({"lr": 0.1}) + b"b"),
@@ -251,7 +251,7 @@ def test_old_and_foreign_kinds_say_what_they_are(refused):
     "name",
     ["__main__.Net", "torch.nn.modules.rnn.LSTM", "os.system", "builtins.eval", "torch.load", "posix.system"],
 )
-def test_any_other_name_is_refused_and_said(refused, name):
+def test_any_other_name_is_an_error_that_quotes_it(refused, name):
     refused(pt(call(name, "x")), f'"{name}"', "model.state_dict()")
     module, _, attribute = name.rpartition(".")
     refused(pt(Ops(value(module) + value(attribute) + b"\x93")), f'"{name}"')
@@ -535,7 +535,7 @@ def test_torch_kinds_that_are_refused(torch, refused):
 
 
 def test_programs_say_how_to_get_their_weights(torch, tmp_path, refused):
-    """The advice for .pt2 and TorchScript is true: what it gives is read."""
+    """The advice for .pt2 and TorchScript is true: it gives files that can be read."""
     model = torch.nn.Linear(2, 3)
     path, new_path = tmp_path / "m.pt2", tmp_path / "new.pt"
     if hasattr(torch, "export"):
@@ -555,6 +555,6 @@ def test_programs_say_how_to_get_their_weights(torch, tmp_path, refused):
 
 
 def test_python_reads_our_archives():
-    """The builder itself is honest: Python's zipfile accepts what it makes."""
+    """The builder itself is right: Python's zipfile accepts its archives."""
     with zipfile.ZipFile(io.BytesIO(pt({"w": tensor()}, DATA, gap=5, end64=True))) as archive:
         assert archive.testzip() is None and len(archive.namelist()) == 4

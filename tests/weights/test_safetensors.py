@@ -187,7 +187,7 @@ ALL = [
 ]
 
 
-def test_what_is_written_is_read(path):
+def test_written_files_can_be_read(path):
     tensors = {f"cell.{dtype}": np.arange(6).reshape(2, 3).astype(dtype) for dtype in ALL}
     tensors |= {"scalar": np.array(2.5, np.float32), "empty": np.empty((0, 3), np.float32)}
     tensors |= {"turned": np.arange(6, dtype=">f4").reshape(2, 3).T, 'é\n"': SIX[::2]}
@@ -219,7 +219,7 @@ def test_the_same_bytes_in_any_order(path):
         ({"w": SIX}, {1: "a"}, "expected strings"),
     ],
 )
-def test_nothing_is_written_when_something_cannot_be(path, tensors, metadata, words):
+def test_nothing_is_written_if_a_tensor_cannot_be_stored(path, tensors, metadata, words):
     path.write_bytes(b"old")
     with pytest.raises(WeightsError, match=words):
         save_safetensors(path, tensors, metadata)

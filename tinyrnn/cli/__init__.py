@@ -1,8 +1,7 @@
 """The command line: ``tinyrnn info``, ``tinyrnn run``, ``tinyrnn quantize``, ``tinyrnn bench``.
 
-Every command is a module of its name, imported when it is asked for, whose `command` takes the parsed
-arguments. What goes wrong is an exception, and `main` is the one door through which exceptions become one
-line on stderr.
+Every command is a module of its name, imported on demand; its `command` takes the parsed arguments. A failure
+is an exception, and `main` alone turns exceptions into one line on stderr.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
 from tinyrnn.cli.options import positive
 from tinyrnn.formats import SMALLER
 
-# What bad input raises; anything else is a bug of ours and shows its traceback.
+# The exceptions of bad input; any other is a bug of ours and shows its traceback.
 _FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RecursionError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Ctrl-C, SIGTERM and SIGHUP end it in order: what it was writing is removed, or has been completed.
+    Ctrl-C, SIGTERM and SIGHUP end it in order: an output is complete, or removed.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0, 1 if the command failed, 2 if the command line or the environment is wrong, 141 if
-        what reads stdout went away, 128 and the signal's number if a signal ended it: 130 after Ctrl-C,
+        the reader of stdout went away, 128 and the signal's number if a signal ended it: 130 after Ctrl-C,
         143 after SIGTERM, 129 after SIGHUP.
     """
     try:
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(argv: Sequence[str] | None) -> int:
-    """Run one command; what goes wrong becomes one line and a status."""
+    """Run one command; a failure becomes one line and a status."""
     problem: Exception
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  None where the shell closed it
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -65,7 +64,7 @@ def _answer(argv: Sequence[str] | None) -> int:
             return 0
         finally:
             with named(STDOUT):
-                sys.stdout.flush()  # here, where a closed pipe can still be answered for
+                sys.stdout.flush()  # here, where a closed pipe can still be handled
     except BrokenPipeError:
         _discard(sys.stdout)  # nobody reads on
         return 141
@@ -78,7 +77,7 @@ def _answer(argv: Sequence[str] | None) -> int:
     try:
         sys.stderr.write(f"tinyrnn: error: {one_line(_message(problem))}\n")
         sys.stderr.flush()
-    except OSError:  # nobody hears us; the status tells
+    except OSError:  # nobody reads stderr; the status remains
         _discard(sys.stderr)
     return status
 
@@ -101,7 +100,7 @@ def _message(error: BaseException) -> str:
 
 
 class _Ended(KeyboardInterrupt):
-    """A signal asked for the end; whoever cleans up after Ctrl-C does so after any."""
+    """A signal asked for the end; code that cleans up after Ctrl-C does so after any signal."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -109,10 +108,10 @@ class _Ended(KeyboardInterrupt):
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """The signals that ask for an end are `_Ended` within, and as they were afterwards.
+    """Turn the signals that ask for an end into `_Ended`, and restore them afterwards.
 
-    One that is ignored stays so, as `nohup` and a shell's background jobs want; one that has a handler of
-    its own keeps it. Only the main thread may do this, and only the command line does.
+    An ignored signal stays ignored, for `nohup` and a shell's background jobs; a signal that has a handler
+    keeps it. Only the main thread may do this, and only the command line does.
     """
     before = {}
     try:
@@ -131,7 +130,7 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    """Raise `_Ended`, unless one is on its way: a second signal must not break off the cleaning up."""
+    """Raise `_Ended`, unless one is on its way: a second signal must not interrupt the cleanup."""
     error = sys.exc_info()[1]
     while error is not None:
         if isinstance(error, _Ended):
@@ -141,7 +140,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors leave through `main`'s door."""
+    """An ArgumentParser whose errors go through `main`."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -165,23 +164,23 @@ def _parser() -> argparse.ArgumentParser:
     file.add_argument(
         "--frame",
         type=_frame_of,
-        help="a step's input where the layers leave it open: FEATURES or CHANNELS,LENGTH",
+        help="the input of a step, if the layers leave it open: FEATURES or CHANNELS,LENGTH",
     )
     model = _Parser(add_help=False)
     model.add_argument("--prefix", help="the layer of a checkpoint to run, such as decoder.rnn")
     model.add_argument(
-        "--kind", help="which layer it is, where tensors cannot tell: linear, embedding, rnn_tanh, rnn_relu"
+        "--kind", help="the kind of layer, if tensors cannot tell: linear, embedding, rnn_tanh, rnn_relu"
     )
     output = _Parser(add_help=False)
     output.add_argument(
         "--force",
         action="store_true",
-        help="let an output be one of the input files, which it replaces at the end; any other file that is "
-        "there is replaced without asking",
+        help="let an output replace one of the input files at the end; any other existing file is replaced "
+        "without asking",
     )
-    weights = "saved by net.save(), or a .pt, .pth, .safetensors or .npz of which one layer is run"
+    weights = "a file of net.save(), or one layer of a .pt, .pth, .safetensors or .npz"
 
-    info = commands.add_parser("info", parents=[file], allow_abbrev=False, help="what is in a file")
+    info = commands.add_parser("info", parents=[file], allow_abbrev=False, help="list the contents of a file")
     info.add_argument("file", metavar="FILE", help=".pt, .pth, .safetensors or .npz")
     info.add_argument("--all", action="store_true", help="list everything, however long")
 
@@ -190,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[file, model, output],
         allow_abbrev=False,
         help="run a net over a file",
-        description="Stream a file through a net, in bounded memory. Bidirectional nets take it as a whole.",
+        description="Stream a file through a net, in bounded memory. Bidirectional nets read it whole.",
     )
     run.add_argument("model", metavar="MODEL", help=weights)
     run.add_argument(
@@ -200,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         "as a frame has numbers, or mono that is cut into frames",
     )
     run.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help=".npy or .csv, written whole or not at all"
+        "-o", "--output", metavar="OUT", required=True, help=".npy or .csv, complete or not there"
     )
     run.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
 
@@ -209,22 +208,22 @@ def _parser() -> argparse.ArgumentParser:
         parents=[file, model, output],
         allow_abbrev=False,
         help="write a net with smaller weights",
-        description="Round a net's matrices to a smaller format; with --calibration, say how far it strays.",
+        description="Round a net's matrices to a smaller format; with --calibration, print the drift.",
     )
     quantize.add_argument("model", metavar="MODEL", help=weights)
-    quantize.add_argument("output", metavar="OUT", help="a .safetensors, written whole or not at all")
+    quantize.add_argument("output", metavar="OUT", help="a .safetensors, complete or not there")
     quantize.add_argument("--to", required=True, choices=SMALLER)
     quantize.add_argument(
         "--keep",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="layers that stay as they are, such as head, lstm or lstm.l0; a wrong name lists all",
+        help="layers that stay as they are, such as head, lstm or lstm.l0; a wrong name lists all names",
     )
     quantize.add_argument(
         "--calibration",
         metavar="INPUT",
-        help="typical input, a file as `tinyrnn run` takes it: rounds for the least error of the products",
+        help="typical input, a file as for `tinyrnn run`: round for the least error of the products",
     )
     quantize.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
 
@@ -232,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         parents=[file, model, output],
         allow_abbrev=False,
-        help="time steps of a net, beside what the machine could do at best",
+        help="time the steps of a net, beside the limits of the machine",
         description="Without MODEL: LSTM and GRU in five sizes, ten seconds in all on a fast machine.",
     )
     bench.add_argument(

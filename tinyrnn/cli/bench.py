@@ -1,4 +1,4 @@
-"""``tinyrnn bench``: how long a step takes, beside what this machine could do at best."""
+"""``tinyrnn bench``: the time of a step, beside the limits of this machine."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _pencil(path: str | None) -> Callable[..., None]:
     return roofline.draw
 
 
-# ---- what is measured ---------------------------------------------------------------------------
+# ---- jobs ---------------------------------------------------------------------------------------
 
 
 def _standard_jobs() -> Iterator[Job]:
@@ -119,7 +119,7 @@ def _model_jobs(args: Namespace) -> Iterator[Job]:
     else:
         net = open_model(args)
     name, frame, batch = one_line(args.model), closed_frame(net, args.frame), args.batch or 1
-    net.memory(batch, frame=frame)  # says what does not fit, before anything is measured
+    net.memory(batch, frame=frame)  # an error if something does not fit, before anything is measured
     if not _reads_the_future(net):
         yield Job(name, net, frame, 1, batch)
         if args.batch is None:
@@ -133,7 +133,7 @@ def _reads_the_future(net: tr.Net) -> bool:
 
 
 def _weight_bytes(job: Job) -> int:
-    """Bytes of weights that a step reads: of an embedding one row, so its table is left out."""
+    """Bytes of weights that a step reads. It reads one row of an embedding, so tables are left out."""
     tables = sum(leaf.memory().weights for _, leaf in job.net._leaves() if isinstance(leaf, tr.Embedding))
     return job.net.memory(frame=job.frame).weights - tables
 
@@ -154,7 +154,7 @@ def _matrices(job: Job) -> list[Matrix]:
 
 
 def _call(job: Job) -> Callable[[], object]:
-    """The job's work as a program does it: into an array that is there, the state carried on."""
+    """The job's work as in a program: the output goes into an existing array, the state is carried on."""
     shape = job.frame if job.batch == 1 else (job.batch, *job.frame)
     shape = shape if job.steps == 1 else (job.steps, *shape)
     random = np.random.default_rng(0)
@@ -173,11 +173,11 @@ def _call(job: Job) -> Callable[[], object]:
     return lambda: do(x, out)
 
 
-# ---- how it is measured -------------------------------------------------------------------------
+# ---- measuring ----------------------------------------------------------------------------------
 
 
 def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) -> dict[str, Any]:
-    """The report: about, machine and rows; said as it comes, unless JSON is all that is wanted."""
+    """The report: about, machine and rows. It is printed line by line, unless ``quiet``."""
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
     about = {
         "date": datetime.date.today().isoformat(),
@@ -210,8 +210,8 @@ def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) ->
         tell(_line(*_cells(rows[-1])))
     if any(row["percent_of_floor"] is not None and row["percent_of_floor"] < 100 for row in rows):
         tell(
-            "\nLess than 100 % of a floor: it is of reading the weights from first to last, over and over.\n"
-            "Steps read them forwards and backwards in turn, and begin with what is still in the cache."
+            "\nLess than 100 % of a floor: the floor reads the weights from first to last, over and over.\n"
+            "Steps read them forwards and backwards in turn, and begin with those still in the cache."
         )
     return {
         "about": about,
@@ -225,7 +225,7 @@ def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) ->
 
 
 def _row(job: Job, machine: Machine, seconds: float, count: int | None, own: float) -> dict[str, Any]:
-    """One job, timed; times are microseconds per step, less what the clock itself takes."""
+    """Time one job; times are microseconds per step, without those of the clock itself."""
     call = _call(job)
     taken = _times(call, 3)
     warm = float(np.median(taken))
@@ -262,7 +262,7 @@ def _row(job: Job, machine: Machine, seconds: float, count: int | None, own: flo
 
 
 def _times(call: Callable[[], object], count: int) -> NDArray[np.float64]:
-    """Nanoseconds of each of so many calls."""
+    """Nanoseconds of each of ``count`` calls."""
     clock, taken = time.perf_counter_ns, np.empty(count)
     for i in range(count):
         begun = clock()
@@ -276,7 +276,7 @@ def _clock() -> float:
     return float(np.median(_times(lambda: None, 1000)))
 
 
-# ---- how it is said -----------------------------------------------------------------------------
+# ---- printing -----------------------------------------------------------------------------------
 
 _HEADS = ("", "floor", "min", "p50", "p99", "p99.9", "of floor", "GB/s", "G mul-add/s", "steps/s")
 _WIDTHS = (18, 8, 8, 8, 8, 8, 9, 7, 11, 8)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-STDOUT = "standard output"  # as messages name it
+STDOUT = "standard output"  # its name in messages
 
 
 class UsageError(Exception):
@@ -15,14 +15,14 @@ class UsageError(Exception):
 
 
 def say(text: str = "") -> None:
-    """One line on stdout, whatever characters its encoding lacks."""
+    """Print one line on stdout; characters that its encoding lacks are escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     with named(STDOUT):
         print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def note(text: str) -> None:
-    """One line on stderr that is neither a result nor an error."""
+    """Print one line on stderr that is neither a result nor an error."""
     with suppress(OSError):
         sys.stderr.write(f"{one_line(text)}\n")
         sys.stderr.flush()
@@ -30,7 +30,7 @@ def note(text: str) -> None:
 
 @contextmanager
 def named(path: str) -> Iterator[None]:
-    """Errors of the system that name no file name this one."""
+    """Put this name into errors of the system that name no file."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,7 @@ def one_line(text: str) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], limit: int | None) -> None:
-    """Rows in aligned columns; of more than ``limit`` the first, and how many are left."""
+    """Print rows in aligned columns; if there are more than ``limit``, the first, and the number left."""
     rows = list(rows)
     head = rows[:limit]
     widths = [min(max(map(len, column)), 60) for column in zip(*head, strict=True)]

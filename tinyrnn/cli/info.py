@@ -1,4 +1,4 @@
-"""``tinyrnn info``: what is in a file."""
+"""``tinyrnn info``: the contents of a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LISTED = 60  # entries printed of a long list
 
 
 def command(args: Namespace) -> None:
-    """List tensors, metadata and layers; of a net that we saved, its memory too."""
+    """List tensors, metadata and layers; for a net that we saved, its memory too."""
     limit, width = (None, sys.maxsize) if args.all else (LISTED, 100)
     net, failure = None, None
     with opened(args.file, args.key) as file:
@@ -30,7 +30,7 @@ def command(args: Namespace) -> None:
             net = net_in(file) if ours else None
         except tr.LoadError as error:  # the tensors can be listed all the same
             failure = error
-    if net is not None:  # what is quantised has scales beside it, and codes that share a byte
+    if net is not None:  # a quantised tensor has scales beside it, and codes that share a byte
         parameters = sum(math.prod(tensor.shape) for tensor in net._tensors())
     else:
         floats = [t for t in info.tensors if READ.get(t.dtype, (0, 0))[1] is np.float32]
@@ -59,7 +59,7 @@ def command(args: Namespace) -> None:
 
 
 def _architecture(net: tr.Net, frame: Shape | None, limit: int | None, width: int) -> None:
-    """Layers, formats and memory of a net that was saved with its architecture."""
+    """Print layers, formats and memory of a net that was saved with its architecture."""
     say("\narchitecture")
     table(((_place(name, width), brief(leaf) + leaf._format_note()) for name, leaf in net._leaves()), limit)
     try:
@@ -74,7 +74,7 @@ def _architecture(net: tr.Net, frame: Shape | None, limit: int | None, width: in
 
 
 def _recognised(shapes: dict[str, Shape], limit: int | None, width: int) -> None:
-    """Layers that tensors without an architecture fit."""
+    """Print the layers that fit tensors without an architecture."""
     found = modules(shapes)
     layers = [(_place(m.prefix, width), m.describe()) for m in found if m.fits]
     if layers:

@@ -33,7 +33,7 @@ class Frames(NamedTuple):
     lead: Shape | None  # axes before the frame; None while the number of steps is not known
     sequences: Callable[[int], Iterable[Iterable[Chunk]]]  # with the most steps of one chunk
     batch: int = 1
-    note: str | None = None  # what was made of the file that nobody can see in the output
+    note: str | None = None  # a remark on the reading of the file that the output does not show
 
 
 def open_npy(args: Namespace, net: tr.Net) -> Frames:
@@ -130,7 +130,7 @@ def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int, tuple[int, 
                     raise ValueError(f"got shape {shape}, expected no negative size")
         except OSError:
             raise
-        except Exception as error:  # NumPy does not say what a hostile header raises
+        except Exception as error:  # NumPy does not document the exceptions of a hostile header
             raise tr.LoadError(f"{path}: malformed .npy header: {shown(one_line(str(error)))}") from error
         offset, seen = file.tell(), _identity(file)
     if dtype.hasobject:
@@ -146,7 +146,7 @@ def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int, tuple[int, 
 def _only_regular(path: str) -> None:
     """Refuse a pipe, which can be read only once: a second look would wait for ever."""
     mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, opening says the rest
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder gives its own error
         raise tr.LoadError(f"{path}: is not a regular file")
 
 
@@ -169,7 +169,7 @@ def open_csv(args: Namespace, net: tr.Net) -> Frames:
 
 
 def _csv_rows(path: str, text: IO[str], width: int, whole: bool) -> Iterator[list[float]]:
-    """The ``width`` numbers of each line that is not blank; ``whole`` says that they are indices."""
+    """The ``width`` numbers of each line that is not blank; with ``whole`` they are indices."""
     longest = 4096 + 64 * width
     begun = False
     for at, line in enumerate(iter(lambda: text.readline(longest), ""), 1):
@@ -266,7 +266,7 @@ def _wave(path: str, file: IO[bytes]) -> Iterator[wave.Wave_read]:
 
 
 def _pcm(data: bytes, width: int) -> NDArray[np.float32]:
-    """Samples of ``width`` bytes; what 32 bits hold beyond float32 is rounded."""
+    """Samples of ``width`` bytes; 32-bit samples are rounded to float32."""
     if width == 1:  # the only unsigned one
         return np.frombuffer(data, np.uint8).astype(np.float32) / np.float32(128) - np.float32(1)
     if width == 3:

@@ -1,4 +1,4 @@
-"""The machine at hand: its name, its caches, and what it could do at best."""
+"""This machine: its name, its caches and its limits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def caches(folder: Path = _SYSTEM) -> dict[str, int]:
 
 
 class Matrix(NamedTuple):
-    """Weights as a floor sees them."""
+    """The weights of one product, for the floor."""
 
     numbers: int  # multiply-adds for one row of input
     nbytes: float
@@ -58,9 +58,9 @@ class Machine:
     Parameters
     ----------
     isa : str
-        The instruction set that does it.
+        The instruction set to measure.
     seconds : float
-        How long each number is measured: the best of many short turns counts.
+        Seconds for each number: the best of many short turns counts.
     """
 
     def __init__(self, isa: str, seconds: float) -> None:
@@ -90,10 +90,10 @@ class Machine:
     def floor(self, matrices: Iterable[Matrix], steps: int, batch: int) -> float:
         """Seconds that a call of so many steps takes at least.
 
-        A matrix that meets one row of input costs its bytes, read at the speed of as many bytes as there
-        are. One that meets several is a matrix product: it costs its bytes or its multiply-adds, whichever
-        takes longer. What reads the input does so for all steps at once, what reads the state step by step.
-        Gates, and what Python does, are not in it.
+        A matrix that meets one row of input costs its bytes, read at the speed of as many bytes as there are.
+        One that meets several is a matrix product: it costs its bytes or its multiply-adds, whichever takes
+        longer. Matrices of the input are read for all steps at once, matrices of the state step by step.
+        Gates and Python's own time are not in it.
         """
         matrices = list(matrices)
         whole = sum(matrix.nbytes for matrix in matrices)

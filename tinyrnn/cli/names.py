@@ -14,9 +14,9 @@ def distinct(args: Namespace, outputs: dict[str, str | None], inputs: dict[str, 
     Parameters
     ----------
     args : argparse.Namespace
-        Of which `force` is read.
+        The arguments; only `force` is read.
     outputs, inputs : dict of str to str or None
-        The file that each argument names; None where it is not given.
+        The file that each argument names; None if it is not given.
     """
     written: dict[str, str] = {}
     for argument, path in outputs.items():

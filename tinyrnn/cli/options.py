@@ -33,7 +33,7 @@ def above_zero(text: str) -> float:
 
 
 def new_file(text: str) -> Path:
-    """A file to write: said before the work that it cannot be, not after it."""
+    """A file to write. An impossible one is refused before the work, not after it."""
     path = Path(text)
     if not path.parent.is_dir() or path.is_dir():
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a file in a folder that exists")

@@ -35,7 +35,7 @@ class CsvWriter:
         np.savetxt(self.file, y.reshape(len(y), -1), "%.9g", ",")
 
     def finish(self, shape: tuple[int, ...]) -> None:
-        """The lines are all there is to say."""
+        """Do nothing: the lines are complete."""
 
 
 OUTPUTS: dict[str, type[NpyWriter] | type[CsvWriter]] = {".npy": NpyWriter, ".csv": CsvWriter}

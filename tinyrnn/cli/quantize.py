@@ -18,7 +18,7 @@ from tinyrnn.weights.spec import shown
 
 
 def command(args: Namespace) -> None:
-    """Write the net with its matrices in another format; with calibration, say how far it strays."""
+    """Write the net with its matrices in another format; with calibration, print its drift."""
     distinct(args, {"OUT": args.output}, {"MODEL": args.model, "--calibration": args.calibration})
     net = open_model(args)
     sequences = _sequences(args, net) if args.calibration is not None else []
@@ -58,7 +58,7 @@ def _sequences(args: Namespace, net: tr.Net) -> list[NDArray[np.generic]]:
 
 
 def _check(path: str, steps: NDArray[np.generic], net: tr.Net) -> None:
-    """Refuse, with the name of the file, what no net can be calibrated by."""
+    """Refuse, with the name of the file, numbers that cannot calibrate a net."""
     if not np.isfinite(steps).all():
         raise tr.LoadError(f"{path}: got numbers that are not finite, expected finite ones to calibrate with")
     if reads_indices(net):

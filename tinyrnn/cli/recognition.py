@@ -13,7 +13,7 @@ from tinyrnn import contract
 
 Shape = tuple[int, ...]
 
-# What their tensors do not tell of layers, so that they are listed, but not run.
+# Arguments of layers that tensors do not show; such layers are listed, but not run.
 _UNTOLD = {
     "Conv1d": "stride, padding, dilation and groups are not in the file",
     "LayerNorm": "eps is not in the file, and other norms look the same",
@@ -101,7 +101,7 @@ def _guesses(own: Mapping[str, Shape]) -> list[tr.Net]:
 
 
 def _recurrent_guesses(own: Mapping[str, Shape]) -> list[tr.Net]:
-    """The kind is the ratio of rows to hidden units: one for each gate."""
+    """The recurrent layers that fit: the ratio of rows to hidden units, one for each gate, gives the kind."""
     cell, level = ("", "_l0") if "weight_ih_l0" in own else ("Cell", "")
     rows, reads = own[f"weight_ih{level}"]
     projection = own.get("weight_hr_l0")

@@ -1,4 +1,4 @@
-"""The picture of a benchmark: what steps take of what this machine could do. Needs matplotlib."""
+"""The picture of a benchmark: the steps beside the limits of this machine. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _GREY = "#606060"
 
 
 def draw(report: dict[str, Any], file: IO[bytes], form: str) -> None:
-    """Write the picture of what `tinyrnn bench` measured.
+    """Draw the measurements of `tinyrnn bench`.
 
-    On the left the speed of reading, by how much is read, and of the weights in steps of one stream. On the
-    right a roofline: every job by its multiply-adds for each byte of weights, under what memory and
-    arithmetic allow.
+    On the left stands the speed of reading, by the number of bytes, and of the weights in steps of one
+    stream. On the right stands a roofline: every job by its multiply-adds for each byte of weights, under the
+    limits of memory and arithmetic.
 
     Parameters
     ----------
     report : dict
-        As ``tinyrnn bench --json`` writes it.
+        The report of ``tinyrnn bench --json``.
     file : binary file
-        Where to.
+        The file to write.
     form : str
         ``"png"``, ``"svg"`` or ``"pdf"``.
     """

@@ -26,18 +26,18 @@ class LRScheduler(ABC):
     Parameters
     ----------
     optimizer : Optimizer
-        Whose rates it sets, group by group.
+        The optimiser whose rates it sets, group by group.
 
     Attributes
     ----------
     last_epoch : int
-        Steps that were done.
+        The number of steps so far.
     base_lrs : list of float
         The groups' rates before any schedule.
     """
 
-    # The arguments that a state_dict holds; `_set` checks and takes them. `_telling`: those of PyTorch's,
-    # where they are others.
+    # The arguments that a state_dict holds; `_set` checks and takes them. `_telling`: the arguments of
+    # PyTorch's state_dict where they differ.
     _options: ClassVar[tuple[str, ...]] = ()
     _telling: ClassVar[tuple[str, ...] | None] = None
 
@@ -65,7 +65,7 @@ class LRScheduler(ABC):
         """Prepare the groups further before the first step."""
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
-        """The first step's rate, from the one that the group has."""
+        """The first step's rate, from the group's rate."""
         return lr
 
     @abstractmethod
@@ -111,7 +111,9 @@ class LRScheduler(ABC):
         return {"last_epoch": _epoch, "base_lrs": self._rates, "_last_lr": self._rates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take what `state_dict` gave, or PyTorch's schedule of the same name. Load the optimiser's as well.
+        """Take a state of `state_dict`, or of PyTorch's schedule of the same name.
+
+        Load the optimiser's as well.
 
         Raises
         ------
@@ -121,7 +123,7 @@ class LRScheduler(ABC):
         self.__dict__.update(self._loaded(state_dict).__dict__)
 
     def _loaded(self, state_dict: Mapping[str, Any]) -> LRScheduler:
-        """A copy of the schedule with what is loaded."""
+        """A copy of the schedule with the loaded state."""
         what = f"{type(self).__name__}: state_dict"
         if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
             raise ValueError(f"{what} has no 'last_epoch': expected the state of a {type(self).__name__}")
@@ -284,7 +286,7 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class LambdaLR(LRScheduler):
-    """The base rate times what a function gives for the step's number. A state_dict has no functions."""
+    """The base rate times a function of the step's number. A state_dict holds no functions."""
 
     def __init__(
         self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]
@@ -509,7 +511,7 @@ class SequentialLR(LRScheduler):
         return super().state_dict() | {"_schedulers": inner}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take what `state_dict` gave; nothing has changed where that is an error."""
+        """Take a state of `state_dict`; if that is an error, nothing has changed."""
         other = self._loaded(state_dict)
         inner = state_dict.get("_schedulers")
         if not isinstance(inner, (list, tuple)) or len(inner) != len(self._schedulers):
@@ -529,7 +531,7 @@ class ReduceLROnPlateau(LRScheduler):
     ----------
     optimizer : Optimizer
     mode : {"min", "max"}
-        Whether less or more is better.
+        ``"min"`` if less is better, ``"max"`` if more is.
     factor, patience, threshold, threshold_mode, cooldown, eps
         As in PyTorch.
     min_lr : float, or a list of one for each group
