@@ -1,12 +1,13 @@
 # What differs between Debian's three ARM ABIs. Sourced: `. abi.sh arm64|armhf|armel`.
-# cpus: each processor that qemu shall be, and the instruction set that tinyrnn must choose on it.
+# cpus: each processor that qemu shall be, and the instruction set that tinyrnn must choose on it. The first has
+# every instruction set of the ABI.
 arch=${1:?arm64, armhf or armel}
 qemu=qemu-arm
 flags=
 case $arch in
     arm64)
         triple=aarch64-linux-gnu platform=linux-aarch64 qemu=qemu-aarch64
-        cpus=(cortex-a53=neon cortex-a72=neon cortex-a76=neon_dot) # Raspberry Pi 3, 4, 5
+        cpus=(cortex-a76=neon_dot cortex-a53=neon cortex-a72=neon) # Raspberry Pi 5, 3, 4
         ;;
     armhf)
         triple=arm-linux-gnueabihf platform=linux-armv7l

@@ -52,7 +52,7 @@ def test_make(target: str, tools: list[str]) -> None:
         if not shutil.which(tool):
             pytest.skip(f"no {tool} here")
     environment = {key: value for key, value in os.environ.items() if key not in {"MAKEFLAGS", "CC", "FLAGS"}}
-    command = ["make", "-C", TESTS / "c", target]
+    command = ["make", f"-j{os.cpu_count()}", "-C", TESTS / "c", target]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, "\n".join((run.stdout + run.stderr).splitlines()[-40:])
     assert re.search(r"\d+ passed, 0 failed|the core needs mem", run.stdout)

@@ -1,0 +1,22 @@
+"""The version is the same wherever it is written."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from folders import ROOT
+
+import tinyrnn as tr
+
+
+def test_versions_agree() -> None:
+    if not (ROOT / "CHANGELOG.md").is_file():
+        pytest.skip("no CHANGELOG beside the tests")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d[\w.]*)\] - \d{4}-\d\d-\d\d$", changes, re.MULTILINE)
+    project = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert project and project[1] == tr.__version__ == released[0]
+    assert changes.index("## [Unreleased]") < changes.index(f"## [{released[0]}]")
+    linked = re.findall(r"^\[(.+)\]: ", changes, re.MULTILINE)
+    assert linked == ["Unreleased", *released]
