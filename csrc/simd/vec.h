@@ -1,42 +1,59 @@
-/* The contract of an instruction set: a vector of floats and the operations on it.
+/* The contract of an instruction set: a vector of floats and the operations on it, as static inline functions of a
+ * vec_<isa>.h. Arguments are a, b, c, x, y: vectors (vf); p: a place in memory, which need not be aligned.
  *
- * A vec_<isa>.h defines VF_LANES (1, 4, 8 or 16), VF_REGISTERS (vector registers that code may
- * use), VF_TILE_ROWS (rows that a product computes together, 1 .. 6: as many as stay in registers,
- * see product.inc), VF_FUSED (1 if vf_fma rounds once), the type vf, and as static inline functions:
+ * What it is:
  *
- *   vf   vf_load(const float *p)         p need not be aligned
- *   void vf_store(float *p, vf a)
+ *   VF_LANES                             floats of a vector: 1, 4, 8 or 16
+ *   VF_REGISTERS                         vector registers that code may use
+ *   VF_TILE_ROWS                         1 .. 6: rows of a product whose sums stay in registers (product.inc)
+ *   VF_FUSED                             1: vf_fma rounds once
+ *
+ * Memory:
+ *
+ *   vf   vf_load(const float *p), void vf_store(float *p, a)
  *   vf   vf_set(float a)                 every lane is a
- *   vf   vf_add(a, b) vf_sub vf_mul vf_div vf_sqrt(a)    rounded once, as IEEE 754 says
- *   vf   vf_fma(a, b, c)                 a * b + c, rounded once where VF_FUSED
- *   vf   vf_min(a, b)                    the smaller; a NaN in b stays. Which of two zeros, or what a NaN in a
- *   vf   vf_max(a, b)                    gives, is the machine's. The same
+ *   vf   vf_load_f16(const uint16_t *p)  finite float16 numbers, widened exactly
+ *   vf   vf_load_bf16(const uint16_t *p) bfloat16 numbers, widened exactly
+ *
+ * Arithmetic, rounded once, as IEEE 754 says:
+ *
+ *   vf   vf_add(a, b), vf_sub, vf_mul, vf_div, vf_sqrt(a)
+ *   vf   vf_fma(a, b, c)                 a * b + c; rounded twice where VF_FUSED is 0
+ *   vf   vf_exp2i(a)                     2^a for whole a in -126 .. 127
+ *
+ * Choice, exact:
+ *
+ *   vf   vf_min(a, b), vf_max            the smaller, the larger; a NaN in b stays. Which of two zeros, or what a NaN
+ *                                        in a gives, is the machine's
  *   vf   vf_abs(a)
  *   vf   vf_copysign(a, b)               the magnitude of a with the sign of b
  *   vf   vf_if_less(a, b, x, y)          a < b ? x : y; y where a or b is NaN
- *   vf   vf_exp2i(n)                     2^n for whole n in -126 .. 127
- *   vf_inputs, VF_INPUTS                some inputs of a product, one of which multiplies a vector: VF_INPUTS in a
- *                                        register where an instruction takes one lane of it, else where they lie
- *   vf_inputs vf_load_inputs(const float *p)   VF_INPUTS of them
- *   vf_inputs vf_set_inputs(float a)     one of them, as the first; where VF_INPUTS is more than 1
- *   vf   vf_fma_input(a, inputs, int lane, c)  vf_fma(a, input `lane`, c); lane is a constant
- *   VF_LOADS_MOVE, const char *vf_load_panel(const char *p, vf *v)   where defined: the VF_PER_PANEL registers of
- *                                        a panel; returns where the next one is. For loads that move their pointer
- *   VF_ROW, vf_row                       where defined: one row times a full float32 group of 3 or 4 panels, by hand
- *   VF_MASKS, vf vf_load_part(const float *p, size_t count, float fill), void vf_store_part(float *p, vf a, size_t count)
- *                                        where defined, of 16 lanes the first `count` (1 .. 16): nothing else is
- *                                        read or written; the other lanes are `fill`
- *   vf   vf_load_f16(const uint16_t *p)  finite float16 numbers, widened exactly
- *   vf   vf_load_bf16(const uint16_t *p) bfloat16 numbers, widened exactly
+ *
+ * Inputs of a product, one of which multiplies a vector. Left out, vec.h broadcasts them as it reads them:
+ *
+ *   vf_inputs, VF_INPUTS                 VF_INPUTS of them in a register of which an instruction takes one lane
+ *   vf_inputs vf_load_inputs(const float *p)
+ *   vf_inputs vf_set_inputs(float a)     one of them, as the first
+ *   vf   vf_fma_input(a, inputs, int lane, c)   vf_fma(a, input `lane`, c); lane is a constant
+ *
+ * What an instruction set has beyond that, each with the macro that says so:
+ *
+ *   VF_LOADS_MOVE                        loads that move their pointer on:
+ *     const char *vf_load_panel(const char *p, vf *v)   the VF_PER_PANEL registers of a panel; where the next one is
+ *   VF_MASKS                             16 lanes, of which the first `count` (1 .. 16) are in memory:
+ *     vf   vf_load_part(const float *p, size_t count, float fill)   the others are `fill`
+ *     void vf_store_part(float *p, a, size_t count)
+ *   VF_ROW                               by hand (by_hand/): one row times a full float32 group of 3 or 4 panels
+ *     void vf_row(...)                   as product_panels in product.inc calls it
  *
  * and, in the dot_<...>.h that it includes, exact sums of integer products for a panel of 16 rows:
  *
  *   vd                                   the sums, int32, as many registers as it takes
  *   VD_STEP                              planes of 4 k that vd_dot8 takes at once (1 or 2)
  *   vd_inputs, VD_INPUTS                 the activations of so many planes (1, 2 or 4)
- *   vd_inputs vd_load_inputs(const char *x)
  *   VD_UNSIGNED                          1: vd_dot8 wants activations 128 higher, and vd_start makes up for it
  *   VD_TILE_ROWS, VD_TILE_PANELS         rows and panels whose sums stay in registers
+ *   vd_inputs vd_load_inputs(const char *x)
  *   vd   vd_start(const int32_t *p)      what sums begin at: p[16] where VD_UNSIGNED, else 0
  *   vd   vd_dot8(vd sum, w, stride, inputs, int lane)   sum + VD_STEP * 4 products a row. w: planes [16][4] of codes
  *                                        -127 .. 127, stride bytes apart; lane: the first one's place in the inputs

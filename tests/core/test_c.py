@@ -16,7 +16,7 @@ from folders import CSRC, TESTS
 
 import tinyrnn as tr
 
-SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".c", ".h", ".inc"})
+SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".c", ".h", ".inc", ".def"})
 
 
 def name(path: Path) -> str:
@@ -41,6 +41,7 @@ def entries(path: str) -> list[list[str]]:
     ("target", "tools"),
     [
         ("test", []),
+        ("toys", []),
         ("freestanding", ["nm"]),
         ("arm64", ["aarch64-linux-gnu-gcc", "qemu-aarch64-static"]),
         ("armv7", ["arm-linux-gnueabihf-gcc", "qemu-arm-static"]),
@@ -79,26 +80,62 @@ LAW = {
     "plan.h": {"layers/layer.h"},
     "net.c": {"plan.h"},
     "train.c": {"plan.h", "layers/training.h"},
-    "loss.c": {"loss/loss.h", "loss/losses.def"},
+    "loss.c": {"loss/loss.h"},
     "pack.c": {"format.h"},
     "simd/vec.h": {"../config.h", "../format.h", "VF_HEADER(TRNN_ISA_NAME)"},
-    "simd/vec_*.h": {"<xmmintrin.h>", "<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_*.h", "dot_*.h"},
+    "simd/by_hand/*.h": set(),
+    "simd/vec_*.h": {
+        "<xmmintrin.h>",
+        "<emmintrin.h>",
+        "<immintrin.h>",
+        "<arm_neon.h>",
+        "vec_*.h",
+        "dot_*.h",
+        "by_hand/*.h",
+    },
     "simd/dot_*.h": set(),
+    "cells/cell.h": {"<stdint.h>"},
+    "cells/cells.def": {"*.inc"},
+    "cells/*.inc": set(),
     "kernels/*.inc": set(),
-    "kernels/kernels.c": {"kernels.h", "../simd/vec.h", "*.inc", "kernels.def"},
-    "kernels/kernels.h": {"../config.h", "../format.h", "../tinyrnn.h", "isa.def", "kernels.def"},
+    "kernels/kernels.c": {
+        "kernels.h",
+        "../simd/vec.h",
+        "../optim/optimiser.h",
+        "*.inc",
+        "kernels.def",
+        "../cells/cells.def",
+        "../optim/optimisers.def",
+    },
+    "kernels/kernels.h": {
+        "../config.h",
+        "../format.h",
+        "../tinyrnn.h",
+        "../cells/cell.h",
+        "isa.def",
+        "kernels.def",
+    },
+    "kernels/kernels.def": {"../cells/cells.def", "../optim/optimisers.def"},
     "kernels/cpu.h": {"isa.def"},
     "kernels/cpu.c": {"cpu.h", "<cpuid.h>", "<sys/auxv.h>"},
     "kernels/dispatch.c": {"../tinyrnn.h", "cpu.h", "kernels.h", "isa.def"},
     "layers/layer.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h"},
+    "layers/layers.def": {"../cells/cells.def"},
     "layers/training.h": {"layer.h"},
     "layers/recurrent.h": {"training.h"},
     "layers/layer.c": {"layer.h"},
     "layers/registry.c": {"layer.h", "layers.def"},
+    "layers/cells.c": {"recurrent.h", "../cells/cells.def"},
     "layers/*.c": {"training.h", "recurrent.h", "../index.h"},
-    "loss/loss.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "losses.def"},
+    "loss/loss.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h"},
+    "loss/registry.c": {"loss.h", "losses.def"},
     "loss/*.c": {"loss.h", "../index.h"},
-    "optim/optim.c": {"../kernels/kernels.h", "optimisers.def"},
+    "optim/optimiser.h": {"../kernels/kernels.h"},
+    "optim/optimisers.def": {"*.inc"},
+    "optim/*.inc": set(),
+    "optim/optim.c": {"optimiser.h"},
+    "optim/*.c": {"optimiser.h", "optimisers.def"},
+    "*.def": set(),
 }
 
 
@@ -125,7 +162,7 @@ HOSTED = (
 def test_vocabulary(path: Path) -> None:
     """Intrinsics live in simd/, the C library's name is said in config.h, and most of it nowhere."""
     text = code(path)
-    if path.parent.name != "simd":
+    if "simd" not in path.parts:
         assert not re.search(INTRINSIC, text)
     if path.name != "config.h":
         assert not re.search(r"\b(memcpy|memset|memmove)\b", text)
@@ -157,6 +194,59 @@ def test_static_names_are_unique() -> None:
 # ---- the lists ------------------------------------------------------------------------------------
 
 
+def listed(path: str, macro: str) -> list[list[str]]:
+    """Each file that a list of files includes, and the names that its ``macro`` begins with."""
+    files = re.findall(r'^#include "(\w+)\.inc"$', (CSRC / path).read_text(), flags=re.M)
+    folder = (CSRC / path).parent
+    assert sorted(files) == sorted(file.stem for file in folder.glob("*.inc"))
+    found = []
+    for file in files:
+        (names,) = re.findall(rf"^{macro}\(((?:\w+, )+)\.", code(folder / f"{file}.inc"), flags=re.M)
+        found.append([file, *names.removesuffix(", ").split(", ")])
+    return found
+
+
+# Who works with cells, optimisers and losses of any kind.
+DRIVERS = [
+    "layers/recurrent.*",
+    "layers/bptt.c",
+    "layers/cells.c",
+    "kernels/cell.inc",
+    "kernels/kernels.[ch]",
+]
+DRIVERS += ["kernels/optim.inc", "optim/opt*.[ch]", "optim/registry.c", "loss.c", "loss/registry.c"]
+
+
+@pytest.mark.parametrize("pattern", DRIVERS)
+def test_drivers_know_no_name(pattern: str) -> None:
+    """What works with any cell, optimiser or loss names none."""
+    names = [file for file, *_ in listed("cells/cells.def", "TRNN_CELL")]
+    names += [file for file, *_ in listed("optim/optimisers.def", "TRNN_OPTIMISER")]
+    names += [f"trnn_loss_{loss}" for (loss,) in entries("loss/losses.def")]
+    paths = sorted(CSRC.glob(pattern))
+    assert paths
+    assert names
+    for path in paths:
+        assert not re.search(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", code(path), flags=re.I), path.name
+
+
+def test_every_cell_is_there() -> None:
+    """A file of cells/ is in the list, and holds the facts and the formula of its cell."""
+    for file, name in listed("cells/cells.def", "TRNN_CELL"):
+        assert file == name
+        formulas = re.findall(r"^TRNN_INLINE void (\w+)\(", code(CSRC / "cells" / f"{file}.inc"), flags=re.M)
+        assert formulas == [f"{file}_forward", f"{file}_backward"]
+
+
+def test_every_optimiser_is_there() -> None:
+    """A file of optim/ is in the list, and holds the facts, the rule and the formula of its optimiser."""
+    for file, lower in listed("optim/optimisers.def", "TRNN_OPTIMISER"):
+        assert file == lower
+        text = code(CSRC / "optim" / f"{file}.inc")
+        functions = re.findall(r"^(?:static|TRNN_INLINE) \w+ (\w+)\(", text, flags=re.M)
+        assert functions == [f"{file}_states", f"{file}_coefficients", f"{file}_update"]
+
+
 def test_every_layer_is_there() -> None:
     """A line of layers.def has its two tables in one file of layers/, and its arguments in tinyrnn.h."""
     layers = "\n".join(code(path) for path in sorted((CSRC / "layers").glob("*.c")))
@@ -184,8 +274,7 @@ def test_every_loss_is_there() -> None:
     """A line of losses.def has a table in one file of loss/."""
     losses = "\n".join(code(path) for path in sorted((CSRC / "loss").glob("*.c")))
     tables = re.findall(r"^const trnn_loss_type trnn_loss_(\w+)", losses, flags=re.M)
-    assert sorted(tables) == sorted(lower for _, lower in entries("loss/losses.def"))
-    assert all(upper == lower.upper() for upper, lower in entries("loss/losses.def"))
+    assert sorted(tables) == sorted(loss for (loss,) in entries("loss/losses.def"))
 
 
 def test_every_instruction_set_is_there() -> None:
