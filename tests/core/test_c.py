@@ -41,6 +41,7 @@ def entries(path: str) -> list[list[str]]:
     ("target", "tools"),
     [
         ("test", []),
+        ("small", []),
         ("freestanding", ["nm"]),
         ("arm64", ["aarch64-linux-gnu-gcc", "qemu-aarch64-static"]),
         ("armv7", ["arm-linux-gnueabihf-gcc", "qemu-arm-static"]),
