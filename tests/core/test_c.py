@@ -42,6 +42,7 @@ def entries(path: str) -> list[list[str]]:
     [
         ("test", []),
         ("toys", []),
+        ("small", []),
         ("freestanding", ["nm"]),
         ("arm64", ["aarch64-linux-gnu-gcc", "qemu-aarch64-static"]),
         ("armv7", ["arm-linux-gnueabihf-gcc", "qemu-arm-static"]),
