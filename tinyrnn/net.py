@@ -34,7 +34,7 @@ class Memory(NamedTuple):
 
 
 class Net(Module):
-    """What layers and `Sequential` share: calling, streaming, weights.
+    """The base of layers and `Sequential`: calling, streaming, weights.
 
     A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
 
@@ -113,7 +113,7 @@ class Net(Module):
         if self.training:
             if last:
                 raise ValueError(
-                    f"{type(self).__name__}: last=True in training mode, expected evaluation mode; call "
+                    f"{type(self).__name__}: got last=True in training mode, expected evaluation mode: call "
                     "net.eval(), or give the loss the whole output, lengths and one target a row"
                 )
             from tinyrnn import training
@@ -167,8 +167,9 @@ class Net(Module):
         return calls.open_stream(self, batch, frame, steps, threads, nonfinite)
 
     def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
-        """Bytes that ``stream(batch, steps=steps)`` takes, or for a net that reads the future a call of so
-        many steps; allocates nothing.
+        """The memory of ``stream(batch, steps=steps)`` in bytes; allocates nothing.
+
+        For a net that reads the future it is that of a call of so many steps.
 
         Parameters
         ----------
@@ -186,8 +187,10 @@ class Net(Module):
 
     @property
     def last_state(self) -> dict[str, Array]:
-        """The final state of the last call, by name, for another call's ``state=``: copies, so going back
-        through that call stops there, as truncated backpropagation through time wants."""
+        """The final state of the last call, by name, for another call's ``state=``.
+
+        These are copies, so the gradient ends there, as in truncated backpropagation through time.
+        """
         kept = self._last_state
         return {} if kept is None else {name: kept.read(name) for name in kept}
 
@@ -236,8 +239,10 @@ class Net(Module):
         frame: Frame | None = None,
         target_steps: int = 0,
     ) -> Trainer:
-        """What trains the net batch by batch in memory that is laid out once. It trains in training mode,
-        whatever the net's; layers in evaluation mode within a net that is not are left so.
+        """Make a trainer, which trains the net batch by batch in memory that is laid out once.
+
+        It trains in training mode, whatever the net's mode; layers in evaluation mode stay so if the net
+        itself is in training mode.
 
         Parameters
         ----------
@@ -290,8 +295,10 @@ class Net(Module):
         zero_gradients(self)
 
     def grad_dict(self) -> dict[str, Array]:
-        """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies; zeros
-        where there was no `backward` yet."""
+        """The gradient of every parameter that is not frozen, by its name in `state_dict`, as copies.
+
+        It is zeros if there was no `backward` yet.
+        """
         from tinyrnn.parameters import gradients
 
         return gradients(self)
@@ -322,7 +329,7 @@ class Net(Module):
         return self
 
     def requires_grad(self, name: str) -> bool:
-        """Whether a tensor is trained."""
+        """Tell whether a tensor is trained."""
         from tinyrnn.parameters import requires_grad
 
         return requires_grad(self, name)
