@@ -225,7 +225,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--nominal: got {arguments.nominal:g}, expected a positive number")
     whole = arguments.only == list(lessons.LESSONS) and arguments.parts == PARTS
     if arguments.save and (arguments.quick or not whole):
-        parser.error("--save keeps whole measurements: without --quick, --only and --parts")
+        parser.error("--save keeps complete measurements: leave out --quick, --only and --parts")
     arguments.rounds = arguments.rounds or (3 if arguments.quick else 25)
     arguments.processes = 1 if arguments.quick else 3
     return arguments

@@ -60,8 +60,10 @@ def check_positive(name: str, value: Any) -> float:
 
 
 def explained(kind: str, init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor whose errors name the class, the wrong argument and the one that was meant. After it the
-    object is whole, as `Guarded` wants to know."""
+    """Wrap a constructor: its errors name the class, the wrong argument and the nearest right one.
+
+    Afterwards the object is complete, which `Guarded` needs to know.
+    """
 
     @wraps(init)
     def __init__(self: Any, *given: Any, **named: Any) -> None:
@@ -78,7 +80,7 @@ def explained(kind: str, init: Callable[..., None]) -> Callable[..., None]:
 def _check_binding(
     kind: str, init: Callable[..., None], given: tuple[Any, ...], named: dict[str, Any]
 ) -> None:
-    """An error if a constructor does not take these arguments."""
+    """Raise an error if a constructor does not take these arguments."""
     from inspect import signature
 
     expected = signature(init)

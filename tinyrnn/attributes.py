@@ -87,12 +87,12 @@ def absent(owner: Any, what: str, name: str) -> AttributeError:
 
 
 def is_own(owner: Any) -> bool:
-    """Whether an object's class is the package's, so that all its attributes are known."""
+    """Tell whether an object's class is the package's, so that all its attributes are known."""
     return type(owner).__module__.partition(".")[0] == "tinyrnn"
 
 
 def check_private(owner: Any, name: str) -> None:
-    """An error for the private names that would make another object of ``owner``."""
+    """Raise an error for the private names that would make another object of ``owner``."""
     if name in ("__class__", "__dict__"):
         raise AttributeError(f"{type(owner).__name__}.{name} cannot be set")
 
@@ -119,8 +119,10 @@ def brief(value: Any) -> str:
 
 
 class Guarded:
-    """A base of classes whose objects refuse attributes that nothing reads, and those that were read once,
-    when the object was made: set later, they would make it lie, or reach beyond its memory.
+    """A base of classes whose objects refuse attributes that have no effect.
+
+    Those are unknown names, and arguments that were read once, when the object was made: setting them later
+    would make the object lie, or reach beyond its memory.
 
     A user's subclass may have further attributes of its own. Names that begin with an underscore are free.
     """
@@ -171,5 +173,5 @@ class Guarded:
         return unsettable(self, name)
 
     def _instead(self, name: str, value: Any) -> str:
-        """What to do in place of setting a fixed attribute."""
+        """The advice to give in place of setting a fixed attribute."""
         return f"build a new {type(self).__name__}"

@@ -43,13 +43,15 @@ def enter(net: Module, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Laye
 
 
 def index_count(net: Module, cores: list[_core.Layer]) -> int:
-    """How many indices the first layer knows, where it reads such; else 0."""
+    """The number of indices that the first layer has, if it reads indices; else 0."""
     return net._leaves()[0][1]._index_count() if cores and cores[0].kind == "embedding" else 0
 
 
 def axes(net: Module, array: NDArray[Any], lead: int, empty: bool = False) -> tuple[bool, int, int]:
-    """Whether rows come before steps in an input of `enter`'s, its steps, and its rows; without a
-    recurrent layer all frames are rows of one step. ``empty`` allows none."""
+    """The order, the steps and the rows of an input of `enter`'s: (rows before steps, steps, rows).
+
+    Without a recurrent layer all frames are rows of one step. ``empty`` allows none.
+    """
     leading = array.shape[:lead]
     if not empty and 0 in array.shape:
         raise ShapeError(f"{type(net).__name__}: input has shape {array.shape}: no steps or an empty batch")
@@ -80,7 +82,7 @@ def _expected(net: Module, rank: int) -> str:
 
 
 def check_stateless(net: Module, lengths: Any, state: Any, last: Any) -> None:
-    """An error if a net without a recurrent layer is given what only such a one takes."""
+    """Raise an error if a net without a recurrent layer gets arguments of recurrent layers."""
     if state is not None and not (isinstance(state, Mapping) and not state):
         raise ValueError(f"{type(net).__name__}: state given, but no layer is recurrent")
     if lengths is not None:
@@ -195,7 +197,7 @@ def _empty_state(
 
 
 def _mixing_count(net: Module) -> int:
-    """How many of the core layers there are up to the last recurrent one, which is among them."""
+    """The number of core layers up to the last recurrent one, which is among them."""
     count = found = 0
     for _, leaf in net._leaves():
         count += leaf._core_count()
@@ -266,7 +268,7 @@ def streamed(net: Module, frame: Frame | None) -> tuple[list[_core.Layer], Frame
 def stream_plan(
     net: Module, batch: int, frame: Frame | None, steps: int | None
 ) -> tuple[list[_core.Layer], _core.Plan, Frame, Frame]:
-    """What `stream` runs and `memory` measures."""
+    """The plan that `stream` runs and `memory` measures."""
     cores, frame, out_frame = streamed(net, frame)
     rows, cols = (1, 1, *frame)[-2:]
     batch = check_size("batch", batch)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Module(Guarded, ABC):
-    """What layers and nets of layers have in common: a layer is a net of one.
+    """The base of layers and of nets of layers: a layer is a net of one.
 
     A layer says what it reads and writes, which tensors it has, and which core layers compute it. A net of
     layers says so by asking them.
@@ -99,17 +99,17 @@ class Module(Guarded, ABC):
         return ()
 
     def _dropout_after(self, level: int) -> float:
-        """Which part of the numbers is dropped behind a core layer of a layer, in training."""
+        """The part of the numbers that is dropped behind a core layer of a layer, in training."""
         return 0.0
 
     def _index_count(self) -> int:
-        """How many indices a layer knows, where it reads such; 0 for one that reads numbers."""
+        """The number of indices of a layer that reads indices; 0 for one that reads numbers."""
         return 0
 
     # ---- what it is made of ----------------------------------------------------------------------
 
     def _children(self) -> Iterable[Module]:
-        """What a net is made of directly, layers or nets."""
+        """The direct parts of a net, layers or nets."""
         return ()
 
     def _leaves(self) -> list[tuple[str, Module]]:
@@ -129,7 +129,7 @@ class Module(Guarded, ABC):
         return []
 
     def _core_count(self) -> int:
-        """How many core layers `_lay` appends for a layer."""
+        """The number of core layers that `_lay` appends for a layer."""
         return 1
 
     def _reformat(self, formats: list[str]) -> None:
@@ -137,11 +137,11 @@ class Module(Guarded, ABC):
         assert not formats, f"{type(self).__name__} has nothing to reformat"
 
     def _place(self, level: int) -> str:
-        """What a layer calls one of its core layers."""
+        """The name that a layer gives one of its core layers."""
         return ""
 
     def _path(self, prefix: str, level: int) -> str:
-        """What a net calls one of a layer's core layers; a layer without a name goes by its type."""
+        """The name that a net gives one of a layer's core layers; a layer without a name goes by its type."""
         return (prefix + self._place(level)).removesuffix(".") or type(self).__name__
 
     def _places(self) -> list[tuple[str, Module, int]]:
@@ -154,7 +154,7 @@ class Module(Guarded, ABC):
 
     @property
     def formats(self) -> dict[str, str]:
-        """How the matrices are kept, layer by layer: the names that `quantize` takes to ``keep``.
+        """The format of the matrices, layer by layer: the names that `quantize` takes to ``keep``.
 
         A level of a stack has a name of its own, ``"lstm.l0"``; layers without a matrix are left out.
         """
@@ -218,9 +218,12 @@ class Module(Guarded, ABC):
     # ---- training --------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode, as in PyTorch: dropout drops, batch normalisation looks at the batch, and a call
-        keeps what `backward` needs. A new net is in evaluation mode. A layer of a net in training mode may
-        be put into the other: ``net["bn"].eval()`` goes by its running statistics, and they stay."""
+        """Set training mode, as in PyTorch.
+
+        Dropout drops, batch normalisation uses the batch's statistics, and a call keeps the tape for
+        `backward`. A new net is in evaluation mode. A layer of a net in training mode may be in evaluation
+        mode: ``net["bn"].eval()`` uses its running statistics, and they stay.
+        """
         if not isinstance(mode, bool):
             raise TypeError(f"train: mode is {mode!r}, expected True or False")
         self.training = mode

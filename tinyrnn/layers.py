@@ -63,7 +63,7 @@ class _Layer(Net):
         return {name: self._with_bias if name == "bias" else value for name, value in given.items()}
 
     def _wants(self, frame: Frame, wanted: str) -> ShapeError:
-        return ShapeError(f"{type(self).__name__}: reads frames of shape {frame}, expected {wanted}")
+        return ShapeError(f"{type(self).__name__}: got frames of shape {frame}, expected {wanted}")
 
 
 # ---- layers that look at one frame at a time ----------------------------------------------------
@@ -265,7 +265,7 @@ class Conv1d(_Layer):
         length, (left, right) = frame[1], self._pad
         if self.padding_mode == "reflect" and max(left, right) >= length:
             raise ShapeError(
-                f"Conv1d: reflection pads {max(left, right)}, expected less than the length, {length}"
+                f"Conv1d: padding is {max(left, right)}, expected less than the length, {length}, to reflect"
             )
         span = self.dilation * (self.kernel_size - 1) + 1
         if length + left + right < span:
@@ -358,8 +358,10 @@ class LayerNorm(_Layer):
 
 
 class BatchNorm1d(_Layer):
-    """Normalisation of channels, as ``torch.nn.BatchNorm1d``: by the batch's statistics in training, by the
-    running ones in evaluation. With ``lengths`` only the frames within a row's length count.
+    """Normalisation of channels, as ``torch.nn.BatchNorm1d``.
+
+    Training uses the batch's statistics, evaluation the running ones. With ``lengths`` only the frames within
+    a row's length count.
 
     Reads ``(N, C)`` or ``(N, C, L)``; in a net, frames of ``(C,)`` or ``(C, L)``.
 
@@ -489,8 +491,10 @@ class LeakyReLU(_Elementwise):
 
 
 class Dropout(_Elementwise):
-    """As ``torch.nn.Dropout``: in training zeros for a part ``p`` of the numbers, the others grow by
-    ``1 / (1 - p)``; passes everything on at inference.
+    """Dropout, as ``torch.nn.Dropout``.
+
+    In training a part ``p`` of the numbers becomes zero, and the others grow by ``1 / (1 - p)``. At inference
+    it passes everything on.
 
     Parameters
     ----------
@@ -508,7 +512,7 @@ class Dropout(_Elementwise):
 
 
 def _axes(frame: Frame, lead: int) -> int:
-    """How many axes ``dim`` arguments count: a frame of rank 2 is (C, L) of PyTorch's (N, C, L)."""
+    """The number of axes that ``dim`` counts: a frame of rank 2 is (C, L) of PyTorch's (N, C, L)."""
     return min(lead, 1) + 2 if len(frame) == 2 else lead + len(frame)
 
 

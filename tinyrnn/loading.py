@@ -50,7 +50,7 @@ def net_in(file: WeightsFile) -> Net:
         version = architecture["version"]
         if version not in range(1, VERSION + 1):
             raise file.error(
-                f"written in version {shown(repr(version))}, expected at most {VERSION}: update tinyrnn"
+                f"the file has version {shown(repr(version))}, expected at most {VERSION}: update tinyrnn"
             )
         weights = file.weights()
         levels = _levels(architecture["net"], 0)
@@ -66,7 +66,7 @@ def net_in(file: WeightsFile) -> Net:
 
 
 def _levels(description: dict[str, Any], depth: int, place: int = 0) -> int:
-    """How many core layers a description asks for, so that it can be refused before they are made.
+    """Count the core layers in a description, so that too many are refused before they are made.
 
     `place` is the length of the dotted name so far: every layer below has all of it.
     """

@@ -34,7 +34,7 @@ class Memory(NamedTuple):
 
 
 class Net(Module):
-    """What layers and `Sequential` share: calling, streaming, weights.
+    """The base of layers and `Sequential`: calling, streaming, weights.
 
     A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
 
@@ -56,11 +56,10 @@ class Net(Module):
         threads: int = 1,
         last: bool = False,
     ) -> Any:
-        """Run the net over whole sequences. In training mode the tape is kept for `backward`.
+        """Run the net over full sequences. In training mode the net keeps the tape for `backward`.
 
-        In evaluation mode the net keeps what it has worked out for the eight shapes of input that it was last
-        called with: their plans and scratch memory, up to 256 kB each. Larger ones are made anew. Any number
-        of threads may call one net at once.
+        In evaluation mode the net keeps the plans and the scratch memory of the eight most recent shapes of
+        input, up to 256 kB each. Larger ones are made anew. Any number of threads may call one net at once.
 
         Parameters
         ----------
@@ -70,15 +69,15 @@ class Net(Module):
         lengths : array_like of int, (B,), optional
             Steps of each row; recurrent layers write zeros beyond.
         state : mapping from name to array, optional
-            The initial state of recurrent layers, by the names of `State`; what it does not name is zero.
-            `last_state` has the final one.
+            The initial state of recurrent layers, by the names of `State`; the rest is zero. `last_state` has
+            the final state.
         threads : int
             Threads that share the batch's rows; the bits do not depend on it.
         last : bool
-            Only the output at each row's own last step, as `fit` and `evaluate` compare it with one target a
-            sequence: that of step ``lengths[row] - 1``. Layers after the last recurrent one run for that
-            step alone; the bits are those of the whole output. Of a bidirectional layer this is the end of
-            the forward direction, and the reverse direction after its first step only.
+            Return only the output at each row's own last step, ``lengths[row] - 1``, which `fit` and
+            `evaluate` compare with one target a sequence. Layers after the last recurrent one run for that
+            step alone; the bits are those of the full output. In a bidirectional layer this is the end of the
+            forward direction, and the reverse direction after its first step only.
 
         Returns
         -------
@@ -113,7 +112,7 @@ class Net(Module):
         if self.training:
             if last:
                 raise ValueError(
-                    f"{type(self).__name__}: last=True in training mode, expected evaluation mode; call "
+                    f"{type(self).__name__}: got last=True in training mode, expected evaluation mode: call "
                     "net.eval(), or give the loss the whole output, lengths and one target a row"
                 )
             from tinyrnn import training
@@ -147,28 +146,29 @@ class Net(Module):
             depend on it.
         threads : int
             Threads that share the batch's rows, each with a scratch of its own; the bits do not depend on it.
-            To hand a step to another thread costs tens of microseconds: worth it for chunks, and for steps
+            Giving a step to another thread costs tens of microseconds: use threads for chunks, and for steps
             that take longer.
         nonfinite : {None, "stop", "skip", "reset"}
-            What to do with a bad step of a row, one whose input or new state is NaN or infinite. None takes
-            it as it is, and the state stays NaN for good. ``"stop"`` raises `NonFiniteError`, and the whole
-            call changes nothing. ``"skip"`` leaves the row's state as before the step; ``"reset"`` makes it
-            zeros, as for a new stream. The row's output of that step is NaN then. Other rows and steps have
-            the bits that they have without it. It takes two more states of memory.
+            The treatment of a bad step of a row: one whose input or new state is NaN or infinite. None takes
+            it as it is, and the state stays NaN for good. ``"stop"`` raises `NonFiniteError`, and the call
+            changes nothing. ``"skip"`` leaves the row's state as before the step; ``"reset"`` sets it to
+            zeros, as for a new stream. The row's output of that step is then NaN. Other rows and steps keep
+            their bits. The check takes two more states of memory.
 
         Raises
         ------
         ValueError
-            If a layer is bidirectional, or the frame is left open, or a size is out of range, or of several
-            rows the recurrent layers disagree on batch_first.
+            If a layer is bidirectional, the frame is left open, a size is out of range, or the recurrent
+            layers disagree on batch_first in a batch of several rows.
         ShapeError
             If the layers do not fit the frame.
         """
         return calls.open_stream(self, batch, frame, steps, threads, nonfinite)
 
     def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
-        """Bytes that ``stream(batch, steps=steps)`` takes, or for a net that reads the future a call of so
-        many steps; allocates nothing.
+        """The memory of ``stream(batch, steps=steps)`` in bytes; allocates nothing.
+
+        For a net that reads the future it is that of a call of so many steps.
 
         Parameters
         ----------
@@ -186,8 +186,10 @@ class Net(Module):
 
     @property
     def last_state(self) -> dict[str, Array]:
-        """The final state of the last call, by name, for another call's ``state=``: copies, so going back
-        through that call stops there, as truncated backpropagation through time wants."""
+        """The final state of the last call, by name, for another call's ``state=``.
+
+        These are copies, so the gradient ends there, as in truncated backpropagation through time.
+        """
         kept = self._last_state
         return {} if kept is None else {name: kept.read(name) for name in kept}
 
@@ -201,21 +203,21 @@ class Net(Module):
         dy : array_like, float32, as the output
             The gradient of the output.
         dstate : mapping from name to array, optional
-            The gradient of the final state, by the names of `State`; what it does not name is zero.
+            The gradient of the final state, by the names of `State`; the rest is zero.
 
         Returns
         -------
         dx : ndarray, float32, as the input
             The gradient of the input; None where it is indices.
         dstate : dict from name to ndarray
-            The gradient of the initial state; only if ``dstate`` was given, be it empty.
+            The gradient of the initial state; only if ``dstate`` was given, even if it is empty.
 
         Raises
         ------
         RuntimeError
-            If there was no call in training mode, or it was gone back through already.
+            If there was no call in training mode, or `backward` has used it already.
         ShapeError, TypeError, KeyError
-            If something does not fit. No gradient has changed, and the pass can still be gone back through.
+            If something does not fit. No gradient has changed, and `backward` can still use the call.
         """
         from tinyrnn import training
 
@@ -236,8 +238,10 @@ class Net(Module):
         frame: Frame | None = None,
         target_steps: int = 0,
     ) -> Trainer:
-        """What trains the net batch by batch in memory that is laid out once. It trains in training mode,
-        whatever the net's; layers in evaluation mode within a net that is not are left so.
+        """Make a trainer, which trains the net batch by batch in memory that is laid out once.
+
+        It trains in training mode, whatever the net's mode; layers in evaluation mode stay so if the net
+        itself is in training mode.
 
         Parameters
         ----------
@@ -251,8 +255,8 @@ class Net(Module):
         clip_norm, clip_value : float, optional
             Clip gradients by the norm of all of them, and each of them.
         nonfinite : {"stop", "skip", "warn"}
-            What to do where a gradient is NaN or infinite: raise `NonFiniteError`, or leave the step out,
-            silently or with a warning. The weights are as before in each case.
+            The treatment of a gradient that is NaN or infinite: raise `NonFiniteError`, or leave the step
+            out, silently or with a warning. The weights are as before in each case.
         frame : tuple of int, optional
             As `stream` takes it.
         target_steps : int
@@ -284,25 +288,27 @@ class Net(Module):
         )
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero. An optimiser's step passes them over until there is a `backward`."""
+        """Set all gradients to zero. An optimiser's step skips them until there is a `backward`."""
         from tinyrnn.parameters import zero_gradients
 
         zero_gradients(self)
 
     def grad_dict(self) -> dict[str, Array]:
-        """The gradient of every parameter that is not frozen, by its name in `state_dict`: copies; zeros
-        where there was no `backward` yet."""
+        """The gradient of every parameter that is not frozen, by its name in `state_dict`, as copies.
+
+        It is zeros if there was no `backward` yet.
+        """
         from tinyrnn.parameters import gradients
 
         return gradients(self)
 
     def freeze(self, *names: str) -> Self:
-        """Take tensors out of training: no gradient, no update. Batch statistics move all the same.
+        """Take tensors out of training: no gradient, no update. Batch statistics still move.
 
         Parameters
         ----------
         *names : str
-            Of tensors or of layers, as `state_dict` has them: ``"1"`` is all of that layer; none: all.
+            Names of tensors or layers, as in `state_dict`: ``"1"`` is all of that layer. No name means all.
 
         Raises
         ------
@@ -322,7 +328,7 @@ class Net(Module):
         return self
 
     def requires_grad(self, name: str) -> bool:
-        """Whether a tensor is trained."""
+        """Tell whether a tensor is trained."""
         from tinyrnn.parameters import requires_grad
 
         return requires_grad(self, name)
@@ -352,30 +358,31 @@ class Net(Module):
     ) -> History:
         """Train for some epochs, each sample once in each.
 
-        Arrays are samples first, whatever ``batch_first`` says. Samples of different lengths are put together
-        with others of about their length, padded to the longest of the batch, and padding counts for nothing.
+        In arrays the samples are the first axis, also without ``batch_first``. Samples of different lengths
+        are batched with others of about their length and padded to the longest of the batch. Padding does not
+        count.
 
-        Ctrl-C ends training after the step under way: the net keeps that step, and the history is
-        returned, ``interrupted``. A second Ctrl-C raises at once.
+        Ctrl-C ends training after the current step. The net keeps that step, and the history is returned,
+        ``interrupted``. A second Ctrl-C raises at once.
 
-        Where a callback cannot write its file, as the disk is full, there is a warning, and training goes on.
-        Any other exception ends training; its attribute ``history`` is that of the epochs so far, and the net
-        keeps its last step.
+        If a callback cannot write its file, for example on a full disk, a warning says so and training
+        continues. Any other exception ends training. Its attribute ``history`` is that of the epochs so far,
+        and the net keeps its last step.
 
-        Memory beside weights and data is laid out before the first step, for a batch of the longest
-        sequence (of ``bptt`` steps) and for the short batch that is left over: ``History.memory`` says how
-        much. Validation takes that of the outputs of a batch, with metrics of all outputs.
+        Memory beside weights and data is laid out before the first step, for a batch of the longest sequence
+        (of ``bptt`` steps) and for the short batch that is left over; ``History.memory`` counts it.
+        Validation needs the memory of the outputs of a batch; with metrics, of all outputs.
 
         Parameters
         ----------
         x : array_like
             ``(N, T, frame)``, or a list of N arrays ``(T_i, frame)``; ``(N, frame)`` for a net without
-            recurrent layers. Whole numbers, and no frame, for an embedding.
+            recurrent layers. Integers, without a frame, for an embedding.
         y : array_like
-            A target of each step, ``(N, T, ...)`` or a list of N arrays ``(T_i, ...)``; or of each sequence,
-            ``(N, ...)``, compared with the output of its last step. ``...`` is the output's frame, without
-            the classes' axis where targets are class indices. For `CTCLoss` a list of label sequences, or
-            the pair (labels ``(N, S)``, how many ``(N,)``).
+            A target for each step, ``(N, T, ...)`` or a list of N arrays ``(T_i, ...)``; or for each
+            sequence, ``(N, ...)``, compared with the output of its last step. ``...`` is the output's frame,
+            without the classes' axis if targets are class indices. For `CTCLoss` a list of label sequences,
+            or the pair (labels ``(N, S)``, how many ``(N,)``).
         epochs : int
         batch_size : int
             The last batch of an epoch may be shorter; it is trained, too.
@@ -392,10 +399,10 @@ class Net(Module):
         callbacks : sequence of callbacks or schedules
             See `tinyrnn.callbacks`.
         shuffle : bool
-            Whether each epoch has an order of its own, drawn from ``seed``. Otherwise samples keep their
-            order, and different lengths are not sorted.
+            Draw an order for each epoch from ``seed``. Otherwise samples keep their order, and different
+            lengths are not sorted.
         seed : int, optional
-            0 unless given. With ``resume`` leave it out, or give that run's.
+            By default 0. With ``resume`` leave it out, or give that run's.
         lengths : array_like of int, (N,), optional
             Steps of each sample of an array.
         verbose : int
@@ -405,13 +412,13 @@ class Net(Module):
         clip_norm, clip_value, nonfinite
             As `trainer` takes them.
         bptt : int, optional
-            Truncated BPTT: a step for each so many steps of a batch's sequences. The state is carried from
-            one to the next, without its gradient, and is zero at the start of each batch. All samples must
-            end in the same chunk.
+            Truncated BPTT: one update for each chunk of so many steps of a batch's sequences. The state is
+            carried from one chunk to the next, without its gradient, and is zero at the start of each batch.
+            All samples must end in the same chunk.
         resume : str or os.PathLike, optional
-            A file of `tinyrnn.callbacks.Checkpoint`: go on where it was written, to the same bits as if there
-            had been no pause. Data, net, loss, optimiser, schedules, callbacks and all that changes the bits
-            must be as that run had them, or it is an error; ``epochs`` may be more.
+            A file of `tinyrnn.callbacks.Checkpoint`: continue from it, to the same bits as without the pause.
+            Data, net, loss, optimiser, schedules, callbacks and everything else that changes the bits must be
+            those of that run, or it is an error; ``epochs`` may be more.
 
         Returns
         -------
@@ -459,7 +466,7 @@ class Net(Module):
         threads: int = 1,
         last: bool = False,
     ) -> Any:
-        """The outputs of many samples, in evaluation mode.
+        """Compute the outputs of many samples, in evaluation mode.
 
         Parameters
         ----------
@@ -469,9 +476,9 @@ class Net(Module):
             Samples that run at once; the bits do not depend on it.
         threads : int
         last : bool
-            Only the output at each sample's own last step, which `fit` and `evaluate` compare with one target
-            a sequence; see `Net.__call__`. After a sample's length there are zeros: ``[:, -1]`` is right only
-            where all have the same.
+            Return only the output at each sample's own last step, which `fit` and `evaluate` compare with one
+            target a sequence; see `Net.__call__`. After a sample's length there are zeros, so ``[:, -1]`` is
+            right only if all lengths are equal.
 
         Returns
         -------
@@ -498,7 +505,7 @@ class Net(Module):
         lengths: ArrayLike | None = None,
         threads: int = 1,
     ) -> dict[str, float]:
-        """The loss of many samples, and metrics, in evaluation mode.
+        """Measure the loss of many samples, and metrics, in evaluation mode.
 
         Parameters
         ----------
@@ -515,7 +522,8 @@ class Net(Module):
         Returns
         -------
         dict of str to float
-            ``"loss"``, the mean over all that counts (or the sum, where the loss is one), and each metric.
+            ``"loss"``, the mean over everything that counts (or the sum, if the loss is one), and each
+            metric.
 
         Raises
         ------
@@ -530,7 +538,7 @@ class Net(Module):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that training changes: those of `state_dict`, running statistics left out."""
+        """The count of numbers that training changes: those of `state_dict` without running statistics."""
         return sum(
             math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(STATISTICS)
         )
@@ -538,7 +546,7 @@ class Net(Module):
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Every tensor by name, float32 copies with PyTorch's names, shapes and order.
 
-        What is quantised as the numbers that its codes stand for.
+        A quantised tensor is given as the numbers that its codes stand for.
         """
         return state_dicts.state_dict(self)
 
@@ -547,15 +555,16 @@ class Net(Module):
     ) -> LoadResult:
         """Take the net's tensors from a mapping of names to arrays.
 
-        What the net keeps in a smaller format is rounded to the nearest that the format has; or taken as
-        codes where ``<name>_scale`` is there too, as `load_weights` reads them from a file that `save` wrote.
+        A tensor that the net keeps in a smaller format is rounded to the nearest numbers of the format. If
+        ``<name>_scale`` is there too, as `load_weights` reads it from a file of `save`, the tensor is taken
+        as codes.
 
         Parameters
         ----------
         state_dict : mapping
             As `load_weights` or PyTorch's ``state_dict()`` give it.
         strict : bool
-            Whether missing and unexpected names are errors.
+            Treat missing and unexpected names as errors.
         prefix : str
             Take only the names that begin so, as a submodule of a larger model: ``"decoder.rnn."``.
 
@@ -567,8 +576,8 @@ class Net(Module):
         Raises
         ------
         WeightsError
-            If names, shapes or codes do not fit, or a format cannot hold a number: all of them are listed.
-            The net is as before.
+            If names, shapes or codes do not fit, or a format cannot hold a number. The error lists all
+            faults, and the net is as before.
         """
         return state_dicts.load_state_dict(self, state_dict, strict, prefix)
 
@@ -577,13 +586,13 @@ class Net(Module):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture to one safetensors file; `load` reads it back.
 
-        The file is complete or not there: it gets its name when it is written, and an older one is kept until
+        The file is complete or not there: it gets its name when it is complete, and an older one stays until
         then.
 
         Raises
         ------
         ValueError
-            If the name ends as another format's does, so that it would not be read again.
+            If the suffix belongs to another format, so that `load` would not read the file.
         OSError
             If it cannot be written. An existing file is then as before.
         """

@@ -1,4 +1,4 @@
-"""What of a net is trained: its parameters, which of them are frozen, and their gradients."""
+"""The parameters of a net, which of them are frozen, and their gradients."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def parameters(net: Module) -> list[tuple[str, Tensor]]:
 
 
 def trainable(net: Module, shared: bool = False) -> list[tuple[str, Tensor]]:
-    """(name, tensor) of every parameter that is not frozen; one that two layers share once, or as often
-    as `state_dict` names it."""
+    """(name, tensor) of every parameter that is not frozen.
+
+    A parameter that two layers share comes once, or as often as `state_dict` names it.
+    """
     found: dict[Any, tuple[str, Tensor]] = {}
     for prefix, leaf in net._leaves():
         for tensor in leaf._tensors():
@@ -50,7 +52,7 @@ def set_frozen(net: Module, names: tuple[str, ...], frozen: bool) -> None:
         chosen = [(leaf, tensor.name) for _, leaf in net._leaves() for tensor in leaf._tensors()]
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"{type(net).__name__}: {name!r}, expected the name of a tensor or a layer")
+            raise TypeError(f"{type(net).__name__}: got {name!r}, expected the name of a tensor or a layer")
         found = [
             (leaf, tensor.name)
             for prefix, leaf in net._leaves()

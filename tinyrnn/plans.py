@@ -53,8 +53,10 @@ class Call:
 
 
 class KeptCalls:
-    """The calls that a net keeps, by their sizes. A thread takes one out and puts it back, so that no two
-    share a scratch."""
+    """The calls that a net keeps, by their sizes.
+
+    A thread takes one out and puts it back, so that no two threads share one.
+    """
 
     __slots__ = ("_calls",)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Recurrent(Net):
-    """What RNN, LSTM and GRU share: a stack of levels, each one core layer."""
+    """The base of RNN, LSTM and GRU: a stack of levels, each one core layer."""
 
     _kind: str
     _gates: int
@@ -141,7 +141,7 @@ class _Recurrent(Net):
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         if frame != (self.input_size,):
             raise ShapeError(
-                f"{type(self).__name__}: reads frames of shape {frame}, "
+                f"{type(self).__name__}: got frames of shape {frame}, "
                 f"expected ({self.input_size},) = (input_size,)"
             )
         cores += self._levels
@@ -281,7 +281,7 @@ class _Recurrent(Net):
 
     @classmethod
     def _called(cls, name: str) -> str:
-        """What the class calls a tensor that a layer calls ``name``."""
+        """The class's name of a tensor that a layer calls ``name``."""
         return name
 
     @classmethod

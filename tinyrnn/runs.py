@@ -23,21 +23,21 @@ from tinyrnn.training import Trainer
 
 
 class Run(Guarded):
-    """A `fit` under way, as callbacks see it.
+    """The current run of `fit`, for callbacks.
 
     Attributes
     ----------
     net, optimizer, loss
-        What trains.
+        The objects of the training.
     history : History
     epochs : int
-        How many there will be.
+        The number of epochs to train.
     epoch, batch : int
-        Whole epochs done, and whole batches done of the one under way.
+        Complete epochs, and complete batches of the current epoch.
     stop : bool
         Set it to end training after this epoch.
     resumed : bool
-        Whether it began with a checkpoint.
+        True if the run began with a checkpoint.
     """
 
     _made_by = "_gatherer"
@@ -66,10 +66,10 @@ class Run(Guarded):
         self.history = History()
         self.epoch = self.batch = 0
         self.stop = self.resumed = False
-        # What `settings` had no place for at first.
+        # Settings that the first checkpoints did not have.
         self.arguments = {"loss": _plain(loss), "optimizer": dict(optimizer.defaults)}
-        # Of the epoch under way: the sum of losses and that of their weights, and its seconds; with truncated
-        # BPTT the steps done of the batch under way, and the state after them.
+        # Of the current epoch: the sum of losses, the sum of their weights, and its seconds; with truncated
+        # BPTT the steps done of the current batch, and the state after them.
         self.total = self.weight = self.seconds = 0.0
         self.step = 0
         self.carried: NDArray[np.float32] | None = None
@@ -133,7 +133,7 @@ class Run(Guarded):
     ) -> None:
         """Train until the last epoch, a callback or Ctrl-C ends it."""
         while self.epoch < self.epochs and not interrupt.asked:
-            if self.stop and self.batch == self.step == 0:  # an epoch under way is ended, a resumed one too
+            if self.stop and self.batch == self.step == 0:  # an epoch that has begun is finished
                 break
             self._train_epoch(validate, interrupt, progress)
 
@@ -157,7 +157,7 @@ class Run(Guarded):
                 return
         logs = {"loss": self._mean(self.total, self.weight)}
         logs |= {f"val_{name}": value for name, value in validate().items()}
-        if interrupt.asked:  # perhaps in the middle of validation; who resumes begins with it
+        if interrupt.asked:  # perhaps in the middle of validation, with which a resumed run begins
             return
         logs["lr"] = float(self.optimizer.lr)
         logs["grad_norm"] = float(self.norm)
@@ -172,7 +172,7 @@ class Run(Guarded):
             callback.on_epoch_end(self, logs)
 
     def _train_batch(self, rows: Rows, interrupt: Interrupt) -> float | None:
-        """One batch, a step or with truncated BPTT one for each chunk; its loss, None if it is not whole."""
+        """Train one batch: one step, with truncated BPTT one for each chunk. Its loss, None if unfinished."""
         trainer, gather = self._trainers[len(rows)], self._gatherer
         if self.bptt is None:
             loss = float(trainer.step(gather.x(rows), gather.y(rows), gather.lengths(rows)))
@@ -219,14 +219,15 @@ def _plain(loss: Any) -> dict[str, Any]:
 class Callback:
     """The base of all callbacks: methods that do nothing.
 
-    ``run`` tells what is under way: ``run.net``, ``run.optimizer``, ``run.history``, ``run.epoch`` (whole
-    epochs done), ``run.batch`` (whole batches of the current one), and ``run.stop``, which a callback
-    sets to end training after the epoch. Callbacks are called in their order; `Checkpoint` after all others.
+    ``run`` describes the current run: ``run.net``, ``run.optimizer``, ``run.history``, ``run.epoch``
+    (complete epochs), ``run.batch`` (complete batches of the current epoch), and ``run.stop``, which a
+    callback sets to end training after the epoch. Callbacks are called in their order; `Checkpoint` after all
+    others.
 
-    A callback that remembers something has it in ``state_dict``, so that a resumed run knows it: numbers,
-    strings, lists, dicts and arrays. What ``load_state_dict`` raises for a state that it cannot take becomes
-    a `LoadError`, and nothing has changed. Any other exception of a callback ends ``fit``; its ``history`` is
-    that of the epochs so far.
+    A callback with a memory returns it from ``state_dict``, so that a resumed run has it: numbers, strings,
+    lists, dicts and arrays. If ``load_state_dict`` raises an exception for a state that does not fit, it
+    becomes a `LoadError`, and nothing has changed. Any other exception of a callback ends ``fit``; its
+    ``history`` is that of the epochs so far.
     """
 
     monitor: str | None = None  # a number that has to be measured, checked before training
@@ -249,7 +250,7 @@ class Callback:
         """After the last step of each batch."""
 
     def on_epoch_end(self, run: Run, logs: Mapping[str, float]) -> None:
-        """After an epoch; ``logs`` is what the history got."""
+        """After an epoch; ``logs`` holds the numbers that went into the history."""
 
     def on_interrupt(self, run: Run) -> None:
         """After the last whole step when Ctrl-C was pressed."""
@@ -262,16 +263,16 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take what `state_dict` gave."""
+        """Take a state of `state_dict`."""
 
 
 # ---- the terminal --------------------------------------------------------------------------------
 
 
 class Interrupt:
-    """Ctrl-C as a wish: the first one waits for the step under way, a second one raises at once.
+    """Ctrl-C as a request: the first one waits for the current step, a second one raises at once.
 
-    Only where Python's own handler is in place, in the main thread; who has another handler keeps it.
+    It acts only in the main thread and only where Python's own handler is in place; another handler stays.
     """
 
     def __init__(self) -> None:

@@ -31,14 +31,14 @@ def save(net: Module, path: str | os.PathLike[str]) -> None:
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
-    """An error if a name ends as that of another format than `Net.save` writes."""
+    """Raise an error if a name ends as that of another format than `Net.save` writes."""
     from tinyrnn.weights import source_of_suffix
     from tinyrnn.weights.safetensors import SOURCE
 
     if source_of_suffix(path) not in (None, SOURCE):
         suffix = os.path.splitext(os.fspath(path))[1].lower()
         raise ValueError(
-            f"{os.fspath(path)}: save writes safetensors, expected a name that ends so, not {suffix}"
+            f"{os.fspath(path)}: the suffix is {suffix}, expected .safetensors, which save writes"
         )
 
 

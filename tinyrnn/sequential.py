@@ -53,7 +53,7 @@ class Sequential(Net):
         inner = [layer._depth for layer in named.values() if isinstance(layer, Sequential)]
         self._depth: int = 1 + max(inner, default=0)
         if self._depth > NESTING:
-            raise ValueError(f"Sequential: nested {self._depth} deep, expected at most {NESTING}")
+            raise ValueError(f"Sequential: got nets nested {self._depth} deep, expected at most {NESTING}")
 
     def __call__(
         self,
@@ -65,8 +65,10 @@ class Sequential(Net):
         threads: int = 1,
         last: bool = False,
     ) -> Any:
-        """Run the net; see `Net.__call__`. Without recurrent layers each sees the whole array in turn, and
-        each keeps what it has worked out."""
+        """Run the net; see `Net.__call__`.
+
+        Without recurrent layers each layer sees the whole array in turn, and each keeps its own buffers.
+        """
         if hx is not None:
             raise calls.misplaced(self)
         if self._recurrent or self.training:

@@ -18,7 +18,7 @@ Layer = TypeVar("Layer", bound=Module)
 
 
 class LoadResult(NamedTuple):
-    """What `Net.load_state_dict` did not match, as in PyTorch."""
+    """The names that `Net.load_state_dict` did not match, as in PyTorch."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -97,7 +97,7 @@ def load_state_dict(
 
 
 def _remarks(net: Module, given: Mapping[str, Any], missing: list[str], prefix: str) -> list[str]:
-    """What is likely to be wrong with a state_dict that does not fit: a prefix, another kind of layer."""
+    """Guess the fault of a state_dict that does not fit: a prefix, another kind of layer."""
     remarks = []
     found = [
         before for before in _prefixes(missing[:1], given) if all(before + name in given for name in missing)
@@ -144,7 +144,7 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
-    """What comes before one of the wanted names in some of ``names``, with the dot."""
+    """The prefixes, with the dot, that some of ``names`` have before a wanted name."""
     found = [full.removesuffix(name) for name in wanted for full in names if full.endswith(f".{name}")]
     return list(dict.fromkeys(found))
 

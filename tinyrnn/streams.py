@@ -23,7 +23,7 @@ _MAGIC = b"TRNNSTA1"
 
 
 class State(Mapping[str, NDArray[np.float32]]):
-    """What a stream remembers: plain numbers, and their names.
+    """The state of a stream: plain numbers, and their names.
 
     ``state["h"]`` is a read-only copy of the hidden state, ``(num_layers * directions, batch, size)`` as
     in PyTorch; ``state["h"] = array`` writes it. In a `Sequential` names carry the layer's:
@@ -110,7 +110,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         slot = self._slots[name]
         array = as_floats(value, name)
         if array.shape != slot.shape:
-            raise ShapeError(f"{name}: shape {array.shape}, expected {slot.shape}")
+            raise ShapeError(f"{name}: got shape {array.shape}, expected {slot.shape}")
         numbers = self.numbers
         if slot.shape[1]:
             rows = numbers.reshape(slot.shape[1], -1)
@@ -151,7 +151,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         if isinstance(value, State):
             if value.layout() != self.layout():
                 raise ShapeError(
-                    f"state: of another net or batch, {value!r}, expected {self!r}"
+                    f"state: got that of another net or batch, {value!r}, expected {self!r}"
                     f"{self._handing('stream.state', value)}"
                 )
             self.numbers[:] = value.numbers
@@ -165,10 +165,10 @@ class State(Mapping[str, NDArray[np.float32]]):
                 new[name] = value[name]
             self.numbers[:] = new.numbers
         else:
-            raise TypeError(f"state: {type(value).__name__}, expected a State, its bytes, or a mapping")
+            raise TypeError(f"state: got {type(value).__name__}, expected a State, its bytes, or a mapping")
 
     def _handing(self, target: str, other: Mapping[str, Any]) -> str:
-        """How another state's tensors are handed over, for a message; nothing if they do not fit."""
+        """Advice for a message: the way to pass another state's tensors on; nothing if they do not fit."""
         if not isinstance(other, State):
             return ""
         left = dict(other._slots)
@@ -200,7 +200,7 @@ class State(Mapping[str, NDArray[np.float32]]):
 
 
 def _alike(one: Slot, other: Slot) -> bool:
-    """Whether two tensors are the same part, ``h`` or ``c``, of the same kind of layer, and of one shape."""
+    """Tell whether two tensors are the same part, ``h`` or ``c``, of one kind of layer, and of one shape."""
     (part, kind), (other_part, other_kind) = (
         (slot.name.rpartition(".")[2], slot.owner.partition(" ")[0]) for slot in (one, other)
     )

@@ -32,7 +32,7 @@ class Tensor(NamedTuple):
 
     @property
     def format(self) -> str:
-        """How its numbers are kept."""
+        """The format of its numbers."""
         return self.core.format if self.param in self.core.matrices else "float32"
 
     def numbers(self) -> Array:
@@ -57,7 +57,7 @@ class Tensor(NamedTuple):
         array = as_floats(array, self.name)
         if array.shape != self.shape:
             raise ShapeError(
-                f"size mismatch for {self.name}: shape {array.shape} in state_dict, "
+                f"size mismatch for {self.name}: got shape {array.shape} in state_dict, "
                 f"expected {self.shape} in the net"
             )
         array = array.reshape(shape)

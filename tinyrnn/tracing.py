@@ -30,7 +30,7 @@ Reads = tuple[slice, Array]
 
 
 class Seen(NamedTuple):
-    """What one core layer did with some steps.
+    """The inputs, outputs and states of one core layer over some steps.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Seen(NamedTuple):
         return [r, z, np.tanh(from_x[2] + r * from_h[2])]
 
     def reads(self) -> dict[int, list[Reads]]:
-        """What each matrix is multiplied with, by the number of its param. A table multiplies nothing."""
+        """The inputs of each matrix, by the number of its param. A table multiplies nothing."""
         leaf = self.leaf
         if isinstance(leaf, Linear):
             return {0: [(slice(None), self.x.reshape(-1, leaf.in_features))]}
@@ -225,7 +225,7 @@ def _levels(net: Module, frame: Frame, lead: int, batch: int, steps: int) -> lis
 
 
 def _windows(leaf: Conv1d, x: Array) -> list[Reads]:
-    """What each group of a convolution's outputs is multiplied with, position by position."""
+    """The inputs of each group of a convolution's products, position by position."""
     x = x.reshape(-1, *x.shape[-2:])
     mode: Any = "reflect" if leaf.padding_mode == "reflect" else "constant"
     x = np.pad(x, ((0, 0), (0, 0), leaf._pad), mode=mode)

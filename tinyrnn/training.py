@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def guard(net: Module) -> _core.Guard:
-    """What lets one thread at a time train a net: it has one tape, and its layers one set of gradients."""
+    """A guard that lets one thread at a time train a net, which has one tape and one set of gradients."""
     return net._practised().guard
 
 
@@ -71,8 +71,11 @@ def lay_out(
 
 
 def _trains(net: Module) -> list[bool]:
-    """For each layer whether it is to be run in training mode: those in evaluation mode are not, if the net
-    itself is in training mode. A trainer trains a net that is not."""
+    """For each layer, True if it runs in training mode.
+
+    Layers in evaluation mode do not, if the net itself is in training mode. A trainer trains a net that is
+    not.
+    """
     return [leaf.training or not net.training for _, leaf in net._leaves()]
 
 
@@ -202,8 +205,10 @@ def trained(net: Module, cores: list[_core.Layer]) -> list[int]:
 
 
 def _frozen_parts(net: Module) -> list[tuple[Array, Array]]:
-    """(gradient, a copy of it) of the frozen tensors whose layer has others that are not: the core finds the
-    gradients of all of a layer."""
+    """(gradient, a copy of it) of the frozen tensors whose layer has others that are not frozen.
+
+    The core computes the gradients of all tensors of a layer.
+    """
     free = {id(tensor.core) for _, tensor in trainable(net)}
     parts = []
     for _, leaf in net._leaves():
@@ -225,7 +230,7 @@ def batch_norms(net: Module) -> list[Module]:
 
 
 def _check_statistics(net: Module, frame: Frame, batch: int) -> None:
-    """An error where each batch will have one number for a channel, which has no variance."""
+    """Raise an error if each batch will have one number for a channel, which has no variance."""
     norms = batch_norms(net)
     if net._recurrent or batch > 1 or not norms:
         return
@@ -242,8 +247,9 @@ def _check_statistics(net: Module, frame: Frame, batch: int) -> None:
 
 
 class Counts:
-    """What a net counts of its passes in training mode: how many there were, from which the masks of dropout
-    follow, and the batch normalisations' statistics.
+    """The counts of a net's passes in training mode.
+
+    They are the number of passes, which gives the masks of dropout, and the batch normalisations' statistics.
 
     Parameters
     ----------
@@ -269,8 +275,11 @@ class Counts:
         ]
 
     def count(self) -> None:
-        """The pass is done. Without a momentum statistics are the average over all batches, for which the
-        core has left the batch's own."""
+        """Count a pass.
+
+        Without a momentum statistics are the average over all batches, for which the core has left the
+        batch's own.
+        """
         self.net._practised().passes += 1
         for norm, before in zip(self.norms, self.before, strict=True):
             norm._set_batches_seen(norm.num_batches_tracked + 1)
@@ -419,8 +428,10 @@ class Trainer(Guarded):
         return self.optimizer._program.norm
 
     def new_state(self) -> State:
-        """A state of zeros, for truncated backpropagation through time: ``step(..., state=state)`` begins
-        with what it holds and leaves the final state there."""
+        """A state of zeros, for truncated backpropagation through time.
+
+        ``step(..., state=state)`` begins with its numbers and leaves the final state there.
+        """
         return State.started(self._layout.tape.state_bytes, self._layout.slots)
 
     def step(

@@ -257,11 +257,11 @@ def test_rows_of_other_sizes(compare: Any) -> None:
     [
         (["--only", "S,Z"], "--only: got Z, expected some of S, Q, B"),
         (["--peers", "keras"], "--peers: got keras, expected some of tinyrnn, torch_cell"),
-        (["--rounds", "0"], "--rounds: 0, expected at least 1"),
-        (["--sizes", "3x4,5x0"], "--sizes: '3x4,5x0', expected such as"),
-        (["--save", "--sizes", "3x4"], "--save keeps whole measurements"),
-        (["--save", "--quick"], "--save keeps whole measurements"),
-        (["--save", "--only", "S"], "--save keeps whole measurements"),
+        (["--rounds", "0"], "--rounds: got 0, expected at least 1"),
+        (["--sizes", "3x4,5x0"], "--sizes: got '3x4,5x0', expected sizes such as"),
+        (["--save", "--sizes", "3x4"], "--save keeps complete measurements"),
+        (["--save", "--quick"], "--save keeps complete measurements"),
+        (["--save", "--only", "S"], "--save keeps complete measurements"),
     ],
 )
 def test_wrong_command_lines(
@@ -449,10 +449,10 @@ def test_training_is_kept_and_the_pages_follow(
     [
         (["--only", "gru"], "--only: got gru, expected some of small"),
         (["--parts", "time,disk"], "--parts: got disk, expected some of time, threads, memory"),
-        (["--rounds", "0"], "--rounds: 0, expected at least 1"),
-        (["--nominal", "0"], "--nominal: 0, expected a positive number"),
-        (["--save", "--quick"], "--save keeps whole measurements"),
-        (["--save", "--parts", "time"], "--save keeps whole measurements"),
+        (["--rounds", "0"], "--rounds: got 0, expected at least 1"),
+        (["--nominal", "0"], "--nominal: got 0, expected a positive number"),
+        (["--save", "--quick"], "--save keeps complete measurements"),
+        (["--save", "--parts", "time"], "--save keeps complete measurements"),
     ],
 )
 def test_wrong_command_lines_of_training(training: Any, capsys: Any, argv: list[str], words: str) -> None:

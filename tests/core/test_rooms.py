@@ -122,7 +122,7 @@ def test_a_device_that_streams_imports_nothing_for_training() -> None:
 
 
 def private_writes(path: Path) -> Iterator[ast.Attribute]:
-    """Where an attribute that begins with an underscore is assigned or deleted."""
+    """The places where an attribute that begins with an underscore is assigned or deleted."""
     for node in ast.walk(tree(path)):
         if not isinstance(node, ast.Attribute) or isinstance(node.ctx, ast.Load):
             continue
@@ -135,7 +135,7 @@ def of_self(node: ast.Attribute) -> bool:
 
 
 def declared(scope: ast.AST) -> set[str]:
-    """What classes within a file or a class declare: at their head, in slots, or in their constructor."""
+    """The attributes that classes declare within a file or a class: at the head, in slots, or in __init__."""
     found: set[str] = set()
     for kind in (node for node in ast.walk(scope) if isinstance(node, ast.ClassDef)):
         for node in kind.body:
@@ -160,7 +160,7 @@ CLASSES = {
 
 
 def inherited(path: Path, name: str) -> set[str]:
-    """What a class and its bases declare; a base is in the same file or the only one of its name."""
+    """The attributes that a class and its bases declare; a base is in the same file or alone of its name."""
     places = [place for place in CLASSES if place[1] == name]
     place = (path, name) if (path, name) in CLASSES else places[0] if len(places) == 1 else None
     if place is None:

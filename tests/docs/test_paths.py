@@ -31,7 +31,7 @@ def places(text: str) -> list[tuple[str, str]]:
 
 
 def resolve(path: str) -> list[Path]:
-    """What a document may mean by this path: one from the top, or the end of a file's in tests/."""
+    """The files that a document may mean by this path: one from the top, or the end of a file's in tests/."""
     if path.startswith("tests/"):
         return [ROOT / path] if (ROOT / path).exists() else []
     return [found for found in TESTS.rglob(path.rpartition("/")[2]) if found.as_posix().endswith(f"/{path}")]

@@ -1,4 +1,4 @@
-"""What the tests of several examples use."""
+"""Fixtures of the tests of several examples."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_checkpoint_with_other_sizes_is_refused(checkpoint: Path, tmp_path: Path
     weights["encoder.1.reparam_conv.weight"] = np.zeros((64, 96, 3), np.float32)
     path = tmp_path / "other.npz"
     np.savez(path, **weights)
-    with pytest.raises(tr.WeightsError, match=r"reads frames of shape \(128, 4\), expected \(96, length\)"):
+    with pytest.raises(tr.WeightsError, match=r"got frames of shape \(128, 4\), expected \(96, length\)"):
         vad.VAD(path)
 
 

@@ -27,11 +27,11 @@ def normal(*shape: int) -> np.ndarray:
         ((3,), r"input has shape \(3,\), expected \(T, 3\) or \(T, B, 3\)"),
         ((2, 2, 2, 3), r"input has shape \(2, 2, 2, 3\)"),
         ((), r"input has shape \(\)"),
-        ((4, 5), r"reads frames of shape \(5,\), expected \(3,\) = \(input_size,\)"),
+        ((4, 5), r"got frames of shape \(5,\), expected \(3,\) = \(input_size,\)"),
         ((0, 3), r"input has shape \(0, 3\): no steps, expected at least one"),
         ((0, 2, 3), "no steps, expected at least one"),
         ((0, 0, 3), "no steps, expected at least one"),
-        ((4, 0), "reads frames of shape"),
+        ((4, 0), "got frames of shape"),
     ],
 )
 def test_shapes_that_a_recurrent_layer_refuses(
@@ -110,12 +110,12 @@ def test_lengths_need_a_recurrent_layer() -> None:
         (
             (np.zeros((1, 2, 5)), np.zeros((1, 2, 4))),
             tr.ShapeError,
-            r"h: shape \(1, 2, 5\), expected \(1, 2, 4\)",
+            r"h: got shape \(1, 2, 5\), expected \(1, 2, 4\)",
         ),
         (
             (np.zeros((1, 2, 4)), np.zeros((1, 3, 4))),
             tr.ShapeError,
-            r"c: shape \(1, 3, 4\), expected \(1, 2, 4\)",
+            r"c: got shape \(1, 3, 4\), expected \(1, 2, 4\)",
         ),
         ((np.zeros((1, 4)), np.zeros((1, 4))), tr.ShapeError, "h: shape"),
         ((np.zeros((1, 2, 4), complex), np.zeros((1, 2, 4))), TypeError, "h0: got dtype complex128"),
@@ -170,11 +170,11 @@ def test_conv1d_shapes() -> None:
     conv = tr.Conv1d(2, 3, 3, padding=1)
     assert conv(normal(2, 7)).shape == (3, 7)
     assert conv(normal(4, 2, 7)).shape == (4, 3, 7)
-    with pytest.raises(tr.ShapeError, match=r"reads frames of shape \(3, 7\), expected \(2, length\)"):
+    with pytest.raises(tr.ShapeError, match=r"got frames of shape \(3, 7\), expected \(2, length\)"):
         conv(normal(4, 3, 7))
     with pytest.raises(tr.ShapeError, match="shorter than the kernel, 9"):
         tr.Conv1d(2, 3, 5, dilation=2)(normal(2, 8))
-    with pytest.raises(tr.ShapeError, match="reflection pads 4, expected less than the length, 4"):
+    with pytest.raises(tr.ShapeError, match="padding is 4, expected less than the length, 4"):
         tr.Conv1d(2, 3, 3, padding=4, padding_mode="reflect")(normal(2, 4))
 
 

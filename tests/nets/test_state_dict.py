@@ -176,9 +176,10 @@ def test_everything_that_does_not_fit_is_listed_and_nothing_changes():
         "Error(s) in loading state_dict for Sequential:\n"
         '\tMissing key(s) in state_dict: "rnn.bias_ih_l0", "norm.running_mean".\n'
         '\tUnexpected key(s) in state_dict: "rnn.weight_ih_l1", "more".\n'
-        "\tsize mismatch for rnn.weight_hh_l0: shape (20, 4) in state_dict, expected (20, 5) in the net.\n"
+        "\tsize mismatch for rnn.weight_hh_l0: got shape (20, 4) in state_dict, "
+        "expected (20, 5) in the net.\n"
         "\tout.weight: got dtype complex64, expected real numbers that fit float32.\n"
-        "\tsize mismatch for out.bias: shape (2, 1) in state_dict, expected (2,) in the net."
+        "\tsize mismatch for out.bias: got shape (2, 1) in state_dict, expected (2,) in the net."
     )
     assert_equal(net.state_dict(), before)
 

@@ -169,7 +169,7 @@ def test_state_of_another_net_is_refused() -> None:
     for damaged in (b"", b"nonsense" * 9, before[:-1], before + b"\0", before[:-1] + b"\x7f"):
         with pytest.raises(ValueError):
             stream.state = damaged
-    with pytest.raises(tr.ShapeError, match=r"h: shape \(1, 1, 7\), expected \(1, 1, 8\)"):
+    with pytest.raises(tr.ShapeError, match=r"h: got shape \(1, 1, 7\), expected \(1, 1, 8\)"):
         stream.state = {"h": np.zeros((1, 1, 7)), "c": np.zeros((1, 1, 8))}
     with pytest.raises(tr.ShapeError, match="has"):
         stream.state = {"h": np.zeros((1, 1, 8))}
@@ -252,7 +252,7 @@ def test_nets_that_cannot_be_streamed() -> None:
         tr.LSTM(3, 8).stream(0)
     with pytest.raises(TypeError, match="batch is 1.5"):
         tr.LSTM(3, 8).stream(1.5)  # type: ignore[arg-type]
-    with pytest.raises(tr.ShapeError, match=r"1: Linear: reads frames of shape \(8,\), expected \(9,\)"):
+    with pytest.raises(tr.ShapeError, match=r"1: Linear: got frames of shape \(8,\), expected \(9,\)"):
         tr.Sequential(tr.LSTM(3, 8), tr.Linear(9, 2)).stream()
 
 

@@ -893,7 +893,7 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
         "fit: x: got shape (12, 3), expected (N, T, 3), or a list of arrays (T, 3)",
         {"x": ARRAY[:, 0]},
     ),
-    ("frame", tr.ShapeError, "reads frames of shape (2,), expected (3,)", {"x": ARRAY[:, :, :2]}),
+    ("frame", tr.ShapeError, "got frames of shape (2,), expected (3,)", {"x": ARRAY[:, :, :2]}),
     ("one frame", tr.ShapeError, "fit: x[3]: got shape", {"x": [*X[:3], X[3][:, :2], *X[4:]]}),
     (
         "dtype",

@@ -313,7 +313,7 @@ def test_gradient_errors() -> None:
         norms(net, x, dy, "mse")
     with pytest.raises(tr.ShapeError, match=r"dy has shape \(5, 2, 2\), expected \(5, 2, 3\)"):
         norms(net, x, dy=x)
-    with pytest.raises(tr.ShapeError, match="0: LSTM: reads frames of shape"):
+    with pytest.raises(tr.ShapeError, match="0: LSTM: got frames of shape"):
         norms(net, x[..., :1], dy=dy)
     with pytest.raises(tr.ShapeError, match="no steps or an empty batch"):
         norms(net, x[:0], dy=dy[:0])
@@ -392,7 +392,7 @@ def test_gates_of_projected_quantised_and_cells() -> None:
 def test_gate_errors() -> None:
     with pytest.raises(ValueError, match="Linear: no layer is recurrent"):
         tr.inspect.gate_activations(tr.Linear(2, 3), normal(0, 5, 2))
-    with pytest.raises(tr.ShapeError, match="LSTM: reads frames of shape"):
+    with pytest.raises(tr.ShapeError, match="LSTM: got frames of shape"):
         tr.inspect.gate_activations(tr.LSTM(2, 3), normal(0, 5, 4))
 
 

@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TypeVar
 
+from tinyrnn.calls import streamed
 from tinyrnn.cli.console import Progress, UsageError, note, say
 from tinyrnn.cli.inputs import INPUTS
 from tinyrnn.cli.models import open_model
@@ -34,7 +35,7 @@ def command(args: Namespace) -> None:
     frames = open_input(args, net)
     if make_writer is CsvWriter and len(frames.lead or ()) == 2:
         raise UsageError(f"{args.output}: a .csv cannot hold a batch of sequences: write a .npy")
-    _, _, out_frame = net._streamed(frames.frame)
+    _, _, out_frame = streamed(net, frames.frame)
     if any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves()):
         stream, most = None, sys.maxsize
     else:

@@ -127,7 +127,7 @@ class Groups:
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{self.kind}{where}: {error}") from None
         if checked.get("nesterov") and (checked["momentum"] == 0 or checked["dampening"] != 0):
-            raise ValueError(f"{self.kind}{where}: nesterov wants a momentum above 0, and dampening 0")
+            raise ValueError(f"{self.kind}{where}: nesterov needs a momentum above 0, and dampening 0")
         return checked
 
     def _grouped(self, params: Any) -> list[tuple[Any, Mapping[str, Any]]]:
@@ -143,13 +143,13 @@ class Groups:
         if not any(groups):
             return [(params, {})]
         if not all(groups):
-            raise TypeError(f"{self.kind}: params mixes groups with others, expected groups or nets")
+            raise TypeError(f"{self.kind}: params has groups and other items, expected either groups or nets")
         for i, group in enumerate(params):
             unknown = [str(name) for name in group if name not in (*self.options, "params")]
             if unknown or "params" not in group:
                 what = f"unknown {quoted(unknown)}" if unknown else "no 'params'"
                 expected = ", ".join(("params", *self.options))
-                raise ValueError(f"{self.kind}: group {i}: {what}, expected {expected}")
+                raise ValueError(f"{self.kind}: group {i}: got {what}, expected {expected}")
         return [(group["params"], group) for group in params]
 
     def _add(self, members: Any, given: Mapping[str, Any]) -> None:
@@ -180,7 +180,9 @@ class Groups:
             kinds = ", ".join(sorted({type(one).__name__ for one in listed}))
             raise TypeError(f"{self.kind}{where}: params holds {kinds}, expected nets or names")
         if names and self._named is None:
-            raise TypeError(f"{self.kind}{where}: params holds names; pass the net whose they are as net=")
+            raise TypeError(
+                f"{self.kind}{where}: params holds names, expected net= with them: pass the net that has them"
+            )
         if names:
             assert self._named is not None
             nets = [self._named]

@@ -1,4 +1,4 @@
-"""What an optimiser remembers of each tensor, laid out as the weights are."""
+"""The moments that an optimiser keeps of each tensor, laid out as the weights are."""
 
 from __future__ import annotations
 

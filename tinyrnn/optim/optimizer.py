@@ -1,4 +1,4 @@
-"""What all optimisers share: groups, a step, and the state that goes with them."""
+"""The base of optimisers: groups, a step, and the state that goes with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NONFINITE = ("stop", "skip", "warn")
 
 
 class Optimizer(Guarded, ABC):
-    """What all optimisers share.
+    """The base of all optimisers.
 
     Parameters
     ----------
@@ -202,8 +202,10 @@ class Optimizer(Guarded, ABC):
         return False
 
     def _refuse(self, nonfinite: str, cause: str = "") -> None:
-        """Raise, warn or count, after the program has found a gradient that is not finite; ``cause``: what is
-        known of why."""
+        """Raise, warn or count, after the program has found a gradient that is not finite.
+
+        ``cause`` is the known reason, if any.
+        """
         if nonfinite == "stop":
             raise NonFiniteError(f"{self._name}: {self._diagnosis()}{cause} The weights are as before.")
         self.skipped += 1
@@ -212,7 +214,7 @@ class Optimizer(Guarded, ABC):
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def _diagnosis(self) -> str:
-        """Where the gradients went wrong: in the last such tensor, since backward runs from the net's end."""
+        """Name the tensor where the gradients went wrong: the last bad one, as backward begins at the end."""
         bad = []
         for entry in self._laid:
             gradient = entry.shaped(entry.tensor.core.gradients())
@@ -242,7 +244,7 @@ class Optimizer(Guarded, ABC):
     # ---- state -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What the optimiser remembers, in PyTorch's structure, as copies.
+        """The state of the optimiser, in PyTorch's structure, as copies.
 
         Returns
         -------

@@ -59,7 +59,7 @@ class Saved(NamedTuple):
 
 
 def counted(rule: str) -> bool:
-    """Whether a tensor's state says how many steps were done with it."""
+    """Tell whether a tensor's state has the number of its steps."""
     return rule != "sgd"
 
 
@@ -94,7 +94,7 @@ def written(
 
 
 def read(groups: Groups, rule: str, state_dict: Mapping[str, Any], settled: dict[str, Any]) -> Saved:
-    """What a state_dict holds for these groups; ``settled`` are hyperparameters that no state changes.
+    """The state_dict of these groups; ``settled`` are hyperparameters that no state changes.
 
     Raises
     ------
@@ -140,8 +140,10 @@ def read(groups: Groups, rule: str, state_dict: Mapping[str, Any], settled: dict
 
 
 def _check_rule(groups: Groups, rule: str, saved: Sequence[Mapping[str, Any]]) -> None:
-    """An error if the saved groups are of another kind of optimiser. One that has no moments yet is known
-    by its hyperparameters alone."""
+    """Raise an error if the saved groups are of another kind of optimiser.
+
+    One that has no moments yet is known by its hyperparameters alone.
+    """
     for i, group in enumerate(saved):
         foreign = [
             name
@@ -156,8 +158,8 @@ def _check_rule(groups: Groups, rule: str, saved: Sequence[Mapping[str, Any]]) -
             what = [f"has {quoted(foreign)}"] if foreign else []
             what += [f"lacks {quoted(missing)}"] if missing else []
             raise WeightsError(
-                f"{groups.kind}: state_dict: group {i} {' and '.join(what)}, expected the state of "
-                f"{groups.kind}: load it into the optimiser that it was saved from, or go on without it"
+                f"{groups.kind}: state_dict: group {i} {' and '.join(what)}: expected the state of "
+                f"{groups.kind}; load it into the optimiser that it was saved from, or continue without it"
             )
 
 
@@ -188,7 +190,7 @@ def _state(
     if unknown or missing:
         what = [f"has {quoted(unknown)}"] if unknown else []
         what += [f"lacks {quoted(missing)}"] if missing else []
-        raise ValueError(f"state {' and '.join(what)}, expected that of {kind}")
+        raise ValueError(f"state {' and '.join(what)}: expected that of {kind}")
     steps = _scalar(saved["step"]) if counted(rule) else 1
     if not isinstance(steps, (int, float)) or not 0 <= steps < 2**62 or steps != int(steps):
         raise ValueError(f"step is {steps!r}, expected a count")
