@@ -1,4 +1,4 @@
-"""The tests that the documents name are there."""
+"""Documents name tests, which must be there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def places(text: str) -> list[tuple[str, str]]:
 
 
 def resolve(path: str) -> list[Path]:
-    """What a document may mean by this path: one from the top, or the end of a file's in tests/."""
+    """Find a path that a document names: from the top, or the end of a file's path in tests/."""
     if path.startswith("tests/"):
         return [ROOT / path] if (ROOT / path).exists() else []
     return [found for found in TESTS.rglob(path.rpartition("/")[2]) if found.as_posix().endswith(f"/{path}")]

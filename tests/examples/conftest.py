@@ -1,4 +1,4 @@
-"""What the tests of several examples use."""
+"""Fixtures that the tests of several examples use."""
 
 from __future__ import annotations
 

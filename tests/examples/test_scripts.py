@@ -1,4 +1,4 @@
-"""What the scripts that train have in common: help, options, packages that are not installed."""
+"""Every script that trains: help, options, packages that are not installed."""
 
 from __future__ import annotations
 

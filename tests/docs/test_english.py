@@ -18,9 +18,6 @@ ROOMS = ("tinyrnn", "bench", "examples", "tests")
 # Modules that others are rewriting at the moment: empty this list, file by file.
 LATER = (
     "tests/core/test_rooms.py",
-    "tests/docs/test_paths.py",
-    "tests/examples/conftest.py",
-    "tests/examples/test_scripts.py",
     "tinyrnn/_core.pyx",
     "tinyrnn/_losses.pyx",
     "tinyrnn/_optim.pyx",
