@@ -1,4 +1,4 @@
-"""The tests that the documents name are there."""
+"""Documents name tests, which must be there."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The version is the same wherever it is written."""
+"""One version, wherever it is written."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from folders import ROOT
+from folders import CSRC, ROOT
 
 import tinyrnn as tr
 
@@ -17,6 +17,8 @@ def test_versions_agree() -> None:
     released = re.findall(r"^## \[(\d[\w.]*)\] - \d{4}-\d\d-\d\d$", changes, re.MULTILINE)
     project = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert project and project[1] == tr.__version__ == released[0]
+    if CSRC.is_dir():
+        assert f'#define TINYRNN_VERSION "{released[0]}"' in (CSRC / "tinyrnn.h").read_text(encoding="utf-8")
     assert changes.index("## [Unreleased]") < changes.index(f"## [{released[0]}]")
     linked = re.findall(r"^\[(.+)\]: ", changes, re.MULTILINE)
     assert linked == ["Unreleased", *released]
