@@ -176,11 +176,11 @@ static float *at(const direction *me, float *array, int32_t t, int32_t b, int32_
 
 static trnn_matrix matrix_ih(const direction *me)
 {
-    return trnn_matrix_ih(me->layer, me->weights[WEIGHT_IH]);
+    return trnn_matrix_ih(me->layer, me->kind->facts.gates, me->weights[WEIGHT_IH]);
 }
 static trnn_matrix matrix_hh(const direction *me)
 {
-    return trnn_matrix_hh(me->layer, me->weights[WEIGHT_HH]);
+    return trnn_matrix_hh(me->layer, me->kind->facts.gates, me->weights[WEIGHT_HH]);
 }
 static trnn_matrix matrix_hr(const direction *me)
 {
