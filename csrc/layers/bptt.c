@@ -148,6 +148,15 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
     return me;
 }
 
+/* A phase of the pass, direction by direction. */
+static void each_direction(const trnn_pass *pass, void (*phase)(const direction *me))
+{
+    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
+        const direction me = direction_of(pass, d);
+        phase(&me);
+    }
+}
+
 /* The step that comes i-th, and the states that it goes from and to. */
 static int32_t step_at(const direction *me, int32_t i) { return me->reverse ? me->pass->steps - 1 - i : i; }
 static int32_t state_before(const direction *me, int32_t t) { return t + me->reverse; }
@@ -169,29 +178,27 @@ static float *at(const direction *me, float *array, int32_t t, int32_t b, int32_
 
 static trnn_matrix matrix_ih(const direction *me)
 {
-    return trnn_matrix_ih(me->layer, me->weights[WEIGHT_IH]);
+    return trnn_matrix_ih(me->layer, me->kind->facts.gates, me->weights[WEIGHT_IH]);
 }
 static trnn_matrix matrix_hh(const direction *me)
 {
-    return trnn_matrix_hh(me->layer, me->weights[WEIGHT_HH]);
+    return trnn_matrix_hh(me->layer, me->kind->facts.gates, me->weights[WEIGHT_HH]);
 }
 static trnn_matrix matrix_hr(const direction *me)
 {
     return trnn_matrix_hr(me->layer, me->weights[WEIGHT_HR]);
 }
 
-void trnn_recurrent_transpose(const trnn_pass *pass)
+static void transpose_direction(const direction *me)
 {
-    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
-        const direction me = direction_of(pass, d);
-        if (pass->dx)
-            trnn_transpose(matrix_ih(&me), me.gates, me.tape.transposed_ih, pass->part, pass->parts);
-        if (me.tape.transposed_hh)
-            trnn_transpose(matrix_hh(&me), me.gates, me.tape.transposed_hh, pass->part, pass->parts);
-        if (me.tape.transposed_hr)
-            trnn_transpose(matrix_hr(&me), me.size, me.tape.transposed_hr, pass->part, pass->parts);
-    }
+    const direction_tape *tape = &me->tape;
+    const int32_t part = me->pass->part, parts = me->pass->parts;
+    if (me->pass->dx) trnn_transpose(matrix_ih(me), me->gates, tape->transposed_ih, part, parts);
+    if (tape->transposed_hh) trnn_transpose(matrix_hh(me), me->gates, tape->transposed_hh, part, parts);
+    if (tape->transposed_hr) trnn_transpose(matrix_hr(me), me->size, tape->transposed_hr, part, parts);
 }
+
+void trnn_recurrent_transpose(const trnn_pass *pass) { each_direction(pass, transpose_direction); }
 
 /* ---- forwards ----------------------------------------------------------------------------------- */
 
@@ -309,13 +316,7 @@ static void forward_direction(const direction *me)
     end_forward(me);
 }
 
-void trnn_recurrent_forward(const trnn_pass *pass)
-{
-    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
-        const direction me = direction_of(pass, d);
-        forward_direction(&me);
-    }
-}
+void trnn_recurrent_forward(const trnn_pass *pass) { each_direction(pass, forward_direction); }
 
 /* ---- backwards ---------------------------------------------------------------------------------- */
 
@@ -446,49 +447,42 @@ static void backward_direction(const direction *me)
     end_backward(me);
 }
 
-void trnn_recurrent_backward(const trnn_pass *pass)
-{
-    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
-        const direction me = direction_of(pass, d);
-        backward_direction(&me);
-    }
-}
+void trnn_recurrent_backward(const trnn_pass *pass) { each_direction(pass, backward_direction); }
 
 /* ---- gradients ---------------------------------------------------------------------------------- */
 
-void trnn_recurrent_gradients(const trnn_pass *pass)
+static void gradients_of_direction(const direction *me)
 {
+    const trnn_pass *pass = me->pass;
+    const direction_tape *tape = &me->tape;
     const int32_t frames = pass->steps * pass->batch;
-    for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
-        const direction me = direction_of(pass, d);
-        const direction_tape *tape = &me.tape;
-        trnn_weight_gradient ih = trnn_weight_gradient_of(pass, matrix_ih(&me), frames, me.gates, tape->gates,
-                                                          pass->x, me.grads[WEIGHT_IH], me.grads[BIAS_IH]);
-        if (tape->transposed_hh) {
-            const float *before = at(&me, tape->h, state_before(&me, 0), 0, me.size);
-            const trnn_weight_gradient hh =
-                trnn_weight_gradient_of(pass, matrix_hh(&me), frames, me.gates, tape->hidden, before,
-                                        me.grads[WEIGHT_HH], me.grads[BIAS_HH]);
-            if (tape->hidden == tape->gates) { /* one walk over da_t for both */
-                ih.terms = 2;
-                ih.term[1] = hh.term[0];
-            } else {
-                TRNN_KERNEL(pass->isa, weight_gradient)(&hh);
-            }
-        }
-        TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
-        if (tape->dvectors) { /* a sum over rows, as a bias has */
-            const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me.vectors, 0);
-            const trnn_weight_gradient vectors =
-                trnn_weight_gradient_of(pass, none, frames, me.vectors, tape->dvectors, tape->dvectors,
-                                        me.grads[VECTORS], me.grads[VECTORS]);
-            TRNN_KERNEL(pass->isa, weight_gradient)(&vectors);
-        }
-        if (tape->inner) {
-            const trnn_weight_gradient hr =
-                trnn_weight_gradient_of(pass, matrix_hr(&me), frames, me.size, tape->dprojected, tape->inner,
-                                        me.grads[WEIGHT_HR], NULL);
-            TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
+    trnn_weight_gradient ih = trnn_weight_gradient_of(pass, matrix_ih(me), frames, me->gates, tape->gates,
+                                                      pass->x, me->grads[WEIGHT_IH], me->grads[BIAS_IH]);
+    if (tape->transposed_hh) {
+        const float *before = at(me, tape->h, state_before(me, 0), 0, me->size);
+        const trnn_weight_gradient hh =
+            trnn_weight_gradient_of(pass, matrix_hh(me), frames, me->gates, tape->hidden, before,
+                                    me->grads[WEIGHT_HH], me->grads[BIAS_HH]);
+        if (tape->hidden == tape->gates) { /* one walk over da_t for both */
+            ih.terms = 2;
+            ih.term[1] = hh.term[0];
+        } else {
+            TRNN_KERNEL(pass->isa, weight_gradient)(&hh);
         }
     }
+    TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
+    if (tape->dvectors) { /* a sum over rows, as a bias has */
+        const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me->vectors, 0);
+        const trnn_weight_gradient vectors =
+            trnn_weight_gradient_of(pass, none, frames, me->vectors, tape->dvectors, tape->dvectors,
+                                    me->grads[VECTORS], me->grads[VECTORS]);
+        TRNN_KERNEL(pass->isa, weight_gradient)(&vectors);
+    }
+    if (tape->inner) {
+        const trnn_weight_gradient hr = trnn_weight_gradient_of(
+            pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner, me->grads[WEIGHT_HR], NULL);
+        TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
+    }
 }
+
+void trnn_recurrent_gradients(const trnn_pass *pass) { each_direction(pass, gradients_of_direction); }

@@ -140,12 +140,12 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
     trnn_product input =
-        trnn_product_of(trnn_matrix_ih(layer, slots[WEIGHT_IH]), 0, (int32_t)gates,
+        trnn_product_of(trnn_matrix_ih(layer, facts->gates, slots[WEIGHT_IH]), 0, (int32_t)gates,
                         slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
     int32_t first = 0; /* step of the chunk, in the order of time */
 
     /* Every member is named: compilers would else clear all of it first, once a step. */
-    trnn_cell cell = {.hidden = trnn_matrix_hh(layer, slots[WEIGHT_HH]),
+    trnn_cell cell = {.hidden = trnn_matrix_hh(layer, facts->gates, slots[WEIGHT_HH]),
                       .rows = call->batch,
                       .units = units,
                       .args = a,

@@ -66,16 +66,17 @@ static inline size_t trnn_direction_state(const trnn_layer *layer)
     return (size_t)trnn_output_size(layer) + trnn_states_size(layer);
 }
 
-/* A direction's matrices in its layer's format. `hh`: where there is none, its shape all the same. */
-static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, const void *weights)
+/* A direction's matrices in its layer's format, of a cell with so many gates. Where there is no weight_hh, its shape
+ * all the same. */
+static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, int32_t gates, const void *weights)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    return trnn_matrix_of(weights, layer->format, trnn_facts_of(layer)->gates, a->hidden_size, a->input_size);
+    return trnn_matrix_of(weights, layer->format, gates, a->hidden_size, a->input_size);
 }
-static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, const void *weights)
+static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, int32_t gates, const void *weights)
 {
-    return trnn_matrix_of(weights, layer->format, trnn_facts_of(layer)->gates,
-                          layer->as.recurrent.hidden_size, trnn_output_size(layer));
+    return trnn_matrix_of(weights, layer->format, gates, layer->as.recurrent.hidden_size,
+                          trnn_output_size(layer));
 }
 static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *weights)
 {
