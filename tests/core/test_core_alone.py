@@ -107,7 +107,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flags_of(prefix: Path) -> list[str]:
-    """What `pkg-config --cflags --libs tinyrnn` says."""
+    """The flags that `pkg-config --cflags --libs tinyrnn` prints."""
     text = (prefix / "lib" / "pkgconfig" / "tinyrnn.pc").read_text()
     values = dict(re.findall(r"^(\w+)[:=] ?(.*)$", text, flags=re.M))
     assert values["Version"] == tr.__version__
