@@ -281,12 +281,16 @@ def written(tmp_path_factory: Any) -> Path:
 
 def refused(setup: Setup, path: Path, error: type[Exception], message: str, **options: Any) -> None:
     """An error with this message, and nothing has changed."""
-    if setup.net._practice.seed is None:
+    if setup.net._practised().seed is None:
         setup.fit(1)  # so that there is something to keep
-    before, dropout = setup.everything(), (setup.net._practice.passes, setup.net._practice.seed)
+    practice = setup.net._practised()
+    before, dropout = setup.everything(), (practice.passes, practice.seed)
     with pytest.raises(error, match=message):
         setup.fit(resume=path, **options)
-    assert setup.everything() == before and (setup.net._practice.passes, setup.net._practice.seed) == dropout
+    assert (
+        setup.everything() == before
+        and (setup.net._practised().passes, setup.net._practised().seed) == dropout
+    )
 
 
 def test_another_run(written: Path) -> None:

@@ -516,7 +516,7 @@ def test_the_tape_is_the_memory_that_a_pass_takes(threads: int) -> None:
     x, dy = normal(0, 100, 6, 20), normal(1, 100, 6, 20)
     net(x, threads=threads)  # weights and gradients are there, and threads
     net.backward(dy)
-    told = net._practice.layout.tape
+    told = net._practised().layout.tape
     told = told.tape_bytes + told.scratch_bytes + told.state_bytes
     assert told > 1_000_000
     net.eval()

@@ -242,10 +242,10 @@ def test_net_stays_as_it_is() -> None:
         arrays = [*net.state_dict().values(), *net.grad_dict().values(), *net.last_state.values()]
         return [np.asarray(array).tobytes() for array in arrays]
 
-    before, steps = everything(), net._practice.passes
+    before, steps = everything(), net._practised().passes
     tr.inspect.gradient_norms(net, x[:, :2], dy=dy[:, :2])
     tr.inspect.gate_activations(net, x)
-    assert everything() == before and net._practice.passes == steps
+    assert everything() == before and net._practised().passes == steps
     assert net.training and net[0].training and not net.requires_grad("3.weight_hh_l0")
     net.backward(dy)
     assert everything() != before

@@ -39,7 +39,7 @@ def tagger(**options: Any) -> tr.Sequential:
 def everything(net: tr.Net, optimizer: tr.optim.Optimizer) -> Any:
     """All that a step may change, as bytes."""
     weights = {name: array.tobytes() for name, array in net.state_dict().items()}
-    return weights, net._practice.passes, net.training, repr(optimizer.state_dict())
+    return weights, net._practised().passes, net.training, repr(optimizer.state_dict())
 
 
 # ---- PyTorch ------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_a_step_that_fails_changes_nothing(
     other = tagger()
     adam = tr.optim.Adam(other, lr=0.1)
     unbroken = other.trainer(adam, tr.CrossEntropyLoss(), BATCH, STEPS)
-    other._practice.seed, other._practice.passes = net._practice.seed, 0
+    other._practised().seed, other._practised().passes = net._practised().seed, 0
     for _ in range(2):
         last = unbroken.step(X, Y)
     assert trainer.step(X, Y) == last  # the same masks, too

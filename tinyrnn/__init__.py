@@ -25,7 +25,6 @@ from tinyrnn.layers import (
     Softmax,
     Tanh,
 )
-from tinyrnn.loading import load
 from tinyrnn.net import Memory, Net
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
@@ -36,12 +35,13 @@ if TYPE_CHECKING:
     from tinyrnn import callbacks, inspect, losses, optim
     from tinyrnn.divergence import Drift, drift
     from tinyrnn.history import History
+    from tinyrnn.loading import load
     from tinyrnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, CTCLoss, HuberLoss, L1Loss, MSELoss
     from tinyrnn.quantization import quantize
 
 # What a device that only streams never needs is imported when it is asked for.
 _LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
-_LATER |= {"History": "history", "callbacks": "callbacks", "inspect": "inspect"}
+_LATER |= {"load": "loading", "History": "history", "callbacks": "callbacks", "inspect": "inspect"}
 _LATER |= dict.fromkeys(
     (
         "losses",

@@ -390,7 +390,7 @@ def _trained(net: Module) -> list[str]:
 
 def _dropout(net: Module) -> dict[str, int]:
     """What the next dropout mask is drawn from."""
-    practice = net._practice
+    practice = net._practised()
     if practice.seed is None:
         return {}
     return dict(zip(_DROPOUT, (practice.seed, practice.passes), strict=True))
@@ -398,7 +398,7 @@ def _dropout(net: Module) -> dict[str, int]:
 
 def _set_dropout(net: Module, kept: Mapping[str, int]) -> None:
     seed, passes = (kept[name] for name in _DROPOUT) if kept else (None, 0)
-    net._practice.seed, net._practice.passes = seed, passes
+    net._practised().seed, net._practised().passes = seed, passes
 
 
 def _shown(description: Any) -> str:

@@ -18,11 +18,12 @@ from tinyrnn.attributes import Guarded, absent, brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import check_format
 from tinyrnn.plans import KeptCalls
-from tinyrnn.tapes import Practice
 from tinyrnn.tensors import COUNTER, Frame, Slot, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from tinyrnn.tapes import Practice
 
 
 class Module(Guarded, ABC):
@@ -46,13 +47,13 @@ class Module(Guarded, ABC):
     _made: bool  # its constructor is through
     _restored: bool = False  # built from a description: whoever made it first was warned
     _calls: KeptCalls  # what calls.py has laid out
-    _practice: Practice  # what training.py keeps
+    _practice: Practice | None = None  # what training.py keeps, from the first pass on
     _frozen: frozenset[str] = frozenset()  # a layer's tensors that have no gradient, by name
     _version: int = 0  # of what training goes by: it grows with each change to what is frozen
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
         self = super().__new__(cls)
-        self._calls, self._practice = KeptCalls(), Practice(cls.__name__)
+        self._calls = KeptCalls()
         return self
 
     def __init_subclass__(cls) -> None:
@@ -223,15 +224,26 @@ class Module(Guarded, ABC):
         if not isinstance(mode, bool):
             raise TypeError(f"train: mode is {mode!r}, expected True or False")
         self.training = mode
-        self._practice.forward = None
+        if self._practice is not None:
+            self._practice.forward = None
         for child in self._children():
             child.train(mode)
         return self
 
     def eval(self) -> Self:
         """Set evaluation mode: ``train(False)``. The tape's memory is given up."""
-        self._practice.layout = None
+        if self._practice is not None:
+            self._practice.layout = None
         return self.train(False)
+
+    def _practised(self) -> Practice:
+        """What training.py keeps; two threads that ask at once get the same."""
+        if self._practice is None:
+            from tinyrnn.tapes import Practice
+
+            self.__dict__.setdefault("_practice", Practice(type(self).__name__))
+        assert self._practice is not None
+        return self._practice
 
     def _freeze(self, names: Iterable[str], frozen: bool) -> None:
         """Take tensors of a layer out of training, or into it again."""

@@ -121,7 +121,7 @@ class Net(Module):
             y, state = training.forward(self, x, lengths, initial, threads)
         else:
             y, state = calls.infer(self, x, lengths, initial, threads, last)
-        self._last_state = state
+        object.__setattr__(self, "_last_state", state)  # checks of attributes would cost a call its time
         return y, state
 
     def stream(

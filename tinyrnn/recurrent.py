@@ -593,7 +593,7 @@ class _Cell(_Recurrent):
         """
         from tinyrnn import training
 
-        last = self._practice.forward
+        last = self._practised().forward
         rows = 1 if last is None else last.layout.tape.batch
         first = dy[0] if self._cell and isinstance(dy, (tuple, list)) else dy
         leading = np.shape(first)[:-1]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def guard(net: Module) -> _core.Guard:
     """What lets one thread at a time train a net: it has one tape, and its layers one set of gradients."""
-    return net._practice.guard
+    return net._practised().guard
 
 
 def lay_out(
@@ -86,7 +86,7 @@ def _layout_for(
     threads: int,
 ) -> Layout:
     """The last layout, if it does; else another one, and the memory of the last is given up."""
-    practice = net._practice
+    practice = net._practised()
     last = practice.layout
     if last is not None and last.frame == frame and last.tape.batch == batch:
         same = [core for core in last.cores if core.kind != "dropout"] == [
@@ -130,7 +130,7 @@ def forward(
         layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
         state = State.started(layout.tape.state_bytes, layout.slots, start, f"{name}: initial state")
 
-        net._practice.forward = None
+        net._practised().forward = None
         counts = Counts(net, batch_norms(net))
         y = layout.tape.forward(
             array,
@@ -143,7 +143,7 @@ def forward(
             trained(net, layout.cores),
         )
         counts.count()
-        net._practice.forward = Pass(layout, leading, swapped)
+        net._practised().forward = Pass(layout, leading, swapped)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
 
@@ -163,7 +163,7 @@ def backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tu
 
 def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
     name = type(net).__name__
-    last = net._practice.forward
+    last = net._practised().forward
     if last is None:
         mode = "" if net.training else "net.train() and "
         raise RuntimeError(
@@ -179,7 +179,7 @@ def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> t
     rows, cols = tape.frame_out
     what = f"{name}: gradient of the final state"
     state = State.started(tape.state_bytes, layout.slots, dstate, what)
-    net._practice.forward = None
+    net._practised().forward = None
     still = _frozen_parts(net)
     dx = tape.backward(np.ascontiguousarray(array).reshape(tape.steps, tape.batch, rows, cols), state.numbers)
     for gradient, before in still:
@@ -258,7 +258,7 @@ class Counts:
     """
 
     def __init__(self, net: Module, norms: list[Module]) -> None:
-        practice = net._practice
+        practice = net._practised()
         if practice.seed is None:
             practice.seed, practice.passes = initial.next_seed(), 0
         self.seed = splitmix(practice.seed, practice.passes + 1)
@@ -271,7 +271,7 @@ class Counts:
     def count(self) -> None:
         """The pass is done. Without a momentum statistics are the average over all batches, for which the
         core has left the batch's own."""
-        self.net._practice.passes += 1
+        self.net._practised().passes += 1
         for norm, before in zip(self.norms, self.before, strict=True):
             norm._set_batches_seen(norm.num_batches_tracked + 1)
             if norm.momentum is None:
