@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tinyrnn import schedules
 from tinyrnn._core import Guard
-from tinyrnn._optim import STATES, Program
+from tinyrnn._optim import ARGUMENTS, STATES, Program
 from tinyrnn.arguments import check_bool, check_float
 from tinyrnn.arrays import aligned_zeros, as_array, as_floats
 from tinyrnn.attributes import Guarded, brief
@@ -94,6 +94,13 @@ _COUNTS = 2**24
 
 
 # ---- hyperparameters ------------------------------------------------------------------------------
+
+
+def _rule(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's hyperparameters by the core's names."""
+    given = {**group, "decoupled": group.get("decoupled_weight_decay", False)}
+    given["beta1"], given["beta2"] = group.get("betas", (0.0, 0.0))
+    return {name: given[name] for name in ARGUMENTS if name in given}
 
 
 def _at_least_zero(name: str, value: Any) -> float:
@@ -370,7 +377,7 @@ class Optimizer(Guarded, ABC):
         }
         uses = list(self._uses)
         for i, options in changed.items():
-            uses[i] = self._program.set_rule(i, self._kind, options)
+            uses[i] = self._program.set_rule(i, self._kind, _rule(options))
             self._values[i] = values[i]
         if uses != self._uses or freezes != self._freezes:
             self._uses, self._freezes = uses, freezes
@@ -569,7 +576,7 @@ class Optimizer(Guarded, ABC):
         self._check_kind(saved)
         groups = [self._loaded_group(i, group) for i, group in enumerate(saved)]
         probe = Program(1)
-        uses = [probe.set_rule(0, self._kind, group) for group in groups]
+        uses = [probe.set_rule(0, self._kind, _rule(group)) for group in groups]
 
         # The places that the saved groups name are ours in the same order.
         places = [place for group in saved for place in group["params"]]
