@@ -17,6 +17,16 @@ const trnn_layer_type *trnn_layer_type_of(const trnn_layer *layer) { return type
 
 const char *trnn_kind_name(trnn_kind kind) { return types[kind]->name; }
 
+const trnn_argument *trnn_kind_arguments(trnn_kind kind)
+{
+    static const trnn_argument *const arguments[] = {
+#define TRNN_LAYER(NAME, name, arguments) trnn_##arguments##_arguments,
+#include "layers/layers.def"
+#undef TRNN_LAYER
+    };
+    return arguments[kind];
+}
+
 trnn_status trnn_layer_check(const trnn_layer *layer)
 {
     if ((unsigned)layer->kind >= TRNN_LAYER_COUNT) return TRNN_E_ARGUMENT;

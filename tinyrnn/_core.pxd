@@ -28,47 +28,17 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef enum trnn_kind:
         TRNN_LAYER_COUNT
 
-    ctypedef enum trnn_pad:
-        TRNN_PAD_ZEROS
-        TRNN_PAD_REFLECT
+    ctypedef enum trnn_argument_type:
+        TRNN_INT32
+        TRNN_FLOAT
+        TRNN_DOUBLE
+        TRNN_FLOATS
 
-    ctypedef struct trnn_recurrent_args:
-        int32_t input_size, hidden_size, proj_size, bias, bidirectional, relu
-
-    ctypedef struct trnn_linear_args:
-        int32_t in_features, out_features, bias
-
-    ctypedef struct trnn_embedding_args:
-        int32_t num_embeddings, embedding_dim, padding
-
-    ctypedef struct trnn_conv1d_args:
-        int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias
-        int32_t pad_left, pad_right
-        trnn_pad padding_mode
-
-    ctypedef struct trnn_norm_args:
-        int32_t size, affine, bias
-        float eps, momentum
-        int32_t use_running_stats
-
-    ctypedef struct trnn_activation_args:
-        float slope
-
-    ctypedef struct trnn_dropout_args:
-        float p
-
-    ctypedef struct trnn_softmax_args:
-        int32_t over_rows
-
-    ctypedef union trnn_layer_args "void":
-        trnn_recurrent_args recurrent
-        trnn_linear_args linear
-        trnn_embedding_args embedding
-        trnn_conv1d_args conv1d
-        trnn_norm_args norm
-        trnn_activation_args activation
-        trnn_dropout_args dropout
-        trnn_softmax_args softmax
+    ctypedef struct trnn_argument:
+        const char *name
+        size_t offset
+        trnn_argument_type type
+        bint live
 
     ctypedef enum trnn_format:
         TRNN_F32
@@ -83,9 +53,9 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef struct trnn_layer:
         trnn_kind kind
         trnn_format format
-        trnn_layer_args args "as"
 
     const char *trnn_kind_name(trnn_kind kind)
+    const trnn_argument *trnn_kind_arguments(trnn_kind kind)
     trnn_status trnn_layer_check(const trnn_layer *layer)
 
     enum:
@@ -121,6 +91,7 @@ cdef extern from "tinyrnn.h" nogil:
     size_t trnn_plan_bytes(int32_t layers)
     trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                int32_t batch, int32_t steps, trnn_sizes *sizes)
+    void trnn_plan_adjust(trnn_plan *plan, int32_t i, const trnn_layer *layer)
     void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
 
     ctypedef struct trnn_job:
@@ -172,6 +143,7 @@ cdef extern from "tinyrnn.h" nogil:
     size_t trnn_training_bytes(int32_t layers)
     trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                    int32_t batch, int32_t steps, trnn_training_sizes *sizes)
+    void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer)
     trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
     void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
     void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
@@ -191,12 +163,10 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef struct trnn_loss:
         trnn_loss_kind kind
         trnn_reduction reduction
-        float delta, label_smoothing
-        int32_t ignore_index, blank, zero_infinity, classes
-        const float *weight
-        const float *pos_weight
+        int32_t classes
 
     const char *trnn_loss_name(trnn_loss_kind kind)
+    const trnn_argument *trnn_loss_arguments()
     trnn_status trnn_loss_check(const trnn_loss *loss)
     size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
                                    int32_t target_steps)
@@ -231,9 +201,8 @@ cdef extern from "tinyrnn.h" nogil:
 
     ctypedef struct trnn_rule:
         trnn_optimiser optimiser
-        int32_t maximize, nesterov, centered, amsgrad, decoupled
-        double lr, weight_decay, l1, momentum, dampening, alpha, beta1, beta2, lr_decay, eps
 
+    const trnn_argument *trnn_rule_arguments()
     bint trnn_rule_uses(const trnn_rule *rule, int32_t i)
 
     ctypedef struct trnn_tensor:
@@ -257,45 +226,11 @@ cdef extern from "tinyrnn.h" nogil:
     void trnn_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts)
 
 
-# What _training.pyx, _losses.pyx and _optim.pyx may call of the core, which is linked into _core alone.
-
-# ---- lent: the tape
-
-cdef size_t lent_training_bytes(int32_t layers) noexcept nogil
-cdef trnn_status lent_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                                    int32_t batch, int32_t steps, trnn_training_sizes *sizes) noexcept nogil
-cdef trnn_status lent_training_check(const trnn_training *training, const trnn_training_job *job) noexcept nogil
-cdef void lent_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil
-cdef void lent_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil
-cdef void lent_gradients(const trnn_training *training, const trnn_training_job *job) noexcept nogil
 cdef int check(trnn_status status, str what) except -1
-
-# ---- lent: losses
-
-cdef str lent_loss_name(trnn_loss_kind kind)
-cdef int lent_loss_check(const trnn_loss *loss, str what) except -1
-cdef size_t lent_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
-                                    int32_t target_steps) noexcept nogil
-cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value) noexcept nogil
-
-# ---- lent: optimisers
-
-cdef str lent_optimiser_name(int32_t optimiser)
-cdef str lent_optimiser_state(int32_t optimiser, int32_t i)
-cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil
-cdef size_t lent_tensors_chunks(const trnn_tensor *tensors, int32_t count) noexcept nogil
-cdef void lent_tensors_measure(const trnn_tensor *tensors, int32_t count, double *sums,
-                             int32_t part, int32_t parts) noexcept nogil
-cdef double lent_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad) noexcept nogil
-cdef float lent_clip_scale(double norm, double max_norm) noexcept nogil
-cdef void lent_tensors_update(const trnn_tensor *tensors, int32_t count, float scale, float limit,
-                            int32_t part, int32_t parts) noexcept nogil
-cdef void lent_tensors_count(trnn_tensor *tensors, int32_t count) noexcept nogil
-cdef void lent_tensors_clip(const trnn_tensor *tensors, int32_t count, float scale, float limit,
-                          int32_t part, int32_t parts) noexcept nogil
-cdef void lent_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts) noexcept nogil
-
-
+cdef uint32_t changes_of_layers() noexcept
+cdef const trnn_argument *arguments_of(const trnn_layer *layer) noexcept
+cdef int write_arguments(void *struct, const trnn_argument *arguments, dict given, str what) except -1
+cdef tuple argument_names(const trnn_argument *argument)
 cdef const trnn_kernels *isa_named(str name) except NULL
 cdef const trnn_kernels *isa_in_use() noexcept nogil
 
@@ -321,8 +256,10 @@ cdef class Layer:
 
 cdef class Plan:
     cdef bytes memory
-    cdef const trnn_plan *plan
+    cdef trnn_plan *plan
+    cdef uint32_t changes  # those that it goes by
     cdef trnn_sizes sizes
     cdef list layers
     cdef const void **weights
     cdef int64_t weights_bytes
+    cdef void adjust(self) noexcept

@@ -7,7 +7,8 @@ A. ``Layer`` holds one C layer and its packed weights. Weights are laid out on f
    net can be described, and checked against a file, before it takes any memory. Several nets may
    hold the same Layer.
 B. ``Plan`` is a list of Layers laid out for a frame, a batch and a block of steps. It is const once
-   made: any number of calls and streams may run it at once.
+   made, but for live arguments (`Layer.set_argument`), which its next run takes over: any number of calls
+   and streams may run it at once.
 C. ``Stream`` is a Plan with a state and a scratch of its own. One thread at a time may use it; a
    second one gets an error, not a race, whether it steps or touches the state by name. A stream that
    shares its batch among threads has a Plan, a scratch and a job for each part of the rows.
@@ -23,7 +24,7 @@ import os
 
 import numpy as np
 
-from tinyrnn import errors
+from tinyrnn import errors, library
 from tinyrnn.arrays import aligned_zeros, as_floats, as_indices, as_plain, widened
 from tinyrnn.threads import run_all
 
@@ -43,6 +44,7 @@ from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 cnp.import_array()
+library.serve(__file__)
 
 
 cdef int check(trnn_status status, str what) except -1:
@@ -353,11 +355,73 @@ elif _asked:
     warn_of_isa(f"{isa_problem}; the best one is used, {isa()}")
 
 
+# ---- arguments by name ----------------------------------------------------------------------------
+
+cdef const trnn_argument *argument_named(const trnn_argument *arguments, str name, str what) except NULL:
+    """The entry of C's list with this name; ``what`` begins the message where there is none."""
+    cdef const trnn_argument *argument = arguments
+    while argument.name != NULL:
+        if argument.name.decode() == name:
+            return argument
+        argument += 1
+    names = ", ".join(argument_names(arguments)) or "none"
+    raise TypeError(f"{what}: unexpected argument {name!r}, expected {names}")
+
+
+cdef tuple argument_names(const trnn_argument *argument):
+    names = []
+    while argument.name != NULL:
+        names.append(argument.name.decode())
+        argument += 1
+    return tuple(names)
+
+
+cdef int write_argument(void *struct, const trnn_argument *argument, value) except -1:
+    """Write one member of a struct. What TRNN_FLOATS points to is the caller's to keep."""
+    cdef char *place = <char *> struct + argument.offset
+    if argument.type == TRNN_INT32:
+        (<int32_t *> place)[0] = value
+    elif argument.type == TRNN_FLOAT:
+        (<float *> place)[0] = value
+    elif argument.type == TRNN_DOUBLE:
+        (<double *> place)[0] = value
+    else:
+        (<const float **> place)[0] = NULL if value is None else <float *> cnp.PyArray_DATA(value)
+    return 0
+
+
+cdef int write_arguments(void *struct, const trnn_argument *arguments, dict given, str what) except -1:
+    for name, value in given.items():
+        write_argument(struct, argument_named(arguments, name, what), value)
+    return 0
+
+
+cdef read_argument(const void *struct, const trnn_argument *argument):
+    """One number of a struct; a float as the shortest decimal that it is the nearest to, so 0.1 comes back."""
+    cdef const char *place = <const char *> struct + argument.offset
+    if argument.type == TRNN_INT32:
+        return (<const int32_t *> place)[0]
+    if argument.type == TRNN_FLOAT:
+        return float(str(np.float32((<const float *> place)[0])))
+    return (<const double *> place)[0]
+
+
 # ---- layers -------------------------------------------------------------------------------------
+
+# How often an argument of any layer has changed since the layer was made: what is laid out compares.
+cdef uint32_t changes = 0
 
 FORMATS = tuple([trnn_format_name(<trnn_format> i).decode() for i in range(TRNN_FORMAT_COUNT)])
 
 cdef dict _kinds = {trnn_kind_name(<trnn_kind> i).decode(): i for i in range(TRNN_LAYER_COUNT)}
+
+
+cdef uint32_t changes_of_layers() noexcept:
+    return changes
+
+
+cdef const trnn_argument *arguments_of(const trnn_layer *layer) noexcept:
+    return trnn_kind_arguments(layer.kind)
 
 
 cdef class Layer:
@@ -388,7 +452,7 @@ cdef class Layer:
         else:
             self.layer.kind = <trnn_kind> _kinds[kind]
             self.layer.format = TRNN_F32
-            _set_arguments(&self.layer, kind, arguments)
+            write_arguments(&self.layer, arguments_of(&self.layer), arguments, kind)
         check(trnn_layer_check(&self.layer), kind)
         self.count = trnn_layer_params(&self.layer, self.tensors)
         self.params = [
@@ -396,6 +460,43 @@ cdef class Layer:
              tuple([self.tensors[i].shape[axis] for axis in range(self.tensors[i].rank)]))
             for i in range(self.count)
         ]
+
+    def argument(self, str name):
+        """One of its arguments, by the name that tinyrnn.h has.
+
+        Raises
+        ------
+        TypeError
+            If the layer has no such argument.
+        """
+        return read_argument(&self.layer, argument_named(arguments_of(&self.layer), name, self.kind))
+
+    def set_argument(self, str name, value):
+        """Change an argument that no size depends on: ``eps``, ``momentum``, ``p``, ``slope``.
+
+        Whatever has been laid out goes by it from its next call or step on.
+
+        Raises
+        ------
+        TypeError
+            If the layer has no such argument, or has been laid out by it.
+        ValueError
+            If it is out of range. The layer is as before.
+        """
+        cdef const trnn_argument *argument = argument_named(arguments_of(&self.layer), name, self.kind)
+        cdef trnn_layer changed = self.layer
+        global changes
+        if not argument.live:
+            raise TypeError(f"{self.kind}: {name} is fixed once the layer is made, make another layer")
+        write_argument(&changed, argument, value)
+        check(trnn_layer_check(&changed), f"{self.kind}: {name}")
+        self.layer = changed
+        changes += 1
+
+    @property
+    def arguments(self):
+        """The names of its arguments."""
+        return argument_names(arguments_of(&self.layer))
 
     @property
     def nbytes(self):
@@ -606,52 +707,6 @@ cdef class Layer:
         return self.weights != NULL
 
 
-cdef int _set_arguments(trnn_layer *layer, str kind, dict given) except -1:
-    """Fill the union member of ``kind``. A misspelt name or a number beyond int32 is an error."""
-    cdef dict left = dict(given)
-    if kind in ("rnn", "lstm", "gru"):
-        layer.args.recurrent.input_size = left.pop("input_size")
-        layer.args.recurrent.hidden_size = left.pop("hidden_size")
-        layer.args.recurrent.proj_size = left.pop("proj_size", 0)
-        layer.args.recurrent.bias = left.pop("bias", 0)
-        layer.args.recurrent.bidirectional = left.pop("bidirectional", 0)
-        layer.args.recurrent.relu = left.pop("relu", 0)
-    elif kind == "linear":
-        layer.args.linear.in_features = left.pop("in_features")
-        layer.args.linear.out_features = left.pop("out_features")
-        layer.args.linear.bias = left.pop("bias", 0)
-    elif kind == "embedding":
-        layer.args.embedding.num_embeddings = left.pop("num_embeddings")
-        layer.args.embedding.embedding_dim = left.pop("embedding_dim")
-        layer.args.embedding.padding = left.pop("padding", 0)
-    elif kind == "conv1d":
-        layer.args.conv1d.in_channels = left.pop("in_channels")
-        layer.args.conv1d.out_channels = left.pop("out_channels")
-        layer.args.conv1d.kernel_size = left.pop("kernel_size")
-        layer.args.conv1d.stride = left.pop("stride")
-        layer.args.conv1d.dilation = left.pop("dilation")
-        layer.args.conv1d.groups = left.pop("groups")
-        layer.args.conv1d.bias = left.pop("bias", 0)
-        layer.args.conv1d.pad_left = left.pop("pad_left", 0)
-        layer.args.conv1d.pad_right = left.pop("pad_right", 0)
-        layer.args.conv1d.padding_mode = TRNN_PAD_REFLECT if left.pop("reflect", 0) else TRNN_PAD_ZEROS
-    elif kind in ("layer_norm", "batch_norm"):
-        layer.args.norm.size = left.pop("size")
-        layer.args.norm.eps = left.pop("eps")
-        layer.args.norm.affine = left.pop("affine", 0)
-        layer.args.norm.bias = left.pop("bias", 0)
-        layer.args.norm.momentum = left.pop("momentum", 0)
-    elif kind == "dropout":
-        layer.args.dropout.p = left.pop("p")
-    elif kind == "leaky_relu":
-        layer.args.activation.slope = left.pop("slope")
-    elif kind in ("softmax", "log_softmax"):
-        layer.args.softmax.over_rows = left.pop("over_rows", 0)
-    if left:
-        raise TypeError(f"{kind}: unexpected arguments {sorted(left)}")
-    return 0
-
-
 # ---- plans --------------------------------------------------------------------------------------
 
 cdef class Plan:
@@ -674,10 +729,11 @@ cdef class Plan:
                 all_layers[i] = (<Layer> layers[i]).layer
                 self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&all_layers[i])
             self.layers = layers
+            self.changes = changes
             self.memory = bytes(trnn_plan_bytes(count))
-            self.plan = <const trnn_plan *> <char *> self.memory
+            self.plan = <trnn_plan *> <char *> self.memory
             check(
-                trnn_plan_init(<void *> self.plan, all_layers, count, frame, batch, steps, &self.sizes),
+                trnn_plan_init(self.plan, all_layers, count, frame, batch, steps, &self.sizes),
                 "plan",
             )
         finally:
@@ -685,6 +741,13 @@ cdef class Plan:
 
     def __dealloc__(self):
         PyMem_Free(self.weights)
+
+    cdef void adjust(self) noexcept:
+        """Go by arguments that have changed."""
+        cdef int32_t i
+        for i in range(<int32_t> len(self.layers)):
+            trnn_plan_adjust(self.plan, i, &(<Layer> self.layers[i]).layer)
+        self.changes = changes
 
     def ready(self):
         """Make every layer's weights ready to run; returns the plan."""
@@ -765,6 +828,8 @@ cdef class Part:
         """What to work on: the whole batch's arrays."""
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef size_t first = self.first
+        if self.plan.changes != changes:
+            self.plan.adjust()
         self.job.isa = _isa
         self.job.x = <const char *> x + first * sizes.frame_in.rows * sizes.frame_in.cols * 4
         self.job.y = y + first * sizes.frame_out.rows * sizes.frame_out.cols
@@ -1231,8 +1296,7 @@ cdef bint all_finite(const float *numbers, size_t count) noexcept:
 cdef bint state_recovers(Layer layer):
     """Whether a state that became infinite may be finite some steps later: one that is not bounded, and that the
     next one sees through a matrix only."""
-    cdef const trnn_layer *core = &layer.layer
-    return layer.kind in ("rnn", "lstm", "gru") and (core.args.recurrent.relu or core.args.recurrent.proj_size > 0)
+    return any([layer.argument(name) for name in ("relu", "proj_size") if name in layer.arguments])
 
 
 cdef inline bint overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) noexcept:
@@ -1247,100 +1311,3 @@ cdef inline int apart(const void *x, size_t x_bytes, const void *y, size_t y_byt
     if overlap(x, x_bytes, state, state_bytes):
         raise ValueError(f"{what}: x shares memory with the state")
     return 0
-
-
-# ---- what the core lends to the modules of training, which are not linked with it -----------------
-
-# ---- lent: the tape
-
-cdef size_t lent_training_bytes(int32_t layers) noexcept nogil:
-    return trnn_training_bytes(layers)
-
-
-cdef trnn_status lent_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                                    int32_t batch, int32_t steps, trnn_training_sizes *sizes) noexcept nogil:
-    return trnn_training_init(memory, layers, count, frame, batch, steps, sizes)
-
-
-cdef trnn_status lent_training_check(const trnn_training *training, const trnn_training_job *job) noexcept nogil:
-    return trnn_training_check(training, job)
-
-
-cdef void lent_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil:
-    trnn_forward(training, job, stage)
-
-
-cdef void lent_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage) noexcept nogil:
-    trnn_backward(training, job, stage)
-
-
-cdef void lent_gradients(const trnn_training *training, const trnn_training_job *job) noexcept nogil:
-    trnn_gradients(training, job)
-
-
-# ---- lent: losses
-
-cdef str lent_loss_name(trnn_loss_kind kind):
-    return trnn_loss_name(kind).decode()
-
-
-cdef int lent_loss_check(const trnn_loss *loss, str what) except -1:
-    return check(trnn_loss_check(loss), what)
-
-
-cdef size_t lent_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
-                                    int32_t target_steps) noexcept nogil:
-    return trnn_loss_scratch_bytes(loss, steps, batch, numbers, target_steps)
-
-
-cdef trnn_status lent_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value) noexcept nogil:
-    return trnn_loss_run(loss, job, value)
-
-
-# ---- lent: optimisers
-
-cdef str lent_optimiser_name(int32_t optimiser):
-    return trnn_optimiser_name(<trnn_optimiser> optimiser).decode()
-
-
-cdef str lent_optimiser_state(int32_t optimiser, int32_t i):
-    return trnn_optimiser_state(<trnn_optimiser> optimiser, i).decode()
-
-
-cdef bint lent_rule_uses(const trnn_rule *rule, int32_t i) noexcept nogil:
-    return trnn_rule_uses(rule, i)
-
-
-cdef size_t lent_tensors_chunks(const trnn_tensor *tensors, int32_t count) noexcept nogil:
-    return trnn_tensors_chunks(tensors, count)
-
-
-cdef void lent_tensors_measure(const trnn_tensor *tensors, int32_t count, double *sums,
-                             int32_t part, int32_t parts) noexcept nogil:
-    trnn_tensors_measure(_isa, tensors, count, sums, part, parts)
-
-
-cdef double lent_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad) noexcept nogil:
-    return trnn_tensors_norm(tensors, count, sums, bad)
-
-
-cdef float lent_clip_scale(double norm, double max_norm) noexcept nogil:
-    return trnn_clip_scale(norm, max_norm)
-
-
-cdef void lent_tensors_update(const trnn_tensor *tensors, int32_t count, float scale, float limit,
-                            int32_t part, int32_t parts) noexcept nogil:
-    trnn_tensors_update(_isa, tensors, count, scale, limit, part, parts)
-
-
-cdef void lent_tensors_count(trnn_tensor *tensors, int32_t count) noexcept nogil:
-    trnn_tensors_count(tensors, count)
-
-
-cdef void lent_tensors_clip(const trnn_tensor *tensors, int32_t count, float scale, float limit,
-                          int32_t part, int32_t parts) noexcept nogil:
-    trnn_tensors_clip(_isa, tensors, count, scale, limit, part, parts)
-
-
-cdef void lent_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts) noexcept nogil:
-    trnn_tensors_clear(tensors, count, part, parts)

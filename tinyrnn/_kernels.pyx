@@ -128,14 +128,14 @@ def cell(str isa, Layer layer, gates, h, c, y):
     p.rows, p.units = rows, units
     p.gates = floats(gates, (rows, wide))
     p.input = NULL
-    p.bias_hh = vector_of(layer, 3) if layer.layer.args.recurrent.bias else NULL
+    p.bias_hh = vector_of(layer, 3) if layer.argument("bias") else NULL
     p.h = floats(h, (rows, layer.params[1][1][1]))
     p.c = NULL if c is None else floats(c, (rows, units))
     p.y = floats(y, (rows, units))
     p.gates_stride, p.h_stride, p.c_stride, p.y_stride = wide, depth, units, units
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
-    p.relu, p.descending = layer.layer.args.recurrent.relu, 0
+    p.relu, p.descending = layer.argument("relu"), 0
     p.tape = NULL
     cdef const table *kernels = kernels_of(isa)
     cdef str kind = layer.kind

@@ -27,20 +27,24 @@ from tinyrnn._core cimport (
     Layer,
     TRNN_E_TARGET,
     TRNN_OK,
+    arguments_of,
+    changes_of_layers,
     check,
     isa_in_use,
-    lent_backward,
-    lent_forward,
-    lent_gradients,
-    lent_training_bytes,
-    lent_training_check,
-    lent_training_init,
+    trnn_backward,
+    trnn_forward,
     trnn_frame,
+    trnn_gradients,
     trnn_layer,
     trnn_status,
     trnn_training,
+    trnn_training_adjust,
+    trnn_training_bytes,
+    trnn_training_check,
+    trnn_training_init,
     trnn_training_job,
     trnn_training_sizes,
+    write_arguments,
 )
 
 cnp.import_array()
@@ -72,11 +76,11 @@ cdef class Part:
         cdef Phase phase = self.tape.phase
         with nogil:
             if phase == FORWARD:
-                lent_forward(training, &self.job, stage)
+                trnn_forward(training, &self.job, stage)
             elif phase == BACKWARD:
-                lent_backward(training, &self.job, stage)
+                trnn_backward(training, &self.job, stage)
             elif phase == GRADIENTS:
-                lent_gradients(training, &self.job)
+                trnn_gradients(training, &self.job)
             elif phase == MEASURE:
                 self.tape.program.measure_part(self.job.part, self.job.parts)
             else:
@@ -96,8 +100,8 @@ cdef class Tape:
         Rows, and the most steps of a sequence.
     threads : int
         How many share the rows.
-    fixed : list of bool
-        For each layer, whether it is a batch normalisation that goes by its running statistics.
+    instead : list of dict
+        For each layer, the arguments that it trains with in place of its own.
 
     Raises
     ------
@@ -108,7 +112,7 @@ cdef class Tape:
     """
 
     def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1,
-                  list fixed=None):
+                  list instead=None):
         cdef int32_t count = <int32_t> len(layers)
         cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
         cdef trnn_frame frame = trnn_frame(rows, cols)
@@ -120,26 +124,43 @@ cdef class Tape:
                 or self.trained == NULL):
             PyMem_Free(all_layers)
             raise MemoryError()
+        self.layers = layers
+        self.instead = instead or [{}] * count
+        self.changes = changes_of_layers()
         try:
             for i in range(count):
                 (<Layer> layers[i]).trainable()
-                all_layers[i] = (<Layer> layers[i]).layer
+                all_layers[i] = self.layer_of(i)
                 self.graded[i] = &(<Layer> layers[i]).graded
                 self.trained[i] = 0
-                if fixed is not None and fixed[i]:
-                    all_layers[i].args.norm.use_running_stats = 1
-            self.layers = layers
             self.count = count
-            self.memory = bytes(lent_training_bytes(count))
-            self.training = <const trnn_training *> <char *> self.memory
+            self.memory = bytes(trnn_training_bytes(count))
+            self.training = <trnn_training *> <char *> self.memory
             check(
-                lent_training_init(<void *> self.training, all_layers, count, frame, batch, steps, &self.sizes),
+                trnn_training_init(self.training, all_layers, count, frame, batch, steps, &self.sizes),
                 "training",
             )
         finally:
             PyMem_Free(all_layers)
         self.threads = threads if threads < batch else batch
         self.parts = []
+
+    cdef trnn_layer layer_of(self, int32_t i) except *:
+        """The i-th layer as it trains."""
+        cdef Layer core = self.layers[i]
+        cdef trnn_layer layer = core.layer
+        write_arguments(&layer, arguments_of(&layer), self.instead[i], core.kind)
+        return layer
+
+    cdef int adjust(self) except -1:
+        """Go by arguments that have changed."""
+        cdef trnn_layer layer
+        cdef int32_t i
+        for i in range(self.count):
+            layer = self.layer_of(i)
+            trnn_training_adjust(self.training, i, &layer)
+        self.changes = changes_of_layers()
+        return 0
 
     def __dealloc__(self):
         PyMem_Free(self.weights)
@@ -198,6 +219,8 @@ cdef class Tape:
         """What all parts are to work on, checked."""
         cdef Part part
         cdef Layer layer
+        if self.changes != changes_of_layers():
+            self.adjust()
         for i in range(len(self.layers)):
             layer = self.layers[i]
             self.weights[i] = <void *> layer.ready()
@@ -210,7 +233,7 @@ cdef class Tape:
             part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
             part.job.to_input = to_input
         part = self.parts[0]
-        return check(lent_training_check(self.training, &part.job), "training")
+        return check(trnn_training_check(self.training, &part.job), "training")
 
     def point_gradients(self, list trained):
         """Where gradients go; ``trained``: for each layer its tensors that have one, bit i for the i-th."""
@@ -406,14 +429,14 @@ cdef class CoreTrainer:
         cdef trnn_training_job *job = self.tape.job
         cdef int32_t stage
         for stage in range(self.tape.sizes.stages):
-            lent_forward(training, job, stage)
+            trnn_forward(training, job, stage)
         self.failed = self.loss.run(&self.job, &self.value)
         if self.failed != TRNN_OK:
             return BAD_TARGET_
         self.program.zero()
         for stage in range(self.tape.sizes.stages - 1, -1, -1):
-            lent_backward(training, job, stage)
-        lent_gradients(training, job)
+            trnn_backward(training, job, stage)
+        trnn_gradients(training, job)
         self.tape.mark()
         return NOT_FINITE_ if self.program.step() else DONE_
 

@@ -174,6 +174,9 @@ class Embedding(_Layer):
         return (*frame, self.embedding_dim)
 
 
+_PADDING_MODES = ("zeros", "reflect")  # in the order of trnn_pad
+
+
 class Conv1d(_Layer):
     """One-dimensional convolution over ``(channels, length)``, as ``torch.nn.Conv1d``.
 
@@ -220,7 +223,7 @@ class Conv1d(_Layer):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"Conv1d: {name} is {channels}, expected a multiple of groups, {groups}")
-        if padding_mode not in ("zeros", "reflect"):
+        if padding_mode not in _PADDING_MODES:
             raise ValueError(f"Conv1d: padding_mode is {padding_mode!r}, expected 'zeros' or 'reflect'")
         self.padding_mode = padding_mode
         self.padding = (
@@ -248,7 +251,7 @@ class Conv1d(_Layer):
             bias=self._with_bias,
             pad_left=self._pad[0],
             pad_right=self._pad[1],
-            reflect=self.padding_mode == "reflect",
+            padding_mode=_PADDING_MODES.index(padding_mode),
         )
         fan_in = self.in_channels // self.groups * self.kernel_size
         self._core_layer.initialise = initial.uniform(1 / math.sqrt(fan_in))

@@ -55,17 +55,17 @@ def lay_out(
         for level in range(leaf._core_count())
     ]
     trained: list[_core.Layer] = []
-    fixed: list[bool] = []
+    instead: list[dict[str, float]] = []  # arguments, where a layer trains with others than its own
     for core, (leaf, level, mode) in zip(cores, places, strict=True):
         drops = core.kind == "dropout"
         trained.append(core if mode or not drops else _core.Layer("dropout", p=0.0))
-        fixed.append(not mode and core.kind == "batch_norm")
+        instead.append({} if mode or core.kind != "batch_norm" else {"use_running_stats": 1})
         between = leaf._dropout_after(level)
         if mode and between > 0.0:
             trained.append(_core.Layer("dropout", p=between))
-            fixed.append(False)
+            instead.append({})
     rows, cols = (1, 1, *frame)[-2:]
-    tape = Tape(trained, rows, cols, batch, steps, threads, fixed)
+    tape = Tape(trained, rows, cols, batch, steps, threads, instead)
     slots = calls.slots_of(net, _core.Plan(cores, rows, cols, batch, 1))
     return Layout(tape, trained, slots, frame, out_frame, modes)
 

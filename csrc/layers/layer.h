@@ -111,9 +111,17 @@ typedef struct {
     const void *family; /* what a family of layers keeps for itself, as recurrent.h does */
 } trnn_layer_type;
 
-#define TRNN_LAYER(NAME, name, arguments) extern const trnn_layer_type trnn_##name;
+#define TRNN_LAYER(NAME, name, arguments)     \
+    extern const trnn_layer_type trnn_##name; \
+    extern const trnn_argument trnn_##arguments##_arguments[];
 #include "layers.def"
 #undef TRNN_LAYER
+
+/* Entries of trnn_<family>_arguments, which lists every member of trnn_<family>_args. */
+#define TRNN_INT_OF(family, member)        {#member, offsetof(trnn_layer, as.family.member), TRNN_INT32, 0}
+#define TRNN_LIVE_FLOAT_OF(family, member) {#member, offsetof(trnn_layer, as.family.member), TRNN_FLOAT, 1}
+#define TRNN_END_OF(family) \
+    {NULL, offsetof(trnn_layer, as.family) + sizeof(trnn_##family##_args), TRNN_INT32, 0}
 
 const trnn_layer_type *trnn_layer_type_of(const trnn_layer *layer);
 

@@ -2,6 +2,11 @@
  * As torch.nn.Softmax and torch.nn.LogSoftmax. */
 #include "layer.h"
 
+const trnn_argument trnn_softmax_arguments[] = {
+    TRNN_INT_OF(softmax, over_rows),
+    TRNN_END_OF(softmax),
+};
+
 static trnn_status softmax_check(const trnn_layer *layer)
 {
     return trnn_is_flag(layer->as.softmax.over_rows) ? TRNN_OK : TRNN_E_ARGUMENT;
