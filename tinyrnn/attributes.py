@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 # What PyTorch's modules and Keras' models have and a net has not, and what to use.
 ADVICE: dict[str, str] = dict.fromkeys(
@@ -116,6 +116,52 @@ def brief(value: Any) -> str:
         if value is None or isinstance(value, (bool, int, float, str, tuple))
         else type(value).__name__
     )
+
+
+Value = TypeVar("Value")
+
+
+class Listener(Protocol):
+    """Owner of a `Live` argument."""
+
+    def _heed(self, name: str, value: Any) -> None: ...
+
+
+class Live(Generic[Value]):
+    """An argument of a constructor that may be set later: it is checked alike, and takes effect at once.
+
+    Parameters
+    ----------
+    check : callable
+        Takes a name and a value, returns the value to keep, or raises an error that begins with the name.
+    """
+
+    def __init__(self, check: Callable[[str, Any], Value]) -> None:
+        self._check = check
+        self._name = ""
+
+    def __set_name__(self, kind: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> Live[Value]: ...
+
+    @overload
+    def __get__(self, owner: object, kind: type) -> Value: ...
+
+    def __get__(self, owner: object | None, kind: type) -> Live[Value] | Value:
+        if owner is None:
+            return self
+        try:
+            value: Value = owner.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+        return value
+
+    def __set__(self, owner: Listener, value: Any) -> None:
+        kept = self._check(f"{type(owner).__name__}: {self._name}", value)
+        owner._heed(self._name, kept)
+        owner.__dict__[self._name] = kept
 
 
 class Guarded:
