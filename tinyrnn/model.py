@@ -431,7 +431,7 @@ class Net(Guarded, ABC):
         if call is None:
             plan = self._plan(cores, frame, 1, count).ready()
             call = _Call(cores, plan, [_core.Part(plan, 0, 0) for _ in range(key[-1])], ())
-        state = _core.zeros(call.state_bytes)
+        state = _core.aligned_zeros(call.state_bytes)
         if key[-1] == 1:
             call.parts[0].run_rows(array, y, state, count, None, 0)
         else:
@@ -685,9 +685,7 @@ class Net(Guarded, ABC):
             if plan.batch > 1:
                 raise
             rows_first = False
-        stream = Stream(self, plan, frame, out_frame, count, plans, rows_first, nonfinite)
-        stream._slots = self._slots(plan)
-        return stream
+        return Stream(self, plan, frame, out_frame, count, plans, rows_first, nonfinite, self._slots(plan))
 
     def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
         """Bytes that ``stream(batch, steps=steps)`` takes, or for a net that reads the future a call of so

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrnn import schedules
+from tinyrnn import _core, schedules
 from tinyrnn._core import Guard
 from tinyrnn._optim import ARGUMENTS, STATES, Program
 from tinyrnn.arguments import check_bool, check_float
-from tinyrnn.arrays import aligned_zeros, as_array, as_floats
+from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.attributes import Guarded, brief
 from tinyrnn.errors import NonFiniteError, ShapeError, WeightsError
 from tinyrnn.model import STATISTICS, Net, Tensor, _quoted
@@ -409,7 +409,7 @@ class Optimizer(Guarded, ABC):
         """The i-th state of a core layer, laid out as its weights."""
         core = entry.tensor.core
         if (id(core), i) not in self._buffers:
-            buffer = aligned_zeros(core.nbytes)
+            buffer = _core.aligned_zeros(core.nbytes)
             for other in self._entries:
                 if other.tensor.core is core:
                     first, numbers = core.extent(other.tensor.param)

@@ -74,7 +74,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
-        state = cls(_core.zeros(nbytes), slots)
+        state = cls(_core.aligned_zeros(nbytes), slots)
         if start is not None:
             state.take(start, what)
         return state
@@ -227,8 +227,11 @@ class Stream(Guarded, _core.Stream):
     _slots: tuple[Slot, ...]
     net: Net
 
+    def __init__(self, *made_of: Any) -> None:  # the rest of them is the core's, which has taken all by now
+        self._slots = self.made_of[-1]
+
     def __repr__(self) -> str:
-        _, _, frame, out_frame, _, parts, rows_first, nonfinite = self.made_of
+        _, _, frame, out_frame, _, parts, rows_first, nonfinite, _ = self.made_of
         net = repr(self.net).replace("\n", "\n  ")
         state = ", ".join(f"{slot.name} {slot.shape}" for slot in self._slots) or "none"
         return (
@@ -263,6 +266,4 @@ class Stream(Guarded, _core.Stream):
 
     def fresh(self) -> Stream:
         """A second stream of the same net and batch that remembers nothing."""
-        fork = Stream(*self.made_of)
-        fork._slots = self._slots
-        return fork
+        return Stream(*self.made_of)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import aligned_zeros, as_array
+from tinyrnn.arrays import as_array
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import LEVELS, rounded_activations
 from tinyrnn.layers import Conv1d, Linear
@@ -185,7 +185,7 @@ class _Level:
     def __init__(self, name: str, leaf: Net, core: _core.Layer, out_frame: Frame, plan: _core.Plan) -> None:
         self.name, self.leaf, self.core, self.out_frame = name, leaf, core, out_frame
         self.plan, self.batch = plan.ready(), plan.batch
-        self.state = aligned_zeros(plan.state_bytes)
+        self.state = _core.aligned_zeros(plan.state_bytes)
         self.last: list[Array] = []
         self.cells: list[Array] = []
         if isinstance(leaf, _Recurrent):
