@@ -42,4 +42,3 @@ cdef class Plan:
     cdef list layers
     cdef const void **weights
     cdef int64_t weights_bytes
-    cdef void adjust(self) noexcept

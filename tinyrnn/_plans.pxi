@@ -38,13 +38,6 @@ cdef class Plan:
     def __dealloc__(self):
         PyMem_Free(self.weights)
 
-    cdef void adjust(self) noexcept:
-        """Go by arguments that have changed."""
-        cdef int32_t i
-        for i in range(<int32_t> len(self.layers)):
-            trnn_plan_adjust(self.plan, i, &(<Layer> self.layers[i]).layer)
-        self.changes = changes
-
     def ready(self):
         """Make every layer's weights ready to run; returns the plan."""
         for i in range(len(self.layers)):
@@ -96,6 +89,14 @@ cdef class Plan:
         Part(self, first, stride).run_rows(x, y, state, steps, lengths, first)
 
 
+cdef void adjust(Plan plan) noexcept:
+    """Go by arguments that have changed."""
+    cdef int32_t i
+    for i in range(<int32_t> len(plan.layers)):
+        trnn_plan_adjust(plan.plan, i, &(<Layer> plan.layers[i]).layer)
+    plan.changes = changes
+
+
 @cython.final
 cdef class Part:
     """Some rows of a batch, ready to run: a plan for so many, a scratch, and the job."""
@@ -124,13 +125,13 @@ cdef class Part:
         """What to work on: the whole batch's arrays."""
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef size_t first = self.first
-        if self.plan.changes != changes:
-            self.plan.adjust()
         self.job.isa = _isa
         self.job.x = <const char *> x + first * sizes.frame_in.rows * sizes.frame_in.cols * 4
         self.job.y = y + first * sizes.frame_out.rows * sizes.frame_out.cols
         self.job.state = state + first * (sizes.state_bytes // sizes.batch // 4)
         self.job.steps = steps
+        if self.plan.changes != changes:  # last, so that a step saves no registers for the call
+            adjust(self.plan)
 
     cdef trnn_status run(self) noexcept:
         cdef trnn_status status
