@@ -57,7 +57,7 @@ def translated(name):
     return cythonize([module], language_level=3)[0].sources[0]
 
 
-# One library holds the core and all modules over it: Python finds the others in _core's (tinyrnn/__init__.py).
+# One library holds the core and all modules over it; tinyrnn/library.py finds the others in _core's.
 core = Extension(
     "tinyrnn._core",
     [translated(name) for name in MODULES],

@@ -17,14 +17,14 @@ const trnn_layer_type *trnn_layer_type_of(const trnn_layer *layer) { return type
 
 const char *trnn_kind_name(trnn_kind kind) { return types[kind]->name; }
 
-const trnn_argument *trnn_kind_arguments(trnn_kind kind)
+const trnn_argument *trnn_layer_arguments(const trnn_layer *layer)
 {
     static const trnn_argument *const arguments[] = {
 #define TRNN_LAYER(NAME, name, arguments) trnn_##arguments##_arguments,
 #include "layers/layers.def"
 #undef TRNN_LAYER
     };
-    return arguments[kind];
+    return arguments[layer->kind];
 }
 
 trnn_status trnn_layer_check(const trnn_layer *layer)

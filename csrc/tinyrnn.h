@@ -159,7 +159,7 @@ typedef struct {
 
 const char *trnn_kind_name(trnn_kind kind); /* "lstm", as in layers.def */
 
-const trnn_argument *trnn_kind_arguments(trnn_kind kind); /* all that it has, in the order of its struct */
+const trnn_argument *trnn_layer_arguments(const trnn_layer *layer); /* all, in the order of their struct */
 
 /* Checks a layer's arguments alone. Every other function wants a layer that passed. */
 trnn_status trnn_layer_check(const trnn_layer *layer);

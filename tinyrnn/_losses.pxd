@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t
 
 cimport numpy as cnp
 
-from tinyrnn._core cimport trnn_loss, trnn_loss_job, trnn_status
+from tinyrnn._tinyrnn_h cimport *
 
 
 cdef class CoreLoss:

@@ -12,29 +12,12 @@ C. ``CoreLoss.run`` needs no GIL: the trainer calls it between the forward and t
 
 import numpy as np
 
-from tinyrnn.arrays import aligned_zeros
 
 cimport numpy as cnp
 from libc.stdint cimport int32_t
 
-from tinyrnn._core cimport (
-    TRNN_LOSS_COUNT,
-    TRNN_MEAN,
-    TRNN_OK,
-    TRNN_SUM,
-    check,
-    isa_in_use,
-    trnn_loss,
-    trnn_loss_arguments,
-    trnn_loss_check,
-    trnn_loss_job,
-    trnn_loss_kind,
-    trnn_loss_name,
-    trnn_loss_run,
-    trnn_loss_scratch_bytes,
-    trnn_status,
-    write_arguments,
-)
+from tinyrnn._core cimport aligned_zeros, check, isa_in_use, write_arguments
+from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
 

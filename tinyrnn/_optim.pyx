@@ -19,28 +19,8 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
-from tinyrnn._core cimport (
-    Layer,
-    TRNN_NO_LIMIT,
-    TRNN_OPTIMISER_COUNT,
-    TRNN_STATES_MAX,
-    argument_names,
-    isa_in_use,
-    trnn_clip_scale,
-    trnn_optimiser,
-    trnn_optimiser_name,
-    trnn_optimiser_state,
-    trnn_rule_arguments,
-    trnn_rule_uses,
-    trnn_tensors_chunks,
-    trnn_tensors_clear,
-    trnn_tensors_clip,
-    trnn_tensors_count,
-    trnn_tensors_measure,
-    trnn_tensors_norm,
-    trnn_tensors_update,
-    write_arguments,
-)
+from tinyrnn._core cimport Layer, argument_names, isa_in_use, write_arguments
+from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
 

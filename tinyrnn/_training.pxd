@@ -4,8 +4,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 cimport numpy as cnp
 
-from tinyrnn._core cimport trnn_frame, trnn_layer, trnn_loss_job, trnn_status, trnn_training
-from tinyrnn._core cimport trnn_training_job, trnn_training_sizes
+from tinyrnn._tinyrnn_h cimport *
 from tinyrnn._losses cimport CoreLoss, Target
 from tinyrnn._optim cimport Program
 

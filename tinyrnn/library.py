@@ -1,7 +1,7 @@
 """Modules that have no file of their own: one library, `_core`'s, holds them all.
 
-Python looks for a compiled module in a file of its name. One library with several modules (PEP 489) is smaller, and
-its modules call the core directly, but must say where they are.
+Python looks for a compiled module in a file of its name. One library with several modules (PEP 489) is
+smaller, and its modules call the core directly, but it must say where they are.
 """
 
 from __future__ import annotations

@@ -572,7 +572,7 @@ class _Cell(_Recurrent):
         if rows == 0:
             return self._step_state([np.empty((0, size), np.float32)] * (1 + self._cell), leading)
         key, call = calls.prepared(self, self._levels, (self.input_size,), rows, 1, 1)
-        numbers = _core.zeros(call.state_bytes)
+        numbers = _core.aligned_zeros(call.state_bytes)
         state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
         parts = [state[:, i * size : (i + 1) * size] for i in range(1 + self._cell)]
         for part, array in zip(parts, given, strict=False):
