@@ -46,7 +46,7 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int4": 0.5 + 4 /
 
 
 def rows(chosen: list[tuple[int, int]] | None = None) -> dict[str, list[Work]]:
-    """What is measured, by the letter or word that `--only` takes; S, Q and B in the chosen sizes."""
+    """The measurements, by the letter or word that `--only` takes; S, Q and B in the chosen sizes."""
     sizes = chosen or SIZES
 
     def each(sizes: list[tuple[int, int]], **more: Any) -> list[Work]:
@@ -157,7 +157,7 @@ def tail(call: Call, seconds: float) -> dict[str, float]:
 
 
 def matrices(work: Work) -> list[Matrix]:
-    """What the floor is made of: the weights without the biases."""
+    """The matrices that the floor is made of: the weights without the biases."""
     return [
         Matrix(array.size, array.size * BYTES[work.dtype], name.startswith("weight_hh"))
         for name, array in work.weights.items()
@@ -191,7 +191,7 @@ def measure(row: str, work: Work, calls: dict[str, Call], machine: Machine, opti
 def sizes_of(text: str) -> list[tuple[int, int]]:
     found = [re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", part) for part in text.split(",")]
     if None in found:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected such as 48x96,192x384")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected sizes such as 48x96,192x384")
     return [(int(size[1]), int(size[2])) for size in found if size]
 
 
@@ -214,12 +214,12 @@ def parse_arguments() -> argparse.Namespace:
         text = getattr(arguments, option)
         chosen = known if text is None else text.split(",")
         if wrong := [name for name in chosen if name not in known]:
-            parser.error(f"--{option}: no {', '.join(wrong)}; there are {', '.join(known)}")
+            parser.error(f"--{option}: got {', '.join(wrong)}, expected some of {', '.join(known)}")
         setattr(arguments, option, chosen)
     if arguments.rounds is not None and arguments.rounds < 1:
-        parser.error(f"--rounds: {arguments.rounds}, expected at least 1")
+        parser.error(f"--rounds: got {arguments.rounds}, expected at least 1")
     if arguments.save and (arguments.quick or arguments.sizes or arguments.only != list(rows())):
-        parser.error("--save keeps whole measurements: without --quick, --only and --sizes")
+        parser.error("--save keeps complete measurements: leave out --quick, --only and --sizes")
     arguments.peers = list(dict.fromkeys(["tinyrnn", *arguments.peers]))
     arguments.rounds = arguments.rounds or (3 if arguments.quick else 25)
     # Seconds of one turn, or one call if that takes longer.

@@ -37,7 +37,7 @@ def forget_peak() -> None:
 
 
 def give_back() -> None:
-    """What was freed goes back to the system, so that nobody's next arrays hide in it."""
+    """Give freed memory back to the system, so that nobody's next arrays hide in it."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # glibc has it
         ctypes.CDLL(None).malloc_trim(0)

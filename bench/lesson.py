@@ -1,4 +1,4 @@
-"""What every contender is asked to learn: the same net, from the same weights, on the same batches."""
+"""The task of every contender in training: the same net, the same weights, the same batches."""
 
 from __future__ import annotations
 
@@ -59,8 +59,11 @@ class Lesson:
 
     @property
     def multiply_adds(self) -> int:
-        """Of a step of Adam: the recurrent layers' products forwards, and as many for the gradients of what
-        went in and for those of the weights. The Linear layer, 1 to 4 % of it, is left out."""
+        """Count the multiply-adds of a step of Adam.
+
+        The recurrent layers' products forwards count, and as many each for the gradients of their inputs and
+        of their weights. The Linear layer, 1 to 4 % of the total, is left out.
+        """
         forward = sum(a.size for name, a in self.weights.items() if name.startswith("rnn.weight"))
         return 3 * forward * self.steps * self.batch
 

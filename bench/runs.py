@@ -1,4 +1,4 @@
-"""What every run shares: the core it stays on, the clock, and what its numbers are numbers of."""
+"""The setting of every run: the core it stays on, the clock, and the description of its numbers."""
 
 from __future__ import annotations
 
@@ -74,6 +74,6 @@ def about(core: int | None, packages: list[str] = PACKAGES) -> dict[str, Any]:
 
 
 def result_path(about: dict[str, Any], folder: Path) -> Path:
-    """Where a result is kept: its date and its machine are its name."""
+    """The path of a result: its date and its machine are its name."""
     machine = re.sub(r"[^a-z0-9]+", "-", about["cpu"].lower()).strip("-")[:40]
     return folder / f"{about['date']}-{machine}.json"

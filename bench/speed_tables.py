@@ -100,7 +100,7 @@ def heading(about: dict[str, Any]) -> str:
 
 
 def limits(about: dict[str, Any]) -> str:
-    """What the machine could do, in a sentence."""
+    """The machine's limits, in a sentence."""
     reads = ", ".join(f"{short(speed)} of {size(int(n))}" for n, speed in about["read_gb_per_s"].items())
     return f"reads, in GB/s, {reads}, and does {short(about['multiply_adds_g_per_s'])} G multiply-adds/s"
 
@@ -176,7 +176,7 @@ def threads_row(row: dict[str, Any]) -> str:
 
 
 def memory_row(row: dict[str, Any]) -> str:
-    """Of each contender; then the ratios."""
+    """The memory of each contender; then the ratios."""
     cells, found = "", row["memory"]
     for name, numbers in found.items():
         text = f"{short(numbers['beyond_import'])} ({short(numbers['beyond_first_step'])})"
@@ -201,7 +201,7 @@ def best(row: dict[str, Any], *names: str) -> float | None:
 
 
 def beats_floor(row: dict[str, Any]) -> bool:
-    """Whether tinyrnn read the weights of one stream faster than the floor has it."""
+    """Tell whether tinyrnn read the weights of one stream faster than the floor allows."""
     return row["batch"] == 1 and row["fastest"]["tinyrnn"] < row["floor"]
 
 
@@ -361,7 +361,7 @@ def kept_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def results() -> list[dict[str, Any]]:
-    """What is kept, the newest last."""
+    """The results that are kept, the newest last."""
     found = kept_in(RESULTS)
     if not found:
         sys.exit(f"no result in {RESULTS}: python bench/compare.py --save makes one")
@@ -377,8 +377,10 @@ def between(text: str, new: str, begin: str = BEGIN) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """The two pages as they should be. Where training's marker is missing, or no result of it is kept,
-    nothing is written of it."""
+    """The two pages as they should be.
+
+    A page without training's marker, or without a result of it, says nothing of training.
+    """
     kept, training = results(), kept_in(RESULTS / TRAINING)
     result = kept[-1]
     sentence = fill(f"{heading(result['about'])}.", 118)

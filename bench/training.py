@@ -48,8 +48,11 @@ def present() -> list[str]:
 
 
 def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
-    """The contenders' Calls. Which of PyTorch's fails is left out, by name; if tinyrnn's losses are others
-    than PyTorch's, everything stops."""
+    """Make the contenders' Calls.
+
+    A contender of PyTorch that fails is left out, by name. If tinyrnn's losses differ from PyTorch's,
+    everything stops.
+    """
     calls: dict[str, Call] = {}
     losses: dict[str, list[float]] = {}
     for name in names:
@@ -77,8 +80,9 @@ def prepare(lesson: Lesson, names: list[str]) -> dict[str, Call]:
 
 
 def race(lesson: Lesson, calls: dict[str, Call], rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds per step of each contender, of the fastest round and of the median one, and how many cores
-    it had: fewer than its threads, if something else ran.
+    """Measure each contender's milliseconds per step, in the fastest round and in the median one.
+
+    Also count the cores that it had: fewer than its threads if something else ran.
 
     Each round has another batch, and begins with another contender.
     """
@@ -213,12 +217,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         text = getattr(arguments, option)
         chosen = known if text is None else text.split(",")
         if wrong := [name for name in chosen if name not in known]:
-            parser.error(f"--{option}: no {', '.join(wrong)}; there are {', '.join(known)}")
+            parser.error(f"--{option}: got {', '.join(wrong)}, expected some of {', '.join(known)}")
         setattr(arguments, option, chosen)
     if arguments.rounds is not None and arguments.rounds < 1:
-        parser.error(f"--rounds: {arguments.rounds}, expected at least 1")
+        parser.error(f"--rounds: got {arguments.rounds}, expected at least 1")
     if not 0 < arguments.nominal < float("inf"):
-        parser.error(f"--nominal: {arguments.nominal:g}, expected a positive number")
+        parser.error(f"--nominal: got {arguments.nominal:g}, expected a positive number")
     whole = arguments.only == list(lessons.LESSONS) and arguments.parts == PARTS
     if arguments.save and (arguments.quick or not whole):
         parser.error("--save keeps whole measurements: without --quick, --only and --parts")

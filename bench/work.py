@@ -1,4 +1,4 @@
-"""What every contender is asked to do: the same net on the same numbers."""
+"""The task of every contender: the same net on the same numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Work:
 
     @property
     def ends(self) -> list[str]:
-        """How the names of a level's directions end."""
+        """The endings of the names of a level's directions."""
         return ["", "_reverse"][: self.directions]
 
     def both(self, name: str, level: int) -> list[Array]:

@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures that every test may use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from folders import ROOT
 
 import tinyrnn as tr
 
 _ASKED = os.environ.get("TINYRNN_ISA", "").strip()
 if _ASKED not in ("", tr.isa()):  # the package warns, and takes another; a suite must not
     raise pytest.UsageError(f"TINYRNN_ISA is {_ASKED!r}, expected one of {' '.join(tr.available_isas())}")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture

@@ -27,15 +27,17 @@ def as_array(x: Any) -> NDArray[Any]:
 
 
 def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
-    """Whether the core can read ``x`` as it is."""
+    """Tell whether the core can read ``x`` as it is."""
     if type(x) is not np.ndarray or x.dtype != dtype or not x.dtype.isnative:
         return False
     return x.flags.c_contiguous and x.flags.aligned
 
 
 def as_plain(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """``array`` as the core can read it, in ``dtype``; itself if it is so. Unlike
-    `numpy.ascontiguousarray` this copies numbers that start at an odd address, and leaves 0 axes at 0."""
+    """Make ``array`` readable for the core, in ``dtype``; an array that already is comes back itself.
+
+    Unlike `numpy.ascontiguousarray` this copies numbers that start at an odd address, and leaves 0 axes at 0.
+    """
     plain = np.ascontiguousarray(array, dtype)
     return (plain if plain.flags.aligned else plain.copy()).reshape(array.shape)
 
@@ -52,7 +54,7 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
         return x
     array = as_array(x)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: dtype {array.dtype}, expected real numbers that fit float32")
+        raise TypeError(f"{what}: got dtype {array.dtype}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):
         return as_plain(array, np.float32)
 
@@ -69,7 +71,7 @@ def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.
     """
     array = as_array(x)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}: dtype {array.dtype}, expected integers")
+        raise TypeError(f"{what}: got dtype {array.dtype}, expected integers")
     low, high = (_LEAST, _MOST) if count is None else (0, count - 1)
     if is_plain(array, np.int64):  # as most indices come
         from tinyrnn._core import narrowed
@@ -106,7 +108,7 @@ def as_lengths(
     if rows == 0 and array.shape == (0,):
         return np.zeros(0, np.int32)  # [] has no dtype of its own
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}: lengths: dtype {array.dtype}, expected integers")
+        raise TypeError(f"{what}: lengths: got dtype {array.dtype}, expected integers")
     if array.shape != (rows,):
         raise ShapeError(f"{what}: lengths has shape {array.shape}, expected ({rows},), one per row")
     array = array.copy()  # before it is looked at
@@ -118,7 +120,7 @@ def as_lengths(
 
 
 def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
-    """Which numbers of an array (T, B, ...), or (B, T, ...), lie before their row's end: to be broadcast."""
+    """A mask of the numbers of (T, B, ...), or (B, T, ...), that lie before their row's end, to broadcast."""
     inside: NDArray[np.bool_] = np.arange(shape[1 if batch_first else 0]) < lengths[:, np.newaxis]
     inside = inside if batch_first else inside.T
     return inside.reshape(inside.shape + (1,) * (len(shape) - 2))

@@ -1,4 +1,4 @@
-"""What `fit` calls between steps and epochs: to stop early, keep the best net, set rates, write files.
+"""Callbacks of `fit`: stop early, keep the best net, set learning rates, write files.
 
 A file that cannot be written, as the disk is full, does not end training: `ModelCheckpoint`, `CSVLogger` and
 `Checkpoint` warn (`RuntimeWarning`), keep the file that was there, and try again the next time.
@@ -28,7 +28,7 @@ _UNITS = ("epoch", "batch")
 
 
 class Schedule(Protocol):
-    """What `tinyrnn.optim.schedules` have in common."""
+    """The methods that all of `tinyrnn.optim.schedules` have."""
 
     def step(self, *metric: float) -> None: ...
 
@@ -46,13 +46,13 @@ def _taken(name: str, state: Any, keys: tuple[str, ...]) -> list[Any]:
 
 
 def _written(name: str, path: str, write: Callable[[], None]) -> bool:
-    """Whether a file could be written: a full disk is no reason to lose what was trained."""
+    """Write a file, and tell whether that worked: a full disk is no reason to lose a training."""
     try:
         write()
     except OSError as error:
         warnings.warn(
-            f"{name}: cannot write {path}: {error.strerror or error}; training goes on, and it is tried "
-            "again the next time",
+            f"{name}: cannot write {path}: {error.strerror or error}; training continues, and the next save "
+            "tries again",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -92,7 +92,7 @@ class _Best(Callback):
         self.best = math.inf if mode == "min" else -math.inf
 
     def _better(self, logs: Mapping[str, float]) -> bool:
-        """Whether this epoch is the best so far, which is then remembered. NaN never is."""
+        """Tell whether this epoch is the best so far, and remember it if so. NaN never is."""
         value = logs[self.monitor]
         gain = self.best - value if self.mode == "min" else value - self.best
         if not gain > self.min_delta:
@@ -245,16 +245,21 @@ class LearningRateScheduler(Callback):
         self.unit = unit
         self.monitor = monitor or ("val_loss" if kind == "ReduceLROnPlateau" else None)
         if self.monitor and unit == "batch":
-            raise ValueError(f"LearningRateScheduler: {self.monitor} is known after epochs, not batches")
+            raise ValueError(
+                f"LearningRateScheduler: unit is 'batch', expected 'epoch': {self.monitor} is known after "
+                "each epoch"
+            )
         self._function = not hasattr(schedule, "step")
         if self._function and not callable(schedule):
-            raise TypeError(f"LearningRateScheduler: {kind}, expected a schedule or a function")
+            raise TypeError(f"LearningRateScheduler: got {kind}, expected a schedule or a function")
         self._count = 0
 
     def _check(self, run: Run) -> None:
         theirs = run.optimizer if self._function else getattr(self.schedule, "optimizer", run.optimizer)
         if theirs is not run.optimizer:
-            raise ValueError("LearningRateScheduler: the schedule is of another optimiser than fit's")
+            raise ValueError(
+                "LearningRateScheduler: the schedule belongs to another optimiser, expected the one of fit"
+            )
 
     def on_train_begin(self, run: Run) -> None:
         if self._function:
@@ -284,7 +289,7 @@ class LearningRateScheduler(Callback):
         count = check_int(f"{name}: count", count, 0, 2**62)
         if self._function:
             if schedule != {}:
-                raise ValueError(f"{name}: has a schedule's state, but this one is a function")
+                raise ValueError(f"{name}: got a schedule's state, expected none: this one is a function")
         else:
             _check_same(self.schedule, schedule)
             self.schedule.load_state_dict(schedule)
@@ -292,7 +297,7 @@ class LearningRateScheduler(Callback):
 
 
 def _check_same(schedule: Any, state: Any) -> None:
-    """An error if a state is of a schedule with other arguments, which it would bring with it."""
+    """Raise an error if a state is of a schedule with other arguments, which it would bring with it."""
     if not isinstance(state, Mapping):
         raise TypeError(f"{type(schedule).__name__}: the state is {type(state).__name__}, expected a mapping")
     own = schedule.state_dict()
@@ -399,12 +404,14 @@ def in_order(callbacks: Any) -> list[Callback]:
     """
     found: list[Callback] = []
     if not isinstance(callbacks, (Callback, Iterable)):
-        raise TypeError(f"callbacks: {type(callbacks).__name__}, expected a list of callbacks and schedules")
+        raise TypeError(
+            f"callbacks: got {type(callbacks).__name__}, expected a list of callbacks and schedules"
+        )
     for given in [callbacks] if isinstance(callbacks, Callback) else callbacks:
         if isinstance(given, Callback):
             found.append(given)
         elif hasattr(given, "step") and hasattr(given, "state_dict"):
             found.append(LearningRateScheduler(given))
         else:
-            raise TypeError(f"callbacks: {type(given).__name__}, expected a Callback or a schedule")
+            raise TypeError(f"callbacks: got {type(given).__name__}, expected a Callback or a schedule")
     return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))

@@ -135,22 +135,22 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
         contents = safetensors.read(reader, None)
         text, crc = contents.metadata.get(_KEY), contents.metadata.get(_CRC)
         if text is None or crc is None:
-            raise reader.error("is not a checkpoint of fit's")
+            raise reader.error("is not a checkpoint that fit wrote")
         tensors = {tensor.name: tensor.raw() for tensor in contents.tensors}
         if crc != f"{_crc(text, tensors):08x}":
-            raise reader.error("is damaged: its checksum is another than the one it was written with")
+            raise reader.error("is damaged: its checksum differs from the one it was written with")
         try:
             description = json.loads(text)
             version = description["version"]
         except _MALFORMED as error:
-            raise reader.error(f"its description is malformed: {error!r}") from None
+            raise reader.error(f"the description of the run is malformed: {error!r}") from None
         if version != _VERSION:
             raise reader.error(f"is a checkpoint of version {version!r}, expected {_VERSION}: update tinyrnn")
         return description, tensors
 
 
 def _mismatch(description: Mapping[str, Any], run: Run) -> list[str]:
-    """What is another in the checkpoint than in the run."""
+    """List the differences between the checkpoint and the run."""
     found = []
     if description["net"] != json.loads(json.dumps(run.net._describe())):
         found.append(f"the net is {_shown(description['net'])}, expected {_shown(run.net._describe())}")
@@ -161,7 +161,7 @@ def _mismatch(description: Mapping[str, Any], run: Run) -> list[str]:
     settings = dict(description["settings"])
     for key, value in run.settings.items():
         if settings.get(key) != value:
-            found.append(f"{key}: {settings.get(key)!r:.100}, expected {value!r}")
+            found.append(f"{key}: got {settings.get(key)!r:.100}, expected {value!r}")
     for kind, arguments in run.arguments.items():
         kept = settings.get("arguments", {}).get(kind)  # not in older files
         if kept is None or settings.get(kind) != run.settings[kind]:
@@ -174,7 +174,7 @@ def _mismatch(description: Mapping[str, Any], run: Run) -> list[str]:
         if description["random"]["state"]["inc"] != wanted:
             theirs = settings.get("seed", "another")
             found.append(
-                f"seed: {_shown(theirs)}, expected {run.seed}; without seed= it goes on with its own"
+                f"seed: got {_shown(theirs)}, expected {run.seed}: leave out seed= to take the file's"
             )
     if description["position"]["epoch"] > run.epochs:
         found.append(f"it has {description['position']['epoch']} epochs, expected at most {run.epochs}")
@@ -196,7 +196,7 @@ class _Found(NamedTuple):
 
 
 def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Found:
-    """What is in a checkpoint; an error if anything is of another type, range or shape than the run's."""
+    """The contents of a checkpoint, checked: types, ranges and shapes must be the run's."""
     held = stored(run.net)
     net = {key[len(_NET) :]: array for key, array in tensors.items() if key.startswith(_NET)}
     _check_same("net", net, held)
@@ -218,16 +218,16 @@ def _checked(description: Mapping[str, Any], tensors: Tensors, run: Run) -> _Fou
     if seed is not None:
         seed = check_int("seed", seed, 0, 2**63 - 1)
         if random is not None and np.random.PCG64(seed).state["state"]["inc"] != random["state"]["inc"]:
-            raise ValueError(f"random is not of seed {seed}")
+            raise ValueError(f"random: got the generator of another seed, expected seed {seed}'s")
     callbacks = _checked_callbacks(description["callbacks"], tensors, held, run)
     return _Found(net, optimizer, callbacks, random, seed, history, dropout, position, carried)
 
 
 def _check_same(what: str, given: Mapping[str, Any], wanted: Mapping[str, NDArray[Any]]) -> None:
-    """An error unless tensors have the names, dtypes and shapes of others."""
+    """Raise an error unless tensors have the names, dtypes and shapes of others."""
     if given.keys() != wanted.keys():
         raise ValueError(
-            f"{what}: tensors {_shown(sorted(map(str, given)))}, expected {_shown(sorted(wanted))}"
+            f"{what}: got tensors {_shown(sorted(map(str, given)))}, expected {_shown(sorted(wanted))}"
         )
     for name, array in wanted.items():
         one = given[name]
@@ -274,7 +274,7 @@ def _checked_random(state: Any, run: Run) -> Any:
             raise ValueError("random: expected none, as samples are not shuffled")
         return None
     if state["bit_generator"] != "PCG64":
-        raise ValueError(f"random: {state['bit_generator']!r:.100}, expected PCG64")
+        raise ValueError(f"random: got {state['bit_generator']!r:.100}, expected PCG64")
     inc = check_int("random: inc", state["state"]["inc"], 0, 2**128 - 1)
     if not inc & 1:
         raise ValueError(f"random: inc is {inc}, expected an odd number")
@@ -289,7 +289,7 @@ def _checked_random(state: Any, run: Run) -> Any:
 def _checked_position(
     given: Mapping[str, Any], carried: Any, random: Any, run: Run
 ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
-    """Where the epoch under way stands, and the state that is carried on from there."""
+    """The place that the current epoch has reached, and the state that is carried on from there."""
     generator = None
     if random is not None:
         generator = np.random.Generator(np.random.PCG64(0))
@@ -313,7 +313,7 @@ def _checked_position(
     if batch == step == 0 and (position["total"] or position["weight"]):
         raise ValueError("total and weight: expected none before the first batch of an epoch")
     if (carried is not None) != (step > 0):
-        raise ValueError(f"step is {step}, expected a state that is carried on from there, and only there")
+        raise ValueError(f"step is {step}, expected a carried state if and only if it is above 0")
     if carried is not None:
         if run.bptt is None or batch == len(order):
             raise ValueError(f"step is {step}, expected 0: no batch is under way")
@@ -328,16 +328,16 @@ def _checked_position(
                 if isinstance(carried, np.ndarray)
                 else type(carried).__name__
             )
-            raise ValueError(f"carried: {has}, expected float32 {(size,)}")
+            raise ValueError(f"carried: got {has}, expected float32 {(size,)}")
     return position, carried
 
 
 def _checked_dropout(kept: Any, begun: bool) -> dict[str, int]:
-    """What the next dropout mask is drawn from: both numbers, or neither before the first step."""
+    """The numbers that give the next dropout mask: both, or neither before the first step."""
     if not isinstance(kept, Mapping) or kept.keys() not in (
         [set(_DROPOUT)] if begun else [set(_DROPOUT), set()]
     ):
-        raise ValueError(f"dropout: {_shown(kept)}, expected {' and '.join(_DROPOUT)}")
+        raise ValueError(f"dropout: got {_shown(kept)}, expected {' and '.join(_DROPOUT)}")
     most = {"_dropout_seed": 2**64 - 1, "_train_steps": 2**62}
     return {name: check_int(name, value, 0, most[name]) for name, value in kept.items()}
 
@@ -389,7 +389,7 @@ def _trained(net: Module) -> list[str]:
 
 
 def _dropout(net: Module) -> dict[str, int]:
-    """What the next dropout mask is drawn from."""
+    """The numbers that give the next dropout mask."""
     practice = net._practised()
     if practice.seed is None:
         return {}
@@ -434,14 +434,14 @@ def pack(value: Any, name: str, tensors: Tensors) -> Any:
         items = [[key, pack(item, f"{name}.{key}", tensors)] for key, item in value.items()]
         plain = all(isinstance(key, str) and not key.startswith("!") for key in value)
         if not plain and not all(isinstance(key, (str, int)) for key in value):
-            raise TypeError(f"{name}: keys {list(value)!r}, expected strings or integers")
+            raise TypeError(f"{name}: got keys {list(value)!r}, expected strings or integers")
         return dict(items) if plain else {"!dict": items}
     what = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
     raise TypeError(f"{name}: {what} cannot be kept in a checkpoint")
 
 
 def unpack(value: Any, tensors: Mapping[str, NDArray[Any]]) -> Any:
-    """What `pack` was given."""
+    """The inverse of `pack`."""
     if isinstance(value, list):
         return [unpack(item, tensors) for item in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How far a quantised net strays from the one it came from: by layer, by gate, as time goes on."""
+"""Drift: the distance of a quantised net from the one it came from, by layer, by gate and over time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Loss = Callable[[Array, NDArray[Any]], float]
 
 
 class Errors(NamedTuple):
-    """How far one part of a net strays, in each window of time.
+    """The drift of one part of a net, in each window of time.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Errors(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """What `drift` found; ``print`` shows it as a table.
+    """The result of `drift`; ``print`` shows it as a table.
 
     Attributes
     ----------
@@ -119,9 +119,9 @@ def drift(
     """
     names = [(name, type(leaf), leaf.config()) for name, leaf, _ in net._places()]
     if names != [(name, type(leaf), leaf.config()) for name, leaf, _ in quantised._places()]:
-        raise ValueError("drift: the nets have not the same layers")
+        raise ValueError("drift: the nets differ in their layers, expected the same layers in both")
     if loss is not None and targets is None:
-        raise ValueError("drift: a loss needs targets")
+        raise ValueError("drift: got a loss, but no targets to measure it by")
     x = as_array(inputs)
     wanted = None if targets is None else _targets(net, x, as_array(targets))
     loss = loss or _mean_loss

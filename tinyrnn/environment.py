@@ -1,4 +1,4 @@
-"""What is wrong with an environment variable that is read at import, said where it was imported."""
+"""Warnings of wrong environment variables that are read at import, given at the import's line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def warn_of_isa(message: str) -> None:
 
 
 def _is_import(path: str) -> bool:
-    """Whether code is the import system's, or ours."""
+    """Tell whether code belongs to the import system, or to us."""
     return path.startswith("<frozen importlib") or os.path.dirname(path) == os.path.dirname(__file__)
 
 
 def _is_command() -> bool:
-    """Whether this process is a script named ``tinyrnn``, or ``python -m tinyrnn``.
+    """Tell whether this process is a script named ``tinyrnn``, or ``python -m tinyrnn``.
 
     While ``-m`` imports the package of its module, ``sys.argv[0]`` is still ``"-m"``.
     """

@@ -86,7 +86,7 @@ class _Part:
             raise FileNotFoundError(errno.ENOENT, f"no such folder, {self.folder}", path)
         if os.path.exists(self.target) and not os.path.isfile(self.target):
             code = errno.EISDIR if os.path.isdir(self.target) else errno.EINVAL
-            raise OSError(code, "is not a regular file, cannot be replaced", path)
+            raise OSError(code, "is not a regular file, so it cannot be replaced", path)
         self._stem = f".tinyrnn-{zlib.crc32(os.fsencode(name)):08x}-"
         self.part: str | None = None
         # One that cannot be opened fails here. Other systems than POSIX cannot open folders.

@@ -66,8 +66,8 @@ def fit(
     inputs = Inputs(net, x, lengths, "fit: x")
     if not (inputs.recurrent or inputs.stepless):
         raise ShapeError(
-            f"fit: x: has samples of shape {inputs.rows[0].shape}, expected single frames {inputs.frame}: no "
-            "layer is recurrent, so that steps do not depend on each other"
+            f"fit: x: got samples of shape {inputs.rows[0].shape}, expected single frames {inputs.frame}: no "
+            "layer is recurrent, so steps do not depend on each other"
         )
     inputs.check_finite()
     targets = Targets(inputs, y, loss, "fit: y")
@@ -77,7 +77,7 @@ def fit(
     if validation_data is not None:
         validation = _validation(net, validation_data, loss)
     elif measures:
-        raise ValueError("fit: metrics given, but no validation_data to measure")
+        raise ValueError("fit: got metrics, but no validation_data to measure them on")
     _check_monitors(callbacks, validation is not None, measures)
     optimizer = _optimizer(optimizer, net)
 
@@ -153,7 +153,7 @@ def predict(net: Module, x: Any, batch_size: int, lengths: Any, threads: int, la
         return np.empty((0, *calls.streamed(net, None)[2]), np.float32) if last else []
     inputs = Inputs(net, x, lengths, "predict: x", empty=True)
     if last and inputs.stepless:
-        raise ValueError("predict: last=True given, but x has no steps: its samples are single frames")
+        raise ValueError("predict: last is True, expected False: the samples of x are single frames")
     outputs: Any
     if inputs.listed and not (inputs.stepless or last):
         outputs = [np.empty(0, np.float32)] * len(inputs)
@@ -286,7 +286,7 @@ def _apply(metrics: Mapping[str, Metric], targets: Targets, outputs: list[Any]) 
 
 
 def _number(name: str, value: Any) -> float:
-    """What a metric gave."""
+    """The result of a metric as a float."""
     if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "fiub":
         what = f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
         raise TypeError(f"metrics: {name!r} gave {what}, expected a number")
@@ -298,7 +298,7 @@ def _metrics(metrics: Any, loss: Any) -> dict[str, Metric]:
         return {}
     if not isinstance(metrics, (str, Mapping, list, tuple)):
         raise TypeError(
-            f"metrics: {type(metrics).__name__}, expected 'accuracy', a list, or a mapping from name to "
+            f"metrics: got {type(metrics).__name__}, expected 'accuracy', a list, or a mapping from name to "
             "function"
         )
     named = (
@@ -312,9 +312,11 @@ def _metrics(metrics: Any, loss: Any) -> dict[str, Metric]:
         if metric == "accuracy":
             metric = _accuracy(loss)
         elif not callable(metric):
-            raise ValueError(f"metrics: {metric!r}, expected 'accuracy' or a function of output and target")
+            raise ValueError(
+                f"metrics: got {metric!r}, expected 'accuracy' or a function of output and target"
+            )
         if name == "loss":
-            raise ValueError("metrics: 'loss' is the loss already")
+            raise ValueError("metrics: got the name 'loss', expected another: it is the name of the loss")
         found[name] = metric
     return found
 
@@ -324,7 +326,7 @@ def _accuracy(loss: Any) -> Metric:
     if kind == "BCEWithLogitsLoss":
         return lambda y, target: float(np.mean((y > 0) == (target > 0.5)))
     if kind != "CrossEntropyLoss":
-        raise ValueError(f"metrics: 'accuracy' is of classes, not of {kind}; pass a function")
+        raise ValueError(f"metrics: got 'accuracy', expected a function: {kind} has no classes")
 
     def accuracy(y: Any, target: Any) -> float:
         if target.ndim == y.ndim:  # probabilities
@@ -343,11 +345,11 @@ def _loss(loss: Any) -> Any:
         from tinyrnn.losses import NAMES
 
         if loss not in NAMES:
-            raise ValueError(f"loss: {loss!r}, expected one of {', '.join(NAMES)}, or a loss object")
+            raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(NAMES)}, or a loss object")
         return NAMES[loss](reduction="mean")
     reduction = getattr(loss, "reduction", None)
     if reduction is None or not callable(loss) or isinstance(loss, type):
-        raise TypeError(f"loss: {loss!r}, expected a name or a loss object such as tinyrnn.MSELoss()")
+        raise TypeError(f"loss: got {loss!r}, expected a name or a loss object such as tinyrnn.MSELoss()")
     if reduction not in ("mean", "sum"):
         raise ValueError(f"loss: reduction is {reduction!r}, expected 'mean' or 'sum' to train with")
     return loss
@@ -357,11 +359,11 @@ def _optimizer(optimizer: Any, net: Module) -> Any:
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             names = ", ".join(OPTIMIZERS)
-            raise ValueError(f"optimizer: {optimizer!r}, expected one of {names}, or an optimiser object")
+            raise ValueError(f"optimizer: got {optimizer!r}, expected one of {names}, or an optimiser object")
         return getattr(import_module("tinyrnn.optim"), OPTIMIZERS[optimizer])(net)
     if isinstance(optimizer, type) or not hasattr(optimizer, "zero_grad"):
         raise TypeError(
-            f"optimizer: {optimizer!r}, expected a name or an optimiser such as tinyrnn.optim.Adam(net)"
+            f"optimizer: got {optimizer!r}, expected a name or an optimiser such as tinyrnn.optim.Adam(net)"
         )
     return optimizer
 
@@ -376,20 +378,20 @@ def _validation(net: Module, data: Any, loss: Any) -> tuple[Inputs, Targets]:
 
 def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
     if not inputs.recurrent or inputs.stepless:
-        raise ValueError("fit: bptt given, but no layer is recurrent")
+        raise ValueError(f"fit: bptt is {bptt}, expected None: no layer is recurrent")
     if not targets.per_step:
-        raise ShapeError("fit: bptt needs a target for each step, since each chunk is trained for itself")
+        raise ShapeError("fit: bptt needs a target for each step, because each chunk is trained by itself")
     chunks = -(-inputs.lengths // bptt)
     if chunks.min() < chunks.max():
         i, j = int(chunks.argmin()), int(chunks.argmax())
         raise ValueError(
-            f"fit: bptt={bptt}: sample {i} has {inputs.lengths[i]} steps and sample {j} has "
-            f"{inputs.lengths[j]}, expected that all end in the same chunk: cut them, or train several sets"
+            f"fit: bptt is {bptt}: sample {i} has {inputs.lengths[i]} steps and sample {j} has "
+            f"{inputs.lengths[j]}, expected all to end in the same chunk: cut them, or train several sets"
         )
 
 
 def _check_monitors(callbacks: list[Callback], validated: bool, metrics: Mapping[str, Metric]) -> None:
-    """What a callback looks at must be measured: better said before training than after an epoch."""
+    """Check that every monitored number is measured: better now than after an epoch."""
     known = {"loss", "lr", "grad_norm", "seconds"}
     if validated:
         known |= {"val_loss", *(f"val_{name}" for name in metrics)}
@@ -397,6 +399,6 @@ def _check_monitors(callbacks: list[Callback], validated: bool, metrics: Mapping
         if callback.monitor is not None and callback.monitor not in known:
             hint = "" if validated else "; val_* needs validation_data"
             raise ValueError(
-                f"{type(callback).__name__}: monitors {callback.monitor!r}, which is not measured; there are "
+                f"{type(callback).__name__}: monitor is {callback.monitor!r}, expected one of "
                 f"{', '.join(sorted(known))}{hint}"
             )

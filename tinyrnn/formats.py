@@ -1,4 +1,4 @@
-"""What a matrix can be kept as, beside float32: the codes of each format, and how they are stored.
+"""Formats of a matrix beside float32: the codes of each, and the way they are stored.
 
 A matrix has rows, the outputs, and columns, everything that an output sums over: whatever the axes, the
 first is the rows. Codes and scales are as `_core.Layer.set_codes` takes them:
@@ -90,7 +90,7 @@ def encode(matrix: Array, name: str, what: str) -> Coded:
 
 
 def check_finite(matrix: Array, name: str, what: str) -> None:
-    """An error that names the matrix if a format cannot hold a number of it."""
+    """Raise an error that names the matrix if a format cannot hold one of its numbers."""
     wrong = ~np.isfinite(matrix)
     if wrong.any():
         raise WeightsError(f"{what} holds {matrix[wrong][0]}, which {name} cannot: expected finite numbers")
@@ -144,8 +144,10 @@ def _bfloat16_bits(values: Any) -> NDArray[np.uint16]:
 
 
 def rounded_activations(x: Floats) -> Floats:
-    """What a product in int8 or int4 reads in place of ``x``: each row to multiples of its largest
-    magnitude / 127, in the core's own operations; a row that is all but silent to zeros."""
+    """The activations that a product in int8 or int4 reads in place of ``x``, in the core's own operations.
+
+    Each row is rounded to multiples of its largest magnitude / 127; a row that is all but silent is zeros.
+    """
     top = np.abs(x).max(axis=-1, keepdims=True)
     silent = top < _SILENT
     codes = np.rint(x * (np.float32(127) / np.where(silent, np.float32(1), top)))
@@ -185,10 +187,12 @@ def restore(codes: Any, scales: Any, shape: tuple[int, ...], format_name: str, w
         "int4": (np.uint8, (rows, -(-cols // 2)), (rows, -(-cols // GROUP))),
     }[format_name]
     if codes.dtype != dtype:
-        raise WeightsError(f"{what}: dtype {codes.dtype}, expected {np.dtype(dtype)} codes of {format_name}")
+        raise WeightsError(
+            f"{what}: got dtype {codes.dtype}, expected {np.dtype(dtype)} codes of {format_name}"
+        )
     for array, wanted, suffix in ((codes, stored_shape, ""), (scales, scales_shape, SCALE)):
         if array.shape != wanted:
-            raise ShapeError(f"{what}{suffix}: shape {array.shape}, expected {wanted} for {format_name}")
+            raise ShapeError(f"{what}{suffix}: got shape {array.shape}, expected {wanted} for {format_name}")
     if format_name == "int8" and (codes == -128).any():
         raise WeightsError(f"{what}: holds the code -128, expected -127 .. 127")
     if format_name == "int4":
@@ -197,9 +201,11 @@ def restore(codes: Any, scales: Any, shape: tuple[int, ...], format_name: str, w
     if scales.dtype == np.uint16:
         scales = widened(scales)
     if scales.dtype != np.float32:
-        raise WeightsError(f"{what}{SCALE}: dtype {scales.dtype}, expected float32 or bfloat16")
+        raise WeightsError(f"{what}{SCALE}: got dtype {scales.dtype}, expected float32 or bfloat16")
     if not (np.abs(scales) <= _LARGEST_SCALE).all():  # so that no weight is infinite; a NaN compares false
-        raise WeightsError(f"{what}{SCALE}: holds a number that is not finite or too large")
+        raise WeightsError(
+            f"{what}{SCALE}: holds a number that is not finite or too large, expected at most 2**121"
+        )
     if format_name == "int4" and (scales.view(np.uint32) & 0xFFFF).any():
-        raise WeightsError(f"{what}{SCALE}: holds numbers that are no bfloat16")
+        raise WeightsError(f"{what}{SCALE}: holds a number that bfloat16 lacks, expected bfloat16 numbers")
     return Coded(codes, np.ascontiguousarray(scales))

@@ -1,4 +1,4 @@
-"""What a training run was like, epoch by epoch."""
+"""The history of a training run, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def _constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"got {name}, which is not JSON")
 
 
 class History:
@@ -52,7 +52,7 @@ class History:
 
     @property
     def epochs(self) -> int:
-        """How many whole epochs there were."""
+        """The number of complete epochs."""
         return max(map(len, self.history.values()), default=0)
 
     def __getitem__(self, name: str) -> list[float]:
@@ -86,7 +86,7 @@ class History:
         sign = -1.0 if mode == "max" else 1.0
         known = [(sign * value, i) for i, value in enumerate(self.history[name]) if not math.isnan(value)]
         if not known:
-            raise ValueError(f"{name}: no epoch has a number")
+            raise ValueError(f"{name}: got NaN only, expected a number in at least one epoch")
         return min(known)[1]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -102,7 +102,7 @@ class History:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
-        """What `save` wrote.
+        """Read the file that `save` wrote.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class History:
             raise LoadError(f"{os.fsdecode(name)}: is not a history that tinyrnn wrote: {why}") from None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; numbers that JSON has not are strings."""
+        """The history as plain values; numbers that JSON lacks are strings."""
         rows = {
             name: [value if math.isfinite(value) else str(value) for value in values]
             for name, values in self.history.items()
@@ -137,7 +137,7 @@ class History:
             raise TypeError("history: expected lists by name")
         made.history = {name: [_number(name, number) for number in values] for name, values in rows.items()}
         if len({len(values) for values in made.history.values()}) > 1:
-            raise ValueError("the numbers of epochs differ")
+            raise ValueError("history: the lists differ in length, expected one number an epoch in each")
         made.interrupted = check_bool("interrupted", value["interrupted"])
         made.memory = check_int("memory", value["memory"], 0, 2**62)
         return made
@@ -169,9 +169,10 @@ class History:
             names = [name for name in self.history if name not in _ASIDE]
         for name in names:
             if name not in self.history:
-                raise KeyError(f"{name}: not in the history, there are {', '.join(self.history) or 'none'}")
+                there = ", ".join(self.history) or "none"
+                raise KeyError(f"{name}: not in the history, expected one of {there}")
         if not names or not self.epochs:
-            raise ValueError("history: no whole epoch to plot")
+            raise ValueError("history: got no complete epoch, expected at least one to plot")
         panels: dict[str, list[str]] = {}
         for name in names:
             panels.setdefault(name.removeprefix("val_"), []).append(name)

@@ -50,9 +50,12 @@ def next_seed() -> int:
 
 
 def drawn(draw: Callable[[Generator, str, int], ArrayLike]) -> Initialise:
-    """What fills a core layer when its weights are first needed: ``draw(generator, name, count)`` for each
-    piece of each tensor, by a seed of the layer's own, so that it gives the same whenever and wherever it is
-    called. The numbers of a tensor are one sequence, wherever it is cut."""
+    """A function that fills a core layer when its weights are first needed.
+
+    It calls ``draw(generator, name, count)`` for each chunk of each tensor. The seed is the layer's own, so
+    the numbers are the same whenever and wherever it runs. A tensor's numbers are one sequence, wherever it
+    is cut.
+    """
     seed = [_entropy, next(_layers)]
 
     def initialise(params: list[tuple[str, Shape]]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:

@@ -57,7 +57,7 @@ _GATES = {
 
 
 class GradientNorms(NamedTuple):
-    """What `gradient_norms` found; ``print`` shows it as a table.
+    """The result of `gradient_norms`; ``print`` shows it as a table.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def gradient_norms(
     dy: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> GradientNorms:
-    """How large the gradient is at each step of its way back through time, by level and direction.
+    """Measure the gradient at each step of its way back through time, by level and direction.
 
     Where it falls by orders of magnitude towards the early steps it vanishes: what happened there teaches
     the net nothing. Where it grows it explodes. In a reverse direction early is the sequence's end.
@@ -158,8 +158,9 @@ def hidden_gradients(
     dy: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
 ) -> dict[str, Array]:
-    """dL/dh_t, the gradient of a loss with respect to each hidden state: through the output of step t, and
-    through all steps that come after it. With a projection h is what it writes.
+    """Compute dL/dh_t, the gradient of a loss with respect to each hidden state.
+
+    It counts the output of step t and all steps after it. With a projection h is the projected state.
 
     The net runs as in training, with the batch's statistics, but without dropout. It is a copy that runs: the
     net's weights, gradients, statistics and mode stay as they are. Each level goes step by step, forwards
@@ -205,7 +206,7 @@ def hidden_gradients(
         raise TypeError(f"hidden_gradients: loss is {type(loss).__name__}, expected one of tr.losses")
     for layer, kept in net.formats.items():
         if kept != "float32":
-            raise TypeError(f"{layer}: kept as {kept}, expected float32, which has gradients")
+            raise TypeError(f"{layer}: format is {kept}, expected float32, which has gradients")
 
     net = copy.deepcopy(net)
     array, lead, _, out_frame = calls.enter(net, x)
@@ -375,7 +376,7 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
 
 
 class Gates(NamedTuple):
-    """What `gate_activations` found.
+    """The result of `gate_activations`.
 
     Attributes
     ----------
@@ -423,7 +424,9 @@ class Gates(NamedTuple):
             raise IndexError(f"Gates.plot: row is {row}, expected 0 .. {batch - 1}")
         count = max(len(gates) for _, gates in rows)
         if ax is not None and (len(rows) > 1 or count > 1):
-            raise ValueError("Gates.plot: ax holds one gate, and there are more: give layer and gate")
+            raise ValueError(
+                "Gates.plot: got several gates for one ax, expected one: choose it with layer and gate"
+            )
         if ax is None:
             figure = new_figure("Gates.plot", 1.8 + 2.6 * count, 0.6 + 2.2 * len(rows))
             grid = figure.subplots(len(rows), count, squeeze=False)
@@ -462,7 +465,7 @@ class Gates(NamedTuple):
     def _panels(self, layer: str | None, gate: str | None) -> list[tuple[str, dict[str, Array]]]:
         """(layer, its gates) of each line of panels; a reverse direction has one of its own."""
         if layer is not None and layer not in self.layers:
-            raise KeyError(f"Gates.plot: no layer {layer!r}, there are {', '.join(self.layers)}")
+            raise KeyError(f"Gates.plot: layer is {layer!r}, expected one of {', '.join(self.layers)}")
         rows = []
         for name, gates in self.layers.items():
             for reverse in (False, True):
@@ -477,12 +480,12 @@ class Gates(NamedTuple):
             there = dict.fromkeys(
                 key for name, gates in self.layers.items() if layer in (None, name) for key in gates
             )
-            raise KeyError(f"Gates.plot: no gate {gate!r}, there are {', '.join(there)}")
+            raise KeyError(f"Gates.plot: gate is {gate!r}, expected one of {', '.join(there)}")
         return rows
 
 
 def gate_activations(net: Net, x: ArrayLike) -> Gates:
-    """What the gates of the recurrent layers did over a sequence, in evaluation mode.
+    """Compute the gates of the recurrent layers over a sequence, in evaluation mode.
 
     Gates are computed in NumPy, from what each layer read, its own states and its own weights; see `drift`.
 
@@ -528,7 +531,7 @@ def gate_activations(net: Net, x: ArrayLike) -> Gates:
 
 
 class LossCurves(NamedTuple):
-    """What `loss_curves` put side by side.
+    """The result of `loss_curves`.
 
     Attributes
     ----------
@@ -580,8 +583,9 @@ class LossCurves(NamedTuple):
 def loss_curves(
     *runs: History | Sequence[float], labels: Sequence[str] | None = None, measure: str = "loss"
 ) -> LossCurves:
-    """The losses of one run or several, to be drawn in one picture. `History.plot` draws all that one run
-    measured.
+    """Collect the losses of one run or several, to draw them in one picture.
+
+    `History.plot` draws everything that one run measured.
 
     Parameters
     ----------
@@ -622,7 +626,7 @@ def loss_curves(
             curves = {name: run[name] for name in (measure, f"val_{measure}") if name in run}
             if not curves:
                 there = ", ".join(run.history) or "none"
-                raise KeyError(f"loss_curves: run {number} has no {measure}, there are {there}")
+                raise KeyError(f"loss_curves: run {number} has no {measure}, expected one of {there}")
         else:
             curves = {measure: run}
         what = f"loss_curves: run {number}"
@@ -635,7 +639,7 @@ def _numbers(values: Any, what: str) -> NDArray[np.float64]:
     if array.ndim != 1:
         raise ShapeError(f"{what} has shape {array.shape}, expected (n,): one number an epoch or a step")
     if array.size == 0:
-        raise ValueError(f"{what} is empty")
+        raise ValueError(f"{what} is empty, expected at least one number")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{what} has dtype {array.dtype}, expected numbers, or a History")
     return array.astype(np.float64)

@@ -58,15 +58,16 @@ def _weights(name: str, weight: ArrayLike | None, *, scalar: bool) -> _Floats | 
         raise ShapeError(f"{name} has shape {array.shape}, expected (C,){' or ()' if scalar else ''}")
     if array.size == 0:
         raise ShapeError(f"{name} is empty, expected a number for each class")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: not all weights are finite")
+    wrong = ~np.isfinite(array)
+    if wrong.any():
+        raise ValueError(f"{name} holds {array[wrong][0]}, expected finite numbers")
     array = array.reshape(-1)
     array.flags.writeable = False  # the core may have a copy
     return array
 
 
 class Loss(Guarded):
-    """What every loss is. Use one of the classes below. Its attributes are fixed.
+    """The base of all losses. Use one of the classes below. Its attributes are fixed.
 
     Attributes
     ----------
@@ -89,7 +90,7 @@ class Loss(Guarded):
         return next(name for name, loss in NAMES.items() if isinstance(self, loss))
 
     def _arguments(self) -> dict[str, Any]:
-        """What it was made with, by name."""
+        """The arguments that it was made with, by name."""
         return {name: value for name, value in vars(self).items() if name != "core" and name[0] != "_"}
 
     def __reduce__(self) -> Any:
@@ -134,7 +135,7 @@ class Loss(Guarded):
     def target_of(
         self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
     ) -> Target:
-        """What the core reads of a target, checked against the shape of ``y``.
+        """Convert a target to the core's form, checked against the shape of ``y``.
 
         Arrays that are C-contiguous float32, or int32 for classes, are taken as they are. Whether classes are
         in range is left to the core.
@@ -164,7 +165,7 @@ class Loss(Guarded):
         return Target(array, ends, last, probabilities, batch_first)
 
     def wrong_target(self, target: Target, classes: int) -> str:
-        """Which of a target's classes is out of range: for the message of the error that the core returns."""
+        """Name the class of a target that is out of range, for the message of the core's error."""
         numbers = target.numbers
         wrong = self._wrong(numbers, classes)
         if target.lengths is not None and not target.last:
@@ -184,7 +185,7 @@ class Loss(Guarded):
     def _checked(self, shape: _Shape) -> _Shape:
         """The shape of ``y``, if the loss can read it."""
         if 0 in shape:
-            raise ShapeError(f"{type(self).__name__}: y has shape {shape}, which is empty")
+            raise ShapeError(f"{type(self).__name__}: y has shape {shape}, expected at least one number")
         return shape
 
     def _wrong(self, numbers: NDArray[Any], classes: int) -> NDArray[np.bool_]:
@@ -199,7 +200,7 @@ class Loss(Guarded):
     def _lengths(self, lengths: ArrayLike, shape: _Shape, batch_first: bool) -> _Integers:
         name = type(self).__name__
         if len(shape) < 2 + self._classes:
-            raise ShapeError(f"{name}: lengths given, but y has shape {shape}, without steps and batch")
+            raise ShapeError(f"{name}: got lengths, but y has shape {shape}, without steps and batch")
         batch, steps = shape[:2] if batch_first else shape[1::-1]
         return as_lengths(lengths, name, batch, steps, "the steps of y")
 
@@ -450,7 +451,7 @@ class CTCLoss(Loss):
         output = as_floats(y, f"{name}: y")
         if target_lengths is not None:
             if isinstance(target, tuple):
-                raise TypeError(f"{name}: target_lengths given twice")
+                raise TypeError(f"{name}: got target_lengths twice, expected it once: in target or by name")
             target = (target, target_lengths)
         made = self.target_of(output.shape, target, lengths, batch_first)
         shape = self._batched(output.shape, batch_first)
@@ -467,7 +468,7 @@ class CTCLoss(Loss):
     def target_of(
         self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
     ) -> Target:
-        """As `Loss.target_of`; ``target`` may be a tuple (target, target_lengths)."""
+        """The same as `Loss.target_of`; ``target`` may be a tuple (target, target_lengths)."""
         name = type(self).__name__
         shape = tuple(y_shape)
         if len(shape) not in (2, 3) or 0 in shape:
@@ -493,7 +494,7 @@ class CTCLoss(Loss):
         return Target(rows, ends, rows_first=batch_first, target_lengths=counts)
 
     def wrong_target(self, target: Target, classes: int) -> str:
-        """As `Loss.wrong_target`."""
+        """The same as `Loss.wrong_target`."""
         assert target.target_lengths is not None
         numbers = target.numbers
         wrong = self._wrong(numbers, classes) | (numbers == self.blank)

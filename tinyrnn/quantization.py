@@ -95,7 +95,8 @@ def quantize(
     if len(kept) == len(net.formats):
         now = ", ".join(dict.fromkeys(net.formats.values()))
         what = f"is {now} already" if now else "has no matrices"
-        raise ValueError(f"quantize: the {type(net).__name__} {what}: there is nothing to quantise")
+        kind = type(net).__name__
+        raise ValueError(f"quantize: got a {kind} that {what}, expected a float32 matrix to quantise")
     sequences = _sequences(calibration)
     auto = isinstance(keep, str) and keep == "auto"
     if not auto:
@@ -131,7 +132,7 @@ def _named(net: Net, names: Iterable[str]) -> set[str]:
     for name in names:
         within = {place for place in net.formats if f"{place}.".startswith(f"{name}.")}
         if not within:
-            raise ValueError(f"quantize: keep has {name!r}, expected some of {', '.join(net.formats)}")
+            raise ValueError(f"quantize: keep has {name!r}, expected names among {', '.join(net.formats)}")
         found |= within
     return found
 
@@ -158,8 +159,10 @@ def _rounded(net: Net, format: str, kept: set[str]) -> Net:
 def _bounded(
     net: Net, shrunk: Callable[[set[str]], Net], before: set[str], bound: float, loss: Callable[[Net], float]
 ) -> Net:
-    """The shrunk net with the fewest of its worst layers kept by which the loss grows at most by ``bound``.
-    Those of ``before`` are kept in any case."""
+    """Keep the fewest of the worst layers so that the loss grows at most by ``bound``.
+
+    Returns the shrunk net. The layers of ``before`` are kept in any case.
+    """
     names = [name for name in net.formats if name not in before]
     base = loss(net)
 
@@ -223,7 +226,9 @@ def _calibrate(rounded: Net, net: Net, format: str, sequences: list[Any], kept: 
             flat = codes.reshape(matrix.shape)  # a view: what is written here is written there
             for rows, moment, cross in sums:
                 if not np.isfinite(moment).all() or not np.isfinite(cross).all():
-                    raise ValueError(f"quantize: calibration: {name} reads numbers that are not finite")
+                    raise ValueError(
+                        f"quantize: calibration: the input of {name} is not finite, expected finite numbers"
+                    )
                 if moment.any():
                     _improve(matrix[rows], moment, cross, format, flat[rows], scales[rows])
             core.set_codes(param, codes, scales)
@@ -251,8 +256,10 @@ def _core_of(net: Net, name: str) -> _core.Layer:
 def _moments(
     net: Net, other: Net, name: str, sequences: list[Any]
 ) -> dict[int, list[tuple[slice, Matrix, Matrix]]]:
-    """Of each matrix of a layer, for its rows or some of them: the sums of ``y yᵀ`` and of ``x yᵀ`` over what
-    it reads in the net, x, and in the other, y."""
+    """Sum ``y yᵀ`` and ``x yᵀ`` for each matrix of a layer, for its rows or some of them.
+
+    x is what the layer reads in the net, y what it reads in the other.
+    """
     moments: dict[int, list[tuple[slice, Matrix, Matrix]]] = {}
     for sequence in sequences:
         for one, two in zip(watch(net, sequence, name), watch(other, sequence, name), strict=True):

@@ -125,7 +125,7 @@ class Run(Guarded):
         return None if self.generator is None else self.generator.bit_generator.state
 
     def state_size(self, rows: int) -> int:
-        """How many numbers the state of a batch has: of a whole one, or of the short one."""
+        """The number of values in the state of a batch: of a whole one, or of the short one."""
         return int(self._trainers[rows].new_state().numbers.size)
 
     def train(
@@ -209,7 +209,7 @@ class Run(Guarded):
 
 
 def _plain(loss: Any) -> dict[str, Any]:
-    """What a loss was made with; arrays as lists."""
+    """The arguments that a loss was made with; arrays as lists."""
     arguments = loss._arguments() if hasattr(loss, "_arguments") else {}
     return {
         name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in arguments.items()
@@ -237,7 +237,7 @@ class Callback:
         return {}
 
     def _check(self, run: Run) -> None:
-        """An error if it cannot do its work, before anything changes and a checkpoint is read."""
+        """Raise an error if it cannot do its work, before anything changes and a checkpoint is read."""
 
     def on_train_begin(self, run: Run) -> None:
         """Before the first step, after a checkpoint is read."""
@@ -258,7 +258,7 @@ class Callback:
         """At the end, also of an interrupted run."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """The state that a checkpoint keeps of it."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ _LOOK = 1 << 18
 
 
 class Inputs:
-    """What the net reads.
+    """The inputs of the net, sample by sample.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Inputs:
         if not self.listed:
             x = as_array(x)
         if (not x) if self.listed else (x.shape[:1] == (0,) and not empty):
-            raise ValueError(f"{what}: no samples")
+            raise ValueError(f"{what}: got no samples, expected at least one")
         first = as_array(x[0]) if self.listed else x
         ndim = first.ndim + self.listed
         rank = net._rank(ndim)
@@ -77,7 +77,7 @@ class Inputs:
             sizes = ["?" if axis is None else str(axis) for axis in frame] if frame else ["?"] * rank
             wanted = ", ".join(["N", "T", *sizes])
             raise ShapeError(
-                f"{what}: has {shape}, expected ({wanted}), or a list of arrays ({', '.join(['T', *sizes])})"
+                f"{what}: got {shape}, expected ({wanted}), or a list of arrays ({', '.join(['T', *sizes])})"
             )
         self.stepless = lead == 1
         self.frame: Frame = first.shape[first.ndim - rank :]
@@ -96,19 +96,21 @@ class Inputs:
         what = self.what
         if self.listed:
             if lengths is not None:
-                raise ValueError(f"lengths: given, but {what} is a list, whose arrays have their own lengths")
+                raise ValueError(
+                    f"lengths: expected None, because {what} is a list, whose arrays have their own lengths"
+                )
             self.rows = [self._numbers(row, f"{what}[{i}]") for i, row in enumerate(x)]
             for i, row in enumerate(self.rows):
                 if row.shape[0 if self.stepless else 1 :] != self.frame:
                     steps = () if self.stepless else ("T",)
                     wanted = ", ".join(map(str, (*steps, *self.frame)))
-                    raise ShapeError(f"{what}[{i}]: has shape {row.shape}, expected ({wanted}) as {what}[0]")
+                    raise ShapeError(f"{what}[{i}]: got shape {row.shape}, expected ({wanted}) as {what}[0]")
         else:
             self.rows = self._numbers(x, what)
         self.ragged = (self.listed or lengths is not None) and not self.stepless
         if self.stepless:
             if lengths is not None:
-                raise ValueError(f"lengths: given, but {what} has no steps: its samples are single frames")
+                raise ValueError(f"lengths: expected None, because the samples of {what} are single frames")
             self.lengths = np.ones(len(self.rows), np.int64)
         elif isinstance(self.rows, np.ndarray):
             steps = self.rows.shape[1]
@@ -119,7 +121,7 @@ class Inputs:
         else:
             self.lengths = np.array([len(row) for row in self.rows])
         if not self.lengths.all():
-            raise ValueError(f"{what}[{int(np.argmin(self.lengths))}]: no steps")
+            raise ValueError(f"{what}[{int(np.argmin(self.lengths))}]: got no steps, expected at least one")
 
     def _numbers(self, x: Any, what: str) -> NDArray[Any]:
         return as_floats(x, what) if self.count is None else as_indices(x, what, self.count)
@@ -146,7 +148,7 @@ class Inputs:
 
 
 class Targets:
-    """What the net should say, for each of ``inputs``' samples.
+    """The targets of the net, one for each of ``inputs``' samples.
 
     Targets are of each step, ``(N, T, ...)`` or a list of ``(T_i, ...)``; of each sequence, ``(N, ...)``; or
     for `CTCLoss` labels: a list of label sequences, or the pair (labels ``(N, S)``, how many ``(N,)``).
@@ -184,13 +186,13 @@ class Targets:
         count = len(y) if listed else (as_array(y).shape or (0,))[0]
         if count != len(inputs):
             raise ShapeError(
-                f"{what}: {count} samples, expected {len(inputs)}, one for each of {inputs.what}"
+                f"{what}: got {count} samples, expected {len(inputs)}, one for each of {inputs.what}"
             )
         given: Any = [as_array(row) for row in y] if listed else as_array(y)
         kinds = {row.dtype.kind for row in given} if listed else {given.dtype.kind}
         if not kinds <= set("fiub"):
             wrong = next(row for row in (given if listed else [given]) if row.dtype.kind not in "fiub")
-            raise TypeError(f"{what}: dtype {wrong.dtype}, expected numbers")
+            raise TypeError(f"{what}: got dtype {wrong.dtype}, expected numbers")
         self.classes = classes and kinds <= set("iu")
         if self.classes:
             self.tail = inputs.out_frame[:-1]
@@ -204,7 +206,7 @@ class Targets:
             ways = f"(N{tail})" if inputs.stepless else f"(N, T{tail}) or (N{tail})"
             kind = "class indices" if self.classes else "numbers"
             raise ShapeError(
-                f"{what}: {kind} of shape {shape} a sample, expected {ways} for the net's output "
+                f"{what}: got {kind} of shape {shape} a sample, expected {ways} for the net's output "
                 f"{inputs.out_frame} and {type(loss).__name__}"
             )
         if listed and not self.per_step:
@@ -230,7 +232,7 @@ class Targets:
             got, steps = self.rows[i].shape, int(inputs.lengths[i])
             if listed and got != (steps, *self.tail):
                 raise ShapeError(
-                    f"{what}[{i}]: has shape {got}, expected {(steps, *self.tail)}: {inputs.what}[{i}] has "
+                    f"{what}[{i}]: got shape {got}, expected {(steps, *self.tail)}: {inputs.what}[{i}] has "
                     f"{steps} steps"
                 )
             longest = inputs.longest if inputs.listed else inputs.rows[0].shape[0]
@@ -270,14 +272,14 @@ class Targets:
             ]
         if len(rows) != len(inputs):
             raise ShapeError(
-                f"{what}: {len(rows)} samples, expected {len(inputs)}, one for each of {inputs.what}"
+                f"{what}: got {len(rows)} samples, expected {len(inputs)}, one for each of {inputs.what}"
             )
         for i, row in enumerate(rows):
             if row.ndim != 1:
-                raise ShapeError(f"{what}[{i}]: has shape {row.shape}, expected (S,), a sequence of labels")
+                raise ShapeError(f"{what}[{i}]: got shape {row.shape}, expected (S,), a sequence of labels")
             if (row == blank).any():
                 raise ValueError(
-                    f"{what}[{i}]: has label {blank} at {int(np.argmax(row == blank))}, which is the blank"
+                    f"{what}[{i}]: got label {blank} at {int(np.argmax(row == blank))}, which is the blank"
                 )
         self.rows = rows
         self.labels = np.array([len(row) for row in rows])
@@ -288,7 +290,7 @@ class Targets:
         return row[: self.inputs.lengths[i]] if self.per_step else row
 
     def weight(self, rows: Rows, start: int = 0, stop: int | None = None) -> float:
-        """What the loss' mean over these samples (and steps) is over; 1 for a sum.
+        """The divisor of the loss' mean over these samples (and steps); 1 for a sum.
 
         The mean of the whole set is that of its parts with these weights.
         """
@@ -370,7 +372,7 @@ class Gatherer:
         return labels, many
 
     def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
-        """How many of these steps each sample has, (B,) int32; None where all were given with the same."""
+        """The number of these steps that each sample has, (B,) int32; None where all have the same."""
         if not self.inputs.ragged:
             return None
         return np.clip(self.inputs.lengths[rows], start, stop).astype(np.int32) - np.int32(start)
@@ -442,7 +444,7 @@ def parts(rows: Rows, batch: int) -> Iterator[Rows]:
 def _stacked(given: list[NDArray[Any]], what: str) -> NDArray[Any]:
     for i, row in enumerate(given):
         if row.shape != given[0].shape:
-            raise ShapeError(f"{what}[{i}]: has shape {row.shape}, expected {given[0].shape} as {what}[0]")
+            raise ShapeError(f"{what}[{i}]: got shape {row.shape}, expected {given[0].shape} as {what}[0]")
     return np.stack(given)
 
 
@@ -466,7 +468,7 @@ def _check_finite(rows: Any, lengths: NDArray[np.int64], steps: bool, what: str)
         if not fine.all():
             place = [i, *map(int, np.unravel_index(int(np.argmin(fine)), np.shape(fine)))]
             raise ValueError(
-                f"{what}: {np.asarray(row)[tuple(place[1:])]} at {place} (sample {i}"
+                f"{what}: got {np.asarray(row)[tuple(place[1:])]} at {place} (sample {i}"
                 + (f", step {place[1]}" if steps else "")
                 + "), expected finite numbers"
             )

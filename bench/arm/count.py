@@ -28,7 +28,7 @@ WORK = Path(os.environ.get("TINYRNN_ARM") or TOP / "build" / "arm").resolve()
 
 
 class Target(NamedTuple):
-    """How a core is cross-built (tests/c/Makefile's target of that name) and run."""
+    """One core: the way it is cross-built (tests/c/Makefile's target of that name) and run."""
 
     compiler: str
     qemu: str

@@ -1,4 +1,4 @@
-"""What one writes by hand in NumPy: the input's part of all steps at once, then step by step."""
+"""A net written by hand in NumPy: the input's part of all steps at once, then step by step."""
 
 from __future__ import annotations
 

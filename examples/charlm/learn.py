@@ -142,7 +142,7 @@ def write(net: tr.Net, length: int) -> None:
 
 
 def training_parser(description: str, out: str, steps: int, peak: float) -> argparse.ArgumentParser:
-    """What learn.py and adapt.py and their twins ask alike."""
+    """The options that learn.py, adapt.py and their twins share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -185,7 +185,7 @@ def learn(options: argparse.Namespace) -> None:
 
 
 def told(error: Exception) -> str:
-    """An error as one line for the person who called the script."""
+    """The text of an error, one line for the person who called the script."""
     if isinstance(error, FileNotFoundError):
         return f"{error.filename}: there is no such file"
     if isinstance(error, ModuleNotFoundError):

@@ -30,7 +30,7 @@ def twin(net: tr.Net) -> CharLM:
 
 
 def indices(symbols: Symbols) -> Tensor:
-    """As PyTorch wants its targets."""
+    """The targets as PyTorch takes them."""
     return torch.from_numpy(symbols).long()
 
 

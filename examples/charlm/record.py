@@ -83,7 +83,9 @@ def main() -> None:
         text, margin = continue_greedily(model, vocabulary, prompt, arguments.characters)
         print(f"--- margin {margin:.5f}\n{prompt}|{text}\n")
         if margin < LEAST_MARGIN:
-            raise SystemExit(f"{prompt!r}: margin {margin:.1e}, wanted {LEAST_MARGIN}: choose another prompt")
+            raise SystemExit(
+                f"{prompt!r}: got margin {margin:.1e}, expected {LEAST_MARGIN}: choose another prompt"
+            )
         continuations.append({"prompt": prompt, "text": text, "smallest_margin": margin})
 
     _, validation = split(encode(read_text(None)))

@@ -94,7 +94,7 @@ def read_texts(encoder: tr.Sequential, texts: Sequence[str]) -> dict[str, NDArra
 
 
 def decode_greedily(decoder: tr.Sequential, state: Mapping[str, NDArray[np.float32]]) -> list[str]:
-    """What the decoder writes from a state of B rows when each step takes the likeliest symbol."""
+    """Decode from a state of B rows: each step takes the likeliest symbol."""
     stream = decoder.stream(state["lstm.h"].shape[1])
     stream.state = state
     symbols = np.full(stream.batch, START, np.int32)
@@ -137,7 +137,7 @@ def decode_beam(decoder: tr.Sequential, state: Mapping[str, NDArray[np.float32]]
 
 
 def as_text(symbols: NDArray[np.int32]) -> str:
-    """What was written before the end."""
+    """The text that was written before the end."""
     return "".join(WRITTEN[symbol] for symbol in symbols).partition(WRITTEN[END])[0]
 
 
@@ -150,7 +150,7 @@ def exact(found: Sequence[str], pairs: Sequence[tuple[str, str]]) -> float:
 
 
 def training_parser(description: str) -> argparse.ArgumentParser:
-    """What dates.py and dates_torch.py share."""
+    """The options that dates.py and dates_torch.py share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What dates.py trains, in PyTorch, with the same initial weights and batches: to compare losses and times.
+"""The training of dates.py in PyTorch, from the same initial weights and batches: compare losses and times.
 
     python dates_torch.py
 

@@ -43,7 +43,7 @@ TONE_RATE = 8000
 
 
 class Speaker(NamedTuple):
-    """How something is said."""
+    """A voice and a manner of speaking."""
 
     voice: str  # espeak-ng's: accent+variant
     speed: int  # words per minute
@@ -51,7 +51,7 @@ class Speaker(NamedTuple):
 
 
 class Utterance(NamedTuple):
-    """What the net reads, and what was said."""
+    """The input of the net, and the digits that were said."""
 
     features: Array  # (T, BANDS)
     digits: tuple[int, ...]
@@ -126,7 +126,7 @@ def log_mel(samples: Array, rate: int) -> Array:
 
 
 def speakers(seed: int) -> tuple[list[Speaker], list[Speaker], list[Speaker]]:
-    """Who is trained on; known voices at speeds not heard from them in training; voices never heard."""
+    """The speakers of training; known voices at new speeds; voices never heard."""
     generator = np.random.default_rng(seed)
 
     def pitch() -> int:

@@ -62,7 +62,7 @@ def build(hidden: int, seed: int) -> tr.Sequential:
 
 
 def make_data(options: argparse.Namespace) -> Data:
-    """What both scripts train and test on."""
+    """The data that both scripts train and test on."""
     tones = options.source == "tones" or (options.source == "auto" and not has_espeak())
     began = time.perf_counter()
     generator = np.random.default_rng(options.seed)
@@ -139,7 +139,7 @@ def report_epoch(epoch: int, losses: Sequence[float], seconds: float) -> None:
 
 
 def decode_greedily(y: Array) -> tuple[int, ...]:
-    """What the likeliest path through (T, classes) log-probabilities reads as."""
+    """Read the digits off the likeliest path through (T, classes) log-probabilities."""
     path = y.argmax(1)
     new = np.concatenate([[True], path[1:] != path[:-1]])
     return tuple(int(symbol) for symbol in path[new & (path != BLANK)])
@@ -212,7 +212,7 @@ def listen(net: tr.Sequential, utterances: Sequence[Utterance], options: argpars
 
 
 def training_parser(description: str) -> argparse.ArgumentParser:
-    """What spoken_digits.py and spoken_digits_torch.py share."""
+    """The options that spoken_digits.py and spoken_digits_torch.py share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
             "espeak-ng is not installed (Debian: apt install espeak-ng); --source tones does without"
         )
     if options.save is not None and options.save.suffix != ".safetensors":
-        parser.error(f"--save: {options.save}, expected a name that ends in .safetensors")
+        parser.error(f"--save: got {options.save}, expected a name that ends in .safetensors")
     if options.save is not None and not options.save.parent.is_dir():
         parser.error(f"--save: there is no folder {options.save.parent}")
     try:

@@ -1,4 +1,4 @@
-"""What spoken_digits.py trains, in PyTorch, with the same initial weights and batches, to compare both.
+"""The training of spoken_digits.py in PyTorch, from the same initial weights and batches, to compare both.
 
     python spoken_digits_torch.py
 

@@ -52,7 +52,7 @@ def draw_codes(count: int, generator: np.random.Generator) -> Array:
 
 
 def draw_outlines(codes: Array) -> Array:
-    """What the net should draw: (POINTS, B, 2), x and y, of the shapes that (B, CODE) start vectors name."""
+    """The outlines to draw: (POINTS, B, 2), x and y, of the shapes that (B, CODE) start vectors name."""
     shapes = np.einsum("bk,kpa->pba", codes[:, : len(KINDS)], OUTLINES) * (1 + codes[:, -3:-1])
     cosine, sine = np.cos(codes[:, -1]), np.sin(codes[:, -1])
     x, y = shapes[..., 0], shapes[..., 1]

@@ -26,7 +26,7 @@ Nets = tuple[tr.Sequential, tr.Sequential]
 
 
 def build(hidden: int, seed: int) -> Nets:
-    """What makes the first state, and what draws from it, with fresh weights."""
+    """Build the net that makes the first state and the net that draws from it, with fresh weights."""
     tr.manual_seed(seed)
     start = tr.Sequential({"linear": tr.Linear(CODE, hidden), "tanh": tr.Tanh()})
     pen = tr.Sequential({"gru": tr.GRU(1, hidden), "head": tr.Linear(hidden, 2)})
@@ -117,7 +117,7 @@ def plot(path: Path, nets: Nets, options: argparse.Namespace) -> None:
 
 
 def training_parser(description: str) -> argparse.ArgumentParser:
-    """What shapes.py and shapes_torch.py share."""
+    """The options that shapes.py and shapes_torch.py share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

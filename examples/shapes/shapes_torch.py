@@ -1,4 +1,4 @@
-"""What shapes.py trains, in PyTorch, with the same initial weights and batches: to compare losses and times.
+"""The training of shapes.py in PyTorch, from the same initial weights and batches: compare losses and times.
 
     python shapes_torch.py
 

@@ -59,7 +59,7 @@ class Learner(Protocol):
 
 
 class Span(NamedTuple):
-    """What is fitted and what is forecast: series[:start] and series[start:end]."""
+    """The parts to fit and to forecast: series[:start] and series[start:end]."""
 
     start: int
     end: int
@@ -178,7 +178,7 @@ def train(
 
 
 def seasonal_naive(series: Series, span: Span) -> Forecasts:
-    """What was a cycle before."""
+    """Forecast the value of one cycle before."""
     return {place: series[place - CYCLE : place] for place in range(span.start, span.end)}
 
 

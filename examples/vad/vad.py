@@ -112,9 +112,11 @@ class VAD:
             stream.reset()
 
     def probability(self, chunk: Array) -> float:
-        """How likely the next 512 samples, floats in -1 .. 1, hold speech: 0 .. 1."""
+        """The probability, 0 .. 1, that the next 512 samples, floats in -1 .. 1, hold speech."""
         if chunk.shape != (CHUNK,) or chunk.dtype.kind != "f":
-            raise ValueError(f"chunk: {chunk.dtype} {chunk.shape}, expected float32 ({CHUNK},), in -1 .. 1")
+            raise ValueError(
+                f"chunk: got {chunk.dtype} {chunk.shape}, expected float32 ({CHUNK},), in -1 .. 1"
+            )
         window = self._window[0]
         end = CONTEXT + CHUNK
         window[:CONTEXT] = window[CHUNK:end]
@@ -151,14 +153,14 @@ def read_wav(path: str | Path) -> Array:
         reason = str(error) or "it ends too early"
         raise ValueError(f"{path}: not a WAV file that Python reads: {reason}") from error
     if rate != RATE:
-        raise ValueError(f"{path}: {rate} Hz, expected {RATE}; resample it first")
+        raise ValueError(f"{path}: got {rate} Hz, expected {RATE}: resample it first")
     if channels != 1:
-        raise ValueError(f"{path}: {channels} channels, expected mono; mix it down first")
+        raise ValueError(f"{path}: got {channels} channels, expected mono: mix it down first")
     if width != 2:
-        raise ValueError(f"{path}: {8 * width} bit samples, expected 16 bit")
+        raise ValueError(f"{path}: got {8 * width} bit samples, expected 16 bit")
     samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
     if not samples.size:
-        raise ValueError(f"{path}: holds no samples")
+        raise ValueError(f"{path}: got no samples, expected at least one")
     return samples
 
 

@@ -7,8 +7,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 # The fast part: what a processor can break. Not what only Python can (a second thread in a stream, memory
 # that Python counts: a minute each, emulated), nor what needs a C compiler on the machine under test.
-files=(test_streams test_layers test_goldens test_contract test_weights_npz test_weights_pytorch
-       test_weights_safetensors test_quantize test_gradient_goldens test_trainer arm/test_bits)
+files=(nets/test_streams nets/test_layers nets/test_goldens nets/test_contract weights/test_npz weights/test_pytorch
+       weights/test_safetensors quantization/test_quantize training/test_gradient_goldens training/test_trainer
+       arm/test_bits)
 without="second_thread or allocates or allocator"
 
 for arch; do
@@ -17,9 +18,9 @@ for arch; do
     . "$here/abi.sh" "$arch"
     few=("${files[@]}") except=$without
     case $arch in
-        arm64) few+=(test_kernels) ;; # on ARMv7 its bounds do not hold where NEON flushes; tests/c knows
+        arm64) few+=(core/test_kernels) ;; # on ARMv7 its bounds do not hold where NEON flushes; tests/c knows
         armhf) except+=" or hostile_tensors" ;; # 2^40 numbers are refused in other words
-        armel) few=(test_streams test_goldens arm/test_bits) ;; # NumPy takes its time without a unit for floats
+        armel) few=(nets/test_streams nets/test_goldens arm/test_bits) ;; # NumPy takes its time without a unit for floats
     esac
     # From a copy without tinyrnn/ beside it: only the wheel can be imported.
     rm -rf "$work/suite" && mkdir "$work/suite"
@@ -30,7 +31,7 @@ for arch; do
         printf -- '-- %s as %s (%ds)\n' "$arch" "$ARM_CPU" "$SECONDS"
         isa=$("$work/python-$arch" -c 'import tinyrnn; print(tinyrnn.isa())')
         [ "$isa" = "${pair#*=}" ] || { echo "chose $isa, expected ${pair#*=}" >&2; exit 1; }
-        "$work/python-$arch" -B -m pytest -q -p no:cacheprovider -o addopts= \
+        "$work/python-$arch" -B -m pytest -q -p no:cacheprovider -o addopts=--import-mode=importlib \
             -k "not ($except)" -m "not slow" $(printf "tests/%s.py " "${few[@]}")
     done
 done

@@ -84,7 +84,7 @@ def _answer(argv: Sequence[str] | None) -> int:
 
 
 def _discard(stream: TextIO) -> None:
-    """What is left of a stream that failed goes nowhere, or Python would complain of it at exit."""
+    """Send the rest of a failed stream nowhere, or Python would complain of it at exit."""
     with suppress(OSError, ValueError):  # a caller's own object has no descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -150,7 +150,7 @@ class _Parser(argparse.ArgumentParser):
 def _frame_of(text: str) -> tuple[int, ...]:
     sizes = text.split(",")
     if len(sizes) > 2:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected FEATURES or CHANNELS,LENGTH")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected FEATURES or CHANNELS,LENGTH")
     return tuple(positive(size) for size in sizes)
 
 

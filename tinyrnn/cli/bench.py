@@ -50,9 +50,9 @@ class Job(NamedTuple):
 def command(args: Namespace) -> None:
     """Measure the machine, then the standard nets or the given one; as tables, JSON and a picture."""
     if args.isa is not None and args.isa not in tr.available_isas():
-        raise UsageError(f"--isa {args.isa}: not here, expected one of {' '.join(tr.available_isas())}")
+        raise UsageError(f"--isa: got {args.isa}, expected one of {' '.join(tr.available_isas())}")
     if args.model is None and (args.batch or args.steps or args.frame):
-        raise UsageError("--batch, --steps and --frame are of a MODEL, and none is given")
+        raise UsageError("--batch, --steps and --frame need a MODEL: name one, or leave them out")
     written = {"--json": None if args.json == "-" else args.json, "--picture": args.picture}
     distinct(args, written, {"MODEL": args.model})
     draw = _pencil(args.picture)
@@ -74,11 +74,11 @@ def command(args: Namespace) -> None:
 
 
 def _pencil(path: str | None) -> Callable[..., None]:
-    """What draws the picture; complains before anything is measured."""
+    """The function that draws the picture. It complains before anything is measured."""
     if path is None:
         return lambda *_: None
     if os.path.splitext(path)[1].lower() not in _PICTURES:
-        raise UsageError(f"--picture {path}: expected a name that ends in {' '.join(_PICTURES)}")
+        raise UsageError(f"--picture: got {path}, expected a name that ends in {' '.join(_PICTURES)}")
     if find_spec("matplotlib") is None:
         raise UsageError("--picture needs matplotlib: pip install 'tinyrnn[plot]'")
     from tinyrnn.cli import roofline
@@ -115,7 +115,7 @@ def _model_jobs(args: Namespace) -> Iterator[Job]:
         net = tr.quantize(net, spec[5].lower()) if spec[5] else net
     elif re.match(r"\w+:\d", args.model) and not os.path.exists(args.model):
         form = "KIND:INPUTxHIDDEN[xLAYERS][:FORMAT], such as lstm:64x128 or gru:40x64x2:int8"
-        raise UsageError(f"{args.model}: no size of a net, expected {form}")
+        raise UsageError(f"{args.model}: not the size of a net, expected {form}")
     else:
         net = open_model(args)
     name, frame, batch = one_line(args.model), closed_frame(net, args.frame), args.batch or 1

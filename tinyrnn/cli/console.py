@@ -1,4 +1,4 @@
-"""What the commands say: lines and tables on stdout, a progress bar on stderr."""
+"""The commands' output: lines and tables on stdout, a progress bar on stderr."""
 
 from __future__ import annotations
 

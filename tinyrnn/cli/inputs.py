@@ -1,4 +1,4 @@
-"""What `tinyrnn run` reads: .npy, .csv and .wav, a chunk of steps at a time."""
+"""Inputs of `tinyrnn run`: .npy, .csv and .wav, a chunk of steps at a time."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def open_npy(args: Namespace, net: tr.Net) -> Frames:
         batched = "B, T" if batch_first else "T, B"
         sizes = sizes_of(["T", *known])
         raise tr.ShapeError(
-            f"{path}: shape {shape}, expected ({sizes}) or ({batched}{sizes.removeprefix('T')})"
+            f"{path}: got shape {shape}, expected ({sizes}) or ({batched}{sizes.removeprefix('T')})"
         )
     kinds, wanted = ("iu", "integers") if reads_indices(net) else ("fiub", "real numbers")
     if dtype.kind not in kinds:
-        raise tr.LoadError(f"{path}: dtype {dtype}, expected {wanted}")
+        raise tr.LoadError(f"{path}: got dtype {dtype}, expected {wanted}")
     if 0 in shape:
-        raise tr.ShapeError(f"{path}: shape {shape} holds no numbers")
+        raise tr.ShapeError(f"{path}: got shape {shape}, expected at least one number")
     rows = shape[0] if batch_first and leading == 2 else 1
     each = shape[1:] if batch_first and leading == 2 else shape
     steps, step = each[0], each[1:]
@@ -98,14 +98,16 @@ def open_npy(args: Namespace, net: tr.Net) -> Frames:
 
 
 def _identity(file: IO[bytes]) -> tuple[int, ...]:
-    """What tells a file from another, or from itself with other contents."""
+    """A key that tells a file from any other, and from itself with other contents."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int, tuple[int, ...]]:
-    """Shape, order (True for Fortran's), dtype, where the numbers begin, compared with the file's size; and
-    which file it was."""
+    """Read a .npy header, and compare it with the file's size.
+
+    Returns shape, order (True for Fortran's), dtype, the offset of the numbers, and the file's identity.
+    """
     _only_regular(path)
     with named(path), open(path, "rb") as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(6)
@@ -120,29 +122,29 @@ def _npy_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int, tuple[int, 
                 warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are as good
                 version = np.lib.format.read_magic(file)
                 if version not in ((1, 0), (2, 0), (3, 0)):
-                    raise ValueError(f"version {version[0]}.{version[1]}, expected 1.0, 2.0 or 3.0")
+                    raise ValueError(f"got version {version[0]}.{version[1]}, expected 1.0, 2.0 or 3.0")
                 one = version == (1, 0)
                 read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
                 shape, fortran, dtype = read(file)
                 if any(length < 0 for length in shape):
-                    raise ValueError(f"shape {shape}")
+                    raise ValueError(f"got shape {shape}, expected no negative size")
         except OSError:
             raise
         except Exception as error:  # NumPy does not say what a hostile header raises
             raise tr.LoadError(f"{path}: malformed .npy header: {shown(one_line(str(error)))}") from error
         offset, seen = file.tell(), _identity(file)
     if dtype.hasobject:
-        raise tr.LoadError(f"{path}: holds Python objects, a pickle that is never loaded; expected numbers")
+        raise tr.LoadError(f"{path}: got Python objects, a pickle that is never loaded, expected numbers")
     needed = math.prod(shape) * dtype.itemsize
     if needed > size - offset:
         raise tr.LoadError(
-            f"{path}: cut short: shape {shape} of {dtype} needs {needed} bytes, has {size - offset}"
+            f"{path}: cut short: got {size - offset} bytes, expected {needed} for shape {shape} of {dtype}"
         )
     return shape, fortran, dtype, offset, seen
 
 
 def _only_regular(path: str) -> None:
-    """What is looked at more than once cannot be a pipe, which would wait for ever."""
+    """Refuse a pipe, which can be read only once: a second look would wait for ever."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, opening says the rest
         raise tr.LoadError(f"{path}: is not a regular file")
@@ -172,7 +174,7 @@ def _csv_rows(path: str, text: IO[str], width: int, whole: bool) -> Iterator[lis
     begun = False
     for at, line in enumerate(iter(lambda: text.readline(longest), ""), 1):
         if len(line) == longest:
-            raise tr.LoadError(f"{path}:{at}: longer than {longest} characters, expected {width} numbers")
+            raise tr.LoadError(f"{path}:{at}: got more than {longest} characters, expected {width} numbers")
         if not line.strip():
             continue
         cells = line.replace('"', "").split(next((mark for mark in ",;\t" if mark in line), None))
@@ -189,7 +191,7 @@ def _csv_rows(path: str, text: IO[str], width: int, whole: bool) -> Iterator[lis
                 raise tr.LoadError(f"{path}:{at}: column {column} holds {cell}, expected {kind}")
             numbers.append(value)
         if len(numbers) != width:
-            raise tr.LoadError(f"{path}:{at}: {len(numbers)} columns, expected {width}")
+            raise tr.LoadError(f"{path}:{at}: got {len(numbers)} columns, expected {width}")
         yield numbers
 
 
@@ -204,21 +206,21 @@ def open_wav(args: Namespace, net: tr.Net) -> Frames:
     """PCM as float32 in -1 .. 1: a sample of every channel, or a run of samples, in each frame."""
     path = args.input
     if reads_indices(net):
-        raise tr.ShapeError(f"{path}: holds samples, but the net reads indices")
+        raise tr.ShapeError(f"{path}: got samples, expected indices: write them as .npy or .csv")
     frame = closed_frame(net, args.frame)
     _only_regular(path)
     with named(path), open(path, "rb") as file, _wave(path, file) as sound:
         channels, width, count = sound.getnchannels(), sound.getsampwidth(), sound.getnframes()
         rate, held = sound.getframerate(), os.fstat(file.fileno()).st_size - file.tell()
     if width not in (1, 2, 3, 4):
-        raise tr.LoadError(f"{path}: samples of {8 * width} bits, expected 8, 16, 24 or 32")
+        raise tr.LoadError(f"{path}: got samples of {8 * width} bits, expected 8, 16, 24 or 32")
     if count == 0:
-        raise tr.ShapeError(f"{path}: holds no samples")
+        raise tr.ShapeError(f"{path}: got no samples, expected at least one")
     wanted = {frame[0]} if len(frame) == 2 else {frame[0], 1}
     if channels not in wanted:
         raise tr.ShapeError(
-            f"{path}: {channels} channels, but the net reads frames of shape {frame}: expected "
-            f"{' or '.join(map(str, sorted(wanted)))} channels"
+            f"{path}: got {channels} channels, expected {' or '.join(map(str, sorted(wanted)))} for frames "
+            f"of shape {frame}"
         )
     cut_short = tr.LoadError(f"{path}: cut short: its header promises {count} samples")
     if count * channels * width > held:
@@ -260,7 +262,7 @@ def _wave(path: str, file: IO[bytes]) -> Iterator[wave.Wave_read]:
         with wave.open(file, "rb") as sound:
             yield sound
     except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk past its own end
-        raise tr.LoadError(f"{path}: {str(error) or 'cut short'}, expected a .wav of PCM samples") from None
+        raise tr.LoadError(f"{path}: not a .wav of PCM samples: {str(error) or 'cut short'}") from None
 
 
 def _pcm(data: bytes, width: int) -> NDArray[np.float32]:

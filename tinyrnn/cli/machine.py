@@ -18,7 +18,7 @@ _SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def cpu() -> str:
-    """What Linux calls the board or the processor."""
+    """The name that Linux has for the board or the processor."""
     for path, pattern in (("/proc/device-tree/model", "(.+)"), ("/proc/cpuinfo", r"model name\s*: (.+)")):
         try:
             found = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"))
@@ -52,7 +52,7 @@ class Matrix(NamedTuple):
 
 
 class Machine:
-    """How fast one core reads, and multiplies and adds, measured when it is asked and kept.
+    """The speed of one core, reading and multiplying, measured on demand and kept.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The net that a command line names, and what its first layer reads."""
+"""The net that a command line names, and the input of its first layer."""
 
 from __future__ import annotations
 
@@ -27,17 +27,21 @@ def _layer(args: Namespace, file: WeightsFile) -> tr.Net:
     fits = {kind(net): net for net in module.fits}
     if args.kind is None and len(fits) > 1:
         kinds = " or ".join(fits)
-        raise UsageError(f"{args.model}: {shown(module.prefix)} fits {module.describe()}: say --kind {kinds}")
+        raise UsageError(
+            f"{args.model}: {shown(module.prefix)} fits {module.describe()}: give --kind {kinds}"
+        )
     net = fits.get(args.kind or next(iter(fits)))
     if net is None:
-        raise UsageError(f"{args.model}: {shown(module.prefix)} is {module.describe()}, no {args.kind}")
+        raise UsageError(
+            f"{args.model}: --kind: got {args.kind}, but {shown(module.prefix)} is {module.describe()}"
+        )
     weights = file.weights()
     net.load_state_dict({last: weights[name] for last, name in module.names.items()})
     return net
 
 
 def is_ours(info: FileInfo) -> bool:
-    """Whether `Net.save` wrote the file."""
+    """Tell whether `Net.save` wrote the file."""
     return info.format == "safetensors" and "tinyrnn" in info.metadata
 
 
@@ -49,29 +53,29 @@ def _pick(found: list[Module], args: Namespace) -> Module:
     picked = exact or below
     where = f"{args.model}: " + (f"{shown(prefix)}: " if prefix else "")
     if not picked:
-        raise ValueError(f"{where}no layer is recognised here; `tinyrnn info` lists what there is")
+        raise ValueError(f"{where}no layer is recognised; `tinyrnn info` lists the tensors")
     if len(picked) > 1:
         names = ", ".join(shown(m.prefix) for m in picked[:20]) + (", ..." if len(picked) > 20 else "")
         raise ValueError(
-            f"{where}there are {len(picked)} layers, pick one with --prefix: {names}; to run them together, "
-            "build the net in Python and net.save() it"
+            f"{where}got {len(picked)} layers, expected one: choose it with --prefix: {names}; to run them "
+            "together, build the net in Python and net.save() it"
         )
     if not picked[0].runs:
-        raise ValueError(f"{where}{picked[0].describe()}: build the net in Python instead")
+        raise ValueError(f"{where}cannot run {picked[0].describe()}: build the net in Python instead")
     return picked[0]
 
 
 def reads_indices(net: tr.Net) -> bool:
-    """Whether the net reads whole numbers that name rows of a table."""
+    """Tell whether the net reads integers that name rows of a table."""
     return isinstance(net._leaves()[0][1], tr.Embedding)
 
 
 def closed_frame(net: tr.Net, frame: Shape | None) -> Shape:
-    """``--frame``, or what the layers tell if they tell all of it."""
+    """``--frame``, or the frame that the layers tell if they tell all of it."""
     known = frame or net._frame()
     if known is None or None in known:
         sizes = sizes_of(known or [None])
-        raise UsageError(f"the layers leave the frame open, ({sizes}): say --frame, such as 1,512")
+        raise UsageError(f"the layers leave the frame ({sizes}) open: give it, such as --frame 1,512")
     return tuple(size for size in known if size is not None)
 
 

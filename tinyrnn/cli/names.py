@@ -23,12 +23,14 @@ def distinct(args: Namespace, outputs: dict[str, str | None], inputs: dict[str, 
         if path is None:
             continue
         if path == "-":
-            raise UsageError(f"-: {argument} is written whole or not at all, so it must be a file's name")
+            raise UsageError(
+                f"{argument}: got -, expected a file's name, since it is written whole or not at all"
+            )
         for other, known in ({} if args.force else inputs).items():
             if known is not None and _same(path, known):
                 raise UsageError(
                     f"{path}: {argument} is the same file as {other}, which it would replace: choose another "
-                    "name, or say --force"
+                    "name, or give --force"
                 )
         for other, known in written.items():
             if _same(path, known):
@@ -37,7 +39,7 @@ def distinct(args: Namespace, outputs: dict[str, str | None], inputs: dict[str, 
 
 
 def _same(a: str, b: str) -> bool:
-    """Whether two names lead to one file, by links too; or would, if it were there."""
+    """Tell whether two names lead to one file, through links too, or would if it existed."""
     try:
         return os.path.samefile(a, b)
     except (OSError, ValueError):  # one of them is not there, or no name at all

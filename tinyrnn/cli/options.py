@@ -1,4 +1,4 @@
-"""What an argument may be: types for argparse, here and in the examples."""
+"""Types of command-line arguments for argparse, here and in the examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST = 999_999_999
 def natural(text: str, least: int = 0) -> int:
     """A whole number, 0 or more."""
     if not (text.isdecimal() and len(text) < 10 and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from {least} to {_MOST}")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from {least} to {_MOST}")
     return int(text)
 
 
@@ -28,7 +28,7 @@ def above_zero(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0")
     return number
 
 
@@ -36,12 +36,12 @@ def new_file(text: str) -> Path:
     """A file to write: said before the work that it cannot be, not after it."""
     path = Path(text)
     if not path.parent.is_dir() or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a file in a folder that exists")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a file in a folder that exists")
     return path
 
 
 def folder(text: str) -> Path:
     """A folder to write into."""
     if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a folder that exists")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a folder that exists")
     return Path(text)

@@ -1,4 +1,4 @@
-"""What `tinyrnn run` writes: .npy and .csv."""
+"""Outputs of `tinyrnn run`: .npy and .csv."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ def command(args: Namespace) -> None:
     net = open_model(args)
     sequences = _sequences(args, net) if args.calibration is not None else []
     if args.keep == ["auto"]:
-        raise UsageError("--keep auto: name the layers; only tinyrnn.quantize() in Python can choose them")
+        raise UsageError(
+            "--keep: got auto, expected names of layers; only tinyrnn.quantize() in Python can choose them"
+        )
     smaller = tr.quantize(net, args.to, sequences or None, keep=args.keep)
     smaller.save(args.output)
     say(f"{shown(args.output, 1000)}: {os.path.getsize(args.output):,} bytes")
@@ -49,7 +51,7 @@ def _sequences(args: Namespace, net: tr.Net) -> list[NDArray[np.generic]]:
     chunked = ([chunk for chunk, _ in sequence] for sequence in frames.sequences(sys.maxsize))
     found = [np.concatenate(chunks) for chunks in chunked if chunks]
     if not found:
-        raise tr.ShapeError(f"{args.input}: holds no frames")
+        raise tr.ShapeError(f"{args.input}: got no frames, expected at least one")
     for steps in found:
         _check(args.input, steps, net)
     return found
@@ -58,7 +60,7 @@ def _sequences(args: Namespace, net: tr.Net) -> list[NDArray[np.generic]]:
 def _check(path: str, steps: NDArray[np.generic], net: tr.Net) -> None:
     """Refuse, with the name of the file, what no net can be calibrated by."""
     if not np.isfinite(steps).all():
-        raise tr.LoadError(f"{path}: holds numbers that are not finite, expected finite ones to calibrate by")
+        raise tr.LoadError(f"{path}: got numbers that are not finite, expected finite ones to calibrate with")
     if reads_indices(net):
         rows = net._leaves()[0][1].num_embeddings
         for extreme in (steps.min(), steps.max()):

@@ -33,7 +33,7 @@ def command(args: Namespace) -> None:
     net = open_model(args)
     frames = open_input(args, net)
     if make_writer is CsvWriter and len(frames.lead or ()) == 2:
-        raise UsageError(f"{args.output}: a .csv has no room for a batch of sequences: write .npy")
+        raise UsageError(f"{args.output}: a .csv cannot hold a batch of sequences: write a .npy")
     _, _, out_frame = net._streamed(frames.frame)
     if any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves()):
         stream, most = None, sys.maxsize
@@ -61,7 +61,7 @@ def command(args: Namespace) -> None:
                     steps += len(y)
                     progress.show(done)
             if not steps:
-                raise ShapeError(f"{args.input}: holds no frames")
+                raise ShapeError(f"{args.input}: got no frames, expected at least one")
             shape = (*(frames.lead or (steps,)), *out_frame)
             writer.finish(shape)
     finally:

@@ -21,7 +21,7 @@ Rates = float | Sequence[float]
 
 
 class LRScheduler(ABC):
-    """What all schedules share.
+    """The base of all schedules.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class LRScheduler(ABC):
         """Check the arguments and keep them."""
 
     def _prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
-        """What else a schedule does to the groups before its first step."""
+        """Prepare the groups further before the first step."""
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
         """The first step's rate, from the one that the group has."""
@@ -102,12 +102,12 @@ class LRScheduler(ABC):
         return list(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedule needs to go on, as plain numbers. The rates themselves are in the optimiser's."""
+        """The numbers that the schedule needs to go on. The rates themselves are in the optimiser's state."""
         names = (*self._options, *self._counters())
         return {name: copy.copy(getattr(self, name)) for name in names}
 
     def _counters(self) -> dict[str, Callable[[str, Any], Any]]:
-        """What changes from step to step, and how each is checked."""
+        """The numbers that change from step to step, each with its check."""
         return {"last_epoch": _epoch, "base_lrs": self._rates, "_last_lr": self._rates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ class LRScheduler(ABC):
         """A copy of the schedule with what is loaded."""
         what = f"{type(self).__name__}: state_dict"
         if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
-            raise ValueError(f"{what} has no 'last_epoch'")
+            raise ValueError(f"{what} has no 'last_epoch': expected the state of a {type(self).__name__}")
         self._check_kind(state_dict, what)
         other = copy.copy(self)
         other._set(**{name: state_dict.get(name, getattr(self, name)) for name in self._options})
@@ -133,7 +133,7 @@ class LRScheduler(ABC):
         return other
 
     def _check_kind(self, state_dict: Mapping[str, Any], what: str) -> None:
-        """An error if it is another schedule's."""
+        """Raise an error if it is another schedule's."""
         others = {name for kind in LRScheduler.__subclasses__() for name in kind._telling or kind._options}
         telling = self._options if self._telling is None else self._telling
         foreign = [name for name in state_dict if name in others and name not in (*self._options, *telling)]
@@ -141,7 +141,7 @@ class LRScheduler(ABC):
         if foreign or missing:
             text = [f"has {', '.join(foreign)}"] if foreign else []
             text += [f"lacks {', '.join(missing)}"] if missing else []
-            raise ValueError(f"{what} {' and '.join(text)}, expected that of a {type(self).__name__}")
+            raise ValueError(f"{what} {' and '.join(text)}: expected the state of a {type(self).__name__}")
 
     def _spread(self, value: Any) -> list[Any]:
         """One for each group, from a list of them or from one for all."""
@@ -221,7 +221,7 @@ class ConstantLR(LRScheduler):
     def _set(self, factor: Any, total_iters: Any) -> None:
         self.factor = check_float("ConstantLR: factor", factor, 0, 1)
         if self.factor == 0:
-            raise ValueError("ConstantLR: factor is 0, from which no rate comes back")
+            raise ValueError("ConstantLR: factor is 0, expected more: no rate comes back from 0")
         self.total_iters = check_size("ConstantLR: total_iters", total_iters)
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
@@ -248,7 +248,7 @@ class LinearLR(LRScheduler):
     def _set(self, start_factor: Any, end_factor: Any, total_iters: Any) -> None:
         self.start_factor = check_float("LinearLR: start_factor", start_factor, 0, 1)
         if self.start_factor == 0:
-            raise ValueError("LinearLR: start_factor is 0, expected more: the next rate is made of this one")
+            raise ValueError("LinearLR: start_factor is 0, expected more: the next rate is a multiple of it")
         self.end_factor = check_float("LinearLR: end_factor", end_factor, 0, 1)
         self.total_iters = check_size("LinearLR: total_iters", total_iters)
 
@@ -431,9 +431,7 @@ class OneCycleLR(LRScheduler):
     def _next(self, lr: float, base: float, group: dict[str, Any]) -> float:
         """The rate of step `last_epoch`; sets the group's momentum."""
         if self.last_epoch > self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: stepped {self.last_epoch} times, expected {self.total_steps} at most"
-            )
+            raise ValueError(f"OneCycleLR: got step {self.last_epoch}, expected at most {self.total_steps}")
         phases = self._phases()
         now = next((i for i, phase in enumerate(phases) if self.last_epoch <= phase[0]), len(phases) - 1)
         begin = phases[now - 1][0] if now > 0 else 0.0
@@ -475,12 +473,14 @@ class SequentialLR(LRScheduler):
             if not isinstance(one, LRScheduler) or isinstance(one, (SequentialLR, ReduceLROnPlateau)):
                 raise TypeError(f"SequentialLR: schedulers[{i}] is {type(one).__name__}, expected a schedule")
             if one.optimizer is not self.optimizer:
-                raise ValueError(f"SequentialLR: schedulers[{i}] is of another optimiser")
+                raise ValueError(
+                    f"SequentialLR: schedulers[{i}] belongs to another optimiser, expected the same for all"
+                )
         steps = [check_size("SequentialLR: milestones", step) for step in options["milestones"]]
         if not self._schedulers or len(steps) != len(self._schedulers) - 1 or sorted(set(steps)) != steps:
             raise ValueError(
-                f"SequentialLR: milestones {steps} for {len(self._schedulers)} schedules, "
-                "expected one fewer, rising"
+                f"SequentialLR: got milestones {steps} for {len(self._schedulers)} schedules, expected one "
+                "fewer, rising"
             )
         self._milestones = steps
 
@@ -504,7 +504,7 @@ class SequentialLR(LRScheduler):
         self._last_lr = self._schedulers[now].get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedules need to go on."""
+        """The numbers that the schedules need to go on."""
         inner = [one.state_dict() for one in self._schedulers]
         return super().state_dict() | {"_schedulers": inner}
 

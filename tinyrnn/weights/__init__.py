@@ -40,7 +40,7 @@ SOURCES = (
 
 _PICKLE = "a pickle, which could run code and is never loaded"
 
-# What else people hand us, so that the error can say it.
+# Other formats that people try, so that the error can name them.
 _FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the real file with `git lfs pull`",
     b"\x89HDF": "HDF5, as Keras writes it: save its arrays with numpy.savez",
@@ -67,34 +67,34 @@ def load_weights(path: StrPath, key: str | None = None) -> dict[str, Array]:
     path : str or os.PathLike
         The file. Its content decides the format; a known suffix that disagrees is an error.
     key : str, optional
-        Which part of a PyTorch checkpoint to read: ``"generator"``, or dotted, ``"models.generator"``;
-        ``""`` is its outermost dict. Without it the weights are looked for: the first of ``"state_dict"``,
-        ``"model_state_dict"``, ``"model"`` and the like that holds tensors, else the outermost dict if it
-        holds tensors, else the only dict of tensors there is. A dict of nothing but such dicts,
-        ``{"encoder": ..., "decoder": ...}``, gives ``encoder.*`` and ``decoder.*``.
+        The part of a PyTorch checkpoint to read: ``"generator"``, or dotted, ``"models.generator"``;
+        ``""`` is its outermost dict. Without a key the loader searches: it takes the first of
+        ``"state_dict"``, ``"model_state_dict"``, ``"model"`` and the like that holds tensors, else the
+        outermost dict if it holds tensors, else the only dict of tensors. A dict that holds nothing but such
+        dicts, ``{"encoder": ..., "decoder": ...}``, gives ``encoder.*`` and ``decoder.*``.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        In the order of the file. float16, bfloat16 and float64 become float32, and what float32 cannot hold
-        becomes inf; integers and bools stay as they are. Every array is contiguous, writable and shares
-        memory with no other.
+        In the order of the file. float16, bfloat16 and float64 become float32; a number beyond float32's
+        range becomes inf. Integers and bools keep their dtype. Every array is contiguous and writable, and
+        shares no memory with another.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
         As `open` does.
     LoadError
-        When the file is malformed, damaged or hostile, of another format than its suffix says, or holds a
-        dtype that is not read (complex, float8, quantised); when its tensors would need more memory than 64
-        MiB + 16 times the size of the file; when `key` is missing and needed, or names nothing.
+        If the file is malformed, damaged or hostile; if its content and its suffix name different formats; if
+        it holds a dtype that cannot be read (complex, float8, quantised); if its tensors need more memory
+        than 64 MiB + 16 times the size of the file; if `key` is needed but missing, or names nothing.
     """
     with opened(path, key) as file:
         return file.weights()
 
 
 def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
-    """What is in a weights file: names, stored dtypes and shapes, without converting anything.
+    """List the tensors of a weights file: names, stored dtypes and shapes. Nothing is converted.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
     Returns
     -------
     FileInfo
-        `format`, `tensors` (a list of `TensorInfo`), `metadata` and `bytes`, the size of the file. Dtypes
-        that `load_weights` does not read are listed all the same.
+        `format`, `tensors` (a list of `TensorInfo`), `metadata` and `bytes`, the size of the file. The list
+        includes tensors whose dtype `load_weights` cannot read.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
 
 @contextmanager
 def opened(path: StrPath, key: str | None = None) -> Iterator[WeightsFile]:
-    """Open a weights file once, for all that is asked of it: a path may lead to another file a moment later.
+    """Open a weights file once for several requests: its path may lead to another file a moment later.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def opened(path: StrPath, key: str | None = None) -> Iterator[WeightsFile]:
     Raises
     ------
     OSError, LoadError
-        As `load_weights` does; also at the end, if the file was written to in the meantime.
+        As `load_weights` does; also at the end, if the file changed in the meantime.
     """
     with Reader(path) as reader:
         yield WeightsFile(reader, key)
@@ -140,7 +140,7 @@ class WeightsFile:
     Attributes
     ----------
     info : FileInfo
-        What is in it.
+        The list of its tensors.
     """
 
     def __init__(self, reader: Reader, key: str | None) -> None:
@@ -151,7 +151,7 @@ class WeightsFile:
         self.info = FileInfo(source.name, listed, contents.metadata, reader.size)
 
     def error(self, text: str) -> LoadError:
-        """An error that begins with the path."""
+        """Make an error that begins with the path."""
         return self._reader.error(text)
 
     def weights(self) -> dict[str, Array]:
@@ -160,20 +160,20 @@ class WeightsFile:
         for tensor in tensors:
             if tensor.dtype not in READ:
                 raise reader.error(
-                    f"{shown(tensor.name)}: dtype {tensor.dtype} is not read; convert it to float32"
+                    f"{shown(tensor.name)}: dtype {tensor.dtype} cannot be read: convert it to float32"
                 )
         limit = MEMORY_FLOOR + MEMORY_RATIO * reader.size
         total = sum(tensor.nbytes for tensor in tensors)
         if total > limit:
             most = max(tensors, key=lambda tensor: tensor.nbytes)
             raise reader.error(
-                f"its tensors would take {total} bytes in memory, at most {limit} are allowed for a file of "
-                f"{reader.size}; the largest is {shown(most.name)}, shape {most.shape}"
+                f"the tensors need {total} bytes of memory, expected at most {limit} for a file of "
+                f"{reader.size} bytes; the largest is {shown(most.name)}, shape {most.shape}"
             )
         try:
             return {tensor.name: tensor.array() for tensor in tensors}
         except MemoryError:
-            raise reader.error(f"not enough memory for its tensors, {total} bytes") from None
+            raise reader.error(f"not enough memory for the tensors, which need {total} bytes") from None
 
 
 def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
@@ -182,15 +182,16 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
         source = _source_of(reader)
         contents = source.read(reader, key)
     except MemoryError:
-        raise reader.error("not enough memory to read its directory of tensors") from None
+        raise reader.error("not enough memory to read the list of tensors") from None
     names = set()
     for tensor in contents.tensors:
         if len(tensor.name) > MAX_NAME:
             raise reader.error(
-                f"{shown(tensor.name)}: a name of {len(tensor.name)} characters, at most {MAX_NAME}"
+                f"{shown(tensor.name)}: got a name of {len(tensor.name)} characters, expected at most "
+                f"{MAX_NAME}"
             )
         if tensor.name in names:
-            raise reader.error(f"{shown(tensor.name)}: occurs twice")
+            raise reader.error(f"{shown(tensor.name)}: the name occurs twice, expected once")
         names.add(tensor.name)
     return source, contents
 
@@ -200,16 +201,16 @@ def _sources() -> list[Source]:
 
 
 def source_of_suffix(path: StrPath) -> Source | None:
-    """The source whose format the suffix of a file says; None if the suffix is no source's."""
+    """The source whose format a file's suffix names; None if no source has that suffix."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     return next((source for source in _sources() if suffix in source.suffixes), None)
 
 
 def _source_of(reader: Reader) -> Source:
-    """The source whose format the content has, which must be the one that the suffix says."""
-    if reader.size == 0:
-        raise reader.error("is empty")
+    """The source whose format the content has. The suffix must name the same format."""
     sources = _sources()
+    if reader.size == 0:
+        raise reader.error(f"the file is empty, expected one of {_known(sources)}")
     head = reader.read(0, min(HEAD_BYTES, reader.size), "the head of the file")
     suffix = os.path.splitext(reader.path)[1].lower()
     said = source_of_suffix(reader.path)
@@ -217,11 +218,12 @@ def _source_of(reader: Reader) -> Source:
     if seen is not None and said in (None, seen):
         return seen
     if seen is not None and said is not None:
-        raise reader.error(f"the suffix {suffix} says {said.name}, the content looks like {seen.name}")
+        raise reader.error(
+            f"the suffix {suffix} says {said.name}, but the content looks like {seen.name}: rename the file"
+        )
     looks = _foreign(head)
     if said is not None and looks is None:
-        return said  # it knows best what is wrong
-    known = " ".join(suffix for source in sources for suffix in source.suffixes)
+        return said  # its own error says best what is wrong
     if looks is not None:
         looks = f"the content looks like {looks}"
     elif suffix in _FOREIGN_SUFFIXES:
@@ -231,11 +233,16 @@ def _source_of(reader: Reader) -> Source:
     else:
         looks = f"the content is unknown (it begins with {head[:8].hex(' ')})"
     says = f"the suffix {suffix} says {said.name}, but " if said is not None else ""
-    raise reader.error(f"{says}{looks}; read are {known}")
+    raise reader.error(f"{says}{looks}; expected one of {_known(sources)}")
+
+
+def _known(sources: list[Source]) -> str:
+    """List the suffixes of all formats that are read, for a message."""
+    return " ".join(suffix for source in sources for suffix in source.suffixes)
 
 
 def _foreign(head: bytes) -> str | None:
-    """What a file looks like that no source reads."""
+    """Name the foreign format that a file looks like, None if there is no guess."""
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         if b"torch" in head:
             return (

@@ -1,9 +1,8 @@
 """Zip archives, which both PyTorch and NumPy wrap their files in.
 
 The directory stands at the end: one record for each member, then (from zip64 on) a 64-bit end record and its
-locator, then the end record. We read it ourselves, because what matters here is what `zipfile` leaves open:
-members that overlap, names that occur twice, two places that disagree, and sizes that the packed bytes
-cannot reach.
+locator, then the end record. We read it ourselves because `zipfile` accepts hostile archives: members that
+overlap, names that occur twice, two places that disagree, and sizes that the compressed bytes cannot reach.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def first_member(head: bytes) -> str | None:
 
 
 def read_archive(reader: Reader) -> dict[str, Member]:
-    """The members of a zip archive by name, in directory order, every one checked to lie where it says."""
+    """The members of a zip archive by name, in directory order. Each is checked to lie where it claims."""
     members: dict[str, Member] = {}
     spans: list[tuple[int, int, str]] = []
     begin, end, count = _directory_span(reader)
@@ -50,7 +49,7 @@ def read_archive(reader: Reader) -> dict[str, Member]:
     at = 0
     for _ in range(count):
         if len(directory) - at < 46 or directory[at : at + 4] != b"PK\1\2":
-            raise reader.error(f"zip directory: no record where number {len(members)} of {count} should be")
+            raise reader.error(f"zip directory: record {len(members)} of {count} is missing")
         (flags, method, crc, packed, size, name_len, extra_len, note_len, disk, offset) = struct.unpack_from(
             "<8xHH4xIIIHHHH6xI", directory, at
         )
@@ -67,26 +66,28 @@ def read_archive(reader: Reader) -> dict[str, Member]:
         label = shown(name)
         size, packed, offset = _zip64(reader, label, extra, size, packed, offset)
         if flags & 0x2041 or disk:
-            raise reader.error(f"{label}: encrypted or spread over several disks")
+            raise reader.error(f"{label}: the member is encrypted or spread over several disks")
         if method not in (STORED, DEFLATED):
-            raise reader.error(f"{label}: compression method {method}, only stored and deflated are read")
+            raise reader.error(f"{label}: got compression method {method}, expected stored or deflated")
         if method == STORED and packed != size:
-            raise reader.error(f"{label}: stored, but {packed} bytes are to become {size}")
+            raise reader.error(f"{label}: got {packed} stored bytes, expected {size}")
         if size > DEFLATE_RATIO * packed:
-            raise reader.error(f"{label}: {packed} packed bytes cannot become {size}")
+            raise reader.error(f"{label}: {packed} compressed bytes cannot expand to {size}")
         if name in members:
             raise reader.error(f"{label}: occurs twice in the zip directory")
         if offset > begin - 30:
-            raise reader.error(f"{label}: begins at {offset}, the zip directory at {begin}")
+            raise reader.error(
+                f"{label}: begins at {offset}, expected it before the zip directory at {begin}"
+            )
         local = reader.read(offset, 30, label)
         magic, local_method, local_name, local_extra = struct.unpack("<4s4xH16xHH", local)
         if magic != b"PK\3\4" or local_method != method:
-            raise reader.error(f"{label}: the zip directory and the member itself disagree")
+            raise reader.error(f"{label}: the zip directory and the member's own header disagree")
         data = offset + 30 + local_name + local_extra
         if data + packed > begin:
-            raise reader.error(f"{label}: {packed} bytes at {data} run into the zip directory at {begin}")
+            raise reader.error(f"{label}: {packed} bytes at {data} overlap the zip directory at {begin}")
         if local_name != name_len or reader.read(offset + 30, name_len, label) != raw_name:
-            raise reader.error(f"{label}: has another name in the zip directory than at the member itself")
+            raise reader.error(f"{label}: the zip directory and the member's own header differ in the name")
         members[name] = Member(name, method, data, packed, size, crc)
         spans.append((offset, data + packed, label))
     if at != len(directory):
@@ -99,26 +100,29 @@ def read_archive(reader: Reader) -> dict[str, Member]:
 
 
 def _directory_span(reader: Reader) -> tuple[int, int, int]:
-    """Where the zip directory begins and ends, and how many records it has."""
+    """Find the begin and the end of the zip directory, and its number of records."""
     end = reader.size - 22
     tail = reader.read(end, 22, "the end of a zip archive") if end >= 0 else b""
     if tail[:4] != b"PK\5\6" or tail[20:] != b"\0\0":
-        raise reader.error("does not end as a zip archive does: cut short, or bytes were added to it")
+        raise reader.error("the end of the zip archive is missing: cut short, or bytes were added to it")
     disk, first_disk, here, count, size, begin = struct.unpack("<4xHHHHII2x", tail)
     locator = reader.read(end - 20, 20, "the zip64 locator") if end >= 20 else b""
     if locator[:4] == b"PK\6\7":
         _, place, total = struct.unpack("<4xIQI", locator)
         if place != end - 20 - 56:
-            raise reader.error(f"zip64 end record: said to be at {place}, wanted {end - 20 - 56}")
+            raise reader.error(f"zip64 end record: got place {place}, expected {end - 20 - 56}")
         record = reader.read(place, 56, "the zip64 end record")
         disk, first_disk, here, count, size, begin = struct.unpack("<16xIIQQQQ", record)
         if record[:4] != b"PK\6\6" or total != 1:
             raise reader.error("zip64 end record: broken")
         end = place
     if disk or first_disk or here != count:
-        raise reader.error("zip archive: spread over several disks")
+        raise reader.error("zip archive: spread over several disks, expected one")
     if count > MAX_MEMBERS or size > MAX_DIRECTORY:
-        raise reader.error(f"zip directory: {count} records in {size} bytes, at most {MAX_MEMBERS} are read")
+        raise reader.error(
+            f"zip directory: got {count} records in {size} bytes, expected at most {MAX_MEMBERS} in "
+            f"{MAX_DIRECTORY}"
+        )
     if begin + size != end:
         raise reader.error(f"zip directory: {size} bytes from {begin} do not reach the end record at {end}")
     return begin, end, count
@@ -178,7 +182,7 @@ def unpacked(reader: Reader, member: Member, step: int = BLOCK) -> Iterator[byte
     if done != member.size or (member.method == DEFLATED and not inflate.eof):
         raise reader.error(f"{label}: does not decompress to the {member.size} bytes it claims")
     if member.crc and crc != member.crc:
-        raise reader.error(f"{label}: checksum {crc:08x}, wanted {member.crc:08x}: the file is damaged")
+        raise reader.error(f"{label}: got checksum {crc:08x}, expected {member.crc:08x}: the file is damaged")
 
 
 def member_head(reader: Reader, member: Member, count: int) -> bytes:
@@ -192,9 +196,9 @@ def member_head(reader: Reader, member: Member, count: int) -> bytes:
 
 
 def member_fill(reader: Reader, member: Member, skip: int, array: Array) -> None:
-    """Fill an array with what a member holds after its first `skip` bytes, which must be exactly as much."""
+    """Fill an array with the bytes of a member after the first `skip`, which must be exactly as many."""
     if member.size - skip != array.nbytes:
-        raise reader.error(f"{shown(member.name)}: has {member.size - skip} bytes, wanted {array.nbytes}")
+        raise reader.error(f"{shown(member.name)}: got {member.size - skip} bytes, expected {array.nbytes}")
     out, at = bytes_of(array), 0
     for block in unpacked(reader, member):
         part = block[skip:]

@@ -1,13 +1,13 @@
 """PyTorch's .pt and .pth, as `torch.save` has written them since 1.6.
 
-A zip archive whose members are stored, not compressed, all in one folder: ``data.pkl``, a pickle in which
-each tensor is a call to a rebuild function (storage, offset, size, stride, ...); ``data/<key>``, the bytes
-of each storage; ``byteorder``, absent in older files; ``version`` and others that do not matter here. One
-storage may serve several tensors.
+The file is a zip archive whose members are stored, not compressed, all in one folder: ``data.pkl``, a pickle
+in which each tensor is a call to a rebuild function (storage, offset, size, stride, ...); ``data/<key>``, the
+bytes of each storage; ``byteorder``, absent in older files; ``version`` and others that do not matter here.
+Several tensors may share one storage.
 
-The pickle is read by the interpreter below, not by Python's. It knows the opcodes that `torch.save` emits and
-a list of names. Nothing is imported and nothing is called: a name is a token, a call of a token builds one of
-our own inert objects, and everything else is an error. It does not recurse, and each opcode makes at most one
+The interpreter below reads the pickle, not Python's. It handles the opcodes that `torch.save` emits and a
+list of names. It imports nothing and calls nothing: a name is a token, a call of a token builds one of our
+own inert objects, and everything else is an error. It does not recurse, and each opcode makes at most one
 small object, so a file costs memory in proportion to its size.
 """
 
@@ -58,7 +58,7 @@ STATE_DICT_KEYS = (
 )
 _NOT_WEIGHTS = ("optim", "sched", "scaler", "_extra_state")
 
-# The names that a pickle may mention. Anything else is an error.
+# The names that a pickle may mention. Any other is an error.
 _DICTS = frozenset({"collections.OrderedDict", "collections.defaultdict"})
 _STORAGES = {
     "torch.DoubleStorage": "float64",
@@ -92,7 +92,7 @@ _UNREAD_TENSORS = {
     "torch._utils._rebuild_device_tensor_from_numpy": "a tensor of another device",
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "a tensor of another device",
 }
-# What stands beside the weights in checkpoints. It is stepped over.
+# Objects that stand beside the weights in checkpoints. They are skipped.
 _BUILTINS = (
     "bool",
     "bytearray",
@@ -152,7 +152,7 @@ class _Name:
 
 
 class _Inert:
-    """Something that is no weight. It keeps nothing."""
+    """An object that is no weight. It keeps nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class _Storage:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """A tensor as the pickle describes it. It is checked once it has a name for the error to say."""
+    """A tensor as the pickle describes it. It is checked once it has a name, so that an error can say it."""
 
     storage: object
     offset: object
@@ -183,7 +183,7 @@ def matches(head: bytes) -> bool:
 
 
 def _legacy(head: bytes) -> str | None:
-    """What a file that is not a zip archive is, if it is something that `torch.load` would still read."""
+    """Name an older format that `torch.load` still reads, None if the file has no such format."""
     if head[257:262] == b"ustar":
         return "PyTorch's tar format (before 0.1.10)"
     if head[:1] == b"\x80" and head[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":
@@ -199,12 +199,12 @@ def read(reader: Reader, key: str | None) -> Contents:
         )
     if head[:4] not in (b"PK\3\4", b"PK\5\6"):
         raise reader.error(
-            f"not a file of torch.save, which is a zip archive (it begins with {head[:8].hex(' ')})"
+            f"the file begins with {head[:8].hex(' ')}, expected a zip archive, as torch.save writes it"
         )
     archive = _Archive(reader)
     weights = _pick(reader, _Pickle(reader, archive.pickle()).run(), key)
     if len(weights) > MAX_TENSORS:
-        raise reader.error(f"has {len(weights)} tensors, at most {MAX_TENSORS} are read")
+        raise reader.error(f"got {len(weights)} tensors, expected at most {MAX_TENSORS}")
     return Contents([archive.tensor(name, view) for name, view in weights], metadata={})
 
 
@@ -218,29 +218,31 @@ class _Archive:
         script = any(name.endswith("/constants.pkl") or "/code/" in name for name in self.members)
         if script:
             raise reader.error(
-                "a TorchScript archive, which holds code; where PyTorch is installed, save its weights with "
+                "got a TorchScript archive, which holds code: load it in PyTorch and save its weights with "
                 "torch.save(torch.jit.load(path).state_dict(), new_path)"
             )
         if any(name.endswith("/archive_format") for name in self.members):
             program = any(name.endswith("/models/model.json") for name in self.members)
             raise reader.error(
-                "a program of torch.export (.pt2); where PyTorch is installed, save its weights with "
+                "got a program of torch.export (.pt2): load it in PyTorch and save its weights with "
                 "torch.save(torch.export.load(path).state_dict, new_path)"
                 if program
-                else "a package that PyTorch compiled (.pt2); save model.state_dict() with torch.save instead"
+                else "got a package that PyTorch compiled (.pt2): save model.state_dict() with torch.save"
             )
         if len(roots) != 1:
-            raise reader.error(f"a zip archive with {len(roots)} data.pkl, a file of torch.save has one")
+            raise reader.error(
+                f"got a zip archive with {len(roots)} data.pkl, expected one, as torch.save writes it"
+            )
         self.root = roots[0]
         if len(self.root) > MAX_NAME:
             raise reader.error(
-                f"its folder's name has {len(self.root)} characters, at most {MAX_NAME} are read"
+                f"the folder's name has {len(self.root)} characters, expected at most {MAX_NAME}"
             )
         order = self._small("byteorder")
         if order not in (b"", b"little", b"big"):
-            raise reader.error(f"byteorder is {order!a}, wanted little or big")
+            raise reader.error(f"byteorder is {order!a}, expected little or big")
         self.order = ">" if order == b"big" else "<"
-        self._storages: dict[str, Array] = {}  # those that some tensor is only a view of, once read
+        self._storages: dict[str, Array] = {}  # those of which some tensor is only a view, once read
         self._checked: dict[int, Tensor] = {}  # by the identity of their views
 
     def _member(self, name: str, label: str) -> Member:
@@ -248,7 +250,9 @@ class _Archive:
         if member is None:
             raise self.reader.error(f"{label}: {shown(self.root + name)} is missing from the archive")
         if member.method != STORED:
-            raise self.reader.error(f"{label}: {shown(member.name)} is compressed, torch.save stores")
+            raise self.reader.error(
+                f"{label}: {shown(member.name)} is compressed, expected it stored, as torch.save writes it"
+            )
         return member
 
     def _small(self, name: str) -> bytes:
@@ -256,13 +260,13 @@ class _Archive:
             return b""
         member = self._member(name, name)
         if member.size > 100:
-            raise self.reader.error(f"{name} has {member.size} bytes, at most 100 are read")
+            raise self.reader.error(f"{name} has {member.size} bytes, expected at most 100")
         return b"".join(unpacked(self.reader, member))
 
     def pickle(self) -> bytes:
         member = self._member("data.pkl", "data.pkl")
         if member.size > MAX_PICKLE:
-            raise self.reader.error(f"data.pkl has {member.size} bytes, at most {MAX_PICKLE} are read")
+            raise self.reader.error(f"data.pkl has {member.size} bytes, expected at most {MAX_PICKLE}")
         return b"".join(unpacked(self.reader, member))
 
     def tensor(self, name: str, view: _View) -> Tensor:
@@ -272,30 +276,30 @@ class _Archive:
         return self._checked[id(view)]._replace(name=name)
 
     def _tensor(self, name: str, view: _View) -> Tensor:
-        """Check everything that the pickle says of a tensor against everything else."""
+        """Check the pickle's description of a tensor against the archive and against itself."""
         label = shown(name)
 
         def error(text: str) -> LoadError:
             return self.reader.error(f"{label}: {text}")
 
         if view.unread:
-            raise error(f"is {view.unread}, which is not read")
+            raise error(f"got {view.unread}, expected a dense tensor")
         storage = view.storage
         if not isinstance(storage, _Storage):
-            raise error("has no storage")
+            raise error("the tensor has no storage")
         dtype = storage.dtype
         if isinstance(view.dtype, _Name) and not dtype:
             dtype = _DTYPES.get(view.dtype.name, "")
         if not dtype:
-            raise error("has a storage without dtype")
+            raise error("the tensor's storage has no dtype")
         if isinstance(view.flags, dict) and view.flags:
-            raise error("is a lazy conjugate or negative: save tensor.resolve_conj().resolve_neg()")
+            raise error("got a lazy conjugate or negative: save tensor.resolve_conj().resolve_neg()")
         shape, strides, offset = view.shape, view.strides, view.offset
         if not (_whole(shape) and _whole(strides) and type(offset) is int and offset >= 0):
-            raise error(f"size, stride and offset must be at most {MAX_DIMS} whole numbers, none negative")
+            raise error(f"size, stride and offset: expected at most {MAX_DIMS} integers each, none negative")
         assert isinstance(shape, tuple) and isinstance(strides, tuple)
         if len(shape) != len(strides):
-            raise error(f"has {len(shape)} sizes and {len(strides)} strides")
+            raise error(f"got {len(strides)} strides, expected {len(shape)}, one for each size")
         bits = bits_of(dtype)
         try:
             count = count_of(shape, bits)
@@ -306,14 +310,15 @@ class _Archive:
         held = storage.count * (size if storage.dtype else 1)
         if member.size != held:
             raise error(
-                f"storage {shown(storage.key)} has {member.size} bytes, the pickle says {shown(str(held))}"
+                f"storage {shown(storage.key)} has {member.size} bytes, expected {shown(str(held))} by the "
+                "pickle"
             )
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         need = (last + 1) * size if count else 0
         if need > member.size:
             raise error(
-                f"storage has {member.size} bytes, shape {shape} of {dtype} with strides "
-                f"{shown(str(strides))} from {shown(str(offset))} needs {shown(str(need))}"
+                f"storage has {member.size} bytes, expected {shown(str(need))} for shape {shape} of {dtype} "
+                f"with strides {shown(str(strides))} from {shown(str(offset))}"
             )
 
         def raw() -> Array:
@@ -337,7 +342,7 @@ class _Archive:
 
 
 def _whole(value: object) -> bool:
-    """Whether this is a tuple of whole numbers. Its length comes first: many tensors can share a long one."""
+    """Tell whether this is a tuple of integers. Its length comes first: many tensors can share a long one."""
     if type(value) is not tuple or len(value) > MAX_DIMS:
         return False
     return all(type(item) is int and item >= 0 for item in value)
@@ -362,7 +367,7 @@ class _Pickle:
     def take(self, count: int) -> bytes:
         stop = self.at + count
         if stop > len(self.data):
-            raise self.error(f"needs {count} more bytes, {len(self.data) - self.at} are left")
+            raise self.error(f"needs {count} more bytes, but {len(self.data) - self.at} are left")
         taken, self.at = self.data[self.at : stop], stop
         return taken
 
@@ -373,10 +378,10 @@ class _Pickle:
         try:
             return self.unique(raw.decode("utf-8"))
         except UnicodeDecodeError:
-            raise self.error("a text is not UTF-8") from None
+            raise self.error("a string is not UTF-8") from None
 
     def unique(self, text: _Text) -> _Text:
-        """The first of equal texts, so that comparing keys goes through two long ones only once."""
+        """The first of equal strings, so that comparing keys goes through two long ones only once."""
         return text if len(text) <= SHORT else self.texts.setdefault(text, text)
 
     def line(self) -> str:
@@ -387,7 +392,7 @@ class _Pickle:
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise self.error("takes more from the stack than there is")
+            raise self.error("takes more from the stack than it holds")
         return self.stack.pop()
 
     def top(self) -> Any:
@@ -397,14 +402,14 @@ class _Pickle:
 
     def pop_mark(self) -> list[Any]:
         if not self.marks:
-            raise self.error("needs a mark, there is none")
+            raise self.error("needs a mark, but the stack has none")
         begin = self.marks.pop()
         items = self.stack[begin:]
         del self.stack[begin:]
         return items
 
     def run(self) -> object:
-        """The pickled object. What is not in this list of opcodes is refused."""
+        """Run the opcodes and return the pickled object. An opcode that is not listed here is an error."""
         push = self.stack.append
         for _ in range(MAX_OPCODES):
             self.begin = self.at
@@ -500,7 +505,7 @@ class _Pickle:
                 # frame of it all
                 case b"\x80":  # PROTO
                     if self.begin or not 2 <= self.number("<B") <= 5:
-                        raise self.error("wanted protocol 2 to 5, once, at the beginning")
+                        raise self.error("expected protocol 2 to 5, once, at the beginning")
                 case b"\x95":  # FRAME
                     if self.number("<Q") > len(self.data) - self.at:
                         raise self.error("a frame runs past the end")
@@ -511,18 +516,18 @@ class _Pickle:
                 case b".":  # STOP
                     break
                 case opcode:
-                    raise self.error(f"opcode {_opcode_name(opcode)}, which torch.save does not write")
+                    raise self.error(f"got opcode {_opcode_name(opcode)}, which torch.save does not write")
         else:
-            raise self.error(f"more than {MAX_OPCODES} opcodes")
+            raise self.error(f"expected at most {MAX_OPCODES} opcodes")
         value = self.pop()
         if self.stack or self.marks or self.at != len(self.data):
-            raise self.error("something is left over after the end")
+            raise self.error("data is left over after the end")
         return value
 
     def expect(self, *kinds: type) -> Any:
         value = self.top()
         if type(value) not in kinds:
-            raise self.error(f"does not go with {_kind(value)}")
+            raise self.error(f"the opcode does not apply to {_kind(value)}")
         return value
 
     def extend(self, items: list[Any]) -> None:
@@ -546,13 +551,13 @@ class _Pickle:
         name = f"{module}.{attribute}" if isinstance(module, str) and isinstance(attribute, str) else "?"
         if name not in _NAMES:
             raise self.error(
-                f'names the Python object "{shown(name)}", which is not loaded: if a whole module or another '
-                "object was saved, save model.state_dict() instead"
+                f'names the Python object "{shown(name)}", which is never loaded: save model.state_dict() '
+                "instead of a whole module or another object"
             )
         return _Name(name)
 
     def call(self, function: object, arguments: object) -> object:
-        """What a call would give, if it was one: a dict, a tensor's description, or nothing of interest."""
+        """Stand in for a call: return a dict, a tensor's description, or an inert object."""
         if not isinstance(function, _Name) or type(arguments) is not tuple:
             raise self.error(f"calls {_kind(function)} with {_kind(arguments)}")
         name = function.name
@@ -590,18 +595,18 @@ class _Pickle:
                 type(ident) is tuple and name in _STORAGES and type(count) is int and count >= 0
             ) and len(key) <= MAX_NAME:
                 return _Storage(_STORAGES[name], key, count)
-        raise self.error("a persistent id is not a storage as torch.save writes it")
+        raise self.error("a persistent id names no storage as torch.save writes it")
 
 
 def _key(key: object) -> object:
-    """A key that can be hashed at no risk: deep tuples overflow the C stack, huge numbers collide at will."""
+    """A key that is safe to hash: deep tuples overflow the C stack, huge numbers can be made to collide."""
     if type(key) is int and key.bit_length() > MAX_KEY_BITS:
         return _Inert()
     return key if key is None or type(key) in (str, int, float, bool, bytes) else _Inert()
 
 
 def _kind(value: object) -> str:
-    """What a value of a pickle is, for messages. Its content is not shown: it may be anything."""
+    """Name the kind of a value from a pickle, for messages. Its content is hidden: it may be anything."""
     if isinstance(value, _Name):
         return value.name
     if isinstance(value, _View):
@@ -628,7 +633,7 @@ def _pick(reader: Reader, value: object, key: str | None) -> list[tuple[str, _Vi
     for _ in range(MAX_LEVELS):
         value = _dict(reader, value, where)
         if "param_groups" in value and "state" in value:
-            raise reader.error(f"{where}is the state of an optimiser, which holds no weights")
+            raise reader.error(f"{where}got the state of an optimiser, expected weights")
         dicts = {name: part for name, part in value.items() if type(part) is dict and _may_be_weights(name)}
         sets = _with_tensors(dicts)
         known = next((name for name in STATE_DICT_KEYS if name in sets), None)
@@ -644,16 +649,18 @@ def _pick(reader: Reader, value: object, key: str | None) -> list[tuple[str, _Vi
         elif sets:
             names = ", ".join(shown(str(name)) for name in list(sets)[:20])
             top = ', or key="" for the tensors beside them' if own and not key else ""
-            raise reader.error(f"{where}holds several sets of weights: pass key= one of {names}{top}")
+            raise reader.error(
+                f"{where}holds several sets of weights: choose one of them with key=: {names}{top}"
+            )
         else:
             deeper = next((name for name in STATE_DICT_KEYS if name in dicts), None)
             if deeper is None and len(dicts) == 1:
                 (deeper,) = dicts
             if deeper is None:
                 names = ", ".join(shown(str(name)) for name in list(value)[:20])
-                raise reader.error(f"{where}holds no tensors; its keys are {names}")
+                raise reader.error(f"{where}holds no tensors, expected weights; its keys are {names}")
             value = dicts[deeper]
-    raise reader.error(f"{where}the weights lie more than {MAX_LEVELS} dicts deep: pass key=")
+    raise reader.error(f"{where}the weights lie more than {MAX_LEVELS} dicts deep: name their dict with key=")
 
 
 def _may_be_weights(name: object) -> bool:
@@ -661,7 +668,7 @@ def _may_be_weights(name: object) -> bool:
 
 
 def _with_tensors(dicts: dict[Any, Any]) -> dict[Any, Any]:
-    """Those that hold tensors themselves. Each dict is looked through once, however many names it has."""
+    """The dicts that hold tensors themselves. Each is searched once, however many names it has."""
     verdicts: dict[int, bool] = {}
     for part in dicts.values():
         if id(part) not in verdicts:
@@ -670,7 +677,7 @@ def _with_tensors(dicts: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _walk(reader: Reader, value: object, key: str) -> object:
-    """Follow a dotted key through the dicts; a name that has dots itself is found first."""
+    """Follow a dotted key through the dicts. A name that itself has dots comes first."""
     rest = key
     while rest:
         parts = value if isinstance(value, dict) else {}
@@ -679,26 +686,26 @@ def _walk(reader: Reader, value: object, key: str) -> object:
         head = next((head for head in heads if head in names), None)
         if head is None:
             listed = ", ".join(shown(name) for name in list(names)[:20]) or "nothing"
-            raise reader.error(f"key {shown(rest)!r} is not there, there is {listed}")
+            raise reader.error(f"key: got {shown(rest)!r}, expected one of {listed}")
         value, rest = parts[names[head]], rest[len(head) + 1 :]
     return value
 
 
 def _named(reader: Reader, value: object, where: str) -> list[tuple[str, _View]]:
-    """The tensors of one dict; what else is in it is no weight."""
+    """The tensors of one dict. Its other values are no weights."""
     views = [(name, part) for name, part in _dict(reader, value, where).items() if isinstance(part, _View)]
     for name, _ in views:
         if not isinstance(name, str):
-            raise reader.error(f"{where}a tensor is named {shown(str(name))}, wanted a text")
+            raise reader.error(f"{where}a tensor is named {shown(str(name))}, expected a string")
     return views
 
 
 def _flattened(reader: Reader, sets: dict[Any, Any], where: str) -> list[tuple[str, _View]]:
-    """The tensors of several dicts, under dotted names. One dict may stand there often: count first."""
+    """The tensors of several dicts, under dotted names. One dict may occur often, so count first."""
     count = sum(map(len, sets.values()))
     if count > MAX_TENSORS:
         raise reader.error(
-            f"{where}holds too many sets of weights: {count} tensors, at most {MAX_TENSORS} are read"
+            f"{where}got sets of weights with {count} tensors in all, expected at most {MAX_TENSORS}"
         )
     own: dict[int, int] = {}  # characters of a dict's names, by its identity
     for part in sets.values():
@@ -708,8 +715,8 @@ def _flattened(reader: Reader, sets: dict[Any, Any], where: str) -> list[tuple[s
     limit = MAX_NAMES + reader.size
     if max(len(str(name)) for name in sets) > MAX_NAME or total > limit:
         raise reader.error(
-            f"{where}holds sets of weights with too long names: dotted, {total} characters; read are at most "
-            f"{limit}, and {MAX_NAME} of a set's own name"
+            f"{where}the dotted names of all sets of weights have {total} characters, expected at most "
+            f"{limit}, and at most {MAX_NAME} in a set's own name"
         )
     return [
         (f"{name}.{inner}", view)
@@ -720,7 +727,7 @@ def _flattened(reader: Reader, sets: dict[Any, Any], where: str) -> list[tuple[s
 
 def _dict(reader: Reader, value: object, where: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise reader.error(f"{where}holds {_kind(value)}, wanted a dict of tensors, as of model.state_dict()")
+        raise reader.error(f"{where}got {_kind(value)}, expected a dict of tensors, as of model.state_dict()")
     return value
 
 

@@ -71,20 +71,21 @@ def matches(head: bytes) -> bool:
 
 def read(reader: Reader, key: str | None) -> Contents:
     if key is not None:
-        raise reader.error(f"a safetensors file has no parts to pick, got key={key!r}")
+        raise reader.error(f"key: got {key!r}, expected none: a safetensors file has no parts to choose from")
     if reader.size < 10:
-        raise reader.error(f"has {reader.size} bytes, the smallest safetensors file has 10")
+        raise reader.error(f"got {reader.size} bytes, expected at least 10, the smallest safetensors file")
     (length,) = struct.unpack("<Q", reader.read(0, 8, "the length of the header"))
     if length > MAX_HEADER or length > reader.size - 8:
         raise reader.error(
-            f"a header of {length} bytes, the file has {reader.size}, the limit is {MAX_HEADER}"
+            f"got a header of {length} bytes in a file of {reader.size}, expected at most "
+            f"{min(MAX_HEADER, reader.size - 8)}"
         )
     header = _parse(reader, reader.read(8, length, "the header"))
     metadata = header.pop("__metadata__", {})
     if len(header) > MAX_TENSORS:
-        raise reader.error(f"has {len(header)} tensors, at most {MAX_TENSORS} are read")
+        raise reader.error(f"got {len(header)} tensors, expected at most {MAX_TENSORS}")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise reader.error("__metadata__ must map strings to strings")
+        raise reader.error("__metadata__: expected an object that maps strings to strings")
     begin = 8 + length
     tensors, spans = [], []
     for name, entry in header.items():
@@ -95,17 +96,19 @@ def read(reader: Reader, key: str | None) -> Contents:
     for start, stop, name in sorted(spans, key=lambda span: span[:2]):
         if start != reached:
             kind = "overlaps the tensor before it" if start < reached else "leaves a hole before it"
-            raise reader.error(f"{shown(name)}: begins at byte {start} of the data, wanted {reached}: {kind}")
+            raise reader.error(f"{shown(name)}: begins at byte {start}, expected {reached}: {kind}")
         reached = stop
     if begin + reached != reader.size:
-        raise reader.error(f"the tensors end at byte {begin + reached}, the file has {reader.size}")
+        raise reader.error(
+            f"the tensors end at byte {begin + reached}, expected {reader.size}, the file's end"
+        )
     if sum(map(_nodes, metadata.values())) > MAX_NODES:  # JSON in JSON, whose marks can be escaped
-        raise reader.error(f"__metadata__ has more than {MAX_NODES} values")
+        raise reader.error(f"__metadata__: expected at most {MAX_NODES} values")
     return Contents(tensors, metadata)
 
 
 def _nodes(text: str) -> int:
-    """At least as many as the values of a JSON text."""
+    """An upper bound of the number of values in a JSON text."""
     return text.count(",") + text.count("[") + text.count("{")
 
 
@@ -122,21 +125,21 @@ def read_metadata(path: StrPath) -> dict[str, str]:
 
 
 def _parse(reader: Reader, raw: bytes) -> dict[str, Any]:
-    """The header as a dict, with everything refused that JSON readers disagree about."""
+    """Parse the header, and refuse everything that JSON readers disagree about."""
     if raw[:1] != b"{":
-        raise reader.error(f"the header must begin with '{{', got {raw[:1]!a}")
+        raise reader.error(f"the header begins with {raw[:1]!a}, expected '{{'")
     if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_NODES:
-        raise reader.error(f"the header has more than {MAX_NODES} values")
+        raise reader.error(f"the header: expected at most {MAX_NODES} values")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)
         if len(entries) != len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise reader.error(f"the header has {shown(twice)} twice")
+            raise reader.error(f"the header has {shown(twice)} twice, expected once")
         return entries
 
     def refuse(text: str) -> NoReturn:
-        raise reader.error(f"the header has the number {shown(text)}")
+        raise reader.error(f"the header has the number {shown(text)}, expected integers of at most 19 digits")
 
     def whole(text: str) -> int:
         return int(text) if len(text) < 20 else refuse(text)
@@ -162,14 +165,14 @@ def _entry(reader: Reader, name: str, entry: object) -> tuple[str, tuple[int, ..
     """Dtype, shape and span of one tensor, each checked against the others."""
     label = shown(name)
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise reader.error(f"{label}: wanted an object of dtype, shape and data_offsets")
+        raise reader.error(f"{label}: expected an object of dtype, shape and data_offsets")
     code, sizes, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise reader.error(f"{label}: unknown dtype {shown(str(code))}")
+        raise reader.error(f"{label}: got the unknown dtype {shown(str(code))}")
     dtype = DTYPES[code]
     for what, numbers in (("shape", sizes), ("data_offsets", offsets)):
         if not isinstance(numbers, list) or not all(type(item) is int and item >= 0 for item in numbers):
-            raise reader.error(f"{label}: {what} must be a list of whole numbers, none negative")
+            raise reader.error(f"{label}: {what}: expected a list of integers, none negative")
     shape = tuple(sizes)
     bits = bits_of(dtype)
     try:
@@ -177,12 +180,12 @@ def _entry(reader: Reader, name: str, entry: object) -> tuple[str, tuple[int, ..
     except ValueError as error:
         raise reader.error(f"{label}: shape {shown(str(shape))} {error}") from None
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise reader.error(f"{label}: data_offsets must be [begin, end], got {shown(str(offsets))}")
+        raise reader.error(f"{label}: data_offsets: got {shown(str(offsets))}, expected [begin, end]")
     start, stop = offsets
     if count * bits % 8 or stop - start != count * bits // 8:
-        need = f"{count * bits // 8} bytes" if count * bits % 8 == 0 else "no whole number of bytes"
+        need = str(count * bits // 8) if count * bits % 8 == 0 else "a whole number of them"
         raise reader.error(
-            f"{label}: has {stop - start} bytes, shape {shown(str(shape))} of {dtype} needs {need}"
+            f"{label}: got {stop - start} bytes, expected {need} for shape {shown(str(shape))} of {dtype}"
         )
     return dtype, shape, start, stop
 
@@ -205,27 +208,27 @@ def save_safetensors(
 ) -> None:
     """Write tensors as a safetensors file: all of it, or nothing.
 
-    The file appears under its name only when it is complete and on the disk; an older one is kept until
-    then, and its permissions after. The same tensors give the same bytes, whatever their order, and those
-    of the official library.
+    The file appears under its name only when it is complete and on the disk. An older file stays until
+    then, and its permissions pass to the new one. The same tensors give the same bytes in any order, and the
+    same bytes as the official library.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Where to write. A symbolic link stays one; the file it leads to is replaced.
+        The file to write. A symbolic link stays a link; the file that it leads to is replaced.
     tensors : mapping of str to numpy.ndarray
         float64, float32, float16, integers and bools, in any layout and byte order, stored as they are.
     metadata : mapping of str to str, optional
         Stored beside them; `read_metadata` gives it back.
     bfloat16 : collection of str
-        Names of the uint16 tensors that are the bits of bfloat16 numbers, which NumPy does not have.
+        Names of the uint16 tensors that hold the bits of bfloat16 numbers, a dtype that NumPy lacks.
 
     Raises
     ------
     WeightsError
-        When a name or a dtype cannot be stored. Nothing was written.
+        If a name or a dtype cannot be stored. Nothing was written.
     OSError
-        When the file cannot be written.
+        If the file cannot be written.
     """
     header, arrays = _layout(tensors, metadata, bfloat16)
     with replacing(path) as file:
@@ -242,12 +245,12 @@ def _layout(
     if metadata:
         for key, value in metadata.items():
             if not isinstance(key, str) or not isinstance(value, str):
-                raise WeightsError(f"metadata {key!r}: {value!r}, wanted strings")
+                raise WeightsError(f"metadata {key!r}: got {value!r}, expected strings")
         header["__metadata__"] = dict(sorted(metadata.items()))
     rows = []
     for name, tensor in tensors.items():
         if not isinstance(name, str) or name == "__metadata__":
-            raise WeightsError(f"{name!r}: cannot be the name of a tensor")
+            raise WeightsError(f"{name!r}: expected the name of a tensor, a string other than '__metadata__'")
         array = np.asarray(tensor)
         code = _WRITTEN.get(array.dtype.name)
         if name in bfloat16 and code == "U16":
@@ -265,10 +268,10 @@ def _layout(
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except UnicodeEncodeError as error:
         near = ascii(error.object[max(error.start - 40, 0) : error.end])
-        raise WeightsError(f"{near}: half a surrogate pair cannot be stored") from None
+        raise WeightsError(f"{near}: got half a surrogate pair, which UTF-8 cannot store") from None
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
-        raise WeightsError(f"the names need a header of {len(text)} bytes, the limit is {MAX_HEADER}")
+        raise WeightsError(f"the names need a header of {len(text)} bytes, expected at most {MAX_HEADER}")
     arrays: list[Array] = [np.ascontiguousarray(row[3], row[3].dtype.newbyteorder("<")) for row in rows]
     return struct.pack("<Q", len(text)) + text, arrays
 

@@ -1,13 +1,12 @@
-"""What a weight source is, and what keeps a hostile file harmless.
+"""The contract of weight sources, and the checks that keep a hostile file harmless.
 
-A source is one module that knows one file format. It turns an open :class:`Reader` into :class:`Contents`:
-a list of :class:`Tensor`, each of which knows its name, stored dtype and shape, and reads its numbers only
-when asked. Before anything is asked, `__init__.py` adds up what they would need and compares it with the
-size of the file.
+A source is one module that reads one file format. It turns an open :class:`Reader` into :class:`Contents`:
+a list of :class:`Tensor`. Each has a name, a stored dtype and a shape, and reads its numbers only on demand.
+Before any are read, `__init__.py` adds up the memory that they need and compares it with the size of the
+file.
 
-The rule for all of them: a number that comes from the file is compared with what the file can hold before it
-is used, and whatever does not fit is a `LoadError` that names the file, the tensor, what it got and what it
-wanted.
+One rule holds for all sources: compare a number from the file with what the file can hold before using it.
+A number that does not fit is a `LoadError` that names the file, the tensor, what it got and what it expected.
 """
 
 from __future__ import annotations
@@ -29,15 +28,14 @@ from tinyrnn.files import naming
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
 
-HEAD_BYTES = 4096  # what `Source.matches` gets to see
+HEAD_BYTES = 4096  # bytes that `Source.matches` gets
 MAX_DIMS = 32  # NumPy's own limit before 2.0
 MAX_NAME = 1000  # characters in a tensor's name
 MAX_TENSORS = 100_000
 MEMORY_FLOOR = 64 << 20  # tensors may always take this many bytes in memory, ...
-MEMORY_RATIO = 16  # ... and beyond that so many times the size of the file
+MEMORY_RATIO = 16  # ... and this many times the size of the file on top
 
-# What is delivered, by PyTorch's name of the stored dtype: (NumPy code of the stored number, delivered
-# dtype).
+# By PyTorch's name of the stored dtype: (NumPy code of the stored number, dtype that is delivered).
 READ = {
     "float64": ("f8", np.float32),
     "float32": ("f4", np.float32),
@@ -53,7 +51,7 @@ READ = {
     "uint8": ("u1", np.uint8),
     "bool": ("u1", np.bool_),
 }
-# Known by size, so that a file holding them can be checked and listed, but not delivered.
+# Bits of the dtypes that can be checked and listed, but not delivered.
 UNREAD_BITS = {
     "complex32": 32,
     "complex64": 64,
@@ -80,38 +78,38 @@ def bits_of(dtype: str) -> int:
 
 
 def shown(text: str, limit: int = 100) -> str:
-    """A text from a file, fit for an error message: one line, no control characters, not too long."""
+    """Make a string from a file fit for an error message: one line, no control characters, not too long."""
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     return text if text.isprintable() and text else ascii(text)
 
 
 def count_of(shape: tuple[int, ...], bits: int) -> int:
-    """How many numbers a shape holds.
+    """The number of elements in a shape.
 
     Raises
     ------
     ValueError
-        When it has too many dimensions, a negative one, or more bytes than this machine can address.
+        If it has too many dimensions, a negative one, or more bytes than this machine can address.
     """
     if len(shape) > MAX_DIMS:
-        raise ValueError(f"has {len(shape)} dimensions, at most {MAX_DIMS} are read")
+        raise ValueError(f"has {len(shape)} dimensions, expected at most {MAX_DIMS}")
     count, span = 1, max(bits // 8, 1)
     for size in shape:
         if size < 0:
-            raise ValueError(f"has a negative dimension {size}")
+            raise ValueError(f"has the dimension {size}, expected none below 0")
         count *= size
         span *= max(size, 1)  # NumPy's own limit looks past the zeros
         if span > sys.maxsize:
-            raise ValueError("has more bytes than this machine can address")
+            raise ValueError("needs more bytes than this machine can address")
     return count
 
 
 class Reader:
     """A file under inspection: bounds-checked reads, and errors that begin with the path.
 
-    The path is opened once. Whatever is asked of the file is asked of that one, even if the path leads to
-    another by then; and a file that is written to in the meantime is an error.
+    The path is opened once. All reads go to that file, even if the path leads to another by then. A file that
+    changes in the meantime is an error.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -135,7 +133,7 @@ class Reader:
         return self.error("is not a regular file")
 
     def _folder(self) -> IsADirectoryError:
-        return IsADirectoryError(f"{self.path}: is a directory, wanted a weights file")
+        return IsADirectoryError(f"{self.path}: is a directory, expected a weights file")
 
     def __enter__(self) -> Reader:
         return self
@@ -146,7 +144,7 @@ class Reader:
         with self._file:
             status = os.fstat(self._file.fileno())
         if kind is None and (status.st_size, status.st_mtime_ns) != (self.size, self._written):
-            raise self.error("was written to while it was read: load it again when it is complete")
+            raise self.error("the file changed while it was read: load it again when it is complete")
 
     def error(self, text: str) -> LoadError:
         return LoadError(f"{self.path}: {text}")
@@ -154,23 +152,23 @@ class Reader:
     def read(self, offset: int, count: int, what: str) -> bytes:
         """Exactly `count` bytes from `offset`; `what` names them in the error."""
         if offset < 0 or count < 0 or count > self.size - offset:
-            raise self.error(f"{what} needs bytes {offset} to {offset + count}, the file has {self.size}")
+            raise self.error(f"{what} needs bytes {offset} to {offset + count}, but the file has {self.size}")
         with naming(self.path):
             self._file.seek(offset)
             data = self._file.read(count)
         if len(data) != count:
-            raise self.error(f"{what}: the file was cut short while being read")
+            raise self.error(f"{what}: the file was cut short while it was read")
         return data
 
     def fill(self, offset: int, array: Array, what: str) -> None:
         """Read an array's bytes, in place, without a copy."""
         if offset < 0 or array.nbytes > self.size - offset:
-            raise self.error(f"{what} needs {array.nbytes} bytes from {offset}, the file has {self.size}")
+            raise self.error(f"{what} needs {array.nbytes} bytes from {offset}, but the file has {self.size}")
         with naming(self.path):
             self._file.seek(offset)
             count = self._file.readinto(bytes_of(array))
         if count != array.nbytes:
-            raise self.error(f"{what}: the file was cut short while being read")
+            raise self.error(f"{what}: the file was cut short while it was read")
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -218,7 +216,7 @@ class Tensor(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a source found in a file."""
+    """The tensors and the metadata that a source found in a file."""
 
     tensors: list[Tensor]
     metadata: dict[str, str]
@@ -230,14 +228,14 @@ class Source(NamedTuple):
     Attributes
     ----------
     name : str
-        As messages say it.
+        The format's name in messages.
     suffixes : tuple of str
         Lower case, with the dot.
     matches : callable
-        Whether the first `HEAD_BYTES` bytes of a file look like this format.
+        True if the first `HEAD_BYTES` bytes of a file look like this format.
     read : callable
         `read(reader, key)` checks the whole structure and lists the tensors, without their numbers.
-        `key` picks one of several sets of weights in a file; it is None unless the caller gave one.
+        `key` chooses one of several sets of weights in a file; it is None unless the caller gave one.
     """
 
     name: str
@@ -255,7 +253,7 @@ class TensorInfo(NamedTuple):
 
 
 class FileInfo(NamedTuple):
-    """What `inspect_file` tells: the format, the tensors in file order, the metadata, the file's size."""
+    """The result of `inspect_file`: the format, the tensors in file order, the metadata, the file's size."""
 
     format: str
     tensors: list[TensorInfo]

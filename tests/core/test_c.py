@@ -1,0 +1,190 @@
+"""The C core by itself: its own tests (tests/c), and the law of who may include whom."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from folders import CSRC, TESTS
+
+import tinyrnn as tr
+
+SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".c", ".h", ".inc"})
+
+
+def name(path: Path) -> str:
+    return path.relative_to(CSRC).as_posix()
+
+
+def code(path: Path) -> str:
+    """A source without its comments."""
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", path.read_text(), flags=re.DOTALL)
+
+
+def entries(path: str) -> list[list[str]]:
+    """The lines of a .def list, each as its arguments."""
+    lines = re.findall(r"^TRNN_\w+\((.*)\)$", (CSRC / path).read_text(), flags=re.M)
+    return [[field.strip().strip('"') for field in line.split(",")] for line in lines]
+
+
+# ---- the tests that are C -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "tools"),
+    [
+        ("test", []),
+        ("freestanding", ["nm"]),
+        ("arm64", ["aarch64-linux-gnu-gcc", "qemu-aarch64-static"]),
+        ("armv7", ["arm-linux-gnueabihf-gcc", "qemu-arm-static"]),
+        pytest.param("sanitize", [], marks=pytest.mark.slow),
+    ],
+)
+def test_make(target: str, tools: list[str]) -> None:
+    for tool in ["make", "gcc", *tools]:
+        if not shutil.which(tool):
+            pytest.skip(f"no {tool} here")
+    environment = {key: value for key, value in os.environ.items() if key not in {"MAKEFLAGS", "CC", "FLAGS"}}
+    command = ["make", "-C", TESTS / "c", target]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, "\n".join((run.stdout + run.stderr).splitlines()[-40:])
+    assert re.search(r"\d+ passed, 0 failed|the core needs mem", run.stdout)
+
+
+# ---- the law --------------------------------------------------------------------------------------
+
+# What each file may include; the first pattern that fits a file is its law.
+LAW = {
+    "tinyrnn.h": {
+        "<stddef.h>",
+        "<stdint.h>",
+        "status.def",
+        "layers/layers.def",
+        "*/losses.def",
+        "*/optimisers.def",
+    },
+    "config.h": {"<assert.h>", "<stddef.h>", "<stdint.h>", "<string.h>"},
+    "layout.h": {"config.h"},
+    "format.h": {"layout.h", "tinyrnn.h"},
+    "index.h": {"<stddef.h>", "<stdint.h>"},
+    "status.c": {"tinyrnn.h", "status.def"},
+    "plan.h": {"layers/layer.h"},
+    "net.c": {"plan.h"},
+    "train.c": {"plan.h"},
+    "loss.c": {"loss/loss.h", "loss/losses.def"},
+    "pack.c": {"layers/layer.h", "layers/layers.def"},
+    "simd/vec.h": {"../config.h", "../format.h", "VF_HEADER(TRNN_ISA_NAME)"},
+    "simd/vec_*.h": {"<emmintrin.h>", "<immintrin.h>", "<arm_neon.h>", "vec_*.h", "dot_*.h"},
+    "simd/dot_*.h": set(),
+    "kernels/*.inc": set(),
+    "kernels/kernels.c": {"kernels.h", "../simd/vec.h", "*.inc"},
+    "kernels/kernels.h": {"../config.h", "../format.h", "../tinyrnn.h", "isa.def"},
+    "kernels/cpu.h": {"isa.def"},
+    "kernels/cpu.c": {"cpu.h", "<cpuid.h>", "<sys/auxv.h>"},
+    "kernels/dispatch.c": {"../tinyrnn.h", "cpu.h", "kernels.h", "isa.def"},
+    "layers/layer.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "layers.def"},
+    "layers/recurrent.h": {"layer.h"},
+    "layers/*.c": {"layer.h", "recurrent.h", "../index.h"},
+    "loss/loss.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h", "losses.def"},
+    "loss/*.c": {"loss.h", "../index.h"},
+    "optim/optim.c": {"../kernels/kernels.h", "optimisers.def"},
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_includes(path: Path) -> None:
+    allowed = next((LAW[pattern] for pattern in LAW if fnmatch(name(path), pattern)), None)
+    assert allowed is not None, f"{name(path)} has no law: say in tests/core/test_c.py what it may include"
+    for include in re.findall(r"^\s*#\s*include\s+(.+?)\s*$", code(path), flags=re.M):
+        included = include.strip('"')
+        assert any(fnmatch(included, pattern) for pattern in allowed), f"{name(path)} includes {include}"
+
+
+INTRINSIC = (
+    r"\b(_mm\d*_\w+|__m(128|256|512)\w*|v(?![df]_)\w+q?_[fsu](8|16|32|64)\w*"
+    r"|(float|u?int)\d+x\d+(x\d)?_t)\b"
+)
+HOSTED = (
+    r"\b(malloc|calloc|realloc|free|alloca|[fs]?n?printf|puts|fopen|exit|abort|signal|pthread\w*"
+    r"|(?<!__builtin_)(fmaf?|sqrtf?|expf?|tanhf?|logf?|powf?)(?=\())\b"
+)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_vocabulary(path: Path) -> None:
+    """Intrinsics live in simd/, the C library's name is said in config.h, and most of it nowhere."""
+    text = code(path)
+    if path.parent.name != "simd":
+        assert not re.search(INTRINSIC, text)
+    if path.name != "config.h":
+        assert not re.search(r"\b(memcpy|memset|memmove)\b", text)
+    assert not re.search(HOSTED, text)
+
+
+def test_the_law_sees() -> None:
+    """The patterns above find what they look for."""
+    for word in ("_mm256_add_ps", "__m128i", "vaddq_f32", "vfmaq_f32", "float32x4_t", "int8x16x4_t"):
+        assert re.search(INTRINSIC, f" {word}(")
+    for call in ("malloc(", "printf(", "snprintf(", "sqrtf(", "x = expf(y)"):
+        assert re.search(HOSTED, call)
+    assert not re.search(HOSTED, "__builtin_fmaf(a, b, c) vf_sqrt(a) trnn_exp(b)")
+
+
+def test_static_names_are_unique() -> None:
+    """But for the operations, which every instruction set defines."""
+    pattern = r"^(?:static|TRNN_INLINE)\b[^;={}()]*?(\w+)\("
+    found = Counter(
+        function
+        for path in SOURCES
+        if not path.name.startswith(("vec_", "dot_"))
+        for function in re.findall(pattern, code(path), flags=re.M)
+    )
+    assert len(found) > 50
+    assert [function for function, times in found.items() if times > 1] == []
+
+
+# ---- the lists ------------------------------------------------------------------------------------
+
+
+def test_every_layer_is_there() -> None:
+    """A line of layers.def has a table in one file of layers/, and its arguments in tinyrnn.h."""
+    layers = "\n".join(code(path) for path in sorted((CSRC / "layers").glob("*.c")))
+    tables = re.findall(r"^(?:const trnn_layer_type |ACTIVATION\()trnn_(\w+)", layers, flags=re.M)
+    assert sorted(tables) == sorted(lower for _, lower, _ in entries("layers/layers.def"))
+    header = code(CSRC / "tinyrnn.h")
+    for upper, lower, arguments in entries("layers/layers.def"):
+        assert upper == lower.upper()
+        assert arguments == "none" or f"trnn_{arguments}_args {arguments};" in header
+
+
+def test_every_loss_is_there() -> None:
+    """A line of losses.def has a table in one file of loss/."""
+    losses = "\n".join(code(path) for path in sorted((CSRC / "loss").glob("*.c")))
+    tables = re.findall(r"^const trnn_loss_type trnn_loss_(\w+)", losses, flags=re.M)
+    assert sorted(tables) == sorted(lower for _, lower in entries("loss/losses.def"))
+    assert all(upper == lower.upper() for upper, lower in entries("loss/losses.def"))
+
+
+def test_every_instruction_set_is_there() -> None:
+    """A line of isa.def has its operations in simd/ and its question in cpu.c, and no others are there."""
+    names = {isa for isa, *_ in entries("kernels/isa.def")}
+    assert {path.stem for path in (CSRC / "simd").glob("vec_*.h")} == {f"vec_{isa}" for isa in names}
+    assert set(re.findall(r"\bint trnn_cpu_has_(\w+)\(void\)", code(CSRC / "kernels" / "cpu.c"))) == names
+    assert set(tr.available_isas()) <= names
+
+
+def test_every_status_is_there() -> None:
+    """A line of status.def is returned somewhere, and its exception exists in Python."""
+    sources = "\n".join(code(path) for path in SOURCES)
+    for status, exception, _ in entries("status.def"):
+        assert re.search(rf"\bTRNN_{status}\b", sources), f"{status} is never returned"
+        if status != "OK":
+            kind = getattr(tr, exception, None) or getattr(builtins, exception)
+            assert issubclass(kind, (Exception, KeyboardInterrupt))

@@ -1,0 +1,275 @@
+"""Every layer in float64 NumPy, written the way a textbook writes it: slow, plain, and no code of tinyrnn's.
+
+`run` takes a layer's name, its arguments, its tensors by PyTorch's names, and an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Tensors = Mapping[str, Array]  # only those of the layer at hand, under their bare names
+
+# ---- activations --------------------------------------------------------------------------------
+
+
+def sigmoid(x: Array) -> Array:
+    small = np.exp(-np.abs(x))  # never overflows
+    return np.where(x >= 0, 1, small) / (1 + small)
+
+
+def relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def leaky_relu(x: Array, slope: float) -> Array:
+    return np.where(x > 0, x, slope * x)
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    shifted = x - x.max(axis=axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def softmax(x: Array, axis: int) -> Array:
+    return np.exp(log_softmax(x, axis))
+
+
+# ---- one step of one row ------------------------------------------------------------------------
+
+
+def gates(w: Tensors, x: Array, h: Array) -> tuple[Array, Array]:
+    """The shares of the input and of the hidden state in the gates."""
+    return (
+        w["weight_ih"] @ x + w.get("bias_ih", 0),
+        w["weight_hh"] @ h + w.get("bias_hh", 0),
+    )
+
+
+def rnn_step(w: Tensors, x: Array, h: Array, activation: Callable[[Array], Array] = np.tanh) -> Array:
+    from_x, from_h = gates(w, x, h)
+    return activation(from_x + from_h)
+
+
+def gru_step(w: Tensors, x: Array, h: Array) -> Array:
+    (xr, xz, xn), (hr, hz, hn) = (np.split(part, 3) for part in gates(w, x, h))
+    r = sigmoid(xr + hr)
+    z = sigmoid(xz + hz)
+    n = np.tanh(xn + r * hn)
+    return (1 - z) * n + z * h
+
+
+def lstm_step(w: Tensors, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    from_x, from_h = gates(w, x, h)
+    i, f, g, o = np.split(from_x + from_h, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return (w["weight_hr"] @ h if "weight_hr" in w else h), c
+
+
+def step(kind: str, w: Tensors, x: Array, state: tuple[Array, ...], nonlinearity: str) -> tuple[Array, ...]:
+    """The state after one step: ``(h,)``, or ``(h, c)``."""
+    if kind == "LSTM":
+        return lstm_step(w, x, *state)
+    if kind == "GRU":
+        return (gru_step(w, x, *state),)
+    return (rnn_step(w, x, *state, relu if nonlinearity == "relu" else np.tanh),)
+
+
+# ---- sequences ----------------------------------------------------------------------------------
+
+
+def recurrent(
+    kind: str,
+    w: Tensors,
+    x: Array,
+    hx: Any = None,
+    lengths: Any = None,
+    *,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    nonlinearity: str = "tanh",
+) -> tuple[Array, Any]:
+    """A layer of ``kind`` over whole sequences: its output, and its final state shaped as ``hx``."""
+    batched = x.ndim == 3
+    if not batched:
+        x = x[:, np.newaxis]
+    elif batch_first:
+        x = x.swapaxes(0, 1)
+    steps, batch, _ = x.shape
+    lengths = [steps] * batch if lengths is None else lengths
+    sizes = [w["weight_hh_l0"].shape[1]]  # of h
+    if kind == "LSTM":
+        sizes.append(len(w["weight_ih_l0"]) // 4)  # of c
+    directions = ["", "_reverse"] if bidirectional else [""]
+    if hx is None:
+        initial = [np.zeros((num_layers * len(directions), batch, size)) for size in sizes]
+    else:
+        given = hx if kind == "LSTM" else (hx,)
+        initial = [part if batched else part[:, np.newaxis] for part in given]
+    final = [np.empty_like(part) for part in initial]
+
+    for level in range(num_layers):
+        y = np.zeros((steps, batch, len(directions) * sizes[0]))  # and zeros it stays beyond a row's end
+        for d, reverse in enumerate(directions):
+            suffix = f"_l{level}{reverse}"
+            own = {name.removesuffix(suffix): w[name] for name in w if name.endswith(suffix)}
+            k = level * len(directions) + d
+            for b in range(batch):
+                state = tuple(part[k, b] for part in initial)
+                order = range(lengths[b])
+                for t in reversed(order) if reverse else order:
+                    state = step(kind, own, x[t, b], state, nonlinearity)
+                    y[t, b, d * sizes[0] : (d + 1) * sizes[0]] = state[0]
+                for part, value in zip(final, state, strict=True):
+                    part[k, b] = value
+        x = y
+
+    if not batched:
+        x, final = x[:, 0], [part[:, 0] for part in final]
+    elif batch_first:
+        x = x.swapaxes(0, 1)
+    return x, tuple(final) if kind == "LSTM" else final[0]
+
+
+def cell(kind: str, w: Tensors, x: Array, hx: Any = None, nonlinearity: str = "tanh") -> Any:
+    """One step of one row or of a batch: the state after it."""
+    size = w["weight_hh"].shape[1]
+    count = 2 if kind == "LSTM" else 1
+    given = [np.zeros((*x.shape[:-1], size))] * count if hx is None else hx if count == 2 else [hx]
+    rows = x.reshape(-1, x.shape[-1])
+    before = [part.reshape(-1, size) for part in given]
+    after = [
+        step(kind, w, row, tuple(part[b] for part in before), nonlinearity) for b, row in enumerate(rows)
+    ]
+    state = tuple(np.stack(part).reshape(*x.shape[:-1], size) for part in zip(*after, strict=True))
+    return state if count == 2 else state[0]
+
+
+# ---- layers that look at one frame at a time ----------------------------------------------------
+
+
+def linear(w: Tensors, x: Array) -> Array:
+    return x @ w["weight"].T + w.get("bias", 0)
+
+
+def embedding(w: Tensors, indices: NDArray[np.integer[Any]]) -> Array:
+    return w["weight"][indices]
+
+
+def conv1d(
+    w: Tensors,
+    x: Array,
+    *,
+    stride: int = 1,
+    padding: int | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> Array:
+    """Over ``(..., channels, length)``."""
+    weight = w["weight"]
+    out_channels, group_in, kernel = weight.shape
+    total = dilation * (kernel - 1)
+    sides = {"valid": (0, 0), "same": (total // 2, total - total // 2)}
+    left, right = sides[padding] if isinstance(padding, str) else (padding, padding)
+    mode = "reflect" if padding_mode == "reflect" else "constant"
+    x = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(left, right)], mode=mode)
+    length = (x.shape[-1] - total - 1) // stride + 1
+    y = np.zeros((*x.shape[:-2], out_channels, length))
+    for o in range(out_channels):
+        first = o // (out_channels // groups) * group_in  # the channels that this output's group reads
+        for t in range(length):
+            taps = x[..., first : first + group_in, t * stride : t * stride + total + 1 : dilation]
+            y[..., o, t] = (weight[o] * taps).sum(axis=(-2, -1))
+    return y + w["bias"][:, np.newaxis] if "bias" in w else y
+
+
+def layer_norm(w: Tensors, x: Array, normalized_shape: tuple[int, ...], eps: float) -> Array:
+    axes = tuple(range(-len(normalized_shape), 0))
+    mean = x.mean(axis=axes, keepdims=True)
+    variance = ((x - mean) ** 2).mean(axis=axes, keepdims=True)
+    return (x - mean) / np.sqrt(variance + eps) * w.get("weight", 1) + w.get("bias", 0)
+
+
+def batch_norm(w: Tensors, x: Array, eps: float) -> Array:
+    """Over ``(N, C)`` or ``(N, C, L)``, by the running statistics."""
+
+    def channels(array: Array) -> Array:
+        return array[:, np.newaxis] if x.ndim == 3 else array
+
+    y = (x - channels(w["running_mean"])) / np.sqrt(channels(w["running_var"]) + eps)
+    return y * channels(w["weight"]) + channels(w["bias"]) if "weight" in w else y
+
+
+def flatten(x: Array, start_dim: int, end_dim: int) -> Array:
+    first, last = start_dim % x.ndim, end_dim % x.ndim
+    return x.reshape(*x.shape[:first], -1, *x.shape[last + 1 :])
+
+
+# ---- by name ------------------------------------------------------------------------------------
+
+
+def run(
+    layer: str,
+    arguments: Mapping[str, Any],
+    tensors: Mapping[str, Any],
+    x: Any,
+    hx: Any = None,
+    lengths: Any = None,
+) -> Any:
+    """Compute ``torch.nn.<layer>(**arguments)`` with these tensors on ``x``, in evaluation mode.
+
+    ``arguments`` of a Sequential is ``{name: (layer, arguments)}``; it hands a recurrent layer's output on.
+    """
+    if layer == "Sequential":
+        for name, (kind, its_arguments) in arguments.items():
+            own = {
+                key.removeprefix(f"{name}."): value
+                for key, value in tensors.items()
+                if key.startswith(f"{name}.")
+            }
+            recurs = kind in ("RNN", "LSTM", "GRU")
+            x = run(kind, its_arguments, own, x, lengths=lengths if recurs else None)
+            x = x[0] if recurs else x
+        return x
+
+    w = {name: np.asarray(tensor, np.float64) for name, tensor in tensors.items()}
+    given = dict(arguments)
+    if layer == "Embedding":
+        return embedding(w, np.asarray(x))
+    x = np.asarray(x, np.float64)
+    if hx is not None:
+        wide = tuple(np.asarray(part, np.float64) for part in hx) if isinstance(hx, (tuple, list)) else hx
+        hx = wide if isinstance(wide, tuple) else np.asarray(wide, np.float64)
+    if layer in ("RNNCell", "LSTMCell", "GRUCell"):
+        return cell(layer.removesuffix("Cell"), w, x, hx, given.get("nonlinearity", "tanh"))
+    if layer in ("RNN", "LSTM", "GRU"):
+        options = ("num_layers", "bidirectional", "batch_first", "nonlinearity")
+        return recurrent(layer, w, x, hx, lengths, **{key: given[key] for key in options if key in given})
+    if layer == "Conv1d":
+        options = ("stride", "padding", "dilation", "groups", "padding_mode")
+        return conv1d(w, x, **{key: given[key] for key in options if key in given})
+    if layer == "LayerNorm":
+        shape = given["normalized_shape"]
+        return layer_norm(w, x, (shape,) if isinstance(shape, int) else tuple(shape), given.get("eps", 1e-5))
+    if layer == "BatchNorm1d":
+        return batch_norm(w, x, given.get("eps", 1e-5))
+    if layer == "Flatten":
+        return flatten(x, given.get("start_dim", 1), given.get("end_dim", -1))
+    simple: dict[str, Callable[[], Array]] = {
+        "Linear": lambda: linear(w, x),
+        "ReLU": lambda: relu(x),
+        "LeakyReLU": lambda: leaky_relu(x, given.get("negative_slope", 0.01)),
+        "Sigmoid": lambda: sigmoid(x),
+        "Tanh": lambda: np.tanh(x),
+        "Dropout": lambda: x,
+        "Softmax": lambda: softmax(x, given["dim"]),
+        "LogSoftmax": lambda: log_softmax(x, given["dim"]),
+    }
+    return simple[layer]()
