@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -103,6 +104,18 @@ def test_what_is_counted_as_an_import(tmp_path: Path) -> None:
     )
     found = {name for node in ast.walk(tree(file)) for name in imported(node)}
     assert {"tinyrnn.net", "tinyrnn.calls", "tinyrnn.training.Trainer", "tinyrnn.optim"} < found
+
+
+def test_a_device_that_streams_imports_nothing_for_training() -> None:
+    code = (
+        "import sys, tinyrnn as tr; net = tr.Sequential(tr.LSTM(2, 3), tr.Linear(3, 1)); net([[1, 2]]); "
+        "net.eval().stream().step([[1, 2]]); print(*sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.removeprefix("tinyrnn.") for name in found.stdout.split() if name.startswith("tinyrnn.")}
+    assert {"net", "calls", "streams"} <= loaded
+    later = {"training", "tapes", "optim", "losses", "fitting", "samples", "history", "parameters", "saving"}
+    assert not loaded & later
 
 
 # ---- attributes --------------------------------------------------------------------------------
