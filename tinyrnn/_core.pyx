@@ -117,7 +117,7 @@ elif _asked:
 
 
 # One module, since a device needs all of it at once and a step's calls stay within one file of C; in files of one
-# subject each, none of which knows those that follow.
+# subject each, which know those before them. The last is the rest of `Stream`.
 include "_arrays.pxi"
 include "_arguments.pxi"
 include "_rounds.pxi"
