@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from folders import CSRC, TESTS
+from folders import CSRC, ROOT, TESTS
 
 import tinyrnn as tr
 from tinyrnn import library
