@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
+from typing import Any, ClassVar
 
 # What PyTorch's modules and Keras' models have and a net has not, and what to use.
 ADVICE: dict[str, str] = dict.fromkeys(
@@ -118,16 +118,7 @@ def brief(value: Any) -> str:
     )
 
 
-Value = TypeVar("Value")
-
-
-class Listener(Protocol):
-    """Owner of a `Live` argument."""
-
-    def _heed(self, name: str, value: Any) -> None: ...
-
-
-class Live(Generic[Value]):
+class Live:
     """An argument of a constructor that may be set later: it is checked alike, and takes effect at once.
 
     Parameters
@@ -136,29 +127,22 @@ class Live(Generic[Value]):
         Takes a name and a value, returns the value to keep, or raises an error that begins with the name.
     """
 
-    def __init__(self, check: Callable[[str, Any], Value]) -> None:
+    def __init__(self, check: Callable[[str, Any], Any]) -> None:
         self._check = check
         self._name = ""
 
     def __set_name__(self, kind: type, name: str) -> None:
         self._name = name
 
-    @overload
-    def __get__(self, owner: None, kind: type) -> Live[Value]: ...
-
-    @overload
-    def __get__(self, owner: object, kind: type) -> Value: ...
-
-    def __get__(self, owner: object | None, kind: type) -> Live[Value] | Value:
+    def __get__(self, owner: Any, kind: type) -> Any:
         if owner is None:
             return self
         try:
-            value: Value = owner.__dict__[self._name]
+            return owner.__dict__[self._name]
         except KeyError:
             raise AttributeError(self._name) from None
-        return value
 
-    def __set__(self, owner: Listener, value: Any) -> None:
+    def __set__(self, owner: Any, value: Any) -> None:
         kept = self._check(f"{type(owner).__name__}: {self._name}", value)
         owner._heed(self._name, kept)
         owner.__dict__[self._name] = kept
