@@ -22,11 +22,11 @@ CORE_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisi
 CORE_FLAGS += ["-Wall", "-Wextra", "-Wpedantic"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
-MODULES = ["_core", "_kernels", "_losses", "_optim", "_training"]
+MODULES = sorted(glob.glob("tinyrnn/*.pyx"))
 
 
 class build_core(build_ext):
-    """build_ext that first compiles the core and links its objects into _core, which lends them out."""
+    """build_ext that first compiles the core: most of it once, its kernels for each instruction set."""
 
     def isas(self):
         """(name, flags) of each line of isa.def that the target architecture has."""
@@ -47,24 +47,25 @@ class build_core(build_ext):
         for name, flags in self.isas():
             objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], flags)
         for extension in self.extensions:
-            if extension.name == "tinyrnn._core":
-                extension.extra_objects = objects
+            extension.extra_objects = objects
         super().build_extensions()
 
 
-def extension(name):
-    return Extension(
-        f"tinyrnn.{name}",
-        [f"tinyrnn/{name}.pyx"],
-        include_dirs=["csrc"],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        # What -Wpedantic says of NumPy's headers and of the C that Cython writes is not ours to mend.
-        extra_compile_args=["-g0", "-Wno-pedantic", "-isystem", numpy.get_include()],
-        depends=HEADERS,
-    )
+def translated(path):
+    """The C that Cython makes of a module."""
+    module = Extension(path.removesuffix(".pyx").replace("/", "."), [path])
+    return cythonize([module], language_level=3)[0].sources[0]
 
 
-setup(
-    ext_modules=cythonize([extension(name) for name in MODULES], language_level=3),
-    cmdclass={"build_ext": build_core},
+# One library holds the core and all modules over it; tinyrnn/library.py finds the others in _core's.
+core = Extension(
+    "tinyrnn._core",
+    [translated(path) for path in MODULES],
+    include_dirs=["csrc"],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+    # What -Wpedantic says of NumPy's headers and of the C that Cython writes is not ours to mend.
+    extra_compile_args=["-g0", "-Wno-pedantic", "-isystem", numpy.get_include()],
+    depends=HEADERS,
 )
+
+setup(ext_modules=[core], cmdclass={"build_ext": build_core})

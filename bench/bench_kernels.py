@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 import tinyrnn as tr
 from tinyrnn import _core, _kernels
-from tinyrnn.arrays import aligned_zeros
 
 ISAS = tr.available_isas()
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -75,7 +74,7 @@ def bench_row(benchmark: Any, generator: np.random.Generator, isa: str, kernel: 
 @pytest.mark.parametrize("kilobytes", [16, 256, 4096])
 @pytest.mark.benchmark(group="reading memory: the floor of a step")
 def bench_read(benchmark: Any, isa: str, kilobytes: int) -> None:
-    x = aligned_zeros(kilobytes * 1024)
+    x = _core.aligned_zeros(kilobytes * 1024)
     benchmark(_kernels.read, isa, x)
     benchmark.extra_info["bytes"] = x.nbytes
 

@@ -8,6 +8,21 @@
 
 const char *trnn_loss_name(const trnn_loss_type *type) { return type->name; }
 
+const trnn_argument *trnn_loss_arguments(void)
+{
+    static const trnn_argument arguments[] = {
+        {"delta", offsetof(trnn_loss, delta), TRNN_FLOAT, 0},
+        {"label_smoothing", offsetof(trnn_loss, label_smoothing), TRNN_FLOAT, 0},
+        {"ignore_index", offsetof(trnn_loss, ignore_index), TRNN_INT32, 0},
+        {"blank", offsetof(trnn_loss, blank), TRNN_INT32, 0},
+        {"zero_infinity", offsetof(trnn_loss, zero_infinity), TRNN_INT32, 0},
+        {"weight", offsetof(trnn_loss, weight), TRNN_FLOATS, 0},
+        {"pos_weight", offsetof(trnn_loss, pos_weight), TRNN_FLOATS, 0},
+        {NULL, sizeof(trnn_loss), TRNN_INT32, 0},
+    };
+    return arguments;
+}
+
 trnn_status trnn_loss_check(const trnn_loss *loss)
 {
     if (!loss->type) return TRNN_E_LOSS;

@@ -92,6 +92,12 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
     return TRNN_OK;
 }
 
+void trnn_plan_adjust(trnn_plan *plan, int32_t i, const trnn_layer *layer)
+{
+    assert(i >= 0 && i < plan->count);
+    plan->nodes[i].layer = *layer;
+}
+
 void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
 {
     assert(layer >= 0 && layer < plan->count);

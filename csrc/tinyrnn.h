@@ -55,6 +55,24 @@ const trnn_kernels *trnn_isa_best(void);
 const char *trnn_isa_name(const trnn_kernels *isa); /* "scalar", "avx2", "neon" ... */
 int trnn_isa_fused(const trnn_kernels *isa);        /* 1: fused multiply-add; all such give the same bits */
 
+/* ---- arguments by name ---------------------------------------------------------------------- */
+
+/* What a binding to another language needs to read and write an argument of a layer, a loss or an optimiser. */
+
+typedef enum {
+    TRNN_INT32,
+    TRNN_FLOAT,
+    TRNN_DOUBLE,
+    TRNN_FLOATS /* a const float *, to as many numbers as trnn_loss.classes says */
+} trnn_argument_type;
+
+typedef struct {
+    const char *name; /* the member's in its struct; NULL ends a list */
+    size_t offset; /* bytes, into the trnn_layer, trnn_loss or trnn_rule; of the end: where the struct ends */
+    trnn_argument_type type;
+    int32_t live; /* 1: may change in what has been laid out: see trnn_plan_adjust */
+} trnn_argument;
+
 /* ---- layers -------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -96,7 +114,7 @@ typedef struct { /* reads int32 indices; only as a net's first layer */
 typedef struct {
     int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias;
     int32_t pad_left, pad_right;
-    trnn_pad padding_mode;
+    int32_t padding_mode; /* a trnn_pad */
 } trnn_conv1d_args;
 
 typedef struct {
@@ -159,6 +177,8 @@ const char *trnn_layer_name(const trnn_layer *layer); /* "lstm", as in layers.de
 int32_t trnn_layer_count(void);
 trnn_layer trnn_layer_at(int32_t i);           /* 0 <= i < trnn_layer_count() */
 trnn_layer trnn_layer_named(const char *name); /* its type is NULL if there is none of that name */
+
+const trnn_argument *trnn_layer_arguments(const trnn_layer *layer); /* all, in the order of their struct */
 
 /* Checks a layer's arguments alone. Every other function wants a layer that passed. */
 trnn_status trnn_layer_check(const trnn_layer *layer);
@@ -233,6 +253,10 @@ trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count
  * `h` (P or H) and for an LSTM `c` (H). Offset in floats; 0 numbers for a layer without state. */
 void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers);
 
+/* Takes over the arguments of the plan's i-th layer, of which no other than live ones (trnn_argument) may have
+ * changed. The next run goes by them; one under way may. */
+void trnn_plan_adjust(trnn_plan *plan, int32_t i, const trnn_layer *layer);
+
 typedef struct {
     const trnn_kernels *isa;
     const void *const *weights; /* one per layer (NULL for a layer without), each aligned to 64; const */
@@ -291,6 +315,9 @@ size_t trnn_training_bytes(int32_t layers);
 /* As trnn_plan_init, aligned to 8. Only float32 layers train, and those whose `training` is set. */
 trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                int32_t batch, int32_t steps, trnn_training_sizes *sizes);
+
+/* As trnn_plan_adjust. */
+void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer);
 
 typedef struct {
     const trnn_kernels *isa;
@@ -351,6 +378,8 @@ const char *trnn_loss_name(const trnn_loss_type *type); /* "cross_entropy", as i
 /* All losses, for a program that learns only as it runs which one it wants: a call links every one. */
 int32_t trnn_loss_count(void);
 const trnn_loss_type *trnn_loss_at(int32_t i); /* 0 <= i < trnn_loss_count() */
+
+const trnn_argument *trnn_loss_arguments(void); /* all but kind, reduction and classes */
 
 /* Checks a loss's arguments alone. The functions below want a loss that passed. */
 trnn_status trnn_loss_check(const trnn_loss *loss);
@@ -424,6 +453,8 @@ typedef struct {
     double eps;          /* all but SGD. What is added is never below the smallest normal float, so that 0 / 0
                           * is 0, where a number and the lanes that pad a panel have seen no gradient */
 } trnn_rule;
+
+const trnn_argument *trnn_rule_arguments(void); /* all but the optimiser */
 
 int trnn_rule_uses(const trnn_rule *rule, int32_t i); /* 1: a step needs the i-th state */
 

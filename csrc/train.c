@@ -92,6 +92,12 @@ trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t c
     return TRNN_OK;
 }
 
+void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer)
+{
+    assert(i >= 0 && i < training->count);
+    training->nodes[i].node.layer = *layer;
+}
+
 /* ---- a layer's pass ----------------------------------------------------------------------------- */
 
 /* The first layer that going backwards reaches: below it nobody asks for a gradient. */

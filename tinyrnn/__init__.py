@@ -29,7 +29,6 @@ from tinyrnn.net import Memory, Net
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
 from tinyrnn.streams import State, Stream
-from tinyrnn.weights import load_weights
 
 if TYPE_CHECKING:
     from tinyrnn import callbacks, inspect, losses, optim
@@ -38,10 +37,18 @@ if TYPE_CHECKING:
     from tinyrnn.loading import load
     from tinyrnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, CTCLoss, HuberLoss, L1Loss, MSELoss
     from tinyrnn.quantization import quantize
+    from tinyrnn.weights import load_weights
 
 # Modules that a device that only streams never needs, imported on demand.
 _LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
-_LATER |= {"load": "loading", "History": "history", "callbacks": "callbacks", "inspect": "inspect"}
+_LATER |= {
+    "load": "loading",
+    "load_weights": "weights",
+    "weights": "weights",
+    "History": "history",
+    "callbacks": "callbacks",
+    "inspect": "inspect",
+}
 _LATER |= dict.fromkeys(
     (
         "losses",

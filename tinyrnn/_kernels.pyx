@@ -9,9 +9,10 @@ import numpy as np
 
 cimport numpy as cnp
 from libc.stdint cimport int32_t
+from libc.string cimport memset
 
-from tinyrnn._core cimport Layer, isa_named, trnn_format, trnn_kernels, trnn_param, trnn_recurrent_args
-from tinyrnn.arrays import aligned_zeros
+from tinyrnn._core cimport Layer, aligned_zeros, isa_named, write_arguments
+from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
 
@@ -32,6 +33,9 @@ cdef extern from "kernels/kernels.h" nogil:
         void *scratch
         int32_t descending
 
+    ctypedef struct trnn_recurrent_args:
+        pass
+
     ctypedef struct trnn_cell:
         trnn_matrix hidden
         int32_t rows, units
@@ -44,7 +48,40 @@ cdef extern from "kernels/kernels.h" nogil:
         float *y
         size_t gates_stride, h_stride, states_stride, y_stride
         void *scratch
-        int32_t descending
+        float *tape
+        float *tape_h
+
+    ctypedef struct trnn_cell_back:
+        int32_t rows, units
+        const trnn_recurrent_args *args
+        float *gates
+        float *hidden
+        const float *dy
+        const float *dh_sum
+        float *dh_own
+        const float *h_before
+        const float *states_before
+        float *dstates
+        size_t gates_stride, dy_stride, h_stride, states_stride
+
+    ctypedef struct trnn_gradient_term:
+        int32_t depth
+        const float *x
+        size_t x_stride
+        float *dw
+        float *db
+
+    ctypedef struct trnn_weight_gradient:
+        int32_t rows, cols, panels, width
+        const float *dy
+        size_t dy_stride
+        int32_t part, parts, terms
+        trnn_gradient_term term[2]
+
+    ctypedef struct trnn_update:
+        const trnn_rule *rule
+        int32_t plain
+        float scale, limit, weight_decay, l1, keep, rate, first, first_new, second, second_new, eps
 
     size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
 
@@ -59,11 +96,27 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*rnn)(const trnn_cell *) noexcept nogil
         void (*lstm)(const trnn_cell *) noexcept nogil
         void (*gru)(const trnn_cell *) noexcept nogil
+        void (*rnn_taped)(const trnn_cell *) noexcept nogil
+        void (*lstm_taped)(const trnn_cell *) noexcept nogil
+        void (*gru_taped)(const trnn_cell *) noexcept nogil
+        void (*rnn_back)(const trnn_cell_back *) noexcept nogil
+        void (*lstm_back)(const trnn_cell_back *) noexcept nogil
+        void (*gru_back)(const trnn_cell_back *) noexcept nogil
+        void (*weight_gradient)(const trnn_weight_gradient *) noexcept nogil
         void (*map_f32)(trnn_map, const float *, float *, size_t, float) noexcept nogil
         void (*softmax_f32)(const float *, float *, size_t, int) noexcept nogil
         void (*layer_norm_f32)(const float *, float *, size_t, float, const float *, const float *) noexcept nogil
+        void (*norm_scale_f32)(float *, float *, size_t, float, const float *, const float *, const float *,
+                               const float *) noexcept nogil
+        void (*affine_f32)(const float *, float *, size_t, const float *, const float *) noexcept nogil
         float (*read_f32)(const float *, size_t) noexcept nogil
         float (*peak_f32)(size_t, size_t *) noexcept nogil
+        void (*update_sgd)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
+        void (*update_rmsprop)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
+        void (*update_adagrad)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
+        void (*update_adam)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
+        void (*clip_f32)(float *, size_t, float, float) noexcept nogil
+        double (*squares_f32)(const float *, size_t) noexcept nogil
 
 
 cdef const table *kernels_of(str isa) except NULL:
@@ -114,42 +167,112 @@ def product(str isa, Layer linear, x, y):
     return y
 
 
-def cell(str isa, Layer layer, gates, h, c, y):
+ctypedef void (*step)(const trnn_cell *) noexcept nogil
+ctypedef void (*step_back)(const trnn_cell_back *) noexcept nogil
+ctypedef void (*updater)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
+
+
+cdef size_t wide(Layer layer):
+    """Numbers of a row of gates in packed order."""
+    return layer.tensors[1].gates * 16 * ((layer.tensors[1].units + 15) // 16)
+
+
+cdef const trnn_recurrent_args *arguments_of(Layer layer) noexcept:
+    """The arguments of a cell."""
+    return <const trnn_recurrent_args *> (<const char *> &layer.layer + trnn_layer_arguments(&layer.layer).offset)
+
+
+cdef float *optional(array, tuple shape) except? NULL:
+    return NULL if array is None else floats(array, shape)
+
+
+def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     """One step of an RNN, LSTM or GRU for B rows, with the hidden weights of a core layer.
 
     ``gates`` is the input's part, (B, gates * 16 * ceil(H / 16)) in packed order; ``h`` (B, H or P),
-    ``c`` (B, H) or None, ``y`` (B, H). ``c`` is updated in place.
+    ``c`` (B, H) or None, ``y`` (B, H). ``c`` is updated in place. ``tape`` takes the gates' activations, as
+    ``gates`` has them, and ``tape_h`` a GRU's hidden parts; ``tape`` may be ``gates``.
     """
     cdef trnn_cell p
-    cdef int32_t units = layer.tensors[1].units
+    cdef const table *kernels = kernels_of(isa)
+    cdef dict steps = {"rnn": 0, "lstm": 1, "gru": 2}
+    if layer.kind not in steps:
+        raise ValueError(f"{layer.kind} is not a cell")
+    if layer.kind == "lstm" and c is None:
+        raise ValueError("an lstm needs c")
+    if layer.kind == "gru" and (tape is None) != (tape_h is None):
+        raise ValueError("a gru needs both tapes, or none")
+    cdef step *plain = [kernels.rnn, kernels.lstm, kernels.gru]
+    cdef step *taped = [kernels.rnn_taped, kernels.lstm_taped, kernels.gru_taped]
+    cdef step *run = plain if tape is None else taped
     rows, depth = h.shape
-    wide = layer.tensors[1].gates * 16 * ((units + 15) // 16)
+    memset(&p, 0, sizeof(p))
     p.hidden = matrix_of(layer, 1)
-    p.rows, p.units = rows, units
-    p.gates = floats(gates, (rows, wide))
-    p.input = NULL
-    p.bias_hh = vector_of(layer, 3) if layer.layer.args.recurrent.bias else NULL
+    p.rows, p.units = rows, layer.tensors[1].units
+    p.gates_stride, p.h_stride, p.states_stride, p.y_stride = wide(layer), depth, p.units, p.units
+    p.gates = floats(gates, (rows, p.gates_stride))
+    p.bias_hh = vector_of(layer, 3) if layer.argument("bias") else NULL
     p.h = floats(h, (rows, layer.params[1][1][1]))
-    p.states = NULL if c is None else floats(c, (rows, units))
-    p.y = floats(y, (rows, units))
-    p.gates_stride, p.h_stride, p.states_stride, p.y_stride = wide, depth, units, units
+    p.states = optional(c, (rows, p.units))
+    p.y = floats(y, (rows, p.units))
+    p.tape = optional(tape, (rows, p.gates_stride))
+    p.tape_h = optional(tape_h, (rows, p.gates_stride))
+    p.args = arguments_of(layer)
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
-    p.args = &layer.layer.args.recurrent
-    p.descending = 0
-    cdef const table *kernels = kernels_of(isa)
-    cdef str kind = layer.kind
-    if kind == "lstm" and c is None:
-        raise ValueError("an lstm needs c")
-    if kind == "lstm":
-        kernels.lstm(&p)
-    elif kind == "gru":
-        kernels.gru(&p)
-    elif kind == "rnn":
-        kernels.rnn(&p)
-    else:
-        raise ValueError(f"{kind} is not a cell")
+    run[<int> steps[layer.kind]](&p)
     return y
+
+
+def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before, dc, dy=None):
+    """The step backwards, from what `cell` left: ``tape`` and ``tape_h`` become the gradients of their sums.
+
+    All others are (B, H), or None where a kind does without: ``dh`` is the gradient of h' by its sums,
+    ``dh_own`` a GRU's by its state, which becomes that of ``h_before``; ``dc`` becomes that of ``c_before``;
+    ``dy`` is added to ``dh``.
+    """
+    cdef trnn_cell_back p
+    cdef const table *kernels = kernels_of(isa)
+    cdef dict steps = {"rnn": 0, "lstm": 1, "gru": 2}
+    cdef step_back *run = [kernels.rnn_back, kernels.lstm_back, kernels.gru_back]
+    wanted = {"rnn": (), "lstm": (c_before, dc), "gru": (tape_h, dh_own, h_before)}[layer.kind]
+    if any([array is None for array in wanted]):
+        raise ValueError(f"{layer.kind}: an array is missing")
+    rows, units = dh.shape
+    memset(&p, 0, sizeof(p))
+    p.rows, p.units = rows, layer.tensors[1].units
+    p.gates_stride, p.h_stride, p.dy_stride, p.states_stride = wide(layer), p.units, p.units, p.units
+    p.gates = floats(tape, (rows, p.gates_stride))
+    p.hidden = optional(tape_h, (rows, p.gates_stride))
+    p.dy = optional(dy, (rows, p.units))
+    p.dh_sum = floats(dh, (rows, p.units))
+    p.dh_own = optional(dh_own, (rows, p.units))
+    p.h_before = optional(h_before, (rows, p.units))
+    p.states_before = optional(c_before, (rows, p.units))
+    p.dstates = optional(dc, (rows, p.units))
+    p.args = arguments_of(layer)
+    run[<int> steps[layer.kind]](&p)
+
+
+def weight_gradient(str isa, Layer linear, dy, x, dw, int32_t part=0, int32_t parts=1):
+    """Add the part's share of the gradients of a core layer of kind ``"linear"``.
+
+    They go to ``dw``, flat and laid out as its weights, from ``dy`` (M, N) and ``x`` (M, K).
+    """
+    cdef trnn_weight_gradient p
+    cdef trnn_matrix matrix = matrix_of(linear, 0)
+    rows, cols = dy.shape
+    memset(&p, 0, sizeof(p))
+    p.rows, p.cols, p.panels, p.width = rows, cols, matrix.panels, matrix.width
+    p.dy = floats(dy, (rows, linear.params[0][1][0]))
+    p.dy_stride = cols
+    p.part, p.parts, p.terms = part, parts, 1
+    p.term[0].depth, p.term[0].x_stride = matrix.depth, matrix.depth
+    p.term[0].x = floats(x, (rows, linear.params[0][1][1]))
+    p.term[0].dw = floats(dw, (linear.nbytes // 4,)) + linear.tensors[0].offset // 4
+    p.term[0].db = floats(dw) + linear.tensors[1].offset // 4 if linear.count > 1 else NULL
+    kernels_of(isa).weight_gradient(&p)
+    return dw
 
 
 MAPS = ("exp", "sigmoid", "tanh", "relu", "leaky_relu")
@@ -177,8 +300,65 @@ def layer_norm(str isa, x, y, float eps=1e-5, weight=None, bias=None):
     """Normalise the numbers of ``x``, (n,); ``weight`` and ``bias`` (n,) or None. ``y`` may be ``x``."""
     kernels_of(isa).layer_norm_f32(
         floats(x), floats(y, x.shape), x.size, eps,
-        NULL if weight is None else floats(weight, x.shape), NULL if bias is None else floats(bias, x.shape))
+        optional(weight, x.shape), optional(bias, x.shape))
     return y
+
+
+def norm_scale(str isa, scale, shift, float eps, mean, var, weight=None, bias=None):
+    """``scale = weight / sqrt(var + eps)``, ``shift = bias - mean * scale``; (n,) each, both returned."""
+    kernels_of(isa).norm_scale_f32(
+        floats(scale), floats(shift, scale.shape), scale.size, eps, floats(mean, scale.shape),
+        floats(var, scale.shape), optional(weight, scale.shape), optional(bias, scale.shape))
+    return scale, shift
+
+
+def affine(str isa, x, y, scale, shift):
+    """``y = x * scale + shift``, (n,) each. ``y`` may be ``x``."""
+    kernels_of(isa).affine_f32(
+        floats(x), floats(y, x.shape), x.size, floats(scale, x.shape), floats(shift, x.shape))
+    return y
+
+
+def update(str isa, str optimiser, w, g, states, **coefficients):
+    """One step of an optimiser over n numbers: ``w`` and ``states``, three arrays or None, from ``g``.
+
+    ``coefficients`` are those of trnn_update; what is not named does nothing.
+    """
+    cdef trnn_update p
+    cdef trnn_rule rule
+    cdef float *moments[3]
+    cdef const table *kernels = kernels_of(isa)
+    cdef updater *run = [kernels.update_sgd, kernels.update_rmsprop, kernels.update_adagrad, kernels.update_adam]
+    names = ("sgd", "rmsprop", "adagrad", "adam")
+    if optimiser not in names:
+        raise ValueError(f"{optimiser} is not an optimiser")
+    memset(&p, 0, sizeof(p))
+    memset(&rule, 0, sizeof(rule))
+    write_arguments(&rule, trnn_rule_arguments(), {"nesterov": coefficients.pop("nesterov", 0)}, optimiser)
+    p.rule = &rule
+    p.plain = coefficients.pop("plain", 0)
+    p.scale, p.limit = coefficients.pop("scale", 1), coefficients.pop("limit", TRNN_NO_LIMIT)
+    p.weight_decay, p.l1 = coefficients.pop("weight_decay", 0), coefficients.pop("l1", 0)
+    p.keep, p.rate, p.eps = coefficients.pop("keep", 1), coefficients.pop("rate"), coefficients.pop("eps", 1e-8)
+    p.first, p.first_new = coefficients.pop("first", 0), coefficients.pop("first_new", 0)
+    p.second, p.second_new = coefficients.pop("second", 0), coefficients.pop("second_new", 0)
+    if coefficients:
+        raise TypeError(f"unexpected {', '.join(coefficients)}")
+    for i in range(3):
+        moments[i] = optional(states[i], w.shape)
+    run[<int> names.index(optimiser)](&p, w.size, floats(w), floats(g, w.shape), moments)
+    return w
+
+
+def clip(str isa, x, float scale, float limit):
+    """``x = scale * x``, kept within ``+-limit``; a NaN stays."""
+    kernels_of(isa).clip_f32(floats(x), x.size, scale, limit)
+    return x
+
+
+def squares(str isa, x):
+    """The sum of the squares of ``x``, in double."""
+    return kernels_of(isa).squares_f32(floats(x), x.size)
 
 
 def read(str isa, x, int repeat=1):

@@ -4,12 +4,12 @@ from libc.stdint cimport int32_t
 
 cimport numpy as cnp
 
-from tinyrnn._core cimport trnn_loss, trnn_loss_job, trnn_status
+from tinyrnn._tinyrnn_h cimport *
 
 
 cdef class CoreLoss:
     cdef trnn_loss loss
-    cdef cnp.ndarray weight, pos_weight
+    cdef dict arguments
     cdef readonly str kind
     cdef size_t scratch_bytes(self, int32_t steps, int32_t batch, size_t numbers,
                               int32_t target_steps) noexcept nogil

@@ -16,14 +16,7 @@ class CoreLoss:
         self,
         kind: str,
         mean: bool = True,
-        *,
-        weight: _Floats | None = None,
-        pos_weight: _Floats | None = None,
-        delta: float = 1,
-        label_smoothing: float = 0,
-        ignore_index: int = -100,
-        blank: int = 0,
-        zero_infinity: bool = False,
+        **arguments: Any,
     ) -> None: ...
     def scratch(self, steps: int, batch: int, numbers: int, target_steps: int = 0) -> int: ...
     def compute(

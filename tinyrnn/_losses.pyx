@@ -12,31 +12,16 @@ C. ``CoreLoss.run`` needs no GIL: the trainer calls it between the forward and t
 
 import numpy as np
 
-from tinyrnn.arrays import aligned_zeros
 
 cimport numpy as cnp
 from libc.stdint cimport int32_t
 
-from tinyrnn._core cimport (
-    TRNN_MEAN,
-    TRNN_OK,
-    TRNN_SUM,
-    check,
-    isa_in_use,
-    lent_loss_check,
-    lent_loss_at,
-    lent_loss_count,
-    lent_loss_name,
-    lent_loss_run,
-    lent_loss_scratch_bytes,
-    trnn_loss,
-    trnn_loss_job,
-    trnn_status,
-)
+from tinyrnn._core cimport aligned_zeros, check, isa_in_use, write_arguments
+from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
 
-KINDS = tuple([lent_loss_name(lent_loss_at(i)) for i in range(lent_loss_count())])
+KINDS = tuple([trnn_loss_name(trnn_loss_at(i)).decode() for i in range(trnn_loss_count())])
 
 
 cdef class CoreLoss:
@@ -48,10 +33,9 @@ cdef class CoreLoss:
         One of `KINDS`, the names of losses.def.
     mean : bool
         Whether values become their mean; else their sum.
-    weight, pos_weight : ndarray, float32, (classes,), optional
-        C-contiguous; kept, and not to be written to. Both of one size where both are given.
-    delta, label_smoothing, ignore_index, blank, zero_infinity
-        As in tinyrnn.h; a kind reads its own.
+    **arguments
+        The others of trnn_loss, by name; what is not named is 0. Arrays are float32, (classes,), C-contiguous, and
+        not to be written to; both of one size where both are given.
 
     Raises
     ------
@@ -59,36 +43,26 @@ cdef class CoreLoss:
         If an argument is out of range.
     """
 
-    def __cinit__(self, str kind, bint mean=True, *, cnp.ndarray weight=None, cnp.ndarray pos_weight=None,
-                  float delta=1, float label_smoothing=0, int32_t ignore_index=-100, int32_t blank=0,
-                  bint zero_infinity=False):
+    def __cinit__(self, str kind, bint mean=True, **arguments):
         self.kind = kind
-        self.loss.type = lent_loss_at(KINDS.index(kind))
+        self.loss.type = trnn_loss_at(KINDS.index(kind))
         self.loss.reduction = TRNN_MEAN if mean else TRNN_SUM
-        self.loss.delta = delta
-        self.loss.label_smoothing = label_smoothing
-        self.loss.ignore_index = ignore_index
-        self.loss.blank = blank
-        self.loss.zero_infinity = zero_infinity
         self.loss.classes = 1
-        self.loss.weight = self.loss.pos_weight = NULL
-        self.weight, self.pos_weight = weight, pos_weight
-        if weight is not None:
-            self.loss.weight = <const float *> cnp.PyArray_DATA(weight)
-            self.loss.classes = <int32_t> weight.size
-        if pos_weight is not None:
-            self.loss.pos_weight = <const float *> cnp.PyArray_DATA(pos_weight)
-            self.loss.classes = <int32_t> pos_weight.size
-        lent_loss_check(&self.loss, kind)
+        self.arguments = arguments  # the core points into its arrays
+        for value in arguments.values():
+            if isinstance(value, np.ndarray):
+                self.loss.classes = <int32_t> value.size
+        write_arguments(&self.loss, trnn_loss_arguments(), arguments, kind)
+        check(trnn_loss_check(&self.loss), kind)
 
     cdef size_t scratch_bytes(self, int32_t steps, int32_t batch, size_t numbers,
                               int32_t target_steps) noexcept nogil:
         """Bytes of working memory for such a job or a smaller one; SIZE_MAX for more than there can be."""
-        return lent_loss_scratch_bytes(&self.loss, steps, batch, numbers, target_steps)
+        return trnn_loss_scratch_bytes(&self.loss, steps, batch, numbers, target_steps)
 
     cdef trnn_status run(self, const trnn_loss_job *job, double *value) noexcept nogil:
         """The loss of a job: `trnn_loss_run`."""
-        return lent_loss_run(&self.loss, job, value)
+        return trnn_loss_run(&self.loss, job, value)
 
     def scratch(self, int32_t steps, int32_t batch, size_t numbers, int32_t target_steps=0):
         """`scratch_bytes`, for Python."""

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, uint32_t
 
-from tinyrnn._core cimport trnn_rule, trnn_tensor
+from tinyrnn._tinyrnn_h cimport *
 
 
 cdef struct Source:  # where a tensor's gradient is, and whether there is one: its bit in its layer's `graded`

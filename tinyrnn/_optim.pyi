@@ -9,6 +9,7 @@ from tinyrnn._core import Layer
 
 _Floats = NDArray[np.float32]
 
+ARGUMENTS: tuple[str, ...]
 STATES: dict[str, tuple[str, ...]]
 
 class Program:

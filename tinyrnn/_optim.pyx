@@ -17,35 +17,22 @@ import numpy as np
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.math cimport INFINITY
+from libc.string cimport memset
 
-from tinyrnn._core cimport (
-    Layer,
-    TRNN_NO_LIMIT,
-    TRNN_STATES_MAX,
-    lent_clip_scale,
-    lent_optimiser_at,
-    lent_optimiser_count,
-    lent_optimiser_name,
-    lent_optimiser_state,
-    lent_rule_uses,
-    lent_tensors_clear,
-    lent_tensors_clip,
-    lent_tensors_count,
-    lent_tensors_measure,
-    lent_tensors_norm,
-    lent_tensors_chunks,
-    lent_tensors_update,
-)
+from tinyrnn._core cimport Layer, argument_names, isa_in_use, write_arguments
+from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
 
 # Name of every optimiser of the core, and its states' names, in their places.
 STATES = {
-    lent_optimiser_name(lent_optimiser_at(i)): tuple(
-        [lent_optimiser_state(lent_optimiser_at(i), k) for k in range(TRNN_STATES_MAX)]
-    )
-    for i in range(lent_optimiser_count())
+    trnn_optimiser_name(trnn_optimiser_at(i)).decode(): tuple([
+        trnn_optimiser_state(trnn_optimiser_at(i), k).decode() for k in range(TRNN_STATES_MAX)])
+    for i in range(trnn_optimiser_count())
 }
+
+# Names of hyperparameters, as trnn_rule has them.
+ARGUMENTS = argument_names(trnn_rule_arguments())
 
 cdef list _names = list(STATES)
 
@@ -98,7 +85,7 @@ cdef class Program:
         self.count = 0
 
     def set_rule(self, int32_t i, str kind, dict options):
-        """The hyperparameters of group ``i``, by the names of trnn_rule; what is not named is 0.
+        """The hyperparameters of group ``i``, by their names in `ARGUMENTS`; what is not named is 0.
 
         Returns
         -------
@@ -107,23 +94,11 @@ cdef class Program:
         """
         assert 0 <= i < self.rule_count
         cdef trnn_rule rule
-        rule.optimiser = lent_optimiser_at(_names.index(kind))
-        rule.maximize = options.get("maximize", 0)
-        rule.nesterov = options.get("nesterov", 0)
-        rule.centered = options.get("centered", 0)
-        rule.amsgrad = options.get("amsgrad", 0)
-        rule.decoupled = options.get("decoupled_weight_decay", 0)
-        rule.lr = options["lr"]
-        rule.weight_decay = options.get("weight_decay", 0)
-        rule.l1 = options.get("l1", 0)
-        rule.momentum = options.get("momentum", 0)
-        rule.dampening = options.get("dampening", 0)
-        rule.alpha = options.get("alpha", 0)
-        rule.beta1, rule.beta2 = options.get("betas", (0, 0))
-        rule.lr_decay = options.get("lr_decay", 0)
-        rule.eps = options.get("eps", 0)
+        memset(&rule, 0, sizeof(rule))
+        rule.optimiser = trnn_optimiser_at(_names.index(kind))
+        write_arguments(&rule, trnn_rule_arguments(), options, kind)
         self.rules[i] = rule
-        return tuple([lent_rule_uses(&rule, k) for k in range(TRNN_STATES_MAX)])
+        return tuple([trnn_rule_uses(&rule, k) for k in range(TRNN_STATES_MAX)])
 
     def lay(self, list tensors):
         """Take the tensors that train, in the nets' order.
@@ -156,11 +131,11 @@ cdef class Program:
                 if states[k] is not None:
                     self.tensors[i].state[k] = self.place(states[k], offset, numbers)
                 else:
-                    assert not lent_rule_uses(&self.rules[rule], k)
+                    assert not trnn_rule_uses(&self.rules[rule], k)
             self.tensors[i].numbers = numbers
             self.tensors[i].steps = steps
         self.count = <int32_t> len(tensors)
-        self.sums = <double *> PyMem_Calloc(lent_tensors_chunks(self.tensors, self.count) + 1, sizeof(double))
+        self.sums = <double *> PyMem_Calloc(trnn_tensors_chunks(self.tensors, self.count) + 1, sizeof(double))
         if self.sums == NULL:
             self.free()
             raise MemoryError()
@@ -194,12 +169,12 @@ cdef class Program:
 
     def clip(self, double max_norm, double max_value):
         """Scale and bound the gradients themselves, after `measure`; infinity for neither."""
-        cdef float scale = lent_clip_scale(self.norm, max_norm)
+        cdef float scale = trnn_clip_scale(self.norm, max_norm)
         cdef float limit = <float> max_value if max_value < TRNN_NO_LIMIT else TRNN_NO_LIMIT
         if scale != 1 or limit != TRNN_NO_LIMIT:
             with nogil:
                 self.point()
-                lent_tensors_clip(self.tensors, self.count, scale, limit, 0, 1)
+                trnn_tensors_clip(isa_in_use(), self.tensors, self.count, scale, limit, 0, 1)
 
     def clear(self):
         """Set the gradients to zero: from now on there are none."""
@@ -229,21 +204,21 @@ cdef class Program:
         for i in range(self.count):
             self.tensors[i].gradients = self.sources[i].gradients
             self.sources[i].graded[0] &= ~self.sources[i].bit
-        lent_tensors_clear(self.tensors, self.count, 0, 1)
+        trnn_tensors_clear(self.tensors, self.count, 0, 1)
         return 0
 
     cdef void measure_part(self, int part, int parts) noexcept nogil:
-        lent_tensors_measure(self.tensors, self.count, self.sums, part, parts)
+        trnn_tensors_measure(isa_in_use(), self.tensors, self.count, self.sums, part, parts)
 
     cdef int judge(self) noexcept nogil:
         """After all parts were measured: the norm, what it scales gradients by, and 1 if it is not finite."""
-        self.norm = lent_tensors_norm(self.tensors, self.count, self.sums, &self.bad)
-        self.scale = lent_clip_scale(self.norm, self.max_norm) if self.max_norm < INFINITY else 1
+        self.norm = trnn_tensors_norm(self.tensors, self.count, self.sums, &self.bad)
+        self.scale = trnn_clip_scale(self.norm, self.max_norm) if self.max_norm < INFINITY else 1
         self.limit = <float> self.max_value if self.max_value < TRNN_NO_LIMIT else TRNN_NO_LIMIT
         return self.bad >= 0
 
     cdef void update_part(self, int part, int parts) noexcept nogil:
-        lent_tensors_update(self.tensors, self.count, self.scale, self.limit, part, parts)
+        trnn_tensors_update(isa_in_use(), self.tensors, self.count, self.scale, self.limit, part, parts)
 
     cdef void finish(self) noexcept nogil:
-        lent_tensors_count(self.tensors, self.count)
+        trnn_tensors_count(self.tensors, self.count)

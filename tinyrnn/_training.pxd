@@ -4,8 +4,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 cimport numpy as cnp
 
-from tinyrnn._core cimport trnn_frame, trnn_loss_job, trnn_status, trnn_training
-from tinyrnn._core cimport trnn_training_job, trnn_training_sizes
+from tinyrnn._tinyrnn_h cimport *
 from tinyrnn._losses cimport CoreLoss, Target
 from tinyrnn._optim cimport Program
 
@@ -21,7 +20,11 @@ cdef enum Phase:
 cdef class Tape:
     cdef list layers, parts
     cdef bytes memory
-    cdef const trnn_training *training
+    cdef trnn_training *training
+    cdef list instead
+    cdef uint32_t changes  # those that it goes by
+    cdef trnn_layer layer_of(self, int32_t i) except *
+    cdef int adjust(self) except -1
     cdef trnn_training_sizes sizes
     cdef void **weights
     cdef float **grads

@@ -24,7 +24,7 @@ class Tape:
         batch: int,
         steps: int,
         threads: int = 1,
-        fixed: list[bool] | None = None,
+        instead: list[dict[str, float]] | None = None,
     ) -> None: ...
     @property
     def batch(self) -> int: ...

@@ -5,14 +5,14 @@ Design
 ------
 A. ``Tape`` is a list of Layers laid out for training with a frame, a batch and a largest number of steps. Its size
    is known at once; its memory comes with the first call.
-B. A call is work in phases (tinyrnn.h: forwards, backwards, gradients), each shared by ``parts``. One part runs
+B. ``CoreTrainer`` (_trainer.pxi) is a step of training: a tape, a loss and an optimiser's program in one call.
+C. A call is work in phases (tinyrnn.h: forwards, backwards, gradients), each shared by ``parts``. One part runs
    without Python; several are tasks of `threads`, one round of them for each phase.
 """
 
 import numpy as np
 
 from tinyrnn import errors
-from tinyrnn.arrays import aligned_zeros
 from tinyrnn.threads import run_all
 
 cimport numpy as cnp
@@ -23,25 +23,8 @@ from libc.string cimport memset
 from tinyrnn._losses cimport CoreLoss, Target
 from tinyrnn._optim cimport Program
 
-from tinyrnn._core cimport (
-    Layer,
-    TRNN_E_TARGET,
-    TRNN_OK,
-    check,
-    isa_in_use,
-    lent_backward,
-    lent_forward,
-    lent_gradients,
-    lent_training_bytes,
-    lent_training_check,
-    lent_training_init,
-    trnn_frame,
-    trnn_layer,
-    trnn_status,
-    trnn_training,
-    trnn_training_job,
-    trnn_training_sizes,
-)
+from tinyrnn._core cimport Layer, aligned_zeros, changes_of_layers, check, isa_in_use, write_arguments
+from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
 
@@ -72,11 +55,11 @@ cdef class Part:
         cdef Phase phase = self.tape.phase
         with nogil:
             if phase == FORWARD:
-                lent_forward(training, &self.job, stage)
+                trnn_forward(training, &self.job, stage)
             elif phase == BACKWARD:
-                lent_backward(training, &self.job, stage)
+                trnn_backward(training, &self.job, stage)
             elif phase == GRADIENTS:
-                lent_gradients(training, &self.job)
+                trnn_gradients(training, &self.job)
             elif phase == MEASURE:
                 self.tape.program.measure_part(self.job.part, self.job.parts)
             else:
@@ -96,8 +79,8 @@ cdef class Tape:
         Rows, and the most steps of a sequence.
     threads : int
         How many share the rows.
-    fixed : list of bool
-        For each layer, whether it is a batch normalisation that goes by its running statistics.
+    instead : list of dict
+        For each layer, the arguments that it trains with in place of its own.
 
     Raises
     ------
@@ -108,7 +91,7 @@ cdef class Tape:
     """
 
     def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1,
-                  list fixed=None):
+                  list instead=None):
         cdef int32_t count = <int32_t> len(layers)
         cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
         cdef trnn_frame frame = trnn_frame(rows, cols)
@@ -120,26 +103,43 @@ cdef class Tape:
                 or self.trained == NULL):
             PyMem_Free(all_layers)
             raise MemoryError()
+        self.layers = layers
+        self.instead = instead or [{}] * count
+        self.changes = changes_of_layers()
         try:
             for i in range(count):
                 (<Layer> layers[i]).trainable()
-                all_layers[i] = (<Layer> layers[i]).layer
+                all_layers[i] = self.layer_of(i)
                 self.graded[i] = &(<Layer> layers[i]).graded
                 self.trained[i] = 0
-                if fixed is not None and fixed[i]:
-                    all_layers[i].args.norm.use_running_stats = 1
-            self.layers = layers
             self.count = count
-            self.memory = bytes(lent_training_bytes(count))
-            self.training = <const trnn_training *> <char *> self.memory
+            self.memory = bytes(trnn_training_bytes(count))
+            self.training = <trnn_training *> <char *> self.memory
             check(
-                lent_training_init(<void *> self.training, all_layers, count, frame, batch, steps, &self.sizes),
+                trnn_training_init(self.training, all_layers, count, frame, batch, steps, &self.sizes),
                 "training",
             )
         finally:
             PyMem_Free(all_layers)
         self.threads = threads if threads < batch else batch
         self.parts = []
+
+    cdef trnn_layer layer_of(self, int32_t i) except *:
+        """The i-th layer as it trains."""
+        cdef Layer core = self.layers[i]
+        cdef trnn_layer layer = core.layer
+        write_arguments(&layer, trnn_layer_arguments(&layer), self.instead[i], core.kind)
+        return layer
+
+    cdef int adjust(self) except -1:
+        """Go by arguments that have changed."""
+        cdef trnn_layer layer
+        cdef int32_t i
+        for i in range(self.count):
+            layer = self.layer_of(i)
+            trnn_training_adjust(self.training, i, &layer)
+        self.changes = changes_of_layers()
+        return 0
 
     def __dealloc__(self):
         PyMem_Free(self.weights)
@@ -198,6 +198,8 @@ cdef class Tape:
         """What all parts are to work on, checked."""
         cdef Part part
         cdef Layer layer
+        if self.changes != changes_of_layers():
+            self.adjust()
         for i in range(len(self.layers)):
             layer = self.layers[i]
             self.weights[i] = <void *> layer.ready()
@@ -210,7 +212,7 @@ cdef class Tape:
             part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
             part.job.to_input = to_input
         part = self.parts[0]
-        return check(lent_training_check(self.training, &part.job), "training")
+        return check(trnn_training_check(self.training, &part.job), "training")
 
     def point_gradients(self, list trained):
         """Where gradients go; ``trained``: for each layer its tensors that have one, bit i for the i-th."""
@@ -295,148 +297,4 @@ cdef class Tape:
             self.steps, self.sizes.batch, frame.rows, frame.cols)
 
 
-# ---- one step of training ---------------------------------------------------------------------------
-
-cdef enum:
-    DONE_
-    NOT_FINITE_
-    BAD_TARGET_
-
-DONE, NOT_FINITE, BAD_TARGET = DONE_, NOT_FINITE_, BAD_TARGET_
-
-
-cdef class CoreTrainer:
-    """Forwards, loss, backwards, update: one call, without Python where one thread does it.
-
-    Parameters
-    ----------
-    tape : Tape
-    loss : CoreLoss
-    program : Program
-        Of the optimiser.
-    target_steps : int
-        CTC: the most labels of a row; else 0.
-    """
-
-    def __cinit__(self, Tape tape not None, CoreLoss loss not None, Program program not None, int32_t target_steps):
-        self.tape, self.loss, self.program = tape, loss, program
-        tape.program = program
-        self.target_steps = target_steps
-        self.room = loss.scratch_bytes(
-            tape.sizes.steps, tape.sizes.batch,
-            <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
-        if self.room == <size_t> -1:
-            raise MemoryError(f"the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
-        self.numbers = self.scratch = None
-
-    @property
-    def loss_bytes(self):
-        """Working memory of the loss."""
-        return self.room
-
-    @property
-    def last(self):
-        """The loss of the last step."""
-        return self.value
-
-    def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
-             cnp.ndarray lengths, uint64_t seed, Target target not None):
-        """One step; the caller has checked the arrays, and called `Tape.point_gradients`.
-
-        Parameters
-        ----------
-        x, steps, x_step, x_row, lengths, seed
-            As `Tape.forward`.
-        state : ndarray, float32, or None for zeros
-            The initial state; becomes the final one, unless the step fails.
-        target : Target
-
-        Returns
-        -------
-        int
-            `DONE`; `NOT_FINITE` if a gradient is not: no weight has changed; `BAD_TARGET`, likewise.
-
-        Raises
-        ------
-        IndexError, ValueError, ShapeError
-            If what only the core sees is wrong with x or the lengths.
-        """
-        cdef Tape tape = self.tape
-        if target.target_steps > self.target_steps:
-            raise errors.ShapeError(
-                f"step: a row of the target has room for {target.target_steps} labels, expected {self.target_steps} "
-                "at most, the trainer's target_steps")
-        tape.allocate()
-        if self.numbers is None:
-            self.numbers = some(tape.sizes.state_bytes)[:tape.sizes.state_bytes // 4]
-            self.scratch = some(self.room)
-        if state is None:
-            memset(cnp.PyArray_DATA(self.numbers), 0, tape.sizes.state_bytes)
-        else:
-            self.numbers[:] = state
-        memset(cnp.PyArray_DATA(tape.dstate), 0, tape.sizes.state_bytes)
-        tape.steps = steps
-        tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
-                   NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
-        self.job.isa = isa_in_use()
-        self.job.steps, self.job.batch = steps, tape.sizes.batch
-        self.job.frame = tape.sizes.frame_out
-        self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)
-        self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)
-        self.job.values = NULL
-        self.job.scratch = cnp.PyArray_DATA(self.scratch)
-        self.job.y_rows_first = 0
-        target.point(&self.job)
-        cdef int status
-        if tape.threads == 1:
-            with nogil:
-                status = self.alone()
-        else:
-            status = self.shared()
-        if status == DONE_:
-            if state is not None:
-                state[:] = self.numbers
-        elif status == BAD_TARGET_ and self.failed != TRNN_E_TARGET:
-            check(self.failed, "loss")
-        return status
-
-    cdef int alone(self) noexcept nogil:
-        """All of it, in this thread."""
-        cdef const trnn_training *training = self.tape.training
-        cdef trnn_training_job *job = self.tape.job
-        cdef int32_t stage
-        for stage in range(self.tape.sizes.stages):
-            lent_forward(training, job, stage)
-        self.failed = self.loss.run(&self.job, &self.value)
-        if self.failed != TRNN_OK:
-            return BAD_TARGET_
-        self.program.zero()
-        for stage in range(self.tape.sizes.stages - 1, -1, -1):
-            lent_backward(training, job, stage)
-        lent_gradients(training, job)
-        self.tape.mark()
-        return NOT_FINITE_ if self.program.step() else DONE_
-
-    cdef int shared(self) except -1:
-        """The same, each phase shared by the tape's threads."""
-        cdef Tape tape = self.tape
-        cdef int32_t stage
-        for stage in range(tape.sizes.stages):
-            tape.run(FORWARD, stage)
-        with nogil:
-            self.failed = self.loss.run(&self.job, &self.value)
-        if self.failed != TRNN_OK:
-            return BAD_TARGET_
-        with nogil:
-            self.program.zero()
-        for stage in range(tape.sizes.stages - 1, -1, -1):
-            tape.run(BACKWARD, stage)
-        tape.run(GRADIENTS, 0)
-        tape.mark()
-        self.program.point()
-        tape.run(MEASURE, 0)
-        if self.program.judge():
-            return NOT_FINITE_
-        tape.run(UPDATE, 0)
-        self.program.finish()
-        return DONE_
+include "_trainer.pxi"

@@ -12,15 +12,6 @@ from tinyrnn.errors import ShapeError
 _LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
 
 
-def aligned_zeros(nbytes: int) -> NDArray[np.float32]:
-    """A float32 vector of zeros that starts at a multiple of 64 bytes, with every page in memory already."""
-    raw = np.empty(nbytes + 64, dtype=np.uint8)
-    raw.fill(0)  # np.zeros would leave the pages to the first step, and read as fast as one page
-    address: int = raw.__array_interface__["data"][0]
-    start = -address % 64
-    return raw[start : start + nbytes].view(np.float32)
-
-
 def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The float32 that each bfloat16 is."""
     wide: NDArray[np.float32] = np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 # What PyTorch's modules and Keras' models have and a net has not, and what to use.
@@ -116,6 +116,36 @@ def brief(value: Any) -> str:
         if value is None or isinstance(value, (bool, int, float, str, tuple))
         else type(value).__name__
     )
+
+
+class Live:
+    """An argument of a constructor that may be set later: it is checked alike, and takes effect at once.
+
+    Parameters
+    ----------
+    check : callable
+        Takes a name and a value, returns the value to keep, or raises an error that begins with the name.
+    """
+
+    def __init__(self, check: Callable[[str, Any], Any]) -> None:
+        self._check = check
+        self._name = ""
+
+    def __set_name__(self, kind: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        if owner is None:
+            return self
+        try:
+            return owner.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        kept = self._check(f"{type(owner).__name__}: {self._name}", value)
+        owner._heed(self._name, kept)
+        owner.__dict__[self._name] = kept
 
 
 class Guarded:

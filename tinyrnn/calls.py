@@ -125,7 +125,7 @@ def run_cores(
     if call is None:
         plan = laid_out(cores, frame, 1, count).ready()
         call = Call(cores, plan, [_core.Part(plan, 0, 0) for _ in range(key[-1])], ())
-    state = _core.zeros(call.state_bytes)
+    state = _core.aligned_zeros(call.state_bytes)
     if key[-1] == 1:
         call.parts[0].run_rows(array, y, state, count, None, 0)
     else:
@@ -292,4 +292,4 @@ def open_stream(
             raise
         rows_first = False
     count = index_count(net, cores)
-    return Stream.of(slots_of(net, plan), net, plan, frame, out_frame, count, plans, rows_first, nonfinite)
+    return Stream(net, plan, frame, out_frame, count, plans, rows_first, nonfinite, slots_of(net, plan))

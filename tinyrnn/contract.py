@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tinyrnn import _core
 from tinyrnn.arguments import check_int, explained
 from tinyrnn.arrays import as_floats
-from tinyrnn.attributes import Guarded, absent, brief
+from tinyrnn.attributes import Guarded, Live, absent, brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import check_format
 from tinyrnn.plans import KeptCalls
@@ -49,7 +49,7 @@ class Module(Guarded, ABC):
     _calls: KeptCalls  # what calls.py has laid out
     _practice: Practice | None = None  # what training.py keeps, from the first pass on
     _frozen: frozenset[str] = frozenset()  # a layer's tensors that have no gradient, by name
-    _version: int = 0  # of what training goes by: it grows with each change to what is frozen
+    _version: int = 0  # grows with each change to what training was laid out by
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
         self = super().__new__(cls)
@@ -98,9 +98,9 @@ class Module(Guarded, ABC):
         """The names of that, without a prefix."""
         return ()
 
-    def _dropout_after(self, level: int) -> float:
-        """The part of the numbers that is dropped behind a core layer of a layer, in training."""
-        return 0.0
+    def _dropout_after(self, level: int) -> _core.Layer | None:
+        """The core layer that drops numbers behind one of a layer's own in training; None if none does."""
+        return None
 
     def _index_count(self) -> int:
         """The number of indices of a layer that reads indices; 0 for one that reads numbers."""
@@ -276,6 +276,13 @@ class Module(Guarded, ABC):
                 if tensor.name == name and "." not in name:
                     return self._set_tensor(tensor, value)
         super().__setattr__(name, value)
+
+    def _may_set(self, name: str) -> bool:
+        live = isinstance(getattr(type(self), name, None), Live)
+        return name in self.arguments if live else super()._may_set(name)
+
+    def _heed(self, name: str, value: Any) -> None:
+        """Go by another value of a `Live` argument: calls, streams and trainers from their next step on."""
 
     def _set_tensor(self, tensor: Tensor, value: Any) -> None:
         """Give one tensor other numbers; nothing has changed if they do not fit."""

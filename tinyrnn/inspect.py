@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, calls
 from tinyrnn._training import Tape
-from tinyrnn.arrays import aligned_zeros, as_floats
+from tinyrnn.arrays import as_floats
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.losses import Loss
@@ -247,7 +247,7 @@ class _Frames:
         self.cores, self.frame, self.out_frame, self.ends = cores, frame, out_frame, ends
 
     def forward(self, x: NDArray[Any]) -> Array:
-        state = aligned_zeros(self.tape.state_bytes)
+        state = _core.aligned_zeros(self.tape.state_bytes)
         x = np.ascontiguousarray(x)
         y = self.tape.forward(x, len(x), x.shape[1], 1, state, self.ends, 0, [0] * len(self.cores))
         return y.reshape(*x.shape[:2], *self.out_frame)
@@ -255,7 +255,8 @@ class _Frames:
     def backward(self, dy: Array) -> Array:
         rows, cols = self.tape.frame_out
         dx = self.tape.backward(
-            np.ascontiguousarray(dy).reshape(*dy.shape[:2], rows, cols), aligned_zeros(self.tape.state_bytes)
+            np.ascontiguousarray(dy).reshape(*dy.shape[:2], rows, cols),
+            _core.aligned_zeros(self.tape.state_bytes),
         )
         assert dx is not None  # indices are read below all recurrent layers, where no gradient goes
         return dx.reshape(*dy.shape[:2], *self.frame)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from tinyrnn import _core, calls, initial
 from tinyrnn.arguments import check_axis, check_bool, check_float, check_int, check_size
 from tinyrnn.arrays import as_floats
+from tinyrnn.attributes import Live
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
@@ -29,6 +30,11 @@ class _Layer(Net):
 
     _core_layer: _core.Layer
     _with_bias: bool  # the argument; `bias` itself is the tensor, as in PyTorch
+    _called: ClassVar[dict[str, str]] = {}  # arguments that the core calls otherwise
+
+    def _heed(self, name: str, value: Any) -> None:
+        if hasattr(self, "_core_layer"):  # not yet in the constructor
+            self._core_layer.set_argument(self._called.get(name, name), value)
 
     def _tensors(self) -> list[Tensor]:
         params = self._core_layer.params
@@ -174,6 +180,9 @@ class Embedding(_Layer):
         return (*frame, self.embedding_dim)
 
 
+_PADDING_MODES = ("zeros", "reflect")  # in the order of trnn_pad
+
+
 class Conv1d(_Layer):
     """One-dimensional convolution over ``(channels, length)``, as ``torch.nn.Conv1d``.
 
@@ -220,7 +229,7 @@ class Conv1d(_Layer):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"Conv1d: {name} is {channels}, expected a multiple of groups, {groups}")
-        if padding_mode not in ("zeros", "reflect"):
+        if padding_mode not in _PADDING_MODES:
             raise ValueError(f"Conv1d: padding_mode is {padding_mode!r}, expected 'zeros' or 'reflect'")
         self.padding_mode = padding_mode
         self.padding = (
@@ -248,7 +257,7 @@ class Conv1d(_Layer):
             bias=self._with_bias,
             pad_left=self._pad[0],
             pad_right=self._pad[1],
-            reflect=self.padding_mode == "reflect",
+            padding_mode=_PADDING_MODES.index(padding_mode),
         )
         fan_in = self.in_channels // self.groups * self.kernel_size
         self._core_layer.initialise = initial.uniform(1 / math.sqrt(fan_in))
@@ -302,6 +311,23 @@ def _single(value: Any) -> Any:
 # ---- normalisation ------------------------------------------------------------------------------
 
 
+def _not_negative(name: str, value: Any) -> float:
+    return check_float(name, value, 0.0)
+
+
+def _part(name: str, value: Any) -> float:
+    return check_float(name, value, 0.0, 1.0)
+
+
+def _part_or_none(name: str, value: Any) -> float | None:
+    return None if value is None else _part(name, value)
+
+
+def _core_momentum(momentum: float | None) -> float:
+    """A momentum as the core takes it. Without one it leaves the batch's own statistics to training.py."""
+    return 1.0 if momentum is None else momentum
+
+
 def _norm_start() -> Any:
     ones = ("weight", "running_var")
     return initial.drawn(lambda _, name, count: np.ones(count) if name in ones else np.zeros(count))
@@ -318,6 +344,7 @@ class LayerNorm(_Layer):
     """
 
     arguments = ("normalized_shape", "eps", "elementwise_affine", "bias")
+    eps = Live(_not_negative)
 
     def __init__(
         self,
@@ -330,7 +357,7 @@ class LayerNorm(_Layer):
         if len(given) not in (1, 2):
             raise ValueError(f"LayerNorm: normalized_shape is {tuple(given)}, expected one or two sizes")
         self.normalized_shape = tuple(check_size("LayerNorm: normalized_shape", length) for length in given)
-        self.eps = check_float("LayerNorm: eps", eps, 0.0)
+        self.eps = eps
         self.elementwise_affine = check_bool("LayerNorm: elementwise_affine", elementwise_affine)
         self._with_bias = check_bool("LayerNorm: bias", bias)
         self._core_layer = _core.Layer(
@@ -379,6 +406,8 @@ class BatchNorm1d(_Layer):
     arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
     _settable = ("training", "num_batches_tracked")
     _counts_batches = True
+    eps = Live(_not_negative)
+    momentum = Live(_part_or_none)
 
     def __init__(
         self,
@@ -390,8 +419,8 @@ class BatchNorm1d(_Layer):
         bias: bool = True,
     ) -> None:
         self.num_features = check_size("BatchNorm1d: num_features", num_features)
-        self.eps = check_float("BatchNorm1d: eps", eps, 0.0)
-        self.momentum = None if momentum is None else check_float("BatchNorm1d: momentum", momentum, 0.0, 1.0)
+        self.eps = eps
+        self.momentum = momentum
         self.affine = check_bool("BatchNorm1d: affine", affine)
         self._with_bias = check_bool("BatchNorm1d: bias", bias)
         self.track_running_stats = check_bool("BatchNorm1d: track_running_stats", track_running_stats)
@@ -404,9 +433,12 @@ class BatchNorm1d(_Layer):
             eps=self.eps,
             affine=self.affine,
             bias=self._with_bias and self.affine,
-            momentum=1.0 if self.momentum is None else self.momentum,  # None: training.py averages
+            momentum=_core_momentum(self.momentum),
         )
         self._core_layer.initialise = _norm_start()
+
+    def _heed(self, name: str, value: Any) -> None:
+        super()._heed(name, _core_momentum(value) if name == "momentum" else value)
 
     def _set_batches_seen(self, count: int) -> None:
         self.__dict__["num_batches_tracked"] = count  # a file's, whatever it is
@@ -483,10 +515,12 @@ class LeakyReLU(_Elementwise):
     """
 
     arguments = ("negative_slope", "inplace")
+    negative_slope = Live(check_float)
+    _called: ClassVar[dict[str, str]] = {"negative_slope": "slope"}
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
-        self.negative_slope = check_float("LeakyReLU: negative_slope", negative_slope)
         self.inplace = check_bool("LeakyReLU: inplace", inplace)
+        self.negative_slope = negative_slope
         self._core_layer = _core.Layer("leaky_relu", slope=self.negative_slope)
 
 
@@ -504,10 +538,11 @@ class Dropout(_Elementwise):
     """
 
     arguments = ("p", "inplace")
+    p = Live(_part)
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        self.p = check_float("Dropout: p", p, 0.0, 1.0)
         self.inplace = check_bool("Dropout: inplace", inplace)
+        self.p = p
         self._core_layer = _core.Layer("dropout", p=self.p)
 
 

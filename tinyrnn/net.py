@@ -38,8 +38,10 @@ class Net(Module):
 
     A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
 
-    The arguments that a layer was made with are fixed: ``lstm.hidden_size = 3`` is an error. Its tensors can
-    be set, each to an array of its shape: ``linear.weight = array``.
+    A layer's ``p``, ``eps``, ``momentum``, ``negative_slope`` and ``dropout`` can be set, as in PyTorch:
+    calls, open streams and trainers go by them from their next step on. Its other arguments are fixed:
+    ``lstm.hidden_size = 3`` is an error. Tensors can be set, each to an array of its shape:
+    ``linear.weight = array``.
     """
 
     _last_state: State | None = None

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from tinyrnn import _core, calls, initial
 from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_floats
+from tinyrnn.attributes import Live
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
@@ -21,6 +22,10 @@ from tinyrnn.tensors import Array, Frame, Slot, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+def _part(name: str, value: Any) -> float:
+    return check_float(name, value, 0.0, 1.0)
 
 
 class _Recurrent(Net):
@@ -39,6 +44,8 @@ class _Recurrent(Net):
         "dropout",
         "bidirectional",
     )
+    dropout = Live(_part)
+    _drop: _core.Layer | None = None  # drops between levels in training
 
     def __init__(
         self,
@@ -61,14 +68,10 @@ class _Recurrent(Net):
             raise ValueError(f"{name}: num_layers is {num_layers}, expected at most 1024")
         self.bias = check_bool(f"{name}: bias", bias)
         self.batch_first = check_bool(f"{name}: batch_first", batch_first)
-        self.dropout = check_float(f"{name}: dropout", dropout, 0.0, 1.0)
+        self.dropout = dropout
         self.bidirectional = check_bool(f"{name}: bidirectional", bidirectional)
-        if self.dropout > 0.0 and self.num_layers == 1 and not self._restored:
-            warnings.warn(
-                f"{name}: dropout is {dropout} with num_layers=1, where it changes nothing: it acts between "
-                "levels; put a tr.Dropout behind the layer instead",
-                stacklevel=4,
-            )
+        if not self._restored:
+            self._warn_of_dropout(dropout, 5)
         self.proj_size = check_size(f"{name}: proj_size", _proj_size, 0)
         if self.proj_size >= self.hidden_size:
             raise ValueError(
@@ -93,6 +96,22 @@ class _Recurrent(Net):
             level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
             self._levels.append(level)
             reads = self._output_size * self._directions
+
+    def _warn_of_dropout(self, dropout: float, stacklevel: int) -> None:
+        """A warning where there is nothing to drop."""
+        if dropout > 0.0 and self.num_layers == 1:
+            warnings.warn(
+                f"{type(self).__name__}: dropout is {dropout} with num_layers=1, where it changes nothing: "
+                "it acts between levels; put a tr.Dropout behind the layer instead",
+                stacklevel=stacklevel,
+            )
+
+    def _heed(self, name: str, value: Any) -> None:
+        if hasattr(self, "_levels"):  # not yet in the constructor
+            self._warn_of_dropout(value, 6)
+            if self._drop is not None:
+                self._drop.set_argument("p", value)
+            self._version += 1  # a tape has room for what drops only where something does
 
     @property
     def _batch_first(self) -> bool:
@@ -169,8 +188,12 @@ class _Recurrent(Net):
     def _state_names(self) -> tuple[str, ...]:
         return ("h", "c") if self._cell else ("h",)
 
-    def _dropout_after(self, level: int) -> float:
-        return self.dropout if level < self.num_layers - 1 else 0.0
+    def _dropout_after(self, level: int) -> _core.Layer | None:
+        if self.dropout == 0.0 or level == self.num_layers - 1:
+            return None
+        if self._drop is None:
+            self._drop = _core.Layer("dropout", p=self.dropout)
+        return self._drop
 
     def _initial_state(
         self,
@@ -549,7 +572,7 @@ class _Cell(_Recurrent):
         if rows == 0:
             return self._step_state([np.empty((0, size), np.float32)] * (1 + self._cell), leading)
         key, call = calls.prepared(self, self._levels, (self.input_size,), rows, 1, 1)
-        numbers = _core.zeros(call.state_bytes)
+        numbers = _core.aligned_zeros(call.state_bytes)
         state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
         parts = [state[:, i * size : (i + 1) * size] for i in range(1 + self._cell)]
         for part, array in zip(parts, given, strict=False):

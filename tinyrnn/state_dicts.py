@@ -12,7 +12,6 @@ from tinyrnn.contract import Module
 from tinyrnn.errors import WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded
 from tinyrnn.tensors import COUNTER, Array
-from tinyrnn.weights.spec import shown
 
 Layer = TypeVar("Layer", bound=Module)
 
@@ -158,6 +157,8 @@ def lacking(kind: str, name: str, given: Iterable[str], spellings: tuple[str, ..
 
 
 def quoted(names: Any) -> str:
+    from tinyrnn.weights.spec import shown  # here, so that who loads no file need not import it
+
     listed = list(names)
     first = ", ".join(f'"{shown(str(name))}"' for name in listed[:20])
     return first + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")

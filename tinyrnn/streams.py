@@ -66,7 +66,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
-        state = cls(_core.zeros(nbytes), slots)
+        state = cls(_core.aligned_zeros(nbytes), slots)
         if start is not None:
             state.take(start, what)
         return state
@@ -219,15 +219,11 @@ class Stream(Guarded, _core.Stream):
     _slots: tuple[Slot, ...]
     net: Module
 
-    @classmethod
-    def of(cls, slots: tuple[Slot, ...], *made_of: Any) -> Stream:
-        """A stream of a state with these names; the rest is what the core's takes."""
-        stream = cls(*made_of)
-        stream._slots = slots
-        return stream
+    def __init__(self, *made_of: Any) -> None:  # the rest of them is the core's, which has taken all by now
+        self._slots = self.made_of[-1]
 
     def __repr__(self) -> str:
-        _, _, frame, out_frame, _, parts, rows_first, nonfinite = self.made_of
+        _, _, frame, out_frame, _, parts, rows_first, nonfinite, _ = self.made_of
         net = repr(self.net).replace("\n", "\n  ")
         state = ", ".join(f"{slot.name} {slot.shape}" for slot in self._slots) or "none"
         return (
@@ -262,4 +258,4 @@ class Stream(Guarded, _core.Stream):
 
     def fresh(self) -> Stream:
         """A second stream of the same net and batch that remembers nothing."""
-        return Stream.of(self._slots, *self.made_of)
+        return Stream(*self.made_of)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, calls
-from tinyrnn.arrays import aligned_zeros, as_array
+from tinyrnn.arrays import as_array
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import LEVELS, rounded_activations
@@ -189,7 +189,7 @@ class _Level:
     ) -> None:
         self.name, self.leaf, self.core, self.out_frame = name, leaf, core, out_frame
         self.plan, self.batch = plan.ready(), plan.batch
-        self.state = aligned_zeros(plan.state_bytes)
+        self.state = _core.aligned_zeros(plan.state_bytes)
         self.last: list[Array] = []
         self.cells: list[Array] = []
         if isinstance(leaf, _Recurrent):

@@ -32,6 +32,28 @@ def guard(net: Module) -> _core.Guard:
     return net._practised().guard
 
 
+# Arguments with which layers in evaluation mode are trained in place of their own.
+_IN_USE: dict[str, dict[str, float]] = {"batch_norm": {"use_running_stats": 1}, "dropout": {"p": 0.0}}
+
+
+def _chain(
+    net: Module, cores: list[_core.Layer], modes: list[bool]
+) -> list[tuple[_core.Layer, dict[str, float]]]:
+    """The core layers that a tape runs, dropout between levels included, and arguments in place of theirs."""
+    places = [
+        (leaf, level, mode)
+        for (_, leaf), mode in zip(net._leaves(), modes, strict=True)
+        for level in range(leaf._core_count())
+    ]
+    found: list[tuple[_core.Layer, dict[str, float]]] = []
+    for core, (leaf, level, mode) in zip(cores, places, strict=True):
+        found.append((core, {} if mode else _IN_USE.get(core.kind, {})))
+        between = leaf._dropout_after(level) if mode else None
+        if between is not None:
+            found.append((between, {}))
+    return found
+
+
 def lay_out(
     net: Module,
     cores: list[_core.Layer],
@@ -40,6 +62,7 @@ def lay_out(
     batch: int,
     steps: int,
     threads: int,
+    modes: list[bool],
 ) -> Layout:
     """The cores of a net, in the order of its layers, laid out for training; nothing is allocated yet.
 
@@ -48,24 +71,10 @@ def lay_out(
     TypeError
         If a layer is not kept as float32.
     """
-    modes = _trains(net)
-    places = [
-        (leaf, level, mode)
-        for (_, leaf), mode in zip(net._leaves(), modes, strict=True)
-        for level in range(leaf._core_count())
-    ]
-    trained: list[_core.Layer] = []
-    fixed: list[bool] = []
-    for core, (leaf, level, mode) in zip(cores, places, strict=True):
-        drops = core.kind == "dropout"
-        trained.append(core if mode or not drops else _core.Layer("dropout", p=0.0))
-        fixed.append(not mode and core.kind == "batch_norm")
-        between = leaf._dropout_after(level)
-        if mode and between > 0.0:
-            trained.append(_core.Layer("dropout", p=between))
-            fixed.append(False)
+    chain = _chain(net, cores, modes)
+    trained, instead = [core for core, _ in chain], [given for _, given in chain]
     rows, cols = (1, 1, *frame)[-2:]
-    tape = Tape(trained, rows, cols, batch, steps, threads, fixed)
+    tape = Tape(trained, rows, cols, batch, steps, threads, instead)
     slots = calls.slots_of(net, _core.Plan(cores, rows, cols, batch, 1))
     return Layout(tape, trained, slots, frame, out_frame, modes)
 
@@ -92,14 +101,12 @@ def _layout_for(
     practice = net._practised()
     last = practice.layout
     if last is not None and last.frame == frame and last.tape.batch == batch:
-        same = [core for core in last.cores if core.kind != "dropout"] == [
-            core for core in cores if core.kind != "dropout"
-        ]
-        same = same and last.modes == _trains(net)
+        modes = _trains(net)
+        same = last.modes == modes and last.cores == [core for core, _ in _chain(net, cores, modes)]
         if same and last.tape.threads == min(threads, batch) and last.tape.most_steps >= steps:
             return last
     practice.layout = practice.forward = None
-    practice.layout = lay_out(net, cores, frame, out_frame, batch, steps, threads)
+    practice.layout = lay_out(net, cores, frame, out_frame, batch, steps, threads, _trains(net))
     return practice.layout
 
 
@@ -334,6 +341,8 @@ class Trainer(Guarded):
     """
 
     _made_by = "_threads"
+    _layout: Layout
+    _core: CoreTrainer
 
     def __init__(
         self,
@@ -374,12 +383,9 @@ class Trainer(Guarded):
         cores, frame, out_frame = calls.streamed(net, frame)
         if not net._recurrent:
             self.steps = 1
-        self._layout = lay_out(net, cores, frame, out_frame, self.batch, self.steps, threads)
+        self._cores, self._target_steps = cores, check_size("target_steps", target_steps, 0)
+        self._lay(frame, out_frame, threads, _trains(net))
         _check_statistics(net, frame, self.batch)
-        tape = self._layout.tape
-        self._core = CoreTrainer(
-            tape, loss.core, optimizer._program, check_size("target_steps", target_steps, 0)
-        )
         self._index_count = calls.index_count(net, cores)
         self._norms = batch_norms(net)
         self._recurrent = net._recurrent
@@ -389,6 +395,27 @@ class Trainer(Guarded):
         self._guard, self._optimizer_guard = guard(net), optimizer._guard
         self._still: list[Array] = []  # gradients of frozen tensors whose layer has others that are not
         self._threads = threads
+
+    def _lay(self, frame: Frame, out_frame: Frame, threads: int, modes: list[bool]) -> None:
+        """Lay the memory out."""
+        sizes = self.batch, self.steps, threads
+        self._layout = lay_out(self.net, self._cores, frame, out_frame, *sizes, modes)
+        self._core = CoreTrainer(
+            self._layout.tape, self.loss.core, self.optimizer._program, self._target_steps
+        )
+
+    def _renew(self) -> None:
+        """Go by what is frozen now, and by where dropout is."""
+        net, layout = self.net, self._layout
+        version = net._versions()
+        if layout.cores != [core for core, _ in _chain(net, self._cores, layout.modes)]:
+            self._lay(layout.frame, layout.out_frame, self._threads, layout.modes)
+        bits = trained(net, self._layout.cores)
+        if not any(bits):
+            raise ValueError("step: all parameters are frozen, expected some to train; see unfreeze()")
+        self._layout.tape.point_gradients(bits)
+        self._still = [gradient for gradient, _ in _frozen_parts(net)]
+        self._version = version
 
     def __repr__(self) -> str:
         parts = {"net": self.net, "optimizer": self.optimizer, "loss": self.loss}
@@ -495,22 +522,13 @@ class Trainer(Guarded):
         target: Target,
     ) -> float:
         """`step`, with all checked that can be."""
-        net, layout = self.net, self._layout
-        tape = layout.tape
-        program = self.optimizer._program
+        net, program = self.net, self.optimizer._program
         program.max_norm, program.max_value = self._limits
         counts, status = Counts(net, self._norms), None
         try:
             self.optimizer._refresh()
             if self._version != net._versions():
-                bits = trained(net, layout.cores)
-                if not any(bits):
-                    raise ValueError(
-                        "step: all parameters are frozen, expected some to train; see unfreeze()"
-                    )
-                tape.point_gradients(bits)
-                self._still = [gradient for gradient, _ in _frozen_parts(net)]
-                self._version = net._versions()
+                self._renew()
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
         except IndexError:
@@ -526,7 +544,8 @@ class Trainer(Guarded):
             counts.count()
             return self._core.last
         if status == BAD_TARGET:
-            classes = layout.out_frame[-1] if layout.out_frame else 1
+            out_frame = self._layout.out_frame
+            classes = out_frame[-1] if out_frame else 1
             raise IndexError(f"step: {self.loss.wrong_target(target, classes)}")
         self.optimizer._refuse(self._nonfinite, self._cause(array, ends))
         return self._core.last

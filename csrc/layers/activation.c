@@ -1,6 +1,11 @@
 /* Number by number: relu, leaky relu, sigmoid, tanh, dropout. As in torch.nn. */
 #include "training.h"
 
+const trnn_argument trnn_activation_arguments[] = {
+    TRNN_LIVE_FLOAT_OF(activation, slope),
+    TRNN_END_OF(activation),
+};
+
 static trnn_status activation_check(const trnn_layer *layer)
 {
     (void)layer;
@@ -74,6 +79,8 @@ static trnn_status flatten_frame(const trnn_layer *layer, trnn_frame in, trnn_fr
     return TRNN_OK;
 }
 
+const trnn_argument trnn_none_arguments[] = {{NULL, offsetof(trnn_layer, as), TRNN_INT32, 0}};
+
 const trnn_layer_type trnn_identity = {
     .name = "identity", .check = activation_check, .frame = activation_frame};
 const trnn_layer_type trnn_flatten = {.name = "flatten", .check = activation_check, .frame = flatten_frame};
@@ -82,6 +89,11 @@ const trnn_layer_training trnn_identity_training = {.backward = NULL};
 const trnn_layer_training trnn_flatten_training = {.backward = NULL};
 
 /* ---- Dropout: in use it computes nothing -------------------------------------------------------- */
+
+const trnn_argument trnn_dropout_arguments[] = {
+    TRNN_LIVE_FLOAT_OF(dropout, p),
+    TRNN_END_OF(dropout),
+};
 
 static trnn_status dropout_check(const trnn_layer *layer)
 {

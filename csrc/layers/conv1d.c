@@ -9,6 +9,20 @@
  */
 #include "training.h"
 
+const trnn_argument trnn_conv1d_arguments[] = {
+    TRNN_INT_OF(conv1d, in_channels),
+    TRNN_INT_OF(conv1d, out_channels),
+    TRNN_INT_OF(conv1d, kernel_size),
+    TRNN_INT_OF(conv1d, stride),
+    TRNN_INT_OF(conv1d, dilation),
+    TRNN_INT_OF(conv1d, groups),
+    TRNN_INT_OF(conv1d, bias),
+    TRNN_INT_OF(conv1d, pad_left),
+    TRNN_INT_OF(conv1d, pad_right),
+    TRNN_INT_OF(conv1d, padding_mode),
+    TRNN_END_OF(conv1d),
+};
+
 static trnn_status conv1d_check(const trnn_layer *layer)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;

@@ -3,6 +3,13 @@
 #include "../index.h"
 #include "training.h"
 
+const trnn_argument trnn_embedding_arguments[] = {
+    TRNN_INT_OF(embedding, num_embeddings),
+    TRNN_INT_OF(embedding, embedding_dim),
+    TRNN_INT_OF(embedding, padding),
+    TRNN_END_OF(embedding),
+};
+
 static trnn_status embedding_check(const trnn_layer *layer)
 {
     const trnn_embedding_args *a = &layer->as.embedding;

@@ -62,6 +62,12 @@ struct trnn_layer_type {
     const void *family; /* what a family of layers keeps for itself, as recurrent.h does */
 };
 
+/* Entries of trnn_<family>_arguments, which lists every member of trnn_<family>_args. */
+#define TRNN_INT_OF(family, member)        {#member, offsetof(trnn_layer, as.family.member), TRNN_INT32, 0}
+#define TRNN_LIVE_FLOAT_OF(family, member) {#member, offsetof(trnn_layer, as.family.member), TRNN_FLOAT, 1}
+#define TRNN_END_OF(family) \
+    {NULL, offsetof(trnn_layer, as.family) + sizeof(trnn_##family##_args), TRNN_INT32, 0}
+
 /* params() with every tensor's offset filled in, absent ones (rank 0) included; the bytes of all. */
 int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_MAX], size_t *bytes);
 

@@ -1,6 +1,13 @@
 /* y = W x + b over the last axis of a frame. As torch.nn.Linear. */
 #include "training.h"
 
+const trnn_argument trnn_linear_arguments[] = {
+    TRNN_INT_OF(linear, in_features),
+    TRNN_INT_OF(linear, out_features),
+    TRNN_INT_OF(linear, bias),
+    TRNN_END_OF(linear),
+};
+
 static trnn_status linear_check(const trnn_layer *layer)
 {
     const trnn_linear_args *a = &layer->as.linear;

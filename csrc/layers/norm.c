@@ -2,6 +2,16 @@
  * statistics, in training by the batch's. As torch.nn.LayerNorm and torch.nn.BatchNorm1d. */
 #include "training.h"
 
+const trnn_argument trnn_norm_arguments[] = {
+    TRNN_INT_OF(norm, size),
+    TRNN_INT_OF(norm, affine),
+    TRNN_INT_OF(norm, bias),
+    TRNN_LIVE_FLOAT_OF(norm, eps),
+    TRNN_LIVE_FLOAT_OF(norm, momentum),
+    TRNN_INT_OF(norm, use_running_stats),
+    TRNN_END_OF(norm),
+};
+
 static trnn_status norm_check(const trnn_layer *layer)
 {
     const trnn_norm_args *a = &layer->as.norm;

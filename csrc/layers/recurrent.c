@@ -14,6 +14,16 @@ static const char *const slot_names[2][VECTORS] = {
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
 
+const trnn_argument trnn_recurrent_arguments[] = {
+    TRNN_INT_OF(recurrent, input_size),
+    TRNN_INT_OF(recurrent, hidden_size),
+    TRNN_INT_OF(recurrent, proj_size),
+    TRNN_INT_OF(recurrent, bias),
+    TRNN_INT_OF(recurrent, bidirectional),
+    TRNN_INT_OF(recurrent, relu),
+    TRNN_END_OF(recurrent),
+};
+
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;

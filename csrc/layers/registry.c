@@ -1,11 +1,16 @@
 /* All layers by name: the one file that links every layer into a program. */
 #include "layer.h"
 
+#define TRNN_LAYER(name, arguments) extern const trnn_argument trnn_##arguments##_arguments[];
+#include "layers.def"
+#undef TRNN_LAYER
+
 static const struct {
     const trnn_layer_type *type;
     const trnn_layer_training *training;
+    const trnn_argument *arguments;
 } layers[] = {
-#define TRNN_LAYER(name, arguments) {&trnn_##name, &trnn_##name##_training},
+#define TRNN_LAYER(name, arguments) {&trnn_##name, &trnn_##name##_training, trnn_##arguments##_arguments},
 #include "layers.def"
 #undef TRNN_LAYER
 };
@@ -28,4 +33,11 @@ trnn_layer trnn_layer_named(const char *name)
         if (*a == *b) return trnn_layer_at(i);
     }
     return (trnn_layer){.type = NULL};
+}
+
+const trnn_argument *trnn_layer_arguments(const trnn_layer *layer)
+{
+    for (int32_t i = 0; i < LAYERS; i++)
+        if (layers[i].type == layer->type) return layers[i].arguments;
+    return NULL;
 }

@@ -7,6 +7,11 @@ static const int plain = 0, logarithm = 1;
 
 static int is_log(const trnn_layer *layer) { return *(const int *)layer->type->family; }
 
+const trnn_argument trnn_softmax_arguments[] = {
+    TRNN_INT_OF(softmax, over_rows),
+    TRNN_END_OF(softmax),
+};
+
 static trnn_status softmax_check(const trnn_layer *layer)
 {
     return trnn_is_flag(layer->as.softmax.over_rows) ? TRNN_OK : TRNN_E_ARGUMENT;

@@ -20,6 +20,29 @@ const char *trnn_optimiser_state(const trnn_optimiser *optimiser, int32_t i)
     return optimiser->facts.states[i] ? optimiser->facts.states[i] : "";
 }
 
+const trnn_argument *trnn_rule_arguments(void)
+{
+    static const trnn_argument arguments[] = {
+        {"maximize", offsetof(trnn_rule, maximize), TRNN_INT32, 0},
+        {"nesterov", offsetof(trnn_rule, nesterov), TRNN_INT32, 0},
+        {"centered", offsetof(trnn_rule, centered), TRNN_INT32, 0},
+        {"amsgrad", offsetof(trnn_rule, amsgrad), TRNN_INT32, 0},
+        {"decoupled", offsetof(trnn_rule, decoupled), TRNN_INT32, 0},
+        {"lr", offsetof(trnn_rule, lr), TRNN_DOUBLE, 0},
+        {"weight_decay", offsetof(trnn_rule, weight_decay), TRNN_DOUBLE, 0},
+        {"l1", offsetof(trnn_rule, l1), TRNN_DOUBLE, 0},
+        {"momentum", offsetof(trnn_rule, momentum), TRNN_DOUBLE, 0},
+        {"dampening", offsetof(trnn_rule, dampening), TRNN_DOUBLE, 0},
+        {"alpha", offsetof(trnn_rule, alpha), TRNN_DOUBLE, 0},
+        {"beta1", offsetof(trnn_rule, beta1), TRNN_DOUBLE, 0},
+        {"beta2", offsetof(trnn_rule, beta2), TRNN_DOUBLE, 0},
+        {"lr_decay", offsetof(trnn_rule, lr_decay), TRNN_DOUBLE, 0},
+        {"eps", offsetof(trnn_rule, eps), TRNN_DOUBLE, 0},
+        {NULL, sizeof(trnn_rule), TRNN_INT32, 0},
+    };
+    return arguments;
+}
+
 int trnn_rule_uses(const trnn_rule *rule, int32_t i) { return rule->optimiser->states(rule) >> i & 1; }
 
 /* ---- numbers ----------------------------------------------------------------------------------- */

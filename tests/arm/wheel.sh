@@ -25,7 +25,7 @@ fi
 # which say nothing when a folder serves several checkouts.
 mkdir -p "$work/source" "$work/include-$arch/$triple"
 find "$work/source" -type f ! -name '_*.c' ! -path '*/build/*' -delete
-translated=$(cat "$top"/tinyrnn/*.p[yx][xd] | sha256sum)
+translated=$(cat "$top"/tinyrnn/*.p[yx][xdi] | sha256sum)
 if [ "$translated" != "$(cat "$work/translated" 2>/dev/null)" ]; then
     rm -f "$work"/source/tinyrnn/_*.c
     echo "$translated" >"$work/translated"

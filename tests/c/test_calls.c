@@ -50,6 +50,62 @@ static void names(void)
 #endif
 }
 
+/* ---- arguments by name ------------------------------------------------------------------------- */
+
+/* The list names each member of a struct once, in its order: their bytes and those of the members that it
+ * leaves out are all that the struct has, from `start` on. */
+static void covers(const trnn_argument *list, size_t start, size_t left_out, const char *what)
+{
+    static const size_t sizes[] = {sizeof(int32_t), sizeof(float), sizeof(double), sizeof(const float *)};
+    size_t bytes = left_out, free = start;
+    for (; list->name; list++) {
+        check(strlen(list->name) > 0 && list->offset >= free, "%s: %s is out of order", what, list->name);
+        check(!list->live || list->type == TRNN_FLOAT, "%s: %s cannot be live", what, list->name);
+        free = list->offset + sizes[list->type];
+        bytes += sizes[list->type];
+    }
+    check(free <= list->offset, "%s: the end lies before the last argument", what);
+    bytes = (bytes + sizeof(double) - 1) / sizeof(double) * sizeof(double);
+    const size_t all = (list->offset - start + sizeof(double) - 1) / sizeof(double) * sizeof(double);
+    check(bytes == all, "%s: a list of %d bytes for %d", what, (int)bytes, (int)all);
+}
+
+static void arguments(void)
+{
+    for (int32_t i = 0; i < trnn_layer_count(); i++) {
+        const trnn_layer layer = trnn_layer_at(i);
+        covers(trnn_layer_arguments(&layer), offsetof(trnn_layer, as), 0, trnn_layer_name(&layer));
+    }
+    covers(trnn_loss_arguments(), 0,
+           sizeof(const trnn_loss_type *) + sizeof(trnn_reduction) + sizeof(int32_t), "losses");
+    covers(trnn_rule_arguments(), 0, sizeof(const trnn_optimiser *), "rules");
+}
+
+/* What is live changes in a plan and in a training that are laid out, and what it changes is y. */
+static void adjusting(void)
+{
+    trnn_layer layer = {TRNN_TRAINED(leaky_relu), .as.activation = {0.5f}};
+    memory plan = memory_take(trnn_plan_bytes(1)), scratch;
+    trnn_sizes sizes;
+    check(trnn_plan_init(plan.at, &layer, 1, (trnn_frame){1, 1}, 1, 1, &sizes) == TRNN_OK, "a plan");
+    scratch = memory_take(sizes.scratch_bytes);
+    const void *weights[] = {NULL};
+    const float x = -8.0f;
+    float y = 0.0f;
+    const trnn_job job = {
+        .isa = trnn_isa_best(), .weights = weights, .scratch = scratch.at, .x = &x, .y = &y, .steps = 1};
+    trnn_run((const trnn_plan *)(void *)plan.at, &job);
+    check(y == -4.0f, "a slope of 0.5: %g", (double)y);
+    layer.as.activation.slope = 0.25f;
+    trnn_run((const trnn_plan *)(void *)plan.at, &job);
+    check(y == -4.0f, "a plan has a copy");
+    trnn_plan_adjust((trnn_plan *)(void *)plan.at, 0, &layer);
+    trnn_run((const trnn_plan *)(void *)plan.at, &job);
+    check(y == -2.0f, "a slope of 0.25: %g", (double)y);
+    memory_release(&scratch);
+    memory_release(&plan);
+}
+
 /* ---- weights --------------------------------------------------------------------------------- */
 
 /* Bytes that a number takes at least. */
@@ -655,6 +711,8 @@ void test_calls(void)
         void (*run)(void);
     } groups[] = {
         {"names of statuses, kinds, instruction sets", names},
+        {"lists of arguments cover their structs", arguments},
+        {"live arguments of a plan", adjusting},
         {"weights in and out, lossless", all_packing},
         {"embeddings give their numbers", all_embeddings},
         {"formats that a layer may have", formats},

@@ -12,9 +12,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from folders import CSRC, TESTS
+from folders import CSRC, ROOT, TESTS
 
 import tinyrnn as tr
+from tinyrnn import library
 
 SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".c", ".h", ".inc", ".def"})
 
@@ -294,3 +295,59 @@ def test_every_status_is_there() -> None:
         if status != "OK":
             kind = getattr(tr, exception, None) or getattr(builtins, exception)
             assert issubclass(kind, (Exception, KeyboardInterrupt))
+
+
+# ---- the border -----------------------------------------------------------------------------------
+
+PACKAGE = ROOT / "tinyrnn"
+BORDER = sorted(path for path in PACKAGE.iterdir() if path.suffix in {".pyx", ".pxi", ".pxd"})
+
+# Which of our modules each may cimport.
+CIMPORTS = {
+    "_tinyrnn_h": set(),
+    "_core": {"_tinyrnn_h"},
+    "_kernels": {"_tinyrnn_h", "_core"},
+    "_losses": {"_tinyrnn_h", "_core"},
+    "_optim": {"_tinyrnn_h", "_core"},
+    "_training": {"_tinyrnn_h", "_core", "_losses", "_optim"},
+}
+
+
+def cython_code(path: Path) -> str:
+    """A source without docstrings and comments."""
+    return re.sub(r'"{3}.*?"{3}|#[^\n]*', " ", path.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("path", BORDER, ids=lambda path: path.name)
+def test_a_file_of_the_border_mirrors(path: Path) -> None:
+    """It is short, sees what it may see, and asks no layer, loss or optimiser for its name."""
+    text = cython_code(path)
+    assert len(path.read_text().splitlines()) < 400
+    assert {*re.findall(r"tinyrnn\.(\w+) cimport", text)} <= CIMPORTS.get(path.stem, set())
+    headers = re.findall(r'cdef extern from "([^"]+)"', text)
+    allowed = {
+        "_tinyrnn_h.pxd": ["tinyrnn.h"],
+        "_kernels.pyx": ["kernels/kernels.h"],
+        "_rounds.pxi": ["Python.h"],
+    }
+    assert headers == allowed.get(path.name, [])
+    if path.stem != "_kernels":
+        assert not re.search(r"\bkind\s*(==|!=|in\b|not in\b)", text)
+
+
+def test_subjects_of_the_core_know_those_before_them() -> None:
+    subjects = re.findall(r'^include "(\w+\.pxi)"', (PACKAGE / "_core.pyx").read_text(), flags=re.M)
+    assert len(subjects) == 7
+    subjects.remove("_nonfinite.pxi")  # the rest of Stream
+    texts = [cython_code(PACKAGE / subject) for subject in subjects]
+    defined = r"^(?:cdef class (\w+)|c?p?def [^\n(]*?(\w+)\()"
+    names = [{a or b for a, b in re.findall(defined, text, flags=re.M)} for text in texts]
+    assert all(names) and "Layer" in names[subjects.index("_layers.pxi")]
+    for place, text in enumerate(texts):
+        for later in names[place + 1 :]:
+            assert not [name for name in later if re.search(rf"\b{name}\b", text)], subjects[place]
+
+
+def test_the_library_has_every_module() -> None:
+    modules = {path.stem for path in BORDER if path.suffix == ".pyx"}
+    assert modules == {"_core", *library.MODULES}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn import _core, _kernels
-from tinyrnn.arrays import aligned_zeros
+from tinyrnn import _core, _kernels, _optim
 
 ISAS = tr.available_isas()
 FUSED = [isa for isa in ISAS if _core.is_fused(isa)]
@@ -160,7 +162,7 @@ def test_softmax_of_numbers_that_are_not_finite(isa: str) -> None:
 
 
 def test_read_and_peak() -> None:
-    x = aligned_zeros(4096 * 4)
+    x = _core.aligned_zeros(4096 * 4)
     x[:] = 1
     for isa in ISAS:
         assert _kernels.read(isa, x, 2) == 4096
@@ -177,3 +179,221 @@ def test_isas_are_chosen_by_name() -> None:
     with pytest.raises(ValueError, match=r"'mmx' is not available here, expected one of \['scalar'"):
         tr.set_isa("mmx")
     assert tr.isa() == ISAS[-1]
+
+
+# ---- what only training uses, against NumPy in float64 ----------------------------------------------
+
+
+def packed(gates: np.ndarray) -> np.ndarray:
+    """Gates (B, gates, H) as cells have them: 16 units of each gate side by side."""
+    rows, count, units = gates.shape
+    blocks = -(-units // 16)
+    wide = np.zeros((rows, count, blocks * 16), np.float32)
+    wide[..., :units] = gates
+    return np.ascontiguousarray(wide.reshape(rows, count, blocks, 16).swapaxes(1, 2).reshape(rows, -1))
+
+
+def unpacked(gates: np.ndarray, count: int, units: int) -> np.ndarray:
+    blocks = gates.shape[1] // 16 // count
+    return gates.reshape(-1, blocks, count, 16).swapaxes(1, 2).reshape(-1, count, blocks * 16)[..., :units]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_step(sums: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, ...]:
+    """y, c' and the activations."""
+    i, f, o = (sigmoid(sums[:, k]) for k in (0, 1, 3))
+    g = np.tanh(sums[:, 2])
+    new = f * c + i * g
+    return o * np.tanh(new), new, np.stack([i, f, g, o], 1)
+
+
+def gru_step(sums: np.ndarray, hidden: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, ...]:
+    """y and the activations; ``hidden`` is the hidden part of n, which is not in its sum."""
+    r, z = sigmoid(sums[:, 0]), sigmoid(sums[:, 1])
+    n = np.tanh(sums[:, 2] + r * hidden)
+    return n + z * (h - n), np.stack([r, z, n], 1)
+
+
+def slope(value: object, x: np.ndarray, step: float = 1e-6) -> np.ndarray:
+    """The derivative of a function number by number, by central differences."""
+    return (value(x + step) - value(x - step)) / (2 * step)  # type: ignore[operator]
+
+
+def gate_slopes(value: object, sums: np.ndarray) -> np.ndarray:
+    """`slope` for each gate's sums on their own, (B, gates, H)."""
+    slopes = []
+    for k in range(sums.shape[1]):
+
+        def of_gate(x: np.ndarray, k: int = k) -> np.ndarray:
+            changed = sums.copy()
+            changed[:, k] = x
+            return value(changed)  # type: ignore[operator]
+
+        slopes.append(slope(of_gate, sums[:, k]))
+    return np.stack(slopes, 1)
+
+
+def close(one: np.ndarray, other: np.ndarray) -> None:
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("units", [5, 16, 37])
+@pytest.mark.parametrize("kind", ["rnn", "relu", "lstm", "gru"])
+def test_a_cell_keeps_a_tape_and_goes_back(isa: str, units: int, kind: str) -> None:
+    tr.manual_seed(units)
+    generator = np.random.default_rng(units)
+    make = {"lstm": tr.LSTM, "gru": tr.GRU}.get(kind, tr.RNN)
+    net = make(3, units, **({"nonlinearity": "relu"} if kind == "relu" else {}))  # type: ignore[operator]
+    core, state = net._levels[0], net.state_dict()
+    count = state["weight_hh_l0"].shape[0] // units
+    weights = state["weight_hh_l0"].astype(np.float64).reshape(count, units, units)
+
+    def normal(*shape: int) -> np.ndarray:
+        return generator.standard_normal(shape).astype(np.float32)
+
+    h, c, dh, dy, dc, own = (normal(4, units) for _ in range(6))
+    of_x = normal(4, count, units)
+    of_h = np.einsum("bk,guk->bgu", h.astype(np.float64), weights)
+    tape = packed(of_x)
+    tape_h = np.zeros_like(tape) if kind == "gru" else None
+    new, y = c.copy(), np.empty_like(h)
+    _kernels.cell(isa, core, tape, h, new if kind == "lstm" else None, y, tape, tape_h)
+    kept = unpacked(tape, count, units).copy()
+    total = dh.astype(np.float64) + dy
+
+    if kind == "lstm":
+        sums = of_x + of_h
+        wanted, wanted_c, wanted_kept = lstm_step(sums, c)
+        close(new, wanted_c)
+
+        exact_c, exact_dc = c.astype(np.float64), dc.astype(np.float64)  # dc changes below
+
+        def value(sums: np.ndarray, before: np.ndarray = exact_c) -> np.ndarray:
+            written, state, _ = lstm_step(sums, before)
+            return written * total + state * exact_dc
+
+        wanted_dc = slope(lambda x: value(sums, x), exact_c)
+        _kernels.cell_back(isa, core, tape, None, dh, None, None, c, dc, dy)
+        close(dc, wanted_dc)
+        close(unpacked(tape, count, units), gate_slopes(value, sums))
+    elif kind == "gru":
+        sums = of_x + of_h
+        sums[:, 2] = of_x[:, 2]
+        hidden = of_h[:, 2] + state["bias_hh_l0"][2 * units :]
+        wanted, wanted_kept = gru_step(sums, hidden, h)
+        close(unpacked(tape_h, count, units)[:, 2], hidden)
+        total = total + own
+
+        def value(sums: np.ndarray, hidden: np.ndarray = hidden, before: np.ndarray = h) -> np.ndarray:
+            return gru_step(sums, hidden, before)[0] * total
+
+        _kernels.cell_back(isa, core, tape, tape_h, dh, own, h, None, None, dy)
+        close(unpacked(tape, count, units), gate_slopes(value, sums))
+        of_hidden = unpacked(tape_h, count, units)
+        close(of_hidden[:, :2], gate_slopes(value, sums)[:, :2])
+        close(of_hidden[:, 2], slope(lambda x: value(sums, x), hidden))
+        close(own, slope(lambda x: value(sums, hidden, x), h.astype(np.float64)))
+    else:
+        sums = of_x + of_h
+        wanted = np.maximum(sums, 0)[:, 0] if kind == "relu" else np.tanh(sums)[:, 0]
+        wanted_kept = wanted[:, np.newaxis]
+        _kernels.cell_back(isa, core, tape, None, dh, None, None, None, None, dy)
+        by_tanh = total[:, np.newaxis] * (1 - np.tanh(sums) ** 2)
+        close(
+            unpacked(tape, count, units),
+            np.where(sums > 0, total[:, np.newaxis], 0) if kind == "relu" else by_tanh,
+        )
+    close(y, wanted)
+    close(kept, wanted_kept)
+    assert not tape.reshape(4, -1, count, 16)[:, -1, :, units - units // 16 * 16 or 16 :].any()  # the padding
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("rows", "depth", "cols"), [(1, 1, 1), (3, 17, 33), (200, 24, 130)])
+def test_gradients_of_weights(isa: str, rows: int, depth: int, cols: int) -> None:
+    generator = np.random.default_rng(rows)
+    core = tr.Linear(depth, cols)._core_layer
+    dy, x = (generator.standard_normal((rows, n)).astype(np.float32) for n in (cols, depth))
+    dw = np.zeros(core.nbytes // 4, np.float32)
+    _kernels.weight_gradient(isa, core, dy, x, dw)
+    np.testing.assert_allclose(core.unpack_from(0, dw), dy.astype(np.float64).T @ x, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(core.unpack_from(1, dw), dy.sum(0, dtype=np.float64), rtol=1e-4, atol=2e-5)
+    shared = np.zeros_like(dw)
+    for part in range(3):
+        _kernels.weight_gradient(isa, core, dy, x, shared, part, 3)
+    assert np.array_equal(shared, dw)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("n", [1, 15, 16, 50])
+def test_kernels_without_a_matrix(isa: str, n: int) -> None:
+    x, mean, weight, bias = np.random.default_rng(n).standard_normal((4, n)).astype(np.float32)
+    var = np.random.default_rng(n).uniform(0.5, 2, n).astype(np.float32)
+    exact = x.astype(np.float64)
+    scale, shift = _kernels.norm_scale(isa, np.empty_like(x), np.empty_like(x), 1e-3, mean, var, weight, bias)
+    close(scale, weight / np.sqrt(var.astype(np.float64) + 1e-3))
+    close(_kernels.affine(isa, x, np.empty_like(x), scale, shift), exact * scale + shift)
+    close(scale * mean + shift, bias)
+    close(_kernels.clip(isa, x.copy(), 2.0, 1.5), np.clip(2 * exact, -1.5, 1.5))
+    assert _kernels.squares(isa, x) == pytest.approx((exact**2).sum(), rel=1e-12)
+    assert np.isnan(_kernels.squares(isa, np.append(x, np.float32(np.nan))))
+    distribution = np.exp(exact) / np.exp(exact).sum()
+    close(_kernels.softmax(isa, x, np.empty_like(x)), distribution)
+    spread = np.sqrt(exact.var() + 1e-3)
+    close(
+        _kernels.layer_norm(isa, x, np.empty_like(x), 1e-3, weight, bias),
+        (exact - exact.mean()) / spread * weight + bias,
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("n", [16, 50])
+def test_formulas_of_optimisers(isa: str, n: int) -> None:
+    w, g, m, v = np.random.default_rng(n).standard_normal((4, n)).astype(np.float32)
+    v *= v
+    exact, gradient, moment, square = (array.astype(np.float64) for array in (w, g, m, v))
+    moment = 0.9 * moment + 0.1 * gradient
+    square = 0.99 * square + 0.01 * gradient**2
+
+    states = [m.copy(), None, None]
+    written = _kernels.update(isa, "sgd", w.copy(), g, states, plain=1, rate=0.5, first=0.9, first_new=0.1)
+    close(written, exact - 0.5 * moment)
+    close(states[0], moment)
+
+    states = [v.copy(), None, None]
+    _kernels.update(isa, "rmsprop", w.copy(), g, states, plain=1, rate=0.5, second=0.99, second_new=0.01)
+    close(states[0], square)
+    states = [v.copy(), None, None]
+    written = _kernels.update(isa, "adagrad", w.copy(), g, states, plain=1, rate=0.5)
+    close(states[0], v + gradient**2)
+    close(written, exact - 0.5 * gradient / (np.sqrt(v + gradient**2) + 1e-8))
+
+    states = [m.copy(), v.copy(), None]
+    options = {"rate": 0.5, "first": 0.9, "first_new": 0.1, "second": 0.99, "second_new": 0.01, "eps": 1e-3}
+    written = _kernels.update(isa, "adam", w.copy(), g, states, plain=1, **options)
+    close(written, exact - 0.5 * moment / (np.sqrt(square) + 1e-3))
+    clipped = _kernels.update(
+        isa, "sgd", w.copy(), g, [None] * 3, rate=1.0, scale=2.0, limit=1.0, weight_decay=0.1
+    )
+    close(clipped, exact - (np.clip(2 * gradient, -1, 1) + 0.1 * exact))
+    with pytest.raises(TypeError, match="unexpected momentum"):
+        _kernels.update(isa, "sgd", w, g, [None] * 3, rate=1.0, momentum=0.9)
+
+
+def test_every_kernel_of_the_table_is_reached() -> None:
+    root = Path(tr.__file__).parent.parent
+    table = (root / "csrc" / "kernels" / "kernels.def").read_text()
+    window = (root / "tinyrnn" / "_kernels.pyx").read_text().partition("cdef const table *kernels_of(")[2]
+    cells = re.findall(r'"(\w+)\.inc"', (root / "csrc" / "cells" / "cells.def").read_text())
+    lists = {"name": cells, "update_##name": [f"update_{name}" for name in _optim.STATES]}
+    names = [
+        f"{name}{end}"
+        for stem, end in re.findall(r"TRNN_ENTRY\(\w+, ((?:update_##)?[a-z]\w*?)(?:##(\w+))?,", table)
+        for name in lists.get(stem, [stem])
+    ]
+    assert len(names) >= 22
+    assert [name for name in names if not re.search(rf"\.{name}\b", window)] == []

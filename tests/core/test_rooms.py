@@ -159,14 +159,21 @@ CLASSES = {
 }
 
 
+def home(path: Path, name: str) -> Path:
+    """The file in which a class stands that a file calls so."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and name in (alias.name for alias in node.names):
+            return next((file for file in PYTHON if module(file) == node.module), path)
+    return path
+
+
 def inherited(path: Path, name: str) -> set[str]:
-    """The attributes that a class and its bases declare; a base is in the same file or alone of its name."""
-    places = [place for place in CLASSES if place[1] == name]
-    place = (path, name) if (path, name) in CLASSES else places[0] if len(places) == 1 else None
-    if place is None:
+    """The attributes that a class and its bases declare."""
+    place = home(path, name)
+    if (place, name) not in CLASSES:  # Python's, or the core's
         return set()
-    bases = (inherited(place[0], ast.unparse(base)) for base in CLASSES[place].bases)
-    return declared(CLASSES[place]).union(*bases)
+    kind = CLASSES[place, name]
+    return declared(kind).union(*(inherited(place, ast.unparse(base)) for base in kind.bases))
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=ident)

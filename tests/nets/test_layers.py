@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn import _core
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -372,3 +373,82 @@ def test_groups_of_a_convolution_are_convolutions(multiplier: int, threads: int)
             assert np.array_equal(one.backward(dy[:, rows]), dx[:, columns])
         for name, gradient in one.grad_dict().items():
             assert np.array_equal(gradient, whole.grad_dict()[name][rows]), name
+
+
+# ---- arguments of core layers ----------------------------------------------------------------------
+
+
+def test_a_core_layer_tells_its_arguments() -> None:
+    core = tr.BatchNorm1d(3, eps=1e-3, momentum=0.2)._core_layer
+    assert core.arguments == ("size", "affine", "bias", "eps", "momentum", "use_running_stats")
+    told = {name: core.argument(name) for name in core.arguments}
+    assert told == {"size": 3, "affine": 1, "bias": 1, "eps": 1e-3, "momentum": 0.2, "use_running_stats": 0}
+    assert tr.ReLU()._core_layer.arguments == ()
+    assert tr.LSTM(3, 4)._levels[0].argument("hidden_size") == 4
+
+
+def test_arguments_that_a_core_layer_does_not_have() -> None:
+    with pytest.raises(
+        TypeError, match="linear: unexpected argument 'size', expected in_features, out_features"
+    ):
+        _core.Layer("linear", size=3)
+    with pytest.raises(TypeError, match="relu: unexpected argument 'slope', expected none"):
+        _core.Layer("relu", slope=0.5)
+    core = tr.Linear(2, 3)._core_layer
+    with pytest.raises(TypeError, match="linear: unexpected argument 'eps'"):
+        core.argument("eps")
+    with pytest.raises(TypeError, match="linear: in_features is fixed once the layer is made"):
+        core.set_argument("in_features", 5)
+    norm = tr.LayerNorm(3)._core_layer
+    with pytest.raises(ValueError, match="layer_norm: eps: a layer's argument is out of range"):
+        norm.set_argument("eps", -1.0)
+    with pytest.raises(TypeError):
+        norm.set_argument("eps", "small")
+    assert norm.argument("eps") == 1e-5
+    with pytest.raises(OverflowError):
+        _core.Layer("linear", in_features=1 << 40, out_features=1)
+
+
+def test_a_live_argument_reaches_what_is_laid_out() -> None:
+    """Plans of calls, streams in use, shared ones too, and tapes: each at its next run."""
+    net = tr.Sequential(tr.Linear(3, 4), tr.LeakyReLU(0.5))
+    core = net[1]._core_layer
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    stream, shared = net.stream(batch=4), net.stream(batch=4, threads=2)
+    linear = net[0](x)
+    for slope in (0.5, 0.25, 2.0):
+        core.set_argument("slope", slope)
+        wanted = np.where(linear > 0, linear, linear * np.float32(slope))
+        assert np.array_equal(net(x), wanted)
+        assert np.array_equal(stream.step(x), wanted)
+        assert np.array_equal(shared.step(x), wanted)
+        net.train()
+        assert np.array_equal(net(x), wanted)
+        net.eval()
+
+
+def test_a_live_argument_reaches_a_trainer() -> None:
+    """One that trains with another argument in place of its own keeps that one."""
+    net = tr.Sequential(tr.Linear(2, 3), tr.BatchNorm1d(3), tr.Dropout(0.0))
+    norm, dropout = net[1]._core_layer, net[2]._core_layer
+    x, y = np.random.default_rng(1).standard_normal((2, 8, 2)).astype(np.float32)
+    y = np.zeros((8, 3), np.float32)
+    trainer = net.trainer(batch=8, loss=tr.MSELoss(), optimizer=tr.optim.SGD(net, lr=0.0))
+    trainer.step(x, y)
+    before = net.state_dict()["1.running_mean"]
+    norm.set_argument("momentum", 1.0)
+    dropout.set_argument("p", 1.0)
+    assert trainer.step(x, y) == 0.0  # everything is dropped
+    batch = net[0](x)
+    np.testing.assert_allclose(net.state_dict()["1.running_mean"], batch.mean(0), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(net.state_dict()["1.running_mean"], before)
+
+    net.train()
+    net[1].eval()
+    net[2].eval()
+    net(x)
+    norm.set_argument("eps", 4.0)
+    dropout.set_argument("p", 0.5)
+    state = net.state_dict()
+    wanted = (batch - state["1.running_mean"]) / np.sqrt(state["1.running_var"] + 4.0)
+    np.testing.assert_allclose(net(x), wanted * state["1.weight"] + state["1.bias"], rtol=1e-5, atol=1e-6)

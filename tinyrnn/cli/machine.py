@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from tinyrnn import _kernels
-from tinyrnn.arrays import aligned_zeros
+from tinyrnn import _core, _kernels
 
 # Where a curve of bandwidths is measured: 8 kB to 64 MB.
 CURVE = tuple(1 << power for power in range(13, 27))
@@ -82,7 +81,7 @@ class Machine:
         """Bytes a second of reading so many from first to last, again and again."""
         size = max(round(nbytes / 512), 8) * 512
         if size not in self._bandwidths:
-            x, repeat = aligned_zeros(size), max(1, (1 << 21) // size)
+            x, repeat = _core.aligned_zeros(size), max(1, (1 << 21) // size)
             seconds = self._best(lambda: _kernels.read(self._isa, x, repeat))
             self._bandwidths[size] = size * repeat / seconds
         return self._bandwidths[size]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tinyrnn._optim import ARGUMENTS
 from tinyrnn.arguments import check_bool, check_float
 from tinyrnn.contract import Module
 from tinyrnn.parameters import parameters
@@ -67,6 +68,13 @@ class Entry:
     def shaped(self, packed: Array) -> Array:
         """Its numbers in a flat array that is laid out as its weights: a new array."""
         return self.tensor.core.unpack_from(self.tensor.param, packed).reshape(self.tensor.shape)
+
+
+def rule_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's hyperparameters by the core's names."""
+    given = {**options, "decoupled": options.get("decoupled_weight_decay", False)}
+    given["beta1"], given["beta2"] = options.get("betas", (0.0, 0.0))
+    return {name: given[name] for name in ARGUMENTS if name in given}
 
 
 class Groups:

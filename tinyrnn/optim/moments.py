@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyrnn.arrays import aligned_zeros
+from tinyrnn import _core
 from tinyrnn.optim.groups import Entry, Groups
 from tinyrnn.tensors import Array
 
@@ -31,7 +31,7 @@ class Moments:
         """The same, made where there is none."""
         core = entry.tensor.core
         if (id(core), i) not in self._buffers:
-            buffer = aligned_zeros(core.nbytes)
+            buffer = _core.aligned_zeros(core.nbytes)
             for other in self._groups.entries:
                 if other.tensor.core is core:
                     first, numbers = core.extent(other.tensor.param)

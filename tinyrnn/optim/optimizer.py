@@ -15,7 +15,7 @@ from tinyrnn.attributes import Guarded, brief
 from tinyrnn.contract import Module
 from tinyrnn.errors import NonFiniteError
 from tinyrnn.optim import pytorch
-from tinyrnn.optim.groups import Entry, Groups, Params, at_least_zero
+from tinyrnn.optim.groups import Entry, Groups, Params, at_least_zero, rule_of
 from tinyrnn.optim.moments import Moments
 from tinyrnn.parameters import trainable
 
@@ -140,7 +140,7 @@ class Optimizer(Guarded, ABC):
         }
         uses = list(self._uses)
         for i, options in changed.items():
-            uses[i] = self._program.set_rule(i, self._kind, options)
+            uses[i] = self._program.set_rule(i, self._kind, rule_of(options))
             self._values[i] = values[i]
         if uses != self._uses or versions != self._versions:
             self._uses, self._versions = uses, versions

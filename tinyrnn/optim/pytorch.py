@@ -11,7 +11,7 @@ from tinyrnn._optim import STATES, Program
 from tinyrnn.arguments import check_float
 from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.optim.groups import Entry, Groups
+from tinyrnn.optim.groups import Entry, Groups, rule_of
 from tinyrnn.optim.moments import Moments
 from tinyrnn.state_dicts import quoted
 from tinyrnn.tensors import Array
@@ -115,7 +115,7 @@ def read(groups: Groups, rule: str, state_dict: Mapping[str, Any], settled: dict
     _check_rule(groups, rule, saved)
     values = [_group(groups, i, group) | settled for i, group in enumerate(saved)]
     probe = Program(1)
-    uses = [probe.set_rule(0, rule, group) for group in values]
+    uses = [probe.set_rule(0, rule, rule_of(group)) for group in values]
 
     # The places that the saved groups name are ours in the same order.
     places = [place for group in saved for place in group["params"]]

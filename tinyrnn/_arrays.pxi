@@ -1,0 +1,54 @@
+# Of `_core`: small things done to arrays, in a tenth of the time that NumPy's functions take.
+
+def narrowed(cnp.ndarray numbers, int64_t low, int64_t high):
+    """A C-contiguous int64 array as int32; None if a number lies outside ``low .. high``, themselves int32."""
+    cdef cnp.ndarray narrow = np.empty_like(numbers, np.int32)
+    cdef const int64_t *wide = <const int64_t *> cnp.PyArray_DATA(numbers)
+    cdef int32_t *to = <int32_t *> cnp.PyArray_DATA(narrow)
+    cdef cnp.npy_intp i
+    for i in range(cnp.PyArray_SIZE(numbers)):
+        if wide[i] < low or wide[i] > high:
+            return None
+        to[i] = <int32_t> wide[i]
+    return narrow
+
+
+def is_floats(x):
+    """Whether ``x`` is an array of float32 that kernels read as it is: C-contiguous, aligned, native."""
+    return bool(cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 and cnp.PyArray_ISCARRAY_RO(x))
+
+
+cpdef cnp.ndarray aligned_zeros(size_t nbytes):
+    """A float32 vector of zeros that starts at a multiple of 64 bytes, every page of it there already."""
+    if nbytes > <size_t> PTRDIFF_MAX - 64:
+        raise MemoryError(f"{nbytes} bytes")
+    cdef cnp.npy_intp room = <cnp.npy_intp> nbytes + 64, count = <cnp.npy_intp> nbytes // 4
+    cdef cnp.ndarray raw = cnp.PyArray_EMPTY(1, &room, cnp.NPY_UINT8, 0)
+    cdef uintptr_t start = (<uintptr_t> cnp.PyArray_DATA(raw) + 63) & ~<uintptr_t> 63
+    memset(<void *> start, 0, nbytes)  # np.zeros would leave the pages to the first step, and read as fast as one page
+    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &count, cnp.NPY_FLOAT32, <void *> start)
+    cnp.set_array_base(array, raw)
+    return array
+
+
+def gathered(cnp.ndarray numbers, tuple shape, tuple parts):
+    """A new array (levels, rows, size) of what lies at (offset, size) of each level within the rows of
+    ``numbers``, float32, flat and contiguous."""
+    cdef cnp.npy_intp dims[3]
+    cdef cnp.npy_intp offset, size, row, each, levels = len(parts)
+    dims[0], dims[1], dims[2] = shape
+    cdef cnp.ndarray array = cnp.PyArray_EMPTY(3, dims, cnp.NPY_FLOAT32, 0)
+    cdef const float *start = <const float *> cnp.PyArray_DATA(numbers)
+    cdef float *to = <float *> cnp.PyArray_DATA(array)
+    if dims[1] == 0:
+        return array
+    if not is_floats(numbers):
+        raise TypeError(f"state: {numbers.dtype} numbers, expected contiguous float32")
+    each = cnp.PyArray_SIZE(numbers) // dims[1]
+    for offset, size in parts:
+        if not (levels == dims[0] and size == dims[2] and 0 <= offset <= each - size and size > 0):
+            raise ValueError(f"state: {numbers.size} numbers, too few for {shape}")
+        for row in range(dims[1]):
+            memcpy(to, start + row * each + offset, size * sizeof(float))
+            to += size
+    return array

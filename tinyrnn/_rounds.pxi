@@ -1,0 +1,181 @@
+# Of `_core`: threads and signals.
+#
+# ``Round`` is what several threads do at once, and a wait that no signal breaks: they write to the caller's
+# arrays. ``Guard`` lets one thread at a time use what is laid out once. Both go by the GIL.
+
+
+cdef extern from *:
+    """
+    /* Of the round that this thread works for: whether it is to stop. NULL: none. */
+    static __thread int *round_stop;
+    """
+    int *round_stop
+
+cdef extern from "Python.h":
+    int signals_handled "PyErr_CheckSignals"() noexcept  # not 0: a handler has raised, which is pending
+    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
+    enum: PY_LOCK_ACQUIRED
+
+
+cdef enum:
+    WAIT_US = 50000  # how long a round waits before it looks for signals again
+
+# Work between two looks at signals, in bytes of weights times frames: milliseconds on a server, at most about a
+# second on a Raspberry Pi Zero.
+cdef int64_t PATIENCE = 1 << 30
+
+
+cdef struct Watch:
+    int64_t left, blocks  # blocks of steps until the next look, and between looks
+
+
+cdef int poll(void *context) noexcept nogil:
+    """`trnn_job.poll`: whether a signal's handler has raised, here or in the thread whose round this is."""
+    cdef Watch *watch = <Watch *> context
+    cdef int raised
+    if round_stop != NULL and round_stop[0]:
+        return 1
+    watch.left -= 1
+    if watch.left > 0:
+        return 0
+    watch.left = watch.blocks
+    with gil:
+        raised = signals_handled()
+    if raised and round_stop != NULL:
+        round_stop[0] = 1
+    return raised
+
+
+cdef class Round:
+    """Tasks that run at once, the first one in the thread that calls `run`.
+
+    Parameters
+    ----------
+    tasks : sequence of callables
+    """
+
+    cdef object tasks
+    cdef list errors  # (place of the task, exception)
+    cdef int32_t left
+    cdef int stop
+    cdef PyThread_type_lock end  # held until the last task is done
+
+    def __cinit__(self, tasks):
+        self.tasks = tasks
+        self.errors = []
+        self.left = <int32_t> len(tasks)
+        self.stop = 0
+        self.end = PyThread_allocate_lock()
+        if self.end == NULL:
+            raise MemoryError()
+        PyThread_acquire_lock(self.end, NOWAIT_LOCK)
+
+    def __dealloc__(self):
+        if self.end != NULL:
+            PyThread_free_lock(self.end)
+
+    def work(self, int32_t i):
+        """Do one task."""
+        global round_stop
+        cdef int *outer = round_stop
+        round_stop = &self.stop
+        try:
+            self.tasks[i]()
+        except BaseException as error:
+            self.errors.append((i, error))
+        round_stop = outer
+        self.left -= 1
+        if self.left == 0:
+            PyThread_release_lock(self.end)
+
+    def run(self, hand_over, bint signals):
+        """Do all tasks, and wait for the last one whatever happens: they write to the caller's arrays.
+
+        No Python code of ours runs between, so no signal is handled where it could break the wait.
+
+        Parameters
+        ----------
+        hand_over : callable
+            Takes the pair (round, place of a task), for another thread to call `work` with.
+        signals : bool
+            Whether signals are handled meanwhile. Runs of a `Plan` then stop where a handler raises.
+
+        Raises
+        ------
+        BaseException
+            What the earliest task raised, or a signal's handler.
+        """
+        cdef int32_t i, handed = 1, count = self.left
+        try:
+            for i in range(1, count):
+                hand_over((self, i))
+                handed += 1
+        except BaseException as error:
+            self.errors.append((handed, error))
+            self.left -= count - handed
+        self.work(0)
+        while not self.wait(WAIT_US if signals else -1):
+            try:
+                if signals_handled():
+                    check(TRNN_E_INTERRUPTED, "run")
+            except BaseException as error:
+                self.errors.append((-1, error))
+                self.stop = 1
+                signals = False  # a second one waits, too
+        if self.errors:
+            raise min(self.errors, key=first_of)[1]
+
+    cdef bint wait(self, long long microseconds) noexcept:
+        """Whether all tasks are done."""
+        cdef bint done
+        with nogil:
+            done = PyThread_acquire_lock_timed(self.end, microseconds, 0) == PY_LOCK_ACQUIRED
+        return done
+
+
+def first_of(pair):
+    return pair[0]
+
+
+# How often this process was forked from its parents, from 1 on: what a holder of another number held, it held in
+# the parent.
+cdef int32_t _life = 1
+
+
+def _forked():
+    global _life
+    _life += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+cdef class Guard:
+    """A context that one thread at a time is in; a second one gets an error, not a race.
+
+    Parameters
+    ----------
+    message : str
+        What the error says.
+
+    Raises
+    ------
+    RuntimeError
+        If another thread is in it.
+    """
+
+    cdef str message
+    cdef int32_t holder
+
+    def __cinit__(self, str message not None):
+        self.message = message
+        self.holder = 0
+
+    def __enter__(self):
+        if self.holder == _life:
+            raise RuntimeError(self.message)
+        self.holder = _life
+
+    def __exit__(self, kind, error, traceback):
+        self.holder = 0

@@ -1,0 +1,336 @@
+# Of `_core`: a plan with a state and a scratch of its own, fed step by step or chunk by chunk.
+#
+# One thread at a time may use a ``Stream``; a second one gets an error, not a race, whether it steps or touches the
+# state by name. A stream that shares its batch among threads has a plan, a scratch and a job for each part of the
+# rows.
+
+
+cdef enum:
+    MAX_RANK = 4  # steps, batch, and a frame of rank 2
+
+
+cdef struct Shape:
+    int rank
+    cnp.npy_intp dims[MAX_RANK]
+
+
+cdef enum Nonfinite:
+    TAKE
+    STOP
+    SKIP
+    RESET
+
+_nonfinite = {None: TAKE, "stop": STOP, "skip": SKIP, "reset": RESET}
+
+
+cdef class Stream:
+    """A plan with a state of its own: what remembers between steps. Made by ``net.stream()``.
+
+    One thread at a time may use a stream; different streams of one net run in parallel.
+    """
+
+    cdef Plan plan
+    cdef readonly object net
+    cdef readonly tuple made_of  # the arguments that make another such stream
+    cdef cnp.ndarray numbers
+    cdef list parts
+    cdef Part whole  # the only part, where there is one
+    cdef int64_t surely  # steps up to which a run ends whole, or at once
+    cdef Shape frame, frame_out
+    cdef int32_t index_count
+    cdef int32_t busy  # the life in which a thread uses it, or 0
+    cdef bint rows_first
+    cdef Nonfinite nonfinite
+    cdef bint recovers
+    cdef cnp.ndarray began, before  # states: before a call, and before a step or some
+
+    def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count,
+                  list parts=None, bint rows_first=False, nonfinite=None, tuple slots=()):
+        """``parts``: (first row, plan) of what each thread takes; None for one thread.
+
+        ``rows_first``: whether `run` takes (batch, T, frame). ``nonfinite``: as ``net.stream()`` takes it.
+        ``slots``: the names of the state's numbers, which `streams` goes by."""
+        if plan.sizes.full_sequence:
+            raise ValueError(
+                "a bidirectional layer reads the future and cannot be streamed: call net(x) on whole sequences")
+        self.net = net
+        if nonfinite not in _nonfinite:
+            raise ValueError(f"nonfinite is {nonfinite!r}, expected None, 'stop', 'skip' or 'reset'")
+        self.made_of = (net, plan, frame, frame_out, index_count, parts, rows_first, nonfinite, slots)
+        self.rows_first, self.nonfinite = rows_first, _nonfinite[nonfinite]
+        if self.nonfinite != TAKE:
+            self.began, self.before = aligned_zeros(plan.sizes.state_bytes), aligned_zeros(plan.sizes.state_bytes)
+            self.recovers = any([state_recovers(layer) for layer in plan.layers])
+        self.plan = plan.ready()
+        set_shape(&self.frame, frame)
+        set_shape(&self.frame_out, frame_out)
+        self.index_count = index_count
+        self.numbers = aligned_zeros(plan.sizes.state_bytes)
+        if parts is None:
+            self.whole = Part(plan, 0, 0)
+            self.parts = [self.whole]
+        else:
+            self.parts = [Part((<Plan> part).ready(), first, plan.sizes.batch) for first, part in parts]
+        self.surely = (<Part> self.parts[0]).patience
+        if parts is not None and plan.sizes.indices:  # one part may find a wrong one when others have run
+            self.surely = 0
+
+    def step(self, x, out=None):
+        """One frame.
+
+        Parameters
+        ----------
+        x : array_like, float32, frame or (batch, frame)
+            One step's input for every row of the batch; the batch axis may be left out when it is 1.
+            Integers where the net begins with an embedding.
+        out : ndarray, float32, optional
+            Written and returned; nothing is allocated then.
+
+        Returns
+        -------
+        ndarray, float32, out frame or (batch, out frame)
+
+        Raises
+        ------
+        ShapeError, TypeError, IndexError
+            If ``x`` or ``out`` does not fit. The state is as before.
+        RuntimeError
+            If another thread is using this stream.
+        """
+        cdef int32_t index
+        cdef Shape lead
+        lead.rank = 0
+        if type(x) is int and self.plan.sizes.indices and self.frame.rank == 0 and self.plan.sizes.batch == 1:
+            if not 0 <= x < self.index_count:
+                raise IndexError(f"step: index {x} is out of range, expected 0 .. {self.index_count - 1}")
+            index = x
+            return self.compute(&index, 1, out, &lead, "step")
+        cdef cnp.ndarray array = self.input(x, "step")
+        self.match(array, &lead, False, "step")
+        return self.compute(cnp.PyArray_DATA(array), 1, out, &lead, "step")
+
+    def run(self, x, out=None):
+        """A chunk of steps, of any length: the same bits as step by step.
+
+        Parameters
+        ----------
+        x : array_like, float32, (T, frame) or (T, batch, frame), or (batch, T, frame) for a net with batch_first
+            The batch axis may be left out when it is 1. Integers where the net begins with an embedding.
+        out : ndarray, float32, optional
+            Written and returned; nothing is allocated then, unless rows come first and are several: the chunk is
+            turned, and turned back.
+
+        Returns
+        -------
+        ndarray, float32, (T, out frame) or (T, batch, out frame), or (batch, T, out frame) as ``x``
+
+        Raises
+        ------
+        ShapeError, TypeError, IndexError, RuntimeError
+            As `step`.
+        """
+        cdef Shape lead
+        cdef cnp.ndarray array = self.input(x, "run")
+        if self.rows_first and cnp.PyArray_NDIM(array) == self.frame.rank + 2:
+            return self.run_rows(array, out)
+        self.match(array, &lead, True, "run")
+        return self.compute(cnp.PyArray_DATA(array), <int32_t> lead.dims[0], out, &lead, "run")
+
+    def reset(self):
+        """Forget everything: the state becomes zeros, as for a new stream."""
+        self.renew("reset")
+        self.numbers[:] = 0
+
+    def free(self, str what):
+        """Raise RuntimeError if another thread is using the stream."""
+        if self.busy == _life:
+            raise RuntimeError(f"{what}: the stream is in use by another thread; give each thread a copy()")
+
+    def idle(self, str what):
+        """Raise RuntimeError if another thread is using the stream, or its state is half a step's."""
+        self.free(what)
+        if self.busy:
+            raise RuntimeError(f"{what}: this process was forked while a thread of its parent used the stream, "
+                               "which left half a step in its state; call reset() or set the state first")
+
+    def renew(self, str what):
+        """Get ready for another state; RuntimeError if another thread is using the stream."""
+        self.free(what)
+        self.busy = 0
+
+    @property
+    def raw_state(self):
+        """The numbers of the state, (state_bytes / 4,) float32, live."""
+        return self.numbers
+
+    @property
+    def batch(self):
+        return self.plan.sizes.batch
+
+    @cython.final
+    cdef cnp.ndarray input(self, x, str what):
+        """``x`` as the kernels read it; itself if it is that already."""
+        cdef int wanted = cnp.NPY_INT32 if self.plan.sizes.indices else cnp.NPY_FLOAT32
+        if cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(x) == wanted and cnp.PyArray_ISCARRAY_RO(x):
+            return <cnp.ndarray> x  # without another look at its type
+        if self.plan.sizes.indices:
+            return as_indices(x, f"{what}: x", self.index_count)
+        return as_floats(x, f"{what}: x")
+
+    @cython.final
+    cdef int match(self, cnp.ndarray array, Shape *lead, bint timed, str what) except -1:
+        """The axes of ``array`` before the frame, if it is ([T,] [batch,] frame)."""
+        cdef int axis
+        cdef bint fits
+        lead.rank = cnp.PyArray_NDIM(array) - self.frame.rank
+        fits = lead.rank == timed + 1 or (lead.rank == timed and self.plan.sizes.batch == 1)
+        if fits:
+            for axis in range(lead.rank):
+                lead.dims[axis] = cnp.PyArray_DIM(array, axis)
+            for axis in range(self.frame.rank):
+                if cnp.PyArray_DIM(array, lead.rank + axis) != self.frame.dims[axis]:
+                    fits = False
+            if lead.rank == timed + 1 and lead.dims[<int> timed] != self.plan.sizes.batch:
+                fits = False
+        if not fits:
+            frame = tuple([self.frame.dims[axis] for axis in range(self.frame.rank)])
+            batches = ((), (1,)) if self.plan.sizes.batch == 1 else ((self.plan.sizes.batch,),)
+            turned = timed and self.rows_first  # as the caller sees it
+            time, shape = ("T",) if timed else (), np.shape(array)
+            wanted = [str((batch + time if turned else time + batch) + frame).replace("'", "") for batch in batches]
+            if turned and lead.rank == 2:
+                shape = (shape[1], shape[0], *shape[2:])
+            order = ", as the net has batch_first" if turned else ""
+            raise errors.ShapeError(f"{what}: x has shape {shape}, expected {' or '.join(wanted)}{order}")
+        if timed and not 1 <= lead.dims[0] <= 1 << 28:
+            raise errors.ShapeError(f"{what}: x has {lead.dims[0]} steps, expected 1 .. {1 << 28}")
+        return 0
+
+    cdef run_rows(self, cnp.ndarray x, out):
+        """`run` of (batch, T, frame)."""
+        cdef Shape lead
+        cdef cnp.ndarray turned = x.swapaxes(0, 1)
+        self.match(turned, &lead, True, "run")
+        cdef cnp.npy_intp steps = lead.dims[0], batch = lead.dims[1]
+        cdef Shape given = lead
+        given.dims[0], given.dims[1] = batch, steps
+        if batch == 1:  # the same numbers in the same order
+            return self.compute(cnp.PyArray_DATA(x), <int32_t> steps, out, &given, "run")
+        cdef Shape shape = given
+        follow(&shape, &self.frame_out)
+        cdef cnp.ndarray y = None
+        if out is not None:
+            y = self.output(out, &shape, "run")
+        apart(cnp.PyArray_DATA(x), cnp.PyArray_NBYTES(x), NULL if y is None else cnp.PyArray_DATA(y),
+              0 if y is None else cnp.PyArray_NBYTES(y),
+              cnp.PyArray_DATA(self.numbers), self.plan.sizes.state_bytes, "run")
+        turned = np.array(turned, order="C")
+        result = self.compute(cnp.PyArray_DATA(turned), <int32_t> steps, None, &lead, "run").swapaxes(0, 1)
+        if y is None:
+            return result
+        y[:] = result
+        return y
+
+    @cython.final
+    cdef compute(self, const void *x, int32_t steps, out, Shape *lead, str what):
+        """Run, into ``out`` or a new array of shape (lead, out frame)."""
+        cdef int status
+        cdef const trnn_sizes *sizes = &self.plan.sizes
+        cdef Shape shape = lead[0]
+        follow(&shape, &self.frame_out)
+        cdef cnp.ndarray y
+        if out is None:
+            y = cnp.PyArray_EMPTY(shape.rank, shape.dims, cnp.NPY_FLOAT32, 0)
+        else:
+            y = self.output(out, &shape, what)
+        cdef float *y_data = <float *> cnp.PyArray_DATA(y)
+        cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
+        cdef size_t x_bytes = <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
+        apart(x, x_bytes, y_data, cnp.PyArray_NBYTES(y), state, sizes.state_bytes, what)
+        if self.busy:
+            self.idle(what)
+        self.busy = _life
+        try:
+            if self.nonfinite != TAKE:
+                status = <int> run_watched(self, <const char *> x, y_data, state, steps, what)
+            elif steps > self.surely:
+                status = self.run_kept(x, y_data, state, steps)
+            else:
+                status = self.run_parts(x, y_data, state, steps)
+        finally:
+            self.busy = 0
+        if status != TRNN_OK:
+            what = f"{what}: x must hold 0 .. {self.index_count - 1}" if status == TRNN_E_INDEX else what
+            check(<trnn_status> status, what)
+        return y
+
+    cdef int run_kept(self, const void *x, float *y, float *state, int32_t steps) except -1:
+        """`run_parts`, where it may end with half of its steps or rows done: the state is then as before."""
+        cdef cnp.ndarray kept = self.numbers.copy()
+        try:
+            return self.run_parts(x, y, state, steps)
+        except BaseException:
+            self.numbers[:] = kept
+            raise
+
+    @cython.final
+    cdef int run_parts(self, const void *x, float *y, float *state, int32_t steps) except -1:
+        """Run; returns the trnn_status."""
+        cdef Part part
+        cdef trnn_status status
+        if self.whole is not None:
+            self.whole.point(x, y, state, steps)
+            status = self.whole.run()
+            if status == TRNN_E_INTERRUPTED:  # what the handler raised is pending
+                check(status, "run")
+            return status
+        for part in self.parts:
+            part.point(x, y, state, steps)
+        run_all(self.parts)
+        return TRNN_OK
+
+    @cython.final
+    cdef cnp.ndarray output(self, out, Shape *shape, str what):
+        """``out``, if it may be written to."""
+        cdef int axis
+        if not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32:
+            raise TypeError(
+                f"{what}: out is {getattr(out, 'dtype', type(out).__name__)}, expected a float32 ndarray")
+        cdef cnp.ndarray y = <cnp.ndarray> out
+        cdef bint fits = cnp.PyArray_NDIM(y) == shape.rank
+        for axis in range(shape.rank):
+            fits = fits and cnp.PyArray_DIM(y, axis) == shape.dims[axis]
+        if not fits:
+            wanted = tuple([shape.dims[axis] for axis in range(shape.rank)])
+            raise errors.ShapeError(f"{what}: out has shape {out.shape}, expected {wanted}")
+        if not cnp.PyArray_ISCARRAY(y):
+            raise ValueError(f"{what}: out must be C-contiguous, aligned and writeable")
+        return y
+
+
+cdef void set_shape(Shape *shape, tuple dims):
+    shape.rank = <int> len(dims)
+    for axis in range(shape.rank):
+        shape.dims[axis] = dims[axis]
+
+
+cdef inline void follow(Shape *shape, const Shape *frame) noexcept:
+    """Add the axes of a frame after those that are there."""
+    cdef int axis
+    for axis in range(frame.rank):
+        shape.dims[shape.rank] = frame.dims[axis]
+        shape.rank += 1
+
+
+cdef inline bint overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) noexcept:
+    return <uintptr_t> a < <uintptr_t> b + b_bytes and <uintptr_t> b < <uintptr_t> a + a_bytes
+
+
+cdef inline int apart(const void *x, size_t x_bytes, const void *y, size_t y_bytes, const void *state,
+                      size_t state_bytes, str what) except -1:
+    """ValueError if input, output and state share memory."""
+    if overlap(y, y_bytes, x, x_bytes) or overlap(y, y_bytes, state, state_bytes):
+        raise ValueError(f"{what}: out shares memory with x or with the state")
+    if overlap(x, x_bytes, state, state_bytes):
+        raise ValueError(f"{what}: x shares memory with the state")
+    return 0

@@ -1,0 +1,145 @@
+# Of `_training`: one step of training.
+
+cdef enum:
+    DONE_
+    NOT_FINITE_
+    BAD_TARGET_
+
+DONE, NOT_FINITE, BAD_TARGET = DONE_, NOT_FINITE_, BAD_TARGET_
+
+
+cdef class CoreTrainer:
+    """Forwards, loss, backwards, update: one call, without Python where one thread does it.
+
+    Parameters
+    ----------
+    tape : Tape
+    loss : CoreLoss
+    program : Program
+        Of the optimiser.
+    target_steps : int
+        CTC: the most labels of a row; else 0.
+    """
+
+    def __cinit__(self, Tape tape not None, CoreLoss loss not None, Program program not None, int32_t target_steps):
+        self.tape, self.loss, self.program = tape, loss, program
+        tape.program = program
+        self.target_steps = target_steps
+        self.room = loss.scratch_bytes(
+            tape.sizes.steps, tape.sizes.batch,
+            <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
+        if self.room == <size_t> -1:
+            raise MemoryError(f"the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
+        self.numbers = self.scratch = None
+
+    @property
+    def loss_bytes(self):
+        """Working memory of the loss."""
+        return self.room
+
+    @property
+    def last(self):
+        """The loss of the last step."""
+        return self.value
+
+    def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
+             cnp.ndarray lengths, uint64_t seed, Target target not None):
+        """One step; the caller has checked the arrays, and called `Tape.point_gradients`.
+
+        Parameters
+        ----------
+        x, steps, x_step, x_row, lengths, seed
+            As `Tape.forward`.
+        state : ndarray, float32, or None for zeros
+            The initial state; becomes the final one, unless the step fails.
+        target : Target
+
+        Returns
+        -------
+        int
+            `DONE`; `NOT_FINITE` if a gradient is not: no weight has changed; `BAD_TARGET`, likewise.
+
+        Raises
+        ------
+        IndexError, ValueError, ShapeError
+            If what only the core sees is wrong with x or the lengths.
+        """
+        cdef Tape tape = self.tape
+        if target.target_steps > self.target_steps:
+            raise errors.ShapeError(
+                f"step: a row of the target has room for {target.target_steps} labels, expected {self.target_steps} "
+                "at most, the trainer's target_steps")
+        tape.allocate()
+        if self.numbers is None:
+            self.numbers = some(tape.sizes.state_bytes)[:tape.sizes.state_bytes // 4]
+            self.scratch = some(self.room)
+        if state is None:
+            memset(cnp.PyArray_DATA(self.numbers), 0, tape.sizes.state_bytes)
+        else:
+            self.numbers[:] = state
+        memset(cnp.PyArray_DATA(tape.dstate), 0, tape.sizes.state_bytes)
+        tape.steps = steps
+        tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
+                   NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
+        self.job.isa = isa_in_use()
+        self.job.steps, self.job.batch = steps, tape.sizes.batch
+        self.job.frame = tape.sizes.frame_out
+        self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)
+        self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)
+        self.job.values = NULL
+        self.job.scratch = cnp.PyArray_DATA(self.scratch)
+        self.job.y_rows_first = 0
+        target.point(&self.job)
+        cdef int status
+        if tape.threads == 1:
+            with nogil:
+                status = self.alone()
+        else:
+            status = self.shared()
+        if status == DONE_:
+            if state is not None:
+                state[:] = self.numbers
+        elif status == BAD_TARGET_ and self.failed != TRNN_E_TARGET:
+            check(self.failed, "loss")
+        return status
+
+    cdef int alone(self) noexcept nogil:
+        """All of it, in this thread."""
+        cdef const trnn_training *training = self.tape.training
+        cdef trnn_training_job *job = self.tape.job
+        cdef int32_t stage
+        for stage in range(self.tape.sizes.stages):
+            trnn_forward(training, job, stage)
+        self.failed = self.loss.run(&self.job, &self.value)
+        if self.failed != TRNN_OK:
+            return BAD_TARGET_
+        self.program.zero()
+        for stage in range(self.tape.sizes.stages - 1, -1, -1):
+            trnn_backward(training, job, stage)
+        trnn_gradients(training, job)
+        self.tape.mark()
+        return NOT_FINITE_ if self.program.step() else DONE_
+
+    cdef int shared(self) except -1:
+        """The same, each phase shared by the tape's threads."""
+        cdef Tape tape = self.tape
+        cdef int32_t stage
+        for stage in range(tape.sizes.stages):
+            tape.run(FORWARD, stage)
+        with nogil:
+            self.failed = self.loss.run(&self.job, &self.value)
+        if self.failed != TRNN_OK:
+            return BAD_TARGET_
+        with nogil:
+            self.program.zero()
+        for stage in range(tape.sizes.stages - 1, -1, -1):
+            tape.run(BACKWARD, stage)
+        tape.run(GRADIENTS, 0)
+        tape.mark()
+        self.program.point()
+        tape.run(MEASURE, 0)
+        if self.program.judge():
+            return NOT_FINITE_
+        tape.run(UPDATE, 0)
+        self.program.finish()
+        return DONE_
