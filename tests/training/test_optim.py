@@ -472,7 +472,7 @@ def wrong_states(state: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         'has "momentum_buffer"': at("state", 0, "momentum_buffer", value=np.zeros((20, 3))),
         "step is -1": at("state", 0, "step", value=-1),
         "step is 0.5": at("state", 0, "step", value=np.array(0.5)),
-        "exp_avg: dtype": at("state", 0, "exp_avg", value=np.array("no")),
+        "exp_avg: got dtype": at("state", 0, "exp_avg", value=np.array("no")),
         'state of "9": no group has such a tensor': at("state", 9, value={"step": 1}),
     }
 
@@ -497,7 +497,7 @@ def test_a_state_of_another_optimiser() -> None:
     trained(net, adam, 0, 1)
     with pytest.raises(
         tr.WeightsError,
-        match='0.weight_ih_l0: state has "exp_avg", "exp_avg_sq" and lacks "momentum_buffer", expected',
+        match='0.weight_ih_l0: state has "exp_avg", "exp_avg_sq" and lacks "momentum_buffer": expected',
     ):
         sgd.load_state_dict({**adam.state_dict(), "param_groups": sgd.state_dict()["param_groups"]})
 
