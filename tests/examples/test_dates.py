@@ -154,9 +154,9 @@ def test_dates_in_pytorch_have_the_same_losses(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], "--steps: '0', expected a whole number from 1"),
-        (["--steps", "many"], "--steps: 'many', expected a whole number from 1"),
-        (["--rate", "-1"], "--rate: '-1', expected a number above 0"),
+        (["--steps", "0"], "--steps: got '0', expected a whole number from 1"),
+        (["--steps", "many"], "--steps: got 'many', expected a whole number from 1"),
+        (["--rate", "-1"], "--rate: got '-1', expected a number above 0"),
         (["--save", "a", "--load", "b"], "--save is of no use with --load"),
         (["--save", "absent/a"], "--save: there is no folder absent"),
     ],

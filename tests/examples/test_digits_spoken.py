@@ -193,10 +193,10 @@ def test_digits_in_pytorch_have_the_same_losses(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--utterances", "-5"], "--utterances: '-5', expected a whole number from 1"),
+        (["--utterances", "-5"], "--utterances: got '-5', expected a whole number from 1"),
         (["--batch", "9", "--utterances", "8"], "--batch is 9, expected at most 8, the --utterances"),
-        (["--clip", "nan"], "--clip: 'nan', expected a number above 0"),
-        (["--save", "digits.npz"], "--save: digits.npz, expected a name that ends in .safetensors"),
+        (["--clip", "nan"], "--clip: got 'nan', expected a number above 0"),
+        (["--save", "digits.npz"], "--save: got digits.npz, expected a name that ends in .safetensors"),
         (["--save", "absent/a.safetensors"], "--save: there is no folder absent"),
         (["--source", "espeak"], "espeak-ng is not installed"),
     ],

@@ -26,10 +26,10 @@ def test_help(load: Load, folder: str, name: str, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], "--steps: '0', expected a whole number from 1"),
-        (["--seed", "-1"], "--seed: '-1', expected a whole number from 0"),
-        (["--rate", "fast"], "--rate: 'fast', expected a number above 0"),
-        (["--rate", "nan"], "--rate: 'nan'"),
+        (["--steps", "0"], "--steps: got '0', expected a whole number from 1"),
+        (["--seed", "-1"], "--seed: got '-1', expected a whole number from 0"),
+        (["--rate", "fast"], "--rate: got 'fast', expected a number above 0"),
+        (["--rate", "nan"], "--rate: got 'nan'"),
         (["--out", "nowhere/net.safetensors"], "expected a file in a folder that exists"),
     ],
 )

@@ -70,7 +70,7 @@ def test_shapes_in_pytorch_have_the_same_losses(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hidden", "0"], "--hidden: '0', expected a whole number from 1"),
+        (["--hidden", "0"], "--hidden: got '0', expected a whole number from 1"),
         (["--plot", "absent/a.png"], "--plot: there is no folder absent"),
     ],
 )

@@ -354,7 +354,7 @@ def test_an_empty_batch_gives_an_empty_result(make: Any, threads: int) -> None:
         assert_same(net(x, lengths=np.zeros(0, np.int32), threads=threads), (y, state))
         assert net(x, last=True)[0].shape == (0, 4 * ways)
         assert {part.shape for part in net.last_state.values()} == {(levels, 0, 4)}
-        with pytest.raises(tr.ShapeError, match="initial state: h: shape"):
+        with pytest.raises(tr.ShapeError, match="initial state: h: got shape"):
             net(x, state={"h": np.zeros((levels, 1, 4))})
         with pytest.raises(tr.ShapeError, match=r"lengths has shape \(1,\), expected \(0,\)"):
             net(x, lengths=[1])

@@ -118,7 +118,7 @@ def test_lengths_need_a_recurrent_layer() -> None:
             tr.ShapeError,
             r"c: got shape \(1, 3, 4\), expected \(1, 2, 4\)",
         ),
-        ((np.zeros((1, 4)), np.zeros((1, 4))), tr.ShapeError, "h: shape"),
+        ((np.zeros((1, 4)), np.zeros((1, 4))), tr.ShapeError, "h: got shape"),
         ((np.zeros((1, 2, 4), complex), np.zeros((1, 2, 4))), TypeError, "h0: got dtype complex128"),
     ],
 )

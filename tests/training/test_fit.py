@@ -996,7 +996,7 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
     (
         "the best net's name",
         ValueError,
-        "best.pt: save writes safetensors",
+        "best.pt: the suffix is .pt, expected .safetensors",
         {"callbacks": [callbacks.ModelCheckpoint("best.pt")]},
     ),
     ("a folder", IsADirectoryError, "is a folder", {"callbacks": [callbacks.Checkpoint(os.curdir)]}),

@@ -497,7 +497,7 @@ def test_a_state_of_another_optimiser() -> None:
     trained(net, adam, 0, 1)
     with pytest.raises(
         tr.WeightsError,
-        match='0.weight_ih_l0: state has "exp_avg", "exp_avg_sq" and lacks "momentum_buffer", expected',
+        match='0.weight_ih_l0: state has "exp_avg", "exp_avg_sq" and lacks "momentum_buffer": expected',
     ):
         sgd.load_state_dict({**adam.state_dict(), "param_groups": sgd.state_dict()["param_groups"]})
 
