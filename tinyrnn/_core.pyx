@@ -15,8 +15,8 @@ import os
 import numpy as np
 
 from tinyrnn import errors, library
-from tinyrnn.arrays import as_floats, as_indices, as_plain, widened
-from tinyrnn.threads import run_all
+from tinyrnn.arrays import as_array, as_floats, as_plain, is_plain, widened
+from tinyrnn.threads import hand_over
 
 cimport cython
 cimport numpy as cnp

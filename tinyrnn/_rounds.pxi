@@ -179,3 +179,24 @@ cdef class Guard:
 
     def __exit__(self, kind, error, traceback):
         self.holder = 0
+
+
+def run_all(tasks, bint signals=True):
+    """Run the tasks at once, the first one here; return when all are done.
+
+    Parameters
+    ----------
+    tasks : sequence of callables
+    signals : bool
+        Handle signals meanwhile: a handler that raises, such as Ctrl-C's, ends runs of a plan early.
+        Otherwise it is called when all are done.
+
+    Raises
+    ------
+    BaseException
+        The exception of the earliest task that raised one, or of a signal's handler. All tasks have ended.
+    """
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    Round(tasks).run(hand_over(len(tasks) - 1), signals)

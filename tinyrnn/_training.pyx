@@ -13,7 +13,7 @@ C. A call is work in phases (tinyrnn.h: forwards, backwards, gradients), each sh
 import numpy as np
 
 from tinyrnn import errors
-from tinyrnn.threads import run_all
+from tinyrnn._core import run_all
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc

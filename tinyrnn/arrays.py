@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn.errors import ShapeError
 
-_LEAST, _MOST = int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max)
-
 
 def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The float32 that each bfloat16 is."""
@@ -57,34 +55,6 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
         raise TypeError(f"{what}: got dtype {array.dtype}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):
         return as_plain(array, np.float32)
-
-
-def as_indices(x: ArrayLike, what: str, count: int | None = None) -> NDArray[np.int32]:
-    """``x`` as a C-contiguous int32 array of whole numbers in ``0 .. count - 1``.
-
-    Raises
-    ------
-    TypeError
-        If it holds anything but integers.
-    IndexError
-        If one is out of range: the message names it and its place.
-    """
-    array = as_array(x)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}: got dtype {array.dtype}, expected integers")
-    low, high = (_LEAST, _MOST) if count is None else (0, count - 1)
-    if is_plain(array, np.int64):  # as most indices come
-        from tinyrnn._core import narrowed
-
-        narrow = narrowed(array, low, high)
-        if narrow is not None:
-            return narrow
-    wrong = (array < low) | (array > high)
-    if wrong.any():
-        place = np.unravel_index(int(wrong.argmax()), array.shape)
-        where = f" at {list(map(int, place))}" if place else ""
-        raise IndexError(f"{what}: index {array[place]}{where} is out of range, expected {low} .. {high}")
-    return as_plain(array, np.int32)
 
 
 def as_lengths(

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arguments import check_bool, check_size
-from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths
+from tinyrnn.arrays import as_array, as_floats, as_lengths
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.plans import BLOCK_ROWS, Call, Key, laid_out
 from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import Array, Frame, Slot
-from tinyrnn.threads import run_all, split
+from tinyrnn.threads import split
 
 # ---- what a call is given --------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ def enter(net: Module, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Laye
     cores: list[_core.Layer] = []
     out_frame = net._lay(array.shape[lead:], lead, cores)
     if cores and cores[0].kind == "embedding":
-        array = as_indices(array, f"{type(net).__name__}: input", index_count(net, cores))
+        array = _core.as_indices(array, f"{type(net).__name__}: input", index_count(net, cores))
     elif not _core.is_floats(array):
         array = as_floats(array, f"{type(net).__name__}: input")
     return array, lead, cores, out_frame
@@ -129,7 +129,7 @@ def run_cores(
     if key[-1] == 1:
         call.parts[0].run_rows(array, y, state, count, None, 0)
     else:
-        run_all(
+        _core.run_all(
             [
                 partial(part.run_rows, array, y, state, frames, None, first)
                 for part, (first, frames) in zip(call.parts, split(count, threads), strict=True)
@@ -172,7 +172,7 @@ def infer(
         call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
     else:
         parts = split(batch, threads)
-        run_all(
+        _core.run_all(
             [
                 partial(part.run_rows, array, y, state.numbers, steps, ends, first)
                 for part, (first, _) in zip(call.parts, parts, strict=True)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinyrnn import _core
 from tinyrnn._losses import CoreLoss, Target
 from tinyrnn.arguments import check_bool, check_float, check_int, check_positive
-from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths, is_plain, within
+from tinyrnn.arrays import as_array, as_floats, as_lengths, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 
@@ -323,7 +324,7 @@ class CrossEntropyLoss(Loss):
             return as_floats(target, f"{name}: target")
         if array.shape == shape:
             raise TypeError(f"{name}: target has dtype {array.dtype}, expected floats, the classes' shares")
-        return as_indices(array, f"{name}: target")
+        return _core.as_indices(array, f"{name}: target")
 
     def _checked(self, shape: _Shape) -> _Shape:
         name = type(self).__name__
@@ -480,7 +481,7 @@ class CTCLoss(Loss):
         labels, counts = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
         batch = shape[0] if batch_first else shape[1]
         if counts is not None:
-            counts = as_indices(counts, f"{name}: target_lengths").flatten()  # a copy: see as_lengths
+            counts = _core.as_indices(counts, f"{name}: target_lengths").flatten()  # a copy: see as_lengths
             if counts.shape != (batch,):
                 raise ShapeError(
                     f"{name}: target_lengths has shape {counts.shape}, expected ({batch},), one per row"
@@ -549,7 +550,7 @@ class CTCLoss(Loss):
         """Labels as int32, also those of an empty list, whose dtype is none of integers."""
         if array.size == 0:
             return array.astype(np.int32)
-        return as_indices(array, f"{type(self).__name__}: target")
+        return _core.as_indices(array, f"{type(self).__name__}: target")
 
     @staticmethod
     def _batched(shape: _Shape, batch_first: bool) -> _Shape:

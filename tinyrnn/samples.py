@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import as_array, as_floats, as_indices, as_lengths
+from tinyrnn.arrays import as_array, as_floats, as_lengths
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.tensors import Frame
@@ -124,7 +124,7 @@ class Inputs:
             raise ValueError(f"{what}[{int(np.argmin(self.lengths))}]: got no steps, expected at least one")
 
     def _numbers(self, x: Any, what: str) -> NDArray[Any]:
-        return as_floats(x, what) if self.count is None else as_indices(x, what, self.count)
+        return as_floats(x, what) if self.count is None else _core.as_indices(x, what, self.count)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -224,7 +224,7 @@ class Targets:
             _check_finite(self.rows, inputs.lengths, self.per_step, what)
 
     def _numbers(self, y: Any, what: str) -> NDArray[Any]:
-        return as_indices(y, what) if self.classes else as_floats(y, what)
+        return _core.as_indices(y, what) if self.classes else as_floats(y, what)
 
     def _check_steps(self, listed: bool) -> None:
         inputs, what = self.inputs, self.what
@@ -262,12 +262,12 @@ class Targets:
         inputs, what = self.inputs, self.what
         count, blank = inputs.out_frame[-1], int(loss.blank)
         if isinstance(y, tuple) and len(y) == 2 and as_array(y[0]).ndim == 2:
-            labels = as_indices(y[0], f"{what}: labels", count)
+            labels = _core.as_indices(y[0], f"{what}: labels", count)
             many = as_lengths(y[1], what, len(labels), labels.shape[1], "its labels", least=0)
             rows = [row[:end] for row, end in zip(labels, many, strict=True)]
         else:
             rows = [
-                as_indices(row if len(row) else np.zeros(0, np.int32), f"{what}[{i}]", count)
+                _core.as_indices(row if len(row) else np.zeros(0, np.int32), f"{what}[{i}]", count)
                 for i, row in enumerate(y)
             ]
         if len(rows) != len(inputs):

@@ -1,13 +1,14 @@
-"""Threads that share the rows of a batch. The core's calls release the GIL, so Python's threads suffice."""
+"""Threads that share the rows of a batch; `_core.run_all` hands them its tasks.
+
+The core's calls release the GIL, so Python's threads suffice.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
-
-Task = Callable[[], None]
 
 
 def split(count: int, threads: int) -> list[tuple[int, int]]:
@@ -17,28 +18,12 @@ def split(count: int, threads: int) -> list[tuple[int, int]]:
     return [(first, end - first) for first, end in pairwise(bounds)]
 
 
-def run_all(tasks: Sequence[Task], signals: bool = True) -> None:
-    """Run the tasks at once, the first one here; returns when all are done.
-
-    Parameters
-    ----------
-    tasks : sequence of callables
-    signals : bool
-        Handle signals meanwhile: a handler that raises, such as Ctrl-C's, ends runs of a plan early.
-        Otherwise it is called when all are done.
-
-    Raises
-    ------
-    BaseException
-        The exception of the earliest task that raised one, or of a signal's handler. All tasks have ended.
-    """
+def hand_over(workers: int) -> Callable[[tuple[Any, int]], None]:
+    """Return what takes (round, place of a task), for one of at least so many threads to do the task."""
     global _pool
-    if len(tasks) == 1:
-        tasks[0]()
-        return
     if _pool is None:
         _pool = _Pool()
-    _pool.run(tasks, signals)
+    return _pool.grown(workers)
 
 
 class _Pool:
@@ -48,22 +33,20 @@ class _Pool:
         from queue import SimpleQueue  # here, so that programs with one thread need not import them
         from threading import Lock
 
-        from tinyrnn._core import Round
-
         self._tasks: Any = SimpleQueue()
         self._workers = 0
         self._growing = Lock()
-        self._round = Round
 
-    def run(self, tasks: Sequence[Task], signals: bool) -> None:
-        self._grow(len(tasks) - 1)
-        self._round(tasks).run(self._tasks.put, signals)
+    def grown(self, workers: int) -> Callable[[tuple[Any, int]], None]:
+        """Have at least so many threads; what hands tasks to them."""
+        if self._workers < workers:
+            self._grow(workers)
+        put: Callable[[tuple[Any, int]], None] = self._tasks.put
+        return put
 
     def _grow(self, workers: int) -> None:
         from threading import Thread
 
-        if self._workers >= workers:
-            return
         with self._growing:
             while self._workers < workers:
                 Thread(target=self._work, name=f"tinyrnn-{self._workers}", daemon=True).start()

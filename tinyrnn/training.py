@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core, calls, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
 from tinyrnn.arguments import check_positive, check_size
-from tinyrnn.arrays import as_floats, as_indices, is_plain, within
+from tinyrnn.arrays import as_floats, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
@@ -496,7 +496,7 @@ class Trainer(Guarded):
         if not self._index_count:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:
-            array = x if is_plain(x, np.int32) else as_indices(x, "step: x", self._index_count)
+            array = x if is_plain(x, np.int32) else _core.as_indices(x, "step: x", self._index_count)
         steps, x_step, x_row = self._axes(array.shape)
         ends = None if lengths is None else calls.check_lengths(net, lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
@@ -532,7 +532,7 @@ class Trainer(Guarded):
             numbers = None if state is None else state.numbers
             status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
         except IndexError:
-            as_indices(array, "step: x", self._index_count)  # says which index it is
+            _core.as_indices(array, "step: x", self._index_count)  # says which index it is
             raise
         finally:
             program.max_norm = program.max_value = np.inf

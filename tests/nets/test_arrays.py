@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn._core import Layer
-from tinyrnn.arrays import as_floats, as_indices, as_lengths, as_plain, is_plain
+from tinyrnn._core import Layer, as_indices
+from tinyrnn.arrays import as_floats, as_lengths, as_plain, is_plain
 
 
 def crooked(array):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.threads import run_all, split
+from tinyrnn._core import run_all
+from tinyrnn.threads import split
 from tinyrnn.training import guard
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
