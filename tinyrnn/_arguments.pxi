@@ -1,14 +1,14 @@
-# Of `_core`: members of C's structs, read and written by the names that C lists.
+# Part of `_core`: the members of C's structs, read and written by the names that C lists.
 
 cdef const trnn_argument *argument_named(const trnn_argument *arguments, str name, str what) except NULL:
-    """The entry of C's list with this name; ``what`` begins the message where there is none."""
+    """Return the entry of C's list with this name; ``what`` begins the message if there is none."""
     cdef const trnn_argument *argument = arguments
     while argument.name != NULL:
         if argument.name.decode() == name:
             return argument
         argument += 1
     names = ", ".join(argument_names(arguments)) or "none"
-    raise TypeError(f"{what}: unexpected argument {name!r}, expected {names}")
+    raise TypeError(f"{what}: got an unexpected argument {name!r}, expected {names}")
 
 
 cdef tuple argument_names(const trnn_argument *argument):
@@ -20,7 +20,7 @@ cdef tuple argument_names(const trnn_argument *argument):
 
 
 cdef int write_argument(void *struct, const trnn_argument *argument, value) except -1:
-    """Write one member of a struct. What TRNN_FLOATS points to is the caller's to keep."""
+    """Write one member of a struct. The caller keeps the array that TRNN_FLOATS points to."""
     cdef char *place = <char *> struct + argument.offset
     if argument.type == TRNN_INT32:
         (<int32_t *> place)[0] = value
@@ -40,7 +40,7 @@ cdef int write_arguments(void *struct, const trnn_argument *arguments, dict give
 
 
 cdef read_argument(const void *struct, const trnn_argument *argument):
-    """One number of a struct; a float as the shortest decimal that it is the nearest to, so 0.1 comes back."""
+    """Read one number of a struct. A float becomes the shortest decimal that rounds to it, so 0.1 stays 0.1."""
     cdef const char *place = <const char *> struct + argument.offset
     if argument.type == TRNN_INT32:
         return (<const int32_t *> place)[0]

@@ -1,7 +1,7 @@
-# Of `_core`: small things done to arrays, in a tenth of the time that NumPy's functions take.
+# Part of `_core`: small operations on arrays, in a tenth of the time that NumPy's functions take.
 
 cdef narrowed(cnp.ndarray numbers, int64_t low, int64_t high):
-    """A C-contiguous int64 array as int32; None if a number lies outside ``low .. high``, themselves int32."""
+    """Return a C-contiguous int64 array as int32; None if a number lies outside ``low .. high``, two int32 bounds."""
     cdef cnp.ndarray narrow = np.empty_like(numbers, np.int32)
     cdef const int64_t *wide = <const int64_t *> cnp.PyArray_DATA(numbers)
     cdef int32_t *to = <int32_t *> cnp.PyArray_DATA(narrow)
@@ -40,26 +40,28 @@ def as_indices(x, str what, count=None):
 
 
 def is_floats(x):
-    """Whether ``x`` is an array of float32 that kernels read as it is: C-contiguous, aligned, native."""
+    """Tell whether kernels can read ``x`` without a copy: float32, C-contiguous, aligned, native."""
     return bool(cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 and cnp.PyArray_ISCARRAY_RO(x))
 
 
 cpdef cnp.ndarray aligned_zeros(size_t nbytes):
-    """A float32 vector of zeros that starts at a multiple of 64 bytes, every page of it there already."""
+    """Return a float32 vector of zeros, aligned to 64 bytes, with all its pages mapped."""
     if nbytes > <size_t> PTRDIFF_MAX - 64:
-        raise MemoryError(f"{nbytes} bytes")
+        raise MemoryError(f"array: got {nbytes} bytes, expected at most {PTRDIFF_MAX - 64}")
     cdef cnp.npy_intp room = <cnp.npy_intp> nbytes + 64, count = <cnp.npy_intp> nbytes // 4
     cdef cnp.ndarray raw = cnp.PyArray_EMPTY(1, &room, cnp.NPY_UINT8, 0)
     cdef uintptr_t start = (<uintptr_t> cnp.PyArray_DATA(raw) + 63) & ~<uintptr_t> 63
-    memset(<void *> start, 0, nbytes)  # np.zeros would leave the pages to the first step, and read as fast as one page
+    memset(<void *> start, 0, nbytes)  # np.zeros would leave the mapping of pages to the first step
     cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(1, &count, cnp.NPY_FLOAT32, <void *> start)
     cnp.set_array_base(array, raw)
     return array
 
 
 def gathered(cnp.ndarray numbers, tuple shape, tuple parts):
-    """A new array (levels, rows, size) of what lies at (offset, size) of each level within the rows of
-    ``numbers``, float32, flat and contiguous."""
+    """Gather slices of each row into a new array (levels, rows, size).
+
+    ``parts`` has (offset, size) of each level's slice within a row; ``numbers`` holds all rows, flat float32.
+    """
     cdef cnp.npy_intp dims[3]
     cdef cnp.npy_intp offset, size, row, each, levels = len(parts)
     dims[0], dims[1], dims[2] = shape
@@ -69,11 +71,11 @@ def gathered(cnp.ndarray numbers, tuple shape, tuple parts):
     if dims[1] == 0:
         return array
     if not is_floats(numbers):
-        raise TypeError(f"state: {numbers.dtype} numbers, expected contiguous float32")
+        raise TypeError(f"state: got dtype {numbers.dtype}, expected contiguous float32")
     each = cnp.PyArray_SIZE(numbers) // dims[1]
     for offset, size in parts:
         if not (levels == dims[0] and size == dims[2] and 0 <= offset <= each - size and size > 0):
-            raise ValueError(f"state: {numbers.size} numbers, too few for {shape}")
+            raise ValueError(f"state: got {numbers.size} numbers, expected enough for shape {shape}")
         for row in range(dims[1]):
             memcpy(to, start + row * each + offset, size * sizeof(float))
             to += size

@@ -3,10 +3,10 @@
 
 Design
 ------
-A. ``check`` is the one door through which a C status becomes a Python exception.
-B. Arrays are looked at through NumPy's C interface, which costs a few instructions where a typed
+A. A C status becomes a Python exception in ``check`` and nowhere else.
+B. Arrays are read through NumPy's C interface, which costs a few instructions where a typed
    memoryview costs thousands. The GIL is released around every kernel.
-C. A subject is a file: see the end of this one. Each says its own design.
+C. Each subject has a file of its own, included at the end of this one, with its design at its head.
 """
 
 import builtins
@@ -40,7 +40,7 @@ library.serve(__file__)
 
 
 cdef int check(trnn_status status, str what) except -1:
-    """Raises the Python exception that status.def names for ``status``."""
+    """Raise the Python exception that status.def names for ``status``."""
     if status == TRNN_OK:
         return 0
     if status == TRNN_E_INTERRUPTED and PyErr_Occurred() != NULL:
@@ -59,7 +59,7 @@ cdef const trnn_kernels *_isa = _isas[_isa_count - 1]
 
 
 def available_isas():
-    """The instruction sets that this build holds and this machine can run, the best one last."""
+    """Return the instruction sets that this build has and this machine can run, the best one last."""
     return [trnn_isa_name(_isas[i]).decode() for i in range(_isa_count)]
 
 
@@ -67,11 +67,11 @@ cdef const trnn_kernels *isa_named(str name) except NULL:
     for i in range(_isa_count):
         if trnn_isa_name(_isas[i]).decode() == name:
             return _isas[i]
-    raise ValueError(f"instruction set {name!r} is not available here, expected one of {available_isas()}")
+    raise ValueError(f"instruction set: got {name!r}, which is not available here, expected one of {available_isas()}")
 
 
 def isa():
-    """The name of the instruction set in use."""
+    """Return the name of the instruction set in use."""
     return trnn_isa_name(_isa).decode()
 
 
@@ -93,7 +93,7 @@ def set_isa(name=None):
 
 
 def is_fused(name):
-    """Whether an instruction set has a fused multiply-add, and so gives the bits that all such give."""
+    """Tell whether an instruction set has a fused multiply-add: all of those give the same bits."""
     return bool(trnn_isa_fused(isa_named(name)))
 
 
@@ -101,7 +101,7 @@ cdef const trnn_kernels *isa_in_use() noexcept nogil:
     return _isa
 
 
-# What is wrong with the environment's TINYRNN_ISA, in words; None where nothing is.
+# The message about a wrong TINYRNN_ISA in the environment; None if there is nothing wrong.
 isa_problem = None
 _asked = os.environ.get("TINYRNN_ISA", "").strip()
 if _asked in available_isas():
@@ -116,8 +116,8 @@ elif _asked:
     warn_of_isa(f"{isa_problem}; the best one is used, {isa()}")
 
 
-# One module, since a device needs all of it at once and a step's calls stay within one file of C; in files of one
-# subject each, which know those before them. The last is the rest of `Stream`.
+# All of this is one module: a device needs all of it at once, and the calls of a step stay within one file of C.
+# Each file has one subject and uses the files before it. The last one continues `Stream`.
 include "_arrays.pxi"
 include "_arguments.pxi"
 include "_rounds.pxi"

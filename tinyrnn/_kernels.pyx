@@ -125,9 +125,9 @@ cdef const table *kernels_of(str isa) except NULL:
 
 cdef float *floats(array, tuple shape=None) except? NULL:
     if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not array.flags.c_contiguous:
-        raise TypeError("expected a C-contiguous float32 array")
+        raise TypeError("kernel: got another array, expected a C-contiguous float32 array")
     if shape is not None and array.shape != shape:
-        raise ValueError(f"shape {array.shape}, expected {shape}")
+        raise ValueError(f"kernel: got shape {array.shape}, expected {shape}")
     return <float *> cnp.PyArray_DATA(array)
 
 
@@ -197,11 +197,11 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     cdef const table *kernels = kernels_of(isa)
     cdef dict steps = {"rnn": 0, "lstm": 1, "gru": 2}
     if layer.kind not in steps:
-        raise ValueError(f"{layer.kind} is not a cell")
+        raise ValueError(f"cell: got a layer of kind {layer.kind}, expected rnn, lstm or gru")
     if layer.kind == "lstm" and c is None:
-        raise ValueError("an lstm needs c")
+        raise ValueError("cell: c is None, expected an array for an lstm")
     if layer.kind == "gru" and (tape is None) != (tape_h is None):
-        raise ValueError("a gru needs both tapes, or none")
+        raise ValueError("cell: got one tape, expected tape and tape_h or neither for a gru")
     cdef step *plain = [kernels.rnn, kernels.lstm, kernels.gru]
     cdef step *taped = [kernels.rnn_taped, kernels.lstm_taped, kernels.gru_taped]
     cdef step *run = plain if tape is None else taped
@@ -237,7 +237,7 @@ def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before
     cdef step_back *run = [kernels.rnn_back, kernels.lstm_back, kernels.gru_back]
     wanted = {"rnn": (), "lstm": (c_before, dc), "gru": (tape_h, dh_own, h_before)}[layer.kind]
     if any([array is None for array in wanted]):
-        raise ValueError(f"{layer.kind}: an array is missing")
+        raise ValueError(f"{layer.kind}: got None, expected an array in each place that the kind uses")
     rows, units = dh.shape
     memset(&p, 0, sizeof(p))
     p.rows, p.units = rows, layer.tensors[1].units
@@ -322,7 +322,7 @@ def affine(str isa, x, y, scale, shift):
 def update(str isa, str optimiser, w, g, states, **coefficients):
     """One step of an optimiser over n numbers: ``w`` and ``states``, three arrays or None, from ``g``.
 
-    ``coefficients`` are those of trnn_update; what is not named does nothing.
+    ``coefficients`` are those of trnn_update; one that is not given changes nothing.
     """
     cdef trnn_update p
     cdef trnn_rule rule
@@ -331,7 +331,7 @@ def update(str isa, str optimiser, w, g, states, **coefficients):
     cdef updater *run = [kernels.update_sgd, kernels.update_rmsprop, kernels.update_adagrad, kernels.update_adam]
     names = ("sgd", "rmsprop", "adagrad", "adam")
     if optimiser not in names:
-        raise ValueError(f"{optimiser} is not an optimiser")
+        raise ValueError(f"update: got {optimiser}, expected the name of an optimiser")
     memset(&p, 0, sizeof(p))
     memset(&rule, 0, sizeof(rule))
     write_arguments(&rule, trnn_rule_arguments(), {"nesterov": coefficients.pop("nesterov", 0)}, optimiser)
@@ -343,7 +343,7 @@ def update(str isa, str optimiser, w, g, states, **coefficients):
     p.first, p.first_new = coefficients.pop("first", 0), coefficients.pop("first_new", 0)
     p.second, p.second_new = coefficients.pop("second", 0), coefficients.pop("second_new", 0)
     if coefficients:
-        raise TypeError(f"unexpected {', '.join(coefficients)}")
+        raise TypeError(f"update: got unexpected coefficients: {', '.join(coefficients)}")
     for i in range(3):
         moments[i] = optional(states[i], w.shape)
     run[<int> names.index(optimiser)](&p, w.size, floats(w), floats(g, w.shape), moments)

@@ -1,10 +1,10 @@
-# Of `_core`: one layer, its arguments and its packed weights.
+# Part of `_core`: one layer, its arguments and its packed weights.
 #
-# Weights are laid out on first use, so that a net can be described, and checked against a file, before it takes
-# any memory. Several nets may hold the same ``Layer``.
+# Weights are laid out on first use. A net can be described, and checked against a file, before it takes memory.
+# Several nets may hold the same ``Layer``.
 
 
-# How often an argument of any layer has changed since the layer was made: what is laid out compares.
+# The number of changes of arguments so far, of all layers. Plans and tapes compare it with the one they know.
 cdef uint32_t changes = 0
 
 FORMATS = tuple([trnn_format_name(<trnn_format> i).decode() for i in range(TRNN_FORMAT_COUNT)])
@@ -35,15 +35,16 @@ cdef class Layer:
     kind : str
         A name of layers.def, such as ``"lstm"``.
     **arguments
-        The fields of that kind's arguments in tinyrnn.h; what is not named is 0.
+        The fields of that kind's arguments in tinyrnn.h; those that are not given are 0.
 
     Attributes
     ----------
     params : list of (str, tuple)
         Name and shape of every tensor, in PyTorch's order.
     initialise : callable, optional
-        Called with `params` when the weights are first needed and none were loaded: yields all their numbers
-        in pieces, (which param, its first number of the C-contiguous tensor, float32 vector), always the same.
+        Called with `params` when the weights are first needed and none were loaded. Yields all their numbers
+        in chunks, always the same: (index of the param, place of the first number in the C-contiguous tensor,
+        float32 vector).
     """
 
     def __cinit__(self, str kind, *, Layer like=None, int format=0, **arguments):
@@ -64,7 +65,7 @@ cdef class Layer:
         ]
 
     def argument(self, str name):
-        """One of its arguments, by the name that tinyrnn.h has.
+        """Return one of its arguments, by its name in tinyrnn.h.
 
         Raises
         ------
@@ -76,12 +77,12 @@ cdef class Layer:
     def set_argument(self, str name, value):
         """Change an argument that no size depends on: ``eps``, ``momentum``, ``p``, ``slope``.
 
-        Whatever has been laid out goes by it from its next call or step on.
+        Plans and tapes of this layer use the new value from their next call or step on.
 
         Raises
         ------
         TypeError
-            If the layer has no such argument, or has been laid out by it.
+            If the layer has no such argument, or a size depends on it.
         ValueError
             If it is out of range. The layer is as before.
         """
@@ -89,7 +90,7 @@ cdef class Layer:
         cdef trnn_layer changed = self.layer
         global changes
         if not argument.live:
-            raise TypeError(f"{self.kind}: {name} is fixed once the layer is made, make another layer")
+            raise TypeError(f"{self.kind}: {name} is fixed once the layer is made: make another layer")
         write_argument(&changed, argument, value)
         check(trnn_layer_check(&changed), f"{self.kind}: {name}")
         self.layer = changed
@@ -107,7 +108,7 @@ cdef class Layer:
 
     @property
     def format(self):
-        """What its matrices are kept as: one of `FORMATS`."""
+        """The format of its matrices: one of `FORMATS`."""
         return FORMATS[<int> self.layer.format]
 
     @property
@@ -116,29 +117,29 @@ cdef class Layer:
         return tuple([i for i in range(self.count) if self.tensors[i].rank > 1])
 
     def reformatted(self, str format):
-        """A layer of the same kind and arguments in another format, without weights."""
+        """Make a layer of the same kind and arguments in another format, without weights."""
         if format not in FORMATS:
-            raise ValueError(f"format {format!r}, expected one of {', '.join(FORMATS)}")
+            raise ValueError(f"{self.kind}: format is {format!r}, expected one of {', '.join(FORMATS)}")
         if format != "float32" and not self.matrices:
-            raise ValueError(f"{self.kind}: has no matrix that could be {format}")
+            raise ValueError(f"{self.kind}: format is {format}, expected float32: the layer has no matrix")
         cdef Layer other = Layer.__new__(Layer, self.kind, like=self, format=FORMATS.index(format))
         other.initialise = self.initialise
         return other
 
     cdef allocate(self):
-        """Zeros for the weights, unless another thread has made some. They never move again."""
+        """Allocate the weights, zeros, unless another thread has done so. They never move again."""
         memory = aligned_zeros(max(self.nbytes, 64))
         if self.weights == NULL:  # from here on the GIL is held
             self.memory = memory
             self.weights = <char *> cnp.PyArray_DATA(memory)
 
     cdef pack(self, int32_t i, numbers, scales):
-        """Lay out one tensor. The arrays are as `trnn_param_pack` wants them: the caller has checked them."""
+        """Pack one tensor. The caller has checked that the arrays are as `trnn_param_pack` needs them."""
         cdef float *scales_data = NULL if scales is None else <float *> cnp.PyArray_DATA(scales)
         trnn_param_pack(&self.tensors[i], self.weights, cnp.PyArray_DATA(numbers), scales_data)
 
     cdef const char *ready(self) except? NULL:
-        """The weights; drawn by `initialise` if none were loaded."""
+        """Return the weights; `initialise` draws them if none were loaded."""
         if self.weights == NULL:
             memory = self.drawn()
             if self.weights == NULL:  # else another thread has made them meanwhile
@@ -147,13 +148,13 @@ cdef class Layer:
         return self.weights
 
     cdef drawn(self):
-        """Weights as `initialise` draws them, in memory of their own, which nobody sees before it is full."""
+        """Return weights drawn by `initialise`, in new memory that no other thread sees before it is complete."""
         cdef int32_t param
         cdef size_t first
         cdef cnp.ndarray numbers
         cdef bint draws = self.initialise is not None and self.count > 0
         if draws and self.layer.format != TRNN_F32:
-            raise RuntimeError(f"{self.kind}: a layer in {self.format} needs its weights before it runs")
+            raise RuntimeError(f"{self.kind}: the layer has no weights, expected {self.format} codes: load them first")
         cdef cnp.ndarray memory = aligned_zeros(max(self.nbytes, 64))
         if draws:
             for param, first, numbers in self.initialise(self.params):
@@ -162,13 +163,13 @@ cdef class Layer:
         return memory
 
     def set(self, int32_t i, tensor):
-        """Pack one float32 tensor. Setting a first one leaves the others zero: set them all."""
+        """Pack one float32 tensor. The first call sets the other tensors to zero: set them all."""
         name, shape = self.params[i]
         if self.tensors[i].format != TRNN_F32:
-            raise TypeError(f"{name}: is kept as {self.format}, set its codes")
+            raise TypeError(f"{name}: format is {self.format}, expected float32: set its codes")
         array = as_floats(tensor, name)
         if array.shape != shape:
-            raise errors.ShapeError(f"{name}: shape {array.shape}, expected {shape}")
+            raise errors.ShapeError(f"{name}: got shape {array.shape}, expected {shape}")
         if self.weights == NULL:
             self.allocate()
         self.pack(i, array, None)
@@ -179,7 +180,7 @@ cdef class Layer:
         Parameters
         ----------
         i : int
-            Of `matrices`.
+            One of `matrices`.
         codes : ndarray, of the tensor's shape
             uint16, the bits of float16 or bfloat16 numbers; int8 in -127 .. 127 for int8, in -8 .. 7 for int4.
         scales : ndarray, float32, optional
@@ -189,7 +190,7 @@ cdef class Layer:
         Raises
         ------
         TypeError, ShapeError, ValueError
-            If they are not so. The weights are as before.
+            If dtype, shape or range differ from that. The weights are as before.
         """
         name, shape = self.params[i]
         kind, scales_shape = self.code_kind(i)
@@ -197,30 +198,30 @@ cdef class Layer:
                                            (f"{name}_scale", scales, np.float32, scales_shape)):
             if wanted is None:
                 if array is not None:
-                    raise TypeError(f"{what}: given, but {self.format} has no scales")
+                    raise TypeError(f"{what}: got scales, expected None: {self.format} has no scales")
                 continue
             if not isinstance(array, np.ndarray) or array.dtype != dtype:
-                raise TypeError(f"{what}: {getattr(array, 'dtype', type(array).__name__)}, expected "
+                raise TypeError(f"{what}: got {getattr(array, 'dtype', type(array).__name__)}, expected "
                                 f"{np.dtype(dtype)} for {self.format}")
             if array.shape != wanted:
-                raise errors.ShapeError(f"{what}: shape {array.shape}, expected {wanted}")
+                raise errors.ShapeError(f"{what}: got shape {array.shape}, expected {wanted}")
         if scales is not None:
             low, high = (-127, 127) if self.layer.format == TRNN_INT8 else (-8, 7)
             if codes.size and (codes.min() < low or codes.max() > high):
-                raise ValueError(f"{name}: codes {codes.min()} .. {codes.max()}, expected {low} .. {high}")
+                raise ValueError(f"{name}: got codes {codes.min()} .. {codes.max()}, expected {low} .. {high}")
             scales = as_plain(scales, scales.dtype)
             if not np.isfinite(scales).all():
-                raise ValueError(f"{name}_scale: not all scales are finite")
+                raise ValueError(f"{name}_scale: got a scale that is not finite, expected finite numbers")
             if self.layer.format == TRNN_INT4 and (scales.view(np.uint32) & 0xFFFF).any():
-                raise ValueError(f"{name}_scale: not all scales are bfloat16 numbers")
+                raise ValueError(f"{name}_scale: got a scale that bfloat16 lacks, expected bfloat16 numbers")
         elif self.layer.format == TRNN_F16 and ((codes & 0x7C00) == 0x7C00).any():
-            raise ValueError(f"{name}: not all numbers are finite")
+            raise ValueError(f"{name}: got a number that is not finite, expected finite numbers")
         if self.weights == NULL:
             self.allocate()
         self.pack(i, as_plain(codes, codes.dtype), scales)
 
     def codes(self, int32_t i):
-        """Unpack one matrix of a layer whose format is not float32: (codes, scales or None), as set."""
+        """Unpack one matrix of a layer whose format is not float32: (codes, scales or None)."""
         kind, scales_shape = self.code_kind(i)
         numbers = np.empty(self.params[i][1], kind)
         scales = None if scales_shape is None else np.empty(scales_shape, np.float32)
@@ -229,18 +230,18 @@ cdef class Layer:
         return numbers, scales
 
     cdef code_kind(self, int32_t i):
-        """dtype of a matrix's codes, and shape of its scales or None."""
+        """Return the dtype of a matrix's codes, and the shape of its scales or None."""
         name, shape = self.params[i]
         cdef trnn_format format = self.tensors[i].format
         if format == TRNN_F32:
-            raise TypeError(f"{name}: is float32 and has no codes")
+            raise TypeError(f"{name}: format is float32, which has no codes: use get or set")
         if format != TRNN_INT8 and format != TRNN_INT4:
             return np.uint16, None
         cols = int(np.prod(shape[1:]))
         return np.int8, (shape[0],) if format == TRNN_INT8 else (shape[0], (cols + 31) // 32)
 
     def get(self, int32_t i):
-        """Unpack one tensor: a new float32 array; of a matrix in another format the numbers it stands for."""
+        """Unpack one tensor to a new float32 array; codes become the numbers that they stand for."""
         cdef trnn_format format = self.tensors[i].format
         if format == TRNN_F32:
             array = np.empty(self.params[i][1], dtype=np.float32)
@@ -258,16 +259,16 @@ cdef class Layer:
             scales = np.repeat(scales, 32, axis=1)[:, :rows.shape[1]]
         return (rows * scales).reshape(codes.shape)
 
-    # ---- for training: flat float32 arrays laid out as the packed weights are ----------------------
+    # ---- for training: flat float32 arrays with the layout of the packed weights -------------------
 
     def packed(self):
-        """The packed weights themselves, flat float32, for a layer in float32: writing changes the layer."""
+        """Return the packed weights of a float32 layer, flat and not a copy: to write to them changes the layer."""
         self.trainable()
         self.ready()
         return self.memory[:self.nbytes // 4]
 
     def gradients(self):
-        """The packed gradients, flat float32, laid out as `packed` is; zeros when first asked for."""
+        """Return the packed gradients, flat float32 with the layout of `packed`; zeros at the first call."""
         self.trainable()
         if self.grads is None:
             grads = aligned_zeros(max(self.nbytes, 64))[:self.nbytes // 4]
@@ -277,33 +278,33 @@ cdef class Layer:
 
     @property
     def has_gradients(self):
-        """Whether `gradients` has been asked for."""
+        """True once `gradients` has been called."""
         return self.grads is not None
 
     def extent(self, int32_t i):
-        """The place of one tensor in `packed`, padding included: (offset, numbers), in floats."""
+        """Return the place of one tensor in `packed`, padding included: (offset, numbers), in floats."""
         return self.tensors[i].offset // 4, trnn_param_bytes(&self.tensors[i]) // 4
 
     def unpack_from(self, int32_t i, cnp.ndarray packed):
-        """One tensor of a flat array that is laid out as `packed`: a new array."""
+        """Unpack one tensor from a flat array with the layout of `packed`, to a new array."""
         array = np.empty(self.params[i][1], dtype=np.float32)
         trnn_param_unpack(&self.tensors[i], cnp.PyArray_DATA(packed), cnp.PyArray_DATA(array), NULL)
         return array
 
     def pack_into(self, int32_t i, cnp.ndarray packed, cnp.ndarray tensor):
-        """Lay one tensor, C-contiguous float32 of its shape, out in a flat array that is laid out as `packed`."""
+        """Pack one tensor, C-contiguous float32 of its shape, into a flat array with the layout of `packed`."""
         trnn_param_pack(&self.tensors[i], cnp.PyArray_DATA(packed), cnp.PyArray_DATA(tensor), NULL)
 
     cdef int trainable(self) except -1:
         if self.layer.format != TRNN_F32:
-            raise TypeError(f"{self.kind}: is kept as {self.format}; only float32 layers train")
+            raise TypeError(f"{self.kind}: format is {self.format}, expected float32 to train")
         return 0
 
     def prepare(self):
-        """Lay the weights out and initialise them, unless that is done."""
+        """Lay out and initialise the weights, unless that is done."""
         self.ready()
 
     @property
     def is_ready(self):
-        """Whether the weights have been laid out."""
+        """True once the weights have been laid out."""
         return self.weights != NULL

@@ -4,10 +4,10 @@
 Design
 ------
 A. ``CoreLoss`` is one C loss with the class weights that it points to. It is const once made.
-B. ``Target`` is what a loss compares with, in arrays that the core reads, and how they lie. `losses.py`
-   makes it of what the user gave; whoever runs a loss points a job at it.
+B. ``Target`` holds the target's arrays as the core reads them, and their layout. `losses.py` makes it from the
+   user's arguments. A job is pointed at it before a loss runs.
 C. ``CoreLoss.run`` needs no GIL: the trainer calls it between the forward and the backward pass.
-   ``compute`` is the same for one call from Python, with memory of its own.
+   ``compute`` does the same for one call from Python, with memory of its own.
 """
 
 import numpy as np
@@ -32,10 +32,10 @@ cdef class CoreLoss:
     kind : str
         One of `KINDS`, the names of losses.def.
     mean : bool
-        Whether values become their mean; else their sum.
+        The loss is the mean of the values; else their sum.
     **arguments
-        The others of trnn_loss, by name; what is not named is 0. Arrays are float32, (classes,), C-contiguous, and
-        not to be written to; both of one size where both are given.
+        The other members of trnn_loss, by name; those that are not given are 0. Arrays are float32, (classes,),
+        C-contiguous, of one size, and must not be written to.
 
     Raises
     ------
@@ -57,19 +57,19 @@ cdef class CoreLoss:
 
     cdef size_t scratch_bytes(self, int32_t steps, int32_t batch, size_t numbers,
                               int32_t target_steps) noexcept nogil:
-        """Bytes of working memory for such a job or a smaller one; SIZE_MAX for more than there can be."""
+        """Return the bytes of working memory for such a job or a smaller one; SIZE_MAX if there are too many."""
         return trnn_loss_scratch_bytes(&self.loss, steps, batch, numbers, target_steps)
 
     cdef trnn_status run(self, const trnn_loss_job *job, double *value) noexcept nogil:
-        """The loss of a job: `trnn_loss_run`."""
+        """Run `trnn_loss_run` on a job."""
         return trnn_loss_run(&self.loss, job, value)
 
     def scratch(self, int32_t steps, int32_t batch, size_t numbers, int32_t target_steps=0):
-        """`scratch_bytes`, for Python."""
+        """Return `scratch_bytes`, for Python."""
         return self.scratch_bytes(steps, batch, numbers, target_steps)
 
     def compute(self, cnp.ndarray y, Target target not None, shape, cnp.ndarray values=None, str what="loss"):
-        """The loss of ``y`` and its gradient.
+        """Compute the loss of ``y`` and its gradient.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ cdef class CoreLoss:
         shape : (int, int, int, int)
             steps, batch, and rows and columns of a frame, as the caller has checked them against the target.
         values : ndarray, float32, optional
-            Takes every single value.
+            Receives every single value.
         what : str
             Begins the message of an error.
 
@@ -93,7 +93,7 @@ cdef class CoreLoss:
         ValueError, ShapeError, IndexError
             As status.def says. `values` is as before.
         MemoryError
-            If CTC's paths take more memory than there can be.
+            If CTC's paths need more memory than any machine has.
         """
         cdef trnn_loss_job job
         cdef double value = 0
@@ -105,7 +105,7 @@ cdef class CoreLoss:
         cdef size_t bytes = self.scratch_bytes(
             job.steps, job.batch, <size_t> job.frame.rows * job.frame.cols, job.target_steps)
         if bytes == <size_t> -1:
-            raise MemoryError(f"{what}: the paths of {job.target_steps} labels in {job.steps} steps")
+            raise MemoryError(f"{what}: the paths of {job.target_steps} labels in {job.steps} steps take too much memory")
         cdef cnp.ndarray scratch = aligned_zeros(bytes)
         cdef cnp.ndarray dy = np.empty_like(y)
         job.scratch = cnp.PyArray_DATA(scratch)
@@ -120,7 +120,7 @@ cdef class CoreLoss:
 
 
 cdef class Target:
-    """What a loss compares with, as the core reads it: C-contiguous arrays that the caller has checked.
+    """The target of a loss as the core reads it: C-contiguous arrays that the caller has checked.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ cdef class Target:
     rows_first : bool
         ``numbers`` is (batch, steps, ...).
     target_lengths : ndarray, int32, (batch,), optional
-        CTC: labels of each row; ``numbers`` is (batch, most labels).
+        CTC: number of labels of each row; ``numbers`` is (batch, most labels).
     """
 
     def __cinit__(self, cnp.ndarray numbers not None, cnp.ndarray lengths=None, bint last=False,
@@ -148,8 +148,10 @@ cdef class Target:
         self.target_steps = 0 if target_lengths is None else <int32_t> cnp.PyArray_DIM(numbers, 1)
 
     cdef void point(self, trnn_loss_job *job) noexcept nogil:
-        """What a job says of targets: all but isa, y, dy, values, frame, steps, batch, scratch and
-        y_rows_first."""
+        """Set the job's members for targets.
+
+        The caller sets the others: isa, y, dy, values, frame, steps, batch, scratch and y_rows_first.
+        """
         job.target = cnp.PyArray_DATA(self.numbers)
         job.lengths = NULL
         job.target_lengths = NULL

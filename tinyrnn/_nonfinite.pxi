@@ -1,10 +1,11 @@
-# Of `_core`: streams that look at numbers that are not finite, where net.stream(nonfinite=) asks for it.
+# Part of `_core`: streams that check for numbers that are not finite, as net.stream(nonfinite=) asks.
 
 
 cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *state, int32_t steps, str what) except *:
-    """`Stream.run_parts`, but where a row's input or new state is not finite, what `nonfinite` says happens.
+    """Do `Stream.run_parts`, and apply `nonfinite` to a row whose input or new state is not finite.
 
-    A failure leaves state and ``y`` as before."""
+    A failure leaves state and ``y`` as before.
+    """
     cdef const trnn_sizes *sizes = &stream.plan.sizes
     cdef size_t state_bytes = sizes.state_bytes
     cdef size_t x_step = <size_t> sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols
@@ -17,14 +18,14 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
         good = good_steps(stream, x, steps)
         if good < steps:
             refuse(stream, x + <size_t> good * x_step * 4, good, steps, what)
-    if stream.nonfinite == STOP or sizes.indices:  # which can fail after some steps
+    if stream.nonfinite == STOP or sizes.indices:  # these can fail after some steps
         own = np.empty(steps * y_step, np.float32)
         to = <float *> cnp.PyArray_DATA(own)
     memcpy(cnp.PyArray_DATA(stream.began), state, state_bytes)
     try:
         while t < steps and status == TRNN_OK:
             good = good_steps(stream, x + t * x_step * 4, steps - t)
-            if good > 1 and not stream.recovers:  # together, unless the state turns bad on the way
+            if good > 1 and not stream.recovers:  # in one run, unless the state becomes infinite or NaN in it
                 memcpy(cnp.PyArray_DATA(stream.before), state, state_bytes)
                 status = <trnn_status> stream.run_parts(x + t * x_step * 4, to + t * y_step, state, good)
                 if status != TRNN_OK or all_finite(state, state_bytes // 4):
@@ -51,7 +52,7 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
 
 
 cdef int32_t good_steps(Stream stream, const char *x, int32_t steps) noexcept:
-    """How many steps come before the first one with a number that is not finite."""
+    """Count the steps before the first one with a number that is not finite."""
     cdef const trnn_sizes *sizes = &stream.plan.sizes
     cdef size_t numbers = <size_t> sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols
     cdef int32_t t
@@ -64,7 +65,7 @@ cdef int32_t good_steps(Stream stream, const char *x, int32_t steps) noexcept:
 
 
 cdef int mend(Stream stream, const char *x, float *y, float *state, int32_t t, int32_t steps, str what) except -1:
-    """After step ``t``, whose input and output these are: put the rows right that are not finite."""
+    """Mend the rows that are not finite after step ``t``, whose input and output these are."""
     cdef const trnn_sizes *sizes = &stream.plan.sizes
     cdef size_t numbers = sizes.state_bytes // 4 // sizes.batch, row, i
     cdef size_t x_row = 0 if sizes.indices else <size_t> sizes.frame_in.rows * sizes.frame_in.cols
@@ -88,7 +89,7 @@ cdef int mend(Stream stream, const char *x, float *y, float *state, int32_t t, i
 
 
 cdef int refuse(Stream stream, const char *x, int32_t t, int32_t steps, str what) except -1:
-    """NonFiniteError for the step ``t`` that begins at ``x``."""
+    """Raise NonFiniteError for step ``t``, which begins at ``x``."""
     cdef const float *numbers = <const float *> x
     cdef size_t i = 0
     while all_finite(numbers + i, 1):
@@ -107,6 +108,8 @@ cdef bint all_finite(const float *numbers, size_t count) noexcept:
 
 
 cdef bint state_recovers(Layer layer):
-    """Whether a state that became infinite may be finite some steps later: one that is not bounded, and that the
-    next one sees through a matrix only."""
+    """Tell whether an infinite state may be finite again some steps later.
+
+    That is so if the state is not bounded and reaches the next one through a matrix only.
+    """
     return any([layer.argument(name) for name in ("relu", "proj_size") if name in layer.arguments])

@@ -3,13 +3,13 @@
 
 Design
 ------
-A. ``Program`` is what an ``optim.Optimizer`` has been compiled to: a rule for each of its groups, a tensor for
-   each tensor that trains. It is laid out anew, in place, when tensors are frozen or thawed.
-B. ``step`` is the whole step for one thread. Threads that share one call, in this order with a barrier between,
-   ``measure_part``, ``judge`` (one of them), ``update_part``, ``finish`` (one of them).
-C. Whoever holds a Program holds the buffers: they are kept in ``owners``.
-D. A tensor without a gradient is passed over, as PyTorch passes over one whose ``grad`` is None: ``point`` looks
-   which have one, before gradients are read.
+A. ``Program`` is a compiled ``optim.Optimizer``: a rule for each of its groups, an entry for each tensor that
+   trains. It is laid out anew, in place, when tensors are frozen or unfrozen.
+B. ``step`` is the whole step for one thread. Threads that share a step call ``measure_part``, ``judge`` (one of
+   them), ``update_part`` and ``finish`` (one of them), with a barrier after each.
+C. A Program keeps the buffers that it points to, in ``owners``.
+D. A step skips a tensor without a gradient, as PyTorch skips one whose ``grad`` is None. ``point`` finds the
+   tensors that have one, before gradients are read.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
 
-# Name of every optimiser of the core, and its states' names, in their places.
+# The name of every optimiser of the core, with the names of its states in the core's order.
 STATES = {
     trnn_optimiser_name(trnn_optimiser_at(i)).decode(): tuple([
         trnn_optimiser_state(trnn_optimiser_at(i), k).decode() for k in range(TRNN_STATES_MAX)])
@@ -48,10 +48,9 @@ cdef class Program:
     Attributes
     ----------
     max_norm, max_value : float
-        What gradients are clipped to, in this order, before the formula sees them; infinity for neither. The
-        buffers of gradients stay as they are.
+        The bounds for clipping, applied in this order; infinity for none. The buffers of gradients are not changed.
     norm : float
-        Of all gradients, before clipping, at the last step.
+        The norm of all gradients at the last step, before clipping.
     bad : int
         The last tensor whose gradient was not finite then, or -1.
     """
@@ -85,12 +84,12 @@ cdef class Program:
         self.count = 0
 
     def set_rule(self, int32_t i, str kind, dict options):
-        """The hyperparameters of group ``i``, by their names in `ARGUMENTS`; what is not named is 0.
+        """Set the hyperparameters of group ``i``, by their names in `ARGUMENTS`; those that are not given are 0.
 
         Returns
         -------
         tuple of bool
-            Which of ``STATES[kind]`` a step needs.
+            True for each of ``STATES[kind]`` that a step needs.
         """
         assert 0 <= i < self.rule_count
         cdef trnn_rule rule
@@ -106,8 +105,8 @@ cdef class Program:
         Parameters
         ----------
         tensors : list of (core, param, states, rule, steps)
-            A core layer and the tensor's place in it; one state array, laid out as the layer's weights, or None
-            for each of `STATES`; its group, whose rule is set; the steps it has done.
+            A core layer and the tensor's place in it; for each of `STATES` an array with the layout of the layer's
+            weights, or None; its group, whose rule is set; the steps it has done.
         """
         cdef size_t offset, numbers
         cdef int32_t i, k, rule, param
@@ -141,25 +140,25 @@ cdef class Program:
             raise MemoryError()
 
     cdef float *place(self, array, size_t offset, size_t numbers) except NULL:
-        """Where a tensor begins in a flat array, which is kept alive."""
+        """Return the place of a tensor in a flat array, and keep the array alive."""
         assert array.dtype == np.float32 and array.ndim == 1 and array.flags.c_contiguous
         assert offset + numbers <= <size_t> len(array)
         self.owners.append(array)
         return <float *> cnp.PyArray_DATA(array) + offset
 
     def steps(self):
-        """The steps that each tensor has done."""
+        """Return the number of steps that each tensor has done."""
         return [self.tensors[i].steps for i in range(self.count)]
 
     def run(self):
-        """One step; 0, or 1 where a gradient is not finite: nothing has changed then but `bad` and `norm`."""
+        """Do one step. Returns 0, or 1 if a gradient is not finite: then only `bad` and `norm` have changed."""
         cdef int status
         with nogil:
             status = self.step()
         return status
 
     def measure(self):
-        """Set `norm` and `bad` without a step; 0, or 1 where a gradient is not finite."""
+        """Set `norm` and `bad` without a step. Returns 0, or 1 if a gradient is not finite."""
         cdef int status
         with nogil:
             self.point()
@@ -177,14 +176,14 @@ cdef class Program:
                 trnn_tensors_clip(isa_in_use(), self.tensors, self.count, scale, limit, 0, 1)
 
     def clear(self):
-        """Set the gradients to zero: from now on there are none."""
+        """Set the gradients to zero, and mark their tensors as without one."""
         with nogil:
             self.zero()
 
     # ---- without the GIL ---------------------------------------------------------------------------
 
     cdef void point(self) noexcept nogil:
-        """Look which tensors have a gradient."""
+        """Find the tensors that have a gradient."""
         cdef int32_t i
         for i in range(self.count):
             self.tensors[i].gradients = (
@@ -211,7 +210,7 @@ cdef class Program:
         trnn_tensors_measure(isa_in_use(), self.tensors, self.count, self.sums, part, parts)
 
     cdef int judge(self) noexcept nogil:
-        """After all parts were measured: the norm, what it scales gradients by, and 1 if it is not finite."""
+        """Set norm and scale once all parts were measured. Returns 1 if a gradient is not finite."""
         self.norm = trnn_tensors_norm(self.tensors, self.count, self.sums, &self.bad)
         self.scale = trnn_clip_scale(self.norm, self.max_norm) if self.max_norm < INFINITY else 1
         self.limit = <float> self.max_value if self.max_value < TRNN_NO_LIMIT else TRNN_NO_LIMIT

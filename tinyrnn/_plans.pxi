@@ -1,14 +1,14 @@
-# Of `_core`: a net laid out, and some rows of a batch ready to run through it.
+# Part of `_core`: a net laid out, and some rows of a batch ready to run through it.
 #
-# ``Plan`` is a list of layers laid out for a frame, a batch and a block of steps. It is const once made, but for
-# live arguments (`Layer.set_argument`), which its next run takes over: any number of calls and streams may run it
-# at once.
+# ``Plan`` is a list of layers laid out for a frame, a batch and a block of steps. Any number of calls and streams may
+# run it at once, since it is const once made. Only live arguments change (`Layer.set_argument`): its next run takes
+# them over.
 
 
 cdef class Plan:
     """Layers laid out for frames of ``(rows, cols)``, a batch, and blocks of ``steps``.
 
-    Makes no layer's weights ready: a plan can be measured before anything is allocated.
+    The layers' weights may not exist yet, so a plan can be measured before anything is allocated.
     """
 
     def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps):
@@ -20,7 +20,7 @@ cdef class Plan:
             PyMem_Free(all_layers)
             raise MemoryError()
         try:
-            self.weights_bytes = 4096  # what a step costs at least
+            self.weights_bytes = 4096  # the least cost of a step
             for i in range(count):
                 all_layers[i] = (<Layer> layers[i]).layer
                 self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&all_layers[i])
@@ -39,7 +39,7 @@ cdef class Plan:
         PyMem_Free(self.weights)
 
     def ready(self):
-        """Make every layer's weights ready to run; returns the plan."""
+        """Make every layer's weights ready to run, and return the plan."""
         for i in range(len(self.layers)):
             self.weights[i] = (<Layer> self.layers[i]).ready()
         return self
@@ -50,7 +50,7 @@ cdef class Plan:
 
     @property
     def full_sequence(self):
-        """Whether a layer reads the future, so that a call takes at most the plan's steps."""
+        """True if a layer needs the full sequence, so that a call takes at most the plan's steps."""
         return self.sizes.full_sequence
 
     @property
@@ -72,25 +72,25 @@ cdef class Plan:
         return self.sizes.frame_out.rows, self.sizes.frame_out.cols
 
     def state_of(self, int32_t layer):
-        """(offset, numbers) of a layer's state within a row's, in floats."""
+        """Return the place of a layer's state within a row's: (offset, numbers), in floats."""
         cdef size_t offset, numbers
         if not 0 <= layer < len(self.layers):
-            raise IndexError(f"layer {layer} of {len(self.layers)}")
+            raise IndexError(f"layer: got {layer}, expected 0 .. {len(self.layers) - 1}")
         trnn_plan_state(self.plan, layer, &offset, &numbers)
         return offset, numbers
 
     def run(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths=None,
             *, int32_t first=0, int32_t stride=0):
-        """Run whole sequences. Arrays are as `trnn_run` wants them: the caller has checked them.
+        """Run full sequences. The caller has checked that the arrays are as `trnn_run` needs them.
 
-        The plan's batch is the rows from ``first`` on of arrays with ``stride`` rows a step, or if that is 0
-        with as many as the batch.
+        The plan's batch begins at row ``first`` of arrays that have ``stride`` rows a step; 0 means that they
+        have no other rows.
         """
         Part(self, first, stride).run_rows(x, y, state, steps, lengths, first)
 
 
 cdef void adjust(Plan plan) noexcept:
-    """Go by arguments that have changed."""
+    """Take over live arguments that have changed."""
     cdef int32_t i
     for i in range(<int32_t> len(plan.layers)):
         trnn_plan_adjust(plan.plan, i, &(<Layer> plan.layers[i]).layer)
@@ -99,14 +99,14 @@ cdef void adjust(Plan plan) noexcept:
 
 @cython.final
 cdef class Part:
-    """Some rows of a batch, ready to run: a plan for so many, a scratch, and the job."""
+    """Some rows of a batch, ready to run: a plan for that many rows, a scratch, and the job."""
 
     cdef Plan plan
     cdef cnp.ndarray scratch
     cdef trnn_job job
     cdef int32_t first
     cdef Watch watch
-    cdef int64_t patience  # steps beyond which signals are looked for between blocks
+    cdef int64_t patience  # a run of more steps checks for signals between blocks
 
     def __cinit__(self, Plan plan not None, int32_t first, int32_t stride):
         cdef const trnn_sizes *sizes = &plan.sizes
@@ -122,7 +122,7 @@ cdef class Part:
         self.patience = self.watch.blocks * sizes.steps
 
     cdef void point(self, const void *x, float *y, float *state, int32_t steps) noexcept:
-        """What to work on: the whole batch's arrays."""
+        """Point the job at the arrays of the whole batch."""
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef size_t first = self.first
         self.job.isa = _isa
@@ -145,7 +145,7 @@ cdef class Part:
         return status
 
     def __call__(self):
-        """Run, as a task of `threads`."""
+        """Run as a task of `threads`."""
         check(self.run(), "run")
 
     @property
@@ -155,7 +155,7 @@ cdef class Part:
 
     def run_rows(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths,
                  int32_t first):
-        """Run whole sequences: as `Plan.run`, in this part's scratch. One thread at a time."""
+        """Run full sequences like `Plan.run`, in this part's scratch, in one thread at a time."""
         self.first = first
         self.point(cnp.PyArray_DATA(x), <float *> cnp.PyArray_DATA(y), <float *> cnp.PyArray_DATA(state), steps)
         self.job.lengths = NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths) + first

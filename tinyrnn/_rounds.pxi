@@ -1,12 +1,12 @@
-# Of `_core`: threads and signals.
+# Part of `_core`: threads and signals.
 #
-# ``Round`` is what several threads do at once, and a wait that no signal breaks: they write to the caller's
-# arrays. ``Guard`` lets one thread at a time use what is laid out once. Both go by the GIL.
+# ``Round`` runs tasks in several threads and waits for all of them. No signal breaks the wait, since the threads
+# write to the caller's arrays. ``Guard`` lets one thread at a time use an object. The GIL protects both.
 
 
 cdef extern from *:
     """
-    /* Of the round that this thread works for: whether it is to stop. NULL: none. */
+    /* Not 0 if the round that this thread works for is to stop. NULL: no round. */
     static __thread int *round_stop;
     """
     int *round_stop
@@ -18,19 +18,19 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    WAIT_US = 50000  # how long a round waits before it looks for signals again
+    WAIT_US = 50000  # the time between two checks for signals while a round waits
 
-# Work between two looks at signals, in bytes of weights times frames: milliseconds on a server, at most about a
-# second on a Raspberry Pi Zero.
+# The work between two checks for signals, in bytes of weights times frames: milliseconds on a server, at most about
+# a second on a Raspberry Pi Zero.
 cdef int64_t PATIENCE = 1 << 30
 
 
 cdef struct Watch:
-    int64_t left, blocks  # blocks of steps until the next look, and between looks
+    int64_t left, blocks  # blocks of steps until the next check, and between checks
 
 
 cdef int poll(void *context) noexcept nogil:
-    """`trnn_job.poll`: whether a signal's handler has raised, here or in the thread whose round this is."""
+    """Serve as `trnn_job.poll`: 1 if a signal's handler has raised, here or in the thread that called the round."""
     cdef Watch *watch = <Watch *> context
     cdef int raised
     if round_stop != NULL and round_stop[0]:
@@ -75,7 +75,7 @@ cdef class Round:
             PyThread_free_lock(self.end)
 
     def work(self, int32_t i):
-        """Do one task."""
+        """Run one task."""
         global round_stop
         cdef int *outer = round_stop
         round_stop = &self.stop
@@ -89,21 +89,21 @@ cdef class Round:
             PyThread_release_lock(self.end)
 
     def run(self, hand_over, bint signals):
-        """Do all tasks, and wait for the last one whatever happens: they write to the caller's arrays.
+        """Run all tasks, and wait for the last one in any case: they write to the caller's arrays.
 
-        No Python code of ours runs between, so no signal is handled where it could break the wait.
+        No Python code runs during the wait, so a signal's handler cannot break it.
 
         Parameters
         ----------
         hand_over : callable
-            Takes the pair (round, place of a task), for another thread to call `work` with.
+            Takes the pair (round, place of a task). Another thread calls ``round.work(place)``.
         signals : bool
-            Whether signals are handled meanwhile. Runs of a `Plan` then stop where a handler raises.
+            Handle signals during the wait. If a handler raises, runs of a `Plan` stop.
 
         Raises
         ------
         BaseException
-            What the earliest task raised, or a signal's handler.
+            The exception of a signal's handler, or of the earliest task that failed.
         """
         cdef int32_t i, handed = 1, count = self.left
         try:
@@ -121,12 +121,12 @@ cdef class Round:
             except BaseException as error:
                 self.errors.append((-1, error))
                 self.stop = 1
-                signals = False  # a second one waits, too
+                signals = False  # a second signal waits, too
         if self.errors:
             raise min(self.errors, key=first_of)[1]
 
     cdef bint wait(self, long long microseconds) noexcept:
-        """Whether all tasks are done."""
+        """Wait at most so long, or without a limit for -1; true once all tasks are done."""
         cdef bint done
         with nogil:
             done = PyThread_acquire_lock_timed(self.end, microseconds, 0) == PY_LOCK_ACQUIRED
@@ -137,8 +137,8 @@ def first_of(pair):
     return pair[0]
 
 
-# How often this process was forked from its parents, from 1 on: what a holder of another number held, it held in
-# the parent.
+# The number of forks that led to this process, counted from 1. A holder with another number was a thread of the
+# parent.
 cdef int32_t _life = 1
 
 
@@ -157,7 +157,7 @@ cdef class Guard:
     Parameters
     ----------
     message : str
-        What the error says.
+        The message of the error.
 
     Raises
     ------

@@ -1,8 +1,7 @@
-# Of `_core`: a plan with a state and a scratch of its own, fed step by step or chunk by chunk.
+# Part of `_core`: a plan with a state and a scratch of its own, fed step by step or chunk by chunk.
 #
-# One thread at a time may use a ``Stream``; a second one gets an error, not a race, whether it steps or touches the
-# state by name. A stream that shares its batch among threads has a plan, a scratch and a job for each part of the
-# rows.
+# One thread at a time may use a ``Stream``. A second one gets an error, not a race, whether it steps or uses the
+# state by name. If threads share the batch, each part of the rows has a plan, a scratch and a job.
 
 
 cdef enum:
@@ -24,7 +23,7 @@ _nonfinite = {None: TAKE, "stop": STOP, "skip": SKIP, "reset": RESET}
 
 
 cdef class Stream:
-    """A plan with a state of its own: what remembers between steps. Made by ``net.stream()``.
+    """A plan with a state of its own, kept from step to step. Made by ``net.stream()``.
 
     One thread at a time may use a stream; different streams of one net run in parallel.
     """
@@ -35,27 +34,30 @@ cdef class Stream:
     cdef cnp.ndarray numbers
     cdef list parts
     cdef Part whole  # the only part, where there is one
-    cdef int64_t surely  # steps up to which a run ends whole, or at once
+    cdef int64_t surely  # a run of at most so many steps is done completely, or fails before its first step
     cdef Shape frame, frame_out
     cdef int32_t index_count
-    cdef int32_t busy  # the life in which a thread uses it, or 0
+    cdef int32_t busy  # `_life` of the process whose thread uses it, or 0
     cdef bint rows_first
     cdef Nonfinite nonfinite
     cdef bint recovers
-    cdef cnp.ndarray began, before  # states: before a call, and before a step or some
+    cdef cnp.ndarray began, before  # states: before a call, and before its current steps
 
     def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count,
                   list parts=None, bint rows_first=False, nonfinite=None, tuple slots=()):
-        """``parts``: (first row, plan) of what each thread takes; None for one thread.
+        """Lay out a stream.
 
-        ``rows_first``: whether `run` takes (batch, T, frame). ``nonfinite``: as ``net.stream()`` takes it.
-        ``slots``: the names of the state's numbers, which `streams` goes by."""
+        ``parts``: (first row, plan) of each thread's rows; None for one thread. ``rows_first``: `run` takes
+        (batch, T, frame). ``nonfinite``: as in ``net.stream()``. ``slots``: the names of the state's numbers,
+        for `streams`.
+        """
         if plan.sizes.full_sequence:
             raise ValueError(
-                "a bidirectional layer reads the future and cannot be streamed: call net(x) on whole sequences")
+                "stream: a bidirectional layer needs the full sequence and cannot be streamed: "
+                "call net(x) on full sequences")
         self.net = net
         if nonfinite not in _nonfinite:
-            raise ValueError(f"nonfinite is {nonfinite!r}, expected None, 'stop', 'skip' or 'reset'")
+            raise ValueError(f"stream: nonfinite is {nonfinite!r}, expected None, 'stop', 'skip' or 'reset'")
         self.made_of = (net, plan, frame, frame_out, index_count, parts, rows_first, nonfinite, slots)
         self.rows_first, self.nonfinite = rows_first, _nonfinite[nonfinite]
         if self.nonfinite != TAKE:
@@ -72,11 +74,11 @@ cdef class Stream:
         else:
             self.parts = [Part((<Plan> part).ready(), first, plan.sizes.batch) for first, part in parts]
         self.surely = (<Part> self.parts[0]).patience
-        if parts is not None and plan.sizes.indices:  # one part may find a wrong one when others have run
+        if parts is not None and plan.sizes.indices:  # one part may find a wrong index after others have run
             self.surely = 0
 
     def step(self, x, out=None):
-        """One frame.
+        """Run one step.
 
         Parameters
         ----------
@@ -102,7 +104,7 @@ cdef class Stream:
         lead.rank = 0
         if type(x) is int and self.plan.sizes.indices and self.frame.rank == 0 and self.plan.sizes.batch == 1:
             if not 0 <= x < self.index_count:
-                raise IndexError(f"step: index {x} is out of range, expected 0 .. {self.index_count - 1}")
+                raise IndexError(f"step: x: index {x} is out of range, expected 0 .. {self.index_count - 1}")
             index = x
             return self.compute(&index, 1, out, &lead, "step")
         cdef cnp.ndarray array = self.input(x, "step")
@@ -110,15 +112,15 @@ cdef class Stream:
         return self.compute(cnp.PyArray_DATA(array), 1, out, &lead, "step")
 
     def run(self, x, out=None):
-        """A chunk of steps, of any length: the same bits as step by step.
+        """Run a chunk of steps, of any length, with the same bits as step by step.
 
         Parameters
         ----------
         x : array_like, float32, (T, frame) or (T, batch, frame), or (batch, T, frame) for a net with batch_first
             The batch axis may be left out when it is 1. Integers where the net begins with an embedding.
         out : ndarray, float32, optional
-            Written and returned; nothing is allocated then, unless rows come first and are several: the chunk is
-            turned, and turned back.
+            Written and returned; nothing is allocated then, unless the net has batch_first and the batch several
+            rows: then the chunk is transposed, and its output transposed back.
 
         Returns
         -------
@@ -137,30 +139,30 @@ cdef class Stream:
         return self.compute(cnp.PyArray_DATA(array), <int32_t> lead.dims[0], out, &lead, "run")
 
     def reset(self):
-        """Forget everything: the state becomes zeros, as for a new stream."""
+        """Set the state to zeros, as in a new stream."""
         self.renew("reset")
         self.numbers[:] = 0
 
     def free(self, str what):
         """Raise RuntimeError if another thread is using the stream."""
         if self.busy == _life:
-            raise RuntimeError(f"{what}: the stream is in use by another thread; give each thread a copy()")
+            raise RuntimeError(f"{what}: the stream is in use by another thread: give each thread a copy()")
 
     def idle(self, str what):
-        """Raise RuntimeError if another thread is using the stream, or its state is half a step's."""
+        """Raise RuntimeError if another thread is using the stream, or a fork left half a step in its state."""
         self.free(what)
         if self.busy:
             raise RuntimeError(f"{what}: this process was forked while a thread of its parent used the stream, "
-                               "which left half a step in its state; call reset() or set the state first")
+                               "which left half a step in its state: call reset() or set the state first")
 
     def renew(self, str what):
-        """Get ready for another state; RuntimeError if another thread is using the stream."""
+        """Prepare for another state; raise RuntimeError if another thread is using the stream."""
         self.free(what)
         self.busy = 0
 
     @property
     def raw_state(self):
-        """The numbers of the state, (state_bytes / 4,) float32, live."""
+        """The numbers of the state, (state_bytes / 4,) float32, not a copy."""
         return self.numbers
 
     @property
@@ -169,17 +171,17 @@ cdef class Stream:
 
     @cython.final
     cdef cnp.ndarray input(self, x, str what):
-        """``x`` as the kernels read it; itself if it is that already."""
+        """Return ``x`` as kernels read it; ``x`` itself if it is so already."""
         cdef int wanted = cnp.NPY_INT32 if self.plan.sizes.indices else cnp.NPY_FLOAT32
         if cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(x) == wanted and cnp.PyArray_ISCARRAY_RO(x):
-            return <cnp.ndarray> x  # without another look at its type
+            return <cnp.ndarray> x  # saves a second check of its type
         if self.plan.sizes.indices:
             return as_indices(x, f"{what}: x", self.index_count)
         return as_floats(x, f"{what}: x")
 
     @cython.final
     cdef int match(self, cnp.ndarray array, Shape *lead, bint timed, str what) except -1:
-        """The axes of ``array`` before the frame, if it is ([T,] [batch,] frame)."""
+        """Set ``lead`` to the axes of ``array`` before the frame; its shape must be ([T,] [batch,] frame)."""
         cdef int axis
         cdef bint fits
         lead.rank = cnp.PyArray_NDIM(array) - self.frame.rank
@@ -195,22 +197,22 @@ cdef class Stream:
         if not fits:
             frame = tuple([self.frame.dims[axis] for axis in range(self.frame.rank)])
             batches = ((), (1,)) if self.plan.sizes.batch == 1 else ((self.plan.sizes.batch,),)
-            turned = timed and self.rows_first  # as the caller sees it
+            transposed = timed and self.rows_first  # the message shows the caller's order
             time, shape = ("T",) if timed else (), np.shape(array)
-            wanted = [str((batch + time if turned else time + batch) + frame).replace("'", "") for batch in batches]
-            if turned and lead.rank == 2:
+            wanted = [str((batch + time if transposed else time + batch) + frame).replace("'", "") for batch in batches]
+            if transposed and lead.rank == 2:
                 shape = (shape[1], shape[0], *shape[2:])
-            order = ", as the net has batch_first" if turned else ""
+            order = ", as the net has batch_first" if transposed else ""
             raise errors.ShapeError(f"{what}: x has shape {shape}, expected {' or '.join(wanted)}{order}")
         if timed and not 1 <= lead.dims[0] <= 1 << 28:
             raise errors.ShapeError(f"{what}: x has {lead.dims[0]} steps, expected 1 .. {1 << 28}")
         return 0
 
     cdef run_rows(self, cnp.ndarray x, out):
-        """`run` of (batch, T, frame)."""
+        """Do the work of `run` for (batch, T, frame)."""
         cdef Shape lead
-        cdef cnp.ndarray turned = x.swapaxes(0, 1)
-        self.match(turned, &lead, True, "run")
+        cdef cnp.ndarray transposed = x.swapaxes(0, 1)
+        self.match(transposed, &lead, True, "run")
         cdef cnp.npy_intp steps = lead.dims[0], batch = lead.dims[1]
         cdef Shape given = lead
         given.dims[0], given.dims[1] = batch, steps
@@ -224,8 +226,8 @@ cdef class Stream:
         apart(cnp.PyArray_DATA(x), cnp.PyArray_NBYTES(x), NULL if y is None else cnp.PyArray_DATA(y),
               0 if y is None else cnp.PyArray_NBYTES(y),
               cnp.PyArray_DATA(self.numbers), self.plan.sizes.state_bytes, "run")
-        turned = np.array(turned, order="C")
-        result = self.compute(cnp.PyArray_DATA(turned), <int32_t> steps, None, &lead, "run").swapaxes(0, 1)
+        transposed = np.array(transposed, order="C")
+        result = self.compute(cnp.PyArray_DATA(transposed), <int32_t> steps, None, &lead, "run").swapaxes(0, 1)
         if y is None:
             return result
         y[:] = result
@@ -233,7 +235,7 @@ cdef class Stream:
 
     @cython.final
     cdef compute(self, const void *x, int32_t steps, out, Shape *lead, str what):
-        """Run, into ``out`` or a new array of shape (lead, out frame)."""
+        """Run into ``out``, or into a new array of shape (lead, out frame)."""
         cdef int status
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef Shape shape = lead[0]
@@ -260,12 +262,13 @@ cdef class Stream:
         finally:
             self.busy = 0
         if status != TRNN_OK:
-            what = f"{what}: x must hold 0 .. {self.index_count - 1}" if status == TRNN_E_INDEX else what
+            if status == TRNN_E_INDEX:
+                raise IndexError(f"{what}: x: an index is out of range, expected 0 .. {self.index_count - 1}")
             check(<trnn_status> status, what)
         return y
 
     cdef int run_kept(self, const void *x, float *y, float *state, int32_t steps) except -1:
-        """`run_parts`, where it may end with half of its steps or rows done: the state is then as before."""
+        """Do `run_parts`, and restore the state if it fails with some steps or rows done."""
         cdef cnp.ndarray kept = self.numbers.copy()
         try:
             return self.run_parts(x, y, state, steps)
@@ -275,13 +278,13 @@ cdef class Stream:
 
     @cython.final
     cdef int run_parts(self, const void *x, float *y, float *state, int32_t steps) except -1:
-        """Run; returns the trnn_status."""
+        """Run all parts, and return the trnn_status."""
         cdef Part part
         cdef trnn_status status
         if self.whole is not None:
             self.whole.point(x, y, state, steps)
             status = self.whole.run()
-            if status == TRNN_E_INTERRUPTED:  # what the handler raised is pending
+            if status == TRNN_E_INTERRUPTED:  # the handler's exception is pending
                 check(status, "run")
             return status
         for part in self.parts:
@@ -291,7 +294,7 @@ cdef class Stream:
 
     @cython.final
     cdef cnp.ndarray output(self, out, Shape *shape, str what):
-        """``out``, if it may be written to."""
+        """Return ``out``, if dtype and shape fit and it can be written to."""
         cdef int axis
         if not cnp.PyArray_Check(out) or cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32:
             raise TypeError(
@@ -304,7 +307,7 @@ cdef class Stream:
             wanted = tuple([shape.dims[axis] for axis in range(shape.rank)])
             raise errors.ShapeError(f"{what}: out has shape {out.shape}, expected {wanted}")
         if not cnp.PyArray_ISCARRAY(y):
-            raise ValueError(f"{what}: out must be C-contiguous, aligned and writeable")
+            raise ValueError(f"{what}: out is not C-contiguous, aligned and writeable: pass a new array")
         return y
 
 
@@ -315,7 +318,7 @@ cdef void set_shape(Shape *shape, tuple dims):
 
 
 cdef inline void follow(Shape *shape, const Shape *frame) noexcept:
-    """Add the axes of a frame after those that are there."""
+    """Append the axes of a frame."""
     cdef int axis
     for axis in range(frame.rank):
         shape.dims[shape.rank] = frame.dims[axis]
@@ -328,9 +331,9 @@ cdef inline bint overlap(const void *a, size_t a_bytes, const void *b, size_t b_
 
 cdef inline int apart(const void *x, size_t x_bytes, const void *y, size_t y_bytes, const void *state,
                       size_t state_bytes, str what) except -1:
-    """ValueError if input, output and state share memory."""
+    """Raise ValueError if input, output and state share memory."""
     if overlap(y, y_bytes, x, x_bytes) or overlap(y, y_bytes, state, state_bytes):
-        raise ValueError(f"{what}: out shares memory with x or with the state")
+        raise ValueError(f"{what}: out shares memory with x or with the state: pass another array")
     if overlap(x, x_bytes, state, state_bytes):
-        raise ValueError(f"{what}: x shares memory with the state")
+        raise ValueError(f"{what}: x shares memory with the state: pass a copy")
     return 0

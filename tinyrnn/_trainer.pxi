@@ -1,4 +1,4 @@
-# Of `_training`: one step of training.
+# Part of `_training`: one step of training.
 
 cdef enum:
     DONE_
@@ -9,14 +9,14 @@ DONE, NOT_FINITE, BAD_TARGET = DONE_, NOT_FINITE_, BAD_TARGET_
 
 
 cdef class CoreTrainer:
-    """Forwards, loss, backwards, update: one call, without Python where one thread does it.
+    """A step of training in one call: forward, loss, backward, update; one thread runs it without Python.
 
     Parameters
     ----------
     tape : Tape
     loss : CoreLoss
     program : Program
-        Of the optimiser.
+        The optimiser's.
     target_steps : int
         CTC: the most labels of a row; else 0.
     """
@@ -29,12 +29,13 @@ cdef class CoreTrainer:
             tape.sizes.steps, tape.sizes.batch,
             <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
         if self.room == <size_t> -1:
-            raise MemoryError(f"the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
+            raise MemoryError(
+                f"trainer: the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
         self.numbers = self.scratch = None
 
     @property
     def loss_bytes(self):
-        """Working memory of the loss."""
+        """Bytes of the loss's working memory."""
         return self.room
 
     @property
@@ -44,7 +45,7 @@ cdef class CoreTrainer:
 
     def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
              cnp.ndarray lengths, uint64_t seed, Target target not None):
-        """One step; the caller has checked the arrays, and called `Tape.point_gradients`.
+        """Do one step. The caller has checked the arrays, and called `Tape.point_gradients`.
 
         Parameters
         ----------
@@ -62,7 +63,7 @@ cdef class CoreTrainer:
         Raises
         ------
         IndexError, ValueError, ShapeError
-            If what only the core sees is wrong with x or the lengths.
+            If x or the lengths have a fault that only the core can find.
         """
         cdef Tape tape = self.tape
         if target.target_steps > self.target_steps:
@@ -104,7 +105,7 @@ cdef class CoreTrainer:
         return status
 
     cdef int alone(self) noexcept nogil:
-        """All of it, in this thread."""
+        """Do the whole step in this thread."""
         cdef const trnn_training *training = self.tape.training
         cdef trnn_training_job *job = self.tape.job
         cdef int32_t stage
@@ -121,7 +122,7 @@ cdef class CoreTrainer:
         return NOT_FINITE_ if self.program.step() else DONE_
 
     cdef int shared(self) except -1:
-        """The same, each phase shared by the tape's threads."""
+        """Do the whole step; the tape's threads share each phase."""
         cdef Tape tape = self.tape
         cdef int32_t stage
         for stage in range(tape.sizes.stages):

@@ -6,8 +6,8 @@ Design
 A. ``Tape`` is a list of Layers laid out for training with a frame, a batch and a largest number of steps. Its size
    is known at once; its memory comes with the first call.
 B. ``CoreTrainer`` (_trainer.pxi) is a step of training: a tape, a loss and an optimiser's program in one call.
-C. A call is work in phases (tinyrnn.h: forwards, backwards, gradients), each shared by ``parts``. One part runs
-   without Python; several are tasks of `threads`, one round of them for each phase.
+C. The work of a call has phases (tinyrnn.h: forward, backward, gradients). ``parts`` share each of them. One part
+   runs without Python; several are tasks of `threads`, with one round for each phase.
 """
 
 import numpy as np
@@ -30,12 +30,12 @@ cnp.import_array()
 
 
 cdef some(size_t nbytes):
-    """Zeros, at least some, so that there is a place to point at."""
+    """Return zeros, never an empty array, so that a pointer to it is valid."""
     return aligned_zeros(nbytes if nbytes > 64 else 64)
 
 
 def splitmix(uint64_t seed, uint64_t place):
-    """The ``place``-th number of a sequence of 64 random bits: splitmix64 (Steele, Lea and Flood, 2014)."""
+    """Return the ``place``-th of a sequence of 64-bit random numbers: splitmix64 (Steele, Lea and Flood, 2014)."""
     cdef uint64_t z = seed + place * <uint64_t> 0x9E3779B97F4A7C15
     z = (z ^ (z >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
     z = (z ^ (z >> 27)) * <uint64_t> 0x94D049BB133111EB
@@ -78,14 +78,14 @@ cdef class Tape:
     batch, steps : int
         Rows, and the most steps of a sequence.
     threads : int
-        How many share the rows.
+        The number of threads that share the rows.
     instead : list of dict
-        For each layer, the arguments that it trains with in place of its own.
+        For each layer, arguments that replace its own in training.
 
     Raises
     ------
     TypeError
-        If a layer is not kept as float32.
+        If a layer's format is not float32.
     ShapeError, OverflowError
         If the layers do not fit each other, or are too large.
     """
@@ -125,14 +125,14 @@ cdef class Tape:
         self.parts = []
 
     cdef trnn_layer layer_of(self, int32_t i) except *:
-        """The i-th layer as it trains."""
+        """Return the i-th layer with its arguments for training."""
         cdef Layer core = self.layers[i]
         cdef trnn_layer layer = core.layer
         write_arguments(&layer, trnn_layer_arguments(&layer), self.instead[i], core.kind)
         return layer
 
     cdef int adjust(self) except -1:
-        """Go by arguments that have changed."""
+        """Take over live arguments that have changed."""
         cdef trnn_layer layer
         cdef int32_t i
         for i in range(self.count):
@@ -161,7 +161,7 @@ cdef class Tape:
 
     @property
     def scratch_bytes(self):
-        """Working memory of all threads."""
+        """Bytes of all threads' working memory."""
         return self.sizes.scratch_bytes * self.threads
 
     @property
@@ -173,7 +173,7 @@ cdef class Tape:
         return self.sizes.frame_out.rows, self.sizes.frame_out.cols
 
     cdef allocate(self):
-        """All memory, unless it is there."""
+        """Allocate all memory, unless that is done."""
         cdef Part part
         if self.parts:
             return
@@ -195,7 +195,7 @@ cdef class Tape:
 
     cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
                    const int32_t *lengths, uint64_t seed, bint to_input) except -1:
-        """What all parts are to work on, checked."""
+        """Point the jobs of all parts at the arrays, and check them."""
         cdef Part part
         cdef Layer layer
         if self.changes != changes_of_layers():
@@ -215,7 +215,7 @@ cdef class Tape:
         return check(trnn_training_check(self.training, &part.job), "training")
 
     def point_gradients(self, list trained):
-        """Where gradients go; ``trained``: for each layer its tensors that have one, bit i for the i-th."""
+        """Point at the gradients; ``trained`` has a number for each layer, bit i for its i-th tensor that trains."""
         cdef Layer layer
         for i in range(len(self.layers)):
             layer = self.layers[i]
@@ -225,21 +225,21 @@ cdef class Tape:
                 self.grads[i] = <float *> cnp.PyArray_DATA(layer.gradients())
 
     cdef void mark(self) noexcept nogil:
-        """Went backwards: from now on tensors have a gradient."""
+        """Mark the tensors that have a gradient after a backward pass."""
         cdef int32_t i
         for i in range(self.count):
             self.graded[i][0] |= self.trained[i]
 
     cdef int run(self, Phase phase, int32_t stage) except -1:
         self.phase, self.stage = phase, stage
-        run_all(self.parts, False)  # a step is done as a whole
+        run_all(self.parts, False)  # a signal waits for the end of the step
         return 0
 
     # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------
 
     def forward(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
                 cnp.ndarray lengths, uint64_t seed, list trained):
-        """Run, and keep what `backward` needs.
+        """Run forward, and keep the numbers that `backward` needs.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ cdef class Tape:
             The initial state; becomes the final one.
         lengths : ndarray, int32, (batch,), or None
         seed : int
-            Of dropout's masks.
+            The seed of dropout's masks.
         trained : list of int
             For each layer its tensors that have gradients, bit i for the i-th.
 
@@ -269,7 +269,7 @@ cdef class Tape:
         return self.array(self.sizes.y, self.sizes.frame_out).copy()
 
     def backward(self, cnp.ndarray dy, cnp.ndarray dstate):
-        """Add to the layers' gradients.
+        """Run backward, and add to the layers' gradients.
 
         Parameters
         ----------
@@ -291,7 +291,7 @@ cdef class Tape:
         return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
 
     cdef cnp.ndarray array(self, size_t offset, trnn_frame frame):
-        """One of the tape's arrays, of the last call's steps."""
+        """Return one of the tape's arrays, for the steps of the last call."""
         cdef size_t count = <size_t> self.steps * self.sizes.batch * frame.rows * frame.cols
         return self.tape[offset // 4:offset // 4 + count].reshape(
             self.steps, self.sizes.batch, frame.rows, frame.cols)

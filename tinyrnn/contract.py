@@ -240,7 +240,7 @@ class Module(Guarded, ABC):
         return self.train(False)
 
     def _practised(self) -> Practice:
-        """Return the records that training.py keeps; two threads that ask at once get the same."""
+        """Return the record that training.py keeps; threads that ask at once get the same one."""
         if self._practice is None:
             from tinyrnn.tapes import Practice
 

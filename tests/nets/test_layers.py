@@ -389,13 +389,13 @@ def test_a_core_layer_tells_its_arguments() -> None:
 
 def test_arguments_that_a_core_layer_does_not_have() -> None:
     with pytest.raises(
-        TypeError, match="linear: unexpected argument 'size', expected in_features, out_features"
+        TypeError, match="linear: got an unexpected argument 'size', expected in_features, out_features"
     ):
         _core.Layer("linear", size=3)
-    with pytest.raises(TypeError, match="relu: unexpected argument 'slope', expected none"):
+    with pytest.raises(TypeError, match="relu: got an unexpected argument 'slope', expected none"):
         _core.Layer("relu", slope=0.5)
     core = tr.Linear(2, 3)._core_layer
-    with pytest.raises(TypeError, match="linear: unexpected argument 'eps'"):
+    with pytest.raises(TypeError, match="linear: got an unexpected argument 'eps'"):
         core.argument("eps")
     with pytest.raises(TypeError, match="linear: in_features is fixed once the layer is made"):
         core.set_argument("in_features", 5)

@@ -85,7 +85,7 @@ def test_out_is_written_and_returned() -> None:
         (np.empty((1, 5), np.float32), tr.ShapeError, r"expected \(5,\)"),
         (np.empty(5), TypeError, "out is float64, expected a float32 ndarray"),
         ([0.0] * 5, TypeError, "out is list"),
-        (np.empty(10, np.float32)[::2], ValueError, "out must be C-contiguous"),
+        (np.empty(10, np.float32)[::2], ValueError, "out is not C-contiguous"),
         (np.frombuffer(bytes(20), np.float32), ValueError, "writeable"),
     ],
 )
