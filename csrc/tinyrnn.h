@@ -281,6 +281,31 @@ typedef struct {
  * change: an index that was in range and no longer is reads as a row of zeros. */
 trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
 
+/* ---- gates: what those of a recurrent layer did in a run --------------------------------------- */
+
+/* A letter for each gate, in the order of their rows in weight_ih: "ifgo". "" for a cell that names none, NULL for a
+ * layer that is not recurrent. */
+const char *trnn_layer_gates(const trnn_layer *layer);
+
+typedef struct {
+    const trnn_kernels *isa;
+    const trnn_layer *layer; /* recurrent, in any format, with both tables (TRNN_TRAINED) */
+    const void *weights;     /* as in the run, aligned to 64 */
+    int32_t direction;       /* 0, or 1 for the reverse one */
+    int32_t steps, batch;
+    const float *x;      /* (steps, B, in frame): what the layer read */
+    const float *y;      /* (steps, B, out frame): what it wrote */
+    float *state;        /* rows of the layer's state before the run; the direction's states beside `h` */
+    size_t state_stride; /* become those after it. Floats from one row to the next */
+    float *gates;  /* (named gates + 1, steps, B, H): their activations, then `h` before its projection */
+    void *scratch; /* trnn_gates_bytes, aligned to 64 */
+} trnn_gates_job;
+
+size_t trnn_gates_bytes(const trnn_layer *layer, int32_t batch);
+
+/* Walks the steps again with the cell's own formula. */
+void trnn_gates(const trnn_gates_job *job);
+
 /* ---- training: the tape, and gradients through time ------------------------------------------
  *
  *     trnn_training_bytes / trnn_training_init     lay a net out for training: every size is known

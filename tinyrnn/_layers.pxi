@@ -259,6 +259,36 @@ cdef class Layer:
             scales = np.repeat(scales, 32, axis=1)[:, :rows.shape[1]]
         return (rows * scales).reshape(codes.shape)
 
+    # ---- gates of recurrent layers ------------------------------------------------------------------
+
+    @property
+    def gate_names(self):
+        """A letter for each gate of a recurrent layer, in the order of its matrices' rows; empty for others."""
+        cdef const char *names = trnn_layer_gates(&self.layer)
+        return "" if names == NULL else names.decode()
+
+    def gates(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, cnp.ndarray gates, bint reverse, /):
+        """Compute the gates of a recurrent layer in a run, by the cell's own formula.
+
+        The caller has checked that the arrays are as `trnn_gates` needs them. ``gates`` takes the activations of
+        `gate_names` and then h before its projection, ``state`` the states beside h after the run.
+        """
+        cdef trnn_gates_job job
+        job.isa = _isa
+        job.layer = &self.layer
+        job.weights = self.ready()
+        job.direction = reverse
+        job.steps, job.batch = <int32_t> cnp.PyArray_DIM(x, 0), <int32_t> cnp.PyArray_DIM(x, 1)
+        cdef cnp.ndarray scratch = aligned_zeros(trnn_gates_bytes(&self.layer, job.batch))
+        job.x = <float *> cnp.PyArray_DATA(x)
+        job.y = <float *> cnp.PyArray_DATA(y)
+        job.state = <float *> cnp.PyArray_DATA(state)
+        job.state_stride = cnp.PyArray_DIM(state, 1)
+        job.gates = <float *> cnp.PyArray_DATA(gates)
+        job.scratch = cnp.PyArray_DATA(scratch)
+        with nogil:
+            trnn_gates(&job)
+
     # ---- for training: flat float32 arrays with the layout of the packed weights -------------------
 
     def packed(self):

@@ -113,6 +113,26 @@ cdef extern from "tinyrnn.h" nogil:
 
     trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
 
+    # ---- gates
+
+    const char *trnn_layer_gates(const trnn_layer *layer)
+
+    ctypedef struct trnn_gates_job:
+        const trnn_kernels *isa
+        const trnn_layer *layer
+        const void *weights
+        int32_t direction
+        int32_t steps, batch
+        const float *x
+        const float *y
+        float *state
+        size_t state_stride
+        float *gates
+        void *scratch
+
+    size_t trnn_gates_bytes(const trnn_layer *layer, int32_t batch)
+    void trnn_gates(const trnn_gates_job *job)
+
     # ---- training: the tape
 
     ctypedef struct trnn_training:

@@ -41,9 +41,6 @@ SCALE = "_scale"  # follows a matrix's name
 # Largest magnitudes of weights for int8 and int4, and of scales: no product of code and scale is infinite.
 _LARGEST, _LARGEST_SCALE = 2.0**120, 2.0**121
 
-# A row of activations counts as zeros if none of them reaches this (TRNN_TINY in the core).
-_SILENT = np.float32(2.0**-64)
-
 # int4: the scales to try, as parts of the one that just reaches a group's largest magnitude.
 _PARTS = np.linspace(0.6, 1.1, 26)
 
@@ -141,18 +138,6 @@ def _bfloat16_bits(values: Any) -> NDArray[np.uint16]:
     """float32 to the nearest bfloat16, halves to the even; finite or infinite, no NaN."""
     bits = np.asarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def rounded_activations(x: Floats) -> Floats:
-    """The activations that a product in int8 or int4 reads in place of ``x``, in the core's own operations.
-
-    Each row is rounded to multiples of its largest magnitude / 127; a row that is all but silent is zeros.
-    """
-    top = np.abs(x).max(axis=-1, keepdims=True)
-    silent = top < _SILENT
-    codes = np.rint(x * (np.float32(127) / np.where(silent, np.float32(1), top)))
-    rounded: Floats = np.where(silent, np.float32(0), codes * (top / np.float32(127)))
-    return rounded
 
 
 # ---- storage ------------------------------------------------------------------------------------

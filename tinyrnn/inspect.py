@@ -437,7 +437,8 @@ class Gates(NamedTuple):
         scales: dict[tuple[str, float, float], list[Any]] = {}
         for line, (name, gates) in zip(grid, rows, strict=True):
             for panel, (key, values) in zip(line, gates.items(), strict=False):
-                title, between = _GATES[key.removesuffix(_REVERSE)]
+                gate = key.removesuffix(_REVERSE)
+                title, between = _GATES.get(gate, (f"gate {gate}", False))
                 bound = max(1.0, float(np.abs(values).max(initial=0.0, where=np.isfinite(values))))
                 scale = ("viridis", 0.0, 1.0) if between else ("RdBu_r", -bound, bound)
                 image = panel.imshow(

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, calls
-from tinyrnn.arrays import as_array
+from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
-from tinyrnn.formats import LEVELS, rounded_activations
 from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.plans import laid_out
 from tinyrnn.recurrent import _Recurrent
@@ -22,8 +21,7 @@ from tinyrnn.tensors import Array, Frame
 CHUNK = 4096
 
 _IDENTITY = _core.Layer("identity")  # stands for layers that have no tensors
-
-GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
+_NO_STATE = np.empty((0, 0), np.float32)
 
 # The rows of a matrix that read the same numbers, and those numbers, (samples, columns).
 Reads = tuple[slice, Array]
@@ -42,8 +40,8 @@ class Seen(NamedTuple):
         What it read and wrote: ``(T, B, frame)`` in a net with recurrent layers, else as in a call.
     before : list of ndarray, float32, (T, B, size)
         Of a recurrent layer: the hidden state of each direction before each step.
-    cells : list of ndarray, float32, (B, hidden_size)
-        Of an LSTM with a projection: where `reads` keeps c of each direction from one chunk to the next.
+    state : ndarray, float32, (B, numbers)
+        Of a recurrent layer: the core's rows of its state before the first step.
     """
 
     name: str
@@ -52,7 +50,7 @@ class Seen(NamedTuple):
     x: NDArray[Any]
     y: Array
     before: list[Array]
-    cells: list[Array]
+    state: Array
 
     def tensors(self, direction: int) -> dict[str, Array]:
         """Tensors by name, those of a recurrent layer's direction without it."""
@@ -66,29 +64,21 @@ class Seen(NamedTuple):
     def gates(self) -> dict[str, Array]:
         """The activation of each gate of a recurrent layer, ``(T, B, hidden_size)``, by name.
 
-        Computed here from what the layer read, its own states and its own weights; with integer weights from
-        rounded inputs, as its kernels do.
+        The core computes them by the cell's own formula, from what the layer read and wrote.
         """
-        found = {}
-        for direction, before in enumerate(self.before):
-            for name, values in zip(GATES[self.core.kind], self._gates(direction, before), strict=True):
+        found: dict[str, Array] = {}
+        names = self.core.gate_names
+        for direction in range(len(self.before) if names else 0):
+            for name, values in zip(names, self._walk(direction), strict=False):
                 found[name + "_reverse" * direction] = values
         return found
 
-    def _gates(self, direction: int, before: Array) -> list[Array]:
-        w, kind, x = self.tensors(direction), self.core.kind, self.x
-        if not GATES[kind]:
-            return []
-        if self.core.format in LEVELS:
-            x, before = rounded_activations(x), rounded_activations(before)
-        count = len(GATES[kind])
-        from_x = np.split(x @ w["weight_ih"].T + w.get("bias_ih", np.float32(0)), count, axis=-1)
-        from_h = np.split(before @ w["weight_hh"].T + w.get("bias_hh", np.float32(0)), count, axis=-1)
-        if kind == "lstm":
-            i, f, g, o = (a + b for a, b in zip(from_x, from_h, strict=True))
-            return [_sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)]
-        r, z = (_sigmoid(a + b) for a, b in zip(from_x[:2], from_h, strict=False))
-        return [r, z, np.tanh(from_x[2] + r * from_h[2])]
+    def _walk(self, direction: int) -> Array:
+        """The gates by the steps of one direction, and after them h before its projection."""
+        frames = (*self.x.shape[:2], self.core.argument("hidden_size"))
+        found = np.empty((len(self.core.gate_names) + 1, *frames), np.float32)
+        self.core.gates(as_floats(self.x, "x"), self.y, self.state.copy(), found, bool(direction))
+        return found
 
     def reads(self) -> dict[int, list[Reads]]:
         """The inputs of each matrix, by the number of its param. A table multiplies nothing."""
@@ -106,20 +96,11 @@ class Seen(NamedTuple):
                 elif name.startswith("weight_hh"):
                     read = self.before[direction]
                 elif name.startswith("weight_hr"):
-                    read = self._unprojected(direction)
+                    read = self._walk(direction)[-1]
                 else:
                     continue
                 found[i] = [(slice(None), read.reshape(-1, shape[1]))]
         return found
-
-    def _unprojected(self, direction: int) -> Array:
-        """An LSTM's output before its projection: ``o tanh(c)``."""
-        i, f, g, o = self._gates(direction, self.before[direction])
-        c, y = self.cells[direction], np.empty_like(o)
-        for t in range(len(y))[:: -1 if direction else 1]:
-            c[:] = f[t] * c + i[t] * g[t]
-            y[t] = o[t] * np.tanh(c)
-        return y
 
 
 def watch(net: Module, x: ArrayLike, until: str | None = None) -> Iterator[list[Seen]]:
@@ -174,7 +155,7 @@ def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
     seen = []
     for name, leaf, _ in net._places():
         y = leaf(x)
-        seen.append(Seen(name, leaf, (leaf._cores() or [_IDENTITY])[0], x, y, [], []))
+        seen.append(Seen(name, leaf, (leaf._cores() or [_IDENTITY])[0], x, y, [], _NO_STATE))
         x = y
         if name == until:
             break
@@ -191,14 +172,13 @@ class _Level:
         self.plan, self.batch = plan.ready(), plan.batch
         self.state = _core.aligned_zeros(plan.state_bytes)
         self.last: list[Array] = []
-        self.cells: list[Array] = []
         if isinstance(leaf, _Recurrent):
             directions = range(leaf._directions)
             self.last = [np.zeros((self.batch, leaf._output_size), np.float32) for _ in directions]
-            self.cells = [np.zeros((self.batch, leaf.hidden_size), np.float32) for _ in directions]
 
     def run(self, x: NDArray[Any]) -> Seen:
         y = np.empty((*x.shape[:2], *self.out_frame), np.float32)
+        state = self.state.reshape(self.batch, -1).copy()
         self.plan.run(np.ascontiguousarray(x), y, self.state, len(x))
         before = []
         for direction, last in enumerate(self.last):
@@ -206,7 +186,7 @@ class _Level:
             before.append(np.concatenate([h[1:], last[None]] if direction else [last[None], h[:-1]]))
             if not direction:
                 last[:] = h[-1]
-        return Seen(self.name, self.leaf, self.core, x, y, before, self.cells)
+        return Seen(self.name, self.leaf, self.core, x, y, before, state)
 
 
 def _levels(net: Module, frame: Frame, lead: int, batch: int, steps: int) -> list[_Level]:
@@ -241,9 +221,3 @@ def _windows(leaf: Conv1d, x: Array) -> list[Reads]:
         )
         for group in range(leaf.groups)
     ]
-
-
-def _sigmoid(x: Array) -> Array:
-    small = np.exp(-np.abs(x))  # never overflows
-    y: Array = np.where(x >= 0, np.float32(1), small) / (1 + small)
-    return y

@@ -30,6 +30,7 @@ typedef struct {
     uint32_t apart;  /* bit g: the formula takes the hidden part of gate g, bias included, apart from x's */
     int32_t vectors; /* vectors of H parameters that the formula reads: one tensor, (vectors * H,), */
     const char *vector_names[2]; /* of these names, the second for the reverse direction */
+    const char *gate_names;      /* a letter for each gate, whose activation the tape then keeps; or NULL */
     int32_t projection, relu;    /* 1: takes these arguments of trnn_recurrent_args */
 } trnn_cell_facts;
 

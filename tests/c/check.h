@@ -138,6 +138,13 @@ void net_put_row(const net *n, int32_t b, const float *row);
 memory train_pass(const model *m, const trnn_kernels *isa);
 memory train_steps(const trnn_kernels *isa);
 
+/* Unit j of the inner output by the double formula of a cell: of its gates' activations, its states, which become those
+ * after the step, and h before it. */
+typedef double gate_formula(const double *gates, double *states, double h);
+
+/* The gates of a model of one recurrent layer, against a run of it; without a formula only its walk. */
+void gates_of_model(const model *m, const trnn_kernels *isa, gate_formula *formula);
+
 /* The groups, each in its own file. */
 void test_bits(void);   /* test_bits.c */
 void test_golden(void); /* test_golden.c */
@@ -147,5 +154,6 @@ void test_calls(void);   /* test_calls.c */
 void test_loss(void);    /* test_loss.c */
 void test_optim(void);   /* test_optim.c */
 void test_train(void);   /* test_train.c */
+void test_gates(void);   /* test_gates.c */
 
 #endif

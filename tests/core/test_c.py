@@ -213,6 +213,7 @@ DRIVERS = [
     "layers/recurrent.*",
     "layers/bptt.c",
     "layers/cells.c",
+    "layers/gates.c",
     "kernels/cell.inc",
     "kernels/kernels.[ch]",
 ]

@@ -16,6 +16,14 @@ static const model toy_models[] = {
     {"toy diagonal both ways", {1, 3}, 1, {RECURRENT(diagonal, 3, 18, .bidirectional = 1)}},
 };
 
+/* The formula of mixed in double. */
+static double mixed(const double *gates, double *states, double h)
+{
+    states[0] = gates[0] * states[0] + (1.0 - gates[0]) * gates[1];
+    states[1] = (states[1] + states[0]) / 2.0;
+    return states[0] / 2.0 + (states[1] + h) / 4.0;
+}
+
 static void toy_cells(void)
 {
     const trnn_kernels *isa;
@@ -24,6 +32,7 @@ static void toy_cells(void)
         for (int32_t k = 0; (isa = isa_get(k)) != NULL; k++) {
             every_way(m, isa, NULL);
             every_way(m, isa, ends);
+            if (m->count == 1) gates_of_model(m, isa, m->layers[0].type == &trnn_mixed ? mixed : NULL);
         }
         against_differences(m, isa_get(0), NULL);
         against_differences(m, isa_get(0), ends);
