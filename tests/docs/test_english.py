@@ -180,7 +180,8 @@ def test_a_faulty_message_is_found(source: str, fault: str) -> None:
     "source",
     [
         '    raise TypeError(f"{name}: is kept as {self.format}")\n    x = <int> y\n',
-        '    raise (getattr(errors, name, None) or Error)(\n        f"{what}: is kept as "\n        "int8")\n',
+        "    raise (getattr(errors, name, None) or Error)(\n"
+        '        f"{what}: is kept as "\n        "int8")\n',
         '    raise MemoryError()\n    raise error\n    raise error.of("is kept as float32")\n',
     ],
 )
