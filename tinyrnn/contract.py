@@ -240,7 +240,7 @@ class Module(Guarded, ABC):
         return self.train(False)
 
     def _practised(self) -> Practice:
-        """What training.py keeps; two threads that ask at once get the same."""
+        """The notes of training.py; two threads that ask at once get the same."""
         if self._practice is None:
             from tinyrnn.tapes import Practice
 

@@ -221,7 +221,7 @@ DRIVERS += ["kernels/optim.inc", "optim/opt*.[ch]", "optim/registry.c", "loss.c"
 
 @pytest.mark.parametrize("pattern", DRIVERS)
 def test_drivers_know_no_name(pattern: str) -> None:
-    """What works with any cell, optimiser or loss names none."""
+    """No file that works with any cell, optimiser or loss names one."""
     names = [file for file, *_ in listed("cells/cells.def", "TRNN_CELL")]
     names += [file for file, *_ in listed("optim/optimisers.def", "TRNN_OPTIMISER")]
     names += [f"trnn_loss_{loss}" for (loss,) in entries("loss/losses.def")]
