@@ -123,6 +123,16 @@ def test_the_programs_of_the_guide(installed: Path, tmp_path: Path, name: str) -
     assert run(program) == block(f"{name} prints")
 
 
+def test_other_flags_build_everything_again(tmp_path: Path) -> None:
+    need("make", "gcc")
+    library, sizes = tmp_path / "libtinyrnn.a", []
+    for flags in ("-O1", "-O1", "-O1 -DTRNN_WITH_INT8=0"):
+        make("CC=gcc", f"CFLAGS={flags}", "ISAS=scalar", f"BUILD={tmp_path}")
+        sizes.append((library.stat().st_mtime_ns, library.stat().st_size))
+    assert sizes[0] == sizes[1]
+    assert sizes[2][1] < sizes[1][1]
+
+
 def test_the_header_needs_no_other(installed: Path, tmp_path: Path) -> None:
     header = installed / "include" / "tinyrnn.h"
     assert re.findall(r"^\s*#\s*include (.*)", header.read_text(), flags=re.M) == ["<stddef.h>", "<stdint.h>"]
