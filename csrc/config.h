@@ -1,7 +1,7 @@
-/* What the compiler and the C library give, and sizes that belong to the format of weights. The only place that
- * names libc, but for kernels/cpu.c, which asks Linux on ARM what the processor has.
+/* The compiler, the C library, and the sizes that belong to the weight format. No other file names libc, except
+ * kernels/cpu.c, which asks Linux on ARM what the processor has.
  *
- * A port without <string.h> replaces trnn_copy and trnn_zero here and touches nothing else.
+ * A port without <string.h> replaces trnn_copy and trnn_zero here, and nothing else.
  */
 #ifndef TRNN_CONFIG_H
 #define TRNN_CONFIG_H
@@ -13,21 +13,21 @@
 
 #include "switches.h"
 
-/* Rows of a panel: the unit of packed weights. It belongs to the weight format, not to the
- * machine: every instruction set reads panels of 16, in one, two, four or sixteen registers. */
+/* Rows of a panel, the unit of packed weights. The number belongs to the weight format, not to the machine: every
+ * instruction set reads panels of 16, in one, two, four or sixteen registers. */
 #define TRNN_PANEL 16
 
-/* Panels that lie side by side for each k, so that one stream of memory feeds four of them. */
+/* Panels side by side for each k, so that four of them are read as one stream of memory. */
 #define TRNN_GROUP 4
 
-/* Packed weights and every buffer that the core places start at this many bytes. */
+/* Alignment, in bytes, of packed weights and of every buffer that the core places. */
 #define TRNN_ALIGN 64
 
-/* Largest size that any single argument of a layer, or a batch or a chunk of steps, may have. */
+/* The largest argument of a layer, batch or number of steps. */
 #define TRNN_SIZE_MAX ((int32_t)1 << 28)
 
-/* States smaller than this (2^-64) become zero, so that silence never decays into subnormal
- * numbers, which many processors handle a hundred times slower. */
+/* States smaller than this (2^-64) become zero. A state that decays would otherwise become subnormal, and many
+ * processors compute with subnormal numbers a hundred times slower. */
 #define TRNN_TINY 5.421010862427522e-20f
 
 #if defined(__GNUC__)

@@ -1,7 +1,7 @@
-/* The formats of a matrix's numbers, and where they lie.
+/* The formats of a matrix's numbers, and their layout.
  *
- * A packed matrix is groups of up to 4 panels of 16 rows (pack.c). With `wide` rows in a group of
- * depth K, its bytes are, by format:
+ * A packed matrix consists of groups of up to 4 panels of 16 rows (pack.c). The bytes of a group with `wide` rows
+ * of K numbers are, by format:
  *
  *   F32         [k][wide] floats
  *   F16, BF16   [k][wide] halves
@@ -27,10 +27,10 @@
 /* Numbers of a row that share an INT4 scale. */
 #define TRNN_BLOCK 32
 
-/* What an INT4 code is kept with, so that it is not negative. */
+/* Added to a stored INT4 code, so that it is not negative. */
 #define TRNN_INT4_ZERO 8
 
-/* What an INT8 activation is given on processors that multiply unsigned by signed. */
+/* Added to an INT8 activation on processors that multiply unsigned by signed. */
 #define TRNN_INT8_ZERO 128
 
 /* INT8 sums of more terms could overflow: 127 * 127 * 2^17 < 2^31. */
@@ -41,7 +41,7 @@ static inline size_t trnn_round_up(size_t number, size_t part)
     return number > SIZE_MAX - part ? SIZE_MAX : (number + part - 1) / part * part;
 }
 
-/* Has the build this format? */
+/* Does the build have this format? */
 static inline int trnn_has_format(trnn_format format)
 {
     switch (format) {
@@ -53,7 +53,7 @@ static inline int trnn_has_format(trnn_format format)
     }
 }
 
-/* Is it this one? A constant 0 of a format that the build has not, so that what is done for it goes. */
+/* Is it this format? A constant 0 for a format that was left out, so that the compiler drops the code for it. */
 static inline int trnn_is_f16(trnn_format format) { return TRNN_WITH_F16 && format == TRNN_F16; }
 static inline int trnn_is_bf16(trnn_format format) { return TRNN_WITH_BF16 && format == TRNN_BF16; }
 static inline int trnn_is_int8(trnn_format format) { return TRNN_WITH_INT8 && format == TRNN_INT8; }
@@ -82,8 +82,8 @@ static inline size_t trnn_row_bytes(trnn_format format, int32_t cols)
     return trnn_times(n, 4);
 }
 
-/* Activations of an integer product: each row's codes, padded with zeros to whole blocks, the sums of
- * its blocks (int32), its scale. */
+/* Activations of an integer product. A row is its codes, padded with zeros to whole blocks, then the sums of its
+ * blocks (int32), then its scale. */
 static inline size_t trnn_codes_bytes(int32_t depth) { return trnn_round_up((size_t)depth, TRNN_BLOCK); }
 
 static inline size_t trnn_activation_bytes(int32_t depth)
@@ -92,13 +92,13 @@ static inline size_t trnn_activation_bytes(int32_t depth)
     return trnn_align(codes + codes / TRNN_BLOCK * sizeof(int32_t) + sizeof(float));
 }
 
-/* Bytes that a product of `rows` rows needs to itself. */
+/* Bytes of scratch for a product of `rows` rows. */
 static inline size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
 {
     return trnn_is_integer(format) ? trnn_times((size_t)rows, trnn_activation_bytes(depth)) : 0;
 }
 
-/* The float that a bfloat16 is. */
+/* A bfloat16 as float. */
 static inline float trnn_widen_bf16(uint16_t half)
 {
     union {
@@ -108,7 +108,7 @@ static inline float trnn_widen_bf16(uint16_t half)
     return bits.f;
 }
 
-/* The float that a finite float16 is. No subnormal float on the way, which some machines flush. */
+/* A finite float16 as float, without a subnormal intermediate result, which some machines flush. */
 static inline float trnn_widen_f16(uint16_t half)
 {
     union {

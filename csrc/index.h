@@ -1,7 +1,7 @@
-/* Numbers of the caller's that the core looks something up by: indices, classes, labels.
+/* How the core reads the caller's indices, classes and labels.
  *
- * They are checked before anything is written, and another thread may write to them after that. So whoever
- * looks one up reads it through trnn_index_at(): once, and never out of range. */
+ * They are checked before anything is written, but another thread may write to them after that. trnn_index_at() reads
+ * one once, and never returns one that is out of range. */
 #ifndef TRNN_INDEX_H
 #define TRNN_INDEX_H
 

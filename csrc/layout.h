@@ -1,7 +1,7 @@
-/* The bump cursor: one walk over a list of arrays both measures them and places them.
+/* A bump cursor: the same walk over a list of arrays measures them or places them.
  *
- * Start it on NULL and it measures; start it on memory and it hands out pointers. The list
- * is written once, so sizes and pointers cannot disagree. Overflow sticks: bytes is then SIZE_MAX.
+ * With base NULL it measures; with memory as base it returns pointers. The list is written once, so sizes and pointers
+ * cannot disagree. After an overflow, bytes stays SIZE_MAX.
  */
 #ifndef TRNN_LAYOUT_H
 #define TRNN_LAYOUT_H

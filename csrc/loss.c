@@ -1,8 +1,8 @@
-/* Losses: which frames of a batch count, and what becomes of their values. Knows the contract, no loss by
- * name.
+/* Losses: which frames of a batch count, and how their values become one. This file uses the contract of losses and
+ * names no loss.
  *
- * Everything is looked at before anything is written. Frames are visited in the order of y, and each value
- * is added to one double, so the sum does not depend on how many frames are handed over at once.
+ * Everything is checked before anything is written. Frames are visited in the order of y, and each value is added to
+ * one double, so the sum does not depend on the number of frames in a part.
  */
 #include "loss/loss.h"
 
@@ -33,13 +33,13 @@ trnn_status trnn_loss_check(const trnn_loss *loss)
 size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
                                int32_t target_steps)
 {
-    (void)batch; /* rows use it in turn */
+    (void)batch; /* rows share it in turn */
     const trnn_loss_type *type = loss->type;
     const size_t bytes = type->scratch ? type->scratch((size_t)steps, numbers, (size_t)target_steps) : 0;
     return bytes > PTRDIFF_MAX ? SIZE_MAX : bytes;
 }
 
-/* The part of one frame, or of all frames where they lie together. */
+/* The part that is the first frame; visit() makes it that of another frame or of all. */
 static trnn_loss_part part_of(const trnn_loss *loss, const trnn_loss_job *job)
 {
     return (trnn_loss_part){.loss = loss,
@@ -55,7 +55,7 @@ static trnn_loss_part part_of(const trnn_loss *loss, const trnn_loss_job *job)
                             .scratch = job->scratch};
 }
 
-/* What is done with a part; `result` is a count or a sum. */
+/* A function that is called with each part; `result` is a count or a sum. */
 typedef trnn_status (*visitor)(const trnn_loss_type *type, const trnn_loss_part *part, double *result);
 
 static trnn_status look_and_count(const trnn_loss_type *type, const trnn_loss_part *part, double *count)
@@ -133,7 +133,7 @@ static trnn_status look_at_rows(const trnn_loss *loss, const trnn_loss_job *job)
     return status;
 }
 
-/* A mean is of each row's value divided by what its target counts. */
+/* A mean divides each row's value by its target's length, at least 1, and by the batch. */
 static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
 {
     double sum = 0.0;
@@ -148,7 +148,7 @@ static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
     return sum;
 }
 
-/* Everything that can be wrong with a call but its targets. */
+/* Checks all of a job but its targets. */
 static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *job)
 {
     const int rows = loss->type->row != NULL;
@@ -173,7 +173,7 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
     return TRNN_OK;
 }
 
-/* Zeros for the frames that do not count: those are not visited. */
+/* Sets dy and values to zero for frames that do not count, since they are not visited. */
 static void clear_results(const trnn_loss_type *type, const trnn_loss_job *job)
 {
     const size_t rows = (size_t)job->steps * (size_t)job->batch * (size_t)job->frame.rows;

@@ -1,15 +1,16 @@
-/* Plans: layers in a row, laid out once, run block by block. Knows the contract, no layer by name.
+/* Plans: a chain of layers, laid out once, run block by block. This file uses the contract of layers and names no
+ * layer.
  *
- * Between layers, values go through two buffers in turn; the first layer reads the caller's x, the
- * last writes the caller's y. A long call runs in blocks of the plan's steps, so scratch does not
- * grow with the length; a step computes the same bits wherever the blocks fall.
+ * The first layer reads the caller's x, the last writes the caller's y; between them, layers write to two buffers in
+ * turn. A long call runs in blocks of the plan's steps, so scratch does not grow with its length. The bits do not
+ * depend on the blocks.
  */
 #include "plan.h"
 
 struct trnn_plan {
     trnn_sizes sizes;
     int32_t count;
-    int32_t working;    /* layers that compute; the others only rename a frame */
+    int32_t working;    /* layers that compute; for the others y is x under another frame */
     size_t value_bytes; /* one of the two buffers between layers */
     trnn_node nodes[];
 };
@@ -117,7 +118,7 @@ static void run_block(const trnn_plan *plan, const trnn_job *job, const void *x,
     for (int32_t i = 0; i < plan->count; i++) {
         const trnn_node *n = &plan->nodes[i];
         const trnn_layer_type *type = n->layer.type;
-        if (!type->run) continue; /* the same numbers under another frame */
+        if (!type->run) continue; /* y is x under another frame */
 
         trnn_call call = {
             .layer = &n->layer,
@@ -151,7 +152,7 @@ static void copy_rows(int32_t steps, size_t bytes, const char *from, size_t from
     for (int32_t t = 0; t < steps; t++, from += from_stride, to += to_stride) trnn_copy(to, from, bytes);
 }
 
-/* Everything that can be wrong with a call, looked at before anything is written. */
+/* Checks all of a job, before anything is written. */
 static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
 {
     const trnn_sizes *sizes = &plan->sizes;
@@ -194,7 +195,7 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
         char *y = (char *)job->y + (size_t)start * stride * out;
         if (stride == batch || block == 1) {
             run_block(plan, job, x, (float *)(void *)y, block, start);
-        } else { /* the layers see an array of their own, without the rows of others between */
+        } else { /* copies without the rows of others */
             copy_rows(block, batch * in, x, stride * in, part_x, batch * in);
             run_block(plan, job, part_x, (float *)(void *)part_y, block, start);
             copy_rows(block, batch * out, part_y, batch * out, y, stride * out);

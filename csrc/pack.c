@@ -1,9 +1,8 @@
 /* The weight format: where each number of a tensor lies in a layer's weights.
  *
- * A matrix of (gates * units, cols) becomes panels of 16 rows. Panel order is (16 units, gate), so
- * that all gates of 16 units lie together; the panels stand in groups. With several gates a group is
- * the gates of 16 units; with one it is 4 panels, the last group 1 to 4. Inside a group format.h rules.
- * Rows that pad the last panel are zero.
+ * A matrix of (gates * units, cols) becomes panels of 16 rows, and the panels become groups. The order of panels is
+ * (16 units, gate). With several gates, a group is the gates of 16 units; with one gate it is 4 panels, the last group
+ * 1 to 4. format.h has the layout of a group. Rows that pad the last panel are zero.
  */
 #include "format.h"
 
@@ -13,7 +12,7 @@ const char *trnn_format_name(trnn_format format)
     return names[format];
 }
 
-/* ---- where things lie ------------------------------------------------------------------------ */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 /* Rows of one of the param's matrices. */
 static size_t row_count(const trnn_param *param)
@@ -58,9 +57,9 @@ static row_place place_of(const trnn_param *param, size_t row)
                        (panel - first) * TRNN_PANEL + unit % TRNN_PANEL};
 }
 
-/* ---- rows, there and back ---------------------------------------------------------------------- */
+/* ---- pack and unpack rows ---------------------------------------------------------------------- */
 
-/* One row of numbers of `size` bytes, from places `from_step` bytes apart to places `to_step` apart. */
+/* Copies `count` numbers of `size` bytes, from places `from_step` bytes apart to places `to_step` apart. */
 static void copy_strided(char *to, size_t to_step, const char *from, size_t from_step, size_t size,
                          int32_t count)
 {
@@ -72,8 +71,8 @@ static size_t number_size(trnn_format format)
     return trnn_is_half(format) ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Where an INT8 row of a group has its scale, its start and its codes: four codes lie in each plane of the group.
- * A table's row has them one after the other, and no start. */
+/* The places of an INT8 row's scale, start and codes in its group. Each plane of the group has four of its codes. A
+ * table's row has scale and codes, contiguous, and no start. */
 typedef struct {
     size_t scale, start, codes, plane; /* bytes */
 } int8_places;
@@ -108,7 +107,7 @@ static void unpack_int8(const trnn_param *param, const char *group, row_place pl
     trnn_copy(scale, group + at.scale, sizeof *scale);
 }
 
-/* Where an INT4 row of a group has the k-th code: a byte and the place in it. */
+/* The place of an INT4 row's k-th code in its group: a byte, and a shift. */
 typedef struct {
     size_t byte;
     int shift;
@@ -122,7 +121,7 @@ static int4_place int4_place_of(row_place place, size_t k)
                         at < TRNN_BLOCK / 2 ? 0 : 4};
 }
 
-/* And the scale of the block that begins with the k-th. */
+/* The place of the scale of the block that begins with the k-th code. */
 static size_t int4_scale_of(row_place place, size_t k)
 {
     return k / TRNN_BLOCK * place.wide * 18 + place.row * 2;
@@ -156,7 +155,7 @@ static void unpack_int4(const trnn_param *param, const char *group, row_place pl
     }
 }
 
-/* Scales of a row. */
+/* The number of scales of a row. */
 static size_t scale_count(const trnn_param *param)
 {
     return param->format == TRNN_INT4 ? ((size_t)param->cols + TRNN_BLOCK - 1) / TRNN_BLOCK : 1;

@@ -1,6 +1,6 @@
-/* tinyrnn: recurrent networks in memory that the caller hands over.
+/* tinyrnn: recurrent networks in memory that the caller provides.
  *
- * The core allocates nothing, locks nothing, prints nothing and keeps no global that changes.
+ * The core allocates nothing, locks nothing, prints nothing and has no global that changes.
  * Order of use:
  *
  *     trnn_layer net[] = {                                  describe the net
@@ -11,12 +11,12 @@
  *     trnn_plan_bytes / trnn_plan_init                      fix every size and offset
  *     trnn_run                                              run steps; state carries on
  *
- * docs/c-guide.md is the longer way in. A program links the layers that it names, and no others.
+ * docs/c-guide.md is a longer introduction. A program links the layers that it names, and no others.
  *
- * Words: T steps, B batch, I input size, H hidden size, P projection size, D directions. A frame
- * is what a layer reads at one step: rows x cols numbers; (F,) is 1 x F, and a convolution reads
- * channels x length. All arrays are C-contiguous and, but for an embedding's int32 indices,
- * float32. Sequences are time-major: (T, B, frame).
+ * Words: T steps, B batch, I input size, H hidden size, P projection size, D directions. A frame is the
+ * input of a layer at one step: rows x cols numbers. (F,) is 1 x F; a convolution reads channels x length.
+ * All arrays are C-contiguous. They are float32, except an embedding's int32 indices. Sequences are
+ * time-major: (T, B, frame).
  */
 #ifndef TINYRNN_H
 #define TINYRNN_H
@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-/* ---- errors: what the user got wrong; a broken invariant of ours is an assert ------------- */
+/* ---- errors: mistakes of the caller; a broken invariant of the core is an assert ---------- */
 
 typedef enum {
 #define TRNN_STATUS(name, exception, text) TRNN_##name,
@@ -46,31 +46,31 @@ const char *trnn_status_exception(trnn_status status); /* the Python exception's
 
 typedef struct trnn_kernels trnn_kernels; /* a const table of functions, one per ISA */
 
-/* The instruction sets that this build holds and this machine can run, in rising order of preference:
- * the first `room` of them into `list`; returns how many there are. Asks the processor each time, which
- * is slow in a virtual machine (microseconds a question): ask once and keep the pointers. */
+/* Lists the instruction sets that this build has and this machine can run, in rising order of preference.
+ * Writes the first `room` of them to `list` and returns how many there are. Each call asks the processor,
+ * which takes microseconds in a virtual machine: call once and keep the pointers. */
 int32_t trnn_isa_list(const trnn_kernels **list, int32_t room);
 const trnn_kernels *trnn_isa_find(const char *name); /* NULL if there is none of that name */
 const trnn_kernels *trnn_isa_best(void);
 const char *trnn_isa_name(const trnn_kernels *isa); /* "scalar", "avx2", "neon" ... */
-int trnn_isa_fused(const trnn_kernels *isa);        /* 1: fused multiply-add; all such give the same bits */
+int trnn_isa_fused(const trnn_kernels *isa); /* 1: fused multiply-add; all of these give the same bits */
 
 /* ---- arguments by name ---------------------------------------------------------------------- */
 
-/* What a binding to another language needs to read and write an argument of a layer, a loss or an optimiser. */
+/* How a binding to another language reads and writes an argument of a layer, a loss or an optimiser. */
 
 typedef enum {
     TRNN_INT32,
     TRNN_FLOAT,
     TRNN_DOUBLE,
-    TRNN_FLOATS /* a const float *, to as many numbers as trnn_loss.classes says */
+    TRNN_FLOATS /* a const float *, to trnn_loss.classes numbers */
 } trnn_argument_type;
 
 typedef struct {
-    const char *name; /* the member's in its struct; NULL ends a list */
-    size_t offset; /* bytes, into the trnn_layer, trnn_loss or trnn_rule; of the end: where the struct ends */
+    const char *name; /* of the member of its struct; NULL ends a list */
+    size_t offset;    /* bytes into the trnn_layer, trnn_loss or trnn_rule; in the last entry: to their end */
     trnn_argument_type type;
-    int32_t live; /* 1: may change in what has been laid out: see trnn_plan_adjust */
+    int32_t live; /* 1: may change after a net has been laid out (trnn_plan_adjust) */
 } trnn_argument;
 
 /* ---- layers -------------------------------------------------------------------------------- */
@@ -79,9 +79,8 @@ typedef struct {
     int32_t rows, cols;
 } trnn_frame;
 
-/* What a layer does is a const table of functions, and what its training does another one, so that a program
- * that only runs nets links no training: &trnn_lstm and &trnn_lstm_training, and so on for each name in
- * layers.def. */
+/* A layer that runs is one const table of functions, and its training is another: &trnn_lstm and
+ * &trnn_lstm_training, and so on for each name in layers.def. A program that only runs nets links no training. */
 typedef struct trnn_layer_type trnn_layer_type;
 typedef struct trnn_layer_training trnn_layer_training;
 
@@ -118,28 +117,28 @@ typedef struct {
 } trnn_conv1d_args;
 
 typedef struct {
-    int32_t size; /* LAYER_NORM: numbers that are normalised together; BATCH_NORM: channels */
+    int32_t size; /* layer_norm: numbers that are normalised together; batch_norm: channels */
     int32_t affine, bias;
     float eps;
-    float momentum;            /* BATCH_NORM, training: how far a batch moves the running statistics */
-    int32_t use_running_stats; /* BATCH_NORM, training: 1: as in use, by the running statistics, which stay */
+    float momentum;            /* batch_norm, training: how far a batch moves the running statistics */
+    int32_t use_running_stats; /* batch_norm, training: 1: normalise by the running statistics, which stay */
 } trnn_norm_args;
 
 typedef struct {
-    float slope; /* LEAKY_RELU */
+    float slope; /* leaky_relu */
 } trnn_activation_args;
 
 typedef struct {
-    float p; /* DROPOUT: what part of the numbers training sets to zero */
+    float p; /* the share of the numbers that training sets to zero */
 } trnn_dropout_args;
 
 typedef struct {
     int32_t over_rows; /* 1: over a frame's rows (channels); 0: over its columns */
 } trnn_softmax_args;
 
-/* How a layer keeps its matrices. Biases and everything that is no matrix stay float32.
- * Halves are widened exactly and computed with in float32. With integers a product also rounds what it
- * multiplies, row by row: to codes of -127 .. 127 of the row's largest magnitude / 127. */
+/* The format of a layer's matrices. Biases and all other tensors stay float32.
+ * Halves are widened exactly, and the arithmetic is float32. A product of integer weights also rounds its
+ * activations, row by row, to codes -127 .. 127; their scale is the row's largest magnitude / 127. */
 typedef enum {
     TRNN_F32,
     TRNN_F16,
@@ -172,7 +171,7 @@ typedef struct {
 
 const char *trnn_layer_name(const trnn_layer *layer); /* "lstm", as in layers.def */
 
-/* All layers, for a program that learns only as it runs what its net is made of: a call of one of these
+/* All layers, for a program that learns only at run time which layers its net has. A call of one of these
  * functions links every layer. Type and training are set, the rest is 0. */
 int32_t trnn_layer_count(void);
 trnn_layer trnn_layer_at(int32_t i);           /* 0 <= i < trnn_layer_count() */
@@ -180,31 +179,32 @@ trnn_layer trnn_layer_named(const char *name); /* its type is NULL if there is n
 
 const trnn_argument *trnn_layer_arguments(const trnn_layer *layer); /* all, in the order of their struct */
 
-/* Checks a layer's arguments alone. Every other function wants a layer that passed. */
+/* Checks a layer's arguments, without its neighbours. Every other function expects a layer that passed. */
 trnn_status trnn_layer_check(const trnn_layer *layer);
 
 /* ---- parameters and weights ---------------------------------------------------------------- */
 
 #define TRNN_PARAMS_MAX 12
 
-/* One named tensor of a layer and where it goes in the layer's weights. The caller uses name,
- * rank and shape; the rest is for trnn_param_pack. */
+/* One named tensor of a layer, and its place in the layer's weights. The caller uses name, rank and shape;
+ * the rest is for trnn_param_pack. */
 typedef struct {
     const char *name; /* PyTorch's, without the level: "weight_ih", "weight_hh_reverse", "bias" */
     int32_t rank;
     int32_t shape[3];
     trnn_format format;
-    size_t offset;                      /* in bytes, into the layer's weights */
+    size_t offset;                      /* bytes into the layer's weights */
     int32_t repeat, gates, units, cols; /* panels: `repeat` matrices of (gates * units, cols) */
 } trnn_param;
 
 /* Fills `params` with the layer's tensors, in PyTorch's order; returns how many. */
 int32_t trnn_layer_params(const trnn_layer *layer, trnn_param params[TRNN_PARAMS_MAX]);
 
-/* Bytes of one layer's weights (aligned to 64). 0 means none, SIZE_MAX more than can be addressed. */
+/* Bytes of one layer's weights, which are aligned to 64. 0: none; SIZE_MAX: more than can be addressed. */
 size_t trnn_layer_weights_bytes(const trnn_layer *layer);
 
-/* Lay one tensor out as weights, and back. Lossless. With rows = shape[0] and cols the rest,
+/* Lay one tensor out as weights, and convert it back. Lossless. With rows = shape[0] and cols the product of the
+ * other sizes,
  *
  *   format      numbers: (rows, cols)   scales
  *   F32         float                   NULL
@@ -217,8 +217,8 @@ size_t trnn_layer_weights_bytes(const trnn_layer *layer);
 void trnn_param_pack(const trnn_param *param, void *weights, const void *numbers, const float *scales);
 void trnn_param_unpack(const trnn_param *param, const void *weights, void *numbers, float *scales);
 
-/* The same for `count` floats of an F32 tensor, from the `first` one of its C-contiguous numbers on: a large
- * tensor can be made chunk by chunk. */
+/* Packs `count` of an F32 tensor's C-contiguous numbers, from the `first` one on, so that a large tensor can be
+ * made piece by piece. */
 void trnn_param_pack_chunk(const trnn_param *param, void *weights, const float *numbers, size_t first,
                            size_t count);
 
@@ -227,58 +227,58 @@ size_t trnn_param_bytes(const trnn_param *param);
 
 /* ---- plans: a net laid out for a largest batch and a largest number of steps ---------------- */
 
-typedef struct trnn_plan
-    trnn_plan; /* plain memory: it can be copied, and points to nothing but const tables */
+/* Plain memory: it can be copied, and it points only to const tables. */
+typedef struct trnn_plan trnn_plan;
 
 typedef struct {
     trnn_frame in, out;    /* frames that the net reads and writes */
     int32_t batch, steps;  /* batch is exact; steps is the block that scratch has room for */
-    size_t state_bytes;    /* what a stream remembers */
-    size_t scratch_bytes;  /* working memory of one call; any stream may use it in turn */
-    size_t part_bytes;     /* more of it for a job with a stride */
-    int32_t full_sequence; /* 1: a layer reads the future, so a call takes at most `steps` steps */
+    size_t state_bytes;    /* state of a stream */
+    size_t scratch_bytes;  /* working memory of one call; streams may share it in turn */
+    size_t part_bytes;     /* additional scratch of a job with a stride */
+    int32_t full_sequence; /* 1: a layer needs the full sequence, so a call takes at most `steps` steps */
     int32_t indices;       /* 1: the input is int32 indices */
 } trnn_sizes;
 
-/* Bytes of a plan of so many layers; 0 for none, SIZE_MAX for more than can be addressed. */
+/* Bytes of a plan of so many layers. 0: none; SIZE_MAX: more than can be addressed. */
 size_t trnn_plan_bytes(int32_t layers);
 
-/* Lays `count` layers out in `memory` (trnn_plan_bytes(count) bytes, aligned to 8). Returns an
- * error and leaves `*sizes` alone when a layer cannot read what the one before it writes. */
+/* Lays `count` layers out in `memory` (trnn_plan_bytes(count) bytes, aligned to 8). If a layer cannot read the
+ * output of the one before it, returns an error and leaves `*sizes` unchanged. */
 trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                            int32_t batch, int32_t steps, trnn_sizes *sizes);
 
-/* The state is (B, state_bytes / B): each row's numbers lie together, so that plans of the same layers
- * and another batch can run some of the rows. A stateful layer's place in a row is, for each direction,
- * `h` (P or H) and for an LSTM `c` (H). Offset in floats; 0 numbers for a layer without state. */
+/* The place of a layer's state in a row of the state, which is (B, state_bytes / B). Each row's numbers are
+ * contiguous, so a plan of the same layers with another batch can run some of the rows. A layer keeps, for each
+ * direction, `h` (P or H), then an LSTM's `c` (H). The offset is in floats; numbers is 0 without state. */
 void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers);
 
-/* Takes over the arguments of the plan's i-th layer, of which no other than live ones (trnn_argument) may have
- * changed. The next run goes by them; one under way may. */
+/* Replaces the arguments of the plan's i-th layer. Only live ones (trnn_argument) may differ. They apply from the
+ * next run on, and may apply to a run that is under way. */
 void trnn_plan_adjust(trnn_plan *plan, int32_t i, const trnn_layer *layer);
 
 typedef struct {
     const trnn_kernels *isa;
     const void *const *weights; /* one per layer (NULL for a layer without), each aligned to 64; const */
-    float *state;               /* state_bytes, aligned to 64; zeros to begin with; read and written */
-    void *scratch;              /* scratch_bytes, aligned to 64; means nothing before or after */
+    float *state;               /* state_bytes, aligned to 64; zeros at first; read and written */
+    void *scratch;              /* scratch_bytes, aligned to 64; contents do not matter between calls */
     const void *x;              /* (steps, B, in frame) float32, or int32 indices; const */
     float *y;                   /* (steps, B, out frame); overlaps nothing else */
     int32_t steps;
     const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there; recurrent
                              * layers write zeros beyond and keep its state as of its last step */
-    int32_t stride;         /* rows from one step to the next in x and y, when B is part of a larger batch:
+    int32_t stride;         /* rows from one step to the next in x and y, where B is part of a larger batch:
                              * scratch then has part_bytes more. 0: B */
-    int32_t descending;     /* 0 or 1: which end of the weights the first step begins at. Changes no bit;
-                             * a stream that alternates it from step to step finds in the cache what it
-                             * read last, where the weights are larger than the cache. */
-    int (*poll)(void *context); /* NULL, or asked after each block of the plan's steps: 0 to go on */
-    void *context;              /* of poll */
+    int32_t descending; /* 1: the first step reads the weights from their end. The bits are the same. Where
+                             * the weights are larger than the cache, a stream that alternates it from step to
+                             * step first reads what is still in the cache */
+    int (*poll)(void *context); /* NULL, or called after each block of the plan's steps; 0: continue */
+    void *context;              /* the argument of poll */
 } trnn_job;
 
-/* Runs `steps` steps of the plan's batch. On an error nothing has been written; but after E_INTERRUPTED, which
- * poll asked for, y and the state are those of a block on the way. Nobody writes to lengths meanwhile; x may
- * change: an index that was in range and no longer is reads as a row of zeros. */
+/* Runs `steps` steps of the plan's batch. On an error nothing has been written, with one exception: after
+ * E_INTERRUPTED, which poll asked for, y and the state are complete up to the last block. `lengths` must not
+ * change during the run. x may: an index that has gone out of range reads as a row of zeros. */
 trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
 
 /* ---- gates: what those of a recurrent layer did in a run --------------------------------------- */
@@ -309,35 +309,35 @@ void trnn_gates(const trnn_gates_job *job);
 /* ---- training: the tape, and gradients through time ------------------------------------------
  *
  *     trnn_training_bytes / trnn_training_init     lay a net out for training: every size is known
- *     trnn_forward                                 run it, and keep on the tape what comes now:
- *     trnn_backward                                from the gradient of y to that of everything on the way
- *     trnn_gradients                               and from there to those of the weights
+ *     trnn_forward                                 run it, and keep on the tape what the next two read
+ *     trnn_backward                                from the gradient of y to those of all layers' outputs
+ *     trnn_gradients                               from these to the gradients of the weights
  *
- * The net reads the tape's x and writes its y; the caller writes dy there before it goes backward.
+ * trnn_forward copies x to the tape and writes y there. The caller writes dy to the tape before trnn_backward.
  *
- * Threads: the work can be shared in `parts`. Each part takes its rows of the batch forwards and backwards,
- * and its share of the weights in trnn_gradients; no number is summed by two of them, so the bits do not
- * depend on it. All parts must have ended one call before any begins the next: forwards through the stages
- * 0 .. stages - 1, backwards through them in falling order (there is one, unless a layer mixes the rows of a
- * batch), then the gradients. */
+ * Threads can share the work in `parts`. In the forward and the backward pass each part takes its rows of the
+ * batch; in trnn_gradients each takes its share of the weights. No two parts add to the same number, so the
+ * bits do not depend on the parts. All parts must have returned from one call before any begins the next: the
+ * forward pass of stages 0 .. stages - 1, the backward pass of the stages in descending order, then the
+ * gradients. There is one stage, unless a layer mixes the rows of a batch. */
 
-typedef struct trnn_training trnn_training; /* plain memory, as a plan is */
+typedef struct trnn_training trnn_training; /* plain memory, like a plan */
 
 typedef struct {
     trnn_frame in, out;   /* frames that the net reads and writes */
-    int32_t batch, steps; /* batch is exact, steps the most */
-    size_t state_bytes;   /* as trnn_sizes has it */
-    size_t tape_bytes;    /* what one pass keeps */
+    int32_t batch, steps; /* batch is exact, steps the largest number */
+    size_t state_bytes;   /* as in trnn_sizes */
+    size_t tape_bytes;    /* the tape of one pass */
     size_t scratch_bytes; /* working memory of one part */
-    size_t x, y, dy, dx;  /* bytes into the tape: (steps, B, in) and (steps, B, out) */
-    int32_t stages;       /* calls of trnn_forward, of trnn_backward */
+    size_t x, y, dy, dx;  /* bytes into the tape: x, dx are (steps, B, in), y, dy are (steps, B, out) */
+    int32_t stages;       /* calls of trnn_forward, and of trnn_backward, that make a pass */
     int32_t indices;      /* 1: x is int32 indices, and has no dx */
 } trnn_training_sizes;
 
-/* Bytes of a training of so many layers; 0 for none, SIZE_MAX for more than can be addressed. */
+/* Bytes of a training of so many layers. 0: none; SIZE_MAX: more than can be addressed. */
 size_t trnn_training_bytes(int32_t layers);
 
-/* As trnn_plan_init, aligned to 8. Only float32 layers train, and those whose `training` is set. */
+/* As trnn_plan_init. Every layer must be float32 and have its `training` set. */
 trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
                                int32_t batch, int32_t steps, trnn_training_sizes *sizes);
 
@@ -346,106 +346,106 @@ void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *
 
 typedef struct {
     const trnn_kernels *isa;
-    void *const
-        *weights; /* one per layer, as trnn_job has them; forward moves a BatchNorm's running statistics */
-    float *const
-        *grads;    /* one per layer, each laid out as its weights, aligned to 64: added to. NULL: frozen */
+    /* One per layer, as in trnn_job. The forward pass moves the running statistics of batch_norm. */
+    void *const *weights;
+    /* One per layer, laid out as its weights, aligned to 64: gradients are added to it. NULL: frozen. */
+    float *const *grads;
     float *state;  /* state_bytes, aligned to 64: the initial state, then the final one */
-    float *dstate; /* state_bytes: the gradients of the final state, then those of the initial one */
-    void *tape;    /* tape_bytes, aligned to 64, zeros to begin with */
-    void *scratch; /* scratch_bytes, aligned to 64: this part's own */
-    const void *x; /* float32 frames or int32 indices, copied to the tape; frames of */
-    size_t x_step, x_row; /* a row follow each other x_step frames apart, those of a step x_row */
+    float *dstate; /* state_bytes: the gradient of the final state, then that of the initial one */
+    void *tape;    /* tape_bytes, aligned to 64, zeros at first */
+    void *scratch; /* scratch_bytes, aligned to 64: one for each part */
+    const void *x; /* float32 frames or int32 indices; trnn_forward copies them to the tape */
+    size_t x_step; /* frames from a step to the next in x */
+    size_t x_row;  /* frames from a row of the batch to the next in x */
     int32_t steps;
-    const int32_t
-        *lengths;        /* NULL, or (B,) with 1 <= lengths[b] <= steps: what x holds beyond is taken as 0 */
-    int32_t to_input;    /* 1: backwards to x and the initial state; 0: as far as there are grads */
-    uint32_t seed[2];    /* of Dropout: another one for each pass */
-    int32_t part, parts; /* 0 .. parts - 1 */
+    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps; x counts as 0 beyond them */
+    int32_t to_input;    /* 1: backward pass to x and the initial state; 0: to the lowest layer with grads */
+    uint32_t seed[2];    /* of dropout: another one for each pass */
+    int32_t part, parts; /* part is 0 .. parts - 1 */
 } trnn_training_job;
 
-/* Everything that can be wrong with a job, looked at before anything is written. */
+/* Checks all of a job. Call it before trnn_forward. */
 trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job);
 
-/* Want a job that passed. */
+/* Expect a job that passed. */
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage);
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage);
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job);
 
 /* ---- training: losses ------------------------------------------------------------------------- */
 
-/* What a loss computes is a const table of functions: &trnn_loss_mse, and so on for each name in losses.def. */
+/* A loss is a const table of functions: &trnn_loss_mse, and so on for each name in losses.def. */
 typedef struct trnn_loss_type trnn_loss_type;
 
 #define TRNN_LOSS(name) extern const trnn_loss_type trnn_loss_##name;
 #include "loss/losses.def"
 #undef TRNN_LOSS
 
-/* How values become one: their mean, or their sum. */
+/* The loss of a batch is the mean of the values, or their sum. */
 typedef enum { TRNN_MEAN, TRNN_SUM } trnn_reduction;
 
-/* A loss, with the arguments that torch.nn's has. Flags are 0 or 1. What a type does not know is idle. */
+/* A loss, with the arguments of its torch.nn namesake. Flags are 0 or 1. A type ignores the arguments of others. */
 typedef struct {
     const trnn_loss_type *type;
     trnn_reduction reduction;
-    float delta;             /* HUBER: > 0 */
-    float label_smoothing;   /* CROSS_ENTROPY: 0 .. 1 */
-    int32_t ignore_index;    /* CROSS_ENTROPY: a target that does not count */
-    int32_t blank;           /* CTC: a class */
-    int32_t zero_infinity;   /* CTC: 1: a target too long for its input has loss 0, not infinity */
-    int32_t classes;         /* numbers of weight and of pos_weight: as many as the last axis of y has */
-    const float *weight;     /* CROSS_ENTROPY, BCE_WITH_LOGITS: (classes,), or NULL for ones */
-    const float *pos_weight; /* BCE_WITH_LOGITS: (classes,), or NULL for ones */
+    float delta;           /* huber: > 0 */
+    float label_smoothing; /* cross_entropy: 0 .. 1 */
+    int32_t ignore_index;  /* cross_entropy: a target that does not count */
+    int32_t blank;         /* ctc: a class */
+    int32_t zero_infinity; /* ctc: 1: a target too long for its input has loss 0, not infinity */
+    int32_t classes; /* numbers of weight and of pos_weight: the last axis of y, or for bce_with_logits 1 */
+    const float *weight;     /* cross_entropy, bce_with_logits: (classes,), or NULL for ones */
+    const float *pos_weight; /* bce_with_logits: (classes,), or NULL for ones */
 } trnn_loss;
 
 const char *trnn_loss_name(const trnn_loss_type *type); /* "cross_entropy", as in losses.def */
 
-/* All losses, for a program that learns only as it runs which one it wants: a call links every one. */
+/* All losses, for a program that learns only at run time which one it needs. A call links every one. */
 int32_t trnn_loss_count(void);
 const trnn_loss_type *trnn_loss_at(int32_t i); /* 0 <= i < trnn_loss_count() */
 
-const trnn_argument *trnn_loss_arguments(void); /* all but kind, reduction and classes */
+const trnn_argument *trnn_loss_arguments(void); /* all but type, reduction and classes */
 
-/* Checks a loss's arguments alone. The functions below want a loss that passed. */
+/* Checks a loss's arguments. The functions below expect a loss that passed. */
 trnn_status trnn_loss_check(const trnn_loss *loss);
 
-/* Bytes of working memory for so many numbers a frame; target_steps as in the job. SIZE_MAX: too many. */
+/* Bytes of working memory for frames of so many numbers; target_steps as in the job. SIZE_MAX: too many. */
 size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t batch, size_t numbers,
                                int32_t target_steps);
 
-/* What a net wrote, and what it should have written. A target is
+/* The output of a net, and its target:
  *
- *   MSE, L1, HUBER, BCE_WITH_LOGITS   float32, as y
- *   CROSS_ENTROPY                     int32 classes, as y without its last axis; or with `probabilities` as y
- *   CTC                               int32 classes, (B, target_steps), and target_lengths of each row;
+ *   mse, l1, huber, bce_with_logits   float32, as y
+ *   cross_entropy                     int32 classes, as y without its last axis; with `probabilities` as y
+ *   ctc                               int32 classes, (B, target_steps), and target_lengths of each row;
  *                                     y is log-probabilities, and its frame has one row
  */
 typedef struct {
     const trnn_kernels *isa;
     const float *y;     /* (steps, B, frame); classes are the frame's columns */
-    const void *target; /* const; may change meanwhile: a class that no longer is one does not count */
-    float *dy;          /* as y: written, not added to; overlaps nothing else. NULL: not wanted */
-    float *values;      /* each number's, each target's (CROSS_ENTROPY) or each row's (CTC) own loss; NULL */
+    const void *target; /* may change during the run: a class that has gone out of range does not count */
+    float *dy;          /* as y: written, not added to; overlaps nothing else. NULL: not needed */
+    float *values;      /* the loss of each number, each target (cross_entropy) or each row (ctc); or NULL */
     trnn_frame frame;
     int32_t steps, batch;
-    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: nothing is read beyond, dy is 0 */
-    int32_t last;           /* 1: the target has no axis of steps, and is each row's last step's */
-    int32_t probabilities;  /* CROSS_ENTROPY */
+    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: beyond, y is not read, dy is 0 */
+    int32_t last;           /* 1: the target has no axis of steps; it belongs to each row's last step */
+    int32_t probabilities;  /* cross_entropy: 1: targets are distributions */
     int32_t y_rows_first;   /* 1: y, dy and values are (B, steps, ...) */
-    int32_t target_rows_first;
-    int32_t target_steps;          /* CTC */
-    const int32_t *target_lengths; /* CTC: (B,), 0 <= target_lengths[b] <= target_steps */
-    void *scratch;                 /* trnn_loss_scratch_bytes, aligned to 64; means nothing before or after */
+    int32_t target_rows_first;     /* 1: the target is (B, steps, ...) */
+    int32_t target_steps;          /* ctc */
+    const int32_t *target_lengths; /* ctc: (B,), 0 <= target_lengths[b] <= target_steps */
+    void *scratch;                 /* trnn_loss_scratch_bytes, aligned to 64; contents do not matter */
 } trnn_loss_job;
 
-/* The loss and its gradient. A mean is over what counts: the numbers, or the weights of the targets, within
- * the lengths; NaN where nothing does. Sums are in double, in the order of y. On an error nothing has been
- * written. */
+/* Computes the loss and its gradient. A mean divides by the number of numbers within the lengths, or by the sum of
+ * the targets' weights; it is NaN where nothing counts. Sums are in double, in the order of y. On an error nothing
+ * has been written. */
 trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value);
 
 /* ---- training: optimisers --------------------------------------------------------------------- */
 
-/* An optimiser is a const table: &trnn_adam, and so on for each file in optimisers.def. */
+/* An optimiser is a const table: &trnn_adam, and so on for each line of optimisers.def. */
 typedef struct trnn_optimiser trnn_optimiser;
 
 #define TRNN_OPTIMISER(name, ...) extern const trnn_optimiser trnn_##name;
@@ -455,74 +455,75 @@ typedef struct trnn_optimiser trnn_optimiser;
 #define TRNN_STATES_MAX 3
 
 const char *trnn_optimiser_name(const trnn_optimiser *optimiser); /* "adam" */
-/* What it calls its i-th state, 0 <= i < TRNN_STATES_MAX: "exp_avg"; "" for none. */
+
+/* The name of its i-th state, 0 <= i < TRNN_STATES_MAX: "exp_avg"; "": it has none. */
 const char *trnn_optimiser_state(const trnn_optimiser *optimiser, int32_t i);
 
-/* All optimisers, for a program that learns only as it runs which one it wants: a call links every one. */
+/* All optimisers, for a program that learns only at run time which one it needs. A call links every one. */
 int32_t trnn_optimiser_count(void);
 const trnn_optimiser *trnn_optimiser_at(int32_t i); /* 0 <= i < trnn_optimiser_count() */
 
-/* Hyperparameters, as torch.optim names them. Flags are 0 or 1. What an optimiser does not know is idle. */
+/* Hyperparameters, as torch.optim names them. Flags are 0 or 1. An optimiser ignores those of others. */
 typedef struct {
     const trnn_optimiser *optimiser;
     int32_t maximize;
-    int32_t nesterov;           /* SGD */
-    int32_t centered;           /* RMSPROP */
-    int32_t amsgrad, decoupled; /* ADAM; decoupled: weight decay past the moments, AdamW */
+    int32_t nesterov;           /* sgd */
+    int32_t centered;           /* rmsprop */
+    int32_t amsgrad, decoupled; /* adam; decoupled: weight decay that bypasses the moments, as in AdamW */
     double lr, weight_decay, l1;
-    double momentum;     /* SGD, RMSPROP */
-    double dampening;    /* SGD */
-    double alpha;        /* RMSPROP */
-    double beta1, beta2; /* ADAM: in [0, 1) */
-    double lr_decay;     /* ADAGRAD */
-    double eps;          /* all but SGD. What is added is never below the smallest normal float, so that 0 / 0
-                          * is 0, where a number and the lanes that pad a panel have seen no gradient */
+    double momentum;     /* sgd, rmsprop */
+    double dampening;    /* sgd */
+    double alpha;        /* rmsprop */
+    double beta1, beta2; /* adam: in [0, 1) */
+    double lr_decay;     /* adagrad */
+    double eps;          /* all but sgd; raised to the smallest normal float, so that a step is 0 where all
+                          * gradients were 0, as in the padding of a panel */
 } trnn_rule;
 
 const trnn_argument *trnn_rule_arguments(void); /* all but the optimiser */
 
 int trnn_rule_uses(const trnn_rule *rule, int32_t i); /* 1: a step needs the i-th state */
 
-/* One tensor's numbers in packed weights, padding included, and all that goes with them. */
+/* One tensor's numbers in packed weights, padding included, with its gradients and states. */
 typedef struct {
     const trnn_rule *rule;
-    float *weights, *gradients;    /* (numbers,) each; gradients NULL for a tensor that has none at this step:
-                                    * weights, state and steps stay as they are */
-    float *state[TRNN_STATES_MAX]; /* (numbers,), zeros to begin with; NULL where the rule uses none */
+    float *weights, *gradients; /* (numbers,) each; without gradients (NULL) at this step, weights, state and
+                                    * steps stay as they are */
+    float *state[TRNN_STATES_MAX]; /* (numbers,), zeros at first; NULL where the rule does not use it */
     size_t numbers;
-    int64_t steps; /* done so far, of those that needed a state: SGD's first one with momentum is its first */
+    int64_t steps; /* steps so far in which the rule used a state */
 } trnn_tensor;
 
 /* A step of an optimiser over `count` tensors:
  *
- *     trnn_tensors_measure            sums of squares, for the norm and to find what is not finite
- *     trnn_tensors_norm               the norm of all gradients, and the tensor that is not finite
- *     trnn_tensors_update             the step itself, with clipping
- *     trnn_tensors_count              the step is done
+ *     trnn_tensors_measure            sums of squares of the gradients
+ *     trnn_tensors_norm               the norm of all gradients, and a tensor whose gradient is not finite
+ *     trnn_tensors_update             the step, with clipping
+ *     trnn_tensors_count              count the step
  *
- * Tensors are worked through in chunks. A call with `part` and `parts` does its share of them, so that threads
- * can share a step: 0 and 1 for all of it. The bits do not depend on it. Gradients may become NULL and be
- * there again from step to step; the room of `sums` is what trnn_tensors_chunks tells while all are there. */
+ * Tensors are processed in chunks. A call does the share of `part` among `parts`, so that threads can share a
+ * step; 0 and 1 do all of it. The bits do not depend on the parts. A tensor's gradients may be NULL in one step
+ * and present in another: `sums` then needs the room of trnn_tensors_chunks while all are present. */
 size_t trnn_tensors_chunks(const trnn_tensor *tensors, int32_t count);
 void trnn_tensors_measure(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, double *sums,
                           int32_t part, int32_t parts); /* sums: (chunks,) */
 
 /* The square root of the sum of all squares, tensor by tensor in double: the same bits on every ISA.
- * `*bad` is the last tensor with a NaN or an infinity, where a gradient that went wrong on its way back came
- * from; -1 for none. */
+ * `*bad` is the last tensor with a NaN or an infinity, in which the backward pass met it first; -1: none. */
 double trnn_tensors_norm(const trnn_tensor *tensors, int32_t count, const double *sums, int32_t *bad);
 
-/* What gradients of this norm are multiplied by: max_norm / (norm + 1e-6), at most 1. */
+/* The factor for gradients of this norm: max_norm / (norm + 1e-6), at most 1. */
 float trnn_clip_scale(double norm, double max_norm);
 
-#define TRNN_NO_LIMIT 3.4028234663852886e38f /* the largest float bounds no finite gradient */
+#define TRNN_NO_LIMIT 3.4028234663852886e38f /* a limit that bounds no finite gradient */
 
-/* Steps with gradients scaled by `scale`, then kept within +-limit. The gradients stay as they are. */
+/* Updates weights and states by the gradients, scaled by `scale`, then clipped to +-limit. The gradients
+ * themselves stay as they are. */
 void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
                          float limit, int32_t part, int32_t parts);
 void trnn_tensors_count(trnn_tensor *tensors, int32_t count);
 
-/* Gradients themselves: scaled and bounded in place, or cleared. */
+/* Scale and clip the gradients in place; set them to zero. */
 void trnn_tensors_clip(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
                        float limit, int32_t part, int32_t parts);
 void trnn_tensors_clear(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts);

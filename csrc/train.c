@@ -1,20 +1,20 @@
-/* Training: the net forwards, keeping what it wrote, then backwards, layer by layer.
+/* Training: the forward and the backward pass of a net, layer by layer.
  *
- * The tape holds, for each layer, what it wrote (y), the gradient of that (dy), and what the layer keeps for
- * itself. A layer reads what the one before it wrote, so its dx is that one's dy. Going backwards is then the
- * chain rule, one layer at a time, last one first:
+ * The tape holds, for each layer, its output y, the gradient dy, and what the layer itself keeps. A layer's x is the y
+ * of the layer before it, so its dx is that layer's dy. The backward pass is the chain rule, from the last layer to
+ * the first:
  *
  *     dx = backward(dy),       dw += gradients(dy, x)
  *
- * What a recurrent layer does inside is in layers/bptt.c. Knows the contract, no layer by name.
+ * This file uses the contracts of layers and names no layer. The pass through time is layers/bptt.c.
  */
 #include "layers/training.h"
 #include "plan.h"
 
 typedef struct {
     trnn_node node;
-    size_t x, y, dx, dy; /* bytes into the tape; a layer that computes nothing has y at x and dy at dx */
-    size_t own;          /* its own bytes of the tape */
+    size_t x, y, dx, dy; /* bytes into the tape; where a layer computes nothing y is x and dy is dx */
+    size_t own;          /* the layer's own part of the tape */
     int32_t stage;
 } trained_node;
 
@@ -30,7 +30,7 @@ size_t trnn_training_bytes(int32_t layers)
                       : trnn_plus(sizeof(trnn_training), trnn_times((size_t)layers, sizeof(trained_node)));
 }
 
-/* The place of the next bytes of the tape. */
+/* Takes the next bytes of the tape; their place. */
 static size_t take(size_t *tape, size_t bytes)
 {
     const size_t place = *tape;
@@ -100,7 +100,7 @@ void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *
 
 /* ---- a layer's pass ----------------------------------------------------------------------------- */
 
-/* The first layer that going backwards reaches: below it nobody asks for a gradient. */
+/* The last layer that the backward pass reaches: below it no gradient is needed. */
 static int32_t lowest(const trnn_training *training, const trnn_training_job *job)
 {
     int32_t i = 0;
@@ -147,7 +147,7 @@ TRNN_NOINLINE trnn_pass pass_of(const trnn_training *training, const trnn_traini
     return pass;
 }
 
-/* The rows of the batch that are this part's. */
+/* Sets the part's rows of the batch. */
 static void take_rows(trnn_pass *pass)
 {
     const int64_t batch = pass->batch;
@@ -155,12 +155,12 @@ static void take_rows(trnn_pass *pass)
     pass->rows = (int32_t)(batch * (pass->part + 1) / pass->parts) - pass->first;
 }
 
-/* The pass over some frames that lie together, as one step of so many rows. */
+/* The pass over contiguous frames, as one step of so many rows. */
 static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
 {
     const size_t in = first * trnn_frame_size(pass->in), out = first * trnn_frame_size(pass->out);
     trnn_pass some = *pass;
-    some.x = (const float *)pass->x + in; /* indices are as large */
+    some.x = (const float *)pass->x + in; /* an int32 index has the size of a float */
     some.y += out;
     some.dy += out;
     if (some.dx) some.dx += in;
@@ -172,7 +172,7 @@ static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
     return some;
 }
 
-/* Does a layer's work on the part's rows, as its kind wants to see them. */
+/* Does the part's share of a layer's work, with the frames that its contract asks for (training.h). */
 static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 {
     const trnn_layer_training *trains = pass->layer->training;
@@ -197,9 +197,9 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
     }
 }
 
-/* ---- what may be wrong with a job --------------------------------------------------------------- */
+/* ---- check a job -------------------------------------------------------------------------------- */
 
-/* Of the steps that count, which alone are looked up. */
+/* Only indices within the lengths are checked; only these are read. */
 static trnn_status check_indices(const trnn_training *training, const trnn_training_job *job)
 {
     const trnn_training_sizes *sizes = &training->sizes;
@@ -237,9 +237,10 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
     return sizes->indices ? check_indices(training, job) : TRNN_OK;
 }
 
-/* ---- forwards ----------------------------------------------------------------------------------- */
+/* ---- forward pass ------------------------------------------------------------------------------- */
 
-/* x on the tape, zeros beyond a row's end: whatever the caller has there must not reach a gradient. */
+/* Copies x to the tape. Beyond a row's end it writes zeros, since the caller's numbers there must not reach a
+ * gradient. */
 static void copy_input(const trnn_training_job *job, const trnn_pass *pass, char *tape)
 {
     const size_t bytes = trnn_frame_size(pass->in) * sizeof(float);
@@ -260,7 +261,7 @@ static void copy_input(const trnn_training_job *job, const trnn_pass *pass, char
         }
 }
 
-/* What computes the same forwards in training as in use. */
+/* The forward pass of a layer that has none of its own. */
 static void run(const trnn_pass *pass)
 {
     const trnn_call call = trnn_call_of(pass);
@@ -284,7 +285,7 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
     }
 }
 
-/* ---- backwards ---------------------------------------------------------------------------------- */
+/* ---- backward pass ------------------------------------------------------------------------------ */
 
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {

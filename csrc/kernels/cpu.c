@@ -1,4 +1,4 @@
-/* Compiled with the baseline's flags only, so that asking can never be what crashes. */
+/* Compiled with the flags of the baseline, so that these functions run on every processor. */
 #include "cpu.h"
 
 int trnn_cpu_has_scalar(void) { return 1; }

@@ -1,5 +1,5 @@
-/* What the processor and the operating system allow. One question per line of isa.def, asked of the
- * machine each time; 0 or 1. */
+/* A function for each line of isa.def: do the processor and the operating system have this instruction set? Each call
+ * asks them anew. 0 or 1. */
 #ifndef TRNN_CPU_H
 #define TRNN_CPU_H
 

@@ -1,4 +1,4 @@
-/* Which tables this build holds and this machine can run. */
+/* The instruction sets that this build has and this machine can run. */
 #include "../tinyrnn.h"
 #include "cpu.h"
 #include "kernels.h"

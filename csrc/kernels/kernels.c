@@ -1,6 +1,5 @@
-/* The one file that is compiled once per instruction set: the algorithms of the .inc files over the
- * operations of one simd/vec_<isa>.h, and the table that exports them. The build defines
- * TRNN_ISA_NAME and gives the flags that isa.def lists. */
+/* Compiled once per instruction set: the algorithms of the .inc files with the operations of simd/vec_<isa>.h, and the
+ * table that exports them. The build defines TRNN_ISA_NAME and passes the flags of isa.def. */
 #include "kernels.h"
 #include "../optim/optimiser.h"
 #include "../simd/vec.h"

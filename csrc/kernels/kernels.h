@@ -1,12 +1,12 @@
-/* The table of kernels: what a layer may ask of an instruction set.
+/* The kernels of an instruction set, and the structs that they take.
  *
- * kernels.c is compiled once per line of isa.def and exports one such table; kernels.def is the list of its
- * entries. Every one but the two for benchmarks gives the same bits on every ISA with a fused multiply-add, for any number of rows: a
- * row's result never depends on its neighbours.
+ * kernels.c is compiled once per line of isa.def, and exports a table of the kernels that kernels.def lists. All but
+ * the two for benchmarks give the same bits on every ISA with a fused multiply-add. A row's result never depends on
+ * the other rows.
  *
- * Packed weights (format.h): the rows of a matrix in panels of 16, the panels in groups of up to 4. A
- * cell's group holds the gates of the same 16 units, so its width is the number of gates; everything
- * else has groups of 4 and a last one of 1 to 4.
+ * Packed weights (format.h) are the rows of a matrix in panels of 16, and the panels in groups of up to 4. A group
+ * of a cell with several gates holds the gates of the same 16 units, so its width is their number. Other matrices
+ * have groups of 4, and a last one of 1 to 4.
  */
 #ifndef TRNN_KERNELS_H
 #define TRNN_KERNELS_H
@@ -22,16 +22,16 @@ typedef struct {
     trnn_format format;
     int32_t depth;  /* K */
     int32_t panels; /* of all rows */
-    int32_t width;  /* panels of a full group: 3 or 4 */
+    int32_t width;  /* panels of a full group */
 } trnn_matrix;
 
-/* One product: y[m][n] = bias[n] + sum_k w[n][k] * x[m][k]. With float weights k ascends in one chain of
- * multiply-adds. With integers x is rounded to codes row by row, sums of codes are exact, and the chain
- * runs over the blocks of one scale. */
+/* One product: y[m][n] = bias[n] + sum_k w[n][k] * x[m][k]. With float weights it is one chain of multiply-adds in
+ * ascending k. With integer weights x is rounded to codes row by row, sums of codes are exact, and the chain runs
+ * over the blocks that share a scale. */
 typedef struct {
     trnn_matrix matrix;
     int32_t rows;      /* M */
-    int32_t cols;      /* N: valid numbers of a row of y; at most panels * 16 */
+    int32_t cols;      /* N: numbers of a row of y, at most panels * 16 */
     const float *bias; /* (panels * 16,), or NULL for zeros */
     const float *x;    /* (M, K), rows x_stride apart */
     float *y;          /* (M, N), rows y_stride apart; no overlap with the others */
@@ -40,50 +40,49 @@ typedef struct {
     int32_t descending; /* 1: the last group first; changes no bit */
 } trnn_product;
 
-/* One step of a cell for several streams, with its projection to come: y from the sums of its gates and what
- * else its formula reads. cells/cell.h says what a cell's facts are; what it does without is idle. */
+/* One step of a cell for several rows, before its projection: y from the sums of its gates and what else its formula
+ * reads. Members for which the cell has no fact (cells/cell.h) are not read. */
 typedef struct {
-    trnn_matrix
-        hidden; /* (gates * H, numbers of h: H, or P with a projection); no_hh: no weights, only its shape */
-    int32_t rows;  /* B */
-    int32_t units; /* H */
+    trnn_matrix hidden; /* (gates * H, numbers of h: H, or P with a projection); no_hh: only its shape */
+    int32_t rows;       /* B */
+    int32_t units;      /* H */
     const trnn_recurrent_args *args;
-    const float *gates; /* (B, gates * H in packed order): the input's part, bias included; or NULL and */
-    const trnn_product
-        *input;           /* the product of B rows that gives it, done here group by group; its y is idle */
-    const float *bias_hh; /* packed (gates * H,), or NULL: read for apart gates only */
-    const float *vectors; /* packed (vectors * H,) */
+    /* The input part of the sums, bias included: (B, gates * H packed). If `input` is not NULL, this product gives it
+     * instead: it is computed group by group, and its y is not used. */
+    const float *gates;
+    const trnn_product *input;
+    const float *bias_hh; /* (gates * H packed,), or NULL: read for apart gates only */
+    const float *vectors; /* (vectors * H packed,) */
     const float *h;       /* (B, depth), rows h_stride apart */
     float *states;        /* (B, states * H), rows states_stride apart, updated in place */
     float *y;             /* (B, H), rows y_stride apart; does not overlap h */
     size_t gates_stride, h_stride, states_stride, y_stride;
     void *scratch;      /* trnn_product_scratch of the hidden matrix, aligned to 64 */
     int32_t descending; /* 1: the last group first; changes no bit */
-    float *tape;   /* _taped: (B, gates * H in packed order), rows gates_stride apart, for what the formula
-                         * keeps in place of the gates' sums; it may be `gates` */
-    float *tape_h; /* _taped, apart gates: as large, for what it keeps of their hidden parts */
+    float *tape;        /* <cell>_taped: as `gates`: a number for each gate; may be `gates` */
+    float *tape_h;      /* <cell>_taped: as `tape`, for apart gates: a second number for each */
 } trnn_cell;
 
-/* The same step backwards, from what the tape holds: the gradients of the sums that the gates were made of.
- * Padding units get zeros. dh = dh_sum + dh_own + dy. */
+/* The same step in the backward pass: from the tape to the gradients of the gates' sums. Padding units get zeros.
+ * The gradient of what the step wrote is dh = dh_sum + dh_own + dy. */
 typedef struct {
     int32_t rows;  /* B */
     int32_t units; /* H */
     const trnn_recurrent_args *args;
-    float *gates;         /* (B, gates * H packed): the tape; becomes the gradients of its sums */
-    float *hidden;        /* apart gates: (B, gates * H packed): tape_h; becomes those of the hidden parts */
-    const float *vectors; /* packed (vectors * H,) */
+    float *gates;         /* (B, gates * H packed): the tape, then the gradients of the sums */
+    float *hidden;        /* apart gates: as `gates`: tape_h, then the gradients of the hidden parts */
+    const float *vectors; /* (vectors * H packed,) */
     float *dvectors;      /* (B, vectors * H packed), rows dvectors_stride apart: each row's share */
-    const float *dy;      /* (B, H), rows dy_stride apart: gradient of what the step wrote; or NULL */
-    const float *dh_sum;  /* (B, H), rows h_stride apart: what the next step's gates gave */
-    float *dh_own; /* own: (B, H), rows h_stride apart: what the next step's h gave; becomes this one's */
+    const float *dy;      /* (B, H), rows dy_stride apart: gradient of the step's output; or NULL */
+    const float *dh_sum;  /* (B, H), rows h_stride apart: gradient of h through the next step's sums */
+    float *dh_own; /* own: as dh_sum: gradient of h through the next step's formula; then of h_before */
     const float *h_before;      /* own: (B, H), rows h_stride apart */
     const float *states_before; /* (B, states * H), rows states_stride apart */
-    float *dstates;             /* as these: gradients of the new states; become those of states_before */
+    float *dstates;             /* as states_before: gradients of the new states, then of states_before */
     size_t gates_stride, dvectors_stride, dy_stride, h_stride, states_stride;
 } trnn_cell_back;
 
-/* What a matrix multiplied, and where its gradient goes. */
+/* The input of a matrix, and the place of its gradient. */
 typedef struct {
     int32_t depth;  /* K */
     const float *x; /* (M, K), rows x_stride apart */
@@ -92,9 +91,9 @@ typedef struct {
     float *db; /* packed (panels * 16,), or NULL */
 } trnn_gradient_term;
 
-/* Gradients of the weights of one product, or of two that were added:
- * dw[n][k] += sum_m dy[m][n] * x[m][k], db[n] += sum_m dy[m][n]; m ascends in one chain of multiply-adds that
- * starts from what is there. */
+/* Weight gradients of one product, or of two products that were added:
+ * dw[n][k] += sum_m dy[m][n] * x[m][k], db[n] += sum_m dy[m][n]. Each is one chain of multiply-adds in ascending m
+ * that starts from the old value. */
 typedef struct {
     int32_t rows;    /* M */
     int32_t cols;    /* N: numbers of a row of dy, at most panels * 16 */
@@ -102,7 +101,7 @@ typedef struct {
     int32_t width;   /* panels of a full group */
     const float *dy; /* (M, N), rows dy_stride apart */
     size_t dy_stride;
-    int32_t part, parts; /* does the groups g of the matrix for which g % parts is part */
+    int32_t part, parts; /* the groups g of the matrix with g % parts == part */
     int32_t terms;
     trnn_gradient_term term[2];
 } trnn_weight_gradient;
@@ -116,17 +115,17 @@ typedef enum {
     TRNN_MAP_COUNT
 } trnn_map;
 
-/* One step of an optimiser: what is the same for all numbers of a tensor. optim/optim.c works it out. */
+/* One step of an optimiser: the numbers that all weights of a tensor share. optim/optim.c computes them. */
 typedef struct {
     const trnn_rule *rule;  /* for its flags */
-    int32_t plain;          /* 1: scale is 1, limit none, both penalties 0 */
-    float scale, limit;     /* gradients are scaled, then kept within +-limit */
-    float weight_decay, l1; /* penalties that go through the gradient */
-    float keep;             /* what decoupled weight decay leaves of a weight, else 1 */
+    int32_t plain;          /* 1: scale is 1, there is no limit, both penalties are 0 */
+    float scale, limit;     /* gradients are scaled, then clipped to +-limit */
+    float weight_decay, l1; /* penalties that are added to the gradient */
+    float keep;             /* factor of a weight: 1 less decoupled weight decay */
     float rate;
-    float first, first_new;   /* what a moment keeps, and what it takes of the gradient */
-    float second, second_new; /* the same for the moment of squares */
-    float eps;                /* above 0 */
+    float first, first_new; /* as in trnn_coefficients (optim/optimiser.h) */
+    float second, second_new;
+    float eps; /* above 0 */
 } trnn_update;
 
 struct trnn_kernels {
@@ -139,8 +138,8 @@ struct trnn_kernels {
 #endif
 };
 
-/* A kernel of an instruction set, to be called: TRNN_KERNEL(isa, product)(&product). A build for one set alone
- * calls the function itself, so that the linker drops the kernels that nobody calls. */
+/* A kernel of an instruction set: TRNN_KERNEL(isa, product)(&product) calls it. A build for a single instruction set
+ * calls the function without a table, so that the linker drops the kernels that are not called. */
 #if defined(TRNN_ISA_ONLY)
 #define TRNN_KERNEL(isa, name)                        ((void)(isa), trnn_kernel_##name)
 #define TRNN_ENTRY(type, name, parameters, arguments) type trnn_kernel_##name parameters;

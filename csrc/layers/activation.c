@@ -1,4 +1,5 @@
-/* Number by number: relu, leaky relu, sigmoid, tanh, dropout. As in torch.nn. */
+/* Layers that map each number by itself: relu, leaky relu, sigmoid, tanh, dropout; and those that compute nothing:
+ * identity, flatten. As in torch.nn. */
 #include "training.h"
 
 const trnn_argument trnn_activation_arguments[] = {
@@ -19,10 +20,10 @@ static trnn_status activation_frame(const trnn_layer *layer, trnn_frame in, trnn
     return TRNN_OK;
 }
 
-/* The family of a map. */
+/* The map of a layer: its type's `family`. */
 static trnn_map map_of(const trnn_layer *layer) { return *(const trnn_map *)layer->type->family; }
 
-/* Only LEAKY_RELU has one among its arguments. */
+/* Only leaky_relu has this argument. */
 static float slope_of(const trnn_layer *layer)
 {
     return map_of(layer) == TRNN_MAP_LEAKY_RELU ? layer->as.activation.slope : 0.0f;
@@ -35,8 +36,8 @@ static void activation_run(const trnn_call *call)
     TRNN_KERNEL(call->isa, map_f32)(map_of(call->layer), call->x, call->y, numbers, slope_of(call->layer));
 }
 
-/* dx = f'(x) dy, by what f wrote where that is enough; at 0 the slopes of a rectifier are PyTorch's. relu
- * chooses and does not multiply: an infinite dy is 0 where it is flat. Where x is NaN dy goes through. */
+/* dx = f'(x) dy; the slopes of sigmoid and tanh are computed from y. The slopes of relu and leaky_relu at 0 are
+ * PyTorch's. relu does not multiply, so dx is 0 where it is flat, even if dy is infinite. Where x is NaN, dx is dy. */
 static void activation_backward(const trnn_pass *pass)
 {
     const trnn_map map = map_of(pass->layer);
@@ -69,7 +70,7 @@ ACTIVATION(leaky_relu, TRNN_MAP_LEAKY_RELU);
 ACTIVATION(sigmoid, TRNN_MAP_SIGMOID);
 ACTIVATION(tanh, TRNN_MAP_TANH);
 
-/* ---- what computes nothing: Identity and Flatten ----------------------------------------------- */
+/* ---- Identity and Flatten: y is x ---------------------------------------------------------------- */
 
 static trnn_status flatten_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
@@ -88,7 +89,7 @@ const trnn_layer_type trnn_flatten = {.name = "flatten", .check = activation_che
 const trnn_layer_training trnn_identity_training = {.backward = NULL};
 const trnn_layer_training trnn_flatten_training = {.backward = NULL};
 
-/* ---- Dropout: in use it computes nothing -------------------------------------------------------- */
+/* ---- Dropout: outside training y is x ----------------------------------------------------------- */
 
 const trnn_argument trnn_dropout_arguments[] = {
     TRNN_LIVE_FLOAT_OF(dropout, p),
@@ -100,8 +101,8 @@ static trnn_status dropout_check(const trnn_layer *layer)
     return layer->as.dropout.p >= 0.0f && layer->as.dropout.p <= 1.0f ? TRNN_OK : TRNN_E_ARGUMENT;
 }
 
-/* A number of 24 bits that looks random, for place i: a multiply-and-shift hash with full avalanche
- * ("lowbias32" of Wellons's hash-prospector), keyed twice. No state, so rows and parts in any order agree. */
+/* A pseudo-random number of 24 bits for place i: a multiply-and-shift hash with full avalanche ("lowbias32" of
+ * Wellons's hash-prospector), keyed twice. It has no state, so the order of rows and parts does not matter. */
 static uint32_t hashed(const uint32_t seed[2], size_t i)
 {
     uint32_t h = (uint32_t)i ^ seed[0];

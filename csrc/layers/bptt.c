@@ -1,11 +1,11 @@
 /* Backpropagation through time, for one level of a recurrent stack.
  *
- * With a_t the sums that a step's gates are made of and da_t their gradient,
+ * With a_t the sums of a step's gates and da_t their gradient,
  *
  *     a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
  *
- *     dh_t     = dy_t + W_hh^T da_{t+1}              what the step's output is asked to change
- *     da_t     = step_back(dh_t)                     the cell's own formula: cells/<name>.inc
+ *     dh_t     = dy_t + W_hh^T da_{t+1}              the gradient of the step's output
+ *     da_t     = step_back(dh_t)                     the cell's formula: cells/<name>.inc
  *     dx_t     = W_ih^T da_t
  *     dW_ih   += sum_t da_t x_t^T,      db_ih += sum_t da_t
  *     dW_hh   += sum_t da_t h_{t-1}^T,  db_hh += sum_t da_t
@@ -13,27 +13,27 @@
  * (Goodfellow, Bengio and Courville, "Deep Learning" (2016), section 10.2.2). Only the first two lines are
  * sequential; the others are one matrix product over many steps, the last two over all of them.
  *
- * Where a formula takes a gate's hidden part apart, as a GRU's reset does, the gradients of the hidden parts,
- * `hidden`, are another array; elsewhere it is the same one. With a projection h_t = W_hr m_t there is one more
- * product on the way to m_t. Where a row has ended, its state stays and da_t is zero.
+ * If a formula reads a gate's hidden part apart, as a GRU does, the gradients of the hidden parts are an array of
+ * their own, `hidden`; else `hidden` is the same array as da. With a projection h_t = W_hr m_t, one more product
+ * gives dm_t from dh_t. After a row's end its state stays and da_t is zero.
  */
 #include "recurrent.h"
 
-/* One direction's tape; NULL for what its cell does without. Step t goes from state t to state t + 1, or in the
+/* One direction's tape; NULL for arrays that its cell does not need. Step t goes from state t to state t + 1, in the
  * reverse direction from t + 1 to t. */
 typedef struct {
-    float *gates;      /* (T, B, G): a_t, then what forward keeps, then da_t */
-    float *hidden;     /* (T, B, G), or gates itself */
+    float *gates;      /* (T, B, G): a_t, then what the formula keeps, then da_t */
+    float *hidden;     /* apart gates: (T, B, G); else the array `gates` */
     float *h;          /* (T + 1, B, P) */
     float *states;     /* (T + 1, B, S), S = states * H */
     float *dvectors;   /* (T, B, V): each step's and row's share */
     float *inner;      /* projection: (T, B, H), m_t */
     float *dprojected; /* projection: (T, B, P), dh_t */
     float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G), (H, P) */
-    float *dh;                                            /* (B, P) W_hh^T da of the step after */
-    float *dh_own;                                        /* (B, H): what h_t gave to h_{t+1} directly */
-    float *dstates;                                       /* (B, S) */
-    float *dinner;                                        /* projection: (B, H), dm_t */
+    float *dh;                                            /* (B, P): W_hh^T da of the step after */
+    float *dh_own;  /* own: (B, H): gradient of h_t through the formula of the step after */
+    float *dstates; /* (B, S) */
+    float *dinner;  /* projection: (B, H), dm_t */
 } direction_tape;
 
 static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
@@ -75,7 +75,7 @@ size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame ou
 
 typedef struct {
     float *bias; /* (G,) b_ih + b_hh */
-    float *dx;   /* both directions: (chunk, B, I), the reverse one's before it is added to the other's */
+    float *dx;   /* bidirectional: (chunk, B, I): the reverse direction's dx, which is then added */
 } part_scratch;
 
 static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
@@ -97,7 +97,7 @@ size_t trnn_recurrent_train_scratch(const trnn_layer *layer, trnn_frame in, trnn
     return cursor.bytes;
 }
 
-/* What forward and backward know of one direction. */
+/* One direction of a pass. */
 typedef struct {
     const trnn_pass *pass;
     const trnn_layer *layer;
@@ -106,13 +106,13 @@ typedef struct {
     direction_tape tape;
     part_scratch scratch;
     float *const *weights, *const *grads; /* the direction's slots */
-    float *state, *dstate;                /* its numbers of row 0 */
+    float *state, *dstate;                /* the direction's numbers of row 0 */
     int32_t batch, input, gates;          /* B, I, G */
     int32_t units, size;                  /* H, P */
     int32_t states, vectors;              /* S, V */
-    int32_t out, offset;                  /* numbers of a frame of y, and the first one of the direction's */
+    int32_t out, offset;                  /* numbers of a frame of y; the direction's first one */
     int reverse;
-    int32_t chunk; /* steps whose rows lie together: several, if the part is the whole batch */
+    int32_t chunk; /* steps of one product: several, if the part is the whole batch */
 } direction;
 
 static direction direction_of(const trnn_pass *pass, int32_t d)
@@ -170,10 +170,14 @@ static int32_t chunk_at(const direction *me, int32_t i, int32_t *first)
     return count;
 }
 
-/* Row b at step t of an array (T, B, size). */
+/* Row b at step t of an array (T, B, size): its place, and a pointer to it. */
+static size_t place(const direction *me, int32_t t, int32_t b, int32_t size)
+{
+    return ((size_t)t * (size_t)me->batch + (size_t)b) * (size_t)size;
+}
 static float *at(const direction *me, float *array, int32_t t, int32_t b, int32_t size)
 {
-    return array + ((size_t)t * (size_t)me->batch + (size_t)b) * (size_t)size;
+    return array + place(me, t, b, size);
 }
 
 static trnn_matrix matrix_ih(const direction *me)
@@ -200,7 +204,7 @@ static void transpose_direction(const direction *me)
 
 void trnn_recurrent_transpose(const trnn_pass *pass) { each_direction(pass, transpose_direction); }
 
-/* ---- forwards ----------------------------------------------------------------------------------- */
+/* ---- forward pass ------------------------------------------------------------------------------- */
 
 static void copy_numbers(float *to, const float *from, int32_t numbers)
 {
@@ -209,7 +213,7 @@ static void copy_numbers(float *to, const float *from, int32_t numbers)
 
 static void clear_numbers(float *to, int32_t numbers) { trnn_zero(to, (size_t)numbers * sizeof(float)); }
 
-/* The initial state goes onto the tape, and at the end the final one from there. */
+/* Copies the initial state to the tape; at the end, the final state from it. */
 static void begin_forward(const direction *me)
 {
     const trnn_pass *pass = me->pass;
@@ -267,14 +271,14 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
     }
 }
 
-/* a_t without the hidden part, for the chunk that begins with the i-th step. */
+/* The input part of a_t, for the chunk that begins with the i-th step. */
 static void input_forward(const direction *me, int32_t i)
 {
     const trnn_pass *pass = me->pass;
     int32_t t;
     const int32_t steps = chunk_at(me, i, &t);
     const float *bias = me->weights[BIAS_IH] ? me->scratch.bias : NULL;
-    const float *x = at(me, (float *)(uintptr_t)pass->x, t, pass->first, me->input);
+    const float *x = (const float *)pass->x + place(me, t, pass->first, me->input);
     const trnn_product product = trnn_product_of(matrix_ih(me), steps * pass->rows, me->gates, bias, x,
                                                  at(me, me->tape.gates, t, pass->first, me->gates), NULL);
     TRNN_KERNEL(pass->isa, product)(&product);
@@ -318,9 +322,9 @@ static void forward_direction(const direction *me)
 
 void trnn_recurrent_forward(const trnn_pass *pass) { each_direction(pass, forward_direction); }
 
-/* ---- backwards ---------------------------------------------------------------------------------- */
+/* ---- backward pass ------------------------------------------------------------------------------ */
 
-/* The gradients of the final state come in, those of the initial one go out. */
+/* Reads the gradient of the final state; at the end, writes that of the initial state. */
 static void begin_backward(const direction *me)
 {
     const trnn_pass *pass = me->pass;
@@ -349,7 +353,7 @@ static void end_backward(const direction *me)
     }
 }
 
-/* dm_t = W_hr^T dh_t, dh_t = dy_t + what the step after gave. */
+/* dm_t = W_hr^T dh_t, dh_t = dy_t + the gradient from the step after. */
 static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
 {
     const direction_tape *tape = &me->tape;
@@ -406,7 +410,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     TRNN_KERNEL(me->pass->isa, product)(&product);
 }
 
-/* dx of the chunk that begins with the i-th step; the reverse direction adds its own. */
+/* dx of the chunk that begins with the i-th step; the reverse direction adds to it. */
 static void input_backward(const direction *me, int32_t i)
 {
     const trnn_pass *pass = me->pass;
@@ -449,7 +453,7 @@ static void backward_direction(const direction *me)
 
 void trnn_recurrent_backward(const trnn_pass *pass) { each_direction(pass, backward_direction); }
 
-/* ---- gradients ---------------------------------------------------------------------------------- */
+/* ---- weight gradients --------------------------------------------------------------------------- */
 
 static void gradients_of_direction(const direction *me)
 {
@@ -463,7 +467,7 @@ static void gradients_of_direction(const direction *me)
         const trnn_weight_gradient hh =
             trnn_weight_gradient_of(pass, matrix_hh(me), frames, me->gates, tape->hidden, before,
                                     me->grads[WEIGHT_HH], me->grads[BIAS_HH]);
-        if (tape->hidden == tape->gates) { /* one walk over da_t for both */
+        if (tape->hidden == tape->gates) { /* one pass over da_t for both */
             ih.terms = 2;
             ih.term[1] = hh.term[0];
         } else {
@@ -471,7 +475,7 @@ static void gradients_of_direction(const direction *me)
         }
     }
     TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
-    if (tape->dvectors) { /* a sum over rows, as a bias has */
+    if (tape->dvectors) { /* a sum over rows, like a bias gradient */
         const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me->vectors, 0);
         const trnn_weight_gradient vectors =
             trnn_weight_gradient_of(pass, none, frames, me->vectors, tape->dvectors, tape->dvectors,

@@ -1,4 +1,4 @@
-/* The layer types of the recurrent cells: each one's facts and kernels, and the driver that they share. */
+/* The layer types of the recurrent cells: the facts and kernels of each, and the driver that they share. */
 #include "recurrent.h"
 
 #define TRNN_CELL(lower, ...)                                                                       \

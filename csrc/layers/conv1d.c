@@ -1,11 +1,11 @@
 /* One-dimensional convolution over frames of (channels, length). As torch.nn.Conv1d.
  *
- * A frame is unrolled to (output length, in_channels / groups * kernel_size), multiplied, and transposed
- * back to (channels, length). So a result is one chain over input channel, then tap, padding included.
+ * A frame is unrolled to (output length, in_channels / groups * kernel_size), multiplied, and transposed to
+ * (channels, length). So an output is one chain over input channels, then kernel positions, padding included.
  *
- * Each group of channels is a matrix of its own, in panels. Where there are several groups of fewer rows than a
- * panel has, as in a depthwise convolution, panels would be mostly padding: the weights are then kept by rows,
- * and a group becomes a panel when its turn comes.
+ * Each group of channels is a matrix of its own, in panels. Panels of small groups, as in a depthwise convolution,
+ * would be mostly padding. If there are several groups with fewer rows than a panel, the weights are kept by rows, and
+ * each group is copied to a panel when it is needed.
  */
 #include "training.h"
 
@@ -55,7 +55,7 @@ static trnn_status conv1d_frame(const trnn_layer *layer, trnn_frame in, trnn_fra
     return TRNN_OK;
 }
 
-/* Numbers that one output is a sum of. */
+/* Products that an output sums. */
 static size_t conv1d_depth(const trnn_layer *layer)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
@@ -95,16 +95,16 @@ static int32_t conv1d_params(const trnn_layer *layer, trnn_param *params)
 }
 
 typedef struct {
-    int32_t units, depth; /* of a group's matrix: worked out once, as divisions take their time */
+    int32_t units, depth; /* of a group's matrix: computed once, because divisions are slow */
     int by_rows;
     float *unrolled; /* (length, depth) */
     float *product;  /* (length, out_channels / groups) */
-    void *own;       /* the product's */
+    void *own;       /* scratch of the product */
 
-    /* Of weights that are kept by rows: */
+    /* For weights that are kept by rows: */
     void *panel;   /* one group's matrix, or its gradient */
-    void *numbers; /* (units, depth) float32, halves or codes, on their way there */
-    float *scales; /* theirs: as trnn_param_pack has them */
+    void *numbers; /* (units, depth) numbers or codes, between rows and panel */
+    float *scales; /* of the codes, as in trnn_param_pack */
     float *bias;   /* (16,) */
 } conv1d_scratch;
 
@@ -114,10 +114,7 @@ static conv1d_scratch conv1d_place(const trnn_layer *layer, trnn_frame out, trnn
     const int by_rows = conv1d_by_rows(layer);
     const size_t length = (size_t)out.cols;
     const size_t numbers = trnn_times(by_rows ? (size_t)units : 0, (size_t)depth); /* and as many scales */
-    conv1d_scratch scratch;
-    scratch.units = units;
-    scratch.depth = depth;
-    scratch.by_rows = by_rows;
+    conv1d_scratch scratch = {.units = units, .depth = depth, .by_rows = by_rows};
     scratch.unrolled = trnn_take(cursor, trnn_times(length, (size_t)depth));
     scratch.product = trnn_take(cursor, trnn_times(length, (size_t)units));
     scratch.own = trnn_take_bytes(cursor, trnn_product_scratch(layer->format, out.cols, depth));
@@ -128,7 +125,7 @@ static conv1d_scratch conv1d_place(const trnn_layer *layer, trnn_frame out, trnn
     return scratch;
 }
 
-/* The scratch of one call, laid out. What pads a panel is zero, and stays so. */
+/* Lays out the scratch of one call, and sets the padding of the panel to zero. */
 static conv1d_scratch conv1d_open(const trnn_layer *layer, trnn_frame out, void *memory)
 {
     trnn_cursor cursor = {memory, 0};
@@ -142,38 +139,36 @@ static conv1d_scratch conv1d_open(const trnn_layer *layer, trnn_frame out, void 
 
 /* ---- a group's matrix ------------------------------------------------------------------------------ */
 
-/* Moves a float32 group between its rows and its panel. */
-static void conv1d_move_floats(float *rows, float *panel, size_t units, size_t depth, int back)
+/* Copies a group from the rows of all groups to the panel. */
+static void conv1d_to_panel(const trnn_layer *layer, size_t group, const void *rows,
+                            const conv1d_scratch *scratch)
 {
-    for (size_t unit = 0; unit < units; unit++)
-        for (size_t k = 0; k < depth; k++) {
-            float *const row = rows + unit * depth + k, *const place = panel + k * TRNN_PANEL + unit;
-            if (back)
-                *row = *place;
-            else
-                *place = *row;
-        }
-}
-
-/* Moves a group from its place among all rows to its panel, or back. */
-static void conv1d_move(const trnn_layer *layer, size_t group, void *rows, const conv1d_scratch *scratch,
-                        int back)
-{
-    const int32_t units = scratch->units, depth = scratch->depth;
+    const size_t units = (size_t)scratch->units, depth = (size_t)scratch->depth;
     if (layer->format == TRNN_F32) {
-        float *const first = (float *)rows + group * (size_t)units * (size_t)depth;
-        conv1d_move_floats(first, scratch->panel, (size_t)units, (size_t)depth, back);
+        const float *const first = (const float *)rows + group * units * depth;
+        float *const panel = scratch->panel;
+        for (size_t unit = 0; unit < units; unit++)
+            for (size_t k = 0; k < depth; k++) panel[k * TRNN_PANEL + unit] = first[unit * depth + k];
         return;
     }
-    trnn_param by_rows = trnn_param_table("weight", layer->format, 2, units, depth);
-    const trnn_param in_panel = trnn_param_panels("weight", layer->format, 1, units, depth);
+    trnn_param by_rows = trnn_param_table("weight", layer->format, 2, scratch->units, scratch->depth);
+    const trnn_param in_panel = trnn_param_panels("weight", layer->format, 1, scratch->units, scratch->depth);
     by_rows.offset = group * trnn_param_bytes(&by_rows);
-    assert(!back); /* only float32 layers train */
     trnn_param_unpack(&by_rows, rows, scratch->numbers, scratch->scales);
     trnn_param_pack(&in_panel, scratch->panel, scratch->numbers, scratch->scales);
 }
 
-/* A group's bias as a panel's: 16 numbers, of which the last are zero. */
+/* Copies a float32 group from the panel to the rows of all groups. */
+static void conv1d_from_panel(size_t group, float *rows, const conv1d_scratch *scratch)
+{
+    const size_t units = (size_t)scratch->units, depth = (size_t)scratch->depth;
+    float *const first = rows + group * units * depth;
+    const float *const panel = scratch->panel;
+    for (size_t unit = 0; unit < units; unit++)
+        for (size_t k = 0; k < depth; k++) first[unit * depth + k] = panel[k * TRNN_PANEL + unit];
+}
+
+/* A group's bias, padded with zeros to a panel. */
 static float *conv1d_widen_bias(size_t group, const float *bias, const conv1d_scratch *scratch)
 {
     const size_t units = (size_t)scratch->units;
@@ -187,23 +182,21 @@ typedef struct {
     const float *bias; /* 16 numbers for each panel, or NULL */
 } conv1d_group;
 
-/* A group as products read it; `weights` and `bias` are all groups'. Until the scratch is used for the next one. */
+/* A group's matrix and bias; `weights` and `bias` are those of all groups. Valid until the scratch is used again. */
 static conv1d_group conv1d_group_of(const trnn_layer *layer, size_t group, const void *weights,
                                     const float *bias, const conv1d_scratch *scratch)
 {
     const int32_t units = scratch->units, depth = scratch->depth;
     const size_t panels = (size_t)trnn_ceil(units, TRNN_PANEL);
-    conv1d_group me;
     if (scratch->by_rows) {
-        conv1d_move(layer, group, (void *)(uintptr_t)weights, scratch, 0);
+        conv1d_to_panel(layer, group, weights, scratch);
         weights = scratch->panel;
-        me.bias = conv1d_widen_bias(group, bias, scratch);
+        bias = conv1d_widen_bias(group, bias, scratch);
     } else {
         weights = (const char *)weights + group * panels * trnn_group_bytes(layer->format, 1, depth);
-        me.bias = bias ? bias + group * panels * TRNN_PANEL : NULL;
+        if (bias) bias += group * panels * TRNN_PANEL;
     }
-    me.matrix = trnn_matrix_of(weights, layer->format, 1, units, depth);
-    return me;
+    return (conv1d_group){trnn_matrix_of(weights, layer->format, 1, units, depth), bias};
 }
 
 static size_t conv1d_scratch_bytes(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
@@ -215,7 +208,7 @@ static size_t conv1d_scratch_bytes(const trnn_layer *layer, trnn_frame in, trnn_
     return cursor.bytes;
 }
 
-/* Where position `at` of a channel is read, in the padding too; -1: nowhere, it is 0. */
+/* The position that is read for position `at` of a padded channel; -1: none, the number is 0. */
 static int64_t read_at(const trnn_layer *layer, int64_t at, int32_t length)
 {
     if (at >= 0 && at < length) return at;
@@ -223,7 +216,7 @@ static int64_t read_at(const trnn_layer *layer, int64_t at, int32_t length)
     return at < 0 ? -at : 2 * ((int64_t)length - 1) - at;
 }
 
-/* One group of channels of one frame: row l holds what output l is a sum of. */
+/* Unrolls a group of channels of one frame: row l has the numbers that output l multiplies. */
 static void unroll(const trnn_layer *layer, const float *x, trnn_frame in, trnn_frame out, float *rows)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
@@ -277,7 +270,7 @@ static void conv1d_run(const trnn_call *call)
 
 /* ---- training: each group's transposed matrix on the tape ------------------------------------------ */
 
-/* The place of a group's transpose on the tape. */
+/* A group's transposed matrix on the tape. */
 static float *conv1d_transposed(const trnn_pass *pass, size_t group)
 {
     const size_t size = trnn_transposed_size(conv1d_units(pass->layer), (int32_t)conv1d_depth(pass->layer));
@@ -304,14 +297,14 @@ static void conv1d_transpose(const trnn_pass *pass)
     }
 }
 
-/* dy of a group (units, length) as rows of what the product wrote: (length, units). */
+/* Transposes a group's dy (units, length) to the layout of the product: (length, units). */
 static void transpose_frame(const float *dy, size_t units, size_t length, float *rows)
 {
     for (size_t unit = 0; unit < units; unit++)
         for (size_t l = 0; l < length; l++) rows[l * units + unit] = dy[unit * length + l];
 }
 
-/* dx += what unrolling took from each place. */
+/* The reverse of unroll: adds each number to the position that it was read from. */
 static void fold(const trnn_layer *layer, const float *rows, trnn_frame in, trnn_frame out, float *dx)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
@@ -349,7 +342,7 @@ static void conv1d_backward(const trnn_pass *pass)
     }
 }
 
-/* Adds one group's gradients, of all frames, to dw and db: panels as the weights have them. */
+/* Adds one group's gradients, over all frames, to dw and db, which are in panels. */
 static void conv1d_add(const trnn_pass *pass, size_t group, trnn_matrix matrix, const conv1d_scratch *scratch,
                        float *dw, float *db)
 {
@@ -384,13 +377,13 @@ static void conv1d_gradients(const trnn_pass *pass)
             continue;
         }
         if (group % (size_t)pass->parts != (size_t)pass->part) continue;
-        trnn_pass alone = *pass; /* a part takes whole groups */
+        trnn_pass alone = *pass; /* each part does some of the groups completely */
         alone.part = 0;
         alone.parts = 1;
-        conv1d_move(layer, group, dw, &scratch, 0);
+        conv1d_to_panel(layer, group, dw, &scratch);
         float *const bias = conv1d_widen_bias(group, db, &scratch);
         conv1d_add(&alone, group, matrix, &scratch, scratch.panel, bias);
-        conv1d_move(layer, group, dw, &scratch, 1);
+        conv1d_from_panel(group, dw, &scratch);
         if (bias) trnn_copy(db + group * (size_t)units, bias, (size_t)units * sizeof(float));
     }
 }

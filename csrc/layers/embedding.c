@@ -1,5 +1,5 @@
-/* y = the row of the table that the index names. As torch.nn.Embedding. net.c or train.c has checked the
- * indices; one that has changed since names a row of zeros. */
+/* y = the row of the table at an index. As torch.nn.Embedding. net.c or train.c has checked the indices; one that
+ * has gone out of range since reads as a row of zeros. */
 #include "../index.h"
 #include "training.h"
 
@@ -75,7 +75,7 @@ static void embedding_run(const trnn_call *call)
     }
 }
 
-/* ---- training: a row's gradient is the sum of the dy of its places --------------------------------- */
+/* ---- training: a row's gradient is the sum of dy where its index stands ---------------------------- */
 
 static void embedding_backward(const trnn_pass *pass) { (void)pass; /* indices have no gradient */ }
 

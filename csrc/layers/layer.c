@@ -1,4 +1,4 @@
-/* A layer as the caller sees it: its arguments looked at, its tensors, the bytes of its weights. */
+/* The functions for one layer in tinyrnn.h: check its arguments, list its tensors, measure its weights. */
 #include "layer.h"
 
 const char *trnn_layer_name(const trnn_layer *layer) { return layer->type->name; }

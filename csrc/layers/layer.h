@@ -1,5 +1,5 @@
-/* The contract that every layer keeps; training.h has the other half of it. net.c and layer.c know this and no
- * layer by name.
+/* The contract of a layer that runs; training.h is that of a layer that trains. net.c and layer.c use this contract
+ * and name no layer.
  *
  * A layer is a const table of functions over its arguments; it owns no memory.
  */
@@ -10,24 +10,24 @@
 #include "../layout.h"
 #include "../tinyrnn.h"
 
-/* One run of one layer. x and y do not overlap. Frames t, b of x start at row t * batch + b. */
+/* One run of one layer. x and y do not overlap. Row b at step t is frame t * batch + b. */
 typedef struct {
     const trnn_layer *layer;
     const trnn_kernels *isa;
     const void *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
-    float *state;                         /* the layer's own numbers of row 0; rows are state_stride apart */
-    void *scratch;                        /* the layer's own bytes */
+    float *state;                         /* the layer's state of row 0; rows are state_stride apart */
+    void *scratch;                        /* the bytes that scratch() asks for */
     const void *x;                        /* (steps, batch, in) */
     float *y;                             /* (steps, batch, out) */
     size_t state_stride;                  /* floats */
     trnn_frame in, out;
     int32_t steps, batch;
-    const int32_t *lengths; /* NULL, or (batch,): steps of each row, of the caller's whole sequence, */
-    int32_t start;          /* of which this many ran in earlier blocks */
-    int32_t descending;     /* which end of its weights the first step begins at; changes no bit */
+    const int32_t *lengths; /* NULL, or (batch,): steps of each row in the caller's sequence */
+    int32_t start;          /* steps of that sequence that ran in earlier blocks */
+    int32_t descending;     /* as in trnn_job */
 } trnn_call;
 
-/* Bytes that a layer wants of something, at most `steps` steps of `batch` rows. */
+/* Bytes of memory for a layer, for at most `steps` steps of `batch` rows. */
 typedef size_t trnn_layer_bytes(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
                                 int32_t steps);
 
@@ -37,11 +37,11 @@ struct trnn_layer_type {
     /* Are the arguments in range? */
     trnn_status (*check)(const trnn_layer *layer);
 
-    /* What frame does it write when it reads `in`? E_SHAPE if it cannot. */
+    /* The frame that it writes when it reads `in`; E_SHAPE if it cannot read that. */
     trnn_status (*frame)(const trnn_layer *layer, trnn_frame in, trnn_frame *out);
 
-    /* Its tensors, in PyTorch's order; NULL: none. A tensor that is absent takes a slot with
-     * rank 0, so that weights[] has the same order whatever the options. */
+    /* Its tensors, in PyTorch's order; NULL: none. An absent tensor takes a slot with rank 0, so that the
+     * order of weights[] does not depend on the arguments. */
     int32_t (*params)(const trnn_layer *layer, trnn_param *params);
 
     /* Numbers of state for one stream; NULL: none. */
@@ -50,35 +50,35 @@ struct trnn_layer_type {
     /* Bytes of working memory; NULL: none. */
     trnn_layer_bytes *scratch;
 
-    /* Compute; NULL: y is x, seen as another frame. */
+    /* Compute; NULL: y is x under another frame. */
     void (*run)(const trnn_call *call);
 
-    /* Does it read the future, and so need a whole sequence in one call? NULL: no. */
+    /* Does it need the full sequence in one call? NULL: no. */
     int (*full_sequence)(const trnn_layer *layer);
 
-    /* How many numbers an index may be: it reads int32 indices 0 .. that - 1. NULL: it reads floats. */
+    /* The layer reads int32 indices: their number n, for indices 0 .. n - 1. NULL: it reads floats. */
     int32_t (*indices)(const trnn_layer *layer);
 
-    const void *family; /* what a family of layers keeps for itself, as recurrent.h does */
+    const void *family; /* data of a family of layers, such as recurrent.h's */
 };
 
-/* Entries of trnn_<family>_arguments, which lists every member of trnn_<family>_args. */
+/* Entries of trnn_<family>_arguments, the list of all members of trnn_<family>_args. */
 #define TRNN_INT_OF(family, member)        {#member, offsetof(trnn_layer, as.family.member), TRNN_INT32, 0}
 #define TRNN_LIVE_FLOAT_OF(family, member) {#member, offsetof(trnn_layer, as.family.member), TRNN_FLOAT, 1}
 #define TRNN_END_OF(family) \
     {NULL, offsetof(trnn_layer, as.family) + sizeof(trnn_##family##_args), TRNN_INT32, 0}
 
-/* params() with every tensor's offset filled in, absent ones (rank 0) included; the bytes of all. */
+/* params() with every tensor's offset, absent tensors (rank 0) included; `bytes` is the size of all. */
 int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_MAX], size_t *bytes);
 
-/* A slot that the options leave empty. */
+/* An empty slot. */
 static inline trnn_param trnn_param_absent(void)
 {
     trnn_param param = {NULL, 0, {0, 0, 0}, TRNN_F32, 0, 1, 0, 0, 0};
     return param;
 }
 
-/* A table that is read by rows, kept as PyTorch has it. */
+/* A table that is read by rows, laid out as in PyTorch. */
 static inline trnn_param trnn_param_table(const char *name, trnn_format format, int32_t rank, int32_t rows,
                                           int32_t cols)
 {
@@ -86,13 +86,13 @@ static inline trnn_param trnn_param_table(const char *name, trnn_format format, 
     return param;
 }
 
-/* A vector, kept as PyTorch has it. */
+/* A vector, laid out as in PyTorch. */
 static inline trnn_param trnn_param_vector(const char *name, int32_t size)
 {
     return trnn_param_table(name, TRNN_F32, 1, size, 1);
 }
 
-/* A matrix of (gates * units, cols), kept in panels. */
+/* A matrix of (gates * units, cols), in panels. */
 static inline trnn_param trnn_param_panels(const char *name, trnn_format format, int32_t gates, int32_t units,
                                            int32_t cols)
 {
@@ -100,7 +100,7 @@ static inline trnn_param trnn_param_panels(const char *name, trnn_format format,
     return param;
 }
 
-/* What is added to such a matrix's products: (gates * units,), in its order of rows. */
+/* The bias of such a matrix: (gates * units,), in its order of rows. */
 static inline trnn_param trnn_param_bias(const char *name, int32_t gates, int32_t units)
 {
     trnn_param param = {name, 1, {gates * units, 1, 1}, TRNN_F32, 0, 1, gates, units, 1};

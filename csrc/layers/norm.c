@@ -1,5 +1,5 @@
-/* Layer normalisation over the last axis of a frame or all of it, and batch normalisation by the running
- * statistics, in training by the batch's. As torch.nn.LayerNorm and torch.nn.BatchNorm1d. */
+/* Layer normalisation over the last axis of a frame or the whole frame, and batch normalisation: by the running
+ * statistics, in training by those of the batch. As torch.nn.LayerNorm and torch.nn.BatchNorm1d. */
 #include "training.h"
 
 const trnn_argument trnn_norm_arguments[] = {
@@ -21,7 +21,7 @@ static trnn_status norm_check(const trnn_layer *layer)
     return a->bias && !a->affine ? TRNN_E_ARGUMENT : TRNN_OK;
 }
 
-/* weight and bias, which both norms may have. */
+/* weight and bias, of both normalisations. */
 static int32_t affine_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_norm_args *a = &layer->as.norm;
@@ -61,7 +61,7 @@ typedef struct {
 
 static float standardised(standard own, float x) { return x * own.scale + own.shift; }
 
-/* Of numbers with this sum and sum of squared distances from their mean. */
+/* For `count` numbers with this mean and this sum of squared distances from it. */
 static standard standard_of(const trnn_kernels *isa, double mean, double squares, double count, float eps)
 {
     const float average = (float)mean, var = (float)(squares / count);
@@ -157,7 +157,7 @@ typedef struct {
 static batch_norm_scratch batch_norm_place(const trnn_layer *layer, trnn_cursor *cursor)
 {
     const trnn_norm_args *a = &layer->as.norm;
-    batch_norm_scratch scratch;
+    batch_norm_scratch scratch = {NULL, NULL};
     scratch.scale = trnn_take(cursor, (size_t)a->size);
     scratch.shift = trnn_take(cursor, (size_t)a->size);
     return scratch;
@@ -189,7 +189,7 @@ static void batch_norm_run(const trnn_call *call)
             TRNN_KERNEL(call->isa, affine_f32)(x, y, channels, scratch.scale, scratch.shift);
             continue;
         }
-        /* As above, one multiply-add a number: a row has one scale, spread over a panel. */
+        /* A row has one scale, which is copied over a panel. */
         const size_t cols = (size_t)call->in.cols;
         for (size_t row = 0; row < channels; row++) {
             float scale[TRNN_PANEL], shift[TRNN_PANEL];
@@ -206,11 +206,11 @@ static void batch_norm_run(const trnn_call *call)
     }
 }
 
-/* ---- training: as above, but over all frames of a batch, channel by channel; a frame beyond its row's end
- *      counts nothing. The running statistics move by `momentum`, their variance being the unbiased one. Where
- *      they are fixed y is what use computes, and dx = dy / deviation, for no statistic follows x. */
+/* ---- training: as LayerNorm, but channel by channel over all frames of the batch within the lengths. The running
+ *      statistics move by `momentum`; their variance is the unbiased one. With use_running_stats they do not move and
+ *      do not depend on x, so y is that of batch_norm_run and dx = weight dy / sqrt(var + eps). */
 
-/* A variance wants more than one number a channel. */
+/* A variance needs more than one number a channel. */
 static trnn_status batch_norm_train_check(const trnn_layer *layer, trnn_frame in, int64_t frames)
 {
     const trnn_norm_args *a = &layer->as.norm;
@@ -218,7 +218,7 @@ static trnn_status batch_norm_train_check(const trnn_layer *layer, trnn_frame in
     return enough ? TRNN_OK : TRNN_E_STATISTICS;
 }
 
-/* Frames in the pass's order, without those that have ended: a walk over the numbers of one channel. */
+/* A walk over the numbers of one channel, in all frames within the lengths. */
 typedef struct {
     size_t length; /* numbers of a channel in a frame */
     size_t size;   /* numbers of a frame */
@@ -244,7 +244,7 @@ static size_t channel_at(const trnn_pass *pass, const channel_walk *walk, int32_
         for (size_t first = channel_at(pass, &(walk), f, channel), i = first; \
              first != SIZE_MAX && i < first + (walk).length; i++)
 
-/* What forward() keeps: each channel's standard. */
+/* The tape: each channel's scale and shift. */
 static size_t batch_norm_tape(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
                               int32_t steps)
 {

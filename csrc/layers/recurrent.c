@@ -1,14 +1,14 @@
 /* One level of a recurrent stack.
  *
- * The input's part of the gates is one product over a chunk of steps, bias included; then each step adds
- * the hidden part. In chunks of a single step both parts are done together, group by group. State of a row,
- * per direction: h (P or H), then the cell's other states (H each). The reverse direction walks each row from its own last
- * step to its first. Steps read the weights forwards and backwards in turn, so that what the cache still
- * holds of matrices larger than it is read first.
+ * One product computes the input part of the gates for a chunk of steps, bias included; then each step adds the hidden
+ * part. In a chunk of a single step both parts are computed together, group by group. The state of a row is, for each
+ * direction, h (P or H), then the cell's other states (H each). The reverse direction goes from a row's last step to
+ * its first. Steps read the weights in ascending and descending order by turns: where matrices are larger than the
+ * cache, a step first reads what is still in it.
  */
 #include "recurrent.h"
 
-/* Of the two directions' slots; the vectors have the cell's own. */
+/* Names of the slots of both directions; a cell names its vectors itself. */
 static const char *const slot_names[2][VECTORS] = {
     {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"},
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
@@ -76,9 +76,9 @@ size_t trnn_recurrent_state(const trnn_layer *layer)
 
 typedef struct {
     float *gates;                      /* (chunk, B, gates * H packed) */
-    float *bias;                       /* (gates * H packed,): what the input's part starts from */
+    float *bias;                       /* (gates * H packed,): the first value of the input part */
     float *inner;                      /* (B, H): the cell's output before its projection */
-    void *input, *hidden, *projection; /* the products' own */
+    void *input, *hidden, *projection; /* scratch of the products */
 } recurrent_scratch;
 
 static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps,
@@ -124,7 +124,7 @@ void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bia
     }
 }
 
-/* Zeros where a row has ended. */
+/* Writes zeros to y at step t for rows that have ended. */
 static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_t size)
 {
     const size_t out = (size_t)call->out.cols;
@@ -134,8 +134,8 @@ static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_
                       (size_t)size * sizeof(float));
 }
 
-/* One direction: the columns of y from `offset` on. `slots` are the direction's weights, `state` its
- * numbers of row 0. */
+/* Runs one direction, which writes the columns of y from `offset` on. `slots` are the direction's weights, `state`
+ * its numbers of row 0. */
 static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const void *const *slots,
                           float *state, int reverse, int32_t offset)
 {
@@ -154,7 +154,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                         slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
     int32_t first = 0; /* step of the chunk, in the order of time */
 
-    /* Every member is named: compilers would else clear all of it first, once a step. */
+    /* Every member is named; else compilers first clear all of the struct, in every step. */
     trnn_cell cell = {.hidden = trnn_matrix_hh(layer, facts->gates, slots[WEIGHT_HH]),
                       .rows = call->batch,
                       .units = units,

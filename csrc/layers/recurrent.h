@@ -1,5 +1,5 @@
-/* The driver through time of every recurrent cell: one level of a stack, in one or two directions. It knows a
- * cell by its facts (cells/cell.h) and its three kernels. */
+/* The driver of all recurrent cells through time: one level of a stack, in one or two directions. A cell is its facts
+ * (cells/cell.h) and its three kernels. */
 #ifndef TRNN_RECURRENT_H
 #define TRNN_RECURRENT_H
 
@@ -8,13 +8,13 @@
 /* The slots of one direction, in PyTorch's order. */
 enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, VECTORS, RECURRENT_SLOTS };
 
-/* A cell: the family of its layer type. */
+/* A cell: `family` of its layer type. */
 typedef struct {
     trnn_cell_facts facts;
     void (*step)(const trnn_kernels *isa, const trnn_cell *cell);
 } trnn_recurrent_kind;
 
-/* And of its training. */
+/* Its backward pass: `family` of its training. */
 typedef struct {
     void (*step_taped)(const trnn_kernels *isa, const trnn_cell *cell);
     void (*step_back)(const trnn_kernels *isa, const trnn_cell_back *cell);
@@ -30,7 +30,7 @@ static inline const trnn_cell_facts *trnn_facts_of(const trnn_layer *layer)
     return &trnn_recurrent_kind_of(layer)->facts;
 }
 
-/* Numbers of h: what a step writes and the next one reads. */
+/* Numbers of h, the output of a step. */
 static inline int32_t trnn_output_size(const trnn_layer *layer)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
@@ -42,7 +42,7 @@ static inline int32_t trnn_directions(const trnn_layer *layer)
     return layer->as.recurrent.bidirectional ? 2 : 1;
 }
 
-/* Numbers of one vector of gates in packed order, of one of the parameters' vectors, and of all states but h. */
+/* Packed units; numbers of all gates and of all vectors of parameters, packed; numbers of all states but h. */
 static inline size_t trnn_packed_units(const trnn_layer *layer)
 {
     return (size_t)trnn_ceil(layer->as.recurrent.hidden_size, TRNN_PANEL) * TRNN_PANEL;
@@ -66,8 +66,8 @@ static inline size_t trnn_direction_state(const trnn_layer *layer)
     return (size_t)trnn_output_size(layer) + trnn_states_size(layer);
 }
 
-/* A direction's matrices in its layer's format, of a cell with so many gates. Where there is no weight_hh, its shape
- * all the same. */
+/* A direction's matrices in its layer's format, of a cell with so many gates. trnn_matrix_hh gives the shape even
+ * where there is no weight_hh. */
 static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, int32_t gates, const void *weights)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
@@ -84,29 +84,28 @@ static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *we
                           layer->as.recurrent.hidden_size);
 }
 
-/* Rows that the input's product takes at once: enough for its tiles, few enough that what it writes stays in
- * the cache beside the weights. */
+/* Rows of one input product: enough for its tiles, and few enough that its results stay in the cache beside the
+ * weights. */
 #define TRNN_CHUNK_ROWS 64
 
-/* Steps of so many rows. */
+/* Steps of a chunk. */
 static inline int32_t trnn_chunk_steps(int32_t batch, int32_t steps)
 {
     const int32_t most = batch < TRNN_CHUNK_ROWS ? TRNN_CHUNK_ROWS / batch : 1;
     return steps < most ? steps : most;
 }
 
-/* bias (size,) = b_ih + b_hh, but for gates that need their hidden bias apart, and for cells that have none.
- * No overlap. */
+/* bias (size,) = b_ih + b_hh; b_ih alone for apart gates, and where there is no b_hh. No overlap. */
 void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
                      float *bias);
 
-/* Which rows a step computes: those with lengths beyond it; all where lengths is NULL. */
+/* The rows that a step computes: those whose length is beyond it; all if lengths is NULL. */
 typedef struct {
     const int32_t *lengths;
     int32_t step;
 } trnn_ends;
 
-/* The next run of such rows, b .. end - 1, after the row before `*end` and below `last`; 0: there is none. */
+/* Finds the next run of such rows, b .. end - 1, from row `*end` on and below `last`; 0: there is none. */
 static inline int trnn_next_rows(trnn_ends ends, int32_t last, int32_t *b, int32_t *end)
 {
     for (*b = *end; ends.lengths && *b < last && ends.lengths[*b] <= ends.step;) (*b)++;

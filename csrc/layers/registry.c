@@ -1,4 +1,4 @@
-/* All layers by name: the one file that links every layer into a program. */
+/* All layers by name. Only this file links every layer into a program. */
 #include "layer.h"
 
 #define TRNN_LAYER(name, arguments) extern const trnn_argument trnn_##arguments##_arguments[];

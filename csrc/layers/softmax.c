@@ -2,7 +2,7 @@
  * As torch.nn.Softmax and torch.nn.LogSoftmax. */
 #include "training.h"
 
-/* The family: is the logarithm wanted? */
+/* `family` of the type: 1 for the logarithm. */
 static const int plain = 0, logarithm = 1;
 
 static int is_log(const trnn_layer *layer) { return *(const int *)layer->type->family; }
@@ -24,7 +24,7 @@ static trnn_status softmax_frame(const trnn_layer *layer, trnn_frame in, trnn_fr
     return TRNN_OK;
 }
 
-/* One column of a frame, gathered. */
+/* A copy of one column of a frame. */
 static size_t softmax_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
                               int32_t steps)
 {

@@ -1,9 +1,9 @@
-/* The contract of a layer that trains: the half of it that train.c knows, apart from layer.h, so that a program
- * that trains nothing links none of it.
+/* The contract of a layer that trains. train.c uses it and names no layer. It is a table apart from that of layer.h,
+ * so that a program without training links none of it.
  *
- * A layer that looks at one frame at a time is given frames without a gap, as one step of many rows; one that
- * looks at sequences gets all steps of its part's rows, and one that mixes the rows of a batch is given the
- * whole batch, in one part.
+ * A pass gives a layer the frames that it needs together. A layer that looks at one frame at a time gets contiguous
+ * frames, as one step of many rows. A layer that looks at sequences gets all steps of its part's rows. A layer that
+ * mixes the rows of a batch gets the whole batch, in one part.
  */
 #ifndef TRNN_TRAINING_H
 #define TRNN_TRAINING_H
@@ -15,27 +15,27 @@ typedef struct {
     const trnn_layer *layer;
     const trnn_kernels *isa;
     float *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
-    float *grads[TRNN_PARAMS_MAX];   /* as the weights; NULL for one that is frozen or absent. Added to */
-    float *state;        /* the layer's own numbers of row 0, rows are state_stride apart: before */
-    float *dstate;       /* and after the sequence, then their gradients */
-    size_t state_stride; /* floats */
-    void *tape;          /* what forward() leaves to the others; the layer's own bytes */
-    void *scratch;       /* means nothing before or after; this part's own */
-    const void *x;       /* (steps, batch, in) */
-    float *y;            /* (steps, batch, out) */
-    float *dy;           /* as y: its gradient */
-    float *dx;           /* as x: written by backward(); NULL: nobody asks */
+    float *grads[TRNN_PARAMS_MAX];   /* as the weights, added to; NULL for a frozen or absent one */
+    float *state;                    /* the layer's state of row 0, before the sequence, then after it */
+    float *dstate;                   /* gradient of the state after the sequence, then of that before it */
+    size_t state_stride;             /* floats from a row's state to the next */
+    void *tape;    /* the bytes that tape() asks for: kept from forward() to the other two */
+    void *scratch; /* this part's working memory; contents do not matter between calls */
+    const void *x; /* (steps, batch, in) */
+    float *y;      /* (steps, batch, out) */
+    float *dy;     /* as y: its gradient */
+    float *dx;     /* as x: written by backward(); NULL: not needed */
     trnn_frame in, out;
     int32_t steps, batch;
-    int32_t first, rows;    /* the rows of the batch that are this part's, in forward() and backward() */
-    int32_t part, parts;    /* which part it is, in transpose() and gradients() */
+    int32_t first, rows;    /* this part's rows of the batch, in forward() and backward() */
+    int32_t part, parts;    /* this part's number, in transpose() and gradients() */
     const int32_t *lengths; /* NULL, or (batch,) */
     size_t frame;           /* frames of the layer's array before x */
     uint32_t seed[2];       /* of random numbers */
 } trnn_pass;
 
 struct trnn_layer_training {
-    /* Can it train on so many frames `in`? The frames are those that count. NULL: yes. */
+    /* Can it train on `frames` frames within the lengths? NULL: yes. */
     trnn_status (*check)(const trnn_layer *layer, trnn_frame in, int64_t frames);
 
     /* Bytes of tape; NULL: none. */
@@ -44,27 +44,27 @@ struct trnn_layer_training {
     /* Bytes of working memory; NULL: those of the type's scratch(). */
     trnn_layer_bytes *scratch;
 
-    /* Lay the matrices that backward() needs out on the tape, transposed, before each pass, since weights
-     * change between them: a share for each part. NULL: none. */
+    /* Write the part's share of the transposed matrices that backward() reads to the tape. It is called before
+     * each pass, because weights change between passes. NULL: none. */
     void (*transpose)(const trnn_pass *pass);
 
-    /* Compute y, and keep what the others need; NULL: as the type's run(). */
+    /* Compute y, and keep on the tape what backward() and gradients() need; NULL: as the type's run(). */
     void (*forward)(const trnn_pass *pass);
 
-    /* dx from dy, and what gradients() needs; NULL: y is x and dx is dy, nothing is computed. */
+    /* Compute dx from dy, and keep what gradients() needs; NULL: y is x and dx is dy. */
     void (*backward)(const trnn_pass *pass);
 
-    /* Add the gradients of the weights, over all steps and rows at once, a share for each part: no number is
-     * summed by two of them. NULL: no weights. */
+    /* Add the part's share of the gradients of the weights, over all steps and rows at once. No two parts add to
+     * the same number. NULL: no weights. */
     void (*gradients)(const trnn_pass *pass);
 
     int sequences;    /* 1: looks at sequences */
     int across_batch; /* 1: mixes the rows of a batch */
 
-    const void *family; /* as the type's */
+    const void *family; /* as in trnn_layer_type */
 };
 
-/* What run() computes forwards of a pass, with the scratch of scratch(). */
+/* The forward part of a pass as a call of run(). */
 static inline trnn_call trnn_call_of(const trnn_pass *pass)
 {
     trnn_call call = {
@@ -85,7 +85,7 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass)
     return call;
 }
 
-/* ---- a matrix the other way round ---------------------------------------------------------------- */
+/* ---- transposed weights -------------------------------------------------------------------------- */
 
 /* Floats of the transpose of a matrix of `rows` packed rows and `depth` columns. */
 static inline size_t trnn_transposed_size(int32_t rows, int32_t depth)
@@ -93,8 +93,8 @@ static inline size_t trnn_transposed_size(int32_t rows, int32_t depth)
     return trnn_times((size_t)rows, (size_t)trnn_ceil(depth, TRNN_PANEL) * TRNN_PANEL);
 }
 
-/* transposed = the transpose of the first `rows` packed rows of a float32 matrix, packed in turn: `depth` rows of
- * `rows` numbers in the order of the packed rows. The part does its share of the groups. */
+/* transposed = the transpose of the first `rows` packed rows of a float32 matrix. It is packed itself: `depth` rows
+ * of `rows` numbers, in the order of the packed rows. The part does its share of the groups. */
 void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t part, int32_t parts);
 
 /* The transpose as a matrix. */
@@ -103,8 +103,8 @@ static inline trnn_matrix trnn_transposed_matrix(const float *transposed, int32_
     return trnn_matrix_of(transposed, TRNN_F32, 1, depth, rows);
 }
 
-/* The gradients of a matrix's weights and bias, everything dense: M rows of dy (N numbers) times x. The part
- * does its share of the groups. */
+/* The gradients of a matrix's weights and bias: dy (rows, cols) times x, both dense. The part does its share of
+ * the groups. */
 static inline trnn_weight_gradient trnn_weight_gradient_of(const trnn_pass *pass, trnn_matrix matrix,
                                                            int32_t rows, int32_t cols, const float *dy,
                                                            const float *x, float *dw, float *db)

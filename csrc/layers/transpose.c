@@ -1,4 +1,4 @@
-/* Transposed weights: a float32 matrix in panels, packed the other way round for the way back. */
+/* Transposed weights for the backward pass: a float32 matrix in panels, transposed and packed again. */
 #include "training.h"
 
 void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t part, int32_t parts)

@@ -7,9 +7,9 @@
  */
 #include "loss.h"
 
-#define LOGITS 64 /* worked on together */
+#define LOGITS 64 /* numbers of one call of the kernel */
 
-/* Weights are one a column, or one for all. */
+/* There is one weight for each column, or one for all. */
 static trnn_status bce_look(const trnn_loss_part *part)
 {
     const trnn_loss *loss = part->loss;

@@ -42,7 +42,7 @@ static double class_weight(const trnn_loss *loss, size_t c)
     return loss->weight ? (double)loss->weight[c] : 1.0;
 }
 
-/* The class of row r; -1 for one that does not count: it is ignored, or no longer what was looked at. */
+/* The class of row r; -1 if it does not count: it is ignored, or has gone out of range. */
 static int32_t class_at(const trnn_loss_part *part, size_t r)
 {
     const int32_t class = trnn_index_at(part->target, r, (int32_t)part->cols);
@@ -81,7 +81,7 @@ static double class_value(const trnn_loss_part *part, const float *log_p, int32_
     if (!dy) return value;
 
     const float scale = (float)(share * part->scale);
-    const float p = dy[class]; /* of which 1 is taken exactly, where there is nothing else to take */
+    const float p = dy[class]; /* p - 1 is exact without smoothing */
     if (e > 0.0) {
         for (size_t c = 0; c < cols; c++)
             dy[c] = dy[c] * scale - (float)(even * class_weight(loss, c) * part->scale);

@@ -8,7 +8,7 @@
  *   dy[t][c] = exp(y[t][c]) - sum over the states s of class c of exp(alpha[t][s] + beta[t][s] + value)
  *
  * Logarithms are kept in double; their differences are small enough for the float exp of the kernels.
- * beta is made from the last state on: states seen from the end obey the same rule as from the start.
+ * beta is computed with the states in reverse order, in which they follow the same rule as alpha.
  */
 #include "../index.h"
 #include "loss.h"
@@ -25,7 +25,7 @@ typedef struct {
     int32_t *labels;  /* (L,): a copy, as they are looked up many times */
 } ctc_room;
 
-/* Measures, or places, what a row needs. */
+/* Measures or places the arrays of a row. */
 static size_t ctc_layout(void *scratch, size_t steps, size_t target_steps, ctc_room *room)
 {
     trnn_cursor cursor = {scratch, 0};
@@ -62,7 +62,7 @@ static int32_t class_of(const trnn_loss_row *row, int32_t s, int from_end)
     return s % 2 == 0 ? row->loss->blank : row->target[from_end ? row->count - 1 - s / 2 : s / 2];
 }
 
-/* -infinity, in which no path ends. */
+/* -infinity: the logarithm of no path. */
 static double nowhere(void)
 {
     const double one = 1.0;
@@ -80,7 +80,7 @@ static double log_of_sum(double x)
     return 2.0 * (s + s * series) + (twice ? 0.69314718055994531 : 0.0);
 }
 
-/* The largest of three; the exponents of the sum exp(a) + exp(b) + exp(c) over it are left to the kernel. */
+/* The largest of three, and what they are less it: the kernel takes exp of these exponents. */
 static double spread(double a, double b, double c, float *exponents)
 {
     double top = a > b ? a : b;
@@ -160,14 +160,14 @@ static void backward(const trnn_loss_row *row, const ctc_room *room, double valu
     }
 }
 
-/* The row with labels that nobody writes to. */
+/* The row with a copy of its labels, which no other thread can change. */
 static trnn_loss_row copied(const trnn_loss_row *row, const ctc_room *room)
 {
     trnn_loss_row copy = *row;
     copy.target = room->labels;
     for (int32_t i = 0; i < row->count; i++) {
         const int32_t label = trnn_index_at(row->target, (size_t)i, row->cols);
-        room->labels[i] = label < 0 ? row->loss->blank : label; /* no longer what was looked at */
+        room->labels[i] = label < 0 ? row->loss->blank : label; /* it has gone out of range */
     }
     return copy;
 }

@@ -1,7 +1,7 @@
-/* The contract that every loss keeps. loss.c knows this, no loss by name.
+/* The contract of a loss. loss.c uses it and names no loss.
  *
- * A loss is a const table of functions over its arguments; it owns no memory. Most look at one number or one
- * distribution at a time: loss.c hands them frames that count. CTC looks at a whole row of the batch.
+ * A loss is a const table of functions over its arguments; it owns no memory. Most losses look at one number or one
+ * distribution at a time, and loss.c calls them with the frames that count. CTC looks at a whole row of the batch.
  */
 #ifndef TRNN_LOSS_H
 #define TRNN_LOSS_H
@@ -10,25 +10,25 @@
 #include "../layout.h"
 #include "../tinyrnn.h"
 
-/* Frames that lie together: rows of one last axis each. */
+/* Contiguous frames: rows of one last axis each. */
 typedef struct {
     const trnn_loss *loss;
     const trnn_kernels *isa;
     const float *y;        /* (rows, cols) */
     const void *target;    /* (rows, cols) float32, or (rows,) int32 classes */
     float *dy;             /* (rows, cols), or NULL */
-    float *values;         /* (rows, cols), or (rows,) of a loss with classes, or NULL */
+    float *values;         /* (rows, cols), for a loss with classes (rows,); or NULL */
     size_t rows, cols;     /* cols >= 1 */
     int32_t probabilities; /* 1: float32 targets of a loss with classes */
-    double scale;          /* of every gradient: 1 / count for a mean */
+    double scale;          /* factor of every gradient: 1 / count for a mean */
     void *scratch;
 } trnn_loss_part;
 
-/* One row of the batch, from its first step to its last. */
+/* All steps of one row of the batch. */
 typedef struct {
     const trnn_loss *loss;
     const trnn_kernels *isa;
-    const float *y;        /* (steps, cols), stride apart */
+    const float *y;        /* (steps, cols), steps stride apart */
     const int32_t *target; /* (count,) */
     float *dy;             /* as y, or NULL */
     size_t stride;         /* floats */
@@ -49,13 +49,13 @@ struct trnn_loss_type {
     /* Are the targets in range, and does the loss fit the frames? NULL: yes. */
     trnn_status (*look)(const trnn_loss_part *part);
 
-    /* What a mean divides by, of this part; NULL: its numbers. */
+    /* The part's share of a mean's divisor; NULL: its numbers. */
     double (*count)(const trnn_loss_part *part);
 
     /* Adds every value to *sum, one after the other, and writes dy and values. */
     void (*add)(const trnn_loss_part *part, double *sum);
 
-    /* Of a loss that looks at whole rows, in place of the three above. The value is one row's. */
+    /* For a loss that looks at whole rows: in place of look, count and add. The result is the row's value. */
     trnn_status (*look_row)(const trnn_loss_row *row);
     double (*row)(const trnn_loss_row *row);
 

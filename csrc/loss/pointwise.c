@@ -1,4 +1,4 @@
-/* What looks at one difference d = y - target at a time, as torch.nn.MSELoss, L1Loss and HuberLoss:
+/* Losses of one difference d = y - target at a time, as torch.nn.MSELoss, L1Loss and HuberLoss:
  *
  *   MSE     d^2                                            2 d
  *   L1      |d|                                            the sign of d, 0 at 0

@@ -1,4 +1,4 @@
-/* All losses, for a program that learns only as it runs which one it wants: a call of these links every one. */
+/* All losses. Only this file links every loss into a program. */
 #include "loss.h"
 
 static const trnn_loss_type *const types[] = {

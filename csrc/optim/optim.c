@@ -47,7 +47,7 @@ int trnn_rule_uses(const trnn_rule *rule, int32_t i) { return rule->optimiser->s
 
 /* ---- numbers ----------------------------------------------------------------------------------- */
 
-/* Newton's steps from the number with half its exponent, which is at most 6 % off. */
+/* Newton's method; the first guess has half the exponent and is at most 6 % off. */
 double trnn_root(double a)
 {
     union {
@@ -92,7 +92,7 @@ static trnn_update update_of(const trnn_rule *rule, int64_t steps, float scale, 
 
 /* ---- chunks ------------------------------------------------------------------------------------ */
 
-/* A tensor without a gradient has none: a step passes it over. */
+/* A tensor without gradients has no chunks, so that a step skips it. */
 static size_t chunks_of(const trnn_tensor *tensor)
 {
     return tensor->gradients ? (tensor->numbers + CHUNK - 1) / CHUNK : 0;
@@ -110,7 +110,7 @@ typedef struct {
     const trnn_tensor *tensor; /* of the chunk at hand */
     size_t first, numbers;     /* its place in the tensor */
     size_t index, end;         /* its place among all chunks, and the part's end */
-    size_t next;               /* chunk of the tensor that comes next */
+    size_t next;               /* the tensor's next chunk */
 } chunks;
 
 static chunks chunks_open(const trnn_tensor *tensors, int32_t count, int32_t part, int32_t parts)
@@ -168,7 +168,7 @@ float trnn_clip_scale(double norm, double max_norm)
 void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, int32_t count, float scale,
                          float limit, int32_t part, int32_t parts)
 {
-    const trnn_tensor *known = NULL; /* whose update is at hand: most tensors share rule and steps */
+    const trnn_tensor *known = NULL; /* the tensor of `update`: most tensors share rule and steps */
     trnn_update update = {.plain = 0};
     for (chunks walk = chunks_open(tensors, count, part, parts); chunks_next(&walk);) {
         const trnn_tensor *tensor = walk.tensor;
@@ -185,7 +185,7 @@ void trnn_tensors_update(const trnn_kernels *isa, const trnn_tensor *tensors, in
     }
 }
 
-/* A step that remembers nothing does not count: the first one that does is the first. */
+/* Only steps that use a state count. */
 void trnn_tensors_count(trnn_tensor *tensors, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)

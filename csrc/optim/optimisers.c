@@ -1,4 +1,4 @@
-/* The table of each optimiser. A program links those that it names. */
+/* The tables of the optimisers. A program links those that it names. */
 #include "optimiser.h"
 
 #define TRNN_OPTIMISER_RULES

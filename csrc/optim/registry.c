@@ -1,4 +1,4 @@
-/* All optimisers, for a program that learns only as it runs which one it wants: a call of these links every one. */
+/* All optimisers. Only this file links every optimiser into a program. */
 #include "optimiser.h"
 
 static const trnn_optimiser *const all[] = {

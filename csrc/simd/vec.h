@@ -1,7 +1,7 @@
-/* The contract of an instruction set: a vector of floats and the operations on it, as static inline functions of a
+/* The contract of an instruction set: a vector of floats and the operations on it, as inline functions of a file
  * vec_<isa>.h. Arguments are a, b, c, x, y: vectors (vf); p: a place in memory, which need not be aligned.
  *
- * What it is:
+ * Sizes:
  *
  *   VF_LANES                             floats of a vector: 1, 4, 8 or 16
  *   VF_REGISTERS                         vector registers that code may use
@@ -23,23 +23,24 @@
  *
  * Choice, exact:
  *
- *   vf   vf_min(a, b), vf_max            the smaller, the larger; a NaN in b stays. Which of two zeros, or what a NaN
- *                                        in a gives, is the machine's
+ *   vf   vf_min(a, b), vf_max            the smaller, the larger; a NaN in b stays. The results for two zeros and for
+ *                                        a NaN in a depend on the machine
  *   vf   vf_abs(a)
  *   vf   vf_copysign(a, b)               the magnitude of a with the sign of b
  *   vf   vf_if_less(a, b, x, y)          a < b ? x : y; y where a or b is NaN
  *
- * Inputs of a product, one of which multiplies a vector. Left out, vec.h broadcasts them as it reads them:
+ * Inputs of a product, for an instruction set that can multiply a vector by one lane of a register. Where a file does
+ * not define them, vec.h does, and broadcasts each input as it reads it:
  *
- *   vf_inputs, VF_INPUTS                 VF_INPUTS of them in a register of which an instruction takes one lane
+ *   vf_inputs, VF_INPUTS                 a register of VF_INPUTS inputs
  *   vf_inputs vf_load_inputs(const float *p)
- *   vf_inputs vf_set_inputs(float a)     one of them, as the first
+ *   vf_inputs vf_set_inputs(float a)     one input, in lane 0
  *   vf   vf_fma_input(a, inputs, int lane, c)   vf_fma(a, input `lane`, c); lane is a constant
  *
- * What an instruction set has beyond that, each with the macro that says so:
+ * Optional operations, each announced by a macro:
  *
- *   VF_LOADS_MOVE                        loads that move their pointer on:
- *     const char *vf_load_panel(const char *p, vf *v)   the VF_PER_PANEL registers of a panel; where the next one is
+ *   VF_LOADS_MOVE                        loads that advance their pointer:
+ *     const char *vf_load_panel(const char *p, vf *v)   the VF_PER_PANEL registers of a panel; returns the next panel
  *   VF_MASKS                             16 lanes, of which the first `count` (1 .. 16) are in memory:
  *     vf   vf_load_part(const float *p, size_t count, float fill)   the others are `fill`
  *     void vf_store_part(float *p, a, size_t count)
@@ -48,21 +49,21 @@
  *
  * and, in the dot_<...>.h that it includes, exact sums of integer products for a panel of 16 rows:
  *
- *   vd                                   the sums, int32, as many registers as it takes
+ *   vd                                   the 16 sums, int32, in one or more registers
  *   VD_STEP                              planes of 4 k that vd_dot8 takes at once (1 or 2)
  *   vd_inputs, VD_INPUTS                 the activations of so many planes (1, 2 or 4)
- *   VD_UNSIGNED                          1: vd_dot8 wants activations 128 higher, and vd_start makes up for it
+ *   VD_UNSIGNED                          1: vd_dot8 takes activations that are 128 higher; vd_start corrects the sums
  *   VD_TILE_ROWS, VD_TILE_PANELS         rows and panels whose sums stay in registers
  *   vd_inputs vd_load_inputs(const char *x)
- *   vd   vd_start(const int32_t *p)      what sums begin at: p[16] where VD_UNSIGNED, else 0
+ *   vd   vd_start(const int32_t *p)      the sums' first values: p[0 .. 15] where VD_UNSIGNED, else 0
  *   vd   vd_dot8(vd sum, w, stride, inputs, int lane)   sum + VD_STEP * 4 products a row. w: planes [16][4] of codes
  *                                        -127 .. 127, stride bytes apart; lane: the first one's place in the inputs
  *   vd   vd_dot4(w, stride, x)           32 products a row. w: 4 planes [16][4] of two codes 0 .. 15 a byte;
  *                                        x: 32 codes -127 .. 127, the first 16 for the low halves
  *   vf   vd_float(vd sum, int j, int32_t less)   the j-th register of sum - less as floats, halves to even
  *
- * There are no reciprocal estimates and no sums across lanes: the former differ between machines,
- * the latter would make a result depend on the width.
+ * There are no reciprocal estimates, because they differ between machines, and no sums across lanes, because a
+ * result would then depend on the width.
  */
 #ifndef TRNN_VEC_H
 #define TRNN_VEC_H
@@ -73,14 +74,14 @@
 /* 1.5 * 2^23: adding it leaves a whole number in a float's low bits, rounded half to even. */
 #define VF_MAGIC 12582912.0f
 
-/* The same bits as float, as integer. */
+/* The same bits as a float and as an integer. */
 typedef union {
     float f;
     int32_t i;
     uint32_t u;
 } vf_bits;
 
-/* Registers that a panel of packed weights takes. */
+/* Registers of a panel of packed weights. */
 #define VF_PER_PANEL (TRNN_PANEL / VF_LANES)
 
 #define VF_HEADER_TEXT(isa) #isa
@@ -88,7 +89,7 @@ typedef union {
 #define VF_HEADER(isa)      VF_HEADER_OF(isa)
 #include VF_HEADER(TRNN_ISA_NAME)
 
-/* Where nothing takes a lane, an input is broadcast as it is read. */
+/* Without an instruction that takes a lane, an input is broadcast as it is read. */
 #if !defined(VF_INPUTS)
 #define VF_INPUTS 1
 typedef const float *vf_inputs;
