@@ -14,7 +14,7 @@ cdef narrowed(cnp.ndarray numbers, int64_t low, int64_t high):
 
 
 def as_indices(x, str what, count=None):
-    """``x`` as a C-contiguous int32 array of whole numbers in ``0 .. count - 1``.
+    """Return ``x`` as a C-contiguous int32 array of indices in ``0 .. count - 1``.
 
     Raises
     ------

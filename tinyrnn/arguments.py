@@ -13,7 +13,7 @@ from tinyrnn.attributes import ADVICE, nearest
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:
-    """``value`` as an int in ``low .. high``, or an error that names it."""
+    """Return ``value`` as an int in ``low .. high``, or raise an error that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} is {value!r}, expected an integer")
     if not low <= value <= high:
@@ -22,12 +22,12 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
 
 
 def check_size(name: str, value: Any, least: int = 1) -> int:
-    """A number of things: at least ``least``."""
+    """Check a count: at least ``least``."""
     return check_int(name, value, least, 2**28)
 
 
 def check_axis(name: str, value: Any) -> int:
-    """A number of an axis, from the front or, negative, from the back."""
+    """Check the number of an axis; a negative one counts from the end."""
     return check_int(name, value, -64, 63)
 
 
@@ -46,7 +46,7 @@ def check_float(name: str, value: Any, low: float = -math.inf, high: float = mat
 
 
 def check_number(name: str, value: Any) -> float:
-    """A number or an infinity, but no NaN."""
+    """Check a number; it may be infinite, but not NaN."""
     if isinstance(value, (float, np.floating)) and math.isinf(value):
         return float(value)
     return check_float(name, value)
@@ -62,7 +62,7 @@ def check_positive(name: str, value: Any) -> float:
 def explained(kind: str, init: Callable[..., None]) -> Callable[..., None]:
     """Wrap a constructor: its errors name the class, the wrong argument and the nearest right one.
 
-    Afterwards the object is complete, which `Guarded` needs to know.
+    The wrapper then marks the object as complete, for `Guarded`.
     """
 
     @wraps(init)

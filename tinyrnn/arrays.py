@@ -11,7 +11,7 @@ from tinyrnn.errors import ShapeError
 
 
 def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """The float32 that each bfloat16 is."""
+    """Convert bfloat16 bits to float32."""
     wide: NDArray[np.float32] = np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
     return wide
 
@@ -32,7 +32,7 @@ def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
 
 
 def as_plain(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Make ``array`` readable for the core, in ``dtype``; an array that already is comes back itself.
+    """Convert ``array`` to ``dtype`` as the core reads it; return it unchanged if it is so already.
 
     Unlike `numpy.ascontiguousarray` this copies numbers that start at an odd address, and leaves 0 axes at 0.
     """
@@ -41,7 +41,7 @@ def as_plain(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
 
 
 def as_floats(x: Any, what: str) -> NDArray[np.float32]:
-    """``x`` as a C-contiguous float32 array; itself if it is one.
+    """Return ``x`` as a C-contiguous float32 array; ``x`` itself if it is one.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
 def as_lengths(
     lengths: ArrayLike, what: str, rows: int, most: int, of: str, least: int = 1
 ) -> NDArray[np.int32]:
-    """A copy of ``lengths`` as a C-contiguous int32 array, (rows,), each ``least .. most``.
+    """Copy ``lengths`` to a C-contiguous int32 array, (rows,), each in ``least .. most``.
 
-    The core goes by lengths while other threads may write to the caller's.
+    The core must not see another thread write to the caller's array.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def as_lengths(
 
 
 def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
-    """A mask of the numbers of (T, B, ...), or (B, T, ...), that lie before their row's end, to broadcast."""
+    """Return a mask, to broadcast, of the numbers of (T, B, ...), or (B, T, ...), before their row's end."""
     inside: NDArray[np.bool_] = np.arange(shape[1 if batch_first else 0]) < lengths[:, np.newaxis]
     inside = inside if batch_first else inside.T
     return inside.reshape(inside.shape + (1,) * (len(shape) - 2))

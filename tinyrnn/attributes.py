@@ -1,11 +1,11 @@
-"""Attributes of public objects: which may be set, and what to use for those that other frameworks have."""
+"""Attributes of public objects: those that may be set, and substitutes for those of other frameworks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-# What PyTorch's modules and Keras' models have and a net has not, and what to use.
+# Attributes of PyTorch's modules and Keras' models that a net lacks, each with its substitute.
 ADVICE: dict[str, str] = dict.fromkeys(
     ("parameters", "named_parameters", "weights", "get_weights", "variables"),
     "state_dict() has all tensors by name; an optimizer takes the net itself, tr.optim.Adam(net)",
@@ -73,7 +73,7 @@ ADVICE |= {
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The one of ``names`` that was meant, as the end of a message; nothing if none is like it."""
+    """Text for the end of a message: the most similar of ``names``; empty if none is similar."""
     from difflib import get_close_matches
 
     found = get_close_matches(name, [known for known in names if not known.startswith("_")], 1)
@@ -81,24 +81,24 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def absent(owner: Any, what: str, name: str) -> AttributeError:
-    """The error of an attribute that is not there: a few instructions, since hasattr() asks often."""
+    """Return the error for a missing attribute. It is cheap to make, since hasattr() needs it often."""
     advice = f": {ADVICE[name]}" if name in ADVICE else ""
     return AttributeError(f"{type(owner).__name__} has no {what} {name!r}{advice}", name=name, obj=owner)
 
 
 def is_own(owner: Any) -> bool:
-    """Tell whether an object's class is the package's, so that all its attributes are known."""
+    """Tell whether an object's class belongs to the package, so that all its attributes are known."""
     return type(owner).__module__.partition(".")[0] == "tinyrnn"
 
 
 def check_private(owner: Any, name: str) -> None:
-    """Raise an error for the private names that would make another object of ``owner``."""
+    """Raise an error for private names whose assignment would change the kind of ``owner``."""
     if name in ("__class__", "__dict__"):
         raise AttributeError(f"{type(owner).__name__}.{name} cannot be set")
 
 
 def unsettable(owner: Any, name: str) -> AttributeError:
-    """The error of setting an attribute that is no argument and that nothing would read."""
+    """Return the error for setting an attribute that is no argument and that no code reads."""
     kind = type(owner).__name__
     known = getattr(type(owner), name, None)
     if callable(known):
@@ -110,7 +110,7 @@ def unsettable(owner: Any, name: str) -> AttributeError:
 
 
 def brief(value: Any) -> str:
-    """A value in a message: itself where it is short, else its type."""
+    """Format a value for a message: the value if it is short, else its type."""
     return (
         repr(value)
         if value is None or isinstance(value, (bool, int, float, str, tuple))
@@ -119,7 +119,7 @@ def brief(value: Any) -> str:
 
 
 class Live:
-    """An argument of a constructor that may be set later: it is checked alike, and takes effect at once.
+    """An argument of a constructor that may be set later, with the same check, and takes effect at once.
 
     Parameters
     ----------
@@ -151,15 +151,15 @@ class Live:
 class Guarded:
     """A base of classes whose objects refuse attributes that have no effect.
 
-    Those are unknown names, and arguments that were read once, when the object was made: setting them later
-    would make the object lie, or reach beyond its memory.
+    Those are unknown names, and arguments that were read once, when the object was made. A later value would
+    be shown and saved but not used, or would not fit the object's memory.
 
-    A user's subclass may have further attributes of its own. Names that begin with an underscore are free.
+    A user's subclass may have more attributes. Names that begin with an underscore are free.
     """
 
-    _made_by: ClassVar[str] = "_made"  # an attribute that is there once the object is whole
+    _made_by: ClassVar[str] = "_made"  # an attribute that exists once the constructor has ended
     _settable: ClassVar[tuple[str, ...]] = ()
-    _kept: ClassVar[tuple[str, ...]] = ()  # attributes that are no arguments, but as fixed
+    _kept: ClassVar[tuple[str, ...]] = ()  # fixed attributes that are no arguments
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
@@ -174,7 +174,7 @@ class Guarded:
         super().__delattr__(name)
 
     def _fixed(self) -> set[str]:
-        """Arguments and attributes of the package's own classes, whatever a subclass adds to them."""
+        """The names that the package's classes declare, without those of a user's subclass."""
         fixed: set[str] = set()
         for base in type(self).__mro__:
             if base.__module__.partition(".")[0] != "tinyrnn":
@@ -203,5 +203,5 @@ class Guarded:
         return unsettable(self, name)
 
     def _instead(self, name: str, value: Any) -> str:
-        """The advice to give in place of setting a fixed attribute."""
+        """Advice for a message about setting a fixed attribute."""
         return f"build a new {type(self).__name__}"

@@ -20,11 +20,11 @@ from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import Array, Frame, Slot
 from tinyrnn.threads import split
 
-# ---- what a call is given --------------------------------------------------------------------------
+# ---- inputs ----------------------------------------------------------------------------------------
 
 
 def enter(net: Module, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
-    """The input as the core reads it, its axes before the frame, and the layers that will read it."""
+    """Convert an input; returns it, its axes before the frame, the core layers, and their output's frame."""
     array = as_array(x)
     rank = net._rank(array.ndim)
     rank = min(array.ndim, 1) if rank is None else rank
@@ -48,21 +48,21 @@ def index_count(net: Module, cores: list[_core.Layer]) -> int:
 
 
 def axes(net: Module, array: NDArray[Any], lead: int, empty: bool = False) -> tuple[bool, int, int]:
-    """The order, the steps and the rows of an input of `enter`'s: (rows before steps, steps, rows).
+    """Return the order, steps and rows of an input from `enter`: (True if rows come first, steps, rows).
 
-    Without a recurrent layer all frames are rows of one step. ``empty`` allows none.
+    Without a recurrent layer all frames are rows of one step. ``empty`` allows an input without rows.
     """
     leading = array.shape[:lead]
     if not empty and 0 in array.shape:
-        raise ShapeError(f"{type(net).__name__}: input has shape {array.shape}: no steps or an empty batch")
+        raise ShapeError(
+            f"{type(net).__name__}: input has shape {array.shape}, expected at least one step and one row"
+        )
     if not net._recurrent:
         return False, 1, math.prod(leading)
     swapped = lead == 2 and net._batch_first
     steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
     if steps == 0:
-        raise ShapeError(
-            f"{type(net).__name__}: input has shape {array.shape}: no steps, expected at least one"
-        )
+        raise ShapeError(f"{type(net).__name__}: input has shape {array.shape}, expected at least one step")
     return swapped, steps, batch
 
 
@@ -84,15 +84,15 @@ def _expected(net: Module, rank: int) -> str:
 def check_stateless(net: Module, lengths: Any, state: Any, last: Any) -> None:
     """Raise an error if a net without a recurrent layer gets arguments of recurrent layers."""
     if state is not None and not (isinstance(state, Mapping) and not state):
-        raise ValueError(f"{type(net).__name__}: state given, but no layer is recurrent")
+        raise ValueError(f"{type(net).__name__}: got a state, expected none: no layer is recurrent")
     if lengths is not None:
-        raise ValueError(f"{type(net).__name__}: lengths given, but no layer is recurrent")
+        raise ValueError(f"{type(net).__name__}: got lengths, expected none: no layer is recurrent")
     if last is not False and check_bool(f"{type(net).__name__}: last", last):
-        raise ValueError(f"{type(net).__name__}: last=True given, but no layer is recurrent")
+        raise ValueError(f"{type(net).__name__}: got last=True, expected False: no layer is recurrent")
 
 
 def misplaced(net: Module) -> TypeError:
-    """The error of a second argument, where recurrent layers have their initial state."""
+    """The error for a second argument, which is the initial state in a recurrent layer."""
     names = [f'"{prefix}{name}": {name}0' for prefix, leaf in net._leaves() for name in leaf._state_names()]
     kind = type(net).__name__
     if not names:
@@ -104,21 +104,23 @@ def misplaced(net: Module) -> TypeError:
 
 
 def run_frames(net: Module, x: ArrayLike, threads: int) -> Array:
-    """The net applied to every frame of an array, when no frame depends on another."""
+    """Apply the net to every frame of an array, if no frame depends on another."""
     return run_cores(net, *enter(net, x), threads)
 
 
 def run_cores(
     net: Module, array: NDArray[Any], lead: int, cores: list[_core.Layer], out_frame: Frame, threads: int = 1
 ) -> Array:
-    """The cores applied to every frame of an array that `enter` has checked."""
+    """Apply core layers to every frame of an array that `enter` has checked."""
     leading, frame = array.shape[:lead], array.shape[lead:]
     y = np.empty(leading + out_frame, np.float32)
     threads = check_size("threads", threads)
     if y.size == 0:
         return y
     if 0 in frame:
-        raise ShapeError(f"{type(net).__name__}: input has shape {array.shape}: an empty frame")
+        raise ShapeError(
+            f"{type(net).__name__}: input has shape {array.shape}, expected a frame that is not empty"
+        )
     count = math.prod(leading)
     key = (frame, min(count, BLOCK_ROWS), min(count, threads))
     call = net._calls.take(key, cores, 1)
@@ -147,7 +149,7 @@ def infer(
     threads: int,
     last: bool = False,
 ) -> tuple[Array, State]:
-    """The output and the final state, in evaluation mode; ``initial`` is by name, zeros if None."""
+    """Compute output and final state in evaluation mode; ``initial`` has names, None means zeros."""
     threads = check_size("threads", threads)
     array, lead, cores, out_frame = enter(net, x)
     swapped, steps, batch = axes(net, array, lead, empty=True)
@@ -190,14 +192,14 @@ def infer(
 def _empty_state(
     net: Module, cores: list[_core.Layer], frame: Frame, initial: Mapping[str, Any] | None
 ) -> State:
-    """The state of no rows."""
+    """The state of an empty batch."""
     slots = slots_of(net, laid_out(cores, frame, 1, 1))
     slots = tuple(slot._replace(shape=(slot.shape[0], 0, slot.shape[2])) for slot in slots)
     return State.started(0, slots, initial, f"{type(net).__name__}: initial state")
 
 
 def _mixing_count(net: Module) -> int:
-    """The number of core layers up to the last recurrent one, which is among them."""
+    """The number of core layers up to and including the last recurrent one."""
     count = found = 0
     for _, leaf in net._leaves():
         count += leaf._core_count()
@@ -208,7 +210,7 @@ def _mixing_count(net: Module) -> int:
 def prepared(
     net: Module, cores: list[_core.Layer], frame: Frame, batch: int, steps: int, threads: int
 ) -> tuple[Key, Call]:
-    """A call of these sizes, kept or new, and its key for `KeptCalls.put`."""
+    """Return a call of these sizes, kept or new, and its key for `KeptCalls.put`."""
     key = (frame, batch, min(steps, max(1, BLOCK_ROWS // batch)), len(cores), min(batch, threads))
     call = net._calls.take(key, cores, steps)
     if call is None:
@@ -224,7 +226,7 @@ def prepared(
 
 
 def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
-    """The state of a plan of the net's, by name."""
+    """The slots of a plan's state, by name."""
     slots: list[Slot] = []
     first = 0
     for prefix, leaf in net._leaves():
@@ -238,13 +240,13 @@ def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
 
 
 def streamed(net: Module, frame: Frame | None) -> tuple[list[_core.Layer], Frame, Frame]:
-    """The cores and the frames of a stream."""
+    """Return the core layers and the frames of a stream."""
     name = type(net).__name__
     if frame is None:
         known = net._frame()
         if known is None or None in known:
             raise ValueError(
-                f"{name}: the layers leave the input's frame open; pass frame=, such as "
+                f"{name}: the layers leave the input's frame open: pass frame=, such as "
                 f"{'(channels, length)' if known else '(features,)'}"
             )
         frame = tuple(axis for axis in known if axis is not None)
@@ -279,7 +281,7 @@ def stream_plan(
 def open_stream(
     net: Module, batch: int, frame: Frame | None, steps: int | None, threads: int, nonfinite: str | None
 ) -> Stream:
-    """A new stream; see `Net.stream`."""
+    """Make a new stream; see `Net.stream`."""
     cores, plan, frame, out_frame = stream_plan(net, batch, frame, steps)
     parts = split(plan.batch, check_size("threads", threads))
     plans = None

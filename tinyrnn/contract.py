@@ -1,8 +1,8 @@
-"""The contract of layers and nets: what each must say of itself, and what it holds.
+"""The contract of layers and nets: the methods that each must have, and the attributes of all.
 
-What is done with layers stands above, a subject a room: calls.py runs them, state.py names their tensors,
-freezing.py and training.py train them, saving.py writes them down. They know this contract and no class of
-layer. `Net` gives what they do its public names.
+The modules above have one subject each: calls.py runs layers, state_dicts.py names their tensors,
+parameters.py and training.py train them, saving.py writes them to files. They know this contract and no class
+of layer. The methods of `Net` give their functions public names.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 class Module(Guarded, ABC):
     """The base of layers and of nets of layers: a layer is a net of one.
 
-    A layer says what it reads and writes, which tensors it has, and which core layers compute it. A net of
-    layers says so by asking them.
+    A layer's methods return the frames that it reads and writes, its tensors, and the core layers that
+    compute it. Those of a net of layers call its layers' methods.
     """
 
     types: ClassVar[dict[str, type[Module]]] = {}
     arguments: ClassVar[tuple[str, ...]] = ()
     _settable: ClassVar[tuple[str, ...]] = ("training",)
 
-    # Whether a layer carries a state from step to step.
+    # True for a layer that carries a state from step to step.
     _recurrent: bool = False
 
-    # Whether it counts the batches that it has seen in training: `num_batches_tracked`.
+    # True for a layer that counts its batches in training: `num_batches_tracked`.
     _counts_batches: ClassVar[bool] = False
 
     training: bool = False
-    _made: bool  # its constructor is through
-    _restored: bool = False  # built from a description: whoever made it first was warned
-    _calls: KeptCalls  # what calls.py has laid out
-    _practice: Practice | None = None  # what training.py keeps, from the first pass on
+    _made: bool  # its constructor has ended
+    _restored: bool = False  # built from a description: warnings came when it was first made
+    _calls: KeptCalls  # the plans of calls.py
+    _practice: Practice | None = None  # the record of training.py, from the first pass on
     _frozen: frozenset[str] = frozenset()  # a layer's tensors that have no gradient, by name
-    _version: int = 0  # grows with each change to what training was laid out by
+    _version: int = 0  # grows when training must be laid out anew
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
         self = super().__new__(cls)
@@ -70,7 +70,7 @@ class Module(Guarded, ABC):
 
     @abstractmethod
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
-        """Append the core layers that read ``frame``; the frame that the last one writes.
+        """Append the core layers that read ``frame``, and return the frame that the last one writes.
 
         ``lead`` is the number of axes before the frame in the user's array.
         """
@@ -87,7 +87,9 @@ class Module(Guarded, ABC):
     def _batch_first(self) -> bool:
         orders = {leaf.batch_first for _, leaf in self._leaves() if leaf._recurrent}
         if len(orders) > 1:
-            raise ValueError("the net's recurrent layers disagree on batch_first")
+            raise ValueError(
+                "batch_first is not the same in all recurrent layers of the net, expected one value"
+            )
         return orders.pop() if orders else False
 
     def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
@@ -95,11 +97,11 @@ class Module(Guarded, ABC):
         return []
 
     def _state_names(self) -> tuple[str, ...]:
-        """The names of that, without a prefix."""
+        """The names of a layer's states, without a prefix."""
         return ()
 
     def _dropout_after(self, level: int) -> _core.Layer | None:
-        """The core layer that drops numbers behind one of a layer's own in training; None if none does."""
+        """The core layer for dropout after one of a layer's own in training; None if there is none."""
         return None
 
     def _index_count(self) -> int:
@@ -117,7 +119,7 @@ class Module(Guarded, ABC):
         return [("", self)]
 
     def _modes(self) -> list[tuple[Module, bool]]:
-        """The net and all within it, and whether each is in training mode."""
+        """The net and all nets and layers within it, each with its training mode."""
         return [(self, self.training), *(pair for child in self._children() for pair in child._modes())]
 
     def _tensors(self) -> list[Tensor]:
@@ -165,12 +167,12 @@ class Module(Guarded, ABC):
         }
 
     def _set_batches_seen(self, count: int) -> None:
-        """Take another number for that of a layer which counts batches."""
+        """Set the number of batches of a layer that counts them."""
         raise NotImplementedError(type(self).__name__)
 
     @classmethod
     def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        """For a message: which other kind of layer has tensors of these shapes; empty if none is known."""
+        """Text for a message: the other kind of layer with tensors of these shapes, or empty."""
         return ""
 
     # ---- what it was made with -------------------------------------------------------------------
@@ -180,7 +182,7 @@ class Module(Guarded, ABC):
         return {name: getattr(self, name) for name in self.arguments}
 
     def _describe(self) -> dict[str, Any]:
-        """The net without its tensors, as JSON has it: `build` makes the same again."""
+        """The net without its tensors as JSON, from which `build` makes the same net."""
         description = {"type": type(self).__name__, "arguments": self.config()}
         formats = [core.format for core in self._cores()]
         if any(name != "float32" for name in formats):
@@ -189,18 +191,20 @@ class Module(Guarded, ABC):
 
     @classmethod
     def _described(cls, description: Mapping[str, Any]) -> Module:
-        """A layer of this type from what `_describe` told of one."""
+        """Make a layer of this type from a description by `_describe`."""
         kind, arguments = description["type"], description["arguments"]
         unknown = set(arguments) - set(cls.arguments)
         if unknown:
-            raise ValueError(f"{kind}: unknown arguments {sorted(unknown)}")
+            raise ValueError(f"{kind}: got unknown arguments {sorted(unknown)}")
         layer = cls.__new__(cls)
         layer._restored = True
         layer.__init__(**arguments)  # type: ignore[misc]
         if "formats" in description:
             formats = description["formats"]
             if not isinstance(formats, list) or len(formats) != len(layer._cores()):
-                raise ValueError(f"{kind}: formats must be a list of {len(layer._cores())}")
+                raise ValueError(
+                    f"{kind}: got formats {brief(formats)}, expected a list of {len(layer._cores())}"
+                )
             layer._reformat([check_format(f"{kind}: format", name) for name in formats])
         return layer
 
@@ -234,7 +238,7 @@ class Module(Guarded, ABC):
         return self
 
     def eval(self) -> Self:
-        """Set evaluation mode: ``train(False)``. The tape's memory is given up."""
+        """Set evaluation mode, ``train(False)``, and free the tape's memory."""
         if self._practice is not None:
             self._practice.layout = None
         return self.train(False)
@@ -249,12 +253,12 @@ class Module(Guarded, ABC):
         return self._practice
 
     def _freeze(self, names: Iterable[str], frozen: bool) -> None:
-        """Take tensors of a layer out of training, or into it again."""
+        """Freeze tensors of a layer, or unfreeze them."""
         self._frozen = self._frozen.union(names) if frozen else self._frozen.difference(names)
         self._version += 1
 
     def _versions(self) -> int:
-        """A number that grows with each change to what training goes by, in any layer of the net."""
+        """A number that grows when training must be laid out anew because of any layer of the net."""
         return sum(leaf._version for _, leaf in self._leaves())
 
     # ---- attributes: arguments and tensors ---------------------------------------------------------
@@ -282,10 +286,10 @@ class Module(Guarded, ABC):
         return name in self.arguments if live else super()._may_set(name)
 
     def _heed(self, name: str, value: Any) -> None:
-        """Go by another value of a `Live` argument: calls, streams and trainers from their next step on."""
+        """Apply a new value of a `Live` argument to calls, streams and trainers from their next step on."""
 
     def _set_tensor(self, tensor: Tensor, value: Any) -> None:
-        """Give one tensor other numbers; nothing has changed if they do not fit."""
+        """Set one tensor's numbers; if they do not fit, nothing changes."""
         what = f"{type(self).__name__}.{tensor.name}"
         if value is None:
             raise TypeError(f"{what}: got None, expected an array of shape {tensor.shape}")
@@ -293,7 +297,7 @@ class Module(Guarded, ABC):
         if array.shape != tensor.shape:
             raise ShapeError(f"{what}: got shape {array.shape}, expected {tensor.shape}")
         numbers = tensor.fitted(array, None)
-        tensor.core.prepare()  # the other tensors
+        tensor.core.prepare()  # initialise the other tensors
         tensor.write(numbers)
 
     def _instead(self, name: str, value: Any) -> str:
@@ -311,10 +315,10 @@ class Module(Guarded, ABC):
 
 
 def build(description: Mapping[str, Any]) -> Module:
-    """A net from what `Module._describe` told; nothing is allocated until weights come."""
+    """Build a net from a description by `Module._describe`; its weights are not allocated yet."""
     kind = description["type"]
     if kind not in Module.types:
-        raise ValueError(f"unknown layer type {kind!r}")
+        raise ValueError(f"layer: got type {kind!r}, expected one of tinyrnn's layers")
     return Module.types[kind]._described(description)
 
 

@@ -1,4 +1,4 @@
-"""Layers that look at one frame at a time, with ``torch.nn``'s names, arguments and shapes.
+"""Layers that read one frame at a time, with ``torch.nn``'s names, arguments and shapes.
 
 The recurrent ones are in recurrent.py.
 """
@@ -138,7 +138,7 @@ class Embedding(_Layer):
     ----------
     num_embeddings, embedding_dim : int
     padding_idx : int, optional
-        Training leaves this row as it is. Idle at inference: the row is whatever the weights say.
+        Training does not change this row. At inference it has no effect: the weights define the row.
     """
 
     arguments = ("num_embeddings", "embedding_dim", "padding_idx")
@@ -171,7 +171,9 @@ class Embedding(_Layer):
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         if cores:
-            raise ShapeError("Embedding: reads indices, so it can only be a net's first layer")
+            raise ShapeError(
+                "Embedding: got another layer's output, expected indices: make it the net's first layer"
+            )
         return super()._lay(frame, lead, cores)
 
     def _out(self, frame: Frame) -> Frame:
@@ -237,7 +239,7 @@ class Conv1d(_Layer):
         )
         if padding == "same":
             if self.stride != 1:
-                raise ValueError("Conv1d: padding='same' needs stride 1")
+                raise ValueError(f"Conv1d: stride is {self.stride}, expected 1 for padding='same'")
             total = self.dilation * (self.kernel_size - 1)
             self._pad = (total // 2, total - total // 2)
         elif padding == "valid":
@@ -279,7 +281,7 @@ class Conv1d(_Layer):
         span = self.dilation * (self.kernel_size - 1) + 1
         if length + left + right < span:
             raise ShapeError(
-                f"Conv1d: length {length} with padding {left} + {right} is shorter than the kernel, {span}"
+                f"Conv1d: length is {length} + {left} + {right} padding, expected the kernel's {span}, or more"
             )
         return self.out_channels, (length + left + right - span) // self.stride + 1
 
@@ -324,7 +326,7 @@ def _part_or_none(name: str, value: Any) -> float | None:
 
 
 def _core_momentum(momentum: float | None) -> float:
-    """A momentum as the core takes it. Without one it leaves the batch's own statistics to training.py."""
+    """Convert a momentum for the core. None becomes 1: training.py averages the batches' statistics."""
     return 1.0 if momentum is None else momentum
 
 
@@ -397,10 +399,10 @@ class BatchNorm1d(_Layer):
     num_features : int
     eps : float
     momentum : float or None
-        How far a batch moves the running statistics; None: they are the average of all batches.
+        The weight of a batch in the running statistics; None: they are the average of all batches.
     affine, bias : bool
     track_running_stats : bool
-        Must be True: without statistics there is nothing to normalise by.
+        Must be True: inference needs the running statistics.
     """
 
     arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
@@ -468,7 +470,7 @@ class BatchNorm1d(_Layer):
 
 
 class _Elementwise(_Layer):
-    """A function of each number, or of none."""
+    """A function of each number, or the identity."""
 
     _kind: str
     arguments: ClassVar[tuple[str, ...]] = ("inplace",)
@@ -527,8 +529,8 @@ class LeakyReLU(_Elementwise):
 class Dropout(_Elementwise):
     """Dropout, as ``torch.nn.Dropout``.
 
-    In training a part ``p`` of the numbers becomes zero, and the others grow by ``1 / (1 - p)``. At inference
-    it passes everything on.
+    In training a fraction ``p`` of the numbers becomes zero, and the others grow by ``1 / (1 - p)``.
+    At inference nothing changes.
 
     Parameters
     ----------
@@ -587,7 +589,7 @@ class Flatten(_Layer):
         return (math.prod(frame),)
 
     def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
-        """Any array: ``x`` reshaped."""
+        """Reshape any array."""
         if hx is not None:
             raise calls.misplaced(self)
         if options:
@@ -597,11 +599,13 @@ class Flatten(_Layer):
         array = np.atleast_1d(as_floats(x, "Flatten: input"))
         if not (-array.ndim <= self.start_dim < array.ndim and -array.ndim <= self.end_dim < array.ndim):
             raise ShapeError(
-                f"Flatten: input has shape {array.shape}, without axes {self.start_dim} to {self.end_dim}"
+                f"Flatten: input has shape {array.shape}, expected axes {self.start_dim} to {self.end_dim}"
             )
         first, last = self.start_dim % array.ndim, self.end_dim % array.ndim
         if first > last:
-            raise ValueError(f"Flatten: start_dim {self.start_dim} comes after end_dim {self.end_dim}")
+            raise ValueError(
+                f"Flatten: start_dim is {self.start_dim}, expected at most end_dim, {self.end_dim}"
+            )
         middle = math.prod(array.shape[first : last + 1])
         return array.reshape(*array.shape[:first], middle, *array.shape[last + 1 :])
 
@@ -632,7 +636,7 @@ class _Softmax(_Layer):
         """The axis; without ``dim`` PyTorch's old choice, 0 for one or three axes, else 1."""
         dim = (0 if ndim in (0, 1, 3) else 1) if self.dim is None else self.dim
         if not -max(ndim, 1) <= dim < max(ndim, 1):
-            raise ShapeError(f"{type(self).__name__}: dim is {dim}, but there are {ndim} axes")
+            raise ShapeError(f"{type(self).__name__}: dim is {dim}, expected an axis of {ndim}")
         return dim % max(ndim, 1)
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
@@ -650,7 +654,7 @@ class _Softmax(_Layer):
         return frame
 
     def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
-        """Any array, any axis."""
+        """Apply to any axis of any array."""
         if hx is not None:
             raise calls.misplaced(self)
         if options:

@@ -16,7 +16,7 @@ MODULES = ("_kernels", "_losses", "_optim", "_training")
 
 
 class Finder:
-    """Finds `MODULES` in a library; stands in ``sys.meta_path``.
+    """A finder of `MODULES` in a library, for ``sys.meta_path``.
 
     Parameters
     ----------
@@ -37,6 +37,6 @@ class Finder:
 
 
 def serve(path: str) -> None:
-    """Let Python find the modules of the library at ``path``, before files that an older build has left."""
+    """Let Python find the modules of the library at ``path``, ahead of files of an older build."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Finder)]
     sys.meta_path.insert(0, Finder(path))

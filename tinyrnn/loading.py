@@ -16,12 +16,12 @@ from tinyrnn.weights.spec import MAX_NAME, shown
 if TYPE_CHECKING:
     from tinyrnn.weights import WeightsFile
 
-# Layers that a file may describe beyond one for each of its tensors: those that have none.
+# The number of layers without tensors that a file may describe beyond one for each of its tensors.
 _SPARE_LEVELS = 1000
 
 
 def load(path: str | os.PathLike[str]) -> Net:
-    """The net that `Net.save` wrote, ready to run.
+    """Load a net that `Net.save` wrote, ready to run.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def load(path: str | os.PathLike[str]) -> Net:
 
 
 def net_in(file: WeightsFile) -> Net:
-    """The net in an open file; errors as `load` has them."""
+    """Load the net in an open file; errors are those of `load`."""
     text = file.info.metadata.get("tinyrnn")
     if text is None:
         raise file.error(
@@ -55,13 +55,15 @@ def net_in(file: WeightsFile) -> Net:
         weights = file.weights()
         levels = _levels(architecture["net"], 0)
         if levels > _SPARE_LEVELS + len(weights):
-            raise file.error(f"{levels} layers in its metadata, {len(weights)} tensors")
+            raise file.error(
+                f"got {levels} layers in its metadata, expected fewer for {len(weights)} tensors"
+            )
         net = build(architecture["net"])
         net.load_state_dict(weights)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, LoadError):
             raise
-        raise file.error(f"the architecture in its metadata does not build: {error}") from None
+        raise file.error(f"the architecture in its metadata cannot be built: {error}") from None
     return net
 
 
@@ -71,7 +73,7 @@ def _levels(description: dict[str, Any], depth: int, place: int = 0) -> int:
     `place` is the length of the dotted name so far: every layer below has all of it.
     """
     if depth > NESTING:
-        raise ValueError(f"nets are nested more than {NESTING} deep")
+        raise ValueError(f"nets are nested too deep, expected at most {NESTING} levels")
     if place > MAX_NAME:
         raise ValueError(f"a layer's name has {place} characters, expected at most {MAX_NAME}")
     if description["type"] == "Sequential":
@@ -82,7 +84,7 @@ def _levels(description: dict[str, Any], depth: int, place: int = 0) -> int:
 
 
 def build(description: dict[str, Any]) -> Net:
-    """A net from what it said of itself; nothing is allocated until weights come."""
+    """Build a net from its description; its weights are not allocated yet."""
     net = contract.build(description)
     assert isinstance(net, Net)
     return net

@@ -1,4 +1,4 @@
-"""`Net`: all that can be done with a layer, or with several as one. Each subject has a room of its own."""
+"""`Net`: the public methods of layers and nets. The work is done in a module for each subject."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Net(Module):
     A layer is a net of one, so all of this works on ``tr.LSTM(...)`` alone.
 
     A layer's ``p``, ``eps``, ``momentum``, ``negative_slope`` and ``dropout`` can be set, as in PyTorch:
-    calls, open streams and trainers go by them from their next step on. Its other arguments are fixed:
+    calls, open streams and trainers use them from their next step on. Its other arguments are fixed:
     ``lstm.hidden_size = 3`` is an error. Tensors can be set, each to an array of its shape:
     ``linear.weight = array``.
     """
@@ -51,7 +51,7 @@ class Net(Module):
     def __call__(
         self,
         x: ArrayLike,
-        hx: None = None,  # where recurrent layers have their initial state
+        hx: None = None,  # recurrent layers have their initial state here
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,
@@ -108,7 +108,7 @@ class Net(Module):
         threads: int,
         last: bool = False,
     ) -> tuple[Array, State]:
-        """The output and the final state; ``initial`` is by name, zeros if None."""
+        """Compute output and final state; ``initial`` has names, None means zeros."""
         if last is not False:
             last = check_bool(f"{type(self).__name__}: last", last)
         if self.training:

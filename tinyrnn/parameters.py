@@ -12,7 +12,7 @@ from tinyrnn.tensors import STATISTICS, Array, Tensor
 def parameters(net: Module) -> list[tuple[str, Tensor]]:
     """(full name, tensor) of every parameter of a net, in its order; a shared layer's each time."""
     if not isinstance(net, Module):
-        raise TypeError(f"{type(net).__name__} is no net")
+        raise TypeError(f"net: got {type(net).__name__}, expected a net")
     return [
         (prefix + tensor.name, tensor)
         for prefix, leaf in net._leaves()
@@ -37,7 +37,7 @@ def trainable(net: Module, shared: bool = False) -> list[tuple[str, Tensor]]:
 
 
 def requires_grad(net: Module, name: str) -> bool:
-    """`Net.requires_grad`."""
+    """Do the work of `Net.requires_grad`."""
     for prefix, leaf in net._leaves():
         for tensor in leaf._tensors():
             if prefix + tensor.name == name:
@@ -46,7 +46,7 @@ def requires_grad(net: Module, name: str) -> bool:
 
 
 def set_frozen(net: Module, names: tuple[str, ...], frozen: bool) -> None:
-    """`Net.freeze` or `Net.unfreeze`."""
+    """Do the work of `Net.freeze` or `Net.unfreeze`."""
     chosen: list[tuple[Module, str]] = []
     if not names:
         chosen = [(leaf, tensor.name) for _, leaf in net._leaves() for tensor in leaf._tensors()]
@@ -69,7 +69,7 @@ def set_frozen(net: Module, names: tuple[str, ...], frozen: bool) -> None:
 
 
 def zero_gradients(net: Module) -> None:
-    """`Net.zero_grad`."""
+    """Do the work of `Net.zero_grad`."""
     for tensor in net._tensors():
         if tensor.core.has_gradients:
             tensor.core.gradients()[:] = 0.0
@@ -77,5 +77,5 @@ def zero_gradients(net: Module) -> None:
 
 
 def gradients(net: Module) -> dict[str, Array]:
-    """`Net.grad_dict`."""
+    """Do the work of `Net.grad_dict`."""
     return {name: tensor.gradient() for name, tensor in trainable(net, shared=True)}

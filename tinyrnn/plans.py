@@ -20,7 +20,7 @@ Key = tuple[Any, ...]
 
 
 def laid_out(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:
-    """The cores laid out for calls of ``steps`` steps: in blocks, unless a layer reads the future."""
+    """Lay out core layers for calls of ``steps`` steps: in blocks, unless a layer needs the full sequence."""
     rows, cols = (1, 1, *frame)[-2:]
     block = max(1, BLOCK_ROWS // batch)
     plan = _core.Plan(cores, rows, cols, batch, min(block, steps))
@@ -33,11 +33,11 @@ class Call:
     Parameters
     ----------
     cores : list of Layer
-        What it runs.
+        The core layers that it runs.
     plan : Plan
-        They, laid out for the whole batch.
+        The core layers laid out for the whole batch.
     parts : list of Part
-        Of each thread.
+        One for each thread.
     slots : tuple of Slot
         The names of the state.
     """
@@ -71,7 +71,7 @@ class KeptCalls:
         return list(self._calls.values())
 
     def take(self, key: Key, cores: list[_core.Layer], steps: int) -> Call | None:
-        """The call that was kept for ``key``, unless the net has other cores since."""
+        """Take out the call for ``key``; None if there is none, or the net has other cores by now."""
         call = self._calls.pop(key, None)
         if call is None:
             return None
@@ -81,7 +81,7 @@ class KeptCalls:
         return call if steps <= call.plan.most_steps else None
 
     def put(self, key: Key, call: Call) -> None:
-        """Put a call back that has run to its end."""
+        """Put back a call that has run to its end."""
         if call.nbytes <= KEPT_BYTES:
             self._calls[key] = call
             if len(self._calls) > KEPT_CALLS:

@@ -111,7 +111,7 @@ class _Recurrent(Net):
             self._warn_of_dropout(value, 6)
             if self._drop is not None:
                 self._drop.set_argument("p", value)
-            self._version += 1  # a tape has room for what drops only where something does
+            self._version += 1  # a tape has dropout's core layer only if something drops
 
     @property
     def _batch_first(self) -> bool:
@@ -167,7 +167,7 @@ class _Recurrent(Net):
         return (self._output_size * self._directions,)
 
     def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
-        """h and c by name: every level's, every direction's."""
+        """The slots of h and c, with all levels and directions."""
         batch = plan.batch
         parts: dict[str, list[tuple[int, int]]] = {"h": [], "c": []}
         h, c = self._output_size, self.hidden_size * self._cell
@@ -178,7 +178,7 @@ class _Recurrent(Net):
                 parts["c"].append((offset + h, c))
                 offset += h + c
         levels = self.num_layers * self._directions
-        # A cell and a layer of one level are the same: what one remembers the other may take.
+        # A cell and a layer of one level have the same state: one may take the other's.
         owner = f"{self._kind} {self.input_size}x{self.hidden_size}"
         slots = [Slot(f"{prefix}h", owner, (levels, batch, self._output_size), tuple(parts["h"]))]
         if self._cell:
@@ -202,7 +202,7 @@ class _Recurrent(Net):
         what: str = "initial state",
         called: tuple[str, str] = ("h0", "c0"),
     ) -> dict[str, Any] | None:
-        """PyTorch's ``h0`` or ``(h0, c0)`` by name, with a batch axis. The rest is for messages."""
+        """Convert PyTorch's ``h0`` or ``(h0, c0)`` to a state by name; the rest is for messages."""
         if hx is None:
             return None
         if isinstance(hx, Mapping):
@@ -231,7 +231,7 @@ class _Recurrent(Net):
         threads: int = 1,
         last: bool = False,
     ) -> Any:
-        """Run whole sequences, as PyTorch does.
+        """Run full sequences, as PyTorch does.
 
         Parameters
         ----------
@@ -266,13 +266,13 @@ class _Recurrent(Net):
         """
         batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
-            raise TypeError(f"{type(self).__name__}: hx and state are given, expected one of them")
+            raise TypeError(f"{type(self).__name__}: got hx and state, expected one of them")
         start = self._initial_state(hx if state is None else state, batched)
         output, final = self._run(x, lengths, start, threads, last)
         return output, self._as_given(final, batched)
 
     def _as_given(self, state: State, batched: bool) -> Any:
-        """A state by name as PyTorch has it: ``h``, or for an LSTM ``(h, c)``."""
+        """Convert a state by name to PyTorch's form: ``h``, or for an LSTM ``(h, c)``."""
         arrays = [state.read(name) if batched else state.read(name)[:, 0] for name in state]
         return tuple(arrays) if self._cell else arrays[0]
 
@@ -304,12 +304,12 @@ class _Recurrent(Net):
 
     @classmethod
     def _called(cls, name: str) -> str:
-        """The class's name of a tensor that a layer calls ``name``."""
+        """Return this class's name for the tensor ``name`` of a layer."""
         return name
 
     @classmethod
     def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        """By the number of gates."""
+        """Guess the kind of layer from the number of gates."""
         key = "weight_hh_l0" if "weight_hh_l0" in shapes else "weight_hh"
         shape = shapes.get(key, ())
         if len(shape) != 2 or 0 in shape or "weight_hr_l0" in shapes:
@@ -347,7 +347,9 @@ class _Recurrent(Net):
         for name, value in submodule(state_dict, prefix).items():
             named = f"{name}_l0" if name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") else name
             if named in given:
-                raise WeightsError(f"{cls.__name__}: {named} is there twice, with and without its level")
+                raise WeightsError(
+                    f"{cls.__name__}: got {named} twice, with and without its level, expected it once"
+                )
             given[named] = value
         sizes = _sizes_of(cls, given)
         if not cls._cell:
@@ -356,7 +358,7 @@ class _Recurrent(Net):
 
 
 def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments, from the shapes of the tensors, which have a layer's names."""
+    """Return the constructor's arguments for tensors of these shapes, which have a layer's names."""
     name, gates = kind.__name__, kind._gates
     shapes = {key: np.shape(value) for key, value in given.items()}
     for key in ("weight_ih_l0", "weight_hh_l0"):
@@ -563,7 +565,9 @@ class _Cell(_Recurrent):
             from tinyrnn import training
 
             if rows == 0:
-                raise ShapeError(f"{name}: input has shape {x.shape}: an empty batch in training mode")
+                raise ShapeError(
+                    f"{name}: input has shape {x.shape}, expected at least one row in training mode"
+                )
             start = {name: array[np.newaxis] for name, array in zip("hc", given, strict=False)}
             _, final = training.forward(self, x.reshape(1, rows, self.input_size), None, start, 1)
             return self._step_state([final.read(name) for name in final], leading)
@@ -582,7 +586,7 @@ class _Cell(_Recurrent):
         return self._step_state(parts, leading)
 
     def _pair(self, given: Any, leading: tuple[int, ...], what: str) -> list[Array]:
-        """``h``, or for an LSTM ``(h, c)``, as (rows, hidden_size) each."""
+        """Convert ``h``, or for an LSTM ``(h, c)``, to arrays (rows, hidden_size)."""
         name = type(self).__name__
         pair = given if self._cell and isinstance(given, (tuple, list)) else (given,)
         if len(pair) != 1 + self._cell:
@@ -595,7 +599,7 @@ class _Cell(_Recurrent):
         return arrays if len(leading) == 1 else [array.reshape(-1, self.hidden_size) for array in arrays]
 
     def _step_state(self, arrays: list[Array], leading: tuple[int, ...]) -> Any:
-        """The other way round."""
+        """Undo `_pair`: return the state in the caller's form."""
         shape = (*leading, self.hidden_size)
         shaped = [array if array.shape == shape else array.reshape(shape) for array in arrays]
         return tuple(shaped) if self._cell else shaped[0]
@@ -625,7 +629,7 @@ class _Cell(_Recurrent):
             raise ShapeError(f"{type(self).__name__}: the gradient has {len(given[0])} rows, expected {rows}")
         final = {name: array[np.newaxis] for name, array in zip("hc", given, strict=False)}
         dx, state = training.backward(self, np.zeros((1, *given[0].shape), np.float32), final)
-        assert dx is not None  # floats were read
+        assert dx is not None  # a cell reads floats
         return dx.reshape(*leading, self.input_size), self._step_state(
             [state.read(name) for name in state], leading
         )

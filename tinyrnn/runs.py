@@ -1,4 +1,4 @@
-"""One run of `fit`: its state, the callbacks that look at it, Ctrl-C and the line in the terminal."""
+"""One run of `fit`: its state, the base of callbacks, Ctrl-C and the line in the terminal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Run(Guarded):
     """
 
     _made_by = "_gatherer"
-    _settable = ("seed",)  # that of the checkpoint which is taken up
+    _settable = ("seed",)  # the one of the checkpoint to resume
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Run(Guarded):
     ) -> None:
         """Train until the last epoch, a callback or Ctrl-C ends it."""
         while self.epoch < self.epochs and not interrupt.asked:
-            if self.stop and self.batch == self.step == 0:  # an epoch that has begun is finished
+            if self.stop and self.batch == self.step == 0:  # an epoch that has begun runs to its end
                 break
             self._train_epoch(validate, interrupt, progress)
 
@@ -238,7 +238,7 @@ class Callback:
         return {}
 
     def _check(self, run: Run) -> None:
-        """Raise an error if it cannot do its work, before anything changes and a checkpoint is read."""
+        """Raise an error if the callback cannot work, before a checkpoint is read and anything changes."""
 
     def on_train_begin(self, run: Run) -> None:
         """Before the first step, after a checkpoint is read."""
@@ -339,7 +339,7 @@ class Progress:
                 print("  ".join([f"epoch {run.epoch:{width}}/{run.epochs}", *numbers, seconds]), flush=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.close()

@@ -1,4 +1,4 @@
-"""Nets written down: as files, and for copies and pickles. loading.py reads the files."""
+"""Nets as files, copies and pickles. loading.py reads the files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from tinyrnn.contract import Module, build
 from tinyrnn.state_dicts import load_state_dict, stored
 
-# Of the files that `Net.save` writes; 2 has formats.
+# The version of the files that `Net.save` writes; 2 has formats.
 VERSION = 2
 
 
 def save(net: Module, path: str | os.PathLike[str]) -> None:
-    """`Net.save`."""
+    """Do the work of `Net.save`."""
     from tinyrnn.weights.safetensors import save_safetensors
 
     check_suffix(path)
     smaller = any(name != "float32" for name in net.formats.values())
-    version = VERSION if smaller else 1  # what an older tinyrnn can read, it may
+    version = VERSION if smaller else 1  # an older tinyrnn can read this file
     metadata = {"format": "np", "tinyrnn": json.dumps({"version": version, "net": net._describe()})}
     tensors = stored(net)
     halves = {name for name, array in tensors.items() if array.dtype == np.uint16}
@@ -31,7 +31,7 @@ def save(net: Module, path: str | os.PathLike[str]) -> None:
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
-    """Raise an error if a name ends as that of another format than `Net.save` writes."""
+    """Raise an error if a file's name has the suffix of a format that `Net.save` does not write."""
     from tinyrnn.weights import source_of_suffix
     from tinyrnn.weights.safetensors import SOURCE
 
@@ -43,7 +43,7 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
 
 
 def reduced(net: Module) -> Any:
-    """Take a net apart for `copy` and `pickle`: all of it but gradients and the tape."""
+    """Take a net apart for `copy` and `pickle`, without gradients and tape."""
     frozen = [sorted(leaf._frozen) for _, leaf in net._leaves()]
     modes = [mode for _, mode in net._modes()]
     return rebuilt, (net._describe(), stored(net), modes, frozen)
@@ -55,7 +55,7 @@ def rebuilt(
     modes: Sequence[bool] = (),
     frozen: Sequence[Sequence[str]] = (),
 ) -> Module:
-    """Make the net again that `reduced` took apart."""
+    """Rebuild the net that `reduced` took apart."""
     net = build(description)
     load_state_dict(net, state_dict)
     for (_, leaf), names in zip(net._leaves(), frozen, strict=False):  # not in older pickles

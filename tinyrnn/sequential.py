@@ -1,4 +1,4 @@
-"""`Sequential`: a net that is a row of layers."""
+"""`Sequential`: a net that is a chain of layers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.tensors import Frame, Tensor
 
-# How deep nets may be nested, so that what is saved can be loaded.
+# The deepest nesting of nets, so that every saved net can be loaded.
 NESTING = 64
 
 
 class Sequential(Net):
-    """Layers in a row: each reads what the one before it writes.
+    """A chain of layers: each reads the output of the one before it.
 
     A recurrent layer passes its output sequence on; its final state is not returned. As in PyTorch,
     layers are named ``"0"``, ``"1"``, … or by the mapping's keys, and may be nets themselves.
@@ -37,14 +37,16 @@ class Sequential(Net):
         else:
             named.update({str(i): layer for i, layer in enumerate(layers)})  # type: ignore[misc]
         if not named:
-            raise ValueError("Sequential: no layers")
+            raise ValueError("Sequential: got no layers, expected at least one")
         for name, layer in named.items():
             if not isinstance(layer, Net):
                 raise TypeError(
                     f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer"
                 )
             if not isinstance(name, str) or not name or "." in name:
-                raise ValueError(f"Sequential: layer name {name!r} must be a non-empty string without dots")
+                raise ValueError(
+                    f"Sequential: got layer name {name!r}, expected a non-empty string without dots"
+                )
         self._layers = MappingProxyType(named)
         self._recurrent = any(layer._recurrent for layer in named.values())
         self._all_leaves = [
@@ -58,7 +60,7 @@ class Sequential(Net):
     def __call__(
         self,
         x: ArrayLike,
-        hx: None = None,  # where recurrent layers have their initial state
+        hx: None = None,  # recurrent layers have their initial state here
         *,
         lengths: ArrayLike | None = None,
         state: Mapping[str, ArrayLike] | None = None,

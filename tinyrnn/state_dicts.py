@@ -1,4 +1,4 @@
-"""Weights by name: `Net.state_dict`, loading it, and reading a layer's sizes off it."""
+"""Weights by name: `Net.state_dict`, loading it, and a layer's sizes from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoadResult(NamedTuple):
 
 
 def state_dict(net: Module) -> dict[str, NDArray[Any]]:
-    """`Net.state_dict`."""
+    """Do the work of `Net.state_dict`."""
     state: dict[str, NDArray[Any]] = {}
     for prefix, leaf in net._leaves():
         for tensor in leaf._tensors():
@@ -35,7 +35,7 @@ def state_dict(net: Module) -> dict[str, NDArray[Any]]:
 
 
 def stored(net: Module) -> dict[str, NDArray[Any]]:
-    """`state_dict` as files, copies and pickles keep it: what is quantised as codes and scales."""
+    """The state_dict for files, copies and pickles: quantised tensors as codes and scales."""
     state: dict[str, NDArray[Any]] = {}
     for prefix, leaf in net._leaves():
         for tensor in leaf._tensors():
@@ -48,7 +48,7 @@ def stored(net: Module) -> dict[str, NDArray[Any]]:
 def load_state_dict(
     net: Module, state_dict: Mapping[str, ArrayLike], strict: bool = True, prefix: str = ""
 ) -> LoadResult:
-    """`Net.load_state_dict`."""
+    """Do the work of `Net.load_state_dict`."""
     given = submodule(state_dict, prefix)
     tensors = net._tensors()
     counters = {f"{at}{COUNTER}": leaf for at, leaf in net._leaves() if leaf._counts_batches}
@@ -117,7 +117,7 @@ def _remarks(net: Module, given: Mapping[str, Any], missing: list[str], prefix: 
 
 
 def inferred(kind: type[Layer], given: Mapping[str, ArrayLike], *arguments: Any, **named: Any) -> Layer:
-    """The layer that has these arguments, read off tensors, with those tensors loaded."""
+    """Make the layer whose arguments follow from these tensors, and load them."""
     try:
         layer = kind(*arguments, **named)
     except ValueError as error:
@@ -130,7 +130,7 @@ def inferred(kind: type[Layer], given: Mapping[str, ArrayLike], *arguments: Any,
 
 
 def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries below ``prefix``, without it. The prefix may leave its last dot out."""
+    """Return the entries below ``prefix``, without it. The prefix may lack its last dot."""
     for name in state_dict:
         if not isinstance(name, str):
             raise WeightsError(f"a tensor's name is {name!r}, expected a string")
@@ -138,22 +138,24 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         prefix += "."
     found = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if prefix and not found:
-        raise WeightsError(f"no tensor's name begins with {prefix!r}; there are {quoted(state_dict)}")
+        raise WeightsError(
+            f"prefix: got {prefix!r}, expected the start of a tensor's name, one of {quoted(state_dict) or 'none'}"
+        )
     return found
 
 
 def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The prefixes, with the dot, that some of ``names`` have before a wanted name."""
+    """Return the prefixes, with the dot, that some of ``names`` have before one of the expected names."""
     found = [full.removesuffix(name) for name in wanted for full in names if full.endswith(f".{name}")]
     return list(dict.fromkeys(found))
 
 
 def lacking(kind: str, name: str, given: Iterable[str], spellings: tuple[str, ...] = ()) -> WeightsError:
-    """The error of a state_dict without a tensor that tells a layer's sizes, whichever way it is spelt."""
+    """The error for a state_dict without the tensor that has a layer's sizes."""
     names = list(given)
     found = _prefixes(spellings or (name,), names)
     hint = f"; {found[0]}{name} is: pass prefix={found[0]!r}" if found else ""
-    return WeightsError(f"{kind}: {name} is missing{hint}; there are {quoted(names) or 'no tensors'}")
+    return WeightsError(f"{kind}: {name} is missing{hint}: got {quoted(names) or 'no tensors'}")
 
 
 def quoted(names: Any) -> str:

@@ -36,7 +36,7 @@ class State(Mapping[str, NDArray[np.float32]]):
     slots : tuple of Slot
         The names.
     stream : Stream, optional
-        Whose state it is: while another thread uses that stream, reading and writing are errors.
+        The owner. While another thread uses that stream, reading and writing are errors.
     """
 
     __slots__ = ("__weakref__", "_numbers", "_slots", "_stream")
@@ -50,7 +50,7 @@ class State(Mapping[str, NDArray[np.float32]]):
 
     @property
     def numbers(self) -> NDArray[np.float32]:
-        """All of them, (n,) float32.
+        """All numbers, (n,) float32.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         return array
 
     def take(self, given: Any, what: str) -> None:
-        """Take what a mapping names; ``what`` begins the messages.
+        """Take the arrays of a mapping; ``what`` begins the messages.
 
         Raises
         ------
@@ -95,14 +95,16 @@ class State(Mapping[str, NDArray[np.float32]]):
         for name, value in given.items():
             if name not in self._slots:
                 names = ", ".join(self._slots) or "no state"
-                raise KeyError(f"{what}: no {name!r}, there is {names}{self._handing('state', given)}")
+                raise KeyError(
+                    f"{what}: got {name!r}, expected one of {names}{self._handing('state', given)}"
+                )
             try:
                 self[name] = value
             except (ShapeError, TypeError) as error:
                 raise type(error)(f"{what}: {error}") from None
 
     def read(self, name: str) -> NDArray[np.float32]:
-        """``state[name]``, to be written to as you like."""
+        """Return ``state[name]`` as a writable copy."""
         slot, numbers = self._slots[name], self.numbers
         return _core.gathered(numbers, slot.shape, slot.parts)
 
@@ -121,15 +123,15 @@ class State(Mapping[str, NDArray[np.float32]]):
         return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"
 
     def copy(self) -> State:
-        """The same state with numbers of its own."""
+        """Return a copy of the state."""
         return State(self.numbers.copy(), tuple(self._slots.values()))
 
     def layout(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-        """Names, layers and shapes: what two states must share to be exchanged."""
+        """Names, layers and shapes, which must be equal in states that are exchanged."""
         return tuple(slot[:3] for slot in self._slots.values())
 
     def tobytes(self) -> bytes:
-        """The state as bytes, for a file or a socket: the same on every machine.
+        """Return the state as bytes for a file or a socket, the same on every machine.
 
         A header tells the layout, so that the bytes of another net are refused.
         """
@@ -168,7 +170,7 @@ class State(Mapping[str, NDArray[np.float32]]):
             raise TypeError(f"state: got {type(value).__name__}, expected a State, its bytes, or a mapping")
 
     def _handing(self, target: str, other: Mapping[str, Any]) -> str:
-        """Advice for a message: the way to pass another state's tensors on; nothing if they do not fit."""
+        """Advice for a message about another state's tensors; empty if they do not fit."""
         if not isinstance(other, State):
             return ""
         left = dict(other._slots)
@@ -190,12 +192,12 @@ class State(Mapping[str, NDArray[np.float32]]):
     def _parse(self, data: bytes) -> NDArray[np.float32]:
         head = len(_MAGIC) + 8
         if data[: len(_MAGIC)] != _MAGIC or len(data) < head:
-            raise ValueError("state: these bytes are not those of State.tobytes()")
+            raise ValueError("state: got other bytes, expected those of State.tobytes()")
         layout, crc = struct.unpack("<II", data[len(_MAGIC) : head])
         if layout != self._check():
-            raise ShapeError(f"state: these bytes are of another net or batch, expected {self!r}")
+            raise ShapeError(f"state: got bytes of another net or batch, expected {self!r}")
         if len(data) != head + self.numbers.nbytes or crc != zlib.crc32(data[head:]):
-            raise ValueError("state: these bytes are damaged or cut short")
+            raise ValueError("state: got damaged or truncated bytes, expected those of State.tobytes()")
         return np.frombuffer(data, dtype="<f4", offset=head).astype(np.float32)
 
 
@@ -211,15 +213,15 @@ class Stream(Guarded, _core.Stream):
     """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
 
     ``step(x, out=None)`` takes one frame, ``(batch, frame)``; ``run(x, out=None)`` a chunk of any length,
-    ``(T, batch, frame)``, or ``(batch, T, frame)`` where the net has ``batch_first``. Both carry the state
-    on. One thread at a time may use a stream; different streams of one net run in parallel.
+    ``(T, batch, frame)``, or ``(batch, T, frame)`` if the net has ``batch_first``. Both update the state.
+    One thread at a time may use a stream; different streams of one net run in parallel.
     """
 
     _made_by = "_slots"
     _slots: tuple[Slot, ...]
     net: Module
 
-    def __init__(self, *made_of: Any) -> None:  # the rest of them is the core's, which has taken all by now
+    def __init__(self, *made_of: Any) -> None:  # the core has checked and taken all arguments by now
         self._slots = self.made_of[-1]
 
     def __repr__(self) -> str:
@@ -244,7 +246,7 @@ class Stream(Guarded, _core.Stream):
         self.renew("state")
 
     def copy(self) -> Stream:
-        """A second stream of the same net that remembers the same and goes its own way."""
+        """Return a second stream of the same net, with a copy of the state."""
         fork = self.fresh()
         fork.raw_state[:] = self.state.numbers
         return fork
@@ -257,5 +259,5 @@ class Stream(Guarded, _core.Stream):
         )
 
     def fresh(self) -> Stream:
-        """A second stream of the same net and batch that remembers nothing."""
+        """Return a second stream of the same net and batch, with a state of zeros."""
         return Stream(*self.made_of)

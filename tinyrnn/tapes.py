@@ -1,4 +1,4 @@
-"""A net laid out for training, and what it keeps from one pass in training mode to the next."""
+"""A net laid out for training, and its record from one pass in training mode to the next."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Layout(NamedTuple):
     ----------
     tape : Tape
     cores : list of Layer
-        What the tape runs, dropout between levels included.
+        The core layers that the tape runs, dropout between levels included.
     slots : tuple of Slot
         The names of its state.
     frame, out_frame : tuple of int
     modes : list of bool
-        For each layer of the net, whether it is in training mode.
+        The training mode of each layer of the net.
     """
 
     tape: Tape
@@ -35,7 +35,7 @@ class Layout(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A forward pass that has not gone backwards yet."""
+    """A forward pass before its backward pass."""
 
     layout: Layout
     leading: tuple[int, ...]  # the output's axes before the frame, as the caller sees them
@@ -50,13 +50,13 @@ class Practice:
     guard : Guard
         Lets one thread at a time train the net: it has one tape, and its layers one set of gradients.
     layout : Layout, optional
-        Of the last call in training mode; the next of its shape takes it again.
+        The layout of the last call in training mode; the next call of its shape uses it again.
     forward : Pass, optional
-        The last call, until it has gone backwards.
+        The last call, until its backward pass.
     seed : int, optional
-        Of all masks of dropout, drawn before the first pass.
+        The seed of all masks of dropout, drawn before the first pass.
     passes : int
-        How many there were.
+        The number of passes so far.
     """
 
     __slots__ = ("forward", "guard", "layout", "passes", "seed")

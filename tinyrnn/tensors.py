@@ -47,7 +47,7 @@ class Tensor(NamedTuple):
         return store(Coded(*self.core.codes(self.param)), self.format, self.name)
 
     def fitted(self, value: Any, scales: Any) -> Array | Coded:
-        """``value`` as the core takes it: numbers, or codes with ``scales``; an error if it does not fit."""
+        """Check ``value`` and convert it for the core: numbers, or codes with ``scales``."""
         shape = self.core.params[self.param][1]
         if scales is not None:
             return restore(as_array(value), as_array(scales), shape, self.format, self.name)
@@ -69,7 +69,7 @@ class Tensor(NamedTuple):
         return array
 
     def write(self, value: Array | Coded) -> None:
-        """Take what `fitted` gave."""
+        """Write numbers that `fitted` returned."""
         if isinstance(value, Coded):
             self.core.set_codes(self.param, *value)
         else:
@@ -83,9 +83,9 @@ class Tensor(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """One named tensor of a state: where its levels lie among the numbers."""
+    """One named tensor of a state: the places of its levels among the numbers."""
 
     name: str
-    owner: str  # the layer, kind and sizes: what tells nets apart whose states have the same shapes
+    owner: str  # the layer's kind and sizes: they distinguish nets whose states have the same shapes
     shape: tuple[int, int, int]  # (levels * directions, batch, size)
     parts: tuple[tuple[int, int], ...]  # (offset, numbers) within a row, of each level and direction

@@ -32,14 +32,14 @@ def guard(net: Module) -> _core.Guard:
     return net._practised().guard
 
 
-# Arguments with which layers in evaluation mode are trained in place of their own.
+# Arguments that replace a layer's own in training while the layer is in evaluation mode.
 _IN_USE: dict[str, dict[str, float]] = {"batch_norm": {"use_running_stats": 1}, "dropout": {"p": 0.0}}
 
 
 def _chain(
     net: Module, cores: list[_core.Layer], modes: list[bool]
 ) -> list[tuple[_core.Layer, dict[str, float]]]:
-    """The core layers that a tape runs, dropout between levels included, and arguments in place of theirs."""
+    """Return a tape's core layers, dropout between levels included, and arguments that replace theirs."""
     places = [
         (leaf, level, mode)
         for (_, leaf), mode in zip(net._leaves(), modes, strict=True)
@@ -64,12 +64,12 @@ def lay_out(
     threads: int,
     modes: list[bool],
 ) -> Layout:
-    """The cores of a net, in the order of its layers, laid out for training; nothing is allocated yet.
+    """Lay out a net's core layers for training; nothing is allocated yet.
 
     Raises
     ------
     TypeError
-        If a layer is not kept as float32.
+        If a layer's format is not float32.
     """
     chain = _chain(net, cores, modes)
     trained, instead = [core for core, _ in chain], [given for _, given in chain]
@@ -97,7 +97,7 @@ def _layout_for(
     steps: int,
     threads: int,
 ) -> Layout:
-    """The last layout, if it does; else another one, and the memory of the last is given up."""
+    """Return the last layout if it fits; else free its memory, and make another."""
     practice = net._practised()
     last = practice.layout
     if last is not None and last.frame == frame and last.tape.batch == batch:
@@ -134,7 +134,7 @@ def forward(
     swapped, steps, batch = calls.axes(net, array, lead)
     name = type(net).__name__
     if lengths is not None and not net._recurrent:
-        raise ValueError(f"{name}: lengths given, but no layer is recurrent")
+        raise ValueError(f"{name}: got lengths, expected none: no layer is recurrent")
     ends = None if lengths is None else calls.check_lengths(net, lengths, steps, batch)
     with guard(net):
         layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
@@ -177,7 +177,7 @@ def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> t
     if last is None:
         mode = "" if net.training else "net.train() and "
         raise RuntimeError(
-            f"{name}: no forward pass to go back through: {mode}net(x) come first, and each goes back once"
+            f"{name}: got no forward pass: call {mode}net(x) first, and backward once for each call"
         )
     layout, tape = last.layout, last.layout.tape
     array = as_floats(dy, f"{name}: dy")
@@ -200,11 +200,11 @@ def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> t
     return (dx.swapaxes(0, 1) if last.swapped else dx.reshape(last.leading + layout.frame)), state
 
 
-# ---- what training changes -------------------------------------------------------------------------
+# ---- parameters, frozen tensors, statistics --------------------------------------------------------
 
 
 def trained(net: Module, cores: list[_core.Layer]) -> list[int]:
-    """For each of a layout's cores, which of its tensors are not frozen: bit i for the i-th."""
+    """For each of a layout's cores a number with bit i set if its i-th tensor is not frozen."""
     bits: dict[int, int] = {}
     for _, tensor in trainable(net):
         bits[id(tensor.core)] = bits.get(id(tensor.core), 0) | 1 << tensor.param
@@ -228,7 +228,7 @@ def _frozen_parts(net: Module) -> list[tuple[Array, Array]]:
 
 
 def batch_norms(net: Module) -> list[Module]:
-    """The batch normalisations of a net that look at the batch, each once."""
+    """The batch normalisations of a net that use the batch's statistics, each once."""
     norms: dict[int, Module] = {}
     for (_, leaf), mode in zip(net._leaves(), _trains(net), strict=True):
         if mode and leaf._counts_batches:
@@ -244,12 +244,12 @@ def _check_statistics(net: Module, frame: Frame, batch: int) -> None:
     for prefix, leaf in net._leaves():
         try:
             frame = leaf._lay(frame, 1, [])
-        except ShapeError:  # counts its axes from (T, B, frame): the core will tell
+        except ShapeError:  # it counts its axes from (T, B, frame): the core reports the error
             return
         if leaf in norms and math.prod(frame[1:]) == 1:
             raise ValueError(
                 f"trainer: batch is 1: {leaf._path(prefix, 0)}, a {type(leaf).__name__}, has one number a "
-                "channel then, expected 2 or more; with fit, a batch_size that leaves no single sample over"
+                "channel then, expected 2 or more; for fit choose a batch_size that leaves no single sample"
             )
 
 
@@ -296,7 +296,7 @@ class Counts:
                     tensor.write(old + (new - old) / np.float32(norm.num_batches_tracked))
 
     def restore(self) -> None:
-        """The pass has failed."""
+        """Restore the statistics after a pass that failed."""
         for before in self.before:
             for tensor, old in before:
                 tensor.write(old)
@@ -322,11 +322,11 @@ class TrainerMemory(NamedTuple):
 
 
 class Trainer(Guarded):
-    """Training, a batch at a time, in memory laid out beforehand. Made by ``net.trainer()``.
+    """Training batch by batch, in memory laid out beforehand. Made by ``net.trainer()``.
 
-    A step clears the gradients, runs the net in training mode, takes the loss and its gradient, goes
-    backwards, clips, and updates the weights: one call of the core, the GIL released, nothing allocated after
-    the first one.
+    A step clears the gradients, runs the net in training mode, computes the loss and its gradient, runs
+    backward, clips, and updates the weights. It is one call of the core without the GIL, and after the first
+    step nothing is allocated.
 
     Attributes
     ----------
@@ -368,7 +368,7 @@ class Trainer(Guarded):
             raise TypeError(f"trainer: loss is {type(loss).__name__}, expected one of tr.losses")
         own = {id(tensor.core) for tensor in net._tensors()}
         if not any(id(entry.tensor.core) in own for entry in optimizer._groups.entries):
-            raise ValueError("trainer: the optimizer has no parameter of this net: it was made for another")
+            raise ValueError("trainer: the optimizer has no parameter of this net: make one for this net")
         if loss.reduction == "none":
             raise ValueError("trainer: the loss has reduction 'none', expected 'mean' or 'sum'")
         self.net, self.optimizer, self.loss = net, optimizer, loss
@@ -405,14 +405,14 @@ class Trainer(Guarded):
         )
 
     def _renew(self) -> None:
-        """Go by what is frozen now, and by where dropout is."""
+        """Take over changes: frozen tensors, and dropout between levels."""
         net, layout = self.net, self._layout
         version = net._versions()
         if layout.cores != [core for core, _ in _chain(net, self._cores, layout.modes)]:
             self._lay(layout.frame, layout.out_frame, self._threads, layout.modes)
         bits = trained(net, self._layout.cores)
         if not any(bits):
-            raise ValueError("step: all parameters are frozen, expected some to train; see unfreeze()")
+            raise ValueError("step: all parameters are frozen, expected some to train: call unfreeze()")
         self._layout.tape.point_gradients(bits)
         self._still = [gradient for gradient, _ in _frozen_parts(net)]
         self._version = version
@@ -500,7 +500,7 @@ class Trainer(Guarded):
         steps, x_step, x_row = self._axes(array.shape)
         ends = None if lengths is None else calls.check_lengths(net, lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
-            raise ValueError("step: lengths given, but no layer is recurrent")
+            raise ValueError("step: got lengths, expected none: no layer is recurrent")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"step: state is {type(state).__name__}, expected new_state()")
         if state is not None and state.layout() != self._state_layout:
@@ -521,7 +521,7 @@ class Trainer(Guarded):
         state: State | None,
         target: Target,
     ) -> float:
-        """`step`, with all checked that can be."""
+        """Do the work of `step`, with checked arguments."""
         net, program = self.net, self.optimizer._program
         program.max_norm, program.max_value = self._limits
         counts, status = Counts(net, self._norms), None
@@ -553,7 +553,7 @@ class Trainer(Guarded):
     def evaluate(
         self, x: ArrayLike, y: Any, lengths: ArrayLike | None = None, state: State | None = None
     ) -> float:
-        """The loss of a batch of any size in evaluation mode; nothing changes, but ``state`` is carried on.
+        """Compute the loss of a batch of any size in evaluation mode; only ``state`` changes.
 
         Parameters and errors are those of `step`.
         """
@@ -568,7 +568,7 @@ class Trainer(Guarded):
         return float(value)
 
     def _cause(self, x: NDArray[Any], ends: NDArray[np.int32] | None) -> str:
-        """Why a gradient is not finite, where that was so before the net went backwards."""
+        """Name a cause of a gradient that is not finite, if there is one before the backward pass."""
         bad = ~np.isfinite(x)
         if ends is not None:  # what lies beyond a row's end is not read
             bad &= within(ends, x.shape, self._rows_first)
@@ -578,7 +578,7 @@ class Trainer(Guarded):
         return "" if math.isfinite(self._core.last) else f" The loss was {self._core.last} already."
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """Steps, and how many frames lie from step to step and from row to row."""
+        """Return the steps, and the distances in frames from step to step and from row to row."""
         frame, batch = self._layout.frame, self.batch
         leading = shape[: len(shape) - len(frame)]
         fits = shape[len(leading) :] == frame

@@ -316,9 +316,9 @@ def test_last_where_it_cannot_be() -> None:
     x = normal(5, 3, 6)
     for net in (tr.Linear(6, 4), tr.Sequential(tr.Linear(6, 4)), tr.Softmax(-1), tr.Flatten()):
         for options in ({"last": True}, {"lengths": [1, 2, 3]}, {"state": {"h": x}}):
-            with pytest.raises(ValueError, match="given, but no layer is recurrent"):
+            with pytest.raises(ValueError, match="got .*: no layer is recurrent"):
                 net(x, **options)
-            with pytest.raises(ValueError, match="given, but no layer is recurrent"):
+            with pytest.raises(ValueError, match="got .*: no layer is recurrent"):
                 net.train()(x, **options)
             net.eval()
         assert net(x, last=False, lengths=None, state=None).shape == net(x).shape
@@ -359,7 +359,7 @@ def test_an_empty_batch_gives_an_empty_result(make: Any, threads: int) -> None:
         with pytest.raises(tr.ShapeError, match=r"lengths has shape \(1,\), expected \(0,\)"):
             net(x, lengths=[1])
         net.train()
-        with pytest.raises(tr.ShapeError, match="no steps or an empty batch"):
+        with pytest.raises(tr.ShapeError, match="expected at least one step and one row"):
             net(x)
 
 
@@ -372,7 +372,7 @@ def test_an_empty_batch_of_every_kind_of_net() -> None:
         assert_same(cell(nothing, state), state)
         with pytest.raises(tr.ShapeError, match=r"state has shape \(1, 4\), expected \(0, 4\)"):
             cell(nothing, (np.zeros((1, 4)),) * 2 if isinstance(cell, tr.LSTMCell) else np.zeros((1, 4)))
-        with pytest.raises(tr.ShapeError, match="empty batch in training mode"):
+        with pytest.raises(tr.ShapeError, match="expected at least one row in training mode"):
             cell.train()(nothing)
     net = tr.Sequential(tr.Embedding(5, 3), tr.GRU(3, 4), tr.Linear(4, 2))
     assert net(np.zeros((5, 0), int)).shape == (5, 0, 2)
@@ -382,12 +382,14 @@ def test_an_empty_batch_of_every_kind_of_net() -> None:
     assert tr.LayerNorm(3)(nothing).shape == tr.BatchNorm1d(3)(nothing).shape == (0, 3)
     assert tr.Softmax(-1)(nothing).shape == tr.Softmax(0)(nothing).shape == (0, 3)
     for net in (tr.Linear(3, 4), tr.BatchNorm1d(3)):
-        with pytest.raises(tr.ShapeError, match="empty batch"):
+        with pytest.raises(tr.ShapeError, match="expected at least one step and one row"):
             net.train()(nothing)
 
 
 def test_an_empty_frame_is_an_error_in_a_convolution() -> None:
-    with pytest.raises(tr.ShapeError, match=r"Conv1d: input has shape \(2, 3, 0\): an empty frame"):
+    with pytest.raises(
+        tr.ShapeError, match=r"Conv1d: input has shape \(2, 3, 0\), expected a frame that is not empty"
+    ):
         tr.Conv1d(3, 4, 2, padding=2)(np.zeros((2, 3, 0)))
     assert tr.ReLU()(np.zeros((3, 0))).shape == (3, 0)
 
@@ -434,7 +436,7 @@ def test_pytorch_on_empty_batches() -> None:
                     with torch.no_grad():
                         wanted = theirs(torch.zeros(shape))
                 except RuntimeError:
-                    with pytest.raises(tr.ShapeError, match="no steps"):
+                    with pytest.raises(tr.ShapeError, match="expected at least one step"):
                         ours(np.zeros(shape, np.float32))
                     continue
                 shapes = [tuple(part.shape) for part in flat(wanted)]

@@ -255,7 +255,7 @@ def test_prefix(prefix):
 
 
 def test_prefix_of_nothing():
-    with pytest.raises(tr.WeightsError, match=r"begins with 'encoder\.'; there are \"decoder\.weight\""):
+    with pytest.raises(tr.WeightsError, match=r"got 'encoder\.', expected .* \"decoder\.weight\""):
         tr.Linear(2, 3).load_state_dict({"decoder.weight": np.zeros(1)}, prefix="encoder.")
 
 
@@ -328,7 +328,7 @@ LEVEL = zeros(weight_ih_l0=(20, 3), weight_hh_l0=(20, 5))
     "layer, state, words",
     [
         (tr.LSTM, {}, "LSTM: weight_ih_l0 is missing"),
-        (tr.LSTM, zeros(weight_ih_l0=(20, 3)), "LSTM: weight_hh_l0 is missing; there are"),
+        (tr.LSTM, zeros(weight_ih_l0=(20, 3)), "LSTM: weight_hh_l0 is missing: got"),
         (tr.LSTM, LEVEL | zeros(weight_ih_l0=(20,)), r"weight_ih_l0 has shape \(20,\), expected two axes"),
         (tr.LSTM, LEVEL | zeros(weight_ih_l0=(18, 3)), "expected a multiple of 4 rows"),
         (tr.LSTM, LEVEL | zeros(weight_ih_l0=(0, 3)), "expected a multiple of 4 rows"),
@@ -357,7 +357,7 @@ LEVEL = zeros(weight_ih_l0=(20, 3), weight_hh_l0=(20, 5))
 def test_from_the_wrong_state_dict(layer, state, words):
     with pytest.raises(tr.WeightsError, match=words):
         layer.from_state_dict(state)
-    with pytest.raises(tr.WeightsError, match=r"begins with 'model\.'"):
+    with pytest.raises(tr.WeightsError, match=r"got 'model\.', expected"):
         layer.from_state_dict(state, prefix="model.")
 
 
@@ -610,7 +610,7 @@ def test_a_small_file_cannot_ask_for_many_layers(tmp_path):
     net = {"type": "Sequential", "layers": {str(i): level for i in range(50)}}
     path = tmp_path / "many.safetensors"
     save_safetensors(path, {}, {"tinyrnn": json.dumps({"version": 1, "net": net})})
-    with pytest.raises(tr.LoadError, match="51201 layers in its metadata, 0 tensors"):
+    with pytest.raises(tr.LoadError, match="51201 layers in its metadata, expected fewer for 0 tensors"):
         tr.load(path)
 
 
@@ -628,7 +628,7 @@ def test_load_of_a_checkpoint_says_what_to_do():
 
 def test_a_forgotten_prefix_is_named():
     state = {f"decoder.rnn.{name}": array for name, array in tr.LSTM(2, 3).state_dict().items()}
-    with pytest.raises(tr.WeightsError, match=r"weight_ih_l0 is missing; .* pass prefix='decoder.rnn.'"):
+    with pytest.raises(tr.WeightsError, match=r"weight_ih_l0 is missing[;:] .* pass prefix='decoder.rnn.'"):
         tr.LSTM.from_state_dict(state)
     with pytest.raises(tr.WeightsError, match="a tensor's name is 0, expected a string"):
         tr.LSTM(2, 3).load_state_dict({0: np.zeros(2)})
@@ -685,9 +685,9 @@ def test_weights_of_another_kind_are_recognised(ours, theirs, cell, sizes):
 def test_missing_tensors_are_called_missing():
     bias = {"bias": np.zeros(3)}
     for layer in (tr.Linear, tr.Conv1d):
-        with pytest.raises(tr.WeightsError, match=f'^{layer.__name__}: weight is missing; there are "bias"$'):
+        with pytest.raises(tr.WeightsError, match=f'^{layer.__name__}: weight is missing: got "bias"$'):
             layer.from_state_dict(bias)
-    with pytest.raises(tr.WeightsError, match="^Linear: weight is missing; there are no tensors$"):
+    with pytest.raises(tr.WeightsError, match="^Linear: weight is missing: got no tensors$"):
         tr.Linear.from_state_dict({})
 
 

@@ -114,7 +114,7 @@ def test_rows_first_may_not_share_memory() -> None:
 
 def test_layers_that_disagree_on_the_order() -> None:
     net = tr.Sequential(tr.LSTM(3, 4, batch_first=True), tr.GRU(4, 3))
-    with pytest.raises(ValueError, match="disagree on batch_first"):
+    with pytest.raises(ValueError, match="batch_first is not the same"):
         net.stream(2)
     assert net.stream().run(normal(5, 3)).shape == (5, 3)
 

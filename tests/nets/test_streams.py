@@ -246,7 +246,7 @@ def test_wrong_uses_of_a_stream() -> None:
 def test_nets_that_cannot_be_streamed() -> None:
     with pytest.raises(ValueError, match="bidirectional"):
         tr.LSTM(3, 8, bidirectional=True).stream()
-    with pytest.raises(ValueError, match=r"leave the input's frame open; pass frame="):
+    with pytest.raises(ValueError, match=r"leave the input's frame open: pass frame="):
         tr.Conv1d(2, 3, 3).stream()
     with pytest.raises(ValueError, match="batch is 0"):
         tr.LSTM(3, 8).stream(0)
@@ -302,7 +302,7 @@ def test_another_nets_state_is_handed_over_by_name() -> None:
     net.state = eval(said, {"stream": net, "other": layer.state})  # what is said can be done
     assert net.state["lstm.c"].tolist() == layer.state["c"].tolist()
 
-    with pytest.raises(KeyError, match="no 'h', there is lstm.h, lstm.c; to take over") as missing:
+    with pytest.raises(KeyError, match="got 'h', expected one of lstm.h, lstm.c; to take over") as missing:
         alone(np.zeros((2, 3)), state=layer.state)
     assert "state = {'lstm.h': other['h'], 'lstm.c': other['c']}" in str(missing.value)
     for other in (tr.LSTM(3, 5).stream(), tr.LSTM(3, 4).stream(2)):

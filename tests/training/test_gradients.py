@@ -699,9 +699,9 @@ def test_states_that_do_not_fit(training: bool) -> None:
     for state in (zeros, [("1.h", zeros)], "1.h"):
         with pytest.raises(TypeError, match="Sequential: initial state is .*, expected a mapping from name"):
             net(x, state=state)
-    with pytest.raises(KeyError, match="Sequential: initial state: no 'h', there is 1.h"):
+    with pytest.raises(KeyError, match="Sequential: initial state: got 'h', expected one of 1.h"):
         net(x, state={"h": zeros})
-    with pytest.raises(ValueError, match="Linear: state given, but no layer is recurrent"):
+    with pytest.raises(ValueError, match="Linear: got a state, expected none: no layer is recurrent"):
         tr.Linear(4, 5).train(training)(x, state=zeros)
 
 
@@ -795,7 +795,9 @@ def test_copies_and_fit_keep_the_modes_of_layers(copied: Any) -> None:
 def test_dstate_is_named() -> None:
     net, x, dy = ready()
     net(x)
-    with pytest.raises(KeyError, match="Sequential: gradient of the final state: no 'h', there is 1.h"):
+    with pytest.raises(
+        KeyError, match="Sequential: gradient of the final state: got 'h', expected one of 1.h"
+    ):
         net.backward(dy, {"h": 0.0})
     lstm = tr.LSTM(4, 5).train()
     y, (h, _) = lstm(x)

@@ -461,7 +461,7 @@ def wrong_states(state: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     return {
         "'state' and 'param_groups'": at("param_groups"),
         "a list of 'param_groups'": at("param_groups", value=3),
-        "'params' in each": at("param_groups", 0, "params"),
+        "a group has no 'params'": at("param_groups", 0, "params"),
         "groups of [1] tensors, expected [8]": at("param_groups", 0, "params", value=[0]),
         "lr is -1": at("param_groups", 0, "lr", value=-1),
         "0.weight_hh_l0: exp_avg has shape (2,), expected (20, 5)": at(
@@ -771,7 +771,7 @@ def test_gradients_that_are_not_finite(value: float) -> None:
         ("SGD", {"lr": "fast"}, "SGD: lr is 'fast', expected a number"),
         ("SGD", {"lr": float("inf")}, "SGD: lr is inf"),
         ("SGD", {"momentum": -0.5}, "SGD: momentum is -0.5"),
-        ("SGD", {"nesterov": True}, "SGD: nesterov needs a momentum above 0, and dampening 0"),
+        ("SGD", {"nesterov": True}, "SGD: nesterov is True, expected a momentum above 0 and dampening 0"),
         ("SGD", {"nesterov": 1}, "SGD: nesterov is 1, expected True or False"),
         ("SGD", {"l1": -1}, "SGD: l1 is -1"),
         ("RMSprop", {"alpha": 1.5}, "RMSprop: alpha is 1.5"),
@@ -796,12 +796,12 @@ def test_bad_parameters() -> None:
         ([], None, "SGD: params is an empty list"),
         (3, None, "SGD: params is int, expected a net or a list"),
         ("0", net, "SGD: params is str, expected a net or a list"),
-        (tr.ReLU(), None, "SGD: no parameters to train"),
+        (tr.ReLU(), None, "SGD: got no parameters, expected some to train"),
         ([net, 3], None, "SGD: params holds Sequential, int, expected nets or names"),
         ([net, {"params": net}], None, "SGD: params has groups and other items"),
         ([{"lr": 1}], None, "SGD: group 0: got no 'params', expected params, lr"),
         ([{"params": net, "learning_rate": 1}], None, 'SGD: group 0: got unknown "learning_rate"'),
-        ([{"params": []}], None, "SGD: group 0: no parameters to train"),
+        ([{"params": []}], None, "SGD: group 0: got no parameters, expected some to train"),
         ([{"params": ["0"]}], None, "SGD: group 0: params holds names, expected net= with them"),
         (
             [{"params": ["0", "3", "weight"]}],
@@ -819,7 +819,7 @@ def test_bad_parameters() -> None:
         with pytest.raises((TypeError, ValueError)) as error:
             tr.optim.SGD(params, net=named)
         assert message in str(error.value)
-    with pytest.raises(TypeError, match="only float32 layers train"):
+    with pytest.raises(TypeError, match="expected float32 to train"):
         tr.optim.SGD(tr.quantize(net, "int8"))
 
 

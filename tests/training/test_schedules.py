@@ -227,7 +227,7 @@ def test_bad_use() -> None:
     optimizer = tr.optim.Adagrad(tr.Linear(1, 1))
     with pytest.raises(TypeError, match="StepLR: optimizer is Linear, expected an Optimizer"):
         tr.optim.StepLR(tr.Linear(1, 1), 3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="OneCycleLR: Adagrad has no momentum; pass cycle_momentum=False"):
+    with pytest.raises(ValueError, match="OneCycleLR: Adagrad has no momentum: pass cycle_momentum=False"):
         tr.optim.OneCycleLR(optimizer, 1, 9)
     one = tr.optim.StepLR(optimizer, 3)
     with pytest.raises(ValueError, match="milestones \\[3, 4\\] for 1 schedules"):

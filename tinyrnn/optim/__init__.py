@@ -1,8 +1,8 @@
 """Optimisers: PyTorch's formulas, arguments and state, one fused pass over a net's packed weights.
 
-A step is done by the core without the GIL and allocates nothing. It is the same for every instruction set
-with a fused multiply-add, bit for bit. What PyTorch does not have: ``l1=``, a penalty on the sum of
-magnitudes, whose gradient, ``l1 * sign(w)``, is added to the weights'.
+The core does a step without the GIL and without an allocation, with the same bits on every instruction set
+that has a fused multiply-add. ``l1=`` is an addition to PyTorch: a penalty on the sum of magnitudes, whose
+gradient, ``l1 * sign(w)``, is added to the weights'.
 """
 
 from tinyrnn.optim import schedules

@@ -1,4 +1,4 @@
-"""PyTorch's optimisers: their formulas are csrc/kernels/optim.inc."""
+"""PyTorch's optimisers; their formulas are in csrc/optim/."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RMSprop(Optimizer):
 
     ``v = alpha v + (1 - alpha) g²``, ``w -= lr g / (sqrt(v) + eps)``; ``centered`` takes the variance, ``v``
     less the square of a moving mean; with ``momentum`` the quotients go through a buffer. As
-    `torch.optim.RMSprop`, but for a variance that rounding turns negative, which is 0 here and a NaN there.
+    `torch.optim.RMSprop`, but a variance that is negative by rounding is 0 here and a NaN there.
 
     Parameters
     ----------

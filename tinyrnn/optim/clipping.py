@@ -1,4 +1,4 @@
-"""Gradients bounded and looked at, outside a step."""
+"""Gradients clipped and checked outside a step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Gradients = Optimizer | Module | Sequence[Module]
 
 
 def _over(what: Gradients) -> Optimizer:
-    """An optimiser over the gradients of ``what``, that remembers nothing; hold its guard, and refresh it."""
+    """Return an optimiser without states over these gradients; hold its guard, and refresh it."""
     if isinstance(what, Optimizer):
         return what
     if not isinstance(what, (Module, Sequence)):

@@ -1,4 +1,4 @@
-"""Groups of tensors: what an optimiser trains, and with which hyperparameters."""
+"""Groups of tensors that an optimiser trains, each with its hyperparameters."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Entry:
         return id(self.tensor.core), self.tensor.param
 
     def shaped(self, packed: Array) -> Array:
-        """Its numbers in a flat array that is laid out as its weights: a new array."""
+        """Return its numbers from a flat array with the layout of the weights: a new array."""
         return self.tensor.core.unpack_from(self.tensor.param, packed).reshape(self.tensor.shape)
 
 
@@ -85,9 +85,9 @@ class Groups:
     kind : str
         The optimiser's name, for messages.
     options : tuple of str
-        Hyperparameters that it has.
+        The optimiser's hyperparameters.
     defaults : mapping
-        Of all groups that do not say otherwise.
+        The hyperparameters of groups that do not give their own.
     params, net
         As `Optimizer` takes them.
 
@@ -129,24 +129,26 @@ class Groups:
         checked = {}
         for name in self.options:
             if name not in options:
-                raise ValueError(f"{self.kind}{where}: {name} is missing")
+                raise ValueError(f"{self.kind}{where}: got no {name}, expected a number")
             try:
                 checked[name] = CHECKS[name](name, options[name])
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{self.kind}{where}: {error}") from None
         if checked.get("nesterov") and (checked["momentum"] == 0 or checked["dampening"] != 0):
-            raise ValueError(f"{self.kind}{where}: nesterov needs a momentum above 0, and dampening 0")
+            raise ValueError(
+                f"{self.kind}{where}: nesterov is True, expected a momentum above 0 and dampening 0"
+            )
         return checked
 
     def _grouped(self, params: Any) -> list[tuple[Any, Mapping[str, Any]]]:
-        """(members, hyperparameters) of every group that ``params`` asks for."""
+        """Return (members, hyperparameters) of every group in ``params``."""
         if isinstance(params, Module):
             return [(params, {})]
         if isinstance(params, (str, Mapping)) or not isinstance(params, Iterable):
             raise TypeError(f"{self.kind}: params is {type(params).__name__}, expected a net or a list")
         params = list(params)
         if not params:
-            raise ValueError(f"{self.kind}: params is an empty list")
+            raise ValueError(f"{self.kind}: params is an empty list, expected at least one net")
         groups = [isinstance(one, Mapping) for one in params]
         if not any(groups):
             return [(params, {})]
@@ -161,13 +163,13 @@ class Groups:
         return [(group["params"], group) for group in params]
 
     def _add(self, members: Any, given: Mapping[str, Any]) -> None:
-        """One more group."""
+        """Append a group."""
         i = len(self.dicts)
         where = f": group {i}" if given else ""
         options = self.checked({**self.defaults, **given}, where)
         found = self._members(members, where)
         if not found:
-            raise ValueError(f"{self.kind}{where}: no parameters to train")
+            raise ValueError(f"{self.kind}{where}: got no parameters, expected some to train")
         taken = {entry.key: entry for entry in self.entries}
         for name, tensor in found:
             entry = Entry(tensor, name, i)
@@ -180,7 +182,7 @@ class Groups:
         self.dicts.append({"params": [name for name, _ in found], **options})
 
     def _members(self, members: Any, where: str) -> list[tuple[str, Tensor]]:
-        """(name, tensor) of all that a group's ``params`` mean, each once, in the nets' order."""
+        """Return (name, tensor) of all tensors in a group's ``params``, each once, in the nets' order."""
         listed = [members] if isinstance(members, (Module, str)) else list(members)
         nets = [one for one in listed if isinstance(one, Module)]
         names = [one for one in listed if isinstance(one, str)]
@@ -209,7 +211,7 @@ class Groups:
         unknown = [name for name in names if not any(fits(tensor, name) for tensor in known)]
         if unknown:
             raise ValueError(
-                f"{self.kind}{where}: {quoted(unknown)}: no such parameter or layer of the net; "
+                f"{self.kind}{where}: got {quoted(unknown)}, expected parameters or layers of the net; "
                 f"it has {quoted(known)}"
             )
         return [pair for pair in found.values() if any(fits(pair[0], name) for name in names)]

@@ -1,4 +1,4 @@
-"""The moments that an optimiser keeps of each tensor, laid out as the weights are."""
+"""The moments that an optimiser keeps of each tensor, with the layout of the weights."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Moments:
         return value
 
     def known(self, entry: Entry, i: int) -> Array | None:
-        """The buffer of a tensor's i-th state; None if there was no need for one yet."""
+        """The buffer of a tensor's i-th state; None if it was not needed yet."""
         return self._buffers.get((id(entry.tensor.core), i))
 
     def needed(self, entry: Entry, i: int) -> Array:
-        """The same, made where there is none."""
+        """Return the buffer of a tensor's i-th state, and make it if there is none."""
         core = entry.tensor.core
         if (id(core), i) not in self._buffers:
             buffer = _core.aligned_zeros(core.nbytes)
@@ -40,5 +40,5 @@ class Moments:
         return self._buffers[id(core), i]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all buffers."""
         self._buffers.clear()

@@ -1,4 +1,4 @@
-"""The base of optimisers: groups, a step, and the state that goes with them."""
+"""The base of optimisers: groups, a step, and its state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinyrnn.optim.groups import Entry, Groups, Params, at_least_zero, rule_of
 from tinyrnn.optim.moments import Moments
 from tinyrnn.parameters import trainable
 
-# What to do about a gradient that is not finite.
+# The ways to treat a gradient that is not finite.
 _NONFINITE = ("stop", "skip", "warn")
 
 
@@ -29,14 +29,14 @@ class Optimizer(Guarded, ABC):
     Parameters
     ----------
     params : Net, list of Net, or list of dict
-        What is trained: all parameters of the nets, each once. Or groups with hyperparameters of their own,
-        as in PyTorch: ``{"params": net["0"], "lr": 1e-4}``; what a group leaves out is as for all. Its
+        The nets whose parameters are trained, each once. Or groups with hyperparameters of their own, as in
+        PyTorch: ``{"params": net["0"], "lr": 1e-4}``; the others are those given for all. A group's
         ``"params"`` are a net (every layer is one), a list of nets, or names of tensors and layers of
         ``net``: ``{"params": ["0", "2.bias"]}``.
     options : dict
-        Hyperparameters by name; names that the optimiser does not know are passed over, so that a
-        constructor can hand over all of its arguments. All know ``maximize`` and ``l1``, a penalty on
-        magnitudes that adds ``l1 * sign(w)`` to the gradient.
+        Hyperparameters by name. Names that the optimiser does not have are ignored, so that a constructor can
+        pass all of its arguments. All have ``maximize`` and ``l1``, a penalty on magnitudes that adds
+        ``l1 * sign(w)`` to the gradient.
     net : Net, optional
         The net whose tensors the groups name.
 
@@ -90,7 +90,7 @@ class Optimizer(Guarded, ABC):
 
     @property
     def lr(self) -> float:
-        """The learning rate of the first group. Set, it is that of all groups."""
+        """The learning rate of the first group. To set it sets that of all groups."""
         rate: float = self.param_groups[0]["lr"]
         return rate
 
@@ -102,7 +102,7 @@ class Optimizer(Guarded, ABC):
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of what the optimiser remembers."""
+        """Bytes of the optimiser's states."""
         return self._moments.nbytes
 
     def __repr__(self) -> str:
@@ -115,14 +115,14 @@ class Optimizer(Guarded, ABC):
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            f"{self._name}: cannot be copied or pickled, as it points into its nets; make another for the "
+            f"{self._name}: cannot be copied or pickled, as it points into its nets: make another for the "
             "copied net, and give it this one's state_dict()"
         )
 
     # ---- a step ----------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Bring the program up to date with `param_groups` and with what is frozen."""
+        """Update the program from `param_groups` and the frozen tensors."""
         groups = self.param_groups
         if len(groups) != len(self._values):
             raise ValueError(
@@ -147,12 +147,12 @@ class Optimizer(Guarded, ABC):
             self._lay()
 
     def _count(self) -> None:
-        """Take over the steps that the program has counted."""
+        """Copy the steps that the program has counted to the entries."""
         for entry, steps in zip(self._laid, self._program.steps(), strict=True):
             entry.steps = steps
 
     def _lay(self) -> None:
-        """Compile the tensors that are not frozen, and give them what their rules need to remember."""
+        """Compile the tensors that are not frozen, with the states that their rules need."""
         self._count()
         active: set[tuple[int, int]] = set()
         for net in self._groups.nets:
@@ -172,20 +172,20 @@ class Optimizer(Guarded, ABC):
     def step(self, nonfinite: str = "stop") -> bool:
         """Update the weights from the gradients.
 
-        A tensor that has no gradient, as there was no ``backward`` since `zero_grad`, is passed over, as in
+        A tensor without a gradient, because there was no ``backward`` since `zero_grad`, is skipped as in
         PyTorch: no decay, no momentum, no count of steps.
 
         Parameters
         ----------
         nonfinite : {"stop", "skip", "warn"}
-            What to do where a gradient holds a NaN or an infinity. The weights and all that the optimiser
-            remembers stay as they are in each case. ``"stop"``: raise. ``"skip"``: leave this step out and
-            count it in `skipped`. ``"warn"``: the same, with a `RuntimeWarning`.
+            The treatment of a gradient with a NaN or an infinity. Weights and states do not change in any
+            case. ``"stop"``: raise. ``"skip"``: skip this step and count it in `skipped`. ``"warn"``: the
+            same, with a `RuntimeWarning`.
 
         Returns
         -------
         bool
-            Whether the step was done.
+            True if the step was done.
 
         Raises
         ------
@@ -228,7 +228,7 @@ class Optimizer(Guarded, ABC):
         return f"the gradient of {where} has {counts} in {numbers} numbers{also}."
 
     def zero_grad(self) -> None:
-        """Set the gradients to zero; a `step` passes them over until there is a ``backward``."""
+        """Set the gradients to zero; a `step` skips them until there is a ``backward``."""
         with self._guard:
             self._refresh()
             self._program.clear()
@@ -259,10 +259,10 @@ class Optimizer(Guarded, ABC):
             return pytorch.written(self._groups, self._moments, self._kind, self._uses, self._torch)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take what `state_dict` gave, or PyTorch's optimiser of the same parameters in the same order.
+        """Load a state of `state_dict`, or of PyTorch's optimiser of the same parameters in the same order.
 
-        As in PyTorch the hyperparameters are those that are loaded; but an `AdamW` stays one when it takes an
-        Adam's state. Training goes on with the very bits with which it would have gone on.
+        As in PyTorch the hyperparameters are loaded, too; but an `AdamW` that loads an Adam's state stays an
+        `AdamW`. Training continues with the same bits as without the pause.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from tinyrnn.optim.moments import Moments
 from tinyrnn.state_dicts import quoted
 from tinyrnn.tensors import Array
 
-# What PyTorch keeps in a group that only says how PyTorch computes.
+# The entries of PyTorch's groups that only select an implementation of PyTorch.
 _TORCH = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
 
 # Hyperparameters by which a saved group tells its optimiser: those that PyTorch's has had from the first.
@@ -34,10 +34,10 @@ _ADDED = {
     "adam": ("amsgrad",),
 }
 
-# What schedules keep in a group.
+# The entries of a group that schedules keep there.
 _SCHEDULED = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
 
-# Beyond it a float32 no longer counts by one.
+# Above this a float32 cannot count by one.
 _COUNTS = 2**24
 
 Uses = Sequence[tuple[bool, ...]]
@@ -49,9 +49,9 @@ class Saved(NamedTuple):
     Attributes
     ----------
     groups : list of dict
-        Hyperparameters of each group, and what schedules keep there.
+        Hyperparameters of each group, and the entries that schedules keep there.
     states : list of (Entry, int, dict)
-        Of each tensor the steps that were done with it, and its states by their place.
+        Each tensor with its steps, and its states by their place.
     """
 
     groups: list[dict[str, Any]]
@@ -66,7 +66,7 @@ def counted(rule: str) -> bool:
 def written(
     groups: Groups, moments: Moments, rule: str, uses: Uses, ignored: Sequence[str]
 ) -> dict[str, Any]:
-    """`Optimizer.state_dict`; ``ignored`` are hyperparameters of PyTorch's that only say how it computes."""
+    """Do the work of `Optimizer.state_dict`; ``ignored`` are options of PyTorch's implementation."""
     state: dict[int, dict[str, Array]] = {}
     for place, entry in enumerate(groups.entries):
         if entry.steps == 0 and rule != "adagrad":
@@ -102,12 +102,16 @@ def read(groups: Groups, rule: str, state_dict: Mapping[str, Any], settled: dict
         See `Optimizer.load_state_dict`.
     """
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
-        raise WeightsError(f"{groups.kind}: a state_dict has 'state' and 'param_groups'")
+        raise WeightsError(f"{groups.kind}: state_dict: it is no mapping with 'state' and 'param_groups'")
     saved = state_dict["param_groups"]
     if not isinstance(saved, (list, tuple)) or not isinstance(state_dict["state"], Mapping):
-        raise WeightsError(f"{groups.kind}: expected a list of 'param_groups' and a mapping 'state'")
+        raise WeightsError(
+            f"{groups.kind}: state_dict: expected a list of 'param_groups' and a mapping 'state'"
+        )
     if not all(isinstance(group, Mapping) and "params" in group for group in saved):
-        raise WeightsError(f"{groups.kind}: expected 'params' in each of the state_dict's param_groups")
+        raise WeightsError(
+            f"{groups.kind}: state_dict: a group has no 'params', expected it in each of param_groups"
+        )
     sizes = [len(group["params"]) for group in saved]
     wanted = [len(group["params"]) for group in groups.dicts]
     if sizes != wanted:
@@ -164,7 +168,7 @@ def _check_rule(groups: Groups, rule: str, saved: Sequence[Mapping[str, Any]]) -
 
 
 def _group(groups: Groups, i: int, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved group's hyperparameters, checked, and what schedules keep there; ours if it has none."""
+    """Return a saved group's checked hyperparameters and schedules' entries; ours if it has none."""
     plain = {name: _scalar(value) for name, value in saved.items() if name not in ("params", "param_names")}
     own = {name: value for name, value in groups.dicts[i].items() if name != "params"}
     own |= {name: value for name, value in plain.items() if name not in _TORCH}
@@ -177,7 +181,7 @@ def _group(groups: Groups, i: int, saved: Mapping[str, Any]) -> dict[str, Any]:
 def _state(
     kind: str, rule: str, entry: Entry, saved: Mapping[str, Any] | None, uses: tuple[bool, ...]
 ) -> tuple[int, dict[int, Array]]:
-    """A tensor's steps and its states, as the core takes them; what a rule no longer uses is left out."""
+    """Return a tensor's steps and its states for the core, without those that its rule does not use."""
     if not saved or all(value is None for value in saved.values()):
         return 0, {}
     names = [name for name in STATES[rule] if name]
@@ -206,7 +210,7 @@ def _state(
 
 
 def _scalar(value: Any) -> Any:
-    """A number that came as an array or a tensor of one; anything else as it is."""
+    """Convert an array or a tensor of one number to that number; return anything else unchanged."""
     if isinstance(value, (list, tuple)):
         return tuple(_scalar(one) for one in value)
     if hasattr(value, "detach") or isinstance(value, (np.ndarray, np.generic)):

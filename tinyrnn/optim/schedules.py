@@ -102,7 +102,7 @@ class LRScheduler(ABC):
         return list(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """The numbers that the schedule needs to go on. The rates themselves are in the optimiser's state."""
+        """Return the numbers that the schedule needs to continue. The rates are in the optimiser's state."""
         names = (*self._options, *self._counters())
         return {name: copy.copy(getattr(self, name)) for name in names}
 
@@ -111,7 +111,7 @@ class LRScheduler(ABC):
         return {"last_epoch": _epoch, "base_lrs": self._rates, "_last_lr": self._rates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take a state of `state_dict`, or of PyTorch's schedule of the same name.
+        """Load a state of `state_dict`, or of PyTorch's schedule of the same name.
 
         Load the optimiser's as well.
 
@@ -126,7 +126,7 @@ class LRScheduler(ABC):
         """A copy of the schedule with the loaded state."""
         what = f"{type(self).__name__}: state_dict"
         if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
-            raise ValueError(f"{what} has no 'last_epoch': expected the state of a {type(self).__name__}")
+            raise ValueError(f"{what} has no 'last_epoch', expected the state of a {type(self).__name__}")
         self._check_kind(state_dict, what)
         other = copy.copy(self)
         other._set(**{name: state_dict.get(name, getattr(self, name)) for name in self._options})
@@ -146,11 +146,11 @@ class LRScheduler(ABC):
             raise ValueError(f"{what} {' and '.join(text)}: expected the state of a {type(self).__name__}")
 
     def _spread(self, value: Any) -> list[Any]:
-        """One for each group, from a list of them or from one for all."""
+        """Return a value for each group, from a list of them or from one for all."""
         return list(value) if isinstance(value, Sequence) else [value] * len(self.optimizer.param_groups)
 
     def _rates(self, name: str, value: Any) -> list[float]:
-        """One rate for each group."""
+        """Return a rate for each group."""
         groups = len(self.optimizer.param_groups)
         if not isinstance(value, (list, tuple)) or len(value) != groups:
             raise ValueError(f"{name} is {value!r}, expected {groups} numbers, one for each group")
@@ -234,7 +234,7 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """From ``start_factor`` to ``end_factor`` times the rate in ``total_iters`` even steps: a warm-up."""
+    """A warm-up: from ``start_factor`` to ``end_factor`` times the rate in ``total_iters`` even steps."""
 
     _options = ("start_factor", "end_factor", "total_iters")
 
@@ -265,7 +265,7 @@ class LinearLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """Down to ``eta_min`` along half a cosine of ``T_max`` steps; up again if stepped on."""
+    """A rate that falls to ``eta_min`` along half a cosine of ``T_max`` steps; more steps raise it again."""
 
     _options = ("T_max", "eta_min")
 
@@ -313,7 +313,7 @@ class LambdaLR(LRScheduler):
 
 
 class OneCycleLR(LRScheduler):
-    """Up to ``max_lr`` and far down again, once; momentum or ``betas[0]`` the other way round.
+    """One cycle of the rate, up to ``max_lr`` and far down; momentum or ``betas[0]`` changes inversely.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ class OneCycleLR(LRScheduler):
     total_steps : int, optional
         Or ``epochs`` times ``steps_per_epoch``. One more step is an error.
     pct_start : float
-        Part of the steps that goes up.
+        The fraction of the steps in which the rate rises.
     anneal_strategy : {"cos", "linear"}
     cycle_momentum, base_momentum, max_momentum, div_factor, final_div_factor, three_phase
         As in PyTorch. The first rate is ``max_lr / div_factor``, the last one that over ``final_div_factor``.
@@ -384,7 +384,7 @@ class OneCycleLR(LRScheduler):
         options = self.optimizer.defaults
         if self.cycle_momentum and not {"momentum", "betas"} & set(options):
             raise ValueError(
-                f"OneCycleLR: {type(self.optimizer).__name__} has no momentum; pass cycle_momentum=False"
+                f"OneCycleLR: {type(self.optimizer).__name__} has no momentum: pass cycle_momentum=False"
             )
 
     def _prepare(self) -> None:
@@ -506,12 +506,12 @@ class SequentialLR(LRScheduler):
         self._last_lr = self._schedulers[now].get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """The numbers that the schedules need to go on."""
+        """Return the numbers that the schedules need to continue."""
         inner = [one.state_dict() for one in self._schedulers]
         return super().state_dict() | {"_schedulers": inner}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take a state of `state_dict`; if that is an error, nothing has changed."""
+        """Load a state of `state_dict`; after an error nothing has changed."""
         other = self._loaded(state_dict)
         inner = state_dict.get("_schedulers")
         if not isinstance(inner, (list, tuple)) or len(inner) != len(self._schedulers):
@@ -598,7 +598,7 @@ class ReduceLROnPlateau(LRScheduler):
         raise AssertionError("ReduceLROnPlateau steps by a measure")
 
     def step(self, metrics: float) -> None:  # type: ignore[override]
-        """Look at a measure, such as the loss of validation, and set the rates of the next step."""
+        """Set the rates of the next step from a measure, such as the validation loss."""
         try:
             value = float(metrics)
         except (TypeError, ValueError):
