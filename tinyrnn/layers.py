@@ -281,7 +281,8 @@ class Conv1d(_Layer):
         span = self.dilation * (self.kernel_size - 1) + 1
         if length + left + right < span:
             raise ShapeError(
-                f"Conv1d: length is {length} + {left} + {right} padding, expected the kernel's {span}, or more"
+                f"Conv1d: length is {length} + {left} + {right} padding, "
+                f"expected at least {span}, the kernel's"
             )
         return self.out_channels, (length + left + right - span) // self.stride + 1
 

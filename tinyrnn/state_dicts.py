@@ -139,7 +139,8 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     found = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if prefix and not found:
         raise WeightsError(
-            f"prefix: got {prefix!r}, expected the start of a tensor's name, one of {quoted(state_dict) or 'none'}"
+            f"prefix: got {prefix!r}, expected the start of a tensor's name, "
+            f"one of {quoted(state_dict) or 'none'}"
         )
     return found
 

@@ -173,7 +173,7 @@ def test_conv1d_shapes() -> None:
     assert conv(normal(4, 2, 7)).shape == (4, 3, 7)
     with pytest.raises(tr.ShapeError, match=r"got frames of shape \(3, 7\), expected \(2, length\)"):
         conv(normal(4, 3, 7))
-    with pytest.raises(tr.ShapeError, match="expected the kernel's 9, or more"):
+    with pytest.raises(tr.ShapeError, match="expected at least 9, the kernel's"):
         tr.Conv1d(2, 3, 5, dilation=2)(normal(2, 8))
     with pytest.raises(tr.ShapeError, match="padding is 4, expected less than the length, 4"):
         tr.Conv1d(2, 3, 3, padding=4, padding_mode="reflect")(normal(2, 4))

@@ -806,7 +806,7 @@ def test_bad_parameters() -> None:
         (
             [{"params": ["0", "3", "weight"]}],
             net,
-            'group 0: "3", "weight": no such parameter or layer of the net',
+            'group 0: got "3", "weight", expected parameters or layers of the net',
         ),
         ([{"params": net[0]}, {"params": net}], None, "group 1: 0.weight_ih_l0 is in group 0 already"),
         (
