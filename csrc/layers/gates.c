@@ -1,5 +1,5 @@
-/* What the gates of a recurrent layer did in a run, by the cell's own formula (cells/<name>.inc): the steps of one
- * direction again, with a tape, from the h that the run wrote. In any format, since only steps back need float32. */
+/* The gates of a recurrent layer in a run, by the cell's own formula (cells/<name>.inc). Runs the steps of one
+ * direction again, with a tape, from the h that the run wrote. Works in any format: only backward steps need float32. */
 #include "recurrent.h"
 
 const char *trnn_layer_gates(const trnn_layer *layer)
