@@ -176,7 +176,8 @@ def test_isas_are_chosen_by_name() -> None:
         assert tr.isa() == isa
     tr.set_isa()
     assert tr.isa() == ISAS[-1]
-    with pytest.raises(ValueError, match=r"got 'mmx', which is not available here, expected one of \['scalar'"):
+    message = r"got 'mmx', which is not available here, expected one of \['scalar'"
+    with pytest.raises(ValueError, match=message):
         tr.set_isa("mmx")
     assert tr.isa() == ISAS[-1]
 
