@@ -53,4 +53,11 @@
 #define trnn_copy(destination, source, bytes) memcpy(destination, source, bytes)
 #define trnn_zero(destination, bytes)         memset(destination, 0, bytes)
 
+/* Are two names the same? Without strcmp, which a core may not have. */
+TRNN_INLINE int trnn_same_name(const char *a, const char *b)
+{
+    while (*a && *a == *b) a++, b++;
+    return *a == *b;
+}
+
 #endif

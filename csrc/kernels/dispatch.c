@@ -27,11 +27,8 @@ int32_t trnn_isa_list(const trnn_kernels **list, int32_t room)
 
 const trnn_kernels *trnn_isa_find(const char *name)
 {
-    for (int32_t i = 0; i < ISAS; i++) {
-        const char *a = isas[i].kernels->name, *b = name;
-        while (*a && *a == *b) a++, b++;
-        if (*a == *b) return isas[i].runs() ? isas[i].kernels : NULL;
-    }
+    for (int32_t i = 0; i < ISAS; i++)
+        if (trnn_same_name(isas[i].kernels->name, name)) return isas[i].runs() ? isas[i].kernels : NULL;
     return NULL;
 }
 

@@ -27,11 +27,8 @@ trnn_layer trnn_layer_at(int32_t i)
 
 trnn_layer trnn_layer_named(const char *name)
 {
-    for (int32_t i = 0; i < LAYERS; i++) {
-        const char *a = layers[i].type->name, *b = name;
-        while (*a && *a == *b) a++, b++;
-        if (*a == *b) return trnn_layer_at(i);
-    }
+    for (int32_t i = 0; i < LAYERS; i++)
+        if (trnn_same_name(layers[i].type->name, name)) return trnn_layer_at(i);
     return (trnn_layer){.type = NULL};
 }
 
