@@ -48,8 +48,8 @@ static trnn_loss_part part_of(const trnn_loss *loss, const trnn_loss_job *job)
                             .target = job->target,
                             .dy = job->dy,
                             .values = job->values,
-                            .rows = (size_t)job->frame.rows,
-                            .cols = (size_t)job->frame.cols,
+                            .rows = (size_t)job->rows,
+                            .cols = (size_t)job->cols,
                             .probabilities = job->probabilities,
                             .scale = 1.0,
                             .scratch = job->scratch};
@@ -78,7 +78,7 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
 {
     const trnn_loss_type *type = loss->type;
     const size_t steps = (size_t)job->steps, batch = (size_t)job->batch;
-    const size_t rows = (size_t)job->frame.rows, numbers = rows * (size_t)job->frame.cols;
+    const size_t rows = (size_t)job->rows, numbers = rows * (size_t)job->cols;
     const size_t values = type->classes ? rows : numbers;
     const size_t targets = type->classes && !job->probabilities ? rows : numbers;
     trnn_loss_part part = part_of(loss, job);
@@ -108,7 +108,7 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
 /* Row b of a batch. */
 static trnn_loss_row row_of(const trnn_loss *loss, const trnn_loss_job *job, int32_t b)
 {
-    const size_t cols = (size_t)job->frame.cols;
+    const size_t cols = (size_t)job->cols;
     const size_t start = (job->y_rows_first ? (size_t)b * (size_t)job->steps : (size_t)b) * cols;
     return (trnn_loss_row){.loss = loss,
                            .isa = job->isa,
@@ -117,7 +117,7 @@ static trnn_loss_row row_of(const trnn_loss *loss, const trnn_loss_job *job, int
                            .dy = job->dy ? job->dy + start : NULL,
                            .stride = job->y_rows_first ? cols : (size_t)job->batch * cols,
                            .steps = job->lengths ? job->lengths[b] : job->steps,
-                           .cols = job->frame.cols,
+                           .cols = job->cols,
                            .count = job->target_lengths[b],
                            .scale = 1.0,
                            .scratch = job->scratch};
@@ -152,9 +152,9 @@ static double add_rows(const trnn_loss *loss, const trnn_loss_job *job)
 static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *job)
 {
     const int rows = loss->type->row != NULL;
-    if (!trnn_is_size(job->frame.rows) || !trnn_is_size(job->frame.cols)) return TRNN_E_LOSS_SHAPE;
+    if (!trnn_is_size(job->rows) || !trnn_is_size(job->cols)) return TRNN_E_LOSS_SHAPE;
     if (!trnn_is_size(job->steps) || !trnn_is_size(job->batch)) return TRNN_E_LOSS_SHAPE;
-    const size_t numbers = trnn_times((size_t)job->frame.rows, (size_t)job->frame.cols);
+    const size_t numbers = trnn_times((size_t)job->rows, (size_t)job->cols);
     const size_t all = trnn_times(trnn_times((size_t)job->steps, (size_t)job->batch), numbers);
     if (trnn_times(all, sizeof(float)) > PTRDIFF_MAX) return TRNN_E_SIZE;
     if (!trnn_is_flag(job->last) || !trnn_is_flag(job->probabilities)) return TRNN_E_LOSS;
@@ -165,7 +165,7 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
             if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
     if (!rows) return TRNN_OK;
 
-    if (job->frame.rows != 1 || job->last || job->target_steps < 0 || job->target_steps > TRNN_SIZE_MAX)
+    if (job->rows != 1 || job->last || job->target_steps < 0 || job->target_steps > TRNN_SIZE_MAX)
         return TRNN_E_LOSS_SHAPE;
     for (int32_t b = 0; b < job->batch; b++)
         if (job->target_lengths[b] < 0 || job->target_lengths[b] > job->target_steps)
@@ -176,8 +176,8 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
 /* Sets dy and values to zero for frames that do not count, since they are not visited. */
 static void clear_results(const trnn_loss_type *type, const trnn_loss_job *job)
 {
-    const size_t rows = (size_t)job->steps * (size_t)job->batch * (size_t)job->frame.rows;
-    const size_t numbers = rows * (size_t)job->frame.cols;
+    const size_t rows = (size_t)job->steps * (size_t)job->batch * (size_t)job->rows;
+    const size_t numbers = rows * (size_t)job->cols;
     if (!job->lengths && !job->last) return;
     if (job->dy) trnn_zero(job->dy, numbers * sizeof(float));
     if (job->values && !type->row) trnn_zero(job->values, (type->classes ? rows : numbers) * sizeof(float));

@@ -8,13 +8,14 @@
  *         {.type = &trnn_linear, .as.linear = {.in_features = 128, .out_features = 10, .bias = 1}},
  *     };
  *     trnn_layer_params / trnn_param_pack                   lay PyTorch's tensors out as weights
- *     trnn_plan_bytes / trnn_plan_init                      fix every size and offset
+ *     trnn_chain / trnn_plan_bytes / trnn_plan_init         fix every size and offset
  *     trnn_run                                              run steps; state carries on
  *
  * docs/c-guide.md is a longer introduction. A program links the layers that it names, and no others.
  *
  * Words: T steps, B batch, I input size, H hidden size, P projection size, D directions. A frame is the
- * input of a layer at one step: rows x cols numbers. (F,) is 1 x F; a convolution reads channels x length.
+ * input of a layer at one step: planes x rows x cols numbers. (F,) is 1 x 1 x F; a convolution reads
+ * 1 x channels x length.
  * All arrays are C-contiguous. They are float32, except an embedding's int32 indices. Sequences are
  * time-major: (T, B, frame).
  */
@@ -76,7 +77,7 @@ typedef struct {
 /* ---- layers -------------------------------------------------------------------------------- */
 
 typedef struct {
-    int32_t rows, cols;
+    int32_t planes, rows, cols;
 } trnn_frame;
 
 /* A layer that runs is one const table of functions, and its training is another: &trnn_lstm and
@@ -136,6 +137,22 @@ typedef struct {
     int32_t over_rows; /* 1: over a frame's rows (channels); 0: over its columns */
 } trnn_softmax_args;
 
+typedef enum { TRNN_PLANES, TRNN_ROWS, TRNN_COLS } trnn_frame_axis;
+
+typedef struct {  /* frames side by side; reads several values */
+    int32_t axis; /* a trnn_frame_axis */
+} trnn_concat_args;
+
+typedef struct {  /* the part start .. start + size - 1 of a frame */
+    int32_t axis; /* a trnn_frame_axis */
+    int32_t start, size;
+} trnn_slice_args;
+
+typedef struct {
+    int32_t planes, rows, cols; /* the frame of the value that it reads */
+    int32_t steps;              /* how many steps ago */
+} trnn_delay_args;
+
 /* The format of a layer's matrices. Biases and all other tensors stay float32.
  * Halves are widened exactly, and the arithmetic is float32. A product of integer weights also rounds its
  * activations, row by row, to codes -127 .. 127; their scale is the row's largest magnitude / 127. */
@@ -163,6 +180,9 @@ typedef struct {
         trnn_activation_args activation;
         trnn_dropout_args dropout;
         trnn_softmax_args softmax;
+        trnn_concat_args concat;
+        trnn_slice_args slice;
+        trnn_delay_args delay;
     } as;
 } trnn_layer;
 
@@ -225,28 +245,66 @@ void trnn_param_pack_chunk(const trnn_param *param, void *weights, const float *
 /* Bytes that the tensor takes from `offset` on, padding included. */
 size_t trnn_param_bytes(const trnn_param *param);
 
+/* ---- nets: layers over numbered values ------------------------------------------------------- */
+
+#define TRNN_READS_MAX 8 /* values that a layer reads */
+#define TRNN_PORTS_MAX 8 /* inputs of a net; outputs of a net */
+#define TRNN_AXES_MAX  4 /* axes of time */
+
+/* A value is per step or per sequence. (steps, B, frame) or (B, frame), float32, or int32 indices. Most nets have one
+ * axis of time, 1; the steps of each axis are a number of their own. */
+typedef struct {
+    trnn_frame frame;
+    int32_t axis; /* 1 ..: one frame for each step of this axis of time; 0: one frame for the sequence */
+} trnn_value;
+
+typedef struct {
+    int32_t count;
+    int32_t value[TRNN_READS_MAX];
+} trnn_reads;
+
+/* A net: its layers in order. Its values are numbered: first the inputs, then what each layer writes. A layer reads
+ * values with smaller numbers than its own. A delay may read any: it writes what it read at the step before. */
+typedef struct {
+    const trnn_layer *layers;
+    int32_t count;
+    const trnn_reads
+        *reads; /* (count,); NULL: a chain, in which each layer reads what the one before it wrote */
+    int32_t inputs, outputs;
+    trnn_value input[TRNN_PORTS_MAX];
+    int32_t output[TRNN_PORTS_MAX]; /* the values that the caller gets */
+} trnn_net;
+
+/* A chain of `count` layers that reads a frame for each step. */
+trnn_net trnn_chain(const trnn_layer *layers, int32_t count, trnn_frame frame);
+
 /* ---- plans: a net laid out for a largest batch and a largest number of steps ---------------- */
 
 /* Plain memory: it can be copied, and it points only to const tables. */
 typedef struct trnn_plan trnn_plan;
 
 typedef struct {
-    trnn_frame in, out;    /* frames that the net reads and writes */
-    int32_t batch, steps;  /* batch is exact; steps is the block that scratch has room for */
-    size_t state_bytes;    /* state of a stream */
-    size_t scratch_bytes;  /* working memory of one call; streams may share it in turn */
-    size_t part_bytes;     /* additional scratch of a job with a stride */
-    int32_t full_sequence; /* 1: a layer needs the full sequence, so a call takes at most `steps` steps */
-    int32_t indices;       /* 1: the input is int32 indices */
+    int32_t inputs, outputs;
+    trnn_value in[TRNN_PORTS_MAX], out[TRNN_PORTS_MAX];
+    int32_t batch;                /* exact */
+    int32_t steps[TRNN_AXES_MAX]; /* of each axis of time: the block that scratch has room for */
+    size_t state_bytes;           /* state of a stream */
+    size_t value_bytes;           /* the part of scratch that holds values between layers */
+    size_t widest_bytes;          /* its lower bound: the most bytes of values that are needed at once */
+    size_t scratch_bytes;         /* working memory of one call; streams may share it in turn */
+    size_t part_bytes;            /* additional scratch of a job with a stride */
+    int32_t full_sequence; /* 1: the net needs the full sequence, so a call takes at most `steps` steps */
+    uint32_t indices;      /* bit i: the i-th input is int32 indices */
 } trnn_sizes;
 
-/* Bytes of a plan of so many layers. 0: none; SIZE_MAX: more than can be addressed. */
-size_t trnn_plan_bytes(int32_t layers);
+/* Bytes of a net's plan. 0: none; SIZE_MAX: more than can be addressed. */
+size_t trnn_plan_bytes(const trnn_net *net);
 
-/* Lays `count` layers out in `memory` (trnn_plan_bytes(count) bytes, aligned to 8). If a layer cannot read the
- * output of the one before it, returns an error and leaves `*sizes` unchanged. */
-trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                           int32_t batch, int32_t steps, trnn_sizes *sizes);
+/* Lays a net out in `memory` (trnn_plan_bytes(net) bytes, aligned to 8), for blocks of `steps` steps: a number for each
+ * axis of time. If a layer cannot read its values, returns an error and leaves `*sizes` unchanged. The plan keeps copies
+ * of the layers, and no pointer to the net. */
+trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, const int32_t *steps,
+                           trnn_sizes *sizes);
 
 /* The place of a layer's state in a row of the state, which is (B, state_bytes / B). Each row's numbers are
  * contiguous, so a plan of the same layers with another batch can run some of the rows. A layer keeps, for each
@@ -262,12 +320,14 @@ typedef struct {
     const void *const *weights; /* one per layer (NULL for a layer without), each aligned to 64; const */
     float *state;               /* state_bytes, aligned to 64; zeros at first; read and written */
     void *scratch;              /* scratch_bytes, aligned to 64; contents do not matter between calls */
-    const void *x;              /* (steps, B, in frame) float32, or int32 indices; const */
-    float *y;                   /* (steps, B, out frame); overlaps nothing else */
-    int32_t steps;
-    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there; recurrent
-                             * layers write zeros beyond and keep its state as of its last step */
-    int32_t stride;         /* rows from one step to the next in x and y, where B is part of a larger batch:
+    const void
+        *x[TRNN_PORTS_MAX]; /* each (steps, B, in frame) or (B, in frame): float32, or int32 indices; const */
+    float *y[TRNN_PORTS_MAX]; /* each (steps, B, out frame) or (B, out frame); each overlaps nothing else */
+    int32_t steps[TRNN_AXES_MAX];          /* of each axis of time */
+    const int32_t *lengths[TRNN_AXES_MAX]; /* NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there;
+                                            * recurrent layers write zeros beyond and keep its state as of
+                                            * its last step */
+    int32_t stride;     /* rows from one step to the next in x and y, where B is part of a larger batch:
                              * scratch then has part_bytes more. 0: B */
     int32_t descending; /* 1: the first step reads the weights from their end. The bits are the same. Where
                              * the weights are larger than the cache, a stream that alternates it from step to
@@ -324,22 +384,25 @@ void trnn_gates(const trnn_gates_job *job);
 typedef struct trnn_training trnn_training; /* plain memory, like a plan */
 
 typedef struct {
-    trnn_frame in, out;   /* frames that the net reads and writes */
-    int32_t batch, steps; /* batch is exact, steps the largest number */
-    size_t state_bytes;   /* as in trnn_sizes */
-    size_t tape_bytes;    /* the tape of one pass */
-    size_t scratch_bytes; /* working memory of one part */
-    size_t x, y, dy, dx;  /* bytes into the tape: x, dx are (steps, B, in), y, dy are (steps, B, out) */
-    int32_t stages;       /* calls of trnn_forward, and of trnn_backward, that make a pass */
-    int32_t indices;      /* 1: x is int32 indices, and has no dx */
+    int32_t inputs, outputs;
+    trnn_value in[TRNN_PORTS_MAX], out[TRNN_PORTS_MAX];
+    int32_t batch;                                /* exact */
+    int32_t steps[TRNN_AXES_MAX];                 /* of each axis of time: the largest number */
+    size_t state_bytes;                           /* as in trnn_sizes */
+    size_t tape_bytes;                            /* the tape of one pass */
+    size_t scratch_bytes;                         /* working memory of one part */
+    size_t x[TRNN_PORTS_MAX], dx[TRNN_PORTS_MAX]; /* bytes into the tape, each as its input */
+    size_t y[TRNN_PORTS_MAX], dy[TRNN_PORTS_MAX]; /* each as its output */
+    int32_t stages;   /* calls of trnn_forward, and of trnn_backward, that make a pass */
+    uint32_t indices; /* bit i: the i-th input is int32 indices, and has no dx */
 } trnn_training_sizes;
 
-/* Bytes of a training of so many layers. 0: none; SIZE_MAX: more than can be addressed. */
-size_t trnn_training_bytes(int32_t layers);
+/* Bytes of a net's training. 0: none; SIZE_MAX: more than can be addressed. */
+size_t trnn_training_bytes(const trnn_net *net);
 
 /* As trnn_plan_init. Every layer must be float32 and have its `training` set. */
-trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                               int32_t batch, int32_t steps, trnn_training_sizes *sizes);
+trnn_status trnn_training_init(void *memory, const trnn_net *net, int32_t batch, const int32_t *steps,
+                               trnn_training_sizes *sizes);
 
 /* As trnn_plan_adjust. */
 void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer);
@@ -354,11 +417,13 @@ typedef struct {
     float *dstate; /* state_bytes: the gradient of the final state, then that of the initial one */
     void *tape;    /* tape_bytes, aligned to 64, zeros at first */
     void *scratch; /* scratch_bytes, aligned to 64: one for each part */
-    const void *x; /* float32 frames or int32 indices; trnn_forward copies them to the tape */
-    size_t x_step; /* frames from a step to the next in x */
-    size_t x_row;  /* frames from a row of the batch to the next in x */
-    int32_t steps;
-    const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps; x counts as 0 beyond them */
+    const void *x[TRNN_PORTS_MAX]; /* float32 frames or int32 indices; trnn_forward copies them to the tape */
+    size_t x_step[TRNN_PORTS_MAX]; /* frames from a step to the next in x */
+    size_t x_row[TRNN_PORTS_MAX];  /* frames from a row of the batch to the next in x */
+    int32_t steps[TRNN_AXES_MAX];
+    const int32_t
+        *lengths[TRNN_AXES_MAX]; /* NULL, or (B,) with 1 <= lengths[b] <= steps; x counts as 0 beyond
+                                            * them */
     int32_t to_input;    /* 1: backward pass to x and the initial state; 0: to the lowest layer with grads */
     uint32_t seed[2];    /* of dropout: another one for each pass */
     int32_t part, parts; /* part is 0 .. parts - 1 */
@@ -422,11 +487,11 @@ size_t trnn_loss_scratch_bytes(const trnn_loss *loss, int32_t steps, int32_t bat
  */
 typedef struct {
     const trnn_kernels *isa;
-    const float *y;     /* (steps, B, frame); classes are the frame's columns */
+    const float *y;     /* (steps, B, frame); classes are the columns of a frame */
     const void *target; /* may change during the run: a class that has gone out of range does not count */
     float *dy;          /* as y: written, not added to; overlaps nothing else. NULL: not needed */
     float *values;      /* the loss of each number, each target (cross_entropy) or each row (ctc); or NULL */
-    trnn_frame frame;
+    int32_t rows, cols; /* a frame of y: rows of its last axis */
     int32_t steps, batch;
     const int32_t *lengths; /* NULL, or (B,) with 1 <= lengths[b] <= steps: beyond, y is not read, dy is 0 */
     int32_t last;           /* 1: the target has no axis of steps; it belongs to each row's last step */

@@ -1,10 +1,12 @@
 /* Training: the forward and the backward pass of a net, layer by layer.
  *
- * The tape holds, for each layer, its output y, the gradient dy, and what the layer itself keeps. A layer's x is the y
- * of the layer before it, so its dx is that layer's dy. The backward pass is the chain rule, from the last layer to
- * the first:
+ * The tape holds each value and its gradient, and what each layer keeps for itself. The backward pass is the chain rule,
+ * from the last layer to the first:
  *
  *     dx = backward(dy),       dw += gradients(dy, x)
+ *
+ * The gradient of a value that several layers read is a sum: the first of them in the backward pass writes its term, the
+ * others add theirs. The layers of a loop go step by step in both passes.
  *
  * This file uses the contracts of layers and names no layer. The pass through time is layers/bptt.c.
  */
@@ -13,22 +15,37 @@
 
 typedef struct {
     trnn_node node;
-    size_t x, y, dx, dy; /* bytes into the tape; where a layer computes nothing y is x and dy is dx */
-    size_t own;          /* the layer's own part of the tape */
+    size_t own; /* bytes into the tape: the layer's own part */
     int32_t stage;
+    uint32_t adds;   /* bit r: adds its term to the gradient of the r-th value that it reads */
+    uint32_t clears; /* bit r: before it adds the first one, in a loop, that gradient is set to zero */
 } trained_node;
+
+typedef struct {
+    trnn_place value;
+    size_t x, dx; /* bytes into the tape: its numbers, and their gradient */
+    int32_t seen; /* while the tape is laid out: the gradient has a term */
+} trained_value;
 
 struct trnn_training {
     trnn_training_sizes sizes;
-    int32_t count;
+    trnn_graph graph;
+    size_t terms; /* bytes into the tape: terms of gradients that are then added */
+    size_t flags; /* bytes at the beginning of a part's scratch: which values have a gradient */
     trained_node nodes[];
 };
 
-size_t trnn_training_bytes(int32_t layers)
+static const trained_value *values_of(const trnn_training *training)
 {
-    return layers < 1 ? 0
-                      : trnn_plus(sizeof(trnn_training), trnn_times((size_t)layers, sizeof(trained_node)));
+    return (const trained_value *)(const void *)(training->nodes + training->graph.count);
 }
+
+size_t trnn_training_bytes(const trnn_net *net)
+{
+    return trnn_net_bytes(net, sizeof(trnn_training), sizeof(trained_node), sizeof(trained_value));
+}
+
+static int computes(const trnn_layer *layer) { return !layer->training || layer->training->backward != NULL; }
 
 /* Takes the next bytes of the tape; their place. */
 static size_t take(size_t *tape, size_t bytes)
@@ -38,107 +55,255 @@ static size_t take(size_t *tape, size_t bytes)
     return place;
 }
 
-trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                               int32_t batch, int32_t steps, trnn_training_sizes *sizes)
+/* The first layer of the group that ends before layer `end`: a loop, or one layer. */
+static int32_t group_before(const trnn_training *training, int32_t end)
 {
-    trnn_status status = trnn_check_sizes(count, frame, batch, steps);
+    int32_t first = end - 1;
+    while (training->nodes[first].node.looped && training->nodes[first].node.loop != end) first--;
+    return first;
+}
+
+/* Notes a layer's term of the gradient of the r-th value that it reads. */
+static void note_term(trained_node *n, int32_t r, trained_value *values)
+{
+    const trained_value *read = &values[n->node.reads.value[r]];
+    trained_value *root = &values[read->value.root];
+    const int again = n->node.looped && read->value.axis != n->node.axis; /* a term at each step */
+    if (root->seen || again) n->adds |= 1u << r;
+    if (!root->seen && again) n->clears |= 1u << r;
+    root->seen = 1;
+}
+
+/* Finds who writes gradients and who adds to them, in the order of the backward pass. */
+static void find_terms(trnn_training *training, const trnn_net *net, trained_value *values)
+{
+    for (int32_t o = 0; o < net->outputs; o++) values[values[net->output[o]].value.root].seen = 1;
+    for (int32_t first, end = training->graph.count; end > 0; end = first) {
+        first = group_before(training, end);
+        for (int32_t after = 1; after >= 0; after--)
+            for (int32_t i = end - 1; i >= first; i--) {
+                trained_node *n = &training->nodes[i];
+                const trnn_layer *layer = &n->node.layer;
+                if (!computes(layer) || (layer->type->after != NULL) != after) continue;
+                for (int32_t r = n->node.reads.count - 1; r >= 0; r--) note_term(n, r, values);
+            }
+    }
+}
+
+static size_t value_bytes(const trnn_training_sizes *sizes, const trained_value *value)
+{
+    return trnn_align(
+        trnn_frames_bytes(trnn_frames_of(&value->value, sizes->batch, sizes->steps), value->value.frame));
+}
+
+/* Bytes for the terms that a layer adds. */
+static size_t terms_bytes(const trnn_training *training, const trained_node *n, const trained_value *values)
+{
+    size_t bytes = 0;
+    for (int32_t r = 0; r < n->node.reads.count; r++)
+        if (n->adds >> r & 1)
+            bytes = trnn_plus(bytes, value_bytes(&training->sizes, &values[n->node.reads.value[r]]));
+    return bytes;
+}
+
+/* Gives every value and every layer its place on the tape. */
+static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trained_value *values)
+{
+    trnn_training_sizes *sizes = &training->sizes;
+    const trnn_graph *graph = &training->graph;
+    const int32_t batch = sizes->batch;
+    size_t tape = 0, terms = 0;
+    for (int32_t v = 0; v < graph->values; v++) {
+        trained_value *me = &values[v];
+        const trained_value *root = &values[me->value.root];
+        const int own = me->value.root == v;
+        me->seen = 0;
+        me->x = own ? take(&tape, value_bytes(sizes, me)) : root->x;
+        me->dx = own ? take(&tape, value_bytes(sizes, me)) : root->dx;
+    }
+    sizes->stages = 1;
+    for (int32_t i = 0; i < graph->count; i++) {
+        trained_node *n = &training->nodes[i];
+        const trnn_layer *layer = &n->node.layer;
+        const trnn_layer_training *trains = layer->training;
+        if (layer->format != TRNN_F32) return TRNN_E_FORMAT;
+        if (!trains) return TRNN_E_TRAINING;
+        if (trains->across_batch && n->node.looped) return TRNN_E_LOOP;
+        const trnn_frame in = n->node.in, out = n->node.out;
+        const int32_t steps = n->node.axis ? sizes->steps[n->node.axis - 1] : 1;
+        n->adds = n->clears = 0;
+        n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
+        trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : layer->type->scratch;
+        if (scratch)
+            sizes->scratch_bytes = trnn_larger(sizes->scratch_bytes, scratch(layer, in, out, batch, steps));
+        if (trains->across_batch || (i > 0 && net->layers[i - 1].training->across_batch)) sizes->stages++;
+        n->stage = sizes->stages - 1;
+    }
+    find_terms(training, net, values);
+    for (int32_t i = 0; i < graph->count; i++)
+        terms = trnn_larger(terms, terms_bytes(training, &training->nodes[i], values));
+    training->terms = take(&tape, terms);
+    sizes->tape_bytes = tape;
+    for (int32_t i = 0; i < net->inputs; i++) {
+        sizes->in[i] = net->input[i];
+        sizes->x[i] = values[i].x;
+        sizes->dx[i] = values[i].dx;
+    }
+    for (int32_t o = 0; o < net->outputs; o++) {
+        const trained_value *value = &values[net->output[o]];
+        sizes->out[o] = (trnn_value){value->value.frame, value->value.axis};
+        sizes->y[o] = value->x;
+        sizes->dy[o] = value->dx;
+        for (int32_t other = 0; other < o; other++) /* one gradient cannot come from two places */
+            if (sizes->dy[other] == value->dx) return TRNN_E_GRAPH;
+    }
+    return TRNN_OK;
+}
+
+trnn_status trnn_training_init(void *memory, const trnn_net *net, int32_t batch, const int32_t *steps,
+                               trnn_training_sizes *sizes)
+{
+    trnn_training *training = memory;
+    trained_value *values = (trained_value *)(void *)(training->nodes + (net->count < 0 ? 0 : net->count));
+    trnn_graph graph;
+    trnn_status status = trnn_graph_init(&graph, net, batch, steps, computes, training->nodes,
+                                         sizeof(trained_node), values, sizeof(trained_value));
     if (status != TRNN_OK) return status;
 
-    trnn_training *training = memory;
-    trnn_training_sizes total = {.in = frame, .out = frame, .batch = batch, .steps = steps, .stages = 1};
-    const size_t frames = trnn_times((size_t)batch, (size_t)steps);
-    size_t state_bytes = 0, tape = 0;
-    total.x = total.y = take(&tape, trnn_frames_bytes(frames, frame));
-    total.dx = total.dy = take(&tape, trnn_frames_bytes(frames, frame));
-
-    for (int32_t i = 0; i < count; i++) {
-        trained_node *n = &training->nodes[i];
-        const trnn_layer *layer = &layers[i];
-        status = trnn_node_init(&n->node, layer, total.out, frames, &state_bytes);
-        if (status != TRNN_OK) return status;
-        if (layer->format != TRNN_F32) return TRNN_E_FORMAT;
-        if (!layer->training) return TRNN_E_TRAINING;
-        const trnn_layer_type *type = layer->type;
-        const trnn_layer_training *trains = layer->training;
-        if (type->indices && i > 0) return TRNN_E_SHAPE;
-        if (type->indices) total.indices = 1;
-
-        const trnn_frame in = n->node.in, out = n->node.out;
-        n->x = total.y;
-        n->dx = total.dy;
-        if (trains->backward) {
-            total.y = take(&tape, trnn_frames_bytes(frames, out));
-            total.dy = take(&tape, trnn_frames_bytes(frames, out));
-        }
-        n->y = total.y;
-        n->dy = total.dy;
-        n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
-        trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : type->scratch;
-        if (scratch)
-            total.scratch_bytes = trnn_larger(total.scratch_bytes, scratch(layer, in, out, batch, steps));
-        if (trains->across_batch || (i > 0 && layers[i - 1].training->across_batch)) total.stages++;
-        n->stage = total.stages - 1;
-        total.out = out;
-    }
-    total.scratch_bytes = trnn_align(total.scratch_bytes);
-    total.state_bytes = trnn_times(trnn_align(state_bytes), (size_t)batch);
-    total.tape_bytes = tape;
-    const size_t all = trnn_plus(trnn_plus(tape, total.scratch_bytes), total.state_bytes);
+    *training = (trnn_training){.graph = graph};
+    trnn_training_sizes *total = &training->sizes;
+    *total = (trnn_training_sizes){
+        .inputs = net->inputs,
+        .outputs = net->outputs,
+        .batch = batch,
+        .indices = graph.indices,
+        .state_bytes = trnn_times(trnn_align(graph.state_bytes), (size_t)batch),
+    };
+    for (int32_t a = 0; a < graph.axes; a++) total->steps[a] = steps[a];
+    status = lay_tape(training, net, values);
+    if (status != TRNN_OK) return status;
+    training->flags = trnn_align((size_t)graph.values);
+    total->scratch_bytes = trnn_plus(trnn_align(total->scratch_bytes), training->flags);
+    const size_t all = trnn_plus(trnn_plus(total->tape_bytes, total->scratch_bytes), total->state_bytes);
     if (all > PTRDIFF_MAX) return TRNN_E_SIZE;
-
-    training->sizes = total;
-    training->count = count;
-    *sizes = total;
+    *sizes = *total;
     return TRNN_OK;
 }
 
 void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer)
 {
-    assert(i >= 0 && i < training->count);
+    assert(i >= 0 && i < training->graph.count);
     training->nodes[i].node.layer = *layer;
 }
 
 /* ---- a layer's pass ----------------------------------------------------------------------------- */
 
-/* The last layer that the backward pass reaches: below it no gradient is needed. */
-static int32_t lowest(const trnn_training *training, const trnn_training_job *job)
+/* Which values have a gradient, as flags in the part's scratch: those that depend on weights with gradients, on the
+ * input, or on the initial state if that is asked for. */
+static const char *find_flags(const trnn_training *training, const trnn_training_job *job)
 {
-    int32_t i = 0;
-    while (!job->to_input && i < training->count && !job->grads[i]) i++;
-    return i;
+    const trnn_graph *graph = &training->graph;
+    char *flags = job->scratch;
+    for (int32_t v = 0; v < graph->values; v++) flags[v] = job->to_input != 0;
+    for (int changed = !job->to_input; changed;) {
+        changed = 0;
+        for (int32_t i = 0; i < graph->count; i++) {
+            const trnn_reads *reads = &training->nodes[i].node.reads;
+            char *flag = &flags[graph->inputs + i];
+            int found = job->grads[i] != NULL;
+            for (int32_t r = 0; r < reads->count; r++) found |= flags[reads->value[r]];
+            if (found && !*flag) *flag = 1, changed = graph->loops;
+        }
+    }
+    return flags;
+}
+
+/* A pass of layers, with what is the same for all of them. */
+typedef struct {
+    const trnn_training *training;
+    const trnn_training_job *job;
+    const trained_value *values;
+    const char *flags;
+} walk;
+
+static walk walk_of(const trnn_training *training, const trnn_training_job *job)
+{
+    return (walk){training, job, values_of(training), find_flags(training, job)};
+}
+
+static float *on_tape(const walk *me, size_t place)
+{
+    return (float *)(void *)((char *)me->job->tape + place);
+}
+
+/* Where the layer writes its term of the gradient of the r-th value that it reads; NULL: not needed. */
+static float *term_of(const walk *me, const trained_node *n, int32_t r, size_t *terms)
+{
+    const trnn_training_sizes *sizes = &me->training->sizes;
+    const int32_t v = n->node.reads.value[r];
+    const trained_value *read = &me->values[v];
+    const int32_t root = read->value.root;
+    const size_t place = *terms;
+    if (n->adds >> r & 1) *terms += value_bytes(sizes, read);
+    if (!me->flags[v] || (root < sizes->inputs && sizes->indices >> root & 1)) return NULL;
+    return on_tape(me, n->adds >> r & 1 ? place : read->dx);
 }
 
 /* One layer's pass over all rows and steps. */
-TRNN_NOINLINE trnn_pass pass_of(const trnn_training *training, const trnn_training_job *job, int32_t i)
+TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
 {
+    const trnn_training *training = me->training;
+    const trnn_training_job *job = me->job;
     const trained_node *n = &training->nodes[i];
     const trnn_training_sizes *sizes = &training->sizes;
-    char *const tape = job->tape;
-    const int asked = i > lowest(training, job) || job->to_input;
+    const trained_value *first = &me->values[n->node.reads.value[0]],
+                        *own = &me->values[training->graph.inputs + i];
+    const int32_t axis = n->node.axis, steps = axis ? job->steps[axis - 1] : 1;
+    const int32_t writer = first->value.root - training->graph.inputs;
+    const size_t source = writer < 0 ? 0 : training->nodes[writer].node.state;
     char *const weights = job->weights[i], *const grads = (char *)(void *)job->grads[i];
+    size_t terms = training->terms;
     trnn_pass pass = {
         .layer = &n->node.layer,
         .isa = job->isa,
         .state = job->state + n->node.state,
         .dstate = job->dstate + n->node.state,
         .state_stride = sizes->state_bytes / sizeof(float) / (size_t)sizes->batch,
-        .tape = tape + n->own,
-        .scratch = job->scratch,
-        .x = tape + n->x,
-        .y = (float *)(void *)(tape + n->y),
-        .dy = (float *)(void *)(tape + n->dy),
-        .dx = asked && !n->node.layer.type->indices ? (float *)(void *)(tape + n->dx) : NULL,
+        .tape = on_tape(me, n->own),
+        .scratch = (char *)job->scratch + training->flags,
+        .x = on_tape(me, first->x),
+        .y = on_tape(me, own->x),
+        .dy = on_tape(me, own->dx),
+        .dx = term_of(me, n, 0, &terms),
         .in = n->node.in,
         .out = n->node.out,
-        .steps = job->steps,
+        .steps = steps,
         .batch = sizes->batch,
+        .from = 0,
+        .to = steps,
         .rows = sizes->batch,
         .part = job->part,
         .parts = job->parts,
-        .lengths = job->lengths,
+        .lengths = axis ? job->lengths[axis - 1] : NULL,
         .seed = {job->seed[0],
                  job->seed[1] + (uint32_t)i * 0x9e3779b9u}, /* another sequence for each layer */
+        .still = first->value.axis != axis,
+        .source = writer < 0 ? NULL : job->state + source,
+        .dsource = writer < 0 ? NULL : job->dstate + source,
+        .count = n->node.reads.count - 1,
     };
+    for (int32_t r = 0; r < pass.count; r++) {
+        const trained_value *read = &me->values[n->node.reads.value[r + 1]];
+        const int32_t other = read->value.axis;
+        pass.others[r] = (trnn_pass_read){
+            .x = on_tape(me, read->x),
+            .dx = term_of(me, n, r + 1, &terms),
+            .in = read->value.frame,
+            .still = other != axis,
+            .steps = other ? job->steps[other - 1] : 1,
+            .lengths = other ? job->lengths[other - 1] : NULL,
+        };
+    }
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) {
         if (!trnn_node_has(&n->node, p)) continue;
         pass.weights[p] = (float *)(void *)(weights + n->node.weights[p]);
@@ -164,7 +329,8 @@ static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
     some.y += out;
     some.dy += out;
     if (some.dx) some.dx += in;
-    some.steps = 1;
+    some.steps = some.to = 1;
+    some.from = 0;
     some.batch = some.rows = frames;
     some.first = 0;
     some.lengths = NULL;
@@ -186,10 +352,11 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
     if (trains->sequences) {
         work(&mine);
     } else if (mine.rows == pass->batch) {
-        const trnn_pass all = frames_of(pass, 0, pass->steps * pass->batch);
+        const trnn_pass all =
+            frames_of(pass, (size_t)pass->from * (size_t)pass->batch, (pass->to - pass->from) * pass->batch);
         work(&all);
     } else {
-        for (int32_t t = 0; t < pass->steps; t++) {
+        for (int32_t t = pass->from; t < pass->to; t++) {
             const size_t first = (size_t)t * (size_t)pass->batch + (size_t)mine.first;
             const trnn_pass step = frames_of(pass, first, mine.rows);
             work(&step);
@@ -203,35 +370,51 @@ static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
 static trnn_status check_indices(const trnn_training *training, const trnn_training_job *job)
 {
     const trnn_training_sizes *sizes = &training->sizes;
-    const trnn_layer *reader = &training->nodes[0].node.layer;
-    const int32_t most = reader->type->indices(reader);
-    const size_t frame = trnn_frame_size(sizes->in);
-    for (int32_t b = 0; b < sizes->batch; b++) {
-        const int32_t steps = job->lengths ? job->lengths[b] : job->steps;
-        for (int32_t t = 0; t < steps; t++) {
-            const int32_t *index =
-                (const int32_t *)job->x + ((size_t)t * job->x_step + (size_t)b * job->x_row) * frame;
-            for (size_t j = 0; j < frame; j++)
-                if (index[j] < 0 || index[j] >= most) return TRNN_E_INDEX;
+    for (int32_t i = 0; i < training->graph.count; i++) {
+        const trnn_node *node = &training->nodes[i].node;
+        if (!node->layer.type->indices) continue;
+        const int32_t input = values_of(training)[node->reads.value[0]].value.root;
+        const int32_t most = node->layer.type->indices(&node->layer), axis = sizes->in[input].axis;
+        const int32_t *const lengths = axis ? job->lengths[axis - 1] : NULL;
+        const size_t frame = trnn_frame_size(sizes->in[input].frame);
+        for (int32_t b = 0; b < sizes->batch; b++) {
+            const int32_t steps = lengths ? lengths[b] : axis ? job->steps[axis - 1] : 1;
+            for (int32_t t = 0; t < steps; t++) {
+                const int32_t *index =
+                    (const int32_t *)job->x[input] +
+                    ((size_t)t * job->x_step[input] + (size_t)b * job->x_row[input]) * frame;
+                for (size_t j = 0; j < frame; j++)
+                    if (index[j] < 0 || index[j] >= most) return TRNN_E_INDEX;
+            }
         }
     }
     return TRNN_OK;
 }
 
+/* Frames within the lengths of an axis. */
+static int64_t count_frames(const trnn_training_job *job, int32_t axis, int32_t batch)
+{
+    int64_t frames = 0;
+    for (int32_t b = 0; b < batch; b++)
+        frames += !axis ? 1 : job->lengths[axis - 1] ? job->lengths[axis - 1][b] : job->steps[axis - 1];
+    return frames;
+}
+
 trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
 {
     const trnn_training_sizes *sizes = &training->sizes;
-    if (job->steps < 1 || job->steps > sizes->steps) return TRNN_E_STEPS;
     if (job->parts < 1 || job->part < 0 || job->part >= job->parts) return TRNN_E_ARGUMENT;
-    int64_t frames = (int64_t)job->steps * sizes->batch;
-    for (int32_t b = 0; job->lengths && b < sizes->batch; b++) {
-        if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
-        frames += job->lengths[b] - job->steps;
+    for (int32_t a = 0; a < training->graph.axes; a++) {
+        if (job->steps[a] < 1 || job->steps[a] > sizes->steps[a]) return TRNN_E_STEPS;
+        for (int32_t b = 0; job->lengths[a] && b < sizes->batch; b++)
+            if (job->lengths[a][b] < 1 || job->lengths[a][b] > job->steps[a]) return TRNN_E_LENGTHS;
     }
-    for (int32_t i = 0; i < training->count; i++) {
+    for (int32_t i = 0; i < training->graph.count; i++) {
         const trnn_node *node = &training->nodes[i].node;
         const trnn_layer_training *trains = node->layer.training;
-        const trnn_status status = trains->check ? trains->check(&node->layer, node->in, frames) : TRNN_OK;
+        if (!trains->check) continue;
+        const trnn_status status =
+            trains->check(&node->layer, node->in, count_frames(job, node->axis, sizes->batch));
         if (status != TRNN_OK) return status;
     }
     return sizes->indices ? check_indices(training, job) : TRNN_OK;
@@ -239,22 +422,29 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
 
 /* ---- forward pass ------------------------------------------------------------------------------- */
 
-/* Copies x to the tape. Beyond a row's end it writes zeros, since the caller's numbers there must not reach a
- * gradient. */
-static void copy_input(const trnn_training_job *job, const trnn_pass *pass, char *tape)
+/* Copies the part's rows of an input to the tape. Beyond a row's end it writes zeros, since the caller's numbers there
+ * must not reach a gradient. */
+static void copy_input(const walk *me, int32_t i)
 {
-    const size_t bytes = trnn_frame_size(pass->in) * sizeof(float);
-    const size_t batch = (size_t)pass->batch;
-    if (!pass->lengths && pass->rows == pass->batch && job->x_row == 1 && job->x_step == batch) {
-        trnn_copy(tape, job->x, (size_t)pass->steps * batch * bytes);
+    const trnn_training_job *job = me->job;
+    const trnn_training_sizes *sizes = &me->training->sizes;
+    const int32_t axis = sizes->in[i].axis, steps = axis ? job->steps[axis - 1] : 1;
+    const int32_t *const lengths = axis ? job->lengths[axis - 1] : NULL;
+    char *const tape = (char *)job->tape + sizes->x[i];
+    const size_t bytes = trnn_frame_size(sizes->in[i].frame) * sizeof(float), batch = (size_t)sizes->batch;
+    trnn_pass rows = {.batch = sizes->batch, .part = job->part, .parts = job->parts};
+    take_rows(&rows);
+    const int dense = job->x_row[i] == 1 && (job->x_step[i] == batch || steps == 1);
+    if (!lengths && rows.rows == sizes->batch && dense) {
+        trnn_copy(tape, job->x[i], (size_t)steps * batch * bytes);
         return;
     }
-    for (int32_t t = 0; t < pass->steps; t++)
-        for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
-            char *to = tape + ((size_t)t * (size_t)pass->batch + (size_t)b) * bytes;
+    for (int32_t t = 0; t < steps; t++)
+        for (int32_t b = rows.first; b < rows.first + rows.rows; b++) {
+            char *to = tape + ((size_t)t * batch + (size_t)b) * bytes;
             const char *from =
-                (const char *)job->x + ((size_t)t * job->x_step + (size_t)b * job->x_row) * bytes;
-            if (pass->lengths && pass->lengths[b] <= t)
+                (const char *)job->x[i] + ((size_t)t * job->x_step[i] + (size_t)b * job->x_row[i]) * bytes;
+            if (lengths && lengths[b] <= t)
                 trnn_zero(to, bytes);
             else
                 trnn_copy(to, from, bytes);
@@ -268,41 +458,123 @@ static void run(const trnn_pass *pass)
     pass->layer->type->run(&call);
 }
 
+/* Runs one layer forwards over the steps from .. to - 1. */
+static void go_forward(const walk *me, int32_t i, int32_t from, int32_t to, int after)
+{
+    trnn_pass pass = pass_of(me, i);
+    const trnn_layer_training *trains = pass.layer->training;
+    pass.from = from;
+    pass.to = to;
+    if (after)
+        work_on_rows(&pass, trains->after);
+    else
+        work_on_rows(&pass, trains->forward ? trains->forward : run);
+}
+
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const int32_t reached = lowest(training, job);
-    if (stage == 0) {
-        trnn_pass input = pass_of(training, job, 0);
-        take_rows(&input);
-        copy_input(job, &input, (char *)job->tape + training->nodes[0].x);
-    }
-    for (int32_t i = 0; i < training->count; i++) {
-        const trnn_pass pass = pass_of(training, job, i);
-        const trnn_layer_training *trains = pass.layer->training;
-        if (training->nodes[i].stage != stage || !trains->backward) continue;
-        if (trains->transpose && i >= reached) trains->transpose(&pass);
-        work_on_rows(&pass, trains->forward ? trains->forward : run);
+    const walk me = walk_of(training, job);
+    const trained_node *nodes = training->nodes;
+    const int32_t inputs = training->graph.inputs;
+    for (int32_t i = 0; stage == 0 && i < inputs; i++) copy_input(&me, i);
+    for (int32_t i = 0, end; i < training->graph.count; i = end) {
+        const trnn_node *node = &nodes[i].node;
+        const int32_t steps = node->axis ? job->steps[node->axis - 1] : 1;
+        end = node->loop ? node->loop : i + 1;
+        if (nodes[i].stage != stage) continue;
+        for (int32_t n = i; n < end; n++) {
+            const trnn_layer_training *trains = nodes[n].node.layer.training;
+            if (!trains->transpose || !me.flags[inputs + n]) continue;
+            const trnn_pass pass = pass_of(&me, n);
+            trains->transpose(&pass);
+        }
+        for (int32_t t = 0; t < (node->loop ? steps : 1); t++) {
+            const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
+            for (int32_t n = i; n < end; n++)
+                if (computes(&nodes[n].node.layer)) go_forward(&me, n, from, to, 0);
+            for (int32_t n = i; n < end && node->loop; n++)
+                if (nodes[n].node.layer.type->after) go_forward(&me, n, from, to, 1);
+        }
     }
 }
 
 /* ---- backward pass ------------------------------------------------------------------------------ */
 
+/* Visits the part's numbers of a gradient, row by row: adds `from` to them, or sets them to zero if it is NULL. */
+static void add_rows(const trnn_pass *pass, float *to, const float *from, trnn_frame frame,
+                     int32_t first_step, int32_t end_step)
+{
+    const size_t numbers = trnn_frame_size(frame);
+    for (int32_t t = first_step; t < end_step; t++) {
+        const size_t at = ((size_t)t * (size_t)pass->batch + (size_t)pass->first) * numbers;
+        const size_t count = (size_t)pass->rows * numbers;
+        if (!from) {
+            trnn_zero(to + at, count * sizeof(float));
+            continue;
+        }
+        for (size_t j = at; j < at + count; j++) to[j] += from[j];
+    }
+}
+
+/* Adds the layer's terms to gradients, or clears the gradients that it is the first to add to. */
+static void add_terms(const walk *me, const trained_node *n, const trnn_pass *pass, int clear)
+{
+    trnn_pass mine = *pass;
+    if (!pass->layer->training->across_batch)
+        take_rows(&mine);
+    else if (pass->part > 0)
+        return;
+    for (int32_t r = 0; r < n->node.reads.count; r++) {
+        const trnn_pass_read *other = r ? &pass->others[r - 1] : NULL;
+        const trained_value *read = &me->values[n->node.reads.value[r]];
+        const float *term = r ? other->dx : pass->dx;
+        if (!((clear ? n->clears : n->adds) >> r & 1) || !term) continue;
+        const int32_t axis = read->value.axis, all = axis ? me->job->steps[axis - 1] : 1;
+        const int still = axis != n->node.axis;
+        add_rows(&mine, on_tape(me, read->dx), clear ? NULL : term, read->value.frame, still ? 0 : pass->from,
+                 still ? all : pass->to);
+    }
+}
+
+static void go_back(const walk *me, int32_t i, int32_t from, int32_t to, int after)
+{
+    const trained_node *n = &me->training->nodes[i];
+    const trnn_layer_training *trains = n->node.layer.training;
+    trnn_pass pass = pass_of(me, i);
+    if (n->clears && to == pass.steps) add_terms(me, n, &pass, 1);
+    pass.from = from;
+    pass.to = to;
+    work_on_rows(&pass, after ? trains->after_backward : trains->backward);
+    if (n->adds && after == (n->node.layer.type->after != NULL)) add_terms(me, n, &pass, 0);
+}
+
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const int32_t end = lowest(training, job);
-    for (int32_t i = training->count - 1; i >= end; i--) {
-        const trnn_pass pass = pass_of(training, job, i);
-        const trnn_layer_training *trains = pass.layer->training;
-        if (training->nodes[i].stage == stage && trains->backward) work_on_rows(&pass, trains->backward);
+    const walk me = walk_of(training, job);
+    const trained_node *nodes = training->nodes;
+    const char *active = me.flags + training->graph.inputs;
+    for (int32_t first, end = training->graph.count; end > 0; end = first) {
+        first = group_before(training, end);
+        const trnn_node *node = &nodes[first].node;
+        const int32_t steps = node->axis ? job->steps[node->axis - 1] : 1;
+        if (nodes[first].stage != stage) continue;
+        for (int32_t t = node->loop ? steps - 1 : 0; t >= 0; t--) {
+            const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
+            for (int32_t i = end - 1; i >= first && node->loop; i--)
+                if (nodes[i].node.layer.type->after && active[i]) go_back(&me, i, from, to, 1);
+            for (int32_t i = end - 1; i >= first; i--)
+                if (computes(&nodes[i].node.layer) && active[i]) go_back(&me, i, from, to, 0);
+        }
     }
 }
 
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 {
-    for (int32_t i = training->count - 1; i >= 0; i--) {
-        const trnn_pass pass = pass_of(training, job, i);
+    const walk me = walk_of(training, job);
+    for (int32_t i = training->graph.count - 1; i >= 0; i--) {
+        if (!job->grads[i] || !training->nodes[i].node.layer.training->gradients) continue;
+        const trnn_pass pass = pass_of(&me, i);
         const trnn_layer_training *trains = pass.layer->training;
-        if (!job->grads[i] || !trains->gradients) continue;
         const trnn_pass all = frames_of(&pass, 0, pass.steps * pass.batch);
         trains->gradients(trains->sequences || trains->across_batch ? &pass : &all);
     }

@@ -34,6 +34,17 @@ cdef class Layer:
     cdef const char *ready(self) except? NULL
 
 
+cdef size_t frame_numbers(const trnn_value *value) noexcept nogil
+cdef int fill_steps(int32_t *to, steps) except -1
+cdef tuple describe_value(const trnn_value *value)
+
+
+cdef class Described:
+    cdef trnn_net net
+    cdef trnn_layer *layers
+    cdef trnn_reads *reads
+
+
 cdef class Plan:
     cdef bytes memory
     cdef trnn_plan *plan

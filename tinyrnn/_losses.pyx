@@ -99,11 +99,11 @@ cdef class CoreLoss:
         cdef double value = 0
         cdef trnn_status status
         job.isa = isa_in_use()
-        job.steps, job.batch, job.frame.rows, job.frame.cols = shape
+        job.steps, job.batch, job.rows, job.cols = shape
         job.y_rows_first = target.rows_first
         target.point(&job)
         cdef size_t bytes = self.scratch_bytes(
-            job.steps, job.batch, <size_t> job.frame.rows * job.frame.cols, job.target_steps)
+            job.steps, job.batch, <size_t> job.rows * job.cols, job.target_steps)
         if bytes == <size_t> -1:
             raise MemoryError(f"{what}: the paths of {job.target_steps} labels in {job.steps} steps take too much memory")
         cdef cnp.ndarray scratch = aligned_zeros(bytes)
@@ -150,7 +150,7 @@ cdef class Target:
     cdef void point(self, trnn_loss_job *job) noexcept nogil:
         """Set the job's members for targets.
 
-        The caller sets the others: isa, y, dy, values, frame, steps, batch, scratch and y_rows_first.
+        The caller sets the others: isa, y, dy, values, rows, cols, steps, batch, scratch and y_rows_first.
         """
         job.target = cnp.PyArray_DATA(self.numbers)
         job.lengths = NULL

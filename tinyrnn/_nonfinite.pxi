@@ -8,8 +8,9 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
     """
     cdef const trnn_sizes *sizes = &stream.plan.sizes
     cdef size_t state_bytes = sizes.state_bytes
-    cdef size_t x_step = <size_t> sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols
-    cdef size_t y_step = <size_t> sizes.batch * sizes.frame_out.rows * sizes.frame_out.cols
+    cdef size_t x_step = <size_t> sizes.batch * stream.x_row
+    cdef size_t y_step = 0 if stream.per_sequence else <size_t> sizes.batch * stream.y_row
+    cdef size_t y_size = <size_t> sizes.batch * stream.y_row * (1 if stream.per_sequence else steps)
     cdef int32_t t = 0, good, stop
     cdef trnn_status status = TRNN_OK
     cdef cnp.ndarray own = None
@@ -19,7 +20,7 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
         if good < steps:
             refuse(stream, x + <size_t> good * x_step * 4, good, steps, what)
     if stream.nonfinite == STOP or sizes.indices:  # these can fail after some steps
-        own = np.empty(steps * y_step, np.float32)
+        own = np.empty(y_size, np.float32)
         to = <float *> cnp.PyArray_DATA(own)
     memcpy(cnp.PyArray_DATA(stream.began), state, state_bytes)
     try:
@@ -47,14 +48,14 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
     if status != TRNN_OK:
         memcpy(state, cnp.PyArray_DATA(stream.began), state_bytes)
     elif own is not None:
-        memcpy(y, to, steps * y_step * 4)
+        memcpy(y, to, y_size * 4)
     return status
 
 
 cdef int32_t good_steps(Stream stream, const char *x, int32_t steps) noexcept:
     """Count the steps before the first one with a number that is not finite."""
     cdef const trnn_sizes *sizes = &stream.plan.sizes
-    cdef size_t numbers = <size_t> sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols
+    cdef size_t numbers = <size_t> sizes.batch * stream.x_row
     cdef int32_t t
     if sizes.indices:
         return steps
@@ -68,8 +69,8 @@ cdef int mend(Stream stream, const char *x, float *y, float *state, int32_t t, i
     """Mend the rows that are not finite after step ``t``, whose input and output these are."""
     cdef const trnn_sizes *sizes = &stream.plan.sizes
     cdef size_t numbers = sizes.state_bytes // 4 // sizes.batch, row, i
-    cdef size_t x_row = 0 if sizes.indices else <size_t> sizes.frame_in.rows * sizes.frame_in.cols
-    cdef size_t y_row = <size_t> sizes.frame_out.rows * sizes.frame_out.cols
+    cdef size_t x_row = 0 if sizes.indices else stream.x_row
+    cdef size_t y_row = stream.y_row
     cdef const float *before = <const float *> cnp.PyArray_DATA(stream.before)
     cdef float nan = float("nan")
     for row in range(<size_t> sizes.batch):
@@ -94,7 +95,7 @@ cdef int refuse(Stream stream, const char *x, int32_t t, int32_t steps, str what
     cdef size_t i = 0
     while all_finite(numbers + i, 1):
         i += 1
-    row = i // (<size_t> stream.plan.sizes.frame_in.rows * stream.plan.sizes.frame_in.cols)
+    row = i // stream.x_row
     place = f"step {t} of row {row}" if steps > 1 else f"row {row}"
     raise errors.NonFiniteError(f"{what}: x holds {numbers[i]} in {place}; the state is as before")
 

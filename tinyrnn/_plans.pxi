@@ -5,35 +5,93 @@
 # them over.
 
 
+cdef size_t frame_numbers(const trnn_value *value) noexcept nogil:
+    return <size_t> value.frame.planes * value.frame.rows * value.frame.cols
+
+
+cdef int fill_frame(trnn_value *value, tuple frame, int32_t axis) except -1:
+    """Set a value: a frame of up to three sizes, and its axis of time."""
+    value.frame.planes, value.frame.rows, value.frame.cols = ((1,) * (3 - len(frame))) + frame
+    value.axis = axis
+    return 0
+
+
+cdef class Described:
+    """Layers as a `trnn_net`: a chain, or for `Cores` with ``reads`` what these say.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    frame : tuple of int
+        The frame that a chain reads; `Cores` have ``inputs``, pairs of frame and axis of time.
+    """
+
+    def __cinit__(self, list layers not None, tuple frame):
+        cdef int32_t count = <int32_t> len(layers)
+        cdef list reads = getattr(layers, "reads", None)
+        self.layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
+        self.reads = <trnn_reads *> PyMem_Malloc(count * sizeof(trnn_reads))
+        if self.layers == NULL or self.reads == NULL:
+            raise MemoryError()
+        memset(&self.net, 0, sizeof(self.net))
+        self.net.layers, self.net.count = self.layers, count
+        for i in range(count):
+            self.layers[i] = (<Layer> layers[i]).layer
+        if reads is None:
+            fill_frame(&self.net.input[0], frame, 1)
+            self.net.inputs = self.net.outputs = 1
+            self.net.output[0] = count
+            return
+        self.net.reads = self.reads
+        for i in range(count):
+            self.reads[i].count = <int32_t> len(reads[i])
+            for place, value in enumerate(reads[i][:TRNN_READS_MAX]):
+                self.reads[i].value[place] = value
+        self.net.inputs, self.net.outputs = len(layers.inputs), len(layers.outputs)
+        for i, (shape, axis) in enumerate(layers.inputs[:TRNN_PORTS_MAX]):
+            fill_frame(&self.net.input[i], shape, axis)
+        for i, value in enumerate(layers.outputs[:TRNN_PORTS_MAX]):
+            self.net.output[i] = value
+
+    def __dealloc__(self):
+        PyMem_Free(self.layers)
+        PyMem_Free(self.reads)
+
+
+cdef int fill_steps(int32_t *to, steps) except -1:
+    """Write the steps of each axis: a number, or a tuple of them."""
+    cdef int i
+    for i in range(TRNN_AXES_MAX):
+        to[i] = 1
+    if isinstance(steps, tuple):
+        for i, count in enumerate(steps[:TRNN_AXES_MAX]):
+            to[i] = count
+    else:
+        to[0] = steps
+    return 0
+
+
 cdef class Plan:
-    """Layers laid out for frames of ``(rows, cols)``, a batch, and blocks of ``steps``.
+    """Layers laid out for frames of a shape, a batch, and blocks of ``steps``.
 
     The layers' weights may not exist yet, so a plan can be measured before anything is allocated.
     """
 
-    def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps):
-        cdef int32_t count = <int32_t> len(layers)
-        cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
-        cdef trnn_frame frame = trnn_frame(rows, cols)
-        self.weights = <const void **> PyMem_Malloc(count * sizeof(void *))
-        if all_layers == NULL or self.weights == NULL:
-            PyMem_Free(all_layers)
+    def __cinit__(self, list layers, tuple frame, int32_t batch, steps):
+        cdef Described described = Described(layers, frame)
+        cdef int32_t most[4]  # TRNN_AXES_MAX
+        fill_steps(most, steps)
+        self.weights = <const void **> PyMem_Malloc(described.net.count * sizeof(void *))
+        if self.weights == NULL:
             raise MemoryError()
-        try:
-            self.weights_bytes = 4096  # the least cost of a step
-            for i in range(count):
-                all_layers[i] = (<Layer> layers[i]).layer
-                self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&all_layers[i])
-            self.layers = layers
-            self.changes = changes
-            self.memory = bytes(trnn_plan_bytes(count))
-            self.plan = <trnn_plan *> <char *> self.memory
-            check(
-                trnn_plan_init(self.plan, all_layers, count, frame, batch, steps, &self.sizes),
-                "plan",
-            )
-        finally:
-            PyMem_Free(all_layers)
+        self.weights_bytes = 4096  # the least cost of a step
+        for i in range(described.net.count):
+            self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&described.layers[i])
+        self.layers = layers
+        self.changes = changes
+        self.memory = bytes(trnn_plan_bytes(&described.net))
+        self.plan = <trnn_plan *> <char *> self.memory
+        check(trnn_plan_init(self.plan, &described.net, batch, most, &self.sizes), "plan")
 
     def __dealloc__(self):
         PyMem_Free(self.weights)
@@ -56,7 +114,7 @@ cdef class Plan:
     @property
     def most_steps(self):
         """The most steps of a call."""
-        return self.sizes.steps if self.sizes.full_sequence else 1 << 28
+        return self.sizes.steps[0] if self.sizes.full_sequence else 1 << 28
 
     @property
     def state_bytes(self):
@@ -67,9 +125,14 @@ cdef class Plan:
         return self.sizes.scratch_bytes
 
     @property
-    def frame_out(self):
-        """(rows, cols) of the frames that the last layer writes."""
-        return self.sizes.frame_out.rows, self.sizes.frame_out.cols
+    def values_bytes(self):
+        """Bytes of scratch for values between layers, and the least that any layout needs."""
+        return self.sizes.value_bytes, self.sizes.widest_bytes
+
+    @property
+    def outputs(self):
+        """((planes, rows, cols), axis of time) of each output; axis 0 is per sequence."""
+        return [describe_value(&self.sizes.outs[i]) for i in range(self.sizes.outputs)]
 
     def state_of(self, int32_t layer):
         """Return the place of a layer's state within a row's: (offset, numbers), in floats."""
@@ -89,6 +152,10 @@ cdef class Plan:
         Part(self, first, stride).run_rows(x, y, state, steps, lengths, first)
 
 
+cdef tuple describe_value(const trnn_value *value):
+    return (value.frame.planes, value.frame.rows, value.frame.cols), value.axis
+
+
 cdef void adjust(Plan plan) noexcept:
     """Take over live arguments that have changed."""
     cdef int32_t i
@@ -106,6 +173,7 @@ cdef class Part:
     cdef trnn_job job
     cdef int32_t first
     cdef Watch watch
+    cdef size_t x_row, y_row, state_row  # numbers of a row in the first input, the first output, and the state
     cdef int64_t patience  # a run of more steps checks for signals between blocks
 
     def __cinit__(self, Plan plan not None, int32_t first, int32_t stride):
@@ -115,33 +183,39 @@ cdef class Part:
         self.first = first
         self.job.weights = plan.weights
         self.job.scratch = cnp.PyArray_DATA(self.scratch)
-        self.job.lengths = NULL
+        for i in range(TRNN_AXES_MAX):
+            self.job.lengths[i] = NULL
+            self.job.steps[i] = 1
+        for i in range(TRNN_PORTS_MAX):
+            self.job.x[i] = NULL
+            self.job.y[i] = NULL
         self.job.stride = stride
         self.job.descending = 0
-        self.watch.blocks = max(1, PATIENCE // (plan.weights_bytes * sizes.batch * sizes.steps))
-        self.patience = self.watch.blocks * sizes.steps
+        self.watch.blocks = max(1, PATIENCE // (plan.weights_bytes * sizes.batch * sizes.steps[0]))
+        self.patience = self.watch.blocks * sizes.steps[0]
+        self.x_row, self.y_row = frame_numbers(&sizes.ins[0]), frame_numbers(&sizes.outs[0])
+        self.state_row = sizes.state_bytes // sizes.batch // 4
 
     cdef void point(self, const void *x, float *y, float *state, int32_t steps) noexcept:
-        """Point the job at the arrays of the whole batch."""
-        cdef const trnn_sizes *sizes = &self.plan.sizes
+        """Point the job at the arrays of the whole batch; of a net with one input and one output."""
         cdef size_t first = self.first
         self.job.isa = _isa
-        self.job.x = <const char *> x + first * sizes.frame_in.rows * sizes.frame_in.cols * 4
-        self.job.y = y + first * sizes.frame_out.rows * sizes.frame_out.cols
-        self.job.state = state + first * (sizes.state_bytes // sizes.batch // 4)
-        self.job.steps = steps
+        self.job.x[0] = <const char *> x + first * self.x_row * 4
+        self.job.y[0] = y + first * self.y_row
+        self.job.state = state + first * self.state_row
+        self.job.steps[0] = steps
         if self.plan.changes != changes:  # last, so that a step saves no registers for the call
             adjust(self.plan)
 
     cdef trnn_status run(self) noexcept:
         cdef trnn_status status
         self.job.poll = NULL
-        if self.job.steps > self.patience:
+        if self.job.steps[0] > self.patience:
             self.job.poll, self.job.context = poll, &self.watch
             self.watch.left = self.watch.blocks
         with nogil:
             status = trnn_run(self.plan.plan, &self.job)
-        self.job.descending = (self.job.descending + self.job.steps) & 1
+        self.job.descending = (self.job.descending + self.job.steps[0]) & 1
         return status
 
     def __call__(self):
@@ -158,5 +232,33 @@ cdef class Part:
         """Run full sequences like `Plan.run`, in this part's scratch, in one thread at a time."""
         self.first = first
         self.point(cnp.PyArray_DATA(x), <float *> cnp.PyArray_DATA(y), <float *> cnp.PyArray_DATA(state), steps)
-        self.job.lengths = NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths) + first
+        self.job.lengths[0] = NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths) + first
+        check(self.run(), "run")
+
+    def run_ports(self, xs, ys, cnp.ndarray state, steps, lengths, int32_t first):
+        """Run full sequences of a net with several inputs, outputs or axes of time.
+
+        ``xs`` and ``ys`` are its arrays, ``steps`` and ``lengths`` (None for all steps) a number and an array for
+        each axis. The caller has checked them.
+        """
+        cdef const trnn_sizes *sizes = &self.plan.sizes
+        cdef cnp.ndarray array
+        cdef size_t row
+        self.first = first
+        for i in range(sizes.outputs):
+            array = ys[i]
+            row = first * frame_numbers(&sizes.outs[i])
+            self.job.y[i] = <float *> cnp.PyArray_DATA(array) + row
+        self.point(cnp.PyArray_DATA(<cnp.ndarray> xs[0]), <float *> cnp.PyArray_DATA(<cnp.ndarray> ys[0]),
+                   <float *> cnp.PyArray_DATA(state), steps[0])
+        for i in range(sizes.inputs):
+            array = xs[i]
+            row = first * frame_numbers(&sizes.ins[i])
+            self.job.x[i] = <const char *> cnp.PyArray_DATA(array) + row * 4
+        for i, count in enumerate(steps):
+            self.job.steps[i] = count
+            self.job.lengths[i] = NULL
+            if lengths[i] is not None:
+                array = lengths[i]
+                self.job.lengths[i] = <int32_t *> cnp.PyArray_DATA(array) + first
         check(self.run(), "run")

@@ -5,7 +5,7 @@
 
 
 cdef enum:
-    MAX_RANK = 4  # steps, batch, and a frame of rank 2
+    MAX_RANK = 5  # steps, batch, and a frame of rank 3
 
 
 cdef struct Shape:
@@ -36,6 +36,8 @@ cdef class Stream:
     cdef Part whole  # the only part, where there is one
     cdef int64_t surely  # a run of at most so many steps is done completely, or fails before its first step
     cdef Shape frame, frame_out
+    cdef size_t x_row, y_row  # numbers of a row's frame
+    cdef bint per_sequence  # the output is one frame for all steps so far
     cdef int32_t index_count
     cdef int32_t busy  # `_life` of the process whose thread uses it, or 0
     cdef bint rows_first
@@ -66,6 +68,8 @@ cdef class Stream:
         self.plan = plan.ready()
         set_shape(&self.frame, frame)
         set_shape(&self.frame_out, frame_out)
+        self.x_row, self.y_row = frame_numbers(&plan.sizes.ins[0]), frame_numbers(&plan.sizes.outs[0])
+        self.per_sequence = plan.sizes.outs[0].axis == 0
         self.index_count = index_count
         self.numbers = aligned_zeros(plan.sizes.state_bytes)
         if parts is None:
@@ -216,9 +220,11 @@ cdef class Stream:
         cdef cnp.npy_intp steps = lead.dims[0], batch = lead.dims[1]
         cdef Shape given = lead
         given.dims[0], given.dims[1] = batch, steps
-        if batch == 1:  # the same numbers in the same order
+        if batch == 1 and not self.per_sequence:  # the same numbers in the same order
             return self.compute(cnp.PyArray_DATA(x), <int32_t> steps, out, &given, "run")
         cdef Shape shape = given
+        if self.per_sequence:
+            shape.rank, shape.dims[0] = 1, batch
         follow(&shape, &self.frame_out)
         cdef cnp.ndarray y = None
         if out is not None:
@@ -227,7 +233,9 @@ cdef class Stream:
               0 if y is None else cnp.PyArray_NBYTES(y),
               cnp.PyArray_DATA(self.numbers), self.plan.sizes.state_bytes, "run")
         transposed = np.array(transposed, order="C")
-        result = self.compute(cnp.PyArray_DATA(transposed), <int32_t> steps, None, &lead, "run").swapaxes(0, 1)
+        result = self.compute(cnp.PyArray_DATA(transposed), <int32_t> steps, None, &lead, "run")
+        if not self.per_sequence:
+            result = result.swapaxes(0, 1)
         if y is None:
             return result
         y[:] = result
@@ -239,6 +247,8 @@ cdef class Stream:
         cdef int status
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef Shape shape = lead[0]
+        if self.per_sequence:
+            drop_steps(&shape, what)
         follow(&shape, &self.frame_out)
         cdef cnp.ndarray y
         if out is None:
@@ -247,7 +257,7 @@ cdef class Stream:
             y = self.output(out, &shape, what)
         cdef float *y_data = <float *> cnp.PyArray_DATA(y)
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
-        cdef size_t x_bytes = <size_t> steps * sizes.batch * sizes.frame_in.rows * sizes.frame_in.cols * 4
+        cdef size_t x_bytes = <size_t> steps * sizes.batch * self.x_row * 4
         apart(x, x_bytes, y_data, cnp.PyArray_NBYTES(y), state, sizes.state_bytes, what)
         if self.busy:
             self.idle(what)
@@ -315,6 +325,15 @@ cdef void set_shape(Shape *shape, tuple dims):
     shape.rank = <int> len(dims)
     for axis in range(shape.rank):
         shape.dims[axis] = dims[axis]
+
+
+cdef inline void drop_steps(Shape *shape, str what) noexcept:
+    """Leave out the axis of steps, which `run` has."""
+    cdef int axis
+    if what == "run":
+        shape.rank -= 1
+        for axis in range(shape.rank):
+            shape.dims[axis] = shape.dims[axis + 1]
 
 
 cdef inline void follow(Shape *shape, const Shape *frame) noexcept:

@@ -21,7 +21,7 @@ cdef extern from "tinyrnn.h" nogil:
     bint trnn_isa_fused(const trnn_kernels *isa)
 
     ctypedef struct trnn_frame:
-        int32_t rows, cols
+        int32_t planes, rows, cols
 
     ctypedef struct trnn_layer_type:
         pass
@@ -82,19 +82,45 @@ cdef extern from "tinyrnn.h" nogil:
 
     size_t trnn_param_bytes(const trnn_param *param)
 
+    # ---- nets and plans
+
+    enum:
+        TRNN_READS_MAX
+        TRNN_PORTS_MAX
+        TRNN_AXES_MAX
+
+    ctypedef struct trnn_value:
+        trnn_frame frame
+        int32_t axis
+
+    ctypedef struct trnn_reads:
+        int32_t count
+        int32_t value[8]
+
+    ctypedef struct trnn_net:
+        const trnn_layer *layers
+        int32_t count
+        const trnn_reads *reads
+        int32_t inputs, outputs
+        trnn_value input[8]
+        int32_t output[8]
+
     ctypedef struct trnn_plan:
         pass
 
     ctypedef struct trnn_sizes:
-        trnn_frame frame_in "in"
-        trnn_frame frame_out "out"
-        int32_t batch, steps
-        size_t state_bytes, scratch_bytes, part_bytes
-        bint full_sequence, indices
+        int32_t inputs, outputs
+        trnn_value ins "in"[8]
+        trnn_value outs "out"[8]
+        int32_t batch
+        int32_t steps[4]
+        size_t state_bytes, value_bytes, widest_bytes, scratch_bytes, part_bytes
+        bint full_sequence
+        uint32_t indices
 
-    size_t trnn_plan_bytes(int32_t layers)
-    trnn_status trnn_plan_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                               int32_t batch, int32_t steps, trnn_sizes *sizes)
+    size_t trnn_plan_bytes(const trnn_net *net)
+    trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, const int32_t *steps,
+                               trnn_sizes *sizes)
     void trnn_plan_adjust(trnn_plan *plan, int32_t i, const trnn_layer *layer)
     void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
 
@@ -103,10 +129,10 @@ cdef extern from "tinyrnn.h" nogil:
         const void *const *weights
         float *state
         void *scratch
-        const void *x
-        float *y
-        int32_t steps
-        const int32_t *lengths
+        const void *x[8]
+        float *y[8]
+        int32_t steps[4]
+        const int32_t *lengths[4]
         int32_t stride, descending
         int (*poll)(void *context) noexcept nogil
         void *context
@@ -139,13 +165,18 @@ cdef extern from "tinyrnn.h" nogil:
         pass
 
     ctypedef struct trnn_training_sizes:
-        trnn_frame frame_in "in"
-        trnn_frame frame_out "out"
-        int32_t batch, steps
+        int32_t inputs, outputs
+        trnn_value ins "in"[8]
+        trnn_value outs "out"[8]
+        int32_t batch
+        int32_t steps[4]
         size_t state_bytes, tape_bytes, scratch_bytes
-        size_t x, y, dy, dx
+        size_t x[8]
+        size_t dx[8]
+        size_t y[8]
+        size_t dy[8]
         int32_t stages
-        bint indices
+        uint32_t indices
 
     ctypedef struct trnn_training_job:
         const trnn_kernels *isa
@@ -155,17 +186,18 @@ cdef extern from "tinyrnn.h" nogil:
         float *dstate
         void *tape
         void *scratch
-        const void *x
-        size_t x_step, x_row
-        int32_t steps
-        const int32_t *lengths
+        const void *x[8]
+        size_t x_step[8]
+        size_t x_row[8]
+        int32_t steps[4]
+        const int32_t *lengths[4]
         int32_t to_input
         uint32_t seed[2]
         int32_t part, parts
 
-    size_t trnn_training_bytes(int32_t layers)
-    trnn_status trnn_training_init(void *memory, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                                   int32_t batch, int32_t steps, trnn_training_sizes *sizes)
+    size_t trnn_training_bytes(const trnn_net *net)
+    trnn_status trnn_training_init(void *memory, const trnn_net *net, int32_t batch, const int32_t *steps,
+                                   trnn_training_sizes *sizes)
     void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer)
     trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
     void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
@@ -200,7 +232,7 @@ cdef extern from "tinyrnn.h" nogil:
         const void *target
         float *dy
         float *values
-        trnn_frame frame
+        int32_t rows, cols
         int32_t steps, batch
         const int32_t *lengths
         int32_t last, probabilities, y_rows_first, target_rows_first, target_steps

@@ -26,11 +26,10 @@ cdef class CoreTrainer:
         tape.program = program
         self.target_steps = target_steps
         self.room = loss.scratch_bytes(
-            tape.sizes.steps, tape.sizes.batch,
-            <size_t> tape.sizes.frame_out.rows * tape.sizes.frame_out.cols, target_steps)
+            tape.sizes.steps[0], tape.sizes.batch, frame_numbers(&tape.sizes.outs[0]), target_steps)
         if self.room == <size_t> -1:
             raise MemoryError(
-                f"trainer: the loss of {target_steps} labels in {tape.sizes.steps} steps takes too much memory")
+                f"trainer: the loss of {target_steps} labels in {tape.sizes.steps[0]} steps takes too much memory")
         self.numbers = self.scratch = None
 
     @property
@@ -66,6 +65,7 @@ cdef class CoreTrainer:
             If x or the lengths have a fault that only the core can find.
         """
         cdef Tape tape = self.tape
+        cdef const trnn_value *out = &tape.sizes.outs[0]
         if target.target_steps > self.target_steps:
             raise errors.ShapeError(
                 f"step: a row of the target has room for {target.target_steps} labels, expected {self.target_steps} "
@@ -83,10 +83,10 @@ cdef class CoreTrainer:
         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
                    NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
         self.job.isa = isa_in_use()
-        self.job.steps, self.job.batch = steps, tape.sizes.batch
-        self.job.frame = tape.sizes.frame_out
-        self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y)
-        self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy)
+        self.job.steps, self.job.batch = (steps if out.axis else 1), tape.sizes.batch
+        self.job.rows, self.job.cols = out.frame.planes * out.frame.rows, out.frame.cols
+        self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y[0])
+        self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy[0])
         self.job.values = NULL
         self.job.scratch = cnp.PyArray_DATA(self.scratch)
         self.job.y_rows_first = 0

@@ -43,7 +43,7 @@ cdef class Tape:
                    const int32_t *lengths, uint64_t seed, bint to_input) except -1
     cdef void mark(self) noexcept nogil
     cdef int run(self, Phase phase, int32_t stage) except -1
-    cdef cnp.ndarray array(self, size_t offset, trnn_frame frame)
+    cdef cnp.ndarray array(self, size_t offset, const trnn_value *value)
 
 
 cdef class CoreTrainer:

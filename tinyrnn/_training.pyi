@@ -19,10 +19,9 @@ class Tape:
     def __init__(
         self,
         layers: list[Layer],
-        rows: int,
-        cols: int,
+        frame: tuple[int, ...],
         batch: int,
-        steps: int,
+        steps: int | tuple[int, ...],
         threads: int = 1,
         instead: list[dict[str, float]] | None = None,
     ) -> None: ...
@@ -37,7 +36,7 @@ class Tape:
     @property
     def state_bytes(self) -> int: ...
     @property
-    def frame_out(self) -> tuple[int, int]: ...
+    def outputs(self) -> list[tuple[tuple[int, int, int], int]]: ...
     def point_gradients(self, trained: list[int]) -> None: ...
     def forward(
         self,

@@ -23,7 +23,18 @@ from libc.string cimport memset
 from tinyrnn._losses cimport CoreLoss, Target
 from tinyrnn._optim cimport Program
 
-from tinyrnn._core cimport Layer, aligned_zeros, changes_of_layers, check, isa_in_use, write_arguments
+from tinyrnn._core cimport (
+    Described,
+    Layer,
+    aligned_zeros,
+    changes_of_layers,
+    check,
+    describe_value,
+    fill_steps,
+    frame_numbers,
+    isa_in_use,
+    write_arguments,
+)
 from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
@@ -73,10 +84,11 @@ cdef class Tape:
     ----------
     layers : list of Layer
         All float32.
-    rows, cols : int
-        The frame that the first one reads.
-    batch, steps : int
-        Rows, and the most steps of a sequence.
+    frame : tuple of int
+        The frame that a chain reads; `Cores` have ``inputs``.
+    batch : int
+    steps : int or tuple of int
+        The most steps of a sequence, of each axis of time.
     threads : int
         The number of threads that share the rows.
     instead : list of dict
@@ -90,37 +102,29 @@ cdef class Tape:
         If the layers do not fit each other, or are too large.
     """
 
-    def __cinit__(self, list layers, int32_t rows, int32_t cols, int32_t batch, int32_t steps, int32_t threads=1,
-                  list instead=None):
+    def __cinit__(self, list layers, tuple frame, int32_t batch, steps, int32_t threads=1, list instead=None):
         cdef int32_t count = <int32_t> len(layers)
-        cdef trnn_layer *all_layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
-        cdef trnn_frame frame = trnn_frame(rows, cols)
+        cdef Described described = Described(layers, frame)
+        cdef int32_t most[4]
+        fill_steps(most, steps)
         self.weights = <void **> PyMem_Malloc(count * sizeof(void *))
         self.grads = <float **> PyMem_Malloc(count * sizeof(void *))
         self.graded = <uint32_t **> PyMem_Malloc(count * sizeof(void *))
         self.trained = <uint32_t *> PyMem_Malloc(count * sizeof(uint32_t))
-        if (all_layers == NULL or self.weights == NULL or self.grads == NULL or self.graded == NULL
-                or self.trained == NULL):
-            PyMem_Free(all_layers)
+        if self.weights == NULL or self.grads == NULL or self.graded == NULL or self.trained == NULL:
             raise MemoryError()
         self.layers = layers
         self.instead = instead or [{}] * count
         self.changes = changes_of_layers()
-        try:
-            for i in range(count):
-                (<Layer> layers[i]).trainable()
-                all_layers[i] = self.layer_of(i)
-                self.graded[i] = &(<Layer> layers[i]).graded
-                self.trained[i] = 0
-            self.count = count
-            self.memory = bytes(trnn_training_bytes(count))
-            self.training = <trnn_training *> <char *> self.memory
-            check(
-                trnn_training_init(self.training, all_layers, count, frame, batch, steps, &self.sizes),
-                "training",
-            )
-        finally:
-            PyMem_Free(all_layers)
+        for i in range(count):
+            (<Layer> layers[i]).trainable()
+            described.layers[i] = self.layer_of(i)
+            self.graded[i] = &(<Layer> layers[i]).graded
+            self.trained[i] = 0
+        self.count = count
+        self.memory = bytes(trnn_training_bytes(&described.net))
+        self.training = <trnn_training *> <char *> self.memory
+        check(trnn_training_init(self.training, &described.net, batch, most, &self.sizes), "training")
         self.threads = threads if threads < batch else batch
         self.parts = []
 
@@ -153,7 +157,7 @@ cdef class Tape:
 
     @property
     def most_steps(self):
-        return self.sizes.steps
+        return self.sizes.steps[0]
 
     @property
     def tape_bytes(self):
@@ -169,8 +173,9 @@ cdef class Tape:
         return self.sizes.state_bytes
 
     @property
-    def frame_out(self):
-        return self.sizes.frame_out.rows, self.sizes.frame_out.cols
+    def outputs(self):
+        """((planes, rows, cols), axis of time) of each output; axis 0 is per sequence."""
+        return [describe_value(&self.sizes.outs[i]) for i in range(self.sizes.outputs)]
 
     cdef allocate(self):
         """Allocate all memory, unless that is done."""
@@ -190,6 +195,9 @@ cdef class Tape:
             part.job.dstate = <float *> cnp.PyArray_DATA(self.dstate)
             part.job.part = i
             part.job.parts = self.threads
+            for axis in range(TRNN_AXES_MAX):
+                part.job.steps[axis] = 1
+                part.job.lengths[axis] = NULL
             self.parts.append(part)
         self.job = &(<Part> self.parts[0]).job
 
@@ -205,10 +213,10 @@ cdef class Tape:
             self.weights[i] = <void *> layer.ready()
         for part in self.parts:
             part.job.isa = isa_in_use()
-            part.job.x, part.job.x_step, part.job.x_row = x, x_step, x_row
+            part.job.x[0], part.job.x_step[0], part.job.x_row[0] = x, x_step, x_row
             part.job.state = state
-            part.job.steps = steps
-            part.job.lengths = lengths
+            part.job.steps[0] = steps
+            part.job.lengths[0] = lengths
             part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
             part.job.to_input = to_input
         part = self.parts[0]
@@ -255,8 +263,8 @@ cdef class Tape:
 
         Returns
         -------
-        ndarray, float32, (steps, batch, rows, cols)
-            A copy.
+        ndarray, float32, (steps, batch, planes, rows, cols)
+            A copy; of a value per sequence (1, batch, ...).
         """
         self.allocate()
         self.ends = None if lengths is None else lengths.copy()
@@ -266,35 +274,36 @@ cdef class Tape:
         for stage in range(self.sizes.stages):
             self.run(FORWARD, stage)
         self.steps = steps
-        return self.array(self.sizes.y, self.sizes.frame_out).copy()
+        return self.array(self.sizes.y[0], &self.sizes.outs[0]).copy()
 
     def backward(self, cnp.ndarray dy, cnp.ndarray dstate):
         """Run backward, and add to the layers' gradients.
 
         Parameters
         ----------
-        dy : ndarray, C-contiguous float32, as `forward` returned
+        dy : ndarray, C-contiguous float32, with the numbers of what `forward` returned
         dstate : ndarray, float32, as the state
             The gradient of the final state; becomes that of the initial one.
 
         Returns
         -------
-        dx : ndarray, float32, (steps, batch, rows, cols), a copy; None for indices
+        dx : ndarray, float32, (steps, batch, planes, rows, cols), a copy; None for indices
         """
-        self.array(self.sizes.dy, self.sizes.frame_out)[:] = dy
+        self.array(self.sizes.dy[0], &self.sizes.outs[0]).reshape(-1)[:] = dy.reshape(-1)
         self.dstate[:dstate.size] = dstate
         for stage in range(self.sizes.stages - 1, -1, -1):
             self.run(BACKWARD, stage)
         self.run(GRADIENTS, 0)
         self.mark()
         dstate[:] = self.dstate[:dstate.size]
-        return None if self.sizes.indices else self.array(self.sizes.dx, self.sizes.frame_in).copy()
+        return None if self.sizes.indices else self.array(self.sizes.dx[0], &self.sizes.ins[0]).copy()
 
-    cdef cnp.ndarray array(self, size_t offset, trnn_frame frame):
-        """Return one of the tape's arrays, for the steps of the last call."""
-        cdef size_t count = <size_t> self.steps * self.sizes.batch * frame.rows * frame.cols
+    cdef cnp.ndarray array(self, size_t offset, const trnn_value *value):
+        """Return one of the tape's arrays, for the steps of the last call: (steps or 1, batch, planes, rows, cols)."""
+        cdef size_t steps = self.steps if value.axis else 1
+        cdef size_t count = steps * self.sizes.batch * frame_numbers(value)
         return self.tape[offset // 4:offset // 4 + count].reshape(
-            self.steps, self.sizes.batch, frame.rows, frame.cols)
+            steps, self.sizes.batch, value.frame.planes, value.frame.rows, value.frame.cols)
 
 
 include "_trainer.pxi"

@@ -169,7 +169,7 @@ def infer(
     state = State.started(call.state_bytes, call.slots)
     if initial is not None:
         state.take(initial, f"{type(net).__name__}: initial state")
-    y = np.empty(leading + ((call.plan.frame_out[1],) if last else out_frame), np.float32)
+    y = np.empty(leading + ((call.plan.outputs[0][0][2],) if last else out_frame), np.float32)
     if len(call.parts) == 1:
         call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
     else:
@@ -253,8 +253,8 @@ def streamed(net: Module, frame: Frame | None) -> tuple[list[_core.Layer], Frame
     if not isinstance(frame, (tuple, list)):
         raise TypeError(f"{name}: frame is {frame!r}, expected the sizes of its axes, such as (4,)")
     frame = tuple(check_size("frame", axis) for axis in frame)
-    if len(frame) > 2:
-        raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 2")
+    if len(frame) > 3:
+        raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 3")
     try:
         cores: list[_core.Layer] = []
         return cores, frame, net._lay(frame, 1, cores)
@@ -272,10 +272,9 @@ def stream_plan(
 ) -> tuple[list[_core.Layer], _core.Plan, Frame, Frame]:
     """The plan that `stream` runs and `memory` measures."""
     cores, frame, out_frame = streamed(net, frame)
-    rows, cols = (1, 1, *frame)[-2:]
     batch = check_size("batch", batch)
     steps = max(1, BLOCK_ROWS // batch) if steps is None else check_size("steps", steps)
-    return cores, _core.Plan(cores, rows, cols, batch, steps), frame, out_frame
+    return cores, _core.Plan(cores, frame, batch, steps), frame, out_frame
 
 
 def open_stream(

@@ -242,8 +242,7 @@ class _Frames:
     def __init__(
         self, cores: list[_core.Layer], frame: Frame, out_frame: Frame, batch: int, steps: int, ends: Any
     ) -> None:
-        rows, cols = (1, 1, *frame)[-2:]
-        self.tape = Tape(cores, rows, cols, batch, steps)
+        self.tape = Tape(cores, frame, batch, steps)
         self.cores, self.frame, self.out_frame, self.ends = cores, frame, out_frame, ends
 
     def forward(self, x: NDArray[Any]) -> Array:
@@ -253,11 +252,7 @@ class _Frames:
         return y.reshape(*x.shape[:2], *self.out_frame)
 
     def backward(self, dy: Array) -> Array:
-        rows, cols = self.tape.frame_out
-        dx = self.tape.backward(
-            np.ascontiguousarray(dy).reshape(*dy.shape[:2], rows, cols),
-            _core.aligned_zeros(self.tape.state_bytes),
-        )
+        dx = self.tape.backward(np.ascontiguousarray(dy), _core.aligned_zeros(self.tape.state_bytes))
         assert dx is not None  # indices are read below all recurrent layers, where no gradient goes
         return dx.reshape(*dy.shape[:2], *self.frame)
 

@@ -21,10 +21,9 @@ Key = tuple[Any, ...]
 
 def laid_out(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:
     """Lay out core layers for calls of ``steps`` steps: in blocks, unless a layer needs the full sequence."""
-    rows, cols = (1, 1, *frame)[-2:]
     block = max(1, BLOCK_ROWS // batch)
-    plan = _core.Plan(cores, rows, cols, batch, min(block, steps))
-    return _core.Plan(cores, rows, cols, batch, steps) if plan.full_sequence and steps > block else plan
+    plan = _core.Plan(cores, frame, batch, min(block, steps))
+    return _core.Plan(cores, frame, batch, steps) if plan.full_sequence and steps > block else plan
 
 
 class Call:

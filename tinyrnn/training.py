@@ -73,9 +73,8 @@ def lay_out(
     """
     chain = _chain(net, cores, modes)
     trained, instead = [core for core, _ in chain], [given for _, given in chain]
-    rows, cols = (1, 1, *frame)[-2:]
-    tape = Tape(trained, rows, cols, batch, steps, threads, instead)
-    slots = calls.slots_of(net, _core.Plan(cores, rows, cols, batch, 1))
+    tape = Tape(trained, frame, batch, steps, threads, instead)
+    slots = calls.slots_of(net, _core.Plan(cores, frame, batch, 1))
     return Layout(tape, trained, slots, frame, out_frame, modes)
 
 
@@ -186,12 +185,11 @@ def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> t
         raise ShapeError(f"{name}: dy has shape {array.shape}, expected {wanted}, the output's")
     if last.swapped:
         array = array.swapaxes(0, 1)
-    rows, cols = tape.frame_out
     what = f"{name}: gradient of the final state"
     state = State.started(tape.state_bytes, layout.slots, dstate, what)
     net._practised().forward = None
     still = _frozen_parts(net)
-    dx = tape.backward(np.ascontiguousarray(array).reshape(tape.steps, tape.batch, rows, cols), state.numbers)
+    dx = tape.backward(np.ascontiguousarray(array), state.numbers)
     for gradient, before in still:
         gradient[:] = before
     if dx is None:

@@ -31,11 +31,12 @@ int main(int argc, char **argv)
     sizes_of->bias = 1;
 
     const trnn_kernels *isa = trnn_isa_find(argv[1]);
-    const trnn_frame frame = {1, sizes_of->input_size};
-    void *plan = filled(0, trnn_plan_bytes(1));
+    const trnn_net net = trnn_chain(&layer, 1, (trnn_frame){1, 1, sizes_of->input_size});
+    const int32_t one = 1;
+    void *plan = filled(0, trnn_plan_bytes(&net));
     trnn_sizes sizes;
     if (!isa || !layer.type || layer.format == TRNN_FORMAT_COUNT || trnn_layer_check(&layer) != TRNN_OK ||
-        trnn_plan_init(plan, &layer, 1, frame, 1, 1, &sizes) != TRNN_OK) {
+        trnn_plan_init(plan, &net, 1, &one, &sizes) != TRNN_OK) {
         fprintf(stderr, "step: no %s %s on %s here\n", argv[5], argv[2], argv[1]);
         return 1;
     }
@@ -45,9 +46,9 @@ int main(int argc, char **argv)
         .weights = &weights,
         .state = filled(0, sizes.state_bytes),
         .scratch = filled(0, sizes.scratch_bytes),
-        .x = filled(0x3c, (size_t)frame.cols * sizeof(float)),
-        .y = filled(0, (size_t)sizes.out.cols * sizeof(float)),
-        .steps = 1,
+        .x = {filled(0x3c, (size_t)sizes_of->input_size * sizeof(float))},
+        .y = {filled(0, (size_t)sizes.out[0].frame.cols * sizeof(float))},
+        .steps = {1},
     };
     for (int steps = atoi(argv[6]); steps > 0; steps--)
         if (trnn_run(plan, &job) != TRNN_OK) return 1;

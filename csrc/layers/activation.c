@@ -31,8 +31,7 @@ static float slope_of(const trnn_layer *layer)
 
 static void activation_run(const trnn_call *call)
 {
-    const size_t numbers =
-        (size_t)call->steps * (size_t)call->batch * (size_t)call->in.rows * (size_t)call->in.cols;
+    const size_t numbers = (size_t)call->steps * (size_t)call->batch * trnn_frame_size(call->in);
     TRNN_KERNEL(call->isa, map_f32)(map_of(call->layer), call->x, call->y, numbers, slope_of(call->layer));
 }
 
@@ -42,7 +41,7 @@ static void activation_backward(const trnn_pass *pass)
 {
     const trnn_map map = map_of(pass->layer);
     const float slope = slope_of(pass->layer);
-    const size_t numbers = (size_t)pass->rows * (size_t)pass->in.rows * (size_t)pass->in.cols;
+    const size_t numbers = (size_t)pass->rows * trnn_frame_size(pass->in);
     const float *x = pass->x, *y = pass->y, *dy = pass->dy;
     float *dx = pass->dx;
     if (!dx) return;
@@ -75,8 +74,9 @@ ACTIVATION(tanh, TRNN_MAP_TANH);
 static trnn_status flatten_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
     (void)layer;
-    if (in.rows > TRNN_SIZE_MAX / in.cols) return TRNN_E_SIZE;
-    *out = (trnn_frame){1, in.rows * in.cols};
+    const size_t numbers = trnn_frame_size(in);
+    if (numbers > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE;
+    *out = (trnn_frame){1, 1, (int32_t)numbers};
     return TRNN_OK;
 }
 
@@ -118,7 +118,7 @@ static uint32_t hashed(const uint32_t seed[2], size_t i)
 static void drop(const trnn_pass *pass, const float *from, float *to)
 {
     const float p = pass->layer->as.dropout.p, scale = p < 1.0f ? 1.0f / (1.0f - p) : 0.0f;
-    const size_t size = (size_t)pass->in.rows * (size_t)pass->in.cols;
+    const size_t size = trnn_frame_size(pass->in);
     const size_t first = pass->frame * size, numbers = (size_t)pass->rows * size;
     const uint32_t dropped = (uint32_t)((double)p * 16777216.0);
     for (size_t i = 0; i < numbers; i++)

@@ -165,7 +165,7 @@ static int32_t state_after(const direction *me, int32_t t) { return t + !me->rev
 /* The chunk that begins with the i-th step: how many steps, and the first of them in the order of time. */
 static int32_t chunk_at(const direction *me, int32_t i, int32_t *first)
 {
-    const int32_t left = me->pass->steps - i, count = left < me->chunk ? left : me->chunk;
+    const int32_t left = me->pass->to - i, count = left < me->chunk ? left : me->chunk;
     *first = step_at(me, me->reverse ? i + count - 1 : i);
     return count;
 }
@@ -218,7 +218,7 @@ static void begin_forward(const direction *me)
 {
     const trnn_pass *pass = me->pass;
     const direction_tape *tape = &me->tape;
-    const int32_t start = state_before(me, step_at(me, 0));
+    const int32_t start = state_before(me, step_at(me, pass->from));
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         const float *state = me->state + (size_t)b * pass->state_stride;
         copy_numbers(at(me, tape->h, start, b, me->size), state, me->size);
@@ -231,7 +231,7 @@ static void end_forward(const direction *me)
 {
     const trnn_pass *pass = me->pass;
     const direction_tape *tape = &me->tape;
-    const int32_t end = state_after(me, step_at(me, pass->steps - 1));
+    const int32_t end = state_after(me, step_at(me, pass->to - 1));
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *state = me->state + (size_t)b * pass->state_stride;
         copy_numbers(state, at(me, tape->h, end, b, me->size), me->size);
@@ -294,8 +294,8 @@ static void forward_direction(const direction *me)
     if (me->weights[BIAS_IH])
         trnn_add_biases(&me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
                         me->scratch.bias);
-    for (int32_t i = 0; i < pass->steps; i++) {
-        if (i % me->chunk == 0) input_forward(me, i);
+    for (int32_t i = pass->from; i < pass->to; i++) {
+        if ((i - pass->from) % me->chunk == 0) input_forward(me, i);
 
         const int32_t t = step_at(me, i), before = state_before(me, t), after = state_after(me, t);
         const trnn_ends ends = {pass->lengths, t};
@@ -433,7 +433,7 @@ static void backward_direction(const direction *me)
     const int32_t last = pass->first + pass->rows;
 
     begin_backward(me);
-    for (int32_t i = pass->steps - 1; i >= 0; i--) {
+    for (int32_t i = pass->to - 1; i >= pass->from; i--) {
         const int32_t t = step_at(me, i);
         const trnn_ends ends = {pass->lengths, t};
         int32_t b, end = pass->first;
@@ -446,7 +446,7 @@ static void backward_direction(const direction *me)
         }
         while (trnn_next_rows(ends, last, &b, &end)) step_backward(me, t, b, end);
 
-        if (pass->dx && i % me->chunk == 0) input_backward(me, i);
+        if (pass->dx && (i - pass->from) % me->chunk == 0) input_backward(me, i);
     }
     end_backward(me);
 }

@@ -43,7 +43,7 @@ static trnn_status conv1d_check(const trnn_layer *layer)
 static trnn_status conv1d_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
-    if (in.rows != a->in_channels) return TRNN_E_SHAPE;
+    if (in.planes != 1 || in.rows != a->in_channels) return TRNN_E_SHAPE;
     const int64_t left = a->pad_left, right = a->pad_right;
     if (a->padding_mode == TRNN_PAD_REFLECT && (left >= in.cols || right >= in.cols)) return TRNN_E_SHAPE;
     const int64_t span = (int64_t)a->dilation * (a->kernel_size - 1) + 1;
@@ -51,7 +51,7 @@ static trnn_status conv1d_frame(const trnn_layer *layer, trnn_frame in, trnn_fra
     if (padded < span) return TRNN_E_SHAPE;
     const int64_t length = (padded - span) / a->stride + 1;
     if (length > TRNN_SIZE_MAX) return TRNN_E_SIZE;
-    *out = (trnn_frame){a->out_channels, (int32_t)length};
+    *out = (trnn_frame){1, a->out_channels, (int32_t)length};
     return TRNN_OK;
 }
 

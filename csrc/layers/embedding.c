@@ -19,8 +19,8 @@ static trnn_status embedding_check(const trnn_layer *layer)
 
 static trnn_status embedding_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
-    if (in.rows != 1) return TRNN_E_SHAPE;
-    *out = (trnn_frame){in.cols, layer->as.embedding.embedding_dim};
+    if (trnn_frame_rows(in) != 1) return TRNN_E_SHAPE;
+    *out = (trnn_frame){1, in.cols, layer->as.embedding.embedding_dim};
     return TRNN_OK;
 }
 

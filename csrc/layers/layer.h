@@ -10,7 +10,17 @@
 #include "../layout.h"
 #include "../tinyrnn.h"
 
-/* One run of one layer. x and y do not overlap. Row b at step t is frame t * batch + b. */
+/* A further value that a layer reads: its frames, (steps, batch, in). */
+typedef struct {
+    const float *x;
+    trnn_frame in;
+    int32_t
+        still; /* 1: not on the layer's axis of time; per sequence (steps is 1) or on an axis of its own */
+    int32_t steps;
+    const int32_t *lengths; /* NULL, or (batch,) of its axis */
+} trnn_read;
+
+/* One run of one layer. Values and y do not overlap. Row b at step t is frame t * batch + b. */
 typedef struct {
     const trnn_layer *layer;
     const trnn_kernels *isa;
@@ -25,11 +35,24 @@ typedef struct {
     const int32_t *lengths; /* NULL, or (batch,): steps of each row in the caller's sequence */
     int32_t start;          /* steps of that sequence that ran in earlier blocks */
     int32_t descending;     /* as in trnn_job */
+    int32_t still;          /* 1: x is one frame a row for all steps */
+    const float *source;    /* the state of the layer that wrote x, of row 0; NULL for a net's input */
+    int32_t count;          /* further values that it reads */
+    const trnn_read *others;
 } trnn_call;
 
 /* Bytes of memory for a layer, for at most `steps` steps of `batch` rows. */
 typedef size_t trnn_layer_bytes(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
                                 int32_t steps);
+
+/* What a layer does with time. */
+typedef enum {
+    TRNN_TIME_KEEP,   /* it reads and writes values of one axis of time, or of none if it has no state */
+    TRNN_TIME_MIX,    /* as KEEP, and some of the values may be per sequence: they count at each step */
+    TRNN_TIME_ATTEND, /* as KEEP for the first value; the others may be on any axis */
+    TRNN_TIME_REDUCE, /* from a value per step to one per sequence: after each call that of the steps so far */
+    TRNN_TIME_SPREAD /* from a value per sequence to one per step: on the axis of its last value, or on axis 1 */
+} trnn_time;
 
 struct trnn_layer_type {
     const char *name;
@@ -39,6 +62,11 @@ struct trnn_layer_type {
 
     /* The frame that it writes when it reads `in`; E_SHAPE if it cannot read that. */
     trnn_status (*frame)(const trnn_layer *layer, trnn_frame in, trnn_frame *out);
+
+    /* In place of frame(), for a layer that reads several values; E_GRAPH if they are too few or too many. */
+    trnn_status (*join)(const trnn_layer *layer, const trnn_frame *in, int32_t count, trnn_frame *out);
+
+    trnn_time time;
 
     /* Its tensors, in PyTorch's order; NULL: none. An absent tensor takes a slot with rank 0, so that the
      * order of weights[] does not depend on the arguments. */
@@ -53,6 +81,10 @@ struct trnn_layer_type {
     /* Compute; NULL: y is x under another frame. */
     void (*run)(const trnn_call *call);
 
+    /* For a delay, which always runs step by step: after every layer of its loop has run, take x into the state. Its
+     * run() does not read x. frame() gets the frame that it writes. NULL: no delay. */
+    void (*after)(const trnn_call *call);
+
     /* Does it need the full sequence in one call? NULL: no. */
     int (*full_sequence)(const trnn_layer *layer);
 
@@ -61,6 +93,21 @@ struct trnn_layer_type {
 
     const void *family; /* data of a family of layers, such as recurrent.h's */
 };
+
+static inline int trnn_is_frame(trnn_frame frame)
+{
+    return trnn_is_size(frame.planes) && trnn_is_size(frame.rows) && trnn_is_size(frame.cols);
+}
+
+/* Rows of all planes of a frame; numbers of a frame. SIZE_MAX: more than can be addressed. */
+static inline size_t trnn_frame_rows(trnn_frame frame)
+{
+    return trnn_times((size_t)frame.planes, (size_t)frame.rows);
+}
+static inline size_t trnn_frame_size(trnn_frame frame)
+{
+    return trnn_times(trnn_frame_rows(frame), (size_t)frame.cols);
+}
 
 /* Entries of trnn_<family>_arguments, the list of all members of trnn_<family>_args. */
 #define TRNN_INT_OF(family, member)        {#member, offsetof(trnn_layer, as.family.member), TRNN_INT32, 0}

@@ -20,7 +20,7 @@ static trnn_status linear_frame(const trnn_layer *layer, trnn_frame in, trnn_fra
 {
     const trnn_linear_args *a = &layer->as.linear;
     if (in.cols != a->in_features) return TRNN_E_SHAPE;
-    *out = (trnn_frame){in.rows, a->out_features};
+    *out = (trnn_frame){in.planes, in.rows, a->out_features};
     return TRNN_OK;
 }
 
@@ -37,7 +37,7 @@ static size_t linear_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame 
                              int32_t steps)
 {
     (void)out;
-    const size_t rows = trnn_times(trnn_times((size_t)steps, (size_t)batch), (size_t)in.rows);
+    const size_t rows = trnn_times(trnn_times((size_t)steps, (size_t)batch), trnn_frame_rows(in));
     if (rows > (size_t)TRNN_SIZE_MAX) return SIZE_MAX;
     return trnn_product_scratch(layer->format, (int32_t)rows, in.cols);
 }
@@ -52,8 +52,9 @@ static void linear_run(const trnn_call *call)
 {
     const trnn_linear_args *a = &call->layer->as.linear;
     const trnn_matrix matrix = linear_matrix(call->layer, call->weights[0]);
-    trnn_product product = trnn_product_of(matrix, call->steps * call->batch * call->in.rows, a->out_features,
-                                           call->weights[1], call->x, call->y, call->scratch);
+    trnn_product product =
+        trnn_product_of(matrix, call->steps * call->batch * (int32_t)trnn_frame_rows(call->in),
+                        a->out_features, call->weights[1], call->x, call->y, call->scratch);
     product.descending = call->descending;
     TRNN_KERNEL(call->isa, product)(&product);
 }
@@ -78,16 +79,16 @@ static void linear_backward(const trnn_pass *pass)
 {
     if (!pass->dx) return;
     const trnn_matrix transposed = trnn_transposed_matrix(pass->tape, pass->out.cols, pass->in.cols);
-    const trnn_product product = trnn_product_of(transposed, pass->rows * pass->in.rows, pass->in.cols, NULL,
-                                                 pass->dy, pass->dx, NULL);
+    const trnn_product product = trnn_product_of(transposed, pass->rows * (int32_t)trnn_frame_rows(pass->in),
+                                                 pass->in.cols, NULL, pass->dy, pass->dx, NULL);
     TRNN_KERNEL(pass->isa, product)(&product);
 }
 
 static void linear_gradients(const trnn_pass *pass)
 {
     const trnn_weight_gradient gradient = trnn_weight_gradient_of(
-        pass, linear_matrix(pass->layer, pass->weights[0]), pass->rows * pass->in.rows, pass->out.cols,
-        pass->dy, pass->x, pass->grads[0], pass->grads[1]);
+        pass, linear_matrix(pass->layer, pass->weights[0]), pass->rows * (int32_t)trnn_frame_rows(pass->in),
+        pass->out.cols, pass->dy, pass->x, pass->grads[0], pass->grads[1]);
     TRNN_KERNEL(pass->isa, weight_gradient)(&gradient);
 }
 

@@ -34,8 +34,8 @@ static int32_t affine_params(const trnn_layer *layer, trnn_param *params)
 
 static trnn_status layer_norm_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
-    const int32_t size = layer->as.norm.size;
-    if (in.cols != size && (int64_t)in.rows * in.cols != size) return TRNN_E_SHAPE;
+    const size_t size = (size_t)layer->as.norm.size, cols = (size_t)in.cols;
+    if (cols != size && (size_t)in.rows * cols != size && trnn_frame_size(in) != size) return TRNN_E_SHAPE;
     *out = in;
     return TRNN_OK;
 }
@@ -43,8 +43,7 @@ static trnn_status layer_norm_frame(const trnn_layer *layer, trnn_frame in, trnn
 static void layer_norm_run(const trnn_call *call)
 {
     const size_t size = (size_t)call->layer->as.norm.size;
-    const size_t numbers =
-        (size_t)call->steps * (size_t)call->batch * (size_t)call->in.rows * (size_t)call->in.cols;
+    const size_t numbers = (size_t)call->steps * (size_t)call->batch * trnn_frame_size(call->in);
     const float *x = call->x;
     for (size_t i = 0; i < numbers; i += size)
         TRNN_KERNEL(call->isa, layer_norm_f32)(x + i, call->y + i, size, call->layer->as.norm.eps,
@@ -82,7 +81,7 @@ static standard standard_of_row(const trnn_pass *pass, const float *x, size_t si
 static void layer_norm_backward(const trnn_pass *pass)
 {
     const size_t size = (size_t)pass->layer->as.norm.size;
-    const size_t numbers = (size_t)pass->rows * (size_t)pass->in.rows * (size_t)pass->in.cols;
+    const size_t numbers = (size_t)pass->rows * trnn_frame_size(pass->in);
     const float *weight = pass->weights[0];
     for (size_t at = 0; pass->dx && at < numbers; at += size) {
         const float *x = (const float *)pass->x + at, *dy = pass->dy + at;
@@ -103,7 +102,7 @@ static void layer_norm_backward(const trnn_pass *pass)
 static void layer_norm_gradients(const trnn_pass *pass)
 {
     const size_t size = (size_t)pass->layer->as.norm.size;
-    const size_t numbers = (size_t)pass->rows * (size_t)pass->in.rows * (size_t)pass->in.cols;
+    const size_t numbers = (size_t)pass->rows * trnn_frame_size(pass->in);
     if (pass->part > 0 || !pass->grads[0]) return;
     for (size_t at = 0; at < numbers; at += size) {
         const float *x = (const float *)pass->x + at, *dy = pass->dy + at;
@@ -136,6 +135,7 @@ static int channels_are_rows(const trnn_layer *layer, trnn_frame in)
 
 static trnn_status batch_norm_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
+    if (in.planes != 1) return TRNN_E_SHAPE;
     if (!channels_are_rows(layer, in) && (in.rows != 1 || in.cols != layer->as.norm.size))
         return TRNN_E_SHAPE;
     *out = in;

@@ -42,8 +42,8 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
 
 trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
-    if (in.rows != 1 || in.cols != layer->as.recurrent.input_size) return TRNN_E_SHAPE;
-    *out = (trnn_frame){1, trnn_output_size(layer) * trnn_directions(layer)};
+    if (trnn_frame_rows(in) != 1 || in.cols != layer->as.recurrent.input_size) return TRNN_E_SHAPE;
+    *out = (trnn_frame){1, 1, trnn_output_size(layer) * trnn_directions(layer)};
     return TRNN_OK;
 }
 

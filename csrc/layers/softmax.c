@@ -19,7 +19,7 @@ static trnn_status softmax_check(const trnn_layer *layer)
 
 static trnn_status softmax_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
-    (void)layer;
+    if (layer->as.softmax.over_rows && in.planes != 1) return TRNN_E_SHAPE;
     *out = in;
     return TRNN_OK;
 }
@@ -35,7 +35,7 @@ static size_t softmax_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
 static void softmax_run(const trnn_call *call)
 {
     const int log = is_log(call->layer);
-    const size_t rows = (size_t)call->in.rows, cols = (size_t)call->in.cols;
+    const size_t rows = trnn_frame_rows(call->in), cols = (size_t)call->in.cols;
     const float *x = call->x;
     float *y = call->y;
     for (int64_t n = (int64_t)call->steps * call->batch; n > 0; n--, x += rows * cols, y += rows * cols) {
@@ -67,7 +67,7 @@ static void softmax_one_back(int log, size_t n, size_t apart, const float *p, co
 static void softmax_backward(const trnn_pass *pass)
 {
     if (!pass->dx) return;
-    const size_t rows = (size_t)pass->in.rows, cols = (size_t)pass->in.cols, size = rows * cols;
+    const size_t rows = trnn_frame_rows(pass->in), cols = (size_t)pass->in.cols, size = rows * cols;
     const size_t all = (size_t)pass->rows * size;
     const int log = is_log(pass->layer);
     const float *const p = log ? pass->dx : pass->y;

@@ -10,6 +10,16 @@
 
 #include "layer.h"
 
+/* A further value that a layer reads, as trnn_read, with its gradient. */
+typedef struct {
+    const float *x; /* (steps, batch, in) */
+    float *dx;      /* as x: written by backward(); NULL: not needed */
+    trnn_frame in;
+    int32_t still;
+    int32_t steps;
+    const int32_t *lengths;
+} trnn_pass_read;
+
 /* One pass of one layer in training, over some rows of a batch. No two arrays overlap. */
 typedef struct {
     const trnn_layer *layer;
@@ -27,11 +37,16 @@ typedef struct {
     float *dx;     /* as x: written by backward(); NULL: not needed */
     trnn_frame in, out;
     int32_t steps, batch;
-    int32_t first, rows;    /* this part's rows of the batch, in forward() and backward() */
-    int32_t part, parts;    /* this part's number, in transpose() and gradients() */
-    const int32_t *lengths; /* NULL, or (batch,) */
-    size_t frame;           /* frames of the layer's array before x */
-    uint32_t seed[2];       /* of random numbers */
+    int32_t from, to;        /* the steps of this call of forward() or backward(): one by one within a loop */
+    int32_t first, rows;     /* this part's rows of the batch, in forward() and backward() */
+    int32_t part, parts;     /* this part's number, in transpose() and gradients() */
+    const int32_t *lengths;  /* NULL, or (batch,) */
+    size_t frame;            /* frames of the layer's array before x */
+    uint32_t seed[2];        /* of random numbers */
+    int32_t still;           /* 1: x is one frame a row for all steps */
+    float *source, *dsource; /* as state and dstate, of the layer that wrote x; NULL for a net's input */
+    int32_t count;           /* further values that it reads */
+    trnn_pass_read others[TRNN_READS_MAX - 1];
 } trnn_pass;
 
 struct trnn_layer_training {
@@ -51,14 +66,20 @@ struct trnn_layer_training {
     /* Compute y, and keep on the tape what backward() and gradients() need; NULL: as the type's run(). */
     void (*forward)(const trnn_pass *pass);
 
-    /* Compute dx from dy, and keep what gradients() needs; NULL: y is x and dx is dy. */
+    /* Compute dx from dy, and keep what gradients() needs; NULL: y is x and dx is dy. It writes dx: train.c adds up
+     * the gradients of a value that several layers read. */
     void (*backward)(const trnn_pass *pass);
+
+    /* For a delay: as its type's after(), for the part's rows; and its gradient: before any layer of the loop goes
+     * back through the step, write dx from dstate. */
+    void (*after)(const trnn_pass *pass);
+    void (*after_backward)(const trnn_pass *pass);
 
     /* Add the part's share of the gradients of the weights, over all steps and rows at once. No two parts add to
      * the same number. NULL: no weights. */
     void (*gradients)(const trnn_pass *pass);
 
-    int sequences;    /* 1: looks at sequences */
+    int sequences;    /* 1: looks at sequences, or at several values */
     int across_batch; /* 1: mixes the rows of a batch */
 
     const void *family; /* as in trnn_layer_type */

@@ -307,20 +307,25 @@ void weights_release(weights *w)
         if (w->at[i].block) memory_release(&w->at[i]);
 }
 
+trnn_net model_net(const model *m)
+{
+    return trnn_chain(m->layers, m->count, (trnn_frame){1, m->frame.rows, m->frame.cols});
+}
+
 net net_open(const model *m, const weights *w, int32_t batch, int32_t steps)
 {
     net n;
     n.model = m;
     n.weights = w;
-    n.plan = memory_take(trnn_plan_bytes(m->count));
-    const trnn_status status =
-        trnn_plan_init(n.plan.at, m->layers, m->count, m->frame, batch, steps, &n.sizes);
+    const trnn_net described = model_net(m);
+    n.plan = memory_take(trnn_plan_bytes(&described));
+    const trnn_status status = trnn_plan_init(n.plan.at, &described, batch, &steps, &n.sizes);
     if (!check(status == TRNN_OK, "%s: plan: %s", m->name, trnn_status_text(status))) abort();
     n.state = memory_take(n.sizes.state_bytes);
     n.scratch = memory_take(n.sizes.scratch_bytes);
     memset(n.state.at, 0, n.state.bytes);
-    n.in = (size_t)n.sizes.in.rows * (size_t)n.sizes.in.cols;
-    n.out = (size_t)n.sizes.out.rows * (size_t)n.sizes.out.cols;
+    n.in = frame_size(n.sizes.in[0].frame);
+    n.out = frame_size(n.sizes.out[0].frame);
     n.row_state = 0;
     n.descending = 0;
     for (int32_t i = 0; i < m->count; i++) {
@@ -347,10 +352,10 @@ trnn_job net_job(const net *n, const trnn_kernels *isa, const float *x, float *y
                           .weights = n->weights->pointers,
                           .state = n->state.at,
                           .scratch = n->scratch.at,
-                          .x = x,
-                          .y = y,
-                          .steps = steps,
-                          .lengths = lengths,
+                          .x = {x},
+                          .y = {y},
+                          .steps = {steps},
+                          .lengths = {lengths},
                           .descending = n->descending};
     return job;
 }

@@ -87,10 +87,14 @@ const char *kind_name(const trnn_layer_type *kind);
 
 typedef struct {
     char name[NAME_ROOM];
-    trnn_frame frame;
+    struct {
+        int32_t rows, cols;
+    } frame;
     int32_t count;
     trnn_layer layers[LAYERS_MAX];
 } model;
+
+trnn_net model_net(const model *m); /* a chain */
 
 int model_get(int32_t i, model *m);   /* the i-th of models.c; 0 past the last */
 int trained_get(int32_t i, model *m); /* the i-th of those that are trained */
@@ -113,6 +117,11 @@ typedef struct {
     size_t row_state;   /* numbers of state of one row: the row's length without what aligns it */
     int32_t descending; /* of its next call */
 } net;
+
+static inline size_t frame_size(trnn_frame frame)
+{
+    return (size_t)frame.planes * (size_t)frame.rows * (size_t)frame.cols;
+}
 
 const trnn_plan *net_plan(const net *n);
 

@@ -174,7 +174,8 @@ static model single(int32_t kind, int32_t size)
     model m;
     memset(&m, 0, sizeof m);
     snprintf(m.name, sizeof m.name, "%s %dx%d", names[kind], (int)in, (int)out);
-    m.frame = (trnn_frame){1, in};
+    m.frame.rows = 1;
+    m.frame.cols = in;
     m.count = 1;
     m.layers[0].type = kinds[kind];
     if (kinds[kind] == &trnn_linear)

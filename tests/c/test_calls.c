@@ -85,15 +85,21 @@ static void arguments(void)
 static void adjusting(void)
 {
     trnn_layer layer = {TRNN_TRAINED(leaky_relu), .as.activation = {0.5f}};
-    memory plan = memory_take(trnn_plan_bytes(1)), scratch;
+    const trnn_net net = trnn_chain(&layer, 1, (trnn_frame){1, 1, 1});
+    const int32_t steps = 1;
+    memory plan = memory_take(trnn_plan_bytes(&net)), scratch;
     trnn_sizes sizes;
-    check(trnn_plan_init(plan.at, &layer, 1, (trnn_frame){1, 1}, 1, 1, &sizes) == TRNN_OK, "a plan");
+    check(trnn_plan_init(plan.at, &net, 1, &steps, &sizes) == TRNN_OK, "a plan");
     scratch = memory_take(sizes.scratch_bytes);
     const void *weights[] = {NULL};
     const float x = -8.0f;
     float y = 0.0f;
-    const trnn_job job = {
-        .isa = trnn_isa_best(), .weights = weights, .scratch = scratch.at, .x = &x, .y = &y, .steps = 1};
+    const trnn_job job = {.isa = trnn_isa_best(),
+                          .weights = weights,
+                          .scratch = scratch.at,
+                          .x = {&x},
+                          .y = {&y},
+                          .steps = {1}};
     trnn_run((const trnn_plan *)(void *)plan.at, &job);
     check(y == -4.0f, "a slope of 0.5: %g", (double)y);
     layer.as.activation.slope = 0.25f;
@@ -290,8 +296,9 @@ static void sane_sizes(const model *m)
 {
     const weights none = {0};
     net one = net_open(m, &none, 1, 1), many = net_open(m, &none, 5, 3), longer = net_open(m, &none, 5, 9);
-    check(many.sizes.batch == 5 && many.sizes.steps == 3, "%s: batch and steps", m->name);
-    check(many.sizes.in.rows == m->frame.rows && many.sizes.in.cols == m->frame.cols, "%s: frame", m->name);
+    check(many.sizes.batch == 5 && many.sizes.steps[0] == 3, "%s: batch and steps", m->name);
+    check(many.sizes.in[0].frame.rows == m->frame.rows && many.sizes.in[0].frame.cols == m->frame.cols,
+          "%s: frame", m->name);
     check(many.sizes.state_bytes % TRNN_ALIGN == 0 && many.sizes.scratch_bytes % TRNN_ALIGN == 0,
           "%s: sizes are not aligned", m->name);
     check(one.sizes.state_bytes <= many.sizes.state_bytes &&
@@ -374,12 +381,17 @@ static trnn_layer absurd_layer(dice *d)
 /* A size in bytes, in a number that cannot overflow. */
 static double bytes_of(double a, double b, double c) { return a * b * c * (double)sizeof(float); }
 
+static double bytes_of_frames(double frames, trnn_frame frame)
+{
+    return bytes_of(frames * frame.planes, frame.rows, frame.cols);
+}
+
 /* The frame that a layer reads, or an absurd one. */
 static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
 {
-    trnn_frame frame = {absurd(d), absurd(d)};
+    trnn_frame frame = {dice_roll(d) % 4 ? 1 : absurd(d), absurd(d), absurd(d)};
     if (dice_roll(d) % 4 == 0) return frame;
-    if (is_recurrent(layer)) return (trnn_frame){1, layer->as.recurrent.input_size};
+    if (is_recurrent(layer)) return (trnn_frame){1, 1, layer->as.recurrent.input_size};
     if (layer->type == &trnn_linear) frame.cols = layer->as.linear.in_features;
     if (layer->type == &trnn_embedding) frame.rows = 1;
     if (layer->type == &trnn_conv1d) frame.rows = layer->as.conv1d.in_channels;
@@ -390,15 +402,16 @@ static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
 
 /* A training of the same layers: `planned` is what a plan of them says. Where several things are wrong, the
  * two may name different ones. */
-static void absurd_training(memory *training, const trnn_layer *layers, int32_t count, trnn_frame frame,
-                            int32_t batch, int32_t steps, trnn_status planned,
-                            int32_t seen[TRNN_STATUS_COUNT])
+static void absurd_training(memory *training, const trnn_net *net, int32_t batch, int32_t steps,
+                            trnn_status planned, int32_t seen[TRNN_STATUS_COUNT])
 {
+    const trnn_layer *layers = net->layers;
+    const int32_t count = net->count;
     const double limit = (double)PTRDIFF_MAX;
     trnn_training_sizes before, after;
     memset(&before, 0x5a, sizeof before);
     after = before;
-    const trnn_status status = trnn_training_init(training->at, layers, count, frame, batch, steps, &after);
+    const trnn_status status = trnn_training_init(training->at, net, batch, &steps, &after);
     seen[status]++;
     if (planned == TRNN_OK)
         check(status == TRNN_OK || status == TRNN_E_FORMAT || status == TRNN_E_TRAINING ||
@@ -411,11 +424,13 @@ static void absurd_training(memory *training, const trnn_layer *layers, int32_t 
         return;
     }
     const double tape = (double)after.tape_bytes, frames = (double)batch * (double)steps;
-    const double in = bytes_of(frames, after.in.rows, after.in.cols),
-                 out = bytes_of(frames, after.out.rows, after.out.cols);
+    const double in = bytes_of_frames(frames, after.in[0].frame),
+                 out = bytes_of_frames(frames, after.out[0].frame);
     check(tape + (double)after.state_bytes + (double)after.scratch_bytes <= limit, "sizes beyond addresses");
-    check((double)after.x + in <= tape && (double)after.dx + in <= tape, "x or dx lies beyond the tape");
-    check((double)after.y + out <= tape && (double)after.dy + out <= tape, "y or dy lies beyond the tape");
+    check((double)after.x[0] + in <= tape && (double)after.dx[0] + in <= tape,
+          "x or dx lies beyond the tape");
+    check((double)after.y[0] + out <= tape && (double)after.dy[0] + out <= tape,
+          "y or dy lies beyond the tape");
     check(after.stages >= 1 && after.stages <= 2 * count + 1, "%d stages", (int)after.stages);
     if (count == 1 && is_recurrent(&layers[0])) { /* the largest of their arrays */
         const double gates = layers[0].type == &trnn_lstm ? 4 : layers[0].type == &trnn_gru ? 3 : 1;
@@ -428,7 +443,8 @@ static void absurd_sizes(void)
     enum { ROUNDS = 40000 };
     const double limit = (double)PTRDIFF_MAX;
     dice d = dice_named("absurd");
-    memory plan = memory_take(trnn_plan_bytes(2)), training = memory_take(trnn_training_bytes(2));
+    const trnn_net two = {.count = 2, .inputs = 1};
+    memory plan = memory_take(trnn_plan_bytes(&two)), training = memory_take(trnn_training_bytes(&two));
     int32_t seen[TRNN_STATUS_COUNT] = {0}, trained[TRNN_STATUS_COUNT] = {0};
     for (int i = 0; i < ROUNDS; i++) {
         const trnn_layer layers[2] = {absurd_layer(&d), absurd_layer(&d)};
@@ -453,14 +469,16 @@ static void absurd_sizes(void)
 
         const trnn_frame frame = absurd_frame(&d, &layers[0]);
         const int32_t batch = absurd(&d), steps = absurd(&d);
-        const trnn_sizes before = {{-7, -7}, {-7, -7}, -7, -7, 7, 7, 7, -7, -7};
-        trnn_sizes after = before;
-        const trnn_status status = trnn_plan_init(plan.at, layers, count, frame, batch, steps, &after);
+        trnn_sizes before, after;
+        memset(&before, 0x5a, sizeof before);
+        after = before;
+        const trnn_net net = trnn_chain(layers, count, frame);
+        const trnn_status status = trnn_plan_init(plan.at, &net, batch, &steps, &after);
         seen[status]++;
         check(status == TRNN_OK || status == TRNN_E_ARGUMENT || status == TRNN_E_SIZE ||
-                  status == TRNN_E_SHAPE,
+                  status == TRNN_E_SHAPE || status == TRNN_E_GRAPH,
               "plan: %d", (int)status);
-        absurd_training(&training, layers, count, frame, batch, steps, status, trained);
+        absurd_training(&training, &net, batch, steps, status, trained);
         if (status != TRNN_OK) {
             check(memcmp(&before, &after, sizeof after) == 0, "a plan that fails writes sizes");
             continue;
@@ -469,11 +487,14 @@ static void absurd_sizes(void)
                   (double)after.scratch_bytes + (double)after.part_bytes <= limit,
               "sizes beyond addresses");
         const double frames = (double)batch * (double)steps;
-        check(bytes_of(frames, after.out.rows, after.out.cols) <= limit, "%s: y is %d x %d x %d x %d",
-              trnn_layer_name(&layers[0]), (int)steps, (int)batch, (int)after.out.rows, (int)after.out.cols);
-        check(bytes_of(frames, after.in.rows, after.in.cols) <= limit, "%s: x is %d x %d x %d x %d",
-              trnn_layer_name(&layers[0]), (int)steps, (int)batch, (int)after.in.rows, (int)after.in.cols);
-        check(after.out.rows > 0 && after.out.cols > 0, "an empty frame");
+        const trnn_frame in = after.in[0].frame, out = after.out[0].frame;
+        check(bytes_of_frames(frames, out) <= limit, "%s: y is %d x %d x %d x %d x %d",
+              trnn_layer_name(&layers[0]), (int)steps, (int)batch, (int)out.planes, (int)out.rows,
+              (int)out.cols);
+        check(bytes_of_frames(frames, in) <= limit, "%s: x is %d x %d x %d x %d x %d",
+              trnn_layer_name(&layers[0]), (int)steps, (int)batch, (int)in.planes, (int)in.rows,
+              (int)in.cols);
+        check(out.planes > 0 && out.rows > 0 && out.cols > 0, "an empty frame");
         const trnn_recurrent_args *a = &layers[0].as.recurrent;
         if (count == 1 && is_recurrent(&layers[0])) { /* the largest of their arrays */
             const double gates = layers[0].type == &trnn_lstm ? 4 : layers[0].type == &trnn_gru ? 3 : 1;
@@ -482,7 +503,7 @@ static void absurd_sizes(void)
                 check((double)after.scratch_bytes >=
                           bytes_of((double)chunk * (double)batch, a->hidden_size, gates),
                       "scratch is too small");
-            check((double)after.state_bytes >= bytes_of(batch, after.out.cols, 1), "state is too small");
+            check((double)after.state_bytes >= bytes_of(batch, out.cols, 1), "state is too small");
         }
     }
     check(seen[TRNN_OK] > 20 && seen[TRNN_E_ARGUMENT] > 20 && seen[TRNN_E_SIZE] > 20 &&
@@ -668,13 +689,15 @@ static void bad_nets(void)
         {{"2^30 rows", {1 << 10, 3}, 1, {LINEAR(3, 2, 1)}}, 1 << 10, 1 << 10, TRNN_E_SIZE},
         /* clang-format on */
     };
-    memory plan = memory_take(trnn_plan_bytes(2));
+    const trnn_net two = {.count = 2, .inputs = 1};
+    memory plan = memory_take(trnn_plan_bytes(&two));
     for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
-        const trnn_sizes before = {{-7, -7}, {-7, -7}, -7, -7, 7, 7, 7, -7, -7};
-        trnn_sizes after = before;
+        trnn_sizes before, after;
+        memset(&before, 0x5a, sizeof before);
+        after = before;
         const model *m = &nets[i].model;
-        const trnn_status status =
-            trnn_plan_init(plan.at, m->layers, m->count, m->frame, nets[i].batch, nets[i].steps, &after);
+        const trnn_net net = model_net(m);
+        const trnn_status status = trnn_plan_init(plan.at, &net, nets[i].batch, &nets[i].steps, &after);
         check(status == nets[i].wanted, "%s: %s", m->name, trnn_status_text(status));
         check(memcmp(&before, &after, sizeof after) == 0, "%s: sizes were written", m->name);
     }

@@ -98,7 +98,8 @@ static int golden_run(int32_t i, const trnn_kernels *isa, char name[NAME_ROOM], 
         strcpy(name, longs[i - models].name);
         memset(&m, 0, sizeof m);
         strcpy(m.name, name);
-        m.frame = (trnn_frame){1, 64};
+        m.frame.rows = 1;
+        m.frame.cols = 64;
         m.count = 1;
         m.layers[0].type = longs[i - models].kind;
         m.layers[0].format = longs[i - models].format;

@@ -43,7 +43,8 @@ static desk desk_open(const trnn_loss *loss, int way)
     dice d = dice_named(trnn_loss_name(loss->type));
     const int ctc = loss->type == &trnn_loss_ctc, classes = loss->type == &trnn_loss_cross_entropy;
     memset(&k, 0, sizeof k);
-    k.job.frame = (trnn_frame){ctc ? 1 : ROWS, COLS};
+    k.job.rows = ctc ? 1 : ROWS;
+    k.job.cols = COLS;
     k.job.steps = STEPS;
     k.job.batch = BATCH;
     k.job.lengths = way & 1 ? ends : NULL;
@@ -54,7 +55,7 @@ static desk desk_open(const trnn_loss *loss, int way)
     k.job.target_steps = LABELS;
     k.job.target_lengths = labels;
 
-    const size_t rows = (size_t)k.job.frame.rows, frames = STEPS * BATCH;
+    const size_t rows = (size_t)k.job.rows, frames = STEPS * BATCH;
     const int indices = ctc || (classes && !k.job.probabilities);
     k.numbers = frames * rows * COLS;
     k.targets = ctc ? BATCH * LABELS : (k.job.last ? BATCH : frames) * rows * (indices ? 1 : COLS);
@@ -211,9 +212,9 @@ static void bad_jobs(void)
     for (int l = 0; l < LOSSES; l++) {
         EXPECT(l, 0, TRNN_E_LOSS_SHAPE, k.job.steps = 0);
         EXPECT(l, 0, TRNN_E_LOSS_SHAPE, k.job.batch = -1);
-        EXPECT(l, 0, TRNN_E_LOSS_SHAPE, k.job.frame.rows = 0);
-        EXPECT(l, 0, TRNN_E_LOSS_SHAPE, k.job.frame.cols = INT32_MIN);
-        EXPECT(l, 0, TRNN_E_SIZE, k.job.steps = k.job.batch = k.job.frame.cols = 1 << 28);
+        EXPECT(l, 0, TRNN_E_LOSS_SHAPE, k.job.rows = 0);
+        EXPECT(l, 0, TRNN_E_LOSS_SHAPE, k.job.cols = INT32_MIN);
+        EXPECT(l, 0, TRNN_E_SIZE, k.job.steps = k.job.batch = k.job.cols = 1 << 28);
         EXPECT(l, 0, TRNN_E_LENGTHS, k.job.lengths = none);
         EXPECT(l, 0, TRNN_E_LENGTHS, k.job.lengths = beyond);
         EXPECT(l, 0, TRNN_E_LOSS, k.job.last = 2);
@@ -221,8 +222,8 @@ static void bad_jobs(void)
         EXPECT(l, 0, TRNN_E_LOSS, k.job.target_rows_first = 2);
     }
     EXPECT(0, 0, TRNN_E_LOSS, k.job.probabilities = 1);
-    EXPECT(4, 0, TRNN_E_LOSS_SHAPE, k.job.frame.cols = COLS - 1);
-    EXPECT(6, 0, TRNN_E_LOSS_SHAPE, k.job.frame.cols = COLS - 1);
+    EXPECT(4, 0, TRNN_E_LOSS_SHAPE, k.job.cols = COLS - 1);
+    EXPECT(6, 0, TRNN_E_LOSS_SHAPE, k.job.cols = COLS - 1);
     EXPECT(5, 0, TRNN_E_TARGET, target[k.targets - 1] = COLS);
     EXPECT(5, 3, TRNN_E_TARGET, target[1] = -1);
     EXPECT(5, 1, TRNN_E_TARGET, target[0] = INT32_MIN);
@@ -230,8 +231,8 @@ static void bad_jobs(void)
     EXPECT(8, 0, TRNN_E_TARGET, target[2 * LABELS + 1] = 0);
     EXPECT(7, 0, TRNN_E_TARGET, target[0] = COLS);
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.last = 1);
-    EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.frame.rows = 2);
-    EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.frame.cols = 18); /* the blank is class 18 */
+    EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.rows = 2);
+    EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.cols = 18); /* the blank is class 18 */
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.target_steps = -1);
     EXPECT(7, 0, TRNN_E_TARGET_LENGTHS, k.job.target_lengths = less);
     EXPECT(7, 0, TRNN_E_TARGET_LENGTHS, k.job.target_lengths = more);

@@ -37,9 +37,9 @@ static trained trained_open(const model *m, int32_t batch, int32_t steps)
     trained t;
     memset(&t, 0, sizeof t);
     t.model = m;
-    t.plan = memory_take(trnn_training_bytes(m->count));
-    const trnn_status status =
-        trnn_training_init(t.plan.at, m->layers, m->count, m->frame, batch, steps, &t.sizes);
+    const trnn_net described = model_net(m);
+    t.plan = memory_take(trnn_training_bytes(&described));
+    const trnn_status status = trnn_training_init(t.plan.at, &described, batch, &steps, &t.sizes);
     if (!check(status == TRNN_OK, "%s: training: %s", m->name, trnn_status_text(status))) abort();
     t.weights = weights_roll(m);
     for (int32_t i = 0; i < m->count; i++) {
@@ -54,8 +54,8 @@ static trained trained_open(const model *m, int32_t batch, int32_t steps)
     memset(t.state.at, 0, t.state.bytes);
     memset(t.dstate.at, 0, t.dstate.bytes);
     memset(t.tape.at, 0, t.tape.bytes);
-    t.in = (size_t)t.sizes.in.rows * (size_t)t.sizes.in.cols;
-    t.out = (size_t)t.sizes.out.rows * (size_t)t.sizes.out.cols;
+    t.in = frame_size(t.sizes.in[0].frame);
+    t.out = frame_size(t.sizes.out[0].frame);
     return t;
 }
 
@@ -170,11 +170,11 @@ static void pass(trained *t, const way *how, const begin *b, int phases)
                                          .dstate = t->dstate.at,
                                          .tape = t->tape.at,
                                          .scratch = scratch[part].at,
-                                         .x = transposed.at,
-                                         .x_step = how->rows_first ? 1 : (size_t)t->sizes.batch,
-                                         .x_row = how->rows_first ? (size_t)how->steps : 1,
-                                         .steps = how->steps,
-                                         .lengths = how->lengths,
+                                         .x = {transposed.at},
+                                         .x_step = {how->rows_first ? 1 : (size_t)t->sizes.batch},
+                                         .x_row = {how->rows_first ? (size_t)how->steps : 1},
+                                         .steps = {how->steps},
+                                         .lengths = {how->lengths},
                                          .to_input = how->to_input,
                                          .seed = {17, 4},
                                          .part = part,
@@ -184,20 +184,20 @@ static void pass(trained *t, const way *how, const begin *b, int phases)
     }
     if (phases & FORWARD) {
         memcpy(t->state.at, b->state.at, t->state.bytes);
-        mark(tape_at(t, t->sizes.y), frames * t->out);
+        mark(tape_at(t, t->sizes.y[0]), frames * t->out);
         for (int32_t stage = 0; stage < t->sizes.stages; stage++)
             for (int32_t part = how->parts; part-- > 0;) trnn_forward(plan_of(t), &jobs[part], stage);
-        check(marks(tape_at(t, t->sizes.y), frames * t->out) == 0, "%s on %s: y is not all written",
+        check(marks(tape_at(t, t->sizes.y[0]), frames * t->out) == 0, "%s on %s: y is not all written",
               t->model->name, trnn_isa_name(how->isa));
     }
     if (phases & BACKWARD) {
         memcpy(t->dstate.at, b->dstate.at, t->dstate.bytes);
-        if (!t->sizes.indices) mark(tape_at(t, t->sizes.dx), frames * t->in);
-        memcpy(tape_at(t, t->sizes.dy), b->dy.at, frames * t->out * sizeof(float));
+        if (!t->sizes.indices) mark(tape_at(t, t->sizes.dx[0]), frames * t->in);
+        memcpy(tape_at(t, t->sizes.dy[0]), b->dy.at, frames * t->out * sizeof(float));
         for (int32_t stage = t->sizes.stages; stage-- > 0;)
             for (int32_t part = how->parts; part-- > 0;) trnn_backward(plan_of(t), &jobs[part], stage);
         for (int32_t part = how->parts; part-- > 0;) trnn_gradients(plan_of(t), &jobs[part]);
-        check(!how->to_input || t->sizes.indices || marks(tape_at(t, t->sizes.dx), frames * t->in) == 0,
+        check(!how->to_input || t->sizes.indices || marks(tape_at(t, t->sizes.dx[0]), frames * t->in) == 0,
               "%s on %s: dx is not all written", t->model->name, trnn_isa_name(how->isa));
     }
     for (int32_t part = 0; part < how->parts; part++) memory_release(&scratch[part]);
@@ -226,8 +226,8 @@ static piece piece_of(const trained *t, int32_t steps, int32_t k)
     switch (k - layers) {
     case 0: return (piece){"state", t->state.at, state};
     case 1: return (piece){"dstate", t->dstate.at, state};
-    case 2: return (piece){"y", tape_at(t, t->sizes.y), frames * t->out};
-    case 3: return (piece){"dx", tape_at(t, t->sizes.dx), t->sizes.indices ? 0 : frames * t->in};
+    case 2: return (piece){"y", tape_at(t, t->sizes.y[0]), frames * t->out};
+    case 3: return (piece){"dx", tape_at(t, t->sizes.dx[0]), t->sizes.indices ? 0 : frames * t->in};
     default: return (piece){NULL, NULL, 0};
     }
 }
@@ -304,8 +304,8 @@ memory train_pass(const model *m, const trnn_kernels *isa)
         memcpy(n.state.at, k ? t.dstate.at : t.state.at, n.state.bytes);
         for (int32_t row = 0; row < BATCH; row++, to += n.row_state) net_get_row(&n, row, to);
     }
-    memcpy(to, tape_at(&t, t.sizes.y), y * sizeof(float));
-    memcpy(to + y, tape_at(&t, t.sizes.dx), dx * sizeof(float));
+    memcpy(to, tape_at(&t, t.sizes.y[0]), y * sizeof(float));
+    memcpy(to + y, tape_at(&t, t.sizes.dx[0]), dx * sizeof(float));
     net_close(&n);
     begin_release(&b);
     trained_close(&t);
@@ -336,7 +336,7 @@ static void zeros_where_nothing_is(const trained *t, const way *how)
     for (int32_t b = 0; how->lengths && !t->sizes.indices && b < BATCH; b++)
         for (int32_t step = how->lengths[b]; step < how->steps; step++)
             for (size_t i = 0; i < t->in; i++)
-                zeros &= frame_at(tape_at(t, t->sizes.dx), step, b, t->in)[i] == 0.0f;
+                zeros &= frame_at(tape_at(t, t->sizes.dx[0]), step, b, t->in)[i] == 0.0f;
     check(zeros, "%s on %s: dx goes on after a row's end", t->model->name, trnn_isa_name(how->isa));
     for (int32_t l = 0; l < t->model->count; l++) {
         trnn_param params[TRNN_PARAMS_MAX];
@@ -380,7 +380,7 @@ static void as_in_use(const trained *t, const way *how, const begin *b)
             memset(frame_at(x.at, step, row, n.in), 0, n.in * sizeof(float));
     memcpy(n.state.at, b->state.at, n.state.bytes);
     net_run(&n, how->isa, x.at, y.at, STEPS, how->lengths);
-    check(same_bits(y.at, tape_at(t, t->sizes.y), STEPS * BATCH * n.out), "%s on %s: y is not as in use",
+    check(same_bits(y.at, tape_at(t, t->sizes.y[0]), STEPS * BATCH * n.out), "%s on %s: y is not as in use",
           t->model->name, trnn_isa_name(how->isa));
     check(same_bits(n.state.at, t->state.at, n.state.bytes / sizeof(float)),
           "%s on %s: the state is not as in use", t->model->name, trnn_isa_name(how->isa));
@@ -408,11 +408,11 @@ static void alone(const trained *batch, const way *how, const begin *b, int32_t 
     pass(&t, &by_itself, &own, BOTH);
     int same_y = 1, same_dx = 1;
     for (int32_t s = 0; s < steps; s++) {
-        same_y &= same_bits(tape_at(&t, t.sizes.y) + (size_t)s * t.out,
-                            frame_at(tape_at(batch, batch->sizes.y), s, row, t.out), t.out);
+        same_y &= same_bits(tape_at(&t, t.sizes.y[0]) + (size_t)s * t.out,
+                            frame_at(tape_at(batch, batch->sizes.y[0]), s, row, t.out), t.out);
         same_dx &=
-            t.sizes.indices || same_bits(tape_at(&t, t.sizes.dx) + (size_t)s * t.in,
-                                         frame_at(tape_at(batch, batch->sizes.dx), s, row, t.in), t.in);
+            t.sizes.indices || same_bits(tape_at(&t, t.sizes.dx[0]) + (size_t)s * t.in,
+                                         frame_at(tape_at(batch, batch->sizes.dx[0]), s, row, t.in), t.in);
     }
     const char *with = how->lengths ? ", with lengths" : "", *isa = trnn_isa_name(how->isa);
     check(same_y, "%s on %s: y of row %d alone%s", t.model->name, isa, (int)row, with);
@@ -538,7 +538,7 @@ static double value_of(trained *t, const way *how, const begin *b)
     for (size_t i = 0; i < STEPS * BATCH * t->out; i++) {
         const int32_t row = (int32_t)(i / t->out) % BATCH;
         if (how->lengths && (int32_t)(i / t->out) / BATCH >= how->lengths[row]) continue;
-        value += (double)b->dy.at[i] * (double)tape_at(t, t->sizes.y)[i];
+        value += (double)b->dy.at[i] * (double)tape_at(t, t->sizes.y[0])[i];
     }
     for (size_t i = 0; i < t->state.bytes / sizeof(float); i++)
         value += (double)b->dstate.at[i] * (double)t->state.at[i];
@@ -589,7 +589,7 @@ static void against_differences(const model *m, const trnn_kernels *isa, const i
     const size_t state = t.state.bytes / sizeof(float), x = b.x.bytes / sizeof(float);
     memory dstate = memory_floats(state), dx = memory_floats(t.sizes.indices ? 0 : x);
     memcpy(dstate.at, t.dstate.at, t.dstate.bytes);
-    memcpy(dx.at, tape_at(&t, t.sizes.dx), dx.bytes);
+    memcpy(dx.at, tape_at(&t, t.sizes.dx[0]), dx.bytes);
 
     dice d = dice_named("direction");
     size_t at = 0;
@@ -664,10 +664,11 @@ memory train_steps(const trnn_kernels *isa)
     for (int32_t step = 0; step < ADAMS; step++) {
         pass(&t, &how, &b, FORWARD);
         const trnn_loss_job job = {.isa = isa,
-                                   .y = tape_at(&t, t.sizes.y),
+                                   .y = tape_at(&t, t.sizes.y[0]),
                                    .target = targets,
                                    .dy = b.dy.at,
-                                   .frame = t.sizes.out,
+                                   .rows = 1,
+                                   .cols = t.sizes.out[0].frame.cols,
                                    .steps = STEPS,
                                    .batch = BATCH,
                                    .lengths = ends,
@@ -720,11 +721,11 @@ static trnn_training_job job_of(const trained *t, const void *x, int32_t steps, 
                                    .state = t->state.at,
                                    .dstate = t->dstate.at,
                                    .tape = t->tape.at,
-                                   .x = x,
-                                   .x_step = (size_t)t->sizes.batch,
-                                   .x_row = 1,
-                                   .steps = steps,
-                                   .lengths = lengths,
+                                   .x = {x},
+                                   .x_step = {(size_t)t->sizes.batch},
+                                   .x_row = {1},
+                                   .steps = {steps},
+                                   .lengths = {lengths},
                                    .parts = 1};
     return job;
 }
@@ -779,13 +780,13 @@ static void bad_indices(void)
             memcpy(x.at + at, &wrong[at % 4], sizeof wrong[0]);
             trnn_training_job job = job_of(&t, x.at, MOST, NULL);
             if (rows_first) {
-                job.x_step = 1;
-                job.x_row = MOST;
+                job.x_step[0] = 1;
+                job.x_row[0] = MOST;
             }
             refused(&t, &job, TRNN_E_INDEX, "a bad index");
             const int32_t frame = at / 2, step = rows_first ? frame % MOST : frame / ROWS,
                           row = rows_first ? frame / MOST : frame % ROWS;
-            job.lengths = lengths;
+            job.lengths[0] = lengths;
             refused(&t, &job, step < lengths[row] ? TRNN_E_INDEX : TRNN_OK, "a bad index, with lengths");
             memory_release(&x);
         }
@@ -870,20 +871,24 @@ static void bad_trainings(void)
          TRNN_E_FORMAT},
         {{"2^30 rows", {1 << 10, 3}, 1, {LINEAR(3, 2, 1)}}, 1 << 10, 1 << 10, TRNN_E_SIZE},
     };
-    memory plan = memory_take(trnn_training_bytes(2));
+    const trnn_net two = {.count = 2, .inputs = 1}, no = {.count = 0, .inputs = 1},
+                   less = {.count = -1, .inputs = 1}, most = {.count = INT32_MAX, .inputs = 1};
+    memory plan = memory_take(trnn_training_bytes(&two));
     for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
         trnn_training_sizes before, after;
         memset(&before, 0x5a, sizeof before);
         after = before;
         const model *m = &nets[i].model;
+        const trnn_net described = model_net(m);
         const trnn_status status =
-            trnn_training_init(plan.at, m->layers, m->count, m->frame, nets[i].batch, nets[i].steps, &after);
+            trnn_training_init(plan.at, &described, nets[i].batch, &nets[i].steps, &after);
         check(status == nets[i].wanted, "%s: %s", m->name, trnn_status_text(status));
         check(memcmp(&before, &after, sizeof after) == 0, "%s: sizes were written", m->name);
     }
     memory_release(&plan);
-    check(trnn_training_bytes(0) == 0 && trnn_training_bytes(-1) == 0, "a training of no layers has bytes");
-    check(trnn_training_bytes(INT32_MAX) > (size_t)INT32_MAX, "bytes of a training wrap");
+    check(trnn_training_bytes(&no) == 0 && trnn_training_bytes(&less) == 0,
+          "a training of no layers has bytes");
+    check(trnn_training_bytes(&most) > (size_t)INT32_MAX, "bytes of a training wrap");
 }
 
 /* ---- matrices the other way round ---------------------------------------------------------------------- */

@@ -324,6 +324,6 @@ def test_every_leaf_lays_as_many_core_layers_as_it_says() -> None:
     y, stream = net(x), net.stream()
     assert np.array_equal(stream.run(x), y)
     assert [array.shape[-1] for array in stream.state.values()] == [4, 5]
-    plan = _core.Plan([tr.GRU(3, 4)._levels[0]], 1, 3, 1, 1)
+    plan = _core.Plan([tr.GRU(3, 4)._levels[0]], (3,), 1, 1)
     with pytest.raises(IndexError):
         plan.state_of(1)
