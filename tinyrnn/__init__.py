@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyrnn._core import available_isas, isa, set_isa
 from tinyrnn.errors import LoadError, NonFiniteError, ShapeError, WeightsError
+from tinyrnn.graph import Graph
 from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
     BatchNorm1d,
@@ -26,9 +27,25 @@ from tinyrnn.layers import (
     Tanh,
 )
 from tinyrnn.net import Memory, Net
+from tinyrnn.ops import (
+    Add,
+    Concat,
+    Delay,
+    Divide,
+    Feedback,
+    Maximum,
+    Minimum,
+    Multiply,
+    Slice,
+    Subtract,
+    concat,
+    maximum,
+    minimum,
+)
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
 from tinyrnn.streams import State, Stream
+from tinyrnn.values import Input, Value
 
 if TYPE_CHECKING:
     from tinyrnn import callbacks, inspect, losses, optim
@@ -80,18 +97,25 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Add",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "CTCLoss",
+    "Concat",
     "Conv1d",
     "CrossEntropyLoss",
+    "Delay",
+    "Divide",
     "Drift",
     "Dropout",
     "Embedding",
+    "Feedback",
     "Flatten",
     "GRUCell",
+    "Graph",
     "History",
     "HuberLoss",
+    "Input",
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
@@ -100,7 +124,10 @@ __all__ = [
     "LoadError",
     "LogSoftmax",
     "MSELoss",
+    "Maximum",
     "Memory",
+    "Minimum",
+    "Multiply",
     "Net",
     "NonFiniteError",
     "RNNCell",
@@ -108,13 +135,17 @@ __all__ = [
     "Sequential",
     "ShapeError",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "State",
     "Stream",
+    "Subtract",
     "Tanh",
+    "Value",
     "WeightsError",
     "available_isas",
     "callbacks",
+    "concat",
     "drift",
     "inspect",
     "isa",
@@ -122,6 +153,8 @@ __all__ = [
     "load_weights",
     "losses",
     "manual_seed",
+    "maximum",
+    "minimum",
     "optim",
     "quantize",
     "set_isa",

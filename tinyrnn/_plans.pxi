@@ -26,7 +26,7 @@ cdef class Described:
         The frame that a chain reads; `Cores` have ``inputs``, pairs of frame and axis of time.
     """
 
-    def __cinit__(self, list layers not None, tuple frame):
+    def __cinit__(self, layers not None, tuple frame):
         cdef int32_t count = <int32_t> len(layers)
         cdef list reads = getattr(layers, "reads", None)
         self.layers = <trnn_layer *> PyMem_Malloc(count * sizeof(trnn_layer))
@@ -77,7 +77,7 @@ cdef class Plan:
     The layers' weights may not exist yet, so a plan can be measured before anything is allocated.
     """
 
-    def __cinit__(self, list layers, tuple frame, int32_t batch, steps):
+    def __cinit__(self, layers, tuple frame, int32_t batch, steps):
         cdef Described described = Described(layers, frame)
         cdef int32_t most[4]  # TRNN_AXES_MAX
         fill_steps(most, steps)
@@ -87,7 +87,7 @@ cdef class Plan:
         self.weights_bytes = 4096  # the least cost of a step
         for i in range(described.net.count):
             self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&described.layers[i])
-        self.layers = layers
+        self.layers = list(layers)
         self.changes = changes
         self.memory = bytes(trnn_plan_bytes(&described.net))
         self.plan = <trnn_plan *> <char *> self.memory

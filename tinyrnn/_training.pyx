@@ -102,7 +102,7 @@ cdef class Tape:
         If the layers do not fit each other, or are too large.
     """
 
-    def __cinit__(self, list layers, tuple frame, int32_t batch, steps, int32_t threads=1, list instead=None):
+    def __cinit__(self, layers, tuple frame, int32_t batch, steps, int32_t threads=1, list instead=None):
         cdef int32_t count = <int32_t> len(layers)
         cdef Described described = Described(layers, frame)
         cdef int32_t most[4]
@@ -113,7 +113,7 @@ cdef class Tape:
         self.trained = <uint32_t *> PyMem_Malloc(count * sizeof(uint32_t))
         if self.weights == NULL or self.grads == NULL or self.graded == NULL or self.trained == NULL:
             raise MemoryError()
-        self.layers = layers
+        self.layers = list(layers)
         self.instead = instead or [{}] * count
         self.changes = changes_of_layers()
         for i in range(count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from tinyrnn.arguments import check_bool, check_size
 from tinyrnn.arrays import as_array, as_floats, as_lengths
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
-from tinyrnn.plans import BLOCK_ROWS, Call, Key, laid_out
+from tinyrnn.plans import BLOCK_ROWS, Call, Cores, Key, laid_out
 from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import Array, Frame, Slot
 from tinyrnn.threads import split
@@ -33,18 +33,25 @@ def enter(net: Module, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Laye
         raise ShapeError(
             f"{type(net).__name__}: input has shape {array.shape}, expected {_expected(net, rank)}"
         )
-    cores: list[_core.Layer] = []
-    out_frame = net._lay(array.shape[lead:], lead, cores)
-    if cores and cores[0].kind == "embedding":
-        array = _core.as_indices(array, f"{type(net).__name__}: input", index_count(net, cores))
+    cores, out_frame = net._laid(array.shape[lead:], lead)
+    count = index_count(cores)
+    if count:
+        array = _core.as_indices(array, f"{type(net).__name__}: input", count)
     elif not _core.is_floats(array):
         array = as_floats(array, f"{type(net).__name__}: input")
     return array, lead, cores, out_frame
 
 
-def index_count(net: Module, cores: list[_core.Layer]) -> int:
-    """The number of indices that the first layer has, if it reads indices; else 0."""
-    return net._leaves()[0][1]._index_count() if cores and cores[0].kind == "embedding" else 0
+def index_count(cores: list[_core.Layer], place: int = 0) -> int:
+    """The number of indices that an input may hold, if it is indices; else 0."""
+    if not isinstance(cores, Cores):
+        return int(cores[0].argument("num_embeddings")) if cores and cores[0].kind == "embedding" else 0
+    counts = [
+        int(core.argument("num_embeddings"))
+        for core, reads in zip(cores, cores.reads, strict=True)
+        if core.kind == "embedding" and reads == (place,)
+    ]
+    return min(counts, default=0)
 
 
 def axes(net: Module, array: NDArray[Any], lead: int, empty: bool = False) -> tuple[bool, int, int]:
@@ -162,14 +169,18 @@ def infer(
         return np.empty(leading + out_frame, np.float32), _empty_state(net, cores, frame, initial)
 
     after: list[_core.Layer] = []
-    if last:
+    if last and not net._is_wired:
         count = _mixing_count(net)
         cores, after = cores[:count], cores[count:]
     key, call = prepared(net, cores, frame, batch, steps, threads)
     state = State.started(call.state_bytes, call.slots)
     if initial is not None:
         state.take(initial, f"{type(net).__name__}: initial state")
-    y = np.empty(leading + ((call.plan.outputs[0][0][2],) if last else out_frame), np.float32)
+    if net._is_wired and call.plan.outputs[0][1] == 0:
+        if last:
+            raise ValueError(f"{type(net).__name__}: got last=True, but its output is one for the sequence")
+        leading, swapped = leading[1:], False
+    y = np.empty(leading + ((call.plan.outputs[0][0][2],) if after else out_frame), np.float32)
     if len(call.parts) == 1:
         call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
     else:
@@ -183,7 +194,7 @@ def infer(
     net._calls.put(key, call)
     if not last:
         return y.swapaxes(0, 1) if swapped else y, state
-    y = y.reshape(steps, batch, -1)[-1 if ends is None else ends - 1, np.arange(batch)]
+    y = y.reshape(steps, batch, *y.shape[lead:])[-1 if ends is None else ends - 1, np.arange(batch)]
     if lead == 1:
         y = y[0]
     return (run_cores(net, y, lead - 1, after, out_frame, threads) if after else y), state
@@ -236,6 +247,163 @@ def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
+# ---- nets of several inputs, outputs or axes of time ----------------------------------------------------
+
+
+class Ports(NamedTuple):
+    """A net of several inputs and outputs, laid out.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the inputs.
+    cores : Cores
+    out_frames : list of tuple of int
+    times : tuple of str
+        The names of the axes of time, that of axis 1 first.
+    """
+
+    names: list[str]
+    cores: Cores
+    out_frames: list[Frame]
+    times: tuple[str, ...]
+
+
+def named_inputs(net: Module, names: list[str], given: tuple[Any, ...]) -> list[Any]:
+    """The inputs of a call in their order: given so, or by name."""
+    kind = type(net).__name__
+    if len(given) == 1 and isinstance(given[0], Mapping):
+        found = given[0]
+        if found.keys() != set(names):
+            raise ValueError(f"{kind}: got inputs {sorted(map(str, found))}, expected {names}")
+        return [found[name] for name in names]
+    if len(given) != len(names):
+        raise TypeError(f"{kind}: got {len(given)} inputs, expected {len(names)}: {', '.join(names)}")
+    return list(given)
+
+
+class _Sizes:
+    """The batch and the steps of each axis of time, as the inputs of a call agree on them."""
+
+    def __init__(self, times: tuple[str, ...], rows_first: bool) -> None:
+        self.times, self.rows_first = times, rows_first
+        self.batched: bool | None = None
+        self.batch = 1
+        self.steps: dict[int, int] = {}
+
+    def enter(self, what: str, array: NDArray[Any], frame: Frame, axis: int) -> NDArray[Any]:
+        """Check an input, and return it with steps first."""
+        leading = array.shape[: max(array.ndim - len(frame), 0)]
+        time = [self.times[axis - 1]] if axis else []
+        names = ["B", *time] if self.rows_first else [*time, "B"]
+        batched = len(leading) == len(names)
+        if array.shape[len(leading) :] != frame or len(leading) not in (len(names) - 1, len(names)):
+            wanted = " or ".join(f"({', '.join([*axes, *map(str, frame)])})" for axes in (names, time))
+            raise ShapeError(f"{what} has shape {array.shape}, expected {wanted}")
+        if self.batched not in (None, batched):
+            raise ShapeError(f"{what} has shape {array.shape}, expected a batch in all inputs or in none")
+        swapped = batched and self.rows_first and axis > 0
+        if swapped:
+            array = np.ascontiguousarray(array.swapaxes(0, 1))
+        found = array.shape[: len(leading)]
+        batch, steps = found[-1] if batched else 1, found[0] if axis else 1
+        if self.batched and batch != self.batch:
+            raise ShapeError(f"{what} has {batch} rows, expected {self.batch}, as in the inputs before it")
+        if self.steps.setdefault(axis, steps) != steps:
+            raise ShapeError(
+                f"{what} has {steps} steps, expected {self.steps[axis]}, as in the inputs before it"
+            )
+        if steps == 0 or batch == 0:
+            raise ShapeError(f"{what} has shape {array.shape}, expected at least one step and one row")
+        self.batched, self.batch = batched, batch
+        return array
+
+    def shape(self, axis: int) -> tuple[int, ...]:
+        """The axes of an output before its frame, steps first."""
+        return ((self.steps[axis],) if axis else ()) + ((self.batch,) if self.batched else ())
+
+
+def infer_ports(
+    net: Module,
+    ports: Ports,
+    given: list[Any],
+    lengths: Any,
+    initial: Mapping[str, Any] | None,
+    threads: int,
+) -> tuple[list[Array], State]:
+    """Compute the outputs and the final state of a net of several inputs, outputs or axes of time."""
+    kind = type(net).__name__
+    threads = check_size("threads", threads)
+    cores, times = ports.cores, ports.times
+    sizes = _Sizes(times, net._batch_first)
+    arrays = []
+    for place, (name, x, (frame, axis)) in enumerate(zip(ports.names, given, cores.inputs, strict=True)):
+        what = f"{kind}: input {name!r}"
+        count = index_count(cores, place)
+        array = _core.as_indices(x, what, count) if count else as_floats(x, what)
+        arrays.append(sizes.enter(what, array, frame, axis))
+    batch = sizes.batch
+    steps = tuple(sizes.steps.get(axis + 1, 1) for axis in range(len(times)))
+    ends = _lengths_by_axis(net, lengths, times, steps, batch)
+    parts = split(batch, threads)
+    key = ("ports", batch, steps, len(parts))
+    call = net._calls.take(key, cores, 1)
+    if call is None:
+        plan = _ports_plan(cores, batch, steps)
+        runs = [_core.Part(plan, 0, 0)]
+        if len(parts) > 1:
+            runs = [_core.Part(_ports_plan(cores, rows, steps), first, batch) for first, rows in parts]
+        call = Call(cores, plan, runs, slots_of(net, plan))
+    state = State.started(call.state_bytes, call.slots)
+    if initial is not None:
+        state.take(initial, f"{kind}: initial state")
+    outputs = call.plan.outputs
+    ys = [
+        np.empty(sizes.shape(axis) + frame, np.float32)
+        for frame, (_, axis) in zip(ports.out_frames, outputs, strict=True)
+    ]
+    _core.run_all(
+        [
+            partial(part.run_ports, arrays, ys, state.numbers, steps, ends, first)
+            for part, (first, _) in zip(call.parts, parts, strict=True)
+        ]
+    )
+    net._calls.put(key, call)
+    if sizes.batched and sizes.rows_first:
+        ys = [y.swapaxes(0, 1) if axis else y for y, (_, axis) in zip(ys, outputs, strict=True)]
+    return ys, state
+
+
+def _ports_plan(cores: Cores, batch: int, steps: tuple[int, ...]) -> _core.Plan:
+    """A plan for calls of so many steps: in blocks, unless the net needs the full sequence."""
+    block = max(1, BLOCK_ROWS // batch)
+    plan = _core.Plan(cores, (), batch, (min(block, steps[0]), *steps[1:]))
+    if plan.full_sequence and steps[0] > block:
+        plan = _core.Plan(cores, (), batch, steps)
+    return plan.ready()
+
+
+def _lengths_by_axis(
+    net: Module, lengths: Any, times: tuple[str, ...], steps: tuple[int, ...], batch: int
+) -> list[NDArray[np.int32] | None]:
+    """The lengths of each axis of time; given as an array for the only one, or by name."""
+    kind = type(net).__name__
+    if lengths is None:
+        return [None] * len(times)
+    if not isinstance(lengths, Mapping):
+        if len(times) > 1:
+            raise ValueError(
+                f"{kind}: lengths: got one array, expected a mapping by axis of time: {list(times)}"
+            )
+        lengths = {times[0]: lengths}
+    if not lengths.keys() <= set(times):
+        raise ValueError(f"{kind}: lengths: got {sorted(map(str, lengths))}, expected some of {list(times)}")
+    return [
+        None if lengths.get(time) is None else check_lengths(net, lengths[time], count, batch)
+        for time, count in zip(times, steps, strict=True)
+    ]
+
+
 # ---- streams -----------------------------------------------------------------------------------------
 
 
@@ -256,15 +424,16 @@ def streamed(net: Module, frame: Frame | None) -> tuple[list[_core.Layer], Frame
     if len(frame) > 3:
         raise ShapeError(f"{name}: frame {frame} has {len(frame)} axes, expected at most 3")
     try:
-        cores: list[_core.Layer] = []
-        return cores, frame, net._lay(frame, 1, cores)
+        cores, out_frame = net._laid(frame, 1)
     except ShapeError:  # perhaps an axis is counted from (T, B, frame)
-        cores = []
         try:
-            return cores, frame, net._lay(frame, 2, cores)
+            cores, out_frame = net._laid(frame, 2)
         except ShapeError:
             pass
+        else:
+            return cores, frame, out_frame
         raise
+    return cores, frame, out_frame
 
 
 def stream_plan(
@@ -292,5 +461,5 @@ def open_stream(
         if plan.batch > 1:
             raise
         rows_first = False
-    count = index_count(net, cores)
+    count = index_count(cores)
     return Stream(net, plan, frame, out_frame, count, plans, rows_first, nonfinite, slots_of(net, plan))

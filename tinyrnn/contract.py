@@ -17,7 +17,7 @@ from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import Guarded, Live, absent, brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import check_format
-from tinyrnn.plans import KeptCalls
+from tinyrnn.plans import Cores, KeptCalls
 from tinyrnn.tensors import COUNTER, Frame, Slot, Tensor
 
 if TYPE_CHECKING:
@@ -75,6 +75,29 @@ class Module(Guarded, ABC):
         ``lead`` is the number of axes before the frame in the user's array.
         """
 
+    # True for a net that is no chain of core layers: `Cores` say what each reads.
+    _is_wired: bool = False
+
+    def _wire(
+        self, cores: Cores, frames: list[Frame], values: list[int], lead: int
+    ) -> list[tuple[int, Frame]]:
+        """Append the core layers that read ``values``; return (number, frame) of each value they write."""
+        if len(values) != 1:
+            raise TypeError(f"{type(self).__name__}: got {len(values)} values, expected 1")
+        cores.value = values[0]
+        frame = self._lay(frames[0], lead, cores)
+        return [(cores.value, frame)]
+
+    def _laid(self, frame: Frame, lead: int) -> tuple[list[_core.Layer], Frame]:
+        """Return the core layers for an input, and the frame that the net writes."""
+        if not self._is_wired:
+            cores: list[_core.Layer] = []
+            return cores, self._lay(frame, lead, cores)
+        graph = Cores([(frame, 1)])
+        out = self._lay(frame, lead, graph)
+        graph.outputs = (graph.value,)
+        return graph, out
+
     def _rank(self, ndim: int) -> int | None:
         """Axes of a frame within an input of ``ndim`` axes; None if any will do."""
         return None
@@ -85,7 +108,7 @@ class Module(Guarded, ABC):
 
     @property
     def _batch_first(self) -> bool:
-        orders = {leaf.batch_first for _, leaf in self._leaves() if leaf._recurrent}
+        orders = {leaf.batch_first for _, leaf in self._leaves() if leaf._recurrent} - {None}
         if len(orders) > 1:
             raise ValueError(
                 "batch_first is not the same in all recurrent layers of the net, expected one value"

@@ -18,8 +18,10 @@ from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import Live
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.net import Net
+from tinyrnn.plans import reads_input
 from tinyrnn.state_dicts import inferred, lacking, submodule
 from tinyrnn.tensors import Array, Frame, Tensor
+from tinyrnn.values import Value, applied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -170,7 +172,7 @@ class Embedding(_Layer):
         return ()
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
-        if cores:
+        if not reads_input(cores):
             raise ShapeError(
                 "Embedding: got another layer's output, expected indices: make it the net's first layer"
             )
@@ -591,6 +593,8 @@ class Flatten(_Layer):
 
     def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Reshape any array."""
+        if isinstance(x, Value):
+            return applied(self, (x,))
         if hx is not None:
             raise calls.misplaced(self)
         if options:
@@ -656,6 +660,8 @@ class _Softmax(_Layer):
 
     def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Apply to any axis of any array."""
+        if isinstance(x, Value):
+            return applied(self, (x,))
         if hx is not None:
             raise calls.misplaced(self)
         if options:

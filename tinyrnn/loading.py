@@ -79,6 +79,11 @@ def _levels(description: dict[str, Any], depth: int, place: int = 0) -> int:
     if description["type"] == "Sequential":
         layers = description["layers"].items()
         return 1 + sum(_levels(layer, depth + 1, place + len(name) + 1) for name, layer in layers)
+    if description["type"] == "Graph":
+        nodes = description["nodes"]
+        return 1 + sum(_levels(node["layer"], depth + 1, place + len(node["name"]) + 1) for node in nodes)
+    if description["type"] == "Same":
+        return 1
     levels = description["arguments"].get("num_layers", 1)
     return levels if isinstance(levels, int) and levels > 1 else 1
 

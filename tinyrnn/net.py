@@ -15,6 +15,7 @@ from tinyrnn.contract import Module
 from tinyrnn.state_dicts import LoadResult
 from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import STATISTICS, Array, Frame
+from tinyrnn.values import Value, applied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,6 +46,10 @@ class Net(Module):
     """
 
     _last_state: State | None = None
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        """Make a layer; `Net` itself makes a graph."""
+        return super().__new__(Module.types["Graph"] if cls is Net else cls)
 
     # ---- running -------------------------------------------------------------------------------
 
@@ -91,6 +96,8 @@ class Net(Module):
         ShapeError, TypeError, IndexError, ValueError
             If the input does not fit.
         """
+        if isinstance(x, Value):
+            return applied(self, (x,) if hx is None else (x, hx))
         if hx is not None:
             raise calls.misplaced(self)
         if self._recurrent:

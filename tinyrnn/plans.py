@@ -19,6 +19,58 @@ KEPT_BYTES = 1 << 18
 Key = tuple[Any, ...]
 
 
+class Cores(list[_core.Layer]):
+    """Core layers and the values that each reads, for a net that is no chain.
+
+    Values are numbered as in the core: first the inputs, then what each core layer writes.
+
+    Attributes
+    ----------
+    inputs : list of (frame, axis of time)
+        Axis 0: one frame for the sequence.
+    reads : list of tuple of int
+        For each core layer.
+    outputs : tuple of int
+    value : int
+        The value that the next core layer of a chain reads.
+    """
+
+    __slots__ = ("inputs", "outputs", "reads", "value")
+
+    def __init__(self, inputs: list[tuple[Frame, int]]) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.reads: list[tuple[int, ...]] = []
+        self.outputs: tuple[int, ...] = ()
+        self.value = 0
+
+    def join(self, core: _core.Layer, reads: tuple[int, ...]) -> int:
+        """Append a core layer that reads some values, and return the number of the one that it writes."""
+        super().append(core)
+        self.reads.append(reads)
+        self.value = len(self.inputs) + len(self) - 1
+        return self.value
+
+    def append(self, core: _core.Layer) -> None:
+        """Append a core layer that reads `value`."""
+        self.join(core, (self.value,))
+
+    def __iadd__(self, cores: Any) -> Cores:  # type: ignore[misc, override]
+        for core in cores:
+            self.append(core)
+        return self
+
+    def forget(self, count: int) -> None:
+        """Keep the first ``count`` core layers only."""
+        del self[count:]
+        del self.reads[count:]
+
+
+def reads_input(cores: list[_core.Layer]) -> bool:
+    """Tell whether the next core layer of a chain reads an input of the net."""
+    return cores.value < len(cores.inputs) if isinstance(cores, Cores) else not cores
+
+
 def laid_out(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:
     """Lay out core layers for calls of ``steps`` steps: in blocks, unless a layer needs the full sequence."""
     block = max(1, BLOCK_ROWS // batch)

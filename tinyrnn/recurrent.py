@@ -19,6 +19,7 @@ from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
 from tinyrnn.streams import State
 from tinyrnn.tensors import Array, Frame, Slot, Tensor
+from tinyrnn.values import Value, applied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -264,6 +265,8 @@ class _Recurrent(Net):
         ShapeError, TypeError, ValueError
             If something does not fit; the message says what.
         """
+        if isinstance(x, Value):
+            return applied(self, (x,) if hx is None else (x, hx))
         batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
             raise TypeError(f"{type(self).__name__}: got hx and state, expected one of them")
@@ -554,6 +557,11 @@ class _Cell(_Recurrent):
             If something does not fit.
         """
         name = type(self).__name__
+        if isinstance(x, Value):
+            raise TypeError(
+                f"{name}: got a value of a net, expected an array: in a net use "
+                f"tr.{name.removesuffix('Cell')}, which streams step by step"
+            )
         x = x if _core.is_floats(x) else as_floats(x, f"{name}: input")
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ShapeError(

@@ -13,6 +13,7 @@ from tinyrnn.attributes import absent
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.tensors import Frame, Tensor
+from tinyrnn.values import Value, applied
 
 # The deepest nesting of nets, so that every saved net can be loaded.
 NESTING = 64
@@ -49,6 +50,7 @@ class Sequential(Net):
                 )
         self._layers = MappingProxyType(named)
         self._recurrent = any(layer._recurrent for layer in named.values())
+        self._is_wired = any(layer._is_wired for layer in named.values())
         self._all_leaves = [
             (f"{name}.{prefix}", leaf) for name, layer in named.items() for prefix, leaf in layer._leaves()
         ]
@@ -71,6 +73,8 @@ class Sequential(Net):
 
         Without recurrent layers each layer sees the whole array in turn, and each keeps its own buffers.
         """
+        if isinstance(x, Value):
+            return applied(self, (x,) if hx is None else (x, hx))
         if hx is not None:
             raise calls.misplaced(self)
         if self._recurrent or self.training:

@@ -38,8 +38,9 @@ class Pass(NamedTuple):
     """A forward pass before its backward pass."""
 
     layout: Layout
-    leading: tuple[int, ...]  # the output's axes before the frame, as the caller sees them
+    leading: tuple[int, ...]  # the input's axes before the frame, as the caller sees them
     swapped: bool  # (B, T) for the caller, (T, B) inside
+    shape: tuple[int, ...]  # the output's
 
 
 class Practice:

@@ -17,6 +17,7 @@ from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.parameters import trainable
+from tinyrnn.plans import Cores
 from tinyrnn.streams import State
 from tinyrnn.tapes import Layout, Pass
 from tinyrnn.tensors import STATISTICS, Array, Frame
@@ -54,6 +55,25 @@ def _chain(
     return found
 
 
+def _rewired(cores: list[_core.Layer], trained: list[_core.Layer]) -> list[_core.Layer]:
+    """Return a tape's core layers with what each reads: ``cores``, and dropout after some of them."""
+    if not isinstance(cores, Cores):
+        return trained
+    graph = Cores(cores.inputs)
+    numbers = list(range(len(cores.inputs)))  # of each value of the net, on the tape
+    places: list[int] = []  # of the net's own core layers, on the tape
+    for one in trained:
+        if len(places) < len(cores) and one is cores[len(places)]:
+            places.append(len(graph))
+            numbers.append(graph.join(one, ()))
+        else:
+            numbers[-1] = graph.join(one, (graph.value,))
+    for place, reads in zip(places, cores.reads, strict=True):
+        graph.reads[place] = tuple(numbers[value] for value in reads)
+    graph.outputs = tuple(numbers[value] for value in cores.outputs)
+    return graph
+
+
 def lay_out(
     net: Module,
     cores: list[_core.Layer],
@@ -73,7 +93,7 @@ def lay_out(
     """
     chain = _chain(net, cores, modes)
     trained, instead = [core for core, _ in chain], [given for _, given in chain]
-    tape = Tape(trained, frame, batch, steps, threads, instead)
+    tape = Tape(_rewired(cores, trained), frame, batch, steps, threads, instead)
     slots = calls.slots_of(net, _core.Plan(cores, frame, batch, 1))
     return Layout(tape, trained, slots, frame, out_frame, modes)
 
@@ -152,7 +172,10 @@ def forward(
             trained(net, layout.cores),
         )
         counts.count()
-        net._practised().forward = Pass(layout, leading, swapped)
+        if layout.tape.outputs[0][1] == 0:  # one frame for the sequence
+            net._practised().forward = Pass(layout, leading, swapped, (batch,) * (lead - 1) + out_frame)
+            return y.reshape((batch,) * (lead - 1) + out_frame), state
+        net._practised().forward = Pass(layout, leading, swapped, leading + out_frame)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
 
@@ -180,10 +203,9 @@ def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> t
         )
     layout, tape = last.layout, last.layout.tape
     array = as_floats(dy, f"{name}: dy")
-    wanted = last.leading + layout.out_frame
-    if array.shape != wanted:
-        raise ShapeError(f"{name}: dy has shape {array.shape}, expected {wanted}, the output's")
-    if last.swapped:
+    if array.shape != last.shape:
+        raise ShapeError(f"{name}: dy has shape {array.shape}, expected {last.shape}, the output's")
+    if last.swapped and tape.outputs[0][1] != 0:
         array = array.swapaxes(0, 1)
     what = f"{name}: gradient of the final state"
     state = State.started(tape.state_bytes, layout.slots, dstate, what)
@@ -384,10 +406,11 @@ class Trainer(Guarded):
         self._cores, self._target_steps = cores, check_size("target_steps", target_steps, 0)
         self._lay(frame, out_frame, threads, _trains(net))
         _check_statistics(net, frame, self.batch)
-        self._index_count = calls.index_count(net, cores)
+        self._index_count = calls.index_count(cores)
         self._norms = batch_norms(net)
         self._recurrent = net._recurrent
         self._rows_first = self._recurrent and net._batch_first
+        self._per_sequence = self._layout.tape.outputs[0][1] == 0
         self._state_layout = State(np.empty(0, np.float32), self._layout.slots).layout()
         self._version = -1
         self._guard, self._optimizer_guard = guard(net), optimizer._guard
@@ -504,7 +527,10 @@ class Trainer(Guarded):
         if state is not None and state.layout() != self._state_layout:
             raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
-        target = self.loss.target_of(shape, y, ends, self._rows_first)
+        if self._per_sequence:  # as one step of a net without time
+            target = self.loss.target_of((self.batch, *layout.out_frame), y, None, False)
+        else:
+            target = self.loss.target_of(shape, y, ends, self._rows_first)
 
         with self._guard, self._optimizer_guard:
             return self._step(array, steps, x_step, x_row, ends, state, target)
@@ -562,6 +588,8 @@ class Trainer(Guarded):
                 state.numbers[:] = final.numbers
         else:
             output = calls.run_frames(net, x, self._threads)
+        if self._per_sequence:
+            return float(self.loss(output, y)[0])
         value, _ = self.loss(output, y, lengths, batch_first=self._rows_first)
         return float(value)
 

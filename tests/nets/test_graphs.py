@@ -1,0 +1,238 @@
+"""Nets as graphs: what they compute, their gradients, and what cannot be."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyrnn as tr
+
+STEPS, BATCH = 9, 3
+Weights = dict[str, Any]
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def residual() -> tr.Net:
+    """A skip, a product and a maximum around an LSTM, whose value is read four times."""
+    x = tr.Input(8)
+    h = tr.LSTM(8, 16)(x).named("rnn")
+    s = tr.Linear(8, 16)(x).named("skip")
+    return tr.Net(x, tr.Linear(16, 5)(h * s + h - tr.maximum(h, s)).named("head"))
+
+
+def fed_back() -> tr.Net:
+    """An LSTM that reads a map of its own output of two steps before."""
+    x, before = tr.Input(8), tr.Feedback(4, steps=2)
+    h = tr.LSTM(12, 6)(tr.concat([x, before])).named("rnn")
+    before.connect(tr.Linear(6, 4)(h).named("back"))
+    return tr.Net(x, tr.Linear(6, 5)(h).named("head"))
+
+
+def linear(x: Any, weights: Weights, name: str) -> Any:
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def lstm(x: Any, state: Any, weights: Weights) -> Any:
+    """The layer ``rnn`` in PyTorch, with these weights."""
+    import torch
+
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    module = torch.nn.LSTM(x.shape[-1], weights["rnn.weight_hh_l0"].shape[1]).double()
+    return torch.func.functional_call(module, {name: weights[f"rnn.{name}"] for name in names}, (x, state))
+
+
+def residual_in_torch(x: Any, weights: Weights) -> Any:
+    import torch
+
+    h, s = lstm(x, None, weights)[0], linear(x, weights, "skip")
+    return linear(h * s + h - torch.maximum(h, s), weights, "head")
+
+
+def fed_back_in_torch(x: Any, weights: Weights) -> Any:
+    import torch
+
+    rows = x.shape[1]
+    state = (torch.zeros(1, rows, 6).double(),) * 2
+    past = [torch.zeros(rows, 4).double()] * 2
+    outputs = []
+    for frame in x:
+        h, state = lstm(torch.cat([frame, past[0]], -1)[None], state, weights)
+        past = [past[1], linear(h[0], weights, "back")]
+        outputs.append(linear(h[0], weights, "head"))
+    return torch.stack(outputs)
+
+
+NETS: dict[str, tuple[Callable[[], tr.Net], Callable[..., Any]]] = {
+    "residual": (residual, residual_in_torch),
+    "fed back": (fed_back, fed_back_in_torch),
+}
+
+
+@pytest.fixture(params=NETS)
+def both(request: pytest.FixtureRequest) -> tuple[tr.Net, Callable[..., Any]]:
+    make, model = NETS[request.param]
+    tr.manual_seed(3)
+    return make(), model
+
+
+def test_values_and_gradients_are_torchs(both: tuple[tr.Net, Callable[..., Any]]) -> None:
+    torch = pytest.importorskip("torch")
+    net, model = both
+    x, dy = numbers(STEPS, BATCH, 8), numbers(STEPS, BATCH, 5, seed=1)
+    weights = {
+        name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        for name, value in net.state_dict().items()
+    }
+    theirs = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    wanted = model(theirs, weights)
+    wanted.backward(torch.tensor(dy, dtype=torch.float64))
+    net.train()
+    assert np.abs(net(x) - wanted.detach().numpy()).max() < 2e-6
+    dx = net.backward(dy)
+    pairs = {"x": (dx, theirs.grad)}
+    pairs |= {name: (gradient, weights[name].grad) for name, gradient in net.grad_dict().items()}
+    for name, (ours, right) in pairs.items():
+        assert np.abs(ours - right.numpy()).max() < 2e-5 * np.abs(right.numpy()).max(), name
+
+
+@pytest.mark.parametrize("isa", tr.available_isas())
+def test_bits_do_not_depend_on_the_way(both: tuple[tr.Net, Callable[..., Any]], isa: str) -> None:
+    """Whole, step by step, in chunks, each row alone, with threads: the same bits."""
+    net, _ = both
+    tr.set_isa(isa)
+    x = numbers(STEPS, BATCH, 8)
+    whole = net(x)
+    stream = net.stream(batch=BATCH)
+    assert np.array_equal(np.stack([stream.step(frame) for frame in x]), whole)
+    stream.reset()
+    assert np.array_equal(np.concatenate([stream.run(x[:4]), stream.run(x[4:])]), whole)
+    for row in range(BATCH):
+        assert np.array_equal(net(x[:, row]), whole[:, row])
+    for threads in (2, 3):
+        assert np.array_equal(net(x, threads=threads), whole)
+    lengths = [STEPS, 4, 1]
+    cut = net(x, lengths=lengths)
+    for row, end in enumerate(lengths):
+        assert np.array_equal(net(x[:end, row]), cut[:end, row])
+
+
+def test_gradients_do_not_depend_on_threads(both: tuple[tr.Net, Callable[..., Any]]) -> None:
+    net, _ = both
+    net.train()
+    x, dy = numbers(STEPS, BATCH, 8), numbers(STEPS, BATCH, 5, seed=1)
+    found = []
+    for threads in (1, 2, 3):
+        net.zero_grad()
+        net(x, threads=threads, lengths=[STEPS, 5, 2])
+        found.append({"x": net.backward(dy), **net.grad_dict()})
+    for other in found[1:]:
+        assert all(np.array_equal(found[0][name], other[name]) for name in found[0])
+
+
+def test_files_copies_and_pickles(both: tuple[tr.Net, Callable[..., Any]], tmp_path: Path) -> None:
+    net, _ = both
+    x = numbers(STEPS, BATCH, 8)
+    net.save(tmp_path / "net.safetensors")
+    for other in (tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert repr(other) == repr(net)
+        assert np.array_equal(other(x), net(x))
+
+
+def test_state_is_carried(both: tuple[tr.Net, Callable[..., Any]]) -> None:
+    net, _ = both
+    x = numbers(STEPS, BATCH, 8)
+    whole = net(x)
+    first = net(x[:4])
+    second = net(x[4:], state=net.last_state)
+    assert np.array_equal(np.concatenate([first, second]), whole)
+
+
+def test_a_trainer_trains(both: tuple[tr.Net, Callable[..., Any]]) -> None:
+    net, _ = both
+    trainer = net.trainer(tr.optim.Adam(net, lr=0.01), tr.MSELoss(), batch=BATCH, steps=STEPS)
+    x, y = numbers(STEPS, BATCH, 8), numbers(STEPS, BATCH, 5, seed=1)
+    losses = [trainer.step(x, y) for _ in range(30)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_quantised_nets_are_near(both: tuple[tr.Net, Callable[..., Any]]) -> None:
+    net, _ = both
+    x = numbers(STEPS, BATCH, 8)
+    small = tr.quantize(net, "int8")
+    assert set(small.formats.values()) == {"int8"}
+    error = np.abs(small(x) - net(x)).max()
+    assert 0 < error < 0.05 * np.abs(net(x)).max()
+
+
+def test_several_inputs_and_outputs() -> None:
+    tr.manual_seed(4)
+    x, speaker = tr.Input(3), tr.Input(4, time=None, name="speaker")
+    h = tr.GRU(3, 4)(x) * speaker
+    net = tr.Net([x, speaker], {"h": h, "score": tr.Linear(4, 2)(h)})
+    a, b = numbers(STEPS, BATCH, 3), numbers(BATCH, 4, seed=1)
+    found = net(a, b)
+    assert list(found) == ["h", "score"]
+    assert np.array_equal(found["h"], net["gru"](a)[0] * b)
+    assert np.array_equal(found["score"], net["linear"](found["h"]))
+    named = net({"0": a, "speaker": b}, threads=2)
+    alone = net(a[:, 1], b[1])
+    for name, array in found.items():
+        assert np.array_equal(named[name], array)
+        assert np.array_equal(alone[name], array[:, 1])
+
+
+def test_a_layer_used_twice_has_one_set_of_weights() -> None:
+    x = tr.Input(4)
+    shared = tr.Linear(4, 4)
+    net = tr.Net(x, shared(tr.Tanh()(shared(x))))
+    assert net.num_parameters == 2 * 20
+    shared.weight = np.eye(4)
+    shared.bias = np.zeros(4)
+    a = numbers(STEPS, BATCH, 4)
+    assert np.abs(net(a) - np.tanh(a)).max() < 1e-6
+
+
+def test_nets_are_layers() -> None:
+    tr.manual_seed(5)
+    x = tr.Input(4)
+    block = tr.Net(x, x + tr.Linear(4, 4)(x))
+    chain = tr.Sequential(block, tr.GRU(4, 2))
+    z = tr.Input(4)
+    nested = tr.Net(z, tr.Linear(2, 1)(chain(z)))
+    a = numbers(STEPS, BATCH, 4)
+    hidden = chain[1](a + block["linear"](a))[0]
+    assert np.array_equal(chain(a), hidden)
+    assert np.array_equal(nested(a), nested["linear"](hidden))
+    assert "sequential.0.linear.weight" in nested.state_dict()
+
+
+def test_what_cannot_be() -> None:
+    x = tr.Input(4)
+    with pytest.raises(tr.ShapeError, match=r"Linear: got frames of shape \(4,\)"):
+        tr.Linear(5, 2)(x)
+    with pytest.raises(tr.ShapeError, match=r"Add: got frames of shapes \(4,\) and \(3,\)"):
+        x + tr.Input(3)
+    with pytest.raises(ValueError, match="input 'b' is not used"):
+        tr.Net({"a": x, "b": tr.Input(2)}, tr.Tanh()(x))
+    with pytest.raises(ValueError, match="depend on .*, which is not among the inputs"):
+        tr.Net(x, tr.Tanh()(x) + tr.Input(4))
+    with pytest.raises(ValueError, match="repeats nothing yet: call its connect"):
+        tr.Net(x, x + tr.Feedback(4))
+    with pytest.raises(ValueError, match="the name 'a' twice"):
+        tr.Net(x, tr.Tanh()(tr.Tanh()(x).named("a")).named("a"))
+    with pytest.raises(ValueError, match="not on its axis of time"):
+        tr.LSTM(4, 2)(tr.Input(4, time=None))
+    with pytest.raises(TypeError, match="beside a value of a net"):
+        tr.Add()(x, 3)
+    before = tr.Feedback(4)
+    with pytest.raises(tr.ShapeError, match="connect: got frames of shape"):
+        before.connect(tr.Linear(4, 3)(x))

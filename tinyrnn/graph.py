@@ -1,0 +1,429 @@
+"""`Graph`: a net whose layers read any values that others wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike
+
+from tinyrnn import _core, calls, contract
+from tinyrnn.attributes import absent, brief
+from tinyrnn.errors import ShapeError
+from tinyrnn.net import Net
+from tinyrnn.plans import Cores
+from tinyrnn.sequential import NESTING, Sequential
+from tinyrnn.tensors import Frame, Tensor
+from tinyrnn.values import Input, Value, applied, wired
+
+
+class Node(NamedTuple):
+    """A layer of a graph, and the numbers of the values that it reads: inputs first, then nodes in order."""
+
+    name: str
+    layer: Net
+    reads: tuple[int, ...]
+
+
+class Graph(Net):
+    """A net of inputs and outputs: ``tr.Net(x, y)``.
+
+    ::
+
+        x = tr.Input(40)
+        h = tr.LSTM(40, 64)(x)
+        y = tr.Linear(64, 10)(h + tr.Linear(40, 64)(x))
+        net = tr.Net(x, y)
+
+    A layer goes by its name in `state_dict`, files and messages: that of `Value.named`, or else its type's in
+    lower case, ``"lstm"``, ``"linear"``, ``"linear_1"``. A layer that is used twice has its tensors under
+    both names.
+
+    Parameters
+    ----------
+    inputs : Input, or a sequence or mapping of them
+        All that the outputs depend on. A mapping names them, and so does a call.
+    outputs : Value, or a sequence or mapping of them
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the outputs depend on another input, an input is not used, a name is given twice, or layers read
+        each other's values in a circle without a `Feedback`.
+    """
+
+    _recurrent = True
+    _is_wired = True
+
+    def __init__(self, inputs: Any, outputs: Any) -> None:
+        results, given = _ports("outputs", outputs), {}
+        for name, value in _ports("inputs", inputs).items():
+            if not isinstance(value, Input):
+                raise TypeError(f"Net: input {name!r} is {value!r}, expected a tr.Input")
+            given[name] = value
+        if len({id(value) for value in given.values()}) < len(given):
+            raise ValueError("Net: got one Input twice, expected each once")
+        ordered = _ordered(list(given.values()), results)
+        numbers = {id(value): i for i, value in enumerate([*given.values(), *ordered])}
+        names = _names(ordered)
+        self._set(
+            given,
+            [
+                Node(name, value.layer, tuple(numbers[id(read)] for read in value.reads))
+                for name, value in zip(names, ordered, strict=True)
+            ],
+            {name: numbers[id(value)] for name, value in results.items()},
+        )
+
+    def _set(self, inputs: Mapping[str, Input], nodes: list[Node], outputs: Mapping[str, int]) -> None:
+        """Take over checked parts, and lay them out once to find what does not fit."""
+        times = dict.fromkeys(value.time for value in inputs.values() if value.time is not None)
+        self._inputs = MappingProxyType(dict(inputs))
+        self._outputs = MappingProxyType(dict(outputs))
+        self._times = tuple(times) or ("time",)
+        self._nodes = tuple(nodes)
+        self._layers = MappingProxyType({node.name: node.layer for node in nodes})
+        self._all_leaves = [
+            (f"{node.name}.{prefix}", leaf) for node in nodes for prefix, leaf in node.layer._leaves()
+        ]
+        inner = [node.layer._depth for node in nodes if isinstance(node.layer, (Sequential, Graph))]
+        self._depth: int = 1 + max(inner, default=0)
+        if self._depth > NESTING:
+            raise ValueError(f"Net: got nets nested {self._depth} deep, expected at most {NESTING}")
+        if len(self._inputs) > 8 or len(self._outputs) > 8 or len(self._times) > 4:
+            raise ValueError(
+                f"Net: got {len(self._inputs)} inputs, {len(self._outputs)} outputs and {len(self._times)} "
+                "axes of time, expected at most 8, 8 and 4"
+            )
+        used = {value for node in nodes for value in node.reads} | set(outputs.values())
+        for i, name in enumerate(self._inputs):
+            if i not in used:
+                raise ValueError(f"Net: input {name!r} is not used, expected every input to reach an output")
+        self._check()
+        self._made = True
+
+    # ---- core layers -------------------------------------------------------------------------------
+
+    def _ports_laid(self) -> tuple[Cores, list[Frame]]:
+        """The core layers of the whole net, and the frames of its outputs."""
+        cores = Cores([(value.frame, self._axis(value.time)) for value in self._inputs.values()])
+        frames = [value.frame for value in self._inputs.values()]
+        written = self._wire(cores, frames, list(range(len(frames))), 1)
+        cores.outputs = tuple(number for number, _ in written)
+        return cores, [frame for _, frame in written]
+
+    def _axis(self, time: str | None) -> int:
+        return 0 if time is None else 1 + self._times.index(time)
+
+    def _check(self) -> None:
+        """Lay the net out once: the core finds what does not fit."""
+        try:
+            _core.Plan(self._ports_laid()[0], (), 1, (1,) * len(self._times))
+        except ValueError as error:
+            raise type(error)(f"Net: {str(error).removeprefix('plan: ')}") from None
+
+    def _wire(
+        self, cores: Cores, frames: list[Frame], values: list[int], lead: int
+    ) -> list[tuple[int, Frame]]:
+        if len(values) != len(self._inputs):
+            raise TypeError(
+                f"Net: got {len(values)} values, expected {len(self._inputs)}: {list(self._inputs)}"
+            )
+        for (name, value), given in zip(self._inputs.items(), frames, strict=True):
+            if value.frame != given:
+                raise ShapeError(f"Net: input {name!r} has frames of shape {given}, expected {value.frame}")
+        table: list[tuple[int, Frame]] = list(zip(values, frames, strict=True))
+        later: list[tuple[int, int]] = []  # (core layer, what it reads)
+        for node in self._nodes:
+            if any(read >= len(table) for read in node.reads):
+                later.append((len(cores), node.reads[0]))
+                frame = tuple(size or 1 for size in node.layer._frame() or ())  # a Delay knows all of it
+                written = wired(node.layer, cores, [frame], [0])
+            else:
+                reads = [table[read] for read in node.reads]
+                try:
+                    written = wired(
+                        node.layer, cores, [frame for _, frame in reads], [number for number, _ in reads]
+                    )
+                except ShapeError as error:
+                    raise ShapeError(f"{node.name}: {error}") from None
+            table += written[:1]
+        for place, read in later:
+            cores.reads[place] = (table[read][0],)
+        return [table[number] for number in self._outputs.values()]
+
+    def _lay(self, frame: Frame, lead: int, cores: Any) -> Frame:
+        (value, out), *more = self._wire(cores, [frame], [cores.value], lead)
+        if more:
+            raise TypeError(f"Net: got a net of {len(self._outputs)} outputs in a chain, expected one output")
+        cores.value = value
+        return out
+
+    # ---- running -----------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        *x: Any,
+        lengths: Any = None,
+        state: Mapping[str, ArrayLike] | None = None,
+        threads: int = 1,
+        last: bool = False,
+    ) -> Any:
+        """Run the net over full sequences; see `Net.__call__`.
+
+        Parameters
+        ----------
+        *x : array_like, or one mapping from name to array
+            The inputs in their order, or by name. An input per sequence is ``(frame)`` or ``(B, frame)``.
+        lengths : array_like of int, (B,), or a mapping from the name of an axis of time to one, optional
+        state, threads, last
+            As `Net.__call__` takes them.
+
+        Returns
+        -------
+        ndarray, float32; or of a net with several outputs a tuple, of one whose outputs have names a dict
+        """
+        if any(isinstance(one, Value) for one in x):
+            return applied(self, x)
+        given = calls.named_inputs(self, list(self._inputs), x)
+        if self._is_simple and not isinstance(lengths, Mapping):
+            return self._run(given[0], lengths, state, threads, last)[0]
+        if self.training:
+            raise ValueError(
+                "Net: got training mode, but several inputs, outputs or axes of time, expected one: train it "
+                "with one input and one output"
+            )
+        if last is not False:
+            raise ValueError("Net: got last=True, but several inputs or outputs, expected one of each")
+        cores, out_frames = self._ports_laid()
+        ports = calls.Ports(list(self._inputs), cores, out_frames, self._times)
+        arrays, final = calls.infer_ports(self, ports, given, lengths, state, threads)
+        object.__setattr__(self, "_last_state", final)
+        names = list(self._outputs)
+        if names == ["y"]:
+            return arrays[0]
+        return (
+            tuple(arrays) if all(name.isdigit() for name in names) else dict(zip(names, arrays, strict=True))
+        )
+
+    @property
+    def _is_simple(self) -> bool:
+        """True for one input per step and one output."""
+        return (
+            len(self._inputs) == len(self._outputs) == 1
+            and self._axis(next(iter(self._inputs.values())).time) == 1
+        )
+
+    # ---- what it is made of --------------------------------------------------------------------------
+
+    def _children(self) -> Iterable[Net]:
+        return {id(layer): layer for layer in self._layers.values()}.values()
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getitem__(self, name: str) -> Net:
+        return self._layers[name]
+
+    def __getattr__(self, name: str) -> Any:
+        layers = self.__dict__.get("_layers", {})
+        if name in layers:
+            return layers[name]
+        raise absent(self, "layer", name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
+
+    def _leaves(self) -> list[tuple[str, contract.Module]]:
+        return self._all_leaves
+
+    def _tensors(self) -> list[Tensor]:
+        return [
+            tensor._replace(name=f"{name}.{tensor.name}")
+            for name, layer in self._layers.items()
+            for tensor in layer._tensors()
+        ]
+
+    def _rank(self, ndim: int) -> int | None:
+        return len(next(iter(self._inputs.values())).frame)
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        return next(iter(self._inputs.values())).frame
+
+    # ---- what it looks like, and files ------------------------------------------------------------------
+
+    def _value_names(self) -> list[str]:
+        return [*self._inputs, *self._layers]
+
+    def __repr__(self) -> str:
+        names = self._value_names()
+        rows = [f"  {name} = Input{value.frame}" for name, value in self._inputs.items()]
+        rows += [
+            f"  ({node.name})({', '.join(names[read] for read in node.reads)}): "
+            + repr(node.layer).replace("\n", "\n  ")
+            for node in self._nodes
+        ]
+        outputs = ", ".join(names[number] for number in self._outputs.values())
+        return "Net(\n" + "\n".join(rows) + f"\n  -> {outputs}\n)"
+
+    def _describe(self) -> dict[str, Any]:
+        first: dict[int, str] = {}
+        nodes = []
+        for node in self._nodes:
+            known = first.setdefault(id(node.layer), node.name)
+            same = known != node.name
+            layer = {"type": "Same", "as": known} if same else node.layer._describe()
+            nodes.append({"name": node.name, "layer": layer, "reads": list(node.reads)})
+        inputs = [
+            {"name": name, "frame": list(value.frame), "time": value.time}
+            for name, value in self._inputs.items()
+        ]
+        outputs = [{"name": name, "value": value} for name, value in self._outputs.items()]
+        return {"type": "Graph", "inputs": inputs, "nodes": nodes, "outputs": outputs}
+
+    @classmethod
+    def _described(cls, description: Mapping[str, Any]) -> contract.Module:
+        inputs = {str(one["name"]): Input(*one["frame"], time=one["time"]) for one in description["inputs"]}
+        made: dict[str, Any] = {}
+        nodes: list[Node] = []
+        total = len(inputs) + len(description["nodes"])
+        for one in description["nodes"]:
+            name, layer = str(one["name"]), one["layer"]
+            if name in made:
+                raise ValueError(f"Net: got the layer {name!r} twice, expected each name once")
+            made[name] = made[layer["as"]] if layer["type"] == "Same" else contract.build(layer)
+            reads = tuple(one["reads"])
+            if not reads or not all(type(read) is int and 0 <= read < total for read in reads):
+                raise ValueError(
+                    f"Net: layer {name!r}: got reads {brief(reads)}, expected values 0 .. {total - 1}"
+                )
+            delayed = type(made[name]).__name__ == "Delay" and len(reads) == 1
+            if max(reads) >= len(inputs) + len(nodes) and not delayed:
+                raise ValueError(
+                    f"Net: layer {name!r}: got a value that comes later to read: only a Delay does so"
+                )
+            nodes.append(Node(name, made[name], reads))
+        outputs = {str(one["name"]): one["value"] for one in description["outputs"]}
+        if not inputs or not outputs or not nodes:
+            raise ValueError("Net: got no inputs, layers or outputs, expected at least one of each")
+        if not all(type(value) is int and 0 <= value < total for value in outputs.values()):
+            raise ValueError(
+                f"Net: got outputs {brief(tuple(outputs.values()))}, expected values 0 .. {total - 1}"
+            )
+        graph: Graph = cls.__new__(cls)
+        graph._set(inputs, nodes, outputs)
+        return graph
+
+
+def _ports(what: str, given: Any) -> dict[str, Value]:
+    """Inputs or outputs by name."""
+    if isinstance(given, Value):
+        found = {given.label if what == "inputs" and given.label else "x" if what == "inputs" else "y": given}
+    elif isinstance(given, Mapping):
+        found = dict(given)
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        found = {}
+        for i, value in enumerate(given):
+            name = value.label if isinstance(value, Input) and value.label else str(i)
+            if name in found:
+                raise ValueError(f"Net: got two {what} with the name {name!r}, expected another for each")
+            found[name] = value
+    else:
+        raise TypeError(
+            f"Net: {what} is {brief(given)}, expected a value, or a sequence or mapping of values"
+        )
+    if not found:
+        raise ValueError(f"Net: got no {what}, expected at least one")
+    for name, value in found.items():
+        if not isinstance(value, Value):
+            raise TypeError(f"Net: {what}: {name!r} is {brief(value)}, expected a value of a net")
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"Net: {what}: got the name {brief(name)}, expected a non-empty string")
+    return found
+
+
+def _ordered(inputs: list[Input], outputs: Mapping[str, Value]) -> list[Value]:
+    """All values that layers write, each after what it reads; those of a loop lie together."""
+    found: dict[int, Value] = {}
+    left = list(outputs.values())
+    while left:
+        value = left.pop()
+        if id(value) in found:
+            continue
+        found[id(value)] = value
+        if value.layer is None and not any(value is one for one in inputs):
+            raise ValueError(f"Net: the outputs depend on {value!r}, which is not among the inputs")
+        if value.layer is not None and not value.reads:
+            raise ValueError(f"Net: got {value!r}, which repeats nothing yet: call its connect()")
+        left.extend(value.reads)
+    values = sorted((one for one in found.values() if one.layer is not None), key=lambda one: one.serial)
+    groups = _loops(values)
+    members: dict[int, list[Value]] = {}
+    for value in values:
+        members.setdefault(groups[id(value)], []).append(value)
+    ordered: list[Value] = []
+    done = {id(one) for one in inputs}
+    waiting = sorted(members.values(), key=lambda group: group[0].serial)
+    while waiting:
+        for group in waiting:
+            own = {id(value) for value in group}
+            if all(id(read) in done or id(read) in own for value in group for read in value.reads):
+                break
+        else:
+            raise ValueError(
+                "Net: got layers that read each other's values in a circle: put a Feedback into it"
+            )
+        waiting.remove(group)
+        ordered += group
+        done |= own
+    return ordered
+
+
+def _loops(values: list[Value]) -> dict[int, int]:
+    """For each value the number of its loop, or one of its own: strongly connected components."""
+    users: dict[int, list[Value]] = {id(value): [] for value in values}
+    for value in values:
+        for read in value.reads:
+            if id(read) in users:
+                users[id(read)].append(value)
+
+    def reached(start: Value, forwards: bool) -> set[int]:
+        seen: set[int] = set()
+        left = [start]
+        while left:
+            value = left.pop()
+            if id(value) in seen or id(value) not in users:
+                continue
+            seen.add(id(value))
+            left.extend(users[id(value)] if forwards else value.reads)
+        return seen
+
+    group = {id(value): i for i, value in enumerate(values)}
+    for value in values:
+        if value.reads and value.reads[0].serial > value.serial:  # a feedback: the only way to a circle
+            number = group[id(value)]
+            for member in reached(value, True) & reached(value, False):
+                group[member] = number
+    return group
+
+
+def _names(values: list[Value]) -> list[str]:
+    """A name for each layer: its own, or its type's with a number."""
+    own = [value.label for value in values if value.label is not None]
+    for name in own:
+        if own.count(name) > 1:
+            raise ValueError(f"Net: got the name {name!r} twice, expected another for each layer")
+    taken = set(own)
+    names = []
+    for value in values:
+        kind = type(value.layer).__name__.lower()
+        name = value.label or kind
+        if value.label is None:
+            number = 0
+            while name in taken:
+                number += 1
+                name = f"{kind}_{number}"
+            taken.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,330 @@
+"""Layers that combine values of a net, or take them apart: arithmetic, concatenation, slices, delays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from tinyrnn import _core
+from tinyrnn.arguments import check_int, check_size
+from tinyrnn.attributes import brief
+from tinyrnn.errors import ShapeError
+from tinyrnn.layers import _Layer
+from tinyrnn.net import Net
+from tinyrnn.plans import Cores
+from tinyrnn.tensors import Frame, Slot
+from tinyrnn.values import TIME, Value, applied, operations
+
+
+def _axis(kind: str, dim: int, rank: int) -> int:
+    """The core's number of an axis of a frame: 2 for the last one."""
+    if not -rank <= dim < 0:
+        raise ShapeError(f"{kind}: dim is {dim}, expected {-rank} .. -1 in frames of {rank} axes")
+    return 3 + dim
+
+
+class _Joining(Net):
+    """A layer of one core layer that reads several values."""
+
+    _is_wired = True
+    _recurrent = True
+    batch_first = None
+    _counts: ClassVar[str] = "2 values"  # how many it reads, for a message
+
+    def __call__(self, *given: Any) -> Any:  # type: ignore[override]
+        """Return the value of the layer in a net that is being described."""
+        if not any(isinstance(one, Value) for one in given):
+            raise TypeError(
+                f"{type(self).__name__}: got {', '.join(map(brief, given)) or 'nothing'}, expected values of "
+                "a net; for arrays NumPy does the same"
+            )
+        return applied(self, given)
+
+    def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
+        """The core layer for these frames, and the frame that it writes."""
+        raise NotImplementedError
+
+    def _fits(self, count: int) -> bool:
+        return count == 2
+
+    def _wire(
+        self, cores: Cores, frames: list[Frame], values: list[int], lead: int
+    ) -> list[tuple[int, Frame]]:
+        if not self._fits(len(values)):
+            raise TypeError(f"{type(self).__name__}: got {len(values)} values, expected {self._counts}")
+        core, frame = self._core_for(frames)
+        return [(cores.join(core, tuple(values)), frame)]
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        raise TypeError(f"{type(self).__name__}: got one value in a chain, expected {self._counts} in a Net")
+
+
+class _Arithmetic(_Joining):
+    """Arithmetic of two values; an axis of a frame may be 1, and a value may be per sequence."""
+
+    _kind: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._core_layer = _core.Layer(self._kind)
+
+    def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
+        one, other = frames
+        rank = max(len(one), len(other))
+        pairs = list(zip((1,) * (rank - len(one)) + one, (1,) * (rank - len(other)) + other, strict=True))
+        if any(a != b and 1 not in (a, b) for a, b in pairs):
+            raise ShapeError(
+                f"{type(self).__name__}: got frames of shapes {one} and {other}, expected equal sizes or 1"
+            )
+        return self._core_layer, tuple(max(pair) for pair in pairs)
+
+
+class Add(_Arithmetic):
+    """The sum of two values, ``a + b``."""
+
+    _kind = "add"
+
+
+class Subtract(_Arithmetic):
+    """The difference of two values, ``a - b``."""
+
+    _kind = "subtract"
+
+
+class Multiply(_Arithmetic):
+    """The product of two values, number by number, ``a * b``."""
+
+    _kind = "multiply"
+
+
+class Divide(_Arithmetic):
+    """The quotient of two values, ``a / b``."""
+
+    _kind = "divide"
+
+
+class Minimum(_Arithmetic):
+    """The smaller number of two values; NaN if either is. Equal numbers share the gradient."""
+
+    _kind = "minimum"
+
+
+class Maximum(_Arithmetic):
+    """The larger number of two values; NaN if either is. Equal numbers share the gradient."""
+
+    _kind = "maximum"
+
+
+class Concat(_Joining):
+    """Frames side by side, as ``torch.cat``.
+
+    Parameters
+    ----------
+    dim : int
+        The axis of a frame along which they lie, counted from the end: -1 is the last one.
+    """
+
+    arguments = ("dim",)
+    _counts = "1 .. 8 values"
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = check_int("Concat: dim", dim, -3, -1)
+        self._core_layer = _core.Layer("concat", axis=3 + self.dim)
+
+    def _fits(self, count: int) -> bool:
+        return 1 <= count <= 8
+
+    def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
+        first = frames[0]
+        _axis("Concat", self.dim, len(first))
+        rests = {
+            (*frame[: len(frame) + self.dim], 0, *frame[len(frame) + self.dim + 1 :]) for frame in frames
+        }
+        if len(rests) > 1 or len({len(frame) for frame in frames}) > 1:
+            raise ShapeError(
+                f"Concat: got frames of shapes {', '.join(map(str, frames))}, expected equal ones but for "
+                f"dim {self.dim}"
+            )
+        frame = list(first)
+        frame[self.dim] = sum(one[self.dim] for one in frames)
+        return self._core_layer, tuple(frame)
+
+
+class Slice(_Layer):
+    """A part of each frame: ``size`` numbers along an axis, from ``start`` on.
+
+    Parameters
+    ----------
+    start, size : int
+    dim : int
+        The axis of a frame, counted from the end: -1 is the last one.
+    """
+
+    arguments = ("start", "size", "dim")
+
+    def __init__(self, start: int, size: int, dim: int = -1) -> None:
+        self.start = check_int("Slice: start", start, 0, 2**28)
+        self.size = check_size("Slice: size", size)
+        self.dim = check_int("Slice: dim", dim, -3, -1)
+        self._core_layer = _core.Layer("slice", axis=3 + self.dim, start=self.start, size=self.size)
+
+    def _rank(self, ndim: int) -> int | None:
+        return None
+
+    def _out(self, frame: Frame) -> Frame:
+        _axis("Slice", self.dim, len(frame))
+        if self.start + self.size > frame[self.dim]:
+            raise self._wants(frame, f"at least {self.start + self.size} numbers along dim {self.dim}")
+        out = list(frame)
+        out[self.dim] = self.size
+        return tuple(out)
+
+
+class Delay(_Layer):
+    """The value of some steps before; zeros at first. It is state: streams keep it.
+
+    Called with a value it delays that. `Feedback` makes one that reads what the net computes later.
+
+    Parameters
+    ----------
+    *frame : int
+        The shape of the value.
+    steps : int
+    """
+
+    arguments = ("frame", "steps")
+    _recurrent = True
+    batch_first = None
+
+    def __init__(self, *frame: Any, steps: int = 1) -> None:
+        sizes = frame[0] if len(frame) == 1 and isinstance(frame[0], (tuple, list)) else frame
+        if len(sizes) > 3:
+            raise ShapeError(f"Delay: got a frame of {len(sizes)} axes, expected at most 3")
+        self.frame = tuple(check_size("Delay: frame", size) for size in sizes)
+        self.steps = check_size("Delay: steps", steps)
+        planes, rows, cols = (1,) * (3 - len(self.frame)) + self.frame
+        self._core_layer = _core.Layer("delay", planes=planes, rows=rows, cols=cols, steps=self.steps)
+
+    @classmethod
+    def _described(cls, description: Any) -> Any:
+        arguments = dict(description["arguments"])
+        return cls(tuple(arguments.pop("frame")), **arguments)
+
+    def config(self) -> dict[str, Any]:
+        return {"frame": list(self.frame), "steps": self.steps}
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        return self.frame
+
+    def _rank(self, ndim: int) -> int | None:
+        return len(self.frame)
+
+    def _out(self, frame: Frame) -> Frame:
+        if frame != self.frame:
+            raise self._wants(frame, f"{self.frame}, its frame")
+        return frame
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        offset, numbers = plan.state_of(first)
+        size = numbers // self.steps
+        parts = tuple((offset + size * i, size) for i in range(self.steps))
+        shape = (self.steps, plan.batch, size)
+        return [Slot(f"{prefix}past", f"delay {'x'.join(map(str, self.frame))}", shape, parts)]
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("past",)
+
+
+class Feedback(Value):
+    """The value of some steps before, of something that is computed later: ``connect`` says of what.
+
+    ::
+
+        before = tr.Feedback(10)
+        y = tr.Linear(13, 10)(tr.concat([x, before]))
+        before.connect(y)
+
+    Parameters
+    ----------
+    *frame : int
+        The shape of the value.
+    steps : int
+        How many steps before.
+    time : str
+        The name of its axis of time.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *frame: int, steps: int = 1, time: str = TIME) -> None:
+        layer = Delay(*frame, steps=steps)
+        super().__init__(layer.frame, time, layer)
+
+    def connect(self, value: Value) -> None:
+        """Say which value it repeats.
+
+        Raises
+        ------
+        ShapeError, ValueError, TypeError
+            If the frames or the axes of time differ, or it is connected already.
+        """
+        if not isinstance(value, Value):
+            raise TypeError(f"connect: got {brief(value)}, expected a value of a net")
+        if self.reads:
+            raise ValueError(
+                f"connect: got {value!r}, but it repeats {self.reads[0]!r} already: make another"
+            )
+        if value.frame != self.frame:
+            raise ShapeError(f"connect: got frames of shape {value.frame}, expected {self.frame}")
+        if value.time != self.time:
+            raise ValueError(f"connect: got a value of {value.time!r}, expected one of {self.time!r}")
+        self.reads = (value,)
+
+
+def concat(values: Sequence[Value], dim: int = -1) -> Value:
+    """Put the frames of values side by side, as ``torch.cat``; see `Concat`."""
+    found = list(values)
+    while len(found) > 8:
+        found = [applied(Concat(dim), found[:8]), *found[8:]]
+    return applied(Concat(dim), found)
+
+
+def minimum(a: Value, b: Value) -> Value:
+    """The smaller number of two values; see `Minimum`."""
+    return applied(Minimum(), (a, b))
+
+
+def maximum(a: Value, b: Value) -> Value:
+    """The larger number of two values; see `Maximum`."""
+    return applied(Maximum(), (a, b))
+
+
+def _arithmetic(kind: type[_Arithmetic]) -> Any:
+    def operation(a: Any, b: Any) -> Value:
+        for one in (a, b):
+            if not isinstance(one, Value):
+                raise TypeError(f"{kind.__name__}: got {brief(one)}, expected a value of the net")
+        return applied(kind(), (a, b))
+
+    return operation
+
+
+def _sliced(value: Value, place: Any) -> Value:
+    """Do ``value[start:stop]`` along the first axis of a frame, ``value[..., start:stop]`` along the last."""
+    given = place if isinstance(place, tuple) else (place,)
+    dim = -1 if Ellipsis in given else -len(value.frame)
+    chosen = [one for one in given if one is not Ellipsis]
+    if len(chosen) != 1 or not isinstance(chosen[0], slice) or not value.frame:
+        raise TypeError(f"slice: got [{place!r}], expected value[start:stop] or value[..., start:stop]")
+    start, stop, step = chosen[0].indices(value.frame[dim])
+    if step != 1 or stop <= start:
+        raise ValueError(f"slice: got {start}:{stop}:{step}, expected a step of 1 and at least one number")
+    return applied(Slice(start, stop - start, dim), (value,))
+
+
+operations |= {
+    "add": _arithmetic(Add),
+    "subtract": _arithmetic(Subtract),
+    "multiply": _arithmetic(Multiply),
+    "divide": _arithmetic(Divide),
+    "slice": _sliced,
+}

@@ -1,0 +1,180 @@
+"""Values: what stands for the frames that a layer will write, while a net is described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from tinyrnn import _core
+from tinyrnn.arguments import check_size
+from tinyrnn.attributes import brief
+from tinyrnn.errors import ShapeError
+from tinyrnn.plans import Cores
+from tinyrnn.tensors import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# The axis of time of an input that names none.
+TIME = "time"
+
+# The layers behind operators, by name. ops.py fills it.
+operations: dict[str, Callable[..., Value]] = {}
+
+_serials = count()
+
+
+class Value:
+    """A value of a net that is being described: an `Input`, or what a layer will write.
+
+    A layer that is called with values makes a value; so do ``+``, ``-``, ``*`` and ``/`` of two of them, and
+    a slice. `Net` makes a net of inputs and outputs.
+
+    Attributes
+    ----------
+    frame : tuple of int
+        The shape of one row at one step.
+    time : str, optional
+        The name of its axis of time; None for a value per sequence.
+    """
+
+    __slots__ = ("frame", "label", "layer", "reads", "serial", "time")
+    __array_ufunc__ = None  # so that NumPy leaves operators to this class
+    __iter__ = None
+
+    def __init__(
+        self, frame: Frame, time: str | None, layer: Any = None, reads: tuple[Value, ...] = ()
+    ) -> None:
+        self.frame, self.time, self.layer, self.reads = frame, time, layer, reads
+        self.label: str | None = None
+        self.serial = next(_serials)
+
+    def named(self, name: str) -> Self:
+        """Name the layer that writes the value, or the input, and return the value.
+
+        The tensors of the layer go by this name in `Net.state_dict`: ``"encoder"``, ``"decoder.rnn"``.
+        """
+        if not isinstance(name, str) or not name or name != name.strip("."):
+            raise ValueError(f"named: got {brief(name)}, expected a non-empty string such as 'encoder'")
+        self.label = name
+        return self
+
+    def __repr__(self) -> str:
+        kind = "Input" if self.layer is None else type(self.layer).__name__
+        time = "one for a sequence" if self.time is None else f"each step of {self.time!r}"
+        return f"<Value of {self.label or kind}: {self.frame}, {time}>"
+
+    def __add__(self, other: Any) -> Value:
+        return operations["add"](self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return operations["add"](other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return operations["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return operations["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return operations["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return operations["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return operations["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return operations["divide"](other, self)
+
+    def __neg__(self) -> Value:
+        return operations["negative"](self)
+
+    def __getitem__(self, place: Any) -> Value:
+        return operations["slice"](self, place)
+
+
+class Input(Value):
+    """An input of a net.
+
+    Parameters
+    ----------
+    *frame : int
+        The shape of one row at one step: ``Input(40)``, ``Input(2, 161)`` for channels and their length,
+        ``Input()`` for one index of an embedding.
+    time : str, optional
+        The name of its axis of time. Inputs of the same name have as many steps. None: the input is one
+        frame for the whole sequence.
+    name : str, optional
+        The name by which a call takes it; ``"x"`` by default.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is no positive integer.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *frame: int, time: str | None = TIME, name: str | None = None) -> None:
+        if len(frame) > 3:
+            raise ShapeError(f"Input: got a frame of {len(frame)} axes, expected at most 3")
+        if time is not None and (not isinstance(time, str) or not time):
+            raise TypeError(f"Input: time is {brief(time)}, expected the name of an axis, or None")
+        super().__init__(tuple(check_size("Input: frame", size) for size in frame), time)
+        if name is not None:
+            self.named(name)
+
+
+def are_values(given: Sequence[Any]) -> bool:
+    """Tell whether any of the arguments is a value; then all of them must be."""
+    return any(isinstance(one, Value) for one in given)
+
+
+def applied(layer: Any, given: Sequence[Any]) -> Value:
+    """The value that a layer writes when it reads these.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If it cannot read them.
+    """
+    kind = type(layer).__name__
+    for one in given:
+        if not isinstance(one, Value):
+            raise TypeError(f"{kind}: got {brief(one)} beside a value of a net, expected values only")
+    times = list(dict.fromkeys(value.time for value in given if value.time is not None))
+    cores = Cores(
+        [(value.frame, 0 if value.time is None else 1 + times.index(value.time)) for value in given]
+    )
+    written = wired(layer, cores, [value.frame for value in given], list(range(len(given))))
+    if len(written) != 1:
+        raise ValueError(f"{kind}: got a net of {len(written)} outputs as a layer, expected one output")
+    number, frame = written[0]
+    cores.outputs = (number,)
+    try:
+        axis = _core.Plan(cores, (), 1, (1,) * max(1, len(times))).outputs[0][1]
+    except ValueError as error:
+        raise type(error)(f"{kind}: {str(error).removeprefix('plan: ')}: it reads {list(given)}") from None
+    time = None if axis == 0 else times[axis - 1] if times else TIME
+    return Value(frame, time, layer, tuple(given))
+
+
+def wired(layer: Any, cores: Cores, frames: list[Frame], values: list[int]) -> list[tuple[int, Frame]]:
+    """Append a layer's core layers, and return the numbers and frames of the values that it writes.
+
+    A layer that counts axes from the outside sees (T, frame), or else (T, B, frame).
+    """
+    mark = len(cores)
+    problem: ShapeError | None = None
+    for lead in (1, 2):
+        try:
+            written: list[tuple[int, Frame]] = layer._wire(cores, frames, values, lead)
+            return written
+        except ShapeError as error:
+            problem = problem or error
+            cores.forget(mark)
+    assert problem is not None
+    raise problem
