@@ -38,12 +38,12 @@ def test_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, *others = blocks()
     names: dict[str, object] = {}
     exec(re.match(r"(import .*\n)+", first)[0], names)  # type: ignore[index]
-    assert len(others) == 5
+    assert len(others) == 6
     for code in others:
         exec(code, names)
     said = capsys.readouterr().out
     accuracy = float(re.search(r"'accuracy': ([\d.]+)", said)[1])  # type: ignore[index]
-    assert round(accuracy, 2) == float(re.search(r"# accuracy ([\d.]+)", others[0])[1])  # type: ignore[index]
+    assert round(accuracy, 2) == float(re.search(r"# accuracy ([\d.]+)", others[1])[1])  # type: ignore[index]
     assert "TrainerMemory(weights=" in said
     for name in ("best.safetensors", "run.safetensors", "history.json", "adapted.safetensors"):
         assert (folder / name).is_file(), name
