@@ -130,6 +130,33 @@ typedef struct {
 } trnn_activation_args;
 
 typedef struct {
+    int32_t
+        num_parameters; /* 1, or one for each plane of a frame, each row of a single plane, each number of a single row */
+} trnn_prelu_args;
+
+typedef struct { /* scale x above 0, alpha (exp(rate x) - 1) below */
+    float alpha, scale;
+    float rate; /* above 0 */
+} trnn_elu_args;
+
+typedef struct { /* log(1 + exp(beta x)) / beta; x where beta x is above the threshold */
+    float beta;  /* not 0 */
+    float threshold;
+} trnn_softplus_args;
+
+typedef struct { /* clip, hardtanh */
+    float min, max;
+} trnn_clip_args;
+
+typedef struct { /* scale x + shift */
+    float scale, shift;
+} trnn_scale_args;
+
+typedef struct {
+    float exponent;
+} trnn_pow_args;
+
+typedef struct {
     float p; /* the share of the numbers that training sets to zero */
 } trnn_dropout_args;
 
@@ -178,6 +205,12 @@ typedef struct {
         trnn_conv1d_args conv1d;
         trnn_norm_args norm;
         trnn_activation_args activation;
+        trnn_prelu_args prelu;
+        trnn_elu_args elu;
+        trnn_softplus_args softplus;
+        trnn_clip_args clip;
+        trnn_scale_args scale;
+        trnn_pow_args pow;
         trnn_dropout_args dropout;
         trnn_softmax_args softmax;
         trnn_concat_args concat;

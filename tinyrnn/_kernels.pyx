@@ -85,12 +85,6 @@ cdef extern from "kernels/kernels.h" nogil:
 
     size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
 
-    ctypedef enum trnn_map:
-        TRNN_MAP_EXP
-        TRNN_MAP_SIGMOID
-        TRNN_MAP_TANH
-        TRNN_MAP_LEAKY_RELU
-
     ctypedef struct table "trnn_kernels":
         void (*product)(const trnn_product *) noexcept nogil
         void (*rnn)(const trnn_cell *) noexcept nogil
@@ -103,7 +97,6 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*lstm_back)(const trnn_cell_back *) noexcept nogil
         void (*gru_back)(const trnn_cell_back *) noexcept nogil
         void (*weight_gradient)(const trnn_weight_gradient *) noexcept nogil
-        void (*map_f32)(trnn_map, const float *, float *, size_t, float) noexcept nogil
         void (*softmax_f32)(const float *, float *, size_t, int) noexcept nogil
         void (*layer_norm_f32)(const float *, float *, size_t, float, const float *, const float *) noexcept nogil
         void (*norm_scale_f32)(float *, float *, size_t, float, const float *, const float *, const float *,
@@ -275,19 +268,7 @@ def weight_gradient(str isa, Layer linear, dy, x, dw, int32_t part=0, int32_t pa
     return dw
 
 
-MAPS = ("exp", "sigmoid", "tanh", "relu", "leaky_relu")
-
-
-def map(str isa, str name, x, y, float slope=0.0):
-    """``y = name(x)`` for each number; ``name`` is one of `MAPS`. ``y`` may be ``x``."""
-    cdef trnn_map which = <trnn_map> <int> MAPS.index(name)
-    cdef const float *source = floats(x)
-    cdef float *target = floats(y, x.shape)
-    cdef size_t n = x.size
-    cdef const table *kernels = kernels_of(isa)
-    with nogil:
-        kernels.map_f32(which, source, target, n, slope)
-    return y
+include "_maps.pxi"
 
 
 def softmax(str isa, x, y, bint log=False):

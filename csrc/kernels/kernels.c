@@ -8,6 +8,9 @@
 #include "integer.inc"
 #include "product.inc"
 #include "act.inc"
+#include "map.inc"
+#include "maps.def"
+#undef TRNN_MAP
 #include "cell.inc"
 #include "../cells/cells.def"
 #undef TRNN_CELL

@@ -106,15 +106,6 @@ typedef struct {
     trnn_gradient_term term[2];
 } trnn_weight_gradient;
 
-typedef enum {
-    TRNN_MAP_EXP,
-    TRNN_MAP_SIGMOID,
-    TRNN_MAP_TANH,
-    TRNN_MAP_RELU,
-    TRNN_MAP_LEAKY_RELU,
-    TRNN_MAP_COUNT
-} trnn_map;
-
 /* One step of an optimiser: the numbers that all weights of a tensor share. optim/optim.c computes them. */
 typedef struct {
     const trnn_rule *rule;  /* for its flags */

@@ -71,7 +71,7 @@ static void softmax_backward(const trnn_pass *pass)
     const size_t all = (size_t)pass->rows * size;
     const int log = is_log(pass->layer);
     const float *const p = log ? pass->dx : pass->y;
-    if (log) TRNN_KERNEL(pass->isa, map_f32)(TRNN_MAP_EXP, pass->y, pass->dx, all, 0.0f);
+    if (log) TRNN_KERNEL(pass->isa, map_exp)(pass->y, pass->dx, all, NULL);
     for (size_t at = 0; at < all; at += size) {
         if (pass->layer->as.softmax.over_rows)
             for (size_t c = at; c < at + cols; c++)

@@ -37,7 +37,7 @@ static void bce_add(const trnn_loss_part *part, double *sum)
         if (at == 0) {
             const size_t many = count - i < LOGITS ? count - i : LOGITS;
             for (size_t j = 0; j < many; j++) exps[j] = y[i + j] > 0.0f ? -y[i + j] : y[i + j];
-            TRNN_KERNEL(part->isa, map_f32)(TRNN_MAP_EXP, exps, exps, many, 0.0f);
+            TRNN_KERNEL(part->isa, map_exp)(exps, exps, many, NULL);
         }
         const float x = y[i], t = target[i], u = exps[at];
         const float w = loss->weight ? loss->weight[column] : 1.0f;

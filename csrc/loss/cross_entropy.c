@@ -124,7 +124,7 @@ static void cross_entropy_add(const trnn_loss_part *part, double *sum)
             if (dy) trnn_zero(dy, cols * sizeof(float));
         } else {
             TRNN_KERNEL(part->isa, softmax_f32)(part->y + r * cols, log_p, cols, 1);
-            if (dy) TRNN_KERNEL(part->isa, map_f32)(TRNN_MAP_EXP, log_p, dy, cols, 0.0f);
+            if (dy) TRNN_KERNEL(part->isa, map_exp)(log_p, dy, cols, NULL);
             value = part->probabilities
                         ? distribution_value(part, log_p, (const float *)part->target + r * cols, dy)
                         : class_value(part, log_p, class, dy);

@@ -102,7 +102,7 @@ static void advance(const trnn_loss_row *row, int from_end, const double *from, 
         to[s] = spread(from[s], s > 0 ? from[s - 1] : nowhere(), skips ? from[s - 2] : nowhere(),
                        exponents + 3 * (size_t)s);
     }
-    TRNN_KERNEL(row->isa, map_f32)(TRNN_MAP_EXP, exponents, exponents, 3 * (size_t)states, 0.0f);
+    TRNN_KERNEL(row->isa, map_exp)(exponents, exponents, 3 * (size_t)states, NULL);
     for (int32_t s = 0; s < states; s++) {
         const float *e = exponents + 3 * (size_t)s;
         to[s] += log_of_sum((double)e[0] + (double)e[1] + (double)e[2]);
@@ -131,7 +131,7 @@ static double forward(const trnn_loss_row *row, const ctc_room *room)
     }
     const double *last = room->alpha + (size_t)row->steps * (size_t)states;
     const double top = spread(last[-1], states > 1 ? last[-2] : nowhere(), nowhere(), e);
-    TRNN_KERNEL(row->isa, map_f32)(TRNN_MAP_EXP, e, e, 3, 0.0f);
+    TRNN_KERNEL(row->isa, map_exp)(e, e, 3, NULL);
     return -(top + log_of_sum((double)e[0] + (double)e[1] + (double)e[2]));
 }
 
@@ -152,8 +152,8 @@ static void backward(const trnn_loss_row *row, const ctc_room *room, double valu
         else
             advance(row, 1, ends, beta, e);
         for (int32_t s = 0; s < states; s++) e[s] = (float)(alpha[s] + beta[states - 1 - s] + value);
-        TRNN_KERNEL(row->isa, map_f32)(TRNN_MAP_EXP, e, e, (size_t)states, 0.0f);
-        TRNN_KERNEL(row->isa, map_f32)(TRNN_MAP_EXP, y, dy, cols, 0.0f);
+        TRNN_KERNEL(row->isa, map_exp)(e, e, (size_t)states, NULL);
+        TRNN_KERNEL(row->isa, map_exp)(y, dy, cols, NULL);
         for (int32_t s = 0; s < states; s++) dy[class_of(row, s, 0)] -= e[s];
         for (size_t c = 0; c < cols; c++) dy[c] *= scale;
         for (int32_t s = 0; s < states; s++) ends[s] = beta[s] + (double)y[class_of(row, s, 1)];

@@ -76,6 +76,8 @@ void tensor_release(tensor *t);
 #define CONV1D(...)          {TRNN_TRAINED(conv1d), .as.conv1d = {__VA_ARGS__}}
 #define NORM(name_, ...)      {TRNN_TRAINED(name_), .as.norm = {__VA_ARGS__, .eps = 1e-5f}}
 #define LEAKY_RELU(s)        {TRNN_TRAINED(leaky_relu), .as.activation = {s}}
+#define PRELU(n)             {TRNN_TRAINED(prelu), .as.prelu = {n}}
+#define POW(p)               {TRNN_TRAINED(pow), .as.pow = {p}}
 #define SOFTMAX(name_, rows)  {TRNN_TRAINED(name_), .as.softmax = {rows}}
 #define PLAIN(name_)         {TRNN_TRAINED(name_)}
 /* clang-format on */

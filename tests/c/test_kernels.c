@@ -256,7 +256,7 @@ static int keeps_subnormal(const trnn_kernels *isa)
 {
     const float x = -100.0f;
     float y;
-    TRNN_KERNEL(isa, map_f32)(TRNN_MAP_EXP, &x, &y, 1, 0.0f);
+    TRNN_KERNEL(isa, map_exp)(&x, &y, 1, NULL);
     return y != 0.0f;
 }
 
@@ -308,11 +308,85 @@ static double ulps(float got, double wanted)
     return fabs((double)got - wanted) / ldexp(1.0, exponent < -125 ? -149 : exponent - 24);
 }
 
-static double exact(trnn_map map, double x)
+/* The maps, with constants for all of them. */
+static const float map_constants[3] = {0.5f, 1.25f, 0.75f};
+
+typedef struct {
+    const char *name;
+    void (*forward)(const float *x, float *y, size_t n, const float *k);
+    void (*back)(const float *x, const float *y, const float *dy, float *dx, size_t n, const float *k);
+} map_kernels;
+
+enum {
+#define TRNN_MAP(name, ...) MAP_##name,
+#include "../../csrc/kernels/maps.def"
+#undef TRNN_MAP
+    MAPS
+};
+
+static map_kernels map_get(const trnn_kernels *isa, int map)
 {
-    if (map == TRNN_MAP_EXP) return exp(x);
-    if (map == TRNN_MAP_TANH) return tanh(x);
-    return x < 0 ? exp(x) / (1.0 + exp(x)) : 1.0 / (1.0 + exp(-x));
+    const map_kernels all[MAPS] = {
+#define TRNN_MAP(name, ...) {#name, TRNN_KERNEL(isa, map_##name), TRNN_KERNEL(isa, map_##name##_back)},
+#include "../../csrc/kernels/maps.def"
+#undef TRNN_MAP
+    };
+    return all[map];
+}
+
+static double sigmoid_exact(double x) { return x < 0 ? exp(x) / (1.0 + exp(x)) : 1.0 / (1.0 + exp(-x)); }
+static double softplus_exact(double x) { return fmax(x, 0.0) + log1p(exp(-fabs(x))); }
+
+static double map_exact(int map, double x)
+{
+    const double a = (double)map_constants[0], b = (double)map_constants[1], c = (double)map_constants[2];
+    const double bend = sqrt(8.0 / acos(-1.0)) * (x + 0.044715 * x * x * x);
+    if (isnan(x)) return map == MAP_sign ? 0.0 : x;
+    switch (map) {
+    case MAP_exp: return exp(x);
+    case MAP_log: return log(x);
+    case MAP_sqrt: return sqrt(x);
+    case MAP_abs: return fabs(x);
+    case MAP_sign: return x > 0 ? 1.0 : x < 0 ? -1.0 : 0.0;
+    case MAP_neg: return -x;
+    case MAP_reciprocal: return 1.0 / x;
+    case MAP_scale: return a * x + b;
+    case MAP_clip:
+    case MAP_hardtanh: return fmin(fmax(x, a), b);
+    case MAP_relu: return fmax(x, 0.0);
+    case MAP_leaky_relu: return x > 0 ? x : a * x;
+    case MAP_sigmoid: return sigmoid_exact(x);
+    case MAP_tanh: return tanh(x);
+    case MAP_elu: return x > 0 ? b * x : a * expm1(c * x);
+    case MAP_gelu: return 0.5 * x * erfc(-x / sqrt(2.0));
+    case MAP_gelu_tanh: return x * sigmoid_exact(bend);
+    case MAP_silu: return x * sigmoid_exact(x);
+    case MAP_mish: return x * tanh(softplus_exact(x));
+    case MAP_softplus: return a * x > b ? x : softplus_exact(a * x) / a;
+    case MAP_softsign: return x / (1.0 + fabs(x));
+    case MAP_tanhshrink: return x - tanh(x);
+    case MAP_hardsigmoid: return fmin(fmax(x + 3.0, 0.0), 6.0) / 6.0;
+    case MAP_hardswish: return x * fmin(fmax(x + 3.0, 0.0), 6.0) / 6.0;
+    default: return NAN;
+    }
+}
+
+/* What every set keeps over all floats, in ULP; 0: no bound, since a difference or an argument is rounded. */
+static double map_bound(int map)
+{
+    switch (map) {
+    case MAP_gelu_tanh:
+    case MAP_tanhshrink:
+    case MAP_hardsigmoid:
+    case MAP_hardswish:
+    case MAP_scale:
+    case MAP_elu: return 0.0;
+    case MAP_gelu:
+    case MAP_silu:
+    case MAP_mish:
+    case MAP_softplus: return 6.0;
+    default: return 2.5;
+    }
 }
 
 /* Floats of every sign and exponent, and many where the curve bends. */
@@ -331,36 +405,45 @@ static memory probes(void)
 
 static void maps(const trnn_kernels *isa)
 {
-    static const char *const names[] = {"exp", "sigmoid", "tanh"};
     const int subnormal = keeps_subnormal(isa);
     memory x = probes();
     const size_t count = x.bytes / sizeof(float);
     memory y = memory_floats(count);
     check(subnormal || strcmp(isa->name, "neon") == 0, "%s flushes subnormal numbers", isa->name);
-    for (int map = TRNN_MAP_EXP; map <= TRNN_MAP_TANH; map++) {
-        TRNN_KERNEL(isa, map_f32)((trnn_map)map, x.at, y.at, count, 0.0f);
-        double most = 0.0;
+    for (int map = 0; map < MAPS; map++) {
+        const map_kernels m = map_get(isa, map);
+        const int composed = map_bound(map) > 2.5; /* of factors that may be subnormal */
+        m.forward(x.at, y.at, count, map_constants);
+        double most = 0.0, apart = 0.0;
         size_t at = 0;
         for (size_t i = 0; i < count; i++) {
-            const double wanted = exact((trnn_map)map, (double)x.at[i]);
-            if (!subnormal && fabs(wanted) < 2.4e-38) {
-                check(fabs((double)y.at[i]) < 2.4e-38, "%s on %s: %a", names[map], isa->name,
+            const double wanted = map_exact(map, (double)x.at[i]);
+            if ((!subnormal || composed) && fabs(wanted) < (composed ? 1e-35 : 2.4e-38)) {
+                const double gap = fabs((double)y.at[i] - wanted);
+                check(gap < (subnormal ? 1e-41 : 2.4e-38), "%s on %s: %a", m.name, isa->name,
                       (double)x.at[i]);
                 continue;
             }
+            if (!subnormal && fabs((double)x.at[i]) < 1.2e-38) continue; /* log, reciprocal */
             const double error = ulps(y.at[i], wanted);
             if (error > most) most = error, at = i;
+            if (fabs((double)x.at[i]) < 1e30)
+                apart = fmax(apart, fabs((double)y.at[i] - wanted) / fmax(1.0, fabs(wanted)));
         }
-        check(most <= 2.5, "%s on %s: %.2f ulp at %a", names[map], isa->name, most, (double)x.at[at]);
+        if (map_bound(map) > 0.0)
+            check(most <= map_bound(map), "%s on %s: %.2f ulp at %a", m.name, isa->name, most,
+                  (double)x.at[at]);
+        else
+            check(apart <= 3e-7, "%s on %s: %.2g", m.name, isa->name, apart);
 
         /* A number alone, at every place of an array, and in place. */
         for (size_t n = 1; n <= 49; n++) {
             memory part = memory_floats(n), own = memory_floats(n);
             memcpy(part.at, x.at + 3000, n * sizeof(float));
-            TRNN_KERNEL(isa, map_f32)((trnn_map)map, part.at, own.at, n, 0.0f);
-            TRNN_KERNEL(isa, map_f32)((trnn_map)map, part.at, part.at, n, 0.0f);
+            m.forward(part.at, own.at, n, map_constants);
+            m.forward(part.at, part.at, n, map_constants);
             check(same_bits(own.at, y.at + 3000, n) && same_bits(part.at, own.at, n), "%s on %s: %d numbers",
-                  names[map], isa->name, (int)n);
+                  m.name, isa->name, (int)n);
             memory_release(&part);
             memory_release(&own);
         }
@@ -369,35 +452,98 @@ static void maps(const trnn_kernels *isa)
     memory_release(&y);
 }
 
+/* dx against differences of the exact map, away from its bends; at every place of an array, and in place. */
+static void maps_back(const trnn_kernels *isa)
+{
+    enum { COUNT = 400 };
+    memory x = memory_floats(COUNT), y = memory_floats(COUNT), dy = memory_floats(COUNT),
+           dx = memory_floats(COUNT);
+    dice d = dice_named("slopes");
+    for (int map = 0; map < MAPS; map++) {
+        const map_kernels m = map_get(isa, map);
+        const int positive = map == MAP_log || map == MAP_sqrt || map == MAP_reciprocal;
+        for (int i = 0; i < COUNT; i++) {
+            const float value = dice_float(&d, 2);
+            x.at[i] = positive ? 0.25f + fabsf(value) : value;
+            dy.at[i] = dice_float(&d, 0);
+        }
+        m.forward(x.at, y.at, COUNT, map_constants);
+        m.back(x.at, y.at, dy.at, dx.at, COUNT, map_constants);
+        for (int i = 0; i < COUNT; i++) {
+            static const double bends[] = {-3.0, 0.0, 0.5, 1.25, 2.5, 3.0};
+            const double at = (double)x.at[i], h = 1e-5;
+            int bent = 0;
+            for (size_t b = 0; b < sizeof bends / sizeof bends[0]; b++) bent |= fabs(at - bends[b]) < 2 * h;
+            if (bent) continue;
+            const double slope = (map_exact(map, at + h) - map_exact(map, at - h)) / (2 * h);
+            const double wanted = slope * (double)dy.at[i];
+            check(fabs((double)dx.at[i] - wanted) < 3e-6 * fmax(1.0, fabs(slope)),
+                  "%s back on %s at %g: %g, not %g", m.name, isa->name, at, (double)dx.at[i], wanted);
+        }
+        for (size_t n = 1; n <= 33; n++) {
+            memory own = memory_floats(n);
+            memcpy(own.at, dy.at + 7, n * sizeof(float));
+            m.back(x.at + 7, y.at + 7, own.at, own.at, n, map_constants);
+            check(same_bits(own.at, dx.at + 7, n), "%s back on %s: %d numbers", m.name, isa->name, (int)n);
+            memory_release(&own);
+        }
+    }
+    memory_release(&x);
+    memory_release(&y);
+    memory_release(&dy);
+    memory_release(&dx);
+}
+
 static void specials(const trnn_kernels *isa)
 {
     const float inf = INFINITY, huge = 3.4028235e38f;
     static const float nan_bits = NAN;
     const struct {
-        trnn_map map;
+        int map;
         float x, y;
     } wanted[] = {
-        {TRNN_MAP_EXP, 0.0f, 1.0f},        {TRNN_MAP_EXP, -0.0f, 1.0f},
-        {TRNN_MAP_EXP, inf, inf},          {TRNN_MAP_EXP, -inf, 0.0f},
-        {TRNN_MAP_EXP, huge, inf},         {TRNN_MAP_EXP, -huge, 0.0f},
-        {TRNN_MAP_SIGMOID, 0.0f, 0.5f},    {TRNN_MAP_SIGMOID, inf, 1.0f},
-        {TRNN_MAP_SIGMOID, -inf, 0.0f},    {TRNN_MAP_SIGMOID, huge, 1.0f},
-        {TRNN_MAP_SIGMOID, -huge, 0.0f},   {TRNN_MAP_TANH, inf, 1.0f},
-        {TRNN_MAP_TANH, -inf, -1.0f},      {TRNN_MAP_TANH, huge, 1.0f},
-        {TRNN_MAP_TANH, -huge, -1.0f},     {TRNN_MAP_TANH, 0.0f, 0.0f},
-        {TRNN_MAP_TANH, -0.0f, -0.0f},     {TRNN_MAP_LEAKY_RELU, -inf, -inf},
-        {TRNN_MAP_LEAKY_RELU, 2.0f, 2.0f}, {TRNN_MAP_LEAKY_RELU, -2.0f, -1.0f},
+        {MAP_exp, 0.0f, 1.0f},         {MAP_exp, -0.0f, 1.0f},
+        {MAP_exp, inf, inf},           {MAP_exp, -inf, 0.0f},
+        {MAP_exp, huge, inf},          {MAP_exp, -huge, 0.0f},
+        {MAP_sigmoid, 0.0f, 0.5f},     {MAP_sigmoid, inf, 1.0f},
+        {MAP_sigmoid, -inf, 0.0f},     {MAP_sigmoid, huge, 1.0f},
+        {MAP_sigmoid, -huge, 0.0f},    {MAP_tanh, inf, 1.0f},
+        {MAP_tanh, -inf, -1.0f},       {MAP_tanh, huge, 1.0f},
+        {MAP_tanh, -huge, -1.0f},      {MAP_tanh, 0.0f, 0.0f},
+        {MAP_tanh, -0.0f, -0.0f},      {MAP_leaky_relu, -inf, -inf},
+        {MAP_leaky_relu, 2.0f, 2.0f},  {MAP_leaky_relu, -2.0f, -1.0f},
+        {MAP_log, 0.0f, -inf},         {MAP_log, -0.0f, -inf},
+        {MAP_log, 1.0f, 0.0f},         {MAP_log, inf, inf},
+        {MAP_sqrt, -0.0f, -0.0f},      {MAP_sqrt, inf, inf},
+        {MAP_abs, -0.0f, 0.0f},        {MAP_sign, nan_bits, 0.0f},
+        {MAP_sign, -0.0f, 0.0f},       {MAP_sign, -inf, -1.0f},
+        {MAP_neg, 0.0f, -0.0f},        {MAP_neg, -0.0f, 0.0f},
+        {MAP_reciprocal, -0.0f, -inf}, {MAP_reciprocal, -inf, -0.0f},
+        {MAP_clip, -inf, 0.5f},        {MAP_clip, inf, 1.25f},
+        {MAP_elu, -inf, -0.5f},        {MAP_elu, inf, inf},
+        {MAP_elu, -0.0f, -0.0f},       {MAP_gelu, huge, huge},
+        {MAP_gelu, -0.0f, -0.0f},      {MAP_gelu_tanh, huge, huge},
+        {MAP_silu, inf, inf},          {MAP_mish, huge, huge},
+        {MAP_softplus, -inf, 0.0f},    {MAP_softplus, inf, inf},
+        {MAP_softsign, huge, 1.0f},    {MAP_hardsigmoid, inf, 1.0f},
+        {MAP_hardsigmoid, -inf, 0.0f}, {MAP_hardswish, huge, huge},
+        {MAP_hardswish, inf, inf},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        const map_kernels m = map_get(isa, wanted[i].map);
         float y;
-        TRNN_KERNEL(isa, map_f32)(wanted[i].map, &wanted[i].x, &y, 1, 0.5f);
-        check(same_bits(&y, &wanted[i].y, 1), "map %d on %s of %g: %g", (int)wanted[i].map, isa->name,
-              (double)wanted[i].x, (double)y);
+        m.forward(&wanted[i].x, &y, 1, map_constants);
+        check(same_bits(&y, &wanted[i].y, 1), "%s on %s of %g: %g", m.name, isa->name, (double)wanted[i].x,
+              (double)y);
     }
-    for (int map = 0; map < TRNN_MAP_COUNT; map++) {
-        float y = 0.0f;
-        TRNN_KERNEL(isa, map_f32)((trnn_map)map, &nan_bits, &y, 1, 0.5f);
-        check(isnan(y), "map %d on %s loses NaN", map, isa->name);
+    for (int map = 0; map < MAPS; map++) {
+        const map_kernels m = map_get(isa, map);
+        const float one = 1.0f;
+        float y = 0.0f, dx = 0.0f;
+        m.forward(&nan_bits, &y, 1, map_constants);
+        check(isnan(y) || map == MAP_sign, "%s on %s loses NaN", m.name, isa->name);
+        m.back(&one, &one, &nan_bits, &dx, 1, map_constants); /* where none but sign is flat */
+        check(isnan(dx) || map == MAP_sign, "%s back on %s loses NaN", m.name, isa->name);
     }
     for (int log = 0; log < 2; log++) { /* a NaN anywhere, the padding's share too */
         for (size_t at = 0; at < 17; at++) {
@@ -1179,7 +1325,8 @@ void test_kernels(void)
         {"products, bit for bit their chain", products},
         {"integers at their edges", integers},
         {"halves, every one of them", halves},
-        {"exp, sigmoid, tanh within 2.5 ulp", maps},
+        {"functions of a number", maps},
+        {"their slopes", maps_back},
         {"zeros, infinities, NaN", specials},
         {"softmax against double precision", distributions},
         {"norms against double precision", norms},

@@ -100,12 +100,14 @@ LAW = {
     "cells/cells.def": {"*.inc"},
     "cells/*.inc": set(),
     "kernels/*.inc": set(),
+    "kernels/maps.def": set(),
     "kernels/kernels.c": {
         "kernels.h",
         "../simd/vec.h",
         "../optim/optimiser.h",
         "*.inc",
         "kernels.def",
+        "maps.def",
         "../cells/cells.def",
         "../optim/optimisers.def",
     },
@@ -117,7 +119,7 @@ LAW = {
         "isa.def",
         "kernels.def",
     },
-    "kernels/kernels.def": {"../cells/cells.def", "../optim/optimisers.def"},
+    "kernels/kernels.def": {"maps.def", "../cells/cells.def", "../optim/optimisers.def"},
     "kernels/cpu.h": {"isa.def"},
     "kernels/cpu.c": {"cpu.h", "<cpuid.h>", "<sys/auxv.h>"},
     "kernels/dispatch.c": {"../tinyrnn.h", "cpu.h", "kernels.h", "isa.def"},
@@ -254,7 +256,7 @@ def test_every_layer_is_there() -> None:
     """A line of layers.def has its two tables in one file of layers/, and its arguments in tinyrnn.h."""
     layers = "\n".join(code(path) for path in sorted((CSRC / "layers").glob("*.c")))
     names = sorted(name for name, _ in entries("layers/layers.def"))
-    both = re.findall(r"^ACTIVATION\((\w+),", layers, flags=re.M)
+    both = re.findall(r"^ELEMENTWISE\((\w+),", layers, flags=re.M)
     types = re.findall(r"^const trnn_layer_type trnn_(\w+) =", layers, flags=re.M)
     trainings = re.findall(r"^const trnn_layer_training trnn_(\w+)_training =", layers, flags=re.M)
     assert sorted(types + both) == sorted(trainings + both) == names

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from folders import CSRC
+from oracle import normal_share
 
 import tinyrnn as tr
 from tinyrnn import _core, _kernels, _optim
@@ -20,6 +21,21 @@ EXACT = {
     "tanh": np.tanh,
     # The negative side as e^x / (1 + e^x), so that float64 does not overflow.
     "sigmoid": lambda x: np.where(x < 0, np.exp(-np.abs(x)), 1.0) / (1.0 + np.exp(-np.abs(x))),
+    "log": np.log,
+}
+
+
+def logistic(x: np.ndarray) -> np.ndarray:
+    return EXACT["sigmoid"](x)
+
+
+# Maps with a bound of their own, in ULP where y is normal; the map's constants are 1 and above them.
+COMPOSED = {
+    "elu": (2.5, lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)))),
+    "softplus": (3.0, lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))),
+    "silu": (4.0, lambda x: x * logistic(x)),
+    "mish": (6.0, lambda x: x * np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))),
+    "gelu": (8.0, lambda x: x * normal_share(x)),
 }
 
 
@@ -30,6 +46,7 @@ def evaluate(isa: str, name: str, x: np.ndarray) -> np.ndarray:
 def ulp_error(name: str, x: np.ndarray, y: np.ndarray) -> float:
     """The largest distance from the exact value, in units of the result's last place."""
     with np.errstate(over="ignore", under="ignore"):
+        x, y = (x[x > 0], y[x > 0]) if name == "log" else (x, y)
         exact = EXACT[name](x.astype(np.float64))
         rounded = exact.astype(np.float32)
         saturated = np.isinf(rounded)
@@ -63,7 +80,7 @@ def test_accuracy_on_every_float(name: str) -> None:
     """All 4,278,190,080 finite floats: the fused sets give the same bits, the others keep the bound."""
     worst = dict.fromkeys([FUSED[-1], *(isa for isa in ISAS if isa not in FUSED)], 0.0)
     chunk = 1 << 24
-    for base in (0, SIGN):
+    for base in (0,) if name == "log" else (0, SIGN):
         for first in range(base, base + FINITE, chunk):
             x = floats(first, min(first + chunk, base + FINITE))
             results = {isa: evaluate(isa, name, x) for isa in ISAS}
@@ -76,9 +93,28 @@ def test_accuracy_on_every_float(name: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", COMPOSED)
+def test_accuracy_of_composed_maps(isa: str, name: str) -> None:
+    x = np.concatenate([floats(0, FINITE, 40093), floats(SIGN, SIGN + FINITE, 40093)])
+    x = np.append(x, np.random.default_rng(0).normal(0, 4, 50_000)).astype(np.float32)
+    bound, exactly = COMPOSED[name]
+    y = _kernels.map(isa, name, x, np.empty_like(x), 1.0, 1.0 if name == "elu" else 1e38, 1.0)
+    with np.errstate(over="ignore", under="ignore"):
+        exact = exactly(x.astype(np.float64))
+        size = np.abs(exact.astype(np.float32))
+    normal = size > 1e-35
+    error = np.abs(y - exact)[normal] / np.spacing(size[normal]).astype(np.float64)
+    assert error.max() <= bound
+    assert np.abs(y - exact)[~normal].max() < 1e-41
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_edges(isa: str) -> None:
     x = np.array([np.nan, np.inf, -np.inf, 1e38, -1e38, 0.0, -0.0, 1e-45, -1e-45], np.float32)
     y = {name: evaluate(isa, name, x) for name in EXACT}
+    negative = y.pop("log")
+    assert np.isnan(negative[[0, 2, 4, 8]]).all()
+    assert negative[1] == np.inf and np.isneginf(negative[[5, 6]]).all() and negative[3] == np.log(x[3])
     assert all(np.isnan(values[0]) and not np.isnan(values[1:]).any() for values in y.values())
     assert y["exp"][1:].tolist() == [np.inf, 0.0, np.inf, 0.0, 1.0, 1.0, 1.0, 1.0]
     assert y["sigmoid"][1:].tolist() == [1.0, 0.0, 1.0, 0.0, 0.5, 0.5, 0.5, 0.5]
@@ -90,21 +126,31 @@ def test_edges(isa: str) -> None:
 @pytest.mark.parametrize("name", _kernels.MAPS)
 def test_a_value_does_not_depend_on_its_place(isa: str, name: str) -> None:
     values = np.random.default_rng(0).normal(0, 5, 70).astype(np.float32)
-    alone = np.array([evaluate(isa, name, values[i : i + 1].copy())[0] for i in range(len(values))])
+    k = (0.5, 1.25, 0.75)
+    one = np.empty(1, np.float32)
+    alone = np.array(
+        [_kernels.map(isa, name, values[i : i + 1].copy(), one, *k)[0] for i in range(len(values))]
+    )
     for n in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70):
         guarded = np.full(n + 2, 7.0, np.float32)
-        _kernels.map(isa, name, values[:n].copy(), guarded[1:-1])
-        assert np.array_equal(guarded[1:-1].view(np.uint32), alone[:n].view(np.uint32))
+        _kernels.map(isa, name, values[:n].copy(), guarded[1:-1], *k)
+        assert np.array_equal(guarded[1:-1], alone[:n], equal_nan=True)
+        assert np.array_equal(np.signbit(guarded[1:-1]), np.signbit(alone[:n]))
         assert guarded[0] == guarded[-1] == 7.0
         in_place = values[:n].copy()
-        _kernels.map(isa, name, in_place, in_place)
-        assert np.array_equal(in_place, alone[:n])
+        _kernels.map(isa, name, in_place, in_place, *k)
+        assert np.array_equal(in_place, alone[:n], equal_nan=True)
 
 
 def vectors(isa: str, n: int) -> list[np.ndarray]:
     """The result of every kernel without a matrix on seeded input of n numbers."""
     x, weight, bias = np.random.default_rng(n).standard_normal((3, n)).astype(np.float32)
-    results = [evaluate(isa, name, x * 4) for name in _kernels.MAPS]
+    k = (0.5, 1.25, 0.75)
+    results = [_kernels.map(isa, name, x * 4, np.empty_like(x), *k) for name in _kernels.MAPS]
+    results += [
+        _kernels.map_back(isa, name, x * 4, y, weight, np.empty_like(x), *k)
+        for name, y in zip(_kernels.MAPS, list(results), strict=True)
+    ]
     results += [_kernels.softmax(isa, x, np.empty_like(x), log) for log in (False, True)]
     return [*results, _kernels.layer_norm(isa, x, np.empty_like(x), 1e-5, weight, bias)]
 
@@ -141,10 +187,12 @@ def test_fused_instruction_sets_give_the_same_bits(n: int, kept: str) -> None:
         return vectors(isa, n) if kept == "vectors" else matrices(isa, n, kept)
 
     first = everything(FUSED[0])
-    assert len(first) == (8 if kept == "vectors" else 7)
+    assert len(first) == (2 * len(_kernels.MAPS) + 3 if kept == "vectors" else 7)
     for isa in FUSED[1:]:
         for a, b in zip(first, everything(isa), strict=True):
-            assert np.array_equal(a.view(np.uint32), b.view(np.uint32)), isa
+            numbers = ~np.isnan(a)
+            assert np.array_equal(numbers, ~np.isnan(b)), isa
+            assert np.array_equal(a[numbers].view(np.uint32), b[numbers].view(np.uint32)), isa
     for isa in set(ISAS) - set(FUSED):
         for a, b in zip(first, everything(isa), strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
@@ -390,12 +438,15 @@ def test_every_kernel_of_the_table_is_reached() -> None:
     root = CSRC.parent
     table = (root / "csrc" / "kernels" / "kernels.def").read_text()
     window = (root / "tinyrnn" / "_kernels.pyx").read_text().partition("cdef const table *kernels_of(")[2]
+    maps = (root / "csrc" / "kernels" / "maps.def").read_text()
+    assert list(_kernels.MAPS) == re.findall(r"^TRNN_MAP\((\w+),", maps, flags=re.M)
     cells = re.findall(r'"(\w+)\.inc"', (root / "csrc" / "cells" / "cells.def").read_text())
     lists = {"name": cells, "update_##name": [f"update_{name}" for name in _optim.STATES]}
+    lists["map_"] = []  # MAPS
     names = [
         f"{name}{end}"
         for stem, end in re.findall(r"TRNN_ENTRY\(\w+, ((?:update_##)?[a-z]\w*?)(?:##(\w+))?,", table)
         for name in lists.get(stem, [stem])
     ]
-    assert len(names) >= 22
+    assert len(names) >= 21
     assert [name for name in names if not re.search(rf"\.{name}\b", window)] == []

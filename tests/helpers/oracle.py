@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,77 @@ def relu(x: Array) -> Array:
 
 def leaky_relu(x: Array, slope: float) -> Array:
     return np.where(x > 0, x, slope * x)
+
+
+def softplus(x: Array) -> Array:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def normal_share(x: Array) -> Array:
+    """The share of the normal distribution below x."""
+    values = [0.5 * math.erfc(-value / math.sqrt(2)) for value in np.ravel(x).tolist()]
+    return np.array(values, np.float64).reshape(np.shape(x))
+
+
+def elu(x: Array, alpha: float, scale: float = 1.0, rate: float = 1.0) -> Array:
+    return np.where(x > 0, scale * x, alpha * np.expm1(rate * np.minimum(x, 0)))
+
+
+SELU_SCALE = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717 * SELU_SCALE
+BEND = math.sqrt(8 / math.pi)  # of GELU's approximation
+
+
+def elementwise(layer: str, given: Mapping[str, Any], x: Array) -> Array | None:
+    """Each number by itself; None for another kind of layer."""
+    with np.errstate(all="ignore"):
+        if layer == "GELU" and given.get("approximate") == "tanh":
+            return x * sigmoid(BEND * (x + 0.044715 * x**3))
+        if layer == "Softplus":
+            beta, threshold = given.get("beta", 1.0), given.get("threshold", 20.0)
+            return np.where(beta * x > threshold, x, softplus(beta * x) / beta)
+        if layer in ("Hardtanh", "Clip"):
+            low, high = (given.get(name) for name in ("min", "max"))
+            if layer == "Hardtanh":
+                low, high = given.get("min_val", -1.0), given.get("max_val", 1.0)
+            return np.clip(x, -np.inf if low is None else low, np.inf if high is None else high)
+        alpha = given.get("alpha", 1.0)
+        simple: dict[str, Callable[[], Array]] = {
+            "ReLU": lambda: relu(x),
+            "LeakyReLU": lambda: leaky_relu(x, given.get("negative_slope", 0.01)),
+            "Sigmoid": lambda: sigmoid(x),
+            "Tanh": lambda: np.tanh(x),
+            "ELU": lambda: elu(x, alpha),
+            "SELU": lambda: elu(x, SELU_ALPHA, SELU_SCALE),
+            "CELU": lambda: elu(x, alpha, 1.0, 1 / alpha),
+            "GELU": lambda: x * normal_share(x),
+            "SiLU": lambda: x * sigmoid(x),
+            "Mish": lambda: x * np.tanh(softplus(x)),
+            "LogSigmoid": lambda: -softplus(-x),
+            "Softsign": lambda: x / (1 + np.abs(x)),
+            "Tanhshrink": lambda: x - np.tanh(x),
+            "Hardsigmoid": lambda: np.clip(x + 3, 0, 6) / 6,
+            "Hardswish": lambda: x * (np.clip(x + 3, 0, 6) / 6),
+            "ReLU6": lambda: np.clip(x, 0, 6),
+            "Exp": lambda: np.exp(x),
+            "Log": lambda: np.log(x),
+            "Sqrt": lambda: np.sqrt(x),
+            "Abs": lambda: np.abs(x),
+            "Sign": lambda: np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0)),
+            "Neg": lambda: -x,
+            "Reciprocal": lambda: 1 / x,
+            "Power": lambda: x ** given["exponent"],
+            "Scale": lambda: given.get("scale", 1.0) * x + given.get("shift", 0.0),
+        }
+        return simple[layer]() if layer in simple else None
+
+
+def prelu(w: Tensors, x: Array) -> Array:
+    """A weight for all, or for each of the second axis."""
+    weight = w["weight"]
+    if len(weight) > 1:
+        weight = weight.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else weight
+    return np.where(x > 0, x, weight * x)
 
 
 def log_softmax(x: Array, axis: int) -> Array:
@@ -262,12 +334,12 @@ def run(
         return batch_norm(w, x, given.get("eps", 1e-5))
     if layer == "Flatten":
         return flatten(x, given.get("start_dim", 1), given.get("end_dim", -1))
+    mapped = elementwise(layer, given, x)
+    if mapped is not None:
+        return mapped
     simple: dict[str, Callable[[], Array]] = {
         "Linear": lambda: linear(w, x),
-        "ReLU": lambda: relu(x),
-        "LeakyReLU": lambda: leaky_relu(x, given.get("negative_slope", 0.01)),
-        "Sigmoid": lambda: sigmoid(x),
-        "Tanh": lambda: np.tanh(x),
+        "PReLU": lambda: prelu(w, x),
         "Dropout": lambda: x,
         "Softmax": lambda: softmax(x, given["dim"]),
         "LogSoftmax": lambda: log_softmax(x, given["dim"]),
