@@ -469,67 +469,10 @@ class BatchNorm1d(_Layer):
         return frame
 
 
-# ---- activations --------------------------------------------------------------------------------
+# ---- what changes no number outside training ----------------------------------------------------
 
 
-class _Elementwise(_Layer):
-    """A function of each number, or the identity."""
-
-    _kind: str
-    arguments: ClassVar[tuple[str, ...]] = ("inplace",)
-
-    def __init__(self, inplace: bool = False) -> None:
-        self.inplace = check_bool(f"{type(self).__name__}: inplace", inplace)
-        self._core_layer = _core.Layer(self._kind)
-
-
-class ReLU(_Elementwise):
-    """``max(x, 0)``, as ``torch.nn.ReLU``. ``inplace`` is accepted and changes nothing."""
-
-    _kind = "relu"
-
-
-class Sigmoid(_Elementwise):
-    """``1 / (1 + exp(-x))``, as ``torch.nn.Sigmoid``; within 2.5 ULP."""
-
-    _kind = "sigmoid"
-    arguments = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-
-
-class Tanh(_Elementwise):
-    """``tanh(x)``, as ``torch.nn.Tanh``; within 2.5 ULP."""
-
-    _kind = "tanh"
-    arguments = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-
-
-class LeakyReLU(_Elementwise):
-    """``x`` where positive, else ``negative_slope * x``, as ``torch.nn.LeakyReLU``.
-
-    Parameters
-    ----------
-    negative_slope : float
-    inplace : bool
-        Accepted, changes nothing.
-    """
-
-    arguments = ("negative_slope", "inplace")
-    negative_slope = Live(check_float)
-    _called: ClassVar[dict[str, str]] = {"negative_slope": "slope"}
-
-    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
-        self.inplace = check_bool("LeakyReLU: inplace", inplace)
-        self.negative_slope = negative_slope
-        self._core_layer = _core.Layer("leaky_relu", slope=self.negative_slope)
-
-
-class Dropout(_Elementwise):
+class Dropout(_Layer):
     """Dropout, as ``torch.nn.Dropout``.
 
     In training a fraction ``p`` of the numbers becomes zero, and the others grow by ``1 / (1 - p)``.

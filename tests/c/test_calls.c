@@ -372,6 +372,8 @@ static trnn_layer absurd_layer(dice *d)
         if (flag(d)) layer.as.conv1d.groups = 1;
     } else if (layer.type == &trnn_layer_norm || layer.type == &trnn_batch_norm) {
         layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f};
+    } else if (layer.type == &trnn_prelu) {
+        layer.as.prelu.num_parameters = absurd(d);
     } else if (layer.type == &trnn_softmax || layer.type == &trnn_log_softmax) {
         layer.as.softmax.over_rows = flag(d);
     }
@@ -440,7 +442,7 @@ static void absurd_training(memory *training, const trnn_net *net, int32_t batch
 
 static void absurd_sizes(void)
 {
-    enum { ROUNDS = 40000 };
+    enum { ROUNDS = 80000 };
     const double limit = (double)PTRDIFF_MAX;
     dice d = dice_named("absurd");
     const trnn_net two = {.count = 2, .inputs = 1};

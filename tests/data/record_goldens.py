@@ -12,6 +12,7 @@ Tensors of the same name and shape hold the same numbers in every case, and are 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 import zlib
 from collections import OrderedDict
@@ -22,6 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "helpers"))
+from elementwise_cases import ACTIVATIONS, FUNCTIONS, POSITIVE, of_torch
 
 T, B, I, H, P = 7, 3, 3, 17, 5  # noqa: E741 - the letters of docs/design.md
 LENGTHS = [4, 7, 1]
@@ -55,9 +59,22 @@ def numbers(name: str, shape: tuple[int, ...], count: int = 0) -> tuple[str, tor
     return key, torch.from_numpy(arrays[key].astype(np.float32))
 
 
+class Function(nn.Module):
+    """A function of PyTorch's that is a layer of ours."""
+
+    def __init__(self, layer: str, arguments: dict[str, Any]) -> None:
+        super().__init__()
+        self.layer, self.arguments = layer, arguments
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return of_torch(self.layer, self.arguments, x)
+
+
 def build(layer: str, arguments: dict[str, Any]) -> nn.Module:
     if layer == "Sequential":
         return nn.Sequential(OrderedDict((name, build(*inner)) for name, inner in arguments.items()))
+    if (layer, arguments) in FUNCTIONS:
+        return Function(layer, arguments)
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     return getattr(nn, layer)(**given)
 
@@ -231,6 +248,17 @@ def record_frames() -> None:
         record(layer, {}, shape)
     for slope in (0.01, 0.3, -1.5):
         record("LeakyReLU", {"negative_slope": slope}, shape)
+    for layer, options in ACTIVATIONS:
+        if layer not in ("ReLU", "Sigmoid", "Tanh", "LeakyReLU"):
+            record(layer, options, shape)
+    for count, shape_of_count in ((1, shape), (3, shape), (5, (B, 5))):
+        record("PReLU", {"num_parameters": count}, shape_of_count)
+    for layer, options in FUNCTIONS:
+        if layer in POSITIVE:  # x is not
+            inner = {"size": ("Abs", {}), layer.lower(): (layer, options)}
+            record("Sequential", inner, shape, note=f"{layer} {options or ''}".strip())
+        else:
+            record(layer, options, shape)
     record("Dropout", {"p": 0.5}, shape)
     for options in ({}, {"start_dim": 0}, {"start_dim": 0, "end_dim": 1}, {"start_dim": -2}):
         record("Flatten", options, shape)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import record_goldens as forward
 import torch
-from record_goldens import LENGTHS, B, H, I, P, T, arrays, numbers
+from record_goldens import ACTIVATIONS, FUNCTIONS, LENGTHS, POSITIVE, B, H, I, P, T, arrays, numbers
 
 cases: list[dict[str, Any]] = []
 
@@ -177,6 +177,18 @@ def record_frames() -> None:
         record(layer, {}, shape)
     for slope in (0.01, 0.3, -1.5):
         record("LeakyReLU", {"negative_slope": slope}, shape)
+    for layer, options in ACTIVATIONS:
+        if layer not in ("ReLU", "Sigmoid", "Tanh", "LeakyReLU"):
+            record(layer, options, shape)
+    for count, shape_of_count in ((1, shape), (3, shape), (5, (B, 5))):
+        record("PReLU", {"num_parameters": count}, shape_of_count)
+    for layer, options in FUNCTIONS:
+        if layer in POSITIVE:  # x is not
+            away = ("Scale", {"scale": -1.5, "shift": 0.25})
+            inner = {"away": away, "size": ("Abs", {}), layer.lower(): (layer, options)}
+            record("Sequential", inner, shape, note=f"{layer} {options or ''}".strip())
+        else:
+            record(layer, options, shape)
     for p in (0.0, 1.0):  # the only ones that leave nothing to chance
         record("Dropout", {"p": p}, shape)
     for options in ({}, {"start_dim": -2}):  # not 0: that mixes the batch, and a tape sees frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from elementwise_cases import ACTIVATIONS
 from numpy.typing import NDArray
 
 import tinyrnn as tr
@@ -126,12 +127,12 @@ def chain(seed: int) -> Case:
         if draw.flip() and batch > 1 and out_length > 2 and taps(written) > 2:
             layers[0][1]["bias"] = False
             layers.append(("BatchNorm1d", {"num_features": written["out_channels"]}))
-        layers += [(draw.of("Tanh", "ReLU", "LeakyReLU"), {}), ("Flatten", {})]
+        layers += [activation(draw, written["out_channels"]), ("Flatten", {})]
         frame = (channels, length)
     elif way == "linear":
         inputs, size = draw.size(), draw.size(low=4)
         layers = [("Linear", {"in_features": inputs, "out_features": size, "bias": draw.flip(0.8)})]
-        layers += [(draw.of("Sigmoid", "Tanh"), {})] if draw.flip() else []
+        layers += [activation(draw)] if draw.flip() else []
         frame = (inputs,)
     else:
         size = draw.size()
@@ -156,6 +157,17 @@ def chain(seed: int) -> Case:
         x = draw.normal(*leading, *frame)
     state = states(draw, layers, batch, False) if draw.flip() else None
     return Case(layers, x, lengths, state, states(draw, layers, batch, False), seed)
+
+
+def activation(draw: Draw, channels: int = 1) -> tuple[str, dict[str, Any]]:
+    """An activation that bends everywhere; a PReLU has a weight for each channel, or one.
+
+    Behind one with a straight part BatchNorm takes away the bias before it: see `taps`.
+    """
+    if draw.flip(0.2):
+        return "PReLU", {"num_parameters": draw.of(1, channels)}
+    straight = ("Hardsigmoid", "Hardtanh", "Hardswish", "ReLU6", "Tanhshrink", "Softplus")
+    return draw.of(*((layer, arguments) for layer, arguments in ACTIVATIONS if layer not in straight))
 
 
 def taps(options: dict[str, Any]) -> int:
@@ -210,7 +222,7 @@ def frames(seed: int) -> Case:
                 bias = affine and draw.flip(0.8)
                 norm = {"num_features": channels, "momentum": momentum, "affine": affine, "bias": bias}
                 layers.append(("BatchNorm1d", norm))
-            layers.append((draw.of("ReLU", "Tanh", "LeakyReLU", "Sigmoid"), {}))
+            layers.append(activation(draw, channels))
         if channels > 3 and draw.flip(0.3):
             layers.append((draw.of("Softmax", "LogSoftmax"), {"dim": 1}))
         if channels * length > 3 and draw.flip(0.4):
@@ -228,7 +240,7 @@ def frames(seed: int) -> Case:
                 layers.append((norm, {"num_features": out, "momentum": draw.of(0.1, None)}))
             elif norm == "LayerNorm":
                 layers.append((norm, {"normalized_shape": out, "eps": draw.of(1e-5, 1e-2)}))
-            layers.append((draw.of("Tanh", "Sigmoid", "LeakyReLU"), {}))
+            layers.append(activation(draw, out))
             size = out
         layers.append(("Linear", {"in_features": size, "out_features": draw.size(low=4)}))
         layers.append((draw.of("Softmax", "LogSoftmax", "Tanh"), {}))

@@ -14,7 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from oracle import leaky_relu, log_softmax, relu, sigmoid, softmax
+from oracle import (
+    BEND,
+    SELU_ALPHA,
+    SELU_SCALE,
+    elementwise,
+    log_softmax,
+    normal_share,
+    prelu,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+)
 
 Array = NDArray[np.float64]
 Tensors = Mapping[str, Array]  # only those of the layer at hand, under their bare names
@@ -346,18 +358,67 @@ def batch_norm(
     return y, running, back
 
 
-def activation(layer: str, arguments: Mapping[str, Any], x: Array) -> tuple[Array, Back]:
-    if layer == "ReLU":
-        return relu(x), lambda dy: dy * (x > 0)
-    if layer == "LeakyReLU":
-        slope = arguments.get("negative_slope", 0.01)
-        return leaky_relu(x, slope), lambda dy: dy * np.where(x > 0, 1, slope)
-    if layer == "Sigmoid":
-        y = sigmoid(x)
-        return y, lambda dy: dy * y * (1 - y)
-    if layer == "Tanh":
-        y = np.tanh(x)
-        return y, lambda dy: dy * (1 - y**2)
+def slope(layer: str, given: Mapping[str, Any], x: Array, y: Array) -> Array:
+    """The derivative of a function of each number; at a bend PyTorch's choice."""
+    alpha = given.get("alpha", 1.0)
+    below = np.minimum(x, 0)  # so that an exp of what is not chosen does not overflow
+    if layer == "GELU" and given.get("approximate") == "tanh":
+        s = sigmoid(BEND * (x + 0.044715 * x**3))
+        return s + x * s * (1 - s) * BEND * (1 + 3 * 0.044715 * x**2)
+    if layer == "Softplus":
+        beta, threshold = given.get("beta", 1.0), given.get("threshold", 20.0)
+        return np.where(beta * x > threshold, 1.0, sigmoid(beta * x))
+    if layer == "Clip":
+        low, high = given.get("min"), given.get("max")
+        return (x >= (-np.inf if low is None else low)) & (x <= (np.inf if high is None else high))
+    slopes: dict[str, Callable[[], Any]] = {
+        "ReLU": lambda: x > 0,
+        "LeakyReLU": lambda: np.where(x > 0, 1, given.get("negative_slope", 0.01)),
+        "Sigmoid": lambda: y * (1 - y),
+        "Tanh": lambda: 1 - y**2,
+        "ELU": lambda: np.where(x > 0, 1, alpha * np.exp(below)),
+        "SELU": lambda: np.where(x > 0, SELU_SCALE, SELU_ALPHA * np.exp(below)),
+        "CELU": lambda: np.where(x > 0, 1, np.exp(below / alpha)),
+        "GELU": lambda: normal_share(x) + x * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi),
+        "SiLU": lambda: sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+        "Mish": lambda: np.tanh(softplus(x)) + x * (1 - np.tanh(softplus(x)) ** 2) * sigmoid(x),
+        "LogSigmoid": lambda: sigmoid(-x),
+        "Softsign": lambda: 1 / (1 + np.abs(x)) ** 2,
+        "Tanhshrink": lambda: np.tanh(x) ** 2,
+        "Hardsigmoid": lambda: ((x > -3) & (x < 3)) / 6,
+        "Hardswish": lambda: np.where(x <= -3, 0, np.where(x < 3, x / 3 + 0.5, 1)),
+        "Hardtanh": lambda: (x > given.get("min_val", -1.0)) & (x < given.get("max_val", 1.0)),
+        "ReLU6": lambda: (x > 0) & (x < 6),
+        "Exp": lambda: y,
+        "Log": lambda: 1 / x,
+        "Sqrt": lambda: 0.5 / y,
+        "Abs": lambda: np.sign(x),
+        "Sign": lambda: np.zeros_like(x),
+        "Neg": lambda: np.full_like(x, -1),
+        "Reciprocal": lambda: -(y**2),
+        "Power": lambda: given["exponent"] * x ** (given["exponent"] - 1),
+        "Scale": lambda: np.full_like(x, given.get("scale", 1.0)),
+    }
+    return slopes[layer]()
+
+
+def activation(
+    layer: str, arguments: Mapping[str, Any], w: Tensors, grads: Grads, x: Array
+) -> tuple[Array, Back]:
+    mapped = elementwise(layer, arguments, x)
+    if mapped is not None:
+        return mapped, lambda dy: dy * slope(layer, arguments, x, mapped)
+    if layer == "PReLU":
+        weight, others = w["weight"], tuple(axis for axis in range(x.ndim) if axis != 1 or x.ndim < 2)
+        shared = len(weight) == 1
+        wide = weight if shared else weight.reshape(-1, *[1] * (x.ndim - 2))
+
+        def back(dy: Array) -> Array:
+            share = np.where(x > 0, 0, x * dy)
+            give(grads, "weight", share.sum().reshape(1) if shared else share.sum(axis=others))
+            return dy * np.where(x > 0, 1, wide)
+
+        return prelu(w, x), back
     dim = arguments["dim"]
     if layer == "Softmax":
         y = softmax(x, dim)
@@ -420,7 +481,7 @@ def frame_layer(
         first, last = arguments.get("start_dim", 1) % x.ndim, arguments.get("end_dim", -1) % x.ndim
         y, back = x.reshape(*x.shape[:first], -1, *x.shape[last + 1 :]), lambda dy: dy.reshape(x.shape)
     else:
-        y, back = activation(layer, arguments, x)
+        y, back = activation(layer, arguments, w, grads, x)
     return y, running, back
 
 

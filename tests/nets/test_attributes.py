@@ -39,6 +39,13 @@ def test_arguments_are_those_of_the_constructor(name: str) -> None:
 # What takes effect when it is set: test_live_arguments.py.
 LIVE = {
     "LeakyReLU": {"negative_slope"},
+    "ELU": {"alpha"},
+    "CELU": {"alpha"},
+    "Softplus": {"beta", "threshold"},
+    "Hardtanh": {"min_val", "max_val"},
+    "Power": {"exponent"},
+    "Scale": {"scale", "shift"},
+    "Clip": {"min", "max"},
     "LayerNorm": {"eps"},
     "BatchNorm1d": {"eps", "momentum"},
     "Dropout": {"p"},

@@ -34,7 +34,7 @@ def test_golden(case, isa):
     net.load_state_dict({name: GOLDENS[key] for name, key in case["tensors"].items()})
     for got, want in replay(case, net):
         assert got.shape == want.shape and got.dtype == np.float32
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", INDEX["cases"], ids=lambda case: case["name"])
@@ -46,10 +46,12 @@ def test_oracle_agrees(case):
 
     for got, want in replay(case, run):
         assert got.shape == want.shape
-        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=2e-6)
 
 
 def test_every_layer_has_goldens():
     built = {case["layer"] for case in INDEX["cases"]}
+    nets = [case["arguments"] for case in INDEX["cases"] if case["layer"] == "Sequential"]
+    built |= {layer for net in nets for layer, _ in net.values()}
     assert INDEX["torch"].startswith("2.13.")
     assert built == {name for name in tr.Net.types if hasattr(tr, name)}

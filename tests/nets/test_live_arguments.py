@@ -33,6 +33,17 @@ def behind(kind: Any, name: str, *arguments: Any) -> Callable[[Any], tr.Net]:
 
 CASES = {
     "slope": Case(behind(tr.LeakyReLU, "negative_slope"), "1", "negative_slope", 0.01, 0.3),
+    "ELU": Case(behind(tr.ELU, "alpha"), "1", "alpha", 1.0, 0.3),
+    "CELU": Case(behind(tr.CELU, "alpha"), "1", "alpha", 1.0, 0.3),
+    "beta": Case(behind(tr.Softplus, "beta"), "1", "beta", 1.0, 2.5),
+    "threshold": Case(behind(tr.Softplus, "threshold"), "1", "threshold", 20.0, 0.25),
+    "min_val": Case(behind(tr.Hardtanh, "min_val"), "1", "min_val", -1.0, 0.25),
+    "max_val": Case(behind(tr.Hardtanh, "max_val"), "1", "max_val", 1.0, 0.25),
+    "exponent": Case(behind(tr.Power, "exponent"), "1", "exponent", 2.0, 3.0),
+    "scale": Case(behind(tr.Scale, "scale"), "1", "scale", 1.0, 0.5),
+    "shift": Case(behind(tr.Scale, "shift"), "1", "shift", 0.0, 0.5),
+    "min": Case(behind(tr.Clip, "min"), "1", "min", None, 0.125),
+    "max": Case(behind(tr.Clip, "max"), "1", "max", 0.5, None),
     "layer norm": Case(behind(tr.LayerNorm, "eps", 4), "1", "eps", 1e-5, 0.5),
     "batch norm": Case(behind(tr.BatchNorm1d, "eps", 4), "1", "eps", 1e-5, 2.0),
     "momentum": Case(behind(tr.BatchNorm1d, "momentum", 4), "1", "momentum", 0.1, 0.7),
@@ -45,6 +56,7 @@ CASES = {
     "GRU": Case(stack(tr.GRU), "0", "dropout", 0.0, 0.5),
     "RNN": Case(stack(tr.RNN), "0", "dropout", 0.5, 0.0),
 }
+UNSEEN = ("momentum", "p", "dropout")  # outside training they change nothing
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -86,7 +98,7 @@ def test_calls(case: Case) -> None:
     before = net(x)
     setattr(layer(net, case), case.name, case.new)
     assert np.array_equal(net(x), wanted(x))
-    if case.name in ("negative_slope", "eps"):
+    if case.name not in UNSEEN:
         assert not np.array_equal(net(x), before)
     setattr(layer(net, case), case.name, case.old)
     assert np.array_equal(net(x), before)
@@ -102,7 +114,7 @@ def test_an_open_stream_at_its_next_step(case: Case) -> None:
     for frame in x[1:]:
         assert np.array_equal(streams[0].step(frame), streams[1].step(frame))
     assert np.array_equal(streams[0].run(x), streams[1].run(x))
-    assert np.array_equal(first[0], first[1]) == (case.name not in ("negative_slope", "eps"))
+    assert np.array_equal(first[0], first[1]) == (case.name in UNSEEN)
 
 
 @every_case
@@ -251,6 +263,12 @@ def test_pytorch_goes_by_them_alike() -> None:
     x = rng.normal(size=(6, 4)).astype(np.float32)
     for kind, arguments, name, value in (
         ("LeakyReLU", (), "negative_slope", 0.3),
+        ("ELU", (), "alpha", 0.3),
+        ("CELU", (), "alpha", 0.3),
+        ("Softplus", (), "beta", 2.5),
+        ("Softplus", (), "threshold", 0.25),
+        ("Hardtanh", (), "min_val", 0.25),
+        ("Hardtanh", (), "max_val", 0.25),
         ("LayerNorm", (4,), "eps", 0.5),
         ("BatchNorm1d", (4,), "eps", 2.0),
         ("BatchNorm1d", (4,), "momentum", 0.7),

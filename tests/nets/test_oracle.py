@@ -3,6 +3,7 @@
 import numpy as np
 import oracle
 import pytest
+from elementwise_cases import ELEMENTWISE, POSITIVE
 
 import tinyrnn as tr
 
@@ -146,16 +147,24 @@ def test_norms(size):
 def test_activations(size):
     rng = np.random.default_rng(size)
     x = 5 * normal(rng, 2, 3, size)
-    for layer in ("ReLU", "Sigmoid", "Tanh", "Dropout"):
-        check(build(rng, layer), x)
-    check(build(rng, "LeakyReLU", negative_slope=-0.3), x)
+    check(build(rng, "Dropout"), x)
+    for layer, arguments in ELEMENTWISE:
+        inputs = (0.1 + np.abs(x)) / 4 if layer in POSITIVE else x
+        wanted = oracle.run(layer, arguments, {}, inputs)
+        given = getattr(tr, layer)(**arguments)(inputs)
+        np.testing.assert_allclose(given, wanted, rtol=2e-6, atol=2e-6, err_msg=f"{layer} {arguments}")
+    for count in (1, 3):
+        check(build(rng, "PReLU", num_parameters=count), x)
+    check(build(rng, "PReLU", num_parameters=size), x[:, 0])
     check(build(rng, "Flatten", start_dim=0, end_dim=1), x)
     for dim in (0, 1, 2, -1):
         check(build(rng, "Softmax", dim=dim), x)
         check(build(rng, "LogSoftmax", dim=dim), x)
 
 
-@pytest.mark.parametrize("layer", ["ReLU", "LeakyReLU", "Sigmoid", "Tanh"])
+@pytest.mark.parametrize(
+    "layer", ["ReLU", "LeakyReLU", "Sigmoid", "Tanh", "ELU", "SELU", "Hardsigmoid", "ReLU6"]
+)
 def test_infinities_saturate(layer):
     x = np.array([-np.inf, -1e30, 1e30, np.inf] * 5, np.float32)
     net = getattr(tr, layer)()

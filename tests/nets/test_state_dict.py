@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from elementwise_cases import ELEMENTWISE
 from folders import EXAMPLES
 
 import tinyrnn as tr
@@ -398,6 +399,9 @@ ANY = np.random.default_rng(1).standard_normal((4, 6, 8), dtype=np.float32)
         (tr.BatchNorm1d(6, eps=1e-3, momentum=None), ANY),
         (tr.ReLU(inplace=True), ANY),
         (tr.LeakyReLU(0.3), ANY),
+        (tr.PReLU(), ANY),
+        (tr.PReLU(6, init=-0.5), ANY),
+        *((getattr(tr, layer)(**arguments), np.abs(ANY)) for layer, arguments in ELEMENTWISE),
         (tr.Sigmoid(), ANY),
         (tr.Tanh(), ANY),
         (tr.Dropout(0.1), ANY),

@@ -6,6 +6,7 @@ import decimal
 
 import numpy as np
 import pytest
+from elementwise_cases import ACTIVATIONS, ELEMENTWISE, of_torch
 
 import tinyrnn as tr
 
@@ -248,10 +249,10 @@ def test_activations(seed):
     x = draw.normal(draw.int(1, 4), draw.int(1, 4), draw.size()) * draw.of(1, 10)
     dim = draw.of(0, 1, 2, -1, -2, -3)
     layer, options = draw.of(
+        draw.of(*ACTIVATIONS),
+        draw.of(*ACTIVATIONS),
         ("ReLU", {"inplace": draw.flip()}),
-        ("LeakyReLU", {"negative_slope": draw.of(0.01, 0.2, -1.0)}),
-        ("Sigmoid", {}),
-        ("Tanh", {}),
+        ("PReLU", {"num_parameters": draw.of(1, x.shape[1]), "init": draw.of(0.25, -0.5)}),
         ("Softmax", {"dim": dim}),
         ("LogSoftmax", {"dim": dim}),
         ("Dropout", {"p": 0.5}),
@@ -260,6 +261,29 @@ def test_activations(seed):
     ours, theirs = pair(layer, **options)
     want = theirs(torch.from_numpy(x.copy()))  # torch's inplace writes to it
     assert_same(ours(x), want)
+
+
+@pytest.mark.parametrize("layer, arguments", ELEMENTWISE, ids=str)
+def test_a_function_of_each_number(layer, arguments):
+    x = np.random.default_rng(0).normal(0, 4, (5, 200)).astype(np.float32)
+    x[0, :9] = [0, -3, 3, -1, 1, -0.5, 2, 6, 0.5]  # bends
+    want = of_torch(layer, arguments, torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(getattr(tr, layer)(**arguments)(x), want, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("layer, arguments", ELEMENTWISE, ids=str)
+def test_numbers_at_the_edges(layer, arguments):
+    """NaN and infinities are exact; zeros with their sign, unless PyTorch orders a sum otherwise."""
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30, 1e-30, -1e-30], np.float32)
+    got = getattr(tr, layer)(**arguments)(x)
+    want = of_torch(layer, arguments, torch.from_numpy(x)).numpy()
+    if layer == "GELU" or layer == "Hardswish":
+        want = np.where(np.isneginf(x) | (x == -1e30), got, want)  # -inf * 0 or -0: NaN or zero
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-37)
+    odd = layer == "LeakyReLU" and arguments["negative_slope"] < 0  # -0 times it is 0
+    if layer not in ("GELU", "LogSigmoid", "Tanhshrink", "Sign", "Scale", "Hardswish") and not odd:
+        signs = np.signbit(got[~np.isnan(got)])
+        assert np.array_equal(signs, np.signbit(want[~np.isnan(want)]))
 
 
 # ---- nets ---------------------------------------------------------------------------------------

@@ -100,6 +100,34 @@ SMALL: dict[str, tuple[list[tuple[str, dict[str, Any]]], tuple[int, ...]]] = {
         [("LeakyReLU", {"negative_slope": 0.2}), ("Sigmoid", {}), ("Tanh", {}), ("ReLU", {})],
         (B, 5),
     ),
+    "smooth rectifiers": (
+        [("ELU", {"alpha": 0.5}), ("GELU", {}), ("SiLU", {}), ("Mish", {}), ("Softplus", {"beta": 2.0})],
+        (B, 5),
+    ),
+    "more smooth rectifiers": (
+        [("SELU", {}), ("GELU", {"approximate": "tanh"}), ("CELU", {"alpha": 2.0}), ("LogSigmoid", {})],
+        (B, 5),
+    ),
+    "rare curves": (
+        [("Tanhshrink", {}), ("Hardswish", {}), ("Softsign", {}), ("Hardsigmoid", {}), ("Hardtanh", {})],
+        (B, 5),
+    ),
+    "weights of slopes": ([("PReLU", {"num_parameters": 5}), ("ReLU6", {}), ("PReLU", {})], (B, 5)),
+    "weights of slopes of channels": ([("PReLU", {"num_parameters": 4})], (B, 4, 3)),
+    "arithmetic": (
+        [
+            ("Abs", {}),
+            ("Scale", {"scale": 0.5, "shift": 0.75}),
+            ("Sqrt", {}),
+            ("Log", {}),
+            ("Neg", {}),
+            ("Exp", {}),
+            ("Reciprocal", {}),
+            ("Power", {"exponent": 2.5}),
+            ("Clip", {"min": 0.01, "max": 30.0}),
+        ],
+        (B, 5),
+    ),
     "softmax": (
         [("Conv1d", {"in_channels": 4, "out_channels": 3, "kernel_size": 1}), ("Softmax", {"dim": 1})],
         (B, 4, 2),

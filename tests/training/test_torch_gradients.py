@@ -6,8 +6,10 @@ oracle_gradients.py is held to it as well, a thousand million times closer.
 
 import gradient_nets
 import numpy as np
+import oracle as oracle_forward
 import oracle_gradients as oracle
 import pytest
+from elementwise_cases import ELEMENTWISE, POSITIVE, of_torch
 from gradient_nets import CASES, backward, build, forward, leaves
 
 import tinyrnn as tr
@@ -503,6 +505,68 @@ def test_dropout_of_none_and_of_all(kind):
         assert oracle.distance(y, want.detach().numpy()) < TOLERANCE
         for name, parameter in theirs.named_parameters():
             assert oracle.distance(net.grad_dict()[name], grad_of(parameter)) < TOLERANCE, (p, name)
+
+
+# ---- functions of each number -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer, arguments", ELEMENTWISE, ids=str)
+def test_the_slope_of_a_function(layer, arguments):
+    """On random numbers and at the bends, against PyTorch's float64."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(0, 3, (2, 4, 100)).astype(np.float32)
+    x = 0.3 + np.abs(x) / 3 if layer in POSITIVE else x
+    if layer not in POSITIVE:
+        x[0, :9] = [0, -3, 3, -1, 1, -0.5, 2, 6, 1.5]
+    theirs = torch.from_numpy(x).double().requires_grad_()
+    of_torch(layer, arguments, theirs).backward(torch.from_numpy(dy).double())
+    net = getattr(tr, layer)(**arguments).train()
+    net(x)
+    want = theirs.grad.numpy()
+    np.testing.assert_allclose(net.backward(dy), want, rtol=2e-5, atol=2e-6 * abs(want).max())
+
+
+@pytest.mark.parametrize("layer, arguments", ELEMENTWISE, ids=str)
+@pytest.mark.parametrize("size", [1e4, 1e20, 3e38])
+def test_the_slope_far_out(layer, arguments, size):
+    """Large numbers have no NaN for a slope. PyTorch's of GELU by tanh does, from 10^19 on."""
+    x = np.array([size] if layer in POSITIVE else [-size, size], np.float32)
+    net = getattr(tr, layer)(**arguments).train()
+    net(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        slopes = oracle_slope(layer, arguments, x.astype(np.float64))
+        want = slopes.astype(np.float32)
+    np.testing.assert_allclose(net.backward(np.ones_like(x)), want, rtol=1e-5, atol=1e-7)
+
+
+def oracle_slope(layer, arguments, x):
+    if layer == "GELU" and arguments:
+        return np.where(x > 0, 1.0, 0.0)  # overflows in the oracle, too
+    y = oracle_forward.elementwise(layer, arguments, x)
+    return np.asarray(oracle.slope(layer, arguments, x, y), np.float64)
+
+
+@pytest.mark.parametrize(
+    "shape, count", [((6, 5), 5), ((6, 5), 1), ((3, 5, 7), 5), ((3, 5, 7), 1), ((4,), 1)]
+)
+def test_the_weights_of_prelu(shape, count):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, *shape)).astype(np.float32)
+    weight = rng.standard_normal(count).astype(np.float32)
+    net, theirs = tr.PReLU(count).train(), nn.PReLU(count).double()
+    net.load_state_dict({"weight": weight})
+    theirs.load_state_dict({"weight": torch.from_numpy(weight)})
+    given = torch.from_numpy(x).double().requires_grad_()
+    want = theirs(given)
+    want.backward(torch.from_numpy(dy).double())
+    np.testing.assert_allclose(net(x), want.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(net.backward(dy), given.grad.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(net.grad_dict()["weight"], theirs.weight.grad.numpy(), rtol=1e-5)
+    for threads in (1, 2, 3):
+        net.zero_grad()
+        net(x, threads=threads)
+        net.backward(dy)
+        np.testing.assert_allclose(net.grad_dict()["weight"], theirs.weight.grad.numpy(), rtol=1e-5)
 
 
 # ---- numbers that are not finite ----------------------------------------------------------------
