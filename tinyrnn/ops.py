@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from tinyrnn import _core
+from tinyrnn.activations import Abs, Neg, Power, Reciprocal, Scale
 from tinyrnn.arguments import check_int, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
@@ -186,7 +189,7 @@ class Delay(_Layer):
 
     Parameters
     ----------
-    *frame : int
+    frame : int or tuple of int
         The shape of the value.
     steps : int
     """
@@ -195,22 +198,14 @@ class Delay(_Layer):
     _recurrent = True
     batch_first = None
 
-    def __init__(self, *frame: Any, steps: int = 1) -> None:
-        sizes = frame[0] if len(frame) == 1 and isinstance(frame[0], (tuple, list)) else frame
+    def __init__(self, frame: int | Sequence[int], steps: int = 1) -> None:
+        sizes = frame if isinstance(frame, (tuple, list)) else (frame,)
         if len(sizes) > 3:
-            raise ShapeError(f"Delay: got a frame of {len(sizes)} axes, expected at most 3")
+            raise ValueError(f"Delay: got a frame of {len(sizes)} axes, expected at most 3")
         self.frame = tuple(check_size("Delay: frame", size) for size in sizes)
         self.steps = check_size("Delay: steps", steps)
         planes, rows, cols = (1,) * (3 - len(self.frame)) + self.frame
         self._core_layer = _core.Layer("delay", planes=planes, rows=rows, cols=cols, steps=self.steps)
-
-    @classmethod
-    def _described(cls, description: Any) -> Any:
-        arguments = dict(description["arguments"])
-        return cls(tuple(arguments.pop("frame")), **arguments)
-
-    def config(self) -> dict[str, Any]:
-        return {"frame": list(self.frame), "steps": self.steps}
 
     def _frame(self) -> tuple[int | None, ...] | None:
         return self.frame
@@ -256,7 +251,7 @@ class Feedback(Value):
     __slots__ = ()
 
     def __init__(self, *frame: int, steps: int = 1, time: str = TIME) -> None:
-        layer = Delay(*frame, steps=steps)
+        layer = Delay(frame, steps)
         super().__init__(layer.frame, time, layer)
 
     def connect(self, value: Value) -> None:
@@ -298,14 +293,46 @@ def maximum(a: Value, b: Value) -> Value:
     return applied(Maximum(), (a, b))
 
 
-def _arithmetic(kind: type[_Arithmetic]) -> Any:
-    def operation(a: Any, b: Any) -> Value:
-        for one in (a, b):
-            if not isinstance(one, Value):
-                raise TypeError(f"{kind.__name__}: got {brief(one)}, expected a value of the net")
-        return applied(kind(), (a, b))
+def _constant(kind: str, number: Any) -> float:
+    """Check the number beside a value in arithmetic."""
+    if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
+        raise TypeError(
+            f"{kind}: got {brief(number)} beside a value, expected a value of the net or a number"
+        )
+    return float(number)
 
-    return operation
+
+def _add(a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return applied(Add(), (a, b))
+    value, number = (a, b) if isinstance(a, Value) else (b, a)
+    return applied(Scale(1.0, _constant("Add", number)), (value,))
+
+
+def _subtract(a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return applied(Subtract(), (a, b))
+    if isinstance(a, Value):
+        return applied(Scale(1.0, -_constant("Subtract", b)), (a,))
+    return applied(Scale(-1.0, _constant("Subtract", a)), (b,))
+
+
+def _multiply(a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return applied(Multiply(), (a, b))
+    value, number = (a, b) if isinstance(a, Value) else (b, a)
+    return applied(Scale(_constant("Multiply", number), 0.0), (value,))
+
+
+def _divide(a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return applied(Divide(), (a, b))
+    if isinstance(a, Value):
+        number = _constant("Divide", b)
+        if number == 0.0:
+            raise ZeroDivisionError("Divide: got 0 below a value, expected another number")
+        return applied(Scale(1.0 / number, 0.0), (a,))
+    return _multiply(applied(Reciprocal(), (b,)), _constant("Divide", a))
 
 
 def _sliced(value: Value, place: Any) -> Value:
@@ -322,9 +349,12 @@ def _sliced(value: Value, place: Any) -> Value:
 
 
 operations |= {
-    "add": _arithmetic(Add),
-    "subtract": _arithmetic(Subtract),
-    "multiply": _arithmetic(Multiply),
-    "divide": _arithmetic(Divide),
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "negative": lambda value: applied(Neg(), (value,)),
+    "absolute": lambda value: applied(Abs(), (value,)),
+    "power": lambda value, exponent: applied(Power(_constant("Power", exponent)), (value,)),
     "slice": _sliced,
 }

@@ -92,6 +92,12 @@ class Value:
     def __neg__(self) -> Value:
         return operations["negative"](self)
 
+    def __abs__(self) -> Value:
+        return operations["absolute"](self)
+
+    def __pow__(self, exponent: Any) -> Value:
+        return operations["power"](self, exponent)
+
     def __getitem__(self, place: Any) -> Value:
         return operations["slice"](self, place)
 

@@ -236,3 +236,16 @@ def test_what_cannot_be() -> None:
     before = tr.Feedback(4)
     with pytest.raises(tr.ShapeError, match="connect: got frames of shape"):
         before.connect(tr.Linear(4, 3)(x))
+
+
+def test_arithmetic_with_numbers() -> None:
+    x = tr.Input(4)
+    net = tr.Net(x, [2 * x + 1, 1 - x / 4, -abs(x) - 3, 0.5 / (x**2 + 1), x[1:3], x[..., :1] * x])
+    a = numbers(STEPS, BATCH, 4)
+    wanted = [2 * a + 1, 1 - a / 4, -abs(a) - 3, 0.5 / (a**2 + 1), a[..., 1:3], a[..., :1] * a]
+    for found, right in zip(net(a), wanted, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-6)
+    with pytest.raises(TypeError, match="Add: got 'a' beside a value"):
+        x + "a"
+    with pytest.raises(ZeroDivisionError, match="Divide: got 0"):
+        x / 0
