@@ -123,17 +123,21 @@ struct trnn_kernels {
     const char *name;
     int fused;
 #if !defined(TRNN_ISA_ONLY)
-#define TRNN_ENTRY(type, name, parameters, arguments) type(*name) parameters;
+#define TRNN_ENTRY(type, name, parameters, ...) type(*name) parameters;
 #include "kernels.def"
 #undef TRNN_ENTRY
 #endif
 };
 
+/* The function of a kernel: trnn_<name>__<isa>. */
+#define TRNN_FUNCTION_OF(name, isa) trnn_##name##__##isa
+#define TRNN_FUNCTION(name, isa)    TRNN_FUNCTION_OF(name, isa)
+
 /* A kernel of an instruction set: TRNN_KERNEL(isa, product)(&product) calls it. A build for a single instruction set
  * calls the function without a table, so that the linker drops the kernels that are not called. */
 #if defined(TRNN_ISA_ONLY)
-#define TRNN_KERNEL(isa, name)                        ((void)(isa), trnn_kernel_##name)
-#define TRNN_ENTRY(type, name, parameters, arguments) type trnn_kernel_##name parameters;
+#define TRNN_KERNEL(isa, name)                  ((void)(isa), TRNN_FUNCTION(name, TRNN_ISA_ONLY))
+#define TRNN_ENTRY(type, name, parameters, ...) type TRNN_FUNCTION(name, TRNN_ISA_ONLY) parameters;
 #include "kernels.def"
 #undef TRNN_ENTRY
 #else
