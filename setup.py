@@ -21,8 +21,8 @@ from setuptools.command.build_ext import build_ext
 CORE_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
 CORE_FLAGS += ["-Wall", "-Wextra", "-Wpedantic"]
 
-# Numbers are computed in the core. The modules over it gain nothing by -O3, which makes them a fifth larger; nor does
-# a user by the symbol table (-s), which holds the names of static functions.
+# Numbers are computed in the core; with -O3 the modules over it would be a fifth larger. -s leaves out the
+# symbol table, which holds the names of static functions.
 MODULE_FLAGS = ["-O2", "-g0", "-Wno-pedantic"]
 LINK_FLAGS = ["-Wl,-s"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
