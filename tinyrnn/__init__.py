@@ -39,6 +39,7 @@ from tinyrnn.activations import (
     Tanh,
     Tanhshrink,
 )
+from tinyrnn.attributes import absent_from
 from tinyrnn.errors import LoadError, NonFiniteError, ShapeError, WeightsError
 from tinyrnn.graph import Graph
 from tinyrnn.initial import manual_seed
@@ -109,7 +110,7 @@ _LATER |= dict.fromkeys(
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
+        raise absent_from(__name__, name, __all__)
     module = import_module(f"tinyrnn.{_LATER[name]}")
     return module if _LATER[name] == name else getattr(module, name)
 

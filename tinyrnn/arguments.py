@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from tinyrnn.attributes import ADVICE, nearest
+from tinyrnn.attributes import advice, nearest
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:
@@ -59,40 +62,56 @@ def check_positive(name: str, value: Any) -> float:
     return number
 
 
-def explained(kind: str, init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a constructor: its errors name the class, the wrong argument and the nearest right one.
+def explained(
+    function: Callable[P, T], what: str | None = None, done: Callable[[Any], None] | None = None
+) -> Callable[P, T]:
+    """Wrap a function or a constructor: its errors name it, the wrong argument and the nearest right one.
 
-    The wrapper then marks the object as complete, for `Guarded`.
+    Parameters
+    ----------
+    function : callable
+    what : str, optional
+        Its name in messages.
+    done : callable, optional
+        Called with the object that a constructor has completed.
     """
 
-    @wraps(init)
-    def __init__(self: Any, *given: Any, **named: Any) -> None:
+    @wraps(function)
+    def call(*given: P.args, **named: P.kwargs) -> T:
         try:
-            init(self, *given, **named)
+            result = function(*given, **named)
         except TypeError:
-            _check_binding(kind, init, given, named)
+            _check_binding(what or function.__qualname__, function, given, named)
             raise
-        self._made = True
+        if done is not None:
+            done(given[0])
+        return result
 
-    return __init__
+    return call
+
+
+class Explained:
+    """A base of classes whose constructors are `explained`, except those of a user's subclass."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("tinyrnn.") and "__init__" in cls.__dict__:
+            setattr(cls, "__init__", explained(cls.__init__, cls.__name__))  # noqa: B010
 
 
 def _check_binding(
-    kind: str, init: Callable[..., None], given: tuple[Any, ...], named: dict[str, Any]
+    what: str, function: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]
 ) -> None:
-    """Raise an error if a constructor does not take these arguments."""
+    """Raise an error if a function does not take these arguments."""
     from inspect import signature
 
-    expected = signature(init)
+    expected = signature(function)
     try:
-        expected.bind(None, *given, **named)
+        expected.bind(*given, **named)
     except TypeError as error:
         names = [name for name in expected.parameters if name != "self"]
-        unknown = [name for name in named if name not in names]
-        problem = str(error)
-        if unknown:
-            name = unknown[0]
-            advice = nearest(name, names) or (f": {ADVICE[name]}" if name in ADVICE else "")
-            problem = f"unknown argument {name!r}{advice}"
-        wanted = ", ".join(names) or "no arguments"
-        raise TypeError(f"{kind}: {problem}; expected {wanted}") from None
+        wanted = f"expected {', '.join(names) or 'no arguments'}"
+        problem = f"{error}; {wanted}"
+        for name in [name for name in named if name not in names][:1]:
+            problem = f"got unknown argument {name!r}, {wanted}{nearest(name, names) or advice(name)}"
+        raise TypeError(f"{what}: {problem}") from None

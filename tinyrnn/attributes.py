@@ -70,20 +70,56 @@ ADVICE |= {
     "reset_state": "a stream has the state: stream.reset()",
     "step": "a stream has steps: net.stream().step(x)",
 }
+ADVICE |= dict.fromkeys(
+    ("lr", "learning_rate"), "an optimizer has the learning rate: optimizer=tr.optim.Adam(net, lr=...)"
+)
+
+# Keras' names of arguments, each with PyTorch's, which no comparison of letters would find.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "epsilon": "eps",
+    "beta_1": "betas",
+    "beta_2": "betas",
+    "rho": "alpha",
+    "decay": "weight_decay",
+    "rate": "p",
+    "units": "hidden_size",
+    "input_dim": "input_size",
+    "filters": "out_channels",
+    "use_bias": "bias",
+}
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Text for the end of a message: the most similar of ``names``; empty if none is similar."""
     from difflib import get_close_matches
 
-    found = get_close_matches(name, [known for known in names if not known.startswith("_")], 1)
+    public = [known for known in names if not known.startswith("_")]
+    lower = {known.lower(): known for known in reversed(public)}
+    found = [_SYNONYMS[name]] if _SYNONYMS.get(name) in public else get_close_matches(name, public, 1)
+    found = found or [lower[one] for one in get_close_matches(name.lower(), lower, 1)]
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def advice(name: str) -> str:
+    """Text for the end of a message: the substitute for a name that PyTorch or Keras has, if there is one."""
+    return f": {ADVICE[name]}" if name in ADVICE else ""
+
+
+def absent_from(module: str, name: str, names: Iterable[str]) -> AttributeError:
+    """Return the error for a name that a module lacks.
+
+    Without ``obj=``, so that the interpreter does not add a suggestion of its own.
+    """
+    meant = "" if name.startswith("_") else nearest(name, names)
+    return AttributeError(f"module {module!r} has no attribute {name!r}{meant}", name=name)
 
 
 def absent(owner: Any, what: str, name: str) -> AttributeError:
     """Return the error for a missing attribute. It is cheap to make, since hasattr() needs it often."""
-    advice = f": {ADVICE[name]}" if name in ADVICE else ""
-    return AttributeError(f"{type(owner).__name__} has no {what} {name!r}{advice}", name=name, obj=owner)
+    return AttributeError(
+        f"{type(owner).__name__} has no {what} {name!r}{advice(name)}", name=name, obj=owner
+    )
 
 
 def is_own(owner: Any) -> bool:
@@ -105,8 +141,8 @@ def unsettable(owner: Any, name: str) -> AttributeError:
         return AttributeError(f"{kind}.{name} is a method: call it, it cannot be set")
     if known is not None:
         return AttributeError(f"{kind}.{name} is read-only")
-    advice = f": {ADVICE[name]}" if name in ADVICE else nearest(name, dir(owner))
-    return AttributeError(f"{kind} has no attribute {name!r} that could be set{advice}")
+    meant = advice(name) or nearest(name, dir(owner))
+    return AttributeError(f"{kind} has no attribute {name!r} that could be set{meant}")
 
 
 def brief(value: Any) -> str:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from tinyrnn.tapes import Practice
 
 
+def _complete(net: Module) -> None:
+    """Mark a net as made: its arguments are fixed from now on."""
+    net._made = True
+
+
 class Module(Guarded, ABC):
     """The base of layers and of nets of layers: a layer is a net of one.
 
@@ -60,7 +65,7 @@ class Module(Guarded, ABC):
         if not cls.__name__.startswith("_") and Module not in cls.__bases__:
             Module.types[cls.__name__] = cls
             if cls.__module__.startswith("tinyrnn."):
-                setattr(cls, "__init__", explained(cls.__name__, cls.__init__))  # noqa: B010
+                setattr(cls, "__init__", explained(cls.__init__, cls.__name__, _complete))  # noqa: B010
 
     @abstractmethod
     def __call__(self, x: Any, *arguments: Any, **options: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinyrnn.arguments import explained
 from tinyrnn.arrays import as_array
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
@@ -76,6 +77,7 @@ class Drift(NamedTuple):
         return "\n".join(lines)
 
 
+@explained
 def drift(
     net: Net,
     quantised: Net,

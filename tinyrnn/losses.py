@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn._losses import CoreLoss, Target
-from tinyrnn.arguments import check_bool, check_float, check_int, check_positive
+from tinyrnn.arguments import Explained, check_bool, check_float, check_int, check_positive
 from tinyrnn.arrays import as_array, as_floats, as_lengths, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
@@ -66,7 +66,7 @@ def _weights(name: str, weight: ArrayLike | None, *, scalar: bool) -> _Floats | 
     return array
 
 
-class Loss(Guarded):
+class Loss(Explained, Guarded):
     """The base of all losses. Use one of the classes below. Its attributes are fixed.
 
     Attributes

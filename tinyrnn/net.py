@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import calls, state_dicts
-from tinyrnn.arguments import check_bool
+from tinyrnn.arguments import check_bool, explained
 from tinyrnn.contract import Module
 from tinyrnn.state_dicts import LoadResult
 from tinyrnn.streams import State, Stream
@@ -132,6 +132,7 @@ class Net(Module):
         object.__setattr__(self, "_last_state", state)  # checks of attributes would cost a call its time
         return y, state
 
+    @explained
     def stream(
         self,
         batch: int = 1,
@@ -233,6 +234,7 @@ class Net(Module):
         dx, initial = training.backward(self, dy, dstate)
         return dx if dstate is None else (dx, {name: initial.read(name) for name in initial})
 
+    @explained
     def trainer(
         self,
         optimizer: Optimizer,
@@ -342,6 +344,7 @@ class Net(Module):
 
         return requires_grad(self, name)
 
+    @explained
     def fit(
         self,
         x: Any,
@@ -466,6 +469,7 @@ class Net(Module):
             resume=resume,
         )
 
+    @explained
     def predict(
         self,
         x: Any,
@@ -503,6 +507,7 @@ class Net(Module):
 
         return predict(self, x, batch_size, lengths, threads, last)
 
+    @explained
     def evaluate(
         self,
         x: Any,

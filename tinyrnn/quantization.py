@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
+from tinyrnn.arguments import explained
 from tinyrnn.formats import (
     GROUP,
     LEVELS,
@@ -31,6 +32,7 @@ _DAMPING = 0.01
 Matrix = NDArray[np.float64]
 
 
+@explained
 def quantize(
     net: Net,
     format: str,

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyrnn.arguments import Explained
 from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.history import History
@@ -216,7 +217,7 @@ def _plain(loss: Any) -> dict[str, Any]:
     }
 
 
-class Callback:
+class Callback(Explained):
     """The base of all callbacks: methods that do nothing.
 
     ``run`` describes the current run: ``run.net``, ``run.optimizer``, ``run.history``, ``run.epoch``

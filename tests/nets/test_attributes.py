@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from folders import ROOT
 
 import tinyrnn as tr
 from tinyrnn.attributes import ADVICE
@@ -367,12 +370,11 @@ def test_dir_lists_layers_tensors_and_public_names() -> None:
 @pytest.mark.parametrize("name", [*LAYERS, "Sequential"])
 def test_errors_of_arguments_name_the_layer(name: str) -> None:
     kind = tr.Net.types[name]
-    with pytest.raises(TypeError, match=f"^{name}: unknown argument 'foo'; expected "):
+    with pytest.raises(TypeError, match=f"^{name}: got unknown argument 'foo', expected "):
         kind(foo=1)
     for argument in kind.arguments:
-        with pytest.raises(
-            TypeError, match=f"^{name}: unknown argument '{argument}x'; did you mean '{argument}'"
-        ):
+        unknown = f"^{name}: got unknown argument '{argument}x', expected .*; did you mean '{argument}'"
+        with pytest.raises(TypeError, match=unknown):
             kind(**{argument + "x": 1})
     if name != "Sequential":
         with pytest.raises(TypeError, match=f"^{name}: too many positional arguments"):
@@ -385,7 +387,90 @@ def test_errors_of_arguments_name_the_layer(name: str) -> None:
 def test_the_errors_within_a_constructor_are_its_own() -> None:
     with pytest.raises(TypeError, match="^LSTM: hidden_size is '4', expected an integer"):
         tr.LSTM(3, "4")
-    with pytest.raises(TypeError, match="unknown argument 'device': leave it out"):
+    with pytest.raises(TypeError, match="got unknown argument 'device', expected .*: leave it out"):
         tr.LSTM(3, 4, device="cpu")
-    with pytest.raises(TypeError, match="LSTM: unknown argument 'foo'"):
+    with pytest.raises(TypeError, match="LSTM: got unknown argument 'foo'"):
         tr.LSTM.from_state_dict(tr.LSTM(3, 4).state_dict(), foo=1)
+
+
+NET = tr.Sequential(tr.LSTM(3, 4), tr.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: tr.optim.Adam(NET, learning_rate=1),
+            "Adam: got .* 'learning_rate', expected params, lr, .*'lr'",
+        ),
+        (lambda: tr.optim.AdamW(NET, epsilon=1), "AdamW: .* 'epsilon', .*; did you mean 'eps'"),
+        (lambda: tr.optim.SGD(), "SGD: missing a required argument: 'params'; expected params, lr"),
+        (
+            lambda: tr.optim.StepLR(tr.optim.SGD(NET), 2, gama=1),
+            "StepLR: .* 'gama', .*; did you mean 'gamma'",
+        ),
+        (
+            lambda: tr.MSELoss(reduce="sum"),
+            "MSELoss: .* 'reduce', expected reduction; did you mean 'reduction'",
+        ),
+        (lambda: tr.callbacks.EarlyStopping(patienc=1), "EarlyStopping: .* 'patienc', .*'patience'"),
+        (lambda: tr.LSTM(3, units=4), "LSTM: .* 'units', .*; did you mean 'hidden_size'"),
+        (lambda: NET.fit([], [], lr=3), r"Net.fit: .* 'lr', expected x, y, .*: .*tr.optim.Adam\(net, lr="),
+        (lambda: NET.fit([], [], epoch=3), "Net.fit: .* 'epoch', .*; did you mean 'epochs'"),
+        (lambda: NET.fit([]), "Net.fit: missing a required argument: 'y'; expected x, y"),
+        (lambda: NET.trainer(optimiser=3), "Net.trainer: .* 'optimiser', .*; did you mean 'optimizer'"),
+        (lambda: NET.predict([], batchsize=1), "Net.predict: .* 'batchsize', .*; did you mean 'batch_size'"),
+        (lambda: NET.stream(thread=2), "Net.stream: .* 'thread', .*; did you mean 'threads'"),
+        (lambda: tr.quantize(NET, "int8", calibrate=1), "quantize: .* 'calibrate', .*'calibration'"),
+    ],
+)
+def test_errors_of_arguments_name_the_nearest(call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}"):
+        call()
+
+
+def test_the_constructor_of_a_users_optimiser_is_its_own() -> None:
+    class Mine(tr.optim.SGD):
+        def __init__(self, net: tr.Net, *, mine: int) -> None:
+            super().__init__(net, mine=mine)  # type: ignore[call-arg]
+
+    with pytest.raises(TypeError, match="^SGD: got unknown argument 'mine'"):
+        Mine(NET, mine=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'yours'"):
+        Mine(NET, yours=3)  # type: ignore[call-arg]
+
+
+# ---- names that a module lacks -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "meant"),
+    [
+        (tr, "LTSM", "LSTM"),
+        (tr, "lstm", "LSTM"),
+        (tr, "Sequental", "Sequential"),
+        (tr, "load_weight", "load_weights"),
+        (tr.optim, "Adm", "Adam"),
+        (tr.optim, "adam", "Adam"),
+        (tr.optim, "RMSProp", "RMSprop"),
+        (tr.optim, "ReduceLRonPlateau", "ReduceLROnPlateau"),
+    ],
+)
+def test_a_name_that_a_module_lacks(module: Any, name: str, meant: str) -> None:
+    message = f"module '{module.__name__}' has no attribute '{name}'; did you mean '{meant}'?"
+    with pytest.raises(AttributeError) as caught:
+        getattr(module, name)
+    assert str(caught.value) == message
+    assert not hasattr(module, name)
+    with pytest.raises(AttributeError, match="has no attribute 'xyzzy'$"):
+        module.xyzzy  # noqa: B018
+    with pytest.raises(
+        AttributeError, match="has no attribute '__optim__'$"
+    ):  # asked by tools, seldom missed
+        module.__optim__  # noqa: B018
+
+
+def test_the_interpreter_adds_no_second_suggestion() -> None:
+    code = "import tinyrnn as tr; tr.Sequental"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stderr.strip().splitlines()[-1].endswith("'Sequental'; did you mean 'Sequential'?")

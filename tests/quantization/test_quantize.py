@@ -879,7 +879,11 @@ def test_the_command(
 @pytest.mark.parametrize(
     "argv, status, words",
     [
-        (["--to", "int9"], 2, "invalid choice: 'int9'"),
+        (
+            ["--to", "int9"],
+            2,
+            "--to: got 'int9', expected float16, bfloat16, int8, int4; did you mean 'int8'",
+        ),
         ([], 2, "--to"),
         (["--to", "int8", "--keep", "rnn"], 1, "keep has 'rnn', expected names among l0"),
         (["--to", "int8", "--keep", "auto"], 2, "expected names of layers"),

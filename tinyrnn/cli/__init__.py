@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import tinyrnn as tr
 from tinyrnn._core import isa_problem
+from tinyrnn.attributes import nearest
 from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
 from tinyrnn.cli.options import positive
 from tinyrnn.formats import SMALLER
@@ -140,7 +141,13 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors go through `main`."""
+    """An ArgumentParser whose errors go through `main`, and name the nearest command or choice."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            problem = f"got {value!r}, expected {', '.join(known)}{nearest(value, known)}"
+            raise argparse.ArgumentError(action, problem)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")

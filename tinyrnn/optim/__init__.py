@@ -5,6 +5,9 @@ that has a fused multiply-add. ``l1=`` is an addition to PyTorch: a penalty on t
 gradient, ``l1 * sign(w)``, is added to the weights'.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from tinyrnn.attributes import absent_from
 from tinyrnn.optim import schedules
 from tinyrnn.optim.algorithms import SGD, Adagrad, Adam, AdamW, RMSprop
 from tinyrnn.optim.clipping import check_gradients, clip_grad_norm, clip_grad_value
@@ -46,3 +49,8 @@ __all__ = [
     "clip_grad_value",
     "schedules",
 ]
+
+if not TYPE_CHECKING:  # where every name would seem to exist
+
+    def __getattr__(name: str) -> Any:
+        raise absent_from(__name__, name, __all__)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyrnn._core import Guard
 from tinyrnn._optim import Program
+from tinyrnn.arguments import Explained
 from tinyrnn.attributes import Guarded, brief
 from tinyrnn.contract import Module
 from tinyrnn.errors import NonFiniteError
@@ -23,7 +24,7 @@ from tinyrnn.parameters import trainable
 _NONFINITE = ("stop", "skip", "warn")
 
 
-class Optimizer(Guarded, ABC):
+class Optimizer(Explained, Guarded, ABC):
     """The base of all optimisers.
 
     Parameters

@@ -14,13 +14,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from tinyrnn.arguments import check_bool, check_float, check_int, check_number, check_size
+from tinyrnn.arguments import Explained, check_bool, check_float, check_int, check_number, check_size
 from tinyrnn.optim.optimizer import Optimizer
 
 Rates = float | Sequence[float]
 
 
-class LRScheduler(ABC):
+class LRScheduler(Explained, ABC):
     """The base of all schedules.
 
     Parameters
@@ -61,7 +61,7 @@ class LRScheduler(ABC):
     def _set(self, *unused: Any, **options: Any) -> None:
         """Check the arguments and keep them."""
 
-    def _prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
+    def _prepare(self) -> None:
         """Prepare the groups further before the first step."""
 
     def _first(self, lr: float, group: dict[str, Any]) -> float:
