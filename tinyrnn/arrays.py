@@ -16,12 +16,24 @@ def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     return wide
 
 
-def as_array(x: Any) -> NDArray[Any]:
-    """Convert anything that NumPy takes, and tensors of PyTorch that require gradients or are bfloat16."""
+def as_array(x: Any, what: str = "") -> NDArray[Any]:
+    """Convert anything that NumPy takes, and tensors of PyTorch that require gradients or are bfloat16.
+
+    Raises
+    ------
+    ShapeError
+        If lists within a list have different lengths; ``what`` names it in the message.
+    """
     if hasattr(x, "detach"):
         x = x.detach()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x
-    return np.asarray(x)
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        where = f"{what}: " if what else ""
+        raise ShapeError(f"{where}got lists of different lengths, expected an array") from None
 
 
 def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
@@ -47,10 +59,12 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
     ------
     TypeError
         If it holds anything but real numbers; ``what`` names it in the message.
+    ShapeError
+        As `as_array`.
     """
     if is_plain(x, np.float32):
         return x
-    array = as_array(x)
+    array = as_array(x, what)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: got dtype {array.dtype}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, calls, contract
-from tinyrnn.attributes import absent
+from tinyrnn.attributes import absent, nearest
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.tensors import Frame, Tensor
@@ -97,7 +97,20 @@ class Sequential(Net):
         return iter(self._layers.values())
 
     def __getitem__(self, which: int | str) -> Net:
-        return self._layers[which] if isinstance(which, str) else list(self._layers.values())[which]
+        try:
+            return self._layers[which] if isinstance(which, str) else list(self._layers.values())[which]
+        except KeyError:
+            names = ", ".join(map(repr, self._layers))
+            raise KeyError(
+                f"Sequential: got layer {which!r}, expected one of {names}{nearest(str(which), self._layers)}"
+            ) from None
+        except IndexError:
+            least, most = -len(self._layers), len(self._layers) - 1
+            raise IndexError(f"Sequential: got layer {which}, expected {least} .. {most}") from None
+        except TypeError:
+            raise TypeError(
+                f"Sequential: got layer {which!r}, expected a name, an integer or a slice"
+            ) from None
 
     def __getattr__(self, name: str) -> Any:
         layers = self.__dict__.get("_layers", {})

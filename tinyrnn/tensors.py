@@ -51,7 +51,7 @@ class Tensor(NamedTuple):
         shape = self.core.params[self.param][1]
         if scales is not None:
             return restore(as_array(value), as_array(scales), shape, self.format, self.name)
-        array = as_array(value)
+        array = as_array(value, self.name)
         if self.format == "bfloat16" and array.dtype == np.uint16:  # the bits, as `stored` gives them
             array = widened(array)
         array = as_floats(array, self.name)

@@ -130,7 +130,9 @@ def watch(net: Module, x: ArrayLike, until: str | None = None) -> Iterator[list[
         array = array.swapaxes(0, 1)
     steps, batch = (*array.shape[:lead], 1)[:2]
     if steps == 0 or batch == 0:
-        raise ShapeError(f"{type(net).__name__}: input has shape {np.shape(x)}: no steps or an empty batch")
+        raise ShapeError(
+            f"{type(net).__name__}: input has shape {np.shape(x)}, expected at least one step and one row"
+        )
     whole = any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves())
     size = steps if whole else max(1, CHUNK // batch)
     levels: list[_Level] = []

@@ -83,3 +83,18 @@ def test_weights_may_be_crooked(format):
         given = codes if codes.itemsize == 1 else crook(codes)
         layer.set_codes(0, given, None if scales is None else crook(scales))
         np.testing.assert_array_equal(layer.codes(0)[0], codes)
+
+
+def test_lists_of_different_lengths():
+    """They are an error of shapes in every place, which names what it can."""
+    net, ragged = tr.Linear(1, 2), [[1], [2, 3]]
+    before = net.weight
+    with pytest.raises(
+        tr.ShapeError, match="^Linear.weight: got lists of different lengths, expected an array"
+    ):
+        net.weight = ragged
+    with pytest.raises(tr.ShapeError, match="got lists of different lengths, expected an array"):
+        net(ragged)
+    with pytest.raises(tr.WeightsError, match="got lists of different lengths, expected an array"):
+        net.load_state_dict({"weight": ragged, "bias": [0, 0]})
+    assert np.array_equal(net.weight, before)

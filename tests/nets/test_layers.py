@@ -263,6 +263,16 @@ def test_sequential_is_a_list_with_names() -> None:
     assert list(net.state_dict())[-1] == "head.bias"
     with pytest.raises(AttributeError, match="no layer 'tail'"):
         net.tail  # noqa: B018
+    assert net[:1] == [net.lstm]
+    for which in (2, -3):
+        with pytest.raises(IndexError, match=rf"^Sequential: got layer {which}, expected -2 \.\. 1$"):
+            net[which]
+    with pytest.raises(
+        KeyError, match="Sequential: got layer 'haed', expected one of 'lstm', 'head'; .*'head'"
+    ):
+        net["haed"]
+    with pytest.raises(TypeError, match="Sequential: got layer 1.0, expected a name, an integer or a slice"):
+        net[1.0]
     assert "(head): Linear(in_features=4, out_features=2, bias=True)" in repr(net)
 
 

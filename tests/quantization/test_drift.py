@@ -263,7 +263,7 @@ def test_nets_and_inputs_that_do_not_fit() -> None:
         tr.drift(tr.GRU(5, 4), tr.GRU(5, 4, bias=False), x)
     with pytest.raises(ValueError, match="got a loss, but no targets"):
         tr.drift(net, net, x, loss=lambda output, targets: 0.0)
-    with pytest.raises(tr.ShapeError, match="no steps or an empty batch"):
+    with pytest.raises(tr.ShapeError, match=r"input has shape \(.*\), expected at least one step"):
         tr.drift(net, net, x[:0])
     with pytest.raises(tr.ShapeError, match="expected"):
         tr.drift(net, net, x[..., :4])

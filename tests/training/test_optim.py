@@ -459,8 +459,8 @@ def wrong_states(state: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         return spoil
 
     return {
-        "'state' and 'param_groups'": at("param_groups"),
-        "a list of 'param_groups'": at("param_groups", value=3),
+        "got \"state\", expected a mapping with 'state' and 'param_groups'": at("param_groups"),
+        "got int and dict, expected a list of 'param_groups'": at("param_groups", value=3),
         "a group has no 'params'": at("param_groups", 0, "params"),
         "groups of [1] tensors, expected [8]": at("param_groups", 0, "params", value=[0]),
         "lr is -1": at("param_groups", 0, "lr", value=-1),

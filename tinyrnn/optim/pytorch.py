@@ -102,11 +102,16 @@ def read(groups: Groups, rule: str, state_dict: Mapping[str, Any], settled: dict
         See `Optimizer.load_state_dict`.
     """
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
-        raise WeightsError(f"{groups.kind}: state_dict: it is no mapping with 'state' and 'param_groups'")
+        got = quoted(state_dict) if isinstance(state_dict, Mapping) else type(state_dict).__name__
+        raise WeightsError(
+            f"{groups.kind}: state_dict: got {got or 'an empty mapping'}, "
+            "expected a mapping with 'state' and 'param_groups', as state_dict() returns it"
+        )
     saved = state_dict["param_groups"]
     if not isinstance(saved, (list, tuple)) or not isinstance(state_dict["state"], Mapping):
         raise WeightsError(
-            f"{groups.kind}: state_dict: expected a list of 'param_groups' and a mapping 'state'"
+            f"{groups.kind}: state_dict: got {type(saved).__name__} and "
+            f"{type(state_dict['state']).__name__}, expected a list of 'param_groups' and a mapping 'state'"
         )
     if not all(isinstance(group, Mapping) and "params" in group for group in saved):
         raise WeightsError(
