@@ -429,7 +429,7 @@ class Gates(NamedTuple):
             grid = np.array([[ax]])
         from matplotlib.ticker import MaxNLocator
 
-        scales: dict[tuple[str, float, float], list[Any]] = {}
+        scales: dict[tuple[str, float, float], dict[str, Any]] = {}  # images by their letters
         for line, (name, gates) in zip(grid, rows, strict=True):
             for panel, (key, values) in zip(line, gates.items(), strict=False):
                 gate = key.removesuffix(_REVERSE)
@@ -444,7 +444,7 @@ class Gates(NamedTuple):
                     vmin=scale[1],
                     vmax=scale[2],
                 )
-                scales.setdefault(scale, []).append(image)
+                scales.setdefault(scale, {})[title.split()[-1]] = image
                 panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
                 panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
                 panel.set_title(title + ", reverse" * key.endswith(_REVERSE), fontsize="medium")
@@ -455,7 +455,10 @@ class Gates(NamedTuple):
             panel.set_xlabel("step")
         figure = grid[0, 0].figure
         for images in scales.values():
-            figure.colorbar(images[0], ax=list(grid.flat), fraction=0.03, pad=0.01, aspect=25)
+            bar = figure.colorbar(
+                next(iter(images.values())), ax=list(grid.flat), fraction=0.03, pad=0.01, aspect=25
+            )
+            bar.set_label(", ".join(images))
         return saved(grid[0, 0], path)
 
     def _panels(self, layer: str | None, gate: str | None) -> list[tuple[str, dict[str, Array]]]:

@@ -103,13 +103,14 @@ def plot(path: Path, nets: Nets, options: argparse.Namespace) -> None:
         for axis, code in zip(axes[i], row, strict=True):
             axis.plot(*draw_outlines(code[np.newaxis])[:, 0].T, color="0.8", linewidth=5)
             axis.plot(*draw(nets, code[np.newaxis])[:, 0].T, color="tab:blue")
-        axes[i, 0].set_title(KINDS[i], loc="left", fontsize=9)
+        legend = ": drawn (blue) over the target (grey)" if i == 0 else ""
+        axes[i, 0].set_title(KINDS[i] + legend, loc="left", fontsize=9)
     for axis_row, (a, b) in zip(axes[len(KINDS) :], ((1, 0), (4, 3)), strict=True):
         for axis, part in zip(axis_row, np.linspace(0, 1, columns), strict=True):
             mixed = np.zeros((1, CODE), np.float32)
             mixed[0, [a, b]] = 1 - part, part
             axis.plot(*draw(nets, mixed)[:, 0].T, color="tab:orange")
-        axis_row[0].set_title(f"{KINDS[a]} to {KINDS[b]}", loc="left", fontsize=9)
+        axis_row[0].set_title(f"between {KINDS[a]} and {KINDS[b]}", loc="left", fontsize=9)
     for axis in axes.flat:
         axis.set(xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), aspect="equal")
         axis.axis("off")

@@ -225,6 +225,7 @@ def plot(
     for axis in (one, far):
         axis.plot(years[shown], series[shown], color="#2f3a45", linewidth=1.2, label="observed")
         axis.axvspan(years[span.start] - 0.5, years[span.end - 1] + 0.5, color="#f4f1e8", linewidth=0)
+        axis.set_xlabel("year")
         axis.set_ylabel("sunspot number")
         axis.set_xlim(years[shown][0], years[shown][-1] + 1)
     tested = years[span.start : span.end]
@@ -257,6 +258,7 @@ def plot(
     far.set_title("one to eleven years ahead", loc="left", fontsize=10)
     error.set_title("root mean square error", loc="left", fontsize=10)
     error.set_xlabel("years ahead")
+    error.set_ylabel("sunspot number")
     error.set_xticks(range(1, CYCLE + 1))
     for axis in (one, far, error):
         axis.set_ylim(bottom=0)

@@ -223,6 +223,7 @@ def plot(path: Path, samples: Array, probabilities: Array, segments: Segments, t
         axis.set_xlim(row * duration / rows, (row + 1) * duration / rows)
         axis.set_ylim(-0.02, 1.02)
         axis.set_yticks([0, threshold, 1])
+        axis.set_ylabel("probability")
         axis.spines[["top", "right"]].set_visible(False)
     title = "probability of speech (red, threshold dotted) over the waveform (grey); speech found (green)"
     axes[0, 0].set_title(title, loc="left", fontsize=10)
