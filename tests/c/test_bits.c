@@ -11,23 +11,23 @@ typedef struct {
     const model *model;
     const weights *weights;
     const trnn_kernels *isa;
-    net whole;
+    net full;
     memory x, y;
     memory start, end; /* state before and after */
 } fixture;
 
 static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
-/* In calls of `chunk` steps with a plan of `block` steps; every second call backwards, from the first on or
+/* In calls of `chunk` steps with a plan of `block` steps; every second call descending, from the first on or
  * from the second. */
-static void in_chunks(const fixture *f, int32_t block, int32_t chunk, int32_t backwards)
+static void in_chunks(const fixture *f, int32_t block, int32_t chunk, int32_t descending)
 {
     net n = net_open(f->model, f->weights, BATCH, block);
     memory y = memory_floats(STEPS * BATCH * n.out);
     check(n.state.bytes == f->start.bytes, "%s: the state depends on the block", f->model->name);
     memcpy(n.state.at, f->start.at, n.state.bytes);
-    for (int32_t t = 0; t < STEPS; t += chunk, backwards = !backwards) {
-        n.descending = backwards;
+    for (int32_t t = 0; t < STEPS; t += chunk, descending = !descending) {
+        n.descending = descending;
         net_run(&n, f->isa, f->x.at + (size_t)t * BATCH * n.in, y.at + (size_t)t * BATCH * n.out,
                 least(chunk, STEPS - t), NULL);
     }
@@ -46,10 +46,10 @@ static void in_parts(const fixture *f, int32_t block, const int32_t *lengths, co
                      const float *end)
 {
     static const int32_t parts[] = {4, 3, 0, 1, 1, 3}; /* first row, rows */
-    const net *whole = &f->whole;
-    const size_t in = whole->in, out = whole->out, row = whole->state.bytes / sizeof(float) / BATCH;
-    memory y = memory_floats(STEPS * BATCH * out), state = memory_take(whole->state.bytes);
-    memory y_before = memory_floats(STEPS * BATCH * out), state_before = memory_take(whole->state.bytes);
+    const net *full = &f->full;
+    const size_t in = full->in, out = full->out, row = full->state.bytes / sizeof(float) / BATCH;
+    memory y = memory_floats(STEPS * BATCH * out), state = memory_take(full->state.bytes);
+    memory y_before = memory_floats(STEPS * BATCH * out), state_before = memory_take(full->state.bytes);
     for (size_t i = 0; i < STEPS * BATCH * out; i++) y.at[i] = 77.0f;
     memcpy(state.at, f->start.at, state.bytes);
     int apart = 1;
@@ -123,7 +123,7 @@ static void alone(const fixture *f, int32_t b, int32_t steps, const float *y, co
 static void with_lengths(const fixture *f)
 {
     static const int32_t lengths[BATCH] = {5, 1, 3, 5, 2, 4, 1};
-    const int32_t blocks[2] = {STEPS, f->whole.sizes.full_sequence ? STEPS : 2};
+    const int32_t blocks[2] = {STEPS, f->full.sizes.full_sequence ? STEPS : 2};
     net n[2];
     memory y[2];
     for (int i = 0; i < 2; i++) {
@@ -155,7 +155,7 @@ static void with_lengths(const fixture *f)
 static void every_way(const model *m, const weights *w, const trnn_kernels *isa)
 {
     fixture f = {m, w, isa, net_open(m, w, BATCH, STEPS), {0}, {0}, {0}, {0}};
-    net *n = &f.whole;
+    net *n = &f.full;
     dice d = dice_named(m->name);
     f.x = net_input(n, "same bits", STEPS * BATCH);
     f.y = memory_floats(STEPS * BATCH * n->out);

@@ -117,7 +117,7 @@ static void adjusting(void)
 /* Bytes that a number takes at least. */
 static const double number_bytes[TRNN_FORMAT_COUNT] = {4, 2, 2, 1, 0.5};
 
-/* All tensors of a layer go in, twice, and come out again, whole and apart. */
+/* All tensors of a layer go in, twice, and come out again, at once and in chunks. */
 static void packing(const trnn_layer *layer, const char *name)
 {
     trnn_param params[TRNN_PARAMS_MAX];
@@ -144,17 +144,17 @@ static void packing(const trnn_layer *layer, const char *name)
     for (int32_t p = 0; p < count; p++) tensor_pack(&tensors[p], &params[p], w.at);
     for (int32_t p = count; p-- > 0;) tensor_pack(&tensors[p], &params[p], fresh.at);
     check(memcmp(w.at, fresh.at, bytes) == 0, "%s: what was there before shows", name);
-    for (int32_t p = 0; p < count; p++) { /* in pieces that end within rows */
+    for (int32_t p = 0; p < count; p++) { /* in chunks that end within rows */
         if (params[p].format != TRNN_F32) continue;
         const size_t numbers = tensors[p].rows * tensors[p].cols;
         memset((char *)fresh.at + params[p].offset, 0, trnn_param_bytes(&params[p]));
-        for (size_t first = 0, piece = 1; first < numbers; first += piece, piece += 6) {
+        for (size_t first = 0, chunk = 1; first < numbers; first += chunk, chunk += 6) {
             const size_t left = numbers - first;
             trnn_param_pack_chunk(&params[p], fresh.at, (const float *)tensors[p].numbers.at + first, first,
-                                  piece < left ? piece : left);
+                                  chunk < left ? chunk : left);
         }
     }
-    check(memcmp(w.at, fresh.at, bytes) == 0, "%s: pieces give other weights", name);
+    check(memcmp(w.at, fresh.at, bytes) == 0, "%s: chunks give other weights", name);
     check(bytes % TRNN_ALIGN == 0 && (double)bytes >= wanted, "%s: %lu bytes", name, (unsigned long)bytes);
     for (int32_t p = 0; p < count; p++) {
         tensor back = tensor_take(&params[p]);

@@ -111,7 +111,7 @@ static float integer_promise(int fused, const tensor *w, size_t n, const float *
     return multiply_add(fused, total, r.scale, bias);
 }
 
-/* Every row of x, (rows, depth), `gap` floats apart, through a Linear, forwards and backwards. */
+/* Every row of x, (rows, depth), `gap` floats apart, through a Linear, weights in ascending and descending order. */
 static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const memory *x, size_t gap,
                        int bias, const char *what)
 {
@@ -121,20 +121,20 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
     memory scratch = memory_take(trnn_product_scratch(l->layer.format, rows, depth));
     tensor_pack(&l->w, &l->params[0], l->packed.at);
     tensor_pack(&l->b, &l->params[1], l->packed.at);
-    for (int backwards = 0; backwards < 2; backwards++) {
-        y[backwards] = memory_floats((size_t)rows * y_stride - gap);
-        for (size_t i = 0; i < y[0].bytes / sizeof(float); i++) y[backwards].at[i] = 77.0f;
+    for (int descending = 0; descending < 2; descending++) {
+        y[descending] = memory_floats((size_t)rows * y_stride - gap);
+        for (size_t i = 0; i < y[0].bytes / sizeof(float); i++) y[descending].at[i] = 77.0f;
         memset(scratch.at, 0xff, scratch.bytes);
         const trnn_product p = {.matrix = matrix_of(&l->params[0], &l->packed),
                                 .rows = rows,
                                 .cols = cols,
                                 .bias = bias ? l->packed.at + l->params[1].offset / sizeof(float) : NULL,
                                 .x = x->at,
-                                .y = y[backwards].at,
+                                .y = y[descending].at,
                                 .x_stride = x_stride,
                                 .y_stride = y_stride,
                                 .scratch = scratch.at,
-                                .descending = backwards};
+                                .descending = descending};
         TRNN_KERNEL(isa, product)(&p);
     }
     int same = 1, gaps = 1;
@@ -153,7 +153,7 @@ static void product_of(const trnn_kernels *isa, linear *l, int32_t rows, const m
     check(same, "%s product on %s, %s: %d rows, depth %d, %d columns is not its chain",
           trnn_format_name(l->layer.format), isa->name, what, (int)rows, (int)depth, (int)cols);
     check(gaps, "product on %s: %d rows, %d columns writes between rows", isa->name, (int)rows, (int)cols);
-    check(memcmp(y[0].at, y[1].at, y[0].bytes) == 0, "%s product on %s, %s: backwards",
+    check(memcmp(y[0].at, y[1].at, y[0].bytes) == 0, "%s product on %s, %s: descending",
           trnn_format_name(l->layer.format), isa->name, what);
     memory_release(&y[0]);
     memory_release(&y[1]);
@@ -733,7 +733,7 @@ static void step(const trnn_kernels *isa, const trnn_layer_type *kind, const trn
         cell->tape ? TRNN_KERNEL(isa, rnn_taped)(cell) : TRNN_KERNEL(isa, rnn)(cell);
 }
 
-/* One step of some rows three ways: the input's product first, both together, both together backwards and
+/* One step of some rows three ways: the input's product first, both together, both together descending and
  * row by row. All strides are more than they need be. */
 static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_format format, int32_t rows,
                      int32_t in, int32_t units)
@@ -800,7 +800,7 @@ static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_
         check(same_bits(y[0].at, y[way].at, count) && same_bits(c[0].at, c[way].at, count),
               "%s %s %dx%d on %s, %d rows: %s", trnn_format_name(format), kind_name(kind), (int)in,
               (int)units, isa->name, (int)rows,
-              way == 1 ? "input and hidden part together" : "backwards, alone");
+              way == 1 ? "input and hidden part together" : "descending, alone");
     int gaps = 1;
     for (size_t i = 0; i < count; i++) gaps &= i % stride < (size_t)units || y[1].at[i] == 77.0f;
     check(gaps, "%s on %s writes between rows", kind_name(kind), isa->name);
@@ -941,9 +941,10 @@ static void weight_gradient_of(const trnn_kernels *isa, rows_of_panels shape, in
         }
         memory_release(&start);
     }
-    check(same, "outer on %s: %d rows, %d columns, depth %d and %d, in %d parts is not its chain", isa->name,
-          (int)rows, (int)shape.cols, (int)depth, (int)other, (int)parts);
-    check(same_bias, "outer on %s: %d rows, %d columns: the bias", isa->name, (int)rows, (int)shape.cols);
+    check(same, "weight gradient on %s: %d rows, %d columns, depth %d and %d, in %d parts is not its chain",
+          isa->name, (int)rows, (int)shape.cols, (int)depth, (int)other, (int)parts);
+    check(same_bias, "weight gradient on %s: %d rows, %d columns: the bias", isa->name, (int)rows,
+          (int)shape.cols);
     for (int i = 0; i < terms; i++) {
         memory_release(&x[i]);
         memory_release(&dw[i]);
@@ -953,7 +954,7 @@ static void weight_gradient_of(const trnn_kernels *isa, rows_of_panels shape, in
 }
 
 /* Rows around the 128 that are kept side by side; groups of a cell's gates, groups of 4 and fewer. */
-static void outers(const trnn_kernels *isa)
+static void weight_gradients(const trnn_kernels *isa)
 {
     static const int32_t rows[] = {1, 2, 3, 7, 16, 127, 128, 129, 300};
     enum { ROWS = sizeof rows / sizeof rows[0] };
@@ -1333,7 +1334,7 @@ void test_kernels(void)
         {"cells against double precision", cells},
         {"cells together with their input", all_together},
         {"100,000 steps of silence", silences},
-        {"gradients of weights, bit for bit", outers},
+        {"gradients of weights, bit for bit", weight_gradients},
         {"cells backwards, in double precision", cells_back},
         {"cells that keep a tape", cells_taped},
         {"read and peak", reads},

@@ -210,48 +210,48 @@ typedef struct {
     const char *name;
     const float *at;
     size_t count;
-} piece;
+} result;
 
 /* The k-th: gradients and weights of a layer, states, y, dx; `at` is NULL past the last. */
-static piece piece_of(const trained *t, int32_t steps, int32_t k)
+static result result_of(const trained *t, int32_t steps, int32_t k)
 {
     const int32_t layers = t->model->count;
     const size_t frames = (size_t)steps * (size_t)t->sizes.batch, state = t->state.bytes / sizeof(float);
-    if (k < layers) return (piece){"gradients", t->grads[k].at, t->grads[k].bytes / sizeof(float)};
+    if (k < layers) return (result){"gradients", t->grads[k].at, t->grads[k].bytes / sizeof(float)};
     k -= layers;
     if (k < layers) { /* a batch norm moves its running statistics */
         const int moves = t->model->layers[k].type == &trnn_batch_norm;
-        return (piece){"weights", t->weights.at[k].at, moves ? t->weights.at[k].bytes / sizeof(float) : 0};
+        return (result){"weights", t->weights.at[k].at, moves ? t->weights.at[k].bytes / sizeof(float) : 0};
     }
     switch (k - layers) {
-    case 0: return (piece){"state", t->state.at, state};
-    case 1: return (piece){"dstate", t->dstate.at, state};
-    case 2: return (piece){"y", tape_at(t, t->sizes.y[0]), frames * t->out};
-    case 3: return (piece){"dx", tape_at(t, t->sizes.dx[0]), t->sizes.indices ? 0 : frames * t->in};
-    default: return (piece){NULL, NULL, 0};
+    case 0: return (result){"state", t->state.at, state};
+    case 1: return (result){"dstate", t->dstate.at, state};
+    case 2: return (result){"y", tape_at(t, t->sizes.y[0]), frames * t->out};
+    case 3: return (result){"dx", tape_at(t, t->sizes.dx[0]), t->sizes.indices ? 0 : frames * t->in};
+    default: return (result){NULL, NULL, 0};
     }
 }
 
 static memory everything(const trained *t, int32_t steps)
 {
     size_t count = 0;
-    piece p;
-    for (int32_t k = 0; (p = piece_of(t, steps, k)).at; k++) count += p.count;
+    result p;
+    for (int32_t k = 0; (p = result_of(t, steps, k)).at; k++) count += p.count;
     memory all = memory_floats(count);
     count = 0;
-    for (int32_t k = 0; (p = piece_of(t, steps, k)).at; count += p.count, k++)
+    for (int32_t k = 0; (p = result_of(t, steps, k)).at; count += p.count, k++)
         memcpy(all.at + count, p.at, p.count * sizeof(float));
     return all;
 }
 
-/* Are the first `pieces` as `wanted` has them? */
-static void same_pass(const trained *t, const way *how, const memory *wanted, int32_t pieces,
+/* Are the first `results` as `wanted` has them? */
+static void same_pass(const trained *t, const way *how, const memory *wanted, int32_t results,
                       const char *what)
 {
     size_t at = 0;
-    piece p;
-    for (int32_t k = 0; k < pieces && (p = piece_of(t, how->steps, k)).at; at += p.count, k++)
-        check(same_bits(p.at, wanted->at + at, p.count), "%s on %s%s: %s (piece %d) %s", t->model->name,
+    result p;
+    for (int32_t k = 0; k < results && (p = result_of(t, how->steps, k)).at; at += p.count, k++)
+        check(same_bits(p.at, wanted->at + at, p.count), "%s on %s%s: %s (result %d) %s", t->model->name,
               trnn_isa_name(how->isa), how->lengths ? ", with lengths" : "", p.name, (int)k, what);
 }
 
