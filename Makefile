@@ -8,7 +8,7 @@ build:
 
 # As in README.md, where .ci/run reads it.
 test:
-	pytest -n auto
+	pytest -n auto --dist worksteal
 
 C = git ls-files 'csrc/*.[ch]' 'csrc/*.inc' 'tests/c/*.[ch]' 'bench/arm/*.c'
 
@@ -32,7 +32,7 @@ bench:
 
 # What is slow and rare: every float, sanitizers, a long fuzz with a seed of the day, each emulated processor.
 nightly:
-	pytest -n auto -m slow
+	pytest -n auto --dist worksteal -m slow
 	PYTHONPATH=tests/helpers python tests/weights/test_fuzz.py 100000 $$(date +%Y%j)
 	tests/arm/run.sh --all
 

@@ -17,6 +17,24 @@ if _ASKED not in ("", tr.isa()):  # the package warns, and takes another; a suit
     raise pytest.UsageError(f"TINYRNN_ISA is {_ASKED!r}, expected one of {' '.join(tr.available_isas())}")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put each test that is marked as long where a worker begins.
+
+    `--dist worksteal` gives every worker an equal share in this order, and the last tests of a share to those
+    who have none left. A long test that began late would keep one worker busy after all others.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    starts = [len(others) * worker // workers for worker in range(workers)] + [len(others)]
+    items[:] = [
+        item
+        for worker in range(workers)
+        for item in [*long[worker::workers], *others[starts[worker] : starts[worker + 1]]]
+    ]
+
+
 @pytest.fixture
 def data_dir() -> Path:
     """The folder of real models and real input; the test skips where there is none."""

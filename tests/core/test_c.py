@@ -41,12 +41,12 @@ def entries(path: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("target", "tools"),
     [
-        ("test", []),
+        pytest.param("arm64", ["aarch64-linux-gnu-gcc", "qemu-aarch64-static"], marks=pytest.mark.long),
+        pytest.param("armv7", ["arm-linux-gnueabihf-gcc", "qemu-arm-static"], marks=pytest.mark.long),
+        pytest.param("freestanding", ["nm"], marks=pytest.mark.long),
+        pytest.param("test", [], marks=pytest.mark.long),
         ("toys", []),
         ("small", []),
-        ("freestanding", ["nm"]),
-        ("arm64", ["aarch64-linux-gnu-gcc", "qemu-aarch64-static"]),
-        ("armv7", ["arm-linux-gnueabihf-gcc", "qemu-arm-static"]),
         pytest.param("sanitize", [], marks=pytest.mark.slow),
     ],
 )
