@@ -85,6 +85,15 @@ static trnn_status take_frames(const walk *me, trnn_node *node)
     return status;
 }
 
+/* A layer that reads the state of another reads what that wrote itself, not an input or a copy under another frame. */
+static trnn_status check_source(const walk *me, const trnn_node *node)
+{
+    const trnn_layer *layer = &node->layer;
+    const int32_t writer = node->reads.value[0] - me->net->inputs;
+    if (!layer->type->source) return TRNN_OK;
+    return writer < 0 ? TRNN_E_GRAPH : layer->type->source(layer, &node_at(me, writer)->layer);
+}
+
 /* The axis that the layer runs over, and that of the value it writes. A delay has that of axis 1 until its loop is
  * known. */
 static trnn_status take_axes(const walk *me, trnn_node *node, int32_t *axis)
@@ -235,6 +244,7 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
         node->loop = node->looped = 0;
         if ((status = take_reads(&me, i, node)) != TRNN_OK) return status;
         if ((status = take_frames(&me, node)) != TRNN_OK) return status;
+        if ((status = check_source(&me, node)) != TRNN_OK) return status;
         if ((status = take_axes(&me, node, &value->axis)) != TRNN_OK) return status;
         if ((status = take_sizes(&me, node, value->axis, batch, steps)) != TRNN_OK) return status;
         if ((status = take_indices(&me, node)) != TRNN_OK) return status;

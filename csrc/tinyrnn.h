@@ -180,6 +180,16 @@ typedef struct {
     int32_t steps;              /* how many steps ago */
 } trnn_delay_args;
 
+typedef struct {                /* over time: last_step, sum_steps, mean_steps, max_steps */
+    int32_t planes, rows, cols; /* the frame of the value that it reads */
+} trnn_frame_args;
+
+typedef struct {         /* reads what a recurrent layer wrote */
+    int32_t directions;  /* of that layer */
+    int32_t numbers;     /* of the state of one direction (trnn_plan_state) */
+    int32_t start, size; /* the part of them that it writes, such as 0 and P or H: `h` */
+} trnn_final_state_args;
+
 /* The format of a layer's matrices. Biases and all other tensors stay float32.
  * Halves are widened exactly, and the arithmetic is float32. A product of integer weights also rounds its
  * activations, row by row, to codes -127 .. 127; their scale is the row's largest magnitude / 127. */
@@ -216,6 +226,8 @@ typedef struct {
         trnn_concat_args concat;
         trnn_slice_args slice;
         trnn_delay_args delay;
+        trnn_frame_args frame;
+        trnn_final_state_args final_state;
     } as;
 } trnn_layer;
 

@@ -66,6 +66,10 @@ struct trnn_layer_type {
     /* In place of frame(), for a layer that reads several values; E_GRAPH if they are too few or too many. */
     trnn_status (*join)(const trnn_layer *layer, const trnn_frame *in, int32_t count, trnn_frame *out);
 
+    /* For a layer that reads the state of the layer that wrote x (trnn_call.source): can it read that of `writer`?
+     * E_GRAPH for a layer of another kind. NULL: it reads none. */
+    trnn_status (*source)(const trnn_layer *layer, const trnn_layer *writer);
+
     trnn_time time;
 
     /* Its tensors, in PyTorch's order; NULL: none. An absent tensor takes a slot with rank 0, so that the
