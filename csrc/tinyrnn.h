@@ -111,7 +111,7 @@ typedef struct { /* reads int32 indices; only as a net's first layer */
     int32_t padding; /* training: 1 + the index whose row gets no gradient; 0: none */
 } trnn_embedding_args;
 
-typedef struct {
+typedef struct { /* conv1d; conv_steps: stride 1, no padding */
     int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias;
     int32_t pad_left, pad_right;
     int32_t padding_mode; /* a trnn_pad */

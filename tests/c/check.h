@@ -166,5 +166,6 @@ void test_loss(void);    /* test_loss.c */
 void test_optim(void);   /* test_optim.c */
 void test_train(void);   /* test_train.c */
 void test_gates(void);   /* test_gates.c */
+void test_time(void);    /* test_time.c */
 
 #endif

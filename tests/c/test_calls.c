@@ -370,6 +370,9 @@ static trnn_layer absurd_layer(dice *d)
             (trnn_conv1d_args){absurd(d), absurd(d), absurd(d), absurd(d), absurd(d),
                                absurd(d), flag(d),   absurd(d), absurd(d), (trnn_pad)(flag(d) != 0)};
         if (flag(d)) layer.as.conv1d.groups = 1;
+    } else if (layer.type == &trnn_conv_steps) {
+        layer.as.conv1d =
+            (trnn_conv1d_args){absurd(d), absurd(d), absurd(d), 1, absurd(d), 1, flag(d), 0, 0, 0};
     } else if (layer.type == &trnn_layer_norm || layer.type == &trnn_batch_norm) {
         layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f};
     } else if (layer.type == &trnn_prelu) {
@@ -396,6 +399,7 @@ static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
     if (is_recurrent(layer)) return (trnn_frame){1, 1, layer->as.recurrent.input_size};
     if (layer->type == &trnn_linear) frame.cols = layer->as.linear.in_features;
     if (layer->type == &trnn_embedding) frame.rows = 1;
+    if (layer->type == &trnn_conv_steps) return (trnn_frame){1, 1, layer->as.conv1d.in_channels};
     if (layer->type == &trnn_conv1d) frame.rows = layer->as.conv1d.in_channels;
     if (layer->type == &trnn_layer_norm) frame.cols = layer->as.norm.size;
     if (layer->type == &trnn_batch_norm) frame.rows = layer->as.norm.size;
@@ -478,7 +482,7 @@ static void absurd_sizes(void)
         const trnn_status status = trnn_plan_init(plan.at, &net, batch, &steps, &after);
         seen[status]++;
         check(status == TRNN_OK || status == TRNN_E_ARGUMENT || status == TRNN_E_SIZE ||
-                  status == TRNN_E_SHAPE || status == TRNN_E_GRAPH,
+                  status == TRNN_E_SHAPE || status == TRNN_E_GRAPH || status == TRNN_E_TIME,
               "plan: %d", (int)status);
         absurd_training(&training, &net, batch, steps, status, trained);
         if (status != TRNN_OK) {

@@ -34,6 +34,7 @@ int main(int argc, char **argv)
         test_optim();
         test_train();
         test_gates();
+        test_time();
     }
     return check_result();
 }
