@@ -73,6 +73,7 @@ from tinyrnn.ops import (
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
 from tinyrnn.streams import State, Stream
+from tinyrnn.temporal import FinalState, LastStep, MaxOverTime, MeanOverTime, Repeat, SumOverTime, TimeConv1d
 from tinyrnn.values import Input, Value
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ __all__ = [
     "Embedding",
     "Exp",
     "Feedback",
+    "FinalState",
     "Flatten",
     "GRUCell",
     "Graph",
@@ -156,6 +158,7 @@ __all__ = [
     "Input",
     "L1Loss",
     "LSTMCell",
+    "LastStep",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -164,7 +167,9 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MaxOverTime",
     "Maximum",
+    "MeanOverTime",
     "Memory",
     "Minimum",
     "Mish",
@@ -178,6 +183,7 @@ __all__ = [
     "ReLU",
     "ReLU6",
     "Reciprocal",
+    "Repeat",
     "Scale",
     "Sequential",
     "ShapeError",
@@ -192,8 +198,10 @@ __all__ = [
     "State",
     "Stream",
     "Subtract",
+    "SumOverTime",
     "Tanh",
     "Tanhshrink",
+    "TimeConv1d",
     "Value",
     "WeightsError",
     "available_isas",

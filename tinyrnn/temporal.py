@@ -1,0 +1,274 @@
+"""Layers over time: reductions to one frame, the final state, repetition, causal convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tinyrnn import _core, initial
+from tinyrnn.arguments import check_bool, check_size
+from tinyrnn.attributes import brief
+from tinyrnn.errors import WeightsError
+from tinyrnn.layers import _Layer
+from tinyrnn.net import Net
+from tinyrnn.ops import _Joining
+from tinyrnn.plans import Cores
+from tinyrnn.state_dicts import inferred, lacking, submodule
+from tinyrnn.tensors import Frame, Slot
+from tinyrnn.values import Value, wired
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+def _planes(frame: Frame) -> tuple[int, ...]:
+    """The three sizes by which the core knows a frame."""
+    return (1,) * (3 - len(frame)) + frame
+
+
+# ---- from a sequence to one frame -------------------------------------------------------------------
+
+
+class _OverTime(Net):
+    """A reduction: one frame for a sequence, of the steps so far in a stream."""
+
+    _kind: ClassVar[str]
+    _counts: ClassVar[int] = 0  # numbers of state beside the frame's
+    _recurrent = True
+    _is_wired = True
+    batch_first = None
+
+    def __init__(self) -> None:
+        self._by_frame: dict[Frame, _core.Layer] = {}  # the core layer knows the frame that it keeps
+
+    def _rank(self, ndim: int) -> int | None:
+        return None
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        if frame not in self._by_frame:
+            planes, rows, cols = _planes(frame)
+            self._by_frame[frame] = _core.Layer(self._kind, planes=planes, rows=rows, cols=cols)
+        cores.append(self._by_frame[frame])
+        return frame
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        offset, numbers = plan.state_of(first)
+        size = numbers - self._counts
+        slots = [Slot(f"{prefix}value", f"{self._kind} {size}", (1, plan.batch, size), ((offset, size),))]
+        if self._counts:
+            part = (offset + size, self._counts)
+            slots.append(
+                Slot(f"{prefix}count", f"{self._kind} {size}", (1, plan.batch, self._counts), (part,))
+            )
+        return slots
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("value", "count") if self._counts else ("value",)
+
+
+class LastStep(_OverTime):
+    """The last step of each row: ``y[-1]`` of ``(T, B, frame)``, or with lengths each row's own last one."""
+
+    _kind = "last_step"
+
+
+class SumOverTime(_OverTime):
+    """The sum of the steps, ``y.sum(0)`` of ``(T, B, frame)``, within the lengths."""
+
+    _kind = "sum_steps"
+
+
+class MeanOverTime(_OverTime):
+    """The mean of the steps, ``y.mean(0)`` of ``(T, B, frame)``, within the lengths."""
+
+    _kind = "mean_steps"
+    _counts = 2
+
+
+class MaxOverTime(_OverTime):
+    """The largest number of the steps, ``y.max(0).values`` of ``(T, B, frame)``, within the lengths.
+
+    NaN if one is. Of equal numbers the first one has the gradient.
+    """
+
+    _kind = "max_steps"
+    _counts = 1
+
+
+class FinalState(Net):
+    """The final state of a recurrent layer: ``h_n`` of its last level, both directions side by side.
+
+    Called with the value that the layer writes, or placed behind it in a `Sequential`. With lengths it is
+    the state of each row's own last step.
+
+    Parameters
+    ----------
+    state : {"h", "c"}
+        ``"c"``: an LSTM's ``c_n``.
+    """
+
+    arguments = ("state",)
+    _recurrent = True
+    _is_wired = True
+    batch_first = None
+
+    def __init__(self, state: str = "h") -> None:
+        if state not in ("h", "c"):
+            raise ValueError(f"FinalState: state is {brief(state)}, expected 'h' or 'c'")
+        self.state = state
+        self._by_writer: dict[tuple[int, ...], _core.Layer] = {}
+
+    def __call__(self, x: Any, *others: Any, **options: Any) -> Any:
+        """Return the value of the layer in a net that is being described."""
+        if not isinstance(x, Value) or others or options or x.layer is None:
+            raise TypeError(
+                f"FinalState: got {brief(x)}, expected the value of a recurrent layer: a call of an "
+                "LSTM or a GRU returns its final state beside its output"
+            )
+        times = list(dict.fromkeys(read.time for read in x.reads if read.time is not None))
+        cores = Cores([(read.frame, 1 + times.index(read.time) if read.time else 0) for read in x.reads])
+        frames = [read.frame for read in x.reads]
+        ((number, frame),) = wired(x.layer, cores, frames, list(range(len(frames))))[:1]
+        cores.value = number
+        return Value(self._lay(frame, 1, cores), None, self, (x,))
+
+    def _rank(self, ndim: int) -> int | None:
+        return 1
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        writer = None
+        if isinstance(cores, Cores) and cores.value >= len(cores.inputs):
+            writer = cores[cores.value - len(cores.inputs)]
+        if writer is None or "bidirectional" not in writer.arguments:
+            raise TypeError("FinalState: got another value, expected what a recurrent layer writes")
+        directions = 1 + int(writer.argument("bidirectional"))
+        hidden = int(writer.argument("hidden_size"))
+        size = int(writer.argument("proj_size")) or hidden
+        alone = _core.Plan([writer], (int(writer.argument("input_size")),), 1, 1)
+        numbers = alone.state_of(0)[1] // directions
+        start = 0
+        if self.state == "c":
+            if numbers == size:
+                raise ValueError(
+                    f"FinalState: got state='c' of a layer of type {writer.kind}, expected an LSTM"
+                )
+            start, size = size, hidden
+        key = (directions, numbers, start, size)
+        if key not in self._by_writer:
+            self._by_writer[key] = _core.Layer(
+                "final_state", directions=directions, numbers=numbers, start=start, size=size
+            )
+        cores.append(self._by_writer[key])
+        return (directions * size,)
+
+
+# ---- from one frame to a sequence -------------------------------------------------------------------
+
+
+class Repeat(_Joining):
+    """A value per sequence at each step of another value: ``Repeat()(v, x)`` has the steps of ``x``.
+
+    Zeros beyond a row's end. Keras' RepeatVector, where the second value gives the number of steps.
+    """
+
+    def __init__(self) -> None:
+        self._core_layer = _core.Layer("repeat")
+
+    def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
+        return self._core_layer, frames[0]
+
+
+# ---- convolution ---------------------------------------------------------------------------------------
+
+
+class TimeConv1d(_Layer):
+    """One-dimensional causal convolution over time, which streams.
+
+    What ``torch.nn.Conv1d`` computes of a sequence with ``(kernel_size - 1) * dilation`` zeros before it: a
+    step sees itself and steps before it. Its weights are that layer's. The frames that later steps see are
+    state. `Conv1d` convolves within a frame of ``(channels, length)`` instead.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, dilation, groups : int
+    bias : bool
+    """
+
+    arguments = ("in_channels", "out_channels", "kernel_size", "dilation", "groups", "bias")
+    _recurrent = True
+    batch_first = None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        self.in_channels = check_size("TimeConv1d: in_channels", in_channels)
+        self.out_channels = check_size("TimeConv1d: out_channels", out_channels)
+        self.kernel_size = check_size("TimeConv1d: kernel_size", kernel_size)
+        self.dilation = check_size("TimeConv1d: dilation", dilation)
+        self.groups = check_size("TimeConv1d: groups", groups)
+        self._with_bias = check_bool("TimeConv1d: bias", bias)
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"TimeConv1d: {name} is {channels}, expected a multiple of groups, {groups}")
+        self._core_layer = _core.Layer(
+            "conv_steps",
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            kernel_size=self.kernel_size,
+            stride=1,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=self._with_bias,
+        )
+        fan_in = self.in_channels // self.groups * self.kernel_size
+        self._core_layer.initialise = initial.uniform(1 / math.sqrt(fan_in))
+
+    def _rank(self, ndim: int) -> int | None:
+        return 1
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        return (self.in_channels,)
+
+    def _out(self, frame: Frame) -> Frame:
+        if frame != (self.in_channels,):
+            raise self._wants(frame, f"({self.in_channels},) = (in_channels,)")
+        return (self.out_channels,)
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        offset, numbers = plan.state_of(first)
+        size, count = self.in_channels, numbers // self.in_channels
+        if not count:
+            return []
+        parts = tuple((offset + size * i, size) for i in range(count))
+        return [Slot(f"{prefix}past", f"conv {self.in_channels}", (count, plan.batch, size), parts)]
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("past",) if self.kernel_size > 1 else ()
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
+        """The layer that a state_dict holds; see `LSTM.from_state_dict`.
+
+        ``options`` are what tensors cannot tell: ``dilation``, ``groups``.
+        """
+        given = submodule(state_dict, prefix)
+        if "weight" not in given:
+            raise lacking("TimeConv1d", "weight", given)
+        shape = np.shape(given["weight"])
+        if len(shape) != 3:
+            raise WeightsError(
+                f"TimeConv1d: weight has shape {shape}, "
+                "expected (out_channels, in_channels / groups, kernel_size)"
+            )
+        in_channels = shape[1] * int(options.get("groups", 1))
+        return inferred(cls, given, in_channels, shape[0], shape[2], bias="bias" in given, **options)
