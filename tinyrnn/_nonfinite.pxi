@@ -83,7 +83,7 @@ cdef int mend(Stream stream, const char *x, float *y, float *state, int32_t t, i
         if stream.nonfinite == SKIP:
             memcpy(state + row * numbers, before + row * numbers, numbers * 4)
         else:
-            memset(state + row * numbers, 0, numbers * 4)
+            stream.begin(row)
         for i in range(y_row):
             y[row * y_row + i] = nan
     return 0

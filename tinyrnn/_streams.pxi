@@ -142,10 +142,9 @@ cdef class Stream:
         self.match(array, &lead, True, "run")
         return self.compute(cnp.PyArray_DATA(array), <int32_t> lead.dims[0], out, &lead, "run")
 
-    def reset(self):
-        """Set the state to zeros, as in a new stream."""
-        self.renew("reset")
-        self.numbers[:] = 0
+    def begin(self, row):
+        """Set a row's state to that of a new stream, whoever uses the stream."""
+        self.numbers.reshape(self.plan.sizes.batch, -1)[row] = 0
 
     def free(self, str what):
         """Raise RuntimeError if another thread is using the stream."""

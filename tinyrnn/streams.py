@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import as_floats
+from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 from tinyrnn.tensors import Slot
@@ -209,6 +209,32 @@ def _alike(one: Slot, other: Slot) -> bool:
     return part == other_part and kind == other_kind and one.shape == other.shape
 
 
+def _chosen(rows: Any, batch: int) -> NDArray[np.intp]:
+    """The numbers of the rows that an int, a sequence of ints, a slice or a mask chooses."""
+    if isinstance(rows, slice):
+        return np.arange(batch)[rows]
+    array = as_array(rows)
+    if array.dtype == np.bool_:
+        if array.shape != (batch,):
+            raise ShapeError(f"reset: rows is a mask of shape {array.shape}, expected ({batch},)")
+        return np.flatnonzero(array)
+    if array.size == 0 and array.ndim == 1:
+        return np.empty(0, np.intp)
+    if array.dtype.kind not in "iu" or array.ndim > 1:
+        raise TypeError(
+            f"reset: rows is {array.dtype} of shape {array.shape}, expected an int, a sequence of ints, a "
+            "slice or a mask"
+        )
+    chosen = array.reshape(-1)
+    wrong = (chosen < -batch) | (chosen >= batch)
+    if wrong.any():
+        raise IndexError(f"reset: row {chosen[wrong][0]} is out of range, expected 0 .. {batch - 1}")
+    chosen = np.where(chosen < 0, chosen + batch, chosen).astype(np.intp)
+    if len(np.unique(chosen)) < len(chosen):
+        raise ValueError(f"reset: got rows {chosen.tolist()}, expected each row once")
+    return chosen
+
+
 class Stream(Guarded, _core.Stream):
     """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
 
@@ -244,6 +270,71 @@ class Stream(Guarded, _core.Stream):
         self.free("state")
         State(self.raw_state, self._slots).assign(value)
         self.renew("state")
+
+    def reset(
+        self,
+        rows: int | Sequence[int] | NDArray[Any] | slice | None = None,
+        state: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        """Begin again, in all rows or in some: their state is that of a new stream, or one that is given.
+
+        The other rows keep their bits. Nothing changes until all arguments are checked.
+
+        Parameters
+        ----------
+        rows : int, sequence of int, slice or mask, optional
+            The rows that begin again, all by default; negative numbers count from the end. A mask is a bool
+            array, (batch,).
+        state : mapping from name to array, optional
+            The state to begin with, by the names of `State`: ``(num_layers * directions, rows, size)``, where
+            the rows are those of ``rows`` in their order. What it leaves out is as in a new stream.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            If ``rows`` are not rows of the stream, or one of them comes twice.
+        KeyError, ShapeError
+            If a name or a shape in ``state`` does not fit.
+        RuntimeError
+            If another thread is using the stream, or a fork left half a step in the rows that stay.
+        """
+        index = slice(None) if rows is None else _chosen(rows, self.batch)
+        count = self.batch if isinstance(index, slice) else len(index)
+        arrays = {} if state is None else self._checked(state, count)
+        if rows is None:
+            self.renew("reset")
+        else:
+            self.idle("reset")
+        self.begin(index)
+        numbers = self.raw_state.reshape(self.batch, -1)
+        for slot, array in arrays.values():
+            for (at, size), level in zip(slot.parts, array, strict=True):
+                numbers[index, at : at + size] = level
+
+    def _checked(self, state: Any, count: int) -> dict[str, tuple[Slot, NDArray[np.float32]]]:
+        """Check a state of ``count`` rows; returns each of its arrays with its slot."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"reset: state is {type(state).__name__}, expected a mapping from name to array")
+        slots = {slot.name: slot for slot in self._slots}
+        owners = {name: owner for name, owner, _ in state.layout()} if isinstance(state, State) else {}
+        found = {}
+        for name, value in state.items():
+            slot = slots.get(name)
+            if slot is None:
+                names = ", ".join(slots) or "no state"
+                raise KeyError(f"reset: state: got {name!r}, expected one of {names}")
+            if owners.get(name, slot.owner) != slot.owner:
+                raise ShapeError(
+                    f"reset: state: got {name} of another net, of {owners[name]}, expected {slot.owner}"
+                )
+            array = as_floats(value, f"reset: {name}")
+            shape = (slot.shape[0], count, slot.shape[2])
+            if array.shape != shape:
+                raise ShapeError(f"reset: {name}: got shape {array.shape}, expected {shape}")
+            if np.may_share_memory(array, self.raw_state):
+                array = array.copy()
+            found[name] = slot, array
+        return found
 
     def copy(self) -> Stream:
         """Return a second stream of the same net, with a copy of the state."""
