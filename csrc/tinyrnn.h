@@ -482,6 +482,10 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage);
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job);
 
+/* For an initial state that all rows share and that trains: adds the rows of its gradient to `sum`, ascending.
+ * sum (count,); row b begins at rows + b * stride, in floats, as in `dstate`. They must not overlap. */
+void trnn_rows_add(float *sum, const float *rows, size_t stride, int32_t batch, int32_t count);
+
 /* ---- training: losses ------------------------------------------------------------------------- */
 
 /* A loss is a const table of functions: &trnn_loss_mse, and so on for each name in losses.def. */

@@ -579,3 +579,9 @@ void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
         trains->gradients(trains->sequences || trains->across_batch ? &pass : &all);
     }
 }
+
+void trnn_rows_add(float *sum, const float *rows, size_t stride, int32_t batch, int32_t count)
+{
+    for (int32_t b = 0; b < batch; b++, rows += stride)
+        for (int32_t i = 0; i < count; i++) sum[i] += rows[i];
+}

@@ -203,6 +203,7 @@ cdef extern from "tinyrnn.h" nogil:
     void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
     void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
     void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
+    void trnn_rows_add(float *sum, const float *rows, size_t stride, int32_t batch, int32_t count)
 
     # ---- training: losses
 

@@ -31,6 +31,7 @@ cdef class CoreTrainer:
             raise MemoryError(
                 f"trainer: the loss of {target_steps} labels in {tape.sizes.steps[0]} steps takes too much memory")
         self.numbers = self.scratch = None
+        self.start = None
 
     @property
     def loss_bytes(self):
@@ -42,17 +43,23 @@ cdef class CoreTrainer:
         """The loss of the last step."""
         return self.value
 
+    def begin_with(self, Start start):
+        """Take the initial state of a net; None for zeros."""
+        self.start = start
+
     def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
-             cnp.ndarray lengths, uint64_t seed, Target target not None):
+             cnp.ndarray lengths, uint64_t seed, Target target not None, bint begins=False):
         """Do one step. The caller has checked the arrays, and called `Tape.point_gradients`.
 
         Parameters
         ----------
         x, steps, x_step, x_row, lengths, seed
             As `Tape.forward`.
-        state : ndarray, float32, or None for zeros
+        state : ndarray, float32, or None for the net's own
             The initial state; becomes the final one, unless the step fails.
         target : Target
+        begins : bool
+            Begin with the net's own initial state, whatever ``state`` holds.
 
         Returns
         -------
@@ -74,14 +81,19 @@ cdef class CoreTrainer:
         if self.numbers is None:
             self.numbers = some(tape.sizes.state_bytes)[:tape.sizes.state_bytes // 4]
             self.scratch = some(self.room)
-        if state is None:
+        begins = begins or state is None
+        self.adds = begins and self.start is not None and self.start.trains
+        if begins:
             memset(cnp.PyArray_DATA(self.numbers), 0, tape.sizes.state_bytes)
+            if self.start is not None:
+                self.start.write(<float *> cnp.PyArray_DATA(self.numbers))
         else:
             self.numbers[:] = state
         memset(cnp.PyArray_DATA(tape.dstate), 0, tape.sizes.state_bytes)
         tape.steps = steps
         tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
-                   NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed, False)
+                   NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed,
+                   self.adds and self.start.deep)
         self.job.isa = isa_in_use()
         self.job.steps, self.job.batch = (steps if out.axis else 1), tape.sizes.batch
         self.job.rows, self.job.cols = out.frame.planes * out.frame.rows, out.frame.cols
@@ -118,6 +130,8 @@ cdef class CoreTrainer:
         for stage in range(self.tape.sizes.stages - 1, -1, -1):
             trnn_backward(training, job, stage)
         trnn_gradients(training, job)
+        if self.adds:
+            self.start.add(job.dstate)
         self.tape.mark()
         return NOT_FINITE_ if self.program.step() else DONE_
 
@@ -136,6 +150,8 @@ cdef class CoreTrainer:
         for stage in range(tape.sizes.stages - 1, -1, -1):
             tape.run(BACKWARD, stage)
         tape.run(GRADIENTS, 0)
+        if self.adds:
+            self.start.add(tape.job.dstate)
         tape.mark()
         self.program.point()
         tape.run(MEASURE, 0)

@@ -46,8 +46,28 @@ cdef class Tape:
     cdef cnp.ndarray array(self, size_t offset, const trnn_value *value)
 
 
+cdef struct StartPart:
+    const float *table
+    float *gradient  # NULL if the table does not train
+    uint32_t *graded
+    size_t at
+    int32_t count
+
+
+cdef class Start:
+    cdef StartPart *parts
+    cdef int32_t count, batch
+    cdef size_t row
+    cdef list owners
+    cdef readonly bint trains, deep
+    cdef void write(self, float *state) noexcept nogil
+    cdef void add(self, const float *dstate) noexcept nogil
+
+
 cdef class CoreTrainer:
     cdef readonly Tape tape
+    cdef Start start  # the net's initial state; None for zeros
+    cdef bint adds  # this step's gradient goes to the initial state
     cdef CoreLoss loss
     cdef Program program
     cdef cnp.ndarray numbers, scratch

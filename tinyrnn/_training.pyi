@@ -51,6 +51,14 @@ class Tape:
     ) -> _Floats: ...
     def backward(self, dy: _Floats, dstate: _Floats) -> _Floats | None: ...
 
+class Start:
+    trains: bool
+    deep: bool
+    def __init__(
+        self, parts: list[tuple[Layer, int, int, int, bool]], batch: int, state_bytes: int, deep: bool
+    ) -> None: ...
+    def add_gradients(self, dstate: _Floats) -> None: ...
+
 DONE: int
 NOT_FINITE: int
 BAD_TARGET: int
@@ -62,6 +70,7 @@ class CoreTrainer:
     def loss_bytes(self) -> int: ...
     @property
     def last(self) -> float: ...
+    def begin_with(self, start: Start | None) -> None: ...
     def step(
         self,
         x: NDArray[Any],
@@ -72,4 +81,5 @@ class CoreTrainer:
         lengths: NDArray[np.int32] | None,
         seed: int,
         target: Target,
+        begins: bool = False,
     ) -> int: ...

@@ -18,7 +18,7 @@ from tinyrnn._core import run_all
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from tinyrnn._losses cimport CoreLoss, Target
 from tinyrnn._optim cimport Program
@@ -306,4 +306,5 @@ cdef class Tape:
             steps, self.sizes.batch, value.frame.planes, value.frame.rows, value.frame.cols)
 
 
+include "_starts.pxi"
 include "_trainer.pxi"

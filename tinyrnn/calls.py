@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arguments import check_bool, check_size
+from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_array, as_floats, as_lengths
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
@@ -173,9 +173,7 @@ def infer(
         count = _mixing_count(net)
         cores, after = cores[:count], cores[count:]
     key, call = prepared(net, cores, frame, batch, steps, threads)
-    state = State.started(call.state_bytes, call.slots)
-    if initial is not None:
-        state.take(initial, f"{type(net).__name__}: initial state")
+    state = State.begun(net, call.state_bytes, call.slots, initial)
     if net._is_wired and call.plan.outputs[0][1] == 0:
         if last:
             raise ValueError(f"{type(net).__name__}: got last=True, but its output is one for the sequence")
@@ -206,7 +204,7 @@ def _empty_state(
     """The state of an empty batch."""
     slots = slots_of(net, laid_out(cores, frame, 1, 1))
     slots = tuple(slot._replace(shape=(slot.shape[0], 0, slot.shape[2])) for slot in slots)
-    return State.started(0, slots, initial, f"{type(net).__name__}: initial state")
+    return State.begun(net, 0, slots, initial)
 
 
 def _mixing_count(net: Module) -> int:
@@ -354,9 +352,7 @@ def infer_ports(
         if len(parts) > 1:
             runs = [_core.Part(_ports_plan(cores, rows, steps), first, batch) for first, rows in parts]
         call = Call(cores, plan, runs, slots_of(net, plan))
-    state = State.started(call.state_bytes, call.slots)
-    if initial is not None:
-        state.take(initial, f"{kind}: initial state")
+    state = State.begun(net, call.state_bytes, call.slots, initial)
     outputs = call.plan.outputs
     ys = [
         np.empty(sizes.shape(axis) + frame, np.float32)
@@ -463,3 +459,37 @@ def open_stream(
         rows_first = False
     count = index_count(cores)
     return Stream(net, plan, frame, out_frame, count, plans, rows_first, nonfinite, slots_of(net, plan))
+
+
+def state_at_rest(
+    net: Module, x: ArrayLike | None, steps: int, tol: float, frame: Frame | None
+) -> dict[str, Array]:
+    """Do the work of `Net.state_at_rest`."""
+    name = type(net).__name__
+    steps, tol = check_size("state_at_rest: steps", steps), check_float("state_at_rest: tol", tol, 0)
+    stream = open_stream(net, 1, frame, None, 1, None)
+    if not len(stream.state):
+        raise ValueError(f"{name}: got no state to settle, expected a recurrent layer")
+    if x is None:
+        cores, shape, _ = streamed(net, frame)
+        if index_count(cores):
+            raise TypeError(f"{name}: got no x, expected one: its first layer reads indices")
+        x = np.zeros(shape, np.float32)
+    numbers = stream.raw_state
+    numbers[:] = 0  # whatever initial state the net has
+    halfway, change = numbers.copy(), math.inf
+    for step in range(steps):
+        before = numbers.copy()
+        stream.step(x)
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{name}: the state is not finite after {step + 1} steps, expected it to settle")
+        change = float(np.abs(numbers - before).max())
+        if step & (step + 1) == 0:  # after 1, 2, 4, 8, ... steps
+            since = float(np.abs(numbers - halfway).max())
+            if max(change, since) <= tol:
+                return {name: array[:, 0] for name, array in stream.state.items()}
+            halfway[:] = numbers
+    raise ValueError(
+        f"{name}: the state does not settle in {steps} steps: it changed by {change:.3g} in the last one, "
+        f"expected at most {tol:g} in one step and in half of them; more steps= or a larger tol= may help"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tinyrnn import _core
@@ -55,6 +56,9 @@ class Module(Guarded, ABC):
     _practice: Practice | None = None  # the record of training.py, from the first pass on
     _frozen: frozenset[str] = frozenset()  # a layer's tensors that have no gradient, by name
     _version: int = 0  # grows when training must be laid out anew
+    # A recurrent layer's initial state: tables that no plan runs, by its states' names. Zeros without one.
+    _start: Mapping[str, _core.Layer] = MappingProxyType({})
+    _start_trains: bool = False
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
         self = super().__new__(cls)
@@ -127,6 +131,29 @@ class Module(Guarded, ABC):
     def _state_names(self) -> tuple[str, ...]:
         """The names of a layer's states, without a prefix."""
         return ()
+
+    def _start_shape(self, name: str) -> tuple[int, int]:
+        """The shape of one of a layer's states without its batch: (levels * directions, size)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def _set_start(self, names: Iterable[str], trains: bool) -> None:
+        """Give a layer tables for these of its states, and no others; those that are there keep numbers."""
+        made = {}
+        for name in self._state_names():
+            if name in names:
+                rows, size = self._start_shape(name)
+                new = _core.Layer("embedding", num_embeddings=rows, embedding_dim=size)
+                made[name] = self._start.get(name, new)
+        self._start = MappingProxyType(made)
+        self._start_trains = trains and bool(made)
+        self._version += 1
+
+    def _start_tensors(self) -> list[Tensor]:
+        """The tensors of a layer's initial state: ``h0``, ``c0``."""
+        return [
+            Tensor(f"{name}0", self._start_shape(name), core, 0, not self._start_trains)
+            for name, core in self._start.items()
+        ]
 
     def _dropout_after(self, level: int) -> _core.Layer | None:
         """The core layer for dropout after one of a layer's own in training; None if there is none."""
@@ -215,6 +242,8 @@ class Module(Guarded, ABC):
         formats = [core.format for core in self._cores()]
         if any(name != "float32" for name in formats):
             description["formats"] = formats
+        if self._start:
+            description["initial_state"] = {"names": list(self._start), "learned": self._start_trains}
         return description
 
     @classmethod
@@ -243,9 +272,16 @@ class Module(Guarded, ABC):
             return ""
         return f" [{', '.join(formats if len(set(formats)) > 1 else formats[:1])}]"
 
+    def _start_note(self) -> str:
+        """The tensors of a layer's initial state as its repr shows them: nothing if there are none."""
+        if not self._start:
+            return ""
+        learned = "learned " if self._start_trains else ""
+        return f" [{learned}{', '.join(tensor.name for tensor in self._start_tensors())}]"
+
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({given}){self._format_note()}"
+        return f"{type(self).__name__}({given}){self._format_note()}{self._start_note()}"
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -347,7 +383,16 @@ def build(description: Mapping[str, Any]) -> Module:
     kind = description["type"]
     if kind not in Module.types:
         raise ValueError(f"layer: got type {kind!r}, expected one of tinyrnn's layers")
-    return Module.types[kind]._described(description)
+    net = Module.types[kind]._described(description)
+    if "initial_state" in description:
+        names, learned = description["initial_state"]["names"], description["initial_state"]["learned"]
+        known = net._state_names()
+        if not isinstance(names, list) or not names or any(name not in known for name in names):
+            raise ValueError(f"{kind}: initial_state: got names {brief(names)}, expected some of {known}")
+        if not isinstance(learned, bool):
+            raise ValueError(f"{kind}: initial_state: learned is {brief(learned)}, expected True or False")
+        net._set_start(names, learned)
+    return net
 
 
 def _has_default(kind: type[Module], argument: str) -> bool:

@@ -303,6 +303,8 @@ class _Unrolled:
         y = np.zeros((steps, batch, self.net._output_size), np.float32)
         shapes = {"h": self.net._output_size} | ({"c": self.net.hidden_size} if self.net._cell else {})
         state = {name: np.zeros((1, batch, size), np.float32) for name, size in shapes.items()}
+        for name, start in (self.net.initial_state or {}).items():
+            state[name][:] = start
         for t in self.order:
             inside = self.inside[t][:, np.newaxis]
             self.before[t] = state
@@ -363,6 +365,8 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
         if name.endswith(_REVERSE) == bool(direction)
     }
     kinds: dict[str, type[_Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+    place = leaf._levels.index(core) * leaf._directions + direction
+    tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
     options = {"nonlinearity": leaf.nonlinearity} if core.kind == "rnn" else {}
     return kinds[core.kind].from_state_dict(tensors, **options)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import calls, state_dicts
+from tinyrnn import calls, starts, state_dicts
 from tinyrnn.arguments import check_bool, explained
 from tinyrnn.contract import Module
 from tinyrnn.state_dicts import LoadResult
 from tinyrnn.streams import State, Stream
-from tinyrnn.tensors import STATISTICS, Array, Frame
+from tinyrnn.tensors import Array, Frame
 from tinyrnn.values import Value, applied
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Net(Module):
         lengths : array_like of int, (B,), optional
             Steps of each row; recurrent layers write zeros beyond.
         state : mapping from name to array, optional
-            The initial state of recurrent layers, by the names of `State`; the rest is zero. `last_state` has
-            the final state.
+            The initial state of recurrent layers, by the names of `State`; the rest is `initial_state`.
+            `last_state` has the final state.
         threads : int
             Threads that share the batch's rows; the bits do not depend on it.
         last : bool
@@ -162,7 +162,7 @@ class Net(Module):
             The treatment of a bad step of a row: one whose input or new state is NaN or infinite. None takes
             it as it is, and the state stays NaN for good. ``"stop"`` raises `NonFiniteError`, and the call
             changes nothing. ``"skip"`` leaves the row's state as before the step; ``"reset"`` sets it to
-            zeros, as for a new stream. The row's output of that step is then NaN. Other rows and steps keep
+            that of a new stream. The row's output of that step is then NaN. Other rows and steps keep
             their bits. The check takes two more states of memory.
 
         Raises
@@ -202,6 +202,73 @@ class Net(Module):
         """
         kept = self._last_state
         return {} if kept is None else {name: kept.read(name) for name in kept}
+
+    @property
+    def initial_state(self) -> dict[str, Array] | None:
+        """The state that calls, streams and training begin with, by the names of `State`; None for zeros.
+
+        Each array is (num_layers * directions, size), the same for every row of a batch. Set it to a mapping,
+        whose missing names are zeros, or to None. The net keeps the numbers as tensors, ``h0`` and ``c0`` of
+        a layer, which `state_dict`, files and copies have, too.
+        """
+        return starts.initial_state(self)
+
+    @initial_state.setter
+    def initial_state(self, value: Mapping[str, ArrayLike] | None) -> None:
+        starts.set_initial_state(self, value)
+
+    def state_at_rest(
+        self,
+        x: ArrayLike | None = None,
+        *,
+        steps: int = 10_000,
+        tol: float = 1e-6,
+        frame: Frame | None = None,
+    ) -> dict[str, Array]:
+        """The state to which a constant input leads, from zeros: ``net.initial_state = net.state_at_rest()``.
+
+        A stream that begins so has no transient of its own at first.
+
+        Parameters
+        ----------
+        x : array_like, frame, optional
+            One step's input; zeros, as for silence, by default.
+        steps : int
+            The most steps to run.
+        tol : float
+            The state is at rest when no number changes by more than this, neither in one step nor since half
+            the steps ago.
+        frame : tuple of int, optional
+            As `stream` takes it.
+
+        Returns
+        -------
+        dict of str to ndarray, (num_layers * directions, size)
+            As `initial_state` takes it.
+
+        Raises
+        ------
+        ValueError
+            If the state does not settle within ``steps``, no layer is recurrent, or a layer is bidirectional.
+        ShapeError, TypeError, IndexError
+            If ``x`` does not fit.
+        """
+        return calls.state_at_rest(self, x, steps, tol, frame)
+
+    def learn_initial_state(self) -> Self:
+        """Make the initial state of all recurrent layers parameters: tensors ``h0`` and ``c0`` that train.
+
+        They begin with the numbers of `initial_state`. Make the optimiser afterwards, so that it has them.
+        Their gradient is the sum over the rows of a batch; a call that is given a state adds none.
+        ``freeze("lstm.h0")`` stops one; ``initial_state = None`` removes all.
+
+        Raises
+        ------
+        ValueError
+            If no layer is recurrent.
+        """
+        starts.learn_initial_state(self)
+        return self
 
     # ---- training ------------------------------------------------------------------------------
 
@@ -553,9 +620,7 @@ class Net(Module):
     @property
     def num_parameters(self) -> int:
         """The count of numbers that training changes: those of `state_dict` without running statistics."""
-        return sum(
-            math.prod(tensor.shape) for tensor in self._tensors() if not tensor.name.endswith(STATISTICS)
-        )
+        return sum(math.prod(tensor.shape) for tensor in self._tensors() if tensor.is_parameter)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Every tensor by name, float32 copies with PyTorch's names, shapes and order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.layers import _Layer
 from tinyrnn.net import Net
 from tinyrnn.plans import Cores
-from tinyrnn.tensors import Frame, Slot
+from tinyrnn.tensors import Frame, Slot, Tensor
 from tinyrnn.values import TIME, Value, applied, operations
 
 
@@ -227,6 +228,12 @@ class Delay(_Layer):
 
     def _state_names(self) -> tuple[str, ...]:
         return ("past",)
+
+    def _start_shape(self, name: str) -> tuple[int, int]:
+        return self.steps, math.prod(self.frame)
+
+    def _tensors(self) -> list[Tensor]:
+        return self._start_tensors()
 
 
 class Feedback(Value):

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinyrnn.contract import Module
 from tinyrnn.state_dicts import quoted, state_dict
-from tinyrnn.tensors import STATISTICS, Array, Tensor
+from tinyrnn.tensors import Array, Tensor
 
 
 def parameters(net: Module) -> list[tuple[str, Tensor]]:
@@ -17,7 +17,7 @@ def parameters(net: Module) -> list[tuple[str, Tensor]]:
         (prefix + tensor.name, tensor)
         for prefix, leaf in net._leaves()
         for tensor in leaf._tensors()
-        if tensor.name not in STATISTICS
+        if tensor.is_parameter
     ]
 
 
@@ -30,7 +30,7 @@ def trainable(net: Module, shared: bool = False) -> list[tuple[str, Tensor]]:
     for prefix, leaf in net._leaves():
         for tensor in leaf._tensors():
             name = prefix + tensor.name
-            if tensor.name in STATISTICS or tensor.name in leaf._frozen:
+            if not tensor.is_parameter or tensor.name in leaf._frozen:
                 continue
             found.setdefault(name if shared else (id(tensor.core), tensor.param), (name, tensor))
     return list(found.values())
@@ -41,7 +41,7 @@ def requires_grad(net: Module, name: str) -> bool:
     for prefix, leaf in net._leaves():
         for tensor in leaf._tensors():
             if prefix + tensor.name == name:
-                return tensor.name not in STATISTICS and tensor.name not in leaf._frozen
+                return tensor.is_parameter and tensor.name not in leaf._frozen
     raise KeyError(f"{type(net).__name__} has no tensor {name!r}")
 
 

@@ -147,7 +147,7 @@ class _Recurrent(Net):
             Tensor(self._name(name, level), shape, core, i)
             for level, core in enumerate(self._levels)
             for i, (name, shape) in enumerate(core.params)
-        ]
+        ] + self._start_tensors()
 
     def _rank(self, ndim: int) -> int | None:
         return 1
@@ -188,6 +188,9 @@ class _Recurrent(Net):
 
     def _state_names(self) -> tuple[str, ...]:
         return ("h", "c") if self._cell else ("h",)
+
+    def _start_shape(self, name: str) -> tuple[int, int]:
+        return self.num_layers * self._directions, self._output_size if name == "h" else self.hidden_size
 
     def _dropout_after(self, level: int) -> _core.Layer | None:
         if self.dropout == 0.0 or level == self.num_layers - 1:
@@ -357,7 +360,10 @@ class _Recurrent(Net):
         sizes = _sizes_of(cls, given)
         if not cls._cell:
             del sizes["proj_size"]
-        return inferred(cls, given, **{**sizes, **options})
+        start = _start_in(cls, given)
+        layer = inferred(cls, given, **{**sizes, **options})
+        layer.initial_state = start
+        return layer
 
 
 def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,6 +399,12 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any
         "bidirectional": "weight_ih_l0_reverse" in shapes,
         "proj_size": int(projection[0]) if projection else 0,
     }
+
+
+def _start_in(kind: type[_Recurrent], given: dict[str, ArrayLike]) -> dict[str, ArrayLike] | None:
+    """Take the initial state out of a layer's tensors."""
+    names = ("h", "c") if kind._cell else ("h",)
+    return {name: given.pop(f"{name}0") for name in names if f"{name}0" in given} or None
 
 
 class RNN(_Recurrent):
@@ -587,8 +599,11 @@ class _Cell(_Recurrent):
         numbers = _core.aligned_zeros(call.state_bytes)
         state = numbers.reshape(rows, -1)  # of each row h, then for an LSTM c
         parts = [state[:, i * size : (i + 1) * size] for i in range(1 + self._cell)]
-        for part, array in zip(parts, given, strict=False):
-            part[:] = array
+        for part, name, array in zip(parts, "hc", given or (None, None), strict=False):
+            if array is not None:
+                part[:] = array
+            elif name in self._start:
+                part[:] = self._start[name].get(0)
         call.parts[0].run_rows(x, np.empty(rows * size, np.float32), numbers, 1, None, 0)
         self._calls.put(key, call)
         return self._step_state(parts, leading)
@@ -649,7 +664,10 @@ class _Cell(_Recurrent):
         named = {f"{name}_l0": value for name, value in given.items()}
         sizes = _sizes_of(cls, named)
         arguments = {name: sizes[name] for name in ("input_size", "hidden_size", "bias")}
-        return inferred(cls, given, **{**arguments, **options})
+        start = _start_in(cls, given)
+        cell = inferred(cls, given, **{**arguments, **options})
+        cell.initial_state = start
+        return cell
 
 
 class RNNCell(_Cell):

@@ -190,7 +190,8 @@ class Run(Guarded):
                 self.carried = state.numbers.copy()
                 return None
             part = rows, self.step, min(self.step + self.bptt, end)
-            value = float(trainer.step(gather.x(*part), gather.y(*part), gather.lengths(*part), state))
+            x, y, lengths = gather.x(*part), gather.y(*part), gather.lengths(*part)
+            value = float(trainer.step(x, y, lengths, state, begins=self.step == 0))
             self._add(value, self.targets.weight(*part))
             self.norm = trainer.norm
             self.step = part[2]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tinyrnn.contract import Module, build
 from tinyrnn.state_dicts import load_state_dict, stored
 
-# The version of the files that `Net.save` writes; 2 has formats, 3 has graphs.
-VERSION = 3
+# The version of the files that `Net.save` writes; 2 has formats, 3 has graphs, 4 has initial states.
+VERSION = 4
 
 
 def save(net: Module, path: str | os.PathLike[str]) -> None:
@@ -23,7 +23,9 @@ def save(net: Module, path: str | os.PathLike[str]) -> None:
 
     check_suffix(path)
     smaller = any(name != "float32" for name in net.formats.values())
-    version = VERSION if net._is_wired else 2 if smaller else 1  # an older tinyrnn can read this file
+    version = 3 if net._is_wired else 2 if smaller else 1  # an older tinyrnn can read this file
+    if net.initial_state is not None:
+        version = VERSION
     metadata = {"format": "np", "tinyrnn": json.dumps({"version": version, "net": net._describe()})}
     tensors = stored(net)
     halves = {name for name, array in tensors.items() if array.dtype == np.uint16}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import _core
+from tinyrnn import _core, starts
 from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
@@ -66,7 +66,24 @@ class State(Mapping[str, NDArray[np.float32]]):
         cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
+        return cls._begun(None, nbytes, slots, start, what)
+
+    @classmethod
+    def begun(
+        cls,
+        net: Module,
+        nbytes: int,
+        slots: tuple[Slot, ...],
+        start: Mapping[str, Any] | None = None,
+    ) -> State:
+        """A new state of so many bytes: what ``start`` names, else the net's initial state."""
+        return cls._begun(net, nbytes, slots, start, f"{type(net).__name__}: initial state")
+
+    @classmethod
+    def _begun(cls, net: Module | None, nbytes: int, slots: tuple[Slot, ...], start: Any, what: str) -> State:
         state = cls(_core.aligned_zeros(nbytes), slots)
+        if net is not None:
+            starts.begin(net, slots, state._numbers)
         if start is not None:
             state.take(start, what)
         return state
@@ -249,6 +266,7 @@ class Stream(Guarded, _core.Stream):
 
     def __init__(self, *made_of: Any) -> None:  # the core has checked and taken all arguments by now
         self._slots = self.made_of[-1]
+        starts.begin(self.net, self._slots, self.raw_state)
 
     def __repr__(self) -> str:
         _, _, frame, out_frame, _, parts, rows_first, nonfinite, _ = self.made_of
@@ -311,6 +329,12 @@ class Stream(Guarded, _core.Stream):
             for (at, size), level in zip(slot.parts, array, strict=True):
                 numbers[index, at : at + size] = level
 
+    def begin(self, row: int | slice | NDArray[np.intp]) -> None:
+        """Set rows to the state of a new stream, whoever uses the stream."""
+        numbers = self.raw_state.reshape(self.batch, -1)
+        first = starts.first_row(self.net, self._slots, numbers.shape[1])
+        numbers[row] = 0 if first is None else first
+
     def _checked(self, state: Any, count: int) -> dict[str, tuple[Slot, NDArray[np.float32]]]:
         """Check a state of ``count`` rows; returns each of its arrays with its slot."""
         if not isinstance(state, Mapping):
@@ -350,5 +374,5 @@ class Stream(Guarded, _core.Stream):
         )
 
     def fresh(self) -> Stream:
-        """Return a second stream of the same net and batch, with a state of zeros."""
+        """Return a second stream of the same net and batch, with a new state."""
         return Stream(*self.made_of)

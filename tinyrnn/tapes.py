@@ -41,6 +41,7 @@ class Pass(NamedTuple):
     leading: tuple[int, ...]  # the input's axes before the frame, as the caller sees them
     swapped: bool  # (B, T) for the caller, (T, B) inside
     shape: tuple[int, ...]  # the output's
+    begun: frozenset[str]  # the states that began with the net's initial state
 
 
 class Practice:

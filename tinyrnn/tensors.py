@@ -29,6 +29,12 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     core: _core.Layer
     param: int
+    given: bool = False  # an initial state that is not learned
+
+    @property
+    def is_parameter(self) -> bool:
+        """True if training changes it by gradients."""
+        return not self.given and self.name.rpartition(".")[2] not in STATISTICS
 
     @property
     def format(self) -> str:

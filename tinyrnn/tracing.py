@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import _core, calls
+from tinyrnn import _core, calls, starts
 from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
@@ -178,6 +178,12 @@ class _Level:
             directions = range(leaf._directions)
             self.last = [np.zeros((self.batch, leaf._output_size), np.float32) for _ in directions]
 
+    def begin(self, start: Array) -> None:
+        """Begin with one row of a state, of each direction first h."""
+        self.state.reshape(self.batch, -1)[:] = start
+        for last, own in zip(self.last, np.split(start, len(self.last) or 1), strict=False):
+            last[:] = own[: last.shape[1]]
+
     def run(self, x: NDArray[Any]) -> Seen:
         y = np.empty((*x.shape[:2], *self.out_frame), np.float32)
         state = self.state.reshape(self.batch, -1).copy()
@@ -198,10 +204,16 @@ def _levels(net: Module, frame: Frame, lead: int, batch: int, steps: int) -> lis
     for _, leaf in net._leaves():
         cores: list[_core.Layer] = []
         out_frame = leaf._lay(frame, lead, cores)
-        for core in cores:
+        whole = laid_out(cores, frame, 1, 1) if leaf._start else None
+        for level, core in enumerate(cores):
             name, _, _ = next(places)
             plan = laid_out([core], frame, batch, steps)
             levels.append(_Level(name, leaf, core, out_frame, plan))
+            if whole is not None:
+                row = np.zeros(whole.state_bytes // 4, np.float32)
+                starts.begin(leaf, tuple(leaf._state_slots(whole, 0, "")), row)
+                first, count = whole.state_of(level)
+                levels[-1].begin(row[first : first + count])
             frame = out_frame
     return levels
 

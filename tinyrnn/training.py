@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, calls, initial
-from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Tape, splitmix
+from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Start, Tape, splitmix
 from tinyrnn.arguments import check_positive, check_size
 from tinyrnn.arrays import as_floats, is_plain, within
 from tinyrnn.attributes import Guarded
@@ -18,6 +18,7 @@ from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.parameters import trainable
 from tinyrnn.plans import Cores
+from tinyrnn.starts import tables
 from tinyrnn.streams import State
 from tinyrnn.tapes import Layout, Pass
 from tinyrnn.tensors import STATISTICS, Array, Frame
@@ -157,9 +158,10 @@ def forward(
     ends = None if lengths is None else calls.check_lengths(net, lengths, steps, batch)
     with guard(net):
         layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
-        state = State.started(layout.tape.state_bytes, layout.slots, start, f"{name}: initial state")
+        state = State.begun(net, layout.tape.state_bytes, layout.slots, start)
 
         net._practised().forward = None
+        begun = frozenset(slot.name for slot in layout.slots if start is None or slot.name not in start)
         counts = Counts(net, batch_norms(net))
         y = layout.tape.forward(
             array,
@@ -173,9 +175,11 @@ def forward(
         )
         counts.count()
         if layout.tape.outputs[0][1] == 0:  # one frame for the sequence
-            net._practised().forward = Pass(layout, leading, swapped, (batch,) * (lead - 1) + out_frame)
+            net._practised().forward = Pass(
+                layout, leading, swapped, (batch,) * (lead - 1) + out_frame, begun
+            )
             return y.reshape((batch,) * (lead - 1) + out_frame), state
-        net._practised().forward = Pass(layout, leading, swapped, leading + out_frame)
+        net._practised().forward = Pass(layout, leading, swapped, leading + out_frame, begun)
     y = y.reshape(steps, batch, *out_frame)
     return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
 
@@ -214,6 +218,9 @@ def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> t
     dx = tape.backward(np.ascontiguousarray(array), state.numbers)
     for gradient, before in still:
         gradient[:] = before
+    start = start_of(net, layout, last.begun)
+    if start is not None:
+        start.add_gradients(state.numbers)
     if dx is None:
         return None, state
     dx = dx.reshape(tape.steps, tape.batch, *layout.frame)
@@ -229,6 +236,22 @@ def trained(net: Module, cores: list[_core.Layer]) -> list[int]:
     for _, tensor in trainable(net):
         bits[id(tensor.core)] = bits.get(id(tensor.core), 0) | 1 << tensor.param
     return [bits.get(id(core), 0) for core in cores]
+
+
+def start_of(net: Module, layout: Layout, names: Container[str] | None = None) -> Start | None:
+    """The initial state of a net for training, or that of some names; None if it is zeros."""
+    parts: list[tuple[_core.Layer, int, int, int, bool]] = []
+    slots, deep = {slot.name: slot for slot in layout.slots}, False
+    for prefix, leaf in net._leaves():
+        for name, core in leaf._start.items():
+            slot = slots[f"{prefix}{name}"]
+            if names is not None and slot.name not in names:
+                continue
+            trains = leaf._start_trains and f"{name}0" not in leaf._frozen
+            deep |= trains and not all(trained(net, leaf._cores()) or [0])
+            for level, (at, count) in enumerate(slot.parts):
+                parts.append((core, level * count, at, count, trains))
+    return Start(parts, layout.tape.batch, layout.tape.state_bytes, deep) if parts else None
 
 
 def _frozen_parts(net: Module) -> list[tuple[Array, Array]]:
@@ -432,9 +455,11 @@ class Trainer(Guarded):
         if layout.cores != [core for core, _ in _chain(net, self._cores, layout.modes)]:
             self._lay(layout.frame, layout.out_frame, self._threads, layout.modes)
         bits = trained(net, self._layout.cores)
-        if not any(bits):
+        start = start_of(net, self._layout)
+        if not any(bits) and not (start and start.trains):
             raise ValueError("step: all parameters are frozen, expected some to train: call unfreeze()")
         self._layout.tape.point_gradients(bits)
+        self._core.begin_with(start)
         self._still = [gradient for gradient, _ in _frozen_parts(net)]
         self._version = version
 
@@ -454,7 +479,7 @@ class Trainer(Guarded):
     @property
     def memory(self) -> TrainerMemory:
         """Bytes that training takes, known before the first step."""
-        tape, cores = self._layout.tape, self._layout.cores
+        tape, cores = self._layout.tape, [*self._layout.cores, *tables(self.net).values()]
         weights = {id(core): core.nbytes for core in cores}
         gradients = {
             id(core): core.nbytes
@@ -476,14 +501,20 @@ class Trainer(Guarded):
         return self.optimizer._program.norm
 
     def new_state(self) -> State:
-        """A state of zeros, for truncated backpropagation through time.
+        """The net's initial state, for truncated backpropagation through time.
 
         ``step(..., state=state)`` begins with its numbers and leaves the final state there.
         """
-        return State.started(self._layout.tape.state_bytes, self._layout.slots)
+        return State.begun(self.net, self._layout.tape.state_bytes, self._layout.slots)
 
     def step(
-        self, x: ArrayLike, y: Any, lengths: ArrayLike | None = None, state: State | None = None
+        self,
+        x: ArrayLike,
+        y: Any,
+        lengths: ArrayLike | None = None,
+        state: State | None = None,
+        *,
+        begins: bool = False,
     ) -> float:
         """Train on one batch.
 
@@ -497,7 +528,10 @@ class Trainer(Guarded):
         lengths : array_like of int, (B,), optional
             Steps of each row.
         state : State, optional
-            Of `new_state`: the initial state, then the final one. Zeros without it.
+            Of `new_state`: the initial state, then the final one. The net's initial state without it.
+        begins : bool
+            Begin with the net's initial state in place of the numbers of ``state``, so that a learned one
+            trains: for the first part of sequences that are trained in parts.
 
         Returns
         -------
@@ -533,7 +567,7 @@ class Trainer(Guarded):
             target = self.loss.target_of(shape, y, ends, self._rows_first)
 
         with self._guard, self._optimizer_guard:
-            return self._step(array, steps, x_step, x_row, ends, state, target)
+            return self._step(array, steps, x_step, x_row, ends, state, target, begins)
 
     def _step(
         self,
@@ -544,6 +578,7 @@ class Trainer(Guarded):
         ends: NDArray[np.int32] | None,
         state: State | None,
         target: Target,
+        begins: bool,
     ) -> float:
         """Do the work of `step`, with checked arguments."""
         net, program = self.net, self.optimizer._program
@@ -554,7 +589,7 @@ class Trainer(Guarded):
             if self._version != net._versions():
                 self._renew()
             numbers = None if state is None else state.numbers
-            status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target)
+            status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target, begins)
         except IndexError:
             _core.as_indices(array, "step: x", self._index_count)  # says which index it is
             raise
