@@ -84,7 +84,7 @@ void tensor_release(tensor *t);
 
 const char *kind_name(const trnn_layer_type *kind);
 
-#define LAYERS_MAX 7
+#define LAYERS_MAX 20
 #define NAME_ROOM  56
 
 typedef struct {
@@ -165,6 +165,7 @@ void test_calls(void);   /* test_calls.c */
 void test_loss(void);    /* test_loss.c */
 void test_optim(void);   /* test_optim.c */
 void test_train(void);   /* test_train.c */
+void test_graph(void);   /* test_graph.c */
 void test_gates(void);   /* test_gates.c */
 void test_time(void);    /* test_time.c */
 

@@ -33,6 +33,7 @@ int main(int argc, char **argv)
         test_loss();
         test_optim();
         test_train();
+        test_graph();
         test_gates();
         test_time();
     }

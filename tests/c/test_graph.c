@@ -1,0 +1,1289 @@
+/* Nets that are graphs: a chain given as a graph; concat, slice and arithmetic along each axis; random graphs against a
+ * reference in double, with the same bits in every way of running them; their gradients against differences of the
+ * reference; how well values share scratch; nets that cannot be. */
+#include "check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STEPS = 9, BATCH = 3, PORTS = 4, VALUES = PORTS + LAYERS_MAX, GRAPHS = 120 };
+
+static const int32_t ends[BATCH] = {4, 9, 1};
+
+static const uint32_t unwritten = 0x7fc5a5a5u; /* a NaN that nothing computes */
+
+static void mark(const memory *m)
+{
+    for (size_t i = 0; i < m->bytes / sizeof(float); i++) memcpy(m->at + i, &unwritten, sizeof unwritten);
+}
+
+static size_t marks(const memory *m)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < m->bytes / sizeof(float); i++)
+        left += memcmp(m->at + i, &unwritten, sizeof unwritten) == 0;
+    return left;
+}
+
+static int same(const memory *a, const memory *b)
+{
+    return a->bytes == b->bytes && memcmp(a->at, b->at, a->bytes) == 0;
+}
+
+/* ---- random graphs ------------------------------------------------------------------------------ */
+
+typedef struct {
+    model m; /* its name and its layers */
+    trnn_reads reads[LAYERS_MAX];
+    int32_t twin[LAYERS_MAX]; /* the layer whose weights it has: its own number, or that of an equal one */
+    int32_t inputs, outputs;  /* the last `copies` outputs are also another output, or an input */
+    int32_t copies;
+    int32_t output[PORTS];
+    int32_t width[VALUES], axis[VALUES], root[VALUES]; /* of each value: (1, 1, width) */
+} graph;
+
+static trnn_net net_of(const graph *g, int32_t outputs)
+{
+    trnn_net net = {g->m.layers, g->m.count, g->reads, g->inputs, outputs, {{{0, 0, 0}, 0}}, {0}};
+    for (int32_t i = 0; i < g->inputs; i++) net.input[i] = (trnn_value){{1, 1, g->width[i]}, g->axis[i]};
+    memcpy(net.output, g->output, (size_t)outputs * sizeof g->output[0]);
+    return net;
+}
+
+/* What is known of a graph while it is drawn. */
+typedef struct {
+    graph *g;
+    dice *d;
+    int32_t uses[VALUES];
+    int bounded[VALUES]; /* within about +-1, so that a product or a loop does not grow without end */
+    int delays;
+} sketch;
+
+static int32_t roll(dice *d, int32_t sides) { return (int32_t)((dice_roll(d) >> 8) % (uint32_t)sides); }
+
+/* A value, rather one that nobody reads yet. */
+static int32_t pick(const sketch *s)
+{
+    const int32_t values = s->g->inputs + s->g->m.count;
+    int32_t v = roll(s->d, values);
+    for (int32_t i = 0; i < values && s->uses[v] && roll(s->d, 4); i++) v = roll(s->d, values);
+    return v;
+}
+
+/* Adds a layer that reads `count` values, and writes `width` numbers. */
+static int32_t put(sketch *s, trnn_layer layer, int32_t width, int bounded, int32_t count,
+                   const int32_t *reads)
+{
+    graph *g = s->g;
+    const int32_t i = g->m.count++, v = g->inputs + i;
+    g->m.layers[i] = layer;
+    g->reads[i].count = count;
+    g->width[v] = width;
+    g->axis[v] = 0;
+    g->root[v] = layer.type == &trnn_identity ? g->root[reads[0]] : v;
+    s->uses[v] = 0;
+    s->bounded[v] = bounded;
+    for (int32_t r = 0; r < count; r++) {
+        g->reads[i].value[r] = reads[r];
+        if (reads[r] < v && g->axis[reads[r]]) g->axis[v] = 1;
+        s->uses[reads[r]]++;
+    }
+    return v;
+}
+
+static const trnn_layer two_values[] = {PLAIN(add), PLAIN(subtract), PLAIN(minimum), PLAIN(maximum),
+                                        PLAIN(multiply)};
+
+static void draw_two(sketch *s)
+{
+    const graph *g = s->g;
+    const trnn_layer layer = two_values[roll(s->d, 5)];
+    int32_t reads[2] = {pick(s), roll(s->d, 3) ? pick(s) : roll(s->d, g->inputs)};
+    const int32_t a = g->width[reads[0]], b = g->width[reads[1]];
+    if (a != b && a != 1 && b != 1) reads[1] = reads[0]; /* a value that is read twice */
+    if (s->delays && !g->axis[reads[0]] && !g->axis[reads[1]]) return;
+    const int first = s->bounded[reads[0]], second = s->bounded[reads[1]];
+    const int32_t width = a != b && b > a && reads[1] != reads[0] ? b : a;
+    if (layer.type != &trnn_multiply || first || second) put(s, layer, width, first && second, 2, reads);
+}
+
+static void draw_concat(sketch *s)
+{
+    const trnn_layer layer = {TRNN_TRAINED(concat), .as.concat = {TRNN_COLS}};
+    int32_t reads[TRNN_READS_MAX], width = 0, count = 1 + roll(s->d, 4);
+    int bounded = 1, per_step = !s->delays;
+    for (int32_t r = 0; r < count; r++) {
+        reads[r] = pick(s);
+        width += s->g->width[reads[r]];
+        bounded &= s->bounded[reads[r]];
+        per_step |= s->g->axis[reads[r]];
+    }
+    if (per_step) put(s, layer, width, bounded, count, reads);
+}
+
+/* A delay of what is there, or of what comes later: then close_loop() follows. */
+static void draw_delay(sketch *s)
+{
+    const int32_t v = pick(s), width = s->g->width[v], steps = 1 + roll(s->d, 3);
+    const int back = roll(s->d, 3) > 0;
+    const trnn_layer layer = {TRNN_TRAINED(delay), .as.delay = {1, 1, width, steps}};
+    if (!s->g->axis[v] || s->delays == 3) return;
+    const int32_t own = put(s, layer, width, back || s->bounded[v], 1, &v);
+    s->g->axis[own] = 1;
+    s->delays++;
+    if (!back) return;
+    s->g->reads[s->g->m.count - 1].value[0] = -1;
+    s->uses[v]--;
+}
+
+static void draw_layer(sketch *s)
+{
+    static const int32_t widths[] = {1, 3, 18};
+    const int32_t v = pick(s), width = s->g->width[v], out = widths[roll(s->d, 3)], per_step = s->g->axis[v];
+    const int bounded = s->bounded[v];
+    const int32_t start = roll(s->d, width), size = 1 + roll(s->d, width - start);
+    if (s->delays && !per_step) return; /* a loop has only layers per step */
+    switch (roll(s->d, 12)) {
+    case 0: put(s, (trnn_layer)LINEAR(width, out, roll(s->d, 2)), out, 0, 1, &v); break;
+    case 1:
+        if (per_step) put(s, (trnn_layer)RECURRENT(lstm, width, out, .bias = 1), out, 1, 1, &v);
+        break;
+    case 2:
+        if (per_step) put(s, (trnn_layer)RECURRENT(gru, width, out, .bias = 1), out, 1, 1, &v);
+        break;
+    case 3: put(s, (trnn_layer)PLAIN(relu), width, bounded, 1, &v); break;
+    case 4: put(s, (trnn_layer)PLAIN(tanh), width, 1, 1, &v); break;
+    case 5: put(s, (trnn_layer)PLAIN(identity), width, bounded, 1, &v); break;
+    case 6:
+        if (width > 2) put(s, (trnn_layer)NORM(layer_norm, width, 1, 1), width, 0, 1, &v);
+        break;
+    case 7:
+        put(s, (trnn_layer){TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, start, size}}, size, bounded, 1, &v);
+        break;
+    case 8: draw_concat(s); break;
+    case 9: draw_delay(s); break;
+    default: draw_two(s);
+    }
+}
+
+/* Gives a delay what it reads: tanh of a linear layer of what was made since, or its own value. */
+static void close_loop(sketch *s, int32_t i)
+{
+    graph *g = s->g;
+    const int32_t own = g->inputs + i;
+    int32_t v = own + roll(s->d, g->inputs + g->m.count - own);
+    if (!g->axis[v]) v = own;
+    if (roll(s->d, 8)) {
+        v = put(s, (trnn_layer)LINEAR(g->width[v], g->width[own], 1), g->width[own], 0, 1, &v);
+        v = put(s, (trnn_layer)PLAIN(tanh), g->width[own], 1, 1, &v);
+    } else {
+        v = own;
+    }
+    g->reads[i].value[0] = v;
+    s->uses[v]++;
+}
+
+static void put_output(sketch *s, int32_t v)
+{
+    s->g->output[s->g->outputs++] = v;
+    s->uses[v]++;
+}
+
+static int has_root(const graph *g, int32_t root)
+{
+    for (int32_t o = 0; o < g->outputs; o++)
+        if (g->root[g->output[o]] == root) return 1;
+    return 0;
+}
+
+/* What nobody reads is an output; of more than two such values the first ones are joined before. */
+static void end_graph(sketch *s)
+{
+    graph *g = s->g;
+    for (int joined = 1; joined;) {
+        trnn_reads unread = {0, {0}};
+        int32_t width = 0, all = 0;
+        joined = 0;
+        for (int32_t v = 0; v < g->inputs + g->m.count; v++)
+            if (!s->uses[v] && ++all && unread.count < TRNN_READS_MAX) {
+                unread.value[unread.count++] = v;
+                width += g->width[v];
+            }
+        if (all <= 2) break;
+        const trnn_layer layer = {TRNN_TRAINED(concat), .as.concat = {TRNN_COLS}};
+        put(s, layer, width, 0, unread.count, unread.value);
+        joined = 1;
+    }
+    const int32_t values = g->inputs + g->m.count;
+    for (int32_t v = 0; v < values; v++)
+        if (!s->uses[v]) put_output(s, v);
+    if (g->outputs == 0) put_output(s, values - 1);
+    const int32_t other = roll(s->d, values); /* an output that others read */
+    if (!has_root(g, g->root[other])) put_output(s, other);
+    if (roll(s->d, 3) == 0) g->copies = 1, put_output(s, roll(s->d, 2) ? g->output[0] : 0);
+}
+
+static graph graph_draw(int32_t number)
+{
+    graph g;
+    memset(&g, 0, sizeof g);
+    snprintf(g.m.name, sizeof g.m.name, "graph %d", (int)number);
+    dice d = dice_named(g.m.name);
+    sketch s = {.g = &g, .d = &d};
+    g.inputs = 1 + roll(&d, 3);
+    for (int32_t i = 0; i < g.inputs; i++) {
+        g.width[i] = i == 0 ? 3 : 1 + roll(&d, 4);
+        g.axis[i] = i == 0 || roll(&d, 2);
+        g.root[i] = i;
+    }
+    const int32_t layers = 2 + roll(&d, 9);
+    for (int32_t i = 0; i < 4 * layers && g.m.count < layers; i++) draw_layer(&s);
+    for (int32_t i = g.m.count; i-- > 0;)
+        if (g.reads[i].value[0] < 0) close_loop(&s, i);
+    end_graph(&s);
+    for (int32_t i = 0; i < g.m.count; i++) {
+        g.twin[i] = i;
+        for (int32_t j = 0; j < i && g.twin[i] == i; j++)
+            if (memcmp(&g.m.layers[i], &g.m.layers[j], sizeof g.m.layers[i]) == 0) g.twin[i] = g.twin[j];
+    }
+    return g;
+}
+
+/* Weights of which equal layers have the same. */
+static weights weights_of(const graph *g)
+{
+    weights w = weights_roll(&g->m);
+    for (int32_t i = 0; i < g->m.count; i++) w.pointers[i] = w.pointers[g->twin[i]];
+    return w;
+}
+
+/* Frames of a value. */
+static size_t frames_of(int32_t axis, int32_t steps) { return (size_t)(axis ? steps : 1) * BATCH; }
+
+/* Memory for a value of (STEPS, BATCH, width), or (BATCH, width). */
+static memory value_take(const graph *g, int32_t v)
+{
+    return memory_floats(frames_of(g->axis[v], STEPS) * (size_t)g->width[v]);
+}
+
+static void roll_into(const memory *m, dice *d, int exponent)
+{
+    for (size_t i = 0; i < m->bytes / sizeof(float); i++) m->at[i] = dice_float(d, exponent);
+}
+
+/* ---- the reference ---------------------------------------------------------------------------------- */
+
+/* All numbers that a net's outputs depend on, in double: weights, then x and state of all rows. */
+typedef struct {
+    const graph *g;
+    double *all;
+    size_t count;
+    size_t tensor[LAYERS_MAX][TRNN_PARAMS_MAX]; /* their places, x as (steps, batch, width) */
+    size_t weights_end[LAYERS_MAX];
+    size_t x[PORTS], state;
+    size_t row_state, offset[LAYERS_MAX]; /* floats of a row's state, and a layer's place in it */
+} point;
+
+static double *take_doubles(size_t count)
+{
+    double *all = calloc(count + 1, sizeof *all);
+    if (!all) abort();
+    return all;
+}
+
+/* The layer's packed tensors as doubles, in the order of params(); returns how many numbers. */
+static size_t unpack(const trnn_layer *layer, const void *packed, double *to, size_t *places)
+{
+    trnn_param params[TRNN_PARAMS_MAX];
+    const int32_t count = trnn_layer_params(layer, params);
+    size_t at = 0;
+    for (int32_t p = 0; p < count; p++) {
+        tensor one = tensor_take(&params[p]);
+        if (to) trnn_param_unpack(&params[p], packed, one.numbers.at, NULL);
+        if (places) places[p] = at;
+        for (size_t k = 0; k < one.rows * one.cols; k++, at++)
+            if (to) to[at] = (double)one.numbers.at[k];
+        tensor_release(&one);
+    }
+    return at;
+}
+
+static point point_of(const graph *g, const weights *w, const memory *x, const memory *state,
+                      const trnn_plan *plan)
+{
+    point p = {.g = g, .row_state = state->bytes / sizeof(float) / BATCH};
+    for (int32_t i = 0; i < g->m.count; i++) {
+        size_t numbers;
+        trnn_plan_state(plan, i, &p.offset[i], &numbers);
+        if (g->twin[i] != i) continue;
+        const size_t at = p.count;
+        p.count += unpack(&g->m.layers[i], NULL, NULL, p.tensor[i]);
+        for (int32_t t = 0; t < TRNN_PARAMS_MAX; t++) p.tensor[i][t] += at;
+        p.weights_end[i] = p.count;
+    }
+    for (int32_t i = 0; i < g->inputs; i++) p.x[i] = p.count, p.count += x[i].bytes / sizeof(float);
+    p.state = p.count;
+    p.count += state->bytes / sizeof(float);
+    p.all = take_doubles(p.count);
+    for (int32_t i = 0; i < g->m.count; i++)
+        if (g->twin[i] == i && w->pointers[i])
+            unpack(&g->m.layers[i], w->pointers[i], p.all + p.tensor[i][0], NULL);
+    for (int32_t i = 0; i < g->inputs; i++)
+        for (size_t k = 0; k < x[i].bytes / sizeof(float); k++) p.all[p.x[i] + k] = (double)x[i].at[k];
+    for (size_t k = 0; k < state->bytes / sizeof(float); k++) p.all[p.state + k] = (double)state->at[k];
+    return p;
+}
+
+/* y = b + W x */
+static void affine(double *y, const double *w, const double *b, const double *x, int32_t rows, int32_t cols)
+{
+    for (int32_t r = 0; r < rows; r++) {
+        y[r] = b ? b[r] : 0;
+        for (int32_t c = 0; c < cols; c++) y[r] += w[r * cols + c] * x[c];
+    }
+}
+
+static double sigmoid_of(double x) { return 1 / (1 + exp(-x)); }
+
+/* One step of an LSTM or a GRU; `state` is h, then c. */
+static void step_cell(const trnn_layer *layer, double *const *tensor, const double *x, double *state,
+                      double *y)
+{
+    const int32_t size = layer->as.recurrent.hidden_size, lstm = layer->type == &trnn_lstm;
+    double in[4 * 18], hidden[4 * 18], *const c = state + size;
+    affine(in, tensor[0], tensor[2], x, (lstm ? 4 : 3) * size, layer->as.recurrent.input_size);
+    affine(hidden, tensor[1], tensor[3], state, (lstm ? 4 : 3) * size, size);
+    for (int32_t j = 0; j < size; j++) {
+        const double first = sigmoid_of(in[j] + hidden[j]),
+                     second = sigmoid_of(in[size + j] + hidden[size + j]), of = hidden[2 * size + j];
+        if (lstm) {
+            c[j] = second * c[j] + first * tanh(in[2 * size + j] + of);
+            state[j] = sigmoid_of(in[3 * size + j] + hidden[3 * size + j]) * tanh(c[j]);
+        } else {
+            state[j] = (1 - second) * tanh(in[2 * size + j] + first * of) + second * state[j];
+        }
+        y[j] = state[j];
+    }
+}
+
+static double joined(const trnn_layer_type *type, double a, double b)
+{
+    if (type == &trnn_add) return a + b;
+    if (type == &trnn_subtract) return a - b;
+    if (type == &trnn_multiply) return a * b;
+    return type == &trnn_minimum ? fmin(a, b) : fmax(a, b);
+}
+
+static void norm(double *y, const double *x, int32_t count, const double *weight, const double *bias)
+{
+    double mean = 0, variance = 0;
+    for (int32_t j = 0; j < count; j++) mean += x[j] / count;
+    for (int32_t j = 0; j < count; j++) variance += (x[j] - mean) * (x[j] - mean) / count;
+    for (int32_t j = 0; j < count; j++)
+        y[j] = weight[j] * (x[j] - mean) / sqrt(variance + (double)1e-5f) + bias[j];
+}
+
+/* What layer i writes at step t, of the values of one row. A delay's value is what was read some steps before. */
+static void reference_layer(const point *p, double *const *values, int32_t i, int32_t t, const double *begin,
+                            double *state)
+{
+    const graph *g = p->g;
+    const trnn_layer *layer = &g->m.layers[i];
+    const trnn_layer_type *type = layer->type;
+    const trnn_reads *reads = &g->reads[i];
+    const int32_t own = g->inputs + i, width = g->width[own];
+    double *y = values[own] + (g->axis[own] ? t : 0) * width, *tensor[TRNN_PARAMS_MAX];
+    const double *x[TRNN_READS_MAX];
+    for (int32_t k = 0; k < TRNN_PARAMS_MAX; k++) tensor[k] = p->all + p->tensor[g->twin[i]][k];
+    for (int32_t r = 0; r < reads->count; r++) {
+        const int32_t v = reads->value[r];
+        x[r] = values[v] + (g->axis[v] ? t : 0) * g->width[v];
+    }
+    if (type == &trnn_linear) {
+        affine(y, tensor[0], layer->as.linear.bias ? tensor[1] : NULL, x[0], width,
+               layer->as.linear.in_features);
+    } else if (type == &trnn_lstm || type == &trnn_gru) {
+        step_cell(layer, tensor, x[0], state + p->offset[i], y);
+    } else if (type == &trnn_layer_norm) {
+        norm(y, x[0], width, tensor[0], tensor[1]);
+    } else if (type == &trnn_delay) {
+        const int32_t late = layer->as.delay.steps;
+        memcpy(y, t < late ? begin + p->offset[i] + t * width : x[0] - late * width,
+               (size_t)width * sizeof *y);
+    } else if (type == &trnn_concat) {
+        for (int32_t r = 0; r < reads->count; r++)
+            for (int32_t j = 0; j < g->width[reads->value[r]]; j++) *y++ = x[r][j];
+    } else {
+        for (int32_t j = 0; j < width; j++) {
+            if (type == &trnn_relu) y[j] = x[0][j] > 0 ? x[0][j] : 0;
+            if (type == &trnn_tanh) y[j] = tanh(x[0][j]);
+            if (type == &trnn_identity) y[j] = x[0][j];
+            if (type == &trnn_slice) y[j] = x[0][layer->as.slice.start + j];
+            if (reads->count == 2)
+                y[j] = joined(type, x[0][g->width[reads->value[0]] == 1 ? 0 : j],
+                              x[1][g->width[reads->value[1]] == 1 ? 0 : j]);
+        }
+    }
+}
+
+/* Row b for so many steps: all its values, each (steps, width) and the first at `values`; and its final state. */
+static void reference_row(const point *p, int32_t b, int32_t steps, double **values, double *state)
+{
+    const graph *g = p->g;
+    const double *begin = p->all + p->state + (size_t)b * p->row_state;
+    memcpy(state, begin, p->row_state * sizeof *state);
+    for (int32_t v = 0; v + 1 < g->inputs + g->m.count; v++) values[v + 1] = values[v] + STEPS * g->width[v];
+    for (int32_t v = 0; v < g->inputs; v++)
+        for (int32_t t = 0; t < (g->axis[v] ? steps : 1); t++)
+            memcpy(values[v] + t * g->width[v], p->all + p->x[v] + (t * BATCH + b) * g->width[v],
+                   (size_t)g->width[v] * sizeof(double));
+    for (int32_t t = 0; t < steps; t++)
+        for (int32_t i = 0; i < g->m.count; i++) reference_layer(p, values, i, t, begin, state);
+    for (int32_t i = 0; i < g->m.count; i++) {
+        if (g->m.layers[i].type != &trnn_delay) continue;
+        const int32_t late = g->m.layers[i].as.delay.steps, width = g->m.layers[i].as.delay.cols;
+        for (int32_t k = 0; k < late; k++)
+            memcpy(state + p->offset[i] + k * width,
+                   steps + k < late ? begin + p->offset[i] + (steps + k) * width
+                                    : values[g->reads[i].value[0]] + (steps + k - late) * width,
+                   (size_t)width * sizeof *state);
+    }
+}
+
+/* Room for the values and the state of a row. */
+static double *reference_room(const point *p, double **state)
+{
+    size_t count = 0;
+    for (int32_t v = 0; v < p->g->inputs + p->g->m.count; v++) count += (size_t)(STEPS * p->g->width[v]);
+    double *room = take_doubles(count + p->row_state);
+    *state = room + count;
+    return room;
+}
+
+/* ---- runs --------------------------------------------------------------------------------------------- */
+
+/* A way of running: rows of the batch in a plan, steps of a block, steps of a call; the same for all rows. */
+typedef struct {
+    int32_t rows, block, call;
+} way;
+
+/* A graph with what it reads, and what a run of it gives. */
+typedef struct {
+    graph g;
+    weights w;
+    memory x[PORTS], begin;
+    memory y[PORTS], state;
+} trial;
+
+static trial trial_open(int32_t number)
+{
+    trial t;
+    memset(&t, 0, sizeof t);
+    t.g = graph_draw(number);
+    t.w = weights_of(&t.g);
+    dice d = dice_named(t.g.m.name);
+    const trnn_net net = net_of(&t.g, t.g.outputs);
+    memory plan = memory_take(trnn_plan_bytes(&net));
+    trnn_sizes sizes;
+    const trnn_status status = trnn_plan_init(plan.at, &net, BATCH, &(int32_t){STEPS}, &sizes);
+    if (!check(status == TRNN_OK, "%s: %s", t.g.m.name, trnn_status_text(status))) abort();
+    for (int32_t i = 0; i < t.g.inputs; i++) {
+        t.x[i] = value_take(&t.g, i);
+        roll_into(&t.x[i], &d, 1);
+    }
+    for (int32_t o = 0; o < t.g.outputs; o++) t.y[o] = value_take(&t.g, t.g.output[o]);
+    t.begin = memory_take(sizes.state_bytes);
+    t.state = memory_take(sizes.state_bytes);
+    roll_into(&t.begin, &d, -1);
+    memory_release(&plan);
+    return t;
+}
+
+static void trial_close(trial *t)
+{
+    for (int32_t i = 0; i < t->g.inputs; i++) memory_release(&t->x[i]);
+    for (int32_t o = 0; o < t->g.outputs; o++) memory_release(&t->y[o]);
+    memory_release(&t->begin);
+    memory_release(&t->state);
+    weights_release(&t->w);
+}
+
+/* Frame (t, b) of a value. */
+static float *frame_at(const graph *g, int32_t v, float *array, int32_t t, int32_t b)
+{
+    return array + (size_t)((g->axis[v] ? t * BATCH : 0) + b) * (size_t)g->width[v];
+}
+
+/* Runs `rows` rows from `first` on for so many steps, from dirty scratch. */
+static void run_rows(trial *t, const trnn_kernels *isa, const way *how, int32_t first, int32_t steps,
+                     const int32_t *lengths)
+{
+    const graph *g = &t->g;
+    const trnn_net net = net_of(g, g->outputs);
+    memory plan = memory_take(trnn_plan_bytes(&net));
+    trnn_sizes sizes;
+    trnn_plan_init(plan.at, &net, how->rows, &how->block, &sizes);
+    memory scratch = memory_take(sizes.scratch_bytes + (how->rows < BATCH ? sizes.part_bytes : 0));
+    const size_t row = sizes.state_bytes / sizeof(float) / (size_t)how->rows;
+    for (int32_t start = 0; start < steps; start += how->call) {
+        trnn_job job = {
+            .isa = isa,
+            .weights = t->w.pointers,
+            .state = t->state.at + (size_t)first * row,
+            .scratch = scratch.at,
+            .steps = {steps - start < how->call ? steps - start : how->call},
+            .lengths = {lengths ? lengths + first : NULL},
+            .stride = how->rows < BATCH ? BATCH : 0,
+            .descending = start & 1,
+        };
+        memset(scratch.at, 0xff, scratch.bytes);
+        for (int32_t i = 0; i < g->inputs; i++) job.x[i] = frame_at(g, i, t->x[i].at, start, first);
+        for (int32_t o = 0; o < g->outputs; o++)
+            job.y[o] = frame_at(g, g->output[o], t->y[o].at, start, first);
+        const trnn_status status = trnn_run((const trnn_plan *)(const void *)plan.at, &job);
+        check(status == TRNN_OK, "%s: run: %s", g->m.name, trnn_status_text(status));
+    }
+    memory_release(&plan);
+    memory_release(&scratch);
+}
+
+/* Runs all rows, part by part. Each part writes its own rows of every y, and no other number. */
+static void run(trial *t, const trnn_kernels *isa, const way *how, const int32_t *lengths)
+{
+    memcpy(t->state.at, t->begin.at, t->begin.bytes);
+    for (int32_t o = 0; o < t->g.outputs; o++) mark(&t->y[o]);
+    for (int32_t first = 0; first < BATCH; first += how->rows) {
+        run_rows(t, isa, how, first, STEPS, lengths);
+        for (int32_t o = 0; o < t->g.outputs; o++)
+            check(marks(&t->y[o]) * BATCH ==
+                      t->y[o].bytes / sizeof(float) * (size_t)(BATCH - first - how->rows),
+                  "%s on %s: rows %d to %d of output %d", t->g.m.name, trnn_isa_name(isa), (int)first,
+                  (int)(first + how->rows - 1), (int)o);
+    }
+}
+
+/* Copies of what a run gave: outputs, then the state. */
+typedef struct {
+    memory of[PORTS + 1];
+    int32_t count;
+} record;
+
+static memory copy_of(const memory *m)
+{
+    memory copy = memory_floats(m->bytes / sizeof(float));
+    memcpy(copy.at, m->at, m->bytes);
+    return copy;
+}
+
+static record record_take(const trial *t)
+{
+    record r = {.count = t->g.outputs + 1};
+    for (int32_t o = 0; o < t->g.outputs; o++) r.of[o] = copy_of(&t->y[o]);
+    r.of[t->g.outputs] = copy_of(&t->state);
+    return r;
+}
+
+static void record_release(record *r)
+{
+    for (int32_t i = 0; i < r->count; i++) memory_release(&r->of[i]);
+}
+
+static void same_record(const trial *t, const record *wanted, const char *isa, const char *what, int number)
+{
+    for (int32_t i = 0; i < wanted->count; i++)
+        check(same(&wanted->of[i], i < t->g.outputs ? &t->y[i] : &t->state), "%s on %s: %s %d: %s %d",
+              t->g.m.name, isa, what, number, i < t->g.outputs ? "output" : "state", (int)i);
+}
+
+/* A row with a length has the numbers and the state of one that is given no more steps. */
+static void run_lengths(trial *t, const trnn_kernels *isa, const record *whole)
+{
+    static const way all = {BATCH, 4, STEPS}, one = {1, 4, STEPS};
+    const graph *g = &t->g;
+    run(t, isa, &all, ends);
+    for (int32_t o = 0; o < g->outputs; o++)
+        for (int32_t b = 0; b < BATCH; b++)
+            for (int32_t s = 0; s < ends[b]; s++) {
+                const int32_t v = g->output[o];
+                check(same_bits(frame_at(g, v, t->y[o].at, s, b), frame_at(g, v, whole->of[o].at, s, b),
+                                (size_t)g->width[v]),
+                      "%s on %s, with lengths: output %d, row %d, step %d", g->m.name, trnn_isa_name(isa),
+                      (int)o, (int)b, (int)s);
+            }
+    memory with = copy_of(&t->state);
+    memcpy(t->state.at, t->begin.at, t->begin.bytes);
+    for (int32_t b = 0; b < BATCH; b++) run_rows(t, isa, &one, b, ends[b], NULL);
+    check(same(&with, &t->state), "%s on %s, with lengths: state", g->m.name, trnn_isa_name(isa));
+    memory_release(&with);
+}
+
+/* Within 1e-4 of the reference, or of its largest number. */
+static void near(const trial *t, const trnn_kernels *isa, const float *at, const double *wanted, size_t count,
+                 const char *what)
+{
+    double largest = 1, off = 0;
+    for (size_t k = 0; k < count; k++) {
+        largest = fmax(largest, fabs(wanted[k]));
+        off = fmax(off, fabs((double)at[k] - wanted[k]));
+        if (isnan(at[k])) off = INFINITY;
+    }
+    check(off <= 1e-4 * largest, "%s on %s: %s is %g off", t->g.m.name, trnn_isa_name(isa), what, off);
+}
+
+static void as_reference(const trial *t, const trnn_kernels *isa, const point *p)
+{
+    const graph *g = &t->g;
+    double *values[VALUES], *state;
+    values[0] = reference_room(p, &state);
+    for (int32_t b = 0; b < BATCH; b++) {
+        reference_row(p, b, STEPS, values, state);
+        for (int32_t o = 0; o < g->outputs; o++)
+            for (int32_t s = 0; s < (g->axis[g->output[o]] ? STEPS : 1); s++) {
+                const int32_t v = g->output[o];
+                near(t, isa, frame_at(g, v, t->y[o].at, s, b), values[v] + s * g->width[v],
+                     (size_t)g->width[v], "an output");
+            }
+        near(t, isa, t->state.at + (size_t)b * p->row_state, state, p->row_state, "the state");
+    }
+    free(values[0]);
+}
+
+static point point_of_trial(const trial *t)
+{
+    const trnn_net net = net_of(&t->g, t->g.outputs);
+    memory plan = memory_take(trnn_plan_bytes(&net));
+    trnn_sizes sizes;
+    trnn_plan_init(plan.at, &net, BATCH, &(int32_t){STEPS}, &sizes);
+    const point p = point_of(&t->g, &t->w, t->x, &t->begin, (const trnn_plan *)(const void *)plan.at);
+    memory_release(&plan);
+    return p;
+}
+
+static void random_graphs(void)
+{
+    static const way ways[] = {{BATCH, STEPS, STEPS}, {BATCH, 1, 1}, {BATCH, 4, STEPS}, {BATCH, 4, 2},
+                               {BATCH, 2, 7},         {1, 4, STEPS}, {1, STEPS, STEPS}, {1, 2, 3}};
+    for (int32_t number = 0; number < GRAPHS; number++) {
+        trial t = trial_open(number);
+        point p = point_of_trial(&t);
+        record fused = {.count = 0};
+        const trnn_kernels *isa;
+        for (int32_t k = 0; (isa = isa_get(k)); k++) {
+            run(&t, isa, &ways[0], NULL);
+            as_reference(&t, isa, &p);
+            record whole = record_take(&t);
+            for (int w = 1; w < (int)(sizeof ways / sizeof ways[0]); w++) {
+                run(&t, isa, &ways[w], NULL);
+                same_record(&t, &whole, trnn_isa_name(isa), "way", w);
+            }
+            if (trnn_isa_fused(isa) && fused.count)
+                same_record(&t, &fused, trnn_isa_name(isa), "as another set", 0);
+            run_lengths(&t, isa, &whole);
+            if (trnn_isa_fused(isa) && !fused.count)
+                fused = whole;
+            else
+                record_release(&whole);
+        }
+        record_release(&fused);
+        free(p.all);
+        trial_close(&t);
+    }
+}
+
+/* ---- gradients ------------------------------------------------------------------------------------------ */
+
+/* A trial laid out for training. */
+typedef struct {
+    trial *t;
+    int32_t outputs; /* that have gradients of their own */
+    trnn_training_sizes sizes;
+    memory plan, tape, state, dstate, dy[PORTS], end; /* end: the gradient of the final state */
+    memory grads[LAYERS_MAX];
+    void *weight_at[LAYERS_MAX];
+    float *grad_at[LAYERS_MAX];
+} lesson;
+
+enum { DY = -5 };
+
+static lesson lesson_open(trial *t)
+{
+    lesson l;
+    memset(&l, 0, sizeof l);
+    l.t = t;
+    l.outputs = t->g.outputs - t->g.copies;
+    const trnn_net net = net_of(&t->g, l.outputs);
+    l.plan = memory_take(trnn_training_bytes(&net));
+    const trnn_status status = trnn_training_init(l.plan.at, &net, BATCH, &(int32_t){STEPS}, &l.sizes);
+    if (!check(status == TRNN_OK, "%s: training: %s", t->g.m.name, trnn_status_text(status))) abort();
+    l.tape = memory_take(l.sizes.tape_bytes);
+    l.state = memory_take(l.sizes.state_bytes);
+    l.dstate = memory_take(l.sizes.state_bytes);
+    l.end = memory_take(l.sizes.state_bytes);
+    memset(l.tape.at, 0, l.tape.bytes);
+    dice d = dice_named("lesson");
+    roll_into(&l.end, &d, DY);
+    for (int32_t o = 0; o < l.outputs; o++) {
+        l.dy[o] = value_take(&t->g, t->g.output[o]);
+        roll_into(&l.dy[o], &d, DY);
+    }
+    for (int32_t i = 0; i < t->g.m.count; i++) {
+        l.grads[i] = memory_take(t->w.at[i].bytes);
+        l.weight_at[i] = t->w.pointers[i] ? t->w.at[t->g.twin[i]].at : NULL;
+        l.grad_at[i] = t->w.pointers[i] ? l.grads[t->g.twin[i]].at : NULL;
+    }
+    return l;
+}
+
+static void lesson_close(lesson *l)
+{
+    for (int32_t o = 0; o < l->outputs; o++) memory_release(&l->dy[o]);
+    for (int32_t i = 0; i < l->t->g.m.count; i++) memory_release(&l->grads[i]);
+    memory_release(&l->plan);
+    memory_release(&l->tape);
+    memory_release(&l->state);
+    memory_release(&l->dstate);
+    memory_release(&l->end);
+}
+
+static float *tape_at(const lesson *l, size_t bytes) { return l->tape.at + bytes / sizeof(float); }
+
+/* How a pass is made. */
+typedef struct {
+    const trnn_kernels *isa;
+    int32_t parts, to_input;
+    const int32_t *lengths;
+} manner;
+
+/* Is step t of row b within the row's length? */
+static int counts(const int32_t *lengths, int32_t t, int32_t b) { return !lengths || t < lengths[b]; }
+
+/* A whole pass, the last part first; scratch is dirty, and x beyond a row's end is no number. */
+static void pass(lesson *l, const manner *how)
+{
+    const graph *g = &l->t->g;
+    memory scratch[BATCH + 1], x[PORTS];
+    trnn_training_job jobs[BATCH + 1];
+    const trnn_training *plan = (const trnn_training *)(const void *)l->plan.at;
+    for (int32_t i = 0; i < g->inputs; i++) {
+        x[i] = copy_of(&l->t->x[i]);
+        for (int32_t b = 0; g->axis[i] && b < BATCH; b++)
+            for (int32_t s = 0; s < STEPS; s++)
+                for (int32_t j = 0; j < g->width[i] && !counts(how->lengths, s, b); j++)
+                    frame_at(g, i, x[i].at, s, b)[j] = NAN;
+    }
+    for (int32_t i = 0; i < g->m.count; i++) memset(l->grads[i].at, 0, l->grads[i].bytes);
+    memcpy(l->state.at, l->t->begin.at, l->state.bytes);
+    memcpy(l->dstate.at, l->end.at, l->end.bytes);
+    for (int32_t part = 0; part < how->parts; part++) {
+        scratch[part] = memory_take(l->sizes.scratch_bytes);
+        memset(scratch[part].at, 0xff, scratch[part].bytes);
+        trnn_training_job *job = &jobs[part];
+        *job = (trnn_training_job){.isa = how->isa,
+                                   .weights = l->weight_at,
+                                   .grads = l->grad_at,
+                                   .state = l->state.at,
+                                   .dstate = l->dstate.at,
+                                   .tape = l->tape.at,
+                                   .scratch = scratch[part].at,
+                                   .steps = {STEPS},
+                                   .lengths = {how->lengths},
+                                   .to_input = how->to_input,
+                                   .part = part,
+                                   .parts = how->parts};
+        for (int32_t i = 0; i < g->inputs; i++) {
+            job->x[i] = x[i].at;
+            job->x_step[i] = BATCH;
+            job->x_row[i] = 1;
+        }
+        const trnn_status status = trnn_training_check(plan, job);
+        check(status == TRNN_OK, "%s: training: %s", g->m.name, trnn_status_text(status));
+    }
+    for (int32_t stage = 0; stage < l->sizes.stages; stage++)
+        for (int32_t part = how->parts; part-- > 0;) trnn_forward(plan, &jobs[part], stage);
+    for (int32_t o = 0; o < l->outputs; o++) {
+        float *dy = tape_at(l, l->sizes.dy[o]);
+        memcpy(dy, l->dy[o].at, l->dy[o].bytes);
+        for (int32_t b = 0; g->axis[g->output[o]] && b < BATCH; b++)
+            for (int32_t s = 0; s < STEPS; s++)
+                if (!counts(how->lengths, s, b))
+                    memset(frame_at(g, g->output[o], dy, s, b), 0,
+                           (size_t)g->width[g->output[o]] * sizeof(float));
+    }
+    for (int32_t stage = l->sizes.stages; stage-- > 0;)
+        for (int32_t part = how->parts; part-- > 0;) trnn_backward(plan, &jobs[part], stage);
+    for (int32_t part = how->parts; part-- > 0;) trnn_gradients(plan, &jobs[part]);
+    for (int32_t part = 0; part < how->parts; part++) memory_release(&scratch[part]);
+    for (int32_t i = 0; i < g->inputs; i++) memory_release(&x[i]);
+}
+
+/* What a pass gave: gradients of weights; then y, states, dx. */
+static memory everything(const lesson *l)
+{
+    const graph *g = &l->t->g;
+    const float *from[LAYERS_MAX + 2 * PORTS + 2];
+    size_t count[LAYERS_MAX + 2 * PORTS + 2], all = 0;
+    int32_t pieces = 0;
+    for (int32_t i = 0; i < g->m.count; i++)
+        from[pieces] = l->grads[i].at, count[pieces++] = l->grads[i].bytes / sizeof(float);
+    for (int32_t o = 0; o < l->outputs; o++)
+        from[pieces] = tape_at(l, l->sizes.y[o]), count[pieces++] = l->t->y[o].bytes / sizeof(float);
+    for (int32_t i = 0; i < g->inputs; i++)
+        from[pieces] = tape_at(l, l->sizes.dx[i]), count[pieces++] = l->t->x[i].bytes / sizeof(float);
+    from[pieces] = l->state.at, count[pieces++] = l->state.bytes / sizeof(float);
+    from[pieces] = l->dstate.at, count[pieces++] = l->state.bytes / sizeof(float);
+    for (int32_t k = 0; k < pieces; k++) all += count[k];
+    memory m = memory_floats(all);
+    all = 0;
+    for (int32_t k = 0; k < pieces; all += count[k++]) memcpy(m.at + all, from[k], count[k] * sizeof(float));
+    return m;
+}
+
+/* The sum of y times dy, and of the final state times its gradient. */
+static double loss_of(const lesson *l, const point *p, const int32_t *lengths)
+{
+    const graph *g = p->g;
+    double *values[VALUES], *state, sum = 0;
+    values[0] = reference_room(p, &state);
+    for (int32_t b = 0; b < BATCH; b++) {
+        const int32_t steps = lengths ? lengths[b] : STEPS;
+        reference_row(p, b, steps, values, state);
+        for (int32_t o = 0; o < l->outputs; o++) {
+            const int32_t v = g->output[o];
+            for (int32_t s = 0; s < (g->axis[v] ? steps : 1); s++)
+                for (int32_t j = 0; j < g->width[v]; j++)
+                    sum += values[v][s * g->width[v] + j] * (double)frame_at(g, v, l->dy[o].at, s, b)[j];
+        }
+        for (size_t j = 0; j < p->row_state; j++)
+            sum += state[j] * (double)l->end.at[(size_t)b * p->row_state + j];
+    }
+    free(values[0]);
+    return sum;
+}
+
+/* Compares gradients of the point's numbers from .. to - 1 with the change of the loss along a random direction. */
+static void along(const lesson *l, const point *p, const double *gradient, size_t from, size_t to,
+                  const manner *how, const char *what, int32_t number)
+{
+    const double step = 1e-6;
+    double *begin = take_doubles(to - from), *direction = take_doubles(to - from), sum = 0, sizes = 0,
+           loss[2];
+    dice d = dice_named(what);
+    memcpy(begin, p->all + from, (to - from) * sizeof *begin);
+    for (size_t k = 0; k < to - from; k++) {
+        direction[k] = (double)dice_float(&d, 0);
+        sum += gradient[from + k] * direction[k];
+        sizes += fabs(gradient[from + k] * direction[k]);
+    }
+    for (int side = 0; side < 2; side++) {
+        for (size_t k = 0; k < to - from; k++)
+            p->all[from + k] = begin[k] + (side ? step : -step) * direction[k];
+        loss[side] = loss_of(l, p, how->lengths);
+    }
+    memcpy(p->all + from, begin, (to - from) * sizeof *begin);
+    const double slope = (loss[1] - loss[0]) / (2 * step);
+    check(fabs(slope - sum) <= 2e-4 * sizes + 1e-6, "%s on %s%s: gradient of %s %d: got %g, expected %g",
+          p->g->m.name, trnn_isa_name(how->isa), how->lengths ? ", with lengths" : "", what, (int)number, sum,
+          slope);
+    free(begin);
+    free(direction);
+}
+
+static void as_differences(const lesson *l, const point *p, const manner *how)
+{
+    const graph *g = p->g;
+    double *gradient = take_doubles(p->count);
+    for (int32_t i = 0; i < g->m.count; i++)
+        if (g->twin[i] == i && l->grad_at[i])
+            unpack(&g->m.layers[i], l->grads[i].at, gradient + p->tensor[i][0], NULL);
+    for (int32_t i = 0; i < g->inputs; i++)
+        for (size_t k = 0; k < l->t->x[i].bytes / sizeof(float); k++)
+            gradient[p->x[i] + k] = (double)tape_at(l, l->sizes.dx[i])[k];
+    for (size_t k = 0; k < p->count - p->state; k++) gradient[p->state + k] = (double)l->dstate.at[k];
+
+    for (int32_t i = 0; i < g->m.count; i++)
+        if (g->twin[i] == i && l->grad_at[i])
+            along(l, p, gradient, p->tensor[i][0], p->weights_end[i], how, "layer", i);
+    for (int32_t i = 0; i < g->inputs; i++)
+        along(l, p, gradient, p->x[i], i + 1 < g->inputs ? p->x[i + 1] : p->state, how, "input", i);
+    along(l, p, gradient, p->state, p->count, how, "state", 0);
+    free(gradient);
+}
+
+/* Layers without gradients, and a pass that does not go back to the input: all other gradients stay as they are. */
+static void frozen(lesson *l, const manner *how)
+{
+    const graph *g = &l->t->g;
+    memory all = everything(l);
+    float *grad_at[LAYERS_MAX];
+    memcpy(grad_at, l->grad_at, sizeof grad_at);
+    for (int32_t keep = 0; keep < 3; keep++) {
+        manner short_way = *how;
+        short_way.to_input = keep == 2;
+        size_t at = 0;
+        for (int32_t i = 0; i < g->m.count; i++)
+            l->grad_at[i] = keep == 0 || g->twin[i] % 2 == keep % 2 ? grad_at[i] : NULL;
+        pass(l, &short_way);
+        for (int32_t i = 0; i < g->m.count; i++) {
+            const size_t count = l->grads[i].bytes / sizeof(float);
+            if (g->twin[i] == i && l->grad_at[i])
+                check(same_bits(all.at + at, l->grads[i].at, count), "%s on %s: layer %d, others frozen",
+                      g->m.name, trnn_isa_name(how->isa), (int)i);
+            at += count;
+        }
+    }
+    memcpy(l->grad_at, grad_at, sizeof grad_at);
+    memory_release(&all);
+}
+
+static void random_gradients(void)
+{
+    static const way whole = {BATCH, STEPS, STEPS};
+    for (int32_t number = 0; number < GRAPHS; number++) {
+        trial t = trial_open(number);
+        lesson l = lesson_open(&t);
+        point p = point_of_trial(&t);
+        memory fused[2] = {{NULL, NULL, 0}, {NULL, NULL, 0}};
+        const trnn_kernels *isa;
+        for (int32_t k = 0; (isa = isa_get(k)); k++)
+            for (int with = 0; with < 2; with++) {
+                manner how = {isa, 1, 1, with ? ends : NULL};
+                pass(&l, &how);
+                as_differences(&l, &p, &how);
+                memory one = everything(&l);
+                run(&t, isa, &whole, NULL);
+                for (int32_t o = 0; !with && o < l.outputs; o++)
+                    check(same_bits(tape_at(&l, l.sizes.y[o]), t.y[o].at, t.y[o].bytes / sizeof(float)),
+                          "%s on %s: output %d is not as in use", t.g.m.name, trnn_isa_name(isa), (int)o);
+                check(with || same(&l.state, &t.state), "%s on %s: the state is not as in use", t.g.m.name,
+                      trnn_isa_name(isa));
+                for (how.parts = 2; how.parts <= BATCH + 1; how.parts++) {
+                    pass(&l, &how);
+                    memory again = everything(&l);
+                    check(same(&one, &again), "%s on %s%s: %d parts", t.g.m.name, trnn_isa_name(isa),
+                          with ? ", with lengths" : "", (int)how.parts);
+                    memory_release(&again);
+                }
+                how.parts = 1;
+                if (!with) frozen(&l, &how);
+                if (trnn_isa_fused(isa) && fused[with].block)
+                    check(same(&one, &fused[with]), "%s on %s: gradients as on another set", t.g.m.name,
+                          trnn_isa_name(isa));
+                if (trnn_isa_fused(isa) && !fused[with].block)
+                    fused[with] = one;
+                else
+                    memory_release(&one);
+            }
+        for (int with = 0; with < 2; with++)
+            if (fused[with].block) memory_release(&fused[with]);
+        free(p.all);
+        lesson_close(&l);
+        trial_close(&t);
+    }
+}
+
+/* ---- a chain ---------------------------------------------------------------------------------------------- */
+
+static void chains(void)
+{
+    model m;
+    for (int32_t k = 0; model_get(k, &m); k++) {
+        trnn_reads reads[LAYERS_MAX];
+        for (int32_t i = 0; i < m.count; i++) reads[i] = (trnn_reads){1, {i}};
+        const trnn_net chain = model_net(&m);
+        trnn_net given = chain;
+        given.reads = reads;
+        check(trnn_plan_bytes(&given) == trnn_plan_bytes(&chain), "%s: bytes of its plan", m.name);
+
+        weights w = weights_roll(&m);
+        net n = net_open(&m, &w, BATCH, STEPS), other = net_open(&m, &w, BATCH, STEPS);
+        memset(&other.sizes, 0, sizeof other.sizes);
+        memset(&n.sizes, 0, sizeof n.sizes);
+        trnn_plan_init(n.plan.at, &chain, BATCH, &(int32_t){STEPS}, &n.sizes);
+        trnn_plan_init(other.plan.at, &given, BATCH, &(int32_t){STEPS}, &other.sizes);
+        check(memcmp(&n.sizes, &other.sizes, sizeof n.sizes) == 0, "%s: other sizes", m.name);
+
+        const size_t frames = (size_t)STEPS * BATCH;
+        memory x = net_input(&n, m.name, frames), y = memory_floats(frames * n.out),
+               again = memory_floats(frames * n.out);
+        const trnn_kernels *isa;
+        for (int32_t i = 0; (isa = isa_get(i)); i++) {
+            memset(n.state.at, 0, n.state.bytes);
+            memset(other.state.at, 0, other.state.bytes);
+            net_run(&n, isa, x.at, y.at, STEPS, NULL);
+            net_run(&other, isa, x.at, again.at, STEPS, NULL);
+            check(same(&y, &again) && same(&n.state, &other.state), "%s on %s: other bits", m.name,
+                  trnn_isa_name(isa));
+        }
+        trnn_training_sizes one, two;
+        memory training = memory_take(trnn_training_bytes(&chain));
+        memset(&one, 0, sizeof one);
+        memset(&two, 0, sizeof two);
+        const trnn_status first = trnn_training_init(training.at, &chain, BATCH, &(int32_t){STEPS}, &one);
+        const trnn_status second = trnn_training_init(training.at, &given, BATCH, &(int32_t){STEPS}, &two);
+        check(first == second && memcmp(&one, &two, sizeof one) == 0, "%s: training of other sizes", m.name);
+        memory_release(&training);
+        memory_release(&x);
+        memory_release(&y);
+        memory_release(&again);
+        net_close(&n);
+        net_close(&other);
+        weights_release(&w);
+    }
+}
+
+/* ---- frames of three axes ------------------------------------------------------------------------------ */
+
+enum { P = 2, R = 3, C = 4, N = P * R * C };
+
+/* x times a value per sequence, plus x; then x again beside it along each axis, of which a part is cut out:
+ * exact, number by number. */
+static void along_axes(void)
+{
+    static const trnn_frame scales[] = {{P, R, C}, {1, R, 1}, {P, 1, C}, {1, 1, 1}};
+    static const int32_t size[] = {P, R, C};
+    for (int s = 0; s < 4; s++)
+        for (int32_t axis = TRNN_PLANES; axis <= TRNN_COLS; axis++) {
+            const trnn_layer layers[] = {{TRNN_TRAINED(multiply)},
+                                         {TRNN_TRAINED(add)},
+                                         {TRNN_TRAINED(concat), .as.concat = {axis}},
+                                         {TRNN_TRAINED(slice), .as.slice = {axis, 1, size[axis]}}};
+            const trnn_reads reads[] = {{2, {0, 1}}, {2, {2, 0}}, {2, {3, 0}}, {1, {4}}};
+            const trnn_net net = {layers, 4, reads, 2, 1, {{{P, R, C}, 1}, {scales[s], 0}}, {5}};
+            memory plan = memory_take(trnn_plan_bytes(&net));
+            trnn_sizes sizes;
+            const trnn_status status = trnn_plan_init(plan.at, &net, BATCH, &(int32_t){STEPS}, &sizes);
+            if (!check(status == TRNN_OK, "frames of three axes: %s", trnn_status_text(status))) abort();
+            const size_t numbers = frame_size(scales[s]);
+            memory x = memory_floats(STEPS * BATCH * N), scale = memory_floats(BATCH * numbers),
+                   y = memory_floats(STEPS * BATCH * N), scratch = memory_take(sizes.scratch_bytes);
+            dice d = dice_named("frames");
+            roll_into(&x, &d, 1);
+            roll_into(&scale, &d, 1);
+            const trnn_kernels *isa;
+            for (int32_t k = 0; (isa = isa_get(k)); k++) {
+                const void *none[4] = {NULL, NULL, NULL, NULL};
+                const trnn_job job = {.isa = isa,
+                                      .weights = none,
+                                      .scratch = scratch.at,
+                                      .x = {x.at, scale.at},
+                                      .y = {y.at},
+                                      .steps = {STEPS}};
+                memset(scratch.at, 0xff, scratch.bytes);
+                check(trnn_run((const trnn_plan *)(const void *)plan.at, &job) == TRNN_OK, "a run of frames");
+                int wrong = 0;
+                for (size_t i = 0; i < STEPS * BATCH * N; i++) {
+                    const size_t frame = i / N * N, b = i / N % BATCH;
+                    size_t at[] = {i % N / (R * C), i / C % R, i % C};
+                    const int second = ++at[axis] == (size_t)size[axis]; /* beyond the first of the two */
+                    if (second) at[axis] = 0;
+                    const float one = x.at[frame + (at[0] * R + at[1]) * C + at[2]];
+                    const trnn_frame f = scales[s];
+                    const size_t place =
+                        ((f.planes == 1 ? 0 : at[0]) * (size_t)f.rows + (f.rows == 1 ? 0 : at[1])) *
+                            (size_t)f.cols +
+                        (f.cols == 1 ? 0 : at[2]);
+                    const float product = one * scale.at[b * numbers + place];
+                    wrong += y.at[i] != (second ? one : product + one);
+                }
+                check(wrong == 0, "on %s, axis %d, scale %d: %d numbers are wrong", trnn_isa_name(isa),
+                      (int)axis, s, wrong);
+            }
+            memory_release(&plan);
+            memory_release(&x);
+            memory_release(&scale);
+            memory_release(&y);
+            memory_release(&scratch);
+        }
+}
+
+/* ---- how well values share scratch ------------------------------------------------------------------- */
+
+static void values_in_scratch(void)
+{
+    enum { MANY = 1000 };
+    int tight = 0, some = 0;
+    for (int32_t number = 0; number < MANY; number++) {
+        const graph g = graph_draw(number);
+        const trnn_net net = net_of(&g, g.outputs);
+        memory plan = memory_take(trnn_plan_bytes(&net));
+        trnn_sizes sizes;
+        const trnn_status status = trnn_plan_init(plan.at, &net, 4, &(int32_t){number % 2 ? 1 : 16}, &sizes);
+        if (!check(status == TRNN_OK, "%s: %s", g.m.name, trnn_status_text(status))) abort();
+        check(sizes.value_bytes >= sizes.widest_bytes, "%s: values of %lu bytes in %lu", g.m.name,
+              (unsigned long)sizes.widest_bytes, (unsigned long)sizes.value_bytes);
+        tight += sizes.value_bytes == sizes.widest_bytes;
+        some += sizes.value_bytes > 0;
+        memory_release(&plan);
+    }
+    check(tight >= MANY * 95 / 100 && some > MANY / 2, "%d of %d graphs need no more than what is needed",
+          tight, (int)MANY);
+}
+
+/* ---- nets that cannot be --------------------------------------------------------------------------------- */
+
+#define PER_STEP {{1, 1, 3}, 1}
+#define ONCE     {{1, 1, 3}, 0}
+#define SECOND   {{1, 1, 3}, 2}
+#define DELAY(w) {TRNN_TRAINED(delay), .as.delay = {1, 1, w, 1}}
+#define CONCAT                                         \
+    {                                                  \
+        TRNN_TRAINED(concat), .as.concat = {TRNN_COLS} \
+    }
+
+static void cannot_be(void)
+{
+    static const struct {
+        const char *name;
+        trnn_status wanted, trained; /* trained: of training, where a plan can be */
+        trnn_layer layers[4];
+        trnn_reads reads[4];
+        int32_t count, inputs, outputs;
+        trnn_value input[2];
+        int32_t output[2];
+    } nets[] = {
+        /* clang-format off */
+        {"it can be", TRNN_OK, TRNN_OK,
+         {PLAIN(relu), PLAIN(add)}, {{1, {0}}, {2, {1, 0}}}, 2, 1, 1, {PER_STEP}, {2}},
+        {"an input that nobody reads", TRNN_E_GRAPH, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 2, 1, {PER_STEP, PER_STEP}, {2}},
+        {"a value that nobody reads", TRNN_E_GRAPH, 0,
+         {PLAIN(relu), PLAIN(relu)}, {{1, {0}}, {1, {0}}}, 2, 1, 1, {PER_STEP}, {2}},
+        {"value -1", TRNN_E_GRAPH, 0,
+         {PLAIN(relu)}, {{1, {-1}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"its own value", TRNN_E_GRAPH, 0,
+         {PLAIN(relu)}, {{1, {1}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a later value", TRNN_E_GRAPH, 0,
+         {PLAIN(relu), PLAIN(relu)}, {{1, {2}}, {1, {1}}}, 2, 1, 1, {PER_STEP}, {2}},
+        {"a delay of a value beyond the last", TRNN_E_GRAPH, 0,
+         {DELAY(3)}, {{1, {2}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a delay of value -1", TRNN_E_GRAPH, 0,
+         {DELAY(3)}, {{1, {-1}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"no reads", TRNN_E_GRAPH, 0,
+         {CONCAT}, {{0, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"nine reads", TRNN_E_GRAPH, 0,
+         {CONCAT}, {{9, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"relu of two", TRNN_E_GRAPH, 0,
+         {PLAIN(relu)}, {{2, {0, 0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a sum of one", TRNN_E_GRAPH, 0,
+         {PLAIN(add)}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a sum of three", TRNN_E_GRAPH, 0,
+         {PLAIN(add)}, {{3, {0, 0, 0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"output 2 of 2", TRNN_E_GRAPH, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {2}},
+        {"output -1", TRNN_E_GRAPH, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {-1}},
+        {"one value twice an output", TRNN_OK, TRNN_E_GRAPH,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 1, 2, {PER_STEP}, {1, 1}},
+        {"no outputs", TRNN_E_ARGUMENT, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 1, 0, {PER_STEP}, {1}},
+        {"nine outputs", TRNN_E_ARGUMENT, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 1, 9, {PER_STEP}, {1}},
+        {"no inputs", TRNN_E_ARGUMENT, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 0, 1, {PER_STEP}, {1}},
+        {"nine inputs", TRNN_E_ARGUMENT, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 9, 1, {PER_STEP}, {1}},
+        {"axis 5", TRNN_E_ARGUMENT, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 1, 1, {{{1, 1, 3}, 5}}, {1}},
+        {"axis -1", TRNN_E_ARGUMENT, 0,
+         {PLAIN(relu)}, {{1, {0}}}, 1, 1, 1, {{{1, 1, 3}, -1}}, {1}},
+        {"a slice of axis 3", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(slice), .as.slice = {3, 0, 1}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a delay of no step", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(delay), .as.delay = {1, 1, 3, 0}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a sum of 3 and 2", TRNN_E_SHAPE, 0,
+         {PLAIN(add)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, {{1, 1, 2}, 1}}, {2}},
+        {"3 columns beside 2 rows", TRNN_E_SHAPE, 0,
+         {CONCAT}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, {{1, 2, 3}, 1}}, {2}},
+        {"a slice beyond the end", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, 2, 2}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a slice of 2^28 from 2^28 on", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, 1 << 28, 1 << 28}}},
+         {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a delay of another frame", TRNN_E_SHAPE, 0,
+         {DELAY(2)}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a delay of a later value of another frame", TRNN_E_SHAPE, 0,
+         {DELAY(2), CONCAT}, {{1, {2}}, {2, {0, 1}}}, 2, 1, 1, {PER_STEP}, {2}},
+        {"indices of a layer's value", TRNN_E_SHAPE, 0,
+         {PLAIN(identity), EMBEDDING(9, 2)}, {{1, {0}}, {1, {1}}}, 2, 1, 1, {PER_STEP}, {2}},
+        {"indices that another layer reads", TRNN_E_SHAPE, 0,
+         {EMBEDDING(9, 2), PLAIN(relu)}, {{1, {0}}, {1, {0}}}, 2, 1, 2, {{{1, 1, 1}, 1}}, {1, 2}},
+        {"indices that a layer before read", TRNN_E_SHAPE, 0,
+         {PLAIN(relu), EMBEDDING(9, 2)}, {{1, {0}}, {1, {0}}}, 2, 1, 2, {{{1, 1, 1}, 1}}, {1, 2}},
+        {"indices that a delay reads", TRNN_E_SHAPE, 0,
+         {EMBEDDING(9, 2), DELAY(1)}, {{1, {0}}, {1, {0}}}, 2, 1, 2, {{{1, 1, 1}, 1}}, {1, 2}},
+        {"indices as an output", TRNN_E_SHAPE, 0,
+         {EMBEDDING(9, 2)}, {{1, {0}}}, 1, 1, 2, {{{1, 1, 1}, 1}}, {1, 0}},
+        {"an lstm per sequence", TRNN_E_TIME, 0,
+         {RECURRENT(lstm, 3, 2)}, {{1, {0}}}, 1, 1, 1, {ONCE}, {1}},
+        {"a delay per sequence", TRNN_E_TIME, 0,
+         {DELAY(3)}, {{1, {0}}}, 1, 1, 1, {ONCE}, {1}},
+        {"a sum of two axes of time", TRNN_E_TIME, 0,
+         {PLAIN(add)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, SECOND}, {2}},
+        {"frames of two axes of time side by side", TRNN_E_TIME, 0,
+         {CONCAT}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, SECOND}, {2}},
+        {"a delay of a later value per sequence", TRNN_E_TIME, 0,
+         {DELAY(3), PLAIN(relu)}, {{1, {2}}, {1, {0}}}, 2, 1, 1, {ONCE}, {1}},
+        {"a loop on axis 2", TRNN_E_TIME, 0,
+         {DELAY(3), PLAIN(add)}, {{1, {3}}, {2, {1, 2}}}, 2, 2, 1, {PER_STEP, SECOND}, {3}},
+        {"both ways in a loop", TRNN_E_LOOP, 0,
+         {DELAY(2), PLAIN(add), RECURRENT(gru, 2, 1, .bidirectional = 1)},
+         {{1, {3}}, {2, {0, 1}}, {1, {2}}}, 3, 1, 1, {{{1, 1, 2}, 1}}, {3}},
+        {"a layer per sequence in a loop", TRNN_E_LOOP, 0,
+         {DELAY(3), PLAIN(relu), PLAIN(add)}, {{1, {3}}, {1, {0}}, {2, {1, 2}}}, 3, 1, 1, {ONCE}, {3}},
+        {"batch norm in a loop", TRNN_OK, TRNN_E_LOOP,
+         {DELAY(3), PLAIN(add), NORM(batch_norm, 3, 1, 1)},
+         {{1, {3}}, {2, {0, 1}}, {1, {2}}}, 3, 1, 1, {PER_STEP}, {3}},
+        {"a delay of 2^28 steps", TRNN_E_SIZE, 0,
+         {{TRNN_TRAINED(delay), .as.delay = {1 << 14, 1 << 14, 1 << 14, 1 << 28}}}, {{1, {0}}}, 1, 1, 1,
+         {{{1 << 14, 1 << 14, 1 << 14}, 1}}, {1}},
+        /* clang-format on */
+    };
+    for (size_t k = 0; k < sizeof nets / sizeof nets[0]; k++) {
+        const trnn_net net = {nets[k].layers,
+                              nets[k].count,
+                              nets[k].reads,
+                              nets[k].inputs,
+                              nets[k].outputs,
+                              {nets[k].input[0], nets[k].input[1]},
+                              {nets[k].output[0], nets[k].output[1]}};
+        const int32_t steps[TRNN_AXES_MAX] = {2, 2, 2, 2};
+        trnn_sizes sizes, before;
+        trnn_training_sizes trained, trained_before;
+        memory plan = memory_take(trnn_plan_bytes(&net)), training = memory_take(trnn_training_bytes(&net));
+        memset(&sizes, 0x5a, sizeof sizes);
+        memset(&trained, 0x5a, sizeof trained);
+        before = sizes;
+        trained_before = trained;
+        const trnn_status status = trnn_plan_init(plan.at, &net, 1, steps, &sizes);
+        const trnn_status learns = trnn_training_init(training.at, &net, 1, steps, &trained);
+        const trnn_status wanted = nets[k].wanted != TRNN_OK ? nets[k].wanted : nets[k].trained;
+        check(status == nets[k].wanted, "%s: %s", nets[k].name, trnn_status_text(status));
+        check(learns == wanted, "%s: training: %s", nets[k].name, trnn_status_text(learns));
+        check(status == TRNN_OK || memcmp(&sizes, &before, sizeof sizes) == 0, "%s: sizes", nets[k].name);
+        check(learns == TRNN_OK || memcmp(&trained, &trained_before, sizeof trained) == 0,
+              "%s: sizes of training", nets[k].name);
+        memory_release(&plan);
+        memory_release(&training);
+    }
+}
+
+void test_graph(void)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } groups[] = {
+        {"a chain as a graph", chains},
+        {"frames of three axes", along_axes},
+        {"random graphs, in every way", random_graphs},
+        {"their gradients", random_gradients},
+        {"values share scratch", values_in_scratch},
+        {"graphs that cannot be", cannot_be},
+    };
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        check_group(groups[i].name);
+        groups[i].run();
+    }
+}
