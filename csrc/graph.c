@@ -15,28 +15,33 @@ trnn_net trnn_chain(const trnn_layer *layers, int32_t count, trnn_frame frame)
     };
 }
 
+/* A net that is being walked. */
 typedef struct {
     const trnn_net *net;
-    char *nodes, *places;
-    size_t node_size, place_size;
+    int32_t batch;
+    const int32_t *steps;
     trnn_graph *graph;
+    trnn_node *nodes;
+    trnn_place *places;
 } walk;
 
-static trnn_node *node_at(const walk *me, int32_t i)
+static trnn_place *read_by(const walk *me, const trnn_node *node, int32_t r)
 {
-    return (trnn_node *)(void *)(me->nodes + (size_t)i * me->node_size);
+    return &me->places[node->reads.value[r]];
 }
 
-static trnn_place *place_at(const walk *me, int32_t v)
+static int same_frame(trnn_frame a, trnn_frame b)
 {
-    return (trnn_place *)(void *)(me->places + (size_t)v * me->place_size);
+    return a.planes == b.planes && a.rows == b.rows && a.cols == b.cols;
 }
+
+static int is_port_count(int32_t count) { return count >= 1 && count <= TRNN_PORTS_MAX; }
 
 static trnn_status check_net(const trnn_net *net, int32_t batch, const int32_t *steps, int32_t *axes)
 {
-    if (net->count < 1 || net->inputs < 1 || net->inputs > TRNN_PORTS_MAX) return TRNN_E_ARGUMENT;
-    if (net->outputs < 1 || net->outputs > TRNN_PORTS_MAX) return TRNN_E_ARGUMENT;
-    if (net->count > TRNN_SIZE_MAX || !trnn_is_size(batch)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_size(net->count) || !is_port_count(net->inputs) || !is_port_count(net->outputs) ||
+        !trnn_is_size(batch))
+        return TRNN_E_ARGUMENT;
     *axes = 1;
     for (int32_t i = 0; i < net->inputs; i++) {
         const trnn_value *input = &net->input[i];
@@ -44,28 +49,36 @@ static trnn_status check_net(const trnn_net *net, int32_t batch, const int32_t *
             return TRNN_E_ARGUMENT;
         if (input->axis > *axes) *axes = input->axis;
     }
-    for (int32_t i = 0; i < net->outputs; i++)
-        if (net->output[i] < 0 || net->output[i] >= net->inputs + net->count) return TRNN_E_GRAPH;
     for (int32_t a = 0; a < *axes; a++)
         if (!trnn_is_size(steps[a])) return TRNN_E_ARGUMENT;
     return TRNN_OK;
 }
 
-/* The layer's numbers of the values that it reads. Only a delay may read a value that is not there yet. */
+static trnn_status take_sizes(const walk *me, trnn_place *value)
+{
+    const size_t steps = (size_t)trnn_steps_on(me->steps, value->axis),
+                 frames = trnn_times((size_t)me->batch, steps);
+    value->frame_bytes = trnn_times(trnn_frame_size(value->frame), sizeof(float));
+    value->bytes = trnn_align(trnn_times(frames, value->frame_bytes));
+    const int fits =
+        value->bytes <= PTRDIFF_MAX && trnn_times(frames, trnn_frame_rows(value->frame)) <=
+                                           (size_t)TRNN_SIZE_MAX; /* products count rows in an int32 */
+    return fits ? TRNN_OK : TRNN_E_SIZE;
+}
+
+/* The values that the layer reads. Only a delay may read one that is not there yet. */
 static trnn_status take_reads(const walk *me, int32_t i, trnn_node *node)
 {
     const trnn_net *net = me->net;
-    const int32_t own = net->inputs + i, most = node->layer.type->after ? net->inputs + net->count : own;
-    if (net->reads)
-        node->reads = net->reads[i];
-    else
-        node->reads = (trnn_reads){1, {own - 1}};
+    const int32_t own = net->inputs + i, most = node->layer.type->after ? me->graph->values : own;
+    node->reads = net->reads ? net->reads[i] : (trnn_reads){1, {own - 1}};
     const int32_t count = node->reads.count;
-    if (count < 1 || count > TRNN_READS_MAX || (count > 1 && !node->layer.type->join)) return TRNN_E_GRAPH;
+    if (count < 1 || count > (node->layer.type->join ? TRNN_READS_MAX : 1)) return TRNN_E_GRAPH;
     for (int32_t r = 0; r < count; r++) {
         const int32_t value = node->reads.value[r];
         if (value < 0 || value >= most) return TRNN_E_GRAPH;
-        place_at(me, value)->uses++;
+        me->places[value].uses++;
+        if (node->layer.type->indices) me->places[value].lookups++;
     }
     return TRNN_OK;
 }
@@ -74,14 +87,10 @@ static trnn_status take_frames(const walk *me, trnn_node *node)
 {
     const trnn_layer *layer = &node->layer;
     trnn_frame in[TRNN_READS_MAX];
-    for (int32_t r = 0; r < node->reads.count; r++) in[r] = place_at(me, node->reads.value[r])->frame;
-    if (layer->type->join) {
-        node->in = in[0];
-        return layer->type->join(layer, in, node->reads.count, &node->out);
-    }
-    node->in = in[0];
-    const trnn_status status = layer->type->frame(layer, node->in, &node->out);
-    if (layer->type->after) node->in = node->out;
+    for (int32_t r = 0; r < node->reads.count; r++) in[r] = read_by(me, node, r)->frame;
+    const trnn_status status = layer->type->join ? layer->type->join(layer, in, node->reads.count, &node->out)
+                                                 : layer->type->frame(layer, in[0], &node->out);
+    node->in = layer->type->after ? node->out : in[0];
     return status;
 }
 
@@ -91,67 +100,48 @@ static trnn_status check_source(const walk *me, const trnn_node *node)
     const trnn_layer *layer = &node->layer;
     const int32_t writer = node->reads.value[0] - me->net->inputs;
     if (!layer->type->source) return TRNN_OK;
-    return writer < 0 ? TRNN_E_GRAPH : layer->type->source(layer, &node_at(me, writer)->layer);
+    return writer < 0 ? TRNN_E_GRAPH : layer->type->source(layer, &me->nodes[writer].layer);
 }
 
-/* The axis that the layer runs over, and that of the value it writes. A delay has that of axis 1 until its loop is
- * known. */
-static trnn_status take_axes(const walk *me, trnn_node *node, int32_t *axis)
+/* The axis that the layer runs over. A delay has axis 1 until its loop is known. */
+static trnn_status take_axis(const walk *me, trnn_node *node)
 {
     const trnn_layer_type *type = node->layer.type;
-    const int32_t count = node->reads.count, first = place_at(me, node->reads.value[0])->axis;
-    int32_t found = first;
-    if (type->time == TRNN_TIME_MIX)
-        for (int32_t r = 1; r < count && !found; r++) found = place_at(me, node->reads.value[r])->axis;
+    const int32_t count = node->reads.count, first = read_by(me, node, 0)->axis;
+    int32_t axis = first;
+    for (int32_t r = 1; r < count && type->time == TRNN_TIME_MIX && !axis; r++)
+        axis = read_by(me, node, r)->axis;
     if (type->time == TRNN_TIME_SPREAD) {
-        found = count > 1 ? place_at(me, node->reads.value[count - 1])->axis : 1;
-        if (first || !found) return TRNN_E_TIME;
+        axis = count > 1 ? read_by(me, node, count - 1)->axis : 1;
+        if (first || !axis) return TRNN_E_TIME;
     }
     for (int32_t r = 0; r < count; r++) {
-        const int32_t other = place_at(me, node->reads.value[r])->axis;
-        const int fits = other == found || (type->time != TRNN_TIME_KEEP && !other);
+        const int32_t other = read_by(me, node, r)->axis;
+        const int fits = other == axis || (type->time != TRNN_TIME_KEEP && !other);
         if (!fits && !(type->time == TRNN_TIME_ATTEND && r > 0)) return TRNN_E_TIME;
     }
-    if (!found && (type->state || type->time == TRNN_TIME_REDUCE)) return TRNN_E_TIME;
-    node->axis = found;
-    *axis = type->time == TRNN_TIME_REDUCE ? 0 : found;
-    return TRNN_OK;
+    node->axis = axis;
+    return !axis && (type->state || type->time == TRNN_TIME_REDUCE) ? TRNN_E_TIME : TRNN_OK;
 }
 
-/* Does the value depend on the whole sequence? A value per step that does makes the net need all of it at once. */
+/* When does the layer run, and does its value depend on the whole sequence? A value per step that does makes the net
+ * need all of it at once. */
 static void take_turn(const walk *me, trnn_node *node, trnn_place *value)
 {
-    trnn_graph *graph = me->graph;
     const trnn_layer_type *type = node->layer.type;
-    int late = 0, apart = 0;
+    int late = 0, apart = type->full_sequence && type->full_sequence(&node->layer);
     for (int32_t r = 0; r < node->reads.count; r++) {
-        const trnn_place *read = place_at(me, node->reads.value[r]);
+        const trnn_place *read = read_by(me, node, r);
         late |= read->late;
-        apart |= read->axis && read->axis != node->axis;
+        apart |= node->axis && (read->late || (read->axis && read->axis != node->axis));
     }
     value->late = late || type->time == TRNN_TIME_REDUCE;
+    me->graph->full_sequence |= apart;
     node->turn = node->axis ? TRNN_TURN_BLOCK : late ? TRNN_TURN_LAST : TRNN_TURN_FIRST;
-    if (node->axis && (late || apart)) graph->full_sequence = 1;
-    if (type->full_sequence && type->full_sequence(&node->layer)) graph->full_sequence = 1;
 }
 
-static trnn_status take_sizes(const walk *me, trnn_node *node, int32_t axis, int32_t batch,
-                              const int32_t *steps)
-{
-    const size_t times = trnn_times((size_t)batch, node->axis ? (size_t)steps[node->axis - 1] : 1);
-    size_t rows = trnn_times(times, trnn_larger(trnn_frame_rows(node->in), trnn_frame_rows(node->out)));
-    for (int32_t r = 0; r < node->reads.count; r++) {
-        const trnn_place *read = place_at(me, node->reads.value[r]);
-        const size_t frames = trnn_frames_of(read, batch, steps);
-        rows = trnn_larger(rows, trnn_times(frames, trnn_frame_rows(read->frame)));
-        if (trnn_frames_bytes(frames, read->frame) > PTRDIFF_MAX) return TRNN_E_SIZE;
-    }
-    if (rows > (size_t)TRNN_SIZE_MAX) return TRNN_E_SIZE; /* products count rows in an int32 */
-    const size_t written = axis ? times : (size_t)batch;
-    return trnn_frames_bytes(written, node->out) > PTRDIFF_MAX ? TRNN_E_SIZE : TRNN_OK;
-}
-
-static void take_weights(trnn_node *node, size_t *state_bytes)
+/* The layer's tensors in its weights, and its place in a row of the state. */
+static void take_tensors(trnn_node *node, size_t *state)
 {
     const trnn_layer *layer = &node->layer;
     trnn_param slots[TRNN_PARAMS_MAX];
@@ -159,35 +149,28 @@ static void take_weights(trnn_node *node, size_t *state_bytes)
     node->slots = trnn_layer_slots(layer, slots, &bytes);
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++)
         node->weights[p] = p < node->slots && slots[p].rank > 0 ? slots[p].offset : TRNN_ABSENT;
-    node->state = *state_bytes / sizeof(float);
+    node->state = *state;
     node->state_numbers = layer->type->state ? layer->type->state(layer) : 0;
-    *state_bytes = trnn_plus(*state_bytes, trnn_times(node->state_numbers, sizeof(float)));
+    *state = trnn_plus(*state, node->state_numbers);
 }
 
-/* A layer that reads indices reads an input of the net. */
-static trnn_status take_indices(const walk *me, const trnn_node *node)
+/* What can be found of a layer from those before it. */
+static trnn_status take_layer(const walk *me, int32_t i, size_t *state)
 {
-    if (!node->layer.type->indices) return TRNN_OK;
-    const int32_t value = node->reads.value[0];
-    if (value >= me->graph->inputs) return TRNN_E_SHAPE;
-    me->graph->indices |= 1u << value;
-    return TRNN_OK;
-}
-
-/* No other layer reads that input. */
-static trnn_status check_indices(const walk *me)
-{
-    const trnn_graph *graph = me->graph;
-    for (int32_t i = 0; i < graph->count; i++) {
-        const trnn_node *node = node_at(me, i);
-        for (int32_t r = 0; r < node->reads.count && !node->layer.type->indices; r++)
-            if (node->reads.value[r] < graph->inputs && graph->indices >> node->reads.value[r] & 1)
-                return TRNN_E_SHAPE;
-    }
-    for (int32_t o = 0; o < me->net->outputs; o++)
-        if (me->net->output[o] < graph->inputs && graph->indices >> me->net->output[o] & 1)
-            return TRNN_E_SHAPE;
-    return TRNN_OK;
+    trnn_node *node = &me->nodes[i];
+    trnn_place *value = &me->places[me->graph->inputs + i];
+    trnn_status status = trnn_layer_check(&me->net->layers[i]);
+    if (status != TRNN_OK) return status;
+    node->layer = me->net->layers[i];
+    if ((status = take_reads(me, i, node)) != TRNN_OK) return status;
+    if ((status = take_frames(me, node)) != TRNN_OK) return status;
+    if ((status = check_source(me, node)) != TRNN_OK) return status;
+    if ((status = take_axis(me, node)) != TRNN_OK) return status;
+    take_turn(me, node, value);
+    take_tensors(node, state);
+    value->frame = node->out;
+    value->axis = node->layer.type->time == TRNN_TIME_REDUCE ? 0 : node->axis;
+    return take_sizes(me, value);
 }
 
 /* A delay begins a loop, which ends with the layer that writes what it reads. Loops that overlap are one. */
@@ -196,74 +179,79 @@ static trnn_status find_loops(const walk *me)
     trnn_graph *graph = me->graph;
     int32_t first = 0, end = 0; /* of the loop at hand */
     for (int32_t i = 0; i < graph->count; i++) {
-        trnn_node *node = node_at(me, i);
-        if (node->layer.type->after) {
+        trnn_node *node = &me->nodes[i];
+        const trnn_layer_type *type = node->layer.type;
+        node->loop = 0;
+        if (type->after) {
             const int32_t writer = node->reads.value[0] - graph->inputs;
-            const trnn_place *read = place_at(me, node->reads.value[0]);
-            const trnn_frame in = read->frame, out = node->out;
-            if (in.planes != out.planes || in.rows != out.rows || in.cols != out.cols) return TRNN_E_SHAPE;
+            const trnn_place *read = read_by(me, node, 0);
+            if (!same_frame(read->frame, node->out)) return TRNN_E_SHAPE;
             if (read->axis != node->axis) return TRNN_E_TIME;
             if (i >= end) first = end = i;
-            const int32_t last = writer > i ? writer + 1 : i + 1;
-            if (last > end) end = last;
-            node_at(me, first)->loop = end;
+            if (end <= i) end = i + 1;
+            if (end <= writer) end = writer + 1;
+            me->nodes[first].loop = end;
             graph->loops = 1;
         }
-        if (i >= end) continue;
-        node->looped = 1;
-        const trnn_layer_type *type = node->layer.type;
-        if (node->axis != node_at(me, first)->axis || type->time == TRNN_TIME_REDUCE) return TRNN_E_LOOP;
-        if (type->full_sequence && type->full_sequence(&node->layer)) return TRNN_E_LOOP;
+        node->looped = i < end;
+        if (node->looped && (node->axis != me->nodes[first].axis || type->time == TRNN_TIME_REDUCE ||
+                             (type->full_sequence && type->full_sequence(&node->layer))))
+            return TRNN_E_LOOP;
+    }
+    return TRNN_OK;
+}
+
+/* Every value is read by somebody. Indices are an input that nobody reads as numbers. */
+static trnn_status check_uses(const walk *me)
+{
+    for (int32_t v = 0; v < me->graph->values; v++) {
+        const trnn_place *value = &me->places[v];
+        if (value->uses == 0) return TRNN_E_GRAPH;
+        if (value->lookups == 0) continue;
+        if (v >= me->graph->inputs || value->uses > value->lookups) return TRNN_E_SHAPE;
+        me->graph->indices |= 1u << v;
     }
     return TRNN_OK;
 }
 
 trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batch, const int32_t *steps,
-                            int (*computes)(const trnn_layer *layer), void *nodes, size_t node_size,
-                            void *places, size_t place_size)
+                            int (*computes)(const trnn_layer *layer), trnn_node *nodes)
 {
-    trnn_graph found = {.count = net->count, .inputs = net->inputs};
-    const walk me = {net, nodes, places, node_size, place_size, &found};
-    trnn_status status = check_net(net, batch, steps, &found.axes);
+    int32_t axes;
+    trnn_status status = check_net(net, batch, steps, &axes);
     if (status != TRNN_OK) return status;
-    found.values = net->inputs + net->count;
-    found.full_sequence = found.axes > 1;
-
-    for (int32_t v = 0; v < found.values; v++) {
-        trnn_place *place = place_at(&me, v);
-        *place = (trnn_place){.frame = {1, 1, 1}, .root = v};
-        if (v < net->inputs) place->frame = net->input[v].frame, place->axis = net->input[v].axis;
-        if (v >= net->inputs) place->axis = 1; /* what a delay finds of a value that comes later */
+    *graph = (trnn_graph){
+        .count = net->count,
+        .inputs = net->inputs,
+        .values = net->inputs + net->count,
+        .axes = axes,
+        .full_sequence = axes > 1,
+    };
+    trnn_place *const places = trnn_places(nodes, net->count);
+    const walk me = {net, batch, steps, graph, nodes, places};
+    size_t state = 0; /* of one row, in floats */
+    for (int32_t v = 0; v < graph->values; v++) {
+        places[v] = (trnn_place){.frame = {1, 1, 1}, .axis = 1, .root = v}; /* as a delay finds it */
+        if (v >= net->inputs) continue;
+        places[v].frame = net->input[v].frame;
+        places[v].axis = net->input[v].axis;
+        if ((status = take_sizes(&me, &places[v])) != TRNN_OK) return status;
     }
     for (int32_t i = 0; i < net->count; i++) {
-        trnn_node *node = node_at(&me, i);
-        trnn_place *value = place_at(&me, net->inputs + i);
-        status = trnn_layer_check(&net->layers[i]);
-        if (status != TRNN_OK) return status;
-        node->layer = net->layers[i];
-        node->loop = node->looped = 0;
-        if ((status = take_reads(&me, i, node)) != TRNN_OK) return status;
-        if ((status = take_frames(&me, node)) != TRNN_OK) return status;
-        if ((status = check_source(&me, node)) != TRNN_OK) return status;
-        if ((status = take_axes(&me, node, &value->axis)) != TRNN_OK) return status;
-        if ((status = take_sizes(&me, node, value->axis, batch, steps)) != TRNN_OK) return status;
-        if ((status = take_indices(&me, node)) != TRNN_OK) return status;
-        take_turn(&me, node, value);
-        take_weights(node, &found.state_bytes);
-        value->frame = node->out;
-        if (!computes(&node->layer)) value->root = place_at(&me, node->reads.value[0])->root;
+        if ((status = take_layer(&me, i, &state)) != TRNN_OK) return status;
+        if (!computes(&nodes[i].layer)) places[net->inputs + i].root = read_by(&me, &nodes[i], 0)->root;
     }
-    for (int32_t o = 0; o < net->outputs; o++) place_at(&me, net->output[o])->uses++;
-    for (int32_t v = 0; v < found.values; v++)
-        if (place_at(&me, v)->uses == 0) return TRNN_E_GRAPH;
-    if ((status = check_indices(&me)) != TRNN_OK) return status;
+    for (int32_t o = 0; o < net->outputs; o++) {
+        if (net->output[o] < 0 || net->output[o] >= graph->values) return TRNN_E_GRAPH;
+        places[net->output[o]].uses++;
+    }
+    if ((status = check_uses(&me)) != TRNN_OK) return status;
     if ((status = find_loops(&me)) != TRNN_OK) return status;
     for (int32_t i = 0; i < net->count; i++) {
-        trnn_node *node = node_at(&me, i);
-        if (found.full_sequence) node->turn = TRNN_TURN_BLOCK;
-        found.turns |= 1u << node->turn;
+        if (graph->full_sequence) nodes[i].turn = TRNN_TURN_BLOCK;
+        graph->turns |= 1u << nodes[i].turn;
     }
-    if (trnn_times(trnn_align(found.state_bytes), (size_t)batch) > PTRDIFF_MAX) return TRNN_E_SIZE;
-    *graph = found;
-    return TRNN_OK;
+    const size_t row = trnn_align(trnn_times(state, sizeof(float)));
+    graph->state_bytes = trnn_times(row, (size_t)batch);
+    return graph->state_bytes > PTRDIFF_MAX ? TRNN_E_SIZE : TRNN_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "layers/layer.h"
 
+/* A layer of a net. */
 typedef struct {
     trnn_layer layer;
     trnn_frame in, out;              /* of the first value that it reads, and of the one that it writes */
@@ -15,6 +16,12 @@ typedef struct {
     int32_t turn;   /* a trnn_turn */
     int32_t loop;   /* of the first layer of a loop: the number of the first layer after it; else 0 */
     int32_t looped; /* 1: within a loop */
+
+    /* train.c */
+    size_t own; /* bytes into the tape: the layer's own part */
+    int32_t stage;
+    uint32_t adds;   /* bit r: adds its term to the gradient of the r-th value that it reads */
+    uint32_t clears; /* bit r: before it adds the first one, in a loop, that gradient is set to zero */
 } trnn_node;
 
 #define TRNN_ABSENT SIZE_MAX
@@ -23,16 +30,29 @@ typedef struct {
 typedef enum {
     TRNN_TURN_FIRST, /* before the first block: it reads values per sequence that the caller gave */
     TRNN_TURN_BLOCK, /* in each block */
-    TRNN_TURN_LAST   /* after the last block: it reads what a layer made of the sequence */
+    TRNN_TURN_LAST,  /* after the last block: it reads what a layer made of the sequence */
+    TRNN_TURNS
 } trnn_turn;
 
-/* A value of a plan. */
+/* A value of a net. */
 typedef struct {
     trnn_frame frame;
     int32_t axis;
-    int32_t root; /* the value whose numbers it has under another frame; its own number: none */
-    int32_t late; /* 1: it depends on the whole sequence */
-    int32_t uses; /* how many layers read it, and how often the caller does */
+    int32_t root;       /* the value whose numbers it has under another frame; its own number: none */
+    int32_t late;       /* 1: it depends on the whole sequence */
+    int32_t uses;       /* how many layers read it, and how often the caller does */
+    int32_t lookups;    /* how many of them read indices */
+    size_t frame_bytes; /* of one row at one step */
+    size_t bytes;       /* of the batch at all steps, aligned */
+    size_t at;          /* bytes into its array, or into the tape */
+
+    /* net.c */
+    int32_t array;        /* the array that it lies in */
+    int32_t birth, death; /* the moments between which its numbers in scratch are needed; -1: never there */
+
+    /* train.c */
+    size_t gradient; /* bytes into the tape */
+    int32_t seen;    /* while the tape is laid out: the gradient has a term */
 } trnn_place;
 
 /* What the walk over a net finds out. */
@@ -43,23 +63,28 @@ typedef struct {
     uint32_t turns;                /* bit t: a layer has turn t */
     int32_t full_sequence;
     uint32_t indices;
-    size_t state_bytes; /* of one row */
+    size_t state_bytes; /* of the batch */
 } trnn_graph;
 
-/* Bytes of `count` of something, and of what comes before. 0 if the net has no layers. */
-static inline size_t trnn_net_bytes(const trnn_net *net, size_t head, size_t node, size_t value)
+/* Bytes of `head`, the net's nodes and its places. 0 if the net has no layers. */
+static inline size_t trnn_net_bytes(const trnn_net *net, size_t head)
 {
     if (net->count < 1 || net->inputs < 1) return 0;
-    const size_t values = trnn_plus((size_t)net->count, (size_t)net->inputs);
-    return trnn_plus(trnn_plus(head, trnn_times((size_t)net->count, node)), trnn_times(values, value));
+    const size_t count = (size_t)net->count, values = trnn_plus(count, (size_t)net->inputs);
+    return trnn_plus(trnn_plus(head, trnn_times(count, sizeof(trnn_node))),
+                     trnn_times(values, sizeof(trnn_place)));
 }
 
-/* Checks a net and fills `nodes`, one for each layer `node_size` bytes apart, and `places`, one for each value
- * `place_size` bytes apart. `computes` tells whether a layer computes: the value of one that does not is x under another
- * frame. */
+/* The places of values, which follow the nodes of `count` layers. */
+static inline trnn_place *trnn_places(const trnn_node *nodes, int32_t count)
+{
+    return (trnn_place *)(uintptr_t)(nodes + count);
+}
+
+/* Checks a net and fills the nodes of its layers and the places of its values. `computes` tells whether a layer
+ * computes: the value of one that does not is x under another frame. */
 trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batch, const int32_t *steps,
-                            int (*computes)(const trnn_layer *layer), void *nodes, size_t node_size,
-                            void *places, size_t place_size);
+                            int (*computes)(const trnn_layer *layer), trnn_node *nodes);
 
 /* Does the node's layer have the tensor? */
 static inline int trnn_node_has(const trnn_node *node, int32_t slot)
@@ -67,16 +92,7 @@ static inline int trnn_node_has(const trnn_node *node, int32_t slot)
     return node->weights[slot] != TRNN_ABSENT;
 }
 
-/* Frames of a value, for so many steps on each axis. */
-static inline size_t trnn_frames_of(const trnn_place *value, int32_t batch, const int32_t *steps)
-{
-    return trnn_times((size_t)batch, value->axis ? (size_t)steps[value->axis - 1] : 1);
-}
-
-/* Bytes of so many frames. */
-static inline size_t trnn_frames_bytes(size_t frames, trnn_frame frame)
-{
-    return trnn_times(trnn_times(frames, trnn_frame_size(frame)), sizeof(float));
-}
+/* Steps on an axis of time. */
+static inline int32_t trnn_steps_on(const int32_t *steps, int32_t axis) { return axis ? steps[axis - 1] : 1; }
 
 #endif

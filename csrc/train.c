@@ -13,37 +13,15 @@
 #include "layers/training.h"
 #include "plan.h"
 
-typedef struct {
-    trnn_node node;
-    size_t own; /* bytes into the tape: the layer's own part */
-    int32_t stage;
-    uint32_t adds;   /* bit r: adds its term to the gradient of the r-th value that it reads */
-    uint32_t clears; /* bit r: before it adds the first one, in a loop, that gradient is set to zero */
-} trained_node;
-
-typedef struct {
-    trnn_place value;
-    size_t x, dx; /* bytes into the tape: its numbers, and their gradient */
-    int32_t seen; /* while the tape is laid out: the gradient has a term */
-} trained_value;
-
 struct trnn_training {
     trnn_training_sizes sizes;
     trnn_graph graph;
     size_t terms; /* bytes into the tape: terms of gradients that are then added */
     size_t flags; /* bytes at the beginning of a part's scratch: which values have a gradient */
-    trained_node nodes[];
+    trnn_node nodes[];
 };
 
-static const trained_value *values_of(const trnn_training *training)
-{
-    return (const trained_value *)(const void *)(training->nodes + training->graph.count);
-}
-
-size_t trnn_training_bytes(const trnn_net *net)
-{
-    return trnn_net_bytes(net, sizeof(trnn_training), sizeof(trained_node), sizeof(trained_value));
-}
+size_t trnn_training_bytes(const trnn_net *net) { return trnn_net_bytes(net, sizeof(trnn_training)); }
 
 static int computes(const trnn_layer *layer) { return !layer->training || layer->training->backward != NULL; }
 
@@ -59,78 +37,71 @@ static size_t take(size_t *tape, size_t bytes)
 static int32_t group_before(const trnn_training *training, int32_t end)
 {
     int32_t first = end - 1;
-    while (training->nodes[first].node.looped && training->nodes[first].node.loop != end) first--;
+    while (training->nodes[first].looped && training->nodes[first].loop != end) first--;
     return first;
 }
 
 /* Notes a layer's term of the gradient of the r-th value that it reads. */
-static void note_term(trained_node *n, int32_t r, trained_value *values)
+static void note_term(trnn_node *n, int32_t r, trnn_place *values)
 {
-    const trained_value *read = &values[n->node.reads.value[r]];
-    trained_value *root = &values[read->value.root];
-    const int again = n->node.looped && read->value.axis != n->node.axis; /* a term at each step */
+    const trnn_place *read = &values[n->reads.value[r]];
+    trnn_place *root = &values[read->root];
+    const int again = n->looped && read->axis != n->axis; /* a term at each step */
     if (root->seen || again) n->adds |= 1u << r;
     if (!root->seen && again) n->clears |= 1u << r;
     root->seen = 1;
 }
 
 /* Finds who writes gradients and who adds to them, in the order of the backward pass. */
-static void find_terms(trnn_training *training, const trnn_net *net, trained_value *values)
+static void find_terms(trnn_training *training, const trnn_net *net, trnn_place *values)
 {
-    for (int32_t o = 0; o < net->outputs; o++) values[values[net->output[o]].value.root].seen = 1;
+    for (int32_t o = 0; o < net->outputs; o++) values[values[net->output[o]].root].seen = 1;
     for (int32_t first, end = training->graph.count; end > 0; end = first) {
         first = group_before(training, end);
         for (int32_t after = 1; after >= 0; after--)
             for (int32_t i = end - 1; i >= first; i--) {
-                trained_node *n = &training->nodes[i];
-                const trnn_layer *layer = &n->node.layer;
+                trnn_node *n = &training->nodes[i];
+                const trnn_layer *layer = &n->layer;
                 if (!computes(layer) || (layer->type->after != NULL) != after) continue;
-                for (int32_t r = n->node.reads.count - 1; r >= 0; r--) note_term(n, r, values);
+                for (int32_t r = n->reads.count - 1; r >= 0; r--) note_term(n, r, values);
             }
     }
 }
 
-static size_t value_bytes(const trnn_training_sizes *sizes, const trained_value *value)
-{
-    return trnn_align(
-        trnn_frames_bytes(trnn_frames_of(&value->value, sizes->batch, sizes->steps), value->value.frame));
-}
-
 /* Bytes for the terms that a layer adds. */
-static size_t terms_bytes(const trnn_training *training, const trained_node *n, const trained_value *values)
+static size_t terms_bytes(const trnn_node *n, const trnn_place *values)
 {
     size_t bytes = 0;
-    for (int32_t r = 0; r < n->node.reads.count; r++)
-        if (n->adds >> r & 1)
-            bytes = trnn_plus(bytes, value_bytes(&training->sizes, &values[n->node.reads.value[r]]));
+    for (int32_t r = 0; r < n->reads.count; r++)
+        if (n->adds >> r & 1) bytes = trnn_plus(bytes, values[n->reads.value[r]].bytes);
     return bytes;
 }
 
 /* Gives every value and every layer its place on the tape. */
-static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trained_value *values)
+static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_place *values)
 {
     trnn_training_sizes *sizes = &training->sizes;
     const trnn_graph *graph = &training->graph;
     const int32_t batch = sizes->batch;
     size_t tape = 0, terms = 0;
     for (int32_t v = 0; v < graph->values; v++) {
-        trained_value *me = &values[v];
-        const trained_value *root = &values[me->value.root];
-        const int own = me->value.root == v;
+        trnn_place *me = &values[v];
+        const trnn_place *root = &values[me->root];
+        const int own = me->root == v;
         me->seen = 0;
-        me->x = own ? take(&tape, value_bytes(sizes, me)) : root->x;
-        me->dx = own ? take(&tape, value_bytes(sizes, me)) : root->dx;
+        me->at = own ? take(&tape, me->bytes) : root->at;
+        me->gradient = own ? take(&tape, me->bytes) : root->gradient;
     }
     sizes->stages = 1;
     for (int32_t i = 0; i < graph->count; i++) {
-        trained_node *n = &training->nodes[i];
-        const trnn_layer *layer = &n->node.layer;
+        trnn_node *n = &training->nodes[i];
+        const trnn_layer *layer = &n->layer;
         const trnn_layer_training *trains = layer->training;
         if (layer->format != TRNN_F32) return TRNN_E_FORMAT;
         if (!trains) return TRNN_E_TRAINING;
-        if (trains->across_batch && n->node.looped) return TRNN_E_LOOP;
-        const trnn_frame in = n->node.in, out = n->node.out;
-        const int32_t steps = n->node.axis ? sizes->steps[n->node.axis - 1] : 1;
+        if (trains->across_batch && n->looped) return TRNN_E_LOOP;
+        const trnn_frame in = n->in, out = n->out;
+        const int32_t steps = trnn_steps_on(sizes->steps, n->axis);
         n->adds = n->clears = 0;
         n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
         trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : layer->type->scratch;
@@ -141,21 +112,21 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, traine
     }
     find_terms(training, net, values);
     for (int32_t i = 0; i < graph->count; i++)
-        terms = trnn_larger(terms, terms_bytes(training, &training->nodes[i], values));
+        terms = trnn_larger(terms, terms_bytes(&training->nodes[i], values));
     training->terms = take(&tape, terms);
     sizes->tape_bytes = tape;
     for (int32_t i = 0; i < net->inputs; i++) {
         sizes->in[i] = net->input[i];
-        sizes->x[i] = values[i].x;
-        sizes->dx[i] = values[i].dx;
+        sizes->x[i] = values[i].at;
+        sizes->dx[i] = values[i].gradient;
     }
     for (int32_t o = 0; o < net->outputs; o++) {
-        const trained_value *value = &values[net->output[o]];
-        sizes->out[o] = (trnn_value){value->value.frame, value->value.axis};
-        sizes->y[o] = value->x;
-        sizes->dy[o] = value->dx;
+        const trnn_place *value = &values[net->output[o]];
+        sizes->out[o] = (trnn_value){value->frame, value->axis};
+        sizes->y[o] = value->at;
+        sizes->dy[o] = value->gradient;
         for (int32_t other = 0; other < o; other++) /* one gradient cannot come from two places */
-            if (sizes->dy[other] == value->dx) return TRNN_E_GRAPH;
+            if (sizes->dy[other] == value->gradient) return TRNN_E_GRAPH;
     }
     return TRNN_OK;
 }
@@ -164,25 +135,22 @@ trnn_status trnn_training_init(void *memory, const trnn_net *net, int32_t batch,
                                trnn_training_sizes *sizes)
 {
     trnn_training *training = memory;
-    trained_value *values = (trained_value *)(void *)(training->nodes + (net->count < 0 ? 0 : net->count));
-    trnn_graph graph;
-    trnn_status status = trnn_graph_init(&graph, net, batch, steps, computes, training->nodes,
-                                         sizeof(trained_node), values, sizeof(trained_value));
+    trnn_graph *graph = &training->graph;
+    trnn_training_sizes *total = &training->sizes;
+    trnn_status status = trnn_graph_init(graph, net, batch, steps, computes, training->nodes);
     if (status != TRNN_OK) return status;
 
-    *training = (trnn_training){.graph = graph};
-    trnn_training_sizes *total = &training->sizes;
     *total = (trnn_training_sizes){
         .inputs = net->inputs,
         .outputs = net->outputs,
         .batch = batch,
-        .indices = graph.indices,
-        .state_bytes = trnn_times(trnn_align(graph.state_bytes), (size_t)batch),
+        .indices = graph->indices,
+        .state_bytes = graph->state_bytes,
     };
-    for (int32_t a = 0; a < graph.axes; a++) total->steps[a] = steps[a];
-    status = lay_tape(training, net, values);
+    for (int32_t a = 0; a < graph->axes; a++) total->steps[a] = steps[a];
+    status = lay_tape(training, net, trnn_places(training->nodes, net->count));
     if (status != TRNN_OK) return status;
-    training->flags = trnn_align((size_t)graph.values);
+    training->flags = trnn_align((size_t)graph->values);
     total->scratch_bytes = trnn_plus(trnn_align(total->scratch_bytes), training->flags);
     const size_t all = trnn_plus(trnn_plus(total->tape_bytes, total->scratch_bytes), total->state_bytes);
     if (all > PTRDIFF_MAX) return TRNN_E_SIZE;
@@ -193,7 +161,7 @@ trnn_status trnn_training_init(void *memory, const trnn_net *net, int32_t batch,
 void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer)
 {
     assert(i >= 0 && i < training->graph.count);
-    training->nodes[i].node.layer = *layer;
+    training->nodes[i].layer = *layer;
 }
 
 /* ---- a layer's pass ----------------------------------------------------------------------------- */
@@ -208,7 +176,7 @@ static const char *find_flags(const trnn_training *training, const trnn_training
     for (int changed = !job->to_input; changed;) {
         changed = 0;
         for (int32_t i = 0; i < graph->count; i++) {
-            const trnn_reads *reads = &training->nodes[i].node.reads;
+            const trnn_reads *reads = &training->nodes[i].reads;
             char *flag = &flags[graph->inputs + i];
             int found = job->grads[i] != NULL;
             for (int32_t r = 0; r < reads->count; r++) found |= flags[reads->value[r]];
@@ -222,13 +190,14 @@ static const char *find_flags(const trnn_training *training, const trnn_training
 typedef struct {
     const trnn_training *training;
     const trnn_training_job *job;
-    const trained_value *values;
+    const trnn_place *values;
     const char *flags;
 } walk;
 
 static walk walk_of(const trnn_training *training, const trnn_training_job *job)
 {
-    return (walk){training, job, values_of(training), find_flags(training, job)};
+    return (walk){training, job, trnn_places(training->nodes, training->graph.count),
+                  find_flags(training, job)};
 }
 
 static float *on_tape(const walk *me, size_t place)
@@ -237,16 +206,16 @@ static float *on_tape(const walk *me, size_t place)
 }
 
 /* Where the layer writes its term of the gradient of the r-th value that it reads; NULL: not needed. */
-static float *term_of(const walk *me, const trained_node *n, int32_t r, size_t *terms)
+static float *term_of(const walk *me, const trnn_node *n, int32_t r, size_t *terms)
 {
     const trnn_training_sizes *sizes = &me->training->sizes;
-    const int32_t v = n->node.reads.value[r];
-    const trained_value *read = &me->values[v];
-    const int32_t root = read->value.root;
+    const int32_t v = n->reads.value[r];
+    const trnn_place *read = &me->values[v];
+    const int32_t root = read->root;
     const size_t place = *terms;
-    if (n->adds >> r & 1) *terms += value_bytes(sizes, read);
+    if (n->adds >> r & 1) *terms += read->bytes;
     if (!me->flags[v] || (root < sizes->inputs && sizes->indices >> root & 1)) return NULL;
-    return on_tape(me, n->adds >> r & 1 ? place : read->dx);
+    return on_tape(me, n->adds >> r & 1 ? place : read->gradient);
 }
 
 /* One layer's pass over all rows and steps. */
@@ -254,29 +223,28 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
 {
     const trnn_training *training = me->training;
     const trnn_training_job *job = me->job;
-    const trained_node *n = &training->nodes[i];
+    const trnn_node *n = &training->nodes[i];
     const trnn_training_sizes *sizes = &training->sizes;
-    const trained_value *first = &me->values[n->node.reads.value[0]],
-                        *own = &me->values[training->graph.inputs + i];
-    const int32_t axis = n->node.axis, steps = axis ? job->steps[axis - 1] : 1;
-    const int32_t writer = first->value.root - training->graph.inputs;
-    const size_t source = writer < 0 ? 0 : training->nodes[writer].node.state;
+    const trnn_place *first = &me->values[n->reads.value[0]], *own = &me->values[training->graph.inputs + i];
+    const int32_t axis = n->axis, steps = trnn_steps_on(job->steps, axis);
+    const int32_t writer = first->root - training->graph.inputs;
+    const size_t source = writer < 0 ? 0 : training->nodes[writer].state;
     char *const weights = job->weights[i], *const grads = (char *)(void *)job->grads[i];
     size_t terms = training->terms;
     trnn_pass pass = {
-        .layer = &n->node.layer,
+        .layer = &n->layer,
         .isa = job->isa,
-        .state = job->state + n->node.state,
-        .dstate = job->dstate + n->node.state,
+        .state = job->state + n->state,
+        .dstate = job->dstate + n->state,
         .state_stride = sizes->state_bytes / sizeof(float) / (size_t)sizes->batch,
         .tape = on_tape(me, n->own),
         .scratch = (char *)job->scratch + training->flags,
-        .x = on_tape(me, first->x),
-        .y = on_tape(me, own->x),
-        .dy = on_tape(me, own->dx),
+        .x = on_tape(me, first->at),
+        .y = on_tape(me, own->at),
+        .dy = on_tape(me, own->gradient),
         .dx = term_of(me, n, 0, &terms),
-        .in = n->node.in,
-        .out = n->node.out,
+        .in = n->in,
+        .out = n->out,
         .steps = steps,
         .batch = sizes->batch,
         .from = 0,
@@ -287,37 +255,42 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
         .lengths = axis ? job->lengths[axis - 1] : NULL,
         .seed = {job->seed[0],
                  job->seed[1] + (uint32_t)i * 0x9e3779b9u}, /* another sequence for each layer */
-        .still = first->value.axis != axis,
+        .still = first->axis != axis,
         .source = writer < 0 ? NULL : job->state + source,
         .dsource = writer < 0 ? NULL : job->dstate + source,
-        .count = n->node.reads.count - 1,
+        .count = n->reads.count - 1,
     };
     for (int32_t r = 0; r < pass.count; r++) {
-        const trained_value *read = &me->values[n->node.reads.value[r + 1]];
-        const int32_t other = read->value.axis;
+        const trnn_place *read = &me->values[n->reads.value[r + 1]];
+        const int32_t other = read->axis;
         pass.others[r] = (trnn_pass_read){
-            .x = on_tape(me, read->x),
+            .x = on_tape(me, read->at),
             .dx = term_of(me, n, r + 1, &terms),
-            .in = read->value.frame,
+            .in = read->frame,
             .still = other != axis,
-            .steps = other ? job->steps[other - 1] : 1,
+            .steps = trnn_steps_on(job->steps, other),
             .lengths = other ? job->lengths[other - 1] : NULL,
         };
     }
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) {
-        if (!trnn_node_has(&n->node, p)) continue;
-        pass.weights[p] = (float *)(void *)(weights + n->node.weights[p]);
-        pass.grads[p] = grads ? (float *)(void *)(grads + n->node.weights[p]) : NULL;
+        if (!trnn_node_has(n, p)) continue;
+        pass.weights[p] = (float *)(void *)(weights + n->weights[p]);
+        pass.grads[p] = grads ? (float *)(void *)(grads + n->weights[p]) : NULL;
     }
     return pass;
+}
+
+/* The first row of the batch of a part. */
+static int32_t first_row(int32_t batch, int32_t part, int32_t parts)
+{
+    return (int32_t)((int64_t)batch * part / parts);
 }
 
 /* Sets the part's rows of the batch. */
 static void take_rows(trnn_pass *pass)
 {
-    const int64_t batch = pass->batch;
-    pass->first = (int32_t)(batch * pass->part / pass->parts);
-    pass->rows = (int32_t)(batch * (pass->part + 1) / pass->parts) - pass->first;
+    pass->first = first_row(pass->batch, pass->part, pass->parts);
+    pass->rows = first_row(pass->batch, pass->part + 1, pass->parts) - pass->first;
 }
 
 /* The pass over contiguous frames, as one step of so many rows. */
@@ -339,28 +312,24 @@ static trnn_pass frames_of(const trnn_pass *pass, size_t first, int32_t frames)
 }
 
 /* Does the part's share of a layer's work, with the frames that its contract asks for (training.h). */
-static void work_on_rows(const trnn_pass *pass, void (*work)(const trnn_pass *))
+static void work_on_rows(trnn_pass *pass, void (*work)(const trnn_pass *))
 {
     const trnn_layer_training *trains = pass->layer->training;
-    trnn_pass mine = *pass;
     if (trains->across_batch) {
         if (pass->part == 0) work(pass);
         return;
     }
-    take_rows(&mine);
-    if (mine.rows == 0) return;
+    take_rows(pass);
+    if (pass->rows == 0) return;
     if (trains->sequences) {
-        work(&mine);
-    } else if (mine.rows == pass->batch) {
-        const trnn_pass all =
-            frames_of(pass, (size_t)pass->from * (size_t)pass->batch, (pass->to - pass->from) * pass->batch);
-        work(&all);
-    } else {
-        for (int32_t t = pass->from; t < pass->to; t++) {
-            const size_t first = (size_t)t * (size_t)pass->batch + (size_t)mine.first;
-            const trnn_pass step = frames_of(pass, first, mine.rows);
-            work(&step);
-        }
+        work(pass);
+        return;
+    }
+    const int32_t steps = pass->to - pass->from, whole = pass->rows == pass->batch; /* no gap between steps */
+    for (int32_t t = 0; t < (whole ? 1 : steps); t++) {
+        const size_t first = (size_t)(pass->from + t) * (size_t)pass->batch + (size_t)pass->first;
+        const trnn_pass some = frames_of(pass, first, whole ? steps * pass->rows : pass->rows);
+        work(&some);
     }
 }
 
@@ -371,14 +340,14 @@ static trnn_status check_indices(const trnn_training *training, const trnn_train
 {
     const trnn_training_sizes *sizes = &training->sizes;
     for (int32_t i = 0; i < training->graph.count; i++) {
-        const trnn_node *node = &training->nodes[i].node;
+        const trnn_node *node = &training->nodes[i];
         if (!node->layer.type->indices) continue;
-        const int32_t input = values_of(training)[node->reads.value[0]].value.root;
+        const int32_t input = node->reads.value[0];
         const int32_t most = node->layer.type->indices(&node->layer), axis = sizes->in[input].axis;
         const int32_t *const lengths = axis ? job->lengths[axis - 1] : NULL;
         const size_t frame = trnn_frame_size(sizes->in[input].frame);
         for (int32_t b = 0; b < sizes->batch; b++) {
-            const int32_t steps = lengths ? lengths[b] : axis ? job->steps[axis - 1] : 1;
+            const int32_t steps = lengths ? lengths[b] : trnn_steps_on(job->steps, axis);
             for (int32_t t = 0; t < steps; t++) {
                 const int32_t *index =
                     (const int32_t *)job->x[input] +
@@ -410,7 +379,7 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
             if (job->lengths[a][b] < 1 || job->lengths[a][b] > job->steps[a]) return TRNN_E_LENGTHS;
     }
     for (int32_t i = 0; i < training->graph.count; i++) {
-        const trnn_node *node = &training->nodes[i].node;
+        const trnn_node *node = &training->nodes[i];
         const trnn_layer_training *trains = node->layer.training;
         if (!trains->check) continue;
         const trnn_status status =
@@ -427,28 +396,25 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
 static void copy_input(const walk *me, int32_t i)
 {
     const trnn_training_job *job = me->job;
-    const trnn_training_sizes *sizes = &me->training->sizes;
-    const int32_t axis = sizes->in[i].axis, steps = axis ? job->steps[axis - 1] : 1;
+    const trnn_place *value = &me->values[i];
+    const int32_t axis = value->axis, steps = trnn_steps_on(job->steps, axis);
     const int32_t *const lengths = axis ? job->lengths[axis - 1] : NULL;
-    char *const tape = (char *)job->tape + sizes->x[i];
-    const size_t bytes = trnn_frame_size(sizes->in[i].frame) * sizeof(float), batch = (size_t)sizes->batch;
-    trnn_pass rows = {.batch = sizes->batch, .part = job->part, .parts = job->parts};
-    take_rows(&rows);
-    const int dense = job->x_row[i] == 1 && (job->x_step[i] == batch || steps == 1);
-    if (!lengths && rows.rows == sizes->batch && dense) {
-        trnn_copy(tape, job->x[i], (size_t)steps * batch * bytes);
+    const int32_t batch = me->training->sizes.batch, first = first_row(batch, job->part, job->parts),
+                  end = first_row(batch, job->part + 1, job->parts);
+    char *to = (char *)job->tape + value->at;
+    const char *from = job->x[i];
+    const size_t bytes = value->frame_bytes, step = (size_t)batch * bytes;
+    const int dense = job->x_row[i] == 1 && (job->x_step[i] == (size_t)batch || steps == 1);
+    if (!lengths && end - first == batch && dense) {
+        trnn_copy(to, from, (size_t)steps * step);
         return;
     }
-    for (int32_t t = 0; t < steps; t++)
-        for (int32_t b = rows.first; b < rows.first + rows.rows; b++) {
-            char *to = tape + ((size_t)t * batch + (size_t)b) * bytes;
-            const char *from =
-                (const char *)job->x[i] + ((size_t)t * job->x_step[i] + (size_t)b * job->x_row[i]) * bytes;
+    for (int32_t t = 0; t < steps; t++, to += step, from += job->x_step[i] * bytes)
+        for (int32_t b = first; b < end; b++)
             if (lengths && lengths[b] <= t)
-                trnn_zero(to, bytes);
+                trnn_zero(to + (size_t)b * bytes, bytes);
             else
-                trnn_copy(to, from, bytes);
-        }
+                trnn_copy(to + (size_t)b * bytes, from + (size_t)b * job->x_row[i] * bytes, bytes);
 }
 
 /* The forward pass of a layer that has none of its own. */
@@ -474,16 +440,16 @@ static void go_forward(const walk *me, int32_t i, int32_t from, int32_t to, int 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
     const walk me = walk_of(training, job);
-    const trained_node *nodes = training->nodes;
+    const trnn_node *nodes = training->nodes;
     const int32_t inputs = training->graph.inputs;
     for (int32_t i = 0; stage == 0 && i < inputs; i++) copy_input(&me, i);
     for (int32_t i = 0, end; i < training->graph.count; i = end) {
-        const trnn_node *node = &nodes[i].node;
-        const int32_t steps = node->axis ? job->steps[node->axis - 1] : 1;
+        const trnn_node *node = &nodes[i];
+        const int32_t steps = trnn_steps_on(job->steps, node->axis);
         end = node->loop ? node->loop : i + 1;
         if (nodes[i].stage != stage) continue;
         for (int32_t n = i; n < end; n++) {
-            const trnn_layer_training *trains = nodes[n].node.layer.training;
+            const trnn_layer_training *trains = nodes[n].layer.training;
             if (!trains->transpose || !me.flags[inputs + n]) continue;
             const trnn_pass pass = pass_of(&me, n);
             trains->transpose(&pass);
@@ -491,9 +457,9 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
         for (int32_t t = 0; t < (node->loop ? steps : 1); t++) {
             const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
             for (int32_t n = i; n < end; n++)
-                if (computes(&nodes[n].node.layer)) go_forward(&me, n, from, to, 0);
+                if (computes(&nodes[n].layer)) go_forward(&me, n, from, to, 0);
             for (int32_t n = i; n < end && node->loop; n++)
-                if (nodes[n].node.layer.type->after) go_forward(&me, n, from, to, 1);
+                if (nodes[n].layer.type->after) go_forward(&me, n, from, to, 1);
         }
     }
 }
@@ -517,53 +483,53 @@ static void add_rows(const trnn_pass *pass, float *to, const float *from, trnn_f
 }
 
 /* Adds the layer's terms to gradients, or clears the gradients that it is the first to add to. */
-static void add_terms(const walk *me, const trained_node *n, const trnn_pass *pass, int clear)
+static void add_terms(const walk *me, const trnn_node *n, const trnn_pass *pass, int clear)
 {
     trnn_pass mine = *pass;
     if (!pass->layer->training->across_batch)
         take_rows(&mine);
     else if (pass->part > 0)
         return;
-    for (int32_t r = 0; r < n->node.reads.count; r++) {
+    for (int32_t r = 0; r < n->reads.count; r++) {
         const trnn_pass_read *other = r ? &pass->others[r - 1] : NULL;
-        const trained_value *read = &me->values[n->node.reads.value[r]];
+        const trnn_place *read = &me->values[n->reads.value[r]];
         const float *term = r ? other->dx : pass->dx;
         if (!((clear ? n->clears : n->adds) >> r & 1) || !term) continue;
-        const int32_t axis = read->value.axis, all = axis ? me->job->steps[axis - 1] : 1;
-        const int still = axis != n->node.axis;
-        add_rows(&mine, on_tape(me, read->dx), clear ? NULL : term, read->value.frame, still ? 0 : pass->from,
+        const int32_t axis = read->axis, all = axis ? me->job->steps[axis - 1] : 1;
+        const int still = axis != n->axis;
+        add_rows(&mine, on_tape(me, read->gradient), clear ? NULL : term, read->frame, still ? 0 : pass->from,
                  still ? all : pass->to);
     }
 }
 
 static void go_back(const walk *me, int32_t i, int32_t from, int32_t to, int after)
 {
-    const trained_node *n = &me->training->nodes[i];
-    const trnn_layer_training *trains = n->node.layer.training;
+    const trnn_node *n = &me->training->nodes[i];
+    const trnn_layer_training *trains = n->layer.training;
     trnn_pass pass = pass_of(me, i);
     if (n->clears && to == pass.steps) add_terms(me, n, &pass, 1);
     pass.from = from;
     pass.to = to;
     work_on_rows(&pass, after ? trains->after_backward : trains->backward);
-    if (n->adds && after == (n->node.layer.type->after != NULL)) add_terms(me, n, &pass, 0);
+    if (n->adds && after == (n->layer.type->after != NULL)) add_terms(me, n, &pass, 0);
 }
 
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
     const walk me = walk_of(training, job);
-    const trained_node *nodes = training->nodes;
+    const trnn_node *nodes = training->nodes;
     const char *active = me.flags + training->graph.inputs;
     for (int32_t first, end = training->graph.count; end > 0; end = first) {
         first = group_before(training, end);
-        const trnn_node *node = &nodes[first].node;
-        const int32_t steps = node->axis ? job->steps[node->axis - 1] : 1;
+        const trnn_node *node = &nodes[first];
+        const int32_t steps = trnn_steps_on(job->steps, node->axis);
         if (nodes[first].stage != stage) continue;
         for (int32_t t = node->loop ? steps - 1 : 0; t >= 0; t--) {
             const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
             for (int32_t i = end - 1; i >= first && node->loop; i--)
-                if (nodes[i].node.layer.type->after && active[i]) go_back(&me, i, from, to, 1);
+                if (nodes[i].layer.type->after && active[i]) go_back(&me, i, from, to, 1);
             for (int32_t i = end - 1; i >= first; i--)
-                if (computes(&nodes[i].node.layer) && active[i]) go_back(&me, i, from, to, 0);
+                if (computes(&nodes[i].layer) && active[i]) go_back(&me, i, from, to, 0);
         }
     }
 }
@@ -572,7 +538,7 @@ void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 {
     const walk me = walk_of(training, job);
     for (int32_t i = training->graph.count - 1; i >= 0; i--) {
-        if (!job->grads[i] || !training->nodes[i].node.layer.training->gradients) continue;
+        if (!job->grads[i] || !training->nodes[i].layer.training->gradients) continue;
         const trnn_pass pass = pass_of(&me, i);
         const trnn_layer_training *trains = pass.layer->training;
         const trnn_pass all = frames_of(&pass, 0, pass.steps * pass.batch);

@@ -80,6 +80,7 @@ LAW = {
     "index.h": {"<stddef.h>", "<stdint.h>"},
     "status.c": {"tinyrnn.h", "status.def"},
     "plan.h": {"layers/layer.h"},
+    "graph.c": {"plan.h"},
     "net.c": {"plan.h"},
     "train.c": {"plan.h", "layers/training.h"},
     "loss.c": {"loss/loss.h"},
