@@ -137,11 +137,11 @@ static void take_turn(const walk *me, trnn_node *node, trnn_place *value)
     }
     value->late = late || type->time == TRNN_TIME_REDUCE;
     me->graph->full_sequence |= apart;
-    node->turn = node->axis ? TRNN_TURN_BLOCK : late ? TRNN_TURN_LAST : TRNN_TURN_FIRST;
+    node->turn = node->axis ? TRNN_TURN_EACH : late ? TRNN_TURN_LAST : TRNN_TURN_FIRST;
 }
 
 /* The layer's tensors in its weights, and its place in a row of the state. */
-static void take_tensors(trnn_node *node, size_t *state)
+static void take_tensors(trnn_node *node, size_t *row_state)
 {
     const trnn_layer *layer = &node->layer;
     trnn_param slots[TRNN_PARAMS_MAX];
@@ -149,13 +149,13 @@ static void take_tensors(trnn_node *node, size_t *state)
     node->slots = trnn_layer_slots(layer, slots, &bytes);
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++)
         node->weights[p] = p < node->slots && slots[p].rank > 0 ? slots[p].offset : TRNN_ABSENT;
-    node->state = *state;
+    node->state = *row_state;
     node->state_numbers = layer->type->state ? layer->type->state(layer) : 0;
-    *state = trnn_plus(*state, node->state_numbers);
+    *row_state = trnn_plus(*row_state, node->state_numbers);
 }
 
 /* What can be found of a layer from those before it. */
-static trnn_status take_layer(const walk *me, int32_t i, size_t *state)
+static trnn_status take_layer(const walk *me, int32_t i)
 {
     trnn_node *node = &me->nodes[i];
     trnn_place *value = &me->places[me->graph->inputs + i];
@@ -167,7 +167,7 @@ static trnn_status take_layer(const walk *me, int32_t i, size_t *state)
     if ((status = check_source(me, node)) != TRNN_OK) return status;
     if ((status = take_axis(me, node)) != TRNN_OK) return status;
     take_turn(me, node, value);
-    take_tensors(node, state);
+    take_tensors(node, &me->graph->row_state);
     value->frame = node->out;
     value->axis = node->layer.type->time == TRNN_TIME_REDUCE ? 0 : node->axis;
     return take_sizes(me, value);
@@ -181,7 +181,6 @@ static trnn_status find_loops(const walk *me)
     for (int32_t i = 0; i < graph->count; i++) {
         trnn_node *node = &me->nodes[i];
         const trnn_layer_type *type = node->layer.type;
-        node->loop = 0;
         if (type->after) {
             const int32_t writer = node->reads.value[0] - graph->inputs;
             const trnn_place *read = read_by(me, node, 0);
@@ -220,25 +219,25 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     int32_t axes;
     trnn_status status = check_net(net, batch, steps, &axes);
     if (status != TRNN_OK) return status;
-    *graph = (trnn_graph){
-        .count = net->count,
-        .inputs = net->inputs,
-        .values = net->inputs + net->count,
-        .axes = axes,
-        .full_sequence = axes > 1,
-    };
     trnn_place *const places = trnn_places(nodes, net->count);
     const walk me = {net, batch, steps, graph, nodes, places};
-    size_t state = 0; /* of one row, in floats */
+    trnn_zero(nodes, trnn_net_bytes(net, 0));
+    trnn_zero(graph, sizeof *graph);
+    graph->count = net->count;
+    graph->inputs = net->inputs;
+    graph->values = net->inputs + net->count;
+    graph->axes = axes;
+    graph->full_sequence = axes > 1;
     for (int32_t v = 0; v < graph->values; v++) {
-        places[v] = (trnn_place){.frame = {1, 1, 1}, .axis = 1, .root = v}; /* as a delay finds it */
+        places[v].root = v;
+        places[v].axis = 1; /* as a delay finds what comes later */
         if (v >= net->inputs) continue;
         places[v].frame = net->input[v].frame;
         places[v].axis = net->input[v].axis;
         if ((status = take_sizes(&me, &places[v])) != TRNN_OK) return status;
     }
     for (int32_t i = 0; i < net->count; i++) {
-        if ((status = take_layer(&me, i, &state)) != TRNN_OK) return status;
+        if ((status = take_layer(&me, i)) != TRNN_OK) return status;
         if (!computes(&nodes[i].layer)) places[net->inputs + i].root = read_by(&me, &nodes[i], 0)->root;
     }
     for (int32_t o = 0; o < net->outputs; o++) {
@@ -247,11 +246,8 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     }
     if ((status = check_uses(&me)) != TRNN_OK) return status;
     if ((status = find_loops(&me)) != TRNN_OK) return status;
-    for (int32_t i = 0; i < net->count; i++) {
-        if (graph->full_sequence) nodes[i].turn = TRNN_TURN_BLOCK;
-        graph->turns |= 1u << nodes[i].turn;
-    }
-    const size_t row = trnn_align(trnn_times(state, sizeof(float)));
+    const size_t row = trnn_align(trnn_times(graph->row_state, sizeof(float)));
+    graph->row_state = row / sizeof(float);
     graph->state_bytes = trnn_times(row, (size_t)batch);
     return graph->state_bytes > PTRDIFF_MAX ? TRNN_E_SIZE : TRNN_OK;
 }

@@ -24,29 +24,25 @@ static int computes(const trnn_layer *layer) { return layer->type->run != NULL; 
 
 /* ---- scratch: the places of values ---------------------------------------------------------------- */
 
-/* Layers run in the order of their turns, then of their numbers. */
-static int32_t time_of(const trnn_plan *plan, int32_t i)
-{
-    return plan->nodes[i].turn * plan->graph.count + i;
-}
+static trnn_place *root_of(trnn_place *places, int32_t v) { return &places[places[v].root]; }
 
 /* A value is needed from the layer that writes it to the last one that reads it; what a loop writes, from the first
- * layer of the loop on, and what is made before the first block, until the last. */
+ * layer of the loop on; what is made in the first block and read in another, all the time. */
 static void find_lives(const trnn_plan *plan, trnn_place *places)
 {
     const int32_t count = plan->graph.count, inputs = plan->graph.inputs;
     for (int32_t i = 0, first = 0; i < count; i++) {
         const trnn_node *n = &plan->nodes[i];
-        const int32_t own = inputs + i, now = time_of(plan, i);
+        trnn_place *own = root_of(places, inputs + i);
         if (n->loop || !n->looped) first = i;
-        trnn_place *value = &places[places[own].root];
-        if (places[own].root == own && value->array == IN_SCRATCH) value->birth = time_of(plan, first);
-        if (value->death < now) value->death = now;
+        if (own->root == inputs + i && own->array == IN_SCRATCH) own->birth = first;
+        if (own->death < i) own->death = i;
         for (int32_t r = 0; r < n->reads.count; r++) {
-            trnn_place *read = &places[places[n->reads.value[r]].root];
-            const int again = !read->axis && n->axis && !plan->graph.full_sequence; /* in the next block */
-            const int32_t last = again ? TRNN_TURN_LAST * count - 1 : now;
-            if (read->death < last) read->death = last;
+            trnn_place *read = root_of(places, n->reads.value[r]);
+            const int kept =
+                !plan->graph.full_sequence && !read->axis && !read->late && n->turn != TRNN_TURN_FIRST;
+            if (kept && read->birth > 0) read->birth = 0;
+            if (read->death < i) read->death = kept ? count : i;
         }
     }
 }
@@ -107,22 +103,21 @@ static void place_all(trnn_plan *plan, trnn_place *places)
     const int32_t count = plan->graph.values, inputs = plan->graph.inputs;
     for (int32_t v = 0; v < count; v++) {
         places[v].array = v < inputs ? AT_PORT + v : IN_SCRATCH;
+        places[v].at = v < inputs ? 0 : NOWHERE;
         places[v].birth = places[v].death = -1;
     }
     for (int32_t p = inputs; p < plan->ports; p++) {
-        trnn_place *root = &places[places[plan->port[p]].root];
-        if (root->array == IN_SCRATCH)
-            root->array = AT_PORT + p;
-        else
-            plan->copies = 1;
+        trnn_place *root = root_of(places, plan->port[p]);
+        plan->copies |= root->array != IN_SCRATCH;
+        if (root->array == IN_SCRATCH) root->array = AT_PORT + p;
+        root->at = 0;
     }
     find_lives(plan, places);
-    for (int32_t v = 0; v < count; v++) places[v].at = places[v].birth < 0 ? 0 : NOWHERE;
     plan->sizes.widest_bytes = widest(places, count);
     plan->sizes.value_bytes = place_values(places, count);
     for (int32_t v = 0; v < count; v++) {
-        places[v].array = places[places[v].root].array;
-        places[v].at = places[places[v].root].at;
+        places[v].array = root_of(places, v)->array;
+        places[v].at = root_of(places, v)->at;
     }
 }
 
@@ -192,7 +187,7 @@ typedef struct {
     const trnn_place *places;
     size_t batch, stride; /* rows of a step, ours and the caller's */
     int32_t steps[TRNN_AXES_MAX];
-    int32_t start;
+    int32_t start, last; /* last: 1: none follows */
     char *array[AT_PORT + PORTS];
 } block;
 
@@ -209,17 +204,28 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_plan *plan = me->plan;
     const trnn_job *job = me->job;
     const trnn_node *n = &plan->nodes[i];
-    const trnn_place *x = &me->places[n->reads.value[0]], *y = &me->places[plan->graph.inputs + i];
-    const int32_t writer = x->root - plan->graph.inputs;
-    trnn_read others[TRNN_READS_MAX];
+    const trnn_place *y = &me->places[plan->graph.inputs + i];
+    const int32_t writer = me->places[n->reads.value[0]].root - plan->graph.inputs;
+    trnn_read reads[TRNN_READS_MAX];
+    for (int32_t r = 0; r < n->reads.count; r++) {
+        const trnn_place *read = &me->places[n->reads.value[r]];
+        const int still = read->axis != n->axis;
+        reads[r] = (trnn_read){
+            .x = (const float *)(void *)numbers_of(me, read, n->axis, t),
+            .in = read->frame,
+            .still = still,
+            .steps = still ? trnn_steps_on(me->steps, read->axis) : steps,
+            .lengths = read->axis ? job->lengths[read->axis - 1] : NULL,
+        };
+    }
     trnn_call call = {
         .layer = &n->layer,
         .isa = job->isa,
         .state = job->state + n->state,
         .scratch = (char *)job->scratch + plan->sizes.value_bytes,
-        .x = numbers_of(me, x, n->axis, t),
+        .x = reads[0].x,
         .y = (float *)(void *)numbers_of(me, y, n->axis, t),
-        .state_stride = plan->sizes.state_bytes / sizeof(float) / me->batch,
+        .state_stride = plan->graph.row_state,
         .in = n->in,
         .out = n->out,
         .steps = steps,
@@ -227,21 +233,11 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
         .lengths = n->axis ? job->lengths[n->axis - 1] : NULL,
         .start = me->start + t,
         .descending = (job->descending + me->start + t) & 1,
-        .still = x->axis != n->axis,
+        .still = reads[0].still,
         .source = writer < 0 ? NULL : job->state + plan->nodes[writer].state,
         .count = n->reads.count - 1,
-        .others = others,
+        .others = reads + 1,
     };
-    for (int32_t r = 0; r < call.count; r++) {
-        const trnn_place *read = &me->places[n->reads.value[r + 1]];
-        others[r] = (trnn_read){
-            .x = (const float *)(void *)numbers_of(me, read, n->axis, t),
-            .in = read->frame,
-            .still = read->axis != n->axis,
-            .steps = read->axis == n->axis ? steps : trnn_steps_on(me->steps, read->axis),
-            .lengths = read->axis ? job->lengths[read->axis - 1] : NULL,
-        };
-    }
     for (int32_t p = 0; p < n->slots; p++)
         call.weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
     run(&call);
@@ -257,15 +253,15 @@ static void run_layers(const block *me, int32_t first, int32_t end, int32_t t, i
         if (nodes[i].layer.type->after) run_layer(me, i, t, steps, nodes[i].layer.type->after);
 }
 
-static void run_turn(const block *me, int32_t turn)
+static void run_block(const block *me)
 {
-    const trnn_plan *plan = me->plan;
-    for (int32_t i = 0, end; i < plan->graph.count; i = end) {
-        const trnn_node *n = &plan->nodes[i];
-        const int32_t steps = trnn_steps_on(me->steps, n->axis);
+    const trnn_graph *graph = &me->plan->graph;
+    for (int32_t i = 0, end; i < graph->count; i = end) {
+        const trnn_node *n = &me->plan->nodes[i];
+        const int32_t steps = trnn_steps_on(me->steps, n->axis), at_once = n->loop ? 1 : steps;
         end = n->loop ? n->loop : i + 1;
-        if (n->turn != turn) continue;
-        for (int32_t t = 0; t < (n->loop ? steps : 1); t++) run_layers(me, i, end, t, n->loop ? 1 : steps);
+        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->start == 0 : me->last)) continue;
+        for (int32_t t = 0; t < steps; t += at_once) run_layers(me, i, end, t, at_once);
     }
 }
 
@@ -279,8 +275,8 @@ static char *theirs(const block *me, int32_t p)
 }
 
 /* Copies the steps of a value from one array to another, whose steps are `from_rows` and `to_rows` apart. */
-static void copy_steps(const block *me, const trnn_place *value, const char *from, size_t from_rows, char *to,
-                       size_t to_rows)
+TRNN_NOINLINE void copy_steps(const block *me, const trnn_place *value, const char *from, size_t from_rows,
+                              char *to, size_t to_rows)
 {
     for (int32_t t = trnn_steps_on(me->steps, value->axis); t > 0; t--) {
         trnn_copy(to, from, me->batch * value->frame_bytes);
@@ -354,19 +350,20 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
 
     const trnn_graph *graph = &plan->graph;
     const int32_t steps = job->steps[0], most = plan->sizes.steps[0];
-    block me = {.plan = plan, .job = job, .places = trnn_places(plan->nodes, graph->count)};
+    block me;
+    me.plan = plan;
+    me.job = job;
+    me.places = trnn_places(plan->nodes, graph->count);
     me.batch = (size_t)plan->sizes.batch;
     me.stride = job->stride ? (size_t)job->stride : me.batch;
     me.array[IN_SCRATCH] = job->scratch;
     for (int32_t a = 0; a < graph->axes; a++) me.steps[a] = job->steps[a];
-    for (; me.start < steps; me.start += most) {
+    for (me.start = 0; me.start < steps; me.start += most) {
         if (job->poll && me.start > 0 && job->poll(job->context)) return TRNN_E_INTERRUPTED;
-        const int last = steps - me.start <= most;
-        me.steps[0] = last ? steps - me.start : most;
+        me.last = steps - me.start <= most;
+        me.steps[0] = me.last ? steps - me.start : most;
         reach_arrays(&me);
-        if (me.start == 0 && graph->turns >> TRNN_TURN_FIRST & 1) run_turn(&me, TRNN_TURN_FIRST);
-        run_turn(&me, TRNN_TURN_BLOCK);
-        if (last && graph->turns >> TRNN_TURN_LAST & 1) run_turn(&me, TRNN_TURN_LAST);
+        run_block(&me);
         if (plan->copies || job->stride) return_outputs(&me);
     }
     return TRNN_OK;

@@ -26,12 +26,11 @@ typedef struct {
 
 #define TRNN_ABSENT SIZE_MAX
 
-/* When a layer runs in a call that consists of several blocks. */
+/* The blocks of a call in which a layer runs. */
 typedef enum {
-    TRNN_TURN_FIRST, /* before the first block: it reads values per sequence that the caller gave */
-    TRNN_TURN_BLOCK, /* in each block */
-    TRNN_TURN_LAST,  /* after the last block: it reads what a layer made of the sequence */
-    TRNN_TURNS
+    TRNN_TURN_EACH,
+    TRNN_TURN_FIRST, /* it reads values per sequence that the caller gave, and what became of them */
+    TRNN_TURN_LAST   /* it reads what a layer made of the sequence */
 } trnn_turn;
 
 /* A value of a net. */
@@ -60,10 +59,10 @@ typedef struct {
     int32_t count, inputs, values; /* layers, inputs, and both */
     int32_t axes;                  /* axes of time */
     int32_t loops;                 /* 1: there is a delay */
-    uint32_t turns;                /* bit t: a layer has turn t */
     int32_t full_sequence;
     uint32_t indices;
-    size_t state_bytes; /* of the batch */
+    size_t row_state; /* floats from a row's state to the next */
+    size_t state_bytes;
 } trnn_graph;
 
 /* Bytes of `head`, the net's nodes and its places. 0 if the net has no layers. */

@@ -225,9 +225,9 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
     const trnn_training_job *job = me->job;
     const trnn_node *n = &training->nodes[i];
     const trnn_training_sizes *sizes = &training->sizes;
-    const trnn_place *first = &me->values[n->reads.value[0]], *own = &me->values[training->graph.inputs + i];
+    const trnn_place *own = &me->values[training->graph.inputs + i];
     const int32_t axis = n->axis, steps = trnn_steps_on(job->steps, axis);
-    const int32_t writer = first->root - training->graph.inputs;
+    const int32_t writer = me->values[n->reads.value[0]].root - training->graph.inputs;
     const size_t source = writer < 0 ? 0 : training->nodes[writer].state;
     char *const weights = job->weights[i], *const grads = (char *)(void *)job->grads[i];
     size_t terms = training->terms;
@@ -236,13 +236,11 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
         .isa = job->isa,
         .state = job->state + n->state,
         .dstate = job->dstate + n->state,
-        .state_stride = sizes->state_bytes / sizeof(float) / (size_t)sizes->batch,
+        .state_stride = training->graph.row_state,
         .tape = on_tape(me, n->own),
         .scratch = (char *)job->scratch + training->flags,
-        .x = on_tape(me, first->at),
         .y = on_tape(me, own->at),
         .dy = on_tape(me, own->gradient),
-        .dx = term_of(me, n, 0, &terms),
         .in = n->in,
         .out = n->out,
         .steps = steps,
@@ -255,23 +253,26 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
         .lengths = axis ? job->lengths[axis - 1] : NULL,
         .seed = {job->seed[0],
                  job->seed[1] + (uint32_t)i * 0x9e3779b9u}, /* another sequence for each layer */
-        .still = first->axis != axis,
         .source = writer < 0 ? NULL : job->state + source,
         .dsource = writer < 0 ? NULL : job->dstate + source,
         .count = n->reads.count - 1,
     };
-    for (int32_t r = 0; r < pass.count; r++) {
-        const trnn_place *read = &me->values[n->reads.value[r + 1]];
+    trnn_pass_read first;
+    for (int32_t r = 0; r < n->reads.count; r++) {
+        const trnn_place *read = &me->values[n->reads.value[r]];
         const int32_t other = read->axis;
-        pass.others[r] = (trnn_pass_read){
+        *(r ? &pass.others[r - 1] : &first) = (trnn_pass_read){
             .x = on_tape(me, read->at),
-            .dx = term_of(me, n, r + 1, &terms),
+            .dx = term_of(me, n, r, &terms),
             .in = read->frame,
             .still = other != axis,
             .steps = trnn_steps_on(job->steps, other),
             .lengths = other ? job->lengths[other - 1] : NULL,
         };
     }
+    pass.x = first.x;
+    pass.dx = first.dx;
+    pass.still = first.still;
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) {
         if (!trnn_node_has(n, p)) continue;
         pass.weights[p] = (float *)(void *)(weights + n->weights[p]);
