@@ -2,6 +2,7 @@
  * reference in double, with the same bits in every way of running them; their gradients against differences of the
  * reference; how well values share scratch; nets that cannot be. */
 #include "check.h"
+#include "../../csrc/layers/layer.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -1098,6 +1099,97 @@ static void along_axes(void)
         }
 }
 
+/* ---- turns ------------------------------------------------------------------------------------------------ */
+
+/* A layer that reduces: the sum of the steps so far, of 3 numbers. */
+static trnn_status total_check(const trnn_layer *layer) { return layer ? TRNN_OK : TRNN_E_ARGUMENT; }
+
+static trnn_status total_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
+{
+    *out = in;
+    return total_check(layer);
+}
+
+static size_t total_state(const trnn_layer *layer) { return layer ? 3 : 0; }
+
+static void total_run(const trnn_call *call)
+{
+    for (int32_t b = 0; b < call->batch; b++) {
+        float *sum = call->state + (size_t)b * call->state_stride;
+        for (int32_t t = 0; t < call->steps; t++)
+            for (int32_t j = 0; j < 3; j++) sum[j] += ((const float *)call->x)[(t * call->batch + b) * 3 + j];
+        memcpy(call->y + 3 * b, sum, 3 * sizeof *sum);
+    }
+}
+
+static const trnn_layer_type total = {
+    .name = "total",
+    .check = total_check,
+    .frame = total_frame,
+    .time = TRNN_TIME_REDUCE,
+    .state = total_state,
+    .run = total_run,
+};
+
+/* Layers per sequence before and after a sum over the steps, some of which read what the first block made. */
+static void turns(void)
+{
+    /* f = tanh(s), a = tanh(x + f), r = tanh(total(a)); outputs a * tanh(f) and tanh(r + f) */
+    static const trnn_layer layers[] = {PLAIN(tanh),      PLAIN(add),  PLAIN(tanh),
+                                        {.type = &total}, PLAIN(tanh), PLAIN(tanh),
+                                        PLAIN(multiply),  PLAIN(add),  PLAIN(tanh)};
+    static const trnn_reads reads[] = {{1, {1}}, {2, {0, 2}}, {1, {3}},    {1, {4}}, {1, {5}},
+                                       {1, {2}}, {2, {4, 7}}, {2, {6, 2}}, {1, {9}}};
+    static const void *const none[9] = {NULL};
+    const trnn_net net = {layers, 9, reads, 2, 2, {{{1, 1, 3}, 1}, {{1, 1, 3}, 0}}, {8, 10}};
+    memory plan = memory_take(trnn_plan_bytes(&net)), x = memory_floats(STEPS * BATCH * 3),
+           s = memory_floats(BATCH * 3), y = memory_floats(STEPS * BATCH * 3),
+           last = memory_floats(BATCH * 3);
+    const trnn_kernels *isa;
+    dice d = dice_named("turns");
+    roll_into(&x, &d, 0);
+    roll_into(&s, &d, 0);
+    for (int32_t k = 0; (isa = isa_get(k)); k++)
+        for (int32_t steps = 1; steps <= STEPS; steps++) {
+            trnn_sizes sizes;
+            const trnn_status status = trnn_plan_init(plan.at, &net, BATCH, &steps, &sizes);
+            check(status == TRNN_OK && !sizes.full_sequence, "turns: %s", trnn_status_text(status));
+            memory state = memory_take(sizes.state_bytes), scratch = memory_take(sizes.scratch_bytes);
+            memset(state.at, 0, state.bytes);
+            memset(scratch.at, 0xff, scratch.bytes);
+            const trnn_job job = {.isa = isa,
+                                  .weights = none,
+                                  .state = state.at,
+                                  .scratch = scratch.at,
+                                  .x = {x.at, s.at},
+                                  .y = {y.at, last.at},
+                                  .steps = {STEPS}};
+            mark(&y);
+            mark(&last);
+            check(trnn_run((const trnn_plan *)(const void *)plan.at, &job) == TRNN_OK, "turns: a run");
+            double off = 0;
+            for (int32_t i = 0; i < BATCH * 3; i++) {
+                const double f = tanh((double)s.at[i]);
+                double sum = 0;
+                for (int32_t t = 0; t < STEPS; t++) {
+                    const double a = tanh((double)x.at[t * BATCH * 3 + i] + f);
+                    sum += a;
+                    off = fmax(off, fabs((double)y.at[t * BATCH * 3 + i] - a * tanh(f)));
+                }
+                off = fmax(off, fabs((double)last.at[i] - tanh(tanh(sum) + f)));
+            }
+            check(off < 1e-5 && marks(&y) == 0 && marks(&last) == 0, "on %s, blocks of %d: %g off",
+                  trnn_isa_name(isa), (int)steps, off);
+            memory_release(&state);
+            memory_release(&scratch);
+        }
+    memory_release(&plan);
+    memory_release(&x);
+    memory_release(&s);
+    memory_release(&y);
+    memory_release(&last);
+}
+
 /* ---- how well values share scratch ------------------------------------------------------------------- */
 
 static void values_in_scratch(void)
@@ -1279,6 +1371,7 @@ void test_graph(void)
         {"frames of three axes", along_axes},
         {"random graphs, in every way", random_graphs},
         {"their gradients", random_gradients},
+        {"layers per sequence take turns", turns},
         {"values share scratch", values_in_scratch},
         {"graphs that cannot be", cannot_be},
     };
