@@ -23,7 +23,10 @@ struct trnn_training {
 
 size_t trnn_training_bytes(const trnn_net *net) { return trnn_net_bytes(net, sizeof(trnn_training)); }
 
-static int computes(const trnn_layer *layer) { return !layer->training || layer->training->backward != NULL; }
+static int goes_back(const trnn_layer *layer)
+{
+    return !layer->training || layer->training->backward != NULL;
+}
 
 /* Takes the next bytes of the tape; their place. */
 static size_t take(size_t *tape, size_t bytes)
@@ -62,7 +65,7 @@ static void find_terms(trnn_training *training, const trnn_net *net, trnn_place 
             for (int32_t i = end - 1; i >= first; i--) {
                 trnn_node *n = &training->nodes[i];
                 const trnn_layer *layer = &n->layer;
-                if (!computes(layer) || (layer->type->after != NULL) != after) continue;
+                if (!goes_back(layer) || (layer->type->after != NULL) != after) continue;
                 for (int32_t r = n->reads.count - 1; r >= 0; r--) note_term(n, r, values);
             }
     }
@@ -137,7 +140,7 @@ trnn_status trnn_training_init(void *memory, const trnn_net *net, int32_t batch,
     trnn_training *training = memory;
     trnn_graph *graph = &training->graph;
     trnn_training_sizes *total = &training->sizes;
-    trnn_status status = trnn_graph_init(graph, net, batch, steps, computes, training->nodes);
+    trnn_status status = trnn_graph_init(graph, net, batch, steps, goes_back, training->nodes);
     if (status != TRNN_OK) return status;
 
     *total = (trnn_training_sizes){
@@ -194,7 +197,7 @@ typedef struct {
     const char *flags;
 } walk;
 
-static walk walk_of(const trnn_training *training, const trnn_training_job *job)
+static walk walk_over(const trnn_training *training, const trnn_training_job *job)
 {
     return (walk){training, job, trnn_places(training->nodes, training->graph.count),
                   find_flags(training, job)};
@@ -426,7 +429,7 @@ static void run(const trnn_pass *pass)
 }
 
 /* Runs one layer forwards over the steps from .. to - 1. */
-static void go_forward(const walk *me, int32_t i, int32_t from, int32_t to, int after)
+static void layer_forward(const walk *me, int32_t i, int32_t from, int32_t to, int after)
 {
     trnn_pass pass = pass_of(me, i);
     const trnn_layer_training *trains = pass.layer->training;
@@ -440,7 +443,7 @@ static void go_forward(const walk *me, int32_t i, int32_t from, int32_t to, int 
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const walk me = walk_of(training, job);
+    const walk me = walk_over(training, job);
     const trnn_node *nodes = training->nodes;
     const int32_t inputs = training->graph.inputs;
     for (int32_t i = 0; stage == 0 && i < inputs; i++) copy_input(&me, i);
@@ -458,9 +461,9 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
         for (int32_t t = 0; t < (node->loop ? steps : 1); t++) {
             const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
             for (int32_t n = i; n < end; n++)
-                if (computes(&nodes[n].layer)) go_forward(&me, n, from, to, 0);
+                if (goes_back(&nodes[n].layer)) layer_forward(&me, n, from, to, 0);
             for (int32_t n = i; n < end && node->loop; n++)
-                if (nodes[n].layer.type->after) go_forward(&me, n, from, to, 1);
+                if (nodes[n].layer.type->after) layer_forward(&me, n, from, to, 1);
         }
     }
 }
@@ -468,8 +471,8 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
 /* ---- backward pass ------------------------------------------------------------------------------ */
 
 /* Visits the part's numbers of a gradient, row by row: adds `from` to them, or sets them to zero if it is NULL. */
-static void add_rows(const trnn_pass *pass, float *to, const float *from, trnn_frame frame,
-                     int32_t first_step, int32_t end_step)
+static void add_gradient(const trnn_pass *pass, float *to, const float *from, trnn_frame frame,
+                         int32_t first_step, int32_t end_step)
 {
     const size_t numbers = trnn_frame_size(frame);
     for (int32_t t = first_step; t < end_step; t++) {
@@ -498,12 +501,12 @@ static void add_terms(const walk *me, const trnn_node *n, const trnn_pass *pass,
         if (!((clear ? n->clears : n->adds) >> r & 1) || !term) continue;
         const int32_t axis = read->axis, all = axis ? me->job->steps[axis - 1] : 1;
         const int still = axis != n->axis;
-        add_rows(&mine, on_tape(me, read->gradient), clear ? NULL : term, read->frame, still ? 0 : pass->from,
-                 still ? all : pass->to);
+        add_gradient(&mine, on_tape(me, read->gradient), clear ? NULL : term, read->frame,
+                     still ? 0 : pass->from, still ? all : pass->to);
     }
 }
 
-static void go_back(const walk *me, int32_t i, int32_t from, int32_t to, int after)
+static void layer_backward(const walk *me, int32_t i, int32_t from, int32_t to, int after)
 {
     const trnn_node *n = &me->training->nodes[i];
     const trnn_layer_training *trains = n->layer.training;
@@ -517,7 +520,7 @@ static void go_back(const walk *me, int32_t i, int32_t from, int32_t to, int aft
 
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const walk me = walk_of(training, job);
+    const walk me = walk_over(training, job);
     const trnn_node *nodes = training->nodes;
     const char *active = me.flags + training->graph.inputs;
     for (int32_t first, end = training->graph.count; end > 0; end = first) {
@@ -528,16 +531,16 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
         for (int32_t t = node->loop ? steps - 1 : 0; t >= 0; t--) {
             const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
             for (int32_t i = end - 1; i >= first && node->loop; i--)
-                if (nodes[i].layer.type->after && active[i]) go_back(&me, i, from, to, 1);
+                if (nodes[i].layer.type->after && active[i]) layer_backward(&me, i, from, to, 1);
             for (int32_t i = end - 1; i >= first; i--)
-                if (computes(&nodes[i].layer) && active[i]) go_back(&me, i, from, to, 0);
+                if (goes_back(&nodes[i].layer) && active[i]) layer_backward(&me, i, from, to, 0);
         }
     }
 }
 
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 {
-    const walk me = walk_of(training, job);
+    const walk me = walk_over(training, job);
     for (int32_t i = training->graph.count - 1; i >= 0; i--) {
         if (!job->grads[i] || !training->nodes[i].layer.training->gradients) continue;
         const trnn_pass pass = pass_of(&me, i);

@@ -73,7 +73,7 @@ static void delay_after(const trnn_call *call)
 /* ---- training: the gradient of the state moves the other way ----------------------------------------- */
 
 /* Row b at the pass's step of an array of frames. */
-static size_t place(const trnn_pass *pass, int32_t b)
+static size_t frame_place(const trnn_pass *pass, int32_t b)
 {
     return ((size_t)pass->from * (size_t)pass->batch + (size_t)b) * trnn_frame_size(pass->out);
 }
@@ -82,7 +82,7 @@ static void delay_forward(const trnn_pass *pass)
 {
     const size_t bytes = trnn_frame_size(pass->out) * sizeof(float);
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++)
-        delay_row(pass->y + place(pass, b), pass->state + (size_t)b * pass->state_stride, bytes,
+        delay_row(pass->y + frame_place(pass, b), pass->state + (size_t)b * pass->state_stride, bytes,
                   has_ended(pass->lengths, b, pass->from));
 }
 
@@ -91,8 +91,8 @@ static void delay_forward_after(const trnn_pass *pass)
     const size_t numbers = trnn_frame_size(pass->out), all = delay_state(pass->layer);
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++)
         if (!has_ended(pass->lengths, b, pass->from))
-            take_row(pass->state + (size_t)b * pass->state_stride, (const float *)pass->x + place(pass, b),
-                     numbers, all);
+            take_row(pass->state + (size_t)b * pass->state_stride,
+                     (const float *)pass->x + frame_place(pass, b), numbers, all);
 }
 
 /* dx is the gradient of the newest frame. */
@@ -100,8 +100,9 @@ static void delay_after_backward(const trnn_pass *pass)
 {
     const size_t numbers = trnn_frame_size(pass->out), all = delay_state(pass->layer);
     for (int32_t b = pass->first; pass->dx && b < pass->first + pass->rows; b++)
-        delay_row(pass->dx + place(pass, b), pass->dstate + (size_t)b * pass->state_stride + all - numbers,
-                  numbers * sizeof(float), has_ended(pass->lengths, b, pass->from));
+        delay_row(pass->dx + frame_place(pass, b),
+                  pass->dstate + (size_t)b * pass->state_stride + all - numbers, numbers * sizeof(float),
+                  has_ended(pass->lengths, b, pass->from));
 }
 
 /* The gradients of the others are those of the frames before the step, and dy is that of the oldest. */
@@ -112,7 +113,7 @@ static void delay_backward(const trnn_pass *pass)
         float *dstate = pass->dstate + (size_t)b * pass->state_stride;
         if (has_ended(pass->lengths, b, pass->from)) continue;
         for (size_t i = all; i > numbers; i--) dstate[i - 1] = dstate[i - 1 - numbers];
-        trnn_copy(dstate, pass->dy + place(pass, b), numbers * sizeof(float));
+        trnn_copy(dstate, pass->dy + frame_place(pass, b), numbers * sizeof(float));
     }
 }
 
