@@ -31,8 +31,8 @@ ADVICE |= dict.fromkeys(
     ("compile", "loss", "optimizer"), "leave it out: fit() and trainer() take loss= and optimizer="
 )
 ADVICE |= dict.fromkeys(
-    ("summary", "count_params", "extra_repr"),
-    "print(net) shows the layers, net.num_parameters and net.memory() their sizes",
+    ("count_params", "extra_repr"),
+    "net.summary() shows the layers and their sizes, net.num_parameters and net.memory() those of the net",
 )
 ADVICE |= dict.fromkeys(
     ("modules", "named_modules", "children", "named_children", "layers", "get_submodule", "get_layer"),
@@ -50,6 +50,7 @@ ADVICE |= dict.fromkeys(
     ),
     "there are no hooks; tr.inspect looks at gates and gradients, tr.drift at each layer's outputs",
 )
+ADVICE |= dict.fromkeys(("plot_model", "draw", "to_dot"), "use plot('net.svg')")
 ADVICE |= dict.fromkeys(("requires_grad_", "trainable"), "use freeze() and unfreeze()")
 ADVICE |= dict.fromkeys(
     ("add_module", "add", "append", "extend", "insert", "pop"),

@@ -8,7 +8,7 @@ of layer. The methods of `Net` give their functions public names.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -164,6 +164,19 @@ class Module(Guarded, ABC):
         return 0
 
     # ---- what it is made of ----------------------------------------------------------------------
+
+    def _ports_known(self) -> dict[str, tuple[Frame | None, str | None]]:
+        """The frame of each input, None if the layers leave it open, and the name of its axis of time."""
+        known = self._frame()
+        closed = None if known is None or None in known else tuple(size or 1 for size in known)
+        return {"x": (closed, "time")}
+
+    def _nodes_known(self) -> tuple[Sequence[tuple[str, Module, tuple[int, ...]]], dict[str, int]]:
+        """(name, part, reads) of each direct part of a net, and its outputs; nothing of a layer.
+
+        Values are numbered: inputs first, then what each part writes.
+        """
+        return (), {}
 
     def _children(self) -> Iterable[Module]:
         """The direct parts of a net, layers or nets."""

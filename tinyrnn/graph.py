@@ -217,6 +217,12 @@ class Graph(Net):
 
     # ---- what it is made of --------------------------------------------------------------------------
 
+    def _ports_known(self) -> dict[str, tuple[Frame | None, str | None]]:
+        return {name: (value.frame, value.time) for name, value in self._inputs.items()}
+
+    def _nodes_known(self) -> tuple[Sequence[tuple[str, contract.Module, tuple[int, ...]]], dict[str, int]]:
+        return self._nodes, dict(self._outputs)
+
     def _children(self) -> Iterable[Net]:
         return {id(layer): layer for layer in self._layers.values()}.values()
 

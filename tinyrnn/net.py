@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tinyrnn.history import History
     from tinyrnn.losses import Loss
     from tinyrnn.optim import Optimizer
+    from tinyrnn.outlines import Summary
     from tinyrnn.training import Trainer
 
 
@@ -659,6 +660,62 @@ class Net(Module):
             faults, and the net is as before.
         """
         return state_dicts.load_state_dict(self, state_dict, strict, prefix)
+
+    # ---- looking at it -------------------------------------------------------------------------
+
+    def summary(self, frame: Frame | None = None) -> Summary:
+        """Make a table of the layers: what each reads and writes, its parameters and bytes.
+
+        Parameters
+        ----------
+        frame : tuple of int, optional
+            The shape of one step's input for one row, where the layers leave it open; otherwise such sizes
+            are shown as ``?``.
+
+        Returns
+        -------
+        Summary
+            ``print(net.summary())`` shows it.
+        """
+        from tinyrnn.outlines import summary
+
+        return summary(self, frame)
+
+    def describe(self, frame: Frame | None = None) -> str:
+        """Say in plain text what may stream, what needs the full sequence and why, and what is in a loop.
+
+        Parameters
+        ----------
+        frame : tuple of int, optional
+            As `summary` takes it.
+        """
+        from tinyrnn.outlines import described
+
+        return described(self, frame)
+
+    def plot(self, path: str | os.PathLike[str], frame: Frame | None = None) -> None:
+        """Draw the net as an SVG picture: layers as boxes, and the values between them as lines.
+
+        Values per sequence have another colour, and a line that goes back through a delay is dashed. Nothing
+        else need be installed.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file's name, which ends in ``.svg``. The file is complete or not there.
+        frame : tuple of int, optional
+            As `summary` takes it.
+
+        Raises
+        ------
+        ValueError
+            If the name has another suffix.
+        OSError
+            If the file cannot be written.
+        """
+        from tinyrnn.drawing import plot
+
+        plot(self, path, frame)
 
     # ---- files ---------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -86,6 +86,10 @@ class Sequential(Net):
             except ShapeError as error:
                 raise ShapeError(f"{name}: {error}") from None
         return x
+
+    def _nodes_known(self) -> tuple[Sequence[tuple[str, contract.Module, tuple[int, ...]]], dict[str, int]]:
+        nodes = [(name, layer, (i,)) for i, (name, layer) in enumerate(self._layers.items())]
+        return nodes, {"y": len(nodes)}
 
     def _children(self) -> Iterable[Net]:
         return self._layers.values()

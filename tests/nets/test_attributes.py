@@ -325,7 +325,8 @@ def test_a_callback_can_stop_a_run_and_nothing_else() -> None:
 # ---- what is not there --------------------------------------------------------------------------
 
 TORCH = (
-    *("parameters", "named_parameters", "forward", "to", "cuda", "cpu", "float", "half", "double", "summary"),
+    *("parameters", "named_parameters", "forward", "to", "cuda", "cpu", "float", "half", "double"),
+    "extra_repr",
     *(
         "modules",
         "named_modules",
@@ -337,7 +338,7 @@ TORCH = (
     ),
     *("append", "buffers", "flatten_parameters", "reset_parameters", "register_buffer", "type", "compile"),
 )
-KERAS = ("compile", "get_weights", "set_weights", "weights", "layers", "count_params", "trainable", "summary")
+KERAS = ("compile", "get_weights", "set_weights", "weights", "layers", "count_params", "trainable", "draw")
 
 
 @pytest.mark.parametrize("name", sorted({*TORCH, *KERAS}))
