@@ -280,7 +280,7 @@ def named_inputs(net: Module, names: list[str], given: tuple[Any, ...]) -> list[
     return list(given)
 
 
-class _Sizes:
+class Sizes:
     """The batch and the steps of each axis of time, as the inputs of a call agree on them."""
 
     def __init__(self, times: tuple[str, ...], rows_first: bool) -> None:
@@ -333,7 +333,7 @@ def infer_ports(
     kind = type(net).__name__
     threads = check_size("threads", threads)
     cores, times = ports.cores, ports.times
-    sizes = _Sizes(times, net._batch_first)
+    sizes = Sizes(times, net._batch_first)
     arrays = []
     for place, (name, x, (frame, axis)) in enumerate(zip(ports.names, given, cores.inputs, strict=True)):
         what = f"{kind}: input {name!r}"
@@ -347,10 +347,10 @@ def infer_ports(
     key = ("ports", batch, steps, len(parts))
     call = net._calls.take(key, cores, 1)
     if call is None:
-        plan = _ports_plan(cores, batch, steps)
+        plan = ports_plan(cores, batch, steps)
         runs = [_core.Part(plan, 0, 0)]
         if len(parts) > 1:
-            runs = [_core.Part(_ports_plan(cores, rows, steps), first, batch) for first, rows in parts]
+            runs = [_core.Part(ports_plan(cores, rows, steps), first, batch) for first, rows in parts]
         call = Call(cores, plan, runs, slots_of(net, plan))
     state = State.begun(net, call.state_bytes, call.slots, initial)
     outputs = call.plan.outputs
@@ -370,7 +370,7 @@ def infer_ports(
     return ys, state
 
 
-def _ports_plan(cores: Cores, batch: int, steps: tuple[int, ...]) -> _core.Plan:
+def ports_plan(cores: Cores, batch: int, steps: tuple[int, ...]) -> _core.Plan:
     """A plan for calls of so many steps: in blocks, unless the net needs the full sequence."""
     block = max(1, BLOCK_ROWS // batch)
     plan = _core.Plan(cores, (), batch, (min(block, steps[0]), *steps[1:]))

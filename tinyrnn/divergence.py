@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +13,9 @@ from tinyrnn.arguments import explained
 from tinyrnn.arrays import as_array
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
+from tinyrnn.outlines import outline
 from tinyrnn.tensors import Array
-from tinyrnn.tracing import Seen, watch
-
-OUTPUT = "output"
+from tinyrnn.tracing import OUTPUT, Seen, watch
 
 Loss = Callable[[Array, NDArray[Any]], float]
 
@@ -60,8 +59,9 @@ class Drift(NamedTuple):
     def __str__(self) -> str:
         rows = [["rms error, % of the signal", "", *(f"{a:,}-{b:,}" for a, b in self.windows), "largest"]]
         for name, part in self.parts.items():
-            numbers = [*part.rms, part.largest.max()]
-            rows.append([name, part.format, *(f"{100 * number:.3g}" for number in numbers)])
+            cells = [f"{100 * number:.3g}" for number in part.rms]
+            cells += [""] * (len(self.windows) - len(cells))  # once for a sequence, or another axis of time
+            rows.append([name, part.format, *cells, f"{100 * part.largest.max():.3g}"])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
@@ -81,7 +81,7 @@ class Drift(NamedTuple):
 def drift(
     net: Net,
     quantised: Net,
-    inputs: ArrayLike,
+    inputs: ArrayLike | Mapping[str, ArrayLike],
     targets: ArrayLike | None = None,
     loss: Loss | None = None,
 ) -> Drift:
@@ -99,8 +99,9 @@ def drift(
     ----------
     net, quantised : Net
         The same layers; weights and formats may differ.
-    inputs : array_like
-        One sequence or a batch, as ``net(x)`` takes it (a cell as ``net.stream().run(x)`` does).
+    inputs : array_like, or mapping from name to array
+        One sequence or a batch, as ``net(x)`` takes it (a cell as ``net.stream().run(x)`` does). A mapping
+        for a net of several inputs.
     targets : array_like, optional
         The right output: integers, a class for each frame, or floats of the output's shape.
     loss : callable, optional
@@ -115,29 +116,32 @@ def drift(
     Raises
     ------
     ValueError
-        If the nets differ in their layers, or a loss has no targets.
+        If the nets differ in their layers, a loss has no targets, or layers are in a loop. If there are
+        targets and the net has not one input and one output per step.
     ShapeError, TypeError, IndexError
         If inputs or targets do not fit.
     """
-    names = [(name, type(leaf), leaf.config()) for name, leaf, _ in net._places()]
-    if names != [(name, type(leaf), leaf.config()) for name, leaf, _ in quantised._places()]:
+    if _architecture(net) != _architecture(quantised):
         raise ValueError("drift: the nets differ in their layers, expected the same layers in both")
     if loss is not None and targets is None:
         raise ValueError("drift: got a loss, but no targets to measure it by")
-    x = as_array(inputs)
-    wanted = None if targets is None else _targets(net, x, as_array(targets))
+    x: Any = inputs if isinstance(inputs, Mapping) else as_array(inputs)
+    wanted = None
+    if targets is not None:
+        _check_measured(net, x)
+        wanted = _targets(net, x, as_array(targets))
     loss = loss or _mean_loss
 
     losses, done = np.zeros(2), 0
     sums: dict[str, _Sums] = {}
     for one, two in zip(watch(net, x), watch(quantised, x), strict=True):
         with np.errstate(all="ignore"):  # numbers that are not finite show in the report
-            for name, first, second in _pairs(one, two):
-                sums.setdefault(name, _Sums()).add(first, second, done)
-        steps = len(one[-1].y)
+            for name, first, second, begun in _pairs(one, two, done):
+                sums.setdefault(name, _Sums()).add(first, second, begun)
+        steps = max([len(seen.y) for seen in one if not seen.once], default=1)
         if wanted is not None:
             part = wanted[done : done + steps]
-            losses += [steps * float(loss(seen[-1].y, part)) for seen in (one, two)]
+            losses += [steps * float(loss(_output(seen), part)) for seen in (one, two)]
         done += steps
     return Drift(
         [(first + 1, last) for first, last in _windows(done)],
@@ -146,14 +150,44 @@ def drift(
     )
 
 
-def _pairs(one: list[Seen], two: list[Seen]) -> Iterator[tuple[str, Array, Array]]:
-    """(name, values of the first net, values of the second) of everything that is reported."""
+def _architecture(net: Net) -> list[Any]:
+    """The names, types and arguments of the layers, and who reads whom."""
+    layers: list[Any] = [(name, type(leaf), leaf.config()) for name, leaf, _ in net._places()]
+    if net._is_wired:
+        layers += [line.reads for line in outline(net).lines]
+    return layers
+
+
+def _check_measured(net: Net, x: Any) -> None:
+    """Raise an error if a loss cannot compare targets with the net's output."""
+    if not net._is_wired:
+        return
+    found = outline(net)
+    times = [found.lines[number].time for number in found.outputs.values()]
+    if isinstance(x, Mapping) or len(found.inputs) > 1 or len(times) > 1 or times[0] is None:
+        raise ValueError(
+            "drift: got targets for a net of several inputs or outputs, or of one output for the sequence, "
+            "expected one input and one output for each step"
+        )
+
+
+def _pairs(one: list[Seen], two: list[Seen], done: int) -> Iterator[tuple[str, Array, Array, int]]:
+    """(name, values of both nets, steps before them) of everything that is reported."""
+    outputs = []
     for first, second in zip(one, two, strict=True):
-        yield first.name, first.y, second.y
+        # one frame for the sequence is a first step
+        pair = (first.y[np.newaxis], second.y[np.newaxis], 0) if first.once else (first.y, second.y, done)
+        yield first.name, *pair
         gates = second.gates()
         for name, values in first.gates().items():
-            yield f"{first.name}.{name}", values, gates[name]
-    yield OUTPUT, one[-1].y, two[-1].y
+            yield f"{first.name}.{name}", values, gates[name], done
+        outputs += [(name, *pair) for name in first.outputs]
+    yield from outputs
+
+
+def _output(seen: list[Seen]) -> Array:
+    """The values of the net's only output."""
+    return next(one.y for one in seen if OUTPUT in one.outputs)
 
 
 def _windows(steps: int) -> list[tuple[int, int]]:

@@ -191,7 +191,7 @@ def hidden_gradients(
     Raises
     ------
     ValueError
-        If no layer is recurrent.
+        If no layer is recurrent, or the net is no chain of layers.
     TypeError
         If a layer is quantised, or there is neither ``dy`` nor ``y`` and ``loss``, or both.
     ShapeError, TypeError, IndexError, ValueError
@@ -200,6 +200,11 @@ def hidden_gradients(
     name = type(net).__name__
     if not net._recurrent:
         raise ValueError(f"{name}: no layer is recurrent, so there is no gradient through time")
+    if net._is_wired:
+        raise ValueError(
+            f"{name}: got a net whose layers read any values, expected a chain of layers: give the part of "
+            "it that is a Sequential, and its output's gradient as dy"
+        )
     if (dy is None) == (loss is None) or (y is None) != (loss is None):
         raise TypeError("hidden_gradients: expected y and loss, or dy")
     if loss is not None and not isinstance(loss, Loss):
@@ -487,7 +492,7 @@ class Gates(NamedTuple):
         return rows
 
 
-def gate_activations(net: Net, x: ArrayLike) -> Gates:
+def gate_activations(net: Net, x: ArrayLike | Mapping[str, ArrayLike]) -> Gates:
     """Compute the gates of the recurrent layers over a sequence, in evaluation mode.
 
     Gates are computed in NumPy, from each layer's input, its own states and its own weights; see `drift`.
@@ -496,8 +501,9 @@ def gate_activations(net: Net, x: ArrayLike) -> Gates:
     ----------
     net : Net
         A net with a recurrent layer, quantised or not.
-    x : array_like
-        One sequence or a batch, as ``net(x)`` takes it, all rows of one length.
+    x : array_like, or mapping from name to array
+        One sequence or a batch, as ``net(x)`` takes it, all rows of one length. A mapping for a net of
+        several inputs.
 
     Returns
     -------
@@ -506,7 +512,7 @@ def gate_activations(net: Net, x: ArrayLike) -> Gates:
     Raises
     ------
     ValueError
-        If no layer is recurrent.
+        If no layer is recurrent, or layers are in a loop.
     ShapeError, TypeError, IndexError
         If the input does not fit.
     """

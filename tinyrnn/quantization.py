@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arguments import explained
+from tinyrnn.contract import Module
 from tinyrnn.formats import (
     GROUP,
     LEVELS,
@@ -23,8 +24,9 @@ from tinyrnn.formats import (
 )
 from tinyrnn.loading import build
 from tinyrnn.net import Net
+from tinyrnn.outlines import outline
 from tinyrnn.state_dicts import stored
-from tinyrnn.tracing import watch
+from tinyrnn.tracing import check_no_loop, watch
 
 # Damping of the moments' diagonal, as a part of its mean, so that the inverse stays bounded.
 _DAMPING = 0.01
@@ -36,7 +38,7 @@ Matrix = NDArray[np.float64]
 def quantize(
     net: Net,
     format: str,
-    calibration: ArrayLike | list[ArrayLike] | None = None,
+    calibration: ArrayLike | Mapping[str, ArrayLike] | list[Any] | None = None,
     keep: str | Iterable[str] = (),
     *,
     bound: float | None = None,
@@ -58,8 +60,9 @@ def quantize(
         It stays as it is. The copy keeps matrices that already have another format than float32, so a second
         call can give another format to the layers that ``keep`` left out of the first.
     format : {"int8", "int4", "float16", "bfloat16"}
-    calibration : array_like, or list of ndarray, optional
-        Typical input, as ``net(x)`` takes it (a cell as ``net.stream().run(x)`` does), or a list of such.
+    calibration : array_like, mapping from name to array, or list of either, optional
+        Typical input, as ``net(x)`` takes it (a cell as ``net.stream().run(x)`` does), or a list of such. A
+        mapping for a net of several inputs; a net with a loop takes none.
         With it int8 and int4 are rounded for the least error of each matrix's output while ``net`` runs
         (GPTQ: Frantar et al., 2022), not for the least error of each weight. The rounding goes layer by
         layer, so each layer also makes up for the errors of those before it. int4 gains much, int8 a little.
@@ -101,9 +104,13 @@ def quantize(
         kind = type(net).__name__
         raise ValueError(f"quantize: got a {kind} that {what}, expected a float32 matrix to quantise")
     sequences = _sequences(calibration)
+    if sequences and format in LEVELS and net._is_wired:
+        check_no_loop(outline(net), "quantize: calibration")
     auto = isinstance(keep, str) and keep == "auto"
     if not auto:
         kept |= _named(net, [keep] if isinstance(keep, str) else keep)
+    cores = {id(_core_of(net, name)) for name in kept}
+    kept |= {name for name in net.formats if id(_core_of(net, name)) in cores}  # layers that are used twice
     if auto != (bound is not None) or (loss is not None and not auto):
         raise ValueError('quantize: keep="auto" needs bound=, and only it takes bound= and loss=')
     if auto and loss is None and not sequences:
@@ -124,7 +131,9 @@ def _sequences(calibration: Any) -> list[Any]:
     """The calibration as a list of inputs."""
     if calibration is None:
         return []
-    if isinstance(calibration, (list, tuple)) and any(hasattr(part, "shape") for part in calibration):
+    if isinstance(calibration, (list, tuple)) and any(
+        hasattr(part, "shape") or isinstance(part, Mapping) for part in calibration
+    ):
         return list(calibration)
     return [calibration]
 
@@ -192,19 +201,27 @@ def _bounded(
 
 
 def _worst_difference(net: Net, sequences: list[Any]) -> Callable[[Net], float]:
-    wanted = [_output(net, x) for x in sequences]
+    wanted = [_outputs(net, x) for x in sequences]
 
     def worst(other: Net) -> float:
-        differences = (np.abs(_output(other, x) - y).max() for x, y in zip(sequences, wanted, strict=True))
-        return float(np.max(list(differences)))
+        differences = [
+            np.abs(found - y).max()
+            for x, right in zip(sequences, wanted, strict=True)
+            for found, y in zip(_outputs(other, x), right, strict=True)
+        ]
+        return float(np.max(differences))
 
     return worst
 
 
-def _output(net: Net, x: Any) -> NDArray[np.float32]:
-    """A net's output sequence, without its final state."""
-    output: NDArray[np.float32] = net._run(x, None, None, 1)[0] if net._recurrent else net(x)
-    return output
+def _outputs(net: Net, x: Any) -> list[NDArray[np.float32]]:
+    """A net's outputs, without its final state."""
+    if isinstance(x, Mapping) or not net._recurrent or net._is_wired:
+        found = net(x)
+        if isinstance(found, Mapping):
+            return list(found.values())
+        return list(found) if isinstance(found, tuple) else [found]
+    return [net._run(x, None, None, 1)[0]]
 
 
 # ---- rounding by the inputs of the matrices -----------------------------------------------------
@@ -217,11 +234,17 @@ def _calibrate(rounded: Net, net: Net, format: str, sequences: list[Any], kept: 
     it should compute the output that it computed from its input in ``net``.
     """
     order = [name for name in net.formats if name not in kept]
-    for at, name in enumerate(order):
+    done: set[int] = set()
+    for name in order:
+        core = _core_of(net, name)
+        if id(core) in done:  # a layer that is used twice
+            continue
+        done.add(id(core))
+        later = {other for other in order if id(_core_of(net, other)) not in done - {id(core)}}
         core, source = _core_of(rounded, name), _core_of(net, name)
         if core.kind == "embedding":  # multiplies nothing
             continue
-        before = _mixed(net, rounded, kept.union(order[at:]))
+        before = _mixed(net, rounded, kept | later)
         for param, sums in _moments(net, before, name, sequences).items():
             codes, scales = core.codes(param)
             assert scales is not None  # the format is one of integers
@@ -256,6 +279,12 @@ def _core_of(net: Net, name: str) -> _core.Layer:
     return next(leaf._cores()[level] for place, leaf, level in net._places() if place == name)
 
 
+def _core_at(leaf: Module, level: int) -> _core.Layer | None:
+    """A layer's core layer that has tensors; None if it has none."""
+    cores = leaf._cores()
+    return cores[level] if level < len(cores) else None
+
+
 def _moments(
     net: Net, other: Net, name: str, sequences: list[Any]
 ) -> dict[int, list[tuple[slice, Matrix, Matrix]]]:
@@ -264,9 +293,17 @@ def _moments(
     x is what the layer reads in the net, y what it reads in the other.
     """
     moments: dict[int, list[tuple[slice, Matrix, Matrix]]] = {}
+    core = _core_of(net, name)
+    last = [place for place, leaf, level in net._places() if _core_at(leaf, level) is core][-1]
     for sequence in sequences:
-        for one, two in zip(watch(net, sequence, name), watch(other, sequence, name), strict=True):
-            xs, ys = one[-1].reads(), two[-1].reads()
+        pairs = (
+            (one, two)
+            for ones, twos in zip(watch(net, sequence, last), watch(other, sequence, last), strict=True)
+            for one, two in zip(ones, twos, strict=True)
+            if one.core is core
+        )
+        for one, two in pairs:
+            xs, ys = one.reads(), two.reads()
             for param in xs:
                 sums = moments.setdefault(
                     param, [(rows, *np.zeros((2, x.shape[1], x.shape[1]))) for rows, x in xs[param]]

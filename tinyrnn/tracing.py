@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tinyrnn import _core, calls, starts
 from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.layers import Conv1d, Linear
-from tinyrnn.plans import laid_out
+from tinyrnn.outlines import Line, Outline, listed, outline
+from tinyrnn.plans import Cores, laid_out
 from tinyrnn.recurrent import _Recurrent
 from tinyrnn.tensors import Array, Frame
+from tinyrnn.values import TIME
+
+# What the only output of a net is called.
+OUTPUT = "output"
 
 # Rows of frames that are looked at together: their numbers are what tracing takes in memory.
 CHUNK = 4096
@@ -42,6 +47,10 @@ class Seen(NamedTuple):
         Of a recurrent layer: the hidden state of each direction before each step.
     state : ndarray, float32, (B, numbers)
         Of a recurrent layer: the core's rows of its state before the first step.
+    outputs : tuple of str
+        The net's outputs that y is: ``"output"`` for the only one.
+    once : bool
+        True if y is one frame for the sequence, ``(B, frame)``.
     """
 
     name: str
@@ -51,6 +60,8 @@ class Seen(NamedTuple):
     y: Array
     before: list[Array]
     state: Array
+    outputs: tuple[str, ...] = ()
+    once: bool = False
 
     def tensors(self, direction: int) -> dict[str, Array]:
         """Tensors by name, those of a recurrent layer's direction without it."""
@@ -103,16 +114,18 @@ class Seen(NamedTuple):
         return found
 
 
-def watch(net: Module, x: ArrayLike, until: str | None = None) -> Iterator[list[Seen]]:
+def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]:
     """Run a net, and yield what its core layers did, chunk by chunk with the state carried on.
 
-    A net with a bidirectional layer, or without a recurrent one, sees all at once.
+    A net that needs the full sequence, or has no recurrent layer, sees all at once. What is computed once for
+    a sequence is in one of the chunks: in the first, or in the last if it depends on the steps.
 
     Parameters
     ----------
     net : Net
-    x : array_like
-        As ``net(x)`` takes it; for a net that is a cell, as ``net.stream().run(x)`` does.
+    x : array_like, or mapping from name to array
+        As ``net(x)`` takes it; for a net that is a cell, as ``net.stream().run(x)`` does. A mapping for a net
+        of several inputs.
     until : str, optional
         The name of the last layer to run; by default all do.
 
@@ -120,7 +133,12 @@ def watch(net: Module, x: ArrayLike, until: str | None = None) -> Iterator[list[
     ------
     ShapeError, TypeError, IndexError
         If the input does not fit.
+    ValueError
+        If layers of the net are in a loop: they cannot run one after the other.
     """
+    if net._is_wired:
+        yield from _watch_graph(net, x, until)
+        return
     array = as_array(x)
     if not net._recurrent:
         yield _maps(net, array, until)
@@ -143,10 +161,11 @@ def watch(net: Module, x: ArrayLike, until: str | None = None) -> Iterator[list[
         levels = levels or _levels(net, frame, lead, batch, len(part))
         seen = []
         for level in levels:
-            seen.append(level.run(part))
+            seen.append(level.run([part]))
             part = seen[-1].y
             if level.name == until:
                 break
+        seen[-1] = seen[-1]._replace(outputs=(OUTPUT,))
         yield seen
 
 
@@ -161,17 +180,113 @@ def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
         x = y
         if name == until:
             break
+    seen[-1] = seen[-1]._replace(outputs=(OUTPUT,))
     return seen
 
 
+def entered(net: Module, x: Any) -> tuple[Outline, list[NDArray[Any]], tuple[int, ...]]:
+    """The outline of a graph, its inputs as ``(T, B, frame)`` or ``(B, frame)``, and each axis's steps."""
+    ports = net._ports_known()
+    names = list(ports)
+    if len(names) == 1 and ports[names[0]][1] is not None and not isinstance(x, Mapping):
+        array, lead, cores, _ = calls.enter(net, x)
+        frame = array.shape[lead:]
+        swapped, count, batch = calls.axes(net, array, lead)
+        array = array.swapaxes(0, 1) if swapped else array
+        assert isinstance(cores, Cores)
+        return outline(net, frame), [array.reshape(count, batch, *frame)], (count,)
+    found = outline(net)
+    inputs = found.inputs
+    times = list(dict.fromkeys(line.time for line in inputs if line.time is not None)) or [TIME]
+    sizes = calls.Sizes(tuple(times), net._batch_first)
+    arrays = []
+    for place, (line, one) in enumerate(zip(inputs, calls.named_inputs(net, names, (x,)), strict=True)):
+        what = f"{type(net).__name__}: input {line.name!r}"
+        counts = [
+            leaf.layer._index_count()
+            for leaf in found.lines
+            if leaf.layer is not None and leaf.reads[:1] == (place,)
+        ]
+        count = max(counts, default=0)
+        array = _core.as_indices(one, what, count) if count else as_floats(one, what)
+        array = sizes.enter(what, array, line.frame or (), line.axis)
+        if not sizes.batched:
+            array = array[:, np.newaxis] if line.axis else array[np.newaxis]
+        arrays.append(array)
+    return found, arrays, tuple(sizes.steps.get(axis + 1, 1) for axis in range(len(times)))
+
+
+def check_no_loop(found: Outline, what: str) -> None:
+    """Raise an error if layers are in a loop."""
+    for names in found.loops().values():
+        raise ValueError(
+            f"{what}: got a net in which {listed(names)} are in a loop, expected layers that can run one "
+            "after the other: quantise it without calibration, and compare outputs instead of layers"
+        )
+
+
+def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]:
+    """Do the work of `watch` for a net whose layers read any values."""
+    found, arrays, steps = entered(net, x)
+    check_no_loop(found, type(net).__name__)
+    lines = found.lines
+    batch = arrays[0].shape[1 if lines[0].axis else 0]
+    whole = len(steps) > 1 or any(line.needs for line in lines)
+    size = steps[0] if whole else max(1, CHUNK // batch)
+    names: dict[int, tuple[str, ...]] = {}
+    for name, number in found.outputs.items():
+        shown = OUTPUT if len(found.outputs) == 1 else f"{OUTPUT}.{name}"
+        names[number] = (*names.get(number, ()), shown)
+    levels = _graph_levels(net, found, batch, tuple(min(size, count) for count in steps))
+    for start in range(0, steps[0], size):
+        part = (min(size, steps[0] - start), *steps[1:])
+        is_last = start + size >= steps[0]
+        values = [
+            array[start : start + size] if line.axis == 1 else array
+            for array, line in zip(arrays, found.inputs, strict=True)
+        ]
+        seen = []
+        for line, number, group in levels:
+            given: list[NDArray[Any]] = [values[read] for read in line.reads]
+            for level in group:
+                one = level.run([given[read] for read in level.reads], part)
+                given.append(one.y)
+                if not one.once or (is_last if line.late else start == 0):
+                    seen.append(one._replace(outputs=names.get(number, ()) if level is group[-1] else ()))
+                if level.name == until:
+                    break
+            values.append(given[-1])
+            if group[-1].name == until or (seen and seen[-1].name == until):
+                break
+        yield seen
+
+
 class _Level:
-    """One core layer with a state of its own."""
+    """One core layer with a state of its own.
+
+    Attributes
+    ----------
+    reads : tuple of int
+        Among the values that its layer reads, and then those that its layer's core layers write.
+    axes : tuple of int
+        The net's axes of time that the core layer's plan knows, the plan's axis 1 first.
+    """
 
     def __init__(
-        self, name: str, leaf: Module, core: _core.Layer, out_frame: Frame, plan: _core.Plan
+        self,
+        name: str,
+        leaf: Module,
+        core: _core.Layer,
+        out_frame: Frame,
+        plan: _core.Plan,
+        reads: tuple[int, ...] = (0,),
+        axes: tuple[int, ...] = (),
     ) -> None:
         self.name, self.leaf, self.core, self.out_frame = name, leaf, core, out_frame
         self.plan, self.batch = plan.ready(), plan.batch
+        self.reads, self.axes = reads, axes
+        self.axis = plan.outputs[0][1]  # the plan's
+        self.part = _core.Part(plan, 0, 0)
         self.state = _core.aligned_zeros(plan.state_bytes)
         self.last: list[Array] = []
         if isinstance(leaf, _Recurrent):
@@ -184,17 +299,59 @@ class _Level:
         for last, own in zip(self.last, np.split(start, len(self.last) or 1), strict=False):
             last[:] = own[: last.shape[1]]
 
-    def run(self, x: NDArray[Any]) -> Seen:
-        y = np.empty((*x.shape[:2], *self.out_frame), np.float32)
+    def run(self, xs: list[NDArray[Any]], steps: tuple[int, ...] = ()) -> Seen:
+        """Run some steps; ``steps`` are those of each of the net's axes, by default the array's."""
+        xs = [np.ascontiguousarray(x) for x in xs]
+        counts = tuple(steps[axis - 1] for axis in self.axes) if steps else xs[0].shape[:1]
+        counts = counts or (1,)
+        lead = (counts[self.axis - 1], self.batch) if self.axis else (self.batch,)
+        y = np.empty((*lead, *self.out_frame), np.float32)
         state = self.state.reshape(self.batch, -1).copy()
-        self.plan.run(np.ascontiguousarray(x), y, self.state, len(x))
+        self.part.run_ports(xs, [y], self.state, counts, [None] * len(counts), 0)
         before = []
         for direction, last in enumerate(self.last):
             h = y[..., direction * last.shape[1] : (direction + 1) * last.shape[1]]
             before.append(np.concatenate([h[1:], last[None]] if direction else [last[None], h[:-1]]))
             if not direction:
                 last[:] = h[-1]
-        return Seen(self.name, self.leaf, self.core, x, y, before, state)
+        return Seen(self.name, self.leaf, self.core, xs[0], y, before, state, once=not self.axis)
+
+
+def _graph_levels(
+    net: Module, found: Outline, batch: int, steps: tuple[int, ...]
+) -> list[tuple[Line, int, list[_Level]]]:
+    """For each layer of a graph its line, the number of its value, and its core layers."""
+    places = iter(net._places())
+    levels: list[tuple[Line, int, list[_Level]]] = []
+    for number, line in enumerate(found.lines):
+        if line.layer is None:
+            continue
+        cores = line.cores
+        assert cores is not None and line.frame is not None  # inputs of graphs have frames
+        axes = list(dict.fromkeys(found.lines[read].axis for read in line.reads))
+        axes = [axis for axis in axes if axis] or ([line.axis] if line.axis else [])
+        values = list(cores.inputs)  # (frame, the axis in the layer's plans)
+        group = []
+        row = None
+        if line.layer._start:
+            whole = _core.Plan(cores, (), 1, (1,) * max(1, len(axes)))
+            row = np.zeros(whole.state_bytes // 4, np.float32)
+            starts.begin(line.layer, tuple(line.layer._state_slots(whole, 0, "")), row)
+        for place, (core, reads) in enumerate(zip(cores, cores.reads, strict=True)):
+            name, _, _ = next(places)
+            alone = Cores([values[read] for read in reads])
+            alone.outputs = (alone.join(core, tuple(range(len(reads)))),)
+            plan = calls.ports_plan(alone, batch, tuple(steps[axis - 1] for axis in axes) or (1,))
+            (planes, rows, cols), axis = plan.outputs[0]
+            is_last = core is cores[-1] or isinstance(line.layer, _Recurrent)
+            frame = line.frame if is_last else (planes, rows, cols)
+            values.append((frame, axis))
+            group.append(_Level(name, line.layer, core, frame, plan, reads, tuple(axes)))
+            if row is not None:
+                first, count = whole.state_of(place)
+                group[-1].begin(row[first : first + count])
+        levels.append((line, number, group))
+    return levels
 
 
 def _levels(net: Module, frame: Frame, lead: int, batch: int, steps: int) -> list[_Level]:
