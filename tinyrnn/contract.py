@@ -395,7 +395,7 @@ def build(description: Mapping[str, Any]) -> Module:
     """Build a net from a description by `Module._describe`; its weights are not allocated yet."""
     kind = description["type"]
     if kind not in Module.types:
-        raise ValueError(f"layer: got type {kind!r}, expected one of tinyrnn's layers")
+        raise ValueError(f"got a layer of type {brief(kind)}, expected one of those of this tinyrnn")
     net = Module.types[kind]._described(description)
     if "initial_state" in description:
         names, learned = description["initial_state"]["names"], description["initial_state"]["learned"]
@@ -406,6 +406,16 @@ def build(description: Mapping[str, Any]) -> Module:
             raise ValueError(f"{kind}: initial_state: learned is {brief(learned)}, expected True or False")
         net._set_start(names, learned)
     return net
+
+
+def build_part(name: str, description: Mapping[str, Any]) -> Module:
+    """Build a part of a net; an error begins with the part's name."""
+    try:
+        return build(description)
+    except KeyError as error:
+        raise ValueError(f"{name}: lacks {error}") from None
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _has_default(kind: type[Module], argument: str) -> bool:

@@ -100,6 +100,11 @@ class Graph(Net):
         for i, name in enumerate(self._inputs):
             if i not in used:
                 raise ValueError(f"Net: input {name!r} is not used, expected every input to reach an output")
+        for i, node in enumerate(nodes, len(self._inputs)):
+            if i not in used:
+                raise ValueError(
+                    f"Net: layer {node.name!r} is not used, expected an output or a layer to read it"
+                )
         self._check()
         self._made = True
 
@@ -120,7 +125,7 @@ class Graph(Net):
         """Lay the net out once: the core finds what does not fit."""
         try:
             _core.Plan(self._ports_laid()[0], (), 1, (1,) * len(self._times))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise type(error)(f"Net: {str(error).removeprefix('plan: ')}") from None
 
     def _wire(
@@ -134,11 +139,11 @@ class Graph(Net):
             if value.frame != given:
                 raise ShapeError(f"Net: input {name!r} has frames of shape {given}, expected {value.frame}")
         table: list[tuple[int, Frame]] = list(zip(values, frames, strict=True))
-        later: list[tuple[int, int]] = []  # (core layer, what it reads)
+        later: list[tuple[int, int, str, Frame]] = []  # (core layer, what it reads, name and frame)
         for node in self._nodes:
             if any(read >= len(table) for read in node.reads):
-                later.append((len(cores), node.reads[0]))
                 frame = tuple(size or 1 for size in node.layer._frame() or ())  # a Delay knows all of it
+                later.append((len(cores), node.reads[0], node.name, frame))
                 written = wired(node.layer, cores, [frame], [0])
             else:
                 reads = [table[read] for read in node.reads]
@@ -149,8 +154,11 @@ class Graph(Net):
                 except ShapeError as error:
                     raise ShapeError(f"{node.name}: {error}") from None
             table += written[:1]
-        for place, read in later:
-            cores.reads[place] = (table[read][0],)
+        for place, read, delay, frame in later:
+            number, given = table[read]
+            if given != frame:
+                raise ShapeError(f"{delay}: got frames of shape {given}, expected {frame}, its own")
+            cores.reads[place] = (number,)
         return [table[number] for number in self._outputs.values()]
 
     def _lay(self, frame: Frame, lead: int, cores: Any) -> Frame:
@@ -298,9 +306,14 @@ class Graph(Net):
             name, layer = str(one["name"]), one["layer"]
             if name in made:
                 raise ValueError(f"Net: got the layer {name!r} twice, expected each name once")
-            made[name] = made[layer["as"]] if layer["type"] == "Same" else contract.build(layer)
+            if layer["type"] == "Same" and layer["as"] not in made:
+                raise ValueError(
+                    f"Net: layer {name!r}: got the layer of {brief(layer['as'])}, expected one before it"
+                )
+            is_same = layer["type"] == "Same"
+            made[name] = made[layer["as"]] if is_same else contract.build_part(name, layer)
             reads = tuple(one["reads"])
-            if not reads or not all(type(read) is int and 0 <= read < total for read in reads):
+            if not 0 < len(reads) <= 8 or not all(type(read) is int and 0 <= read < total for read in reads):
                 raise ValueError(
                     f"Net: layer {name!r}: got reads {brief(reads)}, expected values 0 .. {total - 1}"
                 )
@@ -311,6 +324,9 @@ class Graph(Net):
                 )
             nodes.append(Node(name, made[name], reads))
         outputs = {str(one["name"]): one["value"] for one in description["outputs"]}
+        for what, ports in (("inputs", inputs), ("outputs", outputs)):
+            if len(ports) < len(description[what]):
+                raise ValueError(f"Net: got two {what} of one name, expected another name for each")
         if not inputs or not outputs or not nodes:
             raise ValueError("Net: got no inputs, layers or outputs, expected at least one of each")
         if not all(type(value) is int and 0 <= value < total for value in outputs.values()):

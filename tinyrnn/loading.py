@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tinyrnn import contract
+from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.net import Net
 from tinyrnn.saving import VERSION
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 # The number of layers without tensors that a file may describe beyond one for each of its tensors.
 _SPARE_LEVELS = 1000
+
+# The most layers of any net in a file: layers used twice count twice, and nets within nets multiply them.
+_MOST_LEVELS = 1 << 20
+
+# What JSON calls the types of Python.
+_JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
 def load(path: str | os.PathLike[str]) -> Net:
@@ -45,6 +52,7 @@ def net_in(file: WeightsFile) -> Net:
             "holds weights but no architecture; build the net and use "
             "net.load_state_dict(tinyrnn.load_weights(path))"
         )
+    version: Any = None
     try:
         architecture = json.loads(text)
         version = architecture["version"]
@@ -53,7 +61,7 @@ def net_in(file: WeightsFile) -> Net:
                 f"the file has version {shown(repr(version))}, expected at most {VERSION}: update tinyrnn"
             )
         weights = file.weights()
-        levels = _levels(architecture["net"], 0)
+        levels = _levels(architecture["net"], 0, "")
         if levels > _SPARE_LEVELS + len(weights):
             raise file.error(
                 f"got {levels} layers in its metadata, expected fewer for {len(weights)} tensors"
@@ -63,29 +71,62 @@ def net_in(file: WeightsFile) -> Net:
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, LoadError):
             raise
-        raise file.error(f"the architecture in its metadata cannot be built: {error}") from None
+        lacks = "it lacks " * isinstance(error, KeyError)
+        of_version = f"the architecture in its metadata, of version {shown(repr(version))},"
+        raise file.error(f"{of_version} cannot be built: {lacks}{error}") from None
     return net
 
 
-def _levels(description: dict[str, Any], depth: int, place: int = 0) -> int:
+def _levels(description: Any, depth: int, place: str) -> int:
     """Count the core layers in a description, so that too many are refused before they are made.
 
-    `place` is the length of the dotted name so far: every layer below has all of it.
+    ``place`` is the dotted name so far: every layer below has all of it.
     """
     if depth > NESTING:
         raise ValueError(f"nets are nested too deep, expected at most {NESTING} levels")
-    if place > MAX_NAME:
-        raise ValueError(f"a layer's name has {place} characters, expected at most {MAX_NAME}")
-    if description["type"] == "Sequential":
-        layers = description["layers"].items()
-        return 1 + sum(_levels(layer, depth + 1, place + len(name) + 1) for name, layer in layers)
-    if description["type"] == "Graph":
-        nodes = description["nodes"]
-        return 1 + sum(_levels(node["layer"], depth + 1, place + len(node["name"]) + 1) for node in nodes)
-    if description["type"] == "Same":
+    if len(place) > MAX_NAME:
+        raise ValueError(f"a layer's name has {len(place)} characters, expected at most {MAX_NAME}")
+    where = shown(place.removesuffix(".")) or "net"
+    kind = _of(description, "type", str, where)
+    if kind == "Sequential":
+        layers = _of(description, "layers", dict, where).items()
+        return 1 + sum(_levels(layer, depth + 1, f"{place}{name}.") for name, layer in layers)
+    if kind == "Graph":
+        for what, parts in {"inputs": ("frame", "time"), "outputs": ("value",)}.items():
+            for one in _of(description, what, list, where):
+                _of(one, "name", str, f"{where}: {what}")
+                for part in parts:
+                    _of(one, part, object, f"{where}: {what}")
+        counts: dict[str, int] = {}
+        for node in _of(description, "nodes", list, where):
+            name = _of(node, "name", str, f"{where}: nodes")
+            at = f"{place}{name}."
+            _of(node, "reads", list, shown(at[:-1]))
+            layer = _of(node, "layer", dict, shown(at[:-1]))
+            same = layer.get("as") if layer.get("type") == "Same" else None
+            if isinstance(same, str) and same in counts:  # it is there once more
+                counts[name] = counts[same]
+            else:
+                counts[name] = _levels(layer, depth + 1, at)
+            if sum(counts.values()) > _MOST_LEVELS:
+                raise ValueError(f"{where}: got more than {_MOST_LEVELS} layers")
+        return 1 + sum(counts.values())
+    if kind == "Same":
         return 1
-    levels = description["arguments"].get("num_layers", 1)
+    levels = _of(description, "arguments", dict, where).get("num_layers", 1)
     return levels if isinstance(levels, int) and levels > 1 else 1
+
+
+def _of(description: Any, key: str, kind: type, where: str) -> Any:
+    """A part of a description, which must be of a type."""
+    if not isinstance(description, dict):
+        raise TypeError(f"{where}: got {brief(description)}, expected a mapping")
+    if key not in description:
+        raise ValueError(f"{where}: lacks {key!r}: got only {shown(repr(sorted(description)))}")
+    found = description[key]
+    if not isinstance(found, kind):
+        raise TypeError(f"{where}: {key} is {shown(repr(found))}, expected a {_JSON[kind]}")
+    return found
 
 
 def build(description: dict[str, Any]) -> Net:

@@ -144,7 +144,7 @@ class Sequential(Net):
     @classmethod
     def _described(cls, description: Mapping[str, Any]) -> contract.Module:
         layers = description["layers"].items()
-        return Sequential({str(name): contract.build(layer) for name, layer in layers})  # type: ignore[misc]
+        return Sequential({str(name): contract.build_part(name, layer) for name, layer in layers})  # type: ignore[misc]
 
     def _leaves(self) -> list[tuple[str, contract.Module]]:
         return self._all_leaves
