@@ -115,6 +115,37 @@ def test_info_of_a_single_layer(call):
     assert "  (top)  GRU(input_size=4, hidden_size=8, batch_first=True)\n" in call("info", "net.safetensors")
 
 
+def fed_back():
+    x, before = tr.Input(4), tr.Feedback(3)
+    h = tr.LSTM(7, 6)(tr.concat([x, before])).named("rnn")
+    before.connect(tr.Linear(6, 3)(h).named("back"))
+    return tr.Net(x, tr.Linear(6, 5)(h).named("head"))
+
+
+def spoken():
+    x, speaker = tr.Input(4, name="sound"), tr.Input(3, time=None, name="speaker")
+    return tr.Net([x, speaker], tr.Linear(4, 3)(x) * speaker)
+
+
+def test_info_of_a_graph(call):
+    net = saved(fed_back())
+    text = call("info", "net.safetensors")
+    assert f"\narchitecture\n{net.summary()}\n\nmemory of one stream: weights " in text
+    assert "\ndelay   Delay   back" in text and "loop, step by step: delay, concat, rnn, back" in text
+    saved(spoken())
+    assert f"{tr.load('net.safetensors').summary()}\n" in call("info", "net.safetensors")
+
+
+def test_info_of_a_large_graph(call):
+    x = value = tr.Input(2, name="a\nb")
+    for _ in range(70):
+        value = tr.Tanh()(value)
+    saved(tr.Net(x, value))
+    text = call("info", "net.safetensors")
+    assert "\n... and 11 more; --all lists them\n" in text and "tanh_69 " not in text and "a\\nb" in text
+    assert "tanh_69 " in call("info", "net.safetensors", "--all")
+
+
 def test_info_of_an_open_frame(call):
     net = saved(tr.Sequential(tr.Conv1d(1, 4, 3), tr.Flatten(), tr.GRU(24, 4)))
     assert "the layers leave the frame (1, ?) open: give it, such as --frame" in call(
@@ -294,6 +325,47 @@ def test_run_gives_what_the_net_gives(call, monkeypatch):
         assert y.dtype == np.float32
         np.testing.assert_array_equal(y, net(x))
     assert sorted(os.listdir()) == ["net.safetensors", "x.npy", "y.npy"]
+
+
+def test_run_a_graph(call, fails, monkeypatch):
+    net, x = saved(fed_back()), frames(50, 3, 4)
+    np.save("x.npy", x)
+    for most in (run.CHUNK, 64, 1):
+        monkeypatch.setattr(run, "CHUNK", most)
+        call("run", "net.safetensors", "x.npy", "-o", "y.npy")
+        np.testing.assert_array_equal(np.load("y.npy"), net(x))
+    z = tr.Input(4)
+    net = saved(tr.Net(z, tr.GRU(4, 2, bidirectional=True)(z + tr.Linear(4, 4)(z))))
+    call("run", "net.safetensors", "x.npy", "-o", "y.npy")
+    np.testing.assert_array_equal(np.load("y.npy"), net(x))
+    index = tr.Input()
+    net = saved(tr.Net(index, tr.Linear(3, 2)(tr.Embedding(9, 3)(index))))
+    np.save("x.npy", np.arange(9))
+    call("run", "net.safetensors", "x.npy", "-o", "y.npy")
+    np.testing.assert_array_equal(np.load("y.npy"), net(np.arange(9)))
+    saved(spoken())
+    words = ("net.safetensors: got a net of 2 inputs and 1 outputs (sound, speaker once", "run it in Python")
+    fails("run", "net.safetensors", "x.npy", "-o", "y.npy", words=words)
+    fails("bench", "net.safetensors", "--quick", words=words)
+    fails(
+        "quantize", "net.safetensors", "q.safetensors", "--to", "int8", "--calibration", "x.npy", words=words
+    )
+
+
+def test_quantize_a_graph(call, fails):
+    z = tr.Input(4)
+    saved(tr.Net(z, tr.GRU(4, 2)(z + tr.Linear(4, 4)(z))))
+    np.save("x.npy", frames(50, 4))
+    text = call("quantize", "net.safetensors", "q.safetensors", "--to", "int8", "--calibration", "x.npy")
+    assert "linear" in text and "gru.l0.r" in text and "output" in text
+    saved(fed_back())
+    for to in ("int8", "float16"):
+        fails(
+            *("quantize", "net.safetensors", "r.safetensors", "--to", to, "--calibration", "x.npy"),
+            words=("--calibration: got a net in which delay, concat, rnn, back are in a loop",),
+        )
+    call("quantize", "net.safetensors", "q.safetensors", "--to", "int8")
+    assert set(tr.load("q.safetensors").formats.values()) == {"int8"}
 
 
 def test_run_converts_the_input(call):

@@ -4,7 +4,8 @@
 
 writes NAME.safetensors beside this file, and the nets' inputs and outputs to NAME.npz: ``version1``,
 ``version2`` or ``version3``, the version of the file. Those of versions 1 and 2 were recorded with
-tinyrnn 0.1.0, before there were graphs. A recorded file stays as it is: a change of the format is a new version, with a new file.
+tinyrnn 0.1.0, before there were graphs. A recorded file stays as it is: a change of the format is a new
+version, with a new file.
 """
 
 from __future__ import annotations

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say
 from tinyrnn.cli.machine import CURVE, Machine, Matrix, caches, cpu
-from tinyrnn.cli.models import closed_frame, open_model, reads_indices
+from tinyrnn.cli.models import (
+    check_simple,
+    closed_frame,
+    index_count,
+    needs_all,
+    open_model,
+    reads_indices,
+)
 from tinyrnn.cli.names import distinct
 from tinyrnn.files import replacing
 from tinyrnn.formats import LEVELS, SMALLER
@@ -118,18 +125,15 @@ def _model_jobs(args: Namespace) -> Iterator[Job]:
         raise UsageError(f"{args.model}: not the size of a net, expected {form}")
     else:
         net = open_model(args)
+        check_simple(args.model, net)
     name, frame, batch = one_line(args.model), closed_frame(net, args.frame), args.batch or 1
     net.memory(batch, frame=frame)  # an error if something does not fit, before anything is measured
-    if not _reads_the_future(net):
+    if not needs_all(net):
         yield Job(name, net, frame, 1, batch)
         if args.batch is None:
             for count in STREAMS:
                 yield Job(name, net, frame, 1, count)
     yield Job(name, net, frame, LONG, batch)
-
-
-def _reads_the_future(net: tr.Net) -> bool:
-    return any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves())
 
 
 def _weight_bytes(job: Job) -> int:
@@ -160,12 +164,12 @@ def _call(job: Job) -> Callable[[], object]:
     random = np.random.default_rng(0)
     x: NDArray[Any]
     if reads_indices(job.net):
-        x = random.integers(0, job.net._leaves()[0][1].num_embeddings, shape).astype(np.int32)
+        x = random.integers(0, index_count(job.net), shape).astype(np.int32)
     else:
         x = random.standard_normal(shape, np.float32)
     if job.batch > 1 and job.steps > 1 and job.net._batch_first:
         x = x.swapaxes(0, 1).copy()
-    if _reads_the_future(job.net):
+    if needs_all(job.net):
         return lambda: job.net(x)
     stream = job.net.stream(job.batch, frame=job.frame)
     do = stream.step if job.steps == 1 else stream.run

@@ -61,10 +61,33 @@ def command(args: Namespace) -> None:
 def _architecture(net: tr.Net, frame: Shape | None, limit: int | None, width: int) -> None:
     """Print layers, formats and memory of a net that was saved with its architecture."""
     say("\narchitecture")
+    if net._is_wired:
+        _graph(net, limit, width)
+        return
     table(((_place(name, width), brief(leaf) + leaf._format_note()) for name, leaf in net._leaves()), limit)
+    _memory(net, frame)
+
+
+def _graph(net: tr.Net, limit: int | None, width: int) -> None:
+    """Print the layers of a net that is no chain, and what each reads."""
+    found = net.summary()
+    rows = []
+    for row in found.rows:
+        name, kind, reads, writes, time = (cell and shown(cell, width) for cell in row[:5])
+        rows.append((name, kind, reads, writes, time, *row[5:]))
+    notes = tuple(shown(note, width) for note in found.notes)
+    more = len(rows) - limit if limit else 0
+    if more > 0:
+        notes = (f"... and {more:,} more; --all lists them", *notes)
+    say(str(found._replace(rows=rows[:limit], notes=notes)))
+    _memory(net, None)
+
+
+def _memory(net: tr.Net, frame: Shape | None) -> None:
+    """Print the memory of a stream, or why there is none."""
     try:
         memory = net.memory(frame=closed_frame(net, frame))
-    except (ValueError, UsageError) as error:
+    except (ValueError, TypeError, UsageError) as error:
         say(f"\nmemory of one stream: {one_line(str(error))}")
     else:
         say(

@@ -9,6 +9,7 @@ import tinyrnn as tr
 from tinyrnn.cli.console import UsageError
 from tinyrnn.cli.recognition import Module, Shape, kind, modules
 from tinyrnn.loading import net_in
+from tinyrnn.outlines import outline
 from tinyrnn.weights import FileInfo, WeightsFile, opened
 from tinyrnn.weights.spec import shown
 
@@ -67,7 +68,38 @@ def _pick(found: list[Module], args: Namespace) -> Module:
 
 def reads_indices(net: tr.Net) -> bool:
     """Tell whether the net reads integers that name rows of a table."""
-    return isinstance(net._leaves()[0][1], tr.Embedding)
+    return index_count(net) > 0
+
+
+def index_count(net: tr.Net) -> int:
+    """The number of indices that the first input may hold; 0 if it is no indices."""
+    lines = outline(net).lines
+    counts = [
+        line.layer._index_count() for line in lines if line.layer is not None and line.reads[:1] == (0,)
+    ]
+    return min((count for count in counts if count), default=0)
+
+
+def needs_all(net: tr.Net) -> bool:
+    """Tell whether a layer needs the full sequence, so that the net cannot stream."""
+    if not net._is_wired:
+        return any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves())
+    return any(line.needs for line in outline(net).lines)
+
+
+def check_simple(name: str, net: tr.Net) -> None:
+    """Raise an error if the net has not one input and one output for each step."""
+    if not net._is_wired:
+        return
+    found = outline(net)
+    ports = [*found.inputs, *(found.lines[number] for number in found.outputs.values())]
+    if len(ports) == 2 and all(line.time is not None for line in ports):
+        return
+    described = ", ".join(shown(line.name) + " once for a sequence" * (line.time is None) for line in ports)
+    raise ValueError(
+        f"{name}: got a net of {len(found.inputs)} inputs and {len(found.outputs)} outputs ({described}), "
+        "expected one input and one output for each step: run it in Python, tinyrnn.load(path)(*inputs)"
+    )
 
 
 def closed_frame(net: tr.Net, frame: Shape | None) -> Shape:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, note, say, table
 from tinyrnn.cli.inputs import INPUTS
-from tinyrnn.cli.models import open_model, reads_indices
+from tinyrnn.cli.models import check_simple, index_count, open_model, reads_indices
 from tinyrnn.cli.names import distinct
+from tinyrnn.outlines import outline
+from tinyrnn.tracing import check_no_loop
 from tinyrnn.weights.spec import shown
 
 
@@ -21,7 +23,11 @@ def command(args: Namespace) -> None:
     """Write the net with its matrices in another format; with calibration, print its drift."""
     distinct(args, {"OUT": args.output}, {"MODEL": args.model, "--calibration": args.calibration})
     net = open_model(args)
-    sequences = _sequences(args, net) if args.calibration is not None else []
+    sequences = []
+    if args.calibration is not None:
+        check_simple(args.model, net)
+        check_no_loop(outline(net), f"{args.model}: --calibration")
+        sequences = _sequences(args, net)
     if args.keep == ["auto"]:
         raise UsageError(
             "--keep: got auto, expected names of layers; only tinyrnn.quantize() in Python can choose them"
@@ -62,7 +68,7 @@ def _check(path: str, steps: NDArray[np.generic], net: tr.Net) -> None:
     if not np.isfinite(steps).all():
         raise tr.LoadError(f"{path}: got numbers that are not finite, expected finite ones to calibrate with")
     if reads_indices(net):
-        rows = net._leaves()[0][1].num_embeddings
+        rows = index_count(net)
         for extreme in (steps.min(), steps.max()):
             if not 0 <= extreme < rows:
                 raise tr.LoadError(f"{path}: index {extreme} is out of range, expected 0 .. {rows - 1}")

@@ -13,7 +13,7 @@ from typing import TypeVar
 from tinyrnn.calls import streamed
 from tinyrnn.cli.console import Progress, UsageError, note, say
 from tinyrnn.cli.inputs import INPUTS
-from tinyrnn.cli.models import open_model
+from tinyrnn.cli.models import check_simple, needs_all, open_model
 from tinyrnn.cli.names import distinct
 from tinyrnn.cli.outputs import OUTPUTS, CsvWriter
 from tinyrnn.errors import ShapeError
@@ -26,17 +26,18 @@ Format = TypeVar("Format")
 
 
 def command(args: Namespace) -> None:
-    """Stream the input through the net; bidirectional nets take each sequence as a whole."""
+    """Stream the input through the net; nets that need the full sequence take each as a whole."""
     begun = time.perf_counter()
     open_input = _by_suffix(args.input, INPUTS)
     make_writer = _by_suffix(args.output, OUTPUTS)
     distinct(args, {"--output": args.output}, {"INPUT": args.input, "MODEL": args.model})
     net = open_model(args)
+    check_simple(args.model, net)
     frames = open_input(args, net)
     if make_writer is CsvWriter and len(frames.lead or ()) == 2:
         raise UsageError(f"{args.output}: a .csv cannot hold a batch of sequences: write a .npy")
     _, _, out_frame = streamed(net, frames.frame)
-    if any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves()):
+    if needs_all(net):
         stream, most = None, sys.maxsize
     else:
         stream = net.stream(frames.batch, frame=frames.frame)
