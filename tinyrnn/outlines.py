@@ -175,6 +175,8 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str]) -> Line:
     found = line._replace(late=late)
     if any(frame is None for frame in frames):
         axis = axes[0] if axes else 0
+    elif line.kind == "FinalState":  # it reads a layer, not only that layer's value
+        return found._replace(frame=_final_frame(layer, lines[line.reads[0]]), axis=0, time=None, late=True)
     else:
         cores = Cores(
             [
@@ -199,6 +201,16 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str]) -> Line:
         name = next(lines[read].name for read in line.reads if read < len(lines) and lines[read].late)
         found = found._replace(needs=f"reads {name}, which is known at the end of the sequence")
     return found._replace(axis=axis, time=times[axis - 1] if axis else None)
+
+
+def _final_frame(layer: Module, writer: Line) -> Frame | None:
+    """The frame of the final state of the layer that writes a value."""
+    if writer.cores is None:
+        return None
+    cores = Cores(list(writer.cores.inputs))
+    for core, reads in zip(writer.cores, writer.cores.reads, strict=True):
+        cores.join(core, reads)
+    return layer._lay(writer.frame or (), 1, cores)
 
 
 def _reason(layer: Module, axes: list[int], times: list[str]) -> str:

@@ -327,7 +327,11 @@ def _graph_levels(
         if line.layer is None:
             continue
         cores = line.cores
-        assert cores is not None and line.frame is not None  # inputs of graphs have frames
+        if cores is None or line.frame is None:  # inputs of graphs have frames
+            raise ValueError(
+                f"{type(net).__name__}: got {line.name}, a {line.kind}, which does not run apart from the layer "
+                "that it reads, expected layers that can run one after the other: use a LastStep"
+            )
         axes = list(dict.fromkeys(found.lines[read].axis for read in line.reads))
         axes = [axis for axis in axes if axis] or ([line.axis] if line.axis else [])
         values = list(cores.inputs)  # (frame, the axis in the layer's plans)

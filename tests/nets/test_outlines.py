@@ -134,6 +134,21 @@ def test_the_text() -> None:
     assert "it has several axes of time: source, target" in two.describe()
 
 
+def test_values_of_the_whole_sequence() -> None:
+    x = tr.Input(3)
+    h = tr.GRU(3, 4)(x)
+    end, mean = tr.FinalState()(h).named("end"), tr.MeanOverTime()(h).named("mean")
+    net = tr.Net(x, tr.Linear(4, 2)(h + mean * end).named("head"))
+    rows = {row[0]: row[3:5] for row in net.summary().rows}
+    assert rows["end"] == rows["mean"] == rows["multiply"] == ("(4,)", "once")
+    assert rows["add"] == ("(4,)", "time") and rows["head"] == ("(2,)", "time")
+    text = net.describe()
+    assert "Once for a sequence, of the steps so far: end, mean, multiply." in text
+    assert "  add (Add): reads multiply, which is known at the end of the sequence" in text
+    one = tr.Net(x, tr.Linear(4, 2)(mean))
+    assert "It may stream" in one.describe() and one.summary().notes == ("outputs: linear",)
+
+
 @pytest.mark.parametrize("make", NETS)
 def test_pictures(make: Callable[[], tr.Net], tmp_path: Path) -> None:
     net = make()

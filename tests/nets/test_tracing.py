@@ -159,6 +159,24 @@ def test_gates_of_a_graph() -> None:
         assert np.array_equal(gates["rnn.l0"][name], values)
 
 
+def test_what_is_known_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean over time is seen once, with all steps; who reads it at each step sees all of them."""
+    monkeypatch.setattr(tracing, "CHUNK", 7 * BATCH)
+    x = tr.Input(4)
+    h = tr.GRU(4, 5)(x)
+    mean = tr.MeanOverTime()(h).named("mean")
+    net, a = tr.Net(x, tr.Linear(5, 2)(mean).named("head")), numbers(STEPS, BATCH, 4)
+    net.initial_state = {"gru.h": numbers(1, 5, seed=7)}
+    chunks = list(tracing.watch(net, a))
+    assert len(chunks) == 4 and [seen.name for seen in chunks[0]] == ["gru.l0"]
+    assert np.array_equal(chunks[-1][-1].y, net(a))
+    both = tr.Net(x, tr.Linear(5, 2)(h + mean))
+    ((*_, last),) = tracing.watch(both, a)
+    assert np.array_equal(last.y, both(a))
+    with pytest.raises(ValueError, match="a FinalState, which does not run apart"):
+        tr.drift(*(tr.Net(x, tr.FinalState()(h)),) * 2, a)
+
+
 def test_loops_are_refused() -> None:
     x, before = tr.Input(4), tr.Feedback(4)
     h = tr.Linear(8, 4)(tr.concat([x, before]))
