@@ -295,7 +295,7 @@ class _Level:
 
     def begin(self, start: Array) -> None:
         """Begin with one row of a state, of each direction first h."""
-        self.state.reshape(self.batch, -1)[:] = start
+        self.state.reshape(self.batch, -1)[:, : len(start)] = start
         for last, own in zip(self.last, np.split(start, len(self.last) or 1), strict=False):
             last[:] = own[: last.shape[1]]
 
@@ -329,8 +329,8 @@ def _graph_levels(
         cores = line.cores
         if cores is None or line.frame is None:  # inputs of graphs have frames
             raise ValueError(
-                f"{type(net).__name__}: got {line.name}, a {line.kind}, which does not run apart from the layer "
-                "that it reads, expected layers that can run one after the other: use a LastStep"
+                f"{type(net).__name__}: got {line.name}, a {line.kind}, which does not run apart from the "
+                "layer that it reads, expected layers that can run one after the other: use a LastStep"
             )
         axes = list(dict.fromkeys(found.lines[read].axis for read in line.reads))
         axes = [axis for axis in axes if axis] or ([line.axis] if line.axis else [])
