@@ -8,28 +8,47 @@ cdef enum:
 DONE, NOT_FINITE, BAD_TARGET = DONE_, NOT_FINITE_, BAD_TARGET_
 
 
+cdef inline size_t numbers_of(const trnn_loss_job *job) noexcept nogil:
+    return <size_t> job.steps * job.batch * job.rows * job.cols
+
+
 cdef class CoreTrainer:
-    """A step of training in one call: forward, loss, backward, update; one thread runs it without Python.
+    """A step of training in one call: forward, losses, backward, update; one thread runs it without Python.
 
     Parameters
     ----------
     tape : Tape
-    loss : CoreLoss
+    losses : list of CoreLoss, or None
+        For each output. An output without a loss has the gradient 0.
+    weights : list of float
+        The factor of each output's loss in the sum.
     program : Program
         The optimiser's.
     target_steps : int
         CTC: the most labels of a row; else 0.
     """
 
-    def __cinit__(self, Tape tape not None, CoreLoss loss not None, Program program not None, int32_t target_steps):
-        self.tape, self.loss, self.program = tape, loss, program
+    def __cinit__(self, Tape tape not None, list losses, list weights, Program program not None,
+                  int32_t target_steps):
+        cdef CoreLoss loss
+        cdef const trnn_value *out
+        cdef int32_t steps
+        self.tape, self.kept, self.program = tape, losses, program
         tape.program = program
         self.target_steps = target_steps
-        self.room = loss.scratch_bytes(
-            tape.sizes.steps[0], tape.sizes.batch, frame_numbers(&tape.sizes.outs[0]), target_steps)
-        if self.room == <size_t> -1:
-            raise MemoryError(
-                f"trainer: the loss of {target_steps} labels in {tape.sizes.steps[0]} steps takes too much memory")
+        for i in range(tape.sizes.outputs):
+            self.losses[i] = NULL
+            self.values[i] = 0
+            if losses[i] is None:
+                continue
+            loss, out = losses[i], &tape.sizes.outs[i]
+            self.losses[i], self.weights[i] = &loss.loss, weights[i]
+            steps = tape.sizes.steps[out.axis - 1] if out.axis else 1
+            room = loss.scratch_bytes(steps, tape.sizes.batch, frame_numbers(out), target_steps)
+            if room == <size_t> -1:
+                raise MemoryError(
+                    f"trainer: the loss of {target_steps} labels in {steps} steps takes too much memory")
+            self.room = max(self.room, room)
         self.numbers = self.scratch = None
         self.start = None
 
@@ -43,21 +62,33 @@ cdef class CoreTrainer:
         """The loss of the last step."""
         return self.value
 
+    @property
+    def parts(self):
+        """The losses of the outputs at the last step, before their weights; 0 for an output without one."""
+        return [self.values[i] for i in range(self.tape.sizes.outputs)]
+
+    @property
+    def wrong(self):
+        """The output whose target the last `BAD_TARGET` was about."""
+        return self.output
+
     def begin_with(self, Start start):
         """Take the initial state of a net; None for zeros."""
         self.start = start
 
-    def step(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
-             cnp.ndarray lengths, uint64_t seed, Target target not None, bint begins=False):
+    def step(self, feed, cnp.ndarray state, uint64_t seed, targets, bint begins=False):
         """Do one step. The caller has checked the arrays, and called `Tape.point_gradients`.
 
         Parameters
         ----------
-        x, steps, x_step, x_row, lengths, seed
-            As `Tape.forward`.
+        feed : Feed
+            The inputs.
         state : ndarray, float32, or None for the net's own
             The initial state; becomes the final one, unless the step fails.
-        target : Target
+        seed : int
+            The seed of dropout's masks.
+        targets : sequence of Target, or None
+            For each output.
         begins : bool
             Begin with the net's own initial state, whatever ``state`` holds.
 
@@ -69,14 +100,18 @@ cdef class CoreTrainer:
         Raises
         ------
         IndexError, ValueError, ShapeError
-            If x or the lengths have a fault that only the core can find.
+            If an input or its lengths have a fault that only the core can find.
         """
         cdef Tape tape = self.tape
-        cdef const trnn_value *out = &tape.sizes.outs[0]
-        if target.target_steps > self.target_steps:
-            raise errors.ShapeError(
-                f"step: a row of the target has room for {target.target_steps} labels, expected {self.target_steps} "
-                "at most, the trainer's target_steps")
+        cdef Target target
+        for i in range(tape.sizes.outputs):
+            if self.losses[i] == NULL:
+                continue
+            target = targets[i]
+            if target.target_steps > self.target_steps:
+                raise errors.ShapeError(
+                    f"step: a row of the target has room for {target.target_steps} labels, expected "
+                    f"{self.target_steps} at most, the trainer's target_steps")
         tape.allocate()
         if self.numbers is None:
             self.numbers = some(tape.sizes.state_bytes)[:tape.sizes.state_bytes // 4]
@@ -90,19 +125,10 @@ cdef class CoreTrainer:
         else:
             self.numbers[:] = state
         memset(cnp.PyArray_DATA(tape.dstate), 0, tape.sizes.state_bytes)
-        tape.steps = steps
-        tape.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(self.numbers), steps,
-                   NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths), seed,
+        tape.point(feed, <float *> cnp.PyArray_DATA(self.numbers), seed,
                    self.adds and self.start.deep)
-        self.job.isa = isa_in_use()
-        self.job.steps, self.job.batch = (steps if out.axis else 1), tape.sizes.batch
-        self.job.rows, self.job.cols = out.frame.planes * out.frame.rows, out.frame.cols
-        self.job.y = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.y[0])
-        self.job.dy = <float *> (<char *> cnp.PyArray_DATA(tape.tape) + tape.sizes.dy[0])
-        self.job.values = NULL
-        self.job.scratch = cnp.PyArray_DATA(self.scratch)
-        self.job.y_rows_first = 0
-        target.point(&self.job)
+        for i in range(tape.sizes.outputs):
+            self.point(i, targets[i])
         cdef int status
         if tape.threads == 1:
             with nogil:
@@ -116,6 +142,43 @@ cdef class CoreTrainer:
             check(self.failed, "loss")
         return status
 
+    cdef void point(self, int32_t i, Target target) noexcept:
+        """Point the job of an output's loss at its arrays; without a loss set its gradient to zero."""
+        cdef const trnn_training_sizes *sizes = &self.tape.sizes
+        cdef const trnn_value *out = &sizes.outs[i]
+        cdef trnn_loss_job *job = &self.jobs[i]
+        cdef char *memory = <char *> cnp.PyArray_DATA(self.tape.tape)
+        job.isa = isa_in_use()
+        job.steps, job.batch = (self.tape.job.steps[out.axis - 1] if out.axis else 1), sizes.batch
+        job.rows, job.cols = out.frame.planes * out.frame.rows, out.frame.cols
+        job.y = <float *> (memory + sizes.y[i])
+        job.dy = <float *> (memory + sizes.dy[i])
+        job.values = NULL
+        job.scratch = cnp.PyArray_DATA(self.scratch)
+        job.y_rows_first = 0
+        if self.losses[i] == NULL:
+            memset(job.dy, 0, numbers_of(job) * sizeof(float))
+        else:
+            target.point(job)
+
+    cdef trnn_status take(self) noexcept nogil:
+        """Compute the losses, their sum, and the gradients of the outputs."""
+        cdef trnn_status status
+        cdef size_t j
+        self.value = 0
+        for i in range(self.tape.sizes.outputs):
+            if self.losses[i] == NULL:
+                continue
+            self.output = i
+            status = trnn_loss_run(self.losses[i], &self.jobs[i], &self.values[i])
+            if status != TRNN_OK:
+                return status
+            self.value += self.weights[i] * self.values[i]
+            if self.weights[i] != 1:
+                for j in range(numbers_of(&self.jobs[i])):
+                    self.jobs[i].dy[j] *= <float> self.weights[i]
+        return TRNN_OK
+
     cdef int alone(self) noexcept nogil:
         """Do the whole step in this thread."""
         cdef const trnn_training *training = self.tape.training
@@ -123,7 +186,7 @@ cdef class CoreTrainer:
         cdef int32_t stage
         for stage in range(self.tape.sizes.stages):
             trnn_forward(training, job, stage)
-        self.failed = self.loss.run(&self.job, &self.value)
+        self.failed = self.take()
         if self.failed != TRNN_OK:
             return BAD_TARGET_
         self.program.zero()
@@ -142,7 +205,7 @@ cdef class CoreTrainer:
         for stage in range(tape.sizes.stages):
             tape.run(FORWARD, stage)
         with nogil:
-            self.failed = self.loss.run(&self.job, &self.value)
+            self.failed = self.take()
         if self.failed != TRNN_OK:
             return BAD_TARGET_
         with nogil:

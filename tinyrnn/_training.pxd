@@ -32,15 +32,14 @@ cdef class Tape:
     cdef uint32_t *trained  # its tensors that are not frozen
     cdef int32_t count
     cdef cnp.ndarray tape, dstate
-    cdef object ends
-    cdef readonly int32_t threads, steps
+    cdef object ends  # the lengths of the last call, kept alive
+    cdef readonly int32_t threads
     cdef Program program
     cdef trnn_training_job *job  # the first part's
     cdef Phase phase
     cdef int32_t stage
     cdef allocate(self)
-    cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
-                   const int32_t *lengths, uint64_t seed, bint to_input) except -1
+    cdef int point(self, feed, float *state, uint64_t seed, bint to_input) except -1
     cdef void mark(self) noexcept nogil
     cdef int run(self, Phase phase, int32_t stage) except -1
     cdef cnp.ndarray array(self, size_t offset, const trnn_value *value)
@@ -68,13 +67,19 @@ cdef class CoreTrainer:
     cdef readonly Tape tape
     cdef Start start  # the net's initial state; None for zeros
     cdef bint adds  # this step's gradient goes to the initial state
-    cdef CoreLoss loss
+    cdef list kept  # the losses
+    cdef const trnn_loss *losses[8]  # TRNN_PORTS_MAX; NULL: an output without a loss
+    cdef double weights[8]
+    cdef double values[8]
+    cdef trnn_loss_job jobs[8]
     cdef Program program
     cdef cnp.ndarray numbers, scratch
-    cdef trnn_loss_job job
     cdef double value
     cdef trnn_status failed
+    cdef int32_t output  # the one whose loss was taken last
     cdef size_t room
     cdef int32_t target_steps
+    cdef void point(self, int32_t i, Target target) noexcept
+    cdef trnn_status take(self) noexcept nogil
     cdef int alone(self) noexcept nogil
     cdef int shared(self) except -1

@@ -1,6 +1,6 @@
 """Types of `_training.pyx`; its docstrings say the rest."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tinyrnn._core import Layer
 from tinyrnn._losses import CoreLoss, Target
 from tinyrnn._optim import Program
+from tinyrnn.arrays import Feed
 
 _Floats = NDArray[np.float32]
 
@@ -15,7 +16,6 @@ def splitmix(seed: int, place: int) -> int: ...
 
 class Tape:
     threads: int
-    steps: int
     def __init__(
         self,
         layers: list[Layer],
@@ -28,7 +28,7 @@ class Tape:
     @property
     def batch(self) -> int: ...
     @property
-    def most_steps(self) -> int: ...
+    def most_steps(self) -> tuple[int, ...]: ...
     @property
     def tape_bytes(self) -> int: ...
     @property
@@ -38,18 +38,8 @@ class Tape:
     @property
     def outputs(self) -> list[tuple[tuple[int, int, int], int]]: ...
     def point_gradients(self, trained: list[int]) -> None: ...
-    def forward(
-        self,
-        x: NDArray[Any],
-        steps: int,
-        x_step: int,
-        x_row: int,
-        state: _Floats,
-        lengths: NDArray[np.int32] | None,
-        seed: int,
-        trained: list[int],
-    ) -> _Floats: ...
-    def backward(self, dy: _Floats, dstate: _Floats) -> _Floats | None: ...
+    def forward(self, feed: Feed, state: _Floats, seed: int, trained: list[int]) -> list[_Floats]: ...
+    def backward(self, dys: Sequence[_Floats | None], dstate: _Floats) -> list[_Floats | None]: ...
 
 class Start:
     trains: bool
@@ -65,21 +55,28 @@ BAD_TARGET: int
 
 class CoreTrainer:
     tape: Tape
-    def __init__(self, tape: Tape, loss: CoreLoss, program: Program, target_steps: int) -> None: ...
+    def __init__(
+        self,
+        tape: Tape,
+        losses: list[CoreLoss | None],
+        weights: list[float],
+        program: Program,
+        target_steps: int,
+    ) -> None: ...
     @property
     def loss_bytes(self) -> int: ...
     @property
     def last(self) -> float: ...
-    def begin_with(self, start: Start | None) -> None: ...
+    @property
+    def parts(self) -> list[float]: ...
+    @property
+    def wrong(self) -> int: ...
     def step(
         self,
-        x: NDArray[Any],
-        steps: int,
-        x_step: int,
-        x_row: int,
+        feed: Feed,
         state: _Floats | None,
-        lengths: NDArray[np.int32] | None,
         seed: int,
-        target: Target,
+        targets: Sequence[Target | None],
         begins: bool = False,
     ) -> int: ...
+    def begin_with(self, start: Start | None) -> None: ...

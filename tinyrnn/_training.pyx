@@ -60,6 +60,12 @@ cdef class Part:
     cdef cnp.ndarray scratch
     cdef trnn_training_job job
 
+    cdef void follow(self, const trnn_training_job *first) noexcept:
+        """Take over the first part's job; scratch and share stay."""
+        cdef trnn_training_job own = self.job
+        self.job = first[0]
+        self.job.scratch, self.job.part = own.scratch, own.part
+
     def __call__(self):
         cdef const trnn_training *training = self.tape.training
         cdef int32_t stage = self.tape.stage
@@ -157,7 +163,8 @@ cdef class Tape:
 
     @property
     def most_steps(self):
-        return self.sizes.steps[0]
+        """The most steps of each axis of time."""
+        return tuple([self.sizes.steps[axis] for axis in range(TRNN_AXES_MAX)])
 
     @property
     def tape_bytes(self):
@@ -201,26 +208,30 @@ cdef class Tape:
             self.parts.append(part)
         self.job = &(<Part> self.parts[0]).job
 
-    cdef int point(self, const void *x, size_t x_step, size_t x_row, float *state, int32_t steps,
-                   const int32_t *lengths, uint64_t seed, bint to_input) except -1:
-        """Point the jobs of all parts at the arrays, and check them."""
+    cdef int point(self, feed, float *state, uint64_t seed, bint to_input) except -1:
+        """Point the jobs of all parts at the arrays of a `Feed`, and check them."""
         cdef Part part
         cdef Layer layer
+        cdef trnn_training_job *job = self.job
         if self.changes != changes_of_layers():
             self.adjust()
         for i in range(len(self.layers)):
             layer = self.layers[i]
             self.weights[i] = <void *> layer.ready()
-        for part in self.parts:
-            part.job.isa = isa_in_use()
-            part.job.x[0], part.job.x_step[0], part.job.x_row[0] = x, x_step, x_row
-            part.job.state = state
-            part.job.steps[0] = steps
-            part.job.lengths[0] = lengths
-            part.job.seed[0], part.job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
-            part.job.to_input = to_input
-        part = self.parts[0]
-        return check(trnn_training_check(self.training, &part.job), "training")
+        for i, array in enumerate(feed.arrays):
+            job.x[i] = cnp.PyArray_DATA(<cnp.ndarray> array)
+            job.x_step[i], job.x_row[i] = feed.strides[i]
+        for i, ends in enumerate(feed.lengths):
+            job.steps[i] = feed.steps[i]
+            job.lengths[i] = NULL if ends is None else <int32_t *> cnp.PyArray_DATA(<cnp.ndarray> ends)
+        job.isa = isa_in_use()
+        job.state = state
+        job.seed[0], job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
+        job.to_input = to_input
+        for part in self.parts[1:]:
+            part.follow(job)
+        self.ends = feed.lengths  # the backward pass reads them
+        return check(trnn_training_check(self.training, job), "training")
 
     def point_gradients(self, list trained):
         """Point at the gradients; ``trained`` has a number for each layer, bit i for its i-th tensor that trains."""
@@ -245,17 +256,15 @@ cdef class Tape:
 
     # ---- one call of each kind, for net(x) and net.backward(dy) ------------------------------------------
 
-    def forward(self, cnp.ndarray x, int32_t steps, size_t x_step, size_t x_row, cnp.ndarray state,
-                cnp.ndarray lengths, uint64_t seed, list trained):
+    def forward(self, feed, cnp.ndarray state, uint64_t seed, list trained):
         """Run forward, and keep the numbers that `backward` needs.
 
         Parameters
         ----------
-        x : ndarray, C-contiguous float32 frames or int32 indices
-            Frame (t, b) is the ``t * x_step + b * x_row``-th.
+        feed : Feed
+            The inputs; nobody may write to its lengths before the backward pass.
         state : ndarray, float32, as a stream's
             The initial state; becomes the final one.
-        lengths : ndarray, int32, (batch,), or None
         seed : int
             The seed of dropout's masks.
         trained : list of int
@@ -263,44 +272,45 @@ cdef class Tape:
 
         Returns
         -------
-        ndarray, float32, (steps, batch, planes, rows, cols)
-            A copy; of a value per sequence (1, batch, ...).
+        list of ndarray, float32, (steps, batch, planes, rows, cols)
+            The outputs, copies; of a value per sequence (1, batch, ...).
         """
         self.allocate()
-        self.ends = None if lengths is None else lengths.copy()
         self.point_gradients(trained)
-        self.point(cnp.PyArray_DATA(x), x_step, x_row, <float *> cnp.PyArray_DATA(state), steps,
-                   NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(self.ends), seed, True)
+        self.point(feed, <float *> cnp.PyArray_DATA(state), seed, True)
         for stage in range(self.sizes.stages):
             self.run(FORWARD, stage)
-        self.steps = steps
-        return self.array(self.sizes.y[0], &self.sizes.outs[0]).copy()
+        return [self.array(self.sizes.y[i], &self.sizes.outs[i]).copy() for i in range(self.sizes.outputs)]
 
-    def backward(self, cnp.ndarray dy, cnp.ndarray dstate):
+    def backward(self, dys, cnp.ndarray dstate):
         """Run backward, and add to the layers' gradients.
 
         Parameters
         ----------
-        dy : ndarray, C-contiguous float32, with the numbers of what `forward` returned
+        dys : sequence of ndarray, C-contiguous float32, or None for zeros
+            With the numbers of what `forward` returned.
         dstate : ndarray, float32, as the state
             The gradient of the final state; becomes that of the initial one.
 
         Returns
         -------
-        dx : ndarray, float32, (steps, batch, planes, rows, cols), a copy; None for indices
+        list of ndarray, float32, (steps, batch, planes, rows, cols), copies; None for indices
+            The gradients of the inputs.
         """
-        self.array(self.sizes.dy[0], &self.sizes.outs[0]).reshape(-1)[:] = dy.reshape(-1)
+        for i, dy in enumerate(dys):
+            self.array(self.sizes.dy[i], &self.sizes.outs[i]).reshape(-1)[:] = 0 if dy is None else dy.reshape(-1)
         self.dstate[:dstate.size] = dstate
         for stage in range(self.sizes.stages - 1, -1, -1):
             self.run(BACKWARD, stage)
         self.run(GRADIENTS, 0)
         self.mark()
         dstate[:] = self.dstate[:dstate.size]
-        return None if self.sizes.indices else self.array(self.sizes.dx[0], &self.sizes.ins[0]).copy()
+        return [None if self.sizes.indices >> i & 1 else self.array(self.sizes.dx[i], &self.sizes.ins[i]).copy()
+                for i in range(self.sizes.inputs)]
 
     cdef cnp.ndarray array(self, size_t offset, const trnn_value *value):
         """Return one of the tape's arrays, for the steps of the last call: (steps or 1, batch, planes, rows, cols)."""
-        cdef size_t steps = self.steps if value.axis else 1
+        cdef size_t steps = self.job.steps[value.axis - 1] if value.axis else 1
         cdef size_t count = steps * self.sizes.batch * frame_numbers(value)
         return self.tape[offset // 4:offset // 4 + count].reshape(
             steps, self.sizes.batch, value.frame.planes, value.frame.rows, value.frame.cols)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,3 +108,23 @@ def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool
     inside: NDArray[np.bool_] = np.arange(shape[1 if batch_first else 0]) < lengths[:, np.newaxis]
     inside = inside if batch_first else inside.T
     return inside.reshape(inside.shape + (1,) * (len(shape) - 2))
+
+
+class Feed(NamedTuple):
+    """The inputs of a pass, as the core reads them.
+
+    Attributes
+    ----------
+    arrays : tuple of ndarray, C-contiguous float32 frames or int32 indices
+    strides : tuple of (int, int)
+        For each input its frames from a step to the next, and from a row of the batch to the next.
+    steps : tuple of int
+        Of each axis of time.
+    lengths : tuple of (ndarray, int32, (batch,); or None)
+        Of each axis of time.
+    """
+
+    arrays: tuple[NDArray[Any], ...]
+    strides: tuple[tuple[int, int], ...]
+    steps: tuple[int, ...]
+    lengths: tuple[NDArray[np.int32] | None, ...]

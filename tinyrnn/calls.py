@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core
 from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_array, as_floats, as_lengths
+from tinyrnn.attributes import brief
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
-from tinyrnn.plans import BLOCK_ROWS, Call, Cores, Key, laid_out
+from tinyrnn.plans import BLOCK_ROWS, Call, Cores, Key, Ports, laid_out
 from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import Array, Frame, Slot
 from tinyrnn.threads import split
@@ -248,25 +249,6 @@ def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
 # ---- nets of several inputs, outputs or axes of time ----------------------------------------------------
 
 
-class Ports(NamedTuple):
-    """A net of several inputs and outputs, laid out.
-
-    Attributes
-    ----------
-    names : list of str
-        Of the inputs.
-    cores : Cores
-    out_frames : list of tuple of int
-    times : tuple of str
-        The names of the axes of time, that of axis 1 first.
-    """
-
-    names: list[str]
-    cores: Cores
-    out_frames: list[Frame]
-    times: tuple[str, ...]
-
-
 def named_inputs(net: Module, names: list[str], given: tuple[Any, ...]) -> list[Any]:
     """The inputs of a call in their order: given so, or by name."""
     kind = type(net).__name__
@@ -280,45 +262,102 @@ def named_inputs(net: Module, names: list[str], given: tuple[Any, ...]) -> list[
     return list(given)
 
 
-class Sizes:
-    """The batch and the steps of each axis of time, as the inputs of a call agree on them."""
+def inputs_of(net: Module, names: list[str], x: Any) -> list[Any]:
+    """The inputs of a net in their order, given as one argument: an array, or a tuple or mapping of them."""
+    if len(names) == 1 or isinstance(x, Mapping):
+        return named_inputs(net, names, (x,))
+    if not isinstance(x, (tuple, list)):
+        raise TypeError(
+            f"{type(net).__name__}: got {brief(x)} for {len(names)} inputs, expected a tuple or mapping of "
+            f"{', '.join(names)}"
+        )
+    return named_inputs(net, names, tuple(x))
 
-    def __init__(self, times: tuple[str, ...], rows_first: bool) -> None:
-        self.times, self.rows_first = times, rows_first
-        self.batched: bool | None = None
-        self.batch = 1
-        self.steps: dict[int, int] = {}
 
-    def enter(self, what: str, array: NDArray[Any], frame: Frame, axis: int) -> NDArray[Any]:
-        """Check an input, and return it with steps first."""
+class Entered:
+    """The inputs of a call, checked, and the sizes that they agree on.
+
+    If it is not ``timed``, the inputs have no axis of time: they are those of one step.
+
+    Attributes
+    ----------
+    arrays : list of ndarray, C-contiguous
+        In the caller's order of axes.
+    axes : list of int
+        Their axes of time; 0: one frame for the sequence.
+    swapped : list of bool
+        True for those that are (B, T, frame).
+    batched : bool
+        False if they have no axis for the batch, which is 1 then.
+    batch : int
+    steps : tuple of int
+        Of each axis of time.
+    lengths : list of (ndarray, int32; or None)
+        Of each axis of time.
+    """
+
+    def __init__(
+        self, net: Module, ports: Ports, given: list[Any], lengths: Any, what: str, timed: bool = True
+    ) -> None:
+        self.times, self.rows_first, self.timed = ports.times, timed and net._batch_first, timed
+        self.axes = [axis for _, axis in ports.cores.inputs]
+        self.arrays: list[NDArray[Any]] = []
+        self.swapped: list[bool] = []
+        self.batched, self.batch = True, 1
+        self._steps: dict[int, int] = {}
+        for place, (name, x, (frame, axis)) in enumerate(
+            zip(ports.names, given, ports.cores.inputs, strict=True)
+        ):
+            called = f"{what}: input {name!r}"
+            count = index_count(ports.cores, place)
+            array = _core.as_indices(x, called, count) if count else as_floats(x, called)
+            self._enter(called, array, frame, axis)
+        self.steps = tuple(self._steps.get(axis + 1, 1) for axis in range(len(self.times)))
+        self.lengths = _lengths_by_axis(what, lengths, self.times, self.steps, self.batch)
+
+    def _enter(self, what: str, array: NDArray[Any], frame: Frame, axis: int) -> None:
+        """Check an input, and take over its sizes."""
         leading = array.shape[: max(array.ndim - len(frame), 0)]
+        axis = axis if self.timed else 0
         time = [self.times[axis - 1]] if axis else []
         names = ["B", *time] if self.rows_first else [*time, "B"]
         batched = len(leading) == len(names)
         if array.shape[len(leading) :] != frame or len(leading) not in (len(names) - 1, len(names)):
             wanted = " or ".join(f"({', '.join([*axes, *map(str, frame)])})" for axes in (names, time))
             raise ShapeError(f"{what} has shape {array.shape}, expected {wanted}")
-        if self.batched not in (None, batched):
+        first = not self.arrays
+        if not first and self.batched != batched:
             raise ShapeError(f"{what} has shape {array.shape}, expected a batch in all inputs or in none")
         swapped = batched and self.rows_first and axis > 0
-        if swapped:
-            array = np.ascontiguousarray(array.swapaxes(0, 1))
-        found = array.shape[: len(leading)]
+        found = leading[::-1] if swapped else leading
         batch, steps = found[-1] if batched else 1, found[0] if axis else 1
-        if self.batched and batch != self.batch:
+        if not first and batch != self.batch:
             raise ShapeError(f"{what} has {batch} rows, expected {self.batch}, as in the inputs before it")
-        if self.steps.setdefault(axis, steps) != steps:
+        if self._steps.setdefault(axis, steps) != steps:
             raise ShapeError(
-                f"{what} has {steps} steps, expected {self.steps[axis]}, as in the inputs before it"
+                f"{what} has {steps} steps, expected {self._steps[axis]}, as in the inputs before it"
             )
         if steps == 0 or batch == 0:
             raise ShapeError(f"{what} has shape {array.shape}, expected at least one step and one row")
         self.batched, self.batch = batched, batch
-        return array
+        self.arrays.append(array)
+        self.swapped.append(swapped)
 
-    def shape(self, axis: int) -> tuple[int, ...]:
-        """The axes of an output before its frame, steps first."""
-        return ((self.steps[axis],) if axis else ()) + ((self.batch,) if self.batched else ())
+    def in_time(self) -> list[NDArray[Any]]:
+        """The arrays, steps first."""
+        return [
+            np.ascontiguousarray(array.swapaxes(0, 1)) if swapped else array
+            for array, swapped in zip(self.arrays, self.swapped, strict=True)
+        ]
+
+    def shape(self, axis: int, frame: Frame) -> tuple[int, ...]:
+        """The shape of an output, steps first."""
+        timed = axis > 0 and self.timed
+        return ((self.steps[axis - 1],) if timed else ()) + ((self.batch,) if self.batched else ()) + frame
+
+    def swaps(self, axis: int) -> bool:
+        """Tell whether the caller sees an output as (B, T, frame)."""
+        return axis > 0 and self.batched and self.rows_first
 
 
 def infer_ports(
@@ -332,17 +371,8 @@ def infer_ports(
     """Compute the outputs and the final state of a net of several inputs, outputs or axes of time."""
     kind = type(net).__name__
     threads = check_size("threads", threads)
-    cores, times = ports.cores, ports.times
-    sizes = Sizes(times, net._batch_first)
-    arrays = []
-    for place, (name, x, (frame, axis)) in enumerate(zip(ports.names, given, cores.inputs, strict=True)):
-        what = f"{kind}: input {name!r}"
-        count = index_count(cores, place)
-        array = _core.as_indices(x, what, count) if count else as_floats(x, what)
-        arrays.append(sizes.enter(what, array, frame, axis))
-    batch = sizes.batch
-    steps = tuple(sizes.steps.get(axis + 1, 1) for axis in range(len(times)))
-    ends = _lengths_by_axis(net, lengths, times, steps, batch)
+    cores, entered = ports.cores, Entered(net, ports, given, lengths, kind)
+    batch, steps = entered.batch, entered.steps
     parts = split(batch, threads)
     key = ("ports", batch, steps, len(parts))
     call = net._calls.take(key, cores, 1)
@@ -355,18 +385,18 @@ def infer_ports(
     state = State.begun(net, call.state_bytes, call.slots, initial)
     outputs = call.plan.outputs
     ys = [
-        np.empty(sizes.shape(axis) + frame, np.float32)
+        np.empty(entered.shape(axis, frame), np.float32)
         for frame, (_, axis) in zip(ports.out_frames, outputs, strict=True)
     ]
+    arrays = entered.in_time()
     _core.run_all(
         [
-            partial(part.run_ports, arrays, ys, state.numbers, steps, ends, first)
+            partial(part.run_ports, arrays, ys, state.numbers, steps, entered.lengths, first)
             for part, (first, _) in zip(call.parts, parts, strict=True)
         ]
     )
     net._calls.put(key, call)
-    if sizes.batched and sizes.rows_first:
-        ys = [y.swapaxes(0, 1) if axis else y for y, (_, axis) in zip(ys, outputs, strict=True)]
+    ys = [y.swapaxes(0, 1) if entered.swaps(axis) else y for y, (_, axis) in zip(ys, outputs, strict=True)]
     return ys, state
 
 
@@ -380,22 +410,23 @@ def ports_plan(cores: Cores, batch: int, steps: tuple[int, ...]) -> _core.Plan:
 
 
 def _lengths_by_axis(
-    net: Module, lengths: Any, times: tuple[str, ...], steps: tuple[int, ...], batch: int
+    what: str, lengths: Any, times: tuple[str, ...], steps: tuple[int, ...], batch: int
 ) -> list[NDArray[np.int32] | None]:
     """The lengths of each axis of time; given as an array for the only one, or by name."""
-    kind = type(net).__name__
     if lengths is None:
         return [None] * len(times)
     if not isinstance(lengths, Mapping):
         if len(times) > 1:
             raise ValueError(
-                f"{kind}: lengths: got one array, expected a mapping by axis of time: {list(times)}"
+                f"{what}: lengths: got one array, expected a mapping by axis of time: {list(times)}"
             )
         lengths = {times[0]: lengths}
     if not lengths.keys() <= set(times):
-        raise ValueError(f"{kind}: lengths: got {sorted(map(str, lengths))}, expected some of {list(times)}")
+        raise ValueError(f"{what}: lengths: got {sorted(map(str, lengths))}, expected some of {list(times)}")
     return [
-        None if lengths.get(time) is None else check_lengths(net, lengths[time], count, batch)
+        None
+        if lengths.get(time) is None
+        else as_lengths(lengths[time], what, batch, count, f"steps of {time!r}")
         for time, count in zip(times, steps, strict=True)
     ]
 
@@ -442,11 +473,36 @@ def stream_plan(
     return cores, _core.Plan(cores, frame, batch, steps), frame, out_frame
 
 
+def waits_for(net: Module, cores: list[_core.Layer], frame: Frame) -> str:
+    """The first layer for which a net needs the full sequence, for a message."""
+    for count, (name, leaf, _) in enumerate(net._places(), 1):
+        first = cores[:count]
+        if isinstance(cores, Cores):
+            first = Cores(cores.inputs)
+            for core, reads in zip(cores[:count], cores.reads, strict=False):
+                first.join(core, reads)
+            read = {value for reads in first.reads for value in reads}
+            first.outputs = tuple(value for value in range(first.value + 1) if value not in read)
+        try:
+            found = _core.Plan(first, frame, 1, (1,) * 4).full_sequence
+        except ValueError:  # cut within a loop
+            continue
+        if found:
+            kind = type(leaf).__name__
+            return f"{name}, a {'bidirectional ' if getattr(leaf, 'bidirectional', False) else ''}{kind},"
+    return "the net"
+
+
 def open_stream(
     net: Module, batch: int, frame: Frame | None, steps: int | None, threads: int, nonfinite: str | None
 ) -> Stream:
     """Make a new stream; see `Net.stream`."""
     cores, plan, frame, out_frame = stream_plan(net, batch, frame, steps)
+    if plan.full_sequence:
+        raise ValueError(
+            f"stream: {waits_for(net, cores, frame)} needs the full sequence and cannot be streamed: call "
+            "net(x) on full sequences"
+        )
     parts = split(plan.batch, check_size("threads", threads))
     plans = None
     if len(parts) > 1:

@@ -18,7 +18,7 @@ from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import Guarded, Live, absent, brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import check_format
-from tinyrnn.plans import Cores, KeptCalls
+from tinyrnn.plans import Cores, KeptCalls, Ports
 from tinyrnn.tensors import COUNTER, Frame, Slot, Tensor
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class Module(Guarded, ABC):
         out = self._lay(frame, lead, graph)
         graph.outputs = (graph.value,)
         return graph, out
+
+    def _several(self) -> Ports | None:
+        """The net laid out, if it has several inputs, outputs or axes of time; else None."""
+        return None
 
     def _rank(self, ndim: int) -> int | None:
         """Axes of a frame within an input of ``ndim`` axes; None if any will do."""

@@ -20,7 +20,7 @@ from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.runs import Callback, Interrupt, Progress, Run
-from tinyrnn.samples import Gatherer, Inputs, Rows, Targets, parts
+from tinyrnn.samples import Gatherer, Inputs, PortGatherer, PortInputs, Rows, Targets, parts
 
 Metric = Callable[[Any, Any], float]
 
@@ -62,20 +62,19 @@ def fit(
     seed = None if seed is None else check_int("fit: seed", seed, 0, 2**63 - 1)
     bptt = None if bptt is None else check_size("fit: bptt", bptt)
     callbacks = in_order(callbacks)
-    loss = _loss(loss)
-    inputs = Inputs(net, x, lengths, "fit: x")
+    inputs, targets, loss = _data(net, x, y, lengths, loss, "fit: ")
     if not (inputs.recurrent or inputs.stepless):
         raise ShapeError(
             f"fit: x: got samples of shape {inputs.rows[0].shape}, expected single frames {inputs.frame}: no "
             "layer is recurrent, so steps do not depend on each other"
         )
     inputs.check_finite()
-    targets = Targets(inputs, y, loss, "fit: y")
     if bptt is not None:
         _check_bptt(bptt, inputs, targets)
     validation, measures = None, _metrics(metrics, loss)
     if validation_data is not None:
-        validation = _validation(net, validation_data, loss)
+        of_output = {inputs.output: loss} if isinstance(inputs, PortInputs) else loss
+        validation = _validation(net, validation_data, of_output)
     elif measures:
         raise ValueError("fit: got metrics, but no validation_data to measure them on")
     _check_monitors(callbacks, validation is not None, measures)
@@ -149,6 +148,8 @@ def predict(net: Module, x: Any, batch_size: int, lengths: Any, threads: int, la
     batch_size = check_size("predict: batch_size", batch_size)
     threads = check_size("predict: threads", threads)
     last = check_bool("predict: last", last)
+    if net._several() is not None:
+        return _predict_ports(net, x, batch_size, lengths, threads, last)
     if isinstance(x, (list, tuple)) and not x and lengths is None:
         return np.empty((0, *calls.streamed(net, None)[2]), np.float32) if last else []
     inputs = Inputs(net, x, lengths, "predict: x", empty=True)
@@ -174,13 +175,37 @@ def predict(net: Module, x: Any, batch_size: int, lengths: Any, threads: int, la
     return outputs
 
 
+def _predict_ports(net: Any, x: Any, batch_size: int, lengths: Any, threads: int, last: bool) -> Any:
+    """`Net.predict` of a net of several inputs, outputs or axes of time: outputs as its call gives them."""
+    if last:
+        raise ValueError("predict: last is True, expected False for several inputs or outputs")
+    inputs = PortInputs(net, x, lengths, "predict: x")
+    gather = PortGatherer(inputs, None, min(batch_size, len(inputs)))
+    found: list[Any] = [
+        [np.empty(0, np.float32)] * len(inputs)
+        if view.listed and not view.stepless
+        else np.zeros(
+            (*((len(inputs),) if view.stepless else view.rows.shape[:2]), *view.out_frame), np.float32
+        )
+        for view in gather.views
+    ]
+    for rows in parts(inputs.by_length(), batch_size):
+        for kept, view, y in zip(found, gather.views, gather.outputs(rows, threads), strict=True):
+            for i, numbers in zip(rows, y, strict=True):
+                if view.stepless:
+                    kept[i] = numbers
+                elif view.listed:
+                    kept[i] = numbers[: view.lengths[i]].copy()
+                else:
+                    kept[i, : view.lengths[i]] = numbers[: view.lengths[i]]
+    return net._given(found)
+
+
 def evaluate(
     net: Module, x: Any, y: Any, batch_size: int, loss: Any, metrics: Any, lengths: Any, threads: int
 ) -> dict[str, float]:
     """`Net.evaluate`."""
-    loss = _loss(loss)
-    inputs = Inputs(net, x, lengths, "evaluate: x")
-    targets = Targets(inputs, y, loss, "evaluate: y")
+    inputs, targets, loss = _data(net, x, y, lengths, loss, "evaluate: ")
     batch_size = check_size("evaluate: batch_size", batch_size)
     return _measured(net, inputs, targets, loss, _metrics(metrics, loss), batch_size, threads)
 
@@ -212,6 +237,10 @@ def _outputs(
     """Rows and their outputs, samples first, short samples first; with ``last`` only those of last steps."""
     inputs = gather.inputs
     for rows in parts(inputs.by_length(), batch_size):
+        if isinstance(gather, PortGatherer):
+            place = gather.inputs.ports.outputs.index(gather.output)
+            yield rows, gather.outputs(rows, threads)[place]
+            continue
         x = gather.x(rows)
         with _evaluating(net):
             if inputs.recurrent:
@@ -241,7 +270,7 @@ def _measured(
     Outputs do not depend on it, and the loss takes the same few samples at a time.
     """
     batch_size = -(-batch_size // _LOSS_ROWS) * _LOSS_ROWS
-    gather = Gatherer(inputs, targets, min(batch_size, len(inputs)))
+    gather, seen = inputs.gatherer(targets, min(batch_size, len(inputs))), targets.inputs
     kept: list[Any] = [None] * len(inputs)
     total = weight = 0.0
     for rows, outputs in _outputs(net, gather, batch_size, threads):
@@ -255,7 +284,7 @@ def _measured(
                 weight += counted
             if metrics:
                 for i, numbers in zip(some, y, strict=True):
-                    kept[i] = numbers if inputs.stepless else numbers[: inputs.lengths[i]].copy()
+                    kept[i] = numbers if seen.stepless else numbers[: seen.lengths[i]].copy()
     result = {"loss": total if not targets.mean else total / weight if weight else float("nan")}
     if metrics and not stop():
         result |= _apply(metrics, targets, kept)
@@ -264,12 +293,14 @@ def _measured(
 
 def _value(loss: Any, gather: Gatherer, rows: Rows, y: NDArray[np.float32]) -> float:
     """The loss of some samples, given their outputs, samples first."""
-    inputs = gather.inputs
+    assert gather.targets is not None
+    inputs = gather.targets.inputs
     if inputs.stepless:
         return float(loss(np.ascontiguousarray(y), gather.y(rows))[0])
     y = y[:, : inputs.lengths[rows].max()]
     y = np.ascontiguousarray(y if inputs.batch_first else y.swapaxes(0, 1))
-    value, _ = loss(y, gather.y(rows), lengths=gather.lengths(rows), batch_first=inputs.batch_first)
+    lengths = Gatherer.lengths_of(inputs, rows)
+    value, _ = loss(y, gather.y(rows), lengths=lengths, batch_first=inputs.batch_first)
     return float(value)
 
 
@@ -355,6 +386,34 @@ def _loss(loss: Any) -> Any:
     return loss
 
 
+def _data(net: Module, x: Any, y: Any, lengths: Any, loss: Any, what: str) -> tuple[Inputs, Targets, Any]:
+    """Samples, targets and the loss; of a net of several outputs those of the one that has a loss."""
+    ports = net._several()
+    if ports is None:
+        loss = _loss(loss)
+        inputs = Inputs(net, x, lengths, f"{what}x")
+        return inputs, Targets(inputs, y, loss, f"{what}y"), loss
+    if not isinstance(loss, Mapping):
+        if len(ports.outputs) > 1:
+            raise TypeError(
+                f"{what}loss is {loss!r}, expected a mapping from one output to its loss: {ports.outputs}"
+            )
+        loss = {ports.outputs[0]: loss}
+    if len(loss) != 1 or not loss.keys() <= set(ports.outputs):
+        raise ValueError(
+            f"{what}loss: got {sorted(map(str, loss))}, expected one of {ports.outputs}; to train several "
+            "outputs at once use net.trainer()"
+        )
+    ((output, one),) = loss.items()
+    one = _loss(one)
+    if isinstance(y, Mapping):
+        if y.keys() != {output}:
+            raise ValueError(f"{what}y: got {sorted(map(str, y))}, expected {[output]}, as the loss")
+        y = y[output]
+    several = PortInputs(net, x, lengths, f"{what}x", output=output)
+    return several, Targets(several.seen(output), y, one, f"{what}y"), one
+
+
 def _optimizer(optimizer: Any, net: Module) -> Any:
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
@@ -371,14 +430,17 @@ def _optimizer(optimizer: Any, net: Module) -> Any:
 def _validation(net: Module, data: Any, loss: Any) -> tuple[Inputs, Targets]:
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise TypeError("validation_data: expected (x, y) or (x, y, lengths)")
-    inputs = Inputs(net, data[0], data[2] if len(data) == 3 else None, "validation_data: x")
+    lengths = data[2] if len(data) == 3 else None
+    inputs, targets, _ = _data(net, data[0], data[1], lengths, loss, "validation_data: ")
     inputs.check_finite()
-    return inputs, Targets(inputs, data[1], loss, "validation_data: y")
+    return inputs, targets
 
 
 def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
     if not inputs.recurrent or inputs.stepless:
         raise ValueError(f"fit: bptt is {bptt}, expected None: no layer is recurrent")
+    if isinstance(inputs, PortInputs) and len(inputs.ports.times) > 1:
+        raise ValueError(f"fit: bptt is {bptt}, expected None for a net of several axes of time")
     if not targets.per_step:
         raise ShapeError("fit: bptt needs a target for each step, because each chunk is trained by itself")
     chunks = -(-inputs.lengths // bptt)

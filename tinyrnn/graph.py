@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from tinyrnn import _core, calls, contract
 from tinyrnn.attributes import absent, brief
 from tinyrnn.errors import ShapeError
-from tinyrnn.net import Net
-from tinyrnn.plans import Cores
+from tinyrnn.net import Memory, Net
+from tinyrnn.plans import Cores, Ports
+from tinyrnn.ports import GraphStream, stream_plan
 from tinyrnn.sequential import NESTING, Sequential
 from tinyrnn.tensors import Frame, Tensor
 from tinyrnn.values import Input, Value, applied, wired
@@ -118,6 +119,12 @@ class Graph(Net):
         cores.outputs = tuple(number for number, _ in written)
         return cores, [frame for _, frame in written]
 
+    def _ports(self) -> Ports:
+        return Ports(list(self._inputs), list(self._outputs), *self._ports_laid(), self._times)
+
+    def _several(self) -> Ports | None:
+        return None if self._is_simple else self._ports()
+
     def _axis(self, time: str | None) -> int:
         return 0 if time is None else 1 + self._times.index(time)
 
@@ -194,26 +201,107 @@ class Graph(Net):
         """
         if any(isinstance(one, Value) for one in x):
             return applied(self, x)
+        named = len(x) == 1 and isinstance(x[0], Mapping)
         given = calls.named_inputs(self, list(self._inputs), x)
-        if self._is_simple and not isinstance(lengths, Mapping):
+        if self._is_simple and not isinstance(lengths, Mapping) and not (named and self.training):
             return self._run(given[0], lengths, state, threads, last)[0]
-        if self.training:
-            raise ValueError(
-                "Net: got training mode, but several inputs, outputs or axes of time, expected one: train it "
-                "with one input and one output"
-            )
         if last is not False:
             raise ValueError("Net: got last=True, but several inputs or outputs, expected one of each")
-        cores, out_frames = self._ports_laid()
-        ports = calls.Ports(list(self._inputs), cores, out_frames, self._times)
-        arrays, final = calls.infer_ports(self, ports, given, lengths, state, threads)
+        ports = self._ports()
+        if self.training:
+            from tinyrnn import training
+
+            arrays, final = training.forward_ports(self, ports, given, lengths, state, threads, named)
+        else:
+            arrays, final = calls.infer_ports(self, ports, given, lengths, state, threads)
         object.__setattr__(self, "_last_state", final)
+        return self._given(arrays)
+
+    def _given(self, arrays: list[Any]) -> Any:
+        """Arrays of the outputs in the form in which a call returns them."""
         names = list(self._outputs)
         if names == ["y"]:
             return arrays[0]
         return (
             tuple(arrays) if all(name.isdigit() for name in names) else dict(zip(names, arrays, strict=True))
         )
+
+    def _taken(self, what: str, given: Any) -> list[Any]:
+        """One thing for each output, given in the form in which a call returns them.
+
+        Of several outputs some may be None, or left out of a mapping.
+        """
+        names = list(self._outputs)
+        if isinstance(given, Mapping):
+            if not given or not given.keys() <= set(names):
+                raise ValueError(f"{what}: got {sorted(map(str, given))}, expected some of {names}")
+            return [given.get(name) for name in names]
+        if len(names) == 1 and names == ["y"]:
+            return [given]
+        if not isinstance(given, (tuple, list)) or len(given) != len(names):
+            got = f"{len(given)}" if isinstance(given, (tuple, list)) else type(given).__name__
+            raise TypeError(
+                f"{what}: got {got}, expected a tuple of {len(names)}, or a mapping from output: {names}"
+            )
+        return list(given)
+
+    def backward(self, dy: Any, dstate: Mapping[str, ArrayLike] | None = None) -> Any:
+        """Go back through the last call in training mode; see `Net.backward`.
+
+        Parameters
+        ----------
+        dy : array_like, or a tuple or mapping of them, as the call's result
+            The gradients of the outputs; None, or left out of a mapping, for zeros.
+        dstate
+            As `Net.backward` takes it.
+
+        Returns
+        -------
+        dx : ndarray, float32; of several inputs a tuple, or a dict if the call had a mapping
+            The gradients of the inputs; None for indices.
+        dstate : dict from name to ndarray
+            Only if ``dstate`` was given.
+        """
+        from tinyrnn import training
+
+        named = training.last_pass(self).named
+        dxs, initial = training.backward(self, self._taken("Net: dy", dy), dstate)
+        dx: Any = dxs[0] if len(dxs) == 1 else tuple(dxs)
+        if named:
+            dx = dict(zip(self._inputs, dxs, strict=True))
+        return dx if dstate is None else (dx, {name: initial.read(name) for name in initial})
+
+    def stream(
+        self,
+        batch: int = 1,
+        *,
+        frame: Frame | None = None,
+        steps: int | None = None,
+        threads: int = 1,
+        nonfinite: str | None = None,
+    ) -> Any:
+        """A stream: the net with a state of its own; see `Net.stream`.
+
+        Of several inputs or outputs it is a `GraphStream`, whose ``nonfinite`` is None or ``"stop"``.
+        """
+        if self._is_simple:
+            return super().stream(batch, frame=frame, steps=steps, threads=threads, nonfinite=nonfinite)
+        self._check_frame("stream", frame)
+        return GraphStream(self, batch, steps, threads, nonfinite)
+
+    def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
+        """The memory of ``stream(batch, steps=steps)`` in bytes; see `Net.memory`."""
+        if self._is_simple:
+            return super().memory(batch, steps, frame=frame)
+        self._check_frame("memory", frame)
+        ports = self._ports()
+        plan = stream_plan(ports, batch, steps)
+        distinct = {id(core): core.nbytes for core in ports.cores}
+        return Memory(sum(distinct.values()), plan.state_bytes, plan.scratch_bytes)
+
+    def _check_frame(self, what: str, frame: Frame | None) -> None:
+        if frame is not None:
+            raise ValueError(f"{what}: frame is {frame}, expected None: the inputs of the net have theirs")
 
     @property
     def _is_simple(self) -> bool:

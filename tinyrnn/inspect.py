@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, calls
 from tinyrnn._training import Tape
-from tinyrnn.arrays import as_floats
+from tinyrnn.arrays import Feed, as_floats
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.losses import Loss
@@ -253,11 +253,12 @@ class _Frames:
     def forward(self, x: NDArray[Any]) -> Array:
         state = _core.aligned_zeros(self.tape.state_bytes)
         x = np.ascontiguousarray(x)
-        y = self.tape.forward(x, len(x), x.shape[1], 1, state, self.ends, 0, [0] * len(self.cores))
+        feed = Feed((x,), ((x.shape[1], 1),), (len(x),), (self.ends,))
+        (y,) = self.tape.forward(feed, state, 0, [0] * len(self.cores))
         return y.reshape(*x.shape[:2], *self.out_frame)
 
     def backward(self, dy: Array) -> Array:
-        dx = self.tape.backward(np.ascontiguousarray(dy), _core.aligned_zeros(self.tape.state_bytes))
+        (dx,) = self.tape.backward([np.ascontiguousarray(dy)], _core.aligned_zeros(self.tape.state_bytes))
         assert dx is not None  # indices are read below all recurrent layers, where no gradient goes
         return dx.reshape(*dy.shape[:2], *self.frame)
 

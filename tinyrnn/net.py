@@ -299,16 +299,16 @@ class Net(Module):
         """
         from tinyrnn import training
 
-        dx, initial = training.backward(self, dy, dstate)
+        (dx,), initial = training.backward(self, [dy], dstate)
         return dx if dstate is None else (dx, {name: initial.read(name) for name in initial})
 
     @explained
     def trainer(
         self,
         optimizer: Optimizer,
-        loss: Loss,
+        loss: Loss | Mapping[str, Loss],
         batch: int = 32,
-        steps: int = 64,
+        steps: int | Mapping[str, int] = 64,
         *,
         threads: int = 1,
         clip_norm: float | None = None,
@@ -316,6 +316,7 @@ class Net(Module):
         nonfinite: str = "stop",
         frame: Frame | None = None,
         target_steps: int = 0,
+        loss_weights: Mapping[str, float] | None = None,
     ) -> Trainer:
         """Make a trainer, which trains the net batch by batch in memory that is laid out once.
 
@@ -325,10 +326,13 @@ class Net(Module):
         Parameters
         ----------
         optimizer : one of `tinyrnn.optim`
-        loss : one of `tinyrnn.losses`
+        loss : one of `tinyrnn.losses`, or a mapping from output to one
+            Of a net with several outputs the losses by name. They are added up; an output without one is left
+            out.
         batch, steps : int
             Rows, and the most steps of a sequence; fewer steps are fine. A net without recurrent layers takes
-            ``(batch, frame)`` and has no steps.
+            ``(batch, frame)`` and has no steps. Of several axes of time ``steps`` is for each of them, or a
+            mapping by their names.
         threads : int
             Threads that share the rows and the weights; the bits do not depend on it.
         clip_norm, clip_value : float, optional
@@ -340,6 +344,8 @@ class Net(Module):
             As `stream` takes it.
         target_steps : int
             For `CTCLoss`: the most labels of a row.
+        loss_weights : mapping from output to float, optional
+            Factors of the losses in the sum; 1 without.
 
         Returns
         -------
@@ -364,6 +370,7 @@ class Net(Module):
             nonfinite=nonfinite,
             frame=frame,
             target_steps=target_steps,
+            loss_weights=loss_weights,
         )
 
     def zero_grad(self) -> None:
@@ -457,7 +464,8 @@ class Net(Module):
         ----------
         x : array_like
             ``(N, T, frame)``, or a list of N arrays ``(T_i, frame)``; ``(N, frame)`` for a net without
-            recurrent layers. Integers, without a frame, for an embedding.
+            recurrent layers. Integers, without a frame, for an embedding. Of a net of several inputs a
+            mapping from input to such samples, ``(N, frame)`` for an input per sequence.
         y : array_like
             A target for each step, ``(N, T, ...)`` or a list of N arrays ``(T_i, ...)``; or for each
             sequence, ``(N, ...)``, compared with the output of its last step. ``...`` is the output's frame,
@@ -468,7 +476,8 @@ class Net(Module):
             The last batch of an epoch may be shorter; it is trained, too.
         loss : str or loss
             ``"mse"``, ``"l1"``, ``"huber"``, ``"cross_entropy"``, ``"bce_with_logits"``, ``"ctc"``, or an
-            object such as ``tr.HuberLoss(delta=0.5)``.
+            object such as ``tr.HuberLoss(delta=0.5)``. Of a net of several outputs a mapping from the one
+            to train to its loss, ``{"score": "mse"}``; `trainer` trains several at once.
         optimizer : str or optimiser
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"`` with PyTorch's defaults, or an
             object such as ``tr.optim.Adam(net, lr=0.01)``.
@@ -484,7 +493,7 @@ class Net(Module):
         seed : int, optional
             By default 0. With ``resume`` leave it out, or give that run's.
         lengths : array_like of int, (N,), optional
-            Steps of each sample of an array.
+            Steps of each sample of an array. A mapping by axis of time where there are several.
         verbose : int
             0: silent. 1: a bar in a terminal where tqdm is installed, and a line an epoch. 2: lines only.
         threads : int
@@ -564,7 +573,8 @@ class Net(Module):
         Returns
         -------
         ndarray, float32, (N, T, ...), or list of ndarray (T_i, ...) for a list
-            Zeros after a sample's length. ``(N, ...)`` for ``(N, frame)``, and for ``last``.
+            Zeros after a sample's length. ``(N, ...)`` for ``(N, frame)``, and for ``last``. Of several
+            outputs a tuple or dict, as a call returns them.
 
         Raises
         ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyrnn import _core
 from tinyrnn.tensors import Frame, Slot
@@ -64,6 +64,26 @@ class Cores(list[_core.Layer]):
         """Keep the first ``count`` core layers only."""
         del self[count:]
         del self.reads[count:]
+
+
+class Ports(NamedTuple):
+    """A net of several inputs and outputs, laid out.
+
+    Attributes
+    ----------
+    names, outputs : list of str
+        Of the inputs and of the outputs.
+    cores : Cores
+    out_frames : list of tuple of int
+    times : tuple of str
+        The names of the axes of time, that of axis 1 first.
+    """
+
+    names: list[str]
+    outputs: list[str]
+    cores: Cores
+    out_frames: list[Frame]
+    times: tuple[str, ...]
 
 
 def reads_input(cores: list[_core.Layer]) -> bool:

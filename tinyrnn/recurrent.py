@@ -303,7 +303,7 @@ class _Recurrent(Net):
         given = None
         if dstate is not None:
             given = self._initial_state(dstate, batched, "gradient of the final state", ("dh", "dc"))
-        dx, state = training.backward(self, dy, given)
+        (dx,), state = training.backward(self, [dy], given)
         if dstate is None:
             return dx
         return dx, self._as_given(state, batched)
@@ -651,7 +651,7 @@ class _Cell(_Recurrent):
         if last is not None and len(given[0]) != rows:
             raise ShapeError(f"{type(self).__name__}: the gradient has {len(given[0])} rows, expected {rows}")
         final = {name: array[np.newaxis] for name, array in zip("hc", given, strict=False)}
-        dx, state = training.backward(self, np.zeros((1, *given[0].shape), np.float32), final)
+        (dx,), state = training.backward(self, [np.zeros((1, *given[0].shape), np.float32)], final)
         assert dx is not None  # a cell reads floats
         return dx.reshape(*leading, self.input_size), self._step_state(
             [state.read(name) for name in state], leading

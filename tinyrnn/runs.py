@@ -19,7 +19,7 @@ from tinyrnn.arguments import Explained
 from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.history import History
-from tinyrnn.samples import Gatherer, Inputs, Rows, Targets, batches
+from tinyrnn.samples import Inputs, PortInputs, Rows, Targets, batches
 from tinyrnn.training import Trainer
 
 
@@ -88,25 +88,24 @@ class Run(Guarded):
             "optimizer": type(optimizer).__name__,
             **options,
         }
-        steps = 1 if inputs.stepless else inputs.longest
-        steps = min(steps, bptt or steps)
+        steps = inputs.most_steps(bptt)
         most = min(batch_size, len(inputs))
         # One trainer for whole batches, one for the short one.
         self._trainers = {
             rows: Trainer(
                 net,
                 optimizer,
-                loss,
+                {inputs.output: loss} if isinstance(inputs, PortInputs) else loss,
                 rows,
                 steps,
                 threads=threads,
-                frame=inputs.frame,
+                frame=None if isinstance(inputs, PortInputs) else inputs.frame,
                 target_steps=0 if targets.labels is None else max(int(targets.labels.max()), 1),
                 **options,
             )
             for rows in dict.fromkeys((most, len(inputs) % most or most))
         }
-        self._gatherer = Gatherer(inputs, targets, most, steps)
+        self._gatherer = inputs.gatherer(targets, most, steps)
         shared = next(iter(self._trainers.values())).memory
         each = (trainer.memory for trainer in self._trainers.values())
         self.history.memory = (
@@ -176,7 +175,7 @@ class Run(Guarded):
         """Train one batch: one step, with truncated BPTT one for each chunk. Its loss, None if unfinished."""
         trainer, gather = self._trainers[len(rows)], self._gatherer
         if self.bptt is None:
-            loss = float(trainer.step(gather.x(rows), gather.y(rows), gather.lengths(rows)))
+            loss = float(trainer.step(gather.x(rows), gather.wanted(rows), gather.lengths(rows)))
             self.norm = trainer.norm
             self._add(loss, self.targets.weight(rows))
             self.batch += 1
@@ -190,7 +189,7 @@ class Run(Guarded):
                 self.carried = state.numbers.copy()
                 return None
             part = rows, self.step, min(self.step + self.bptt, end)
-            x, y, lengths = gather.x(*part), gather.y(*part), gather.lengths(*part)
+            x, y, lengths = gather.x(*part), gather.wanted(*part), gather.lengths(*part)
             value = float(trainer.step(x, y, lengths, state, begins=self.step == 0))
             self._add(value, self.targets.weight(*part))
             self.norm = trainer.norm

@@ -6,7 +6,8 @@ In arrays the samples are the first axis, also without ``batch_first``; batches 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
 from tinyrnn.arrays import as_array, as_floats, as_lengths
+from tinyrnn.calls import index_count, infer_ports
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.tensors import Frame
@@ -142,9 +144,134 @@ class Inputs:
         """Raise ValueError if a number is NaN or infinite; the message says where."""
         _check_finite(self.rows, self.lengths, not self.stepless, self.what)
 
+    def most_steps(self, bptt: int | None) -> Any:
+        """The most steps of a call that trains, as a trainer takes them."""
+        steps = 1 if self.stepless else self.longest
+        return min(steps, bptt or steps)
+
+    def gatherer(self, targets: Targets | None, batch: int, steps: Any = None) -> Gatherer:
+        """Make a gatherer of these samples."""
+        return Gatherer(self, targets, batch, steps)
+
     def by_length(self) -> Rows:
         """All samples, short ones first, the same lengths in their order."""
         return np.argsort(self.lengths, kind="stable")
+
+
+class PortInputs(Inputs):
+    """The inputs of a net of several inputs, outputs or axes of time, sample by sample.
+
+    Parameters
+    ----------
+    net : Net
+    x : mapping from input to array_like, as `Inputs` takes them; or one for the only input
+        ``(N, frame)`` for an input per sequence.
+    lengths : array_like of int, (N,), or a mapping from axis of time to one, optional
+        Steps of each sample of the arrays.
+    output : str, optional
+        The output that a loss is of: `seen` is for its targets.
+    what : str
+        The name of ``x`` in errors.
+    """
+
+    parts: dict[str, Inputs]  # by input
+    axes: dict[str, Inputs]  # an input of each axis of time, by its name; the first is batched by length
+
+    def __init__(
+        self, net: Module, x: Any, lengths: Any = None, what: str = "x", *, output: str = ""
+    ) -> None:
+        ports = net._several()
+        assert ports is not None
+        self.net, self.ports, self.what, self.output = net, ports, what, output
+        self.recurrent, self.batch_first = True, net._batch_first
+        if not isinstance(x, Mapping) and len(ports.names) == 1:
+            x = {ports.names[0]: x}
+        if not isinstance(x, Mapping) or x.keys() != set(ports.names):
+            got = sorted(map(str, x)) if isinstance(x, Mapping) else type(x).__name__
+            raise TypeError(f"{what}: got {got}, expected a mapping from input to samples: {ports.names}")
+        if not isinstance(lengths, Mapping):
+            lengths = {} if lengths is None else {ports.times[0]: lengths}
+        if not lengths.keys() <= set(ports.times):
+            raise ValueError(
+                f"{what}: lengths: got {sorted(map(str, lengths))}, expected some of {list(ports.times)}"
+            )
+        self.parts, self.axes = {}, {}
+        for place, (name, (frame, axis)) in enumerate(zip(ports.names, ports.cores.inputs, strict=True)):
+            time = ports.times[axis - 1] if axis else None
+            part = self._part(f"{what}: {name}", x[name], frame, time, lengths, place)
+            self.parts[name] = part
+            if time is not None:
+                self._agree(part, self.axes.setdefault(time, part), time)
+        for part, (_, axis) in zip(self.parts.values(), ports.cores.inputs, strict=True):
+            part.ragged = axis > 0 and self.axes[ports.times[axis - 1]].ragged
+        first = next(iter(self.parts.values()))
+        for part in self.parts.values():
+            if len(part) != len(first):
+                raise ShapeError(
+                    f"{part.what}: got {len(part)} samples, expected {len(first)}, as {first.what}"
+                )
+        main = next(iter(self.axes.values()), first)
+        self.rows, self.lengths, self.stepless = main.rows, main.lengths, main.stepless
+        self.ragged, self.listed, self.frame = main.ragged, main.listed, ()
+
+    def _part(
+        self, what: str, x: Any, frame: Frame, time: str | None, lengths: Mapping[str, Any], place: int
+    ) -> Inputs:
+        """Check the samples of one input."""
+        part = Inputs.__new__(Inputs)
+        part.net, part.what, part.recurrent, part.batch_first = self.net, what, True, self.batch_first
+        part.listed, part.stepless, part.frame = isinstance(x, (list, tuple)), time is None, frame
+        x = x if part.listed else as_array(x)
+        if len(x if part.listed else np.atleast_1d(x)) == 0:
+            raise ValueError(f"{what}: got no samples, expected at least one")
+        shape = np.shape(x[0]) if part.listed else x.shape[1:]
+        if len(shape) != len(frame) + (time is not None) or shape[len(shape) - len(frame) :] != frame:
+            steps = () if time is None else ("T",)
+            wanted = ", ".join(map(str, (*steps, *frame)))
+            raise ShapeError(f"{what}: got samples of shape {shape}, expected ({wanted})")
+        part.count = index_count(self.ports.cores, place) or None
+        part.dtype = np.float32 if part.count is None else np.int32
+        given = None if time is None or part.listed else lengths.get(time)
+        part._take(x, given)
+        return part
+
+    @staticmethod
+    def _agree(part: Inputs, first: Inputs, time: str) -> None:
+        """Raise ShapeError if an input's steps are not those of the first one on its axis of time."""
+        wrong = part.lengths != first.lengths if len(part) == len(first) else np.zeros(1, bool)
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise ShapeError(
+                f"{part.what}[{i}]: has {part.lengths[i]} steps of {time!r}, expected {first.lengths[i]}, as "
+                f"{first.what}[{i}]"
+            )
+        first.ragged |= part.ragged
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a number is NaN or infinite; the message says where."""
+        for part in self.parts.values():
+            part.check_finite()
+
+    def seen(self, output: str) -> Inputs:
+        """The samples as the targets of an output see them: lengths on its axis of time, and its frame."""
+        place = self.ports.outputs.index(output)
+        plan = _core.Plan(self.ports.cores, (), 1, (1,) * len(self.ports.times))
+        axis = plan.outputs[place][1]
+        like = self.axes[self.ports.times[axis - 1]] if axis else next(iter(self.parts.values()))
+        view = copy(like)
+        view.frame, view.out_frame, view.stepless = (0,), self.ports.out_frames[place], axis == 0
+        if view.stepless:
+            view.lengths, view.ragged = np.ones(len(self), np.int64), False
+        return view
+
+    def most_steps(self, bptt: int | None) -> Any:
+        """The most steps of a call that trains, by axis of time."""
+        most = {time: self.axes[time].longest if time in self.axes else 1 for time in self.ports.times}
+        return {time: min(steps, bptt or steps) for time, steps in most.items()}
+
+    def gatherer(self, targets: Targets | None, batch: int, steps: Any = None) -> Gatherer:
+        """Make a gatherer of these samples."""
+        return PortGatherer(self, targets, batch, steps)
 
 
 class Targets:
@@ -373,9 +500,18 @@ class Gatherer:
 
     def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
         """The number of these steps that each sample has, (B,) int32; None where all have the same."""
-        if not self.inputs.ragged:
+        return self.lengths_of(self.inputs, rows, start, stop)
+
+    @staticmethod
+    def lengths_of(inputs: Inputs, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
+        """The same of any samples."""
+        if not inputs.ragged:
             return None
-        return np.clip(self.inputs.lengths[rows], start, stop).astype(np.int32) - np.int32(start)
+        return np.clip(inputs.lengths[rows], start, stop).astype(np.int32) - np.int32(start)
+
+    def wanted(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
+        """The targets as a trainer takes them."""
+        return self.y(rows, start, stop)
 
     @staticmethod
     def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, source: Inputs | Targets) -> NDArray[Any]:
@@ -410,6 +546,76 @@ class Gatherer:
             row[: len(numbers)] = numbers
             row[len(numbers) :] = 0
         return array
+
+
+class PortGatherer(Gatherer):
+    """Copy samples of several inputs into batches; as `Gatherer`.
+
+    Parameters
+    ----------
+    inputs : PortInputs
+    targets : Targets or None
+    batch : int
+    steps : mapping from axis of time to int, optional
+
+    Attributes
+    ----------
+    views : list of Inputs
+        `PortInputs.seen` by each output.
+    """
+
+    inputs: PortInputs
+
+    def __init__(self, inputs: PortInputs, targets: Targets | None, batch: int, steps: Any = None) -> None:
+        self.inputs, self.targets, self.output = inputs, targets, inputs.output
+        steps = inputs.most_steps(None) if steps is None else steps
+        ports = inputs.ports
+        self._each = {
+            name: Gatherer(part, None, batch, steps[ports.times[axis - 1]] if axis else 1)
+            for (name, part), (_, axis) in zip(inputs.parts.items(), ports.cores.inputs, strict=True)
+        }
+        self._along = {
+            ports.times[axis - 1]: name
+            for name, (_, axis) in zip(ports.names, ports.cores.inputs, strict=True)
+            if axis
+        }
+        self.views = [inputs.seen(name) for name in ports.outputs]
+        self._wanted = None
+        if targets is not None:
+            self._wanted = Gatherer(targets.inputs, targets, batch, max(steps.values()))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of that memory."""
+        target = 0 if self._wanted is None else self._wanted.nbytes
+        return target + sum(each.nbytes for each in self._each.values())
+
+    def x(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
+        """The inputs by name, each as `Gatherer.x`."""
+        return {name: each.x(rows, start, stop) for name, each in self._each.items()}
+
+    def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
+        """The targets, as `Gatherer.y`."""
+        assert self._wanted is not None
+        return self._wanted.y(rows, start, stop)
+
+    def wanted(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
+        """The targets as a trainer takes them, by output."""
+        return {self.output: self.y(rows, start, stop)}
+
+    def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
+        """The number of these steps that each sample has, by axis of time; None where all have the same."""
+        return {time: self._each[name].lengths(rows, start, stop) for time, name in self._along.items()}
+
+    def outputs(self, rows: Rows, threads: int) -> list[NDArray[np.float32]]:
+        """All outputs of these samples in evaluation mode, samples first."""
+        ports, x = self.inputs.ports, self.x(rows)
+        given = [x[name] for name in ports.names]
+        ys, _ = infer_ports(self.inputs.net, ports, given, self.lengths(rows), None, threads)
+        return [
+            y if view.stepless or self.inputs.batch_first else y.swapaxes(0, 1)
+            for y, view in zip(ys, self.views, strict=True)
+        ]
 
 
 def batches(lengths: NDArray[np.int64], batch: int, generator: np.random.Generator | None) -> list[Rows]:

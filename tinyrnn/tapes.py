@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from tinyrnn import _core
-from tinyrnn.tensors import Frame, Slot
+from tinyrnn.tensors import Array, Frame, Slot
 
 if TYPE_CHECKING:
     from tinyrnn._training import Tape
@@ -34,14 +36,47 @@ class Layout(NamedTuple):
     modes: list[bool]
 
 
+class Face(NamedTuple):
+    """An input or output as the caller sees it.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    swapped : bool
+        (B, T, frame) for the caller, (T, B, frame) inside.
+    """
+
+    shape: tuple[int, ...]
+    swapped: bool
+
+    def outside(self, array: Array) -> Array:
+        """An array of the tape, in the caller's shape."""
+        if not self.swapped:
+            return array.reshape(self.shape)
+        rows, steps, *frame = self.shape
+        return array.reshape(steps, rows, *frame).swapaxes(0, 1)
+
+    def inside(self, array: Array) -> Array:
+        """An array of the caller, steps first."""
+        return np.ascontiguousarray(array.swapaxes(0, 1) if self.swapped else array)
+
+
 class Pass(NamedTuple):
-    """A forward pass before its backward pass."""
+    """A forward pass before its backward pass.
+
+    Attributes
+    ----------
+    layout : Layout
+    inputs, outputs : list of Face
+    named : bool
+        True if the caller gave the inputs by name.
+    """
 
     layout: Layout
-    leading: tuple[int, ...]  # the input's axes before the frame, as the caller sees them
-    swapped: bool  # (B, T) for the caller, (T, B) inside
-    shape: tuple[int, ...]  # the output's
-    begun: frozenset[str]  # the states that began with the net's initial state
+    inputs: list[Face]
+    outputs: list[Face]
+    named: bool = False
+    begun: frozenset[str] = frozenset()  # the states that began with the net's initial state
 
 
 class Practice:

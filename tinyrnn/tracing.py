@@ -196,24 +196,13 @@ def entered(net: Module, x: Any) -> tuple[Outline, list[NDArray[Any]], tuple[int
         assert isinstance(cores, Cores)
         return outline(net, frame), [array.reshape(count, batch, *frame)], (count,)
     found = outline(net)
-    inputs = found.inputs
-    times = list(dict.fromkeys(line.time for line in inputs if line.time is not None)) or [TIME]
-    sizes = calls.Sizes(tuple(times), net._batch_first)
+    ports: Any = net._ports()  # type: ignore[attr-defined]  # a graph: other nets have one input
+    sizes = calls.Entered(net, ports, calls.named_inputs(net, names, (x,)), None, type(net).__name__)
     arrays = []
-    for place, (line, one) in enumerate(zip(inputs, calls.named_inputs(net, names, (x,)), strict=True)):
-        what = f"{type(net).__name__}: input {line.name!r}"
-        counts = [
-            leaf.layer._index_count()
-            for leaf in found.lines
-            if leaf.layer is not None and leaf.reads[:1] == (place,)
-        ]
-        count = max(counts, default=0)
-        array = _core.as_indices(one, what, count) if count else as_floats(one, what)
-        array = sizes.enter(what, array, line.frame or (), line.axis)
-        if not sizes.batched:
-            array = array[:, np.newaxis] if line.axis else array[np.newaxis]
-        arrays.append(array)
-    return found, arrays, tuple(sizes.steps.get(axis + 1, 1) for axis in range(len(times)))
+    for array, axis in zip(sizes.in_time(), sizes.axes, strict=True):
+        alone = array if sizes.batched else array[:, np.newaxis] if axis else array[np.newaxis]
+        arrays.append(alone)
+    return found, arrays, sizes.steps
 
 
 def check_no_loop(found: Outline, what: str) -> None:

@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core, calls, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Start, Tape, splitmix
 from tinyrnn.arguments import check_positive, check_size
-from tinyrnn.arrays import as_floats, is_plain, within
+from tinyrnn.arrays import Feed, as_floats, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.parameters import trainable
-from tinyrnn.plans import Cores
+from tinyrnn.plans import Cores, Ports
 from tinyrnn.starts import tables
 from tinyrnn.streams import State
-from tinyrnn.tapes import Layout, Pass
+from tinyrnn.tapes import Face, Layout, Pass
 from tinyrnn.tensors import STATISTICS, Array, Frame
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def lay_out(
     frame: Frame,
     out_frame: Frame,
     batch: int,
-    steps: int,
+    steps: tuple[int, ...],
     threads: int,
     modes: list[bool],
 ) -> Layout:
@@ -114,7 +114,7 @@ def _layout_for(
     frame: Frame,
     out_frame: Frame,
     batch: int,
-    steps: int,
+    steps: tuple[int, ...],
     threads: int,
 ) -> Layout:
     """Return the last layout if it fits; else free its memory, and make another."""
@@ -123,7 +123,8 @@ def _layout_for(
     if last is not None and last.frame == frame and last.tape.batch == batch:
         modes = _trains(net)
         same = last.modes == modes and last.cores == [core for core, _ in _chain(net, cores, modes)]
-        if same and last.tape.threads == min(threads, batch) and last.tape.most_steps >= steps:
+        fits = all(most >= count for most, count in zip(last.tape.most_steps, steps, strict=False))
+        if same and fits and last.tape.threads == min(threads, batch):
             return last
     practice.layout = practice.forward = None
     practice.layout = lay_out(net, cores, frame, out_frame, batch, steps, threads, _trains(net))
@@ -156,75 +157,133 @@ def forward(
     if lengths is not None and not net._recurrent:
         raise ValueError(f"{name}: got lengths, expected none: no layer is recurrent")
     ends = None if lengths is None else calls.check_lengths(net, lengths, steps, batch)
+    inner = Face(leading + frame, swapped)
+    feed = Feed((array,), ((1, steps) if swapped else (batch, 1),), (steps,), (ends,))
     with guard(net):
-        layout = _layout_for(net, cores, frame, out_frame, batch, steps, threads)
-        state = State.begun(net, layout.tape.state_bytes, layout.slots, start)
-
-        net._practised().forward = None
-        begun = frozenset(slot.name for slot in layout.slots if start is None or slot.name not in start)
-        counts = Counts(net, batch_norms(net))
-        y = layout.tape.forward(
-            array,
-            steps,
-            1 if swapped else batch,
-            steps if swapped else 1,
-            state.numbers,
-            ends,
-            counts.seed,
-            trained(net, layout.cores),
-        )
-        counts.count()
+        layout = _layout_for(net, cores, frame, out_frame, batch, (steps,), threads)
+        outer = Face(leading + out_frame, swapped)
         if layout.tape.outputs[0][1] == 0:  # one frame for the sequence
-            net._practised().forward = Pass(
-                layout, leading, swapped, (batch,) * (lead - 1) + out_frame, begun
-            )
-            return y.reshape((batch,) * (lead - 1) + out_frame), state
-        net._practised().forward = Pass(layout, leading, swapped, leading + out_frame, begun)
-    y = y.reshape(steps, batch, *out_frame)
-    return (y.swapaxes(0, 1) if swapped else y.reshape(leading + out_frame)), state
+            outer = Face((batch,) * (lead - 1) + out_frame, False)
+        (y,), state = _forward(net, layout, feed, start, Pass(layout, [inner], [outer]))
+    return y, state
 
 
-def backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
+def forward_ports(
+    net: Module,
+    ports: Ports,
+    given: list[Any],
+    lengths: Any,
+    start: Mapping[str, Any] | None,
+    threads: int,
+    named: bool,
+) -> tuple[list[Array], State]:
+    """`forward` for a net of several inputs, outputs or axes of time.
+
+    With ``named`` the caller has given the inputs by name, and gets their gradients so.
+    """
+    threads = check_size("threads", threads)
+    entered = calls.Entered(net, ports, given, lengths, type(net).__name__)
+    feed = feed_of(entered)
+    with guard(net):
+        layout = _layout_for(net, ports.cores, (), (), entered.batch, entered.steps, threads)
+        inputs = [Face(a.shape, swapped) for a, swapped in zip(entered.arrays, entered.swapped, strict=True)]
+        outputs = []
+        for frame, (_, axis) in zip(ports.out_frames, layout.tape.outputs, strict=True):
+            shape, swapped = entered.shape(axis, frame), entered.swaps(axis)
+            outputs.append(Face((shape[1], shape[0], *frame) if swapped else shape, swapped))
+        return _forward(net, layout, feed, start, Pass(layout, inputs, outputs, named))
+
+
+def feed_of(entered: calls.Entered) -> Feed:
+    """The inputs of a call as the tape reads them, where they lie."""
+    steps = [(entered.steps[axis - 1] if axis else 1) for axis in entered.axes]
+    return Feed(
+        tuple(entered.arrays),
+        tuple(
+            (1, count) if swapped else (entered.batch, 1)
+            for count, swapped in zip(steps, entered.swapped, strict=True)
+        ),
+        entered.steps,
+        tuple(entered.lengths),
+    )
+
+
+def _forward(
+    net: Module, layout: Layout, feed: Feed, start: Mapping[str, Any] | None, record: Pass
+) -> tuple[list[Array], State]:
+    """Do a forward pass; ``record`` is for its backward pass."""
+    practice = net._practised()
+    state = State.begun(net, layout.tape.state_bytes, layout.slots, start)
+    begun = frozenset(slot.name for slot in layout.slots if start is None or slot.name not in start)
+    practice.forward = None
+    counts = Counts(net, batch_norms(net))
+    ys = layout.tape.forward(feed, state.numbers, counts.seed, trained(net, layout.cores))
+    counts.count()
+    practice.forward = record._replace(begun=begun)
+    return [face.outside(y) for face, y in zip(record.outputs, ys, strict=True)], state
+
+
+def backward(
+    net: Module, dys: list[Any], dstate: Mapping[str, Any] | None
+) -> tuple[list[Array | None], State]:
     """Add to the gradients of the last forward pass.
+
+    Parameters
+    ----------
+    net : Net
+    dys : list of array_like, or None for zeros
+        The gradients of the outputs.
+    dstate : mapping from name to array, optional
+        The gradient of the final state.
 
     Returns
     -------
-    dx : ndarray, float32, or None
+    dxs : list of ndarray, float32, or None for indices
+        The gradients of the inputs.
     dstate : State
         The gradient of the initial state.
     """
     with guard(net):
-        return _backward(net, dy, dstate)
+        name = type(net).__name__
+        last = last_pass(net)
+        layout = last.layout
+        arrays: list[Array | None] = []
+        for i, (dy, face) in enumerate(zip(dys, last.outputs, strict=True)):
+            what = f"{name}: dy" if len(dys) == 1 else f"{name}: dy of output {i}"
+            array = None if dy is None and len(dys) > 1 else as_floats(dy, what)
+            if array is not None and array.shape != face.shape:
+                raise ShapeError(f"{what} has shape {array.shape}, expected {face.shape}, the output's")
+            arrays.append(None if array is None else face.inside(array))
+        what = f"{name}: gradient of the final state"
+        state = State.started(layout.tape.state_bytes, layout.slots, dstate, what)
+        net._practised().forward = None
+        still = _frozen_parts(net)
+        dxs = layout.tape.backward(arrays, state.numbers)
+        for gradient, before in still:
+            gradient[:] = before
+        begin = start_of(net, layout, last.begun)
+        if begin is not None:
+            begin.add_gradients(state.numbers)
+    found = [None if dx is None else face.outside(dx) for dx, face in zip(dxs, last.inputs, strict=True)]
+    return found, state
 
 
-def _backward(net: Module, dy: ArrayLike, dstate: Mapping[str, Any] | None) -> tuple[Array | None, State]:
-    name = type(net).__name__
+def last_pass(net: Module) -> Pass:
+    """The forward pass that `backward` will use.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none.
+    """
     last = net._practised().forward
     if last is None:
         mode = "" if net.training else "net.train() and "
         raise RuntimeError(
-            f"{name}: got no forward pass: call {mode}net(x) first, and backward once for each call"
+            f"{type(net).__name__}: got no forward pass: call {mode}net(x) first, and backward once for each "
+            "call"
         )
-    layout, tape = last.layout, last.layout.tape
-    array = as_floats(dy, f"{name}: dy")
-    if array.shape != last.shape:
-        raise ShapeError(f"{name}: dy has shape {array.shape}, expected {last.shape}, the output's")
-    if last.swapped and tape.outputs[0][1] != 0:
-        array = array.swapaxes(0, 1)
-    what = f"{name}: gradient of the final state"
-    state = State.started(tape.state_bytes, layout.slots, dstate, what)
-    net._practised().forward = None
-    still = _frozen_parts(net)
-    dx = tape.backward(np.ascontiguousarray(array), state.numbers)
-    for gradient, before in still:
-        gradient[:] = before
-    start = start_of(net, layout, last.begun)
-    if start is not None:
-        start.add_gradients(state.numbers)
-    if dx is None:
-        return None, state
-    dx = dx.reshape(tape.steps, tape.batch, *layout.frame)
-    return (dx.swapaxes(0, 1) if last.swapped else dx.reshape(last.leading + layout.frame)), state
+    return last
 
 
 # ---- parameters, frozen tensors, statistics --------------------------------------------------------
@@ -381,6 +440,9 @@ class Trainer(Guarded):
     batch : int
 
     They are fixed: the memory is laid out for them.
+
+    A net of several inputs, outputs or axes of time takes ``steps``, ``loss``, and the ``x``, ``y`` and
+    ``lengths`` of a step by name; see `Net.trainer`.
     """
 
     _made_by = "_threads"
@@ -391,9 +453,9 @@ class Trainer(Guarded):
         self,
         net: Module,
         optimizer: Optimizer,
-        loss: Loss,
+        loss: Loss | Mapping[str, Loss],
         batch: int,
-        steps: int,
+        steps: int | Mapping[str, int],
         *,
         threads: int,
         clip_norm: float | None,
@@ -401,21 +463,21 @@ class Trainer(Guarded):
         nonfinite: str,
         frame: Frame | None,
         target_steps: int,
+        loss_weights: Mapping[str, float] | None = None,
     ) -> None:
-        from tinyrnn.losses import Loss
         from tinyrnn.optim.optimizer import Optimizer, check_nonfinite
 
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"trainer: optimizer is {type(optimizer).__name__}, expected one of tr.optim")
-        if not isinstance(loss, Loss):
-            raise TypeError(f"trainer: loss is {type(loss).__name__}, expected one of tr.losses")
         own = {id(tensor.core) for tensor in net._tensors()}
         if not any(id(entry.tensor.core) in own for entry in optimizer._groups.entries):
             raise ValueError("trainer: the optimizer has no parameter of this net: make one for this net")
-        if loss.reduction == "none":
-            raise ValueError("trainer: the loss has reduction 'none', expected 'mean' or 'sum'")
         self.net, self.optimizer, self.loss = net, optimizer, loss
-        self.batch, self.steps = check_size("batch", batch), check_size("steps", steps)
+        self._ports = net._several()
+        names = ["y"] if self._ports is None else self._ports.outputs
+        self._losses = losses_by_output("trainer", loss, names)
+        self._weights = _weights(loss_weights, loss)
+        self.batch, self.steps = check_size("batch", batch), steps
         threads = check_size("threads", threads)
         self._limits = tuple(
             np.inf if limit is None else check_positive(name, limit)
@@ -423,10 +485,21 @@ class Trainer(Guarded):
         )
         check_nonfinite(nonfinite)
         self._nonfinite = nonfinite
-        cores, frame, out_frame = calls.streamed(net, frame)
-        if not net._recurrent:
-            self.steps = 1
-        self._cores, self._target_steps = cores, check_size("target_steps", target_steps, 0)
+        if self._ports is None:
+            self._cores, frame, out_frame = calls.streamed(net, frame)
+            self.steps = check_size("steps", steps) if net._recurrent else 1
+            self._most: tuple[int, ...] = (self.steps,)
+            self._out_frames = [out_frame]
+        else:
+            if frame is not None:
+                raise ValueError(
+                    f"trainer: frame is {frame}, expected None: the inputs of the net have theirs"
+                )
+            self._cores, frame, out_frame = self._ports.cores, (), ()
+            self._most = _steps_by_axis(steps, self._ports.times)
+            self._out_frames = self._ports.out_frames
+        cores = self._cores
+        self._target_steps = check_size("target_steps", target_steps, 0)
         self._lay(frame, out_frame, threads, _trains(net))
         _check_statistics(net, frame, self.batch)
         self._index_count = calls.index_count(cores)
@@ -442,11 +515,12 @@ class Trainer(Guarded):
 
     def _lay(self, frame: Frame, out_frame: Frame, threads: int, modes: list[bool]) -> None:
         """Lay the memory out."""
-        sizes = self.batch, self.steps, threads
+        sizes = self.batch, self._most, threads
         self._layout = lay_out(self.net, self._cores, frame, out_frame, *sizes, modes)
-        self._core = CoreTrainer(
-            self._layout.tape, self.loss.core, self.optimizer._program, self._target_steps
-        )
+        losses = [None if loss is None else loss.core for loss in self._losses.values()]
+        weights = [self._weights.get(name, 1.0) for name in self._losses]
+        tape, program = self._layout.tape, self.optimizer._program
+        self._core = CoreTrainer(tape, losses, weights, program, self._target_steps)
 
     def _renew(self) -> None:
         """Take over changes: frozen tensors, and dropout between levels."""
@@ -468,7 +542,8 @@ class Trainer(Guarded):
         rows = "".join(f"\n  {name}: " + repr(part).replace("\n", "\n  ") for name, part in parts.items())
         norm, value = (None if np.isinf(limit) else limit for limit in self._limits)
         return (
-            f"Trainer({rows}\n  batch={self.batch}, steps={self.steps}, frame={self._layout.frame}, "
+            f"Trainer({rows}\n  batch={self.batch}, steps={self.steps}, "
+            f"{'' if self._ports is not None else f'frame={self._layout.frame}, '}"
             f"threads={self._layout.tape.threads}, clip_norm={norm}, clip_value={value}, "
             f"nonfinite={self._nonfinite!r}\n)"
         )
@@ -509,9 +584,9 @@ class Trainer(Guarded):
 
     def step(
         self,
-        x: ArrayLike,
+        x: Any,
         y: Any,
-        lengths: ArrayLike | None = None,
+        lengths: Any = None,
         state: State | None = None,
         *,
         begins: bool = False,
@@ -520,12 +595,13 @@ class Trainer(Guarded):
 
         Parameters
         ----------
-        x : array_like, float32, or integers for an embedding
+        x : array_like, float32, or integers for an embedding; or a tuple or mapping of them
             ``(T, B, frame)``, or ``(B, T, frame)`` with ``batch_first``; ``(B, frame)`` for a net without
-            recurrent layers. At most `steps` steps, exactly `batch` rows.
+            recurrent layers. At most `steps` steps, exactly `batch` rows. Of several inputs all, in their
+            order or by name.
         y : array_like, or as the loss takes it
-            The target.
-        lengths : array_like of int, (B,), optional
+            The target. By output if the loss is.
+        lengths : array_like of int, (B,), or a mapping from axis of time to one, optional
             Steps of each row.
         state : State, optional
             Of `new_state`: the initial state, then the final one. The net's initial state without it.
@@ -547,7 +623,21 @@ class Trainer(Guarded):
 
             After any of them weights, optimiser, statistics and state are as before.
         """
-        net, layout = self.net, self._layout
+        if state is not None and not isinstance(state, State):
+            raise TypeError(f"step: state is {type(state).__name__}, expected new_state()")
+        if state is not None and state.layout() != self._state_layout:
+            raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
+        if self._ports is None:
+            feed, targets = self._fed(x, y, lengths)
+        else:
+            feed, targets = self._ports_fed(self._ports, x, y, lengths)
+        with self._guard, self._optimizer_guard:
+            return self._step(feed, state, targets, begins)
+
+    def _fed(self, x: ArrayLike, y: Any, lengths: ArrayLike | None) -> tuple[Feed, list[Target | None]]:
+        """The checked arrays of `step`, of a net with one input and one output."""
+        net, layout, (loss,) = self.net, self._layout, self._losses.values()
+        assert loss is not None
         if not self._index_count:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:
@@ -556,30 +646,39 @@ class Trainer(Guarded):
         ends = None if lengths is None else calls.check_lengths(net, lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
             raise ValueError("step: got lengths, expected none: no layer is recurrent")
-        if state is not None and not isinstance(state, State):
-            raise TypeError(f"step: state is {type(state).__name__}, expected new_state()")
-        if state is not None and state.layout() != self._state_layout:
-            raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
         if self._per_sequence:  # as one step of a net without time
-            target = self.loss.target_of((self.batch, *layout.out_frame), y, None, False)
+            target = loss.target_of((self.batch, *layout.out_frame), y, None, False)
         else:
-            target = self.loss.target_of(shape, y, ends, self._rows_first)
+            target = loss.target_of(shape, y, ends, self._rows_first)
+        return Feed((array,), ((x_step, x_row),), (steps,), (ends,)), [target]
 
-        with self._guard, self._optimizer_guard:
-            return self._step(array, steps, x_step, x_row, ends, state, target, begins)
+    def _ports_fed(self, ports: Ports, x: Any, y: Any, lengths: Any) -> tuple[Feed, list[Target | None]]:
+        """The checked arrays of `step`, of a net with several inputs, outputs or axes of time."""
+        entered = calls.Entered(self.net, ports, calls.inputs_of(self.net, ports.names, x), lengths, "step")
+        if not entered.batched or entered.batch != self.batch:
+            raise ShapeError(f"step: x has {entered.batch} rows, expected {self.batch}, the trainer's batch")
+        for time, steps, most in zip(ports.times, entered.steps, self._most, strict=True):
+            if steps > most:
+                raise ShapeError(
+                    f"step: x has {steps} steps of {time!r}, expected 1 .. {most}, the trainer's"
+                )
+        targets: list[Target | None] = []
+        wanted = _targets_by_output("step", y, self.loss, self._losses)
+        outputs = self._layout.tape.outputs
+        for (name, loss), frame, (_, axis) in zip(
+            self._losses.items(), self._out_frames, outputs, strict=True
+        ):
+            if loss is None:
+                targets.append(None)
+                continue
+            shape, swapped = entered.shape(axis, frame), entered.swaps(axis)
+            shape = (shape[1], shape[0], *frame) if swapped else shape
+            ends = entered.lengths[axis - 1] if axis else None
+            targets.append(loss.target_of(shape, wanted[name], ends, swapped))
+        return feed_of(entered), targets
 
-    def _step(
-        self,
-        array: NDArray[Any],
-        steps: int,
-        x_step: int,
-        x_row: int,
-        ends: NDArray[np.int32] | None,
-        state: State | None,
-        target: Target,
-        begins: bool,
-    ) -> float:
+    def _step(self, feed: Feed, state: State | None, targets: list[Target | None], begins: bool) -> float:
         """Do the work of `step`, with checked arguments."""
         net, program = self.net, self.optimizer._program
         program.max_norm, program.max_value = self._limits
@@ -589,9 +688,10 @@ class Trainer(Guarded):
             if self._version != net._versions():
                 self._renew()
             numbers = None if state is None else state.numbers
-            status = self._core.step(array, steps, x_step, x_row, numbers, ends, counts.seed, target, begins)
+            status = self._core.step(feed, numbers, counts.seed, targets, begins)
         except IndexError:
-            _core.as_indices(array, "step: x", self._index_count)  # says which index it is
+            if self._ports is None:
+                _core.as_indices(feed.arrays[0], "step: x", self._index_count)  # says which index it is
             raise
         finally:
             program.max_norm = program.max_value = np.inf
@@ -603,39 +703,78 @@ class Trainer(Guarded):
             counts.count()
             return self._core.last
         if status == BAD_TARGET:
-            out_frame = self._layout.out_frame
-            classes = out_frame[-1] if out_frame else 1
-            raise IndexError(f"step: {self.loss.wrong_target(target, classes)}")
-        self.optimizer._refuse(self._nonfinite, self._cause(array, ends))
+            place = self._core.wrong
+            name, loss, target = list(self._losses)[place], self.loss_of(place), targets[place]
+            assert target is not None
+            frame = self._out_frames[place]
+            fault = loss.wrong_target(target, frame[-1] if frame else 1)
+            raise IndexError(f"step: {fault if self._ports is None else f'output {name!r}: {fault}'}")
+        self.optimizer._refuse(self._nonfinite, self._cause(feed))
         return self._core.last
 
-    def evaluate(
-        self, x: ArrayLike, y: Any, lengths: ArrayLike | None = None, state: State | None = None
-    ) -> float:
+    def loss_of(self, place: int) -> Loss:
+        """The loss of an output, by its place."""
+        loss = list(self._losses.values())[place]
+        assert loss is not None
+        return loss
+
+    def evaluate(self, x: Any, y: Any, lengths: Any = None, state: State | None = None) -> float:
         """Compute the loss of a batch of any size in evaluation mode; only ``state`` changes.
 
         Parameters and errors are those of `step`.
         """
         net = self.net
+        if self._ports is not None:
+            return self._evaluate_ports(self._ports, x, y, lengths, state)
         if self._recurrent or lengths is not None or state:
             output, final = calls.infer(net, x, lengths, state, self._threads)
             if state is not None:
                 state.numbers[:] = final.numbers
         else:
             output = calls.run_frames(net, x, self._threads)
+        loss = self.loss_of(0)
         if self._per_sequence:
-            return float(self.loss(output, y)[0])
-        value, _ = self.loss(output, y, lengths, batch_first=self._rows_first)
+            return float(loss(output, y)[0])
+        value, _ = loss(output, y, lengths, batch_first=self._rows_first)
         return float(value)
 
-    def _cause(self, x: NDArray[Any], ends: NDArray[np.int32] | None) -> str:
+    def _evaluate_ports(self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None) -> float:
+        """Do the work of `evaluate` for a net of several inputs, outputs or axes of time."""
+        wanted = _targets_by_output("evaluate", y, self.loss, self._losses)
+        given = calls.inputs_of(self.net, ports.names, x)
+        ys, final = calls.infer_ports(self.net, ports, given, lengths, state, self._threads)
+        total = 0.0
+        for (name, loss), output, (_, axis) in zip(
+            self._losses.items(), ys, self._layout.tape.outputs, strict=True
+        ):
+            if loss is None:
+                continue
+            ends = lengths
+            if isinstance(lengths, Mapping):
+                ends = lengths.get(ports.times[axis - 1]) if axis else None
+            array = np.ascontiguousarray(output)
+            if axis:
+                value, _ = loss(array, wanted[name], ends, batch_first=self._rows_first)
+            else:
+                value, _ = loss(array, wanted[name])
+            total += self._weights.get(name, 1.0) * float(value)
+        if state is not None:
+            state.numbers[:] = final.numbers
+        return total
+
+    def _cause(self, feed: Feed) -> str:
         """Name a cause of a gradient that is not finite, if there is one before the backward pass."""
-        bad = ~np.isfinite(x)
-        if ends is not None:  # what lies beyond a row's end is not read
-            bad &= within(ends, x.shape, self._rows_first)
-        if bad.any():
-            place = np.unravel_index(int(bad.argmax()), x.shape)
-            return f" x holds {x[place]} at {list(map(int, place))}."
+        names, axes = ["x"], [1]
+        if self._ports is not None:
+            names, axes = self._ports.names, [axis for _, axis in self._ports.cores.inputs]
+        for name, axis, x in zip(names, axes, feed.arrays, strict=True):
+            bad = ~np.isfinite(x)
+            ends = feed.lengths[axis - 1] if axis else None
+            if ends is not None:  # what lies beyond a row's end is not read
+                bad &= within(ends, x.shape, self._rows_first)
+            if bad.any():
+                place = np.unravel_index(int(bad.argmax()), x.shape)
+                return f" {name} holds {x[place]} at {list(map(int, place))}."
         return "" if math.isfinite(self._core.last) else f" The loss was {self._core.last} already."
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -651,8 +790,73 @@ class Trainer(Guarded):
             rows_first = self._rows_first
             if fits and len(leading) == 2 and leading[0 if rows_first else 1] == batch:
                 steps = leading[1 if rows_first else 0]
-                if 1 <= steps <= self.steps:
+                if 1 <= steps <= self._most[0]:
                     return (steps, 1, steps) if rows_first else (steps, batch, 1)
             first = f"{batch}, T" if rows_first else f"T, {batch}"
-            wanted = f"({first}{''.join(f', {axis}' for axis in frame)}) with T = 1 .. {self.steps}"
+            wanted = f"({first}{''.join(f', {axis}' for axis in frame)}) with T = 1 .. {self._most[0]}"
         raise ShapeError(f"step: x has shape {shape}, expected {wanted}")
+
+
+# ---- losses and steps by name -----------------------------------------------------------------------
+
+
+def losses_by_output(what: str, loss: Any, names: list[str]) -> dict[str, Loss | None]:
+    """The loss of each output; of one output, or given by name. None: an output without a loss."""
+    from tinyrnn.losses import Loss
+
+    if isinstance(loss, Mapping):
+        if not loss or not loss.keys() <= set(names):
+            raise ValueError(f"{what}: loss: got {sorted(map(str, loss))}, expected some of {names}")
+        given = dict(loss)
+    elif len(names) > 1:
+        raise TypeError(
+            f"{what}: loss is {type(loss).__name__}, expected a mapping from output to loss: {names}; an "
+            "output without one is left out"
+        )
+    else:
+        given = {names[0]: loss}
+    for one in given.values():
+        if not isinstance(one, Loss):
+            raise TypeError(f"{what}: loss is {type(one).__name__}, expected one of tr.losses")
+        if one.reduction == "none":
+            raise ValueError(f"{what}: the loss has reduction 'none', expected 'mean' or 'sum'")
+    return {name: given.get(name) for name in names}
+
+
+def _weights(weights: Mapping[str, float] | None, loss: Any) -> dict[str, float]:
+    """The factor of each loss that has one."""
+    if weights is None:
+        return {}
+    if not isinstance(weights, Mapping) or not isinstance(loss, Mapping):
+        raise TypeError(
+            "trainer: loss_weights: expected a mapping from output to number, and loss a mapping, too"
+        )
+    if not weights.keys() <= loss.keys():
+        raise ValueError(
+            f"trainer: loss_weights: got {sorted(map(str, weights))}, expected some of {sorted(loss)}"
+        )
+    return {name: check_positive(f"loss_weights: {name}", weight) for name, weight in weights.items()}
+
+
+def _targets_by_output(what: str, y: Any, loss: Any, losses: Mapping[str, Loss | None]) -> dict[str, Any]:
+    """The target of each output that has a loss: ``y`` is given as the loss is."""
+    names = [name for name, one in losses.items() if one is not None]
+    if not isinstance(loss, Mapping):
+        return {names[0]: y}
+    if not isinstance(y, Mapping) or y.keys() != set(names):
+        got = sorted(map(str, y)) if isinstance(y, Mapping) else type(y).__name__
+        raise TypeError(
+            f"{what}: y: got {got}, expected a mapping from output to target, as the loss: {names}"
+        )
+    return dict(y)
+
+
+def _steps_by_axis(steps: Any, times: tuple[str, ...]) -> tuple[int, ...]:
+    """The most steps of each axis of time; a number is for all of them."""
+    if not isinstance(steps, Mapping):
+        return (check_size("steps", steps),) * len(times)
+    if steps.keys() != set(times):
+        raise ValueError(
+            f"trainer: steps: got {sorted(map(str, steps))}, expected axes of time {list(times)}"
+        )
+    return tuple(check_size(f"steps: {time}", steps[time]) for time in times)

@@ -1,0 +1,156 @@
+"""Streams of nets with several inputs and outputs: the bits of a call, state, what fails."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import tinyrnn as tr
+
+STEPS, BATCH = 9, 3
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def net_of_three(batch_first: bool = False) -> tr.Net:
+    """A residual LSTM that a speaker's vector scales and a word shifts, and a guess at the speaker."""
+    tr.manual_seed(3)
+    x, speaker, word = tr.Input(6), tr.Input(4, time=None, name="speaker"), tr.Input(name="word")
+    s = tr.Tanh()(tr.Linear(4, 6)(speaker))
+    h = tr.LSTM(6, 6, batch_first=batch_first)(x).named("rnn") * s + x + tr.Embedding(7, 6)(word)
+    return tr.Net([x, speaker, word], {"out": tr.Linear(6, 5)(h), "who": tr.Linear(6, 3)(s)})
+
+
+def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    words = np.random.default_rng(5).integers(0, 7, (STEPS, BATCH))
+    return numbers(STEPS, BATCH, 6), numbers(BATCH, 4, seed=1), words
+
+
+def test_values_are_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    net, (x, speaker, word) = net_of_three(), inputs()
+    weights = {name: torch.tensor(value).double() for name, value in net.state_dict().items()}
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    lstm = torch.nn.LSTM(6, 6).double()
+    frames = torch.tensor(x).double()
+    h, _ = torch.func.functional_call(lstm, {name: weights[f"rnn.{name}"] for name in names}, (frames,))
+    s = torch.tanh(torch.tensor(speaker).double() @ weights["linear.weight"].T + weights["linear.bias"])
+    h = h * s + frames + weights["embedding.weight"][torch.tensor(word)]
+    wanted = (h @ weights["linear_1.weight"].T + weights["linear_1.bias"]).numpy()
+    stream = net.stream(batch=BATCH)
+    for t in range(STEPS):
+        assert np.abs(stream.step(x[t], speaker, word[t])["out"] - wanted[t]).max() < 2e-6
+
+
+@pytest.mark.parametrize("isa", tr.available_isas())
+def test_bits_do_not_depend_on_the_way(isa: str) -> None:
+    """Whole, step by step, in chunks, in threads, each row alone, by name: the same bits."""
+    tr.set_isa(isa)
+    net, (x, speaker, word) = net_of_three(), inputs()
+    whole = net(x, speaker, word)
+    for options in ({}, {"threads": 2}, {"steps": 2}, {"threads": 3, "steps": 100}):
+        stream = net.stream(batch=BATCH, **options)
+        steps = [stream.step(x[t], speaker, word[t]) for t in range(STEPS)]
+        assert np.array_equal(np.stack([y["out"] for y in steps]), whole["out"])
+        assert all(np.array_equal(y["who"], whole["who"]) for y in steps)
+        stream.reset()
+        first = stream.run({"0": x[:4], "speaker": speaker, "word": word[:4]})
+        second = stream.run(x[4:], speaker, word[4:])
+        assert np.array_equal(np.concatenate([first["out"], second["out"]]), whole["out"])
+        assert np.array_equal(second["who"], whole["who"])
+        assert all(np.array_equal(stream.state[name], final) for name, final in net.last_state.items())
+    for row in range(BATCH):
+        stream = net.stream()
+        alone = [stream.step(x[t, row], speaker[row], word[t, row])["out"] for t in range(STEPS)]
+        assert np.array_equal(np.stack(alone), whole["out"][:, row])
+        assert np.array_equal(
+            net.stream().run(x[:, row], speaker[row], word[:, row])["out"], whole["out"][:, row]
+        )
+
+
+def test_batch_first() -> None:
+    (x, speaker, word), net = inputs(), net_of_three(batch_first=True)
+    whole = net_of_three()(x, speaker, word)["out"]
+    stream = net.stream(batch=BATCH)
+    first = stream.run(x[:4].swapaxes(0, 1), speaker, word[:4].swapaxes(0, 1))["out"]
+    rest = [stream.step(x[t], speaker, word[t])["out"] for t in range(4, STEPS)]
+    assert np.array_equal(np.concatenate([first, np.stack(rest, 1)], 1), whole.swapaxes(0, 1))
+
+
+def test_an_input_per_sequence_may_change() -> None:
+    net, (x, speaker, word) = net_of_three(), inputs()
+    stream = net.stream(batch=BATCH)
+    stream.run(x[:4], speaker, word[:4])
+    net(x[:4], speaker, word[:4])
+    changed = net(x[4:], -speaker, word[4:], state=net.last_state)
+    found = stream.run(x[4:], -speaker, word[4:])
+    assert all(np.array_equal(found[name], changed[name]) for name in changed)
+
+
+def test_state_and_copies() -> None:
+    net, (x, speaker, word) = net_of_three(), inputs()
+    whole = net(x, speaker, word)["out"]
+    stream = net.stream(batch=BATCH, threads=2)
+    stream.run(x[:4], speaker, word[:4])
+    kept, fork, twin = stream.state.tobytes(), stream.copy(), copy.copy(stream)
+    for one in (stream, fork, twin):
+        assert np.array_equal(one.run(x[4:], speaker, word[4:])["out"], whole[4:])
+    stream.state = kept
+    assert np.array_equal(stream.run(x[4:], speaker, word[4:])["out"], whole[4:])
+    assert np.array_equal(stream.fresh().run(x, speaker, word)["out"], whole)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(stream)
+    assert "rnn.h" in repr(stream)
+    memory = net.memory(batch=BATCH)
+    assert memory.state == stream.state.numbers.nbytes and memory.weights > 0 and memory.scratch > 0
+
+
+def test_a_call_that_fails_changes_nothing() -> None:
+    net, (x, speaker, word) = net_of_three(), inputs()
+    stream = net.stream(batch=BATCH, nonfinite="stop")
+    stream.run(x[:4], speaker, word[:4])
+    before = stream.state.copy()
+    bad = speaker.copy()
+    bad[1, 2] = np.inf
+    huge = x.copy()
+    huge[6, 1] = np.nan
+    with pytest.raises(tr.NonFiniteError, match="input 'speaker' holds NaN"):
+        stream.step(x[4], bad, word[4])
+    with pytest.raises(tr.NonFiniteError, match="input '0' holds NaN"):
+        stream.run(huge[4:], speaker, word[4:])
+    with pytest.raises(IndexError, match="input 'word': index 7"):
+        stream.step(x[4], speaker, np.full(BATCH, 7))
+    with pytest.raises(tr.ShapeError, match="input 'speaker' has 2 rows, expected 3"):
+        stream.step(x[4], speaker[:2], word[4])
+    with pytest.raises(tr.ShapeError, match="got 2 rows, expected 3, the stream's batch"):
+        stream.step(x[4, :2], speaker[:2], word[4, :2])
+    with pytest.raises(tr.ShapeError, match="has 4 steps, expected 5, as in the inputs before"):
+        stream.run(x[4:], speaker, word[5:])
+    with pytest.raises(TypeError, match="got 2 inputs, expected 3: 0, speaker, word"):
+        stream.step(x[4], speaker)
+    assert np.array_equal(stream.state.numbers, before.numbers)
+    assert np.array_equal(stream.run(x[4:], speaker, word[4:])["out"], net(x, speaker, word)["out"][4:])
+
+
+def test_what_cannot_be_streamed() -> None:
+    x, speaker = tr.Input(3), tr.Input(6, time=None, name="speaker")
+    both = tr.GRU(3, 3, bidirectional=True)(tr.Linear(3, 3)(x)).named("encoder")
+    net = tr.Net([x, speaker], both * speaker)
+    with pytest.raises(ValueError, match=r"encoder\S*, a bidirectional GRU, needs the full sequence"):
+        net.stream()
+    with pytest.raises(ValueError, match=r"encoder\S*, a bidirectional GRU, needs the full sequence"):
+        tr.Net(x, both).stream()
+    with pytest.raises(ValueError, match=r"1\S*, a bidirectional LSTM, needs the full sequence"):
+        tr.Sequential(tr.Linear(3, 4), tr.LSTM(4, 2, bidirectional=True)).stream()
+    a, b = tr.Input(3, time="fast", name="a"), tr.Input(2, time="slow", name="b")
+    with pytest.raises(ValueError, match="a net of 2 axes of time, fast, slow, expected one"):
+        tr.Net([a, b], [tr.Tanh()(a), tr.Tanh()(b)]).stream()
+    with pytest.raises(ValueError, match="nonfinite is 'skip', expected None or 'stop'"):
+        net_of_three().stream(nonfinite="skip")
+    with pytest.raises(ValueError, match="expected None: the inputs of the net have theirs"):
+        net_of_three().stream(frame=(6,))
