@@ -17,7 +17,6 @@ from tinyrnn.outlines import Line, Outline, listed, outline
 from tinyrnn.plans import Cores, laid_out
 from tinyrnn.recurrent import _Recurrent
 from tinyrnn.tensors import Array, Frame
-from tinyrnn.values import TIME
 
 # What the only output of a net is called.
 OUTPUT = "output"
@@ -196,8 +195,8 @@ def entered(net: Module, x: Any) -> tuple[Outline, list[NDArray[Any]], tuple[int
         assert isinstance(cores, Cores)
         return outline(net, frame), [array.reshape(count, batch, *frame)], (count,)
     found = outline(net)
-    ports: Any = net._ports()  # type: ignore[attr-defined]  # a graph: other nets have one input
-    sizes = calls.Entered(net, ports, calls.named_inputs(net, names, (x,)), None, type(net).__name__)
+    laid: Any = net._ports()  # a graph: other nets have one input
+    sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), None, type(net).__name__)
     arrays = []
     for array, axis in zip(sizes.in_time(), sizes.axes, strict=True):
         alone = array if sizes.batched else array[:, np.newaxis] if axis else array[np.newaxis]
