@@ -189,11 +189,11 @@ class Pressing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.trainer, name)
 
-    def step(self, *arguments: Any) -> Any:
+    def step(self, *arguments: Any, **named: Any) -> Any:
         self.counter[0] -= 1
         if self.counter[0] == 0:
             press()
-        return self.trainer.step(*arguments)
+        return self.trainer.step(*arguments, **named)
 
 
 def test_resumed_twice_and_for_longer(path: Path) -> None:
