@@ -103,7 +103,40 @@ static trnn_status check_source(const walk *me, const trnn_node *node)
     return writer < 0 ? TRNN_E_GRAPH : layer->type->source(layer, &me->nodes[writer].layer);
 }
 
-/* The axis that the layer runs over. A delay has axis 1 until its loop is known. */
+/* The axis of the value that the layer writes, as far as it follows from those of the values that it reads; -1: not yet
+ * known. */
+static int32_t axis_written(const walk *me, const trnn_node *node)
+{
+    const trnn_time time = node->layer.type->time;
+    const int32_t count = node->reads.count;
+    int32_t found = read_by(me, node, 0)->axis;
+    if (time == TRNN_TIME_REDUCE) return 0;
+    if (time == TRNN_TIME_SPREAD) return count > 1 ? read_by(me, node, count - 1)->axis : 1;
+    for (int32_t r = 1; r < count && time != TRNN_TIME_ATTEND; r++) {
+        const int32_t other = read_by(me, node, r)->axis;
+        const int unknown = time == TRNN_TIME_MIX && other < 0; /* it may be on the axis */
+        if (found < 0 ? other > 0 : found == 0 && (other > 0 || unknown)) found = other;
+    }
+    return found;
+}
+
+/* Finds the axis of each value that a delay reads before it is written. A loop on no axis has axis 1. */
+static void find_axes(const walk *me)
+{
+    trnn_place *const written = me->places + me->graph->inputs;
+    for (int changed = 1; changed;) {
+        changed = 0;
+        for (int32_t i = 0; i < me->graph->count; i++) {
+            if (written[i].axis >= 0) continue;
+            written[i].axis = axis_written(me, &me->nodes[i]);
+            changed |= written[i].axis >= 0;
+        }
+    }
+    for (int32_t i = 0; i < me->graph->count; i++)
+        if (written[i].axis < 0) written[i].axis = 1;
+}
+
+/* The axis that the layer runs over. */
 static trnn_status take_axis(const walk *me, trnn_node *node)
 {
     const trnn_layer_type *type = node->layer.type;
@@ -117,8 +150,9 @@ static trnn_status take_axis(const walk *me, trnn_node *node)
     }
     for (int32_t r = 0; r < count; r++) {
         const int32_t other = read_by(me, node, r)->axis;
-        const int fits = other == axis || (type->time != TRNN_TIME_KEEP && !other);
-        if (!fits && !(type->time == TRNN_TIME_ATTEND && r > 0)) return TRNN_E_TIME;
+        int fits = other == axis || (type->time != TRNN_TIME_KEEP && !other);
+        if (type->time == TRNN_TIME_ATTEND && r > 0) fits = other == read_by(me, node, 1)->axis;
+        if (!fits) return TRNN_E_TIME;
     }
     node->axis = axis;
     return !axis && (type->state || type->time == TRNN_TIME_REDUCE) ? TRNN_E_TIME : TRNN_OK;
@@ -134,6 +168,7 @@ static void take_turn(const walk *me, trnn_node *node, trnn_place *value)
         const trnn_place *read = read_by(me, node, r);
         late |= read->late;
         apart |= node->axis && (read->late || (read->axis && read->axis != node->axis));
+        apart |= type->time == TRNN_TIME_ATTEND && r > 0 && read->axis;
     }
     value->late = late || type->time == TRNN_TIME_REDUCE;
     me->graph->full_sequence |= apart;
@@ -154,20 +189,29 @@ static void take_tensors(trnn_node *node, size_t *row_state)
     *row_state = trnn_plus(*row_state, node->state_numbers);
 }
 
+/* The most steps of the layer's axis and of the values that it reads. */
+static int32_t most_steps(const walk *me, const trnn_node *node)
+{
+    int32_t most = trnn_steps_on(me->steps, node->axis);
+    for (int32_t r = 0; r < node->reads.count; r++) {
+        const int32_t steps = trnn_steps_on(me->steps, read_by(me, node, r)->axis);
+        if (steps > most) most = steps;
+    }
+    return most;
+}
+
 /* What can be found of a layer from those before it. */
 static trnn_status take_layer(const walk *me, int32_t i)
 {
     trnn_node *node = &me->nodes[i];
     trnn_place *value = &me->places[me->graph->inputs + i];
-    trnn_status status = trnn_layer_check(&me->net->layers[i]);
+    trnn_status status = take_frames(me, node);
     if (status != TRNN_OK) return status;
-    node->layer = me->net->layers[i];
-    if ((status = take_reads(me, i, node)) != TRNN_OK) return status;
-    if ((status = take_frames(me, node)) != TRNN_OK) return status;
     if ((status = check_source(me, node)) != TRNN_OK) return status;
     if ((status = take_axis(me, node)) != TRNN_OK) return status;
     take_turn(me, node, value);
     take_tensors(node, &me->graph->row_state);
+    node->most = most_steps(me, node);
     value->frame = node->out;
     value->axis = node->layer.type->time == TRNN_TIME_REDUCE ? 0 : node->axis;
     return take_sizes(me, value);
@@ -193,6 +237,8 @@ static trnn_status find_loops(const walk *me)
             graph->loops = 1;
         }
         node->looped = i < end;
+        for (int32_t r = 1; r < node->reads.count && node->looped && type->time == TRNN_TIME_ATTEND; r++)
+            if (read_by(me, node, r)->axis == node->axis) return TRNN_E_LOOP;
         if (node->looped && (node->axis != me->nodes[first].axis || type->time == TRNN_TIME_REDUCE ||
                              (type->full_sequence && type->full_sequence(&node->layer))))
             return TRNN_E_LOOP;
@@ -230,12 +276,18 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     graph->full_sequence = axes > 1;
     for (int32_t v = 0; v < graph->values; v++) {
         places[v].root = v;
-        places[v].axis = 1; /* as a delay finds what comes later */
+        places[v].axis = -1;
         if (v >= net->inputs) continue;
         places[v].frame = net->input[v].frame;
         places[v].axis = net->input[v].axis;
         if ((status = take_sizes(&me, &places[v])) != TRNN_OK) return status;
     }
+    for (int32_t i = 0; i < net->count; i++) {
+        if ((status = trnn_layer_check(&net->layers[i])) != TRNN_OK) return status;
+        nodes[i].layer = net->layers[i];
+        if ((status = take_reads(&me, i, &nodes[i])) != TRNN_OK) return status;
+    }
+    find_axes(&me);
     for (int32_t i = 0; i < net->count; i++) {
         if ((status = take_layer(&me, i)) != TRNN_OK) return status;
         if (!computes(&nodes[i].layer)) places[net->inputs + i].root = read_by(&me, &nodes[i], 0)->root;

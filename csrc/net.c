@@ -155,9 +155,7 @@ trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, con
     for (int32_t i = 0; i < net->count; i++) {
         const trnn_node *n = &plan->nodes[i];
         trnn_layer_bytes *const bytes = n->layer.type->scratch;
-        if (bytes)
-            scratch =
-                trnn_larger(scratch, bytes(&n->layer, n->in, n->out, batch, trnn_steps_on(steps, n->axis)));
+        if (bytes) scratch = trnn_larger(scratch, bytes(&n->layer, n->in, n->out, batch, n->most));
     }
     total->scratch_bytes = trnn_plus(total->value_bytes, trnn_align(scratch));
     if (trnn_plus(total->scratch_bytes, total->part_bytes) > PTRDIFF_MAX) return TRNN_E_SIZE;

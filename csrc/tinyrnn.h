@@ -190,6 +190,15 @@ typedef struct {         /* reads what a recurrent layer wrote */
     int32_t start, size; /* the part of them that it writes, such as 0 and P or H: `h` */
 } trnn_final_state_args;
 
+typedef struct {         /* reads query and keys (size,), and values (V,); writes (V,) */
+    int32_t size, heads; /* size and V are multiples of heads */
+    float scale;         /* of the product of query and key: finite */
+} trnn_attention_args;
+
+typedef struct { /* as attention, with the score w . tanh(query + key) */
+    int32_t size;
+} trnn_additive_args;
+
 /* The format of a layer's matrices. Biases and all other tensors stay float32.
  * Halves are widened exactly, and the arithmetic is float32. A product of integer weights also rounds its
  * activations, row by row, to codes -127 .. 127; their scale is the row's largest magnitude / 127. */
@@ -228,6 +237,8 @@ typedef struct {
         trnn_delay_args delay;
         trnn_frame_args frame;
         trnn_final_state_args final_state;
+        trnn_attention_args attention;
+        trnn_additive_args additive;
     } as;
 } trnn_layer;
 

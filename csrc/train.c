@@ -109,7 +109,7 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
         n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
         trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : layer->type->scratch;
         if (scratch)
-            sizes->scratch_bytes = trnn_larger(sizes->scratch_bytes, scratch(layer, in, out, batch, steps));
+            sizes->scratch_bytes = trnn_larger(sizes->scratch_bytes, scratch(layer, in, out, batch, n->most));
         if (trains->across_batch || (i > 0 && net->layers[i - 1].training->across_batch)) sizes->stages++;
         n->stage = sizes->stages - 1;
     }

@@ -39,6 +39,7 @@ from tinyrnn.activations import (
     Tanh,
     Tanhshrink,
 )
+from tinyrnn.attention import AdditiveAttention, DotProductAttention
 from tinyrnn.attributes import absent_from
 from tinyrnn.errors import LoadError, NonFiniteError, ShapeError, WeightsError
 from tinyrnn.graph import Graph
@@ -132,6 +133,7 @@ __all__ = [
     "SELU",
     "Abs",
     "Add",
+    "AdditiveAttention",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "CTCLoss",
@@ -141,6 +143,7 @@ __all__ = [
     "CrossEntropyLoss",
     "Delay",
     "Divide",
+    "DotProductAttention",
     "Drift",
     "Dropout",
     "Embedding",

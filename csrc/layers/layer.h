@@ -41,15 +41,16 @@ typedef struct {
     const trnn_read *others;
 } trnn_call;
 
-/* Bytes of memory for a layer, for at most `steps` steps of `batch` rows. */
+/* Bytes of memory for a layer, for at most `steps` steps of `batch` rows. For scratch, `steps` is the most of any value
+ * that it reads; they can be on other axes (TRNN_TIME_ATTEND). */
 typedef size_t trnn_layer_bytes(const trnn_layer *layer, trnn_frame in, trnn_frame out, int32_t batch,
                                 int32_t steps);
 
 /* What a layer does with time. */
 typedef enum {
-    TRNN_TIME_KEEP,   /* it reads and writes values of one axis of time, or of none if it has no state */
-    TRNN_TIME_MIX,    /* as KEEP, and some of the values may be per sequence: they count at each step */
-    TRNN_TIME_ATTEND, /* as KEEP for the first value; the others may be on any axis */
+    TRNN_TIME_KEEP, /* it reads and writes values of one axis of time, or of none if it has no state */
+    TRNN_TIME_MIX,  /* as KEEP, and some of the values may be per sequence: they count at each step */
+    TRNN_TIME_ATTEND, /* as KEEP for the first value; the others are all on one axis, whichever: their full sequence */
     TRNN_TIME_REDUCE, /* from a value per step to one per sequence: after each call that of the steps so far */
     TRNN_TIME_SPREAD /* from a value per sequence to one per step: on the axis of its last value, or on axis 1 */
 } trnn_time;
