@@ -178,7 +178,7 @@ static void weigh(const reading *me, int32_t t, int32_t b, int32_t count, size_t
         if (kind_of(me->layer)->additive) {
             float *hidden = hidden_of(me, s);
             for (size_t i = 0; i < size; i++) hidden[i] = q[i] + k[i];
-            TRNN_KERNEL(me->isa, map_f32)(TRNN_MAP_TANH, hidden, hidden, size, 0.0f);
+            TRNN_KERNEL(me->isa, map_tanh)(hidden, hidden, size, NULL);
             p[s] = dot(me->w, hidden, size);
         } else {
             p[s] = me->layer->as.attention.scale * dot(q, k, size);
