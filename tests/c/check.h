@@ -160,13 +160,14 @@ void gates_of_model(const model *m, const trnn_kernels *isa, gate_formula *formu
 void test_bits(void);   /* test_bits.c */
 void test_golden(void); /* test_golden.c */
 int record_golden(void);
-void test_kernels(void); /* test_kernels.c */
-void test_calls(void);   /* test_calls.c */
-void test_loss(void);    /* test_loss.c */
-void test_optim(void);   /* test_optim.c */
-void test_train(void);   /* test_train.c */
-void test_graph(void);   /* test_graph.c */
-void test_gates(void);   /* test_gates.c */
-void test_time(void);    /* test_time.c */
+void test_kernels(void);   /* test_kernels.c */
+void test_calls(void);     /* test_calls.c */
+void test_loss(void);      /* test_loss.c */
+void test_optim(void);     /* test_optim.c */
+void test_train(void);     /* test_train.c */
+void test_graph(void);     /* test_graph.c */
+void test_gates(void);     /* test_gates.c */
+void test_time(void);      /* test_time.c */
+void test_attention(void); /* test_attention.c */
 
 #endif

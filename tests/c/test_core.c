@@ -36,6 +36,7 @@ int main(int argc, char **argv)
         test_graph();
         test_gates();
         test_time();
+        test_attention();
     }
     return check_result();
 }
