@@ -27,11 +27,11 @@ typedef struct {
     int additive, causal;
 } kind;
 
-static const kind plain = {0, 0}, causal = {0, 1}, additive = {1, 0};
+static const kind products = {0, 0}, causal = {0, 1}, additive = {1, 0};
 
 static const kind *kind_of(const trnn_layer *layer) { return layer->type->family; }
 
-static int32_t size_of(const trnn_layer *layer)
+static int32_t query_size(const trnn_layer *layer)
 {
     return kind_of(layer)->additive ? layer->as.additive.size : layer->as.attention.size;
 }
@@ -60,7 +60,7 @@ static trnn_status attention_join(const trnn_layer *layer, const trnn_frame *in,
     if (count != 3) return TRNN_E_GRAPH;
     for (int32_t i = 0; i < count; i++)
         if (in[i].planes != 1 || in[i].rows != 1) return TRNN_E_SHAPE;
-    const int32_t size = size_of(layer);
+    const int32_t size = query_size(layer);
     if (in[0].cols != size || in[1].cols != size || in[2].cols % heads_of(layer)) return TRNN_E_SHAPE;
     *out = in[2];
     return TRNN_OK;
@@ -94,7 +94,7 @@ static memory memory_of(const trnn_layer *layer, trnn_cursor *cursor, int32_t st
     m.p = trnn_take(cursor, count);
     if (back) m.dp = trnn_take(cursor, count);
     if (kind_of(layer)->additive)
-        m.hidden = trnn_take(cursor, trnn_times(back ? count : 1, (size_t)size_of(layer)));
+        m.hidden = trnn_take(cursor, trnn_times(back ? count : 1, (size_t)query_size(layer)));
     return m;
 }
 
@@ -133,10 +133,13 @@ typedef struct {
     memory memory;
 } reading;
 
-static size_t at(const reading *me, int32_t t, int32_t b) { return trnn_walk_at(&me->walk, t, b, 0); }
+static size_t frame_place(const reading *me, int32_t t, int32_t b)
+{
+    return trnn_walk_at(&me->walk, t, b, 0);
+}
 
 /* How many steps the query of step t reads; 0 beyond its end. */
-static int32_t steps_of(const reading *me, int32_t t, int32_t b)
+static int32_t keys_read(const reading *me, int32_t t, int32_t b)
 {
     if (me->lengths && me->lengths[b] <= me->start + t) return 0;
     const int32_t all = me->ends ? me->ends[b] : me->steps, past = me->start + t + 1;
@@ -171,10 +174,10 @@ static float *hidden_of(const reading *me, int32_t s)
 /* p = the weights of `count` keys, for the part of the query that begins at number `first` and has `size`. */
 static void weigh(const reading *me, int32_t t, int32_t b, int32_t count, size_t first, size_t size)
 {
-    const float *q = me->q + at(me, t, b) * me->size + first;
+    const float *q = me->q + frame_place(me, t, b) * me->size + first;
     float *p = me->memory.p;
     for (int32_t s = 0; s < count; s++) {
-        const float *k = me->k + at(me, s, b) * me->size + first;
+        const float *k = me->k + frame_place(me, s, b) * me->size + first;
         if (kind_of(me->layer)->additive) {
             float *hidden = hidden_of(me, s);
             for (size_t i = 0; i < size; i++) hidden[i] = q[i] + k[i];
@@ -193,14 +196,14 @@ static void attend(const reading *me, float *y)
     const trnn_walk *w = &me->walk;
     for (int32_t t = w->from; t < w->to; t++)
         for (int32_t b = w->first; b < w->first + w->rows; b++) {
-            float *to = y + at(me, t, b) * me->numbers;
-            const int32_t count = steps_of(me, t, b);
+            float *to = y + frame_place(me, t, b) * me->numbers;
+            const int32_t count = keys_read(me, t, b);
             trnn_zero(to, me->numbers * sizeof(float));
             for (size_t h = 0; h < heads && count > 0; h++) {
                 weigh(me, t, b, count, h * size, size);
                 for (int32_t s = 0; s < count; s++)
-                    add_times(to + h * part, me->memory.p[s], me->v + at(me, s, b) * me->numbers + h * part,
-                              part);
+                    add_times(to + h * part, me->memory.p[s],
+                              me->v + frame_place(me, s, b) * me->numbers + h * part, part);
             }
         }
 }
@@ -265,7 +268,7 @@ static void score_back(const reading *me, int32_t b, int32_t count, size_t first
     float *dp = me->memory.dp;
     double sum = 0.0;
     for (int32_t s = 0; s < count; s++) {
-        const size_t place = at(me, s, b) * me->numbers + first;
+        const size_t place = frame_place(me, s, b) * me->numbers + first;
         dp[s] = dot(dy, me->v + place, part);
         sum += (double)p[s] * (double)dp[s];
         if (dv) add_times(dv + place, p[s], dy, part);
@@ -277,9 +280,9 @@ static void score_back(const reading *me, int32_t b, int32_t count, size_t first
 static void dot_back(const reading *me, int32_t t, int32_t b, int32_t count, size_t first, size_t size,
                      float *dq, float *dk)
 {
-    const size_t from = at(me, t, b) * me->size + first;
+    const size_t from = frame_place(me, t, b) * me->size + first;
     for (int32_t s = 0; s < count; s++) {
-        const size_t place = at(me, s, b) * me->size + first;
+        const size_t place = frame_place(me, s, b) * me->size + first;
         const float slope = me->layer->as.attention.scale * me->memory.dp[s];
         if (dq) add_times(dq + from, slope, me->k + place, size);
         if (dk) add_times(dk + place, slope, me->q + from, size);
@@ -290,9 +293,9 @@ static void dot_back(const reading *me, int32_t t, int32_t b, int32_t count, siz
 static void additive_back(const reading *me, int32_t t, int32_t b, int32_t count, float *dq, float *dk,
                           float *kept)
 {
-    const size_t size = me->size, from = at(me, t, b) * size;
+    const size_t size = me->size, from = frame_place(me, t, b) * size;
     for (int32_t s = 0; s < count; s++) {
-        const size_t place = at(me, s, b) * size;
+        const size_t place = frame_place(me, s, b) * size;
         const float slope = me->memory.dp[s];
         float *hidden = hidden_of(me, s);
         add_times(kept, slope, hidden, size);
@@ -323,13 +326,13 @@ static void attention_backward(const trnn_pass *pass)
     clear(w, dv, 0, me.steps, me.numbers);
     for (int32_t t = w->from; t < w->to; t++)
         for (int32_t b = w->first; b < w->first + w->rows; b++) {
-            const int32_t count = steps_of(&me, t, b);
+            const int32_t count = keys_read(&me, t, b);
             for (size_t h = 0; h < heads && count > 0; h++) {
                 weigh(&me, t, b, count, h * size, size);
-                score_back(&me, b, count, h * part, part, pass->dy + at(&me, t, b) * me.numbers + h * part,
-                           dv);
+                score_back(&me, b, count, h * part, part,
+                           pass->dy + frame_place(&me, t, b) * me.numbers + h * part, dv);
                 if (kept)
-                    additive_back(&me, t, b, count, dq, dk, kept + at(&me, t, b) * size);
+                    additive_back(&me, t, b, count, dq, dk, kept + frame_place(&me, t, b) * size);
                 else
                     dot_back(&me, t, b, count, h * size, size, dq, dk);
             }
@@ -362,7 +365,7 @@ const trnn_layer_type trnn_attention = {
     .time = TRNN_TIME_ATTEND,
     .scratch = attention_scratch,
     .run = attention_run,
-    .family = &plain,
+    .family = &products,
 };
 
 const trnn_layer_type trnn_causal_attention = {
