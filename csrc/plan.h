@@ -14,7 +14,6 @@ typedef struct {
     trnn_reads reads;
     int32_t axis;   /* of the steps that it runs over; 0: it runs once */
     int32_t most;   /* steps: those of its axis, or of a value that it reads if that has more */
-    int32_t most;   /* steps: those of its axis, or of a value that it reads if that has more */
     int32_t turn;   /* a trnn_turn */
     int32_t loop;   /* of the first layer of a loop: the number of the first layer after it; else 0 */
     int32_t looped; /* 1: within a loop */
