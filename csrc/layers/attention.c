@@ -133,7 +133,7 @@ typedef struct {
     memory memory;
 } reading;
 
-static size_t frame_place(const reading *me, int32_t t, int32_t b)
+static size_t attended_frame(const reading *me, int32_t t, int32_t b)
 {
     return trnn_walk_at(&me->walk, t, b, 0);
 }
@@ -174,10 +174,10 @@ static float *hidden_of(const reading *me, int32_t s)
 /* p = the weights of `count` keys, for the part of the query that begins at number `first` and has `size`. */
 static void weigh(const reading *me, int32_t t, int32_t b, int32_t count, size_t first, size_t size)
 {
-    const float *q = me->q + frame_place(me, t, b) * me->size + first;
+    const float *q = me->q + attended_frame(me, t, b) * me->size + first;
     float *p = me->memory.p;
     for (int32_t s = 0; s < count; s++) {
-        const float *k = me->k + frame_place(me, s, b) * me->size + first;
+        const float *k = me->k + attended_frame(me, s, b) * me->size + first;
         if (kind_of(me->layer)->additive) {
             float *hidden = hidden_of(me, s);
             for (size_t i = 0; i < size; i++) hidden[i] = q[i] + k[i];
@@ -196,14 +196,14 @@ static void attend(const reading *me, float *y)
     const trnn_walk *w = &me->walk;
     for (int32_t t = w->from; t < w->to; t++)
         for (int32_t b = w->first; b < w->first + w->rows; b++) {
-            float *to = y + frame_place(me, t, b) * me->numbers;
+            float *to = y + attended_frame(me, t, b) * me->numbers;
             const int32_t count = keys_read(me, t, b);
             trnn_zero(to, me->numbers * sizeof(float));
             for (size_t h = 0; h < heads && count > 0; h++) {
                 weigh(me, t, b, count, h * size, size);
                 for (int32_t s = 0; s < count; s++)
                     add_times(to + h * part, me->memory.p[s],
-                              me->v + frame_place(me, s, b) * me->numbers + h * part, part);
+                              me->v + attended_frame(me, s, b) * me->numbers + h * part, part);
             }
         }
 }
@@ -268,7 +268,7 @@ static void score_back(const reading *me, int32_t b, int32_t count, size_t first
     float *dp = me->memory.dp;
     double sum = 0.0;
     for (int32_t s = 0; s < count; s++) {
-        const size_t place = frame_place(me, s, b) * me->numbers + first;
+        const size_t place = attended_frame(me, s, b) * me->numbers + first;
         dp[s] = dot(dy, me->v + place, part);
         sum += (double)p[s] * (double)dp[s];
         if (dv) add_times(dv + place, p[s], dy, part);
@@ -280,9 +280,9 @@ static void score_back(const reading *me, int32_t b, int32_t count, size_t first
 static void dot_back(const reading *me, int32_t t, int32_t b, int32_t count, size_t first, size_t size,
                      float *dq, float *dk)
 {
-    const size_t from = frame_place(me, t, b) * me->size + first;
+    const size_t from = attended_frame(me, t, b) * me->size + first;
     for (int32_t s = 0; s < count; s++) {
-        const size_t place = frame_place(me, s, b) * me->size + first;
+        const size_t place = attended_frame(me, s, b) * me->size + first;
         const float slope = me->layer->as.attention.scale * me->memory.dp[s];
         if (dq) add_times(dq + from, slope, me->k + place, size);
         if (dk) add_times(dk + place, slope, me->q + from, size);
@@ -293,9 +293,9 @@ static void dot_back(const reading *me, int32_t t, int32_t b, int32_t count, siz
 static void additive_back(const reading *me, int32_t t, int32_t b, int32_t count, float *dq, float *dk,
                           float *kept)
 {
-    const size_t size = me->size, from = frame_place(me, t, b) * size;
+    const size_t size = me->size, from = attended_frame(me, t, b) * size;
     for (int32_t s = 0; s < count; s++) {
-        const size_t place = frame_place(me, s, b) * size;
+        const size_t place = attended_frame(me, s, b) * size;
         const float slope = me->memory.dp[s];
         float *hidden = hidden_of(me, s);
         add_times(kept, slope, hidden, size);
@@ -330,9 +330,9 @@ static void attention_backward(const trnn_pass *pass)
             for (size_t h = 0; h < heads && count > 0; h++) {
                 weigh(&me, t, b, count, h * size, size);
                 score_back(&me, b, count, h * part, part,
-                           pass->dy + frame_place(&me, t, b) * me.numbers + h * part, dv);
+                           pass->dy + attended_frame(&me, t, b) * me.numbers + h * part, dv);
                 if (kept)
-                    additive_back(&me, t, b, count, dq, dk, kept + frame_place(&me, t, b) * size);
+                    additive_back(&me, t, b, count, dq, dk, kept + attended_frame(&me, t, b) * size);
                 else
                     dot_back(&me, t, b, count, h * size, size, dq, dk);
             }

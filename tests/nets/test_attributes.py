@@ -48,6 +48,7 @@ LIVE = {
     "Hardtanh": {"min_val", "max_val"},
     "Power": {"exponent"},
     "Scale": {"scale", "shift"},
+    "DotProductAttention": {"scale"},
     "Clip": {"min", "max"},
     "LayerNorm": {"eps"},
     "BatchNorm1d": {"eps", "momentum"},

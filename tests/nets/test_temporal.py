@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import tinyrnn as tr
 from tinyrnn import _core, _training
+from tinyrnn.arrays import Feed
 from tinyrnn.plans import Cores
 
 Floats = NDArray[Any]
@@ -86,8 +87,9 @@ def train(
     if dstate is not None:
         back[:] = dstate
     trained = [(1 << len(core.params)) - 1 for core in cores]
-    y = tape.forward(np.ascontiguousarray(x), steps, batch, 1, final, lengths, 1, trained)
-    dx = tape.backward(np.ascontiguousarray(dy), back)
+    feed = Feed((np.ascontiguousarray(x),), ((batch, 1),), (steps,), (lengths,))
+    (y,) = tape.forward(feed, final, 1, trained)
+    (dx,) = tape.backward((np.ascontiguousarray(dy),), back)
     return y, dx.reshape(x.shape), final, back
 
 

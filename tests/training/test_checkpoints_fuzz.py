@@ -128,11 +128,11 @@ def written(kind: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if kind == "chunks":  # between two chunks of a batch
         step = training.Trainer.step
 
-        def counted(trainer: Any, *arguments: Any) -> Any:
+        def counted(trainer: Any, *arguments: Any, **named: Any) -> Any:
             saved.append(None)
             if len(saved) == 14:
                 signal.raise_signal(signal.SIGINT)
-            return step(trainer, *arguments)
+            return step(trainer, *arguments, **named)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training.Trainer, "step", counted)

@@ -93,7 +93,8 @@ static void toy_loss(void)
                          .y = y,
                          .target = target,
                          .dy = dy,
-                         .frame = {1, 4},
+                         .rows = 1,
+                         .cols = 4,
                          .steps = 3,
                          .batch = 2,
                          .lengths = lengths};
