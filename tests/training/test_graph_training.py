@@ -229,9 +229,9 @@ def test_a_trainer_is_a_call_a_loss_and_a_step(batch_first: bool) -> None:
     for _ in range(3):
         optimizer.zero_grad()
         ys = by_hand(x, speaker, word, lengths=LENGTHS)
-        first, dout = tr.MSELoss()(ys["out"], wanted["out"], LENGTHS, batch_first=batch_first)
+        first, dlast = tr.MSELoss()(ys["out"], wanted["out"], LENGTHS, batch_first=batch_first)
         second, dwho = tr.CrossEntropyLoss()(ys["who"], wanted["who"])
-        by_hand.backward({"out": dout, "who": dwho})
+        by_hand.backward({"out": dlast, "who": dwho})
         optimizer.step()
         named = {"0": x, "speaker": speaker, "word": word}
         for trainer in trainers:
