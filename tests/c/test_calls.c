@@ -446,7 +446,7 @@ static void absurd_training(memory *training, const trnn_net *net, int32_t batch
 
 static void absurd_sizes(void)
 {
-    enum { ROUNDS = 80000 };
+    enum { ROUNDS = 240000 };
     const double limit = (double)PTRDIFF_MAX;
     dice d = dice_named("absurd");
     const trnn_net two = {.count = 2, .inputs = 1};
