@@ -203,12 +203,13 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_job *job = me->job;
     const trnn_node *n = &plan->nodes[i];
     const trnn_place *y = &me->places[plan->graph.inputs + i];
-    const int32_t writer = me->places[n->reads.value[0]].root - plan->graph.inputs;
-    trnn_read reads[TRNN_READS_MAX];
-    for (int32_t r = 0; r < n->reads.count; r++) {
+    const trnn_place *x = &me->places[n->reads.value[0]];
+    const int32_t writer = x->root - plan->graph.inputs;
+    trnn_read others[TRNN_READS_MAX - 1];
+    for (int32_t r = 1; r < n->reads.count; r++) {
         const trnn_place *read = &me->places[n->reads.value[r]];
         const int still = read->axis != n->axis;
-        reads[r] = (trnn_read){
+        others[r - 1] = (trnn_read){
             .x = (const float *)(void *)numbers_of(me, read, n->axis, t),
             .in = read->frame,
             .still = still,
@@ -221,7 +222,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
         .isa = job->isa,
         .state = job->state + n->state,
         .scratch = (char *)job->scratch + plan->sizes.value_bytes,
-        .x = reads[0].x,
+        .x = numbers_of(me, x, n->axis, t),
         .y = (float *)(void *)numbers_of(me, y, n->axis, t),
         .state_stride = plan->graph.row_state,
         .in = n->in,
@@ -231,35 +232,40 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
         .lengths = n->axis ? job->lengths[n->axis - 1] : NULL,
         .start = me->start + t,
         .descending = (job->descending + me->start + t) & 1,
-        .still = reads[0].still,
+        .still = x->axis != n->axis,
         .source = writer < 0 ? NULL : job->state + plan->nodes[writer].state,
         .count = n->reads.count - 1,
-        .others = reads + 1,
+        .others = others,
     };
     for (int32_t p = 0; p < n->slots; p++)
         call.weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
     run(&call);
 }
 
-/* Runs the layers first .. end - 1 over `steps` steps from t on, and the delays among them after all others. */
-static void run_layers(const block *me, int32_t first, int32_t end, int32_t t, int32_t steps)
+/* Runs the layers first .. end - 1 of a loop step by step: at each step all of them, then what delays do after them. */
+TRNN_NOINLINE void run_loop(const block *me, int32_t first, int32_t end)
 {
     const trnn_node *nodes = me->plan->nodes;
-    for (int32_t i = first; i < end; i++)
-        if (nodes[i].layer.type->run) run_layer(me, i, t, steps, nodes[i].layer.type->run);
-    for (int32_t i = first; i < end && nodes[i].looped; i++)
-        if (nodes[i].layer.type->after) run_layer(me, i, t, steps, nodes[i].layer.type->after);
+    for (int32_t t = 0; t < me->steps[nodes[first].axis - 1]; t++) {
+        for (int32_t i = first; i < end; i++)
+            if (nodes[i].layer.type->run) run_layer(me, i, t, 1, nodes[i].layer.type->run);
+        for (int32_t i = first; i < end; i++)
+            if (nodes[i].layer.type->after) run_layer(me, i, t, 1, nodes[i].layer.type->after);
+    }
 }
 
 static void run_block(const block *me)
 {
     const trnn_graph *graph = &me->plan->graph;
-    for (int32_t i = 0, end; i < graph->count; i = end) {
+    for (int32_t i = 0; i < graph->count; i++) {
         const trnn_node *n = &me->plan->nodes[i];
-        const int32_t steps = trnn_steps_on(me->steps, n->axis), at_once = n->loop ? 1 : steps;
-        end = n->loop ? n->loop : i + 1;
         if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->start == 0 : me->last)) continue;
-        for (int32_t t = 0; t < steps; t += at_once) run_layers(me, i, end, t, at_once);
+        if (n->loop) {
+            run_loop(me, i, n->loop);
+            i = n->loop - 1;
+        } else if (n->layer.type->run) {
+            run_layer(me, i, 0, trnn_steps_on(me->steps, n->axis), n->layer.type->run);
+        }
     }
 }
 
@@ -355,7 +361,7 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
     me.batch = (size_t)plan->sizes.batch;
     me.stride = job->stride ? (size_t)job->stride : me.batch;
     me.array[IN_SCRATCH] = job->scratch;
-    for (int32_t a = 0; a < graph->axes; a++) me.steps[a] = job->steps[a];
+    trnn_copy(me.steps, job->steps, sizeof me.steps);
     for (me.start = 0; me.start < steps; me.start += most) {
         if (job->poll && me.start > 0 && job->poll(job->context)) return TRNN_E_INTERRUPTED;
         me.last = steps - me.start <= most;
