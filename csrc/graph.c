@@ -30,11 +30,6 @@ static trnn_place *read_by(const walk *me, const trnn_node *node, int32_t r)
     return &me->places[node->reads.value[r]];
 }
 
-static int frames_match(trnn_frame a, trnn_frame b)
-{
-    return a.planes == b.planes && a.rows == b.rows && a.cols == b.cols;
-}
-
 static int is_port_count(int32_t count) { return count >= 1 && count <= TRNN_PORTS_MAX; }
 
 static trnn_status check_net(const trnn_net *net, int32_t batch, const int32_t *steps, int32_t *axes)
@@ -228,7 +223,7 @@ static trnn_status find_loops(const walk *me)
         if (type->after) {
             const int32_t writer = node->reads.value[0] - graph->inputs;
             const trnn_place *read = read_by(me, node, 0);
-            if (!frames_match(read->frame, node->out)) return TRNN_E_SHAPE;
+            if (!trnn_same_frame(read->frame, node->out)) return TRNN_E_SHAPE;
             if (read->axis != node->axis) return TRNN_E_TIME;
             if (i >= end) first = end = i;
             if (end <= i) end = i + 1;

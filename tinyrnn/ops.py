@@ -16,15 +16,14 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.layers import _Layer
 from tinyrnn.net import Net
 from tinyrnn.plans import Cores
-from tinyrnn.tensors import Frame, Slot, Tensor
+from tinyrnn.tensors import Frame, Slot, Tensor, in_planes
 from tinyrnn.values import TIME, Value, applied, operations
 
 
-def _axis(kind: str, dim: int, rank: int) -> int:
-    """The core's number of an axis of a frame: 2 for the last one."""
+def _check_dim(kind: str, dim: int, rank: int) -> None:
+    """Raise an error if frames of ``rank`` axes do not have this one, counted from the end."""
     if not -rank <= dim < 0:
         raise ShapeError(f"{kind}: dim is {dim}, expected {-rank} .. -1 in frames of {rank} axes")
-    return 3 + dim
 
 
 class _Joining(Net):
@@ -139,7 +138,7 @@ class Concat(_Joining):
 
     def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
         first = frames[0]
-        _axis("Concat", self.dim, len(first))
+        _check_dim("Concat", self.dim, len(first))
         rests = {
             (*frame[: len(frame) + self.dim], 0, *frame[len(frame) + self.dim + 1 :]) for frame in frames
         }
@@ -175,7 +174,7 @@ class Slice(_Layer):
         return None
 
     def _out(self, frame: Frame) -> Frame:
-        _axis("Slice", self.dim, len(frame))
+        _check_dim("Slice", self.dim, len(frame))
         if self.start + self.size > frame[self.dim]:
             raise self._wants(frame, f"at least {self.start + self.size} numbers along dim {self.dim}")
         out = list(frame)
@@ -205,7 +204,7 @@ class Delay(_Layer):
             raise ValueError(f"Delay: got a frame of {len(sizes)} axes, expected at most 3")
         self.frame = tuple(check_size("Delay: frame", size) for size in sizes)
         self.steps = check_size("Delay: steps", steps)
-        planes, rows, cols = (1,) * (3 - len(self.frame)) + self.frame
+        planes, rows, cols = in_planes(self.frame)
         self._core_layer = _core.Layer("delay", planes=planes, rows=rows, cols=cols, steps=self.steps)
 
     def _frame(self) -> tuple[int | None, ...] | None:

@@ -18,16 +18,11 @@ from tinyrnn.net import Net
 from tinyrnn.ops import _Joining
 from tinyrnn.plans import Cores
 from tinyrnn.state_dicts import inferred, lacking, submodule
-from tinyrnn.tensors import Frame, Slot
+from tinyrnn.tensors import Frame, Slot, in_planes
 from tinyrnn.values import Value, wired
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-def _planes(frame: Frame) -> tuple[int, ...]:
-    """The three sizes by which the core knows a frame."""
-    return (1,) * (3 - len(frame)) + frame
 
 
 # ---- from a sequence to one frame -------------------------------------------------------------------
@@ -50,7 +45,7 @@ class _OverTime(Net):
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         if frame not in self._by_frame:
-            planes, rows, cols = _planes(frame)
+            planes, rows, cols = in_planes(frame)
             self._by_frame[frame] = _core.Layer(self._kind, planes=planes, rows=rows, cols=cols)
         cores.append(self._by_frame[frame])
         return frame

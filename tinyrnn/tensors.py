@@ -22,6 +22,11 @@ STATISTICS = ("running_mean", "running_var")
 COUNTER = "num_batches_tracked"
 
 
+def in_planes(frame: Frame) -> tuple[int, ...]:
+    """The three sizes by which the core knows a frame: planes, rows, columns."""
+    return (1,) * (3 - len(frame)) + frame
+
+
 class Tensor(NamedTuple):
     """One entry of a state_dict: its name, its shape, and the core layer that keeps it."""
 

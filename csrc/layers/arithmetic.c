@@ -40,11 +40,6 @@ static strides strides_of(trnn_frame in)
     };
 }
 
-static int same_frame(trnn_frame a, trnn_frame b)
-{
-    return a.planes == b.planes && a.rows == b.rows && a.cols == b.cols;
-}
-
 TRNN_INLINE float result(operation op, float a, float b)
 {
     switch (op) {
@@ -140,11 +135,6 @@ typedef struct {
     const float *dy;
 } two;
 
-static int dense(const two *me)
-{
-    return same_frame(me->in[0], me->out) && same_frame(me->in[1], me->out) && !me->still[0] && !me->still[1];
-}
-
 /* y, or with `d` the gradient of the which-th value, over the numbers of one frame. */
 static void walk_frame(const two *me, const float *a, const float *b, float *y, const float *dy, float *d,
                        int which)
@@ -163,21 +153,24 @@ static void walk_frame(const two *me, const float *a, const float *b, float *y, 
         }
 }
 
+/* Values whose numbers lie side by side in frames of this size: no frame is read twice. */
+static void compute_side_by_side(operation op, const trnn_walk *w, size_t numbers, const float *a,
+                                 const float *b, float *y)
+{
+    const int all = w->rows == w->batch; /* no gap between the steps */
+    for (int32_t t = w->from; t < w->to; t += all ? w->to - w->from : 1) {
+        const size_t at = trnn_walk_at(w, t, w->first, 0) * numbers;
+        const size_t count = (all ? (size_t)(w->to - w->from) : 1) * (size_t)w->rows * numbers;
+        compute_numbers(op, count, a + at, 1, b + at, 1, y + at);
+    }
+}
+
 static void compute(const two *me, float *y)
 {
     const trnn_walk *w = &me->walk;
     const size_t numbers = trnn_frame_size(me->out), a = trnn_frame_size(me->in[0]),
                  b = trnn_frame_size(me->in[1]);
     for (int32_t t = w->from; t < w->to; t++) {
-        const int all = dense(me) && w->rows == w->batch; /* no gap between the steps */
-        const size_t at = trnn_walk_at(w, t, w->first, 0);
-        if (dense(me)) {
-            const size_t count = (all ? (size_t)(w->to - t) : 1) * (size_t)w->rows * numbers;
-            compute_numbers(me->op, count, me->x[0] + at * numbers, 1, me->x[1] + at * numbers, 1,
-                            y + at * numbers);
-            if (all) return;
-            continue;
-        }
         for (int32_t row = w->first; row < w->first + w->rows; row++)
             walk_frame(me, me->x[0] + trnn_walk_at(w, t, row, me->still[0]) * a,
                        me->x[1] + trnn_walk_at(w, t, row, me->still[1]) * b,
@@ -208,19 +201,19 @@ static void go_back(const two *me, int which, float *d)
 static void arithmetic_run(const trnn_call *call)
 {
     const trnn_read *other = call->others;
-    if (!call->still && !other->still &&
-        same_frame(call->in, other->in)) { /* the common case, in few steps */
-        const size_t count = (size_t)call->steps * (size_t)call->batch * trnn_frame_size(call->out);
-        compute_numbers(operation_of(call->layer), count, call->x, 1, other->x, 1, call->y);
+    const operation op = operation_of(call->layer);
+    const trnn_walk walk = trnn_walk_of_call(call);
+    if (!call->still && !other->still && trnn_same_frame(call->in, other->in)) {
+        compute_side_by_side(op, &walk, trnn_frame_size(call->out), call->x, other->x, call->y);
         return;
     }
     const two me = {
-        .op = operation_of(call->layer),
-        .walk = trnn_walk_of_call(call),
-        .in = {call->in, call->others[0].in},
+        .op = op,
+        .walk = walk,
+        .in = {call->in, other->in},
         .out = call->out,
-        .still = {call->still, call->others[0].still},
-        .x = {call->x, call->others[0].x},
+        .still = {call->still, other->still},
+        .x = {call->x, other->x},
     };
     compute(&me, call->y);
 }
@@ -241,7 +234,10 @@ static two two_of(const trnn_pass *pass)
 static void arithmetic_forward(const trnn_pass *pass)
 {
     const two me = two_of(pass);
-    compute(&me, pass->y);
+    if (!me.still[0] && !me.still[1] && trnn_same_frame(me.in[0], me.in[1]))
+        compute_side_by_side(me.op, &me.walk, trnn_frame_size(me.out), me.x[0], me.x[1], pass->y);
+    else
+        compute(&me, pass->y);
 }
 
 static void arithmetic_backward(const trnn_pass *pass)

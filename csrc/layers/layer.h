@@ -104,6 +104,11 @@ static inline int trnn_is_frame(trnn_frame frame)
     return trnn_is_size(frame.planes) && trnn_is_size(frame.rows) && trnn_is_size(frame.cols);
 }
 
+static inline int trnn_same_frame(trnn_frame a, trnn_frame b)
+{
+    return a.planes == b.planes && a.rows == b.rows && a.cols == b.cols;
+}
+
 /* Rows of all planes of a frame; numbers of a frame. SIZE_MAX: more than can be addressed. */
 static inline size_t trnn_frame_rows(trnn_frame frame)
 {

@@ -29,7 +29,7 @@ static trnn_status over_time_check(const trnn_layer *layer)
 static trnn_status over_time_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
     *out = over_time_own(layer);
-    return in.planes == out->planes && in.rows == out->rows && in.cols == out->cols ? TRNN_OK : TRNN_E_SHAPE;
+    return trnn_same_frame(in, *out) ? TRNN_OK : TRNN_E_SHAPE;
 }
 
 /* The numbers of a frame, then of a mean the count of steps, of a maximum whether there was one (0 or 1). A float counts
