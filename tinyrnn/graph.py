@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, calls, contract
-from tinyrnn.attributes import absent, brief
+from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Memory, Net
 from tinyrnn.plans import Cores, Ports
 from tinyrnn.ports import GraphStream, stream_plan
-from tinyrnn.sequential import NESTING, Sequential
-from tinyrnn.tensors import Frame, Tensor
+from tinyrnn.sequential import Nest
+from tinyrnn.tensors import Frame
 from tinyrnn.values import Input, Value, applied, wired
 
 
@@ -27,7 +27,7 @@ class Node(NamedTuple):
     reads: tuple[int, ...]
 
 
-class Graph(Net):
+class Graph(Nest):
     """A net of inputs and outputs: ``tr.Net(x, y)``.
 
     ::
@@ -84,14 +84,7 @@ class Graph(Net):
         self._outputs = MappingProxyType(dict(outputs))
         self._times = tuple(times) or ("time",)
         self._nodes = tuple(nodes)
-        self._layers = MappingProxyType({node.name: node.layer for node in nodes})
-        self._all_leaves = [
-            (f"{node.name}.{prefix}", leaf) for node in nodes for prefix, leaf in node.layer._leaves()
-        ]
-        inner = [node.layer._depth for node in nodes if isinstance(node.layer, (Sequential, Graph))]
-        self._depth: int = 1 + max(inner, default=0)
-        if self._depth > NESTING:
-            raise ValueError(f"Net: got nets nested {self._depth} deep, expected at most {NESTING}")
+        self._take({node.name: node.layer for node in nodes})
         if len(self._inputs) > 8 or len(self._outputs) > 8 or len(self._times) > 4:
             raise ValueError(
                 f"Net: got {len(self._inputs)} inputs, {len(self._outputs)} outputs and {len(self._times)} "
@@ -322,30 +315,8 @@ class Graph(Net):
     def _children(self) -> Iterable[Net]:
         return {id(layer): layer for layer in self._layers.values()}.values()
 
-    def __len__(self) -> int:
-        return len(self._layers)
-
     def __getitem__(self, name: str) -> Net:
         return self._layers[name]
-
-    def __getattr__(self, name: str) -> Any:
-        layers = self.__dict__.get("_layers", {})
-        if name in layers:
-            return layers[name]
-        raise absent(self, "layer", name)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
-
-    def _leaves(self) -> list[tuple[str, contract.Module]]:
-        return self._all_leaves
-
-    def _tensors(self) -> list[Tensor]:
-        return [
-            tensor._replace(name=f"{name}.{tensor.name}")
-            for name, layer in self._layers.items()
-            for tensor in layer._tensors()
-        ]
 
     def _rank(self, ndim: int) -> int | None:
         return len(next(iter(self._inputs.values())).frame)

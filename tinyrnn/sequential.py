@@ -19,7 +19,58 @@ from tinyrnn.values import Value, applied
 NESTING = 64
 
 
-class Sequential(Net):
+class Nest(Net):
+    """The base of nets that are made of layers with names."""
+
+    _layers: Mapping[str, Net]
+    _all_leaves: list[tuple[str, contract.Module]]
+    _depth: int  # of nets within nets, its own included
+
+    def _take(self, layers: Mapping[str, Net]) -> None:
+        """Take over the layers, in their order."""
+        kind = type(self).__name__
+        self._layers = MappingProxyType(dict(layers))
+        self._all_leaves = [
+            (f"{name}.{prefix}", leaf) for name, layer in layers.items() for prefix, leaf in layer._leaves()
+        ]
+        inner = [layer._depth for layer in layers.values() if isinstance(layer, Nest)]
+        self._depth = 1 + max(inner, default=0)
+        if self._depth > NESTING:
+            raise ValueError(f"{kind}: got nets nested {self._depth} deep, expected at most {NESTING}")
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getattr__(self, name: str) -> Any:
+        layers = self.__dict__.get("_layers", {})
+        if name in layers:
+            return layers[name]
+        raise absent(self, "layer", name)
+
+    def _refusal(self, name: str, value: Any) -> AttributeError:
+        if name in self._layers:
+            kind = type(self).__name__
+            return AttributeError(
+                f"{kind}.{name}: layers are fixed when the net is made; build a new {kind} with the other "
+                "layer in its place"
+            )
+        return super()._refusal(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
+
+    def _leaves(self) -> list[tuple[str, contract.Module]]:
+        return self._all_leaves
+
+    def _tensors(self) -> list[Tensor]:
+        return [
+            tensor._replace(name=f"{name}.{tensor.name}")
+            for name, layer in self._layers.items()
+            for tensor in layer._tensors()
+        ]
+
+
+class Sequential(Nest):
     """A chain of layers: each reads the output of the one before it.
 
     A recurrent layer passes its output sequence on; its final state is not returned. As in PyTorch,
@@ -48,16 +99,9 @@ class Sequential(Net):
                 raise ValueError(
                     f"Sequential: got layer name {name!r}, expected a non-empty string without dots"
                 )
-        self._layers = MappingProxyType(named)
+        self._take(named)
         self._recurrent = any(layer._recurrent for layer in named.values())
         self._is_wired = any(layer._is_wired for layer in named.values())
-        self._all_leaves = [
-            (f"{name}.{prefix}", leaf) for name, layer in named.items() for prefix, leaf in layer._leaves()
-        ]
-        inner = [layer._depth for layer in named.values() if isinstance(layer, Sequential)]
-        self._depth: int = 1 + max(inner, default=0)
-        if self._depth > NESTING:
-            raise ValueError(f"Sequential: got nets nested {self._depth} deep, expected at most {NESTING}")
 
     def __call__(
         self,
@@ -94,9 +138,6 @@ class Sequential(Net):
     def _children(self) -> Iterable[Net]:
         return self._layers.values()
 
-    def __len__(self) -> int:
-        return len(self._layers)
-
     def __iter__(self) -> Iterator[Net]:
         return iter(self._layers.values())
 
@@ -116,23 +157,6 @@ class Sequential(Net):
                 f"Sequential: got layer {which!r}, expected a name, an integer or a slice"
             ) from None
 
-    def __getattr__(self, name: str) -> Any:
-        layers = self.__dict__.get("_layers", {})
-        if name in layers:
-            return layers[name]
-        raise absent(self, "layer", name)
-
-    def _refusal(self, name: str, value: Any) -> AttributeError:
-        if name in self._layers:
-            return AttributeError(
-                f"{type(self).__name__}.{name}: layers are fixed when the net is made; build a new "
-                "Sequential with the other layer in its place"
-            )
-        return super()._refusal(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
-
     def __repr__(self) -> str:
         rows = [f"  ({name}): " + repr(layer).replace("\n", "\n  ") for name, layer in self._layers.items()]
         return "Sequential(\n" + "\n".join(rows) + "\n)"
@@ -145,16 +169,6 @@ class Sequential(Net):
     def _described(cls, description: Mapping[str, Any]) -> contract.Module:
         layers = description["layers"].items()
         return Sequential({str(name): contract.build_part(name, layer) for name, layer in layers})  # type: ignore[misc]
-
-    def _leaves(self) -> list[tuple[str, contract.Module]]:
-        return self._all_leaves
-
-    def _tensors(self) -> list[Tensor]:
-        return [
-            tensor._replace(name=f"{name}.{tensor.name}")
-            for name, layer in self._layers.items()
-            for tensor in layer._tensors()
-        ]
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         for name, layer in self._layers.items():
