@@ -195,15 +195,17 @@ def test_python_allocates_nothing_with_out(name: str, kept: str) -> None:
         before = tracemalloc.take_snapshot()
         feed()
         after = tracemalloc.take_snapshot()
-        tracemalloc.reset_peak()
-        size, _ = tracemalloc.get_traced_memory()
-        feed()
-        _, peak = tracemalloc.get_traced_memory()
+        peaks = []
+        for _ in range(5):  # what the loop allocates is there each time; a thread of the test runner's is not
+            tracemalloc.reset_peak()
+            size, _ = tracemalloc.get_traced_memory()
+            feed()
+            peaks.append(tracemalloc.get_traced_memory()[1] - size)
     finally:
         tracemalloc.stop()
     grown = [line for line in after.compare_to(before, "filename") if "tinyrnn" in str(line.traceback)]
     assert sum(line.size_diff for line in grown) == 0
-    assert peak - size < 512  # the loop's own iterator
+    assert min(peaks) < 512  # the loop's own iterator
 
 
 COUNTER = r"""
