@@ -19,7 +19,6 @@ trnn_net trnn_chain(const trnn_layer *layers, int32_t count, trnn_frame frame)
 typedef struct {
     const trnn_net *net;
     int32_t batch;
-    const int32_t *steps;
     trnn_graph *graph;
     trnn_node *nodes;
     trnn_place *places;
@@ -51,7 +50,7 @@ static trnn_status check_net(const trnn_net *net, int32_t batch, const int32_t *
 
 static trnn_status take_sizes(const walk *me, trnn_place *value)
 {
-    const size_t steps = (size_t)trnn_steps_on(me->steps, value->axis),
+    const size_t steps = (size_t)trnn_steps_on(me->graph->steps, value->axis),
                  frames = trnn_times((size_t)me->batch, steps);
     value->frame_bytes = trnn_times(trnn_frame_size(value->frame), sizeof(float));
     value->bytes = trnn_align(trnn_times(frames, value->frame_bytes));
@@ -100,12 +99,17 @@ static trnn_status check_source(const walk *me, const trnn_node *node)
 
 /* The axis of the value that the layer writes, as far as it follows from those of the values that it reads; -1: not yet
  * known. */
-static int32_t axis_written(const walk *me, const trnn_node *node)
+static int32_t axis_written(const walk *me, int32_t i)
 {
+    const trnn_node *node = &me->nodes[i];
     const trnn_time time = node->layer.type->time;
     const int32_t count = node->reads.count;
     int32_t found = read_by(me, node, 0)->axis;
     if (time == TRNN_TIME_REDUCE) return 0;
+    if (time == TRNN_TIME_RATE && found > 0) {
+        me->graph->pacing = node->layer.type->pacing;
+        return me->graph->pacing->axis(me->graph, &node->layer, i, found);
+    }
     if (time == TRNN_TIME_SPREAD) return count > 1 ? read_by(me, node, count - 1)->axis : 1;
     for (int32_t r = 1; r < count && time != TRNN_TIME_ATTEND; r++) {
         const int32_t other = read_by(me, node, r)->axis;
@@ -123,16 +127,18 @@ static void find_axes(const walk *me)
         changed = 0;
         for (int32_t i = 0; i < me->graph->count; i++) {
             if (written[i].axis >= 0) continue;
-            written[i].axis = axis_written(me, &me->nodes[i]);
+            written[i].axis = axis_written(me, i);
             changed |= written[i].axis >= 0;
         }
     }
-    for (int32_t i = 0; i < me->graph->count; i++)
+    for (int32_t i = 0; i < me->graph->count; i++) {
+        if (written[i].axis < 0) written[i].axis = axis_written(me, i);
         if (written[i].axis < 0) written[i].axis = 1;
+    }
 }
 
-/* The axis that the layer runs over. */
-static trnn_status take_axis(const walk *me, trnn_node *node)
+/* The axis that the layer runs over, when it writes on axis `own`. */
+static trnn_status take_axis(const walk *me, trnn_node *node, int32_t own)
 {
     const trnn_layer_type *type = node->layer.type;
     const int32_t count = node->reads.count, first = read_by(me, node, 0)->axis;
@@ -150,6 +156,8 @@ static trnn_status take_axis(const walk *me, trnn_node *node)
         if (!fits) return TRNN_E_TIME;
     }
     node->axis = axis;
+    if (type->time == TRNN_TIME_RATE && axis && own <= me->graph->axes)
+        return TRNN_E_GRAPH; /* no room for it */
     return !axis && (type->state || type->time == TRNN_TIME_REDUCE) ? TRNN_E_TIME : TRNN_OK;
 }
 
@@ -187,9 +195,10 @@ static void take_tensors(trnn_node *node, size_t *row_state)
 /* The most steps of the layer's axis and of the values that it reads. */
 static int32_t most_steps(const walk *me, const trnn_node *node)
 {
-    int32_t most = trnn_steps_on(me->steps, node->axis);
+    const int32_t *all = me->graph->steps;
+    int32_t most = trnn_steps_on(all, node->axis);
     for (int32_t r = 0; r < node->reads.count; r++) {
-        const int32_t steps = trnn_steps_on(me->steps, read_by(me, node, r)->axis);
+        const int32_t steps = trnn_steps_on(all, read_by(me, node, r)->axis);
         if (steps > most) most = steps;
     }
     return most;
@@ -203,12 +212,13 @@ static trnn_status take_layer(const walk *me, int32_t i)
     trnn_status status = take_frames(me, node);
     if (status != TRNN_OK) return status;
     if ((status = check_source(me, node)) != TRNN_OK) return status;
-    if ((status = take_axis(me, node)) != TRNN_OK) return status;
+    if ((status = take_axis(me, node, value->axis)) != TRNN_OK) return status;
     take_turn(me, node, value);
     take_tensors(node, &me->graph->row_state);
     node->most = most_steps(me, node);
     value->frame = node->out;
-    value->axis = node->layer.type->time == TRNN_TIME_REDUCE ? 0 : node->axis;
+    if (node->layer.type->time != TRNN_TIME_RATE)
+        value->axis = node->layer.type->time == TRNN_TIME_REDUCE ? 0 : node->axis;
     return take_sizes(me, value);
 }
 
@@ -234,8 +244,9 @@ static trnn_status find_loops(const walk *me)
         node->looped = i < end;
         for (int32_t r = 1; r < node->reads.count && node->looped && type->time == TRNN_TIME_ATTEND; r++)
             if (read_by(me, node, r)->axis == node->axis) return TRNN_E_LOOP;
-        if (node->looped && (node->axis != me->nodes[first].axis || type->time == TRNN_TIME_REDUCE ||
-                             (type->full_sequence && type->full_sequence(&node->layer))))
+        if (node->looped &&
+            (node->axis != me->nodes[first].axis || type->time == TRNN_TIME_REDUCE ||
+             type->time == TRNN_TIME_RATE || (type->full_sequence && type->full_sequence(&node->layer))))
             return TRNN_E_LOOP;
     }
     return TRNN_OK;
@@ -261,7 +272,7 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     trnn_status status = check_net(net, batch, steps, &axes);
     if (status != TRNN_OK) return status;
     trnn_place *const places = trnn_places(nodes, net->count);
-    const walk me = {net, batch, steps, graph, nodes, places};
+    const walk me = {net, batch, graph, nodes, places};
     trnn_zero(nodes, trnn_net_bytes(net, 0));
     trnn_zero(graph, sizeof *graph);
     graph->count = net->count;
@@ -269,6 +280,7 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     graph->values = net->inputs + net->count;
     graph->axes = axes;
     graph->full_sequence = axes > 1;
+    trnn_copy(graph->steps, steps, (size_t)axes * sizeof *steps);
     for (int32_t v = 0; v < graph->values; v++) {
         places[v].root = v;
         places[v].axis = -1;
@@ -293,6 +305,8 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     }
     if ((status = check_uses(&me)) != TRNN_OK) return status;
     if ((status = find_loops(&me)) != TRNN_OK) return status;
+    for (int32_t p = 0; p < graph->paces; p++)
+        if (graph->steps[graph->axes + p] == 0) return TRNN_E_SIZE;
     const size_t row = trnn_align(trnn_times(graph->row_state, sizeof(float)));
     graph->row_state = row / sizeof(float);
     graph->state_bytes = trnn_times(row, (size_t)batch);

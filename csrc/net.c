@@ -15,6 +15,8 @@ struct trnn_plan {
     int32_t ports;
     int32_t port[PORTS]; /* the number of the value there */
     int32_t copies;      /* 1: an output is a copy of a value that lies elsewhere */
+    size_t counts,
+        done; /* bytes into scratch: trnn_paces_bytes each, for a block and for the blocks before it */
     trnn_node nodes[];
 };
 
@@ -96,8 +98,11 @@ static size_t widest(const trnn_place *places, int32_t count)
     return most;
 }
 
+/* Is the value on an axis of another rate? */
+static int has_pace(const trnn_plan *plan, const trnn_place *value) { return value->axis > plan->graph.axes; }
+
 /* Finds an array and a place in it for each value. An output lies in the caller's y from the start, unless it is an
- * input or another output, too. */
+ * input or another output, too, or its rows get different numbers of frames from a block. */
 static void place_all(trnn_plan *plan, trnn_place *places)
 {
     const int32_t count = plan->graph.values, inputs = plan->graph.inputs;
@@ -108,11 +113,16 @@ static void place_all(trnn_plan *plan, trnn_place *places)
     }
     for (int32_t p = inputs; p < plan->ports; p++) {
         trnn_place *root = root_of(places, plan->port[p]);
-        plan->copies |= root->array != IN_SCRATCH;
+        plan->copies |= root->array != IN_SCRATCH || has_pace(plan, root);
+        if (has_pace(plan, root)) continue;
         if (root->array == IN_SCRATCH) root->array = AT_PORT + p;
         root->at = 0;
     }
     find_lives(plan, places);
+    for (int32_t p = inputs; p < plan->ports; p++) {
+        trnn_place *root = root_of(places, plan->port[p]);
+        if (root->array == IN_SCRATCH) root->death = plan->graph.count;
+    }
     plan->sizes.widest_bytes = widest(places, count);
     plan->sizes.value_bytes = place_values(places, count);
     for (int32_t v = 0; v < count; v++) {
@@ -157,7 +167,9 @@ trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, con
         trnn_layer_bytes *const bytes = n->layer.type->scratch;
         if (bytes) scratch = trnn_larger(scratch, bytes(&n->layer, n->in, n->out, batch, n->most));
     }
-    total->scratch_bytes = trnn_plus(total->value_bytes, trnn_align(scratch));
+    const size_t paces = trnn_paces_bytes(graph, batch);
+    plan->counts = trnn_plus(total->value_bytes, trnn_align(scratch));
+    total->scratch_bytes = trnn_plus(trnn_plus(plan->counts, paces), paces);
     if (trnn_plus(total->scratch_bytes, total->part_bytes) > PTRDIFF_MAX) return TRNN_E_SIZE;
     *sizes = *total;
     return TRNN_OK;
@@ -178,14 +190,13 @@ void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_
 
 /* ---- run ----------------------------------------------------------------------------------------------- */
 
-/* One block of steps: the arrays, the steps of each axis, and how many ran before. */
+/* One block of steps: the arrays, and the steps of each axis. */
 typedef struct {
     const trnn_plan *plan;
     const trnn_job *job;
     const trnn_place *places;
     size_t batch, stride; /* rows of a step, ours and the caller's */
-    int32_t steps[TRNN_AXES_MAX];
-    int32_t start, last; /* last: 1: none follows */
+    trnn_clock clock;
     char *array[AT_PORT + PORTS];
 } block;
 
@@ -205,6 +216,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_place *y = &me->places[plan->graph.inputs + i];
     const trnn_place *x = &me->places[n->reads.value[0]];
     const int32_t writer = x->root - plan->graph.inputs;
+    const int32_t start = trnn_start_on(&plan->graph, &me->clock, n->axis) + t;
     trnn_read others[TRNN_READS_MAX - 1];
     for (int32_t r = 1; r < n->reads.count; r++) {
         const trnn_place *read = &me->places[n->reads.value[r]];
@@ -213,8 +225,8 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
             .x = (const float *)(void *)numbers_of(me, read, n->axis, t),
             .in = read->frame,
             .still = still,
-            .steps = still ? trnn_steps_on(me->steps, read->axis) : steps,
-            .lengths = read->axis ? job->lengths[read->axis - 1] : NULL,
+            .steps = still ? trnn_steps_on(me->clock.steps, read->axis) : steps,
+            .lengths = read->axis ? me->clock.lengths[read->axis - 1] : NULL,
         };
     }
     trnn_call call = {
@@ -229,13 +241,14 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
         .out = n->out,
         .steps = steps,
         .batch = plan->sizes.batch,
-        .lengths = n->axis ? job->lengths[n->axis - 1] : NULL,
-        .start = me->start + t,
-        .descending = (job->descending + me->start + t) & 1,
+        .lengths = n->axis ? me->clock.lengths[n->axis - 1] : NULL,
+        .start = start,
+        .descending = (job->descending + me->clock.start + t) & 1,
         .still = x->axis != n->axis,
         .source = writer < 0 ? NULL : job->state + plan->nodes[writer].state,
         .count = n->reads.count - 1,
         .others = others,
+        .due = trnn_due_on(&plan->graph, &me->clock, y->axis),
     };
     for (int32_t p = 0; p < n->slots; p++)
         call.weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
@@ -246,7 +259,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
 TRNN_NOINLINE void run_loop(const block *me, int32_t first, int32_t end)
 {
     const trnn_node *nodes = me->plan->nodes;
-    for (int32_t t = 0; t < me->steps[nodes[first].axis - 1]; t++) {
+    for (int32_t t = 0; t < me->clock.steps[nodes[first].axis - 1]; t++) {
         for (int32_t i = first; i < end; i++)
             if (nodes[i].layer.type->run) run_layer(me, i, t, 1, nodes[i].layer.type->run);
         for (int32_t i = first; i < end; i++)
@@ -254,17 +267,23 @@ TRNN_NOINLINE void run_loop(const block *me, int32_t first, int32_t end)
     }
 }
 
+/* Does a layer run in a block without a step of its axis? Its value is one for the sequence, or the padding at the end of
+ * the sequence makes frames due. */
+static int runs_without(trnn_time time) { return time == TRNN_TIME_REDUCE || time == TRNN_TIME_RATE; }
+
 static void run_block(const block *me)
 {
     const trnn_graph *graph = &me->plan->graph;
     for (int32_t i = 0; i < graph->count; i++) {
         const trnn_node *n = &me->plan->nodes[i];
-        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->start == 0 : me->last)) continue;
+        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->clock.start == 0 : me->clock.last)) continue;
         if (n->loop) {
             run_loop(me, i, n->loop);
             i = n->loop - 1;
         } else if (n->layer.type->run) {
-            run_layer(me, i, 0, trnn_steps_on(me->steps, n->axis), n->layer.type->run);
+            const int32_t steps = trnn_steps_on(me->clock.steps, n->axis);
+            if (steps > 0 || runs_without(n->layer.type->time))
+                run_layer(me, i, 0, steps, n->layer.type->run);
         }
     }
 }
@@ -275,14 +294,16 @@ static char *theirs(const block *me, int32_t p)
     const trnn_place *value = &me->places[me->plan->port[p]];
     const int32_t o = p - me->plan->graph.inputs;
     char *at = o < 0 ? (char *)(uintptr_t)me->job->x[p] : (char *)me->job->y[o]; /* x is only read */
-    return value->axis ? at + (size_t)me->start * me->stride * value->frame_bytes : at;
+    return value->axis && !has_pace(me->plan, value)
+               ? at + (size_t)me->clock.start * me->stride * value->frame_bytes
+               : at;
 }
 
 /* Copies the steps of a value from one array to another, whose steps are `from_rows` and `to_rows` apart. */
 TRNN_NOINLINE void copy_steps(const block *me, const trnn_place *value, const char *from, size_t from_rows,
                               char *to, size_t to_rows)
 {
-    for (int32_t t = trnn_steps_on(me->steps, value->axis); t > 0; t--) {
+    for (int32_t t = trnn_steps_on(me->clock.steps, value->axis); t > 0; t--) {
         trnn_copy(to, from, me->batch * value->frame_bytes);
         from += from_rows * value->frame_bytes;
         to += to_rows * value->frame_bytes;
@@ -297,11 +318,17 @@ static void reach_arrays(block *me)
     for (int32_t p = 0; p < me->plan->ports; p++) {
         const trnn_place *value = &me->places[me->plan->port[p]];
         char *const at = me->array[AT_PORT + p] = theirs(me, p);
-        if (me->stride == me->batch || trnn_steps_on(me->steps, value->axis) == 1) continue;
+        if (me->stride == me->batch || trnn_steps_on(me->clock.steps, value->axis) == 1) continue;
         if (p < me->plan->graph.inputs) copy_steps(me, value, at, me->stride, part, me->batch);
         me->array[AT_PORT + p] = part;
         part += value->bytes;
     }
+}
+
+/* Where a job counts the frames of other rates. */
+static int32_t *counts_of(const block *me)
+{
+    return (int32_t *)(void *)((char *)me->job->scratch + me->plan->counts);
 }
 
 /* Copies outputs that lie elsewhere to the caller's arrays. */
@@ -311,8 +338,33 @@ static void return_outputs(const block *me)
         const trnn_place *value = &me->places[me->plan->port[p]];
         const char *ours = numbers_of(me, value, 0, 0);
         char *const at = theirs(me, p);
-        if (ours != at) copy_steps(me, value, ours, me->batch, at, me->stride);
+        if (has_pace(me->plan, value))
+            me->plan->graph.pacing->give(&me->plan->graph, value->axis, me->plan->sizes.batch, me->stride,
+                                         value->frame_bytes, counts_of(me), ours, at);
+        else if (ours != at)
+            copy_steps(me, value, ours, me->batch, at, me->stride);
     }
+}
+
+/* ---- jobs ---------------------------------------------------------------------------------------------- */
+
+static trnn_span span_of(const trnn_plan *plan, const trnn_job *job)
+{
+    return (trnn_span){&plan->graph, plan->nodes, job->state, job->steps, job->lengths, job->ends};
+}
+
+int32_t trnn_plan_steps(const trnn_plan *plan, const trnn_job *job, int32_t output, int32_t *lengths)
+{
+    const trnn_span span = span_of(plan, job);
+    return trnn_span_steps(&span, plan->sizes.out[output].axis, plan->sizes.batch, lengths);
+}
+
+int32_t trnn_plan_rate(const trnn_plan *plan, int32_t axis, trnn_rate *rate)
+{
+    const int32_t pace = axis - plan->graph.axes - 1;
+    if (pace < 0 || pace >= plan->graph.paces) return 0;
+    *rate = plan->graph.pace[pace].rate;
+    return plan->graph.pace[pace].of;
 }
 
 /* Are the indices of all rows and steps in range? */
@@ -340,6 +392,10 @@ static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
         for (int32_t b = 0; job->lengths[a] && b < sizes->batch; b++)
             if (job->lengths[a][b] < 1 || job->lengths[a][b] > steps) return TRNN_E_LENGTHS;
     }
+    if (plan->graph.pacing && (job->ends || sizes->full_sequence)) {
+        const trnn_span span = span_of(plan, job);
+        if (plan->graph.pacing->is_short(&span, sizes->batch, sizes->full_sequence)) return TRNN_E_SHORT;
+    }
     if (job->stride && job->stride < sizes->batch) return TRNN_E_ARGUMENT;
     for (int32_t i = 0; sizes->indices && i < plan->graph.count; i++)
         if (plan->nodes[i].layer.type->indices && !indices_fit(plan, job, &plan->nodes[i]))
@@ -361,14 +417,23 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
     me.batch = (size_t)plan->sizes.batch;
     me.stride = job->stride ? (size_t)job->stride : me.batch;
     me.array[IN_SCRATCH] = job->scratch;
-    trnn_copy(me.steps, job->steps, sizeof me.steps);
-    for (me.start = 0; me.start < steps; me.start += most) {
-        if (job->poll && me.start > 0 && job->poll(job->context)) return TRNN_E_INTERRUPTED;
-        me.last = steps - me.start <= most;
-        me.steps[0] = me.last ? steps - me.start : most;
+    const trnn_pacing *const pacing = graph->pacing;
+    trnn_clock *clock = &me.clock;
+    clock->ends = job->ends;
+    for (int32_t a = 0; a < graph->axes; a++) {
+        clock->steps[a] = job->steps[a];
+        clock->lengths[a] = job->lengths[a];
+    }
+    if (pacing) pacing->clear(graph, plan->sizes.batch, counts_of(&me));
+    for (clock->start = 0; clock->start < steps; clock->start += most) {
+        if (job->poll && clock->start > 0 && job->poll(job->context)) return TRNN_E_INTERRUPTED;
+        clock->last = steps - clock->start <= most;
+        clock->steps[0] = clock->last ? steps - clock->start : most;
+        if (pacing) pacing->count(graph, plan->nodes, job->state, plan->sizes.batch, counts_of(&me), clock);
         reach_arrays(&me);
         run_block(&me);
         if (plan->copies || job->stride) return_outputs(&me);
+        if (pacing) pacing->add(graph, plan->sizes.batch, counts_of(&me));
     }
     return TRNN_OK;
 }

@@ -55,10 +55,25 @@ typedef struct {
     int32_t seen;    /* while the tape is laid out: the gradient has a term */
 } trnn_place;
 
+/* An axis of another rate. */
+typedef struct {
+    int32_t of;   /* the axis that it follows */
+    int32_t root; /* the caller's axis that it follows at last */
+    int32_t node; /* a layer that writes values on it: its state counts the steps */
+    trnn_rate rate;
+} trnn_pace;
+
+/* All axes of time: the caller's come first, then those of other rates, each after the one that it follows. */
+enum { TRNN_PACES_MAX = 12, TRNN_TIMES_MAX = TRNN_AXES_MAX + TRNN_PACES_MAX };
+
 /* What the walk over a net finds out. */
 typedef struct {
     int32_t count, inputs, values; /* layers, inputs, and both */
-    int32_t axes;                  /* axes of time */
+    int32_t axes;                  /* the caller's axes of time */
+    int32_t paces;                 /* axes of other rates: axes + 1 .. axes + paces */
+    trnn_pace pace[TRNN_PACES_MAX];
+    const trnn_pacing *pacing;     /* NULL without one */
+    int32_t steps[TRNN_TIMES_MAX]; /* the most steps of every axis */
     int32_t loops;                 /* 1: there is a delay */
     int32_t full_sequence;
     uint32_t indices;
@@ -79,6 +94,83 @@ static inline size_t trnn_net_bytes(const trnn_net *net, size_t head)
 static inline trnn_place *trnn_places(const trnn_node *nodes, int32_t count)
 {
     return (trnn_place *)(uintptr_t)(nodes + count);
+}
+
+/* Bytes for what a job counts of the axes of other rates: for each its most and its least frames of a row, then those of
+ * each row. */
+static inline size_t trnn_paces_bytes(const trnn_graph *graph, int32_t batch)
+{
+    return trnn_align(
+        trnn_times(trnn_times((size_t)graph->paces, trnn_plus((size_t)batch, 2)), sizeof(int32_t)));
+}
+
+/* A part of a run: the steps of every axis of time. */
+typedef struct {
+    int32_t start; /* steps of the caller's axes that came before, in the same run */
+    int32_t last;  /* 1: no other part follows */
+    int32_t ends;  /* 1: the sequences end with the run */
+    int32_t steps[TRNN_TIMES_MAX];
+    const int32_t
+        *lengths[TRNN_TIMES_MAX]; /* NULL: all rows have these steps. From the run's first step on; on an axis
+                                             * of another rate from this part's */
+    const int32_t *frames[TRNN_PACES_MAX]; /* (batch,): of each axis of another rate, as in trnn_due */
+} trnn_clock;
+
+/* A run as the caller asks for it. */
+typedef struct {
+    const trnn_graph *graph;
+    const trnn_node *nodes;
+    const float *state;
+    const int32_t *steps;
+    const int32_t *const *lengths;
+    int32_t ends;
+} trnn_span;
+
+/* The steps of an output's axis in a run: the most of any row, with those of each in `lengths` unless NULL. */
+int32_t trnn_span_steps(const trnn_span *span, int32_t axis, int32_t batch, int32_t *lengths);
+
+/* What plans and trainings do about axes of other rates (rates.c). */
+struct trnn_pacing {
+    /* The number of the axis on which layer i writes, which follows axis `of`: one that has its rate already, or a new
+     * one. -1: there is no room. */
+    int32_t (*axis)(trnn_graph *graph, const trnn_layer *layer, int32_t i, int32_t of);
+
+    /* Count the frames that are due in a part of a run, whose steps on the caller's axes `clock` has: write them to
+     * `counts` (trnn_paces_bytes), and set the rest of the clock. */
+    void (*count)(const trnn_graph *graph, const trnn_node *nodes, const float *state, int32_t batch,
+                  int32_t *counts, trnn_clock *clock);
+
+    /* Add the frames of a part to those of each row in the parts before it, which have as many bytes behind `counts`; at
+     * the run's first part clear these. */
+    void (*clear)(const trnn_graph *graph, int32_t batch, int32_t *counts);
+    void (*add)(const trnn_graph *graph, int32_t batch, int32_t *counts);
+
+    /* Copy the frames of a value, each of so many bytes, behind those that the caller has already: from (steps, batch,
+     * frame) to (steps, stride, frame). */
+    void (*give)(const trnn_graph *graph, int32_t axis, int32_t batch, size_t stride, size_t bytes,
+                 const int32_t *counts, const char *from, char *to);
+
+    /* Set what count() set. */
+    void (*read)(const trnn_graph *graph, int32_t batch, const int32_t *counts, trnn_clock *clock);
+
+    /* Has a row no frame of some axis by the end of the run, or with `alone` none in this run? */
+    int (*is_short)(const trnn_span *span, int32_t batch, int alone);
+
+    /* The steps of row b on an axis in the whole run. */
+    int32_t (*row)(const trnn_span *span, int32_t axis, int32_t b);
+};
+
+/* The first step of an axis in a part of a run. */
+static inline int32_t trnn_start_on(const trnn_graph *graph, const trnn_clock *clock, int32_t axis)
+{
+    return axis <= graph->axes ? clock->start : 0;
+}
+
+/* Where the frames that are due on an axis are told: only on one of another rate. */
+static inline trnn_due trnn_due_on(const trnn_graph *graph, const trnn_clock *clock, int32_t axis)
+{
+    const int32_t pace = axis - graph->axes - 1;
+    return pace < 0 ? (trnn_due){1, NULL} : (trnn_due){clock->steps[axis - 1], clock->frames[pace]};
 }
 
 /* Checks a net and fills the nodes of its layers and the places of its values. `computes` tells whether a layer

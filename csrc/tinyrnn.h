@@ -199,6 +199,13 @@ typedef struct { /* as attention, with the score w . tanh(query + key) */
     int32_t size;
 } trnn_additive_args;
 
+typedef struct {        /* unfold_steps: windows of steps */
+    int32_t rows, cols; /* of the frames that it reads */
+    int32_t kernel_size, stride, dilation;
+    int32_t pad_left, pad_right; /* steps of padding, each <= (kernel_size - 1) * dilation */
+    int32_t lowest;              /* 1: padding is -infinity, for a maximum; 0: zeros */
+} trnn_unfold_args;
+
 /* The format of a layer's matrices. Biases and all other tensors stay float32.
  * Halves are widened exactly, and the arithmetic is float32. A product of integer weights also rounds its
  * activations, row by row, to codes -127 .. 127; their scale is the row's largest magnitude / 127. */
@@ -239,6 +246,7 @@ typedef struct {
         trnn_final_state_args final_state;
         trnn_attention_args attention;
         trnn_additive_args additive;
+        trnn_unfold_args unfold;
     } as;
 } trnn_layer;
 
@@ -308,11 +316,18 @@ size_t trnn_param_bytes(const trnn_param *param);
 #define TRNN_AXES_MAX  4 /* axes of time */
 
 /* A value is per step or per sequence. (steps, B, frame) or (B, frame), float32, or int32 indices. Most nets have one
- * axis of time, 1; the steps of each axis are a number of their own. */
+ * axis of time, 1; the steps of each axis are a number of their own. A layer that changes the rate writes on an axis whose
+ * number is larger than those of the inputs. */
 typedef struct {
     trnn_frame frame;
     int32_t axis; /* 1 ..: one frame for each step of this axis of time; 0: one frame for the sequence */
 } trnn_value;
+
+/* A change of the rate: frame n is due with step first + n * stride of the axis of time before it. A sequence is followed
+ * by `after` steps of padding. */
+typedef struct {
+    int32_t first, stride, after; /* 0 <= first, 1 <= stride, 0 <= after */
+} trnn_rate;
 
 typedef struct {
     int32_t count;
@@ -383,8 +398,9 @@ typedef struct {
     const int32_t *lengths[TRNN_AXES_MAX]; /* NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there;
                                             * recurrent layers write zeros beyond and keep its state as of
                                             * its last step */
-    int32_t stride;     /* rows from one step to the next in x and y, where B is part of a larger batch:
+    int32_t stride; /* rows from one step to the next in x and y, where B is part of a larger batch:
                              * scratch then has part_bytes more. 0: B */
+    int32_t ends;   /* 1: the sequences end with this run: windows of steps that reach beyond are padded */
     int32_t descending; /* 1: the first step reads the weights from their end. The bits are the same. Where
                              * the weights are larger than the cache, a stream that alternates it from step to
                              * step first reads what is still in the cache */
@@ -396,6 +412,15 @@ typedef struct {
  * E_INTERRUPTED, which poll asked for, y and the state are complete up to the last block. `lengths` must not
  * change during the run. x may: an index that has gone out of range reads as a row of zeros. */
 trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
+
+/* The steps of an output in a run of the job, whose state, steps, lengths and `ends` count: the most of any row, and
+ * those of each in `lengths` (B,), if it is not NULL. A layer that changes the rate (unfold_steps) writes a frame for some
+ * of the steps that it reads; from the state it knows which. A run can be due no frame: 0. y has room for these steps. It
+ * is not written beyond those of a row. */
+int32_t trnn_plan_steps(const trnn_plan *plan, const trnn_job *job, int32_t output, int32_t *lengths);
+
+/* The axis that an axis of another rate follows, and how; 0 for an axis of the inputs. */
+int32_t trnn_plan_rate(const trnn_plan *plan, int32_t axis, trnn_rate *rate);
 
 /* ---- gates: what those of a recurrent layer did in a run --------------------------------------- */
 
@@ -449,8 +474,11 @@ typedef struct {
     size_t scratch_bytes;                         /* working memory of one part */
     size_t x[TRNN_PORTS_MAX], dx[TRNN_PORTS_MAX]; /* bytes into the tape, each as its input */
     size_t y[TRNN_PORTS_MAX], dy[TRNN_PORTS_MAX]; /* each as its output */
-    int32_t stages;   /* calls of trnn_forward, and of trnn_backward, that make a pass */
-    uint32_t indices; /* bit i: the i-th input is int32 indices, and has no dx */
+    int32_t out_steps[TRNN_PORTS_MAX];            /* of each output: the largest number */
+    size_t
+        lengths[TRNN_PORTS_MAX]; /* of one of another rate, (B,) int32: bytes into the tape; else SIZE_MAX */
+    int32_t stages;              /* calls of trnn_forward, and of trnn_backward, that make a pass */
+    uint32_t indices;            /* bit i: the i-th input is int32 indices, and has no dx */
 } trnn_training_sizes;
 
 /* Bytes of a net's training. 0: none; SIZE_MAX: more than can be addressed. */
@@ -480,13 +508,18 @@ typedef struct {
     const int32_t
         *lengths[TRNN_AXES_MAX]; /* NULL, or (B,) with 1 <= lengths[b] <= steps; x counts as 0 beyond
                                             * them */
+    int32_t ends;                /* as in trnn_job */
     int32_t to_input;    /* 1: backward pass to x and the initial state; 0: to the lowest layer with grads */
     uint32_t seed[2];    /* of dropout: another one for each pass */
     int32_t part, parts; /* part is 0 .. parts - 1 */
 } trnn_training_job;
 
-/* Checks all of a job. Call it before trnn_forward. */
+/* Checks all of a job, and counts the steps of axes of other rates on the tape. Call it before trnn_forward. */
 trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job);
+
+/* As trnn_plan_steps. */
+int32_t trnn_training_steps(const trnn_training *training, const trnn_training_job *job, int32_t output,
+                            int32_t *lengths);
 
 /* Expect a job that passed. */
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage);

@@ -16,8 +16,9 @@
 struct trnn_training {
     trnn_training_sizes sizes;
     trnn_graph graph;
-    size_t terms; /* bytes into the tape: terms of gradients that are then added */
-    size_t flags; /* bytes at the beginning of a part's scratch: which values have a gradient */
+    size_t terms;  /* bytes into the tape: terms of gradients that are then added */
+    size_t counts; /* bytes into the tape: trnn_paces_bytes */
+    size_t flags;  /* bytes at the beginning of a part's scratch: which values have a gradient */
     trnn_node nodes[];
 };
 
@@ -80,6 +81,15 @@ static size_t terms_bytes(const trnn_node *n, const trnn_place *values)
     return bytes;
 }
 
+/* Where the tape has the steps of each row on an axis of another rate. */
+static size_t lengths_on(const trnn_training *training, int32_t axis)
+{
+    const int32_t pace = axis - training->graph.axes - 1;
+    if (pace < 0) return SIZE_MAX;
+    const size_t before = (size_t)pace * ((size_t)training->sizes.batch + 2) + 2;
+    return trnn_plus(training->counts, trnn_times(before, sizeof(int32_t)));
+}
+
 /* Gives every value and every layer its place on the tape. */
 static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_place *values)
 {
@@ -104,7 +114,7 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
         if (!trains) return TRNN_E_TRAINING;
         if (trains->across_batch && n->looped) return TRNN_E_LOOP;
         const trnn_frame in = n->in, out = n->out;
-        const int32_t steps = trnn_steps_on(sizes->steps, n->axis);
+        const int32_t steps = trnn_steps_on(graph->steps, n->axis);
         n->adds = n->clears = 0;
         n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
         trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : layer->type->scratch;
@@ -117,6 +127,7 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
     for (int32_t i = 0; i < graph->count; i++)
         terms = trnn_larger(terms, terms_bytes(&training->nodes[i], values));
     training->terms = take(&tape, terms);
+    training->counts = take(&tape, trnn_paces_bytes(graph, batch));
     sizes->tape_bytes = tape;
     for (int32_t i = 0; i < net->inputs; i++) {
         sizes->in[i] = net->input[i];
@@ -128,6 +139,8 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
         sizes->out[o] = (trnn_value){value->frame, value->axis};
         sizes->y[o] = value->at;
         sizes->dy[o] = value->gradient;
+        sizes->lengths[o] = lengths_on(training, value->axis);
+        sizes->out_steps[o] = trnn_steps_on(graph->steps, value->axis);
         for (int32_t other = 0; other < o; other++) /* one gradient cannot come from two places */
             if (sizes->dy[other] == value->gradient) return TRNN_E_GRAPH;
     }
@@ -195,12 +208,34 @@ typedef struct {
     const trnn_training_job *job;
     const trnn_place *values;
     const char *flags;
+    trnn_clock clock;
 } walk;
 
-static walk walk_over(const trnn_training *training, const trnn_training_job *job)
+static void set_clock(const trnn_training *training, const trnn_training_job *job, trnn_clock *clock)
 {
-    return (walk){training, job, trnn_places(training->nodes, training->graph.count),
-                  find_flags(training, job)};
+    clock->start = 0;
+    clock->last = 1;
+    clock->ends = job->ends;
+    for (int32_t a = 0; a < training->graph.axes; a++) {
+        clock->steps[a] = job->steps[a];
+        clock->lengths[a] = job->lengths[a];
+    }
+}
+
+static int32_t *counts_of(const trnn_training *training, const trnn_training_job *job)
+{
+    return (int32_t *)(void *)((char *)job->tape + training->counts);
+}
+
+static void begin_walk(walk *me, const trnn_training *training, const trnn_training_job *job)
+{
+    me->training = training;
+    me->job = job;
+    me->values = trnn_places(training->nodes, training->graph.count);
+    me->flags = find_flags(training, job);
+    set_clock(training, job, &me->clock);
+    const trnn_pacing *pacing = training->graph.pacing;
+    if (pacing) pacing->read(&training->graph, training->sizes.batch, counts_of(training, job), &me->clock);
 }
 
 static float *on_tape(const walk *me, size_t place)
@@ -229,7 +264,8 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
     const trnn_node *n = &training->nodes[i];
     const trnn_training_sizes *sizes = &training->sizes;
     const trnn_place *own = &me->values[training->graph.inputs + i];
-    const int32_t axis = n->axis, steps = trnn_steps_on(job->steps, axis);
+    const trnn_clock *clock = &me->clock;
+    const int32_t axis = n->axis, steps = trnn_steps_on(clock->steps, axis);
     const int32_t writer = me->values[n->reads.value[0]].root - training->graph.inputs;
     const size_t source = writer < 0 ? 0 : training->nodes[writer].state;
     char *const weights = job->weights[i], *const grads = (char *)(void *)job->grads[i];
@@ -253,12 +289,13 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
         .rows = sizes->batch,
         .part = job->part,
         .parts = job->parts,
-        .lengths = axis ? job->lengths[axis - 1] : NULL,
+        .lengths = axis ? clock->lengths[axis - 1] : NULL,
         .seed = {job->seed[0],
                  job->seed[1] + (uint32_t)i * 0x9e3779b9u}, /* another sequence for each layer */
         .source = writer < 0 ? NULL : job->state + source,
         .dsource = writer < 0 ? NULL : job->dstate + source,
         .count = n->reads.count - 1,
+        .due = trnn_due_on(&training->graph, clock, own->axis),
     };
     trnn_pass_read first;
     for (int32_t r = 0; r < n->reads.count; r++) {
@@ -269,8 +306,8 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
             .dx = term_of(me, n, r, &terms),
             .in = read->frame,
             .still = other != axis,
-            .steps = trnn_steps_on(job->steps, other),
-            .lengths = other ? job->lengths[other - 1] : NULL,
+            .steps = trnn_steps_on(clock->steps, other),
+            .lengths = other ? clock->lengths[other - 1] : NULL,
         };
     }
     pass.x = first.x;
@@ -365,11 +402,11 @@ static trnn_status check_indices(const trnn_training *training, const trnn_train
 }
 
 /* Frames within the lengths of an axis. */
-static int64_t count_frames(const trnn_training_job *job, int32_t axis, int32_t batch)
+static int64_t count_frames(const trnn_clock *clock, int32_t axis, int32_t batch)
 {
     int64_t frames = 0;
     for (int32_t b = 0; b < batch; b++)
-        frames += !axis ? 1 : job->lengths[axis - 1] ? job->lengths[axis - 1][b] : job->steps[axis - 1];
+        frames += !axis ? 1 : trnn_row_steps(clock->lengths[axis - 1], b, 0, clock->steps[axis - 1]);
     return frames;
 }
 
@@ -382,15 +419,30 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
         for (int32_t b = 0; job->lengths[a] && b < sizes->batch; b++)
             if (job->lengths[a][b] < 1 || job->lengths[a][b] > job->steps[a]) return TRNN_E_LENGTHS;
     }
+    const trnn_graph *graph = &training->graph;
+    int32_t *counts = counts_of(training, job);
+    trnn_clock clock;
+    set_clock(training, job, &clock);
+    if (graph->pacing) graph->pacing->count(graph, training->nodes, job->state, sizes->batch, counts, &clock);
+    for (int32_t p = 0; p < graph->paces; p++, counts += sizes->batch + 2)
+        if (counts[1] == 0) return TRNN_E_SHORT;
     for (int32_t i = 0; i < training->graph.count; i++) {
         const trnn_node *node = &training->nodes[i];
         const trnn_layer_training *trains = node->layer.training;
         if (!trains->check) continue;
         const trnn_status status =
-            trains->check(&node->layer, node->in, count_frames(job, node->axis, sizes->batch));
+            trains->check(&node->layer, node->in, count_frames(&clock, node->axis, sizes->batch));
         if (status != TRNN_OK) return status;
     }
     return sizes->indices ? check_indices(training, job) : TRNN_OK;
+}
+
+int32_t trnn_training_steps(const trnn_training *training, const trnn_training_job *job, int32_t output,
+                            int32_t *lengths)
+{
+    const trnn_span span = {&training->graph, training->nodes, job->state,
+                            job->steps,       job->lengths,    job->ends};
+    return trnn_span_steps(&span, training->sizes.out[output].axis, training->sizes.batch, lengths);
 }
 
 /* ---- forward pass ------------------------------------------------------------------------------- */
@@ -443,13 +495,14 @@ static void layer_forward(const walk *me, int32_t i, int32_t from, int32_t to, i
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const walk me = walk_over(training, job);
+    walk me;
+    begin_walk(&me, training, job);
     const trnn_node *nodes = training->nodes;
     const int32_t inputs = training->graph.inputs;
     for (int32_t i = 0; stage == 0 && i < inputs; i++) copy_input(&me, i);
     for (int32_t i = 0, end; i < training->graph.count; i = end) {
         const trnn_node *node = &nodes[i];
-        const int32_t steps = trnn_steps_on(job->steps, node->axis);
+        const int32_t steps = trnn_steps_on(me.clock.steps, node->axis);
         end = node->loop ? node->loop : i + 1;
         if (nodes[i].stage != stage) continue;
         for (int32_t n = i; n < end; n++) {
@@ -499,7 +552,7 @@ static void add_terms(const walk *me, const trnn_node *n, const trnn_pass *pass,
         const trnn_place *read = &me->values[n->reads.value[r]];
         const float *term = r ? other->dx : pass->dx;
         if (!((clear ? n->clears : n->adds) >> r & 1) || !term) continue;
-        const int32_t axis = read->axis, all = axis ? me->job->steps[axis - 1] : 1;
+        const int32_t axis = read->axis, all = trnn_steps_on(me->clock.steps, axis);
         const int still = axis != n->axis;
         add_gradient(&mine, on_tape(me, read->gradient), clear ? NULL : term, read->frame,
                      still ? 0 : pass->from, still ? all : pass->to);
@@ -520,13 +573,14 @@ static void layer_backward(const walk *me, int32_t i, int32_t from, int32_t to, 
 
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const walk me = walk_over(training, job);
+    walk me;
+    begin_walk(&me, training, job);
     const trnn_node *nodes = training->nodes;
     const char *active = me.flags + training->graph.inputs;
     for (int32_t first, end = training->graph.count; end > 0; end = first) {
         first = group_before(training, end);
         const trnn_node *node = &nodes[first];
-        const int32_t steps = trnn_steps_on(job->steps, node->axis);
+        const int32_t steps = trnn_steps_on(me.clock.steps, node->axis);
         if (nodes[first].stage != stage) continue;
         for (int32_t t = node->loop ? steps - 1 : 0; t >= 0; t--) {
             const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
@@ -540,7 +594,8 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
 
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 {
-    const walk me = walk_over(training, job);
+    walk me;
+    begin_walk(&me, training, job);
     for (int32_t i = training->graph.count - 1; i >= 0; i--) {
         if (!job->grads[i] || !training->nodes[i].layer.training->gradients) continue;
         const trnn_pass pass = pass_of(&me, i);

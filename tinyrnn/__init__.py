@@ -74,7 +74,16 @@ from tinyrnn.ops import (
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
 from tinyrnn.streams import State, Stream
-from tinyrnn.temporal import FinalState, LastStep, MaxOverTime, MeanOverTime, Repeat, SumOverTime, TimeConv1d
+from tinyrnn.temporal import (
+    FinalState,
+    LastStep,
+    MaxOverTime,
+    MeanOverTime,
+    Repeat,
+    SumOverTime,
+    TimeConv1d,
+    TimeUnfold,
+)
 from tinyrnn.values import Input, Value
 
 if TYPE_CHECKING:
@@ -205,6 +214,7 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "TimeConv1d",
+    "TimeUnfold",
     "Value",
     "WeightsError",
     "available_isas",

@@ -134,6 +134,51 @@ cdef class Plan:
         """((planes, rows, cols), axis of time) of each output; axis 0 is per sequence."""
         return [describe_value(&self.sizes.outs[i]) for i in range(self.sizes.outputs)]
 
+    @property
+    def has_rates(self):
+        """True if an output has a rate of its own."""
+        cdef trnn_rate rate
+        return any([trnn_plan_rate(self.plan, self.sizes.outs[i].axis, &rate) for i in range(self.sizes.outputs)])
+
+    def rate_of(self, int32_t axis):
+        """The axis of time that an axis of another rate follows, and how; None for an axis of the inputs.
+
+        Returns
+        -------
+        (of, first, stride, after) : tuple of int
+            Its frame ``n`` is due with step ``first + n * stride`` of axis ``of``; ``after`` steps of padding
+            follow a sequence.
+        """
+        cdef trnn_rate rate
+        cdef int32_t of = trnn_plan_rate(self.plan, axis, &rate)
+        return (of, rate.first, rate.stride, rate.after) if of else None
+
+    def due(self, int32_t output, cnp.ndarray state, steps, lengths, bint ends):
+        """The steps of an output in a run: the most, and those of each row, (batch,) int32.
+
+        Parameters
+        ----------
+        state : ndarray, float32, or None for zeros
+            Before the run.
+        steps, lengths
+            Of each axis of time; None for all steps.
+        ends : bool
+            The sequences end with the run.
+        """
+        cdef trnn_job job
+        cdef cnp.ndarray array
+        cdef cnp.ndarray rows = np.empty(self.sizes.batch, np.int32)
+        if state is None:
+            state = aligned_zeros(self.sizes.state_bytes)
+        memset(&job, 0, sizeof(job))
+        job.state, job.ends = <float *> cnp.PyArray_DATA(state), ends
+        for i, count in enumerate(steps):
+            job.steps[i] = count
+            if lengths[i] is not None:
+                array = lengths[i]
+                job.lengths[i] = <int32_t *> cnp.PyArray_DATA(array)
+        return trnn_plan_steps(self.plan, &job, output, <int32_t *> cnp.PyArray_DATA(rows)), rows
+
     def state_of(self, int32_t layer):
         """Return the place of a layer's state within a row's: (offset, numbers), in floats."""
         cdef size_t offset, numbers
@@ -231,20 +276,21 @@ cdef class Part:
                  int32_t first):
         """Run full sequences like `Plan.run`, in this part's scratch, in one thread at a time."""
         self.first = first
+        self.job.ends = True
         self.point(cnp.PyArray_DATA(x), <float *> cnp.PyArray_DATA(y), <float *> cnp.PyArray_DATA(state), steps)
         self.job.lengths[0] = NULL if lengths is None else <int32_t *> cnp.PyArray_DATA(lengths) + first
         check(self.run(), "run")
 
-    def run_ports(self, xs, ys, cnp.ndarray state, steps, lengths, int32_t first):
-        """Run full sequences of a net with several inputs, outputs or axes of time.
+    def run_ports(self, xs, ys, cnp.ndarray state, steps, lengths, int32_t first, bint ends):
+        """Run sequences of a net with several inputs, outputs or axes of time.
 
         ``xs`` and ``ys`` are its arrays, ``steps`` and ``lengths`` (None for all steps) a number and an array for
-        each axis. The caller has checked them.
+        each axis. ``ends``: the sequences end with this run. The caller has checked them.
         """
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef cnp.ndarray array
         cdef size_t row
-        self.first = first
+        self.first, self.job.ends = first, ends
         for i in range(sizes.outputs):
             array = ys[i]
             row = first * frame_numbers(&sizes.outs[i])

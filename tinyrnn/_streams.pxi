@@ -38,6 +38,7 @@ cdef class Stream:
     cdef Shape frame, frame_out
     cdef size_t x_row, y_row  # numbers of a row's frame
     cdef bint per_sequence  # the output is one frame for all steps so far
+    cdef bint has_rate  # the output has a rate of its own: some steps give no frame
     cdef int32_t index_count
     cdef int32_t busy  # `_life` of the process whose thread uses it, or 0
     cdef bint rows_first
@@ -70,6 +71,9 @@ cdef class Stream:
         set_shape(&self.frame_out, frame_out)
         self.x_row, self.y_row = frame_numbers(&plan.sizes.ins[0]), frame_numbers(&plan.sizes.outs[0])
         self.per_sequence = plan.sizes.outs[0].axis == 0
+        self.has_rate = plan.rate_of(plan.sizes.outs[0].axis) is not None
+        if self.has_rate and self.nonfinite != TAKE:
+            raise ValueError(f"stream: nonfinite is {nonfinite!r}, expected None: the output has a rate of its own")
         self.index_count = index_count
         self.numbers = aligned_zeros(plan.sizes.state_bytes)
         if parts is None:
@@ -95,6 +99,8 @@ cdef class Stream:
         Returns
         -------
         ndarray, float32, out frame or (batch, out frame)
+            Of a net whose output has a rate of its own (`TimeUnfold`) the frame that is due; None at a step
+            without one.
 
         Raises
         ------
@@ -115,7 +121,7 @@ cdef class Stream:
         self.match(array, &lead, False, "step")
         return self.compute(cnp.PyArray_DATA(array), 1, out, &lead, "step")
 
-    def run(self, x, out=None):
+    def run(self, x, out=None, *, bint end=False):
         """Run a chunk of steps, of any length, with the same bits as step by step.
 
         Parameters
@@ -125,10 +131,13 @@ cdef class Stream:
         out : ndarray, float32, optional
             Written and returned; nothing is allocated then, unless the net has batch_first and the batch several
             rows: then the chunk is transposed, and its output transposed back.
+        end : bool
+            The sequence ends with ``x``: windows of steps that reach beyond it are padded, as in ``net(x)``.
 
         Returns
         -------
         ndarray, float32, (T, out frame) or (T, batch, out frame), or (batch, T, out frame) as ``x``
+            Of a net whose output has a rate of its own (`TimeUnfold`) as many steps as `due` tells.
 
         Raises
         ------
@@ -138,9 +147,26 @@ cdef class Stream:
         cdef Shape lead
         cdef cnp.ndarray array = self.input(x, "run")
         if self.rows_first and cnp.PyArray_NDIM(array) == self.frame.rank + 2:
-            return self.run_rows(array, out)
+            return self.run_rows(array, out, end)
         self.match(array, &lead, True, "run")
-        return self.compute(cnp.PyArray_DATA(array), <int32_t> lead.dims[0], out, &lead, "run")
+        return self.compute(cnp.PyArray_DATA(array), <int32_t> lead.dims[0], out, &lead, "run", end)
+
+    def due(self, int32_t steps=1, *, bint end=False):
+        """The number of frames that each row gets from its next ``steps`` steps.
+
+        Parameters
+        ----------
+        steps : int
+        end : bool
+            As `run` takes it.
+
+        Returns
+        -------
+        ndarray, int32, (batch,)
+        """
+        if not 1 <= steps <= 1 << 28:
+            raise ValueError(f"due: steps is {steps}, expected 1 .. {1 << 28}")
+        return self.plan.due(0, self.numbers, (steps,), (None,), end)[1]
 
     def begin(self, row):
         """Set a row's state to that of a new stream, whoever uses the stream."""
@@ -211,7 +237,7 @@ cdef class Stream:
             raise errors.ShapeError(f"{what}: x has {lead.dims[0]} steps, expected 1 .. {1 << 28}")
         return 0
 
-    cdef run_rows(self, cnp.ndarray x, out):
+    cdef run_rows(self, cnp.ndarray x, out, bint end):
         """Do the work of `run` for (batch, T, frame)."""
         cdef Shape lead
         cdef cnp.ndarray transposed = x.swapaxes(0, 1)
@@ -219,11 +245,13 @@ cdef class Stream:
         cdef cnp.npy_intp steps = lead.dims[0], batch = lead.dims[1]
         cdef Shape given = lead
         given.dims[0], given.dims[1] = batch, steps
-        if batch == 1 and not self.per_sequence:  # the same numbers in the same order
+        if batch == 1 and not self.per_sequence and not self.has_rate:  # the same numbers in the same order
             return self.compute(cnp.PyArray_DATA(x), <int32_t> steps, out, &given, "run")
         cdef Shape shape = given
         if self.per_sequence:
             shape.rank, shape.dims[0] = 1, batch
+        elif self.has_rate:
+            shape.dims[1] = self.plan.due(0, self.numbers, (steps,), (None,), end)[0]
         follow(&shape, &self.frame_out)
         cdef cnp.ndarray y = None
         if out is not None:
@@ -232,7 +260,7 @@ cdef class Stream:
               0 if y is None else cnp.PyArray_NBYTES(y),
               cnp.PyArray_DATA(self.numbers), self.plan.sizes.state_bytes, "run")
         transposed = np.array(transposed, order="C")
-        result = self.compute(cnp.PyArray_DATA(transposed), <int32_t> steps, None, &lead, "run")
+        result = self.compute(cnp.PyArray_DATA(transposed), <int32_t> steps, None, &lead, "run", end)
         if not self.per_sequence:
             result = result.swapaxes(0, 1)
         if y is None:
@@ -241,11 +269,12 @@ cdef class Stream:
         return y
 
     @cython.final
-    cdef compute(self, const void *x, int32_t steps, out, Shape *lead, str what):
+    cdef compute(self, const void *x, int32_t steps, out, Shape *lead, str what, bint end=False):
         """Run into ``out``, or into a new array of shape (lead, out frame)."""
-        cdef int status
         cdef const trnn_sizes *sizes = &self.plan.sizes
         cdef Shape shape = lead[0]
+        if self.has_rate:
+            return self.compute_due(x, steps, out, lead, what, end)
         if self.per_sequence:
             drop_steps(&shape, what)
         follow(&shape, &self.frame_out)
@@ -258,6 +287,42 @@ cdef class Stream:
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
         cdef size_t x_bytes = <size_t> steps * sizes.batch * self.x_row * 4
         apart(x, x_bytes, y_data, cnp.PyArray_NBYTES(y), state, sizes.state_bytes, what)
+        self.move(x, steps, y_data, state, what)
+        return y
+
+    cdef compute_due(self, const void *x, int32_t steps, out, Shape *lead, str what, bint end):
+        """Do the work of `compute` for an output with a rate of its own; None for a step without a frame."""
+        cdef Part part
+        cdef Shape shape
+        cdef int axis, timed = what == "run"
+        cdef int32_t most = self.plan.due(0, self.numbers, (steps,), (None,), end)[0]
+        shape.rank = 1
+        shape.dims[0] = most
+        for axis in range(timed, lead.rank):
+            shape.dims[shape.rank] = lead.dims[axis]
+            shape.rank += 1
+        follow(&shape, &self.frame_out)
+        cdef cnp.ndarray y
+        if out is not None and (timed or most):
+            if not timed:
+                out = out[np.newaxis]
+            y = self.output(out, &shape, what)
+        else:
+            y = cnp.PyArray_EMPTY(shape.rank, shape.dims, cnp.NPY_FLOAT32, 0)
+        cdef float *y_data = <float *> cnp.PyArray_DATA(y)
+        cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
+        apart(x, <size_t> steps * self.plan.sizes.batch * self.x_row * 4, y_data, cnp.PyArray_NBYTES(y), state,
+              self.plan.sizes.state_bytes, what)
+        y[...] = 0  # beyond the frames of a row
+        for part in self.parts:
+            part.job.ends = end
+        self.move(x, steps, y_data, state, what)
+        return y if timed else y[0] if most else None
+
+    @cython.final
+    cdef int move(self, const void *x, int32_t steps, float *y_data, float *state, str what) except -1:
+        """Run some steps of the stream, in one thread at a time."""
+        cdef int status
         if self.busy:
             self.idle(what)
         self.busy = _life
@@ -274,7 +339,7 @@ cdef class Stream:
             if status == TRNN_E_INDEX:
                 raise IndexError(f"{what}: x: an index is out of range, expected 0 .. {self.index_count - 1}")
             check(<trnn_status> status, what)
-        return y
+        return 0
 
     cdef int run_kept(self, const void *x, float *y, float *state, int32_t steps) except -1:
         """Do `run_parts`, and restore the state if it fails with some steps or rows done."""

@@ -6,6 +6,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 cdef extern from "tinyrnn.h" nogil:
     ctypedef enum trnn_status:
         TRNN_OK
+        TRNN_E_SHORT
         TRNN_E_INDEX
         TRNN_E_INTERRUPTED
         TRNN_E_TARGET
@@ -93,6 +94,9 @@ cdef extern from "tinyrnn.h" nogil:
         trnn_frame frame
         int32_t axis
 
+    ctypedef struct trnn_rate:
+        int32_t first, stride, after
+
     ctypedef struct trnn_reads:
         int32_t count
         int32_t value[8]
@@ -133,11 +137,13 @@ cdef extern from "tinyrnn.h" nogil:
         float *y[8]
         int32_t steps[4]
         const int32_t *lengths[4]
-        int32_t stride, descending
+        int32_t stride, ends, descending
         int (*poll)(void *context) noexcept nogil
         void *context
 
     trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
+    int32_t trnn_plan_steps(const trnn_plan *plan, const trnn_job *job, int32_t output, int32_t *lengths)
+    int32_t trnn_plan_rate(const trnn_plan *plan, int32_t axis, trnn_rate *rate)
 
     # ---- gates
 
@@ -175,6 +181,8 @@ cdef extern from "tinyrnn.h" nogil:
         size_t dx[8]
         size_t y[8]
         size_t dy[8]
+        int32_t out_steps[8]
+        size_t lengths[8]
         int32_t stages
         uint32_t indices
 
@@ -191,6 +199,7 @@ cdef extern from "tinyrnn.h" nogil:
         size_t x_row[8]
         int32_t steps[4]
         const int32_t *lengths[4]
+        int32_t ends
         int32_t to_input
         uint32_t seed[2]
         int32_t part, parts
@@ -200,6 +209,8 @@ cdef extern from "tinyrnn.h" nogil:
                                    trnn_training_sizes *sizes)
     void trnn_training_adjust(trnn_training *training, int32_t i, const trnn_layer *layer)
     trnn_status trnn_training_check(const trnn_training *training, const trnn_training_job *job)
+    int32_t trnn_training_steps(const trnn_training *training, const trnn_training_job *job, int32_t output,
+                                int32_t *lengths)
     void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
     void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
     void trnn_gradients(const trnn_training *training, const trnn_training_job *job)

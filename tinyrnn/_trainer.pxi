@@ -43,7 +43,7 @@ cdef class CoreTrainer:
                 continue
             loss, out = losses[i], &tape.sizes.outs[i]
             self.losses[i], self.weights[i] = &loss.loss, weights[i]
-            steps = tape.sizes.steps[out.axis - 1] if out.axis else 1
+            steps = tape.sizes.out_steps[i]
             room = loss.scratch_bytes(steps, tape.sizes.batch, frame_numbers(out), target_steps)
             if room == <size_t> -1:
                 raise MemoryError(
@@ -149,7 +149,7 @@ cdef class CoreTrainer:
         cdef trnn_loss_job *job = &self.jobs[i]
         cdef char *memory = <char *> cnp.PyArray_DATA(self.tape.tape)
         job.isa = isa_in_use()
-        job.steps, job.batch = (self.tape.job.steps[out.axis - 1] if out.axis else 1), sizes.batch
+        job.steps, job.batch = self.tape.steps_of(i), sizes.batch
         job.rows, job.cols = out.frame.planes * out.frame.rows, out.frame.cols
         job.y = <float *> (memory + sizes.y[i])
         job.dy = <float *> (memory + sizes.dy[i])

@@ -42,7 +42,8 @@ cdef class Tape:
     cdef int point(self, feed, float *state, uint64_t seed, bint to_input) except -1
     cdef void mark(self) noexcept nogil
     cdef int run(self, Phase phase, int32_t stage) except -1
-    cdef cnp.ndarray array(self, size_t offset, const trnn_value *value)
+    cdef int32_t steps_of(self, int32_t output) noexcept
+    cdef cnp.ndarray array(self, size_t offset, const trnn_value *value, size_t steps)
 
 
 cdef struct StartPart:

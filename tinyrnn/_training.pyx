@@ -226,6 +226,7 @@ cdef class Tape:
             job.lengths[i] = NULL if ends is None else <int32_t *> cnp.PyArray_DATA(<cnp.ndarray> ends)
         job.isa = isa_in_use()
         job.state = state
+        job.ends = feed.ends
         job.seed[0], job.seed[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
         job.to_input = to_input
         for part in self.parts[1:]:
@@ -280,7 +281,8 @@ cdef class Tape:
         self.point(feed, <float *> cnp.PyArray_DATA(state), seed, True)
         for stage in range(self.sizes.stages):
             self.run(FORWARD, stage)
-        return [self.array(self.sizes.y[i], &self.sizes.outs[i]).copy() for i in range(self.sizes.outputs)]
+        return [self.array(self.sizes.y[i], &self.sizes.outs[i], self.steps_of(i)).copy()
+                for i in range(self.sizes.outputs)]
 
     def backward(self, dys, cnp.ndarray dstate):
         """Run backward, and add to the layers' gradients.
@@ -298,19 +300,58 @@ cdef class Tape:
             The gradients of the inputs.
         """
         for i, dy in enumerate(dys):
-            self.array(self.sizes.dy[i], &self.sizes.outs[i]).reshape(-1)[:] = 0 if dy is None else dy.reshape(-1)
+            self.array(self.sizes.dy[i], &self.sizes.outs[i], self.steps_of(i)).reshape(-1)[:] = (
+                0 if dy is None else dy.reshape(-1))
         self.dstate[:dstate.size] = dstate
         for stage in range(self.sizes.stages - 1, -1, -1):
             self.run(BACKWARD, stage)
         self.run(GRADIENTS, 0)
         self.mark()
         dstate[:] = self.dstate[:dstate.size]
-        return [None if self.sizes.indices >> i & 1 else self.array(self.sizes.dx[i], &self.sizes.ins[i]).copy()
+        return [None if self.sizes.indices >> i & 1 else
+                self.array(self.sizes.dx[i], &self.sizes.ins[i],
+                           self.job.steps[self.sizes.ins[i].axis - 1] if self.sizes.ins[i].axis else 1).copy()
                 for i in range(self.sizes.inputs)]
 
-    cdef cnp.ndarray array(self, size_t offset, const trnn_value *value):
-        """Return one of the tape's arrays, for the steps of the last call: (steps or 1, batch, planes, rows, cols)."""
-        cdef size_t steps = self.job.steps[value.axis - 1] if value.axis else 1
+    def has_rate(self, int32_t output):
+        """Tell whether an output is on an axis of another rate than the inputs."""
+        return self.sizes.lengths[output] != <size_t> -1
+
+    def due(self, int32_t output, cnp.ndarray state, feed):
+        """The steps of an output in a pass: the most, and those of each row, (batch,) int32.
+
+        ``state`` is the initial one, None for zeros.
+
+        Raises
+        ------
+        ShapeError
+            If a row has none.
+        """
+        cdef trnn_training_job job
+        cdef cnp.ndarray array
+        cdef cnp.ndarray rows = np.empty(self.sizes.batch, np.int32)
+        if state is None:
+            state = some(self.sizes.state_bytes)
+        memset(&job, 0, sizeof(job))
+        job.state, job.ends = <float *> cnp.PyArray_DATA(state), feed.ends
+        for i, ends in enumerate(feed.lengths):
+            job.steps[i] = feed.steps[i]
+            if ends is not None:
+                array = ends
+                job.lengths[i] = <int32_t *> cnp.PyArray_DATA(array)
+        most = trnn_training_steps(self.training, &job, output, <int32_t *> cnp.PyArray_DATA(rows))
+        check(TRNN_OK if rows.all() else TRNN_E_SHORT, "training")
+        return most, rows
+
+    cdef int32_t steps_of(self, int32_t output) noexcept:
+        """The steps of an output in the last pass."""
+        cdef const trnn_value *out = &self.sizes.outs[output]
+        if self.has_rate(output):  # the core's count comes before those of the rows
+            return (<const int32_t *> (<const char *> self.job.tape + self.sizes.lengths[output]) - 2)[0]
+        return self.job.steps[out.axis - 1] if out.axis else 1
+
+    cdef cnp.ndarray array(self, size_t offset, const trnn_value *value, size_t steps):
+        """Return one of the tape's arrays: (steps, batch, planes, rows, cols)."""
         cdef size_t count = steps * self.sizes.batch * frame_numbers(value)
         return self.tape[offset // 4:offset // 4 + count].reshape(
             steps, self.sizes.batch, value.frame.planes, value.frame.rows, value.frame.cols)

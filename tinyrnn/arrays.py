@@ -122,9 +122,12 @@ class Feed(NamedTuple):
         Of each axis of time.
     lengths : tuple of (ndarray, int32, (batch,); or None)
         Of each axis of time.
+    ends : bool
+        The sequences end with the pass: windows of steps that reach beyond them are padded.
     """
 
     arrays: tuple[NDArray[Any], ...]
     strides: tuple[tuple[int, int], ...]
     steps: tuple[int, ...]
     lengths: tuple[NDArray[np.int32] | None, ...]
+    ends: bool = True

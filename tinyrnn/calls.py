@@ -179,7 +179,10 @@ def infer(
         if last:
             raise ValueError(f"{type(net).__name__}: got last=True, but its output is one for the sequence")
         leading, swapped = leading[1:], False
-    y = np.empty(leading + ((call.plan.outputs[0][0][2],) if after else out_frame), np.float32)
+    due = due_of(call.plan, state.numbers, (steps,), (ends,))[0]
+    if due is not None:
+        leading = (due[0], *leading[1:])
+    y = _filled(leading + ((call.plan.outputs[0][0][2],) if after else out_frame), due)
     if len(call.parts) == 1:
         call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
     else:
@@ -193,10 +196,61 @@ def infer(
     net._calls.put(key, call)
     if not last:
         return y.swapaxes(0, 1) if swapped else y, state
+    if due is not None:
+        steps, ends = due
     y = y.reshape(steps, batch, *y.shape[lead:])[-1 if ends is None else ends - 1, np.arange(batch)]
     if lead == 1:
         y = y[0]
     return (run_cores(net, y, lead - 1, after, out_frame, threads) if after else y), state
+
+
+# Of an output with a rate of its own: its most steps, and those of each row, (batch,) int32.
+Due = tuple[int, NDArray[np.int32]]
+
+
+def due_of(
+    plan: _core.Plan, numbers: Array | None, steps: Any, lengths: Any, ends: bool = True
+) -> list[Due | None]:
+    """The steps of each output of a run that begins with a state; None for one with an input's steps."""
+    if not plan.has_rates:
+        return [None] * len(plan.outputs)
+    return [
+        None if plan.rate_of(axis) is None else plan.due(i, numbers, steps, lengths, ends)
+        for i, (_, axis) in enumerate(plan.outputs)
+    ]
+
+
+def dues_of(
+    net: Module, ports: Ports, given: list[Any], lengths: Any, state: State | None
+) -> list[Due | None]:
+    """`due_of` a call of a net of several inputs, outputs or axes of time."""
+    entered = Entered(net, ports, given, lengths, type(net).__name__)
+    plan = _core.Plan(ports.cores, (), entered.batch, entered.steps)
+    return due_of(plan, None if state is None else state.numbers, entered.steps, entered.lengths)
+
+
+def output_lengths(net: Module, lengths: Any) -> list[NDArray[np.int32]]:
+    """Do the work of `Net.output_lengths`, for each output."""
+    what = f"{type(net).__name__}: output_lengths"
+    ports = net._several()
+    times = ("time",) if ports is None else ports.times
+    if not isinstance(lengths, Mapping):
+        lengths = {times[0]: lengths}
+    arrays = {time: np.atleast_1d(as_array(given)) for time, given in lengths.items()}
+    if arrays.keys() != set(times):
+        raise ValueError(f"{what}: got lengths of {sorted(map(str, arrays))}, expected {list(times)}")
+    batch = len(arrays[times[0]])
+    ends = [as_lengths(arrays[time], what, batch, 1 << 28, "steps") for time in times]
+    if ports is None:
+        return [ends[0]]
+    steps = tuple(int(one.max()) for one in ends)
+    plan = _core.Plan(ports.cores, (), batch, (1,) * len(times))
+    return [plan.due(i, None, steps, ends, True)[1] for i in range(len(ports.outputs))]
+
+
+def _filled(shape: tuple[int, ...], due: Due | None) -> Array:
+    """An array for an output: with zeros if the core does not write all of it."""
+    return np.empty(shape, np.float32) if due is None else np.zeros(shape, np.float32)
 
 
 def _empty_state(
@@ -350,10 +404,12 @@ class Entered:
             for array, swapped in zip(self.arrays, self.swapped, strict=True)
         ]
 
-    def shape(self, axis: int, frame: Frame) -> tuple[int, ...]:
-        """The shape of an output, steps first."""
-        timed = axis > 0 and self.timed
-        return ((self.steps[axis - 1],) if timed else ()) + ((self.batch,) if self.batched else ()) + frame
+    def shape(self, axis: int, frame: Frame, due: Due | None) -> tuple[int, ...]:
+        """The shape of an output, steps first; ``due`` is that of one with a rate of its own."""
+        batch = (self.batch,) if self.batched else ()
+        if due is not None:
+            return (due[0], *batch, *frame)
+        return ((self.steps[axis - 1],) if axis and self.timed else ()) + batch + frame
 
     def swaps(self, axis: int) -> bool:
         """Tell whether the caller sees an output as (B, T, frame)."""
@@ -383,15 +439,15 @@ def infer_ports(
             runs = [_core.Part(ports_plan(cores, rows, steps), first, batch) for first, rows in parts]
         call = Call(cores, plan, runs, slots_of(net, plan))
     state = State.begun(net, call.state_bytes, call.slots, initial)
-    outputs = call.plan.outputs
+    outputs, dues = call.plan.outputs, due_of(call.plan, state.numbers, steps, entered.lengths)
     ys = [
-        np.empty(entered.shape(axis, frame), np.float32)
-        for frame, (_, axis) in zip(ports.out_frames, outputs, strict=True)
+        _filled(entered.shape(axis, frame, due), due)
+        for frame, (_, axis), due in zip(ports.out_frames, outputs, dues, strict=True)
     ]
     arrays = entered.in_time()
     _core.run_all(
         [
-            partial(part.run_ports, arrays, ys, state.numbers, steps, entered.lengths, first)
+            partial(part.run_ports, arrays, ys, state.numbers, steps, entered.lengths, first, True)
             for part, (first, _) in zip(call.parts, parts, strict=True)
         ]
     )

@@ -108,8 +108,25 @@ class Module(Guarded, ABC):
         return graph, out
 
     def _several(self) -> Ports | None:
-        """The net laid out, if it has several inputs, outputs or axes of time; else None."""
-        return None
+        """The net laid out, if it has several inputs, outputs or axes of time; else None.
+
+        Of a chain whose output has a rate of its own, too.
+        """
+        known = self._frame() if self._recurrent else None
+        if known is None or None in known:
+            return None
+        frame = tuple(size or 1 for size in known)
+        try:
+            found, out_frame = self._laid(frame, 1)
+        except ShapeError:  # perhaps an axis is counted from (T, B, frame)
+            found, out_frame = self._laid(frame, 2)
+        if not _core.Plan(found, frame, 1, 1).has_rates:
+            return None
+        cores = found if isinstance(found, Cores) else Cores([(frame, 1)])
+        if cores is not found:
+            cores += found
+            cores.outputs = (cores.value,)
+        return Ports(["x"], ["y"], cores, [out_frame], ("time",))
 
     def _rank(self, ndim: int) -> int | None:
         """Axes of a frame within an input of ``ndim`` axes; None if any will do."""
@@ -136,14 +153,18 @@ class Module(Guarded, ABC):
         """The names of a layer's states, without a prefix."""
         return ()
 
+    def _start_names(self) -> tuple[str, ...]:
+        """Those of a layer's states that may begin with other numbers than zeros."""
+        return ()
+
     def _start_shape(self, name: str) -> tuple[int, int]:
-        """The shape of one of a layer's states without its batch: (levels * directions, size)."""
+        """The shape of one of them without its batch: (levels * directions, size)."""
         raise NotImplementedError(type(self).__name__)
 
     def _set_start(self, names: Iterable[str], trains: bool) -> None:
         """Give a layer tables for these of its states, and no others; those that are there keep numbers."""
         made = {}
-        for name in self._state_names():
+        for name in self._start_names():
             if name in names:
                 rows, size = self._start_shape(name)
                 new = _core.Layer("embedding", num_embeddings=rows, embedding_dim=size)
@@ -284,7 +305,7 @@ class Module(Guarded, ABC):
 
     def _format_note(self) -> str:
         """The formats of a layer as its repr shows them: nothing if all are float32."""
-        formats = [core.format for core in self._cores()]
+        formats = [core.format for core in self._cores() if core.matrices]
         if not any(name != "float32" for name in formats):
             return ""
         return f" [{', '.join(formats if len(set(formats)) > 1 else formats[:1])}]"
@@ -403,7 +424,7 @@ def build(description: Mapping[str, Any]) -> Module:
     net = Module.types[kind]._described(description)
     if "initial_state" in description:
         names, learned = description["initial_state"]["names"], description["initial_state"]["learned"]
-        known = net._state_names()
+        known = net._start_names()
         if not isinstance(names, list) or not names or any(name not in known for name in names):
             raise ValueError(f"{kind}: initial_state: got names {brief(names)}, expected some of {known}")
         if not isinstance(learned, bool):

@@ -184,9 +184,7 @@ def _predict_ports(net: Any, x: Any, batch_size: int, lengths: Any, threads: int
     found: list[Any] = [
         [np.empty(0, np.float32)] * len(inputs)
         if view.listed and not view.stepless
-        else np.zeros(
-            (*((len(inputs),) if view.stepless else view.rows.shape[:2]), *view.out_frame), np.float32
-        )
+        else np.zeros((len(inputs), *(() if view.stepless else (view.steps,)), *view.out_frame), np.float32)
         for view in gather.views
     ]
     for rows in parts(inputs.by_length(), batch_size):
@@ -441,6 +439,8 @@ def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
         raise ValueError(f"fit: bptt is {bptt}, expected None: no layer is recurrent")
     if isinstance(inputs, PortInputs) and len(inputs.ports.times) > 1:
         raise ValueError(f"fit: bptt is {bptt}, expected None for a net of several axes of time")
+    if targets.inputs.width is not None:
+        raise ValueError(f"fit: bptt is {bptt}, expected None: the output has a rate of its own")
     if not targets.per_step:
         raise ShapeError("fit: bptt needs a target for each step, because each chunk is trained by itself")
     chunks = -(-inputs.lengths // bptt)

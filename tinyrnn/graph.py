@@ -116,7 +116,7 @@ class Graph(Nest):
         return Ports(list(self._inputs), list(self._outputs), *self._ports_laid(), self._times)
 
     def _several(self) -> Ports | None:
-        return None if self._is_simple else self._ports()
+        return super()._several() if self._is_simple else self._ports()
 
     def _axis(self, time: str | None) -> int:
         return 0 if time is None else 1 + self._times.index(time)

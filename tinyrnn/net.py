@@ -133,6 +133,26 @@ class Net(Module):
         object.__setattr__(self, "_last_state", state)  # checks of attributes would cost a call its time
         return y, state
 
+    def output_lengths(self, lengths: Any) -> Any:
+        """The steps of each row of the output, for sequences of these lengths.
+
+        As many as the input's, unless a layer changes the rate: `TimeUnfold`, a `TimeConv1d` with a stride.
+
+        Parameters
+        ----------
+        lengths : array_like of int, (B,), or a mapping from the name of an axis of time to one
+
+        Returns
+        -------
+        ndarray, int32, (B,); or of several outputs a tuple or dict, as the net's call returns them
+            0 for a sequence that is too short for a frame; 1 for a value per sequence.
+        """
+        return self._given(calls.output_lengths(self, lengths))
+
+    def _given(self, arrays: list[Any]) -> Any:
+        """Arrays of the outputs in the form in which a call returns them."""
+        return arrays[0]
+
     @explained
     def stream(
         self,

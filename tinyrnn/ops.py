@@ -228,6 +228,9 @@ class Delay(_Layer):
     def _state_names(self) -> tuple[str, ...]:
         return ("past",)
 
+    def _start_names(self) -> tuple[str, ...]:
+        return self._state_names()
+
     def _start_shape(self, name: str) -> tuple[int, int]:
         return self.steps, math.prod(self.frame)
 

@@ -10,9 +10,23 @@ from tinyrnn import _core
 from tinyrnn.contract import Module
 from tinyrnn.plans import Cores
 from tinyrnn.tensors import STATISTICS, Frame
-from tinyrnn.values import TIME, wired
+from tinyrnn.values import TIME, time_of, wired
 
 UNKNOWN = "?"  # stands for a frame that the layers leave open
+
+
+class Rate(NamedTuple):
+    """A rate: frame ``n`` is due with step ``first + n * stride`` of an axis of time of the inputs."""
+
+    time: str
+    first: int
+    stride: int
+
+    def __str__(self) -> str:
+        steps = f"{self.stride} steps" if self.stride > 1 else "step"
+        late = f"{self.first} step{'s' * (self.first > 1)} after" if self.first else "with"
+        whom = "the first of them" if self.stride > 1 else "it"
+        return f"a frame for every {steps} of {self.time!r}, {late} {whom}"
 
 
 class Line(NamedTuple):
@@ -44,6 +58,8 @@ class Line(NamedTuple):
         The reason why it needs the full sequence; empty if it does not.
     cores : Cores, optional
         Its core layers, which read the values that it reads; None if those have no known frames.
+    rate : Rate, optional
+        How its value follows an axis of the inputs; None for a value that has their steps.
     """
 
     name: str
@@ -59,6 +75,7 @@ class Line(NamedTuple):
     late: bool = False
     needs: str = ""
     cores: Cores | None = None
+    rate: Rate | None = None
 
     @property
     def kind(self) -> str:
@@ -192,7 +209,9 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str]) -> Line:
             cores.outputs = (number,)
             plan = _core.Plan(cores, (), 1, (1,) * max(1, len(axes)))
             written = plan.outputs[0][1]
-            axis = 0 if not written else axes[written - 1] if axes else 1
+            names = [times[one - 1] for one in axes] or [TIME]
+            axis = _axis_among(times, time_of(plan, written, names))
+            found = found._replace(rate=_rate(plan, written, names, lines))
             full = plan.full_sequence
         found = found._replace(late=late or (axis == 0 and bool(axes)))
         if full:
@@ -201,6 +220,25 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str]) -> Line:
         name = next(lines[read].name for read in line.reads if read < len(lines) and lines[read].late)
         found = found._replace(needs=f"reads {name}, which is known at the end of the sequence")
     return found._replace(axis=axis, time=times[axis - 1] if axis else None)
+
+
+def _rate(plan: _core.Plan, axis: int, names: list[str], lines: Sequence[Line]) -> Rate | None:
+    """The rate of an axis of a plan, against the net's inputs; ``names`` are those of the plan's inputs."""
+    change = plan.rate_of(axis)
+    if change is None:
+        return next((line.rate for line in lines if axis and line.time == names[axis - 1]), None)
+    of, first, stride, _ = change
+    base = _rate(plan, of, names, lines) or Rate(names[of - 1], 0, 1)
+    return Rate(base.time, base.first + first * base.stride, base.stride * stride)
+
+
+def _axis_among(times: list[str], time: str | None) -> int:
+    """The number of an axis of time, which is added to the names if it is new."""
+    if time is None:
+        return 0
+    if time not in times:
+        times.append(time)
+    return 1 + times.index(time)
 
 
 def _final_frame(layer: Module, writer: Line) -> Frame | None:
@@ -314,6 +352,7 @@ def summary(net: Module, frame: Frame | None = None) -> Summary:
         for name, number in found.outputs.items()
     )
     notes = [f"outputs: {outputs}"]
+    notes += list({f"{line.time}: {line.rate}": 0 for line in lines if line.rate})
     notes += [f"loop, step by step: {listed(names)}" for names in found.loops().values()]
     notes += [f"needs the full sequence: {line.name}: {line.needs}" for line in lines if line.needs]
     return Summary(
@@ -331,9 +370,10 @@ def described(net: Module, frame: Frame | None = None) -> str:
         text.append(f"  input {line.name}: {shape_text(line.frame)}, {when}")
     for name, number in found.outputs.items():
         line = lines[number]
-        when = "one for the sequence" if line.time is None else f"each step of {line.time!r}"
+        when = str(line.rate) if line.rate else f"each step of {line.time!r}"
+        when = "one for the sequence" if line.time is None else when
         text.append(f"  output {name}: {shape_text(line.frame)} of {line.name}, {when}")
-    times = list(dict.fromkeys(line.time for line in lines if line.time is not None))
+    times = list(dict.fromkeys(line.time for line in found.inputs if line.time is not None))
     full = [line for line in lines if line.needs]
     if full or len(times) > 1:
         text.append("It needs the full sequence, so it cannot stream:")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import _core, calls
-from tinyrnn.arguments import check_size
+from tinyrnn.arguments import check_bool, check_size
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import NonFiniteError, ShapeError
 from tinyrnn.plans import BLOCK_ROWS, Ports
@@ -67,7 +67,7 @@ class GraphStream(Guarded):
                 f"stream: {waiting} needs the full sequence and cannot be streamed: call net(...) on full "
                 "sequences"
             )
-        self.net, self.batch = net, plan.batch
+        self.net, self.batch, self._plan = net, plan.batch, plan
         self._options = (steps, threads, nonfinite)
         self._ports, self._nonfinite = ports, nonfinite
         self._axes = [axis for _, axis in plan.outputs]
@@ -99,6 +99,8 @@ class GraphStream(Guarded):
         Returns
         -------
         ndarray, float32; or of several outputs a tuple or dict, as the net's call returns them
+            Of an output with a rate of its own (`TimeUnfold`) the frame that is due; None at a step without
+            one.
 
         Raises
         ------
@@ -107,15 +109,17 @@ class GraphStream(Guarded):
         NonFiniteError
             With ``nonfinite="stop"``: an input or a new state is NaN or infinite. The state is as before.
         """
-        return self._call("step", x, False)
+        return self._call("step", x, False, False)
 
-    def run(self, *x: Any) -> Any:
+    def run(self, *x: Any, end: bool = False) -> Any:
         """Run a chunk of steps, of any length, with the same bits as step by step.
 
         Parameters
         ----------
         *x : array_like, or one mapping from name to array
             Inputs per step are ``(T, batch, frame)``, or ``(batch, T, frame)`` for a net with batch_first.
+        end : bool
+            The sequences end with ``x``: windows of steps that reach beyond it are padded, as in ``net(x)``.
 
         Returns
         -------
@@ -127,30 +131,55 @@ class GraphStream(Guarded):
         ShapeError, TypeError, ValueError, IndexError, RuntimeError, NonFiniteError
             As `step`.
         """
-        return self._call("run", x, True)
+        return self._call("run", x, True, check_bool("run: end", end))
 
-    def _call(self, what: str, x: tuple[Any, ...], timed: bool) -> Any:
+    def due(self, steps: int = 1, *, end: bool = False) -> Any:
+        """The number of frames that each row gets from its next ``steps`` steps.
+
+        Parameters
+        ----------
+        steps : int
+        end : bool
+            As `run` takes it.
+
+        Returns
+        -------
+        ndarray, int32, (batch,); or of several outputs a tuple or dict, as the net's call returns them
+            Of an output with the inputs' steps as many as these; of one for the sequence 1.
+        """
+        count = (check_size("due: steps", steps),)
+        with self._guard:
+            return self.net._given(
+                [self._plan.due(i, self._numbers, count, (None,), end)[1] for i in range(len(self._axes))]
+            )
+
+    def _call(self, what: str, x: tuple[Any, ...], timed: bool, end: bool) -> Any:
         net, ports = self.net, self._ports
         given = calls.named_inputs(net, ports.names, x)
         entered = calls.Entered(net, ports, given, None, what, timed)
         if entered.batch != self.batch:
             raise ShapeError(f"{what}: got {entered.batch} rows, expected {self.batch}, the stream's batch")
-        ys = [
-            np.empty(entered.shape(axis, frame), np.float32)
-            for frame, axis in zip(ports.out_frames, self._axes, strict=True)
-        ]
         with self._guard:
             before = self._numbers.copy()
+            dues = calls.due_of(self._plan, before, entered.steps, entered.lengths, end)
+            ys = [
+                np.zeros(entered.shape(axis, frame, due), np.float32)
+                for frame, axis, due in zip(ports.out_frames, self._axes, dues, strict=True)
+            ]
             try:
-                self._compute(what, entered, ys)
+                self._compute(what, entered, ys, end)
             except BaseException:
                 self._numbers[:] = before
                 raise
-        return net._given(
-            [y.swapaxes(0, 1) if entered.swaps(axis) else y for y, axis in zip(ys, self._axes, strict=True)]
-        )
+        found: list[Any] = []
+        for y, axis, due in zip(ys, self._axes, dues, strict=True):
+            if due is not None and not timed:
+                found.append(y[0] if due[0] else None)
+            else:
+                found.append(y.swapaxes(0, 1) if entered.swaps(axis) else y)
+        return net._given(found)
 
-    def _compute(self, what: str, entered: calls.Entered, ys: list[Array]) -> None:
+    def _compute(self, what: str, entered: calls.Entered, ys: list[Array], end: bool) -> None:
         """Run all parts; the state moves on."""
         arrays, ends = entered.in_time(), entered.lengths
         if self._nonfinite == "stop":
@@ -161,7 +190,7 @@ class GraphStream(Guarded):
                     )
         _core.run_all(
             [
-                partial(part.run_ports, arrays, ys, self._numbers, entered.steps, ends, first)
+                partial(part.run_ports, arrays, ys, self._numbers, entered.steps, ends, first, end)
                 for part, first in self._parts
             ]
         )

@@ -189,6 +189,9 @@ class _Recurrent(Net):
     def _state_names(self) -> tuple[str, ...]:
         return ("h", "c") if self._cell else ("h",)
 
+    def _start_names(self) -> tuple[str, ...]:
+        return self._state_names()
+
     def _start_shape(self, name: str) -> tuple[int, int]:
         return self.num_layers * self._directions, self._output_size if name == "h" else self.hidden_size
 

@@ -55,6 +55,7 @@ class Inputs:
     listed: bool  # x was a list, so outputs are one too
     stepless: bool  # samples are single frames
     out_frame: Frame
+    width: int | None = None  # the steps of an output that has a rate of its own
 
     def __init__(
         self, net: Module, x: Any, lengths: ArrayLike | None = None, what: str = "x", *, empty: bool = False
@@ -134,6 +135,13 @@ class Inputs:
     @property
     def longest(self) -> int:
         return int(self.lengths.max())
+
+    @property
+    def steps(self) -> int:
+        """The steps of arrays of targets and outputs, the padding of short samples included."""
+        if self.width is not None:
+            return self.width
+        return self.longest if self.listed else int(self.rows[0].shape[0])
 
     def sample(self, i: int) -> NDArray[Any]:
         """Sample ``i`` without its padding."""
@@ -254,12 +262,24 @@ class PortInputs(Inputs):
 
     def seen(self, output: str) -> Inputs:
         """The samples as the targets of an output see them: lengths on its axis of time, and its frame."""
-        place = self.ports.outputs.index(output)
-        plan = _core.Plan(self.ports.cores, (), 1, (1,) * len(self.ports.times))
+        place, times = self.ports.outputs.index(output), self.ports.times
+        plan = _core.Plan(self.ports.cores, (), len(self), (1,) * len(times))
         axis = plan.outputs[place][1]
-        like = self.axes[self.ports.times[axis - 1]] if axis else next(iter(self.parts.values()))
+        has_rate = plan.rate_of(axis) is not None
+        like = self.axes[times[axis - 1]] if axis and not has_rate else next(iter(self.parts.values()))
         view = copy(like)
         view.frame, view.out_frame, view.stepless = (0,), self.ports.out_frames[place], axis == 0
+        if has_rate:
+            lengths = [self.axes[time].lengths.astype(np.int32) for time in times]
+            view.lengths = plan.due(place, None, [int(one.max()) for one in lengths], lengths, True)[
+                1
+            ].astype(np.int64)
+            if not view.lengths.all():
+                i = int(view.lengths.argmin())
+                raise ShapeError(
+                    f"{self.what}[{i}]: has {self.lengths[i]} steps, expected more, for a window of them"
+                )
+            view.width, view.ragged = view.longest, bool((view.lengths != view.longest).any())
         if view.stepless:
             view.lengths, view.ragged = np.ones(len(self), np.int64), False
         return view
@@ -362,9 +382,9 @@ class Targets:
                     f"{what}[{i}]: got shape {got}, expected {(steps, *self.tail)}: {inputs.what}[{i}] has "
                     f"{steps} steps"
                 )
-            longest = inputs.longest if inputs.listed else inputs.rows[0].shape[0]
-            if not listed and got[0] != longest:
-                raise ShapeError(f"{what}: has {got[0]} steps, expected {longest}, as many as {inputs.what}")
+            if not listed and got[0] != inputs.steps:
+                whose = "as many as the output" if inputs.width is not None else f"as many as {inputs.what}"
+                raise ShapeError(f"{what}: has {got[0]} steps, expected {inputs.steps}, {whose}")
 
     def _check_classes(self, loss: Any) -> None:
         count, ignored = self.inputs.out_frame[-1], int(loss.ignore_index)

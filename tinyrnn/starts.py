@@ -67,7 +67,7 @@ def set_initial_state(net: Module, given: Any) -> None:
         leaf, own = owners[name]
         arrays[id(leaf), own] = _checked(f"{what}: {name}", value, leaf._start_shape(own))
     for _, leaf in net._leaves():
-        kept = [own for own in leaf._state_names() if (id(leaf), own) in arrays]
+        kept = [own for own in leaf._start_names() if (id(leaf), own) in arrays]
         if not kept and not leaf._start:
             continue
         learns = leaf._start_trains and bool(given)
@@ -78,16 +78,16 @@ def set_initial_state(net: Module, given: Any) -> None:
 
 def learn_initial_state(net: Module) -> None:
     """Do the work of `Net.learn_initial_state`."""
-    leaves = [leaf for _, leaf in net._leaves() if leaf._state_names()]
+    leaves = [leaf for _, leaf in net._leaves() if leaf._start_names()]
     if not leaves:
         raise ValueError(f"{type(net).__name__}: got no state to learn, expected a recurrent layer")
     for leaf in leaves:
-        leaf._set_start(leaf._state_names(), True)
+        leaf._set_start(leaf._start_names(), True)
 
 
 def _owners(net: Module) -> dict[str, tuple[Module, str]]:
     """The layer of each state of a net, and the state's name in the layer."""
-    return {f"{prefix}{name}": (leaf, name) for prefix, leaf in net._leaves() for name in leaf._state_names()}
+    return {f"{prefix}{name}": (leaf, name) for prefix, leaf in net._leaves() for name in leaf._start_names()}
 
 
 def _checked(what: str, value: Any, shape: tuple[int, int]) -> Array:

@@ -49,6 +49,11 @@ class Face(NamedTuple):
     shape: tuple[int, ...]
     swapped: bool
 
+    def of_steps(self, steps: int) -> Face:
+        """The same with so many steps."""
+        place = 1 if self.swapped else 0
+        return Face((*self.shape[:place], steps, *self.shape[place + 1 :]), self.swapped)
+
     def outside(self, array: Array) -> Array:
         """An array of the tape, in the caller's shape."""
         if not self.swapped:

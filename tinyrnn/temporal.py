@@ -1,4 +1,4 @@
-"""Layers over time: reductions to one frame, the final state, repetition, causal convolution."""
+"""Layers over time: reductions to one frame, the final state, repetition, windows and convolutions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from tinyrnn import _core, initial
 from tinyrnn.arguments import check_bool, check_size
 from tinyrnn.attributes import brief
-from tinyrnn.errors import WeightsError
+from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.layers import _Layer
 from tinyrnn.net import Net
 from tinyrnn.ops import _Joining
@@ -177,23 +177,146 @@ class Repeat(_Joining):
         return self._core_layer, frames[0]
 
 
+# ---- windows ---------------------------------------------------------------------------------------------
+
+
+def _padding(kind: str, padding: Any, kernel_size: int, stride: int, dilation: int) -> tuple[int, int]:
+    """The steps of padding before and after a sequence."""
+    reach = (kernel_size - 1) * dilation
+    if padding == "causal":
+        return reach, 0
+    if padding == "valid":
+        return 0, 0
+    if padding == "same":
+        if stride != 1:
+            raise ValueError(f"{kind}: stride is {stride}, expected 1 for padding='same'")
+        return reach // 2, reach - reach // 2
+    if isinstance(padding, str):
+        raise ValueError(
+            f"{kind}: padding is {padding!r}, expected 'causal', 'same', 'valid', a number or a pair of them"
+        )
+    pair = tuple(padding) if isinstance(padding, (tuple, list)) else (padding, padding)
+    if len(pair) != 2:
+        raise ValueError(f"{kind}: padding is {brief(padding)}, expected a number or a pair of them")
+    left, right = (check_size(f"{kind}: padding", one, 0) for one in pair)
+    if max(left, right) > reach:
+        raise ValueError(
+            f"{kind}: padding is {brief(padding)}, expected at most {reach}, "
+            "the steps of a window before its last one"
+        )
+    return left, right
+
+
+def _unfolded(
+    kernel_size: int, stride: int, dilation: int, pad: tuple[int, int], frame: Frame
+) -> _core.Layer:
+    """The core layer for windows of steps of such frames."""
+    _, rows, cols = in_planes(frame)
+    return _core.Layer(
+        "unfold_steps",
+        rows=rows,
+        cols=cols,
+        kernel_size=kernel_size,
+        stride=stride,
+        dilation=dilation,
+        pad_left=pad[0],
+        pad_right=pad[1],
+    )
+
+
+def _unfold_slots(plan: _core.Plan, first: int, prefix: str, numbers: int) -> list[Slot]:
+    """The state of windows: a count of steps, and the frames, of so many numbers, that later ones see."""
+    offset, size = plan.state_of(first)
+    kind, count = f"unfold {numbers}", (size - 1) // max(1, numbers)
+    slots = [Slot(f"{prefix}count", kind, (1, plan.batch, 1), ((offset, 1),))]
+    if count:
+        parts = tuple((offset + 1 + numbers * i, numbers) for i in range(count))
+        slots.append(Slot(f"{prefix}past", kind, (count, plan.batch, numbers), parts))
+    return slots
+
+
+class TimeUnfold(Net):
+    """Windows of steps: ``kernel_size`` of them side by side, one window every ``stride`` steps.
+
+    As ``torch.Tensor.unfold`` along the axis of time: of frames ``(…)`` it makes frames ``(…, kernel_size)``.
+    So layers of frames look at several steps: `Linear` behind `Flatten`, `Conv2d`, a pool.
+
+    A window is due with its last step. A sequence of T steps has
+    ``(T + left + right - (kernel_size - 1) * dilation - 1) // stride + 1`` windows, as many as
+    ``torch.nn.Conv1d`` writes. In a stream the windows that reach beyond the end come with ``end=True``.
+
+    Parameters
+    ----------
+    kernel_size, stride : int
+    padding : int, (int, int) or {"causal", "same", "valid"}
+        Steps of zeros before and after a sequence; ``"causal"``: as many before as a window sees before its
+        last step.
+    dilation : int
+        Steps from one to the next within a window.
+    """
+
+    arguments = ("kernel_size", "stride", "padding", "dilation")
+    _recurrent = True
+    batch_first = None
+
+    def __init__(self, kernel_size: int, stride: int = 1, padding: Any = 0, dilation: int = 1) -> None:
+        self.kernel_size = check_size("TimeUnfold: kernel_size", kernel_size)
+        self.stride = check_size("TimeUnfold: stride", stride)
+        self.dilation = check_size("TimeUnfold: dilation", dilation)
+        self._pad = _padding("TimeUnfold", padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = list(padding) if isinstance(padding, tuple) else padding
+        self._by_frame: dict[Frame, _core.Layer] = {}  # the core layer knows the frame that it keeps
+
+    def _rank(self, ndim: int) -> int | None:
+        return 1 if ndim <= 3 else 2  # (T, frame) of two axes looks like (T, B, frame) of one
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        if not 1 <= len(frame) <= 2:
+            raise ShapeError(f"TimeUnfold: got frames of shape {frame}, expected one or two axes")
+        if frame not in self._by_frame:
+            self._by_frame[frame] = _unfolded(self.kernel_size, self.stride, self.dilation, self._pad, frame)
+        cores.append(self._by_frame[frame])
+        return (*frame, self.kernel_size)
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        steps = (self.kernel_size - 1) * self.dilation
+        return _unfold_slots(plan, first, prefix, (plan.state_of(first)[1] - 1) // max(1, steps))
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("count", "past") if (self.kernel_size - 1) * self.dilation else ("count",)
+
+
 # ---- convolution ---------------------------------------------------------------------------------------
 
 
 class TimeConv1d(_Layer):
-    """One-dimensional causal convolution over time, which streams.
+    """One-dimensional convolution over time, which streams.
 
-    What ``torch.nn.Conv1d`` computes of a sequence with ``(kernel_size - 1) * dilation`` zeros before it: a
-    step sees itself and steps before it. Its weights are that layer's. The frames that later steps see are
-    state. `Conv1d` convolves within a frame of ``(channels, length)`` instead.
+    What ``torch.nn.Conv1d`` computes of a sequence; its weights are that layer's. As a default it is causal:
+    ``(kernel_size - 1) * dilation`` zeros come before the sequence, so that a step sees itself and steps
+    before it. With a ``stride`` or another ``padding`` its output has a rate of its own, as that of
+    `TimeUnfold`. The frames that later steps see are state. `Conv1d` convolves within a frame of
+    ``(channels, length)`` instead.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size, dilation, groups : int
     bias : bool
+    stride : int
+    padding : int, (int, int) or {"causal", "same", "valid"}
+        Steps of zeros before and after a sequence.
     """
 
-    arguments = ("in_channels", "out_channels", "kernel_size", "dilation", "groups", "bias")
+    arguments = (
+        "in_channels",
+        "out_channels",
+        "kernel_size",
+        "dilation",
+        "groups",
+        "bias",
+        "stride",
+        "padding",
+    )
     _recurrent = True
     batch_first = None
 
@@ -205,6 +328,8 @@ class TimeConv1d(_Layer):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
+        stride: int = 1,
+        padding: Any = "causal",
     ) -> None:
         self.in_channels = check_size("TimeConv1d: in_channels", in_channels)
         self.out_channels = check_size("TimeConv1d: out_channels", out_channels)
@@ -215,13 +340,20 @@ class TimeConv1d(_Layer):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"TimeConv1d: {name} is {channels}, expected a multiple of groups, {groups}")
+        self.stride = check_size("TimeConv1d: stride", stride)
+        pad = _padding("TimeConv1d", padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = list(padding) if isinstance(padding, tuple) else padding
+        self._around: list[_core.Layer] = []  # the core layers before and after the convolution's
+        if self.stride > 1 or pad != ((self.kernel_size - 1) * self.dilation, 0):
+            windows = _unfolded(self.kernel_size, self.stride, self.dilation, pad, (self.in_channels,))
+            self._around = [windows, _core.Layer("flatten")]
         self._core_layer = _core.Layer(
-            "conv_steps",
+            "conv1d" if self._around else "conv_steps",
             in_channels=self.in_channels,
             out_channels=self.out_channels,
             kernel_size=self.kernel_size,
             stride=1,
-            dilation=self.dilation,
+            dilation=1 if self._around else self.dilation,
             groups=self.groups,
             bias=self._with_bias,
         )
@@ -239,7 +371,29 @@ class TimeConv1d(_Layer):
             raise self._wants(frame, f"({self.in_channels},) = (in_channels,)")
         return (self.out_channels,)
 
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        out = self._out(frame)
+        for core in self._cores():
+            cores.append(core)
+        return out
+
+    def _cores(self) -> list[_core.Layer]:
+        if not self._around:
+            return [self._core_layer]
+        return [self._around[0], self._core_layer, self._around[1]]
+
+    def _core_count(self) -> int:
+        return len(self._cores())
+
+    def _place(self, level: int) -> str:
+        return ("windows", "", "flatten")[level] if self._around else ""
+
+    def _reformat(self, formats: list[str]) -> None:
+        super()._reformat(formats[1:2] if self._around else formats)
+
     def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        if self._around:
+            return _unfold_slots(plan, first, prefix, self.in_channels)
         offset, numbers = plan.state_of(first)
         size, count = self.in_channels, numbers // self.in_channels
         if not count:
@@ -248,13 +402,14 @@ class TimeConv1d(_Layer):
         return [Slot(f"{prefix}past", f"conv {self.in_channels}", (count, plan.batch, size), parts)]
 
     def _state_names(self) -> tuple[str, ...]:
-        return ("past",) if self.kernel_size > 1 else ()
+        past = ("past",) if self.kernel_size > 1 else ()
+        return ("count", *past) if self._around else past
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
         """The layer that a state_dict holds; see `LSTM.from_state_dict`.
 
-        ``options`` are what tensors cannot tell: ``dilation``, ``groups``.
+        ``options`` are what tensors cannot tell: ``dilation``, ``groups``, ``stride``, ``padding``.
         """
         given = submodule(state_dict, prefix)
         if "weight" not in given:

@@ -295,7 +295,7 @@ class _Level:
         lead = (counts[self.axis - 1], self.batch) if self.axis else (self.batch,)
         y = np.empty((*lead, *self.out_frame), np.float32)
         state = self.state.reshape(self.batch, -1).copy()
-        self.part.run_ports(xs, [y], self.state, counts, [None] * len(counts), 0)
+        self.part.run_ports(xs, [y], self.state, counts, [None] * len(counts), 0, False)
         before = []
         for direction, last in enumerate(self.last):
             h = y[..., direction * last.shape[1] : (direction + 1) * last.shape[1]]

@@ -189,7 +189,7 @@ def forward_ports(
         inputs = [Face(a.shape, swapped) for a, swapped in zip(entered.arrays, entered.swapped, strict=True)]
         outputs = []
         for frame, (_, axis) in zip(ports.out_frames, layout.tape.outputs, strict=True):
-            shape, swapped = entered.shape(axis, frame), entered.swaps(axis)
+            shape, swapped = entered.shape(min(axis, 1), frame, None), entered.swaps(axis)
             outputs.append(Face((shape[1], shape[0], *frame) if swapped else shape, swapped))
         return _forward(net, layout, feed, start, Pass(layout, inputs, outputs, named))
 
@@ -219,7 +219,12 @@ def _forward(
     counts = Counts(net, batch_norms(net))
     ys = layout.tape.forward(feed, state.numbers, counts.seed, trained(net, layout.cores))
     counts.count()
-    practice.forward = record._replace(begun=begun)
+    outputs = [
+        face.of_steps(y.shape[0]) if layout.tape.has_rate(i) else face
+        for i, (face, y) in enumerate(zip(record.outputs, ys, strict=True))
+    ]
+    record = record._replace(begun=begun, outputs=outputs)
+    practice.forward = record
     return [face.outside(y) for face, y in zip(record.outputs, ys, strict=True)], state
 
 
@@ -628,13 +633,15 @@ class Trainer(Guarded):
         if state is not None and state.layout() != self._state_layout:
             raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         if self._ports is None:
-            feed, targets = self._fed(x, y, lengths)
+            feed, targets = self._fed(x, y, lengths, state)
         else:
-            feed, targets = self._ports_fed(self._ports, x, y, lengths)
+            feed, targets = self._ports_fed(self._ports, x, y, lengths, state)
         with self._guard, self._optimizer_guard:
             return self._step(feed, state, targets, begins)
 
-    def _fed(self, x: ArrayLike, y: Any, lengths: ArrayLike | None) -> tuple[Feed, list[Target | None]]:
+    def _fed(
+        self, x: ArrayLike, y: Any, lengths: ArrayLike | None, state: State | None
+    ) -> tuple[Feed, list[Target | None]]:
         """The checked arrays of `step`, of a net with one input and one output."""
         net, layout, (loss,) = self.net, self._layout, self._losses.values()
         assert loss is not None
@@ -647,13 +654,20 @@ class Trainer(Guarded):
         if ends is not None and not self._recurrent:
             raise ValueError("step: got lengths, expected none: no layer is recurrent")
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
+        feed = Feed((array,), ((x_step, x_row),), (steps,), (ends,), state is None)
+        due = self._due(0, feed, state)
         if self._per_sequence:  # as one step of a net without time
             target = loss.target_of((self.batch, *layout.out_frame), y, None, False)
+        elif due is not None:
+            leading = (self.batch, due[0]) if self._rows_first else (due[0], self.batch)
+            target = loss.target_of(leading + layout.out_frame, y, due[1], self._rows_first)
         else:
             target = loss.target_of(shape, y, ends, self._rows_first)
-        return Feed((array,), ((x_step, x_row),), (steps,), (ends,)), [target]
+        return feed, [target]
 
-    def _ports_fed(self, ports: Ports, x: Any, y: Any, lengths: Any) -> tuple[Feed, list[Target | None]]:
+    def _ports_fed(
+        self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None
+    ) -> tuple[Feed, list[Target | None]]:
         """The checked arrays of `step`, of a net with several inputs, outputs or axes of time."""
         entered = calls.Entered(self.net, ports, calls.inputs_of(self.net, ports.names, x), lengths, "step")
         if not entered.batched or entered.batch != self.batch:
@@ -663,20 +677,31 @@ class Trainer(Guarded):
                 raise ShapeError(
                     f"step: x has {steps} steps of {time!r}, expected 1 .. {most}, the trainer's"
                 )
+        feed = feed_of(entered)._replace(ends=state is None)
         targets: list[Target | None] = []
         wanted = _targets_by_output("step", y, self.loss, self._losses)
         outputs = self._layout.tape.outputs
-        for (name, loss), frame, (_, axis) in zip(
-            self._losses.items(), self._out_frames, outputs, strict=True
+        for i, ((name, loss), frame, (_, axis)) in enumerate(
+            zip(self._losses.items(), self._out_frames, outputs, strict=True)
         ):
             if loss is None:
                 targets.append(None)
                 continue
-            shape, swapped = entered.shape(axis, frame), entered.swaps(axis)
+            due = self._due(i, feed, state)
+            shape, swapped = entered.shape(axis, frame, due), entered.swaps(axis)
             shape = (shape[1], shape[0], *frame) if swapped else shape
-            ends = entered.lengths[axis - 1] if axis else None
+            ends = due[1] if due is not None else entered.lengths[axis - 1] if axis else None
             targets.append(loss.target_of(shape, wanted[name], ends, swapped))
-        return feed_of(entered), targets
+        return feed, targets
+
+    def _due(self, output: int, feed: Feed, state: State | None) -> calls.Due | None:
+        """The steps of an output with a rate of its own."""
+        tape = self._layout.tape
+        return (
+            tape.due(output, None if state is None else state.numbers, feed)
+            if tape.has_rate(output)
+            else None
+        )
 
     def _step(self, feed: Feed, state: State | None, targets: list[Target | None], begins: bool) -> float:
         """Do the work of `step`, with checked arguments."""
@@ -742,15 +767,18 @@ class Trainer(Guarded):
         """Do the work of `evaluate` for a net of several inputs, outputs or axes of time."""
         wanted = _targets_by_output("evaluate", y, self.loss, self._losses)
         given = calls.inputs_of(self.net, ports.names, x)
+        dues = calls.dues_of(self.net, ports, given, lengths, state)
         ys, final = calls.infer_ports(self.net, ports, given, lengths, state, self._threads)
         total = 0.0
-        for (name, loss), output, (_, axis) in zip(
-            self._losses.items(), ys, self._layout.tape.outputs, strict=True
+        for (name, loss), output, (_, axis), due in zip(
+            self._losses.items(), ys, self._layout.tape.outputs, dues, strict=True
         ):
             if loss is None:
                 continue
             ends = lengths
-            if isinstance(lengths, Mapping):
+            if due is not None:
+                ends = due[1]
+            elif isinstance(lengths, Mapping):
                 ends = lengths.get(ports.times[axis - 1]) if axis else None
             array = np.ascontiguousarray(output)
             if axis:

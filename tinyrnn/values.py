@@ -161,11 +161,24 @@ def applied(layer: Any, given: Sequence[Any]) -> Value:
     number, frame = written[0]
     cores.outputs = (number,)
     try:
-        axis = _core.Plan(cores, (), 1, (1,) * max(1, len(times))).outputs[0][1]
+        plan = _core.Plan(cores, (), 1, (1,) * max(1, len(times)))
     except ValueError as error:
         raise type(error)(f"{kind}: {str(error).removeprefix('plan: ')}: it reads {list(given)}") from None
-    time = None if axis == 0 else times[axis - 1] if times else TIME
-    return Value(frame, time, layer, tuple(given))
+    return Value(frame, time_of(plan, plan.outputs[0][1], times or [TIME]), layer, tuple(given))
+
+
+def time_of(plan: _core.Plan, axis: int, times: list[str]) -> str | None:
+    """The name of an axis of time, given those of the inputs; None for axis 0.
+
+    ``"time[2n+1]"`` has a frame with every second step of ``"time"``, at first with its second one;
+    ``"time[2n+1|1]"`` is padded with one step at the end.
+    """
+    rate = plan.rate_of(axis)
+    if rate is None:
+        return times[axis - 1] if axis else None
+    of, first, stride, after = rate
+    step = "n" if stride == 1 else f"{stride}n"
+    return f"{time_of(plan, of, times)}[{step}{f'+{first}' if first else ''}{f'|{after}' if after else ''}]"
 
 
 def wired(layer: Any, cores: Cores, frames: list[Frame], values: list[int]) -> list[tuple[int, Frame]]:

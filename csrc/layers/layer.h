@@ -20,6 +20,12 @@ typedef struct {
     const int32_t *lengths; /* NULL, or (batch,) of its axis */
 } trnn_read;
 
+/* The frames on an axis of another rate that are due in one call. */
+typedef struct {
+    int32_t steps;         /* the most of any row: y is (steps, batch, out) */
+    const int32_t *frames; /* (batch,): those of each row. y is zero beyond them */
+} trnn_due;
+
 /* One run of one layer. Values and y do not overlap. Row b at step t is frame t * batch + b. */
 typedef struct {
     const trnn_layer *layer;
@@ -39,6 +45,7 @@ typedef struct {
     const float *source;    /* the state of the layer that wrote x, of row 0; NULL for a net's input */
     int32_t count;          /* further values that it reads */
     const trnn_read *others;
+    trnn_due due; /* of a layer that changes the rate: the frames that it writes */
 } trnn_call;
 
 /* Bytes of memory for a layer, for at most `steps` steps of `batch` rows. For scratch, `steps` is the most of any value
@@ -52,8 +59,13 @@ typedef enum {
     TRNN_TIME_MIX,  /* as KEEP, and some of the values may be per sequence: they count at each step */
     TRNN_TIME_ATTEND, /* as KEEP for the first value; the others are all on one axis, whichever: their full sequence */
     TRNN_TIME_REDUCE, /* from a value per step to one per sequence: after each call that of the steps so far */
-    TRNN_TIME_SPREAD /* from a value per sequence to one per step: on the axis of its last value, or on axis 1 */
+    TRNN_TIME_SPREAD, /* from a value per sequence to one per step: on the axis of its last value, or on axis 1 */
+    TRNN_TIME_RATE /* as KEEP, but the value that it writes is on an axis of another rate */
 } trnn_time;
+
+/* The code for axes of other rates (plan.h). */
+typedef struct trnn_pacing trnn_pacing;
+extern const trnn_pacing trnn_rates;
 
 struct trnn_layer_type {
     const char *name;
@@ -72,6 +84,10 @@ struct trnn_layer_type {
     trnn_status (*source)(const trnn_layer *layer, const trnn_layer *writer);
 
     trnn_time time;
+
+    /* For TRNN_TIME_RATE. The first number of the layer's state is the rows' count of steps (trnn_rate_count). */
+    trnn_rate (*rate)(const trnn_layer *layer);
+    const trnn_pacing *pacing; /* &trnn_rates */
 
     /* Its tensors, in PyTorch's order; NULL: none. An absent tensor takes a slot with rank 0, so that the
      * order of weights[] does not depend on the arguments. */
@@ -117,6 +133,35 @@ static inline size_t trnn_frame_rows(trnn_frame frame)
 static inline size_t trnn_frame_size(trnn_frame frame)
 {
     return trnn_times(trnn_frame_rows(frame), (size_t)frame.cols);
+}
+
+#define TRNN_RATE_MAX (1 << 23) /* a count of steps is exact in a float */
+
+/* The steps in a count, which a caller may have changed. */
+static inline int32_t trnn_rate_seen(float count)
+{
+    return count > 0.0f && count <= 2.0f * TRNN_RATE_MAX ? (int32_t)count : 0;
+}
+
+/* The steps of a row so far, as a layer's state has them: exact up to first + stride + `least`, from there on modulo the
+ * stride. `least` is how many of them tell apart what the layer must know. */
+static inline float trnn_rate_count(trnn_rate rate, int32_t least, float count, int32_t steps)
+{
+    const int64_t sum = (int64_t)trnn_rate_seen(count) + steps, most = (int64_t)least + rate.first + 1;
+    return (float)(sum < most ? sum : most + (sum - most) % rate.stride);
+}
+
+/* The frames that are due within so many steps from the beginning. */
+static inline int64_t trnn_rate_due(trnn_rate rate, int64_t steps)
+{
+    return steps <= rate.first ? 0 : (steps - 1 - rate.first) / rate.stride + 1;
+}
+
+/* Of `steps` steps from `start` on those that come before row b's end. */
+static inline int32_t trnn_row_steps(const int32_t *lengths, int32_t b, int32_t start, int32_t steps)
+{
+    const int32_t left = lengths ? lengths[b] - start : steps;
+    return left < 0 ? 0 : left < steps ? left : steps;
 }
 
 /* Entries of trnn_<family>_arguments, the list of all members of trnn_<family>_args. */

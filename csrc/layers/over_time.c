@@ -53,13 +53,6 @@ static float steps_of(const float count[2])
     return (float)((double)count[0] * 1048576.0 + (double)count[1]);
 }
 
-/* Of a block of `steps` steps those that come before a row's end. */
-static int32_t steps_before_end(const int32_t *lengths, int32_t b, int32_t start, int32_t steps)
-{
-    const int32_t left = lengths ? lengths[b] - start : steps;
-    return left < 0 ? 0 : left < steps ? left : steps;
-}
-
 static void add_frame(float *restrict sum, const float *restrict x, size_t numbers)
 {
     for (size_t i = 0; i < numbers; i++) sum[i] += x[i];
@@ -104,7 +97,7 @@ static void write_row(reduction kind, float *restrict y, const float *restrict s
         return;
     }
     const float steps = steps_of(state + numbers);
-    for (size_t i = 0; i < numbers; i++) y[i] = state[i] / steps;
+    for (size_t i = 0; i < numbers; i++) y[i] = steps > 0.0f ? state[i] / steps : 0.0f;
 }
 
 static void over_time_run(const trnn_call *call)
@@ -114,7 +107,7 @@ static void over_time_run(const trnn_call *call)
     for (int32_t b = 0; b < call->batch; b++) {
         const float *const x = (const float *)call->x + (size_t)b * numbers;
         float *const state = call->state + (size_t)b * call->state_stride;
-        const int32_t steps = steps_before_end(call->lengths, b, call->start, call->steps);
+        const int32_t steps = trnn_row_steps(call->lengths, b, call->start, call->steps);
         for (int32_t t = kind == LAST && steps > 0 ? steps - 1 : 0; t < steps; t++)
             take_step(kind, state, x + (size_t)t * (size_t)call->batch * numbers, numbers, NULL, t);
         write_row(kind, call->y + (size_t)b * numbers, state, numbers);
@@ -141,7 +134,7 @@ static void over_time_forward(const trnn_pass *pass)
         const float *const x = (const float *)pass->x + (size_t)b * numbers;
         float *const state = pass->state + (size_t)b * pass->state_stride;
         int32_t *const step = kind == MAX ? (int32_t *)pass->tape + (size_t)b * numbers : NULL;
-        const int32_t steps = steps_before_end(pass->lengths, b, 0, pass->steps);
+        const int32_t steps = trnn_row_steps(pass->lengths, b, 0, pass->steps);
         for (size_t i = 0; step && i < numbers; i++) step[i] = -1;
         for (int32_t t = 0; t < steps; t++)
             take_step(kind, state, x + (size_t)t * (size_t)pass->batch * numbers, numbers, step, t);
@@ -166,7 +159,7 @@ static void over_time_backward(const trnn_pass *pass)
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *const d = pass->dstate + (size_t)b * pass->state_stride;
         const int32_t *const step = kind == MAX ? (const int32_t *)pass->tape + (size_t)b * numbers : NULL;
-        const int32_t steps = steps_before_end(pass->lengths, b, 0, pass->steps);
+        const int32_t steps = trnn_row_steps(pass->lengths, b, 0, pass->steps);
         state_backward(pass, kind, b, d, numbers);
         for (int32_t t = 0; pass->dx && t < pass->steps; t++) {
             float *const dx = pass->dx + ((size_t)t * (size_t)pass->batch + (size_t)b) * numbers;

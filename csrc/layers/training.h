@@ -47,6 +47,7 @@ typedef struct {
     float *source, *dsource; /* as state and dstate, of the layer that wrote x; NULL for a net's input */
     int32_t count;           /* further values that it reads */
     trnn_pass_read others[TRNN_READS_MAX - 1];
+    trnn_due due; /* as in trnn_call */
 } trnn_pass;
 
 struct trnn_layer_training {
@@ -101,6 +102,7 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass)
         .steps = pass->steps,
         .batch = pass->batch,
         .lengths = pass->lengths,
+        .due = pass->due,
     };
     for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) call.weights[p] = pass->weights[p];
     return call;

@@ -169,5 +169,6 @@ void test_graph(void);     /* test_graph.c */
 void test_gates(void);     /* test_gates.c */
 void test_time(void);      /* test_time.c */
 void test_attention(void); /* test_attention.c */
+void test_rates(void);     /* test_rates.c */
 
 #endif

@@ -373,6 +373,9 @@ static trnn_layer absurd_layer(dice *d)
     } else if (layer.type == &trnn_conv_steps) {
         layer.as.conv1d =
             (trnn_conv1d_args){absurd(d), absurd(d), absurd(d), 1, absurd(d), 1, flag(d), 0, 0, 0};
+    } else if (layer.type == &trnn_unfold_steps) {
+        layer.as.unfold = (trnn_unfold_args){absurd(d), absurd(d), absurd(d), absurd(d),
+                                             absurd(d), absurd(d), absurd(d), flag(d)};
     } else if (layer.type == &trnn_layer_norm || layer.type == &trnn_batch_norm) {
         layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f};
     } else if (layer.type == &trnn_prelu) {
@@ -400,6 +403,8 @@ static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
     if (layer->type == &trnn_linear) frame.cols = layer->as.linear.in_features;
     if (layer->type == &trnn_embedding) frame.rows = 1;
     if (layer->type == &trnn_conv_steps) return (trnn_frame){1, 1, layer->as.conv1d.in_channels};
+    if (layer->type == &trnn_unfold_steps)
+        return (trnn_frame){1, layer->as.unfold.rows, layer->as.unfold.cols};
     if (layer->type == &trnn_conv1d) frame.rows = layer->as.conv1d.in_channels;
     if (layer->type == &trnn_layer_norm) frame.cols = layer->as.norm.size;
     if (layer->type == &trnn_batch_norm) frame.rows = layer->as.norm.size;

@@ -37,6 +37,7 @@ int main(int argc, char **argv)
         test_gates();
         test_time();
         test_attention();
+        test_rates();
     }
     return check_result();
 }

@@ -1,0 +1,303 @@
+"""Windows and convolutions over time with rates of their own. Witnesses: PyTorch, and whole calls."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tinyrnn as tr
+
+Floats = NDArray[Any]
+
+# (kernel_size, stride, padding, dilation, groups), padding before and after
+CONVOLUTIONS: list[tuple[dict[str, Any], tuple[int, int]]] = [
+    ({"kernel_size": 3, "stride": 2, "padding": 1}, (1, 1)),
+    ({"kernel_size": 5, "stride": 1, "padding": 2}, (2, 2)),
+    ({"kernel_size": 4, "stride": 3, "padding": 0, "groups": 2}, (0, 0)),
+    ({"kernel_size": 3, "stride": 2, "padding": (2, 0), "dilation": 2}, (2, 0)),
+    ({"kernel_size": 4, "padding": "same"}, (1, 2)),
+    ({"kernel_size": 3, "stride": 2, "padding": "causal"}, (2, 0)),
+    ({"kernel_size": 2, "stride": 2, "padding": "valid"}, (0, 0)),
+    ({"kernel_size": 1, "stride": 3, "padding": 0, "bias": False}, (0, 0)),
+]
+T, B, C = 19, 3, 4
+
+
+def floats(*shape: int) -> Floats:
+    return np.random.default_rng(7).standard_normal(shape).astype(np.float32)
+
+
+def net_of(options: dict[str, Any]) -> tr.Sequential:
+    """A convolution, a second one on its rate, and a GRU."""
+    return tr.Sequential(
+        tr.TimeConv1d(C, 6, **options), tr.TimeConv1d(6, 5, 2, stride=2, padding=0), tr.GRU(5, 4)
+    )
+
+
+class Twin:
+    """The same net in PyTorch; input (T, C) of one row."""
+
+    def __init__(self, net: tr.Sequential, pad: tuple[int, int]) -> None:
+        import torch
+
+        first = net[0]
+        self.torch, self.pad = torch, pad
+        self.conv = torch.nn.Conv1d(
+            C, 6, first.kernel_size, first.stride, 0, first.dilation, first.groups, first.config()["bias"]
+        )
+        self.second, self.gru = torch.nn.Conv1d(6, 5, 2, 2), torch.nn.GRU(5, 4)
+        for name, module in self.modules().items():
+            own = {key: torch.from_numpy(np.array(value)) for key, value in net[name].state_dict().items()}
+            module.load_state_dict(own)
+
+    def modules(self) -> dict[int, Any]:
+        return {0: self.conv, 1: self.second, 2: self.gru}
+
+    def __call__(self, x: Any) -> Any:
+        padded = self.torch.nn.functional.pad(x.T[None], self.pad)
+        return self.gru(self.second(self.conv(padded))[0].T)[0]
+
+
+@pytest.mark.parametrize(("options", "pad"), CONVOLUTIONS)
+def test_outputs_and_gradients_are_pytorchs(options: dict[str, Any], pad: tuple[int, int]) -> None:
+    """Each row by itself in PyTorch; here as a batch of different lengths."""
+    torch = pytest.importorskip("torch")
+    net, x, lengths = net_of(options), floats(T, B, C), [T, 12, 15]
+    twin = Twin(net, pad)
+    given = torch.from_numpy(x).requires_grad_()
+    wanted = [twin(given[:end, b]) for b, end in enumerate(lengths)]
+    y = net(x, lengths=lengths)
+    due = net.output_lengths(lengths)
+    assert due.tolist() == [len(one) for one in wanted]
+    assert y.shape == (due.max(), B, 4)
+    for b, one in enumerate(wanted):
+        np.testing.assert_allclose(y[: due[b], b], one.detach().numpy(), atol=2e-6)
+        assert not y[due[b] :, b].any()
+    net.train()
+    assert np.array_equal(net(x, lengths=lengths), y)
+    dy = floats(*y.shape)
+    for b, end in enumerate(due):
+        dy[end:, b] = 0
+    net.zero_grad()
+    dx = net.backward(dy)
+    sum((one * torch.from_numpy(dy[: len(one), b])).sum() for b, one in enumerate(wanted)).backward()
+    np.testing.assert_allclose(dx, given.grad.numpy(), atol=1e-5)
+    own = net.grad_dict()
+    for place, module in twin.modules().items():
+        for name, parameter in module.named_parameters():
+            np.testing.assert_allclose(own[f"{place}.{name}"], parameter.grad.numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize(("options", "pad"), CONVOLUTIONS)
+@pytest.mark.parametrize("chunk", [1, 2, 5, T])
+def test_a_stream_in_chunks_has_the_bits_of_the_whole(
+    options: dict[str, Any], pad: tuple[int, int], chunk: int
+) -> None:
+    net, x = net_of(options), floats(T, B, C)
+    whole = net(x)
+    for threads in (1, 2):
+        stream = net.stream(batch=B, threads=threads)
+        found = []
+        for start in range(0, T, chunk):
+            part, end = x[start : start + chunk], start + chunk >= T
+            due = stream.due(len(part), end=end)
+            found.append(stream.run(part, end=end))
+            assert due.tolist() == [len(found[-1])] * B
+        assert np.array_equal(np.concatenate(found), whole)
+    first = net.stream(batch=B)
+    steps = [y for y in (first.step(one) for one in x) if y is not None]
+    if steps:
+        assert np.array_equal(np.array(steps), whole[: len(steps)])
+
+
+def test_a_stream_writes_to_out_and_begins_again() -> None:
+    net, x = tr.TimeConv1d(C, 2, 3, stride=2, padding=0), floats(9, 1, C)
+    stream = net.stream()
+    y = np.full((4, 1, 2), 9, np.float32)
+    assert stream.run(x, out=y) is y
+    assert np.array_equal(y, net(x))
+    with pytest.raises(tr.ShapeError, match=r"run: out has shape \(4, 1, 2\), expected \(1, 1, 2\)"):
+        stream.run(x[:3], out=y)
+    stream.reset()
+    assert np.array_equal(stream.run(x), y)
+    kept = stream.state.tobytes()
+    fork = stream.copy()
+    assert np.array_equal(fork.run(x), stream.run(x))
+    stream.state = kept
+    assert stream.due(1).tolist() == [0]
+    with pytest.raises(ValueError, match="nonfinite is 'skip', expected None"):
+        net.stream(nonfinite="skip")
+
+
+def test_rows_that_begin_at_another_step_get_their_own_frames() -> None:
+    """After a reset of one row its frames are due at other steps than those of the others."""
+    net, x = tr.TimeConv1d(C, 2, 2, stride=3, padding=0), floats(12, 2, C)
+    stream = net.stream(batch=2)
+    stream.run(x[:4])
+    stream.reset(rows=[1])
+    assert stream.due(4).tolist() == [2, 1]
+    y = stream.run(x[4:8])
+    assert np.array_equal(y[:, 0], net(x[:8, :1])[1:, 0])
+    assert np.array_equal(y[:1, 1], net(x[4:8, 1:])[:, 0])
+    assert not y[1, 1].any()
+
+
+def test_batch_first_and_one_row_without_an_axis() -> None:
+    net = tr.Sequential(tr.TimeConv1d(C, 6, 3, stride=2, padding=1), tr.GRU(6, 4, batch_first=True))
+    plain = tr.Sequential(net[0], tr.GRU(6, 4))
+    plain.load_state_dict(net.state_dict())
+    x = floats(T, B, C)
+    y = plain(x)
+    first = np.ascontiguousarray(x.swapaxes(0, 1))
+    assert np.array_equal(net(first), y.swapaxes(0, 1))
+    assert np.array_equal(net(x[:, 0]), plain(x[:, :1])[:, 0])
+    assert np.array_equal(net.stream(batch=B).run(first, end=True), y.swapaxes(0, 1))
+    one = net.stream()
+    assert np.array_equal(one.run(first[:1], end=True), y.swapaxes(0, 1)[:1])
+    assert np.array_equal(net(first, lengths=[T, 8, 9], last=True), plain(x, lengths=[T, 8, 9], last=True))
+
+
+def test_unfold_is_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    x = floats(T, B, 2, 3)
+    for size, step in ((4, 3), (1, 2), (5, 1)):
+        y = tr.TimeUnfold(size, step)(x)
+        assert np.array_equal(y, torch.from_numpy(x).unfold(0, size, step).numpy())
+
+
+def test_a_graph_of_two_rates() -> None:
+    """Values of different rates are outputs of one net; a mean over one of them is per sequence."""
+    x = tr.Input(C)
+    h = tr.TimeConv1d(C, 8, 3, stride=2, padding=1)(x).named("h")
+    same = h + tr.TimeConv1d(C, 8, 3, stride=2, padding=1)(x)
+    slow = tr.Linear(16, 3)(tr.Flatten()(tr.TimeUnfold(2, 2)(same)))
+    net = tr.Net(x, {"slow": slow, "mean": tr.MeanOverTime()(same), "all": tr.ReLU()(x)})
+    given, lengths = floats(13, B, C), [13, 6, 9]
+    y = net(given, lengths=lengths)
+    assert {name: array.shape for name, array in y.items()} == {
+        "slow": (3, B, 3),
+        "mean": (B, 8),
+        "all": (13, B, C),
+    }
+    assert {name: due.tolist() for name, due in net.output_lengths(lengths).items()} == {
+        "slow": [3, 1, 2],
+        "mean": [1, 1, 1],
+        "all": lengths,
+    }
+    for b, end in enumerate(lengths):
+        alone = net(given[:end, b : b + 1])
+        assert np.array_equal(alone["slow"][:, 0], y["slow"][: len(alone["slow"]), b])
+        np.testing.assert_array_equal(alone["mean"][0], y["mean"][b])
+    stream = net.stream(batch=B)
+    frames = [stream.step(one) for one in given]
+    assert [one["slow"] is None for one in frames] == [t % 4 != 3 for t in range(13)]
+    assert np.array_equal(np.array([one["slow"] for one in frames[3::4]]), net(given)["slow"])
+    text = net.describe()
+    assert "a frame for every 4 steps of 'time', 3 steps after the first of them" in text
+    assert "It may stream" in text
+    assert "time[2n+1|1]: a frame for every 2 steps of 'time', 1 step after" in str(net.summary())
+    net.train()
+    trained, due = net(given, lengths=lengths), net.output_lengths(lengths)
+    assert np.array_equal(trained["mean"], y["mean"])
+    for b, end in enumerate(due["slow"]):
+        assert np.array_equal(trained["slow"][:end, b], y["slow"][:end, b])
+
+
+def test_values_of_two_rates_are_not_added() -> None:
+    x = tr.Input(C)
+    with pytest.raises(ValueError, match="Add: a layer reads a value that is not on its axis of time"):
+        tr.TimeConv1d(C, C, 3, padding=1)(x) + x
+
+
+def test_files_copies_and_formats(tmp_path: Path) -> None:
+    net, x = net_of(CONVOLUTIONS[0][0]), floats(T, B, C)
+    for one in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert np.array_equal(one(x), net(x))
+    for name in ("float16", "bfloat16", "int8", "int4"):
+        small = tr.quantize(net, name)
+        assert small.formats == {"0": name, "1": name, "2.l0": name}
+        small.save(tmp_path / "net.safetensors")
+        loaded = tr.load(tmp_path / "net.safetensors")
+        assert repr(loaded) == repr(small)
+        assert np.array_equal(loaded(x), small(x))
+        np.testing.assert_allclose(small(x), net(x), atol=0.4)
+    layer = tr.TimeConv1d.from_state_dict(net[0].state_dict(), stride=2, padding=1)
+    assert np.array_equal(layer(x), net[0](x))
+
+
+def test_training_counts_the_frames_of_each_row() -> None:
+    """A trainer's loss is that of net(x) with the lengths of the output; labels of CTC likewise."""
+    net, x, lengths = net_of(CONVOLUTIONS[0][0]), floats(T, B, C), [T, 8, 12]
+    due = net.output_lengths(lengths)
+    target = floats(int(due.max()), B, 4)
+    loss = tr.MSELoss()
+    wanted, _ = loss(net(x, lengths=lengths), target, lengths=due)
+    for threads in (1, 2):
+        trainer = net.trainer(tr.optim.SGD(net, lr=0.0), loss, batch=B, steps=T, threads=threads)
+        assert trainer.step(x, target, lengths) == pytest.approx(float(wanted), rel=1e-6)
+        assert trainer.evaluate(x, target, lengths) == pytest.approx(float(wanted), rel=1e-6)
+    with pytest.raises(tr.ShapeError, match=r"target has shape \(19, 3, 4\)"):
+        trainer.step(x, floats(T, B, 4), lengths)
+
+
+def test_training_in_parts_goes_on_where_the_last_part_ended() -> None:
+    """With a state the windows go on: two parts have the frames of the whole."""
+    net, x = tr.Sequential(tr.TimeConv1d(C, 4, 4, stride=3, padding=0), tr.GRU(4, 4)), floats(20, B, C)
+    y = net(x)
+    trainer = net.trainer(tr.optim.SGD(net, lr=0.0), tr.MSELoss(), batch=B, steps=10)
+    state = trainer.new_state()
+    assert trainer.step(x[:10], y[:3], state=state) == pytest.approx(0, abs=1e-12)
+    assert trainer.step(x[10:], y[3:], state=state) == pytest.approx(0, abs=1e-12)
+
+
+def test_fit_predict_and_evaluate() -> None:
+    rng = np.random.default_rng(0)
+    xs = [rng.standard_normal((n, C)).astype(np.float32) for n in (7, 9, 20, 13)]
+    net = tr.Sequential(tr.TimeConv1d(C, 6, 3, stride=2, padding=1), tr.GRU(6, 8), tr.Linear(8, 1))
+    ys = [x[::2, :1] for x in xs]
+    before = net.evaluate(xs, ys, loss=tr.MSELoss())["loss"]
+    net.fit(
+        xs,
+        ys,
+        optimizer=tr.optim.Adam(net, lr=0.02),
+        loss=tr.MSELoss(),
+        epochs=40,
+        batch_size=2,
+        verbose=0,
+    )
+    after = net.evaluate(xs, ys, loss=tr.MSELoss())["loss"]
+    assert after < before / 3
+    outputs = net.predict(xs)
+    assert [len(y) for y in outputs] == [len(y) for y in ys]
+    assert np.mean(np.concatenate([(a - b) ** 2 for a, b in zip(outputs, ys, strict=True)])) == pytest.approx(
+        after
+    )
+    padded = net.predict(np.stack([x[:7] for x in xs]), lengths=[7, 5, 3, 1])
+    assert padded.shape == (4, 4, 1)
+    with pytest.raises(ValueError, match="fit: bptt is 4, expected None: the output has a rate of its own"):
+        net.fit(xs, ys, optimizer=tr.optim.Adam(net), loss=tr.MSELoss(), epochs=1, bptt=4)
+    with pytest.raises(tr.ShapeError, match=r"y\[0\]: got shape \(7, 1\), expected \(4, 1\)"):
+        net.fit(xs, [x[:, :1] for x in xs], optimizer=tr.optim.Adam(net), loss=tr.MSELoss(), epochs=1)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="TimeConv1d: padding is 3, expected at most 2"):
+        tr.TimeConv1d(C, 2, 3, padding=3)
+    with pytest.raises(ValueError, match="stride is 2, expected 1 for padding='same'"):
+        tr.TimeConv1d(C, 2, 3, stride=2, padding="same")
+    with pytest.raises(ValueError, match="padding is 'full', expected 'causal', 'same', 'valid'"):
+        tr.TimeUnfold(3, padding="full")
+    with pytest.raises(ValueError, match="expected a number or a pair of them"):
+        tr.TimeUnfold(3, padding=(1, 1, 1))
+    with pytest.raises(tr.ShapeError, match="shorter than a layer's window of steps"):
+        tr.TimeConv1d(C, 2, 3, padding=0)(floats(2, 1, C))
+    with pytest.raises(tr.ShapeError, match="shorter than a layer's window of steps"):
+        tr.Sequential(tr.TimeConv1d(C, 2, 3, padding=0), tr.GRU(2, 2))(floats(5, 2, C), lengths=[5, 2])
+    with pytest.raises(tr.ShapeError, match=r"expected \(T, \?, \?\)"):
+        tr.TimeUnfold(2)(floats(5, 2, 2, 2, 2))
