@@ -91,7 +91,8 @@ typedef struct trnn_layer_training trnn_layer_training;
 #include "layers/layers.def"
 #undef TRNN_LAYER
 
-typedef enum { TRNN_PAD_ZEROS, TRNN_PAD_REFLECT } trnn_pad;
+/* What is beyond the ends of an axis: a convolution knows the first two. */
+typedef enum { TRNN_PAD_ZEROS, TRNN_PAD_REFLECT, TRNN_PAD_REPLICATE, TRNN_PAD_CIRCULAR } trnn_pad;
 
 /* Arguments, as torch.nn names them. Flags are 0 or 1. */
 
@@ -166,6 +167,30 @@ typedef struct {
 
 typedef enum { TRNN_PLANES, TRNN_ROWS, TRNN_COLS } trnn_frame_axis;
 
+typedef struct { /* the same numbers as another frame; one of the sizes may be -1: what is left */
+    int32_t planes, rows, cols;
+} trnn_reshape_args;
+
+typedef struct {                /* the axis of x that becomes the planes, rows and columns of y: each once */
+    int32_t planes, rows, cols; /* a trnn_frame_axis each */
+} trnn_permute_args;
+
+typedef struct { /* numbers around a frame */
+    int32_t planes_before, planes_after, rows_before, rows_after, cols_before, cols_after;
+    int32_t mode; /* a trnn_pad. With zeros a pad may be negative: so many numbers are cut off */
+    float value;  /* in place of zeros */
+} trnn_padding_args;
+
+typedef struct {                /* sum, mean, amax, amin, prod, var, std, vector_norm, logsumexp */
+    int32_t planes, rows, cols; /* flags: the axes that become one number */
+    int32_t keep;               /* 1: they stay, with size 1; 0: the others move to the end of the frame */
+    int32_t correction;         /* var, std: the sum of squares is divided by the count less this */
+} trnn_reduce_args;
+
+typedef struct { /* a frame of one number, whatever it reads: for operations of a value and a number */
+    float number;
+} trnn_constant_args;
+
 typedef struct {  /* frames side by side; reads several values */
     int32_t axis; /* a trnn_frame_axis */
 } trnn_concat_args;
@@ -239,6 +264,11 @@ typedef struct {
         trnn_pow_args pow;
         trnn_dropout_args dropout;
         trnn_softmax_args softmax;
+        trnn_reshape_args reshape;
+        trnn_permute_args permute;
+        trnn_padding_args padding;
+        trnn_reduce_args reduce;
+        trnn_constant_args constant;
         trnn_concat_args concat;
         trnn_slice_args slice;
         trnn_delay_args delay;

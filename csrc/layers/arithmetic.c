@@ -1,11 +1,29 @@
-/* Arithmetic of two values, number by number: add, subtract, multiply, divide, minimum, maximum. As in NumPy, an axis of
- * one of the frames may be 1, and a value may be per sequence; its numbers then count again and again. The rules at the
- * edges are PyTorch's: a NaN wins, and the gradient of equal numbers goes to both halves in minimum and maximum. */
+/* Operations on the numbers of two or three values: arithmetic, powers, comparisons, a choice. As in NumPy, an axis of a
+ * frame may be 1, and a value may be per sequence; its numbers then count again and again. The rules at the edges are
+ * PyTorch's: a NaN wins, and the gradient of equal numbers goes to both halves in minimum and maximum. */
+#include "power.h"
 #include "several.h"
 
-typedef enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM } operation;
+enum { MOST = 3 }; /* values of an operation */
 
-static operation operation_of(const trnn_layer *layer) { return *(const operation *)layer->type->family; }
+/* The numbers of the values that lie along a row of the result: so many floats apart; of two values the third is the
+ * first. */
+typedef struct {
+    const float *x[MOST];
+    size_t apart[MOST];
+} row;
+
+typedef struct {
+    int32_t values;
+    void (*compute)(size_t count, const row *from, float *restrict y);
+    /* Adds the terms of the gradient of the which-th value to d, `to` floats apart. */
+    void (*add)(int which, size_t count, const row *from, const float *dy, float *d, size_t to);
+    /* Without these: y of the numbers, and the term in the gradient of the which-th; NULL: that is 0. */
+    float (*of)(float a, float b, float c);
+    float (*term)(int which, float a, float b, float c, float g);
+} operation;
+
+static const operation *operation_of(const trnn_layer *layer) { return layer->type->family; }
 
 static trnn_status arithmetic_check(const trnn_layer *layer)
 {
@@ -19,11 +37,14 @@ static int32_t joined(int32_t a, int32_t b) { return a == b || b == 1 ? a : a ==
 static trnn_status arithmetic_join(const trnn_layer *layer, const trnn_frame *in, int32_t count,
                                    trnn_frame *out)
 {
-    (void)layer;
-    if (count != 2) return TRNN_E_GRAPH;
-    *out = (trnn_frame){joined(in[0].planes, in[1].planes), joined(in[0].rows, in[1].rows),
-                        joined(in[0].cols, in[1].cols)};
-    return out->planes && out->rows && out->cols ? TRNN_OK : TRNN_E_SHAPE;
+    if (count != operation_of(layer)->values) return TRNN_E_GRAPH;
+    *out = in[0];
+    for (int32_t i = 1; i < count; i++) {
+        *out = (trnn_frame){joined(out->planes, in[i].planes), joined(out->rows, in[i].rows),
+                            joined(out->cols, in[i].cols)};
+        if (!out->planes || !out->rows || !out->cols) return TRNN_E_SHAPE;
+    }
+    return TRNN_OK;
 }
 
 /* How far apart the numbers of a frame lie along each axis of the result: 0 where the frame has one. */
@@ -40,215 +61,157 @@ static strides strides_of(trnn_frame in)
     };
 }
 
-TRNN_INLINE float result(operation op, float a, float b)
-{
-    switch (op) {
-    case ADD: return a + b;
-    case SUBTRACT: return a - b;
-    case MULTIPLY: return a * b;
-    case DIVIDE: return a / b;
-    case MINIMUM: return a < b || a != a ? a : b;
-    case MAXIMUM: return a > b || a != a ? a : b;
-    }
-    return 0.0f;
-}
-
-/* The factors of dy in da and in db. */
-TRNN_INLINE float slope_a(operation op, float a, float b)
-{
-    switch (op) {
-    case ADD:
-    case SUBTRACT: return 1.0f;
-    case MULTIPLY: return b;
-    case DIVIDE: return 1.0f / b;
-    case MINIMUM: return a < b ? 1.0f : a == b ? 0.5f : 0.0f;
-    case MAXIMUM: return a > b ? 1.0f : a == b ? 0.5f : 0.0f;
-    }
-    return 0.0f;
-}
-
-TRNN_INLINE float slope_b(operation op, float a, float b)
-{
-    switch (op) {
-    case ADD: return 1.0f;
-    case SUBTRACT: return -1.0f;
-    case MULTIPLY: return a;
-    case DIVIDE: return -(a / b / b);
-    case MINIMUM:
-    case MAXIMUM: return slope_a(op, b, a);
-    }
-    return 0.0f;
-}
-
-/* `count` numbers; a and b are `a_stride` and `b_stride` apart. */
-TRNN_INLINE void compute_row(operation op, size_t count, const float *a, size_t a_stride, const float *b,
-                             size_t b_stride, float *restrict y)
-{
-    if (a_stride == 1 && b_stride == 1)
-        for (size_t i = 0; i < count; i++) y[i] = result(op, a[i], b[i]);
-    else
-        for (size_t i = 0; i < count; i++) y[i] = result(op, a[i * a_stride], b[i * b_stride]);
-}
-
-/* Adds `count` terms to da, `to` apart. The other value's numbers are read, too. */
-TRNN_INLINE void add_row(operation op, int of_b, size_t count, const float *a, size_t a_stride,
-                         const float *b, size_t b_stride, const float *dy, float *d, size_t to)
-{
-    for (size_t i = 0; i < count; i++) {
-        const float x = a[i * a_stride], z = b[i * b_stride];
-        d[i * to] += dy[i] * (of_b ? slope_b(op, x, z) : slope_a(op, x, z));
-    }
-}
-
-/* One switch for a row, and the loop of each operation by itself. */
-#define EACH_OPERATION(op, call)          \
-    switch (op) {                         \
-    case ADD: call(ADD); break;           \
-    case SUBTRACT: call(SUBTRACT); break; \
-    case MULTIPLY: call(MULTIPLY); break; \
-    case DIVIDE: call(DIVIDE); break;     \
-    case MINIMUM: call(MINIMUM); break;   \
-    case MAXIMUM: call(MAXIMUM); break;   \
-    }
-
-static void compute_numbers(operation op, size_t count, const float *a, size_t a_stride, const float *b,
-                            size_t b_stride, float *y)
-{
-#define COMPUTE(op) compute_row(op, count, a, a_stride, b, b_stride, y)
-    EACH_OPERATION(op, COMPUTE)
-}
-
-static void add_numbers(operation op, int of_b, size_t count, const float *a, size_t a_stride, const float *b,
-                        size_t b_stride, const float *dy, float *d, size_t to)
-{
-#define ADD_TERMS(op) add_row(op, of_b, count, a, a_stride, b, b_stride, dy, d, to)
-    EACH_OPERATION(op, ADD_TERMS)
-}
-
-/* Two values and the result, with the frames that a part works on. */
+/* Values, their result, and the frames that a part works on. */
 typedef struct {
-    operation op;
+    const operation *op;
     trnn_walk walk;
-    trnn_frame in[2], out;
-    int still[2];
-    const float *x[2];
+    trnn_frame in[MOST], out;
+    int still[MOST];
+    const float *x[MOST];
     const float *dy;
-} two;
+} combination;
 
-/* y, or with `d` the gradient of the which-th value, over the numbers of one frame. */
-static void walk_frame(const two *me, const float *a, const float *b, float *y, const float *dy, float *d,
+static void take_value(combination *me, int32_t i, trnn_frame in, int still, const float *x)
+{
+    me->in[i] = in;
+    me->still[i] = still;
+    me->x[i] = x;
+}
+
+/* No number counts twice: the values lie side by side in equal frames. */
+static int are_side_by_side(const combination *me)
+{
+    for (int i = 0; i < MOST; i++)
+        if (me->still[i] || !trnn_same_frame(me->in[i], me->out)) return 0;
+    return 1;
+}
+
+static void compute_row(const operation *op, size_t count, const row *from, float *y)
+{
+    const size_t *apart = from->apart;
+    if (op->compute)
+        op->compute(count, from, y);
+    else
+        for (size_t i = 0; i < count; i++)
+            y[i] = op->of(from->x[0][i * apart[0]], from->x[1][i * apart[1]], from->x[2][i * apart[2]]);
+}
+
+static void add_row(const operation *op, int which, size_t count, const row *from, const float *dy, float *d,
+                    size_t to)
+{
+    const size_t *apart = from->apart;
+    if (op->add)
+        op->add(which, count, from, dy, d, to);
+    else
+        for (size_t i = 0; i < count; i++)
+            d[i * to] += op->term(which, from->x[0][i * apart[0]], from->x[1][i * apart[1]],
+                                  from->x[2][i * apart[2]], dy[i]);
+}
+
+/* y, or with `d` the gradient of the which-th value, over the numbers of the frame at step t of row b. */
+static void walk_frame(const combination *me, int32_t t, int32_t b, float *y, const float *dy, float *d,
                        int which)
 {
-    const strides sa = strides_of(me->in[0]), sb = strides_of(me->in[1]), to = strides_of(me->in[which]);
     const size_t cols = (size_t)me->out.cols;
+    const strides to = strides_of(me->in[which]);
+    strides apart[MOST];
+    const float *x[MOST];
+    for (int i = 0; i < MOST; i++) {
+        apart[i] = strides_of(me->in[i]);
+        x[i] = me->x[i] + trnn_walk_at(&me->walk, t, b, me->still[i]) * trnn_frame_size(me->in[i]);
+    }
     size_t at = 0;
     for (size_t p = 0; p < (size_t)me->out.planes; p++)
         for (size_t r = 0; r < (size_t)me->out.rows; r++, at += cols) {
-            const float *pa = a + p * sa.plane + r * sa.row, *pb = b + p * sb.plane + r * sb.row;
+            row from;
+            for (int i = 0; i < MOST; i++) {
+                from.x[i] = x[i] + p * apart[i].plane + r * apart[i].row;
+                from.apart[i] = apart[i].col;
+            }
             if (y)
-                compute_numbers(me->op, cols, pa, sa.col, pb, sb.col, y + at);
+                compute_row(me->op, cols, &from, y + at);
             else
-                add_numbers(me->op, which, cols, pa, sa.col, pb, sb.col, dy + at,
-                            d + p * to.plane + r * to.row, to.col);
+                add_row(me->op, which, cols, &from, dy + at, d + p * to.plane + r * to.row, to.col);
         }
 }
 
-/* Values whose numbers lie side by side in frames of this size: no frame is read twice. */
-static void compute_side_by_side(operation op, const trnn_walk *w, size_t numbers, const float *a,
-                                 const float *b, float *y)
+static void compute_side_by_side(const combination *me, float *y)
 {
+    const trnn_walk *w = &me->walk;
+    const size_t numbers = trnn_frame_size(me->out);
     const int all = w->rows == w->batch; /* no gap between the steps */
     for (int32_t t = w->from; t < w->to; t += all ? w->to - w->from : 1) {
         const size_t at = trnn_walk_at(w, t, w->first, 0) * numbers;
         const size_t count = (all ? (size_t)(w->to - w->from) : 1) * (size_t)w->rows * numbers;
-        compute_numbers(op, count, a + at, 1, b + at, 1, y + at);
+        const row from = {{me->x[0] + at, me->x[1] + at, me->x[2] + at}, {1, 1, 1}};
+        compute_row(me->op, count, &from, y + at);
     }
 }
 
-static void compute(const two *me, float *y)
+static void compute(const combination *me, float *y)
 {
     const trnn_walk *w = &me->walk;
-    const size_t numbers = trnn_frame_size(me->out), a = trnn_frame_size(me->in[0]),
-                 b = trnn_frame_size(me->in[1]);
-    for (int32_t t = w->from; t < w->to; t++) {
-        for (int32_t row = w->first; row < w->first + w->rows; row++)
-            walk_frame(me, me->x[0] + trnn_walk_at(w, t, row, me->still[0]) * a,
-                       me->x[1] + trnn_walk_at(w, t, row, me->still[1]) * b,
-                       y + trnn_walk_at(w, t, row, 0) * numbers, NULL, NULL, 0);
+    const size_t numbers = trnn_frame_size(me->out);
+    if (are_side_by_side(me)) {
+        compute_side_by_side(me, y);
+        return;
     }
+    for (int32_t t = w->from; t < w->to; t++)
+        for (int32_t b = w->first; b < w->first + w->rows; b++)
+            walk_frame(me, t, b, y + trnn_walk_at(w, t, b, 0) * numbers, NULL, NULL, 0);
 }
 
 /* d = the gradient of the which-th value: a sum over the places where its numbers count. */
-static void go_back(const two *me, int which, float *d)
+static void go_back(const combination *me, int which, float *d)
 {
     const trnn_walk *w = &me->walk;
-    const size_t size[2] = {trnn_frame_size(me->in[0]), trnn_frame_size(me->in[1])},
-                 numbers = trnn_frame_size(me->out);
+    const int still = me->still[which];
+    const size_t size = trnn_frame_size(me->in[which]), numbers = trnn_frame_size(me->out);
     if (!d) return;
     for (int32_t t = w->from; t < w->to; t++) {
-        const size_t at = trnn_walk_at(w, t, w->first, me->still[which]) * size[which];
-        if (t == w->from || !me->still[which])
-            trnn_zero(d + at, (size_t)w->rows * size[which] * sizeof(float));
-        for (int32_t row = w->first; row < w->first + w->rows; row++) {
-            const float *a = me->x[0] + trnn_walk_at(w, t, row, me->still[0]) * size[0],
-                        *b = me->x[1] + trnn_walk_at(w, t, row, me->still[1]) * size[1];
-            walk_frame(me, a, b, NULL, me->dy + trnn_walk_at(w, t, row, 0) * numbers,
-                       d + trnn_walk_at(w, t, row, me->still[which]) * size[which], which);
-        }
+        if (t == w->from || !still)
+            trnn_zero(d + trnn_walk_at(w, t, w->first, still) * size, (size_t)w->rows * size * sizeof(float));
+        for (int32_t b = w->first; (me->op->add || me->op->term) && b < w->first + w->rows; b++)
+            walk_frame(me, t, b, NULL, me->dy + trnn_walk_at(w, t, b, 0) * numbers,
+                       d + trnn_walk_at(w, t, b, still) * size, which);
     }
 }
 
 static void arithmetic_run(const trnn_call *call)
 {
-    const trnn_read *other = call->others;
-    const operation op = operation_of(call->layer);
-    const trnn_walk walk = trnn_walk_of_call(call);
-    if (!call->still && !other->still && trnn_same_frame(call->in, other->in)) {
-        compute_side_by_side(op, &walk, trnn_frame_size(call->out), call->x, other->x, call->y);
-        return;
-    }
-    const two me = {
-        .op = op,
-        .walk = walk,
-        .in = {call->in, other->in},
-        .out = call->out,
-        .still = {call->still, other->still},
-        .x = {call->x, other->x},
-    };
+    combination me = {.op = operation_of(call->layer), .walk = trnn_walk_of_call(call), .out = call->out};
+    for (int32_t i = 0; i < MOST; i++) take_value(&me, i, call->in, call->still, call->x);
+    for (int32_t i = 0; i < call->count; i++)
+        take_value(&me, i + 1, call->others[i].in, call->others[i].still, call->others[i].x);
     compute(&me, call->y);
 }
 
-static two two_of(const trnn_pass *pass)
+static combination combination_of(const trnn_pass *pass)
 {
-    return (two){
-        .op = operation_of(pass->layer),
-        .walk = trnn_walk_of_pass(pass),
-        .in = {pass->in, pass->others[0].in},
-        .out = pass->out,
-        .still = {pass->still, pass->others[0].still},
-        .x = {pass->x, pass->others[0].x},
-        .dy = pass->dy,
-    };
+    combination me = {
+        .op = operation_of(pass->layer), .walk = trnn_walk_of_pass(pass), .out = pass->out, .dy = pass->dy};
+    for (int32_t i = 0; i < MOST; i++) take_value(&me, i, pass->in, pass->still, pass->x);
+    for (int32_t i = 0; i < pass->count; i++)
+        take_value(&me, i + 1, pass->others[i].in, pass->others[i].still, pass->others[i].x);
+    return me;
 }
 
 static void arithmetic_forward(const trnn_pass *pass)
 {
-    const two me = two_of(pass);
-    if (!me.still[0] && !me.still[1] && trnn_same_frame(me.in[0], me.in[1]))
-        compute_side_by_side(me.op, &me.walk, trnn_frame_size(me.out), me.x[0], me.x[1], pass->y);
-    else
-        compute(&me, pass->y);
+    const combination me = combination_of(pass);
+    compute(&me, pass->y);
 }
 
 static void arithmetic_backward(const trnn_pass *pass)
 {
-    const two me = two_of(pass);
+    const combination me = combination_of(pass);
     go_back(&me, 0, pass->dx);
-    go_back(&me, 1, pass->others[0].dx);
+    for (int32_t i = 0; i < pass->count; i++) go_back(&me, i + 1, pass->others[i].dx);
 }
 
-#define ARITHMETIC(name_, op)                                            \
-    static const operation name_##_operation = op;                       \
+/* ---- the operations ------------------------------------------------------------------------------------ */
+
+#define TABLES(name_)                                                    \
     const trnn_layer_type trnn_##name_ = {.name = #name_,                \
                                           .check = arithmetic_check,     \
                                           .join = arithmetic_join,       \
@@ -258,9 +221,106 @@ static void arithmetic_backward(const trnn_pass *pass)
     const trnn_layer_training trnn_##name_##_training = {                \
         .forward = arithmetic_forward, .backward = arithmetic_backward, .sequences = 1}
 
-ARITHMETIC(add, ADD);
-ARITHMETIC(subtract, SUBTRACT);
-ARITHMETIC(multiply, MULTIPLY);
-ARITHMETIC(divide, DIVIDE);
-ARITHMETIC(minimum, MINIMUM);
-ARITHMETIC(maximum, MAXIMUM);
+/* y of the numbers a, b and c, and in the gradients of their values the terms from g, which is dy. */
+#define FORMULAS(name_, y_, da_, db_, dc_)                                        \
+    TRNN_INLINE float name_##_of(float a, float b, float c)                       \
+    {                                                                             \
+        (void)c;                                                                  \
+        return y_;                                                                \
+    }                                                                             \
+    TRNN_INLINE float name_##_term(int which, float a, float b, float c, float g) \
+    {                                                                             \
+        (void)a, (void)b, (void)c;                                                \
+        return which == 0 ? da_ : which == 1 ? db_ : dc_;                         \
+    }
+
+/* The operation `name` of `count` values, in a loop that all share. */
+#define OPERATION(name_, count, y, da, db, dc)                                                            \
+    FORMULAS(name_, y, da, db, dc)                                                                        \
+    static const operation name_##_operation = {.values = count, .of = name_##_of, .term = name_##_term}; \
+    TABLES(name_)
+
+/* As OPERATION, of two values, in loops of its own: faster, and larger. */
+#define INLINED(name_, y_, da_, db_)                                                                        \
+    FORMULAS(name_, y_, da_, db_, 0.0f)                                                                     \
+    static void name_##_compute(size_t count, const row *from, float *restrict y)                           \
+    {                                                                                                       \
+        const float *a = from->x[0], *b = from->x[1];                                                       \
+        const size_t to_a = from->apart[0], to_b = from->apart[1];                                          \
+        if (to_a == 1 && to_b == 1)                                                                         \
+            for (size_t i = 0; i < count; i++) y[i] = name_##_of(a[i], b[i], 0.0f);                         \
+        else                                                                                                \
+            for (size_t i = 0; i < count; i++) y[i] = name_##_of(a[i * to_a], b[i * to_b], 0.0f);           \
+    }                                                                                                       \
+    static void name_##_add(int which, size_t count, const row *from, const float *dy, float *d, size_t to) \
+    {                                                                                                       \
+        const float *a = from->x[0], *b = from->x[1];                                                       \
+        for (size_t i = 0; i < count; i++)                                                                  \
+            d[i * to] += name_##_term(which, a[i * from->apart[0]], b[i * from->apart[1]], 0.0f, dy[i]);    \
+    }                                                                                                       \
+    static const operation name_##_operation = {                                                            \
+        .values = 2, .compute = name_##_compute, .add = name_##_add};                                       \
+    TABLES(name_)
+
+/* 1 or 0, without a gradient. */
+#define COMPARISON(name_, y)                                                    \
+    static float name_##_of(float a, float b, float c)                          \
+    {                                                                           \
+        (void)c;                                                                \
+        return (y) ? 1.0f : 0.0f;                                               \
+    }                                                                           \
+    static const operation name_##_operation = {.values = 2, .of = name_##_of}; \
+    TABLES(name_)
+
+/* The factors of g in the gradients of a and b where the comparison says which one wins. */
+#define SHARE(a, wins, b) ((a)wins(b) ? 1.0f : (a) == (b) ? 0.5f : 0.0f)
+
+static float log_times(float y, float a) { return (float)((double)y * trnn_log_double((double)a)); }
+
+/* clang-format off */
+INLINED(add, a + b, g, g);
+INLINED(subtract, a - b, g, -g);
+INLINED(multiply, a * b, g * b, g * a);
+INLINED(divide, a / b, g * (1.0f / b), g * -(a / b / b));
+INLINED(minimum, a < b || a != a ? a : b, g * SHARE(a, <, b), g * SHARE(b, <, a));
+INLINED(maximum, a > b || a != a ? a : b, g * SHARE(a, >, b), g * SHARE(b, >, a));
+OPERATION(raise, 2, trnn_power_of(a, b),
+          b == 0.0f ? 0.0f : g * (b * trnn_power_of(a, b - 1.0f)),
+          a == 0.0f && b >= 0.0f ? 0.0f : g * log_times(trnn_power_of(a, b), a), 0.0f);
+OPERATION(where, 3, a != 0.0f ? b : c, 0.0f, a != 0.0f ? g : 0.0f, a != 0.0f ? 0.0f : g);
+COMPARISON(eq, a == b);
+COMPARISON(ne, a != b);
+COMPARISON(lt, a < b);
+COMPARISON(le, a <= b);
+COMPARISON(gt, a > b);
+COMPARISON(ge, a >= b);
+/* clang-format on */
+
+/* ---- a number as a value ------------------------------------------------------------------------------- */
+
+const trnn_argument trnn_constant_arguments[] = {
+    TRNN_LIVE_FLOAT_OF(constant, number),
+    TRNN_END_OF(constant),
+};
+
+static trnn_status constant_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
+{
+    (void)layer, (void)in;
+    *out = (trnn_frame){1, 1, 1};
+    return TRNN_OK;
+}
+
+static void constant_run(const trnn_call *call)
+{
+    const size_t frames = (size_t)call->steps * (size_t)call->batch;
+    for (size_t i = 0; i < frames; i++) call->y[i] = call->layer->as.constant.number;
+}
+
+static void constant_backward(const trnn_pass *pass)
+{
+    if (pass->dx) trnn_zero(pass->dx, (size_t)pass->rows * trnn_frame_size(pass->in) * sizeof(float));
+}
+
+const trnn_layer_type trnn_constant = {
+    .name = "constant", .check = arithmetic_check, .frame = constant_frame, .run = constant_run};
+const trnn_layer_training trnn_constant_training = {.backward = constant_backward};

@@ -58,6 +58,7 @@ typedef struct {
     graph *g;
     dice *d;
     int32_t uses[VALUES];
+    int matrix[VALUES];  /* its frame is a matrix, which only one layer reads */
     int bounded[VALUES]; /* within about +-1, so that a product or a loop does not grow without end */
     int delays;
 } sketch;
@@ -70,6 +71,7 @@ static int32_t pick(const sketch *s)
     const int32_t values = s->g->inputs + s->g->m.count;
     int32_t v = roll(s->d, values);
     for (int32_t i = 0; i < values && s->uses[v] && roll(s->d, 4); i++) v = roll(s->d, values);
+    while (s->matrix[v]) v--; /* the first value is none */
     return v;
 }
 
@@ -83,8 +85,9 @@ static int32_t put(sketch *s, trnn_layer layer, int32_t width, int bounded, int3
     g->reads[i].count = count;
     g->width[v] = width;
     g->axis[v] = 0;
-    g->root[v] = layer.type == &trnn_identity ? g->root[reads[0]] : v;
+    g->root[v] = layer.type == &trnn_identity || layer.type == &trnn_reshape ? g->root[reads[0]] : v;
     s->uses[v] = 0;
+    s->matrix[v] = 0;
     s->bounded[v] = bounded;
     for (int32_t r = 0; r < count; r++) {
         g->reads[i].value[r] = reads[r];
@@ -95,19 +98,91 @@ static int32_t put(sketch *s, trnn_layer layer, int32_t width, int bounded, int3
 }
 
 static const trnn_layer two_values[] = {PLAIN(add), PLAIN(subtract), PLAIN(minimum), PLAIN(maximum),
-                                        PLAIN(multiply)};
+                                        PLAIN(lt),  PLAIN(ge),       PLAIN(multiply)};
+enum { TWO_VALUES = sizeof two_values / sizeof two_values[0] };
 
 static void draw_two(sketch *s)
 {
     const graph *g = s->g;
-    const trnn_layer layer = two_values[roll(s->d, 5)];
+    const trnn_layer layer = two_values[roll(s->d, TWO_VALUES)];
     int32_t reads[2] = {pick(s), roll(s->d, 3) ? pick(s) : roll(s->d, g->inputs)};
     const int32_t a = g->width[reads[0]], b = g->width[reads[1]];
     if (a != b && a != 1 && b != 1) reads[1] = reads[0]; /* a value that is read twice */
     if (s->delays && !g->axis[reads[0]] && !g->axis[reads[1]]) return;
     const int first = s->bounded[reads[0]], second = s->bounded[reads[1]];
     const int32_t width = a != b && b > a && reads[1] != reads[0] ? b : a;
-    if (layer.type != &trnn_multiply || first || second) put(s, layer, width, first && second, 2, reads);
+    const int compares = layer.type == &trnn_lt || layer.type == &trnn_ge;
+    if (layer.type != &trnn_multiply || first || second)
+        put(s, layer, width, compares || (first && second), 2, reads);
+}
+
+/* A choice between two values, by a third one. */
+static void draw_where(sketch *s)
+{
+    const graph *g = s->g;
+    int32_t reads[3], width = 1;
+    int per_step = !s->delays;
+    for (int i = 0; i < 3; i++) {
+        reads[i] = pick(s);
+        if (g->width[reads[i]] != 1 && width != 1 && g->width[reads[i]] != width) reads[i] = reads[i - 1];
+        if (g->width[reads[i]] != 1) width = g->width[reads[i]];
+        per_step |= g->axis[reads[i]];
+    }
+    if (per_step)
+        put(s, (trnn_layer)PLAIN(where), width, s->bounded[reads[1]] && s->bounded[reads[2]], 3, reads);
+}
+
+/* A power of numbers above 0. */
+static void draw_power(sketch *s)
+{
+    int32_t reads[2] = {pick(s), pick(s)};
+    if (!s->bounded[reads[0]] || !s->bounded[reads[1]] || (s->delays && !s->g->axis[reads[0]])) return;
+    const int32_t a = s->g->width[reads[0]], b = s->g->width[reads[1]];
+    reads[0] = put(s, (trnn_layer)PLAIN(exp), a, 0, 1, &reads[0]);
+    if (a != b && a != 1 && b != 1) reads[1] = reads[0];
+    put(s, (trnn_layer)PLAIN(raise), reads[1] == reads[0] || a != 1 ? a : b, 0, 2, reads);
+}
+
+/* A value times another one as a matrix, whose rows are as many as the value has columns. */
+static void draw_matmul(sketch *s)
+{
+    int32_t reads[2] = {pick(s), pick(s)};
+    const int32_t depth = s->g->width[reads[0]], numbers = s->g->width[reads[1]], cols = numbers / depth;
+    if (cols == 0 || cols * depth != numbers || !s->bounded[reads[0]]) return;
+    if (s->delays && (!s->g->axis[reads[0]] || !s->g->axis[reads[1]])) return;
+    const trnn_layer shape = {TRNN_TRAINED(reshape), .as.reshape = {1, depth, -1}};
+    reads[1] = put(s, shape, numbers, s->bounded[reads[1]], 1, &reads[1]);
+    s->matrix[reads[1]] = 1;
+    put(s, (trnn_layer)PLAIN(matmul), cols, 0, 2, reads);
+}
+
+static const trnn_layer_type *const reductions[] = {
+    &trnn_sum, &trnn_mean, &trnn_amax, &trnn_amin, &trnn_var, &trnn_prod, &trnn_vector_norm, &trnn_logsumexp};
+static const trnn_layer_training *const reductions_trained[] = {
+    &trnn_sum_training, &trnn_mean_training, &trnn_amax_training,        &trnn_amin_training,
+    &trnn_var_training, &trnn_prod_training, &trnn_vector_norm_training, &trnn_logsumexp_training};
+
+static void draw_reduction(sketch *s, int32_t v)
+{
+    const int32_t kind = roll(s->d, 8);
+    const trnn_layer layer = {.type = reductions[kind],
+                              .training = reductions_trained[kind],
+                              .as.reduce = {.cols = 1, .keep = roll(s->d, 2), .correction = 0}};
+    const int bounded = s->bounded[v];
+    if (bounded || kind == 2 || kind == 3) put(s, layer, 1, bounded && kind > 0 && kind < 6, 1, &v);
+}
+
+static void draw_padding(sketch *s, int32_t v)
+{
+    trnn_layer layer = {TRNN_TRAINED(padding), .as.padding = {.value = 0.5f}};
+    trnn_padding_args *a = &layer.as.padding;
+    const int32_t width = s->g->width[v];
+    a->mode = roll(s->d, 4);
+    a->cols_before = a->mode == TRNN_PAD_ZEROS && width > 1 ? roll(s->d, 3) - 1 : roll(s->d, 2);
+    a->cols_after = roll(s->d, 3);
+    const int32_t most = a->mode == TRNN_PAD_REFLECT ? width - 1 : width;
+    if (a->mode != TRNN_PAD_ZEROS && (a->cols_before > most || a->cols_after > most)) return;
+    put(s, layer, width + a->cols_before + a->cols_after, s->bounded[v], 1, &v);
 }
 
 static void draw_concat(sketch *s)
@@ -146,7 +221,7 @@ static void draw_layer(sketch *s)
     const int bounded = s->bounded[v];
     const int32_t start = roll(s->d, width), size = 1 + roll(s->d, width - start);
     if (s->delays && !per_step) return; /* a loop has only layers per step */
-    switch (roll(s->d, 12)) {
+    switch (roll(s->d, 18)) {
     case 0: put(s, (trnn_layer)LINEAR(width, out, roll(s->d, 2)), out, 0, 1, &v); break;
     case 1:
         if (per_step) put(s, (trnn_layer)RECURRENT(lstm, width, out, .bias = 1), out, 1, 1, &v);
@@ -165,6 +240,12 @@ static void draw_layer(sketch *s)
         break;
     case 8: draw_concat(s); break;
     case 9: draw_delay(s); break;
+    case 10: draw_where(s); break;
+    case 11: draw_power(s); break;
+    case 12:
+    case 13: draw_matmul(s); break;
+    case 14: draw_reduction(s, v); break;
+    case 15: draw_padding(s, v); break;
     default: draw_two(s);
     }
 }
@@ -175,7 +256,7 @@ static void close_loop(sketch *s, int32_t i)
     graph *g = s->g;
     const int32_t own = g->inputs + i;
     int32_t v = own + roll(s->d, g->inputs + g->m.count - own);
-    if (!g->axis[v]) v = own;
+    if (!g->axis[v] || s->matrix[v]) v = own;
     if (roll(s->d, 8)) {
         v = put(s, (trnn_layer)LINEAR(g->width[v], g->width[own], 1), g->width[own], 0, 1, &v);
         v = put(s, (trnn_layer)PLAIN(tanh), g->width[own], 1, 1, &v);
@@ -374,7 +455,42 @@ static double joined(const trnn_layer_type *type, double a, double b)
     if (type == &trnn_add) return a + b;
     if (type == &trnn_subtract) return a - b;
     if (type == &trnn_multiply) return a * b;
+    if (type == &trnn_raise) return pow(a, b);
+    if (type == &trnn_lt) return a < b;
+    if (type == &trnn_ge) return a >= b;
     return type == &trnn_minimum ? fmin(a, b) : fmax(a, b);
+}
+
+static double reduced(const trnn_layer_type *type, const double *x, int32_t count)
+{
+    double sum = 0, squares = 0, product = 1, most = x[0], least = x[0], exps = 0, spread = 0;
+    for (int32_t j = 0; j < count; j++) {
+        sum += x[j];
+        squares += x[j] * x[j];
+        product *= x[j];
+        most = fmax(most, x[j]);
+        least = fmin(least, x[j]);
+        exps += exp(x[j]);
+    }
+    for (int32_t j = 0; j < count; j++) spread += (x[j] - sum / count) * (x[j] - sum / count);
+    if (type == &trnn_sum) return sum;
+    if (type == &trnn_mean) return sum / count;
+    if (type == &trnn_amax) return most;
+    if (type == &trnn_amin) return least;
+    if (type == &trnn_var) return spread / count;
+    if (type == &trnn_prod) return product;
+    return type == &trnn_vector_norm ? sqrt(squares) : log(exps);
+}
+
+/* Number j of a row that a pad makes wider. */
+static double padded(const trnn_padding_args *a, const double *x, int32_t count, int32_t j)
+{
+    int32_t i = j - a->cols_before;
+    if (i >= 0 && i < count) return x[i];
+    if (a->mode == TRNN_PAD_REPLICATE) return x[i < 0 ? 0 : count - 1];
+    if (a->mode == TRNN_PAD_CIRCULAR) return x[(i + count) % count];
+    if (a->mode == TRNN_PAD_REFLECT) return x[i < 0 ? -i : 2 * count - 2 - i];
+    return (double)a->value;
 }
 
 static void norm(double *y, const double *x, int32_t count, const double *weight, const double *bias)
@@ -416,8 +532,23 @@ static void reference_layer(const point *p, double *const *values, int32_t i, in
     } else if (type == &trnn_concat) {
         for (int32_t r = 0; r < reads->count; r++)
             for (int32_t j = 0; j < g->width[reads->value[r]]; j++) *y++ = x[r][j];
-    } else {
+    } else if (type == &trnn_matmul) {
+        const int32_t depth = g->width[reads->value[0]];
         for (int32_t j = 0; j < width; j++) {
+            y[j] = 0;
+            for (int32_t k = 0; k < depth; k++) y[j] += x[0][k] * x[1][k * width + j];
+        }
+    } else {
+        for (size_t k = 0; k < sizeof reductions / sizeof reductions[0]; k++)
+            if (type == reductions[k]) y[0] = reduced(type, x[0], g->width[reads->value[0]]);
+        for (int32_t j = 0; j < width; j++) {
+            if (type == &trnn_reshape) y[j] = x[0][j];
+            if (type == &trnn_exp) y[j] = exp(x[0][j]);
+            if (type == &trnn_padding) y[j] = padded(&layer->as.padding, x[0], g->width[reads->value[0]], j);
+            if (type == &trnn_where) {
+                const int which = x[0][g->width[reads->value[0]] == 1 ? 0 : j] != 0 ? 1 : 2;
+                y[j] = x[which][g->width[reads->value[which]] == 1 ? 0 : j];
+            }
             if (type == &trnn_relu) y[j] = x[0][j] > 0 ? x[0][j] : 0;
             if (type == &trnn_tanh) y[j] = tanh(x[0][j]);
             if (type == &trnn_identity) y[j] = x[0][j];
@@ -867,7 +998,7 @@ static double loss_of(const lesson *l, const point *p, const int32_t *lengths)
 static void along(const lesson *l, const point *p, const double *gradient, size_t from, size_t to,
                   const manner *how, const char *what, int32_t number)
 {
-    const double step = 1e-6;
+    const double step = 1e-7;
     double *begin = take_doubles(to - from), *direction = take_doubles(to - from), sum = 0, sizes = 0,
            loss[2];
     dice d = dice_named(what);
@@ -1282,6 +1413,50 @@ static void cannot_be(void)
          {PLAIN(relu)}, {{1, {0}}}, 1, 1, 1, {{{1, 1, 3}, -1}}, {1}},
         {"a slice of axis 3", TRNN_E_ARGUMENT, 0,
          {{TRNN_TRAINED(slice), .as.slice = {3, 0, 1}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a reshape with two sizes left open", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(reshape), .as.reshape = {1, -1, -1}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a reshape of 3 to 2", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(reshape), .as.reshape = {1, 1, 2}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a reshape of 3 to 2 rows", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(reshape), .as.reshape = {1, 2, -1}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a reshape of 3 to 2^84", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(reshape), .as.reshape = {1 << 28, 1 << 28, 1 << 28}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a reshape of 3 to 2^56 and more", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(reshape), .as.reshape = {1 << 28, 1 << 28, -1}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"columns as two axes", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(permute), .as.permute = {TRNN_PLANES, TRNN_COLS, TRNN_COLS}}},
+         {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"axis 3 as columns", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(permute), .as.permute = {TRNN_PLANES, TRNN_ROWS, 3}}},
+         {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a pad of an unknown mode", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(padding), .as.padding = {.mode = 4}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a pad that repeats -1", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(padding), .as.padding = {.cols_after = -1, .mode = TRNN_PAD_REPLICATE}}},
+         {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a reflection of 3 numbers in 3", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(padding), .as.padding = {.cols_before = 3, .mode = TRNN_PAD_REFLECT}}},
+         {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a circle of 4 numbers of 3", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(padding), .as.padding = {.cols_after = 4, .mode = TRNN_PAD_CIRCULAR}}},
+         {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a pad that leaves nothing", TRNN_E_SHAPE, 0,
+         {{TRNN_TRAINED(padding), .as.padding = {.cols_before = -2, .cols_after = -1}}},
+         {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a pad of 2^28", TRNN_E_SIZE, 0,
+         {{TRNN_TRAINED(padding), .as.padding = {.rows_before = 1 << 28}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a sum over an axis twice", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(sum), .as.reduce = {.cols = 2}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a variance with a correction of -1", TRNN_E_ARGUMENT, 0,
+         {{TRNN_TRAINED(var), .as.reduce = {.cols = 1, .correction = -1}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a product of (1, 3) and (1, 3)", TRNN_E_SHAPE, 0,
+         {PLAIN(matmul)}, {{2, {0, 0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a product of 2 and 3 planes", TRNN_E_SHAPE, 0,
+         {PLAIN(matmul)}, {{2, {0, 1}}}, 1, 2, 1, {{{2, 3, 3}, 1}, {{3, 3, 3}, 1}}, {2}},
+        {"a product of one", TRNN_E_GRAPH, 0,
+         {PLAIN(matmul)}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"a choice of two", TRNN_E_GRAPH, 0,
+         {PLAIN(where)}, {{2, {0, 0}}}, 1, 1, 1, {PER_STEP}, {1}},
         {"a delay of no step", TRNN_E_ARGUMENT, 0,
          {{TRNN_TRAINED(delay), .as.delay = {1, 1, 3, 0}}}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
         {"a sum of 3 and 2", TRNN_E_SHAPE, 0,
