@@ -1,4 +1,4 @@
-"""Layers that combine values of a net, or take them apart: arithmetic, concatenation, slices, delays."""
+"""Layers that combine values of a net, or take them apart: arithmetic, products, concat, slices, delays."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ from tinyrnn.activations import Abs, Neg, Power, Reciprocal, Scale
 from tinyrnn.arguments import check_int, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
+from tinyrnn.frames import Constant, check_dim
 from tinyrnn.layers import _Layer
 from tinyrnn.net import Net
 from tinyrnn.plans import Cores
 from tinyrnn.tensors import Frame, Slot, Tensor, in_planes
 from tinyrnn.values import TIME, Value, applied, operations
-
-
-def _check_dim(kind: str, dim: int, rank: int) -> None:
-    """Raise an error if frames of ``rank`` axes do not have this one, counted from the end."""
-    if not -rank <= dim < 0:
-        raise ShapeError(f"{kind}: dim is {dim}, expected {-rank} .. -1 in frames of {rank} axes")
 
 
 class _Joining(Net):
@@ -63,7 +58,7 @@ class _Joining(Net):
 
 
 class _Arithmetic(_Joining):
-    """Arithmetic of two values; an axis of a frame may be 1, and a value may be per sequence."""
+    """An operation on the numbers of values; an axis of a frame may be 1, and a value may be per sequence."""
 
     _kind: ClassVar[str]
 
@@ -71,14 +66,21 @@ class _Arithmetic(_Joining):
         self._core_layer = _core.Layer(self._kind)
 
     def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
-        one, other = frames
-        rank = max(len(one), len(other))
-        pairs = list(zip((1,) * (rank - len(one)) + one, (1,) * (rank - len(other)) + other, strict=True))
-        if any(a != b and 1 not in (a, b) for a, b in pairs):
+        rank = max(map(len, frames))
+        axes = [
+            set(sizes) - {1}
+            for sizes in zip(*((1,) * (rank - len(one)) + one for one in frames), strict=True)
+        ]
+        if any(len(sizes) > 1 for sizes in axes):
             raise ShapeError(
-                f"{type(self).__name__}: got frames of shapes {one} and {other}, expected equal sizes or 1"
+                f"{type(self).__name__}: got frames of shapes {_listed(frames)}, expected equal sizes or 1"
             )
-        return self._core_layer, tuple(max(pair) for pair in pairs)
+        return self._core_layer, tuple(max(sizes, default=1) for sizes in axes)
+
+
+def _listed(frames: list[Frame]) -> str:
+    *first, last = map(str, frames)
+    return f"{', '.join(first)} and {last}"
 
 
 class Add(_Arithmetic):
@@ -117,6 +119,84 @@ class Maximum(_Arithmetic):
     _kind = "maximum"
 
 
+class Pow(_Arithmetic):
+    """One value to the power of another, ``a ** b``, as ``torch.pow``; `Power` is faster for a number.
+
+    It is computed in double and without vectors. A negative number to a power that is not whole is NaN.
+    """
+
+    _kind = "raise"
+
+
+class Equal(_Arithmetic):
+    """1 where the numbers of two values are equal, 0 elsewhere, as ``torch.eq``. It has no gradient."""
+
+    _kind = "eq"
+
+
+class NotEqual(_Arithmetic):
+    """1 where the numbers of two values differ, 0 elsewhere, as ``torch.ne``. It has no gradient."""
+
+    _kind = "ne"
+
+
+class Less(_Arithmetic):
+    """1 where ``a < b``, 0 elsewhere, as ``torch.lt``. It has no gradient."""
+
+    _kind = "lt"
+
+
+class LessEqual(_Arithmetic):
+    """1 where ``a <= b``, 0 elsewhere, as ``torch.le``. It has no gradient."""
+
+    _kind = "le"
+
+
+class Greater(_Arithmetic):
+    """1 where ``a > b``, 0 elsewhere, as ``torch.gt``. It has no gradient."""
+
+    _kind = "gt"
+
+
+class GreaterEqual(_Arithmetic):
+    """1 where ``a >= b``, 0 elsewhere, as ``torch.ge``. It has no gradient."""
+
+    _kind = "ge"
+
+
+class Where(_Arithmetic):
+    """Of three values the second where the first is not 0, the third elsewhere, as ``torch.where``."""
+
+    _kind = "where"
+    _counts = "3 values"
+
+    def _fits(self, count: int) -> bool:
+        return count == 3
+
+
+class Matmul(_Joining):
+    """The product of two values whose frames are matrices, ``a @ b``, as ``torch.matmul``.
+
+    ``(R, K)`` times ``(K, C)``, and with three axes each of the first; ``(K,)`` at the left is one row.
+    """
+
+    def __init__(self) -> None:
+        self._core_layer = _core.Layer("matmul")
+
+    def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
+        one, other = frames
+        planes = [frame[:-2] or (1,) for frame in frames]
+        row = len(one) == 1 and len(other) == 2
+        fits = len(other) >= 2 and (row or len(one) >= 2) and one[-1] == other[-2]
+        if not fits or (planes[0] != planes[1] and (1,) not in planes):
+            raise ShapeError(
+                f"Matmul: got frames of shapes {one} and {other}, expected (R, K) and (K, C), or three axes "
+                "of which the first is equal or 1"
+            )
+        lead = max(planes) if max(len(one), len(other)) == 3 else ()
+        return self._core_layer, (*lead, *one[-2:-1], other[-1])
+
+
 class Concat(_Joining):
     """Frames side by side, as ``torch.cat``.
 
@@ -138,7 +218,7 @@ class Concat(_Joining):
 
     def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
         first = frames[0]
-        _check_dim("Concat", self.dim, len(first))
+        check_dim("Concat", self.dim, len(first))
         rests = {
             (*frame[: len(frame) + self.dim], 0, *frame[len(frame) + self.dim + 1 :]) for frame in frames
         }
@@ -174,7 +254,7 @@ class Slice(_Layer):
         return None
 
     def _out(self, frame: Frame) -> Frame:
-        _check_dim("Slice", self.dim, len(frame))
+        check_dim("Slice", self.dim, len(frame))
         if self.start + self.size > frame[self.dim]:
             raise self._wants(frame, f"at least {self.start + self.size} numbers along dim {self.dim}")
         out = list(frame)
@@ -311,6 +391,87 @@ def _constant(kind: str, number: Any) -> float:
     return float(number)
 
 
+def _operands(layer: Net, given: Sequence[Any]) -> Value:
+    """Apply a layer to values and numbers."""
+    kind = type(layer).__name__
+    some = next((one for one in given if isinstance(one, Value)), None)
+    if some is None:
+        raise TypeError(f"{kind}: got {', '.join(map(brief, given))}, expected at least one value of a net")
+    values = [
+        one if isinstance(one, Value) else applied(Constant(_constant(kind, one)), (some,)) for one in given
+    ]
+    return applied(layer, values)
+
+
+def eq(a: Any, b: Any) -> Value:
+    """1 where two values, or a value and a number, are equal; ``==`` compares the values themselves."""
+    return _operands(Equal(), (a, b))
+
+
+def ne(a: Any, b: Any) -> Value:
+    """1 where two values, or a value and a number, differ; ``!=`` compares the values themselves."""
+    return _operands(NotEqual(), (a, b))
+
+
+def lt(a: Any, b: Any) -> Value:
+    """1 where ``a < b``, of two values or a value and a number."""
+    return _operands(Less(), (a, b))
+
+
+def le(a: Any, b: Any) -> Value:
+    """1 where ``a <= b``, of two values or a value and a number."""
+    return _operands(LessEqual(), (a, b))
+
+
+def gt(a: Any, b: Any) -> Value:
+    """1 where ``a > b``, of two values or a value and a number."""
+    return _operands(Greater(), (a, b))
+
+
+def ge(a: Any, b: Any) -> Value:
+    """1 where ``a >= b``, of two values or a value and a number."""
+    return _operands(GreaterEqual(), (a, b))
+
+
+def where(condition: Value, x: Any, y: Any) -> Value:
+    """Values or numbers ``x`` where the condition is not 0, ``y`` elsewhere; see `Where`."""
+    return _operands(Where(), (condition, x, y))
+
+
+def matmul(a: Value, b: Value) -> Value:
+    """The product of two values as matrices, as ``torch.matmul``; frames of one axis are vectors."""
+    for one in (a, b):
+        if not isinstance(one, Value):
+            raise TypeError(f"Matmul: got {brief(one)} beside a value, expected a value of the net")
+    if len(b.frame) == 1:
+        return matmul(a, b.unsqueeze(-1)).squeeze(-1)
+    if len(a.frame) == 1 and len(b.frame) == 3:
+        return matmul(a.unsqueeze(-2), b).squeeze(-2)
+    return applied(Matmul(), (a, b))
+
+
+def split(value: Value, split_size_or_sections: int | Sequence[int], dim: int = -1) -> tuple[Value, ...]:
+    """Take frames apart along an axis, as ``torch.split``: into parts of a size, or of these sizes."""
+    check_dim("split", check_int("split: dim", dim, -3, -1), len(value.frame))
+    size, given = value.frame[dim], split_size_or_sections
+    if isinstance(given, (tuple, list)):
+        sizes = [check_size("split: split_size_or_sections", one) for one in given]
+    else:
+        each = check_size("split: split_size_or_sections", given)
+        sizes = [min(each, size - start) for start in range(0, size, each)]
+    if sum(sizes) != size:
+        raise ShapeError(
+            f"split: got sizes {sizes} for frames of shape {value.frame}, expected a sum of {size}"
+        )
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return tuple(applied(Slice(start, one, dim), (value,)) for start, one in zip(starts, sizes, strict=True))
+
+
+def stack(values: Sequence[Value], dim: int = -1) -> Value:
+    """Put the frames of values side by side along a new axis, as ``torch.stack``."""
+    return concat([value.unsqueeze(dim) for value in values], dim)
+
+
 def _add(a: Any, b: Any) -> Value:
     if isinstance(a, Value) and isinstance(b, Value):
         return applied(Add(), (a, b))
@@ -344,6 +505,12 @@ def _divide(a: Any, b: Any) -> Value:
     return _multiply(applied(Reciprocal(), (b,)), _constant("Divide", a))
 
 
+def _power(a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and not isinstance(b, Value):
+        return applied(Power(_constant("Power", b)), (a,))
+    return _operands(Pow(), (a, b))
+
+
 def _sliced(value: Value, place: Any) -> Value:
     """Do ``value[start:stop]`` along the first axis of a frame, ``value[..., start:stop]`` along the last."""
     given = place if isinstance(place, tuple) else (place,)
@@ -364,6 +531,11 @@ operations |= {
     "divide": _divide,
     "negative": lambda value: applied(Neg(), (value,)),
     "absolute": lambda value: applied(Abs(), (value,)),
-    "power": lambda value, exponent: applied(Power(_constant("Power", exponent)), (value,)),
+    "power": _power,
+    "matmul": matmul,
+    "lt": lt,
+    "le": le,
+    "gt": gt,
+    "ge": ge,
     "slice": _sliced,
 }

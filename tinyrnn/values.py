@@ -28,8 +28,9 @@ _serials = count()
 class Value:
     """A value of a net that is being described: an `Input`, or what a layer will write.
 
-    A layer that is called with values makes a value; so do ``+``, ``-``, ``*`` and ``/`` of two of them, and
-    a slice. `Net` makes a net of inputs and outputs.
+    A layer that is called with values makes a value; so do ``+ - * / ** @ < <= > >=`` of two of them or of
+    one and a number, a slice, and the methods. They count the axes of a frame from the end: -1 is the last.
+    `Net` makes a net of inputs and outputs.
 
     Attributes
     ----------
@@ -97,6 +98,90 @@ class Value:
 
     def __pow__(self, exponent: Any) -> Value:
         return operations["power"](self, exponent)
+
+    def __rpow__(self, base: Any) -> Value:
+        return operations["power"](base, self)
+
+    def __matmul__(self, other: Any) -> Value:
+        return operations["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Value:
+        return operations["matmul"](other, self)
+
+    def __lt__(self, other: Any) -> Value:
+        return operations["lt"](self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return operations["le"](self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return operations["gt"](self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return operations["ge"](self, other)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self!r} is neither true nor false before the net runs: use tr.where")
+
+    def reshape(self, *shape: Any) -> Value:
+        """Give the frames another shape; one size may be -1. See `Reshape`."""
+        return operations["reshape"](self, shape)
+
+    def flatten(self) -> Value:
+        """Give the frames one axis."""
+        return operations["reshape"](self, (-1,))
+
+    def unsqueeze(self, dim: int) -> Value:
+        """Add an axis of size 1, which is ``dim`` of the new frames."""
+        return operations["unsqueeze"](self, dim)
+
+    def squeeze(self, dim: int) -> Value:
+        """Take away an axis if its size is 1."""
+        return operations["squeeze"](self, dim)
+
+    def permute(self, *dims: Any) -> Value:
+        """Put the last axes in another order; see `Permute`."""
+        return operations["permute"](self, dims)
+
+    def transpose(self, dim0: int, dim1: int) -> Value:
+        """Exchange two axes."""
+        return operations["transpose"](self, dim0, dim1)
+
+    def sum(self, dim: Any = None, keepdim: bool = False) -> Value:
+        """The sum over axes; see `Sum`."""
+        return operations["sum"](self, dim, keepdim)
+
+    def mean(self, dim: Any = None, keepdim: bool = False) -> Value:
+        """The mean over axes; see `Mean`."""
+        return operations["mean"](self, dim, keepdim)
+
+    def amax(self, dim: Any = None, keepdim: bool = False) -> Value:
+        """The largest number over axes; see `Amax`."""
+        return operations["amax"](self, dim, keepdim)
+
+    def amin(self, dim: Any = None, keepdim: bool = False) -> Value:
+        """The smallest number over axes; see `Amin`."""
+        return operations["amin"](self, dim, keepdim)
+
+    def prod(self, dim: Any = None, keepdim: bool = False) -> Value:
+        """The product over axes; see `Prod`."""
+        return operations["prod"](self, dim, keepdim)
+
+    def norm(self, dim: Any = None, keepdim: bool = False) -> Value:
+        """The root of the sum of squares; see `VectorNorm`."""
+        return operations["norm"](self, dim, keepdim)
+
+    def logsumexp(self, dim: Any = None, keepdim: bool = False) -> Value:
+        """The logarithm of the sum of exponentials; see `LogSumExp`."""
+        return operations["logsumexp"](self, dim, keepdim)
+
+    def var(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Value:
+        """The variance over axes; see `Var`."""
+        return operations["var"](self, dim, correction, keepdim)
+
+    def std(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Value:
+        """The standard deviation over axes; see `Std`."""
+        return operations["std"](self, dim, correction, keepdim)
 
     def __getitem__(self, place: Any) -> Value:
         return operations["slice"](self, place)

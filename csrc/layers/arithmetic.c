@@ -68,7 +68,9 @@ typedef struct {
     trnn_frame in[MOST], out;
     int still[MOST];
     const float *x[MOST];
+    float *y;
     const float *dy;
+    float *d[MOST]; /* NULL: not needed */
 } combination;
 
 static void take_value(combination *me, int32_t i, trnn_frame in, int still, const float *x)
@@ -108,34 +110,38 @@ static void add_row(const operation *op, int which, size_t count, const row *fro
                                   from->x[2][i * apart[2]], dy[i]);
 }
 
-/* y, or with `d` the gradient of the which-th value, over the numbers of the frame at step t of row b. */
-static void walk_frame(const combination *me, int32_t t, int32_t b, float *y, const float *dy, float *d,
-                       int which)
+/* The numbers of y, or what they add to the gradient of a value: of the frame at step t of row b. */
+typedef enum { OF_A, OF_B, OF_C, OF_Y } target;
+
+TRNN_NOINLINE void walk_frame(const combination *me, int32_t t, int32_t b, target what)
 {
+    const int which = what == OF_Y ? 0 : (int)what;
     const size_t cols = (size_t)me->out.cols;
-    const strides to = strides_of(me->in[which]);
     strides apart[MOST];
-    const float *x[MOST];
+    size_t first[MOST];
     for (int i = 0; i < MOST; i++) {
         apart[i] = strides_of(me->in[i]);
-        x[i] = me->x[i] + trnn_walk_at(&me->walk, t, b, me->still[i]) * trnn_frame_size(me->in[i]);
+        first[i] = trnn_walk_at(&me->walk, t, b, me->still[i]) * trnn_frame_size(me->in[i]);
     }
-    size_t at = 0;
+    size_t at = trnn_walk_at(&me->walk, t, b, 0) * trnn_frame_size(me->out);
     for (size_t p = 0; p < (size_t)me->out.planes; p++)
         for (size_t r = 0; r < (size_t)me->out.rows; r++, at += cols) {
             row from;
+            size_t place[MOST];
             for (int i = 0; i < MOST; i++) {
-                from.x[i] = x[i] + p * apart[i].plane + r * apart[i].row;
+                place[i] = first[i] + p * apart[i].plane + r * apart[i].row;
+                from.x[i] = me->x[i] + place[i];
                 from.apart[i] = apart[i].col;
             }
-            if (y)
-                compute_row(me->op, cols, &from, y + at);
+            if (what == OF_Y)
+                compute_row(me->op, cols, &from, me->y + at);
             else
-                add_row(me->op, which, cols, &from, dy + at, d + p * to.plane + r * to.row, to.col);
+                add_row(me->op, which, cols, &from, me->dy + at, me->d[which] + place[which],
+                        apart[which].col);
         }
 }
 
-static void compute_side_by_side(const combination *me, float *y)
+static void compute_side_by_side(const combination *me)
 {
     const trnn_walk *w = &me->walk;
     const size_t numbers = trnn_frame_size(me->out);
@@ -144,52 +150,56 @@ static void compute_side_by_side(const combination *me, float *y)
         const size_t at = trnn_walk_at(w, t, w->first, 0) * numbers;
         const size_t count = (all ? (size_t)(w->to - w->from) : 1) * (size_t)w->rows * numbers;
         const row from = {{me->x[0] + at, me->x[1] + at, me->x[2] + at}, {1, 1, 1}};
-        compute_row(me->op, count, &from, y + at);
+        compute_row(me->op, count, &from, me->y + at);
     }
 }
 
-static void compute(const combination *me, float *y)
+static void compute(const combination *me)
 {
     const trnn_walk *w = &me->walk;
-    const size_t numbers = trnn_frame_size(me->out);
     if (are_side_by_side(me)) {
-        compute_side_by_side(me, y);
+        compute_side_by_side(me);
         return;
     }
     for (int32_t t = w->from; t < w->to; t++)
-        for (int32_t b = w->first; b < w->first + w->rows; b++)
-            walk_frame(me, t, b, y + trnn_walk_at(w, t, b, 0) * numbers, NULL, NULL, 0);
+        for (int32_t b = w->first; b < w->first + w->rows; b++) walk_frame(me, t, b, OF_Y);
 }
 
-/* d = the gradient of the which-th value: a sum over the places where its numbers count. */
-static void go_back(const combination *me, int which, float *d)
+/* The gradients of the values, where they are asked for: sums over the places where a number counts. */
+static void go_back(const combination *me)
 {
     const trnn_walk *w = &me->walk;
-    const int still = me->still[which];
-    const size_t size = trnn_frame_size(me->in[which]), numbers = trnn_frame_size(me->out);
-    if (!d) return;
-    for (int32_t t = w->from; t < w->to; t++) {
-        if (t == w->from || !still)
-            trnn_zero(d + trnn_walk_at(w, t, w->first, still) * size, (size_t)w->rows * size * sizeof(float));
-        for (int32_t b = w->first; (me->op->add || me->op->term) && b < w->first + w->rows; b++)
-            walk_frame(me, t, b, NULL, me->dy + trnn_walk_at(w, t, b, 0) * numbers,
-                       d + trnn_walk_at(w, t, b, still) * size, which);
+    for (int which = 0; which < me->op->values; which++) {
+        const int still = me->still[which];
+        const size_t size = trnn_frame_size(me->in[which]);
+        float *const d = me->d[which];
+        for (int32_t t = w->from; d && t < w->to; t++) {
+            if (t == w->from || !still)
+                trnn_zero(d + trnn_walk_at(w, t, w->first, still) * size,
+                          (size_t)w->rows * size * sizeof(float));
+            for (int32_t b = w->first; (me->op->add || me->op->term) && b < w->first + w->rows; b++)
+                walk_frame(me, t, b, (target)which);
+        }
     }
 }
 
 static void arithmetic_run(const trnn_call *call)
 {
-    combination me = {.op = operation_of(call->layer), .walk = trnn_walk_of_call(call), .out = call->out};
+    combination me = {
+        .op = operation_of(call->layer), .walk = trnn_walk_of_call(call), .out = call->out, .y = call->y};
     for (int32_t i = 0; i < MOST; i++) take_value(&me, i, call->in, call->still, call->x);
     for (int32_t i = 0; i < call->count; i++)
         take_value(&me, i + 1, call->others[i].in, call->others[i].still, call->others[i].x);
-    compute(&me, call->y);
+    compute(&me);
 }
 
 static combination combination_of(const trnn_pass *pass)
 {
-    combination me = {
-        .op = operation_of(pass->layer), .walk = trnn_walk_of_pass(pass), .out = pass->out, .dy = pass->dy};
+    combination me = {.op = operation_of(pass->layer),
+                      .walk = trnn_walk_of_pass(pass),
+                      .out = pass->out,
+                      .y = pass->y,
+                      .dy = pass->dy};
     for (int32_t i = 0; i < MOST; i++) take_value(&me, i, pass->in, pass->still, pass->x);
     for (int32_t i = 0; i < pass->count; i++)
         take_value(&me, i + 1, pass->others[i].in, pass->others[i].still, pass->others[i].x);
@@ -199,14 +209,15 @@ static combination combination_of(const trnn_pass *pass)
 static void arithmetic_forward(const trnn_pass *pass)
 {
     const combination me = combination_of(pass);
-    compute(&me, pass->y);
+    compute(&me);
 }
 
 static void arithmetic_backward(const trnn_pass *pass)
 {
-    const combination me = combination_of(pass);
-    go_back(&me, 0, pass->dx);
-    for (int32_t i = 0; i < pass->count; i++) go_back(&me, i + 1, pass->others[i].dx);
+    combination me = combination_of(pass);
+    me.d[0] = pass->dx;
+    for (int32_t i = 0; i < pass->count; i++) me.d[i + 1] = pass->others[i].dx;
+    go_back(&me);
 }
 
 /* ---- the operations ------------------------------------------------------------------------------------ */
@@ -240,18 +251,17 @@ static void arithmetic_backward(const trnn_pass *pass)
     static const operation name_##_operation = {.values = count, .of = name_##_of, .term = name_##_term}; \
     TABLES(name_)
 
-/* As OPERATION, of two values, in loops of its own: faster, and larger. */
-#define INLINED(name_, y_, da_, db_)                                                                        \
+/* As OPERATION, of two values, with loops of its own forwards, or both ways: faster, and larger. */
+#define FAST_FORWARDS(name_, y_, da_, db_)                              \
+    FORMULAS(name_, y_, da_, db_, 0.0f)                                 \
+    COMPUTE(name_)                                                      \
+    static const operation name_##_operation = {                        \
+        .values = 2, .compute = name_##_compute, .term = name_##_term}; \
+    TABLES(name_)
+
+#define FAST(name_, y_, da_, db_)                                                                           \
     FORMULAS(name_, y_, da_, db_, 0.0f)                                                                     \
-    static void name_##_compute(size_t count, const row *from, float *restrict y)                           \
-    {                                                                                                       \
-        const float *a = from->x[0], *b = from->x[1];                                                       \
-        const size_t to_a = from->apart[0], to_b = from->apart[1];                                          \
-        if (to_a == 1 && to_b == 1)                                                                         \
-            for (size_t i = 0; i < count; i++) y[i] = name_##_of(a[i], b[i], 0.0f);                         \
-        else                                                                                                \
-            for (size_t i = 0; i < count; i++) y[i] = name_##_of(a[i * to_a], b[i * to_b], 0.0f);           \
-    }                                                                                                       \
+    COMPUTE(name_)                                                                                          \
     static void name_##_add(int which, size_t count, const row *from, const float *dy, float *d, size_t to) \
     {                                                                                                       \
         const float *a = from->x[0], *b = from->x[1];                                                       \
@@ -261,6 +271,17 @@ static void arithmetic_backward(const trnn_pass *pass)
     static const operation name_##_operation = {                                                            \
         .values = 2, .compute = name_##_compute, .add = name_##_add};                                       \
     TABLES(name_)
+
+#define COMPUTE(name_)                                                                            \
+    static void name_##_compute(size_t count, const row *from, float *restrict y)                 \
+    {                                                                                             \
+        const float *a = from->x[0], *b = from->x[1];                                             \
+        const size_t to_a = from->apart[0], to_b = from->apart[1];                                \
+        if (to_a == 1 && to_b == 1)                                                               \
+            for (size_t i = 0; i < count; i++) y[i] = name_##_of(a[i], b[i], 0.0f);               \
+        else                                                                                      \
+            for (size_t i = 0; i < count; i++) y[i] = name_##_of(a[i * to_a], b[i * to_b], 0.0f); \
+    }
 
 /* 1 or 0, without a gradient. */
 #define COMPARISON(name_, y)                                                    \
@@ -278,12 +299,12 @@ static void arithmetic_backward(const trnn_pass *pass)
 static float log_times(float y, float a) { return (float)((double)y * trnn_log_double((double)a)); }
 
 /* clang-format off */
-INLINED(add, a + b, g, g);
-INLINED(subtract, a - b, g, -g);
-INLINED(multiply, a * b, g * b, g * a);
-INLINED(divide, a / b, g * (1.0f / b), g * -(a / b / b));
-INLINED(minimum, a < b || a != a ? a : b, g * SHARE(a, <, b), g * SHARE(b, <, a));
-INLINED(maximum, a > b || a != a ? a : b, g * SHARE(a, >, b), g * SHARE(b, >, a));
+FAST(add, a + b, g, g);
+FAST(subtract, a - b, g, -g);
+FAST(multiply, a * b, g * b, g * a);
+FAST_FORWARDS(divide, a / b, g * (1.0f / b), g * -(a / b / b));
+FAST_FORWARDS(minimum, a < b || a != a ? a : b, g * SHARE(a, <, b), g * SHARE(b, <, a));
+FAST_FORWARDS(maximum, a > b || a != a ? a : b, g * SHARE(a, >, b), g * SHARE(b, >, a));
 OPERATION(raise, 2, trnn_power_of(a, b),
           b == 0.0f ? 0.0f : g * (b * trnn_power_of(a, b - 1.0f)),
           a == 0.0f && b >= 0.0f ? 0.0f : g * log_times(trnn_power_of(a, b), a), 0.0f);

@@ -105,7 +105,7 @@ TRNN_NOINLINE void multiply_packed(const factors *me, trnn_matrix matrix, int32_
     TRNN_KERNEL(me->isa, product)(&product);
 }
 
-static void compute_products(const factors *me, float *y)
+TRNN_NOINLINE void compute_products(const factors *me, float *y)
 {
     const trnn_walk *w = &me->walk;
     const int32_t rows = me->out.rows, cols = me->out.cols, depth = me->in[0].cols, planes = me->out.planes;
@@ -124,7 +124,7 @@ static void compute_products(const factors *me, float *y)
 }
 
 /* Of one matrix dy (R, C) the product that belongs to the gradient of a value: dy bT (R, K), or aT dy (K, C). */
-static void go_back_matrix(const factors *me, int which, const float *other, const float *dy, float *d)
+TRNN_NOINLINE void go_back_matrix(const factors *me, int which, const float *other, const float *dy, float *d)
 {
     const int32_t rows = me->out.rows, cols = me->out.cols, depth = me->in[0].cols;
     if (which == 0) {
@@ -138,27 +138,29 @@ static void go_back_matrix(const factors *me, int which, const float *other, con
                     me->room.transposed, d);
 }
 
-/* d = the gradient of a value: a sum over the steps and planes where a matrix counts. */
-TRNN_NOINLINE void go_back_products(const factors *me, int which, const float *all_dy, float *d)
+/* The gradients of the values, where they are asked for: sums over the steps and planes where a matrix counts. */
+TRNN_NOINLINE void go_back_products(const factors *me, const float *all_dy, float *const all_d[2])
 {
     const trnn_walk *w = &me->walk;
-    const int still = me->still[which], once = !still && me->in[which].planes == me->out.planes;
-    const size_t size = (size_t)me->in[which].rows * (size_t)me->in[which].cols,
-                 frame = trnn_frame_size(me->in[which]);
-    if (!d) return;
-    for (int32_t t = w->from; t < w->to; t++) {
-        if (!once && (t == w->from || !still))
-            trnn_zero(d + trnn_walk_at(w, t, w->first, still) * frame,
-                      (size_t)w->rows * frame * sizeof(float));
-        for (int32_t b = w->first; b < w->first + w->rows; b++)
-            for (int32_t p = 0; p < me->out.planes; p++) {
-                const size_t at = trnn_walk_at(w, t, b, 0) * (size_t)me->out.planes + (size_t)p;
-                float *to = d + matrix_at(me, which, t, b, p);
-                go_back_matrix(me, which, me->x[1 - which] + matrix_at(me, 1 - which, t, b, p),
-                               all_dy + at * (size_t)me->out.rows * (size_t)me->out.cols,
-                               once ? to : me->room.product);
-                for (size_t i = 0; !once && i < size; i++) to[i] += me->room.product[i];
-            }
+    for (int which = 0; which < 2; which++) {
+        const trnn_frame in = me->in[which];
+        const int still = me->still[which], once = !still && in.planes == me->out.planes;
+        const size_t size = (size_t)in.rows * (size_t)in.cols, frame = trnn_frame_size(in);
+        float *const d = all_d[which];
+        for (int32_t t = w->from; d && t < w->to; t++) {
+            if (!once && (t == w->from || !still))
+                trnn_zero(d + trnn_walk_at(w, t, w->first, still) * frame,
+                          (size_t)w->rows * frame * sizeof(float));
+            for (int32_t b = w->first; b < w->first + w->rows; b++)
+                for (int32_t p = 0; p < me->out.planes; p++) {
+                    const size_t at = trnn_walk_at(w, t, b, 0) * (size_t)me->out.planes + (size_t)p;
+                    float *to = d + matrix_at(me, which, t, b, p);
+                    go_back_matrix(me, which, me->x[1 - which] + matrix_at(me, 1 - which, t, b, p),
+                                   all_dy + at * (size_t)me->out.rows * (size_t)me->out.cols,
+                                   once ? to : me->room.product);
+                    for (size_t i = 0; !once && i < size; i++) to[i] += me->room.product[i];
+                }
+        }
     }
 }
 
@@ -198,8 +200,7 @@ static void matmul_forward(const trnn_pass *pass)
 static void matmul_backward(const trnn_pass *pass)
 {
     const factors me = factors_of(pass);
-    go_back_products(&me, 0, pass->dy, pass->dx);
-    go_back_products(&me, 1, pass->dy, pass->others[0].dx);
+    go_back_products(&me, pass->dy, (float *const[2]){pass->dx, pass->others[0].dx});
 }
 
 const trnn_layer_type trnn_matmul = {

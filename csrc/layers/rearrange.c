@@ -19,6 +19,9 @@ typedef struct {
     size_t apart[3];
     int32_t mode; /* a trnn_pad */
     float value;
+    size_t frames;
+    const float *x, *dy;
+    float *y, *dx; /* the one to be written; dx is zero before */
 } places;
 
 /* The place along an axis of `size` that counts at `i`, which is before its begin or beyond its end; -1: none. */
@@ -37,41 +40,46 @@ static inline int32_t place_in(int32_t mode, int32_t i, int32_t size)
     return i >= 0 && i < size ? i : place_beyond(mode, i, size);
 }
 
-/* y from x, or where dx is given the sum of dy in dx: `frames` frames. */
-TRNN_NOINLINE void gather(const places *me, trnn_frame in, trnn_frame out, size_t frames, const float *x,
-                          float *y, const float *dy, float *dx)
+/* y from x, or dx from dy: a sum over the places in y where a number is. */
+TRNN_NOINLINE void gather(const places *me, trnn_frame in, trnn_frame out)
 {
     const size_t size = trnn_frame_size(in);
-    size_t at = 0;
-    for (size_t f = 0; f < frames; f++)
+    size_t at = 0, frame = 0;
+    for (size_t f = 0; f < me->frames; f++, frame += size)
         for (int32_t p = 0; p < out.planes; p++)
             for (int32_t r = 0; r < out.rows; r++) {
                 const int32_t plane = place_in(me->mode, p + me->first[0], me->size[0]),
                               row = place_in(me->mode, r + me->first[1], me->size[1]);
-                const size_t from = f * size + (size_t)(plane < 0 ? 0 : plane) * me->apart[0] +
-                                    (size_t)(row < 0 ? 0 : row) * me->apart[1];
+                const int inside = plane >= 0 && row >= 0;
+                const size_t from =
+                    inside ? frame + (size_t)plane * me->apart[0] + (size_t)row * me->apart[1] : 0;
                 for (int32_t c = 0; c < out.cols; c++, at++) {
-                    const int32_t col =
-                        plane < 0 || row < 0 ? -1 : place_in(me->mode, c + me->first[2], me->size[2]);
+                    const int32_t col = inside ? place_in(me->mode, c + me->first[2], me->size[2]) : -1;
                     const size_t place = from + (size_t)(col < 0 ? 0 : col) * me->apart[2];
-                    if (y)
-                        y[at] = col < 0 ? me->value : x[place];
+                    if (me->y)
+                        me->y[at] = col < 0 ? me->value : me->x[place];
                     else if (col >= 0)
-                        dx[place] += dy[at];
+                        me->dx[place] += me->dy[at];
                 }
             }
 }
 
-static void gather_call(const trnn_call *call, const places *me)
+static void gather_call(const trnn_call *call, places me)
 {
-    gather(me, call->in, call->out, (size_t)call->steps * (size_t)call->batch, call->x, call->y, NULL, NULL);
+    me.frames = (size_t)call->steps * (size_t)call->batch;
+    me.x = call->x;
+    me.y = call->y;
+    gather(&me, call->in, call->out);
 }
 
-static void gather_back(const trnn_pass *pass, const places *me)
+static void gather_back(const trnn_pass *pass, places me)
 {
     if (!pass->dx) return;
-    trnn_zero(pass->dx, (size_t)pass->rows * trnn_frame_size(pass->in) * sizeof(float));
-    gather(me, pass->in, pass->out, (size_t)pass->rows, NULL, NULL, pass->dy, pass->dx);
+    me.frames = (size_t)pass->rows;
+    me.dy = pass->dy;
+    me.dx = pass->dx;
+    trnn_zero(me.dx, me.frames * trnn_frame_size(pass->in) * sizeof(float));
+    gather(&me, pass->in, pass->out);
 }
 
 /* ---- permute ------------------------------------------------------------------------------------------- */
@@ -109,16 +117,11 @@ static places permute_places(const trnn_layer *layer, trnn_frame in)
     return me;
 }
 
-static void permute_run(const trnn_call *call)
-{
-    const places me = permute_places(call->layer, call->in);
-    gather_call(call, &me);
-}
+static void permute_run(const trnn_call *call) { gather_call(call, permute_places(call->layer, call->in)); }
 
 static void permute_backward(const trnn_pass *pass)
 {
-    const places me = permute_places(pass->layer, pass->in);
-    gather_back(pass, &me);
+    gather_back(pass, permute_places(pass->layer, pass->in));
 }
 
 const trnn_layer_type trnn_permute = {
@@ -198,17 +201,9 @@ static places pad_places(const trnn_layer *layer, trnn_frame in)
     return me;
 }
 
-static void pad_run(const trnn_call *call)
-{
-    const places me = pad_places(call->layer, call->in);
-    gather_call(call, &me);
-}
+static void pad_run(const trnn_call *call) { gather_call(call, pad_places(call->layer, call->in)); }
 
-static void pad_backward(const trnn_pass *pass)
-{
-    const places me = pad_places(pass->layer, pass->in);
-    gather_back(pass, &me);
-}
+static void pad_backward(const trnn_pass *pass) { gather_back(pass, pad_places(pass->layer, pass->in)); }
 
 const trnn_layer_type trnn_padding = {
     .name = "padding", .check = pad_check, .frame = pad_frame, .run = pad_run};
