@@ -97,7 +97,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     public = [known for known in names if not known.startswith("_")]
     lower = {known.lower(): known for known in reversed(public)}
-    found = [_SYNONYMS[name]] if _SYNONYMS.get(name) in public else get_close_matches(name, public, 1)
+    found = [_SYNONYMS[name]] if _SYNONYMS.get(name) in public else []
+    found = found or ([lower[name.lower()]] if name.lower() in lower else get_close_matches(name, public, 1))
     found = found or [lower[one] for one in get_close_matches(name.lower(), lower, 1)]
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -45,6 +45,7 @@ class Module(Guarded, ABC):
 
     # True for a layer that carries a state from step to step.
     _recurrent: bool = False
+    _has_frames: bool = False  # True if what it does depends on the axes of a frame: a chain then keeps track
 
     # True for a layer that counts its batches in training: `num_batches_tracked`.
     _counts_batches: ClassVar[bool] = False

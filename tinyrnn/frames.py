@@ -28,6 +28,12 @@ def _several(given: Any) -> tuple[Any, ...]:
     return tuple(given) if isinstance(given, (tuple, list)) else (given,)
 
 
+class _OfFrames(_Layer):
+    """A layer that depends on the axes of a frame."""
+
+    _has_frames = True
+
+
 # ---- the same numbers under another shape -----------------------------------------------------------
 
 
@@ -39,7 +45,7 @@ def _sizes(name: str, given: Any, rank: int = 3) -> tuple[int, ...]:
     return tuple(-1 if size == -1 else check_size(name, size) for size in sizes)
 
 
-class Reshape(_Layer):
+class Reshape(_OfFrames):
     """The same numbers in frames of another shape, as ``torch.reshape``; it takes no time.
 
     Called with an array it reshapes the last axis.
@@ -68,7 +74,7 @@ class Reshape(_Layer):
         return out
 
 
-class Unflatten(_Layer):
+class Unflatten(_OfFrames):
     """One axis as several, as ``torch.nn.Unflatten``.
 
     Parameters
@@ -120,7 +126,7 @@ class Unflatten(_Layer):
 # ---- the numbers at other places ----------------------------------------------------------------------
 
 
-class Permute(_Layer):
+class Permute(_OfFrames):
     """The last axes of a frame in another order, as ``torch.permute``.
 
     Parameters
@@ -137,7 +143,7 @@ class Permute(_Layer):
         count = len(self.dims)
         if count > 3 or sorted(self.dims) != list(range(-count, 0)):
             raise ValueError(
-                f"Permute: dims is {brief(dims)}, expected each of -1, -2 .. once, at most 3 of them"
+                f"Permute: dims is {brief(dims)}, expected -1, -2, -3 or the first of them, once each"
             )
         order = [*range(3 - count), *(3 + dim for dim in self.dims)]
         self._core_layer = _core.Layer("permute", planes=order[0], rows=order[1], cols=order[2])
@@ -154,7 +160,7 @@ class Permute(_Layer):
 _MODES = ("constant", "reflect", "replicate", "circular")  # in the order of trnn_pad
 
 
-class Pad(_Layer):
+class Pad(_OfFrames):
     """Numbers around a frame, as ``torch.nn.functional.pad``.
 
     Parameters
@@ -198,11 +204,9 @@ class Pad(_Layer):
             raise self._wants(frame, f"at least {len(self.pad) // 2} axes")
         for i in range(len(self.pad) // 2):
             size, (before, after) = frame[-1 - i], self.pad[2 * i : 2 * i + 2]
-            most = {"reflect": size - 1, "circular": size}.get(self.mode, before + after + size)
-            if max(before, after) > most and self.mode in ("reflect", "circular"):
-                raise self._wants(
-                    frame, f"more numbers along dim {-1 - i} to {self.mode} {max(before, after)}"
-                )
+            most = {"reflect": size - 1, "circular": size}.get(self.mode, 2**28)
+            if max(before, after) > most:
+                raise self._wants(frame, f"more numbers along dim {-1 - i} for {self.mode} padding")
             if min(before, after) < -size or size + before + after < 1:
                 raise self._wants(frame, f"more numbers along dim {-1 - i} than pad {self.pad} cuts off")
             out[-1 - i] = size + before + after
@@ -212,11 +216,13 @@ class Pad(_Layer):
 # ---- reductions --------------------------------------------------------------------------------------
 
 
-class _Reduction(_Layer):
+class _Reduction(_OfFrames):
     """One number for those along some axes of a frame."""
 
     _kind: ClassVar[str]
     arguments: ClassVar[tuple[str, ...]] = ("dim", "keepdim")
+    dim: int | tuple[int, ...] | None
+    keepdim: bool
 
     def __init__(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> None:
         self._reduce(dim, keepdim)
@@ -228,7 +234,7 @@ class _Reduction(_Layer):
             check_int(f"{name}: dim", one, -3, -1)
         if len(set(dims)) < len(dims) or not dims:
             raise ValueError(f"{name}: dim is {brief(dim)}, expected each axis once")
-        self.dim = dim if dim is None or not isinstance(dim, (tuple, list)) else tuple(dim)
+        self.dim = dim if dim is None or isinstance(dim, int) else tuple(dim)
         self.keepdim = check_bool(f"{name}: keepdim", keepdim)
         self._core_layer = _core.Layer(
             self._kind,
@@ -340,7 +346,7 @@ class Std(_Spread):
 # ---- a number ------------------------------------------------------------------------------------------
 
 
-class Constant(_Layer):
+class Constant(_OfFrames):
     """A number, whatever it reads: the other side of an operation of a value and a number.
 
     Parameters

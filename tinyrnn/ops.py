@@ -165,7 +165,7 @@ class GreaterEqual(_Arithmetic):
 
 
 class Where(_Arithmetic):
-    """Of three values the second where the first is not 0, the third elsewhere, as ``torch.where``."""
+    """The second of three values where the first is not 0, the third elsewhere, as ``torch.where``."""
 
     _kind = "where"
     _counts = "3 values"

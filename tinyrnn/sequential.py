@@ -101,6 +101,7 @@ class Sequential(Nest):
                 )
         self._take(named)
         self._recurrent = any(layer._recurrent for layer in named.values())
+        self._has_frames = any(layer._has_frames for layer in named.values())
         self._is_wired = any(layer._is_wired for layer in named.values())
 
     def __call__(
@@ -115,13 +116,14 @@ class Sequential(Nest):
     ) -> Any:
         """Run the net; see `Net.__call__`.
 
-        Without recurrent layers each layer sees the whole array in turn, and each keeps its own buffers.
+        Without recurrent layers, and without those of frames.py, each layer sees the whole array in turn, and
+        each keeps its own buffers.
         """
         if isinstance(x, Value):
             return applied(self, (x,) if hx is None else (x, hx))
         if hx is not None:
             raise calls.misplaced(self)
-        if self._recurrent or self.training:
+        if self._recurrent or self._has_frames or self.training:
             return super().__call__(x, lengths=lengths, state=state, threads=threads, last=last)
         calls.check_stateless(self, lengths, state, last)
         for name, layer in self._layers.items():

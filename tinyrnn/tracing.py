@@ -172,9 +172,14 @@ def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
     """A net in which no frame depends on another."""
     if x.ndim == net._rank(x.ndim):
         x = x[np.newaxis]
-    seen = []
+    seen, lead = [], 0
+    if net._has_frames:
+        x, lead, _, _ = calls.enter(net, x)
     for name, leaf, _ in net._places():
-        y = leaf(x)
+        if net._has_frames:
+            y = calls.run_cores(leaf, x, lead, *leaf._laid(x.shape[lead:], lead), 1)
+        else:
+            y = leaf(x)
         seen.append(Seen(name, leaf, (leaf._cores() or [_IDENTITY])[0], x, y, [], _NO_STATE))
         x = y
         if name == until:

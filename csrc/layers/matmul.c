@@ -178,7 +178,7 @@ static void matmul_run(const trnn_call *call)
     compute_products(&me, call->y);
 }
 
-static factors factors_of(const trnn_pass *pass)
+static factors matmul_factors(const trnn_pass *pass)
 {
     trnn_cursor cursor = {pass->scratch, 0};
     const trnn_pass_read *other = pass->others;
@@ -193,13 +193,13 @@ static factors factors_of(const trnn_pass *pass)
 
 static void matmul_forward(const trnn_pass *pass)
 {
-    const factors me = factors_of(pass);
+    const factors me = matmul_factors(pass);
     compute_products(&me, pass->y);
 }
 
 static void matmul_backward(const trnn_pass *pass)
 {
-    const factors me = factors_of(pass);
+    const factors me = matmul_factors(pass);
     go_back_products(&me, pass->dy, (float *const[2]){pass->dx, pass->others[0].dx});
 }
 

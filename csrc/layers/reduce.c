@@ -30,7 +30,7 @@ typedef struct {
     double (*slope)(const group *g, double v, double m, double y, double dy, double b);
 } reduction;
 
-static const reduction *reduction_of(const trnn_layer *layer) { return layer->type->family; }
+static const reduction *reduce_kind(const trnn_layer *layer) { return layer->type->family; }
 
 static trnn_status reduce_check(const trnn_layer *layer)
 {
@@ -120,7 +120,7 @@ static void reduce_group_back(const reduction *kind, const group *g, const float
 static void reduce_frames(const trnn_layer *layer, trnn_frame in, size_t frames, const float *x, float *to_y,
                           const float *y, const float *dy, float *dx)
 {
-    const reduction *kind = reduction_of(layer);
+    const reduction *kind = reduce_kind(layer);
     const group g = group_of(layer, in);
     const trnn_frame out = kept_frame(layer, in);
     const size_t size = trnn_frame_size(in);
@@ -140,7 +140,7 @@ static void reduce_run(const trnn_call *call)
 {
     const size_t frames = (size_t)call->steps * (size_t)call->batch;
     reduce_frames(call->layer, call->in, frames, call->x, call->y, NULL, NULL, NULL);
-    if (reduction_of(call->layer)->root)
+    if (reduce_kind(call->layer)->root)
         TRNN_KERNEL(call->isa, map_sqrt)(call->y, call->y, frames * trnn_frame_size(call->out), NULL);
 }
 

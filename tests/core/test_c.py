@@ -129,11 +129,13 @@ LAW = {
     "layers/training.h": {"layer.h"},
     "layers/recurrent.h": {"training.h"},
     "layers/conv.h": {"training.h"},
+    "layers/power.h": set(),
+    "layers/power.c": {"power.h", "../config.h"},
     "layers/several.h": {"training.h"},
     "layers/layer.c": {"layer.h"},
     "layers/registry.c": {"layer.h", "layers.def"},
     "layers/cells.c": {"recurrent.h", "../cells/cells.def"},
-    "layers/*.c": {"training.h", "recurrent.h", "conv.h", "several.h", "../index.h"},
+    "layers/*.c": {"training.h", "recurrent.h", "conv.h", "several.h", "power.h", "../index.h"},
     "loss/loss.h": {"../kernels/kernels.h", "../layout.h", "../tinyrnn.h"},
     "loss/registry.c": {"loss.h", "losses.def"},
     "loss/*.c": {"loss.h", "../index.h"},
@@ -259,7 +261,8 @@ def test_every_layer_is_there() -> None:
     """A line of layers.def has its two tables in one file of layers/, and its arguments in tinyrnn.h."""
     layers = "\n".join(code(path) for path in sorted((CSRC / "layers").glob("*.c")))
     names = sorted(name for name, _ in entries("layers/layers.def"))
-    both = re.findall(r"^(?:ELEMENTWISE|ARITHMETIC|OVER_TIME)\((\w+),", layers, flags=re.M)
+    families = "ELEMENTWISE|FAST|FAST_FORWARDS|OPERATION|COMPARISON|REDUCTION|SHARED_REDUCTION|OVER_TIME"
+    both = re.findall(rf"^(?:{families})\((\w+),", layers, flags=re.M)
     types = re.findall(r"^const trnn_layer_type trnn_(\w+) =", layers, flags=re.M)
     trainings = re.findall(r"^const trnn_layer_training trnn_(\w+)_training =", layers, flags=re.M)
     assert sorted(types + both) == sorted(trainings + both) == names

@@ -48,6 +48,8 @@ LIVE = {
     "Hardtanh": {"min_val", "max_val"},
     "Power": {"exponent"},
     "Scale": {"scale", "shift"},
+    "Pad": {"value"},
+    "Constant": {"number"},
     "DotProductAttention": {"scale"},
     "Clip": {"min", "max"},
     "LayerNorm": {"eps"},

@@ -31,6 +31,10 @@ def behind(kind: Any, name: str, *arguments: Any) -> Callable[[Any], tr.Net]:
     return lambda value: tr.Sequential(tr.Linear(3, 4), kind(*arguments, **{name: value}))
 
 
+def constant(number: Any) -> tr.Net:
+    return tr.Sequential(tr.Linear(3, 4), tr.Constant(number), tr.Reshape(1), tr.Linear(1, 4))
+
+
 CASES = {
     "slope": Case(behind(tr.LeakyReLU, "negative_slope"), "1", "negative_slope", 0.01, 0.3),
     "ELU": Case(behind(tr.ELU, "alpha"), "1", "alpha", 1.0, 0.3),
@@ -42,6 +46,8 @@ CASES = {
     "exponent": Case(behind(tr.Power, "exponent"), "1", "exponent", 2.0, 3.0),
     "scale": Case(behind(tr.Scale, "scale"), "1", "scale", 1.0, 0.5),
     "shift": Case(behind(tr.Scale, "shift"), "1", "shift", 0.0, 0.5),
+    "value": Case(behind(tr.Pad, "value", (1, -1)), "1", "value", 0.0, 0.5),
+    "number": Case(constant, "1", "number", 0.0, 0.5),
     "min": Case(behind(tr.Clip, "min"), "1", "min", None, 0.125),
     "max": Case(behind(tr.Clip, "max"), "1", "max", 0.5, None),
     "layer norm": Case(behind(tr.LayerNorm, "eps", 4), "1", "eps", 1e-5, 0.5),
