@@ -138,6 +138,60 @@ def test_as_torch(case: Case) -> None:
         )
 
 
+SIZES = (1, 2, 3, 5, 8, 15, 16, 17, 33, 65)
+
+
+def random_case(seed: int) -> Case:
+    """A layer with arguments and frames that fit, of sizes around those in which the core works."""
+    rng = np.random.default_rng(seed)
+
+    def size() -> int:
+        return int(rng.choice(SIZES))
+
+    kind = ("reduction", "matmul", "two", "pad", "permute")[seed % 5]
+    frame = tuple(size() for _ in range(int(rng.integers(1, 4))))
+    if kind == "reduction":
+        dims = [dim for dim in range(-len(frame), 0) if rng.random() < 0.6] or [-1]
+        given: dict[str, Any] = {"dim": tuple(dims), "keepdim": bool(rng.random() < 0.5)}
+        layer = str(rng.choice([one for one in cases.REDUCTIONS if one != "Prod"]))
+        enough = np.prod([frame[dim] for dim in dims]) > 1
+        return Case(layer if enough else "Sum", given, (frame,))
+    if kind == "matmul":
+        rows, depth, cols, planes = size(), size(), size(), int(rng.integers(2, 4))
+        lead = [((), ()), ((planes,), (planes,)), ((1,), (planes,)), ((planes,), ()), ((), (planes,))]
+        one, other = lead[int(rng.integers(5))]
+        return Case("Matmul", {}, ((*one, rows, depth), (*other, depth, cols)))
+    if kind == "two":
+        other = tuple(size if rng.random() < 0.6 else 1 for size in frame)[int(rng.integers(len(frame))) :]
+        frames = (frame, other) if rng.random() < 0.5 else (other, frame)
+        if rng.random() < 0.5:
+            return Case("Pow", {}, frames, "positive")
+        return Case("Where", {}, (*frames, frame), "halves")
+    if kind == "pad":
+        mode = str(rng.choice(["constant", "reflect", "replicate", "circular"]))
+        most = [min(one - 1, 4) for one in frame] if mode in ("reflect", "circular") else [4] * len(frame)
+        pad = [int(rng.integers(0, one + 1)) for one in reversed(most) for _ in range(2)]
+        return Case("Pad", {"pad": tuple(pad), "mode": mode}, (frame,))
+    frame = (*frame, size(), size())[:3]
+    return Case("Permute", {"dims": tuple(int(dim) for dim in rng.permutation([-3, -2, -1]))}, (frame,))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_frames_are_torchs(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    case = random_case(seed)
+    rng = np.random.default_rng(seed)
+    still = tuple(bool(rng.random() < 0.3) for _ in case.frames)
+    still = (False, *still[1:])
+    x = drawn(case, still)
+    theirs = [torch.tensor(one, dtype=torch.float64, requires_grad=True) for one in x]
+    wanted = cases.of_torch(case, aligned(case, theirs))
+    dy = gradient(case, tuple(wanted.shape))
+    wanted.backward(torch.from_numpy(dy).double())
+    gradients = [np.zeros(one.shape) if one.grad is None else one.grad.numpy() for one in theirs]
+    near(ran(net_of(case, still), x, dy), [wanted.detach().numpy(), *gradients], 1e-5)
+
+
 @EVERY
 def test_bits_do_not_depend_on_the_way(case: Case) -> None:
     """Whole, step by step, in chunks, each row alone, with threads, in training: the same bits."""
