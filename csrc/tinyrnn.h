@@ -15,7 +15,7 @@
  *
  * Words: T steps, B batch, I input size, H hidden size, P projection size, D directions. A frame is the
  * input of a layer at one step: planes x rows x cols numbers. (F,) is 1 x 1 x F; a convolution reads
- * 1 x channels x length.
+ * 1 x channels x length, one of pictures channels x rows x cols.
  * All arrays are C-contiguous. They are float32, except an embedding's int32 indices. Sequences are
  * time-major: (T, B, frame).
  */
@@ -112,18 +112,40 @@ typedef struct { /* reads int32 indices; only as a net's first layer */
     int32_t padding; /* training: 1 + the index whose row gets no gradient; 0: none */
 } trnn_embedding_args;
 
-typedef struct { /* conv1d; conv_steps: stride 1, no padding */
+typedef struct { /* conv1d, conv2d; conv_steps: stride 1, no padding */
     int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias;
     int32_t pad_left, pad_right;
     int32_t padding_mode; /* a trnn_pad */
+    /* conv2d: along the rows of its planes, where the above is along their columns. 0 in the others. */
+    int32_t kernel_rows, stride_rows, dilation_rows, pad_top, pad_bottom;
 } trnn_conv1d_args;
 
+/* The weight's rows are the columns of PyTorch's: weight[o * kernel_size + k][i] is its weight[i][o][k], of each group. */
 typedef struct {
-    int32_t size; /* layer_norm: numbers that are normalised together; batch_norm: channels */
+    int32_t in_channels, out_channels, kernel_size, stride, dilation, groups, bias;
+    int32_t padding, output_padding;
+} trnn_conv_transpose_args;
+
+typedef struct
+{ /* max_pool, avg_pool: over the rows and columns of each plane. 1d: over columns, the rest of rows is 1 */
+    int32_t kernel_rows, stride_rows, pad_rows, dilation_rows; /* avg_pool: dilation 1 */
+    int32_t kernel_cols, stride_cols, pad_cols, dilation_cols;
+    int32_t ceil_mode, count_include_pad;
+    int32_t divisor; /* avg_pool: in place of the count; 0: none */
+} trnn_pool_args;
+
+typedef struct
+{ /* adaptive_max_pool, adaptive_avg_pool: the size of what they write; 0: that of what they read */
+    int32_t rows, cols;
+} trnn_adaptive_args;
+
+typedef struct {
+    int32_t size; /* layer_norm: numbers that are normalised together; batch_norm, group_norm: channels */
     int32_t affine, bias;
     float eps;
     float momentum;            /* batch_norm, training: how far a batch moves the running statistics */
     int32_t use_running_stats; /* batch_norm, training: 1: normalise by the running statistics, which stay */
+    int32_t groups;            /* group_norm: of channels that are normalised together */
 } trnn_norm_args;
 
 typedef struct {
@@ -254,6 +276,9 @@ typedef struct {
         trnn_linear_args linear;
         trnn_embedding_args embedding;
         trnn_conv1d_args conv1d;
+        trnn_conv_transpose_args conv_transpose;
+        trnn_pool_args pool;
+        trnn_adaptive_args adaptive;
         trnn_norm_args norm;
         trnn_activation_args activation;
         trnn_prelu_args prelu;
@@ -305,7 +330,7 @@ trnn_status trnn_layer_check(const trnn_layer *layer);
 typedef struct {
     const char *name; /* PyTorch's, without the level: "weight_ih", "weight_hh_reverse", "bias" */
     int32_t rank;
-    int32_t shape[3];
+    int32_t shape[4];
     trnn_format format;
     size_t offset;                      /* bytes into the layer's weights */
     int32_t repeat, gates, units, cols; /* panels: `repeat` matrices of (gates * units, cols) */

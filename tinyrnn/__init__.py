@@ -41,6 +41,7 @@ from tinyrnn.activations import (
 )
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
 from tinyrnn.attributes import absent_from
+from tinyrnn.convolution import Conv2d, ConvTranspose1d
 from tinyrnn.errors import LoadError, NonFiniteError, ShapeError, WeightsError
 from tinyrnn.frames import (
     Amax,
@@ -63,10 +64,14 @@ from tinyrnn.graph import Graph
 from tinyrnn.initial import manual_seed
 from tinyrnn.layers import (
     BatchNorm1d,
+    BatchNorm2d,
     Conv1d,
     Dropout,
     Embedding,
     Flatten,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
     LayerNorm,
     Linear,
     LogSoftmax,
@@ -106,6 +111,16 @@ from tinyrnn.ops import (
     split,
     stack,
     where,
+)
+from tinyrnn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
 )
 from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
@@ -177,17 +192,26 @@ __all__ = [
     "RNN",
     "SELU",
     "Abs",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
     "Add",
     "AdditiveAttention",
     "Amax",
     "Amin",
+    "AvgPool1d",
+    "AvgPool2d",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "BatchNorm2d",
     "CTCLoss",
     "Clip",
     "Concat",
     "Constant",
     "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
     "CrossEntropyLoss",
     "Delay",
     "Divide",
@@ -204,12 +228,15 @@ __all__ = [
     "Graph",
     "Greater",
     "GreaterEqual",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "History",
     "HuberLoss",
     "Input",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "L1Loss",
     "LSTMCell",
     "LastStep",
@@ -226,6 +253,8 @@ __all__ = [
     "MSELoss",
     "Matmul",
     "MaxOverTime",
+    "MaxPool1d",
+    "MaxPool2d",
     "Maximum",
     "Mean",
     "MeanOverTime",

@@ -69,7 +69,7 @@ cdef extern from "tinyrnn.h" nogil:
     ctypedef struct trnn_param:
         const char *name
         int32_t rank
-        int32_t shape[3]
+        int32_t shape[4]
         trnn_format format
         size_t offset
         int32_t gates, units, cols

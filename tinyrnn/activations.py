@@ -69,8 +69,8 @@ class LeakyReLU(_Elementwise):
 class PReLU(_Layer):
     """``x`` where positive, else ``weight * x`` with a weight that trains, as ``torch.nn.PReLU``.
 
-    With several weights each channel has its own. It then reads ``(N, C)`` or ``(N, C, L)``; in a net, frames
-    of ``(C,)`` or ``(C, L)``.
+    With several weights each channel has its own. It then reads ``(N, C)``, ``(N, C, L)`` or ``(N, C, rows,
+    columns)``; in a net, frames of ``(C, ...)``.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class PReLU(_Layer):
     def _rank(self, ndim: int) -> int | None:
         if self._channels == 1:
             return None
-        return 2 if ndim == 3 else 1
+        return ndim - 1 if ndim in (3, 4) else 1
 
     def _frame(self) -> tuple[int | None, ...] | None:
         return None if self._channels == 1 else (self._channels,)
@@ -99,14 +99,14 @@ class PReLU(_Layer):
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         if self._channels > 1 and lead != 1 and len(frame) < 2:
             raise ShapeError(
-                f"PReLU: reads (N, C) or (N, C, L); a frame of shape {frame} has {lead} axes before it"
+                f"PReLU: reads (N, C) or (N, C, ...); a frame of shape {frame} has {lead} axes before it"
             )
         return super()._lay(frame, lead, cores)
 
     def _out(self, frame: Frame) -> Frame:
         count = self._channels
-        if count > 1 and (frame[:1] != (count,) or len(frame) > 2):
-            raise self._wants(frame, f"({count},) or ({count}, length) = (num_parameters, ...)")
+        if count > 1 and frame[:1] != (count,):
+            raise self._wants(frame, f"({count},) or ({count}, ...) = (num_parameters, ...)")
         return frame
 
 

@@ -389,7 +389,52 @@ class LayerNorm(_Layer):
         return frame
 
 
-class BatchNorm1d(_Layer):
+class _BatchNorm(_Layer):
+    """Normalisation of channels by the statistics of a batch, or by the running ones."""
+
+    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
+    _settable = ("training", "num_batches_tracked")
+    _counts_batches = True
+    eps = Live(_not_negative)
+    momentum = Live(_part_or_none)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        bias: bool = True,
+    ) -> None:
+        kind = type(self).__name__
+        self.num_features = check_size(f"{kind}: num_features", num_features)
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = check_bool(f"{kind}: affine", affine)
+        self._with_bias = check_bool(f"{kind}: bias", bias)
+        self.track_running_stats = check_bool(f"{kind}: track_running_stats", track_running_stats)
+        if not self.track_running_stats:
+            raise ValueError(f"{kind}: track_running_stats is False, expected True: inference needs them")
+        self.num_batches_tracked = 0
+        self._core_layer = _core.Layer(
+            "batch_norm",
+            size=self.num_features,
+            eps=self.eps,
+            affine=self.affine,
+            bias=self._with_bias and self.affine,
+            momentum=_core_momentum(self.momentum),
+        )
+        self._core_layer.initialise = _norm_start()
+
+    def _heed(self, name: str, value: Any) -> None:
+        super()._heed(name, _core_momentum(value) if name == "momentum" else value)
+
+    def _set_batches_seen(self, count: int) -> None:
+        self.__dict__["num_batches_tracked"] = count  # a file's, whatever it is
+
+
+class BatchNorm1d(_BatchNorm):
     """Normalisation of channels, as ``torch.nn.BatchNorm1d``.
 
     Training uses the batch's statistics, evaluation the running ones. With ``lengths`` only the frames within
@@ -407,46 +452,6 @@ class BatchNorm1d(_Layer):
     track_running_stats : bool
         Must be True: inference needs the running statistics.
     """
-
-    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
-    _settable = ("training", "num_batches_tracked")
-    _counts_batches = True
-    eps = Live(_not_negative)
-    momentum = Live(_part_or_none)
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        bias: bool = True,
-    ) -> None:
-        self.num_features = check_size("BatchNorm1d: num_features", num_features)
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = check_bool("BatchNorm1d: affine", affine)
-        self._with_bias = check_bool("BatchNorm1d: bias", bias)
-        self.track_running_stats = check_bool("BatchNorm1d: track_running_stats", track_running_stats)
-        if not self.track_running_stats:
-            raise ValueError("BatchNorm1d: track_running_stats is False, expected True: inference needs them")
-        self.num_batches_tracked = 0
-        self._core_layer = _core.Layer(
-            "batch_norm",
-            size=self.num_features,
-            eps=self.eps,
-            affine=self.affine,
-            bias=self._with_bias and self.affine,
-            momentum=_core_momentum(self.momentum),
-        )
-        self._core_layer.initialise = _norm_start()
-
-    def _heed(self, name: str, value: Any) -> None:
-        super()._heed(name, _core_momentum(value) if name == "momentum" else value)
-
-    def _set_batches_seen(self, count: int) -> None:
-        self.__dict__["num_batches_tracked"] = count  # a file's, whatever it is
 
     def _rank(self, ndim: int) -> int | None:
         return 2 if ndim == 3 else 1
@@ -467,6 +472,179 @@ class BatchNorm1d(_Layer):
                 frame, f"({self.num_features},) or ({self.num_features}, length) = (num_features, ...)"
             )
         return frame
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalisation of the channels of pictures, as ``torch.nn.BatchNorm2d``.
+
+    As `BatchNorm1d`, for frames of ``(C, rows, columns)``.
+
+    Parameters
+    ----------
+    num_features : int
+    eps : float
+    momentum : float or None
+        The weight of a batch in the running statistics; None: they are the average of all batches.
+    affine, bias : bool
+    track_running_stats : bool
+        Must be True: inference needs the running statistics.
+    """
+
+    def _rank(self, ndim: int) -> int | None:
+        return 3
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        return (self.num_features, None, None)
+
+    def _out(self, frame: Frame) -> Frame:
+        if len(frame) != 3 or frame[0] != self.num_features:
+            raise self._wants(frame, f"({self.num_features}, rows, columns) = (num_features, ...)")
+        return frame
+
+
+class GroupNorm(_Layer):
+    """Normalisation of groups of channels, each frame by itself, as ``torch.nn.GroupNorm``.
+
+    Reads ``(N, C)``, ``(N, C, L)`` or ``(N, C, rows, columns)``; in a net, frames of ``(C, ...)``.
+
+    Parameters
+    ----------
+    num_groups, num_channels : int
+    eps : float
+    affine, bias : bool
+    """
+
+    arguments = ("num_groups", "num_channels", "eps", "affine", "bias")
+    eps = Live(_not_negative)
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, bias: bool = True
+    ) -> None:
+        self.num_groups = check_size("GroupNorm: num_groups", num_groups)
+        self.num_channels = check_size("GroupNorm: num_channels", num_channels)
+        if self.num_channels % self.num_groups:
+            raise ValueError(
+                f"GroupNorm: num_channels is {num_channels}, expected a multiple of num_groups, {num_groups}"
+            )
+        self.eps = eps
+        self.affine = check_bool("GroupNorm: affine", affine)
+        self._with_bias = check_bool("GroupNorm: bias", bias)
+        self._core_layer = _core.Layer(
+            "group_norm",
+            size=self.num_channels,
+            groups=self.num_groups,
+            eps=self.eps,
+            affine=self.affine,
+            bias=self._with_bias and self.affine,
+        )
+        self._core_layer.initialise = _norm_start()
+
+    def _rank(self, ndim: int) -> int | None:
+        return min(max(ndim - 1, 1), 3)
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        return (self.num_channels,)
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        if lead != 1 and len(frame) < 2:
+            raise ShapeError(
+                f"GroupNorm: reads (N, C) or (N, C, ...); a frame of shape {frame} has {lead} axes before it"
+            )
+        return super()._lay(frame, lead, cores)
+
+    def _out(self, frame: Frame) -> Frame:
+        if frame[:1] != (self.num_channels,):
+            raise self._wants(frame, f"({self.num_channels}, ...) = (num_channels, ...)")
+        return frame
+
+
+class _InstanceNorm(_Layer):
+    """Normalisation of each channel of each frame by itself."""
+
+    _axes: ClassVar[tuple[str, ...]]
+    arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", "bias")
+    eps = Live(_not_negative)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        bias: bool = True,
+    ) -> None:
+        kind = type(self).__name__
+        self.num_features = check_size(f"{kind}: num_features", num_features)
+        self.eps = eps
+        self.momentum = _part(f"{kind}: momentum", momentum)
+        self.affine = check_bool(f"{kind}: affine", affine)
+        self._with_bias = check_bool(f"{kind}: bias", bias)
+        self.track_running_stats = check_bool(f"{kind}: track_running_stats", track_running_stats)
+        if self.track_running_stats:
+            raise ValueError(
+                f"{kind}: track_running_stats is True, expected False: a frame is normalised by its own "
+                f"statistics; for running ones use a BatchNorm{len(self._axes)}d"
+            )
+        self._core_layer = _core.Layer(
+            "group_norm",
+            size=self.num_features,
+            groups=self.num_features,
+            eps=self.eps,
+            affine=self.affine,
+            bias=self._with_bias and self.affine,
+        )
+        self._core_layer.initialise = _norm_start()
+
+    def _rank(self, ndim: int) -> int | None:
+        return 1 + len(self._axes)
+
+    def _frame(self) -> tuple[int | None, ...] | None:
+        return (self.num_features, *(None for _ in self._axes))
+
+    def _out(self, frame: Frame) -> Frame:
+        wanted = f"({self.num_features}, {', '.join(self._axes)})"
+        if len(frame) != 1 + len(self._axes) or frame[0] != self.num_features:
+            raise self._wants(frame, f"{wanted} = (num_features, ...)")
+        if math.prod(frame[1:]) == 1:
+            raise self._wants(frame, f"{wanted} with two numbers a channel or more: one has no variance")
+        return frame
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalisation of each channel of each frame ``(C, length)``, as ``torch.nn.InstanceNorm1d``.
+
+    Parameters
+    ----------
+    num_features : int
+    eps : float
+    momentum : float
+        Accepted, changes nothing.
+    affine : bool
+    track_running_stats : bool
+        Must be False.
+    bias : bool
+    """
+
+    _axes = ("length",)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalisation of each channel of each frame ``(C, rows, columns)``, as ``torch.nn.InstanceNorm2d``.
+
+    Parameters
+    ----------
+    num_features : int
+    eps : float
+    momentum : float
+        Accepted, changes nothing.
+    affine : bool
+    track_running_stats : bool
+        Must be False.
+    bias : bool
+    """
+
+    _axes = ("rows", "columns")
 
 
 # ---- what changes no number outside training ----------------------------------------------------
@@ -496,13 +674,14 @@ class Dropout(_Layer):
 
 def _axes(frame: Frame, lead: int) -> int:
     """The number of axes that ``dim`` counts: a frame of rank 2 is (C, L) of PyTorch's (N, C, L)."""
-    return min(lead, 1) + 2 if len(frame) == 2 else lead + len(frame)
+    return (min(lead, 1) if len(frame) > 1 else lead) + len(frame)
 
 
 class Flatten(_Layer):
     """Axes ``start_dim`` to ``end_dim`` as one, as ``torch.nn.Flatten``.
 
-    In a net it flattens a frame, ``(C, L)`` to ``(C * L,)``; time and batch cannot be flattened there.
+    In a net it flattens a frame, ``(C, L)`` to ``(C * L,)`` and ``(C, rows, columns)`` likewise; time and
+    batch cannot be flattened there.
 
     Parameters
     ----------
@@ -518,11 +697,16 @@ class Flatten(_Layer):
         self._unchanged = _core.Layer("identity")
 
     def _rank(self, ndim: int) -> int | None:
-        return 2 if ndim > 2 else 1  # (C, L) at the end of what it flattens
+        return 3 if ndim > 4 else 2 if ndim > 2 else 1  # (C, L) or a picture at the end of what it flattens
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         ndim = _axes(frame, lead)
         first, last = self.start_dim % ndim, self.end_dim % ndim
+        if ndim - len(frame) < first < last:
+            raise ShapeError(
+                f"Flatten: axes {self.start_dim} to {self.end_dim} are a part of a frame of shape {frame}, "
+                f"expected all of it, from {ndim - len(frame)} on"
+            )
         if first < last and (first < ndim - len(frame) or last != ndim - 1):
             raise ShapeError(
                 f"Flatten: axes {self.start_dim} to {self.end_dim} reach beyond a frame of shape {frame}, "

@@ -46,7 +46,7 @@ def quantize(
 ) -> Net:
     """A copy of a net with its matrices in a smaller format.
 
-    Recurrent layers, Linear, Conv1d and Embedding have matrices; biases and all else stay float32. With
+    Recurrent layers, Linear, convolutions and Embedding have matrices; biases and all else stay float32. With
     ``"int8"`` every row of a matrix has a scale, with ``"int4"`` every 32 numbers of a row. A product then
     rounds its input too, row by row, to 255 levels. ``"float16"`` and ``"bfloat16"`` take half the memory of
     float32; the computation is in float32.

@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 # Tensors that training does not change by gradients.
 STATISTICS = ("running_mean", "running_var")
 
-# The one entry of a state_dict that is no parameter: BatchNorm1d's counter.
+# The one entry of a state_dict that is no parameter: the counter of a BatchNorm1d or BatchNorm2d.
 COUNTER = "num_batches_tracked"
 
 
@@ -46,16 +46,24 @@ class Tensor(NamedTuple):
         """The format of its numbers."""
         return self.core.format if self.param in self.core.matrices else "float32"
 
+    def shaped(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Numbers as the core lists them, in the tensor's shape."""
+        return array.reshape(self.shape)
+
+    def unshaped(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The inverse of `shaped`."""
+        return array.reshape(self.core.params[self.param][1])
+
     def numbers(self) -> Array:
         """Its numbers: a new array."""
-        array: Array = self.core.get(self.param).reshape(self.shape)
-        return array
+        return self.shaped(self.core.get(self.param))
 
     def stored(self) -> dict[str, NDArray[Any]]:
         """Its numbers as a file keeps them, without loss."""
         if self.format == "float32":
             return {self.name: self.numbers()}
-        return store(Coded(*self.core.codes(self.param)), self.format, self.name)
+        codes, scales = self.core.codes(self.param)
+        return store(Coded(self.shaped(codes) if scales is None else codes, scales), self.format, self.name)
 
     def fitted(self, value: Any, scales: Any) -> Array | Coded:
         """Check ``value`` and convert it for the core: numbers, or codes with ``scales``."""
@@ -71,13 +79,12 @@ class Tensor(NamedTuple):
                 f"size mismatch for {self.name}: got shape {array.shape} in state_dict, "
                 f"expected {self.shape} in the net"
             )
-        array = array.reshape(shape)
+        array = self.unshaped(array)
         return array if self.format == "float32" else encode(array, self.format, self.name)
 
     def gradient(self) -> Array:
         """Its gradient: a new array."""
-        array: Array = self.core.unpack_from(self.param, self.core.gradients()).reshape(self.shape)
-        return array
+        return self.shaped(self.core.unpack_from(self.param, self.core.gradients()))
 
     def write(self, value: Array | Coded) -> None:
         """Write numbers that `fitted` returned."""

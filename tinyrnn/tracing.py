@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tinyrnn import _core, calls, starts
 from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.contract import Module
+from tinyrnn.convolution import Conv2d, ConvTranspose1d
 from tinyrnn.errors import ShapeError
 from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.outlines import Line, Outline, listed, outline
@@ -97,6 +99,10 @@ class Seen(NamedTuple):
             return {0: [(slice(None), self.x.reshape(-1, leaf.in_features))]}
         if isinstance(leaf, Conv1d):
             return {0: _windows(leaf, self.x)}
+        if isinstance(leaf, Conv2d):
+            return {0: _windows_of_pictures(leaf, self.x)}
+        if isinstance(leaf, ConvTranspose1d):
+            return {0: _positions(leaf, self.x)}
         found: dict[int, list[Reads]] = {}
         if isinstance(leaf, _Recurrent):
             for i, (name, shape) in enumerate(self.core.params):
@@ -387,5 +393,35 @@ def _windows(leaf: Conv1d, x: Array) -> list[Reads]:
             .transpose(0, 2, 1, 3)
             .reshape(-1, inputs * leaf.kernel_size),
         )
+        for group in range(leaf.groups)
+    ]
+
+
+def _windows_of_pictures(leaf: Conv2d, x: Array) -> list[Reads]:
+    """The same for a convolution of pictures."""
+    x = np.pad(x.reshape(-1, *x.shape[-3:]), ((0, 0), (0, 0), *leaf._pads))
+    spans = tuple(d * (k - 1) + 1 for d, k in zip(leaf.dilation, leaf.kernel_size, strict=True))
+    (down, right), (rows, cols) = leaf.stride, leaf.dilation
+    taps = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(2, 3))
+    taps = taps[:, :, ::down, ::right, ::rows, ::cols].transpose(0, 2, 3, 1, 4, 5)
+    inputs, outputs = leaf.in_channels // leaf.groups, leaf.out_channels // leaf.groups
+    return [
+        (
+            slice(group * outputs, (group + 1) * outputs),
+            taps[..., group * inputs : (group + 1) * inputs, :, :].reshape(
+                -1, inputs * math.prod(leaf.kernel_size)
+            ),
+        )
+        for group in range(leaf.groups)
+    ]
+
+
+def _positions(leaf: ConvTranspose1d, x: Array) -> list[Reads]:
+    """The inputs of each group of a transposed convolution's products, position by position."""
+    x = x.reshape(-1, *x.shape[-2:]).swapaxes(1, 2).reshape(-1, leaf.in_channels)
+    inputs = leaf.in_channels // leaf.groups
+    rows = leaf.out_channels // leaf.groups * leaf.kernel_size
+    return [
+        (slice(group * rows, (group + 1) * rows), x[:, group * inputs : (group + 1) * inputs])
         for group in range(leaf.groups)
     ]

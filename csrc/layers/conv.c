@@ -2,37 +2,43 @@
 #include "conv.h"
 
 const trnn_argument trnn_conv1d_arguments[] = {
-    TRNN_INT_OF(conv1d, in_channels),
-    TRNN_INT_OF(conv1d, out_channels),
-    TRNN_INT_OF(conv1d, kernel_size),
-    TRNN_INT_OF(conv1d, stride),
-    TRNN_INT_OF(conv1d, dilation),
-    TRNN_INT_OF(conv1d, groups),
-    TRNN_INT_OF(conv1d, bias),
-    TRNN_INT_OF(conv1d, pad_left),
-    TRNN_INT_OF(conv1d, pad_right),
-    TRNN_INT_OF(conv1d, padding_mode),
-    TRNN_END_OF(conv1d),
+    TRNN_INT_OF(conv1d, in_channels),   TRNN_INT_OF(conv1d, out_channels),
+    TRNN_INT_OF(conv1d, kernel_size),   TRNN_INT_OF(conv1d, stride),
+    TRNN_INT_OF(conv1d, dilation),      TRNN_INT_OF(conv1d, groups),
+    TRNN_INT_OF(conv1d, bias),          TRNN_INT_OF(conv1d, pad_left),
+    TRNN_INT_OF(conv1d, pad_right),     TRNN_INT_OF(conv1d, padding_mode),
+    TRNN_INT_OF(conv1d, kernel_rows),   TRNN_INT_OF(conv1d, stride_rows),
+    TRNN_INT_OF(conv1d, dilation_rows), TRNN_INT_OF(conv1d, pad_top),
+    TRNN_INT_OF(conv1d, pad_bottom),    TRNN_END_OF(conv1d),
 };
 
-trnn_status trnn_conv_check(const trnn_layer *layer)
+trnn_status trnn_conv_check(const trnn_layer *layer, int axes)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
-    const int32_t sizes[] = {a->in_channels, a->out_channels, a->kernel_size,
-                             a->stride,      a->dilation,     a->groups};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+    const int32_t sizes[] = {a->in_channels, a->out_channels, a->kernel_size, a->stride,       a->dilation,
+                             a->groups,      a->kernel_rows,  a->stride_rows, a->dilation_rows};
+    const size_t all = sizeof sizes / sizeof sizes[0];
+    for (size_t i = 0; i < (axes == 2 ? all : all - 3); i++)
         if (!trnn_is_size(sizes[i])) return TRNN_E_ARGUMENT;
+    if (axes == 1 && (a->kernel_rows || a->stride_rows || a->dilation_rows || a->pad_top || a->pad_bottom))
+        return TRNN_E_ARGUMENT;
     if (a->in_channels % a->groups) return TRNN_E_ARGUMENT;
     if (a->out_channels % a->groups) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias)) return TRNN_E_ARGUMENT;
-    const int64_t depth = (int64_t)(a->in_channels / a->groups) * a->kernel_size;
-    return trnn_is_depth(layer->format, depth) ? TRNN_OK : TRNN_E_SIZE;
+    const size_t depth = trnn_conv_depth(layer), most = (size_t)TRNN_SIZE_MAX;
+    return depth <= most && trnn_is_depth(layer->format, (int64_t)depth) ? TRNN_OK : TRNN_E_SIZE;
+}
+
+/* Kernel positions of a channel. */
+static size_t conv_taps(const trnn_conv1d_args *a)
+{
+    return trnn_times((size_t)(a->kernel_rows ? a->kernel_rows : 1), (size_t)a->kernel_size);
 }
 
 size_t trnn_conv_depth(const trnn_layer *layer)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
-    return trnn_times((size_t)(a->in_channels / a->groups), (size_t)a->kernel_size);
+    return trnn_times((size_t)(a->in_channels / a->groups), conv_taps(a));
 }
 
 int32_t trnn_conv_units(const trnn_layer *layer)
@@ -40,8 +46,7 @@ int32_t trnn_conv_units(const trnn_layer *layer)
     return layer->as.conv1d.out_channels / layer->as.conv1d.groups;
 }
 
-/* Are the weights kept by rows? */
-static int conv1d_by_rows(const trnn_layer *layer)
+int trnn_conv_by_rows(const trnn_layer *layer)
 {
     return layer->as.conv1d.groups > 1 && trnn_conv_units(layer) < TRNN_PANEL;
 }
@@ -50,7 +55,7 @@ int32_t trnn_conv_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
     const int32_t groups = a->groups, units = trnn_conv_units(layer), depth = (int32_t)trnn_conv_depth(layer);
-    if (conv1d_by_rows(layer)) {
+    if (trnn_conv_by_rows(layer)) {
         params[0] = trnn_param_table("weight", layer->format, 3, a->out_channels, depth);
         params[1] = trnn_param_vector("bias", a->out_channels);
     } else {
@@ -58,10 +63,11 @@ int32_t trnn_conv_params(const trnn_layer *layer, trnn_param *params)
         params[1] = trnn_param_bias("bias", 1, units);
         params[0].repeat = params[1].repeat = groups;
     }
-    params[0].rank = 3;
+    params[0].rank = a->kernel_rows ? 4 : 3;
     params[0].shape[0] = params[1].shape[0] = a->out_channels;
     params[0].shape[1] = a->in_channels / groups;
-    params[0].shape[2] = a->kernel_size;
+    params[0].shape[2] = a->kernel_rows ? a->kernel_rows : a->kernel_size;
+    params[0].shape[3] = a->kernel_rows ? a->kernel_size : 1;
     if (!a->bias) params[1] = trnn_param_absent();
     return 2;
 }
@@ -69,7 +75,7 @@ int32_t trnn_conv_params(const trnn_layer *layer, trnn_param *params)
 trnn_conv_scratch trnn_conv_place(const trnn_layer *layer, int32_t rows, int product, trnn_cursor *cursor)
 {
     const int32_t units = trnn_conv_units(layer), depth = (int32_t)trnn_conv_depth(layer);
-    const int by_rows = conv1d_by_rows(layer);
+    const int by_rows = trnn_conv_by_rows(layer);
     const size_t length = (size_t)rows;
     const size_t numbers = trnn_times(by_rows ? (size_t)units : 0, (size_t)depth); /* and as many scales */
     trnn_conv_scratch scratch = {.units = units, .depth = depth, .by_rows = by_rows};
@@ -97,8 +103,8 @@ trnn_conv_scratch trnn_conv_open(const trnn_layer *layer, int32_t rows, int prod
 /* ---- a group's matrix ------------------------------------------------------------------------------ */
 
 /* Copies a group from the rows of all groups to the panel. */
-static void conv1d_to_panel(const trnn_layer *layer, size_t group, const void *rows,
-                            const trnn_conv_scratch *scratch)
+static void conv_to_panel(const trnn_layer *layer, size_t group, const void *rows,
+                          const trnn_conv_scratch *scratch)
 {
     const size_t units = (size_t)scratch->units, depth = (size_t)scratch->depth;
     if (layer->format == TRNN_F32) {
@@ -116,7 +122,7 @@ static void conv1d_to_panel(const trnn_layer *layer, size_t group, const void *r
 }
 
 /* Copies a float32 group from the panel to the rows of all groups. */
-static void conv1d_from_panel(size_t group, float *rows, const trnn_conv_scratch *scratch)
+static void conv_from_panel(size_t group, float *rows, const trnn_conv_scratch *scratch)
 {
     const size_t units = (size_t)scratch->units, depth = (size_t)scratch->depth;
     float *const first = rows + group * units * depth;
@@ -126,7 +132,7 @@ static void conv1d_from_panel(size_t group, float *rows, const trnn_conv_scratch
 }
 
 /* A group's bias, padded with zeros to a panel. */
-static float *conv1d_widen_bias(size_t group, const float *bias, const trnn_conv_scratch *scratch)
+static float *conv_widen_bias(size_t group, const float *bias, const trnn_conv_scratch *scratch)
 {
     const size_t units = (size_t)scratch->units;
     if (!bias) return NULL;
@@ -140,9 +146,9 @@ trnn_conv_group trnn_conv_group_of(const trnn_layer *layer, size_t group, const 
     const int32_t units = scratch->units, depth = scratch->depth;
     const size_t panels = (size_t)trnn_ceil(units, TRNN_PANEL);
     if (scratch->by_rows) {
-        conv1d_to_panel(layer, group, weights, scratch);
+        conv_to_panel(layer, group, weights, scratch);
         weights = scratch->panel;
-        bias = conv1d_widen_bias(group, bias, scratch);
+        bias = conv_widen_bias(group, bias, scratch);
     } else {
         weights = (const char *)weights + group * panels * trnn_group_bytes(layer->format, 1, depth);
         if (bias) bias += group * panels * TRNN_PANEL;
@@ -197,10 +203,10 @@ void trnn_conv_gradients(const trnn_pass *pass, const trnn_conv_scratch *scratch
         trnn_pass alone = *pass; /* each part does some of the groups completely */
         alone.part = 0;
         alone.parts = 1;
-        conv1d_to_panel(layer, group, dw, scratch);
-        float *const bias = conv1d_widen_bias(group, db, scratch);
+        conv_to_panel(layer, group, dw, scratch);
+        float *const bias = conv_widen_bias(group, db, scratch);
         add(&alone, group, matrix, scratch, scratch->panel, bias);
-        conv1d_from_panel(group, dw, scratch);
+        conv_from_panel(group, dw, scratch);
         if (bias) trnn_copy(db + group * (size_t)units, bias, (size_t)units * sizeof(float));
     }
 }

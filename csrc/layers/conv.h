@@ -10,11 +10,12 @@
 
 #include "training.h"
 
-/* Checks all arguments but those of padding. */
-trnn_status trnn_conv_check(const trnn_layer *layer);
+/* Checks all arguments but those of padding. `axes`: 2 for a layer that has arguments of rows. */
+trnn_status trnn_conv_check(const trnn_layer *layer, int axes);
 
 size_t trnn_conv_depth(const trnn_layer *layer);  /* products that an output sums */
 int32_t trnn_conv_units(const trnn_layer *layer); /* output channels of a group */
+int trnn_conv_by_rows(const trnn_layer *layer);   /* are the weights kept by rows? */
 int32_t trnn_conv_params(const trnn_layer *layer, trnn_param *params);
 
 typedef struct {

@@ -12,7 +12,7 @@ static trnn_status conv_steps_check(const trnn_layer *layer)
 {
     const trnn_conv1d_args *a = &layer->as.conv1d;
     if (a->stride != 1 || a->pad_left || a->pad_right || a->padding_mode) return TRNN_E_ARGUMENT;
-    return trnn_conv_check(layer);
+    return trnn_conv_check(layer, 1);
 }
 
 static trnn_status conv_steps_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)

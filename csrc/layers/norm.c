@@ -1,5 +1,8 @@
-/* Layer normalisation over the last axis of a frame or the whole frame, and batch normalisation: by the running
- * statistics, in training by those of the batch. As torch.nn.LayerNorm and torch.nn.BatchNorm1d. */
+/* Layer normalisation over the last axis of a frame or the whole frame; group normalisation of some channels of a frame; and
+ * batch normalisation of channels: by the running statistics, in training by those of the batch. As torch.nn.LayerNorm,
+ * GroupNorm (an InstanceNorm has as many groups as channels) and BatchNorm1d, BatchNorm2d.
+ *
+ * Channels are a frame's planes, the rows of a single plane, or the numbers of a single row. */
 #include "training.h"
 
 const trnn_argument trnn_norm_arguments[] = {
@@ -9,6 +12,7 @@ const trnn_argument trnn_norm_arguments[] = {
     TRNN_LIVE_FLOAT_OF(norm, eps),
     TRNN_LIVE_FLOAT_OF(norm, momentum),
     TRNN_INT_OF(norm, use_running_stats),
+    TRNN_INT_OF(norm, groups),
     TRNN_END_OF(norm),
 };
 
@@ -61,7 +65,8 @@ typedef struct {
 static float standardised(standard own, float x) { return x * own.scale + own.shift; }
 
 /* For `count` numbers with this mean and this sum of squared distances from it. */
-static standard standard_of(const trnn_kernels *isa, double mean, double squares, double count, float eps)
+TRNN_NOINLINE standard standard_of(const trnn_kernels *isa, double mean, double squares, double count,
+                                   float eps)
 {
     const float average = (float)mean, var = (float)(squares / count);
     standard own;
@@ -69,7 +74,7 @@ static standard standard_of(const trnn_kernels *isa, double mean, double squares
     return own;
 }
 
-static standard standard_of_row(const trnn_pass *pass, const float *x, size_t size)
+TRNN_NOINLINE standard standard_of_row(const trnn_pass *pass, const float *x, size_t size)
 {
     double sum = 0.0, squares = 0.0;
     for (size_t i = 0; i < size; i++) sum += (double)x[i];
@@ -78,24 +83,29 @@ static standard standard_of_row(const trnn_pass *pass, const float *x, size_t si
     return standard_of(pass->isa, mean, squares, (double)size, pass->layer->as.norm.eps);
 }
 
+/* dx of `size` numbers that are normalised together; each `span` of them share a weight. */
+static void standard_backward(standard own, const float *x, const float *dy, float *dx, size_t size,
+                              const float *weight, size_t span)
+{
+    double sum = 0.0, along = 0.0;
+    for (size_t i = 0; i < size; weight += weight != NULL)
+        for (const size_t end = i + span; i < end; i++) dx[i] = weight ? *weight * dy[i] : dy[i];
+    for (size_t i = 0; i < size; i++) {
+        sum += (double)dx[i];
+        along += (double)dx[i] * (double)standardised(own, x[i]);
+    }
+    const float mean = (float)(sum / (double)size), slope = (float)(along / (double)size);
+    for (size_t i = 0; i < size; i++) dx[i] = (dx[i] - mean - standardised(own, x[i]) * slope) * own.scale;
+}
+
 static void layer_norm_backward(const trnn_pass *pass)
 {
     const size_t size = (size_t)pass->layer->as.norm.size;
     const size_t numbers = (size_t)pass->rows * trnn_frame_size(pass->in);
-    const float *weight = pass->weights[0];
     for (size_t at = 0; pass->dx && at < numbers; at += size) {
-        const float *x = (const float *)pass->x + at, *dy = pass->dy + at;
-        const standard own = standard_of_row(pass, x, size);
-        float *dx = pass->dx + at;
-        double sum = 0.0, along = 0.0;
-        for (size_t i = 0; i < size; i++) {
-            dx[i] = weight ? weight[i] * dy[i] : dy[i];
-            sum += (double)dx[i];
-            along += (double)dx[i] * (double)standardised(own, x[i]);
-        }
-        const float mean = (float)(sum / (double)size), slope = (float)(along / (double)size);
-        for (size_t i = 0; i < size; i++)
-            dx[i] = (dx[i] - mean - standardised(own, x[i]) * slope) * own.scale;
+        const float *x = (const float *)pass->x + at;
+        standard_backward(standard_of_row(pass, x, size), x, pass->dy + at, pass->dx + at, size,
+                          pass->weights[0], 1);
     }
 }
 
@@ -125,22 +135,102 @@ const trnn_layer_training trnn_layer_norm_training = {
     .gradients = layer_norm_gradients,
 };
 
-/* ---- BatchNorm1d ---------------------------------------------------------------------------- */
+/* ---- channels ------------------------------------------------------------------------------------- */
 
-/* Channels are a frame's rows, or the numbers of a frame that is one row of them. */
-static int channels_are_rows(const trnn_layer *layer, trnn_frame in)
+static trnn_status channels_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
-    return in.rows == layer->as.norm.size;
-}
-
-static trnn_status batch_norm_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
-{
-    if (in.planes != 1) return TRNN_E_SHAPE;
-    if (!channels_are_rows(layer, in) && (in.rows != 1 || in.cols != layer->as.norm.size))
-        return TRNN_E_SHAPE;
+    const int32_t size = layer->as.norm.size;
+    const int in_rows = in.planes == 1 && (in.rows == size || (in.rows == 1 && in.cols == size));
+    if (in.planes != size && !in_rows) return TRNN_E_SHAPE;
     *out = in;
     return TRNN_OK;
 }
+
+/* Numbers of a channel. */
+static size_t channel_length(const trnn_layer *layer, trnn_frame in)
+{
+    return trnn_frame_size(in) / (size_t)layer->as.norm.size;
+}
+
+/* ---- GroupNorm ------------------------------------------------------------------------------------- */
+
+static trnn_status group_norm_check(const trnn_layer *layer)
+{
+    const trnn_norm_args *a = &layer->as.norm;
+    const trnn_status status = norm_check(layer);
+    if (status) return status;
+    return trnn_is_size(a->groups) && a->size % a->groups == 0 ? TRNN_OK : TRNN_E_ARGUMENT;
+}
+
+static void group_norm_run(const trnn_call *call)
+{
+    const trnn_norm_args *a = &call->layer->as.norm;
+    const size_t channels = (size_t)(a->size / a->groups), length = channel_length(call->layer, call->in);
+    const size_t sets = (size_t)call->steps * (size_t)call->batch * (size_t)a->groups;
+    const float *x = call->x, *weight = call->weights[0], *bias = call->weights[1];
+    float *y = call->y;
+    for (size_t set = 0; set < sets; set++, x += channels * length) {
+        TRNN_KERNEL(call->isa, layer_norm_f32)(x, y, channels * length, a->eps, NULL, NULL);
+        const size_t first = set % (size_t)a->groups * channels;
+        for (size_t channel = first; channel < first + channels; channel++, y += length) {
+            const float scale = weight ? weight[channel] : 1.0f, shift = bias ? bias[channel] : 0.0f;
+            for (size_t i = 0; weight && i < length; i++) y[i] *= scale;
+            for (size_t i = 0; bias && i < length; i++) y[i] += shift;
+        }
+    }
+}
+
+static void group_norm_backward(const trnn_pass *pass)
+{
+    const trnn_norm_args *a = &pass->layer->as.norm;
+    const size_t channels = (size_t)(a->size / a->groups), length = channel_length(pass->layer, pass->in);
+    const size_t size = channels * length, sets = (size_t)pass->rows * (size_t)a->groups;
+    for (size_t set = 0; pass->dx && set < sets; set++) {
+        const float *x = (const float *)pass->x + set * size, *dy = pass->dy + set * size;
+        const float *weight = pass->weights[0];
+        if (weight) weight += set % (size_t)a->groups * channels;
+        standard_backward(standard_of_row(pass, x, size), x, dy, pass->dx + set * size, size, weight, length);
+    }
+}
+
+static void group_norm_gradients(const trnn_pass *pass)
+{
+    const trnn_norm_args *a = &pass->layer->as.norm;
+    const size_t channels = (size_t)(a->size / a->groups), length = channel_length(pass->layer, pass->in);
+    const size_t size = channels * length, sets = (size_t)pass->rows * (size_t)a->groups;
+    if (!pass->grads[0]) return;
+    for (size_t set = 0; set < sets; set++) { /* each part does some of the groups completely */
+        const size_t group = set % (size_t)a->groups;
+        if (group % (size_t)pass->parts != (size_t)pass->part) continue;
+        const float *x = (const float *)pass->x + set * size, *dy = pass->dy + set * size;
+        const standard own = standard_of_row(pass, x, size);
+        for (size_t channel = group * channels; channel < (group + 1) * channels;
+             channel++, x += length, dy += length) {
+            double sum = 0.0, along = 0.0;
+            for (size_t i = 0; i < length; i++) {
+                sum += (double)dy[i];
+                along += (double)dy[i] * (double)standardised(own, x[i]);
+            }
+            pass->grads[0][channel] += (float)along;
+            if (pass->grads[1]) pass->grads[1][channel] += (float)sum;
+        }
+    }
+}
+
+const trnn_layer_type trnn_group_norm = {
+    .name = "group_norm",
+    .check = group_norm_check,
+    .frame = channels_frame,
+    .params = affine_params,
+    .run = group_norm_run,
+};
+
+const trnn_layer_training trnn_group_norm_training = {
+    .backward = group_norm_backward,
+    .gradients = group_norm_gradients,
+};
+
+/* ---- BatchNorm ------------------------------------------------------------------------------------- */
 
 static int32_t batch_norm_params(const trnn_layer *layer, trnn_param *params)
 {
@@ -175,7 +265,7 @@ static size_t batch_norm_scratch_bytes(const trnn_layer *layer, trnn_frame in, t
 static void batch_norm_run(const trnn_call *call)
 {
     const size_t channels = (size_t)call->layer->as.norm.size;
-    const size_t numbers = (size_t)call->in.rows * (size_t)call->in.cols;
+    const size_t length = channel_length(call->layer, call->in), numbers = channels * length;
     trnn_cursor cursor = {call->scratch, 0};
     const batch_norm_scratch scratch = batch_norm_place(call->layer, &cursor);
     TRNN_KERNEL(call->isa, norm_scale_f32)(scratch.scale, scratch.shift, channels, call->layer->as.norm.eps,
@@ -185,20 +275,19 @@ static void batch_norm_run(const trnn_call *call)
     const float *x = call->x;
     float *y = call->y;
     for (int64_t n = (int64_t)call->steps * call->batch; n > 0; n--, x += numbers, y += numbers) {
-        if (!channels_are_rows(call->layer, call->in)) {
+        if (length == 1) {
             TRNN_KERNEL(call->isa, affine_f32)(x, y, channels, scratch.scale, scratch.shift);
             continue;
         }
-        /* A row has one scale, which is copied over a panel. */
-        const size_t cols = (size_t)call->in.cols;
-        for (size_t row = 0; row < channels; row++) {
+        /* A channel has one scale, which is copied over a panel. */
+        for (size_t channel = 0; channel < channels; channel++) {
             float scale[TRNN_PANEL], shift[TRNN_PANEL];
             for (size_t i = 0; i < TRNN_PANEL; i++) {
-                scale[i] = scratch.scale[row];
-                shift[i] = scratch.shift[row];
+                scale[i] = scratch.scale[channel];
+                shift[i] = scratch.shift[channel];
             }
-            for (size_t i = row * cols; i < (row + 1) * cols; i += TRNN_PANEL) {
-                const size_t left = (row + 1) * cols - i;
+            for (size_t i = channel * length; i < (channel + 1) * length; i += TRNN_PANEL) {
+                const size_t left = (channel + 1) * length - i;
                 TRNN_KERNEL(call->isa, affine_f32)(x + i, y + i, left < TRNN_PANEL ? left : TRNN_PANEL, scale,
                                                    shift);
             }
@@ -214,7 +303,7 @@ static void batch_norm_run(const trnn_call *call)
 static trnn_status batch_norm_train_check(const trnn_layer *layer, trnn_frame in, int64_t frames)
 {
     const trnn_norm_args *a = &layer->as.norm;
-    const int enough = a->use_running_stats || (int64_t)in.rows * in.cols * frames > a->size;
+    const int enough = a->use_running_stats || (int64_t)trnn_frame_size(in) * frames > a->size;
     return enough ? TRNN_OK : TRNN_E_STATISTICS;
 }
 
@@ -226,13 +315,11 @@ typedef struct {
 
 static channel_walk walk_of(const trnn_pass *pass)
 {
-    const size_t channels = (size_t)pass->layer->as.norm.size;
-    const size_t size = (size_t)pass->in.rows * (size_t)pass->in.cols;
-    return (channel_walk){size / channels, size};
+    return (channel_walk){channel_length(pass->layer, pass->in), trnn_frame_size(pass->in)};
 }
 
 /* The first number of a channel in frame `f`; SIZE_MAX if the frame is beyond its row's end. */
-static size_t channel_at(const trnn_pass *pass, const channel_walk *walk, int32_t f, size_t channel)
+TRNN_NOINLINE size_t channel_at(const trnn_pass *pass, const channel_walk *walk, int32_t f, size_t channel)
 {
     const int32_t t = f / pass->batch, b = f % pass->batch;
     if (pass->lengths && pass->lengths[b] <= t) return SIZE_MAX;
@@ -337,7 +424,7 @@ static void batch_norm_gradients(const trnn_pass *pass)
 const trnn_layer_type trnn_batch_norm = {
     .name = "batch_norm",
     .check = norm_check,
-    .frame = batch_norm_frame,
+    .frame = channels_frame,
     .params = batch_norm_params,
     .scratch = batch_norm_scratch_bytes,
     .run = batch_norm_run,

@@ -165,7 +165,7 @@ tensor tensor_take(const trnn_param *param)
     tensor t;
     t.format = param->format;
     t.rows = (size_t)param->shape[0];
-    t.cols = (size_t)param->shape[1] * (size_t)param->shape[2];
+    t.cols = (size_t)param->shape[1] * (size_t)param->shape[2] * (size_t)param->shape[3];
     t.numbers = memory_bytes(t.rows * t.cols * bytes[t.format]);
     t.scales = memory_floats(t.rows * scales_of_row(&t));
     return t;
@@ -288,7 +288,7 @@ weights weights_roll(const model *m)
         trnn_param params[TRNN_PARAMS_MAX];
         const int32_t count = trnn_layer_params(layer, params);
         for (int32_t p = 0; p < count; p++) {
-            const int32_t depth = params[p].shape[1] * params[p].shape[2];
+            const int32_t depth = params[p].shape[1] * params[p].shape[2] * params[p].shape[3];
             tensor t =
                 tensor_roll(&params[p], &d, layer->type == &trnn_embedding ? 0 : weight_exponent(depth));
             if (strcmp(params[p].name, "running_var") == 0)
@@ -309,7 +309,8 @@ void weights_release(weights *w)
 
 trnn_net model_net(const model *m)
 {
-    return trnn_chain(m->layers, m->count, (trnn_frame){1, m->frame.rows, m->frame.cols});
+    const int32_t planes = m->frame.planes ? m->frame.planes : 1;
+    return trnn_chain(m->layers, m->count, (trnn_frame){planes, m->frame.rows, m->frame.cols});
 }
 
 net net_open(const model *m, const weights *w, int32_t batch, int32_t steps)

@@ -74,6 +74,10 @@ void tensor_release(tensor *t);
 #define LINEAR(in, out, b)   {TRNN_TRAINED(linear), .as.linear = {in, out, b}}
 #define EMBEDDING(rows, dim) {TRNN_TRAINED(embedding), .as.embedding = {rows, dim}}
 #define CONV1D(...)          {TRNN_TRAINED(conv1d), .as.conv1d = {__VA_ARGS__}}
+#define CONV2D(...)          {TRNN_TRAINED(conv2d), .as.conv1d = {__VA_ARGS__}}
+#define TRANSPOSED(...)      {TRNN_TRAINED(conv_transpose1d), .as.conv_transpose = {__VA_ARGS__}}
+#define POOL(name_, ...)      {TRNN_TRAINED(name_), .as.pool = {__VA_ARGS__}}
+#define ADAPTIVE(name_, ...)  {TRNN_TRAINED(name_), .as.adaptive = {__VA_ARGS__}}
 #define NORM(name_, ...)      {TRNN_TRAINED(name_), .as.norm = {__VA_ARGS__, .eps = 1e-5f}}
 #define LEAKY_RELU(s)        {TRNN_TRAINED(leaky_relu), .as.activation = {s}}
 #define PRELU(n)             {TRNN_TRAINED(prelu), .as.prelu = {n}}
@@ -91,6 +95,7 @@ typedef struct {
     char name[NAME_ROOM];
     struct {
         int32_t rows, cols;
+        int32_t planes; /* 0: 1 */
     } frame;
     int32_t count;
     trnn_layer layers[LAYERS_MAX];

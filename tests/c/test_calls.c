@@ -130,7 +130,7 @@ static void packing(const trnn_layer *layer, const char *name)
     memset(w.at, 0, w.bytes);
     memset(fresh.at, 0, fresh.bytes);
     for (int32_t p = 0; p < count; p++) {
-        check(params[p].rank >= 1 && params[p].rank <= 3 && strlen(params[p].name) > 3, "%s: tensor %d", name,
+        check(params[p].rank >= 1 && params[p].rank <= 4 && strlen(params[p].name) > 3, "%s: tensor %d", name,
               (int)p);
         check(params[p].offset % TRNN_ALIGN == 0, "%s: %s is not aligned", name, params[p].name);
         check(params[p].format == (params[p].rank > 1 ? layer->format : TRNN_F32), "%s: format of %s", name,
@@ -376,8 +376,24 @@ static trnn_layer absurd_layer(dice *d)
     } else if (layer.type == &trnn_unfold_steps) {
         layer.as.unfold = (trnn_unfold_args){absurd(d), absurd(d), absurd(d), absurd(d),
                                              absurd(d), absurd(d), absurd(d), flag(d)};
+    } else if (layer.type == &trnn_conv2d) {
+        layer.as.conv1d = (trnn_conv1d_args){absurd(d), absurd(d), absurd(d), absurd(d), absurd(d),
+                                             absurd(d), flag(d),   absurd(d), absurd(d), 0,
+                                             absurd(d), absurd(d), absurd(d), absurd(d), absurd(d)};
+        if (flag(d)) layer.as.conv1d.groups = 1;
+    } else if (layer.type == &trnn_conv_transpose1d) {
+        layer.as.conv_transpose = (trnn_conv_transpose_args){
+            absurd(d), absurd(d), absurd(d), absurd(d), absurd(d), absurd(d), flag(d), absurd(d), flag(d)};
+        if (flag(d)) layer.as.conv_transpose.groups = 1;
+    } else if (layer.type == &trnn_max_pool || layer.type == &trnn_avg_pool) {
+        layer.as.pool = (trnn_pool_args){absurd(d), absurd(d), absurd(d), absurd(d), absurd(d), absurd(d),
+                                         absurd(d), absurd(d), flag(d),   0,         0};
+    } else if (layer.type == &trnn_adaptive_max_pool || layer.type == &trnn_adaptive_avg_pool) {
+        layer.as.adaptive = (trnn_adaptive_args){absurd(d), absurd(d)};
     } else if (layer.type == &trnn_layer_norm || layer.type == &trnn_batch_norm) {
         layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f};
+    } else if (layer.type == &trnn_group_norm) {
+        layer.as.norm = (trnn_norm_args){absurd(d), flag(d), flag(d), 1e-5f, .groups = flag(d)};
     } else if (layer.type == &trnn_prelu) {
         layer.as.prelu.num_parameters = absurd(d);
     } else if (layer.type == &trnn_softmax || layer.type == &trnn_log_softmax) {
@@ -406,8 +422,11 @@ static trnn_frame absurd_frame(dice *d, const trnn_layer *layer)
     if (layer->type == &trnn_unfold_steps)
         return (trnn_frame){1, layer->as.unfold.rows, layer->as.unfold.cols};
     if (layer->type == &trnn_conv1d) frame.rows = layer->as.conv1d.in_channels;
+    if (layer->type == &trnn_conv2d) frame.planes = layer->as.conv1d.in_channels;
+    if (layer->type == &trnn_conv_transpose1d) frame.rows = layer->as.conv_transpose.in_channels;
     if (layer->type == &trnn_layer_norm) frame.cols = layer->as.norm.size;
     if (layer->type == &trnn_batch_norm) frame.rows = layer->as.norm.size;
+    if (layer->type == &trnn_group_norm) frame.planes = layer->as.norm.size;
     return frame;
 }
 
@@ -468,10 +487,11 @@ static void absurd_sizes(void)
             const int32_t tensors = trnn_layer_params(&layers[0], params);
             double wanted = 0.0;
             for (int32_t p = 0; p < tensors; p++) {
-                check(params[p].shape[0] > 0 && params[p].shape[1] > 0 && params[p].shape[2] > 0,
-                      "%s: a shape wraps", trnn_layer_name(&layers[0]));
-                wanted += bytes_of(params[p].shape[0], params[p].shape[1], params[p].shape[2]) *
-                          number_bytes[params[p].format] / number_bytes[TRNN_F32];
+                const int32_t *const shape = params[p].shape;
+                check(shape[0] > 0 && shape[1] > 0 && shape[2] > 0 && shape[3] > 0, "%s: a shape wraps",
+                      trnn_layer_name(&layers[0]));
+                wanted += bytes_of(shape[0], shape[1], shape[2]) * shape[3] * number_bytes[params[p].format] /
+                          number_bytes[TRNN_F32];
             }
             const size_t bytes = trnn_layer_weights_bytes(&layers[0]);
             check((double)bytes >= wanted && (double)bytes <= limit, "%s: %.3g bytes of weights, wanted %.3g",
@@ -672,6 +692,38 @@ static void bad_nets(void)
           {1, 4},
           1,
           {CONV1D(1, 2, 3, 1, 1, 1, 1, 4, 0, TRNN_PAD_REFLECT)}},
+         1,
+         1,
+         TRNN_E_SHAPE},
+        {{"conv2d of 2 channels reads 3", {5, 5, 3}, 1, {CONV2D(2, 2, 3, 1, 1, 1, 1, 0, 0, 0, 3, 1, 1)}},
+         1,
+         1,
+         TRNN_E_SHAPE},
+        {{"conv2d higher than its input", {2, 5, 2}, 1, {CONV2D(2, 2, 3, 1, 1, 1, 1, 0, 0, 0, 3, 1, 1)}},
+         1,
+         1,
+         TRNN_E_SHAPE},
+        {{"conv2d without rows", {5, 5, 2}, 1, {CONV2D(2, 2, 3, 1, 1, 1, 1)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"conv1d with rows", {2, 5}, 1, {CONV1D(2, 2, 3, 1, 1, 1, 1, 0, 0, 0, 3, 1, 1)}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"transposed to nothing", {2, 1}, 1, {TRANSPOSED(2, 2, 3, 1, 1, 1, 1, 2)}}, 1, 1, TRNN_E_SHAPE},
+        {{"transposed, padded by a stride", {2, 4}, 1, {TRANSPOSED(2, 2, 3, 2, 1, 1, 1, 0, 2)}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"max pool of nothing", {2, 2}, 1, {POOL(max_pool, 1, 1, 0, 1, 3, 1, 0, 1)}}, 1, 1, TRNN_E_SHAPE},
+        {{"max pool with much padding", {2, 9}, 1, {POOL(max_pool, 1, 1, 0, 1, 3, 1, 2, 1)}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"avg pool, dilated", {2, 9}, 1, {POOL(avg_pool, 1, 1, 0, 1, 3, 1, 0, 2)}}, 1, 1, TRNN_E_ARGUMENT},
+        {{"group norm of 4 in 3", {4, 5}, 1, {NORM(group_norm, 4, 1, 1, .groups = 3)}},
+         1,
+         1,
+         TRNN_E_ARGUMENT},
+        {{"group norm of 4 reads 5", {5, 5}, 1, {NORM(group_norm, 4, 1, 1, .groups = 2)}},
          1,
          1,
          TRNN_E_SHAPE},

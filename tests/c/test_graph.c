@@ -221,7 +221,7 @@ static void draw_layer(sketch *s)
     const int bounded = s->bounded[v];
     const int32_t start = roll(s->d, width), size = 1 + roll(s->d, width - start);
     if (s->delays && !per_step) return; /* a loop has only layers per step */
-    switch (roll(s->d, 18)) {
+    switch (roll(s->d, 20)) {
     case 0: put(s, (trnn_layer)LINEAR(width, out, roll(s->d, 2)), out, 0, 1, &v); break;
     case 1:
         if (per_step) put(s, (trnn_layer)RECURRENT(lstm, width, out, .bias = 1), out, 1, 1, &v);
@@ -233,7 +233,10 @@ static void draw_layer(sketch *s)
     case 4: put(s, (trnn_layer)PLAIN(tanh), width, 1, 1, &v); break;
     case 5: put(s, (trnn_layer)PLAIN(identity), width, bounded, 1, &v); break;
     case 6:
-        if (width > 2) put(s, (trnn_layer)NORM(layer_norm, width, 1, 1), width, 0, 1, &v);
+        if (width == 18 && roll(s->d, 2))
+            put(s, (trnn_layer)NORM(group_norm, 18, 1, 1, .groups = 3), width, 0, 1, &v);
+        else if (width > 2)
+            put(s, (trnn_layer)NORM(layer_norm, width, 1, 1), width, 0, 1, &v);
         break;
     case 7:
         put(s, (trnn_layer){TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, start, size}}, size, bounded, 1, &v);
@@ -246,6 +249,10 @@ static void draw_layer(sketch *s)
     case 13: draw_matmul(s); break;
     case 14: draw_reduction(s, v); break;
     case 15: draw_padding(s, v); break;
+    case 16: put(s, (trnn_layer)CONV1D(1, 1, 3, 1, 1, 1, 1, 1, 1), width, 0, 1, &v); break;
+    case 17:
+        put(s, (trnn_layer)POOL(avg_pool, 1, 1, 0, 1, 3, 2, 1, 1, 0, 1), (width - 1) / 2 + 1, bounded, 1, &v);
+        break;
     default: draw_two(s);
     }
 }
@@ -525,6 +532,22 @@ static void reference_layer(const point *p, double *const *values, int32_t i, in
         step_cell(layer, tensor, x[0], state + p->offset[i], y);
     } else if (type == &trnn_layer_norm) {
         norm(y, x[0], width, tensor[0], tensor[1]);
+    } else if (type == &trnn_group_norm) {
+        for (int32_t j = 0; j < width; j += width / 3)
+            norm(y + j, x[0] + j, width / 3, tensor[0] + j, tensor[1] + j);
+    } else if (type == &trnn_conv1d) {
+        for (int32_t j = 0; j < width; j++) {
+            y[j] = tensor[1][0];
+            for (int32_t k = 0; k < 3; k++)
+                if (j + k > 0 && j + k <= width) y[j] += tensor[0][k] * x[0][j + k - 1];
+        }
+    } else if (type == &trnn_avg_pool) {
+        const int32_t read = g->width[reads->value[0]];
+        for (int32_t j = 0; j < width; j++) { /* of three, one of which can be padding */
+            y[j] = 0;
+            for (int32_t k = 2 * j - 1; k < 2 * j + 2; k++)
+                if (k >= 0 && k < read) y[j] += x[0][k] / 3;
+        }
     } else if (type == &trnn_delay) {
         const int32_t late = layer->as.delay.steps;
         memcpy(y, t < late ? begin + p->offset[i] + t * width : x[0] - late * width,

@@ -550,7 +550,8 @@ static void along(trained *t, const way *how, const begin *b, float *numbers, si
                   const float *gradient, const float *direction, const char *what)
 {
     const trnn_layer *first = &t->model->layers[0];
-    const int kinks = has(t->model, &trnn_relu) || (first->type == &trnn_rnn && first->as.recurrent.relu);
+    const int kinks = has(t->model, &trnn_relu) || has(t->model, &trnn_max_pool) ||
+                      (first->type == &trnn_rnn && first->as.recurrent.relu);
     const double step = kinks ? 0x1p-10 : 0x1p-7,
                  bound = kinks ? 5e-3 : 1e-3; /* a kink on the way costs a step */
     memory before = memory_floats(count);

@@ -183,6 +183,11 @@ RECOGNISED = [
         "Conv1d(in_channels=4, out_channels=8, kernel_size=3, bias=False)  "
         "(stride, padding, dilation and groups are not in the file)",
     ),
+    (
+        tr.Conv2d(4, 8, (3, 2), stride=2),
+        "Conv2d(in_channels=4, out_channels=8, kernel_size=(3, 2))  "
+        "(stride, padding, dilation and groups are not in the file)",
+    ),
     (tr.LayerNorm(8), f"LayerNorm(normalized_shape=(8,))  {NO_EPS}other norms look the same)"),
     (tr.LayerNorm((3, 8)), f"LayerNorm(normalized_shape=(3, 8))  {NO_EPS}other norms look the same)"),
     (tr.BatchNorm1d(8), f"BatchNorm1d(num_features=8)  {NO_EPS}2d and 3d look the same)"),
@@ -210,7 +215,7 @@ def test_info_recognises_nothing_that_does_not_fit(call):
         "d.weight_hh_l0": (0, 0),
         "e.weight": (3, 4),
         "e.bias": (4,),  # of no layer with that weight
-        "f.weight": (2, 2, 2, 2),
+        "f.weight": (2, 2, 2, 2, 2),
         "g.weight_ih_l0": (32, 4),
         "g.weight_hh_l0": (32, 8),
         "g.bias_ih_l0": (32,),  # and no bias_hh_l0

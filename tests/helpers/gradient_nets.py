@@ -176,7 +176,7 @@ def taps(options: dict[str, Any]) -> int:
     BatchNorm behind it takes away their size and the bias. With one weight, or for the bias, the gradient is
     0, and any program finds rounding errors instead.
     """
-    return options["in_channels"] // options["groups"] * options["kernel_size"]
+    return int(options["in_channels"] // options["groups"] * np.prod(options["kernel_size"]))
 
 
 def convolution(draw: Draw, channels: int, length: int, high: int) -> Any:
@@ -199,6 +199,105 @@ def convolution(draw: Draw, channels: int, length: int, high: int) -> Any:
     }
     total = {"valid": 0, "same": span - 1}.get(padding, 0) if isinstance(padding, str) else 2 * padding
     return ("Conv1d", options), (length + total - span) // options["stride"] + 1
+
+
+def taken(draw: Draw, low: int, high: int) -> Any:
+    """A size for both axes, or one for each."""
+    return draw.int(low, high) if draw.flip() else (draw.int(low, high), draw.int(low, high))
+
+
+def picture(draw: Draw, channels: int, rows: int, cols: int, normalise: bool) -> Any:
+    """A convolution of pictures and what may follow it, and the frame that the last of them writes."""
+    groups = channels if draw.flip(0.3) else 1
+    kernel, dilation = taken(draw, 1, 3), taken(draw, 1, 2)
+    options = {
+        "in_channels": channels,
+        "out_channels": groups * draw.int(1, max(1, 18 // groups)),
+        "kernel_size": kernel,
+        "stride": taken(draw, 1, 2),
+        "padding": draw.of("valid", taken(draw, 0, 2)),
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw.flip(0.8),
+    }
+    if draw.flip(0.3):
+        options |= {"stride": 1, "padding": "same"}
+    out = options["out_channels"]
+    layers: list[tuple[str, dict[str, Any]]] = [("Conv2d", options)]
+    several = np.prod(np.broadcast_to(kernel, 2)) * (channels // groups) > 2  # see `taps`
+    if normalise and several and tr.Conv2d(**options)._out((channels, rows, cols))[1:] != (1, 1):
+        divisors = [size for size in range(1, out + 1) if out % size == 0]
+        norms: list[tuple[str, dict[str, Any]]] = [
+            ("BatchNorm2d", {"num_features": out, "momentum": draw.of(0.1, None)}),
+            ("GroupNorm", {"num_groups": draw.of(*divisors), "num_channels": out, "affine": draw.flip(0.8)}),
+            ("InstanceNorm2d", {"num_features": out, "affine": draw.flip()}),
+        ]
+        options["bias"] = False
+        layers += [draw.of(*norms), activation(draw, out)]
+    layers.append(pooling(draw, 2))
+    frame: tuple[int, ...] = (channels, rows, cols)
+    for layer, given in layers:
+        frame = getattr(tr, layer)(**given)._lay(frame, 1, [])
+    return layers, frame
+
+
+def pooling(draw: Draw, dims: int) -> tuple[str, dict[str, Any]]:
+    """Any pooling over one or two axes of 3 numbers or more."""
+
+    def size(low: int, high: int) -> Any:
+        return draw.int(low, high) if dims == 1 else taken(draw, low, high)
+
+    kind = draw.of("MaxPool", "AvgPool", "AdaptiveMaxPool", "AdaptiveAvgPool")
+    if kind.startswith("Adaptive"):
+        return f"{kind}{dims}d", {"output_size": size(1, 4)}
+    options = {"kernel_size": size(2, 3), "stride": draw.of(None, size(1, 3)), "padding": draw.int(0, 1)}
+    options["ceil_mode"] = draw.flip()
+    if kind == "AvgPool":
+        options["count_include_pad"] = draw.flip()
+    return f"{kind}{dims}d", options
+
+
+def pictures(seed: int) -> Case:
+    """Pictures, with a recurrent layer behind them or without; or a transposed convolution."""
+    draw = Draw(seed)
+    steps, batch = draw.int(1, 4), draw.int(2, 4)
+    recurs = seed % 3 == 0
+    layers: list[tuple[str, dict[str, Any]]] = []
+    lengths = None
+    if seed % 3 == 1:
+        groups = draw.of(1, 1, 2, 3)
+        channels, length = groups * draw.int(1, 6), draw.int(5, 80)
+        stride, dilation = draw.int(1, 3), draw.int(1, 2)
+        options = {
+            "in_channels": channels,
+            "out_channels": groups * draw.int(1, 12),
+            "kernel_size": draw.int(1, 5),
+            "stride": stride,
+            "padding": draw.int(0, 2),
+            "output_padding": draw.int(0, max(stride, dilation) - 1),
+            "groups": groups,
+            "bias": draw.flip(0.8),
+            "dilation": dilation,
+        }
+        layers = [("ConvTranspose1d", options)]
+        if draw.flip():
+            features = options["out_channels"]
+            options |= {"bias": False, "kernel_size": 3}
+            layers += [("InstanceNorm1d", {"num_features": features, "affine": draw.flip()}), ("Tanh", {})]
+        layers.append(pooling(draw, 1))
+        x = draw.normal(batch, channels, length)
+    else:
+        frame = (draw.int(1, 5), draw.int(9, 14), draw.int(9, 14))
+        x = draw.normal(*((steps, batch) if recurs else (batch,)), *frame)
+        more, out = picture(draw, *frame, normalise=draw.flip(0.7))
+        layers += [*more, ("Flatten", {})]
+        size = out[0] * out[1] * out[2]
+        if recurs:
+            lengths = [draw.int(1, steps) for _ in range(batch)] if draw.flip() else None
+            layer, size = recurrent(draw, size, False)
+            layers.append(layer)
+        layers.append(("Linear", {"in_features": size, "out_features": draw.size(low=4)}))
+    return Case(layers, x, lengths, None, states(draw, layers, batch, False) if recurs else None, seed)
 
 
 def frames(seed: int) -> Case:
@@ -259,7 +358,7 @@ def frames(seed: int) -> Case:
     return Case(layers, x, None, None, None, seed)
 
 
-CASES = {"alone": alone, "chain": chain, "frames": frames}
+CASES = {"alone": alone, "chain": chain, "frames": frames, "pictures": pictures}
 
 
 def build(case: Case) -> tr.Net:

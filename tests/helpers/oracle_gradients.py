@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import oracle_frames
 from numpy.typing import NDArray
 from oracle import (
     BEND,
@@ -324,15 +325,15 @@ def layer_norm(
 def batch_norm(
     w: Tensors, grads: Grads, x: Array, real: NDArray[np.bool_], eps: float, momentum: float | None, seen: int
 ) -> tuple[Array, dict[str, Array], Back]:
-    """Over ``(N, C)`` or ``(N, C, L)``, by the statistics of those of the N that are ``real``.
+    """Over ``(N, C, ...)``, by the statistics of those of the N that are ``real``.
 
     The others give zeros: no layer behind it looks at them. ``seen`` is how many batches were before this
     one. Also the running statistics after it, whose variance is the unbiased one.
     """
-    axes = (0, 2)[: x.ndim - 1]
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
 
     def channels(array: Array) -> Array:
-        return array[:, np.newaxis] if x.ndim == 3 else array
+        return array.reshape(-1, *[1] * (x.ndim - 2))
 
     n, mean, variance, norm_back = normalised(x[real], axes, eps)
     count = n.size // x.shape[1]
@@ -470,7 +471,7 @@ def frame_layer(
         shape = arguments["normalized_shape"]
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         y, back = layer_norm(w, grads, x, shape, arguments.get("eps", 1e-5))
-    elif layer == "BatchNorm1d":
+    elif layer in ("BatchNorm1d", "BatchNorm2d"):
         y, running, back = batch_norm(
             w, grads, x, real, arguments.get("eps", 1e-5), arguments.get("momentum", 0.1), seen
         )
@@ -480,6 +481,8 @@ def frame_layer(
     elif layer == "Flatten":
         first, last = arguments.get("start_dim", 1) % x.ndim, arguments.get("end_dim", -1) % x.ndim
         y, back = x.reshape(*x.shape[:first], -1, *x.shape[last + 1 :]), lambda dy: dy.reshape(x.shape)
+    elif (found := oracle_frames.run(layer, arguments, w, grads, x)) is not None:
+        y, back = found
     else:
         y, back = activation(layer, arguments, w, grads, x)
     return y, running, back

@@ -54,6 +54,10 @@ LIVE = {
     "Clip": {"min", "max"},
     "LayerNorm": {"eps"},
     "BatchNorm1d": {"eps", "momentum"},
+    "BatchNorm2d": {"eps", "momentum"},
+    "GroupNorm": {"eps"},
+    "InstanceNorm1d": {"eps"},
+    "InstanceNorm2d": {"eps"},
     "Dropout": {"p"},
     **{kind: {"dropout"} for kind in ("RNN", "LSTM", "GRU")},
 }

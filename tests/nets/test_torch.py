@@ -223,6 +223,114 @@ def test_conv1d(seed):
     assert tr.Conv1d.from_state_dict(theirs.state_dict(), **rest).config() == ours.config()
 
 
+def either(draw, low, high):
+    """A size for both axes, or one for each."""
+    return draw.int(low, high) if draw.flip() else (draw.int(low, high), draw.int(low, high))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_conv2d(seed):
+    draw = Draw(seed)
+    groups = draw.of(1, 1, 2, 3, 8)
+    kernel, dilation = either(draw, 1, 5), either(draw, 1, 2)
+    padding = draw.of("valid", "same", either(draw, 0, 4))
+    options = {
+        "in_channels": groups * draw.size(40 // groups),
+        "out_channels": groups * draw.size(80 // groups),
+        "kernel_size": kernel,
+        "stride": 1 if padding == "same" else either(draw, 1, 3),
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw.flip(0.8),
+    }
+    ours, theirs = pair("Conv2d", **options)
+    rows, cols = draw.int(9, 24), draw.int(9, 24)
+    compare(ours, theirs, draw.normal(*draw.of((), (1,), (3,)), options["in_channels"], rows, cols))
+    rest = {name: options[name] for name in ("stride", "padding", "dilation", "groups")}
+    assert tr.Conv2d.from_state_dict(theirs.state_dict(), **rest).config() == ours.config()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_conv_transpose1d(seed):
+    draw = Draw(seed)
+    groups = draw.of(1, 1, 2, 3, 8)
+    stride, dilation = draw.int(1, 4), draw.of(1, 1, 2, 3)
+    options = {
+        "in_channels": groups * draw.size(80 // groups),
+        "out_channels": groups * draw.size(80 // groups),
+        "kernel_size": draw.int(1, 9),
+        "stride": stride,
+        "padding": draw.int(0, 2),
+        "output_padding": draw.int(0, max(stride, dilation) - 1),
+        "groups": groups,
+        "bias": draw.flip(0.8),
+        "dilation": dilation,
+    }
+    ours, theirs = pair("ConvTranspose1d", **options)
+    compare(ours, theirs, draw.normal(*draw.of((), (1,), (3,)), options["in_channels"], draw.int(5, 100)))
+    rest = {name: options[name] for name in ("stride", "padding", "output_padding", "dilation", "groups")}
+    assert tr.ConvTranspose1d.from_state_dict(theirs.state_dict(), **rest).config() == ours.config()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_pooling(seed):
+    draw = Draw(seed)
+    dims = 1 + seed % 2
+
+    def size(low, high):
+        return draw.int(low, high) if dims == 1 else either(draw, low, high)
+
+    kind = draw.of("MaxPool", "AvgPool", "AdaptiveMaxPool", "AdaptiveAvgPool")
+    if kind.startswith("Adaptive"):
+        options = {"output_size": draw.of(size(1, 20), 1)}
+        if dims == 2 and draw.flip(0.3):
+            options["output_size"] = (None, draw.int(1, 9))
+    else:
+        options = {"kernel_size": size(2, 4), "stride": draw.of(None, size(1, 4)), "padding": draw.int(0, 1)}
+        options["ceil_mode"] = draw.flip()
+        if kind == "MaxPool":
+            options["dilation"] = size(1, 3)
+        else:
+            options["count_include_pad"] = draw.flip()
+            if dims == 2 and draw.flip(0.3):
+                options["divisor_override"] = draw.int(1, 7)
+    shape = (draw.int(1, 5), *(draw.int(10, 20) for _ in range(dims)))
+    ours, theirs = pair(f"{kind}{dims}d", **options)
+    compare(ours, theirs, draw.normal(*draw.of((), (1,), (3,)), *shape))
+
+
+@pytest.mark.parametrize("layer", ["MaxPool2d", "AvgPool2d"])
+def test_pooling_of_numbers_that_are_not_finite(layer):
+    x = Draw(0).normal(2, 6, 7)
+    x[0, 1, 2], x[0, 4, 4], x[1, 3, 3], x[1, :2, :2] = np.nan, np.inf, -np.inf, -np.inf
+    ours, theirs = pair(layer, kernel_size=2, padding=1)
+    np.testing.assert_array_equal(np.isnan(ours(x)), np.isnan(theirs(tensors(x)).numpy()))
+    np.testing.assert_allclose(ours(x), theirs(tensors(x)).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_norms_of_channels(seed):
+    draw = Draw(seed)
+    groups, frame = draw.of(1, 2, 3), draw.of((), (7,), (40,), (5, 3), (17, 16))
+    layer = ("BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d")[seed % 4]
+    channels = groups * draw.size(40)
+    options = {"eps": draw.of(1e-5, 1e-3), "affine": draw.flip(0.8), "num_features": channels}
+    if layer == "GroupNorm":
+        channels *= 4  # so that one number is not normalised alone
+        options |= {"num_groups": groups, "num_channels": channels}
+        del options["num_features"]
+    else:
+        frame = (draw.int(4, 40),) if layer.endswith("1d") else (draw.int(2, 9), draw.int(2, 9))
+    x = draw.normal(4, channels, *frame)
+    theirs = getattr(nn, layer)(**options)
+    if layer == "BatchNorm2d":
+        theirs.train()(torch.from_numpy(3 * draw.normal(*x.shape) + 1))  # statistics of its own
+    for parameter in theirs.parameters():
+        parameter.normal_()
+    compare(there_and_back(theirs.eval(), getattr(tr, layer)(**options)), theirs, x)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_norms(seed):
     draw = Draw(seed)
@@ -345,6 +453,11 @@ def test_recurrent_net(seed):
         (lambda m: [m.Linear(4, 5), m.Conv1d(3, 2, 2)], (2, 3, 4)),
         (lambda m: [m.LayerNorm(4), m.Conv1d(3, 2, 2)], (2, 3, 4)),
         (lambda m: [m.Linear(4, 5), m.BatchNorm1d(5)], (2, 5, 4)),
+        (lambda m: [m.Conv2d(3, 2, 2), m.PReLU(2), m.MaxPool2d(2), m.Flatten()], (2, 3, 5, 7)),
+        (lambda m: [m.ReLU(), m.Conv2d(3, 2, 2), m.LayerNorm(6), m.Softmax(-1)], (2, 3, 5, 7)),
+        (lambda m: [m.Conv2d(3, 2, 2), m.GroupNorm(1, 2), m.Linear(6, 4)], (2, 3, 5, 7)),
+        (lambda m: [m.Linear(7, 8), m.Conv2d(3, 2, 2), m.AdaptiveAvgPool2d(1), m.Flatten()], (2, 3, 5, 7)),
+        (lambda m: [m.Conv1d(3, 4, 2), m.MaxPool1d(2), m.ConvTranspose1d(4, 2, 3, 2)], (2, 3, 9)),
     ],
 )
 def test_axes_of_a_net(build, shape):

@@ -37,6 +37,11 @@ NETS: dict[str, tuple[Callable[[], tr.Net], tuple[int, ...]]] = {
     "linear": (lambda: tr.Linear(45, 19), (45,)),
     "conv": (lambda: tr.Conv1d(6, 10, 7, 2, 3, groups=2, padding_mode="reflect"), (6, 11)),
     "conv-dilated": (lambda: tr.Conv1d(5, 3, 3, dilation=2, bias=False), (5, 9)),
+    "pictures": (lambda: tr.Conv2d(4, 10, (3, 2), (2, 1), (1, 2), groups=2), (4, 6, 5)),
+    "pictures-dilated": (lambda: tr.Conv2d(3, 33, 2, dilation=(1, 2), bias=False), (3, 8, 9)),
+    "pictures-depthwise": (lambda: tr.Conv2d(5, 5, 3, padding="same", groups=5), (5, 6, 7)),
+    "transposed": (lambda: tr.ConvTranspose1d(26, 10, 5, 2, 1, groups=2), (26, 11)),
+    "transposed-dilated": (lambda: tr.ConvTranspose1d(34, 3, 3, dilation=2, bias=False), (34, 9)),
     "cell": (lambda: tr.LSTMCell(9, 34), (9,)),
     "chain": (
         lambda: tr.Sequential(
@@ -217,6 +222,10 @@ def layer(net: tr.Net, name: str, state: Mapping[str, Any], x: NDArray[np.float6
         return np.array([[w["weight"] @ row + w["bias"] for row in rows] for rows in x])
     if kind == "Conv1d":
         return np.array([[convolved(net, matrix, state, frame) for frame in frames] for frames in x])
+    if kind == "Conv2d":
+        return np.array([[convolved_picture(net, matrix, state, frame) for frame in frames] for frames in x])
+    if kind == "ConvTranspose1d":
+        return np.array([[spread(net, matrix, state, frame) for frame in frames] for frames in x])
     if kind == "LSTMCell":
         w = {f"{key}_l0": value for key, value in w.items()}
     options = {
@@ -239,6 +248,43 @@ def convolved(net: Any, matrix: Any, state: Mapping[str, Any], x: NDArray[Any]) 
         taps = [channels[:, at : at + span : net.dilation].reshape(-1) for at in starts]
         rows.append(np.stack([w @ tap for tap in taps], axis=1))
     y = np.concatenate(rows)
+    return y + state["bias"][:, None] if "bias" in state else y
+
+
+def convolved_picture(
+    net: Any, matrix: Any, state: Mapping[str, Any], x: NDArray[Any]
+) -> NDArray[np.float64]:
+    x = np.pad(x, ((0, 0), *net._pads))
+    inputs, outputs = net.in_channels // net.groups, net.out_channels // net.groups
+    (down, right), (high, wide) = net.stride, net.dilation
+    row_span, col_span = high * (net.kernel_size[0] - 1) + 1, wide * (net.kernel_size[1] - 1) + 1
+    rows = range(0, x.shape[1] - row_span + 1, down)
+    cols = range(0, x.shape[2] - col_span + 1, right)
+    y = np.empty((net.out_channels, len(rows), len(cols)))
+    for group in range(net.groups):
+        outs = slice(group * outputs, (group + 1) * outputs)
+        w = matrix(state["weight"][outs].reshape(outputs, -1))
+        channels = x[group * inputs : (group + 1) * inputs]
+        for i, r in enumerate(rows):
+            for j, c in enumerate(cols):
+                taps = channels[:, r : r + row_span : high, c : c + col_span : wide]
+                y[outs, i, j] = w @ taps.reshape(-1)
+    return y + state["bias"][:, None, None] if "bias" in state else y
+
+
+def spread(net: Any, matrix: Any, state: Mapping[str, Any], x: NDArray[Any]) -> NDArray[np.float64]:
+    """One frame: every position of every group is a row that is rounded by itself."""
+    inputs, outputs = net.in_channels // net.groups, net.out_channels // net.groups
+    length, kernel = x.shape[1], net.kernel_size
+    y = np.zeros((net.out_channels, (length - 1) * net.stride + net.dilation * (kernel - 1) + 1))
+    for group in range(net.groups):
+        own = state["weight"][group * inputs : (group + 1) * inputs]  # (inputs, outputs, kernel)
+        w = matrix(own.transpose(1, 2, 0).reshape(outputs * kernel, inputs))
+        for p in range(length):
+            numbers = (w @ x[group * inputs : (group + 1) * inputs, p]).reshape(outputs, kernel)
+            for k in range(kernel):
+                y[group * outputs : (group + 1) * outputs, p * net.stride + k * net.dilation] += numbers[:, k]
+    y = y[:, net.padding : y.shape[1] - net.padding]
     return y + state["bias"][:, None] if "bias" in state else y
 
 
@@ -487,13 +533,15 @@ def test_calibration_beats_rounding_to_the_nearest(name: str) -> None:
     for net, x, gain in (
         (tr.Linear(70, 30), correlated(400, 70), 0.7),
         (tr.Conv1d(70, 8, 3, groups=2), pictures, 0.8),
+        (tr.Conv2d(70, 8, (1, 3), groups=2), pictures[:, :, :, None], 0.8),
+        (tr.ConvTranspose1d(70, 8, 3, groups=2), pictures, 0.8),
         (tr.LSTM(70, 20), correlated(400, 70), 0.8),
         (tr.LSTM(70, 40, proj_size=10, bidirectional=True), correlated(60, 70, 5), 0.9),
         (tr.GRU(70, 20), correlated(60, 70, 5), 0.9),
         (tr.RNN(70, 20, 2), correlated(400, 70), 0.9),
     ):
         plain = tr.quantize(net, name)
-        calibrated = tr.quantize(net, name, x[:, 0] if isinstance(net, tr.Conv1d) else x)
+        calibrated = tr.quantize(net, name, x[:, 0] if x.ndim > 3 else x)
         assert codes_of(plain) != codes_of(calibrated)
         if name == "int8":  # whose error is as much that of what it reads
             gain = 1.05

@@ -90,6 +90,85 @@ SMALL: dict[str, tuple[list[tuple[str, dict[str, Any]]], tuple[int, ...]]] = {
         ],
         (B, 2, 5),
     ),
+    "pictures": (
+        [("Conv2d", {"in_channels": 2, "out_channels": 3, "kernel_size": (3, 2), "padding": (1, 2)})],
+        (B, 2, 3, 4),
+    ),
+    "pictures in groups": (
+        [
+            (
+                "Conv2d",
+                {
+                    "in_channels": 4,
+                    "out_channels": 4,
+                    "kernel_size": 2,
+                    "stride": (1, 2),
+                    "dilation": (2, 1),
+                    "groups": 2,
+                },
+            )
+        ],
+        (2, 4, 4, 5),
+    ),
+    "transposed": (
+        [
+            (
+                "ConvTranspose1d",
+                {"in_channels": 2, "out_channels": 3, "kernel_size": 3, "stride": 2, "padding": 1},
+            )
+        ],
+        (B, 2, 4),
+    ),
+    "transposed in groups": (
+        [
+            (
+                "ConvTranspose1d",
+                {
+                    "in_channels": 4,
+                    "out_channels": 2,
+                    "kernel_size": 2,
+                    "stride": 3,
+                    "output_padding": 2,
+                    "groups": 2,
+                    "dilation": 2,
+                    "bias": False,
+                },
+            )
+        ],
+        (2, 4, 3),
+    ),
+    "maxima": ([("MaxPool2d", {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1})], (2, 2, 5, 4)),
+    "maxima of length": ([("MaxPool1d", {"kernel_size": 2, "ceil_mode": True})], (2, 2, 5)),
+    "means": (
+        [("AvgPool2d", {"kernel_size": (3, 2), "padding": 1, "count_include_pad": False})],
+        (2, 2, 5, 4),
+    ),
+    "means of length": ([("AvgPool1d", {"kernel_size": 3, "stride": 2, "padding": 1})], (2, 2, 6)),
+    "adaptive": (
+        [("AdaptiveMaxPool2d", {"output_size": (3, None)}), ("AdaptiveAvgPool2d", {"output_size": (2, 3)})],
+        (2, 2, 5, 4),
+    ),
+    "adaptive of length": (
+        [("AdaptiveMaxPool1d", {"output_size": 4}), ("AdaptiveAvgPool1d", {"output_size": 1})],
+        (2, 2, 7),
+    ),
+    "group norm": ([("GroupNorm", {"num_groups": 2, "num_channels": 4})], (2, 4, 2, 3)),
+    "group norm alone": ([("GroupNorm", {"num_groups": 2, "num_channels": 6, "affine": False})], (3, 6)),
+    "instance norm": ([("InstanceNorm1d", {"num_features": 2, "affine": True})], (2, 2, 5)),
+    "instance norm of pictures": ([("InstanceNorm2d", {"num_features": 2})], (2, 2, 2, 3)),
+    "batch norm of pictures": ([("BatchNorm2d", {"num_features": 2})], (2, 2, 2, 3)),
+    "small reader": (
+        [
+            ("Conv2d", {"in_channels": 1, "out_channels": 2, "kernel_size": 2, "bias": False}),
+            ("BatchNorm2d", {"num_features": 2}),
+            ("Tanh", {}),
+            ("MaxPool2d", {"kernel_size": 2}),
+            ("Flatten", {}),
+            ("GRU", {"input_size": 4, "hidden_size": 3}),
+            ("Linear", {"in_features": 3, "out_features": 2}),
+        ],
+        (T, B, 1, 3, 5),
+    ),
     "layer norm": ([("LayerNorm", {"normalized_shape": 5})], (B, 5)),
     "layer norm of two axes": ([("LayerNorm", {"normalized_shape": (2, 3), "bias": False})], (B, 2, 3)),
     "layer norm alone": ([("LayerNorm", {"normalized_shape": 5, "elementwise_affine": False})], (B, 5)),
@@ -367,6 +446,30 @@ FLAT: dict[str, tuple[Callable[[], tr.Net], tuple[int, ...]]] = {
     "conv": (
         lambda: tr.Sequential(tr.Conv1d(4, 18, 3, stride=2, padding=2, groups=2), tr.ReLU(), tr.Softmax(1)),
         (19, 4, 21),
+    ),
+    "pictures": (
+        lambda: tr.Sequential(
+            tr.Conv2d(3, 34, 3, stride=(2, 1), padding=1, bias=False),
+            tr.BatchNorm2d(34),
+            tr.SiLU(),
+            tr.Conv2d(34, 34, 3, padding="same", groups=34),
+            tr.GroupNorm(2, 34),
+            tr.MaxPool2d(2, ceil_mode=True),
+            tr.AvgPool2d(3, 1, 1),
+            tr.InstanceNorm2d(34, affine=True),
+            tr.AdaptiveAvgPool2d((2, 3)),
+            tr.Flatten(),
+            tr.Linear(204, 4),
+        ),
+        (9, 3, 13, 14),
+    ),
+    "transposed": (
+        lambda: tr.Sequential(
+            tr.ConvTranspose1d(4, 18, 5, stride=2, padding=1, output_padding=1, groups=2),
+            tr.InstanceNorm1d(18),
+            tr.AdaptiveMaxPool1d(5),
+        ),
+        (19, 4, 67),
     ),
     "norms": (
         lambda: tr.Sequential(

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 TOLERANCE = 2e-5  # of a tensor's largest entry
-SEEDS = [("alone", 110), ("chain", 80), ("frames", 60)]
+SEEDS = [("alone", 110), ("chain", 80), ("frames", 60), ("pictures", 60)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -87,7 +87,7 @@ class Reference:
                         if mask is None
                         else y * torch.from_numpy(np.asarray(mask)).double().reshape(y.shape)
                     )
-                elif isinstance(module, nn.BatchNorm1d) and real is not None:
+                elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and real is not None:
                     y = torch.zeros_like(y).index_put((real,), module(y[real]))
                 else:
                     y = module(y)

@@ -16,6 +16,7 @@ Shape = tuple[int, ...]
 # Arguments of layers that tensors do not show; such layers are listed, but not run.
 _UNTOLD = {
     "Conv1d": "stride, padding, dilation and groups are not in the file",
+    "Conv2d": "stride, padding, dilation and groups are not in the file",
     "LayerNorm": "eps is not in the file, and other norms look the same",
     "BatchNorm1d": "eps is not in the file, and 2d and 3d look the same",
 }
@@ -40,7 +41,11 @@ class Module(NamedTuple):
 def brief(net: contract.Module) -> str:
     """The layer's repr without the arguments that have their default."""
     defaults = _parameters(type(net))
-    given = (f"{name}={value!r}" for name, value in net.config().items() if defaults[name].default != value)
+    given = []
+    for name, value in net.config().items():
+        default = defaults[name].default
+        if value not in (default, (default, default)):  # the latter of rows and columns
+            given.append(f"{name}={value!r}")
     return f"{type(net).__name__}({', '.join(given)})"
 
 
@@ -92,6 +97,8 @@ def _guesses(own: Mapping[str, Shape]) -> list[tr.Net]:
     weight = own.get("weight", ())
     if len(weight) == 3:
         return [tr.Conv1d(weight[1], weight[0], weight[2], bias=bias)]
+    if len(weight) == 4:
+        return [tr.Conv2d(weight[1], weight[0], weight[2:], bias=bias)]
     if bias and weight == own["bias"]:
         return [tr.LayerNorm(weight)]
     if len(weight) == 2:

@@ -67,7 +67,7 @@ class Entry:
 
     def shaped(self, packed: Array) -> Array:
         """Return its numbers from a flat array with the layout of the weights: a new array."""
-        return self.tensor.core.unpack_from(self.tensor.param, packed).reshape(self.tensor.shape)
+        return self.tensor.shaped(self.tensor.core.unpack_from(self.tensor.param, packed))
 
 
 def rule_of(options: Mapping[str, Any]) -> dict[str, Any]:

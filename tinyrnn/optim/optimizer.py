@@ -285,7 +285,7 @@ class Optimizer(Explained, Guarded, ABC):
                 entry.steps = steps
                 for i, array in arrays.items():
                     buffer = self._moments.needed(entry, i)
-                    entry.tensor.core.pack_into(entry.tensor.param, buffer, array)
+                    entry.tensor.core.pack_into(entry.tensor.param, buffer, entry.tensor.unshaped(array))
             self._versions = None
             self._program.lay([])
             self._refresh()
