@@ -64,13 +64,15 @@ static trnn_status take_sizes(const walk *me, trnn_place *value)
 static trnn_status take_reads(const walk *me, int32_t i, trnn_node *node)
 {
     const trnn_net *net = me->net;
-    const int32_t own = net->inputs + i, most = node->layer.type->after ? me->graph->values : own;
+    const trnn_layer_type *type = node->layer.type;
+    const int32_t own = net->inputs + i;
     node->reads = net->reads ? net->reads[i] : (trnn_reads){1, {own - 1}};
     const int32_t count = node->reads.count;
-    if (count < 1 || count > (node->layer.type->join ? TRNN_READS_MAX : 1)) return TRNN_E_GRAPH;
+    if (count < 1 || count > (type->join || type->start ? TRNN_READS_MAX : 1)) return TRNN_E_GRAPH;
+    node->starts = type->start ? count - 1 : 0;
     for (int32_t r = 0; r < count; r++) {
         const int32_t value = node->reads.value[r];
-        if (value < 0 || value >= most) return TRNN_E_GRAPH;
+        if (value < 0 || value >= (type->after && r == 0 ? me->graph->values : own)) return TRNN_E_GRAPH;
         me->places[value].uses++;
         if (node->layer.type->indices) me->places[value].lookups++;
     }
@@ -88,6 +90,23 @@ static trnn_status take_frames(const walk *me, trnn_node *node)
     return status;
 }
 
+/* The values that the layer's state begins with: all of them or none, one frame for the sequence each. */
+static trnn_status check_starts(const walk *me, const trnn_node *node)
+{
+    const trnn_layer *layer = &node->layer;
+    int32_t r = 0;
+    trnn_start_part part;
+    for (; node->starts && layer->type->start(layer, r, 0, &part); r++) {
+        if (r == node->starts) return TRNN_E_GRAPH;
+        const trnn_place *read = read_by(me, node, 1 + r);
+        if (read->axis) return TRNN_E_TIME;
+        const size_t numbers = trnn_frame_size(read->frame);
+        for (int32_t p = 0; layer->type->start(layer, r, p, &part); p++)
+            if (numbers % part.size || trnn_plus(part.value, part.size) > numbers) return TRNN_E_SHAPE;
+    }
+    return r == node->starts ? TRNN_OK : TRNN_E_GRAPH;
+}
+
 /* A layer that reads the state of another reads what that wrote itself, not an input or a copy under another frame. */
 static trnn_status check_source(const walk *me, const trnn_node *node)
 {
@@ -103,7 +122,7 @@ static int32_t axis_written(const walk *me, int32_t i)
 {
     const trnn_node *node = &me->nodes[i];
     const trnn_time time = node->layer.type->time;
-    const int32_t count = node->reads.count;
+    const int32_t count = node->reads.count - node->starts;
     int32_t found = read_by(me, node, 0)->axis;
     if (time == TRNN_TIME_REDUCE) return 0;
     if (time == TRNN_TIME_RATE && found > 0) {
@@ -141,7 +160,7 @@ static void find_axes(const walk *me)
 static trnn_status take_axis(const walk *me, trnn_node *node, int32_t own)
 {
     const trnn_layer_type *type = node->layer.type;
-    const int32_t count = node->reads.count, first = read_by(me, node, 0)->axis;
+    const int32_t count = node->reads.count - node->starts, first = read_by(me, node, 0)->axis;
     int32_t axis = first;
     for (int32_t r = 1; r < count && type->time == TRNN_TIME_MIX && !axis; r++)
         axis = read_by(me, node, r)->axis;
@@ -189,7 +208,8 @@ static void take_tensors(trnn_node *node, size_t *row_state)
         node->weights[p] = p < node->slots && slots[p].rank > 0 ? slots[p].offset : TRNN_ABSENT;
     node->state = *row_state;
     node->state_numbers = layer->type->state ? layer->type->state(layer) : 0;
-    *row_state = trnn_plus(*row_state, node->state_numbers);
+    const size_t mark = node->starts > 0; /* start.c */
+    *row_state = trnn_plus(*row_state, trnn_plus(node->state_numbers, mark));
 }
 
 /* The most steps of the layer's axis and of the values that it reads. */
@@ -212,6 +232,7 @@ static trnn_status take_layer(const walk *me, int32_t i)
     trnn_status status = take_frames(me, node);
     if (status != TRNN_OK) return status;
     if ((status = check_source(me, node)) != TRNN_OK) return status;
+    if ((status = check_starts(me, node)) != TRNN_OK) return status;
     if ((status = take_axis(me, node, value->axis)) != TRNN_OK) return status;
     take_turn(me, node, value);
     take_tensors(node, &me->graph->row_state);

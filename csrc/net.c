@@ -252,6 +252,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     };
     for (int32_t p = 0; p < n->slots; p++)
         call.weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
+    if (n->starts && call.start == 0) trnn_start_run(&call, n->state_numbers);
     run(&call);
 }
 

@@ -12,6 +12,7 @@ typedef struct {
     int32_t slots;                   /* its tensors, absent ones included */
     size_t weights[TRNN_PARAMS_MAX]; /* bytes into the layer's weights; TRNN_ABSENT: no tensor */
     trnn_reads reads;
+    int32_t starts; /* how many of them, the last ones, its state begins with */
     int32_t axis;   /* of the steps that it runs over; 0: it runs once */
     int32_t most;   /* steps: those of its axis, or of a value that it reads if that has more */
     int32_t turn;   /* a trnn_turn */
@@ -19,7 +20,8 @@ typedef struct {
     int32_t looped; /* 1: within a loop */
 
     /* train.c */
-    size_t own; /* bytes into the tape: the layer's own part */
+    size_t own;   /* bytes into the tape: the layer's own part */
+    size_t began; /* likewise: which rows' states began with values, (batch,) floats */
     int32_t stage;
     uint32_t adds;   /* bit r: adds its term to the gradient of the r-th value that it reads */
     uint32_t clears; /* bit r: before it adds the first one, in a loop, that gradient is set to zero */

@@ -100,7 +100,8 @@ typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     int32_t input_size, hidden_size;
     int32_t proj_size; /* LSTM only; 0: none */
     int32_t bias, bidirectional;
-    int32_t relu; /* RNN only: relu in place of tanh */
+    int32_t relu;  /* RNN only: relu in place of tanh */
+    int32_t level; /* of its stack, from 0: which rows of the values that its state begins with are its own */
 } trnn_recurrent_args;
 
 typedef struct {
@@ -390,7 +391,12 @@ typedef struct {
 } trnn_reads;
 
 /* A net: its layers in order. Its values are numbered: first the inputs, then what each layer writes. A layer reads
- * values with smaller numbers than its own. A delay may read any: it writes what it read at the step before. */
+ * values with smaller numbers than its own. A delay may read any: it writes what it read at the step before.
+ *
+ * A recurrent layer and a delay may read, after that value, those that their state begins with, each one frame for the
+ * sequence: a recurrent layer `h`, of (levels * directions, P) numbers, and one of (levels * directions, H) for each
+ * other state, such as an LSTM's `c`; a delay a frame as its own, which stands for all steps before the first. They
+ * count where a row's state is zeros, as it is at first. */
 typedef struct {
     const trnn_layer *layers;
     int32_t count;
@@ -434,7 +440,8 @@ trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, con
 
 /* The place of a layer's state in a row of the state, which is (B, state_bytes / B). Each row's numbers are
  * contiguous, so a plan of the same layers with another batch can run some of the rows. A layer keeps, for each
- * direction, `h` (P or H), then an LSTM's `c` (H). The offset is in floats; numbers is 0 without state. */
+ * direction, `h` (P or H), then an LSTM's `c` (H). The offset is in floats; numbers is 0 without state. If the state
+ * begins with values of the net, one more number follows: 0 before the row's first step, else not 0. */
 void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers);
 
 /* Replaces the arguments of the plan's i-th layer. Only live ones (trnn_argument) may differ. They apply from the

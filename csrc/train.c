@@ -117,6 +117,7 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
         const int32_t steps = trnn_steps_on(graph->steps, n->axis);
         n->adds = n->clears = 0;
         n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
+        n->began = take(&tape, n->starts ? (size_t)batch * sizeof(float) : 0);
         trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : layer->type->scratch;
         if (scratch)
             sizes->scratch_bytes = trnn_larger(sizes->scratch_bytes, scratch(layer, in, out, batch, n->most));
@@ -487,6 +488,11 @@ static void layer_forward(const walk *me, int32_t i, int32_t from, int32_t to, i
     const trnn_layer_training *trains = pass.layer->training;
     pass.from = from;
     pass.to = to;
+    const trnn_node *n = &me->training->nodes[i];
+    if (n->starts && from == 0 && !after) {
+        take_rows(&pass);
+        trnn_start_forward(&pass, n->state_numbers, on_tape(me, n->began));
+    }
     if (after)
         work_on_rows(&pass, trains->after);
     else
@@ -539,8 +545,9 @@ static void add_gradient(const trnn_pass *pass, float *to, const float *from, tr
     }
 }
 
-/* Adds the layer's terms to gradients, or clears the gradients that it is the first to add to. */
-static void add_terms(const walk *me, const trnn_node *n, const trnn_pass *pass, int clear)
+/* Adds the layer's terms to gradients, or clears the gradients that it is the first to add to: those of the values in
+ * `which`, bits. */
+static void add_terms(const walk *me, const trnn_node *n, const trnn_pass *pass, uint32_t which, int clear)
 {
     trnn_pass mine = *pass;
     if (!pass->layer->training->across_batch)
@@ -551,7 +558,7 @@ static void add_terms(const walk *me, const trnn_node *n, const trnn_pass *pass,
         const trnn_pass_read *other = r ? &pass->others[r - 1] : NULL;
         const trnn_place *read = &me->values[n->reads.value[r]];
         const float *term = r ? other->dx : pass->dx;
-        if (!((clear ? n->clears : n->adds) >> r & 1) || !term) continue;
+        if (!(which >> r & 1) || !term) continue;
         const int32_t axis = read->axis, all = trnn_steps_on(me->clock.steps, axis);
         const int still = axis != n->axis;
         add_gradient(&mine, on_tape(me, read->gradient), clear ? NULL : term, read->frame,
@@ -563,12 +570,17 @@ static void layer_backward(const walk *me, int32_t i, int32_t from, int32_t to, 
 {
     const trnn_node *n = &me->training->nodes[i];
     const trnn_layer_training *trains = n->layer.training;
+    const int delays = n->layer.type->after != NULL;
     trnn_pass pass = pass_of(me, i);
-    if (n->clears && to == pass.steps) add_terms(me, n, &pass, 1);
+    if (n->clears && to == pass.steps && after == delays) add_terms(me, n, &pass, n->clears, 1);
     pass.from = from;
     pass.to = to;
     work_on_rows(&pass, after ? trains->after_backward : trains->backward);
-    if (n->adds && after == (n->layer.type->after != NULL)) add_terms(me, n, &pass, 0);
+    if (n->starts && !after) trnn_start_backward(&pass, on_tape(me, n->began));
+    const uint32_t written = after    ? 1u
+                             : delays ? ~1u
+                                      : ~0u; /* a delay's value first, then what it began with */
+    if (n->adds & written) add_terms(me, n, &pass, n->adds & written, 0);
 }
 
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)

@@ -50,6 +50,6 @@ cdef class Plan:
     cdef trnn_plan *plan
     cdef uint32_t changes  # those that it goes by
     cdef trnn_sizes sizes
-    cdef list layers
+    cdef list layers, reads
     cdef const void **weights
     cdef int64_t weights_bytes

@@ -87,7 +87,7 @@ cdef class Plan:
         self.weights_bytes = 4096  # the least cost of a step
         for i in range(described.net.count):
             self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&described.layers[i])
-        self.layers = list(layers)
+        self.layers, self.reads = list(layers), list(getattr(layers, "reads", ()))
         self.changes = changes
         self.memory = bytes(trnn_plan_bytes(&described.net))
         self.plan = <trnn_plan *> <char *> self.memory
@@ -186,6 +186,10 @@ cdef class Plan:
             raise IndexError(f"layer: got {layer}, expected 0 .. {len(self.layers) - 1}")
         trnn_plan_state(self.plan, layer, &offset, &numbers)
         return offset, numbers
+
+    def begins(self, int32_t layer):
+        """True if the state of a recurrent layer or a delay begins with values of the net."""
+        return layer < len(self.reads) and len(self.reads[layer]) > 1
 
     def run(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths=None,
             *, int32_t first=0, int32_t stride=0):

@@ -41,8 +41,9 @@ class DotProductAttention(_Attention):
         context = tr.DotProductAttention(8)(target, source, source)
 
     Each step of the query reads the mean of the values, weighted by the softmax over all steps of
-    ``scale * query . key``. Keys and values are on one axis of time, the query's or another; their steps
-    beyond a row's length do not count. Heads are equal parts of the frames.
+    ``scale * query . key``. A query per sequence pools the steps to one mean. Keys and values are on one axis
+    of time, the query's or another; their steps beyond a row's length do not count. Heads are equal parts of
+    the frames.
 
     The weights themselves are no value, because a frame has no axis of time. To see them, attend with values
     that are one-hot: an input whose step ``s`` is the ``s``-th row of an identity matrix gives the weight of

@@ -92,10 +92,19 @@ class Module(Guarded, ABC):
         self, cores: Cores, frames: list[Frame], values: list[int], lead: int
     ) -> list[tuple[int, Frame]]:
         """Append the core layers that read ``values``; return (number, frame) of each value they write."""
-        if len(values) != 1:
-            raise TypeError(f"{type(self).__name__}: got {len(values)} values, expected 1")
-        cores.value = values[0]
+        kind, starts = type(self).__name__, self._start_frames()
+        if len(values) not in (1, 1 + len(starts)):
+            more = f", or {1 + len(starts)} with {' and '.join(starts)}" if starts else ""
+            raise TypeError(f"{kind}: got {len(values)} values, expected 1{more}")
+        for (name, wanted), frame in zip(starts.items(), frames[1:], strict=False):
+            if frame not in wanted:
+                raise ShapeError(
+                    f"{kind}: {name} has frames of shape {frame}, expected {' or '.join(map(str, wanted))}"
+                )
+        cores.value, first = values[0], len(cores)
         frame = self._lay(frames[0], lead, cores)
+        for place in range(first, len(cores)):
+            cores.reads[place] += tuple(values[1:])
         return [(cores.value, frame)]
 
     def _laid(self, frame: Frame, lead: int) -> tuple[list[_core.Layer], Frame]:
@@ -161,6 +170,10 @@ class Module(Guarded, ABC):
     def _start_shape(self, name: str) -> tuple[int, int]:
         """The shape of one of them without its batch: (levels * directions, size)."""
         raise NotImplementedError(type(self).__name__)
+
+    def _start_frames(self) -> dict[str, tuple[Frame, ...]]:
+        """The values that a layer's state may begin with, by name: the frames that each may have."""
+        return {}
 
     def _set_start(self, names: Iterable[str], trains: bool) -> None:
         """Give a layer tables for these of its states, and no others; those that are there keep numbers."""

@@ -144,21 +144,21 @@ class Graph(Nest):
             if any(read >= len(table) for read in node.reads):
                 frame = tuple(size or 1 for size in node.layer._frame() or ())  # a Delay knows all of it
                 later.append((len(cores), node.reads[0], node.name, frame))
-                written = wired(node.layer, cores, [frame], [0])
+                reads = [(0, frame), *(table[read] for read in node.reads[1:])]
             else:
                 reads = [table[read] for read in node.reads]
-                try:
-                    written = wired(
-                        node.layer, cores, [frame for _, frame in reads], [number for number, _ in reads]
-                    )
-                except ShapeError as error:
-                    raise ShapeError(f"{node.name}: {error}") from None
+            try:
+                written = wired(
+                    node.layer, cores, [frame for _, frame in reads], [number for number, _ in reads]
+                )
+            except ShapeError as error:
+                raise ShapeError(f"{node.name}: {error}") from None
             table += written[:1]
         for place, read, delay, frame in later:
             number, given = table[read]
             if given != frame:
                 raise ShapeError(f"{delay}: got frames of shape {given}, expected {frame}, its own")
-            cores.reads[place] = (number,)
+            cores.reads[place] = (number, *cores.reads[place][1:])
         return [table[number] for number in self._outputs.values()]
 
     def _lay(self, frame: Frame, lead: int, cores: Any) -> Frame:
@@ -376,8 +376,8 @@ class Graph(Nest):
                 raise ValueError(
                     f"Net: layer {name!r}: got reads {brief(reads)}, expected values 0 .. {total - 1}"
                 )
-            delayed = type(made[name]).__name__ == "Delay" and len(reads) == 1
-            if max(reads) >= len(inputs) + len(nodes) and not delayed:
+            own = reads[1:] if type(made[name]).__name__ == "Delay" else reads
+            if max(own, default=-1) >= len(inputs) + len(nodes):
                 raise ValueError(
                     f"Net: layer {name!r}: got a value that comes later to read: only a Delay does so"
                 )

@@ -265,7 +265,8 @@ class Slice(_Layer):
 class Delay(_Layer):
     """The value of some steps before; zeros at first. It is state: streams keep it.
 
-    Called with a value it delays that. `Feedback` makes one that reads what the net computes later.
+    Called with a value it delays that: ``Delay(8)(x)``. ``Delay(8)(x, initial)`` is the second value, one for
+    the sequence, at first. `Feedback` makes one that reads what the net computes later.
 
     Parameters
     ----------
@@ -302,8 +303,12 @@ class Delay(_Layer):
         offset, numbers = plan.state_of(first)
         size = numbers // self.steps
         parts = tuple((offset + size * i, size) for i in range(self.steps))
+        marks = (offset + numbers,) if plan.begins(first) else ()
         shape = (self.steps, plan.batch, size)
-        return [Slot(f"{prefix}past", f"delay {'x'.join(map(str, self.frame))}", shape, parts)]
+        return [Slot(f"{prefix}past", f"delay {'x'.join(map(str, self.frame))}", shape, parts, marks)]
+
+    def _start_frames(self) -> dict[str, tuple[Frame, ...]]:
+        return {"initial": (self.frame,)}
 
     def _state_names(self) -> tuple[str, ...]:
         return ("past",)
@@ -335,13 +340,33 @@ class Feedback(Value):
         How many steps before.
     time : str
         The name of its axis of time.
+    initial : Value, optional
+        What it is at first, in place of zeros: a value per sequence, such as what an encoder made of one.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If ``initial`` has another frame, or is a value per step.
     """
 
-    __slots__ = ()
+    __slots__ = ("_initial",)
 
-    def __init__(self, *frame: int, steps: int = 1, time: str = TIME) -> None:
+    def __init__(self, *frame: int, steps: int = 1, time: str = TIME, initial: Value | None = None) -> None:
         layer = Delay(frame, steps)
         super().__init__(layer.frame, time, layer)
+        self._initial: tuple[Value, ...] = () if initial is None else (initial,)
+        if initial is None:
+            return
+        if not isinstance(initial, Value):
+            raise TypeError(f"Feedback: initial is {brief(initial)}, expected a value of a net")
+        if initial.frame != self.frame:
+            raise ShapeError(
+                f"Feedback: initial has frames of shape {initial.frame}, expected {self.frame}, its own"
+            )
+        if initial.time is not None:
+            raise ValueError(
+                f"Feedback: initial is {initial!r}, expected a value per sequence, such as a FinalState"
+            )
 
     def connect(self, value: Value) -> None:
         """Say which value it repeats.
@@ -361,7 +386,7 @@ class Feedback(Value):
             raise ShapeError(f"connect: got frames of shape {value.frame}, expected {self.frame}")
         if value.time != self.time:
             raise ValueError(f"connect: got a value of {value.time!r}, expected one of {self.time!r}")
-        self.reads = (value,)
+        self.reads = (value, *self._initial)
 
 
 def concat(values: Sequence[Value], dim: int = -1) -> Value:

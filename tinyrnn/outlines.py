@@ -123,6 +123,7 @@ def outline(net: Module, frame: Frame | None = None) -> Outline:
     times = list(dict.fromkeys(line.time for line in lines if line.time is not None)) or [TIME]
     lines = [line._replace(axis=0 if line.time is None else 1 + times.index(line.time)) for line in lines]
     first: dict[int, str] = {}
+    fed_back = _axes_of_feedback(net, parts, len(lines)) if len(times) > 1 else {}
     for name, layer, reads in parts:
         same = first.get(id(layer), "")
         first.setdefault(id(layer), name)
@@ -134,7 +135,7 @@ def outline(net: Module, frame: Frame | None = None) -> Outline:
                 ),
                 nbytes=sum(core.nbytes for core in layer._cores()),
             )
-        lines.append(_laid(line, lines, times))
+        lines.append(_laid(line, lines, times, fed_back.get(len(lines), 1)))
     return Outline(_looped(lines), outputs)
 
 
@@ -164,8 +165,8 @@ def _flat(
                 given = [table[read] for read in reads]
                 table.append(next(iter(walk(f"{path}.", layer, given).values())))
         for place, read in later:
-            name, layer, _ = parts[place]
-            parts[place] = (name, layer, (table[read],))
+            name, layer, reads = parts[place]
+            parts[place] = (name, layer, (table[read], *reads[1:]))
         return {name: table[number] for name, number in outputs.items()}
 
     if net._nodes_known()[0]:
@@ -176,14 +177,36 @@ def _flat(
     return inputs, parts, outputs
 
 
-def _laid(line: Line, lines: Sequence[Line], times: list[str]) -> Line:
-    """Find the frame and the axis of what a layer writes, and whether it needs the full sequence."""
+def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int) -> dict[int, int]:
+    """The axis of time of each layer that reads a later value, by its number; only the whole net tells."""
+    ports = net._several()
+    assert ports is not None  # a net of several axes of time is a graph
+    cores = ports.cores
+    read = {value for reads in cores.reads for value in reads}
+    unread = tuple(value for value in cores.outputs if value not in read)  # every value has a use
+    found = {}
+    place = inputs
+    for number, (_, layer, reads) in enumerate(parts, inputs):
+        if any(read >= number for read in reads):
+            cores.outputs = (place, *unread)
+            found[number] = _core.Plan(cores, (), 1, (1,) * len(ports.times)).outputs[0][1]
+        place += layer._core_count()
+    return found
+
+
+def _laid(line: Line, lines: Sequence[Line], times: list[str], fed_back: int) -> Line:
+    """Find the frame and the axis of what a layer writes, and whether it needs the full sequence.
+
+    ``fed_back`` is the axis of a value that it reads and that is written later.
+    """
     layer = line.layer
     assert layer is not None
     known = layer._frame()
     closed = None if known is None or None in known else tuple(size or 1 for size in known)
     given: list[tuple[Frame | None, int, bool]] = [
-        (lines[read].frame, lines[read].axis, lines[read].late) if read < len(lines) else (closed, 1, False)
+        (lines[read].frame, lines[read].axis, lines[read].late)
+        if read < len(lines)
+        else (closed, fed_back, False)
         for read in line.reads
     ]
     frames = [frame if frame is not None else closed for frame, _, _ in given]

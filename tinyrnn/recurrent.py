@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from tinyrnn import _core, calls, initial
 from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_floats
-from tinyrnn.attributes import Live
+from tinyrnn.attributes import Live, brief
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
@@ -84,7 +84,7 @@ class _Recurrent(Net):
 
         self._levels = []
         reads = self.input_size
-        for _ in range(self.num_layers):
+        for i in range(self.num_layers):
             level = _core.Layer(
                 self._kind,
                 input_size=reads,
@@ -93,6 +93,7 @@ class _Recurrent(Net):
                 bias=self.bias,
                 bidirectional=self.bidirectional,
                 relu=self.nonlinearity == "relu",
+                level=i,
             )
             level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
             self._levels.append(level)
@@ -171,9 +172,12 @@ class _Recurrent(Net):
         """The slots of h and c, with all levels and directions."""
         batch = plan.batch
         parts: dict[str, list[tuple[int, int]]] = {"h": [], "c": []}
+        marks: list[int] = []
         h, c = self._output_size, self.hidden_size * self._cell
         for level in range(self.num_layers):
-            offset, _ = plan.state_of(first + level)
+            offset, numbers = plan.state_of(first + level)
+            if plan.begins(first + level):
+                marks.append(offset + numbers)
             for _ in range(self._directions):
                 parts["h"].append((offset, h))
                 parts["c"].append((offset + h, c))
@@ -181,10 +185,11 @@ class _Recurrent(Net):
         levels = self.num_layers * self._directions
         # A cell and a layer of one level have the same state: one may take the other's.
         owner = f"{self._kind} {self.input_size}x{self.hidden_size}"
-        slots = [Slot(f"{prefix}h", owner, (levels, batch, self._output_size), tuple(parts["h"]))]
-        if self._cell:
-            slots.append(Slot(f"{prefix}c", owner, (levels, batch, self.hidden_size), tuple(parts["c"])))
-        return slots
+        sizes = {"h": self._output_size, "c": self.hidden_size}
+        return [
+            Slot(f"{prefix}{name}", owner, (levels, batch, sizes[name]), tuple(parts[name]), tuple(marks))
+            for name in self._state_names()
+        ]
 
     def _state_names(self) -> tuple[str, ...]:
         return ("h", "c") if self._cell else ("h",)
@@ -194,6 +199,10 @@ class _Recurrent(Net):
 
     def _start_shape(self, name: str) -> tuple[int, int]:
         return self.num_layers * self._directions, self._output_size if name == "h" else self.hidden_size
+
+    def _start_frames(self) -> dict[str, tuple[Frame, ...]]:
+        shapes = {f"{name}0": self._start_shape(name) for name in self._state_names()}
+        return {name: ((rows, size), (rows * size,)) for name, (rows, size) in shapes.items()}
 
     def _dropout_after(self, level: int) -> _core.Layer | None:
         if self.dropout == 0.0 or level == self.num_layers - 1:
@@ -246,7 +255,9 @@ class _Recurrent(Net):
             ``(T, input_size)``, ``(T, B, input_size)``, or ``(B, T, input_size)`` with ``batch_first``.
         hx : array_like, or for an LSTM a pair, optional
             Initial state ``(num_layers * directions, B, size)``, zeros by default; without the batch axis
-            for an unbatched input. ``batch_first`` does not apply to it.
+            for an unbatched input. ``batch_first`` does not apply to it. In a net that is being described
+            values per sequence, whose frames are ``(num_layers * directions, size)`` or that many numbers in
+            a row, such as those of `FinalState`.
         lengths : array_like of int, (B,), optional
             Steps of each row, in any order. What PyTorch's packed sequences give: the output is zero
             beyond a row's end, its final state is that of its last step, its reverse direction
@@ -272,13 +283,26 @@ class _Recurrent(Net):
             If something does not fit; the message says what.
         """
         if isinstance(x, Value):
-            return applied(self, (x,) if hx is None else (x, hx))
+            return applied(self, (x, *self._start_values(hx)))
         batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
             raise TypeError(f"{type(self).__name__}: got hx and state, expected one of them")
         start = self._initial_state(hx if state is None else state, batched)
         output, final = self._run(x, lengths, start, threads, last)
         return output, self._as_given(final, batched)
+
+    def _start_values(self, hx: Any) -> tuple[Any, ...]:
+        """The values that the state begins with, of ``h0`` or ``(h0, c0)``."""
+        if hx is None:
+            return ()
+        if not self._cell:
+            return (hx,)
+        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+            raise TypeError(
+                f"{type(self).__name__}: the initial state is {brief(hx)}, "
+                "expected a pair of values, (h0, c0)"
+            )
+        return tuple(hx)
 
     def _as_given(self, state: State, batched: bool) -> Any:
         """Convert a state by name to PyTorch's form: ``h``, or for an LSTM ``(h, c)``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,17 @@ def set_initial_state(net: Module, given: Any) -> None:
         given = {}
     if not isinstance(given, Mapping):
         raise TypeError(f"{what}: got {type(given).__name__}, expected a mapping from name to array, or None")
-    owners = _owners(net)
+    owners, fed = _owners(net), set(_fed(net))
     arrays: dict[tuple[int, str], Array] = {}
     for name, value in given.items():
         if name not in owners:
             names = ", ".join(owners) or "no state"
             raise KeyError(f"{what}: got {name!r}, expected one of {names}")
         leaf, own = owners[name]
+        if id(leaf) in fed:
+            raise ValueError(
+                f"{what}: got {name}, which begins with a value of the net, expected another name"
+            )
         arrays[id(leaf), own] = _checked(f"{what}: {name}", value, leaf._start_shape(own))
     for _, leaf in net._leaves():
         kept = [own for own in leaf._start_names() if (id(leaf), own) in arrays]
@@ -78,11 +82,21 @@ def set_initial_state(net: Module, given: Any) -> None:
 
 def learn_initial_state(net: Module) -> None:
     """Do the work of `Net.learn_initial_state`."""
-    leaves = [leaf for _, leaf in net._leaves() if leaf._start_names()]
+    fed = set(_fed(net))
+    leaves = [leaf for _, leaf in net._leaves() if leaf._start_names() and id(leaf) not in fed]
     if not leaves:
         raise ValueError(f"{type(net).__name__}: got no state to learn, expected a recurrent layer")
     for leaf in leaves:
         leaf._set_start(leaf._start_names(), True)
+
+
+def _fed(net: Module) -> Iterator[int]:
+    """The layers whose states begin with values of the net: their ids."""
+    for _, part, reads in net._nodes_known()[0]:
+        if len(reads) > 1 and part._start_frames():
+            yield id(part)
+        elif part is not net:
+            yield from _fed(part)
 
 
 def _owners(net: Module) -> dict[str, tuple[Module, str]]:

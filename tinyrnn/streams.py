@@ -135,6 +135,7 @@ class State(Mapping[str, NDArray[np.float32]]):
             rows = numbers.reshape(slot.shape[1], -1)
             for (at, count), level in zip(slot.parts, array, strict=True):
                 rows[:, at : at + count] = level
+            rows[:, list(slot.marks)] = 1  # it goes on from these numbers
 
     def __repr__(self) -> str:
         return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
-from tinyrnn.arguments import check_bool, check_size
+from tinyrnn.arguments import check_bool, check_int, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.layers import _Layer
@@ -98,24 +98,32 @@ class FinalState(Net):
     """The final state of a recurrent layer: ``h_n`` of its last level, both directions side by side.
 
     Called with the value that the layer writes, or placed behind it in a `Sequential`. With lengths it is
-    the state of each row's own last step.
+    the state of each row's own last step. Another recurrent layer may begin with it::
+
+        h, c = tr.FinalState("h", num_layers=2)(read), tr.FinalState("c", num_layers=2)(read)
+        written = tr.LSTM(16, 32, num_layers=2)(given, (h, c))
 
     Parameters
     ----------
     state : {"h", "c"}
         ``"c"``: an LSTM's ``c_n``.
+    num_layers : int
+        How many of the last levels, 1 .. 8, the lowest first: one frame of ``num_layers * directions * size``
+        numbers.
     """
 
-    arguments = ("state",)
+    arguments = ("state", "num_layers")
     _recurrent = True
     _is_wired = True
     batch_first = None
 
-    def __init__(self, state: str = "h") -> None:
+    def __init__(self, state: str = "h", num_layers: int = 1) -> None:
         if state not in ("h", "c"):
             raise ValueError(f"FinalState: state is {brief(state)}, expected 'h' or 'c'")
         self.state = state
+        self.num_layers = check_int("FinalState: num_layers", num_layers, 1, 8)
         self._by_writer: dict[tuple[int, ...], _core.Layer] = {}
+        self._side_by_side = _core.Layer("concat", axis=2)
 
     def __call__(self, x: Any, *others: Any, **options: Any) -> Any:
         """Return the value of the layer in a net that is being described."""
@@ -134,12 +142,44 @@ class FinalState(Net):
     def _rank(self, ndim: int) -> int | None:
         return 1
 
+    def _core_count(self) -> int:
+        return 1 if self.num_layers == 1 else self.num_layers + 1
+
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
-        writer = None
-        if isinstance(cores, Cores) and cores.value >= len(cores.inputs):
-            writer = cores[cores.value - len(cores.inputs)]
-        if writer is None or "bidirectional" not in writer.arguments:
+        levels = self._written(cores)
+        assert isinstance(cores, Cores)
+        size, finals = 0, []
+        for value, writer in levels:
+            core = self._core_for(writer)
+            size += int(core.argument("directions")) * int(core.argument("size"))
+            finals.append(cores.join(core, (value,)))
+        if len(finals) > 1:
+            cores.join(self._side_by_side, tuple(finals))
+        return (size,)
+
+    def _written(self, cores: list[_core.Layer]) -> list[tuple[int, _core.Layer]]:
+        """The values of the levels that it reads and the core layers that write them, the lowest first."""
+        found: list[tuple[int, _core.Layer]] = []
+        value = cores.value if isinstance(cores, Cores) else -1
+        while isinstance(cores, Cores) and len(found) < self.num_layers:
+            place = value - len(cores.inputs)
+            if place < 0 or "bidirectional" not in cores[place].arguments:
+                break
+            found.insert(0, (value, cores[place]))
+            if cores[place].argument("level") == 0:
+                break
+            value = cores.reads[place][0]
+        if not found:
             raise TypeError("FinalState: got another value, expected what a recurrent layer writes")
+        if len(found) < self.num_layers:
+            raise ValueError(
+                f"FinalState: num_layers is {self.num_layers}, expected at most {len(found)}, the levels of "
+                "the layer that it reads"
+            )
+        return found
+
+    def _core_for(self, writer: _core.Layer) -> _core.Layer:
+        """The core layer that reads the state of another one."""
         directions = 1 + int(writer.argument("bidirectional"))
         hidden = int(writer.argument("hidden_size"))
         size = int(writer.argument("proj_size")) or hidden
@@ -157,8 +197,7 @@ class FinalState(Net):
             self._by_writer[key] = _core.Layer(
                 "final_state", directions=directions, numbers=numbers, start=start, size=size
             )
-        cores.append(self._by_writer[key])
-        return (directions * size,)
+        return self._by_writer[key]
 
 
 # ---- from one frame to a sequence -------------------------------------------------------------------

@@ -107,3 +107,4 @@ class Slot(NamedTuple):
     owner: str  # the layer's kind and sizes: they distinguish nets whose states have the same shapes
     shape: tuple[int, int, int]  # (levels * directions, batch, size)
     parts: tuple[tuple[int, int], ...]  # (offset, numbers) within a row, of each level and direction
+    marks: tuple[int, ...] = ()  # places within a row: not 0 once a state that begins with values has begun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.outlines import Line, Outline, listed, outline
 from tinyrnn.plans import Cores, laid_out
 from tinyrnn.recurrent import _Recurrent
+from tinyrnn.temporal import FinalState
 from tinyrnn.tensors import Array, Frame
 
 # What the only output of a net is called.
@@ -291,6 +293,7 @@ class _Level:
         if isinstance(leaf, _Recurrent):
             directions = range(leaf._directions)
             self.last = [np.zeros((self.batch, leaf._output_size), np.float32) for _ in directions]
+        self.begun = not plan.begins(0)
 
     def begin(self, start: Array) -> None:
         """Begin with one row of a state, of each direction first h."""
@@ -298,9 +301,28 @@ class _Level:
         for last, own in zip(self.last, np.split(start, len(self.last) or 1), strict=False):
             last[:] = own[: last.shape[1]]
 
+    def begin_with(self, values: list[NDArray[Any]]) -> None:
+        """Begin with values of the net, as the core does: those of h, then those of an LSTM's c."""
+        self.begun = True
+        if not isinstance(self.leaf, _Recurrent):
+            return
+        first = int(self.core.argument("level")) * len(self.last)
+        parts = [
+            array.reshape(self.batch, -1, size)[:, first + direction]
+            for direction in range(len(self.last))
+            for array, size in zip(values, (self.leaf._output_size, self.leaf.hidden_size), strict=False)
+        ]
+        state = self.state.reshape(self.batch, -1)
+        row = np.concatenate(parts, axis=1)
+        state[:, : row.shape[1]] = row
+        for last, own in zip(self.last, np.split(row, len(self.last), axis=1), strict=True):
+            last[:] = own[:, : last.shape[1]]
+
     def run(self, xs: list[NDArray[Any]], steps: tuple[int, ...] = ()) -> Seen:
         """Run some steps; ``steps`` are those of each of the net's axes, by default the array's."""
         xs = [np.ascontiguousarray(x) for x in xs]
+        if not self.begun:
+            self.begin_with(xs[1:])
         counts = tuple(steps[axis - 1] for axis in self.axes) if steps else xs[0].shape[:1]
         counts = counts or (1,)
         lead = (counts[self.axis - 1], self.batch) if self.axis else (self.batch,)
@@ -316,25 +338,51 @@ class _Level:
         return Seen(self.name, self.leaf, self.core, xs[0], y, before, state, once=not self.axis)
 
 
+class _Final:
+    """A `FinalState`: it reads the states of other core layers, after these have run."""
+
+    reads = (0,)
+
+    def __init__(self, name: str, leaf: FinalState, levels: list[_Level]) -> None:
+        self.name, self.leaf, self.levels = name, leaf, levels
+        self.cores = [leaf._core_for(level.core) for level in levels]
+
+    def run(self, xs: list[NDArray[Any]], steps: tuple[int, ...] = ()) -> Seen:
+        """Read the states; the arguments are as those of `_Level.run`."""
+        parts = []
+        for level, core in zip(self.levels, self.cores, strict=True):
+            state = level.state.reshape(level.batch, -1)
+            for direction in range(int(core.argument("directions"))):
+                first = direction * int(core.argument("numbers")) + int(core.argument("start"))
+                parts.append(state[:, first : first + int(core.argument("size"))])
+        y = np.concatenate(parts, axis=1)
+        return Seen(self.name, self.leaf, self.cores[-1], xs[0], y, [], _NO_STATE, once=True)
+
+
 def _graph_levels(
     net: Module, found: Outline, batch: int, steps: tuple[int, ...]
-) -> list[tuple[Line, int, list[_Level]]]:
+) -> list[tuple[Line, int, list[_Level | _Final]]]:
     """For each layer of a graph its line, the number of its value, and its core layers."""
     places = iter(net._places())
-    levels: list[tuple[Line, int, list[_Level]]] = []
+    levels: list[tuple[Line, int, list[_Level | _Final]]] = []
     for number, line in enumerate(found.lines):
         if line.layer is None:
             continue
         cores = line.cores
+        if isinstance(line.layer, FinalState):
+            writer = next(group for _, value, group in levels if value == line.reads[0])
+            last = [level for level in writer if isinstance(level, _Level)][-line.layer.num_layers :]
+            *_, (name, _, _) = islice(places, line.layer._core_count())
+            levels.append((line, number, [_Final(name, line.layer, last)]))
+            continue
         if cores is None or line.frame is None:  # inputs of graphs have frames
             raise ValueError(
-                f"{type(net).__name__}: got {line.name}, a {line.kind}, which does not run apart from the "
-                "layer that it reads, expected layers that can run one after the other: use a LastStep"
+                f"{type(net).__name__}: got {line.name} of an unknown frame, expected a known one"
             )
         axes = list(dict.fromkeys(found.lines[read].axis for read in line.reads))
         axes = [axis for axis in axes if axis] or ([line.axis] if line.axis else [])
         values = list(cores.inputs)  # (frame, the axis in the layer's plans)
-        group = []
+        group: list[_Level | _Final] = []
         row = None
         if line.layer._start:
             whole = _core.Plan(cores, (), 1, (1,) * max(1, len(axes)))
@@ -349,10 +397,11 @@ def _graph_levels(
             is_last = core is cores[-1] or isinstance(line.layer, _Recurrent)
             frame = line.frame if is_last else (planes, rows, cols)
             values.append((frame, axis))
-            group.append(_Level(name, line.layer, core, frame, plan, reads, tuple(axes)))
+            level = _Level(name, line.layer, core, frame, plan, reads, tuple(axes))
+            group.append(level)
             if row is not None:
                 first, count = whole.state_of(place)
-                group[-1].begin(row[first : first + count])
+                level.begin(row[first : first + count])
         levels.append((line, number, group))
     return levels
 

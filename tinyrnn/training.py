@@ -62,15 +62,18 @@ def _rewired(cores: list[_core.Layer], trained: list[_core.Layer]) -> list[_core
         return trained
     graph = Cores(cores.inputs)
     numbers = list(range(len(cores.inputs)))  # of each value of the net, on the tape
+    written = list(numbers)  # likewise, before dropout
     places: list[int] = []  # of the net's own core layers, on the tape
     for one in trained:
         if len(places) < len(cores) and one is cores[len(places)]:
             places.append(len(graph))
             numbers.append(graph.join(one, ()))
+            written.append(numbers[-1])
         else:
             numbers[-1] = graph.join(one, (graph.value,))
     for place, reads in zip(places, cores.reads, strict=True):
-        graph.reads[place] = tuple(numbers[value] for value in reads)
+        found = written if graph[place].kind == "final_state" else numbers  # it reads a layer's state
+        graph.reads[place] = tuple(found[value] for value in reads)
     graph.outputs = tuple(numbers[value] for value in cores.outputs)
     return graph
 

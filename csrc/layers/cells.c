@@ -21,6 +21,7 @@
         .name = #lower,                                                                             \
         .check = trnn_recurrent_check,                                                              \
         .frame = trnn_recurrent_frame,                                                              \
+        .start = trnn_recurrent_start,                                                              \
         .params = trnn_recurrent_params,                                                            \
         .state = trnn_recurrent_state,                                                              \
         .scratch = trnn_recurrent_scratch,                                                          \

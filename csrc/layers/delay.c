@@ -32,6 +32,14 @@ static size_t delay_state(const trnn_layer *layer)
     return trnn_times(trnn_frame_size(own_frame(layer)), (size_t)layer->as.delay.steps);
 }
 
+/* One value, the frame of each of them. */
+static int delay_start(const trnn_layer *layer, int32_t r, int32_t p, trnn_start_part *part)
+{
+    const size_t numbers = trnn_frame_size(own_frame(layer));
+    *part = (trnn_start_part){(size_t)p * numbers, 0, numbers};
+    return r == 0 && p < layer->as.delay.steps;
+}
+
 static int has_ended(const int32_t *lengths, int32_t b, int32_t step)
 {
     return lengths && lengths[b] <= step;
@@ -121,6 +129,7 @@ const trnn_layer_type trnn_delay = {
     .name = "delay",
     .check = delay_check,
     .frame = delay_frame,
+    .start = delay_start,
     .state = delay_state,
     .run = delay_run,
     .after = delay_after,

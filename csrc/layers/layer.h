@@ -26,6 +26,11 @@ typedef struct {
     const int32_t *frames; /* (batch,): those of each row. y is zero beyond them */
 } trnn_due;
 
+/* The part of a row's state that a part of a value begins: the place of each, in floats. */
+typedef struct {
+    size_t state, value, size;
+} trnn_start_part;
+
 /* One run of one layer. Values and y do not overlap. Row b at step t is frame t * batch + b. */
 typedef struct {
     const trnn_layer *layer;
@@ -82,6 +87,12 @@ struct trnn_layer_type {
     /* For a layer that reads the state of the layer that wrote x (trnn_call.source): can it read that of `writer`?
      * E_GRAPH for a layer of another kind. NULL: it reads none. */
     trnn_status (*source)(const trnn_layer *layer, const trnn_layer *writer);
+
+    /* For a layer whose state may begin with values of the net: what the p-th part of the r-th of them becomes; 0: there
+     * is none. The layer then reads these values after its own one, all or none of them, each one frame for the
+     * sequence. They count before a row's first step. The state has one more number a row (start.c). NULL: it has a
+     * state of zeros at first, or what the caller gives. */
+    int (*start)(const trnn_layer *layer, int32_t r, int32_t p, trnn_start_part *part);
 
     trnn_time time;
 
@@ -163,6 +174,10 @@ static inline int32_t trnn_row_steps(const int32_t *lengths, int32_t b, int32_t 
     const int32_t left = lengths ? lengths[b] - start : steps;
     return left < 0 ? 0 : left < steps ? left : steps;
 }
+
+/* Before the first step: rows whose state has not begun begin with the further values of the call. `numbers` are those
+ * of the layer's own state. */
+void trnn_start_run(const trnn_call *call, size_t numbers);
 
 /* Entries of trnn_<family>_arguments, the list of all members of trnn_<family>_args. */
 #define TRNN_INT_OF(family, member)        {#member, offsetof(trnn_layer, as.family.member), TRNN_INT32, 0}

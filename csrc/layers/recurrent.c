@@ -15,13 +15,10 @@ static const char *const slot_names[2][VECTORS] = {
 };
 
 const trnn_argument trnn_recurrent_arguments[] = {
-    TRNN_INT_OF(recurrent, input_size),
-    TRNN_INT_OF(recurrent, hidden_size),
-    TRNN_INT_OF(recurrent, proj_size),
-    TRNN_INT_OF(recurrent, bias),
-    TRNN_INT_OF(recurrent, bidirectional),
-    TRNN_INT_OF(recurrent, relu),
-    TRNN_END_OF(recurrent),
+    TRNN_INT_OF(recurrent, input_size),    TRNN_INT_OF(recurrent, hidden_size),
+    TRNN_INT_OF(recurrent, proj_size),     TRNN_INT_OF(recurrent, bias),
+    TRNN_INT_OF(recurrent, bidirectional), TRNN_INT_OF(recurrent, relu),
+    TRNN_INT_OF(recurrent, level),         TRNN_END_OF(recurrent),
 };
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
@@ -34,6 +31,7 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
     if (proj < 0 || proj >= hidden || (proj > 0 && !facts->projection)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
+    if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
@@ -72,6 +70,19 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
 size_t trnn_recurrent_state(const trnn_layer *layer)
 {
     return trnn_times(trnn_direction_state(layer), (size_t)trnn_directions(layer));
+}
+
+/* Of (levels * directions, size) numbers the rows of this level: first those of h, then those of the other states. */
+int trnn_recurrent_start(const trnn_layer *layer, int32_t r, int32_t p, trnn_start_part *part)
+{
+    const int32_t units = layer->as.recurrent.hidden_size, h = trnn_output_size(layer),
+                  directions = trnn_directions(layer);
+    if (r > trnn_facts_of(layer)->states || p >= directions) return 0;
+    part->size = (size_t)(r ? units : h);
+    part->state =
+        (size_t)p * trnn_direction_state(layer) + (r ? (size_t)h + (size_t)(r - 1) * part->size : 0);
+    part->value = trnn_times((size_t)layer->as.recurrent.level * (size_t)directions + (size_t)p, part->size);
+    return 1;
 }
 
 typedef struct {

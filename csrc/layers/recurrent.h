@@ -117,6 +117,7 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer);
 trnn_status trnn_recurrent_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out);
 int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params);
 size_t trnn_recurrent_state(const trnn_layer *layer);
+int trnn_recurrent_start(const trnn_layer *layer, int32_t r, int32_t p, trnn_start_part *part);
 trnn_layer_bytes trnn_recurrent_scratch;
 void trnn_recurrent_run(const trnn_call *call);
 int trnn_recurrent_full_sequence(const trnn_layer *layer);

@@ -108,6 +108,13 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass)
     return call;
 }
 
+/* As trnn_start_run, for the part's rows. began (batch,): 1 for rows that begin with the values. */
+void trnn_start_forward(const trnn_pass *pass, size_t numbers, float *began);
+
+/* Behind the layer's backward pass, from its step `from` on: write the gradients of the values that its state began with,
+ * and clear that of the state. They are zero for later steps, and for rows that had begun before the pass. */
+void trnn_start_backward(const trnn_pass *pass, const float *began);
+
 /* ---- transposed weights -------------------------------------------------------------------------- */
 
 /* Floats of the transpose of a matrix of `rows` packed rows and `depth` columns. */

@@ -88,7 +88,7 @@ void tensor_release(tensor *t);
 
 const char *kind_name(const trnn_layer_type *kind);
 
-#define LAYERS_MAX 20
+#define LAYERS_MAX 24
 #define NAME_ROOM  56
 
 typedef struct {

@@ -199,19 +199,62 @@ static void draw_concat(sketch *s)
     if (per_step) put(s, layer, width, bounded, count, reads);
 }
 
+/* A value per sequence of a multiple of `size` numbers, at least `least` and at most `most`; -1: not found. */
+static int32_t find_start(const sketch *s, int32_t size, int32_t least, int32_t most)
+{
+    const graph *g = s->g;
+    const int32_t values = g->inputs + g->m.count, first = roll(s->d, values);
+    for (int32_t k = 0; k < values; k++) {
+        const int32_t v = (first + k) % values;
+        if (!g->axis[v] && g->width[v] % size == 0 && g->width[v] >= least && g->width[v] <= most) return v;
+    }
+    return -1;
+}
+
+/* Most recurrent layers and delays begin with values where they can; these follow their first read. */
+static void draw_starts(sketch *s, trnn_layer *layer, trnn_reads *reads)
+{
+    const int delay = layer->type == &trnn_delay, lstm = layer->type == &trnn_lstm;
+    const int32_t size = delay ? layer->as.delay.cols : layer->as.recurrent.hidden_size;
+    int32_t level = 0;
+    if (roll(s->d, 4) == 0) return;
+    for (int32_t r = 0; r < 1 + lstm; r++) {
+        int32_t v = find_start(s, size, (level + 1) * size, delay ? size : VALUES * 18);
+        const int32_t width = (level + 1 + roll(s->d, 2) * !delay) * size;
+        const int32_t from = find_start(s, 1, 1, VALUES * 18);
+        if (from >= 0 && !s->delays && (v < 0 || roll(s->d, 2)))
+            v = put(s, (trnn_layer)LINEAR(s->g->width[from], width, 1), width, 0, 1, &from);
+        if (v < 0) break;
+        reads->value[reads->count++] = v;
+        if (!r && !delay) level = layer->as.recurrent.level = roll(s->d, s->g->width[v] / size);
+    }
+    if (reads->count != 2 + lstm) reads->count = 1;
+}
+
 /* A delay of what is there, or of what comes later: then close_loop() follows. */
 static void draw_delay(sketch *s)
 {
     const int32_t v = pick(s), width = s->g->width[v], steps = 1 + roll(s->d, 3);
     const int back = roll(s->d, 3) > 0;
-    const trnn_layer layer = {TRNN_TRAINED(delay), .as.delay = {1, 1, width, steps}};
+    trnn_layer layer = {TRNN_TRAINED(delay), .as.delay = {1, 1, width, steps}};
+    trnn_reads reads = {1, {v}};
     if (!s->g->axis[v] || s->delays == 3) return;
-    const int32_t own = put(s, layer, width, back || s->bounded[v], 1, &v);
+    draw_starts(s, &layer, &reads);
+    const int bounded = (back || s->bounded[v]) && (reads.count == 1 || s->bounded[reads.value[1]]);
+    const int32_t own = put(s, layer, width, bounded, reads.count, reads.value);
     s->g->axis[own] = 1;
     s->delays++;
     if (!back) return;
     s->g->reads[s->g->m.count - 1].value[0] = -1;
     s->uses[v]--;
+}
+
+static void draw_recurrent(sketch *s, trnn_layer layer, int32_t v)
+{
+    trnn_reads reads = {1, {v}};
+    draw_starts(s, &layer, &reads);
+    const int bounded = reads.count == 1 || s->bounded[reads.value[1]];
+    put(s, layer, layer.as.recurrent.hidden_size, bounded, reads.count, reads.value);
 }
 
 static void draw_layer(sketch *s)
@@ -224,10 +267,10 @@ static void draw_layer(sketch *s)
     switch (roll(s->d, 20)) {
     case 0: put(s, (trnn_layer)LINEAR(width, out, roll(s->d, 2)), out, 0, 1, &v); break;
     case 1:
-        if (per_step) put(s, (trnn_layer)RECURRENT(lstm, width, out, .bias = 1), out, 1, 1, &v);
+        if (per_step) draw_recurrent(s, (trnn_layer)RECURRENT(lstm, width, out, .bias = 1), v);
         break;
     case 2:
-        if (per_step) put(s, (trnn_layer)RECURRENT(gru, width, out, .bias = 1), out, 1, 1, &v);
+        if (per_step) draw_recurrent(s, (trnn_layer)RECURRENT(gru, width, out, .bias = 1), v);
         break;
     case 3: put(s, (trnn_layer)PLAIN(relu), width, bounded, 1, &v); break;
     case 4: put(s, (trnn_layer)PLAIN(tanh), width, 1, 1, &v); break;
@@ -314,6 +357,8 @@ static void end_graph(sketch *s)
     if (roll(s->d, 3) == 0) g->copies = 1, put_output(s, roll(s->d, 2) ? g->output[0] : 0);
 }
 
+static int begins(const graph *g, int32_t i) { return g->reads[i].count > 1 && g->m.layers[i].type->state; }
+
 static graph graph_draw(int32_t number)
 {
     graph g;
@@ -373,6 +418,7 @@ typedef struct {
     size_t weights_end[LAYERS_MAX];
     size_t x[PORTS], state;
     size_t row_state, offset[LAYERS_MAX]; /* floats of a row's state, and a layer's place in it */
+    size_t mark[LAYERS_MAX]; /* place of the number that says whether the layer's state has begun */
 } point;
 
 static double *take_doubles(size_t count)
@@ -406,6 +452,7 @@ static point point_of(const graph *g, const weights *w, const memory *x, const m
     for (int32_t i = 0; i < g->m.count; i++) {
         size_t numbers;
         trnn_plan_state(plan, i, &p.offset[i], &numbers);
+        p.mark[i] = p.offset[i] + numbers;
         if (g->twin[i] != i) continue;
         const size_t at = p.count;
         p.count += unpack(&g->m.layers[i], NULL, NULL, p.tensor[i]);
@@ -509,8 +556,19 @@ static void norm(double *y, const double *x, int32_t count, const double *weight
         y[j] = weight[j] * (x[j] - mean) / sqrt(variance + (double)1e-5f) + bias[j];
 }
 
+/* A row's state begins with the values x: of h, then of c; of a delay the frame of all steps before. */
+static void reference_start(const trnn_layer *layer, const double *const *x, int32_t count, double *state)
+{
+    const int delay = layer->type == &trnn_delay;
+    const int32_t parts = delay ? layer->as.delay.steps : count;
+    const int32_t size = delay ? layer->as.delay.cols : layer->as.recurrent.hidden_size;
+    for (int32_t k = 0; k < parts; k++)
+        for (int32_t j = 0; j < size; j++)
+            state[k * size + j] = delay ? x[0][j] : x[k][layer->as.recurrent.level * size + j];
+}
+
 /* What layer i writes at step t, of the values of one row. A delay's value is what was read some steps before. */
-static void reference_layer(const point *p, double *const *values, int32_t i, int32_t t, const double *begin,
+static void reference_layer(const point *p, double *const *values, int32_t i, int32_t t, double *begin,
                             double *state)
 {
     const graph *g = p->g;
@@ -524,6 +582,13 @@ static void reference_layer(const point *p, double *const *values, int32_t i, in
     for (int32_t r = 0; r < reads->count; r++) {
         const int32_t v = reads->value[r];
         x[r] = values[v] + (g->axis[v] ? t : 0) * g->width[v];
+    }
+    if (t == 0 && begins(g, i)) {
+        if (begin[p->mark[i]] < 0.5) {
+            reference_start(layer, x + 1, reads->count - 1, begin + p->offset[i]);
+            reference_start(layer, x + 1, reads->count - 1, state + p->offset[i]);
+        }
+        state[p->mark[i]] = 1;
     }
     if (type == &trnn_linear) {
         affine(y, tensor[0], layer->as.linear.bias ? tensor[1] : NULL, x[0], width,
@@ -587,7 +652,8 @@ static void reference_layer(const point *p, double *const *values, int32_t i, in
 static void reference_row(const point *p, int32_t b, int32_t steps, double **values, double *state)
 {
     const graph *g = p->g;
-    const double *begin = p->all + p->state + (size_t)b * p->row_state;
+    double *begin = state + p->row_state;
+    memcpy(begin, p->all + p->state + (size_t)b * p->row_state, p->row_state * sizeof *begin);
     memcpy(state, begin, p->row_state * sizeof *state);
     for (int32_t v = 0; v + 1 < g->inputs + g->m.count; v++) values[v + 1] = values[v] + STEPS * g->width[v];
     for (int32_t v = 0; v < g->inputs; v++)
@@ -607,12 +673,12 @@ static void reference_row(const point *p, int32_t b, int32_t steps, double **val
     }
 }
 
-/* Room for the values and the state of a row. */
+/* Room for the values of a row, its state, and the state before. */
 static double *reference_room(const point *p, double **state)
 {
     size_t count = 0;
     for (int32_t v = 0; v < p->g->inputs + p->g->m.count; v++) count += (size_t)(STEPS * p->g->width[v]);
-    double *room = take_doubles(count + p->row_state);
+    double *room = take_doubles(count + 2 * p->row_state);
     *state = room + count;
     return room;
 }
@@ -652,6 +718,12 @@ static trial trial_open(int32_t number)
     t.begin = memory_take(sizes.state_bytes);
     t.state = memory_take(sizes.state_bytes);
     roll_into(&t.begin, &d, -1);
+    for (int32_t i = 0; i < t.g.m.count; i++) {
+        size_t offset, numbers, row = sizes.state_bytes / sizeof(float) / BATCH;
+        trnn_plan_state((const trnn_plan *)(const void *)plan.at, i, &offset, &numbers);
+        for (size_t b = 0; begins(&t.g, i) && b < BATCH; b++)
+            t.begin.at[b * row + offset + numbers] = (float)((b + (size_t)number) % 2);
+    }
     memory_release(&plan);
     return t;
 }
@@ -820,8 +892,10 @@ static void random_graphs(void)
 {
     static const way ways[] = {{BATCH, STEPS, STEPS}, {BATCH, 1, 1}, {BATCH, 4, STEPS}, {BATCH, 4, 2},
                                {BATCH, 2, 7},         {1, 4, STEPS}, {1, STEPS, STEPS}, {1, 2, 3}};
+    int32_t starts = 0;
     for (int32_t number = 0; number < GRAPHS; number++) {
         trial t = trial_open(number);
+        for (int32_t i = 0; i < t.g.m.count; i++) starts += begins(&t.g, i);
         point p = point_of_trial(&t);
         record fused = {.count = 0};
         const trnn_kernels *isa;
@@ -845,6 +919,7 @@ static void random_graphs(void)
         free(p.all);
         trial_close(&t);
     }
+    check(starts > GRAPHS / 5, "%d states begin with values", (int)starts);
 }
 
 /* ---- gradients ------------------------------------------------------------------------------------------ */
@@ -1056,6 +1131,9 @@ static void as_differences(const lesson *l, const point *p, const manner *how)
         for (size_t k = 0; k < l->t->x[i].bytes / sizeof(float); k++)
             gradient[p->x[i] + k] = (double)tape_at(l, l->sizes.dx[i])[k];
     for (size_t k = 0; k < p->count - p->state; k++) gradient[p->state + k] = (double)l->dstate.at[k];
+    for (int32_t i = 0; i < g->m.count; i++)
+        for (size_t b = 0; begins(g, i) && b < BATCH; b++)
+            gradient[p->state + b * p->row_state + p->mark[i]] = 0; /* no function of it */
 
     for (int32_t i = 0; i < g->m.count; i++)
         if (g->twin[i] == i && l->grad_at[i])
@@ -1525,6 +1603,28 @@ static void cannot_be(void)
         {"batch norm in a loop", TRNN_OK, TRNN_E_LOOP,
          {DELAY(3), PLAIN(add), NORM(batch_norm, 3, 1, 1)},
          {{1, {3}}, {2, {0, 1}}, {1, {2}}}, 3, 1, 1, {PER_STEP}, {3}},
+        {"a gru that begins with a value", TRNN_OK, TRNN_OK,
+         {RECURRENT(gru, 3, 3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
+        {"a gru that begins with two", TRNN_E_GRAPH, 0,
+         {RECURRENT(gru, 3, 3)}, {{3, {0, 1, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
+        {"an lstm that begins with h alone", TRNN_E_GRAPH, 0,
+         {RECURRENT(lstm, 3, 3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
+        {"a gru that begins with a value per step", TRNN_E_TIME, 0,
+         {RECURRENT(gru, 3, 3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, PER_STEP}, {2}},
+        {"a gru of 2 that begins with 3 numbers", TRNN_E_SHAPE, 0,
+         {RECURRENT(gru, 3, 2)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
+        {"the second level of one", TRNN_E_SHAPE, 0,
+         {RECURRENT(gru, 3, 3, .level = 1)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
+        {"level -1", TRNN_E_ARGUMENT, 0,
+         {RECURRENT(gru, 3, 3, .level = -1)}, {{1, {0}}}, 1, 1, 1, {PER_STEP}, {1}},
+        {"both ways from one", TRNN_E_SHAPE, 0,
+         {RECURRENT(gru, 3, 3, .bidirectional = 1)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
+        {"a delay that begins with a later value", TRNN_E_GRAPH, 0,
+         {DELAY(3), PLAIN(relu), PLAIN(add)}, {{2, {0, 3}}, {1, {1}}, {2, {2, 3}}}, 3, 2, 1, {PER_STEP, ONCE}, {4}},
+        {"a delay that begins with 2 numbers", TRNN_E_SHAPE, 0,
+         {DELAY(3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, {{1, 1, 2}, 0}}, {2}},
+        {"a linear layer that begins with a value", TRNN_E_GRAPH, 0,
+         {LINEAR(3, 3, 0)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
         {"a delay of 2^28 steps", TRNN_E_SIZE, 0,
          {{TRNN_TRAINED(delay), .as.delay = {1 << 14, 1 << 14, 1 << 14, 1 << 28}}}, {{1, {0}}}, 1, 1, 1,
          {{{1 << 14, 1 << 14, 1 << 14}, 1}}, {1}},
