@@ -450,3 +450,40 @@ def test_what_cannot_be() -> None:
         tr.Net(source, h)
     with pytest.raises(ValueError, match="full sequence"):
         net_of("one head").stream()
+
+
+def test_a_learned_query_pools_a_sequence() -> None:
+    """One mean for a sequence: values and gradients are PyTorch's, and rows end at their lengths."""
+    torch = pytest.importorskip("torch")
+    tr.manual_seed(0)
+    x = tr.Input(5)
+    h = tr.Linear(5, 8)(x).named("linear")
+    one = 0 * tr.LastStep()(h[:1]) + 1
+    query = tr.Linear(1, 6, bias=False)(one).named("query")
+    keys = tr.Linear(8, 6, bias=False)(h).named("keys")
+    net = tr.Net(x, tr.DotProductAttention(6, num_heads=2)(query, keys, h)).train()
+    lengths = [7, 1, 3, 5]
+    generator = np.random.default_rng(0)
+    a, dy = (generator.standard_normal(shape).astype(np.float32) for shape in ((7, 4, 5), (4, 8)))
+    found = net(a, lengths=lengths)
+    weights = {
+        name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        for name, value in net.state_dict().items()
+    }
+    given = torch.tensor(a, dtype=torch.float64, requires_grad=True)
+    read = given @ weights["linear.weight"].T + weights["linear.bias"]
+    heads = [read @ weights["keys.weight"].T, read, weights["query.weight"].T.expand(1, 4, 6)]
+    k, v, q = (part.unflatten(-1, (2, -1)).permute(1, 2, 0, 3) for part in heads)  # (B, heads, T, size)
+    mask = (torch.arange(7) < torch.tensor(lengths)[:, None])[:, None, None]
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)[:, :, 0].flatten(1)
+    np.testing.assert_allclose(found, wanted.detach(), rtol=0, atol=1e-6)
+    (wanted * torch.tensor(dy)).sum().backward()
+    dx = net.backward(dy)
+    np.testing.assert_allclose(dx, given.grad, rtol=0, atol=1e-6)
+    for name, gradient in net.grad_dict().items():
+        np.testing.assert_allclose(gradient, weights[name].grad, rtol=0, atol=2e-6, err_msg=name)
+    net.eval()
+    for row, end in enumerate(lengths):
+        assert np.array_equal(net(a[:end, row]), found[row])
+    small = tr.quantize(net, "int8", a)
+    assert 0 < np.abs(small(a) - net(a)).max() < 0.05
