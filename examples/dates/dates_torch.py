@@ -1,4 +1,4 @@
-"""The training of dates.py in PyTorch, from the same initial weights and batches: compare losses and times.
+"""The training of dates.py in PyTorch, from the same initial weights and data: compare losses and times.
 
     python dates_torch.py
 
@@ -13,103 +13,112 @@ import time
 import numpy as np
 import torch
 from date_pairs import END, READ, START, STEPS, WRITTEN, as_batch, draw_pairs, split_dates
-from dates import build, exact, report_step, training_parser
+from dates import ROWS, build, exact, training_parser
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 State = tuple[Tensor, Tensor]
 
 
-class Encoder(nn.Module):
-    """Symbols (T, B) -> the final state."""
+class Dates(nn.Module):
+    """The net of dates.py: symbols (T, B) of a text and those given so far -> logits."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(len(READ), width)
-        self.lstm = nn.LSTM(width, hidden)
+        self.read = nn.Embedding(len(READ), width)
+        self.encoder = nn.LSTM(width, hidden // 2, bidirectional=True)
+        self.keys = nn.Linear(hidden, hidden, bias=False)
+        self.written = nn.Embedding(len(WRITTEN), width)
+        self.decoder = nn.LSTM(width + hidden, hidden)
+        self.head = nn.Linear(2 * hidden, len(WRITTEN))
 
-    def forward(self, source: Tensor, lengths: Tensor) -> State:
-        packed = pack_padded_sequence(self.embedding(source), lengths, enforce_sorted=False)
-        state: State = self.lstm(packed)[1]
-        return state
+    def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, State]:
+        """The encoder's output and its keys, (B, S, hidden), a mask of those that count, the final state."""
+        packed = pack_padded_sequence(self.read(source), lengths, enforce_sorted=False)
+        read, (h, c) = self.encoder(packed)
+        memory, _ = pad_packed_sequence(read, batch_first=True)
+        mask = (torch.arange(memory.shape[1]) < lengths[:, None])[:, None]
+        return memory, self.keys(memory), mask, (torch.cat(list(h), -1)[None], torch.cat(list(c), -1)[None])
+
+    def step(
+        self, symbols: Tensor, found: Tensor, state: State, memory: Tensor, keys: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, State]:
+        """One step of the decoder: logits, what it found in the text, and its state."""
+        h, state = self.decoder(torch.cat([self.written(symbols), found], -1)[None], state)
+        found = scaled_dot_product_attention(h.transpose(0, 1), keys, memory, mask)[:, 0]
+        return self.head(torch.cat([h[0], found], -1)), found, state
+
+    def forward(self, source: Tensor, lengths: Tensor, given: Tensor) -> Tensor:
+        memory, keys, mask, state = self.encode(source, lengths)
+        found, steps = torch.zeros_like(memory[:, 0]), []
+        for symbols in given:
+            logits, found, state = self.step(symbols, found, state, memory, keys, mask)
+            steps.append(logits)
+        return torch.stack(steps)
 
 
-class Decoder(nn.Module):
-    """Symbols (T, B) and a state -> logits, and the state after the last."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(len(WRITTEN), width)
-        self.lstm = nn.LSTM(width, hidden)
-        self.head = nn.Linear(hidden, len(WRITTEN))
-
-    def forward(self, given: Tensor, state: State) -> tuple[Tensor, State]:
-        output, state = self.lstm(self.embedding(given), state)
-        return self.head(output), state
+def build_same(width: int, hidden: int, seed: int) -> Dates:
+    """The net with the weights that tinyrnn's starts from."""
+    net = Dates(width, hidden)
+    tensors = build(width, hidden, seed).state_dict()
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    return net
 
 
-def build_same(width: int, hidden: int, seed: int) -> tuple[Encoder, Decoder]:
-    """Both nets with the weights that tinyrnn's start from."""
-    nets = Encoder(width, hidden), Decoder(width, hidden)
-    for net, mine in zip(nets, build(width, hidden, seed), strict=True):
-        net.load_state_dict({name: torch.from_numpy(array) for name, array in mine.state_dict().items()})
-    return nets
-
-
-def train(nets: tuple[Encoder, Decoder], options: argparse.Namespace) -> list[float]:
-    """The loss of every step."""
-    encoder, decoder = nets
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=options.rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.rate, options.steps, cycle_momentum=False
-    )
+def train(net: Dates, options: argparse.Namespace, shuffle: bool = True) -> list[float]:
+    """The loss of every step; one line of print an epoch."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=options.rate, fused=True)
+    steps = options.epochs * -(-options.dates // options.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate, steps, cycle_momentum=False)
     loss_of = nn.CrossEntropyLoss()
     days, _ = split_dates(options.seed)
+    pairs = draw_pairs(days, options.dates, np.random.default_rng(options.seed))
     generator = np.random.default_rng(options.seed)
-    losses, seconds = [], 0.0
-    for step in range(1, options.steps + 1):
-        batch = as_batch(draw_pairs(days, options.batch, generator))
-        source, lengths, given, target = (torch.from_numpy(array) for array in batch)
-        began = time.perf_counter()
-        optimizer.zero_grad()
-        logits, _ = decoder(given, encoder(source, lengths))
-        loss = loss_of(logits.flatten(0, 1), target.flatten().long())
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, options.clip)
-        optimizer.step()
-        if step < options.steps:
-            schedule.step()
-        seconds += time.perf_counter() - began
-        losses.append(loss.item())
-        report_step(step, options.steps, losses[-1], seconds)
+    losses = []
+    for epoch in range(1, options.epochs + 1):
+        order = generator.permutation(len(pairs)) if shuffle else np.arange(len(pairs))
+        began, done = time.perf_counter(), len(losses)
+        for first in range(0, len(pairs), options.batch):
+            batch = as_batch([pairs[i] for i in order[first : first + options.batch]])
+            source, lengths, given, target = (torch.from_numpy(array) for array in batch)
+            optimizer.zero_grad()
+            loss = loss_of(net(source, lengths, given).flatten(0, 1), target.flatten().long())
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), options.clip)
+            optimizer.step()
+            if len(losses) < steps - 1:
+                schedule.step()
+            losses.append(loss.item())
+        seconds, mean = time.perf_counter() - began, np.mean(losses[done:])
+        print(f"epoch {epoch}/{options.epochs}  loss {mean:.5g}  {seconds:.1f} s", flush=True)
     return losses
 
 
 @torch.no_grad()
-def decode_greedily(nets: tuple[Encoder, Decoder], source: Tensor, lengths: Tensor) -> list[str]:
+def decode_greedily(net: Dates, source: Tensor, lengths: Tensor) -> list[str]:
     """The likeliest symbol at each step until the end."""
-    encoder, decoder = nets
-    state = encoder(source, lengths)
-    given = torch.full((1, source.shape[1]), START)
-    steps = []
+    memory, keys, mask, state = net.encode(source, lengths)
+    given, found, steps = torch.full(source.shape[1:], START), torch.zeros_like(memory[:, 0]), []
     for _ in range(STEPS):
-        logits, state = decoder(given, state)
+        logits, found, state = net.step(given, found, state, memory, keys, mask)
         given = logits.argmax(-1)
-        steps.append(given[0])
+        steps.append(given)
     rows = torch.stack(steps, 1).tolist()
     return ["".join(WRITTEN[symbol] for symbol in row).partition(WRITTEN[END])[0] for row in rows]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = training_parser("Train the nets of dates.py in PyTorch.").parse_args(arguments)
+    options = training_parser("Train the net of dates.py in PyTorch.").parse_args(arguments)
     torch.set_num_threads(options.threads)
-    nets = build_same(options.width, options.hidden, options.seed)
-    train(nets, options)
+    net = build_same(options.width, options.hidden, options.seed)
+    train(net, options)
     _, days = split_dates(options.seed)
     pairs = draw_pairs(days, options.test, np.random.default_rng(options.seed + 1))
-    batch = as_batch(pairs)
-    found = decode_greedily(nets, torch.from_numpy(batch.source), torch.from_numpy(batch.lengths))
+    found: list[str] = []
+    for first in range(0, len(pairs), ROWS):
+        batch = as_batch(pairs[first : first + ROWS])
+        found += decode_greedily(net, torch.from_numpy(batch.source), torch.from_numpy(batch.lengths))
     print(f"exact on {len(pairs)} unseen dates: greedy {exact(found, pairs):.2%}")
 
 
