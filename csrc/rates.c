@@ -3,7 +3,7 @@
 #include "plan.h"
 
 /* The axis on which a layer of another rate writes: one that has this pace already, or a new one. -1: there is no room. */
-static int32_t axis_of(trnn_graph *graph, const trnn_layer *layer, int32_t i, int32_t of)
+static int32_t rate_axis(trnn_graph *graph, const trnn_layer *layer, int32_t i, int32_t of)
 {
     const trnn_rate rate = layer->type->rate(layer);
     for (int32_t p = 0; p < graph->paces; p++) {
@@ -28,7 +28,7 @@ static int32_t due_after(trnn_rate rate, float seen, int64_t steps)
     return (int32_t)(trnn_rate_due(rate, before + steps) - trnn_rate_due(rate, before));
 }
 
-static int32_t row_steps(const trnn_span *span, int32_t axis, int32_t b)
+static int32_t rate_row_steps(const trnn_span *span, int32_t axis, int32_t b)
 {
     const trnn_graph *graph = span->graph;
     if (axis == 0) return 1;
@@ -36,18 +36,18 @@ static int32_t row_steps(const trnn_span *span, int32_t axis, int32_t b)
         return span->lengths[axis - 1] ? span->lengths[axis - 1][b] : span->steps[axis - 1];
     const trnn_pace *pace = &graph->pace[axis - graph->axes - 1];
     const float *seen = span->state + (size_t)b * graph->row_state + span->nodes[pace->node].state;
-    const int32_t steps = row_steps(span, pace->of, b), after = span->ends ? pace->rate.after : 0;
+    const int32_t steps = rate_row_steps(span, pace->of, b), after = span->ends ? pace->rate.after : 0;
     return due_after(pace->rate, *seen, (int64_t)steps + after);
 }
 
-static int is_short(const trnn_span *span, int32_t batch, int alone)
+static int rate_is_short(const trnn_span *span, int32_t batch, int alone)
 {
     const trnn_graph *graph = span->graph;
     for (int32_t p = 0; p < graph->paces; p++) {
         const trnn_pace *pace = &graph->pace[p];
         const float *seen = span->state + span->nodes[pace->node].state;
         for (int32_t b = 0; b < batch; b++, seen += graph->row_state)
-            if (row_steps(span, graph->axes + 1 + p, b) == 0 &&
+            if (rate_row_steps(span, graph->axes + 1 + p, b) == 0 &&
                 (alone || trnn_rate_due(pace->rate, trnn_rate_seen(*seen)) == 0))
                 return 1;
     }
@@ -58,7 +58,7 @@ int32_t trnn_span_steps(const trnn_span *span, int32_t axis, int32_t batch, int3
 {
     int32_t most = 0;
     for (int32_t b = 0; b < batch; b++) {
-        const int32_t steps = row_steps(span, axis, b);
+        const int32_t steps = rate_row_steps(span, axis, b);
         if (lengths) lengths[b] = steps;
         if (steps > most) most = steps;
     }
@@ -115,21 +115,21 @@ static size_t place_of_done(const trnn_graph *graph, int32_t batch, int32_t p)
     return trnn_paces_bytes(graph, batch) / sizeof(int32_t) + (size_t)p * (size_t)batch;
 }
 
-static void clear(const trnn_graph *graph, int32_t batch, int32_t *counts)
+static void clear_done(const trnn_graph *graph, int32_t batch, int32_t *counts)
 {
     const size_t first = place_of_done(graph, batch, 0), end = place_of_done(graph, batch, graph->paces);
     for (size_t i = first; i < end; i++) counts[i] = 0;
 }
 
-static void add(const trnn_graph *graph, int32_t batch, int32_t *counts)
+static void add_done(const trnn_graph *graph, int32_t batch, int32_t *counts)
 {
     int32_t *done = counts + place_of_done(graph, batch, 0);
     for (int32_t p = 0; p < graph->paces; p++, counts += 2)
         for (int32_t b = 0; b < batch; b++) *done++ += *(counts++ + 2);
 }
 
-static void give(const trnn_graph *graph, int32_t axis, int32_t batch, size_t stride, size_t bytes,
-                 const int32_t *counts, const char *from, char *to)
+static void give_frames(const trnn_graph *graph, int32_t axis, int32_t batch, size_t stride, size_t bytes,
+                        const int32_t *counts, const char *from, char *to)
 {
     const int32_t p = axis - graph->axes - 1;
     const int32_t *frames = counts + (size_t)p * ((size_t)batch + 2) + 2;
@@ -140,4 +140,5 @@ static void give(const trnn_graph *graph, int32_t axis, int32_t batch, size_t st
                       from + ((size_t)i * (size_t)batch + (size_t)b) * bytes, bytes);
 }
 
-const trnn_pacing trnn_rates = {axis_of, count_paces, clear, add, give, read_paces, is_short, row_steps};
+const trnn_pacing trnn_rates = {rate_axis,   count_paces, clear_done,    add_done,
+                                give_frames, read_paces,  rate_is_short, rate_row_steps};

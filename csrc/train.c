@@ -223,7 +223,7 @@ static void set_clock(const trnn_training *training, const trnn_training_job *jo
     }
 }
 
-static int32_t *counts_of(const trnn_training *training, const trnn_training_job *job)
+static int32_t *taped_counts(const trnn_training *training, const trnn_training_job *job)
 {
     return (int32_t *)(void *)((char *)job->tape + training->counts);
 }
@@ -236,7 +236,8 @@ static void begin_walk(walk *me, const trnn_training *training, const trnn_train
     me->flags = find_flags(training, job);
     set_clock(training, job, &me->clock);
     const trnn_pacing *pacing = training->graph.pacing;
-    if (pacing) pacing->read(&training->graph, training->sizes.batch, counts_of(training, job), &me->clock);
+    if (pacing)
+        pacing->read(&training->graph, training->sizes.batch, taped_counts(training, job), &me->clock);
 }
 
 static float *on_tape(const walk *me, size_t place)
@@ -421,7 +422,7 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
             if (job->lengths[a][b] < 1 || job->lengths[a][b] > job->steps[a]) return TRNN_E_LENGTHS;
     }
     const trnn_graph *graph = &training->graph;
-    int32_t *counts = counts_of(training, job);
+    int32_t *counts = taped_counts(training, job);
     trnn_clock clock;
     set_clock(training, job, &clock);
     if (graph->pacing) graph->pacing->count(graph, training->nodes, job->state, sizes->batch, counts, &clock);

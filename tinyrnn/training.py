@@ -192,7 +192,7 @@ def forward_ports(
         inputs = [Face(a.shape, swapped) for a, swapped in zip(entered.arrays, entered.swapped, strict=True)]
         outputs = []
         for frame, (_, axis) in zip(ports.out_frames, layout.tape.outputs, strict=True):
-            shape, swapped = entered.shape(min(axis, 1), frame, None), entered.swaps(axis)
+            shape, swapped = entered.shape(axis if axis <= len(ports.times) else 1, frame, None), entered.swaps(axis)
             outputs.append(Face((shape[1], shape[0], *frame) if swapped else shape, swapped))
         return _forward(net, layout, feed, start, Pass(layout, inputs, outputs, named))
 

@@ -7,19 +7,22 @@
  */
 #include "training.h"
 
-static const trnn_unfold_args *args_of(const trnn_layer *layer) { return &layer->as.unfold; }
+static const trnn_unfold_args *unfold_args(const trnn_layer *layer) { return &layer->as.unfold; }
 
-static int64_t reach_of(const trnn_unfold_args *a) { return (int64_t)(a->kernel_size - 1) * a->dilation; }
+static int64_t unfold_reach(const trnn_unfold_args *a) { return (int64_t)(a->kernel_size - 1) * a->dilation; }
 
-static size_t numbers_of(const trnn_unfold_args *a) { return trnn_times((size_t)a->rows, (size_t)a->cols); }
+static size_t unfold_numbers(const trnn_unfold_args *a)
+{
+    return trnn_times((size_t)a->rows, (size_t)a->cols);
+}
 
 static trnn_status unfold_check(const trnn_layer *layer)
 {
-    const trnn_unfold_args *a = args_of(layer);
+    const trnn_unfold_args *a = unfold_args(layer);
     if (!trnn_is_size(a->rows) || !trnn_is_size(a->cols) || !trnn_is_size(a->kernel_size) ||
         !trnn_is_size(a->stride) || !trnn_is_size(a->dilation) || !trnn_is_flag(a->lowest))
         return TRNN_E_ARGUMENT;
-    const int64_t reach = reach_of(a);
+    const int64_t reach = unfold_reach(a);
     if (a->pad_left < 0 || a->pad_left > reach || a->pad_right < 0 || a->pad_right > reach)
         return TRNN_E_ARGUMENT;
     return reach + a->stride < TRNN_RATE_MAX ? TRNN_OK : TRNN_E_SIZE; /* the state counts in a float */
@@ -27,7 +30,7 @@ static trnn_status unfold_check(const trnn_layer *layer)
 
 static trnn_status unfold_frame(const trnn_layer *layer, trnn_frame in, trnn_frame *out)
 {
-    const trnn_unfold_args *a = args_of(layer);
+    const trnn_unfold_args *a = unfold_args(layer);
     if (in.planes != 1 || in.rows != a->rows || in.cols != a->cols) return TRNN_E_SHAPE;
     *out = (trnn_frame){in.rows, in.cols, a->kernel_size};
     return TRNN_OK;
@@ -35,14 +38,14 @@ static trnn_status unfold_frame(const trnn_layer *layer, trnn_frame in, trnn_fra
 
 static trnn_rate unfold_rate(const trnn_layer *layer)
 {
-    const trnn_unfold_args *a = args_of(layer);
-    return (trnn_rate){(int32_t)reach_of(a) - a->pad_left, a->stride, a->pad_right};
+    const trnn_unfold_args *a = unfold_args(layer);
+    return (trnn_rate){(int32_t)unfold_reach(a) - a->pad_left, a->stride, a->pad_right};
 }
 
 static size_t unfold_state(const trnn_layer *layer)
 {
-    const trnn_unfold_args *a = args_of(layer);
-    return trnn_plus(1, trnn_times((size_t)reach_of(a), numbers_of(a)));
+    const trnn_unfold_args *a = unfold_args(layer);
+    return trnn_plus(1, trnn_times((size_t)unfold_reach(a), unfold_numbers(a)));
 }
 
 /* A row's sequence: what came before a call, and the call's steps. Positions count from its first step. */
@@ -54,60 +57,60 @@ typedef struct {
     int32_t seen, steps;  /* steps before the call, as far as they count, and of the call */
 } row;
 
-static row row_of(const trnn_layer *layer, const float *x, int32_t batch, int32_t b, const float *state,
-                  float count, int32_t steps)
+static row unfolded_row(const trnn_layer *layer, const float *x, int32_t batch, int32_t b, const float *state,
+                        float count, int32_t steps)
 {
-    const trnn_unfold_args *a = args_of(layer);
-    const size_t numbers = numbers_of(a);
+    const trnn_unfold_args *a = unfold_args(layer);
+    const size_t numbers = unfold_numbers(a);
     return (row){a, state, x + (size_t)b * numbers, (size_t)batch * numbers, trnn_rate_seen(count), steps};
 }
 
 /* The position of the oldest step of the i-th frame that is due in the call. */
-static int64_t begin_of(const row *me, trnn_rate rate, int32_t i)
+static int64_t window_begin(const row *me, trnn_rate rate, int32_t i)
 {
     return (trnn_rate_due(rate, me->seen) + i) * rate.stride - me->args->pad_left - me->seen;
 }
 
 /* The step at a position; NULL: padding. */
-static const float *step_at(const row *me, int64_t at)
+static const float *unfolded_step(const row *me, int64_t at)
 {
-    const int64_t reach = reach_of(me->args);
+    const int64_t reach = unfold_reach(me->args);
     if (at >= me->steps || at < -reach || at < -(int64_t)me->seen) return NULL;
     return at >= 0 ? me->x + (size_t)at * me->step
-                   : me->history + (size_t)(reach + at) * numbers_of(me->args);
+                   : me->history + (size_t)(reach + at) * unfold_numbers(me->args);
 }
 
-static void write_frame(const row *me, int64_t begin, float *y)
+static void write_window(const row *me, int64_t begin, float *y)
 {
     const trnn_unfold_args *a = me->args;
-    const size_t numbers = numbers_of(a), taps = (size_t)a->kernel_size;
+    const size_t numbers = unfold_numbers(a), taps = (size_t)a->kernel_size;
     const float one = 1.0f, padding = a->lowest ? -one / (one - one) : 0.0f;
     for (size_t tap = 0; tap < taps; tap++) {
-        const float *const from = step_at(me, begin + (int64_t)tap * a->dilation);
+        const float *const from = unfolded_step(me, begin + (int64_t)tap * a->dilation);
         for (size_t i = 0; i < numbers; i++) y[i * taps + tap] = from ? from[i] : padding;
     }
 }
 
 /* Writes the frames that are due of one row, and zeros beyond them. y (due.steps, batch, rows, cols, kernel_size). */
-static void write_row(const trnn_layer *layer, const row *me, trnn_due due, int32_t batch, int32_t b,
-                      float *y)
+static void write_windows(const trnn_layer *layer, const row *me, trnn_due due, int32_t batch, int32_t b,
+                          float *y)
 {
     const trnn_rate rate = unfold_rate(layer);
-    const size_t numbers = trnn_times(numbers_of(me->args), (size_t)me->args->kernel_size);
+    const size_t numbers = trnn_times(unfold_numbers(me->args), (size_t)me->args->kernel_size);
     for (int32_t i = 0; i < due.steps; i++) {
         float *const frame = y + ((size_t)i * (size_t)batch + (size_t)b) * numbers;
         if (i < due.frames[b])
-            write_frame(me, begin_of(me, rate, i), frame);
+            write_window(me, window_begin(me, rate, i), frame);
         else
             trnn_zero(frame, numbers * sizeof(float));
     }
 }
 
 /* The steps of the call follow those of the state, and the oldest ones leave it. */
-static void keep_steps(const trnn_layer *layer, const row *me, float *state)
+static void keep_unfolded(const trnn_layer *layer, const row *me, float *state)
 {
     const trnn_unfold_args *a = me->args;
-    const size_t numbers = numbers_of(a), all = (size_t)reach_of(a), steps = (size_t)me->steps;
+    const size_t numbers = unfold_numbers(a), all = (size_t)unfold_reach(a), steps = (size_t)me->steps;
     const size_t fresh = steps < all ? steps : all;
     float *const history = state + 1;
     for (size_t i = fresh * numbers; i < all * numbers; i++) history[i - fresh * numbers] = history[i];
@@ -122,9 +125,9 @@ static void unfold_run(const trnn_call *call)
     for (int32_t b = 0; b < call->batch; b++) {
         float *const state = call->state + (size_t)b * call->state_stride;
         const int32_t steps = trnn_row_steps(call->lengths, b, call->start, call->steps);
-        const row me = row_of(call->layer, call->x, call->batch, b, state + 1, state[0], steps);
-        write_row(call->layer, &me, call->due, call->batch, b, call->y);
-        keep_steps(call->layer, &me, state);
+        const row me = unfolded_row(call->layer, call->x, call->batch, b, state + 1, state[0], steps);
+        write_windows(call->layer, &me, call->due, call->batch, b, call->y);
+        keep_unfolded(call->layer, &me, state);
     }
 }
 
@@ -142,17 +145,18 @@ static void unfold_forward(const trnn_pass *pass)
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *const state = pass->state + (size_t)b * pass->state_stride;
         const int32_t steps = trnn_row_steps(pass->lengths, b, 0, pass->steps);
-        const row me = row_of(pass->layer, pass->x, pass->batch, b, state + 1, state[0], steps);
+        const row me = unfolded_row(pass->layer, pass->x, pass->batch, b, state + 1, state[0], steps);
         ((float *)pass->tape)[b] = state[0];
-        write_row(pass->layer, &me, pass->due, pass->batch, b, pass->y);
-        keep_steps(pass->layer, &me, state);
+        write_windows(pass->layer, &me, pass->due, pass->batch, b, pass->y);
+        keep_unfolded(pass->layer, &me, state);
     }
 }
 
 /* The gradients of a row's steps: dx of the call's and dstate of those before, whose own terms dstate has first. */
-static void begin_sums(const trnn_pass *pass, const row *me, int32_t b, float *dhistory)
+static void begin_window_sums(const trnn_pass *pass, const row *me, int32_t b, float *dhistory)
 {
-    const size_t numbers = numbers_of(me->args), all = (size_t)reach_of(me->args), steps = (size_t)me->steps;
+    const size_t numbers = unfold_numbers(me->args), all = (size_t)unfold_reach(me->args),
+                 steps = (size_t)me->steps;
     float *const dx = pass->dx ? pass->dx + (size_t)b * numbers : NULL;
     for (int32_t t = 0; dx && t < pass->steps; t++)
         trnn_zero(dx + (size_t)t * me->step, numbers * sizeof(float));
@@ -167,16 +171,16 @@ static void begin_sums(const trnn_pass *pass, const row *me, int32_t b, float *d
     trnn_zero(dhistory, (steps < all ? steps : all) * numbers * sizeof(float));
 }
 
-static void add_frame(const trnn_pass *pass, const row *me, int32_t b, int64_t begin, const float *dy,
-                      float *dhistory)
+static void add_window(const trnn_pass *pass, const row *me, int32_t b, int64_t begin, const float *dy,
+                       float *dhistory)
 {
     const trnn_unfold_args *a = me->args;
-    const size_t numbers = numbers_of(a), taps = (size_t)a->kernel_size;
+    const size_t numbers = unfold_numbers(a), taps = (size_t)a->kernel_size;
     for (size_t tap = 0; tap < taps; tap++) {
         const int64_t at = begin + (int64_t)tap * a->dilation;
-        if (!step_at(me, at) || (at >= 0 && !pass->dx)) continue;
+        if (!unfolded_step(me, at) || (at >= 0 && !pass->dx)) continue;
         float *const to = at >= 0 ? pass->dx + (size_t)at * me->step + (size_t)b * numbers
-                                  : dhistory + (size_t)(reach_of(a) + at) * numbers;
+                                  : dhistory + (size_t)(unfold_reach(a) + at) * numbers;
         for (size_t i = 0; i < numbers; i++) to[i] += dy[i * taps + tap];
     }
 }
@@ -188,12 +192,12 @@ static void unfold_backward(const trnn_pass *pass)
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *const dstate = pass->dstate + (size_t)b * pass->state_stride;
         const int32_t steps = trnn_row_steps(pass->lengths, b, 0, pass->steps);
-        const row me = row_of(pass->layer, pass->x, pass->batch, b, pass->state + 1,
-                              ((const float *)pass->tape)[b], steps);
-        begin_sums(pass, &me, b, dstate + 1);
+        const row me = unfolded_row(pass->layer, pass->x, pass->batch, b, pass->state + 1,
+                                    ((const float *)pass->tape)[b], steps);
+        begin_window_sums(pass, &me, b, dstate + 1);
         for (int32_t i = pass->due.frames[b] - 1; i >= 0; i--)
-            add_frame(pass, &me, b, begin_of(&me, rate, i),
-                      pass->dy + ((size_t)i * (size_t)pass->batch + (size_t)b) * numbers, dstate + 1);
+            add_window(pass, &me, b, window_begin(&me, rate, i),
+                       pass->dy + ((size_t)i * (size_t)pass->batch + (size_t)b) * numbers, dstate + 1);
         dstate[0] = 0.0f; /* a count has none */
     }
 }
