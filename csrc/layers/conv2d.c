@@ -68,15 +68,15 @@ static size_t positions_of(const trnn_layer *layer, trnn_frame out)
 }
 
 /* Positions from the first that an output reads to the last one. */
-static int64_t span_of(const conv_axis *a) { return (int64_t)a->dilation * (a->taps - 1) + 1; }
+static int64_t window_span(const conv_axis *a) { return (int64_t)a->dilation * (a->taps - 1) + 1; }
 
 /* Sets a->out, the positions that the axis writes. */
 TRNN_NOINLINE trnn_status find_length(conv_axis *a, int32_t after)
 {
     if (a->reflect && (a->before >= a->in || after >= a->in)) return TRNN_E_SHAPE;
     const int64_t padded = (int64_t)a->in + a->before + after;
-    if (padded < span_of(a)) return TRNN_E_SHAPE;
-    const int64_t length = (padded - span_of(a)) / a->stride + 1;
+    if (padded < window_span(a)) return TRNN_E_SHAPE;
+    const int64_t length = (padded - window_span(a)) / a->stride + 1;
     if (length > TRNN_SIZE_MAX) return TRNN_E_SIZE;
     a->out = (int32_t)length;
     return TRNN_OK;
@@ -184,7 +184,7 @@ static float *unroll_at_border(const conv_shape *s, const float *x, int64_t top,
 /* Unrolls `count` positions of a group's channels, the `first` one on: a row has the numbers that an output multiplies. */
 TRNN_NOINLINE void unroll(const conv_shape *s, const float *x, size_t first, size_t count, float *rows)
 {
-    const int64_t high = s->rows.in - span_of(&s->rows), wide = s->cols.in - span_of(&s->cols);
+    const int64_t high = s->rows.in - window_span(&s->rows), wide = s->cols.in - window_span(&s->cols);
     for (size_t p = first; p < first + count; p++) {
         const int64_t top = (int64_t)(p / (size_t)s->cols.out) * s->rows.stride - s->rows.before;
         const int64_t left = (int64_t)(p % (size_t)s->cols.out) * s->cols.stride - s->cols.before;
@@ -253,8 +253,8 @@ TRNN_NOINLINE panel_scratch place_panels(const trnn_layer *layer, const conv_sha
 {
     const size_t units = (size_t)trnn_conv_units(layer), depth = trnn_conv_depth(layer);
     panel_scratch scratch;
-    scratch.high = (size_t)((int64_t)(s->rows.out - 1) * s->rows.stride + span_of(&s->rows));
-    scratch.wide = (size_t)((int64_t)(s->cols.out - 1) * s->cols.stride + span_of(&s->cols));
+    scratch.high = (size_t)((int64_t)(s->rows.out - 1) * s->rows.stride + window_span(&s->rows));
+    scratch.wide = (size_t)((int64_t)(s->cols.out - 1) * s->cols.stride + window_span(&s->cols));
     const size_t padded = trnn_times(trnn_times(s->channels, scratch.high), scratch.wide);
     scratch.padded = trnn_take(cursor, trnn_plus(padded, TRNN_PANEL));
     scratch.block = trnn_take(cursor, trnn_plus(trnn_times(depth + 1, POSITIONS_BY_PANELS), TRNN_PANEL));

@@ -40,8 +40,9 @@ static trnn_status conv_transpose1d_frame(const trnn_layer *layer, trnn_frame in
 {
     const trnn_conv_transpose_args *a = &layer->as.conv_transpose;
     if (in.planes != 1 || in.rows != a->in_channels) return TRNN_E_SHAPE;
-    const int64_t spread = (int64_t)(in.cols - 1) * a->stride + (int64_t)a->dilation * (a->kernel_size - 1);
-    const int64_t length = spread - 2 * (int64_t)a->padding + a->output_padding + 1;
+    const int64_t spread_taps =
+        (int64_t)(in.cols - 1) * a->stride + (int64_t)a->dilation * (a->kernel_size - 1);
+    const int64_t length = spread_taps - 2 * (int64_t)a->padding + a->output_padding + 1;
     if (length < 1) return TRNN_E_SHAPE;
     if (length > TRNN_SIZE_MAX) return TRNN_E_SIZE;
     *out = (trnn_frame){1, a->out_channels, (int32_t)length};
@@ -65,9 +66,9 @@ enum { COLS_AT_ONCE = 64 }; /* positions of x of a product */
 typedef struct {
     int32_t rows, depth; /* of a group's matrix */
     size_t at_once;
-    float *x;      /* (at_once, depth) */
-    float *spread; /* (at_once, rows) */
-    void *own;     /* scratch of the product */
+    float *x;           /* (at_once, depth) */
+    float *spread_taps; /* (at_once, rows) */
+    void *own;          /* scratch of the product */
 } spread_scratch;
 
 static spread_scratch place_spread(const trnn_layer *layer, int32_t length, trnn_cursor *cursor)
@@ -76,7 +77,7 @@ static spread_scratch place_spread(const trnn_layer *layer, int32_t length, trnn
     spread_scratch scratch = {.rows = spread_rows(a), .depth = spread_depth(a)};
     scratch.at_once = length < COLS_AT_ONCE ? (size_t)length : COLS_AT_ONCE;
     scratch.x = trnn_take(cursor, trnn_times(scratch.at_once, (size_t)scratch.depth));
-    scratch.spread = trnn_take(cursor, trnn_times(scratch.at_once, (size_t)scratch.rows));
+    scratch.spread_taps = trnn_take(cursor, trnn_times(scratch.at_once, (size_t)scratch.rows));
     scratch.own =
         trnn_take_bytes(cursor, trnn_product_scratch(layer->format, (int32_t)scratch.at_once, scratch.depth));
     return scratch;
@@ -120,8 +121,8 @@ static int64_t spread_place(const trnn_conv_transpose_args *a, size_t p, int32_t
 }
 
 /* Adds the numbers of `count` positions of x, the `first` one on, to a group of y, whose channels have `out` positions. */
-static void spread(const trnn_conv_transpose_args *a, const float *numbers, size_t first, size_t count,
-                   int64_t out, float *y)
+static void spread_taps(const trnn_conv_transpose_args *a, const float *numbers, size_t first, size_t count,
+                        int64_t out, float *y)
 {
     const int32_t channels = a->out_channels / a->groups;
     for (size_t p = first; p < first + count; p++)
@@ -176,9 +177,9 @@ static void conv_transpose1d_run(const trnn_call *call)
                 count = length - first < scratch.at_once ? length - first : scratch.at_once;
                 to_positions(x, depth, length, first, count, scratch.x);
                 const trnn_product product = trnn_product_of(matrix, (int32_t)count, scratch.rows, NULL,
-                                                             scratch.x, scratch.spread, scratch.own);
+                                                             scratch.x, scratch.spread_taps, scratch.own);
                 TRNN_KERNEL(call->isa, product)(&product);
-                spread(a, scratch.spread, first, count, out, y);
+                spread_taps(a, scratch.spread_taps, first, count, out, y);
             }
         }
     }
@@ -225,9 +226,9 @@ static void conv_transpose1d_backward(const trnn_pass *pass)
                                    scratch.rows, scratch.depth);
         for (size_t first = 0, count; first < length; first += count) {
             count = length - first < scratch.at_once ? length - first : scratch.at_once;
-            gather(a, dy, first, count, out, scratch.spread);
+            gather(a, dy, first, count, out, scratch.spread_taps);
             const trnn_product product = trnn_product_of(transposed, (int32_t)count, scratch.depth, NULL,
-                                                         scratch.spread, scratch.x, NULL);
+                                                         scratch.spread_taps, scratch.x, NULL);
             TRNN_KERNEL(pass->isa, product)(&product);
             from_positions(scratch.x, (size_t)scratch.depth, length, first, count, dx);
         }
@@ -253,9 +254,9 @@ static void conv_transpose1d_gradients(const trnn_pass *pass)
                 to_positions((const float *)pass->x + (n * groups + group) * depth * length, depth, length,
                              first, count, scratch.x);
                 gather(a, pass->dy + (n * groups + group) * channels * out, first, count, (int64_t)out,
-                       scratch.spread);
+                       scratch.spread_taps);
                 const trnn_weight_gradient gradient = trnn_weight_gradient_of(
-                    pass, matrix, (int32_t)count, scratch.rows, scratch.spread, scratch.x, dw, NULL);
+                    pass, matrix, (int32_t)count, scratch.rows, scratch.spread_taps, scratch.x, dw, NULL);
                 TRNN_KERNEL(pass->isa, weight_gradient)(&gradient);
             }
     }

@@ -7,7 +7,7 @@
 #include "training.h"
 
 /* Numbers of a frame that has been checked. */
-static size_t size_of(trnn_frame in) { return (size_t)in.planes * (size_t)in.rows * (size_t)in.cols; }
+static size_t start_size(trnn_frame in) { return (size_t)in.planes * (size_t)in.rows * (size_t)in.cols; }
 
 /* Loads a row's r-th value. */
 static void load(const trnn_layer *layer, int32_t r, const float *value, float *state)
@@ -25,7 +25,7 @@ void trnn_start_run(const trnn_call *call, size_t numbers)
         state[numbers] = 1;
         for (int32_t r = 0; r < call->count; r++) {
             const trnn_read *read = &call->others[r];
-            load(call->layer, r, read->x + b * size_of(read->in), state);
+            load(call->layer, r, read->x + b * start_size(read->in), state);
         }
     }
 }
@@ -39,7 +39,7 @@ void trnn_start_forward(const trnn_pass *pass, size_t numbers, float *began)
         state[numbers] = 1;
         for (int32_t r = 0; r < pass->count; r++) {
             const trnn_pass_read *read = &pass->others[r];
-            load(pass->layer, r, read->x + (size_t)b * size_of(read->in), state);
+            load(pass->layer, r, read->x + (size_t)b * start_size(read->in), state);
         }
     }
 }
@@ -49,7 +49,7 @@ void trnn_start_backward(const trnn_pass *pass, const float *began)
     trnn_start_part part;
     for (int32_t r = 0; r < pass->count; r++) {
         const trnn_pass_read *read = &pass->others[r];
-        const size_t size = size_of(read->in);
+        const size_t size = start_size(read->in);
         for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
             float *dstate = pass->dstate + (size_t)b * pass->state_stride;
             float *dx = read->dx ? read->dx + (size_t)b * size : NULL;
