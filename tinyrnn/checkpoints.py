@@ -65,8 +65,8 @@ def save(path: Path, run: Run) -> None:
             "batch": run.batch,
             "step": run.step,
             "stop": run.stop,
-            "total": run.total,
-            "weight": run.weight,
+            "total": run.totals if len(run.totals) > 1 else run.totals[0],
+            "weight": run.weights if len(run.weights) > 1 else run.weights[0],
             "norm": run.norm,
             "seconds": run.seconds,
         },
@@ -304,13 +304,19 @@ def _checked_position(
         "step": step,
         "stop": check_bool("stop", given["stop"]),
     }
-    for key in ("total", "weight", "norm", "seconds"):
-        if isinstance(given[key], bool) or not isinstance(given[key], (int, float)):
-            raise TypeError(f"{key} is {given[key]!r:.100}, expected a number")
-        position[key] = float(given[key])
-    for key in ("weight", "seconds"):
-        check_float(key, position[key], 0.0)
-    if batch == step == 0 and (position["total"] or position["weight"]):
+    for key in ("norm", "seconds"):
+        position[key] = _number(key, given[key])
+    check_float("seconds", position["seconds"], 0.0)
+    for key in ("total", "weight"):
+        numbers = given[key] if len(run.goals) > 1 else [given[key]]
+        if not isinstance(numbers, list) or len(numbers) != len(run.goals):
+            raise TypeError(
+                f"{key} is {numbers!r:.100}, expected {len(run.goals)} numbers, one for each loss"
+            )
+        position[f"{key}s"] = [_number(key, number) for number in numbers]
+    for weight in position["weights"]:
+        check_float("weight", weight, 0.0)
+    if batch == step == 0 and any(position["totals"] + position["weights"]):
         raise ValueError("total and weight: expected none before the first batch of an epoch")
     if (carried is not None) != (step > 0):
         raise ValueError(f"step is {step}, expected a carried state if and only if it is above 0")
@@ -330,6 +336,13 @@ def _checked_position(
             )
             raise ValueError(f"carried: got {has}, expected float32 {(size,)}")
     return position, carried
+
+
+def _number(name: str, value: Any) -> float:
+    """A number of JSON, NaN and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r:.100}, expected a number")
+    return float(value)
 
 
 def _checked_dropout(kept: Any, begun: bool) -> dict[str, int]:

@@ -217,6 +217,10 @@ class Module(Guarded, ABC):
         """
         return (), {}
 
+    def _output_names(self) -> list[str]:
+        """The names of its outputs."""
+        return ["y"]
+
     def _children(self) -> Iterable[Module]:
         """The direct parts of a net, layers or nets."""
         return ()

@@ -15,12 +15,24 @@ from numpy.typing import NDArray
 
 from tinyrnn import calls
 from tinyrnn.arguments import check_bool, check_int, check_size
+from tinyrnn.attributes import brief
 from tinyrnn.callbacks import in_order
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
-from tinyrnn.runs import Callback, Interrupt, Progress, Run
-from tinyrnn.samples import Gatherer, Inputs, PortGatherer, PortInputs, Rows, Targets, parts
+from tinyrnn.runs import Callback, Interrupt, Progress, Run, logged, mean
+from tinyrnn.samples import (
+    Gatherer,
+    Goal,
+    Inputs,
+    PortGatherer,
+    PortInputs,
+    Rows,
+    TargetGatherer,
+    Targets,
+    parts,
+)
+from tinyrnn.training import targets_by_output, weights_of
 
 Metric = Callable[[Any, Any], float]
 
@@ -41,6 +53,7 @@ def fit(
     batch_size: int,
     *,
     loss: Any,
+    loss_weights: Any,
     optimizer: Any,
     validation_data: Any,
     metrics: Any,
@@ -62,7 +75,7 @@ def fit(
     seed = None if seed is None else check_int("fit: seed", seed, 0, 2**63 - 1)
     bptt = None if bptt is None else check_size("fit: bptt", bptt)
     callbacks = in_order(callbacks)
-    inputs, targets, loss = _data(net, x, y, lengths, loss, "fit: ")
+    inputs, goals = _data(net, x, y, lengths, loss, loss_weights, "fit: ")
     if not (inputs.recurrent or inputs.stepless):
         raise ShapeError(
             f"fit: x: got samples of shape {inputs.rows[0].shape}, expected single frames {inputs.frame}: no "
@@ -70,22 +83,20 @@ def fit(
         )
     inputs.check_finite()
     if bptt is not None:
-        _check_bptt(bptt, inputs, targets)
-    validation, measures = None, _metrics(metrics, loss)
+        _check_bptt(bptt, inputs, goals)
+    validation, measures = None, _metrics(metrics, goals)
     if validation_data is not None:
-        of_output = {inputs.output: loss} if isinstance(inputs, PortInputs) else loss
-        validation = _validation(net, validation_data, of_output)
-    elif measures:
+        validation = _validation(net, validation_data, goals)
+    elif any(measures):
         raise ValueError("fit: got metrics, but no validation_data to measure them on")
-    _check_monitors(callbacks, validation is not None, measures)
+    _check_monitors(callbacks, goals, validation is not None, measures)
     optimizer = _optimizer(optimizer, net)
 
     run = Run(
         net,
-        loss,
+        goals,
         optimizer,
         inputs,
-        targets,
         callbacks,
         epochs=epochs,
         batch_size=batch_size,
@@ -109,7 +120,7 @@ def fit(
         def validate() -> dict[str, float]:
             if validation is None:
                 return {}
-            return _measured(net, *validation, loss, measures, batch_size, threads, lambda: interrupt.asked)
+            return _measured(net, *validation, measures, batch_size, threads, lambda: interrupt.asked)
 
         try:
             net.train()
@@ -146,6 +157,7 @@ def _hand_over(history: History, error: BaseException) -> None:
 def predict(net: Module, x: Any, batch_size: int, lengths: Any, threads: int, last: bool) -> Any:
     """`Net.predict`."""
     batch_size = check_size("predict: batch_size", batch_size)
+    x = _plain(net, x)
     threads = check_size("predict: threads", threads)
     last = check_bool("predict: last", last)
     if net._several() is not None:
@@ -153,20 +165,22 @@ def predict(net: Module, x: Any, batch_size: int, lengths: Any, threads: int, la
     if isinstance(x, (list, tuple)) and not x and lengths is None:
         return np.empty((0, *calls.streamed(net, None)[2]), np.float32) if last else []
     inputs = Inputs(net, x, lengths, "predict: x", empty=True)
-    if last and inputs.stepless:
-        raise ValueError("predict: last is True, expected False: the samples of x are single frames")
+    if last and (inputs.stepless or inputs.per_sequence):
+        what = "the samples of x are single frames" if inputs.stepless else "the output is one a sequence"
+        raise ValueError(f"predict: last is True, expected False: {what}")
     outputs: Any
-    if inputs.listed and not (inputs.stepless or last):
+    single = inputs.stepless or inputs.per_sequence or last
+    if inputs.listed and not single:
         outputs = [np.empty(0, np.float32)] * len(inputs)
     else:
-        steps = () if inputs.stepless or last else (inputs.rows.shape[1],)
+        steps = () if single else (inputs.rows.shape[1],)
         outputs = np.zeros((len(inputs), *steps, *inputs.out_frame), np.float32)
     if not len(inputs):
         return outputs
-    gather = Gatherer(inputs, None, min(batch_size, len(inputs)))
+    gather = Gatherer(inputs, (), min(batch_size, len(inputs)))
     for rows, y in _outputs(net, gather, batch_size, threads, last):
         for i, numbers in zip(rows, y, strict=True):
-            if inputs.stepless or last:
+            if single:
                 outputs[i] = numbers
             elif inputs.listed:
                 outputs[i] = numbers[: inputs.lengths[i]].copy()
@@ -180,7 +194,7 @@ def _predict_ports(net: Any, x: Any, batch_size: int, lengths: Any, threads: int
     if last:
         raise ValueError("predict: last is True, expected False for several inputs or outputs")
     inputs = PortInputs(net, x, lengths, "predict: x")
-    gather = PortGatherer(inputs, None, min(batch_size, len(inputs)))
+    gather = PortGatherer(inputs, (), min(batch_size, len(inputs)))
     found: list[Any] = [
         [np.empty(0, np.float32)] * len(inputs)
         if view.listed and not view.stepless
@@ -200,12 +214,20 @@ def _predict_ports(net: Any, x: Any, batch_size: int, lengths: Any, threads: int
 
 
 def evaluate(
-    net: Module, x: Any, y: Any, batch_size: int, loss: Any, metrics: Any, lengths: Any, threads: int
+    net: Module,
+    x: Any,
+    y: Any,
+    batch_size: int,
+    loss: Any,
+    loss_weights: Any,
+    metrics: Any,
+    lengths: Any,
+    threads: int,
 ) -> dict[str, float]:
     """`Net.evaluate`."""
-    inputs, targets, loss = _data(net, x, y, lengths, loss, "evaluate: ")
+    inputs, goals = _data(net, x, y, lengths, loss, loss_weights, "evaluate: ")
     batch_size = check_size("evaluate: batch_size", batch_size)
-    return _measured(net, inputs, targets, loss, _metrics(metrics, loss), batch_size, threads)
+    return _measured(net, inputs, goals, _metrics(metrics, goals), batch_size, threads)
 
 
 # ---- without training ----------------------------------------------------------------------------
@@ -235,10 +257,6 @@ def _outputs(
     """Rows and their outputs, samples first, short samples first; with ``last`` only those of last steps."""
     inputs = gather.inputs
     for rows in parts(inputs.by_length(), batch_size):
-        if isinstance(gather, PortGatherer):
-            place = gather.inputs.ports.outputs.index(gather.output)
-            yield rows, gather.outputs(rows, threads)[place]
-            continue
         x = gather.x(rows)
         with _evaluating(net):
             if inputs.recurrent:
@@ -249,56 +267,72 @@ def _outputs(
         if last and inputs.recurrent:
             yield rows, y
             continue
-        y = y if inputs.stepless or inputs.batch_first else y.swapaxes(0, 1)
+        timeless = inputs.stepless or inputs.per_sequence
+        y = y if timeless or inputs.batch_first else y.swapaxes(0, 1)
         yield rows, y[np.arange(len(rows)), inputs.lengths[rows] - 1] if last else y
+
+
+def _outputs_by_goal(
+    net: Module, gather: Gatherer, goals: list[Goal], batch_size: int, threads: int
+) -> Iterator[tuple[Rows, list[NDArray[np.float32]]]]:
+    """Rows and the outputs that have a goal; otherwise as `_outputs`."""
+    if not isinstance(gather, PortGatherer):
+        for rows, y in _outputs(net, gather, batch_size, threads):
+            yield rows, [y]
+        return
+    places = [gather.inputs.ports.outputs.index(goal.output) for goal in goals]
+    for rows in parts(gather.inputs.by_length(), batch_size):
+        ys = gather.outputs(rows, threads)
+        yield rows, [ys[place] for place in places]
 
 
 def _measured(
     net: Module,
     inputs: Inputs,
-    targets: Targets,
-    loss: Any,
-    metrics: Mapping[str, Metric],
+    goals: list[Goal],
+    metrics: list[dict[str, Metric]],
     batch_size: int,
     threads: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """The loss and the metrics; the bits do not depend on the batch size.
+    """The losses and the metrics; the bits do not depend on the batch size.
 
     Outputs do not depend on it, and the loss takes the same few samples at a time.
     """
     batch_size = -(-batch_size // _LOSS_ROWS) * _LOSS_ROWS
-    gather, seen = inputs.gatherer(targets, min(batch_size, len(inputs))), targets.inputs
-    kept: list[Any] = [None] * len(inputs)
-    total = weight = 0.0
-    for rows, outputs in _outputs(net, gather, batch_size, threads):
+    gather = inputs.gatherer(goals, min(batch_size, len(inputs)))
+    kept: list[list[Any]] = [[None] * len(inputs) for _ in goals]
+    totals, weights = [0.0] * len(goals), [0.0] * len(goals)
+    for rows, outputs in _outputs_by_goal(net, gather, goals, batch_size, threads):
         if stop():
             break
         for block in parts(np.arange(len(rows)), _LOSS_ROWS):
-            some, y = rows[block], outputs[block]
-            counted = targets.weight(some)
-            if counted:
-                total += counted * _value(loss, gather, some, y)
-                weight += counted
-            if metrics:
-                for i, numbers in zip(some, y, strict=True):
-                    kept[i] = numbers if seen.stepless else numbers[: seen.lengths[i]].copy()
-    result = {"loss": total if not targets.mean else total / weight if weight else float("nan")}
-    if metrics and not stop():
-        result |= _apply(metrics, targets, kept)
+            some = rows[block]
+            for i, (goal, output) in enumerate(zip(goals, outputs, strict=True)):
+                seen, y = goal.targets.inputs, output[block]
+                counted = goal.targets.weight(some)
+                if counted:
+                    totals[i] += counted * _value(goal.loss, gather.targets[goal.output], some, y)
+                    weights[i] += counted
+                if metrics[i]:
+                    for j, numbers in zip(some, y, strict=True):
+                        kept[i][j] = numbers if seen.stepless else numbers[: seen.lengths[j]].copy()
+    sums = zip(goals, totals, weights, strict=True)
+    result = logged(goals, {goal.output: mean(goal, *of_goal) for goal, *of_goal in sums})
+    if not stop():
+        for goal, measures, numbers in zip(goals, metrics, kept, strict=True):
+            result |= _apply(measures, goal.targets, numbers) if measures else {}
     return result
 
 
-def _value(loss: Any, gather: Gatherer, rows: Rows, y: NDArray[np.float32]) -> float:
+def _value(loss: Any, gather: TargetGatherer, rows: Rows, y: NDArray[np.float32]) -> float:
     """The loss of some samples, given their outputs, samples first."""
-    assert gather.targets is not None
-    inputs = gather.targets.inputs
+    inputs = gather.inputs
     if inputs.stepless:
         return float(loss(np.ascontiguousarray(y), gather.y(rows))[0])
     y = y[:, : inputs.lengths[rows].max()]
     y = np.ascontiguousarray(y if inputs.batch_first else y.swapaxes(0, 1))
-    lengths = Gatherer.lengths_of(inputs, rows)
-    value, _ = loss(y, gather.y(rows), lengths=lengths, batch_first=inputs.batch_first)
+    value, _ = loss(y, gather.y(rows), lengths=inputs.lengths_of(rows), batch_first=inputs.batch_first)
     return float(value)
 
 
@@ -322,7 +356,31 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _metrics(metrics: Any, loss: Any) -> dict[str, Metric]:
+def _metrics(metrics: Any, goals: list[Goal]) -> list[dict[str, Metric]]:
+    """The metrics of each goal, by the names that their numbers get."""
+    if len(goals) == 1:
+        return [_named_metrics(metrics, goals[0].loss)]
+    names = [goal.output for goal in goals]
+    given = {} if metrics is None else metrics
+    if not isinstance(given, Mapping) or not given.keys() <= set(names):
+        got = sorted(map(str, given)) if isinstance(given, Mapping) else brief(given)
+        raise TypeError(f"metrics: got {got}, expected a mapping from output to its metrics: {names}")
+    found = [
+        {
+            f"{goal.output}_{name}": metric
+            for name, metric in _named_metrics(given.get(goal.output), goal.loss).items()
+        }
+        for goal in goals
+    ]
+    taken = ["loss", *(f"{name}_loss" for name in names), *(name for one in found for name in one)]
+    taken += ["lr", "grad_norm", "seconds", *(f"val_{name}" for name in taken)]
+    for name in taken:
+        if taken.count(name) > 1:
+            raise ValueError(f"metrics: two numbers have the name {name!r}: rename an output or a metric")
+    return found
+
+
+def _named_metrics(metrics: Any, loss: Any) -> dict[str, Metric]:
     if metrics is None:
         return {}
     if not isinstance(metrics, (str, Mapping, list, tuple)):
@@ -384,32 +442,35 @@ def _loss(loss: Any) -> Any:
     return loss
 
 
-def _data(net: Module, x: Any, y: Any, lengths: Any, loss: Any, what: str) -> tuple[Inputs, Targets, Any]:
-    """Samples, targets and the loss; of a net of several outputs those of the one that has a loss."""
-    ports = net._several()
-    if ports is None:
-        loss = _loss(loss)
-        inputs = Inputs(net, x, lengths, f"{what}x")
-        return inputs, Targets(inputs, y, loss, f"{what}y"), loss
+def _data(
+    net: Module, x: Any, y: Any, lengths: Any, loss: Any, loss_weights: Any, what: str
+) -> tuple[Inputs, list[Goal]]:
+    """Samples, and a goal for each output that has a loss."""
+    losses, names = loss, net._output_names()
     if not isinstance(loss, Mapping):
-        if len(ports.outputs) > 1:
-            raise TypeError(
-                f"{what}loss is {loss!r}, expected a mapping from one output to its loss: {ports.outputs}"
-            )
-        loss = {ports.outputs[0]: loss}
-    if len(loss) != 1 or not loss.keys() <= set(ports.outputs):
-        raise ValueError(
-            f"{what}loss: got {sorted(map(str, loss))}, expected one of {ports.outputs}; to train several "
-            "outputs at once use net.trainer()"
-        )
-    ((output, one),) = loss.items()
-    one = _loss(one)
-    if isinstance(y, Mapping):
-        if y.keys() != {output}:
-            raise ValueError(f"{what}y: got {sorted(map(str, y))}, expected {[output]}, as the loss")
-        y = y[output]
-    several = PortInputs(net, x, lengths, f"{what}x", output=output)
-    return several, Targets(several.seen(output), y, one, f"{what}y"), one
+        if len(names) > 1:
+            raise TypeError(f"{what}loss is {brief(loss)}, expected a mapping from output to loss: {names}")
+        losses = {names[0]: loss}
+    if not losses or not losses.keys() <= set(names):
+        raise ValueError(f"{what}loss: got {sorted(map(str, losses))}, expected some of {names}")
+    losses = {name: _loss(losses[name]) for name in names if name in losses}
+    weights = weights_of(what, loss_weights, loss)
+    wanted = targets_by_output(what, y, list(losses))
+    kind = Inputs if net._several() is None else PortInputs
+    inputs = kind(net, _plain(net, x), lengths, f"{what}x")
+    goals = []
+    for name, one in losses.items():
+        called = f"{what}y: {name}" if len(losses) > 1 else f"{what}y"
+        targets = Targets(inputs.seen(name), wanted[name], one, called)
+        goals.append(Goal(name, one, targets, weights.get(name, 1.0)))
+    return inputs, goals
+
+
+def _plain(net: Module, x: Any) -> Any:
+    """The samples of the only input of a net, given by its name."""
+    if net._several() is not None or not isinstance(x, Mapping):
+        return x
+    return calls.named_inputs(net, list(net._ports_known()), (x,))[0]
 
 
 def _optimizer(optimizer: Any, net: Module) -> Any:
@@ -425,23 +486,25 @@ def _optimizer(optimizer: Any, net: Module) -> Any:
     return optimizer
 
 
-def _validation(net: Module, data: Any, loss: Any) -> tuple[Inputs, Targets]:
+def _validation(net: Module, data: Any, goals: list[Goal]) -> tuple[Inputs, list[Goal]]:
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise TypeError("validation_data: expected (x, y) or (x, y, lengths)")
     lengths = data[2] if len(data) == 3 else None
-    inputs, targets, _ = _data(net, data[0], data[1], lengths, loss, "validation_data: ")
-    inputs.check_finite()
-    return inputs, targets
+    losses = {goal.output: goal.loss for goal in goals}
+    weights = {goal.output: goal.weight for goal in goals}
+    found = _data(net, data[0], data[1], lengths, losses, weights, "validation_data: ")
+    found[0].check_finite()
+    return found
 
 
-def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
+def _check_bptt(bptt: int, inputs: Inputs, goals: list[Goal]) -> None:
     if not inputs.recurrent or inputs.stepless:
         raise ValueError(f"fit: bptt is {bptt}, expected None: no layer is recurrent")
     if isinstance(inputs, PortInputs) and len(inputs.ports.times) > 1:
         raise ValueError(f"fit: bptt is {bptt}, expected None for a net of several axes of time")
-    if targets.inputs.width is not None:
+    if any(goal.targets.inputs.width is not None for goal in goals):
         raise ValueError(f"fit: bptt is {bptt}, expected None: the output has a rate of its own")
-    if not targets.per_step:
+    if not all(goal.targets.per_step for goal in goals):
         raise ShapeError("fit: bptt needs a target for each step, because each chunk is trained by itself")
     chunks = -(-inputs.lengths // bptt)
     if chunks.min() < chunks.max():
@@ -452,11 +515,14 @@ def _check_bptt(bptt: int, inputs: Inputs, targets: Targets) -> None:
         )
 
 
-def _check_monitors(callbacks: list[Callback], validated: bool, metrics: Mapping[str, Metric]) -> None:
+def _check_monitors(
+    callbacks: list[Callback], goals: list[Goal], validated: bool, metrics: list[dict[str, Metric]]
+) -> None:
     """Check that every monitored number is measured: better now than after an epoch."""
-    known = {"loss", "lr", "grad_norm", "seconds"}
+    measured = {"loss", *(f"{goal.output}_loss" for goal in goals if len(goals) > 1)}
+    known = {"lr", "grad_norm", "seconds", *measured}
     if validated:
-        known |= {"val_loss", *(f"val_{name}" for name in metrics)}
+        known |= {f"val_{name}" for name in measured.union(*metrics)}
     for callback in callbacks:
         if callback.monitor is not None and callback.monitor not in known:
             hint = "" if validated else "; val_* needs validation_data"

@@ -190,7 +190,7 @@ class Graph(Nest):
 
         Returns
         -------
-        ndarray, float32; or of a net with several outputs a tuple, of one whose outputs have names a dict
+        ndarray, float32; of several outputs a tuple, or a dict if they have names
         """
         if any(isinstance(one, Value) for one in x):
             return applied(self, x)
@@ -213,7 +213,7 @@ class Graph(Nest):
     def _given(self, arrays: list[Any]) -> Any:
         """Arrays of the outputs in the form in which a call returns them."""
         names = list(self._outputs)
-        if names == ["y"]:
+        if len(names) == 1:
             return arrays[0]
         return (
             tuple(arrays) if all(name.isdigit() for name in names) else dict(zip(names, arrays, strict=True))
@@ -229,7 +229,7 @@ class Graph(Nest):
             if not given or not given.keys() <= set(names):
                 raise ValueError(f"{what}: got {sorted(map(str, given))}, expected some of {names}")
             return [given.get(name) for name in names]
-        if len(names) == 1 and names == ["y"]:
+        if len(names) == 1:
             return [given]
         if not isinstance(given, (tuple, list)) or len(given) != len(names):
             got = f"{len(given)}" if isinstance(given, (tuple, list)) else type(given).__name__
@@ -308,6 +308,9 @@ class Graph(Nest):
 
     def _ports_known(self) -> dict[str, tuple[Frame | None, str | None]]:
         return {name: (value.frame, value.time) for name, value in self._inputs.items()}
+
+    def _output_names(self) -> list[str]:
+        return list(self._outputs)
 
     def _nodes_known(self) -> tuple[Sequence[tuple[str, contract.Module, tuple[int, ...]]], dict[str, int]]:
         return self._nodes, dict(self._outputs)

@@ -38,7 +38,9 @@ class History:
     ----------
     history : dict of str to list of float
         ``"loss"``, ``"val_loss"`` and ``"val_<metric>"`` where there is validation data, ``"lr"``,
-        ``"grad_norm"`` (of the epoch's last step, before clipping) and ``"seconds"``.
+        ``"grad_norm"`` (of the epoch's last step, before clipping) and ``"seconds"``. If several outputs are
+        trained, ``"loss"`` is the sum, and each loss is ``"<output>_loss"``, a metric
+        ``"val_<output>_<metric>"``.
     interrupted : bool
         True if Ctrl-C ended the run; the unfinished epoch is not in ``history``.
     memory : int

@@ -448,6 +448,7 @@ class Net(Module):
         batch_size: int = 32,
         *,
         loss: Any,
+        loss_weights: Mapping[str, float] | None = None,
         optimizer: Any = "adam",
         validation_data: Any = None,
         metrics: Any = None,
@@ -496,15 +497,19 @@ class Net(Module):
             The last batch of an epoch may be shorter; it is trained, too.
         loss : str or loss
             ``"mse"``, ``"l1"``, ``"huber"``, ``"cross_entropy"``, ``"bce_with_logits"``, ``"ctc"``, or an
-            object such as ``tr.HuberLoss(delta=0.5)``. Of a net of several outputs a mapping from the one
-            to train to its loss, ``{"score": "mse"}``; `trainer` trains several at once.
+            object such as ``tr.HuberLoss(delta=0.5)``. Of a net of several outputs a mapping from output to
+            loss, ``{"score": "mse"}``; an output without one does not train. Of several losses ``y`` is a
+            mapping, too, and ``"loss"`` is their sum.
+        loss_weights : mapping from output to float, optional
+            Factors of the losses in the sum; 1 without.
         optimizer : str or optimiser
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"`` with PyTorch's defaults, or an
             object such as ``tr.optim.Adam(net, lr=0.01)``.
         validation_data : (x, y) or (x, y, lengths), optional
             Evaluated after each epoch: ``"val_loss"`` in the history.
         metrics : str, sequence or mapping, optional
-            As `evaluate` takes them, measured on the validation data: ``"val_accuracy"``.
+            As `evaluate` takes them, measured on the validation data: ``"val_accuracy"``. Of several losses
+            a mapping from output to its metrics: ``"val_score_accuracy"``.
         callbacks : sequence of callbacks or schedules
             See `tinyrnn.callbacks`.
         shuffle : bool
@@ -550,6 +555,7 @@ class Net(Module):
             epochs,
             batch_size,
             loss=loss,
+            loss_weights=loss_weights,
             optimizer=optimizer,
             validation_data=validation_data,
             metrics=metrics,
@@ -613,6 +619,7 @@ class Net(Module):
         batch_size: int = 32,
         *,
         loss: Any,
+        loss_weights: Mapping[str, float] | None = None,
         metrics: Any = None,
         lengths: ArrayLike | None = None,
         threads: int = 1,
@@ -621,21 +628,23 @@ class Net(Module):
 
         Parameters
         ----------
-        x, y, lengths, loss
+        x, y, lengths, loss, loss_weights
             As `fit` takes them.
         batch_size : int
             Samples that run at once, rounded up to a multiple of 32; the bits do not depend on it.
         metrics : str, sequence or mapping, optional
             ``"accuracy"`` for classes, or ``{"name": function}``. A function gets all outputs and targets at
             once: of each step, ``(n, ...)`` without padding; of each sequence, its last output and its
-            target, ``(N, ...)``; for `CTCLoss` two lists of N.
+            target, ``(N, ...)``; for `CTCLoss` two lists of N. Of several losses a mapping from output to
+            such metrics.
         threads : int
 
         Returns
         -------
         dict of str to float
             ``"loss"``, the mean over everything that counts (or the sum, if the loss is one), and each
-            metric.
+            metric. Of several losses ``"loss"`` is their sum; each is ``"<output>_loss"``, and a metric
+            ``"<output>_<metric>"``.
 
         Raises
         ------
@@ -644,7 +653,7 @@ class Net(Module):
         """
         from tinyrnn.fitting import evaluate
 
-        return evaluate(self, x, y, batch_size, loss, metrics, lengths, threads)
+        return evaluate(self, x, y, batch_size, loss, loss_weights, metrics, lengths, threads)
 
     # ---- weights -------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from tinyrnn.arguments import Explained
 from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.history import History
-from tinyrnn.samples import Inputs, PortInputs, Rows, Targets, batches
+from tinyrnn.samples import Goal, Inputs, PortInputs, Rows, batches
 from tinyrnn.training import Trainer
 
 
@@ -29,7 +29,9 @@ class Run(Guarded):
     Attributes
     ----------
     net, optimizer, loss
-        The objects of the training.
+        The objects of the training. Of several losses ``loss`` is a dict from output to loss.
+    losses : dict of str to float
+        Each loss of the last batch, before its weight in the sum, by output.
     history : History
     epochs : int
         The number of epochs to train.
@@ -47,10 +49,9 @@ class Run(Guarded):
     def __init__(
         self,
         net: Module,
-        loss: Any,
+        goals: list[Goal],
         optimizer: Any,
         inputs: Inputs,
-        targets: Targets,
         callbacks: list[Callback],
         *,
         epochs: int,
@@ -61,18 +62,25 @@ class Run(Guarded):
         threads: int,
         **options: Any,
     ) -> None:
-        self.net, self.loss, self.optimizer = net, loss, optimizer
-        self.inputs, self.targets, self.callbacks = inputs, targets, callbacks
+        several = len(goals) > 1
+        self.net, self.optimizer, self.goals = net, optimizer, goals
+        self.loss = {goal.output: goal.loss for goal in goals} if several else goals[0].loss
+        self.inputs, self.callbacks = inputs, callbacks
         self.epochs, self.batch_size, self.bptt = epochs, batch_size, bptt
         self.history = History()
         self.epoch = self.batch = 0
         self.stop = self.resumed = False
         # Settings that the first checkpoints did not have.
-        self.arguments = {"loss": _plain(loss), "optimizer": dict(optimizer.defaults)}
-        # Of the current epoch: the sum of losses, the sum of their weights, and its seconds; with truncated
-        # BPTT the steps done of the current batch, and the state after them.
-        self.total = self.weight = self.seconds = 0.0
-        self.step = 0
+        plain = {goal.output: _plain(goal.loss) for goal in goals}
+        self.arguments = {
+            "loss": plain if several else plain[goals[0].output],
+            "optimizer": dict(optimizer.defaults),
+        }
+        # Of the current epoch: the sum of each goal's losses, the sum of the weights in its mean, and its
+        # seconds; with truncated BPTT the steps done of the current batch, and the state after them.
+        self.totals, self.weights = [0.0] * len(goals), [0.0] * len(goals)
+        self.losses: dict[str, float] = {}
+        self.seconds, self.step = 0.0, 0
         self.carried: NDArray[np.float32] | None = None
         self.norm = float("nan")  # of the last step's gradients
         self.seed = seed  # None: 0, or that of the run that is resumed
@@ -84,7 +92,7 @@ class Run(Guarded):
             "batch_size": batch_size,
             "shuffle": shuffle,
             "bptt": bptt,
-            "loss": f"{type(loss).__name__}, {loss.reduction}",
+            "loss": _told(net, goals),
             "optimizer": type(optimizer).__name__,
             **options,
         }
@@ -95,17 +103,21 @@ class Run(Guarded):
             rows: Trainer(
                 net,
                 optimizer,
-                {inputs.output: loss} if isinstance(inputs, PortInputs) else loss,
+                {goal.output: goal.loss for goal in goals},
                 rows,
                 steps,
                 threads=threads,
                 frame=None if isinstance(inputs, PortInputs) else inputs.frame,
-                target_steps=0 if targets.labels is None else max(int(targets.labels.max()), 1),
+                target_steps=max(
+                    0 if labels is None else max(int(labels.max()), 1)
+                    for labels in (goal.targets.labels for goal in goals)
+                ),
+                loss_weights={goal.output: goal.weight for goal in goals},
                 **options,
             )
             for rows in dict.fromkeys((most, len(inputs) % most or most))
         }
-        self._gatherer = inputs.gatherer(targets, most, steps)
+        self._gatherer = inputs.gatherer(goals, most, steps)
         shared = next(iter(self._trainers.values())).memory
         each = (trainer.memory for trainer in self._trainers.values())
         self.history.memory = (
@@ -155,7 +167,7 @@ class Run(Guarded):
                     callback.on_batch_end(self, loss)
             if interrupt.asked:
                 return
-        logs = {"loss": self._mean(self.total, self.weight)}
+        logs = logged(self.goals, self._means(self.totals, self.weights))
         logs |= {f"val_{name}": value for name, value in validate().items()}
         if interrupt.asked:  # perhaps in the middle of validation, with which a resumed run begins
             return
@@ -165,7 +177,8 @@ class Run(Guarded):
         self.history.append(logs)
         self.epoch += 1
         self.batch = 0
-        self.total = self.weight = self.seconds = 0.0
+        self.totals, self.weights = [0.0] * len(self.goals), [0.0] * len(self.goals)
+        self.seconds = 0.0
         self.drawn_from = self._random()
         progress.end(self, logs)
         for callback in self.callbacks:
@@ -175,38 +188,70 @@ class Run(Guarded):
         """Train one batch: one step, with truncated BPTT one for each chunk. Its loss, None if unfinished."""
         trainer, gather = self._trainers[len(rows)], self._gatherer
         if self.bptt is None:
-            loss = float(trainer.step(gather.x(rows), gather.wanted(rows), gather.lengths(rows)))
-            self.norm = trainer.norm
-            self._add(loss, self.targets.weight(rows))
+            loss = float(trainer.step(gather.x(rows), gather.y(rows), gather.lengths(rows)))
+            self._add(trainer, rows)
+            self.losses = trainer.losses
             self.batch += 1
             return loss
         state = trainer.new_state()
         if self.carried is not None:
             state.numbers[:] = self.carried
-        total, weight, end = self.total, self.weight, int(self.inputs.lengths[rows].max())
+        totals, weights = list(self.totals), list(self.weights)
+        end = int(self.inputs.lengths[rows].max())
         while self.step < end:
             if interrupt.asked:
                 self.carried = state.numbers.copy()
                 return None
             part = rows, self.step, min(self.step + self.bptt, end)
-            x, y, lengths = gather.x(*part), gather.wanted(*part), gather.lengths(*part)
-            value = float(trainer.step(x, y, lengths, state, begins=self.step == 0))
-            self._add(value, self.targets.weight(*part))
-            self.norm = trainer.norm
+            x, y, lengths = gather.x(*part), gather.y(*part), gather.lengths(*part)
+            trainer.step(x, y, lengths, state, begins=self.step == 0)
+            self._add(trainer, *part)
             self.step = part[2]
         self.step, self.carried = 0, None
         self.batch += 1
-        return self._mean(self.total - total, self.weight - weight)
+        pairs = zip(self.totals, totals, strict=True), zip(self.weights, weights, strict=True)
+        self.losses = self._means(*([now - before for now, before in pair] for pair in pairs))
+        return logged(self.goals, self.losses)["loss"]
 
-    def _add(self, loss: float, weight: float) -> None:
-        if weight:  # the mean over nothing is NaN
-            self.total += loss * weight
-            self.weight += weight
+    def _means(self, totals: list[float], weights: list[float]) -> dict[str, float]:
+        """The mean loss of each goal, by output."""
+        return {
+            goal.output: mean(goal, *sums) for goal, *sums in zip(self.goals, totals, weights, strict=True)
+        }
 
-    def _mean(self, total: float, weight: float) -> float:
-        if not self.targets.mean:
-            return total
-        return total / weight if weight else float("nan")
+    def _add(self, trainer: Trainer, rows: Rows, start: int = 0, stop: int | None = None) -> None:
+        """Add the losses of the trainer's last step to the sums of the epoch."""
+        self.norm = trainer.norm
+        for i, goal in enumerate(self.goals):
+            weight = goal.targets.weight(rows, start, stop)
+            if weight:  # the mean over nothing is NaN
+                self.totals[i] += trainer.losses[goal.output] * weight
+                self.weights[i] += weight
+
+
+def mean(goal: Goal, total: float, weight: float) -> float:
+    """The mean of losses whose sum, each times its weight in the mean, is ``total``; or that sum."""
+    if not goal.targets.mean:
+        return total
+    return total / weight if weight else float("nan")
+
+
+def logged(goals: list[Goal], losses: Mapping[str, float]) -> dict[str, float]:
+    """``"loss"``, the sum of all losses, and of several each by its name, ``"<output>_loss"``."""
+    logs = {"loss": sum(goal.weight * losses[goal.output] for goal in goals)}
+    if len(goals) > 1:
+        logs |= {f"{output}_loss": value for output, value in losses.items()}
+    return logs
+
+
+def _told(net: Module, goals: list[Goal]) -> Any:
+    """The losses for a checkpoint; by output, if the net has several."""
+    told = {
+        goal.output: f"{type(goal.loss).__name__}, {goal.loss.reduction}"
+        + (f", weight {goal.weight}" if goal.weight != 1 else "")
+        for goal in goals
+    }
+    return told if len(net._output_names()) > 1 else told[goals[0].output]
 
 
 def _plain(loss: Any) -> dict[str, Any]:

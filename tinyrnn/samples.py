@@ -6,9 +6,9 @@ In arrays the samples are the first axis, also without ``batch_first``; batches 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from tinyrnn.arrays import as_array, as_floats, as_lengths
 from tinyrnn.calls import index_count, infer_ports
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
+from tinyrnn.plans import laid_out
 from tinyrnn.tensors import Frame
 
 Rows = NDArray[np.intp]
@@ -56,6 +57,7 @@ class Inputs:
     stepless: bool  # samples are single frames
     out_frame: Frame
     width: int | None = None  # the steps of an output that has a rate of its own
+    per_sequence: bool = False  # the output is one frame for the sequence
 
     def __init__(
         self, net: Module, x: Any, lengths: ArrayLike | None = None, what: str = "x", *, empty: bool = False
@@ -84,14 +86,12 @@ class Inputs:
             )
         self.stepless = lead == 1
         self.frame: Frame = first.shape[first.ndim - rank :]
-        cores: list[_core.Layer] = []
         try:
-            self.out_frame = net._lay(self.frame, lead, cores)
+            cores, self.out_frame = net._laid(self.frame, lead)
         except ShapeError as error:
             raise ShapeError(f"{what}: {error}") from None
-        self.count = None
-        if cores and cores[0].kind == "embedding":
-            self.count = net._leaves()[0][1].num_embeddings
+        self.per_sequence = net._is_wired and laid_out(cores, self.frame, 1, 1).outputs[0][1] == 0
+        self.count = index_count(cores) or None
         self.dtype: Any = np.float32 if self.count is None else np.int32
         self._take(x, lengths)
 
@@ -157,9 +157,25 @@ class Inputs:
         steps = 1 if self.stepless else self.longest
         return min(steps, bptt or steps)
 
-    def gatherer(self, targets: Targets | None, batch: int, steps: Any = None) -> Gatherer:
-        """Make a gatherer of these samples."""
-        return Gatherer(self, targets, batch, steps)
+    def seen(self, output: str) -> Inputs:
+        """The samples as the targets of an output see them: lengths on its axis of time, and its frame."""
+        return self._stepless() if self.per_sequence else self
+
+    def _stepless(self) -> Inputs:
+        """The samples as something sees them that counts once for each."""
+        view = copy(self)
+        view.stepless, view.ragged, view.lengths = True, False, np.ones(len(self), np.int64)
+        return view
+
+    def lengths_of(self, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
+        """The number of these steps that each sample has, (B,) int32; None where all have the same."""
+        if not self.ragged:
+            return None
+        return np.clip(self.lengths[rows], start, stop).astype(np.int32) - np.int32(start)
+
+    def gatherer(self, goals: Sequence[Goal], batch: int, steps: Any = None) -> Gatherer:
+        """Make a gatherer of these samples, and of their targets."""
+        return Gatherer(self, goals, batch, steps)
 
     def by_length(self) -> Rows:
         """All samples, short ones first, the same lengths in their order."""
@@ -176,8 +192,6 @@ class PortInputs(Inputs):
         ``(N, frame)`` for an input per sequence.
     lengths : array_like of int, (N,), or a mapping from axis of time to one, optional
         Steps of each sample of the arrays.
-    output : str, optional
-        The output that a loss is of: `seen` is for its targets.
     what : str
         The name of ``x`` in errors.
     """
@@ -185,12 +199,10 @@ class PortInputs(Inputs):
     parts: dict[str, Inputs]  # by input
     axes: dict[str, Inputs]  # an input of each axis of time, by its name; the first is batched by length
 
-    def __init__(
-        self, net: Module, x: Any, lengths: Any = None, what: str = "x", *, output: str = ""
-    ) -> None:
+    def __init__(self, net: Module, x: Any, lengths: Any = None, what: str = "x") -> None:
         ports = net._several()
         assert ports is not None
-        self.net, self.ports, self.what, self.output = net, ports, what, output
+        self.net, self.ports, self.what = net, ports, what
         self.recurrent, self.batch_first = True, net._batch_first
         if not isinstance(x, Mapping) and len(ports.names) == 1:
             x = {ports.names[0]: x}
@@ -267,8 +279,8 @@ class PortInputs(Inputs):
         axis = plan.outputs[place][1]
         has_rate = plan.rate_of(axis) is not None
         like = self.axes[times[axis - 1]] if axis and not has_rate else next(iter(self.parts.values()))
-        view = copy(like)
-        view.frame, view.out_frame, view.stepless = (0,), self.ports.out_frames[place], axis == 0
+        view = copy(like) if axis else like._stepless()
+        view.out_frame, view.stepless = self.ports.out_frames[place], axis == 0
         if has_rate:
             lengths = [self.axes[time].lengths.astype(np.int32) for time in times]
             view.lengths = plan.due(place, None, [int(one.max()) for one in lengths], lengths, True)[
@@ -280,8 +292,6 @@ class PortInputs(Inputs):
                     f"{self.what}[{i}]: has {self.lengths[i]} steps, expected more, for a window of them"
                 )
             view.width, view.ragged = view.longest, bool((view.lengths != view.longest).any())
-        if view.stepless:
-            view.lengths, view.ragged = np.ones(len(self), np.int64), False
         return view
 
     def most_steps(self, bptt: int | None) -> Any:
@@ -289,9 +299,9 @@ class PortInputs(Inputs):
         most = {time: self.axes[time].longest if time in self.axes else 1 for time in self.ports.times}
         return {time: min(steps, bptt or steps) for time, steps in most.items()}
 
-    def gatherer(self, targets: Targets | None, batch: int, steps: Any = None) -> Gatherer:
-        """Make a gatherer of these samples."""
-        return PortGatherer(self, targets, batch, steps)
+    def gatherer(self, goals: Sequence[Goal], batch: int, steps: Any = None) -> Gatherer:
+        """Make a gatherer of these samples, and of their targets."""
+        return PortGatherer(self, goals, batch, steps)
 
 
 class Targets:
@@ -457,37 +467,38 @@ class Targets:
         return float(frames * self._numbers_each)
 
 
+class Goal(NamedTuple):
+    """The loss and the targets of an output."""
+
+    output: str
+    loss: Any
+    targets: Targets
+    weight: float  # of the loss in the sum
+
+
 class Gatherer:
     """Copy samples into batches, always into the same memory: a batch is valid until the next call.
 
     Parameters
     ----------
     inputs : Inputs
-    targets : Targets or None
+    goals : sequence of Goal
     batch, steps : int
         The most samples and steps of a batch; by default those of the longest sample.
     """
 
-    def __init__(self, inputs: Inputs, targets: Targets | None, batch: int, steps: int | None = None) -> None:
-        self.inputs, self.targets = inputs, targets
+    def __init__(self, inputs: Inputs, goals: Sequence[Goal], batch: int, steps: int | None = None) -> None:
+        self.inputs = inputs
         steps = inputs.longest if steps is None else steps
         self._x = np.empty(batch * steps * math.prod(inputs.frame), inputs.dtype)
-        self._y = np.empty(0, np.float32)
-        self._many = np.empty(0, np.int32)
-        if targets is not None:
-            if targets.labels is not None:
-                count = max(int(targets.labels.max()), 1)
-                self._many = np.empty(batch, np.int32)
-            else:
-                count = math.prod(targets.tail) * (steps if targets.per_step else 1)
-            self._y = np.empty(batch * count, np.int32 if targets.classes else np.float32)
+        self.targets = _gatherers(goals, batch, steps)
 
     @property
     def nbytes(self) -> int:
         """Bytes of that memory."""
-        return self._x.nbytes + self._y.nbytes + self._many.nbytes
+        return self._x.nbytes + sum(each.nbytes for each in self.targets.values())
 
-    def x(self, rows: Rows, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+    def x(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """``(T, B, frame)``, ``(B, T, frame)`` for a net with batch_first, ``(B, frame)`` without steps.
 
         Steps ``start`` to ``stop`` of the samples ``rows``, to the end of the longest; after their own ends
@@ -495,77 +506,16 @@ class Gatherer:
         """
         inputs = self.inputs
         if inputs.stepless:
-            return self._frames(self._x, inputs.frame, rows, inputs)
-        return self._steps(self._x, inputs.frame, rows, inputs, start, stop)
+            return _frames(self._x, inputs.frame, rows, inputs)
+        return _steps(self._x, inputs.frame, rows, inputs, inputs, start, stop)
 
-    def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
-        """The targets: of each step as ``x``, of each sequence ``(B, ...)``, or labels and how many.
+    def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> dict[str, Any]:
+        """The targets by output, as `TargetGatherer.y`."""
+        return {output: each.y(rows, start, stop) for output, each in self.targets.items()}
 
-        Labels are ``(B, S)``, how many each row has is ``(B,)``.
-        """
-        targets = self.targets
-        assert targets is not None
-        if targets.per_step:
-            return self._steps(self._y, targets.tail, rows, targets, start, stop)
-        if targets.labels is None:
-            return self._frames(self._y, targets.tail, rows, targets)
-        many = self._many[: len(rows)]
-        many[:] = targets.labels[rows]
-        most = max(int(many.max()), 1)
-        labels = self._y[: len(rows) * most].reshape(len(rows), most)
-        labels[:] = 0
-        for row, i in zip(labels, rows, strict=True):
-            row[: targets.labels[i]] = targets.rows[i]
-        return labels, many
-
-    def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
+    def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The number of these steps that each sample has, (B,) int32; None where all have the same."""
-        return self.lengths_of(self.inputs, rows, start, stop)
-
-    @staticmethod
-    def lengths_of(inputs: Inputs, rows: Rows, start: int = 0, stop: int | None = None) -> Lengths | None:
-        """The same of any samples."""
-        if not inputs.ragged:
-            return None
-        return np.clip(inputs.lengths[rows], start, stop).astype(np.int32) - np.int32(start)
-
-    def wanted(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
-        """The targets as a trainer takes them."""
-        return self.y(rows, start, stop)
-
-    @staticmethod
-    def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, source: Inputs | Targets) -> NDArray[Any]:
-        array = memory[: len(rows) * math.prod(frame)].reshape(len(rows), *frame)
-        if isinstance(source.rows, np.ndarray):
-            array[...] = source.rows[rows]
-            return array
-        for at, i in enumerate(rows):
-            array[at] = source.sample(i)
-        return array
-
-    def _steps(
-        self,
-        memory: NDArray[Any],
-        frame: Frame,
-        rows: Rows,
-        source: Inputs | Targets,
-        start: int,
-        stop: int | None,
-    ) -> NDArray[Any]:
-        end = int(self.inputs.lengths[rows].max())
-        steps = (end if stop is None else min(stop, end)) - start
-        swap = not self.inputs.batch_first
-        lead = (steps, len(rows)) if swap else (len(rows), steps)
-        array = memory[: math.prod(lead) * math.prod(frame)].reshape(*lead, *frame)
-        first = array.swapaxes(0, 1) if swap else array
-        if isinstance(source.rows, np.ndarray) and not self.inputs.ragged:
-            first[...] = source.rows[rows, start : start + steps]
-            return array
-        for row, i in zip(first, rows, strict=True):
-            numbers = source.sample(i)[start : start + steps]
-            row[: len(numbers)] = numbers
-            row[len(numbers) :] = 0
-        return array
+        return self.inputs.lengths_of(rows, start, stop)
 
 
 class PortGatherer(Gatherer):
@@ -574,7 +524,7 @@ class PortGatherer(Gatherer):
     Parameters
     ----------
     inputs : PortInputs
-    targets : Targets or None
+    goals : sequence of Goal
     batch : int
     steps : mapping from axis of time to int, optional
 
@@ -586,12 +536,12 @@ class PortGatherer(Gatherer):
 
     inputs: PortInputs
 
-    def __init__(self, inputs: PortInputs, targets: Targets | None, batch: int, steps: Any = None) -> None:
-        self.inputs, self.targets, self.output = inputs, targets, inputs.output
+    def __init__(self, inputs: PortInputs, goals: Sequence[Goal], batch: int, steps: Any = None) -> None:
+        self.inputs = inputs
         steps = inputs.most_steps(None) if steps is None else steps
         ports = inputs.ports
         self._each = {
-            name: Gatherer(part, None, batch, steps[ports.times[axis - 1]] if axis else 1)
+            name: Gatherer(part, (), batch, steps[ports.times[axis - 1]] if axis else 1)
             for (name, part), (_, axis) in zip(inputs.parts.items(), ports.cores.inputs, strict=True)
         }
         self._along = {
@@ -600,28 +550,16 @@ class PortGatherer(Gatherer):
             if axis
         }
         self.views = [inputs.seen(name) for name in ports.outputs]
-        self._wanted = None
-        if targets is not None:
-            self._wanted = Gatherer(targets.inputs, targets, batch, max(steps.values()))
+        self.targets = _gatherers(goals, batch, max(steps.values()))
 
     @property
     def nbytes(self) -> int:
         """Bytes of that memory."""
-        target = 0 if self._wanted is None else self._wanted.nbytes
-        return target + sum(each.nbytes for each in self._each.values())
+        return sum(each.nbytes for of in (self._each, self.targets) for each in of.values())
 
     def x(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The inputs by name, each as `Gatherer.x`."""
         return {name: each.x(rows, start, stop) for name, each in self._each.items()}
-
-    def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
-        """The targets, as `Gatherer.y`."""
-        assert self._wanted is not None
-        return self._wanted.y(rows, start, stop)
-
-    def wanted(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
-        """The targets as a trainer takes them, by output."""
-        return {self.output: self.y(rows, start, stop)}
 
     def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The number of these steps that each sample has, by axis of time; None where all have the same."""
@@ -636,6 +574,92 @@ class PortGatherer(Gatherer):
             y if view.stepless or self.inputs.batch_first else y.swapaxes(0, 1)
             for y, view in zip(ys, self.views, strict=True)
         ]
+
+
+class TargetGatherer:
+    """Copy the targets of an output into batches, always into the same memory.
+
+    Parameters
+    ----------
+    targets : Targets
+    batch, steps : int
+        The most samples and steps of a batch.
+    """
+
+    def __init__(self, targets: Targets, batch: int, steps: int) -> None:
+        self.targets, self.inputs = targets, targets.inputs
+        self._many = np.empty(0 if targets.labels is None else batch, np.int32)
+        if targets.labels is not None:
+            count = max(int(targets.labels.max()), 1)
+        else:
+            count = math.prod(targets.tail) * (steps if targets.per_step else 1)
+        self._y = np.empty(batch * count, np.int32 if targets.classes else np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of that memory."""
+        return self._y.nbytes + self._many.nbytes
+
+    def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
+        """The targets: of each step as `Gatherer.x`, of each sequence ``(B, ...)``, or labels and how many.
+
+        Labels are ``(B, S)``, how many each row has is ``(B,)``.
+        """
+        targets = self.targets
+        if targets.per_step:
+            return _steps(self._y, targets.tail, rows, targets, self.inputs, start, stop)
+        if targets.labels is None:
+            return _frames(self._y, targets.tail, rows, targets)
+        many = self._many[: len(rows)]
+        many[:] = targets.labels[rows]
+        most = max(int(many.max()), 1)
+        labels = self._y[: len(rows) * most].reshape(len(rows), most)
+        labels[:] = 0
+        for row, i in zip(labels, rows, strict=True):
+            row[: targets.labels[i]] = targets.rows[i]
+        return labels, many
+
+
+def _gatherers(goals: Sequence[Goal], batch: int, steps: int) -> dict[str, TargetGatherer]:
+    """A gatherer of each goal's targets, by output."""
+    return {goal.output: TargetGatherer(goal.targets, batch, steps) for goal in goals}
+
+
+def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, source: Inputs | Targets) -> NDArray[Any]:
+    """Copy samples that are single frames into the beginning of ``memory``."""
+    array = memory[: len(rows) * math.prod(frame)].reshape(len(rows), *frame)
+    if isinstance(source.rows, np.ndarray):
+        array[...] = source.rows[rows]
+        return array
+    for at, i in enumerate(rows):
+        array[at] = source.sample(i)
+    return array
+
+
+def _steps(
+    memory: NDArray[Any],
+    frame: Frame,
+    rows: Rows,
+    source: Inputs | Targets,
+    inputs: Inputs,
+    start: int,
+    stop: int | None,
+) -> NDArray[Any]:
+    """Copy steps of samples, as many as those of ``inputs``, into the beginning of ``memory``."""
+    end = int(inputs.lengths[rows].max())
+    steps = (end if stop is None else min(stop, end)) - start
+    swap = not inputs.batch_first
+    lead = (steps, len(rows)) if swap else (len(rows), steps)
+    array = memory[: math.prod(lead) * math.prod(frame)].reshape(*lead, *frame)
+    first = array.swapaxes(0, 1) if swap else array
+    if isinstance(source.rows, np.ndarray) and not inputs.ragged:
+        first[...] = source.rows[rows, start : start + steps]
+        return array
+    for row, i in zip(first, rows, strict=True):
+        numbers = source.sample(i)[start : start + steps]
+        row[: len(numbers)] = numbers
+        row[len(numbers) :] = 0
+    return array
 
 
 def batches(lengths: NDArray[np.int64], batch: int, generator: np.random.Generator | None) -> list[Rows]:

@@ -482,9 +482,8 @@ class Trainer(Guarded):
             raise ValueError("trainer: the optimizer has no parameter of this net: make one for this net")
         self.net, self.optimizer, self.loss = net, optimizer, loss
         self._ports = net._several()
-        names = ["y"] if self._ports is None else self._ports.outputs
-        self._losses = losses_by_output("trainer", loss, names)
-        self._weights = _weights(loss_weights, loss)
+        self._losses = losses_by_output("trainer", loss, net._output_names())
+        self._weights = weights_of("trainer: ", loss_weights, loss)
         self.batch, self.steps = check_size("batch", batch), steps
         threads = check_size("threads", threads)
         self._limits = tuple(
@@ -583,6 +582,12 @@ class Trainer(Guarded):
         """The norm of all gradients at the last step, before clipping."""
         return self.optimizer._program.norm
 
+    @property
+    def losses(self) -> dict[str, float]:
+        """Each loss at the last step, before its weight in the sum, by output; 0 before the first one."""
+        names = zip(self._losses, self._core.parts, strict=True)
+        return {name: value for name, value in names if self._losses[name] is not None}
+
     def new_state(self) -> State:
         """The net's initial state, for truncated backpropagation through time.
 
@@ -608,7 +613,7 @@ class Trainer(Guarded):
             recurrent layers. At most `steps` steps, exactly `batch` rows. Of several inputs all, in their
             order or by name.
         y : array_like, or as the loss takes it
-            The target. By output if the loss is.
+            The target. By output if several have a loss.
         lengths : array_like of int, (B,), or a mapping from axis of time to one, optional
             Steps of each row.
         state : State, optional
@@ -646,8 +651,9 @@ class Trainer(Guarded):
         self, x: ArrayLike, y: Any, lengths: ArrayLike | None, state: State | None
     ) -> tuple[Feed, list[Target | None]]:
         """The checked arrays of `step`, of a net with one input and one output."""
-        net, layout, (loss,) = self.net, self._layout, self._losses.values()
-        assert loss is not None
+        net, layout, loss = self.net, self._layout, self.loss_of(0)
+        if isinstance(y, Mapping):
+            (y,) = targets_by_output("step: ", y, self._trained_outputs()).values()
         if not self._index_count:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:
@@ -682,7 +688,7 @@ class Trainer(Guarded):
                 )
         feed = feed_of(entered)._replace(ends=state is None)
         targets: list[Target | None] = []
-        wanted = _targets_by_output("step", y, self.loss, self._losses)
+        wanted = targets_by_output("step: ", y, self._trained_outputs())
         outputs = self._layout.tape.outputs
         for i, ((name, loss), frame, (_, axis)) in enumerate(
             zip(self._losses.items(), self._out_frames, outputs, strict=True)
@@ -740,6 +746,10 @@ class Trainer(Guarded):
         self.optimizer._refuse(self._nonfinite, self._cause(feed))
         return self._core.last
 
+    def _trained_outputs(self) -> list[str]:
+        """The names of the outputs that have a loss."""
+        return [name for name, loss in self._losses.items() if loss is not None]
+
     def loss_of(self, place: int) -> Loss:
         """The loss of an output, by its place."""
         loss = list(self._losses.values())[place]
@@ -761,14 +771,16 @@ class Trainer(Guarded):
         else:
             output = calls.run_frames(net, x, self._threads)
         loss = self.loss_of(0)
+        (y,) = targets_by_output("evaluate: ", y, self._trained_outputs()).values()
         if self._per_sequence:
-            return float(loss(output, y)[0])
-        value, _ = loss(output, y, lengths, batch_first=self._rows_first)
-        return float(value)
+            value, _ = loss(output, y)
+        else:
+            value, _ = loss(output, y, lengths, batch_first=self._rows_first)
+        return next(iter(self._weights.values()), 1.0) * float(value)
 
     def _evaluate_ports(self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None) -> float:
         """Do the work of `evaluate` for a net of several inputs, outputs or axes of time."""
-        wanted = _targets_by_output("evaluate", y, self.loss, self._losses)
+        wanted = targets_by_output("evaluate: ", y, self._trained_outputs())
         given = calls.inputs_of(self.net, ports.names, x)
         dues = calls.dues_of(self.net, ports, given, lengths, state)
         ys, final = calls.infer_ports(self.net, ports, given, lengths, state, self._threads)
@@ -854,31 +866,28 @@ def losses_by_output(what: str, loss: Any, names: list[str]) -> dict[str, Loss |
     return {name: given.get(name) for name in names}
 
 
-def _weights(weights: Mapping[str, float] | None, loss: Any) -> dict[str, float]:
+def weights_of(what: str, weights: Any, loss: Any) -> dict[str, float]:
     """The factor of each loss that has one."""
     if weights is None:
         return {}
     if not isinstance(weights, Mapping) or not isinstance(loss, Mapping):
         raise TypeError(
-            "trainer: loss_weights: expected a mapping from output to number, and loss a mapping, too"
+            f"{what}loss_weights: expected a mapping from output to number, and loss a mapping, too"
         )
     if not weights.keys() <= loss.keys():
         raise ValueError(
-            f"trainer: loss_weights: got {sorted(map(str, weights))}, expected some of {sorted(loss)}"
+            f"{what}loss_weights: got {sorted(map(str, weights))}, expected some of {sorted(loss)}"
         )
-    return {name: check_positive(f"loss_weights: {name}", weight) for name, weight in weights.items()}
+    return {name: check_positive(f"{what}loss_weights: {name}", weight) for name, weight in weights.items()}
 
 
-def _targets_by_output(what: str, y: Any, loss: Any, losses: Mapping[str, Loss | None]) -> dict[str, Any]:
-    """The target of each output that has a loss: ``y`` is given as the loss is."""
-    names = [name for name, one in losses.items() if one is not None]
-    if not isinstance(loss, Mapping):
+def targets_by_output(what: str, y: Any, names: list[str]) -> dict[str, Any]:
+    """The target of each output that has a loss; that of a single one may be given without its name."""
+    if len(names) == 1 and not isinstance(y, Mapping):
         return {names[0]: y}
     if not isinstance(y, Mapping) or y.keys() != set(names):
         got = sorted(map(str, y)) if isinstance(y, Mapping) else type(y).__name__
-        raise TypeError(
-            f"{what}: y: got {got}, expected a mapping from output to target, as the loss: {names}"
-        )
+        raise TypeError(f"{what}y: got {got}, expected a mapping from output to target, as the loss: {names}")
     return dict(y)
 
 

@@ -329,7 +329,7 @@ def test_a_seed_gives_the_same_batches() -> None:
 
 def test_gathering_reuses_its_memory() -> None:
     xs, _, _ = ragged()
-    gather = Gatherer(Inputs(make(), xs), None, 8)
+    gather = Gatherer(Inputs(make(), xs), (), 8)
     first = gather.x(np.arange(8))
     assert np.shares_memory(first, gather.x(np.arange(8, 16)))
     for j, i in enumerate(range(8, 16)):

@@ -389,17 +389,42 @@ def test_evaluate_is_the_mean_over_what_counts() -> None:
     assert found["loss"] == pytest.approx(-logs[np.arange(23), who].mean(), rel=1e-6)
 
 
-def test_fit_is_steps_of_a_trainer() -> None:
+class Losses(tr.callbacks.Callback):
+    """The losses that a callback sees after each batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, dict[str, float]]] = []
+
+    def on_batch_end(self, run: Any, loss: float) -> None:
+        self.seen.append((loss, run.losses))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_fit_is_steps_of_a_trainer(several: bool) -> None:
     """One epoch in order, with the same bits; and the last, short batch."""
-    x, y, _ = samples(10)
+    x, y, who = samples(10)
     net, other = net_of_three(), net_of_three()
+    losses: dict[str, tr.losses.Loss] = {"out": tr.MSELoss()}
+    wanted: dict[str, Any] = {"out": y}
+    if several:
+        losses["who"], wanted["who"] = tr.CrossEntropyLoss(), who
+    weights, watch = {"out": 0.25}, Losses()
     history = net.fit(
-        x, y, 1, 4, loss={"out": "mse"}, optimizer=tr.optim.SGD(net, lr=0.1), shuffle=False, verbose=0
+        x,
+        wanted,
+        1,
+        4,
+        loss=losses,
+        loss_weights=weights,
+        optimizer=tr.optim.SGD(net, lr=0.1),
+        shuffle=False,
+        verbose=0,
+        callbacks=[watch],
     )
     optimizer = tr.optim.SGD(other, lr=0.1)
-    total = count = 0.0
+    total = count = guesses = 0.0
     for rows in (range(4), range(4, 8), range(8, 10)):
-        trainer = other.trainer(optimizer, {"out": tr.MSELoss()}, batch=len(rows), steps=9)
+        trainer = other.trainer(optimizer, losses, batch=len(rows), steps=9, loss_weights=weights)
         ends = [len(y[i]) for i in rows]
 
         def padded(arrays: Any, rows: range = rows, most: int = max(ends)) -> np.ndarray:
@@ -412,11 +437,184 @@ def test_fit_is_steps_of_a_trainer() -> None:
             )
 
         given = {"0": padded(x["0"]), "speaker": x["speaker"][list(rows)], "word": padded(x["word"])}
-        total += trainer.step(given, {"out": padded(y)}, lengths=ends) * sum(ends)
+        target = {"out": padded(y), "who": who[list(rows)]}
+        loss = trainer.step(given, {name: target[name] for name in losses}, lengths=ends)
+        assert watch.seen.pop(0) == (loss, trainer.losses)
+        total += trainer.losses["out"] * sum(ends)
+        guesses += trainer.losses.get("who", 0.0) * len(rows) / 10
         count += sum(ends)
     for name, tensor in net.state_dict().items():
         assert np.array_equal(tensor, other.state_dict()[name]), name
-    assert history["loss"][0] == pytest.approx(total / count, rel=1e-12)
+    assert history["loss"][0] == pytest.approx(0.25 * total / count + guesses, rel=1e-12)
+    assert ("out_loss" in history) == ("who_loss" in history) == several
+    if several:
+        assert history["out_loss"][0] == pytest.approx(total / count, rel=1e-12)
+        assert history["who_loss"][0] == pytest.approx(guesses, rel=1e-12)
+
+
+BOTH: dict[str, Any] = {"out": "mse", "who": "cross_entropy"}
+
+
+def test_evaluate_adds_losses_up() -> None:
+    net, (x, y, who) = net_of_three(), samples()
+    out = net.evaluate(x, y, loss={"out": "mse"})["loss"]
+    one = net.evaluate(x, who, loss={"who": "cross_entropy"}, metrics="accuracy")
+    both = net.evaluate(
+        x,
+        {"out": y, "who": who},
+        5,
+        loss=BOTH,
+        loss_weights={"who": 3},
+        metrics={"who": "accuracy", "out": {"error": lambda a, b: float(np.abs(a - b).max())}},
+    )
+    assert list(both) == ["loss", "out_loss", "who_loss", "out_error", "who_accuracy"]
+    assert both["out_loss"] == out
+    assert both["who_loss"] == one["loss"]
+    assert both["who_accuracy"] == one["accuracy"]
+    assert both["loss"] == out + 3 * one["loss"]
+    alone = [net(sample(x, i))["out"] for i in range(23)]
+    error = max(float(np.abs(a - b).max()) for a, b in zip(alone, y, strict=True))
+    assert both["out_error"] == pytest.approx(error)
+    # a sum beside a mean
+    loss = {"out": tr.MSELoss(reduction="sum"), "who": "cross_entropy"}
+    both = net.evaluate(x, {"out": y, "who": who}, loss=loss)
+    assert both["out_loss"] == pytest.approx(out * sum(map(len, y)) * 5)
+    assert both["loss"] == both["out_loss"] + one["loss"]
+
+
+def test_callbacks_and_files_have_each_loss(tmp_path: Any) -> None:
+    """A run that ends in the middle of an epoch goes on with the bits of a whole one."""
+    x, y, who = samples()
+    options: dict[str, Any] = {
+        "loss": BOTH,
+        "loss_weights": {"who": 0.5},
+        "verbose": 0,
+        "batch_size": 5,
+        "validation_data": (x, {"out": y, "who": who}),
+        "metrics": {"who": "accuracy"},
+        "seed": 3,
+    }
+    file, table = tmp_path / "run.safetensors", tmp_path / "log.csv"
+
+    def fitted(epochs: int, callbacks: list[Any], **more: Any) -> tuple[tr.Net, tr.History]:
+        net = net_of_three()
+        adam = tr.optim.Adam(net, lr=0.02)
+        watched = [tr.callbacks.EarlyStopping("val_who_loss", patience=99), *callbacks]
+        wanted = {"out": y, "who": who}
+        return net, net.fit(x, wanted, epochs, optimizer=adam, callbacks=watched, **options, **more)
+
+    class Stop(tr.callbacks.Callback):
+        def on_batch_end(self, run: Any, loss: float) -> None:
+            if (run.epoch, run.batch) == (2, 3):
+                raise KeyboardInterrupt
+
+    net, history = fitted(5, [tr.callbacks.CSVLogger(table)])
+    own = ["loss", "out_loss", "who_loss"]
+    measured = [*own, *(f"val_{name}" for name in own), "val_who_accuracy"]
+    assert list(history.history) == [*measured, "lr", "grad_norm", "seconds"]
+    assert table.read_text().splitlines()[0] == ",".join(["epoch", *history.history])
+    for name in own:
+        assert history[f"val_{name}"][-1] < history[f"val_{name}"][0]
+    for epoch in range(5):
+        assert history["loss"][epoch] == history["out_loss"][epoch] + 0.5 * history["who_loss"][epoch]
+    fitted(5, [tr.callbacks.Checkpoint(file, unit="batch"), Stop()])
+    del options["seed"]
+    again, resumed = fitted(5, [tr.callbacks.Checkpoint(file, unit="batch")], resume=file)
+    for name in measured:
+        assert resumed[name] == history[name], name
+    for name, tensor in again.state_dict().items():
+        assert np.array_equal(tensor, net.state_dict()[name]), name
+    # another weight, or a loss less, is another run
+    fewer = {"loss": {"out": "mse"}, "loss_weights": None, "metrics": None, "validation_data": (x, y)}
+    for wanted, change in (({"out": y, "who": who}, {"loss_weights": {"who": 2}}), ({"out": y}, fewer)):
+        other = net_of_three()
+        adam = tr.optim.Adam(other, lr=0.02)
+        with pytest.raises(ValueError, match=r"is a checkpoint of another run: loss: got \{'out': 'MSELoss"):
+            other.fit(x, wanted, 5, optimizer=adam, resume=file, **{**options, **change})
+
+
+def test_what_several_losses_must_be() -> None:
+    net, (x, y, who) = net_of_three(), samples()
+    wanted = {"out": y, "who": who}
+    with pytest.raises(
+        TypeError, match=r"fit: y: got list, expected a mapping from output to target, as the"
+    ):
+        net.fit(x, y, loss=BOTH)
+    with pytest.raises(TypeError, match=r"fit: y: got \['out'\], expected a mapping .* \['out', 'who'\]"):
+        net.fit(x, {"out": y}, loss=BOTH)
+    with pytest.raises(IndexError, match=r"fit: y: who: class 3 at \[2\] is out of range"):
+        net.fit(x, {"out": y, "who": who + 1}, loss=BOTH)
+    with pytest.raises(TypeError, match=r"metrics: got 'accuracy', expected a mapping from output to its me"):
+        net.fit(x, wanted, loss=BOTH, metrics="accuracy", validation_data=(x, wanted))
+    with pytest.raises(ValueError, match="Loss has no classes"):
+        net.fit(x, wanted, loss=BOTH, metrics={"out": "accuracy"}, validation_data=(x, wanted))
+    with pytest.raises(ValueError, match=r"fit: loss_weights: got \['odd'\], expected some of \['out', 'w"):
+        net.fit(x, wanted, loss=BOTH, loss_weights={"odd": 1})
+    with pytest.raises(ValueError, match=r"evaluate: loss_weights: who is 0\.?0?, expected a number above 0"):
+        net.evaluate(x, wanted, loss=BOTH, loss_weights={"who": 0})
+    with pytest.raises(tr.ShapeError, match="bptt needs a target for each step"):
+        net.fit(x, wanted, loss=BOTH, bptt=3)
+    with pytest.raises(
+        ValueError, match="monitor is 'val_who_accuracy', expected one of grad_norm, loss, lr"
+    ):
+        net.fit(x, wanted, loss=BOTH, callbacks=[tr.callbacks.EarlyStopping("val_who_accuracy")])
+    x, ones = tr.Input(2), np.ones((2, 3, 2))
+    net = tr.Net(x, {"val": tr.Linear(2, 1)(x), "other": tr.Linear(2, 1)(x)})
+    with pytest.raises(ValueError, match="two numbers have the name 'val_loss': rename an output"):
+        net.fit(ones, {"val": ones[..., :1], "other": ones[..., :1]}, loss={"val": "mse", "other": "mse"})
+
+
+def time_of_one() -> tuple[list[Any], Any, Any]:
+    steps = (5, 7, 2, 4, 1, 9)
+    xs = [numbers(n, 3, seed=i) for i, n in enumerate(steps)]
+    return xs, [numbers(n, 4, seed=9 + i) for i, n in enumerate(steps)], numbers(6, 4, seed=8)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", ["graph", "named", "nested", "mean", "mean of a graph", "last of a chain"])
+def test_nets_of_one_input_and_one_output(kind: str, batch_first: bool) -> None:
+    """Samples of a graph or of a chain with a value per sequence, against calls of each sample."""
+    tr.manual_seed(8)
+    x = tr.Input(3)
+    h = tr.GRU(3, 4, batch_first=batch_first)(x)
+    chain = [tr.GRU(3, 4, batch_first=batch_first), tr.MeanOverTime(), tr.Linear(4, 4)]
+    net: Any = {
+        "graph": lambda: tr.Net(x, h),
+        "named": lambda: tr.Net(x, {"score": h}),
+        "nested": lambda: tr.Sequential(tr.Net(x, tr.Linear(4, 3)(h)), tr.Linear(3, 4)),
+        "mean": lambda: tr.Sequential(*chain),
+        "mean of a graph": lambda: tr.Net(x, tr.MeanOverTime()(h)),
+        "last of a chain": lambda: tr.Sequential(chain[0], tr.LastStep()),
+    }[kind]()
+    xs, each, one = time_of_one()
+    per_sequence = kind in ("mean", "mean of a graph", "last of a chain")
+    y: Any = one if per_sequence else each
+    alone = [net(row) for row in xs]
+    found = net.predict(xs, batch_size=4)
+    assert isinstance(found, np.ndarray) == per_sequence
+    for a, b in zip(found, alone, strict=True):
+        assert np.array_equal(a, b)
+    error = np.concatenate([(a - b).ravel() for a, b in zip(alone, y, strict=True)]).astype(float)
+    loss = net.evaluate(xs, y, loss="mse", metrics={"error": lambda a, b: np.abs(a - b).max()})
+    assert loss["loss"] == pytest.approx(np.mean(error**2), rel=1e-6)
+    assert loss["error"] == pytest.approx(np.abs(error).max(), rel=1e-6)
+    still = tr.optim.SGD(net, lr=1e-30)
+    assert net.fit(xs, y, 1, 4, loss="mse", optimizer=still, verbose=0)["loss"][0] == pytest.approx(
+        loss["loss"], rel=1e-6
+    )
+    history = net.fit(xs, y, 20, 4, loss="mse", optimizer=tr.optim.Adam(net, lr=0.05), verbose=0)
+    assert history["loss"][-1] < 0.9 * loss["loss"]
+    if per_sequence:
+        with pytest.raises(ValueError, match="last is True, expected False: the output is one a sequence"):
+            net.predict(xs, last=True)
+    else:
+        assert np.array_equal(net.predict(xs, last=True), [net(row)[-1] for row in xs])
+    if kind == "named":  # one array, whether names are used or not
+        assert np.array_equal(net.predict({"x": xs})[1], net(xs[1]))
+        again = net.evaluate({"x": xs}, {"score": y}, loss={"score": "mse"}, loss_weights={"score": 0.5})
+        assert again["loss"] == 0.5 * net.evaluate(xs, y, loss="mse")["loss"]
+        assert np.array_equal(net.train()({"x": xs[0]}), net(xs[0]))
+        assert net.backward(np.ones((5, 4))).shape == (5, 3)
 
 
 def test_fit_learns_validates_and_resumes(tmp_path: Any) -> None:
@@ -481,10 +679,10 @@ def test_what_samples_must_be() -> None:
         net.fit({**x, "word": [np.zeros(10, int), *x["word"][1:]]}, y, loss=loss)
     with pytest.raises(tr.ShapeError, match=r"fit: x: speaker: got samples of shape \(3,\), expected \(4\)"):
         net.fit({**x, "speaker": x["speaker"][:, :3]}, y, loss=loss)
-    with pytest.raises(TypeError, match="expected a mapping from one output to its loss"):
+    with pytest.raises(TypeError, match=r"loss is 'mse', expected a mapping from output to loss: \['out', "):
         net.fit(x, y, loss="mse")
-    with pytest.raises(ValueError, match="to train several outputs at once use net.trainer"):
-        net.fit(x, y, loss={"out": "mse", "who": "cross_entropy"})
+    with pytest.raises(ValueError, match=r"fit: loss: got \['odd'\], expected some of \['out', 'who'\]"):
+        net.fit(x, y, loss={"odd": "mse"})
     with pytest.raises(IndexError, match="evaluate: y: class 3"):
         net.evaluate(x, who + 1, loss={"who": "cross_entropy"})
     bad = x["speaker"].copy()
