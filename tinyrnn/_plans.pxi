@@ -220,7 +220,7 @@ cdef class Part:
     cdef Plan plan
     cdef cnp.ndarray scratch
     cdef trnn_job job
-    cdef int32_t first
+    cdef readonly int32_t first
     cdef Watch watch
     cdef size_t x_row, y_row, state_row  # numbers of a row in the first input, the first output, and the state
     cdef int64_t patience  # a run of more steps checks for signals between blocks

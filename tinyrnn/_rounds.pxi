@@ -1,7 +1,7 @@
 # Part of `_core`: threads and signals.
 #
 # ``Round`` runs tasks in several threads and waits for all of them. No signal breaks the wait, since the threads
-# write to the caller's arrays. ``Guard`` lets one thread at a time use an object. The GIL protects both.
+# write to the caller's arrays. ``Guard`` and ``Used`` let one thread at a time use an object. The GIL protects all.
 
 
 cdef extern from *:
@@ -179,6 +179,38 @@ cdef class Guard:
 
     def __exit__(self, kind, error, traceback):
         self.holder = 0
+
+
+cdef class Used:
+    """The base of streams: one thread at a time uses such an object; a second one gets an error, not a race."""
+
+    cdef int32_t busy  # `_life` of the process whose thread uses it, or 0
+
+    def free(self, str what):
+        """Raise RuntimeError if another thread is using the stream."""
+        if self.busy == _life:
+            raise RuntimeError(f"{what}: the stream is in use by another thread: give each thread a copy()")
+
+    def idle(self, str what):
+        """Raise RuntimeError if another thread is using the stream, or a fork left half a step in its state."""
+        self.free(what)
+        if self.busy:
+            raise RuntimeError(f"{what}: this process was forked while a thread of its parent used the stream, "
+                               "which left half a step in its state: call reset() or set the state first")
+
+    def renew(self, str what):
+        """Prepare for another state; raise RuntimeError if another thread is using the stream."""
+        self.free(what)
+        self.busy = 0
+
+    def take(self, str what):
+        """Begin to use the stream; raise RuntimeError as `idle`."""
+        self.idle(what)
+        self.busy = _life
+
+    def leave(self):
+        """End what `take` has begun."""
+        self.busy = 0
 
 
 def run_all(tasks, bint signals=True):

@@ -13,7 +13,7 @@ cdef enum Nonfinite:
 _nonfinite = {None: TAKE, "stop": STOP, "skip": SKIP, "reset": RESET}
 
 
-cdef class Stream:
+cdef class Stream(Used):
     """A plan with a state of its own, kept from step to step. Made by ``net.stream()``.
 
     One thread at a time may use a stream; different streams of one net run in parallel.
@@ -31,7 +31,6 @@ cdef class Stream:
     cdef bint per_sequence  # the output is one frame for all steps so far
     cdef bint has_rate  # the output has a rate of its own: some steps give no frame
     cdef int32_t index_count
-    cdef int32_t busy  # `_life` of the process whose thread uses it, or 0
     cdef bint rows_first
     cdef Nonfinite nonfinite
     cdef bint recovers
@@ -162,23 +161,6 @@ cdef class Stream:
     def begin(self, row):
         """Set a row's state to that of a new stream, whoever uses the stream."""
         self.numbers.reshape(self.plan.sizes.batch, -1)[row] = 0
-
-    def free(self, str what):
-        """Raise RuntimeError if another thread is using the stream."""
-        if self.busy == _life:
-            raise RuntimeError(f"{what}: the stream is in use by another thread: give each thread a copy()")
-
-    def idle(self, str what):
-        """Raise RuntimeError if another thread is using the stream, or a fork left half a step in its state."""
-        self.free(what)
-        if self.busy:
-            raise RuntimeError(f"{what}: this process was forked while a thread of its parent used the stream, "
-                               "which left half a step in its state: call reset() or set the state first")
-
-    def renew(self, str what):
-        """Prepare for another state; raise RuntimeError if another thread is using the stream."""
-        self.free(what)
-        self.busy = 0
 
     @property
     def raw_state(self):

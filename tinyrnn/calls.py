@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from tinyrnn.arrays import as_array, as_floats, as_lengths
 from tinyrnn.attributes import brief
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
-from tinyrnn.plans import BLOCK_ROWS, Call, Cores, Key, Ports, laid_out
+from tinyrnn.plans import BLOCK_ROWS, Call, Cores, Key, Ports, block_plan, laid_out
 from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import Array, Frame, Slot
 from tinyrnn.threads import split
@@ -186,12 +186,8 @@ def infer(
     if len(call.parts) == 1:
         call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
     else:
-        parts = split(batch, threads)
         _core.run_all(
-            [
-                partial(part.run_rows, array, y, state.numbers, steps, ends, first)
-                for part, (first, _) in zip(call.parts, parts, strict=True)
-            ]
+            [partial(part.run_rows, array, y, state.numbers, steps, ends, part.first) for part in call.parts]
         )
     net._calls.put(key, call)
     if not last:
@@ -278,15 +274,18 @@ def prepared(
     key = (frame, batch, min(steps, max(1, BLOCK_ROWS // batch)), len(cores), min(batch, threads))
     call = net._calls.take(key, cores, steps)
     if call is None:
-        plan = laid_out(cores, frame, batch, steps).ready()
-        parts = [_core.Part(plan, 0, 0)]
-        if key[-1] > 1:
-            parts = [
-                _core.Part(laid_out(cores, frame, rows, steps).ready(), first, batch)
-                for first, rows in split(batch, threads)
-            ]
+        plan = laid_out(cores, frame, batch, steps)
+        parts = parts_of(plan, threads, lambda rows: laid_out(cores, frame, rows, steps))
         call = Call(cores, plan, parts, slots_of(net, plan))
     return key, call
+
+
+def parts_of(plan: _core.Plan, threads: int, of_rows: Callable[[int], _core.Plan]) -> list[_core.Part]:
+    """A part for each thread: of the plan itself, or of plans for fewer rows."""
+    parts = split(plan.batch, check_size("threads", threads))
+    if len(parts) == 1:
+        return [_core.Part(plan.ready(), 0, 0)]
+    return [_core.Part(of_rows(rows).ready(), first, plan.batch) for first, rows in parts]
 
 
 def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
@@ -404,16 +403,29 @@ class Entered:
             for array, swapped in zip(self.arrays, self.swapped, strict=True)
         ]
 
-    def shape(self, axis: int, frame: Frame, due: Due | None) -> tuple[int, ...]:
-        """The shape of an output, steps first; ``due`` is that of one with a rate of its own."""
-        batch = (self.batch,) if self.batched else ()
-        if due is not None:
-            return (due[0], *batch, *frame)
-        return ((self.steps[axis - 1],) if axis and self.timed else ()) + batch + frame
+    def shape(self, axis: int, frame: Frame, due: Due | None, steps_first: bool = False) -> tuple[int, ...]:
+        """The shape of an output, in the caller's order of axes or with steps first.
+
+        ``due`` is that of an output with a rate of its own.
+        """
+        steps = (due[0],) if due is not None else (self.steps[axis - 1],) if axis and self.timed else ()
+        leading = steps + ((self.batch,) if self.batched else ())
+        return (leading if steps_first or not self.swaps(axis) else leading[::-1]) + frame
 
     def swaps(self, axis: int) -> bool:
         """Tell whether the caller sees an output as (B, T, frame)."""
         return axis > 0 and self.batched and self.rows_first
+
+    def outputs(self, frames: list[Frame], axes: list[int], dues: list[Due | None]) -> list[Array]:
+        """New arrays for outputs of these frames and axes of time, steps first."""
+        return [
+            _filled(self.shape(axis, frame, due, True), due)
+            for frame, axis, due in zip(frames, axes, dues, strict=True)
+        ]
+
+    def returned(self, ys: list[Array], axes: list[int]) -> list[Array]:
+        """Those arrays as the caller sees them."""
+        return [y.swapaxes(0, 1) if self.swaps(axis) else y for y, axis in zip(ys, axes, strict=True)]
 
 
 def infer_ports(
@@ -429,40 +441,39 @@ def infer_ports(
     threads = check_size("threads", threads)
     cores, entered = ports.cores, Entered(net, ports, given, lengths, kind)
     batch, steps = entered.batch, entered.steps
-    parts = split(batch, threads)
-    key = ("ports", batch, steps, len(parts))
+    key = ("ports", batch, steps, min(batch, threads))
     call = net._calls.take(key, cores, 1)
     if call is None:
-        plan = ports_plan(cores, batch, steps)
-        runs = [_core.Part(plan, 0, 0)]
-        if len(parts) > 1:
-            runs = [_core.Part(ports_plan(cores, rows, steps), first, batch) for first, rows in parts]
-        call = Call(cores, plan, runs, slots_of(net, plan))
+        plan = laid_out(cores, (), batch, *steps)
+        parts = parts_of(plan, threads, lambda rows: laid_out(cores, (), rows, *steps))
+        call = Call(cores, plan, parts, slots_of(net, plan))
     state = State.begun(net, call.state_bytes, call.slots, initial)
-    outputs, dues = call.plan.outputs, due_of(call.plan, state.numbers, steps, entered.lengths)
-    ys = [
-        _filled(entered.shape(axis, frame, due), due)
-        for frame, (_, axis), due in zip(ports.out_frames, outputs, dues, strict=True)
-    ]
-    arrays = entered.in_time()
+    times = [axis for _, axis in call.plan.outputs]
+    dues = due_of(call.plan, state.numbers, steps, entered.lengths)
+    ys = entered.outputs(ports.out_frames, times, dues)
+    run_ports(call.parts, entered.in_time(), ys, state.numbers, entered, True)
+    net._calls.put(key, call)
+    return entered.returned(ys, times), state
+
+
+def run_ports(
+    parts: list[_core.Part],
+    arrays: list[NDArray[Any]],
+    ys: list[Array],
+    state: Array,
+    entered: Entered,
+    end: bool,
+) -> None:
+    """Run all parts of a call of several inputs or outputs; arrays have steps first.
+
+    The sequences ``end`` with the call or go on.
+    """
     _core.run_all(
         [
-            partial(part.run_ports, arrays, ys, state.numbers, steps, entered.lengths, first, True)
-            for part, (first, _) in zip(call.parts, parts, strict=True)
+            partial(part.run_ports, arrays, ys, state, entered.steps, entered.lengths, part.first, end)
+            for part in parts
         ]
     )
-    net._calls.put(key, call)
-    ys = [y.swapaxes(0, 1) if entered.swaps(axis) else y for y, (_, axis) in zip(ys, outputs, strict=True)]
-    return ys, state
-
-
-def ports_plan(cores: Cores, batch: int, steps: tuple[int, ...]) -> _core.Plan:
-    """A plan for calls of so many steps: in blocks, unless the net needs the full sequence."""
-    block = max(1, BLOCK_ROWS // batch)
-    plan = _core.Plan(cores, (), batch, (min(block, steps[0]), *steps[1:]))
-    if plan.full_sequence and steps[0] > block:
-        plan = _core.Plan(cores, (), batch, steps)
-    return plan.ready()
 
 
 def _lengths_by_axis(
@@ -524,13 +535,18 @@ def stream_plan(
 ) -> tuple[list[_core.Layer], _core.Plan, Frame, Frame]:
     """The plan that `stream` runs and `memory` measures."""
     cores, frame, out_frame = streamed(net, frame)
-    batch = check_size("batch", batch)
-    steps = max(1, BLOCK_ROWS // batch) if steps is None else check_size("steps", steps)
-    return cores, _core.Plan(cores, frame, batch, steps), frame, out_frame
+    return cores, block_plan(cores, frame, batch, steps), frame, out_frame
 
 
-def waits_for(net: Module, cores: list[_core.Layer], frame: Frame) -> str:
-    """The first layer for which a net needs the full sequence, for a message."""
+def waits(net: Module, cores: list[_core.Layer], frame: Frame) -> ValueError:
+    """The error for a stream of a net that needs the full sequence; it names the first such layer."""
+    return ValueError(
+        f"stream: {_waits_for(net, cores, frame)} needs the full sequence and cannot be streamed: call "
+        "net(...) on full sequences"
+    )
+
+
+def _waits_for(net: Module, cores: list[_core.Layer], frame: Frame) -> str:
     for count, (name, leaf, _) in enumerate(net._places(), 1):
         first = cores[:count]
         if isinstance(cores, Cores):
@@ -555,10 +571,7 @@ def open_stream(
     """Make a new stream; see `Net.stream`."""
     cores, plan, frame, out_frame = stream_plan(net, batch, frame, steps)
     if plan.full_sequence:
-        raise ValueError(
-            f"stream: {waits_for(net, cores, frame)} needs the full sequence and cannot be streamed: call "
-            "net(x) on full sequences"
-        )
+        raise waits(net, cores, frame)
     parts = split(plan.batch, check_size("threads", threads))
     plans = None
     if len(parts) > 1:

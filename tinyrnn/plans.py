@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from tinyrnn import _core
+from tinyrnn.arguments import check_size
 from tinyrnn.tensors import Frame, Slot
 
 # Rows of work that a call does at once: enough for a matrix product, few enough to stay in cache.
@@ -91,11 +92,21 @@ def reads_input(cores: list[_core.Layer]) -> bool:
     return cores.value < len(cores.inputs) if isinstance(cores, Cores) else not cores
 
 
-def laid_out(cores: list[_core.Layer], frame: Frame, batch: int, steps: int) -> _core.Plan:
-    """Lay out core layers for calls of ``steps`` steps: in blocks, unless a layer needs the full sequence."""
+def laid_out(cores: list[_core.Layer], frame: Frame, batch: int, *steps: int) -> _core.Plan:
+    """Lay out core layers for calls of so many steps of each axis of time.
+
+    The first axis is laid out in blocks, unless a layer needs the full sequence.
+    """
     block = max(1, BLOCK_ROWS // batch)
-    plan = _core.Plan(cores, frame, batch, min(block, steps))
-    return _core.Plan(cores, frame, batch, steps) if plan.full_sequence and steps > block else plan
+    plan = _core.Plan(cores, frame, batch, (min(block, steps[0]), *steps[1:]))
+    return _core.Plan(cores, frame, batch, steps) if plan.full_sequence and steps[0] > block else plan
+
+
+def block_plan(cores: list[_core.Layer], frame: Frame, batch: int, steps: int | None) -> _core.Plan:
+    """Lay out core layers for a stream, in blocks of so many steps."""
+    batch = check_size("batch", batch)
+    steps = max(1, BLOCK_ROWS // batch) if steps is None else check_size("steps", steps)
+    return _core.Plan(cores, frame, batch, steps)
 
 
 class Call:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyrnn import _core, calls
 from tinyrnn.arguments import check_bool, check_size
-from tinyrnn.attributes import Guarded
 from tinyrnn.errors import NonFiniteError, ShapeError
-from tinyrnn.plans import BLOCK_ROWS, Ports
-from tinyrnn.streams import State
+from tinyrnn.plans import Ports, block_plan
+from tinyrnn.streams import State, StateHolder
 from tinyrnn.tensors import Array
-from tinyrnn.threads import split
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def stream_plan(ports: Ports, batch: int, steps: int | None) -> _core.Plan:
     """The plan that a stream runs and `Net.memory` measures."""
-    batch = check_size("batch", batch)
-    steps = max(1, BLOCK_ROWS // batch) if steps is None else check_size("steps", steps)
-    return _core.Plan(ports.cores, (), batch, (steps,) + (1,) * (len(ports.times) - 1))
+    return block_plan(ports.cores, (), batch, steps)
 
 
-class GraphStream(Guarded):
+class GraphStream(StateHolder):
     """A net of several inputs or outputs with a state of its own. Made by ``net.stream()``.
 
     `step` and `run` take the inputs as the net's call does, in their order or as one mapping by name, and
@@ -40,7 +38,7 @@ class GraphStream(Guarded):
     batch : int
     """
 
-    _made_by = "_guard"
+    _made_by = "_slots"
 
     def __init__(
         self,
@@ -54,7 +52,8 @@ class GraphStream(Guarded):
         if len(ports.times) > 1:
             raise ValueError(
                 f"stream: got a net of {len(ports.times)} axes of time, {', '.join(ports.times)}, expected "
-                "one: call net(...) on full sequences"
+                "one: a step is one moment, and theirs do not tell which steps belong to it: call net(...) "
+                "on full sequences"
             )
         if nonfinite not in (None, "stop"):
             raise ValueError(
@@ -62,39 +61,29 @@ class GraphStream(Guarded):
             )
         plan = stream_plan(ports, batch, steps)
         if plan.full_sequence:
-            waiting = calls.waits_for(net, ports.cores, ())
-            raise ValueError(
-                f"stream: {waiting} needs the full sequence and cannot be streamed: call net(...) on full "
-                "sequences"
-            )
+            raise calls.waits(net, ports.cores, ())
         self.net, self.batch, self._plan = net, plan.batch, plan
         self._options = (steps, threads, nonfinite)
         self._ports, self._nonfinite = ports, nonfinite
         self._axes = [axis for _, axis in plan.outputs]
-        parts = split(plan.batch, check_size("threads", threads))
-        self._parts = [(_core.Part(plan.ready(), 0, 0), 0)]
-        if len(parts) > 1:
-            self._parts = [
-                (_core.Part(stream_plan(ports, rows, steps).ready(), first, plan.batch), first)
-                for first, rows in parts
-            ]
-        self._slots = calls.slots_of(net, plan)
-        self._numbers = State.begun(net, plan.state_bytes, self._slots).numbers
-        self._guard = _core.Guard(
-            "stream: in use by another thread, expected one at a time: give each thread a copy()"
-        )
+        self._parts = calls.parts_of(plan, threads, lambda rows: stream_plan(ports, rows, steps))
+        slots = calls.slots_of(net, plan)
+        self.raw_state = State.begun(net, plan.state_bytes, slots).numbers
+        self._slots = slots
 
     def __repr__(self) -> str:
         net = repr(self.net).replace("\n", "\n  ")
-        state = State(self._numbers, self._slots)
+        state = State(self.raw_state, self._slots)
         return f"GraphStream(\n  net: {net}\n  state: {state}\n  batch={self.batch}\n)"
 
-    def step(self, *x: Any) -> Any:
+    def step(self, *x: Any, out: Any = None) -> Any:
         """Run one step.
 
         Parameters
         ----------
         *x : array_like, (batch, frame) each, or one mapping from name to array
+        out : ndarray, float32, or a tuple or mapping of them, optional
+            Written and returned. Of several outputs some may be None, or left out of a mapping.
 
         Returns
         -------
@@ -105,19 +94,22 @@ class GraphStream(Guarded):
         Raises
         ------
         ShapeError, TypeError, ValueError, IndexError, RuntimeError
-            If an input does not fit, or another thread is using the stream. The state is as before.
+            If an input or ``out`` does not fit, or another thread is using the stream. The state is as
+            before.
         NonFiniteError
             With ``nonfinite="stop"``: an input or a new state is NaN or infinite. The state is as before.
         """
-        return self._call("step", x, False, False)
+        return self._call("step", x, out, False, False)
 
-    def run(self, *x: Any, end: bool = False) -> Any:
+    def run(self, *x: Any, out: Any = None, end: bool = False) -> Any:
         """Run a chunk of steps, of any length, with the same bits as step by step.
 
         Parameters
         ----------
         *x : array_like, or one mapping from name to array
             Inputs per step are ``(T, batch, frame)``, or ``(batch, T, frame)`` for a net with batch_first.
+        out
+            As `step` takes it, with the axes of ``x``.
         end : bool
             The sequences end with ``x``: windows of steps that reach beyond it are padded, as in ``net(x)``.
 
@@ -131,7 +123,7 @@ class GraphStream(Guarded):
         ShapeError, TypeError, ValueError, IndexError, RuntimeError, NonFiniteError
             As `step`.
         """
-        return self._call("run", x, True, check_bool("run: end", end))
+        return self._call("run", x, out, True, check_bool("run: end", end))
 
     def due(self, steps: int = 1, *, end: bool = False) -> Any:
         """The number of frames that each row gets from its next ``steps`` steps.
@@ -148,84 +140,89 @@ class GraphStream(Guarded):
             Of an output with the inputs' steps as many as these; of one for the sequence 1.
         """
         count = (check_size("due: steps", steps),)
-        with self._guard:
-            return self.net._given(
-                [self._plan.due(i, self._numbers, count, (None,), end)[1] for i in range(len(self._axes))]
-            )
+        self.idle("due")
+        return self.net._given(
+            [self._plan.due(i, self.raw_state, count, (None,), end)[1] for i in range(len(self._axes))]
+        )
 
-    def _call(self, what: str, x: tuple[Any, ...], timed: bool, end: bool) -> Any:
+    def _call(self, what: str, x: tuple[Any, ...], out: Any, timed: bool, end: bool) -> Any:
         net, ports = self.net, self._ports
         given = calls.named_inputs(net, ports.names, x)
         entered = calls.Entered(net, ports, given, None, what, timed)
         if entered.batch != self.batch:
             raise ShapeError(f"{what}: got {entered.batch} rows, expected {self.batch}, the stream's batch")
-        with self._guard:
-            before = self._numbers.copy()
+        self.take(what)
+        try:
+            before = self.raw_state.copy()
             dues = calls.due_of(self._plan, before, entered.steps, entered.lengths, end)
-            ys = [
-                np.zeros(entered.shape(axis, frame, due), np.float32)
-                for frame, axis, due in zip(ports.out_frames, self._axes, dues, strict=True)
-            ]
+            outs = self._outs(what, entered, dues, out)
+            ys = entered.outputs(ports.out_frames, self._axes, dues)
+            for i, (into, axis) in enumerate(zip(outs, self._axes, strict=True)):
+                if into is not None and not entered.swaps(axis) and dues[i] is None:
+                    ys[i] = into
             try:
                 self._compute(what, entered, ys, end)
             except BaseException:
-                self._numbers[:] = before
+                self.raw_state[:] = before
                 raise
-        found: list[Any] = []
-        for y, axis, due in zip(ys, self._axes, dues, strict=True):
+        finally:
+            self.leave()
+        found: list[Any] = list(entered.returned(ys, self._axes))
+        for i, (into, due) in enumerate(zip(outs, dues, strict=True)):
             if due is not None and not timed:
-                found.append(y[0] if due[0] else None)
-            else:
-                found.append(y.swapaxes(0, 1) if entered.swaps(axis) else y)
+                found[i] = found[i][0] if due[0] else None
+            if into is not None and found[i] is not None:
+                if ys[i] is not into:
+                    into[...] = found[i]
+                found[i] = into
         return net._given(found)
+
+    def _outs(
+        self, what: str, entered: calls.Entered, dues: list[calls.Due | None], out: Any
+    ) -> list[Array | None]:
+        """The caller's array for each output, checked; None for one to be made."""
+        ports = self._ports
+        if out is None:
+            return [None] * len(ports.outputs)
+        outs: list[Array | None] = self.net._taken(f"{what}: out", out)
+        others = [("the state", self.raw_state)]
+        others += [
+            (f"input {name!r}", array) for name, array in zip(ports.names, entered.arrays, strict=True)
+        ]
+        sizes = zip(ports.out_frames, self._axes, dues, strict=True)
+        for name, y, (frame, axis, due) in zip(ports.outputs, outs, sizes, strict=True):
+            if y is None:
+                continue
+            called = f"{what}: out" if len(outs) == 1 else f"{what}: out: {name!r}"
+            if not isinstance(y, np.ndarray) or y.dtype != np.float32:
+                got = getattr(y, "dtype", type(y).__name__)
+                raise TypeError(f"{called} is {got}, expected a float32 ndarray")
+            shape = entered.shape(axis, frame, due)
+            if due is not None and not entered.timed:  # a frame, which may be due at this step
+                shape = shape[1:]
+            if y.shape != shape:
+                raise ShapeError(f"{called} has shape {y.shape}, expected {shape}")
+            if not (y.flags.c_contiguous and y.flags.aligned and y.flags.writeable):
+                raise ValueError(f"{called} is not C-contiguous, aligned and writeable: pass a new array")
+            for other, array in others:
+                if np.may_share_memory(y, array):
+                    raise ValueError(f"{called} shares memory with {other}: pass another array")
+            others.append((f"the out of {name!r}", y))
+        return outs
 
     def _compute(self, what: str, entered: calls.Entered, ys: list[Array], end: bool) -> None:
         """Run all parts; the state moves on."""
-        arrays, ends = entered.in_time(), entered.lengths
+        arrays = entered.in_time()
         if self._nonfinite == "stop":
             for name, array in zip(self._ports.names, arrays, strict=True):
                 if not np.isfinite(array).all():
                     raise NonFiniteError(
                         f"{what}: input {name!r} holds NaN or infinity, expected finite numbers"
                     )
-        _core.run_all(
-            [
-                partial(part.run_ports, arrays, ys, self._numbers, entered.steps, ends, first, end)
-                for part, first in self._parts
-            ]
-        )
-        if self._nonfinite == "stop" and not np.isfinite(self._numbers).all():
+        calls.run_ports(self._parts, arrays, ys, self.raw_state, entered, end)
+        if self._nonfinite == "stop" and not np.isfinite(self.raw_state).all():
             raise NonFiniteError(f"{what}: the new state holds NaN or infinity, expected finite numbers")
 
-    @property
-    def state(self) -> State:
-        """The live `State`; assign a State, its bytes or a mapping to set it."""
-        return State(self._numbers, self._slots)
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        with self._guard:
-            State(self._numbers, self._slots).assign(value)
-
-    def reset(self) -> None:
-        """Begin again, with the state of a new stream."""
-        with self._guard:
-            self._numbers[:] = State.begun(self.net, self._numbers.nbytes, self._slots).numbers
-
-    def fresh(self) -> GraphStream:
+    def fresh(self) -> Self:
         """Return a second stream of the same net and batch, with the state of a new one."""
-        return GraphStream(self.net, self.batch, *self._options)
-
-    def copy(self) -> GraphStream:
-        """Return a second stream of the same net, with a copy of the state."""
-        fork = self.fresh()
-        with self._guard:
-            fork._numbers[:] = self._numbers
-        return fork
-
-    __copy__ = copy
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "a stream cannot be pickled: keep net.save() and stream.state.tobytes(), or use copy()"
-        )
+        return type(self)(self.net, self.batch, *self._options)

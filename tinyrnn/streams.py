@@ -17,6 +17,8 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.tensors import Slot
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from tinyrnn.contract import Module
 
 _MAGIC = b"TRNNSTA1"
@@ -35,14 +37,14 @@ class State(Mapping[str, NDArray[np.float32]]):
         The numbers themselves, not copied.
     slots : tuple of Slot
         The names.
-    stream : Stream, optional
+    stream : Stream or GraphStream, optional
         The owner. While another thread uses that stream, reading and writing are errors.
     """
 
     __slots__ = ("__weakref__", "_numbers", "_slots", "_stream")
 
     def __init__(
-        self, numbers: NDArray[np.float32], slots: tuple[Slot, ...], stream: Stream | None = None
+        self, numbers: NDArray[np.float32], slots: tuple[Slot, ...], stream: StateHolder | None = None
     ) -> None:
         self._numbers = numbers
         self._slots = {slot.name: slot for slot in slots}
@@ -253,31 +255,18 @@ def _chosen(rows: Any, batch: int) -> NDArray[np.intp]:
     return chosen
 
 
-class Stream(Guarded, _core.Stream):
-    """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
+class StateHolder(Guarded, _core.Used):
+    """The base of streams: the state by name, new beginnings, and copies."""
 
-    ``step(x, out=None)`` takes one frame, ``(batch, frame)``; ``run(x, out=None)`` a chunk of any length,
-    ``(T, batch, frame)``, or ``(batch, T, frame)`` if the net has ``batch_first``. Both update the state.
-    One thread at a time may use a stream; different streams of one net run in parallel.
-    """
-
-    _made_by = "_slots"
     _slots: tuple[Slot, ...]
     net: Module
+    if TYPE_CHECKING:  # of the core, or a stream's own
+        raw_state: NDArray[np.float32]
+        batch: int
 
-    def __init__(self, *made_of: Any) -> None:  # the core has checked and taken all arguments by now
-        self._slots = self.made_of[-1]
-        starts.begin(self.net, self._slots, self.raw_state)
-
-    def __repr__(self) -> str:
-        _, _, frame, out_frame, _, parts, rows_first, nonfinite, _ = self.made_of
-        net = repr(self.net).replace("\n", "\n  ")
-        state = ", ".join(f"{slot.name} {slot.shape}" for slot in self._slots) or "none"
-        return (
-            f"Stream(\n  net: {net}\n  state: {state}\n  batch={self.batch}, frame={frame}, "
-            f"out_frame={out_frame}, threads={1 if parts is None else len(parts)}, "
-            f"batch_first={rows_first}, nonfinite={nonfinite!r}\n)"
-        )
+    def fresh(self) -> Self:
+        """Return a second stream of the same net and batch, with a new state."""
+        raise NotImplementedError(type(self).__name__)
 
     @property
     def state(self) -> State:
@@ -361,7 +350,7 @@ class Stream(Guarded, _core.Stream):
             found[name] = slot, array
         return found
 
-    def copy(self) -> Stream:
+    def copy(self) -> Self:
         """Return a second stream of the same net, with a copy of the state."""
         fork = self.fresh()
         fork.raw_state[:] = self.state.numbers
@@ -374,6 +363,31 @@ class Stream(Guarded, _core.Stream):
             "a stream cannot be pickled: keep net.save() and stream.state.tobytes(), or use copy()"
         )
 
-    def fresh(self) -> Stream:
+
+class Stream(StateHolder, _core.Stream):
+    """A net with a state of its own, fed step by step or chunk by chunk. Made by ``net.stream()``.
+
+    ``step(x, out=None)`` takes one frame, ``(batch, frame)``; ``run(x, out=None)`` a chunk of any length,
+    ``(T, batch, frame)``, or ``(batch, T, frame)`` if the net has ``batch_first``. Both update the state.
+    One thread at a time may use a stream; different streams of one net run in parallel.
+    """
+
+    _made_by = "_slots"
+
+    def __init__(self, *made_of: Any) -> None:  # the core has checked and taken all arguments by now
+        self._slots = self.made_of[-1]
+        starts.begin(self.net, self._slots, self.raw_state)
+
+    def __repr__(self) -> str:
+        _, _, frame, out_frame, _, parts, rows_first, nonfinite, _ = self.made_of
+        net = repr(self.net).replace("\n", "\n  ")
+        state = ", ".join(f"{slot.name} {slot.shape}" for slot in self._slots) or "none"
+        return (
+            f"Stream(\n  net: {net}\n  state: {state}\n  batch={self.batch}, frame={frame}, "
+            f"out_frame={out_frame}, threads={1 if parts is None else len(parts)}, "
+            f"batch_first={rows_first}, nonfinite={nonfinite!r}\n)"
+        )
+
+    def fresh(self) -> Self:
         """Return a second stream of the same net and batch, with a new state."""
-        return Stream(*self.made_of)
+        return type(self)(*self.made_of)

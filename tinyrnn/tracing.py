@@ -392,7 +392,7 @@ def _graph_levels(
             name, _, _ = next(places)
             alone = Cores([values[read] for read in reads])
             alone.outputs = (alone.join(core, tuple(range(len(reads)))),)
-            plan = calls.ports_plan(alone, batch, tuple(steps[axis - 1] for axis in axes) or (1,))
+            plan = laid_out(alone, (), batch, *([steps[axis - 1] for axis in axes] or [1])).ready()
             (planes, rows, cols), axis = plan.outputs[0]
             is_last = core is cores[-1] or isinstance(line.layer, _Recurrent)
             frame = line.frame if is_last else (planes, rows, cols)

@@ -192,8 +192,9 @@ def forward_ports(
         inputs = [Face(a.shape, swapped) for a, swapped in zip(entered.arrays, entered.swapped, strict=True)]
         outputs = []
         for frame, (_, axis) in zip(ports.out_frames, layout.tape.outputs, strict=True):
-            shape, swapped = entered.shape(axis if axis <= len(ports.times) else 1, frame, None), entered.swaps(axis)
-            outputs.append(Face((shape[1], shape[0], *frame) if swapped else shape, swapped))
+            # One with a rate of its own gets its steps later.
+            timed = axis if axis <= len(ports.times) else 1
+            outputs.append(Face(entered.shape(timed, frame, None), entered.swaps(axis)))
         return _forward(net, layout, feed, start, Pass(layout, inputs, outputs, named))
 
 
@@ -697,10 +698,9 @@ class Trainer(Guarded):
                 targets.append(None)
                 continue
             due = self._due(i, feed, state)
-            shape, swapped = entered.shape(axis, frame, due), entered.swaps(axis)
-            shape = (shape[1], shape[0], *frame) if swapped else shape
             ends = due[1] if due is not None else entered.lengths[axis - 1] if axis else None
-            targets.append(loss.target_of(shape, wanted[name], ends, swapped))
+            shape = entered.shape(axis, frame, due)
+            targets.append(loss.target_of(shape, wanted[name], ends, entered.swaps(axis)))
         return feed, targets
 
     def _due(self, output: int, feed: Feed, state: State | None) -> calls.Due | None:

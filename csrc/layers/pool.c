@@ -9,7 +9,7 @@ typedef struct {
     int is_max, is_adaptive;
 } pool_kind;
 
-static const pool_kind *pool_kind(const trnn_layer *layer) { return layer->type->family; }
+static const pool_kind *pool_facts(const trnn_layer *layer) { return layer->type->family; }
 
 const trnn_argument trnn_pool_arguments[] = {
     TRNN_INT_OF(pool, kernel_rows),       TRNN_INT_OF(pool, stride_rows),   TRNN_INT_OF(pool, pad_rows),
@@ -35,14 +35,14 @@ typedef struct {
 static pool_axis pool_rows_of(const trnn_layer *layer, int32_t in, int32_t out)
 {
     const trnn_pool_args *a = &layer->as.pool;
-    if (pool_kind(layer)->is_adaptive) return (pool_axis){0, 0, 0, 1, in, out};
+    if (pool_facts(layer)->is_adaptive) return (pool_axis){0, 0, 0, 1, in, out};
     return (pool_axis){a->kernel_rows, a->stride_rows, a->pad_rows, a->dilation_rows, in, out};
 }
 
 static pool_axis pool_cols_of(const trnn_layer *layer, int32_t in, int32_t out)
 {
     const trnn_pool_args *a = &layer->as.pool;
-    if (pool_kind(layer)->is_adaptive) return (pool_axis){0, 0, 0, 1, in, out};
+    if (pool_facts(layer)->is_adaptive) return (pool_axis){0, 0, 0, 1, in, out};
     return (pool_axis){a->kernel_cols, a->stride_cols, a->pad_cols, a->dilation_cols, in, out};
 }
 
@@ -87,7 +87,7 @@ TRNN_NOINLINE pool_window window_at(const pool_axis *a, int32_t o)
 TRNN_NOINLINE float pool_divisor(const trnn_layer *layer, const pool_window *rows, const pool_window *cols)
 {
     const trnn_pool_args *a = &layer->as.pool;
-    const int is_adaptive = pool_kind(layer)->is_adaptive;
+    const int is_adaptive = pool_facts(layer)->is_adaptive;
     if (!is_adaptive && a->divisor) return (float)a->divisor;
     if (is_adaptive || a->count_include_pad) return (float)(rows->count * cols->count);
     return (float)((rows->end - rows->first) * (cols->end - cols->first));
@@ -101,7 +101,7 @@ static trnn_status pool_check(const trnn_layer *layer)
     const pool_axis rows = pool_rows_of(layer, 1, 1), cols = pool_cols_of(layer, 1, 1);
     if (!is_pool_axis(&rows) || !is_pool_axis(&cols)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->ceil_mode) || !trnn_is_flag(a->count_include_pad)) return TRNN_E_ARGUMENT;
-    if (pool_kind(layer)->is_max) return a->divisor || a->count_include_pad ? TRNN_E_ARGUMENT : TRNN_OK;
+    if (pool_facts(layer)->is_max) return a->divisor || a->count_include_pad ? TRNN_E_ARGUMENT : TRNN_OK;
     const int is_plain = a->dilation_rows == 1 && a->dilation_cols == 1;
     return is_plain && a->divisor >= 0 && a->divisor <= TRNN_SIZE_MAX ? TRNN_OK : TRNN_E_ARGUMENT;
 }
@@ -137,7 +137,7 @@ static int wins(float x, float most) { return x > most || x != x; }
 TRNN_NOINLINE void pool_row(const trnn_layer *layer, const pool_axis *cols, const pool_window *rows,
                             const float *x, float *y)
 {
-    const int is_max = pool_kind(layer)->is_max;
+    const int is_max = pool_facts(layer)->is_max;
     const int64_t stride = cols->stride;
     for (int64_t c = 0; c < cols->out; c++) y[c] = is_max ? -__builtin_inff() : 0.0f;
     for (int64_t at = rows->first; at < rows->end; at += rows->step)
@@ -163,7 +163,7 @@ static float pool_one(const trnn_layer *layer, const pool_axis *cols, const pool
                       const float *x)
 {
     const pool_window own = window_at(cols, c);
-    const int is_max = pool_kind(layer)->is_max;
+    const int is_max = pool_facts(layer)->is_max;
     float most = -__builtin_inff();
     double sum = 0.0;
     for (int64_t at = rows->first; at < rows->end; at++) {
@@ -186,7 +186,7 @@ static void pool_run(const trnn_call *call)
     for (size_t plane = 0; plane < planes; plane++, x += in)
         for (int32_t r = 0; r < rows.out; r++, y += cols.out) {
             const pool_window own = window_at(&rows, r);
-            if (!pool_kind(layer)->is_adaptive)
+            if (!pool_facts(layer)->is_adaptive)
                 pool_row(layer, &cols, &own, x, y);
             else
                 for (int32_t c = 0; c < cols.out; c++) y[c] = pool_one(layer, &cols, &own, c, x);
@@ -200,7 +200,7 @@ static void pool_one_back(const trnn_layer *layer, const pool_axis *cols, const 
                           const float *x, float dy, float *dx)
 {
     const pool_window own = window_at(cols, c);
-    const int is_max = pool_kind(layer)->is_max;
+    const int is_max = pool_facts(layer)->is_max;
     const float share = is_max ? 0.0f : dy / pool_divisor(layer, rows, &own);
     float most = -__builtin_inff();
     int64_t place = rows->first * cols->in + own.first;

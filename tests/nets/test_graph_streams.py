@@ -148,9 +148,139 @@ def test_what_cannot_be_streamed() -> None:
     with pytest.raises(ValueError, match=r"1\S*, a bidirectional LSTM, needs the full sequence"):
         tr.Sequential(tr.Linear(3, 4), tr.LSTM(4, 2, bidirectional=True)).stream()
     a, b = tr.Input(3, time="fast", name="a"), tr.Input(2, time="slow", name="b")
-    with pytest.raises(ValueError, match="a net of 2 axes of time, fast, slow, expected one"):
+    with pytest.raises(ValueError, match="2 axes of time, fast, slow, expected one: a step is one moment"):
         tr.Net([a, b], [tr.Tanh()(a), tr.Tanh()(b)]).stream()
     with pytest.raises(ValueError, match="nonfinite is 'skip', expected None or 'stop'"):
         net_of_three().stream(nonfinite="skip")
     with pytest.raises(ValueError, match="expected None: the inputs of the net have theirs"):
         net_of_three().stream(frame=(6,))
+
+
+# ---- arrays for outputs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_outputs_are_written_where_the_caller_says(batch_first: bool) -> None:
+    net, (x, speaker, word) = net_of_three(batch_first), inputs()
+    stream, other = net.stream(batch=BATCH), net.stream(batch=BATCH)
+    out, who = np.empty((BATCH, 5), np.float32), np.empty((BATCH, 3), np.float32)
+    found = stream.step(x[0], speaker, word[0], out={"out": out, "who": who})
+    wanted = other.step(x[0], speaker, word[0])
+    assert found["out"] is out and found["who"] is who
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    found = stream.step(x[1], speaker, word[1], out={"who": who})
+    wanted = other.step(x[1], speaker, word[1])
+    assert found["who"] is who and found["out"] is not out
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+    def chunk(a: np.ndarray) -> np.ndarray:
+        return a[2:].swapaxes(0, 1) if batch_first else a[2:]
+
+    wanted = other.run(chunk(x), speaker, chunk(word))
+    out = np.empty(wanted["out"].shape, np.float32)
+    found = stream.run(chunk(x), speaker, chunk(word), out=(out, None))
+    assert found["out"] is out
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert np.array_equal(stream.state.numbers, other.state.numbers)
+    # one output, of several inputs
+    a, b = tr.Input(2, name="a"), tr.Input(2, name="b")
+    sums = tr.Net([a, b], a + b).stream()
+    out = np.empty(2, np.float32)
+    assert sums.step([1, 2], [3, 4], out=out) is out and list(out) == [4, 6]
+
+
+def test_what_an_array_for_an_output_must_be() -> None:
+    net, (x, speaker, word) = net_of_three(), inputs()
+    stream = net.stream(batch=BATCH)
+    stream.run(x[:4], speaker, word[:4])
+    before = stream.state.copy()
+    good = np.empty((BATCH, 5), np.float32)
+    both = np.empty(BATCH * 8, np.float32)
+    for out, error, message in (
+        (good, TypeError, "step: out: got ndarray, expected a tuple of 2, or a mapping"),
+        ({"odd": good}, ValueError, r"step: out: got \['odd'\], expected some of \['out', 'who'\]"),
+        ({"out": good.astype(float)}, TypeError, "step: out: 'out' is float64, expected a float32 ndarray"),
+        ({"out": good.tolist()}, TypeError, "step: out: 'out' is list, expected a float32 ndarray"),
+        ({"out": good[:2]}, tr.ShapeError, r"step: out: 'out' has shape \(2, 5\), expected \(3, 5\)"),
+        ({"out": np.empty((5, BATCH), np.float32).T}, ValueError, "'out' is not C-contiguous, aligned and"),
+        (
+            {"out": both[:15].reshape(3, 5), "who": both[14:23].reshape(3, 3)},
+            ValueError,
+            "'who' shares memory with the out of 'out': pass another array",
+        ),
+        (
+            {"out": stream.raw_state[:15].reshape(3, 5)},
+            ValueError,
+            "'out' shares memory with the state: pass another",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            stream.step(x[4], speaker, word[4], out=out)
+    room = np.zeros(BATCH * 6, np.float32)
+    with pytest.raises(ValueError, match="'out' shares memory with input '0': pass another array"):
+        stream.step(room.reshape(3, 6), speaker, word[4], out={"out": room[:15].reshape(3, 5)})
+    assert np.array_equal(stream.state.numbers, before.numbers)
+
+
+# ---- new beginnings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, [2, 0], slice(1, None), np.array([True, False, True]), -1])
+@pytest.mark.parametrize("starts", [False, True])
+def test_some_rows_begin_again(rows: object, starts: bool) -> None:
+    """They go on as a new stream does, the others with their own bits."""
+    net, (x, speaker, word) = net_of_three(), inputs()
+    if starts:
+        net.initial_state = {"rnn.h": numbers(1, 6, seed=4), "rnn.c": numbers(1, 6, seed=5)}
+    stream, other, new = (net.stream(batch=BATCH, threads=threads) for threads in (2, 1, 1))
+    for one in (stream, other):
+        one.run(x[:4], speaker, word[:4])
+    stream.reset(rows)
+    chosen = np.zeros(BATCH, bool)
+    chosen[rows] = True
+    y, went_on, began = (one.run(x[4:], speaker, word[4:])["out"] for one in (stream, other, new))
+    assert np.array_equal(y, np.where(chosen[:, None], began, went_on))
+    stream.reset()
+    assert np.array_equal(stream.run(x, speaker, word)["out"], net(x, speaker, word)["out"])
+
+
+def test_rows_begin_with_a_state_that_is_given() -> None:
+    net, (x, speaker, word) = net_of_three(), inputs()
+    stream, donor = net.stream(batch=BATCH), net.stream(batch=2)
+    for one, count in ((stream, 3), (donor, 2)):
+        one.run(x[:4, :count], speaker[:count], word[:4, :count])
+    before = stream.state.copy()
+    stream.reset([2, 0], donor.state)
+    for name in stream.state:
+        assert np.array_equal(stream.state[name][:, [2, 0]], donor.state[name])
+        assert np.array_equal(stream.state[name][:, 1], before[name][:, 1])
+    stream.reset(1, {"rnn.c": np.ones((1, 1, 6))})
+    assert not stream.state["rnn.h"][:, 1].any() and (stream.state["rnn.c"][:, 1] == 1).all()
+    before = stream.state.copy()
+    for rows, state, error, message in (
+        (3, None, IndexError, "reset: row 3 is out of range, expected 0 .. 2"),
+        ([1, 1], None, ValueError, "expected each row once"),
+        (None, {"h": 0}, KeyError, "got 'h', expected one of rnn.h, rnn.c"),
+        (1, {"rnn.h": np.ones((1, 2, 6))}, tr.ShapeError, r"got shape \(1, 2, 6\), expected \(1, 1, 6\)"),
+    ):
+        with pytest.raises(error, match=message):
+            stream.reset(rows, state)
+    assert np.array_equal(stream.state.numbers, before.numbers)
+
+
+def test_one_thread_at_a_time() -> None:
+    net, (x, speaker, word) = net_of_three(), inputs()
+    stream = net.stream(batch=BATCH)
+    state = stream.state
+    stream.take("elsewhere")
+    for use in (
+        lambda: stream.step(x[0], speaker, word[0]),
+        lambda: stream.reset(1),
+        lambda: stream.copy(),
+        lambda: state["rnn.h"],
+        lambda: setattr(stream, "state", state),
+    ):
+        with pytest.raises(RuntimeError, match=r"the stream is in use by another thread: give each thread a"):
+            use()
+    stream.leave()
+    assert np.array_equal(stream.copy().step(x[0], speaker, word[0])["out"], net(x, speaker, word)["out"][0])

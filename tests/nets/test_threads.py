@@ -153,11 +153,19 @@ def child_of_a_busy_parent(work, enter, child):
         thread.join()
 
 
+def lstm_graph():
+    """An LSTM with a second output, so that its stream is a `GraphStream`."""
+    x = tr.Input(16)
+    h = tr.LSTM(16, 64)(x)
+    return tr.Net(x, [h, tr.Abs()(h)])
+
+
 @needs_fork
 @forking
-def test_a_child_can_use_a_stream_that_a_thread_of_its_parent_is_inside_of():
+@pytest.mark.parametrize("make", [lambda: tr.LSTM(16, 64), lstm_graph], ids=["layer", "graph"])
+def test_a_child_can_use_a_stream_that_a_thread_of_its_parent_is_inside_of(make):
     """The mark of use is a thread's that the child does not have."""
-    net = tr.LSTM(16, 64)
+    net = make()
     stream, x = net.stream(), numbers(20000, 16)
     wanted = net.stream().run(x[:5])
 
