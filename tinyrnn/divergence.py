@@ -116,8 +116,8 @@ def drift(
     Raises
     ------
     ValueError
-        If the nets differ in their layers, a loss has no targets, or layers are in a loop. If there are
-        targets and the net has not one input and one output per step.
+        If the nets differ in their layers, or a loss has no targets. If there are targets and the net has not
+        one input and one output per step. If the net has a `FinalState`.
     ShapeError, TypeError, IndexError
         If inputs or targets do not fit.
     """

@@ -513,7 +513,7 @@ def gate_activations(net: Net, x: ArrayLike | Mapping[str, ArrayLike]) -> Gates:
     Raises
     ------
     ValueError
-        If no layer is recurrent, or layers are in a loop.
+        If no layer is recurrent, or the net has a `FinalState`.
     ShapeError, TypeError, IndexError
         If the input does not fit.
     """

@@ -24,9 +24,8 @@ from tinyrnn.formats import (
 )
 from tinyrnn.loading import build
 from tinyrnn.net import Net
-from tinyrnn.outlines import outline
 from tinyrnn.state_dicts import stored
-from tinyrnn.tracing import check_no_loop, watch
+from tinyrnn.tracing import watch
 
 # Damping of the moments' diagonal, as a part of its mean, so that the inverse stays bounded.
 _DAMPING = 0.01
@@ -104,8 +103,6 @@ def quantize(
         kind = type(net).__name__
         raise ValueError(f"quantize: got a {kind} that {what}, expected a float32 matrix to quantise")
     sequences = _sequences(calibration)
-    if sequences and format in LEVELS and net._is_wired:
-        check_no_loop(outline(net), "quantize: calibration")
     auto = isinstance(keep, str) and keep == "auto"
     if not auto:
         kept |= _named(net, [keep] if isinstance(keep, str) else keep)

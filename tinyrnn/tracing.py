@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from tinyrnn.contract import Module
 from tinyrnn.convolution import Conv2d, ConvTranspose1d
 from tinyrnn.errors import ShapeError
 from tinyrnn.layers import Conv1d, Linear
-from tinyrnn.outlines import Line, Outline, listed, outline
+from tinyrnn.outlines import Line, Outline, outline
 from tinyrnn.plans import Cores, laid_out
 from tinyrnn.recurrent import _Recurrent
 from tinyrnn.temporal import FinalState
@@ -141,7 +141,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
     ShapeError, TypeError, IndexError
         If the input does not fit.
     ValueError
-        If layers of the net are in a loop: they cannot run one after the other.
+        If a layer cannot run apart from another: a `FinalState`.
     """
     if net._is_wired:
         yield from _watch_graph(net, x, until)
@@ -217,19 +217,9 @@ def entered(net: Module, x: Any) -> tuple[Outline, list[NDArray[Any]], tuple[int
     return found, arrays, sizes.steps
 
 
-def check_no_loop(found: Outline, what: str) -> None:
-    """Raise an error if layers are in a loop."""
-    for names in found.loops().values():
-        raise ValueError(
-            f"{what}: got a net in which {listed(names)} are in a loop, expected layers that can run one "
-            "after the other: quantise it without calibration, and compare outputs instead of layers"
-        )
-
-
 def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]:
     """Do the work of `watch` for a net whose layers read any values."""
     found, arrays, steps = entered(net, x)
-    check_no_loop(found, type(net).__name__)
     lines = found.lines
     batch = arrays[0].shape[1 if lines[0].axis else 0]
     whole = len(steps) > 1 or any(line.needs for line in lines)
@@ -239,6 +229,9 @@ def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]
         shown = OUTPUT if len(found.outputs) == 1 else f"{OUTPUT}.{name}"
         names[number] = (*names.get(number, ()), shown)
     levels = _graph_levels(net, found, batch, tuple(min(size, count) for count in steps))
+    blocks = [
+        (loop, list(block)) for loop, block in groupby(levels, lambda level: level[0].loop)
+    ]  # what runs layer by layer, and loops
     for start in range(0, steps[0], size):
         part = (min(size, steps[0] - start), *steps[1:])
         is_last = start + size >= steps[0]
@@ -247,19 +240,91 @@ def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]
             for array, line in zip(arrays, found.inputs, strict=True)
         ]
         seen = []
-        for line, number, group in levels:
-            given: list[NDArray[Any]] = [values[read] for read in line.reads]
-            for level in group:
-                one = level.run([given[read] for read in level.reads], part)
-                given.append(one.y)
-                if not one.once or (is_last if line.late else start == 0):
-                    seen.append(one._replace(outputs=names.get(number, ()) if level is group[-1] else ()))
-                if level.name == until:
-                    break
-            values.append(given[-1])
-            if group[-1].name == until or (seen and seen[-1].name == until):
+        for loop, block in blocks:
+            ran = (
+                _run_in_row(block, values, part, until) if loop < 0 else _run_loop(found, block, values, part)
+            )
+            for line, number, ones in ran:
+                for one in ones:
+                    if not one.once or (is_last if line.late else start == 0):
+                        seen.append(one._replace(outputs=names.get(number, ()) if one is ones[-1] else ()))
+            if any(one.name == until for _, _, ones in ran for one in ones):
                 break
         yield seen
+
+
+# A layer of a graph: its line, the number of its value, and its core layers.
+_Group = tuple[Line, int, "list[_Level | _Final]"]
+_Ran = list[tuple[Line, int, list[Seen]]]
+
+
+def _run_in_row(
+    block: list[_Group], values: list[NDArray[Any]], part: tuple[int, ...], until: str | None
+) -> _Ran:
+    """Run layers one after the other, and append their values; up to the layer ``until``, if it is there."""
+    ran: _Ran = []
+    for line, number, group in block:
+        given = [values[read] for read in line.reads]
+        ones: list[Seen] = []
+        for level in group:
+            ones.append(level.run([given[read] for read in level.reads], part))
+            given.append(ones[-1].y)
+            if level.name == until:
+                break
+        values.append(given[-1])
+        ran.append((line, number, ones))
+        if ones and ones[-1].name == until:
+            break
+    return ran
+
+
+def _run_loop(found: Outline, block: list[_Group], values: list[NDArray[Any]], part: tuple[int, ...]) -> _Ran:
+    """Run the layers of a loop step by step, and append their values.
+
+    A delay that reads a later value runs twice in a step: first its output counts, and at the end its input.
+    """
+    axis, first = block[0][0].axis, block[0][1]
+    once = tuple(1 if place == axis else count for place, count in enumerate(part, 1))
+    ran: list[list[list[Seen]]] = [[[] for _ in group] for _, _, group in block]
+    for t in range(part[axis - 1]):
+        now: list[NDArray[Any]] = []  # the values of the loop
+
+        def at(read: int, t: int = t, now: list[NDArray[Any]] = now) -> NDArray[Any]:
+            if read >= first:
+                return now[read - first]
+            return values[read][t : t + 1] if found.lines[read].axis == axis else values[read]
+
+        for _, number, group in block:
+            if found.is_feedback(number):
+                starts = [values[read] for read in found.lines[number].reads[1:]]
+                now.append(group[0].peek(starts, once))
+                continue
+            given = [at(read) for read in found.lines[number].reads]
+            for level, kept in zip(group, ran[number - first], strict=True):
+                kept.append(level.run([given[read] for read in level.reads], once))
+                given.append(kept[-1].y)
+            now.append(given[-1])
+        for line, number, group in block:
+            if found.is_feedback(number):
+                given = [at(line.reads[0]), *(values[read] for read in line.reads[1:])]
+                ran[number - first][0].append(group[0].run(given, once))
+    joined: _Ran = []
+    for (line, number, group), of_group in zip(block, ran, strict=True):
+        timed = [found.lines[read].axis == axis for read in line.reads] + [not level.once for level in group]
+        ones = [_joined(steps, timed[level.reads[0]]) for level, steps in zip(group, of_group, strict=True)]
+        values.append(ones[-1].y if ones else values[line.reads[0]])
+        joined.append((line, number, ones))
+    return joined
+
+
+def _joined(steps: list[Seen], timed: bool) -> Seen:
+    """One core layer's steps as one; its input has an axis of time if it is ``timed``."""
+    one = steps[0]
+    return one._replace(
+        x=np.concatenate([step.x for step in steps]) if timed else one.x,
+        y=one.y if one.once else np.concatenate([step.y for step in steps]),
+        before=[np.concatenate(each) for each in zip(*(step.before for step in steps), strict=True)],
+    )
 
 
 class _Level:
@@ -318,6 +383,21 @@ class _Level:
         for last, own in zip(self.last, np.split(row, len(self.last), axis=1), strict=True):
             last[:] = own[:, : last.shape[1]]
 
+    @property
+    def once(self) -> bool:
+        """True if it writes one frame for the sequence."""
+        return not self.axis
+
+    def peek(self, starts: list[NDArray[Any]], steps: tuple[int, ...]) -> Array:
+        """The output of a delay's next step, which is older than its input; its state stays.
+
+        ``starts`` are the values that its state begins with.
+        """
+        state = self.state.copy()
+        seen = self.run([np.zeros((1, self.batch, *self.out_frame), np.float32), *starts], steps)
+        self.state[:] = state
+        return seen.y
+
     def run(self, xs: list[NDArray[Any]], steps: tuple[int, ...] = ()) -> Seen:
         """Run some steps; ``steps`` are those of each of the net's axes, by default the array's."""
         xs = [np.ascontiguousarray(x) for x in xs]
@@ -342,6 +422,7 @@ class _Final:
     """A `FinalState`: it reads the states of other core layers, after these have run."""
 
     reads = (0,)
+    once = True
 
     def __init__(self, name: str, leaf: FinalState, levels: list[_Level]) -> None:
         self.name, self.leaf, self.levels = name, leaf, levels
@@ -359,12 +440,10 @@ class _Final:
         return Seen(self.name, self.leaf, self.cores[-1], xs[0], y, [], _NO_STATE, once=True)
 
 
-def _graph_levels(
-    net: Module, found: Outline, batch: int, steps: tuple[int, ...]
-) -> list[tuple[Line, int, list[_Level | _Final]]]:
-    """For each layer of a graph its line, the number of its value, and its core layers."""
+def _graph_levels(net: Module, found: Outline, batch: int, steps: tuple[int, ...]) -> list[_Group]:
+    """The layers of a graph, laid out."""
     places = iter(net._places())
-    levels: list[tuple[Line, int, list[_Level | _Final]]] = []
+    levels: list[_Group] = []
     for number, line in enumerate(found.lines):
         if line.layer is None:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn import tracing
+from tinyrnn.outlines import outline
 
 STEPS, BATCH = 23, 3
 Inputs = dict[str, np.ndarray]
@@ -179,17 +181,86 @@ def test_what_is_known_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(chunks[-1][-1].y, final(a))
 
 
-def test_loops_are_refused() -> None:
-    x, before = tr.Input(4), tr.Feedback(4)
-    h = tr.Linear(8, 4)(tr.concat([x, before]))
-    before.connect(h)
-    net, a = tr.Net(x, tr.GRU(4, 2)(h)), numbers(STEPS, 4)
-    for call in (
-        lambda: tr.drift(net, net, a),
-        lambda: tr.quantize(net, "int8", a),
-        lambda: tr.inspect.gate_activations(net, a),
-    ):
-        with pytest.raises(ValueError, match="delay, concat, linear are in a loop, .*: quantise it without"):
-            call()
-    assert set(tr.quantize(net, "int8").formats.values()) == {"int8"}
-    assert set(tr.quantize(net, "float16", a).formats.values()) == {"float16"}
+def fed_back() -> tr.Net:
+    """An LSTM in a loop that reads its Linear's output of two steps before, and a gain for the sequence."""
+    tr.manual_seed(5)
+    x, gain, before = tr.Input(4, name="x"), tr.Input(3, time=None, name="gain"), tr.Feedback(3, steps=2)
+    h = tr.LSTM(7, 5)(tr.concat([x, before * tr.Tanh()(gain)])).named("rnn")
+    y = tr.Linear(5, 3)(h).named("head")
+    before.connect(y)
+    return tr.Net([x, gain], {"h": h, "y": tr.GRU(3, 2)(y).named("after")})
+
+
+def decoder() -> tr.Net:
+    """Attention over another axis of time within a loop."""
+    tr.manual_seed(6)
+    source, target = tr.Input(4, time="source"), tr.Input(3, time="target")
+    memory, before = tr.GRU(4, 6)(source), tr.Feedback(6, time="target")
+    h = tr.GRU(9, 6)(tr.concat([target, before])).named("rnn")
+    context = tr.DotProductAttention(6)(h, memory, memory)
+    before.connect(context)
+    return tr.Net([source, target], tr.Linear(12, 2)(tr.concat([h, context])).named("head"))
+
+
+def test_loops_run_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each layer of a loop with the bits of the whole net, and with what it read."""
+    monkeypatch.setattr(tracing, "CHUNK", 7 * BATCH)
+    net, (x, gain) = fed_back(), (numbers(STEPS, BATCH, 4), numbers(BATCH, 3, seed=1))
+    net.initial_state = {
+        "delay.past": numbers(2, 3, seed=2),
+        "rnn.h": numbers(1, 5, seed=3),
+        "rnn.c": numbers(1, 5, seed=4),
+    }
+    wanted = net(x, gain)
+    chunks = list(tracing.watch(net, {"x": x, "gain": gain}))
+    assert len(chunks) == 4
+
+    def whole(name: str, what: str = "y") -> np.ndarray:
+        return np.concatenate([getattr(one, what) for chunk in chunks for one in chunk if one.name == name])
+
+    assert np.array_equal(whole("rnn.l0"), wanted["h"])
+    assert np.array_equal(whole("after.l0"), wanted["y"])
+    assert np.array_equal(whole("head", "x"), wanted["h"])
+    head = net["head"](wanted["h"])
+    past = np.repeat(net.initial_state["delay.past"][:, None], BATCH, axis=1)
+    assert np.array_equal(whole("delay"), np.concatenate([past, head[:-2]]))
+    assert np.array_equal(whole("delay", "x"), head)
+    assert np.array_equal(whole("rnn.l0", "x")[..., :4], x)
+    gates = tr.inspect.gate_activations(net, {"x": x, "gain": gain}).layers["rnn.l0"]
+    assert np.array_equal(gates["h"], wanted["h"])
+    alone = tr.inspect.gate_activations(net["rnn"], whole("rnn.l0", "x")).layers["l0"]
+    for name in "ifgo":
+        assert np.array_equal(gates[name], alone[name]), name
+    # attention in a loop, on two axes of time
+    net, (a, b) = decoder(), (numbers(11, BATCH, 4), numbers(6, BATCH, 3, seed=1))
+    lines = outline(net).lines
+    assert [line.time for line in lines if line.loop >= 0] == ["target"] * 4
+    ((*_, last),) = tracing.watch(net, {"0": a, "1": b})
+    assert np.array_equal(last.y, net(a, b))
+
+
+@pytest.mark.parametrize("make", [fed_back, decoder])
+def test_drift_and_calibration_of_loops(make: Callable[[], tr.Net]) -> None:
+    net = make()
+    first, second = numbers(STEPS, BATCH, 4), numbers(BATCH, 3, seed=1)
+    x = (
+        {"x": first, "gain": second}
+        if make is fed_back
+        else {"0": first, "1": numbers(STEPS, BATCH, 3, seed=1)}
+    )
+    nearest = tr.quantize(net, "int4")
+    fitted = tr.quantize(net, "int4", x)
+    assert set(fitted.formats.values()) == {"int4"}
+
+    def worst(other: tr.Net) -> float:
+        found = {name: part for name, part in tr.drift(net, other, x).parts.items() if "output" in name}
+        ys, zs = net(x), other(x)
+        for name, part in found.items():
+            y, z = (ys, zs) if name == "output" else (ys[name[7:]], zs[name[7:]])
+            error, signal = (np.square(one[:10].astype(float)).sum() for one in (y - z, y))
+            assert part.rms[0] == pytest.approx(np.sqrt(error / signal), rel=1e-5)
+            assert error > 0
+        return max(float(part.rms.max()) for part in found.values())
+
+    assert worst(fitted) < worst(nearest)
+    assert "rnn.l0.f" in tr.drift(net, nearest, x).parts or "rnn.l0.r" in tr.drift(net, nearest, x).parts

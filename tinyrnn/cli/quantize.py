@@ -14,8 +14,6 @@ from tinyrnn.cli.console import UsageError, note, say, table
 from tinyrnn.cli.inputs import INPUTS
 from tinyrnn.cli.models import check_simple, index_count, open_model, reads_indices
 from tinyrnn.cli.names import distinct
-from tinyrnn.outlines import outline
-from tinyrnn.tracing import check_no_loop
 from tinyrnn.weights.spec import shown
 
 
@@ -26,7 +24,6 @@ def command(args: Namespace) -> None:
     sequences = []
     if args.calibration is not None:
         check_simple(args.model, net)
-        check_no_loop(outline(net), f"{args.model}: --calibration")
         sequences = _sequences(args, net)
     if args.keep == ["auto"]:
         raise UsageError(
