@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import _core, calls
-from tinyrnn._training import Tape
-from tinyrnn.arrays import Feed, as_floats
+from tinyrnn import unrolled
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.losses import Loss
 from tinyrnn.net import Net
 from tinyrnn.pictures import Path, axes_or_new, new_figure, saved
-from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
-from tinyrnn.tensors import Array, Frame
+from tinyrnn.recurrent import _Recurrent
+from tinyrnn.tensors import Array
 from tinyrnn.tracing import watch
 
 if TYPE_CHECKING:
@@ -173,14 +171,15 @@ def hidden_gradients(
     ----------
     net : Net
         With a recurrent layer, all of it float32.
-    x : array_like
-        One sequence or a batch, as ``net(x)`` takes it.
+    x : array_like, or mapping from name to array
+        One sequence or a batch, as ``net(x)`` takes it. A mapping for a net of several inputs.
     y : array_like, or as the loss takes it
-        The target.
+        The target, of a net with one output.
     loss : Loss
     dy : array_like, float32, as the output
-        The gradient of the output, instead of ``y`` and ``loss``.
-    lengths : array_like of int, (B,), optional
+        The gradient of the output, instead of ``y`` and ``loss``. Of several outputs a tuple or mapping, as
+        `Net.backward` takes it.
+    lengths : array_like of int, (B,), or mapping from axis of time to one, optional
         Steps of each row. The gradient is zero beyond.
 
     Returns
@@ -191,20 +190,16 @@ def hidden_gradients(
     Raises
     ------
     ValueError
-        If no layer is recurrent, or the net is no chain of layers.
+        If no layer is recurrent, or the net has a `FinalState`.
     TypeError
-        If a layer is quantised, or there is neither ``dy`` nor ``y`` and ``loss``, or both.
+        If a layer is quantised, there is neither ``dy`` nor ``y`` and ``loss``, or both, or ``y`` and
+        ``loss`` are for a net of several outputs.
     ShapeError, TypeError, IndexError, ValueError
         If the arrays do not fit.
     """
     name = type(net).__name__
     if not net._recurrent:
         raise ValueError(f"{name}: no layer is recurrent, so there is no gradient through time")
-    if net._is_wired:
-        raise ValueError(
-            f"{name}: got a net whose layers read any values, expected a chain of layers: give the part of "
-            "it that is a Sequential, and its output's gradient as dy"
-        )
     if (dy is None) == (loss is None) or (y is None) != (loss is None):
         raise TypeError("hidden_gradients: expected y and loss, or dy")
     if loss is not None and not isinstance(loss, Loss):
@@ -214,167 +209,9 @@ def hidden_gradients(
             raise TypeError(f"{layer}: format is {kept}, expected float32, which has gradients")
 
     net = copy.deepcopy(net)
-    array, lead, _, out_frame = calls.enter(net, x)
-    leading, frame = array.shape[:lead], array.shape[lead:]
-    swapped, steps, batch = calls.axes(net, array, lead)
-    ends = None if lengths is None else calls.check_lengths(net, lengths, steps, batch)
-    array = (array.swapaxes(0, 1) if swapped else array).reshape(steps, batch, *frame)
-
-    stages = _stages(net, frame, lead, batch, steps, ends)
-    for stage in stages:
-        array = stage.forward(array)
-    output = array.swapaxes(0, 1) if swapped else array.reshape(leading + out_frame)
-    if loss is not None:
-        _, gradient = loss(output, y, ends, batch_first=swapped)
-    else:
-        gradient = as_floats(dy, f"{name}: dy")
-        if gradient.shape != output.shape:
-            raise ShapeError(f"{name}: dy has shape {gradient.shape}, expected {output.shape}, the output's")
-    gradient = (gradient.swapaxes(0, 1) if swapped else gradient).reshape(array.shape)
-
-    found: dict[str, Array] = {}
-    lowest = next(i for i, stage in enumerate(stages) if isinstance(stage, _Level))  # nothing below remembers
-    for stage in reversed(stages[lowest:]):
-        gradient = stage.backward(gradient)
-        if isinstance(stage, _Level):
-            found = stage.found | found
-    return found
-
-
-class _Frames:
-    """Layers in a row that look at one frame at a time, with a tape."""
-
-    def __init__(
-        self, cores: list[_core.Layer], frame: Frame, out_frame: Frame, batch: int, steps: int, ends: Any
-    ) -> None:
-        self.tape = Tape(cores, frame, batch, steps)
-        self.cores, self.frame, self.out_frame, self.ends = cores, frame, out_frame, ends
-
-    def forward(self, x: NDArray[Any]) -> Array:
-        state = _core.aligned_zeros(self.tape.state_bytes)
-        x = np.ascontiguousarray(x)
-        feed = Feed((x,), ((x.shape[1], 1),), (len(x),), (self.ends,))
-        (y,) = self.tape.forward(feed, state, 0, [0] * len(self.cores))
-        return y.reshape(*x.shape[:2], *self.out_frame)
-
-    def backward(self, dy: Array) -> Array:
-        (dx,) = self.tape.backward([np.ascontiguousarray(dy)], _core.aligned_zeros(self.tape.state_bytes))
-        assert dx is not None  # indices are read below all recurrent layers, where no gradient goes
-        return dx.reshape(*dy.shape[:2], *self.frame)
-
-
-class _Level:
-    """One level of a recurrent layer, each direction of it unrolled into single steps."""
-
-    def __init__(
-        self, name: str, leaf: _Recurrent, core: _core.Layer, batch: int, steps: int, ends: Any
-    ) -> None:
-        self.size = leaf._output_size
-        self.found: dict[str, Array] = {}
-        # a row is at work at a step, or not yet (in reverse), or no more
-        self.inside = np.arange(steps)[:, np.newaxis] < (np.full(batch, steps) if ends is None else ends)
-        self.directions = [
-            _Unrolled(_one_way(core, leaf, direction), bool(direction), self.inside)
-            for direction in range(leaf._directions)
-        ]
-        self.names = [name + _REVERSE * direction for direction in range(leaf._directions)]
-
-    def forward(self, x: Array) -> Array:
-        x = np.where(self.inside[..., np.newaxis], x, np.float32(0))  # NaN may stand beyond a row's end
-        return np.concatenate([direction.forward(x) for direction in self.directions], axis=-1)
-
-    def backward(self, dy: Array) -> Array:
-        dy = np.where(self.inside[..., np.newaxis], dy, np.float32(0))
-        parts = np.split(dy, len(self.directions), axis=-1)
-        passed = []
-        for name, direction, part in zip(self.names, self.directions, parts, strict=True):
-            self.found[name], dx = direction.backward(part)
-            passed.append(dx)
-        total: Array = np.sum(passed, axis=0, dtype=np.float32)
-        return total
-
-
-class _Unrolled:
-    """One level in one direction, step by step."""
-
-    def __init__(self, net: _Recurrent, reverse: bool, inside: NDArray[np.bool_]) -> None:
-        self.net, self.inside = net.train().freeze(), inside
-        self.order = range(len(inside))[:: -1 if reverse else 1]
-        self.before: list[dict[str, Array]] = [{}] * len(inside)  # the state before each step
-        self.x = np.empty(0, np.float32)
-
-    def forward(self, x: Array) -> Array:
-        self.x = x
-        steps, batch = self.inside.shape
-        y = np.zeros((steps, batch, self.net._output_size), np.float32)
-        shapes = {"h": self.net._output_size} | ({"c": self.net.hidden_size} if self.net._cell else {})
-        state = {name: np.zeros((1, batch, size), np.float32) for name, size in shapes.items()}
-        for name, start in (self.net.initial_state or {}).items():
-            state[name][:] = start
-        for t in self.order:
-            inside = self.inside[t][:, np.newaxis]
-            self.before[t] = state
-            self.net(x[t : t + 1], state=state)
-            after = self.net.last_state
-            state = {name: np.where(inside, after[name], state[name]) for name in state}
-            y[t] = np.where(inside, state["h"][0], np.float32(0))
-        return y
-
-    def backward(self, dy: Array) -> tuple[Array, Array]:
-        """dL/dh_t and the gradient of the input, from the gradient of h_t from outside this level."""
-        found, dx = np.empty_like(dy), np.empty_like(self.x)
-        later = {name: np.zeros_like(array) for name, array in self.before[0].items()}
-        for t in reversed(self.order):
-            inside = self.inside[t][:, np.newaxis]
-            found[t] = np.where(inside, dy[t] + later["h"][0], np.float32(0))
-            carried = {name: np.where(inside, later[name], np.float32(0)) for name in later if name != "h"}
-            self.net(self.x[t : t + 1], state=self.before[t])
-            dx[t : t + 1], initial = self.net.backward(found[t : t + 1], carried)
-            later = dict(zip(later, initial if self.net._cell else (initial,), strict=True))
-        return found, dx
-
-
-def _stages(net: Net, frame: Frame, lead: int, batch: int, steps: int, ends: Any) -> list[_Frames | _Level]:
-    """The net in pieces: levels of recurrent layers, and the layers between them."""
-    stages: list[_Frames | _Level] = []
-    places = iter(net._places())
-    between: list[_core.Layer] = []
-    start = frame
-
-    def close() -> None:
-        if between:
-            stages.append(_Frames(list(between), start, frame, batch, steps, ends))
-            between.clear()
-
-    for _, leaf in net._leaves():
-        cores: list[_core.Layer] = []
-        out_frame = leaf._lay(frame, lead, cores)
-        if isinstance(leaf, _Recurrent):
-            close()
-        for core in cores:
-            name, _, _ = next(places)
-            if isinstance(leaf, _Recurrent):
-                stages.append(_Level(name, leaf, core, batch, steps, ends))
-            elif core.kind != "dropout":
-                start = start if between else frame
-                between.append(core)
-        frame = out_frame
-    close()
-    return stages
-
-
-def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
-    """One direction of one level as a layer of its own."""
-    tensors = {
-        f"{name.removesuffix(_REVERSE)}_l0": core.get(i)
-        for i, (name, _) in enumerate(core.params)
-        if name.endswith(_REVERSE) == bool(direction)
-    }
-    kinds: dict[str, type[_Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
-    place = leaf._levels.index(core) * leaf._directions + direction
-    tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
-    options = {"nonlinearity": leaf.nonlinearity} if core.kind == "rnn" else {}
-    return kinds[core.kind].from_state_dict(tensors, **options)
+    if net._is_wired:
+        return unrolled.graph_gradients(net, x, y, loss, dy, lengths)
+    return unrolled.chain_gradients(net, x, y, loss, dy, lengths)
 
 
 # ---- gates --------------------------------------------------------------------------------------

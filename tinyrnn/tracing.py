@@ -196,30 +196,65 @@ def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
     return seen
 
 
-def entered(net: Module, x: Any) -> tuple[Outline, list[NDArray[Any]], tuple[int, ...]]:
-    """The outline of a graph, its inputs as ``(T, B, frame)`` or ``(B, frame)``, and each axis's steps."""
-    ports = net._ports_known()
-    names = list(ports)
-    if len(names) == 1 and ports[names[0]][1] is not None and not isinstance(x, Mapping):
+class Entry(NamedTuple):
+    """The inputs of a graph, checked.
+
+    Attributes
+    ----------
+    outline : Outline
+    arrays : list of ndarray
+        ``(T, B, frame)``, or ``(B, frame)`` for an input per sequence.
+    steps : tuple of int
+        Of each axis of time.
+    ends : list of ndarray or None
+        Of each axis of time the steps of each row; None if all have the same.
+    batched, rows_first : bool
+        True if the caller's arrays have an axis for the batch, and if that is before the steps.
+    """
+
+    outline: Outline
+    arrays: list[NDArray[Any]]
+    steps: tuple[int, ...]
+    ends: list[NDArray[np.int32] | None]
+    batched: bool
+    rows_first: bool
+
+    def inside(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
+        """An array of the caller's with the axes of `arrays`."""
+        if not self.batched:
+            return array[:, np.newaxis] if axis else array[np.newaxis]
+        return array.swapaxes(0, 1) if self.rows_first and axis else array
+
+    def outside(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
+        """The same in the other direction."""
+        if not self.batched:
+            return array[:, 0] if axis else array[0]
+        return array.swapaxes(0, 1) if self.rows_first and axis else array
+
+
+def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
+    """Check the inputs of a graph, given as one, or as a mapping of several."""
+    names = list(net._ports_known())
+    if net._several() is None and not isinstance(x, Mapping):
         array, lead, cores, _ = calls.enter(net, x)
         frame = array.shape[lead:]
         swapped, count, batch = calls.axes(net, array, lead)
         array = array.swapaxes(0, 1) if swapped else array
         assert isinstance(cores, Cores)
-        return outline(net, frame), [array.reshape(count, batch, *frame)], (count,)
-    found = outline(net)
+        ends = None if lengths is None else calls.check_lengths(net, lengths, count, batch)
+        arrays = [array.reshape(count, batch, *frame)]
+        return Entry(outline(net, frame), arrays, (count,), [ends], lead == 2, swapped)
     laid: Any = net._ports()  # a graph: other nets have one input
-    sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), None, type(net).__name__)
-    arrays = []
-    for array, axis in zip(sizes.in_time(), sizes.axes, strict=True):
-        alone = array if sizes.batched else array[:, np.newaxis] if axis else array[np.newaxis]
-        arrays.append(alone)
-    return found, arrays, sizes.steps
+    sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), lengths, type(net).__name__)
+    entry = Entry(outline(net), [], sizes.steps, sizes.lengths, sizes.batched, sizes.rows_first)
+    in_time = entry._replace(rows_first=False)
+    arrays = [in_time.inside(array, axis) for array, axis in zip(sizes.in_time(), sizes.axes, strict=True)]
+    return entry._replace(arrays=arrays)
 
 
 def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]:
     """Do the work of `watch` for a net whose layers read any values."""
-    found, arrays, steps = entered(net, x)
+    found, arrays, steps, *_ = entered(net, x)
     lines = found.lines
     batch = arrays[0].shape[1 if lines[0].axis else 0]
     whole = len(steps) > 1 or any(line.needs for line in lines)
@@ -447,19 +482,14 @@ def _graph_levels(net: Module, found: Outline, batch: int, steps: tuple[int, ...
     for number, line in enumerate(found.lines):
         if line.layer is None:
             continue
-        cores = line.cores
         if isinstance(line.layer, FinalState):
             writer = next(group for _, value, group in levels if value == line.reads[0])
             last = [level for level in writer if isinstance(level, _Level)][-line.layer.num_layers :]
             *_, (name, _, _) = islice(places, line.layer._core_count())
             levels.append((line, number, [_Final(name, line.layer, last)]))
             continue
-        if cores is None or line.frame is None:  # inputs of graphs have frames
-            raise ValueError(
-                f"{type(net).__name__}: got {line.name} of an unknown frame, expected a known one"
-            )
-        axes = list(dict.fromkeys(found.lines[read].axis for read in line.reads))
-        axes = [axis for axis in axes if axis] or ([line.axis] if line.axis else [])
+        cores, axes = alone(net, found, number)
+        assert line.frame is not None
         values = list(cores.inputs)  # (frame, the axis in the layer's plans)
         group: list[_Level | _Final] = []
         row = None
@@ -469,9 +499,9 @@ def _graph_levels(net: Module, found: Outline, batch: int, steps: tuple[int, ...
             starts.begin(line.layer, tuple(line.layer._state_slots(whole, 0, "")), row)
         for place, (core, reads) in enumerate(zip(cores, cores.reads, strict=True)):
             name, _, _ = next(places)
-            alone = Cores([values[read] for read in reads])
-            alone.outputs = (alone.join(core, tuple(range(len(reads)))),)
-            plan = laid_out(alone, (), batch, *([steps[axis - 1] for axis in axes] or [1])).ready()
+            one = Cores([values[read] for read in reads])
+            one.outputs = (one.join(core, tuple(range(len(reads)))),)
+            plan = laid_out(one, (), batch, *([steps[axis - 1] for axis in axes] or [1])).ready()
             (planes, rows, cols), axis = plan.outputs[0]
             is_last = core is cores[-1] or isinstance(line.layer, _Recurrent)
             frame = line.frame if is_last else (planes, rows, cols)
@@ -483,6 +513,24 @@ def _graph_levels(net: Module, found: Outline, batch: int, steps: tuple[int, ...
                 level.begin(row[first : first + count])
         levels.append((line, number, group))
     return levels
+
+
+def alone(net: Module, found: Outline, number: int) -> tuple[Cores, list[int]]:
+    """The core layers of a layer of a graph, and the net's axes of time that they know, their axis 1 first.
+
+    Raises
+    ------
+    ValueError
+        If it does not run apart from another layer.
+    """
+    line = found.lines[number]
+    if line.cores is None or line.frame is None:  # inputs of graphs have frames
+        raise ValueError(
+            f"{type(net).__name__}: got {line.name}, a {line.kind}, which does not run apart from the layer "
+            "that it reads, expected layers that can run one after the other: use a LastStep"
+        )
+    axes = [axis for axis in dict.fromkeys(found.lines[read].axis for read in line.reads) if axis]
+    return line.cores, axes or ([line.axis] if line.axis else [])
 
 
 def _levels(net: Module, frame: Frame, lead: int, batch: int, steps: int) -> list[_Level]:
