@@ -25,6 +25,10 @@ def is_fused(name: str) -> bool: ...
 
 FORMATS: tuple[str, ...]
 
+READS_MAX: int
+PORTS_MAX: int
+AXES_MAX: int
+
 class Round:
     def __init__(self, tasks: Sequence[Callable[[], None]]) -> None: ...
     def work(self, i: int) -> None: ...

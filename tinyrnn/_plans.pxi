@@ -5,6 +5,10 @@
 # them over.
 
 
+# The most values that a layer reads, inputs or outputs of a net, and axes of time.
+READS_MAX, PORTS_MAX, AXES_MAX = TRNN_READS_MAX, TRNN_PORTS_MAX, TRNN_AXES_MAX
+
+
 cdef size_t frame_numbers(const trnn_value *value) noexcept nogil:
     return <size_t> value.frame.planes * value.frame.rows * value.frame.cols
 
@@ -79,7 +83,7 @@ cdef class Plan:
 
     def __cinit__(self, layers, tuple frame, int32_t batch, steps):
         cdef Described described = Described(layers, frame)
-        cdef int32_t most[4]  # TRNN_AXES_MAX
+        cdef int32_t most[TRNN_AXES_MAX]
         fill_steps(most, steps)
         self.weights = <const void **> PyMem_Malloc(described.net.count * sizeof(void *))
         if self.weights == NULL:

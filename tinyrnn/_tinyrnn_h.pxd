@@ -99,25 +99,25 @@ cdef extern from "tinyrnn.h" nogil:
 
     ctypedef struct trnn_reads:
         int32_t count
-        int32_t value[8]
+        int32_t value[TRNN_READS_MAX]
 
     ctypedef struct trnn_net:
         const trnn_layer *layers
         int32_t count
         const trnn_reads *reads
         int32_t inputs, outputs
-        trnn_value input[8]
-        int32_t output[8]
+        trnn_value input[TRNN_PORTS_MAX]
+        int32_t output[TRNN_PORTS_MAX]
 
     ctypedef struct trnn_plan:
         pass
 
     ctypedef struct trnn_sizes:
         int32_t inputs, outputs
-        trnn_value ins "in"[8]
-        trnn_value outs "out"[8]
+        trnn_value ins "in"[TRNN_PORTS_MAX]
+        trnn_value outs "out"[TRNN_PORTS_MAX]
         int32_t batch
-        int32_t steps[4]
+        int32_t steps[TRNN_AXES_MAX]
         size_t state_bytes, value_bytes, widest_bytes, scratch_bytes, part_bytes
         bint full_sequence
         uint32_t indices
@@ -133,10 +133,10 @@ cdef extern from "tinyrnn.h" nogil:
         const void *const *weights
         float *state
         void *scratch
-        const void *x[8]
-        float *y[8]
-        int32_t steps[4]
-        const int32_t *lengths[4]
+        const void *x[TRNN_PORTS_MAX]
+        float *y[TRNN_PORTS_MAX]
+        int32_t steps[TRNN_AXES_MAX]
+        const int32_t *lengths[TRNN_AXES_MAX]
         int32_t stride, ends, descending
         int (*poll)(void *context) noexcept nogil
         void *context
@@ -172,17 +172,17 @@ cdef extern from "tinyrnn.h" nogil:
 
     ctypedef struct trnn_training_sizes:
         int32_t inputs, outputs
-        trnn_value ins "in"[8]
-        trnn_value outs "out"[8]
+        trnn_value ins "in"[TRNN_PORTS_MAX]
+        trnn_value outs "out"[TRNN_PORTS_MAX]
         int32_t batch
-        int32_t steps[4]
+        int32_t steps[TRNN_AXES_MAX]
         size_t state_bytes, tape_bytes, scratch_bytes
-        size_t x[8]
-        size_t dx[8]
-        size_t y[8]
-        size_t dy[8]
-        int32_t out_steps[8]
-        size_t lengths[8]
+        size_t x[TRNN_PORTS_MAX]
+        size_t dx[TRNN_PORTS_MAX]
+        size_t y[TRNN_PORTS_MAX]
+        size_t dy[TRNN_PORTS_MAX]
+        int32_t out_steps[TRNN_PORTS_MAX]
+        size_t lengths[TRNN_PORTS_MAX]
         int32_t stages
         uint32_t indices
 
@@ -194,11 +194,11 @@ cdef extern from "tinyrnn.h" nogil:
         float *dstate
         void *tape
         void *scratch
-        const void *x[8]
-        size_t x_step[8]
-        size_t x_row[8]
-        int32_t steps[4]
-        const int32_t *lengths[4]
+        const void *x[TRNN_PORTS_MAX]
+        size_t x_step[TRNN_PORTS_MAX]
+        size_t x_row[TRNN_PORTS_MAX]
+        int32_t steps[TRNN_AXES_MAX]
+        const int32_t *lengths[TRNN_AXES_MAX]
         int32_t ends
         int32_t to_input
         uint32_t seed[2]

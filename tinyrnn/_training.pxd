@@ -69,10 +69,10 @@ cdef class CoreTrainer:
     cdef Start start  # the net's initial state; None for zeros
     cdef bint adds  # this step's gradient goes to the initial state
     cdef list kept  # the losses
-    cdef const trnn_loss *losses[8]  # TRNN_PORTS_MAX; NULL: an output without a loss
-    cdef double weights[8]
-    cdef double values[8]
-    cdef trnn_loss_job jobs[8]
+    cdef const trnn_loss *losses[TRNN_PORTS_MAX]  # NULL: an output without a loss
+    cdef double weights[TRNN_PORTS_MAX]
+    cdef double values[TRNN_PORTS_MAX]
+    cdef trnn_loss_job jobs[TRNN_PORTS_MAX]
     cdef Program program
     cdef cnp.ndarray numbers, scratch
     cdef double value

@@ -111,7 +111,7 @@ cdef class Tape:
     def __cinit__(self, layers, tuple frame, int32_t batch, steps, int32_t threads=1, list instead=None):
         cdef int32_t count = <int32_t> len(layers)
         cdef Described described = Described(layers, frame)
-        cdef int32_t most[4]
+        cdef int32_t most[TRNN_AXES_MAX]
         fill_steps(most, steps)
         self.weights = <void **> PyMem_Malloc(count * sizeof(void *))
         self.grads = <float **> PyMem_Malloc(count * sizeof(void *))

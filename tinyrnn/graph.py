@@ -85,10 +85,11 @@ class Graph(Nest):
         self._times = tuple(times) or ("time",)
         self._nodes = tuple(nodes)
         self._take({node.name: node.layer for node in nodes})
-        if len(self._inputs) > 8 or len(self._outputs) > 8 or len(self._times) > 4:
+        ports, axes = _core.PORTS_MAX, _core.AXES_MAX
+        if len(self._inputs) > ports or len(self._outputs) > ports or len(self._times) > axes:
             raise ValueError(
                 f"Net: got {len(self._inputs)} inputs, {len(self._outputs)} outputs and {len(self._times)} "
-                "axes of time, expected at most 8, 8 and 4"
+                f"axes of time, expected at most {ports}, {ports} and {axes}"
             )
         used = {value for node in nodes for value in node.reads} | set(outputs.values())
         for i, name in enumerate(self._inputs):
@@ -375,7 +376,8 @@ class Graph(Nest):
             is_same = layer["type"] == "Same"
             made[name] = made[layer["as"]] if is_same else contract.build_part(name, layer)
             reads = tuple(one["reads"])
-            if not 0 < len(reads) <= 8 or not all(type(read) is int and 0 <= read < total for read in reads):
+            known = all(type(read) is int and 0 <= read < total for read in reads)
+            if not 0 < len(reads) <= _core.READS_MAX or not known:
                 raise ValueError(
                     f"Net: layer {name!r}: got reads {brief(reads)}, expected values 0 .. {total - 1}"
                 )

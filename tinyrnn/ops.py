@@ -207,14 +207,14 @@ class Concat(_Joining):
     """
 
     arguments = ("dim",)
-    _counts = "1 .. 8 values"
+    _counts = f"1 .. {_core.READS_MAX} values"
 
     def __init__(self, dim: int = -1) -> None:
         self.dim = check_int("Concat: dim", dim, -3, -1)
         self._core_layer = _core.Layer("concat", axis=3 + self.dim)
 
     def _fits(self, count: int) -> bool:
-        return 1 <= count <= 8
+        return 1 <= count <= _core.READS_MAX
 
     def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
         first = frames[0]
@@ -391,9 +391,9 @@ class Feedback(Value):
 
 def concat(values: Sequence[Value], dim: int = -1) -> Value:
     """Put the frames of values side by side, as ``torch.cat``; see `Concat`."""
-    found = list(values)
-    while len(found) > 8:
-        found = [applied(Concat(dim), found[:8]), *found[8:]]
+    found, most = list(values), _core.READS_MAX
+    while len(found) > most:
+        found = [applied(Concat(dim), found[:most]), *found[most:]]
     return applied(Concat(dim), found)
 
 

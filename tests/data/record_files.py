@@ -2,10 +2,9 @@
 
     python tests/data/record_files.py NAME...
 
-writes NAME.safetensors beside this file, and the nets' inputs and outputs to NAME.npz: ``version1``,
-``version2`` or ``version3``, the version of the file. Those of versions 1 and 2 were recorded with
-tinyrnn 0.1.0, before there were graphs. A recorded file stays as it is: a change of the format is a new
-version, with a new file.
+writes NAME.safetensors beside this file, and the nets' inputs and outputs to NAME.npz: ``version1`` to
+``version4``, the version of the file. Those of versions 1 and 2 were recorded with tinyrnn 0.1.0, before
+there were graphs. A recorded file stays as it is: a change of the format is a new version, with a new file.
 """
 
 from __future__ import annotations
@@ -58,7 +57,21 @@ def graph() -> tr.Net:
     return tr.Net({"sound": x, "speaker": speaker}, {"y": y, "h": tr.maximum(h[:2], h[2:])})
 
 
-NETS = {"version1": chain, "version2": smaller, "version3": graph}
+def begun() -> tr.Net:
+    """Initial states: given ones and one that trains, in a graph, with a matrix in int8."""
+    x, before = tr.Input(4), tr.Feedback(3, steps=2)
+    h = tr.LSTM(7, 4, num_layers=2, proj_size=3)(tr.concat([x, before])).named("rnn")
+    y = tr.Linear(3, 3)(tr.GRU(3, 3)(h).named("top")).named("head")
+    before.connect(y)
+    net = tr.quantize(tr.Net(x, y), "int8", keep=("rnn", "top"))
+    random = np.random.default_rng(4)
+    shapes = {"delay.past": (2, 3), "rnn.h": (2, 3), "rnn.c": (2, 4), "top.h": (1, 3)}
+    net.initial_state = {name: random.standard_normal(shape) for name, shape in shapes.items()}
+    net["top"].learn_initial_state()
+    return net
+
+
+NETS = {"version1": chain, "version2": smaller, "version3": graph, "version4": begun}
 
 
 def inputs(name: str) -> dict[str, np.ndarray]:
@@ -68,6 +81,8 @@ def inputs(name: str) -> dict[str, np.ndarray]:
         return {"x": random.standard_normal((5, 2, 2, 4)).astype(np.float32)}
     if name == "version2":
         return {"x": random.integers(0, 7, (5, 2)).astype(np.int32)}
+    if name == "version4":
+        return {"x": np.random.default_rng(44).standard_normal((5, 2, 4)).astype(np.float32)}
     shapes = {"sound": (5, 2, 4), "speaker": (2, 2)}
     return {port: random.standard_normal(shape).astype(np.float32) for port, shape in shapes.items()}
 
