@@ -25,6 +25,8 @@ def is_fused(name: str) -> bool: ...
 
 FORMATS: tuple[str, ...]
 
+VERSION: str
+
 READS_MAX: int
 PORTS_MAX: int
 AXES_MAX: int

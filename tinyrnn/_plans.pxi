@@ -5,6 +5,9 @@
 # them over.
 
 
+# The package's version, "0.1.0".
+VERSION = (<const char *> TINYRNN_VERSION).decode()
+
 # The most values that a layer reads, inputs or outputs of a net, and axes of time.
 READS_MAX, PORTS_MAX, AXES_MAX = TRNN_READS_MAX, TRNN_PORTS_MAX, TRNN_AXES_MAX
 

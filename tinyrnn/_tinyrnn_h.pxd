@@ -85,6 +85,8 @@ cdef extern from "tinyrnn.h" nogil:
 
     # ---- nets and plans
 
+    const char *TINYRNN_VERSION
+
     enum:
         TRNN_READS_MAX
         TRNN_PORTS_MAX

@@ -91,10 +91,14 @@ class Graph(Nest):
                 f"Net: got {len(self._inputs)} inputs, {len(self._outputs)} outputs and {len(self._times)} "
                 f"axes of time, expected at most {ports}, {ports} and {axes}"
             )
+        if not nodes:
+            raise ValueError("Net: got inputs as outputs and no layer, expected at least one layer")
         used = {value for node in nodes for value in node.reads} | set(outputs.values())
         for i, name in enumerate(self._inputs):
             if i not in used:
-                raise ValueError(f"Net: input {name!r} is not used, expected every input to reach an output")
+                raise ValueError(
+                    f"Net: input {name!r} is not used, expected every input to reach an output: leave it out"
+                )
         for i, node in enumerate(nodes, len(self._inputs)):
             if i not in used:
                 raise ValueError(
@@ -127,7 +131,20 @@ class Graph(Nest):
         try:
             _core.Plan(self._ports_laid()[0], (), 1, (1,) * len(self._times))
         except (ValueError, OverflowError) as error:
-            raise type(error)(f"Net: {str(error).removeprefix('plan: ')}") from None
+            text = str(error).removeprefix("plan: ")
+            raise type(error)(f"Net: {text}{self._in_loop() if 'within a loop' in text else ''}") from None
+
+    def _in_loop(self) -> str:
+        """The layers of loops, and those among them that may be the fault, for a message."""
+        loop: list[Node] = []
+        for place, node in enumerate(self._nodes, len(self._inputs)):
+            last = max(node.reads)
+            if last >= place:
+                loop += self._nodes[place - len(self._inputs) : last - len(self._inputs) + 1]
+        names = ", ".join(dict.fromkeys(node.name for node in loop))
+        both = [node.name for node in loop if getattr(node.layer, "bidirectional", False)]
+        why = f"{both[0]!r} is bidirectional" if both else "one of them needs the full sequence"
+        return f": {names} run step by step, and {why}: put that before or after the loop"
 
     def _wire(
         self, cores: Cores, frames: list[Frame], values: list[int], lead: int
@@ -439,9 +456,14 @@ def _ordered(inputs: list[Input], outputs: Mapping[str, Value]) -> list[Value]:
             continue
         found[id(value)] = value
         if value.layer is None and not any(value is one for one in inputs):
-            raise ValueError(f"Net: the outputs depend on {value!r}, which is not among the inputs")
+            raise ValueError(
+                f"Net: the outputs depend on {value!r}, which is not among the inputs, expected all that "
+                "they depend on: tr.Net([x, ...], y)"
+            )
         if value.layer is not None and not value.reads:
-            raise ValueError(f"Net: got {value!r}, which repeats nothing yet: call its connect()")
+            raise ValueError(
+                f"Net: got {value!r}, which repeats nothing yet, expected a value: call its connect()"
+            )
         left.extend(value.reads)
     values = sorted((one for one in found.values() if one.layer is not None), key=lambda one: one.serial)
     groups = _loops(values)

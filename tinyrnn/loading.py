@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from tinyrnn import contract
+from tinyrnn import _core, contract
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.net import Net
@@ -53,12 +53,17 @@ def net_in(file: WeightsFile) -> Net:
             "net.load_state_dict(tinyrnn.load_weights(path))"
         )
     version: Any = None
+    writer = ""  # what to say of the tinyrnn that wrote the file
     try:
         architecture = json.loads(text)
+        written_by = architecture.get("written_by", _core.VERSION)
+        if written_by != _core.VERSION:
+            writer = f": tinyrnn {shown(str(written_by))} wrote it, this is {_core.VERSION}"
         version = architecture["version"]
         if version not in range(1, VERSION + 1):
             raise file.error(
-                f"the file has version {shown(repr(version))}, expected at most {VERSION}: update tinyrnn"
+                f"the file has version {shown(repr(version))}, expected at most {VERSION}{writer}: update "
+                "tinyrnn"
             )
         weights = file.weights()
         levels = _levels(architecture["net"], 0, "")
@@ -73,7 +78,8 @@ def net_in(file: WeightsFile) -> Net:
             raise
         lacks = "it lacks " * isinstance(error, KeyError)
         of_version = f"the architecture in its metadata, of version {shown(repr(version))},"
-        raise file.error(f"{of_version} cannot be built: {lacks}{error}") from None
+        advice = f"{writer}: update tinyrnn" if writer else ""
+        raise file.error(f"{of_version} cannot be built: {lacks}{error}{advice}") from None
     return net
 
 

@@ -368,6 +368,9 @@ class Feedback(Value):
                 f"Feedback: initial is {initial!r}, expected a value per sequence, such as a FinalState"
             )
 
+    def __repr__(self) -> str:
+        return super().__repr__().replace("<Value of Delay", "<Value of Feedback", 1)
+
     def connect(self, value: Value) -> None:
         """Say which value it repeats.
 
@@ -545,7 +548,12 @@ def _sliced(value: Value, place: Any) -> Value:
         raise TypeError(f"slice: got [{place!r}], expected value[start:stop] or value[..., start:stop]")
     start, stop, step = chosen[0].indices(value.frame[dim])
     if step != 1 or stop <= start:
-        raise ValueError(f"slice: got {start}:{stop}:{step}, expected a step of 1 and at least one number")
+        asked: Any = chosen[0]
+        shown = ":".join("" if one is None else str(one) for one in (asked.start, asked.stop, asked.step))
+        raise ValueError(
+            f"slice: got [{shown.removesuffix(':')}] of {value.frame[dim]} numbers, expected a step of 1 and "
+            "at least one of them"
+        )
     return applied(Slice(start, stop - start, dim), (value,))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyrnn import _core
 from tinyrnn.contract import Module, build
 from tinyrnn.state_dicts import load_state_dict, stored
 
@@ -26,7 +27,8 @@ def save(net: Module, path: str | os.PathLike[str]) -> None:
     version = 3 if net._is_wired else 2 if smaller else 1  # an older tinyrnn can read this file
     if net.initial_state is not None:
         version = VERSION
-    metadata = {"format": "np", "tinyrnn": json.dumps({"version": version, "net": net._describe()})}
+    about = {"version": version, "net": net._describe(), "written_by": _core.VERSION}
+    metadata = {"format": "np", "tinyrnn": json.dumps(about)}
     tensors = stored(net)
     halves = {name for name, array in tensors.items() if array.dtype == np.uint16}
     save_safetensors(path, tensors, metadata, bfloat16=halves)

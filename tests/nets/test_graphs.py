@@ -225,7 +225,7 @@ def test_what_cannot_be() -> None:
         tr.Net({"a": x, "b": tr.Input(2)}, tr.Tanh()(x))
     with pytest.raises(ValueError, match="depend on .*, which is not among the inputs"):
         tr.Net(x, tr.Tanh()(x) + tr.Input(4))
-    with pytest.raises(ValueError, match="repeats nothing yet: call its connect"):
+    with pytest.raises(ValueError, match="repeats nothing yet, expected a value: call its connect"):
         tr.Net(x, x + tr.Feedback(4))
     with pytest.raises(ValueError, match="the name 'a' twice"):
         tr.Net(x, tr.Tanh()(tr.Tanh()(x).named("a")).named("a"))
@@ -236,6 +236,20 @@ def test_what_cannot_be() -> None:
     before = tr.Feedback(4)
     with pytest.raises(tr.ShapeError, match="connect: got frames of shape"):
         before.connect(tr.Linear(4, 3)(x))
+    with pytest.raises(ValueError, match=r"got <Value of Feedback: \(4,\), .*, which repeats nothing yet"):
+        tr.Net(x, x + before)
+    with pytest.raises(ValueError, match="got inputs as outputs and no layer"):
+        tr.Net(x, x)
+    with pytest.raises(TypeError, match=r"@: got ndarray beside a value, expected a layer: tr.Linear\("):
+        x @ np.ones((4, 2))
+    with pytest.raises(ValueError, match=r"slice: got \[5:9\] of 4 numbers, expected a step of 1 and"):
+        x[5:9]
+    h = tr.Linear(4, 4)(tr.GRU(4, 2, bidirectional=True)(x + before).named("both"))
+    before.connect(h)
+    with pytest.raises(
+        ValueError, match=r"within a loop: delay, add, both, linear .* 'both' is bidirectional"
+    ):
+        tr.Net(x, h)
 
 
 def test_arithmetic_with_numbers() -> None:

@@ -52,7 +52,9 @@ def test_recorded_files_are_saved_as_the_same_version(name: str, tmp_path: Path)
     net = tr.load(DATA / f"{name}.safetensors")
     net.save(tmp_path / "again.safetensors")
     old, new = (about(p.read_bytes()) for p in (DATA / f"{name}.safetensors", tmp_path / "again.safetensors"))
-    assert json.loads(old["tinyrnn"]) == json.loads(new["tinyrnn"])
+    was, now = json.loads(old["tinyrnn"]), json.loads(new["tinyrnn"])
+    assert now["written_by"] == tr.__version__
+    assert was | {"written_by": tr.__version__} == now
 
 
 def test_an_initial_state_is_in_the_file() -> None:
@@ -119,6 +121,22 @@ def write(path: Path, net: Any, version: Any = 3) -> Path:
 def test_a_description_as_it_should_be(tmp_path: Path) -> None:
     net = tr.load(write(tmp_path / "net.safetensors", graph()))
     assert net(np.float32([[-1, 0, 2]])).tolist() == [[-1, 0, 4]]
+
+
+def test_a_file_of_a_newer_tinyrnn(tmp_path: Path) -> None:
+    """It says which one wrote it."""
+    new = graph(nodes=nodes(("a", {"type": "Rope", "arguments": {}}, [0]), ("b", relu(), [1])))
+    for version, words in (
+        (4, r"of version 4, cannot be built: a: got a layer of type 'Rope', expected one of those of this"),
+        (7, r"the file has version 7, expected at most 4"),
+    ):
+        text = json.dumps({"version": version, "net": new, "written_by": "9.1.0"})
+        path = tmp_path / "net.safetensors"
+        path.write_bytes(wf.safetensors({"__metadata__": {"tinyrnn": text}}))
+        with pytest.raises(
+            tr.LoadError, match=f"{words}.*: tinyrnn 9.1.0 wrote it, this is .*: update tinyrnn"
+        ):
+            tr.load(path)
 
 
 PORT = {"name": "x", "frame": [3], "time": "time"}
