@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graph_nets import fed_back, residual
 
 import tinyrnn as tr
 
@@ -19,22 +20,6 @@ Weights = dict[str, Any]
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def residual() -> tr.Net:
-    """A skip, a product and a maximum around an LSTM, whose value is read four times."""
-    x = tr.Input(8)
-    h = tr.LSTM(8, 16)(x).named("rnn")
-    s = tr.Linear(8, 16)(x).named("skip")
-    return tr.Net(x, tr.Linear(16, 5)(h * s + h - tr.maximum(h, s)).named("head"))
-
-
-def fed_back() -> tr.Net:
-    """An LSTM that reads a map of its own output of two steps before."""
-    x, before = tr.Input(8), tr.Feedback(4, steps=2)
-    h = tr.LSTM(12, 6)(tr.concat([x, before])).named("rnn")
-    before.connect(tr.Linear(6, 4)(h).named("back"))
-    return tr.Net(x, tr.Linear(6, 5)(h).named("head"))
 
 
 def linear(x: Any, weights: Weights, name: str) -> Any:

@@ -9,25 +9,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from graph_nets import fed_back, residual
 
 import tinyrnn as tr
 from tinyrnn import drawing, outlines
 
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-def residual() -> tr.Net:
-    x = tr.Input(8)
-    h = tr.LSTM(8, 16)(x).named("rnn")
-    s = tr.Linear(8, 16)(x).named("skip")
-    return tr.Net(x, tr.Linear(16, 5)(h * s + h - tr.maximum(h, s)).named("head"))
-
-
-def fed_back() -> tr.Net:
-    x, before = tr.Input(8), tr.Feedback(4, steps=2)
-    h = tr.LSTM(12, 6)(tr.concat([x, before])).named("rnn")
-    before.connect(tr.Linear(6, 4)(h).named("back"))
-    return tr.Net(x, tr.Linear(6, 5)(h).named("head"))
 
 
 def spoken() -> tr.Net:
