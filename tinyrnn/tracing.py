@@ -150,7 +150,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
     if not net._recurrent:
         yield _maps(net, array, until)
         return
-    _, lead, _, _ = calls.enter(net, array[:1])
+    _, lead, cores, _ = calls.enter(net, array[:1])
     if lead == 2 and net._batch_first:
         array = array.swapaxes(0, 1)
     steps, batch = (*array.shape[:lead], 1)[:2]
@@ -158,7 +158,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
         raise ShapeError(
             f"{type(net).__name__}: input has shape {np.shape(x)}, expected at least one step and one row"
         )
-    whole = any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves())
+    whole = any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves()) or _changes_rate(cores)
     size = steps if whole else max(1, CHUNK // batch)
     levels: list[_Level] = []
     for start in range(0, steps, size):
@@ -174,6 +174,20 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
                 break
         seen[-1] = seen[-1]._replace(outputs=(OUTPUT,))
         yield seen
+
+
+def _changes_rate(cores: list[_core.Layer]) -> bool:
+    """Tell whether core layers write fewer steps than they read: then they see whole sequences here."""
+    return any(core.kind == "unfold_steps" for core in cores)
+
+
+def _check_rate(net: Module, cores: list[_core.Layer]) -> None:
+    """Raise ValueError if a net that is no chain changes the rate."""
+    if _changes_rate(cores):
+        raise ValueError(
+            f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none in a graph: "
+            "only a chain of layers that each write a value per step is watched at several rates"
+        )
 
 
 def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
@@ -235,8 +249,12 @@ class Entry(NamedTuple):
 def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
     """Check the inputs of a graph, given as one, or as a mapping of several."""
     names = list(net._ports_known())
-    if net._several() is None and not isinstance(x, Mapping):
+    several = net._several()
+    if several is not None:
+        _check_rate(net, several.cores)
+    if several is None and not isinstance(x, Mapping):
         array, lead, cores, _ = calls.enter(net, x)
+        _check_rate(net, cores)
         frame = array.shape[lead:]
         swapped, count, batch = calls.axes(net, array, lead)
         array = array.swapaxes(0, 1) if swapped else array
@@ -441,9 +459,12 @@ class _Level:
         counts = tuple(steps[axis - 1] for axis in self.axes) if steps else xs[0].shape[:1]
         counts = counts or (1,)
         lead = (counts[self.axis - 1], self.batch) if self.axis else (self.batch,)
-        y = np.empty((*lead, *self.out_frame), np.float32)
+        due = calls.due_of(self.plan, self.state, counts, [None] * len(counts))[0]
+        if due is not None:
+            lead = (due[0], self.batch)
+        y = np.zeros((*lead, *self.out_frame), np.float32)
         state = self.state.reshape(self.batch, -1).copy()
-        self.part.run_ports(xs, [y], self.state, counts, [None] * len(counts), 0, False)
+        self.part.run_ports(xs, [y], self.state, counts, [None] * len(counts), 0, True)
         before = []
         for direction, last in enumerate(self.last):
             h = y[..., direction * last.shape[1] : (direction + 1) * last.shape[1]]
