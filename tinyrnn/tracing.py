@@ -19,7 +19,7 @@ from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.outlines import Line, Outline, outline
 from tinyrnn.plans import Cores, laid_out
 from tinyrnn.recurrent import _Recurrent
-from tinyrnn.temporal import FinalState
+from tinyrnn.temporal import FinalState, TimeConv1d
 from tinyrnn.tensors import Array, Frame
 
 # What the only output of a net is called.
@@ -94,6 +94,26 @@ class Seen(NamedTuple):
         self.core.gates(as_floats(self.x, "x"), self.y, self.state.copy(), found, bool(direction))
         return found
 
+    def _steps_read(self, leaf: TimeConv1d) -> list[Reads]:
+        """The inputs of each group of a convolution over time: windows of steps, side by side or not yet."""
+        channels, taps = leaf.in_channels, leaf.kernel_size
+        if self.core.kind == "conv1d":
+            windows = self.x.reshape(-1, channels, taps)
+        else:
+            steps, batch = self.x.shape[:2]
+            before = self.state[:, : (taps - 1) * leaf.dilation * channels].reshape(batch, -1, channels)
+            every = np.concatenate([before.swapaxes(0, 1), self.x.reshape(steps, batch, channels)])
+            starts_at = range(0, taps * leaf.dilation, leaf.dilation)
+            windows = np.stack([every[at : at + steps] for at in starts_at], -1).reshape(-1, channels, taps)
+        inputs, outputs = channels // leaf.groups, leaf.out_channels // leaf.groups
+        return [
+            (
+                slice(group * outputs, (group + 1) * outputs),
+                windows[:, group * inputs : (group + 1) * inputs].reshape(-1, inputs * taps),
+            )
+            for group in range(leaf.groups)
+        ]
+
     def reads(self) -> dict[int, list[Reads]]:
         """The inputs of each matrix, by the number of its param. A table multiplies nothing."""
         leaf = self.leaf
@@ -105,6 +125,8 @@ class Seen(NamedTuple):
             return {0: _windows_of_pictures(leaf, self.x)}
         if isinstance(leaf, ConvTranspose1d):
             return {0: _positions(leaf, self.x)}
+        if isinstance(leaf, TimeConv1d):
+            return {0: self._steps_read(leaf)} if self.core.matrices else {}
         found: dict[int, list[Reads]] = {}
         if isinstance(leaf, _Recurrent):
             for i, (name, shape) in enumerate(self.core.params):
@@ -181,12 +203,12 @@ def _changes_rate(cores: list[_core.Layer]) -> bool:
     return any(core.kind == "unfold_steps" for core in cores)
 
 
-def _check_rate(net: Module, cores: list[_core.Layer]) -> None:
-    """Raise ValueError if a net that is no chain changes the rate."""
+def check_rate(net: Module, cores: list[_core.Layer]) -> None:
+    """Raise ValueError if a layer changes the rate, where layers must have steps of one rate."""
     if _changes_rate(cores):
         raise ValueError(
-            f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none in a graph: "
-            "only a chain of layers that each write a value per step is watched at several rates"
+            f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none here: drift, "
+            "calibration and gates take chains of such layers whose output is per step"
         )
 
 
@@ -251,10 +273,10 @@ def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
     names = list(net._ports_known())
     several = net._several()
     if several is not None:
-        _check_rate(net, several.cores)
+        check_rate(net, several.cores)
     if several is None and not isinstance(x, Mapping):
         array, lead, cores, _ = calls.enter(net, x)
-        _check_rate(net, cores)
+        check_rate(net, cores)
         frame = array.shape[lead:]
         swapped, count, batch = calls.axes(net, array, lead)
         array = array.swapaxes(0, 1) if swapped else array
@@ -350,7 +372,7 @@ def _run_loop(found: Outline, block: list[_Group], values: list[NDArray[Any]], p
         for _, number, group in block:
             if found.is_feedback(number):
                 starts = [values[read] for read in found.lines[number].reads[1:]]
-                now.append(group[0].peek(starts, once))
+                now.append(_delay(group).peek(starts, once))
                 continue
             given = [at(read) for read in found.lines[number].reads]
             for level, kept in zip(group, ran[number - first], strict=True):
@@ -368,6 +390,13 @@ def _run_loop(found: Outline, block: list[_Group], values: list[NDArray[Any]], p
         values.append(ones[-1].y if ones else values[line.reads[0]])
         joined.append((line, number, ones))
     return joined
+
+
+def _delay(group: list[_Level | _Final]) -> _Level:
+    """The core layer of a delay."""
+    level = group[0]
+    assert isinstance(level, _Level)
+    return level
 
 
 def _joined(steps: list[Seen], timed: bool) -> Seen:
@@ -458,10 +487,9 @@ class _Level:
             self.begin_with(xs[1:])
         counts = tuple(steps[axis - 1] for axis in self.axes) if steps else xs[0].shape[:1]
         counts = counts or (1,)
-        lead = (counts[self.axis - 1], self.batch) if self.axis else (self.batch,)
         due = calls.due_of(self.plan, self.state, counts, [None] * len(counts))[0]
-        if due is not None:
-            lead = (due[0], self.batch)
+        count = counts[self.axis - 1] if due is None else due[0]
+        lead = (count, self.batch) if self.axis else (self.batch,)
         y = np.zeros((*lead, *self.out_frame), np.float32)
         state = self.state.reshape(self.batch, -1).copy()
         self.part.run_ports(xs, [y], self.state, counts, [None] * len(counts), 0, True)
@@ -565,13 +593,15 @@ def _levels(net: Module, frame: Frame, lead: int, batch: int, steps: int) -> lis
         for level, core in enumerate(cores):
             name, _, _ = next(places)
             plan = laid_out([core], frame, batch, steps)
-            levels.append(_Level(name, leaf, core, out_frame, plan))
+            is_last = level == len(cores) - 1 or isinstance(leaf, _Recurrent)
+            out = out_frame if is_last else plan.outputs[0][0]
+            levels.append(_Level(name, leaf, core, out, plan))
             if whole is not None:
                 row = np.zeros(whole.state_bytes // 4, np.float32)
                 starts.begin(leaf, tuple(leaf._state_slots(whole, 0, "")), row)
                 first, count = whole.state_of(level)
                 levels[-1].begin(row[first : first + count])
-            frame = out_frame
+            frame = out
     return levels
 
 

@@ -17,14 +17,15 @@ from tinyrnn.outlines import Line, Outline
 from tinyrnn.plans import Cores
 from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
 from tinyrnn.tensors import Array, Frame
-from tinyrnn.tracing import Entry, alone, entered
+from tinyrnn.tracing import Entry, alone, check_rate, entered
 
 _REVERSE = "_reverse"
 
 
 def chain_gradients(net: Net, x: Any, y: Any, loss: Any, dy: Any, lengths: Any) -> dict[str, Array]:
     """Do the work of `inspect.hidden_gradients` for a chain of layers, which may be written to."""
-    array, lead, _, out_frame = calls.enter(net, x)
+    array, lead, cores, out_frame = calls.enter(net, x)
+    check_rate(net, cores)
     leading, frame = array.shape[:lead], array.shape[lead:]
     swapped, steps, batch = calls.axes(net, array, lead)
     ends = None if lengths is None else calls.check_lengths(net, lengths, steps, batch)

@@ -90,11 +90,6 @@ class Value:
     def __rtruediv__(self, other: Any) -> Value:
         return operations["divide"](other, self)
 
-    def __matmul__(self, other: Any) -> Value:
-        raise TypeError(f"@: got {brief(other)} beside a value, expected a layer: tr.Linear(in, out)(x)")
-
-    __rmatmul__ = __matmul__
-
     def __neg__(self) -> Value:
         return operations["negative"](self)
 
