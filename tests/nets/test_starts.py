@@ -280,6 +280,29 @@ def test_a_given_state_goes_on() -> None:
     assert not dstate["delay.past"].any()  # it began with the value, whatever the state was
 
 
+def test_on_an_axis_of_another_rate() -> None:
+    """A GRU behind a strided convolution: its first step is not the input's, and the values wait for it."""
+    tr.manual_seed(0)
+    x, start = tr.Input(3), tr.Input(4, time=None, name="start")
+    h = tr.GRU(5, 4)(tr.TimeConv1d(3, 5, kernel_size=4, stride=3)(x), start)
+    net = tr.Net([x, start], {"h": h, "late": tr.Delay(4)(h, start)})
+    a, b = numbers(11, 2, 3), numbers(2, 4, seed=1)
+    whole = net(a, b)
+    assert whole["h"].shape == (4, 2, 4) and np.array_equal(whole["late"][0], b)
+    stream = net.stream(2)
+    steps = [step for frame in a if (step := stream.step(frame, b))["h"] is not None]
+    for name in whole:
+        assert np.array_equal(np.stack([step[name] for step in steps]), whole[name])
+    assert np.array_equal(net.train()(a, b)["h"], whole["h"])
+    dys = {"h": numbers(4, 2, 4, seed=2), "late": numbers(4, 2, 4, seed=3)}
+    _, found = net.backward(dys)
+    net.eval()
+    direction, step = numbers(2, 4, seed=4), np.float32(1e-2)
+    sides = [net(a, b + side * step * direction) for side in (1, -1)]
+    change = sum(np.sum((sides[0][name] - sides[1][name]) * dy, dtype=np.float64) for name, dy in dys.items())
+    np.testing.assert_allclose(np.sum(found * direction), change / (2 * step), rtol=1e-3)
+
+
 # ---- what a net is --------------------------------------------------------------------------------------
 
 
