@@ -392,7 +392,15 @@ def test_a_core_layer_tells_its_arguments() -> None:
     core = tr.BatchNorm1d(3, eps=1e-3, momentum=0.2)._core_layer
     assert core.arguments == ("size", "affine", "bias", "eps", "momentum", "use_running_stats", "groups")
     told = {name: core.argument(name) for name in core.arguments}
-    assert told == {"size": 3, "affine": 1, "bias": 1, "eps": 1e-3, "momentum": 0.2, "use_running_stats": 0}
+    assert told == {
+        "size": 3,
+        "affine": 1,
+        "bias": 1,
+        "eps": 1e-3,
+        "momentum": 0.2,
+        "use_running_stats": 0,
+        "groups": 0,
+    }
     assert tr.ReLU()._core_layer.arguments == ()
     assert tr.LSTM(3, 4)._levels[0].argument("hidden_size") == 4
 

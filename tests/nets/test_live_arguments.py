@@ -51,6 +51,7 @@ CASES = {
     "min": Case(behind(tr.Clip, "min"), "1", "min", None, 0.125),
     "max": Case(behind(tr.Clip, "max"), "1", "max", 0.5, None),
     "layer norm": Case(behind(tr.LayerNorm, "eps", 4), "1", "eps", 1e-5, 0.5),
+    "group norm": Case(behind(tr.GroupNorm, "eps", 2, 4), "1", "eps", 1e-5, 0.5),
     "batch norm": Case(behind(tr.BatchNorm1d, "eps", 4), "1", "eps", 1e-5, 2.0),
     "momentum": Case(behind(tr.BatchNorm1d, "momentum", 4), "1", "momentum", 0.1, 0.7),
     "an average": Case(behind(tr.BatchNorm1d, "momentum", 4), "1", "momentum", 0.1, None),
