@@ -371,8 +371,8 @@ def _run_loop(found: Outline, block: list[_Group], values: list[NDArray[Any]], p
 
         for _, number, group in block:
             if found.is_feedback(number):
-                starts = [values[read] for read in found.lines[number].reads[1:]]
-                now.append(_delay(group).peek(starts, once))
+                begins = [values[read] for read in found.lines[number].reads[1:]]
+                now.append(_delay(group).peek(begins, once))
                 continue
             given = [at(read) for read in found.lines[number].reads]
             for level, kept in zip(group, ran[number - first], strict=True):
@@ -470,13 +470,13 @@ class _Level:
         """True if it writes one frame for the sequence."""
         return not self.axis
 
-    def peek(self, starts: list[NDArray[Any]], steps: tuple[int, ...]) -> Array:
+    def peek(self, begins: list[NDArray[Any]], steps: tuple[int, ...]) -> Array:
         """The output of a delay's next step, which is older than its input; its state stays.
 
-        ``starts`` are the values that its state begins with.
+        ``begins`` are the values that its state begins with.
         """
         state = self.state.copy()
-        seen = self.run([np.zeros((1, self.batch, *self.out_frame), np.float32), *starts], steps)
+        seen = self.run([np.zeros((1, self.batch, *self.out_frame), np.float32), *begins], steps)
         self.state[:] = state
         return seen.y
 
