@@ -36,7 +36,9 @@
 #define TRNN_INLINE static inline
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__clang__) /* GCC would also clone it for constant arguments */
+#define TRNN_NOINLINE static __attribute__((noinline, noclone, unused))
+#elif defined(__GNUC__)
 #define TRNN_NOINLINE static __attribute__((noinline, unused))
 #else
 #define TRNN_NOINLINE static
