@@ -44,6 +44,15 @@
 #define TRNN_NOINLINE static
 #endif
 
+/* Before a loop over registers whose body is long: unrolled, it would only be larger. */
+#if defined(__clang__)
+#define TRNN_ROLLED _Pragma("clang loop unroll(disable)")
+#elif defined(__GNUC__)
+#define TRNN_ROLLED _Pragma("GCC unroll 1")
+#else
+#define TRNN_ROLLED
+#endif
+
 #if defined(__clang__)
 #define TRNN_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)

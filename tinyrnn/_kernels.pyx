@@ -132,7 +132,7 @@ cdef trnn_matrix matrix_of(Layer layer, int32_t i) except *:
     matrix.format = param.format
     matrix.depth = param.cols
     matrix.panels = (param.units + 15) // 16 * param.gates
-    matrix.width = 4 if param.gates == 1 else param.gates
+    matrix.width = 4 // param.gates * param.gates
     return matrix
 
 
