@@ -639,11 +639,6 @@ class GRU(_GRU):
 class _Cell(_Recurrent):
     """One step of one level, as PyTorch's cells: tensors without a level in their names."""
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **options: Any
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity, **options)
-
     def _name(self, name: str, level: int) -> str:
         return name
 
@@ -788,6 +783,11 @@ class RNNCell(_Cell):
     _kind, _gates = "rnn", 1
     arguments = ("input_size", "hidden_size", "bias", "nonlinearity")
 
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
+
 
 class LSTMCell(_Cell, _LSTM):
     """One step of an LSTM, as ``torch.nn.LSTMCell``; `LSTM` has the formulas.
@@ -810,7 +810,7 @@ class LSTMCell(_Cell, _LSTM):
         coupled: bool = False,
     ) -> None:
         self._choose(peephole, coupled)
-        super().__init__(input_size, hidden_size, bias, _peephole=self.peephole)
+        super().__init__(input_size, hidden_size, bias=bias, _peephole=self.peephole)
 
 
 class GRUCell(_Cell, _GRU):
@@ -828,4 +828,4 @@ class GRUCell(_Cell, _GRU):
         self, input_size: int, hidden_size: int, bias: bool = True, *, reset_after: bool = True
     ) -> None:
         self._choose(reset_after)
-        super().__init__(input_size, hidden_size, bias)
+        super().__init__(input_size, hidden_size, bias=bias)
