@@ -494,7 +494,7 @@ class RNN(_Recurrent):
 
 
 class _LSTM(_Recurrent):
-    """What LSTM and LSTMCell share."""
+    """The base of LSTM and LSTMCell."""
 
     _kind, _gates, _cell = "lstm", 4, True
     _later: ClassVar[Mapping[str, Any]] = {"peephole": False, "coupled": False}
@@ -575,7 +575,7 @@ class LSTM(_LSTM):
 
 
 class _GRU(_Recurrent):
-    """What GRU and GRUCell share."""
+    """The base of GRU and GRUCell."""
 
     _kind, _gates = "gru", 3
     _later: ClassVar[Mapping[str, Any]] = {"reset_after": True}
