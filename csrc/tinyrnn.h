@@ -100,7 +100,7 @@ typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     int32_t proj_size; /* LSTM only; 0: none */
     int32_t bias, bidirectional;
     int32_t relu;     /* RNN only: relu in place of tanh */
-    int32_t peephole; /* LSTM and coupled LSTM only: the gates see c */
+    int32_t peephole; /* coupled LSTM only: the gates see c */
 } trnn_recurrent_args;
 
 typedef struct {

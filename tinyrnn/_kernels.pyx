@@ -43,6 +43,7 @@ cdef extern from "kernels/kernels.h" nogil:
         const float *gates
         const trnn_product *input
         const float *bias_hh
+        const float *vectors
         const float *h
         const float *before
         const float *between
@@ -59,13 +60,15 @@ cdef extern from "kernels/kernels.h" nogil:
         float *gates
         float *hidden
         float *between
+        const float *vectors
+        float *dvectors
         const float *dy
         const float *dh_sum
         float *dh_own
         const float *h_before
         const float *states_before
         float *dstates
-        size_t gates_stride, dy_stride, h_stride, states_stride
+        size_t gates_stride, dvectors_stride, dy_stride, h_stride, states_stride
 
     ctypedef struct trnn_gradient_term:
         int32_t depth
@@ -89,25 +92,18 @@ cdef extern from "kernels/kernels.h" nogil:
     size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
     size_t trnn_group_bytes(trnn_format format, int32_t width, int32_t depth)
 
+
+ctypedef void (*step)(const trnn_cell *) noexcept nogil
+ctypedef void (*step_back)(const trnn_cell_back *) noexcept nogil
+
+
+cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct table "trnn_kernels":
         void (*product)(const trnn_product *) noexcept nogil
-        void (*rnn)(const trnn_cell *) noexcept nogil
-        void (*lstm)(const trnn_cell *) noexcept nogil
-        void (*gru)(const trnn_cell *) noexcept nogil
-        void (*lstm_coupled)(const trnn_cell *) noexcept nogil
-        void (*gru_before)(const trnn_cell *) noexcept nogil
-        void (*gru_before_round1)(const trnn_cell *) noexcept nogil
-        void (*rnn_taped)(const trnn_cell *) noexcept nogil
-        void (*lstm_taped)(const trnn_cell *) noexcept nogil
-        void (*gru_taped)(const trnn_cell *) noexcept nogil
-        void (*lstm_coupled_taped)(const trnn_cell *) noexcept nogil
-        void (*gru_before_taped)(const trnn_cell *) noexcept nogil
-        void (*rnn_back)(const trnn_cell_back *) noexcept nogil
-        void (*lstm_back)(const trnn_cell_back *) noexcept nogil
-        void (*gru_back)(const trnn_cell_back *) noexcept nogil
-        void (*lstm_coupled_back)(const trnn_cell_back *) noexcept nogil
-        void (*gru_before_back)(const trnn_cell_back *) noexcept nogil
-        void (*gru_before_round1_back)(const trnn_cell_back *) noexcept nogil
+        step rnn, lstm, lstm_peephole, lstm_coupled, gru, gru_before_round1, gru_before
+        step rnn_taped, lstm_taped, lstm_peephole_taped, lstm_coupled_taped, gru_taped, gru_before_taped
+        step_back rnn_back, lstm_back, lstm_peephole_back, lstm_coupled_back, gru_back, gru_before_back
+        step_back gru_before_round1_back
         void (*weight_gradient)(const trnn_weight_gradient *) noexcept nogil
         void (*softmax_f32)(const float *, float *, size_t, int) noexcept nogil
         void (*layer_norm_f32)(const float *, float *, size_t, float, const float *, const float *) noexcept nogil
@@ -175,17 +171,13 @@ def product(str isa, Layer linear, x, y):
     return y
 
 
-ctypedef void (*step)(const trnn_cell *) noexcept nogil
-ctypedef void (*step_back)(const trnn_cell_back *) noexcept nogil
+cdef dict KINDS = {"rnn": 0, "lstm": 1, "gru": 2, "lstm_coupled": 3, "gru_before": 4, "lstm_peephole": 5}
 ctypedef void (*updater)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
 
 
 cdef size_t wide(Layer layer):
     """Numbers of a row of gates in packed order."""
     return layer.tensors[1].gates * 16 * ((layer.tensors[1].units + 15) // 16)
-
-
-cdef dict KINDS = {"rnn": 0, "lstm": 1, "gru": 2, "lstm_coupled": 3, "gru_before": 4}
 
 
 cdef const trnn_recurrent_args *arguments_of(Layer layer) noexcept:
@@ -202,20 +194,20 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
 
     ``gates`` is the input's part, (B, gates * 16 * ceil(H / 16)) in packed order; ``h`` (B, H or P),
     ``c`` (B, H) or None, ``y`` (B, H). ``c`` is updated in place. ``tape`` takes the gates' activations, as
-    ``gates`` has them, and ``tape_h`` a GRU's hidden parts; ``tape`` may be ``gates``. Of two rounds a row has
-    the gates of the first, then those of the second.
+    ``gates`` has them, and ``tape_h`` a GRU's hidden parts; ``tape`` may be ``gates``.
     """
     cdef trnn_cell p
     cdef const table *kernels = kernels_of(isa)
     if layer.kind not in KINDS:
         raise ValueError(f"cell: got a layer of kind {layer.kind}, expected one of {', '.join(KINDS)}")
-    if layer.kind in ("lstm", "lstm_coupled") and c is None:
+    if layer.kind.startswith("lstm") and c is None:
         raise ValueError("cell: c is None, expected an array for an lstm")
     if layer.kind == "gru" and (tape is None) != (tape_h is None):
         raise ValueError("cell: got one tape, expected tape and tape_h or neither for a gru")
-    cdef step *plain = [kernels.rnn, kernels.lstm, kernels.gru, kernels.lstm_coupled, kernels.gru_before]
+    cdef step *plain = [kernels.rnn, kernels.lstm, kernels.gru, kernels.lstm_coupled, kernels.gru_before,
+                        kernels.lstm_peephole]
     cdef step *taped = [kernels.rnn_taped, kernels.lstm_taped, kernels.gru_taped,
-                        kernels.lstm_coupled_taped, kernels.gru_before_taped]
+                        kernels.lstm_coupled_taped, kernels.gru_before_taped, kernels.lstm_peephole_taped]
     cdef step *run = plain if tape is None else taped
     rows, depth = h.shape
     memset(&p, 0, sizeof(p))
@@ -233,6 +225,8 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
     cdef size_t first = wide(layer) // 3 * 2
+    if layer.kind == "lstm_peephole":
+        p.vectors = vector_of(layer, layer.count - 1)
     if layer.kind == "gru_before":
         between, m = np.zeros((rows, p.gates_stride), np.float32) if tape is None else tape, np.empty_like(y)
         p.tape, p.y = floats(between), floats(m)
@@ -244,7 +238,8 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     return y
 
 
-def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before, dc, dy=None, dm=None):
+def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before, dc, dy=None, dm=None,
+              dvectors=None):
     """The step backwards, from what `cell` left: ``tape`` and ``tape_h`` become the gradients of their sums.
 
     All others are (B, H), or None where a kind does without: ``dh`` is the gradient of h' by its sums,
@@ -254,8 +249,9 @@ def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before
     cdef trnn_cell_back p
     cdef const table *kernels = kernels_of(isa)
     cdef step_back *run = [kernels.rnn_back, kernels.lstm_back, kernels.gru_back,
-                           kernels.lstm_coupled_back, kernels.gru_before_back]
-    needs = [(), (c_before, dc), (tape_h, dh_own, h_before), (c_before, dc), (dh_own, h_before, dm)]
+                           kernels.lstm_coupled_back, kernels.gru_before_back, kernels.lstm_peephole_back]
+    lstm = (c_before, dc)
+    needs = [(), lstm, (tape_h, dh_own, h_before), lstm, (dh_own, h_before, dm), (*lstm, dvectors)]
     wanted = needs[KINDS[layer.kind]]
     if any([array is None for array in wanted]):
         raise ValueError(f"{layer.kind}: got None, expected an array in each place that the kind uses")
@@ -272,6 +268,9 @@ def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before
     p.states_before = optional(c_before, (rows, p.units))
     p.dstates = optional(dc, (rows, p.units))
     p.args = arguments_of(layer)
+    if layer.kind == "lstm_peephole":
+        p.vectors, p.dvectors_stride = vector_of(layer, layer.count - 1), wide(layer) // 4 * 3
+        p.dvectors = floats(dvectors, (rows, p.dvectors_stride))
     if layer.kind == "gru_before":
         p.between = p.gates
         p.gates += wide(layer) // 3 * 2

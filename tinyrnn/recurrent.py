@@ -95,7 +95,7 @@ class _Recurrent(Net):
                 bias=self.bias,
                 bidirectional=self.bidirectional,
                 relu=self.nonlinearity == "relu",
-                peephole=_peephole,
+                peephole=_peephole and self._kind == "lstm_coupled",  # else the kind says it
             )
             level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
             self._levels.append(level)
@@ -506,8 +506,8 @@ class _LSTM(_Recurrent):
         name = type(self).__name__
         self.peephole = check_bool(f"{name}: peephole", peephole)
         self.coupled = check_bool(f"{name}: coupled", coupled)
-        if coupled:
-            self._kind = "lstm_coupled"
+        if coupled or peephole:
+            self._kind = "lstm_coupled" if coupled else "lstm_peephole"
 
     def _formula(self) -> dict[str, Any]:
         return {"coupled": self.coupled}

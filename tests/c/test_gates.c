@@ -130,11 +130,12 @@ void test_gates(void)
             const trnn_layer_type *type = m.layers[0].type;
             if (m.count > 1 || !trnn_layer_gates(&m.layers[0])) continue;
             m.layers[0].training = trnn_layer_named(trnn_layer_name(&m.layers[0])).training;
-            gate_formula *formula = type == &trnn_lstm           ? lstm
-                                    : type == &trnn_lstm_coupled ? lstm_coupled
-                                    : type == &trnn_gru          ? gru
-                                    : type == &trnn_gru_before   ? gru
-                                                                 : NULL;
+            gate_formula *formula = type == &trnn_lstm            ? lstm
+                                    : type == &trnn_lstm_peephole ? lstm
+                                    : type == &trnn_lstm_coupled  ? lstm_coupled
+                                    : type == &trnn_gru           ? gru
+                                    : type == &trnn_gru_before    ? gru
+                                                                  : NULL;
             gates_of_model(&m, isa, formula);
         }
 }

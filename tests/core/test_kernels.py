@@ -171,6 +171,7 @@ def matrices(isa: str, n: int, kept: str) -> list[np.ndarray]:
     results = [_kernels.product(isa, linear, normal(rows, n), np.empty((rows, n + 3), np.float32))]
     nets = [(tr.RNN(3, n), 1), (tr.GRU(3, n), 3), (tr.LSTM(3, n), 4)]
     nets += [(tr.LSTM(3, n, coupled=True), 3), (tr.GRU(3, n, reset_after=False), 3)]
+    nets += [(tr.LSTM(3, n, peephole=True), 4)]
     for net, gates in nets:
         core = formatted(net)._levels[0]
         assert core.format == linear.format == kept
@@ -189,7 +190,7 @@ def test_fused_instruction_sets_give_the_same_bits(n: int, kept: str) -> None:
         return vectors(isa, n) if kept == "vectors" else matrices(isa, n, kept)
 
     first = everything(FUSED[0])
-    assert len(first) == (2 * len(_kernels.MAPS) + 3 if kept == "vectors" else 11)
+    assert len(first) == (2 * len(_kernels.MAPS) + 3 if kept == "vectors" else 13)
     for isa in FUSED[1:]:
         for a, b in zip(first, everything(isa), strict=True):
             numbers = ~np.isnan(a)
