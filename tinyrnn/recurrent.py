@@ -36,6 +36,7 @@ class _Recurrent(Net):
     _gates: int
     _later: ClassVar[Mapping[str, Any]] = {}  # arguments that came later, each with what it was before
     _cell = False  # keeps c beside h
+    _optional_peephole = False  # the core's argument of a kind that may have peepholes
     _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
@@ -61,7 +62,7 @@ class _Recurrent(Net):
         *,
         _proj_size: int = 0,
         _nonlinearity: str = "tanh",
-        _peephole: bool = False,
+        **chosen: bool,
     ) -> None:
         name = type(self).__name__
         self.input_size = check_size(f"{name}: input_size", input_size)
@@ -83,6 +84,7 @@ class _Recurrent(Net):
         if _nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"{name}: nonlinearity is {_nonlinearity!r}, expected 'tanh' or 'relu'")
         self.nonlinearity = _nonlinearity
+        self._choose(**chosen)
 
         self._levels = []
         reads = self.input_size
@@ -95,7 +97,7 @@ class _Recurrent(Net):
                 bias=self.bias,
                 bidirectional=self.bidirectional,
                 relu=self.nonlinearity == "relu",
-                peephole=_peephole and self._kind == "lstm_coupled",  # else the kind says it
+                peephole=self._optional_peephole,
             )
             level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
             self._levels.append(level)
@@ -109,8 +111,11 @@ class _Recurrent(Net):
             if name not in self._later or value != self._later[name]
         }
 
+    def _choose(self) -> None:
+        """Keep the arguments that select the cell's formula."""
+
     def _formula(self) -> dict[str, Any]:
-        """The arguments that tensors cannot tell, and that select the cell's formula."""
+        """Those of them that tensors cannot tell."""
         return {}
 
     @classmethod
@@ -501,13 +506,13 @@ class _LSTM(_Recurrent):
     peephole: bool
     coupled: bool
 
-    def _choose(self, peephole: bool, coupled: bool) -> None:
-        """Keep the arguments that select the formula."""
+    def _choose(self, peephole: bool = False, coupled: bool = False) -> None:
         name = type(self).__name__
         self.peephole = check_bool(f"{name}: peephole", peephole)
         self.coupled = check_bool(f"{name}: coupled", coupled)
         if coupled or peephole:
             self._kind = "lstm_coupled" if coupled else "lstm_peephole"
+        self._optional_peephole = coupled and peephole
 
     def _formula(self) -> dict[str, Any]:
         return {"coupled": self.coupled}
@@ -560,7 +565,6 @@ class LSTM(_LSTM):
         peephole: bool = False,
         coupled: bool = False,
     ) -> None:
-        self._choose(peephole, coupled)
         super().__init__(
             input_size,
             hidden_size,
@@ -570,7 +574,8 @@ class LSTM(_LSTM):
             dropout,
             bidirectional,
             _proj_size=proj_size,
-            _peephole=self.peephole,
+            peephole=peephole,
+            coupled=coupled,
         )
 
 
@@ -581,8 +586,7 @@ class _GRU(_Recurrent):
     _later: ClassVar[Mapping[str, Any]] = {"reset_after": True}
     reset_after: bool
 
-    def _choose(self, reset_after: bool) -> None:
-        """Keep the argument that selects the formula."""
+    def _choose(self, reset_after: bool = True) -> None:
         self.reset_after = check_bool(f"{type(self).__name__}: reset_after", reset_after)
         if not reset_after:
             self._kind = "gru_before"
@@ -629,8 +633,16 @@ class GRU(_GRU):
         *,
         reset_after: bool = True,
     ) -> None:
-        self._choose(reset_after)
-        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            reset_after=reset_after,
+        )
 
 
 # ---- cells --------------------------------------------------------------------------------------
@@ -809,8 +821,7 @@ class LSTMCell(_Cell, _LSTM):
         peephole: bool = False,
         coupled: bool = False,
     ) -> None:
-        self._choose(peephole, coupled)
-        super().__init__(input_size, hidden_size, bias=bias, _peephole=self.peephole)
+        super().__init__(input_size, hidden_size, bias=bias, peephole=peephole, coupled=coupled)
 
 
 class GRUCell(_Cell, _GRU):
@@ -827,5 +838,4 @@ class GRUCell(_Cell, _GRU):
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, reset_after: bool = True
     ) -> None:
-        self._choose(reset_after)
-        super().__init__(input_size, hidden_size, bias=bias)
+        super().__init__(input_size, hidden_size, bias=bias, reset_after=reset_after)
