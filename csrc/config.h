@@ -36,10 +36,21 @@
 #define TRNN_INLINE static inline
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__clang__) /* GCC would also clone it for constant arguments */
+#define TRNN_NOINLINE static __attribute__((noinline, noclone, unused))
+#elif defined(__GNUC__)
 #define TRNN_NOINLINE static __attribute__((noinline, unused))
 #else
 #define TRNN_NOINLINE static
+#endif
+
+/* Before a loop over registers whose body is long: unrolled, it would only be larger. */
+#if defined(__clang__)
+#define TRNN_ROLLED _Pragma("clang loop unroll(disable)")
+#elif defined(__GNUC__)
+#define TRNN_ROLLED _Pragma("GCC unroll 1")
+#else
+#define TRNN_ROLLED
 #endif
 
 #if defined(__clang__)

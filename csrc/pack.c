@@ -1,8 +1,9 @@
 /* The weight format: where each number of a tensor lies in a layer's weights.
  *
  * A matrix of (gates * units, cols) becomes panels of 16 rows, and the panels become groups. The order of panels is
- * (16 units, gate). With several gates, a group is the gates of 16 units; with one gate it is 4 panels, the last group
- * 1 to 4. format.h has the layout of a group. Rows that pad the last panel are zero.
+ * (16 units, gate). With three gates or more, a group is the gates of 16 units; with one or two it is 4 panels, the last
+ * group 1 to 4. format.h has the layout of a group. Rows that pad the last panel are zero. A tensor whose last gates are
+ * `second` is two matrices, one behind the other.
  */
 #include "format.h"
 
@@ -47,13 +48,18 @@ static row_place place_of(const trnn_param *param, size_t row)
     row %= rows;
     if (gates == 0) return (row_place){matrix + row * trnn_row_bytes(param->format, param->cols), 1, 0};
 
-    const size_t gate = row / units, unit = row % units;
-    const size_t panels = (units + TRNN_PANEL - 1) / TRNN_PANEL * gates;
-    const size_t panel = unit / TRNN_PANEL * gates + gate;
-    const size_t full = gates == 1 ? TRNN_GROUP : gates;
+    const size_t earlier = gates - (size_t)param->second,
+                 units_panels = (units + TRNN_PANEL - 1) / TRNN_PANEL;
+    const int in_second = row / units >= earlier;
+    const size_t gate = row / units - (in_second ? earlier : 0), unit = row % units;
+    const size_t own = in_second ? (size_t)param->second : earlier; /* gates of its matrix */
+    const size_t before = in_second ? units_panels * earlier : 0, panels = units_panels * own;
+    const size_t panel = unit / TRNN_PANEL * own + gate;
+    const size_t full = TRNN_GROUP / own * own;
     const size_t first = panel / full * full;
     const size_t width = panels - first < full ? panels - first : full;
-    return (row_place){matrix + first * trnn_group_bytes(param->format, 1, param->cols), width * TRNN_PANEL,
+    const size_t bytes = trnn_group_bytes(param->format, 1, param->cols);
+    return (row_place){matrix + (before + first) * bytes, width * TRNN_PANEL,
                        (panel - first) * TRNN_PANEL + unit % TRNN_PANEL};
 }
 

@@ -102,6 +102,7 @@ typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     int32_t bias, bidirectional;
     int32_t relu;  /* RNN only: relu in place of tanh */
     int32_t level; /* of its stack, from 0: which rows of the values that its state begins with are its own */
+    int32_t peephole; /* coupled LSTM only: the gates see c */
 } trnn_recurrent_args;
 
 typedef struct {
@@ -335,6 +336,7 @@ typedef struct {
     trnn_format format;
     size_t offset;                      /* bytes into the layer's weights */
     int32_t repeat, gates, units, cols; /* panels: `repeat` matrices of (gates * units, cols) */
+    int32_t second; /* the last gates, if they are packed as a matrix of their own; else 0 */
 } trnn_param;
 
 /* Fills `params` with the layer's tensors, in PyTorch's order; returns how many. */

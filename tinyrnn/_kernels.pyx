@@ -43,10 +43,13 @@ cdef extern from "kernels/kernels.h" nogil:
         const float *gates
         const trnn_product *input
         const float *bias_hh
+        const float *vectors
         const float *h
+        const float *before
+        const float *between
         float *states
         float *y
-        size_t gates_stride, h_stride, states_stride, y_stride
+        size_t gates_stride, h_stride, before_stride, states_stride, y_stride
         void *scratch
         float *tape
         float *tape_h
@@ -56,13 +59,16 @@ cdef extern from "kernels/kernels.h" nogil:
         const trnn_recurrent_args *args
         float *gates
         float *hidden
+        float *between
+        const float *vectors
+        float *dvectors
         const float *dy
         const float *dh_sum
         float *dh_own
         const float *h_before
         const float *states_before
         float *dstates
-        size_t gates_stride, dy_stride, h_stride, states_stride
+        size_t gates_stride, dvectors_stride, dy_stride, h_stride, states_stride
 
     ctypedef struct trnn_gradient_term:
         int32_t depth
@@ -84,18 +90,20 @@ cdef extern from "kernels/kernels.h" nogil:
         float scale, limit, weight_decay, l1, keep, rate, first, first_new, second, second_new, eps
 
     size_t trnn_product_scratch(trnn_format format, int32_t rows, int32_t depth)
+    size_t trnn_group_bytes(trnn_format format, int32_t width, int32_t depth)
 
+
+ctypedef void (*step)(const trnn_cell *) noexcept nogil
+ctypedef void (*step_back)(const trnn_cell_back *) noexcept nogil
+
+
+cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct table "trnn_kernels":
         void (*product)(const trnn_product *) noexcept nogil
-        void (*rnn)(const trnn_cell *) noexcept nogil
-        void (*lstm)(const trnn_cell *) noexcept nogil
-        void (*gru)(const trnn_cell *) noexcept nogil
-        void (*rnn_taped)(const trnn_cell *) noexcept nogil
-        void (*lstm_taped)(const trnn_cell *) noexcept nogil
-        void (*gru_taped)(const trnn_cell *) noexcept nogil
-        void (*rnn_back)(const trnn_cell_back *) noexcept nogil
-        void (*lstm_back)(const trnn_cell_back *) noexcept nogil
-        void (*gru_back)(const trnn_cell_back *) noexcept nogil
+        step rnn, lstm, lstm_peephole, lstm_coupled, gru, gru_before_round1, gru_before
+        step rnn_taped, lstm_taped, lstm_peephole_taped, lstm_coupled_taped, gru_taped, gru_before_taped
+        step_back rnn_back, lstm_back, lstm_peephole_back, lstm_coupled_back, gru_back, gru_before_back
+        step_back gru_before_round1_back
         void (*weight_gradient)(const trnn_weight_gradient *) noexcept nogil
         void (*softmax_f32)(const float *, float *, size_t, int) noexcept nogil
         void (*layer_norm_f32)(const float *, float *, size_t, float, const float *, const float *) noexcept nogil
@@ -124,15 +132,18 @@ cdef float *floats(array, tuple shape=None) except? NULL:
     return <float *> cnp.PyArray_DATA(array)
 
 
-cdef trnn_matrix matrix_of(Layer layer, int32_t i) except *:
-    """The i-th tensor of a layer, as kernels read it."""
+cdef trnn_matrix matrix_of(Layer layer, int32_t i, bint second=False) except *:
+    """The i-th tensor of a layer, or its gates of the second round, as kernels read it."""
     cdef const trnn_param *param = &layer.tensors[i]
+    cdef int32_t first = param.gates - param.second, gates = param.second if second else first
+    cdef int32_t panels = (param.units + 15) // 16
     cdef trnn_matrix matrix
-    matrix.weights = layer.ready() + param.offset
+    cdef size_t skipped = panels * first * trnn_group_bytes(param.format, 1, param.cols) if second else 0
+    matrix.weights = layer.ready() + param.offset + skipped
     matrix.format = param.format
     matrix.depth = param.cols
-    matrix.panels = (param.units + 15) // 16 * param.gates
-    matrix.width = 4 if param.gates == 1 else param.gates
+    matrix.panels = panels * gates
+    matrix.width = 4 // gates * gates
     return matrix
 
 
@@ -160,8 +171,7 @@ def product(str isa, Layer linear, x, y):
     return y
 
 
-ctypedef void (*step)(const trnn_cell *) noexcept nogil
-ctypedef void (*step_back)(const trnn_cell_back *) noexcept nogil
+cdef dict KINDS = {"rnn": 0, "lstm": 1, "gru": 2, "lstm_coupled": 3, "gru_before": 4, "lstm_peephole": 5}
 ctypedef void (*updater)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
 
 
@@ -180,7 +190,7 @@ cdef float *optional(array, tuple shape) except? NULL:
 
 
 def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
-    """One step of an RNN, LSTM or GRU for B rows, with the hidden weights of a core layer.
+    """One step of a recurrent layer for B rows, with the hidden weights of a core layer.
 
     ``gates`` is the input's part, (B, gates * 16 * ceil(H / 16)) in packed order; ``h`` (B, H or P),
     ``c`` (B, H) or None, ``y`` (B, H). ``c`` is updated in place. ``tape`` takes the gates' activations, as
@@ -188,15 +198,16 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     """
     cdef trnn_cell p
     cdef const table *kernels = kernels_of(isa)
-    cdef dict steps = {"rnn": 0, "lstm": 1, "gru": 2}
-    if layer.kind not in steps:
-        raise ValueError(f"cell: got a layer of kind {layer.kind}, expected rnn, lstm or gru")
-    if layer.kind == "lstm" and c is None:
+    if layer.kind not in KINDS:
+        raise ValueError(f"cell: got a layer of kind {layer.kind}, expected one of {', '.join(KINDS)}")
+    if layer.kind.startswith("lstm") and c is None:
         raise ValueError("cell: c is None, expected an array for an lstm")
     if layer.kind == "gru" and (tape is None) != (tape_h is None):
         raise ValueError("cell: got one tape, expected tape and tape_h or neither for a gru")
-    cdef step *plain = [kernels.rnn, kernels.lstm, kernels.gru]
-    cdef step *taped = [kernels.rnn_taped, kernels.lstm_taped, kernels.gru_taped]
+    cdef step *plain = [kernels.rnn, kernels.lstm, kernels.gru, kernels.lstm_coupled, kernels.gru_before,
+                        kernels.lstm_peephole]
+    cdef step *taped = [kernels.rnn_taped, kernels.lstm_taped, kernels.gru_taped,
+                        kernels.lstm_coupled_taped, kernels.gru_before_taped, kernels.lstm_peephole_taped]
     cdef step *run = plain if tape is None else taped
     rows, depth = h.shape
     memset(&p, 0, sizeof(p))
@@ -213,22 +224,35 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     p.args = arguments_of(layer)
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
-    run[<int> steps[layer.kind]](&p)
+    cdef size_t first = wide(layer) // 3 * 2
+    if layer.kind == "lstm_peephole":
+        p.vectors = vector_of(layer, layer.count - 1)
+    if layer.kind == "gru_before":
+        between, m = np.zeros((rows, p.gates_stride), np.float32) if tape is None else tape, np.empty_like(y)
+        p.tape, p.y = floats(between), floats(m)
+        kernels.gru_before_round1(&p)
+        p.before, p.before_stride, p.between = p.h, depth, p.tape
+        p.hidden, p.h, p.y = matrix_of(layer, 1, True), floats(m), floats(y)
+        p.gates, p.tape = p.gates + first, NULL if tape is None else p.tape + first
+    run[<int> KINDS[layer.kind]](&p)
     return y
 
 
-def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before, dc, dy=None):
+def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before, dc, dy=None, dm=None,
+              dvectors=None):
     """The step backwards, from what `cell` left: ``tape`` and ``tape_h`` become the gradients of their sums.
 
     All others are (B, H), or None where a kind does without: ``dh`` is the gradient of h' by its sums,
     ``dh_own`` a GRU's by its state, which becomes that of ``h_before``; ``dc`` becomes that of ``c_before``;
-    ``dy`` is added to ``dh``.
+    ``dy`` is added to ``dh``; ``dm`` is the gradient of what the first of two rounds gives.
     """
     cdef trnn_cell_back p
     cdef const table *kernels = kernels_of(isa)
-    cdef dict steps = {"rnn": 0, "lstm": 1, "gru": 2}
-    cdef step_back *run = [kernels.rnn_back, kernels.lstm_back, kernels.gru_back]
-    wanted = {"rnn": (), "lstm": (c_before, dc), "gru": (tape_h, dh_own, h_before)}[layer.kind]
+    cdef step_back *run = [kernels.rnn_back, kernels.lstm_back, kernels.gru_back,
+                           kernels.lstm_coupled_back, kernels.gru_before_back, kernels.lstm_peephole_back]
+    lstm = (c_before, dc)
+    needs = [(), lstm, (tape_h, dh_own, h_before), lstm, (dh_own, h_before, dm), (*lstm, dvectors)]
+    wanted = needs[KINDS[layer.kind]]
     if any([array is None for array in wanted]):
         raise ValueError(f"{layer.kind}: got None, expected an array in each place that the kind uses")
     rows, units = dh.shape
@@ -244,7 +268,16 @@ def cell_back(str isa, Layer layer, tape, tape_h, dh, dh_own, h_before, c_before
     p.states_before = optional(c_before, (rows, p.units))
     p.dstates = optional(dc, (rows, p.units))
     p.args = arguments_of(layer)
-    run[<int> steps[layer.kind]](&p)
+    if layer.kind == "lstm_peephole":
+        p.vectors, p.dvectors_stride = vector_of(layer, layer.count - 1), wide(layer) // 4 * 3
+        p.dvectors = floats(dvectors, (rows, p.dvectors_stride))
+    if layer.kind == "gru_before":
+        p.between = p.gates
+        p.gates += wide(layer) // 3 * 2
+    run[<int> KINDS[layer.kind]](&p)
+    if layer.kind == "gru_before":
+        p.gates, p.dh_sum = p.between, floats(dm, (rows, p.units))
+        kernels.gru_before_round1_back(&p)
 
 
 def weight_gradient(str isa, Layer linear, dy, x, dw, int32_t part=0, int32_t parts=1):

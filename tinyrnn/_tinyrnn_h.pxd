@@ -72,7 +72,7 @@ cdef extern from "tinyrnn.h" nogil:
         int32_t shape[4]
         trnn_format format
         size_t offset
-        int32_t gates, units, cols
+        int32_t gates, units, cols, second
 
     int32_t trnn_layer_params(const trnn_layer *layer, trnn_param *params)
     size_t trnn_layer_weights_bytes(const trnn_layer *layer)

@@ -281,8 +281,7 @@ class Module(Guarded, ABC):
         """Set the number of batches of a layer that counts them."""
         raise NotImplementedError(type(self).__name__)
 
-    @classmethod
-    def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    def _mistaken(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """Text for a message: the other kind of layer with tensors of these shapes, or empty."""
         return ""
 

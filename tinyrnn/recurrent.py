@@ -34,7 +34,9 @@ class _Recurrent(Net):
 
     _kind: str
     _gates: int
+    _later: ClassVar[Mapping[str, Any]] = {}  # arguments that came later, each with what it was before
     _cell = False  # keeps c beside h
+    _optional_peephole = False  # the core's argument of a kind that may have peepholes
     _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
@@ -60,6 +62,7 @@ class _Recurrent(Net):
         *,
         _proj_size: int = 0,
         _nonlinearity: str = "tanh",
+        **chosen: bool,
     ) -> None:
         name = type(self).__name__
         self.input_size = check_size(f"{name}: input_size", input_size)
@@ -81,6 +84,7 @@ class _Recurrent(Net):
         if _nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"{name}: nonlinearity is {_nonlinearity!r}, expected 'tanh' or 'relu'")
         self.nonlinearity = _nonlinearity
+        self._choose(**chosen)
 
         self._levels = []
         reads = self.input_size
@@ -94,10 +98,31 @@ class _Recurrent(Net):
                 bidirectional=self.bidirectional,
                 relu=self.nonlinearity == "relu",
                 level=i,
+                peephole=self._optional_peephole,
             )
             level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
             self._levels.append(level)
             reads = self._output_size * self._directions
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the same net again, without later ones that change nothing."""
+        return {
+            name: value
+            for name, value in super().config().items()
+            if name not in self._later or value != self._later[name]
+        }
+
+    def _choose(self) -> None:
+        """Keep the arguments that select the cell's formula."""
+
+    def _formula(self) -> dict[str, Any]:
+        """Those of them that tensors cannot tell."""
+        return {}
+
+    @classmethod
+    def _gates_with(cls, options: Mapping[str, Any]) -> int:
+        """The number of gates with these arguments."""
+        return cls._gates
 
     def _warn_of_dropout(self, dropout: float, stacklevel: int) -> None:
         """A warning where there is nothing to drop."""
@@ -340,22 +365,8 @@ class _Recurrent(Net):
         """Return this class's name for the tensor ``name`` of a layer."""
         return name
 
-    @classmethod
-    def _mistaken(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        """Guess the kind of layer from the number of gates."""
-        key = "weight_hh_l0" if "weight_hh_l0" in shapes else "weight_hh"
-        shape = shapes.get(key, ())
-        if len(shape) != 2 or 0 in shape or "weight_hr_l0" in shapes:
-            return ""
-        gates, rest = divmod(shape[0], shape[1])
-        kind = {1: "RNN", 3: "GRU", 4: "LSTM"}.get(gates)
-        if rest or kind is None or gates == cls._gates:
-            return ""
-        article, cell = "an" if gates != 3 else "a", "Cell" if issubclass(cls, _Cell) else ""
-        return (
-            f"{cls._called(key)} has shape {shape}, expected ({cls._gates}*hidden_size, hidden_size): these "
-            f"look like {article} {kind}'s weights, use tr.{kind}{cell}"
-        )
+    def _mistaken(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        return _other_kind(type(self), self._gates_with(self.config()), shapes)
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
@@ -369,7 +380,8 @@ class _Recurrent(Net):
             The layer's place in a larger model: ``"decoder.rnn."``. The names of a cell
             (``weight_ih``) do as well as those of a layer (``weight_ih_l0``).
         **options
-            What tensors cannot tell: ``batch_first``, ``dropout``, an RNN's ``nonlinearity``.
+            What tensors cannot tell: ``batch_first``, ``dropout``, an RNN's ``nonlinearity``, an LSTM's
+            ``coupled``, a GRU's ``reset_after``.
 
         Raises
         ------
@@ -378,24 +390,43 @@ class _Recurrent(Net):
         """
         given: dict[str, ArrayLike] = {}
         for name, value in submodule(state_dict, prefix).items():
-            named = f"{name}_l0" if name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") else name
+            named = f"{name}_l0" if name in _OF_A_CELL else name
             if named in given:
                 raise WeightsError(
                     f"{cls.__name__}: got {named} twice, with and without its level, expected it once"
                 )
             given[named] = value
-        sizes = _sizes_of(cls, given)
-        if not cls._cell:
-            del sizes["proj_size"]
+        sizes = _sizes_of(cls, given, options)
         start = _start_in(cls, given)
         layer = inferred(cls, given, **{**sizes, **options})
         layer.initial_state = start
         return layer
 
 
-def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any]:
+# The tensors of a cell, which has no levels.
+_OF_A_CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole")
+
+
+def _other_kind(kind: type[_Recurrent], expected: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Text for a message: the kind that the number of gates suggests, if it is not the ``expected`` one."""
+    key = "weight_hh_l0" if "weight_hh_l0" in shapes else "weight_hh"
+    shape = shapes.get(key, ())
+    if len(shape) != 2 or 0 in shape or "weight_hr_l0" in shapes:
+        return ""
+    gates, rest = divmod(shape[0], shape[1])
+    name = {1: "RNN", 3: "GRU", 4: "LSTM"}.get(gates)
+    if rest or name is None or gates == expected:
+        return ""
+    article, cell = "an" if gates != 3 else "a", "Cell" if issubclass(kind, _Cell) else ""
+    return (
+        f"{kind._called(key)} has shape {shape}, expected ({expected}*hidden_size, hidden_size): these "
+        f"look like {article} {name}'s weights, use tr.{name}{cell}"
+    )
+
+
+def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the constructor's arguments for tensors of these shapes, which have a layer's names."""
-    name, gates = kind.__name__, kind._gates
+    name, gates = kind.__name__, kind._gates_with(options)
     shapes = {key: np.shape(value) for key, value in given.items()}
     for key in ("weight_ih_l0", "weight_hh_l0"):
         called = kind._called(key)
@@ -406,7 +437,9 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any
     projection = shapes.get("weight_hr_l0")
     if projection and not kind._cell:
         raise WeightsError(f"{name}: weight_hr_l0 is a projection, which only an LSTM has: use tr.LSTM")
-    mistaken = kind._mistaken(shapes)
+    if "weight_peephole_l0" in shapes and not kind._cell:
+        raise WeightsError(f"{name}: weight_peephole_l0 is of peepholes, which only an LSTM has: use tr.LSTM")
+    mistaken = _other_kind(kind, gates, shapes)
     if mistaken:
         raise WeightsError(f"{name}: {mistaken}")
     rows, input_size = shapes["weight_ih_l0"]
@@ -418,14 +451,17 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any]) -> dict[str, Any
     levels = 0
     while f"weight_ih_l{levels}" in shapes:
         levels += 1
-    return {
+    sizes = {
         "input_size": int(input_size),
         "hidden_size": rows // gates,
         "num_layers": levels,
         "bias": "bias_ih_l0" in shapes,
         "bidirectional": "weight_ih_l0_reverse" in shapes,
-        "proj_size": int(projection[0]) if projection else 0,
     }
+    if kind._cell:
+        sizes["proj_size"] = int(projection[0]) if projection else 0
+        sizes["peephole"] = "weight_peephole_l0" in shapes
+    return sizes
 
 
 def _start_in(kind: type[_Recurrent], given: dict[str, ArrayLike]) -> dict[str, ArrayLike] | None:
@@ -448,6 +484,10 @@ class RNN(_Recurrent):
     """
 
     _kind, _gates = "rnn", 1
+
+    def _formula(self) -> dict[str, Any]:
+        return {"nonlinearity": self.nonlinearity}
+
     arguments = (
         "input_size",
         "hidden_size",
@@ -482,11 +522,44 @@ class RNN(_Recurrent):
         )
 
 
-class LSTM(_Recurrent):
-    """LSTM, as ``torch.nn.LSTM``.
+class _LSTM(_Recurrent):
+    """The base of LSTM and LSTMCell."""
+
+    _kind, _gates, _cell = "lstm", 4, True
+    _later: ClassVar[Mapping[str, Any]] = {"peephole": False, "coupled": False}
+    peephole: bool
+    coupled: bool
+
+    def _choose(self, peephole: bool = False, coupled: bool = False) -> None:
+        name = type(self).__name__
+        self.peephole = check_bool(f"{name}: peephole", peephole)
+        self.coupled = check_bool(f"{name}: coupled", coupled)
+        if coupled or peephole:
+            self._kind = "lstm_coupled" if coupled else "lstm_peephole"
+        self._optional_peephole = coupled and peephole
+
+    def _formula(self) -> dict[str, Any]:
+        return {"coupled": self.coupled}
+
+    @classmethod
+    def _gates_with(cls, options: Mapping[str, Any]) -> int:
+        return 3 if options.get("coupled") else 4
+
+
+class LSTM(_LSTM):
+    """LSTM, as ``torch.nn.LSTM``, and with peepholes and coupled gates, which PyTorch lacks.
 
     ``i, f, o = sigmoid(W_ih x + b_ih + W_hh h + b_hh)``, ``g = tanh(...)``, ``c' = f c + i g``,
     ``h' = o tanh(c')``; with a projection ``h' = W_hr (o tanh(c'))``. Gate order is ``i f g o``.
+
+    With ``peephole`` (Gers and Schmidhuber, 2000) the gates see the cell: ``p_i c`` and ``p_f c`` are added
+    to the sums of ``i`` and ``f``, and ``p_o c'`` to that of ``o``. ``weight_peephole_l0``, of shape
+    ``(3*hidden_size,)``, is ``p_i p_f p_o``; ONNX has them as ``P``, in the order ``i o f``.
+
+    With ``coupled`` (CIFG in Greff et al., 2017; ONNX: ``input_forget=1``) the input gate is kept and
+    ``f = 1 - i``, so ``c' = (1 - i) c + i g``. Gate order is ``i g o``; the vectors of peepholes are
+    ``p_i p_o``. TensorFlow's ``CoupledInputForgetGateLSTMCell`` keeps ``f``, which is ours with the
+    opposite sign in the rows of that gate.
 
     Parameters
     ----------
@@ -497,10 +570,10 @@ class LSTM(_Recurrent):
     bidirectional : bool
     proj_size : int
         Size of the projected hidden state; 0 for none.
+    peephole, coupled : bool
     """
 
-    _kind, _gates, _cell = "lstm", 4, True
-    arguments = (*_Recurrent.arguments, "proj_size")
+    arguments = (*_Recurrent.arguments, "proj_size", "peephole", "coupled")
 
     def __init__(
         self,
@@ -512,6 +585,9 @@ class LSTM(_Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        *,
+        peephole: bool = False,
+        coupled: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -522,14 +598,41 @@ class LSTM(_Recurrent):
             dropout,
             bidirectional,
             _proj_size=proj_size,
+            peephole=peephole,
+            coupled=coupled,
         )
 
 
-class GRU(_Recurrent):
-    """GRU, as ``torch.nn.GRU``, whose reset gate acts after the hidden product (Keras: ``reset_after``).
+class _GRU(_Recurrent):
+    """The base of GRU and GRUCell."""
+
+    _kind, _gates = "gru", 3
+    _later: ClassVar[Mapping[str, Any]] = {"reset_after": True}
+    reset_after: bool
+
+    def _choose(self, reset_after: bool = True) -> None:
+        self.reset_after = check_bool(f"{type(self).__name__}: reset_after", reset_after)
+        if not reset_after:
+            self._kind = "gru_before"
+
+    def _formula(self) -> dict[str, Any]:
+        return {"reset_after": self.reset_after}
+
+
+class GRU(_GRU):
+    """GRU, as ``torch.nn.GRU``, and with the reset gate before the product, as Cho et al. (2014) have it.
 
     ``r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh)``, ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))``,
     ``h' = (1 - z) n + z h``. Gate order is ``r z n``.
+
+    With ``reset_after=False`` the reset gate acts before the hidden product:
+    ``n = tanh(W_in x + b_in + W_hn (r h) + b_hn)``. The tensors are the same, their meaning is not: weights
+    that were trained one way give wrong results the other way. PyTorch has ``reset_after=True`` only; Keras
+    has both; ONNX calls it ``linear_before_reset``, 1 for True, and 0 by default.
+
+    The update gate ``z`` is the share of the old state in PyTorch, Keras, ONNX and here. Cho et al. write
+    ``h' = z h + (1 - z) n``, which is that. Chung et al. (2014) write ``h' = (1 - z) h + z n``: weights
+    that follow them need the opposite sign in the rows of ``z``. Keras and ONNX order gates ``z r n``.
 
     Parameters
     ----------
@@ -537,10 +640,10 @@ class GRU(_Recurrent):
     bias, batch_first : bool
     dropout : float
         Between levels in training; idle at inference.
-    bidirectional : bool
+    bidirectional, reset_after : bool
     """
 
-    _kind, _gates = "gru", 3
+    arguments = (*_Recurrent.arguments, "reset_after")
 
     def __init__(
         self,
@@ -551,8 +654,19 @@ class GRU(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
     ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            reset_after=reset_after,
+        )
 
 
 # ---- cells --------------------------------------------------------------------------------------
@@ -560,11 +674,6 @@ class GRU(_Recurrent):
 
 class _Cell(_Recurrent):
     """One step of one level, as PyTorch's cells: tensors without a level in their names."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
 
     def _name(self, name: str, level: int) -> str:
         return name
@@ -689,8 +798,8 @@ class _Cell(_Recurrent):
         """The cell that a state_dict holds; see `LSTM.from_state_dict`. A layer of one level does too."""
         given = {name.removesuffix("_l0"): value for name, value in submodule(state_dict, prefix).items()}
         named = {f"{name}_l0": value for name, value in given.items()}
-        sizes = _sizes_of(cls, named)
-        arguments = {name: sizes[name] for name in ("input_size", "hidden_size", "bias")}
+        sizes = _sizes_of(cls, named, options)
+        arguments = {name: sizes[name] for name in cls.arguments if name in sizes}
         start = _start_in(cls, given)
         cell = inferred(cls, given, **{**arguments, **options})
         cell.initial_state = start
@@ -710,34 +819,47 @@ class RNNCell(_Cell):
     _kind, _gates = "rnn", 1
     arguments = ("input_size", "hidden_size", "bias", "nonlinearity")
 
-
-class LSTMCell(_Cell):
-    """One step of an LSTM, as ``torch.nn.LSTMCell``.
-
-    Parameters
-    ----------
-    input_size, hidden_size : int
-    bias : bool
-    """
-
-    _kind, _gates, _cell = "lstm", 4, True
-    arguments = ("input_size", "hidden_size", "bias")
-
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
-        super().__init__(input_size, hidden_size, bias)
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
 
 
-class GRUCell(_Cell):
-    """One step of a GRU, as ``torch.nn.GRUCell``.
+class LSTMCell(_Cell, _LSTM):
+    """One step of an LSTM, as ``torch.nn.LSTMCell``; `LSTM` has the formulas.
 
     Parameters
     ----------
     input_size, hidden_size : int
-    bias : bool
+    bias, peephole, coupled : bool
     """
 
-    _kind, _gates = "gru", 3
-    arguments = ("input_size", "hidden_size", "bias")
+    arguments = ("input_size", "hidden_size", "bias", "peephole", "coupled")
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
-        super().__init__(input_size, hidden_size, bias)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        peephole: bool = False,
+        coupled: bool = False,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias, peephole=peephole, coupled=coupled)
+
+
+class GRUCell(_Cell, _GRU):
+    """One step of a GRU, as ``torch.nn.GRUCell``; `GRU` has the formulas.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias, reset_after : bool
+    """
+
+    arguments = ("input_size", "hidden_size", "bias", "reset_after")
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, reset_after: bool = True
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias, reset_after=reset_after)

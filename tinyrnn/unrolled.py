@@ -602,8 +602,7 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
         for i, (name, _) in enumerate(core.params)
         if name.endswith(_REVERSE) == bool(direction)
     }
-    kinds: dict[str, type[_Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+    kind = next(kind for kind in (RNN, LSTM, GRU) if isinstance(leaf, kind))
     place = leaf._levels.index(core) * leaf._directions + direction
     tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
-    options = {"nonlinearity": leaf.nonlinearity} if core.kind == "rnn" else {}
-    return kinds[core.kind].from_state_dict(tensors, **options)
+    return kind.from_state_dict(tensors, **leaf._formula())

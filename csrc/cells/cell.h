@@ -15,6 +15,18 @@
  *
  * Both apply without_tiny to what they pass to the next step: u->y and u->state, u->dstate and u->dh_own. Units that
  * pad the last panel are zero; the gradients of their sums must then be zero, too.
+ *
+ * A cell of two rounds, TRNN_CELL_TWO, has a second product with the result m of a first formula in the place of h, for
+ * its last gates:
+ *
+ *     a1 = Wx1 x + b1 + Wh1 h,  m = first(a1, h, states),  a2 = Wx2 x + b2 + Wh2 m,  h', states' = formula(a1, a2, ...)
+ *
+ *     name_first(cell_unit *u)                from the sums of the first gates: sets u->y, which is m, and keeps on the
+ *                                             tape, which is always there, what the others need
+ *     name_forward(cell_unit *u)              as above; cell_between() is what the first formula kept
+ *     name_backward(cell_unit_back *u)        as above; it may set the gradients of first gates, too, and keep others
+ *     name_first_backward(cell_unit_back *u)  from u->dh, the gradient of m: sets the remaining gradients of first
+ *                                             gates, and u->dh_own and u->dstate, which are as name_backward left them
  */
 #ifndef TRNN_CELL_H
 #define TRNN_CELL_H
@@ -28,11 +40,13 @@ typedef struct {
     int32_t states;  /* 0 .. TRNN_CELL_STATES_MAX: vectors of H numbers that a step passes on beside h */
     int32_t own;     /* 1: the formula reads h itself, not only its product; excludes a projection */
     int32_t no_hh;   /* 1: no product with h, so neither weight_hh nor bias_hh */
+    int32_t second;  /* gates of the second round, the last ones; excludes apart, no_hh and a projection */
     uint32_t apart;  /* bit g: the formula reads both parts of gate g's sum; bias_hh is in the hidden one */
     int32_t vectors; /* vectors of H parameters that the formula reads: one tensor, (vectors * H,) */
     const char *vector_names[2]; /* names of that tensor, forwards and in the reverse direction */
     const char *gate_names;      /* a letter for each gate whose activation the tape keeps; or NULL */
     int32_t projection, relu;    /* 1: the cell takes these arguments of trnn_recurrent_args */
+    int32_t peephole;            /* 1: it takes this one, too, and has the vectors only with it */
 } trnn_cell_facts;
 
 #endif

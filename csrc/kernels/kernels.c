@@ -38,6 +38,7 @@
 #include "cell.inc"
 #include "../cells/cells.def"
 #undef TRNN_CELL
+#undef TRNN_CELL_TWO
 #undef TRNN_CELL_FORMULAS
 #include "grad.inc"
 #include "norm.inc"

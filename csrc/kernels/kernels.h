@@ -41,7 +41,8 @@ typedef struct {
 } trnn_product;
 
 /* One step of a cell for several rows, before its projection: y from the sums of its gates and what else its formula
- * reads. Members for which the cell has no fact (cells/cell.h) are not read. */
+ * reads. Members for which the cell has no fact (cells/cell.h) are not read. For a cell of two rounds, one round: its
+ * matrix and gates are meant by `hidden`, `gates` and so on. */
 typedef struct {
     trnn_matrix hidden; /* (gates * H, numbers of h: H, or P with a projection); no_hh: only its shape */
     int32_t rows;       /* B */
@@ -53,10 +54,12 @@ typedef struct {
     const trnn_product *input;
     const float *bias_hh; /* (gates * H packed,), or NULL: read for apart gates only */
     const float *vectors; /* (vectors * H packed,) */
-    const float *h;       /* (B, depth), rows h_stride apart */
+    const float *h;       /* (B, depth), rows h_stride apart: what `hidden` multiplies */
+    const float *before;  /* second round: the h before the step, (B, H), rows before_stride apart */
+    const float *between; /* second round: the first one's tape, rows gates_stride apart */
     float *states;        /* (B, states * H), rows states_stride apart, updated in place */
     float *y;             /* (B, H), rows y_stride apart; does not overlap h */
-    size_t gates_stride, h_stride, states_stride, y_stride;
+    size_t gates_stride, h_stride, before_stride, states_stride, y_stride;
     void *scratch;      /* trnn_product_scratch of the hidden matrix, aligned to 64 */
     int32_t descending; /* 1: the last group first; changes no bit */
     float *tape;        /* <cell>_taped: as `gates`: a number for each gate; may be `gates` */
@@ -64,13 +67,14 @@ typedef struct {
 } trnn_cell;
 
 /* The same step in the backward pass: from the tape to the gradients of the gates' sums. Padding units get zeros.
- * The gradient of what the step wrote is dh = dh_sum + dh_own + dy. */
+ * The gradient of what the step wrote is dh = dh_sum + dh_own + dy; in the first of two rounds it is dh_sum. */
 typedef struct {
     int32_t rows;  /* B */
     int32_t units; /* H */
     const trnn_recurrent_args *args;
     float *gates;         /* (B, gates * H packed): the tape, then the gradients of the sums */
     float *hidden;        /* apart gates: as `gates`: tape_h, then the gradients of the hidden parts */
+    float *between;       /* second round: as `gates`, of the first one */
     const float *vectors; /* (vectors * H packed,) */
     float *dvectors;      /* (B, vectors * H packed), rows dvectors_stride apart: each row's share */
     const float *dy;      /* (B, H), rows dy_stride apart: gradient of the step's output; or NULL */

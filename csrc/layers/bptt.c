@@ -15,7 +15,9 @@
  *
  * If a formula reads a gate's hidden part apart, as a GRU does, the gradients of the hidden parts are an array of
  * their own, `hidden`; else `hidden` is the same array as da. With a projection h_t = W_hr m_t, one more product
- * gives dm_t from dh_t. After a row's end its state stays and da_t is zero.
+ * gives dm_t from dh_t. For a cell of two rounds, whose last gates multiply m_t = first(h_{t-1}) in the place of
+ * h_{t-1}, the step is da2_t = step_back(dh_t), dm_t = W_hh2^T da2_t, da1_t = round1_back(dm_t); the sums of a row are
+ * those of the first round, then those of the second. After a row's end its state stays and da_t is zero.
  */
 #include "recurrent.h"
 
@@ -27,13 +29,14 @@ typedef struct {
     float *h;          /* (T + 1, B, P) */
     float *states;     /* (T + 1, B, S), S = states * H */
     float *dvectors;   /* (T, B, V): each step's and row's share */
-    float *inner;      /* projection: (T, B, H), m_t */
+    float *inner;      /* projection, or two rounds: (T, B, H), m_t */
     float *dprojected; /* projection: (T, B, P), dh_t */
-    float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G), (H, P) */
+    float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G1), (H, P) */
+    float *transposed_hh2;                                /* two rounds: (P, G2), with G1 + G2 = G */
     float *dh;                                            /* (B, P): W_hh^T da of the step after */
     float *dh_own;  /* own: (B, H): gradient of h_t through the formula of the step after */
     float *dstates; /* (B, S) */
-    float *dinner;  /* projection: (B, H), dm_t */
+    float *dinner;  /* projection, or two rounds: (B, H), dm_t */
 } direction_tape;
 
 static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
@@ -45,22 +48,24 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     const size_t gates = (size_t)sums, states = trnn_states_size(layer), vectors = trnn_vectors_size(layer);
     const size_t rows = (size_t)batch, frames = trnn_times((size_t)steps, rows),
                  after = trnn_plus(frames, rows), h = (size_t)size, m = (size_t)units;
-    const int projects = a->proj_size > 0;
+    const int projects = a->proj_size > 0, two = facts->second > 0;
+    const int32_t sums1 = two ? (int32_t)trnn_round_at(layer, 1) : sums;
     direction_tape tape = {.gates = NULL};
     tape.gates = trnn_take(cursor, trnn_times(frames, gates));
     tape.hidden = facts->apart ? trnn_take(cursor, trnn_times(frames, gates)) : tape.gates;
     tape.h = trnn_take(cursor, trnn_times(after, h));
     if (states > 0) tape.states = trnn_take(cursor, trnn_times(after, states));
     if (vectors > 0) tape.dvectors = trnn_take(cursor, trnn_times(frames, vectors));
-    if (projects) tape.inner = trnn_take(cursor, trnn_times(frames, m));
+    if (projects || two) tape.inner = trnn_take(cursor, trnn_times(frames, m));
     if (projects) tape.dprojected = trnn_take(cursor, trnn_times(frames, h));
     tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(sums, a->input_size));
-    if (!facts->no_hh) tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums, size));
+    if (!facts->no_hh) tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums1, size));
+    if (two) tape.transposed_hh2 = trnn_take(cursor, trnn_transposed_size(sums - sums1, size));
     if (projects) tape.transposed_hr = trnn_take(cursor, trnn_transposed_size(size, units));
     tape.dh = trnn_take(cursor, trnn_times(rows, h));
     if (facts->own) tape.dh_own = trnn_take(cursor, trnn_times(rows, m));
     if (states > 0) tape.dstates = trnn_take(cursor, trnn_times(rows, states));
-    if (projects) tape.dinner = trnn_take(cursor, trnn_times(rows, m));
+    if (projects || two) tape.dinner = trnn_take(cursor, trnn_times(rows, m));
     return tape;
 }
 
@@ -107,10 +112,11 @@ typedef struct {
     part_scratch scratch;
     float *const *weights, *const *grads; /* the direction's slots */
     float *state, *dstate;                /* the direction's numbers of row 0 */
-    int32_t batch, input, gates;          /* B, I, G */
-    int32_t units, size;                  /* H, P */
-    int32_t states, vectors;              /* S, V */
-    int32_t out, offset;                  /* numbers of a frame of y; the direction's first one */
+    int32_t batch, input, gates, gates1;  /* B, I, G, G1 */
+    int rounds;
+    int32_t units, size;     /* H, P */
+    int32_t states, vectors; /* S, V */
+    int32_t out, offset;     /* numbers of a frame of y; the direction's first one */
     int reverse;
     int32_t chunk; /* steps of one product: several, if the part is the whole batch */
 } direction;
@@ -134,6 +140,8 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
         .batch = pass->batch,
         .input = layer->as.recurrent.input_size,
         .gates = (int32_t)trnn_gates_size(layer),
+        .gates1 = (int32_t)(trnn_facts_of(layer)->second ? trnn_round_at(layer, 1) : trnn_gates_size(layer)),
+        .rounds = trnn_rounds(trnn_facts_of(layer)),
         .units = layer->as.recurrent.hidden_size,
         .size = size,
         .states = (int32_t)trnn_states_size(layer),
@@ -180,25 +188,38 @@ static float *at(const direction *me, float *array, int32_t t, int32_t b, int32_
     return array + place(me, t, b, size);
 }
 
-static trnn_matrix matrix_ih(const direction *me)
+static trnn_matrix matrix_ih(const direction *me, int round)
 {
-    return trnn_matrix_ih(me->layer, me->kind->facts.gates, me->weights[WEIGHT_IH]);
+    return trnn_matrix_ih(me->layer, round, me->weights[WEIGHT_IH]);
 }
-static trnn_matrix matrix_hh(const direction *me)
+static trnn_matrix matrix_hh(const direction *me, int round)
 {
-    return trnn_matrix_hh(me->layer, me->kind->facts.gates, me->weights[WEIGHT_HH]);
+    return trnn_matrix_hh(me->layer, round, me->weights[WEIGHT_HH]);
 }
 static trnn_matrix matrix_hr(const direction *me)
 {
     return trnn_matrix_hr(me->layer, me->weights[WEIGHT_HR]);
 }
 
+/* The place and the number of a round's sums in a row of G. */
+static int32_t round_at(const direction *me, int round) { return round ? me->gates1 : 0; }
+static int32_t round_sums(const direction *me, int round)
+{
+    return round ? me->gates - me->gates1 : me->gates1;
+}
+
 static void transpose_direction(const direction *me)
 {
     const direction_tape *tape = &me->tape;
     const int32_t part = me->pass->part, parts = me->pass->parts;
-    if (me->pass->dx) trnn_transpose(matrix_ih(me), me->gates, tape->transposed_ih, part, parts);
-    if (tape->transposed_hh) trnn_transpose(matrix_hh(me), me->gates, tape->transposed_hh, part, parts);
+    for (int round = 0; round < me->rounds; round++) {
+        const int32_t sums = round_sums(me, round);
+        float *hh = round ? tape->transposed_hh2 : tape->transposed_hh;
+        if (me->pass->dx)
+            trnn_transpose_into(matrix_ih(me, round), sums, tape->transposed_ih, (size_t)round_at(me, round),
+                                (size_t)me->gates, part, parts);
+        if (hh) trnn_transpose(matrix_hh(me, round), sums, hh, part, parts);
+    }
     if (tape->transposed_hr) trnn_transpose(matrix_hr(me), me->size, tape->transposed_hr, part, parts);
 }
 
@@ -246,8 +267,8 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size;
     float *h = at(me, tape->h, state_after(me, t), b, size), *gates = at(me, tape->gates, t, b, me->gates);
-    const trnn_cell cell = {
-        .hidden = matrix_hh(me),
+    trnn_cell cell = {
+        .hidden = matrix_hh(me, 0),
         .rows = end - b,
         .units = units,
         .args = &me->layer->as.recurrent,
@@ -256,7 +277,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .vectors = me->weights[VECTORS],
         .h = at(me, tape->h, state_before(me, t), b, size),
         .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
-        .y = tape->inner ? at(me, tape->inner, t, b, units) : h,
+        .y = tape->dprojected ? at(me, tape->inner, t, b, units) : h,
         .gates_stride = (size_t)me->gates,
         .h_stride = (size_t)size,
         .states_stride = (size_t)me->states,
@@ -264,8 +285,20 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .tape = gates,
         .tape_h = at(me, tape->hidden, t, b, me->gates),
     };
+    if (me->rounds > 1) {
+        const float *before = cell.h;
+        cell.y = at(me, tape->inner, t, b, units);
+        me->kind->round1(me->pass->isa, &cell);
+        cell.hidden = matrix_hh(me, 1);
+        cell.h = cell.y;
+        cell.before = before;
+        cell.between = gates;
+        cell.gates = cell.tape = gates + me->gates1;
+        cell.y = h;
+        cell.before_stride = cell.h_stride = (size_t)units; /* no projection, so that is the size of h */
+    }
     me->back->step_taped(me->pass->isa, &cell);
-    if (tape->inner) {
+    if (tape->dprojected) {
         const trnn_product project = trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
         TRNN_KERNEL(me->pass->isa, product)(&project);
     }
@@ -279,9 +312,15 @@ static void input_forward(const direction *me, int32_t i)
     const int32_t steps = chunk_at(me, i, &t);
     const float *bias = me->weights[BIAS_IH] ? me->scratch.bias : NULL;
     const float *x = (const float *)pass->x + place(me, t, pass->first, me->input);
-    const trnn_product product = trnn_product_of(matrix_ih(me), steps * pass->rows, me->gates, bias, x,
-                                                 at(me, me->tape.gates, t, pass->first, me->gates), NULL);
-    TRNN_KERNEL(pass->isa, product)(&product);
+    float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
+    for (int round = 0; round < me->rounds; round++) {
+        const int32_t first = round_at(me, round);
+        trnn_product product =
+            trnn_product_of(matrix_ih(me, round), steps * pass->rows, round_sums(me, round),
+                            bias ? bias + first : NULL, x, gates + first, NULL);
+        product.y_stride = (size_t)me->gates;
+        TRNN_KERNEL(pass->isa, product)(&product);
+    }
 }
 
 static void forward_direction(const direction *me)
@@ -377,18 +416,19 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size, before = state_before(me, t);
     float *dh = at(me, tape->dh, 0, b, size);
-    if (tape->inner) unproject(me, t, b, end);
+    if (tape->dprojected) unproject(me, t, b, end);
 
-    const trnn_cell_back cell = {
+    trnn_cell_back cell = {
         .rows = end - b,
         .units = units,
         .args = &me->layer->as.recurrent,
-        .gates = at(me, tape->gates, t, b, me->gates),
+        .gates = at(me, tape->gates, t, b, me->gates) + (me->rounds > 1 ? me->gates1 : 0),
         .hidden = at(me, tape->hidden, t, b, me->gates),
+        .between = at(me, tape->gates, t, b, me->gates),
         .vectors = me->weights[VECTORS],
         .dvectors = tape->dvectors ? at(me, tape->dvectors, t, b, me->vectors) : NULL,
-        .dy = tape->inner ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
-        .dh_sum = tape->inner ? at(me, tape->dinner, 0, b, units) : dh,
+        .dy = tape->dprojected ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
+        .dh_sum = tape->dprojected ? at(me, tape->dinner, 0, b, units) : dh,
         .dh_own = tape->dh_own ? at(me, tape->dh_own, 0, b, units) : NULL,
         .h_before = at(me, tape->h, before, b, size),
         .states_before = tape->states ? at(me, tape->states, before, b, me->states) : NULL,
@@ -400,13 +440,24 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .states_stride = (size_t)me->states,
     };
     me->back->step_back(me->pass->isa, &cell);
+    if (me->rounds > 1) {
+        const trnn_matrix transposed = trnn_transposed_matrix(tape->transposed_hh2, round_sums(me, 1), size);
+        float *dinner = at(me, tape->dinner, 0, b, units);
+        trnn_product product = trnn_product_of(transposed, end - b, units, NULL, cell.gates, dinner, NULL);
+        product.x_stride = (size_t)me->gates;
+        TRNN_KERNEL(me->pass->isa, product)(&product);
+        cell.gates = cell.between;
+        cell.dh_sum = dinner;
+        me->back->round1_back(me->pass->isa, &cell);
+    }
 
     if (!tape->transposed_hh) {
         clear_numbers(dh, (end - b) * size);
         return;
     }
-    const trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates, size),
-                                                 end - b, size, NULL, cell.hidden, dh, NULL);
+    trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates1, size),
+                                           end - b, size, NULL, cell.hidden, dh, NULL);
+    product.x_stride = (size_t)me->gates;
     TRNN_KERNEL(me->pass->isa, product)(&product);
 }
 
@@ -442,7 +493,7 @@ static void backward_direction(const direction *me)
             clear_numbers(at(me, tape->gates, t, b, me->gates), me->gates);
             clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
             if (tape->dvectors) clear_numbers(at(me, tape->dvectors, t, b, me->vectors), me->vectors);
-            if (tape->inner) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
+            if (tape->dprojected) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
         }
         while (trnn_next_rows(ends, last, &b, &end)) step_backward(me, t, b, end);
 
@@ -455,26 +506,40 @@ void trnn_recurrent_backward(const trnn_pass *pass) { each_direction(pass, backw
 
 /* ---- weight gradients --------------------------------------------------------------------------- */
 
+/* Gradients from the packed row `first` on; NULL where there are none. */
+static float *from_row(float *grads, size_t first, int32_t depth)
+{
+    return grads ? grads + first * (size_t)depth : NULL;
+}
+
 static void gradients_of_direction(const direction *me)
 {
     const trnn_pass *pass = me->pass;
     const direction_tape *tape = &me->tape;
     const int32_t frames = pass->steps * pass->batch;
-    trnn_weight_gradient ih = trnn_weight_gradient_of(pass, matrix_ih(me), frames, me->gates, tape->gates,
-                                                      pass->x, me->grads[WEIGHT_IH], me->grads[BIAS_IH]);
-    if (tape->transposed_hh) {
-        const float *before = at(me, tape->h, state_before(me, 0), 0, me->size);
-        const trnn_weight_gradient hh =
-            trnn_weight_gradient_of(pass, matrix_hh(me), frames, me->gates, tape->hidden, before,
-                                    me->grads[WEIGHT_HH], me->grads[BIAS_HH]);
-        if (tape->hidden == tape->gates) { /* one pass over da_t for both */
-            ih.terms = 2;
-            ih.term[1] = hh.term[0];
-        } else {
-            TRNN_KERNEL(pass->isa, weight_gradient)(&hh);
+    for (int round = 0; round < me->rounds; round++) {
+        const int32_t sums = round_sums(me, round);
+        const size_t first = (size_t)round_at(me, round); /* packed rows before it, in matrices and biases */
+        const size_t stride = (size_t)me->gates;
+        trnn_weight_gradient ih = trnn_weight_gradient_of(
+            pass, matrix_ih(me, round), frames, sums, tape->gates + first, pass->x,
+            from_row(me->grads[WEIGHT_IH], first, me->input), from_row(me->grads[BIAS_IH], first, 1));
+        ih.dy_stride = stride;
+        if (tape->transposed_hh) {
+            const float *before = round ? tape->inner : at(me, tape->h, state_before(me, 0), 0, me->size);
+            trnn_weight_gradient hh = trnn_weight_gradient_of(
+                pass, matrix_hh(me, round), frames, sums, tape->hidden + first, before,
+                from_row(me->grads[WEIGHT_HH], first, me->size), from_row(me->grads[BIAS_HH], first, 1));
+            hh.dy_stride = stride;
+            if (tape->hidden == tape->gates) { /* one pass over da_t for both */
+                ih.terms = 2;
+                ih.term[1] = hh.term[0];
+            } else {
+                TRNN_KERNEL(pass->isa, weight_gradient)(&hh);
+            }
         }
+        TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
     }
-    TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
     if (tape->dvectors) { /* a sum over rows, like a bias gradient */
         const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me->vectors, 0);
         const trnn_weight_gradient vectors =
@@ -482,7 +547,7 @@ static void gradients_of_direction(const direction *me)
                                     me->grads[VECTORS], me->grads[VECTORS]);
         TRNN_KERNEL(pass->isa, weight_gradient)(&vectors);
     }
-    if (tape->inner) {
+    if (tape->dprojected) {
         const trnn_weight_gradient hr = trnn_weight_gradient_of(
             pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner, me->grads[WEIGHT_HR], NULL);
         TRNN_KERNEL(pass->isa, weight_gradient)(&hr);

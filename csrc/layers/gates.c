@@ -11,6 +11,7 @@ const char *trnn_layer_gates(const trnn_layer *layer)
 
 typedef struct {
     float *bias, *tape, *tape_h; /* (G,), (B, G), (B, G) with G = gates * H packed */
+    float *between;              /* two rounds: (B, H), the result of the first one */
     void *input, *hidden;        /* the products' own */
 } gates_scratch;
 
@@ -18,10 +19,12 @@ TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t gates = trnn_gates_size(layer), sums = trnn_times((size_t)batch, gates);
-    gates_scratch scratch = {NULL, NULL, NULL, NULL, NULL};
+    gates_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? gates : 0);
     scratch.tape = trnn_take(cursor, sums);
     scratch.tape_h = trnn_take(cursor, trnn_facts_of(layer)->apart ? sums : 0);
+    const size_t m = trnn_times((size_t)batch, (size_t)a->hidden_size);
+    scratch.between = trnn_take(cursor, trnn_facts_of(layer)->second ? m : 0);
     const int32_t size = trnn_output_size(layer), deep = a->input_size > size ? a->input_size : size;
     const size_t product = trnn_product_scratch(layer->format, batch, deep); /* enough for either */
     scratch.input = trnn_take_bytes(cursor, product);
@@ -40,17 +43,23 @@ size_t trnn_gates_bytes(const trnn_layer *layer, int32_t batch)
 static void unpack(const trnn_gates_job *job, const float *tape, size_t t)
 {
     const trnn_layer *layer = job->layer;
-    const size_t units = (size_t)layer->as.recurrent.hidden_size, gates = (size_t)trnn_facts_of(layer)->gates;
+    const trnn_cell_facts *facts = trnn_facts_of(layer);
+    const size_t units = (size_t)layer->as.recurrent.hidden_size;
     const size_t batch = (size_t)job->batch, frames = (size_t)job->steps * batch;
     const char *names = trnn_layer_gates(layer);
-    for (size_t gate = 0; names[gate]; gate++)
+    for (size_t gate = 0; names[gate]; gate++) {
+        const size_t first = (size_t)trnn_round_gates(facts, 0); /* gates of the first round */
+        const int round = gate >= first;
+        const size_t gates = (size_t)trnn_round_gates(facts, round), own = gate - (round ? first : 0);
         for (size_t b = 0; b < batch; b++) {
             float *row = job->gates + (gate * frames + t * batch + b) * units;
-            const float *packed = tape + b * trnn_gates_size(layer) + gate * TRNN_PANEL;
+            const float *packed =
+                tape + b * trnn_gates_size(layer) + trnn_round_at(layer, round) + own * TRNN_PANEL;
             for (size_t j = 0; j < units; j += TRNN_PANEL)
                 trnn_copy(row + j, packed + j * gates,
                           (units - j < TRNN_PANEL ? units - j : TRNN_PANEL) * sizeof(float));
         }
+    }
 }
 
 void trnn_gates(const trnn_gates_job *job)
@@ -58,6 +67,7 @@ void trnn_gates(const trnn_gates_job *job)
     const trnn_layer *layer = job->layer;
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const trnn_cell_facts *facts = trnn_facts_of(layer);
+    const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
     const trnn_recurrent_back *back = layer->training->family;
     const int32_t size = trnn_output_size(layer), reverse = job->direction;
     const size_t gates = trnn_gates_size(layer), units = (size_t)a->hidden_size;
@@ -79,10 +89,10 @@ void trnn_gates(const trnn_gates_job *job)
     for (const char *name = trnn_layer_gates(layer); *name; name++)
         inner += (size_t)job->steps * step * units;
     float *state = job->state + (size_t)job->direction * trnn_direction_state(layer);
-    trnn_product input =
-        trnn_product_of(trnn_matrix_ih(layer, facts->gates, slots[WEIGHT_IH]), job->batch, (int32_t)gates,
-                        slots[BIAS_IH] ? scratch.bias : NULL, NULL, NULL, scratch.input);
-    trnn_cell cell = {.hidden = trnn_matrix_hh(layer, facts->gates, slots[WEIGHT_HH]),
+    const float *bias = slots[BIAS_IH] ? scratch.bias : NULL;
+    trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), job->batch,
+                                         (int32_t)gates, bias, NULL, NULL, scratch.input);
+    trnn_cell cell = {.hidden = trnn_matrix_hh(layer, 0, slots[WEIGHT_HH]),
                       .rows = job->batch,
                       .units = a->hidden_size,
                       .args = a,
@@ -103,7 +113,26 @@ void trnn_gates(const trnn_gates_job *job)
         const size_t t = (size_t)(reverse ? job->steps - 1 - i : i);
         input.x = job->x + t * step * (size_t)a->input_size;
         cell.y = inner + t * step * units;
-        back->step_taped(job->isa, &cell);
+        if (facts->second) {
+            const size_t at2 = trnn_round_at(layer, 1);
+            trnn_product input2 = input;
+            trnn_cell cell2 = cell;
+            input2.matrix = trnn_matrix_ih(layer, 1, slots[WEIGHT_IH]);
+            input2.bias = bias ? bias + at2 : NULL;
+            cell.y = scratch.between;
+            kind->round1(job->isa, &cell);
+            cell2.hidden = trnn_matrix_hh(layer, 1, slots[WEIGHT_HH]);
+            cell2.input = &input2;
+            cell2.h = scratch.between;
+            cell2.h_stride = units;
+            cell2.before = cell.h;
+            cell2.before_stride = cell.h_stride;
+            cell2.between = scratch.tape;
+            cell2.tape = scratch.tape + at2;
+            back->step_taped(job->isa, &cell2);
+        } else {
+            back->step_taped(job->isa, &cell);
+        }
         unpack(job, scratch.tape, t);
         cell.h = job->y + t * step * out + job->direction * size;
         cell.h_stride = out;

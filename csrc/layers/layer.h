@@ -191,7 +191,7 @@ int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_M
 /* An empty slot. */
 static inline trnn_param trnn_param_absent(void)
 {
-    trnn_param param = {NULL, 0, {0, 0, 0, 0}, TRNN_F32, 0, 1, 0, 0, 0};
+    trnn_param param = {NULL, 0, {0, 0, 0, 0}, TRNN_F32, 0, 1, 0, 0, 0, 0};
     return param;
 }
 
@@ -199,7 +199,7 @@ static inline trnn_param trnn_param_absent(void)
 static inline trnn_param trnn_param_table(const char *name, trnn_format format, int32_t rank, int32_t rows,
                                           int32_t cols)
 {
-    trnn_param param = {name, rank, {rows, cols, 1, 1}, format, 0, 1, 0, rows, cols};
+    trnn_param param = {name, rank, {rows, cols, 1, 1}, format, 0, 1, 0, rows, cols, 0};
     return param;
 }
 
@@ -213,14 +213,14 @@ static inline trnn_param trnn_param_vector(const char *name, int32_t size)
 static inline trnn_param trnn_param_panels(const char *name, trnn_format format, int32_t gates, int32_t units,
                                            int32_t cols)
 {
-    trnn_param param = {name, 2, {gates * units, cols, 1, 1}, format, 0, 1, gates, units, cols};
+    trnn_param param = {name, 2, {gates * units, cols, 1, 1}, format, 0, 1, gates, units, cols, 0};
     return param;
 }
 
 /* The bias of such a matrix: (gates * units,), in its order of rows. */
 static inline trnn_param trnn_param_bias(const char *name, int32_t gates, int32_t units)
 {
-    trnn_param param = {name, 1, {gates * units, 1, 1, 1}, TRNN_F32, 0, 1, gates, units, 1};
+    trnn_param param = {name, 1, {gates * units, 1, 1, 1}, TRNN_F32, 0, 1, gates, units, 1, 0};
     return param;
 }
 
@@ -233,7 +233,7 @@ static inline trnn_matrix trnn_matrix_of(const void *weights, trnn_format format
         .format = format,
         .depth = depth,
         .panels = trnn_ceil(units, TRNN_PANEL) * gates,
-        .width = gates == 1 ? TRNN_GROUP : gates,
+        .width = TRNN_GROUP / gates * gates,
     };
 }
 

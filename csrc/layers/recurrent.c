@@ -15,10 +15,15 @@ static const char *const slot_names[2][VECTORS] = {
 };
 
 const trnn_argument trnn_recurrent_arguments[] = {
-    TRNN_INT_OF(recurrent, input_size),    TRNN_INT_OF(recurrent, hidden_size),
-    TRNN_INT_OF(recurrent, proj_size),     TRNN_INT_OF(recurrent, bias),
-    TRNN_INT_OF(recurrent, bidirectional), TRNN_INT_OF(recurrent, relu),
-    TRNN_INT_OF(recurrent, level),         TRNN_END_OF(recurrent),
+    TRNN_INT_OF(recurrent, input_size),
+    TRNN_INT_OF(recurrent, hidden_size),
+    TRNN_INT_OF(recurrent, proj_size),
+    TRNN_INT_OF(recurrent, bias),
+    TRNN_INT_OF(recurrent, bidirectional),
+    TRNN_INT_OF(recurrent, relu),
+    TRNN_INT_OF(recurrent, level),
+    TRNN_INT_OF(recurrent, peephole),
+    TRNN_END_OF(recurrent),
 };
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
@@ -28,11 +33,14 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     const int32_t hidden = a->hidden_size, proj = a->proj_size;
     assert(facts->gates >= 1 && facts->gates <= TRNN_GROUP && facts->states <= TRNN_CELL_STATES_MAX);
     assert(!facts->projection || (!facts->own && !facts->no_hh));
+    assert(facts->second < facts->gates &&
+           (!facts->second || (!facts->apart && !facts->no_hh && !facts->projection)));
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
     if (proj < 0 || proj >= hidden || (proj > 0 && !facts->projection)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
     if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
@@ -62,7 +70,9 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
         if (a->bias) params[BIAS_IH] = trnn_param_bias(names[BIAS_IH], gates, units);
         if (a->bias && !facts->no_hh) params[BIAS_HH] = trnn_param_bias(names[BIAS_HH], gates, units);
         if (a->proj_size) params[WEIGHT_HR] = trnn_param_panels(names[WEIGHT_HR], format, 1, size, units);
-        if (facts->vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], facts->vectors, units);
+        const int32_t vectors = trnn_vectors(layer);
+        if (vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], vectors, units);
+        for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = facts->second;
     }
     return trnn_directions(layer) * RECURRENT_SLOTS;
 }
@@ -86,9 +96,10 @@ int trnn_recurrent_start(const trnn_layer *layer, int32_t r, int32_t p, trnn_sta
 }
 
 typedef struct {
-    float *gates;                      /* (chunk, B, gates * H packed) */
-    float *bias;                       /* (gates * H packed,): the first value of the input part */
-    float *inner;                      /* (B, H): the cell's output before its projection */
+    float
+        *gates; /* (chunk, B, gates * H packed); for two rounds in a chunk of one step the first one's tape */
+    float *bias;  /* (gates * H packed,): the first value of the input part */
+    float *inner; /* (B, H): the cell's output before its projection, or of its first round */
     void *input, *hidden, *projection; /* scratch of the products */
 } recurrent_scratch;
 
@@ -99,9 +110,11 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     const size_t size = trnn_gates_size(layer);
     recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
-    scratch.gates = trnn_take(cursor, chunk > 1 ? trnn_times((size_t)rows, size) : 0);
+    const int two = trnn_facts_of(layer)->second > 0;
+    scratch.gates = trnn_take(cursor, chunk > 1 || two ? trnn_times((size_t)rows, size) : 0);
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
-    scratch.inner = trnn_take(cursor, a->proj_size ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
+    scratch.inner =
+        trnn_take(cursor, a->proj_size || two ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
     const trnn_format format = layer->format;
     scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, a->input_size));
     scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_output_size(layer)));
@@ -160,13 +173,15 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const int together = chunk == 1, projects = slots[WEIGHT_HR] != NULL;
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    trnn_product input =
-        trnn_product_of(trnn_matrix_ih(layer, facts->gates, slots[WEIGHT_IH]), 0, (int32_t)gates,
-                        slots[BIAS_IH] ? scratch->bias : NULL, NULL, scratch->gates, scratch->input);
+    const float *bias = slots[BIAS_IH] ? scratch->bias : NULL;
+    const size_t at2 = facts->second ? trnn_round_at(layer, 1) : gates; /* of the sums of a second round */
+    trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)at2, bias,
+                                         NULL, scratch->gates, scratch->input);
+    input.y_stride = gates;
     int32_t first = 0; /* step of the chunk, in the order of time */
 
     /* Every member is named; else compilers first clear all of the struct, in every step. */
-    trnn_cell cell = {.hidden = trnn_matrix_hh(layer, facts->gates, slots[WEIGHT_HH]),
+    trnn_cell cell = {.hidden = trnn_matrix_hh(layer, 0, slots[WEIGHT_HH]),
                       .rows = call->batch,
                       .units = units,
                       .args = a,
@@ -175,16 +190,33 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
                       .h = state,
+                      .before = NULL,
+                      .between = NULL,
                       .states = state + size,
                       .y = scratch->inner,
                       .gates_stride = gates,
                       .h_stride = call->state_stride,
+                      .before_stride = call->state_stride,
                       .states_stride = call->state_stride,
                       .y_stride = projects ? (size_t)units : out,
                       .scratch = scratch->hidden,
                       .descending = call->descending,
                       .tape = NULL,
                       .tape_h = NULL};
+
+    trnn_product input2;
+    trnn_cell cell2;
+    if (facts->second) {
+        input2 = trnn_product_of(trnn_matrix_ih(layer, 1, slots[WEIGHT_IH]), 0, (int32_t)(gates - at2),
+                                 bias ? bias + at2 : NULL, NULL, scratch->gates + at2, scratch->input);
+        input2.y_stride = gates;
+        cell2 = cell;
+        cell2.hidden = trnn_matrix_hh(layer, 1, slots[WEIGHT_HH]);
+        cell2.input = together ? &input2 : NULL;
+        cell2.h = cell.y;
+        cell2.h_stride = cell.y_stride = (size_t)units;
+        cell.tape = scratch->gates;
+    }
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
@@ -195,6 +227,12 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             input.rows = count * call->batch;
             input.x = (const float *)call->x + (size_t)first * batch * (size_t)a->input_size;
             TRNN_KERNEL(call->isa, product)(&input);
+            if (facts->second) {
+                input2.rows = input.rows;
+                input2.x = input.x;
+                input2.descending = input.descending;
+                TRNN_KERNEL(call->isa, product)(&input2);
+            }
         }
         clear_ended(call, t, offset, size);
         const trnn_ends ends = {call->lengths, call->start + t};
@@ -213,8 +251,23 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             }
             cell.h = h;
             cell.states = h + size;
-            cell.y = projects ? scratch->inner : y;
-            kind->step(call->isa, &cell);
+            if (facts->second) {
+                if (!together) cell.tape = scratch->gates + (at - (size_t)first * batch) * gates;
+                kind->round1(call->isa, &cell);
+                input2.rows = input.rows;
+                input2.x = input.x;
+                cell2.rows = cell.rows;
+                cell2.descending = input2.descending = !cell.descending;
+                cell2.gates = cell.gates + at2;
+                cell2.before = h;
+                cell2.between = cell.tape;
+                cell2.states = cell.states;
+                cell2.y = y;
+                kind->step(call->isa, &cell2);
+            } else {
+                cell.y = projects ? scratch->inner : y;
+                kind->step(call->isa, &cell);
+            }
 
             if (projects) {
                 trnn_product project = trnn_product_of(trnn_matrix_hr(layer, slots[WEIGHT_HR]), cell.rows,

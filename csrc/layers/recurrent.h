@@ -11,13 +11,15 @@ enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, VECTORS, RECURRENT_SLO
 /* A cell: `family` of its layer type. */
 typedef struct {
     trnn_cell_facts facts;
-    void (*step)(const trnn_kernels *isa, const trnn_cell *cell);
+    void (*step)(const trnn_kernels *isa, const trnn_cell *cell);   /* the last round */
+    void (*round1)(const trnn_kernels *isa, const trnn_cell *cell); /* the first of two; else NULL */
 } trnn_recurrent_kind;
 
 /* Its backward pass: `family` of its training. */
 typedef struct {
     void (*step_taped)(const trnn_kernels *isa, const trnn_cell *cell);
     void (*step_back)(const trnn_kernels *isa, const trnn_cell_back *cell);
+    void (*round1_back)(const trnn_kernels *isa, const trnn_cell_back *cell);
 } trnn_recurrent_back;
 
 static inline const trnn_recurrent_kind *trnn_recurrent_kind_of(const trnn_layer *layer)
@@ -42,6 +44,13 @@ static inline int32_t trnn_directions(const trnn_layer *layer)
     return layer->as.recurrent.bidirectional ? 2 : 1;
 }
 
+/* Vectors of parameters. */
+static inline int32_t trnn_vectors(const trnn_layer *layer)
+{
+    const trnn_cell_facts *facts = trnn_facts_of(layer);
+    return facts->peephole && !layer->as.recurrent.peephole ? 0 : facts->vectors;
+}
+
 /* Packed units; numbers of all gates and of all vectors of parameters, packed; numbers of all states but h. */
 static inline size_t trnn_packed_units(const trnn_layer *layer)
 {
@@ -53,7 +62,7 @@ static inline size_t trnn_gates_size(const trnn_layer *layer)
 }
 static inline size_t trnn_vectors_size(const trnn_layer *layer)
 {
-    return trnn_packed_units(layer) * (size_t)trnn_facts_of(layer)->vectors;
+    return trnn_packed_units(layer) * (size_t)trnn_vectors(layer);
 }
 static inline size_t trnn_states_size(const trnn_layer *layer)
 {
@@ -66,17 +75,35 @@ static inline size_t trnn_direction_state(const trnn_layer *layer)
     return (size_t)trnn_output_size(layer) + trnn_states_size(layer);
 }
 
-/* A direction's matrices in its layer's format, of a cell with so many gates. trnn_matrix_hh gives the shape even
- * where there is no weight_hh. */
-static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, int32_t gates, const void *weights)
+/* The rounds of a cell, 0 and for some cells 1: how many; the gates of one; the place of its first sum among all sums
+ * of a row, and of its first row in a matrix or a bias, packed. */
+static inline int trnn_rounds(const trnn_cell_facts *facts) { return facts->second ? 2 : 1; }
+static inline int32_t trnn_round_gates(const trnn_cell_facts *facts, int round)
 {
-    const trnn_recurrent_args *a = &layer->as.recurrent;
-    return trnn_matrix_of(weights, layer->format, gates, a->hidden_size, a->input_size);
+    return round ? facts->second : facts->gates - facts->second;
 }
-static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, int32_t gates, const void *weights)
+static inline size_t trnn_round_at(const trnn_layer *layer, int round)
 {
-    return trnn_matrix_of(weights, layer->format, gates, layer->as.recurrent.hidden_size,
-                          trnn_output_size(layer));
+    return round ? trnn_packed_units(layer) * (size_t)trnn_round_gates(trnn_facts_of(layer), 0) : 0;
+}
+
+/* A direction's matrices in its layer's format, for a round: `weights` is the whole tensor's. trnn_matrix_hh gives the
+ * shape even where there is no weight_hh. */
+static inline trnn_matrix trnn_round_matrix(const trnn_layer *layer, int round, const void *weights,
+                                            int32_t depth)
+{
+    const int32_t gates = trnn_round_gates(trnn_facts_of(layer), round);
+    const size_t skipped = trnn_round_at(layer, round) / TRNN_PANEL;
+    if (skipped) weights = (const char *)weights + skipped * trnn_group_bytes(layer->format, 1, depth);
+    return trnn_matrix_of(weights, layer->format, gates, layer->as.recurrent.hidden_size, depth);
+}
+static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, int round, const void *weights)
+{
+    return trnn_round_matrix(layer, round, weights, layer->as.recurrent.input_size);
+}
+static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, int round, const void *weights)
+{
+    return trnn_round_matrix(layer, round, weights, trnn_output_size(layer));
 }
 static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *weights)
 {

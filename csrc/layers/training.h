@@ -124,8 +124,15 @@ static inline size_t trnn_transposed_size(int32_t rows, int32_t depth)
 }
 
 /* transposed = the transpose of the first `rows` packed rows of a float32 matrix. It is packed itself: `depth` rows
- * of `rows` numbers, in the order of the packed rows. The part does its share of the groups. */
-void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t part, int32_t parts);
+ * of `rows` numbers, in the order of the packed rows. The part does its share of the groups. trnn_transpose_into writes
+ * the `rows` numbers from the `first` one on, of `all` in a row. */
+void trnn_transpose_into(trnn_matrix matrix, int32_t rows, float *transposed, size_t first, size_t all,
+                         int32_t part, int32_t parts);
+static inline void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t part,
+                                  int32_t parts)
+{
+    trnn_transpose_into(matrix, rows, transposed, 0, (size_t)rows, part, parts);
+}
 
 /* The transpose as a matrix. */
 static inline trnn_matrix trnn_transposed_matrix(const float *transposed, int32_t rows, int32_t depth)

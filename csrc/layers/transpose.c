@@ -1,7 +1,8 @@
 /* Transposed weights for the backward pass: a float32 matrix in panels, transposed and packed again. */
 #include "training.h"
 
-void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t part, int32_t parts)
+void trnn_transpose_into(trnn_matrix matrix, int32_t rows, float *transposed, size_t at, size_t all,
+                         int32_t part, int32_t parts)
 {
     const size_t depth = (size_t)matrix.depth, ends = (size_t)rows;
     const size_t panels = (size_t)matrix.panels, width = (size_t)matrix.width;
@@ -15,9 +16,9 @@ void trnn_transpose(trnn_matrix matrix, int32_t rows, float *transposed, int32_t
             const size_t in_group =
                 transposed_panels - group < TRNN_GROUP ? transposed_panels - group : TRNN_GROUP;
             const size_t count = depth - k < TRNN_PANEL ? depth - k : TRNN_PANEL;
-            float *to = transposed + group * TRNN_PANEL * ends + (k - group * TRNN_PANEL);
+            float *to = transposed + group * TRNN_PANEL * all + (k - group * TRNN_PANEL);
             for (size_t r = 0; r < wide && first * TRNN_PANEL + r < ends; r++) {
-                float *row = to + (first * TRNN_PANEL + r) * in_group * TRNN_PANEL;
+                float *row = to + (at + first * TRNN_PANEL + r) * in_group * TRNN_PANEL;
                 if (count == TRNN_PANEL) { /* a constant, so that the loop unrolls */
                     for (size_t j = 0; j < TRNN_PANEL; j++) row[j] = from[(k + j) * wide + r];
                     continue;

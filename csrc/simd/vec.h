@@ -44,6 +44,7 @@
  *   VF_MASKS                             16 lanes, of which the first `count` (1 .. 16) are in memory:
  *     vf   vf_load_part(const float *p, size_t count, float fill)   the others are `fill`
  *     void vf_store_part(float *p, a, size_t count)
+ *   VF_IN_ORDER                          no operation: some processors execute in order, so long loops are unrolled
  *   VF_ROW                               by hand (by_hand/): one row times a full float32 group of 3 or 4 panels
  *     void vf_row(...)                   as product_panels in product.inc calls it
  *

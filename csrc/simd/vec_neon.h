@@ -6,6 +6,7 @@
 #include <arm_neon.h>
 
 #define VF_LANES 4
+#define VF_IN_ORDER
 
 typedef float32x4_t vf;
 

@@ -287,7 +287,9 @@ static void formats(void)
 
 static int is_recurrent(const trnn_layer *layer)
 {
-    return layer->type == &trnn_rnn || layer->type == &trnn_lstm || layer->type == &trnn_gru;
+    return layer->type == &trnn_rnn || layer->type == &trnn_lstm || layer->type == &trnn_gru ||
+           layer->type == &trnn_gru_before || layer->type == &trnn_lstm_coupled ||
+           layer->type == &trnn_lstm_peephole;
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */

@@ -92,6 +92,13 @@ static double lstm(const double *gates, double *states, double h)
     return gates[3] * tanh(states[0]);
 }
 
+static double lstm_coupled(const double *gates, double *states, double h)
+{
+    (void)h;
+    states[0] = (1.0 - gates[0]) * states[0] + gates[0] * gates[1];
+    return gates[2] * tanh(states[0]);
+}
+
 static double gru(const double *gates, double *states, double h)
 {
     (void)states;
@@ -100,9 +107,13 @@ static double gru(const double *gates, double *states, double h)
 
 static void names(void)
 {
-    const trnn_layer layers[] = {{TRNN_TRAINED(lstm)}, {TRNN_TRAINED(gru)}, {TRNN_TRAINED(rnn)}};
-    static const char *const wanted[] = {"ifgo", "rzn", ""};
-    for (size_t i = 0; i < 3; i++)
+    const trnn_layer layers[] = {{TRNN_TRAINED(lstm)},
+                                 {TRNN_TRAINED(gru)},
+                                 {TRNN_TRAINED(rnn)},
+                                 {TRNN_TRAINED(gru_before)},
+                                 {TRNN_TRAINED(lstm_coupled)}};
+    static const char *const wanted[] = {"ifgo", "rzn", "", "rzn", "igo"};
+    for (size_t i = 0; i < 5; i++)
         check(strcmp(trnn_layer_gates(&layers[i]), wanted[i]) == 0, "names of the gates of %s", wanted[i]);
     const trnn_layer linear = {TRNN_TRAINED(linear)};
     check(trnn_layer_gates(&linear) == NULL, "a linear layer has no gates");
@@ -119,6 +130,12 @@ void test_gates(void)
             const trnn_layer_type *type = m.layers[0].type;
             if (m.count > 1 || !trnn_layer_gates(&m.layers[0])) continue;
             m.layers[0].training = trnn_layer_named(trnn_layer_name(&m.layers[0])).training;
-            gates_of_model(&m, isa, type == &trnn_lstm ? lstm : type == &trnn_gru ? gru : NULL);
+            gate_formula *formula = type == &trnn_lstm            ? lstm
+                                    : type == &trnn_lstm_peephole ? lstm
+                                    : type == &trnn_lstm_coupled  ? lstm_coupled
+                                    : type == &trnn_gru           ? gru
+                                    : type == &trnn_gru_before    ? gru
+                                                                  : NULL;
+            gates_of_model(&m, isa, formula);
         }
 }

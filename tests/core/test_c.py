@@ -211,7 +211,7 @@ def listed(path: str, macro: str) -> list[list[str]]:
     assert sorted(files) == sorted(file.stem for file in folder.glob("*.inc"))
     found = []
     for file in files:
-        (names,) = re.findall(rf"^{macro}\(((?:\w+, )+)\.", code(folder / f"{file}.inc"), flags=re.M)
+        (names,) = re.findall(rf"^{macro}(?:_TWO)?\(((?:\w+, )+)\.", code(folder / f"{file}.inc"), flags=re.M)
         found.append([file, *names.removesuffix(", ").split(", ")])
     return found
 
@@ -246,7 +246,11 @@ def test_every_cell_is_there() -> None:
     for file, name in listed("cells/cells.def", "TRNN_CELL"):
         assert file == name
         formulas = re.findall(r"^TRNN_INLINE void (\w+)\(", code(CSRC / "cells" / f"{file}.inc"), flags=re.M)
-        assert formulas == [f"{file}_forward", f"{file}_backward"]
+        rounds = re.findall(r"^TRNN_CELL(_TWO)?\(", code(CSRC / "cells" / f"{file}.inc"), flags=re.M)
+        wanted = ["_forward", "_backward"]
+        if rounds == ["_TWO"]:
+            wanted = ["_first", *wanted, "_first_backward"]
+        assert formulas == [f"{file}{end}" for end in wanted]
 
 
 def test_every_optimiser_is_there() -> None:

@@ -169,8 +169,11 @@ def matrices(isa: str, n: int, kept: str) -> list[np.ndarray]:
 
     linear = formatted(tr.Linear(n, n + 3))._core_layer
     results = [_kernels.product(isa, linear, normal(rows, n), np.empty((rows, n + 3), np.float32))]
-    for make, gates in ((tr.RNN, 1), (tr.GRU, 3), (tr.LSTM, 4)):
-        core = formatted(make(3, n))._levels[0]
+    nets = [(tr.RNN(3, n), 1), (tr.GRU(3, n), 3), (tr.LSTM(3, n), 4)]
+    nets += [(tr.LSTM(3, n, coupled=True), 3), (tr.GRU(3, n, reset_after=False), 3)]
+    nets += [(tr.LSTM(3, n, peephole=True), 4)]
+    for net, gates in nets:
+        core = formatted(net)._levels[0]
         assert core.format == linear.format == kept
         c = normal(rows, n)
         wide = gates * -(-n // 16) * 16
@@ -187,7 +190,7 @@ def test_fused_instruction_sets_give_the_same_bits(n: int, kept: str) -> None:
         return vectors(isa, n) if kept == "vectors" else matrices(isa, n, kept)
 
     first = everything(FUSED[0])
-    assert len(first) == (2 * len(_kernels.MAPS) + 3 if kept == "vectors" else 7)
+    assert len(first) == (2 * len(_kernels.MAPS) + 3 if kept == "vectors" else 13)
     for isa in FUSED[1:]:
         for a, b in zip(first, everything(isa), strict=True):
             numbers = ~np.isnan(a)
@@ -443,10 +446,50 @@ def test_every_kernel_of_the_table_is_reached() -> None:
     cells = re.findall(r'"(\w+)\.inc"', (root / "csrc" / "cells" / "cells.def").read_text())
     lists = {"name": cells, "update_##name": [f"update_{name}" for name in _optim.STATES]}
     lists["map_"] = []  # MAPS
+    two = [
+        name for name in cells if "TRNN_CELL_TWO(" in (root / "csrc" / "cells" / f"{name}.inc").read_text()
+    ]
     names = [
         f"{name}{end}"
         for stem, end in re.findall(r"TRNN_ENTRY\(\w+, ((?:update_##)?[a-z]\w*?)(?:##(\w+))?,", table)
-        for name in lists.get(stem, [stem])
+        for name in (two if "round1" in end else lists.get(stem, [stem]))
     ]
+    assert two
     assert len(names) >= 21
     assert [name for name in names if not re.search(rf"\.{name}\b", window)] == []
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("units", [1, 16, 35])
+def test_two_rounds(isa: str, units: int) -> None:
+    """A GRU whose reset gate acts before the product, forwards and backwards, from its formula."""
+    generator = np.random.default_rng(units)
+
+    def normal(*shape: int) -> np.ndarray:
+        return generator.standard_normal(shape).astype(np.float32)
+
+    core = tr.GRU(2, units, bias=False, reset_after=False)._levels[0]
+    weights = normal(3 * units, units)
+    core.set(1, weights)
+    u_r, u_z, u_n = np.split(weights.astype(np.float64), 3)
+    of_x, h, dh, dy, dm, own = normal(4, 3, units), *(normal(4, units) for _ in range(5))
+    tape = np.concatenate([packed(of_x[:, :2]), packed(of_x[:, 2:])], 1)
+    y, plain = np.empty_like(h), np.empty_like(h)
+    _kernels.cell(isa, core, tape.copy(), h, None, plain)
+    _kernels.cell(isa, core, tape, h, None, y, tape)
+    np.testing.assert_array_equal(y, plain)
+    r, z = (1 / (1 + np.exp(-of_x[:, i] - h @ u.T)) for i, u in enumerate((u_r, u_z)))
+    n = np.tanh(of_x[:, 2] + (r * h) @ u_n.T)
+    np.testing.assert_allclose(y, (1 - z) * n + z * h, atol=2e-6 * max(1, units / 4))
+
+    first = tape.shape[1] // 3 * 2
+    total = dh.astype(np.float64) + dy + own
+    wanted = (dm * h * r * (1 - r), total * (h - n) * z * (1 - z), total * (1 - z) * (1 - n**2))
+    wanted_own = total * z + dm * r
+    _kernels.cell_back(isa, core, tape, None, dh, own, h, None, None, dy, dm)
+    found = [
+        *unpacked(tape[:, :first].copy(), 2, units).swapaxes(0, 1),
+        unpacked(tape[:, first:].copy(), 1, units)[:, 0],
+    ]
+    for got, want in zip([*found, own], [*wanted, wanted_own], strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5 * max(1, units / 4))

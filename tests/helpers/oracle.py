@@ -128,29 +128,38 @@ def rnn_step(w: Tensors, x: Array, h: Array, activation: Callable[[Array], Array
     return activation(from_x + from_h)
 
 
-def gru_step(w: Tensors, x: Array, h: Array) -> Array:
+def gru_step(w: Tensors, x: Array, h: Array, reset_after: bool = True) -> Array:
     (xr, xz, xn), (hr, hz, hn) = (np.split(part, 3) for part in gates(w, x, h))
     r = sigmoid(xr + hr)
     z = sigmoid(xz + hz)
+    if not reset_after:
+        r, hn = 1.0, np.split(gates(w, x, r * h)[1], 3)[2]
     n = np.tanh(xn + r * hn)
     return (1 - z) * n + z * h
 
 
-def lstm_step(w: Tensors, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+def lstm_step(w: Tensors, x: Array, h: Array, c: Array, coupled: bool = False) -> tuple[Array, Array]:
     from_x, from_h = gates(w, x, h)
-    i, f, g, o = np.split(from_x + from_h, 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    h = sigmoid(o) * np.tanh(c)
+    sums = np.split(from_x + from_h, 3 if coupled else 4)
+    seen = np.split(w["weight_peephole"], len(sums) - 1) if "weight_peephole" in w else [0.0] * 3
+    i = sigmoid(sums[0] + seen[0] * c)
+    f = 1 - i if coupled else sigmoid(sums[1] + seen[1] * c)
+    c = f * c + i * np.tanh(sums[-2])
+    h = sigmoid(sums[-1] + seen[-1] * c) * np.tanh(c)
     return (w["weight_hr"] @ h if "weight_hr" in w else h), c
 
 
-def step(kind: str, w: Tensors, x: Array, state: tuple[Array, ...], nonlinearity: str) -> tuple[Array, ...]:
+# The arguments that select a cell's formula.
+FORMULA = ("nonlinearity", "reset_after", "coupled")
+
+
+def step(kind: str, w: Tensors, x: Array, state: tuple[Array, ...], formula: Mapping[str, Any]) -> Any:
     """The state after one step: ``(h,)``, or ``(h, c)``."""
     if kind == "LSTM":
-        return lstm_step(w, x, *state)
+        return lstm_step(w, x, *state, **formula)
     if kind == "GRU":
-        return (gru_step(w, x, *state),)
-    return (rnn_step(w, x, *state, relu if nonlinearity == "relu" else np.tanh),)
+        return (gru_step(w, x, *state, **formula),)
+    return (rnn_step(w, x, *state, relu if formula.get("nonlinearity") == "relu" else np.tanh),)
 
 
 # ---- sequences ----------------------------------------------------------------------------------
@@ -166,7 +175,7 @@ def recurrent(
     num_layers: int = 1,
     bidirectional: bool = False,
     batch_first: bool = False,
-    nonlinearity: str = "tanh",
+    **formula: Any,
 ) -> tuple[Array, Any]:
     """A layer of ``kind`` over whole sequences: its output, and its final state shaped as ``hx``."""
     batched = x.ndim == 3
@@ -178,7 +187,7 @@ def recurrent(
     lengths = [steps] * batch if lengths is None else lengths
     sizes = [w["weight_hh_l0"].shape[1]]  # of h
     if kind == "LSTM":
-        sizes.append(len(w["weight_ih_l0"]) // 4)  # of c
+        sizes.append(len(w["weight_ih_l0"]) // (3 if formula.get("coupled") else 4))  # of c
     directions = ["", "_reverse"] if bidirectional else [""]
     if hx is None:
         initial = [np.zeros((num_layers * len(directions), batch, size)) for size in sizes]
@@ -197,7 +206,7 @@ def recurrent(
                 state = tuple(part[k, b] for part in initial)
                 order = range(lengths[b])
                 for t in reversed(order) if reverse else order:
-                    state = step(kind, own, x[t, b], state, nonlinearity)
+                    state = step(kind, own, x[t, b], state, formula)
                     y[t, b, d * sizes[0] : (d + 1) * sizes[0]] = state[0]
                 for part, value in zip(final, state, strict=True):
                     part[k, b] = value
@@ -210,16 +219,14 @@ def recurrent(
     return x, tuple(final) if kind == "LSTM" else final[0]
 
 
-def cell(kind: str, w: Tensors, x: Array, hx: Any = None, nonlinearity: str = "tanh") -> Any:
+def cell(kind: str, w: Tensors, x: Array, hx: Any = None, **formula: Any) -> Any:
     """One step of one row or of a batch: the state after it."""
     size = w["weight_hh"].shape[1]
     count = 2 if kind == "LSTM" else 1
     given = [np.zeros((*x.shape[:-1], size))] * count if hx is None else hx if count == 2 else [hx]
     rows = x.reshape(-1, x.shape[-1])
     before = [part.reshape(-1, size) for part in given]
-    after = [
-        step(kind, w, row, tuple(part[b] for part in before), nonlinearity) for b, row in enumerate(rows)
-    ]
+    after = [step(kind, w, row, tuple(part[b] for part in before), formula) for b, row in enumerate(rows)]
     state = tuple(np.stack(part).reshape(*x.shape[:-1], size) for part in zip(*after, strict=True))
     return state if count == 2 else state[0]
 
@@ -321,9 +328,10 @@ def run(
         wide = tuple(np.asarray(part, np.float64) for part in hx) if isinstance(hx, (tuple, list)) else hx
         hx = wide if isinstance(wide, tuple) else np.asarray(wide, np.float64)
     if layer in ("RNNCell", "LSTMCell", "GRUCell"):
-        return cell(layer.removesuffix("Cell"), w, x, hx, given.get("nonlinearity", "tanh"))
+        formula = {key: given[key] for key in FORMULA if key in given}
+        return cell(layer.removesuffix("Cell"), w, x, hx, **formula)
     if layer in ("RNN", "LSTM", "GRU"):
-        options = ("num_layers", "bidirectional", "batch_first", "nonlinearity")
+        options = ("num_layers", "bidirectional", "batch_first", *FORMULA)
         return recurrent(layer, w, x, hx, lengths, **{key: given[key] for key in options if key in given})
     if layer == "Conv1d":
         options = ("stride", "padding", "dilation", "groups", "padding_mode")

@@ -17,6 +17,7 @@ import oracle_frames
 from numpy.typing import NDArray
 from oracle import (
     BEND,
+    FORMULA,
     SELU_ALPHA,
     SELU_SCALE,
     elementwise,
@@ -75,6 +76,30 @@ def rnn_step(w: Tensors, grads: Grads, x: Array, h: Array, nonlinearity: str = "
     return (after,), back
 
 
+def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
+    """The reset gate before the product: one product with h for r and z, one with r h for n."""
+    size = len(h)
+
+    def part(names: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+        return {name: array[rows] for name, array in names.items()}  # views
+
+    first, last = slice(0, 2 * size), slice(2 * size, None)
+    from_x, from_h, first_back = products(part(w, first), part(grads, first), x, h)
+    r, z = np.split(sigmoid(from_x + from_h), 2)
+    from_x, from_reset, last_back = products(part(w, last), part(grads, last), x, r * h)
+    n = np.tanh(from_x + from_reset)
+    after = (1 - z) * n + z * h
+
+    def back(dh: Array) -> tuple[Array, Array]:
+        dn = dh * (1 - z) * (1 - n**2)
+        dx_last, dm = last_back(dn, dn)
+        da = np.concatenate([dm * h * r * (1 - r), dh * (h - n) * z * (1 - z)])
+        dx_first, dh_before = first_back(da, da)
+        return dx_first + dx_last, dh_before + dm * r + dh * z
+
+    return (after,), back
+
+
 def gru_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
     from_x, from_h, products_back = products(w, grads, x, h)
     (xr, xz, xn), (hr, hz, hn) = np.split(from_x, 3), np.split(from_h, 3)
@@ -92,11 +117,16 @@ def gru_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
     return (after,), back
 
 
-def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array) -> Any:
+def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array, coupled: bool = False) -> Any:
     from_x, from_h, products_back = products(w, grads, x, h)
-    i, f, g, o = np.split(from_x + from_h, 4)
-    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    sums = np.split(from_x + from_h, 3 if coupled else 4)
+    peephole = "weight_peephole" in w
+    seen = np.split(w["weight_peephole"], len(sums) - 1) if peephole else [np.zeros(1)] * 3
+    i = sigmoid(sums[0] + seen[0] * c)
+    f = 1 - i if coupled else sigmoid(sums[1] + seen[1] * c)
+    g = np.tanh(sums[-2])
     c_after = f * c + i * g
+    o = sigmoid(sums[-1] + seen[-1] * c_after)
     t = np.tanh(c_after)
     m = o * t
     h_after = w["weight_hr"] @ m if "weight_hr" in w else m
@@ -106,22 +136,27 @@ def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array) -> Any:
         if "weight_hr" in w:
             give(grads, "weight_hr", np.outer(dh, m))
             dm = w["weight_hr"].T @ dh
-        dc = dc + dm * o * (1 - t**2)
-        da = np.concatenate(
-            [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2), dm * t * o * (1 - o)]
-        )
+        da_o = dm * t * o * (1 - o)
+        dc = dc + dm * o * (1 - t**2) + da_o * seen[-1]
+        da_i = dc * (g - c if coupled else g) * i * (1 - i)
+        da_f = [] if coupled else [dc * c * f * (1 - f)]
+        da = np.concatenate([da_i, *da_f, dc * i * (1 - g**2), da_o])
+        if peephole:
+            give(grads, "weight_peephole", np.concatenate([da_i * c, *(d * c for d in da_f), da_o * c_after]))
         dx, dh_before = products_back(da, da)
-        return dx, dh_before, dc * f
+        return dx, dh_before, dc * f + da_i * seen[0] + sum(d * seen[1] for d in da_f)
 
     return (h_after, c_after), back
 
 
-def step(kind: str, w: Tensors, grads: Grads, x: Array, state: tuple[Array, ...], nonlinearity: str) -> Any:
+def step(
+    kind: str, w: Tensors, grads: Grads, x: Array, state: tuple[Array, ...], formula: Mapping[str, Any]
+) -> Any:
     if kind == "LSTM":
-        return lstm_step(w, grads, x, *state)
+        return lstm_step(w, grads, x, *state, **formula)
     if kind == "GRU":
-        return gru_step(w, grads, x, *state)
-    return rnn_step(w, grads, x, *state, nonlinearity)
+        return (gru_step if formula.get("reset_after", True) else gru_before_step)(w, grads, x, *state)
+    return rnn_step(w, grads, x, *state, **formula)
 
 
 # ---- sequences ----------------------------------------------------------------------------------
@@ -138,7 +173,7 @@ def recurrent(
     *,
     num_layers: int = 1,
     bidirectional: bool = False,
-    nonlinearity: str = "tanh",
+    **formula: Any,
 ) -> tuple[Array, list[Array], Callable[[Array, Sequence[Array | None]], tuple[Array, list[Array]]]]:
     """A layer of ``kind`` over ``(T, B, I)``: its output, its final state, and the way back.
 
@@ -149,7 +184,7 @@ def recurrent(
     steps, batch, _ = x.shape
     sizes = [w["weight_hh_l0"].shape[1]]  # of h
     if kind == "LSTM":
-        sizes.append(len(w["weight_ih_l0"]) // 4)  # of c
+        sizes.append(len(w["weight_ih_l0"]) // (3 if formula.get("coupled") else 4))  # of c
     directions = ["", "_reverse"] if bidirectional else [""]
     shapes = [(num_layers * len(directions), batch, size) for size in sizes]
     before = [np.zeros(shape) if part is None else part for shape, part in zip(shapes, initial, strict=True)]
@@ -168,7 +203,7 @@ def recurrent(
                 order = range(lengths[b])
                 taken = []
                 for t in reversed(order) if reverse else order:
-                    state, back = step(kind, own, own_grads, x[t, b], state, nonlinearity)
+                    state, back = step(kind, own, own_grads, x[t, b], state, formula)
                     y[t, b, d * sizes[0] : (d + 1) * sizes[0]] = state[0]
                     taken.append((t, back))
                 for part, value in zip(final, state, strict=True):
@@ -530,7 +565,7 @@ def recurrent_layer(
         return [np.asarray(given[name], np.float64) if name in given else None for name in names]
 
     between = {key.removeprefix(prefix): mask for key, mask in masks.items() if key.startswith(f"{prefix}l")}
-    options = ("num_layers", "bidirectional", "nonlinearity")
+    options = ("num_layers", "bidirectional", *FORMULA)
     given = {key: arguments[key] for key in options if key in arguments}
     y, final, go = recurrent(layer, w, grads, x, wide(state), ends, between, **given)
 

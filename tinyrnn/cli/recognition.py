@@ -113,8 +113,12 @@ def _recurrent_guesses(own: Mapping[str, Shape]) -> list[tr.Net]:
     rows, reads = own[f"weight_ih{level}"]
     projection = own.get("weight_hr_l0")
     hidden = projection[1] if projection else own[f"weight_hh{level}"][1]
-    name = {1: "RNN", 3: "GRU", 4: "LSTM"}[rows // hidden]
+    peephole = f"weight_peephole{level}" in own
+    coupled = rows // hidden == 3 and (peephole or projection is not None)
+    name = "LSTM" if coupled else {1: "RNN", 3: "GRU", 4: "LSTM"}[rows // hidden]
     options: dict[str, Any] = {"bias": f"bias_ih{level}" in own}
+    if name == "LSTM":
+        options |= {"peephole": peephole, "coupled": coupled}
     if not cell:
         options["num_layers"] = next(n for n in itertools.count(1) if f"weight_ih_l{n}" not in own)
         options["bidirectional"] = "weight_ih_l0_reverse" in own

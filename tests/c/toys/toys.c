@@ -13,6 +13,11 @@ static const model toy_models[] = {
      {RECURRENT(mixed, 7, 17, .bias = 1, .bidirectional = 1),
       RECURRENT(mixed, 34, 6, .bias = 1, .bidirectional = 1)}},
     {"toy diagonal", {1, 9}, 1, {RECURRENT(diagonal, 9, 70, .bias = 1)}},
+    {"toy relay", {1, 9}, 1, {RECURRENT(relay, 9, 33, .bias = 1)}},
+    {"toy relay both ways, of two levels",
+     {1, 7},
+     2,
+     {RECURRENT(relay, 7, 17, .bidirectional = 1), RECURRENT(relay, 34, 6, .bias = 1, .bidirectional = 1)}},
     {"toy diagonal both ways", {1, 3}, 1, {RECURRENT(diagonal, 3, 18, .bidirectional = 1)}},
 };
 
@@ -24,6 +29,14 @@ static double mixed(const double *gates, double *states, double h)
     return states[0] / 2.0 + (states[1] + h) / 4.0;
 }
 
+/* The formula of relay. */
+static double relay(const double *gates, double *states, double h)
+{
+    (void)h;
+    states[0] += gates[1] * (gates[2] - states[0]);
+    return gates[3] * states[0];
+}
+
 static void toy_cells(void)
 {
     const trnn_kernels *isa;
@@ -32,7 +45,9 @@ static void toy_cells(void)
         for (int32_t k = 0; (isa = isa_get(k)) != NULL; k++) {
             every_way(m, isa, NULL);
             every_way(m, isa, ends);
-            if (m->count == 1) gates_of_model(m, isa, m->layers[0].type == &trnn_mixed ? mixed : NULL);
+            const trnn_layer_type *type = m->layers[0].type;
+            gate_formula *formula = type == &trnn_mixed ? mixed : type == &trnn_relay ? relay : NULL;
+            if (m->count == 1) gates_of_model(m, isa, formula);
         }
         against_differences(m, isa_get(0), NULL);
         against_differences(m, isa_get(0), ends);

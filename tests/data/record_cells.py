@@ -1,0 +1,66 @@
+"""Record outputs and gradients of the cells that PyTorch lacks, written out in its autograd, as cells.npz.
+
+PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from cell_cases import Case, case
+from folders import DATA
+from written_out import run
+
+SEEDS = range(1000, 1008)
+
+
+def results(given: Case) -> dict[str, np.ndarray]:
+    """By name: the output, the final states, and all gradients, in double."""
+
+    def wide(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(array, np.float64)).requires_grad_()
+
+    w = {name: wide(array) for name, array in given.tensors.items()}
+    x, initial = wide(given.x), [wide(part) for part in given.initial]
+    y, final = run(given.layer, given.arguments, w, x, initial, given.lengths)
+    torch.autograd.backward(
+        [y, *final], [torch.from_numpy(np.array(way, np.float64)) for way in (given.dy, *given.dfinal)]
+    )
+    leaves = {"dx": x, **{f"d{name}0": part for name, part in zip("hc", initial, strict=False)}}
+    leaves |= {f"d {name}": tensor for name, tensor in w.items()}
+    found = {"y": y, **dict(zip("hc", final, strict=False))}
+    return {name: array.detach().numpy() for name, array in found.items()} | {
+        name: np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
+        for name, leaf in leaves.items()
+    }
+
+
+def main() -> None:
+    """Write the file."""
+    arrays: dict[str, np.ndarray] = {}
+    index = []
+    for seed in SEEDS:
+        given = case(seed)
+        index.append(
+            {"seed": seed, "layer": given.layer, "arguments": given.arguments, "lengths": given.lengths}
+        )
+        for name, array in {"x": given.x, "dy": given.dy, **given.tensors}.items():
+            arrays[f"{seed} given {name}"] = array
+        for name, array in zip(("h0", "c0", "dh", "dc"), _states(given), strict=True):
+            if array is not None:
+                arrays[f"{seed} given {name}"] = array
+        for name, array in results(given).items():
+            arrays[f"{seed} {name}"] = array.astype(np.float32)
+    head = json.dumps({"torch": torch.__version__, "cases": index})
+    np.savez_compressed(DATA / "cells.npz", index=np.array(head), **arrays)
+
+
+def _states(given: Case) -> list[np.ndarray | None]:
+    """h0, c0, dh, dc."""
+    return [part[i] if i < len(part) else None for part in (given.initial, given.dfinal) for i in range(2)]
+
+
+if __name__ == "__main__":
+    main()

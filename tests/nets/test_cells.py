@@ -1,0 +1,356 @@
+"""The recurrent cells that PyTorch lacks: GRU with the reset gate before the product, other LSTMs.
+
+Their witnesses are PyTorch's autograd with the formulas written out, live and recorded, the float64 oracles,
+and ONNX Runtime's outputs.
+"""
+
+import copy
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import cell_cases
+import numpy as np
+import oracle
+import oracle_gradients
+import pytest
+from cell_cases import VARIANTS, Case, case
+from folders import DATA, ROOT
+
+import tinyrnn as tr
+
+FORMATS = ("float16", "bfloat16", "int8", "int4")
+SHARED = Path(os.environ.get("TINYRNN_DATA", ROOT.parent / "shared" / "data")).parent
+ONNX = SHARED / "models" / "onnx_attributes"
+NAMES = [f"{layer}-{'-'.join(options)}" for layer, options in VARIANTS]
+variants = pytest.mark.parametrize(("layer", "options"), VARIANTS, ids=NAMES)
+FUSED = [isa for isa in tr.available_isas() if isa not in ("scalar", "sse2")]
+
+
+def names(given):
+    return "hc"[: len(given.initial)]
+
+
+def as_hx(parts):
+    return tuple(parts) if len(parts) == 2 else parts[0]
+
+
+def ours(given):
+    """The output, the final states and all gradients, by name, in training mode."""
+    net = given.net().train()
+    y, final = net(given.x, as_hx(given.initial), lengths=given.lengths)
+    dx, dinitial = net.backward(given.dy, as_hx(given.dfinal))
+    final, dinitial = (part if isinstance(part, tuple) else (part,) for part in (final, dinitial))
+    found = {"y": y, **dict(zip(names(given), final, strict=True)), "dx": dx}
+    found |= {f"d{name}0": part for name, part in zip(names(given), dinitial, strict=True)}
+    return found | {f"d {name}": array for name, array in net.grad_dict().items()}
+
+
+def of_oracle(given):
+    """The same in float64."""
+    state, dstate = (dict(zip(names(given), part, strict=True)) for part in (given.initial, given.dfinal))
+    ran = oracle_gradients.run(
+        [("", given.layer, given.arguments)], given.tensors, given.x, state, given.lengths
+    )
+    dx, dinitial, grads = ran.backward(given.dy, dstate)
+    y, final = oracle.run(
+        given.layer, given.arguments, given.tensors, given.x, as_hx(given.initial), given.lengths
+    )
+    np.testing.assert_allclose(ran.y, y, rtol=1e-12, atol=1e-12)
+    final = final if isinstance(final, tuple) else (final,)
+    found = {"y": y, **dict(zip(names(given), final, strict=True)), "dx": dx}
+    found |= {f"d{name}0": dinitial[name] for name in names(given)}
+    return found | {f"d {name}": array for name, array in grads.items()}
+
+
+def assert_near(got, want, tolerance):
+    """Within ``tolerance`` of each array's largest entry."""
+    assert got.keys() == want.keys()
+    for name, array in want.items():
+        assert np.shape(got[name]) == array.shape, name
+        apart = np.abs(np.asarray(got[name], np.float64) - array).max(initial=0.0)
+        assert apart <= tolerance * max(1.0, np.abs(array).max(initial=0.0)), (name, apart)
+
+
+# ---- PyTorch's autograd, live and recorded --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(240))
+def test_as_pytorch_written_out(seed):
+    pytest.importorskip("torch").set_num_threads(1)
+    sys.path.append(str(DATA))
+    try:
+        from record_cells import results
+    finally:
+        sys.path.remove(str(DATA))
+    given = case(seed)
+    want = results(given)
+    assert_near(of_oracle(given), want, 1e-12)
+    assert_near(ours(given), want, 2e-5)
+
+
+with np.load(DATA / "cells.npz") as file:
+    RECORDED = {name: file[name] for name in file.files}
+INDEX = json.loads(str(RECORDED["index"]))
+
+
+@pytest.mark.parametrize("about", INDEX["cases"], ids=lambda about: str(about["seed"]))
+@pytest.mark.parametrize("isa", tr.available_isas())
+def test_goldens(about, isa):
+    tr.set_isa(isa)
+    start = f"{about['seed']} "
+    own = {name.removeprefix(start): array for name, array in RECORDED.items() if name.startswith(start)}
+    given = {name.removeprefix("given "): own.pop(name) for name in list(own) if name.startswith("given ")}
+    x, dy = given.pop("x"), given.pop("dy")
+    initial, dfinal = (
+        [given.pop(name) for name in pair if name in given] for pair in (("h0", "c0"), ("dh", "dc"))
+    )
+    recorded = Case(about["layer"], about["arguments"], given, x, initial, about["lengths"], dy, dfinal)
+    assert_near(ours(recorded), own, 1e-5)
+    assert_near(of_oracle(recorded), own, 1e-6)
+
+
+def test_every_variant_is_recorded():
+    seen = {(about["layer"], *sorted(set(about["arguments"]) & set(OPTIONS))) for about in INDEX["cases"]}
+    assert seen == {(layer, *sorted(options)) for layer, options in VARIANTS}
+
+
+OPTIONS = ("reset_after", "peephole", "coupled")
+
+
+# ---- every way to run them -------------------------------------------------------------------------------
+
+
+def draw(layer, options, seed=0, **arguments):
+    """A layer with random weights, and an input (T, B, I)."""
+    rng = np.random.default_rng(seed)
+    net = getattr(tr, layer)(7, 21, **options, **arguments)
+    net.load_state_dict(
+        {name: rng.standard_normal(array.shape, np.float32) / 3 for name, array in net.state_dict().items()}
+    )
+    return net, rng.standard_normal((11, 3, 7), np.float32)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a, b)
+
+
+@variants
+@pytest.mark.parametrize("format", ["float32", *FORMATS])
+def test_same_bits_in_every_way(layer, options, format):
+    net, x = draw(layer, options, num_layers=2)
+    if format != "float32":
+        net = tr.quantize(net, format)
+    bits = []
+    for isa in FUSED:
+        tr.set_isa(isa)
+        y, _ = net(x)
+        bits.append(y)
+        stream = net.stream(batch=3)
+        same(np.stack([stream.step(frame) for frame in x]), y)
+        chunks = net.stream(batch=3)
+        same(np.concatenate([chunks.run(x[:4]), chunks.run(x[4:])]), y)
+        same(net(x, threads=2)[0], y)
+        for b in range(3):
+            same(net(x[:, b])[0], y[:, b])
+        shorter, _ = net(x, lengths=[11, 4, 9])
+        same(shorter[:4, 1], y[:4, 1])
+        assert not shorter[4:, 1].any() and not shorter[9:, 2].any()
+    for other in bits[1:]:
+        same(other, bits[0])
+
+
+@variants
+def test_a_forward_pass_in_training_has_the_bits_of_one_in_use(layer, options):
+    for arguments in (
+        {},
+        {"bidirectional": True, "num_layers": 2},
+        {"proj_size": 5} if layer == "LSTM" else {},
+    ):
+        net, x = draw(layer, options, **arguments)
+        used, _ = net(x, lengths=[11, 3, 8])
+        same(net.train()(x, lengths=[11, 3, 8])[0], used)
+
+
+@variants
+def test_a_cell_is_a_step_of_the_layer(layer, options):
+    net, x = draw(layer, options)
+    cell = getattr(tr, f"{layer}Cell")(7, 21, **options)
+    cell.load_state_dict({name.removesuffix("_l0"): array for name, array in net.state_dict().items()})
+    state = None
+    y, _ = net(x)
+    for t, frame in enumerate(x):
+        state = cell(frame, state)
+        same(state[0] if layer == "LSTM" else state, y[t])
+    chosen = (
+        {}
+        if layer == "LSTM" and "coupled" not in options
+        else {name: value for name, value in options.items() if name != "peephole"}
+    )
+    again = type(cell).from_state_dict(net.state_dict(), **chosen)
+    assert again.config() == cell.config()
+    same(np.asarray(again(x[0])), np.asarray(cell(x[0])))
+
+
+# ---- files and names ------------------------------------------------------------------------------------
+
+
+@variants
+def test_files_copies_and_names(layer, options, tmp_path):
+    net, x = draw(layer, options, bidirectional=True)
+    y, _ = net(x)
+    assert all(f"{name}={value}" in repr(net) for name, value in options.items())
+    net.save(tmp_path / "net.safetensors")
+    for other in (tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert repr(other) == repr(net)
+        same(other(x)[0], y)
+    chosen = {name: value for name, value in options.items() if name != "peephole"}  # tensors tell it
+    same(type(net).from_state_dict(net.state_dict(), **chosen)(x)[0], y)
+    small = tr.quantize(net, "int8")
+    small.save(tmp_path / "small.safetensors")
+    same(tr.load(tmp_path / "small.safetensors")(x)[0], small(x)[0])
+
+
+def test_without_the_options_nothing_is_different():
+    for net in (tr.LSTM(3, 4), tr.GRU(3, 4), tr.LSTMCell(3, 4), tr.GRUCell(3, 4)):
+        assert not set(OPTIONS) & set(net.config())
+        assert not any(option in repr(net) for option in OPTIONS)
+    assert "weight_peephole_l0" not in tr.LSTM(3, 4).state_dict()
+
+
+def test_tensors():
+    shapes = {
+        name: array.shape for name, array in tr.LSTM(3, 8, proj_size=2, peephole=True).state_dict().items()
+    }
+    assert shapes["weight_peephole_l0"] == (24,) and shapes["weight_hr_l0"] == (2, 8)
+    coupled = tr.LSTM(3, 8, coupled=True, peephole=True, bidirectional=True).state_dict()
+    assert coupled["weight_ih_l0"].shape == (24, 3) and coupled["weight_peephole_l0_reverse"].shape == (16,)
+    assert {*tr.LSTMCell(3, 4, peephole=True).state_dict()} >= {"weight_peephole", "weight_ih"}
+    assert {*tr.GRU(3, 4, reset_after=False).state_dict()} == {*tr.GRU(3, 4).state_dict()}
+
+
+def test_wrong_options():
+    with pytest.raises(TypeError, match="GRU: reset_after is 'yes', expected True or False"):
+        tr.GRU(3, 4, reset_after="yes")
+    with pytest.raises(TypeError, match="LSTM: peephole is None, expected True or False"):
+        tr.LSTM(3, 4, peephole=None)
+    with pytest.raises(TypeError, match="LSTMCell: coupled is 2, expected True or False"):
+        tr.LSTMCell(3, 4, coupled=2)
+    with pytest.raises(AttributeError, match="GRU.reset_after: got True"):
+        tr.GRU(3, 4, reset_after=False).reset_after = True
+    state = tr.LSTM(3, 4, peephole=True).state_dict()
+    with pytest.raises(tr.WeightsError, match="weight_peephole_l0"):
+        tr.LSTM(3, 4).load_state_dict(state)
+    gru = {**tr.GRU(3, 4).state_dict(), "weight_peephole_l0": np.zeros(12, np.float32)}
+    with pytest.raises(tr.WeightsError, match="weight_peephole_l0 is of peepholes, which only an LSTM has"):
+        tr.GRU.from_state_dict(gru)
+
+
+# ---- looking inside, and training ------------------------------------------------------------------------
+
+
+@variants
+def test_gates_and_gradients_can_be_seen(layer, options):
+    net, x = draw(layer, options, bidirectional=True)
+    found = tr.inspect.gate_activations(net, x).layers["l0"]
+    letters = "rzn" if layer == "GRU" else "igo" if "coupled" in options else "ifgo"
+    assert {name.removesuffix("_reverse") for name in found} == {*letters, "h"}
+    if layer == "GRU":
+        h = np.concatenate([np.zeros((1, 3, 21), np.float32), found["h"][:-1]])
+        np.testing.assert_allclose(found["n"] + found["z"] * (h - found["n"]), found["h"], atol=1e-5)
+    drift = tr.drift(net, tr.quantize(net, "int8"), x)
+    assert all(f"l0.{letter}" in drift.parts for letter in letters)
+
+
+@variants
+def test_hidden_gradients(layer, options):
+    """dL/dh_t is dy_t and what the steps after t, from h_t on, give back for their initial state."""
+    net, x = draw(layer, options)
+    dy = np.random.default_rng(5).standard_normal((11, 3, 21), np.float32)
+    found = tr.inspect.hidden_gradients(net, x, dy=dy)["l0"]
+    for t in (2, 9):
+        _, state = net(x[: t + 1])
+        net.train()(x[t + 1 :], state)
+        zeros = np.zeros((1, 3, 21), np.float32)
+        _, dstate = net.backward(dy[t + 1 :], (zeros, zeros) if layer == "LSTM" else zeros)
+        dh = dstate[0] if layer == "LSTM" else dstate
+        np.testing.assert_allclose(found[t], dy[t] + dh[0], rtol=1e-5, atol=1e-6)
+        net.eval()
+
+
+@variants
+def test_fit_learns(layer, options):
+    """The sum of the last two inputs, which needs a memory."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((64, 12, 1), np.float32)
+    y = x + np.concatenate([np.zeros((64, 1, 1), np.float32), x[:, :-1]], 1)
+    net = tr.Sequential(getattr(tr, layer)(1, 12, batch_first=True, **options), tr.Linear(12, 1))
+    adam = tr.optim.Adam(net, lr=0.02)
+    losses = net.fit(x, y, 25, 16, loss="mse", optimizer=adam, seed=1, verbose=0)["loss"]
+    assert losses[-1] < losses[0] / 10, losses
+
+
+# ---- ONNX Runtime ----------------------------------------------------------------------------------------
+
+
+def from_onnx(name):
+    """The layer, its input, initial state and ONNX Runtime's outputs."""
+    path = ONNX / f"{name}.npz"
+    if not path.exists():
+        pytest.skip("no ONNX Runtime outputs here")
+    with np.load(path) as read:
+        had = {key: read[key] for key in read.files}
+    coupled, gru = "input_forget" in name, name.startswith("gru")
+    order = (1, 0, 2) if gru else (0, 3, 1) if coupled else (0, 2, 3, 1)  # of ONNX' z r n, or i o f g
+    hidden = had["in_R"].shape[-1]
+
+    def rows(array):
+        return np.concatenate([array[gate * hidden : (gate + 1) * hidden] for gate in order])
+
+    tensors = {}
+    for d, reverse in enumerate(("", "_reverse")[: len(had["in_W"])]):
+        tensors[f"weight_ih_l0{reverse}"] = rows(had["in_W"][d])
+        tensors[f"weight_hh_l0{reverse}"] = rows(had["in_R"][d])
+        bias_ih, bias_hh = np.split(had["in_B"][d], 2)
+        tensors[f"bias_ih_l0{reverse}"], tensors[f"bias_hh_l0{reverse}"] = rows(bias_ih), rows(bias_hh)
+        if "in_P" in had:  # i o f
+            i, o, f = np.split(had["in_P"][d], 3)
+            tensors[f"weight_peephole_l0{reverse}"] = np.concatenate([i, o] if coupled else [i, f, o])
+    kind = tr.GRU if gru else tr.LSTM
+    net = kind.from_state_dict(tensors, **({"reset_after": False} if gru else {"coupled": coupled}))
+    state = {key.removeprefix("in_"): had[key] for key in ("in_h", "in_c") if key in had}
+    return net, had, state
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gru_plain",
+        "gru_bidirectional",
+        "gru_initial_states",
+        "gru_sequence_lens",
+        "gru_bidir+lens",
+        "lstm_peepholes",
+        "lstm_peepholes_bidir",
+        "lstm_input_forget1",
+        "lstm_input_forget+p",
+    ],
+)
+def test_as_onnx_runtime(name):
+    net, had, state = from_onnx(name)
+    lengths = had.get("in_L")
+    y, final = net(had["in_X"], state=state or None, lengths=lengths)
+    want = had["out_0_ort"]  # (T, directions, B, H)
+    np.testing.assert_allclose(y, np.concatenate([*want.swapaxes(0, 1)], -1), atol=2e-6)
+    for i, part in enumerate(final if isinstance(final, tuple) else (final,)):
+        np.testing.assert_allclose(part, had[f"out_{i + 1}_ort"], atol=2e-6)
+
+
+def test_cases_reach_every_option():
+    drawn = [case(seed) for seed in range(240)]
+    for option in ("bias", "bidirectional", "proj_size"):
+        assert len({bool(given.arguments.get(option)) for given in drawn}) == 2
+    assert {bool(set(given.arguments) & {"peephole"}) for given in drawn} == {True, False}
+    assert cell_cases.VARIANTS == VARIANTS and any(min(g.lengths) < len(g.x) for g in drawn)
