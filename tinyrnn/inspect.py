@@ -20,7 +20,7 @@ from tinyrnn.history import History
 from tinyrnn.losses import Loss
 from tinyrnn.net import Net
 from tinyrnn.pictures import Path, axes_or_new, new_figure, saved
-from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
+from tinyrnn.recurrent import _GRU, _LSTM, GRU, LSTM, RNN, _Recurrent
 from tinyrnn.tensors import Array, Frame
 from tinyrnn.tracing import watch
 
@@ -370,7 +370,7 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
         for i, (name, _) in enumerate(core.params)
         if name.endswith(_REVERSE) == bool(direction)
     }
-    kind = next(kind for kind in (RNN, LSTM, GRU) if isinstance(leaf, kind))
+    kind = LSTM if isinstance(leaf, _LSTM) else GRU if isinstance(leaf, _GRU) else RNN
     place = leaf._levels.index(core) * leaf._directions + direction
     tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
     return kind.from_state_dict(tensors, **leaf._formula())
