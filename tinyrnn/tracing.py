@@ -207,8 +207,8 @@ def check_rate(net: Module, cores: list[_core.Layer]) -> None:
     """Raise ValueError if a layer changes the rate, where layers must have steps of one rate."""
     if _changes_rate(cores):
         raise ValueError(
-            f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none here: drift, "
-            "calibration and gates take chains of such layers whose output is per step"
+            f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none here: "
+            "drift, calibration and gates take chains of such layers whose output is per step"
         )
 
 

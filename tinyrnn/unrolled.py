@@ -15,7 +15,7 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.outlines import Line, Outline
 from tinyrnn.plans import Cores
-from tinyrnn.recurrent import GRU, LSTM, RNN, _Recurrent
+from tinyrnn.recurrent import _GRU, _LSTM, GRU, LSTM, RNN, _Recurrent
 from tinyrnn.tensors import Array, Frame
 from tinyrnn.tracing import Entry, alone, check_rate, entered
 
@@ -602,7 +602,7 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
         for i, (name, _) in enumerate(core.params)
         if name.endswith(_REVERSE) == bool(direction)
     }
-    kind = next(kind for kind in (RNN, LSTM, GRU) if isinstance(leaf, kind))
+    kind = LSTM if isinstance(leaf, _LSTM) else GRU if isinstance(leaf, _GRU) else RNN
     place = leaf._levels.index(core) * leaf._directions + direction
     tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
     return kind.from_state_dict(tensors, **leaf._formula())
