@@ -60,7 +60,7 @@ def build(seed: int) -> tr.Sequential:
 class Tinyrnn:
     """A net, its optimiser and the memory that training takes, laid out once."""
 
-    def __init__(self, net: tr.Sequential, options: argparse.Namespace) -> None:
+    def __init__(self, net: tr.Net, options: argparse.Namespace) -> None:
         self.net = net.train()
         optimizer = tr.optim.Adam(net, lr=options.rate)
         self.schedule = tr.optim.OneCycleLR(optimizer, options.rate, options.steps, pct_start=WARM_UP)
@@ -133,6 +133,15 @@ def run(learners: dict[str, Learner], symbols: Symbols, options: argparse.Namesp
             print(f"{name}: {seconds[name] / done * 1e3:.1f} ms a step")
 
 
+def finish(net: tr.Net, learners: dict[str, Learner], symbols: Symbols, options: argparse.Namespace) -> None:
+    """Train, save the net and let it write."""
+    run(learners, symbols, options)
+    learners["tinyrnn"].save(options.out)
+    print(f"{options.out}: {options.out.stat().st_size:,} bytes")
+    if options.write > 0:
+        write(net, options.write)
+
+
 def write(net: tr.Net, length: int) -> None:
     """Print the net's text after an empty line, drawn at a temperature of 0.7."""
     stream = net.eval().stream()
@@ -177,11 +186,7 @@ def learn(options: argparse.Namespace) -> None:
         from learn_torch import PyTorch, twin
 
         learners["PyTorch"] = PyTorch(twin(net), options)
-    run(learners, symbols, options)
-    learners["tinyrnn"].save(options.out)
-    print(f"{options.out}: {options.out.stat().st_size:,} bytes")
-    if options.write > 0:
-        write(net, options.write)
+    finish(net, learners, symbols, options)
 
 
 def told(error: Exception) -> str:

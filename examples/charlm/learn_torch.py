@@ -37,7 +37,7 @@ def indices(symbols: Symbols) -> Tensor:
 class PyTorch:
     """A `learn.Learner` in PyTorch. Parameters that do not require a gradient stay as they are."""
 
-    def __init__(self, model: CharLM, options: argparse.Namespace) -> None:
+    def __init__(self, model: nn.Module, options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
         self.model = model.train()
         self.free = [parameter for parameter in model.parameters() if parameter.requires_grad]

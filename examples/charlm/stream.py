@@ -4,9 +4,9 @@
     python examples/charlm/stream.py --prompt "A generator " --length 1000 --temperature 0.7
     python examples/charlm/stream.py --format int8
 
-Reads the checkpoint that train.py wrote with PyTorch, or a file of learn.py or adapt.py, builds the same net
-from tinyrnn's layers, streams the prompt through it and then feeds it its own answers. Ends with the speed:
-characters per second.
+Reads the checkpoint that train.py wrote with PyTorch, or a file of learn.py, adapt.py or residual.py, builds
+the same net from tinyrnn's layers, streams the prompt through it and then feeds it its own answers. Ends with
+the speed: characters per second.
 """
 
 from __future__ import annotations
@@ -41,7 +41,17 @@ def build(checkpoint: Path) -> tr.Sequential:
     return net
 
 
-def shrink(net: tr.Sequential, name: str) -> tr.Net:
+def load(checkpoint: Path) -> tr.Net:
+    """The net of a checkpoint, a residual stack or one of the layers in `build`."""
+    weights = tr.load_weights(checkpoint)
+    if "blocks.0.norm.weight" not in weights:
+        return build(checkpoint)
+    from residual import restored
+
+    return restored(weights)
+
+
+def shrink(net: tr.Net, name: str) -> tr.Net:
     """The net with its weights in a smaller format.
 
     float16 and int8 need nothing further. int4 needs typical input. On text that is new to the
@@ -53,7 +63,7 @@ def shrink(net: tr.Sequential, name: str) -> tr.Net:
     from pydoc_data.topics import topics  # the text that the model was trained on
 
     typical = encode("".join(topics[topic] for topic in sorted(topics))[:10_000])
-    rest = tr.quantize(net, "int4", typical, keep=["embedding", "lstm.l0"])
+    rest = tr.quantize(net, "int4", typical, keep=list(net.formats)[:2])
     return tr.quantize(rest, "int8", typical)
 
 
@@ -98,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--prompt has no character of the model's vocabulary")
 
     try:
-        net: tr.Net = build(options.checkpoint)
+        net = load(options.checkpoint)
     except (OSError, KeyError, ValueError) as error:
         parser.exit(1, f"{parser.prog}: {options.checkpoint}: {error}\n")
     if options.format != "float32":

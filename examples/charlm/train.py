@@ -77,7 +77,7 @@ def windows(symbols: Tensor, batch: int, length: int) -> Iterator[tuple[Tensor, 
 
 
 @torch.no_grad()
-def mean_loss(model: CharLM, symbols: Tensor, columns: int = 16) -> float:
+def mean_loss(model: nn.Module, symbols: Tensor, columns: int = 16) -> float:
     """Nats per character over the text, read in parallel columns, each from a zero state."""
     rows = (len(symbols) - 1) // columns
     inputs = symbols[: rows * columns].view(columns, rows).t()

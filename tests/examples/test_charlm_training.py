@@ -77,7 +77,7 @@ def test_losses_are_pytorchs(
     assert names == list(tr.load(saved).state_dict())
 
 
-@pytest.mark.parametrize("name", ["learn", "adapt"])
+@pytest.mark.parametrize("name", ["learn", "adapt", "residual"])
 def test_text_that_cannot_be_read(load: Load, tmp_path: Path, name: str) -> None:
     main = load("charlm", name).main
     out = ["--out", tmp_path / "net.safetensors"]

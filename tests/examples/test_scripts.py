@@ -9,7 +9,7 @@ import pytest
 from example_scripts import Load, stopped
 
 SCRIPTS = {
-    "charlm": ["learn", "adapt", "stream"],
+    "charlm": ["learn", "adapt", "residual", "stream"],
     "digits": ["digits"],
     "sunspots": ["sunspots"],
 }
@@ -33,7 +33,10 @@ def test_help(load: Load, folder: str, name: str, capsys: pytest.CaptureFixture[
         (["--out", "nowhere/net.safetensors"], "expected a file in a folder that exists"),
     ],
 )
-@pytest.mark.parametrize(("folder", "name"), [("charlm", "learn"), ("charlm", "adapt"), ("digits", "digits")])
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("charlm", "learn"), ("charlm", "adapt"), ("charlm", "residual"), ("digits", "digits")],
+)
 def test_wrong_options(
     load: Load,
     capsys: pytest.CaptureFixture[str],
@@ -63,7 +66,8 @@ def test_data_that_is_not_installed(
 
 
 @pytest.mark.parametrize(
-    ("folder", "name"), [("charlm", "learn"), ("digits", "digits"), ("sunspots", "sunspots")]
+    ("folder", "name"),
+    [("charlm", "learn"), ("charlm", "residual"), ("digits", "digits"), ("sunspots", "sunspots")],
 )
 def test_torch_that_is_not_installed(
     load: Load,
