@@ -47,3 +47,16 @@ def test_the_own_cell_is_a_gru(names: dict[str, Any]) -> None:
         part, _, kind = name.partition(".")
         right = gru.grad_dict()[f"{kind}_{part}_l0"]
         assert np.abs(gradient - right).max() < 2e-5 * np.abs(right).max(), name
+
+
+def test_the_leaky_cell_is_its_formula(names: dict[str, Any]) -> None:
+    leaky = names["leaky"].eval()
+    w = {name: array.astype(np.float64) for name, array in leaky.state_dict().items()}
+    x = np.random.default_rng(2).standard_normal((20, 3, 2), dtype=np.float32)
+    keep = 1 / (1 + np.exp(-w["decay.weight"][:, 0]))
+    m = np.zeros((3, 16))
+    for frame in x:
+        gate = 1 / (1 + np.exp(-(np.concatenate([frame, m], 1) @ w["gate.weight"].T + w["gate.bias"])))
+        m = keep * m + (1 - keep) * gate * np.tanh(frame @ w["value.weight"].T + w["value.bias"])
+    assert np.abs(leaky(x) - (m @ w["head.weight"].T + w["head.bias"])).max() < 1e-5
+    assert np.ptp(keep) > 0.1  # each unit has learnt its own
