@@ -111,7 +111,7 @@ def amplifier(played: Array) -> Array:
 
 
 def emphasised(wave: Array) -> Array:
-    """What is high, stressed: y[t] - 0.85 y[t - 1]."""
+    """The wave with its treble stressed: y[t] - 0.85 y[t - 1]."""
     found = wave.copy()
     found[1:] -= np.float32(EMPHASIS) * wave[:-1]
     return found
@@ -220,7 +220,7 @@ def plot(path: Path, played: Array, target: Array, output: Array, begin: int) ->
         axis.axhline(0, color="#dddddd", linewidth=0.6, zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
-    top.set_title("a recording that was not trained on", loc="left", fontsize=10)
+    top.set_title("the sharpest attack of a recording that was not trained on", loc="left", fontsize=10)
     figure.savefig(path, dpi=110)
 
 
@@ -292,6 +292,8 @@ def recordings(options: argparse.Namespace) -> tuple[Array, Array, tuple[Array, 
 def run(options: argparse.Namespace) -> None:
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib, which is not installed")
+    if options.seconds < 0.1:
+        raise ValueError(f"--seconds: got {options.seconds}, expected at least 0.1")
     if options.guitar and options.guitar.suffix != ".npy":
         raise ValueError(f"--guitar: got {options.guitar}, expected a name that ends in .npy")
     played, target, test = recordings(options)
@@ -316,7 +318,7 @@ def run(options: argparse.Namespace) -> None:
         ratio, weights = esr(model(test[0]), test[1]), model.memory().weights
         middle, late = 1e6 * np.quantile(seconds, (0.5, 0.99))
         factor = 1e-6 * middle * RATE / BLOCK
-        print(f"{name}: ESR held out {100 * ratio:.2f} %, {weights:,} bytes of weights; a stream has {same}")
+        print(f"{name}: ESR held out {100 * ratio:.3f} %, {weights:,} bytes of weights; a stream has {same}")
         print(f"    of the whole and takes {middle:.1f} µs for {BLOCK} samples (99 %: {late:.1f}), ", end="")
         print(f"real-time factor {factor:.4f}")
     size = options.out.stat().st_size
