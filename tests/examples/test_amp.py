@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
@@ -56,6 +57,20 @@ def test_amp_is_pytorchs(
     output = capsys.readouterr().out
     assert number(r"the losses of 32 steps were at most (\S+) apart", output) < 1e-4
     assert held_out("PyTorch", output) == pytest.approx(held_out("tinyrnn", output), abs=0.011)
+
+
+def test_a_block_allocates_nothing(amp: ModuleType) -> None:
+    stream = amp.build(0).eval().stream()
+    block, out = np.ones((4096, 1), np.float32), np.empty((4096, 1), np.float32)
+    stream.run(block, out=out)
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            stream.run(block, out=out)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < block.nbytes // 4
 
 
 def test_amp_draws_a_png(amp: ModuleType, tmp_path: Path) -> None:
