@@ -1,7 +1,8 @@
 # Part of `_core`: streams that check for numbers that are not finite, as net.stream(nonfinite=) asks.
 
 
-cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *state, int32_t steps, str what) except *:
+cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *state, int32_t steps, str what,
+                             bint end) except *:
     """Do `Stream.run_parts`, and apply `nonfinite` to a row whose input or new state is not finite.
 
     A failure leaves state and ``y`` as before.
@@ -28,7 +29,8 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
             good = good_steps(stream, x + t * x_step * 4, steps - t)
             if good > 1 and not stream.recovers:  # in one run, unless the state becomes infinite or NaN in it
                 memcpy(cnp.PyArray_DATA(stream.before), state, state_bytes)
-                status = <trnn_status> stream.run_parts(x + t * x_step * 4, to + t * y_step, state, good)
+                status = <trnn_status> stream.run_parts(x + t * x_step * 4, to + t * y_step, state, good,
+                                                       end and t + good == steps)
                 if status != TRNN_OK or all_finite(state, state_bytes // 4):
                     t += good
                     continue
@@ -38,7 +40,8 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
                 if t > 0 and signals_handled():
                     check(TRNN_E_INTERRUPTED, what)
                 memcpy(cnp.PyArray_DATA(stream.before), state, state_bytes)
-                status = <trnn_status> stream.run_parts(x + t * x_step * 4, to + t * y_step, state, 1)
+                status = <trnn_status> stream.run_parts(x + t * x_step * 4, to + t * y_step, state, 1,
+                                                       end and t + 1 == steps)
                 if status == TRNN_OK:
                     mend(stream, x + t * x_step * 4, to + t * y_step, state, t, steps, what)
                 t += 1

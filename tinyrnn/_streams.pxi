@@ -260,12 +260,11 @@ cdef class Stream(Used):
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
         cdef size_t x_bytes = <size_t> steps * sizes.batch * self.x_row * 4
         apart(x, x_bytes, y_data, cnp.PyArray_NBYTES(y), state, sizes.state_bytes, what)
-        self.move(x, steps, y_data, state, what)
+        self.move(x, steps, y_data, state, what, end)
         return y
 
     cdef compute_due(self, const void *x, int32_t steps, out, Shape *lead, str what, bint end):
         """Do the work of `compute` for an output with a rate of its own; None for a step without a frame."""
-        cdef Part part
         cdef Shape shape
         cdef int axis, timed = what == "run"
         cdef int32_t most = self.plan.due(0, self.numbers, (steps,), (None,), end)[0]
@@ -287,13 +286,11 @@ cdef class Stream(Used):
         apart(x, <size_t> steps * self.plan.sizes.batch * self.x_row * 4, y_data, cnp.PyArray_NBYTES(y), state,
               self.plan.sizes.state_bytes, what)
         y[...] = 0  # beyond the frames of a row
-        for part in self.parts:
-            part.job.ends = end
-        self.move(x, steps, y_data, state, what)
+        self.move(x, steps, y_data, state, what, end)
         return y if timed else y[0] if most else None
 
     @cython.final
-    cdef int move(self, const void *x, int32_t steps, float *y_data, float *state, str what) except -1:
+    cdef int move(self, const void *x, int32_t steps, float *y_data, float *state, str what, bint end) except -1:
         """Run some steps of the stream, in one thread at a time."""
         cdef int status
         if self.busy:
@@ -301,11 +298,11 @@ cdef class Stream(Used):
         self.busy = _life
         try:
             if self.nonfinite != TAKE:
-                status = <int> run_watched(self, <const char *> x, y_data, state, steps, what)
+                status = <int> run_watched(self, <const char *> x, y_data, state, steps, what, end)
             elif steps > self.surely:
-                status = self.run_kept(x, y_data, state, steps)
+                status = self.run_kept(x, y_data, state, steps, end)
             else:
-                status = self.run_parts(x, y_data, state, steps)
+                status = self.run_parts(x, y_data, state, steps, end)
         finally:
             self.busy = 0
         if status != TRNN_OK:
@@ -314,28 +311,30 @@ cdef class Stream(Used):
             check(<trnn_status> status, what)
         return 0
 
-    cdef int run_kept(self, const void *x, float *y, float *state, int32_t steps) except -1:
+    cdef int run_kept(self, const void *x, float *y, float *state, int32_t steps, bint end) except -1:
         """Do `run_parts`, and restore the state if it fails with some steps or rows done."""
         cdef cnp.ndarray kept = self.numbers.copy()
         try:
-            return self.run_parts(x, y, state, steps)
+            return self.run_parts(x, y, state, steps, end)
         except BaseException:
             self.numbers[:] = kept
             raise
 
     @cython.final
-    cdef int run_parts(self, const void *x, float *y, float *state, int32_t steps) except -1:
-        """Run all parts, and return the trnn_status."""
+    cdef int run_parts(self, const void *x, float *y, float *state, int32_t steps, bint end) except -1:
+        """Run all parts, and return the trnn_status. ``end``: the sequence ends with these steps."""
         cdef Part part
         cdef trnn_status status
         if self.whole is not None:
             self.whole.point(x, y, state, steps)
+            self.whole.job.ends = end
             status = self.whole.run()
             if status == TRNN_E_INTERRUPTED:  # the handler's exception is pending
                 check(status, "run")
             return status
         for part in self.parts:
             part.point(x, y, state, steps)
+            part.job.ends = end
         run_all(self.parts)
         return TRNN_OK
 

@@ -165,7 +165,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
     ValueError
         If a layer cannot run apart from another: a `FinalState`.
     """
-    if net._is_wired:
+    if net._is_wired and not _is_chain_of_rates(net, x):
         yield from _watch_graph(net, x, until)
         return
     array = as_array(x)
@@ -191,7 +191,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
         seen = []
         for level in levels:
             seen.append(level.run([part]))
-            part = seen[-1].y
+            part = seen[-1].y[np.newaxis] if level.once else seen[-1].y  # as a sequence of one step
             if level.name == until:
                 break
         seen[-1] = seen[-1]._replace(outputs=(OUTPUT,))
@@ -203,12 +203,25 @@ def _changes_rate(cores: list[_core.Layer]) -> bool:
     return any(core.kind == "unfold_steps" for core in cores)
 
 
+def _is_chain_of_rates(net: Module, x: Any) -> bool:
+    """Tell whether a wired net is a chain that changes the rate: it reads one input layer by layer."""
+    if net._several() is not None or isinstance(x, Mapping):
+        return False
+    array, lead, cores, _ = calls.enter(net, x)
+    if not _changes_rate(cores):
+        return False
+    found = outline(net, array.shape[lead:])
+    return all(line.reads == (n,) for n, line in enumerate(found.lines[1:])) and not any(
+        isinstance(line.layer, FinalState) for line in found.lines
+    )
+
+
 def check_rate(net: Module, cores: list[_core.Layer]) -> None:
     """Raise ValueError if a layer changes the rate, where layers must have steps of one rate."""
     if _changes_rate(cores):
         raise ValueError(
             f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none here: "
-            "drift, calibration and gates take chains of such layers whose output is per step"
+            "drift, calibration and gates take chains of such layers, in which each reads the one before it"
         )
 
 

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.tracing import watch
 
 Floats = NDArray[Any]
 
@@ -315,8 +316,49 @@ def test_drift_and_calibration_watch_whole_sequences() -> None:
         ValueError, match="got a layer that writes fewer steps than it reads, expected none here"
     ):
         tr.inspect.hidden_gradients(net, x, dy=np.ones((15, B, 3), np.float32))
-    mean = tr.Sequential(net_of(CONVOLUTIONS[0][0]), tr.MeanOverTime())
+    graph = tr.Input(C)
+    read = tr.TimeConv1d(C, 4, 3, stride=2)(graph)
+    both = tr.Net(graph, tr.concat([tr.MeanOverTime()(read), tr.LastStep()(read)]))
     with pytest.raises(
         ValueError, match="got a layer that writes fewer steps than it reads, expected none here"
     ):
-        tr.drift(mean, tr.quantize(mean, "int8"), x)
+        tr.drift(both, tr.quantize(both, "int8"), x)
+
+
+@pytest.mark.parametrize("pool", [tr.LastStep, tr.MeanOverTime])
+def test_calibration_of_a_chain_with_one_output_for_the_sequence(pool: type[tr.Net]) -> None:
+    net, x = tr.Sequential(net_of(CONVOLUTIONS[0][0]), pool(), tr.Linear(4, 3)), floats(60, B, C)
+    plain, small = tr.quantize(net, "int4"), tr.quantize(net, "int4", calibration=[x, x[:30]])
+    assert np.abs(small(x) - net(x)).mean() < np.abs(plain(x) - net(x)).mean()
+    seen = list(watch(net, x))
+    assert len(seen) == 1  # whole sequences
+    np.testing.assert_array_equal(seen[0][-1].y.reshape(B, 3), net(x))
+    measured = tr.drift(net, small, x).parts["output"].rms
+    error, size = np.square(small(x) - net(x)).mean(), np.square(net(x)).mean()
+    assert measured[0] == pytest.approx(np.sqrt(error / size), rel=1e-3)
+
+
+@pytest.mark.parametrize("steps", [12, 13, 14, 15])
+@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"nonfinite": "reset"}])
+def test_stream_of_one_output_for_the_sequence_ends_with_the_padding(
+    steps: int, options: dict[str, Any]
+) -> None:
+    net = tr.Sequential(
+        tr.TimeConv1d(C, 4, 5, stride=2, padding=2),
+        tr.TimeConv1d(4, 4, 3, stride=2, padding=1),
+        tr.GRU(4, 4),
+        tr.LastStep(),
+    )
+    x = floats(steps, B, C)
+    whole = net(x)
+    assert np.array_equal(net.stream(batch=B, **options).run(x, end=True), whole)
+    stream = net.stream(batch=B, **options)
+    for frame in x[:-1]:
+        stream.step(frame)
+    open_end = stream.copy().step(x[-1])
+    assert np.array_equal(stream.run(x[-1:], end=True), whole)
+    assert not np.array_equal(open_end, whole)
+    rows_first = tr.Sequential(*list(net)[:2], tr.GRU(4, 4, batch_first=True), tr.LastStep())
+    rows_first.load_state_dict(net.state_dict())
+    chunk = np.ascontiguousarray(x.swapaxes(0, 1))
+    assert np.array_equal(rows_first.stream(batch=B, **options).run(chunk, end=True), whole)
