@@ -110,10 +110,10 @@ def filter_bank(rate: int, size: int) -> NDArray[np.float64]:
     return np.maximum(0, np.minimum(rising, falling))
 
 
-def log_mel(samples: Array, rate: int) -> Array:
-    """Energy by band, (T, BANDS): logarithms with a floor, each band less its mean, all over their deviation.
+def log_energies(samples: Array, rate: int) -> NDArray[np.float64]:
+    """Logarithms of the energy by band, with a floor, (T, BANDS).
 
-    A step of 20 ms, a Hann window of 32 ms.
+    A step of 20 ms, a Hann window of 32 ms. A step needs no later one.
     """
     hop, window = round(HOP * rate), round(WINDOW * rate)
     if len(samples) < window:
@@ -121,8 +121,20 @@ def log_mel(samples: Array, rate: int) -> Array:
     size = 1 << (window - 1).bit_length()
     frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop] * np.hanning(window)
     energy = np.abs(np.fft.rfft(frames, size)) ** 2 @ filter_bank(rate, size).T
-    features = np.log(energy + 1e-6)
+    return np.log(energy + 1e-6)
+
+
+def log_mel(samples: Array, rate: int) -> Array:
+    """`log_energies` of a whole recording: each band less its mean, all over their deviation."""
+    features = log_energies(samples, rate)
     return ((features - features.mean(0)) / max(features.std(), 1e-3)).astype(np.float32)
+
+
+def record(digits: Sequence[int], speaker: Speaker, tones: bool = False) -> tuple[Array, int]:
+    """Samples and their rate: the digits as a speaker says or dials them."""
+    if tones:
+        return dial(digits, speaker)
+    return speak(" ".join(WORDS[digit] for digit in digits), speaker)
 
 
 def speakers(seed: int) -> tuple[list[Speaker], list[Speaker], list[Speaker]]:
@@ -157,11 +169,7 @@ def make_utterances(
         drawn.append((digits, speaker))
 
     def make(digits: tuple[int, ...], speaker: Speaker) -> Utterance:
-        if tones:
-            samples, rate = dial(digits, speaker)
-        else:
-            samples, rate = speak(" ".join(WORDS[digit] for digit in digits), speaker)
-        return Utterance(log_mel(samples, rate), digits, speaker)
+        return Utterance(log_mel(*record(digits, speaker, tones)), digits, speaker)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # a thread waits for espeak-ng most of its time
         return list(pool.map(make, *zip(*drawn, strict=True)))
