@@ -228,9 +228,8 @@ def layer(net: tr.Net, name: str, state: Mapping[str, Any], x: NDArray[np.float6
         return np.array([[spread(net, matrix, state, frame) for frame in frames] for frames in x])
     if kind == "LSTMCell":
         w = {f"{key}_l0": value for key, value in w.items()}
-    options = {
-        key: getattr(net, key) for key in ("num_layers", "bidirectional", "nonlinearity") if hasattr(net, key)
-    }
+    given = net.config()
+    options = {key: given[key] for key in ("num_layers", "bidirectional", *oracle.FORMULA) if key in given}
     return oracle.recurrent(kind.removesuffix("Cell"), w, x, **options)[0]
 
 
