@@ -441,6 +441,7 @@ def test_save_writes_the_architecture(tmp_path):
     tr.Sequential({"a": tr.Dropout(0.5)}).save(path)
     assert json.loads(read_metadata(path)["tinyrnn"]) == {
         "version": 1,
+        "written_by": tr.__version__,
         "net": {
             "type": "Sequential",
             "layers": {"a": {"type": "Dropout", "arguments": {"p": 0.5, "inplace": False}}},

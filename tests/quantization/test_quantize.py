@@ -667,9 +667,8 @@ def test_every_copy_is_exact(which: str, name: str, tmp_path: Path) -> None:
         assert bits(run(other, x)) == bits(run(smaller, x))
     copies[0].save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
-    assert path.stat().st_size < len(pickle.dumps(net)) and len(pickle.dumps(smaller)) < len(
-        pickle.dumps(net)
-    )
+    most = len(pickle.dumps(net))
+    assert path.stat().st_size < most + 32 and len(pickle.dumps(smaller)) < most  # a file says who wrote it
 
 
 def test_the_contents_of_a_file(tmp_path: Path) -> None:
