@@ -23,9 +23,12 @@ CORE_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisi
 # Functions begin at lines of the cache, so that the speed of a kernel does not depend on where it is linked.
 CORE_FLAGS += ["-falign-functions=64", "-Wall", "-Wextra", "-Wpedantic"]
 
+# Nothing unwinds C here: the tables for it would be a fifteenth of the wheel.
+CORE_FLAGS += ["-fno-asynchronous-unwind-tables"]
+
 # Numbers are computed in the core; with -O3 the modules over it would be a fifth larger. -s leaves out the
 # symbol table, which holds the names of static functions.
-MODULE_FLAGS = ["-O2", "-g0", "-Wno-pedantic"]
+MODULE_FLAGS = ["-O2", "-g0", "-fno-asynchronous-unwind-tables", "-Wno-pedantic"]
 LINK_FLAGS = ["-Wl,-s"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
@@ -53,8 +56,19 @@ class build_core(build_ext):
         objects = compile_core(sources, "core")
         for name, flags in self.isas():
             objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], flags)
-        for extension in self.extensions:
-            extension.extra_objects = objects
+        for (
+            extension
+        ) in self.extensions:  # one: a step of a stream goes through _core alone, so the rest is small
+            rest = [source for source in extension.sources if not source.endswith("_core.c")]
+            extension.sources = [source for source in extension.sources if source not in rest]
+            extension.extra_objects = objects + self.compiler.compile(
+                rest,
+                os.path.join(self.build_temp, "small"),
+                macros=extension.define_macros,
+                include_dirs=extension.include_dirs,
+                extra_postargs=[*extension.extra_compile_args, "-Os"],
+                depends=HEADERS,
+            )
         super().build_extensions()
 
 
