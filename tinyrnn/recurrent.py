@@ -186,9 +186,14 @@ class _Recurrent(Net):
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         if frame != (self.input_size,):
+            hint = ""
+            if len(frame) == 2 and frame[0] == self.input_size:
+                hint = (
+                    ": columns are no steps; a TimeConv1d convolves over time, with the weights of a Conv1d"
+                )
             raise ShapeError(
                 f"{type(self).__name__}: got frames of shape {frame}, "
-                f"expected ({self.input_size},) = (input_size,)"
+                f"expected ({self.input_size},) = (input_size,){hint}"
             )
         cores += self._levels
         return (self._output_size * self._directions,)

@@ -332,6 +332,28 @@ def test_run_gives_what_the_net_gives(call, monkeypatch):
     assert sorted(os.listdir()) == ["net.safetensors", "x.npy", "y.npy"]
 
 
+def test_run_a_net_that_changes_the_rate(call, monkeypatch):
+    """The padding behind the end is due with the last chunk; the output's shape has its own steps."""
+    net = saved(tr.Sequential(tr.TimeConv1d(4, 6, 3, stride=2, padding=1), tr.GRU(6, 5)))
+    x, batch = frames(33, 4), frames(9, 3, 4)
+    np.save("x.npy", x)
+    np.save("batch.npy", batch)
+    for most in (run.CHUNK, 40, 1):
+        monkeypatch.setattr(run, "CHUNK", most)
+        assert call("run", "net.safetensors", "x.npy", "-o", "y.npy").startswith(
+            "y.npy: 33 steps, shape (17, 5), "
+        )
+        np.testing.assert_array_equal(np.load("y.npy"), net(x))
+        call("run", "net.safetensors", "x.npy", "-o", "y.csv")
+        np.testing.assert_array_equal(np.loadtxt("y.csv", np.float32, delimiter=","), net(x))
+        call("run", "net.safetensors", "batch.npy", "-o", "y.npy")
+        np.testing.assert_array_equal(np.load("y.npy"), net(batch))
+        call("run", "net.safetensors", "batch.npy", "-o", "y.npy", "--batch-first")
+        rows = [net(row[:, np.newaxis])[:, 0] for row in batch]
+        np.testing.assert_array_equal(np.load("y.npy"), np.stack(rows))
+    assert "100 steps per call" in call("bench", "net.safetensors", "--quick")
+
+
 def test_run_a_graph(call, fails, monkeypatch):
     net, x = saved(fed_back()), frames(50, 3, 4)
     np.save("x.npy", x)

@@ -288,6 +288,10 @@ def test_fit_predict_and_evaluate() -> None:
 
 
 def test_bad_input() -> None:
+    with pytest.raises(
+        tr.ShapeError, match=r"got frames of shape \(16, 16\).*: columns are no steps; a TimeConv1d"
+    ):
+        tr.Sequential(tr.Conv1d(2, 16, 5), tr.GRU(16, 8))(floats(3, 2, 20))
     with pytest.raises(ValueError, match="TimeConv1d: padding is 3, expected at most 2"):
         tr.TimeConv1d(C, 2, 3, padding=3)
     with pytest.raises(ValueError, match="stride is 2, expected 1 for padding='same'"):

@@ -25,6 +25,7 @@ from tinyrnn.cli.machine import CURVE, Machine, Matrix, caches, cpu
 from tinyrnn.cli.models import (
     check_simple,
     closed_frame,
+    has_rate,
     index_count,
     needs_all,
     open_model,
@@ -173,6 +174,8 @@ def _call(job: Job) -> Callable[[], object]:
         return lambda: job.net(x)
     stream = job.net.stream(job.batch, frame=job.frame)
     do = stream.step if job.steps == 1 else stream.run
+    if has_rate(job.net, job.frame):  # its shape is another one in each call
+        return lambda: do(x)
     out = np.empty_like(do(x))
     return lambda: do(x, out)
 

@@ -87,6 +87,12 @@ def needs_all(net: tr.Net) -> bool:
     return any(line.needs for line in outline(net).lines)
 
 
+def has_rate(net: tr.Net, frame: Shape) -> bool:
+    """Tell whether the output has a rate of its own: not each step of the input gives a frame."""
+    found = outline(net, frame)
+    return any(found.lines[number].rate is not None for number in found.outputs.values())
+
+
 def check_simple(name: str, net: tr.Net) -> None:
     """Raise an error if the net has not one input and one output for each step."""
     if not net._is_wired:

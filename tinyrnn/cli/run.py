@@ -7,15 +7,16 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from tinyrnn.calls import streamed
 from tinyrnn.cli.console import Progress, UsageError, note, say
-from tinyrnn.cli.inputs import INPUTS
+from tinyrnn.cli.inputs import INPUTS, Chunk, Frames
 from tinyrnn.cli.models import check_simple, needs_all, open_model
 from tinyrnn.cli.names import distinct
 from tinyrnn.cli.outputs import OUTPUTS, CsvWriter
+from tinyrnn.cli.recognition import Shape
 from tinyrnn.errors import ShapeError
 from tinyrnn.files import replacing
 from tinyrnn.weights.spec import shown
@@ -42,37 +43,60 @@ def command(args: Namespace) -> None:
     else:
         stream = net.stream(frames.batch, frame=frames.frame)
         most = max(1, CHUNK // (frames.batch * max(math.prod(frames.frame), math.prod(out_frame))))
-    progress, steps, busy = Progress(), 0, 0.0
+    progress, taken, steps, busy = Progress(), 0, 0, 0.0
     try:
         with replacing(args.output) as file:
             writer = make_writer(file)
             if frames.note is not None:
                 note(frames.note)
+            sequences = 0
             for sequence in frames.sequences(most):
+                sequences += 1
                 if stream is not None:
                     stream.reset()
-                for chunk, done in sequence:
+                for (chunk, done), is_last in _with_end(sequence):
                     start = time.perf_counter()
                     try:
-                        y = net(chunk) if stream is None else stream.run(chunk)
+                        y = net(chunk) if stream is None else stream.run(chunk, end=is_last)
                     except IndexError as error:
-                        raise IndexError(f"{args.input}: after {steps:,} steps: {error}") from None
+                        raise IndexError(f"{args.input}: after {taken:,} steps: {error}") from None
                     busy += time.perf_counter() - start
                     y = y[0] if isinstance(y, tuple) else y
-                    writer.write(y)
-                    steps += len(y)
+                    if len(y):
+                        writer.write(y)
+                    taken, steps = taken + len(chunk), steps + len(y)
                     progress.show(done)
             if not steps:
                 raise ShapeError(f"{args.input}: got no frames, expected at least one")
-            shape = (*(frames.lead or (steps,)), *out_frame)
+            shape = (*_lead(frames, sequences, steps), *out_frame)
             writer.finish(shape)
     finally:
         progress.clear()
     seconds = time.perf_counter() - begun
     say(
-        f"{shown(args.output, 1000)}: {steps:,} steps, shape {shape}, {seconds:.3f} s in all, "
-        f"{1e6 * busy / steps:.2f} µs per step in the net"
+        f"{shown(args.output, 1000)}: {taken:,} steps, shape {shape}, {seconds:.3f} s in all, "
+        f"{1e6 * busy / taken:.2f} µs per step in the net"
     )
+
+
+def _lead(frames: Frames, sequences: int, steps: int) -> Shape:
+    """The axes before the frame of the output, in the input's order; its steps may be fewer."""
+    if frames.lead is None or len(frames.lead) == 1:
+        return (steps,)
+    if sequences == 1 and frames.lead[1] == frames.batch:
+        return (steps, frames.batch)
+    return (sequences, steps // sequences)
+
+
+def _with_end(sequence: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
+    """The chunks of a sequence, each with whether it is the last one."""
+    before: Chunk | None = None
+    for chunk in sequence:
+        if before is not None:
+            yield before, False
+        before = chunk
+    if before is not None:
+        yield before, True
 
 
 def _by_suffix(path: str, known: Mapping[str, Format]) -> Format:
