@@ -172,6 +172,24 @@ def test_unfold_is_pytorchs() -> None:
         assert np.array_equal(y, torch.from_numpy(x).unfold(0, size, step).numpy())
 
 
+def test_pools_and_pictures_over_time_are_pytorchs() -> None:
+    """Windows are frames: behind them a pool pools steps, and a Conv2d has time as its last axis."""
+    torch = pytest.importorskip("torch")
+    x = floats(21, 2, 6)
+    pool = tr.Sequential(tr.TimeUnfold(3, 2), tr.MaxPool1d(3), tr.Flatten())
+    wanted = torch.nn.functional.max_pool1d(torch.from_numpy(x).permute(1, 2, 0), 3, 2).permute(2, 0, 1)
+    assert np.array_equal(pool(x), wanted.numpy())
+    pictures, conv = floats(21, 2, 3, 8), torch.nn.Conv2d(3, 5, (3, 4), (2, 2), (1, 0))
+    net = tr.Sequential(
+        tr.TimeUnfold(4, 2), tr.Conv2d(3, 5, (3, 4), stride=(2, 1), padding=(1, 0)), tr.Flatten()
+    )
+    net.load_state_dict({f"1.{name}": tensor.detach().numpy() for name, tensor in conv.named_parameters()})
+    wanted = conv(torch.from_numpy(pictures).permute(1, 2, 3, 0)).permute(3, 0, 1, 2).flatten(2)
+    np.testing.assert_allclose(net(pictures), wanted.detach().numpy(), atol=2e-6)
+    stream = net.stream(2, frame=(3, 8))
+    assert np.array_equal(stream.run(pictures, end=True), net(pictures))
+
+
 def test_a_graph_of_two_rates() -> None:
     """Values of different rates are outputs of one net; a mean over one of them is per sequence."""
     x = tr.Input(C)
