@@ -56,9 +56,8 @@ class build_core(build_ext):
         objects = compile_core(sources, "core")
         for name, flags in self.isas():
             objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], flags)
-        for (
-            extension
-        ) in self.extensions:  # one: a step of a stream goes through _core alone, so the rest is small
+        # There is one extension. A step of a stream goes through _core alone, so the rest is built for size.
+        for extension in self.extensions:
             rest = [source for source in extension.sources if not source.endswith("_core.c")]
             extension.sources = [source for source in extension.sources if source not in rest]
             extension.extra_objects = objects + self.compiler.compile(

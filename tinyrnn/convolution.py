@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core, initial
 from tinyrnn.arguments import check_bool, check_int, check_size
-from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.layers import _Layer, _single
-from tinyrnn.state_dicts import inferred, lacking, submodule
+from tinyrnn.errors import ShapeError
+from tinyrnn.layers import _Layer, _single, check_groups, convolution_of
+from tinyrnn.state_dicts import inferred
 from tinyrnn.tensors import Frame, Tensor
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ def check_pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
         raise ValueError(f"{name} is {value!r}, expected one size, or those of rows and columns")
     rows, cols = (check_size(name, size, least) for size in given)
     return rows, cols
-
-
-def _check_groups(kind: str, in_channels: int, out_channels: int, groups: int) -> None:
-    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if channels % groups:
-            raise ValueError(f"{kind}: {name} is {channels}, expected a multiple of groups, {groups}")
 
 
 def _check_zeros(kind: str, padding_mode: Any, instead: str) -> None:
@@ -89,7 +83,7 @@ class Conv2d(_Layer):
         self.dilation = check_pair("Conv2d: dilation", dilation)
         self.groups = check_size("Conv2d: groups", groups)
         self._with_bias = check_bool("Conv2d: bias", bias)
-        _check_groups("Conv2d", self.in_channels, self.out_channels, self.groups)
+        check_groups("Conv2d", self.in_channels, self.out_channels, self.groups)
         _check_zeros("Conv2d", padding_mode, "pad the pictures before the net reads them")
         self.padding_mode = padding_mode
         self.padding = padding if isinstance(padding, str) else check_pair("Conv2d: padding", padding, 0)
@@ -157,15 +151,9 @@ class Conv2d(_Layer):
 
         ``options`` are what tensors cannot tell: ``stride``, ``padding``, ``dilation``, ``groups``.
         """
-        given = submodule(state_dict, prefix)
-        if "weight" not in given:
-            raise lacking("Conv2d", "weight", given)
-        shape = np.shape(given["weight"])
-        if len(shape) != 4:
-            raise WeightsError(
-                f"Conv2d: weight has shape {shape}, "
-                "expected (out_channels, in_channels / groups, rows, columns)"
-            )
+        given, shape = convolution_of(
+            "Conv2d", state_dict, prefix, "out_channels, in_channels / groups, rows, columns"
+        )
         in_channels = shape[1] * int(options.get("groups", 1))
         return inferred(cls, given, in_channels, shape[0], shape[2:], bias="bias" in given, **options)
 
@@ -236,7 +224,7 @@ class ConvTranspose1d(_Layer):
         self.output_padding = check_int(f"{kind}: output_padding", _single(output_padding), 0, most)
         self.groups = check_size(f"{kind}: groups", groups)
         self._with_bias = check_bool(f"{kind}: bias", bias)
-        _check_groups(kind, self.in_channels, self.out_channels, self.groups)
+        check_groups(kind, self.in_channels, self.out_channels, self.groups)
         _check_zeros(kind, padding_mode, "PyTorch has no other either")
         self.padding_mode = padding_mode
         self._core_layer = _core.Layer(
@@ -284,14 +272,8 @@ class ConvTranspose1d(_Layer):
         ``options`` are what tensors cannot tell: ``stride``, ``padding``, ``output_padding``, ``groups``,
         ``dilation``.
         """
-        given = submodule(state_dict, prefix)
-        if "weight" not in given:
-            raise lacking("ConvTranspose1d", "weight", given)
-        shape = np.shape(given["weight"])
-        if len(shape) != 3:
-            raise WeightsError(
-                f"ConvTranspose1d: weight has shape {shape}, "
-                "expected (in_channels, out_channels / groups, kernel_size)"
-            )
+        given, shape = convolution_of(
+            "ConvTranspose1d", state_dict, prefix, "in_channels, out_channels / groups, kernel_size"
+        )
         out_channels = shape[1] * int(options.get("groups", 1))
         return inferred(cls, given, shape[0], out_channels, shape[2], bias="bias" in given, **options)

@@ -230,9 +230,7 @@ class Conv1d(_Layer):
         self.dilation = check_size("Conv1d: dilation", _single(dilation))
         self.groups = check_size("Conv1d: groups", groups)
         self._with_bias = check_bool("Conv1d: bias", bias)
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % self.groups:
-                raise ValueError(f"Conv1d: {name} is {channels}, expected a multiple of groups, {groups}")
+        check_groups("Conv1d", in_channels, out_channels, self.groups)
         if padding_mode not in _PADDING_MODES:
             raise ValueError(f"Conv1d: padding_mode is {padding_mode!r}, expected 'zeros' or 'reflect'")
         self.padding_mode = padding_mode
@@ -295,17 +293,31 @@ class Conv1d(_Layer):
         ``options`` are what tensors cannot tell: ``stride``, ``padding``, ``dilation``, ``groups``,
         ``padding_mode``.
         """
-        given = submodule(state_dict, prefix)
-        if "weight" not in given:
-            raise lacking("Conv1d", "weight", given)
-        shape = np.shape(given["weight"])
-        if len(shape) != 3:
-            raise WeightsError(
-                f"Conv1d: weight has shape {shape}, "
-                "expected (out_channels, in_channels / groups, kernel_size)"
-            )
+        given, shape = convolution_of(
+            "Conv1d", state_dict, prefix, "out_channels, in_channels / groups, kernel_size"
+        )
         in_channels = shape[1] * int(options.get("groups", 1))
         return inferred(cls, given, in_channels, shape[0], shape[2], bias="bias" in given, **options)
+
+
+def check_groups(kind: str, in_channels: int, out_channels: int, groups: int) -> None:
+    """Raise ValueError if the groups of a convolution do not share its channels out evenly."""
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if channels % groups:
+            raise ValueError(f"{kind}: {name} is {channels}, expected a multiple of groups, {groups}")
+
+
+def convolution_of(
+    kind: str, state_dict: Mapping[str, ArrayLike], prefix: str, axes: str
+) -> tuple[Mapping[str, ArrayLike], tuple[int, ...]]:
+    """The tensors of a convolution in a state_dict, and its weight's shape, whose axes are ``axes``."""
+    given = submodule(state_dict, prefix)
+    if "weight" not in given:
+        raise lacking(kind, "weight", given)
+    shape = np.shape(given["weight"])
+    if len(shape) != axes.count(",") + 1:
+        raise WeightsError(f"{kind}: weight has shape {shape}, expected ({axes})")
+    return given, shape
 
 
 def _single(value: Any) -> Any:

@@ -6,18 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
 from tinyrnn.arguments import check_bool, check_int, check_size
 from tinyrnn.attributes import brief
-from tinyrnn.errors import ShapeError, WeightsError
-from tinyrnn.layers import _Layer
+from tinyrnn.errors import ShapeError
+from tinyrnn.layers import _Layer, check_groups, convolution_of
 from tinyrnn.net import Net
 from tinyrnn.ops import _Joining
 from tinyrnn.plans import Cores
-from tinyrnn.state_dicts import inferred, lacking, submodule
+from tinyrnn.state_dicts import inferred
 from tinyrnn.tensors import Frame, Slot, in_planes
 from tinyrnn.values import Value, wired
 
@@ -376,9 +375,7 @@ class TimeConv1d(_Layer):
         self.dilation = check_size("TimeConv1d: dilation", dilation)
         self.groups = check_size("TimeConv1d: groups", groups)
         self._with_bias = check_bool("TimeConv1d: bias", bias)
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % self.groups:
-                raise ValueError(f"TimeConv1d: {name} is {channels}, expected a multiple of groups, {groups}")
+        check_groups("TimeConv1d", in_channels, out_channels, self.groups)
         self.stride = check_size("TimeConv1d: stride", stride)
         pad = _padding("TimeConv1d", padding, self.kernel_size, self.stride, self.dilation)
         self.padding = list(padding) if isinstance(padding, tuple) else padding
@@ -412,8 +409,7 @@ class TimeConv1d(_Layer):
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
         out = self._out(frame)
-        for core in self._cores():
-            cores.append(core)
+        cores += self._cores()
         return out
 
     def _cores(self) -> list[_core.Layer]:
@@ -450,14 +446,8 @@ class TimeConv1d(_Layer):
 
         ``options`` are what tensors cannot tell: ``dilation``, ``groups``, ``stride``, ``padding``.
         """
-        given = submodule(state_dict, prefix)
-        if "weight" not in given:
-            raise lacking("TimeConv1d", "weight", given)
-        shape = np.shape(given["weight"])
-        if len(shape) != 3:
-            raise WeightsError(
-                f"TimeConv1d: weight has shape {shape}, "
-                "expected (out_channels, in_channels / groups, kernel_size)"
-            )
+        given, shape = convolution_of(
+            "TimeConv1d", state_dict, prefix, "out_channels, in_channels / groups, kernel_size"
+        )
         in_channels = shape[1] * int(options.get("groups", 1))
         return inferred(cls, given, in_channels, shape[0], shape[2], bias="bias" in given, **options)
