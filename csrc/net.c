@@ -166,6 +166,9 @@ trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, con
         const trnn_node *n = &plan->nodes[i];
         trnn_layer_bytes *const bytes = n->layer.type->scratch;
         if (bytes) scratch = trnn_larger(scratch, bytes(&n->layer, n->in, n->out, batch, n->most));
+        const size_t pairs = trnn_times(trnn_frame_size(n->in), trnn_frame_size(n->out));
+        const size_t weights = trnn_layer_weights_bytes(&n->layer);
+        total->cost = trnn_plus(total->cost, trnn_larger(weights, trnn_times(pairs, sizeof(float))));
     }
     const size_t paces = trnn_paces_bytes(graph, batch);
     plan->counts = trnn_plus(total->value_bytes, trnn_align(scratch));
@@ -229,9 +232,14 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
             .lengths = read->axis ? me->clock.lengths[read->axis - 1] : NULL,
         };
     }
-    trnn_call call = {
+    const void *weights[TRNN_PARAMS_MAX];
+    for (int32_t p = 0; p < n->slots; p++)
+        weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
+    /* Every member is named, else compilers first clear all of the struct, in every step. */
+    const trnn_call call = {
         .layer = &n->layer,
         .isa = job->isa,
+        .weights = weights,
         .state = job->state + n->state,
         .scratch = (char *)job->scratch + plan->sizes.value_bytes,
         .x = numbers_of(me, x, n->axis, t),
@@ -250,8 +258,6 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
         .others = others,
         .due = trnn_due_on(&plan->graph, &me->clock, y->axis),
     };
-    for (int32_t p = 0; p < n->slots; p++)
-        call.weights[p] = trnn_node_has(n, p) ? (const char *)job->weights[i] + n->weights[p] : NULL;
     if (n->starts && call.start == 0) trnn_start_run(&call, n->state_numbers);
     run(&call);
 }

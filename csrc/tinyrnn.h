@@ -427,6 +427,9 @@ typedef struct {
     size_t widest_bytes;          /* its lower bound: the most bytes of values that are needed at once */
     size_t scratch_bytes;         /* working memory of one call; streams may share it in turn */
     size_t part_bytes;            /* additional scratch of a job with a stride */
+    /* Of a row's step, at most: bytes of weights; of a layer with few, 4 for every pair of a number that it reads and
+     * one that it writes. */
+    size_t cost;
     int32_t full_sequence; /* 1: the net needs the full sequence, so a call takes at most `steps` steps */
     uint32_t indices;      /* bit i: the i-th input is int32 indices */
 } trnn_sizes;

@@ -478,7 +478,8 @@ static void copy_input(const walk *me, int32_t i)
 /* The forward pass of a layer that has none of its own. */
 static void run(const trnn_pass *pass)
 {
-    const trnn_call call = trnn_call_of(pass);
+    const void *weights[TRNN_PARAMS_MAX];
+    const trnn_call call = trnn_call_of(pass, weights);
     pass->layer->type->run(&call);
 }
 

@@ -73,7 +73,7 @@ typedef struct {
     float *d[MOST]; /* NULL: not needed */
 } combination;
 
-static void take_value(combination *me, int32_t i, trnn_frame in, int still, const float *x)
+TRNN_INLINE void take_value(combination *me, int32_t i, trnn_frame in, int still, const float *x)
 {
     me->in[i] = in;
     me->still[i] = still;
@@ -185,8 +185,11 @@ static void go_back(const combination *me)
 
 static void arithmetic_run(const trnn_call *call)
 {
-    combination me = {
-        .op = operation_of(call->layer), .walk = trnn_walk_of_call(call), .out = call->out, .y = call->y};
+    combination me; /* set by member: an initialiser first clears all of it, in every step */
+    me.op = operation_of(call->layer);
+    me.walk = trnn_walk_of_call(call);
+    me.out = call->out;
+    me.y = call->y;
     for (int32_t i = 0; i < MOST; i++) take_value(&me, i, call->in, call->still, call->x);
     for (int32_t i = 0; i < call->count; i++)
         take_value(&me, i + 1, call->others[i].in, call->others[i].still, call->others[i].x);

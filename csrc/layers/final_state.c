@@ -47,7 +47,8 @@ static void final_state_run(const trnn_call *call)
 
 static void final_state_forward(const trnn_pass *pass)
 {
-    trnn_call call = trnn_call_of(pass);
+    const void *weights[TRNN_PARAMS_MAX];
+    trnn_call call = trnn_call_of(pass, weights);
     call.source = pass->source + (size_t)pass->first * pass->state_stride;
     call.y = pass->y + (size_t)pass->first * trnn_frame_size(pass->out);
     call.batch = pass->rows;

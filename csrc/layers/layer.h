@@ -35,12 +35,12 @@ typedef struct {
 typedef struct {
     const trnn_layer *layer;
     const trnn_kernels *isa;
-    const void *weights[TRNN_PARAMS_MAX]; /* in the order of params(); NULL for an absent one */
-    float *state;                         /* the layer's state of row 0; rows are state_stride apart */
-    void *scratch;                        /* the bytes that scratch() asks for */
-    const void *x;                        /* (steps, batch, in) */
-    float *y;                             /* (steps, batch, out) */
-    size_t state_stride;                  /* floats */
+    const void *const *weights; /* in the order of params(); NULL for an absent one */
+    float *state;               /* the layer's state of row 0; rows are state_stride apart */
+    void *scratch;              /* the bytes that scratch() asks for */
+    const void *x;              /* (steps, batch, in) */
+    float *y;                   /* (steps, batch, out) */
+    size_t state_stride;        /* floats */
     trnn_frame in, out;
     int32_t steps, batch;
     const int32_t *lengths; /* NULL, or (batch,): steps of each row in the caller's sequence */

@@ -346,7 +346,8 @@ static void batch_norm_forward(const trnn_pass *pass)
     const float *x = pass->x, *weight = pass->weights[0], *bias = pass->weights[1];
     standard *kept = pass->tape;
     if (a->use_running_stats) {
-        const trnn_call call = trnn_call_of(pass);
+        const void *weights[TRNN_PARAMS_MAX];
+        const trnn_call call = trnn_call_of(pass, weights);
         for (size_t channel = 0; channel < (size_t)a->size; channel++)
             kept[channel] = standard_of(pass->isa, (double)pass->weights[2][channel],
                                         (double)pass->weights[3][channel], 1.0, a->eps);

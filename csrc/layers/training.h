@@ -87,11 +87,13 @@ struct trnn_layer_training {
 };
 
 /* The forward part of a pass as a call of run(). */
-static inline trnn_call trnn_call_of(const trnn_pass *pass)
+static inline trnn_call trnn_call_of(const trnn_pass *pass, const void *weights[TRNN_PARAMS_MAX])
 {
-    trnn_call call = {
+    for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) weights[p] = pass->weights[p];
+    return (trnn_call){
         .layer = pass->layer,
         .isa = pass->isa,
+        .weights = weights,
         .state = pass->state,
         .scratch = pass->scratch,
         .x = pass->x,
@@ -104,8 +106,6 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass)
         .lengths = pass->lengths,
         .due = pass->due,
     };
-    for (int32_t p = 0; p < TRNN_PARAMS_MAX; p++) call.weights[p] = pass->weights[p];
-    return call;
 }
 
 /* As trnn_start_run, for the part's rows. began (batch,): 1 for rows that begin with the values. */
