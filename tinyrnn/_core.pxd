@@ -52,4 +52,5 @@ cdef class Plan:
     cdef trnn_sizes sizes
     cdef list layers, reads
     cdef const void **weights
-    cdef int64_t weights_bytes
+    cdef readonly tuple outputs  # ((planes, rows, cols), axis of time) of each; axis 0 is per sequence
+    cdef readonly bint has_rates  # an output has a rate of its own

@@ -5,7 +5,7 @@ Design
 ------
 A. A C status becomes a Python exception in ``check`` and nowhere else.
 B. Arrays are read through NumPy's C interface, which costs a few instructions where a typed
-   memoryview costs thousands. The GIL is released around every kernel.
+   memoryview costs thousands. The GIL is released around the kernels of all but the smallest steps.
 C. Each subject has a file of its own, included at the end of this one, with its design at its head.
 """
 

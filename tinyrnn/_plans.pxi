@@ -91,14 +91,14 @@ cdef class Plan:
         self.weights = <const void **> PyMem_Malloc(described.net.count * sizeof(void *))
         if self.weights == NULL:
             raise MemoryError()
-        self.weights_bytes = 4096  # the least cost of a step
-        for i in range(described.net.count):
-            self.weights_bytes += <int64_t> trnn_layer_weights_bytes(&described.layers[i])
         self.layers, self.reads = list(layers), list(getattr(layers, "reads", ()))
         self.changes = changes
         self.memory = bytes(trnn_plan_bytes(&described.net))
         self.plan = <trnn_plan *> <char *> self.memory
         check(trnn_plan_init(self.plan, &described.net, batch, most, &self.sizes), "plan")
+        cdef trnn_rate rate
+        self.outputs = tuple([describe_value(&self.sizes.outs[i]) for i in range(self.sizes.outputs)])
+        self.has_rates = any([trnn_plan_rate(self.plan, axis, &rate) for _, axis in self.outputs])
 
     def __dealloc__(self):
         PyMem_Free(self.weights)
@@ -135,17 +135,6 @@ cdef class Plan:
     def values_bytes(self):
         """Bytes of scratch for values between layers, and the least that any layout needs."""
         return self.sizes.value_bytes, self.sizes.widest_bytes
-
-    @property
-    def outputs(self):
-        """((planes, rows, cols), axis of time) of each output; axis 0 is per sequence."""
-        return [describe_value(&self.sizes.outs[i]) for i in range(self.sizes.outputs)]
-
-    @property
-    def has_rates(self):
-        """True if an output has a rate of its own."""
-        cdef trnn_rate rate
-        return any([trnn_plan_rate(self.plan, self.sizes.outs[i].axis, &rate) for i in range(self.sizes.outputs)])
 
     def rate_of(self, int32_t axis):
         """The axis of time that an axis of another rate follows, and how; None for an axis of the inputs.
@@ -231,6 +220,7 @@ cdef class Part:
     cdef Watch watch
     cdef size_t x_row, y_row, state_row  # numbers of a row in the first input, the first output, and the state
     cdef int64_t patience  # a run of more steps checks for signals between blocks
+    cdef bint brief  # a run of one step takes less time than other threads need to take over
 
     def __cinit__(self, Plan plan not None, int32_t first, int32_t stride):
         cdef const trnn_sizes *sizes = &plan.sizes
@@ -247,7 +237,9 @@ cdef class Part:
             self.job.y[i] = NULL
         self.job.stride = stride
         self.job.descending = 0
-        self.watch.blocks = max(1, PATIENCE // (plan.weights_bytes * sizes.batch * sizes.steps[0]))
+        cdef int64_t cost = min(<int64_t> sizes.cost, PATIENCE) * sizes.batch
+        self.watch.blocks = max(1, PATIENCE // ((cost + LEAST_COST * sizes.batch) * sizes.steps[0]))
+        self.brief = cost <= BRIEF and sizes.inputs == 1 and not sizes.full_sequence
         self.patience = self.watch.blocks * sizes.steps[0]
         self.x_row, self.y_row = frame_numbers(&sizes.ins[0]), frame_numbers(&sizes.outs[0])
         self.state_row = sizes.state_bytes // sizes.batch // 4
@@ -269,8 +261,11 @@ cdef class Part:
         if self.job.steps[0] > self.patience:
             self.job.poll, self.job.context = poll, &self.watch
             self.watch.left = self.watch.blocks
-        with nogil:
+        if self.brief and self.job.steps[0] == 1:
             status = trnn_run(self.plan.plan, &self.job)
+        else:
+            with nogil:
+                status = trnn_run(self.plan.plan, &self.job)
         self.job.descending = (self.job.descending + self.job.steps[0]) & 1
         return status
 

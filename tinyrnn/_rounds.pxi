@@ -20,9 +20,14 @@ cdef extern from "Python.h":
 cdef enum:
     WAIT_US = 50000  # the time between two checks for signals while a round waits
 
-# The work between two checks for signals, in bytes of weights times frames: milliseconds on a server, at most about
-# a second on a Raspberry Pi Zero.
+# Work is counted as `trnn_sizes.cost` times rows and steps. A step costs more than its numbers say, LEAST_COST a row.
+cdef int64_t LEAST_COST = 4096
+
+# The work between two checks for signals: milliseconds on a server, at most about a second on a Raspberry Pi Zero.
 cdef int64_t PATIENCE = 1 << 30
+
+# The most work of a step that keeps the GIL: about a microsecond. To give it up and take it again costs 60 ns.
+cdef int64_t BRIEF = 1 << 14
 
 
 cdef struct Watch:

@@ -120,7 +120,7 @@ cdef extern from "tinyrnn.h" nogil:
         trnn_value outs "out"[TRNN_PORTS_MAX]
         int32_t batch
         int32_t steps[TRNN_AXES_MAX]
-        size_t state_bytes, value_bytes, widest_bytes, scratch_bytes, part_bytes
+        size_t state_bytes, value_bytes, widest_bytes, scratch_bytes, part_bytes, cost
         bint full_sequence
         uint32_t indices
 

@@ -179,9 +179,10 @@ def infer(
         if last:
             raise ValueError(f"{type(net).__name__}: got last=True, but its output is one for the sequence")
         leading, swapped = leading[1:], False
-    due = due_of(call.plan, state.numbers, (steps,), (ends,))[0]
-    if due is not None:
-        leading = (due[0], *leading[1:])
+    due = None
+    if call.plan.has_rates:
+        due = due_of(call.plan, state.numbers, (steps,), (ends,))[0]
+        leading = (due[0] if due else steps, *leading[1:])
     y = _filled(leading + ((call.plan.outputs[0][0][2],) if after else out_frame), due)
     if len(call.parts) == 1:
         call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)

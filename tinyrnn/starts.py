@@ -36,6 +36,11 @@ def first_row(net: Module, slots: tuple[Slot, ...], size: int) -> Array | None:
 
 def begin(net: Module, slots: tuple[Slot, ...], numbers: Array) -> None:
     """Write the net's initial state to a new state, which is zeros."""
+    for _, leaf in net._leaves():
+        if leaf._start:
+            break
+    else:  # as in most nets
+        return
     batch = slots[0].shape[1] if slots else 0
     if batch:
         row = first_row(net, slots, numbers.size // batch)

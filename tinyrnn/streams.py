@@ -68,7 +68,10 @@ class State(Mapping[str, NDArray[np.float32]]):
         cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
-        return cls._begun(None, nbytes, slots, start, what)
+        state = cls(_core.aligned_zeros(nbytes), slots)
+        if start is not None:
+            state.take(start, what)
+        return state
 
     @classmethod
     def begun(
@@ -79,15 +82,10 @@ class State(Mapping[str, NDArray[np.float32]]):
         start: Mapping[str, Any] | None = None,
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else the net's initial state."""
-        return cls._begun(net, nbytes, slots, start, f"{type(net).__name__}: initial state")
-
-    @classmethod
-    def _begun(cls, net: Module | None, nbytes: int, slots: tuple[Slot, ...], start: Any, what: str) -> State:
         state = cls(_core.aligned_zeros(nbytes), slots)
-        if net is not None:
-            starts.begin(net, slots, state._numbers)
+        starts.begin(net, slots, state._numbers)
         if start is not None:
-            state.take(start, what)
+            state.take(start, f"{type(net).__name__}: initial state")
         return state
 
     def __iter__(self) -> Iterator[str]:
