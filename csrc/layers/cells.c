@@ -4,12 +4,12 @@
 #define STEP(lower, kernel, type) \
     static void lower(const trnn_kernels *isa, const type *cell) { TRNN_KERNEL(isa, kernel)(cell); }
 
-#define LAYER(lower, first, first_back, ...)                                                          \
+#define LAYER(lower, first, first_back, scanned, taped, ...)                                          \
     STEP(lower##_step, lower, trnn_cell)                                                              \
-    STEP(lower##_step_taped, lower##_taped, trnn_cell)                                                \
+    STEP(lower##_step_taped, taped, trnn_cell)                                                        \
     STEP(lower##_step_back, lower##_back, trnn_cell_back)                                             \
     static const trnn_recurrent_kind lower##_kind = {                                                 \
-        .facts = {__VA_ARGS__}, .step = lower##_step, .round1 = first};                               \
+        .facts = {__VA_ARGS__}, .step = lower##_step, .round1 = first, .scan = scanned};              \
     static const trnn_recurrent_back lower##_back = {                                                 \
         .step_taped = lower##_step_taped, .step_back = lower##_step_back, .round1_back = first_back}; \
     const trnn_layer_type trnn_##lower = {                                                            \
@@ -35,11 +35,13 @@
         .family = &lower##_back,                                                                      \
     };
 
-#define TRNN_CELL(lower, ...) LAYER(lower, NULL, NULL, __VA_ARGS__)
+#define TRNN_CELL(lower, ...)      LAYER(lower, NULL, NULL, NULL, lower##_taped, __VA_ARGS__)
+#define TRNN_CELL_SCAN(lower, ...) LAYER(lower, NULL, NULL, trnn_recurrent_scan, lower, __VA_ARGS__)
 #define TRNN_CELL_TWO(lower, ...)                                 \
     STEP(lower##_step1, lower##_round1, trnn_cell)                \
     STEP(lower##_step1_back, lower##_round1_back, trnn_cell_back) \
-    LAYER(lower, lower##_step1, lower##_step1_back, __VA_ARGS__)
+    LAYER(lower, lower##_step1, lower##_step1_back, NULL, lower##_taped, __VA_ARGS__)
 #include "../cells/cells.def"
 #undef TRNN_CELL
 #undef TRNN_CELL_TWO
+#undef TRNN_CELL_SCAN
