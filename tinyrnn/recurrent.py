@@ -106,7 +106,7 @@ class _Recurrent(Net):
             reads = self._output_size * self._directions
 
     def _first_weights(self, reads: int) -> initial.Initialise:
-        """What a level that reads so many numbers starts from."""
+        """Initial weights of a level that reads so many numbers."""
         return initial.uniform(1 / math.sqrt(self.hidden_size))
 
     def config(self) -> dict[str, Any]:
