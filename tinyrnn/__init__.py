@@ -41,6 +41,7 @@ from tinyrnn.activations import (
 )
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
 from tinyrnn.attributes import absent_from
+from tinyrnn.cells import QRNN, IndRNN, IndRNNCell, MinGRU, MinGRUCell, MinLSTM, MinLSTMCell, QRNNCell
 from tinyrnn.convolution import Conv2d, ConvTranspose1d
 from tinyrnn.errors import LoadError, NonFiniteError, ShapeError, WeightsError
 from tinyrnn.frames import (
@@ -189,6 +190,7 @@ __all__ = [
     "GELU",
     "GRU",
     "LSTM",
+    "QRNN",
     "RNN",
     "SELU",
     "Abs",
@@ -234,6 +236,8 @@ __all__ = [
     "Hardtanh",
     "History",
     "HuberLoss",
+    "IndRNN",
+    "IndRNNCell",
     "Input",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -259,6 +263,10 @@ __all__ = [
     "Mean",
     "MeanOverTime",
     "Memory",
+    "MinGRU",
+    "MinGRUCell",
+    "MinLSTM",
+    "MinLSTMCell",
     "Minimum",
     "Mish",
     "Multiply",
@@ -272,6 +280,7 @@ __all__ = [
     "Pow",
     "Power",
     "Prod",
+    "QRNNCell",
     "RNNCell",
     "ReLU",
     "ReLU6",

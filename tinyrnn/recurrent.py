@@ -36,6 +36,7 @@ class _Recurrent(Net):
     _gates: int
     _later: ClassVar[Mapping[str, Any]] = {}  # arguments that came later, each with what it was before
     _cell = False  # keeps c beside h
+    _hidden_product = True  # multiplies h with a matrix
     _optional_peephole = False  # the core's argument of a kind that may have peepholes
     _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
@@ -100,9 +101,13 @@ class _Recurrent(Net):
                 level=i,
                 peephole=self._optional_peephole,
             )
-            level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
+            level.initialise = self._first_weights(reads)
             self._levels.append(level)
             reads = self._output_size * self._directions
+
+    def _first_weights(self, reads: int) -> initial.Initialise:
+        """Initial weights of a level that reads so many numbers."""
+        return initial.uniform(1 / math.sqrt(self.hidden_size))
 
     def config(self) -> dict[str, Any]:
         """The arguments that build the same net again, without later ones that change nothing."""
@@ -416,7 +421,7 @@ def _other_kind(kind: type[_Recurrent], expected: int, shapes: Mapping[str, tupl
     """Text for a message: the kind that the number of gates suggests, if it is not the ``expected`` one."""
     key = "weight_hh_l0" if "weight_hh_l0" in shapes else "weight_hh"
     shape = shapes.get(key, ())
-    if len(shape) != 2 or 0 in shape or "weight_hr_l0" in shapes:
+    if len(shape) != 2 or 0 in shape or "weight_hr_l0" in shapes or not kind._hidden_product:
         return ""
     gates, rest = divmod(shape[0], shape[1])
     name = {1: "RNN", 3: "GRU", 4: "LSTM"}.get(gates)
@@ -433,16 +438,16 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
     """Return the constructor's arguments for tensors of these shapes, which have a layer's names."""
     name, gates = kind.__name__, kind._gates_with(options)
     shapes = {key: np.shape(value) for key, value in given.items()}
-    for key in ("weight_ih_l0", "weight_hh_l0"):
+    for key in ("weight_ih_l0", "weight_hh_l0")[: 1 + kind._hidden_product]:
         called = kind._called(key)
         if key not in shapes:
             raise lacking(name, called, map(kind._called, shapes), (called, key))
         if len(shapes[key]) != 2:
             raise WeightsError(f"{name}: {called} has shape {shapes[key]}, expected two axes")
     projection = shapes.get("weight_hr_l0")
-    if projection and not kind._cell:
+    if projection and not issubclass(kind, _LSTM):
         raise WeightsError(f"{name}: weight_hr_l0 is a projection, which only an LSTM has: use tr.LSTM")
-    if "weight_peephole_l0" in shapes and not kind._cell:
+    if "weight_peephole_l0" in shapes and not issubclass(kind, _LSTM):
         raise WeightsError(f"{name}: weight_peephole_l0 is of peepholes, which only an LSTM has: use tr.LSTM")
     mistaken = _other_kind(kind, gates, shapes)
     if mistaken:
@@ -463,7 +468,7 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
         "bias": "bias_ih_l0" in shapes,
         "bidirectional": "weight_ih_l0_reverse" in shapes,
     }
-    if kind._cell:
+    if issubclass(kind, _LSTM):
         sizes["proj_size"] = int(projection[0]) if projection else 0
         sizes["peephole"] = "weight_peephole_l0" in shapes
     return sizes

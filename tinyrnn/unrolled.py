@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.outlines import Line, Outline
 from tinyrnn.plans import Cores
-from tinyrnn.recurrent import _GRU, _LSTM, GRU, LSTM, RNN, _Recurrent
+from tinyrnn.recurrent import _Recurrent
 from tinyrnn.tensors import Array, Frame
 from tinyrnn.tracing import Entry, alone, check_rate, entered
 
@@ -602,7 +603,8 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
         for i, (name, _) in enumerate(core.params)
         if name.endswith(_REVERSE) == bool(direction)
     }
-    kind = LSTM if isinstance(leaf, _LSTM) else GRU if isinstance(leaf, _GRU) else RNN
+    own = next(kind for kind in type(leaf).__mro__ if kind.__module__.startswith("tinyrnn."))
+    kind: type[_Recurrent] = getattr(import_module(own.__module__), own.__name__.removesuffix("Cell"))
     place = leaf._levels.index(core) * leaf._directions + direction
     tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
     return kind.from_state_dict(tensors, **leaf._formula())

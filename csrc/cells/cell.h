@@ -27,6 +27,9 @@
  *     name_backward(cell_unit_back *u)        as above; it may set the gradients of first gates, too, and keep others
  *     name_first_backward(cell_unit_back *u)  from u->dh, the gradient of m: sets the remaining gradients of first
  *                                             gates, and u->dh_own and u->dstate, which are as name_backward left them
+ *
+ * A cell without a product with h, TRNN_CELL_SCAN and .no_hh = 1, has the two formulas of any cell; its sums are their
+ * input parts. One kernel walks many of its steps.
  */
 #ifndef TRNN_CELL_H
 #define TRNN_CELL_H
@@ -39,7 +42,7 @@ typedef struct {
     int32_t gates;   /* 1 .. TRNN_GROUP: rows of a matrix for each unit, in the formula's order */
     int32_t states;  /* 0 .. TRNN_CELL_STATES_MAX: vectors of H numbers that a step passes on beside h */
     int32_t own;     /* 1: the formula reads h itself, not only its product; excludes a projection */
-    int32_t no_hh;   /* 1: no product with h, so neither weight_hh nor bias_hh */
+    int32_t no_hh;   /* 1: no product with h, so neither weight_hh nor bias_hh; excludes apart, too */
     int32_t second;  /* gates of the second round, the last ones; excludes apart, no_hh and a projection */
     uint32_t apart;  /* bit g: the formula reads both parts of gate g's sum; bias_hh is in the hidden one */
     int32_t vectors; /* vectors of H parameters that the formula reads: one tensor, (vectors * H,) */

@@ -39,6 +39,7 @@
 #include "../cells/cells.def"
 #undef TRNN_CELL
 #undef TRNN_CELL_TWO
+#undef TRNN_CELL_SCAN
 #undef TRNN_CELL_FORMULAS
 #include "grad.inc"
 #include "norm.inc"

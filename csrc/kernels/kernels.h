@@ -44,7 +44,7 @@ typedef struct {
  * reads. Members for which the cell has no fact (cells/cell.h) are not read. For a cell of two rounds, one round: its
  * matrix and gates are meant by `hidden`, `gates` and so on. */
 typedef struct {
-    trnn_matrix hidden; /* (gates * H, numbers of h: H, or P with a projection); no_hh: only its shape */
+    trnn_matrix hidden; /* (gates * H, numbers of h: H, or P with a projection); not read if no_hh */
     int32_t rows;       /* B */
     int32_t units;      /* H */
     const trnn_recurrent_args *args;
@@ -64,6 +64,10 @@ typedef struct {
     int32_t descending; /* 1: the last group first; changes no bit */
     float *tape;        /* <cell>_taped: as `gates`: a number for each gate; may be `gates` */
     float *tape_h;      /* <cell>_taped: as `tape`, for apart gates: a second number for each */
+    /* no_hh: steps, and how far the next one's `gates` and `y` are, which may be negative. A step's h is the y before
+     * it. One step may keep a tape, if `tape` is not NULL. */
+    int32_t steps;
+    ptrdiff_t gates_step, y_step;
 } trnn_cell;
 
 /* The same step in the backward pass: from the tape to the gradients of the gates' sums. Padding units get zeros.

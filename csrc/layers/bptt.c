@@ -284,6 +284,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .y_stride = (size_t)units,
         .tape = gates,
         .tape_h = at(me, tape->hidden, t, b, me->gates),
+        .steps = 1,
     };
     if (me->rounds > 1) {
         const float *before = cell.h;

@@ -107,7 +107,12 @@ void trnn_gates(const trnn_gates_job *job)
                       .y_stride = units,
                       .scratch = scratch.hidden,
                       .tape = scratch.tape,
-                      .tape_h = scratch.tape_h};
+                      .tape_h = scratch.tape_h,
+                      .steps = 1};
+    if (facts->no_hh) {
+        input.y = scratch.tape;
+        cell.gates = scratch.tape;
+    }
 
     for (int32_t i = 0; i < job->steps; i++) {
         const size_t t = (size_t)(reverse ? job->steps - 1 - i : i);
@@ -131,6 +136,7 @@ void trnn_gates(const trnn_gates_job *job)
             cell2.tape = scratch.tape + at2;
             back->step_taped(job->isa, &cell2);
         } else {
+            if (facts->no_hh) TRNN_KERNEL(job->isa, product)(&input);
             back->step_taped(job->isa, &cell);
         }
         unpack(job, scratch.tape, t);

@@ -33,6 +33,7 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     const int32_t hidden = a->hidden_size, proj = a->proj_size;
     assert(facts->gates >= 1 && facts->gates <= TRNN_GROUP && facts->states <= TRNN_CELL_STATES_MAX);
     assert(!facts->projection || (!facts->own && !facts->no_hh));
+    assert(!facts->no_hh || !facts->apart);
     assert(facts->second < facts->gates &&
            (!facts->second || (!facts->apart && !facts->no_hh && !facts->projection)));
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
@@ -110,8 +111,8 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     const size_t size = trnn_gates_size(layer);
     recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
-    const int two = trnn_facts_of(layer)->second > 0;
-    scratch.gates = trnn_take(cursor, chunk > 1 || two ? trnn_times((size_t)rows, size) : 0);
+    const int two = trnn_facts_of(layer)->second > 0, kept = two || trnn_facts_of(layer)->no_hh;
+    scratch.gates = trnn_take(cursor, chunk > 1 || kept ? trnn_times((size_t)rows, size) : 0);
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
     scratch.inner =
         trnn_take(cursor, a->proj_size || two ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
@@ -158,6 +159,82 @@ static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_
                       (size_t)size * sizeof(float));
 }
 
+/* A cell without a product with h goes through a chunk in one call of its kernel, for all rows or, if they end at
+ * different steps, for each. */
+void trnn_recurrent_scan(const trnn_call *call, const trnn_cell *cell, float *state, int32_t first,
+                         int32_t count, int reverse, int32_t offset)
+{
+    const trnn_layer *layer = call->layer;
+    const size_t batch = (size_t)call->batch, out = (size_t)call->out.cols, gates = cell->gates_stride;
+    const int32_t size = trnn_output_size(layer), rows = call->lengths ? 1 : call->batch;
+    trnn_cell own = *cell;
+    own.rows = rows;
+    own.gates_step = (ptrdiff_t)(batch * gates) * (reverse ? -1 : 1);
+    own.y_step = (ptrdiff_t)(batch * out) * (reverse ? -1 : 1);
+    for (int32_t t = first; t < first + count; t++) clear_ended(call, t, offset, size);
+    for (int32_t b = 0; b < call->batch; b += rows) {
+        const int32_t left = call->lengths ? call->lengths[b] - call->start - first : count;
+        own.steps = left < count ? left : count;
+        if (own.steps <= 0) continue;
+        const size_t row = (size_t)b, t = reverse ? (size_t)own.steps - 1 : 0;
+        float *h = state + row * call->state_stride;
+        own.gates = cell->gates + (t * batch + row) * gates;
+        own.y = call->y + (((size_t)first + t) * batch + row) * out + offset;
+        own.h = h;
+        own.states = h + size;
+        trnn_recurrent_kind_of(layer)->step(call->isa, &own);
+        const float *last = own.y + own.y_step * (own.steps - 1);
+        for (int32_t r = 0; r < rows; r++)
+            trnn_copy(h + (size_t)r * call->state_stride, last + (size_t)r * out,
+                      (size_t)size * sizeof(float));
+    }
+}
+
+/* The second round's product of the input, from the first one's. */
+static trnn_product second_input(const trnn_call *call, const void *const *slots, const trnn_product *first)
+{
+    const size_t at = trnn_round_at(call->layer, 1);
+    trnn_product second = *first;
+    second.matrix = trnn_matrix_ih(call->layer, 1, slots[WEIGHT_IH]);
+    second.cols = (int32_t)(trnn_gates_size(call->layer) - at);
+    second.bias = first->bias ? first->bias + at : NULL;
+    second.y = first->y + at;
+    return second;
+}
+
+static void second_product(const trnn_call *call, const void *const *slots, const trnn_product *input)
+{
+    const trnn_product second = second_input(call, slots, input);
+    TRNN_KERNEL(call->isa, product)(&second);
+}
+
+/* Both rounds of a step. The second one reads the weights in the other order. */
+static void two_rounds(const trnn_call *call, const void *const *slots, const trnn_cell *cell, float *y)
+{
+    const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(call->layer);
+    trnn_cell second = *cell;
+    trnn_product input;
+    if (cell->input) {
+        input = second_input(call, slots, cell->input);
+        input.descending = !cell->descending;
+        second.input = &input;
+    }
+    second.hidden = trnn_matrix_hh(call->layer, 1, slots[WEIGHT_HH]);
+    second.gates += trnn_round_at(call->layer, 1);
+    second.h = cell->y;
+    second.h_stride = cell->y_stride;
+    second.before = cell->h;
+    second.between = cell->tape;
+    second.tape = NULL;
+    second.y = y;
+    second.y_stride = (size_t)call->out.cols;
+    second.descending = !cell->descending;
+    kind->round1(call->isa, cell);
+    kind->step(call->isa, &second);
+}
+
+const trnn_recurrent_two trnn_recurrent_rounds = {second_product, two_rounds};
+
 /* Runs one direction, which writes the columns of y from `offset` on. `slots` are the direction's weights, `state`
  * its numbers of row 0. */
 static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const void *const *slots,
@@ -170,12 +247,12 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const int32_t units = a->hidden_size, size = trnn_output_size(layer);
     const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
-    const int together = chunk == 1, projects = slots[WEIGHT_HR] != NULL;
+    const int together = chunk == 1 && !kind->scan, projects = slots[WEIGHT_HR] != NULL;
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
     const float *bias = slots[BIAS_IH] ? scratch->bias : NULL;
-    const size_t at2 = facts->second ? trnn_round_at(layer, 1) : gates; /* of the sums of a second round */
-    trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)at2, bias,
+    const size_t sums = kind->two ? trnn_round_at(layer, 1) : gates; /* of the first round */
+    trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)sums, bias,
                                          NULL, scratch->gates, scratch->input);
     input.y_stride = gates;
     int32_t first = 0; /* step of the chunk, in the order of time */
@@ -198,25 +275,14 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .h_stride = call->state_stride,
                       .before_stride = call->state_stride,
                       .states_stride = call->state_stride,
-                      .y_stride = projects ? (size_t)units : out,
+                      .y_stride = projects || kind->two ? (size_t)units : out,
                       .scratch = scratch->hidden,
                       .descending = call->descending,
-                      .tape = NULL,
-                      .tape_h = NULL};
-
-    trnn_product input2;
-    trnn_cell cell2;
-    if (facts->second) {
-        input2 = trnn_product_of(trnn_matrix_ih(layer, 1, slots[WEIGHT_IH]), 0, (int32_t)(gates - at2),
-                                 bias ? bias + at2 : NULL, NULL, scratch->gates + at2, scratch->input);
-        input2.y_stride = gates;
-        cell2 = cell;
-        cell2.hidden = trnn_matrix_hh(layer, 1, slots[WEIGHT_HH]);
-        cell2.input = together ? &input2 : NULL;
-        cell2.h = cell.y;
-        cell2.h_stride = cell.y_stride = (size_t)units;
-        cell.tape = scratch->gates;
-    }
+                      .tape = kind->two ? scratch->gates : NULL,
+                      .tape_h = NULL,
+                      .steps = 1,
+                      .gates_step = 0,
+                      .y_step = 0};
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
@@ -227,11 +293,11 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             input.rows = count * call->batch;
             input.x = (const float *)call->x + (size_t)first * batch * (size_t)a->input_size;
             TRNN_KERNEL(call->isa, product)(&input);
-            if (facts->second) {
-                input2.rows = input.rows;
-                input2.x = input.x;
-                input2.descending = input.descending;
-                TRNN_KERNEL(call->isa, product)(&input2);
+            if (kind->two) kind->two->product(call, slots, &input);
+            if (kind->scan) {
+                kind->scan(call, &cell, state, first, count, reverse, offset);
+                i += count - 1;
+                continue;
             }
         }
         clear_ended(call, t, offset, size);
@@ -251,19 +317,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             }
             cell.h = h;
             cell.states = h + size;
-            if (facts->second) {
+            if (kind->two) {
                 if (!together) cell.tape = scratch->gates + (at - (size_t)first * batch) * gates;
-                kind->round1(call->isa, &cell);
-                input2.rows = input.rows;
-                input2.x = input.x;
-                cell2.rows = cell.rows;
-                cell2.descending = input2.descending = !cell.descending;
-                cell2.gates = cell.gates + at2;
-                cell2.before = h;
-                cell2.between = cell.tape;
-                cell2.states = cell.states;
-                cell2.y = y;
-                kind->step(call->isa, &cell2);
+                kind->two->step(call, slots, &cell, y);
             } else {
                 cell.y = projects ? scratch->inner : y;
                 kind->step(call->isa, &cell);

@@ -8,11 +8,25 @@
 /* The slots of one direction, in PyTorch's order. */
 enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, VECTORS, RECURRENT_SLOTS };
 
+/* `count` steps of one direction whose input part is known, the first of them in the order of time is `first`: `cell` is
+ * its cell, `state` its numbers of row 0, `offset` its first column of y. */
+typedef void trnn_recurrent_chunk(const trnn_call *call, const trnn_cell *cell, float *state, int32_t first,
+                                  int32_t count, int reverse, int32_t offset);
+
+/* What a run does for a cell of two rounds alone, so that a program without one leaves it out. `slots` are the weights of
+ * a direction; `input` and `cell` are the first round's, which the second one's are made of. */
+typedef struct {
+    void (*product)(const trnn_call *call, const void *const *slots, const trnn_product *input);
+    void (*step)(const trnn_call *call, const void *const *slots, const trnn_cell *cell, float *y);
+} trnn_recurrent_two;
+
 /* A cell: `family` of its layer type. */
 typedef struct {
     trnn_cell_facts facts;
     void (*step)(const trnn_kernels *isa, const trnn_cell *cell);   /* the last round */
     void (*round1)(const trnn_kernels *isa, const trnn_cell *cell); /* the first of two; else NULL */
+    const trnn_recurrent_two *two; /* cells of two rounds: trnn_recurrent_rounds; else NULL */
+    trnn_recurrent_chunk *scan;    /* cells without a product with h: trnn_recurrent_scan; else NULL */
 } trnn_recurrent_kind;
 
 /* Its backward pass: `family` of its training. */
@@ -146,6 +160,8 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params);
 size_t trnn_recurrent_state(const trnn_layer *layer);
 int trnn_recurrent_start(const trnn_layer *layer, int32_t r, int32_t p, trnn_start_part *part);
 trnn_layer_bytes trnn_recurrent_scratch;
+trnn_recurrent_chunk trnn_recurrent_scan;
+extern const trnn_recurrent_two trnn_recurrent_rounds;
 void trnn_recurrent_run(const trnn_call *call);
 int trnn_recurrent_full_sequence(const trnn_layer *layer);
 

@@ -289,7 +289,8 @@ static int is_recurrent(const trnn_layer *layer)
 {
     return layer->type == &trnn_rnn || layer->type == &trnn_lstm || layer->type == &trnn_gru ||
            layer->type == &trnn_gru_before || layer->type == &trnn_lstm_coupled ||
-           layer->type == &trnn_lstm_peephole;
+           layer->type == &trnn_lstm_peephole || layer->type == &trnn_min_gru ||
+           layer->type == &trnn_min_lstm || layer->type == &trnn_qrnn || layer->type == &trnn_indrnn;
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -458,7 +459,7 @@ static void absurd_training(memory *training, const trnn_net *net, int32_t batch
     const double tape = (double)after.tape_bytes, frames = (double)batch * (double)steps;
     const double most = tape * (1.0 + 1e-15); /* sums of doubles of this size are rounded */
     const double in = bytes_of_frames(frames, after.in[0].frame),
-                 out = bytes_of_frames(frames, after.out[0].frame);
+                 out = bytes_of_frames((double)batch * after.out_steps[0], after.out[0].frame);
     check(tape + (double)after.state_bytes + (double)after.scratch_bytes <= limit, "sizes beyond addresses");
     check((double)after.x[0] + in <= most && (double)after.dx[0] + in <= most,
           "x or dx lies beyond the tape");

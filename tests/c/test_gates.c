@@ -105,15 +105,33 @@ static double gru(const double *gates, double *states, double h)
     return (1.0 - gates[1]) * gates[2] + gates[1] * h;
 }
 
+static double min_gru(const double *gates, double *states, double h)
+{
+    (void)states;
+    return (1.0 - gates[0]) * h + gates[0] * gates[1];
+}
+
+static double min_lstm(const double *gates, double *states, double h)
+{
+    (void)states;
+    return (gates[1] * h + gates[0] * gates[2]) / (gates[0] + gates[1]);
+}
+
+static double qrnn(const double *gates, double *states, double h)
+{
+    (void)h;
+    states[0] = gates[1] * states[0] + (1.0 - gates[1]) * gates[0];
+    return gates[2] * states[0];
+}
+
 static void names(void)
 {
-    const trnn_layer layers[] = {{TRNN_TRAINED(lstm)},
-                                 {TRNN_TRAINED(gru)},
-                                 {TRNN_TRAINED(rnn)},
-                                 {TRNN_TRAINED(gru_before)},
-                                 {TRNN_TRAINED(lstm_coupled)}};
-    static const char *const wanted[] = {"ifgo", "rzn", "", "rzn", "igo"};
-    for (size_t i = 0; i < 5; i++)
+    const trnn_layer layers[] = {{TRNN_TRAINED(lstm)},         {TRNN_TRAINED(gru)},
+                                 {TRNN_TRAINED(rnn)},          {TRNN_TRAINED(gru_before)},
+                                 {TRNN_TRAINED(lstm_coupled)}, {TRNN_TRAINED(min_gru)},
+                                 {TRNN_TRAINED(min_lstm)},     {TRNN_TRAINED(qrnn)}};
+    static const char *const wanted[] = {"ifgo", "rzn", "", "rzn", "igo", "zn", "ifg", "zfo"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         check(strcmp(trnn_layer_gates(&layers[i]), wanted[i]) == 0, "names of the gates of %s", wanted[i]);
     const trnn_layer linear = {TRNN_TRAINED(linear)};
     check(trnn_layer_gates(&linear) == NULL, "a linear layer has no gates");
@@ -135,6 +153,9 @@ void test_gates(void)
                                     : type == &trnn_lstm_coupled  ? lstm_coupled
                                     : type == &trnn_gru           ? gru
                                     : type == &trnn_gru_before    ? gru
+                                    : type == &trnn_min_gru       ? min_gru
+                                    : type == &trnn_min_lstm      ? min_lstm
+                                    : type == &trnn_qrnn          ? qrnn
                                                                   : NULL;
             gates_of_model(&m, isa, formula);
         }

@@ -211,7 +211,8 @@ def listed(path: str, macro: str) -> list[list[str]]:
     assert sorted(files) == sorted(file.stem for file in folder.glob("*.inc"))
     found = []
     for file in files:
-        (names,) = re.findall(rf"^{macro}(?:_TWO)?\(((?:\w+, )+)\.", code(folder / f"{file}.inc"), flags=re.M)
+        text = code(folder / f"{file}.inc")
+        (names,) = re.findall(rf"^{macro}(?:_TWO|_SCAN)?\(((?:\w+, )+)\.", text, flags=re.M)
         found.append([file, *names.removesuffix(", ").split(", ")])
     return found
 
@@ -246,7 +247,7 @@ def test_every_cell_is_there() -> None:
     for file, name in listed("cells/cells.def", "TRNN_CELL"):
         assert file == name
         formulas = re.findall(r"^TRNN_INLINE void (\w+)\(", code(CSRC / "cells" / f"{file}.inc"), flags=re.M)
-        rounds = re.findall(r"^TRNN_CELL(_TWO)?\(", code(CSRC / "cells" / f"{file}.inc"), flags=re.M)
+        rounds = re.findall(r"^TRNN_CELL(_TWO|_SCAN)?\(", code(CSRC / "cells" / f"{file}.inc"), flags=re.M)
         wanted = ["_forward", "_backward"]
         if rounds == ["_TWO"]:
             wanted = ["_first", *wanted, "_first_backward"]

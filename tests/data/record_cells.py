@@ -1,19 +1,20 @@
-"""Record outputs and gradients of the cells that PyTorch lacks, written out in its autograd, as cells.npz.
+"""Record outputs and gradients of the cells that PyTorch lacks, written out in its autograd.
 
-PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py
+PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py [cells small_cells]
 """
 
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import torch
-from cell_cases import Case, case
+from cell_cases import SMALL, VARIANTS, Case, case
 from folders import DATA
 from written_out import run
 
-SEEDS = range(1000, 1008)
+RECORDED = {"cells": (range(1000, 1008), VARIANTS), "small_cells": (range(2000, 2010), SMALL)}
 
 
 def results(given: Case) -> dict[str, np.ndarray]:
@@ -37,12 +38,13 @@ def results(given: Case) -> dict[str, np.ndarray]:
     }
 
 
-def main() -> None:
-    """Write the file."""
+def record(file: str) -> None:
+    """Write a file."""
+    seeds, variants = RECORDED[file]
     arrays: dict[str, np.ndarray] = {}
     index = []
-    for seed in SEEDS:
-        given = case(seed)
+    for seed in seeds:
+        given = case(seed, variants)
         index.append(
             {"seed": seed, "layer": given.layer, "arguments": given.arguments, "lengths": given.lengths}
         )
@@ -54,7 +56,7 @@ def main() -> None:
         for name, array in results(given).items():
             arrays[f"{seed} {name}"] = array.astype(np.float32)
     head = json.dumps({"torch": torch.__version__, "cases": index})
-    np.savez_compressed(DATA / "cells.npz", index=np.array(head), **arrays)
+    np.savez_compressed(DATA / f"{file}.npz", index=np.array(head), **arrays)
 
 
 def _states(given: Case) -> list[np.ndarray | None]:
@@ -63,4 +65,5 @@ def _states(given: Case) -> list[np.ndarray | None]:
 
 
 if __name__ == "__main__":
-    main()
+    for file in sys.argv[1:] or RECORDED:
+        record(file)

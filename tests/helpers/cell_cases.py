@@ -17,6 +17,15 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"peephole": True, "coupled": True}),
 ]
 
+# Layers that PyTorch lacks, each with its options.
+SMALL: list[tuple[str, dict[str, Any]]] = [
+    ("MinGRU", {}),
+    ("MinLSTM", {}),
+    ("QRNN", {}),
+    ("IndRNN", {"nonlinearity": "relu"}),
+    ("IndRNN", {"nonlinearity": "tanh"}),
+]
+
 
 class Case(NamedTuple):
     """A layer with its tensors, and a call of it forwards and backwards; states are (h,) or (h, c)."""
@@ -37,10 +46,15 @@ class Case(NamedTuple):
         return net
 
 
-def case(seed: int) -> Case:
+def has_c(layer: str) -> bool:
+    """True if its state is a pair."""
+    return layer in ("LSTM", "QRNN")
+
+
+def case(seed: int, variants: list[tuple[str, dict[str, Any]]] = VARIANTS) -> Case:
     """A configuration of one of the variants, in turn."""
     draw = Draw(seed)
-    layer, options = VARIANTS[seed % len(VARIANTS)]
+    layer, options = variants[seed % len(variants)]
     levels = draw.of(1, 1, 2)
     hidden = draw.size(high=50 if levels == 1 else 20)
     arguments = {
@@ -64,7 +78,7 @@ def case(seed: int) -> Case:
             tensors[name] = array * np.float32(4 / max(4, array.shape[1] ** 0.5))
     steps, batch = draw.int(1, 9), draw.int(1, 6)
     ways = 2 if arguments["bidirectional"] else 1
-    sizes = [size, hidden][: 1 + (layer == "LSTM")]
+    sizes = [size, hidden][: 1 + has_c(layer)]
     return Case(
         layer,
         arguments,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import oracle_cells
 import oracle_frames
 from numpy.typing import NDArray
 
@@ -159,10 +160,24 @@ def step(kind: str, w: Tensors, x: Array, state: tuple[Array, ...], formula: Map
         return lstm_step(w, x, *state, **formula)
     if kind == "GRU":
         return (gru_step(w, x, *state, **formula),)
+    if kind in oracle_cells.STEPS:
+        return oracle_cells.STEPS[kind](w, {}, x, *state, **formula)[0]
     return (rnn_step(w, x, *state, relu if formula.get("nonlinearity") == "relu" else np.tanh),)
 
 
 # ---- sequences ----------------------------------------------------------------------------------
+
+RECURRENT = ("RNN", "LSTM", "GRU", *oracle_cells.STEPS)
+STATES = {"RNN": "h", "LSTM": "hc", "GRU": "h", **oracle_cells.STATES}
+
+
+def state_sizes(kind: str, w: Tensors, level: str, coupled: bool = False) -> list[int]:
+    """The numbers of h, and of c where there is one; ``level`` ends the names of the tensors."""
+    rows = len(w[f"weight_ih{level}"])
+    if kind in oracle_cells.GATES:
+        return [rows // oracle_cells.GATES[kind]] * len(STATES[kind])
+    sizes = [w[f"weight_hh{level}"].shape[1]]
+    return [*sizes, rows // (3 if coupled else 4)] if kind == "LSTM" else sizes
 
 
 def recurrent(
@@ -185,14 +200,12 @@ def recurrent(
         x = x.swapaxes(0, 1)
     steps, batch, _ = x.shape
     lengths = [steps] * batch if lengths is None else lengths
-    sizes = [w["weight_hh_l0"].shape[1]]  # of h
-    if kind == "LSTM":
-        sizes.append(len(w["weight_ih_l0"]) // (3 if formula.get("coupled") else 4))  # of c
+    sizes = state_sizes(kind, w, "_l0", formula.get("coupled", False))
     directions = ["", "_reverse"] if bidirectional else [""]
     if hx is None:
         initial = [np.zeros((num_layers * len(directions), batch, size)) for size in sizes]
     else:
-        given = hx if kind == "LSTM" else (hx,)
+        given = hx if len(sizes) == 2 else (hx,)
         initial = [part if batched else part[:, np.newaxis] for part in given]
     final = [np.empty_like(part) for part in initial]
 
@@ -216,13 +229,13 @@ def recurrent(
         x, final = x[:, 0], [part[:, 0] for part in final]
     elif batch_first:
         x = x.swapaxes(0, 1)
-    return x, tuple(final) if kind == "LSTM" else final[0]
+    return x, tuple(final) if len(sizes) == 2 else final[0]
 
 
 def cell(kind: str, w: Tensors, x: Array, hx: Any = None, **formula: Any) -> Any:
     """One step of one row or of a batch: the state after it."""
-    size = w["weight_hh"].shape[1]
-    count = 2 if kind == "LSTM" else 1
+    sizes = state_sizes(kind, w, "", formula.get("coupled", False))
+    size, count = sizes[0], len(sizes)
     given = [np.zeros((*x.shape[:-1], size))] * count if hx is None else hx if count == 2 else [hx]
     rows = x.reshape(-1, x.shape[-1])
     before = [part.reshape(-1, size) for part in given]
@@ -314,7 +327,7 @@ def run(
                 for key, value in tensors.items()
                 if key.startswith(f"{name}.")
             }
-            recurs = kind in ("RNN", "LSTM", "GRU")
+            recurs = kind in RECURRENT
             x = run(kind, its_arguments, own, x, lengths=lengths if recurs else None)
             x = x[0] if recurs else x
         return x
@@ -327,10 +340,10 @@ def run(
     if hx is not None:
         wide = tuple(np.asarray(part, np.float64) for part in hx) if isinstance(hx, (tuple, list)) else hx
         hx = wide if isinstance(wide, tuple) else np.asarray(wide, np.float64)
-    if layer in ("RNNCell", "LSTMCell", "GRUCell"):
+    if layer.endswith("Cell"):
         formula = {key: given[key] for key in FORMULA if key in given}
         return cell(layer.removesuffix("Cell"), w, x, hx, **formula)
-    if layer in ("RNN", "LSTM", "GRU"):
+    if layer in RECURRENT:
         options = ("num_layers", "bidirectional", "batch_first", *FORMULA)
         return recurrent(layer, w, x, hx, lengths, **{key: given[key] for key in options if key in given})
     if layer == "Conv1d":

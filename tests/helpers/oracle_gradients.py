@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import oracle_cells
 import oracle_frames
 from numpy.typing import NDArray
 from oracle import (
     BEND,
     FORMULA,
+    RECURRENT,
     SELU_ALPHA,
     SELU_SCALE,
+    STATES,
     elementwise,
     log_softmax,
     normal_share,
@@ -28,6 +31,7 @@ from oracle import (
     sigmoid,
     softmax,
     softplus,
+    state_sizes,
 )
 
 Array = NDArray[np.float64]
@@ -156,7 +160,7 @@ def step(
         return lstm_step(w, grads, x, *state, **formula)
     if kind == "GRU":
         return (gru_step if formula.get("reset_after", True) else gru_before_step)(w, grads, x, *state)
-    return rnn_step(w, grads, x, *state, **formula)
+    return {"RNN": rnn_step, **oracle_cells.STEPS}[kind](w, grads, x, *state, **formula)
 
 
 # ---- sequences ----------------------------------------------------------------------------------
@@ -182,9 +186,7 @@ def recurrent(
     gradients of the output and of the final state, and gives those of the input and of the initial state.
     """
     steps, batch, _ = x.shape
-    sizes = [w["weight_hh_l0"].shape[1]]  # of h
-    if kind == "LSTM":
-        sizes.append(len(w["weight_ih_l0"]) // (3 if formula.get("coupled") else 4))  # of c
+    sizes = state_sizes(kind, w, "_l0", formula.get("coupled", False))
     directions = ["", "_reverse"] if bidirectional else [""]
     shapes = [(num_layers * len(directions), batch, size) for size in sizes]
     before = [np.zeros(shape) if part is None else part for shape, part in zip(shapes, initial, strict=True)]
@@ -466,8 +468,6 @@ def activation(
 
 # ---- nets ---------------------------------------------------------------------------------------
 
-RECURRENT = ("RNN", "LSTM", "GRU")
-
 
 class Pass(NamedTuple):
     """A net run forwards.
@@ -559,7 +559,7 @@ def recurrent_layer(
     masks: Mapping[str, Any],
 ) -> tuple[Array, dict[str, Array], Callable[..., tuple[Array, dict[str, Array]]]]:
     """`recurrent` with states by name."""
-    names = [f"{prefix}h", f"{prefix}c"][: 2 if layer == "LSTM" else 1]
+    names = [f"{prefix}{name}" for name in STATES[layer]]
 
     def wide(given: Mapping[str, Any]) -> list[Array | None]:
         return [np.asarray(given[name], np.float64) if name in given else None for name in names]

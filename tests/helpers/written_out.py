@@ -1,4 +1,4 @@
-"""Recurrent layers that PyTorch lacks, written out in its autograd: LSTM and GRU with tinyrnn's options."""
+"""Recurrent layers that PyTorch lacks, written out in its autograd."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def gru(w: Mapping[str, Tensor], x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
     return (z * h + (1 - z) * n,)
 
 
-def lstm(w: Mapping[str, Tensor], x: Tensor, h: Tensor, c: Tensor, coupled: bool) -> tuple[Tensor, ...]:
+def lstm(
+    w: Mapping[str, Tensor], x: Tensor, h: Tensor, c: Tensor, coupled: bool = False
+) -> tuple[Tensor, ...]:
     """Gers and Schmidhuber (2000); coupled as Greff et al. (2017)."""
     size = c.shape[1]
     a = x @ w["weight_ih"].T + h @ w["weight_hh"].T
@@ -40,6 +42,41 @@ def lstm(w: Mapping[str, Tensor], x: Tensor, h: Tensor, c: Tensor, coupled: bool
     return (h @ w["weight_hr"].T if "weight_hr" in w else h), c
 
 
+def min_gru(w: Mapping[str, Tensor], x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    """Feng et al. (2024), section 3.1.2."""
+    k, tilde = _linear(w, x).chunk(2, 1)
+    z = torch.sigmoid(k)
+    return ((1 - z) * h + z * tilde,)
+
+
+def min_lstm(w: Mapping[str, Tensor], x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    """Feng et al. (2024), section 3.2.3, with the gates normalised."""
+    i, f, tilde = _linear(w, x).chunk(3, 1)
+    i, f = torch.sigmoid(i), torch.sigmoid(f)
+    return (f / (f + i) * h + i / (f + i) * tilde,)
+
+
+def qrnn(w: Mapping[str, Tensor], x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    """Bradbury et al. (2017), equations 1 and 4; the old h is not read."""
+    z, f, o = _linear(w, x).chunk(3, 1)
+    f = torch.sigmoid(f)
+    c = f * c + (1 - f) * torch.tanh(z)
+    return torch.sigmoid(o) * c, c
+
+
+def ind_rnn(w: Mapping[str, Tensor], x: Tensor, h: Tensor, nonlinearity: str = "relu") -> tuple[Tensor, ...]:
+    """Li et al. (2018), equation 2."""
+    return (getattr(torch, nonlinearity)(_linear(w, x) + w["weight_hh"] * h),)
+
+
+def _linear(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return torch.nn.functional.linear(x, w["weight_ih"], w.get("bias_ih"))
+
+
+CELLS = {"GRU": gru, "LSTM": lstm, "MinGRU": min_gru, "MinLSTM": min_lstm, "QRNN": qrnn, "IndRNN": ind_rnn}
+FORMULA = ("coupled", "nonlinearity")
+
+
 def run(
     layer: str,
     arguments: Mapping[str, Any],
@@ -50,6 +87,7 @@ def run(
 ) -> tuple[Tensor, list[Tensor]]:
     """The output (T, B, size) and the final states, for x (T, B, I) and the initial states."""
     steps = len(x)
+    formula = {name: arguments[name] for name in FORMULA if name in arguments}
     inside = torch.arange(steps)[:, None, None] < torch.tensor(lengths)[:, None]
     final: list[list[Tensor]] = [[] for _ in initial]
     directions = ["", "_reverse"] if arguments.get("bidirectional") else [""]
@@ -61,11 +99,7 @@ def run(
             state = tuple(part[level * len(directions) + d] for part in initial)
             y: list[Any] = [None] * steps
             for t in reversed(range(steps)) if reverse else range(steps):
-                after = (
-                    gru(own, x[t], *state)
-                    if layer == "GRU"
-                    else lstm(own, x[t], *state, coupled=arguments.get("coupled", False))
-                )
+                after = CELLS[layer](own, x[t], *state, **formula)
                 state = tuple(torch.where(inside[t], new, old) for new, old in zip(after, state, strict=True))
                 y[t] = torch.where(inside[t], after[0], torch.zeros_like(after[0]))
             outputs.append(torch.stack(y))

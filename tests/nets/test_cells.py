@@ -1,4 +1,4 @@
-"""The recurrent cells that PyTorch lacks: GRU with the reset gate before the product, other LSTMs.
+"""The recurrent cells that PyTorch lacks: other GRUs and LSTMs, and those for small machines.
 
 Their witnesses are PyTorch's autograd with the formulas written out, live and recorded, the float64 oracles,
 and ONNX Runtime's outputs.
@@ -16,7 +16,7 @@ import numpy as np
 import oracle
 import oracle_gradients
 import pytest
-from cell_cases import VARIANTS, Case, case
+from cell_cases import SMALL, VARIANTS, Case, case, has_c
 from folders import DATA, ROOT
 
 import tinyrnn as tr
@@ -24,8 +24,11 @@ import tinyrnn as tr
 FORMATS = ("float16", "bfloat16", "int8", "int4")
 SHARED = Path(os.environ.get("TINYRNN_DATA", ROOT.parent / "shared" / "data")).parent
 ONNX = SHARED / "models" / "onnx_attributes"
-NAMES = [f"{layer}-{'-'.join(options)}" for layer, options in VARIANTS]
-variants = pytest.mark.parametrize(("layer", "options"), VARIANTS, ids=NAMES)
+ALL = VARIANTS + SMALL
+NAMES = [
+    "-".join((layer, *(v if isinstance(v, str) else k for k, v in options.items()))) for layer, options in ALL
+]
+variants = pytest.mark.parametrize(("layer", "options"), ALL, ids=NAMES)
 FUSED = [isa for isa in tr.available_isas() if isa not in ("scalar", "sse2")]
 
 
@@ -77,26 +80,29 @@ def assert_near(got, want, tolerance):
 # ---- PyTorch's autograd, live and recorded --------------------------------------------------------------
 
 
+@pytest.mark.parametrize("variants", [VARIANTS, SMALL], ids=["variants", "small"])
 @pytest.mark.parametrize("seed", range(240))
-def test_as_pytorch_written_out(seed):
+def test_as_pytorch_written_out(seed, variants):
     pytest.importorskip("torch").set_num_threads(1)
     sys.path.append(str(DATA))
     try:
         from record_cells import results
     finally:
         sys.path.remove(str(DATA))
-    given = case(seed)
+    given = case(seed, variants)
     want = results(given)
     assert_near(of_oracle(given), want, 1e-12)
     assert_near(ours(given), want, 2e-5)
 
 
-with np.load(DATA / "cells.npz") as file:
-    RECORDED = {name: file[name] for name in file.files}
-INDEX = json.loads(str(RECORDED["index"]))
+RECORDED, CASES = {}, []
+for recorded in ("cells.npz", "small_cells.npz"):
+    with np.load(DATA / recorded) as file:
+        RECORDED |= {name: file[name] for name in file.files}
+        CASES += json.loads(str(file["index"]))["cases"]
 
 
-@pytest.mark.parametrize("about", INDEX["cases"], ids=lambda about: str(about["seed"]))
+@pytest.mark.parametrize("about", CASES, ids=lambda about: str(about["seed"]))
 @pytest.mark.parametrize("isa", tr.available_isas())
 def test_goldens(about, isa):
     tr.set_isa(isa)
@@ -113,8 +119,8 @@ def test_goldens(about, isa):
 
 
 def test_every_variant_is_recorded():
-    seen = {(about["layer"], *sorted(set(about["arguments"]) & set(OPTIONS))) for about in INDEX["cases"]}
-    assert seen == {(layer, *sorted(options)) for layer, options in VARIANTS}
+    seen = {(about["layer"], *sorted(set(about["arguments"]) & set(OPTIONS))) for about in CASES}
+    assert seen == {(layer, *sorted(set(options) & set(OPTIONS))) for layer, options in ALL}
 
 
 OPTIONS = ("reset_after", "peephole", "coupled")
@@ -183,7 +189,7 @@ def test_a_cell_is_a_step_of_the_layer(layer, options):
     y, _ = net(x)
     for t, frame in enumerate(x):
         state = cell(frame, state)
-        same(state[0] if layer == "LSTM" else state, y[t])
+        same(state[0] if has_c(layer) else state, y[t])
     chosen = (
         {}
         if layer == "LSTM" and "coupled" not in options
@@ -194,6 +200,39 @@ def test_a_cell_is_a_step_of_the_layer(layer, options):
     same(np.asarray(again(x[0])), np.asarray(cell(x[0])))
 
 
+@pytest.mark.parametrize("small", SMALL, ids=NAMES[len(VARIANTS) :])
+def test_quantised_small_cells(small):
+    """Within what rounding the weights and the inputs explains; a cell's sums are those of a Linear layer."""
+    layer, options = small
+    net, x = draw(layer, options)
+    weights = net.state_dict()
+    linear = tr.Linear(7, len(weights["weight_ih_l0"]))
+    linear.load_state_dict({name: weights[f"{name}_ih_l0"] for name in ("weight", "bias")})
+    sums = tr.quantize(linear, "int8")(x)
+    found, _ = tr.quantize(net, "int8")(x)
+    core = {"weight_ih": np.eye(sums.shape[-1]), **{"weight_hh": weights.get("weight_hh_l0")}}
+    states = [np.zeros(21)] * (1 + has_c(layer))
+    for t, frame in enumerate(sums[:, 1]):
+        states = oracle.step(layer, core, frame.astype(np.float64), tuple(states), options)
+        np.testing.assert_allclose(found[t, 1], states[0], atol=2e-6, rtol=1e-5)
+
+
+def test_a_window_of_qrnn():
+    """Equation 2 of the paper: the convolution over the last two inputs, as a window in front."""
+    rng = np.random.default_rng(2)
+    net = tr.Sequential(tr.TimeUnfold(2, padding="causal"), tr.Flatten(), tr.QRNN(6, 5))
+    own = {name.removeprefix("2."): array.astype(np.float64) for name, array in net.state_dict().items()}
+    x = rng.standard_normal((8, 1, 3), np.float32)
+    before, now = own["weight_ih_l0"][:, ::2], own["weight_ih_l0"][:, 1::2]
+    past = np.concatenate([np.zeros((1, 1, 3)), x[:-1]])
+    sums = past @ before.T + x @ now.T + own["bias_ih_l0"]
+    state = (np.zeros(5), np.zeros(5))
+    stream = net.stream(frame=(3,))
+    for t, frame in enumerate(sums[:, 0]):
+        state = oracle.step("QRNN", {"weight_ih": np.eye(15)}, frame, state, {})
+        np.testing.assert_allclose(stream.step(x[t, 0]), state[0], atol=1e-6)
+
+
 # ---- files and names ------------------------------------------------------------------------------------
 
 
@@ -201,7 +240,7 @@ def test_a_cell_is_a_step_of_the_layer(layer, options):
 def test_files_copies_and_names(layer, options, tmp_path):
     net, x = draw(layer, options, bidirectional=True)
     y, _ = net(x)
-    assert all(f"{name}={value}" in repr(net) for name, value in options.items())
+    assert all(f"{name}={value!r}" in repr(net) for name, value in options.items())
     net.save(tmp_path / "net.safetensors")
     for other in (tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert repr(other) == repr(net)
@@ -255,13 +294,16 @@ def test_wrong_options():
 def test_gates_and_gradients_can_be_seen(layer, options):
     net, x = draw(layer, options, bidirectional=True)
     found = tr.inspect.gate_activations(net, x).layers["l0"]
-    letters = "rzn" if layer == "GRU" else "igo" if "coupled" in options else "ifgo"
+    letters = LETTERS.get(layer, "igo" if "coupled" in options else "ifgo")
     assert {name.removesuffix("_reverse") for name in found} == {*letters, "h"}
     if layer == "GRU":
         h = np.concatenate([np.zeros((1, 3, 21), np.float32), found["h"][:-1]])
         np.testing.assert_allclose(found["n"] + found["z"] * (h - found["n"]), found["h"], atol=1e-5)
     drift = tr.drift(net, tr.quantize(net, "int8"), x)
     assert all(f"l0.{letter}" in drift.parts for letter in letters)
+
+
+LETTERS = {"GRU": "rzn", "MinGRU": "zn", "MinLSTM": "ifg", "QRNN": "zfo", "IndRNN": ""}
 
 
 @variants
@@ -274,18 +316,20 @@ def test_hidden_gradients(layer, options):
         _, state = net(x[: t + 1])
         net.train()(x[t + 1 :], state)
         zeros = np.zeros((1, 3, 21), np.float32)
-        _, dstate = net.backward(dy[t + 1 :], (zeros, zeros) if layer == "LSTM" else zeros)
-        dh = dstate[0] if layer == "LSTM" else dstate
+        _, dstate = net.backward(dy[t + 1 :], (zeros, zeros) if has_c(layer) else zeros)
+        dh = dstate[0] if has_c(layer) else dstate
         np.testing.assert_allclose(found[t], dy[t] + dh[0], rtol=1e-5, atol=1e-6)
         net.eval()
 
 
 @variants
 def test_fit_learns(layer, options):
-    """The sum of the last two inputs, which needs a memory."""
+    """The sum of the last two inputs, which needs a memory; for small cells one that fades."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal((64, 12, 1), np.float32)
     y = x + np.concatenate([np.zeros((64, 1, 1), np.float32), x[:, :-1]], 1)
+    for t in range(2, 12 if (layer, options) in SMALL else 0):
+        y[:, t] = x[:, t] + y[:, t - 1] / 2
     net = tr.Sequential(getattr(tr, layer)(1, 12, batch_first=True, **options), tr.Linear(12, 1))
     adam = tr.optim.Adam(net, lr=0.02)
     losses = net.fit(x, y, 25, 16, loss="mse", optimizer=adam, seed=1, verbose=0)["loss"]

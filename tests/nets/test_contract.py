@@ -28,6 +28,10 @@ NETS = {
     "lstm-projection": lambda: tr.LSTM(20, 50, 2, proj_size=18),
     "lstm-64": lambda: tr.LSTM(64, 128),
     "gru": lambda: tr.GRU(3, 70),
+    "min_gru": lambda: tr.MinGRU(3, 70, 2),
+    "min_lstm": lambda: tr.MinLSTM(20, 17),
+    "qrnn": lambda: tr.QRNN(5, 33, 2),
+    "indrnn": lambda: tr.IndRNN(9, 40, bias=False),
     "gru-no-bias": lambda: tr.GRU(16, 16, bias=False),
     "chain": lambda: tr.Sequential(
         tr.Linear(6, 17),

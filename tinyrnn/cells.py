@@ -1,0 +1,224 @@
+"""Recurrent layers for small machines, which PyTorch lacks, and their cells.
+
+They have no product with ``h``. So a full sequence is one matrix product and a walk over its results, and a
+step reads the input's weights alone. `docs/cells.md` compares them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinyrnn import initial
+from tinyrnn.recurrent import _Cell, _Recurrent
+
+
+class _Scanned(_Recurrent):
+    """The base of layers without a product with ``h``, and of their cells."""
+
+    _hidden_product = False
+
+    def _first_weights(self, reads: int) -> initial.Initialise:
+        return initial.uniform(1 / math.sqrt(reads))
+
+
+class _Layer(_Scanned):
+    """The constructor of such a layer."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+
+
+class _Step(_Cell, _Scanned):
+    """The constructor of its cell."""
+
+    arguments = ("input_size", "hidden_size", "bias")
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+
+
+class MinGRU(_Layer):
+    """minGRU (Feng et al., "Were RNNs All We Needed?", 2024), a GRU whose gates do not see ``h``.
+
+    ``z = sigmoid(W_iz x + b_iz)``, ``n = W_in x + b_in``, ``h' = (1 - z) h + z n``: the paper's first form,
+    without logarithms. ``n`` passes no tanh, and ``z`` is the share of the new value. Gate order is ``z n``:
+    ``weight_ih_l0`` is the paper's ``linear_z.weight`` above ``linear_h.weight``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    """
+
+    _kind, _gates = "min_gru", 2
+
+
+class MinLSTM(_Layer):
+    """minLSTM (Feng et al., "Were RNNs All We Needed?", 2024), an LSTM whose gates do not see ``h``.
+
+    ``i, f = sigmoid(W_ih x + b_ih)``, ``g = W_ig x + b_ig``, ``h' = (f h + i g) / (f + i)``: the paper's
+    first form of it, without logarithms, whose gates are normalised. There is no ``c`` and no tanh. Gate
+    order is ``i f g``: ``weight_ih_l0`` is the paper's ``linear_i``, ``linear_f`` and ``linear_h``, one below
+    the other.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    """
+
+    _kind, _gates = "min_lstm", 3
+
+
+class QRNN(_Layer):
+    """QRNN with fo-pooling (Bradbury et al., "Quasi-Recurrent Neural Networks", 2017).
+
+    ``z = tanh(W_iz x + b_iz)``, ``f, o = sigmoid(W_ih x + b_ih)``, ``c' = f c + (1 - f) z``, ``h' = o c'``.
+    Gate order is ``z f o``, and its state is an LSTM's, ``(h, c)``.
+
+    Its convolution is a window over one step. For a wider one, put ``tr.TimeUnfold(k, padding="causal")`` and
+    ``tr.Flatten()`` in front: the layer then reads ``k * input_size`` numbers, of each input the ``k`` steps,
+    oldest first. In Salesforce's ``pytorch-qrnn`` ``f`` is the share of ``z``, which is this layer with the
+    opposite sign in the rows of that gate.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    """
+
+    _kind, _gates, _cell = "qrnn", 3, True
+
+
+class _IndRNN(_Scanned):
+    """The base of IndRNN and IndRNNCell."""
+
+    _kind, _gates = "indrnn", 1
+
+    def _first_weights(self, reads: int) -> initial.Initialise:
+        bound = 1 / math.sqrt(reads)
+        return initial.drawn(
+            lambda generator, name, count: generator.uniform(
+                *((0.0, 1.0) if name.startswith("weight_hh") else (-bound, bound)), count
+            )
+        )
+
+    def _formula(self) -> dict[str, Any]:
+        return {"nonlinearity": self.nonlinearity}
+
+
+class IndRNN(_IndRNN):
+    """IndRNN (Li et al., "Independently Recurrent Neural Network", 2018): each unit sees its own ``h`` alone.
+
+    ``h' = relu(W_ih x + b_ih + w_hh * h)``, or tanh, with a vector ``weight_hh_l0`` of ``hidden_size``
+    numbers. They start between 0 and 1, as the paper has them for long memories.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    nonlinearity : {"relu", "tanh"}
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    """
+
+    arguments = (*_Recurrent.arguments[:3], "nonlinearity", *_Recurrent.arguments[3:])
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "relu",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            _nonlinearity=nonlinearity,
+        )
+
+
+# ---- cells --------------------------------------------------------------------------------------
+
+
+class MinGRUCell(_Step):
+    """One step of a minGRU; `MinGRU` has the formulas.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    """
+
+    _kind, _gates = MinGRU._kind, MinGRU._gates
+
+
+class MinLSTMCell(_Step):
+    """One step of a minLSTM; `MinLSTM` has the formulas.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    """
+
+    _kind, _gates = MinLSTM._kind, MinLSTM._gates
+
+
+class QRNNCell(_Step):
+    """One step of a QRNN, with the state ``(h, c)``; `QRNN` has the formulas.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    """
+
+    _kind, _gates, _cell = QRNN._kind, QRNN._gates, True
+
+
+class IndRNNCell(_Cell, _IndRNN):
+    """One step of an IndRNN; `IndRNN` has the formulas.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    nonlinearity : {"relu", "tanh"}
+    """
+
+    arguments = ("input_size", "hidden_size", "bias", "nonlinearity")
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "relu"
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
