@@ -132,7 +132,9 @@ from tinyrnn.temporal import (
     MeanOverTime,
     Repeat,
     SumOverTime,
+    TimeAvgPool1d,
     TimeConv1d,
+    TimeMaxPool1d,
     TimeUnfold,
 )
 from tinyrnn.values import Input, Value
@@ -297,7 +299,9 @@ __all__ = [
     "SumOverTime",
     "Tanh",
     "Tanhshrink",
+    "TimeAvgPool1d",
     "TimeConv1d",
+    "TimeMaxPool1d",
     "TimeUnfold",
     "Unflatten",
     "Value",
