@@ -22,6 +22,7 @@ typedef struct {
     /* train.c */
     size_t own;   /* bytes into the tape: the layer's own part */
     size_t began; /* likewise: which rows' states began with values, (batch,) floats */
+    size_t terms; /* likewise: terms of gradients that are then added */
     int32_t stage;
     uint32_t adds;   /* bit r: adds its term to the gradient of the r-th value that it reads */
     uint32_t clears; /* bit r: before it adds the first one, in a loop, that gradient is set to zero */
