@@ -126,6 +126,7 @@ from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
 from tinyrnn.streams import State, Stream
 from tinyrnn.temporal import (
+    Align,
     FinalState,
     LastStep,
     MaxOverTime,
@@ -200,6 +201,7 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "Add",
     "AdditiveAttention",
+    "Align",
     "Amax",
     "Amin",
     "AvgPool1d",

@@ -148,7 +148,7 @@ cdef class Plan:
         return any([trnn_plan_rate(self.plan, self.sizes.outs[i].axis, &rate) for i in range(self.sizes.outputs)])
 
     def rate_of(self, int32_t axis):
-        """The axis of time that an axis of another rate follows, and how; None for an axis of the inputs.
+        """The axis of the inputs that an axis of another rate follows, and how; None for one of the inputs.
 
         Returns
         -------

@@ -18,7 +18,7 @@ from tinyrnn.ops import _Joining
 from tinyrnn.plans import Cores
 from tinyrnn.state_dicts import inferred
 from tinyrnn.tensors import Frame, Slot, in_planes
-from tinyrnn.values import Value, wired
+from tinyrnn.values import Value, applied, operations, wired
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -509,6 +509,56 @@ class TimeAvgPool1d(_TimePool):
 def _over_windows(kind: str) -> _core.Layer:
     """A reduction of windows to one step."""
     return _core.Layer(kind, planes=0, rows=0, cols=1, keep=0, correction=0)
+
+
+class Align(Net):
+    """A value as it is, due ``steps`` of its steps later.
+
+    It does nothing to a whole sequence. In a stream it keeps the frames, so that they meet those of a layer
+    that looks ahead. Where a layer reads values of one rate that are due at different steps, as in
+    ``x + TimeConv1d(...)(x)``, the net has it of its own accord.
+
+    Parameters
+    ----------
+    steps : int
+    """
+
+    arguments = ("steps",)
+    _recurrent = True
+    batch_first = None
+
+    def __init__(self, steps: int) -> None:
+        self.steps = check_size("Align: steps", steps, 0)
+        self._by_frame: dict[Frame, list[_core.Layer]] = {}
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        if frame not in self._by_frame:
+            planes, rows, cols = in_planes(frame)
+            pair = 1 + (self.steps > 0)  # a window has the step that is due, and the one that has come
+            self._by_frame[frame] = [
+                _core.Layer("flatten"),
+                _unfolded(pair, 1, max(1, self.steps), (0, self.steps), (math.prod(frame),)),
+                _core.Layer("slice", axis=2, start=0, size=1),
+                _core.Layer("reshape", planes=planes, rows=rows, cols=cols),
+            ]
+        cores += self._by_frame[frame]
+        return frame
+
+    def _core_count(self) -> int:
+        return 4
+
+    def _place(self, level: int) -> str:
+        return ("flatten", "windows", "slice", "")[level]
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        numbers = (plan.state_of(first + 1)[1] - 1) // max(1, self.steps)
+        return _unfold_slots(plan, first + 1, prefix, numbers)
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("count", "past") if self.steps else ("count",)
+
+
+operations["align"] = lambda value, steps: applied(Align(steps), (value,))
 
 
 # ---- convolution ---------------------------------------------------------------------------------------

@@ -303,12 +303,6 @@ def test_a_graph_of_two_rates() -> None:
         assert np.array_equal(trained["slow"][:end, b], y["slow"][:end, b])
 
 
-def test_values_of_two_rates_are_not_added() -> None:
-    x = tr.Input(C)
-    with pytest.raises(ValueError, match="Add: a layer reads a value that is not on its axis of time"):
-        tr.TimeConv1d(C, C, 3, padding=1)(x) + x
-
-
 def test_files_copies_and_formats(tmp_path: Path) -> None:
     net, x = net_of(CONVOLUTIONS[0][0]), floats(T, B, C)
     for one in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
