@@ -142,6 +142,7 @@ from tinyrnn.values import Input, Value
 
 if TYPE_CHECKING:
     from tinyrnn import callbacks, inspect, losses, optim
+    from tinyrnn.blocks import AttentionPooling
     from tinyrnn.divergence import Drift, drift
     from tinyrnn.history import History
     from tinyrnn.loading import load
@@ -150,7 +151,13 @@ if TYPE_CHECKING:
     from tinyrnn.weights import load_weights
 
 # Modules that a device that only streams never needs, imported on demand.
-_LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
+_LATER = {
+    "AttentionPooling": "blocks",
+    "Drift": "divergence",
+    "drift": "divergence",
+    "quantize": "quantization",
+    "optim": "optim",
+}
 _LATER |= {
     "load": "loading",
     "load_weights": "weights",
@@ -204,6 +211,7 @@ __all__ = [
     "Align",
     "Amax",
     "Amin",
+    "AttentionPooling",
     "AvgPool1d",
     "AvgPool2d",
     "BCEWithLogitsLoss",
