@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinyrnn.activations import Scale
 from tinyrnn.arguments import check_size
 from tinyrnn.attention import AdditiveAttention
@@ -27,7 +29,7 @@ class AttentionPooling(Graph):
     """
 
     def __init__(self, in_features: int, embed_dim: int) -> None:
-        x = Input(check_size("AttentionPooling: in_features", in_features))
+        x: Any = Input(check_size("AttentionPooling: in_features", in_features))
         embed_dim = check_size("AttentionPooling: embed_dim", embed_dim)
         keys = Linear(in_features, embed_dim)(x).named("key")
         nothing = Scale(0.0, 0.0)(LastStep()(keys))  # a query of zeros, once for the sequence
