@@ -283,6 +283,10 @@ class Rate(NamedTuple):
         first, after = f"+{self.first}" * (self.first > 0), f"|{self.after}" * (self.after > 0)
         return f"{self.time}[{step}{first}{after}]"
 
+    def frames(self, steps: int) -> int:
+        """The number of frames of a sequence of so many steps."""
+        return max(0, (steps + self.after - self.first - 1) // self.stride + 1)
+
     def __str__(self) -> str:
         steps = f"{self.stride} steps" if self.stride > 1 else "step"
         late = f"{self.first} step{'s' * (self.first > 1)} after" if self.first else "with"

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tinyrnn as tr
+from tinyrnn.tracing import watch
 
 Floats = NDArray[Any]
 Model = Callable[[Any, dict[str, Any]], Any]
@@ -173,6 +174,23 @@ def test_files_and_formats(both: tuple[tr.Net, Model], tmp_path: Path) -> None:
         assert np.array_equal(other(x), net(x))
     if net.formats:
         assert np.abs(tr.quantize(net, "float16")(x) - net(x)).max() < 0.05
+
+
+def test_drift_calibration_and_gates_watch_graphs_of_several_rates(both: tuple[tr.Net, Model]) -> None:
+    net, _ = both
+    x = floats(60, B, C)
+    seen = list(watch(net, x))
+    assert len(seen) == 1  # whole sequences
+    assert np.array_equal(seen[0][-1].y, net(x))
+    if not net.formats:
+        return
+    plain, small = tr.quantize(net, "int4"), tr.quantize(net, "int4", calibration=[x])
+    before, after = (tr.drift(net, other, x).parts["output"].rms.mean() for other in (plain, small))
+    assert 0 < before < 0.2 and 0 < after < 0.2
+    if "rnn.l0" not in net.formats:
+        assert after <= before
+    else:
+        assert tr.inspect.gate_activations(net, x).layers["rnn.l0"]["z"].shape == (60, B, C)
 
 
 def test_the_wait_is_told() -> None:
