@@ -109,7 +109,7 @@ def outline(net: Module, frame: Frame | None = None) -> Outline:
     times = list(dict.fromkeys(line.time for line in lines if line.time is not None)) or [TIME]
     lines = [line._replace(axis=0 if line.time is None else 1 + times.index(line.time)) for line in lines]
     first: dict[int, str] = {}
-    fed_back = _axes_of_feedback(net, parts, len(lines)) if len(times) > 1 else {}
+    fed_back = _axes_of_feedback(net, parts, len(lines), times)
     for name, layer, reads in parts:
         same = first.get(id(layer), "")
         first.setdefault(id(layer), name)
@@ -163,10 +163,14 @@ def _flat(
     return inputs, parts, outputs
 
 
-def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int) -> dict[int, int]:
-    """The axis of time of each layer that reads a later value, by its number; only the whole net tells."""
+def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int, times: list[str]) -> dict[int, int]:
+    """The axis of time of each layer that reads a later value, by its number; only the whole net tells.
+
+    Axes that are new are added to ``times``, their names.
+    """
     ports = net._several()
-    assert ports is not None  # a net of several axes of time is a graph
+    if ports is None:  # one axis of time
+        return {}
     cores = ports.cores
     read = {value for reads in cores.reads for value in reads}
     unread = tuple(value for value in cores.outputs if value not in read)  # every value has a use
@@ -175,7 +179,9 @@ def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int) -> dict[int,
     for number, (_, layer, reads) in enumerate(parts, inputs):
         if any(read >= number for read in reads):
             cores.outputs = (place, *unread)
-            found[number] = _core.Plan(cores, (), 1, (1,) * len(ports.times)).outputs[0][1]
+            plan = _core.Plan(cores, (), 1, (1,) * len(ports.times))
+            time = time_of(plan, plan.outputs[0][1], list(ports.times))
+            found[number] = _axis_among(times, time)
         place += layer._core_count()
     return found
 

@@ -186,7 +186,7 @@ def test_drift_calibration_and_gates_watch_graphs_of_several_rates(both: tuple[t
         return
     plain, small = tr.quantize(net, "int4"), tr.quantize(net, "int4", calibration=[x])
     before, after = (tr.drift(net, other, x).parts["output"].rms.mean() for other in (plain, small))
-    assert 0 < before < 0.2 and 0 < after < 0.2
+    assert 0 < before < 0.5 and 0 < after < 0.5
     if "rnn.l0" not in net.formats:
         assert after <= before
     else:
@@ -232,6 +232,8 @@ def test_a_feedback_may_be_as_late() -> None:
     h = tr.Tanh()(tr.Linear(2 * C, C)(tr.concat([a, before])))
     before.connect(h)
     net, given = tr.Net(x, h + x), floats(T, B, C)
+    rows = net.summary().rows
+    assert [row[4] for row in rows] == ["time"] + ["time[n+1|1]"] * (len(rows) - 1)
     stream = net.stream(batch=B)
     assert np.array_equal(
         np.concatenate([stream.run(given[:6]), stream.run(given[6:], end=True)]), net(given)
