@@ -132,8 +132,30 @@ def test_a_stream_writes_to_out_and_begins_again() -> None:
     assert np.array_equal(fork.run(x), stream.run(x))
     stream.state = kept
     assert stream.due(1).tolist() == [0]
-    with pytest.raises(ValueError, match="nonfinite is 'skip', expected None"):
+    with pytest.raises(ValueError, match="nonfinite is 'skip', expected None or 'stop'"):
         net.stream(nonfinite="skip")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_stops_at_numbers_that_are_not_finite(threads: int) -> None:
+    """State and ``out`` are as before; then it goes on."""
+    net, x = (
+        tr.Sequential(tr.TimeConv1d(C, 4, 3, stride=2, padding=1), tr.RNN(4, 4, nonlinearity="relu")),
+        floats(T, B, C),
+    )
+    net.load_state_dict({name: np.abs(array) for name, array in net.state_dict().items()})
+    stream, y = net.stream(batch=B, threads=threads, nonfinite="stop"), np.full((2, B, 4), 9, np.float32)
+    first, kept, bad = stream.run(x[:6]), stream.state.tobytes(), x[6:10].copy()
+    bad[2, 1, 3] = np.inf
+    with pytest.raises(
+        tr.NonFiniteError, match="run: x holds inf in step 2 of row 1; the state is as before"
+    ):
+        stream.run(bad, out=y)
+    with pytest.raises(tr.NonFiniteError, match="the state of row 0 is not finite any more; it is as before"):
+        stream.run(np.full_like(bad, 3e38), out=y)
+    assert stream.state.tobytes() == kept and (y == 9).all()
+    stream.run(x[6:10], out=y)
+    assert np.array_equal(np.concatenate([first, y, stream.run(x[10:], end=True)]), net(x))
 
 
 def test_rows_that_begin_at_another_step_get_their_own_frames() -> None:
