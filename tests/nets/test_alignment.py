@@ -3,120 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from golden_cases import read
+from late_graphs import NETS, B, C, Floats, Model, T, conv, conv_in_torch, floats, of_net, of_torch, residual
 
 import tinyrnn as tr
 from tinyrnn.tracing import watch
-
-Floats = NDArray[Any]
-Model = Callable[[Any, dict[str, Any]], Any]
-T, B, C = 17, 3, 4
-LENGTHS = [T, 9, 13]
-
-
-def floats(*shape: int) -> Floats:
-    return np.random.default_rng(7).standard_normal(shape).astype(np.float32)
-
-
-def conv(name: str, size: int, x: Any, **options: Any) -> tr.Value:
-    value: tr.Value = tr.TimeConv1d(x.frame[0], C, size, **{"padding": size // 2, **options})(x).named(name)
-    return value
-
-
-def conv_in_torch(w: dict[str, Any], name: str, x: Any, **options: Any) -> Any:
-    import torch
-
-    weight = w[f"{name}.weight"]
-    options.setdefault("padding", weight.shape[2] // 2)
-    return torch.nn.functional.conv1d(x.T[None], weight, w[f"{name}.bias"], **options)[0].T
-
-
-def residual() -> tr.Net:
-    x = tr.Input(C)
-    h = conv("a", 3, x)
-    return tr.Net(x, x + h)
-
-
-def residual_in_torch(x: Any, w: dict[str, Any]) -> Any:
-    return x + conv_in_torch(w, "a", x)
-
-
-def inception() -> tr.Net:
-    """Kernels of several widths, one behind another, and the input: 0, 1, 2, 3 steps late."""
-    x = tr.Input(C)
-    a, b = conv("a", 3, x), conv("b", 5, x)
-    c = conv("c", 5, tr.Tanh()(a))
-    return tr.Net(x, tr.concat([a, x, c, b * a]))
-
-
-def inception_in_torch(x: Any, w: dict[str, Any]) -> Any:
-    import torch
-
-    a, b = conv_in_torch(w, "a", x), conv_in_torch(w, "b", x)
-    return torch.cat([a, x, conv_in_torch(w, "c", a.tanh()), b * a], -1)
-
-
-def strided() -> tr.Net:
-    """Two branches of half the rate, one of which is due a frame later; a quarter behind them."""
-    x = tr.Input(C)
-    a, b = conv("a", 3, x, stride=2), conv("b", 7, x, stride=2)
-    return tr.Net(x, conv("c", 2, tr.where(a > 0, b, a), stride=2, padding=0))
-
-
-def strided_in_torch(x: Any, w: dict[str, Any]) -> Any:
-    import torch
-
-    a, b = (conv_in_torch(w, name, x, stride=2) for name in "ab")
-    return conv_in_torch(w, "c", torch.where(a > 0, b, a), stride=2, padding=0)
-
-
-def matrices() -> tr.Net:
-    """Frames of two axes; windows without a lag of their own beside the input."""
-    x = tr.Input(C)
-    windows = tr.TimeUnfold(3, padding="causal")(x)
-    later = tr.TimeUnfold(3, padding=1)(x)
-    return tr.Net(x, (windows @ later.transpose(-1, -2)).sum(-1) - x)
-
-
-def matrices_in_torch(x: Any, w: dict[str, Any]) -> Any:
-    import torch
-
-    windows, later = (
-        torch.nn.functional.pad(x.T, pad).unfold(1, 3, 1).swapaxes(0, 1) for pad in ((2, 0), (1, 1))
-    )
-    return (windows @ later.swapaxes(1, 2)).sum(-1) - x
-
-
-def recurrent() -> tr.Net:
-    """A GRU behind the meeting, and one value of the sequence."""
-    x = tr.Input(C)
-    h = tr.GRU(C, C)(x + conv("a", 5, x)).named("rnn")
-    return tr.Net(x, tr.MeanOverTime()(h + x))
-
-
-def recurrent_in_torch(x: Any, w: dict[str, Any]) -> Any:
-    import torch
-
-    rnn = {name.removeprefix("rnn."): tensor for name, tensor in w.items() if name.startswith("rnn.")}
-    h = torch.func.functional_call(
-        torch.nn.GRU(C, C).double(), rnn, ((x + conv_in_torch(w, "a", x))[:, None],)
-    )[0]
-    return (h[:, 0] + x).mean(0, keepdim=True)
-
-
-NETS: dict[str, tuple[Callable[[], tr.Net], Model]] = {
-    "residual": (residual, residual_in_torch),
-    "inception": (inception, inception_in_torch),
-    "strided": (strided, strided_in_torch),
-    "matrices": (matrices, matrices_in_torch),
-    "recurrent": (recurrent, recurrent_in_torch),
-}
 
 
 @pytest.fixture(params=NETS)
@@ -126,31 +21,30 @@ def both(request: pytest.FixtureRequest) -> tuple[tr.Net, Model]:
     return make(), model
 
 
+def agrees(ours: dict[str, Floats], theirs: dict[str, Floats]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, right in theirs.items():
+        assert ours[name].shape == right.shape
+        assert np.abs(ours[name] - right).max() < 2e-5 * np.abs(right).max(), name
+
+
 def test_outputs_and_gradients_are_pytorchs(both: tuple[tr.Net, Model]) -> None:
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     net, model = both
-    x = floats(T, B, C)
-    w = {
-        name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
-        for name, value in net.state_dict().items()
-    }
-    given = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    wanted = [model(given[:end, b], w) for b, end in enumerate(LENGTHS)]
-    y = net(x, lengths=LENGTHS)
-    net.train()
-    taped, once = net(x, lengths=LENGTHS), y.ndim == 2
-    y, taped, dy = (
-        (y[np.newaxis], taped[np.newaxis], floats(1, *y.shape)) if once else (y, taped, floats(*y.shape))
-    )
-    for b, one in enumerate(wanted):
-        assert np.array_equal(taped[: len(one), b], y[: len(one), b])
-        np.testing.assert_allclose(y[: len(one), b], one.detach().numpy(), atol=3e-6)
-        dy[len(one) :, b] = 0
-    dx = net.backward(dy[0] if once else dy)
-    sum((one * torch.from_numpy(dy[: len(one), b])).sum() for b, one in enumerate(wanted)).backward()
-    pairs = {"x": (dx, given.grad), **{name: (d, w[name].grad) for name, d in net.grad_dict().items()}}
-    for name, (ours, right) in pairs.items():
-        assert np.abs(ours - right.numpy()).max() < 2e-5 * np.abs(right.numpy()).max(), name
+    agrees(of_net(net), of_torch(model, net.state_dict()))
+
+
+INDEX, GOLDENS = read("graphs.npz")
+
+
+@pytest.mark.parametrize("isa", tr.available_isas())
+@pytest.mark.parametrize("name", NETS)
+def test_goldens(name: str, isa: str) -> None:
+    """Replayed without PyTorch. tests/data/record_graphs.py recorded them."""
+    tr.set_isa(isa)
+    net = NETS[name][0]()
+    net.load_state_dict({key: GOLDENS[f"{name}.{key}"] for key in net.state_dict()})
+    agrees(of_net(net), {key: GOLDENS[f"{name}:{key}"] for key in INDEX["results"][name]})
 
 
 def test_a_stream_has_the_bits_of_the_whole(both: tuple[tr.Net, Model]) -> None:
@@ -187,9 +81,8 @@ def test_drift_calibration_and_gates_watch_graphs_of_several_rates(both: tuple[t
     plain, small = tr.quantize(net, "int4"), tr.quantize(net, "int4", calibration=[x])
     before, after = (tr.drift(net, other, x).parts["output"].rms.mean() for other in (plain, small))
     assert 0 < before < 0.5 and 0 < after < 0.5
-    if "rnn.l0" not in net.formats:
-        assert after <= before
-    else:
+    assert all(one.reads() for one in seen[0] if one.core.matrices)
+    if "rnn.l0" in net.formats:
         assert tr.inspect.gate_activations(net, x).layers["rnn.l0"]["z"].shape == (60, B, C)
 
 
