@@ -419,6 +419,8 @@ def test_bad_input() -> None:
         tr.TimeConv1d(C, 2, 3, padding=0)(floats(2, 1, C))
     with pytest.raises(tr.ShapeError, match="shorter than a layer's window of steps"):
         tr.Sequential(tr.TimeConv1d(C, 2, 3, padding=0), tr.GRU(2, 2))(floats(5, 2, C), lengths=[5, 2])
+    with pytest.raises(OverflowError, match="the sizes are too large"):  # a frame for every 2^44 steps
+        tr.Sequential(tr.TimeUnfold(1, 1 << 22), tr.Flatten(), tr.TimeUnfold(1, 1 << 22))(floats(3, 1, C))
     with pytest.raises(tr.ShapeError, match=r"expected \(T, \?, \?\)"):
         tr.TimeUnfold(2)(floats(5, 2, 2, 2, 2))
 
