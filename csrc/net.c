@@ -370,8 +370,8 @@ int32_t trnn_plan_rate(const trnn_plan *plan, int32_t axis, trnn_rate *rate)
 {
     const int32_t pace = axis - plan->graph.axes - 1;
     if (pace < 0 || pace >= plan->graph.paces) return 0;
-    *rate = plan->graph.pace[pace].rate;
-    return plan->graph.pace[pace].of;
+    *rate = plan->graph.pace[pace].whole;
+    return plan->graph.pace[pace].root;
 }
 
 /* Are the indices of all rows and steps in range? */

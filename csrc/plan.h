@@ -22,6 +22,7 @@ typedef struct {
     /* train.c */
     size_t own;   /* bytes into the tape: the layer's own part */
     size_t began; /* likewise: which rows' states began with values, (batch,) floats */
+    size_t terms; /* likewise: terms of gradients that are then added */
     int32_t stage;
     uint32_t adds;   /* bit r: adds its term to the gradient of the r-th value that it reads */
     uint32_t clears; /* bit r: before it adds the first one, in a loop, that gradient is set to zero */
@@ -63,6 +64,7 @@ typedef struct {
     int32_t root; /* the caller's axis that it follows at last */
     int32_t node; /* a layer that writes values on it: its state counts the steps */
     trnn_rate rate;
+    trnn_rate whole; /* against `root`: axes with the same frames at the same steps are one */
 } trnn_pace;
 
 /* All axes of time: the caller's come first, then those of other rates, each after the one that it follows. */
@@ -133,8 +135,8 @@ int32_t trnn_span_steps(const trnn_span *span, int32_t axis, int32_t batch, int3
 
 /* What plans and trainings do about axes of other rates (rates.c). */
 struct trnn_pacing {
-    /* The number of the axis on which layer i writes, which follows axis `of`: one that has its rate already, or a new
-     * one. -1: there is no room. */
+    /* The number of the axis on which layer i writes, which follows axis `of`: one whose frames are due at the same steps
+     * already, or a new one. -1: there is no room. */
     int32_t (*axis)(trnn_graph *graph, const trnn_layer *layer, int32_t i, int32_t of);
 
     /* Count the frames that are due in a part of a run, whose steps on the caller's axes `clock` has: write them to

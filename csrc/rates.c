@@ -2,22 +2,34 @@
  * count of steps, in the state of the layer that writes the windows. A program without such a layer links none of this. */
 #include "plan.h"
 
+/* The rate of an axis that follows, with `rate`, one that has a rate itself. A number beyond an int32 becomes 0. */
+static trnn_rate rate_after(trnn_rate before, trnn_rate rate)
+{
+    const int64_t stride = before.stride, all[] = {before.first + stride * rate.first, stride * rate.stride,
+                                                   before.after + stride * rate.after};
+    const int fits = all[0] <= INT32_MAX && all[1] <= INT32_MAX && all[2] <= INT32_MAX;
+    return fits ? (trnn_rate){(int32_t)all[0], (int32_t)all[1], (int32_t)all[2]} : (trnn_rate){0, 0, 0};
+}
+
+static int same_rate(trnn_rate a, trnn_rate b)
+{
+    return a.first == b.first && a.stride == b.stride && a.after == b.after;
+}
+
 /* The axis on which a layer of another rate writes: one that has this pace already, or a new one. -1: there is no room. */
 static int32_t rate_axis(trnn_graph *graph, const trnn_layer *layer, int32_t i, int32_t of)
 {
-    const trnn_rate rate = layer->type->rate(layer);
-    for (int32_t p = 0; p < graph->paces; p++) {
-        const trnn_pace *pace = &graph->pace[p];
-        if (pace->of == of && pace->rate.first == rate.first && pace->rate.stride == rate.stride &&
-            pace->rate.after == rate.after)
-            return graph->axes + 1 + p;
-    }
+    const trnn_pace *const before = of > graph->axes ? &graph->pace[of - graph->axes - 1] : NULL;
+    const trnn_rate rate = layer->type->rate(layer), whole = before ? rate_after(before->whole, rate) : rate;
+    const int32_t root = before ? before->root : of;
+    for (int32_t p = 0; p < graph->paces; p++)
+        if (graph->pace[p].root == root && same_rate(graph->pace[p].whole, whole)) return graph->axes + 1 + p;
     if (graph->paces == TRNN_PACES_MAX) return -1;
     const int64_t steps = ((int64_t)graph->steps[of - 1] + rate.after + rate.stride - 1) / rate.stride;
-    const int32_t root = of <= graph->axes ? of : graph->pace[of - graph->axes - 1].root;
-    graph->pace[graph->paces++] = (trnn_pace){of, root, i, rate};
+    const int fits = whole.stride > 0 && steps <= TRNN_SIZE_MAX;
+    graph->pace[graph->paces++] = (trnn_pace){of, root, i, rate, whole};
     const int32_t axis = graph->axes + graph->paces;
-    graph->steps[axis - 1] = steps <= TRNN_SIZE_MAX ? (int32_t)steps : 0; /* 0: too many (take_axis) */
+    graph->steps[axis - 1] = fits ? (int32_t)steps : 0; /* 0: too many (trnn_graph_init) */
     return axis;
 }
 

@@ -486,7 +486,7 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job);
  * is not written beyond those of a row. */
 int32_t trnn_plan_steps(const trnn_plan *plan, const trnn_job *job, int32_t output, int32_t *lengths);
 
-/* The axis that an axis of another rate follows, and how; 0 for an axis of the inputs. */
+/* The axis of the inputs that an axis of another rate follows, and how; 0 for an axis of the inputs. */
 int32_t trnn_plan_rate(const trnn_plan *plan, int32_t axis, trnn_rate *rate);
 
 /* ---- gates: what those of a recurrent layer did in a run --------------------------------------- */

@@ -16,7 +16,6 @@
 struct trnn_training {
     trnn_training_sizes sizes;
     trnn_graph graph;
-    size_t terms;  /* bytes into the tape: terms of gradients that are then added */
     size_t counts; /* bytes into the tape: trnn_paces_bytes */
     size_t flags;  /* bytes at the beginning of a part's scratch: which values have a gradient */
     trnn_node nodes[];
@@ -81,6 +80,33 @@ static size_t terms_bytes(const trnn_node *n, const trnn_place *values)
     return bytes;
 }
 
+/* The first value from the r-th on of those that a layer reads whose gradient gets a term; their count: none. */
+static int32_t next_term(const trnn_node *n, int32_t r)
+{
+    while (r < n->reads.count && !(n->adds >> r & 1)) r++;
+    return r;
+}
+
+/* Do the terms of two layers lie alike? Then no part writes where another one has its rows, whichever layer each is at. */
+static int same_terms(const trnn_node *a, const trnn_node *b, const trnn_place *values)
+{
+    int32_t r = next_term(a, 0), q = next_term(b, 0);
+    for (; r < a->reads.count && q < b->reads.count; r = next_term(a, r + 1), q = next_term(b, q + 1)) {
+        const trnn_place *one = &values[a->reads.value[r]], *other = &values[b->reads.value[q]];
+        if (one->bytes != other->bytes || one->frame_bytes != other->frame_bytes) return 0;
+    }
+    return r == a->reads.count && q == b->reads.count;
+}
+
+/* A room for the terms of layer i, or that of a layer before it. */
+static size_t take_terms(const trnn_training *training, const trnn_place *values, int32_t i, size_t *tape)
+{
+    const trnn_node *n = &training->nodes[i];
+    for (int32_t j = 0; j < i; j++)
+        if (same_terms(&training->nodes[j], n, values)) return training->nodes[j].terms;
+    return take(tape, terms_bytes(n, values));
+}
+
 /* Where the tape has the steps of each row on an axis of another rate. */
 static size_t lengths_on(const trnn_training *training, int32_t axis)
 {
@@ -96,7 +122,7 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
     trnn_training_sizes *sizes = &training->sizes;
     const trnn_graph *graph = &training->graph;
     const int32_t batch = sizes->batch;
-    size_t tape = 0, terms = 0;
+    size_t tape = 0;
     for (int32_t v = 0; v < graph->values; v++) {
         trnn_place *me = &values[v];
         const trnn_place *root = &values[me->root];
@@ -126,8 +152,7 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
     }
     find_terms(training, net, values);
     for (int32_t i = 0; i < graph->count; i++)
-        terms = trnn_larger(terms, terms_bytes(&training->nodes[i], values));
-    training->terms = take(&tape, terms);
+        training->nodes[i].terms = take_terms(training, values, i, &tape);
     training->counts = take(&tape, trnn_paces_bytes(graph, batch));
     sizes->tape_bytes = tape;
     for (int32_t i = 0; i < net->inputs; i++) {
@@ -271,7 +296,7 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
     const int32_t writer = me->values[n->reads.value[0]].root - training->graph.inputs;
     const size_t source = writer < 0 ? 0 : training->nodes[writer].state;
     char *const weights = job->weights[i], *const grads = (char *)(void *)job->grads[i];
-    size_t terms = training->terms;
+    size_t terms = n->terms;
     trnn_pass pass = {
         .layer = &n->layer,
         .isa = job->isa,

@@ -127,19 +127,23 @@ from tinyrnn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinyrnn.sequential import Sequential
 from tinyrnn.streams import State, Stream
 from tinyrnn.temporal import (
+    Align,
     FinalState,
     LastStep,
     MaxOverTime,
     MeanOverTime,
     Repeat,
     SumOverTime,
+    TimeAvgPool1d,
     TimeConv1d,
+    TimeMaxPool1d,
     TimeUnfold,
 )
 from tinyrnn.values import Input, Value
 
 if TYPE_CHECKING:
     from tinyrnn import callbacks, inspect, losses, optim
+    from tinyrnn.blocks import AttentionPooling
     from tinyrnn.divergence import Drift, drift
     from tinyrnn.history import History
     from tinyrnn.loading import load
@@ -148,7 +152,13 @@ if TYPE_CHECKING:
     from tinyrnn.weights import load_weights
 
 # Modules that a device that only streams never needs, imported on demand.
-_LATER = {"Drift": "divergence", "drift": "divergence", "quantize": "quantization", "optim": "optim"}
+_LATER = {
+    "AttentionPooling": "blocks",
+    "Drift": "divergence",
+    "drift": "divergence",
+    "quantize": "quantization",
+    "optim": "optim",
+}
 _LATER |= {
     "load": "loading",
     "load_weights": "weights",
@@ -200,8 +210,10 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "Add",
     "AdditiveAttention",
+    "Align",
     "Amax",
     "Amin",
+    "AttentionPooling",
     "AvgPool1d",
     "AvgPool2d",
     "BCEWithLogitsLoss",
@@ -306,7 +318,9 @@ __all__ = [
     "SumOverTime",
     "Tanh",
     "Tanhshrink",
+    "TimeAvgPool1d",
     "TimeConv1d",
+    "TimeMaxPool1d",
     "TimeUnfold",
     "Unflatten",
     "Value",

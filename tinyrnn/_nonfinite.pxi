@@ -55,6 +55,32 @@ cdef trnn_status run_watched(Stream stream, const char *x, float *y, float *stat
     return status
 
 
+cdef trnn_status run_stopped(Stream stream, const char *x, float *y, float *state, int32_t steps, str what,
+                             bint end) except *:
+    """Do `Stream.run_parts` all at once, and raise if the input or the new state is not finite.
+
+    A failure leaves the state as before.
+    """
+    cdef size_t batch = <size_t> stream.plan.sizes.batch, bytes_ = stream.plan.sizes.state_bytes, row
+    cdef int32_t good = good_steps(stream, x, steps)
+    cdef trnn_status status
+    if good < steps:
+        refuse(stream, x + <size_t> good * batch * stream.x_row * 4, good, steps, what)
+    memcpy(cnp.PyArray_DATA(stream.began), state, bytes_)
+    try:
+        status = <trnn_status> stream.run_parts(x, y, state, steps, end)
+        for row in range(batch):
+            if status == TRNN_OK and not all_finite(state + row * (bytes_ // 4 // batch), bytes_ // 4 // batch):
+                raise errors.NonFiniteError(
+                    f"{what}: the state of row {row} is not finite any more; it is as before the call")
+    except BaseException:
+        memcpy(state, cnp.PyArray_DATA(stream.began), bytes_)
+        raise
+    if status != TRNN_OK:
+        memcpy(state, cnp.PyArray_DATA(stream.began), bytes_)
+    return status
+
+
 cdef int32_t good_steps(Stream stream, const char *x, int32_t steps) noexcept:
     """Count the steps before the first one with a number that is not finite."""
     cdef const trnn_sizes *sizes = &stream.plan.sizes

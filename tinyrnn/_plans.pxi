@@ -137,7 +137,7 @@ cdef class Plan:
         return self.sizes.value_bytes, self.sizes.widest_bytes
 
     def rate_of(self, int32_t axis):
-        """The axis of time that an axis of another rate follows, and how; None for an axis of the inputs.
+        """The axis of the inputs that an axis of another rate follows, and how; None for one of the inputs.
 
         Returns
         -------

@@ -62,8 +62,9 @@ cdef class Stream(Used):
         self.x_row, self.y_row = frame_numbers(&plan.sizes.ins[0]), frame_numbers(&plan.sizes.outs[0])
         self.per_sequence = plan.sizes.outs[0].axis == 0
         self.has_rate = plan.rate_of(plan.sizes.outs[0].axis) is not None
-        if self.has_rate and self.nonfinite != TAKE:
-            raise ValueError(f"stream: nonfinite is {nonfinite!r}, expected None: the output has a rate of its own")
+        if self.has_rate and self.nonfinite not in (TAKE, STOP):
+            raise ValueError(
+                f"stream: nonfinite is {nonfinite!r}, expected None or 'stop': the output has a rate of its own")
         self.index_count = index_count
         self.numbers = aligned_zeros(plan.sizes.state_bytes)
         if parts is None:
@@ -281,12 +282,14 @@ cdef class Stream(Used):
             y = self.output(out, &shape, what)
         else:
             y = cnp.PyArray_EMPTY(shape.rank, shape.dims, cnp.NPY_FLOAT32, 0)
-        cdef float *y_data = <float *> cnp.PyArray_DATA(y)
         cdef float *state = <float *> cnp.PyArray_DATA(self.numbers)
-        apart(x, <size_t> steps * self.plan.sizes.batch * self.x_row * 4, y_data, cnp.PyArray_NBYTES(y), state,
-              self.plan.sizes.state_bytes, what)
-        y[...] = 0  # beyond the frames of a row
-        self.move(x, steps, y_data, state, what, end)
+        apart(x, <size_t> steps * self.plan.sizes.batch * self.x_row * 4, cnp.PyArray_DATA(y),
+              cnp.PyArray_NBYTES(y), state, self.plan.sizes.state_bytes, what)
+        cdef cnp.ndarray to = y if self.nonfinite == TAKE else np.empty_like(y)  # these can fail after a run
+        to[...] = 0  # beyond the frames of a row
+        self.move(x, steps, <float *> cnp.PyArray_DATA(to), state, what, end)
+        if to is not y:
+            y[...] = to
         return y if timed else y[0] if most else None
 
     @cython.final
@@ -297,7 +300,9 @@ cdef class Stream(Used):
             self.idle(what)
         self.busy = _life
         try:
-            if self.nonfinite != TAKE:
+            if self.has_rate and self.nonfinite == STOP:
+                status = <int> run_stopped(self, <const char *> x, y_data, state, steps, what, end)
+            elif self.nonfinite != TAKE:
                 status = <int> run_watched(self, <const char *> x, y_data, state, steps, what, end)
             elif steps > self.surely:
                 status = self.run_kept(x, y_data, state, steps, end)

@@ -184,7 +184,8 @@ class Net(Module):
             it as it is, and the state stays NaN for good. ``"stop"`` raises `NonFiniteError`, and the call
             changes nothing. ``"skip"`` leaves the row's state as before the step; ``"reset"`` sets it to
             that of a new stream. The row's output of that step is then NaN. Other rows and steps keep
-            their bits. The check takes two more states of memory.
+            their bits. The check takes two more states of memory. Where the output has a rate of its own:
+            None or ``"stop"``.
 
         Raises
         ------

@@ -10,23 +10,9 @@ from tinyrnn import _core
 from tinyrnn.contract import Module
 from tinyrnn.plans import Cores
 from tinyrnn.tensors import STATISTICS, Frame
-from tinyrnn.values import TIME, time_of, wired
+from tinyrnn.values import TIME, Rate, time_of, wired
 
 UNKNOWN = "?"  # stands for a frame that the layers leave open
-
-
-class Rate(NamedTuple):
-    """A rate: frame ``n`` is due with step ``first + n * stride`` of an axis of time of the inputs."""
-
-    time: str
-    first: int
-    stride: int
-
-    def __str__(self) -> str:
-        steps = f"{self.stride} steps" if self.stride > 1 else "step"
-        late = f"{self.first} step{'s' * (self.first > 1)} after" if self.first else "with"
-        whom = "the first of them" if self.stride > 1 else "it"
-        return f"a frame for every {steps} of {self.time!r}, {late} {whom}"
 
 
 class Line(NamedTuple):
@@ -123,7 +109,7 @@ def outline(net: Module, frame: Frame | None = None) -> Outline:
     times = list(dict.fromkeys(line.time for line in lines if line.time is not None)) or [TIME]
     lines = [line._replace(axis=0 if line.time is None else 1 + times.index(line.time)) for line in lines]
     first: dict[int, str] = {}
-    fed_back = _axes_of_feedback(net, parts, len(lines)) if len(times) > 1 else {}
+    fed_back = _axes_of_feedback(net, parts, len(lines), times)
     for name, layer, reads in parts:
         same = first.get(id(layer), "")
         first.setdefault(id(layer), name)
@@ -177,10 +163,14 @@ def _flat(
     return inputs, parts, outputs
 
 
-def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int) -> dict[int, int]:
-    """The axis of time of each layer that reads a later value, by its number; only the whole net tells."""
+def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int, times: list[str]) -> dict[int, int]:
+    """The axis of time of each layer that reads a later value, by its number; only the whole net tells.
+
+    Axes that are new are added to ``times``, their names.
+    """
     ports = net._several()
-    assert ports is not None  # a net of several axes of time is a graph
+    if ports is None:  # one axis of time
+        return {}
     cores = ports.cores
     read = {value for reads in cores.reads for value in reads}
     unread = tuple(value for value in cores.outputs if value not in read)  # every value has a use
@@ -189,7 +179,9 @@ def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int) -> dict[int,
     for number, (_, layer, reads) in enumerate(parts, inputs):
         if any(read >= number for read in reads):
             cores.outputs = (place, *unread)
-            found[number] = _core.Plan(cores, (), 1, (1,) * len(ports.times)).outputs[0][1]
+            plan = _core.Plan(cores, (), 1, (1,) * len(ports.times))
+            time = time_of(plan, plan.outputs[0][1], list(ports.times))
+            found[number] = _axis_among(times, time)
         place += layer._core_count()
     return found
 
@@ -234,7 +226,6 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str], fed_back: int) ->
             written = plan.outputs[0][1]
             names = [times[one - 1] for one in axes] or [TIME]
             axis = _axis_among(times, time_of(plan, written, names))
-            found = found._replace(rate=_rate(plan, written, names, lines))
             full = plan.full_sequence
         found = found._replace(late=late or (axis == 0 and bool(axes)))
         if full:
@@ -242,17 +233,9 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str], fed_back: int) ->
     if late and axis and not found.needs:
         name = next(lines[read].name for read in line.reads if read < len(lines) and lines[read].late)
         found = found._replace(needs=f"reads {name}, which is known at the end of the sequence")
-    return found._replace(axis=axis, time=times[axis - 1] if axis else None)
-
-
-def _rate(plan: _core.Plan, axis: int, names: list[str], lines: Sequence[Line]) -> Rate | None:
-    """The rate of an axis of a plan, against the net's inputs; ``names`` are those of the plan's inputs."""
-    change = plan.rate_of(axis)
-    if change is None:
-        return next((line.rate for line in lines if axis and line.time == names[axis - 1]), None)
-    of, first, stride, _ = change
-    base = _rate(plan, of, names, lines) or Rate(names[of - 1], 0, 1)
-    return Rate(base.time, base.first + first * base.stride, base.stride * stride)
+    time = times[axis - 1] if axis else None
+    own = time is None or time in [TIME, *(one.time for one in lines if one.layer is None)]
+    return found._replace(axis=axis, time=time, rate=None if own else Rate.named(str(time)))
 
 
 def _axis_among(times: list[str], time: str | None) -> int:
@@ -407,6 +390,9 @@ def described(net: Module, frame: Frame | None = None) -> str:
         text.append("It may stream: no layer needs the full sequence.")
     stateful = [line.name for line in lines if line.layer is not None and line.layer._state_names()]
     text.append(f"State that streams keep: {', '.join(stateful) or 'none'}.")
+    waits = [f"{line.name} by {getattr(line.layer, 'steps', 0)}" for line in lines if line.kind == "Align"]
+    if waits:
+        text.append(f"Frames that wait: {', '.join(waits)}.")
     early = [line.name for line in lines if line.layer is not None and line.time is None and not line.late]
     late = [line.name for line in lines if line.time is None and line.late]
     if early:

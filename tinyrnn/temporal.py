@@ -1,4 +1,4 @@
-"""Layers over time: reductions to one frame, the final state, repetition, windows and convolutions."""
+"""Layers over time: reductions to one frame, the final state, repetition, windows, pools and convolutions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinyrnn.ops import _Joining
 from tinyrnn.plans import Cores
 from tinyrnn.state_dicts import inferred
 from tinyrnn.tensors import Frame, Slot, in_planes
-from tinyrnn.values import Value, wired
+from tinyrnn.values import Value, applied, operations, wired
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -246,7 +246,12 @@ def _padding(kind: str, padding: Any, kernel_size: int, stride: int, dilation: i
 
 
 def _unfolded(
-    kernel_size: int, stride: int, dilation: int, pad: tuple[int, int], frame: Frame
+    kernel_size: int,
+    stride: int,
+    dilation: int,
+    pad: tuple[int, int],
+    frame: Frame,
+    lowest: bool = False,
 ) -> _core.Layer:
     """The core layer for windows of steps of such frames."""
     _, rows, cols = in_planes(frame)
@@ -259,6 +264,7 @@ def _unfolded(
         dilation=dilation,
         pad_left=pad[0],
         pad_right=pad[1],
+        lowest=lowest,
     )
 
 
@@ -273,11 +279,70 @@ def _unfold_slots(plan: _core.Plan, first: int, prefix: str, numbers: int) -> li
     return slots
 
 
-class TimeUnfold(Net):
+class _Windows(Net):
+    """Windows of steps, and what is made of them."""
+
+    _recurrent = True
+    batch_first = None
+    _lowest: ClassVar[bool] = False  # the padding is -inf instead of 0
+    kernel_size: int
+    stride: int
+    padding: Any
+    dilation: int
+    _pad: tuple[int, int]
+    _by_frame: dict[Frame, list[_core.Layer]]  # the core layer of windows knows the frame that it keeps
+
+    def _take(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> None:
+        """Check and keep the arguments."""
+        kind = type(self).__name__
+        self.kernel_size = check_size(f"{kind}: kernel_size", kernel_size)
+        self.stride = check_size(f"{kind}: stride", stride)
+        self.dilation = check_size(f"{kind}: dilation", dilation)
+        self._pad = _padding(kind, padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = list(padding) if isinstance(padding, tuple) else padding
+        self._by_frame = {}
+
+    def _rank(self, ndim: int) -> int | None:
+        return 1 if ndim <= 3 else 2  # (T, frame) of two axes looks like (T, B, frame) of one
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        if not 1 <= len(frame) <= 2:
+            raise ShapeError(f"{type(self).__name__}: got frames of shape {frame}, expected one or two axes")
+        if frame not in self._by_frame:
+            self._by_frame[frame] = [self._windows(frame), *self._behind(frame)]
+        self._append(cores, self._by_frame[frame])
+        return self._out(frame)
+
+    def _append(self, cores: list[_core.Layer], made: list[_core.Layer]) -> None:
+        cores += made
+
+    def _windows(self, frame: Frame) -> _core.Layer:
+        return _unfolded(self.kernel_size, self.stride, self.dilation, self._pad, frame, self._lowest)
+
+    def _behind(self, frame: Frame) -> list[_core.Layer]:
+        """The core layers that read the windows."""
+        return []
+
+    def _out(self, frame: Frame) -> Frame:
+        return frame
+
+    def _reach(self) -> int:
+        """The steps of a window before its last one."""
+        return (self.kernel_size - 1) * self.dilation
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        numbers = (plan.state_of(first)[1] - 1) // max(1, self._reach())
+        return _unfold_slots(plan, first, prefix, numbers)
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("count", "past") if self._reach() else ("count",)
+
+
+class TimeUnfold(_Windows):
     """Windows of steps: ``kernel_size`` of them side by side, one window every ``stride`` steps.
 
     As ``torch.Tensor.unfold`` along the axis of time: of frames ``(…)`` it makes frames ``(…, kernel_size)``.
-    So layers of frames look at several steps: `Linear` behind `Flatten`, `Conv2d`, a pool.
+    So layers of frames look at several steps: `Linear` behind `Flatten`, `Conv2d`, a reduction.
 
     A window is due with its last step. A sequence of T steps has
     ``(T + left + right - (kernel_size - 1) * dilation - 1) // stride + 1`` windows, as many as
@@ -294,34 +359,206 @@ class TimeUnfold(Net):
     """
 
     arguments = ("kernel_size", "stride", "padding", "dilation")
+
+    def __init__(self, kernel_size: int, stride: int = 1, padding: Any = 0, dilation: int = 1) -> None:
+        self._take(kernel_size, stride, padding, dilation)
+
+    def _out(self, frame: Frame) -> Frame:
+        return (*frame, self.kernel_size)
+
+
+class _TimePool(_Windows):
+    """Windows of steps, each reduced to one step."""
+
+    ceil_mode: bool
+
+    def _take_pool(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> None:
+        """Check and keep the arguments; with ``ceil_mode`` windows reach further beyond the end."""
+        kind = type(self).__name__
+        self.ceil_mode = check_bool(f"{kind}: ceil_mode", ceil_mode)
+        self._take(kernel_size, kernel_size if stride is None else stride, padding, dilation)
+        if self.ceil_mode:
+            left, right = self._pad
+            self._pad = left, min(right + self.stride - 1, self._reach())
+
+
+class TimeMaxPool1d(_TimePool):
+    """The largest of each window of steps, number by number: ``torch.nn.MaxPool1d`` over time, which streams.
+
+    Its output has a rate of its own, as that of `TimeUnfold`. `MaxPool1d` pools within a frame of
+    ``(channels, length)`` instead. NaN if a number is. Of equal numbers the first one has the gradient.
+
+    Parameters
+    ----------
+    kernel_size : int
+    stride : int, optional
+        By default kernel_size.
+    padding : int, (int, int) or {"causal", "same", "valid"}
+        Steps before and after a sequence, of minus infinity.
+    dilation : int
+    ceil_mode : bool
+        Whether a window may end beyond the sequence and its padding, if it begins in the sequence.
+    """
+
+    arguments = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    _lowest = True
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: Any = 0,
+        dilation: int = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        self._take_pool(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def _core_count(self) -> int:
+        return 3
+
+    def _place(self, level: int) -> str:
+        return ("windows", "", "reshape")[level]
+
+    def _behind(self, frame: Frame) -> list[_core.Layer]:
+        planes, rows, cols = in_planes(frame)
+        return [
+            _core.Layer("adaptive_max_pool", rows=0, cols=1),
+            _core.Layer("reshape", planes=planes, rows=rows, cols=cols),
+        ]
+
+
+class TimeAvgPool1d(_TimePool):
+    """The mean of each window of steps, number by number: ``torch.nn.AvgPool1d`` over time, which streams.
+
+    Its output has a rate of its own, as that of `TimeUnfold`. `AvgPool1d` pools within a frame of
+    ``(channels, length)`` instead.
+
+    Parameters
+    ----------
+    kernel_size : int
+    stride : int, optional
+        By default kernel_size.
+    padding : int, (int, int) or {"causal", "same", "valid"}
+        Steps of zeros before and after a sequence.
+    ceil_mode : bool
+        Whether a window may end beyond the sequence, if it begins in the sequence. What is beyond does not
+        count.
+    count_include_pad : bool
+        Whether the steps of the padding count.
+
+    Raises
+    ------
+    ValueError
+        If ``ceil_mode`` meets a padding that counts.
+    """
+
+    arguments = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        self.count_include_pad = check_bool("TimeAvgPool1d: count_include_pad", count_include_pad)
+        self._take_pool(kernel_size, stride, padding, 1, ceil_mode)
+        known = _padding("TimeAvgPool1d", padding, self.kernel_size, self.stride, 1)
+        if self.ceil_mode and self.count_include_pad and any(known):
+            raise ValueError(
+                f"TimeAvgPool1d: padding is {brief(padding)} with ceil_mode, expected 0, "
+                "or count_include_pad=False"
+            )
+        self._is_wired = any(self._pad) and not (self.count_include_pad and any(known))
+
+    def _core_count(self) -> int:
+        return 7 if self._is_wired else 2
+
+    def _place(self, level: int) -> str:
+        names = ("windows", "sum", "one", "real.windows", "real.sum", "real.clip", "")
+        return names[level] if self._is_wired else ("windows", "")[level]
+
+    def _behind(self, frame: Frame) -> list[_core.Layer]:
+        if not self._is_wired:
+            return [_over_windows("mean")]
+        one = _core.Layer("constant", number=1.0)
+        windows = _unfolded(self.kernel_size, self.stride, 1, self._pad, (1,))
+        clip = _core.Layer("clip", min=1.0, max=float(self.kernel_size))  # 0 beyond the end of a row
+        return [_over_windows("sum"), one, windows, _over_windows("sum"), clip, _core.Layer("divide")]
+
+    def _append(self, cores: list[_core.Layer], made: list[_core.Layer]) -> None:
+        if not isinstance(cores, Cores) or not self._is_wired:
+            return super()._append(cores, made)
+        x = cores.value
+        cores += made[:2]
+        total = cores.value
+        cores.join(made[2], (x,))
+        cores += made[3:6]
+        cores.join(made[6], (total, cores.value))
+
+    def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
+        slots = super()._state_slots(plan, first, prefix)
+        return slots + _unfold_slots(plan, first + 3, f"{prefix}real_", 1) if self._is_wired else slots
+
+    def _state_names(self) -> tuple[str, ...]:
+        names = super()._state_names()
+        return names + tuple(f"real_{name}" for name in names) if self._is_wired else names
+
+
+def _over_windows(kind: str) -> _core.Layer:
+    """A reduction of windows to one step."""
+    return _core.Layer(kind, planes=0, rows=0, cols=1, keep=0, correction=0)
+
+
+class Align(Net):
+    """A value as it is, due ``steps`` of its steps later.
+
+    It does nothing to a whole sequence. In a stream it keeps the frames, so that they meet those of a layer
+    that looks ahead. Where a layer reads values of one rate that are due at different steps, as in
+    ``x + TimeConv1d(...)(x)``, the net has it of its own accord.
+
+    Parameters
+    ----------
+    steps : int
+    """
+
+    arguments = ("steps",)
     _recurrent = True
     batch_first = None
 
-    def __init__(self, kernel_size: int, stride: int = 1, padding: Any = 0, dilation: int = 1) -> None:
-        self.kernel_size = check_size("TimeUnfold: kernel_size", kernel_size)
-        self.stride = check_size("TimeUnfold: stride", stride)
-        self.dilation = check_size("TimeUnfold: dilation", dilation)
-        self._pad = _padding("TimeUnfold", padding, self.kernel_size, self.stride, self.dilation)
-        self.padding = list(padding) if isinstance(padding, tuple) else padding
-        self._by_frame: dict[Frame, _core.Layer] = {}  # the core layer knows the frame that it keeps
-
-    def _rank(self, ndim: int) -> int | None:
-        return 1 if ndim <= 3 else 2  # (T, frame) of two axes looks like (T, B, frame) of one
+    def __init__(self, steps: int) -> None:
+        self.steps = check_size("Align: steps", steps, 0)
+        self._by_frame: dict[Frame, list[_core.Layer]] = {}
 
     def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
-        if not 1 <= len(frame) <= 2:
-            raise ShapeError(f"TimeUnfold: got frames of shape {frame}, expected one or two axes")
         if frame not in self._by_frame:
-            self._by_frame[frame] = _unfolded(self.kernel_size, self.stride, self.dilation, self._pad, frame)
-        cores.append(self._by_frame[frame])
-        return (*frame, self.kernel_size)
+            planes, rows, cols = in_planes(frame)
+            pair = 1 + (self.steps > 0)  # a window has the step that is due, and the one that has come
+            self._by_frame[frame] = [
+                _core.Layer("flatten"),
+                _unfolded(pair, 1, max(1, self.steps), (0, self.steps), (math.prod(frame),)),
+                _core.Layer("slice", axis=2, start=0, size=1),
+                _core.Layer("reshape", planes=planes, rows=rows, cols=cols),
+            ]
+        cores += self._by_frame[frame]
+        return frame
+
+    def _core_count(self) -> int:
+        return 4
+
+    def _place(self, level: int) -> str:
+        return ("flatten", "windows", "slice", "")[level]
 
     def _state_slots(self, plan: _core.Plan, first: int, prefix: str) -> list[Slot]:
-        steps = (self.kernel_size - 1) * self.dilation
-        return _unfold_slots(plan, first, prefix, (plan.state_of(first)[1] - 1) // max(1, steps))
+        numbers = (plan.state_of(first + 1)[1] - 1) // max(1, self.steps)
+        return _unfold_slots(plan, first + 1, prefix, numbers)
 
     def _state_names(self) -> tuple[str, ...]:
-        return ("count", "past") if (self.kernel_size - 1) * self.dilation else ("count",)
+        return ("count", "past") if self.steps else ("count",)
+
+
+operations["align"] = lambda value, steps: applied(Align(steps), (value,))
 
 
 # ---- convolution ---------------------------------------------------------------------------------------

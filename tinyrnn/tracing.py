@@ -165,7 +165,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
     ValueError
         If a layer cannot run apart from another: a `FinalState`.
     """
-    if net._is_wired and not _is_chain_of_rates(net, x):
+    if net._is_wired:
         yield from _watch_graph(net, x, until)
         return
     array = as_array(x)
@@ -203,25 +203,12 @@ def _changes_rate(cores: list[_core.Layer]) -> bool:
     return any(core.kind == "unfold_steps" for core in cores)
 
 
-def _is_chain_of_rates(net: Module, x: Any) -> bool:
-    """Tell whether a wired net is a chain that changes the rate: it reads one input layer by layer."""
-    if net._several() is not None or isinstance(x, Mapping):
-        return False
-    array, lead, cores, _ = calls.enter(net, x)
-    if not _changes_rate(cores):
-        return False
-    found = outline(net, array.shape[lead:])
-    return all(line.reads == (n,) for n, line in enumerate(found.lines[1:])) and not any(
-        isinstance(line.layer, FinalState) for line in found.lines
-    )
-
-
 def check_rate(net: Module, cores: list[_core.Layer]) -> None:
     """Raise ValueError if a layer changes the rate, where layers must have steps of one rate."""
     if _changes_rate(cores):
         raise ValueError(
             f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none here: "
-            "drift, calibration and gates take chains of such layers, in which each reads the one before it"
+            "drift, calibration and gates take such layers"
         )
 
 
@@ -285,11 +272,8 @@ def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
     """Check the inputs of a graph, given as one, or as a mapping of several."""
     names = list(net._ports_known())
     several = net._several()
-    if several is not None:
-        check_rate(net, several.cores)
     if several is None and not isinstance(x, Mapping):
         array, lead, cores, _ = calls.enter(net, x)
-        check_rate(net, cores)
         frame = array.shape[lead:]
         swapped, count, batch = calls.axes(net, array, lead)
         array = array.swapaxes(0, 1) if swapped else array
@@ -297,7 +281,7 @@ def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
         ends = None if lengths is None else calls.check_lengths(net, lengths, count, batch)
         arrays = [array.reshape(count, batch, *frame)]
         return Entry(outline(net, frame), arrays, (count,), [ends], lead == 2, swapped)
-    laid: Any = net._ports()  # a graph: other nets have one input
+    laid: Any = several or net._ports()  # a graph: other nets have one input
     sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), lengths, type(net).__name__)
     entry = Entry(outline(net), [], sizes.steps, sizes.lengths, sizes.batched, sizes.rows_first)
     in_time = entry._replace(rows_first=False)
@@ -310,6 +294,7 @@ def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]
     found, arrays, steps, *_ = entered(net, x)
     lines = found.lines
     batch = arrays[0].shape[1 if lines[0].axis else 0]
+    steps += _steps_of_rates(found, steps)
     whole = len(steps) > 1 or any(line.needs for line in lines)
     size = steps[0] if whole else max(1, CHUNK // batch)
     names: dict[int, tuple[str, ...]] = {}
@@ -339,6 +324,13 @@ def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]
             if any(one.name == until for _, _, ones in ran for one in ones):
                 break
         yield seen
+
+
+def _steps_of_rates(found: Outline, steps: tuple[int, ...]) -> tuple[int, ...]:
+    """The steps of the axes of other rates, given those of the inputs' axes, which come before them."""
+    rates = {line.axis: line.rate for line in found.lines if line.rate is not None}
+    axes = {line.time: line.axis for line in found.inputs}
+    return tuple(rates[axis].frames(steps[axes[rates[axis].time] - 1]) for axis in sorted(rates))
 
 
 # A layer of a graph: its line, the number of its value, and its core layers.
@@ -552,7 +544,7 @@ def _graph_levels(net: Module, found: Outline, batch: int, steps: tuple[int, ...
             continue
         cores, axes = alone(net, found, number)
         assert line.frame is not None
-        values = list(cores.inputs)  # (frame, the axis in the layer's plans)
+        values = [(frame, axes[axis - 1] if axis else 0) for frame, axis in cores.inputs]
         group: list[_Level | _Final] = []
         row = None
         if line.layer._start:
@@ -561,14 +553,21 @@ def _graph_levels(net: Module, found: Outline, batch: int, steps: tuple[int, ...
             starts.begin(line.layer, tuple(line.layer._state_slots(whole, 0, "")), row)
         for place, (core, reads) in enumerate(zip(cores, cores.reads, strict=True)):
             name, _, _ = next(places)
-            one = Cores([values[read] for read in reads])
+            own = [axis for axis in dict.fromkeys(values[read][1] for read in reads) if axis] or axes
+            one = Cores(
+                [
+                    (frame, 1 + own.index(axis) if axis else 0)
+                    for frame, axis in map(values.__getitem__, reads)
+                ]
+            )
             one.outputs = (one.join(core, tuple(range(len(reads)))),)
-            plan = laid_out(one, (), batch, *([steps[axis - 1] for axis in axes] or [1])).ready()
+            plan = laid_out(one, (), batch, *([steps[axis - 1] for axis in own] or [1])).ready()
             (planes, rows, cols), axis = plan.outputs[0]
+            axis = axis and (line.axis if axis > len(own) else own[axis - 1])
             is_last = core is cores[-1] or isinstance(line.layer, _Recurrent)
             frame = line.frame if is_last else (planes, rows, cols)
             values.append((frame, axis))
-            level = _Level(name, line.layer, core, frame, plan, reads, tuple(axes))
+            level = _Level(name, line.layer, core, frame, plan, reads, tuple(own))
             group.append(level)
             if row is not None:
                 first, count = whole.state_of(place)

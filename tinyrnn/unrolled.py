@@ -58,6 +58,7 @@ def graph_gradients(net: Net, x: Any, y: Any, loss: Any, dy: Any, lengths: Any) 
     """Do the work of `inspect.hidden_gradients` for a graph, which may be written to."""
     name = type(net).__name__
     entry = entered(net, x, lengths)
+    check_rate(net, [core for line in entry.outline.lines for core in line.cores or []])
     lines, outputs = entry.outline.lines, entry.outline.outputs
     if loss is not None and len(outputs) > 1:
         raise TypeError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyrnn import _core
 from tinyrnn.arguments import check_size
@@ -248,22 +249,95 @@ def applied(layer: Any, given: Sequence[Any]) -> Value:
     try:
         plan = _core.Plan(cores, (), 1, (1,) * max(1, len(times)))
     except ValueError as error:
+        level = _aligned(kind, given) if len(times) > 1 else given
+        if level != given:
+            return applied(layer, level)
         raise type(error)(f"{kind}: {str(error).removeprefix('plan: ')}: it reads {list(given)}") from None
     return Value(frame, time_of(plan, plan.outputs[0][1], times or [TIME]), layer, tuple(given))
 
 
-def time_of(plan: _core.Plan, axis: int, times: list[str]) -> str | None:
-    """The name of an axis of time, given those of the inputs; None for axis 0.
+class Rate(NamedTuple):
+    """A rate: frame ``n`` is due with step ``first + n * stride`` of an axis of time of the inputs.
 
-    ``"time[2n+1]"`` has a frame with every second step of ``"time"``, at first with its second one;
-    ``"time[2n+1|1]"`` is padded with one step at the end.
+    ``after`` steps of padding follow a sequence. An axis has its rate in its name: ``"time[2n+1]"`` has a
+    frame with every second step of ``"time"``, at first with its second one; ``"time[2n+1|1]"`` is padded
+    with one step at the end.
     """
+
+    time: str
+    first: int = 0
+    stride: int = 1
+    after: int = 0
+
+    @classmethod
+    def named(cls, time: str) -> Rate:
+        """The rate of an axis of that name."""
+        found = re.fullmatch(r"(.+)\[(\d*)n(?:\+(\d+))?(?:\|(\d+))?\]", time)
+        if found is None:
+            return cls(time)
+        return cls(found[1], int(found[3] or 0), int(found[2] or 1), int(found[4] or 0))
+
+    @property
+    def name(self) -> str:
+        step = "n" if self.stride == 1 else f"{self.stride}n"
+        first, after = f"+{self.first}" * (self.first > 0), f"|{self.after}" * (self.after > 0)
+        return f"{self.time}[{step}{first}{after}]"
+
+    def frames(self, steps: int) -> int:
+        """The number of frames of a sequence of so many steps."""
+        return max(0, (steps + self.after - self.first - 1) // self.stride + 1)
+
+    def __str__(self) -> str:
+        steps = f"{self.stride} steps" if self.stride > 1 else "step"
+        late = f"{self.first} step{'s' * (self.first > 1)} after" if self.first else "with"
+        whom = "the first of them" if self.stride > 1 else "it"
+        return f"a frame for every {steps} of {self.time!r}, {late} {whom}"
+
+
+def time_of(plan: _core.Plan, axis: int, times: list[str]) -> str | None:
+    """The name of an axis of time, given those of the inputs; None for axis 0."""
     rate = plan.rate_of(axis)
     if rate is None:
         return times[axis - 1] if axis else None
     of, first, stride, after = rate
-    step = "n" if stride == 1 else f"{stride}n"
-    return f"{time_of(plan, of, times)}[{step}{f'+{first}' if first else ''}{f'|{after}' if after else ''}]"
+    base = Rate.named(times[of - 1])
+    return Rate(
+        base.time,
+        base.first + first * base.stride,
+        stride * base.stride,
+        base.after + after * base.stride,
+    ).name
+
+
+def _aligned(kind: str, given: Sequence[Value]) -> Sequence[Value]:
+    """Values of one rate and length that are due at different steps, all as late as the latest.
+
+    Raises
+    ------
+    ValueError
+        If they differ in rate or length.
+    """
+    rates = {value.time: Rate.named(value.time) for value in given if value.time is not None}
+    if len({rate.time for rate in rates.values()}) > 1:
+        return given
+    latest = max(rates, key=lambda time: (rates[time].first, time != rates[time].time))
+    goal = rates[latest]
+    level = []
+    for value in given:
+        rate = goal if value.time is None else rates[value.time]
+        late = goal.first - rate.first
+        problem = ""
+        if rate.stride != goal.stride:
+            problem = "one rate: let a TimeAvgPool1d or a stride make the faster one slower"
+        elif goal.after - rate.after != late:
+            problem = "as many frames of both: give the layers padding, such as 'same' or 'causal'"
+        elif late % goal.stride:
+            problem = "frames that are due at the same steps: give one of the layers another padding"
+        if problem:
+            other = next(one for one in given if one.time == latest)
+            raise ValueError(f"{kind}: got {value!r}, {rate}, and {other!r}, {goal}, expected {problem}")
+        level.append(operations["align"](value, late // goal.stride) if rate != goal else value)
+    return level
 
 
 def wired(layer: Any, cores: Cores, frames: list[Frame], values: list[int]) -> list[tuple[int, Frame]]:

@@ -16,6 +16,7 @@ import sys
 import warnings
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +309,8 @@ def record_nets() -> None:
     )
 
 
-def record_pictures() -> None:
+def record_pictures(record: Callable[..., None], activation: str) -> None:
+    """Cases of pictures; record_gradients.py records the same ones."""
     picture = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
     for options in (
         {},
@@ -359,7 +361,7 @@ def record_pictures() -> None:
         {
             "conv": ("Conv2d", {"in_channels": 2, "out_channels": 4, "kernel_size": 3, "bias": False}),
             "norm": ("BatchNorm2d", {"num_features": 4}),
-            "relu": ("ReLU", {}),
+            "relu": (activation, {}),
             "pool": ("MaxPool2d", {"kernel_size": 2}),
             "flat": ("Flatten", {}),
             "out": ("Linear", {"in_features": 24, "out_features": 5}),
@@ -377,7 +379,7 @@ if __name__ == "__main__":
     record_recurrent()
     record_frames()
     record_nets()
-    record_pictures()
+    record_pictures(record, "ReLU")
     index = json.dumps({"torch": torch.__version__, "cases": cases})
     path = Path(__file__).with_name("goldens.npz")
     np.savez_compressed(path, index=np.array(index), **arrays)

@@ -253,67 +253,6 @@ def record_nets() -> None:
     )
 
 
-def record_pictures() -> None:
-    picture = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
-    for options in (
-        {},
-        {"bias": False},
-        {"stride": [2, 1], "padding": [1, 2]},
-        {"dilation": [1, 2], "kernel_size": [4, 2]},
-        {"groups": 2, "padding": "same"},
-        {"out_channels": 8, "groups": 4, "padding": 1},
-        {"kernel_size": [2, 4], "padding": "same", "dilation": [3, 1]},
-        {"kernel_size": 1, "padding": "valid"},
-    ):
-        record("Conv2d", {**picture, **options}, (2, 4, 7, 6))
-    for options in (
-        {},
-        {"stride": 3, "padding": 2, "output_padding": 1},
-        {"groups": 2, "dilation": 2, "bias": False},
-        {"kernel_size": 4, "stride": 2, "padding": 1},
-    ):
-        record("ConvTranspose1d", {**picture, **options}, (2, 4, 5))
-
-    for layer in ("MaxPool2d", "AvgPool2d"):
-        record(layer, {"kernel_size": 2}, (2, 3, 7, 6))
-        record(
-            layer, {"kernel_size": [3, 2], "stride": [2, 1], "padding": 1, "ceil_mode": True}, (2, 3, 7, 6)
-        )
-    record("MaxPool2d", {"kernel_size": 2, "stride": 1, "dilation": [2, 1]}, (2, 3, 7, 6))
-    record("AvgPool2d", {"kernel_size": 3, "padding": 1, "count_include_pad": False}, (2, 3, 7, 6))
-    record("AvgPool2d", {"kernel_size": 2, "divisor_override": 3}, (2, 3, 7, 6))
-    for layer in ("MaxPool1d", "AvgPool1d"):
-        record(layer, {"kernel_size": 3, "stride": 2, "padding": 1}, (2, 3, 7))
-        record(layer, {"kernel_size": 2, "ceil_mode": True}, (2, 3, 7))
-    for layer in ("AdaptiveAvgPool", "AdaptiveMaxPool"):
-        record(f"{layer}1d", {"output_size": 3}, (2, 3, 7))
-        record(f"{layer}2d", {"output_size": 1}, (2, 3, 7, 6))
-        record(f"{layer}2d", {"output_size": [3, None]}, (2, 3, 7, 6))
-
-    record("BatchNorm2d", {"num_features": 3}, (2, 3, 4, 5))
-    record("BatchNorm2d", {"num_features": 3, "affine": False, "eps": 0.01}, (2, 3, 4, 5))
-    record("GroupNorm", {"num_groups": 2, "num_channels": 6}, (2, 6, 4, 3))
-    record("GroupNorm", {"num_groups": 3, "num_channels": 6, "affine": False}, (2, 6, 5))
-    record("GroupNorm", {"num_groups": 2, "num_channels": 18, "bias": False, "eps": 0.01}, (B, 18))
-    record("InstanceNorm1d", {"num_features": 3}, (2, 3, 7))
-    record("InstanceNorm1d", {"num_features": 3, "affine": True}, (2, 3, 7))
-    record("InstanceNorm2d", {"num_features": 3, "affine": True, "eps": 0.01}, (2, 3, 4, 5))
-
-    record(
-        "Sequential",
-        {
-            "conv": ("Conv2d", {"in_channels": 2, "out_channels": 4, "kernel_size": 3, "bias": False}),
-            "norm": ("BatchNorm2d", {"num_features": 4}),
-            "relu": ("Tanh", {}),
-            "pool": ("MaxPool2d", {"kernel_size": 2}),
-            "flat": ("Flatten", {}),
-            "out": ("Linear", {"in_features": 24, "out_features": 5}),
-        },
-        (B, 2, 6, 8),
-        note="pictures",
-    )
-
-
 if __name__ == "__main__":
     if not torch.__version__.startswith("2.13."):
         raise SystemExit(f"this is torch {torch.__version__}; the goldens are those of 2.13")
@@ -322,7 +261,7 @@ if __name__ == "__main__":
     record_recurrent()
     record_frames()
     record_nets()
-    record_pictures()
+    forward.record_pictures(record, "Tanh")
     index = json.dumps({"torch": torch.__version__, "cases": cases})
     path = Path(__file__).with_name("gradients.npz")
     np.savez_compressed(path, index=np.array(index), **arrays)

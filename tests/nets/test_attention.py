@@ -454,28 +454,61 @@ def test_what_cannot_be() -> None:
 
 def test_a_learned_query_pools_a_sequence() -> None:
     """One mean for a sequence: values and gradients are PyTorch's, and rows end at their lengths."""
-    torch = pytest.importorskip("torch")
     tr.manual_seed(0)
     x = tr.Input(5)
     h = tr.Linear(5, 8)(x).named("linear")
     one = 0 * tr.LastStep()(h[:1]) + 1
     query = tr.Linear(1, 6, bias=False)(one).named("query")
     keys = tr.Linear(8, 6, bias=False)(h).named("keys")
-    net = tr.Net(x, tr.DotProductAttention(6, num_heads=2)(query, keys, h)).train()
+    net = tr.Net(x, tr.DotProductAttention(6, num_heads=2)(query, keys, h))
+
+    def model(torch: Any, x: Any, weights: Arrays, mask: Any) -> Any:
+        read = x @ weights["linear.weight"].T + weights["linear.bias"]
+        heads = [read @ weights["keys.weight"].T, read, weights["query.weight"].T.expand(1, 4, 6)]
+        k, v, q = (part.unflatten(-1, (2, -1)).permute(1, 2, 0, 3) for part in heads)  # (B, heads, T, size)
+        mask = mask[:, None, None]
+        found = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return found[:, :, 0].flatten(1)
+
+    pools_as(model, net)
+
+
+def test_attention_pooling_is_yangs() -> None:
+    tr.manual_seed(4)
+    net = tr.Sequential(tr.Linear(5, 8), tr.AttentionPooling(8, 6))
+
+    def model(torch: Any, x: Any, weights: Arrays, mask: Any) -> Any:
+        h = x @ weights["0.weight"].T + weights["0.bias"]
+        keys = (h @ weights["1.key.weight"].T + weights["1.key.bias"]).tanh()
+        scores = (keys @ weights["1.attention.weight"]).masked_fill(~mask.T, -torch.inf)
+        return (scores.softmax(0)[..., None] * h).sum(0)
+
+    pools_as(model, net)
+    assert np.array_equal(
+        tr.Sequential(net[0], tr.AttentionPooling(8, 6))(np.ones((1, 1, 5))), net[0](np.ones((1, 1, 5)))[0]
+    )
+    with pytest.raises(tr.ShapeError, match=r"frames of shape \(7,\), expected \(8,\)"):
+        tr.AttentionPooling(8, 6)(np.zeros((3, 2, 7), np.float32))
+    with pytest.raises(ValueError, match="AttentionPooling: embed_dim is 0"):
+        tr.AttentionPooling(8, 0)
+    with pytest.raises(ValueError, match="needs the full sequence"):
+        net.stream()
+
+
+def pools_as(model: Callable[..., Any], net: tr.Net) -> None:
+    """A net that pools (7, 4, 5) to (4, 8) computes what PyTorch does, and learns and quantises."""
+    torch = pytest.importorskip("torch")
     lengths = [7, 1, 3, 5]
     generator = np.random.default_rng(0)
     a, dy = (generator.standard_normal(shape).astype(np.float32) for shape in ((7, 4, 5), (4, 8)))
+    net.train()
     found = net(a, lengths=lengths)
     weights = {
         name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
         for name, value in net.state_dict().items()
     }
     given = torch.tensor(a, dtype=torch.float64, requires_grad=True)
-    read = given @ weights["linear.weight"].T + weights["linear.bias"]
-    heads = [read @ weights["keys.weight"].T, read, weights["query.weight"].T.expand(1, 4, 6)]
-    k, v, q = (part.unflatten(-1, (2, -1)).permute(1, 2, 0, 3) for part in heads)  # (B, heads, T, size)
-    mask = (torch.arange(7) < torch.tensor(lengths)[:, None])[:, None, None]
-    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)[:, :, 0].flatten(1)
+    wanted = model(torch, given, weights, torch.arange(7) < torch.tensor(lengths)[:, None])
     np.testing.assert_allclose(found, wanted.detach(), rtol=0, atol=1e-6)
     (wanted * torch.tensor(dy)).sum().backward()
     dx = net.backward(dy)

@@ -7,41 +7,19 @@ import pickle
 
 import numpy as np
 import pytest
+from graph_nets import inputs_of_three, net_of_three, numbers, three_in_torch
 
 import tinyrnn as tr
 
 STEPS, BATCH = 9, 3
 
 
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def net_of_three(batch_first: bool = False) -> tr.Net:
-    """A residual LSTM that a speaker's vector scales and a word shifts, and a guess at the speaker."""
-    tr.manual_seed(3)
-    x, speaker, word = tr.Input(6), tr.Input(4, time=None, name="speaker"), tr.Input(name="word")
-    s = tr.Tanh()(tr.Linear(4, 6)(speaker))
-    h = tr.LSTM(6, 6, batch_first=batch_first)(x).named("rnn") * s + x + tr.Embedding(7, 6)(word)
-    return tr.Net([x, speaker, word], {"out": tr.Linear(6, 5)(h), "who": tr.Linear(6, 3)(s)})
-
-
-def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    words = np.random.default_rng(5).integers(0, 7, (STEPS, BATCH))
-    return numbers(STEPS, BATCH, 6), numbers(BATCH, 4, seed=1), words
-
-
 def test_values_are_torchs() -> None:
     torch = pytest.importorskip("torch")
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     weights = {name: torch.tensor(value).double() for name, value in net.state_dict().items()}
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    lstm = torch.nn.LSTM(6, 6).double()
-    frames = torch.tensor(x).double()
-    h, _ = torch.func.functional_call(lstm, {name: weights[f"rnn.{name}"] for name in names}, (frames,))
-    s = torch.tanh(torch.tensor(speaker).double() @ weights["linear.weight"].T + weights["linear.bias"])
-    h = h * s + frames + weights["embedding.weight"][torch.tensor(word)]
-    wanted = (h @ weights["linear_1.weight"].T + weights["linear_1.bias"]).numpy()
+    given = (torch.tensor(x).double(), torch.tensor(speaker).double(), torch.tensor(word))
+    wanted = three_in_torch(weights, *given)["out"].numpy()
     stream = net.stream(batch=BATCH)
     for t in range(STEPS):
         assert np.abs(stream.step(x[t], speaker, word[t])["out"] - wanted[t]).max() < 2e-6
@@ -51,7 +29,7 @@ def test_values_are_torchs() -> None:
 def test_bits_do_not_depend_on_the_way(isa: str) -> None:
     """Whole, step by step, in chunks, in threads, each row alone, by name: the same bits."""
     tr.set_isa(isa)
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     whole = net(x, speaker, word)
     for options in ({}, {"threads": 2}, {"steps": 2}, {"threads": 3, "steps": 100}):
         stream = net.stream(batch=BATCH, **options)
@@ -74,7 +52,7 @@ def test_bits_do_not_depend_on_the_way(isa: str) -> None:
 
 
 def test_batch_first() -> None:
-    (x, speaker, word), net = inputs(), net_of_three(batch_first=True)
+    (x, speaker, word), net = inputs_of_three(STEPS, BATCH), net_of_three(batch_first=True)
     whole = net_of_three()(x, speaker, word)["out"]
     stream = net.stream(batch=BATCH)
     first = stream.run(x[:4].swapaxes(0, 1), speaker, word[:4].swapaxes(0, 1))["out"]
@@ -83,7 +61,7 @@ def test_batch_first() -> None:
 
 
 def test_an_input_per_sequence_may_change() -> None:
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     stream = net.stream(batch=BATCH)
     stream.run(x[:4], speaker, word[:4])
     net(x[:4], speaker, word[:4])
@@ -93,7 +71,7 @@ def test_an_input_per_sequence_may_change() -> None:
 
 
 def test_state_and_copies() -> None:
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     whole = net(x, speaker, word)["out"]
     stream = net.stream(batch=BATCH, threads=2)
     stream.run(x[:4], speaker, word[:4])
@@ -111,7 +89,7 @@ def test_state_and_copies() -> None:
 
 
 def test_a_call_that_fails_changes_nothing() -> None:
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     stream = net.stream(batch=BATCH, nonfinite="stop")
     stream.run(x[:4], speaker, word[:4])
     before = stream.state.copy()
@@ -161,7 +139,7 @@ def test_what_cannot_be_streamed() -> None:
 
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_outputs_are_written_where_the_caller_says(batch_first: bool) -> None:
-    net, (x, speaker, word) = net_of_three(batch_first), inputs()
+    net, (x, speaker, word) = net_of_three(batch_first), inputs_of_three(STEPS, BATCH)
     stream, other = net.stream(batch=BATCH), net.stream(batch=BATCH)
     out, who = np.empty((BATCH, 5), np.float32), np.empty((BATCH, 3), np.float32)
     found = stream.step(x[0], speaker, word[0], out={"out": out, "who": who})
@@ -190,7 +168,7 @@ def test_outputs_are_written_where_the_caller_says(batch_first: bool) -> None:
 
 
 def test_what_an_array_for_an_output_must_be() -> None:
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     stream = net.stream(batch=BATCH)
     stream.run(x[:4], speaker, word[:4])
     before = stream.state.copy()
@@ -229,7 +207,7 @@ def test_what_an_array_for_an_output_must_be() -> None:
 @pytest.mark.parametrize("starts", [False, True])
 def test_some_rows_begin_again(rows: object, starts: bool) -> None:
     """They go on as a new stream does, the others with their own bits."""
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     if starts:
         net.initial_state = {"rnn.h": numbers(1, 6, seed=4), "rnn.c": numbers(1, 6, seed=5)}
     stream, other, new = (net.stream(batch=BATCH, threads=threads) for threads in (2, 1, 1))
@@ -245,7 +223,7 @@ def test_some_rows_begin_again(rows: object, starts: bool) -> None:
 
 
 def test_rows_begin_with_a_state_that_is_given() -> None:
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     stream, donor = net.stream(batch=BATCH), net.stream(batch=2)
     for one, count in ((stream, 3), (donor, 2)):
         one.run(x[:4, :count], speaker[:count], word[:4, :count])
@@ -269,7 +247,7 @@ def test_rows_begin_with_a_state_that_is_given() -> None:
 
 
 def test_one_thread_at_a_time() -> None:
-    net, (x, speaker, word) = net_of_three(), inputs()
+    net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     stream = net.stream(batch=BATCH)
     state = stream.state
     stream.take("elsewhere")

@@ -132,8 +132,30 @@ def test_a_stream_writes_to_out_and_begins_again() -> None:
     assert np.array_equal(fork.run(x), stream.run(x))
     stream.state = kept
     assert stream.due(1).tolist() == [0]
-    with pytest.raises(ValueError, match="nonfinite is 'skip', expected None"):
+    with pytest.raises(ValueError, match="nonfinite is 'skip', expected None or 'stop'"):
         net.stream(nonfinite="skip")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_stops_at_numbers_that_are_not_finite(threads: int) -> None:
+    """State and ``out`` are as before; then it goes on."""
+    net, x = (
+        tr.Sequential(tr.TimeConv1d(C, 4, 3, stride=2, padding=1), tr.RNN(4, 4, nonlinearity="relu")),
+        floats(T, B, C),
+    )
+    net.load_state_dict({name: np.abs(array) for name, array in net.state_dict().items()})
+    stream, y = net.stream(batch=B, threads=threads, nonfinite="stop"), np.full((2, B, 4), 9, np.float32)
+    first, kept, bad = stream.run(x[:6]), stream.state.tobytes(), x[6:10].copy()
+    bad[2, 1, 3] = np.inf
+    with pytest.raises(
+        tr.NonFiniteError, match="run: x holds inf in step 2 of row 1; the state is as before"
+    ):
+        stream.run(bad, out=y)
+    with pytest.raises(tr.NonFiniteError, match="the state of row 0 is not finite any more; it is as before"):
+        stream.run(np.full_like(bad, 3e38), out=y)
+    assert stream.state.tobytes() == kept and (y == 9).all()
+    stream.run(x[6:10], out=y)
+    assert np.array_equal(np.concatenate([first, y, stream.run(x[10:], end=True)]), net(x))
 
 
 def test_rows_that_begin_at_another_step_get_their_own_frames() -> None:
@@ -172,13 +194,9 @@ def test_unfold_is_pytorchs() -> None:
         assert np.array_equal(y, torch.from_numpy(x).unfold(0, size, step).numpy())
 
 
-def test_pools_and_pictures_over_time_are_pytorchs() -> None:
-    """Windows are frames: behind them a pool pools steps, and a Conv2d has time as its last axis."""
+def test_pictures_over_time_are_pytorchs() -> None:
+    """Windows are frames: behind them a Conv2d has time as its last axis."""
     torch = pytest.importorskip("torch")
-    x = floats(21, 2, 6)
-    pool = tr.Sequential(tr.TimeUnfold(3, 2), tr.MaxPool1d(3), tr.Flatten())
-    wanted = torch.nn.functional.max_pool1d(torch.from_numpy(x).permute(1, 2, 0), 3, 2).permute(2, 0, 1)
-    assert np.array_equal(pool(x), wanted.numpy())
     pictures, conv = floats(21, 2, 3, 8), torch.nn.Conv2d(3, 5, (3, 4), (2, 2), (1, 0))
     net = tr.Sequential(
         tr.TimeUnfold(4, 2), tr.Conv2d(3, 5, (3, 4), stride=(2, 1), padding=(1, 0)), tr.Flatten()
@@ -188,6 +206,85 @@ def test_pools_and_pictures_over_time_are_pytorchs() -> None:
     np.testing.assert_allclose(net(pictures), wanted.detach().numpy(), atol=2e-6)
     stream = net.stream(2, frame=(3, 8))
     assert np.array_equal(stream.run(pictures, end=True), net(pictures))
+
+
+# One of each way in which a pool over time is laid out: (class, options).
+POOLS: list[tuple[str, dict[str, Any]]] = [
+    ("Max", {"kernel_size": 3}),
+    ("Max", {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ("Max", {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 2}),
+    ("Max", {"kernel_size": 4, "stride": 3, "padding": 1, "ceil_mode": True}),
+    ("Max", {"kernel_size": 2, "stride": 5, "ceil_mode": True}),
+    ("Avg", {"kernel_size": 3}),
+    ("Avg", {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ("Avg", {"kernel_size": 4, "stride": 2, "padding": 2, "count_include_pad": False}),
+    ("Avg", {"kernel_size": 3, "stride": 2, "ceil_mode": True}),
+    ("Avg", {"kernel_size": 5, "stride": 3, "padding": 2, "ceil_mode": True, "count_include_pad": False}),
+    ("Avg", {"kernel_size": 1, "stride": 2, "count_include_pad": False}),
+]
+
+
+def pool_of(kind: str, options: dict[str, Any]) -> tr.Net:
+    return tr.Sequential(getattr(tr, f"Time{kind}Pool1d")(**options), tr.GRU(C, 4))
+
+
+@pytest.mark.parametrize(("kind", "options"), POOLS)
+def test_pools_over_time_are_pytorchs(kind: str, options: dict[str, Any]) -> None:
+    """Outputs and gradients, of rows of different lengths and of frames of two axes."""
+    torch = pytest.importorskip("torch")
+    theirs, lengths = getattr(torch.nn, f"{kind}Pool1d")(**options), [T, 7, 12]
+    layer = getattr(tr, f"Time{kind}Pool1d")(**options)
+    for frame in ((C,), (2, 3)):
+        x = np.round(2 * floats(T, B, *frame))  # with numbers that are equal
+        given = torch.from_numpy(x).requires_grad_()
+        wanted = [theirs(given[:end, b].reshape(end, -1).T).T for b, end in enumerate(lengths)]
+        entry = tr.Input(*frame)
+        net = tr.Net(entry, layer(entry))
+        y, due = net(x, lengths=lengths), net.output_lengths(lengths)
+        assert due.tolist() == [len(one) for one in wanted]
+        assert y.shape == (due.max(), B, *frame)
+        for b, one in enumerate(wanted):
+            flat = one.reshape(-1, *frame).detach().numpy()
+            np.testing.assert_allclose(y[: due[b], b], flat, rtol=2e-6, atol=1e-7)
+            assert not y[due[b] :, b].any()
+        net.train()
+        assert np.array_equal(net(x, lengths=lengths), y)
+        dy = floats(*y.shape)
+        dx = net.backward(dy)
+        sums = [
+            (one * torch.from_numpy(dy[: len(one), b].reshape(one.shape))).sum()
+            for b, one in enumerate(wanted)
+        ]
+        sum(sums).backward()
+        np.testing.assert_allclose(dx, given.grad.numpy(), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "options"), POOLS)
+def test_pools_over_time_stream_and_go_to_files(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    net, x = pool_of(kind, options), floats(T, B, C)
+    whole = net(x)
+    for chunk in (1, 3, T):
+        stream = net.stream(batch=B, frame=(C,))
+        parts = [stream.run(x[at : at + chunk], end=at + chunk >= T) for at in range(0, T, chunk)]
+        assert np.array_equal(np.concatenate(parts), whole)
+    kept, again = net.stream(batch=B, frame=(C,)), net.stream(batch=B, frame=(C,))
+    kept.run(x[:8])
+    again.state = {name: kept.state[name] for name in kept.state}
+    assert np.array_equal(again.run(x[8:], end=True), kept.run(x[8:], end=True))
+    net.save(tmp_path / "net.safetensors")
+    for other in (tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net)):
+        assert repr(other) == repr(net)
+        assert np.array_equal(other(x, threads=2), whole)
+
+
+def test_a_pool_over_time_keeps_nan_and_negative_numbers() -> None:
+    x = -np.abs(floats(7, 1, C)) - 1
+    x[3, 0, 1] = np.nan
+    y = tr.TimeMaxPool1d(3, 2, padding=1)(x)
+    windows = [x[max(0, at - 1) : at + 2] for at in range(0, 7, 2)]
+    np.testing.assert_array_equal(y, [window.max(0) for window in windows])
+    mean = tr.TimeAvgPool1d(3, 2, padding=1, count_include_pad=False)(x)
+    np.testing.assert_allclose(mean, [window.mean(0) for window in windows], rtol=1e-6)
 
 
 def test_a_graph_of_two_rates() -> None:
@@ -226,12 +323,6 @@ def test_a_graph_of_two_rates() -> None:
     assert np.array_equal(trained["mean"], y["mean"])
     for b, end in enumerate(due["slow"]):
         assert np.array_equal(trained["slow"][:end, b], y["slow"][:end, b])
-
-
-def test_values_of_two_rates_are_not_added() -> None:
-    x = tr.Input(C)
-    with pytest.raises(ValueError, match="Add: a layer reads a value that is not on its axis of time"):
-        tr.TimeConv1d(C, C, 3, padding=1)(x) + x
 
 
 def test_files_copies_and_formats(tmp_path: Path) -> None:
@@ -318,10 +409,18 @@ def test_bad_input() -> None:
         tr.TimeUnfold(3, padding="full")
     with pytest.raises(ValueError, match="expected a number or a pair of them"):
         tr.TimeUnfold(3, padding=(1, 1, 1))
+    with pytest.raises(ValueError, match="TimeMaxPool1d: padding is 3, expected at most 2"):
+        tr.TimeMaxPool1d(3, padding=3)
+    with pytest.raises(ValueError, match="padding is 1 with ceil_mode, expected 0, or count_include_pad"):
+        tr.TimeAvgPool1d(3, padding=1, ceil_mode=True)
+    with pytest.raises(tr.ShapeError, match=r"TimeAvgPool1d: got frames of shape \(2, 2, 2\), expected one"):
+        tr.TimeAvgPool1d(2)(tr.Input(2, 2, 2))
     with pytest.raises(tr.ShapeError, match="shorter than a layer's window of steps"):
         tr.TimeConv1d(C, 2, 3, padding=0)(floats(2, 1, C))
     with pytest.raises(tr.ShapeError, match="shorter than a layer's window of steps"):
         tr.Sequential(tr.TimeConv1d(C, 2, 3, padding=0), tr.GRU(2, 2))(floats(5, 2, C), lengths=[5, 2])
+    with pytest.raises(OverflowError, match="the sizes are too large"):  # a frame for every 2^44 steps
+        tr.Sequential(tr.TimeUnfold(1, 1 << 22), tr.Flatten(), tr.TimeUnfold(1, 1 << 22))(floats(3, 1, C))
     with pytest.raises(tr.ShapeError, match=r"expected \(T, \?, \?\)"):
         tr.TimeUnfold(2)(floats(5, 2, 2, 2, 2))
 
@@ -344,7 +443,7 @@ def test_drift_and_calibration_watch_whole_sequences() -> None:
     with pytest.raises(
         ValueError, match="got a layer that writes fewer steps than it reads, expected none here"
     ):
-        tr.drift(both, tr.quantize(both, "int8"), x)
+        tr.inspect.hidden_gradients(both, x, dy=np.ones((B, 8), np.float32))
 
 
 @pytest.mark.parametrize("pool", [tr.LastStep, tr.MeanOverTime])

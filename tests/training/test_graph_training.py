@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graph_nets import inputs_of_three, net_of_three, numbers, three_in_torch
 
 import tinyrnn as tr
 
@@ -13,44 +14,11 @@ STEPS, BATCH = 9, 4
 LENGTHS = [STEPS, 5, 1, 7]
 
 
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def net_of_three(batch_first: bool = False) -> tr.Net:
-    """A residual LSTM that a speaker's vector scales and a word shifts, and a guess at the speaker."""
-    tr.manual_seed(3)
-    x, speaker, word = tr.Input(6), tr.Input(4, time=None, name="speaker"), tr.Input(name="word")
-    s = tr.Tanh()(tr.Linear(4, 6)(speaker).named("scale"))
-    e = tr.Embedding(7, 6)(word).named("words")
-    h = tr.LSTM(6, 6, batch_first=batch_first)(x).named("rnn") * s + x + e
-    return tr.Net([x, speaker, word], {"out": tr.Linear(6, 5)(h).named("head"), "who": tr.Linear(6, 3)(s)})
-
-
-def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    words = np.random.default_rng(5).integers(0, 7, (STEPS, BATCH))
-    return numbers(STEPS, BATCH, 6), numbers(BATCH, 4, seed=1), words
-
-
 def gradients() -> dict[str, np.ndarray]:
     """Gradients of the outputs, zeros beyond each row's end."""
     dy = numbers(STEPS, BATCH, 5, seed=2)
     dy[np.arange(STEPS)[:, None] >= LENGTHS] = 0
     return {"out": dy, "who": numbers(BATCH, 3, seed=3)}
-
-
-def in_torch(weights: dict[str, Any], x: Any, speaker: Any, word: Any) -> dict[str, Any]:
-    """The same net in PyTorch."""
-    import torch
-
-    def linear(value: Any, name: str) -> Any:
-        return value @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    lstm = torch.nn.LSTM(6, 6).double()
-    h, _ = torch.func.functional_call(lstm, {name: weights[f"rnn.{name}"] for name in names}, (x,))
-    s = torch.tanh(linear(speaker, "scale"))
-    return {"out": linear(h * s + x + weights["words.weight"][word], "head"), "who": linear(s, "linear")}
 
 
 def leaves(net: tr.Net) -> dict[str, Any]:
@@ -70,10 +38,10 @@ def near(ours: np.ndarray, theirs: Any, what: str) -> None:
 
 def test_values_and_gradients_are_torchs() -> None:
     torch = pytest.importorskip("torch")
-    net, (x, speaker, word), dys = net_of_three().train(), inputs(), gradients()
+    net, (x, speaker, word), dys = net_of_three().train(), inputs_of_three(STEPS, BATCH), gradients()
     weights = leaves(net)
     one, two = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (x, speaker))
-    wanted = in_torch(weights, one, two, torch.tensor(word))
+    wanted = three_in_torch(weights, one, two, torch.tensor(word))
     ys = net(x, speaker, word, lengths=LENGTHS)
     for row, end in enumerate(LENGTHS):
         assert np.abs(ys["out"][:end, row] - wanted["out"][:end, row].detach().numpy()).max() < 2e-6
@@ -88,7 +56,7 @@ def test_values_and_gradients_are_torchs() -> None:
 
 
 def test_gradients_come_in_the_form_of_the_call() -> None:
-    net, (x, speaker, word), dys = net_of_three().train(), inputs(), gradients()
+    net, (x, speaker, word), dys = net_of_three().train(), inputs_of_three(STEPS, BATCH), gradients()
     net(x, speaker, word)
     dx, dspeaker, _ = net.backward(dys)
     net({"word": word, "0": x, "speaker": speaker})
@@ -124,7 +92,7 @@ def test_a_simple_net_takes_its_input_by_name() -> None:
 @pytest.mark.parametrize("isa", tr.available_isas())
 def test_bits_do_not_depend_on_threads_or_order(isa: str) -> None:
     tr.set_isa(isa)
-    (x, speaker, word), dys = inputs(), gradients()
+    (x, speaker, word), dys = inputs_of_three(STEPS, BATCH), gradients()
     found = []
     for batch_first in (False, True):
         for threads in (1, 2, 3):
@@ -168,7 +136,7 @@ def test_two_axes_of_time() -> None:
 
 
 def test_a_wrong_gradient_changes_nothing() -> None:
-    net, given, dys = net_of_three().train(), inputs(), gradients()
+    net, given, dys = net_of_three().train(), inputs_of_three(STEPS, BATCH), gradients()
     net(*given)
     before = net.grad_dict()
     with pytest.raises(tr.ShapeError, match=r"dy of output 1 has shape \(2, 3\), expected \(4, 3\)"):
@@ -199,7 +167,7 @@ def trainer_of(net: tr.Net, **options: Any) -> tr.Trainer:
 
 def test_a_trainer_takes_torchs_steps() -> None:
     torch = pytest.importorskip("torch")
-    net, given, wanted = net_of_three(), inputs(), targets()
+    net, given, wanted = net_of_three(), inputs_of_three(STEPS, BATCH), targets()
     weights = leaves(net)
     optimizer = torch.optim.SGD(weights.values(), lr=0.1, momentum=0.9)
     trainer = trainer_of(net, loss_weights={"who": 0.5})
@@ -207,7 +175,7 @@ def test_a_trainer_takes_torchs_steps() -> None:
     x, speaker = (torch.tensor(a, dtype=torch.float64) for a in given[:2])
     for _ in range(5):
         optimizer.zero_grad()
-        ys = in_torch(weights, x, speaker, torch.tensor(given[2]))
+        ys = three_in_torch(weights, x, speaker, torch.tensor(given[2]))
         mse = torch.nn.functional.mse_loss(ys["out"][inside], torch.tensor(wanted["out"]).double()[inside])
         loss = mse + 0.5 * torch.nn.functional.cross_entropy(ys["who"], torch.tensor(wanted["who"]))
         loss.backward()
@@ -220,7 +188,7 @@ def test_a_trainer_takes_torchs_steps() -> None:
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_a_trainer_is_a_call_a_loss_and_a_step(batch_first: bool) -> None:
     """The bits of net(...), the losses, net.backward and the optimiser's step; with any number of threads."""
-    (x, speaker, word), wanted = inputs(), targets()
+    (x, speaker, word), wanted = inputs_of_three(STEPS, BATCH), targets()
     if batch_first:
         x, word, wanted["out"] = (a.swapaxes(0, 1) for a in (x, word, wanted["out"]))
     by_hand = net_of_three(batch_first).train()
@@ -245,7 +213,7 @@ def test_a_trainer_is_a_call_a_loss_and_a_step(batch_first: bool) -> None:
 
 
 def test_an_output_without_a_loss_has_no_part() -> None:
-    net, given = net_of_three(), inputs()
+    net, given = net_of_three(), inputs_of_three(STEPS, BATCH)
     before = net.state_dict()
     trainer = net.trainer(tr.optim.Adam(net, lr=0.01), {"out": tr.MSELoss()}, batch=BATCH, steps=STEPS)
     losses = [trainer.step(given, {"out": targets()["out"]}) for _ in range(40)]
@@ -256,7 +224,7 @@ def test_an_output_without_a_loss_has_no_part() -> None:
 
 
 def test_a_trainer_carries_state() -> None:
-    (x, speaker, word), wanted = inputs(), targets()["out"]
+    (x, speaker, word), wanted = inputs_of_three(STEPS, BATCH), targets()["out"]
     net = net_of_three()
     trainer = net.trainer(tr.optim.SGD(net, lr=1e-30), {"out": tr.MSELoss()}, batch=BATCH, steps=5)
     state = trainer.new_state()
@@ -286,7 +254,7 @@ def test_steps_by_axis_of_time() -> None:
 
 
 def test_a_step_that_fails_changes_nothing() -> None:
-    net, (x, speaker, word), wanted = net_of_three(), inputs(), targets()
+    net, (x, speaker, word), wanted = net_of_three(), inputs_of_three(STEPS, BATCH), targets()
     trainer = trainer_of(net)
     trainer.step((x, speaker, word), wanted)
     state = trainer.new_state()
