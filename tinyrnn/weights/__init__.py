@@ -1,7 +1,8 @@
-"""Weights from files that other frameworks wrote, without those frameworks.
+"""Files that other frameworks wrote, without those frameworks.
 
-A file's content decides which source reads it, and its suffix must agree. Sources are imported when first
-needed, so that this package costs nothing to import.
+A file's content decides which source reads it, and its suffix must agree. `load_weights` gives its tensors,
+`tinyrnn.load` the net that it describes: one list serves both. Sources are imported when first needed, so
+that this package costs nothing to import.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from tinyrnn.weights.spec import (
 __all__ = ["SOURCES", "FileInfo", "TensorInfo", "WeightsFile", "inspect_file", "load_weights", "opened"]
 
 # The modules that each read one format. Each has `SOURCE`, a `spec.Source`. A new format is a file and a
-# line here.
+# line here. The names are texts because modules that build nets stand above this one.
 SOURCES = (
-    "safetensors",
-    "pytorch",
-    "npz",
+    "tinyrnn.weights.safetensors",
+    "tinyrnn.weights.pytorch",
+    "tinyrnn.weights.npz",
 )
 
 _PICKLE = "a pickle, which could run code and is never loaded"
@@ -135,18 +136,24 @@ def opened(path: StrPath, key: str | None = None) -> Iterator[WeightsFile]:
 
 
 class WeightsFile:
-    """An open weights file.
+    """An open file.
 
     Attributes
     ----------
     info : FileInfo
         The list of its tensors.
+    net : object
+        The description of the net in it, as its format has it; None if it holds weights alone.
+    nets : str
+        The module that builds such nets.
     """
 
     def __init__(self, reader: Reader, key: str | None) -> None:
         self._reader = reader
         source, contents = _read(reader, key)
         self._tensors = contents.tensors
+        self.net = contents.net
+        self.nets = source.nets
         listed = [TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in contents.tensors]
         self.info = FileInfo(source.name, listed, contents.metadata, reader.size)
 
@@ -197,7 +204,7 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
 
 
 def _sources() -> list[Source]:
-    return [import_module(f"{__name__}.{name}").SOURCE for name in SOURCES]
+    return [import_module(name).SOURCE for name in SOURCES]
 
 
 def source_of_suffix(path: StrPath) -> Source | None:

@@ -104,7 +104,7 @@ def read(reader: Reader, key: str | None) -> Contents:
         )
     if sum(map(_nodes, metadata.values())) > MAX_NODES:  # JSON in JSON, whose marks can be escaped
         raise reader.error(f"__metadata__: expected at most {MAX_NODES} values")
-    return Contents(tensors, metadata)
+    return Contents(tensors, metadata, net=metadata.get("tinyrnn"))
 
 
 def _nodes(text: str) -> int:
@@ -276,4 +276,4 @@ def _layout(
     return struct.pack("<Q", len(text)) + text, arrays
 
 
-SOURCE = Source("safetensors", (".safetensors",), matches, read)
+SOURCE = Source("safetensors", (".safetensors",), matches, read, nets="tinyrnn.loading")

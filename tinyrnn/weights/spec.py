@@ -1,9 +1,10 @@
-"""The contract of weight sources, and the checks that keep a hostile file harmless.
+"""The contract of sources, and the checks that keep a hostile file harmless.
 
 A source is one module that reads one file format. It turns an open :class:`Reader` into :class:`Contents`:
-a list of :class:`Tensor`. Each has a name, a stored dtype and a shape, and reads its numbers only on demand.
-Before any are read, `__init__.py` adds up the memory that they need and compares it with the size of the
-file.
+a list of :class:`Tensor`, and the description of a net if the file has one. Each tensor has a name, a stored
+dtype and a shape, and reads its numbers only on demand. Before any are read, `__init__.py` adds up the memory
+that they need and compares it with the size of the file. A description stays as the format has it; the module
+that `Source.nets` names builds the net, in a room above.
 
 One rule holds for all sources: compare a number from the file with what the file can hold before using it.
 A number that does not fit is a `LoadError` that names the file, the tensor, what it got and what it expected.
@@ -216,10 +217,21 @@ class Tensor(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The tensors and the metadata that a source found in a file."""
+    """The findings of a source in a file.
+
+    Attributes
+    ----------
+    tensors : list of Tensor
+        In the order of the file.
+    metadata : dict of str to str
+        Texts that the file has beside them.
+    net : object
+        The description of a net, as the format has it; None if the file holds weights alone.
+    """
 
     tensors: list[Tensor]
     metadata: dict[str, str]
+    net: Any = None
 
 
 class Source(NamedTuple):
@@ -236,12 +248,16 @@ class Source(NamedTuple):
     read : callable
         `read(reader, key)` checks the whole structure and lists the tensors, without their numbers.
         `key` chooses one of several sets of weights in a file; it is None unless the caller gave one.
+    nets : str
+        The module that builds the nets of this format, for `import_module`; "" if its files hold weights
+        alone. Its `build_net(file, **options)` takes a `WeightsFile` whose `net` is not None.
     """
 
     name: str
     suffixes: tuple[str, ...]
     matches: Callable[[bytes], bool]
     read: Callable[[Reader, str | None], Contents]
+    nets: str = ""
 
 
 class TensorInfo(NamedTuple):
