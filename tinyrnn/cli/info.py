@@ -50,6 +50,9 @@ def command(args: Namespace) -> None:
     if metadata:
         say("\nmetadata")
         table(metadata, limit)
+    if info.unread:
+        say("\nleft unread")
+        table(((shown(name, width), kind) for name, kind in info.unread), limit)
     if failure is not None:
         raise failure
     if net is not None:

@@ -105,8 +105,8 @@ def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
     Returns
     -------
     FileInfo
-        `format`, `tensors` (a list of `TensorInfo`), `metadata` and `bytes`, the size of the file. The list
-        includes tensors whose dtype `load_weights` cannot read.
+        `format`, `tensors` (a list of `TensorInfo`), `metadata`, `bytes`, the size of the file, and `unread`,
+        the parts that were left out. The list includes tensors whose dtype `load_weights` cannot read.
 
     Raises
     ------
@@ -155,7 +155,7 @@ class WeightsFile:
         self.net = contents.net
         self.nets = source.nets
         listed = [TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in contents.tensors]
-        self.info = FileInfo(source.name, listed, contents.metadata, reader.size)
+        self.info = FileInfo(source.name, listed, contents.metadata, reader.size, list(contents.unread))
 
     def error(self, text: str) -> LoadError:
         """Make an error that begins with the path."""

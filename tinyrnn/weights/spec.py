@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -227,11 +227,14 @@ class Contents(NamedTuple):
         Texts that the file has beside them.
     net : object
         The description of a net, as the format has it; None if the file holds weights alone.
+    unread : sequence of (str, str)
+        Dotted name and kind of each part of the file that was left out.
     """
 
     tensors: list[Tensor]
     metadata: dict[str, str]
     net: Any = None
+    unread: Sequence[tuple[str, str]] = ()
 
 
 class Source(NamedTuple):
@@ -269,9 +272,24 @@ class TensorInfo(NamedTuple):
 
 
 class FileInfo(NamedTuple):
-    """The result of `inspect_file`: the format, the tensors in file order, the metadata, the file's size."""
+    """The result of `inspect_file`.
+
+    Attributes
+    ----------
+    format : str
+        The format's name.
+    tensors : list of TensorInfo
+        In the order of the file.
+    metadata : dict of str to str
+        Texts beside them.
+    bytes : int
+        The size of the file.
+    unread : list of (str, str)
+        Name and kind of each part of a checkpoint that is no weight or was not chosen; 1,000 at most.
+    """
 
     format: str
     tensors: list[TensorInfo]
     metadata: dict[str, str]
     bytes: int
+    unread: Sequence[tuple[str, str]] = ()
