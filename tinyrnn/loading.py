@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tinyrnn import _core, contract
 from tinyrnn.attributes import brief
@@ -28,13 +28,13 @@ _MOST_LEVELS = 1 << 20
 _JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
-def load(path: str | os.PathLike[str], **options: Any) -> Net:
+def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
     """Load a net from a file that describes it, ready to run: those that `Net.save` wrote.
 
     Parameters
     ----------
-    path : str or os.PathLike
-        The file. Its content decides the format.
+    path : str, os.PathLike or binary file
+        The file, or a file object that is open in binary mode and can seek. Its content decides the format.
     **options
         For formats that leave something open. Files of `Net.save` take none.
 

@@ -13,6 +13,7 @@ from tinyrnn.cli.console import UsageError, one_line, say, table
 from tinyrnn.cli.models import closed_frame
 from tinyrnn.cli.recognition import Shape, brief, modules
 from tinyrnn.loading import net_in
+from tinyrnn.state_dicts import unwrapped
 from tinyrnn.weights import opened
 from tinyrnn.weights.spec import READ, bits_of, shown
 
@@ -42,6 +43,8 @@ def command(args: Namespace) -> None:
     if info.tensors:
         say("\ntensors")
         table(((shown(t.name, width), t.dtype, str(t.shape)) for t in info.tensors), limit)
+    if list(unwrapped({t.name: 0 for t in info.tensors})) != [t.name for t in info.tensors]:
+        say("\nPyTorch's wrappers stand in the names, such as module.; a net that loads them leaves them out")
     metadata = [
         (shown(key, width), shown(value, width))
         for key, value in info.metadata.items()

@@ -22,6 +22,7 @@ from tinyrnn.weights.spec import (
     Array,
     Contents,
     FileInfo,
+    Readable,
     Reader,
     Source,
     StrPath,
@@ -60,13 +61,14 @@ _FOREIGN_SUFFIXES = {
 }
 
 
-def load_weights(path: StrPath, key: str | None = None) -> dict[str, Array]:
+def load_weights(path: Readable, key: str | None = None) -> dict[str, Array]:
     """Read the named tensors of a `.pt`, `.pth`, `.safetensors` or `.npz` file. No code in it is ever run.
 
     Parameters
     ----------
-    path : str or os.PathLike
-        The file. Its content decides the format; a known suffix that disagrees is an error.
+    path : str, os.PathLike or binary file
+        The file: a path, or a file object that is open in binary mode and can seek, such as `io.BytesIO`. Its
+        content decides the format; a known suffix that disagrees is an error.
     key : str, optional
         The part of a PyTorch checkpoint to read: ``"generator"``, or dotted, ``"models.generator"``;
         ``""`` is its outermost dict. Without a key the loader searches: it takes the first of
@@ -94,7 +96,7 @@ def load_weights(path: StrPath, key: str | None = None) -> dict[str, Array]:
         return file.weights()
 
 
-def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
+def inspect_file(path: Readable, key: str | None = None) -> FileInfo:
     """List the tensors of a weights file: names, stored dtypes and shapes. Nothing is converted.
 
     Parameters
@@ -118,7 +120,7 @@ def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
 
 
 @contextmanager
-def opened(path: StrPath, key: str | None = None) -> Iterator[WeightsFile]:
+def opened(path: Readable, key: str | None = None) -> Iterator[WeightsFile]:
     """Open a weights file once for several requests: its path may lead to another file a moment later.
 
     Parameters
@@ -209,7 +211,10 @@ def _sources() -> list[Source]:
 
 def source_of_suffix(path: StrPath) -> Source | None:
     """The source whose format a file's suffix names; None if no source has that suffix."""
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    return _of_suffix(os.path.splitext(os.fspath(path))[1].lower())
+
+
+def _of_suffix(suffix: str) -> Source | None:
     return next((source for source in _sources() if suffix in source.suffixes), None)
 
 
@@ -219,8 +224,8 @@ def _source_of(reader: Reader) -> Source:
     if reader.size == 0:
         raise reader.error(f"the file is empty, expected one of {_known(sources)}")
     head = reader.read(0, min(HEAD_BYTES, reader.size), "the head of the file")
-    suffix = os.path.splitext(reader.path)[1].lower()
-    said = source_of_suffix(reader.path)
+    suffix = reader.suffix
+    said = _of_suffix(suffix)
     seen = next((source for source in sources if source.matches(head)), None)
     if seen is not None and said in (None, seen):
         return seen

@@ -18,7 +18,7 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from tinyrnn.files import naming
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
+Readable = StrPath | BinaryIO
 
 HEAD_BYTES = 4096  # bytes that `Source.matches` gets
 MAX_DIMS = 32  # NumPy's own limit before 2.0
@@ -109,12 +110,30 @@ def count_of(shape: tuple[int, ...], bits: int) -> int:
 class Reader:
     """A file under inspection: bounds-checked reads, and errors that begin with the path.
 
-    The path is opened once. All reads go to that file, even if the path leads to another by then. A file that
-    changes in the meantime is an error.
+    A path is opened once. All reads go to that file, even if the path leads to another by then. A file that
+    changes in the meantime is an error. A file object (`io.BytesIO`, or one opened in binary mode) is read
+    from its beginning, stays open, and has its position again afterwards.
+
+    Attributes
+    ----------
+    path : str
+        The path, or the name of the file object, for messages.
+    suffix : str
+        That of the path in lower case, with the dot; "" for a file object.
+    size : int
+        Bytes.
     """
 
-    def __init__(self, path: StrPath) -> None:
+    _file: Any
+    _written: int
+
+    def __init__(self, path: Readable) -> None:
+        self._restored: int | None = None  # the position of a file object
+        if not isinstance(path, str | bytes | os.PathLike):
+            self._take(path)
+            return
         self.path = os.fsdecode(path)
+        self.suffix = os.path.splitext(self.path)[1].lower()
         try:
             self._file = open(self.path, "rb", opener=_open_at_once)  # noqa: SIM115 - closed by __exit__
         except OSError as error:
@@ -130,6 +149,19 @@ class Reader:
         self.size = status.st_size
         self._written = status.st_mtime_ns
 
+    def _take(self, file: Any) -> None:
+        """Take a file object in place of a path."""
+        name = getattr(file, "name", "")
+        self.path, self.suffix = name if name and isinstance(name, str) else f"<{type(file).__name__}>", ""
+        if not all(hasattr(file, method) for method in ("read", "seek", "tell")):
+            raise TypeError(f"path: got {type(file).__name__}, expected a path or an open binary file")
+        self._restored = file.tell()
+        self.size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if not isinstance(file.read(0), bytes):
+            raise TypeError(f"{self.path}: is open as text, expected a file opened with mode 'rb'")
+        self._file = file
+
     def _irregular(self) -> LoadError:
         return self.error("is not a regular file")
 
@@ -142,6 +174,9 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._restored is not None:
+            self._file.seek(self._restored)
+            return
         with self._file:
             status = os.fstat(self._file.fileno())
         if kind is None and (status.st_size, status.st_mtime_ns) != (self.size, self._written):
@@ -156,7 +191,7 @@ class Reader:
             raise self.error(f"{what} needs bytes {offset} to {offset + count}, but the file has {self.size}")
         with naming(self.path):
             self._file.seek(offset)
-            data = self._file.read(count)
+            data: bytes = self._file.read(count)
         if len(data) != count:
             raise self.error(f"{what}: the file was cut short while it was read")
         return data
@@ -167,7 +202,12 @@ class Reader:
             raise self.error(f"{what} needs {array.nbytes} bytes from {offset}, but the file has {self.size}")
         with naming(self.path):
             self._file.seek(offset)
-            count = self._file.readinto(bytes_of(array))
+            if hasattr(self._file, "readinto"):
+                count = self._file.readinto(bytes_of(array))
+            else:
+                data: bytes = self._file.read(array.nbytes)
+                count = len(data)
+                bytes_of(array)[:count] = data
         if count != array.nbytes:
             raise self.error(f"{what}: the file was cut short while it was read")
 
