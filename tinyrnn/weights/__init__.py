@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from tinyrnn.errors import LoadError
+from tinyrnn.weights.folding import folded
 from tinyrnn.weights.spec import (
     HEAD_BYTES,
     MAX_NAME,
@@ -202,6 +203,9 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
         if tensor.name in names:
             raise reader.error(f"{shown(tensor.name)}: the name occurs twice, expected once")
         names.add(tensor.name)
+    if contents.net is None:  # a net of ours has its weights, under whatever names
+        tensors, parts = folded(reader, contents.tensors)
+        contents = contents._replace(tensors=tensors, unread=[*contents.unread, *parts])
     return source, contents
 
 
