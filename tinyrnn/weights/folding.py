@@ -112,7 +112,7 @@ def _fit_orthogonal(x: Shape, base: Shape) -> bool:
 
 
 class _Rule(NamedTuple):
-    """What a reparametrization calls its parts, behind the weight's name; the largest part has its shape."""
+    """The parts of a reparametrization, as they are called behind the weight's name; one has its shape."""
 
     parts: tuple[str, ...]
     shape_of: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinyrnn.weights.packed import is_packed, spread
 from tinyrnn.weights.pickles import MAX_KEY_BITS, Name, Object, View, kind_of
 from tinyrnn.weights.spec import MAX_NAME, MAX_TENSORS, Reader, shown
 
@@ -70,7 +71,7 @@ class Parts:
             }
             sets = _with_tensors(dicts)
             known = next((name for name in STATE_DICT_KEYS if name in sets), None)
-            own = any(isinstance(part, View) for part in parts.values())
+            own = any(isinstance(part, View) or is_packed(part) for part in parts.values())
             if known is not None:
                 chosen = known
             elif not sets and (own or not parts):
@@ -146,7 +147,7 @@ class Parts:
     def _named(self, value: object, path: str) -> list[tuple[str, View]]:
         """The tensors of one dict. Its other values are no weights."""
         where = f"{path}: " if path else ""
-        parts = self._dict(value, where)
+        parts = spread(self.reader, self._dict(value, where))
         views = [(name, part) for name, part in parts.items() if isinstance(part, View)]
         for name, _ in views:
             if not isinstance(name, str):
@@ -220,7 +221,10 @@ class Parts:
             for name, part in own.items():
                 if isinstance(part, View):
                     found[self._dotted(prefix, name)] = part
-            below = [(name, part) for name, part in inner.items() if type(part) is Object]
+            for name, part in attributes.items():
+                if is_packed(part):
+                    found[self._dotted(prefix, name)] = part
+            below = [(n, part) for n, part in inner.items() if type(part) is Object and not is_packed(part)]
             waiting += [(self._dotted(prefix, name) + ".", part, depth + 1) for name, part in reversed(below)]
         return found
 
@@ -300,9 +304,9 @@ def _may_be_weights(name: object) -> bool:
 
 
 def _with_tensors(dicts: dict[Any, Any]) -> dict[Any, Any]:
-    """The dicts that hold tensors themselves. Each is searched once, however many names it has."""
+    """The dicts that hold tensors themselves, packed ones too. Each is searched once, whatever its names."""
     verdicts: dict[int, bool] = {}
     for part in dicts.values():
         if id(part) not in verdicts:
-            verdicts[id(part)] = any(isinstance(value, View) for value in part.values())
+            verdicts[id(part)] = any(isinstance(one, View) or is_packed(one) for one in part.values())
     return {name: part for name, part in dicts.items() if verdicts[id(part)]}

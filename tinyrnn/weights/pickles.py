@@ -141,6 +141,7 @@ class View:
     strides: object
     dtype: object = None
     flags: object = None
+    quantizer: object = None
     unread: str = ""
 
 
@@ -464,8 +465,8 @@ class Pickle:
                 return View(storage, offset, shape, strides, None, *flags)
             case "tensor_v3", (storage, offset, shape, strides, _, _, dtype, *flags) if len(flags) <= 1:
                 return View(storage, offset, shape, strides, dtype, *flags)
-            case "qtensor", (storage, offset, shape, strides, _, _, _):
-                return View(storage, offset, shape, strides)
+            case "qtensor", (storage, offset, shape, strides, quantizer, _, _):
+                return View(storage, offset, shape, strides, quantizer=quantizer)
         self.refuse(name)
 
     def refuse(self, name: str) -> NoReturn:

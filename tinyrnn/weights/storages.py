@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from tinyrnn.errors import LoadError
 from tinyrnn.weights.pickles import DTYPES, Name, Storage, View
 from tinyrnn.weights.spec import MAX_DIMS, READ, Array, Reader, Tensor, bits_of, count_of, shown
+
+# The codes of quantised tensors.
+_CODES = {"qint8": "i1", "quint8": "u1", "qint32": "i4"}
 
 
 class Storages:
@@ -97,7 +101,7 @@ class Storages:
         key = storage.key
 
         def raw() -> Array:
-            code = np.dtype(self.order + READ[dtype][0])
+            code = np.dtype(self.order + (READ[dtype][0] if dtype in READ else _CODES[dtype]))
             if count == 0:
                 return np.empty(shape, code)
             steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
@@ -113,7 +117,42 @@ class Storages:
             jumps = [step * size if n > 1 else 0 for n, step in zip(shape, strides, strict=True)]
             return np.ndarray(shape, code, self._read[key].data, begin + offset * size, jumps)
 
+        if dtype in _CODES and view.quantizer is not None:
+            return self._dequantised(name, dtype, shape, raw, view.quantizer)
         return Tensor(name, dtype, shape, raw)
+
+    def _dequantised(
+        self, name: str, dtype: str, shape: tuple[int, ...], codes: Callable[[], Array], quantizer: object
+    ) -> Tensor:
+        """A quantised tensor as the float32 numbers that it stands for: scale * (code - zero point)."""
+        label = shown(name)
+        match quantizer:
+            case (Name(name="torch.per_tensor_affine"), float(scale), int(zero)) if abs(zero) < 1 << 31:
+                steps: tuple[Tensor, Tensor] | None = None
+                axis = 0
+            case (
+                Name(name="torch.per_channel_affine" | "torch.per_channel_affine_float_qparams"),
+                View(quantizer=None) as scales,
+                View(quantizer=None) as zeros,
+                int(axis),
+            ) if type(axis) is int and 0 <= axis < len(shape):
+                parts = self._tensor(name, scales), self._tensor(name, zeros)
+                if any(part.shape != (shape[axis],) or part.dtype not in READ for part in parts):
+                    raise self.reader.error(f"{label}: expected a scale and a zero point for each channel")
+                steps, scale, zero = parts, 0.0, 0
+            case _:
+                raise self.reader.error(f"{label}: quantised in another way than torch.save writes")
+
+        def raw() -> Array:
+            numbers = codes().astype(np.float64)
+            with np.errstate(all="ignore"):
+                if steps is None:
+                    return ((numbers - zero) * np.float64(np.float32(scale))).astype(np.float32)
+                wide = (-1, *(1 for _ in shape[axis + 1 :]))
+                by_channel = [part.array().astype(np.float64).reshape(wide) for part in steps]
+                return ((numbers - by_channel[1]) * by_channel[0]).astype(np.float32)
+
+        return Tensor(name, "float32", shape, raw)
 
 
 def _whole(value: object) -> bool:
