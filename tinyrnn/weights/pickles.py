@@ -10,7 +10,7 @@ makes at most one small object, so a file costs memory in proportion to its size
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -254,137 +254,57 @@ class Pickle:
         return items
 
     def run(self) -> object:
-        """Run the opcodes and return the pickled object. An opcode that is not listed here is an error."""
+        """Run the opcodes and return the pickled object. An opcode that is not listed below is an error."""
         push = self.stack.append
         for _ in range(MAX_OPCODES):
-            self.begin = self.reached
-            match self.take(1):
-                # values
-                case b"N":  # NONE
-                    push(None)
-                case b"\x88":  # NEWTRUE
-                    push(True)
-                case b"\x89":  # NEWFALSE
-                    push(False)
-                case b"K":  # BININT1
-                    push(self.number("<B"))
-                case b"M":  # BININT2
-                    push(self.number("<H"))
-                case b"J":  # BININT
-                    push(self.number("<i"))
-                case b"\x8a":  # LONG1
-                    push(int.from_bytes(self.take(self.number("<B")), "little", signed=True))
-                case b"\x8b":  # LONG4, a number of more than 255 bytes
-                    self.take(self.number("<I"))
-                    push(Object("int"))
-                case b"G":  # BINFLOAT
-                    push(self.number(">d"))
-                case b"X":  # BINUNICODE
-                    push(self.text(self.take(self.number("<I"))))
-                case b"\x8c":  # SHORT_BINUNICODE
-                    push(self.text(self.take(self.number("<B"))))
-                case b"\x8d":  # BINUNICODE8
-                    push(self.text(self.take(self.number("<Q"))))
-                case b"T":  # BINSTRING
-                    push(self.old_text(self.take(self.number("<I"))))
-                case b"U":  # SHORT_BINSTRING
-                    push(self.old_text(self.take(self.number("<B"))))
-                case b"B":  # BINBYTES
-                    push(self.unique(self.take(self.number("<I"))))
-                case b"C":  # SHORT_BINBYTES
-                    push(self.unique(self.take(self.number("<B"))))
-                case b"\x8e" | b"\x96":  # BINBYTES8, BYTEARRAY8
-                    push(self.unique(self.take(self.number("<Q"))))
-                # containers
-                case b"(":  # MARK
-                    self.marks.append(len(self.stack))
-                case b")":  # EMPTY_TUPLE
-                    push(())
-                case b"\x85":  # TUPLE1
-                    push((self.pop(),))
-                case b"\x86":  # TUPLE2
-                    two = self.pop()
-                    push((self.pop(), two))
-                case b"\x87":  # TUPLE3
-                    three, two = self.pop(), self.pop()
-                    push((self.pop(), two, three))
-                case b"t":  # TUPLE
-                    push(tuple(self.pop_mark()))
-                case b"]":  # EMPTY_LIST
-                    push([])
-                case b"a":  # APPEND
-                    self.extend([self.pop()])
-                case b"e":  # APPENDS
-                    self.extend(self.pop_mark())
-                case b"}":  # EMPTY_DICT
-                    push({})
-                case b"s":  # SETITEM
-                    value = self.pop()
-                    self.update([self.pop(), value])
-                case b"u":  # SETITEMS
-                    self.update(self.pop_mark())
-                case b"\x8f":  # EMPTY_SET
-                    push(Object("set", members=[]))
-                case b"\x90":  # ADDITEMS
-                    members = self.pop_mark()
-                    target = self.expect(Object).members
-                    if type(target) is list:
-                        target.extend(members)
-                case b"\x91":  # FROZENSET
-                    push(Object("frozenset", members=self.pop_mark()))
-                # memo
-                case b"q":  # BINPUT
-                    self.memo[self.number("<B")] = self.top()
-                case b"r":  # LONG_BINPUT
-                    self.memo[self.number("<I")] = self.top()
-                case b"\x94":  # MEMOIZE
-                    self.memo[len(self.memo)] = self.top()
-                case b"h":  # BINGET
-                    push(self.recall(self.number("<B")))
-                case b"j":  # LONG_BINGET
-                    push(self.recall(self.number("<I")))
-                # objects
-                case b"c":  # GLOBAL
-                    push(self.name(self.line(), self.line()))
-                case b"\x93":  # STACK_GLOBAL
-                    attribute = self.pop()
-                    push(self.name(self.pop(), attribute))
-                case b"R" | b"\x81":  # REDUCE, NEWOBJ
-                    arguments = self.pop()
-                    push(self.call(self.pop(), arguments))
-                case b"\x92":  # NEWOBJ_EX
-                    self.pop()
-                    arguments = self.pop()
-                    push(self.call(self.pop(), arguments))
-                case b"b":  # BUILD
-                    state = self.pop()
-                    target = self.expect(dict, View, Object)
-                    if type(target) is Object:
-                        target.state = state
-                case b"Q":  # BINPERSID
-                    push(self.persistent(self.pop()))
-                # frame of it all
-                case b"\x80":  # PROTO
-                    if self.begin or not 2 <= self.number("<B") <= 5:
-                        raise self.error("expected protocol 2 to 5, once, at the beginning")
-                case b"\x95":  # FRAME
-                    count = self.number("<Q")
-                    if self.more is None and count > len(self.data) - self.at:
-                        raise self.error("a frame runs past the end")
-                case b"0":  # POP
-                    self.pop()
-                case b"1":  # POP_MARK
-                    self.pop_mark()
-                case b".":  # STOP
-                    break
-                case opcode:
-                    raise self.error(f"got opcode {_opcode_name(opcode)}, which torch.save does not write")
+            self.begin = self.dropped + self.at
+            opcode = self.take(1)
+            if opcode in _VALUES:
+                push(_VALUES[opcode](self))
+            elif opcode in _ACTIONS:
+                _ACTIONS[opcode](self)
+            elif opcode == b".":  # STOP
+                break
+            else:
+                raise self.error(f"got opcode {_opcode_name(opcode)}, which torch.save does not write")
         else:
             raise self.error(f"expected at most {MAX_OPCODES} opcodes")
         value = self.pop()
         if self.stack or self.marks or (self.more is None and self.at != len(self.data)):
             raise self.error("data is left over after the end")
         return value
+
+    def popped(self, count: int) -> tuple[Any, ...]:
+        """The values at the top of the stack, the lowest first."""
+        return tuple([self.pop() for _ in range(count)][::-1])
+
+    def protocol(self) -> None:
+        if self.begin or not 2 <= self.number("<B") <= 5:
+            raise self.error("expected protocol 2 to 5, once, at the beginning")
+
+    def frame(self) -> None:
+        count = self.number("<Q")
+        if self.more is None and count > len(self.data) - self.at:
+            raise self.error("a frame runs past the end")
+
+    def build(self) -> None:
+        state = self.pop()
+        target = self.expect(dict, View, Object)
+        if type(target) is Object:
+            target.state = state
+
+    def add(self, members: list[Any]) -> None:
+        target = self.expect(Object).members
+        if type(target) is list:
+            target.extend(members)
+
+    def remember(self, index: int) -> None:
+        self.memo[index] = self.top()
+
+    def long(self) -> Object:
+        """A number of more than 255 bytes, which is no weight."""
+        self.take(self.number("<I"))
+        return Object("int")
 
     def expect(self, *kinds: type) -> Any:
         value = self.top()
@@ -397,7 +317,7 @@ class Pickle:
         if type(target) is list:
             target.extend(items)
 
-    def update(self, items: list[Any]) -> None:
+    def update(self, items: Sequence[Any]) -> None:
         if len(items) % 2:
             raise self.error("a key without a value")
         target = self.expect(dict, Object)
@@ -491,6 +411,69 @@ class Pickle:
             case ("module", Name() as kind, *_) if type(ident) is tuple:
                 return kind
         raise self.error("a persistent id names no storage as torch.save writes it")
+
+
+def _called(pickle: Pickle, *, keywords: bool = False) -> object:
+    """Call the function below its arguments; keywords above them are left out."""
+    function, arguments, *_ = pickle.popped(2 + keywords)
+    return pickle.call(function, arguments)
+
+
+# What an opcode pushes.
+_VALUES: dict[bytes, Callable[[Pickle], Any]] = {
+    b"N": lambda p: None,  # NONE
+    b"\x88": lambda p: True,  # NEWTRUE
+    b"\x89": lambda p: False,  # NEWFALSE
+    b"K": lambda p: p.number("<B"),  # BININT1
+    b"M": lambda p: p.number("<H"),  # BININT2
+    b"J": lambda p: p.number("<i"),  # BININT
+    b"\x8a": lambda p: int.from_bytes(p.take(p.number("<B")), "little", signed=True),  # LONG1
+    b"\x8b": Pickle.long,  # LONG4
+    b"G": lambda p: p.number(">d"),  # BINFLOAT
+    b"X": lambda p: p.text(p.take(p.number("<I"))),  # BINUNICODE
+    b"\x8c": lambda p: p.text(p.take(p.number("<B"))),  # SHORT_BINUNICODE
+    b"\x8d": lambda p: p.text(p.take(p.number("<Q"))),  # BINUNICODE8
+    b"T": lambda p: p.old_text(p.take(p.number("<I"))),  # BINSTRING
+    b"U": lambda p: p.old_text(p.take(p.number("<B"))),  # SHORT_BINSTRING
+    b"B": lambda p: p.unique(p.take(p.number("<I"))),  # BINBYTES
+    b"C": lambda p: p.unique(p.take(p.number("<B"))),  # SHORT_BINBYTES
+    b"\x8e": lambda p: p.unique(p.take(p.number("<Q"))),  # BINBYTES8
+    b"\x96": lambda p: p.unique(p.take(p.number("<Q"))),  # BYTEARRAY8
+    b")": lambda p: (),  # EMPTY_TUPLE
+    b"\x85": lambda p: p.popped(1),  # TUPLE1
+    b"\x86": lambda p: p.popped(2),  # TUPLE2
+    b"\x87": lambda p: p.popped(3),  # TUPLE3
+    b"t": lambda p: tuple(p.pop_mark()),  # TUPLE
+    b"]": lambda p: [],  # EMPTY_LIST
+    b"}": lambda p: {},  # EMPTY_DICT
+    b"\x8f": lambda p: Object("set", members=[]),  # EMPTY_SET
+    b"\x91": lambda p: Object("frozenset", members=p.pop_mark()),  # FROZENSET
+    b"h": lambda p: p.recall(p.number("<B")),  # BINGET
+    b"j": lambda p: p.recall(p.number("<I")),  # LONG_BINGET
+    b"c": lambda p: p.name(p.line(), p.line()),  # GLOBAL
+    b"\x93": lambda p: p.name(*p.popped(2)),  # STACK_GLOBAL
+    b"R": _called,  # REDUCE
+    b"\x81": _called,  # NEWOBJ
+    b"\x92": lambda p: _called(p, keywords=True),  # NEWOBJ_EX
+    b"Q": lambda p: p.persistent(p.pop()),  # BINPERSID
+}
+# The effect of an opcode that pushes nothing.
+_ACTIONS: dict[bytes, Callable[[Pickle], Any]] = {
+    b"(": lambda p: p.marks.append(len(p.stack)),  # MARK
+    b"a": lambda p: p.extend([p.pop()]),  # APPEND
+    b"e": lambda p: p.extend(p.pop_mark()),  # APPENDS
+    b"s": lambda p: p.update(p.popped(2)),  # SETITEM
+    b"u": lambda p: p.update(p.pop_mark()),  # SETITEMS
+    b"\x90": lambda p: p.add(p.pop_mark()),  # ADDITEMS
+    b"q": lambda p: p.remember(p.number("<B")),  # BINPUT
+    b"r": lambda p: p.remember(p.number("<I")),  # LONG_BINPUT
+    b"\x94": lambda p: p.remember(len(p.memo)),  # MEMOIZE
+    b"b": Pickle.build,  # BUILD
+    b"\x80": Pickle.protocol,  # PROTO
+    b"\x95": Pickle.frame,  # FRAME
+    b"0": Pickle.pop,  # POP
+    b"1": Pickle.pop_mark,  # POP_MARK
+}
 
 
 def _key(key: object) -> object:
