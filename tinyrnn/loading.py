@@ -121,6 +121,7 @@ def _levels(description: Any, depth: int, place: str) -> int:
                 for part in parts:
                     _of(one, part, object, f"{where}: {what}")
         counts: dict[str, int] = {}
+        total = 1
         for node in _of(description, "nodes", list, where):
             name = _of(node, "name", str, f"{where}: nodes")
             at = f"{place}{name}."
@@ -131,9 +132,10 @@ def _levels(description: Any, depth: int, place: str) -> int:
                 counts[name] = counts[same]
             else:
                 counts[name] = _levels(layer, depth + 1, at)
-            if sum(counts.values()) > _MOST_LEVELS:
+            total += counts[name]
+            if total > _MOST_LEVELS:
                 raise ValueError(f"{where}: got more than {_MOST_LEVELS} layers")
-        return 1 + sum(counts.values())
+        return total
     if kind == "Same":
         return 1
     levels = _of(description, "arguments", dict, where).get("num_layers", 1)

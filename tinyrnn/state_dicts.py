@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -170,8 +171,9 @@ def unwrapped(names: Mapping[str, Any]) -> dict[str, Any]:
         for name in names
         if name != _COUNT or not all(other == _COUNT or other.startswith(_OUTERMOST) for other in names)
     }
-    while plain and all(name.startswith(_OUTERMOST) for name in plain.values()):
-        plain = {name: part.removeprefix(_OUTERMOST) for name, part in plain.items()}
+    outermost = re.compile(f"(?:{re.escape(_OUTERMOST)})*")
+    common = min((outermost.match(name).end() for name in plain.values()), default=0)  # type: ignore[union-attr]
+    plain = {name: part[common:] for name, part in plain.items()}
     found = {part: names[name] for name, part in plain.items()}
     return found if len(found) == len(plain) else dict(names)
 

@@ -189,9 +189,12 @@ class Reader:
         """Exactly `count` bytes from `offset`; `what` names them in the error."""
         if offset < 0 or count < 0 or count > self.size - offset:
             raise self.error(f"{what} needs bytes {offset} to {offset + count}, but the file has {self.size}")
-        with naming(self.path):
+        try:
             self._file.seek(offset)
             data: bytes = self._file.read(count)
+        except OSError:
+            with naming(self.path):
+                raise
         if len(data) != count:
             raise self.error(f"{what}: the file was cut short while it was read")
         return data
