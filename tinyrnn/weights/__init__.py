@@ -39,6 +39,7 @@ SOURCES = (
     "tinyrnn.weights.safetensors",
     "tinyrnn.weights.pytorch",
     "tinyrnn.weights.npz",
+    "tinyrnn.weights.shards",
 )
 
 _PICKLE = "a pickle, which could run code and is never loaded"
@@ -158,7 +159,7 @@ class WeightsFile:
         self.net = contents.net
         self.nets = source.nets
         listed = [TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in contents.tensors]
-        self.info = FileInfo(source.name, listed, contents.metadata, reader.size, list(contents.unread))
+        self.info = FileInfo(source.name, listed, contents.metadata, reader.total, list(contents.unread))
 
     def error(self, text: str) -> LoadError:
         """Make an error that begins with the path."""
@@ -172,13 +173,13 @@ class WeightsFile:
                 raise reader.error(
                     f"{shown(tensor.name)}: dtype {tensor.dtype} cannot be read: convert it to float32"
                 )
-        limit = MEMORY_FLOOR + MEMORY_RATIO * reader.size
+        limit = MEMORY_FLOOR + MEMORY_RATIO * reader.total
         total = sum(tensor.nbytes for tensor in tensors)
         if total > limit:
             most = max(tensors, key=lambda tensor: tensor.nbytes)
             raise reader.error(
                 f"the tensors need {total} bytes of memory, expected at most {limit} for a file of "
-                f"{reader.size} bytes; the largest is {shown(most.name)}, shape {most.shape}"
+                f"{reader.total} bytes; the largest is {shown(most.name)}, shape {most.shape}"
             )
         try:
             return {tensor.name: tensor.array() for tensor in tensors}

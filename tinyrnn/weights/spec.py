@@ -17,6 +17,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
@@ -122,15 +123,21 @@ class Reader:
         That of the path in lower case, with the dot; "" for a file object.
     size : int
         Bytes.
+    total : int
+        Bytes, with those of files opened beside it.
     """
 
     _file: Any
     _written: int
+    size: int
+    total: int
 
     def __init__(self, path: Readable) -> None:
         self._restored: int | None = None  # the position of a file object
+        self._others: list[Reader] = []
         if not isinstance(path, str | bytes | os.PathLike):
             self._take(path)
+            self.total = self.size
             return
         self.path = os.fsdecode(path)
         self.suffix = os.path.splitext(self.path)[1].lower()
@@ -146,7 +153,7 @@ class Reader:
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
             raise self._irregular()
-        self.size = status.st_size
+        self.size = self.total = status.st_size
         self._written = status.st_mtime_ns
 
     def _take(self, file: Any) -> None:
@@ -174,6 +181,9 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with ExitStack() as stack:
+            for other in self._others:
+                stack.push(other)
         if self._restored is not None:
             self._file.seek(self._restored)
             return
@@ -181,6 +191,15 @@ class Reader:
             status = os.fstat(self._file.fileno())
         if kind is None and (status.st_size, status.st_mtime_ns) != (self.size, self._written):
             raise self.error("the file changed while it was read: load it again when it is complete")
+
+    def beside(self, name: str) -> Reader:
+        """Open a file in the same folder, which this one's end closes. The caller has checked the name."""
+        if self._restored is not None:
+            raise self.error(f"names {shown(name)} beside it: give a path, not an open file")
+        other = Reader(os.path.join(os.path.dirname(self.path), name))
+        self._others.append(other)
+        self.total += other.size
+        return other
 
     def error(self, text: str) -> LoadError:
         return LoadError(f"{self.path}: {text}")
