@@ -183,6 +183,16 @@ class Embedding(_Layer):
             raise self._wants(frame, "one index or a row of them")
         return (*frame, self.embedding_dim)
 
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
+        """The layer that a state_dict holds; see `LSTM.from_state_dict`. ``options``: ``padding_idx``."""
+        given, shape = sized_by("Embedding", state_dict, prefix)
+        if len(shape) != 2:
+            raise WeightsError(
+                f"Embedding: weight has shape {shape}, expected (num_embeddings, embedding_dim)"
+            )
+        return inferred(cls, given, *shape, **options)
+
 
 _PADDING_MODES = ("zeros", "reflect")  # in the order of trnn_pad
 
@@ -311,13 +321,20 @@ def convolution_of(
     kind: str, state_dict: Mapping[str, ArrayLike], prefix: str, axes: str
 ) -> tuple[Mapping[str, ArrayLike], tuple[int, ...]]:
     """The tensors of a convolution in a state_dict, and its weight's shape, whose axes are ``axes``."""
-    given = submodule(state_dict, prefix)
-    if "weight" not in given:
-        raise lacking(kind, "weight", given)
-    shape = np.shape(given["weight"])
+    given, shape = sized_by(kind, state_dict, prefix)
     if len(shape) != axes.count(",") + 1:
         raise WeightsError(f"{kind}: weight has shape {shape}, expected ({axes})")
     return given, shape
+
+
+def sized_by(
+    kind: str, state_dict: Mapping[str, ArrayLike], prefix: str, name: str = "weight"
+) -> tuple[Mapping[str, ArrayLike], tuple[int, ...]]:
+    """The tensors of a layer in a state_dict, and the shape of the one called ``name``."""
+    given = submodule(state_dict, prefix)
+    if name not in given:
+        raise lacking(kind, name, given)
+    return given, np.shape(given[name])
 
 
 def _single(value: Any) -> Any:
@@ -400,6 +417,12 @@ class LayerNorm(_Layer):
             raise self._wants(frame, f"{self.normalized_shape} = normalized_shape at the end")
         return frame
 
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
+        """The layer that a state_dict holds; see `LSTM.from_state_dict`. ``options``: ``eps``."""
+        given, shape = sized_by("LayerNorm", state_dict, prefix)
+        return inferred(cls, given, shape, bias="bias" in given, **options)
+
 
 class _BatchNorm(_Layer):
     """Normalisation of channels by the statistics of a batch, or by the running ones."""
@@ -444,6 +467,15 @@ class _BatchNorm(_Layer):
 
     def _set_batches_seen(self, count: int) -> None:
         self.__dict__["num_batches_tracked"] = count  # a file's, whatever it is
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
+        """The layer that a state_dict holds; see `LSTM.from_state_dict`. ``options``: ``eps`` and so on."""
+        given, shape = sized_by(cls.__name__, state_dict, prefix, "running_mean")
+        if len(shape) != 1:
+            raise WeightsError(f"{cls.__name__}: running_mean has shape {shape}, expected (num_features,)")
+        affine = "weight" in given
+        return inferred(cls, given, *shape, affine=affine, bias="bias" in given or not affine, **options)
 
 
 class BatchNorm1d(_BatchNorm):

@@ -1,10 +1,11 @@
-"""Nets from the files that saving.py wrote."""
+"""Nets from files; those of saving.py are built here."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tinyrnn import _core, contract
 from tinyrnn.attributes import brief
@@ -27,31 +28,47 @@ _MOST_LEVELS = 1 << 20
 _JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
-def load(path: str | os.PathLike[str]) -> Net:
-    """Load a net that `Net.save` wrote, ready to run.
+def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
+    """Load a net from a file that describes it, ready to run: those that `Net.save` wrote.
+
+    Parameters
+    ----------
+    path : str, os.PathLike or binary file
+        The file, or a file object that is open in binary mode and can seek. Its content decides the format.
+    **options
+        For formats that leave something open. Files of `Net.save` take none.
 
     Raises
     ------
     LoadError
-        If the file is no safetensors file, holds no architecture of tinyrnn's, or its tensors do not
-        fit that architecture.
+        If the file's format is unknown or the file damaged, if it holds weights without an architecture, or
+        if its tensors do not fit that architecture.
+    TypeError
+        If its format does not take an option.
     OSError
         If it cannot be read.
     """
     from tinyrnn.weights import opened
 
     with opened(path) as file:
-        return net_in(file)
+        return net_in(file, **options)
 
 
-def net_in(file: WeightsFile) -> Net:
+def net_in(file: WeightsFile, **options: Any) -> Net:
     """Load the net in an open file; errors are those of `load`."""
-    text = file.info.metadata.get("tinyrnn")
-    if text is None:
+    if file.net is None:
         raise file.error(
             "holds weights but no architecture; build the net and use "
             "net.load_state_dict(tinyrnn.load_weights(path))"
         )
+    net = import_module(file.nets).build_net(file, **options)
+    assert isinstance(net, Net)
+    return net
+
+
+def build_net(file: WeightsFile) -> Net:
+    """Build the net that `Net.save` described in a file's metadata."""
+    text: str = file.net
     version: Any = None
     writer = ""  # what to say of the tinyrnn that wrote the file
     try:
@@ -104,6 +121,7 @@ def _levels(description: Any, depth: int, place: str) -> int:
                 for part in parts:
                     _of(one, part, object, f"{where}: {what}")
         counts: dict[str, int] = {}
+        total = 1
         for node in _of(description, "nodes", list, where):
             name = _of(node, "name", str, f"{where}: nodes")
             at = f"{place}{name}."
@@ -114,9 +132,10 @@ def _levels(description: Any, depth: int, place: str) -> int:
                 counts[name] = counts[same]
             else:
                 counts[name] = _levels(layer, depth + 1, at)
-            if sum(counts.values()) > _MOST_LEVELS:
+            total += counts[name]
+            if total > _MOST_LEVELS:
                 raise ValueError(f"{where}: got more than {_MOST_LEVELS} layers")
-        return 1 + sum(counts.values())
+        return total
     if kind == "Same":
         return 1
     levels = _of(description, "arguments", dict, where).get("num_layers", 1)

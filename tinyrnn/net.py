@@ -686,7 +686,9 @@ class Net(Module):
         strict : bool
             Treat missing and unexpected names as errors.
         prefix : str
-            Take only the names that begin so, as a submodule of a larger model: ``"decoder.rnn."``.
+            Take only the names that begin so, as a submodule of a larger model: ``"decoder.rnn."``. What
+            DataParallel, ``torch.compile`` and the like put into names (``module.``, ``_orig_mod.``) may be
+            left out here, and is where the net has no such names.
 
         Returns
         -------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -49,8 +50,8 @@ def load_state_dict(
     net: Module, state_dict: Mapping[str, ArrayLike], strict: bool = True, prefix: str = ""
 ) -> LoadResult:
     """Do the work of `Net.load_state_dict`."""
-    given = submodule(state_dict, prefix)
     tensors = net._tensors()
+    given = submodule(state_dict, prefix, [tensor.name for tensor in tensors])
     counters = {f"{at}{COUNTER}": leaf for at, leaf in net._leaves() if leaf._counts_batches}
     scales = {tensor.name: tensor.name + SCALE for tensor in tensors if tensor.format in LEVELS}
     wanted = {tensor.name for tensor in tensors} | counters.keys() | set(scales.values())
@@ -129,8 +130,11 @@ def inferred(kind: type[Layer], given: Mapping[str, ArrayLike], *arguments: Any,
 # ---- names -------------------------------------------------------------------------------------------
 
 
-def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the entries below ``prefix``, without it. The prefix may lack its last dot."""
+def submodule(state_dict: Mapping[str, Any], prefix: str, wanted: Collection[str] = ()) -> dict[str, Any]:
+    """Return the entries below ``prefix``, without it. The prefix may lack its last dot.
+
+    What PyTorch's wrappers put into the names is removed, unless as many of the ``wanted`` names have it.
+    """
     for name in state_dict:
         if not isinstance(name, str):
             raise WeightsError(f"a tensor's name is {name!r}, expected a string")
@@ -138,11 +142,40 @@ def submodule(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         prefix += "."
     found = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if prefix and not found:
+        plain = unwrapped(state_dict)
+        found = {name[len(prefix) :]: plain[name] for name in plain if name.startswith(prefix)}
+    plain = unwrapped(found)
+    if not wanted or sum(name in plain for name in wanted) > sum(name in found for name in wanted):
+        found = plain
+    if prefix and not found:
         raise WeightsError(
             f"prefix: got {prefix!r}, expected the start of a tensor's name, "
             f"one of {quoted(state_dict) or 'none'}"
         )
     return found
+
+
+# What modules around a module put into its names: torch.compile, FullyShardedDataParallel, checkpointing.
+# They may stand anywhere. DataParallel and AveragedModel (EMA) call theirs `module`, as others may, and put
+# it before all names but that of a count.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_OUTERMOST, _COUNT = "module.", "n_averaged"
+
+
+def unwrapped(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove what PyTorch's wrappers put into the names, unless two names would become one."""
+    plain = {
+        name: ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        if any(wrapper in name for wrapper in _WRAPPERS)
+        else name
+        for name in names
+        if name != _COUNT or not all(other == _COUNT or other.startswith(_OUTERMOST) for other in names)
+    }
+    outermost = re.compile(f"(?:{re.escape(_OUTERMOST)})*")
+    common = min((outermost.match(name).end() for name in plain.values()), default=0)  # type: ignore[union-attr]
+    plain = {name: part[common:] for name, part in plain.items()}
+    found = {part: names[name] for name, part in plain.items()}
+    return found if len(found) == len(plain) else dict(names)
 
 
 def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> list[str]:

@@ -102,7 +102,7 @@ def test_info_of_a_saved_net(call):
     net = saved(small())
     text = call("info", "net.safetensors")
     size, memory = os.path.getsize("net.safetensors"), net.memory()
-    assert f"a net of tinyrnn in safetensors, {size:,} bytes" in text
+    assert f"a net in safetensors, {size:,} bytes" in text
     assert f"10 tensors, {net.num_parameters:,} parameters, {4 * net.num_parameters:,} bytes" in text
     assert "  lstm.weight_ih_l1  float32  (32, 8)\n" in text
     assert "  lstm  LSTM(input_size=4, hidden_size=8, num_layers=2)\n" in text

@@ -190,3 +190,33 @@ def npy_header(descr: str = "<f4", shape: object = (2, 3), fortran: object = Fal
 
 def npz(*members: tuple[str, bytes], method: int = 0, **more) -> bytes:
     return zipped(*(Member(name, data, method=method) for name, data in members), **more)
+
+
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def legacy(
+    thing: object,
+    storages: dict[str, tuple[int, bytes]] | None = None,
+    *,
+    magic: int = MAGIC,
+    protocol: object = 1001,
+    keys: object = None,
+    tail: bytes = b"",
+) -> bytes:
+    """A file of `torch.save` from before 1.6. `storages` has the number of elements and the bytes of each."""
+    storages = storages or {}
+    machine = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2}}
+    keys = list(storages) if keys is None else keys
+    object_pickle = thing if type(thing) is bytes else pickled(thing)
+    pickles = pickled(magic), pickled(protocol), pickled(machine), object_pickle, pickled(keys)
+    return b"".join(pickles) + b"".join(struct.pack("<q", n) + raw for n, raw in storages.values()) + tail
+
+
+def whole_module(
+    parameters: dict[str, object], modules: dict[str, object] | None = None, **more: object
+) -> Ops:
+    """A module that was saved whole: an object of a class that we do not know, and its attributes."""
+    made = Ops(b"c__main__\nNet\n)\x81")
+    attributes = {"training": True, "_parameters": parameters, "_buffers": {}, "_modules": modules or {}}
+    return Ops(made + value(attributes | more) + b"b")

@@ -639,7 +639,7 @@ def test_a_forgotten_prefix_is_named():
         tr.LSTM(2, 3).load_state_dict({0: np.zeros(2)})
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "encoder.rnn."])
+@pytest.mark.parametrize("prefix", ["modules.", "model.", "encoder.rnn."])
 def test_a_prefix_that_all_names_share_is_named(prefix):
     net = tr.Sequential({"lstm": tr.LSTM(2, 3), "out": tr.Linear(3, 1)})
     state = {prefix + name: array for name, array in net.state_dict().items()}

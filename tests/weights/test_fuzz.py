@@ -20,12 +20,14 @@ THING = {
     "epoch": 3,
     "s": {"x": [1, (2,)]},
 }
+NET = wf.whole_module({"w": wf.tensor()}, {"inner": wf.whole_module({"v": wf.tensor((6,))})})
 GOOD = {
     "pt": wf.pt(THING, {"0": SIX.tobytes()}),
     "safetensors": wf.safetensors(
         {"__metadata__": {"a": "b"}, "w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}},
         SIX.tobytes(),
     ),
+    "pth": wf.legacy(THING | {"net": NET}, {"0": (6, SIX.tobytes())}),
     "npz": wf.npz(
         ("w.npy", wf.npy(wf.npy_header(), SIX.tobytes())),
         ("e.npy", wf.npy(wf.npy_header(shape=(0, 3)))),
@@ -189,6 +191,10 @@ def repaired(rng: random.Random, kind: str, others: list[bytes]) -> bytes:
     """A sound archive around a broken pickle, header or array, which a plain mutation seldom reaches."""
     if kind == "pt":
         return wf.pt(mutated(rng, wf.pickled(THING), others), {"0": SIX.tobytes()})
+    if kind == "pth":
+        return wf.legacy(
+            mutated(rng, wf.pickled(rng.choice((THING, NET))), others), {"0": (6, SIX.tobytes())}
+        )
     if kind == "npz":
         member = mutated(rng, wf.npy(wf.npy_header(), SIX.tobytes()), others)
         return wf.npz(("w.npy", member), method=rng.choice((0, 8)))

@@ -229,7 +229,7 @@ def test_messages_about_anything_else_are_short(refused, tmp_path):
     )
     names = {"n" * 900 + str(i): i for i in range(LONG // 900)}
     refused(wf.pt(names), "holds no tensors")
-    refused(wf.pt({"w": Ops(b"c" + b"m" * 200 + b"\n" + b"n" * 200 + b"\n")}), "which is never loaded")
+    refused(wf.pt(Ops(b"c" + b"m" * 200 + b"\n" + b"n" * 200 + b"\n")), "which is never loaded")
     assert len(str(tr.LoadError("p" * 10_000 + "the end"))) < 3000
     assert str(tr.LoadError("p" * 10_000 + "the end")).endswith("the end")
     assert str(pickle.loads(pickle.dumps(tr.LoadError("short")))) == "short" and str(tr.LoadError()) == ""

@@ -10,9 +10,10 @@ import numpy as np
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say, table
-from tinyrnn.cli.models import closed_frame, is_ours
+from tinyrnn.cli.models import closed_frame
 from tinyrnn.cli.recognition import Shape, brief, modules
 from tinyrnn.loading import net_in
+from tinyrnn.state_dicts import unwrapped
 from tinyrnn.weights import opened
 from tinyrnn.weights.spec import READ, bits_of, shown
 
@@ -25,9 +26,9 @@ def command(args: Namespace) -> None:
     net, failure = None, None
     with opened(args.file, args.key) as file:
         info = file.info
-        ours = is_ours(info)
+        description = file.net
         try:
-            net = net_in(file) if ours else None
+            net = net_in(file) if description is not None else None
         except tr.LoadError as error:  # the tensors can be listed all the same
             failure = error
     if net is not None:  # a quantised tensor has scales beside it, and codes that share a byte
@@ -36,20 +37,25 @@ def command(args: Namespace) -> None:
         floats = [t for t in info.tensors if READ.get(t.dtype, (0, 0))[1] is np.float32]
         parameters = sum(math.prod(tensor.shape) for tensor in floats)
     stored = sum(math.prod(t.shape) * bits_of(t.dtype) // 8 for t in info.tensors)
-    written = "a net of tinyrnn in " if ours else ""
+    written = "" if description is None else "a net in "
     say(f"{shown(args.file, 1000)}: {written}{info.format}, {info.bytes:,} bytes")
     say(f"{len(info.tensors):,} tensors, {parameters:,} parameters, {stored:,} bytes of numbers")
     if info.tensors:
         say("\ntensors")
         table(((shown(t.name, width), t.dtype, str(t.shape)) for t in info.tensors), limit)
+    if list(unwrapped({t.name: 0 for t in info.tensors})) != [t.name for t in info.tensors]:
+        say("\nPyTorch's wrappers stand in the names, such as module.; a net that loads them leaves them out")
     metadata = [
         (shown(key, width), shown(value, width))
         for key, value in info.metadata.items()
-        if not (ours and key == "tinyrnn")
+        if value is not description
     ]
     if metadata:
         say("\nmetadata")
         table(metadata, limit)
+    if info.unread:
+        say("\nleft unread")
+        table(((shown(name, width), kind) for name, kind in info.unread), limit)
     if failure is not None:
         raise failure
     if net is not None:

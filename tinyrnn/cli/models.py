@@ -10,14 +10,14 @@ from tinyrnn.cli.console import UsageError
 from tinyrnn.cli.recognition import Module, Shape, kind, modules
 from tinyrnn.loading import net_in
 from tinyrnn.outlines import outline
-from tinyrnn.weights import FileInfo, WeightsFile, opened
+from tinyrnn.weights import WeightsFile, opened
 from tinyrnn.weights.spec import shown
 
 
 def open_model(args: Namespace) -> tr.Net:
-    """The net that `Net.save` wrote, or one layer of a checkpoint."""
+    """The net that a file describes, or one layer of a checkpoint."""
     with opened(args.model, args.key) as file:
-        if is_ours(file.info) and args.prefix is None:
+        if file.net is not None and args.prefix is None:
             return net_in(file)
         return _layer(args, file)
 
@@ -39,11 +39,6 @@ def _layer(args: Namespace, file: WeightsFile) -> tr.Net:
     weights = file.weights()
     net.load_state_dict({last: weights[name] for last, name in module.names.items()})
     return net
-
-
-def is_ours(info: FileInfo) -> bool:
-    """Tell whether `Net.save` wrote the file."""
-    return info.format == "safetensors" and "tinyrnn" in info.metadata
 
 
 def _pick(found: list[Module], args: Namespace) -> Module:

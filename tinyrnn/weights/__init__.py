@@ -1,7 +1,8 @@
-"""Weights from files that other frameworks wrote, without those frameworks.
+"""Files that other frameworks wrote, without those frameworks.
 
-A file's content decides which source reads it, and its suffix must agree. Sources are imported when first
-needed, so that this package costs nothing to import.
+A file's content decides which source reads it, and its suffix must agree. `load_weights` gives its tensors,
+`tinyrnn.load` the net that it describes: one list serves both. Sources are imported when first needed, so
+that this package costs nothing to import.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from tinyrnn.errors import LoadError
+from tinyrnn.weights.folding import folded
 from tinyrnn.weights.spec import (
     HEAD_BYTES,
     MAX_NAME,
@@ -21,6 +23,7 @@ from tinyrnn.weights.spec import (
     Array,
     Contents,
     FileInfo,
+    Readable,
     Reader,
     Source,
     StrPath,
@@ -31,11 +34,12 @@ from tinyrnn.weights.spec import (
 __all__ = ["SOURCES", "FileInfo", "TensorInfo", "WeightsFile", "inspect_file", "load_weights", "opened"]
 
 # The modules that each read one format. Each has `SOURCE`, a `spec.Source`. A new format is a file and a
-# line here.
+# line here. The names are texts because modules that build nets stand above this one.
 SOURCES = (
-    "safetensors",
-    "pytorch",
-    "npz",
+    "tinyrnn.weights.safetensors",
+    "tinyrnn.weights.pytorch",
+    "tinyrnn.weights.npz",
+    "tinyrnn.weights.shards",
 )
 
 _PICKLE = "a pickle, which could run code and is never loaded"
@@ -59,13 +63,14 @@ _FOREIGN_SUFFIXES = {
 }
 
 
-def load_weights(path: StrPath, key: str | None = None) -> dict[str, Array]:
+def load_weights(path: Readable, key: str | None = None) -> dict[str, Array]:
     """Read the named tensors of a `.pt`, `.pth`, `.safetensors` or `.npz` file. No code in it is ever run.
 
     Parameters
     ----------
-    path : str or os.PathLike
-        The file. Its content decides the format; a known suffix that disagrees is an error.
+    path : str, os.PathLike or binary file
+        The file: a path, or a file object that is open in binary mode and can seek, such as `io.BytesIO`. Its
+        content decides the format; a known suffix that disagrees is an error.
     key : str, optional
         The part of a PyTorch checkpoint to read: ``"generator"``, or dotted, ``"models.generator"``;
         ``""`` is its outermost dict. Without a key the loader searches: it takes the first of
@@ -93,7 +98,7 @@ def load_weights(path: StrPath, key: str | None = None) -> dict[str, Array]:
         return file.weights()
 
 
-def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
+def inspect_file(path: Readable, key: str | None = None) -> FileInfo:
     """List the tensors of a weights file: names, stored dtypes and shapes. Nothing is converted.
 
     Parameters
@@ -104,8 +109,8 @@ def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
     Returns
     -------
     FileInfo
-        `format`, `tensors` (a list of `TensorInfo`), `metadata` and `bytes`, the size of the file. The list
-        includes tensors whose dtype `load_weights` cannot read.
+        `format`, `tensors` (a list of `TensorInfo`), `metadata`, `bytes`, the size of the file, and `unread`,
+        the parts that were left out. The list includes tensors whose dtype `load_weights` cannot read.
 
     Raises
     ------
@@ -117,7 +122,7 @@ def inspect_file(path: StrPath, key: str | None = None) -> FileInfo:
 
 
 @contextmanager
-def opened(path: StrPath, key: str | None = None) -> Iterator[WeightsFile]:
+def opened(path: Readable, key: str | None = None) -> Iterator[WeightsFile]:
     """Open a weights file once for several requests: its path may lead to another file a moment later.
 
     Parameters
@@ -135,20 +140,26 @@ def opened(path: StrPath, key: str | None = None) -> Iterator[WeightsFile]:
 
 
 class WeightsFile:
-    """An open weights file.
+    """An open file.
 
     Attributes
     ----------
     info : FileInfo
         The list of its tensors.
+    net : object
+        The description of the net in it, as its format has it; None if it holds weights alone.
+    nets : str
+        The module that builds such nets.
     """
 
     def __init__(self, reader: Reader, key: str | None) -> None:
         self._reader = reader
         source, contents = _read(reader, key)
         self._tensors = contents.tensors
+        self.net = contents.net
+        self.nets = source.nets
         listed = [TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in contents.tensors]
-        self.info = FileInfo(source.name, listed, contents.metadata, reader.size)
+        self.info = FileInfo(source.name, listed, contents.metadata, reader.total, list(contents.unread))
 
     def error(self, text: str) -> LoadError:
         """Make an error that begins with the path."""
@@ -162,13 +173,13 @@ class WeightsFile:
                 raise reader.error(
                     f"{shown(tensor.name)}: dtype {tensor.dtype} cannot be read: convert it to float32"
                 )
-        limit = MEMORY_FLOOR + MEMORY_RATIO * reader.size
+        limit = MEMORY_FLOOR + MEMORY_RATIO * reader.total
         total = sum(tensor.nbytes for tensor in tensors)
         if total > limit:
             most = max(tensors, key=lambda tensor: tensor.nbytes)
             raise reader.error(
                 f"the tensors need {total} bytes of memory, expected at most {limit} for a file of "
-                f"{reader.size} bytes; the largest is {shown(most.name)}, shape {most.shape}"
+                f"{reader.total} bytes; the largest is {shown(most.name)}, shape {most.shape}"
             )
         try:
             return {tensor.name: tensor.array() for tensor in tensors}
@@ -193,16 +204,22 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
         if tensor.name in names:
             raise reader.error(f"{shown(tensor.name)}: the name occurs twice, expected once")
         names.add(tensor.name)
+    if contents.net is None:  # a net of ours has its weights, under whatever names
+        tensors, parts = folded(reader, contents.tensors)
+        contents = contents._replace(tensors=tensors, unread=[*contents.unread, *parts])
     return source, contents
 
 
 def _sources() -> list[Source]:
-    return [import_module(f"{__name__}.{name}").SOURCE for name in SOURCES]
+    return [import_module(name).SOURCE for name in SOURCES]
 
 
 def source_of_suffix(path: StrPath) -> Source | None:
     """The source whose format a file's suffix names; None if no source has that suffix."""
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    return _of_suffix(os.path.splitext(os.fspath(path))[1].lower())
+
+
+def _of_suffix(suffix: str) -> Source | None:
     return next((source for source in _sources() if suffix in source.suffixes), None)
 
 
@@ -212,8 +229,8 @@ def _source_of(reader: Reader) -> Source:
     if reader.size == 0:
         raise reader.error(f"the file is empty, expected one of {_known(sources)}")
     head = reader.read(0, min(HEAD_BYTES, reader.size), "the head of the file")
-    suffix = os.path.splitext(reader.path)[1].lower()
-    said = source_of_suffix(reader.path)
+    suffix = reader.suffix
+    said = _of_suffix(suffix)
     seen = next((source for source in sources if source.matches(head)), None)
     if seen is not None and said in (None, seen):
         return seen

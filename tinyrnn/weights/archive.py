@@ -79,14 +79,14 @@ def read_archive(reader: Reader) -> dict[str, Member]:
             raise reader.error(
                 f"{label}: begins at {offset}, expected it before the zip directory at {begin}"
             )
-        local = reader.read(offset, 30, label)
-        magic, local_method, local_name, local_extra = struct.unpack("<4s4xH16xHH", local)
+        local = reader.read(offset, min(30 + name_len, begin - offset), label)
+        magic, local_method, local_name, local_extra = struct.unpack_from("<4s4xH16xHH", local)
         if magic != b"PK\3\4" or local_method != method:
             raise reader.error(f"{label}: the zip directory and the member's own header disagree")
         data = offset + 30 + local_name + local_extra
         if data + packed > begin:
             raise reader.error(f"{label}: {packed} bytes at {data} overlap the zip directory at {begin}")
-        if local_name != name_len or reader.read(offset + 30, name_len, label) != raw_name:
+        if local_name != name_len or local[30:] != raw_name:
             raise reader.error(f"{label}: the zip directory and the member's own header differ in the name")
         members[name] = Member(name, method, data, packed, size, crc)
         spans.append((offset, data + packed, label))

@@ -80,7 +80,7 @@ def read(reader: Reader, key: str | None) -> Contents:
             f"got a header of {length} bytes in a file of {reader.size}, expected at most "
             f"{min(MAX_HEADER, reader.size - 8)}"
         )
-    header = _parse(reader, reader.read(8, length, "the header"))
+    header = parse(reader, reader.read(8, length, "the header"))
     metadata = header.pop("__metadata__", {})
     if len(header) > MAX_TENSORS:
         raise reader.error(f"got {len(header)} tensors, expected at most {MAX_TENSORS}")
@@ -102,9 +102,20 @@ def read(reader: Reader, key: str | None) -> Contents:
         raise reader.error(
             f"the tensors end at byte {begin + reached}, expected {reader.size}, the file's end"
         )
+    if "tinyrnn" not in metadata:
+        tensors += _tied(metadata, {tensor.name: tensor for tensor in tensors})
     if sum(map(_nodes, metadata.values())) > MAX_NODES:  # JSON in JSON, whose marks can be escaped
         raise reader.error(f"__metadata__: expected at most {MAX_NODES} values")
-    return Contents(tensors, metadata)
+    return Contents(tensors, metadata, net=metadata.get("tinyrnn"))
+
+
+def _tied(metadata: dict[str, str], tensors: dict[str, Tensor]) -> list[Tensor]:
+    """The tensors that `safetensors.torch.save_model` left out: its metadata says which others they are."""
+    return [
+        tensors[kept]._replace(name=name)
+        for name, kept in metadata.items()
+        if kept in tensors and name not in tensors
+    ]
 
 
 def _nodes(text: str) -> int:
@@ -124,7 +135,7 @@ def read_metadata(path: StrPath) -> dict[str, str]:
         return read(reader, None).metadata
 
 
-def _parse(reader: Reader, raw: bytes) -> dict[str, Any]:
+def parse(reader: Reader, raw: bytes) -> dict[str, Any]:
     """Parse the header, and refuse everything that JSON readers disagree about."""
     if raw[:1] != b"{":
         raise reader.error(f"the header begins with {raw[:1]!a}, expected '{{'")
@@ -276,4 +287,4 @@ def _layout(
     return struct.pack("<Q", len(text)) + text, arrays
 
 
-SOURCE = Source("safetensors", (".safetensors",), matches, read)
+SOURCE = Source("safetensors", (".safetensors",), matches, read, nets="tinyrnn.loading")

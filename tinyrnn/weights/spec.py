@@ -1,9 +1,10 @@
-"""The contract of weight sources, and the checks that keep a hostile file harmless.
+"""The contract of sources, and the checks that keep a hostile file harmless.
 
 A source is one module that reads one file format. It turns an open :class:`Reader` into :class:`Contents`:
-a list of :class:`Tensor`. Each has a name, a stored dtype and a shape, and reads its numbers only on demand.
-Before any are read, `__init__.py` adds up the memory that they need and compares it with the size of the
-file.
+a list of :class:`Tensor`, and the description of a net if the file has one. Each tensor has a name, a stored
+dtype and a shape, and reads its numbers only on demand. Before any are read, `__init__.py` adds up the memory
+that they need and compares it with the size of the file. A description stays as the format has it; the module
+that `Source.nets` names builds the net, in a room above.
 
 One rule holds for all sources: compare a number from the file with what the file can hold before using it.
 A number that does not fit is a `LoadError` that names the file, the tensor, what it got and what it expected.
@@ -15,9 +16,10 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,7 @@ from tinyrnn.files import naming
 
 Array = npt.NDArray[Any]
 StrPath = str | os.PathLike[str]
+Readable = StrPath | BinaryIO
 
 HEAD_BYTES = 4096  # bytes that `Source.matches` gets
 MAX_DIMS = 32  # NumPy's own limit before 2.0
@@ -108,12 +111,36 @@ def count_of(shape: tuple[int, ...], bits: int) -> int:
 class Reader:
     """A file under inspection: bounds-checked reads, and errors that begin with the path.
 
-    The path is opened once. All reads go to that file, even if the path leads to another by then. A file that
-    changes in the meantime is an error.
+    A path is opened once. All reads go to that file, even if the path leads to another by then. A file that
+    changes in the meantime is an error. A file object (`io.BytesIO`, or one opened in binary mode) is read
+    from its beginning, stays open, and has its position again afterwards.
+
+    Attributes
+    ----------
+    path : str
+        The path, or the name of the file object, for messages.
+    suffix : str
+        That of the path in lower case, with the dot; "" for a file object.
+    size : int
+        Bytes.
+    total : int
+        Bytes, with those of files opened beside it.
     """
 
-    def __init__(self, path: StrPath) -> None:
+    _file: Any
+    _written: int
+    size: int
+    total: int
+
+    def __init__(self, path: Readable) -> None:
+        self._restored: int | None = None  # the position of a file object
+        self._others: list[Reader] = []
+        if not isinstance(path, str | bytes | os.PathLike):
+            self._take(path)
+            self.total = self.size
+            return
         self.path = os.fsdecode(path)
+        self.suffix = os.path.splitext(self.path)[1].lower()
         try:
             self._file = open(self.path, "rb", opener=_open_at_once)  # noqa: SIM115 - closed by __exit__
         except OSError as error:
@@ -126,8 +153,21 @@ class Reader:
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
             raise self._irregular()
-        self.size = status.st_size
+        self.size = self.total = status.st_size
         self._written = status.st_mtime_ns
+
+    def _take(self, file: Any) -> None:
+        """Take a file object in place of a path."""
+        name = getattr(file, "name", "")
+        self.path, self.suffix = name if name and isinstance(name, str) else f"<{type(file).__name__}>", ""
+        if not all(hasattr(file, method) for method in ("read", "seek", "tell")):
+            raise TypeError(f"path: got {type(file).__name__}, expected a path or an open binary file")
+        self._restored = file.tell()
+        self.size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if not isinstance(file.read(0), bytes):
+            raise TypeError(f"{self.path}: is open as text, expected a file opened with mode 'rb'")
+        self._file = file
 
     def _irregular(self) -> LoadError:
         return self.error("is not a regular file")
@@ -141,10 +181,25 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with ExitStack() as stack:
+            for other in self._others:
+                stack.push(other)
+        if self._restored is not None:
+            self._file.seek(self._restored)
+            return
         with self._file:
             status = os.fstat(self._file.fileno())
         if kind is None and (status.st_size, status.st_mtime_ns) != (self.size, self._written):
             raise self.error("the file changed while it was read: load it again when it is complete")
+
+    def beside(self, name: str) -> Reader:
+        """Open a file in the same folder, which this one's end closes. The caller has checked the name."""
+        if self._restored is not None:
+            raise self.error(f"names {shown(name)} beside it: give a path, not an open file")
+        other = Reader(os.path.join(os.path.dirname(self.path), name))
+        self._others.append(other)
+        self.total += other.size
+        return other
 
     def error(self, text: str) -> LoadError:
         return LoadError(f"{self.path}: {text}")
@@ -153,9 +208,12 @@ class Reader:
         """Exactly `count` bytes from `offset`; `what` names them in the error."""
         if offset < 0 or count < 0 or count > self.size - offset:
             raise self.error(f"{what} needs bytes {offset} to {offset + count}, but the file has {self.size}")
-        with naming(self.path):
+        try:
             self._file.seek(offset)
-            data = self._file.read(count)
+            data: bytes = self._file.read(count)
+        except OSError:
+            with naming(self.path):
+                raise
         if len(data) != count:
             raise self.error(f"{what}: the file was cut short while it was read")
         return data
@@ -166,7 +224,12 @@ class Reader:
             raise self.error(f"{what} needs {array.nbytes} bytes from {offset}, but the file has {self.size}")
         with naming(self.path):
             self._file.seek(offset)
-            count = self._file.readinto(bytes_of(array))
+            if hasattr(self._file, "readinto"):
+                count = self._file.readinto(bytes_of(array))
+            else:
+                data: bytes = self._file.read(array.nbytes)
+                count = len(data)
+                bytes_of(array)[:count] = data
         if count != array.nbytes:
             raise self.error(f"{what}: the file was cut short while it was read")
 
@@ -216,10 +279,24 @@ class Tensor(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The tensors and the metadata that a source found in a file."""
+    """The findings of a source in a file.
+
+    Attributes
+    ----------
+    tensors : list of Tensor
+        In the order of the file.
+    metadata : dict of str to str
+        Texts that the file has beside them.
+    net : object
+        The description of a net, as the format has it; None if the file holds weights alone.
+    unread : sequence of (str, str)
+        Dotted name and kind of each part of the file that was left out.
+    """
 
     tensors: list[Tensor]
     metadata: dict[str, str]
+    net: Any = None
+    unread: Sequence[tuple[str, str]] = ()
 
 
 class Source(NamedTuple):
@@ -236,12 +313,16 @@ class Source(NamedTuple):
     read : callable
         `read(reader, key)` checks the whole structure and lists the tensors, without their numbers.
         `key` chooses one of several sets of weights in a file; it is None unless the caller gave one.
+    nets : str
+        The module that builds the nets of this format, for `import_module`; "" if its files hold weights
+        alone. Its `build_net(file, **options)` takes a `WeightsFile` whose `net` is not None.
     """
 
     name: str
     suffixes: tuple[str, ...]
     matches: Callable[[bytes], bool]
     read: Callable[[Reader, str | None], Contents]
+    nets: str = ""
 
 
 class TensorInfo(NamedTuple):
@@ -253,9 +334,24 @@ class TensorInfo(NamedTuple):
 
 
 class FileInfo(NamedTuple):
-    """The result of `inspect_file`: the format, the tensors in file order, the metadata, the file's size."""
+    """The result of `inspect_file`.
+
+    Attributes
+    ----------
+    format : str
+        The format's name.
+    tensors : list of TensorInfo
+        In the order of the file.
+    metadata : dict of str to str
+        Texts beside them.
+    bytes : int
+        The size of the file.
+    unread : list of (str, str)
+        Name and kind of each part of a checkpoint that is no weight or was not chosen; 1,000 at most.
+    """
 
     format: str
     tensors: list[TensorInfo]
     metadata: dict[str, str]
     bytes: int
+    unread: Sequence[tuple[str, str]] = ()

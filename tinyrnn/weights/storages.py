@@ -1,0 +1,162 @@
+"""The tensors of PyTorch's files: each is a view of a storage, a run of numbers that several may share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from tinyrnn.errors import LoadError
+from tinyrnn.weights.pickles import DTYPES, Name, Storage, View
+from tinyrnn.weights.spec import MAX_DIMS, READ, Array, Reader, Tensor, bits_of, count_of, shown
+
+# The codes of quantised tensors.
+_CODES = {"qint8": "i1", "quint8": "u1", "qint32": "i4"}
+
+
+class Storages:
+    """The storages of one file; a subclass says where they lie.
+
+    Parameters
+    ----------
+    reader : Reader
+        The file.
+    order : {"<", ">"}
+        The byte order of the numbers.
+    """
+
+    def __init__(self, reader: Reader, order: str = "<") -> None:
+        self.reader = reader
+        self.order = order
+        self._read: dict[str, Array] = {}  # those of which some tensor is only a view
+        self._checked: dict[int, Tensor] = {}  # by the identity of their views
+
+    def size(self, key: str, label: str) -> int:
+        """Bytes of a storage; `label` names the tensor in the error if there is no such storage."""
+        raise NotImplementedError
+
+    def fill(self, key: str, array: Array, label: str) -> None:
+        """Read a storage into an array of the same size."""
+        raise NotImplementedError
+
+    def tensor(self, name: str, view: View) -> Tensor:
+        """The tensor that the pickle describes: checked once, however many names it has."""
+        if id(view) not in self._checked:
+            self._checked[id(view)] = self._tensor(name, view)
+        return self._checked[id(view)]._replace(name=name)
+
+    def _tensor(self, name: str, view: View) -> Tensor:
+        """Check the pickle's description of a tensor against the file and against itself."""
+        label = shown(name)
+
+        def error(text: str) -> LoadError:
+            return self.reader.error(f"{label}: {text}")
+
+        if view.unread:
+            raise error(f"got {view.unread}, expected a dense tensor")
+        storage = view.storage
+        if not isinstance(storage, Storage):
+            raise error("the tensor has no storage")
+        dtype = storage.dtype
+        if isinstance(view.dtype, Name) and not dtype:
+            dtype = DTYPES.get(view.dtype.name, "")
+        if not dtype:
+            raise error("the tensor's storage has no dtype")
+        if isinstance(view.flags, dict) and view.flags:
+            raise error("got a lazy conjugate or negative: save tensor.resolve_conj().resolve_neg()")
+        shape, strides, offset = view.shape, view.strides, view.offset
+        if type(shape) is list and len(shape) <= MAX_DIMS:  # Python 2's torch.Size
+            shape = tuple(shape)
+        if not (_whole(shape) and _whole(strides) and type(offset) is int and offset >= 0):
+            raise error(f"size, stride and offset: expected at most {MAX_DIMS} integers each, none negative")
+        assert isinstance(shape, tuple) and isinstance(strides, tuple)
+        if len(shape) != len(strides):
+            raise error(f"got {len(strides)} strides, expected {len(shape)}, one for each size")
+        bits = bits_of(dtype)
+        try:
+            count = count_of(shape, bits)
+        except ValueError as problem:
+            raise error(f"shape {shown(str(shape))} {problem}") from None
+        size = bits // 8
+        actual = self.size(storage.key, label)
+        whole = storage.whole * storage.unit
+        if actual != whole:
+            raise error(
+                f"storage {shown(storage.key)} has {actual} bytes, expected {shown(str(whole))} by the pickle"
+            )
+        begin, held = storage.begin * storage.unit, storage.count * storage.unit
+        if begin + held > actual:
+            raise error(
+                f"a part of storage {shown(storage.key)} ends at byte {shown(str(begin + held))}, expected "
+                f"at most {actual}"
+            )
+        last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+        need = (last + 1) * size if count else 0
+        if need > held:
+            raise error(
+                f"storage has {held} bytes, expected {shown(str(need))} for shape {shape} of {dtype} "
+                f"with strides {shown(str(strides))} from {shown(str(offset))}"
+            )
+        key = storage.key
+
+        def raw() -> Array:
+            code = np.dtype(self.order + (READ[dtype][0] if dtype in READ else _CODES[dtype]))
+            if count == 0:
+                return np.empty(shape, code)
+            steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+            packed = all(n == 1 or step == want for n, step, want in zip(shape, strides, steps, strict=True))
+            if packed and count * size == actual:  # alone in its storage, as most are
+                array = np.empty(shape, code)
+                self.fill(key, array, label)
+                return array
+            if key not in self._read:
+                block = np.empty(actual, np.uint8)
+                self.fill(key, block, label)
+                self._read[key] = block
+            jumps = [step * size if n > 1 else 0 for n, step in zip(shape, strides, strict=True)]
+            return np.ndarray(shape, code, self._read[key].data, begin + offset * size, jumps)
+
+        if dtype in _CODES and view.quantizer is not None:
+            return self._dequantised(name, dtype, shape, raw, view.quantizer)
+        return Tensor(name, dtype, shape, raw)
+
+    def _dequantised(
+        self, name: str, dtype: str, shape: tuple[int, ...], codes: Callable[[], Array], quantizer: object
+    ) -> Tensor:
+        """A quantised tensor as the float32 numbers that it stands for: scale * (code - zero point)."""
+        label = shown(name)
+        match quantizer:
+            case (Name(name="torch.per_tensor_affine"), float(scale), int(zero)) if abs(zero) < 1 << 31:
+                steps: tuple[Tensor, Tensor] | None = None
+                axis = 0
+            case (
+                Name(name="torch.per_channel_affine" | "torch.per_channel_affine_float_qparams"),
+                View(quantizer=None) as scales,
+                View(quantizer=None) as zeros,
+                int(axis),
+            ) if type(axis) is int and 0 <= axis < len(shape):
+                parts = self._tensor(name, scales), self._tensor(name, zeros)
+                if any(part.shape != (shape[axis],) or part.dtype not in READ for part in parts):
+                    raise self.reader.error(f"{label}: expected a scale and a zero point for each channel")
+                steps, scale, zero = parts, 0.0, 0
+            case _:
+                raise self.reader.error(f"{label}: quantised in another way than torch.save writes")
+
+        def raw() -> Array:
+            numbers = codes().astype(np.float64)
+            with np.errstate(all="ignore"):
+                if steps is None:
+                    return ((numbers - zero) * np.float64(np.float32(scale))).astype(np.float32)
+                wide = (-1, *(1 for _ in shape[axis + 1 :]))
+                by_channel = [part.array().astype(np.float64).reshape(wide) for part in steps]
+                return ((numbers - by_channel[1]) * by_channel[0]).astype(np.float32)
+
+        return Tensor(name, "float32", shape, raw)
+
+
+def _whole(value: object) -> bool:
+    """Tell whether this is a tuple of integers. Its length comes first: many tensors can share a long one."""
+    if type(value) is not tuple or len(value) > MAX_DIMS:
+        return False
+    return all(type(item) is int and item >= 0 for item in value)
