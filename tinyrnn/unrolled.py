@@ -605,4 +605,4 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
     kind = LSTM if isinstance(leaf, _LSTM) else GRU if isinstance(leaf, _GRU) else RNN
     place = leaf._levels.index(core) * leaf._directions + direction
     tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
-    return kind.from_state_dict(tensors, **leaf._formula())
+    return kind.from_state_dict(tensors, **leaf._formula(direction))

@@ -52,9 +52,10 @@ typedef struct {
      * instead: it is computed group by group, and its y is not used. */
     const float *gates;
     const trnn_product *input;
-    const float *bias_hh; /* (gates * H packed,), or NULL: read for apart gates only */
-    const float *vectors; /* (vectors * H packed,) */
-    const float *h;       /* (B, depth), rows h_stride apart: what `hidden` multiplies */
+    const float *bias_hh;                    /* (gates * H packed,), or NULL: read for apart gates only */
+    const float *vectors;                    /* (vectors * H packed,) */
+    const trnn_cell_activation *activations; /* general: the three of a direction */
+    const float *h;                          /* (B, depth), rows h_stride apart: what `hidden` multiplies */
     const float *before;  /* second round: the h before the step, (B, H), rows before_stride apart */
     const float *between; /* second round: the first one's tape, rows gates_stride apart */
     float *states;        /* (B, states * H), rows states_stride apart, updated in place */
@@ -64,6 +65,8 @@ typedef struct {
     int32_t descending; /* 1: the last group first; changes no bit */
     float *tape;        /* <cell>_taped: as `gates`: a number for each gate; may be `gates` */
     float *tape_h;      /* <cell>_taped: as `tape`, for apart gates: a second number for each */
+    float *work;        /* general: trnn_cell_work numbers */
+    int32_t shows;      /* 1: general: the tape takes the gates' activations in place of their sums */
 } trnn_cell;
 
 /* The same step in the backward pass: from the tape to the gradients of the gates' sums. Padding units get zeros.
@@ -76,14 +79,16 @@ typedef struct {
     float *hidden;        /* apart gates: as `gates`: tape_h, then the gradients of the hidden parts */
     float *between;       /* second round: as `gates`, of the first one */
     const float *vectors; /* (vectors * H packed,) */
-    float *dvectors;      /* (B, vectors * H packed), rows dvectors_stride apart: each row's share */
-    const float *dy;      /* (B, H), rows dy_stride apart: gradient of the step's output; or NULL */
-    const float *dh_sum;  /* (B, H), rows h_stride apart: gradient of h through the next step's sums */
-    float *dh_own; /* own: as dh_sum: gradient of h through the next step's formula; then of h_before */
+    const trnn_cell_activation *activations; /* general: the three of a direction */
+    float *dvectors;     /* (B, vectors * H packed), rows dvectors_stride apart: each row's share */
+    const float *dy;     /* (B, H), rows dy_stride apart: gradient of the step's output; or NULL */
+    const float *dh_sum; /* (B, H), rows h_stride apart: gradient of h through the next step's sums */
+    float *dh_own;       /* own: as dh_sum: gradient of h through the next step's formula; then of h_before */
     const float *h_before;      /* own: (B, H), rows h_stride apart */
     const float *states_before; /* (B, states * H), rows states_stride apart */
     float *dstates;             /* as states_before: gradients of the new states, then of states_before */
     size_t gates_stride, dvectors_stride, dy_stride, h_stride, states_stride;
+    float *work; /* general: trnn_cell_work numbers */
 } trnn_cell_back;
 
 /* The input of a matrix, and the place of its gradient. */

@@ -81,15 +81,17 @@ size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame ou
 typedef struct {
     float *bias; /* (G,) b_ih + b_hh */
     float *dx;   /* bidirectional: (chunk, B, I): the reverse direction's dx, which is then added */
+    float *work; /* a general cell's */
 } part_scratch;
 
 static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
-    part_scratch scratch = {NULL, NULL};
+    part_scratch scratch = {NULL, NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? trnn_gates_size(layer) : 0);
     scratch.dx = trnn_take(cursor, a->bidirectional ? trnn_times(rows, (size_t)a->input_size) : 0);
+    scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
 
@@ -275,6 +277,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .gates = gates,
         .bias_hh = me->weights[BIAS_HH],
         .vectors = me->weights[VECTORS],
+        .activations = me->layer->as.recurrent.activations[me->reverse],
         .h = at(me, tape->h, state_before(me, t), b, size),
         .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
         .y = tape->dprojected ? at(me, tape->inner, t, b, units) : h,
@@ -284,6 +287,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .y_stride = (size_t)units,
         .tape = gates,
         .tape_h = at(me, tape->hidden, t, b, me->gates),
+        .work = me->scratch.work,
     };
     if (me->rounds > 1) {
         const float *before = cell.h;
@@ -426,6 +430,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .hidden = at(me, tape->hidden, t, b, me->gates),
         .between = at(me, tape->gates, t, b, me->gates),
         .vectors = me->weights[VECTORS],
+        .activations = me->layer->as.recurrent.activations[me->reverse],
         .dvectors = tape->dvectors ? at(me, tape->dvectors, t, b, me->vectors) : NULL,
         .dy = tape->dprojected ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
         .dh_sum = tape->dprojected ? at(me, tape->dinner, 0, b, units) : dh,
@@ -438,6 +443,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .dy_stride = (size_t)me->out,
         .h_stride = (size_t)units,
         .states_stride = (size_t)me->states,
+        .work = me->scratch.work,
     };
     me->back->step_back(me->pass->isa, &cell);
     if (me->rounds > 1) {

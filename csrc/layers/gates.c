@@ -13,13 +13,14 @@ typedef struct {
     float *bias, *tape, *tape_h; /* (G,), (B, G), (B, G) with G = gates * H packed */
     float *between;              /* two rounds: (B, H), the result of the first one */
     void *input, *hidden;        /* the products' own */
+    float *work;
 } gates_scratch;
 
 TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch, trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t gates = trnn_gates_size(layer), sums = trnn_times((size_t)batch, gates);
-    gates_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
+    gates_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? gates : 0);
     scratch.tape = trnn_take(cursor, sums);
     scratch.tape_h = trnn_take(cursor, trnn_facts_of(layer)->apart ? sums : 0);
@@ -29,6 +30,7 @@ TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch
     const size_t product = trnn_product_scratch(layer->format, batch, deep); /* enough for either */
     scratch.input = trnn_take_bytes(cursor, product);
     scratch.hidden = trnn_take_bytes(cursor, product);
+    scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
 
@@ -99,6 +101,7 @@ void trnn_gates(const trnn_gates_job *job)
                       .input = &input,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
+                      .activations = a->activations[reverse],
                       .h = state,
                       .states = state + size,
                       .gates_stride = gates,
@@ -107,7 +110,9 @@ void trnn_gates(const trnn_gates_job *job)
                       .y_stride = units,
                       .scratch = scratch.hidden,
                       .tape = scratch.tape,
-                      .tape_h = scratch.tape_h};
+                      .tape_h = scratch.tape_h,
+                      .work = scratch.work,
+                      .shows = 1};
 
     for (int32_t i = 0; i < job->steps; i++) {
         const size_t t = (size_t)(reverse ? job->steps - 1 - i : i);

@@ -14,6 +14,12 @@ static const char *const slot_names[2][VECTORS] = {
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
 
+#define ACTIVATION_AT(d, i, member) offsetof(trnn_layer, as.recurrent.activations[d][i].member)
+#define ACTIVATION(name, d, i)                                      \
+    {name, ACTIVATION_AT(d, i, function), TRNN_INT32, 0},           \
+        {name "_alpha", ACTIVATION_AT(d, i, alpha), TRNN_FLOAT, 0}, \
+        {name "_beta", ACTIVATION_AT(d, i, beta), TRNN_FLOAT, 0}
+
 const trnn_argument trnn_recurrent_arguments[] = {
     TRNN_INT_OF(recurrent, input_size),
     TRNN_INT_OF(recurrent, hidden_size),
@@ -23,8 +29,27 @@ const trnn_argument trnn_recurrent_arguments[] = {
     TRNN_INT_OF(recurrent, relu),
     TRNN_INT_OF(recurrent, level),
     TRNN_INT_OF(recurrent, peephole),
+    ACTIVATION("recurrent_activation", 0, 0),
+    ACTIVATION("activation", 0, 1),
+    ACTIVATION("output_activation", 0, 2),
+    ACTIVATION("recurrent_activation_reverse", 1, 0),
+    ACTIVATION("activation_reverse", 1, 1),
+    ACTIVATION("output_activation_reverse", 1, 2),
+    {"clip", offsetof(trnn_layer, as.recurrent.clip), TRNN_FLOAT, 0},
     TRNN_END_OF(recurrent),
 };
+
+/* Can the cell take these? A cell that is not general takes zeros. */
+static int are_activations(const trnn_recurrent_args *a, int general)
+{
+    for (int i = 0; i < 6; i++) {
+        const trnn_cell_activation f = a->activations[i / 3][i % 3];
+        if (f.function < 0 || f.function >= (general ? TRNN_CELL_FUNCTIONS : 1)) return 0;
+        if (!(f.alpha - f.alpha == 0.0f) || !(f.beta - f.beta == 0.0f)) return 0;
+        if (!general && (f.alpha != 0.0f || f.beta != 0.0f)) return 0;
+    }
+    return a->clip >= 0.0f && a->clip - a->clip == 0.0f && (general || a->clip == 0.0f);
+}
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
 {
@@ -41,6 +66,7 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
+    if (!are_activations(a, facts->general)) return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
@@ -101,6 +127,7 @@ typedef struct {
     float *bias;  /* (gates * H packed,): the first value of the input part */
     float *inner; /* (B, H): the cell's output before its projection, or of its first round */
     void *input, *hidden, *projection; /* scratch of the products */
+    float *work;
 } recurrent_scratch;
 
 static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps,
@@ -108,7 +135,7 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t size = trnn_gates_size(layer);
-    recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
+    recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL, NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
     const int two = trnn_facts_of(layer)->second > 0;
     scratch.gates = trnn_take(cursor, chunk > 1 || two ? trnn_times((size_t)rows, size) : 0);
@@ -120,6 +147,7 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_output_size(layer)));
     scratch.projection =
         trnn_take_bytes(cursor, a->proj_size ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
+    scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
 
@@ -158,16 +186,17 @@ static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_
                       (size_t)size * sizeof(float));
 }
 
-/* Runs one direction, which writes the columns of y from `offset` on. `slots` are the direction's weights, `state`
+/* Runs one direction, which writes its columns of y. `slots` are the direction's weights, `state`
  * its numbers of row 0. */
 static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const void *const *slots,
-                          float *state, int reverse, int32_t offset)
+                          float *state, int32_t direction)
 {
     const trnn_layer *layer = call->layer;
     const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
     const trnn_cell_facts *facts = &kind->facts;
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const int32_t units = a->hidden_size, size = trnn_output_size(layer);
+    const int32_t units = a->hidden_size, size = trnn_output_size(layer), reverse = direction;
+    const int32_t offset = direction * size;
     const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
     const int together = chunk == 1, projects = slots[WEIGHT_HR] != NULL;
@@ -189,6 +218,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .input = together ? &input : NULL,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
+                      .activations = a->activations[direction],
                       .h = state,
                       .before = NULL,
                       .between = NULL,
@@ -202,7 +232,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .scratch = scratch->hidden,
                       .descending = call->descending,
                       .tape = NULL,
-                      .tape_h = NULL};
+                      .tape_h = NULL,
+                      .work = scratch->work,
+                      .shows = 0};
 
     trnn_product input2;
     trnn_cell cell2;
@@ -291,7 +323,6 @@ void trnn_recurrent_run(const trnn_call *call)
 
     for (int32_t d = 0; d < trnn_directions(layer); d++) {
         float *state = call->state + (size_t)d * trnn_direction_state(layer);
-        run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, state, d == 1,
-                      d * trnn_output_size(layer));
+        run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, state, d);
     }
 }

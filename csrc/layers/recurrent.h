@@ -111,6 +111,15 @@ static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *we
                           layer->as.recurrent.hidden_size);
 }
 
+/* Working numbers of a step of a general cell, for so many rows: the sums' two parts, and its arrays. */
+enum { TRNN_GENERAL_ARRAYS = 26 };
+static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
+{
+    if (!trnn_facts_of(layer)->general) return 0;
+    return trnn_plus(trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
+                     TRNN_GENERAL_ARRAYS * trnn_packed_units(layer));
+}
+
 /* Rows of one input product: enough for its tiles, and few enough that its results stay in the cache beside the
  * weights. */
 #define TRNN_CHUNK_ROWS 64
@@ -155,5 +164,30 @@ void trnn_recurrent_transpose(const trnn_pass *pass);
 void trnn_recurrent_forward(const trnn_pass *pass);
 void trnn_recurrent_backward(const trnn_pass *pass);
 void trnn_recurrent_gradients(const trnn_pass *pass);
+
+/* The two tables of a cell, whose steps are lower_kind and lower_back. */
+#define TRNN_RECURRENT_LAYER(lower)                       \
+    const trnn_layer_type trnn_##lower = {                \
+        .name = #lower,                                   \
+        .check = trnn_recurrent_check,                    \
+        .frame = trnn_recurrent_frame,                    \
+        .start = trnn_recurrent_start,                    \
+        .params = trnn_recurrent_params,                  \
+        .state = trnn_recurrent_state,                    \
+        .scratch = trnn_recurrent_scratch,                \
+        .run = trnn_recurrent_run,                        \
+        .full_sequence = trnn_recurrent_full_sequence,    \
+        .family = &lower##_kind,                          \
+    };                                                    \
+    const trnn_layer_training trnn_##lower##_training = { \
+        .tape = trnn_recurrent_tape,                      \
+        .scratch = trnn_recurrent_train_scratch,          \
+        .transpose = trnn_recurrent_transpose,            \
+        .forward = trnn_recurrent_forward,                \
+        .backward = trnn_recurrent_backward,              \
+        .gradients = trnn_recurrent_gradients,            \
+        .sequences = 1,                                   \
+        .family = &lower##_back,                          \
+    };
 
 #endif

@@ -8,6 +8,7 @@ import numpy as np
 from gradient_nets import Array, Draw
 
 import tinyrnn as tr
+from tinyrnn.gates import FUNCTIONS
 
 # Each layer with the options that PyTorch lacks.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -15,6 +16,17 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"peephole": True}),
     ("LSTM", {"coupled": True}),
     ("LSTM", {"peephole": True, "coupled": True}),
+]
+
+# And with functions of the gates and clips, which no layer of PyTorch has.
+GENERAL: list[tuple[str, dict[str, Any]]] = [
+    ("RNN", {"nonlinearity": ("elu", 0.7), "clip": 1.5}),
+    ("GRU", {"recurrent_activation": "hard_sigmoid", "activation": "softsign"}),
+    ("GRU", {"reset_after": False, "recurrent_activation": ("hard_sigmoid", 0.3, 0.4), "clip": 0.9}),
+    ("LSTM", {"peephole": True, "recurrent_activation": "hard_sigmoid", "output_activation": "softsign"}),
+    ("LSTM", {"coupled": True, "activation": ("scaled_tanh", 1.2, 0.8), "clip": 1.1}),
+    ("LSTM", {"peephole": True, "coupled": True, "activation": ("leaky_relu", 0.2)}),
+    ("LSTM", {"clip": 0.7}),
 ]
 
 
@@ -37,10 +49,52 @@ class Case(NamedTuple):
         return net
 
 
+def gates_case(seed: int) -> Case:
+    """A configuration of one of the cells with functions and a clip drawn at random.
+
+    Gates beyond 1 let states grow without end, and rounding with them: small weights, few steps, a clip.
+    """
+    draw = Draw(seed)
+    layer, options = [("RNN", {}), ("GRU", {}), ("LSTM", {}), *VARIANTS][seed % (3 + len(VARIANTS))]
+    bidirectional = draw.flip(0.35)
+    names = {"RNN": ["nonlinearity"], "GRU": ["activation", "recurrent_activation"]}
+    functions = {
+        name: (draw_function(draw), draw_function(draw))
+        if bidirectional and draw.flip(0.5)
+        else draw_function(draw)
+        for name in names.get(layer, ["activation", "recurrent_activation", "output_activation"])
+    }
+    clip = round(float(draw.rng.uniform(0.3, 1)), 3) if draw.flip(0.5) else None
+    names_of_all = {name for one in functions.values() for name in _names(one)}
+    if not names_of_all <= {"sigmoid", "hard_sigmoid", "tanh"}:
+        clip = clip or 0.9
+    found = _case(draw, layer, {**options, **functions, "bidirectional": bidirectional, "clip": clip}, 5)
+    return found._replace(tensors={name: array / 2 for name, array in found.tensors.items()})
+
+
+def _names(function: Any) -> list[str]:
+    """The names in a function or a pair of them."""
+    if isinstance(function, tuple):
+        return [name for one in function for name in _names(one)]
+    return [function] if isinstance(function, str) else []
+
+
+def draw_function(draw: Draw) -> Any:
+    """One of the functions of gates, with numbers of its own or its defaults."""
+    name = str(draw.rng.choice(list(FUNCTIONS)))
+    defaults = FUNCTIONS[name]
+    if None in defaults or (defaults and draw.flip(0.7)):
+        return (name, *[round(float(number), 3) for number in draw.rng.uniform(0.2, 0.8, len(defaults))])
+    return name
+
+
 def case(seed: int) -> Case:
     """A configuration of one of the variants, in turn."""
     draw = Draw(seed)
-    layer, options = VARIANTS[seed % len(VARIANTS)]
+    return _case(draw, *VARIANTS[seed % len(VARIANTS)])
+
+
+def _case(draw: Draw, layer: str, options: dict[str, Any], most: int = 9) -> Case:
     levels = draw.of(1, 1, 2)
     hidden = draw.size(high=50 if levels == 1 else 20)
     arguments = {
@@ -62,7 +116,7 @@ def case(seed: int) -> Case:
     for name, array in tensors.items():
         if array.ndim > 1:
             tensors[name] = array * np.float32(4 / max(4, array.shape[1] ** 0.5))
-    steps, batch = draw.int(1, 9), draw.int(1, 6)
+    steps, batch = draw.int(1, most), draw.int(1, 6)
     ways = 2 if arguments["bidirectional"] else 1
     sizes = [size, hidden][: 1 + (layer == "LSTM")]
     return Case(

@@ -21,10 +21,11 @@ from oracle import (
     SELU_ALPHA,
     SELU_SCALE,
     elementwise,
+    gate,
     log_softmax,
     normal_share,
+    of_direction,
     prelu,
-    relu,
     sigmoid,
     softmax,
     softplus,
@@ -64,19 +65,20 @@ def products(w: Tensors, grads: Grads, x: Array, h: Array) -> tuple[Array, Array
     return from_x, from_h, back
 
 
-def rnn_step(w: Tensors, grads: Grads, x: Array, h: Array, nonlinearity: str = "tanh") -> Any:
+def rnn_step(
+    w: Tensors, grads: Grads, x: Array, h: Array, nonlinearity: Any = "tanh", clip: float | None = None
+) -> Any:
     from_x, from_h, products_back = products(w, grads, x, h)
-    a = from_x + from_h
-    after = relu(a) if nonlinearity == "relu" else np.tanh(a)
+    after, slope = gate(nonlinearity, from_x + from_h, clip)
 
     def back(dh: Array) -> tuple[Array, Array]:
-        da = dh * (a > 0) if nonlinearity == "relu" else dh * (1 - after**2)
+        da = dh * slope
         return products_back(da, da)
 
     return (after,), back
 
 
-def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
+def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array, f: Any, g: Any, clip: float | None) -> Any:
     """The reset gate before the product: one product with h for r and z, one with r h for n."""
     size = len(h)
 
@@ -85,49 +87,72 @@ def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
 
     first, last = slice(0, 2 * size), slice(2 * size, None)
     from_x, from_h, first_back = products(part(w, first), part(grads, first), x, h)
-    r, z = np.split(sigmoid(from_x + from_h), 2)
+    (r, z), (r_slope, z_slope) = (np.split(part, 2) for part in gate(f, from_x + from_h, clip))
     from_x, from_reset, last_back = products(part(w, last), part(grads, last), x, r * h)
-    n = np.tanh(from_x + from_reset)
+    n, n_slope = gate(g, from_x + from_reset, clip)
     after = (1 - z) * n + z * h
 
     def back(dh: Array) -> tuple[Array, Array]:
-        dn = dh * (1 - z) * (1 - n**2)
+        dn = dh * (1 - z) * n_slope
         dx_last, dm = last_back(dn, dn)
-        da = np.concatenate([dm * h * r * (1 - r), dh * (h - n) * z * (1 - z)])
+        da = np.concatenate([dm * h * r_slope, dh * (h - n) * z_slope])
         dx_first, dh_before = first_back(da, da)
         return dx_first + dx_last, dh_before + dm * r + dh * z
 
     return (after,), back
 
 
-def gru_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
+def gru_step(
+    w: Tensors,
+    grads: Grads,
+    x: Array,
+    h: Array,
+    reset_after: bool = True,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    clip: float | None = None,
+) -> Any:
+    if not reset_after:
+        return gru_before_step(w, grads, x, h, recurrent_activation, activation, clip)
     from_x, from_h, products_back = products(w, grads, x, h)
     (xr, xz, xn), (hr, hz, hn) = np.split(from_x, 3), np.split(from_h, 3)
-    r, z = sigmoid(xr + hr), sigmoid(xz + hz)
-    n = np.tanh(xn + r * hn)
+    r, r_slope = gate(recurrent_activation, xr + hr, clip)
+    z, z_slope = gate(recurrent_activation, xz + hz, clip)
+    n, n_slope = gate(activation, xn + r * hn, clip)
     after = (1 - z) * n + z * h
 
     def back(dh: Array) -> tuple[Array, Array]:
-        dn = dh * (1 - z) * (1 - n**2)
-        dz = dh * (h - n) * z * (1 - z)
-        dr = dn * hn * r * (1 - r)
+        dn = dh * (1 - z) * n_slope
+        dz = dh * (h - n) * z_slope
+        dr = dn * hn * r_slope
         dx, dh_before = products_back(np.concatenate([dr, dz, dn]), np.concatenate([dr, dz, dn * r]))
         return dx, dh_before + dh * z
 
     return (after,), back
 
 
-def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array, coupled: bool = False) -> Any:
+def lstm_step(
+    w: Tensors,
+    grads: Grads,
+    x: Array,
+    h: Array,
+    c: Array,
+    coupled: bool = False,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    output_activation: Any = None,
+    clip: float | None = None,
+) -> Any:
     from_x, from_h, products_back = products(w, grads, x, h)
     sums = np.split(from_x + from_h, 3 if coupled else 4)
     peephole = "weight_peephole" in w
     seen = np.split(w["weight_peephole"], len(sums) - 1) if peephole else [np.zeros(1)] * 3
-    i = sigmoid(sums[0] + seen[0] * c)
-    f = 1 - i if coupled else sigmoid(sums[1] + seen[1] * c)
-    g = np.tanh(sums[-2])
+    i, i_slope = gate(recurrent_activation, sums[0] + seen[0] * c, clip)
+    f, f_slope = (1 - i, 0) if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)
+    g, g_slope = gate(activation, sums[-2], clip)
     c_after = f * c + i * g
-    o = sigmoid(sums[-1] + seen[-1] * c_after)
-    t = np.tanh(c_after)
+    o, o_slope = gate(recurrent_activation, sums[-1] + seen[-1] * c_after, clip)
+    t, t_slope = gate(activation if output_activation is None else output_activation, c_after)
     m = o * t
     h_after = w["weight_hr"] @ m if "weight_hr" in w else m
 
@@ -136,11 +161,11 @@ def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array, coupled: b
         if "weight_hr" in w:
             give(grads, "weight_hr", np.outer(dh, m))
             dm = w["weight_hr"].T @ dh
-        da_o = dm * t * o * (1 - o)
-        dc = dc + dm * o * (1 - t**2) + da_o * seen[-1]
-        da_i = dc * (g - c if coupled else g) * i * (1 - i)
-        da_f = [] if coupled else [dc * c * f * (1 - f)]
-        da = np.concatenate([da_i, *da_f, dc * i * (1 - g**2), da_o])
+        da_o = dm * t * o_slope
+        dc = dc + dm * o * t_slope + da_o * seen[-1]
+        da_i = dc * (g - c if coupled else g) * i_slope
+        da_f = [] if coupled else [dc * c * f_slope]
+        da = np.concatenate([da_i, *da_f, dc * i * g_slope, da_o])
         if peephole:
             give(grads, "weight_peephole", np.concatenate([da_i * c, *(d * c for d in da_f), da_o * c_after]))
         dx, dh_before = products_back(da, da)
@@ -152,11 +177,8 @@ def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array, coupled: b
 def step(
     kind: str, w: Tensors, grads: Grads, x: Array, state: tuple[Array, ...], formula: Mapping[str, Any]
 ) -> Any:
-    if kind == "LSTM":
-        return lstm_step(w, grads, x, *state, **formula)
-    if kind == "GRU":
-        return (gru_step if formula.get("reset_after", True) else gru_before_step)(w, grads, x, *state)
-    return rnn_step(w, grads, x, *state, **formula)
+    steps: dict[str, Callable[..., Any]] = {"LSTM": lstm_step, "GRU": gru_step, "RNN": rnn_step}
+    return steps[kind](w, grads, x, *state, **formula)
 
 
 # ---- sequences ----------------------------------------------------------------------------------
@@ -203,7 +225,7 @@ def recurrent(
                 order = range(lengths[b])
                 taken = []
                 for t in reversed(order) if reverse else order:
-                    state, back = step(kind, own, own_grads, x[t, b], state, formula)
+                    state, back = step(kind, own, own_grads, x[t, b], state, of_direction(formula, d))
                     y[t, b, d * sizes[0] : (d + 1) * sizes[0]] = state[0]
                     taken.append((t, back))
                 for part, value in zip(final, state, strict=True):
