@@ -128,6 +128,7 @@ typedef struct { /* RNN, LSTM, GRU: one level of a stack */
      * read are clipped to +-clip, c' is not; 0: no clip. */
     trnn_cell_activation activations[2][3];
     float clip;
+    int32_t layer_norm; /* general LSTMs and GRU: layer normalisation (Ba et al., 2016) */
 } trnn_recurrent_args;
 
 typedef struct {
@@ -350,7 +351,7 @@ trnn_status trnn_layer_check(const trnn_layer *layer);
 
 /* ---- parameters and weights ---------------------------------------------------------------- */
 
-#define TRNN_PARAMS_MAX 12
+#define TRNN_PARAMS_MAX 20
 
 /* One named tensor of a layer, and its place in the layer's weights. The caller uses name, rank and shape;
  * the rest is for trnn_param_pack. */

@@ -69,6 +69,17 @@ def drawn(draw: Callable[[Generator, str, int], ArrayLike]) -> Initialise:
     return initialise
 
 
+def normed(bound: float) -> Initialise:
+    """As `uniform`, but gains of layer normalisation are 1 and its biases 0."""
+
+    def draw(generator: Generator, name: str, count: int) -> ArrayLike:
+        if "_ln_" in name:
+            return np.full(count, name.startswith("weight"), np.float32)
+        return generator.uniform(-bound, bound, count)
+
+    return drawn(draw)
+
+
 def uniform(bound: float) -> Initialise:
     """PyTorch's usual start: uniform within the bound."""
     return drawn(lambda generator, name, count: generator.uniform(-bound, bound, count))

@@ -40,6 +40,7 @@ class _Recurrent(Net):
     _functions: ClassVar[Mapping[str, str]] = {}  # of the gates: the usual ones, by argument
     _core_options: Mapping[str, Any] = {}  # the core's arguments of this kind
     clip: float | None = None
+    layer_norm = False
     _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
@@ -98,7 +99,8 @@ class _Recurrent(Net):
                 level=i,
                 **self._core_options,
             )
-            level.initialise = initial.uniform(1 / math.sqrt(self.hidden_size))
+            bound = 1 / math.sqrt(self.hidden_size)
+            level.initialise = initial.normed(bound) if self.layer_norm else initial.uniform(bound)
             self._levels.append(level)
             reads = self._output_size * self._directions
 
@@ -126,7 +128,7 @@ class _Recurrent(Net):
         for argument, function in given.items():
             setattr(self, argument, check_function(f"{name}: {argument}", function, self.bidirectional))
         functions: dict[str, Function] = {argument: getattr(self, argument) for argument in given}
-        if clip is None and functions == self._functions:
+        if clip is None and functions == self._functions and not self.layer_norm:
             return {}
         self._kind += "_general"
         return core_arguments(functions, self.clip)
@@ -421,7 +423,10 @@ class _Recurrent(Net):
 
 
 # The tensors of a cell, which has no levels.
-_OF_A_CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole")
+_OF_A_CELL = (
+    *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole"),
+    *("weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"),
+)
 
 
 def _other_kind(kind: type[_Recurrent], expected: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -475,6 +480,8 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
         "bias": "bias_ih_l0" in shapes,
         "bidirectional": "weight_ih_l0_reverse" in shapes,
     }
+    if "layer_norm" in kind.arguments:
+        sizes["layer_norm"] = "weight_ln_ih_l0" in shapes
     if kind._cell:
         sizes["proj_size"] = int(projection[0]) if projection else 0
         sizes["peephole"] = "weight_peephole_l0" in shapes
@@ -567,15 +574,24 @@ class _LSTM(_Recurrent):
         "recurrent_activation": "sigmoid",
         "output_activation": "tanh",
     }
-    _later: ClassVar[Mapping[str, Any]] = {"peephole": False, "coupled": False, **_functions, "clip": None}
+    _later: ClassVar[Mapping[str, Any]] = {
+        "peephole": False,
+        "coupled": False,
+        **_functions,
+        "clip": None,
+        "layer_norm": False,
+    }
     peephole: bool
     coupled: bool
     activation: Function
     recurrent_activation: Function
     output_activation: Function
 
-    def _choose(self, peephole: bool, coupled: bool, clip: float | None, **functions: Any) -> dict[str, Any]:
+    def _choose(
+        self, peephole: bool, coupled: bool, clip: float | None, layer_norm: bool, **functions: Any
+    ) -> dict[str, Any]:
         name = type(self).__name__
+        self.layer_norm = check_bool(f"{name}: layer_norm", layer_norm)
         self.peephole = check_bool(f"{name}: peephole", peephole)
         self.coupled = check_bool(f"{name}: coupled", coupled)
         if coupled:
@@ -584,7 +600,7 @@ class _LSTM(_Recurrent):
         if peephole and not coupled and not general:
             self._kind = "lstm_peephole"
             return {}
-        return general | {"peephole": self.peephole}
+        return general | {"peephole": self.peephole, "layer_norm": self.layer_norm}
 
     def _formula(self, direction: int) -> dict[str, Any]:
         return {"coupled": self.coupled, **super()._formula(direction)}
@@ -644,6 +660,13 @@ class LSTM(_LSTM):
     clip : float, optional
         The gates' sums, those of ``g`` and peepholes included, are clipped to ``-clip .. clip`` before their
         functions, as by ONNX' ``clip``. ``c'`` is not clipped.
+    layer_norm : bool
+        Layer normalisation as by Ba, Kiros and Hinton (2016), equations 20 to 22, and by Haste: the products
+        ``W_ih x`` and ``W_hh h`` are normalised each, over all gates of a row together, with gains
+        ``weight_ln_ih_l0`` and ``weight_ln_hh_l0``, ``(4*hidden_size,)``; the biases are added after that.
+        ``h' = o tanh(LN(c'))`` with ``weight_ln_c_l0`` and ``bias_ln_c_l0``; ``c'`` itself is passed on as it
+        is. ``eps`` is 1e-5. TensorFlow's ``LayerNormBasicLSTMCell`` normalises each gate by itself, and
+        passes on the normalised ``c'``: another net.
     """
 
     arguments = (
@@ -653,6 +676,7 @@ class LSTM(_LSTM):
         "coupled",
         *_LSTM._functions,
         "clip",
+        "layer_norm",
     )
 
     def __init__(
@@ -672,6 +696,7 @@ class LSTM(_LSTM):
         recurrent_activation: Function = "sigmoid",
         output_activation: Function | None = None,
         clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -688,6 +713,7 @@ class LSTM(_LSTM):
             recurrent_activation=recurrent_activation,
             output_activation=activation if output_activation is None else output_activation,
             clip=clip,
+            layer_norm=layer_norm,
         )
 
 
@@ -696,16 +722,30 @@ class _GRU(_Recurrent):
 
     _kind, _gates = "gru", 3
     _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    _later: ClassVar[Mapping[str, Any]] = {"reset_after": True, **_functions, "clip": None}
+    _later: ClassVar[Mapping[str, Any]] = {
+        "reset_after": True,
+        **_functions,
+        "clip": None,
+        "layer_norm": False,
+    }
     reset_after: bool
     activation: Function
     recurrent_activation: Function
 
-    def _choose(self, reset_after: bool, clip: float | None, **functions: Any) -> dict[str, Any]:
-        self.reset_after = check_bool(f"{type(self).__name__}: reset_after", reset_after)
+    def _choose(
+        self, reset_after: bool, clip: float | None, layer_norm: bool, **functions: Any
+    ) -> dict[str, Any]:
+        name = type(self).__name__
+        self.reset_after = check_bool(f"{name}: reset_after", reset_after)
+        self.layer_norm = check_bool(f"{name}: layer_norm", layer_norm)
         if not reset_after:
             self._kind = "gru_before"
-        return self._general(clip, **functions)
+        if layer_norm and not reset_after:
+            raise ValueError(
+                f"{name}: got layer_norm=True with reset_after=False, expected reset_after=True: the norm is "
+                "of the hidden product that the reset gate then acts on"
+            )
+        return self._general(clip, **functions) | {"layer_norm": self.layer_norm}
 
     def _formula(self, direction: int) -> dict[str, Any]:
         return {"reset_after": self.reset_after, **super()._formula(direction)}
@@ -738,9 +778,13 @@ class GRU(_GRU):
         they are given.
     clip : float, optional
         The gates' sums are clipped to ``-clip .. clip`` before their functions, as by ONNX' ``clip``.
+    layer_norm : bool
+        Layer normalisation of ``W_ih x`` and of ``W_hh h``, each over all gates of a row together, before
+        biases and the reset gate, as by Haste. Gains are ``weight_ln_ih_l0`` and ``weight_ln_hh_l0``,
+        ``(3*hidden_size,)``; ``eps`` is 1e-5. It excludes ``reset_after=False``.
     """
 
-    arguments = (*_Recurrent.arguments, "reset_after", *_GRU._functions, "clip")
+    arguments = (*_Recurrent.arguments, "reset_after", *_GRU._functions, "clip", "layer_norm")
 
     def __init__(
         self,
@@ -756,6 +800,7 @@ class GRU(_GRU):
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
         clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -769,6 +814,7 @@ class GRU(_GRU):
             activation=activation,
             recurrent_activation=recurrent_activation,
             clip=clip,
+            layer_norm=layer_norm,
         )
 
 
@@ -945,9 +991,19 @@ class LSTMCell(_Cell, _LSTM):
     activation, recurrent_activation : str or tuple
     output_activation : str or tuple, optional
     clip : float, optional
+    layer_norm : bool
     """
 
-    arguments = ("input_size", "hidden_size", "bias", "peephole", "coupled", *_LSTM._functions, "clip")
+    arguments = (
+        "input_size",
+        "hidden_size",
+        "bias",
+        "peephole",
+        "coupled",
+        *_LSTM._functions,
+        "clip",
+        "layer_norm",
+    )
 
     def __init__(
         self,
@@ -961,6 +1017,7 @@ class LSTMCell(_Cell, _LSTM):
         recurrent_activation: Function = "sigmoid",
         output_activation: Function | None = None,
         clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -972,6 +1029,7 @@ class LSTMCell(_Cell, _LSTM):
             recurrent_activation=recurrent_activation,
             output_activation=activation if output_activation is None else output_activation,
             clip=clip,
+            layer_norm=layer_norm,
         )
 
 
@@ -984,9 +1042,10 @@ class GRUCell(_Cell, _GRU):
     bias, reset_after : bool
     activation, recurrent_activation : str or tuple
     clip : float, optional
+    layer_norm : bool
     """
 
-    arguments = ("input_size", "hidden_size", "bias", "reset_after", *_GRU._functions, "clip")
+    arguments = ("input_size", "hidden_size", "bias", "reset_after", *_GRU._functions, "clip", "layer_norm")
 
     def __init__(
         self,
@@ -998,6 +1057,7 @@ class GRUCell(_Cell, _GRU):
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
         clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -1007,4 +1067,5 @@ class GRUCell(_Cell, _GRU):
             activation=activation,
             recurrent_activation=recurrent_activation,
             clip=clip,
+            layer_norm=layer_norm,
         )

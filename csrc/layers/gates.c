@@ -91,7 +91,8 @@ void trnn_gates(const trnn_gates_job *job)
     for (const char *name = trnn_layer_gates(layer); *name; name++)
         inner += (size_t)job->steps * step * units;
     float *state = job->state + (size_t)job->direction * trnn_direction_state(layer);
-    const float *bias = slots[BIAS_IH] ? scratch.bias : NULL;
+    const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch.bias);
+    const float *bias = slots[BIAS_IH] && !a->layer_norm ? scratch.bias : NULL;
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), job->batch,
                                          (int32_t)gates, bias, NULL, NULL, scratch.input);
     trnn_cell cell = {.hidden = trnn_matrix_hh(layer, 0, slots[WEIGHT_HH]),
@@ -102,6 +103,7 @@ void trnn_gates(const trnn_gates_job *job)
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
                       .activations = a->activations[reverse],
+                      .norm = a->layer_norm ? &norm : NULL,
                       .h = state,
                       .states = state + size,
                       .gates_stride = gates,

@@ -9,6 +9,9 @@
  *     GRU    r, z = f(a),  n = g(Wx x + b_ih + r (Wh h + b_hh)),  h' = n + z (h - n)
  *     the same, before: n = g(Wx x + b_ih + Wh (r h) + b_hh)
  *
+ * With layer normalisation (Ba, Kiros and Hinton, 2016) Wx x and Wh h become LN(Wx x) and LN(Wh h), each over all gates of
+ * a row, with a gain, before biases are added; and an LSTM's h' = o h(LN(c')), with gain and bias.
+ *
  * The tape keeps the sums a, from which the backward pass has the functions and their slopes. Sums below TRNN_TINY count
  * as zeros, and states and their gradients become zeros.
  */
@@ -25,7 +28,8 @@ typedef struct {
     size_t units, packed; /* H, and a multiple of a panel */
     size_t gates, first;  /* of this round; of those before */
     int two, last;        /* rounds; 1: this is the last one */
-    float *next;          /* the next array */
+    const trnn_cell_norm *norm;
+    float *next; /* the next array */
 } general;
 
 /* An array of H numbers in whole panels, the rest zeros. */
@@ -53,6 +57,8 @@ static general general_of(const trnn_kernels *isa, const trnn_cell_facts *facts,
                      .last = round || !facts->second,
                      .next = work};
 }
+
+#define EPS 1e-5f
 
 static float no_tiny(float a) { return a < TRNN_TINY && a > -TRNN_TINY ? 0.0f : a; }
 
@@ -96,6 +102,41 @@ TRNN_NOINLINE float *one_minus(general *g, const float *a)
     float *y = array_of(g);
     for (size_t j = 0; j < g->units; j++) y[j] = 1.0f - a[j];
     return y;
+}
+
+/* ---- layer normalisation: lines of gates * H numbers, without padding ---------------------------------- */
+
+/* A line, with what `count` vectors that are packed side by side have in it. */
+TRNN_NOINLINE float *line_of(general *g, const float *row)
+{
+    float *line = g->next;
+    g->next += g->gates * g->packed;
+    const size_t whole = g->units / TRNN_PANEL * TRNN_PANEL, rest = g->units - whole;
+    for (size_t i = 0; i < g->gates; i++) {
+        const float *from = row + i * TRNN_PANEL;
+        float *to = line + i * g->units;
+        for (size_t j = 0; j < whole; j += TRNN_PANEL)
+            trnn_copy(to + j, from + j * g->gates, TRNN_PANEL * sizeof(float));
+        if (rest) trnn_copy(to + whole, from + whole * g->gates, rest * sizeof(float));
+    }
+    return line;
+}
+
+/* y = LN(x) */
+static void normalise(const general *g, const float *x, float *y, size_t size, const float *gain,
+                      const float *bias)
+{
+    TRNN_KERNEL(g->isa, layer_norm_f32)(x, y, size, EPS, gain, bias);
+}
+
+/* From d, the gradient of y, to that of x, in place; adds those of gain and bias to `gains` and `biases` (NULL: none). */
+TRNN_NOINLINE void normalise_back(const general *g, const float *x, float *d, size_t size, const float *gain,
+                                  float *gains, float *biases)
+{
+    const trnn_standard own = trnn_standard_of(g->isa, x, size, EPS);
+    for (size_t j = 0; j < size; j++) gains[j] += d[j] * (x[j] * own.scale + own.shift);
+    for (size_t j = 0; biases && j < size; j++) biases[j] += d[j];
+    trnn_standard_backward(own, x, d, d, size, gain, 1);
 }
 
 /* ---- functions ------------------------------------------------------------------------------------- */
@@ -196,21 +237,68 @@ static float *product_of_arrays(general *g, const float *a, const float *b)
 
 /* ---- forward pass ---------------------------------------------------------------------------------- */
 
-/* A row: its sums in two parts, and where what it leaves goes. */
+/* The two parts of a row's sums, packed; with layer normalisation as lines, before and after it. */
 typedef struct {
-    const float *x, *hidden; /* packed */
-    const float *bias_hh;    /* packed, of apart gates */
+    const float *x, *hidden;
+    const float *bias_hh; /* packed, of apart gates */
+    float *line_x, *line_hidden, *normal_x, *normal_hidden;
+} general_sums;
+
+TRNN_NOINLINE general_sums sums_of(general *g, const float *x, const float *hidden, const float *bias_hh)
+{
+    general_sums sums = {x, hidden, bias_hh, NULL, NULL, NULL, NULL};
+    if (!g->norm) return sums;
+    const size_t size = g->gates * g->units;
+    sums.line_x = line_of(g, x);
+    sums.line_hidden = line_of(g, hidden);
+    sums.normal_x = g->next;
+    sums.normal_hidden = sums.normal_x + g->gates * g->packed;
+    g->next = sums.normal_hidden + g->gates * g->packed;
+    normalise(g, sums.line_x, sums.normal_x, size, g->norm->ih, NULL);
+    normalise(g, sums.line_hidden, sums.normal_hidden, size, g->norm->hh, NULL);
+    return sums;
+}
+
+/* A gate of them: its input part and its hidden part, biases included. */
+TRNN_NOINLINE float *part_of(general *g, const float *packed, const float *normal, const float *bias,
+                             size_t gate)
+{
+    if (!g->norm) return unpacked(g, packed, gate, g->gates);
+    float *a = array_of(g);
+    trnn_copy(a, normal + gate * g->units, g->units * sizeof(float));
+    if (bias) add(g, a, unpacked(g, bias, gate, g->gates));
+    return a;
+}
+static float *input_part(general *g, const general_sums *sums, size_t gate)
+{
+    return part_of(g, sums->x, sums->normal_x, g->norm ? g->norm->bias : NULL, gate);
+}
+static float *hidden_part(general *g, const general_sums *sums, size_t gate)
+{
+    return part_of(g, sums->hidden, sums->normal_hidden, NULL, gate);
+}
+
+/* An apart gate's, with its bias. */
+static float *apart_part(general *g, const general_sums *sums, size_t gate)
+{
+    float *a = hidden_part(g, sums, gate);
+    if (sums->bias_hh) add(g, a, unpacked(g, sums->bias_hh, gate, g->gates));
+    return a;
+}
+
+/* A row: its sums, and where what it leaves goes. */
+typedef struct {
+    general_sums sums;
     const float *h, *between;
     float *state, *y, *tape, *tape_h;
     int shows;
 } general_row;
 
 /* The sum of a gate. */
-TRNN_NOINLINE float *sum_of(general *g, const general_row *row, size_t gate)
+TRNN_NOINLINE float *sum_of(general *g, const general_sums *sums, size_t gate)
 {
-    float *a = unpacked(g, row->x, gate, g->gates);
-    const float *hidden = unpacked(g, row->hidden, gate, g->gates);
-    add(g, a, hidden);
+    float *a = input_part(g, sums, gate);
+    add(g, a, hidden_part(g, sums, gate));
     flush(g, a);
     return a;
 }
@@ -218,7 +306,7 @@ TRNN_NOINLINE float *sum_of(general *g, const general_row *row, size_t gate)
 TRNN_NOINLINE void keep(const general *g, const general_row *row, size_t gate, const float *sum,
                         const float *y)
 {
-    if (row->tape) pack_into(g, row->tape, gate, g->gates, row->shows ? y : sum);
+    if (row->tape && (row->shows || !g->norm)) pack_into(g, row->tape, gate, g->gates, row->shows ? y : sum);
 }
 
 /* The sum with what a peephole sees. */
@@ -255,11 +343,20 @@ static void next_cell(const general *g, float *c, const float *f, const float *i
     flush(g, c);
 }
 
+/* What the output's function reads: c', or LN(c'). */
+static const float *normal_cell(general *g, const float *c)
+{
+    if (!g->norm) return c;
+    float *normal = array_of(g);
+    normalise(g, c, normal, g->units, g->norm->c, g->norm->c_bias);
+    return normal;
+}
+
 static void lstm_row(general *g, const lstm_gates *at, const general_row *row)
 {
     float *c = row->state;
-    float *a_i = sum_of(g, row, 0), *a_f = at->coupled ? NULL : sum_of(g, row, 1);
-    float *a_g = sum_of(g, row, at->candidate), *a_o = sum_of(g, row, at->output);
+    float *a_i = sum_of(g, &row->sums, 0), *a_f = at->coupled ? NULL : sum_of(g, &row->sums, 1);
+    float *a_g = sum_of(g, &row->sums, at->candidate), *a_o = sum_of(g, &row->sums, at->output);
     add_seen(g, at->p_i, c, a_i);
     add_seen(g, at->p_f, c, a_f);
     const float *i = applied(g, GATE, a_i), *f = a_f ? applied(g, GATE, a_f) : one_minus(g, i);
@@ -267,7 +364,7 @@ static void lstm_row(general *g, const lstm_gates *at, const general_row *row)
     next_cell(g, c, f, i, candidate);
     add_seen(g, at->p_o, c, a_o);
     const float *o = applied(g, GATE, a_o);
-    multiply(g, row->y, o, applied(g, OUTPUT, c));
+    multiply(g, row->y, o, applied(g, OUTPUT, normal_cell(g, c)));
     keep(g, row, 0, a_i, i);
     if (a_f) keep(g, row, 1, a_f, f);
     keep(g, row, at->candidate, a_g, candidate);
@@ -284,11 +381,9 @@ static void mix_states(const general *g, const float *z, const float *n, const f
 
 static void gru_row(general *g, const general_row *row)
 {
-    const float *a_r = sum_of(g, row, 0), *a_z = sum_of(g, row, 1);
+    const float *a_r = sum_of(g, &row->sums, 0), *a_z = sum_of(g, &row->sums, 1);
     const float *r = applied(g, GATE, a_r), *z = applied(g, GATE, a_z);
-    float *a_n = unpacked(g, row->x, 2, g->gates), *hidden = unpacked(g, row->hidden, 2, g->gates);
-    const float *bias = row->bias_hh ? unpacked(g, row->bias_hh, 2, g->gates) : NULL;
-    if (bias) add(g, hidden, bias);
+    float *a_n = input_part(g, &row->sums, 2), *hidden = apart_part(g, &row->sums, 2);
     add_product(g, a_n, r, hidden);
     flush(g, a_n);
     const float *n = applied(g, CANDIDATE, a_n);
@@ -296,19 +391,20 @@ static void gru_row(general *g, const general_row *row)
     keep(g, row, 0, a_r, r);
     keep(g, row, 1, a_z, z);
     keep(g, row, 2, a_n, n);
-    if (row->tape_h) pack_into(g, row->tape_h, 2, g->gates, hidden);
+    if (row->tape_h && !g->norm) pack_into(g, row->tape_h, 2, g->gates, hidden);
 }
 
 static void gru_before_row(general *g, const general_row *row)
 {
     if (!g->last) {
-        const float *a_r = sum_of(g, row, 0), *a_z = sum_of(g, row, 1), *r = applied(g, GATE, a_r);
+        const float *a_r = sum_of(g, &row->sums, 0), *a_z = sum_of(g, &row->sums, 1),
+                    *r = applied(g, GATE, a_r);
         keep(g, row, 0, a_r, r);
         keep(g, row, 1, a_z, row->shows ? applied(g, GATE, a_z) : a_z);
         multiply(g, row->y, r, row->h);
         return;
     }
-    const float *a_n = sum_of(g, row, 0), *n = applied(g, CANDIDATE, a_n);
+    const float *a_n = sum_of(g, &row->sums, 0), *n = applied(g, CANDIDATE, a_n);
     const float *kept = unpacked(g, row->between, 1, g->first);
     mix_states(g, row->shows ? kept : applied(g, GATE, kept), n, row->h, row->y);
     keep(g, row, 0, a_n, n);
@@ -316,7 +412,7 @@ static void gru_before_row(general *g, const general_row *row)
 
 static void rnn_row(general *g, const general_row *row)
 {
-    const float *a = sum_of(g, row, 0);
+    const float *a = sum_of(g, &row->sums, 0);
     apply(g, CANDIDATE, a, row->y);
     keep(g, row, 0, a, row->y);
 }
@@ -325,6 +421,7 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
                                 int round)
 {
     general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
+    g.norm = cell->norm;
     const size_t wide = g.gates * g.packed, rows = (size_t)cell->rows, all = rows * wide;
     float *hidden = g.next, *from_x = hidden + all;
     g.next = from_x + all;
@@ -346,9 +443,8 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
     for (size_t r = 0; r < rows; r++, g.next = arrays) {
         const size_t sums = r * cell->gates_stride;
         const general_row row = {
-            .x = cell->input ? from_x + r * wide : cell->gates + sums,
-            .hidden = hidden + r * wide,
-            .bias_hh = cell->bias_hh,
+            .sums = sums_of(&g, cell->input ? from_x + r * wide : cell->gates + sums, hidden + r * wide,
+                            facts->apart ? cell->bias_hh : NULL),
             .h = round ? cell->before + r * cell->before_stride : cell->h + r * cell->h_stride,
             .between = round ? cell->between + sums : NULL,
             .state = facts->states ? cell->states + r * cell->states_stride : NULL,
@@ -357,6 +453,8 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
             .tape_h = cell->tape && facts->apart ? cell->tape_h + sums : NULL,
             .shows = cell->shows,
         };
+        if (cell->tape && cell->norm && !cell->shows)
+            trnn_copy(cell->tape_h + sums, hidden + r * wide, wide * sizeof(float));
         if (facts->states)
             lstm_row(&g, &at, &row);
         else if (facts->gates == 1)
@@ -375,15 +473,23 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
 typedef struct {
     float *gates, *hidden, *between, *dvectors, *own, *dstate;
     const float *h, *state, *dh;
+    general_sums sums; /* with layer normalisation; then these are their gradients, as lines: */
+    float *dx, *dhidden;
+    float *dnorm, *dnorm_c; /* as trnn_norm_size has them, those of c' last */
 } general_row_back;
 
 /* A gate's sum on the tape, and its gradient in its place; also for the hidden part, where one is apart. */
 static float *kept_sum(general *g, const general_row_back *row, size_t gate)
 {
-    return unpacked(g, row->gates, gate, g->gates);
+    return g->norm ? sum_of(g, &row->sums, gate) : unpacked(g, row->gates, gate, g->gates);
 }
 TRNN_NOINLINE void sum_gradient(const general *g, const general_row_back *row, size_t gate, const float *da)
 {
+    if (g->norm) {
+        trnn_copy(row->dx + gate * g->units, da, g->units * sizeof(float));
+        trnn_copy(row->dhidden + gate * g->units, da, g->units * sizeof(float));
+        return;
+    }
     pack_into(g, row->gates, gate, g->gates, da);
     if (g->facts->apart) pack_into(g, row->hidden, gate, g->gates, da);
 }
@@ -400,15 +506,22 @@ TRNN_NOINLINE float *gradient_of(general *g, int which, const float *x, const fl
 static void lstm_row_back(general *g, const lstm_gates *at, const general_row_back *row)
 {
     const float *c = row->state, *dh = row->dh;
-    const float *a_i = kept_sum(g, row, 0), *a_f = at->coupled ? NULL : kept_sum(g, row, 1);
-    const float *a_g = kept_sum(g, row, at->candidate), *a_o = kept_sum(g, row, at->output);
+    float *a_i = kept_sum(g, row, 0), *a_f = at->coupled ? NULL : kept_sum(g, row, 1);
+    float *a_g = kept_sum(g, row, at->candidate), *a_o = kept_sum(g, row, at->output);
+    if (g->norm) {
+        add_seen(g, at->p_i, c, a_i);
+        add_seen(g, at->p_f, c, a_f);
+    }
     const float *i = applied(g, GATE, a_i), *f = a_f ? applied(g, GATE, a_f) : one_minus(g, i);
-    const float *candidate = applied(g, CANDIDATE, a_g), *o = applied(g, GATE, a_o);
+    const float *candidate = applied(g, CANDIDATE, a_g);
     float *after = array_of(g), *seen = array_of(g), *before = row->dstate;
     trnn_copy(after, c, g->units * sizeof(float));
     next_cell(g, after, f, i, candidate);
-    const float *t = applied(g, OUTPUT, after), *da_o = gradient_of(g, GATE, a_o, o, dh, t);
-    float *dc = gradient_of(g, OUTPUT, after, t, dh, o);
+    if (g->norm) add_seen(g, at->p_o, after, a_o);
+    const float *o = applied(g, GATE, a_o), *read = normal_cell(g, after), *t = applied(g, OUTPUT, read);
+    const float *da_o = gradient_of(g, GATE, a_o, o, dh, t);
+    float *dc = gradient_of(g, OUTPUT, read, t, dh, o);
+    if (g->norm) normalise_back(g, after, dc, g->units, g->norm->c, row->dnorm_c, row->dnorm_c + g->units);
     add(g, dc, row->dstate);
     if (at->p_o) add_product(g, dc, da_o, at->p_o);
     if (a_f)
@@ -448,13 +561,23 @@ TRNN_NOINLINE void mix_states_back(general *g, const general_row_back *row, cons
 
 static void gru_row_back(general *g, const general_row_back *row)
 {
-    const float *a_r = kept_sum(g, row, 0), *a_z = kept_sum(g, row, 1), *a_n = kept_sum(g, row, 2);
-    const float *hidden = unpacked(g, row->hidden, 2, g->gates), *r = applied(g, GATE, a_r), *da_z, *da_n;
+    const float *a_r = kept_sum(g, row, 0), *a_z = kept_sum(g, row, 1), *r = applied(g, GATE, a_r);
+    const float *hidden = g->norm ? apart_part(g, &row->sums, 2) : unpacked(g, row->hidden, 2, g->gates);
+    float *a_n = g->norm ? input_part(g, &row->sums, 2) : kept_sum(g, row, 2);
+    if (g->norm) {
+        add_product(g, a_n, r, hidden);
+        flush(g, a_n);
+    }
+    const float *da_z, *da_n;
     mix_states_back(g, row, a_z, a_n, &da_z, &da_n);
     sum_gradient(g, row, 0, gradient_of(g, GATE, a_r, r, da_n, hidden));
     sum_gradient(g, row, 1, da_z);
     sum_gradient(g, row, 2, da_n);
-    pack_into(g, row->hidden, 2, g->gates, product_of_arrays(g, da_n, r));
+    const float *da_hidden = product_of_arrays(g, da_n, r);
+    if (g->norm)
+        trnn_copy(row->dhidden + 2 * g->units, da_hidden, g->units * sizeof(float));
+    else
+        pack_into(g, row->hidden, 2, g->gates, da_hidden);
 }
 
 static void gru_before_row_back(general *g, const general_row_back *row)
@@ -480,10 +603,39 @@ static void rnn_row_back(general *g, const general_row_back *row)
     sum_gradient(g, row, 0, da);
 }
 
+/* Adds a line to a packed vector, or puts it there. */
+TRNN_NOINLINE void pack_line(general *g, float *packed, const float *line, int adds)
+{
+    float *const arrays = g->next;
+    for (size_t gate = 0; gate < g->gates; gate++, g->next = arrays) {
+        float *array = array_of(g);
+        trnn_copy(array, line + gate * g->units, g->units * sizeof(float));
+        if (adds) add(g, array, unpacked(g, packed, gate, g->gates));
+        pack_into(g, packed, gate, g->gates, array);
+    }
+}
+
+/* From the gradients of the normalised parts to those of the products, and of what joins in. */
+static void norm_row_back(general *g, const general_row_back *row)
+{
+    const size_t size = g->gates * g->units, packed = g->gates * g->packed;
+    float *to = row->dnorm;
+    if (g->norm->bias) {
+        pack_line(g, to, row->dx, 1);
+        pack_line(g, to + packed, row->dhidden, 1);
+        to += 2 * packed;
+    }
+    normalise_back(g, row->sums.line_x, row->dx, size, g->norm->ih, to, NULL);
+    normalise_back(g, row->sums.line_hidden, row->dhidden, size, g->norm->hh, to + size, NULL);
+    pack_line(g, row->gates, row->dx, 0);
+    pack_line(g, row->hidden, row->dhidden, 0);
+}
+
 TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *cell,
                                 const trnn_cell_facts *facts, int round)
 {
     general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
+    g.norm = cell->norm;
     const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
     float *const arrays = g.next;
     for (size_t r = 0; r < (size_t)cell->rows; r++, g.next = arrays) {
@@ -493,9 +645,10 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
         flush(&g, dh);
         if (own && g.last) add(&g, dh, own);
         if (g.last && cell->dy) add(&g, dh, cell->dy + r * cell->dy_stride);
-        const general_row_back row = {
+        float *dnorm = g.norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
+        general_row_back row = {
             .gates = cell->gates + sums,
-            .hidden = facts->apart ? cell->hidden + sums : NULL,
+            .hidden = facts->apart || g.norm ? cell->hidden + sums : NULL,
             .between = round ? cell->between + sums : NULL,
             .dvectors = at.p_i ? cell->dvectors + r * cell->dvectors_stride : NULL,
             .own = own,
@@ -503,7 +656,15 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
             .h = facts->own ? cell->h_before + h : NULL,
             .state = facts->states ? cell->states_before + r * cell->states_stride : NULL,
             .dh = dh,
+            .dnorm = dnorm,
+            .dnorm_c = dnorm ? dnorm + cell->dnorm_stride - 2 * g.units : NULL,
         };
+        if (g.norm) {
+            row.sums = sums_of(&g, row.gates, row.hidden, facts->apart ? cell->bias_hh : NULL);
+            row.dx = g.next;
+            row.dhidden = row.dx + g.gates * g.packed;
+            g.next = row.dhidden + g.gates * g.packed;
+        }
         if (facts->states)
             lstm_row_back(&g, &at, &row);
         else if (facts->gates == 1)
@@ -512,6 +673,7 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
             gru_before_row_back(&g, &row);
         else
             gru_row_back(&g, &row);
+        if (g.norm) norm_row_back(&g, &row);
         if (own && (!g.two || !g.last)) flush(&g, own);
     }
 }
@@ -548,8 +710,9 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
 #define PEEPHOLES .vector_names = {"weight_peephole", "weight_peephole_reverse"}, .peephole = 1
 
 GENERAL(rnn_general, .gates = 1)
-GENERAL(lstm_general, .gates = 4, .states = 1, .gate_names = "ifgo", .projection = 1, .vectors = 3, PEEPHOLES)
+GENERAL(lstm_general, .gates = 4, .states = 1, .gate_names = "ifgo", .projection = 1, .vectors = 3,
+        .layer_norm = 1, PEEPHOLES)
 GENERAL(lstm_coupled_general, .gates = 3, .states = 1, .gate_names = "igo", .projection = 1, .vectors = 2,
-        PEEPHOLES)
-GENERAL(gru_general, .gates = 3, .apart = 1u << 2, .own = 1, .gate_names = "rzn")
+        .layer_norm = 1, PEEPHOLES)
+GENERAL(gru_general, .gates = 3, .apart = 1u << 2, .own = 1, .gate_names = "rzn", .layer_norm = 1)
 GENERAL_TWO(gru_before_general, .gates = 3, .second = 1, .own = 1, .gate_names = "rzn")

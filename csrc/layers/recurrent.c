@@ -13,6 +13,10 @@ static const char *const slot_names[2][VECTORS] = {
     {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"},
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
+static const char *const norm_names[2][RECURRENT_SLOTS - NORM_IH] = {
+    {"weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"},
+    {"weight_ln_ih_reverse", "weight_ln_hh_reverse", "weight_ln_c_reverse", "bias_ln_c_reverse"},
+};
 
 #define ACTIVATION_AT(d, i, member) offsetof(trnn_layer, as.recurrent.activations[d][i].member)
 #define ACTIVATION(name, d, i)                                      \
@@ -36,6 +40,7 @@ const trnn_argument trnn_recurrent_arguments[] = {
     ACTIVATION("activation_reverse", 1, 1),
     ACTIVATION("output_activation_reverse", 1, 2),
     {"clip", offsetof(trnn_layer, as.recurrent.clip), TRNN_FLOAT, 0},
+    TRNN_INT_OF(recurrent, layer_norm),
     TRNN_END_OF(recurrent),
 };
 
@@ -67,6 +72,7 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
     if (!are_activations(a, facts->general)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->layer_norm) || (a->layer_norm && !facts->layer_norm)) return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
@@ -98,6 +104,10 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
         if (a->proj_size) params[WEIGHT_HR] = trnn_param_panels(names[WEIGHT_HR], format, 1, size, units);
         const int32_t vectors = trnn_vectors(layer);
         if (vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], vectors, units);
+        for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
+            if (trnn_norm_size(layer, slot))
+                params[slot] =
+                    trnn_param_vector(norm_names[d][slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
         for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = facts->second;
     }
     return trnn_directions(layer) * RECURRENT_SLOTS;
@@ -202,7 +212,8 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const int together = chunk == 1, projects = slots[WEIGHT_HR] != NULL;
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    const float *bias = slots[BIAS_IH] ? scratch->bias : NULL;
+    const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch->bias);
+    const float *bias = slots[BIAS_IH] && !a->layer_norm ? scratch->bias : NULL;
     const size_t at2 = facts->second ? trnn_round_at(layer, 1) : gates; /* of the sums of a second round */
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)at2, bias,
                                          NULL, scratch->gates, scratch->input);
@@ -219,6 +230,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
                       .activations = a->activations[direction],
+                      .norm = a->layer_norm ? &norm : NULL,
                       .h = state,
                       .before = NULL,
                       .between = NULL,

@@ -6,7 +6,19 @@
 #include "training.h"
 
 /* The slots of one direction, in PyTorch's order. */
-enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, VECTORS, RECURRENT_SLOTS };
+enum {
+    WEIGHT_IH,
+    WEIGHT_HH,
+    BIAS_IH,
+    BIAS_HH,
+    WEIGHT_HR,
+    VECTORS,
+    NORM_IH,
+    NORM_HH,
+    NORM_C,
+    NORM_C_BIAS,
+    RECURRENT_SLOTS
+};
 
 /* A cell: `family` of its layer type. */
 typedef struct {
@@ -112,12 +124,43 @@ static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *we
 }
 
 /* Working numbers of a step of a general cell, for so many rows: the sums' two parts, and its arrays. */
-enum { TRNN_GENERAL_ARRAYS = 26 };
+enum { TRNN_GENERAL_ARRAYS = 26, TRNN_NORM_ARRAYS = 40 };
 static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
 {
     if (!trnn_facts_of(layer)->general) return 0;
-    return trnn_plus(trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
-                     TRNN_GENERAL_ARRAYS * trnn_packed_units(layer));
+    return trnn_plus(
+        trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
+        (layer->as.recurrent.layer_norm ? TRNN_GENERAL_ARRAYS + TRNN_NORM_ARRAYS : TRNN_GENERAL_ARRAYS) *
+            trnn_packed_units(layer));
+}
+
+/* With layer normalisation, numbers of a tensor whose gradient the steps sum up themselves, as it is in memory; of all. */
+static inline size_t trnn_norm_size(const trnn_layer *layer, int32_t slot)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const size_t units = (size_t)a->hidden_size, gates = (size_t)trnn_facts_of(layer)->gates;
+    if (!a->layer_norm) return 0;
+    if (slot == BIAS_IH || slot == BIAS_HH) return a->bias ? trnn_gates_size(layer) : 0;
+    if (slot == NORM_IH || slot == NORM_HH) return gates * units;
+    return (slot == NORM_C || slot == NORM_C_BIAS) && trnn_facts_of(layer)->states ? units : 0;
+}
+static inline size_t trnn_norms_size(const trnn_layer *layer)
+{
+    size_t size = 0;
+    for (int32_t slot = 0; slot < RECURRENT_SLOTS; slot++) size += trnn_norm_size(layer, slot);
+    return size;
+}
+#define TRNN_NORM_OF(slots, sum)                                                \
+    (trnn_cell_norm)                                                            \
+    {                                                                           \
+        .ih = (slots)[NORM_IH], .hh = (slots)[NORM_HH], .c = (slots)[NORM_C],   \
+        .c_bias = (slots)[NORM_C_BIAS], .bias = (slots)[BIAS_IH] ? (sum) : NULL \
+    }
+
+/* Are the hidden parts of sums an array of their own? */
+static inline int trnn_has_apart(const trnn_layer *layer)
+{
+    return trnn_facts_of(layer)->apart || layer->as.recurrent.layer_norm;
 }
 
 /* Rows of one input product: enough for its tiles, and few enough that its results stay in the cache beside the

@@ -29,6 +29,14 @@ GENERAL: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"clip": 0.7}),
 ]
 
+# And with layer normalisation.
+NORMED: list[tuple[str, dict[str, Any]]] = [
+    ("GRU", {"layer_norm": True}),
+    ("LSTM", {"layer_norm": True}),
+    ("LSTM", {"peephole": True, "layer_norm": True, "recurrent_activation": "hard_sigmoid"}),
+    ("LSTM", {"coupled": True, "clip": 2.5, "layer_norm": True}),
+]
+
 
 class Case(NamedTuple):
     """A layer with its tensors, and a call of it forwards and backwards; states are (h,) or (h, c)."""
@@ -92,6 +100,17 @@ def case(seed: int) -> Case:
     """A configuration of one of the variants, in turn."""
     draw = Draw(seed)
     return _case(draw, *VARIANTS[seed % len(VARIANTS)])
+
+
+def normed_case(seed: int) -> Case:
+    """A configuration of one of the cells with layer normalisation."""
+    draw = Draw(seed)
+    found = _case(draw, *NORMED[seed % len(NORMED)], 6)
+    tensors = {
+        name: 1 + array / 2 if name.startswith("weight_ln") else array
+        for name, array in found.tensors.items()
+    }
+    return found._replace(tensors=tensors)
 
 
 def _case(draw: Draw, layer: str, options: dict[str, Any], most: int = 9) -> Case:

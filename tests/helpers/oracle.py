@@ -158,12 +158,17 @@ def softmax(x: Array, axis: int) -> Array:
 # ---- one step of one row ------------------------------------------------------------------------
 
 
+def standard(x: Array, eps: float = 1e-5) -> Array:
+    """Mean 0 and variance 1, as layer normalisation makes them."""
+    return (x - x.mean()) / np.sqrt(x.var() + eps)
+
+
 def gates(w: Tensors, x: Array, h: Array) -> tuple[Array, Array]:
     """The shares of the input and of the hidden state in the gates."""
-    return (
-        w["weight_ih"] @ x + w.get("bias_ih", 0),
-        w["weight_hh"] @ h + w.get("bias_hh", 0),
-    )
+    from_x, from_h = w["weight_ih"] @ x, w["weight_hh"] @ h
+    if "weight_ln_ih" in w:
+        from_x, from_h = standard(from_x) * w["weight_ln_ih"], standard(from_h) * w["weight_ln_hh"]
+    return from_x + w.get("bias_ih", 0), from_h + w.get("bias_hh", 0)
 
 
 def rnn_step(
@@ -209,7 +214,8 @@ def lstm_step(
     f = 1 - i if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)[0]
     c = f * c + i * gate(activation, sums[-2], clip)[0]
     o = gate(recurrent_activation, sums[-1] + seen[-1] * c, clip)[0]
-    h = o * gate(activation if output_activation is None else output_activation, c)[0]
+    read = standard(c) * w["weight_ln_c"] + w["bias_ln_c"] if "weight_ln_c" in w else c
+    h = o * gate(activation if output_activation is None else output_activation, read)[0]
     return (w["weight_hr"] @ h if "weight_hr" in w else h), c
 
 

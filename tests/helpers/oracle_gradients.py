@@ -29,6 +29,7 @@ from oracle import (
     sigmoid,
     softmax,
     softplus,
+    standard,
 )
 
 Array = NDArray[np.float64]
@@ -49,20 +50,38 @@ def give(grads: Grads, name: str, value: Array) -> None:
 # and of the state before.
 
 
+def normed(w: Tensors, grads: Grads, which: str, x: Array) -> tuple[Array, Back]:
+    """Layer normalisation with the gain ``weight_ln_<which>`` and, if there is one, the bias; or nothing."""
+    gain, bias = f"weight_ln_{which}", f"bias_ln_{which}"
+    if gain not in w:
+        return x, lambda d: d
+    normal, deviation = standard(x), np.sqrt(x.var() + 1e-5)
+
+    def back(d: Array) -> Array:
+        give(grads, gain, d * normal)
+        if bias in w:
+            give(grads, bias, d)
+        inner = d * w[gain]
+        return (inner - inner.mean() - normal * (inner * normal).mean()) / deviation
+
+    return normal * w[gain] + w.get(bias, 0), back
+
+
 def products(w: Tensors, grads: Grads, x: Array, h: Array) -> tuple[Array, Array, Callable[..., Any]]:
     """The shares of the input and of the hidden state in the gates."""
-    from_x = w["weight_ih"] @ x + w.get("bias_ih", 0)
-    from_h = w["weight_hh"] @ h + w.get("bias_hh", 0)
+    from_x, x_back = normed(w, grads, "ih", w["weight_ih"] @ x)
+    from_h, h_back = normed(w, grads, "hh", w["weight_hh"] @ h)
 
     def back(d_from_x: Array, d_from_h: Array) -> tuple[Array, Array]:
-        give(grads, "weight_ih", np.outer(d_from_x, x))
-        give(grads, "weight_hh", np.outer(d_from_h, h))
         if "bias_ih" in w:
             give(grads, "bias_ih", d_from_x)
             give(grads, "bias_hh", d_from_h)
+        d_from_x, d_from_h = x_back(d_from_x), h_back(d_from_h)
+        give(grads, "weight_ih", np.outer(d_from_x, x))
+        give(grads, "weight_hh", np.outer(d_from_h, h))
         return w["weight_ih"].T @ d_from_x, w["weight_hh"].T @ d_from_h
 
-    return from_x, from_h, back
+    return from_x + w.get("bias_ih", 0), from_h + w.get("bias_hh", 0), back
 
 
 def rnn_step(
@@ -152,7 +171,8 @@ def lstm_step(
     g, g_slope = gate(activation, sums[-2], clip)
     c_after = f * c + i * g
     o, o_slope = gate(recurrent_activation, sums[-1] + seen[-1] * c_after, clip)
-    t, t_slope = gate(activation if output_activation is None else output_activation, c_after)
+    read, read_back = normed(w, grads, "c", c_after)
+    t, t_slope = gate(activation if output_activation is None else output_activation, read)
     m = o * t
     h_after = w["weight_hr"] @ m if "weight_hr" in w else m
 
@@ -162,7 +182,7 @@ def lstm_step(
             give(grads, "weight_hr", np.outer(dh, m))
             dm = w["weight_hr"].T @ dh
         da_o = dm * t * o_slope
-        dc = dc + dm * o * t_slope + da_o * seen[-1]
+        dc = dc + read_back(dm * o * t_slope) + da_o * seen[-1]
         da_i = dc * (g - c if coupled else g) * i_slope
         da_f = [] if coupled else [dc * c * f_slope]
         da = np.concatenate([da_i, *da_f, dc * i * g_slope, da_o])

@@ -54,9 +54,21 @@ def gru(
 ) -> tuple[Tensor, ...]:
     """torch.nn.GRU; or Cho et al. (2014), equations 5 to 8, with biases as Keras' ``reset_after=False``."""
     size = h.shape[1]
+    none = x.new_zeros(3 * size)
+    if "weight_ln_ih" in w:
+        from_x, from_h = (
+            F.layer_norm(
+                array @ w[f"weight_{name}"].T, (3 * size,), w[f"weight_ln_{name}"], w.get(f"bias_{name}")
+            )
+            for name, array in (("ih", x), ("hh", h))
+        )
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = from_x.split(size, 1), from_h.split(size, 1)
+        r = gate(recurrent_activation, x_r + h_r, clip)
+        z = gate(recurrent_activation, x_z + h_z, clip)
+        n = gate(activation, x_n + r * h_n, clip)
+        return (z * h + (1 - z) * n,)
     w_r, w_z, w_n = w["weight_ih"].split(size)
     u_r, u_z, u_n = w["weight_hh"].split(size)
-    none = x.new_zeros(3 * size)
     b_r, b_z, b_n = w.get("bias_ih", none).split(size)
     d_r, d_z, d_n = w.get("bias_hh", none).split(size)
     r = gate(recurrent_activation, x @ w_r.T + h @ u_r.T + b_r + d_r, clip)
@@ -80,7 +92,11 @@ def lstm(
 ) -> tuple[Tensor, ...]:
     """Gers and Schmidhuber (2000); coupled as Greff et al. (2017); functions and clip as ONNX' LSTM."""
     size = c.shape[1]
-    a = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    from_x, from_h = x @ w["weight_ih"].T, h @ w["weight_hh"].T
+    if "weight_ln_ih" in w:  # Ba et al. (2016), equations 20 to 22
+        from_x = F.layer_norm(from_x, from_x.shape[1:], w["weight_ln_ih"])
+        from_h = F.layer_norm(from_h, from_h.shape[1:], w["weight_ln_hh"])
+    a = from_x + from_h
     if "bias_ih" in w:
         a = a + w["bias_ih"] + w["bias_hh"]
     count = 2 if coupled else 3
@@ -90,7 +106,8 @@ def lstm(
     f = 1 - i if coupled else gate(recurrent_activation, sums[1] + p[1] * c, clip)
     c = f * c + i * gate(activation, sums[-2], clip)
     o = gate(recurrent_activation, sums[-1] + p[-1] * c, clip)
-    h = o * gate(activation if output_activation is None else output_activation, c)
+    read = F.layer_norm(c, (size,), w["weight_ln_c"], w["bias_ln_c"]) if "weight_ln_c" in w else c
+    h = o * gate(activation if output_activation is None else output_activation, read)
     return (h @ w["weight_hr"].T if "weight_hr" in w else h), c
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import oracle
 import oracle_gradients
 import pytest
-from cell_cases import GENERAL, VARIANTS, Case, case, gates_case
+from cell_cases import GENERAL, NORMED, VARIANTS, Case, case, gates_case, normed_case
 from folders import DATA, ROOT
 from gradient_nets import Draw
 
@@ -27,7 +27,7 @@ from tinyrnn.gates import FUNCTIONS
 FORMATS = ("float16", "bfloat16", "int8", "int4")
 SHARED = Path(os.environ.get("TINYRNN_DATA", ROOT.parent / "shared" / "data")).parent
 ONNX = SHARED / "models" / "onnx_attributes"
-EVERY = [*VARIANTS, *GENERAL]
+EVERY = [*VARIANTS, *GENERAL, *NORMED]
 NAMES = [f"{layer}-{'-'.join(options)}" for layer, options in EVERY]
 variants = pytest.mark.parametrize(("layer", "options"), EVERY, ids=NAMES)
 FUSED = [isa for isa in tr.available_isas() if isa not in ("scalar", "sse2")]
@@ -81,7 +81,7 @@ def assert_near(got, want, tolerance):
 # ---- PyTorch's autograd, live and recorded --------------------------------------------------------------
 
 
-def as_pytorch(given):
+def as_pytorch(given, tolerance=2e-5):
     pytest.importorskip("torch").set_num_threads(1)
     sys.path.append(str(DATA))
     try:
@@ -90,7 +90,7 @@ def as_pytorch(given):
         sys.path.remove(str(DATA))
     want = results(given)
     assert_near(of_oracle(given), want, 1e-12)
-    assert_near(ours(given), want, 2e-5)
+    assert_near(ours(given), want, tolerance)
 
 
 @pytest.mark.parametrize("seed", range(240))
@@ -101,6 +101,11 @@ def test_as_pytorch_written_out(seed):
 @pytest.mark.parametrize("seed", range(240))
 def test_functions_of_gates_as_pytorch_written_out(seed):
     as_pytorch(gates_case(seed))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_layer_norm_as_pytorch_written_out(seed):
+    as_pytorch(normed_case(seed), 1e-4)  # the norm of numbers that hardly differ magnifies their rounding
 
 
 with np.load(DATA / "cells.npz") as file:
@@ -130,6 +135,7 @@ def test_every_variant_is_recorded():
 
 
 OPTIONS = ("reset_after", "peephole", "coupled")
+TOLD = ("peephole", "layer_norm")  # by tensors
 
 
 # ---- every way to run them -------------------------------------------------------------------------------
@@ -196,7 +202,7 @@ def test_a_cell_is_a_step_of_the_layer(layer, options):
     for t, frame in enumerate(x):
         state = cell(frame, state)
         same(state[0] if layer == "LSTM" else state, y[t])
-    chosen = {name: value for name, value in options.items() if name != "peephole"}  # tensors tell it
+    chosen = {name: value for name, value in options.items() if name not in TOLD}
     again = type(cell).from_state_dict(net.state_dict(), **chosen)
     assert again.config() == cell.config()
     same(np.asarray(again(x[0])), np.asarray(cell(x[0])))
@@ -214,7 +220,7 @@ def test_files_copies_and_names(layer, options, tmp_path):
     for other in (tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert repr(other) == repr(net)
         same(other(x)[0], y)
-    chosen = {name: value for name, value in options.items() if name != "peephole"}  # tensors tell it
+    chosen = {name: value for name, value in options.items() if name not in TOLD}
     same(type(net).from_state_dict(net.state_dict(), **chosen)(x)[0], y)
     small = tr.quantize(net, "int8")
     small.save(tmp_path / "small.safetensors")
@@ -294,7 +300,8 @@ def test_fit_learns(layer, options):
     rng = np.random.default_rng(3)
     x = rng.standard_normal((64, 12, 1), np.float32)
     y = x + np.concatenate([np.zeros((64, 1, 1), np.float32), x[:, :-1]], 1)
-    net = tr.Sequential(getattr(tr, layer)(1, 12, batch_first=True, **options), tr.Linear(12, 1))
+    x = np.concatenate([x, np.ones_like(x)], -1)  # layer normalisation takes the size off a single number
+    net = tr.Sequential(getattr(tr, layer)(2, 12, batch_first=True, **options), tr.Linear(12, 1))
     adam = tr.optim.Adam(net, lr=0.02)
     losses = net.fit(x, y, 25, 16, loss="mse", optimizer=adam, seed=1, verbose=0)["loss"]
     assert losses[-1] < losses[0] / 10, losses
