@@ -70,7 +70,7 @@ def drawn(draw: Callable[[Generator, str, int], ArrayLike]) -> Initialise:
 
 
 def normed(bound: float) -> Initialise:
-    """As `uniform`, but gains of layer normalisation are 1 and its biases 0."""
+    """The usual start, with gains of 1 and biases of 0 for layer normalisation."""
 
     def draw(generator: Generator, name: str, count: int) -> ArrayLike:
         if "_ln_" in name:

@@ -41,6 +41,7 @@ class _Recurrent(Net):
     _core_options: Mapping[str, Any] = {}  # the core's arguments of this kind
     clip: float | None = None
     layer_norm = False
+    nonlinearity: Function
     _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
@@ -84,6 +85,7 @@ class _Recurrent(Net):
             raise ValueError(
                 f"{name}: proj_size is {_proj_size}, expected less than hidden_size, {hidden_size}"
             )
+        self.nonlinearity = "tanh"
         self._core_options = self._choose(**chosen)
 
         self._levels = []
@@ -500,7 +502,6 @@ class _RNN(_Recurrent):
     _kind, _gates = "rnn", 1
     _later: ClassVar[Mapping[str, Any]] = {"clip": None}
     _functions: ClassVar[Mapping[str, str]] = {"nonlinearity": "tanh"}
-    nonlinearity: Function
 
     def _choose(self, nonlinearity: Any, clip: float | None) -> dict[str, Any]:
         if nonlinearity == "relu" and clip is None:

@@ -146,6 +146,15 @@ TRNN_NOINLINE void normalise_back(const general *g, const float *x, float *d, si
 
 static const float unit_range[] = {0.0f, 1.0f}, no_threshold[] = {1.0f, 3.4e38f};
 
+/* In one pass, since it is the cheapest of gates; a NaN stays. */
+static void hard_sigmoid(const general *g, trnn_cell_activation f, const float *x, float *y)
+{
+    for (size_t j = 0; j < g->units; j++) {
+        const float a = f.alpha * x[j] + f.beta, low = a < 0.0f ? 0.0f : a;
+        y[j] = low > 1.0f ? 1.0f : low;
+    }
+}
+
 /* y = f(clip(x)) with the `which` function; the output's is of c', which is not clipped. No overlap. */
 TRNN_NOINLINE void apply(const general *g, int which, const float *x, float *y)
 {
@@ -171,10 +180,7 @@ TRNN_NOINLINE void apply(const general *g, int which, const float *x, float *y)
         MAP(tanh, y, y, NULL);
         MAP(scale, y, y, outer);
         break;
-    case TRNN_HARD_SIGMOID:
-        MAP(scale, x, y, line);
-        MAP(clip, y, y, unit_range);
-        break;
+    case TRNN_HARD_SIGMOID: hard_sigmoid(g, f, x, y); break;
     case TRNN_ELU: MAP(elu, x, y, curve); break;
     case TRNN_SOFTSIGN: MAP(softsign, x, y, NULL); break;
     default: MAP(softplus, x, y, no_threshold);
@@ -297,9 +303,17 @@ typedef struct {
 /* The sum of a gate. */
 TRNN_NOINLINE float *sum_of(general *g, const general_sums *sums, size_t gate)
 {
-    float *a = input_part(g, sums, gate);
-    add(g, a, hidden_part(g, sums, gate));
-    flush(g, a);
+    if (g->norm) {
+        float *normal = input_part(g, sums, gate);
+        add(g, normal, hidden_part(g, sums, gate));
+        flush(g, normal);
+        return normal;
+    }
+    float *a = array_of(g);
+    const float *x = sums->x + gate * TRNN_PANEL, *hidden = sums->hidden + gate * TRNN_PANEL;
+    const size_t wide = g->gates * TRNN_PANEL;
+    for (size_t j = 0; j < g->packed; j += TRNN_PANEL, x += wide, hidden += wide)
+        for (size_t i = 0; i < TRNN_PANEL; i++) a[j + i] = no_tiny(x[i] + hidden[i]);
     return a;
 }
 

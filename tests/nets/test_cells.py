@@ -356,7 +356,7 @@ def of_onnx(op, attributes, arrays):
 
 
 def assert_as_onnx(net, x, outputs, lengths=None, state=None):
-    """As ONNX' outputs Y (T, directions, B, H), Y_h and Y_c."""
+    """Compare with ONNX' outputs Y (T, directions, B, H), Y_h and Y_c."""
     y, final = net(x, state=state or None, lengths=lengths)
     final = final if isinstance(final, tuple) else (final,)
     want = [np.concatenate([*outputs[0].swapaxes(0, 1)], -1), *outputs[1:]]
