@@ -42,6 +42,7 @@ class _Recurrent(Net):
     clip: float | None = None
     layer_norm = False
     nonlinearity: Function
+    _kept = ("nonlinearity",)  # of all kinds, though it is an argument of RNN alone
     _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
