@@ -285,7 +285,7 @@ static void formats(void)
                   trnn_format_name((trnn_format)format), (int)i);
 }
 
-static int is_recurrent(const trnn_layer *layer) { return trnn_layer_gates(layer) != NULL; }
+static int is_recurrent(const trnn_layer *layer) { return layer->type && trnn_layer_gates(layer) != NULL; }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 
