@@ -96,13 +96,39 @@ typedef enum { TRNN_PAD_ZEROS, TRNN_PAD_REFLECT, TRNN_PAD_REPLICATE, TRNN_PAD_CI
 
 /* Arguments, as torch.nn names them. Flags are 0 or 1. */
 
+/* The functions of a cell's gates: ONNX' list, with its alpha and beta. */
+typedef enum {
+    TRNN_SIGMOID,
+    TRNN_TANH,
+    TRNN_RELU,
+    TRNN_AFFINE,           /* alpha x + beta */
+    TRNN_LEAKY_RELU,       /* x, below 0 alpha x */
+    TRNN_THRESHOLDED_RELU, /* x, below alpha 0 */
+    TRNN_SCALED_TANH,      /* alpha tanh(beta x) */
+    TRNN_HARD_SIGMOID,     /* alpha x + beta within 0 .. 1 */
+    TRNN_ELU,              /* x, below 0 alpha (exp(x) - 1) */
+    TRNN_SOFTSIGN,         /* x / (1 + |x|) */
+    TRNN_SOFTPLUS,         /* log(1 + exp(x)) */
+    TRNN_CELL_FUNCTIONS
+} trnn_cell_function;
+
+typedef struct {
+    int32_t function; /* a trnn_cell_function */
+    float alpha, beta;
+} trnn_cell_activation;
+
 typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     int32_t input_size, hidden_size;
     int32_t proj_size; /* LSTM only; 0: none */
     int32_t bias, bidirectional;
     int32_t relu;  /* RNN only: relu in place of tanh */
     int32_t level; /* of its stack, from 0: which rows of the values that its state begins with are its own */
-    int32_t peephole; /* coupled LSTM only: the gates see c */
+    int32_t peephole; /* coupled LSTM, general LSTMs: the gates see c */
+    /* The general cells only, by direction: the functions of the gates; of g, n or an RNN's h'; of c'. The sums that they
+     * read are clipped to +-clip, c' is not; 0: no clip. */
+    trnn_cell_activation activations[2][3];
+    float clip;
+    int32_t layer_norm; /* general LSTMs and GRU: layer normalisation (Ba et al., 2016) */
 } trnn_recurrent_args;
 
 typedef struct {
@@ -325,7 +351,7 @@ trnn_status trnn_layer_check(const trnn_layer *layer);
 
 /* ---- parameters and weights ---------------------------------------------------------------- */
 
-#define TRNN_PARAMS_MAX 12
+#define TRNN_PARAMS_MAX 20
 
 /* One named tensor of a layer, and its place in the layer's weights. The caller uses name, rank and shape;
  * the rest is for trnn_param_pack. */

@@ -18,6 +18,9 @@ class _Scanned(_Recurrent):
 
     _hidden_product = False
 
+    def _formula(self, direction: int) -> dict[str, Any]:
+        return {}
+
     def _first_weights(self, reads: int) -> initial.Initialise:
         return initial.uniform(1 / math.sqrt(reads))
 
@@ -122,7 +125,15 @@ class _IndRNN(_Scanned):
             )
         )
 
-    def _formula(self) -> dict[str, Any]:
+    def _choose(self, nonlinearity: str) -> dict[str, Any]:
+        if nonlinearity not in ("relu", "tanh"):
+            raise ValueError(
+                f"{type(self).__name__}: nonlinearity is {nonlinearity!r}, expected 'relu' or 'tanh'"
+            )
+        self.nonlinearity = nonlinearity
+        return {"relu": int(nonlinearity == "relu")}
+
+    def _formula(self, direction: int) -> dict[str, Any]:
         return {"nonlinearity": self.nonlinearity}
 
 
@@ -163,7 +174,7 @@ class IndRNN(_IndRNN):
             batch_first,
             dropout,
             bidirectional,
-            _nonlinearity=nonlinearity,
+            nonlinearity=nonlinearity,
         )
 
 
@@ -221,4 +232,4 @@ class IndRNNCell(_Cell, _IndRNN):
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "relu"
     ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
+        super().__init__(input_size, hidden_size, bias=bias, nonlinearity=nonlinearity)

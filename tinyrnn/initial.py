@@ -69,6 +69,17 @@ def drawn(draw: Callable[[Generator, str, int], ArrayLike]) -> Initialise:
     return initialise
 
 
+def normed(bound: float) -> Initialise:
+    """The usual start, with gains of 1 and biases of 0 for layer normalisation."""
+
+    def draw(generator: Generator, name: str, count: int) -> ArrayLike:
+        if "_ln_" in name:
+            return np.full(count, name.startswith("weight"), np.float32)
+        return generator.uniform(-bound, bound, count)
+
+    return drawn(draw)
+
+
 def uniform(bound: float) -> Initialise:
     """PyTorch's usual start: uniform within the bound."""
     return drawn(lambda generator, name, count: generator.uniform(-bound, bound, count))

@@ -15,6 +15,7 @@ from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import Live, brief
 from tinyrnn.errors import ShapeError, WeightsError
+from tinyrnn.gates import Function, check_clip, check_function, core_arguments, one_way
 from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
 from tinyrnn.streams import State
@@ -37,7 +38,12 @@ class _Recurrent(Net):
     _later: ClassVar[Mapping[str, Any]] = {}  # arguments that came later, each with what it was before
     _cell = False  # keeps c beside h
     _hidden_product = True  # multiplies h with a matrix
-    _optional_peephole = False  # the core's argument of a kind that may have peepholes
+    _functions: ClassVar[Mapping[str, str]] = {}  # of the gates: the usual ones, by argument
+    _core_options: Mapping[str, Any] = {}  # the core's arguments of this kind
+    clip: float | None = None
+    layer_norm = False
+    nonlinearity: Function
+    _kept = ("nonlinearity",)  # of all kinds, though it is an argument of RNN alone
     _recurrent = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
@@ -62,8 +68,7 @@ class _Recurrent(Net):
         bidirectional: bool = False,
         *,
         _proj_size: int = 0,
-        _nonlinearity: str = "tanh",
-        **chosen: bool,
+        **chosen: Any,
     ) -> None:
         name = type(self).__name__
         self.input_size = check_size(f"{name}: input_size", input_size)
@@ -82,10 +87,8 @@ class _Recurrent(Net):
             raise ValueError(
                 f"{name}: proj_size is {_proj_size}, expected less than hidden_size, {hidden_size}"
             )
-        if _nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"{name}: nonlinearity is {_nonlinearity!r}, expected 'tanh' or 'relu'")
-        self.nonlinearity = _nonlinearity
-        self._choose(**chosen)
+        self.nonlinearity = "tanh"
+        self._core_options = self._choose(**chosen)
 
         self._levels = []
         reads = self.input_size
@@ -97,9 +100,8 @@ class _Recurrent(Net):
                 proj_size=self.proj_size,
                 bias=self.bias,
                 bidirectional=self.bidirectional,
-                relu=self.nonlinearity == "relu",
                 level=i,
-                peephole=self._optional_peephole,
+                **self._core_options,
             )
             level.initialise = self._first_weights(reads)
             self._levels.append(level)
@@ -107,7 +109,8 @@ class _Recurrent(Net):
 
     def _first_weights(self, reads: int) -> initial.Initialise:
         """Initial weights of a level that reads so many numbers."""
-        return initial.uniform(1 / math.sqrt(self.hidden_size))
+        bound = 1 / math.sqrt(self.hidden_size)
+        return initial.normed(bound) if self.layer_norm else initial.uniform(bound)
 
     def config(self) -> dict[str, Any]:
         """The arguments that build the same net again, without later ones that change nothing."""
@@ -117,12 +120,26 @@ class _Recurrent(Net):
             if name not in self._later or value != self._later[name]
         }
 
-    def _choose(self) -> None:
-        """Keep the arguments that select the cell's formula."""
-
-    def _formula(self) -> dict[str, Any]:
-        """Those of them that tensors cannot tell."""
+    def _choose(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Keep the arguments that select the cell's formula; return the core's for them."""
         return {}
+
+    def _formula(self, direction: int) -> dict[str, Any]:
+        """Those of them that tensors cannot tell, for a layer of this direction alone."""
+        functions = {name: one_way(getattr(self, name), direction) for name in self._functions}
+        return {**functions, "clip": self.clip}
+
+    def _general(self, clip: float | None, **given: Any) -> dict[str, Any]:
+        """Keep the functions of the gates and the clip; return the core's arguments for them."""
+        name = type(self).__name__
+        self.clip = check_clip(f"{name}: clip", clip)
+        for argument, function in given.items():
+            setattr(self, argument, check_function(f"{name}: {argument}", function, self.bidirectional))
+        functions: dict[str, Function] = {argument: getattr(self, argument) for argument in given}
+        if clip is None and functions == self._functions and not self.layer_norm:
+            return {}
+        self._kind += "_general"
+        return core_arguments(functions, self.clip)
 
     @classmethod
     def _gates_with(cls, options: Mapping[str, Any]) -> int:
@@ -391,7 +408,7 @@ class _Recurrent(Net):
             (``weight_ih``) do as well as those of a layer (``weight_ih_l0``).
         **options
             What tensors cannot tell: ``batch_first``, ``dropout``, an RNN's ``nonlinearity``, an LSTM's
-            ``coupled``, a GRU's ``reset_after``.
+            ``coupled``, a GRU's ``reset_after``, the functions of gates, ``clip``.
 
         Raises
         ------
@@ -414,7 +431,10 @@ class _Recurrent(Net):
 
 
 # The tensors of a cell, which has no levels.
-_OF_A_CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole")
+_OF_A_CELL = (
+    *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole"),
+    *("weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"),
+)
 
 
 def _other_kind(kind: type[_Recurrent], expected: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -468,6 +488,8 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
         "bias": "bias_ih_l0" in shapes,
         "bidirectional": "weight_ih_l0_reverse" in shapes,
     }
+    if "layer_norm" in kind.arguments:
+        sizes["layer_norm"] = "weight_ln_ih_l0" in shapes
     if issubclass(kind, _LSTM):
         sizes["proj_size"] = int(projection[0]) if projection else 0
         sizes["peephole"] = "weight_peephole_l0" in shapes
@@ -480,23 +502,37 @@ def _start_in(kind: type[_Recurrent], given: dict[str, ArrayLike]) -> dict[str, 
     return {name: given.pop(f"{name}0") for name in names if f"{name}0" in given} or None
 
 
-class RNN(_Recurrent):
+class _RNN(_Recurrent):
+    """The base of RNN and RNNCell."""
+
+    _kind, _gates = "rnn", 1
+    _later: ClassVar[Mapping[str, Any]] = {"clip": None}
+    _functions: ClassVar[Mapping[str, str]] = {"nonlinearity": "tanh"}
+
+    def _choose(self, nonlinearity: Any, clip: float | None) -> dict[str, Any]:
+        if nonlinearity == "relu" and clip is None:
+            self.nonlinearity = nonlinearity
+            return {"relu": 1}
+        return self._general(clip, nonlinearity=nonlinearity)
+
+
+class RNN(_RNN):
     """Elman RNN, as ``torch.nn.RNN``: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or relu.
+
+    With other functions and ``clip`` as ONNX' RNN; `LSTM` says how they are given.
 
     Parameters
     ----------
     input_size, hidden_size, num_layers : int
-    nonlinearity : {"tanh", "relu"}
+    nonlinearity : str or tuple
+        ``"tanh"``, ``"relu"``, or another function.
     bias, batch_first : bool
     dropout : float
         Between levels in training; idle at inference.
     bidirectional : bool
+    clip : float, optional
+        The sum is clipped to ``-clip .. clip`` before the function.
     """
-
-    _kind, _gates = "rnn", 1
-
-    def _formula(self) -> dict[str, Any]:
-        return {"nonlinearity": self.nonlinearity}
 
     arguments = (
         "input_size",
@@ -507,6 +543,7 @@ class RNN(_Recurrent):
         "batch_first",
         "dropout",
         "bidirectional",
+        "clip",
     )
 
     def __init__(
@@ -514,11 +551,13 @@ class RNN(_Recurrent):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: Function = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *,
+        clip: float | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -528,7 +567,8 @@ class RNN(_Recurrent):
             batch_first,
             dropout,
             bidirectional,
-            _nonlinearity=nonlinearity,
+            nonlinearity=nonlinearity,
+            clip=clip,
         )
 
 
@@ -536,20 +576,49 @@ class _LSTM(_Recurrent):
     """The base of LSTM and LSTMCell."""
 
     _kind, _gates, _cell = "lstm", 4, True
-    _later: ClassVar[Mapping[str, Any]] = {"peephole": False, "coupled": False}
+    _functions: ClassVar[Mapping[str, str]] = {
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+        "output_activation": "tanh",
+    }
+    _later: ClassVar[Mapping[str, Any]] = {
+        "peephole": False,
+        "coupled": False,
+        **_functions,
+        "clip": None,
+        "layer_norm": False,
+    }
     peephole: bool
     coupled: bool
+    activation: Function
+    recurrent_activation: Function
+    output_activation: Function
 
-    def _choose(self, peephole: bool = False, coupled: bool = False) -> None:
+    def _choose(
+        self, peephole: bool, coupled: bool, clip: float | None, layer_norm: bool, **functions: Any
+    ) -> dict[str, Any]:
         name = type(self).__name__
+        self.layer_norm = check_bool(f"{name}: layer_norm", layer_norm)
         self.peephole = check_bool(f"{name}: peephole", peephole)
         self.coupled = check_bool(f"{name}: coupled", coupled)
-        if coupled or peephole:
-            self._kind = "lstm_coupled" if coupled else "lstm_peephole"
-        self._optional_peephole = coupled and peephole
+        if coupled:
+            self._kind = "lstm_coupled"
+        general = self._general(clip, **functions)
+        if peephole and not coupled and not general:
+            self._kind = "lstm_peephole"
+            return {}
+        return general | {"peephole": self.peephole, "layer_norm": self.layer_norm}
 
-    def _formula(self) -> dict[str, Any]:
-        return {"coupled": self.coupled}
+    def _formula(self, direction: int) -> dict[str, Any]:
+        return {"coupled": self.coupled, **super()._formula(direction)}
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the same net again; ``output_activation`` if it is not ``activation``."""
+        arguments = super().config()
+        arguments.pop("output_activation", None)
+        if self.output_activation != self.activation:
+            arguments["output_activation"] = self.output_activation
+        return arguments
 
     @classmethod
     def _gates_with(cls, options: Mapping[str, Any]) -> int:
@@ -571,6 +640,15 @@ class LSTM(_LSTM):
     ``p_i p_o``. TensorFlow's ``CoupledInputForgetGateLSTMCell`` keeps ``f``, which is ours with the
     opposite sign in the rows of that gate.
 
+    Other functions than sigmoid and tanh are ONNX' (``activations``, ``activation_alpha``,
+    ``activation_beta``): ``sigmoid``, ``tanh``, ``relu``, ``softsign``, ``softplus``,
+    ``("leaky_relu", alpha)``, ``("elu", alpha)``, ``("thresholded_relu", alpha)``,
+    ``("affine", alpha, beta)``: ``alpha x + beta``,
+    ``("scaled_tanh", alpha, beta)``: ``alpha tanh(beta x)``, and ``("hard_sigmoid", alpha, beta)``:
+    ``alpha x + beta`` within 0 .. 1. A name alone has ONNX' numbers, if it has any. So ``"hard_sigmoid"`` is
+    0.2 and 0.5, as in Keras 2; that of PyTorch and of Keras 3 is ``("hard_sigmoid", 1 / 6, 0.5)``. In a
+    bidirectional layer a pair of functions gives each direction its own.
+
     Parameters
     ----------
     input_size, hidden_size, num_layers : int
@@ -581,9 +659,32 @@ class LSTM(_LSTM):
     proj_size : int
         Size of the projected hidden state; 0 for none.
     peephole, coupled : bool
+    activation, recurrent_activation : str or tuple
+        The function of ``g``, by default tanh; and that of the gates, by default sigmoid. Keras' names;
+        ONNX has them as ``g`` and ``f``.
+    output_activation : str or tuple, optional
+        The function of ``c'``, by default that of ``g``, as in Keras; ONNX has it as ``h``.
+    clip : float, optional
+        The gates' sums, those of ``g`` and peepholes included, are clipped to ``-clip .. clip`` before their
+        functions, as by ONNX' ``clip``. ``c'`` is not clipped.
+    layer_norm : bool
+        Layer normalisation as by Ba, Kiros and Hinton (2016), equations 20 to 22, and by Haste: the products
+        ``W_ih x`` and ``W_hh h`` are normalised each, over all gates of a row together, with gains
+        ``weight_ln_ih_l0`` and ``weight_ln_hh_l0``, ``(4*hidden_size,)``; the biases are added after that.
+        ``h' = o tanh(LN(c'))`` with ``weight_ln_c_l0`` and ``bias_ln_c_l0``; ``c'`` itself is passed on as it
+        is. ``eps`` is 1e-5. TensorFlow's ``LayerNormBasicLSTMCell`` normalises each gate by itself, and
+        passes on the normalised ``c'``: another net.
     """
 
-    arguments = (*_Recurrent.arguments, "proj_size", "peephole", "coupled")
+    arguments = (
+        *_Recurrent.arguments,
+        "proj_size",
+        "peephole",
+        "coupled",
+        *_LSTM._functions,
+        "clip",
+        "layer_norm",
+    )
 
     def __init__(
         self,
@@ -598,6 +699,11 @@ class LSTM(_LSTM):
         *,
         peephole: bool = False,
         coupled: bool = False,
+        activation: Function = "tanh",
+        recurrent_activation: Function = "sigmoid",
+        output_activation: Function | None = None,
+        clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -610,6 +716,11 @@ class LSTM(_LSTM):
             _proj_size=proj_size,
             peephole=peephole,
             coupled=coupled,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            output_activation=activation if output_activation is None else output_activation,
+            clip=clip,
+            layer_norm=layer_norm,
         )
 
 
@@ -617,16 +728,34 @@ class _GRU(_Recurrent):
     """The base of GRU and GRUCell."""
 
     _kind, _gates = "gru", 3
-    _later: ClassVar[Mapping[str, Any]] = {"reset_after": True}
+    _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    _later: ClassVar[Mapping[str, Any]] = {
+        "reset_after": True,
+        **_functions,
+        "clip": None,
+        "layer_norm": False,
+    }
     reset_after: bool
+    activation: Function
+    recurrent_activation: Function
 
-    def _choose(self, reset_after: bool = True) -> None:
-        self.reset_after = check_bool(f"{type(self).__name__}: reset_after", reset_after)
+    def _choose(
+        self, reset_after: bool, clip: float | None, layer_norm: bool, **functions: Any
+    ) -> dict[str, Any]:
+        name = type(self).__name__
+        self.reset_after = check_bool(f"{name}: reset_after", reset_after)
+        self.layer_norm = check_bool(f"{name}: layer_norm", layer_norm)
         if not reset_after:
             self._kind = "gru_before"
+        if layer_norm and not reset_after:
+            raise ValueError(
+                f"{name}: got layer_norm=True with reset_after=False, expected reset_after=True: the norm is "
+                "of the hidden product that the reset gate then acts on"
+            )
+        return self._general(clip, **functions) | {"layer_norm": self.layer_norm}
 
-    def _formula(self) -> dict[str, Any]:
-        return {"reset_after": self.reset_after}
+    def _formula(self, direction: int) -> dict[str, Any]:
+        return {"reset_after": self.reset_after, **super()._formula(direction)}
 
 
 class GRU(_GRU):
@@ -651,9 +780,18 @@ class GRU(_GRU):
     dropout : float
         Between levels in training; idle at inference.
     bidirectional, reset_after : bool
+    activation, recurrent_activation : str or tuple
+        The function of ``n``, by default tanh; and that of the gates, by default sigmoid. `LSTM` says how
+        they are given.
+    clip : float, optional
+        The gates' sums are clipped to ``-clip .. clip`` before their functions, as by ONNX' ``clip``.
+    layer_norm : bool
+        Layer normalisation of ``W_ih x`` and of ``W_hh h``, each over all gates of a row together, before
+        biases and the reset gate, as by Haste. Gains are ``weight_ln_ih_l0`` and ``weight_ln_hh_l0``,
+        ``(3*hidden_size,)``; ``eps`` is 1e-5. It excludes ``reset_after=False``.
     """
 
-    arguments = (*_Recurrent.arguments, "reset_after")
+    arguments = (*_Recurrent.arguments, "reset_after", *_GRU._functions, "clip", "layer_norm")
 
     def __init__(
         self,
@@ -666,6 +804,10 @@ class GRU(_GRU):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        activation: Function = "tanh",
+        recurrent_activation: Function = "sigmoid",
+        clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -676,6 +818,10 @@ class GRU(_GRU):
             dropout,
             bidirectional,
             reset_after=reset_after,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            clip=clip,
+            layer_norm=layer_norm,
         )
 
 
@@ -816,35 +962,55 @@ class _Cell(_Recurrent):
         return cell
 
 
-class RNNCell(_Cell):
-    """One step of an Elman RNN, as ``torch.nn.RNNCell``.
+class RNNCell(_Cell, _RNN):
+    """One step of an Elman RNN, as ``torch.nn.RNNCell``; `RNN` has the options.
 
     Parameters
     ----------
     input_size, hidden_size : int
     bias : bool
-    nonlinearity : {"tanh", "relu"}
+    nonlinearity : str or tuple
+        ``"tanh"``, ``"relu"``, or another function.
+    clip : float, optional
     """
 
-    _kind, _gates = "rnn", 1
-    arguments = ("input_size", "hidden_size", "bias", "nonlinearity")
+    arguments = ("input_size", "hidden_size", "bias", "nonlinearity", "clip")
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: Function = "tanh",
+        *,
+        clip: float | None = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, _nonlinearity=nonlinearity)
+        super().__init__(input_size, hidden_size, bias=bias, nonlinearity=nonlinearity, clip=clip)
 
 
 class LSTMCell(_Cell, _LSTM):
-    """One step of an LSTM, as ``torch.nn.LSTMCell``; `LSTM` has the formulas.
+    """One step of an LSTM, as ``torch.nn.LSTMCell``; `LSTM` has the formulas and the options.
 
     Parameters
     ----------
     input_size, hidden_size : int
     bias, peephole, coupled : bool
+    activation, recurrent_activation : str or tuple
+    output_activation : str or tuple, optional
+    clip : float, optional
+    layer_norm : bool
     """
 
-    arguments = ("input_size", "hidden_size", "bias", "peephole", "coupled")
+    arguments = (
+        "input_size",
+        "hidden_size",
+        "bias",
+        "peephole",
+        "coupled",
+        *_LSTM._functions,
+        "clip",
+        "layer_norm",
+    )
 
     def __init__(
         self,
@@ -854,22 +1020,59 @@ class LSTMCell(_Cell, _LSTM):
         *,
         peephole: bool = False,
         coupled: bool = False,
+        activation: Function = "tanh",
+        recurrent_activation: Function = "sigmoid",
+        output_activation: Function | None = None,
+        clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, peephole=peephole, coupled=coupled)
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias=bias,
+            peephole=peephole,
+            coupled=coupled,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            output_activation=activation if output_activation is None else output_activation,
+            clip=clip,
+            layer_norm=layer_norm,
+        )
 
 
 class GRUCell(_Cell, _GRU):
-    """One step of a GRU, as ``torch.nn.GRUCell``; `GRU` has the formulas.
+    """One step of a GRU, as ``torch.nn.GRUCell``; `GRU` has the formulas and the options.
 
     Parameters
     ----------
     input_size, hidden_size : int
     bias, reset_after : bool
+    activation, recurrent_activation : str or tuple
+    clip : float, optional
+    layer_norm : bool
     """
 
-    arguments = ("input_size", "hidden_size", "bias", "reset_after")
+    arguments = ("input_size", "hidden_size", "bias", "reset_after", *_GRU._functions, "clip", "layer_norm")
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, *, reset_after: bool = True
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        reset_after: bool = True,
+        activation: Function = "tanh",
+        recurrent_activation: Function = "sigmoid",
+        clip: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, reset_after=reset_after)
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias=bias,
+            reset_after=reset_after,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            clip=clip,
+            layer_norm=layer_norm,
+        )

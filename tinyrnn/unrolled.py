@@ -608,4 +608,4 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
     kind: type[_Recurrent] = getattr(import_module(own.__module__), own.__name__.removesuffix("Cell"))
     place = leaf._levels.index(core) * leaf._directions + direction
     tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
-    return kind.from_state_dict(tensors, **leaf._formula())
+    return kind.from_state_dict(tensors, **leaf._formula(direction))

@@ -29,6 +29,7 @@ typedef struct {
     float *h;          /* (T + 1, B, P) */
     float *states;     /* (T + 1, B, S), S = states * H */
     float *dvectors;   /* (T, B, V): each step's and row's share */
+    float *dnorm;      /* layer_norm: (B, trnn_norms_size): each row's share */
     float *inner;      /* projection, or two rounds: (T, B, H), m_t */
     float *dprojected; /* projection: (T, B, P), dh_t */
     float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G1), (H, P) */
@@ -52,10 +53,11 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     const int32_t sums1 = two ? (int32_t)trnn_round_at(layer, 1) : sums;
     direction_tape tape = {.gates = NULL};
     tape.gates = trnn_take(cursor, trnn_times(frames, gates));
-    tape.hidden = facts->apart ? trnn_take(cursor, trnn_times(frames, gates)) : tape.gates;
+    tape.hidden = trnn_has_apart(layer) ? trnn_take(cursor, trnn_times(frames, gates)) : tape.gates;
     tape.h = trnn_take(cursor, trnn_times(after, h));
     if (states > 0) tape.states = trnn_take(cursor, trnn_times(after, states));
     if (vectors > 0) tape.dvectors = trnn_take(cursor, trnn_times(frames, vectors));
+    tape.dnorm = trnn_take(cursor, trnn_times(rows, trnn_norms_size(layer)));
     if (projects || two) tape.inner = trnn_take(cursor, trnn_times(frames, m));
     if (projects) tape.dprojected = trnn_take(cursor, trnn_times(frames, h));
     tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(sums, a->input_size));
@@ -81,15 +83,17 @@ size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame ou
 typedef struct {
     float *bias; /* (G,) b_ih + b_hh */
     float *dx;   /* bidirectional: (chunk, B, I): the reverse direction's dx, which is then added */
+    float *work; /* a general cell's */
 } part_scratch;
 
 static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
-    part_scratch scratch = {NULL, NULL};
+    part_scratch scratch = {NULL, NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? trnn_gates_size(layer) : 0);
     scratch.dx = trnn_take(cursor, a->bidirectional ? trnn_times(rows, (size_t)a->input_size) : 0);
+    scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
 
@@ -117,8 +121,10 @@ typedef struct {
     int32_t units, size;     /* H, P */
     int32_t states, vectors; /* S, V */
     int32_t out, offset;     /* numbers of a frame of y; the direction's first one */
+    int32_t norms;           /* numbers of a row of dnorm */
     int reverse;
-    int32_t chunk; /* steps of one product: several, if the part is the whole batch */
+    const trnn_cell_norm *norm; /* NULL: none */
+    int32_t chunk;              /* steps of one product: several, if the part is the whole batch */
 } direction;
 
 static direction direction_of(const trnn_pass *pass, int32_t d)
@@ -148,6 +154,7 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
         .vectors = (int32_t)trnn_vectors_size(layer),
         .out = pass->out.cols,
         .offset = d * size,
+        .norms = (int32_t)trnn_norms_size(layer),
         .reverse = d == 1,
         .chunk = pass->rows == pass->batch ? trnn_chunk_steps(pass->batch, pass->steps) : 1,
     };
@@ -160,7 +167,9 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
 static void each_direction(const trnn_pass *pass, void (*phase)(const direction *me))
 {
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
-        const direction me = direction_of(pass, d);
+        direction me = direction_of(pass, d);
+        const trnn_cell_norm norm = TRNN_NORM_OF(me.weights, me.scratch.bias);
+        if (pass->layer->as.recurrent.layer_norm) me.norm = &norm;
         phase(&me);
     }
 }
@@ -275,6 +284,8 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .gates = gates,
         .bias_hh = me->weights[BIAS_HH],
         .vectors = me->weights[VECTORS],
+        .activations = me->layer->as.recurrent.activations[me->reverse],
+        .norm = me->norm,
         .h = at(me, tape->h, state_before(me, t), b, size),
         .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
         .y = tape->dprojected ? at(me, tape->inner, t, b, units) : h,
@@ -285,6 +296,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .tape = gates,
         .tape_h = at(me, tape->hidden, t, b, me->gates),
         .steps = 1,
+        .work = me->scratch.work,
     };
     if (me->rounds > 1) {
         const float *before = cell.h;
@@ -311,7 +323,7 @@ static void input_forward(const direction *me, int32_t i)
     const trnn_pass *pass = me->pass;
     int32_t t;
     const int32_t steps = chunk_at(me, i, &t);
-    const float *bias = me->weights[BIAS_IH] ? me->scratch.bias : NULL;
+    const float *bias = me->weights[BIAS_IH] && !me->norm ? me->scratch.bias : NULL;
     const float *x = (const float *)pass->x + place(me, t, pass->first, me->input);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
     for (int round = 0; round < me->rounds; round++) {
@@ -324,6 +336,13 @@ static void input_forward(const direction *me, int32_t i)
     }
 }
 
+static void add_biases(const direction *me)
+{
+    if (me->weights[BIAS_IH])
+        trnn_add_biases(&me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
+                        me->scratch.bias);
+}
+
 static void forward_direction(const direction *me)
 {
     const trnn_pass *pass = me->pass;
@@ -331,9 +350,7 @@ static void forward_direction(const direction *me)
     const int32_t units = me->units, size = me->size, last = pass->first + pass->rows;
 
     begin_forward(me);
-    if (me->weights[BIAS_IH])
-        trnn_add_biases(&me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
-                        me->scratch.bias);
+    add_biases(me);
     for (int32_t i = pass->from; i < pass->to; i++) {
         if ((i - pass->from) % me->chunk == 0) input_forward(me, i);
 
@@ -427,6 +444,11 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .hidden = at(me, tape->hidden, t, b, me->gates),
         .between = at(me, tape->gates, t, b, me->gates),
         .vectors = me->weights[VECTORS],
+        .activations = me->layer->as.recurrent.activations[me->reverse],
+        .norm = me->norm,
+        .bias_hh = me->weights[BIAS_HH],
+        .dnorm = me->norm ? at(me, tape->dnorm, 0, b, me->norms) : NULL,
+        .dnorm_stride = (size_t)me->norms,
         .dvectors = tape->dvectors ? at(me, tape->dvectors, t, b, me->vectors) : NULL,
         .dy = tape->dprojected ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
         .dh_sum = tape->dprojected ? at(me, tape->dinner, 0, b, units) : dh,
@@ -439,6 +461,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .dy_stride = (size_t)me->out,
         .h_stride = (size_t)units,
         .states_stride = (size_t)me->states,
+        .work = me->scratch.work,
     };
     me->back->step_back(me->pass->isa, &cell);
     if (me->rounds > 1) {
@@ -485,6 +508,11 @@ static void backward_direction(const direction *me)
     const int32_t last = pass->first + pass->rows;
 
     begin_backward(me);
+    if (me->norm) {
+        add_biases(me);
+        if (pass->to == pass->steps)
+            clear_numbers(at(me, tape->dnorm, 0, pass->first, me->norms), pass->rows * me->norms);
+    }
     for (int32_t i = pass->to - 1; i >= pass->from; i--) {
         const int32_t t = step_at(me, i);
         const trnn_ends ends = {pass->lengths, t};
@@ -522,15 +550,17 @@ static void gradients_of_direction(const direction *me)
         const int32_t sums = round_sums(me, round);
         const size_t first = (size_t)round_at(me, round); /* packed rows before it, in matrices and biases */
         const size_t stride = (size_t)me->gates;
-        trnn_weight_gradient ih = trnn_weight_gradient_of(
-            pass, matrix_ih(me, round), frames, sums, tape->gates + first, pass->x,
-            from_row(me->grads[WEIGHT_IH], first, me->input), from_row(me->grads[BIAS_IH], first, 1));
+        trnn_weight_gradient ih =
+            trnn_weight_gradient_of(pass, matrix_ih(me, round), frames, sums, tape->gates + first, pass->x,
+                                    from_row(me->grads[WEIGHT_IH], first, me->input),
+                                    me->norm ? NULL : from_row(me->grads[BIAS_IH], first, 1));
         ih.dy_stride = stride;
         if (tape->transposed_hh) {
             const float *before = round ? tape->inner : at(me, tape->h, state_before(me, 0), 0, me->size);
-            trnn_weight_gradient hh = trnn_weight_gradient_of(
-                pass, matrix_hh(me, round), frames, sums, tape->hidden + first, before,
-                from_row(me->grads[WEIGHT_HH], first, me->size), from_row(me->grads[BIAS_HH], first, 1));
+            trnn_weight_gradient hh =
+                trnn_weight_gradient_of(pass, matrix_hh(me, round), frames, sums, tape->hidden + first,
+                                        before, from_row(me->grads[WEIGHT_HH], first, me->size),
+                                        me->norm ? NULL : from_row(me->grads[BIAS_HH], first, 1));
             hh.dy_stride = stride;
             if (tape->hidden == tape->gates) { /* one pass over da_t for both */
                 ih.terms = 2;
@@ -540,6 +570,13 @@ static void gradients_of_direction(const direction *me)
             }
         }
         TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
+    }
+    const float *dnorm = tape->dnorm; /* with layer normalisation the steps have summed these, row by row */
+    for (int32_t slot = 0; me->norm && pass->part == 0 && slot < RECURRENT_SLOTS; slot++) {
+        const size_t count = trnn_norm_size(me->layer, slot);
+        for (int32_t b = 0; me->grads[slot] && b < me->batch; b++)
+            for (size_t j = 0; j < count; j++) me->grads[slot][j] += dnorm[(size_t)(b * me->norms) + j];
+        dnorm += count;
     }
     if (tape->dvectors) { /* a sum over rows, like a bias gradient */
         const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me->vectors, 0);

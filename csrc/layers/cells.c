@@ -12,28 +12,7 @@
         .facts = {__VA_ARGS__}, .step = lower##_step, .round1 = first, .two = rounds, .scan = scanned}; \
     static const trnn_recurrent_back lower##_back = {                                                   \
         .step_taped = lower##_step_taped, .step_back = lower##_step_back, .round1_back = first_back};   \
-    const trnn_layer_type trnn_##lower = {                                                              \
-        .name = #lower,                                                                                 \
-        .check = trnn_recurrent_check,                                                                  \
-        .frame = trnn_recurrent_frame,                                                                  \
-        .start = trnn_recurrent_start,                                                                  \
-        .params = trnn_recurrent_params,                                                                \
-        .state = trnn_recurrent_state,                                                                  \
-        .scratch = trnn_recurrent_scratch,                                                              \
-        .run = trnn_recurrent_run,                                                                      \
-        .full_sequence = trnn_recurrent_full_sequence,                                                  \
-        .family = &lower##_kind,                                                                        \
-    };                                                                                                  \
-    const trnn_layer_training trnn_##lower##_training = {                                               \
-        .tape = trnn_recurrent_tape,                                                                    \
-        .scratch = trnn_recurrent_train_scratch,                                                        \
-        .transpose = trnn_recurrent_transpose,                                                          \
-        .forward = trnn_recurrent_forward,                                                              \
-        .backward = trnn_recurrent_backward,                                                            \
-        .gradients = trnn_recurrent_gradients,                                                          \
-        .sequences = 1,                                                                                 \
-        .family = &lower##_back,                                                                        \
-    };
+    TRNN_RECURRENT_LAYER(lower)
 
 #define TRNN_CELL(lower, ...)      LAYER(lower, NULL, NULL, NULL, NULL, lower##_taped, __VA_ARGS__)
 #define TRNN_CELL_SCAN(lower, ...) LAYER(lower, NULL, NULL, NULL, trnn_recurrent_scan, lower, __VA_ARGS__)

@@ -13,13 +13,14 @@ typedef struct {
     float *bias, *tape, *tape_h; /* (G,), (B, G), (B, G) with G = gates * H packed */
     float *between;              /* two rounds: (B, H), the result of the first one */
     void *input, *hidden;        /* the products' own */
+    float *work;
 } gates_scratch;
 
 TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch, trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t gates = trnn_gates_size(layer), sums = trnn_times((size_t)batch, gates);
-    gates_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
+    gates_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? gates : 0);
     scratch.tape = trnn_take(cursor, sums);
     scratch.tape_h = trnn_take(cursor, trnn_facts_of(layer)->apart ? sums : 0);
@@ -29,6 +30,7 @@ TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch
     const size_t product = trnn_product_scratch(layer->format, batch, deep); /* enough for either */
     scratch.input = trnn_take_bytes(cursor, product);
     scratch.hidden = trnn_take_bytes(cursor, product);
+    scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
 
@@ -89,7 +91,8 @@ void trnn_gates(const trnn_gates_job *job)
     for (const char *name = trnn_layer_gates(layer); *name; name++)
         inner += (size_t)job->steps * step * units;
     float *state = job->state + (size_t)job->direction * trnn_direction_state(layer);
-    const float *bias = slots[BIAS_IH] ? scratch.bias : NULL;
+    const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch.bias);
+    const float *bias = slots[BIAS_IH] && !a->layer_norm ? scratch.bias : NULL;
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), job->batch,
                                          (int32_t)gates, bias, NULL, NULL, scratch.input);
     trnn_cell cell = {.hidden = trnn_matrix_hh(layer, 0, slots[WEIGHT_HH]),
@@ -99,6 +102,8 @@ void trnn_gates(const trnn_gates_job *job)
                       .input = &input,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
+                      .activations = a->activations[reverse],
+                      .norm = a->layer_norm ? &norm : NULL,
                       .h = state,
                       .states = state + size,
                       .gates_stride = gates,
@@ -108,7 +113,9 @@ void trnn_gates(const trnn_gates_job *job)
                       .scratch = scratch.hidden,
                       .tape = scratch.tape,
                       .tape_h = scratch.tape_h,
-                      .steps = 1};
+                      .steps = 1,
+                      .work = scratch.work,
+                      .shows = 1};
     if (facts->no_hh) {
         input.y = scratch.tape;
         cell.gates = scratch.tape;

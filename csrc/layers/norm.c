@@ -57,35 +57,30 @@ static void layer_norm_run(const trnn_call *call)
 /* ---- training: x^ = (x - mean) / sqrt(var + eps), dx^ = weight dy,
  *      dx = (dx^ - mean(dx^) - x^ mean(dx^ x^)) / sqrt(var + eps),  dweight += dy x^,  dbias += dy */
 
-/* x^ is x * scale + shift. */
-typedef struct {
-    float scale, shift;
-} standard;
-
-static float standardised(standard own, float x) { return x * own.scale + own.shift; }
+static float standardised(trnn_standard own, float x) { return x * own.scale + own.shift; }
 
 /* For `count` numbers with this mean and this sum of squared distances from it. */
-TRNN_NOINLINE standard standard_of(const trnn_kernels *isa, double mean, double squares, double count,
-                                   float eps)
+TRNN_NOINLINE trnn_standard standard_of(const trnn_kernels *isa, double mean, double squares, double count,
+                                        float eps)
 {
     const float average = (float)mean, var = (float)(squares / count);
-    standard own;
+    trnn_standard own;
     TRNN_KERNEL(isa, norm_scale_f32)(&own.scale, &own.shift, 1, eps, &average, &var, NULL, NULL);
     return own;
 }
 
-TRNN_NOINLINE standard standard_of_row(const trnn_pass *pass, const float *x, size_t size)
+trnn_standard trnn_standard_of(const trnn_kernels *isa, const float *x, size_t size, float eps)
 {
     double sum = 0.0, squares = 0.0;
     for (size_t i = 0; i < size; i++) sum += (double)x[i];
     const double mean = sum / (double)size;
     for (size_t i = 0; i < size; i++) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
-    return standard_of(pass->isa, mean, squares, (double)size, pass->layer->as.norm.eps);
+    return standard_of(isa, mean, squares, (double)size, eps);
 }
 
 /* dx of `size` numbers that are normalised together; each `span` of them share a weight. */
-static void standard_backward(standard own, const float *x, const float *dy, float *dx, size_t size,
-                              const float *weight, size_t span)
+void trnn_standard_backward(trnn_standard own, const float *x, const float *dy, float *dx, size_t size,
+                            const float *weight, size_t span)
 {
     double sum = 0.0, along = 0.0;
     for (size_t i = 0; i < size; weight += weight != NULL)
@@ -104,8 +99,8 @@ static void layer_norm_backward(const trnn_pass *pass)
     const size_t numbers = (size_t)pass->rows * trnn_frame_size(pass->in);
     for (size_t at = 0; pass->dx && at < numbers; at += size) {
         const float *x = (const float *)pass->x + at;
-        standard_backward(standard_of_row(pass, x, size), x, pass->dy + at, pass->dx + at, size,
-                          pass->weights[0], 1);
+        trnn_standard_backward(trnn_standard_of(pass->isa, x, size, pass->layer->as.norm.eps), x,
+                               pass->dy + at, pass->dx + at, size, pass->weights[0], 1);
     }
 }
 
@@ -116,7 +111,7 @@ static void layer_norm_gradients(const trnn_pass *pass)
     if (pass->part > 0 || !pass->grads[0]) return;
     for (size_t at = 0; at < numbers; at += size) {
         const float *x = (const float *)pass->x + at, *dy = pass->dy + at;
-        const standard own = standard_of_row(pass, x, size);
+        const trnn_standard own = trnn_standard_of(pass->isa, x, size, pass->layer->as.norm.eps);
         for (size_t i = 0; i < size; i++) pass->grads[0][i] += dy[i] * standardised(own, x[i]);
         for (size_t i = 0; pass->grads[1] && i < size; i++) pass->grads[1][i] += dy[i];
     }
@@ -189,7 +184,8 @@ static void group_norm_backward(const trnn_pass *pass)
         const float *x = (const float *)pass->x + set * size, *dy = pass->dy + set * size;
         const float *weight = pass->weights[0];
         if (weight) weight += set % (size_t)a->groups * channels;
-        standard_backward(standard_of_row(pass, x, size), x, dy, pass->dx + set * size, size, weight, length);
+        trnn_standard_backward(trnn_standard_of(pass->isa, x, size, pass->layer->as.norm.eps), x, dy,
+                               pass->dx + set * size, size, weight, length);
     }
 }
 
@@ -203,7 +199,7 @@ static void group_norm_gradients(const trnn_pass *pass)
         const size_t group = set % (size_t)a->groups;
         if (group % (size_t)pass->parts != (size_t)pass->part) continue;
         const float *x = (const float *)pass->x + set * size, *dy = pass->dy + set * size;
-        const standard own = standard_of_row(pass, x, size);
+        const trnn_standard own = trnn_standard_of(pass->isa, x, size, pass->layer->as.norm.eps);
         for (size_t channel = group * channels; channel < (group + 1) * channels;
              channel++, x += length, dy += length) {
             double sum = 0.0, along = 0.0;
@@ -336,7 +332,7 @@ static size_t batch_norm_tape(const trnn_layer *layer, trnn_frame in, trnn_frame
                               int32_t steps)
 {
     (void)in, (void)out, (void)batch, (void)steps;
-    return trnn_times((size_t)layer->as.norm.size, sizeof(standard));
+    return trnn_times((size_t)layer->as.norm.size, sizeof(trnn_standard));
 }
 
 static void batch_norm_forward(const trnn_pass *pass)
@@ -344,7 +340,7 @@ static void batch_norm_forward(const trnn_pass *pass)
     const trnn_norm_args *a = &pass->layer->as.norm;
     const channel_walk walk = walk_of(pass);
     const float *x = pass->x, *weight = pass->weights[0], *bias = pass->weights[1];
-    standard *kept = pass->tape;
+    trnn_standard *kept = pass->tape;
     if (a->use_running_stats) {
         const void *weights[TRNN_PARAMS_MAX];
         const trnn_call call = trnn_call_of(pass, weights);
@@ -364,7 +360,7 @@ static void batch_norm_forward(const trnn_pass *pass)
         }
         const double mean = sum / count;
         EACH_NUMBER(pass, walk, channel, i) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
-        const standard own = standard_of(pass->isa, mean, squares, count, a->eps);
+        const trnn_standard own = standard_of(pass->isa, mean, squares, count, a->eps);
         EACH_NUMBER(pass, walk, channel, i)
         {
             const float normal = standardised(own, x[i]);
@@ -380,12 +376,12 @@ static void batch_norm_forward(const trnn_pass *pass)
 static void batch_norm_backward(const trnn_pass *pass)
 {
     const channel_walk walk = walk_of(pass);
-    const standard *kept = pass->tape;
+    const trnn_standard *kept = pass->tape;
     const float *x = pass->x, *dy = pass->dy, *weight = pass->weights[0];
     if (!pass->dx) return;
     trnn_zero(pass->dx, (size_t)(pass->steps * pass->batch) * walk.size * sizeof(float));
     for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
-        const standard own = kept[channel];
+        const trnn_standard own = kept[channel];
         const float scale = weight ? own.scale * weight[channel] : own.scale;
         if (pass->layer->as.norm.use_running_stats) {
             EACH_NUMBER(pass, walk, channel, i) pass->dx[i] = dy[i] * scale;
@@ -407,7 +403,7 @@ static void batch_norm_backward(const trnn_pass *pass)
 static void batch_norm_gradients(const trnn_pass *pass)
 {
     const channel_walk walk = walk_of(pass);
-    const standard *kept = pass->tape;
+    const trnn_standard *kept = pass->tape;
     const float *x = pass->x, *dy = pass->dy;
     for (size_t channel = 0; channel < (size_t)pass->layer->as.norm.size; channel++) {
         if ((int32_t)(channel % (size_t)pass->parts) != pass->part || !pass->grads[0]) continue;

@@ -13,6 +13,16 @@ static const char *const slot_names[2][VECTORS] = {
     {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"},
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
+static const char *const norm_names[2][RECURRENT_SLOTS - NORM_IH] = {
+    {"weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"},
+    {"weight_ln_ih_reverse", "weight_ln_hh_reverse", "weight_ln_c_reverse", "bias_ln_c_reverse"},
+};
+
+#define ACTIVATION_AT(d, i, member) offsetof(trnn_layer, as.recurrent.activations[d][i].member)
+#define ACTIVATION(name, d, i)                                      \
+    {name, ACTIVATION_AT(d, i, function), TRNN_INT32, 0},           \
+        {name "_alpha", ACTIVATION_AT(d, i, alpha), TRNN_FLOAT, 0}, \
+        {name "_beta", ACTIVATION_AT(d, i, beta), TRNN_FLOAT, 0}
 
 const trnn_argument trnn_recurrent_arguments[] = {
     TRNN_INT_OF(recurrent, input_size),
@@ -23,8 +33,28 @@ const trnn_argument trnn_recurrent_arguments[] = {
     TRNN_INT_OF(recurrent, relu),
     TRNN_INT_OF(recurrent, level),
     TRNN_INT_OF(recurrent, peephole),
+    ACTIVATION("recurrent_activation", 0, 0),
+    ACTIVATION("activation", 0, 1),
+    ACTIVATION("output_activation", 0, 2),
+    ACTIVATION("recurrent_activation_reverse", 1, 0),
+    ACTIVATION("activation_reverse", 1, 1),
+    ACTIVATION("output_activation_reverse", 1, 2),
+    {"clip", offsetof(trnn_layer, as.recurrent.clip), TRNN_FLOAT, 0},
+    TRNN_INT_OF(recurrent, layer_norm),
     TRNN_END_OF(recurrent),
 };
+
+/* Can the cell take these? A cell that is not general takes zeros. */
+static int are_activations(const trnn_recurrent_args *a, int general)
+{
+    for (int i = 0; i < 6; i++) {
+        const trnn_cell_activation f = a->activations[i / 3][i % 3];
+        if (f.function < 0 || f.function >= (general ? TRNN_CELL_FUNCTIONS : 1)) return 0;
+        if (!(f.alpha - f.alpha == 0.0f) || !(f.beta - f.beta == 0.0f)) return 0;
+        if (!general && (f.alpha != 0.0f || f.beta != 0.0f)) return 0;
+    }
+    return a->clip >= 0.0f && a->clip - a->clip == 0.0f && (general || a->clip == 0.0f);
+}
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
 {
@@ -42,6 +72,8 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
+    if (!are_activations(a, facts->general)) return TRNN_E_ARGUMENT;
+    if (!trnn_is_flag(a->layer_norm) || (a->layer_norm && !facts->layer_norm)) return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
@@ -73,6 +105,10 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
         if (a->proj_size) params[WEIGHT_HR] = trnn_param_panels(names[WEIGHT_HR], format, 1, size, units);
         const int32_t vectors = trnn_vectors(layer);
         if (vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], vectors, units);
+        for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
+            if (trnn_norm_size(layer, slot))
+                params[slot] =
+                    trnn_param_vector(norm_names[d][slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
         for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = facts->second;
     }
     return trnn_directions(layer) * RECURRENT_SLOTS;
@@ -102,6 +138,7 @@ typedef struct {
     float *bias;  /* (gates * H packed,): the first value of the input part */
     float *inner; /* (B, H): the cell's output before its projection, or of its first round */
     void *input, *hidden, *projection; /* scratch of the products */
+    float *work;
 } recurrent_scratch;
 
 static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps,
@@ -109,7 +146,7 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t size = trnn_gates_size(layer);
-    recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL};
+    recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL, NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
     const int two = trnn_facts_of(layer)->second > 0, kept = two || trnn_facts_of(layer)->no_hh;
     scratch.gates = trnn_take(cursor, chunk > 1 || kept ? trnn_times((size_t)rows, size) : 0);
@@ -121,6 +158,7 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_output_size(layer)));
     scratch.projection =
         trnn_take_bytes(cursor, a->proj_size ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
+    scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
 
@@ -235,22 +273,24 @@ static void two_rounds(const trnn_call *call, const void *const *slots, const tr
 
 const trnn_recurrent_two trnn_recurrent_rounds = {second_product, two_rounds};
 
-/* Runs one direction, which writes the columns of y from `offset` on. `slots` are the direction's weights, `state`
+/* Runs one direction, which writes its columns of y. `slots` are the direction's weights, `state`
  * its numbers of row 0. */
 static void run_direction(const trnn_call *call, const recurrent_scratch *scratch, const void *const *slots,
-                          float *state, int reverse, int32_t offset)
+                          float *state, int32_t direction)
 {
     const trnn_layer *layer = call->layer;
     const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
     const trnn_cell_facts *facts = &kind->facts;
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const int32_t units = a->hidden_size, size = trnn_output_size(layer);
+    const int32_t units = a->hidden_size, size = trnn_output_size(layer), reverse = direction;
+    const int32_t offset = direction * size;
     const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
     const int together = chunk == 1 && !kind->scan, projects = slots[WEIGHT_HR] != NULL;
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    const float *bias = slots[BIAS_IH] ? scratch->bias : NULL;
+    const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch->bias);
+    const float *bias = slots[BIAS_IH] && !a->layer_norm ? scratch->bias : NULL;
     const size_t sums = kind->two ? trnn_round_at(layer, 1) : gates; /* of the first round */
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)sums, bias,
                                          NULL, scratch->gates, scratch->input);
@@ -266,6 +306,8 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .input = together ? &input : NULL,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
+                      .activations = a->activations[direction],
+                      .norm = a->layer_norm ? &norm : NULL,
                       .h = state,
                       .before = NULL,
                       .between = NULL,
@@ -282,7 +324,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .tape_h = NULL,
                       .steps = 1,
                       .gates_step = 0,
-                      .y_step = 0};
+                      .y_step = 0,
+                      .work = scratch->work,
+                      .shows = 0};
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
@@ -347,7 +391,6 @@ void trnn_recurrent_run(const trnn_call *call)
 
     for (int32_t d = 0; d < trnn_directions(layer); d++) {
         float *state = call->state + (size_t)d * trnn_direction_state(layer);
-        run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, state, d == 1,
-                      d * trnn_output_size(layer));
+        run_direction(call, &scratch, call->weights + d * RECURRENT_SLOTS, state, d);
     }
 }

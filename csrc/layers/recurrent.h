@@ -6,7 +6,19 @@
 #include "training.h"
 
 /* The slots of one direction, in PyTorch's order. */
-enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, VECTORS, RECURRENT_SLOTS };
+enum {
+    WEIGHT_IH,
+    WEIGHT_HH,
+    BIAS_IH,
+    BIAS_HH,
+    WEIGHT_HR,
+    VECTORS,
+    NORM_IH,
+    NORM_HH,
+    NORM_C,
+    NORM_C_BIAS,
+    RECURRENT_SLOTS
+};
 
 /* `count` steps of one direction whose input part is known, the first of them in the order of time is `first`: `cell` is
  * its cell, `state` its numbers of row 0, `offset` its first column of y. */
@@ -125,6 +137,46 @@ static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *we
                           layer->as.recurrent.hidden_size);
 }
 
+/* Working numbers of a step of a general cell, for so many rows: the sums' two parts, and its arrays. */
+enum { TRNN_GENERAL_ARRAYS = 26, TRNN_NORM_ARRAYS = 40 };
+static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
+{
+    if (!trnn_facts_of(layer)->general) return 0;
+    return trnn_plus(
+        trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
+        (layer->as.recurrent.layer_norm ? TRNN_GENERAL_ARRAYS + TRNN_NORM_ARRAYS : TRNN_GENERAL_ARRAYS) *
+            trnn_packed_units(layer));
+}
+
+/* With layer normalisation, numbers of a tensor whose gradient the steps sum up themselves, as it is in memory; of all. */
+static inline size_t trnn_norm_size(const trnn_layer *layer, int32_t slot)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    const size_t units = (size_t)a->hidden_size, gates = (size_t)trnn_facts_of(layer)->gates;
+    if (!a->layer_norm) return 0;
+    if (slot == BIAS_IH || slot == BIAS_HH) return a->bias ? trnn_gates_size(layer) : 0;
+    if (slot == NORM_IH || slot == NORM_HH) return gates * units;
+    return (slot == NORM_C || slot == NORM_C_BIAS) && trnn_facts_of(layer)->states ? units : 0;
+}
+static inline size_t trnn_norms_size(const trnn_layer *layer)
+{
+    size_t size = 0;
+    for (int32_t slot = 0; slot < RECURRENT_SLOTS; slot++) size += trnn_norm_size(layer, slot);
+    return size;
+}
+#define TRNN_NORM_OF(slots, sum)                                                \
+    (trnn_cell_norm)                                                            \
+    {                                                                           \
+        .ih = (slots)[NORM_IH], .hh = (slots)[NORM_HH], .c = (slots)[NORM_C],   \
+        .c_bias = (slots)[NORM_C_BIAS], .bias = (slots)[BIAS_IH] ? (sum) : NULL \
+    }
+
+/* Are the hidden parts of sums an array of their own? */
+static inline int trnn_has_apart(const trnn_layer *layer)
+{
+    return trnn_facts_of(layer)->apart || layer->as.recurrent.layer_norm;
+}
+
 /* Rows of one input product: enough for its tiles, and few enough that its results stay in the cache beside the
  * weights. */
 #define TRNN_CHUNK_ROWS 64
@@ -171,5 +223,30 @@ void trnn_recurrent_transpose(const trnn_pass *pass);
 void trnn_recurrent_forward(const trnn_pass *pass);
 void trnn_recurrent_backward(const trnn_pass *pass);
 void trnn_recurrent_gradients(const trnn_pass *pass);
+
+/* The two tables of a cell, whose steps are lower_kind and lower_back. */
+#define TRNN_RECURRENT_LAYER(lower)                       \
+    const trnn_layer_type trnn_##lower = {                \
+        .name = #lower,                                   \
+        .check = trnn_recurrent_check,                    \
+        .frame = trnn_recurrent_frame,                    \
+        .start = trnn_recurrent_start,                    \
+        .params = trnn_recurrent_params,                  \
+        .state = trnn_recurrent_state,                    \
+        .scratch = trnn_recurrent_scratch,                \
+        .run = trnn_recurrent_run,                        \
+        .full_sequence = trnn_recurrent_full_sequence,    \
+        .family = &lower##_kind,                          \
+    };                                                    \
+    const trnn_layer_training trnn_##lower##_training = { \
+        .tape = trnn_recurrent_tape,                      \
+        .scratch = trnn_recurrent_train_scratch,          \
+        .transpose = trnn_recurrent_transpose,            \
+        .forward = trnn_recurrent_forward,                \
+        .backward = trnn_recurrent_backward,              \
+        .gradients = trnn_recurrent_gradients,            \
+        .sequences = 1,                                   \
+        .family = &lower##_back,                          \
+    };
 
 #endif

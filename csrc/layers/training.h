@@ -160,4 +160,14 @@ static inline trnn_weight_gradient trnn_weight_gradient_of(const trnn_pass *pass
     };
 }
 
+/* Layer normalisation backwards: x^ = (x - mean) / sqrt(var + eps) is x * scale + shift. norm.c. */
+typedef struct {
+    float scale, shift;
+} trnn_standard;
+trnn_standard trnn_standard_of(const trnn_kernels *isa, const float *x, size_t size, float eps);
+
+/* dx of `size` numbers that are normalised together; each `span` of them share a weight (NULL: none). dx may be dy. */
+void trnn_standard_backward(trnn_standard own, const float *x, const float *dy, float *dx, size_t size,
+                            const float *weight, size_t span);
+
 #endif

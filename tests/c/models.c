@@ -5,6 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Functions of the gates, of one direction and of the other. */
+#define SMOOTH {{TRNN_HARD_SIGMOID, 0.2f, 0.5f}, {TRNN_SOFTSIGN}, {TRNN_SCALED_TANH, 1.1f, 0.7f}}
+#define BENT   {{TRNN_SIGMOID}, {TRNN_ELU, 0.6f}, {TRNN_LEAKY_RELU, 0.2f}}
+#define OTHERS                                                        \
+    {                                                                 \
+        {TRNN_THRESHOLDED_RELU, 0.3f}, {TRNN_SOFTPLUS}, { TRNN_RELU } \
+    }
+#define CURVES     .activations = {SMOOTH, BENT}
+#define SMOOTH_TOO {{TRNN_SCALED_TANH, 0.8f, 1.2f}, {TRNN_SOFTPLUS}, {TRNN_AFFINE, 0.7f, 0.1f}}
+#define WAVES      .activations = {SMOOTH_TOO, {{TRNN_TANH}, {TRNN_SOFTSIGN}, {TRNN_SIGMOID}}}
+#define RAMPS .activations = {OTHERS, {{TRNN_TANH}, {TRNN_AFFINE, 0.7f, 0.1f}, {TRNN_TANH}}}, .clip = 0.6f
+
 /* clang-format off: tables, a net a line */
 static const model fixed[] = {
     {"lstm without bias", {1, 20}, 1, {RECURRENT(lstm, 20, 24)}},
@@ -32,6 +44,27 @@ static const model fixed[] = {
     {"gru_before without bias", {1, 20}, 1, {RECURRENT(gru_before, 20, 24)}},
     {"gru_before both ways", {1, 31}, 1, {RECURRENT(gru_before, 31, 17, .bias = 1, .bidirectional = 1)}},
     {"gru both ways", {1, 31}, 1, {RECURRENT(gru, 31, 17, .bias = 1, .bidirectional = 1)}},
+    {"rnn_general", {1, 20}, 1, {RECURRENT(rnn_general, 20, 24, .bias = 1, .bidirectional = 1, CURVES)}},
+    {"lstm_general", {1, 40}, 1, {RECURRENT(lstm_general, 40, 130, .bias = 1, CURVES)}},
+    {"lstm_general with peepholes, both ways, projected",
+     {1, 9},
+     1,
+     {RECURRENT(lstm_general, 9, 66, .proj_size = 17, .bias = 1, .bidirectional = 1, .peephole = 1, RAMPS)}},
+    {"lstm_coupled_general",
+     {1, 9},
+     1,
+     {RECURRENT(lstm_coupled_general, 9, 20, .proj_size = 4, .bidirectional = 1, .peephole = 1, CURVES)}},
+    {"lstm_general with layer norm",
+     {1, 9},
+     1,
+     {RECURRENT(lstm_general, 9, 66, .proj_size = 17, .bias = 1, .bidirectional = 1, .peephole = 1,
+                .layer_norm = 1, CURVES)}},
+    {"gru_general with layer norm",
+     {1, 31},
+     1,
+     {RECURRENT(gru_general, 31, 17, .bias = 1, .layer_norm = 1, CURVES)}},
+    {"gru_general", {1, 31}, 1, {RECURRENT(gru_general, 31, 17, .bias = 1, .bidirectional = 1, RAMPS)}},
+    {"gru_before_general", {1, 31}, 1, {RECURRENT(gru_before_general, 31, 65, .bias = 1, CURVES)}},
     {"rnn without bias", {1, 20}, 1, {RECURRENT(rnn, 20, 24)}},
     {"min_gru", {1, 40}, 1, {RECURRENT(min_gru, 40, 130, .bias = 1)}},
     {"min_gru without bias, both ways", {1, 9}, 1, {RECURRENT(min_gru, 9, 17, .bidirectional = 1)}},
@@ -190,6 +223,30 @@ static const model trained[] = {
      2,
      {RECURRENT(gru, 7, 17, .bias = 1, .bidirectional = 1),
       RECURRENT(gru, 34, 6, .bias = 1, .bidirectional = 1)}},
+    {"train rnn_general", {1, 4}, 1, {RECURRENT(rnn_general, 4, 33, .bias = 1, .bidirectional = 1, CURVES)}},
+    {"train lstm_general", {1, 9}, 1, {RECURRENT(lstm_general, 9, 33, .bias = 1, .peephole = 1, CURVES)}},
+    {"train lstm_general both ways, projected",
+     {1, 6},
+     2,
+     {RECURRENT(lstm_general, 6, 19, .proj_size = 17, .bias = 1, .bidirectional = 1, WAVES),
+      RECURRENT(lstm_general, 34, 4, .proj_size = 2, .peephole = 1, CURVES)}},
+    {"train lstm_coupled_general",
+     {1, 5},
+     1,
+     {RECURRENT(lstm_coupled_general, 5, 18, .bias = 1, .bidirectional = 1, .peephole = 1, CURVES)}},
+    {"train lstm_general with layer norm",
+     {1, 9},
+     1,
+     {RECURRENT(lstm_general, 9, 33, .bias = 1, .bidirectional = 1, .peephole = 1, .layer_norm = 1, WAVES)}},
+    {"train gru_general with layer norm",
+     {1, 7},
+     1,
+     {RECURRENT(gru_general, 7, 20, .bias = 1, .bidirectional = 1, .layer_norm = 1, WAVES)}},
+    {"train gru_general", {1, 7}, 1, {RECURRENT(gru_general, 7, 49, .bias = 1, .bidirectional = 1, CURVES)}},
+    {"train gru_before_general",
+     {1, 7},
+     1,
+     {RECURRENT(gru_before_general, 7, 35, .bias = 1, .bidirectional = 1, WAVES)}},
     {"train rnn", {1, 4}, 1, {RECURRENT(rnn, 4, 70, .bias = 1)}},
     {"train relu rnn both ways",
      {1, 18},

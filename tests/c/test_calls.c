@@ -285,13 +285,7 @@ static void formats(void)
                   trnn_format_name((trnn_format)format), (int)i);
 }
 
-static int is_recurrent(const trnn_layer *layer)
-{
-    return layer->type == &trnn_rnn || layer->type == &trnn_lstm || layer->type == &trnn_gru ||
-           layer->type == &trnn_gru_before || layer->type == &trnn_lstm_coupled ||
-           layer->type == &trnn_lstm_peephole || layer->type == &trnn_min_gru ||
-           layer->type == &trnn_min_lstm || layer->type == &trnn_qrnn || layer->type == &trnn_indrnn;
-}
+static int is_recurrent(const trnn_layer *layer) { return layer->type && trnn_layer_gates(layer) != NULL; }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 

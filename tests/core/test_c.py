@@ -267,7 +267,8 @@ def test_every_layer_is_there() -> None:
     """A line of layers.def has its two tables in one file of layers/, and its arguments in tinyrnn.h."""
     layers = "\n".join(code(path) for path in sorted((CSRC / "layers").glob("*.c")))
     names = sorted(name for name, _ in entries("layers/layers.def"))
-    families = "ELEMENTWISE|FAST|FAST_FORWARDS|OPERATION|COMPARISON|REDUCTION|SHARED_REDUCTION|OVER_TIME|POOL"
+    families = "GENERAL|GENERAL_TWO|POOL|"
+    families += "ELEMENTWISE|FAST|FAST_FORWARDS|OPERATION|COMPARISON|REDUCTION|SHARED_REDUCTION|OVER_TIME"
     both = re.findall(rf"^(?:{families}|CONVOLUTION)\((\w+)[,)]", layers, flags=re.M)
     types = re.findall(r"^const trnn_layer_type trnn_(\w+) =", layers, flags=re.M)
     trainings = re.findall(r"^const trnn_layer_training trnn_(\w+)_training =", layers, flags=re.M)

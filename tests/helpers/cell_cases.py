@@ -8,6 +8,7 @@ import numpy as np
 from gradient_nets import Array, Draw
 
 import tinyrnn as tr
+from tinyrnn.gates import FUNCTIONS
 
 # Each layer with the options that PyTorch lacks.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -24,6 +25,25 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("QRNN", {}),
     ("IndRNN", {"nonlinearity": "relu"}),
     ("IndRNN", {"nonlinearity": "tanh"}),
+]
+
+# And with functions of the gates and clips, which no layer of PyTorch has.
+GENERAL: list[tuple[str, dict[str, Any]]] = [
+    ("RNN", {"nonlinearity": ("elu", 0.7), "clip": 1.5}),
+    ("GRU", {"recurrent_activation": "hard_sigmoid", "activation": "softsign"}),
+    ("GRU", {"reset_after": False, "recurrent_activation": ("hard_sigmoid", 0.3, 0.4), "clip": 0.9}),
+    ("LSTM", {"peephole": True, "recurrent_activation": "hard_sigmoid", "output_activation": "softsign"}),
+    ("LSTM", {"coupled": True, "activation": ("scaled_tanh", 1.2, 0.8), "clip": 1.1}),
+    ("LSTM", {"peephole": True, "coupled": True, "activation": ("leaky_relu", 0.2)}),
+    ("LSTM", {"clip": 0.7}),
+]
+
+# And with layer normalisation.
+NORMED: list[tuple[str, dict[str, Any]]] = [
+    ("GRU", {"layer_norm": True}),
+    ("LSTM", {"layer_norm": True}),
+    ("LSTM", {"peephole": True, "layer_norm": True, "recurrent_activation": "hard_sigmoid"}),
+    ("LSTM", {"coupled": True, "clip": 2.5, "layer_norm": True}),
 ]
 
 
@@ -51,10 +71,63 @@ def has_c(layer: str) -> bool:
     return layer in ("LSTM", "QRNN")
 
 
+def gates_case(seed: int) -> Case:
+    """A configuration of one of the cells with functions and a clip drawn at random.
+
+    Gates beyond 1 let states grow without end, and rounding with them: small weights, few steps, a clip.
+    """
+    draw = Draw(seed)
+    layer, options = [("RNN", {}), ("GRU", {}), ("LSTM", {}), *VARIANTS][seed % (3 + len(VARIANTS))]
+    bidirectional = draw.flip(0.35)
+    names = {"RNN": ["nonlinearity"], "GRU": ["activation", "recurrent_activation"]}
+    functions = {
+        name: (draw_function(draw), draw_function(draw))
+        if bidirectional and draw.flip(0.5)
+        else draw_function(draw)
+        for name in names.get(layer, ["activation", "recurrent_activation", "output_activation"])
+    }
+    clip = round(float(draw.rng.uniform(0.3, 1)), 3) if draw.flip(0.5) else None
+    names_of_all = {name for one in functions.values() for name in _names(one)}
+    if not names_of_all <= {"sigmoid", "hard_sigmoid", "tanh"}:
+        clip = clip or 0.9
+    found = _case(draw, layer, {**options, **functions, "bidirectional": bidirectional, "clip": clip}, 5)
+    return found._replace(tensors={name: array / 2 for name, array in found.tensors.items()})
+
+
+def _names(function: Any) -> list[str]:
+    """The names in a function or a pair of them."""
+    if isinstance(function, tuple):
+        return [name for one in function for name in _names(one)]
+    return [function] if isinstance(function, str) else []
+
+
+def draw_function(draw: Draw) -> Any:
+    """One of the functions of gates, with numbers of its own or its defaults."""
+    name = str(draw.rng.choice(list(FUNCTIONS)))
+    defaults = FUNCTIONS[name]
+    if None in defaults or (defaults and draw.flip(0.7)):
+        return (name, *[round(float(number), 3) for number in draw.rng.uniform(0.2, 0.8, len(defaults))])
+    return name
+
+
 def case(seed: int, variants: list[tuple[str, dict[str, Any]]] = VARIANTS) -> Case:
     """A configuration of one of the variants, in turn."""
     draw = Draw(seed)
-    layer, options = variants[seed % len(variants)]
+    return _case(draw, *variants[seed % len(variants)])
+
+
+def normed_case(seed: int) -> Case:
+    """A configuration of one of the cells with layer normalisation."""
+    draw = Draw(seed)
+    found = _case(draw, *NORMED[seed % len(NORMED)], 6)
+    tensors = {
+        name: 1 + array / 2 if name.startswith("weight_ln") else array
+        for name, array in found.tensors.items()
+    }
+    return found._replace(tensors=tensors)
+
+
+def _case(draw: Draw, layer: str, options: dict[str, Any], most: int = 9) -> Case:
     levels = draw.of(1, 1, 2)
     hidden = draw.size(high=50 if levels == 1 else 20)
     arguments = {
@@ -76,7 +149,7 @@ def case(seed: int, variants: list[tuple[str, dict[str, Any]]] = VARIANTS) -> Ca
     for name, array in tensors.items():
         if array.ndim > 1:
             tensors[name] = array * np.float32(4 / max(4, array.shape[1] ** 0.5))
-    steps, batch = draw.int(1, 9), draw.int(1, 6)
+    steps, batch = draw.int(1, most), draw.int(1, 6)
     ways = 2 if arguments["bidirectional"] else 1
     sizes = [size, hidden][: 1 + has_c(layer)]
     return Case(

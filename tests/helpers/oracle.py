@@ -96,6 +96,49 @@ def elementwise(layer: str, given: Mapping[str, Any], x: Array) -> Array | None:
         return simple[layer]() if layer in simple else None
 
 
+# ONNX' functions of gates: of x, alpha and beta; the slope of each, the defaults of alpha and beta.
+GATES: dict[str, tuple[Callable[..., Array], Callable[..., Array], tuple[float, ...]]] = {
+    "sigmoid": (lambda x: sigmoid(x), lambda x: sigmoid(x) * sigmoid(-x), ()),
+    "tanh": (lambda x: np.tanh(x), lambda x: 1 - np.tanh(x) ** 2, ()),
+    "relu": (lambda x: relu(x), lambda x: 1.0 * (x > 0), ()),
+    "affine": (lambda x, a, b: a * x + b, lambda x, a, b: a + 0 * x, ()),
+    "leaky_relu": (lambda x, a: leaky_relu(x, a), lambda x, a: np.where(x > 0, 1, a), (0.01,)),
+    "thresholded_relu": (lambda x, a: np.where(x >= a, x, 0), lambda x, a: 1.0 * (x >= a), (1.0,)),
+    "scaled_tanh": (
+        lambda x, a, b: a * np.tanh(b * x),
+        lambda x, a, b: a * b * (1 - np.tanh(b * x) ** 2),
+        (),
+    ),
+    "hard_sigmoid": (
+        lambda x, a, b: np.clip(a * x + b, 0, 1),
+        lambda x, a, b: np.where((a * x + b > 0) & (a * x + b < 1), a, 0),
+        (0.2, 0.5),
+    ),
+    "elu": (lambda x, a: elu(x, a), lambda x, a: np.where(x > 0, 1, a * np.exp(np.minimum(x, 0))), (1.0,)),
+    "softsign": (lambda x: x / (1 + np.abs(x)), lambda x: (1 + np.abs(x)) ** -2.0, ()),
+    "softplus": (lambda x: softplus(x), lambda x: sigmoid(x), ()),
+}
+
+
+def gate(function: Any, x: Array, clip: float | None = None) -> tuple[Array, Array]:
+    """The value and the slope of a gate's function: a name, or a name and its numbers."""
+    name, *numbers = (function,) if isinstance(function, str) else function
+    value, slope, defaults = GATES[name]
+    bound = math.inf if clip is None else clip
+    inner = np.clip(x, -bound, bound)
+    numbers = numbers or list(defaults)
+    return value(inner, *numbers), np.where(np.abs(x) <= bound, slope(inner, *numbers), 0)
+
+
+def of_direction(formula: Mapping[str, Any], direction: int) -> dict[str, Any]:
+    """The formula of one direction, where functions may be pairs."""
+
+    def pair(value: Any) -> bool:
+        return isinstance(value, (list, tuple)) and not isinstance(value[1], (int, float))
+
+    return {name: value[direction] if pair(value) else value for name, value in formula.items()}
+
+
 def prelu(w: Tensors, x: Array) -> Array:
     """A weight for all, or for each of the second axis."""
     weight = w["weight"]
@@ -116,53 +159,78 @@ def softmax(x: Array, axis: int) -> Array:
 # ---- one step of one row ------------------------------------------------------------------------
 
 
+def standard(x: Array, eps: float = 1e-5) -> Array:
+    """Mean 0 and variance 1, as layer normalisation makes them."""
+    return (x - x.mean()) / np.sqrt(x.var() + eps)
+
+
 def gates(w: Tensors, x: Array, h: Array) -> tuple[Array, Array]:
     """The shares of the input and of the hidden state in the gates."""
-    return (
-        w["weight_ih"] @ x + w.get("bias_ih", 0),
-        w["weight_hh"] @ h + w.get("bias_hh", 0),
-    )
+    from_x, from_h = w["weight_ih"] @ x, w["weight_hh"] @ h
+    if "weight_ln_ih" in w:
+        from_x, from_h = standard(from_x) * w["weight_ln_ih"], standard(from_h) * w["weight_ln_hh"]
+    return from_x + w.get("bias_ih", 0), from_h + w.get("bias_hh", 0)
 
 
-def rnn_step(w: Tensors, x: Array, h: Array, activation: Callable[[Array], Array] = np.tanh) -> Array:
+def rnn_step(
+    w: Tensors, x: Array, h: Array, nonlinearity: Any = "tanh", clip: float | None = None
+) -> tuple[Array]:
     from_x, from_h = gates(w, x, h)
-    return activation(from_x + from_h)
+    return (gate(nonlinearity, from_x + from_h, clip)[0],)
 
 
-def gru_step(w: Tensors, x: Array, h: Array, reset_after: bool = True) -> Array:
+def gru_step(
+    w: Tensors,
+    x: Array,
+    h: Array,
+    reset_after: bool = True,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    clip: float | None = None,
+) -> tuple[Array]:
     (xr, xz, xn), (hr, hz, hn) = (np.split(part, 3) for part in gates(w, x, h))
-    r = sigmoid(xr + hr)
-    z = sigmoid(xz + hz)
+    r = gate(recurrent_activation, xr + hr, clip)[0]
+    z = gate(recurrent_activation, xz + hz, clip)[0]
     if not reset_after:
         r, hn = 1.0, np.split(gates(w, x, r * h)[1], 3)[2]
-    n = np.tanh(xn + r * hn)
-    return (1 - z) * n + z * h
+    n = gate(activation, xn + r * hn, clip)[0]
+    return ((1 - z) * n + z * h,)
 
 
-def lstm_step(w: Tensors, x: Array, h: Array, c: Array, coupled: bool = False) -> tuple[Array, Array]:
+def lstm_step(
+    w: Tensors,
+    x: Array,
+    h: Array,
+    c: Array,
+    coupled: bool = False,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    output_activation: Any = None,
+    clip: float | None = None,
+) -> tuple[Array, Array]:
     from_x, from_h = gates(w, x, h)
     sums = np.split(from_x + from_h, 3 if coupled else 4)
     seen = np.split(w["weight_peephole"], len(sums) - 1) if "weight_peephole" in w else [0.0] * 3
-    i = sigmoid(sums[0] + seen[0] * c)
-    f = 1 - i if coupled else sigmoid(sums[1] + seen[1] * c)
-    c = f * c + i * np.tanh(sums[-2])
-    h = sigmoid(sums[-1] + seen[-1] * c) * np.tanh(c)
+    i = gate(recurrent_activation, sums[0] + seen[0] * c, clip)[0]
+    f = 1 - i if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)[0]
+    c = f * c + i * gate(activation, sums[-2], clip)[0]
+    o = gate(recurrent_activation, sums[-1] + seen[-1] * c, clip)[0]
+    read = standard(c) * w["weight_ln_c"] + w["bias_ln_c"] if "weight_ln_c" in w else c
+    h = o * gate(activation if output_activation is None else output_activation, read)[0]
     return (w["weight_hr"] @ h if "weight_hr" in w else h), c
 
 
 # The arguments that select a cell's formula.
-FORMULA = ("nonlinearity", "reset_after", "coupled")
+FUNCTIONS = ("nonlinearity", "activation", "recurrent_activation", "output_activation")
+FORMULA = (*FUNCTIONS, "reset_after", "coupled", "clip")
 
 
 def step(kind: str, w: Tensors, x: Array, state: tuple[Array, ...], formula: Mapping[str, Any]) -> Any:
     """The state after one step: ``(h,)``, or ``(h, c)``."""
-    if kind == "LSTM":
-        return lstm_step(w, x, *state, **formula)
-    if kind == "GRU":
-        return (gru_step(w, x, *state, **formula),)
-    if kind in oracle_cells.STEPS:
-        return oracle_cells.STEPS[kind](w, {}, x, *state, **formula)[0]
-    return (rnn_step(w, x, *state, relu if formula.get("nonlinearity") == "relu" else np.tanh),)
+    steps: dict[str, Callable[..., Any]] = {"LSTM": lstm_step, "GRU": gru_step, "RNN": rnn_step}
+    if kind in steps:
+        return steps[kind](w, x, *state, **formula)
+    return oracle_cells.STEPS[kind](w, {}, x, *state, **formula)[0]
 
 
 # ---- sequences ----------------------------------------------------------------------------------
@@ -219,7 +287,7 @@ def recurrent(
                 state = tuple(part[k, b] for part in initial)
                 order = range(lengths[b])
                 for t in reversed(order) if reverse else order:
-                    state = step(kind, own, x[t, b], state, formula)
+                    state = step(kind, own, x[t, b], state, of_direction(formula, d))
                     y[t, b, d * sizes[0] : (d + 1) * sizes[0]] = state[0]
                 for part, value in zip(final, state, strict=True):
                     part[k, b] = value

@@ -24,14 +24,16 @@ from oracle import (
     SELU_SCALE,
     STATES,
     elementwise,
+    gate,
     log_softmax,
     normal_share,
+    of_direction,
     prelu,
-    relu,
     sigmoid,
     softmax,
     softplus,
     state_sizes,
+    standard,
 )
 
 Array = NDArray[np.float64]
@@ -52,35 +54,54 @@ def give(grads: Grads, name: str, value: Array) -> None:
 # and of the state before.
 
 
+def normed(w: Tensors, grads: Grads, which: str, x: Array) -> tuple[Array, Back]:
+    """Layer normalisation with the gain ``weight_ln_<which>`` and, if there is one, the bias; or nothing."""
+    gain, bias = f"weight_ln_{which}", f"bias_ln_{which}"
+    if gain not in w:
+        return x, lambda d: d
+    normal, deviation = standard(x), np.sqrt(x.var() + 1e-5)
+
+    def back(d: Array) -> Array:
+        give(grads, gain, d * normal)
+        if bias in w:
+            give(grads, bias, d)
+        inner = d * w[gain]
+        return (inner - inner.mean() - normal * (inner * normal).mean()) / deviation
+
+    return normal * w[gain] + w.get(bias, 0), back
+
+
 def products(w: Tensors, grads: Grads, x: Array, h: Array) -> tuple[Array, Array, Callable[..., Any]]:
     """The shares of the input and of the hidden state in the gates."""
-    from_x = w["weight_ih"] @ x + w.get("bias_ih", 0)
-    from_h = w["weight_hh"] @ h + w.get("bias_hh", 0)
+    from_x, x_back = normed(w, grads, "ih", w["weight_ih"] @ x)
+    from_h, h_back = normed(w, grads, "hh", w["weight_hh"] @ h)
 
     def back(d_from_x: Array, d_from_h: Array) -> tuple[Array, Array]:
-        give(grads, "weight_ih", np.outer(d_from_x, x))
-        give(grads, "weight_hh", np.outer(d_from_h, h))
         if "bias_ih" in w:
             give(grads, "bias_ih", d_from_x)
             give(grads, "bias_hh", d_from_h)
+        d_from_x, d_from_h = x_back(d_from_x), h_back(d_from_h)
+        give(grads, "weight_ih", np.outer(d_from_x, x))
+        give(grads, "weight_hh", np.outer(d_from_h, h))
         return w["weight_ih"].T @ d_from_x, w["weight_hh"].T @ d_from_h
 
-    return from_x, from_h, back
+    return from_x + w.get("bias_ih", 0), from_h + w.get("bias_hh", 0), back
 
 
-def rnn_step(w: Tensors, grads: Grads, x: Array, h: Array, nonlinearity: str = "tanh") -> Any:
+def rnn_step(
+    w: Tensors, grads: Grads, x: Array, h: Array, nonlinearity: Any = "tanh", clip: float | None = None
+) -> Any:
     from_x, from_h, products_back = products(w, grads, x, h)
-    a = from_x + from_h
-    after = relu(a) if nonlinearity == "relu" else np.tanh(a)
+    after, slope = gate(nonlinearity, from_x + from_h, clip)
 
     def back(dh: Array) -> tuple[Array, Array]:
-        da = dh * (a > 0) if nonlinearity == "relu" else dh * (1 - after**2)
+        da = dh * slope
         return products_back(da, da)
 
     return (after,), back
 
 
-def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
+def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array, f: Any, g: Any, clip: float | None) -> Any:
     """The reset gate before the product: one product with h for r and z, one with r h for n."""
     size = len(h)
 
@@ -89,49 +110,73 @@ def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
 
     first, last = slice(0, 2 * size), slice(2 * size, None)
     from_x, from_h, first_back = products(part(w, first), part(grads, first), x, h)
-    r, z = np.split(sigmoid(from_x + from_h), 2)
+    (r, z), (r_slope, z_slope) = (np.split(part, 2) for part in gate(f, from_x + from_h, clip))
     from_x, from_reset, last_back = products(part(w, last), part(grads, last), x, r * h)
-    n = np.tanh(from_x + from_reset)
+    n, n_slope = gate(g, from_x + from_reset, clip)
     after = (1 - z) * n + z * h
 
     def back(dh: Array) -> tuple[Array, Array]:
-        dn = dh * (1 - z) * (1 - n**2)
+        dn = dh * (1 - z) * n_slope
         dx_last, dm = last_back(dn, dn)
-        da = np.concatenate([dm * h * r * (1 - r), dh * (h - n) * z * (1 - z)])
+        da = np.concatenate([dm * h * r_slope, dh * (h - n) * z_slope])
         dx_first, dh_before = first_back(da, da)
         return dx_first + dx_last, dh_before + dm * r + dh * z
 
     return (after,), back
 
 
-def gru_step(w: Tensors, grads: Grads, x: Array, h: Array) -> Any:
+def gru_step(
+    w: Tensors,
+    grads: Grads,
+    x: Array,
+    h: Array,
+    reset_after: bool = True,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    clip: float | None = None,
+) -> Any:
+    if not reset_after:
+        return gru_before_step(w, grads, x, h, recurrent_activation, activation, clip)
     from_x, from_h, products_back = products(w, grads, x, h)
     (xr, xz, xn), (hr, hz, hn) = np.split(from_x, 3), np.split(from_h, 3)
-    r, z = sigmoid(xr + hr), sigmoid(xz + hz)
-    n = np.tanh(xn + r * hn)
+    r, r_slope = gate(recurrent_activation, xr + hr, clip)
+    z, z_slope = gate(recurrent_activation, xz + hz, clip)
+    n, n_slope = gate(activation, xn + r * hn, clip)
     after = (1 - z) * n + z * h
 
     def back(dh: Array) -> tuple[Array, Array]:
-        dn = dh * (1 - z) * (1 - n**2)
-        dz = dh * (h - n) * z * (1 - z)
-        dr = dn * hn * r * (1 - r)
+        dn = dh * (1 - z) * n_slope
+        dz = dh * (h - n) * z_slope
+        dr = dn * hn * r_slope
         dx, dh_before = products_back(np.concatenate([dr, dz, dn]), np.concatenate([dr, dz, dn * r]))
         return dx, dh_before + dh * z
 
     return (after,), back
 
 
-def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array, coupled: bool = False) -> Any:
+def lstm_step(
+    w: Tensors,
+    grads: Grads,
+    x: Array,
+    h: Array,
+    c: Array,
+    coupled: bool = False,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    output_activation: Any = None,
+    clip: float | None = None,
+) -> Any:
     from_x, from_h, products_back = products(w, grads, x, h)
     sums = np.split(from_x + from_h, 3 if coupled else 4)
     peephole = "weight_peephole" in w
     seen = np.split(w["weight_peephole"], len(sums) - 1) if peephole else [np.zeros(1)] * 3
-    i = sigmoid(sums[0] + seen[0] * c)
-    f = 1 - i if coupled else sigmoid(sums[1] + seen[1] * c)
-    g = np.tanh(sums[-2])
+    i, i_slope = gate(recurrent_activation, sums[0] + seen[0] * c, clip)
+    f, f_slope = (1 - i, 0) if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)
+    g, g_slope = gate(activation, sums[-2], clip)
     c_after = f * c + i * g
-    o = sigmoid(sums[-1] + seen[-1] * c_after)
-    t = np.tanh(c_after)
+    o, o_slope = gate(recurrent_activation, sums[-1] + seen[-1] * c_after, clip)
+    read, read_back = normed(w, grads, "c", c_after)
+    t, t_slope = gate(activation if output_activation is None else output_activation, read)
     m = o * t
     h_after = w["weight_hr"] @ m if "weight_hr" in w else m
 
@@ -140,11 +185,11 @@ def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array, coupled: b
         if "weight_hr" in w:
             give(grads, "weight_hr", np.outer(dh, m))
             dm = w["weight_hr"].T @ dh
-        da_o = dm * t * o * (1 - o)
-        dc = dc + dm * o * (1 - t**2) + da_o * seen[-1]
-        da_i = dc * (g - c if coupled else g) * i * (1 - i)
-        da_f = [] if coupled else [dc * c * f * (1 - f)]
-        da = np.concatenate([da_i, *da_f, dc * i * (1 - g**2), da_o])
+        da_o = dm * t * o_slope
+        dc = dc + read_back(dm * o * t_slope) + da_o * seen[-1]
+        da_i = dc * (g - c if coupled else g) * i_slope
+        da_f = [] if coupled else [dc * c * f_slope]
+        da = np.concatenate([da_i, *da_f, dc * i * g_slope, da_o])
         if peephole:
             give(grads, "weight_peephole", np.concatenate([da_i * c, *(d * c for d in da_f), da_o * c_after]))
         dx, dh_before = products_back(da, da)
@@ -156,11 +201,8 @@ def lstm_step(w: Tensors, grads: Grads, x: Array, h: Array, c: Array, coupled: b
 def step(
     kind: str, w: Tensors, grads: Grads, x: Array, state: tuple[Array, ...], formula: Mapping[str, Any]
 ) -> Any:
-    if kind == "LSTM":
-        return lstm_step(w, grads, x, *state, **formula)
-    if kind == "GRU":
-        return (gru_step if formula.get("reset_after", True) else gru_before_step)(w, grads, x, *state)
-    return {"RNN": rnn_step, **oracle_cells.STEPS}[kind](w, grads, x, *state, **formula)
+    steps: dict[str, Callable[..., Any]] = {"LSTM": lstm_step, "GRU": gru_step, "RNN": rnn_step}
+    return (steps | oracle_cells.STEPS)[kind](w, grads, x, *state, **formula)
 
 
 # ---- sequences ----------------------------------------------------------------------------------
@@ -205,7 +247,7 @@ def recurrent(
                 order = range(lengths[b])
                 taken = []
                 for t in reversed(order) if reverse else order:
-                    state, back = step(kind, own, own_grads, x[t, b], state, formula)
+                    state, back = step(kind, own, own_grads, x[t, b], state, of_direction(formula, d))
                     y[t, b, d * sizes[0] : (d + 1) * sizes[0]] = state[0]
                     taken.append((t, back))
                 for part, value in zip(final, state, strict=True):

@@ -1,4 +1,4 @@
-"""Recurrent layers that PyTorch lacks, written out in its autograd."""
+"""Recurrent layers that PyTorch lacks, in its autograd: the small cells, and RNN, LSTM and GRU with tinyrnn's options."""
 
 from __future__ import annotations
 
@@ -6,39 +6,108 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from oracle import FORMULA, of_direction
 
 Tensor = torch.Tensor
 
 
-def gru(w: Mapping[str, Tensor], x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-    """Cho et al. (2014), equations 5 to 8, with biases as Keras' ``reset_after=False`` has them."""
+F = torch.nn.functional
+NAMED = {  # ONNX' functions that PyTorch has under other names, of x, alpha and beta
+    "affine": lambda x, a, b: a * x + b,
+    "leaky_relu": lambda x, a=0.01: F.leaky_relu(x, a),
+    "thresholded_relu": lambda x, a=1.0: torch.where(x >= a, x, torch.zeros_like(x)),
+    "scaled_tanh": lambda x, a, b: a * torch.tanh(b * x),
+    "hard_sigmoid": lambda x, a=0.2, b=0.5: torch.clamp(a * x + b, 0, 1),
+    "elu": lambda x, a=1.0: F.elu(x, a),
+    "softsign": lambda x: F.softsign(x),
+    "softplus": lambda x: F.softplus(x, threshold=1e9),
+}
+
+
+def gate(function: Any, x: Tensor, clip: float | None = None) -> Tensor:
+    """A gate's function of a sum, which is clipped before: a name, or a name and its numbers."""
+    name, *numbers = (function,) if isinstance(function, str) else function
+    if clip is not None:
+        x = torch.clamp(x, -clip, clip)
+    return NAMED[name](x, *numbers) if name in NAMED else getattr(torch, name)(x)
+
+
+def rnn(
+    w: Mapping[str, Tensor], x: Tensor, h: Tensor, *, nonlinearity: Any = "tanh", clip: float | None = None
+) -> tuple[Tensor, ...]:
+    """ONNX' RNN."""
+    a = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    if "bias_ih" in w:
+        a = a + w["bias_ih"] + w["bias_hh"]
+    return (gate(nonlinearity, a, clip),)
+
+
+def gru(
+    w: Mapping[str, Tensor],
+    x: Tensor,
+    h: Tensor,
+    *,
+    reset_after: bool = True,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    clip: float | None = None,
+) -> tuple[Tensor, ...]:
+    """torch.nn.GRU; or Cho et al. (2014), equations 5 to 8, with biases as Keras' ``reset_after=False``."""
     size = h.shape[1]
+    none = x.new_zeros(3 * size)
+    if "weight_ln_ih" in w:
+        from_x, from_h = (
+            F.layer_norm(
+                array @ w[f"weight_{name}"].T, (3 * size,), w[f"weight_ln_{name}"], w.get(f"bias_{name}")
+            )
+            for name, array in (("ih", x), ("hh", h))
+        )
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = from_x.split(size, 1), from_h.split(size, 1)
+        r = gate(recurrent_activation, x_r + h_r, clip)
+        z = gate(recurrent_activation, x_z + h_z, clip)
+        n = gate(activation, x_n + r * h_n, clip)
+        return (z * h + (1 - z) * n,)
     w_r, w_z, w_n = w["weight_ih"].split(size)
     u_r, u_z, u_n = w["weight_hh"].split(size)
-    bias = w["bias_ih"] + w["bias_hh"] if "bias_ih" in w else x.new_zeros(3 * size)
-    b_r, b_z, b_n = bias.split(size)
-    r = torch.sigmoid(x @ w_r.T + h @ u_r.T + b_r)
-    z = torch.sigmoid(x @ w_z.T + h @ u_z.T + b_z)
-    n = torch.tanh(x @ w_n.T + (r * h) @ u_n.T + b_n)
+    b_r, b_z, b_n = w.get("bias_ih", none).split(size)
+    d_r, d_z, d_n = w.get("bias_hh", none).split(size)
+    r = gate(recurrent_activation, x @ w_r.T + h @ u_r.T + b_r + d_r, clip)
+    z = gate(recurrent_activation, x @ w_z.T + h @ u_z.T + b_z + d_z, clip)
+    inner = r * (h @ u_n.T + d_n) if reset_after else (r * h) @ u_n.T + d_n
+    n = gate(activation, x @ w_n.T + b_n + inner, clip)
     return (z * h + (1 - z) * n,)
 
 
 def lstm(
-    w: Mapping[str, Tensor], x: Tensor, h: Tensor, c: Tensor, coupled: bool = False
+    w: Mapping[str, Tensor],
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    *,
+    coupled: bool = False,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+    output_activation: Any = None,
+    clip: float | None = None,
 ) -> tuple[Tensor, ...]:
-    """Gers and Schmidhuber (2000); coupled as Greff et al. (2017)."""
+    """Gers and Schmidhuber (2000); coupled as Greff et al. (2017); functions and clip as ONNX' LSTM."""
     size = c.shape[1]
-    a = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    from_x, from_h = x @ w["weight_ih"].T, h @ w["weight_hh"].T
+    if "weight_ln_ih" in w:  # Ba et al. (2016), equations 20 to 22
+        from_x = F.layer_norm(from_x, from_x.shape[1:], w["weight_ln_ih"])
+        from_h = F.layer_norm(from_h, from_h.shape[1:], w["weight_ln_hh"])
+    a = from_x + from_h
     if "bias_ih" in w:
         a = a + w["bias_ih"] + w["bias_hh"]
     count = 2 if coupled else 3
     p = list(w["weight_peephole"].split(size)) if "weight_peephole" in w else [x.new_zeros(size)] * count
     sums = list(a.split(size, 1))
-    i = torch.sigmoid(sums[0] + p[0] * c)
-    f = 1 - i if coupled else torch.sigmoid(sums[1] + p[1] * c)
-    c = f * c + i * torch.tanh(sums[-2])
-    o = torch.sigmoid(sums[-1] + p[-1] * c)
-    h = o * torch.tanh(c)
+    i = gate(recurrent_activation, sums[0] + p[0] * c, clip)
+    f = 1 - i if coupled else gate(recurrent_activation, sums[1] + p[1] * c, clip)
+    c = f * c + i * gate(activation, sums[-2], clip)
+    o = gate(recurrent_activation, sums[-1] + p[-1] * c, clip)
+    read = F.layer_norm(c, (size,), w["weight_ln_c"], w["bias_ln_c"]) if "weight_ln_c" in w else c
+    h = o * gate(activation if output_activation is None else output_activation, read)
     return (h @ w["weight_hr"].T if "weight_hr" in w else h), c
 
 
@@ -73,8 +142,7 @@ def _linear(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return torch.nn.functional.linear(x, w["weight_ih"], w.get("bias_ih"))
 
 
-CELLS = {"GRU": gru, "LSTM": lstm, "MinGRU": min_gru, "MinLSTM": min_lstm, "QRNN": qrnn, "IndRNN": ind_rnn}
-FORMULA = ("coupled", "nonlinearity")
+CELLS: dict[str, Any] = {"RNN": rnn, "GRU": gru, "LSTM": lstm, "MinGRU": min_gru, "MinLSTM": min_lstm, "QRNN": qrnn, "IndRNN": ind_rnn}
 
 
 def run(
@@ -99,7 +167,7 @@ def run(
             state = tuple(part[level * len(directions) + d] for part in initial)
             y: list[Any] = [None] * steps
             for t in reversed(range(steps)) if reverse else range(steps):
-                after = CELLS[layer](own, x[t], *state, **formula)
+                after = CELLS[layer](own, x[t], *state, **of_direction(formula, d))
                 state = tuple(torch.where(inside[t], new, old) for new, old in zip(after, state, strict=True))
                 y[t] = torch.where(inside[t], after[0], torch.zeros_like(after[0]))
             outputs.append(torch.stack(y))

@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -16,19 +17,22 @@ import numpy as np
 import oracle
 import oracle_gradients
 import pytest
-from cell_cases import SMALL, VARIANTS, Case, case, has_c
+from cell_cases import GENERAL, NORMED, SMALL, VARIANTS, Case, case, gates_case, has_c, normed_case
 from folders import DATA, ROOT
+from gradient_nets import Draw
 
 import tinyrnn as tr
+from tinyrnn.gates import FUNCTIONS
 
 FORMATS = ("float16", "bfloat16", "int8", "int4")
 SHARED = Path(os.environ.get("TINYRNN_DATA", ROOT.parent / "shared" / "data")).parent
 ONNX = SHARED / "models" / "onnx_attributes"
-ALL = VARIANTS + SMALL
+EVERY = [*VARIANTS, *GENERAL, *NORMED, *SMALL]
 NAMES = [
-    "-".join((layer, *(v if isinstance(v, str) else k for k, v in options.items()))) for layer, options in ALL
+    "-".join((layer, *(v if isinstance(v, str) else k for k, v in options.items())))
+    for layer, options in EVERY
 ]
-variants = pytest.mark.parametrize(("layer", "options"), ALL, ids=NAMES)
+variants = pytest.mark.parametrize(("layer", "options"), EVERY, ids=NAMES)
 FUSED = [isa for isa in tr.available_isas() if isa not in ("scalar", "sse2")]
 
 
@@ -80,19 +84,32 @@ def assert_near(got, want, tolerance):
 # ---- PyTorch's autograd, live and recorded --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variants", [VARIANTS, SMALL], ids=["variants", "small"])
-@pytest.mark.parametrize("seed", range(240))
-def test_as_pytorch_written_out(seed, variants):
+def as_pytorch(given, tolerance=2e-5):
     pytest.importorskip("torch").set_num_threads(1)
     sys.path.append(str(DATA))
     try:
         from record_cells import results
     finally:
         sys.path.remove(str(DATA))
-    given = case(seed, variants)
     want = results(given)
     assert_near(of_oracle(given), want, 1e-12)
-    assert_near(ours(given), want, 2e-5)
+    assert_near(ours(given), want, tolerance)
+
+
+@pytest.mark.parametrize("variants", [VARIANTS, SMALL], ids=["variants", "small"])
+@pytest.mark.parametrize("seed", range(240))
+def test_as_pytorch_written_out(seed, variants):
+    as_pytorch(case(seed, variants))
+
+
+@pytest.mark.parametrize("seed", range(240))
+def test_functions_of_gates_as_pytorch_written_out(seed):
+    as_pytorch(gates_case(seed))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_layer_norm_as_pytorch_written_out(seed):
+    as_pytorch(normed_case(seed), 1e-4)  # the norm of numbers that hardly differ magnifies their rounding
 
 
 RECORDED, CASES = {}, []
@@ -124,6 +141,7 @@ def test_every_variant_is_recorded():
 
 
 OPTIONS = ("reset_after", "peephole", "coupled")
+TOLD = ("peephole", "layer_norm")  # by tensors
 
 
 # ---- every way to run them -------------------------------------------------------------------------------
@@ -190,11 +208,7 @@ def test_a_cell_is_a_step_of_the_layer(layer, options):
     for t, frame in enumerate(x):
         state = cell(frame, state)
         same(state[0] if has_c(layer) else state, y[t])
-    chosen = (
-        {}
-        if layer == "LSTM" and "coupled" not in options
-        else {name: value for name, value in options.items() if name != "peephole"}
-    )
+    chosen = {name: value for name, value in options.items() if name not in TOLD}
     again = type(cell).from_state_dict(net.state_dict(), **chosen)
     assert again.config() == cell.config()
     same(np.asarray(again(x[0])), np.asarray(cell(x[0])))
@@ -245,7 +259,7 @@ def test_files_copies_and_names(layer, options, tmp_path):
     for other in (tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert repr(other) == repr(net)
         same(other(x)[0], y)
-    chosen = {name: value for name, value in options.items() if name != "peephole"}  # tensors tell it
+    chosen = {name: value for name, value in options.items() if name not in TOLD}
     same(type(net).from_state_dict(net.state_dict(), **chosen)(x)[0], y)
     small = tr.quantize(net, "int8")
     small.save(tmp_path / "small.safetensors")
@@ -330,7 +344,8 @@ def test_fit_learns(layer, options):
     y = x + np.concatenate([np.zeros((64, 1, 1), np.float32), x[:, :-1]], 1)
     for t in range(2, 12 if (layer, options) in SMALL else 0):
         y[:, t] = x[:, t] + y[:, t - 1] / 2
-    net = tr.Sequential(getattr(tr, layer)(1, 12, batch_first=True, **options), tr.Linear(12, 1))
+    x = np.concatenate([x, np.ones_like(x)], -1)  # layer normalisation takes the size off a single number
+    net = tr.Sequential(getattr(tr, layer)(2, 12, batch_first=True, **options), tr.Linear(12, 1))
     adam = tr.optim.Adam(net, lr=0.02)
     losses = net.fit(x, y, 25, 16, loss="mse", optimizer=adam, seed=1, verbose=0)["loss"]
     assert losses[-1] < losses[0] / 10, losses
@@ -339,57 +354,131 @@ def test_fit_learns(layer, options):
 # ---- ONNX Runtime ----------------------------------------------------------------------------------------
 
 
-def from_onnx(name):
-    """The layer, its input, initial state and ONNX Runtime's outputs."""
-    path = ONNX / f"{name}.npz"
-    if not path.exists():
-        pytest.skip("no ONNX Runtime outputs here")
-    with np.load(path) as read:
-        had = {key: read[key] for key in read.files}
-    coupled, gru = "input_forget" in name, name.startswith("gru")
-    order = (1, 0, 2) if gru else (0, 3, 1) if coupled else (0, 2, 3, 1)  # of ONNX' z r n, or i o f g
-    hidden = had["in_R"].shape[-1]
+ORDER = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}  # our gates in ONNX' i, z r n and i o f g
+WORD = re.compile("(?<!^)(?=[A-Z])")
+
+
+def of_onnx(op, attributes, arrays):
+    """The layer of an ONNX node with such attributes and inputs W, R, B and P."""
+    hidden = arrays["R"].shape[-1]
+    coupled = bool(attributes.get("input_forget"))
+    order = (0, 3, 1) if coupled else ORDER[op]
 
     def rows(array):
         return np.concatenate([array[gate * hidden : (gate + 1) * hidden] for gate in order])
 
     tensors = {}
-    for d, reverse in enumerate(("", "_reverse")[: len(had["in_W"])]):
-        tensors[f"weight_ih_l0{reverse}"] = rows(had["in_W"][d])
-        tensors[f"weight_hh_l0{reverse}"] = rows(had["in_R"][d])
-        bias_ih, bias_hh = np.split(had["in_B"][d], 2)
+    for d, reverse in enumerate(("", "_reverse")[: len(arrays["W"])]):
+        tensors[f"weight_ih_l0{reverse}"] = rows(arrays["W"][d])
+        tensors[f"weight_hh_l0{reverse}"] = rows(arrays["R"][d])
+        bias_ih, bias_hh = np.split(arrays["B"][d], 2)
         tensors[f"bias_ih_l0{reverse}"], tensors[f"bias_hh_l0{reverse}"] = rows(bias_ih), rows(bias_hh)
-        if "in_P" in had:  # i o f
-            i, o, f = np.split(had["in_P"][d], 3)
+        if "P" in arrays:  # i o f
+            i, o, f = np.split(arrays["P"][d], 3)
             tensors[f"weight_peephole_l0{reverse}"] = np.concatenate([i, o] if coupled else [i, f, o])
-    kind = tr.GRU if gru else tr.LSTM
-    net = kind.from_state_dict(tensors, **({"reset_after": False} if gru else {"coupled": coupled}))
-    state = {key.removeprefix("in_"): had[key] for key in ("in_h", "in_c") if key in had}
-    return net, had, state
+    options = {"clip": attributes.get("clip")}
+    if op == "GRU":
+        options["reset_after"] = bool(attributes.get("linear_before_reset"))
+    if op == "LSTM":
+        options["coupled"] = coupled
+    alpha, beta = (list(attributes.get(f"activation_{which}", ())) for which in ("alpha", "beta"))
+    functions = []
+    for word in attributes.get("activations", ()):
+        name = WORD.sub("_", word).lower()
+        numbers = [list_.pop(0) for list_, _ in zip((alpha, beta), FUNCTIONS[name], strict=False) if list_]
+        functions.append((name, *numbers))
+    names = {
+        "RNN": ["nonlinearity"],
+        "GRU": ["recurrent_activation", "activation"],
+        "LSTM": ["recurrent_activation", "activation", "output_activation"],
+    }[op]
+    if functions:
+        ways = [functions[d * len(names) :][: len(names)] for d in range(len(arrays["W"]))]
+        pairs = [way if len(way) > 1 else way[0] for way in zip(*ways, strict=True)]
+        options |= dict(zip(names, pairs, strict=True))
+    return getattr(tr, op).from_state_dict(tensors, **options)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "gru_plain",
-        "gru_bidirectional",
-        "gru_initial_states",
-        "gru_sequence_lens",
-        "gru_bidir+lens",
-        "lstm_peepholes",
-        "lstm_peepholes_bidir",
-        "lstm_input_forget1",
-        "lstm_input_forget+p",
-    ],
-)
-def test_as_onnx_runtime(name):
-    net, had, state = from_onnx(name)
-    lengths = had.get("in_L")
-    y, final = net(had["in_X"], state=state or None, lengths=lengths)
-    want = had["out_0_ort"]  # (T, directions, B, H)
-    np.testing.assert_allclose(y, np.concatenate([*want.swapaxes(0, 1)], -1), atol=2e-6)
-    for i, part in enumerate(final if isinstance(final, tuple) else (final,)):
-        np.testing.assert_allclose(part, had[f"out_{i + 1}_ort"], atol=2e-6)
+def assert_as_onnx(net, x, outputs, lengths=None, state=None):
+    """Compare with ONNX' outputs Y (T, directions, B, H), Y_h and Y_c."""
+    y, final = net(x, state=state or None, lengths=lengths)
+    final = final if isinstance(final, tuple) else (final,)
+    want = [np.concatenate([*outputs[0].swapaxes(0, 1)], -1), *outputs[1:]]
+    for part, array in zip((y, *final), want, strict=True):
+        np.testing.assert_allclose(part, array, rtol=2e-5, atol=2e-6)
+
+
+NODES = [
+    path.stem
+    for path in sorted(ONNX.glob("*.onnx"))
+    if "layout1" not in path.stem and "reverse" not in path.stem
+]
+
+
+@pytest.mark.parametrize("name", NODES or [None])
+def test_recorded_onnx_nodes(name):
+    """ONNX Runtime's recorded outputs; reverse nodes and layout 1 are for who reads ONNX files."""
+    onnx = pytest.importorskip("onnx")
+    if name is None:
+        pytest.skip("no ONNX Runtime outputs here")
+    (node,) = onnx.load(ONNX / f"{name}.onnx").graph.node
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    attributes["activations"] = [word.decode() for word in attributes.get("activations", ())]
+    with np.load(ONNX / f"{name}.npz") as read:
+        had = {key: read[key] for key in read.files}
+    arrays = {key.removeprefix("in_"): array for key, array in had.items() if key.startswith("in_")}
+    outputs = [had[f"out_{i}_ort"] for i in range(2 + (node.op_type == "LSTM"))]
+    state = {key: arrays[key] for key in ("h", "c") if key in arrays}
+    assert_as_onnx(of_onnx(node.op_type, attributes, arrays), arrays["X"], outputs, arrays.get("L"), state)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_onnx_nodes(seed):
+    """Random attributes, in ONNX Runtime as it is installed."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    draw = Draw(seed)
+    op = ("RNN", "GRU", "LSTM")[seed % 3]
+    gates, count = {"RNN": (1, 1), "GRU": (3, 2), "LSTM": (4, 3)}[op]
+    ways, inputs, hidden, steps, batch = draw.int(1, 2), draw.int(1, 9), draw.int(1, 20), draw.int(1, 6), 3
+    words = {"".join(map(str.title, name.split("_"))): defaults for name, defaults in FUNCTIONS.items()}
+    chosen = [str(draw.rng.choice(list(words))) for _ in range(count * ways)]
+    attributes = {
+        "hidden_size": hidden,
+        "direction": "bidirectional" if ways == 2 else "forward",
+        "activations": chosen,
+        "clip": 0.8,
+    }
+    for place, which in enumerate(("alpha", "beta")):
+        number = [float(draw.rng.uniform(0.2, 0.9)) for word in chosen if len(words[word]) > place]
+        if number:
+            attributes[f"activation_{which}"] = number
+    if op == "GRU" and draw.flip():
+        attributes["linear_before_reset"] = 1
+    arrays = {
+        "W": draw.normal(ways, gates * hidden, inputs) / 2,
+        "R": draw.normal(ways, gates * hidden, hidden) / 4,
+        "B": draw.normal(ways, 2 * gates * hidden) / 2,
+    }
+    if op == "LSTM":
+        attributes["input_forget"] = draw.int(0, 1)
+        if draw.flip():
+            arrays["P"] = draw.normal(ways, 3 * hidden) / 2
+    x = draw.normal(steps, batch, inputs)
+    given = {"X": x, **arrays}
+    names = ["X", "W", "R", "B", "", "", "", "P"][: 8 if "P" in arrays else 4]
+    outputs = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
+    node = onnx.helper.make_node(op, names, outputs, **attributes)
+    float32 = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [node],
+        op,
+        [onnx.helper.make_tensor_value_info(name, float32, array.shape) for name, array in given.items()],
+        [onnx.helper.make_tensor_value_info(name, float32, None) for name in outputs],
+    )
+    opset = [onnx.helper.make_opsetid("", 14)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert_as_onnx(of_onnx(op, attributes, arrays), x, session.run(None, given))
 
 
 def test_cases_reach_every_option():

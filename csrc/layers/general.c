@@ -1,0 +1,732 @@
+/* Recurrent cells with options: any activations and a clip, as ONNX has them. What the cells of cells/ compute in one walk
+ * over the weights, a step does here in three: products, functions of each gate (kernels/maps.def), and what joins the
+ * gates, in plain C. That is compiled once for all instruction sets, and has the same bits on all.
+ *
+ *     a = Wx x + b_ih + Wh h + b_hh, clipped to +-clip where a function reads it
+ *
+ *     RNN    h' = g(a)
+ *     LSTM   i, f, o = f(a + p c), o with c';  c' = f c + i g(a),  h' = o h(c'); coupled: f is 1 - i
+ *     GRU    r, z = f(a),  n = g(Wx x + b_ih + r (Wh h + b_hh)),  h' = n + z (h - n)
+ *     the same, before: n = g(Wx x + b_ih + Wh (r h) + b_hh)
+ *
+ * With layer normalisation (Ba, Kiros and Hinton, 2016) Wx x and Wh h become LN(Wx x) and LN(Wh h), each over all gates of
+ * a row, with a gain, before biases are added; and an LSTM's h' = o h(LN(c')), with gain and bias.
+ *
+ * The tape keeps the sums a, from which the backward pass has the functions and their slopes. Sums below TRNN_TINY count
+ * as zeros, and states and their gradients become zeros.
+ */
+#include "recurrent.h"
+
+enum { GATE, CANDIDATE, OUTPUT };
+
+/* A step of one cell: what all its rows share. */
+typedef struct {
+    const trnn_kernels *isa;
+    const trnn_cell_facts *facts;
+    const trnn_recurrent_args *args;
+    const trnn_cell_activation *functions;
+    size_t units, packed; /* H, and a multiple of a panel */
+    size_t gates, first;  /* of this round; of those before */
+    int two, last;        /* rounds; 1: this is the last one */
+    const trnn_cell_norm *norm;
+    float *next; /* the next array */
+} general;
+
+/* An array of H numbers in whole panels, the rest zeros. */
+TRNN_NOINLINE float *array_of(general *g)
+{
+    float *array = g->next;
+    g->next += g->packed;
+    trnn_zero(array + g->units, (g->packed - g->units) * sizeof(float));
+    return array;
+}
+
+static general general_of(const trnn_kernels *isa, const trnn_cell_facts *facts, int round,
+                          const trnn_recurrent_args *args, const trnn_cell_activation *functions, float *work)
+{
+    const size_t units = (size_t)args->hidden_size;
+    return (general){.isa = isa,
+                     .facts = facts,
+                     .args = args,
+                     .functions = functions,
+                     .units = units,
+                     .packed = (units + TRNN_PANEL - 1) / TRNN_PANEL * TRNN_PANEL,
+                     .gates = (size_t)trnn_round_gates(facts, round),
+                     .first = round ? (size_t)trnn_round_gates(facts, 0) : 0,
+                     .two = facts->second > 0,
+                     .last = round || !facts->second,
+                     .next = work};
+}
+
+#define EPS 1e-5f
+
+static float no_tiny(float a) { return a < TRNN_TINY && a > -TRNN_TINY ? 0.0f : a; }
+
+/* The i-th of `count` vectors that are packed side by side, from and to an array. */
+TRNN_NOINLINE float *unpacked(general *g, const float *row, size_t i, size_t count)
+{
+    float *array = array_of(g);
+    for (size_t j = 0; j < g->packed; j += TRNN_PANEL)
+        trnn_copy(array + j, row + j * count + i * TRNN_PANEL, TRNN_PANEL * sizeof(float));
+    return array;
+}
+TRNN_NOINLINE void pack_into(const general *g, float *row, size_t i, size_t count, const float *array)
+{
+    for (size_t j = 0; j < g->packed; j += TRNN_PANEL)
+        trnn_copy(row + j * count + i * TRNN_PANEL, array + j, TRNN_PANEL * sizeof(float));
+}
+
+/* Arithmetic on arrays, functions once for all cells. y may be any of the others. */
+TRNN_NOINLINE void flush(const general *g, float *y)
+{
+    for (size_t j = 0; j < g->units; j++) y[j] = no_tiny(y[j]);
+}
+TRNN_NOINLINE void multiply(const general *g, float *y, const float *a, const float *b)
+{
+    for (size_t j = 0; j < g->units; j++) y[j] = a[j] * b[j];
+}
+TRNN_NOINLINE void add(const general *g, float *y, const float *a)
+{
+    for (size_t j = 0; j < g->units; j++) y[j] += a[j];
+}
+TRNN_NOINLINE void subtract(const general *g, float *y, const float *a, const float *b)
+{
+    for (size_t j = 0; j < g->units; j++) y[j] = a[j] - b[j];
+}
+TRNN_NOINLINE void add_product(const general *g, float *y, const float *a, const float *b)
+{
+    for (size_t j = 0; j < g->units; j++) y[j] += a[j] * b[j];
+}
+TRNN_NOINLINE float *one_minus(general *g, const float *a)
+{
+    float *y = array_of(g);
+    for (size_t j = 0; j < g->units; j++) y[j] = 1.0f - a[j];
+    return y;
+}
+
+/* ---- layer normalisation: lines of gates * H numbers, without padding ---------------------------------- */
+
+/* A line, with what `count` vectors that are packed side by side have in it. */
+TRNN_NOINLINE float *line_of(general *g, const float *row)
+{
+    float *line = g->next;
+    g->next += g->gates * g->packed;
+    const size_t whole = g->units / TRNN_PANEL * TRNN_PANEL, rest = g->units - whole;
+    for (size_t i = 0; i < g->gates; i++) {
+        const float *from = row + i * TRNN_PANEL;
+        float *to = line + i * g->units;
+        for (size_t j = 0; j < whole; j += TRNN_PANEL)
+            trnn_copy(to + j, from + j * g->gates, TRNN_PANEL * sizeof(float));
+        if (rest) trnn_copy(to + whole, from + whole * g->gates, rest * sizeof(float));
+    }
+    return line;
+}
+
+/* y = LN(x) */
+static void normalise(const general *g, const float *x, float *y, size_t size, const float *gain,
+                      const float *bias)
+{
+    TRNN_KERNEL(g->isa, layer_norm_f32)(x, y, size, EPS, gain, bias);
+}
+
+/* From d, the gradient of y, to that of x, in place; adds those of gain and bias to `gains` and `biases` (NULL: none). */
+TRNN_NOINLINE void normalise_back(const general *g, const float *x, float *d, size_t size, const float *gain,
+                                  float *gains, float *biases)
+{
+    const trnn_standard own = trnn_standard_of(g->isa, x, size, EPS);
+    for (size_t j = 0; j < size; j++) gains[j] += d[j] * (x[j] * own.scale + own.shift);
+    for (size_t j = 0; biases && j < size; j++) biases[j] += d[j];
+    trnn_standard_backward(own, x, d, d, size, gain, 1);
+}
+
+/* ---- functions ------------------------------------------------------------------------------------- */
+
+#define MAP(name, x, y, k)              TRNN_KERNEL(g->isa, map_##name)(x, y, g->units, k)
+#define MAP_BACK(name, x, y, dy, dx, k) TRNN_KERNEL(g->isa, map_##name##_back)(x, y, dy, dx, g->units, k)
+
+static const float unit_range[] = {0.0f, 1.0f}, no_threshold[] = {1.0f, 3.4e38f};
+
+/* In one pass, since it is the cheapest of gates; a NaN stays. */
+static void hard_sigmoid(const general *g, trnn_cell_activation f, const float *x, float *y)
+{
+    for (size_t j = 0; j < g->units; j++) {
+        const float a = f.alpha * x[j] + f.beta, low = a < 0.0f ? 0.0f : a;
+        y[j] = low > 1.0f ? 1.0f : low;
+    }
+}
+
+/* y = f(clip(x)) with the `which` function; the output's is of c', which is not clipped. No overlap. */
+TRNN_NOINLINE void apply(const general *g, int which, const float *x, float *y)
+{
+    const trnn_cell_activation f = g->functions[which];
+    const float clip = which == OUTPUT ? 0.0f : g->args->clip, bounds[] = {-clip, clip};
+    const float line[] = {f.alpha, f.beta}, inner[] = {f.beta, 0.0f}, outer[] = {f.alpha, 0.0f};
+    const float curve[] = {f.alpha, 1.0f, 1.0f};
+    if (clip > 0.0f) {
+        MAP(clip, x, y, bounds);
+        x = y;
+    }
+    switch (f.function) {
+    case TRNN_SIGMOID: MAP(sigmoid, x, y, NULL); break;
+    case TRNN_TANH: MAP(tanh, x, y, NULL); break;
+    case TRNN_RELU: MAP(relu, x, y, NULL); break;
+    case TRNN_AFFINE: MAP(scale, x, y, line); break;
+    case TRNN_LEAKY_RELU: MAP(leaky_relu, x, y, line); break;
+    case TRNN_THRESHOLDED_RELU:
+        for (size_t j = 0; j < g->units; j++) y[j] = x[j] < f.alpha ? 0.0f : x[j];
+        break;
+    case TRNN_SCALED_TANH:
+        MAP(scale, x, y, inner);
+        MAP(tanh, y, y, NULL);
+        MAP(scale, y, y, outer);
+        break;
+    case TRNN_HARD_SIGMOID: hard_sigmoid(g, f, x, y); break;
+    case TRNN_ELU: MAP(elu, x, y, curve); break;
+    case TRNN_SOFTSIGN: MAP(softsign, x, y, NULL); break;
+    default: MAP(softplus, x, y, no_threshold);
+    }
+}
+
+/* d, the gradient of y, becomes that of x. */
+TRNN_NOINLINE void apply_back(const general *g, int which, const float *x, const float *y, float *d)
+{
+    const trnn_cell_activation f = g->functions[which];
+    const float clip = which == OUTPUT ? 0.0f : g->args->clip, bounds[] = {-clip, clip};
+    const float line[] = {f.alpha, f.beta}, inner[] = {f.beta, 0.0f}, both[] = {f.alpha * f.beta, 0.0f};
+    const float curve[] = {f.alpha, 1.0f, 1.0f};
+    float *spare = g->next, *other = spare + g->packed;
+    if (clip > 0.0f) {
+        MAP_BACK(clip, x, x, d, d, bounds);
+        MAP(clip, x, spare, bounds);
+        x = spare;
+    }
+    switch (f.function) {
+    case TRNN_SIGMOID: MAP_BACK(sigmoid, x, y, d, d, NULL); break;
+    case TRNN_TANH: MAP_BACK(tanh, x, y, d, d, NULL); break;
+    case TRNN_RELU: MAP_BACK(relu, x, y, d, d, NULL); break;
+    case TRNN_AFFINE: MAP_BACK(scale, x, y, d, d, line); break;
+    case TRNN_LEAKY_RELU: MAP_BACK(leaky_relu, x, y, d, d, line); break;
+    case TRNN_THRESHOLDED_RELU:
+        for (size_t j = 0; j < g->units; j++) d[j] = x[j] < f.alpha ? 0.0f : d[j];
+        break;
+    case TRNN_SCALED_TANH:
+        MAP(scale, x, spare, inner);
+        MAP(tanh, spare, other, NULL);
+        MAP_BACK(tanh, spare, other, d, d, NULL);
+        MAP_BACK(scale, spare, other, d, d, both);
+        break;
+    case TRNN_HARD_SIGMOID:
+        MAP(scale, x, spare, line);
+        MAP_BACK(clip, spare, spare, d, d, unit_range);
+        MAP_BACK(scale, spare, spare, d, d, line);
+        break;
+    case TRNN_ELU: MAP_BACK(elu, x, y, d, d, curve); break;
+    case TRNN_SOFTSIGN: MAP_BACK(softsign, x, y, d, d, NULL); break;
+    default: MAP_BACK(softplus, x, y, d, d, no_threshold);
+    }
+}
+
+/* An array of f(x). */
+TRNN_NOINLINE float *applied(general *g, int which, const float *x)
+{
+    float *y = array_of(g);
+    apply(g, which, x, y);
+    return y;
+}
+
+static float *product_of_arrays(general *g, const float *a, const float *b)
+{
+    float *y = array_of(g);
+    multiply(g, y, a, b);
+    return y;
+}
+
+/* ---- forward pass ---------------------------------------------------------------------------------- */
+
+/* The two parts of a row's sums, packed; with layer normalisation as lines, before and after it. */
+typedef struct {
+    const float *x, *hidden;
+    const float *bias_hh; /* packed, of apart gates */
+    float *line_x, *line_hidden, *normal_x, *normal_hidden;
+} general_sums;
+
+TRNN_NOINLINE general_sums sums_of(general *g, const float *x, const float *hidden, const float *bias_hh)
+{
+    general_sums sums = {x, hidden, bias_hh, NULL, NULL, NULL, NULL};
+    if (!g->norm) return sums;
+    const size_t size = g->gates * g->units;
+    sums.line_x = line_of(g, x);
+    sums.line_hidden = line_of(g, hidden);
+    sums.normal_x = g->next;
+    sums.normal_hidden = sums.normal_x + g->gates * g->packed;
+    g->next = sums.normal_hidden + g->gates * g->packed;
+    normalise(g, sums.line_x, sums.normal_x, size, g->norm->ih, NULL);
+    normalise(g, sums.line_hidden, sums.normal_hidden, size, g->norm->hh, NULL);
+    return sums;
+}
+
+/* A gate of them: its input part and its hidden part, biases included. */
+TRNN_NOINLINE float *part_of(general *g, const float *packed, const float *normal, const float *bias,
+                             size_t gate)
+{
+    if (!g->norm) return unpacked(g, packed, gate, g->gates);
+    float *a = array_of(g);
+    trnn_copy(a, normal + gate * g->units, g->units * sizeof(float));
+    if (bias) add(g, a, unpacked(g, bias, gate, g->gates));
+    return a;
+}
+static float *input_part(general *g, const general_sums *sums, size_t gate)
+{
+    return part_of(g, sums->x, sums->normal_x, g->norm ? g->norm->bias : NULL, gate);
+}
+static float *hidden_part(general *g, const general_sums *sums, size_t gate)
+{
+    return part_of(g, sums->hidden, sums->normal_hidden, NULL, gate);
+}
+
+/* An apart gate's, with its bias. */
+static float *apart_part(general *g, const general_sums *sums, size_t gate)
+{
+    float *a = hidden_part(g, sums, gate);
+    if (sums->bias_hh) add(g, a, unpacked(g, sums->bias_hh, gate, g->gates));
+    return a;
+}
+
+/* A row: its sums, and where what it leaves goes. */
+typedef struct {
+    general_sums sums;
+    const float *h, *between;
+    float *state, *y, *tape, *tape_h;
+    int shows;
+} general_row;
+
+/* The sum of a gate. */
+TRNN_NOINLINE float *sum_of(general *g, const general_sums *sums, size_t gate)
+{
+    if (g->norm) {
+        float *normal = input_part(g, sums, gate);
+        add(g, normal, hidden_part(g, sums, gate));
+        flush(g, normal);
+        return normal;
+    }
+    float *a = array_of(g);
+    const float *x = sums->x + gate * TRNN_PANEL, *hidden = sums->hidden + gate * TRNN_PANEL;
+    const size_t wide = g->gates * TRNN_PANEL;
+    for (size_t j = 0; j < g->packed; j += TRNN_PANEL, x += wide, hidden += wide)
+        for (size_t i = 0; i < TRNN_PANEL; i++) a[j + i] = no_tiny(x[i] + hidden[i]);
+    return a;
+}
+
+TRNN_NOINLINE void keep(const general *g, const general_row *row, size_t gate, const float *sum,
+                        const float *y)
+{
+    if (row->tape && (row->shows || !g->norm)) pack_into(g, row->tape, gate, g->gates, row->shows ? y : sum);
+}
+
+/* The sum with what a peephole sees. */
+static void add_seen(const general *g, const float *p, const float *c, float *a)
+{
+    if (!p) return;
+    add_product(g, a, p, c);
+    flush(g, a);
+}
+
+/* The gates of an LSTM: numbers of each, and the peepholes, NULL where there are none. */
+typedef struct {
+    int coupled;
+    size_t candidate, output;
+    const float *p_i, *p_f, *p_o;
+} lstm_gates;
+
+TRNN_NOINLINE lstm_gates lstm_gates_of(general *g, const float *vectors)
+{
+    const int coupled = g->facts->gates == 3;
+    lstm_gates at = {coupled, coupled ? 1 : 2, coupled ? 2 : 3, NULL, NULL, NULL};
+    if (!vectors) return at;
+    at.p_i = unpacked(g, vectors, 0, at.output);
+    at.p_f = coupled ? NULL : unpacked(g, vectors, 1, at.output);
+    at.p_o = unpacked(g, vectors, at.candidate, at.output);
+    return at;
+}
+
+/* c = f c + i g */
+static void next_cell(const general *g, float *c, const float *f, const float *i, const float *candidate)
+{
+    multiply(g, c, f, c);
+    add_product(g, c, i, candidate);
+    flush(g, c);
+}
+
+/* What the output's function reads: c', or LN(c'). */
+static const float *normal_cell(general *g, const float *c)
+{
+    if (!g->norm) return c;
+    float *normal = array_of(g);
+    normalise(g, c, normal, g->units, g->norm->c, g->norm->c_bias);
+    return normal;
+}
+
+static void lstm_row(general *g, const lstm_gates *at, const general_row *row)
+{
+    float *c = row->state;
+    float *a_i = sum_of(g, &row->sums, 0), *a_f = at->coupled ? NULL : sum_of(g, &row->sums, 1);
+    float *a_g = sum_of(g, &row->sums, at->candidate), *a_o = sum_of(g, &row->sums, at->output);
+    add_seen(g, at->p_i, c, a_i);
+    add_seen(g, at->p_f, c, a_f);
+    const float *i = applied(g, GATE, a_i), *f = a_f ? applied(g, GATE, a_f) : one_minus(g, i);
+    const float *candidate = applied(g, CANDIDATE, a_g);
+    next_cell(g, c, f, i, candidate);
+    add_seen(g, at->p_o, c, a_o);
+    const float *o = applied(g, GATE, a_o);
+    multiply(g, row->y, o, applied(g, OUTPUT, normal_cell(g, c)));
+    keep(g, row, 0, a_i, i);
+    if (a_f) keep(g, row, 1, a_f, f);
+    keep(g, row, at->candidate, a_g, candidate);
+    keep(g, row, at->output, a_o, o);
+}
+
+/* y = n + z (h - n) */
+static void mix_states(const general *g, const float *z, const float *n, const float *h, float *y)
+{
+    subtract(g, y, h, n);
+    multiply(g, y, y, z);
+    add(g, y, n);
+}
+
+static void gru_row(general *g, const general_row *row)
+{
+    const float *a_r = sum_of(g, &row->sums, 0), *a_z = sum_of(g, &row->sums, 1);
+    const float *r = applied(g, GATE, a_r), *z = applied(g, GATE, a_z);
+    float *a_n = input_part(g, &row->sums, 2), *hidden = apart_part(g, &row->sums, 2);
+    add_product(g, a_n, r, hidden);
+    flush(g, a_n);
+    const float *n = applied(g, CANDIDATE, a_n);
+    mix_states(g, z, n, row->h, row->y);
+    keep(g, row, 0, a_r, r);
+    keep(g, row, 1, a_z, z);
+    keep(g, row, 2, a_n, n);
+    if (row->tape_h && !g->norm) pack_into(g, row->tape_h, 2, g->gates, hidden);
+}
+
+static void gru_before_row(general *g, const general_row *row)
+{
+    if (!g->last) {
+        const float *a_r = sum_of(g, &row->sums, 0), *a_z = sum_of(g, &row->sums, 1),
+                    *r = applied(g, GATE, a_r);
+        keep(g, row, 0, a_r, r);
+        keep(g, row, 1, a_z, row->shows ? applied(g, GATE, a_z) : a_z);
+        multiply(g, row->y, r, row->h);
+        return;
+    }
+    const float *a_n = sum_of(g, &row->sums, 0), *n = applied(g, CANDIDATE, a_n);
+    const float *kept = unpacked(g, row->between, 1, g->first);
+    mix_states(g, row->shows ? kept : applied(g, GATE, kept), n, row->h, row->y);
+    keep(g, row, 0, a_n, n);
+}
+
+static void rnn_row(general *g, const general_row *row)
+{
+    const float *a = sum_of(g, &row->sums, 0);
+    apply(g, CANDIDATE, a, row->y);
+    keep(g, row, 0, a, row->y);
+}
+
+TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, const trnn_cell_facts *facts,
+                                int round)
+{
+    general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
+    g.norm = cell->norm;
+    const size_t wide = g.gates * g.packed, rows = (size_t)cell->rows, all = rows * wide;
+    float *hidden = g.next, *from_x = hidden + all;
+    g.next = from_x + all;
+    trnn_product product =
+        trnn_product_of(cell->hidden, cell->rows, (int32_t)wide, NULL, cell->h, hidden, cell->scratch);
+    product.x_stride = cell->h_stride;
+    product.descending = cell->descending;
+    TRNN_KERNEL(isa, product)(&product);
+    if (cell->input) {
+        trnn_product input = *cell->input;
+        input.rows = cell->rows;
+        input.cols = (int32_t)wide;
+        input.y = from_x;
+        input.y_stride = wide;
+        TRNN_KERNEL(isa, product)(&input);
+    }
+    const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
+    float *const arrays = g.next;
+    for (size_t r = 0; r < rows; r++, g.next = arrays) {
+        const size_t sums = r * cell->gates_stride;
+        const general_row row = {
+            .sums = sums_of(&g, cell->input ? from_x + r * wide : cell->gates + sums, hidden + r * wide,
+                            facts->apart ? cell->bias_hh : NULL),
+            .h = round ? cell->before + r * cell->before_stride : cell->h + r * cell->h_stride,
+            .between = round ? cell->between + sums : NULL,
+            .state = facts->states ? cell->states + r * cell->states_stride : NULL,
+            .y = cell->y + r * cell->y_stride,
+            .tape = cell->tape ? cell->tape + sums : NULL,
+            .tape_h = cell->tape && facts->apart ? cell->tape_h + sums : NULL,
+            .shows = cell->shows,
+        };
+        if (cell->tape && cell->norm && !cell->shows)
+            trnn_copy(cell->tape_h + sums, hidden + r * wide, wide * sizeof(float));
+        if (facts->states)
+            lstm_row(&g, &at, &row);
+        else if (facts->gates == 1)
+            rnn_row(&g, &row);
+        else if (g.two)
+            gru_before_row(&g, &row);
+        else
+            gru_row(&g, &row);
+        flush(&g, row.y);
+    }
+}
+
+/* ---- backward pass --------------------------------------------------------------------------------- */
+
+/* A row: its sums, which become their gradients, and the gradient of what it wrote. */
+typedef struct {
+    float *gates, *hidden, *between, *dvectors, *own, *dstate;
+    const float *h, *state, *dh;
+    general_sums sums; /* with layer normalisation; then these are their gradients, as lines: */
+    float *dx, *dhidden;
+    float *dnorm, *dnorm_c; /* as trnn_norm_size has them, those of c' last */
+} general_row_back;
+
+/* A gate's sum on the tape, and its gradient in its place; also for the hidden part, where one is apart. */
+static float *kept_sum(general *g, const general_row_back *row, size_t gate)
+{
+    return g->norm ? sum_of(g, &row->sums, gate) : unpacked(g, row->gates, gate, g->gates);
+}
+TRNN_NOINLINE void sum_gradient(const general *g, const general_row_back *row, size_t gate, const float *da)
+{
+    if (g->norm) {
+        trnn_copy(row->dx + gate * g->units, da, g->units * sizeof(float));
+        trnn_copy(row->dhidden + gate * g->units, da, g->units * sizeof(float));
+        return;
+    }
+    pack_into(g, row->gates, gate, g->gates, da);
+    if (g->facts->apart) pack_into(g, row->hidden, gate, g->gates, da);
+}
+
+/* a d, and back through the function of x, whose value is y. */
+TRNN_NOINLINE float *gradient_of(general *g, int which, const float *x, const float *y, const float *a,
+                                 const float *d)
+{
+    float *da = product_of_arrays(g, a, d);
+    apply_back(g, which, x, y, da);
+    return da;
+}
+
+static void lstm_row_back(general *g, const lstm_gates *at, const general_row_back *row)
+{
+    const float *c = row->state, *dh = row->dh;
+    float *a_i = kept_sum(g, row, 0), *a_f = at->coupled ? NULL : kept_sum(g, row, 1);
+    float *a_g = kept_sum(g, row, at->candidate), *a_o = kept_sum(g, row, at->output);
+    if (g->norm) {
+        add_seen(g, at->p_i, c, a_i);
+        add_seen(g, at->p_f, c, a_f);
+    }
+    const float *i = applied(g, GATE, a_i), *f = a_f ? applied(g, GATE, a_f) : one_minus(g, i);
+    const float *candidate = applied(g, CANDIDATE, a_g);
+    float *after = array_of(g), *seen = array_of(g), *before = row->dstate;
+    trnn_copy(after, c, g->units * sizeof(float));
+    next_cell(g, after, f, i, candidate);
+    if (g->norm) add_seen(g, at->p_o, after, a_o);
+    const float *o = applied(g, GATE, a_o), *read = normal_cell(g, after), *t = applied(g, OUTPUT, read);
+    const float *da_o = gradient_of(g, GATE, a_o, o, dh, t);
+    float *dc = gradient_of(g, OUTPUT, read, t, dh, o);
+    if (g->norm) normalise_back(g, after, dc, g->units, g->norm->c, row->dnorm_c, row->dnorm_c + g->units);
+    add(g, dc, row->dstate);
+    if (at->p_o) add_product(g, dc, da_o, at->p_o);
+    if (a_f)
+        trnn_copy(seen, candidate, g->units * sizeof(float));
+    else
+        subtract(g, seen, candidate, c);
+    const float *da_i = gradient_of(g, GATE, a_i, i, dc, seen);
+    const float *da_f = a_f ? gradient_of(g, GATE, a_f, f, dc, c) : NULL;
+    sum_gradient(g, row, 0, da_i);
+    if (da_f) sum_gradient(g, row, 1, da_f);
+    sum_gradient(g, row, at->candidate, gradient_of(g, CANDIDATE, a_g, candidate, dc, i));
+    sum_gradient(g, row, at->output, da_o);
+    multiply(g, before, dc, f);
+    if (at->p_i) {
+        add_product(g, before, da_i, at->p_i);
+        pack_into(g, row->dvectors, 0, at->output, product_of_arrays(g, da_i, c));
+        pack_into(g, row->dvectors, at->candidate, at->output, product_of_arrays(g, da_o, after));
+    }
+    if (at->p_f) {
+        add_product(g, before, da_f, at->p_f);
+        pack_into(g, row->dvectors, 1, at->output, product_of_arrays(g, da_f, c));
+    }
+    flush(g, before);
+}
+
+/* dh through z and n = g(a_n): the gradients of their sums; and of h by z. */
+TRNN_NOINLINE void mix_states_back(general *g, const general_row_back *row, const float *a_z,
+                                   const float *a_n, const float **da_z, const float **da_n)
+{
+    const float *z = applied(g, GATE, a_z), *n = applied(g, CANDIDATE, a_n);
+    float *by_z = array_of(g);
+    subtract(g, by_z, row->h, n);
+    multiply(g, row->own, row->dh, z);
+    *da_z = gradient_of(g, GATE, a_z, z, row->dh, by_z);
+    *da_n = gradient_of(g, CANDIDATE, a_n, n, row->dh, one_minus(g, z));
+}
+
+static void gru_row_back(general *g, const general_row_back *row)
+{
+    const float *a_r = kept_sum(g, row, 0), *a_z = kept_sum(g, row, 1), *r = applied(g, GATE, a_r);
+    const float *hidden = g->norm ? apart_part(g, &row->sums, 2) : unpacked(g, row->hidden, 2, g->gates);
+    float *a_n = g->norm ? input_part(g, &row->sums, 2) : kept_sum(g, row, 2);
+    if (g->norm) {
+        add_product(g, a_n, r, hidden);
+        flush(g, a_n);
+    }
+    const float *da_z, *da_n;
+    mix_states_back(g, row, a_z, a_n, &da_z, &da_n);
+    sum_gradient(g, row, 0, gradient_of(g, GATE, a_r, r, da_n, hidden));
+    sum_gradient(g, row, 1, da_z);
+    sum_gradient(g, row, 2, da_n);
+    const float *da_hidden = product_of_arrays(g, da_n, r);
+    if (g->norm)
+        trnn_copy(row->dhidden + 2 * g->units, da_hidden, g->units * sizeof(float));
+    else
+        pack_into(g, row->hidden, 2, g->gates, da_hidden);
+}
+
+static void gru_before_row_back(general *g, const general_row_back *row)
+{
+    if (g->last) {
+        const float *a_z = unpacked(g, row->between, 1, g->first), *a_n = kept_sum(g, row, 0), *da_z, *da_n;
+        mix_states_back(g, row, a_z, a_n, &da_z, &da_n);
+        pack_into(g, row->between, 1, g->first, da_z);
+        sum_gradient(g, row, 0, da_n);
+        return;
+    }
+    const float *a_r = kept_sum(g, row, 0), *r = applied(g, GATE, a_r);
+    sum_gradient(g, row, 0, gradient_of(g, GATE, a_r, r, row->dh, row->h));
+    add_product(g, row->own, row->dh, r);
+}
+
+static void rnn_row_back(general *g, const general_row_back *row)
+{
+    const float *a = kept_sum(g, row, 0), *y = applied(g, CANDIDATE, a);
+    float *da = array_of(g);
+    trnn_copy(da, row->dh, g->units * sizeof(float));
+    apply_back(g, CANDIDATE, a, y, da);
+    sum_gradient(g, row, 0, da);
+}
+
+/* Adds a line to a packed vector, or puts it there. */
+TRNN_NOINLINE void pack_line(general *g, float *packed, const float *line, int adds)
+{
+    float *const arrays = g->next;
+    for (size_t gate = 0; gate < g->gates; gate++, g->next = arrays) {
+        float *array = array_of(g);
+        trnn_copy(array, line + gate * g->units, g->units * sizeof(float));
+        if (adds) add(g, array, unpacked(g, packed, gate, g->gates));
+        pack_into(g, packed, gate, g->gates, array);
+    }
+}
+
+/* From the gradients of the normalised parts to those of the products, and of what joins in. */
+static void norm_row_back(general *g, const general_row_back *row)
+{
+    const size_t size = g->gates * g->units, packed = g->gates * g->packed;
+    float *to = row->dnorm;
+    if (g->norm->bias) {
+        pack_line(g, to, row->dx, 1);
+        pack_line(g, to + packed, row->dhidden, 1);
+        to += 2 * packed;
+    }
+    normalise_back(g, row->sums.line_x, row->dx, size, g->norm->ih, to, NULL);
+    normalise_back(g, row->sums.line_hidden, row->dhidden, size, g->norm->hh, to + size, NULL);
+    pack_line(g, row->gates, row->dx, 0);
+    pack_line(g, row->hidden, row->dhidden, 0);
+}
+
+TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *cell,
+                                const trnn_cell_facts *facts, int round)
+{
+    general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
+    g.norm = cell->norm;
+    const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
+    float *const arrays = g.next;
+    for (size_t r = 0; r < (size_t)cell->rows; r++, g.next = arrays) {
+        const size_t sums = r * cell->gates_stride, h = r * cell->h_stride;
+        float *dh = array_of(&g), *own = facts->own ? cell->dh_own + h : NULL;
+        trnn_copy(dh, cell->dh_sum + h, g.units * sizeof(float));
+        flush(&g, dh);
+        if (own && g.last) add(&g, dh, own);
+        if (g.last && cell->dy) add(&g, dh, cell->dy + r * cell->dy_stride);
+        float *dnorm = g.norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
+        general_row_back row = {
+            .gates = cell->gates + sums,
+            .hidden = facts->apart || g.norm ? cell->hidden + sums : NULL,
+            .between = round ? cell->between + sums : NULL,
+            .dvectors = at.p_i ? cell->dvectors + r * cell->dvectors_stride : NULL,
+            .own = own,
+            .dstate = facts->states ? cell->dstates + r * cell->states_stride : NULL,
+            .h = facts->own ? cell->h_before + h : NULL,
+            .state = facts->states ? cell->states_before + r * cell->states_stride : NULL,
+            .dh = dh,
+            .dnorm = dnorm,
+            .dnorm_c = dnorm ? dnorm + cell->dnorm_stride - 2 * g.units : NULL,
+        };
+        if (g.norm) {
+            row.sums = sums_of(&g, row.gates, row.hidden, facts->apart ? cell->bias_hh : NULL);
+            row.dx = g.next;
+            row.dhidden = row.dx + g.gates * g.packed;
+            g.next = row.dhidden + g.gates * g.packed;
+        }
+        if (facts->states)
+            lstm_row_back(&g, &at, &row);
+        else if (facts->gates == 1)
+            rnn_row_back(&g, &row);
+        else if (g.two)
+            gru_before_row_back(&g, &row);
+        else
+            gru_row_back(&g, &row);
+        if (g.norm) norm_row_back(&g, &row);
+        if (own && (!g.two || !g.last)) flush(&g, own);
+    }
+}
+
+/* ---- every cell ------------------------------------------------------------------------------------ */
+
+#define STEPS(lower, step, round)                                                          \
+    static void lower##_##step(const trnn_kernels *isa, const trnn_cell *cell)             \
+    {                                                                                      \
+        general_step(isa, cell, &lower##_kind.facts, round);                               \
+    }                                                                                      \
+    static void lower##_##step##_back(const trnn_kernels *isa, const trnn_cell_back *cell) \
+    {                                                                                      \
+        general_back(isa, cell, &lower##_kind.facts, round);                               \
+    }
+
+#define LAST_ROUND(lower, round, first, first_back, rounds, ...)                                        \
+    STEPS(lower, step, round)                                                                   \
+    static const trnn_recurrent_kind lower##_kind = {                                           \
+        .facts = {.general = 1, __VA_ARGS__}, .step = lower##_step, .round1 = first, .two = rounds}; \
+    static const trnn_recurrent_back lower##_back = {                                           \
+        .step_taped = lower##_step, .step_back = lower##_step_back, .round1_back = first_back}; \
+    TRNN_RECURRENT_LAYER(lower)
+
+#define GENERAL(lower, ...)                        \
+    static const trnn_recurrent_kind lower##_kind; \
+    LAST_ROUND(lower, 0, NULL, NULL, NULL, __VA_ARGS__)
+
+#define GENERAL_TWO(lower, ...)                    \
+    static const trnn_recurrent_kind lower##_kind; \
+    STEPS(lower, step1, 0)                         \
+    LAST_ROUND(lower, 1, lower##_step1, lower##_step1_back, &trnn_recurrent_rounds, __VA_ARGS__)
+
+#define PEEPHOLES .vector_names = {"weight_peephole", "weight_peephole_reverse"}, .peephole = 1
+
+GENERAL(rnn_general, .gates = 1)
+GENERAL(lstm_general, .gates = 4, .states = 1, .gate_names = "ifgo", .projection = 1, .vectors = 3,
+        .layer_norm = 1, PEEPHOLES)
+GENERAL(lstm_coupled_general, .gates = 3, .states = 1, .gate_names = "igo", .projection = 1, .vectors = 2,
+        .layer_norm = 1, PEEPHOLES)
+GENERAL(gru_general, .gates = 3, .apart = 1u << 2, .own = 1, .gate_names = "rzn", .layer_norm = 1)
+GENERAL_TWO(gru_before_general, .gates = 3, .second = 1, .own = 1, .gate_names = "rzn")
