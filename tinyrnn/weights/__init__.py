@@ -40,6 +40,7 @@ SOURCES = (
     "tinyrnn.weights.pytorch",
     "tinyrnn.weights.npz",
     "tinyrnn.weights.shards",
+    "tinyrnn.onnx.wire",
 )
 
 _PICKLE = "a pickle, which could run code and is never loaded"
@@ -56,7 +57,6 @@ _FOREIGN = {
 # The same by suffix, where the content tells too little.
 _FOREIGN_SUFFIXES = {
     ".keras": "a Keras archive: save its arrays with numpy.savez",
-    ".onnx": "ONNX: save its initializers with numpy.savez",
     ".pickle": _PICKLE,
     ".pkl": _PICKLE,
     ".tflite": "TensorFlow Lite",

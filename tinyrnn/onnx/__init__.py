@@ -1,0 +1,1 @@
+"""ONNX files as nets, without the onnx package."""

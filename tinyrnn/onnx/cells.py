@@ -1,0 +1,216 @@
+"""LSTM, GRU and RNN: ONNX's operators as tinyrnn's layers.
+
+ONNX has the gates of an LSTM as ``i o f c`` and those of a GRU as ``z r h``; its outputs are ``Y`` of shape (T,
+directions, B, H), with ``layout=1`` (B, T, directions, H), and the last states, (directions, B, H).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    FRAME,
+    OPEN,
+    TIME,
+    Axis,
+    Retry,
+    Symbol,
+    Unfit,
+    is_frame,
+    part,
+    reframed,
+)
+from tinyrnn.ops import concat
+from tinyrnn.recurrent import GRU, LSTM, RNN
+from tinyrnn.values import Value
+from tinyrnn.weights.spec import Array, shown
+
+# For each operator: its layer, the places in ONNX of PyTorch's gates, and its states.
+CELLS: dict[str, tuple[type[Any], tuple[int, ...], tuple[str, ...]]] = {
+    "LSTM": (LSTM, (0, 2, 3, 1), ("h", "c")),
+    "GRU": (GRU, (1, 0, 2), ("h",)),
+    "RNN": (RNN, (0,), ("h",)),
+}
+
+_DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+
+
+class Direction(NamedTuple):
+    """The weights of one direction of a node, by PyTorch's names."""
+
+    tensors: dict[str, Array]
+    options: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Directions of one layer have the same."""
+        shapes = tuple((name, array.shape) for name, array in self.tensors.items())
+        return shapes, tuple(sorted(self.options.items()))
+
+
+class Level(NamedTuple):
+    """A layer of one or two directions that was built, for the nodes that it stands for.
+
+    Attributes
+    ----------
+    value : Value
+    size : int
+        Of the state of a direction.
+    """
+
+    value: Value
+    size: int
+
+
+def directions_of(op: str, call: Any) -> list[Direction]:
+    """The weights of each direction of a node, the forward one first.
+
+    Raises
+    ------
+    Unfit
+        If they have other shapes than the operator wants, or a formula that no layer has.
+    """
+    attributes = call.attributes
+    kind, order, _ = CELLS[op]
+    count = len(order)
+    w, r = call.array(1, "W"), call.array(2, "R")
+    if w.ndim != 3 or r.ndim != 3:
+        raise Unfit(f"W and R have {w.ndim} and {r.ndim} axes, expected 3")
+    way = attributes.get("direction", "forward")
+    if way not in ("forward", "reverse", "bidirectional"):
+        raise Unfit(f"direction is {shown(str(way))}, expected 'forward', 'reverse' or 'bidirectional'")
+    directions = 1 + (way == "bidirectional")
+    hidden, inputs = r.shape[2], w.shape[2]
+    if attributes.get("hidden_size", hidden) != hidden:
+        raise Unfit(f"hidden_size is {attributes['hidden_size']}, but R has shape {r.shape}")
+    wanted = {"W": (w, (directions, count * hidden, inputs)), "R": (r, (directions, count * hidden, hidden))}
+    bias = call.array(3, "B") if call.has(3) else None
+    if bias is not None:
+        wanted["B"] = (bias, (directions, 2 * count * hidden))
+    peephole = call.array(7, "P") if op == "LSTM" and call.has(7) else None
+    if peephole is not None:
+        wanted["P"] = (peephole, (directions, 3 * hidden))
+    for name, (array, shape) in wanted.items():
+        if array.shape != shape:
+            raise Unfit(f"{name} has shape {array.shape}, expected {shape}")
+    found = []
+    for d in range(directions):
+        options = options_of(op, attributes, d, directions)
+        coupled = options.get("coupled", False)
+        gates = [gate for gate in order if not (coupled and gate == 2)]
+
+        def gated(array: Array, gates: list[int] = gates) -> Array:
+            parts = array.reshape(count, hidden, *array.shape[1:])
+            return np.concatenate([parts[gate] for gate in gates])
+
+        tensors = {"weight_ih_l0": gated(w[d]), "weight_hh_l0": gated(r[d])}
+        if bias is not None:
+            tensors["bias_ih_l0"], tensors["bias_hh_l0"] = map(gated, np.split(bias[d], 2))
+        if peephole is not None:
+            i, o, f = np.split(peephole[d], 3)
+            tensors["weight_peephole_l0"] = np.concatenate([i, o] if coupled else [i, f, o])
+            options["peephole"] = True
+        found.append(Direction(tensors, {**options, "bias": bias is not None}))
+    return found
+
+
+def options_of(op: str, attributes: dict[str, Any], direction: int, directions: int) -> dict[str, Any]:
+    """The arguments of a direction's layer that select its formula."""
+    names = _DEFAULTS[op]
+    each = len(names)
+    given = attributes.get("activations") or list(names) * directions
+    if len(given) != each * directions:
+        raise Unfit(f"got {len(given)} activations, expected {each * directions}")
+    own = [name.lower() for name in given[direction * each : (direction + 1) * each]]
+    options: dict[str, Any] = {}
+    if attributes.get("clip"):
+        raise Unfit(f"clip is {attributes['clip']}, expected none: no layer of tinyrnn bounds the sums of gates")
+    if op == "RNN" and own == ["relu"]:
+        options["nonlinearity"] = "relu"
+    elif own != [name.lower() for name in names]:
+        raise Unfit(f"activations are {', '.join(map(shown, given))}, expected {', '.join(names)}")
+    if op == "GRU":
+        options["reset_after"] = bool(attributes.get("linear_before_reset", 0))
+    if op == "LSTM" and attributes.get("input_forget"):
+        options["coupled"] = True
+    return options
+
+
+def time_and_batch(x: Symbol, layout: int) -> tuple[Axis, Axis]:
+    """The axes of time and of the batch of a node's X.
+
+    Raises
+    ------
+    Retry
+        If an axis of an input turns out to be one of them.
+    """
+    if x.rank != 3:
+        raise Unfit(f"X has {x.rank} axes, expected 3")
+    time, batch = (x.axes[1], x.axes[0]) if layout else (x.axes[0], x.axes[1])
+    for axis, kind in ((time, TIME), (batch, BATCH)):
+        for atom in axis:
+            if atom.kind in (OPEN, FRAME) and atom.origin:
+                raise Retry(atom.origin, kind)
+    if len(time) > 1 or (time and time[0].kind != TIME):
+        raise Unfit("the first axis of X is not time alone, as the net uses it elsewhere")
+    if any(atom.kind != BATCH for atom in batch):
+        raise Unfit("the axis of X for the batch is something else, as the net uses it elsewhere")
+    return time, batch
+
+
+def layer_of(op: str, first: Direction, second: Direction | None) -> Any:
+    """A layer of one direction, or of two."""
+    kind = CELLS[op][0]
+    rows, inputs = first.tensors["weight_ih_l0"].shape
+    hidden = first.tensors["weight_hh_l0"].shape[1]
+    layer = kind(inputs, hidden, bidirectional=second is not None, **first.options)
+    tensors = dict(first.tensors)
+    if second is not None:
+        tensors |= {f"{name}_reverse": array for name, array in second.tensors.items()}
+    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
+    return layer
+
+
+def silent(like: Direction) -> Direction:
+    """A direction whose output nobody reads."""
+    return like._replace(tensors={name: np.zeros_like(array) for name, array in like.tensors.items()})
+
+
+def recurrent(call: Any) -> list[Any]:
+    """The outputs of a node: Y, and its last states as `Places`."""
+    op, builder = call.node.op, call.builder
+    _, _, states = CELLS[op]
+    layout = call.attributes.get("layout", 0)
+    x = call.symbol(0)
+    own = directions_of(op, call)
+    time, batch = time_and_batch(x, layout)
+    hidden = own[0].tensors["weight_hh_l0"].shape[1]
+    inputs = own[0].tensors["weight_ih_l0"].shape[1]
+    if not is_frame(x.axes[2]) or math.prod(x.value.frame) != inputs:
+        raise Unfit(f"X has {math.prod(x.value.frame)} numbers at a step, expected {inputs}, as W has columns")
+    if not time and builder.has_time:
+        raise Unfit("reads one step in a net of sequences, which no layer of tinyrnn does")
+    call.lengths(4)
+    backwards = (call.attributes.get("direction") == "reverse") != x.reversed
+    starts = [call.start(5 + i, len(own), hidden, layout, batch) for i in range(len(states))]
+    pair = len(own) == 2
+    if pair and x.reversed:
+        own = own[::-1]
+    level, place = builder.level(op, call.node, reframed(x.value, (inputs,)), own, backwards and not pair, starts)
+    value = level.value
+    if not pair and value.frame[-1] != hidden:  # one direction of a layer of two
+        value = value[..., place * hidden : (place + 1) * hidden]
+    if pair and x.reversed:
+        value = concat([value[..., hidden:], value[..., :hidden]])
+    direction = part(len(own))
+    axes = [batch, time, direction, part(hidden)] if layout else [time, direction, batch, part(hidden)]
+    order = [1, 0] if pair and x.reversed else [place] if not pair else [0, 1]
+    finals = []
+    for i, state in enumerate(states):
+        builder.begins(level, state, starts[i], order, hidden)
+        finals.append(builder.final(level, state, order, hidden, layout))
+    return [Symbol(value, axes, x.reversed), *finals]

@@ -1,0 +1,155 @@
+"""One node of a graph that becomes layers: what it reads, and the building site around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn.onnx.folding import Fold, axis_of
+from tinyrnn.onnx.model import Node
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    FRAME,
+    OPEN,
+    Axis,
+    Known,
+    Places,
+    Retry,
+    Symbol,
+    Unfit,
+    constant,
+    frame_size,
+    is_frame,
+)
+from tinyrnn.values import Value
+from tinyrnn.weights.spec import Array
+
+Given = Known | Places | Symbol | None
+
+
+class Start(NamedTuple):
+    """The initial state of a recurrent node: places of states, a value, or the rows of a constant."""
+
+    ids: Array | None = None
+    value: Value | None = None
+    rows: Array | None = None
+
+
+class Padded(Symbol):
+    """A value with steps of zeros before and behind the sequence, which a convolution over time reads."""
+
+    steps = (0, 0)
+
+
+class Call(NamedTuple):
+    """A node with the values that it reads."""
+
+    node: Node
+    inputs: Sequence[Given]
+    opset: int
+    builder: Any
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return self.node.attributes
+
+    @property
+    def outputs(self) -> int:
+        return len(self.node.outputs)
+
+    def has(self, place: int) -> bool:
+        return place < len(self.inputs) and self.inputs[place] is not None
+
+    def get(self, place: int) -> Given:
+        return self.inputs[place] if place < len(self.inputs) else None
+
+    def known(self, place: int, name: str = "") -> Known:
+        given = self.get(place)
+        if not isinstance(given, Known):
+            what = "nothing" if given is None else "a value that the net computes"
+            raise Unfit(f"input {name or place} is {what}, expected constant numbers")
+        return given
+
+    def array(self, place: int, name: str = "") -> Array:
+        """A constant input."""
+        return self.known(place, name).array(f"input {name or place}")
+
+    def padded(self, place: int) -> Symbol:
+        """An input that a layer wrote, or the net's own; it may have steps of padding."""
+        given = self.get(place)
+        if isinstance(given, Places):
+            given = self.builder.written(given)
+        if not isinstance(given, Symbol):
+            raise Unfit(f"input {place} is {'constant' if given else 'absent'}, expected a value of the net")
+        return given
+
+    def symbol(self, place: int) -> Symbol:
+        """An input that a layer wrote, or the net's own."""
+        given = self.padded(place)
+        if isinstance(given, Padded):
+            raise Unfit("reads a sequence that was padded, which only a convolution over time does")
+        return given
+
+    def fold(self, world: int = 0) -> Fold:
+        """The node for `folding`, with the inputs that are known."""
+        arrays = [one.worlds[world] if isinstance(one, Known) else None for one in self.inputs]
+        return Fold(arrays, self.attributes, self.opset, self.builder.room, self.outputs)
+
+    def axis(self, default: int, rank: int) -> int:
+        """The attribute of this name, counted from the front."""
+        return axis_of(self.attributes.get("axis", default), rank)
+
+    def lengths(self, place: int) -> None:
+        """Take the number of steps of each row as the lengths that a call of the net has."""
+        given = self.get(place)
+        if given is None:
+            return
+        if isinstance(given, Places):
+            given = self.builder.written(given)
+        if isinstance(given, Symbol):
+            self.builder.takes_lengths(given)
+        elif isinstance(given, Known) and not given.varies:
+            raise Unfit(
+                "sequence_lens is constant, expected an input of the graph: the lengths of rows belong to a "
+                "call, net(x, lengths=...)"
+            )
+
+    def start(self, place: int, directions: int, hidden: int, layout: int, batch: Axis) -> Start:
+        """The initial state of a recurrent node."""
+        given = self.get(place)
+        if given is None:
+            return Start()
+        if isinstance(given, Known):
+            first, second = given.worlds
+            if not (np.any(first) or np.any(second)):
+                return Start()
+            array = self.array(place, "initial state") if not given.varies else first
+            moved = array.swapaxes(0, 1) if layout else array
+            if np.any(moved != moved[:, :1]):
+                raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
+            return Start(rows=moved[:, 0])
+        axes = given.axes
+        if len(axes) != 3:
+            raise Unfit(f"an initial state has {len(axes)} axes, expected 3")
+        own = 0 if layout else 1
+        if isinstance(given, Places):
+            self.builder.find_batch(given, own)
+            row = given.row.swapaxes(0, 1) if layout else given.row
+            if row.shape != (directions, 1, hidden):
+                raise Unfit(f"an initial state has shape {given.ids.shape}, expected {(directions, 1, hidden)}")
+            if self.builder.are_states(row):
+                return Start(ids=row.reshape(-1))
+            given = self.builder.written(given, starts=True)
+        for atom in given.axes[own]:
+            if atom.kind in (OPEN, FRAME) and atom.origin:
+                raise Retry(atom.origin, BATCH)
+        sizes = [frame_size(axis) for axis in (given.axes[1 - own], given.axes[2])]
+        if math.prod(sizes) != directions * hidden or any(not is_frame(given.axes[i]) for i in (1 - own, 2)):
+            raise Unfit(f"an initial state has frames of {math.prod(sizes)} numbers, expected {directions * hidden}")
+        return Start(value=given.framed((directions * hidden,)))
+
+    def constant(self, array: Array, like: Value) -> Value:
+        return constant(array, like)

@@ -1,0 +1,278 @@
+"""The values that ONNX's names stand for while a net is built: known arrays, places of states, values of layers.
+
+ONNX has one array where tinyrnn has a frame, at a step, of a row of the batch. So each axis of a `Symbol` knows
+what it is: time, batch, or a part of the frame. What an axis of an input is shows in its use: an LSTM's first
+axis is time. `Retry` says so, and the net is built once more.
+
+Sizes that vary (of time, of the batch) have a number all the same, another in each of two worlds, so that the
+arithmetic of shapes is arithmetic of arrays. A number that is the same in both worlds does not depend on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn.frames import Constant
+from tinyrnn.layers import Linear
+from tinyrnn.values import Value
+from tinyrnn.weights.spec import Array
+
+Sizes = tuple[int, int]  # in the two worlds
+
+TIME, BATCH, OPEN, FRAME = "time", "batch", "open", "frame"
+
+# Sizes of axes that vary: long ones for time, since windows of steps need many, short ones for the batch.
+BATCH_SIZES = (5, 7)
+TIME_SIZES = ((997, 1999), (1009, 2003), (1013, 2011), (1019, 2017), (1021, 2027), (1031, 2029), (1033, 2039))
+
+
+class Retry(Exception):
+    """The build learned something about an input and begins again.
+
+    ``key`` is the name of an axis (`Atom.origin`) or of an input, ``value`` what it is.
+    """
+
+    def __init__(self, key: str, value: Any) -> None:
+        super().__init__(key, value)
+        self.key, self.value = key, value
+
+
+class Unfit(ValueError):
+    """An operation cannot be part of a net; the message says why."""
+
+
+class Atom(NamedTuple):
+    """A part of an axis: all of time, all of the batch, or some size of a frame.
+
+    Attributes
+    ----------
+    kind : str
+    sizes : pair of int
+    origin : str, optional
+        The input's axis that it comes from.
+    declared : int, optional
+        The size that the file names for an axis that varies here.
+    """
+
+    kind: str
+    sizes: Sizes
+    origin: str | None = None
+    declared: int | None = None
+
+    def same(self, other: Atom) -> bool:
+        return self.kind == other.kind and self.sizes == other.sizes
+
+
+Axis = tuple[Atom, ...]
+
+
+def part(size: int) -> Axis:
+    """An axis of a frame."""
+    return () if size == 1 else (Atom(FRAME, (size, size)),)
+
+
+def sizes_of(atoms: Sequence[Atom]) -> Sizes:
+    return math.prod(atom.sizes[0] for atom in atoms), math.prod(atom.sizes[1] for atom in atoms)
+
+
+def frame_size(atoms: Sequence[Atom]) -> int:
+    """The size of an axis within a frame; 1 if it is none."""
+    return math.prod(atom.sizes[0] for atom in atoms if atom.kind == FRAME)
+
+
+def is_frame(axis: Axis) -> bool:
+    return all(atom.kind == FRAME for atom in axis)
+
+
+def has(axis: Axis, kind: str) -> bool:
+    return any(atom.kind == kind for atom in axis)
+
+
+class Known:
+    """An array of known numbers, in each world."""
+
+    def __init__(self, first: Array, second: Array | None = None) -> None:
+        same = second is None or (
+            first.shape == second.shape and first.dtype == second.dtype and np.array_equal(first, second)
+        )
+        self.worlds = (first, first if same or second is None else second)
+
+    @property
+    def varies(self) -> bool:
+        """True if it depends on sizes that vary."""
+        return self.worlds[0] is not self.worlds[1]
+
+    def array(self, what: str) -> Array:
+        if self.varies:
+            raise Unfit(f"{what} depends on the number of steps or rows, expected constant numbers")
+        return self.worlds[0]
+
+    @property
+    def sizes(self) -> list[Sizes]:
+        one, other = self.worlds
+        if one.shape != other.shape:
+            raise Unfit("got a list of sizes whose length depends on the number of steps or rows")
+        return [(int(a), int(b)) for a, b in zip(one.reshape(-1), other.reshape(-1), strict=True)]
+
+
+class Symbol:
+    """A value of a layer, with the axes that it has in ONNX.
+
+    The numbers of the frame are in the order of the axes. ``reversed``: ONNX has the steps from the last to the
+    first.
+    """
+
+    def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
+        self.value, self.axes, self.reversed = value, tuple(axes), reversed
+        assert math.prod(value.frame) == math.prod(map(frame_size, self.axes)), (value.frame, self.axes)
+        # What a product that has no bias yet read, and its weight (out, in): an addition may be its bias.
+        self.product: tuple[Value, Array] | None = None
+
+    @property
+    def shape(self) -> Known:
+        worlds = [[sizes_of(axis)[world] for axis in self.axes] for world in (0, 1)]
+        return Known(np.array(worlds[0], np.int64), np.array(worlds[1], np.int64))
+
+    @property
+    def rank(self) -> int:
+        return len(self.axes)
+
+    def with_axes(self, axes: Sequence[Axis]) -> Symbol:
+        """The same numbers, looked at otherwise."""
+        return Symbol(self.value, axes, self.reversed)
+
+    def mapped(self, layer: Any) -> Symbol:
+        """A function of each number."""
+        return Symbol(layer(self.value), self.axes, self.reversed)
+
+    def framed(self, frame: Sequence[int]) -> Value:
+        """The value with frames of this shape."""
+        return reframed(self.value, frame)
+
+    def frame_axis(self, axis: int, what: str = "axis") -> int:
+        """The size of an axis that is a part of the frame."""
+        for atom in self.axes[axis]:
+            if atom.kind == OPEN and atom.origin:
+                raise Retry(atom.origin, TIME)
+        if not is_frame(self.axes[axis]):
+            raise Unfit(f"{what} {axis} is time or the batch, expected a part of each frame")
+        return frame_size(self.axes[axis])
+
+    def along(self, axis: int) -> tuple[Value, int]:
+        """The value in frames of at most three axes, of which one is this; and its place from the end."""
+        size = self.frame_axis(axis)
+        before = math.prod(map(frame_size, self.axes[:axis]))
+        behind = math.prod(map(frame_size, self.axes[axis + 1 :]))
+        frame = (*((before,) if before > 1 else ()), size, *((behind,) if behind > 1 else ()))
+        return self.framed(frame), -2 if behind > 1 else -1
+
+    def replaced(self, value: Value, axis: int, size: int) -> Symbol:
+        """What a layer made of `along`: the same axes but for this one."""
+        axes = list(self.axes)
+        axes[axis] = part(size)
+        return Symbol(value, axes, self.reversed)
+
+
+class Places:
+    """States, followed through operations that move numbers: ``ids`` says which number of which state is where.
+
+    The batch has size 2 in ``ids``, and the second row's are `ROW` larger.
+    """
+
+    ROW = 1 << 50
+
+    def __init__(self, ids: Array) -> None:
+        self.ids = ids
+
+    @property
+    def batch(self) -> int | None:
+        """The axis that is the batch."""
+        for axis, size in enumerate(self.ids.shape):
+            if size == 2 and self.ids.size and np.ptp(np.diff(self.ids, axis=axis)) == 0:
+                if np.diff(self.ids, axis=axis).flat[0] == self.ROW:
+                    return axis
+        return None
+
+    @property
+    def row(self) -> Array:
+        """The ids of one row of the batch, whose axis has size 1."""
+        axis = self.batch
+        return self.ids if axis is None else np.take(self.ids, [0], axis)
+
+    @property
+    def axes(self) -> list[Axis]:
+        batch = self.batch
+        return [
+            (Atom(BATCH, BATCH_SIZES),) if axis == batch else part(size) for axis, size in enumerate(self.ids.shape)
+        ]
+
+    @property
+    def shape(self) -> Known:
+        sizes = [sizes_of(axis) for axis in self.axes]
+        return Known(np.array([a for a, _ in sizes], np.int64), np.array([b for _, b in sizes], np.int64))
+
+
+def reframed(value: Value, frame: Sequence[int]) -> Value:
+    """A value with frames of another shape."""
+    wanted = tuple(frame) or (1,)
+    if value.frame == wanted:
+        return value
+    if len(wanted) > 3:
+        raise Unfit(f"got frames of shape {wanted}, expected at most three axes beside time and batch")
+    return value.reshape(*wanted)
+
+
+def weighted(layer: Any, **tensors: Array) -> Any:
+    """A layer with these weights."""
+    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
+    return layer
+
+
+def constant(array: Array, like: Value) -> Value:
+    """An array as a value, at each step where ``like`` is one: a linear layer reads 1."""
+    one = reframed(Constant(1.0)(like), (1,))
+    frame = array.shape or (1,)
+    layer = weighted(Linear(1, max(array.size, 1), bias=False), weight=array.reshape(-1, 1))
+    return reframed(layer(one), frame)
+
+
+def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
+    """The axes of a Reshape: the same atoms in the same order, in other groups.
+
+    Raises
+    ------
+    Unfit
+        If the sizes would tear time or batch apart.
+    """
+    left = [atom for axis in axes for atom in axis if atom.sizes != (1, 1)][::-1]
+    found: list[Axis] = []
+    for sizes in wanted:
+        group: list[Atom] = []
+        a, b = sizes
+        while (a, b) != (1, 1) and left:
+            atom = left.pop()
+            one, other = atom.sizes
+            if atom.declared is not None and a == b == atom.declared and (one, other) != (a, b):
+                a = b = 1
+            elif a % one == 0 and b % other == 0:
+                a, b = a // one, b // other
+            elif atom.kind == FRAME and a == b and one % a == 0:
+                left.append(Atom(FRAME, (one // a, one // a)))
+                atom, a, b = Atom(FRAME, (a, a)), 1, 1
+            elif atom.kind == FRAME and left and left[-1].kind == FRAME:
+                one *= left.pop().sizes[0]  # parts that lie side by side are one
+                left.append(Atom(FRAME, (one, one)))
+                continue
+            else:
+                break
+            group.append(atom)
+        if (a, b) != (1, 1):
+            raise Unfit(f"cannot make an axis of size {sizes[0]} of time, batch and the axes of a frame")
+        found.append(tuple(group))
+    if left:
+        raise Unfit("the shape has fewer numbers than what it reads")
+    return found
