@@ -8,7 +8,7 @@ and any other becomes layers (`operators`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +52,9 @@ MOST_STATES = 1 << 20  # numbers of an input that may be a state
 # What an input of the graph becomes: an input per step or of the whole sequence, values that a state begins with,
 # the state of a layer, a state of the net, or the lengths of a call.
 INPUT, START, STATE, FEEDBACK, LENGTHS = "input", "start", "state", "feedback", "lengths"
+
+# Arithmetic with these numbers changes nothing.
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 
 # What a layer or NumPy raises where a file asks for something that cannot be.
 _WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
@@ -137,6 +140,7 @@ class Builder:
         self.bases: list[int] = []
         self.of_input: dict[str, Array] = {}
         self.finals: dict[tuple[int, str], int] = {}
+        self.values: dict[tuple[int, str], Value] = {}
         self.fed: dict[int, int] = {}
         self.levels: dict[str, Level] = {}
         self.records: list[_Record] = []
@@ -260,8 +264,14 @@ class Builder:
         return Symbol(parts[0] if len(parts) == 1 else concat(parts), given.axes)
 
     def final_value(self, of: tuple[Level, str]) -> Value:
+        """A last state as a value; of a graph of one step it is what the step writes."""
         level, state = of
-        return FinalState(state)(level.value)
+        if state == "h" and not self.has_time:
+            return level.value
+        key = (id(level), state)
+        if key not in self.values:
+            self.values[key] = FinalState(state)(level.value)
+        return self.values[key]
 
     def mode_of(self, port: Port) -> str:
         """The mode of an input that is no state of a layer."""
@@ -301,10 +311,13 @@ class Builder:
             self.finals[key] = self.source("final", (level, state), level.value.frame[-1])
         return self.finals[key]
 
-    def final(self, level: Level, state: str, order: Sequence[int], hidden: int, layout: int) -> Places:
+    def final(
+        self, level: Level, state: str, order: Sequence[int], hidden: int, layout: int, batch: Axis
+    ) -> Places:
         """The last state of a node."""
+        rows = np.array([0, Places.ROW] if batch else [0])
         ids = self.final_base(level, state) + np.array([d * hidden for d in order])[:, None, None]
-        ids = ids + np.arange(hidden) + np.array([0, Places.ROW])[:, None]
+        ids = ids + np.arange(hidden) + rows[:, None]
         return Places(ids.swapaxes(0, 1) if layout else ids)
 
     # ---- recurrent layers --------------------------------------------------------------------------------
@@ -434,7 +447,7 @@ class Builder:
             return [Known(*(one[get("start", 0) : get("end", len(one))] for one in sizes))]
         if node.op in FOLDS and all(one is None or isinstance(one, Known) for one in inputs):
             return self.folded(call)
-        if node.op in MOVES and all(one is None or isinstance(one, (Known, Places)) for one in inputs):
+        if all(one is None or isinstance(one, (Known, Places)) for one in inputs):
             moved = self.moved(call)
             if moved is not None:
                 return moved
@@ -454,9 +467,17 @@ class Builder:
 
     def moved(self, call: Call) -> list[Places] | None:
         """The outputs of a node that moves places of states; None if it does more."""
-        if call.node.op == "Concat" and any(isinstance(one, Known) for one in call.inputs):
+        op, first = call.node.op, call.get(0)
+        if op == "Cast" and isinstance(first, Places) and call.attributes.get("to") in (1, 10, 11, 16):
+            return [first]
+        if op in NEUTRAL and isinstance(first, Places) and isinstance(call.get(1), Known):
+            numbers = call.known(1).worlds
+            if all(np.all(one == NEUTRAL[op]) and one.ndim <= first.ids.ndim for one in numbers):
+                if numbers[0].size == 1 or numbers[0].shape == first.ids.shape:
+                    return [first]
+        if op not in MOVES or not isinstance(first, Places):
             return None
-        if isinstance(call.get(0), Known):  # a table
+        if op == "Concat" and any(isinstance(one, Known) for one in call.inputs):
             return None
         arrays: list[Array | None] = []
         for one in call.inputs:
@@ -614,14 +635,70 @@ def build_net(
             )
         else:
             arrays[name] = _array_for(ports[name], value)
+    model = model._replace(graph=graph)
+
+    def build(plan: Plan) -> tuple[Net, Builder]:
+        try:
+            return _settled(model, file, plan, arrays, states)
+        except (Unfit, *_WRONG) as error:
+            raise error if isinstance(error, LoadError) else file.error(f"graph: {error}") from None
+        except (RecursionError, MemoryError) as error:
+            raise file.error(f"graph: got {type(error).__name__}, expected a smaller graph") from None
+
     try:
-        return _settled(model._replace(graph=graph), file, plan, arrays, states)
-    except (Unfit, *_WRONG) as error:
-        if isinstance(error, LoadError):
-            raise
-        raise file.error(f"graph: {error}") from None
-    except (RecursionError, MemoryError) as error:
-        raise file.error(f"graph: got {type(error).__name__}, expected a smaller graph") from None
+        return build(plan)[0]
+    except LoadError as error:
+        net = _with_a_size(build, plan, ports.values())
+        if net is None:
+            raise error
+        return net
+
+
+# The sizes of frames that are tried first where a file does not tell them.
+_GUESSES = (512, 256, 1024, 128, 2048, 64, 4096, 32, 16)
+
+
+def _with_a_size(build: Callable[[Plan], tuple[Net, Builder]], plan: Plan, ports: Iterable[Port]) -> Net | None:
+    """The net of a graph that fits frames of some sizes only, one axis of which the file leaves open.
+
+    Of all sizes that it takes it gets the largest of which a convolution reads every number.
+    """
+    open_axes = {
+        origin_of(port, i)
+        for port in ports
+        for i, size in enumerate(port.shape or ())
+        if not isinstance(size, int) and plan.kinds.get(origin_of(port, i)) == TIME
+    } - plan.sizes.keys()
+    if len(open_axes) != 1:
+        return None
+    (axis,) = open_axes
+
+    def of(size: int) -> tuple[Net, Builder] | None:
+        again = Plan()
+        again.kinds = {key: kind for key, kind in plan.kinds.items() if kind != TIME}
+        again.modes, again.sizes = dict(plan.modes), {**plan.sizes, axis: size}
+        try:
+            return build(again)
+        except LoadError:
+            return None
+
+    least = next((size for size in _GUESSES if of(size)), None)
+    if least is None:
+        return None
+    beyond = least * 2
+    while of(beyond):
+        least, beyond = beyond, beyond * 2
+        if beyond > 1 << 16:
+            return None
+    while beyond - least > 1:
+        middle = (least + beyond) // 2
+        least, beyond = (middle, beyond) if of(middle) else (least, middle)
+    found = of(least)
+    if found is None:
+        return None
+    slack = next(iter(found[1].slack), 0)
+    shorter = of(least - slack) if slack else found
+    return (shorter or found)[0]
 
 
 def _array_for(port: Port, value: Any) -> Array:
@@ -635,7 +712,9 @@ def _array_for(port: Port, value: Any) -> Array:
     return array
 
 
-def _settled(model: Model, file: WeightsFile, plan: Plan, bound: Mapping[str, Array], states: bool) -> Net:
+def _settled(
+    model: Model, file: WeightsFile, plan: Plan, bound: Mapping[str, Array], states: bool
+) -> tuple[Net, Builder]:
     """Build again and again until everything is known that the net needs."""
     for _ in range(MOST_PASSES):
         builder = Builder(model, file, plan, bound, states)
@@ -646,6 +725,6 @@ def _settled(model: Model, file: WeightsFile, plan: Plan, bound: Mapping[str, Ar
             continue
         pairs = builder.pairs()
         if pairs.keys() == plan.pairs.keys():
-            return net
+            return net, builder
         plan.pairs = pairs
     raise file.error(f"graph: its inputs are not settled after {MOST_PASSES} passes")

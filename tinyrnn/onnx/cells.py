@@ -212,5 +212,5 @@ def recurrent(call: Any) -> list[Any]:
     finals = []
     for i, state in enumerate(states):
         builder.begins(level, state, starts[i], order, hidden)
-        finals.append(builder.final(level, state, order, hidden, layout))
+        finals.append(builder.final(level, state, order, hidden, layout, batch))
     return [Symbol(value, axes, x.reversed), *finals]
