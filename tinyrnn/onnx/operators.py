@@ -218,8 +218,10 @@ def where(call: Call) -> Symbol:
     return Symbol(applied(ops.Where(), values), axes, backwards)
 
 
-def power(call: Call) -> Symbol:
-    return _two(ops.Pow, lambda a, b: a**b)(call)
+def _raised(a: Any, b: Any) -> Value:
+    """A value to the power of a number, or the other way round; squares and roots have layers of their own."""
+    quick = {2.0: lambda value: value * value, 0.5: activations.Sqrt(), 1.0: lambda value: value}
+    return quick[b](a) if isinstance(b, float) and b in quick else a**b
 
 
 # ---- numbers of one value --------------------------------------------------------------------------------
@@ -382,6 +384,21 @@ def expand(call: Call) -> Symbol:
 # ---- parts and wholes ------------------------------------------------------------------------------------
 
 
+def together(values: Sequence[Value], dim: int) -> Value:
+    """Frames side by side; parts of one value that make it up are that value."""
+    first = values[0]
+    if len(values) == 1:
+        return first
+    end = 0
+    for value in values:
+        layer = value.layer
+        if not isinstance(layer, ops.Slice) or value.reads != first.reads or (layer.dim, layer.start) != (dim, end):
+            return ops.concat(values, dim)
+        end += layer.size
+    (whole,) = first.reads
+    return whole if whole.frame[dim] == end else ops.concat(values, dim)
+
+
 def _cut(x: Symbol, axis: int, start: int, size: int) -> Symbol:
     """A part of an axis of the frame."""
     if start == 0 and size == x.frame_axis(axis):
@@ -469,7 +486,7 @@ def gather(call: Call) -> Symbol:
     if len(runs) > 64:
         raise Unfit(f"takes {len(runs)} parts of a frame by index, expected at most 64")
     parts = [_cut(x, axis, start, count).along(axis) for start, count in runs]
-    value = parts[0][0] if len(parts) == 1 else ops.concat([one for one, _ in parts], parts[0][1])
+    value = together([one for one, _ in parts], parts[0][1])
     inserted = [part(size) for size in places.shape]
     return Symbol(value, [*x.axes[:axis], *inserted, *x.axes[axis + 1 :]], x.reversed)
 
@@ -524,7 +541,7 @@ def concat(call: Call) -> Symbol:
     if len(ways) > 1:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
     axes = [*others[:axis], part(total), *others[axis:]]
-    return Symbol(ops.concat(values, -2 if behind > 1 else -1), axes, ways == {True})
+    return Symbol(together(values, -2 if behind > 1 else -1), axes, ways == {True})
 
 
 def pad(call: Call) -> Symbol:
@@ -1023,7 +1040,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Or": _two(ops.Maximum),
     "PRelu": prelu,
     "Pad": pad,
-    "Pow": power,
+    "Pow": _two(ops.Pow, _raised),
     "RNN": recurrent,
     "Reciprocal": _one(lambda call: activations.Reciprocal()),
     "ReduceL2": _reduce(frames.VectorNorm, None),
