@@ -1,14 +1,15 @@
 """Nets of ONNX files: a graph is walked once for each thing that it tells of its inputs, and then built.
 
 Each of ONNX's names stands for an array that is known, for a value of a layer, or for places of states
-(`symbols`). A node whose inputs are known is folded (`folding`), one that only moves states moves their places,
-and any other becomes layers (`operators`).
+(`symbols`). A node whose inputs are known is folded (`folding`), one that only moves states moves their
+places, and any other becomes layers (`operators`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,12 +20,13 @@ from tinyrnn.graph import Graph as Net
 from tinyrnn.onnx.cells import CELLS, Direction, Level, layer_of, silent
 from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.model import Graph, Model, Node, Port
-from tinyrnn.onnx.nodes import Call, Given, Start
+from tinyrnn.onnx.nodes import Call, Given, Start, Unfinished
 from tinyrnn.onnx.operators import OPERATORS
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
     FRAME,
+    ONE,
     OPEN,
     TIME,
     TIME_SIZES,
@@ -49,8 +51,8 @@ from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 MOST_PASSES = 500
 MOST_STATES = 1 << 20  # numbers of an input that may be a state
 
-# What an input of the graph becomes: an input per step or of the whole sequence, values that a state begins with,
-# the state of a layer, a state of the net, or the lengths of a call.
+# An input of the graph becomes an input of the net, values that a state begins with, the state of a layer, a
+# state of the net, or the lengths of a call.
 INPUT, START, STATE, FEEDBACK, LENGTHS = "input", "start", "state", "feedback", "lengths"
 
 # Arithmetic with these numbers changes nothing.
@@ -61,7 +63,7 @@ _WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, A
 
 
 class Plan:
-    """What was learned of a graph's inputs: the kinds of axes, their sizes, what each input is, and pairs of nodes."""
+    """The things learned of a graph: kinds and sizes of axes, what inputs become, and pairs of nodes."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
@@ -81,13 +83,13 @@ class Plan:
         if key.startswith("="):
             self.sizes[key[1:]] = value
             return
-        if value not in (TIME, BATCH, OPEN):
+        if value not in (TIME, BATCH, OPEN, ONE):
             if self.modes.get(key) == value:
                 raise Unfit(f"input {shown(key)} cannot be {value}")
             self.modes[key] = value
             return
         known = self.kinds.get(key)
-        if known in (TIME, BATCH) or known == value:
+        if known in (TIME, BATCH, ONE) or known == value:
             raise Unfit(f"the axis {shown(key)} is used as {known} and as {value}, expected one of them")
         self.kinds[key] = value
 
@@ -165,6 +167,8 @@ class Builder:
         size = self.plan.sizes.get(origin, size)
         kind = self.plan.kinds.get(origin, FRAME if isinstance(size, int) else OPEN)
         declared = size if isinstance(size, int) else None
+        if kind == ONE:
+            return ()
         if kind == FRAME:
             assert declared is not None
             return (Atom(FRAME, (declared, declared), origin),)
@@ -193,7 +197,7 @@ class Builder:
                 ids = np.concatenate([ids, ids + Places.ROW], i)
             self.of_input[port.name] = ids
             return Places(ids)
-        sizes = [frame_size(axis) for axis in axes if not (has(axis, BATCH) or has(axis, TIME) or has(axis, OPEN))]
+        sizes = [frame_size(axis) for axis in axes if has(axis, FRAME)]
         if len(sizes) > 3:
             sizes = [size for size in sizes if size > 1]
         if len(sizes) > 3:
@@ -234,11 +238,14 @@ class Builder:
             stride = int(np.diff(given.ids, axis=axis).flat[0])
             own = self.of_input[port.name]
             for i, size in enumerate(own.shape):
-                if size > 1 and math.prod(own.shape[i + 1 :]) == stride and own.shape[i] == given.ids.shape[axis]:
+                if (
+                    size > 1
+                    and math.prod(own.shape[i + 1 :]) == stride
+                    and own.shape[i] == given.ids.shape[axis]
+                ):
                     raise Retry(origin_of(port, i), BATCH)
         for i in range(len(port.shape)):
-            (atom,) = self.axis(port, i)
-            if atom.kind == OPEN:
+            if has(self.axis(port, i), OPEN):
                 raise Retry(origin_of(port, i), BATCH)
         if given.batch not in (None, axis):
             raise Unfit("an initial state has the batch on another axis than X")
@@ -323,7 +330,13 @@ class Builder:
     # ---- recurrent layers --------------------------------------------------------------------------------
 
     def level(
-        self, op: str, node: Node, value: Value, own: Sequence[Direction], backwards: bool, starts: Sequence[Start]
+        self,
+        op: str,
+        node: Node,
+        value: Value,
+        own: Sequence[Direction],
+        backwards: bool,
+        starts: Sequence[Start],
     ) -> tuple[Level, int]:
         """The layer of a node, and the place of its direction if it has one."""
         if len(own) == 2:
@@ -362,7 +375,7 @@ class Builder:
         given = []
         for start in starts:
             if start.ids is not None:
-                kind, port, _ = self.sources[self.found(int(start.ids[0]))[0]]
+                _kind, port, _ = self.sources[self.found(int(start.ids[0]))[0]]
                 raise Retry(port.name, START)
             array = np.zeros((len(own) - place, hidden), np.float32) if start.rows is None else start.rows
             one = constant(np.reshape(array, -1), valued) if start.value is None else start.value
@@ -420,7 +433,9 @@ class Builder:
                 chosen.append((i, node))
                 needed.update(_reads(node))
         for i, node in reversed(chosen):
-            at = f"{where}: node {shown(node.name) if node.name else i} ({shown(node.op)}, opset {self.opset})"
+            at = (
+                f"{where}: node {shown(node.name) if node.name else i} ({shown(node.op)}, opset {self.opset})"
+            )
             try:
                 results = self.node(node, env, at)
             except LoadError as error:
@@ -452,7 +467,9 @@ class Builder:
             if moved is not None:
                 return moved
         if node.op not in OPERATORS:
-            raise self.error(f"{where}: the operator {shown(node.op)} is not known; known are those of docs/onnx.md")
+            raise self.error(
+                f"{where}: the operator {shown(node.op)} is not known; known are those of docs/onnx.md"
+            )
         result = OPERATORS[node.op](call)
         return result if isinstance(result, list) else [result]
 
@@ -472,9 +489,9 @@ class Builder:
             return [first]
         if op in NEUTRAL and isinstance(first, Places) and isinstance(call.get(1), Known):
             numbers = call.known(1).worlds
-            if all(np.all(one == NEUTRAL[op]) and one.ndim <= first.ids.ndim for one in numbers):
-                if numbers[0].size == 1 or numbers[0].shape == first.ids.shape:
-                    return [first]
+            fits = numbers[0].size == 1 or numbers[0].shape == first.ids.shape
+            if fits and all(np.all(one == NEUTRAL[op]) and one.ndim <= first.ids.ndim for one in numbers):
+                return [first]
         if op not in MOVES or not isinstance(first, Places):
             return None
         if op == "Concat" and any(isinstance(one, Known) for one in call.inputs):
@@ -488,7 +505,7 @@ class Builder:
                 arrays.append(np.array(sizes, np.int64).reshape(one.worlds[0].shape))
             else:
                 arrays.append(one.worlds[0] if isinstance(one, Known) else None)
-        result = FOLDS[call.node.op](call.fold()._replace(inputs=arrays))
+        result = FOLDS[call.node.op](replace(call.fold(), inputs=arrays))
         return [Places(ids) for ids in (result if isinstance(result, list) else [result])]
 
     def branch(self, node: Node, inputs: Sequence[Given], env: dict[str, Any], where: str) -> Sequence[Any]:
@@ -511,7 +528,7 @@ class Builder:
         self.walk(graph, inner, f"{where}: {chosen}")
         return [self.read(inner, port.name, where) for port in graph.outputs]
 
-    # ---- outputs ---------------------------------------------------------------------------------------------
+    # ---- outputs -------------------------------------------------------------------------------------------
 
     def finished(self, results: dict[str, Any]) -> Net:
         """The net of the graph's outputs; states become its state."""
@@ -540,6 +557,8 @@ class Builder:
                 given = self.written(given)
             if not isinstance(given, Symbol):
                 raise self.error(f"output {shown(name)} is constant, expected a value that the net computes")
+            if isinstance(given, Unfinished):
+                raise self.error(f"output {shown(name)} is {given.what}")
             if given.reversed:
                 raise self.error(f"output {shown(name)} has the steps from the last to the first")
             sizes = [frame_size(axis) for axis in given.axes if frame_size(axis) > 1]
@@ -573,11 +592,26 @@ def _inputs_of(values: Iterable[Value]) -> set[int]:
     return found
 
 
-_ENDINGS = ("input", "output", "next", "prev", "past", "present", "new", "old", "out", "in", "n", "t", "0", "1")
+_ENDINGS = (
+    "input",
+    "output",
+    "next",
+    "prev",
+    "past",
+    "present",
+    "new",
+    "old",
+    "out",
+    "in",
+    "n",
+    "t",
+    "0",
+    "1",
+)
 
 
 def _stem(name: str) -> str:
-    """A state's name without what tells before from after: ``h`` of ``h0`` and ``hn``, of ``h_in`` and ``h_out``."""
+    """A state's name without what tells before from after: ``h`` of ``h0``, ``hn``, ``h_in``, ``h_out``."""
     words = [word for word in name.lower().replace(".", "_").replace("-", "_").split("_") if word]
     kept = [word for word in words if word not in _ENDINGS] or words
     last = kept[-1]
@@ -589,7 +623,10 @@ def _stem(name: str) -> str:
 
 
 def build_net(
-    file: WeightsFile, states: bool = True, shapes: Mapping[str, Sequence[int | None]] | None = None, **bound: Any
+    file: WeightsFile,
+    states: bool = True,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+    **bound: Any,
 ) -> Net:
     """Build the net of an ONNX file.
 
@@ -597,12 +634,13 @@ def build_net(
     ----------
     file : WeightsFile
     states : bool
-        Inputs that are a state before a call and come back as outputs become the state of the net, which calls
-        begin with zeros and streams carry on. False: they stay inputs and outputs.
+        Inputs that are a state before a call and come back as outputs become the state of the net, which
+        calls begin with zeros and streams carry on. False: they stay inputs and outputs.
     shapes : mapping, optional
         The shapes of inputs, by name, where the file leaves them open; None for a size that varies.
     **bound
-        Numbers of inputs, by name, which are constants then: ``sr=16000``. Or the size of an axis by its name.
+        Numbers of inputs, by name, which are constants then: ``sr=16000``. Or the size of an axis, by its
+        name.
 
     Raises
     ------
@@ -631,7 +669,8 @@ def build_net(
             plan.sizes[name] = value
         elif name not in ports:
             raise TypeError(
-                f"load: got {brief(name)}, expected some of the inputs {list(ports)} or of their axes {sorted(axes)}"
+                f"load: got {brief(name)}, expected some of the inputs {list(ports)} or of their axes "
+                f"{sorted(axes)}"
             )
         else:
             arrays[name] = _array_for(ports[name], value)
@@ -658,7 +697,9 @@ def build_net(
 _GUESSES = (512, 256, 1024, 128, 2048, 64, 4096, 32, 16)
 
 
-def _with_a_size(build: Callable[[Plan], tuple[Net, Builder]], plan: Plan, ports: Iterable[Port]) -> Net | None:
+def _with_a_size(
+    build: Callable[[Plan], tuple[Net, Builder]], plan: Plan, ports: Iterable[Port]
+) -> Net | None:
     """The net of a graph that fits frames of some sizes only, one axis of which the file leaves open.
 
     Of all sizes that it takes it gets the largest of which a convolution reads every number.

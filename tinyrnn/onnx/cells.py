@@ -1,7 +1,7 @@
 """LSTM, GRU and RNN: ONNX's operators as tinyrnn's layers.
 
-ONNX has the gates of an LSTM as ``i o f c`` and those of a GRU as ``z r h``; its outputs are ``Y`` of shape (T,
-directions, B, H), with ``layout=1`` (B, T, directions, H), and the last states, (directions, B, H).
+ONNX has the gates of an LSTM as ``i o f c`` and those of a GRU as ``z r h``. Its outputs are ``Y`` of shape
+(T, directions, B, H), with ``layout=1`` (B, T, directions, H), and the last states, (directions, B, H).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
+    ONE,
     OPEN,
     TIME,
     Axis,
@@ -75,7 +76,7 @@ def directions_of(op: str, call: Any) -> list[Direction]:
         If they have other shapes than the operator wants, or a formula that no layer has.
     """
     attributes = call.attributes
-    kind, order, _ = CELLS[op]
+    _kind, order, _ = CELLS[op]
     count = len(order)
     w, r = call.array(1, "W"), call.array(2, "R")
     if w.ndim != 3 or r.ndim != 3:
@@ -87,7 +88,10 @@ def directions_of(op: str, call: Any) -> list[Direction]:
     hidden, inputs = r.shape[2], w.shape[2]
     if attributes.get("hidden_size", hidden) != hidden:
         raise Unfit(f"hidden_size is {attributes['hidden_size']}, but R has shape {r.shape}")
-    wanted = {"W": (w, (directions, count * hidden, inputs)), "R": (r, (directions, count * hidden, hidden))}
+    wanted: dict[str, tuple[Array, tuple[int, ...]]] = {
+        "W": (w, (directions, count * hidden, inputs)),
+        "R": (r, (directions, count * hidden, hidden)),
+    }
     bias = call.array(3, "B") if call.has(3) else None
     if bias is not None:
         wanted["B"] = (bias, (directions, 2 * count * hidden))
@@ -128,7 +132,9 @@ def options_of(op: str, attributes: dict[str, Any], direction: int, directions: 
     own = [name.lower() for name in given[direction * each : (direction + 1) * each]]
     options: dict[str, Any] = {}
     if attributes.get("clip"):
-        raise Unfit(f"clip is {attributes['clip']}, expected none: no layer of tinyrnn bounds the sums of gates")
+        raise Unfit(
+            f"clip is {attributes['clip']}, expected none: no layer of tinyrnn bounds the sums of gates"
+        )
     if op == "RNN" and own == ["relu"]:
         options["nonlinearity"] = "relu"
     elif own != [name.lower() for name in names]:
@@ -154,7 +160,7 @@ def time_and_batch(x: Symbol, layout: int) -> tuple[Axis, Axis]:
     for axis, kind in ((time, TIME), (batch, BATCH)):
         for atom in axis:
             if atom.kind in (OPEN, FRAME) and atom.origin:
-                raise Retry(atom.origin, kind)
+                raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else kind)
     if len(time) > 1 or (time and time[0].kind != TIME):
         raise Unfit("the first axis of X is not time alone, as the net uses it elsewhere")
     if any(atom.kind != BATCH for atom in batch):
@@ -165,7 +171,7 @@ def time_and_batch(x: Symbol, layout: int) -> tuple[Axis, Axis]:
 def layer_of(op: str, first: Direction, second: Direction | None) -> Any:
     """A layer of one direction, or of two."""
     kind = CELLS[op][0]
-    rows, inputs = first.tensors["weight_ih_l0"].shape
+    _rows, inputs = first.tensors["weight_ih_l0"].shape
     hidden = first.tensors["weight_hh_l0"].shape[1]
     layer = kind(inputs, hidden, bidirectional=second is not None, **first.options)
     tensors = dict(first.tensors)
@@ -191,7 +197,9 @@ def recurrent(call: Any) -> list[Any]:
     hidden = own[0].tensors["weight_hh_l0"].shape[1]
     inputs = own[0].tensors["weight_ih_l0"].shape[1]
     if not is_frame(x.axes[2]) or math.prod(x.value.frame) != inputs:
-        raise Unfit(f"X has {math.prod(x.value.frame)} numbers at a step, expected {inputs}, as W has columns")
+        raise Unfit(
+            f"X has {math.prod(x.value.frame)} numbers at a step, expected {inputs}, as W has columns"
+        )
     if not time and builder.has_time:
         raise Unfit("reads one step in a net of sequences, which no layer of tinyrnn does")
     call.lengths(4)
@@ -200,7 +208,9 @@ def recurrent(call: Any) -> list[Any]:
     pair = len(own) == 2
     if pair and x.reversed:
         own = own[::-1]
-    level, place = builder.level(op, call.node, reframed(x.value, (inputs,)), own, backwards and not pair, starts)
+    level, place = builder.level(
+        op, call.node, reframed(x.value, (inputs,)), own, backwards and not pair, starts
+    )
     value = level.value
     if not pair and value.frame[-1] != hidden:  # one direction of a layer of two
         value = value[..., place * hidden : (place + 1) * hidden]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,8 @@ CASTS: dict[int, Any] = {
 }
 
 
-class Fold(NamedTuple):
+@dataclass(frozen=True)
+class Fold:
     """One operation on arrays.
 
     Attributes
@@ -92,14 +94,16 @@ def squeezed_axes(axes: Sequence[int] | None, shape: Sequence[int]) -> tuple[int
     return axes_of(axes, len(shape))
 
 
-def bounds(fold: Fold) -> list[tuple[int, int | None, int | None, int | None]]:
-    """The axis, start, end and step of each part of a Slice, as they are in the file; None: the default."""
+def bounds(fold: Fold) -> list[tuple[int, int, int, int]]:
+    """The axis, start, end and step of each part of a Slice, as they are in the file."""
     starts, ends = fold.ints("starts", 1) or [], fold.ints("ends", 2) or []
     axes, steps = fold.ints("axes", 3), fold.ints("steps", 4)
     axes = list(range(len(starts))) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps):
-        raise ValueError(f"got {len(starts)} starts, {len(ends)} ends, {len(axes)} axes and {len(steps)} steps")
+        raise ValueError(
+            f"got {len(starts)} starts, {len(ends)} ends, {len(axes)} axes and {len(steps)} steps"
+        )
     if 0 in steps:
         raise ValueError("a step is 0, expected another number")
     return list(zip(axes, starts, ends, steps, strict=True))
@@ -117,7 +121,6 @@ def span(size: int, start: int, end: int, step: int) -> range:
 def _slice(fold: Fold) -> Array:
     array = fold[0]
     for axis, start, end, step in bounds(fold):
-        assert start is not None and end is not None and step is not None
         axis = axis_of(axis, array.ndim)
         places = span(array.shape[axis], start, end, step)
         stop = places.stop if places.stop >= 0 else None
@@ -165,7 +168,8 @@ def _filled(fold: Fold) -> Array:
 def target(shape: Sequence[int], given: Sequence[int], allowzero: bool = False) -> tuple[int, ...]:
     """The shape that a Reshape asks for: 0 is the size that was there, -1 what is left."""
     sizes = [
-        shape[i] if size == 0 and not allowzero and i < len(shape) else int(size) for i, size in enumerate(given)
+        shape[i] if size == 0 and not allowzero and i < len(shape) else int(size)
+        for i, size in enumerate(given)
     ]
     if sizes.count(-1) > 1 or min(sizes, default=0) < -1:
         raise ValueError(f"shape is {sizes}, expected sizes of which one may be -1")
@@ -302,7 +306,7 @@ def _reduced(function: Callable[..., Any]) -> Callable[[Fold], Array]:
 def _matmul(fold: Fold) -> Array:
     a, b = fold[0], fold[1]
     fold.room(a.size // max(a.shape[-1], 1) * (b.size // max(b.shape[-2 if b.ndim > 1 else -1], 1)))
-    return np.matmul(a, b)
+    return np.asarray(np.matmul(a, b))
 
 
 def _clip(fold: Fold) -> Array:
@@ -371,6 +375,5 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
 }
 
 # Operations that only move numbers: of states the places are followed through them.
-MOVES = frozenset(
-    "Concat Dropout Expand Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split()
-)
+MOVES = {"Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split"}
+MOVES |= {"Squeeze", "Transpose", "Unsqueeze"}

@@ -13,6 +13,7 @@ from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
+    ONE,
     OPEN,
     Axis,
     Known,
@@ -38,9 +39,16 @@ class Start(NamedTuple):
     rows: Array | None = None
 
 
-class Padded(Symbol):
+class Unfinished(Symbol):
+    """A value that is no layer's yet: `what` it is, for a message."""
+
+    what = ""
+
+
+class Padded(Unfinished):
     """A value with steps of zeros before and behind the sequence, which a convolution over time reads."""
 
+    what = "a sequence that was padded, which only a convolution over time reads"
     steps = (0, 0)
 
 
@@ -89,8 +97,8 @@ class Call(NamedTuple):
     def symbol(self, place: int) -> Symbol:
         """An input that a layer wrote, or the net's own."""
         given = self.padded(place)
-        if isinstance(given, Padded):
-            raise Unfit("reads a sequence that was padded, which only a convolution over time does")
+        if isinstance(given, Unfinished):
+            raise Unfit(f"reads {given.what}")
         return given
 
     def fold(self, world: int = 0) -> Fold:
@@ -139,16 +147,20 @@ class Call(NamedTuple):
             self.builder.find_batch(given, own)
             row = given.row.swapaxes(0, 1) if layout else given.row
             if row.shape != (directions, 1, hidden):
-                raise Unfit(f"an initial state has shape {given.ids.shape}, expected {(directions, 1, hidden)}")
+                raise Unfit(
+                    f"an initial state has shape {given.ids.shape}, expected {(directions, 1, hidden)}"
+                )
             if self.builder.are_states(row):
                 return Start(ids=row.reshape(-1))
             given = self.builder.written(given, starts=True)
         for atom in given.axes[own]:
             if atom.kind in (OPEN, FRAME) and atom.origin:
-                raise Retry(atom.origin, BATCH)
+                raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)
         sizes = [frame_size(axis) for axis in (given.axes[1 - own], given.axes[2])]
         if math.prod(sizes) != directions * hidden or any(not is_frame(given.axes[i]) for i in (1 - own, 2)):
-            raise Unfit(f"an initial state has frames of {math.prod(sizes)} numbers, expected {directions * hidden}")
+            raise Unfit(
+                f"an initial state has frames of {math.prod(sizes)} numbers, expected {directions * hidden}"
+            )
         return Start(value=given.framed((directions * hidden,)))
 
     def constant(self, array: Array, like: Value) -> Value:

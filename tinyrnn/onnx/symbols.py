@@ -1,29 +1,30 @@
-"""The values that ONNX's names stand for while a net is built: known arrays, places of states, values of layers.
+"""The things that ONNX's names stand for while a net is built: arrays, places of states, values of layers.
 
-ONNX has one array where tinyrnn has a frame, at a step, of a row of the batch. So each axis of a `Symbol` knows
-what it is: time, batch, or a part of the frame. What an axis of an input is shows in its use: an LSTM's first
+ONNX has one array where tinyrnn has a frame, at a step, of a row of the batch. So each axis of a `Symbol`
+knows what it is: time, batch, or a part of the frame. Use tells what an axis of an input is: an LSTM's first
 axis is time. `Retry` says so, and the net is built once more.
 
-Sizes that vary (of time, of the batch) have a number all the same, another in each of two worlds, so that the
-arithmetic of shapes is arithmetic of arrays. A number that is the same in both worlds does not depend on them.
+Sizes that vary (of time, of the batch) have a number all the same, another in each of two worlds, so that
+the arithmetic of shapes is arithmetic of arrays. A number that is the same in both worlds depends on none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyrnn.frames import Constant
 from tinyrnn.layers import Linear
-from tinyrnn.values import Value
+from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
 Sizes = tuple[int, int]  # in the two worlds
 
 TIME, BATCH, OPEN, FRAME = "time", "batch", "open", "frame"
+ONE = "one"  # of size 1, where an operation wants time or the batch: it has no place in a frame
 
 # Sizes of axes that vary: long ones for time, since windows of steps need many, short ones for the batch.
 BATCH_SIZES = (5, 7)
@@ -122,8 +123,8 @@ class Known:
 class Symbol:
     """A value of a layer, with the axes that it has in ONNX.
 
-    The numbers of the frame are in the order of the axes. ``reversed``: ONNX has the steps from the last to the
-    first.
+    The numbers of the frame are in the order of the axes. ``reversed``: ONNX has the steps from the last to
+    the first.
     """
 
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
@@ -131,6 +132,8 @@ class Symbol:
         assert math.prod(value.frame) == math.prod(map(frame_size, self.axes)), (value.frame, self.axes)
         # What a product that has no bias yet read, and its weight (out, in): an addition may be its bias.
         self.product: tuple[Value, Array] | None = None
+        # Of a convolution over time that pads: makes it with so many steps less before and behind.
+        self.shortened: Callable[[int, int], Symbol] | None = None
 
     @property
     def shape(self) -> Known:
@@ -178,7 +181,7 @@ class Symbol:
 
 
 class Places:
-    """States, followed through operations that move numbers: ``ids`` says which number of which state is where.
+    """States, followed through operations that move numbers: ``ids`` says which number is where.
 
     The batch has size 2 in ``ids``, and the second row's are `ROW` larger.
     """
@@ -192,9 +195,8 @@ class Places:
     def batch(self) -> int | None:
         """The axis that is the batch."""
         for axis, size in enumerate(self.ids.shape):
-            if size == 2 and self.ids.size and np.ptp(np.diff(self.ids, axis=axis)) == 0:
-                if np.diff(self.ids, axis=axis).flat[0] == self.ROW:
-                    return axis
+            if size == 2 and self.ids.size and np.all(np.diff(self.ids, axis=axis) == self.ROW):
+                return axis
         return None
 
     @property
@@ -207,7 +209,8 @@ class Places:
     def axes(self) -> list[Axis]:
         batch = self.batch
         return [
-            (Atom(BATCH, BATCH_SIZES),) if axis == batch else part(size) for axis, size in enumerate(self.ids.shape)
+            (Atom(BATCH, BATCH_SIZES),) if axis == batch else part(size)
+            for axis, size in enumerate(self.ids.shape)
         ]
 
     @property
@@ -234,7 +237,7 @@ def weighted(layer: Any, **tensors: Array) -> Any:
 
 def constant(array: Array, like: Value) -> Value:
     """An array as a value, at each step where ``like`` is one: a linear layer reads 1."""
-    one = reframed(Constant(1.0)(like), (1,))
+    one = reframed(applied(Constant(1.0), (like,)), (1,))
     frame = array.shape or (1,)
     layer = weighted(Linear(1, max(array.size, 1), bias=False), weight=array.reshape(-1, 1))
     return reframed(layer(one), frame)
@@ -276,3 +279,10 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
     if left:
         raise Unfit("the shape has fewer numbers than what it reads")
     return found
+
+
+def claim_time(x: Symbol, axis: int) -> None:
+    """An open axis that windows go along is time."""
+    for atom in x.axes[axis]:
+        if atom.kind == OPEN and atom.origin:
+            raise Retry(atom.origin, TIME)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -166,13 +166,16 @@ class _Wire:
             what = f"{kind}.{name or number}"
             if number == 0 or wire not in (0, 1, 2, 5):
                 raise self.error(f"{what}: got wire type {wire} before byte {at}, expected 0, 1, 2 or 5")
+            value = 0
             if wire == 0:
                 value, after = self.varint(at, end, what)
             else:
                 size, after = (8 if wire == 1 else 4, at) if wire != 2 else self.varint(at, end, what)
                 if size > end - after:
-                    raise self.error(f"{what} needs {size} bytes from {after}, but only {end - after} are left")
-                value, at, after = None, after, after + size
+                    raise self.error(
+                        f"{what} needs {size} bytes from {after}, but only {end - after} are left"
+                    )
+                at, after = after, after + size
             if not name:
                 at = after
                 continue
@@ -220,7 +223,7 @@ class _Wire:
             if (end - at) % size:
                 raise self.error(f"{what}: got {end - at} bytes of numbers of {size} bytes each")
             self.count((end - at) // size, what)
-            return np.frombuffer(self.data[at:end], _PACKED[of]).tolist()
+            return list(np.frombuffer(self.data[at:end], _PACKED[of]).tolist())
         numbers = []
         while at < end:
             number, at = self.varint(at, end, what)
@@ -236,8 +239,8 @@ def _tensor(wire: _Wire, found: dict[str, Any], where: str) -> Tensor:
     if found["external"] or found.get("location"):
         places = ", ".join(shown(one.get("value", "")) for one in found["external"][:1])
         raise wire.error(
-            f"{label}: its numbers are in another file, {places or 'not named'}, which is never opened: save the "
-            "model with all data in one file"
+            f"{label}: its numbers are in another file, {places or 'not named'}, which is never opened: save "
+            "the model with all data in one file"
         )
     dtype = _DTYPES.get(found.get("type", 0))
     if dtype is None or dtype not in READ:
@@ -252,7 +255,8 @@ def _tensor(wire: _Wire, found: dict[str, Any], where: str) -> Tensor:
     if raw is not None:
         if len(raw) != count * code.itemsize:
             raise wire.error(
-                f"{label}: got {len(raw)} bytes, expected {count * code.itemsize} for shape {shape} of {dtype}"
+                f"{label}: got {len(raw)} bytes, expected {count * code.itemsize} for shape {shape} of "
+                f"{dtype}"
             )
         return Tensor(name, dtype, shape, lambda: np.frombuffer(raw, code).reshape(shape))
     numbers = found[_ROOMS.get(dtype, "int32_data")]
@@ -306,7 +310,7 @@ def _port(wire: _Wire, found: dict[str, Any], where: str) -> Port:
     shape: list[Size] = []
     for dim in dims:
         size = dim.get("value")
-        if size is not None and size < 0 or size and size > 2**28:
+        if (size is not None and size < 0) or (size and size > 2**28):
             raise wire.error(f"{where}: {shown(name)} has the dimension {size}, expected 0 .. 2**28")
         shape.append(size or dim.get("name") or None)  # some exporters write 0 for one that varies
     return Port(name, dtype, tuple(shape))
@@ -343,7 +347,14 @@ def _graph(wire: _Wire, found: dict[str, Any], where: str) -> Graph:
                 raise wire.error(f"{at}: writes {shown(output)}, which is there already, expected each once")
             written.add(output)
         nodes.append(
-            Node(op, own_domain(one.get("domain", "")), name, tuple(one["inputs"]), tuple(one["outputs"]), attributes)
+            Node(
+                op,
+                own_domain(one.get("domain", "")),
+                name,
+                tuple(one["inputs"]),
+                tuple(one["outputs"]),
+                attributes,
+            )
         )
     return Graph(found.get("name", ""), inputs, outputs, tensors, tuple(nodes))
 
@@ -368,7 +379,9 @@ def parse(data: memoryview, error: Callable[[str], Exception]) -> Model:
 
 def matches(head: bytes) -> bool:
     """Tell whether a file may be ONNX: its first field is the version of the format, a small number."""
-    return len(head) > 8 and head[0] == 0x08 and 3 <= head[1] < 64 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
+    return (
+        len(head) > 8 and head[0] == 0x08 and 3 <= head[1] < 64 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
+    )
 
 
 def read(reader: Reader, key: str | None) -> Contents:

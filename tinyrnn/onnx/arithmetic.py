@@ -1,0 +1,326 @@
+"""Operations on the numbers of one value, or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyrnn import activations, ops
+from tinyrnn.layers import (
+    Linear,
+)
+from tinyrnn.onnx.nodes import Call, Unfinished
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    FRAME,
+    OPEN,
+    TIME,
+    Axis,
+    Known,
+    Retry,
+    Symbol,
+    Unfit,
+    constant,
+    frame_size,
+    has,
+    is_frame,
+    part,
+    reframed,
+    sizes_of,
+    weighted,
+)
+from tinyrnn.values import Value, applied
+from tinyrnn.weights.spec import Array
+
+# ---- numbers of several values ---------------------------------------------------------------------------
+
+
+def met(axes: Sequence[Axis]) -> Axis:
+    """The axis that axes in the same place become: one of them where the others have size 1.
+
+    Raises
+    ------
+    Retry
+        If one is of an input and turns out to be what another is.
+    Unfit
+        If they differ.
+    """
+    wide = [axis for axis in axes if axis and sizes_of(axis) != (1, 1)]
+    if not wide:
+        return next((axis for axis in axes if axis), ())
+    first = wide[0]
+    for other in wide[1:]:
+        if len(first) == len(other) and all(a.same(b) for a, b in zip(first, other, strict=True)):
+            continue
+        if is_frame(first) and is_frame(other) and sizes_of(first) == sizes_of(other):
+            continue
+        for one, two in ((first, other), (other, first)):
+            single = len(one) == len(two) == 1 and two[0].kind in (TIME, BATCH)
+            if single and one[0].kind in (FRAME, OPEN) and one[0].origin:
+                raise Retry(one[0].origin, two[0].kind)
+        if {atom.kind for atom in (*first, *other)} == {OPEN}:
+            continue  # two names for one size
+        raise Unfit(
+            f"reads axes of sizes {sizes_of(first)[0]} and {sizes_of(other)[0]}, expected equal ones or 1"
+        )
+    return first
+
+
+def _joined(groups: list[list[int]]) -> list[list[int]]:
+    """Frames of fewer axes: neighbours that all frames have, or that the same frames lack, become one."""
+    places = range(len(groups[0]))
+    wide = [max(group[place] for group in groups) for place in places]
+    kept = [place for place in places if wide[place] > 1]
+    out: list[list[int]] = [[] for _ in groups]
+    before: list[bool] | None = None
+    for place in kept:
+        full = [group[place] == wide[place] for group in groups]
+        for sizes, group in zip(out, groups, strict=True):
+            if full == before:
+                sizes[-1] *= group[place]
+            else:
+                sizes.append(group[place])
+        before = full
+    return out
+
+
+def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Value], tuple[Axis, ...], bool]:
+    """Values in frames of as many axes, the axes of what they become, and whether it is reversed."""
+    rank = max(one.rank if isinstance(one, Symbol) else one.worlds[0].ndim for one in given)
+    symbols = [one for one in given if isinstance(one, Symbol)]
+    padded: list[list[Axis]] = []
+    arrays: dict[int, Array] = {}
+    for i, one in enumerate(given):
+        if isinstance(one, Symbol):
+            padded.append([*[()] * (rank - one.rank), *one.axes])
+        else:
+            padded.append([()] * rank)
+            arrays[i] = settled(one, rank)
+    axes = tuple(met([one[place] for one in padded]) for place in range(rank))
+    sizes = [[frame_size(axis) for axis in one] for one in padded]
+    for i, array in arrays.items():
+        sizes[i] = list(array.shape)
+        for place, size in enumerate(array.shape):
+            if size > 1 and not is_frame(axes[place]):
+                raise Unfit("a constant differs along time or the batch, expected one that does not")
+    axes = tuple(axis if axis else part(max(one[place] for one in sizes)) for place, axis in enumerate(axes))
+    for place, axis in enumerate(axes):
+        wide = frame_size(axis)
+        if any(one[place] not in (1, wide) for one in sizes):
+            raise Unfit(
+                f"reads axes of sizes {wide} and {[one[place] for one in sizes]}, expected equal ones or 1"
+            )
+    ways = {one.reversed for one in symbols if any(has(axis, TIME) for axis in one.axes)}
+    if len(ways) > 1:
+        raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
+    values = []
+    for i, shape in enumerate(_joined(sizes)):
+        if i in arrays:
+            values.append(constant(arrays[i].reshape(tuple(shape) or (1,)), symbols[0].value))
+        else:
+            one = given[i]
+            values.append(reframed(one.value, shape))
+    return values, axes, ways == {True}
+
+
+def settled(known: Known, rank: int) -> Array:
+    """A constant with this many axes; those that vary in size have one number, if all are equal."""
+    first, second = known.worlds
+    if known.varies:
+        for axis in range(first.ndim):
+            if first.shape[axis] != second.shape[axis]:
+                heads = [np.take(one, [0], axis) for one in (first, second)]
+                if any(np.any(one != head) for one, head in zip((first, second), heads, strict=True)):
+                    raise Unfit("a constant differs along time or the batch, expected one that does not")
+                first, second = heads
+        first = Known(first, second).array("a constant")
+    return np.asarray(first, np.float32).reshape((1,) * (rank - first.ndim) + first.shape)
+
+
+def operands(call: Call) -> list[Symbol | Known]:
+    """The inputs, as symbols and known arrays."""
+    return [
+        given if isinstance(given := call.get(i), Known) else call.symbol(i) for i in range(len(call.inputs))
+    ]
+
+
+def scalar(given: Any) -> float | None:
+    """The number of a known array that has one, else None."""
+    if isinstance(given, Known) and given.worlds[0].size == given.worlds[1].size == 1 and not given.varies:
+        return float(given.worlds[0].reshape(-1)[0])
+    return None
+
+
+def of_several(
+    layer: Callable[[], Any], short: Callable[[Any, Any], Any] | None = None
+) -> Callable[[Call], Symbol]:
+    """An operation of two values, or of several one after the other; ``short`` takes numbers, too."""
+
+    def done(call: Call) -> Symbol:
+        first, *others = operands(call)
+        for other in others:
+            first = _pair(call, first, other, layer, short)
+        if isinstance(first, Known):
+            raise Unfit("reads constants only")
+        return first
+
+    return done
+
+
+def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> Symbol:
+    if short is not None:
+        for one, other, swapped in ((a, b, False), (b, a, True)):
+            number = scalar(other)
+            if number is not None and isinstance(one, Symbol):
+                rank = other.worlds[0].ndim
+                axes = [*[()] * (rank - one.rank), *one.axes]
+                value = short(number, one.value) if swapped else short(one.value, number)
+                return Symbol(value, axes, one.reversed)
+    values, found, backwards = aligned(call, [a, b])
+    return Symbol(applied(layer(), values), found, backwards)
+
+
+def add(call: Call) -> Symbol:
+    """A sum; of a product with a matrix and a vector a layer with a bias."""
+    if (found := of_erf(call)) is not None:
+        return found
+    given = operands(call)
+    if len(given) == 2:
+        for one, other in (given, given[::-1]):
+            if isinstance(one, Symbol) and one.product and isinstance(other, Known) and not other.varies:
+                value, weight = one.product
+                array = other.worlds[0]
+                if array.size == len(weight) and array.ndim <= one.rank and array.shape[-1:] == (array.size,):
+                    layer = weighted(
+                        Linear(weight.shape[1], len(weight)), weight=weight, bias=array.reshape(-1)
+                    )
+                    return Symbol(layer(value), one.axes, one.reversed)
+    return of_several(ops.Add, lambda a, b: a + b)(call)
+
+
+def where(call: Call) -> Symbol:
+    values, axes, backwards = aligned(call, operands(call))
+    return Symbol(applied(ops.Where(), values), axes, backwards)
+
+
+def raised(a: Any, b: Any) -> Value:
+    """A value to the power of a number, or a number to that of a value."""
+    quick: dict[float, Any] = {
+        2.0: lambda value: value * value,
+        0.5: activations.Sqrt(),
+        1.0: lambda value: value,
+    }
+    found: Value = quick[b](a) if isinstance(b, float) and b in quick else a**b
+    return found
+
+
+# ---- numbers of one value --------------------------------------------------------------------------------
+
+
+def of_each(make: Callable[[Call], Any]) -> Callable[[Call], Symbol]:
+    """A function of each number; ``make`` gives the layer."""
+    return lambda call: call.symbol(0).mapped(make(call))
+
+
+def of_attribute(name: str, default: float, made: Callable[[float], Any]) -> Callable[[Call], Symbol]:
+    return of_each(lambda call: made(float(call.attributes.get(name, default))))
+
+
+def same(call: Call) -> Any:
+    return [call.padded(0)]
+
+
+def cast(call: Call) -> Symbol:
+    """Floats stay floats, and so does what compares them; indices stay indices."""
+    x, to = call.symbol(0), call.attributes.get("to")
+    if to in (1, 10, 11, 16) or (x.value.layer is None and to in (6, 7)):
+        return x
+    if to == 9:
+        return x.mapped(lambda value: ops.ne(value, 0))
+    raise Unfit(f"to is {to}, a type of whole numbers, expected one of floats")
+
+
+def clip(call: Call) -> Symbol:
+    limits: list[float | None] = []
+    for place, name in ((1, "min"), (2, "max")):
+        limit = (
+            float(call.array(place, name).reshape(-1)[0]) if call.has(place) else call.attributes.get(name)
+        )
+        limits.append(None if limit is None or abs(limit) > 3e38 else limit)
+    if limits == [None, None]:
+        return call.symbol(0)
+    return call.symbol(0).mapped(activations.Clip(*limits))
+
+
+def hard_sigmoid(call: Call) -> Symbol:
+    alpha, beta = call.attributes.get("alpha", 0.2), call.attributes.get("beta", 0.5)
+    scaled = call.symbol(0).mapped(activations.Scale(alpha, beta))
+    return scaled.mapped(activations.Clip(0.0, 1.0))
+
+
+def prelu(call: Call) -> Symbol:
+    x, slopes = call.symbol(0), settled(call.known(1, "slope"), 0)
+    if slopes.size == 1:
+        return x.mapped(weighted(activations.PReLU(), weight=slopes.reshape(1)))
+    axis = x.rank - slopes.ndim + int(np.argmax(slopes.shape))
+    if slopes.size != max(slopes.shape) or slopes.size != x.frame_axis(axis):
+        raise Unfit(f"slope has shape {slopes.shape}, expected one number for each channel")
+    value, _dim = x.along(axis)
+    if len(value.frame) > 1 and value.frame[0] != slopes.size:
+        raise Unfit("slope is not of the first axis of a frame, expected one number for each channel")
+    layer = weighted(activations.PReLU(slopes.size), weight=slopes.reshape(-1))
+    return Symbol(layer(value), x.axes, x.reversed)
+
+
+class Erf(Unfinished):
+    """The error function of a value over the root of 2, ``times`` a number ``plus`` another."""
+
+    what = "an error function, which is known within a GELU only"
+    times, plus = 1.0, 0.0
+
+    def changed(self, times: float, plus: float) -> Erf:
+        found = Erf(self.value, self.axes, self.reversed)
+        found.times, found.plus = times, plus
+        return found
+
+
+def erf(call: Call) -> Symbol:
+    """The first part of a GELU written out, ``0.5 x (1 + erf(x / sqrt(2)))``."""
+    x = call.symbol(0)
+    layer = x.value.layer
+    if not isinstance(layer, activations.Scale) or layer.shift or abs(layer.scale - 0.5**0.5) > 1e-6:
+        raise Unfit("reads another value than x / sqrt(2), expected the erf of a GELU")
+    return Erf(x.value.reads[0], x.axes, x.reversed)
+
+
+def of_erf(call: Call) -> Symbol | None:
+    """What a sum or a product makes of a part of a GELU; None if it reads none."""
+    given = [call.get(i) for i in range(len(call.inputs))]
+    part_of = next((one for one in given if isinstance(one, Erf)), None)
+    if part_of is None or len(given) != 2:
+        return None
+    other = given[1 - given.index(part_of)]
+    number = scalar(other)
+    if number is not None and call.node.op == "Add":
+        return part_of.changed(part_of.times, part_of.plus + number)
+    if number is not None and call.node.op == "Mul":
+        return part_of.changed(part_of.times * number, part_of.plus * number)
+    if call.node.op == "Mul" and isinstance(other, Symbol) and part_of.times == part_of.plus:
+        layer, factor = other.value.layer, 2 * part_of.times
+        if isinstance(layer, activations.Scale) and not layer.shift and other.value.reads[0] is part_of.value:
+            factor *= layer.scale
+        elif other.value is not part_of.value:
+            return None
+        value = applied(activations.GELU(), (part_of.value,))
+        return Symbol(value if factor == 1.0 else value * factor, part_of.axes, part_of.reversed)
+    return None
+
+
+def multiply(call: Call) -> Symbol:
+    return of_erf(call) or of_several(ops.Multiply, lambda a, b: a * b)(call)
+
+
+def gelu(call: Call) -> Symbol:
+    return call.symbol(0).mapped(activations.GELU(str(call.attributes.get("approximate", "none"))))

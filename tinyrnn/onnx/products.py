@@ -1,0 +1,350 @@
+"""Products with matrices, convolutions and pools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyrnn import frames, ops
+from tinyrnn.convolution import Conv2d
+from tinyrnn.layers import (
+    Conv1d,
+    Linear,
+)
+from tinyrnn.onnx.arithmetic import met, operands, settled
+from tinyrnn.onnx.nodes import Call, Padded
+from tinyrnn.onnx.symbols import (
+    FRAME,
+    ONE,
+    OPEN,
+    TIME,
+    Atom,
+    Axis,
+    Known,
+    Retry,
+    Sizes,
+    Symbol,
+    Unfit,
+    claim_time,
+    frame_size,
+    has,
+    part,
+    weighted,
+)
+from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+from tinyrnn.temporal import TimeConv1d, TimeUnfold
+from tinyrnn.values import Value, applied
+from tinyrnn.weights.spec import Array
+
+# ---- products --------------------------------------------------------------------------------------------
+
+
+def linear(x: Symbol, axis: int, weight: Array, bias: Array | None = None) -> Symbol:
+    """A matrix (out, in) times the numbers along an axis of the frame."""
+    out, inputs = weight.shape
+    if x.frame_axis(axis) != inputs:
+        raise Unfit(f"a matrix of shape {weight.shape} meets {x.frame_axis(axis)} numbers, expected {inputs}")
+    value, dim = x.along(axis)
+    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    layer = weighted(Linear(inputs, out, bias=bias is not None), **tensors)
+    if dim == -2:
+        return x.replaced(layer(value.transpose(-1, -2)).transpose(-1, -2), axis, out)
+    found = x.replaced(layer(value), axis, out)
+    if bias is None and axis == x.rank - 1:
+        found.product = value, weight
+    return found
+
+
+def matmul(call: Call) -> Symbol:
+    a, b = operands(call)
+    if isinstance(b, Known) and isinstance(a, Symbol):
+        weight = b.array("input 1")
+        axes = [*[()] * (weight.ndim - a.rank), *a.axes]
+        if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1:
+            weight = weight.reshape(weight.shape[-2:])
+        if weight.ndim == 1:
+            found = linear(a, a.rank - 1, weight[None])
+            return found.with_axes(found.axes[:-1])
+        if weight.ndim != 2:
+            raise Unfit(f"reads matrices of shape {weight.shape}, expected one matrix")
+        return linear(a.with_axes(axes), len(axes) - 1, weight.T)
+    if isinstance(a, Known) and isinstance(b, Symbol):
+        weight = a.array("input 0")
+        if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1:
+            weight = weight.reshape(weight.shape[-2:])
+        if weight.ndim != 2 or b.rank < 2:
+            raise Unfit(f"reads a matrix of shape {weight.shape}, expected two axes")
+        return linear(b, b.rank - 2, weight)
+    assert isinstance(a, Symbol) and isinstance(b, Symbol)
+    if min(a.rank, b.rank) < 2:
+        raise Unfit("reads vectors that the net computes, expected matrices")
+    shapes = []
+    for one in (a, b):
+        rows, cols = (one.frame_axis(one.rank + i, "a matrix's axis") for i in (-2, -1))
+        shapes.append((math.prod(map(frame_size, one.axes[:-2])), rows, cols))
+    rank = max(a.rank, b.rank)
+    lead = [
+        met([one.axes[i - rank + one.rank] for one in (a, b) if i - rank + one.rank >= 0])
+        for i in range(rank - 2)
+    ]
+    frame = [shape if max(s[0] for s in shapes) > 1 else shape[1:] for shape in shapes]
+    value = ops.matmul(a.framed(frame[0]), b.framed(frame[1]))
+    if a.reversed != b.reversed:
+        raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
+    return Symbol(value, [*lead, part(shapes[0][1]), part(shapes[1][2])], a.reversed)
+
+
+def gemm(call: Call) -> Symbol:
+    x, weight = call.symbol(0), call.array(1, "B")
+    get = call.attributes.get
+    if get("transA") or x.rank != 2 or weight.ndim != 2:
+        raise Unfit("reads a transposed value, expected rows of the net and a matrix of constants")
+    weight = (weight if get("transB") else weight.T) * np.float32(get("alpha", 1.0))
+    bias = None
+    if call.has(2):
+        bias = np.float32(get("beta", 1.0)) * np.broadcast_to(
+            settled(call.known(2, "C"), 1), (1, len(weight))
+        )
+        if bias.shape != (1, len(weight)):
+            raise Unfit("C differs from row to row, expected a vector")
+        bias = bias.reshape(-1)
+    return linear(x, 1, weight, bias)
+
+
+# ---- windows ---------------------------------------------------------------------------------------------
+
+
+class _Window:
+    """The sizes of windows over one axis: how a convolution or a pool walks along it."""
+
+    def __init__(self, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> None:
+        self.kernel, self.stride, self.dilation, self.pads = kernel, stride, dilation, pads
+
+    @property
+    def span(self) -> int:
+        return (self.kernel - 1) * self.dilation + 1
+
+    def count(self, size: int) -> int:
+        return (size + sum(self.pads) - self.span) // self.stride + 1
+
+
+def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
+    """The windows over each axis behind the channels."""
+    get = call.attributes.get
+    count = x.rank - 2
+    if count not in (1, 2) or len(kernel) != count:
+        raise Unfit(
+            f"reads {x.rank} axes with a kernel of {len(kernel)}, expected (N, C, L) or (N, C, rows, columns)"
+        )
+    strides, dilations = get("strides") or [1] * count, get("dilations") or [1] * count
+    pads = get("pads") or [0] * 2 * count
+    if len(strides) != count or len(dilations) != count or len(pads) != 2 * count:
+        raise Unfit("strides, dilations and pads do not fit the kernel")
+    if min(*strides, *dilations, *kernel) < 1 or min(pads) < 0:
+        raise Unfit("a stride, a dilation or a kernel is below 1, or a pad below 0")
+    found = [
+        _Window(*sizes, (pads[i], pads[count + i]))
+        for i, sizes in enumerate(zip(kernel, strides, dilations, strict=True))
+    ]
+    auto = get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        for i, window in enumerate(found):
+            claim_time(x, 2 + i)
+            size = None if has(x.axes[2 + i], TIME) else x.frame_axis(2 + i)
+            if size is None and window.stride > 1:
+                raise Unfit(
+                    f"auto_pad is {auto} over time with a stride, where it depends on the number of steps"
+                )
+            room = (
+                window.span - 1
+                if size is None
+                else (-(-size // window.stride) - 1) * window.stride + window.span - size
+            )
+            less, more = max(room, 0) // 2, max(room, 0) - max(room, 0) // 2
+            window.pads = (less, more) if auto == "SAME_UPPER" else (more, less)
+    elif auto == "VALID":
+        for window in found:
+            window.pads = (0, 0)
+    elif auto != "NOTSET":
+        raise Unfit(f"auto_pad is {auto!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
+    for atom in x.axes[0]:
+        if atom.kind == FRAME and atom.origin:
+            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else OPEN)
+    if frame_size(x.axes[0]) > 1:
+        raise Unfit("the first axis is a part of each frame, expected the batch")
+    for i in range(count):
+        claim_time(x, 2 + i)
+    if isinstance(x, Padded):
+        timed = [i for i in range(count) if has(x.axes[2 + i], TIME)]
+        if len(timed) != 1:
+            raise Unfit("reads a sequence that was padded, but not along time")
+        window = found[timed[0]]
+        window.pads = (window.pads[0] + x.steps[0], window.pads[1] + x.steps[1])
+    return found
+
+
+def _stepped(x: Symbol, axis: int, window: _Window) -> Axis:
+    """The axis of time behind windows over it."""
+    (atom,) = x.axes[axis] if len(x.axes[axis]) == 1 else (None,)
+    if atom is None or atom.kind != TIME:
+        raise Unfit("windows go over time and something else at once")
+    if x.reversed:
+        raise Unfit("windows go over a sequence from its end, expected its own order")
+    sizes = (window.count(atom.sizes[0]), window.count(atom.sizes[1]))
+    return (atom if sizes == atom.sizes else Atom(TIME, sizes),)
+
+
+def _sized(window: _Window, size: int) -> int:
+    count = window.count(size)
+    if count < 1:
+        raise Unfit(f"got {size} + {sum(window.pads)} numbers, expected at least {window.span}, the kernel's")
+    return count
+
+
+def _even(value: Value, found: Sequence[_Window], fill: float = 0.0) -> Value:
+    """The value, padded where a layer would have to pad one side more than the other."""
+    sides: list[int] = []
+    for window in reversed(found):
+        uneven = window.pads[0] != window.pads[1]
+        sides += window.pads if uneven else (0, 0)
+        window.pads = (0, 0) if uneven else window.pads
+    return frames.pad(value, tuple(sides), "constant", fill) if any(sides) else value
+
+
+def convolution(call: Call) -> Symbol:
+    x, weight = call.padded(0), call.array(1, "W")
+    bias = call.array(2, "B") if call.has(2) else None
+    found = windows(call, x, weight.shape[2:])
+    groups = call.attributes.get("group", 1)
+    outputs, inputs = weight.shape[0], weight.shape[1] * groups
+    if x.frame_axis(1) != inputs:
+        raise Unfit(
+            f"W has shape {weight.shape}, but the value {x.frame_axis(1)} channels, expected {inputs}"
+        )
+    timed = [i for i in range(len(found)) if has(x.axes[2 + i], TIME)]
+    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    more = {"groups": groups, "bias": bias is not None}
+    if (
+        len(found) == 1
+        and (window := found[0]).kernel == window.stride == groups == 1
+        and window.pads == (0, 0)
+    ):
+        return linear(x.with_axes(x.axes), 1, weight[:, :, 0], bias)
+    if timed == [0] and len(found) == 1:
+        (window,) = found
+        return _over_time(x, window, (inputs, outputs), tensors, groups)
+    layer: Any
+    if not timed and len(found) == 1:
+        (window,) = found
+        size = x.frame_axis(2)
+        call.builder.notes(window, size)
+        count = _sized(window, size)
+        value = _even(x.framed((inputs, size)), found)
+        layer = Conv1d(inputs, outputs, window.kernel, window.stride, window.pads[0], window.dilation, **more)
+        return Symbol(weighted(layer, **tensors)(value), [x.axes[0], part(outputs), part(count)], x.reversed)
+    if not timed:
+        shape = (inputs, x.frame_axis(2), x.frame_axis(3))
+        counts = [_sized(window, size) for window, size in zip(found, shape[1:], strict=True)]
+        value = _even(x.framed(shape), found)
+        rows, cols = found
+    elif len(timed) == 1:
+        axis, other = timed[0], found[1 - timed[0]]
+        size = x.frame_axis(3 - axis)
+        count = _sized(other, size)
+        window = found[axis]
+        steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
+        unfolded = applied(steps, (x.framed((inputs, size)),))
+        if axis == 0:  # windows are the last axis
+            tensors["weight"] = weight.swapaxes(2, 3)
+        rows, cols = other, _Window(window.kernel, 1, 1, (0, 0))
+        value = _even(unfolded, [rows, cols])
+        axes = [x.axes[0], part(outputs), part(count), part(count)]
+        axes[2 + axis] = _stepped(x, 2 + axis, window)
+        counts = []
+    else:
+        raise Unfit("both axes of a picture are time")
+    layer = Conv2d(
+        inputs,
+        outputs,
+        (rows.kernel, cols.kernel),
+        (rows.stride, cols.stride),
+        (rows.pads[0], cols.pads[0]),
+        (rows.dilation, cols.dilation),
+        **more,
+    )
+    if not timed:
+        axes = [x.axes[0], part(outputs), *map(part, counts)]
+    return Symbol(weighted(layer, **tensors)(value), axes, x.reversed)
+
+
+def _over_time(x: Symbol, window: _Window, sizes: Sizes, tensors: dict[str, Array], groups: int) -> Symbol:
+    """A convolution over the steps."""
+    layer = TimeConv1d(
+        *sizes,
+        window.kernel,
+        dilation=window.dilation,
+        groups=groups,
+        bias="bias" in tensors,
+        stride=window.stride,
+        padding=window.pads,
+    )
+    value = weighted(layer, **tensors)(x.framed(sizes[:1]))
+    found = Symbol(value, [x.axes[0], part(sizes[1]), _stepped(x, 2, window)])
+
+    def shortened(before: int, behind: int) -> Symbol:
+        pads = (window.pads[0] - before, window.pads[1] - behind)
+        if window.stride > 1 or min(pads) < 0:
+            raise Unfit("takes a part of the steps, expected the last one or all of them")
+        less = _Window(window.kernel, 1, window.dilation, pads)
+        return _over_time(x, less, sizes, tensors, groups)
+
+    found.shortened = shortened
+    return found
+
+
+def pool(call: Call) -> Symbol:
+    """MaxPool and AveragePool."""
+    x, is_max = call.padded(0), call.node.op == "MaxPool"
+    found = windows(call, x, call.attributes.get("kernel_shape") or [])
+    if call.attributes.get("ceil_mode") or call.attributes.get("storage_order") or call.outputs > 1:
+        raise Unfit("has ceil_mode, storage_order or indices, expected none of them")
+    counted = bool(call.attributes.get("count_include_pad"))
+    if not is_max and any(window.dilation > 1 for window in found):
+        raise Unfit("AveragePool has a dilation, expected none")
+    channels = x.frame_axis(1)
+    timed = [i for i in range(len(found)) if has(x.axes[2 + i], TIME)]
+    axes = [x.axes[0], x.axes[1], *x.axes[2:]]
+    sizes: list[int] = []
+    value = x.value
+    if timed:
+        axis = timed[0]
+        window = found[axis]
+        if len(timed) > 1 or window.pads != (0, 0):
+            raise Unfit("pools steps with padding, or two axes of time, which no layer of tinyrnn does")
+        rest = [w for i, w in enumerate(found) if i != axis]
+        frame = [channels, *(x.frame_axis(2 + i) for i in range(len(found)) if i != axis)]
+        steps = TimeUnfold(window.kernel, window.stride, 0, window.dilation)
+        value = applied(steps, (x.framed(frame),))
+        axes[2 + axis] = _stepped(x, 2 + axis, window)
+        for i, other in enumerate(found):
+            if i != axis:
+                axes[2 + i] = part(_sized(other, x.frame_axis(2 + i)))
+        found = [*rest, _Window(window.kernel, 1, 1, (0, 0))]
+    else:
+        sizes = [x.frame_axis(2 + i) for i in range(len(found))]
+        axes[2:] = [part(_sized(window, size)) for window, size in zip(found, sizes, strict=True)]
+        value = x.framed((channels, *sizes))
+    if any(w.pads[0] != w.pads[1] for w in found) and not (is_max or counted):
+        raise Unfit("pads one side more than the other and does not count the padding")
+    value = _even(value, found, -math.inf if is_max else 0.0)
+    kinds: Any = (MaxPool1d, MaxPool2d) if is_max else (AvgPool1d, AvgPool2d)
+    more: dict[str, Any] = (
+        {"dilation": tuple(w.dilation for w in found)} if is_max else {"count_include_pad": counted}
+    )
+    kernel, stride, pads = (
+        tuple(one) for one in zip(*((w.kernel, w.stride, w.pads[0]) for w in found), strict=True)
+    )
+    return Symbol(kinds[len(found) - 1](kernel, stride, pads, **more)(value), axes, x.reversed)

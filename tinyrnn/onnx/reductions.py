@@ -1,0 +1,186 @@
+"""Reductions over axes of the frame or over time, softmax and norms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyrnn import activations
+from tinyrnn.layers import (
+    BatchNorm1d,
+    GroupNorm,
+    InstanceNorm1d,
+    LayerNorm,
+    LogSoftmax,
+)
+from tinyrnn.onnx.folding import axes_of, axis_of
+from tinyrnn.onnx.nodes import Call
+from tinyrnn.onnx.symbols import (
+    TIME,
+    Symbol,
+    Unfit,
+    claim_time,
+    constant,
+    frame_size,
+    has,
+    reframed,
+    weighted,
+)
+from tinyrnn.temporal import MaxOverTime, MeanOverTime, SumOverTime
+from tinyrnn.values import applied
+
+# ---- reductions and norms --------------------------------------------------------------------------------
+
+
+def reduction(frame: Callable[..., Any], time: Callable[[], Any] | None) -> Callable[[Call], Symbol]:
+    """A reduction over axes of the frame, or over time."""
+
+    def done(call: Call) -> Symbol:
+        x = call.symbol(0)
+        if call.has(1):
+            call.array(1, "axes")
+        given = call.fold().ints("axes", 1)
+        if not given and call.attributes.get("noop_with_empty_axes"):
+            return x
+        axes = axes_of(given, x.rank) if given else tuple(range(x.rank))
+        return reduced(x, axes, bool(call.attributes.get("keepdims", 1)), frame, time)
+
+    return done
+
+
+def reduced(x: Symbol, axes: Sequence[int], keep: bool, frame: Any, time: Any) -> Symbol:
+    """A value with fewer axes, or with axes of size 1."""
+    for axis in axes:
+        claim_time(x, axis)
+    timed = [axis for axis in axes if has(x.axes[axis], TIME)]
+    for axis in timed:
+        if time is None or len(x.axes[axis]) > 1:
+            raise Unfit("reduces the steps in a way that no layer of tinyrnn does")
+        left = [() if i == axis else one for i, one in enumerate(x.axes)]
+        x = Symbol(time()(x.value), left)
+    within = [axis for axis in axes if axis not in timed]
+    groups: list[list[int]] = []  # whether it is reduced, and its size
+    for axis, atoms in enumerate(x.axes):
+        size, gone = frame_size(atoms), int(axis in within)
+        if gone:
+            x.frame_axis(axis)
+        if groups and (groups[-1][0] == gone or size == 1):
+            groups[-1][1] *= size
+        else:
+            groups.append([gone, size])
+    groups = [group for group in groups if group[1] > 1]
+    left = [() if i in axes else one for i, one in enumerate(x.axes)]
+    value = x.value
+    dims = tuple(i - len(groups) for i, (gone, _) in enumerate(groups) if gone)
+    if within:
+        value = reframed(value, [size for _, size in groups])
+        dims = dims or (-1,) if value.frame == (1,) else dims
+        if dims:
+            value = frame(dims)(value)
+    if not keep:
+        left = [one for i, one in enumerate(left) if i not in axes]
+    return Symbol(value, left, x.reversed and any(has(axis, TIME) for axis in left))
+
+
+def over_all(frame: Callable[..., Any], time: Callable[[], Any]) -> Callable[[Call], Symbol]:
+    """A pool over all of the axes behind the channels."""
+    return lambda call: reduced(call.symbol(0), range(2, call.symbol(0).rank), True, frame, time)
+
+
+def softmax(kind: Callable[[int], Any]) -> Callable[[Call], Symbol]:
+    def done(call: Call) -> Symbol:
+        x = call.symbol(0)
+        axis = axis_of(call.attributes.get("axis", -1 if call.opset >= 13 else 1), x.rank)
+        claim_time(x, axis)
+        if x.axes[axis] and x.axes[axis][0].kind == TIME and len(x.axes[axis]) == 1:
+            return _softmax_over_time(x, kind is LogSoftmax)
+        if call.opset < 13 and any(frame_size(one) > 1 for one in x.axes[axis + 1 :]):
+            raise Unfit("is of an opset below 13 and goes over several axes, expected the last one")
+        value, dim = x.along(axis)
+        if dim == -1:
+            return Symbol(kind(-1)(value), x.axes, x.reversed)
+        turned = kind(-1)(value.transpose(-1, -2)).transpose(-1, -2)
+        return Symbol(turned, x.axes, x.reversed)
+
+    return done
+
+
+def _softmax_over_time(x: Symbol, is_log: bool) -> Symbol:
+    """``exp(x - max) / sum(exp(x - max))`` over the steps, within the lengths."""
+    less = x.value - applied(MaxOverTime(), (x.value,))
+    powers = applied(activations.Exp(), (less,))
+    total = applied(SumOverTime(), (powers,))
+    return Symbol(
+        less - applied(activations.Log(), (total,)) if is_log else powers / total, x.axes, x.reversed
+    )
+
+
+def batch_norm(call: Call) -> Symbol:
+    x = call.symbol(0)
+    if call.attributes.get("training_mode"):
+        raise Unfit("is in training mode, expected inference")
+    weight, bias, mean, var = (call.array(1 + i).reshape(-1) for i in range(4))
+    axis = 1 if x.rank > 1 else 0
+    if not len(weight) == len(bias) == len(mean) == len(var) == x.frame_axis(axis):
+        raise Unfit(f"has statistics of {len(mean)} channels for {x.frame_axis(axis)}")
+    value, _ = x.along(axis)
+    if value.frame[0] != len(mean):
+        raise Unfit("the channels are not the first axis of a frame")
+    eps = float(call.attributes.get("epsilon", 1e-5))
+    layer = weighted(
+        BatchNorm1d(len(mean), eps=eps), weight=weight, bias=bias, running_mean=mean, running_var=var
+    )
+    return Symbol(layer.eval()(value), x.axes, x.reversed)
+
+
+def layer_norm(call: Call) -> Symbol:
+    x = call.symbol(0)
+    axis = axis_of(call.attributes.get("axis", -1), x.rank)
+    size = math.prod(x.frame_axis(i) for i in range(axis, x.rank))
+    before = math.prod(map(frame_size, x.axes[:axis]))
+    if call.outputs > 1 and any(call.node.outputs[1:]):
+        raise Unfit("writes its mean and deviation, expected one output")
+    scale = call.array(1, "Scale").reshape(-1)
+    bias = call.array(2, "B").reshape(-1) if call.has(2) else np.zeros(size, np.float32)
+    if not len(scale) == len(bias) == size:
+        raise Unfit(f"has {len(scale)} scales for {size} numbers")
+    layer = weighted(LayerNorm(size, float(call.attributes.get("epsilon", 1e-5))), weight=scale, bias=bias)
+    return Symbol(layer(x.framed((before, size) if before > 1 else (size,))), x.axes, x.reversed)
+
+
+def instance_norm(call: Call) -> Symbol:
+    x = call.symbol(0)
+    scale, bias = call.array(1).reshape(-1), call.array(2).reshape(-1)
+    channels = x.frame_axis(1)
+    eps = float(call.attributes.get("epsilon", 1e-5))
+    if not len(scale) == len(bias) == channels:
+        raise Unfit(f"has {len(scale)} scales for {channels} channels")
+    for axis in range(2, x.rank):
+        claim_time(x, axis)
+    if any(has(axis, TIME) for axis in x.axes[2:]):
+        if x.rank > 3 or len(x.axes[2]) > 1:
+            raise Unfit("normalises pictures over time")
+        rest = x.value - applied(MeanOverTime(), (x.value,))
+        unit = rest / applied(activations.Sqrt(), (applied(MeanOverTime(), (rest * rest,)) + eps,))
+        one = constant(scale.reshape(x.value.frame), x.value)
+        return Symbol(unit * one + constant(bias.reshape(x.value.frame), x.value), x.axes, x.reversed)
+    size = math.prod(x.frame_axis(i) for i in range(2, x.rank))
+    layer = weighted(InstanceNorm1d(channels, eps=eps, affine=True), weight=scale, bias=bias)
+    return Symbol(layer(x.framed((channels, size))), x.axes, x.reversed)
+
+
+def group_norm(call: Call) -> Symbol:
+    x = call.symbol(0)
+    groups = call.attributes.get("num_groups", 1)
+    scale, bias = call.array(1).reshape(-1), call.array(2).reshape(-1)
+    channels = x.frame_axis(1)
+    if not len(scale) == len(bias) == channels:
+        raise Unfit(f"has {len(scale)} scales for {channels} channels")
+    value, _ = x.along(1)
+    eps = float(call.attributes.get("epsilon", 1e-5))
+    return Symbol(
+        weighted(GroupNorm(groups, channels, eps), weight=scale, bias=bias)(value), x.axes, x.reversed
+    )

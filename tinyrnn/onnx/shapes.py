@@ -1,0 +1,353 @@
+"""Operations that put numbers under other axes, or take parts of frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyrnn import frames, ops
+from tinyrnn.layers import (
+    Embedding,
+)
+from tinyrnn.onnx.arithmetic import aligned, met, operands
+from tinyrnn.onnx.folding import axes_of, axis_of, bounds, sections, span, squeezed_axes
+from tinyrnn.onnx.nodes import Call, Padded
+from tinyrnn.onnx.symbols import (
+    OPEN,
+    TIME,
+    Known,
+    Retry,
+    Sizes,
+    Symbol,
+    Unfit,
+    claim_time,
+    constant,
+    frame_size,
+    has,
+    is_frame,
+    part,
+    reframed,
+    regrouped,
+    sizes_of,
+    weighted,
+)
+from tinyrnn.temporal import LastStep
+from tinyrnn.values import Value, applied
+
+# ---- the same numbers under other axes -------------------------------------------------------------------
+
+
+def reshape(call: Call) -> Symbol:
+    x = call.symbol(0)
+    given = Known(np.array(call.attributes["shape"])) if not call.has(1) else call.known(1, "shape")
+    keep = not call.attributes.get("allowzero")
+    own = [sizes_of(axis) for axis in x.axes]
+    wanted: list[Sizes | None] = []
+    for i, sizes in enumerate(given.sizes):
+        if sizes == (0, 0) and keep and i < len(own):
+            sizes = own[i]
+        wanted.append(None if sizes == (-1, -1) else sizes)
+    return x.with_axes(regrouped(x.axes, _filled_in(x, wanted)))
+
+
+def _filled_in(x: Symbol, wanted: list[Sizes | None]) -> list[Sizes]:
+    """The sizes of a Reshape, of which one may be what is left (None)."""
+    if wanted.count(None) > 1:
+        raise Unfit("the shape has two sizes of -1, expected one")
+    whole = [sizes_of(axis) for axis in x.axes]
+    declared = {atom.declared: atom.sizes for axis in x.axes for atom in axis if atom.declared is not None}
+    told = [declared.get(one[0], one) if one and one[0] == one[1] else one for one in wanted]
+    for choice in (told, wanted):
+        rest = []
+        for world in (0, 1):
+            total = math.prod(sizes[world] for sizes in whole)
+            known = math.prod(sizes[world] for sizes in choice if sizes is not None)
+            rest.append(total // known if known and total % known == 0 else 0)
+        if 0 not in rest:
+            break
+    else:
+        raise Unfit("the shape fits no number of steps and rows")
+    return [(rest[0], rest[1]) if sizes is None else sizes for sizes in choice]
+
+
+def flatten(call: Call) -> Symbol:
+    x = call.symbol(0)
+    axis = call.attributes.get("axis", 1)
+    axis = axis + x.rank if axis < 0 else axis
+    ends = [sizes_of([atom for one in axes for atom in one]) for axes in (x.axes[:axis], x.axes[axis:])]
+    return x.with_axes(regrouped(x.axes, ends))
+
+
+def squeeze(call: Call) -> Symbol:
+    x = call.symbol(0)
+    axes = squeezed_axes(call.fold().ints("axes", 1), [sizes_of(axis)[0] for axis in x.axes])
+    for axis in axes:
+        if sizes_of(x.axes[axis]) != (1, 1):
+            for atom in x.axes[axis]:
+                if atom.origin and atom.kind == OPEN:
+                    raise Retry(f"={atom.origin}", 1)
+            raise Unfit(f"axis {axis} has more than one number, expected size 1")
+    return x.with_axes([one for axis, one in enumerate(x.axes) if axis not in axes])
+
+
+def unsqueeze(call: Call) -> Symbol:
+    x = call.symbol(0)
+    added = call.fold().ints("axes", 1) or []
+    places = axes_of(added, x.rank + len(added))
+    rest = iter(x.axes)
+    return x.with_axes([() if place in places else next(rest) for place in range(x.rank + len(added))])
+
+
+def transpose(call: Call) -> Symbol:
+    x = call.symbol(0)
+    order = axes_of(call.attributes.get("perm") or list(range(x.rank))[::-1], x.rank)
+    if len(order) != x.rank:
+        raise Unfit(f"perm is {list(order)}, expected one for each of {x.rank} axes")
+    axes = [x.axes[axis] for axis in order]
+    kept = [axis for axis in range(x.rank) if frame_size(x.axes[axis]) > 1]
+    moved = [axis for axis in order if axis in kept]
+    if moved == kept:
+        return x.with_axes(axes)
+    if any(not is_frame(x.axes[axis]) for axis in kept) or len(kept) > 3:
+        raise Unfit("moves parts of axes of time or of the batch, or more than three axes of a frame")
+    dims = [kept.index(axis) - len(kept) for axis in moved]
+    value = x.framed([frame_size(x.axes[axis]) for axis in kept])
+    return Symbol(applied(frames.Permute(dims), (value,)), axes, x.reversed)
+
+
+def expand(call: Call) -> Symbol:
+    """Size 1 becomes the size of time or the batch at no cost; within a frame numbers are repeated."""
+    x, wanted = call.symbol(0), call.known(1, "shape").sizes
+    rank = max(x.rank, len(wanted))
+    axes = [*[()] * (rank - x.rank), *x.axes]
+    wide = [(1, 1)] * (rank - len(wanted)) + wanted
+    repeats = np.zeros(
+        [1 if sizes_of(axis) != (1, 1) else sizes[0] for axis, sizes in zip(axes, wide, strict=True)]
+    )
+    if any(one != two for (one, two), axis in zip(wide, axes, strict=True) if sizes_of(axis) == (1, 1)):
+        raise Unfit("repeats a value for each step or row, which arithmetic does by itself")
+    if repeats.size == 1:
+        return x.with_axes(axes)
+    call.builder.room(repeats.size)
+    values, found, backwards = aligned(call, [x, Known(repeats)])
+    return Symbol(applied(ops.Add(), values), found, backwards)
+
+
+# ---- parts and wholes ------------------------------------------------------------------------------------
+
+
+def together(values: Sequence[Value], dim: int) -> Value:
+    """Frames side by side; parts of one value that make it up are that value."""
+    first = values[0]
+    if len(values) == 1:
+        return first
+    end = 0
+    for value in values:
+        layer = value.layer
+        if (
+            not isinstance(layer, ops.Slice)
+            or value.reads != first.reads
+            or (layer.dim, layer.start) != (dim, end)
+        ):
+            return ops.concat(values, dim)
+        end += layer.size
+    (whole,) = first.reads
+    return whole if whole.frame[dim] == end else ops.concat(values, dim)
+
+
+def _cut(x: Symbol, axis: int, start: int, size: int) -> Symbol:
+    """A part of an axis of the frame."""
+    if start == 0 and size == x.frame_axis(axis):
+        return x
+    value, dim = x.along(axis)
+    return x.replaced(applied(ops.Slice(start, size, dim), (value,)), axis, size)
+
+
+def _turn(x: Symbol, axis: int) -> Symbol:
+    """The other end first, of an axis of the frame."""
+    size = x.frame_axis(axis)
+    parts = [_cut(x, axis, i, 1).along(axis) for i in reversed(range(size))]
+    if size > 64:
+        raise Unfit(f"turns {size} numbers of a frame round, expected at most 64")
+    return x.replaced(ops.concat([value for value, _ in parts], parts[0][1]), axis, size)
+
+
+def slices(call: Call) -> Any:
+    x = call.symbol(0)
+    one, other = bounds(call.fold(0)), bounds(call.fold(1))
+    for (axis, start, end, step), (_, start2, end2, _) in zip(one, other, strict=True):
+        axis = axis_of(axis, x.rank)
+        sizes = sizes_of(x.axes[axis])
+        spans = (span(sizes[0], start, end, step), span(sizes[1], start2, end2, step))
+        if all(places == range(size) for places, size in zip(spans, sizes, strict=True)):
+            continue
+        whole = all(places == range(size - 1, -1, -1) for places, size in zip(spans, sizes, strict=True))
+        atoms = x.axes[axis]
+        for atom in atoms:
+            first = whole and axis == 0 and atom.kind != TIME and not call.builder.has_time
+            if atom.origin and (atom.kind == OPEN or first):
+                raise Retry(atom.origin, TIME)
+        if len(atoms) == 1 and atoms[0].kind == TIME:
+            last = all(places == range(size - 1, size) for places, size in zip(spans, sizes, strict=True))
+            if whole:
+                x = Symbol(x.value, x.axes, not x.reversed)
+            elif x.shortened and _inner(spans, sizes):
+                x = x.shortened(spans[0].start, sizes[0] - spans[0].stop)
+            elif last and not x.reversed:
+                x = Symbol(
+                    applied(LastStep(), (x.value,)), [() if i == axis else a for i, a in enumerate(x.axes)]
+                )
+            else:
+                raise Unfit("takes a part of the steps, expected the last one or all of them")
+            continue
+        places = spans[0]
+        x.frame_axis(axis)
+        if spans[0] != spans[1] or not len(places):
+            raise Unfit("takes a part that is empty, or depends on the number of steps or rows")
+        if places.step == 1:
+            x = _cut(x, axis, places.start, len(places))
+        elif whole:
+            x = _turn(x, axis)
+        else:
+            raise Unfit(f"takes every {places.step}th number of a frame, which no layer of tinyrnn does")
+    return x
+
+
+def _inner(spans: tuple[range, range], sizes: Sizes) -> bool:
+    """True if spans leave the same few steps out at the beginning and at the end, however many there are."""
+    ends = {size - places.stop for places, size in zip(spans, sizes, strict=True)}
+    return len({(places.start, places.step) for places in spans}) == len(ends) == 1 == spans[0].step
+
+
+def gather(call: Call) -> Symbol:
+    if isinstance(call.get(0), Known):
+        return _embedding(call)
+    x = call.symbol(0)
+    axis = axis_of(call.attributes.get("axis", 0), x.rank)
+    known = call.known(1, "indices")
+    sizes = sizes_of(x.axes[axis])
+    indices = [np.where(one < 0, one + size, one) for one, size in zip(known.worlds, sizes, strict=True)]
+    atoms = x.axes[axis]
+    for atom in atoms:
+        if atom.origin and atom.kind == OPEN:
+            raise Retry(atom.origin, TIME)
+    if len(atoms) == 1 and atoms[0].kind == TIME:
+        wanted = 0 if x.reversed else -1
+        if known.worlds[0].ndim or any(
+            int(one) != (size - 1 if wanted else 0) for one, size in zip(indices, sizes, strict=True)
+        ):
+            raise Unfit("takes a step by its number, expected the last one")
+        return Symbol(applied(LastStep(), (x.value,)), [a for i, a in enumerate(x.axes) if i != axis])
+    places = Known(*indices).array("indices")
+    size = x.frame_axis(axis)
+    flat = [int(one) for one in places.reshape(-1)]
+    if not flat or min(flat) < 0 or max(flat) >= size:
+        raise Unfit(f"got an index beyond the {size} numbers of axis {axis}")
+    runs: list[list[int]] = []
+    for one in flat:
+        if runs and runs[-1][0] + runs[-1][1] == one:
+            runs[-1][1] += 1
+        else:
+            runs.append([one, 1])
+    if len(runs) > 64:
+        raise Unfit(f"takes {len(runs)} parts of a frame by index, expected at most 64")
+    parts = [_cut(x, axis, start, count).along(axis) for start, count in runs]
+    value = together([one for one, _ in parts], parts[0][1])
+    inserted = [part(size) for size in places.shape]
+    return Symbol(value, [*x.axes[:axis], *inserted, *x.axes[axis + 1 :]], x.reversed)
+
+
+def _embedding(call: Call) -> Symbol:
+    table, x = call.array(0, "data"), call.symbol(1)
+    if call.attributes.get("axis", 0) % table.ndim or table.ndim != 2:
+        raise Unfit(
+            f"reads a table of shape {table.shape} along axis {call.attributes.get('axis', 0)}, expected rows"
+        )
+    if x.value.layer is not None or len(x.value.frame) > 1:
+        raise Unfit("reads indices that the net computes, expected those of an input")
+    layer = weighted(Embedding(*table.shape), weight=table)
+    return Symbol(layer(x.value), [*x.axes, part(table.shape[1])], x.reversed)
+
+
+def split(call: Call) -> list[Symbol]:
+    x = call.symbol(0)
+    axis = axis_of(call.attributes.get("axis", 0), x.rank)
+    sizes = sections(call.fold(), x.frame_axis(axis))
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [_cut(x, axis, start, size) for start, size in zip(starts, sizes, strict=True)]
+
+
+def concat(call: Call) -> Symbol:
+    given = operands(call)
+    if len(given) == 1:
+        return call.symbol(0)
+    symbols = [one for one in given if isinstance(one, Symbol)]
+    rank = symbols[0].rank
+    axis = axis_of(call.attributes.get("axis", 1), rank)
+    if any(one.rank != rank for one in symbols):
+        raise Unfit("reads values of different ranks")
+    others = tuple(met([one.axes[i] for one in symbols]) for i in range(rank) if i != axis)
+    behind = math.prod(map(frame_size, others[axis:]))
+    before = math.prod(map(frame_size, others[:axis]))
+    values, total = [], 0
+    for one in given:
+        if isinstance(one, Known):
+            array = one.array("a constant")
+            size = array.shape[axis]
+            shape = (before, size, behind)
+            value = constant(np.ascontiguousarray(array).reshape(shape), symbols[0].value)
+        else:
+            size = one.frame_axis(axis)
+            shape = (before, size, behind)
+            if math.prod(one.value.frame) != math.prod(shape):
+                raise Unfit("reads values whose other axes differ, expected equal ones")
+            value = one.value
+        frame = (*((before,) if before > 1 else ()), size, *((behind,) if behind > 1 else ()))
+        values.append(reframed(value, frame))
+        total += size
+    ways = {one.reversed for one in symbols if any(has(a, TIME) for a in one.axes)}
+    if len(ways) > 1:
+        raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
+    axes = [*others[:axis], part(total), *others[axis:]]
+    return Symbol(together(values, -2 if behind > 1 else -1), axes, ways == {True})
+
+
+def pad(call: Call) -> Symbol:
+    x, mode = call.symbol(0), str(call.attributes.get("mode", "constant"))
+    given = call.fold().ints("pads", 1) or []
+    if call.has(1):
+        call.array(1, "pads")
+    axes = axes_of(call.fold().ints("axes", 3) or list(range(x.rank)), x.rank)
+    if len(given) != 2 * len(axes):
+        raise Unfit(f"got {len(given)} pads for {len(axes)} axes")
+    fill = (
+        float(call.array(2, "constant_value").reshape(-1)[0])
+        if call.has(2)
+        else call.attributes.get("value", 0.0)
+    )
+    modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    if mode not in modes:
+        raise Unfit(f"mode is {mode!r}, expected one of {', '.join(modes)}")
+    steps = (0, 0)
+    for i, axis in enumerate(axes):
+        before, behind = given[i], given[len(axes) + i]
+        if before == behind == 0:
+            continue
+        claim_time(x, axis)
+        if has(x.axes[axis], TIME):
+            if mode != "constant" or fill or min(before, behind) < 0 or len(x.axes[axis]) > 1:
+                raise Unfit("pads the steps with other numbers than zeros, which no layer of tinyrnn does")
+            steps = (behind, before) if x.reversed else (before, behind)
+            continue
+        size = x.frame_axis(axis) + before + behind
+        value, dim = x.along(axis)
+        sides = (before, behind) if dim == -1 else (0, 0, before, behind)
+        x = x.replaced(frames.pad(value, sides, modes[mode], fill), axis, size)
+    if steps == (0, 0):
+        return x
+    padded = Padded(x.value, x.axes, x.reversed)
+    padded.steps = steps
+    return padded
