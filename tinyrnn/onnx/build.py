@@ -118,6 +118,11 @@ def origin_of(port: Port, axis: int) -> str:
     return size if isinstance(size, str) else f"{port.name}[{axis}]"
 
 
+def short(sizes: list[int]) -> list[int]:
+    """The sizes of a frame of at most three axes."""
+    return sizes if len(sizes) <= 3 else [*sizes[:2], math.prod(sizes[2:])]
+
+
 class Builder:
     """One walk through a model.
 
@@ -198,11 +203,9 @@ class Builder:
             self.of_input[port.name] = ids
             return Places(ids)
         sizes = [frame_size(axis) for axis in axes if has(axis, FRAME)]
-        if len(sizes) > 3:
+        if len(sizes) > 3 or mode == START:
             sizes = [size for size in sizes if size > 1]
-        if len(sizes) > 3:
-            sizes = [sizes[0], sizes[1], math.prod(sizes[2:])]
-        frame = sizes or ([1] if floats else [])
+        frame = short(sizes) or ([1] if floats else [])
         if mode == FEEDBACK:
             self.feedbacks[port.name] = Feedback(*frame)
             return Symbol(self.feedbacks[port.name], axes)
@@ -302,6 +305,14 @@ class Builder:
             raise Unfit("sequence_lens is computed by the net, expected an input of the graph")
         if self.plan.modes.get(name) != LENGTHS:
             raise Retry(name, LENGTHS)
+
+    def starts_with(self, given: Symbol) -> None:
+        """Make the inputs that a state begins with one frame for a sequence."""
+        used = _inputs_of([given.value])
+        for name, value in self.inputs.items():
+            alone = value is given.value or (value.time is not None and not self.has_time)
+            if id(value) in used and alone and self.plan.modes.get(name) != START:
+                raise Retry(name, START)
 
     def begins(self, level: Level, state: str, start: Start, order: Sequence[int], hidden: int) -> None:
         """Note that a state begins with numbers of inputs."""
@@ -562,9 +573,7 @@ class Builder:
             if given.reversed:
                 raise self.error(f"output {shown(name)} has the steps from the last to the first")
             sizes = [frame_size(axis) for axis in given.axes if frame_size(axis) > 1]
-            if len(sizes) > 3:
-                sizes = [sizes[0], sizes[1], math.prod(sizes[2:])]
-            outputs[name] = reframed(given.value, sizes)
+            outputs[name] = reframed(given.value, short(sizes))
         used = _inputs_of(outputs.values())
         return Net({name: value for name, value in self.inputs.items() if id(value) in used}, outputs)
 

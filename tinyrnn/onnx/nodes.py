@@ -153,6 +153,7 @@ class Call(NamedTuple):
             if self.builder.are_states(row):
                 return Start(ids=row.reshape(-1))
             given = self.builder.written(given, starts=True)
+        self.builder.starts_with(given)
         for atom in given.axes[own]:
             if atom.kind in (OPEN, FRAME) and atom.origin:
                 raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)

@@ -28,6 +28,7 @@ from tinyrnn.onnx.symbols import (
     Sizes,
     Symbol,
     Unfit,
+    claim_row,
     claim_time,
     frame_size,
     has,
@@ -45,6 +46,7 @@ from tinyrnn.weights.spec import Array
 def linear(x: Symbol, axis: int, weight: Array, bias: Array | None = None) -> Symbol:
     """A matrix (out, in) times the numbers along an axis of the frame."""
     out, inputs = weight.shape
+    claim_row(x)
     if x.frame_axis(axis) != inputs:
         raise Unfit(f"a matrix of shape {weight.shape} meets {x.frame_axis(axis)} numbers, expected {inputs}")
     value, dim = x.along(axis)

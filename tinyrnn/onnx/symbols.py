@@ -281,6 +281,13 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
     return found
 
 
+def claim_row(x: Symbol) -> None:
+    """The first axis of what a matrix is multiplied with is no part of a frame if it has size 1."""
+    for atom in x.axes[0] if x.rank > 1 else ():
+        if atom.kind == FRAME and atom.origin and atom.sizes == (1, 1):
+            raise Retry(atom.origin, ONE)
+
+
 def claim_time(x: Symbol, axis: int) -> None:
     """An open axis that windows go along is time."""
     for atom in x.axes[axis]:
