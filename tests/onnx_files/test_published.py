@@ -113,7 +113,6 @@ def test_silero(frames, file, options):
 
 
 def test_a_size_that_the_file_leaves_open():
-    """Of the sizes that fit, the largest of which a convolution reads each number."""
     net = tr.load(MODELS / "silero_vad.onnx", sr=8000)
     assert net(np.zeros((3, 288), np.float32)).shape == (3, 1)
     told = tr.load(MODELS / "silero_vad.onnx", sr=8000, shapes={"input": (None, 256)})

@@ -49,7 +49,7 @@ def met(axes: Sequence[Axis]) -> Axis:
     """
     wide = [axis for axis in axes if axis and sizes_of(axis) != (1, 1)]
     if not wide:
-        return next((axis for axis in axes if axis), ())
+        return ()
     first = wide[0]
     for other in wide[1:]:
         if len(first) == len(other) and all(a.same(b) for a, b in zip(first, other, strict=True)):
@@ -296,7 +296,7 @@ def erf(call: Call) -> Symbol:
 
 
 def of_erf(call: Call) -> Symbol | None:
-    """What a sum or a product makes of a part of a GELU; None if it reads none."""
+    """The result of a sum or a product that reads a part of a GELU; None if it reads none."""
     given = [call.get(i) for i in range(len(call.inputs))]
     part_of = next((one for one in given if isinstance(one, Erf)), None)
     if part_of is None or len(given) != 2:

@@ -27,6 +27,7 @@ from tinyrnn.onnx.symbols import (
     frame_size,
     has,
     reframed,
+    sizes_of,
     weighted,
 )
 from tinyrnn.temporal import MaxOverTime, MeanOverTime, SumOverTime
@@ -94,11 +95,11 @@ def softmax(kind: Callable[[int], Any]) -> Callable[[Call], Symbol]:
     def done(call: Call) -> Symbol:
         x = call.symbol(0)
         axis = axis_of(call.attributes.get("axis", -1 if call.opset >= 13 else 1), x.rank)
+        if call.opset < 13 and any(sizes_of(one) != (1, 1) for one in x.axes[axis + 1 :]):
+            raise Unfit("is of an opset below 13 and goes over several axes, expected the last one")
         claim_time(x, axis)
         if x.axes[axis] and x.axes[axis][0].kind == TIME and len(x.axes[axis]) == 1:
             return _softmax_over_time(x, kind is LogSoftmax)
-        if call.opset < 13 and any(frame_size(one) > 1 for one in x.axes[axis + 1 :]):
-            raise Unfit("is of an opset below 13 and goes over several axes, expected the last one")
         value, dim = x.along(axis)
         if dim == -1:
             return Symbol(kind(-1)(value), x.axes, x.reversed)

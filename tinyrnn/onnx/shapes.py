@@ -59,7 +59,9 @@ def _filled_in(x: Symbol, wanted: list[Sizes | None]) -> list[Sizes]:
         raise Unfit("the shape has two sizes of -1, expected one")
     whole = [sizes_of(axis) for axis in x.axes]
     declared = {atom.declared: atom.sizes for axis in x.axes for atom in axis if atom.declared is not None}
-    told = [declared.get(one[0], one) if one and one[0] == one[1] else one for one in wanted]
+    if None not in wanted:
+        return [one for one in wanted if one is not None]
+    told = [declared.pop(one[0], one) if one and one[0] == one[1] else one for one in wanted]
     for choice in (told, wanted):
         rest = []
         for world in (0, 1):

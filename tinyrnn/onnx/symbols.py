@@ -174,7 +174,7 @@ class Symbol:
         return self.framed(frame), -2 if behind > 1 else -1
 
     def replaced(self, value: Value, axis: int, size: int) -> Symbol:
-        """What a layer made of `along`: the same axes but for this one."""
+        """A value that a layer made of `along`: the same axes but for this one."""
         axes = list(self.axes)
         axes[axis] = part(size)
         return Symbol(value, axes, self.reversed)

@@ -274,7 +274,7 @@ def _attribute(wire: _Wire, found: dict[str, Any], where: str) -> Any:
     """The value of an attribute."""
     name = shown(found.get("name", ""))
     if found.get("of_function"):
-        raise wire.error(f"{where}: attribute {name} refers to a function's argument, expected a value")
+        raise wire.error(f"{where}: attribute {name}: got a function's argument, expected a value")
     kind = _ATTRIBUTES.get(found.get("type", 0))
     if kind is None:  # files from before the type was written have one value alone
         given = [one for one in _ATTRIBUTES.values() if found.get(one) not in (None, [])]
@@ -372,7 +372,7 @@ def parse(data: memoryview, error: Callable[[str], Exception]) -> Model:
         raise error("holds no graph, expected an ONNX model")
     opsets = {own_domain(one.get("domain", "")): one.get("version", 1) for one in found["opsets"]}
     if "" not in opsets:
-        raise error("names no version of ONNX's operators, expected an ONNX model")
+        raise error("got no version of ONNX's operators, expected an ONNX model")
     metadata = {one.get("key", ""): one.get("value", "") for one in found["metadata"]}
     return Model(_graph(wire, found["graph"], "graph"), opsets, metadata)
 

@@ -1,0 +1,274 @@
+"""Damaged and hostile ONNX files: an error that names the file and the place, never anything else."""
+
+from __future__ import annotations
+
+import random
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mutations import mutated
+from onnx_files import loaded, model, node
+
+import tinyrnn as tr
+from tinyrnn.onnx import wire
+
+onnx = pytest.importorskip("onnx")
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+LSTM = {"W": zeros(2, 12, 4), "R": zeros(2, 12, 3), "B": zeros(2, 24)}
+
+
+def good() -> dict[str, bytes]:
+    """Files of all that a graph may have."""
+    then = onnx.helper.make_graph([node("Relu", "x", "t")], "t", [], [])
+    then.output.append(onnx.helper.make_tensor_value_info("t", 1, None))
+    other = onnx.helper.make_graph([node("Tanh", "x", "e")], "e", [], [])
+    other.output.append(onnx.helper.make_tensor_value_info("e", 1, None))
+    graphs = {
+        "cell": model(
+            [
+                node("LSTM", "x W R B - h c", "a h1 c1", hidden_size=3, direction="bidirectional"),
+                node("Transpose", "a", "b", perm=[0, 2, 1, 3]),
+                node("Reshape", "b s", "d"),
+                node("MatMul", "d V"),
+            ],
+            {"x": ("steps", "rows", 4), "h": (2, "rows", 3), "c": (2, "rows", 3)},
+            ["y", "h1", "c1"],
+            s=np.int64([0, 0, -1]),
+            V=zeros(6, 2),
+            **LSTM,
+        ),
+        "frames": model(
+            [
+                node("Shape", "x", "s"),
+                node("Gather", "s i", "n"),
+                node("ConstantOfShape", "n", "f"),
+                node("Conv", "x C", "a", pads=[1, 1]),
+                node("Slice", "a i j k", "b"),
+                node("Softmax", "b", "d"),
+                node("Concat", "d a", "e", axis=2),
+                node("ReduceMean", "e", axes=[2]),
+            ],
+            {"x": ("rows", 4, 6)},
+            ["y"],
+            i=np.int64([1]),
+            j=np.int64([4]),
+            k=np.int64([2]),
+            C=zeros(5, 4, 3),
+        ),
+        "if": model(
+            [node("Less", "p q", "c"), node("If", "c", then_branch=then, else_branch=other)],
+            {"x": ("rows", 4)},
+            ["y"],
+            p=np.float32(1),
+            q=np.float32(2),
+        ),
+    }
+    return {name: found.SerializeToString() for name, found in graphs.items()}
+
+
+def fuzz(folder: Path, rounds: int, seed: int) -> int:
+    """Load mutated files; returns how many were still nets. Anything but a LoadError escapes."""
+    rng, sound, files = random.Random(seed), 0, good()
+    others = list(files.values())
+    path = folder / "model.onnx"
+    for _ in range(rounds):
+        path.write_bytes(mutated(rng, rng.choice(others), others))
+        try:
+            tr.load(path)
+            sound += 1
+        except tr.LoadError as error:
+            assert "model.onnx: " in str(error) and str(error).isprintable() and len(str(error)) < 3000
+    return sound
+
+
+def test_good_files_are_good(tmp_path):
+    for data in good().values():
+        loaded(data, tmp_path)
+
+
+def test_fuzz(tmp_path):
+    assert fuzz(tmp_path, 1500, 1) > 10
+
+
+# ---- the wire format ---------------------------------------------------------------------------------------
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*out, number))
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    """A field of a message."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+HEAD = field(1, 8) + field(8, field(2, 17))
+
+
+@pytest.mark.parametrize(
+    ("graph", "words"),
+    [
+        (b"\x80" * 30, "has more than ten bytes"),
+        (b"\x80\x80", "a number begins at byte"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "needs 4294967295 bytes"),
+        (b"\x0b", "wire type 3"),
+        (b"\x02\x00", "wire type 2"),
+        (b"\x08\x01", "Graph.nodes: got wire type 0"),
+        (field(2, b"\xff\xfe"), "no UTF-8"),
+        (field(2, b"a" * 2000), "got 2000 characters"),
+        (field(5, field(1, 1 << 62) + field(2, 1)), "needs more bytes than this machine can address"),
+        (field(5, field(1, (1 << 64) - 5) + field(2, 1)), "has the dimension -5"),
+        (field(5, field(1, 3) + field(2, 1) + field(9, b"1234")), "got 4 bytes, expected 12"),
+        (field(5, field(1, 3) + field(2, 1) + field(4, b"1234")), "got 1 numbers, expected 3"),
+        (field(5, field(1, 3) + field(2, 8)), "dtype 8 cannot be read"),
+        (field(5, field(2, 1) + field(14, 1)), "in another file"),
+        (
+            field(5, field(2, 1) + field(13, field(1, b"location") + field(2, b"../secret"))),
+            r"in another file, \.\./secret, which is never opened",
+        ),
+        (field(5, field(2, 1) + field(9, b"1234")) * 2, "occurs twice"),
+        (field(1, field(4, b"Relu") + field(2, b"a")) * 2, "writes a, which is there already"),
+        (field(15, b""), "sparse tensors"),
+        (field(12, field(1, b"y")), "the graph: reads y, which nothing writes before"),
+    ],
+)
+def test_a_damaged_graph(graph, words, tmp_path):
+    with pytest.raises(tr.LoadError, match=rf"model\.onnx: .*{words}"):
+        loaded(HEAD + field(7, graph), tmp_path)
+
+
+def test_messages_within_messages(tmp_path):
+    graph = b""
+    for _ in range(40):
+        graph = field(
+            1, field(4, b"If") + field(5, field(1, b"then_branch") + field(20, 5) + field(6, graph))
+        )
+    with pytest.raises(tr.LoadError, match="messages within each other"):
+        loaded(HEAD + field(7, graph), tmp_path)
+
+
+def test_no_graph(tmp_path):
+    with pytest.raises(tr.LoadError, match="holds no graph"):
+        loaded(HEAD, tmp_path)
+    with pytest.raises(tr.LoadError, match="no version of ONNX's operators"):
+        loaded(field(1, 8) + field(7, b""), tmp_path)
+
+
+# ---- graphs -----------------------------------------------------------------------------------------------
+
+
+def refused(nodes, words, folder, inputs=None, **constants):
+    with pytest.raises(tr.LoadError, match=rf"model\.onnx: .*{words}"):
+        loaded(model(nodes, inputs or {"x": ("rows", 4)}, ["y"], **constants), folder)
+
+
+def test_graphs_that_cannot_be(tmp_path):
+    refused([node("Relu", "y", "x2"), node("Relu", "x2")], "reads y, which nothing writes", tmp_path)
+    refused(
+        [node("Gather", "s i", "a"), node("Add", "x a")],
+        "index beyond",
+        tmp_path,
+        s=zeros(3),
+        i=np.int64([9]),
+    )
+    refused([node("Reshape", "x s")], r"shape is \[3, 5, 7\], expected", tmp_path, s=np.int64([3, 5, 7]))
+    refused(
+        [node("LSTM", "x W R", hidden_size=3)],
+        "R has shape",
+        tmp_path,
+        {"x": ("t", "b", 4)},
+        W=LSTM["W"][:1],
+        R=zeros(1, 8, 2),
+    )
+    refused(
+        [node("LSTM", "x W R", hidden_size=7)],
+        "hidden_size is 7, but R has shape",
+        tmp_path,
+        {"x": ("t", "b", 4)},
+        W=LSTM["W"][:1],
+        R=LSTM["R"][:1],
+    )
+    refused([node("MatMul", "x V")], "meets 4 numbers", tmp_path, V=zeros(5, 2))
+    refused([node("Conv", "x C")], "got 2 \\+ 0 numbers", tmp_path, {"x": ("rows", 4, 2)}, C=zeros(5, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("ConstantOfShape", "big", "a"), node("ReduceSum", "a", "b", keepdims=0), node("Add", "x b")],
+        [node("Expand", "one big", "a"), node("ReduceSum", "a", "b", keepdims=0), node("Add", "x b")],
+        [node("Tile", "one rep", "a"), node("ReduceSum", "a", "b", keepdims=0), node("Add", "x b")],
+        [
+            node("Unsqueeze", "row u1", "r"),
+            node("Unsqueeze", "row u0", "q"),
+            node("Mul", "r q", "a"),
+            node("ReduceSum", "a", "b", keepdims=0),
+            node("Add", "x b"),
+        ],
+        [
+            *(node("Concat", f"a{i} a{i}", f"a{i + 1}", axis=0) for i in range(40)),
+            node("ReduceSum", "a40", "b", keepdims=0),
+            node("Add", "x b"),
+        ],
+        [node("Range", "zero lots step", "a"), node("ReduceSum", "a", "b", keepdims=0), node("Add", "x b")],
+    ],
+    ids=["filled", "expanded", "tiled", "broadcast", "doubled", "range"],
+)
+def test_constants_that_would_fill_the_memory(nodes, tmp_path):
+    constants = {
+        "big": np.int64([1 << 20, 1 << 20]),
+        "one": zeros(1, 1),
+        "rep": np.int64([1 << 20, 1 << 20]),
+        "row": zeros(20000),
+        "u0": np.int64([0]),
+        "u1": np.int64([1]),
+        "a0": zeros(1000),
+        "zero": np.int64(0),
+        "lots": np.int64(1 << 40),
+        "step": np.int64(1),
+    }
+    used = {name for one in nodes for name in one.input}
+    data = model(
+        nodes, {"x": ("rows", 4)}, ["y"], **{key: one for key, one in constants.items() if key in used}
+    ).SerializeToString()
+    tracemalloc.start()
+    try:
+        with pytest.raises(tr.LoadError, match="need more memory than a file of its size may take"):
+            loaded(data, tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(data) + (64 << 20)
+
+
+def test_the_reader_agrees_with_the_package():
+    """Whatever the package reads, as it reads it."""
+    for data in good().values():
+        own, theirs = wire.parse(memoryview(data), ValueError), onnx.load_from_string(data)
+        assert [one.op for one in own.graph.nodes] == [one.op_type for one in theirs.graph.node]
+        for tensor in theirs.graph.initializer:
+            assert np.array_equal(own.graph.tensors[tensor.name].array(), onnx.numpy_helper.to_array(tensor))
+
+
+# PYTHONPATH=tests/helpers python tests/onnx_files/test_hostile.py ROUNDS SEED, in limited memory
+if __name__ == "__main__":
+    import resource
+    import tempfile
+
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+    with tempfile.TemporaryDirectory() as name:
+        print(fuzz(Path(name), int(sys.argv[1]), int(sys.argv[2])), "nets")

@@ -1,0 +1,291 @@
+"""Each operator that is claimed, in frames and over time, against ONNX Runtime."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from folders import DOCS
+from onnx_files import close, loaded, model, node, run
+
+import tinyrnn as tr
+from tinyrnn.onnx.folding import FOLDS
+from tinyrnn.onnx.operators import OPERATORS
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+ROWS = 5
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# By name: the nodes of a graph that reads x, the frame of x, and its constants.
+def one(op, *more, frame=(4, 6), opset=17, **attributes):
+    """A node that reads x and constants."""
+    names = " ".join(["x", *(f"c{i}" for i in range(len(more)))])
+    return [node(op, names, **attributes)], frame, {f"c{i}": array for i, array in enumerate(more)}, opset
+
+
+V6, V4, M = numbers(6, seed=1), numbers(4, 1, seed=2), numbers(6, 3, seed=3)
+INTS = np.int64
+
+CASES = {
+    **{
+        op: one(op)
+        for op in (
+            *("Abs", "Exp", "HardSwish", "Neg", "Relu", "Selu", "Sigmoid", "Sign", "Softplus"),
+            *("Softsign", "Tanh", "Celu", "Elu", "HardSigmoid", "LeakyRelu"),
+        )
+    },
+    "Mish": one("Mish", opset=18),
+    "Celu 2": one("Celu", alpha=2.0),
+    "Elu 2": one("Elu", alpha=2.0),
+    "HardSigmoid 2": one("HardSigmoid", alpha=0.3, beta=0.4),
+    "LeakyRelu 2": one("LeakyRelu", alpha=0.3),
+    "Sqrt": ([node("Abs", "x", "a"), node("Sqrt", "a")], (4, 6), {}, 17),
+    "Log": ([node("Exp", "x", "a"), node("Log", "a")], (4, 6), {}, 17),
+    "Reciprocal": ([node("Exp", "x", "a"), node("Reciprocal", "a")], (4, 6), {}, 17),
+    "Gelu": one("Gelu", opset=20),
+    "Gelu tanh": one("Gelu", opset=20, approximate="tanh"),
+    "Clip": one("Clip", np.float32(-0.5), np.float32(0.7)),
+    "Clip 6": one("Clip", opset=6, min=-0.5, max=0.7),
+    "PRelu": one("PRelu", np.float32([0.3])),
+    "PRelu channels": one("PRelu", numbers(4, 1)),
+    **{f"{op} number": one(op, np.float32(0.3)) for op in ("Add", "Sub", "Mul", "Div")},
+    "Identity": ([node("Identity", "x", "a"), node("Relu", "a")], (4, 6), {}, 17),
+    "Less number": ([node("Less", "x c", "a"), node("Cast", "a", to=1)], (4, 6), {"c": np.float32(0.3)}, 17),
+    "Greater vector": ([node("Greater", "x c", "a"), node("Cast", "a", to=1)], (4, 6), {"c": V6}, 17),
+    **{f"{op} vector": one(op, V6) for op in ("Add", "Sub", "Mul", "Div", "Max", "Min")},
+    **{f"{op} column": one(op, V4) for op in ("Add", "Sub", "Mul", "Div", "Max", "Min")},
+    "Sub from": ([node("Sub", "c x")], (4, 6), {"c": np.float32(1)}, 17),
+    "Div below": ([node("Exp", "x", "a"), node("Div", "c a")], (4, 6), {"c": V6}, 17),
+    "Pow 2": one("Pow", np.float32(2)),
+    "Pow 3": one("Pow", np.float32(3)),
+    "Pow half": ([node("Abs", "x", "a"), node("Pow", "a c")], (4, 6), {"c": np.float32(0.5)}, 17),
+    "Pow of values": ([node("Abs", "x", "a"), node("Pow", "a x")], (4, 6), {}, 17),
+    "Sum": ([node("Tanh", "x", "a"), node("Sum", "x a x")], (4, 6), {}, 17),
+    "Where": ([node("Less", "x c", "a"), node("Where", "a x c")], (4, 6), {"c": np.float32(0.2)}, 17),
+    "And Or Not": (
+        [
+            node("Less", "x c", "a"),
+            node("GreaterOrEqual", "d x", "b"),
+            node("And", "a b", "e"),
+            node("Not", "a", "f"),
+            node("Or", "f b", "g"),
+            node("And", "g e", "h"),
+            node("Cast", "h", to=1),
+        ],
+        (4, 6),
+        {"c": np.float32(0.2), "d": np.float32(-0.4)},
+        17,
+    ),
+    "LessOrEqual Equal": (
+        [
+            node("LessOrEqual", "x c", "a"),
+            node("Relu", "x", "r"),
+            node("Equal", "r d", "b"),
+            node("Or", "a b", "e"),
+            node("Where", "e x d"),
+        ],
+        (4, 6),
+        {"c": np.float32(-0.2), "d": np.float32(0)},
+        17,
+    ),
+    # axes
+    "Reshape": one("Reshape", INTS([0, 3, -1])),
+    "Reshape two": one("Reshape", INTS([-1, 2, 2, 6])),
+    "Flatten": one("Flatten"),
+    "Transpose": one("Transpose", perm=[0, 2, 1]),
+    "Transpose three": one("Transpose", frame=(2, 3, 4), perm=[0, 3, 1, 2]),
+    "Unsqueeze Squeeze": (
+        [node("Unsqueeze", "x a", "b"), node("Relu", "b", "c"), node("Squeeze", "c d")],
+        (4, 6),
+        {"a": INTS([1, 3]), "d": INTS([1])},
+        17,
+    ),
+    "Squeeze 11": ([node("Squeeze", "x", axes=[1])], (1, 6), {}, 11),
+    "Expand": one("Expand", INTS([1, 4, 6]), frame=(4, 1)),
+    "Slice": one("Slice", INTS([1, -4]), INTS([3, 2**62]), INTS([1, 2])),
+    "Slice turned": one("Slice", INTS([-1]), INTS([-(2**62)]), INTS([1]), INTS([-1])),
+    "Slice 9": ([node("Slice", "x", starts=[1], ends=[3], axes=[2])], (4, 6), {}, 9),
+    "Gather": one("Gather", INTS([2, 0, 1, -1]), axis=2),
+    "Gather one": one("Gather", INTS(3), axis=1),
+    "Split": (
+        [node("Split", "x s", "a b", axis=2), node("Concat", "b a", axis=2)],
+        (4, 6),
+        {"s": INTS([2, 4])},
+        17,
+    ),
+    "Split even": ([node("Split", "x", "a b", axis=1), node("Mul", "a b")], (4, 6), {}, 17),
+    "Concat": ([node("Tanh", "x", "a"), node("Concat", "x a x", axis=1)], (4, 6), {}, 17),
+    "Concat last": ([node("Tanh", "x", "a"), node("Concat", "x a", axis=-1)], (4, 6), {}, 17),
+    "Pad": one("Pad", INTS([0, 1, 2, 0, 0, 3]), np.float32(0.5)),
+    "Pad reflect": one("Pad", INTS([0, 0, 2, 0, 0, 3]), mode="reflect"),
+    "Pad edge": one("Pad", INTS([0, 2, 0, 0, 1, 0]), mode="edge"),
+    "Pad 10": ([node("Pad", "x", pads=[0, 1, 0, 0, 0, 2])], (4, 6), {}, 10),
+    "Dropout": ([node("Dropout", "x", "a"), node("Relu", "a")], (4, 6), {}, 17),
+    # products
+    "MatMul": one("MatMul", M),
+    "MatMul vector": one("MatMul", V6),
+    "MatMul left": ([node("MatMul", "c x")], (4, 6), {"c": numbers(3, 4)}, 17),
+    "MatMul Add": ([node("MatMul", "x c", "a"), node("Add", "a d")], (4, 6), {"c": M, "d": numbers(3)}, 17),
+    "MatMul values": (
+        [node("Transpose", "x", "a", perm=[0, 2, 1]), node("MatMul", "x a")],
+        (4, 6),
+        {},
+        17,
+    ),
+    "Gemm": ([node("Gemm", "x c d", alpha=0.5, beta=2.0)], (6,), {"c": M, "d": numbers(3)}, 17),
+    "Gemm turned": ([node("Gemm", "x c", transB=1)], (6,), {"c": numbers(3, 6)}, 17),
+    # windows
+    "Conv": one("Conv", numbers(5, 4, 3), numbers(5), pads=[1, 1]),
+    "Conv uneven": one("Conv", numbers(5, 4, 3), pads=[2, 0], strides=[2]),
+    "Conv groups": one("Conv", numbers(4, 2, 2), group=2, dilations=[2]),
+    "Conv same": one("Conv", numbers(5, 4, 4), auto_pad="SAME_UPPER", strides=[2]),
+    "Conv 1": one("Conv", numbers(5, 4, 1), numbers(5)),
+    "Conv 2d": one(
+        "Conv", numbers(3, 2, 3, 2), numbers(3), frame=(2, 7, 6), pads=[1, 0, 1, 0], strides=[2, 1]
+    ),
+    "Conv 2d uneven": one("Conv", numbers(3, 2, 3, 2), frame=(2, 7, 6), pads=[0, 1, 2, 0]),
+    "MaxPool": one("MaxPool", kernel_shape=[2], strides=[2]),
+    "MaxPool uneven": one("MaxPool", kernel_shape=[3], pads=[1, 0]),
+    "MaxPool 2d": one("MaxPool", frame=(2, 7, 6), kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 0]),
+    "AveragePool": one("AveragePool", kernel_shape=[3], pads=[1, 1]),
+    "AveragePool counted": one("AveragePool", kernel_shape=[3], pads=[1, 1], count_include_pad=1),
+    "GlobalAveragePool": one("GlobalAveragePool", frame=(2, 7, 6)),
+    "GlobalMaxPool": one("GlobalMaxPool"),
+    # reductions and norms
+    **{
+        f"{op} {keep}": ([node(op, "x", axes=[2], keepdims=keep)], (4, 6), {}, 12)
+        for op in (
+            "ReduceSum",
+            "ReduceMean",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceL2",
+            "ReduceLogSumExp",
+        )
+        for keep in (0, 1)
+    },
+    "ReduceMean two": ([node("ReduceMean", "x", axes=[1, 3])], (2, 3, 4), {}, 12),
+    "ReduceSum 13": one("ReduceSum", INTS([1])),
+    "Softmax": one("Softmax"),
+    "Softmax rows": one("Softmax", axis=1),
+    "LogSoftmax": one("LogSoftmax", axis=-1),
+    "BatchNormalization": one("BatchNormalization", V4[:, 0], V4[:, 0], V4[:, 0], V4[:, 0] ** 2),
+    "LayerNormalization": one("LayerNormalization", V6, V6),
+    "LayerNormalization two": one("LayerNormalization", numbers(4, 6), axis=1),
+    "InstanceNormalization": one("InstanceNormalization", V4[:, 0], V4[:, 0]),
+    "GroupNormalization": one("GroupNormalization", V4[:, 0], V4[:, 0], opset=21, num_groups=2),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_of_frames(name, tmp_path):
+    nodes, frame, constants, opset = CASES[name]
+    found = model(nodes, {"x": ("rows", *frame)}, ["y"], opset, **constants)
+    x = numbers(ROWS, *frame)
+    (expected,) = run(found, x)
+    assert expected.size and len(np.unique(expected)) > 1
+    close(loaded(found, tmp_path)(x), np.float32(expected), 1e-5)
+
+
+def test_no_operator_is_left_out():
+    tested = {one.op_type for nodes, _, _, _ in CASES.values() for one in nodes}
+    cells = {"LSTM", "GRU", "RNN", "Erf"}  # test_published.py, test_exports.py
+    assert tested | cells == OPERATORS.keys()
+
+
+# ---- over time ---------------------------------------------------------------------------------------------
+
+LSTM = {"W": numbers(1, 12, 4), "R": numbers(1, 12, 3), "B": numbers(1, 24)}
+
+
+def over_time(*nodes):
+    """Operations on what an LSTM writes, (T, B, 3)."""
+    return [node("LSTM", "x W R B", "h", hidden_size=3), node("Squeeze", "h one", "z"), *nodes]
+
+
+TIMED = {
+    "mean": over_time(node("ReduceMean", "z", axes=[0], keepdims=0)),
+    "max": over_time(node("ReduceMax", "z", axes=[0], keepdims=0)),
+    "min": over_time(node("ReduceMin", "z", axes=[0], keepdims=0)),
+    "norm": over_time(node("ReduceL2", "z", axes=[0], keepdims=0)),
+    "less its mean": over_time(node("ReduceMean", "z", "m", axes=[0]), node("Sub", "z m")),
+    "softmax": over_time(node("Softmax", "z", axis=0)),
+    "log softmax": over_time(node("LogSoftmax", "z", axis=0)),
+    "last": over_time(node("Gather", "z last", axis=0)),
+    "last kept": over_time(node("Slice", "z last1 end zero")),
+    "turned twice": over_time(
+        node("Slice", "z last1 begin zero last1", "t"),
+        node("Relu", "t", "r"),
+        node("Slice", "r last1 begin zero last1"),
+    ),
+    "turned GRU": over_time(
+        node("Slice", "z last1 begin zero last1", "t"),
+        node("GRU", "t W2 R2", "g", hidden_size=2),
+        node("Slice", "g last1 begin zero last1"),
+    ),
+    "pool of all": over_time(node("Transpose", "z", "t", perm=[1, 2, 0]), node("GlobalAveragePool", "t")),
+    "merged": over_time(
+        node("Reshape", "z flat", "f"), node("MatMul", "f V", "m"), node("Reshape", "m unflat")
+    ),
+    "shape": over_time(
+        node("Shape", "z", "s"),
+        node("Gather", "s first", "n"),
+        node("Concat", "n rest", "to", axis=0),
+        node("Reshape", "z to"),
+    ),
+}
+MORE = {
+    "one": INTS([1]),
+    "last": INTS(-1),
+    "last1": INTS([-1]),
+    "end": INTS([2**62]),
+    "begin": INTS([-(2**62)]),
+    "zero": INTS([0]),
+    "first": INTS([0]),
+    "flat": INTS([-1, 3]),
+    "rest": INTS([-1, 3]),
+    "unflat": INTS([7, 2, 2]),
+    "V": numbers(3, 2),
+    "W2": numbers(1, 6, 3),
+    "R2": numbers(1, 6, 2),
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_over_time(name, tmp_path):
+    nodes = TIMED[name]
+    used = {one for each in nodes for one in each.input}
+    constants = {key: array for key, array in {**LSTM, **MORE}.items() if key in used}
+    shape = (7, 2, 4) if name == "merged" else ("steps", "rows", 4)
+    found = model(nodes, {"x": shape}, ["y"], **constants)
+    x = numbers(7, 2, 4)
+    (expected,) = run(found, x)
+    close(loaded(found, tmp_path)(x), expected, 1e-5)
+
+
+# ---- what cannot be ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_operator_is_named(tmp_path):
+    found = model([node("Sin", "x", "s"), node("Relu", "s")], {"x": ("rows", 4)}, ["y"])
+    with pytest.raises(tr.LoadError, match=r"graph: node 0 \(Sin, opset 17\): the operator Sin is not known"):
+        loaded(found, tmp_path)
+
+
+def test_a_node_that_no_output_needs_is_left_out(tmp_path):
+    found = model([node("Sin", "x", "s"), node("Relu", "x")], {"x": ("rows", 4)}, ["y"])
+    assert loaded(found, tmp_path)(numbers(3, 4)).shape == (3, 4)
+
+
+def test_the_page_lists_what_is_claimed():
+    listed = re.search(r"<!-- operators -->\n(.*?)\n<!-- end -->", (DOCS / "onnx.md").read_text(), re.S)
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[1]) == sorted(OPERATORS.keys() | FOLDS.keys() | {"If"})
