@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import wave
 
 import numpy as np
@@ -19,10 +18,8 @@ WRITTEN = sorted(path.stem for path in (MODELS / "synthetic").glob("*.onnx"))
 
 # ---- every attribute of the recurrent operators -----------------------------------------------------
 
-REFUSED = re.compile("alpha-beta|clip|(gru|lstm)_hardsigmoid")  # formulas that no layer has
 
-
-@pytest.mark.parametrize("name", [name for name in NODES if not REFUSED.search(name)])
+@pytest.mark.parametrize("name", NODES)
 def test_a_node_agrees_with_its_definition(name):
     arrays = arrays_of(MODELS / "onnx_attributes" / f"{name}.npz")
     bound = {key: arrays[f"in_{key}"] for key in "WRBP" if f"in_{key}" in arrays}
@@ -44,16 +41,6 @@ def test_a_node_agrees_with_its_definition(name):
     assert len(got) == (3 if kind == "lstm" else 2)
     for i, (one, axes) in enumerate(zip(got, turn, strict=False)):
         close(one, arrays[f"out_{i}_float64"].transpose(axes))
-
-
-@pytest.mark.parametrize("name", [name for name in NODES if REFUSED.search(name)])
-def test_a_formula_that_no_layer_has_is_refused_by_name(name):
-    arrays = arrays_of(MODELS / "onnx_attributes" / f"{name}.npz")
-    bound = {key: arrays[f"in_{key}"] for key in "WRBP" if f"in_{key}" in arrays}
-    kind = name.partition("_")[0].upper()
-    wanted = rf"node 0 \({kind}, opset \d+\): (clip is 0.5|activations are \w+)"
-    with pytest.raises(tr.LoadError, match=wanted):
-        tr.load(MODELS / "onnx_attributes" / f"{name}.onnx", **bound)
 
 
 # ---- directions by Slice, states as inputs and outputs ------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyrnn.gates import FUNCTIONS, Function
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
@@ -37,7 +38,13 @@ CELLS: dict[str, tuple[type[Any], tuple[int, ...], tuple[str, ...]]] = {
     "RNN": (RNN, (0,), ("h",)),
 }
 
+# The functions of gates, and the arguments that they are.
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_ARGUMENTS = {
+    "LSTM": ("recurrent_activation", "activation", "output_activation"),
+    "GRU": ("recurrent_activation", "activation"),
+    "RNN": ("nonlinearity",),
+}
 
 
 class Direction(NamedTuple):
@@ -48,9 +55,10 @@ class Direction(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Directions of one layer have the same."""
+        """Directions of one layer have the same; each may have its own functions."""
         shapes = tuple((name, array.shape) for name, array in self.tensors.items())
-        return shapes, tuple(sorted(self.options.items()))
+        functions = [name for names in _ARGUMENTS.values() for name in names]
+        return shapes, tuple(sorted(item for item in self.options.items() if item[0] not in functions))
 
 
 class Level(NamedTuple):
@@ -122,23 +130,37 @@ def directions_of(op: str, call: Any) -> list[Direction]:
     return found
 
 
-def options_of(op: str, attributes: dict[str, Any], direction: int, directions: int) -> dict[str, Any]:
-    """The arguments of a direction's layer that select its formula."""
-    names = _DEFAULTS[op]
-    each = len(names)
-    given = attributes.get("activations") or list(names) * directions
+def functions_of(op: str, attributes: dict[str, Any], directions: int) -> list[Function]:
+    """The functions of a node's gates, as tinyrnn names them, of one direction after the other.
+
+    ``activation_alpha`` and ``activation_beta`` have a number for each function that takes one, in order.
+    """
+    each = len(_DEFAULTS[op])
+    given = attributes.get("activations") or list(_DEFAULTS[op]) * directions
     if len(given) != each * directions:
         raise Unfit(f"got {len(given)} activations, expected {each * directions}")
-    own = [name.lower() for name in given[direction * each : (direction + 1) * each]]
-    options: dict[str, Any] = {}
+    numbers = [iter(attributes.get(f"activation_{name}") or ()) for name in ("alpha", "beta")]
+    own = {name.replace("_", ""): name for name in FUNCTIONS}
+    found: list[Function] = []
+    for each_name in given:
+        name = own.get(each_name.lower())
+        if name is None:
+            raise Unfit(f"got the activation {shown(each_name)}, expected one of {', '.join(sorted(own))}")
+        taken = [next(left, None) for left, _ in zip(numbers, FUNCTIONS[name], strict=False)]
+        whole = [two if one is None else one for one, two in zip(taken, FUNCTIONS[name], strict=True)]
+        if None in whole:
+            raise Unfit(f"got the activation {shown(each_name)} without its alpha and beta, expected both")
+        found.append((name, *whole) if whole else name)
+    return found
+
+
+def options_of(op: str, attributes: dict[str, Any], direction: int, directions: int) -> dict[str, Any]:
+    """The arguments of a direction's layer that select its formula."""
+    each = len(_DEFAULTS[op])
+    own = functions_of(op, attributes, directions)[direction * each : (direction + 1) * each]
+    options: dict[str, Any] = dict(zip(_ARGUMENTS[op], own, strict=True))
     if attributes.get("clip"):
-        raise Unfit(
-            f"clip is {attributes['clip']}, expected none: no layer of tinyrnn bounds the sums of gates"
-        )
-    if op == "RNN" and own == ["relu"]:
-        options["nonlinearity"] = "relu"
-    elif own != [name.lower() for name in names]:
-        raise Unfit(f"activations are {', '.join(map(shown, given))}, expected {', '.join(names)}")
+        options["clip"] = attributes["clip"]
     if op == "GRU":
         options["reset_after"] = bool(attributes.get("linear_before_reset", 0))
     if op == "LSTM" and attributes.get("input_forget"):
@@ -173,7 +195,10 @@ def layer_of(op: str, first: Direction, second: Direction | None) -> Any:
     kind = CELLS[op][0]
     _rows, inputs = first.tensors["weight_ih_l0"].shape
     hidden = first.tensors["weight_hh_l0"].shape[1]
-    layer = kind(inputs, hidden, bidirectional=second is not None, **first.options)
+    options = dict(first.options)
+    if second is not None:
+        options |= {name: (options[name], second.options[name]) for name in _ARGUMENTS[op]}
+    layer = kind(inputs, hidden, bidirectional=second is not None, **options)
     tensors = dict(first.tensors)
     if second is not None:
         tensors |= {f"{name}_reverse": array for name, array in second.tensors.items()}
