@@ -179,6 +179,65 @@ def test_sizes_that_the_export_fixed_may_vary(tmp_path):
     close(net(x.numpy().swapaxes(0, 1)).swapaxes(0, 1), expected)
 
 
+# ---- the shapes of published models --------------------------------------------------------------------
+
+
+def reader(m, x):
+    """A recogniser of written lines, as CRNN: columns of the picture are steps."""
+    h = functional.max_pool2d(torch.relu(m.norm(m.first(x))), 2, 2)
+    h = functional.max_pool2d(torch.relu(m.second(h)), (2, 2), (2, 1), (0, 1))
+    h = torch.relu(m.third(h)).squeeze(2).permute(2, 0, 1)
+    h, _ = m.rnn(h)
+    steps, batch, size = h.shape
+    return torch.log_softmax(m.out(h.reshape(steps * batch, size)).reshape(steps, batch, -1), -1)
+
+
+READER = {
+    "first": nn.Conv2d(1, 6, 3, 1, 1),
+    "norm": nn.BatchNorm2d(6),
+    "second": nn.Conv2d(6, 8, 3, 1, 1),
+    "third": nn.Conv2d(8, 10, 2),
+    "rnn": nn.LSTM(10, 8, bidirectional=True),
+    "out": nn.Linear(16, 5),
+}
+
+
+def segmenter(m, x):
+    """A segmentation of speakers: convolutions over samples, norms over all of them."""
+    h = functional.leaky_relu(m.norm(m.pool(torch.abs(m.first(m.level(x))))))
+    h = m.pool(m.second(h))
+    return torch.log_softmax(m.out(m.rnn(h.transpose(1, 2))[0]), -1).transpose(0, 1)
+
+
+SEGMENTER = {
+    "level": nn.InstanceNorm1d(1, affine=True),
+    "first": nn.Conv1d(1, 8, 51, stride=10),
+    "pool": nn.MaxPool1d(3),
+    "norm": nn.InstanceNorm1d(8, affine=True),
+    "second": nn.Conv1d(8, 6, 5),
+    "rnn": lstm(6, 7, num_layers=2, bidirectional=True),
+    "out": nn.Linear(14, 3),
+}
+
+
+@pytest.mark.parametrize(
+    "axes", [None, {0: "batch"}, {0: "batch", -1: "steps"}], ids=["fixed", "rows", "all"]
+)
+@pytest.mark.parametrize(
+    ("forward", "parts", "shape"),
+    [(reader, READER, (2, 1, 8, 24)), (segmenter, SEGMENTER, (2, 1, 2000))],
+    ids=["reader", "segmenter"],
+)
+def test_time_is_found_in_whatever_axis(forward, parts, shape, axes, tmp_path):
+    torch.manual_seed(0)
+    rows = 1 if axes is None else 2
+    x = torch.randn(rows, *shape[1:])
+    varying = {"x": {axis % len(shape): name for axis, name in axes.items()}} if axes else None
+    file = exported(Model(forward, **parts), (x,), ["x"], ["y"], varying)
+    (expected,) = run(file, x.numpy())
+    close(loaded(file, tmp_path)(np.moveaxis(x.numpy(), -1, 0)), expected)
+
+
 # ---- one step, with states as inputs and outputs --------------------------------------------------------
 
 
@@ -195,7 +254,36 @@ def own_cell(m, x, h, c):
     return m.out(h), h, c
 
 
+def two_in_one(m, x, h):
+    """Two layers whose states lie in one array, (1, layers, hidden, h and c), as in DTLN."""
+    first = tuple(h[:, 0, :, i][None].contiguous() for i in (0, 1))
+    second = tuple(h[:, 1, :, i][None].contiguous() for i in (0, 1))
+    y, first = m.first(x, first)
+    y, second = m.second(y, second)
+    both = [torch.stack([one[0], other[0]], 1) for one, other in zip(first, second, strict=True)]
+    return torch.sigmoid(m.out(y)) * x, torch.stack(both, -1)
+
+
+def cached(m, x, h, c):
+    """A convolution that keeps the steps that it reads again, and a GRU."""
+    seen = torch.cat([h, x.unsqueeze(2)], 2)
+    y, c = m.rnn(torch.relu(m.conv(seen)).transpose(1, 2), c)
+    return y[:, 0], seen[:, :, 1:], c
+
+
 STEPS = {
+    "states in one array": (
+        two_in_one,
+        {"first": lstm(8, 6), "second": lstm(6, 6), "out": nn.Linear(6, 8)},
+        [(1, 1, 8), (1, 2, 6, 2)],
+        ["h_out"],
+    ),
+    "cache": (
+        cached,
+        {"conv": nn.Conv1d(8, 6, 3), "rnn": gru(6, 5)},
+        [(1, 8), (1, 8, 2), (1, 1, 5)],
+        ["h_out", "c_out"],
+    ),
     "levels": (
         lambda m, x, h, c: (lambda y, n: (m.out(y), *n))(*m.rnn(x, (h, c))),
         {"rnn": lstm(8, 16, num_layers=2), "out": nn.Linear(16, 4)},

@@ -49,7 +49,7 @@ def met(axes: Sequence[Axis]) -> Axis:
     """
     wide = [axis for axis in axes if axis and sizes_of(axis) != (1, 1)]
     if not wide:
-        return ()
+        return next((axis for axis in axes if axis), ())
     first = wide[0]
     for other in wide[1:]:
         if len(first) == len(other) and all(a.same(b) for a, b in zip(first, other, strict=True)):
@@ -105,13 +105,14 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Value], tuple[Axis, 
         for place, size in enumerate(array.shape):
             if size > 1 and not is_frame(axes[place]):
                 raise Unfit("a constant differs along time or the batch, expected one that does not")
-    axes = tuple(axis if axis else part(max(one[place] for one in sizes)) for place, axis in enumerate(axes))
-    for place, axis in enumerate(axes):
-        wide = frame_size(axis)
-        if any(one[place] not in (1, wide) for one in sizes):
-            raise Unfit(
-                f"reads axes of sizes {wide} and {[one[place] for one in sizes]}, expected equal ones or 1"
-            )
+    wide = [max(one[place] for one in sizes) for place in range(rank)]
+    axes = tuple(
+        part(size) if size > 1 and sizes_of(axis) == (1, 1) else axis
+        for axis, size in zip(axes, wide, strict=True)
+    )
+    for place, size in enumerate(wide):
+        if any(one[place] not in (1, size) for one in sizes):
+            raise Unfit(f"reads axes of sizes {[one[place] for one in sizes]}, expected equal ones or 1")
     ways = {one.reversed for one in symbols if any(has(axis, TIME) for axis in one.axes)}
     if len(ways) > 1:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")

@@ -49,6 +49,7 @@ from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
 MOST_PASSES = 500
+MOST_AXES = 8  # that are tried as time
 MOST_STATES = 1 << 20  # numbers of an input that may be a state
 
 # An input of the graph becomes an input of the net, values that a state begins with, the state of a layer, a
@@ -70,6 +71,7 @@ class Plan:
         self.sizes: dict[str, int] = {}
         self.modes: dict[str, str] = {}
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
+        self.lacks_time = False  # a recurrent node reads columns of a frame as time
 
     def learn(self, found: Retry) -> None:
         """Note one more thing.
@@ -696,10 +698,36 @@ def build_net(
     try:
         return build(plan)[0]
     except LoadError as error:
-        net = _with_a_size(build, plan, ports.values())
+        net = _with_an_axis(build, plan, ports.values()) if plan.lacks_time else None
+        net = net or _with_a_size(build, plan, ports.values())
         if net is None:
             raise error
         return net
+
+
+def _with_an_axis(
+    build: Callable[[Plan], tuple[Net, Builder]], plan: Plan, ports: Iterable[Port]
+) -> Net | None:
+    """The net of a graph that fixed all sizes, where an axis that windows go along turns out to be time.
+
+    Of the axes of inputs with which the graph is a net it is the longest.
+    """
+    if TIME in plan.kinds.values():
+        return None
+    axes = {
+        origin_of(port, i): size
+        for port in ports
+        for i, size in enumerate(port.shape or ())
+        if isinstance(size, int) and size > 1 and origin_of(port, i) not in plan.kinds
+    }
+    for axis in sorted(axes, key=lambda one: -axes[one])[:MOST_AXES]:
+        again = Plan()
+        again.kinds, again.sizes = {axis: TIME}, dict(plan.sizes)
+        try:
+            return build(again)[0]
+        except LoadError:
+            continue
+    return None
 
 
 # The sizes of frames that are tried first where a file does not tell them.

@@ -168,7 +168,7 @@ def options_of(op: str, attributes: dict[str, Any], direction: int, directions: 
     return options
 
 
-def time_and_batch(x: Symbol, layout: int) -> tuple[Axis, Axis]:
+def time_and_batch(x: Symbol, layout: int, builder: Any) -> tuple[Axis, Axis]:
     """The axes of time and of the batch of a node's X.
 
     Raises
@@ -184,6 +184,7 @@ def time_and_batch(x: Symbol, layout: int) -> tuple[Axis, Axis]:
             if atom.kind in (OPEN, FRAME) and atom.origin:
                 raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else kind)
     if len(time) > 1 or (time and time[0].kind != TIME):
+        builder.plan.lacks_time = is_frame(time)
         raise Unfit("the first axis of X is not time alone, as the net uses it elsewhere")
     if any(atom.kind != BATCH for atom in batch):
         raise Unfit("the axis of X for the batch is something else, as the net uses it elsewhere")
@@ -218,7 +219,7 @@ def recurrent(call: Any) -> list[Any]:
     layout = call.attributes.get("layout", 0)
     x = call.symbol(0)
     own = directions_of(op, call)
-    time, batch = time_and_batch(x, layout)
+    time, batch = time_and_batch(x, layout, builder)
     hidden = own[0].tensors["weight_hh_l0"].shape[1]
     inputs = own[0].tensors["weight_ih_l0"].shape[1]
     if not is_frame(x.axes[2]) or math.prod(x.value.frame) != inputs:

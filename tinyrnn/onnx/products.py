@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyrnn import frames, ops
+from tinyrnn import activations, frames, ops
 from tinyrnn.convolution import Conv2d
 from tinyrnn.layers import (
     Conv1d,
@@ -196,7 +196,8 @@ def _stepped(x: Symbol, axis: int, window: _Window) -> Axis:
     if x.reversed:
         raise Unfit("windows go over a sequence from its end, expected its own order")
     sizes = (window.count(atom.sizes[0]), window.count(atom.sizes[1]))
-    return (atom if sizes == atom.sizes else Atom(TIME, sizes),)
+    declared = None if atom.declared is None else window.count(atom.declared)
+    return (atom if sizes == atom.sizes else Atom(TIME, sizes, None, declared),)
 
 
 def _sized(window: _Window, size: int) -> int:
@@ -307,6 +308,14 @@ def _over_time(x: Symbol, window: _Window, sizes: Sizes, tensors: dict[str, Arra
     return found
 
 
+def _is_positive(value: Value) -> bool:
+    """True if no number is below 0, so that zeros around a sequence change no maximum."""
+    while isinstance(value.layer, (frames.Reshape, frames.Permute, MaxPool1d, MaxPool2d, TimeUnfold)):
+        (value,) = value.reads
+    kinds = (activations.ReLU, activations.Sigmoid, activations.Abs, activations.Exp, activations.Softplus)
+    return isinstance(value.layer, kinds)
+
+
 def pool(call: Call) -> Symbol:
     """MaxPool and AveragePool."""
     x, is_max = call.padded(0), call.node.op == "MaxPool"
@@ -324,11 +333,12 @@ def pool(call: Call) -> Symbol:
     if timed:
         axis = timed[0]
         window = found[axis]
-        if len(timed) > 1 or window.pads != (0, 0):
+        zeros = window.pads == (0, 0) or (is_max and _is_positive(x.value))
+        if len(timed) > 1 or not zeros:
             raise Unfit("pools steps with padding, or two axes of time, which no layer of tinyrnn does")
         rest = [w for i, w in enumerate(found) if i != axis]
         frame = [channels, *(x.frame_axis(2 + i) for i in range(len(found)) if i != axis)]
-        steps = TimeUnfold(window.kernel, window.stride, 0, window.dilation)
+        steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
         value = applied(steps, (x.framed(frame),))
         axes[2 + axis] = _stepped(x, 2 + axis, window)
         for i, other in enumerate(found):

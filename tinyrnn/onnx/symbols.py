@@ -259,8 +259,9 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
         while (a, b) != (1, 1) and left:
             atom = left.pop()
             one, other = atom.sizes
-            if atom.declared is not None and a == b == atom.declared and (one, other) != (a, b):
-                a = b = 1
+            told = atom.declared or 1
+            if told > 1 and a == b and a % told == 0 and (one, other) != (a, b):
+                a = b = a // told
             elif a % one == 0 and b % other == 0:
                 a, b = a // one, b // other
             elif atom.kind == FRAME and a == b and one % a == 0:
