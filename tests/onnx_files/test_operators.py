@@ -152,6 +152,8 @@ CASES = {
     ),
     "Conv 2d uneven": one("Conv", numbers(3, 2, 3, 2), frame=(2, 7, 6), pads=[0, 1, 2, 0]),
     "MaxPool": one("MaxPool", kernel_shape=[2], strides=[2]),
+    "MaxPool ceil": one("MaxPool", kernel_shape=[3], strides=[2], ceil_mode=1),
+    "Selu 2": one("Selu", alpha=2.0, gamma=3.0),
     "MaxPool uneven": one("MaxPool", kernel_shape=[3], pads=[1, 0]),
     "MaxPool 2d": one("MaxPool", frame=(2, 7, 6), kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 0]),
     "AveragePool": one("AveragePool", kernel_shape=[3], pads=[1, 1]),

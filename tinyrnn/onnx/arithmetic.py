@@ -261,6 +261,15 @@ def hard_sigmoid(call: Call) -> Symbol:
     return scaled.mapped(activations.Clip(0.0, 1.0))
 
 
+def selu(call: Call) -> Symbol:
+    """SELU, whose two numbers may be others than its authors'."""
+    get = call.attributes.get
+    alpha, gamma = get("alpha", 1.6732632), get("gamma", 1.0507010)
+    if abs(alpha - 1.6732632) < 1e-6 and abs(gamma - 1.0507010) < 1e-6:
+        return call.symbol(0).mapped(activations.SELU())
+    return call.symbol(0).mapped(activations.ELU(alpha)).mapped(activations.Scale(gamma, 0.0))
+
+
 def prelu(call: Call) -> Symbol:
     x, slopes = call.symbol(0), settled(call.known(1, "slope"), 0)
     if slopes.size == 1:

@@ -228,7 +228,7 @@ def recurrent(call: Any) -> list[Any]:
         )
     if not time and builder.has_time:
         raise Unfit("reads one step in a net of sequences, which no layer of tinyrnn does")
-    call.lengths(4)
+    call.lengths(4, time)
     backwards = (call.attributes.get("direction") == "reverse") != x.reversed
     starts = [call.start(5 + i, len(own), hidden, layout, batch) for i in range(len(states))]
     pair = len(own) == 2

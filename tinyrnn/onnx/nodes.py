@@ -110,7 +110,7 @@ class Call(NamedTuple):
         """The attribute of this name, counted from the front."""
         return axis_of(self.attributes.get("axis", default), rank)
 
-    def lengths(self, place: int) -> None:
+    def lengths(self, place: int, time: Axis) -> None:
         """Take the number of steps of each row as the lengths that a call of the net has."""
         given = self.get(place)
         if given is None:
@@ -120,6 +120,9 @@ class Call(NamedTuple):
         if isinstance(given, Symbol):
             self.builder.takes_lengths(given)
         elif isinstance(given, Known) and not given.varies:
+            declared = [atom.declared for atom in time]
+            if np.all(given.worlds[0] == (declared or [1])[0]):
+                return  # all of the steps that the file tells
             raise Unfit(
                 "sequence_lens is constant, expected an input of the graph: the lengths of rows belong to a "
                 "call, net(x, lengths=...)"

@@ -25,6 +25,7 @@ from tinyrnn.onnx.arithmetic import (
     prelu,
     raised,
     same,
+    selu,
     where,
 )
 from tinyrnn.onnx.cells import recurrent
@@ -116,7 +117,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "ReduceSum": reduction(frames.Sum, SumOverTime),
     "Relu": of_each(lambda call: activations.ReLU()),
     "Reshape": reshape,
-    "Selu": of_each(lambda call: activations.SELU()),
+    "Selu": selu,
     "Sigmoid": of_each(lambda call: activations.Sigmoid()),
     "Sign": of_each(lambda call: activations.Sign()),
     "Slice": slices,

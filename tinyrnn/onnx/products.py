@@ -17,18 +17,15 @@ from tinyrnn.layers import (
 from tinyrnn.onnx.arithmetic import met, operands, settled
 from tinyrnn.onnx.nodes import Call, Padded
 from tinyrnn.onnx.symbols import (
-    FRAME,
-    ONE,
-    OPEN,
     TIME,
     Atom,
     Axis,
     Known,
-    Retry,
     Sizes,
     Symbol,
     Unfit,
     claim_row,
+    claim_rows,
     claim_time,
     frame_size,
     has,
@@ -172,9 +169,7 @@ def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
             window.pads = (0, 0)
     elif auto != "NOTSET":
         raise Unfit(f"auto_pad is {auto!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
-    for atom in x.axes[0]:
-        if atom.kind == FRAME and atom.origin:
-            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else OPEN)
+    claim_rows(x)
     if frame_size(x.axes[0]) > 1:
         raise Unfit("the first axis is a part of each frame, expected the batch")
     for i in range(count):
@@ -320,8 +315,11 @@ def pool(call: Call) -> Symbol:
     """MaxPool and AveragePool."""
     x, is_max = call.padded(0), call.node.op == "MaxPool"
     found = windows(call, x, call.attributes.get("kernel_shape") or [])
-    if call.attributes.get("ceil_mode") or call.attributes.get("storage_order") or call.outputs > 1:
-        raise Unfit("has ceil_mode, storage_order or indices, expected none of them")
+    ceil = bool(call.attributes.get("ceil_mode"))
+    if (ceil and not is_max) or call.attributes.get("storage_order") or any(call.node.outputs[1:]):
+        raise Unfit(
+            "has storage_order, indices, or a ceil_mode that counts no padding, expected none of them"
+        )
     counted = bool(call.attributes.get("count_include_pad"))
     if not is_max and any(window.dilation > 1 for window in found):
         raise Unfit("AveragePool has a dilation, expected none")
@@ -334,8 +332,8 @@ def pool(call: Call) -> Symbol:
         axis = timed[0]
         window = found[axis]
         zeros = window.pads == (0, 0) or (is_max and _is_positive(x.value))
-        if len(timed) > 1 or not zeros:
-            raise Unfit("pools steps with padding, or two axes of time, which no layer of tinyrnn does")
+        if len(timed) > 1 or not zeros or ceil:
+            raise Unfit("pools steps with padding or ceil_mode, or two axes of time, which no layer does")
         rest = [w for i, w in enumerate(found) if i != axis]
         frame = [channels, *(x.frame_axis(2 + i) for i in range(len(found)) if i != axis)]
         steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
@@ -359,4 +357,7 @@ def pool(call: Call) -> Symbol:
     kernel, stride, pads = (
         tuple(one) for one in zip(*((w.kernel, w.stride, w.pads[0]) for w in found), strict=True)
     )
-    return Symbol(kinds[len(found) - 1](kernel, stride, pads, **more)(value), axes, x.reversed)
+    value = kinds[len(found) - 1](kernel, stride, pads, ceil_mode=ceil, **more)(value)
+    if ceil:
+        axes[2:] = [part(size) for size in value.frame[1:]]
+    return Symbol(value, axes, x.reversed)

@@ -22,6 +22,7 @@ from tinyrnn.onnx.symbols import (
     TIME,
     Symbol,
     Unfit,
+    claim_rows,
     claim_time,
     constant,
     frame_size,
@@ -121,6 +122,8 @@ def _softmax_over_time(x: Symbol, is_log: bool) -> Symbol:
 
 def batch_norm(call: Call) -> Symbol:
     x = call.symbol(0)
+    if x.rank > 1:
+        claim_rows(x)
     if call.attributes.get("training_mode"):
         raise Unfit("is in training mode, expected inference")
     weight, bias, mean, var = (call.array(1 + i).reshape(-1) for i in range(4))
@@ -142,8 +145,6 @@ def layer_norm(call: Call) -> Symbol:
     axis = axis_of(call.attributes.get("axis", -1), x.rank)
     size = math.prod(x.frame_axis(i) for i in range(axis, x.rank))
     before = math.prod(map(frame_size, x.axes[:axis]))
-    if call.outputs > 1 and any(call.node.outputs[1:]):
-        raise Unfit("writes its mean and deviation, expected one output")
     scale = call.array(1, "Scale").reshape(-1)
     bias = call.array(2, "B").reshape(-1) if call.has(2) else np.zeros(size, np.float32)
     if not len(scale) == len(bias) == size:
@@ -154,6 +155,7 @@ def layer_norm(call: Call) -> Symbol:
 
 def instance_norm(call: Call) -> Symbol:
     x = call.symbol(0)
+    claim_rows(x)
     scale, bias = call.array(1).reshape(-1), call.array(2).reshape(-1)
     channels = x.frame_axis(1)
     eps = float(call.attributes.get("epsilon", 1e-5))
@@ -175,6 +177,7 @@ def instance_norm(call: Call) -> Symbol:
 
 def group_norm(call: Call) -> Symbol:
     x = call.symbol(0)
+    claim_rows(x)
     groups = call.attributes.get("num_groups", 1)
     scale, bias = call.array(1).reshape(-1), call.array(2).reshape(-1)
     channels = x.frame_axis(1)

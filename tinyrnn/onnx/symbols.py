@@ -282,6 +282,13 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
     return found
 
 
+def claim_rows(x: Symbol) -> None:
+    """The first axis of (N, C, ...) is no part of a frame."""
+    for atom in x.axes[0]:
+        if atom.kind == FRAME and atom.origin:
+            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else OPEN)
+
+
 def claim_row(x: Symbol) -> None:
     """The first axis of what a matrix is multiplied with is no part of a frame if it has size 1."""
     for atom in x.axes[0] if x.rank > 1 else ():
