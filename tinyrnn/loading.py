@@ -29,14 +29,15 @@ _JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
 def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
-    """Load a net from a file that describes it, ready to run: those that `Net.save` wrote.
+    """Load a net from a file that describes it, ready to run: those that `Net.save` wrote, and ONNX files.
 
     Parameters
     ----------
     path : str, os.PathLike or binary file
         The file, or a file object that is open in binary mode and can seek. Its content decides the format.
     **options
-        For formats that leave something open. Files of `Net.save` take none.
+        For formats that leave something open. Files of `Net.save` take none, those of ONNX take ``states``,
+        ``shapes`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see docs/onnx.md.
 
     Raises
     ------
