@@ -305,6 +305,19 @@ STEPS = {
 }
 
 
+def test_the_first_input_is_no_state_by_its_name(tmp_path):
+    """A filter's audio_in and audio_out are not one step and the next."""
+    file = exported(
+        Model(lambda m, x: torch.tanh(m.lin(x)), lin=nn.Linear(8, 8)),
+        (torch.zeros(1, 8),),
+        ["audio_in"],
+        ["audio_out"],
+        None,
+    )
+    x = np.random.default_rng(0).standard_normal((1, 8), dtype=np.float32)
+    close(loaded(file, tmp_path)(x), run(file, x)[0])
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_steps(name, tmp_path):
     forward, parts, shapes, states = STEPS[name]

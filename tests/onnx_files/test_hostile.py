@@ -161,6 +161,18 @@ def test_messages_within_messages(tmp_path):
         loaded(HEAD + field(7, graph), tmp_path)
 
 
+def test_more_messages_than_memory(tmp_path):
+    data = HEAD + field(7, field(1, field(4, b"Relu")) * 200_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(tr.LoadError, match="or more than 100000 in all"):
+            loaded(data, tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(data) + (64 << 20)
+
+
 def test_no_graph(tmp_path):
     with pytest.raises(tr.LoadError, match="holds no graph"):
         loaded(HEAD, tmp_path)

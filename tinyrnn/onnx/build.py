@@ -49,6 +49,8 @@ from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
 MOST_PASSES = 500
+MOST_CALLS = 20_000
+MOST_READERS = 16  # nodes that read one value, among which directions are sought
 MOST_AXES = 8  # that are tried as time
 MOST_STATES = 1 << 20  # numbers of an input that may be a state
 
@@ -71,6 +73,7 @@ class Plan:
         self.sizes: dict[str, int] = {}
         self.modes: dict[str, str] = {}
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
+        self.calls = 0  # operations that became layers, in all passes
         self.lacks_time = False  # a recurrent node reads columns of a frame as time
 
     def learn(self, found: Retry) -> None:
@@ -287,7 +290,8 @@ class Builder:
 
     def mode_of(self, port: Port) -> str:
         """The mode of an input that is no state of a layer."""
-        return FEEDBACK if not self.has_time and self.partner(port) else INPUT
+        first = next(one for one in self.model.graph.inputs if one.name not in self.model.graph.tensors)
+        return FEEDBACK if port != first and not self.has_time and self.partner(port) else INPUT
 
     def partner(self, port: Port) -> str | None:
         """The output that an input of the next step is, by shape and name."""
@@ -400,8 +404,11 @@ class Builder:
     def pairs(self) -> dict[str, tuple[str, Direction, Direction]]:
         """Nodes of one direction each that read one value and have one formula: a layer of both."""
         found: dict[str, tuple[str, Direction, Direction]] = {}
+        readers: dict[int, list[_Record]] = {}
         for one in self.records:
-            for other in self.records:
+            readers.setdefault(id(one.value), []).append(one)
+        for one in self.records:
+            for other in readers[id(one.value)][:MOST_READERS]:
                 alike = one.op == other.op and one.value is other.value and one.own.key == other.own.key
                 if not alike or one.backwards or not other.backwards or not (one.plain and other.plain):
                     continue
@@ -483,6 +490,9 @@ class Builder:
             raise self.error(
                 f"{where}: the operator {shown(node.op)} is not known; known are those of docs/onnx.md"
             )
+        self.plan.calls += 1
+        if self.plan.calls > MOST_CALLS:
+            raise self.error(f"{where}: got more than {MOST_CALLS} operations, expected a smaller graph")
         result = OPERATORS[node.op](call)
         return result if isinstance(result, list) else [result]
 

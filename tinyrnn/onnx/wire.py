@@ -31,7 +31,7 @@ from tinyrnn.weights.spec import (
 )
 
 MAX_DEPTH = 64  # of messages within messages: each `If` in a branch of another adds four
-MAX_MESSAGES = 2_000_000
+MAX_MESSAGES = 100_000
 MAX_NUMBERS = 1_000_000  # of the attributes that are lists
 
 # The fields of each message: number -> (name, kind, whether it may occur several times). A kind that is a
