@@ -50,8 +50,7 @@ typedef struct {
     const char *gate_names;      /* a letter for each gate whose activation the tape keeps; or NULL */
     int32_t projection, relu;    /* 1: the cell takes these arguments of trnn_recurrent_args */
     int32_t peephole;            /* 1: it takes this one, too, and has the vectors only with it */
-    int32_t general;             /* 1: it takes activations and clip; layers/general.c has its formula */
-    int32_t layer_norm;          /* 1: it takes this one, too */
+    int32_t layer_norm;          /* 1: it takes this one, too (layers/general.c) */
 } trnn_cell_facts;
 
 #endif

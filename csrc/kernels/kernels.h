@@ -78,8 +78,8 @@ typedef struct {
      * it. One step may keep a tape, if `tape` is not NULL. */
     int32_t steps;
     ptrdiff_t gates_step, y_step;
-    float *work;        /* general: trnn_cell_work numbers */
-    int32_t shows;      /* 1: general: the tape takes the gates' activations in place of their sums */
+    float *work;   /* general: trnn_cell_work numbers */
+    int32_t shows; /* 1: general: the tape takes the gates' activations in place of their sums */
 } trnn_cell;
 
 /* The same step in the backward pass: from the tape to the gradients of the gates' sums. Padding units get zeros.

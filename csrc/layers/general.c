@@ -692,6 +692,34 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
     }
 }
 
+/* ---- arguments and tensors ------------------------------------------------------------------------- */
+
+static const char *const norm_names[2][RECURRENT_SLOTS - NORM_IH] = {
+    {"weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"},
+    {"weight_ln_ih_reverse", "weight_ln_hh_reverse", "weight_ln_c_reverse", "bias_ln_c_reverse"},
+};
+
+static int general_takes(const trnn_recurrent_args *a, const trnn_cell_facts *facts)
+{
+    for (int i = 0; i < 6; i++) {
+        const trnn_cell_activation f = a->activations[i / 3][i % 3];
+        if (f.function < 0 || f.function >= TRNN_CELL_FUNCTIONS) return 0;
+        if (!(f.alpha - f.alpha == 0.0f) || !(f.beta - f.beta == 0.0f)) return 0;
+    }
+    if (!trnn_is_flag(a->layer_norm) || (a->layer_norm && !facts->layer_norm)) return 0;
+    return a->clip >= 0.0f && a->clip - a->clip == 0.0f;
+}
+
+static void general_params(const trnn_layer *layer, int32_t d, trnn_param *params)
+{
+    for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
+        if (trnn_norm_size(layer, slot))
+            params[slot] =
+                trnn_param_vector(norm_names[d][slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
+}
+
+static const trnn_recurrent_general general_options = {general_takes, general_params};
+
 /* ---- every cell ------------------------------------------------------------------------------------ */
 
 #define STEPS(lower, step, round)                                                          \
@@ -704,10 +732,13 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
         general_back(isa, cell, &lower##_kind.facts, round);                               \
     }
 
-#define LAST_ROUND(lower, round, first, first_back, rounds, ...)                                        \
+#define LAST_ROUND(lower, round, first, first_back, rounds, ...)                                \
     STEPS(lower, step, round)                                                                   \
-    static const trnn_recurrent_kind lower##_kind = {                                           \
-        .facts = {.general = 1, __VA_ARGS__}, .step = lower##_step, .round1 = first, .two = rounds}; \
+    static const trnn_recurrent_kind lower##_kind = {.facts = {__VA_ARGS__},                    \
+                                                     .step = lower##_step,                      \
+                                                     .round1 = first,                           \
+                                                     .two = rounds,                             \
+                                                     .general = &general_options};              \
     static const trnn_recurrent_back lower##_back = {                                           \
         .step_taped = lower##_step, .step_back = lower##_step_back, .round1_back = first_back}; \
     TRNN_RECURRENT_LAYER(lower)

@@ -13,10 +13,6 @@ static const char *const slot_names[2][VECTORS] = {
     {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"},
     {"weight_ih_reverse", "weight_hh_reverse", "bias_ih_reverse", "bias_hh_reverse", "weight_hr_reverse"},
 };
-static const char *const norm_names[2][RECURRENT_SLOTS - NORM_IH] = {
-    {"weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"},
-    {"weight_ln_ih_reverse", "weight_ln_hh_reverse", "weight_ln_c_reverse", "bias_ln_c_reverse"},
-};
 
 #define ACTIVATION_AT(d, i, member) offsetof(trnn_layer, as.recurrent.activations[d][i].member)
 #define ACTIVATION(name, d, i)                                      \
@@ -44,16 +40,14 @@ const trnn_argument trnn_recurrent_arguments[] = {
     TRNN_END_OF(recurrent),
 };
 
-/* Can the cell take these? A cell that is not general takes zeros. */
-static int are_activations(const trnn_recurrent_args *a, int general)
+/* Has the cell an argument that only general ones take? */
+static int has_options(const trnn_recurrent_args *a)
 {
     for (int i = 0; i < 6; i++) {
         const trnn_cell_activation f = a->activations[i / 3][i % 3];
-        if (f.function < 0 || f.function >= (general ? TRNN_CELL_FUNCTIONS : 1)) return 0;
-        if (!(f.alpha - f.alpha == 0.0f) || !(f.beta - f.beta == 0.0f)) return 0;
-        if (!general && (f.alpha != 0.0f || f.beta != 0.0f)) return 0;
+        if (f.function || !(f.alpha == 0.0f) || !(f.beta == 0.0f)) return 1;
     }
-    return a->clip >= 0.0f && a->clip - a->clip == 0.0f && (general || a->clip == 0.0f);
+    return !(a->clip == 0.0f) || a->layer_norm;
 }
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
@@ -72,8 +66,8 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
-    if (!are_activations(a, facts->general)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->layer_norm) || (a->layer_norm && !facts->layer_norm)) return TRNN_E_ARGUMENT;
+    const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
+    if (general ? !general->takes(a, facts) : has_options(a)) return TRNN_E_ARGUMENT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
@@ -94,6 +88,7 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
     const trnn_cell_facts *facts = trnn_facts_of(layer);
     const int32_t units = a->hidden_size, size = trnn_output_size(layer), gates = facts->gates;
     const trnn_format format = layer->format;
+    const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
     for (int32_t d = 0; d < trnn_directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = slot_names[d];
         for (int32_t slot = 0; slot < RECURRENT_SLOTS; slot++) params[slot] = trnn_param_absent();
@@ -105,10 +100,7 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
         if (a->proj_size) params[WEIGHT_HR] = trnn_param_panels(names[WEIGHT_HR], format, 1, size, units);
         const int32_t vectors = trnn_vectors(layer);
         if (vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], vectors, units);
-        for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
-            if (trnn_norm_size(layer, slot))
-                params[slot] =
-                    trnn_param_vector(norm_names[d][slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
+        if (general) general->params(layer, d, params);
         for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = facts->second;
     }
     return trnn_directions(layer) * RECURRENT_SLOTS;

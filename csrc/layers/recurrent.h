@@ -32,6 +32,13 @@ typedef struct {
     void (*step)(const trnn_call *call, const void *const *slots, const trnn_cell *cell, float *y);
 } trnn_recurrent_two;
 
+/* What a cell of general.c has beside the others: whether its own arguments are in range; the tensors of its norms, which
+ * are added to those of a direction. */
+typedef struct {
+    int (*takes)(const trnn_recurrent_args *args, const trnn_cell_facts *facts);
+    void (*params)(const trnn_layer *layer, int32_t direction, trnn_param *params);
+} trnn_recurrent_general;
+
 /* A cell: `family` of its layer type. */
 typedef struct {
     trnn_cell_facts facts;
@@ -39,6 +46,7 @@ typedef struct {
     void (*round1)(const trnn_kernels *isa, const trnn_cell *cell); /* the first of two; else NULL */
     const trnn_recurrent_two *two; /* cells of two rounds: trnn_recurrent_rounds; else NULL */
     trnn_recurrent_chunk *scan;    /* cells without a product with h: trnn_recurrent_scan; else NULL */
+    const trnn_recurrent_general *general; /* NULL: no cell of general.c */
 } trnn_recurrent_kind;
 
 /* Its backward pass: `family` of its training. */
@@ -141,7 +149,7 @@ static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *we
 enum { TRNN_GENERAL_ARRAYS = 26, TRNN_NORM_ARRAYS = 40 };
 static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
 {
-    if (!trnn_facts_of(layer)->general) return 0;
+    if (!trnn_recurrent_kind_of(layer)->general) return 0;
     return trnn_plus(
         trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
         (layer->as.recurrent.layer_norm ? TRNN_GENERAL_ARRAYS + TRNN_NORM_ARRAYS : TRNN_GENERAL_ARRAYS) *

@@ -32,8 +32,8 @@ from oracle import (
     sigmoid,
     softmax,
     softplus,
-    state_sizes,
     standard,
+    state_sizes,
 )
 
 Array = NDArray[np.float64]

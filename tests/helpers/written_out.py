@@ -1,4 +1,4 @@
-"""Recurrent layers that PyTorch lacks, in its autograd: the small cells, and RNN, LSTM and GRU with tinyrnn's options."""
+"""Recurrent layers that PyTorch lacks, in its autograd: small cells, and RNN, LSTM, GRU with our options."""
 
 from __future__ import annotations
 
@@ -142,7 +142,15 @@ def _linear(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return torch.nn.functional.linear(x, w["weight_ih"], w.get("bias_ih"))
 
 
-CELLS: dict[str, Any] = {"RNN": rnn, "GRU": gru, "LSTM": lstm, "MinGRU": min_gru, "MinLSTM": min_lstm, "QRNN": qrnn, "IndRNN": ind_rnn}
+CELLS: dict[str, Any] = {
+    "RNN": rnn,
+    "GRU": gru,
+    "LSTM": lstm,
+    "MinGRU": min_gru,
+    "MinLSTM": min_lstm,
+    "QRNN": qrnn,
+    "IndRNN": ind_rnn,
+}
 
 
 def run(
