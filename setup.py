@@ -24,17 +24,17 @@ CORE_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisi
 # Functions begin at lines of the cache, so that the speed of a kernel does not depend on where it is linked.
 CORE_FLAGS += ["-falign-functions=64", "-Wall", "-Wextra", "-Wpedantic"]
 
-# Pythons hand down -fwrapv, too. No signed number overflows here (`make -C tests/c sanitize`), and where the compiler
-# knows it, loops over panels are a sixth smaller.
+# Pythons hand down -fwrapv, too. No signed number overflows here (`make -C tests/c sanitize`). Where the
+# compiler knows it, a table of kernels is up to a fifth smaller.
 CORE_FLAGS += ["-fno-wrapv"]
 
 # Nothing unwinds C here: the tables for it would be a fifteenth of the wheel.
 CORE_FLAGS += ["-fno-asynchronous-unwind-tables"]
 
-# Numbers are computed in the core, so the modules over it are built for size: with -O3 they would be twice as large.
+# Numbers are computed in the core, so the modules over it are built for size.
 MODULE_FLAGS = ["-Os", "-g0", "-fno-asynchronous-unwind-tables", "-Wno-pedantic"]
 
-# But for the functions of a stream, whose step takes less than a microsecond: the beginning of a line of Cython's C.
+# But for the functions of a stream, whose step takes less than a microsecond: where their lines of C begin.
 STREAM = re.compile(r"^static (?=[^\n;{]*__pyx_(?:f|pf|pw)_7tinyrnn_5_core_6Stream_)", re.MULTILINE)
 FAST = '__attribute__((optimize("O2"))) static '
 
