@@ -16,6 +16,9 @@
  * Both apply without_tiny to what they pass to the next step: u->y and u->state, u->dstate and u->dh_own. Units that
  * pad the last panel are zero; the gradients of their sums must then be zero, too.
  *
+ * Both are compiled for size, which costs little: most of the time goes to the products. A cell that most nets have
+ * is compiled for speed: `#define CELL_FAST_name ~,` beside its formula.
+ *
  * A cell of two rounds, TRNN_CELL_TWO, has a second product with the result m of a first formula in the place of h, for
  * its last gates:
  *
