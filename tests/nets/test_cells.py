@@ -317,7 +317,7 @@ def test_gates_and_gradients_can_be_seen(layer, options):
     assert all(f"l0.{letter}" in drift.parts for letter in letters)
 
 
-LETTERS = {"GRU": "rzn", "MinGRU": "zn", "MinLSTM": "ifg", "QRNN": "zfo", "IndRNN": ""}
+LETTERS = {"RNN": "", "GRU": "rzn", "MinGRU": "zn", "MinLSTM": "ifg", "QRNN": "zfo", "IndRNN": ""}
 
 
 @variants
