@@ -54,8 +54,9 @@ def test_every_layer_has_goldens():
     nets = [case["arguments"] for case in INDEX["cases"] if case["layer"] == "Sequential"]
     built |= {layer for net in nets for layer, _ in net.values()}
     assert INDEX["torch"].startswith("2.13.")
-    # test_cells.py has goldens of its own;
-    # test_graphs.py, test_operations.py, test_temporal.py and test_attention.py compare what combines values
-    rooms = {f"tinyrnn.{name}" for name in ("ops", "frames", "graph", "temporal", "attention", "blocks", "cells")}
+    # test_cells.py has goldens of its own; test_graphs.py, test_operations.py, test_temporal.py and
+    # test_attention.py compare what combines values
+    rooms = ("ops", "frames", "graph", "temporal", "attention", "blocks", "cells")
+    rooms = {f"tinyrnn.{name}" for name in rooms}
     built |= {name for name, kind in tr.Net.types.items() if kind.__module__ in rooms}
     assert built == {name for name in tr.Net.types if hasattr(tr, name)}
