@@ -518,20 +518,21 @@ def _loops(values: list[Value]) -> dict[int, int]:
 
 def _names(values: list[Value]) -> list[str]:
     """A name for each layer: its own, or its type's with a number."""
-    own = [value.label for value in values if value.label is not None]
-    for name in own:
-        if own.count(name) > 1:
-            raise ValueError(f"Net: got the name {name!r} twice, expected another for each layer")
-    taken = set(own)
+    taken: set[str] = set()
+    for value in values:
+        if value.label in taken:
+            raise ValueError(f"Net: got the name {value.label!r} twice, expected another for each layer")
+        if value.label is not None:
+            taken.add(value.label)
+    numbers: dict[str, int] = {}  # of each type: the last one, or 0
     names = []
     for value in values:
         kind = type(value.layer).__name__.lower()
         name = value.label or kind
         if value.label is None:
-            number = 0
             while name in taken:
-                number += 1
-                name = f"{kind}_{number}"
+                numbers[kind] = numbers.get(kind, 0) + 1
+                name = f"{kind}_{numbers[kind]}"
             taken.add(name)
         names.append(name)
     return names
