@@ -18,6 +18,16 @@ def read(name):
         }
 
 
+def compared_elsewhere():
+    """The layers that other tests compare with PyTorch: cells that it lacks, and what combines values.
+
+    They are test_cells.py, test_graphs.py, test_operations.py, test_temporal.py and test_attention.py.
+    """
+    rooms = ("ops", "frames", "graph", "temporal", "attention", "blocks", "cells")
+    rooms = {f"tinyrnn.{name}" for name in rooms}
+    return {name for name, kind in tr.Net.types.items() if kind.__module__ in rooms}
+
+
 def build(layer, arguments):
     if layer == "Sequential":
         return tr.Sequential({name: build(*inner) for name, inner in arguments.items()})

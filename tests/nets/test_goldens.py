@@ -3,7 +3,7 @@
 import numpy as np
 import oracle
 import pytest
-from golden_cases import build, read
+from golden_cases import build, compared_elsewhere, read
 
 import tinyrnn as tr
 
@@ -54,9 +54,5 @@ def test_every_layer_has_goldens():
     nets = [case["arguments"] for case in INDEX["cases"] if case["layer"] == "Sequential"]
     built |= {layer for net in nets for layer, _ in net.values()}
     assert INDEX["torch"].startswith("2.13.")
-    # test_cells.py has goldens of its own; test_graphs.py, test_operations.py, test_temporal.py and
-    # test_attention.py compare what combines values
-    rooms = ("ops", "frames", "graph", "temporal", "attention", "blocks", "cells")
-    rooms = {f"tinyrnn.{name}" for name in rooms}
-    built |= {name for name, kind in tr.Net.types.items() if kind.__module__ in rooms}
+    built |= compared_elsewhere()
     assert built == {name for name in tr.Net.types if hasattr(tr, name)}

@@ -3,7 +3,7 @@
 import numpy as np
 import oracle_gradients as oracle
 import pytest
-from golden_cases import build, read
+from golden_cases import build, compared_elsewhere, read
 from gradient_nets import backward, forward
 
 import tinyrnn as tr
@@ -73,7 +73,5 @@ def test_every_layer_has_goldens():
         recorded |= {layer for _, layer, _ in flat(case["layer"], case["arguments"])} | {case["layer"]}
     cells = {"RNNCell", "LSTMCell", "GRUCell"}
     assert INDEX["torch"].startswith("2.13.")
-    # test_graphs.py, test_operations.py, test_temporal.py and test_attention.py compare what combines values
-    rooms = {f"tinyrnn.{name}" for name in ("ops", "frames", "graph", "temporal", "attention")}
-    recorded |= {name for name, kind in tr.Net.types.items() if kind.__module__ in rooms}
+    recorded |= compared_elsewhere()
     assert recorded == {name for name in tr.Net.types if hasattr(tr, name)} - cells
