@@ -9,6 +9,7 @@ import glob
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
@@ -30,9 +31,13 @@ CORE_FLAGS += ["-fno-wrapv"]
 # Nothing unwinds C here: the tables for it would be a fifteenth of the wheel.
 CORE_FLAGS += ["-fno-asynchronous-unwind-tables"]
 
-# Numbers are computed in the core; with -O3 the modules over it would be a fifth larger. -s leaves out the
-# symbol table, which holds the names of static functions.
-MODULE_FLAGS = ["-O2", "-g0", "-fno-asynchronous-unwind-tables", "-Wno-pedantic"]
+# Numbers are computed in the core, so the modules over it are built for size.
+MODULE_FLAGS = ["-Os", "-g0", "-fno-asynchronous-unwind-tables", "-Wno-pedantic"]
+
+# But for the functions of a stream, whose step takes less than a microsecond: where their lines of C begin.
+STREAM = re.compile(r"^static (?=[^\n;{]*__pyx_(?:f|pf|pw)_7tinyrnn_5_core_6Stream_)", re.MULTILINE)
+
+# -s leaves out the symbol table, which holds the names of static functions.
 LINK_FLAGS = ["-Wl,-s"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
@@ -60,25 +65,20 @@ class build_core(build_ext):
         objects = compile_core(sources, "core")
         for name, flags in self.isas():
             objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], flags)
-        # There is one extension. A step of a stream goes through _core alone, so the rest is built for size.
-        for extension in self.extensions:
-            rest = [source for source in extension.sources if not source.endswith("_core.c")]
-            extension.sources = [source for source in extension.sources if source not in rest]
-            extension.extra_objects = objects + self.compiler.compile(
-                rest,
-                os.path.join(self.build_temp, "small"),
-                macros=extension.define_macros,
-                include_dirs=extension.include_dirs,
-                extra_postargs=[*extension.extra_compile_args, "-Os"],
-                depends=HEADERS,
-            )
+        for extension in self.extensions:  # there is one
+            extension.extra_objects = objects
         super().build_extensions()
 
 
 def translated(path):
-    """The C that Cython makes of a module."""
+    """The C that Cython makes of a module, and what of it is fast."""
     module = Extension(path.removesuffix(".pyx").replace("/", "."), [path])
-    return cythonize([module], language_level=3)[0].sources[0]
+    source = Path(cythonize([module], language_level=3)[0].sources[0])
+    text = source.read_text()
+    fast = STREAM.sub("TRNN_FAST static ", text)
+    if fast != text:
+        source.write_text(fast)
+    return str(source)
 
 
 # One library holds the core and all modules over it; tinyrnn/library.py finds the others in _core's.

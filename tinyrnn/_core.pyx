@@ -18,6 +18,17 @@ from tinyrnn import errors, library
 from tinyrnn.arrays import as_array, as_floats, as_plain, is_plain, widened
 from tinyrnn.threads import hand_over
 
+
+cdef extern from *:
+    """
+    /* setup.py marks the functions of a stream with it. Other compilers than GCC build them for size. */
+    #if defined(__GNUC__) && !defined(__clang__)
+    #define TRNN_FAST __attribute__((optimize("O2")))
+    #else
+    #define TRNN_FAST
+    #endif
+    """
+
 cimport cython
 cimport numpy as cnp
 from cpython.exc cimport PyErr_Occurred

@@ -428,7 +428,7 @@ static void rnn_row(general *g, const general_row *row)
 {
     const float *a = sum_of(g, &row->sums, 0);
     apply(g, CANDIDATE, a, row->y);
-    keep(g, row, 0, a, row->y);
+    if (!row->shows) keep(g, row, 0, a, a); /* no gate has a name */
 }
 
 TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, const trnn_cell_facts *facts,
