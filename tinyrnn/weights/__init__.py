@@ -210,8 +210,10 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
     return source, contents
 
 
-def _sources() -> list[Source]:
-    return [import_module(name).SOURCE for name in SOURCES]
+def _sources() -> Iterator[Source]:
+    """The sources in order, each imported when its turn comes."""
+    for name in SOURCES:
+        yield import_module(name).SOURCE
 
 
 def source_of_suffix(path: StrPath) -> Source | None:
@@ -225,14 +227,15 @@ def _of_suffix(suffix: str) -> Source | None:
 
 def _source_of(reader: Reader) -> Source:
     """The source whose format the content has. The suffix must name the same format."""
-    sources = _sources()
     if reader.size == 0:
-        raise reader.error(f"the file is empty, expected one of {_known(sources)}")
+        raise reader.error(f"the file is empty, expected one of {_known()}")
     head = reader.read(0, min(HEAD_BYTES, reader.size), "the head of the file")
     suffix = reader.suffix
+    seen = next((source for source in _sources() if source.matches(head)), None)
+    if seen is not None and suffix in seen.suffixes:
+        return seen
     said = _of_suffix(suffix)
-    seen = next((source for source in sources if source.matches(head)), None)
-    if seen is not None and said in (None, seen):
+    if seen is not None and said is None:
         return seen
     if seen is not None and said is not None:
         raise reader.error(
@@ -250,12 +253,12 @@ def _source_of(reader: Reader) -> Source:
     else:
         looks = f"the content is unknown (it begins with {head[:8].hex(' ')})"
     says = f"the suffix {suffix} says {said.name}, but " if said is not None else ""
-    raise reader.error(f"{says}{looks}; expected one of {_known(sources)}")
+    raise reader.error(f"{says}{looks}; expected one of {_known()}")
 
 
-def _known(sources: list[Source]) -> str:
+def _known() -> str:
     """List the suffixes of all formats that are read, for a message."""
-    return " ".join(suffix for source in sources for suffix in source.suffixes)
+    return " ".join(suffix for source in _sources() for suffix in source.suffixes)
 
 
 def _foreign(head: bytes) -> str | None:
