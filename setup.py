@@ -78,6 +78,10 @@ def translated(path):
     fast = STREAM.sub("TRNN_FAST static ", text)
     if fast != text:
         source.write_text(fast)
+    if path.endswith("/_core.pyx") and "TRNN_FAST static " not in fast:
+        raise SystemExit(
+            f"{source}: found no function of Stream to mark, expected some: see STREAM in setup.py"
+        )
     return str(source)
 
 
