@@ -8,34 +8,12 @@ import pytest
 import weight_files as wf
 from weight_files import Ops, call, legacy, tensor, value, whole_module
 
-from tinyrnn.errors import LoadError
 from tinyrnn.weights import inspect_file, load_weights, parts, pickles
 from tinyrnn.weights.spec import Reader
 
 SIX = np.arange(6, dtype=np.float32)
 ONE = {"0": (6, SIX.tobytes())}
 DATA = {"0": SIX.tobytes()}
-
-
-@pytest.fixture
-def load(tmp_path):
-    def load(data, key=None):
-        (tmp_path / "model.pt").write_bytes(data)
-        return load_weights(tmp_path / "model.pt", key=key)
-
-    return load
-
-
-@pytest.fixture
-def refused(load):
-    def refused(data, *words, **more):
-        with pytest.raises(LoadError) as info:
-            load(data, **more)
-        for word in ("model.pt", *words):
-            assert word in str(info.value)
-        assert len(str(info.value)) < 1500 and str(info.value).isprintable()
-
-    return refused
 
 
 # ---- the format from before 1.6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,7 @@ from tinyrnn.weights.spec import MAX_DIMS, READ, Array, Reader, Tensor, bits_of,
 _CODES = {"qint8": "i1", "quint8": "u1", "qint32": "i4"}
 
 
-class Storages:
+class Storages(ABC):
     """The storages of one file; a subclass says where they lie.
 
     Parameters
@@ -32,13 +33,13 @@ class Storages:
         self._read: dict[str, Array] = {}  # those of which some tensor is only a view
         self._checked: dict[int, Tensor] = {}  # by the identity of their views
 
+    @abstractmethod
     def size(self, key: str, label: str) -> int:
         """Bytes of a storage; `label` names the tensor in the error if there is no such storage."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fill(self, key: str, array: Array, label: str) -> None:
         """Read a storage into an array of the same size."""
-        raise NotImplementedError
 
     def tensor(self, name: str, view: View) -> Tensor:
         """The tensor that the pickle describes: checked once, however many names it has."""
