@@ -1,16 +1,71 @@
 """Types of `_training.pyx`; its docstrings say the rest."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyrnn._core import Layer
-from tinyrnn._losses import CoreLoss, Target
-from tinyrnn._optim import Program
 from tinyrnn.arrays import Feed
 
 _Floats = NDArray[np.float32]
+_Integers = NDArray[np.int32]
+
+KINDS: tuple[str, ...]
+
+class CoreLoss:
+    kind: str
+    def __init__(
+        self,
+        kind: str,
+        mean: bool = True,
+        **arguments: Any,
+    ) -> None: ...
+    def scratch(self, steps: int, batch: int, numbers: int, target_steps: int = 0) -> int: ...
+    def compute(
+        self,
+        y: _Floats,
+        target: Target,
+        shape: tuple[int, int, int, int],
+        values: _Floats | None = None,
+        what: str = "loss",
+    ) -> tuple[float, _Floats]: ...
+
+class Target:
+    numbers: NDArray[Any]
+    lengths: _Integers | None
+    target_lengths: _Integers | None
+    last: bool
+    probabilities: bool
+    rows_first: bool
+    target_steps: int
+    def __init__(
+        self,
+        numbers: NDArray[Any],
+        lengths: _Integers | None = None,
+        last: bool = False,
+        probabilities: bool = False,
+        rows_first: bool = False,
+        target_lengths: _Integers | None = None,
+    ) -> None: ...
+
+ARGUMENTS: tuple[str, ...]
+STATES: dict[str, tuple[str, ...]]
+
+class Program:
+    max_norm: float
+    max_value: float
+    norm: float
+    bad: int
+    def __init__(self, rules: int) -> None: ...
+    def set_rule(self, i: int, kind: str, options: dict[str, Any]) -> tuple[bool, ...]: ...
+    def lay(self, tensors: list[tuple[Layer, int, list[_Floats | None], int, int]]) -> None: ...
+    def steps(self) -> list[int]: ...
+    def run(self) -> int: ...
+    def measure(self) -> int: ...
+    def clip(self, max_norm: float, max_value: float) -> None: ...
+    def clear(self) -> None: ...
 
 def splitmix(seed: int, place: int) -> int: ...
 

@@ -16,17 +16,16 @@ from tinyrnn import errors
 from tinyrnn._core import run_all
 
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-
-from tinyrnn._losses cimport CoreLoss, Target
-from tinyrnn._optim cimport Program
 
 from tinyrnn._core cimport (
     Described,
     Layer,
     aligned_zeros,
+    argument_names,
     changes_of_layers,
     check,
     describe_value,
@@ -38,6 +37,9 @@ from tinyrnn._core cimport (
 from tinyrnn._tinyrnn_h cimport *
 
 cnp.import_array()
+
+include "_losses.pxi"
+include "_optim.pxi"
 
 
 cdef some(size_t nbytes):

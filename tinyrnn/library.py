@@ -12,7 +12,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import spec_from_file_location
 from types import ModuleType
 
-MODULES = ("_kernels", "_losses", "_optim", "_training")
+MODULES = ("_kernels", "_training")
 
 
 class Finder:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn._losses import CoreLoss, Target
+from tinyrnn._training import CoreLoss, Target
 from tinyrnn.arguments import Explained, check_bool, check_float, check_int, check_positive
 from tinyrnn.arrays import as_array, as_floats, as_lengths, is_plain, within
 from tinyrnn.attributes import Guarded

@@ -24,7 +24,7 @@ from tinyrnn.tapes import Face, Layout, Pass
 from tinyrnn.tensors import STATISTICS, Array, Frame
 
 if TYPE_CHECKING:
-    from tinyrnn._losses import Target
+    from tinyrnn._training import Target
     from tinyrnn.losses import Loss
     from tinyrnn.optim.optimizer import Optimizer
 

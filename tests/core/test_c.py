@@ -323,9 +323,7 @@ CIMPORTS = {
     "_tinyrnn_h": set(),
     "_core": {"_tinyrnn_h"},
     "_kernels": {"_tinyrnn_h", "_core"},
-    "_losses": {"_tinyrnn_h", "_core"},
-    "_optim": {"_tinyrnn_h", "_core"},
-    "_training": {"_tinyrnn_h", "_core", "_losses", "_optim"},
+    "_training": {"_tinyrnn_h", "_core"},
 }
 
 

@@ -10,7 +10,7 @@ from folders import CSRC
 from oracle import normal_share
 
 import tinyrnn as tr
-from tinyrnn import _core, _kernels, _optim
+from tinyrnn import _core, _kernels, _training
 
 ISAS = tr.available_isas()
 FUSED = [isa for isa in ISAS if _core.is_fused(isa)]
@@ -450,7 +450,7 @@ def test_every_kernel_of_the_table_is_reached() -> None:
     }
     # Layers alone reach those without a product with h: tests/nets/test_cells.py, on each instruction set.
     cells = [name for name in cells if macro[name] != ["TRNN_CELL_SCAN"]]
-    lists = {"name": cells, "update_##name": [f"update_{name}" for name in _optim.STATES]}
+    lists = {"name": cells, "update_##name": [f"update_{name}" for name in _training.STATES]}
     lists["map_"] = []  # MAPS
     two = [name for name in cells if macro[name] == ["TRNN_CELL_TWO"]]
     names = [

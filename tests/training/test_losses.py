@@ -375,7 +375,7 @@ def test_good_targets_are_not_copied():
 
 
 def test_losses_have_the_names_of_the_core():
-    from tinyrnn._losses import KINDS
+    from tinyrnn._training import KINDS
 
     assert tuple(NAMES) == KINDS
     assert tr.losses.NAMES is NAMES

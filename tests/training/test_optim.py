@@ -12,7 +12,7 @@ from folders import DATA
 from optim_cases import OPTIMISERS, STEPS, flat, gradients, weights
 
 import tinyrnn as tr
-from tinyrnn._optim import STATES
+from tinyrnn._training import STATES
 
 GOLDENS = DATA / "optim.npz"
 

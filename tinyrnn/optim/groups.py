@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinyrnn._optim import ARGUMENTS
+from tinyrnn._training import ARGUMENTS
 from tinyrnn.arguments import check_bool, check_float
 from tinyrnn.contract import Module
 from tinyrnn.parameters import parameters

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinyrnn._core import Guard
-from tinyrnn._optim import Program
+from tinyrnn._training import Program
 from tinyrnn.arguments import Explained
 from tinyrnn.attributes import Guarded, brief
 from tinyrnn.contract import Module

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyrnn._optim import STATES, Program
+from tinyrnn._training import STATES, Program
 from tinyrnn.arguments import check_float
 from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.errors import ShapeError, WeightsError

@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """The losses of the core: arguments, targets and one call; no arithmetic.
 
 Design
@@ -9,17 +8,6 @@ B. ``Target`` holds the target's arrays as the core reads them, and their layout
 C. ``CoreLoss.run`` needs no GIL: the trainer calls it between the forward and the backward pass.
    ``compute`` does the same for one call from Python, with memory of its own.
 """
-
-import numpy as np
-
-
-cimport numpy as cnp
-from libc.stdint cimport int32_t
-
-from tinyrnn._core cimport aligned_zeros, check, isa_in_use, write_arguments
-from tinyrnn._tinyrnn_h cimport *
-
-cnp.import_array()
 
 KINDS = tuple([trnn_loss_name(trnn_loss_at(i)).decode() for i in range(trnn_loss_count())])
 

@@ -1,4 +1,3 @@
-# cython: boundscheck=False, wraparound=False
 """An optimiser's step, seen from Python: pointers into packed buffers, and the order of calls; no arithmetic.
 
 Design
@@ -11,18 +10,6 @@ C. A Program keeps the buffers that it points to, in ``owners``.
 D. A step skips a tensor without a gradient, as PyTorch skips one whose ``grad`` is None. ``point`` finds the
    tensors that have one, before gradients are read.
 """
-
-import numpy as np
-
-cimport numpy as cnp
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.math cimport INFINITY
-from libc.string cimport memset
-
-from tinyrnn._core cimport Layer, argument_names, isa_in_use, write_arguments
-from tinyrnn._tinyrnn_h cimport *
-
-cnp.import_array()
 
 # The name of every optimiser of the core, with the names of its states in the core's order.
 STATES = {
