@@ -18,6 +18,7 @@ from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import Guarded, Live, absent, brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.formats import check_format
+from tinyrnn.names import HOMES, find
 from tinyrnn.plans import Cores, KeptCalls, Ports
 from tinyrnn.tensors import COUNTER, Frame, Slot, Tensor
 
@@ -433,12 +434,25 @@ class Module(Guarded, ABC):
         return sorted({*super().__dir__(), *(tensor.name for tensor in self._tensors())})
 
 
+def type_named(kind: str) -> type[Module]:
+    """Return the class of layers or nets of this name, and import it if nothing has yet.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if kind not in Module.types and kind in HOMES:
+        find(kind)
+    if kind not in Module.types:
+        raise ValueError(f"got a layer of type {brief(kind)}, expected one of those of this tinyrnn")
+    return Module.types[kind]
+
+
 def build(description: Mapping[str, Any]) -> Module:
     """Build a net from a description by `Module._describe`; its weights are not allocated yet."""
     kind = description["type"]
-    if kind not in Module.types:
-        raise ValueError(f"got a layer of type {brief(kind)}, expected one of those of this tinyrnn")
-    net = Module.types[kind]._described(description)
+    net = type_named(kind)._described(description)
     if "initial_state" in description:
         names, learned = description["initial_state"]["names"], description["initial_state"]["learned"]
         known = net._start_names()

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import calls, starts, state_dicts
 from tinyrnn.arguments import check_bool, explained
-from tinyrnn.contract import Module
+from tinyrnn.contract import Module, type_named
 from tinyrnn.state_dicts import LoadResult
 from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import Array, Frame
@@ -50,7 +50,7 @@ class Net(Module):
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         """Make a layer; `Net` itself makes a graph."""
-        return super().__new__(Module.types["Graph"] if cls is Net else cls)
+        return super().__new__(type_named("Graph") if cls is Net else cls)
 
     # ---- running -------------------------------------------------------------------------------
 

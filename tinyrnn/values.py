@@ -11,6 +11,7 @@ from tinyrnn import _core
 from tinyrnn.arguments import check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
+from tinyrnn.names import find
 from tinyrnn.plans import Cores
 from tinyrnn.tensors import Frame
 
@@ -20,8 +21,18 @@ if TYPE_CHECKING:
 # The axis of time of an input that names none.
 TIME = "time"
 
-# The layers behind operators, by name. ops.py fills it.
-operations: dict[str, Callable[..., Value]] = {}
+
+class _Operations(dict[str, "Callable[..., Value]"]):
+    """The layers behind operators, by name. `ops.py` and what it imports fill it, on the first use."""
+
+    def __missing__(self, name: str) -> Callable[..., Value]:
+        find("Add")
+        if name not in self:
+            raise KeyError(name)
+        return self[name]
+
+
+operations = _Operations()
 
 _serials = count()
 

@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 from folders import ROOT
 
+import tinyrnn
+from tinyrnn import names
+
 FILES = sorted(path for path in (ROOT / "tinyrnn").rglob("*") if path.suffix in (".py", ".pyi", ".pyx"))
 PYTHON = [path for path in FILES if path.suffix == ".py"]
 
@@ -105,6 +108,26 @@ def test_what_is_counted_as_an_import(tmp_path: Path) -> None:
     )
     found = {name for node in ast.walk(tree(file)) for name in imported(node)}
     assert {"tinyrnn.net", "tinyrnn.calls", "tinyrnn.training.Trainer", "tinyrnn.optim"} < found
+
+
+def test_public_names_have_types_and_modules() -> None:
+    """The stub, which is all that type checkers see, and the table, which is all that Python sees, agree."""
+    found = {}
+    for node in tree(ROOT / "tinyrnn" / "__init__.pyi").body:
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.asname: f"{node.module}.{alias.name}" for alias in node.names}
+    named = {name: f"tinyrnn.{module}.{name}" for name, module in names.HOMES.items()}
+    assert found == named | {name: f"tinyrnn.{name}" for name in names.MODULES}
+    assert tinyrnn.__all__ == sorted(found)
+    for name in found:
+        assert getattr(tinyrnn, name) is names.find(name)
+
+
+def test_a_program_imports_the_layers_that_it_uses() -> None:
+    code = "import sys, tinyrnn as tr; tr.Sequential(tr.GRU(2, 3)).stream(); print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    unused = ("activations", "attention", "cells", "convolution", "frames", "graph", "layers", "ops")
+    assert not {*found.stdout.split()} & {f"tinyrnn.{name}" for name in unused}
 
 
 def test_a_device_that_streams_imports_nothing_for_training() -> None:

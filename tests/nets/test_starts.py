@@ -16,6 +16,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn import tracing
+from tinyrnn.values import applied
 
 SOURCE, TARGET, BATCH = 6, 5, 4
 LENGTHS = [6, 2, 1, 4]
@@ -402,9 +403,9 @@ def test_errors_name_the_thing() -> None:
     with pytest.raises(ValueError, match="GRU: a layer reads a value that is not on its axis of time"):
         tr.GRU(3, 6)(x, tr.Linear(3, 6)(x))
     with pytest.raises(TypeError, match="Linear: got 2 values, expected 1"):
-        tr.values.applied(tr.Linear(3, 6), (x, once))
+        applied(tr.Linear(3, 6), (x, once))
     with pytest.raises(TypeError, match="LSTM: got 2 values, expected 1, or 3 with h0 and c0"):
-        tr.values.applied(tr.LSTM(3, 6), (x, once))
+        applied(tr.LSTM(3, 6), (x, once))
     with pytest.raises(tr.ShapeError, match=r"Feedback: initial has frames of shape \(6,\), expected \(5,\)"):
         tr.Feedback(5, initial=once)
     with pytest.raises(

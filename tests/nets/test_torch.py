@@ -387,6 +387,8 @@ def test_numbers_at_the_edges(layer, arguments):
     want = of_torch(layer, arguments, torch.from_numpy(x)).numpy()
     if layer == "GELU" or layer == "Hardswish":
         want = np.where(np.isneginf(x) | (x == -1e30), got, want)  # -inf * 0 or -0: NaN or zero
+    if layer == "GELU":
+        want[np.isposinf(x)] = np.inf  # NaN in PyTorch where it has AVX-512
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-37)
     odd = layer == "LeakyReLU" and arguments["negative_slope"] < 0  # -0 times it is 0
     if layer not in ("GELU", "LogSigmoid", "Tanhshrink", "Sign", "Scale", "Hardswish") and not odd:
