@@ -4,6 +4,7 @@ Layers have ``torch.nn``'s names, arguments and shapes; weights come from PyTorc
 PyTorch; ``net.stream()`` runs a net step by step. See README.md and docs/design.md.
 """
 
+from importlib.util import find_spec
 from typing import Any
 
 from tinyrnn import _core as _core
@@ -17,7 +18,8 @@ __all__ = sorted([*HOMES, *MODULES])
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise absent_from(__name__, name, __all__)
+        # `from tinyrnn import net` asks here before it imports the module: no search for what was meant.
+        raise absent_from(__name__, name, () if find_spec(f"{__name__}.{name}") else __all__)
     globals()[name] = found = find(name)
     return found
 

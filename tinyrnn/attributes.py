@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, ClassVar
 
 # Attributes of PyTorch's modules and Keras' models that a net lacks, each with its substitute.
@@ -108,12 +108,12 @@ def advice(name: str) -> str:
     return f": {ADVICE[name]}" if name in ADVICE else ""
 
 
-def absent_from(module: str, name: str, names: Iterable[str]) -> AttributeError:
+def absent_from(module: str, name: str, names: Collection[str]) -> AttributeError:
     """Return the error for a name that a module lacks.
 
     Without ``obj=``, so that the interpreter does not add a suggestion of its own.
     """
-    meant = "" if name.startswith("_") else nearest(name, names)
+    meant = "" if name.startswith("_") or not names else nearest(name, names)
     return AttributeError(f"module {module!r} has no attribute {name!r}{meant}", name=name)
 
 
