@@ -54,6 +54,7 @@ STREAM = re.compile(r"^static (?=[^\n;{]*__pyx_(?:f|pf|pw)_7tinyrnn_5_core_6Stre
 LINK_FLAGS = ["-Wl,-s"]
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
+SOURCES = sorted(glob.glob("csrc/**/*.c", recursive=True))
 MODULES = sorted(glob.glob("tinyrnn/*.pyx"))
 
 
@@ -74,8 +75,7 @@ class build_core(build_ext):
             )
 
         kernels = os.path.join("csrc", "kernels", "kernels.c")
-        sources = sorted(set(glob.glob("csrc/**/*.c", recursive=True)) - {kernels})
-        objects = compile_core(sources, "core")
+        objects = compile_core([source for source in SOURCES if source != kernels], "core")
         for name, flags in self.isas():
             objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], flags)
         for extension in self.extensions:  # there is one
@@ -107,7 +107,7 @@ core = Extension(
     # What -Wpedantic says of NumPy's headers and of the C that Cython writes is not ours to mend.
     extra_compile_args=[*MODULE_FLAGS, "-isystem", numpy.get_include()],
     extra_link_args=LINK_FLAGS,
-    depends=HEADERS,
+    depends=HEADERS + SOURCES,
 )
 
 setup(ext_modules=[core], cmdclass={"build_ext": build_core})

@@ -67,15 +67,23 @@ static size_t find_place(const trnn_place *places, int32_t count, int32_t v)
     return at;
 }
 
-/* Places all values in scratch, the largest first; returns the bytes of all. */
-static size_t place_values(trnn_place *places, int32_t count)
+/* What comes first in an order: the most bytes, or the most bytes times the layers that need them. */
+static size_t urgency(const trnn_place *value, int by_life)
+{
+    return by_life ? trnn_times(value->bytes, (size_t)(1 + value->death - value->birth)) : value->bytes;
+}
+
+/* Places all values in scratch in one of the two orders; returns the bytes of all. */
+static size_t place_values(trnn_place *places, int32_t count, int by_life)
 {
     size_t bytes = 0;
+    for (int32_t v = 0; v < count; v++)
+        if (places[v].birth >= 0) places[v].at = NOWHERE;
     for (;;) {
         int32_t next = -1;
         for (int32_t v = 0; v < count; v++)
             if (places[v].birth >= 0 && places[v].at == NOWHERE &&
-                (next < 0 || places[v].bytes > places[next].bytes))
+                (next < 0 || urgency(&places[v], by_life) > urgency(&places[next], by_life)))
                 next = v;
         if (next < 0) return bytes;
         places[next].at = find_place(places, count, next);
@@ -124,7 +132,11 @@ static void place_all(trnn_plan *plan, trnn_place *places)
         if (root->array == IN_SCRATCH) root->death = plan->graph.count;
     }
     plan->sizes.widest_bytes = widest(places, count);
-    plan->sizes.value_bytes = place_values(places, count);
+    const size_t first = place_values(places, count, 0);
+    size_t bytes = first;
+    if (bytes > plan->sizes.widest_bytes) bytes = place_values(places, count, 1);
+    if (bytes > first) bytes = place_values(places, count, 0);
+    plan->sizes.value_bytes = bytes;
     for (int32_t v = 0; v < count; v++) {
         places[v].array = root_of(places, v)->array;
         places[v].at = root_of(places, v)->at;
