@@ -68,8 +68,8 @@ static trnn_status take_reads(const walk *me, int32_t i, trnn_node *node)
     const int32_t own = net->inputs + i;
     node->reads = net->reads ? net->reads[i] : (trnn_reads){1, {own - 1}};
     const int32_t count = node->reads.count;
-    if (count < 1 || count > (type->join || type->start ? TRNN_READS_MAX : 1)) return TRNN_E_GRAPH;
-    node->starts = type->start ? count - 1 : 0;
+    if (count < 1 || count > (type->join || type->start || type->masks ? TRNN_READS_MAX : 1))
+        return TRNN_E_GRAPH;
     for (int32_t r = 0; r < count; r++) {
         const int32_t value = node->reads.value[r];
         if (value < 0 || value >= (type->after && r == 0 ? me->graph->values : own)) return TRNN_E_GRAPH;
@@ -90,21 +90,27 @@ static trnn_status take_frames(const walk *me, trnn_node *node)
     return status;
 }
 
-/* The values that the layer's state begins with: all of them or none, one frame for the sequence each. */
-static trnn_status check_starts(const walk *me, const trnn_node *node)
+/* What a layer reads beside its own value: a mask, which only a value on an axis of time can be; and the values that its
+ * state begins with, all of them or none, one frame for the sequence each. */
+static trnn_status take_starts(const walk *me, trnn_node *node)
 {
     const trnn_layer *layer = &node->layer;
+    const int32_t more = node->reads.count - 1;
+    if (layer->type->join) return TRNN_OK;
+    const int masked = layer->type->masks && more > 0 && read_by(me, node, 1)->axis;
+    if (masked && trnn_frame_size(read_by(me, node, 1)->frame) != 1) return TRNN_E_SHAPE;
+    node->starts = layer->type->start ? more - masked : 0;
     int32_t r = 0;
     trnn_start_part part;
     for (; node->starts && layer->type->start(layer, r, 0, &part); r++) {
         if (r == node->starts) return TRNN_E_GRAPH;
-        const trnn_place *read = read_by(me, node, 1 + r);
+        const trnn_place *read = read_by(me, node, 1 + masked + r);
         if (read->axis) return TRNN_E_TIME;
         const size_t numbers = trnn_frame_size(read->frame);
         for (int32_t p = 0; layer->type->start(layer, r, p, &part); p++)
             if (numbers % part.size || trnn_plus(part.value, part.size) > numbers) return TRNN_E_SHAPE;
     }
-    return r == node->starts ? TRNN_OK : TRNN_E_GRAPH;
+    return r + masked == more ? TRNN_OK : TRNN_E_GRAPH;
 }
 
 /* A layer that reads the state of another reads what that wrote itself, not an input or a copy under another frame. */
@@ -122,7 +128,7 @@ static int32_t axis_written(const walk *me, int32_t i)
 {
     const trnn_node *node = &me->nodes[i];
     const trnn_time time = node->layer.type->time;
-    const int32_t count = node->reads.count - node->starts;
+    const int32_t count = node->reads.count; /* what a state begins with is on no axis */
     int32_t found = read_by(me, node, 0)->axis;
     if (time == TRNN_TIME_REDUCE) return 0;
     if (time == TRNN_TIME_RATE && found > 0) {
@@ -232,7 +238,7 @@ static trnn_status take_layer(const walk *me, int32_t i)
     trnn_status status = take_frames(me, node);
     if (status != TRNN_OK) return status;
     if ((status = check_source(me, node)) != TRNN_OK) return status;
-    if ((status = check_starts(me, node)) != TRNN_OK) return status;
+    if ((status = take_starts(me, node)) != TRNN_OK) return status;
     if ((status = take_axis(me, node, value->axis)) != TRNN_OK) return status;
     take_turn(me, node, value);
     take_tensors(node, &me->graph->row_state);

@@ -203,6 +203,12 @@ void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_
     *numbers = plan->nodes[layer].state_numbers;
 }
 
+int trnn_plan_begins(const trnn_plan *plan, int32_t layer)
+{
+    assert(layer >= 0 && layer < plan->graph.count);
+    return plan->nodes[layer].starts > 0;
+}
+
 /* ---- run ----------------------------------------------------------------------------------------------- */
 
 /* One block of steps: the arrays, and the steps of each axis. */

@@ -424,7 +424,11 @@ typedef struct {
  * A recurrent layer and a delay may read, after that value, those that their state begins with, each one frame for the
  * sequence: a recurrent layer `h`, of (levels * directions, P) numbers, and one of (levels * directions, H) for each
  * other state, such as an LSTM's `c`; a delay a frame as its own, which stands for all steps before the first. They
- * count where a row's state is zeros, as it is at first. */
+ * count where a row's state is zeros, as it is at first.
+ *
+ * A recurrent layer may read a mask, too, before those and after its own value: a number for each step, on the same axis.
+ * Where it is 0 the step does not count for its row: the state stays, and the layer writes its `h`. last_step, sum_steps,
+ * mean_steps and max_steps may read one after their own value, and attention layers after theirs: one of the keys. */
 typedef struct {
     const trnn_layer *layers;
     int32_t count;
@@ -474,6 +478,7 @@ trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, con
  * direction, `h` (P or H), then an LSTM's `c` (H). The offset is in floats; numbers is 0 without state. If the state
  * begins with values of the net, one more number follows: 0 before the row's first step, else not 0. */
 void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers);
+int trnn_plan_begins(const trnn_plan *plan, int32_t layer); /* 1: it begins with values of the net */
 
 /* Replaces the arguments of the plan's i-th layer. Only live ones (trnn_argument) may differ. They apply from the
  * next run on, and may apply to a run that is under way. */

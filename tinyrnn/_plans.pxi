@@ -185,7 +185,8 @@ cdef class Plan:
 
     def begins(self, int32_t layer):
         """True if the state of a recurrent layer or a delay begins with values of the net."""
-        return layer < len(self.reads) and len(self.reads[layer]) > 1
+        self.state_of(layer)  # is there such a layer?
+        return trnn_plan_begins(self.plan, layer) == 1
 
     def run(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths=None,
             *, int32_t first=0, int32_t stride=0):

@@ -129,6 +129,7 @@ cdef extern from "tinyrnn.h" nogil:
                                trnn_sizes *sizes)
     void trnn_plan_adjust(trnn_plan *plan, int32_t i, const trnn_layer *layer)
     void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_t *numbers)
+    int trnn_plan_begins(const trnn_plan *plan, int32_t layer)
 
     ctypedef struct trnn_job:
         const trnn_kernels *isa

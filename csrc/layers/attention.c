@@ -4,7 +4,8 @@
  *
  * over the steps of the keys k and values v within their row's length. They are on one axis of time, the query's or
  * another. The score is scale * q . k in each of `heads` equal parts of the frames, or w . tanh(q + k) in the additive
- * layer. A causal layer reads its own axis, and there the steps s <= t. Beyond a query's end y is 0.
+ * layer. A causal layer reads its own axis, and there the steps s <= t. Beyond a query's end y is 0. A fourth value is a
+ * mask, a number for each key: those whose number is 0 do not count. Where no key counts y is 0.
  *
  * Sums over steps ascend; a product of two frames is summed in 16 lanes. The backward pass computes p again, so the tape
  * does not grow with the product of both lengths.
@@ -26,6 +27,8 @@ const trnn_argument trnn_additive_arguments[] = {
 typedef struct {
     int additive, causal;
 } kind;
+
+#define LOWEST (-3.4e38f) /* whose share of a softmax is 0 */
 
 static const kind products = {0, 0}, causal = {0, 1}, additive = {1, 0};
 
@@ -53,15 +56,16 @@ static trnn_status additive_check(const trnn_layer *layer)
     return trnn_is_size(layer->as.additive.size) ? TRNN_OK : TRNN_E_ARGUMENT;
 }
 
-/* Query and keys (size,), values (V,), where V is a multiple of the heads; it writes (V,). */
+/* Query and keys (size,), values (V,), where V is a multiple of the heads, and perhaps a mask (1,); it writes (V,). */
 static trnn_status attention_join(const trnn_layer *layer, const trnn_frame *in, int32_t count,
                                   trnn_frame *out)
 {
-    if (count != 3) return TRNN_E_GRAPH;
+    if (count != 3 && count != 4) return TRNN_E_GRAPH;
     for (int32_t i = 0; i < count; i++)
         if (in[i].planes != 1 || in[i].rows != 1) return TRNN_E_SHAPE;
     const int32_t size = query_size(layer);
     if (in[0].cols != size || in[1].cols != size || in[2].cols % heads_of(layer)) return TRNN_E_SHAPE;
+    if (count == 4 && in[3].cols != 1) return TRNN_E_SHAPE;
     *out = in[2];
     return TRNN_OK;
 }
@@ -129,7 +133,8 @@ typedef struct {
     const int32_t *ends;    /* their lengths; NULL: all steps */
     size_t size, numbers;   /* of a query or key, and of a value */
     const float *q, *k, *v;
-    const float *w; /* additive: (size,) */
+    const float *mask; /* of the keys; NULL: all count */
+    const float *w;    /* additive: (size,) */
     memory memory;
 } reading;
 
@@ -138,12 +143,20 @@ static size_t attended_frame(const reading *me, int32_t t, int32_t b)
     return trnn_walk_at(&me->walk, t, b, 0);
 }
 
-/* How many steps the query of step t reads; 0 beyond its end. */
+/* Does key s count? */
+static int counts(const reading *me, int32_t s, int32_t b)
+{
+    return !me->mask || !(me->mask[attended_frame(me, s, b)] == 0.0f);
+}
+
+/* How many steps the query of step t reads, the last of them one that counts; 0 beyond its end. */
 static int32_t keys_read(const reading *me, int32_t t, int32_t b)
 {
     if (me->lengths && me->lengths[b] <= me->start + t) return 0;
     const int32_t all = me->ends ? me->ends[b] : me->steps, past = me->start + t + 1;
-    return kind_of(me->layer)->causal && past < all ? past : all;
+    int32_t count = kind_of(me->layer)->causal && past < all ? past : all;
+    while (count > 0 && !counts(me, count - 1, b)) count--;
+    return count;
 }
 
 /* The sum of a[i] * b[i], in 16 lanes, ascending; the lanes are added as a tree. */
@@ -178,6 +191,10 @@ static void weigh(const reading *me, int32_t t, int32_t b, int32_t count, size_t
     float *p = me->memory.p;
     for (int32_t s = 0; s < count; s++) {
         const float *k = me->k + attended_frame(me, s, b) * me->size + first;
+        if (!counts(me, s, b)) {
+            p[s] = LOWEST;
+            continue;
+        }
         if (kind_of(me->layer)->additive) {
             float *hidden = hidden_of(me, s);
             for (size_t i = 0; i < size; i++) hidden[i] = q[i] + k[i];
@@ -202,8 +219,9 @@ static void attend(const reading *me, float *y)
             for (size_t h = 0; h < heads && count > 0; h++) {
                 weigh(me, t, b, count, h * size, size);
                 for (int32_t s = 0; s < count; s++)
-                    add_times(to + h * part, me->memory.p[s],
-                              me->v + attended_frame(me, s, b) * me->numbers + h * part, part);
+                    if (counts(me, s, b))
+                        add_times(to + h * part, me->memory.p[s],
+                                  me->v + attended_frame(me, s, b) * me->numbers + h * part, part);
             }
         }
 }
@@ -225,6 +243,7 @@ static void attention_run(const trnn_call *call)
         .q = call->x,
         .k = keys->x,
         .v = values->x,
+        .mask = call->count > 2 ? call->others[2].x : NULL,
         .w = call->weights[0],
         .memory = memory_of(call->layer, &cursor, keys->steps, 0),
     };
@@ -249,6 +268,7 @@ static reading reading_of(const trnn_pass *pass, int back)
         .q = pass->x,
         .k = keys->x,
         .v = values->x,
+        .mask = pass->count > 2 ? pass->others[2].x : NULL,
         .w = pass->weights[0],
         .memory = memory_of(pass->layer, &cursor, keys->steps, back),
     };
@@ -269,6 +289,8 @@ static void score_back(const reading *me, int32_t b, int32_t count, size_t first
     double sum = 0.0;
     for (int32_t s = 0; s < count; s++) {
         const size_t place = attended_frame(me, s, b) * me->numbers + first;
+        dp[s] = 0.0f;
+        if (!counts(me, s, b)) continue;
         dp[s] = dot(dy, me->v + place, part);
         sum += (double)p[s] * (double)dp[s];
         if (dv) add_times(dv + place, p[s], dy, part);
@@ -284,6 +306,7 @@ static void dot_back(const reading *me, int32_t t, int32_t b, int32_t count, siz
     for (int32_t s = 0; s < count; s++) {
         const size_t place = attended_frame(me, s, b) * me->size + first;
         const float slope = me->layer->as.attention.scale * me->memory.dp[s];
+        if (!counts(me, s, b)) continue;
         if (dq) add_times(dq + from, slope, me->k + place, size);
         if (dk) add_times(dk + place, slope, me->q + from, size);
     }
@@ -298,6 +321,7 @@ static void additive_back(const reading *me, int32_t t, int32_t b, int32_t count
         const size_t place = attended_frame(me, s, b) * size;
         const float slope = me->memory.dp[s];
         float *hidden = hidden_of(me, s);
+        if (!counts(me, s, b)) continue;
         add_times(kept, slope, hidden, size);
         for (size_t i = 0; i < size; i++) hidden[i] = me->w[i] * (1.0f - hidden[i] * hidden[i]);
         if (dq) add_times(dq + from, slope, hidden, size);
@@ -324,6 +348,7 @@ static void attention_backward(const trnn_pass *pass)
     clear(w, kept, w->from, w->to, me.size);
     clear(w, dk, 0, me.steps, me.size);
     clear(w, dv, 0, me.steps, me.numbers);
+    clear(w, pass->count > 2 ? pass->others[2].dx : NULL, 0, me.steps, 1);
     for (int32_t t = w->from; t < w->to; t++)
         for (int32_t b = w->first; b < w->first + w->rows; b++) {
             const int32_t count = keys_read(&me, t, b);

@@ -17,7 +17,8 @@
  * their own, `hidden`; else `hidden` is the same array as da. With a projection h_t = W_hr m_t, one more product
  * gives dm_t from dh_t. For a cell of two rounds, whose last gates multiply m_t = first(h_{t-1}) in the place of
  * h_{t-1}, the step is da2_t = step_back(dh_t), dm_t = W_hh2^T da2_t, da1_t = round1_back(dm_t); the sums of a row are
- * those of the first round, then those of the second. After a row's end its state stays and da_t is zero.
+ * those of the first round, then those of the second. After a row's end, and at a step that is
+ * masked, its state stays and da_t is zero; dy_t of a masked step, whose y is h, adds to the gradient of h.
  */
 #include "recurrent.h"
 
@@ -123,6 +124,7 @@ typedef struct {
     int32_t out, offset;     /* numbers of a frame of y; the direction's first one */
     int32_t norms;           /* numbers of a row of dnorm */
     int reverse;
+    trnn_rows rows;             /* that a step computes */
     const trnn_cell_norm *norm; /* NULL: none */
     int32_t chunk;              /* steps of one product: several, if the part is the whole batch */
 } direction;
@@ -156,6 +158,7 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
         .offset = d * size,
         .norms = (int32_t)trnn_norms_size(layer),
         .reverse = d == 1,
+        .rows = trnn_rows_of(pass->lengths, trnn_pass_mask(pass), pass->batch, 0),
         .chunk = pass->rows == pass->batch ? trnn_chunk_steps(pass->batch, pass->steps) : 1,
     };
     for (int32_t before = 0; before <= d; before++)
@@ -355,23 +358,22 @@ static void forward_direction(const direction *me)
         if ((i - pass->from) % me->chunk == 0) input_forward(me, i);
 
         const int32_t t = step_at(me, i), before = state_before(me, t), after = state_after(me, t);
-        const trnn_ends ends = {pass->lengths, t};
         if (tape->states)
             trnn_copy(at(me, tape->states, after, pass->first, me->states),
                       at(me, tape->states, before, pass->first, me->states),
                       (size_t)pass->rows * (size_t)me->states * sizeof(float));
         int32_t b, end = pass->first;
-        while (trnn_next_rows(ends, last, &b, &end)) step_forward(me, t, b, end);
+        while (trnn_next_rows(&me->rows, t, last, &b, &end)) step_forward(me, t, b, end);
 
         for (b = pass->first; b < last; b++) {
             float *y = at(me, pass->y, t, b, me->out) + me->offset, *h = at(me, tape->h, after, b, size);
-            if (!pass->lengths || t < pass->lengths[b]) {
-                copy_numbers(y, h, size);
-            } else {
-                copy_numbers(h, at(me, tape->h, before, b, size), size);
+            const int rests = !me->rows.all && trnn_rests(&me->rows, t, b);
+            if (rests) copy_numbers(h, at(me, tape->h, before, b, size), size);
+            if (rests && tape->inner) clear_numbers(at(me, tape->inner, t, b, units), units);
+            if (rests && trnn_has_ended(&me->rows, t, b))
                 clear_numbers(y, size);
-                if (tape->inner) clear_numbers(at(me, tape->inner, t, b, units), units);
-            }
+            else
+                copy_numbers(y, h, size);
         }
     }
     end_forward(me);
@@ -501,6 +503,14 @@ static void input_backward(const direction *me, int32_t i)
     for (size_t j = 0; me->reverse && j < numbers; j++) dx[j] += own[j];
 }
 
+/* Adds dy_t of a masked row to the gradient of its h. */
+static void keep_gradient(const direction *me, int32_t t, int32_t b)
+{
+    const float *dy = at(me, me->pass->dy, t, b, me->out) + me->offset;
+    float *dh = at(me, me->tape.dh, 0, b, me->size);
+    for (int32_t j = 0; j < me->size; j++) dh[j] += dy[j];
+}
+
 static void backward_direction(const direction *me)
 {
     const trnn_pass *pass = me->pass;
@@ -515,23 +525,27 @@ static void backward_direction(const direction *me)
     }
     for (int32_t i = pass->to - 1; i >= pass->from; i--) {
         const int32_t t = step_at(me, i);
-        const trnn_ends ends = {pass->lengths, t};
         int32_t b, end = pass->first;
-        for (b = pass->first; pass->lengths && b < last; b++) {
-            if (t < pass->lengths[b]) continue;
+        for (b = pass->first; !me->rows.all && b < last; b++) {
+            if (!trnn_rests(&me->rows, t, b)) continue;
+            if (!trnn_has_ended(&me->rows, t, b)) keep_gradient(me, t, b);
             clear_numbers(at(me, tape->gates, t, b, me->gates), me->gates);
             clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
             if (tape->dvectors) clear_numbers(at(me, tape->dvectors, t, b, me->vectors), me->vectors);
             if (tape->dprojected) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
         }
-        while (trnn_next_rows(ends, last, &b, &end)) step_backward(me, t, b, end);
+        while (trnn_next_rows(&me->rows, t, last, &b, &end)) step_backward(me, t, b, end);
 
         if (pass->dx && (i - pass->from) % me->chunk == 0) input_backward(me, i);
     }
     end_backward(me);
 }
 
-void trnn_recurrent_backward(const trnn_pass *pass) { each_direction(pass, backward_direction); }
+void trnn_recurrent_backward(const trnn_pass *pass)
+{
+    each_direction(pass, backward_direction);
+    trnn_mask_backward(pass);
+}
 
 /* ---- weight gradients --------------------------------------------------------------------------- */
 

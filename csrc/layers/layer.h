@@ -94,6 +94,10 @@ struct trnn_layer_type {
      * state of zeros at first, or what the caller gives. */
     int (*start)(const trnn_layer *layer, int32_t r, int32_t p, trnn_start_part *part);
 
+    /* 1: after its own value, before those that its state begins with, it may read a mask: a number for each step, on its
+     * axis of time. Steps whose number is 0 do not count (trnn_call_mask). 0: it reads none. */
+    int masks;
+
     trnn_time time;
 
     /* For TRNN_TIME_RATE. The first number of the layer's state is the rows' count of steps (trnn_rate_count). */
@@ -173,6 +177,12 @@ static inline int32_t trnn_row_steps(const int32_t *lengths, int32_t b, int32_t 
 {
     const int32_t left = lengths ? lengths[b] - start : steps;
     return left < 0 ? 0 : left < steps ? left : steps;
+}
+
+/* The mask that the layer reads, (steps, batch); NULL: all steps count. No other of its further values is on its axis. */
+static inline const float *trnn_call_mask(const trnn_call *call)
+{
+    return call->count && !call->others[0].still ? call->others[0].x : NULL;
 }
 
 /* Before the first step: rows whose state has not begun begin with the further values of the call. `numbers` are those

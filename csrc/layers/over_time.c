@@ -1,6 +1,7 @@
 /* One frame for a sequence: its last step, or the sum, the mean or the maximum of its steps, number by number. The state is
  * what came of the steps so far, so a stream gives the value of these. Sums are in ascending order of steps. A NaN wins a
- * maximum, and of equal numbers the first, which gets the gradient, as in torch.max. */
+ * maximum, and of equal numbers the first, which gets the gradient, as in torch.max. With a mask only its steps count; where
+ * none does, the value is 0. */
 #include "training.h"
 
 typedef enum { LAST, SUM, MEAN, MAX } reduction;
@@ -100,16 +101,32 @@ static void write_row(reduction kind, float *restrict y, const float *restrict s
     for (size_t i = 0; i < numbers; i++) y[i] = steps > 0.0f ? state[i] / steps : 0.0f;
 }
 
+/* Does a step of a row count? */
+static int counts(const float *mask, int32_t batch, int32_t t, int32_t b)
+{
+    return !mask || !(mask[(size_t)t * (size_t)batch + (size_t)b] == 0.0f);
+}
+
+/* The last of a row's first `steps` steps that counts; -1: none does. */
+static int32_t last_counted(const float *mask, int32_t batch, int32_t steps, int32_t b)
+{
+    while (steps > 0 && !counts(mask, batch, steps - 1, b)) steps--;
+    return steps - 1;
+}
+
 static void over_time_run(const trnn_call *call)
 {
+    const float *const mask = trnn_call_mask(call);
     const reduction kind = reduction_of(call->layer);
     const size_t numbers = trnn_frame_size(call->in);
     for (int32_t b = 0; b < call->batch; b++) {
         const float *const x = (const float *)call->x + (size_t)b * numbers;
         float *const state = call->state + (size_t)b * call->state_stride;
-        const int32_t steps = trnn_row_steps(call->lengths, b, call->start, call->steps);
-        for (int32_t t = kind == LAST && steps > 0 ? steps - 1 : 0; t < steps; t++)
-            take_step(kind, state, x + (size_t)t * (size_t)call->batch * numbers, numbers, NULL, t);
+        const int32_t steps = trnn_row_steps(call->lengths, b, call->start, call->steps),
+                      last = last_counted(mask, call->batch, steps, b);
+        for (int32_t t = kind == LAST && last > 0 ? last : 0; t <= last; t++)
+            if (counts(mask, call->batch, t, b))
+                take_step(kind, state, x + (size_t)t * (size_t)call->batch * numbers, numbers, NULL, t);
         write_row(kind, call->y + (size_t)b * numbers, state, numbers);
     }
 }
@@ -128,6 +145,7 @@ static size_t over_time_tape(const trnn_layer *layer, trnn_frame in, trnn_frame 
 
 static void over_time_forward(const trnn_pass *pass)
 {
+    const float *const mask = trnn_pass_mask(pass);
     const reduction kind = reduction_of(pass->layer);
     const size_t numbers = trnn_frame_size(pass->in);
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
@@ -137,7 +155,8 @@ static void over_time_forward(const trnn_pass *pass)
         const int32_t steps = trnn_row_steps(pass->lengths, b, 0, pass->steps);
         for (size_t i = 0; step && i < numbers; i++) step[i] = -1;
         for (int32_t t = 0; t < steps; t++)
-            take_step(kind, state, x + (size_t)t * (size_t)pass->batch * numbers, numbers, step, t);
+            if (counts(mask, pass->batch, t, b))
+                take_step(kind, state, x + (size_t)t * (size_t)pass->batch * numbers, numbers, step, t);
         write_row(kind, pass->y + (size_t)b * numbers, state, numbers);
         if (kind == MEAN) ((float *)pass->tape)[b] = steps_of(state + numbers);
     }
@@ -148,22 +167,24 @@ static void state_backward(const trnn_pass *pass, reduction kind, int32_t b, flo
 {
     const float *const dy = pass->dy + (size_t)b * numbers;
     const float steps = kind == MEAN ? ((const float *)pass->tape)[b] : 1.0f;
-    for (size_t i = 0; i < numbers; i++) d[i] += kind == MEAN ? dy[i] / steps : dy[i];
+    for (size_t i = 0; i < numbers && steps > 0.0f; i++) d[i] += kind == MEAN ? dy[i] / steps : dy[i];
     for (size_t i = numbers; i < over_time_state(pass->layer); i++) d[i] = 0.0f; /* a count has none */
 }
 
 static void over_time_backward(const trnn_pass *pass)
 {
+    const float *const mask = trnn_pass_mask(pass);
     const reduction kind = reduction_of(pass->layer);
     const size_t numbers = trnn_frame_size(pass->in), bytes = numbers * sizeof(float);
     for (int32_t b = pass->first; b < pass->first + pass->rows; b++) {
         float *const d = pass->dstate + (size_t)b * pass->state_stride;
         const int32_t *const step = kind == MAX ? (const int32_t *)pass->tape + (size_t)b * numbers : NULL;
-        const int32_t steps = trnn_row_steps(pass->lengths, b, 0, pass->steps);
+        const int32_t steps = trnn_row_steps(pass->lengths, b, 0, pass->steps),
+                      last = last_counted(mask, pass->batch, steps, b);
         state_backward(pass, kind, b, d, numbers);
         for (int32_t t = 0; pass->dx && t < pass->steps; t++) {
             float *const dx = pass->dx + ((size_t)t * (size_t)pass->batch + (size_t)b) * numbers;
-            if (t >= steps || kind == MAX || (kind == LAST && t < steps - 1))
+            if (t > last || kind == MAX || (kind == LAST && t < last) || !counts(mask, pass->batch, t, b))
                 trnn_zero(dx, bytes);
             else
                 trnn_copy(dx, d, bytes);
@@ -173,8 +194,9 @@ static void over_time_backward(const trnn_pass *pass)
             if (pass->dx) pass->dx[((size_t)step[i] * (size_t)pass->batch + (size_t)b) * numbers + i] = d[i];
             d[i] = 0.0f;
         }
-        if (kind == LAST) trnn_zero(d, bytes); /* the step takes the place of what was there */
+        if (kind == LAST && last >= 0) trnn_zero(d, bytes); /* the step takes the place of what was there */
     }
+    trnn_mask_backward(pass);
 }
 
 #define OVER_TIME(name_, kind)                                                           \
@@ -182,6 +204,7 @@ static void over_time_backward(const trnn_pass *pass)
     const trnn_layer_type trnn_##name_ = {.name = #name_,                                \
                                           .check = over_time_check,                      \
                                           .frame = over_time_frame,                      \
+                                          .masks = 1,                                    \
                                           .time = TRNN_TIME_REDUCE,                      \
                                           .state = over_time_state,                      \
                                           .run = over_time_run,                          \

@@ -179,45 +179,95 @@ void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bia
     }
 }
 
-/* Writes zeros to y at step t for rows that have ended. */
-static void clear_ended(const trnn_call *call, int32_t t, int32_t offset, int32_t size)
+static trnn_rows rows_of(const trnn_call *call)
 {
-    const size_t out = (size_t)call->out.cols;
-    for (int32_t b = 0; call->lengths && b < call->batch; b++)
-        if (call->lengths[b] <= call->start + t)
-            trnn_zero(call->y + ((size_t)t * (size_t)call->batch + (size_t)b) * out + offset,
-                      (size_t)size * sizeof(float));
+    return trnn_rows_of(call->lengths, trnn_call_mask(call), call->batch, call->start);
 }
 
-/* A cell without a product with h goes through a chunk in one call of its kernel, for all rows or, if they end at
+/* Writes y at step t for the rows that it does not compute: zeros beyond a row's end, else h. */
+TRNN_NOINLINE void rest(const trnn_call *call, const trnn_rows *rows, const float *state, int32_t t,
+                        int32_t offset, int32_t size)
+{
+    const size_t out = (size_t)call->out.cols, bytes = (size_t)size * sizeof(float);
+    for (int32_t b = 0; b < call->batch; b++) {
+        float *y = call->y + ((size_t)t * (size_t)call->batch + (size_t)b) * out + offset;
+        if (trnn_has_ended(rows, t, b))
+            trnn_zero(y, bytes);
+        else if (trnn_is_masked(rows, t, b))
+            trnn_copy(y, state + (size_t)b * call->state_stride, bytes);
+    }
+}
+
+/* A chunk of a cell without a product with h. */
+typedef struct {
+    const trnn_call *call;
+    const float *gates; /* of the chunk */
+    trnn_cell cell;     /* with the steps and rows of one call of its kernel */
+    float *state;
+    int32_t first, offset, size;
+} scan;
+
+static float *scan_y(const scan *me, int32_t t, int32_t b)
+{
+    const size_t at = (size_t)t * (size_t)me->call->batch + (size_t)b;
+    return me->call->y + at * (size_t)me->call->out.cols + me->offset;
+}
+
+/* The cell's steps from step t on, of its rows from row b on. */
+static inline void scan_rows(scan *me, int32_t t, int32_t b)
+{
+    const trnn_call *call = me->call;
+    const size_t row = (size_t)b, at = (size_t)(t - me->first) * (size_t)call->batch + row;
+    trnn_cell *cell = &me->cell;
+    float *h = me->state + row * call->state_stride;
+    cell->gates = me->gates + at * cell->gates_stride;
+    cell->y = scan_y(me, t, b);
+    cell->h = h;
+    cell->states = h + me->size;
+    trnn_recurrent_kind_of(call->layer)->step(call->isa, cell);
+    const float *last = cell->y + cell->y_step * (cell->steps - 1);
+    for (int32_t r = 0; r < cell->rows; r++)
+        trnn_copy(h + (size_t)r * call->state_stride, last + (size_t)r * cell->y_stride,
+                  (size_t)me->size * sizeof(float));
+}
+
+/* Row b alone: each run of steps that it computes in one call. */
+TRNN_NOINLINE void scan_row(scan *me, const trnn_rows *rows, int32_t count, int32_t b, int reverse)
+{
+    const size_t bytes = (size_t)me->size * sizeof(float);
+    const int32_t forth = reverse ? -1 : 1,
+                  inside = trnn_row_steps(rows->lengths, b, rows->start + me->first, count);
+    int32_t t = me->first + (reverse ? inside - 1 : 0);
+    for (int32_t left = inside, steps; left > 0; left -= steps, t += forth * steps) {
+        for (steps = 0; steps < left && !trnn_is_masked(rows, t + forth * steps, b);) steps++;
+        me->cell.steps = steps;
+        if (steps > 0) {
+            scan_rows(me, t, b);
+        } else {
+            trnn_copy(scan_y(me, t, b), me->state + (size_t)b * me->call->state_stride, bytes);
+            steps = 1;
+        }
+    }
+    for (t = me->first + inside; t < me->first + count; t++) trnn_zero(scan_y(me, t, b), bytes);
+}
+
+/* A cell without a product with h goes through a chunk in one call of its kernel, for all rows or, if they compute
  * different steps, for each. */
 void trnn_recurrent_scan(const trnn_call *call, const trnn_cell *cell, float *state, int32_t first,
                          int32_t count, int reverse, int32_t offset)
 {
-    const trnn_layer *layer = call->layer;
-    const size_t batch = (size_t)call->batch, out = (size_t)call->out.cols, gates = cell->gates_stride;
-    const int32_t size = trnn_output_size(layer), rows = call->lengths ? 1 : call->batch;
-    trnn_cell own = *cell;
-    own.rows = rows;
-    own.gates_step = (ptrdiff_t)(batch * gates) * (reverse ? -1 : 1);
-    own.y_step = (ptrdiff_t)(batch * out) * (reverse ? -1 : 1);
-    for (int32_t t = first; t < first + count; t++) clear_ended(call, t, offset, size);
-    for (int32_t b = 0; b < call->batch; b += rows) {
-        const int32_t left = call->lengths ? call->lengths[b] - call->start - first : count;
-        own.steps = left < count ? left : count;
-        if (own.steps <= 0) continue;
-        const size_t row = (size_t)b, t = reverse ? (size_t)own.steps - 1 : 0;
-        float *h = state + row * call->state_stride;
-        own.gates = cell->gates + (t * batch + row) * gates;
-        own.y = call->y + (((size_t)first + t) * batch + row) * out + offset;
-        own.h = h;
-        own.states = h + size;
-        trnn_recurrent_kind_of(layer)->step(call->isa, &own);
-        const float *last = own.y + own.y_step * (own.steps - 1);
-        for (int32_t r = 0; r < rows; r++)
-            trnn_copy(h + (size_t)r * call->state_stride, last + (size_t)r * out,
-                      (size_t)size * sizeof(float));
+    const trnn_rows rows = rows_of(call);
+    const ptrdiff_t forth = reverse ? -call->batch : call->batch;
+    scan me = {call, cell->gates, *cell, state, first, offset, trnn_output_size(call->layer)};
+    me.cell.gates_step = forth * (ptrdiff_t)cell->gates_stride;
+    me.cell.y_step = forth * (ptrdiff_t)cell->y_stride;
+    if (rows.all) {
+        me.cell.steps = count;
+        scan_rows(&me, reverse ? first + count - 1 : first, 0);
+        return;
     }
+    me.cell.rows = 1;
+    for (int32_t b = 0; b < call->batch; b++) scan_row(&me, &rows, count, b, reverse);
 }
 
 /* The second round's product of the input, from the first one's. */
@@ -287,6 +337,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)sums, bias,
                                          NULL, scratch->gates, scratch->input);
     input.y_stride = gates;
+    const trnn_rows rows = rows_of(call);
     int32_t first = 0; /* step of the chunk, in the order of time */
 
     /* Every member is named; else compilers first clear all of the struct, in every step. */
@@ -336,10 +387,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                 continue;
             }
         }
-        clear_ended(call, t, offset, size);
-        const trnn_ends ends = {call->lengths, call->start + t};
+        if (!rows.all) rest(call, &rows, state, t, offset, size);
         int32_t b, end = 0;
-        while (trnn_next_rows(ends, call->batch, &b, &end)) {
+        while (trnn_next_rows(&rows, t, call->batch, &b, &end)) {
             const size_t row = (size_t)b, at = (size_t)t * batch + row;
             float *y = call->y + at * out + offset;
             float *h = state + row * call->state_stride;

@@ -200,17 +200,38 @@ static inline int32_t trnn_chunk_steps(int32_t batch, int32_t steps)
 void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
                      float *bias);
 
-/* The rows that a step computes: those whose length is beyond it; all if lengths is NULL. */
+/* The rows that a step computes: those that have not ended, and whose mask is not 0. A masked row keeps its state, and
+ * its y is its h. */
 typedef struct {
-    const int32_t *lengths;
-    int32_t step;
-} trnn_ends;
+    const int32_t *lengths; /* NULL, or (batch,) */
+    const float *mask;      /* NULL, or (steps, batch) */
+    int32_t batch;
+    int32_t start; /* steps of the sequence before the first one */
+    int all;       /* 1: every step computes all rows */
+} trnn_rows;
 
-/* Finds the next run of such rows, b .. end - 1, from row `*end` on and below `last`; 0: there is none. */
-static inline int trnn_next_rows(trnn_ends ends, int32_t last, int32_t *b, int32_t *end)
+static inline trnn_rows trnn_rows_of(const int32_t *lengths, const float *mask, int32_t batch, int32_t start)
 {
-    for (*b = *end; ends.lengths && *b < last && ends.lengths[*b] <= ends.step;) (*b)++;
-    for (*end = ends.lengths ? *b : last; *end < last && ends.lengths[*end] > ends.step;) (*end)++;
+    return (trnn_rows){lengths, mask, batch, start, !lengths && !mask};
+}
+static inline int trnn_has_ended(const trnn_rows *rows, int32_t t, int32_t b)
+{
+    return rows->lengths && rows->lengths[b] <= rows->start + t;
+}
+static inline int trnn_is_masked(const trnn_rows *rows, int32_t t, int32_t b)
+{
+    return rows->mask && rows->mask[(size_t)t * (size_t)rows->batch + (size_t)b] == 0.0f;
+}
+static inline int trnn_rests(const trnn_rows *rows, int32_t t, int32_t b)
+{
+    return trnn_has_ended(rows, t, b) || trnn_is_masked(rows, t, b);
+}
+
+/* Finds the next run of rows that step t computes, b .. end - 1, from row `*end` on and below `last`; 0: there is none. */
+static inline int trnn_next_rows(const trnn_rows *rows, int32_t t, int32_t last, int32_t *b, int32_t *end)
+{
+    for (*b = *end; !rows->all && *b < last && trnn_rests(rows, t, *b);) (*b)++;
+    for (*end = rows->all ? last : *b; *end < last && !trnn_rests(rows, t, *end);) (*end)++;
     return *b < last;
 }
 
@@ -244,6 +265,7 @@ void trnn_recurrent_gradients(const trnn_pass *pass);
         .scratch = trnn_recurrent_scratch,                \
         .run = trnn_recurrent_run,                        \
         .full_sequence = trnn_recurrent_full_sequence,    \
+        .masks = 1,                                       \
         .family = &lower##_kind,                          \
     };                                                    \
     const trnn_layer_training trnn_##lower##_training = { \

@@ -108,6 +108,19 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass, const void *weights[
     };
 }
 
+/* As trnn_call_mask; and its gradient, which is 0. */
+static inline const float *trnn_pass_mask(const trnn_pass *pass)
+{
+    return pass->count && !pass->others[0].still ? pass->others[0].x : NULL;
+}
+static inline void trnn_mask_backward(const trnn_pass *pass)
+{
+    float *const dx = trnn_pass_mask(pass) ? pass->others[0].dx : NULL;
+    for (int32_t t = pass->from; dx && t < pass->to; t++)
+        trnn_zero(dx + (size_t)t * (size_t)pass->batch + (size_t)pass->first,
+                  (size_t)pass->rows * sizeof(float));
+}
+
 /* As trnn_start_run, for the part's rows. began (batch,): 1 for rows that begin with the values. */
 void trnn_start_forward(const trnn_pass *pass, size_t numbers, float *began);
 

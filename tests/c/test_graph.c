@@ -211,13 +211,13 @@ static int32_t find_start(const sketch *s, int32_t size, int32_t least, int32_t 
     return -1;
 }
 
-/* Most recurrent layers and delays begin with values where they can; these follow their first read. */
+/* Most recurrent layers and delays begin with values where they can; these follow what they read already. */
 static void draw_starts(sketch *s, trnn_layer *layer, trnn_reads *reads)
 {
     const int delay = layer->type == &trnn_delay, lstm = layer->type == &trnn_lstm;
-    const int32_t size = delay ? layer->as.delay.cols : layer->as.recurrent.hidden_size;
+    const int32_t size = delay ? layer->as.delay.cols : layer->as.recurrent.hidden_size, own = reads->count;
     int32_t level = 0;
-    if (roll(s->d, 4) == 0) return;
+    if (roll(s->d, 8) == 0) return;
     for (int32_t r = 0; r < 1 + lstm; r++) {
         int32_t v = find_start(s, size, (level + 1) * size, delay ? size : VALUES * 18);
         const int32_t width = (level + 1 + roll(s->d, 2) * !delay) * size;
@@ -228,7 +228,7 @@ static void draw_starts(sketch *s, trnn_layer *layer, trnn_reads *reads)
         reads->value[reads->count++] = v;
         if (!r && !delay) level = layer->as.recurrent.level = roll(s->d, s->g->width[v] / size);
     }
-    if (reads->count != 2 + lstm) reads->count = 1;
+    if (reads->count != own + 1 + lstm) reads->count = own;
 }
 
 /* A delay of what is there, or of what comes later: then close_loop() follows. */
@@ -249,11 +249,26 @@ static void draw_delay(sketch *s)
     s->uses[v]--;
 }
 
+/* Some recurrent layers read a mask: whether a number of what they read is below another. */
+static void draw_mask(sketch *s, trnn_reads *reads)
+{
+    const int32_t v = reads->value[0], width = s->g->width[v], first = roll(s->d, width);
+    if (width == 1 || s->g->m.count > LAYERS_MAX - 16 || roll(s->d, 3)) return;
+    int32_t number[2];
+    for (int i = 0; i < 2; i++) {
+        const trnn_slice_args one = {TRNN_COLS, (first + i) % width, 1};
+        number[i] = put(s, (trnn_layer){TRNN_TRAINED(slice), .as.slice = one}, 1, s->bounded[v], 1, &v);
+    }
+    reads->value[reads->count++] = put(s, (trnn_layer)PLAIN(lt), 1, 1, 2, number);
+}
+
 static void draw_recurrent(sketch *s, trnn_layer layer, int32_t v)
 {
     trnn_reads reads = {1, {v}};
+    draw_mask(s, &reads);
+    const int32_t own = reads.count;
     draw_starts(s, &layer, &reads);
-    const int bounded = reads.count == 1 || s->bounded[reads.value[1]];
+    const int bounded = reads.count == own || s->bounded[reads.value[own]];
     put(s, layer, layer.as.recurrent.hidden_size, bounded, reads.count, reads.value);
 }
 
@@ -357,7 +372,15 @@ static void end_graph(sketch *s)
     if (roll(s->d, 3) == 0) g->copies = 1, put_output(s, roll(s->d, 2) ? g->output[0] : 0);
 }
 
-static int begins(const graph *g, int32_t i) { return g->reads[i].count > 1 && g->m.layers[i].type->state; }
+static int masked(const graph *g, int32_t i)
+{
+    return g->m.layers[i].type->masks && g->reads[i].count > 1 && g->axis[g->reads[i].value[1]];
+}
+
+static int begins(const graph *g, int32_t i)
+{
+    return g->m.layers[i].type->state && g->reads[i].count > 1 + masked(g, i);
+}
 
 static graph graph_draw(int32_t number)
 {
@@ -585,14 +608,17 @@ static void reference_layer(const point *p, double *const *values, int32_t i, in
     }
     if (t == 0 && begins(g, i)) {
         if (begin[p->mark[i]] < 0.5) {
-            reference_start(layer, x + 1, reads->count - 1, begin + p->offset[i]);
-            reference_start(layer, x + 1, reads->count - 1, state + p->offset[i]);
+            const int32_t first = 1 + masked(g, i);
+            reference_start(layer, x + first, reads->count - first, begin + p->offset[i]);
+            reference_start(layer, x + first, reads->count - first, state + p->offset[i]);
         }
         state[p->mark[i]] = 1;
     }
     if (type == &trnn_linear) {
         affine(y, tensor[0], layer->as.linear.bias ? tensor[1] : NULL, x[0], width,
                layer->as.linear.in_features);
+    } else if (masked(g, i) && x[1][0] == 0) {
+        memcpy(y, state + p->offset[i], (size_t)width * sizeof *y);
     } else if (type == &trnn_lstm || type == &trnn_gru) {
         step_cell(layer, tensor, x[0], state + p->offset[i], y);
     } else if (type == &trnn_layer_norm) {
@@ -892,10 +918,10 @@ static void random_graphs(void)
 {
     static const way ways[] = {{BATCH, STEPS, STEPS}, {BATCH, 1, 1}, {BATCH, 4, STEPS}, {BATCH, 4, 2},
                                {BATCH, 2, 7},         {1, 4, STEPS}, {1, STEPS, STEPS}, {1, 2, 3}};
-    int32_t starts = 0;
+    int32_t starts = 0, masks = 0;
     for (int32_t number = 0; number < GRAPHS; number++) {
         trial t = trial_open(number);
-        for (int32_t i = 0; i < t.g.m.count; i++) starts += begins(&t.g, i);
+        for (int32_t i = 0; i < t.g.m.count; i++) starts += begins(&t.g, i), masks += masked(&t.g, i);
         point p = point_of_trial(&t);
         record fused = {.count = 0};
         const trnn_kernels *isa;
@@ -919,7 +945,8 @@ static void random_graphs(void)
         free(p.all);
         trial_close(&t);
     }
-    check(starts > GRAPHS / 5, "%d states begin with values", (int)starts);
+    check(masks > GRAPHS / 8, "%d layers read a mask", (int)masks);
+    check(starts > GRAPHS / 6, "%d states begin with values", (int)starts);
 }
 
 /* ---- gradients ------------------------------------------------------------------------------------------ */
@@ -1464,7 +1491,7 @@ static void cannot_be(void)
         trnn_layer layers[4];
         trnn_reads reads[4];
         int32_t count, inputs, outputs;
-        trnn_value input[2];
+        trnn_value input[3];
         int32_t output[2];
     } nets[] = {
         /* clang-format off */
@@ -1610,7 +1637,19 @@ static void cannot_be(void)
         {"an lstm that begins with h alone", TRNN_E_GRAPH, 0,
          {RECURRENT(lstm, 3, 3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
         {"a gru that begins with a value per step", TRNN_E_TIME, 0,
+         {RECURRENT(gru, 3, 3)}, {{3, {0, 1, 2}}}, 1, 3, 1, {PER_STEP, {{1, 1, 1}, 1}, PER_STEP}, {3}},
+        {"a gru with a mask", TRNN_OK, TRNN_OK,
+         {RECURRENT(gru, 3, 3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, {{1, 1, 1}, 1}}, {2}},
+        {"a gru with a mask that begins with a value", TRNN_OK, TRNN_OK,
+         {RECURRENT(gru, 3, 3)}, {{3, {0, 1, 2}}}, 1, 3, 1, {PER_STEP, {{1, 1, 1}, 1}, ONCE}, {3}},
+        {"a gru with a mask after the value that it begins with", TRNN_E_GRAPH, 0,
+         {RECURRENT(gru, 3, 3)}, {{3, {0, 2, 1}}}, 1, 3, 1, {PER_STEP, {{1, 1, 1}, 1}, ONCE}, {3}},
+        {"a gru with a mask of 3 numbers", TRNN_E_SHAPE, 0,
          {RECURRENT(gru, 3, 3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, PER_STEP}, {2}},
+        {"a gru with a mask of another axis", TRNN_E_TIME, 0,
+         {RECURRENT(gru, 3, 3)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, {{1, 1, 1}, 2}}, {2}},
+        {"a linear layer with a mask", TRNN_E_GRAPH, 0,
+         {LINEAR(3, 3, 1)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, {{1, 1, 1}, 1}}, {2}},
         {"a gru of 2 that begins with 3 numbers", TRNN_E_SHAPE, 0,
          {RECURRENT(gru, 3, 2)}, {{2, {0, 1}}}, 1, 2, 1, {PER_STEP, ONCE}, {2}},
         {"the second level of one", TRNN_E_SHAPE, 0,
@@ -1636,7 +1675,7 @@ static void cannot_be(void)
                               nets[k].reads,
                               nets[k].inputs,
                               nets[k].outputs,
-                              {nets[k].input[0], nets[k].input[1]},
+                              {nets[k].input[0], nets[k].input[1], nets[k].input[2]},
                               {nets[k].output[0], nets[k].output[1]}};
         const int32_t steps[TRNN_AXES_MAX] = {2, 2, 2, 2};
         trnn_sizes sizes, before;
