@@ -190,6 +190,7 @@ from tinyrnn.temporal import (
     Align as Align,
     FinalState as FinalState,
     LastStep as LastStep,
+    Masking as Masking,
     MaxOverTime as MaxOverTime,
     MeanOverTime as MeanOverTime,
     Repeat as Repeat,

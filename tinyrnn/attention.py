@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tinyrnn import _core, initial
 from tinyrnn.arguments import check_bool, check_float, check_size
@@ -10,6 +11,7 @@ from tinyrnn.attributes import Live
 from tinyrnn.layers import _Layer
 from tinyrnn.ops import _Joining
 from tinyrnn.tensors import Frame
+from tinyrnn.values import masking
 
 
 class _Attention(_Joining, _Layer):
@@ -17,13 +19,29 @@ class _Attention(_Joining, _Layer):
 
     embed_dim: int
     num_heads = 1
-    _counts = "3 values: the query, the keys and the values"
+    _counts = "3 values: the query, the keys and the values; and perhaps a mask"
+
+    def __call__(self, *given: Any, mask: Any = None) -> Any:  # type: ignore[override]
+        """Return the value of the layer in a net that is being described.
+
+        Parameters
+        ----------
+        *given : Value
+            The query, the keys and the values.
+        mask : Value, optional
+            A number for each step of the keys: only those count where it is not 0. The result is 0 where none
+            does.
+        """
+        return super().__call__(*given, *masking(type(self).__name__, mask))
 
     def _fits(self, count: int) -> bool:
-        return count == 3
+        return count in (3, 4)
 
     def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
-        query, keys, values = frames
+        query, keys, values = frames[:3]
+        for mask in frames[3:]:
+            if math.prod(mask) != 1:
+                raise self._wants(mask, "(1,) for the mask")
         for frame in (query, keys):
             if frame != (self.embed_dim,):
                 raise self._wants(frame, f"({self.embed_dim},) = (embed_dim,) for the query and the keys")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyrnn.activations import Scale
-from tinyrnn.arguments import check_size
+from tinyrnn.arguments import check_bool, check_size
 from tinyrnn.attention import AdditiveAttention
 from tinyrnn.graph import Graph
 from tinyrnn.layers import Linear
@@ -26,11 +26,16 @@ class AttentionPooling(Graph):
     in_features : int
     embed_dim : int
         The size of the keys.
+    masked : bool
+        It reads a second value, a mask: ``AttentionPooling(64, 24, masked=True)(x, m)`` weighs the steps
+        where ``m`` is not 0.
     """
 
-    def __init__(self, in_features: int, embed_dim: int) -> None:
+    def __init__(self, in_features: int, embed_dim: int, masked: bool = False) -> None:
         x: Any = Input(check_size("AttentionPooling: in_features", in_features))
         embed_dim = check_size("AttentionPooling: embed_dim", embed_dim)
         keys = Linear(in_features, embed_dim)(x).named("key")
-        nothing = Scale(0.0, 0.0)(LastStep()(keys))  # a query of zeros, once for the sequence
-        super().__init__(x, AdditiveAttention(embed_dim)(nothing, keys, x).named("attention"))
+        mask = Input(1, name="mask") if check_bool("AttentionPooling: masked", masked) else None
+        nothing = Scale(0.0, 0.0)(LastStep()(keys, mask=mask))  # a query of zeros, once for the sequence
+        pooled = AdditiveAttention(embed_dim)(nothing, keys, x, mask=mask).named("attention")
+        super().__init__(x if mask is None else {"x": x, "mask": mask}, pooled)

@@ -7,6 +7,7 @@ of layer. The methods of `Net` give their functions public names.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -86,6 +87,9 @@ class Module(Guarded, ABC):
         ``lead`` is the number of axes before the frame in the user's array.
         """
 
+    # True for a layer that may read a mask, between its own value and those that its state begins with.
+    _masks: ClassVar[bool] = False
+
     # True for a net that is no chain of core layers: `Cores` say what each reads.
     _is_wired: bool = False
 
@@ -93,11 +97,15 @@ class Module(Guarded, ABC):
         self, cores: Cores, frames: list[Frame], values: list[int], lead: int
     ) -> list[tuple[int, Frame]]:
         """Append the core layers that read ``values``; return (number, frame) of each value they write."""
-        kind, starts = type(self).__name__, self._start_frames()
-        if len(values) not in (1, 1 + len(starts)):
+        kind, starts, begins = type(self).__name__, self._start_frames(), frames[1:]
+        # the core knows a mask by its axis of time; a frame of one number may be either
+        if self._masks and len(begins) in (1, 1 + len(starts)) and math.prod(begins[0]) == 1:
+            begins = begins[1:]
+        if len(begins) not in (0, len(starts)):
             more = f", or {1 + len(starts)} with {' and '.join(starts)}" if starts else ""
-            raise TypeError(f"{kind}: got {len(values)} values, expected 1{more}")
-        for (name, wanted), frame in zip(starts.items(), frames[1:], strict=False):
+            mask = ", and a mask" if self._masks else ""
+            raise TypeError(f"{kind}: got {len(values)} values, expected 1{more}{mask}")
+        for (name, wanted), frame in zip(starts.items(), begins, strict=False):
             if frame not in wanted:
                 raise ShapeError(
                     f"{kind}: {name} has frames of shape {frame}, expected {' or '.join(map(str, wanted))}"
@@ -175,6 +183,10 @@ class Module(Guarded, ABC):
     def _start_frames(self) -> dict[str, tuple[Frame, ...]]:
         """The values that a layer's state may begin with, by name: the frames that each may have."""
         return {}
+
+    def _fed(self) -> set[int]:
+        """The layers of a net whose states begin with values of it: their ids."""
+        return {one for child in self._children() for one in child._fed()}
 
     def _set_start(self, names: Iterable[str], trains: bool) -> None:
         """Give a layer tables for these of its states, and no others; those that are there keep numbers."""

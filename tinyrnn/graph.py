@@ -336,6 +336,10 @@ class Graph(Nest):
     def _children(self) -> Iterable[Net]:
         return {id(layer): layer for layer in self._layers.values()}.values()
 
+    def _fed(self) -> set[int]:
+        plan = _core.Plan(self._ports_laid()[0], (), 1, (1,) * len(self._times))
+        return {id(leaf) for place, (_, leaf, _) in enumerate(self._places()) if plan.begins(place)}
+
     def __getitem__(self, name: str) -> Net:
         return self._layers[name]
 

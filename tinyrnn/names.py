@@ -50,8 +50,8 @@ _NAMES = {
     "sequential": "Sequential",
     "streams": "State Stream",
     "temporal": (
-        "Align FinalState LastStep MaxOverTime MeanOverTime Repeat SumOverTime TimeAvgPool1d TimeConv1d "
-        "TimeMaxPool1d TimeUnfold"
+        "Align FinalState LastStep Masking MaxOverTime MeanOverTime Repeat SumOverTime TimeAvgPool1d "
+        "TimeConv1d TimeMaxPool1d TimeUnfold"
     ),
     "values": "Input Value",
     "weights": "load_weights",

@@ -20,7 +20,7 @@ from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
 from tinyrnn.streams import State
 from tinyrnn.tensors import Array, Frame, Slot, Tensor
-from tinyrnn.values import Value, applied
+from tinyrnn.values import Value, applied, masking
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,6 +45,7 @@ class _Recurrent(Net):
     nonlinearity: Function
     _kept = ("nonlinearity",)  # of all kinds, though it is an argument of RNN alone
     _recurrent = True
+    _masks = True
     arguments: ClassVar[tuple[str, ...]] = (
         "input_size",
         "hidden_size",
@@ -298,6 +299,7 @@ class _Recurrent(Net):
         state: Any = None,
         threads: int = 1,
         last: bool = False,
+        mask: Any = None,
     ) -> Any:
         """Run full sequences, as PyTorch does.
 
@@ -320,6 +322,9 @@ class _Recurrent(Net):
             Threads that share the batch's rows; the bits do not depend on it.
         last : bool
             Only the output at each row's own last step; see `Net.__call__`.
+        mask : Value, optional
+            In a net that is being described: a number for each step of ``x``. Where it is 0 the step does not
+            count: the state stays, and the output is ``h`` as it is. See `Masking`.
 
         Returns
         -------
@@ -334,11 +339,14 @@ class _Recurrent(Net):
         ShapeError, TypeError, ValueError
             If something does not fit; the message says what.
         """
+        kind = type(self).__name__
         if isinstance(x, Value):
-            return applied(self, (x, *self._start_values(hx)))
+            return applied(self, (x, *masking(kind, mask), *self._start_values(hx)))
+        if mask is not None:
+            raise TypeError(f"{kind}: got a mask beside an array, expected values: tr.Net([x, mask], y)")
         batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
-            raise TypeError(f"{type(self).__name__}: got hx and state, expected one of them")
+            raise TypeError(f"{kind}: got hx and state, expected one of them")
         start = self._initial_state(hx if state is None else state, batched)
         output, final = self._run(x, lengths, start, threads, last)
         return output, self._as_given(final, batched)
@@ -348,12 +356,17 @@ class _Recurrent(Net):
         if hx is None:
             return ()
         if not self._cell:
-            return (hx,)
-        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+            hx = (hx,)
+        elif not isinstance(hx, (tuple, list)) or len(hx) != 2:
             raise TypeError(
                 f"{type(self).__name__}: the initial state is {brief(hx)}, "
                 "expected a pair of values, (h0, c0)"
             )
+        for value in hx:
+            if isinstance(value, Value) and value.time is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: the initial state is {value!r}, expected a value per sequence"
+                )
         return tuple(hx)
 
     def _as_given(self, state: State, batched: bool) -> Any:

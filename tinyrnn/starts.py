@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def set_initial_state(net: Module, given: Any) -> None:
         given = {}
     if not isinstance(given, Mapping):
         raise TypeError(f"{what}: got {type(given).__name__}, expected a mapping from name to array, or None")
-    owners, fed = _owners(net), set(_fed(net))
+    owners, fed = _owners(net), net._fed()
     arrays: dict[tuple[int, str], Array] = {}
     for name, value in given.items():
         if name not in owners:
@@ -87,21 +87,12 @@ def set_initial_state(net: Module, given: Any) -> None:
 
 def learn_initial_state(net: Module) -> None:
     """Do the work of `Net.learn_initial_state`."""
-    fed = set(_fed(net))
+    fed = net._fed()
     leaves = [leaf for _, leaf in net._leaves() if leaf._start_names() and id(leaf) not in fed]
     if not leaves:
         raise ValueError(f"{type(net).__name__}: got no state to learn, expected a recurrent layer")
     for leaf in leaves:
         leaf._set_start(leaf._start_names(), True)
-
-
-def _fed(net: Module) -> Iterator[int]:
-    """The layers whose states begin with values of the net: their ids."""
-    for _, part, reads in net._nodes_known()[0]:
-        if len(reads) > 1 and part._start_frames():
-            yield id(part)
-        elif part is not net:
-            yield from _fed(part)
 
 
 def _owners(net: Module) -> dict[str, tuple[Module, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, initial
-from tinyrnn.arguments import check_bool, check_int, check_size
+from tinyrnn.arguments import check_bool, check_float, check_int, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.layers import _Layer, check_groups, convolution_of
@@ -18,7 +18,7 @@ from tinyrnn.ops import _Joining
 from tinyrnn.plans import Cores
 from tinyrnn.state_dicts import inferred
 from tinyrnn.tensors import Frame, Slot, in_planes
-from tinyrnn.values import Value, applied, operations, wired
+from tinyrnn.values import Value, applied, masking, operations, wired
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,11 +33,29 @@ class _OverTime(Net):
     _kind: ClassVar[str]
     _counts: ClassVar[int] = 0  # numbers of state beside the frame's
     _recurrent = True
+    _masks = True
     _is_wired = True
     batch_first = None
 
     def __init__(self) -> None:
         self._by_frame: dict[Frame, _core.Layer] = {}  # the core layer knows the frame that it keeps
+
+    def __call__(self, x: Any, *given: Any, mask: Any = None, **options: Any) -> Any:
+        """Run the layer, as `Net.__call__`, or return its value in a net that is being described.
+
+        Parameters
+        ----------
+        x : array_like or Value
+        mask : Value, optional
+            A number for each step of a value ``x``: only those count where it is not 0. The result is 0
+            where none does.
+        """
+        kind = type(self).__name__
+        if isinstance(x, Value) and not given and not options:
+            return applied(self, (x, *masking(kind, mask)))
+        if mask is not None:
+            raise TypeError(f"{kind}: got a mask beside an array, expected values: tr.Net([x, mask], y)")
+        return super().__call__(x, *given, **options)
 
     def _rank(self, ndim: int) -> int | None:
         return None
@@ -97,7 +115,8 @@ class FinalState(Net):
     """The final state of a recurrent layer: ``h_n`` of its last level, both directions side by side.
 
     Called with the value that the layer writes, or placed behind it in a `Sequential`. With lengths it is
-    the state of each row's own last step. Another recurrent layer may begin with it::
+    the state of each row's own last step, and where the layer reads a mask, of the last one that counts.
+    Another recurrent layer may begin with it::
 
         h, c = tr.FinalState("h", num_layers=2)(read), tr.FinalState("c", num_layers=2)(read)
         written = tr.LSTM(16, 32, num_layers=2)(given, (h, c))
@@ -197,6 +216,53 @@ class FinalState(Net):
                 "final_state", directions=directions, numbers=numbers, start=start, size=size
             )
         return self._by_writer[key]
+
+
+# ---- masks -------------------------------------------------------------------------------------------------
+
+
+class Masking(Net):
+    """1 where any number of a frame differs from ``value``, else 0: a mask, as Keras' Masking finds it.
+
+    ::
+
+        x = tr.Input(40)
+        mask = tr.Masking(0.0)(x)
+        y = tr.MeanOverTime()(tr.GRU(40, 64)(x, mask=mask), mask=mask)
+
+    The layers that read the mask leave out the steps where it is 0. It has no gradient. A NaN differs from
+    every number.
+
+    Parameters
+    ----------
+    mask_value : float
+        Compared in float32.
+    """
+
+    arguments = ("mask_value",)
+    _is_wired = True
+
+    def __init__(self, mask_value: float = 0.0) -> None:
+        self.mask_value = check_float("Masking: mask_value", mask_value)
+        self._differs = [_core.Layer("constant", number=self.mask_value), _core.Layer("ne")]
+        self._any = _core.Layer("amax", planes=1, rows=1, cols=1)
+
+    def _rank(self, ndim: int) -> int | None:
+        return None
+
+    def _core_count(self) -> int:
+        return 3
+
+    def _place(self, level: int) -> str:
+        return ("value", "differs", "")[level]
+
+    def _lay(self, frame: Frame, lead: int, cores: list[_core.Layer]) -> Frame:
+        assert isinstance(cores, Cores)
+        constant, differs = self._differs
+        x = cores.value
+        cores.join(differs, (x, cores.join(constant, (x,))))
+        cores.append(self._any)
+        return (1,)
 
 
 # ---- from one frame to a sequence -------------------------------------------------------------------

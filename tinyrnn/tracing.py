@@ -54,6 +54,8 @@ class Seen(NamedTuple):
         The net's outputs that y is: ``"output"`` for the only one.
     once : bool
         True if y is one frame for the sequence, ``(B, frame)``.
+    mask : ndarray, float32, (T, B), optional
+        Of a recurrent layer that reads a mask: 0 at the steps that do not count.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Seen(NamedTuple):
     state: Array
     outputs: tuple[str, ...] = ()
     once: bool = False
+    mask: Array | None = None
 
     def tensors(self, direction: int) -> dict[str, Array]:
         """Tensors by name, those of a recurrent layer's direction without it."""
@@ -78,7 +81,8 @@ class Seen(NamedTuple):
     def gates(self) -> dict[str, Array]:
         """The activation of each gate of a recurrent layer, ``(T, B, hidden_size)``, by name.
 
-        The core computes them by the cell's own formula, from what the layer read and wrote.
+        The core computes them by the cell's own formula, from what the layer read and wrote. They are 0 at
+        the steps that a mask leaves out.
         """
         found: dict[str, Array] = {}
         names = self.core.gate_names
@@ -90,8 +94,17 @@ class Seen(NamedTuple):
     def _walk(self, direction: int) -> Array:
         """The gates by the steps of one direction, and after them h before its projection."""
         frames = (*self.x.shape[:2], self.core.argument("hidden_size"))
-        found = np.empty((len(self.core.gate_names) + 1, *frames), np.float32)
-        self.core.gates(as_floats(self.x, "x"), self.y, self.state.copy(), found, bool(direction))
+        found = np.zeros((len(self.core.gate_names) + 1, *frames), np.float32)
+        x, reverse = as_floats(self.x, "x"), bool(direction)
+        if self.mask is None:
+            self.core.gates(x, self.y, self.state.copy(), found, reverse)
+            return found
+        for row, counts in enumerate(self.mask.T):  # a row's steps that count are a sequence
+            kept, own = np.flatnonzero(counts), slice(row, row + 1)
+            part = np.empty((len(found), len(kept), 1, frames[-1]), np.float32)
+            if len(kept):
+                self.core.gates(x[kept, own], self.y[kept, own], self.state[own].copy(), part, reverse)
+            found[:, kept, own] = part
         return found
 
     def _steps_read(self, leaf: TimeConv1d) -> list[Reads]:
@@ -411,6 +424,7 @@ def _joined(steps: list[Seen], timed: bool) -> Seen:
         x=np.concatenate([step.x for step in steps]) if timed else one.x,
         y=one.y if one.once else np.concatenate([step.y for step in steps]),
         before=[np.concatenate(each) for each in zip(*(step.before for step in steps), strict=True)],
+        mask=None if one.mask is None else np.concatenate([step.mask for step in steps]),
     )
 
 
@@ -423,6 +437,8 @@ class _Level:
         Among the values that its layer reads, and then those that its layer's core layers write.
     axes : tuple of int
         The net's axes of time that the core layer's plan knows, the plan's axis 1 first.
+    masked : bool
+        True if the second value that it reads is a mask.
     """
 
     def __init__(
@@ -434,10 +450,11 @@ class _Level:
         plan: _core.Plan,
         reads: tuple[int, ...] = (0,),
         axes: tuple[int, ...] = (),
+        masked: bool = False,
     ) -> None:
         self.name, self.leaf, self.core, self.out_frame = name, leaf, core, out_frame
         self.plan, self.batch = plan.ready(), plan.batch
-        self.reads, self.axes = reads, axes
+        self.reads, self.axes, self.masked = reads, axes, masked
         self.axis = plan.outputs[0][1]  # the plan's
         self.part = _core.Part(plan, 0, 0)
         self.state = _core.aligned_zeros(plan.state_bytes)
@@ -489,7 +506,7 @@ class _Level:
         """Run some steps; ``steps`` are those of each of the net's axes, by default the array's."""
         xs = [np.ascontiguousarray(x) for x in xs]
         if not self.begun:
-            self.begin_with(xs[1:])
+            self.begin_with(xs[1 + self.masked :])
         counts = tuple(steps[axis - 1] for axis in self.axes) if steps else xs[0].shape[:1]
         counts = counts or (1,)
         due = calls.due_of(self.plan, self.state, counts, [None] * len(counts))[0]
@@ -504,7 +521,8 @@ class _Level:
             before.append(np.concatenate([h[1:], last[None]] if direction else [last[None], h[:-1]]))
             if not direction:
                 last[:] = h[-1]
-        return Seen(self.name, self.leaf, self.core, xs[0], y, before, state, once=not self.axis)
+        mask = xs[1].reshape(-1, self.batch) if self.masked and before else None
+        return Seen(self.name, self.leaf, self.core, xs[0], y, before, state, (), not self.axis, mask)
 
 
 class _Final:
@@ -567,7 +585,8 @@ def _graph_levels(net: Module, found: Outline, batch: int, steps: tuple[int, ...
             is_last = core is cores[-1] or isinstance(line.layer, _Recurrent)
             frame = line.frame if is_last else (planes, rows, cols)
             values.append((frame, axis))
-            level = _Level(name, line.layer, core, frame, plan, reads, tuple(own))
+            masked = line.layer._masks and len(reads) > 1 and values[reads[1]][1] > 0
+            level = _Level(name, line.layer, core, frame, plan, reads, tuple(own), masked)
             group.append(level)
             if row is not None:
                 first, count = whole.state_of(place)

@@ -457,6 +457,11 @@ def _graph_stages(net: Net, entry: Entry) -> list[_Stage]:
     for number, line in enumerate(entry.outline.lines):
         if line.layer is None:
             continue
+        if isinstance(line.layer, _Recurrent) and len(line.reads) > 1:
+            raise ValueError(
+                f"hidden_gradients: got {line.name}, which reads a mask or begins with values of the net, "
+                "expected recurrent layers that read one value: a copy of the net without them"
+            )
         cores, axes = alone(net, entry.outline, number)
         names[number] = [next(places)[0] for _ in cores]
         if line.loop >= 0:

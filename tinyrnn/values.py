@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -265,6 +266,27 @@ def applied(layer: Any, given: Sequence[Any]) -> Value:
             return applied(layer, level)
         raise type(error)(f"{kind}: {str(error).removeprefix('plan: ')}: it reads {list(given)}") from None
     return Value(frame, time_of(plan, plan.outputs[0][1], times or [TIME]), layer, tuple(given))
+
+
+def masking(kind: str, mask: Any) -> tuple[Value, ...]:
+    """The mask that a layer is called with, as the values that it reads; none without one.
+
+    Raises
+    ------
+    ShapeError, ValueError, TypeError
+        If it is no value of one number for each step.
+    """
+    if mask is None:
+        return ()
+    if not isinstance(mask, Value):
+        raise TypeError(
+            f"{kind}: mask is {brief(mask)}, expected a value of a net, such as a tr.Masking of its input"
+        )
+    if math.prod(mask.frame) != 1:
+        raise ShapeError(f"{kind}: mask has frames of shape {mask.frame}, expected (1,), a number for a step")
+    if mask.time is None:
+        raise ValueError(f"{kind}: mask is {mask!r}, expected a value per step")
+    return (mask,)
 
 
 class Rate(NamedTuple):

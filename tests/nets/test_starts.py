@@ -400,7 +400,7 @@ def test_errors_name_the_thing() -> None:
         tr.LSTM(3, 6)(x, once)
     with pytest.raises(TypeError, match="GRU: got .* beside a value of a net, expected values only"):
         tr.GRU(3, 6)(x, np.zeros((1, 2, 6), np.float32))
-    with pytest.raises(ValueError, match="GRU: a layer reads a value that is not on its axis of time"):
+    with pytest.raises(ValueError, match="GRU: the initial state is .*, expected a value per sequence"):
         tr.GRU(3, 6)(x, tr.Linear(3, 6)(x))
     with pytest.raises(TypeError, match="Linear: got 2 values, expected 1"):
         applied(tr.Linear(3, 6), (x, once))
