@@ -46,6 +46,8 @@ from tinyrnn.blocks import (
 )
 from tinyrnn.cells import (
     QRNN as QRNN,
+    FastGRNN as FastGRNN,
+    FastGRNNCell as FastGRNNCell,
     IndRNN as IndRNN,
     IndRNNCell as IndRNNCell,
     MinGRU as MinGRU,

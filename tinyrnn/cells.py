@@ -1,16 +1,23 @@
 """Recurrent layers for small machines, which PyTorch lacks, and their cells.
 
-They have no product with ``h``. So a full sequence is one matrix product and a walk over its results, and a
-step reads the input's weights alone. `docs/cells.md` compares them.
+All but FastGRNN have no product with ``h``. So a full sequence is one matrix product and a walk over its
+results, and a step reads the input's weights alone. `docs/cells.md` compares them.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from numpy.typing import ArrayLike
 
 from tinyrnn import initial
+from tinyrnn.gates import Function, check_function, core_arguments, one_way
 from tinyrnn.recurrent import _Cell, _Recurrent
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 
 class _Scanned(_Recurrent):
@@ -178,6 +185,86 @@ class IndRNN(_IndRNN):
         )
 
 
+class _FastGRNN(_Recurrent):
+    """The base of FastGRNN and FastGRNNCell."""
+
+    _kind, _gates = "fastgrnn", 1
+    _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    _later: ClassVar[Mapping[str, Any]] = _functions
+    activation: Function
+    recurrent_activation: Function
+
+    def _choose(self, **functions: Any) -> dict[str, Any]:
+        for argument, function in functions.items():
+            named = f"{type(self).__name__}: {argument}"
+            setattr(self, argument, check_function(named, function, self.bidirectional))
+        return core_arguments({argument: getattr(self, argument) for argument in functions}, None)
+
+    def _formula(self, direction: int) -> dict[str, Any]:
+        return {name: one_way(getattr(self, name), direction) for name in self._functions}
+
+    def _first_weights(self, reads: int) -> initial.Initialise:
+        bound = 1 / math.sqrt(self.hidden_size)
+        scalars = {"zeta": 1.0, "nu": -4.0}  # EdgeML's
+
+        def draw(generator: Generator, name: str, count: int) -> ArrayLike:
+            kind = name.removesuffix("_reverse")
+            return [scalars[kind]] if kind in scalars else generator.uniform(-bound, bound, count)
+
+        return initial.drawn(draw)
+
+
+class FastGRNN(_FastGRNN):
+    """FastGRNN (Kusupati et al., 2018): a gated cell with the weights of an Elman RNN.
+
+    ``a = W_ih x + W_hh h``, ``z = sigmoid(a + b_z)``, ``n = tanh(a + b_n)``,
+    ``h' = (sigmoid(zeta) (1 - z) + sigmoid(nu)) n + z h``: equation 2 of "FastGRNN: A Fast, Accurate, Stable
+    and Tiny Kilobyte Sized Gated Recurrent Neural Network". ``weight_ih_l0`` is the paper's ``W``,
+    ``weight_hh_l0`` its ``U``; ``bias_ih_l0``, of shape ``(2*hidden_size,)``, is ``b_z b_n``, and there is no
+    ``bias_hh``; ``zeta_l0`` and ``nu_l0`` are a number each, ``(1,)``. They start at 1 and -4, as in EdgeML.
+
+    A ``W = W1 W2`` of low rank is ``tr.Linear(input_size, rank, bias=False)`` in front. ``U`` has full rank.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    activation, recurrent_activation : str or tuple
+        The functions of ``n`` and of ``z``; `LSTM` says how they are given. EdgeML's ``quantSigmoid`` is
+        ``("hard_sigmoid", 0.5, 0.5)``. The sigmoids of ``zeta`` and ``nu`` stay.
+    """
+
+    arguments = (*_Recurrent.arguments, *_FastGRNN._functions)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        activation: Function = "tanh",
+        recurrent_activation: Function = "sigmoid",
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+        )
+
+
 # ---- cells --------------------------------------------------------------------------------------
 
 
@@ -233,3 +320,33 @@ class IndRNNCell(_Cell, _IndRNN):
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "relu"
     ) -> None:
         super().__init__(input_size, hidden_size, bias=bias, nonlinearity=nonlinearity)
+
+
+class FastGRNNCell(_Cell, _FastGRNN):
+    """One step of a FastGRNN; `FastGRNN` has the formulas and the options.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    bias : bool
+    activation, recurrent_activation : str or tuple
+    """
+
+    arguments = ("input_size", "hidden_size", "bias", *_FastGRNN._functions)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        activation: Function = "tanh",
+        recurrent_activation: Function = "sigmoid",
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias=bias,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+        )

@@ -447,6 +447,7 @@ class _Recurrent(Net):
 _OF_A_CELL = (
     *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole"),
     *("weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"),
+    *("zeta", "nu"),  # of a FastGRNN
 )
 
 

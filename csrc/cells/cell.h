@@ -54,6 +54,9 @@ typedef struct {
     int32_t projection, relu;    /* 1: the cell takes these arguments of trnn_recurrent_args */
     int32_t peephole;            /* 1: it takes this one, too, and has the vectors only with it */
     int32_t layer_norm;          /* 1: it takes this one, too (layers/general.c) */
+    int32_t
+        shared; /* 1: a FastGRNN (layers/general.c): a gate and the candidate share their sum. The vectors are a
+                     * bias for each, in the place of bias_ih and bias_hh; zeta and nu are a number each */
 } trnn_cell_facts;
 
 #endif

@@ -40,7 +40,8 @@ typedef struct {
     int32_t descending; /* 1: the last group first; changes no bit */
 } trnn_product;
 
-/* Layer normalisation of a cell's sums, and of c' of an LSTM (NULL without): gains as in PyTorch, without padding. */
+/* Layer normalisation of a cell's sums, and of c' of an LSTM (NULL without): gains as in PyTorch, without padding. Of a
+ * FastGRNN zeta and nu, (1,) each, are in the place of c and c_bias; the others are NULL. */
 typedef struct {
     const float *ih, *hh;    /* (gates * H,) */
     const float *c, *c_bias; /* (H,) */
@@ -63,7 +64,7 @@ typedef struct {
     const float *bias_hh;                    /* (gates * H packed,), or NULL: read for apart gates only */
     const float *vectors;                    /* (vectors * H packed,) */
     const trnn_cell_activation *activations; /* general: the three of a direction */
-    const trnn_cell_norm *norm; /* general; NULL: none. The tape is then the input part of the sums */
+    const trnn_cell_norm *norm; /* general; NULL: none. With a norm the tape is the input part of the sums */
     const float *h;             /* (B, depth), rows h_stride apart: what `hidden` multiplies */
     const float *before;        /* second round: the h before the step, (B, H), rows before_stride apart */
     const float *between;       /* second round: the first one's tape, rows gates_stride apart */

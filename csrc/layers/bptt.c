@@ -30,7 +30,7 @@ typedef struct {
     float *h;          /* (T + 1, B, P) */
     float *states;     /* (T + 1, B, S), S = states * H */
     float *dvectors;   /* (T, B, V): each step's and row's share */
-    float *dnorm;      /* layer_norm: (B, trnn_norms_size): each row's share */
+    float *dnorm;      /* trnn_has_norm: (B, trnn_norms_size): each row's share */
     float *inner;      /* projection, or two rounds: (T, B, H), m_t */
     float *dprojected; /* projection: (T, B, P), dh_t */
     float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G1), (H, P) */
@@ -172,7 +172,7 @@ static void each_direction(const trnn_pass *pass, void (*phase)(const direction 
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         direction me = direction_of(pass, d);
         const trnn_cell_norm norm = TRNN_NORM_OF(me.weights, me.scratch.bias);
-        if (pass->layer->as.recurrent.layer_norm) me.norm = &norm;
+        if (trnn_has_norm(pass->layer)) me.norm = &norm;
         phase(&me);
     }
 }
@@ -585,7 +585,7 @@ static void gradients_of_direction(const direction *me)
         }
         TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
     }
-    const float *dnorm = tape->dnorm; /* with layer normalisation the steps have summed these, row by row */
+    const float *dnorm = tape->dnorm; /* the steps have summed these, row by row */
     for (int32_t slot = 0; me->norm && pass->part == 0 && slot < RECURRENT_SLOTS; slot++) {
         const size_t count = trnn_norm_size(me->layer, slot);
         for (int32_t b = 0; me->grads[slot] && b < me->batch; b++)

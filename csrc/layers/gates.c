@@ -103,7 +103,7 @@ void trnn_gates(const trnn_gates_job *job)
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
                       .activations = a->activations[reverse],
-                      .norm = a->layer_norm ? &norm : NULL,
+                      .norm = trnn_has_norm(layer) ? &norm : NULL,
                       .h = state,
                       .states = state + size,
                       .gates_stride = gates,

@@ -9,6 +9,10 @@
  *     GRU    r, z = f(a),  n = g(Wx x + b_ih + r (Wh h + b_hh)),  h' = n + z (h - n)
  *     the same, before: n = g(Wx x + b_ih + Wh (r h) + b_hh)
  *
+ * And FastGRNN (Kusupati et al., 2018), whose gate and candidate share one sum a = Wx x + Wh h without biases:
+ *
+ *     z = f(a + b_z),  n = g(a + b_n),  h' = (sigmoid(zeta) (1 - z) + sigmoid(nu)) n + z h,  zeta and nu a number each
+ *
  * With layer normalisation (Ba, Kiros and Hinton, 2016) Wx x and Wh h become LN(Wx x) and LN(Wh h), each over all gates of
  * a row, with a gain, before biases are added; and an LSTM's h' = o h(LN(c')), with gain and bias.
  *
@@ -431,11 +435,55 @@ static void rnn_row(general *g, const general_row *row)
     if (!row->shows) keep(g, row, 0, a, a); /* no gate has a name */
 }
 
+/* A FastGRNN's gate and candidate: their sums and values; share = zeta (1 - z) + nu, which n has in h', with
+ * zeta and nu behind their sigmoids. */
+typedef struct {
+    float *a_z, *a_n;
+    const float *z, *rest, *n; /* rest = 1 - z */
+    float *share;
+    float zeta, nu;
+} fastgrnn;
+
+TRNN_NOINLINE float sigmoid_of(const general *g, const float *x)
+{
+    float y;
+    TRNN_KERNEL(g->isa, map_sigmoid)(x, &y, 1, NULL);
+    return y;
+}
+
+TRNN_NOINLINE fastgrnn fastgrnn_of(general *g, const float *a, const trnn_cell_norm *scalars,
+                                   const float *biases)
+{
+    fastgrnn of = {.zeta = sigmoid_of(g, scalars->c), .nu = sigmoid_of(g, scalars->c_bias)};
+    float **const sums[] = {&of.a_z, &of.a_n};
+    for (size_t i = 0; i < 2; i++) {
+        float *sum = *sums[i] = array_of(g);
+        trnn_copy(sum, a, g->units * sizeof(float));
+        if (biases) add(g, sum, unpacked(g, biases, i, 2));
+        flush(g, sum);
+    }
+    of.z = applied(g, GATE, of.a_z);
+    of.rest = one_minus(g, of.z);
+    of.n = applied(g, CANDIDATE, of.a_n);
+    of.share = array_of(g);
+    for (size_t j = 0; j < g->units; j++) of.share[j] = of.zeta * of.rest[j] + of.nu;
+    return of;
+}
+
+static void fastgrnn_row(general *g, const trnn_cell *cell, const general_row *row)
+{
+    const float *a = sum_of(g, &row->sums, 0);
+    const fastgrnn of = fastgrnn_of(g, a, cell->norm, cell->vectors);
+    multiply(g, row->y, of.share, of.n);
+    add_product(g, row->y, of.z, row->h);
+    keep(g, row, 0, a, of.z);
+}
+
 TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, const trnn_cell_facts *facts,
                                 int round)
 {
     general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
-    g.norm = cell->norm;
+    g.norm = facts->shared ? NULL : cell->norm;
     const size_t wide = g.gates * g.packed, rows = (size_t)cell->rows, all = rows * wide;
     float *hidden = g.next, *from_x = hidden + all;
     g.next = from_x + all;
@@ -467,10 +515,12 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
             .tape_h = cell->tape && facts->apart ? cell->tape_h + sums : NULL,
             .shows = cell->shows,
         };
-        if (cell->tape && cell->norm && !cell->shows)
+        if (cell->tape && g.norm && !cell->shows)
             trnn_copy(cell->tape_h + sums, hidden + r * wide, wide * sizeof(float));
         if (facts->states)
             lstm_row(&g, &at, &row);
+        else if (facts->shared)
+            fastgrnn_row(&g, cell, &row);
         else if (facts->gates == 1)
             rnn_row(&g, &row);
         else if (g.two)
@@ -617,6 +667,31 @@ static void rnn_row_back(general *g, const general_row_back *row)
     sum_gradient(g, row, 0, da);
 }
 
+static void fastgrnn_row_back(general *g, const trnn_cell_back *cell, const general_row_back *row)
+{
+    const fastgrnn of = fastgrnn_of(g, kept_sum(g, row, 0), cell->norm, cell->vectors);
+    const float *dshare = product_of_arrays(g, row->dh, of.n);
+    float *dz = array_of(g), *da_n = gradient_of(g, CANDIDATE, of.a_n, of.n, row->dh, of.share),
+          *da = array_of(g);
+    float dzeta = 0.0f, dnu = 0.0f;
+    for (size_t j = 0; j < g->units; j++) {
+        dzeta += dshare[j] * of.rest[j];
+        dnu += dshare[j];
+        dz[j] = row->dh[j] * row->h[j] - of.zeta * dshare[j];
+    }
+    row->dnorm[0] += dzeta * of.zeta * (1.0f - of.zeta);
+    row->dnorm[1] += dnu * of.nu * (1.0f - of.nu);
+    apply_back(g, GATE, of.a_z, of.z, dz);
+    if (cell->vectors) {
+        pack_into(g, row->dvectors, 0, 2, dz);
+        pack_into(g, row->dvectors, 1, 2, da_n);
+    }
+    trnn_copy(da, da_n, g->units * sizeof(float));
+    add(g, da, dz);
+    sum_gradient(g, row, 0, da);
+    multiply(g, row->own, row->dh, of.z);
+}
+
 /* Adds a line to a packed vector, or puts it there. */
 TRNN_NOINLINE void pack_line(general *g, float *packed, const float *line, int adds)
 {
@@ -649,7 +724,7 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
                                 const trnn_cell_facts *facts, int round)
 {
     general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
-    g.norm = cell->norm;
+    g.norm = facts->shared ? NULL : cell->norm;
     const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
     float *const arrays = g.next;
     for (size_t r = 0; r < (size_t)cell->rows; r++, g.next = arrays) {
@@ -659,19 +734,19 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
         flush(&g, dh);
         if (own && g.last) add(&g, dh, own);
         if (g.last && cell->dy) add(&g, dh, cell->dy + r * cell->dy_stride);
-        float *dnorm = g.norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
+        float *dnorm = cell->norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
         general_row_back row = {
             .gates = cell->gates + sums,
             .hidden = facts->apart || g.norm ? cell->hidden + sums : NULL,
             .between = round ? cell->between + sums : NULL,
-            .dvectors = at.p_i ? cell->dvectors + r * cell->dvectors_stride : NULL,
+            .dvectors = facts->vectors && cell->vectors ? cell->dvectors + r * cell->dvectors_stride : NULL,
             .own = own,
             .dstate = facts->states ? cell->dstates + r * cell->states_stride : NULL,
             .h = facts->own ? cell->h_before + h : NULL,
             .state = facts->states ? cell->states_before + r * cell->states_stride : NULL,
             .dh = dh,
             .dnorm = dnorm,
-            .dnorm_c = dnorm ? dnorm + cell->dnorm_stride - 2 * g.units : NULL,
+            .dnorm_c = g.norm ? dnorm + cell->dnorm_stride - 2 * g.units : NULL,
         };
         if (g.norm) {
             row.sums = sums_of(&g, row.gates, row.hidden, facts->apart ? cell->bias_hh : NULL);
@@ -681,6 +756,8 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
         }
         if (facts->states)
             lstm_row_back(&g, &at, &row);
+        else if (facts->shared)
+            fastgrnn_row_back(&g, cell, &row);
         else if (facts->gates == 1)
             rnn_row_back(&g, &row);
         else if (g.two)
@@ -694,9 +771,11 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
 
 /* ---- arguments and tensors ------------------------------------------------------------------------- */
 
-static const char *const norm_names[2][RECURRENT_SLOTS - NORM_IH] = {
-    {"weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"},
-    {"weight_ln_ih_reverse", "weight_ln_hh_reverse", "weight_ln_c_reverse", "bias_ln_c_reverse"},
+/* Of the slots from NORM_IH on, and behind them a FastGRNN's of the last two. */
+static const char *const norm_names[2][RECURRENT_SLOTS - NORM_IH + 2] = {
+    {"weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c", "zeta", "nu"},
+    {"weight_ln_ih_reverse", "weight_ln_hh_reverse", "weight_ln_c_reverse", "bias_ln_c_reverse",
+     "zeta_reverse", "nu_reverse"},
 };
 
 static int general_takes(const trnn_recurrent_args *a, const trnn_cell_facts *facts)
@@ -712,10 +791,10 @@ static int general_takes(const trnn_recurrent_args *a, const trnn_cell_facts *fa
 
 static void general_params(const trnn_layer *layer, int32_t d, trnn_param *params)
 {
+    const char *const *names = norm_names[d] + 2 * trnn_facts_of(layer)->shared;
     for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
         if (trnn_norm_size(layer, slot))
-            params[slot] =
-                trnn_param_vector(norm_names[d][slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
+            params[slot] = trnn_param_vector(names[slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
 }
 
 static const trnn_recurrent_general general_options = {general_takes, general_params};
@@ -761,3 +840,5 @@ GENERAL(lstm_coupled_general, .gates = 3, .states = 1, .gate_names = "igo", .pro
         .layer_norm = 1, PEEPHOLES)
 GENERAL(gru_general, .gates = 3, .apart = 1u << 2, .own = 1, .gate_names = "rzn", .layer_norm = 1)
 GENERAL_TWO(gru_before_general, .gates = 3, .second = 1, .own = 1, .gate_names = "rzn")
+GENERAL(fastgrnn, .gates = 1, .own = 1, .gate_names = "z", .vectors = 2,
+        .vector_names = {"bias_ih", "bias_ih_reverse"}, .shared = 1)

@@ -95,8 +95,9 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
         params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], format, gates, units, a->input_size);
         if (!facts->no_hh)
             params[WEIGHT_HH] = trnn_param_panels(names[WEIGHT_HH], format, gates, units, size);
-        if (a->bias) params[BIAS_IH] = trnn_param_bias(names[BIAS_IH], gates, units);
-        if (a->bias && !facts->no_hh) params[BIAS_HH] = trnn_param_bias(names[BIAS_HH], gates, units);
+        const int biases = a->bias && !facts->shared; /* else they are its vectors */
+        if (biases) params[BIAS_IH] = trnn_param_bias(names[BIAS_IH], gates, units);
+        if (biases && !facts->no_hh) params[BIAS_HH] = trnn_param_bias(names[BIAS_HH], gates, units);
         if (a->proj_size) params[WEIGHT_HR] = trnn_param_panels(names[WEIGHT_HR], format, 1, size, units);
         const int32_t vectors = trnn_vectors(layer);
         if (vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], vectors, units);
@@ -350,7 +351,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
                       .activations = a->activations[direction],
-                      .norm = a->layer_norm ? &norm : NULL,
+                      .norm = trnn_has_norm(layer) ? &norm : NULL,
                       .h = state,
                       .before = NULL,
                       .between = NULL,

@@ -82,6 +82,7 @@ static inline int32_t trnn_directions(const trnn_layer *layer)
 static inline int32_t trnn_vectors(const trnn_layer *layer)
 {
     const trnn_cell_facts *facts = trnn_facts_of(layer);
+    if (facts->shared && !layer->as.recurrent.bias) return 0;
     return facts->peephole && !layer->as.recurrent.peephole ? 0 : facts->vectors;
 }
 
@@ -156,11 +157,13 @@ static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
             trnn_packed_units(layer));
 }
 
-/* With layer normalisation, numbers of a tensor whose gradient the steps sum up themselves, as it is in memory; of all. */
+/* With layer normalisation, and of a FastGRNN's zeta and nu, numbers of a tensor whose gradient the steps sum up
+ * themselves, as it is in memory; of all. */
 static inline size_t trnn_norm_size(const trnn_layer *layer, int32_t slot)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t units = (size_t)a->hidden_size, gates = (size_t)trnn_facts_of(layer)->gates;
+    if (trnn_facts_of(layer)->shared) return slot == NORM_C || slot == NORM_C_BIAS;
     if (!a->layer_norm) return 0;
     if (slot == BIAS_IH || slot == BIAS_HH) return a->bias ? trnn_gates_size(layer) : 0;
     if (slot == NORM_IH || slot == NORM_HH) return gates * units;
@@ -171,6 +174,10 @@ static inline size_t trnn_norms_size(const trnn_layer *layer)
     size_t size = 0;
     for (int32_t slot = 0; slot < RECURRENT_SLOTS; slot++) size += trnn_norm_size(layer, slot);
     return size;
+}
+static inline int trnn_has_norm(const trnn_layer *layer)
+{
+    return layer->as.recurrent.layer_norm || trnn_facts_of(layer)->shared;
 }
 #define TRNN_NORM_OF(slots, sum)                                                \
     (trnn_cell_norm)                                                            \

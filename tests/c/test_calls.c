@@ -130,7 +130,7 @@ static void packing(const trnn_layer *layer, const char *name)
     memset(w.at, 0, w.bytes);
     memset(fresh.at, 0, fresh.bytes);
     for (int32_t p = 0; p < count; p++) {
-        check(params[p].rank >= 1 && params[p].rank <= 4 && strlen(params[p].name) > 3, "%s: tensor %d", name,
+        check(params[p].rank >= 1 && params[p].rank <= 4 && strlen(params[p].name) > 1, "%s: tensor %d", name,
               (int)p);
         check(params[p].offset % TRNN_ALIGN == 0, "%s: %s is not aligned", name, params[p].name);
         check(params[p].format == (params[p].rank > 1 ? layer->format : TRNN_F32), "%s: format of %s", name,

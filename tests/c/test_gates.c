@@ -126,11 +126,11 @@ static double qrnn(const double *gates, double *states, double h)
 
 static void names(void)
 {
-    const trnn_layer layers[] = {{TRNN_TRAINED(lstm)},         {TRNN_TRAINED(gru)},
-                                 {TRNN_TRAINED(rnn)},          {TRNN_TRAINED(gru_before)},
-                                 {TRNN_TRAINED(lstm_coupled)}, {TRNN_TRAINED(min_gru)},
-                                 {TRNN_TRAINED(min_lstm)},     {TRNN_TRAINED(qrnn)}};
-    static const char *const wanted[] = {"ifgo", "rzn", "", "rzn", "igo", "zn", "ifg", "zfo"};
+    const trnn_layer layers[] = {
+        {TRNN_TRAINED(lstm)},       {TRNN_TRAINED(gru)},          {TRNN_TRAINED(rnn)},
+        {TRNN_TRAINED(gru_before)}, {TRNN_TRAINED(lstm_coupled)}, {TRNN_TRAINED(min_gru)},
+        {TRNN_TRAINED(min_lstm)},   {TRNN_TRAINED(qrnn)},         {TRNN_TRAINED(fastgrnn)}};
+    static const char *const wanted[] = {"ifgo", "rzn", "", "rzn", "igo", "zn", "ifg", "zfo", "z"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         check(strcmp(trnn_layer_gates(&layers[i]), wanted[i]) == 0, "names of the gates of %s", wanted[i]);
     const trnn_layer linear = {TRNN_TRAINED(linear)};

@@ -27,6 +27,12 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("IndRNN", {"nonlinearity": "tanh"}),
 ]
 
+# FastGRNN, which has a product with ``h``.
+FAST: list[tuple[str, dict[str, Any]]] = [
+    ("FastGRNN", {}),
+    ("FastGRNN", {"activation": "softsign", "recurrent_activation": ("hard_sigmoid", 0.5, 0.5)}),
+]
+
 # And with functions of the gates and clips, which no layer of PyTorch has.
 GENERAL: list[tuple[str, dict[str, Any]]] = [
     ("RNN", {"nonlinearity": ("elu", 0.7), "clip": 1.5}),

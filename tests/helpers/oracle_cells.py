@@ -16,8 +16,8 @@ Array = NDArray[np.float64]
 Tensors = Mapping[str, Array]
 
 # Gates and the names of the states of each.
-GATES = {"MinGRU": 2, "MinLSTM": 3, "QRNN": 3, "IndRNN": 1}
-STATES = {"MinGRU": "h", "MinLSTM": "h", "QRNN": "hc", "IndRNN": "h"}
+GATES = {"MinGRU": 2, "MinLSTM": 3, "QRNN": 3, "IndRNN": 1, "FastGRNN": 1}
+STATES = {"MinGRU": "h", "MinLSTM": "h", "QRNN": "hc", "IndRNN": "h", "FastGRNN": "h"}
 
 
 def sigmoid(a: Array) -> Array:
@@ -87,4 +87,35 @@ def ind_rnn(w: Tensors, grads: Any, x: Array, h: Array, nonlinearity: str = "rel
     return (after,), back
 
 
-STEPS = {"MinGRU": min_gru, "MinLSTM": min_lstm, "QRNN": qrnn, "IndRNN": ind_rnn}
+def fast_grnn(
+    w: Tensors,
+    grads: Any,
+    x: Array,
+    h: Array,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+) -> Any:
+    from oracle import gate  # which reads this file
+
+    a = w["weight_ih"] @ x + w["weight_hh"] @ h
+    b_z, b_n = np.split(w["bias_ih"], 2) if "bias_ih" in w else (0, 0)
+    z, z_slope = gate(recurrent_activation, a + b_z)
+    n, n_slope = gate(activation, a + b_n)
+    zeta, nu = sigmoid(w["zeta"]), sigmoid(w["nu"])
+
+    def back(dh: Array) -> tuple[Array, Array]:
+        da_z = dh * (h - zeta * n) * z_slope
+        da_n = dh * (zeta * (1 - z) + nu) * n_slope
+        da = da_z + da_n
+        grads["weight_ih"] += np.outer(da, x)
+        grads["weight_hh"] += np.outer(da, h)
+        if "bias_ih" in w:
+            grads["bias_ih"] += np.concatenate([da_z, da_n])
+        grads["zeta"] += np.sum(dh * n * (1 - z)) * zeta * (1 - zeta)
+        grads["nu"] += np.sum(dh * n) * nu * (1 - nu)
+        return w["weight_ih"].T @ da, w["weight_hh"].T @ da + dh * z
+
+    return ((zeta * (1 - z) + nu) * n + z * h,), back
+
+
+STEPS = {"MinGRU": min_gru, "MinLSTM": min_lstm, "QRNN": qrnn, "IndRNN": ind_rnn, "FastGRNN": fast_grnn}

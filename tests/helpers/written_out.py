@@ -138,6 +138,21 @@ def ind_rnn(w: Mapping[str, Tensor], x: Tensor, h: Tensor, nonlinearity: str = "
     return (getattr(torch, nonlinearity)(_linear(w, x) + w["weight_hh"] * h),)
 
 
+def fast_grnn(
+    w: Mapping[str, Tensor],
+    x: Tensor,
+    h: Tensor,
+    activation: Any = "tanh",
+    recurrent_activation: Any = "sigmoid",
+) -> tuple[Tensor, ...]:
+    """Kusupati et al. (2018), equation 2, with EdgeML's choice of functions."""
+    shared = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    b_z, b_h = w["bias_ih"].chunk(2) if "bias_ih" in w else (0, 0)
+    z = gate(recurrent_activation, shared + b_z)
+    tilde = gate(activation, shared + b_h)
+    return ((torch.sigmoid(w["zeta"]) * (1 - z) + torch.sigmoid(w["nu"])) * tilde + z * h,)
+
+
 def _linear(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return torch.nn.functional.linear(x, w["weight_ih"], w.get("bias_ih"))
 
@@ -150,6 +165,7 @@ CELLS: dict[str, Any] = {
     "MinLSTM": min_lstm,
     "QRNN": qrnn,
     "IndRNN": ind_rnn,
+    "FastGRNN": fast_grnn,
 }
 
 

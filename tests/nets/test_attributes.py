@@ -59,7 +59,10 @@ LIVE = {
     "InstanceNorm1d": {"eps"},
     "InstanceNorm2d": {"eps"},
     "Dropout": {"p"},
-    **{kind: {"dropout"} for kind in ("RNN", "LSTM", "GRU", "MinGRU", "MinLSTM", "QRNN", "IndRNN")},
+    **{
+        kind: {"dropout"}
+        for kind in ("RNN", "LSTM", "GRU", "MinGRU", "MinLSTM", "QRNN", "IndRNN", "FastGRNN")
+    },
 }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import oracle
 import oracle_gradients
 import pytest
-from cell_cases import GENERAL, NORMED, SMALL, VARIANTS, Case, case, gates_case, has_c, normed_case
+from cell_cases import FAST, GENERAL, NORMED, SMALL, VARIANTS, Case, case, gates_case, has_c, normed_case
 from folders import DATA, ROOT
 from gradient_nets import Draw
 
@@ -27,7 +27,7 @@ from tinyrnn.gates import FUNCTIONS
 FORMATS = ("float16", "bfloat16", "int8", "int4")
 SHARED = Path(os.environ.get("TINYRNN_DATA", ROOT.parent / "shared" / "data")).parent
 ONNX = SHARED / "models" / "onnx_attributes"
-EVERY = [*VARIANTS, *GENERAL, *NORMED, *SMALL]
+EVERY = [*VARIANTS, *GENERAL, *NORMED, *FAST, *SMALL]
 NAMES = [
     "-".join((layer, *(v if isinstance(v, str) else k for k, v in options.items())))
     for layer, options in EVERY
@@ -96,7 +96,7 @@ def as_pytorch(given, tolerance=2e-5):
     assert_near(ours(given), want, tolerance)
 
 
-@pytest.mark.parametrize("variants", [VARIANTS, SMALL], ids=["variants", "small"])
+@pytest.mark.parametrize("variants", [VARIANTS, SMALL, FAST], ids=["variants", "small", "fast"])
 @pytest.mark.parametrize("seed", range(240))
 def test_as_pytorch_written_out(seed, variants):
     as_pytorch(case(seed, variants))
@@ -113,7 +113,7 @@ def test_layer_norm_as_pytorch_written_out(seed):
 
 
 RECORDED, CASES = {}, []
-for recorded in ("cells.npz", "small_cells.npz"):
+for recorded in ("cells.npz", "small_cells.npz", "fastgrnn.npz"):
     with np.load(DATA / recorded) as file:
         RECORDED |= {name: file[name] for name in file.files}
         CASES += json.loads(str(file["index"]))["cases"]
@@ -137,10 +137,11 @@ def test_goldens(about, isa):
 
 def test_every_variant_is_recorded():
     seen = {(about["layer"], *sorted(set(about["arguments"]) & set(OPTIONS))) for about in CASES}
-    assert seen == {(layer, *sorted(set(options) & set(OPTIONS))) for layer, options in [*VARIANTS, *SMALL]}
+    recorded = [*VARIANTS, *SMALL, *FAST]
+    assert seen == {(layer, *sorted(set(options) & set(OPTIONS))) for layer, options in recorded}
 
 
-OPTIONS = ("reset_after", "peephole", "coupled")
+OPTIONS = ("reset_after", "peephole", "coupled", "activation", "recurrent_activation")
 TOLD = ("peephole", "layer_norm")  # by tensors
 
 
@@ -317,7 +318,15 @@ def test_gates_and_gradients_can_be_seen(layer, options):
     assert all(f"l0.{letter}" in drift.parts for letter in letters)
 
 
-LETTERS = {"RNN": "", "GRU": "rzn", "MinGRU": "zn", "MinLSTM": "ifg", "QRNN": "zfo", "IndRNN": ""}
+LETTERS = {
+    "RNN": "",
+    "GRU": "rzn",
+    "FastGRNN": "z",
+    "MinGRU": "zn",
+    "MinLSTM": "ifg",
+    "QRNN": "zfo",
+    "IndRNN": "",
+}
 
 
 @variants

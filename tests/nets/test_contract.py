@@ -32,6 +32,7 @@ NETS = {
     "min_lstm": lambda: tr.MinLSTM(20, 17),
     "qrnn": lambda: tr.QRNN(5, 33, 2),
     "indrnn": lambda: tr.IndRNN(9, 40, bias=False),
+    "fastgrnn": lambda: tr.FastGRNN(5, 33, 2),
     "gru-no-bias": lambda: tr.GRU(16, 16, bias=False),
     "chain": lambda: tr.Sequential(
         tr.Linear(6, 17),
