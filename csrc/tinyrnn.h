@@ -119,7 +119,7 @@ typedef struct {
 
 typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     int32_t input_size, hidden_size;
-    int32_t proj_size; /* LSTM only; 0: none */
+    int32_t proj_size; /* LSTM, below hidden_size; 0: none. Jordan: numbers of y, any */
     int32_t bias, bidirectional;
     int32_t relu;  /* RNN only: relu in place of tanh */
     int32_t level; /* of its stack, from 0: which rows of the values that its state begins with are its own */

@@ -50,6 +50,8 @@ from tinyrnn.cells import (
     FastGRNNCell as FastGRNNCell,
     IndRNN as IndRNN,
     IndRNNCell as IndRNNCell,
+    Jordan as Jordan,
+    JordanCell as JordanCell,
     MinGRU as MinGRU,
     MinGRUCell as MinGRUCell,
     MinLSTM as MinLSTM,

@@ -1,7 +1,7 @@
 """Recurrent layers for small machines, which PyTorch lacks, and their cells.
 
-All but FastGRNN have no product with ``h``. So a full sequence is one matrix product and a walk over its
-results, and a step reads the input's weights alone. `docs/cells.md` compares them.
+All but FastGRNN and Jordan have no product with ``h``. So a full sequence is one matrix product and a walk
+over its results, and a step reads the input's weights alone. `docs/cells.md` compares them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from numpy.typing import ArrayLike
 
 from tinyrnn import initial
+from tinyrnn.arguments import check_size
 from tinyrnn.gates import Function, check_function, core_arguments, one_way
 from tinyrnn.recurrent import _Cell, _Recurrent
 
@@ -185,14 +186,8 @@ class IndRNN(_IndRNN):
         )
 
 
-class _FastGRNN(_Recurrent):
-    """The base of FastGRNN and FastGRNNCell."""
-
-    _kind, _gates = "fastgrnn", 1
-    _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    _later: ClassVar[Mapping[str, Any]] = _functions
-    activation: Function
-    recurrent_activation: Function
+class _Chosen(_Recurrent):
+    """The base of cells whose functions of gates are arguments, without a clip."""
 
     def _choose(self, **functions: Any) -> dict[str, Any]:
         for argument, function in functions.items():
@@ -202,6 +197,16 @@ class _FastGRNN(_Recurrent):
 
     def _formula(self, direction: int) -> dict[str, Any]:
         return {name: one_way(getattr(self, name), direction) for name in self._functions}
+
+
+class _FastGRNN(_Chosen):
+    """The base of FastGRNN and FastGRNNCell."""
+
+    _kind, _gates = "fastgrnn", 1
+    _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    _later: ClassVar[Mapping[str, Any]] = _functions
+    activation: Function
+    recurrent_activation: Function
 
     def _first_weights(self, reads: int) -> initial.Initialise:
         bound = 1 / math.sqrt(self.hidden_size)
@@ -262,6 +267,75 @@ class FastGRNN(_FastGRNN):
             bidirectional,
             activation=activation,
             recurrent_activation=recurrent_activation,
+        )
+
+
+class _Jordan(_Chosen):
+    """The base of Jordan and JordanCell."""
+
+    _kind, _gates, _output = "jordan", 1, True
+    _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "output_activation": "tanh"}
+    _later: ClassVar[Mapping[str, Any]] = _functions
+    activation: Function
+    output_activation: Function
+
+    @property
+    def output_size(self) -> int:
+        """Numbers of the output of one direction."""
+        return self.proj_size
+
+
+class Jordan(_Jordan):
+    """Jordan network (Jordan, "Serial Order", 1986): an RNN that sees its previous output, not its ``h``.
+
+    ``m = tanh(W_ih x + b_ih + W_hh y + b_hh)``, ``y' = tanh(W_hr m + b_hr)``. The state is ``y``, zeros at
+    first. ``weight_hh_l0`` is ``(hidden_size, output_size)``, ``weight_hr_l0`` is
+    ``(output_size, hidden_size)``. Jordan's state units, which keep a share of earlier outputs, are not here.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size, num_layers : int
+        Each level has ``hidden_size`` numbers of ``m`` and ``output_size`` of ``y``.
+    bias, batch_first : bool
+    dropout : float
+        Between levels in training; idle at inference.
+    bidirectional : bool
+    activation, output_activation : str or tuple
+        The functions of ``m`` and of ``y``; `LSTM` says how they are given. ``("affine", 1, 0)`` is none.
+    """
+
+    arguments = (
+        *_Recurrent.arguments[:2],
+        "output_size",
+        *_Recurrent.arguments[2:],
+        *_Jordan._functions,
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        activation: Function = "tanh",
+        output_activation: Function = "tanh",
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            _proj_size=check_size(f"{type(self).__name__}: output_size", output_size),
+            activation=activation,
+            output_activation=output_activation,
         )
 
 
@@ -349,4 +423,36 @@ class FastGRNNCell(_Cell, _FastGRNN):
             bias=bias,
             activation=activation,
             recurrent_activation=recurrent_activation,
+        )
+
+
+class JordanCell(_Cell, _Jordan):
+    """One step of a Jordan network, whose state is its output; `Jordan` has the formulas and the options.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size : int
+    bias : bool
+    activation, output_activation : str or tuple
+    """
+
+    arguments = ("input_size", "hidden_size", "output_size", "bias", *_Jordan._functions)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        bias: bool = True,
+        *,
+        activation: Function = "tanh",
+        output_activation: Function = "tanh",
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias=bias,
+            _proj_size=check_size(f"{type(self).__name__}: output_size", output_size),
+            activation=activation,
+            output_activation=output_activation,
         )

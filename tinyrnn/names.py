@@ -19,7 +19,10 @@ _NAMES = {
     ),
     "attention": "AdditiveAttention DotProductAttention",
     "blocks": "AttentionPooling",
-    "cells": "FastGRNN FastGRNNCell IndRNN IndRNNCell MinGRU MinGRUCell MinLSTM MinLSTMCell QRNN QRNNCell",
+    "cells": (
+        "FastGRNN FastGRNNCell IndRNN IndRNNCell Jordan JordanCell MinGRU MinGRUCell MinLSTM MinLSTMCell "
+        "QRNN QRNNCell"
+    ),
     "convolution": "Conv2d ConvTranspose1d",
     "divergence": "Drift drift",
     "errors": "LoadError NonFiniteError ShapeError WeightsError",

@@ -38,6 +38,7 @@ class _Recurrent(Net):
     _later: ClassVar[Mapping[str, Any]] = {}  # arguments that came later, each with what it was before
     _cell = False  # keeps c beside h
     _hidden_product = True  # multiplies h with a matrix
+    _output = False  # a Jordan network: h is its output, of any size
     _functions: ClassVar[Mapping[str, str]] = {}  # of the gates: the usual ones, by argument
     _core_options: Mapping[str, Any] = {}  # the core's arguments of this kind
     clip: float | None = None
@@ -84,7 +85,7 @@ class _Recurrent(Net):
         if not self._restored:
             self._warn_of_dropout(dropout, 5)
         self.proj_size = check_size(f"{name}: proj_size", _proj_size, 0)
-        if self.proj_size >= self.hidden_size:
+        if self.proj_size >= self.hidden_size and not self._output:
             raise ValueError(
                 f"{name}: proj_size is {_proj_size}, expected less than hidden_size, {hidden_size}"
             )
@@ -448,6 +449,7 @@ _OF_A_CELL = (
     *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole"),
     *("weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"),
     *("zeta", "nu"),  # of a FastGRNN
+    *("weight_hr", "bias_hr"),  # of a Jordan network
 )
 
 
@@ -479,7 +481,9 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
         if len(shapes[key]) != 2:
             raise WeightsError(f"{name}: {called} has shape {shapes[key]}, expected two axes")
     projection = shapes.get("weight_hr_l0")
-    if projection and not issubclass(kind, _LSTM):
+    if kind._output and (projection is None or len(projection) != 2):
+        raise lacking(name, kind._called("weight_hr_l0"), map(kind._called, shapes), ("weight_hr_l0",))
+    if projection and not kind._output and not issubclass(kind, _LSTM):
         raise WeightsError(f"{name}: weight_hr_l0 is a projection, which only an LSTM has: use tr.LSTM")
     if "weight_peephole_l0" in shapes and not issubclass(kind, _LSTM):
         raise WeightsError(f"{name}: weight_peephole_l0 is of peepholes, which only an LSTM has: use tr.LSTM")
@@ -504,6 +508,8 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
     }
     if "layer_norm" in kind.arguments:
         sizes["layer_norm"] = "weight_ln_ih_l0" in shapes
+    if kind._output and projection:
+        sizes["output_size"] = int(projection[0])
     if issubclass(kind, _LSTM):
         sizes["proj_size"] = int(projection[0]) if projection else 0
         sizes["peephole"] = "weight_peephole_l0" in shapes
@@ -898,7 +904,7 @@ class _Cell(_Recurrent):
             _, final = training.forward(self, x.reshape(1, rows, self.input_size), None, start, 1)
             return self._step_state([final.read(name) for name in final], leading)
 
-        size = self.hidden_size
+        size = self._output_size
         if rows == 0:
             return self._step_state([np.empty((0, size), np.float32)] * (1 + self._cell), leading)
         key, call = calls.prepared(self, self._levels, (self.input_size,), rows, 1, 1)
@@ -921,15 +927,15 @@ class _Cell(_Recurrent):
         if len(pair) != 1 + self._cell:
             raise TypeError(f"{name}: the {what} is {type(given).__name__}, expected (h, c)")
         arrays = [value if _core.is_floats(value) else as_floats(value, f"{name}: {what}") for value in pair]
-        shape = (*leading, self.hidden_size)
+        shape = (*leading, self._output_size)
         for array in arrays:
             if array.shape != shape:
                 raise ShapeError(f"{name}: the {what} has shape {array.shape}, expected {shape}")
-        return arrays if len(leading) == 1 else [array.reshape(-1, self.hidden_size) for array in arrays]
+        return arrays if len(leading) == 1 else [array.reshape(-1, self._output_size) for array in arrays]
 
     def _step_state(self, arrays: list[Array], leading: tuple[int, ...]) -> Any:
         """Undo `_pair`: return the state in the caller's form."""
-        shape = (*leading, self.hidden_size)
+        shape = (*leading, self._output_size)
         shaped = [array if array.shape == shape else array.reshape(shape) for array in arrays]
         return tuple(shaped) if self._cell else shaped[0]
 

@@ -57,6 +57,7 @@ typedef struct {
     int32_t
         shared; /* 1: a FastGRNN (layers/general.c): a gate and the candidate share their sum. The vectors are a
                      * bias for each, in the place of bias_ih and bias_hh; zeta and nu are a number each */
+    int32_t output; /* 1: a Jordan network (layers/general.c): its projection has a bias and a function */
 } trnn_cell_facts;
 
 #endif

@@ -32,7 +32,7 @@ typedef struct {
     float *dvectors;   /* (T, B, V): each step's and row's share */
     float *dnorm;      /* trnn_has_norm: (B, trnn_norms_size): each row's share */
     float *inner;      /* projection, or two rounds: (T, B, H), m_t */
-    float *dprojected; /* projection: (T, B, P), dh_t */
+    float *dprojected; /* projection: (T, B, P), dh_t; Jordan: before, y_t's sums */
     float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G1), (H, P) */
     float *transposed_hh2;                                /* two rounds: (P, G2), with G1 + G2 = G */
     float *dh;                                            /* (B, P): W_hh^T da of the step after */
@@ -315,8 +315,14 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
     }
     me->back->step_taped(me->pass->isa, &cell);
     if (tape->dprojected) {
-        const trnn_product project = trnn_product_of(matrix_hr(me), end - b, me->size, NULL, cell.y, h, NULL);
+        const int output = me->kind->facts.output;
+        float *sums = at(me, tape->dprojected, t, b, size);
+        const trnn_product project =
+            trnn_product_of(matrix_hr(me), end - b, size, output ? me->weights[BIAS_HR] : NULL, cell.y,
+                            output ? sums : h, NULL);
         TRNN_KERNEL(me->pass->isa, product)(&project);
+        if (output)
+            me->kind->general->output(me->pass->isa, cell.args, me->reverse, end - b, sums, h, (size_t)size);
     }
 }
 
@@ -422,7 +428,11 @@ static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
         const float *dy = at(me, me->pass->dy, t, row, me->out) + me->offset,
                     *dh = at(me, tape->dh, 0, row, size);
         float *sum = at(me, tape->dprojected, t, row, size);
-        for (int32_t j = 0; j < size; j++) sum[j] = dh[j] + dy[j];
+        float *d = me->kind->facts.output ? me->scratch.work : sum;
+        for (int32_t j = 0; j < size; j++) d[j] = dh[j] + dy[j];
+        if (me->kind->facts.output)
+            me->kind->general->output_back(me->pass->isa, &me->layer->as.recurrent, me->reverse, sum,
+                                           at(me, tape->h, state_after(me, t), row, size), d, d + size);
     }
     const trnn_product product =
         trnn_product_of(trnn_transposed_matrix(tape->transposed_hr, me->size, me->units), end - b, me->units,
@@ -600,8 +610,9 @@ static void gradients_of_direction(const direction *me)
         TRNN_KERNEL(pass->isa, weight_gradient)(&vectors);
     }
     if (tape->dprojected) {
-        const trnn_weight_gradient hr = trnn_weight_gradient_of(
-            pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner, me->grads[WEIGHT_HR], NULL);
+        const trnn_weight_gradient hr =
+            trnn_weight_gradient_of(pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner,
+                                    me->grads[WEIGHT_HR], me->kind->facts.output ? me->grads[BIAS_HR] : NULL);
         TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
     }
 }

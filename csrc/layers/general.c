@@ -13,6 +13,10 @@
  *
  *     z = f(a + b_z),  n = g(a + b_n),  h' = (sigmoid(zeta) (1 - z) + sigmoid(nu)) n + z h,  zeta and nu a number each
  *
+ * And a Jordan network (Jordan, 1986), an RNN that sees its output:
+ *
+ *     m = g(Wx x + b_ih + Wh y + b_hh),  y' = h(Wr m + b_hr)
+ *
  * With layer normalisation (Ba, Kiros and Hinton, 2016) Wx x and Wh h become LN(Wx x) and LN(Wh h), each over all gates of
  * a row, with a gain, before biases are added; and an LSTM's h' = o h(LN(c')), with gain and bias.
  *
@@ -769,6 +773,39 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
     }
 }
 
+/* ---- the output of a Jordan network ---------------------------------------------------------------- */
+
+static general output_of(const trnn_kernels *isa, const trnn_recurrent_args *args, int reverse, float *work)
+{
+    const size_t size = (size_t)args->proj_size;
+    return (general){.isa = isa,
+                     .args = args,
+                     .functions = args->activations[reverse],
+                     .units = size,
+                     .packed = (size + TRNN_PANEL - 1) / TRNN_PANEL * TRNN_PANEL,
+                     .next = work};
+}
+
+static void jordan_output(const trnn_kernels *isa, const trnn_recurrent_args *args, int reverse, int32_t rows,
+                          const float *sums, float *y, size_t y_stride)
+{
+    const general g = output_of(isa, args, reverse, NULL);
+    for (size_t r = 0; r < (size_t)rows; r++) {
+        apply(&g, OUTPUT, sums + r * g.units, y + r * y_stride);
+        flush(&g, y + r * y_stride);
+    }
+}
+
+static void jordan_output_back(const trnn_kernels *isa, const trnn_recurrent_args *args, int reverse,
+                               float *sums, const float *y, const float *dy, float *work)
+{
+    general g = output_of(isa, args, reverse, work);
+    float *d = array_of(&g);
+    trnn_copy(d, dy, g.units * sizeof(float));
+    apply_back(&g, OUTPUT, sums, y, d);
+    trnn_copy(sums, d, g.units * sizeof(float));
+}
+
 /* ---- arguments and tensors ------------------------------------------------------------------------- */
 
 /* Of the slots from NORM_IH on, and behind them a FastGRNN's of the last two. */
@@ -791,13 +828,17 @@ static int general_takes(const trnn_recurrent_args *a, const trnn_cell_facts *fa
 
 static void general_params(const trnn_layer *layer, int32_t d, trnn_param *params)
 {
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    if (trnn_facts_of(layer)->output && a->bias)
+        params[BIAS_HR] = trnn_param_bias(d ? "bias_hr_reverse" : "bias_hr", 1, a->proj_size);
     const char *const *names = norm_names[d] + 2 * trnn_facts_of(layer)->shared;
     for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
         if (trnn_norm_size(layer, slot))
             params[slot] = trnn_param_vector(names[slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
 }
 
-static const trnn_recurrent_general general_options = {general_takes, general_params};
+static const trnn_recurrent_general general_options = {general_takes, general_params, jordan_output,
+                                                       jordan_output_back};
 
 /* ---- every cell ------------------------------------------------------------------------------------ */
 
@@ -842,3 +883,4 @@ GENERAL(gru_general, .gates = 3, .apart = 1u << 2, .own = 1, .gate_names = "rzn"
 GENERAL_TWO(gru_before_general, .gates = 3, .second = 1, .own = 1, .gate_names = "rzn")
 GENERAL(fastgrnn, .gates = 1, .own = 1, .gate_names = "z", .vectors = 2,
         .vector_names = {"bias_ih", "bias_ih_reverse"}, .shared = 1)
+GENERAL(jordan, .gates = 1, .projection = 1, .output = 1)

@@ -61,14 +61,16 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     assert(facts->second < facts->gates &&
            (!facts->second || (!facts->apart && !facts->no_hh && !facts->projection)));
     if (!trnn_is_size(a->input_size) || !trnn_is_size(hidden)) return TRNN_E_ARGUMENT;
-    if (proj < 0 || proj >= hidden || (proj > 0 && !facts->projection)) return TRNN_E_ARGUMENT;
+    if (facts->output ? !trnn_is_size(proj) : proj < 0 || proj >= hidden || (proj > 0 && !facts->projection))
+        return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
     if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
     const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
     if (general ? !general->takes(a, facts) : has_options(a)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden))
+    if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden) ||
+        (proj && !trnn_is_depth(layer->format, proj)))
         return TRNN_E_SIZE;
     return hidden > TRNN_SIZE_MAX / 8 ? TRNN_E_SIZE : TRNN_OK; /* gates * hidden fits an int32 */
 }
@@ -413,11 +415,15 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             }
 
             if (projects) {
-                trnn_product project = trnn_product_of(trnn_matrix_hr(layer, slots[WEIGHT_HR]), cell.rows,
-                                                       size, NULL, cell.y, y, scratch->projection);
-                project.y_stride = out;
+                trnn_product project =
+                    trnn_product_of(trnn_matrix_hr(layer, slots[WEIGHT_HR]), cell.rows, size,
+                                    facts->output ? slots[BIAS_HR] : NULL, cell.y,
+                                    facts->output ? scratch->work : y, scratch->projection);
+                if (!facts->output) project.y_stride = out;
                 project.descending = cell.descending;
                 TRNN_KERNEL(call->isa, product)(&project);
+                if (facts->output)
+                    kind->general->output(call->isa, a, reverse, cell.rows, scratch->work, y, out);
             }
             for (int32_t r = 0; r < end - b; r++)
                 trnn_copy(h + (size_t)r * call->state_stride, y + (size_t)r * out,

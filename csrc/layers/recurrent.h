@@ -13,6 +13,7 @@ enum {
     BIAS_HH,
     WEIGHT_HR,
     VECTORS,
+    BIAS_HR = VECTORS, /* of a Jordan network, which has no vectors */
     NORM_IH,
     NORM_HH,
     NORM_C,
@@ -33,10 +34,16 @@ typedef struct {
 } trnn_recurrent_two;
 
 /* What a cell of general.c has beside the others: whether its own arguments are in range; the tensors of its norms, which
- * are added to those of a direction. */
+ * and other tensors that are added to those of a direction. Of a Jordan network its output, row by row: y (rows, P), rows
+ * y_stride apart, from its sums (rows, P); and from y and dy of a row, (P,) each, the gradient of its sums, in their place,
+ * with `work` as a step has it. `reverse` is the direction. No overlap. */
 typedef struct {
     int (*takes)(const trnn_recurrent_args *args, const trnn_cell_facts *facts);
     void (*params)(const trnn_layer *layer, int32_t direction, trnn_param *params);
+    void (*output)(const trnn_kernels *isa, const trnn_recurrent_args *args, int reverse, int32_t rows,
+                   const float *sums, float *y, size_t y_stride);
+    void (*output_back)(const trnn_kernels *isa, const trnn_recurrent_args *args, int reverse, float *sums,
+                        const float *y, const float *dy, float *work);
 } trnn_recurrent_general;
 
 /* A cell: `family` of its layer type. */
@@ -151,6 +158,12 @@ enum { TRNN_GENERAL_ARRAYS = 26, TRNN_NORM_ARRAYS = 40 };
 static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
 {
     if (!trnn_recurrent_kind_of(layer)->general) return 0;
+    if (trnn_facts_of(layer)->output) { /* its output has arrays of P numbers, while no step has any */
+        const size_t size = (size_t)layer->as.recurrent.proj_size + TRNN_PANEL,
+                     units = trnn_packed_units(layer);
+        const size_t most = size > units ? size : units;
+        return trnn_times(2 * (size_t)rows + TRNN_GENERAL_ARRAYS, most);
+    }
     return trnn_plus(
         trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
         (layer->as.recurrent.layer_norm ? TRNN_GENERAL_ARRAYS + TRNN_NORM_ARRAYS : TRNN_GENERAL_ARRAYS) *

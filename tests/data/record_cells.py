@@ -1,6 +1,6 @@
 """Record outputs and gradients of the cells that PyTorch lacks, written out in its autograd.
 
-PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py [cells small_cells fastgrnn]
+PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py [cells small_cells fastgrnn jordan]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import torch
-from cell_cases import FAST, SMALL, VARIANTS, Case, case
+from cell_cases import FAST, OUTPUT, SMALL, VARIANTS, Case, case
 from folders import DATA
 from written_out import run
 
@@ -18,6 +18,7 @@ RECORDED = {
     "cells": (range(1000, 1008), VARIANTS),
     "small_cells": (range(2000, 2010), SMALL),
     "fastgrnn": (range(3000, 3004), FAST),
+    "jordan": (range(4000, 4006), OUTPUT),
 }
 
 

@@ -33,6 +33,13 @@ FAST: list[tuple[str, dict[str, Any]]] = [
     ("FastGRNN", {"activation": "softsign", "recurrent_activation": ("hard_sigmoid", 0.5, 0.5)}),
 ]
 
+# A Jordan network, whose output may be larger or smaller than the layer inside.
+OUTPUT: list[tuple[str, dict[str, Any]]] = [
+    ("Jordan", {"output_size": 21}),
+    ("Jordan", {"output_size": 37, "activation": "sigmoid", "output_activation": ("affine", 0.5, 0.1)}),
+    ("Jordan", {"output_size": 3, "output_activation": "sigmoid"}),
+]
+
 # And with functions of the gates and clips, which no layer of PyTorch has.
 GENERAL: list[tuple[str, dict[str, Any]]] = [
     ("RNN", {"nonlinearity": ("elu", 0.7), "clip": 1.5}),
@@ -144,7 +151,7 @@ def _case(draw: Draw, layer: str, options: dict[str, Any], most: int = 9) -> Cas
         "bidirectional": draw.flip(0.35),
         **options,
     }
-    size = hidden
+    size = int(options.get("output_size", hidden))
     if layer == "LSTM" and hidden > 1 and draw.flip(0.35):
         size = arguments["proj_size"] = draw.size(high=hidden - 1)
     net = getattr(tr, layer)(**arguments)

@@ -242,6 +242,8 @@ STATES = {"RNN": "h", "LSTM": "hc", "GRU": "h", **oracle_cells.STATES}
 def state_sizes(kind: str, w: Tensors, level: str, coupled: bool = False) -> list[int]:
     """The numbers of h, and of c where there is one; ``level`` ends the names of the tensors."""
     rows = len(w[f"weight_ih{level}"])
+    if kind == "Jordan":
+        return [len(w[f"weight_hr{level}"])]
     if kind in oracle_cells.GATES:
         return [rows // oracle_cells.GATES[kind]] * len(STATES[kind])
     sizes = [w[f"weight_hh{level}"].shape[1]]

@@ -16,8 +16,8 @@ Array = NDArray[np.float64]
 Tensors = Mapping[str, Array]
 
 # Gates and the names of the states of each.
-GATES = {"MinGRU": 2, "MinLSTM": 3, "QRNN": 3, "IndRNN": 1, "FastGRNN": 1}
-STATES = {"MinGRU": "h", "MinLSTM": "h", "QRNN": "hc", "IndRNN": "h", "FastGRNN": "h"}
+GATES = {"MinGRU": 2, "MinLSTM": 3, "QRNN": 3, "IndRNN": 1, "FastGRNN": 1, "Jordan": 1}
+STATES = {"MinGRU": "h", "MinLSTM": "h", "QRNN": "hc", "IndRNN": "h", "FastGRNN": "h", "Jordan": "h"}
 
 
 def sigmoid(a: Array) -> Array:
@@ -118,4 +118,33 @@ def fast_grnn(
     return ((zeta * (1 - z) + nu) * n + z * h,), back
 
 
+def jordan(
+    w: Tensors,
+    grads: Any,
+    x: Array,
+    y: Array,
+    activation: Any = "tanh",
+    output_activation: Any = "tanh",
+) -> Any:
+    from oracle import gate
+
+    biased = "bias_ih" in w
+    a = w["weight_ih"] @ x + w["weight_hh"] @ y + (w["bias_ih"] + w["bias_hh"] if biased else 0)
+    m, slope = gate(activation, a)
+    after, after_slope = gate(output_activation, w["weight_hr"] @ m + (w["bias_hr"] if biased else 0))
+
+    def back(dy: Array) -> tuple[Array, Array]:
+        db = dy * after_slope
+        da = (w["weight_hr"].T @ db) * slope
+        found = {"weight_ih": np.outer(da, x), "weight_hh": np.outer(da, y), "weight_hr": np.outer(db, m)}
+        if biased:
+            found |= {"bias_ih": da, "bias_hh": da, "bias_hr": db}
+        for name, gradient in found.items():
+            grads[name] += gradient
+        return w["weight_ih"].T @ da, w["weight_hh"].T @ da
+
+    return (after,), back
+
+
 STEPS = {"MinGRU": min_gru, "MinLSTM": min_lstm, "QRNN": qrnn, "IndRNN": ind_rnn, "FastGRNN": fast_grnn}
+STEPS["Jordan"] = jordan

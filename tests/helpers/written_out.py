@@ -153,6 +153,14 @@ def fast_grnn(
     return ((torch.sigmoid(w["zeta"]) * (1 - z) + torch.sigmoid(w["nu"])) * tilde + z * h,)
 
 
+def jordan(
+    w: Mapping[str, Tensor], x: Tensor, y: Tensor, activation: Any = "tanh", output_activation: Any = "tanh"
+) -> tuple[Tensor, ...]:
+    """Jordan (1986), without the decay of its state units."""
+    m = gate(activation, _linear(w, x) + F.linear(y, w["weight_hh"], w.get("bias_hh")))
+    return (gate(output_activation, F.linear(m, w["weight_hr"], w.get("bias_hr"))),)
+
+
 def _linear(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return torch.nn.functional.linear(x, w["weight_ih"], w.get("bias_ih"))
 
@@ -166,6 +174,7 @@ CELLS: dict[str, Any] = {
     "QRNN": qrnn,
     "IndRNN": ind_rnn,
     "FastGRNN": fast_grnn,
+    "Jordan": jordan,
 }
 
 

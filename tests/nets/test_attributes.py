@@ -61,7 +61,7 @@ LIVE = {
     "Dropout": {"p"},
     **{
         kind: {"dropout"}
-        for kind in ("RNN", "LSTM", "GRU", "MinGRU", "MinLSTM", "QRNN", "IndRNN", "FastGRNN")
+        for kind in ("RNN", "LSTM", "GRU", "MinGRU", "MinLSTM", "QRNN", "IndRNN", "FastGRNN", "Jordan")
     },
 }
 

@@ -17,7 +17,19 @@ import numpy as np
 import oracle
 import oracle_gradients
 import pytest
-from cell_cases import FAST, GENERAL, NORMED, SMALL, VARIANTS, Case, case, gates_case, has_c, normed_case
+from cell_cases import (
+    FAST,
+    GENERAL,
+    NORMED,
+    OUTPUT,
+    SMALL,
+    VARIANTS,
+    Case,
+    case,
+    gates_case,
+    has_c,
+    normed_case,
+)
 from folders import DATA, ROOT
 from gradient_nets import Draw
 
@@ -27,7 +39,7 @@ from tinyrnn.gates import FUNCTIONS
 FORMATS = ("float16", "bfloat16", "int8", "int4")
 SHARED = Path(os.environ.get("TINYRNN_DATA", ROOT.parent / "shared" / "data")).parent
 ONNX = SHARED / "models" / "onnx_attributes"
-EVERY = [*VARIANTS, *GENERAL, *NORMED, *FAST, *SMALL]
+EVERY = [*VARIANTS, *GENERAL, *NORMED, *FAST, OUTPUT[0], *SMALL]
 NAMES = [
     "-".join((layer, *(v if isinstance(v, str) else k for k, v in options.items())))
     for layer, options in EVERY
@@ -96,7 +108,9 @@ def as_pytorch(given, tolerance=2e-5):
     assert_near(ours(given), want, tolerance)
 
 
-@pytest.mark.parametrize("variants", [VARIANTS, SMALL, FAST], ids=["variants", "small", "fast"])
+@pytest.mark.parametrize(
+    "variants", [VARIANTS, SMALL, FAST, OUTPUT], ids=["variants", "small", "fast", "output"]
+)
 @pytest.mark.parametrize("seed", range(240))
 def test_as_pytorch_written_out(seed, variants):
     as_pytorch(case(seed, variants))
@@ -113,7 +127,7 @@ def test_layer_norm_as_pytorch_written_out(seed):
 
 
 RECORDED, CASES = {}, []
-for recorded in ("cells.npz", "small_cells.npz", "fastgrnn.npz"):
+for recorded in ("cells.npz", "small_cells.npz", "fastgrnn.npz", "jordan.npz"):
     with np.load(DATA / recorded) as file:
         RECORDED |= {name: file[name] for name in file.files}
         CASES += json.loads(str(file["index"]))["cases"]
@@ -137,11 +151,11 @@ def test_goldens(about, isa):
 
 def test_every_variant_is_recorded():
     seen = {(about["layer"], *sorted(set(about["arguments"]) & set(OPTIONS))) for about in CASES}
-    recorded = [*VARIANTS, *SMALL, *FAST]
+    recorded = [*VARIANTS, *SMALL, *FAST, *OUTPUT]
     assert seen == {(layer, *sorted(set(options) & set(OPTIONS))) for layer, options in recorded}
 
 
-OPTIONS = ("reset_after", "peephole", "coupled", "activation", "recurrent_activation")
+OPTIONS = ("reset_after", "peephole", "coupled", "activation", "recurrent_activation", "output_activation")
 TOLD = ("peephole", "layer_norm")  # by tensors
 
 
@@ -326,6 +340,7 @@ LETTERS = {
     "MinLSTM": "ifg",
     "QRNN": "zfo",
     "IndRNN": "",
+    "Jordan": "",
 }
 
 
@@ -354,7 +369,9 @@ def test_fit_learns(layer, options):
     for t in range(2, 12 if (layer, options) in SMALL else 0):
         y[:, t] = x[:, t] + y[:, t - 1] / 2
     x = np.concatenate([x, np.ones_like(x)], -1)  # layer normalisation takes the size off a single number
-    net = tr.Sequential(getattr(tr, layer)(2, 12, batch_first=True, **options), tr.Linear(12, 1))
+    net = tr.Sequential(
+        getattr(tr, layer)(2, 12, batch_first=True, **options), tr.Linear(options.get("output_size", 12), 1)
+    )
     adam = tr.optim.Adam(net, lr=0.02)
     losses = net.fit(x, y, 25, 16, loss="mse", optimizer=adam, seed=1, verbose=0)["loss"]
     assert losses[-1] < losses[0] / 10, losses

@@ -33,6 +33,7 @@ NETS = {
     "qrnn": lambda: tr.QRNN(5, 33, 2),
     "indrnn": lambda: tr.IndRNN(9, 40, bias=False),
     "fastgrnn": lambda: tr.FastGRNN(5, 33, 2),
+    "jordan": lambda: tr.Jordan(5, 33, 20, 2),
     "gru-no-bias": lambda: tr.GRU(16, 16, bias=False),
     "chain": lambda: tr.Sequential(
         tr.Linear(6, 17),
