@@ -129,6 +129,7 @@ typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     trnn_cell_activation activations[2][3];
     float clip;
     int32_t layer_norm; /* general LSTMs and GRU: layer normalisation (Ba et al., 2016) */
+    float cell_clip;    /* general LSTMs: c' is within +-cell_clip; 0: no clip */
 } trnn_recurrent_args;
 
 typedef struct {

@@ -42,6 +42,7 @@ class _Recurrent(Net):
     _functions: ClassVar[Mapping[str, str]] = {}  # of the gates: the usual ones, by argument
     _core_options: Mapping[str, Any] = {}  # the core's arguments of this kind
     clip: float | None = None
+    cell_clip: float | None = None
     layer_norm = False
     nonlinearity: Function
     _kept = ("nonlinearity",)  # of all kinds, though it is an argument of RNN alone
@@ -138,7 +139,7 @@ class _Recurrent(Net):
         for argument, function in given.items():
             setattr(self, argument, check_function(f"{name}: {argument}", function, self.bidirectional))
         functions: dict[str, Function] = {argument: getattr(self, argument) for argument in given}
-        if clip is None and functions == self._functions and not self.layer_norm:
+        if (clip, self.cell_clip) == (None, None) and functions == self._functions and not self.layer_norm:
             return {}
         self._kind += "_general"
         return core_arguments(functions, self.clip)
@@ -607,6 +608,7 @@ class _LSTM(_Recurrent):
         **_functions,
         "clip": None,
         "layer_norm": False,
+        "cell_clip": None,
     }
     peephole: bool
     coupled: bool
@@ -615,9 +617,16 @@ class _LSTM(_Recurrent):
     output_activation: Function
 
     def _choose(
-        self, peephole: bool, coupled: bool, clip: float | None, layer_norm: bool, **functions: Any
+        self,
+        peephole: bool,
+        coupled: bool,
+        clip: float | None,
+        layer_norm: bool,
+        cell_clip: float | None,
+        **functions: Any,
     ) -> dict[str, Any]:
         name = type(self).__name__
+        self.cell_clip = check_clip(f"{name}: cell_clip", cell_clip)
         self.layer_norm = check_bool(f"{name}: layer_norm", layer_norm)
         self.peephole = check_bool(f"{name}: peephole", peephole)
         self.coupled = check_bool(f"{name}: coupled", coupled)
@@ -627,10 +636,11 @@ class _LSTM(_Recurrent):
         if peephole and not coupled and not general:
             self._kind = "lstm_peephole"
             return {}
-        return general | {"peephole": self.peephole, "layer_norm": self.layer_norm}
+        own = {"peephole": self.peephole, "layer_norm": self.layer_norm, "cell_clip": self.cell_clip or 0.0}
+        return general | own
 
     def _formula(self, direction: int) -> dict[str, Any]:
-        return {"coupled": self.coupled, **super()._formula(direction)}
+        return {"coupled": self.coupled, "cell_clip": self.cell_clip, **super()._formula(direction)}
 
     def config(self) -> dict[str, Any]:
         """The arguments that build the same net again; ``output_activation`` if it is not ``activation``."""
@@ -686,7 +696,7 @@ class LSTM(_LSTM):
         The function of ``c'``, by default that of ``g``, as in Keras; ONNX has it as ``h``.
     clip : float, optional
         The gates' sums, those of ``g`` and peepholes included, are clipped to ``-clip .. clip`` before their
-        functions, as by ONNX' ``clip``. ``c'`` is not clipped.
+        functions, as by ONNX' ``clip``. ``c'`` is not clipped; ``cell_clip`` does that.
     layer_norm : bool
         Layer normalisation as by Ba, Kiros and Hinton (2016), equations 20 to 22, and by Haste: the products
         ``W_ih x`` and ``W_hh h`` are normalised each, over all gates of a row together, with gains
@@ -694,6 +704,9 @@ class LSTM(_LSTM):
         ``h' = o tanh(LN(c'))`` with ``weight_ln_c_l0`` and ``bias_ln_c_l0``; ``c'`` itself is passed on as it
         is. ``eps`` is 1e-5. TensorFlow's ``LayerNormBasicLSTMCell`` normalises each gate by itself, and
         passes on the normalised ``c'``: another net.
+    cell_clip : float, optional
+        ``c'`` is clipped to ``-cell_clip .. cell_clip`` before the output gate and the next step see it, as
+        by TensorFlow's ``LSTMCell``.
     """
 
     arguments = (
@@ -704,6 +717,7 @@ class LSTM(_LSTM):
         *_LSTM._functions,
         "clip",
         "layer_norm",
+        "cell_clip",
     )
 
     def __init__(
@@ -724,6 +738,7 @@ class LSTM(_LSTM):
         output_activation: Function | None = None,
         clip: float | None = None,
         layer_norm: bool = False,
+        cell_clip: float | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -741,6 +756,7 @@ class LSTM(_LSTM):
             output_activation=activation if output_activation is None else output_activation,
             clip=clip,
             layer_norm=layer_norm,
+            cell_clip=cell_clip,
         )
 
 
@@ -1019,6 +1035,7 @@ class LSTMCell(_Cell, _LSTM):
     output_activation : str or tuple, optional
     clip : float, optional
     layer_norm : bool
+    cell_clip : float, optional
     """
 
     arguments = (
@@ -1030,6 +1047,7 @@ class LSTMCell(_Cell, _LSTM):
         *_LSTM._functions,
         "clip",
         "layer_norm",
+        "cell_clip",
     )
 
     def __init__(
@@ -1045,6 +1063,7 @@ class LSTMCell(_Cell, _LSTM):
         output_activation: Function | None = None,
         clip: float | None = None,
         layer_norm: bool = False,
+        cell_clip: float | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -1057,6 +1076,7 @@ class LSTMCell(_Cell, _LSTM):
             output_activation=activation if output_activation is None else output_activation,
             clip=clip,
             layer_norm=layer_norm,
+            cell_clip=cell_clip,
         )
 
 

@@ -5,7 +5,8 @@
  *     a = Wx x + b_ih + Wh h + b_hh, clipped to +-clip where a function reads it
  *
  *     RNN    h' = g(a)
- *     LSTM   i, f, o = f(a + p c), o with c';  c' = f c + i g(a),  h' = o h(c'); coupled: f is 1 - i
+ *     LSTM   i, f, o = f(a + p c), o with c';  c' = f c + i g(a),  h' = o h(c'); coupled: f is 1 - i;
+ *            with a cell_clip c' is clipped to +-cell_clip before anything sees it
  *     GRU    r, z = f(a),  n = g(Wx x + b_ih + r (Wh h + b_hh)),  h' = n + z (h - n)
  *     the same, before: n = g(Wx x + b_ih + Wh (r h) + b_hh)
  *
@@ -357,12 +358,17 @@ TRNN_NOINLINE lstm_gates lstm_gates_of(general *g, const float *vectors)
     return at;
 }
 
-/* c = f c + i g */
+/* c = f c + i g, clipped */
 static void next_cell(const general *g, float *c, const float *f, const float *i, const float *candidate)
 {
     multiply(g, c, f, c);
     add_product(g, c, i, candidate);
     flush(g, c);
+    const float most = g->args->cell_clip;
+    for (size_t j = 0; most > 0.0f && j < g->units; j++) {
+        const float high = c[j] > most ? most : c[j];
+        c[j] = high < -most ? -most : high;
+    }
 }
 
 /* What the output's function reads: c', or LN(c'). */
@@ -592,6 +598,9 @@ static void lstm_row_back(general *g, const lstm_gates *at, const general_row_ba
     if (g->norm) normalise_back(g, after, dc, g->units, g->norm->c, row->dnorm_c, row->dnorm_c + g->units);
     add(g, dc, row->dstate);
     if (at->p_o) add_product(g, dc, da_o, at->p_o);
+    const float most = g->args->cell_clip;
+    for (size_t j = 0; most > 0.0f && j < g->units; j++) /* what was clipped is at a bound */
+        if (after[j] >= most || after[j] <= -most) dc[j] = 0.0f;
     if (a_f)
         trnn_copy(seen, candidate, g->units * sizeof(float));
     else
@@ -823,6 +832,8 @@ static int general_takes(const trnn_recurrent_args *a, const trnn_cell_facts *fa
         if (!(f.alpha - f.alpha == 0.0f) || !(f.beta - f.beta == 0.0f)) return 0;
     }
     if (!trnn_is_flag(a->layer_norm) || (a->layer_norm && !facts->layer_norm)) return 0;
+    if (!(a->cell_clip >= 0.0f) || !(a->cell_clip - a->cell_clip == 0.0f)) return 0;
+    if (a->cell_clip > 0.0f && !facts->states) return 0;
     return a->clip >= 0.0f && a->clip - a->clip == 0.0f;
 }
 

@@ -37,6 +37,7 @@ const trnn_argument trnn_recurrent_arguments[] = {
     ACTIVATION("output_activation_reverse", 1, 2),
     {"clip", offsetof(trnn_layer, as.recurrent.clip), TRNN_FLOAT, 0},
     TRNN_INT_OF(recurrent, layer_norm),
+    {"cell_clip", offsetof(trnn_layer, as.recurrent.cell_clip), TRNN_FLOAT, 0},
     TRNN_END_OF(recurrent),
 };
 
@@ -47,7 +48,7 @@ static int has_options(const trnn_recurrent_args *a)
         const trnn_cell_activation f = a->activations[i / 3][i % 3];
         if (f.function || !(f.alpha == 0.0f) || !(f.beta == 0.0f)) return 1;
     }
-    return !(a->clip == 0.0f) || a->layer_norm;
+    return !(a->clip == 0.0f) || a->layer_norm || !(a->cell_clip == 0.0f);
 }
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)

@@ -1,6 +1,6 @@
 """Record outputs and gradients of the cells that PyTorch lacks, written out in its autograd.
 
-PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py [cells small_cells fastgrnn jordan]
+PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py [cells small_cells fastgrnn jordan clipped]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import torch
-from cell_cases import FAST, OUTPUT, SMALL, VARIANTS, Case, case
+from cell_cases import CLIPPED, FAST, OUTPUT, SMALL, VARIANTS, Case, case
 from folders import DATA
 from written_out import run
 
@@ -19,6 +19,7 @@ RECORDED = {
     "small_cells": (range(2000, 2010), SMALL),
     "fastgrnn": (range(3000, 3004), FAST),
     "jordan": (range(4000, 4006), OUTPUT),
+    "clipped": (range(5000, 5002), CLIPPED),
 }
 
 

@@ -40,6 +40,12 @@ OUTPUT: list[tuple[str, dict[str, Any]]] = [
     ("Jordan", {"output_size": 3, "output_activation": "sigmoid"}),
 ]
 
+# LSTMs whose cells are clipped.
+CLIPPED: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {"cell_clip": 0.3}),
+    ("LSTM", {"cell_clip": 0.4, "peephole": True, "coupled": True}),
+]
+
 # And with functions of the gates and clips, which no layer of PyTorch has.
 GENERAL: list[tuple[str, dict[str, Any]]] = [
     ("RNN", {"nonlinearity": ("elu", 0.7), "clip": 1.5}),
@@ -49,6 +55,7 @@ GENERAL: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"coupled": True, "activation": ("scaled_tanh", 1.2, 0.8), "clip": 1.1}),
     ("LSTM", {"peephole": True, "coupled": True, "activation": ("leaky_relu", 0.2)}),
     ("LSTM", {"clip": 0.7}),
+    *CLIPPED,
 ]
 
 # And with layer normalisation.
@@ -57,6 +64,7 @@ NORMED: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"layer_norm": True}),
     ("LSTM", {"peephole": True, "layer_norm": True, "recurrent_activation": "hard_sigmoid"}),
     ("LSTM", {"coupled": True, "clip": 2.5, "layer_norm": True}),
+    ("LSTM", {"cell_clip": 0.5, "peephole": True, "layer_norm": True}),
 ]
 
 

@@ -207,6 +207,7 @@ def lstm_step(
     recurrent_activation: Any = "sigmoid",
     output_activation: Any = None,
     clip: float | None = None,
+    cell_clip: float | None = None,
 ) -> tuple[Array, Array]:
     from_x, from_h = gates(w, x, h)
     sums = np.split(from_x + from_h, 3 if coupled else 4)
@@ -214,6 +215,7 @@ def lstm_step(
     i = gate(recurrent_activation, sums[0] + seen[0] * c, clip)[0]
     f = 1 - i if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)[0]
     c = f * c + i * gate(activation, sums[-2], clip)[0]
+    c = c if cell_clip is None else np.clip(c, -cell_clip, cell_clip)
     o = gate(recurrent_activation, sums[-1] + seen[-1] * c, clip)[0]
     read = standard(c) * w["weight_ln_c"] + w["bias_ln_c"] if "weight_ln_c" in w else c
     h = o * gate(activation if output_activation is None else output_activation, read)[0]
@@ -222,7 +224,7 @@ def lstm_step(
 
 # The arguments that select a cell's formula.
 FUNCTIONS = ("nonlinearity", "activation", "recurrent_activation", "output_activation")
-FORMULA = (*FUNCTIONS, "reset_after", "coupled", "clip")
+FORMULA = (*FUNCTIONS, "reset_after", "coupled", "clip", "cell_clip")
 
 
 def step(kind: str, w: Tensors, x: Array, state: tuple[Array, ...], formula: Mapping[str, Any]) -> Any:

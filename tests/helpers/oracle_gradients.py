@@ -165,6 +165,7 @@ def lstm_step(
     recurrent_activation: Any = "sigmoid",
     output_activation: Any = None,
     clip: float | None = None,
+    cell_clip: float | None = None,
 ) -> Any:
     from_x, from_h, products_back = products(w, grads, x, h)
     sums = np.split(from_x + from_h, 3 if coupled else 4)
@@ -173,7 +174,9 @@ def lstm_step(
     i, i_slope = gate(recurrent_activation, sums[0] + seen[0] * c, clip)
     f, f_slope = (1 - i, 0) if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)
     g, g_slope = gate(activation, sums[-2], clip)
-    c_after = f * c + i * g
+    c_sum = f * c + i * g
+    most = np.inf if cell_clip is None else cell_clip
+    c_after = np.clip(c_sum, -most, most)
     o, o_slope = gate(recurrent_activation, sums[-1] + seen[-1] * c_after, clip)
     read, read_back = normed(w, grads, "c", c_after)
     t, t_slope = gate(activation if output_activation is None else output_activation, read)
@@ -187,6 +190,7 @@ def lstm_step(
             dm = w["weight_hr"].T @ dh
         da_o = dm * t * o_slope
         dc = dc + read_back(dm * o * t_slope) + da_o * seen[-1]
+        dc = np.where(np.abs(c_sum) <= most, dc, 0)
         da_i = dc * (g - c if coupled else g) * i_slope
         da_f = [] if coupled else [dc * c * f_slope]
         da = np.concatenate([da_i, *da_f, dc * i * g_slope, da_o])

@@ -89,6 +89,7 @@ def lstm(
     recurrent_activation: Any = "sigmoid",
     output_activation: Any = None,
     clip: float | None = None,
+    cell_clip: float | None = None,
 ) -> tuple[Tensor, ...]:
     """Gers and Schmidhuber (2000); coupled as Greff et al. (2017); functions and clip as ONNX' LSTM."""
     size = c.shape[1]
@@ -105,6 +106,8 @@ def lstm(
     i = gate(recurrent_activation, sums[0] + p[0] * c, clip)
     f = 1 - i if coupled else gate(recurrent_activation, sums[1] + p[1] * c, clip)
     c = f * c + i * gate(activation, sums[-2], clip)
+    if cell_clip is not None:
+        c = torch.clamp(c, -cell_clip, cell_clip)
     o = gate(recurrent_activation, sums[-1] + p[-1] * c, clip)
     read = F.layer_norm(c, (size,), w["weight_ln_c"], w["bias_ln_c"]) if "weight_ln_c" in w else c
     h = o * gate(activation if output_activation is None else output_activation, read)

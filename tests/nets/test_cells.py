@@ -18,6 +18,7 @@ import oracle
 import oracle_gradients
 import pytest
 from cell_cases import (
+    CLIPPED,
     FAST,
     GENERAL,
     NORMED,
@@ -109,7 +110,9 @@ def as_pytorch(given, tolerance=2e-5):
 
 
 @pytest.mark.parametrize(
-    "variants", [VARIANTS, SMALL, FAST, OUTPUT], ids=["variants", "small", "fast", "output"]
+    "variants",
+    [VARIANTS, SMALL, FAST, OUTPUT, CLIPPED],
+    ids=["variants", "small", "fast", "output", "clipped"],
 )
 @pytest.mark.parametrize("seed", range(240))
 def test_as_pytorch_written_out(seed, variants):
@@ -127,7 +130,7 @@ def test_layer_norm_as_pytorch_written_out(seed):
 
 
 RECORDED, CASES = {}, []
-for recorded in ("cells.npz", "small_cells.npz", "fastgrnn.npz", "jordan.npz"):
+for recorded in ("cells.npz", "small_cells.npz", "fastgrnn.npz", "jordan.npz", "clipped.npz"):
     with np.load(DATA / recorded) as file:
         RECORDED |= {name: file[name] for name in file.files}
         CASES += json.loads(str(file["index"]))["cases"]
@@ -151,11 +154,19 @@ def test_goldens(about, isa):
 
 def test_every_variant_is_recorded():
     seen = {(about["layer"], *sorted(set(about["arguments"]) & set(OPTIONS))) for about in CASES}
-    recorded = [*VARIANTS, *SMALL, *FAST, *OUTPUT]
+    recorded = [*VARIANTS, *SMALL, *FAST, *OUTPUT, *CLIPPED]
     assert seen == {(layer, *sorted(set(options) & set(OPTIONS))) for layer, options in recorded}
 
 
-OPTIONS = ("reset_after", "peephole", "coupled", "activation", "recurrent_activation", "output_activation")
+OPTIONS = (
+    "cell_clip",
+    "reset_after",
+    "peephole",
+    "coupled",
+    "activation",
+    "recurrent_activation",
+    "output_activation",
+)
 TOLD = ("peephole", "layer_norm")  # by tensors
 
 
