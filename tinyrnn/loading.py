@@ -29,7 +29,7 @@ _JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
 def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
-    """Load a net from a file that describes it, ready to run: those that `Net.save` wrote, and ONNX files.
+    """Load a net from a file that describes it, ready to run: of `Net.save`, ONNX or Keras.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
         The file, or a file object that is open in binary mode and can seek. Its content decides the format.
     **options
         For formats that leave something open. Files of `Net.save` take none, those of ONNX take ``states``,
-        ``shapes`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see docs/onnx.md.
+        ``shapes`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see docs/onnx.md. Those of
+        Keras take ``custom`` and ``shapes``; see docs/keras.md.
 
     Raises
     ------

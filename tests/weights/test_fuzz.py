@@ -103,12 +103,6 @@ def test_a_pickle_of_arrays_is_no_pytorch(tmp_path, name, protocol):
         ("w.pkl", b"(dp0\nVw\np1\nI1\ns.", "the suffix .pkl says a pickle"),
         ("w.tflite", b"\x1c\0\0\0TFL3", "the suffix .tflite says TensorFlow Lite"),
         ("w.onnx", b"<!DOCTYPE html>", "looks like HTML"),
-        (
-            "w.h5",
-            b"\x89HDF\r\n\x1a\n",
-            "looks like HDF5, as Keras writes it: save its arrays with numpy.savez",
-        ),
-        ("w.keras", wf.zipped(wf.Member("metadata.json", b"{}")), "the suffix .keras says a Keras archive"),
         ("w.zip", wf.zipped(wf.Member("a.txt", b"x")), "a zip archive that neither PyTorch nor NumPy wrote"),
     ],
 )

@@ -41,6 +41,8 @@ SOURCES = (
     "tinyrnn.weights.npz",
     "tinyrnn.weights.shards",
     "tinyrnn.onnx.wire",
+    "tinyrnn.keras.archive",
+    "tinyrnn.keras.hdf5",
 )
 
 _PICKLE = "a pickle, which could run code and is never loaded"
@@ -48,7 +50,6 @@ _PICKLE = "a pickle, which could run code and is never loaded"
 # Other formats that people try, so that the error can name them.
 _FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the real file with `git lfs pull`",
-    b"\x89HDF": "HDF5, as Keras writes it: save its arrays with numpy.savez",
     b"\x93NUMPY": "a single NumPy array (.npy): save named arrays with numpy.savez",
     b"GGUF": "GGUF",
     b"\x1f\x8b": "gzip: unpack it first",
@@ -56,7 +57,6 @@ _FOREIGN = {
 }
 # The same by suffix, where the content tells too little.
 _FOREIGN_SUFFIXES = {
-    ".keras": "a Keras archive: save its arrays with numpy.savez",
     ".pickle": _PICKLE,
     ".pkl": _PICKLE,
     ".tflite": "TensorFlow Lite",
@@ -64,7 +64,9 @@ _FOREIGN_SUFFIXES = {
 
 
 def load_weights(path: Readable, key: str | None = None) -> dict[str, Array]:
-    """Read the named tensors of a `.pt`, `.pth`, `.safetensors` or `.npz` file. No code in it is ever run.
+    """Read the named tensors of a `.pt`, `.pth`, `.safetensors`, `.npz`, `.onnx`, `.keras` or `.h5` file.
+
+    No code in it is ever run.
 
     Parameters
     ----------

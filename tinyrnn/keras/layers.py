@@ -1,0 +1,541 @@
+"""Keras' layers as layers of tinyrnn: `LAYERS` has a line for each.
+
+A function takes a `Call` and returns a `Seen`, or a list of what the layer returns. Layers that are models,
+and `TimeDistributed`, are in `build`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tinyrnn import activations, ops
+from tinyrnn.attention import AdditiveAttention, DotProductAttention
+from tinyrnn.keras.config import Unfit
+from tinyrnn.keras.recurrent import bidirectional, plain
+from tinyrnn.keras.symbols import Call, Retry, Seen, place_of, reframed, same_time, weighted
+from tinyrnn.keras.windows import conv, depthwise, global_pool, pool, separable, zero_padding
+from tinyrnn.layers import BatchNorm1d, BatchNorm2d, Embedding, GroupNorm, LayerNorm, Linear, Softmax
+from tinyrnn.ops import concat
+from tinyrnn.temporal import LastStep, MaxOverTime, Repeat, SumOverTime
+from tinyrnn.values import Input, Value, applied
+from tinyrnn.weights.spec import shown
+
+Outcome = Seen | list[Seen]
+
+
+def same(call: Call) -> Seen:
+    """A layer that changes nothing outside training."""
+    return call.x
+
+
+def masking(call: Call) -> Seen:
+    """Masking: the steps that it marks are those beyond the lengths of a call."""
+    return replace(call.x, masked=call.entry.name)
+
+
+# ---- products, norms -----------------------------------------------------------------------------------
+
+
+def dense(call: Call) -> Seen:
+    x = call.x
+    if not x.shape:
+        raise Unfit("reads indices, expected numbers")
+    units = call.whole("units")
+    kernel = call.array("kernel", (x.shape[-1], units))
+    bias = call.array("bias", (units,)) if call.get("use_bias", True) else None
+    return call.activated(call.dense(x, kernel, bias))
+
+
+def embedding(call: Call) -> Seen:
+    x = call.x
+    if not isinstance(x.value, Input):
+        raise Unfit("reads what a layer wrote, expected an input of the net")
+    if call.builder.kinds.get(x.value.label) != "index":
+        raise Retry("index", str(x.value.label))
+    table = call.array("embeddings", (call.whole("input_dim"), call.whole("output_dim")))
+    value = call.put("", lambda: weighted(Embedding(*table.shape), weight=table), x.value)
+    masked = call.entry.name if call.get("mask_zero", False) else ""
+    return x.new(value, masked=masked)
+
+
+def batch_norm(call: Call) -> Seen:
+    x = call.x
+    if place_of(call, call.get("axis", -1), x) != -1:
+        raise Unfit(f"axis is {call.get('axis')!r}, expected the last one, -1")
+    size = x.shape[-1]
+    ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)
+    tensors = {
+        "weight": call.array("gamma", (size,)) if call.get("scale", True) else ones,
+        "bias": call.array("beta", (size,)) if call.get("center", True) else zeros,
+        "running_mean": call.array("moving_mean", (size,)),
+        "running_var": call.array("moving_variance", (size,)),
+    }
+    kind: Any = BatchNorm2d if len(x.shape) == 3 else BatchNorm1d
+    layer = lambda: weighted(kind(size, eps=call.number("epsilon", 1e-3)), **tensors).eval()  # noqa: E731
+    return x.in_channels(call.put("", layer, x.channels()), x.shape)
+
+
+def _scales(call: Call, shape: tuple[int, ...]) -> dict[str, Any]:
+    found = {}
+    for name, key, fill in (("weight", "scale", 1.0), ("bias", "center", 0.0)):
+        theirs = {"weight": "gamma", "bias": "beta"}[name]
+        found[name] = call.array(theirs, shape) if call.get(key, True) else np.full(shape, fill, np.float32)
+    return found
+
+
+def layer_norm(call: Call) -> Seen:
+    x = call.x
+    axes = call.get("axis", -1)
+    places = sorted(place_of(call, one, x) for one in (axes if isinstance(axes, list) else [axes]))
+    if places != list(range(-len(places), 0)) or len(places) > 2:
+        raise Unfit(f"axis is {axes!r}, expected the last one or two axes of a frame")
+    call.refuse("rms_scaling", False)
+    shape = x.shape[-len(places) :]
+    eps = call.number("epsilon", 1e-3)
+    layer = lambda: weighted(LayerNorm(shape, eps), **_scales(call, shape))  # noqa: E731
+    return x.new(call.put("", layer, x.last()))
+
+
+def group_norm(call: Call) -> Seen:
+    x = call.x
+    if place_of(call, call.get("axis", -1), x) != -1 or x.timed:
+        raise Unfit("normalises over the steps or over another axis than the last one")
+    size, groups = x.shape[-1], call.get("groups", 32)
+    groups = size if groups == -1 else call.whole("groups", 32)
+    eps = call.number("epsilon", 1e-3)
+    layer = lambda: weighted(GroupNorm(groups, size, eps), **_scales(call, (size,)))  # noqa: E731
+    return x.in_channels(call.put("", layer, x.channels()), x.shape)
+
+
+def unit_norm(call: Call) -> Seen:
+    x = call.x
+    axes = call.get("axis", -1)
+    places = tuple(place_of(call, one, x) for one in (axes if isinstance(axes, list) else [axes]))
+    if 0 in places:
+        raise Unfit("normalises over the steps, expected axes of a frame")
+    value = x.last()
+    return x.new(value / applied(activations.Clip(1e-12), (value.norm(places, True),)))
+
+
+def rescaling(call: Call) -> Seen:
+    scale, offset = call.number("scale"), call.number("offset", 0.0)
+    return call.x.mapped(activations.Scale(scale, offset))
+
+
+# ---- activations -----------------------------------------------------------------------------------------
+
+
+def activation(call: Call) -> Seen:
+    return call.activated(call.x)
+
+
+def relu(call: Call) -> Seen:
+    most, threshold = call.get("max_value"), call.number("threshold", 0.0)
+    slope = call.get("negative_slope", call.get("alpha", 0.0))
+    if threshold != 0.0:
+        raise Unfit(f"threshold is {threshold}, expected 0")
+    layer: Any = activations.LeakyReLU(float(slope)) if slope else activations.ReLU()
+    y = call.x.mapped(layer)
+    return y if most is None else y.mapped(activations.Clip(None, call.number("max_value")))
+
+
+def leaky_relu(call: Call) -> Seen:
+    key = "negative_slope" if "negative_slope" in call.entry.config else "alpha"
+    return call.x.mapped(activations.LeakyReLU(call.number(key, 0.3)))
+
+
+def elu(call: Call) -> Seen:
+    return call.x.mapped(activations.ELU(call.number("alpha", 1.0)))
+
+
+def prelu(call: Call) -> Seen:
+    """PReLU: ``max(x, 0) + alpha * min(x, 0)``, with numbers of its own for each place of a frame."""
+    x = call.x
+    alpha = call.array("alpha")
+    if x.timed:
+        if alpha.shape[:1] != (1,):
+            raise Unfit("has numbers for each step, expected shared_axes with 1, the steps")
+        alpha = alpha[0]
+    value = x.last()
+    if alpha.ndim != len(x.shape):
+        raise Unfit(f"alpha has shape {alpha.shape}, but reads frames of shape {x.shape}")
+    one = reframed(value.mean() * 0.0 + 1.0, (1,))
+    flat = call.put("", lambda: weighted(Linear(1, alpha.size, bias=False), weight=alpha.reshape(-1, 1)), one)
+    below = applied(activations.Clip(None, 0.0), (value,)) * reframed(flat, alpha.shape)
+    return x.new(applied(activations.ReLU(), (value,)) + below, x.shape)
+
+
+def softmax(call: Call) -> Seen:
+    x = call.x
+    place = place_of(call, call.get("axis", -1), x)
+    if place == 0:
+        call.builder.heeds(x)
+        less = x.value - applied(MaxOverTime(), (x.value,))
+        powers = applied(activations.Exp(), (less,))
+        return replace(x, value=powers / applied(SumOverTime(), (powers,)))
+    value = x.last()
+    if place == -1:
+        return x.new(applied(Softmax(-1), (value,)))
+    return x.new(applied(Softmax(-1), (value.transpose(place, -1),)).transpose(place, -1))
+
+
+# ---- shapes ------------------------------------------------------------------------------------------------
+
+
+def flatten(call: Call) -> Seen:
+    call.refuse("data_format", "channels_last", None)
+    call.builder.drops(call.x)
+    return call.x.flat()
+
+
+def reshape(call: Call) -> Seen:
+    x = call.x
+    target = call.get("target_shape")
+    if not isinstance(target, list) or not all(isinstance(n, int) and -1 <= n <= 2**28 for n in target):
+        raise Unfit(f"target_shape is {shown(repr(target), 60)}, expected a list of integers")
+    frame, numbers = tuple(target[1:]), math.prod(x.shape)
+    keeps = target and (target[0] in (-1, x.steps) and target[0] is not None)
+    fits = math.prod(frame) == numbers or (-1 in frame and target[:1] != [-1])
+    if x.timed and keeps and frame and fits:
+        return x.new(reframed(x.last(), _filled(frame, numbers)))
+    call.builder.drops(x)
+    flat = x.flat()
+    return flat.new(reframed(flat.value, _filled(target, flat.shape[0])))
+
+
+def _filled(shape: Sequence[int], numbers: int) -> tuple[int, ...]:
+    """A shape with its -1 worked out."""
+    given = math.prod(one for one in shape if one != -1)
+    found = tuple(numbers // given if one == -1 and given else one for one in shape)
+    if shape.count(-1) > 1 or math.prod(found) != numbers:
+        raise Unfit(f"gives {numbers} numbers the shape {tuple(shape)}, expected as many")
+    return found
+
+
+def permute(call: Call) -> Seen:
+    x = call.x
+    dims = call.get("dims")
+    if not isinstance(dims, list) or sorted(map(str, dims)) != sorted(map(str, range(1, x.rank))):
+        raise Unfit(f"dims is {shown(repr(dims), 60)}, expected each of 1 .. {x.rank - 1} once")
+    if x.timed and dims[0] == 1:
+        value = x.last()
+        order = [dim - x.rank for dim in dims[1:]]
+        return x.new(value.permute(*order) if len(order) > 1 else value)
+    if x.timed:
+        call.builder.drops(x)
+        assert x.steps is not None or x.flat()
+        x = Seen(reframed(x.flat().value, (x.steps or 0, *x.shape)), (x.steps or 0, *x.shape))
+    order = [dim - x.rank for dim in dims]
+    value = x.last()
+    return x.new(value.permute(*order) if len(order) > 1 else value)
+
+
+def repeat(call: Call) -> Seen:
+    """RepeatVector: at each step of an input that has as many."""
+    x, count = call.x, call.whole("n")
+    if x.timed or len(x.shape) != 1:
+        raise Unfit(f"reads frames of shape {x.shape}, expected one frame of one axis for a row")
+    like = call.builder.with_steps(count)
+    return Seen(Repeat()(x.last(), like), x.shape, True, count)
+
+
+# ---- merges ------------------------------------------------------------------------------------------------
+
+
+def together(call: Call) -> list[Seen]:
+    """The values that a layer merges."""
+    if not call.given:
+        raise Unfit("reads no values, expected some")
+    same_time(call.given)
+    if not any(one.timed for one in call.given):
+        return call.given
+    found = []
+    for one in call.given:
+        if not one.timed and len(one.shape) > 1 and one.shape[0] == 1:  # one step, which meets each
+            one = one.alone(reframed(one.last(), one.shape[1:]))
+        found.append(one)
+    return found
+
+
+def merged(xs: Sequence[Seen], value: Value, shape: Sequence[int] | None = None) -> Seen:
+    """A value made of several ones."""
+    like = next((one for one in xs if one.timed), xs[0])
+    steps = next((one.steps for one in xs if one.timed and one.steps is not None), None)
+    masked = next((one.masked for one in xs if one.masked), "")
+    return like.new(value, shape, steps=steps, masked=masked)
+
+
+def of_all(kind: Callable[[], Any]) -> Callable[[Call], Seen]:
+    """An operation of two values, for any number of them."""
+
+    def done(call: Call) -> Seen:
+        xs = together(call)
+        value = xs[0].last()
+        for one in xs[1:]:
+            value = applied(kind(), (value, one.last()))
+        return merged(xs, value)
+
+    return done
+
+
+def subtract(call: Call) -> Seen:
+    xs = together(call)
+    if len(xs) != 2:
+        raise Unfit(f"reads {len(xs)} values, expected 2")
+    return merged(xs, xs[0].last() - xs[1].last())
+
+
+def average(call: Call) -> Seen:
+    y = of_all(ops.Add)(call)
+    return y.mapped(activations.Scale(1 / len(call.given)))
+
+
+def concatenate(call: Call) -> Seen:
+    xs = together(call)
+    axis = call.get("axis", -1)
+    places = {place_of(call, axis, one) for one in xs}
+    if len(places) > 1 or 0 in places or len({one.timed for one in xs}) > 1:
+        raise Unfit(f"axis is {axis!r}, the steps or another axis for each value, expected one of a frame")
+    return merged(xs, concat([one.last() for one in xs], places.pop()))
+
+
+def dot(call: Call) -> Seen:
+    xs = together(call)
+    axes = call.get("axes")
+    pair = axes if isinstance(axes, list) else [axes, axes]
+    if len(xs) != 2 or any(one.timed or len(one.shape) != 1 for one in xs) or len(pair) != 2:
+        raise Unfit("multiplies other values than two vectors for each row")
+    if any(one not in (1, -1) for one in pair):
+        raise Unfit(f"axes is {axes!r}, expected 1 or -1")
+    a, b = (one.last() for one in xs)
+    if call.get("normalize", False):
+        a, b = (one / applied(activations.Clip(1e-12), (one.norm(-1, True),)) for one in (a, b))
+    return xs[0].new((a * b).sum(-1, True))
+
+
+# ---- attention ---------------------------------------------------------------------------------------------
+
+
+def _parts(call: Call) -> tuple[Seen, Seen, Seen]:
+    """The query, the keys and the values."""
+    given = call.given
+    if call.entry.kind == "MultiHeadAttention":
+        query, value, key = given[0], given[1], given[2] if len(given) > 2 else given[1]
+    else:
+        query, value, key = given[0], given[1], given[2] if len(given) > 2 else given[1]
+    for one in (query, value, key):
+        if one.whole().backwards or len(one.shape) > 1 + (not one.timed):
+            raise Unfit("reads sequences from their end or frames of several axes, expected rows of numbers")
+        call.builder.heeds(one)
+    if not key.timed or not value.timed:
+        raise Unfit("reads keys without steps, expected a sequence")
+    same_time([key, value])
+    if call.kwargs.get("attention_mask") is not None or call.kwargs.get("return_attention_scores"):
+        raise Unfit("reads a mask or returns the scores, expected neither")
+    return query, key, value
+
+
+def attention(call: Call) -> Seen:
+    """Attention and AdditiveAttention."""
+    if len(call.given) not in (2, 3):
+        raise Unfit(f"reads {len(call.given)} values, expected query, value and key")
+    query, key, value = _parts(call)
+    size = query.shape[-1]
+    causal = bool(call.kwargs.get("use_causal_mask") or call.get("causal", False))
+    q, k, v = query.last(), key.last(), value.last()
+    additive = call.entry.kind == "AdditiveAttention"
+    with_scale = call.get("use_scale", additive)
+    if not additive and call.get("score_mode", "dot") == "dot":
+        scale = float(call.array("scale", ())) if with_scale else 1.0
+        return query.new(DotProductAttention(size, 1, scale, causal)(q, k, v), masked=query.masked)
+    if causal:
+        raise Unfit("is causal and adds the query to the keys, which no layer does")
+    weight = np.ones(size, np.float32)
+    if additive:
+        weight = call.array("scale", (size,)) if with_scale else weight
+    else:
+        weight = weight * call.array("concat_score_weight", ())
+        if with_scale:
+            both = activations.Scale(float(call.array("scale", ())))
+            q, k = applied(both, (q,)), applied(both, (k,))
+    y = call.put("", lambda: weighted(AdditiveAttention(size), weight=weight), q, k, v)
+    return query.new(y, masked=query.masked)
+
+
+def heads(call: Call) -> Seen:
+    """MultiHeadAttention."""
+    if len(call.given) not in (2, 3):
+        raise Unfit(f"reads {len(call.given)} values, expected query, value and key")
+    query, key, value = _parts(call)
+    count, size = call.whole("num_heads"), call.whole("key_dim")
+    values = call.whole("value_dim", size) if call.get("value_dim") is not None else size
+    call.refuse("output_shape", None)
+    call.refuse("flash_attention", None, False)
+    with_bias = call.get("use_bias", True)
+
+    def projected(x: Seen, name: str, width: int) -> Value:
+        kernel = call.array("kernel", (x.shape[-1], count, width), f"{name}/")
+        bias = call.array("bias", (count, width), f"{name}/").reshape(-1) if with_bias else None
+        return call.dense(x, kernel.reshape(x.shape[-1], -1), bias, name).value
+
+    q, k = projected(query, "query_dense", size), projected(key, "key_dense", size)
+    v = projected(value, "value_dense", values)
+    causal = bool(call.kwargs.get("use_causal_mask"))
+    y = query.new(DotProductAttention(count * size, count, None, causal)(q, k, v), masked=query.masked)
+    kernel = call.array("kernel", (count, values, query.shape[-1]), "output_dense/")
+    bias = call.array("bias", (query.shape[-1],), "output_dense/") if with_bias else None
+    return call.dense(y, kernel.reshape(-1, query.shape[-1]), bias, "output_dense")
+
+
+# ---- operations of Keras 3 ------------------------------------------------------------------------------
+
+
+def arithmetic(kind: type[Any]) -> Callable[[Call], Seen]:
+    """An operation of two values, or of a value and a number."""
+
+    def done(call: Call) -> Seen:
+        given = [*call.args, *call.kwargs.values()]
+        if len(given) != 2 or not all(isinstance(one, (Seen, int, float)) for one in given):
+            raise Unfit("reads other things than two values, or a value and a number")
+        xs = [one for one in given if isinstance(one, Seen)]
+        same_time(xs)
+        if len({one.rank for one in xs}) > 1:
+            raise Unfit("reads values of different numbers of axes, expected equal ones")
+        pair = [one.last() if isinstance(one, Seen) else one for one in given]
+        return merged(xs, ops._operands(kind(), pair))
+
+    return done
+
+
+def of_each(make: Callable[[], Any]) -> Callable[[Call], Seen]:
+    return lambda call: call.x.mapped(make())
+
+
+def item(call: Call) -> Seen:
+    """A part of a value: ``x[:, -1]``, ``x[..., 2:5]``."""
+    x = call.x
+    key = call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
+    key = list(key) if isinstance(key, (list, tuple)) else [key]
+    if key.count(...) > 1 or len(key) - key.count(...) > x.rank:
+        raise Unfit("takes parts of more axes than there are")
+    if ... in key:
+        i = key.index(...)
+        key[i : i + 1] = [slice(None, None, None)] * (x.rank - len(key) + 1)
+    key += [slice(None, None, None)] * (x.rank - len(key))
+    whole = slice(None, None, None)
+    if key[0] != whole:
+        raise Unfit("takes some rows of the batch, which a net keeps apart")
+    if x.timed and key[1] != whole:
+        if key[1] != -1 or x.backwards:
+            raise Unfit(f"takes the steps {key[1]!r}, expected the last one, -1, or all of them")
+        call.builder.heeds(replace(x, masked=""))
+        x = x.alone(applied(LastStep(), (x.last(),)))
+        key = [key[0], *key[2:]]
+        if call.given[0].masked:
+            raise Unfit("takes the last step, whatever a mask says, expected no mask")
+    else:
+        key = [key[0], *key[1 + x.timed :]]
+    value = x.last()
+    for place, part in zip(range(-len(x.shape), 0), key[1:], strict=True):
+        if part == whole:
+            continue
+        if isinstance(part, int) or not isinstance(part, slice) or part.step not in (None, 1):
+            raise Unfit(f"takes {part!r} of an axis of a frame, expected a slice without a step")
+        start, stop, _ = part.indices(value.frame[place])
+        value = applied(ops.Slice(start, stop - start, place), (value,))
+    return x.new(value)
+
+
+# ---- the list ------------------------------------------------------------------------------------------
+
+LAYERS: dict[str, Callable[[Call], Any]] = {
+    "Activation": activation,
+    "ActivityRegularization": same,
+    "Add": of_all(ops.Add),
+    "AdditiveAttention": attention,
+    "AlphaDropout": same,
+    "Attention": attention,
+    "Average": average,
+    "AveragePooling1D": pool,
+    "AveragePooling2D": pool,
+    "BatchNormalization": batch_norm,
+    "BatchNormalizationV1": batch_norm,
+    "BatchNormalizationV2": batch_norm,
+    "Bidirectional": bidirectional,
+    "Concatenate": concatenate,
+    "Conv1D": conv,
+    "Conv2D": conv,
+    "CuDNNGRU": plain,
+    "CuDNNLSTM": plain,
+    "Dense": dense,
+    "DepthwiseConv1D": depthwise,
+    "DepthwiseConv2D": depthwise,
+    "Dot": dot,
+    "Dropout": same,
+    "ELU": elu,
+    "Embedding": embedding,
+    "Flatten": flatten,
+    "GRU": plain,
+    "GRUV1": plain,
+    "GaussianDropout": same,
+    "GaussianNoise": same,
+    "GlobalAveragePooling1D": global_pool,
+    "GlobalAveragePooling2D": global_pool,
+    "GlobalMaxPooling1D": global_pool,
+    "GlobalMaxPooling2D": global_pool,
+    "GroupNormalization": group_norm,
+    "Identity": same,
+    "LSTM": plain,
+    "LSTMV1": plain,
+    "LayerNormalization": layer_norm,
+    "LeakyReLU": leaky_relu,
+    "Masking": masking,
+    "MaxPooling1D": pool,
+    "MaxPooling2D": pool,
+    "Maximum": of_all(ops.Maximum),
+    "Minimum": of_all(ops.Minimum),
+    "MultiHeadAttention": heads,
+    "Multiply": of_all(ops.Multiply),
+    "PReLU": prelu,
+    "Permute": permute,
+    "RNN": plain,
+    "ReLU": relu,
+    "RepeatVector": repeat,
+    "Rescaling": rescaling,
+    "Reshape": reshape,
+    "SeparableConv1D": separable,
+    "SeparableConv2D": separable,
+    "SimpleRNN": plain,
+    "Softmax": softmax,
+    "SpatialDropout1D": same,
+    "SpatialDropout2D": same,
+    "Subtract": subtract,
+    "UnitNormalization": unit_norm,
+    "ZeroPadding1D": zero_padding,
+    "ZeroPadding2D": zero_padding,
+}
+
+OPERATIONS: dict[str, Callable[[Call], Any]] = {
+    "Abs": of_each(activations.Abs),
+    "Absolute": of_each(activations.Abs),
+    "Add": arithmetic(ops.Add),
+    "Divide": arithmetic(ops.Divide),
+    "Exp": of_each(activations.Exp),
+    "GetItem": item,
+    "Log": of_each(activations.Log),
+    "Maximum": arithmetic(ops.Maximum),
+    "Minimum": arithmetic(ops.Minimum),
+    "Multiply": arithmetic(ops.Multiply),
+    "Negative": of_each(activations.Neg),
+    "Relu": of_each(activations.ReLU),
+    "Sigmoid": of_each(activations.Sigmoid),
+    "Sqrt": of_each(activations.Sqrt),
+    "Subtract": arithmetic(ops.Subtract),
+    "Tanh": of_each(activations.Tanh),
+    "TrueDivide": arithmetic(ops.Divide),
+}

@@ -1,0 +1,287 @@
+"""Values of a Keras model: a value of tinyrnn, and how its axes lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tinyrnn.frames import Permute
+from tinyrnn.keras.config import Entry, Unfit
+from tinyrnn.layers import Linear
+from tinyrnn.temporal import LastStep, TimeUnfold
+from tinyrnn.values import Rate, Value, applied
+from tinyrnn.weights.spec import Array
+
+
+class Retry(Exception):
+    """The walk learned something of an input: begin again with it."""
+
+    def __init__(self, what: str, *names: str) -> None:
+        super().__init__(what)
+        self.what, self.names = what, names
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A value of a Keras model.
+
+    Attributes
+    ----------
+    value : Value
+    shape : tuple of int
+        The axes behind batch and time, as Keras has them: channels last.
+    timed : bool
+        True if Keras' axis 1 is time.
+    steps : int, optional
+        The size of that axis, if the file fixes it.
+    first : bool
+        True if the channels are the first axis of the value's frame.
+    backwards : bool
+        True if Keras has the steps from the last to the first.
+    padding : (int, int)
+        Steps of zeros around the sequence that Keras has and the value has not.
+    masked : str
+        The name of the layer that masks steps; "" if none does.
+    """
+
+    value: Value
+    shape: tuple[int, ...]
+    timed: bool = False
+    steps: int | None = None
+    first: bool = False
+    backwards: bool = False
+    padding: tuple[int, int] = (0, 0)
+    masked: str = ""
+
+    @property
+    def rank(self) -> int:
+        """The axes that Keras counts, the batch included."""
+        return 1 + self.timed + len(self.shape)
+
+    def last(self) -> Value:
+        """The value with channels last."""
+        return turned(self.value, False) if self.first else self.value
+
+    def channels(self) -> Value:
+        """The value with channels first."""
+        return self.value if self.first or len(self.shape) < 2 else turned(self.value, True)
+
+    def mapped(self, function: Callable[..., Any]) -> Seen:
+        """Each number for itself."""
+        return replace(self.whole(), value=function(self.value))
+
+    def whole(self) -> Seen:
+        """Itself, if no padding waits for a window."""
+        if self.padding != (0, 0):
+            raise Unfit("reads steps of padding, which only a convolution or a pool over time does")
+        return self
+
+    def new(self, value: Value, shape: Sequence[int] | None = None, **changes: Any) -> Seen:
+        """Another value on the same axes before the frame, channels last."""
+        given = value.frame if shape is None else tuple(shape)
+        return replace(self.whole(), value=value, shape=given, **{"first": False, **changes})
+
+    def in_channels(self, value: Value, shape: tuple[int, ...]) -> Seen:
+        """Another value with the channels first; ``shape`` has them last."""
+        return replace(self.whole(), value=value, shape=shape, first=len(shape) > 1)
+
+    def replaced_steps(self, value: Value, steps: int | None, shape: tuple[int, ...] | None = None) -> Seen:
+        """Another value with so many steps: the padding is gone. With a shape the channels are first."""
+        given = value.frame if shape is None else shape
+        return replace(
+            self, value=value, shape=given, steps=steps, first=shape is not None, padding=(0, 0), masked=""
+        )
+
+    def padded_by(
+        self, value: Value, shape: tuple[int, ...], steps: int | None, padding: tuple[int, int]
+    ) -> Seen:
+        """A value with zeros around it, the channels first."""
+        return replace(
+            self, value=value, shape=shape, steps=steps, padding=padding, first=len(shape) > 1, masked=""
+        )
+
+    def alone(self, value: Value, shape: Sequence[int] | None = None) -> Seen:
+        """A value that has no axis of time."""
+        return Seen(value, value.frame if shape is None else tuple(shape))
+
+    def flat(self) -> Seen:
+        """All numbers of a row as one frame; the number of steps must be known."""
+        self.whole()
+        if not self.timed:
+            return Seen(
+                self.last().flatten() if len(self.shape) > 1 else self.last(), (math.prod(self.shape),)
+            )
+        if self.steps is None:
+            raise Unfit("puts the steps into a frame, but the file leaves their number open")
+        if self.backwards:
+            raise Unfit("puts the steps into a frame from the last to the first, expected their own order")
+        row = self.last() if len(self.shape) == 1 else self.last().flatten()
+        window = applied(LastStep(), (applied(TimeUnfold(self.steps, self.steps), (row,)),))
+        return Seen(window.transpose(-1, -2).flatten(), (self.steps * math.prod(self.shape),))
+
+
+def turned(value: Value, first: bool) -> Value:
+    """Channels to the front of a frame, or back to its end."""
+    order = {2: ((-1, -2),) * 2, 3: ((-2, -1, -3), (-1, -3, -2))}[len(value.frame)][first]
+    layer = value.layer
+    if isinstance(layer, Permute) and len(layer.dims) == len(order):
+        back = {2: (-1, -2), 3: ((-1, -3, -2), (-2, -1, -3))[first]}[len(order)]
+        if tuple(layer.dims) == back:
+            return value.reads[0]
+    return value.permute(*order)
+
+
+def reframed(value: Value, frame: Sequence[int]) -> Value:
+    """A value with frames of another shape."""
+    wanted = tuple(frame)
+    if value.frame == wanted:
+        return value
+    if not 1 <= len(wanted) <= 3:
+        raise Unfit(f"has frames of shape {wanted}, expected one to three axes beside batch and time")
+    return value.reshape(*wanted)
+
+
+def weighted(layer: Any, **tensors: Array) -> Any:
+    """A layer with these weights."""
+    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
+    return layer
+
+
+def same_time(values: Sequence[Seen]) -> None:
+    """Check that values may meet, and learn that their inputs have the same steps."""
+    timed = [one for one in values if one.timed]
+    for one in values:
+        one.whole()
+    if len({one.backwards for one in timed}) > 1:
+        raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
+    times = {Rate.named(one.value.time).time for one in timed if one.value.time is not None}
+    if len(times) > 1:
+        raise Retry("time", *sorted(times))
+
+
+@dataclass
+class Call:
+    """One call of a layer: what it reads, its configuration and its weights.
+
+    Attributes
+    ----------
+    entry : Entry
+    given : list of Seen
+        The values among the arguments, in order.
+    args, kwargs
+        The arguments as the file has them, values as `Seen`.
+    builder : Builder
+    path : str
+        The layer's place among the weights.
+    """
+
+    entry: Entry
+    given: list[Seen]
+    args: list[Any]
+    kwargs: dict[str, Any]
+    builder: Any
+    path: str
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.entry.get(key, default)
+
+    def whole(self, key: str, default: int | None = None, least: int = 1) -> int:
+        """A number of the configuration."""
+        value = self.get(key, default)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 2**28:
+            raise Unfit(f"{key} is {value!r}, expected an integer from {least} on")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.get(key, default)
+        if isinstance(value, dict) and "value" in (value.get("config") or {}):  # an array of one number
+            value = value["config"]["value"]
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise Unfit(f"{key} is {value!r}, expected a number")
+        return float(value)
+
+    def refuse(self, key: str, *expected: Any) -> None:
+        """Raise an error if an argument has another value than these, of which the first is the default."""
+        value = self.get(key, expected[0])
+        if value not in expected:
+            raise Unfit(f"{key} is {value!r}, expected {' or '.join(map(repr, expected))}")
+
+    @property
+    def x(self) -> Seen:
+        """The one value that it reads."""
+        if len(self.given) != 1:
+            raise Unfit(f"reads {len(self.given)} values, expected 1")
+        return self.given[0].whole()
+
+    @property
+    def padded(self) -> Seen:
+        """The one value that it reads, which may have steps of padding, and no mask behind it."""
+        if len(self.given) != 1:
+            raise Unfit(f"reads {len(self.given)} values, expected 1")
+        self.builder.drops(self.given[0])
+        return replace(self.given[0], masked="")
+
+    def array(self, name: str, shape: Sequence[int | None] | None = None, place: str = "") -> Array:
+        """A tensor of the layer, of a shape in which None stands for any size."""
+        found: Array = self.builder.tensor(f"{self.path}{place}", name)
+        if shape is not None:
+            sizes = zip(found.shape, shape, strict=False)
+            if len(found.shape) != len(shape) or any(b not in (None, a) for a, b in sizes):
+                wanted = ", ".join("any" if size is None else str(size) for size in shape)
+                raise Unfit(f"{name} has shape {found.shape}, expected ({wanted})")
+        return found
+
+    def made(self, key: str, make: Callable[[], Any]) -> Any:
+        """A layer of tinyrnn, made at the first call: later ones share its weights."""
+        layers = self.builder.layers
+        key = f"{self.path}{key}"
+        if key not in layers:
+            layers[key] = make()
+        return layers[key]
+
+    def put(self, key: str, make: Callable[[], Any], *given: Any) -> Value:
+        """The value of a layer with weights, under the layer's name."""
+        value: Value = self.made(key, make)(*given)
+        self.builder.name(value, self.entry.name, key)
+        return value
+
+    def activated(self, x: Seen, key: str = "activation") -> Seen:
+        """The activation of the layer."""
+        found: Seen = self.builder.activated(x, self.get(key))
+        return found
+
+    def dense(self, x: Seen, kernel: Array, bias: Array | None, key: str = "") -> Seen:
+        """A matrix (inputs, outputs) times the numbers along the last axis."""
+        inputs, outputs = kernel.shape
+        if x.shape[-1:] != (inputs,):
+            raise Unfit(f"kernel has shape {kernel.shape}, but reads frames of shape {x.shape}")
+        tensors = {"weight": kernel.T} if bias is None else {"weight": kernel.T, "bias": bias}
+        layer = lambda: weighted(Linear(inputs, outputs, bias=bias is not None), **tensors)  # noqa: E731
+        return x.new(self.put(key, layer, x.last()))
+
+
+def place_of(call: Call, axis: Any, x: Seen) -> int:
+    """An axis that Keras counts from the batch on: negative within the frame, or 0 for time.
+
+    Raises
+    ------
+    Unfit
+        If it is the batch, or none.
+    """
+    if isinstance(axis, (list, tuple)) and len(axis) == 1:
+        axis = axis[0]
+    if not isinstance(axis, int) or isinstance(axis, bool) or not -x.rank <= axis < x.rank:
+        raise Unfit(f"axis is {axis!r}, expected one of {x.rank} axes")
+    place = axis % x.rank
+    if place == 0:
+        raise Unfit("axis 0 is the batch, whose rows a net keeps apart")
+    if x.timed and place == 1:
+        return 0
+    return place - x.rank
