@@ -168,7 +168,8 @@ class Builder:
         if entry.kind == "TimeDistributed":
             return self.distributed(entry, given, args, kwargs, path)
         merges = len(args) == 1 and isinstance(args[0], list)  # a layer of several values, not an operation
-        table: Mapping[str, Callable[[Call], Any]] = OPERATIONS if entry.operation and not merges else LAYERS
+        operates = entry.operation or (entry.operation is None and entry.kind in OPERATIONS)
+        table: Mapping[str, Callable[[Call], Any]] = OPERATIONS if operates and not merges else LAYERS
         if entry.kind not in table:
             raise Unfit(
                 f"{shown(entry.kind)} is not known, and code in a file never runs: give a layer or function "

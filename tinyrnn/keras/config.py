@@ -47,8 +47,8 @@ class Entry:
         Its class.
     name : str
     config : dict
-    operation : bool
-        An operation of Keras 3, which is no layer and has no weights.
+    operation : bool or None
+        An operation of Keras 3, which is no layer and has no weights; None: perhaps, if its class is one.
     uses : list of Use
         Its calls in a functional model.
     shape : list, optional
@@ -58,7 +58,7 @@ class Entry:
     kind: str
     name: str
     config: dict[str, Any]
-    operation: bool = False
+    operation: bool | None = False
     registered: str | None = None
     uses: list[Use] = field(default_factory=list)
     shape: Any = None
@@ -97,7 +97,8 @@ def entry_of(given: Any) -> Entry:
     if not isinstance(name, str):
         raise Unfit(f"a layer of type {shown(kind)} has the name {shown(repr(name))}, expected a text")
     module = given.get("module")
-    is_operation = ".ops" in module if isinstance(module, str) else set(config) == {"name"}
+    # In HDF5 an operation has no module, and nothing but its name and its own arguments.
+    is_operation = ".ops" in module if isinstance(module, str) else None if set(config) == {"name"} else False
     registered = given.get("registered_name")
     own = isinstance(module, str) and not module.startswith("keras") and registered
     return Entry(kind, name, config, is_operation, registered if own else None, [], shape)

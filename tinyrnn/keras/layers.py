@@ -275,6 +275,8 @@ def of_all(kind: Callable[[], Any]) -> Callable[[Call], Seen]:
 
     def done(call: Call) -> Seen:
         xs = together(call)
+        if len(xs) < 2:
+            raise Unfit("reads 1 value, expected several")
         value = xs[0].last()
         for one in xs[1:]:
             value = applied(kind(), (value, one.last()))
