@@ -84,7 +84,10 @@ DEEP = "[" * 100_000
         ({}, "expected a mapping with class_name"),
         ({"class_name": "Mine", "config": {}}, "model of type Mine, whose code is not in the file"),
         (row(), "has no layers"),
-        (row({"class_name": "Lambda", "config": {"name": "f", "batch_input_shape": [None, 3]}}), r"layer f \(Lambda\).*never runs.*custom="),
+        (
+            row({"class_name": "Lambda", "config": {"name": "f", "batch_input_shape": [None, 3]}}),
+            r"layer f \(Lambda\).*never runs.*custom=",
+        ),
         (row(dense(), {"class_name": "ConvLSTM1D", "config": {"name": "c"}}), r"layer c \(ConvLSTM1D\)"),
         (row(dense(activation="mine")), r"layer d \(Dense\): the activation mine is not known"),
         (row(dense(activation=[1])), "expected a name"),
@@ -99,7 +102,12 @@ DEEP = "[" * 100_000
         (row(dense(batch_input_shape=[None, None, None])), "the sizes of its frames"),
         (row(dense(), dense()), "occurs twice"),
         (row(dense(), dense(name="e")), r"layer e \(Dense\): the file lacks its tensor kernel"),
-        (row({"class_name": "Bidirectional", "config": {"name": "b", "batch_input_shape": [None, None, 3]}}), "expected a mapping"),
+        (
+            row(
+                {"class_name": "Bidirectional", "config": {"name": "b", "batch_input_shape": [None, None, 3]}}
+            ),
+            "expected a mapping",
+        ),
         (row({"class_name": 3}), "expected a mapping"),
         (row({"class_name": "Dense"}), "has no config"),
         (

@@ -28,6 +28,7 @@ from tinyrnn.keras.config import (
     in_order,
     layers_of,
     ports,
+    without_masks,
 )
 from tinyrnn.keras.functions import FUNCTIONS, OVER_AXIS, name_of
 from tinyrnn.keras.layers import LAYERS, OPERATIONS
@@ -49,7 +50,7 @@ _WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, A
 # Layers that need steps: with one of them, an input of four axes or more has axis 1 as time.
 _NEEDS_TIME = (
     *("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "TimeDistributed", "CuDNNLSTM", "CuDNNGRU"),
-    *("LSTMV1", "GRUV1", "Masking"),
+    *("LSTMV1", "GRUV1", "Masking", "ConvLSTM1D", "ConvLSTM2D"),
 )
 
 
@@ -257,9 +258,10 @@ class Builder:
                 raise Unfit(f"reads {len(given)} values, expected {len(ins)}")
             known[Ref(ref.layer, 0, 0)] = given[i] if given is not None else self.input(first, model)
         outs = self.listed(ports(model.get("output_layers"), "output_layers"))
+        masks = without_masks(entries)
         begin = first_calls(entries, [ref for _, ref in outs])
         for entry, number in in_order(entries, begin, self.file.error):
-            if entry.kind == "InputLayer":
+            if entry.kind == "InputLayer" or (entry.name, number) in masks:
                 continue
             use = entry.uses[number]
 

@@ -214,6 +214,51 @@ def first_calls(entries: list[Entry], outs: Iterable[Ref]) -> dict[str, int]:
     return found
 
 
+# Operations by which Keras 3 writes into a model what becomes of masks.
+_OF_MASKS = (
+    *("All", "Any", "Cast", "Concatenate", "ConvertToTensor", "ExpandDims", "LogicalAnd", "LogicalOr"),
+    *("NotEqual", "OnesLike", "ZerosLike"),
+)
+
+
+def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
+    """Take the masks out of the calls of a model of Keras 3; returns the calls that compute them.
+
+    Raises
+    ------
+    Unfit
+        If a mask is another one than that of a Masking or an Embedding, which lengths stand for.
+    """
+    by_name = {entry.name: entry for entry in entries}
+    marked: list[tuple[Any, Any]] = []  # the values that are compared with a number, and the number
+    for entry in entries:
+        number = entry.get("mask_value", 0.0) if entry.kind == "Masking" else 0
+        if entry.kind == "Masking" or (entry.kind == "Embedding" and entry.get("mask_zero", False)):
+            marked += [(use.args[:1], number) for use in entry.uses]
+    left: list[tuple[Entry, Ref]] = []
+    for entry in entries:
+        for use in entry.uses:
+            if isinstance(use.kwargs.get("mask"), Ref):
+                left.append((entry, use.kwargs.pop("mask")))
+    found: set[tuple[str, int]] = set()
+    while left:
+        reader, ref = left.pop()
+        entry = by_name.get(ref.layer, reader)
+        known = entry.kind in _OF_MASKS and 0 <= ref.call < len(entry.uses) and entry is not reader
+        use = entry.uses[ref.call] if known else Use([], {})
+        if not known or (entry.kind == "NotEqual" and (use.args[:1], use.args[-1]) not in marked):
+            raise Unfit(
+                f"layer {shown(reader.name)}: reads a mask that the model computes, expected that of "
+                "a Masking or an Embedding: give lengths in place of it"
+            )
+        if (ref.layer, ref.call) in found:
+            continue
+        found.add((ref.layer, ref.call))
+        if entry.kind not in ("NotEqual", "OnesLike", "ZerosLike"):
+            left += [(reader, one) for one in use.refs()]
+    return found
+
+
 def in_order(
     entries: list[Entry], first: Mapping[str, int], error: Callable[[str], Exception]
 ) -> list[tuple[Entry, int]]:

@@ -252,6 +252,9 @@ def together(call: Call) -> list[Seen]:
     if not call.given:
         raise Unfit("reads no values, expected some")
     same_time(call.given)
+    if not all(one.masked for one in call.given):  # the steps count again
+        for one in call.given:
+            call.builder.drops(one)
     if not any(one.timed for one in call.given):
         return call.given
     found = []
@@ -266,7 +269,7 @@ def merged(xs: Sequence[Seen], value: Value, shape: Sequence[int] | None = None)
     """A value made of several ones."""
     like = next((one for one in xs if one.timed), xs[0])
     steps = next((one.steps for one in xs if one.timed and one.steps is not None), None)
-    masked = next((one.masked for one in xs if one.masked), "")
+    masked = xs[0].masked if all(one.masked for one in xs) else ""
     return like.new(value, shape, steps=steps, masked=masked)
 
 

@@ -215,8 +215,6 @@ def run_both(call: Call, value: Value, one: Way, other: Way) -> tuple[Run, Run]:
 
 def begins(call: Call) -> list[Value]:
     """The values that states begin with: all that a call reads beside its sequence."""
-    if call.kwargs.get("mask") is not None:
-        raise Unfit("reads a mask that the net computes, expected none: give lengths in place of it")
     for one in call.given[1:]:
         if one.timed:
             raise Unfit("a state begins with a sequence, expected one frame for each row")

@@ -1,0 +1,272 @@
+"""Whole models of Keras 3: random ones, masks, custom layers, streams, and what is refused."""
+
+from __future__ import annotations
+
+import random
+import warnings
+
+import numpy as np
+import pytest
+from keras_files import agrees, close, keras3, numbers, ours, randomised, run, saved
+
+import tinyrnn as tr
+
+keras = keras3()
+L = keras.layers
+B = 2
+
+
+def a_layer(rng: random.Random):
+    """A layer from sequences to sequences."""
+    units = rng.randrange(1, 9)
+    functions = {
+        "activation": rng.choice(["tanh", "relu", "softsign"]),
+        "recurrent_activation": rng.choice(["sigmoid", "hard_sigmoid"]),
+    }
+    back = {"go_backwards": rng.random() < 0.3}
+    return rng.choice(
+        [
+            lambda: [L.LSTM(units, return_sequences=True, use_bias=rng.random() < 0.7, **functions)],
+            lambda: [L.GRU(units, return_sequences=True, reset_after=rng.random() < 0.5, **functions)],
+            lambda: [L.SimpleRNN(units, return_sequences=True)],
+            lambda: [
+                L.GRU(units, return_sequences=True, **back),
+                L.LSTM(units, return_sequences=True, **back),
+            ],
+            lambda: [
+                L.Bidirectional(
+                    L.GRU(units, return_sequences=True, **functions),
+                    merge_mode=rng.choice(["sum", "mul", "ave", "concat"]),
+                )
+            ],
+            lambda: [L.RNN([L.LSTMCell(units), L.GRUCell(units + 1)], return_sequences=True)],
+            lambda: [
+                L.Conv1D(
+                    units,
+                    rng.randrange(1, 4),
+                    padding=rng.choice(["causal", "same"]),
+                    dilation_rate=rng.randrange(1, 3),
+                    activation="relu",
+                )
+            ],
+            lambda: [L.Dense(units, activation="tanh"), L.Dropout(0.3), L.LayerNormalization()],
+            lambda: [L.BatchNormalization(), L.LeakyReLU()],
+            lambda: [L.TimeDistributed(keras.Sequential([L.Dense(units), L.ReLU()]))],
+            lambda: [L.SeparableConv1D(units, 2, padding="same")],
+        ]
+    )()
+
+
+def an_end(rng: random.Random):
+    return rng.choice(
+        [
+            lambda: [L.Dense(3, activation="softmax")],
+            lambda: [L.LSTM(4), L.Dense(2)],
+            lambda: [L.Bidirectional(L.GRU(3))],
+            lambda: [L.GlobalAveragePooling1D(), L.BatchNormalization()],
+            lambda: [L.GlobalMaxPooling1D(), L.Dense(2, activation="sigmoid")],
+            lambda: [L.MaxPooling1D(2), L.Flatten(), L.Dense(3)],
+        ]
+    )()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_random_row_of_layers(seed, tmp_path):
+    rng = random.Random(seed)
+    features = rng.randrange(1, 7)
+    layers = [one for _ in range(rng.randrange(1, 5)) for one in a_layer(rng)] + an_end(rng)
+    model = randomised(keras.Sequential([keras.Input((8, features)), *layers]), seed)
+    agrees(model, numbers(B, 8, features, seed=seed), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_random_graph(seed, tmp_path):
+    rng = random.Random(1000 + seed)
+    values = [keras.Input((8, 3)), keras.Input((8, 5))]
+    inputs = list(values)
+    for _ in range(rng.randrange(2, 7)):
+        one, other = rng.choice(values), rng.choice(values)
+        kind = rng.randrange(5)
+        if kind == 0:
+            values.append(L.Concatenate()([one, other]))
+        elif kind == 1:
+            merge = rng.choice([L.Add, L.Multiply, L.Maximum, L.Average])
+            values.append(merge()([L.Dense(4)(one), L.GRU(4, return_sequences=True)(other)]))
+        elif kind == 2:
+            _, h = L.GRU(4, return_state=True)(one)
+            values.append(L.GRU(4, return_sequences=True)(other, initial_state=h))
+        elif kind == 3:
+            values.append(L.Attention()([L.Dense(4)(one), L.Dense(4)(other)]))
+        else:
+            values.append(L.Bidirectional(L.LSTM(2, return_sequences=True))(one))
+    outputs = [L.Dense(2)(values[-1]), L.LSTM(3)(values[-2] if len(values) > 3 else values[-1])]
+    both = L.Dense(1)(L.Concatenate()([L.GlobalAveragePooling1D()(one) for one in inputs]))
+    model = randomised(keras.Model(inputs, [*outputs, both]), seed)
+    agrees(model, [numbers(B, 8, 3, seed=seed), numbers(B, 8, 5, seed=seed + 1)], tmp_path)
+
+
+# ---- streams, training, quantising ------------------------------------------------------------------------
+
+
+def test_a_net_streams_saves_and_trains(tmp_path):
+    model = randomised(
+        keras.Sequential(
+            [
+                keras.Input((None, 5)),
+                L.Conv1D(6, 3, padding="causal", activation="relu", name="front"),
+                L.GRU(7, return_sequences=True, name="rnn"),
+                L.Dense(2, name="head"),
+            ]
+        )
+    )
+    net = tr.load(saved(model, tmp_path / "model.keras"))
+    x = numbers(9, B, 5)
+    y = net(x)
+    close(y, run(model, x.swapaxes(0, 1))[0])
+    stream = net.stream(batch=B)
+    assert np.array_equal(np.stack([stream.step(frame) for frame in x]), y)
+    assert {"front.weight", "rnn.weight_ih_l0", "head.bias"} <= net.state_dict().keys()
+    net.save(tmp_path / "net.safetensors")
+    assert np.array_equal(tr.load(tmp_path / "net.safetensors")(x), y)
+    trainer = net.train().trainer(tr.optim.Adam(net, lr=0.01), tr.MSELoss(), batch=B, steps=9)
+    losses = [trainer.step(x, np.zeros_like(y)) for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert np.abs(tr.quantize(net.eval(), "int8")(x)).max() > 0
+
+
+# ---- masks ------------------------------------------------------------------------------------------
+
+
+def masks(model):
+    """The same layers as a functional model, in which Keras 3 writes the masks down."""
+    x = keras.Input(model.inputs[0].shape[1:], dtype=model.inputs[0].dtype)
+    y = x
+    for layer in model.layers:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+@pytest.mark.parametrize("kind", ["Masking", "Embedding"])
+def test_masks_are_lengths(kind, tmp_path):
+    if kind == "Masking":
+        first, x = [keras.Input((None, 3)), L.Masking(-1.0)], numbers(B, 7, 3)
+        x[1, 4:] = -1.0
+    else:
+        first = [keras.Input((None,), dtype="int32"), L.Embedding(9, 4, mask_zero=True)]
+        x = np.random.default_rng(0).integers(1, 9, (B, 7))
+        x[1, 4:] = 0
+    layers = [L.Bidirectional(L.LSTM(3, return_sequences=True)), L.GRU(4, return_sequences=True)]
+    model = randomised(keras.Sequential([*first, *layers, L.Dropout(0.1), L.GlobalAveragePooling1D()]))
+    for one in (model, masks(model)):
+        for suffix in (".keras", ".h5"):
+            net = tr.load(saved(one, tmp_path / f"model{suffix}"))
+            close(ours(net, x, lengths=[7, 4])[0], run(model, x)[0])
+    last = randomised(keras.Sequential([*first, *layers, L.Bidirectional(L.LSTM(3)), L.Dense(2)]))
+    net = tr.load(saved(last, tmp_path / "model.keras"))
+    close(ours(net, x, lengths=[7, 4])[0], run(last, x)[0])
+
+
+def test_masks_of_a_graph(tmp_path):
+    x, i = keras.Input((None, 3)), keras.Input((None,), dtype="int32")
+    y = L.TimeDistributed(L.Dense(4))(L.Bidirectional(L.LSTM(2, return_sequences=True))(L.Masking(-1.0)(x)))
+    e = L.Concatenate()([L.Embedding(5, 4, mask_zero=True)(i), y])
+    y = L.Attention()([y, L.Add()([y, L.GRU(4, return_sequences=True)(e)])])
+    model = randomised(keras.Model([x, i], [L.GlobalAveragePooling1D()(y), L.GRU(3)(e)]))
+    given = [numbers(B, 7, 3), np.random.default_rng(0).integers(1, 5, (B, 7))]
+    given[0][1, 4:], given[1][1, 4:] = -1.0, 0
+    net = tr.load(saved(model, tmp_path / "model.keras"))
+    for one, other in zip(ours(net, given, lengths=[7, 4]), run(model, given), strict=True):
+        close(one, other)
+
+
+def test_a_mask_that_the_model_computes(tmp_path):
+    x = keras.Input((None, 3))
+    model = keras.Model(x, L.LSTM(3)(x, mask=keras.ops.any(keras.ops.not_equal(x, 5.0), axis=-1)))
+    with pytest.raises(tr.LoadError, match=r"layer lstm.*: reads a mask that the model computes"):
+        tr.load(saved(model, tmp_path / "model.keras"))
+
+
+def test_a_mask_that_lengths_cannot_say(tmp_path):
+    x = keras.Input((None, 3))
+    masked = L.Masking()(x)
+    with pytest.warns(UserWarning, match="does not support masking"):
+        model = keras.Model(x, [L.LSTM(3)(masked), L.GlobalMaxPooling1D()(masked)])
+    with pytest.raises(tr.LoadError, match=r"lengths cannot say both"):
+        tr.load(saved(model, tmp_path / "model.keras"))
+
+
+# ---- custom layers -----------------------------------------------------------------------------------------
+
+
+class Doubled(L.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+def test_a_layer_of_the_files_author(tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), Doubled(), L.LSTM(4)])
+    path = saved(model, tmp_path / "model.keras")
+    with pytest.raises(tr.LoadError, match=r"layer doubled \(Doubled\): Doubled is not known"):
+        tr.load(path)
+    x = numbers(B, 5, 3)
+    for custom in ({"Doubled": lambda x: 2 * x}, {"doubled": tr.Scale(2.0)}):
+        close(ours(tr.load(path, custom=custom), x)[0], run(model, x)[0])
+
+
+def test_an_activation_of_the_files_author(tmp_path):
+    mine = keras.saving.register_keras_serializable("mine")(squared)
+    model = keras.Sequential([keras.Input((None, 3)), L.Dense(4, activation=mine)])
+    path = saved(model, tmp_path / "model.keras")
+    with pytest.raises(tr.LoadError, match=r"the activation squared is not known"):
+        tr.load(path)
+    x = numbers(B, 5, 3)
+    close(ours(tr.load(path, custom={"squared": lambda x: x * x}), x)[0], run(model, x)[0])
+
+
+def squared(x):
+    return x * x
+
+
+def test_a_lambda_never_runs(tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), L.Lambda(lambda x: x), L.LSTM(4)])
+    with pytest.raises(tr.LoadError, match=r"Lambda is not known, and code in a file never runs"):
+        tr.load(saved(model, tmp_path / "model.keras"))
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        (lambda: [L.ConvLSTM1D(3, 2)], r"\(ConvLSTM1D\): ConvLSTM1D is not known"),
+        (lambda: [L.LSTM(3, activation="gelu")], "gelu is no function of a gate"),
+        (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True)], "from the last to the first"),
+        (lambda: [L.Conv1D(3, 2, strides=2, padding="same")], "depends on their number"),
+        (lambda: [L.LSTM(3), L.RepeatVector(4)], "repeats a frame 4 times"),
+    ],
+)
+def test_what_no_layer_does(layers, words, tmp_path):
+    rows = layers()
+    frame = (8, 3) if "ConvLSTM" in type(rows[0]).__name__ else (3,)
+    model = keras.Sequential([keras.Input((None, *frame)), *rows])
+    with pytest.raises(tr.LoadError, match=rf"model\.keras: .*{words}"):
+        tr.load(saved(model, tmp_path / "model.keras"))
+
+
+def test_a_shape_that_the_file_leaves_open(tmp_path):
+    model = randomised(keras.Sequential([keras.Input((6, 1)), L.Conv1D(3, 2), L.GRU(3)]))
+    net = tr.load(saved(model, tmp_path / "model.keras"), shapes={"no": (None, 3)})
+    close(ours(net, numbers(B, 6, 1))[0], run(model, numbers(B, 6, 1))[0])
+    with pytest.raises(TypeError):
+        tr.load(tmp_path / "model.keras", rate=1)
+
+
+def test_weights_alone(tmp_path):
+    model = randomised(keras.Sequential([keras.Input((None, 3)), L.LSTM(4)]))
+    path = tmp_path / "model.weights.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_weights(path)
+        first = model.get_weights()[0]
+    tensors = tr.load_weights(path)
+    assert np.array_equal(tensors["layers/lstm/cell/vars/0"], first)
+    with pytest.raises(tr.LoadError, match="weights but no architecture"):
+        tr.load(path)
