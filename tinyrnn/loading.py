@@ -38,7 +38,7 @@ def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
     **options
         For formats that leave something open. Files of `Net.save` take none, those of ONNX take ``states``,
         ``shapes`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see docs/onnx.md. Those of
-        Keras take ``custom`` and ``shapes``; see docs/keras.md.
+        Keras take ``custom``, ``shapes`` and ``architecture``; see docs/keras.md.
 
     Raises
     ------

@@ -270,3 +270,10 @@ def test_weights_alone(tmp_path):
     assert np.array_equal(tensors["layers/lstm/cell/vars/0"], first)
     with pytest.raises(tr.LoadError, match="weights but no architecture"):
         tr.load(path)
+    x = numbers(B, 6, 3)
+    text = model.to_json()
+    close(ours(tr.load(path, architecture=text), x)[0], run(model, x)[0])
+    with pytest.raises(tr.LoadError, match="architecture: is no JSON"):
+        tr.load(path, architecture="model.json")
+    with pytest.raises(tr.LoadError, match="an architecture of its own"):
+        tr.load(saved(model, tmp_path / "model.keras"), architecture=text)

@@ -32,7 +32,7 @@ from tinyrnn.keras.config import (
 )
 from tinyrnn.keras.functions import FUNCTIONS, OVER_AXIS, name_of
 from tinyrnn.keras.layers import LAYERS, OPERATIONS
-from tinyrnn.keras.model import Model
+from tinyrnn.keras.model import Model, major_of, parse
 from tinyrnn.keras.symbols import Call, Retry, Seen
 from tinyrnn.keras.variables import custom_names, in_file_order, parts_of, slots_of
 from tinyrnn.net import Net as AnyNet
@@ -473,6 +473,7 @@ def build_net(
     file: WeightsFile,
     custom: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
+    architecture: str | None = None,
 ) -> Net:
     """Build the net of a Keras file.
 
@@ -485,6 +486,8 @@ def build_net(
     shapes : mapping, optional
         The shapes of inputs, by name, where the file leaves frames open: the batch first, then the steps,
         None for what varies.
+    architecture : str, optional
+        What `model.to_json()` of Keras wrote, for a file of weights alone.
 
     Raises
     ------
@@ -492,10 +495,15 @@ def build_net(
         If the file is damaged, or a layer is no part of a net: the message names it and its class.
     """
     model: Model = file.net
+    if architecture is not None:
+        if model.config is not None:
+            raise file.error("has an architecture of its own, expected none beside: got architecture")
+        config = parse(architecture, file.error, "architecture")
+        model = model._replace(config=config, major=major_of(config.get("keras_version"), config))
     if model.config is None:
         raise file.error(
-            "holds weights but no architecture: save the whole model as .keras, or build the net and use "
-            "tinyrnn.load_weights(path)"
+            "holds weights but no architecture: save the whole model as .keras, give its JSON, "
+            "load(path, architecture=text), or build the net and use tinyrnn.load_weights(path)"
         )
     try:
         plan = Plan(model, file, shapes or {})
