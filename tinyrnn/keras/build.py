@@ -6,6 +6,7 @@ only further down, that one has indices or that two have as many steps, begins t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,7 +43,9 @@ from tinyrnn.weights.spec import Array, shown
 
 MOST_PASSES = 200
 MOST_CALLS = 20_000
-_CHECKPOINT = "_layer_checkpoint_dependencies/"  # "layers/" in archives of Keras 2
+# What archives of Keras 2 have in place of "layers/", and before the parts of a MultiHeadAttention.
+_CHECKPOINT = "_layer_checkpoint_dependencies/"
+_HEAD = re.compile(r"/((?:query|key|value|output)_dense)/")
 
 # What a layer or NumPy raises where a file asks for something that cannot be.
 _WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
@@ -429,10 +432,9 @@ def _tensor_names(
         if model.layers is None:
             for slot in slots:
                 name = f"{place}{slot.place}vars/{slot.number}"
-                old = name.replace("layers/", _CHECKPOINT)
-                found[f"{place}{slot.place}{slot.name}"] = (
-                    old if name not in weights and old in weights else name
-                )
+                others = (name.replace("layers/", _CHECKPOINT), _HEAD.sub(r"/_\1/", name))  # of Keras 2
+                name = next((one for one in (name, *others) if one in weights), name)
+                found[f"{place}{slot.place}{slot.name}"] = name
             continue
         names = model.layers.get(entry.name, ())
         if len(names) != len(slots):
