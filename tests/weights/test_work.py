@@ -1,6 +1,7 @@
 """Loading is linear in the file: calls, reads and additions are counted for files of several sizes."""
 
 import contextlib
+import gc
 import io
 import json
 import sys
@@ -146,6 +147,24 @@ def test_a_member_is_looked_up_with_one_read(tmp_path, monkeypatch):
     (tmp_path / "m.pt").write_bytes(wf.pt({"w": scalar()}, {str(i): ONE for i in range(500)}))
     load_weights(tmp_path / "m.pt")
     assert len(reads) < 503 + 20 and sum(reads) < 2 * (tmp_path / "m.pt").stat().st_size
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_the_collector_waits_while_a_file_is_read(tmp_path, monkeypatch, runs):
+    """It would go through all objects of a long list of tensors over and over."""
+    path, seen, plain = tmp_path / "m.pt", [], Reader.read
+    monkeypatch.setattr(Reader, "read", lambda *given: seen.append(gc.isenabled()) or plain(*given))
+    (gc.enable if runs else gc.disable)()
+    try:
+        path.write_bytes(wf.pt({"w": scalar()}, {"0": ONE}))
+        load_weights(path)
+        assert gc.isenabled() == runs and len(seen) > 3 and not any(seen)
+        path.write_bytes(b"PK")
+        with pytest.raises(tr.LoadError):
+            load_weights(path)
+        assert gc.isenabled() == runs
+    finally:
+        gc.enable()
 
 
 def test_layers_are_added_up_once(monkeypatch):

@@ -7,6 +7,7 @@ that this package costs nothing to import.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,6 +142,21 @@ def opened(path: Readable, key: str | None = None) -> Iterator[WeightsFile]:
         yield WeightsFile(reader, key)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the collector of cycles back: lists of tensors grow by many small objects and have no cycles.
+
+    It would go through all of them again and again, which takes as long as to read them.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 class WeightsFile:
     """An open file.
 
@@ -154,6 +170,7 @@ class WeightsFile:
         The module that builds such nets.
     """
 
+    @_uncollected()
     def __init__(self, reader: Reader, key: str | None) -> None:
         self._reader = reader
         source, contents = _read(reader, key)
@@ -167,6 +184,7 @@ class WeightsFile:
         """Make an error that begins with the path."""
         return self._reader.error(text)
 
+    @_uncollected()
     def weights(self) -> dict[str, Array]:
         """Read its tensors, as `load_weights` gives them."""
         reader, tensors = self._reader, self._tensors

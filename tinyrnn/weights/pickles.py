@@ -75,14 +75,14 @@ _PASSED_ON = ("torch.Size", "torch.jit._pickle.")
 _Text = TypeVar("_Text", str, bytes)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Name:
     """A module's attribute, by name only."""
 
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Object:
     """An object of a class or function that is only a name: never called, never looked up.
 
@@ -112,7 +112,7 @@ class Object:
         return next((part for part in slots if type(part) is dict), {})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Storage:
     """`count` numbers from `begin` on, of the `whole` numbers that the file has under `key`.
 
@@ -131,7 +131,7 @@ class Storage:
         return bits_of(self.dtype) // 8 if self.dtype else 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class View:
     """A tensor as the pickle describes it. It is checked once it has a name, so that an error can say it."""
 
@@ -143,6 +143,9 @@ class View:
     flags: object = None
     quantizer: object = None
     unread: str = ""
+
+
+_CALLED = (Name, Object)  # a union would be made anew by each call
 
 
 class Pickle:
@@ -170,9 +173,10 @@ class Pickle:
         self.more = more
         self.dropped = 0  # bytes before `data`, which were read
         self.at = 0
-        self.begin = 0  # of the current opcode
+        self.opcode_at = 0  # where the current opcode begins in `data`, below 0 if it was dropped
         self.stack: list[Any] = []
         self.marks: list[int] = []
+        self.base = 0  # the last mark: what lies below it cannot be taken
         self.memo: dict[int, Any] = {}
         self.texts: dict[Any, Any] = {}
         self.names: dict[tuple[str, str], Name] = {}
@@ -184,6 +188,11 @@ class Pickle:
         """The number of bytes that were read."""
         return self.dropped + self.at
 
+    @property
+    def begin(self) -> int:
+        """The place of the current opcode in the pickle."""
+        return self.dropped + self.opcode_at
+
     def error(self, text: str) -> LoadError:
         return self.reader.error(f"{self.what}, byte {self.begin}: {text}")
 
@@ -194,22 +203,24 @@ class Pickle:
             if self.reached + count > MAX_PICKLE:
                 raise self.error(f"has more than {MAX_PICKLE} bytes, expected at most as many")
             self.data = self.data[self.at :] + self.more(max(count - left, BLOCK))
+            self.opcode_at -= self.at
             self.dropped, self.at = self.reached, 0
             left = len(self.data)
         return min(left, count)
 
-    def take(self, count: int) -> bytes:
-        stop = self.at + count
-        if stop > len(self.data):
+    def skip(self, count: int) -> int:
+        """Step over the next bytes, which must be there, and return the place of the first in `data`."""
+        if self.at + count > len(self.data):
             left = self.ahead(count)
             if left < count:
                 raise self.error(f"needs {count} more bytes, but {left} are left")
-            stop = self.at + count
-        taken, self.at = self.data[self.at : stop], stop
-        return taken
+        begin = self.at
+        self.at = begin + count
+        return begin
 
-    def number(self, code: str) -> Any:
-        return struct.unpack(code, self.take(struct.calcsize(code)))[0]
+    def take(self, count: int) -> bytes:
+        begin = self.skip(count)
+        return self.data[begin : begin + count]
 
     def text(self, raw: bytes) -> str:
         try:
@@ -236,37 +247,65 @@ class Pickle:
         return self.text(self.take(stop + 1 - self.at)[:-1])
 
     def pop(self) -> Any:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise self.error("takes more from the stack than it holds")
-        return self.stack.pop()
+        value = self.top()
+        del self.stack[-1]
+        return value
 
     def top(self) -> Any:
-        value = self.pop()
-        self.stack.append(value)
-        return value
+        if len(self.stack) <= self.base:
+            raise self.error("takes more from the stack than it holds")
+        return self.stack[-1]
+
+    def popped(self, count: int) -> tuple[Any, ...]:
+        """The values at the top of the stack, the lowest first."""
+        begin = len(self.stack) - count
+        if begin < self.base:
+            raise self.error("takes more from the stack than it holds")
+        items = tuple(self.stack[begin:])
+        del self.stack[begin:]
+        return items
+
+    def mark(self) -> None:
+        self.base = len(self.stack)
+        self.marks.append(self.base)
 
     def pop_mark(self) -> list[Any]:
         if not self.marks:
             raise self.error("needs a mark, but the stack has none")
         begin = self.marks.pop()
+        self.base = self.marks[-1] if self.marks else 0
         items = self.stack[begin:]
         del self.stack[begin:]
         return items
 
     def run(self) -> object:
         """Run the opcodes and return the pickled object. An opcode that is not listed below is an error."""
-        push = self.stack.append
-        for _ in range(MAX_OPCODES):
-            self.begin = self.dropped + self.at
-            opcode = self.take(1)
-            if opcode in _VALUES:
-                push(_VALUES[opcode](self))
-            elif opcode in _ACTIONS:
-                _ACTIONS[opcode](self)
-            elif opcode == b".":  # STOP
-                break
+        stack, memo, push = self.stack, self.memo, self.stack.append
+        data, safe = b"", 0
+        for _ in range(MAX_OPCODES):  # a tensor takes about 35, so the commonest come without a call
+            if data is not self.data or self.at >= safe:
+                self.ahead(LONGEST)
+                data, safe = self.data, len(self.data) - LONGEST
+            self.opcode_at = at = self.at
+            opcode = data[at] if at < safe else data[self.skip(1)]
+            length, unpack, pushes, function = _OPCODES[opcode]
+            self.at = at = at + length
+            if length == 1:
+                if opcode == _STOP:
+                    break
+                value = function(self)
             else:
-                raise self.error(f"got opcode {_opcode_name(opcode)}, which torch.save does not write")
+                if at > len(data):
+                    self.at -= length
+                    self.skip(length)
+                value = data[at - 1] if length == 2 else unpack(data, at + 1 - length)[0]
+                if function is _remember and len(stack) > self.base:
+                    memo[value] = stack[-1]
+                    continue
+                if function is not None:
+                    value = function(self, value)
+            if pushes:
+                push(value)
         else:
             raise self.error(f"expected at most {MAX_OPCODES} opcodes")
         value = self.pop()
@@ -274,16 +313,19 @@ class Pickle:
             raise self.error("data is left over after the end")
         return value
 
-    def popped(self, count: int) -> tuple[Any, ...]:
-        """The values at the top of the stack, the lowest first."""
-        return tuple([self.pop() for _ in range(count)][::-1])
+    def unknown(self) -> NoReturn:
+        import pickletools  # for its table of names
 
-    def protocol(self) -> None:
-        if self.begin or not 2 <= self.number("<B") <= 5:
+        opcode = self.data[self.at - 1]
+        names = {entry.code: entry.name for entry in pickletools.opcodes}
+        name = names.get(chr(opcode), f"0x{opcode:02x}")
+        raise self.error(f"got opcode {name}, which torch.save does not write")
+
+    def protocol(self, number: int) -> None:
+        if self.begin or not 2 <= number <= 5:
             raise self.error("expected protocol 2 to 5, once, at the beginning")
 
-    def frame(self) -> None:
-        count = self.number("<Q")
+    def frame(self, count: int) -> None:
         if self.more is None and count > len(self.data) - self.at:
             raise self.error("a frame runs past the end")
 
@@ -299,11 +341,13 @@ class Pickle:
             target.extend(members)
 
     def remember(self, index: int) -> None:
-        self.memo[index] = self.top()
+        if len(self.stack) <= self.base:
+            self.top()
+        self.memo[index] = self.stack[-1]
 
-    def long(self) -> Object:
+    def long(self, count: int) -> Object:
         """A number of more than 255 bytes, which is no weight."""
-        self.take(self.number("<I"))
+        self.skip(count)
         return Object("int")
 
     def expect(self, *kinds: type) -> Any:
@@ -327,9 +371,10 @@ class Pickle:
         target.update((_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
 
     def recall(self, index: int) -> Any:
-        if index not in self.memo:
-            raise self.error(f"memo {index} is empty")
-        return self.memo[index]
+        try:
+            return self.memo[index]
+        except KeyError:
+            raise self.error(f"memo {index} is empty") from None
 
     def name(self, module: object, attribute: object) -> Name:
         if not isinstance(module, str) or not isinstance(attribute, str):
@@ -343,7 +388,7 @@ class Pickle:
 
     def call(self, function: object, arguments: object) -> object:
         """Stand in for a call: return a dict, a tensor's description, or an object that does nothing."""
-        if not isinstance(function, Name | Object) or type(arguments) is not tuple:
+        if not isinstance(function, _CALLED) or type(arguments) is not tuple:
             raise self.error(f"calls {kind_of(function)} with {kind_of(arguments)}")
         name, first = function.name, arguments[0] if arguments else None
         if name in _DICTS:  # filled by SETITEMS; a defaultdict is called with its factory
@@ -419,61 +464,78 @@ def _called(pickle: Pickle, *, keywords: bool = False) -> object:
     return pickle.call(function, arguments)
 
 
-# What an opcode pushes.
-_VALUES: dict[bytes, Callable[[Pickle], Any]] = {
-    b"N": lambda p: None,  # NONE
-    b"\x88": lambda p: True,  # NEWTRUE
-    b"\x89": lambda p: False,  # NEWFALSE
-    b"K": lambda p: p.number("<B"),  # BININT1
-    b"M": lambda p: p.number("<H"),  # BININT2
-    b"J": lambda p: p.number("<i"),  # BININT
-    b"\x8a": lambda p: int.from_bytes(p.take(p.number("<B")), "little", signed=True),  # LONG1
-    b"\x8b": Pickle.long,  # LONG4
-    b"G": lambda p: p.number(">d"),  # BINFLOAT
-    b"X": lambda p: p.text(p.take(p.number("<I"))),  # BINUNICODE
-    b"\x8c": lambda p: p.text(p.take(p.number("<B"))),  # SHORT_BINUNICODE
-    b"\x8d": lambda p: p.text(p.take(p.number("<Q"))),  # BINUNICODE8
-    b"T": lambda p: p.old_text(p.take(p.number("<I"))),  # BINSTRING
-    b"U": lambda p: p.old_text(p.take(p.number("<B"))),  # SHORT_BINSTRING
-    b"B": lambda p: p.unique(p.take(p.number("<I"))),  # BINBYTES
-    b"C": lambda p: p.unique(p.take(p.number("<B"))),  # SHORT_BINBYTES
-    b"\x8e": lambda p: p.unique(p.take(p.number("<Q"))),  # BINBYTES8
-    b"\x96": lambda p: p.unique(p.take(p.number("<Q"))),  # BYTEARRAY8
-    b")": lambda p: (),  # EMPTY_TUPLE
-    b"\x85": lambda p: p.popped(1),  # TUPLE1
-    b"\x86": lambda p: p.popped(2),  # TUPLE2
-    b"\x87": lambda p: p.popped(3),  # TUPLE3
-    b"t": lambda p: tuple(p.pop_mark()),  # TUPLE
-    b"]": lambda p: [],  # EMPTY_LIST
-    b"}": lambda p: {},  # EMPTY_DICT
-    b"\x8f": lambda p: Object("set", members=[]),  # EMPTY_SET
-    b"\x91": lambda p: Object("frozenset", members=p.pop_mark()),  # FROZENSET
-    b"h": lambda p: p.recall(p.number("<B")),  # BINGET
-    b"j": lambda p: p.recall(p.number("<I")),  # LONG_BINGET
-    b"c": lambda p: p.name(p.line(), p.line()),  # GLOBAL
-    b"\x93": lambda p: p.name(*p.popped(2)),  # STACK_GLOBAL
-    b"R": _called,  # REDUCE
-    b"\x81": _called,  # NEWOBJ
-    b"\x92": lambda p: _called(p, keywords=True),  # NEWOBJ_EX
-    b"Q": lambda p: p.persistent(p.pop()),  # BINPERSID
-}
+# What an opcode pushes: what its function makes of the pickle and of the number that follows it, or that
+# number itself.
+_VALUES: tuple[tuple[bytes, str, Any], ...] = (
+    (b"N", "", lambda p: None),  # NONE
+    (b"\x88", "", lambda p: True),  # NEWTRUE
+    (b"\x89", "", lambda p: False),  # NEWFALSE
+    (b"K", "B", None),  # BININT1
+    (b"M", "H", None),  # BININT2
+    (b"J", "i", None),  # BININT
+    (b"\x8a", "B", lambda p, n: int.from_bytes(p.take(n), "little", signed=True)),  # LONG1
+    (b"\x8b", "I", Pickle.long),  # LONG4
+    (b"G", ">d", None),  # BINFLOAT
+    (b"X", "I", lambda p, n: p.text(p.take(n))),  # BINUNICODE
+    (b"\x8c", "B", lambda p, n: p.text(p.take(n))),  # SHORT_BINUNICODE
+    (b"\x8d", "Q", lambda p, n: p.text(p.take(n))),  # BINUNICODE8
+    (b"T", "I", lambda p, n: p.old_text(p.take(n))),  # BINSTRING
+    (b"U", "B", lambda p, n: p.old_text(p.take(n))),  # SHORT_BINSTRING
+    (b"B", "I", lambda p, n: p.unique(p.take(n))),  # BINBYTES
+    (b"C", "B", lambda p, n: p.unique(p.take(n))),  # SHORT_BINBYTES
+    (b"\x8e", "Q", lambda p, n: p.unique(p.take(n))),  # BINBYTES8
+    (b"\x96", "Q", lambda p, n: p.unique(p.take(n))),  # BYTEARRAY8
+    (b")", "", lambda p: ()),  # EMPTY_TUPLE
+    (b"\x85", "", lambda p: p.popped(1)),  # TUPLE1
+    (b"\x86", "", lambda p: p.popped(2)),  # TUPLE2
+    (b"\x87", "", lambda p: p.popped(3)),  # TUPLE3
+    (b"t", "", lambda p: tuple(p.pop_mark())),  # TUPLE
+    (b"]", "", lambda p: []),  # EMPTY_LIST
+    (b"}", "", lambda p: {}),  # EMPTY_DICT
+    (b"\x8f", "", lambda p: Object("set", members=[])),  # EMPTY_SET
+    (b"\x91", "", lambda p: Object("frozenset", members=p.pop_mark())),  # FROZENSET
+    (b"h", "B", Pickle.recall),  # BINGET
+    (b"j", "I", Pickle.recall),  # LONG_BINGET
+    (b"c", "", lambda p: p.name(p.line(), p.line())),  # GLOBAL
+    (b"\x93", "", lambda p: p.name(*p.popped(2))),  # STACK_GLOBAL
+    (b"R", "", _called),  # REDUCE
+    (b"\x81", "", _called),  # NEWOBJ
+    (b"\x92", "", lambda p: _called(p, keywords=True)),  # NEWOBJ_EX
+    (b"Q", "", lambda p: p.persistent(p.pop())),  # BINPERSID
+)
 # The effect of an opcode that pushes nothing.
-_ACTIONS: dict[bytes, Callable[[Pickle], Any]] = {
-    b"(": lambda p: p.marks.append(len(p.stack)),  # MARK
-    b"a": lambda p: p.extend([p.pop()]),  # APPEND
-    b"e": lambda p: p.extend(p.pop_mark()),  # APPENDS
-    b"s": lambda p: p.update(p.popped(2)),  # SETITEM
-    b"u": lambda p: p.update(p.pop_mark()),  # SETITEMS
-    b"\x90": lambda p: p.add(p.pop_mark()),  # ADDITEMS
-    b"q": lambda p: p.remember(p.number("<B")),  # BINPUT
-    b"r": lambda p: p.remember(p.number("<I")),  # LONG_BINPUT
-    b"\x94": lambda p: p.remember(len(p.memo)),  # MEMOIZE
-    b"b": Pickle.build,  # BUILD
-    b"\x80": Pickle.protocol,  # PROTO
-    b"\x95": Pickle.frame,  # FRAME
-    b"0": Pickle.pop,  # POP
-    b"1": Pickle.pop_mark,  # POP_MARK
-}
+_ACTIONS: tuple[tuple[bytes, str, Any], ...] = (
+    (b"(", "", Pickle.mark),  # MARK
+    (b"a", "", lambda p: p.extend([p.pop()])),  # APPEND
+    (b"e", "", lambda p: p.extend(p.pop_mark())),  # APPENDS
+    (b"s", "", lambda p: p.update(p.popped(2))),  # SETITEM
+    (b"u", "", lambda p: p.update(p.pop_mark())),  # SETITEMS
+    (b"\x90", "", lambda p: p.add(p.pop_mark())),  # ADDITEMS
+    (b"q", "B", Pickle.remember),  # BINPUT
+    (b"r", "I", Pickle.remember),  # LONG_BINPUT
+    (b"\x94", "", lambda p: p.remember(len(p.memo))),  # MEMOIZE
+    (b"b", "", Pickle.build),  # BUILD
+    (b"\x80", "B", Pickle.protocol),  # PROTO
+    (b"\x95", "Q", Pickle.frame),  # FRAME
+    (b"0", "", Pickle.pop),  # POP
+    (b"1", "", Pickle.pop_mark),  # POP_MARK
+)
+
+
+def _row(code: str, pushes: bool, function: Any) -> tuple[int, Callable[..., Any], bool, Any]:
+    """Length of an opcode with its number, the number's reader, and whether the result is pushed."""
+    number = struct.Struct("<" * (code[:1] != ">") + code)
+    return 1 + number.size, number.unpack_from, pushes, function
+
+
+# By the opcode's byte.
+_OPCODES = [_row("", False, Pickle.unknown)] * 256
+for _rows in (_VALUES, _ACTIONS):
+    for _opcode, _code, _function in _rows:
+        _OPCODES[_opcode[0]] = _row(_code, _rows is _VALUES, _function)
+LONGEST = max(length for length, *_ in _OPCODES)
+_STOP = ord(".")
+_remember = Pickle.remember
 
 
 def _key(key: object) -> object:
@@ -492,10 +554,3 @@ def kind_of(value: object) -> str:
     if isinstance(value, Storage):
         return "a storage"
     return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _opcode_name(opcode: bytes) -> str:
-    import pickletools  # for its table of names
-
-    info = {entry.code: entry.name for entry in pickletools.opcodes}.get(opcode.decode("latin-1"))
-    return info or f"0x{opcode.hex()}"

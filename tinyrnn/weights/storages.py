@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -45,7 +46,8 @@ class Storages(ABC):
         """The tensor that the pickle describes: checked once, however many names it has."""
         if id(view) not in self._checked:
             self._checked[id(view)] = self._tensor(name, view)
-        return self._checked[id(view)]._replace(name=name)
+        tensor = self._checked[id(view)]
+        return tensor if tensor.name == name else tensor._replace(name=name)
 
     def _tensor(self, name: str, view: View) -> Tensor:
         """Check the pickle's description of a tensor against the file and against itself."""
@@ -99,28 +101,38 @@ class Storages(ABC):
                 f"storage has {held} bytes, expected {shown(str(need))} for shape {shape} of {dtype} "
                 f"with strides {shown(str(strides))} from {shown(str(offset))}"
             )
-        key = storage.key
-
-        def raw() -> Array:
-            code = np.dtype(self.order + (READ[dtype][0] if dtype in READ else _CODES[dtype]))
-            if count == 0:
-                return np.empty(shape, code)
-            steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-            packed = all(n == 1 or step == want for n, step, want in zip(shape, strides, steps, strict=True))
-            if packed and count * size == actual:  # alone in its storage, as most are
-                array = np.empty(shape, code)
-                self.fill(key, array, label)
-                return array
-            if key not in self._read:
-                block = np.empty(actual, np.uint8)
-                self.fill(key, block, label)
-                self._read[key] = block
-            jumps = [step * size if n > 1 else 0 for n, step in zip(shape, strides, strict=True)]
-            return np.ndarray(shape, code, self._read[key].data, begin + offset * size, jumps)
-
+        raw = partial(self._numbers, label, dtype, shape, strides, storage.key, actual, begin + offset * size)
         if dtype in _CODES and view.quantizer is not None:
             return self._dequantised(name, dtype, shape, raw, view.quantizer)
         return Tensor(name, dtype, shape, raw)
+
+    def _numbers(
+        self,
+        label: str,
+        dtype: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        key: str,
+        held: int,
+        begin: int,
+    ) -> Array:
+        """The numbers of a tensor that begins at a byte of a storage, which has `held` bytes."""
+        code = np.dtype(self.order + (READ[dtype][0] if dtype in READ else _CODES[dtype]))
+        count, size = math.prod(shape), code.itemsize
+        if count == 0:
+            return np.empty(shape, code)
+        steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+        packed = all(n == 1 or step == want for n, step, want in zip(shape, strides, steps, strict=True))
+        if packed and count * size == held:  # alone in its storage, as most are
+            array = np.empty(shape, code)
+            self.fill(key, array, label)
+            return array
+        if key not in self._read:
+            block = np.empty(held, np.uint8)
+            self.fill(key, block, label)
+            self._read[key] = block
+        jumps = [step * size if n > 1 else 0 for n, step in zip(shape, strides, strict=True)]
+        return np.ndarray(shape, code, self._read[key].data, begin, jumps)
 
     def _dequantised(
         self, name: str, dtype: str, shape: tuple[int, ...], codes: Callable[[], Array], quantizer: object
