@@ -29,7 +29,7 @@ _JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
 def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
-    """Load a net from a file that describes it, ready to run: of `Net.save`, ONNX or Keras.
+    """Load a net from a file that describes it, ready to run: of `Net.save`, ONNX, Keras or JSON.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
     **options
         For formats that leave something open. Files of `Net.save` take none, those of ONNX take ``states``,
         ``shapes`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see docs/onnx.md. Those of
-        Keras take ``custom``, ``shapes`` and ``architecture``; see docs/keras.md.
+        Keras take ``custom``, ``shapes`` and ``architecture``; see docs/keras.md. JSON files of RTNeural and
+        of guitar amplifiers take none; see docs/json-files.md.
 
     Raises
     ------

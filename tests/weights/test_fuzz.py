@@ -1,5 +1,6 @@
 """The duties of every source: the right door, and nothing but a LoadError for any file whatsoever."""
 
+import json
 import os
 import pickle
 import random
@@ -34,6 +35,13 @@ GOOD = {
         ("e.npy", wf.npy(wf.npy_header(shape=(0, 3)))),
         method=8,
     ),
+    "json": json.dumps(
+        {
+            "model_data": {"model": "SimpleRNN", "input_size": 1, "num_layers": 1, "bias_fl": True},
+            "state_dict": {"w": SIX.reshape(2, 3).tolist(), "e": [[], [], []], "b": 0.5},
+            "metadata": {"samplerate": 48000},
+        }
+    ).encode(),
 }
 
 
@@ -166,6 +174,8 @@ def repaired(rng: random.Random, kind: str, others: list[bytes]) -> bytes:
     if kind == "npz":
         member = mutated(rng, wf.npy(wf.npy_header(), SIX.tobytes()), others)
         return wf.npz(("w.npy", member), method=rng.choice((0, 8)))
+    if kind == "json":
+        return b'{"w": [' + mutated(rng, b"[1.5, -2e3, 0], [0.25, 7, 1e-9]", others) + b"]}"
     header = mutated(rng, GOOD["safetensors"][8:-24], others)
     return wf.safetensors(header, SIX.tobytes())
 

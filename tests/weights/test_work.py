@@ -111,6 +111,7 @@ KINDS = {
         lambda n: wf.pt({str(i): {"w": scalar()} for i in range(n)}, {"0": ONE}),
         load_weights,
     ),
+    "JSON": (lambda n: json.dumps({f"w{i}": [[0.5, 1]] for i in range(n)}).encode(), load_weights),
     "objects": (
         lambda n: wf.pt({"w": scalar()} | {f"{i}": call("a.b", i) for i in range(n)}, {"0": ONE}),
         inspect_file,

@@ -40,6 +40,7 @@ SOURCES = (
     "tinyrnn.weights.safetensors",
     "tinyrnn.weights.pytorch",
     "tinyrnn.weights.npz",
+    "tinyrnn.weights.jsons",
     "tinyrnn.weights.shards",
     "tinyrnn.onnx.wire",
     "tinyrnn.keras.archive",
@@ -65,9 +66,7 @@ _FOREIGN_SUFFIXES = {
 
 
 def load_weights(path: Readable, key: str | None = None) -> dict[str, Array]:
-    """Read the named tensors of a `.pt`, `.pth`, `.safetensors`, `.npz`, `.onnx`, `.keras` or `.h5` file.
-
-    No code in it is ever run.
+    """Read the named tensors of a `.pt`, `.safetensors`, `.npz` or other file. No code in it is ever run.
 
     Parameters
     ----------
@@ -278,7 +277,7 @@ def _source_of(reader: Reader) -> Source:
 
 def _known() -> str:
     """List the suffixes of all formats that are read, for a message."""
-    return " ".join(suffix for source in _sources() for suffix in source.suffixes)
+    return " ".join(dict.fromkeys(suffix for source in _sources() for suffix in source.suffixes))
 
 
 def _foreign(head: bytes) -> str | None:

@@ -34,6 +34,7 @@ from tinyrnn.weights.spec import (
 )
 
 MAX_HEADER = 100_000_000  # bytes, the official limit
+MAX_DIGITS = 19  # of an integer
 MAX_NODES = 2_000_000  # JSON values: a header costs memory by their number, not by its length
 
 # In the official library's order, by which it lays the tensors out, last first.
@@ -135,39 +136,49 @@ def read_metadata(path: StrPath) -> dict[str, str]:
         return read(reader, None).metadata
 
 
-def parse(reader: Reader, raw: bytes) -> dict[str, Any]:
-    """Parse the header, and refuse everything that JSON readers disagree about."""
+def parse(reader: Reader, raw: bytes, what: str = "the header", *, floats: bool = False) -> dict[str, Any]:
+    """Parse a JSON object, and refuse everything that JSON readers disagree about.
+
+    `what` names it in errors. Without `floats` every number in it must be an integer.
+    """
     if raw[:1] != b"{":
-        raise reader.error(f"the header begins with {raw[:1]!a}, expected '{{'")
+        raise reader.error(f"{what} begins with {raw[:1]!a}, expected '{{'")
     if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_NODES:
-        raise reader.error(f"the header: expected at most {MAX_NODES} values")
+        raise reader.error(f"{what}: expected at most {MAX_NODES} values")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)
         if len(entries) != len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise reader.error(f"the header has {shown(twice)} twice, expected once")
+            raise reader.error(f"{what} has {shown(twice)} twice, expected once")
         return entries
 
     def refuse(text: str) -> NoReturn:
-        raise reader.error(f"the header has the number {shown(text)}, expected integers of at most 19 digits")
+        wanted = "finite numbers, and integers" if floats else "integers"
+        raise reader.error(
+            f"{what} has the number {shown(text)}, expected {wanted} of at most {MAX_DIGITS} digits"
+        )
 
     def whole(text: str) -> int:
-        return int(text) if len(text) < 20 else refuse(text)
+        return int(text) if len(text) <= MAX_DIGITS else refuse(text)
 
     try:
         text = raw.decode("utf-8")
         header = json.loads(
-            text, object_pairs_hook=unique, parse_int=whole, parse_float=refuse, parse_constant=refuse
+            text,
+            object_pairs_hook=unique,
+            parse_int=whole,
+            parse_float=None if floats else refuse,
+            parse_constant=refuse,
         )
         if "\\u" in text:
             json.dumps(header, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
     except UnicodeError:
-        raise reader.error("the header is not UTF-8") from None
+        raise reader.error(f"{what} is not UTF-8") from None
     except RecursionError:
-        raise reader.error("the header is nested too deeply") from None
+        raise reader.error(f"{what} is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise reader.error(f"the header is not JSON: {error.msg} at character {error.pos}") from None
+        raise reader.error(f"{what} is not JSON: {error.msg} at character {error.pos}") from None
     assert isinstance(header, dict)  # it began with a brace
     return header
 

@@ -52,4 +52,4 @@ def read(reader: Reader, key: str | None) -> Contents:
     return Contents([found[name] for name in places], {})
 
 
-SOURCE = Source("sharded safetensors", (), matches, read)
+SOURCE = Source("sharded safetensors", (".json",), matches, read)
