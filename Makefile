@@ -34,6 +34,8 @@ bench:
 nightly:
 	pytest -n auto --dist worksteal -m slow
 	PYTHONPATH=tests/helpers python tests/weights/test_fuzz.py 100000 $$(date +%Y%j)
+	for kind in $$(PYTHONPATH=.:tests/helpers python -c 'import fuzz_kinds; print(*fuzz_kinds.KINDS)'); do \
+		python tests/fuzz/fuzz.py $$kind --mutations 100000 $$(date +%Y%j) || exit 1; done
 	tests/arm/run.sh --all
 
 clean:

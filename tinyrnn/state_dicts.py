@@ -67,9 +67,8 @@ def load_state_dict(
     for tensor in tensors:
         if tensor.name in given:
             try:
-                arrays[tensor.name] = tensor.fitted(
-                    given[tensor.name], given.get(scales.get(tensor.name, ""))
-                )
+                own = scales.get(tensor.name)
+                arrays[tensor.name] = tensor.fitted(given[tensor.name], given.get(own) if own else None)
             except (TypeError, ValueError) as error:
                 problems.append(f"{error}.")
     counts = {}

@@ -718,3 +718,13 @@ def test_lists_that_are_no_arrays_are_reported():
     state = tr.LSTM(2, 3).state_dict() | {"weight_hh_l0": [[1, 2], [3]]}
     with pytest.raises(tr.WeightsError):
         tr.LSTM(2, 3).load_state_dict(state)
+
+
+def test_an_entry_without_a_name_is_an_unexpected_one():
+    """Found by a fuzzer: it was taken for the scales of a float32 matrix."""
+    net = tr.Linear(2, 3)
+    with pytest.raises(tr.WeightsError, match="Unexpected key.*''"):
+        net.load_state_dict(dict(net.state_dict()) | {"": np.zeros(3)})
+    assert net.load_state_dict(dict(net.state_dict()) | {"": np.zeros(3)}, strict=False).unexpected_keys == [
+        ""
+    ]

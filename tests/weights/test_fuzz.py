@@ -1,6 +1,5 @@
 """The duties of every source: the right door, and nothing but a LoadError for any file whatsoever."""
 
-import json
 import os
 import pickle
 import random
@@ -11,38 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import weight_files as wf
+from good_files import GOOD, NET, SIX, THING
 from mutations import mutated
 
 from tinyrnn.errors import LoadError
 from tinyrnn.weights import inspect_file, load_weights
-
-SIX = np.arange(6, dtype=np.float32)
-THING = {
-    "state_dict": {"w": wf.tensor(), "v": wf.tensor((3, 2), (1, 3)), "e": wf.tensor((0, 3), count=6)},
-    "epoch": 3,
-    "s": {"x": [1, (2,)]},
-}
-NET = wf.whole_module({"w": wf.tensor()}, {"inner": wf.whole_module({"v": wf.tensor((6,))})})
-GOOD = {
-    "pt": wf.pt(THING, {"0": SIX.tobytes()}),
-    "safetensors": wf.safetensors(
-        {"__metadata__": {"a": "b"}, "w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}},
-        SIX.tobytes(),
-    ),
-    "pth": wf.legacy(THING | {"net": NET}, {"0": (6, SIX.tobytes())}),
-    "npz": wf.npz(
-        ("w.npy", wf.npy(wf.npy_header(), SIX.tobytes())),
-        ("e.npy", wf.npy(wf.npy_header(shape=(0, 3)))),
-        method=8,
-    ),
-    "json": json.dumps(
-        {
-            "model_data": {"model": "SimpleRNN", "input_size": 1, "num_layers": 1, "bias_fl": True},
-            "state_dict": {"w": SIX.reshape(2, 3).tolist(), "e": [[], [], []], "b": 0.5},
-            "metadata": {"samplerate": 48000},
-        }
-    ).encode(),
-}
 
 
 @pytest.mark.parametrize("kind", GOOD)
