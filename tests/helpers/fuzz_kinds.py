@@ -90,10 +90,33 @@ def _graphs() -> list[bytes]:
     return [graph.SerializeToString() for graph in graphs]
 
 
+_LISTED = {
+    "config": {
+        "w": {
+            "path_name": "weight_0",
+            "use_pickle": False,
+            "tensor_meta": {
+                "dtype": 7,
+                "sizes": [{"as_int": 2}, {"as_int": 3}],
+                "strides": [{"as_int": 3}, {"as_int": 1}],
+                "storage_offset": {"as_int": 0},
+                "layout": 7,
+            },
+        }
+    }
+}
 KINDS = {
     "pt": Kind(lambda: [GOOD["pt"]]),
     "pickle": Kind(
         lambda: [wf.pickled(thing) for thing in (THING, NET)], lambda data: wf.pt(data, {"0": SIX.tobytes()})
+    ),
+    "program": Kind(
+        lambda: [json.dumps(_LISTED).encode()],
+        lambda data: wf.zipped(
+            wf.Member("m/data/weights/weight_0", SIX.tobytes()),
+            wf.Member("m/data/weights/model_weights_config.json", data),
+            wf.Member("m/archive_format", b"pt2"),
+        ),
     ),
     "legacy": Kind(lambda: [GOOD["pth"]]),
     "npz": Kind(lambda: [GOOD["npz"]]),

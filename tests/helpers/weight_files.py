@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,6 +187,19 @@ def npy(header: str, data: bytes = b"", version: int = 1, length: int | None = N
 
 def npy_header(descr: str = "<f4", shape: object = (2, 3), fortran: object = False) -> str:
     return f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n"
+
+
+def program(config: object, files: dict[str, bytes], more: Sequence[Member] = ()) -> bytes:
+    """A .pt2 as `torch.export.save` writes it: the list of weights, and their files."""
+    listed = json.dumps({"config": config}).encode()
+    return zipped(
+        *(Member(f"m/data/weights/{name}", data) for name, data in files.items()),
+        Member("m/data/weights/model_weights_config.json", listed),
+        Member("m/models/model.json", b"{}"),
+        Member("m/archive_format", b"pt2"),
+        Member("m/byteorder", b"little"),
+        *more,
+    )
 
 
 def npz(*members: tuple[str, bytes], method: int = 0, **more) -> bytes:

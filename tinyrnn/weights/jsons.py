@@ -148,4 +148,4 @@ def _listed(entries: dict[str, Any]) -> str:
     return ", ".join(shown(name) for name in list(entries)[:20]) or "none"
 
 
-SOURCE = Source("JSON", (".json", ".aidax", ".nam"), matches, read, nets="tinyrnn.rtneural")
+SOURCE = Source("JSON", (".json", ".aidax"), matches, read, nets="tinyrnn.rtneural")

@@ -8,17 +8,47 @@ Several tensors may share one storage.
 TorchScript has the same beside ``code/``, which is left unread. A second pickle, ``constants.pkl``, with its
 storages in ``constants/``, is a tuple of the tensors that the code names ``CONSTANTS.c0`` and so on: those of
 a frozen module are there.
+
+A program of `torch.export` (.pt2) has its parameters and buffers in ``data/weights/``, and JSON beside them,
+``<model>_weights_config.json``, that says name, file, dtype, sizes and strides of each.
 """
 
 from __future__ import annotations
 
-from tinyrnn.weights import legacy
+from typing import Any
+
+from tinyrnn.weights import legacy, safetensors
 from tinyrnn.weights.archive import STORED, Member, first_member, member_fill, read_archive, unpacked
 from tinyrnn.weights.legacy import Legacy
 from tinyrnn.weights.parts import Parts
-from tinyrnn.weights.pickles import MAX_PICKLE, Pickle, View
+from tinyrnn.weights.pickles import MAX_PICKLE, Name, Pickle, Storage, View
 from tinyrnn.weights.spec import MAX_NAME, MAX_TENSORS, Array, Contents, Reader, Source, Tensor, shown
 from tinyrnn.weights.storages import Storages
+
+# torch.export's numbers of dtypes.
+_SCALARS = {
+    1: "uint8",
+    2: "int8",
+    3: "int16",
+    4: "int32",
+    5: "int64",
+    6: "float16",
+    7: "float32",
+    8: "float64",
+    9: "complex32",
+    10: "complex64",
+    11: "complex128",
+    12: "bool",
+    13: "bfloat16",
+    28: "uint16",
+    29: "float8_e4m3fn",
+    30: "float8_e5m2",
+    31: "float8_e4m3fnuz",
+    32: "float8_e5m2fnuz",
+    33: "float8_e8m0fnu",
+    34: "uint32",
+    35: "uint64",
+}
 
 
 def matches(head: bytes) -> bool:
@@ -49,6 +79,11 @@ def read(reader: Reader, key: str | None) -> Contents:
             f"the file begins with {head[:8].hex(' ')}, expected a zip archive, as torch.save writes it"
         )
     archive = _Archive(reader)
+    if archive.program:
+        if key is not None:
+            raise reader.error(f"key: got {key!r}, expected none: a program has no parts to choose from")
+        program = _Program(archive)
+        return Contents(_tensors(reader, program, program.views()), {}, unread=[("models", "a program")])
     folder = _Folder(archive, "data")
     tensors = _tensors(reader, folder, parts.weights(folder.thing, key))
     if archive.scripted and not key:
@@ -73,15 +108,22 @@ class _Archive:
         self.members = read_archive(reader)
         roots = [name[:-8] for name in self.members if name.endswith("/data.pkl") and name.count("/") == 1]
         self.scripted = any(name.endswith("/constants.pkl") for name in self.members)
+        self.program = ""  # the member that lists the tensors of a program
         if any(name.endswith("/archive_format") for name in self.members):
-            program = any(name.endswith("/models/model.json") for name in self.members)
-            raise reader.error(
-                "got a program of torch.export (.pt2): load it in PyTorch and save its weights with "
-                "torch.save(torch.export.load(path).state_dict, new_path)"
-                if program
-                else "got a package that PyTorch compiled (.pt2): save model.state_dict() with torch.save"
-            )
-        if len(roots) != 1:
+            programs = [name for name in self.members if name.endswith("_weights_config.json")]
+            if len(programs) != 1:
+                called = "a program of torch.export" if programs else "a package that PyTorch compiled"
+                raise reader.error(
+                    f"got {called} (.pt2) with {len(programs)} lists of weights, expected one: save "
+                    "model.state_dict() with torch.save"
+                )
+            roots = [
+                name.removesuffix("/archive_format")
+                for name in self.members
+                if name.endswith("/archive_format")
+            ]
+            self.program = programs[0].removeprefix(roots[0])
+        elif len(roots) != 1:
             raise reader.error(
                 f"got a zip archive with {len(roots)} data.pkl, expected one, as torch.save writes it"
             )
@@ -139,4 +181,58 @@ class _Folder(Storages):
         member_fill(self.reader, self._archive.member(f"{self._name}/{key}", label), 0, array)
 
 
-SOURCE = Source("PyTorch", (".pt", ".pth"), matches, read)
+class _Program(Storages):
+    """The tensors of a program: each has a file of bytes, which several may share."""
+
+    def __init__(self, archive: _Archive) -> None:
+        super().__init__(archive.reader, archive.order)
+        self._archive = archive
+        member = archive.member(archive.program, "the list of weights")
+        if member.size > MAX_PICKLE:
+            raise self.reader.error(
+                f"the list of weights has {member.size} bytes, expected at most {MAX_PICKLE}"
+            )
+        text = b"".join(unpacked(archive.reader, member)).strip()
+        entries = safetensors.parse(self.reader, text, "the list of weights").get("config")
+        if not isinstance(entries, dict):
+            raise self.reader.error("the list of weights: expected an object config")
+        self._entries = entries
+
+    def views(self) -> list[tuple[str, View]]:
+        """The names and tensors, in the list's order."""
+        return [(name, self._view(shown(name), entry)) for name, entry in self._entries.items()]
+
+    def _view(self, label: str, entry: Any) -> View:
+        match entry:
+            case {
+                "path_name": str(key),
+                "use_pickle": False,
+                "tensor_meta": {
+                    "dtype": int(code),
+                    "sizes": list(sizes),
+                    "strides": list(strides),
+                    "storage_offset": {"as_int": offset},
+                    "layout": 7,
+                },
+            } if code in _SCALARS and len(key) <= MAX_NAME:
+                held = self.size(key, label)
+                shape, steps = (
+                    tuple(size.get("as_int") if isinstance(size, dict) else None for size in part)
+                    for part in (sizes, strides)
+                )
+                return View(
+                    Storage("", key, held, 0, held), offset, shape, steps, Name(f"torch.{_SCALARS[code]}")
+                )
+        raise self.reader.error(f"{label}: expected a dense tensor of bytes, as torch.export.save writes it")
+
+    def size(self, key: str, label: str) -> int:
+        return self._member(key, label).size
+
+    def fill(self, key: str, array: Array, label: str) -> None:
+        member_fill(self.reader, self._member(key, label), 0, array)
+
+    def _member(self, key: str, label: str) -> Member:
+        return self._archive.member(f"{self._archive.program.rpartition('/')[0]}/{key}", label)
+
+
+SOURCE = Source("PyTorch", (".pt", ".pth", ".pt2"), matches, read)
