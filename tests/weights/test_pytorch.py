@@ -12,6 +12,8 @@ from weight_files import Member, Ops, call, pt, tensor, value
 
 from tinyrnn.errors import LoadError
 from tinyrnn.weights import inspect_file, load_weights
+from tinyrnn.weights.safetensors import DTYPES
+from tinyrnn.weights.spec import FLOAT8
 
 SIX = np.arange(6, dtype=np.float32)
 DATA = {"0": SIX.tobytes()}
@@ -230,7 +232,9 @@ def test_programs_of_export(load, refused):
     refused(program({"w": entry((3, 3))}), "w: storage has 24 bytes, expected 36")
     refused(program({"w": entry(storage_offset={"as_int": 1})}), "w: storage has 24 bytes, expected 28")
     refused(program({"w": entry(file="../../x")}), "is missing from the archive")
-    refused(program({"w": entry(dtype=29, sizes=[{"as_int": 24}], strides=[{"as_int": 1}])}), "float8_e4m3fn")
+    refused(
+        program({"w": entry(dtype=33, sizes=[{"as_int": 24}], strides=[{"as_int": 1}])}), "float8_e8m0fnu"
+    )
     twice = wf.program({}, {}, [Member("m/data/weights/b_weights_config.json", b"{}")])
     refused(twice, "2 lists of weights, expected one")
 
@@ -527,11 +531,27 @@ def test_torch_kinds_that_are_refused(torch, refused):
         return file.getvalue()
 
     refused(saved(torch.optim.SGD([torch.ones(2)])), "torch.optim.sgd.SGD", "state_dict()")
-    refused(saved({"w": torch.ones(2).to(torch.float8_e4m3fn)}), "w: dtype float8_e4m3fn cannot be read")
+    refused(saved({"w": torch.ones(2).to(torch.float8_e8m0fnu)}), "w: dtype float8_e8m0fnu cannot be read")
     refused(saved({"w": torch.ones(2, dtype=torch.complex64)}), "w: dtype complex64")
     refused(saved({"w": torch.ones(2, 2).to_sparse()}), "w: got a sparse tensor")
     refused(saved({"w": torch.ones(2, device="meta")}), "w: got a tensor without data")
     refused(saved(torch.ones(2)), "a tensor")
+
+
+@pytest.mark.parametrize("name", FLOAT8)
+def test_every_float_of_a_byte_is_pytorchs(torch, load, name):
+    codes = torch.arange(256, dtype=torch.uint8).view(getattr(torch, name))
+    buffer = io.BytesIO()
+    torch.save({"w": codes.reshape(2, 128).t()}, buffer)
+    wanted = codes.float().numpy().reshape(2, 128).T
+    read = load(buffer.getvalue())["w"]
+    assert read.dtype == np.float32 and np.array_equal(read, wanted, equal_nan=True)
+    numbers = ~np.isnan(wanted)
+    assert np.array_equal(np.signbit(read[numbers]), np.signbit(wanted[numbers]))
+    code = next(code for code, dtype in DTYPES.items() if dtype == name)
+    header = {"w": {"dtype": code, "shape": [256], "data_offsets": [0, 256]}}
+    read = load_weights(io.BytesIO(wf.safetensors(header, bytes(range(256)))))["w"]
+    assert np.array_equal(read, codes.float().numpy(), equal_nan=True)
 
 
 def test_programs_give_the_tensors_of_their_state_dict(torch, tmp_path):

@@ -83,9 +83,7 @@ def test_metadata_and_an_empty_file(path):
     assert inspect_file(path).metadata == {"rate": "16000"} and inspect_file(path).format == "safetensors"
 
 
-@pytest.mark.parametrize(
-    "code, bits", [("F8_E4M3", 8), ("F8_E5M2", 8), ("C64", 64), ("F4", 4), ("F6_E2M3", 6)]
-)
+@pytest.mark.parametrize("code, bits", [("F8_E8M0", 8), ("C64", 64), ("F4", 4), ("F6_E2M3", 6)])
 def test_other_dtypes_are_listed_but_not_loaded(path, code, bits):
     path.write_bytes(wf.safetensors({"w": entry(code, (8,), (0, bits))}, bytes(bits)))
     assert inspect_file(path).tensors[0].shape == (8,)

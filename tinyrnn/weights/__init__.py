@@ -83,7 +83,7 @@ def load_weights(path: Readable, key: str | None = None) -> dict[str, Array]:
     Returns
     -------
     dict of str to numpy.ndarray
-        In the order of the file. float16, bfloat16 and float64 become float32; a number beyond float32's
+        In the order of the file. float8, float16, bfloat16 and float64 become float32; one beyond float32's
         range becomes inf. Integers and bools keep their dtype. Every array is contiguous and writable, and
         shares no memory with another.
 
@@ -93,7 +93,7 @@ def load_weights(path: Readable, key: str | None = None) -> dict[str, Array]:
         As `open` does.
     LoadError
         If the file is malformed, damaged or hostile; if its content and its suffix name different formats; if
-        it holds a dtype that cannot be read (complex, float8, quantised); if its tensors need more memory
+        it holds a dtype that cannot be read (complex, float4, bare scales); if its tensors need more memory
         than 64 MiB + 16 times the size of the file; if `key` is needed but missing, or names nothing.
     """
     with opened(path, key) as file:

@@ -19,6 +19,7 @@ import numpy as np
 from tinyrnn.errors import WeightsError
 from tinyrnn.files import replacing
 from tinyrnn.weights.spec import (
+    FLOAT8,
     MAX_TENSORS,
     READ,
     Array,
@@ -62,7 +63,9 @@ DTYPES = {
     "I64": "int64",
     "U64": "uint64",
 }
-_WRITTEN = {dtype: code for code, dtype in DTYPES.items() if dtype in READ and dtype != "bfloat16"}
+_WRITTEN = {
+    dtype: code for code, dtype in DTYPES.items() if dtype in READ and dtype not in ("bfloat16", *FLOAT8)
+}
 _RANK = {code: rank for rank, code in enumerate(DTYPES)}
 
 

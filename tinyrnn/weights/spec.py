@@ -54,6 +54,18 @@ READ = {
     "uint8": ("u1", np.uint8),
     "bool": ("u1", np.bool_),
 }
+# Floats of a byte: bits of the mantissa, the exponent's bias, and the codes of NaN and infinity.
+FLOAT8 = {
+    "float8_e4m3fn": (3, 7, {0x7F: np.nan, 0xFF: np.nan}),
+    "float8_e4m3fnuz": (3, 8, {0x80: np.nan}),
+    "float8_e5m2": (
+        2,
+        15,
+        {0x7C: np.inf, 0xFC: -np.inf} | {s + i: np.nan for s in (0x7D, 0xFD) for i in range(3)},
+    ),
+    "float8_e5m2fnuz": (2, 16, {0x80: np.nan}),
+}
+READ |= dict.fromkeys(FLOAT8, ("u1", np.float32))
 # Bits of the dtypes that can be checked and listed, but not delivered.
 UNREAD_BITS = {
     "complex32": 32,
@@ -62,10 +74,6 @@ UNREAD_BITS = {
     "float4_e2m1fn": 4,
     "float6_e2m3fn": 6,
     "float6_e3m2fn": 6,
-    "float8_e4m3fn": 8,
-    "float8_e4m3fnuz": 8,
-    "float8_e5m2": 8,
-    "float8_e5m2fnuz": 8,
     "float8_e8m0fnu": 8,
     "qint8": 8,
     "quint8": 8,
@@ -78,6 +86,18 @@ UNREAD_BITS = {
 def bits_of(dtype: str) -> int:
     """Bits of one number of a known dtype."""
     return np.dtype(READ[dtype][0]).itemsize * 8 if dtype in READ else UNREAD_BITS[dtype]
+
+
+def float8(dtype: str, codes: Array) -> npt.NDArray[np.float32]:
+    """The numbers that the codes of a float of a byte stand for; OCP's OFP8, and the fnuz forms of AMD."""
+    mantissa, bias, special = FLOAT8[dtype]
+    code = np.arange(256)
+    exponent, fraction = (code & 0x7F) >> mantissa, (code & (1 << mantissa) - 1) / 2.0**mantissa
+    size = np.ldexp(fraction + (exponent > 0), np.maximum(exponent, 1) - bias)
+    table = np.where(code < 0x80, size, -size)
+    table[list(special)] = list(special.values())
+    numbers: npt.NDArray[np.float32] = table.astype(np.float32)[codes]
+    return numbers
 
 
 def shown(text: str, limit: int = 100) -> str:
@@ -270,6 +290,8 @@ class Tensor(NamedTuple):
             bits = out.view(np.uint32)
             bits[...] = raw
             np.left_shift(bits, np.uint32(16), out=bits)
+        elif self.dtype in FLOAT8:
+            out[...] = float8(self.dtype, raw)
         elif self.dtype == "bool":
             np.not_equal(raw, 0, out=out)
         else:
