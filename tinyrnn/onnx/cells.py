@@ -184,7 +184,7 @@ def time_and_batch(x: Symbol, layout: int, builder: Any) -> tuple[Axis, Axis]:
             if atom.kind in (OPEN, FRAME) and atom.origin:
                 raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else kind)
     if len(time) > 1 or (time and time[0].kind != TIME):
-        builder.plan.lacks_time = is_frame(time)
+        builder.learned.lacks_time = is_frame(time)
         raise Unfit("the first axis of X is not time alone, as the net uses it elsewhere")
     if any(atom.kind != BATCH for atom in batch):
         raise Unfit("the axis of X for the batch is something else, as the net uses it elsewhere")
@@ -234,7 +234,7 @@ def recurrent(call: Any) -> list[Any]:
     pair = len(own) == 2
     if pair and x.reversed:
         own = own[::-1]
-    level, place = builder.level(
+    level, place = builder.levels.of_node(
         op, call.node, reframed(x.value, (inputs,)), own, backwards and not pair, starts
     )
     value = level.value
@@ -247,6 +247,6 @@ def recurrent(call: Any) -> list[Any]:
     order = [1, 0] if pair and x.reversed else [place] if not pair else [0, 1]
     finals = []
     for i, state in enumerate(states):
-        builder.begins(level, state, starts[i], order, hidden)
-        finals.append(builder.final(level, state, order, hidden, layout, batch))
+        builder.states.begins(level, state, starts[i], order, hidden)
+        finals.append(builder.states.final(level, state, order, hidden, layout, batch))
     return [Symbol(value, axes, x.reversed), *finals]

@@ -89,7 +89,7 @@ class Call(NamedTuple):
         """An input that a layer wrote, or the net's own; it may have steps of padding."""
         given = self.get(place)
         if isinstance(given, Places):
-            given = self.builder.written(given)
+            given = self.builder.states.written(given)
         if not isinstance(given, Symbol):
             raise Unfit(f"input {place} is {'constant' if given else 'absent'}, expected a value of the net")
         return given
@@ -116,9 +116,9 @@ class Call(NamedTuple):
         if given is None:
             return
         if isinstance(given, Places):
-            given = self.builder.written(given)
+            given = self.builder.states.written(given)
         if isinstance(given, Symbol):
-            self.builder.takes_lengths(given)
+            self.builder.states.takes_lengths(given)
         elif isinstance(given, Known) and not given.varies:
             declared = [atom.declared for atom in time]
             if np.all(given.worlds[0] == (declared or [1])[0]):
@@ -147,16 +147,16 @@ class Call(NamedTuple):
             raise Unfit(f"an initial state has {len(axes)} axes, expected 3")
         own = 0 if layout else 1
         if isinstance(given, Places):
-            self.builder.find_batch(given, own)
+            self.builder.states.find_batch(given, own)
             row = given.row.swapaxes(0, 1) if layout else given.row
             if row.shape != (directions, 1, hidden):
                 raise Unfit(
                     f"an initial state has shape {given.ids.shape}, expected {(directions, 1, hidden)}"
                 )
-            if self.builder.are_states(row):
+            if self.builder.states.are_states(row):
                 return Start(ids=row.reshape(-1))
-            given = self.builder.written(given, starts=True)
-        self.builder.starts_with(given)
+            given = self.builder.states.written(given, starts=True)
+        self.builder.states.starts_with(given)
         for atom in given.axes[own]:
             if atom.kind in (OPEN, FRAME) and atom.origin:
                 raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)

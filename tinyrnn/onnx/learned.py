@@ -1,0 +1,53 @@
+"""The things learned of a graph's inputs: what their axes are, and what becomes of them."""
+
+from __future__ import annotations
+
+from tinyrnn.onnx.cells import Direction
+from tinyrnn.onnx.model import Port
+from tinyrnn.onnx.symbols import BATCH, ONE, OPEN, TIME, Retry, Unfit
+from tinyrnn.weights.spec import shown
+
+# An input of the graph becomes an input of the net, values that a state begins with, the state of a layer, a
+# state of the net, or the lengths of a call.
+INPUT, START, STATE, FEEDBACK, LENGTHS = "input", "start", "state", "feedback", "lengths"
+
+
+class Learned:
+    """The things learned of a graph: kinds and sizes of axes, what inputs become, and pairs of nodes."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}
+        self.sizes: dict[str, int] = {}
+        self.modes: dict[str, str] = {}
+        self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
+        self.calls = 0  # operations that became layers, in all passes
+        self.lacks_time = False  # a recurrent node reads columns of a frame as time
+
+    def learn(self, found: Retry) -> None:
+        """Note one more thing.
+
+        Raises
+        ------
+        Unfit
+            If it contradicts what is known.
+        """
+        key, value = found.key, found.value
+        if key.startswith("="):
+            self.sizes[key[1:]] = value
+            return
+        if value not in (TIME, BATCH, OPEN, ONE):
+            if self.modes.get(key) == value:
+                raise Unfit(f"input {shown(key)} cannot be {value}")
+            self.modes[key] = value
+            return
+        known = self.kinds.get(key)
+        if known in (TIME, BATCH, ONE) or known == value:
+            raise Unfit(f"the axis {shown(key)} is used as {known} and as {value}, expected one of them")
+        self.kinds[key] = value
+
+
+def origin_of(port: Port, axis: int) -> str:
+    """The name of an input's axis."""
+    assert port.shape is not None
+    size = port.shape[axis]
+    return size if isinstance(size, str) else f"{port.name}[{axis}]"

@@ -1,0 +1,254 @@
+"""States that are inputs of a graph, and the layers that they belong to.
+
+A number of a state is followed by its id, from an input to the node that begins with it, and from a node's
+last state to an output: `Places` are ids in the order in which operations have put them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyrnn.onnx.cells import Level
+from tinyrnn.onnx.learned import FEEDBACK, INPUT, LENGTHS, START, Learned, origin_of
+from tinyrnn.onnx.model import Graph, Port
+from tinyrnn.onnx.nodes import Start
+from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, Unfit, has
+from tinyrnn.ops import concat
+from tinyrnn.temporal import FinalState
+from tinyrnn.values import Input, Value
+from tinyrnn.weights.spec import Array
+
+
+class States:
+    """The states of one walk through a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+    learned : Learned
+    inputs : dict
+        The net's own inputs, by name, which the walk fills.
+    axis : callable
+        Gives the axis of an input of the graph, by port and place.
+    has_time : bool
+        False: the graph describes one step.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        learned: Learned,
+        inputs: dict[str, Input],
+        axis: Callable[[Port, int], Axis],
+        has_time: bool,
+    ) -> None:
+        self.graph, self.learned, self.inputs = graph, learned, inputs
+        self.axis, self.has_time = axis, has_time
+        self.sources: list[tuple[str, Any, int]] = []  # of ids: what they are of, and how many
+        self.bases: list[int] = []
+        self.of_input: dict[str, Array] = {}
+        self.finals: dict[tuple[int, str], int] = {}
+        self.values: dict[tuple[int, str], Value] = {}
+        self.fed: dict[int, int] = {}
+
+    def of_port(self, port: Port, sizes: Sequence[int], varying: Sequence[int]) -> Places:
+        """An input of these sizes whose numbers are a state's; axes that vary may be the batch."""
+        count = math.prod(sizes)
+        ids = self.source("input", port, count) + np.arange(count)
+        ids = ids.reshape([1 if i in varying else size for i, size in enumerate(sizes)])
+        for i in varying:
+            ids = np.concatenate([ids, ids + Places.ROW], i)
+        self.of_input[port.name] = ids
+        return Places(ids)
+
+    def source(self, kind: str, of: Any, count: int) -> int:
+        """The first id of some numbers."""
+        base = (self.bases[-1] + self.sources[-1][2]) if self.bases else 0
+        self.sources.append((kind, of, count))
+        self.bases.append(base)
+        return base
+
+    def found(self, number: int) -> tuple[int, int]:
+        """The source of an id, and the number's place in it."""
+        place = int(np.searchsorted(self.bases, number, "right")) - 1
+        return place, number - self.bases[place]
+
+    def are_states(self, ids: Array) -> bool:
+        return all(self.sources[self.found(int(one))[0]][0] == "input" for one in (ids.min(), ids.max()))
+
+    def find_batch(self, given: Places, axis: int) -> None:
+        """Learn which axis of an input the batch is."""
+        (place, _) = self.found(int(given.row.min()))
+        kind, port, _ = self.sources[place]
+        if kind != "input":
+            return
+        if given.batch is None and given.ids.shape[axis] > 1:
+            stride = int(np.diff(given.ids, axis=axis).flat[0])
+            own = self.of_input[port.name]
+            for i, size in enumerate(own.shape):
+                if (
+                    size > 1
+                    and math.prod(own.shape[i + 1 :]) == stride
+                    and own.shape[i] == given.ids.shape[axis]
+                ):
+                    raise Retry(origin_of(port, i), BATCH)
+        for i in range(len(port.shape)):
+            if has(self.axis(port, i), OPEN):
+                raise Retry(origin_of(port, i), BATCH)
+        if given.batch not in (None, axis):
+            raise Unfit("an initial state has the batch on another axis than X")
+
+    def written(self, given: Places, starts: bool = False) -> Symbol:
+        """States as a value of the net."""
+        flat = given.row.reshape(-1)
+        parts: list[Value] = []
+        at = 0
+        while at < len(flat):
+            place, first = self.found(int(flat[at]))
+            kind, of, count = self.sources[place]
+            if kind == "input":
+                raise Retry(of.name, START if starts else self.mode_of(of))
+            size = 1
+            while at + size < len(flat) and flat[at + size] == flat[at] + size and first + size < count:
+                size += 1
+            value = self.final_value(of)
+            parts.append(value if size == count else value[..., first : first + size])
+            at += size
+            if len(parts) > 64:
+                raise Unfit("takes more than 64 parts of states")
+        return Symbol(parts[0] if len(parts) == 1 else concat(parts), given.axes)
+
+    def final_value(self, of: tuple[Level, str]) -> Value:
+        """A last state as a value; of a graph of one step it is what the step writes."""
+        level, state = of
+        if state == "h" and not self.has_time:
+            return level.value
+        key = (id(level), state)
+        if key not in self.values:
+            self.values[key] = FinalState(state)(level.value)
+        return self.values[key]
+
+    def mode_of(self, port: Port) -> str:
+        """The mode of an input that is no state of a layer."""
+        first = next(one for one in self.graph.inputs if one.name not in self.graph.tensors)
+        return FEEDBACK if port != first and not self.has_time and self.partner(port) else INPUT
+
+    def partner(self, port: Port) -> str | None:
+        """The output that an input of the next step is, by shape and name."""
+        for output in self.graph.outputs:
+            if output.shape is None or port.shape is None or len(output.shape) != len(port.shape):
+                continue
+            sizes = zip(output.shape, port.shape, strict=True)
+            alike = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
+            if alike and _stem(output.name) == _stem(port.name):
+                return output.name
+        return None
+
+    def takes_lengths(self, given: Symbol) -> None:
+        """Make an input the lengths of a call."""
+        name = next((name for name, value in self.inputs.items() if value is given.value), None)
+        if name is None:
+            raise Unfit("sequence_lens is computed by the net, expected an input of the graph")
+        if self.learned.modes.get(name) != LENGTHS:
+            raise Retry(name, LENGTHS)
+
+    def starts_with(self, given: Symbol) -> None:
+        """Make the inputs that a state begins with one frame for a sequence."""
+        used = read_by([given.value])
+        for name, value in self.inputs.items():
+            alone = value is given.value or (value.time is not None and not self.has_time)
+            if id(value) in used and alone and self.learned.modes.get(name) != START:
+                raise Retry(name, START)
+
+    def begins(self, level: Level, state: str, start: Start, order: Sequence[int], hidden: int) -> None:
+        """Note that a state begins with numbers of inputs."""
+        if start.ids is None:
+            return
+        base = self.final_base(level, state)
+        for i, number in enumerate(start.ids):
+            target = base + order[i // hidden] * hidden + i % hidden
+            self.fed[int(number)] = target if int(number) not in self.fed else -1
+
+    def final_base(self, level: Level, state: str) -> int:
+        key = (id(level), state)
+        if key not in self.finals:
+            self.finals[key] = self.source("final", (level, state), level.value.frame[-1])
+        return self.finals[key]
+
+    def final(
+        self, level: Level, state: str, order: Sequence[int], hidden: int, layout: int, batch: Axis
+    ) -> Places:
+        """The last state of a node."""
+        rows = np.array([0, Places.ROW] if batch else [0])
+        ids = self.final_base(level, state) + np.array([d * hidden for d in order])[:, None, None]
+        ids = ids + np.arange(hidden) + rows[:, None]
+        return Places(ids.swapaxes(0, 1) if layout else ids)
+
+    def returned(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs that are no state.
+
+        Raises
+        ------
+        Retry
+            If an input that a state begins with comes back as no output.
+        """
+        left = dict(results)
+        for name, ids in self.of_input.items():
+            flat = ids.reshape(-1)
+            if not any(int(one) % Places.ROW in self.fed for one in flat):
+                continue  # nothing reads it
+            fed = [self.fed.get(int(one) % Places.ROW, -1) for one in flat]
+            wanted = (np.array(fed, np.int64) + flat // Places.ROW * Places.ROW).reshape(ids.shape)
+            for output, given in left.items():
+                if isinstance(given, Places) and np.array_equal(given.ids, wanted):
+                    del left[output]
+                    break
+            else:
+                raise Retry(name, START)
+        return left
+
+
+def read_by(values: Iterable[Value]) -> set[int]:
+    """The ids of all values that these depend on."""
+    found: set[int] = set()
+    left = list(values)
+    while left:
+        value = left.pop()
+        if id(value) not in found:
+            found.add(id(value))
+            left.extend(value.reads)
+    return found
+
+
+_ENDINGS = (
+    "input",
+    "output",
+    "next",
+    "prev",
+    "past",
+    "present",
+    "new",
+    "old",
+    "out",
+    "in",
+    "n",
+    "t",
+    "0",
+    "1",
+)
+
+
+def _stem(name: str) -> str:
+    """A state's name without what tells before from after: ``h`` of ``h0``, ``hn``, ``h_in``, ``h_out``."""
+    words = [word for word in name.lower().replace(".", "_").replace("-", "_").split("_") if word]
+    kept = [word for word in words if word not in _ENDINGS] or words
+    last = kept[-1]
+    for ending in _ENDINGS:
+        if len(last) > len(ending) and last.endswith(ending):
+            kept[-1] = last[: -len(ending)]
+            break
+    return "_".join(kept)
