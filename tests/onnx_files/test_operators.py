@@ -199,8 +199,10 @@ def test_of_frames(name, tmp_path):
 
 def test_no_operator_is_left_out():
     tested = {one.op_type for nodes, _, _, _ in CASES.values() for one in nodes}
-    cells = {"LSTM", "GRU", "RNN", "Erf"}  # test_published.py, test_exports.py
-    assert tested | cells == OPERATORS.keys()
+    elsewhere = {"LSTM", "GRU", "RNN", "Erf"}  # test_published.py, test_exports.py
+    elsewhere |= {"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"}  # test_quantised.py
+    elsewhere |= {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+    assert tested | elsewhere == OPERATORS.keys()
 
 
 # ---- over time ---------------------------------------------------------------------------------------------

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import activations, ops
-from tinyrnn.layers import (
-    Linear,
-)
 from tinyrnn.onnx.nodes import Call, Unfinished
 from tinyrnn.onnx.symbols import (
     BATCH,
@@ -185,20 +182,16 @@ def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> S
 
 def add(call: Call) -> Symbol:
     """A sum; of a product with a matrix and a vector a layer with a bias."""
-    if (found := of_erf(call)) is not None:
-        return found
-    given = operands(call)
-    if len(given) == 2:
-        for one, other in (given, given[::-1]):
-            if isinstance(one, Symbol) and one.product and isinstance(other, Known) and not other.varies:
-                value, weight = one.product
-                array = other.worlds[0]
-                if array.size == len(weight) and array.ndim <= one.rank and array.shape[-1:] == (array.size,):
-                    layer = weighted(
-                        Linear(weight.shape[1], len(weight)), weight=weight, bias=array.reshape(-1)
-                    )
-                    return Symbol(layer(value), one.axes, one.reversed)
-    return of_several(ops.Add, lambda a, b: a + b)(call)
+    return of_erf(call) or of_product(call) or of_several(ops.Add, lambda a, b: a + b)(call)
+
+
+def of_product(call: Call) -> Symbol | None:
+    """The sum or the product of a product with constants and a vector: one layer; None if it reads others."""
+    given = [call.get(i) for i in range(len(call.inputs))]
+    for one, other in (given, given[::-1]) if len(given) == 2 else ():
+        if isinstance(one, Symbol) and one.product and isinstance(other, Known) and not other.varies:
+            return one.product.changed(other.worlds[0], call.node.op == "Mul", one.rank)
+    return None
 
 
 def where(call: Call) -> Symbol:
@@ -329,7 +322,7 @@ def of_erf(call: Call) -> Symbol | None:
 
 
 def multiply(call: Call) -> Symbol:
-    return of_erf(call) or of_several(ops.Multiply, lambda a, b: a * b)(call)
+    return of_erf(call) or of_product(call) or of_several(ops.Multiply, lambda a, b: a * b)(call)
 
 
 def gelu(call: Call) -> Symbol:

@@ -22,7 +22,7 @@ from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_
 from tinyrnn.onnx.levels import Levels
 from tinyrnn.onnx.model import Graph, Model, Node, Port
 from tinyrnn.onnx.nodes import Call, Given, Unfinished
-from tinyrnn.onnx.operators import OPERATORS
+from tinyrnn.onnx.operators import DOMAINS
 from tinyrnn.onnx.states import States, read_by
 from tinyrnn.onnx.symbols import (
     BATCH,
@@ -207,9 +207,9 @@ class Builder:
     def node(self, node: Node, env: dict[str, Any], where: str) -> Sequence[Any]:
         """The outputs of a node."""
         inputs: list[Given] = [self.read(env, name, where) if name else None for name in node.inputs]
-        if node.domain:
+        if node.domain not in DOMAINS:
             raise self.error(f"{where}: operators of the domain {shown(node.domain)} are not known")
-        if node.op == "If":
+        if not node.domain and node.op == "If":
             return self.branch(node, inputs, env, where)
         call = Call(node, inputs, self.opset, self)
         if node.op in ("Shape", "Size") and isinstance(inputs[0], (Symbol, Places)):
@@ -224,14 +224,14 @@ class Builder:
             moved = self.moved(call)
             if moved is not None:
                 return moved
-        if node.op not in OPERATORS:
+        if node.op not in DOMAINS[node.domain]:
             raise self.error(
                 f"{where}: the operator {shown(node.op)} is not known; known are those of docs/onnx.md"
             )
         self.learned.calls += 1
         if self.learned.calls > MOST_CALLS:
             raise self.error(f"{where}: got more than {MOST_CALLS} operations, expected a smaller graph")
-        result = OPERATORS[node.op](call)
+        result = DOMAINS[node.domain][node.op](call)
         return result if isinstance(result, list) else [result]
 
     def folded(self, call: Call) -> list[Known]:

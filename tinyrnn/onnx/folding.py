@@ -315,6 +315,35 @@ def _clip(fold: Fold) -> Array:
     return np.clip(fold[0], low, high).astype(fold[0].dtype)
 
 
+def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block: int = 0) -> Array:
+    """The numbers that codes stand for: with one scale, one for each place of an axis, or for blocks."""
+    rank, zeros = codes.ndim, np.zeros_like(scale) if zero is None else zero.astype(np.float32)
+    if zeros.size == 1:
+        zeros = np.broadcast_to(zeros.reshape(()), scale.shape)
+    if zeros.shape != scale.shape:
+        raise ValueError(f"zeros have shape {zeros.shape}, scales {scale.shape}, expected one shape")
+    pair = [scale.astype(np.float32), zeros]
+    if scale.size == 1:
+        pair = [one.reshape(()) for one in pair]
+    else:
+        axis = axis_of(axis, rank)
+        if block:
+            pair = [np.repeat(one, block, axis).take(range(codes.shape[axis]), axis) for one in pair]
+        elif scale.shape != (codes.shape[axis],):
+            raise ValueError(f"scales have shape {scale.shape}, expected one for each of {codes.shape[axis]}")
+        else:
+            shape = [1] * rank
+            shape[axis] = -1
+            pair = [one.reshape(shape) for one in pair]
+    return np.asarray((codes.astype(np.float32) - pair[1]) * pair[0])
+
+
+def _dequantised(fold: Fold) -> Array:
+    fold.room(fold[0].size)
+    get = fold.attributes.get
+    return dequantised(fold[0], fold[1], fold.get(2), get("axis", 1), get("block_size", 0))
+
+
 FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "Abs": _elementwise(np.abs),
     "Add": _elementwise(np.add, True),
@@ -325,6 +354,7 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _filled,
+    "DequantizeLinear": _dequantised,
     "Div": _elementwise(_divide, True),
     "Dropout": lambda fold: fold[0],
     "Equal": _elementwise(np.equal),

@@ -31,6 +31,20 @@ from tinyrnn.onnx.arithmetic import (
 from tinyrnn.onnx.cells import recurrent
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.products import convolution, gemm, matmul, pool
+from tinyrnn.onnx.quantised import (
+    between,
+    conv_integer,
+    dequantize,
+    dynamic,
+    dynamic_lstm,
+    dynamic_matmul,
+    linear_concat,
+    linear_conv,
+    linear_gemm,
+    matmul_integer,
+    matmul_to_float,
+    quantize,
+)
 from tinyrnn.onnx.reductions import (
     batch_norm,
     group_norm,
@@ -66,8 +80,11 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Clip": clip,
     "Concat": concat,
     "Conv": convolution,
+    "ConvInteger": conv_integer,
+    "DequantizeLinear": dequantize,
     "Div": of_several(ops.Divide, lambda a, b: a / b),
     "Dropout": same,
+    "DynamicQuantizeLinear": dynamic,
     "Elu": of_attribute("alpha", 1.0, activations.ELU),
     "Equal": of_several(ops.Equal, ops.eq),
     "Erf": erf,
@@ -95,6 +112,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Log": of_each(lambda call: activations.Log()),
     "LogSoftmax": softmax(LogSoftmax),
     "MatMul": matmul,
+    "MatMulInteger": matmul_integer,
     "Max": of_several(ops.Maximum),
     "MaxPool": pool,
     "Min": of_several(ops.Minimum),
@@ -106,6 +124,9 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "PRelu": prelu,
     "Pad": pad,
     "Pow": of_several(ops.Pow, raised),
+    "QLinearConv": linear_conv,
+    "QLinearMatMul": between("MatMul", matmul, 0, 3, to=6),
+    "QuantizeLinear": quantize,
     "RNN": recurrent,
     "Reciprocal": of_each(lambda call: activations.Reciprocal()),
     "ReduceL2": reduction(frames.VectorNorm, lambda: lambda x: activations.Sqrt()(SumOverTime()(x * x))),
@@ -134,3 +155,24 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Unsqueeze": unsqueeze,
     "Where": where,
 }
+
+# The operators of ONNX Runtime, of the domain com.microsoft.
+MICROSOFT: dict[str, Callable[[Call], Any]] = {
+    "DequantizeLinear": dequantize,
+    "DynamicQuantizeLSTM": dynamic_lstm,
+    "DynamicQuantizeMatMul": dynamic_matmul,
+    "MatMulIntegerToFloat": matmul_to_float,
+    "QGemm": linear_gemm,
+    "QLinearAdd": between("Add", add, 0, 3, to=6),
+    "QLinearAveragePool": between("AveragePool", pool, 0, to=3),
+    "QLinearConcat": linear_concat,
+    "QLinearGlobalAveragePool": between("GlobalAveragePool", over_all(frames.Mean, MeanOverTime), 0, to=3),
+    "QLinearLeakyRelu": between("LeakyRelu", of_attribute("alpha", 0.01, activations.LeakyReLU), 0, to=3),
+    "QLinearMul": between("Mul", multiply, 0, 3, to=6),
+    "QLinearSigmoid": between("Sigmoid", of_each(lambda call: activations.Sigmoid()), 0, to=3),
+    "QLinearSoftmax": between("Softmax", softmax(Softmax), 0, to=3),
+    "QuantizeLinear": quantize,
+}
+
+# By domain; "" is ONNX's own.
+DOMAINS = {"": OPERATORS, "com.microsoft": MICROSOFT}

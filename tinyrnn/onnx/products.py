@@ -21,6 +21,7 @@ from tinyrnn.onnx.symbols import (
     Atom,
     Axis,
     Known,
+    Product,
     Sizes,
     Symbol,
     Unfit,
@@ -53,7 +54,7 @@ def linear(x: Symbol, axis: int, weight: Array, bias: Array | None = None) -> Sy
         return x.replaced(layer(value.transpose(-1, -2)).transpose(-1, -2), axis, out)
     found = x.replaced(layer(value), axis, out)
     if bias is None and axis == x.rank - 1:
-        found.product = value, weight
+        found.product = Product(lambda *tensors: linear(x, axis, *tensors), weight, None, axis)
     return found
 
 
@@ -213,8 +214,19 @@ def _even(value: Value, found: Sequence[_Window], fill: float = 0.0) -> Value:
 
 
 def convolution(call: Call) -> Symbol:
-    x, weight = call.padded(0), call.array(1, "W")
-    bias = call.array(2, "B") if call.has(2) else None
+    return convolved(call, call.array(1, "W"), call.array(2, "B") if call.has(2) else None)
+
+
+def convolved(call: Call, weight: Array, bias: Array | None) -> Symbol:
+    """A convolution; without a bias it may get one."""
+    found = _convolution(call, weight, bias)
+    if bias is None:
+        found.product = Product(lambda *tensors: convolved(call, *tensors), weight, None, 1)
+    return found
+
+
+def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
+    x = call.padded(0)
     found = windows(call, x, weight.shape[2:])
     groups = call.attributes.get("group", 1)
     outputs, inputs = weight.shape[0], weight.shape[1] * groups

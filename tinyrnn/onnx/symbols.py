@@ -120,6 +120,45 @@ class Known:
         return [(int(a), int(b)) for a, b in zip(one.reshape(-1), other.reshape(-1), strict=True)]
 
 
+class Product(NamedTuple):
+    """A product with constants, to which a bias may be added.
+
+    Attributes
+    ----------
+    make : callable
+        Makes it with other weights, and with a bias or None.
+    weight : ndarray
+        Its first axis is that of the outputs.
+    bias : ndarray or None
+    axis : int
+        Of the outputs.
+    scales : bool
+        True if numbers that it is multiplied with are to be its weights', too.
+    """
+
+    make: Callable[[Array, Array | None], Symbol]
+    weight: Array
+    bias: Array | None
+    axis: int
+    scales: bool = False
+
+    def changed(self, numbers: Array, times: bool, rank: int) -> Symbol | None:
+        """The product times numbers, or with them as its bias; None if they are no vector of its outputs."""
+        shape = (1,) * (rank - numbers.ndim) + numbers.shape
+        if len(shape) > rank or any(size > 1 and i != self.axis for i, size in enumerate(shape)):
+            return None
+        count, may = len(self.weight), self.scales if times else self.bias is None
+        if numbers.size not in (1, count) or not may:
+            return None
+        vector = np.broadcast_to(np.asarray(numbers, np.float32).reshape(-1), (count,))
+        if not times:
+            return self.make(self.weight, vector)
+        found = self.make(self.weight * vector.reshape(-1, *(1,) * (self.weight.ndim - 1)), self.bias)
+        if found.product is not None:
+            found.product = found.product._replace(scales=True)
+        return found
+
+
 class Symbol:
     """A value of a layer, with the axes that it has in ONNX.
 
@@ -130,8 +169,7 @@ class Symbol:
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
         self.value, self.axes, self.reversed = value, tuple(axes), reversed
         assert math.prod(value.frame) == math.prod(map(frame_size, self.axes)), (value.frame, self.axes)
-        # What a product that has no bias yet read, and its weight (out, in): an addition may be its bias.
-        self.product: tuple[Value, Array] | None = None
+        self.product: Product | None = None  # that may get a bias
         # Of a convolution over time that pads: makes it with so many steps less before and behind.
         self.shortened: Callable[[int, int], Symbol] | None = None
 

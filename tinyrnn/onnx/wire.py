@@ -384,6 +384,10 @@ def matches(head: bytes) -> bool:
     )
 
 
+# Operations that round activations to codes, which nets here do not.
+ROUNDS = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm")
+
+
 def read(reader: Reader, key: str | None) -> Contents:
     if key is not None:
         raise reader.error(f"key: got {key!r}, expected none: an ONNX file has no parts to choose from")
@@ -392,7 +396,9 @@ def read(reader: Reader, key: str | None) -> Contents:
     tensors = list(model.graph.tensors.values())
     if len(tensors) > MAX_TENSORS:
         raise reader.error(f"got {len(tensors)} tensors, expected at most {MAX_TENSORS}")
-    return Contents(tensors, model.metadata, net=model)
+    rounding = sum(node.op.startswith(ROUNDS) for node in model.graph.nodes)
+    unread = [("rounding of activations", f"{rounding} nodes, see docs/onnx.md")] if rounding else []
+    return Contents(tensors, model.metadata, net=model, unread=unread)
 
 
 SOURCE = Source("ONNX", (".onnx",), matches, read, nets="tinyrnn.onnx.build")
