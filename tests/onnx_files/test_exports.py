@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from onnx_files import close, exported, loaded, run
@@ -52,6 +54,20 @@ def pooled(self, x):
     h, _ = self.rnn(x)
     weights = torch.softmax(self.score(h), 1)
     return self.out((weights * h).sum(1))
+
+
+def attended(self, x):
+    """A sum of states with weights, as a product of matrices over time."""
+    h, _ = self.rnn(x)
+    weights = torch.softmax(self.score(torch.tanh(self.keys(h))).squeeze(-1), 1)
+    return self.out(torch.bmm(weights.unsqueeze(1), h).squeeze(1))
+
+
+def queried(self, x):
+    """Attention of the last state over all, in Einstein's notation."""
+    h, _ = self.rnn(x)
+    weights = torch.softmax(torch.einsum("bth,bh->bt", h, self.query(h[:, -1])), 1)
+    return self.out(torch.einsum("bt,bth->bh", weights, h))
 
 
 def over_channels(function):
@@ -108,6 +124,28 @@ SEQUENCES = {
         {"rnn": gru(8, 10), "norm": nn.InstanceNorm1d(8)},
     ),
     "pooled attention": (pooled, {"rnn": gru(8, 16), "score": nn.Linear(16, 1), "out": nn.Linear(16, 3)}),
+    "attention": (
+        attended,
+        {
+            "rnn": gru(8, 16),
+            "keys": nn.Linear(16, 12),
+            "score": nn.Linear(12, 1, bias=False),
+            "out": nn.Linear(16, 3),
+        },
+    ),
+    "queries": (queried, {"rnn": gru(8, 16), "query": nn.Linear(16, 16), "out": nn.Linear(16, 3)}),
+    "larger frames": (
+        lambda m, x: m.rnn(functional.interpolate(x, scale_factor=2.0))[0],
+        {"rnn": gru(16, 7)},
+    ),
+    "transposed convolution": (
+        lambda m, x: m.conv(m.rnn(x)[0].reshape(-1, 4, 4)).reshape(x.shape[0], -1, 18),
+        {"rnn": gru(8, 16), "conv": nn.ConvTranspose1d(4, 2, 3, stride=2)},
+    ),
+    "time first": (
+        lambda m, x: m.out(m.rnn(x.transpose(0, 1))[0]).transpose(0, 1),
+        {"rnn": nn.GRU(8, 16), "out": nn.Linear(16, 3)},
+    ),
     "pictures over time": (
         crnn,
         {
@@ -146,6 +184,38 @@ def test_sequences(name, tmp_path):
     (expected,) = run(file, x.numpy())
     net = loaded(file, tmp_path)
     y = net(x.numpy().swapaxes(0, 1))
+    close(y.swapaxes(0, 1) if expected.ndim == 3 else y, expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("lstm", "two levels", "final states", "residual", "convolution", "batch norm", "attention"),
+        *("queries", "larger frames", "transposed convolution", "pictures over time", "gelu", "time first"),
+    ],
+)
+def test_the_exporter_of_programs(name, tmp_path):
+    """torch.export and onnxscript write other graphs of the same modules."""
+    pytest.importorskip("onnxscript")
+    forward, parts = SEQUENCES[name]
+    torch.manual_seed(0)
+    x = torch.randn(3, 21, 8)
+    dim = torch.export.Dim
+    axes = {0: dim("batch", min=1, max=64), 1: dim("steps", min=2, max=4096)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Model(forward, **parts).eval(),
+            (x,),
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_shapes=((axes,),),
+            dynamo=True,
+            verbose=False,
+        )
+    file = program.model_proto.SerializeToString()
+    (expected,) = run(file, x.numpy())
+    y = loaded(file, tmp_path)(x.numpy().swapaxes(0, 1))
     close(y.swapaxes(0, 1) if expected.ndim == 3 else y, expected)
 
 

@@ -139,6 +139,27 @@ CASES = {
         {},
         17,
     ),
+    **{
+        f"Einsum {equation}": ([node("Einsum", names, equation=equation)], (4, 6), {"c": array}, 17)
+        for equation, names, array in (
+            ("bij,jk->bik", "x c", numbers(6, 3)),
+            ("bij,kj->bki", "x c", numbers(3, 6)),
+            ("ki,bij->bkj", "c x", numbers(3, 4)),
+            ("bij,i", "x c", numbers(4)),
+        )
+    },
+    "Einsum values": (
+        [node("Tanh", "x", "t"), node("Einsum", "x t", equation="bij,bkj->bki")],
+        (4, 6),
+        {},
+        17,
+    ),
+    "Einsum one letter": (
+        [node("Tanh", "x", "t"), node("Einsum", "x t", equation="bij,bij->bi")],
+        (4, 6),
+        {},
+        17,
+    ),
     "Gemm": ([node("Gemm", "x c d", alpha=0.5, beta=2.0)], (6,), {"c": M, "d": numbers(3)}, 17),
     "Gemm turned": ([node("Gemm", "x c", transB=1)], (6,), {"c": numbers(3, 6)}, 17),
     # windows
@@ -160,6 +181,39 @@ CASES = {
     "AveragePool counted": one("AveragePool", kernel_shape=[3], pads=[1, 1], count_include_pad=1),
     "GlobalAveragePool": one("GlobalAveragePool", frame=(2, 7, 6)),
     "GlobalMaxPool": one("GlobalMaxPool"),
+    "ConvTranspose": one("ConvTranspose", numbers(4, 3, 3), numbers(3), strides=[2], pads=[1, 1]),
+    "ConvTranspose uneven": one("ConvTranspose", numbers(4, 3, 3), strides=[2], pads=[2, 0]),
+    "ConvTranspose more": one(
+        "ConvTranspose", numbers(4, 1, 3), group=2, strides=[3], dilations=[2], output_padding=[1]
+    ),
+    "Upsample": one("Upsample", np.float32([1, 1, 3]), opset=9),
+    "Upsample channels": one("Upsample", np.float32([1, 2, 1]), opset=9),
+    **{
+        f"Resize {mode} {way} {rounds} {size}": (
+            [
+                node(
+                    "Resize",
+                    "x - - s" if isinstance(size, int) else "x - s",
+                    mode=mode,
+                    coordinate_transformation_mode=way,
+                    nearest_mode=rounds,
+                )
+            ],
+            (4, 6),
+            {"s": INTS([ROWS, 4, size]) if isinstance(size, int) else np.float32([1, 1, size])},
+            17,
+        )
+        for mode, way, rounds, size in (
+            ("nearest", "asymmetric", "floor", 2.0),
+            ("nearest", "half_pixel", "round_prefer_floor", 12),
+            ("nearest", "half_pixel", "round_prefer_ceil", 9),
+            ("nearest", "asymmetric", "ceil", 4),
+            ("linear", "half_pixel", "round_prefer_floor", 2.0),
+            ("linear", "pytorch_half_pixel", "round_prefer_floor", 1),
+            ("linear", "align_corners", "round_prefer_floor", 11),
+            ("linear", "asymmetric", "round_prefer_floor", 0.5),
+        )
+    },
     # reductions and norms
     **{
         f"{op} {keep}": ([node(op, "x", axes=[2], keepdims=keep)], (4, 6), {}, 12)
@@ -235,6 +289,32 @@ TIMED = {
         node("GRU", "t W2 R2", "g", hidden_size=2),
         node("Slice", "g last1 begin zero last1"),
     ),
+    "weighted sum": over_time(
+        node("Softmax", "z", "w", axis=0),
+        node("Transpose", "w", "a", perm=[1, 2, 0]),
+        node("Transpose", "z", "b", perm=[1, 0, 2]),
+        node("MatMul", "a b"),
+    ),
+    "scores": over_time(
+        node("Gather", "z last", "q", axis=0),
+        node("Einsum", "z q", "s", equation="tbh,bh->bt"),
+        node("Softmax", "s", "w", axis=1),
+        node("Einsum", "w z", equation="bt,tbh->bh"),
+    ),
+    "a row is a step": over_time(
+        node("Transpose", "z", "a", perm=[1, 0, 2]),
+        node("ReduceMean", "z", "m", axes=[0], keepdims=0),
+        node("Reshape", "m square", "n"),
+        node("MatMul", "a n", "c"),
+        node("Transpose", "c", perm=[1, 0, 2]),
+    ),
+    "a column is a step": over_time(
+        node("Transpose", "z", "a", perm=[1, 2, 0]),
+        node("ReduceMean", "z", "m", axes=[0], keepdims=0),
+        node("Reshape", "m across", "n"),
+        node("MatMul", "n a", "c"),
+        node("Transpose", "c", perm=[2, 0, 1]),
+    ),
     "pool of all": over_time(node("Transpose", "z", "t", perm=[1, 2, 0]), node("GlobalAveragePool", "t")),
     "merged": over_time(
         node("Reshape", "z flat", "f"), node("MatMul", "f V", "m"), node("Reshape", "m unflat")
@@ -257,6 +337,8 @@ MORE = {
     "flat": INTS([-1, 3]),
     "rest": INTS([-1, 3]),
     "unflat": INTS([7, 2, 2]),
+    "square": INTS([-1, 3, 1]),
+    "across": INTS([-1, 1, 3]),
     "V": numbers(3, 2),
     "W2": numbers(1, 6, 3),
     "R2": numbers(1, 6, 2),

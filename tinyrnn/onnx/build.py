@@ -114,7 +114,7 @@ class Builder:
         size, origin = port.shape[place], origin_of(port, place)
         size = self.learned.sizes.get(origin, size)
         kind = self.learned.kinds.get(origin, FRAME if isinstance(size, int) else OPEN)
-        declared = size if isinstance(size, int) else None
+        declared = size if isinstance(size, int) else self.learned.traced.get(origin)
         if kind == ONE:
             return ()
         if kind == FRAME:

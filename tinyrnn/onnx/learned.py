@@ -18,6 +18,7 @@ class Learned:
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
+        self.traced: dict[str, int] = {}  # sizes of axes that vary, where the graph has a number all the same
         self.modes: dict[str, str] = {}
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
         self.calls = 0  # operations that became layers, in all passes
@@ -34,6 +35,9 @@ class Learned:
         key, value = found.key, found.value
         if key.startswith("="):
             self.sizes[key[1:]] = value
+            return
+        if key.startswith("~"):
+            self.traced[key[1:]] = value
             return
         if value not in (TIME, BATCH, OPEN, ONE):
             if self.modes.get(key) == value:

@@ -30,7 +30,7 @@ from tinyrnn.onnx.arithmetic import (
 )
 from tinyrnn.onnx.cells import recurrent
 from tinyrnn.onnx.nodes import Call
-from tinyrnn.onnx.products import convolution, gemm, matmul, pool
+from tinyrnn.onnx.products import einsum, gemm, matmul
 from tinyrnn.onnx.quantised import (
     between,
     conv_integer,
@@ -67,6 +67,7 @@ from tinyrnn.onnx.shapes import (
     transpose,
     unsqueeze,
 )
+from tinyrnn.onnx.windows import convolution, pool, resize, transposed
 from tinyrnn.temporal import MaxOverTime, MeanOverTime, SumOverTime
 
 OPERATORS: dict[str, Callable[[Call], Any]] = {
@@ -81,10 +82,12 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Concat": concat,
     "Conv": convolution,
     "ConvInteger": conv_integer,
+    "ConvTranspose": transposed,
     "DequantizeLinear": dequantize,
     "Div": of_several(ops.Divide, lambda a, b: a / b),
     "Dropout": same,
     "DynamicQuantizeLinear": dynamic,
+    "Einsum": einsum,
     "Elu": of_attribute("alpha", 1.0, activations.ELU),
     "Equal": of_several(ops.Equal, ops.eq),
     "Erf": erf,
@@ -138,6 +141,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "ReduceSum": reduction(frames.Sum, SumOverTime),
     "Relu": of_each(lambda call: activations.ReLU()),
     "Reshape": reshape,
+    "Resize": resize,
     "Selu": selu,
     "Sigmoid": of_each(lambda call: activations.Sigmoid()),
     "Sign": of_each(lambda call: activations.Sign()),
@@ -153,6 +157,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Tanh": of_each(lambda call: activations.Tanh()),
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
+    "Upsample": resize,
     "Where": where,
 }
 

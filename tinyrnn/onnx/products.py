@@ -1,44 +1,34 @@
-"""Products with matrices, convolutions and pools."""
+"""Products with matrices, and of matrices."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tinyrnn import activations, frames, ops
-from tinyrnn.convolution import Conv2d
+from tinyrnn import ops
 from tinyrnn.layers import (
-    Conv1d,
     Linear,
 )
 from tinyrnn.onnx.arithmetic import met, operands, settled
-from tinyrnn.onnx.nodes import Call, Padded
+from tinyrnn.onnx.nodes import Call
+from tinyrnn.onnx.shapes import transpose
 from tinyrnn.onnx.symbols import (
     TIME,
-    Atom,
-    Axis,
     Known,
     Product,
-    Sizes,
     Symbol,
     Unfit,
     claim_row,
-    claim_rows,
     claim_time,
     frame_size,
-    has,
     part,
     weighted,
 )
-from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
-from tinyrnn.temporal import TimeConv1d, TimeUnfold
-from tinyrnn.values import Value, applied
+from tinyrnn.temporal import SumOverTime
+from tinyrnn.values import applied
 from tinyrnn.weights.spec import Array
-
-# ---- products --------------------------------------------------------------------------------------------
 
 
 def linear(x: Symbol, axis: int, weight: Array, bias: Array | None = None) -> Symbol:
@@ -79,12 +69,37 @@ def matmul(call: Call) -> Symbol:
             raise Unfit(f"reads a matrix of shape {weight.shape}, expected two axes")
         return linear(b, b.rank - 2, weight)
     assert isinstance(a, Symbol) and isinstance(b, Symbol)
+    return _of_values(a, b)
+
+
+def _is_time(x: Symbol, axis: int) -> bool:
+    claim_time(x, axis)
+    return len(x.axes[axis]) == 1 and x.axes[axis][0].kind == TIME
+
+
+def _of_values(a: Symbol, b: Symbol) -> Symbol:
+    """A product of matrices that the net computes; time may be an axis of one, or be summed over."""
     if min(a.rank, b.rank) < 2:
         raise Unfit("reads vectors that the net computes, expected matrices")
+    if _is_time(a, a.rank - 1) and _is_time(b, b.rank - 2):  # the sum of a product at each step
+        met([a.axes[-1], b.axes[-2]])
+        if a.reversed != b.reversed:
+            raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
+        found = _of_values(a.with_axes([*a.axes[:-1], ()]), b.with_axes([*b.axes[:-2], (), b.axes[-1]]))
+        return Symbol(applied(SumOverTime(), (found.value,)), found.axes)
+    rows, cols = _is_time(a, a.rank - 2), _is_time(b, b.rank - 1)
+    if rows and cols:
+        raise Unfit("two axes of time meet in a product, expected one")
+    if rows:  # a row is a step
+        found = _of_values(a.with_axes([*a.axes[:-2], (), a.axes[-1]]), b)
+        return Symbol(found.value, [*found.axes[:-2], a.axes[-2], found.axes[-1]], a.reversed)
+    if cols:
+        found = _of_values(a, b.with_axes([*b.axes[:-1], ()]))
+        return Symbol(found.value, [*found.axes[:-1], b.axes[-1]], b.reversed)
     shapes = []
     for one in (a, b):
-        rows, cols = (one.frame_axis(one.rank + i, "a matrix's axis") for i in (-2, -1))
-        shapes.append((math.prod(map(frame_size, one.axes[:-2])), rows, cols))
+        height, width = (one.frame_axis(one.rank + i, "a matrix's axis") for i in (-2, -1))
+        shapes.append((math.prod(map(frame_size, one.axes[:-2])), height, width))
     rank = max(a.rank, b.rank)
     lead = [
         met([one.axes[i - rank + one.rank] for one in (a, b) if i - rank + one.rank >= 0])
@@ -95,6 +110,62 @@ def matmul(call: Call) -> Symbol:
     if a.reversed != b.reversed:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
     return Symbol(value, [*lead, part(shapes[0][1]), part(shapes[1][2])], a.reversed)
+
+
+def einsum(call: Call) -> Symbol:
+    """A sum of products of two values, as a product of matrices whose axes are put in order."""
+    given = operands(call)
+    text = str(call.attributes.get("equation", "")).replace(" ", "")
+    terms, arrow, out = text.partition("->")
+    letters = terms.split(",")
+    if not arrow:
+        counts = "".join(letters)
+        out = "".join(sorted(one for one in set(counts) if counts.count(one) == 1))
+    plain = all(one.isalpha() and len(set(one)) == len(one) for one in letters) and (out.isalpha() or not out)
+    if len(given) != 2 or len(letters) != 2 or not plain:
+        raise Unfit(f"equation is {text!r}, expected two values, each letter once in each and no '...'")
+    ranks = [one.rank if isinstance(one, Symbol) else one.worlds[0].ndim for one in given]
+    first, second = letters
+    if ranks != [len(first), len(second)] or set(out) - {*first, *second}:
+        raise Unfit(f"equation is {text!r} for values of {ranks} axes, expected a letter for each axis")
+    lead = [one for one in out if one in first and one in second]
+    inner = [one for one in first if one in second and one not in out]
+    rows = [one for one in first if one not in second]
+    cols = [one for one in second if one not in first]
+    if max(len(inner), len(rows), len(cols)) > 1 or {*rows, *cols} - set(out):
+        raise Unfit(f"equation is {text!r}, expected one letter that is summed, and one in each value alone")
+
+    def ordered(one: Any, own: str, order: list[list[str]]) -> Any:
+        """A value with these axes; those that it lacks have size 1."""
+        flat = [letter for group in order for letter in group]
+        one = moved(call, one, [own.index(letter) for letter in flat])
+        missing = [i for i, group in enumerate(order) if not group]
+        if isinstance(one, Known):
+            return Known(np.expand_dims(one.array("a constant"), tuple(missing)))
+        rest = iter(one.axes)
+        return one.with_axes([() if i in missing else next(rest) for i in range(len(order))])
+
+    leading = [[one] for one in lead]
+    pair = [
+        ordered(given[0], first, [*leading, rows, inner]),
+        ordered(given[1], second, [*leading, inner, cols]),
+    ]
+    found = matmul(call._replace(inputs=pair))
+    axes = [*lead, *rows, *cols]
+    kept = [*range(len(lead)), *([len(lead)] if rows else []), *([len(lead) + 1] if cols else [])]
+    found = found.with_axes([found.axes[i] for i in kept])
+    result = moved(call, found, [axes.index(letter) for letter in out])
+    assert isinstance(result, Symbol)
+    return result
+
+
+def moved(call: Call, one: Symbol | Known, order: list[int]) -> Symbol | Known:
+    """A value with its axes in another order."""
+    if order == list(range(len(order))):
+        return one
+    if isinstance(one, Known):
+        return Known(one.array("a constant").transpose(order))
+    return transpose(call._replace(inputs=[one], node=call.node._replace(attributes={"perm": order})))
 
 
 def gemm(call: Call) -> Symbol:
@@ -112,264 +183,3 @@ def gemm(call: Call) -> Symbol:
             raise Unfit("C differs from row to row, expected a vector")
         bias = bias.reshape(-1)
     return linear(x, 1, weight, bias)
-
-
-# ---- windows ---------------------------------------------------------------------------------------------
-
-
-class _Window:
-    """The sizes of windows over one axis: how a convolution or a pool walks along it."""
-
-    def __init__(self, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> None:
-        self.kernel, self.stride, self.dilation, self.pads = kernel, stride, dilation, pads
-
-    @property
-    def span(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-    def count(self, size: int) -> int:
-        return (size + sum(self.pads) - self.span) // self.stride + 1
-
-
-def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
-    """The windows over each axis behind the channels."""
-    get = call.attributes.get
-    count = x.rank - 2
-    if count not in (1, 2) or len(kernel) != count:
-        raise Unfit(
-            f"reads {x.rank} axes with a kernel of {len(kernel)}, expected (N, C, L) or (N, C, rows, columns)"
-        )
-    strides, dilations = get("strides") or [1] * count, get("dilations") or [1] * count
-    pads = get("pads") or [0] * 2 * count
-    if len(strides) != count or len(dilations) != count or len(pads) != 2 * count:
-        raise Unfit("strides, dilations and pads do not fit the kernel")
-    if min(*strides, *dilations, *kernel) < 1 or min(pads) < 0:
-        raise Unfit("a stride, a dilation or a kernel is below 1, or a pad below 0")
-    found = [
-        _Window(*sizes, (pads[i], pads[count + i]))
-        for i, sizes in enumerate(zip(kernel, strides, dilations, strict=True))
-    ]
-    auto = get("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        for i, window in enumerate(found):
-            claim_time(x, 2 + i)
-            size = None if has(x.axes[2 + i], TIME) else x.frame_axis(2 + i)
-            if size is None and window.stride > 1:
-                raise Unfit(
-                    f"auto_pad is {auto} over time with a stride, where it depends on the number of steps"
-                )
-            room = (
-                window.span - 1
-                if size is None
-                else (-(-size // window.stride) - 1) * window.stride + window.span - size
-            )
-            less, more = max(room, 0) // 2, max(room, 0) - max(room, 0) // 2
-            window.pads = (less, more) if auto == "SAME_UPPER" else (more, less)
-    elif auto == "VALID":
-        for window in found:
-            window.pads = (0, 0)
-    elif auto != "NOTSET":
-        raise Unfit(f"auto_pad is {auto!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
-    claim_rows(x)
-    if frame_size(x.axes[0]) > 1:
-        raise Unfit("the first axis is a part of each frame, expected the batch")
-    for i in range(count):
-        claim_time(x, 2 + i)
-    if isinstance(x, Padded):
-        timed = [i for i in range(count) if has(x.axes[2 + i], TIME)]
-        if len(timed) != 1:
-            raise Unfit("reads a sequence that was padded, but not along time")
-        window = found[timed[0]]
-        window.pads = (window.pads[0] + x.steps[0], window.pads[1] + x.steps[1])
-    return found
-
-
-def _stepped(x: Symbol, axis: int, window: _Window) -> Axis:
-    """The axis of time behind windows over it."""
-    (atom,) = x.axes[axis] if len(x.axes[axis]) == 1 else (None,)
-    if atom is None or atom.kind != TIME:
-        raise Unfit("windows go over time and something else at once")
-    if x.reversed:
-        raise Unfit("windows go over a sequence from its end, expected its own order")
-    sizes = (window.count(atom.sizes[0]), window.count(atom.sizes[1]))
-    declared = None if atom.declared is None else window.count(atom.declared)
-    return (atom if sizes == atom.sizes else Atom(TIME, sizes, None, declared),)
-
-
-def _sized(window: _Window, size: int) -> int:
-    count = window.count(size)
-    if count < 1:
-        raise Unfit(f"got {size} + {sum(window.pads)} numbers, expected at least {window.span}, the kernel's")
-    return count
-
-
-def _even(value: Value, found: Sequence[_Window], fill: float = 0.0) -> Value:
-    """The value, padded where a layer would have to pad one side more than the other."""
-    sides: list[int] = []
-    for window in reversed(found):
-        uneven = window.pads[0] != window.pads[1]
-        sides += window.pads if uneven else (0, 0)
-        window.pads = (0, 0) if uneven else window.pads
-    return frames.pad(value, tuple(sides), "constant", fill) if any(sides) else value
-
-
-def convolution(call: Call) -> Symbol:
-    return convolved(call, call.array(1, "W"), call.array(2, "B") if call.has(2) else None)
-
-
-def convolved(call: Call, weight: Array, bias: Array | None) -> Symbol:
-    """A convolution; without a bias it may get one."""
-    found = _convolution(call, weight, bias)
-    if bias is None:
-        found.product = Product(lambda *tensors: convolved(call, *tensors), weight, None, 1)
-    return found
-
-
-def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
-    x = call.padded(0)
-    found = windows(call, x, weight.shape[2:])
-    groups = call.attributes.get("group", 1)
-    outputs, inputs = weight.shape[0], weight.shape[1] * groups
-    if x.frame_axis(1) != inputs:
-        raise Unfit(
-            f"W has shape {weight.shape}, but the value {x.frame_axis(1)} channels, expected {inputs}"
-        )
-    timed = [i for i in range(len(found)) if has(x.axes[2 + i], TIME)]
-    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    more = {"groups": groups, "bias": bias is not None}
-    if (
-        len(found) == 1
-        and (window := found[0]).kernel == window.stride == groups == 1
-        and window.pads == (0, 0)
-    ):
-        return linear(x.with_axes(x.axes), 1, weight[:, :, 0], bias)
-    if timed == [0] and len(found) == 1:
-        (window,) = found
-        return _over_time(x, window, (inputs, outputs), tensors, groups)
-    layer: Any
-    if not timed and len(found) == 1:
-        (window,) = found
-        size = x.frame_axis(2)
-        call.builder.notes(window, size)
-        count = _sized(window, size)
-        value = _even(x.framed((inputs, size)), found)
-        layer = Conv1d(inputs, outputs, window.kernel, window.stride, window.pads[0], window.dilation, **more)
-        return Symbol(weighted(layer, **tensors)(value), [x.axes[0], part(outputs), part(count)], x.reversed)
-    if not timed:
-        shape = (inputs, x.frame_axis(2), x.frame_axis(3))
-        counts = [_sized(window, size) for window, size in zip(found, shape[1:], strict=True)]
-        value = _even(x.framed(shape), found)
-        rows, cols = found
-    elif len(timed) == 1:
-        axis, other = timed[0], found[1 - timed[0]]
-        size = x.frame_axis(3 - axis)
-        count = _sized(other, size)
-        window = found[axis]
-        steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
-        unfolded = applied(steps, (x.framed((inputs, size)),))
-        if axis == 0:  # windows are the last axis
-            tensors["weight"] = weight.swapaxes(2, 3)
-        rows, cols = other, _Window(window.kernel, 1, 1, (0, 0))
-        value = _even(unfolded, [rows, cols])
-        axes = [x.axes[0], part(outputs), part(count), part(count)]
-        axes[2 + axis] = _stepped(x, 2 + axis, window)
-        counts = []
-    else:
-        raise Unfit("both axes of a picture are time")
-    layer = Conv2d(
-        inputs,
-        outputs,
-        (rows.kernel, cols.kernel),
-        (rows.stride, cols.stride),
-        (rows.pads[0], cols.pads[0]),
-        (rows.dilation, cols.dilation),
-        **more,
-    )
-    if not timed:
-        axes = [x.axes[0], part(outputs), *map(part, counts)]
-    return Symbol(weighted(layer, **tensors)(value), axes, x.reversed)
-
-
-def _over_time(x: Symbol, window: _Window, sizes: Sizes, tensors: dict[str, Array], groups: int) -> Symbol:
-    """A convolution over the steps."""
-    layer = TimeConv1d(
-        *sizes,
-        window.kernel,
-        dilation=window.dilation,
-        groups=groups,
-        bias="bias" in tensors,
-        stride=window.stride,
-        padding=window.pads,
-    )
-    value = weighted(layer, **tensors)(x.framed(sizes[:1]))
-    found = Symbol(value, [x.axes[0], part(sizes[1]), _stepped(x, 2, window)])
-
-    def shortened(before: int, behind: int) -> Symbol:
-        pads = (window.pads[0] - before, window.pads[1] - behind)
-        if window.stride > 1 or min(pads) < 0:
-            raise Unfit("takes a part of the steps, expected the last one or all of them")
-        less = _Window(window.kernel, 1, window.dilation, pads)
-        return _over_time(x, less, sizes, tensors, groups)
-
-    found.shortened = shortened
-    return found
-
-
-def _is_positive(value: Value) -> bool:
-    """True if no number is below 0, so that zeros around a sequence change no maximum."""
-    while isinstance(value.layer, (frames.Reshape, frames.Permute, MaxPool1d, MaxPool2d, TimeUnfold)):
-        (value,) = value.reads
-    kinds = (activations.ReLU, activations.Sigmoid, activations.Abs, activations.Exp, activations.Softplus)
-    return isinstance(value.layer, kinds)
-
-
-def pool(call: Call) -> Symbol:
-    """MaxPool and AveragePool."""
-    x, is_max = call.padded(0), call.node.op == "MaxPool"
-    found = windows(call, x, call.attributes.get("kernel_shape") or [])
-    ceil = bool(call.attributes.get("ceil_mode"))
-    if (ceil and not is_max) or call.attributes.get("storage_order") or any(call.node.outputs[1:]):
-        raise Unfit(
-            "has storage_order, indices, or a ceil_mode that counts no padding, expected none of them"
-        )
-    counted = bool(call.attributes.get("count_include_pad"))
-    if not is_max and any(window.dilation > 1 for window in found):
-        raise Unfit("AveragePool has a dilation, expected none")
-    channels = x.frame_axis(1)
-    timed = [i for i in range(len(found)) if has(x.axes[2 + i], TIME)]
-    axes = [x.axes[0], x.axes[1], *x.axes[2:]]
-    sizes: list[int] = []
-    value = x.value
-    if timed:
-        axis = timed[0]
-        window = found[axis]
-        zeros = window.pads == (0, 0) or (is_max and _is_positive(x.value))
-        if len(timed) > 1 or not zeros or ceil:
-            raise Unfit("pools steps with padding or ceil_mode, or two axes of time, which no layer does")
-        rest = [w for i, w in enumerate(found) if i != axis]
-        frame = [channels, *(x.frame_axis(2 + i) for i in range(len(found)) if i != axis)]
-        steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
-        value = applied(steps, (x.framed(frame),))
-        axes[2 + axis] = _stepped(x, 2 + axis, window)
-        for i, other in enumerate(found):
-            if i != axis:
-                axes[2 + i] = part(_sized(other, x.frame_axis(2 + i)))
-        found = [*rest, _Window(window.kernel, 1, 1, (0, 0))]
-    else:
-        sizes = [x.frame_axis(2 + i) for i in range(len(found))]
-        axes[2:] = [part(_sized(window, size)) for window, size in zip(found, sizes, strict=True)]
-        value = x.framed((channels, *sizes))
-    if any(w.pads[0] != w.pads[1] for w in found) and not (is_max or counted):
-        raise Unfit("pads one side more than the other and does not count the padding")
-    value = _even(value, found, -math.inf if is_max else 0.0)
-    kinds: Any = (MaxPool1d, MaxPool2d) if is_max else (AvgPool1d, AvgPool2d)
-    more: dict[str, Any] = (
-        {"dilation": tuple(w.dilation for w in found)} if is_max else {"count_include_pad": counted}
-    )
-    kernel, stride, pads = (
-        tuple(one) for one in zip(*((w.kernel, w.stride, w.pads[0]) for w in found), strict=True)
-    )
-    value = kinds[len(found) - 1](kernel, stride, pads, ceil_mode=ceil, **more)(value)
-    if ceil:
-        axes[2:] = [part(size) for size in value.frame[1:]]
-    return Symbol(value, axes, x.reversed)
