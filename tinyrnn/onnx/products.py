@@ -132,11 +132,14 @@ def einsum(call: Call) -> Symbol:
     inner = [one for one in first if one in second and one not in out]
     rows = [one for one in first if one not in second]
     cols = [one for one in second if one not in first]
-    if max(len(inner), len(rows), len(cols)) > 1 or {*rows, *cols} - set(out):
-        raise Unfit(f"equation is {text!r}, expected one letter that is summed, and one in each value alone")
+    if len(inner) > 1 or {*rows, *cols} - set(out):
+        raise Unfit(f"equation is {text!r}, expected one letter that is summed, and that in both values")
+    # One letter of each value alone is an axis of its matrices; others stand before, like those of both.
+    lead, rows, cols = [*lead, *rows[:-1], *cols[:-1]], rows[-1:], cols[-1:]
 
     def ordered(one: Any, own: str, order: list[list[str]]) -> Any:
         """A value with these axes; those that it lacks have size 1."""
+        order = [[letter for letter in group if letter in own] for group in order]
         flat = [letter for group in order for letter in group]
         one = moved(call, one, [own.index(letter) for letter in flat])
         missing = [i for i, group in enumerate(order) if not group]
