@@ -20,8 +20,9 @@ from tinyrnn.graph import Graph as Net
 from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.levels import Levels
+from tinyrnn.onnx.loops import Inside
 from tinyrnn.onnx.model import Graph, Model, Node, Port
-from tinyrnn.onnx.nodes import Call, Given, Unfinished
+from tinyrnn.onnx.nodes import Call, Given, Listed, Step, Unfinished
 from tinyrnn.onnx.operators import DOMAINS
 from tinyrnn.onnx.states import States, read_by
 from tinyrnn.onnx.symbols import (
@@ -96,6 +97,7 @@ class Builder:
         self.seen: list[str] = []  # the axes that vary, in their order
         self.states = States(model.graph, learned, self.inputs, self.axis, self.has_time)
         self.levels = Levels(learned, self.states)
+        self.inside: Inside | None = None  # the body of a loop
 
     def error(self, text: str) -> LoadError:
         return self.file.error(text)
@@ -196,6 +198,9 @@ class Builder:
             )
             try:
                 results = self.node(node, env, at)
+                if self.inside is not None:
+                    given = [env[name] for name in node.inputs if name in env]
+                    self.inside.note(node.op, given, results)
             except LoadError as error:
                 results = [_Failed(error)] * len(node.outputs)
             except _WRONG as error:
@@ -211,7 +216,9 @@ class Builder:
             raise self.error(f"{where}: operators of the domain {shown(node.domain)} are not known")
         if not node.domain and node.op == "If":
             return self.branch(node, inputs, env, where)
-        call = Call(node, inputs, self.opset, self)
+        call = Call(node, inputs, self.opset, self, env)
+        if node.op in ("Identity", "Cast") and isinstance(inputs[0], (Step, Listed)):
+            return [inputs[0]]
         if node.op in ("Shape", "Size") and isinstance(inputs[0], (Symbol, Places)):
             sizes = inputs[0].shape.worlds
             if node.op == "Size":

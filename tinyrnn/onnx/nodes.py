@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,20 +15,84 @@ from tinyrnn.onnx.symbols import (
     FRAME,
     ONE,
     OPEN,
+    TIME,
     Axis,
     Known,
     Places,
     Retry,
+    Sizes,
     Symbol,
     Unfit,
     constant,
     frame_size,
     is_frame,
 )
+from tinyrnn.ops import Feedback
 from tinyrnn.values import Value
 from tinyrnn.weights.spec import Array
 
-Given = Known | Places | Symbol | None
+
+class Listed:
+    """A list of steps: those that a loop has gathered, or a sequence cut into them.
+
+    Attributes
+    ----------
+    item : Symbol or None
+        None: nothing is in it yet.
+    axes : tuple
+        Of the whole, one of which is time, at ``place``; empty while the list grows.
+    keeps : bool
+        True if an item has an axis of size 1 where the whole has time.
+    """
+
+    def __init__(
+        self, item: Symbol | None, axes: Sequence[Axis] = (), place: int = 0, keeps: bool = False
+    ) -> None:
+        self.item, self.axes, self.place, self.keeps = item, tuple(axes), place, keeps
+
+
+class Step:
+    """The number of a step within a loop over all.
+
+    Attributes
+    ----------
+    sizes : pair of int or None
+        How often the loop runs; None if what it takes tells it.
+    time : Axis or None
+        The axis that it has taken steps of.
+    """
+
+    def __init__(self, sizes: Sizes | None) -> None:
+        self.sizes = sizes
+        self.time: Axis | None = None
+
+    def taken(self, x: Symbol, axis: int) -> Symbol:
+        """One step of a sequence."""
+        for atom in x.axes[axis]:
+            if atom.kind in (OPEN, FRAME) and atom.origin:
+                raise Retry(atom.origin, TIME)
+        time = x.axes[axis]
+        if len(time) != 1 or time[0].kind != TIME:
+            raise Unfit("a loop takes a part of a frame by its number, expected a step of a sequence")
+        (atom,) = time
+        if self.sizes not in (None, atom.sizes, (atom.declared, atom.declared)):
+            raise Unfit("a loop runs more or less often than there are steps")
+        if x.reversed or (self.time is not None and not self.time[0].same(atom)):
+            raise Unfit("a loop takes steps of two axes of time, or from the last to the first")
+        self.time = time
+        return Symbol(x.value, [one for i, one in enumerate(x.axes) if i != axis])
+
+
+class Carried:
+    """A state of a loop: ``before`` a step and ``after`` it; ``before`` is None for a list."""
+
+    def __init__(self, before: Feedback | None, axes: Sequence[Axis]) -> None:
+        self.before, self.axes = before, list(axes)
+        self.after: Value | None = None
+        self.base: int | None = None  # the first id of what it is after the last step
+
+
+Given = Known | Places | Symbol | Listed | Step | None
 
 
 class Start(NamedTuple):
@@ -59,6 +123,7 @@ class Call(NamedTuple):
     inputs: Sequence[Given]
     opset: int
     builder: Any
+    env: Mapping[str, Any]  # all names that the node could read
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -78,6 +143,7 @@ class Call(NamedTuple):
         given = self.get(place)
         if not isinstance(given, Known):
             what = "nothing" if given is None else "a value that the net computes"
+            what = "the number of a step" if isinstance(given, Step) else what
             raise Unfit(f"input {name or place} is {what}, expected constant numbers")
         return given
 
@@ -142,6 +208,8 @@ class Call(NamedTuple):
             if np.any(moved != moved[:, :1]):
                 raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
             return Start(rows=moved[:, 0])
+        if isinstance(given, (Listed, Step)):
+            raise Unfit("an initial state is no array")
         axes = given.axes
         if len(axes) != 3:
             raise Unfit(f"an initial state has {len(axes)} axes, expected 3")

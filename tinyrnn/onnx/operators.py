@@ -29,6 +29,7 @@ from tinyrnn.onnx.arithmetic import (
     where,
 )
 from tinyrnn.onnx.cells import recurrent
+from tinyrnn.onnx.loops import at, cut, empty, insert, joined, length, loop, scan
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.products import einsum, gemm, matmul
 from tinyrnn.onnx.quantised import (
@@ -80,6 +81,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Celu": of_attribute("alpha", 1.0, activations.CELU),
     "Clip": clip,
     "Concat": concat,
+    "ConcatFromSequence": joined,
     "Conv": convolution,
     "ConvInteger": conv_integer,
     "ConvTranspose": transposed,
@@ -114,6 +116,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "LessOrEqual": of_several(ops.LessEqual, ops.le),
     "Log": of_each(lambda call: activations.Log()),
     "LogSoftmax": softmax(LogSoftmax),
+    "Loop": loop,
     "MatMul": matmul,
     "MatMulInteger": matmul_integer,
     "Max": of_several(ops.Maximum),
@@ -142,7 +145,12 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Relu": of_each(lambda call: activations.ReLU()),
     "Reshape": reshape,
     "Resize": resize,
+    "Scan": scan,
     "Selu": selu,
+    "SequenceAt": at,
+    "SequenceEmpty": empty,
+    "SequenceInsert": insert,
+    "SequenceLength": length,
     "Sigmoid": of_each(lambda call: activations.Sigmoid()),
     "Sign": of_each(lambda call: activations.Sign()),
     "Slice": slices,
@@ -150,6 +158,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Softplus": of_each(lambda call: activations.Softplus()),
     "Softsign": of_each(lambda call: activations.Softsign()),
     "Split": split,
+    "SplitToSequence": cut,
     "Sqrt": of_each(lambda call: activations.Sqrt()),
     "Squeeze": squeeze,
     "Sub": of_several(ops.Subtract, lambda a, b: a - b),

@@ -14,7 +14,7 @@ from tinyrnn.layers import (
 )
 from tinyrnn.onnx.arithmetic import aligned, met, operands
 from tinyrnn.onnx.folding import axes_of, axis_of, bounds, sections, span, squeezed_axes
-from tinyrnn.onnx.nodes import Call, Padded
+from tinyrnn.onnx.nodes import Call, Padded, Step
 from tinyrnn.onnx.symbols import (
     OPEN,
     TIME,
@@ -233,6 +233,9 @@ def gather(call: Call) -> Symbol:
         return _embedding(call)
     x = call.symbol(0)
     axis = axis_of(call.attributes.get("axis", 0), x.rank)
+    step = call.get(1)
+    if isinstance(step, Step):
+        return step.taken(x, axis)
     known = call.known(1, "indices")
     sizes = sizes_of(x.axes[axis])
     indices = [np.where(one < 0, one + size, one) for one, size in zip(known.worlds, sizes, strict=True)]

@@ -15,11 +15,11 @@ import numpy as np
 from tinyrnn.onnx.cells import Level
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, LENGTHS, START, Learned, origin_of
 from tinyrnn.onnx.model import Graph, Port
-from tinyrnn.onnx.nodes import Start
+from tinyrnn.onnx.nodes import Carried, Start
 from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, Unfit, has
 from tinyrnn.ops import concat
-from tinyrnn.temporal import FinalState
-from tinyrnn.values import Input, Value
+from tinyrnn.temporal import FinalState, LastStep
+from tinyrnn.values import Input, Value, applied
 from tinyrnn.weights.spec import Array
 
 
@@ -122,9 +122,15 @@ class States:
                 raise Unfit("takes more than 64 parts of states")
         return Symbol(parts[0] if len(parts) == 1 else concat(parts), given.axes)
 
-    def final_value(self, of: tuple[Level, str]) -> Value:
+    def final_value(self, of: tuple[Level | Carried, str]) -> Value:
         """A last state as a value; of a graph of one step it is what the step writes."""
         level, state = of
+        if isinstance(level, Carried):
+            assert level.after is not None
+            key = (id(level), state)
+            if key not in self.values:
+                self.values[key] = applied(LastStep(), (level.after,))
+            return self.values[key]
         if state == "h" and not self.has_time:
             return level.value
         key = (id(level), state)

@@ -1,0 +1,324 @@
+"""Loop and Scan over the steps of sequences, and lists of steps: `Feedback` is what a step hands to the next.
+
+The body of a loop is walked once, as operations on the frames of one step: a value in it has no axis of time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyrnn.onnx.model import Graph
+from tinyrnn.onnx.nodes import Call, Carried, Listed, Step
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    BATCH_SIZES,
+    ONE,
+    OPEN,
+    TIME,
+    TIME_SIZES,
+    Atom,
+    Axis,
+    Known,
+    Places,
+    Retry,
+    Symbol,
+    Unfit,
+    frame_size,
+    has,
+    part,
+    reframed,
+)
+from tinyrnn.ops import Feedback
+
+# ---- states ------------------------------------------------------------------------------------------------
+
+
+def _axes_of(call: Call, known: Known) -> list[Axis]:
+    """The axes of a constant that a state begins with; one of the batch varies in size."""
+    pairs = list(zip(*(one.shape for one in known.worlds), strict=True))
+    for pair in pairs:
+        if pair[0] != pair[1] and pair in TIME_SIZES:
+            raise Retry(call.builder.seen[TIME_SIZES.index(pair)], BATCH)
+    return [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
+
+
+def _carried(call: Call, given: Any) -> Carried:
+    """A state of a loop, with what it is at first."""
+    states = call.builder.states
+    if isinstance(given, Listed) and given.item is None:
+        return Carried(None, [])
+    if isinstance(given, Known):
+        axes = _axes_of(call, given)
+        first = given.worlds[0]
+        before = Feedback(*_frame(axes))
+        if np.any(first) or np.any(given.worlds[1]):
+            at = next((i for i, axis in enumerate(axes) if has(axis, BATCH)), None)
+            row = first if at is None else np.take(first, [0], at)
+            if np.any(first != row):
+                raise Unfit("a state begins with constants that differ from row to row, expected equal rows")
+            assert before.layer is not None
+            before.layer.initial_state = {"past": np.float32(row).reshape(1, -1)}
+        return Carried(before, axes)
+    if isinstance(given, Places):
+        if given.batch is not None:
+            states.find_batch(given, given.batch)
+        if states.are_states(given.row):
+            carried = Carried(Feedback(*_frame(given.axes)), given.axes)
+            base = states.source("final", (carried, "past"), given.row.size)
+            carried.base = base
+            for i, number in enumerate(given.row.reshape(-1)):
+                states.fed[int(number)] = base + i if int(number) not in states.fed else -1
+            return carried
+        given = states.written(given, starts=True)
+    if not isinstance(given, Symbol):
+        raise Unfit("a state of the loop is no array")
+    states.starts_with(given)
+    for atom in (atom for axis in given.axes for atom in axis):
+        if atom.kind == OPEN and atom.origin:
+            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)
+        if atom.kind == TIME:
+            raise Unfit("a state of the loop begins with a sequence, expected one frame")
+    frame = _frame(given.axes)
+    return Carried(Feedback(*frame, initial=reframed(given.value, frame)), list(given.axes))
+
+
+def _frame(axes: Sequence[Axis]) -> list[int]:
+    sizes = [size for axis in axes if (size := frame_size(axis)) > 1]
+    return [*sizes[:2], math.prod(sizes[2:])] if len(sizes) > 3 else sizes or [1]
+
+
+# ---- bodies ------------------------------------------------------------------------------------------------
+
+
+class Inside:
+    """The body of a loop while it is walked: which values are those of a step.
+
+    Attributes
+    ----------
+    steps : dict
+        By id the values that belong to one step.
+    outer : Inside or None
+    """
+
+    def __init__(self, outer: Inside | None) -> None:
+        self.steps: dict[int, Any] = {}
+        self.outer = outer
+
+    def add(self, *values: Any) -> None:
+        self.steps.update((id(value), value) for value in values)
+
+    def note(self, op: str, inputs: Sequence[Any], results: Sequence[Any]) -> None:
+        """Note what a node made of values of a step.
+
+        Raises
+        ------
+        Unfit
+            If it reads a whole sequence at the same time: the sequence would be one more axis of time.
+        """
+        if not any(id(one) in self.steps for one in inputs):
+            return
+        self.add(*results)
+        takes = any(isinstance(one, Step) for one in inputs)
+        whole = [
+            one for one in inputs if isinstance(one, Symbol) and any(has(axis, TIME) for axis in one.axes)
+        ]
+        if whole and not takes:
+            raise Unfit(f"{op} in a loop reads a step and a whole sequence, expected one of them")
+
+
+def _walked(call: Call, given: Sequence[Any], steps: dict[str, Any], carried: Sequence[Carried]) -> list[Any]:
+    """The outputs of a loop's body.
+
+    ``given`` are the names of the body's inputs that are states, in the order of ``carried``; ``steps`` are
+    its other inputs by name.
+    """
+    body, builder = call.attributes["body"], call.builder
+    inner = dict(call.env)
+    for name, tensor in body.tensors.items():
+        inner[name] = Known(tensor.array())
+    before = builder.inside
+    inside = builder.inside = Inside(before)
+    try:
+        for name, one in zip(given, carried, strict=True):
+            inner[name] = Listed(None) if one.before is None else Symbol(one.before, one.axes)
+            inside.add(inner[name])
+        inner |= steps
+        inside.add(*(one for one in steps.values() if not isinstance(one, Known)))
+        builder.walk(body, inner, f"{call.node.op}: body")
+        return [builder.read(inner, port.name, "the loop's body") for port in body.outputs]
+    finally:
+        builder.inside = before
+
+
+def _finished(call: Call, carried: Sequence[Carried], after: Sequence[Any], time: Axis) -> list[Any]:
+    """The last states, each after the last step."""
+    finals: list[Any] = []
+    for one, value in zip(carried, after, strict=True):
+        if one.before is None:
+            if not isinstance(value, Listed) or value.item is None:
+                raise Unfit("a list in the loop gets no value in each step")
+            finals.append(Listed(value.item, (time, *value.item.axes), 0))
+            continue
+        if not isinstance(value, Symbol):
+            raise Unfit("a state of the loop becomes a constant, expected a value of its body")
+        if any(has(axis, TIME) for axis in value.axes):
+            raise Unfit("a state of the loop becomes a sequence, expected one frame")
+        if math.prod(value.value.frame) != math.prod(one.before.frame):
+            raise Unfit("a state of the loop changes its size")
+        if value.value is one.before:
+            raise Unfit("a state of the loop stays as it is, expected a value that its body computes")
+        one.after = reframed(value.value, one.before.frame)
+        one.before.connect(one.after)
+        finals.append(_final(call, one))
+    return finals
+
+
+def _final(call: Call, one: Carried) -> Places:
+    """The last state of a loop, by places."""
+    assert one.before is not None
+    if one.base is None:
+        one.base = call.builder.states.source("final", (one, "past"), math.prod(one.before.frame))
+    ids = one.base + np.arange(math.prod(one.before.frame))
+    ids = ids.reshape([frame_size(axis) for axis in one.axes])
+    for i, axis in enumerate(one.axes):
+        if has(axis, BATCH):
+            ids = np.concatenate([ids, ids + Places.ROW], i)
+    return Places(ids)
+
+
+def _gathered(value: Any, place: int, time: Axis) -> Symbol:
+    """The values of all steps, with an axis of time."""
+    if not isinstance(value, Symbol) or any(has(axis, TIME) for axis in value.axes):
+        raise Unfit("an output of the loop is no frame of each step")
+    axes = list(value.axes)
+    axes.insert(place % (len(axes) + 1), time)
+    return Symbol(value.value, axes)
+
+
+def _body(call: Call, inputs: int, outputs: int) -> Graph:
+    body = call.attributes.get("body")
+    if not isinstance(body, Graph) or len(body.inputs) != inputs or len(body.outputs) < outputs:
+        raise Unfit("its body does not fit its inputs and outputs")
+    return body
+
+
+def loop(call: Call) -> list[Any]:
+    """A Loop over the steps of a sequence, which it takes by their number."""
+    count = len(call.inputs) - 2
+    body = _body(call, len(call.inputs), 1 + count)
+    if call.has(1) and not np.all(call.array(1, "cond")):
+        raise Unfit("its condition is false at first, expected a loop over steps")
+    if not call.has(0):
+        raise Unfit("ends by a condition alone, expected a loop over steps")
+    sizes = call.known(0, "M").sizes
+    step = Step(sizes[0])
+    carried = [_carried(call, call.get(2 + i)) for i in range(count)]
+    names = [port.name for port in body.inputs]
+    true = Known(np.array(True))
+    cond, *after = _walked(call, names[2:], {names[0]: step, names[1]: true}, carried)
+    if not isinstance(cond, Known) or not np.all(cond.array("its condition")):
+        raise Unfit("may end before the last step, expected a loop over all steps")
+    if step.time is None:
+        raise Unfit("takes no step of a sequence by its number, expected a loop over steps")
+    finals = _finished(call, carried, after[:count], step.time)
+    return [*finals, *(_gathered(one, 0, step.time) for one in after[count:])]
+
+
+def scan(call: Call) -> list[Any]:
+    """A Scan over the steps of one sequence or of several."""
+    get = call.attributes.get
+    scanned = get("num_scan_inputs", 0)
+    count = len(call.inputs) - scanned
+    if call.opset < 9 or scanned < 1 or count < 0:
+        raise Unfit("is of an opset below 9 or scans nothing, expected a Scan over a sequence")
+    body = _body(call, len(call.inputs), count)
+    outputs = len(body.outputs) - count
+    axes = get("scan_input_axes") or [0] * scanned
+    places = get("scan_output_axes") or [0] * outputs
+    ways = [*(get("scan_input_directions") or []), *(get("scan_output_directions") or [])]
+    if any(ways) or len(axes) != scanned or len(places) != outputs:
+        raise Unfit("goes from the last step to the first, or its axes do not fit, expected steps in order")
+    names = [port.name for port in body.inputs]
+    steps: dict[str, Any] = {}
+    step = Step(None)
+    for i, axis in enumerate(axes):
+        x = call.symbol(count + i)
+        steps[names[count + i]] = step.taken(x, axis % x.rank)
+    carried = [_carried(call, call.get(i)) for i in range(count)]
+    after = _walked(call, names[:count], steps, carried)
+    assert step.time is not None
+    finals = _finished(call, carried, after[:count], step.time)
+    gathered = [_gathered(one, place, step.time) for one, place in zip(after[count:], places, strict=True)]
+    return [*finals, *gathered]
+
+
+# ---- lists -------------------------------------------------------------------------------------------------
+
+
+def empty(call: Call) -> list[Any]:
+    return [Listed(None)]
+
+
+def _listed(call: Call) -> Listed:
+    given = call.get(0)
+    if not isinstance(given, Listed):
+        raise Unfit("reads no list of steps")
+    return given
+
+
+def insert(call: Call) -> list[Any]:
+    """One more step at the end of a list."""
+    if _listed(call).item is not None or call.has(2):
+        raise Unfit("puts a value among others, expected one for each step of a loop, at the end")
+    return [Listed(call.symbol(1))]
+
+
+def cut(call: Call) -> list[Any]:
+    """SplitToSequence: the list of a sequence's steps."""
+    x = call.symbol(0)
+    axis = call.axis(0, x.rank)
+    if call.has(1) and (call.array(1).ndim or int(call.array(1)) != 1):
+        raise Unfit("cuts a sequence into parts of several steps, expected one")
+    return [Listed(x, x.axes, axis, bool(call.attributes.get("keepdims", 1)))]
+
+
+def length(call: Call) -> Known:
+    given = _listed(call)
+    if not given.axes:
+        raise Unfit("reads a list that grows, expected the steps of a sequence")
+    worlds = (math.prod(atom.sizes[world] for atom in given.axes[given.place]) for world in (0, 1))
+    return Known(*(np.array(one, np.int64) for one in worlds))
+
+
+def at(call: Call) -> Symbol:
+    """A step of a list by its number."""
+    given, step = _listed(call), call.get(1)
+    if not isinstance(step, Step) or given.item is None or not given.axes:
+        raise Unfit("takes a step by its number, expected a loop over all")
+    found = step.taken(given.item, given.place)
+    if not given.keeps:
+        return found
+    axes = list(found.axes)
+    axes.insert(given.place, ())
+    return found.with_axes(axes)
+
+
+def joined(call: Call) -> Symbol:
+    """ConcatFromSequence: the steps of a list as a sequence."""
+    given = _listed(call)
+    if given.item is None or not given.axes:
+        raise Unfit("reads a list that grows, expected one that a loop has finished")
+    time, axes = given.axes[given.place], [one for i, one in enumerate(given.axes) if i != given.place]
+    if call.attributes.get("new_axis", 0):
+        place = call.attributes.get("axis", 0)
+        axes.insert(place % (len(axes) + 1), time)
+    else:
+        place = call.axis(0, len(axes))
+        if axes[place]:
+            raise Unfit("joins steps along an axis of their own, expected one of size 1")
+        axes[place] = time
+    return Symbol(given.item.value, axes)
