@@ -113,6 +113,9 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Value], tuple[Axis, 
     ways = {one.reversed for one in symbols if any(has(axis, TIME) for axis in one.axes)}
     if len(ways) > 1:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
+    first = symbols[0].value.frame
+    if not arrays and all(one.value.frame == first for one in symbols) and all(one == wide for one in sizes):
+        return [one.value for one in symbols], axes, ways == {True}
     values = []
     for i, shape in enumerate(_joined(sizes)):
         if i in arrays:

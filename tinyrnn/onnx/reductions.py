@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyrnn import activations
+from tinyrnn import activations, frames
 from tinyrnn.layers import (
     BatchNorm1d,
     GroupNorm,
@@ -79,7 +79,8 @@ def reduced(x: Symbol, axes: Sequence[int], keep: bool, frame: Any, time: Any) -
     dims = tuple(i - len(groups) for i, (gone, _) in enumerate(groups) if gone)
     if within:
         value = reframed(value, [size for _, size in groups])
-        dims = dims or (-1,) if value.frame == (1,) else dims
+        if value.frame == (1,) and frame is frames.VectorNorm:  # others leave one number as it is
+            dims = (-1,)
         if dims:
             value = frame(dims)(value)
     if not keep:

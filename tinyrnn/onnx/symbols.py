@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyrnn.frames import Constant
+from tinyrnn.frames import Constant, Reshape
 from tinyrnn.layers import Linear
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
@@ -260,6 +260,8 @@ class Places:
 def reframed(value: Value, frame: Sequence[int]) -> Value:
     """A value with frames of another shape."""
     wanted = tuple(frame) or (1,)
+    while value.frame != wanted and isinstance(value.layer, Reshape):
+        (value,) = value.reads
     if value.frame == wanted:
         return value
     if len(wanted) > 3:
