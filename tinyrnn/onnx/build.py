@@ -21,7 +21,7 @@ from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.levels import Levels
 from tinyrnn.onnx.loops import Inside
-from tinyrnn.onnx.model import Graph, Model, Node, Port
+from tinyrnn.onnx.model import Function, Graph, Model, Node, Port, called
 from tinyrnn.onnx.nodes import Call, Given, Listed, Step, Unfinished
 from tinyrnn.onnx.operators import DOMAINS
 from tinyrnn.onnx.states import States, read_by
@@ -51,6 +51,7 @@ from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
 MOST_PASSES = 500
 MOST_CALLS = 20_000
+MOST_LEVELS = 32  # of functions that call others
 MOST_AXES = 8  # that are tried as time
 MOST_STATES = 1 << 20  # numbers of an input that may be a state
 
@@ -97,6 +98,7 @@ class Builder:
         self.seen: list[str] = []  # the axes that vary, in their order
         self.states = States(model.graph, learned, self.inputs, self.axis, self.has_time)
         self.levels = Levels(learned, self.states)
+        self.depth = 0  # of functions that call others
         self.inside: Inside | None = None  # the body of a loop
 
     def error(self, text: str) -> LoadError:
@@ -212,6 +214,9 @@ class Builder:
     def node(self, node: Node, env: dict[str, Any], where: str) -> Sequence[Any]:
         """The outputs of a node."""
         inputs: list[Given] = [self.read(env, name, where) if name else None for name in node.inputs]
+        function = self.model.functions.get((node.domain, node.op))
+        if function is not None:
+            return self.inlined(node, function, inputs, where)
         if node.domain not in DOMAINS:
             raise self.error(f"{where}: operators of the domain {shown(node.domain)} are not known")
         if not node.domain and node.op == "If":
@@ -240,6 +245,26 @@ class Builder:
             raise self.error(f"{where}: got more than {MOST_CALLS} operations, expected a smaller graph")
         result = DOMAINS[node.domain][node.op](call)
         return result if isinstance(result, list) else [result]
+
+    def inlined(self, node: Node, function: Function, inputs: Sequence[Given], where: str) -> Sequence[Any]:
+        """The outputs of an operator that the file defines."""
+        self.learned.calls += len(function.nodes)
+        if self.depth >= MOST_LEVELS or self.learned.calls > MOST_CALLS:
+            raise self.error(f"{where}: functions call each other too often, expected a smaller graph")
+        if len(inputs) > len(function.inputs) or len(node.outputs) > len(function.outputs):
+            raise Unfit("has more inputs or outputs than its function")
+        arguments = {**function.arguments, **node.attributes}
+        env: dict[str, Any] = dict.fromkeys(function.inputs)
+        env |= zip(function.inputs, inputs, strict=False)
+        ports = tuple(Port(name, "unknown", None) for name in function.outputs)
+        nodes = tuple(called(one, arguments) for one in function.nodes)
+        before, self.depth = self.opset, self.depth + 1
+        self.opset = function.opset or before
+        try:
+            self.walk(Graph(node.op, (), ports, {}, nodes), env, where)
+        finally:
+            self.opset, self.depth = before, self.depth - 1
+        return [self.read(env, port.name, where) for port in ports[: len(node.outputs)]]
 
     def folded(self, call: Call) -> list[Known]:
         """The outputs of a node that reads known arrays."""

@@ -45,9 +45,50 @@ class Graph(NamedTuple):
     nodes: tuple[Node, ...]
 
 
+class Reference(NamedTuple):
+    """An attribute of a node in a function: the argument of that name."""
+
+    name: str
+
+
+class Function(NamedTuple):
+    """An operator that a file defines by nodes.
+
+    Attributes
+    ----------
+    arguments : dict
+        By name the default of an attribute; None if it has none.
+    opset : int or None
+        The version of ONNX's own operators that its nodes are of; None: that of the model.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    arguments: dict[str, Any]
+    nodes: tuple[Node, ...]
+    opset: int | None
+
+
 class Model(NamedTuple):
-    """A graph, and the version of each set of operators that it uses, by domain; ``""`` is ONNX's own."""
+    """A graph, and the version of each set of operators that it uses, by domain; ``""`` is ONNX's own.
+
+    ``functions`` are the file's own operators, by domain and name.
+    """
 
     graph: Graph
     opsets: dict[str, int]
     metadata: dict[str, str]
+    functions: dict[tuple[str, str], Function]
+
+
+def called(node: Node, arguments: dict[str, Any]) -> Node:
+    """A node of a function, with the arguments of a call; one that the call lacks is left out."""
+    attributes: dict[str, Any] = {}
+    for name, value in node.attributes.items():
+        if isinstance(value, Reference):
+            value = arguments.get(value.name)
+        elif isinstance(value, Graph):
+            value = value._replace(nodes=tuple(called(one, arguments) for one in value.nodes))
+        if value is not None:
+            attributes[name] = value
+    return node._replace(attributes=attributes)

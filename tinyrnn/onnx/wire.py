@@ -9,12 +9,12 @@ ONNX's ``onnx.proto``; other fields are skipped.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinyrnn.onnx.model import Graph, Model, Node, Port, Size
+from tinyrnn.onnx.model import Function, Graph, Model, Node, Port, Reference, Size
 from tinyrnn.weights.spec import (
     MAX_DIMS,
     MAX_NAME,
@@ -45,7 +45,16 @@ _MESSAGES: dict[str, dict[int, tuple[str, str, bool]]] = {
     },
     "Opset": {1: ("domain", "text", False), 2: ("version", "int", False)},
     "Entry": {1: ("key", "text", False), 2: ("value", "text", False)},
-    "Function": {1: ("name", "text", False), 10: ("domain", "text", False)},
+    "Function": {
+        1: ("name", "text", False),
+        4: ("inputs", "text", True),
+        5: ("outputs", "text", True),
+        6: ("arguments", "text", True),
+        7: ("nodes", "Node", True),
+        9: ("opsets", "Opset", True),
+        10: ("domain", "text", False),
+        11: ("defaults", "Attribute", True),
+    },
     "Graph": {
         1: ("nodes", "Node", True),
         2: ("name", "text", False),
@@ -136,6 +145,7 @@ class _Wire:
     def __init__(self, data: memoryview, error: Callable[[str], Exception]) -> None:
         self.data, self.error = data, error
         self.messages = self.numbers = 0
+        self.in_function = False  # where attributes may be arguments
 
     def varint(self, at: int, end: int, what: str) -> tuple[int, int]:
         """A number at a place, and the place behind it."""
@@ -274,7 +284,9 @@ def _attribute(wire: _Wire, found: dict[str, Any], where: str) -> Any:
     """The value of an attribute."""
     name = shown(found.get("name", ""))
     if found.get("of_function"):
-        raise wire.error(f"{where}: attribute {name}: got a function's argument, expected a value")
+        if not wire.in_function:
+            raise wire.error(f"{where}: attribute {name}: got a function's argument, expected a value")
+        return Reference(found["of_function"])
     kind = _ATTRIBUTES.get(found.get("type", 0))
     if kind is None:  # files from before the type was written have one value alone
         given = [one for one in _ATTRIBUTES.values() if found.get(one) not in (None, [])]
@@ -331,7 +343,12 @@ def _graph(wire: _Wire, found: dict[str, Any], where: str) -> Graph:
     for what, ports in (("input", inputs), ("output", outputs)):
         if len({port.name for port in ports}) < len(ports):
             raise wire.error(f"{where}: got an {what} twice, expected each name once")
-    written = {port.name for port in inputs} | tensors.keys()
+    nodes = _nodes(wire, found, where, {port.name for port in inputs} | tensors.keys())
+    return Graph(found.get("name", ""), inputs, outputs, tensors, nodes)
+
+
+def _nodes(wire: _Wire, found: dict[str, Any], where: str, written: set[str]) -> tuple[Node, ...]:
+    """The nodes of a graph or of a function; ``written`` are the names that are there before."""
     nodes = []
     for i, one in enumerate(found["nodes"]):
         op, name = one.get("op", ""), one.get("name", "")
@@ -356,7 +373,28 @@ def _graph(wire: _Wire, found: dict[str, Any], where: str) -> Graph:
                 attributes,
             )
         )
-    return Graph(found.get("name", ""), inputs, outputs, tensors, tuple(nodes))
+    return tuple(nodes)
+
+
+def _functions(wire: _Wire, found: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Function]:
+    """The operators that a file defines, by domain and name."""
+    functions: dict[tuple[str, str], Function] = {}
+    wire.in_function = True
+    for one in found:
+        key = own_domain(one.get("domain", "")), one.get("name", "")
+        where = f"function {shown(key[1])}"
+        if key in functions:
+            raise wire.error(f"{where}: occurs twice, expected once")
+        arguments: dict[str, Any] = dict.fromkeys(one["arguments"])
+        for default in one["defaults"]:
+            arguments[default.get("name", "")] = _attribute(wire, default, where)
+        nodes = _nodes(wire, one, where, set(one["inputs"]))
+        opset = next(
+            (o.get("version", 1) for o in one["opsets"] if not own_domain(o.get("domain", ""))), None
+        )
+        functions[key] = Function(tuple(one["inputs"]), tuple(one["outputs"]), arguments, nodes, opset)
+    wire.in_function = False
+    return functions
 
 
 def own_domain(domain: str) -> str:
@@ -374,7 +412,8 @@ def parse(data: memoryview, error: Callable[[str], Exception]) -> Model:
     if "" not in opsets:
         raise error("got no version of ONNX's operators, expected an ONNX model")
     metadata = {one.get("key", ""): one.get("value", "") for one in found["metadata"]}
-    return Model(_graph(wire, found["graph"], "graph"), opsets, metadata)
+    functions = _functions(wire, found["functions"])
+    return Model(_graph(wire, found["graph"], "graph"), opsets, metadata, functions)
 
 
 def matches(head: bytes) -> bool:
