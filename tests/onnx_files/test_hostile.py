@@ -31,6 +31,13 @@ def good() -> dict[str, bytes]:
     then.output.append(onnx.helper.make_tensor_value_info("t", 1, None))
     other = onnx.helper.make_graph([node("Tanh", "x", "e")], "e", [], [])
     other.output.append(onnx.helper.make_tensor_value_info("e", 1, None))
+    value = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [node("Gather", "x i", "a", axis=0), node("Add", "a before", "b"), node("Identity", "b", "y1")],
+        "body",
+        [value("i", 7, []), value("go", 9, []), value("before", 1, None)],
+        [value("go", 9, []), value("b", 1, None), value("y1", 1, None)],
+    )
     graphs = {
         "cell": model(
             [
@@ -44,6 +51,39 @@ def good() -> dict[str, bytes]:
             s=np.int64([0, 0, -1]),
             V=zeros(6, 2),
             **LSTM,
+        ),
+        "loop": model(
+            [
+                node("Shape", "x", "s"),
+                node("Gather", "s i", "n"),
+                node("Loop", "n - h", "hn y", body=body),
+            ],
+            {"x": ("steps", "rows", 4), "h": ("rows", 4)},
+            ["y", "hn"],
+            i=np.int64(0),
+        ),
+        "codes": model(
+            [
+                node("DequantizeLinear", "q t z", "w", axis=0, block_size=2),
+                node("DynamicQuantizeLinear", "x", "a u v"),
+                node("MatMulInteger", "a k v", "m"),
+                node("Cast", "m", "f", to=1),
+                node("Mul", "f u", "g"),
+                node("QuantizeLinear", "g one b", "c"),
+                node("DequantizeLinear", "c one b", "d"),
+                node("MatMul", "d w", "e"),
+                node("Resize", "e - scales", mode="nearest"),
+            ],
+            {"x": ("rows", 4)},
+            ["y"],
+            21,
+            q=np.zeros((4, 6), np.int8),
+            t=zeros(2, 6) + 1,
+            z=np.zeros((2, 6), np.int8),
+            k=np.zeros((4, 4), np.int8),
+            one=np.float32(1),
+            b=np.uint8(3),
+            scales=np.float32([1, 2]),
         ),
         "frames": model(
             [
@@ -71,6 +111,17 @@ def good() -> dict[str, bytes]:
             q=np.float32(2),
         ),
     }
+    leaky = node("LeakyRelu", "h", "b")
+    leaky.attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=1))
+    opsets = [onnx.helper.make_opsetid(domain, 17) for domain in ("", "own")]
+    own = onnx.helper.make_node("Own", ["x", "v"], ["y"], domain="own", slope=0.5)
+    graphs["function"] = model([own], {"x": ("rows", 4)}, ["y"], v=zeros(4, 3))
+    graphs["function"].opset_import.append(opsets[1])
+    graphs["function"].functions.append(
+        onnx.helper.make_function(
+            "own", "Own", ["a", "w"], ["b"], [node("MatMul", "a w", "h"), leaky], opsets, ["slope"]
+        )
+    )
     return {name: found.SerializeToString() for name, found in graphs.items()}
 
 
@@ -85,6 +136,7 @@ def fuzz(folder: Path, rounds: int, seed: int) -> int:
             tr.load(path)
             sound += 1
         except tr.LoadError as error:
+            assert len(str(error)) < 3000, str(error)[:400] + " ... " + str(error)[-300:]
             assert "model.onnx: " in str(error) and str(error).isprintable() and len(str(error)) < 3000
     return sound
 

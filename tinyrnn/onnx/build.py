@@ -261,7 +261,7 @@ class Builder:
         before, self.depth = self.opset, self.depth + 1
         self.opset = function.opset or before
         try:
-            self.walk(Graph(node.op, (), ports, {}, nodes), env, where)
+            self.walk(Graph(node.op, (), ports, {}, nodes), env, f"function {shown(node.op)}")
         finally:
             self.opset, self.depth = before, self.depth - 1
         return [self.read(env, port.name, where) for port in ports[: len(node.outputs)]]

@@ -328,6 +328,9 @@ def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block
     else:
         axis = axis_of(axis, rank)
         if block:
+            if block < 0 or scale.ndim != rank or scale.shape[axis] != -(-codes.shape[axis] // block):
+                raise ValueError(f"scales have shape {scale.shape}, expected one for each {block} of an axis")
+            block = min(block, codes.shape[axis])
             pair = [np.repeat(one, block, axis).take(range(codes.shape[axis]), axis) for one in pair]
         elif scale.shape != (codes.shape[axis],):
             raise ValueError(f"scales have shape {scale.shape}, expected one for each of {codes.shape[axis]}")
@@ -335,11 +338,12 @@ def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block
             shape = [1] * rank
             shape[axis] = -1
             pair = [one.reshape(shape) for one in pair]
-    return np.asarray((codes.astype(np.float32) - pair[1]) * pair[0])
+    with np.errstate(all="ignore"):
+        return np.asarray((codes.astype(np.float32) - pair[1]) * pair[0])
 
 
 def _dequantised(fold: Fold) -> Array:
-    fold.room(fold[0].size)
+    fold.room(fold[0].size // 8)  # a model of codes has four times its bytes as floats
     get = fold.attributes.get
     return dequantised(fold[0], fold[1], fold.get(2), get("axis", 1), get("block_size", 0))
 

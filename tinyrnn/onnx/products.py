@@ -28,7 +28,7 @@ from tinyrnn.onnx.symbols import (
 )
 from tinyrnn.temporal import SumOverTime
 from tinyrnn.values import applied
-from tinyrnn.weights.spec import Array
+from tinyrnn.weights.spec import Array, shown
 
 
 def linear(x: Symbol, axis: int, weight: Array, bias: Array | None = None) -> Symbol:
@@ -123,17 +123,17 @@ def einsum(call: Call) -> Symbol:
         out = "".join(sorted(one for one in set(counts) if counts.count(one) == 1))
     plain = all(one.isalpha() and len(set(one)) == len(one) for one in letters) and (out.isalpha() or not out)
     if len(given) != 2 or len(letters) != 2 or not plain:
-        raise Unfit(f"equation is {text!r}, expected two values, each letter once in each and no '...'")
+        raise Unfit(f"equation is {shown(text)}, expected two values, each letter once in each and no '...'")
     ranks = [one.rank if isinstance(one, Symbol) else one.worlds[0].ndim for one in given]
     first, second = letters
     if ranks != [len(first), len(second)] or set(out) - {*first, *second}:
-        raise Unfit(f"equation is {text!r} for values of {ranks} axes, expected a letter for each axis")
+        raise Unfit(f"equation is {shown(text)} for values of {ranks} axes, expected a letter for each axis")
     lead = [one for one in out if one in first and one in second]
     inner = [one for one in first if one in second and one not in out]
     rows = [one for one in first if one not in second]
     cols = [one for one in second if one not in first]
     if len(inner) > 1 or {*rows, *cols} - set(out):
-        raise Unfit(f"equation is {text!r}, expected one letter that is summed, and that in both values")
+        raise Unfit(f"equation is {shown(text)}, expected one letter that is summed, and that in both values")
     # One letter of each value alone is an axis of its matrices; others stand before, like those of both.
     lead, rows, cols = [*lead, *rows[:-1], *cols[:-1]], rows[-1:], cols[-1:]
 

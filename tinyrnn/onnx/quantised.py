@@ -73,6 +73,7 @@ def _to_real(call: Call, place: int, axis: int = 1, block: int = 0) -> Given:
     """The numbers that codes stand for: input ``place``, with a scale and a zero behind it."""
     given = call.get(place)
     if isinstance(given, Known):
+        call.builder.room(given.worlds[0].size // 8)
         zeros = call.array(place + 2) if call.has(place + 2) else None
         return Known(dequantised(given.array("codes"), call.array(place + 1), zeros, axis, block))
     x = call.symbol(place)
@@ -121,6 +122,7 @@ def _centred(call: Call, place: int, zero: int, axis: int) -> Given:
     given = call.get(place)
     if isinstance(given, Known):
         codes = given.array("codes")
+        call.builder.room(codes.size // 8)
         zeros = call.array(zero) if call.has(zero) else np.zeros(1)
         shape = [1] * codes.ndim
         shape[axis] = -1
@@ -169,13 +171,15 @@ def dynamic_lstm(call: Call) -> list[Any]:
     """DynamicQuantizeLSTM: an LSTM whose W and R are codes, with inputs and outputs of a gate turned."""
     inputs = [call.get(i) for i in range(8)]
     for place, scale in ((1, 8), (2, 10)):
+        call.builder.room(call.array(place).size // 8)
         codes = call.array(place).astype(np.float32)
         if codes.ndim != 3:
             raise Unfit(f"input {place} has {codes.ndim} axes, expected 3")
         scales, zeros = (
             call.array(i).astype(np.float32).reshape(codes.shape[0], 1, -1) for i in (scale, scale + 1)
         )
-        inputs[place] = Known(((codes - zeros) * scales).swapaxes(1, 2))
+        with np.errstate(all="ignore"):
+            inputs[place] = Known(((codes - zeros) * scales).swapaxes(1, 2))
     return recurrent(_inner(call, "LSTM", inputs))
 
 

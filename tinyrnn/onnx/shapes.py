@@ -36,6 +36,7 @@ from tinyrnn.onnx.symbols import (
 )
 from tinyrnn.temporal import LastStep
 from tinyrnn.values import Value, applied
+from tinyrnn.weights.spec import shown
 
 # ---- the same numbers under other axes -------------------------------------------------------------------
 
@@ -339,7 +340,7 @@ def pad(call: Call) -> Symbol:
     )
     modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     if mode not in modes:
-        raise Unfit(f"mode is {mode!r}, expected one of {', '.join(modes)}")
+        raise Unfit(f"mode is {shown(mode)}, expected one of {', '.join(modes)}")
     steps = (0, 0)
     for i, axis in enumerate(axes):
         before, behind = given[i], given[len(axes) + i]

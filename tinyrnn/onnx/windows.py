@@ -35,7 +35,7 @@ from tinyrnn.onnx.symbols import (
 from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinyrnn.temporal import TimeConv1d, TimeUnfold
 from tinyrnn.values import Value, applied
-from tinyrnn.weights.spec import Array
+from tinyrnn.weights.spec import Array, shown
 
 
 class _Window:
@@ -90,7 +90,7 @@ def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
         for window in found:
             window.pads = (0, 0)
     elif auto != "NOTSET":
-        raise Unfit(f"auto_pad is {auto!r}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
+        raise Unfit(f"auto_pad is {shown(str(auto))}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
     claim_rows(x)
     if frame_size(x.axes[0]) > 1:
         raise Unfit("the first axis is a part of each frame, expected the batch")
@@ -280,7 +280,7 @@ def resize(call: Call) -> Symbol:
     ways = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
     if mode not in ("nearest", "linear") or way not in ways or get("antialias") or get("axes"):
         raise Unfit(
-            f"mode is {mode}, coordinates are {way}, expected nearest or linear, without axes and antialias"
+            f"mode is {shown(mode)}, coordinates are {shown(way)}, expected nearest or linear over all axes"
         )
     place = 1 if old else 2
     given = call.array(place).reshape(-1).tolist() if call.has(place) else get("scales") or []
@@ -339,7 +339,7 @@ def _resizing(size: int, to: int, factor: float, mode: str, way: str, rounds: st
             "ceil": np.ceil,
         }
         if rounds not in names:
-            raise Unfit(f"nearest_mode is {rounds}, expected one of {', '.join(names)}")
+            raise Unfit(f"nearest_mode is {shown(rounds)}, expected one of {', '.join(names)}")
         nearest = np.clip(names[rounds](at), 0, size - 1).astype(int)
         matrix[np.arange(to), nearest] = 1
         return matrix
