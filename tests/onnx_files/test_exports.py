@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from onnx_files import close, exported, loaded, run
 
+import tinyrnn as tr
+
 torch = pytest.importorskip("torch")
 nn = torch.nn
 functional = nn.functional
@@ -247,6 +249,28 @@ def test_sizes_that_the_export_fixed_may_vary(tmp_path):
     with torch.no_grad():
         expected = model.eval()(x).numpy()
     close(net(x.numpy().swapaxes(0, 1)).swapaxes(0, 1), expected)
+
+
+def unrolled(m, x):
+    """A cell that a trace has written out for each of its steps."""
+    h, found = torch.zeros(x.shape[0], 7), []
+    for step in range(x.shape[1]):
+        h = m.cell(x[:, step], h)
+        found.append(h)
+    return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize("axes", [None, {0: "batch"}, {0: "batch", 1: "steps"}], ids=["fixed", "rows", "all"])
+def test_a_cell_unrolled_is_one_frame(axes, tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(1 if axes is None else 3, 5, 8)
+    file = exported(Model(unrolled, cell=nn.GRUCell(8, 7)), (x,), ["x"], ["y"], axes and {"x": axes})
+    (expected,) = run(file, x.numpy())
+    options = {"shapes": {"x": (None, 5, 8)}} if axes and 1 in axes else {}
+    if options:
+        with pytest.raises(tr.LoadError, match=r"takes a step by its number.* is bound: load\(path, shapes="):
+            loaded(file, tmp_path)
+    close(loaded(file, tmp_path, **options)(x.numpy()), expected)
 
 
 # ---- the shapes of published models --------------------------------------------------------------------

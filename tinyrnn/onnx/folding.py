@@ -309,6 +309,15 @@ def _matmul(fold: Fold) -> Array:
     return np.asarray(np.matmul(a, b))
 
 
+def _gemm(fold: Fold) -> Array:
+    get = fold.attributes.get
+    a, b = (fold[i].T if get(name) else fold[i] for i, name in enumerate(("transA", "transB")))
+    fold.room(len(a) * b.shape[-1])
+    product = a @ b * a.dtype.type(get("alpha", 1.0))
+    given = fold.get(2)
+    return np.asarray(product if given is None else product + given * a.dtype.type(get("beta", 1.0)))
+
+
 def _clip(fold: Fold) -> Array:
     low = fold.get(1) if fold.get(1) is not None else fold.attributes.get("min", -np.inf)
     high = fold.get(2) if fold.get(2) is not None else fold.attributes.get("max", np.inf)
@@ -369,6 +378,7 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     ),
     "Floor": _elementwise(np.floor),
     "Gather": _gather,
+    "Gemm": _gemm,
     "Greater": _elementwise(np.greater),
     "GreaterOrEqual": _elementwise(np.greater_equal),
     "Identity": lambda fold: fold[0],
@@ -391,9 +401,11 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "ReduceMin": _reduced(np.min),
     "ReduceProd": _reduced(np.prod),
     "ReduceSum": _reduced(np.sum),
+    "Relu": _elementwise(lambda a: np.maximum(a, 0), True),
     "Reshape": _reshape,
     "Round": _elementwise(np.rint),
     "Shape": _shape,
+    "Sigmoid": _elementwise(lambda a: 1 / (1 + np.exp(-a)), True),
     "Sign": _elementwise(np.sign),
     "Size": lambda fold: np.array(fold[0].size, np.int64),
     "Slice": _slice,
@@ -401,6 +413,7 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "Sqrt": _elementwise(np.sqrt),
     "Squeeze": _squeeze,
     "Sub": _elementwise(np.subtract, True),
+    "Tanh": _elementwise(np.tanh, True),
     "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,

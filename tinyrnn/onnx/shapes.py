@@ -249,7 +249,10 @@ def gather(call: Call) -> Symbol:
         if known.worlds[0].ndim or any(
             int(one) != (size - 1 if wanted else 0) for one, size in zip(indices, sizes, strict=True)
         ):
-            raise Unfit("takes a step by its number, expected the last one")
+            raise Unfit(
+                "takes a step by its number, expected the last one; a graph of so many steps is read as one "
+                "frame where their number is bound: load(path, shapes={...})"
+            )
         return Symbol(applied(LastStep(), (x.value,)), [a for i, a in enumerate(x.axes) if i != axis])
     places = Known(*indices).array("indices")
     size = x.frame_axis(axis)
