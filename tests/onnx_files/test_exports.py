@@ -234,6 +234,24 @@ def test_tokens(tmp_path):
     close(loaded(file, tmp_path)(x.numpy().T).swapaxes(0, 1), expected)
 
 
+def packed(m, x, lengths):
+    """Rows of other lengths, sorted: the lengths are those of a call."""
+    rows = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+    return m.out(nn.utils.rnn.pad_packed_sequence(m.rnn(rows)[0], batch_first=True)[0])
+
+
+def test_packed_sequences(tmp_path):
+    torch.manual_seed(0)
+    model = Model(packed, rnn=lstm(8, 6, bidirectional=True), out=nn.Linear(12, 4))
+    x, lengths = torch.randn(3, 11, 8), torch.tensor([11, 7, 2])
+    axes = {**ROWS_FIRST, "lengths": {0: "batch"}}
+    file = exported(model, (x, lengths), ["x", "lengths"], ["y"], axes)
+    (expected,) = run(file, x.numpy(), lengths.numpy())
+    y = loaded(file, tmp_path)(x.numpy().swapaxes(0, 1), lengths=lengths.numpy()).swapaxes(0, 1)
+    for got, wanted, length in zip(y, expected, lengths, strict=True):
+        close(got[:length], wanted[:length])
+
+
 def test_pictures(tmp_path):
     model = Model(pictures, conv=nn.Conv2d(1, 3, 3, stride=2), rnn=lstm(48, 7))
     x = torch.randn(2, 5, 9, 9)
