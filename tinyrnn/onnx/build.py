@@ -250,7 +250,9 @@ class Builder:
         """The outputs of an operator that the file defines."""
         self.learned.calls += len(function.nodes)
         if self.depth >= MOST_LEVELS or self.learned.calls > MOST_CALLS:
-            raise self.error(f"{where}: got functions that call each other too often, expected a smaller graph")
+            raise self.error(
+                f"{where}: got functions that call each other too often, expected a smaller graph"
+            )
         if len(inputs) > len(function.inputs) or len(node.outputs) > len(function.outputs):
             raise Unfit("has more inputs or outputs than its function")
         arguments = {**function.arguments, **node.attributes}
