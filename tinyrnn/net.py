@@ -778,6 +778,39 @@ class Net(Module):
 
         save(self, path)
 
+    def to_onnx(
+        self, path: str | os.PathLike[str], *, states: bool = True, frame: Frame | None = None
+    ) -> None:
+        """Write the net as an ONNX file, of opset 17; the onnx package is not needed.
+
+        Values per step have the axes (time, batch, frame), or (batch, time, frame) with ``batch_first``; a
+        net without recurrent layers reads (batch, frame). The sizes of time and batch vary. Smaller formats
+        are written as the float32 numbers that they stand for. docs/onnx.md lists the layers.
+
+        Parameters
+        ----------
+        path
+            The file, complete or not there.
+        states : bool
+            Make the states of recurrent layers inputs, by the names of `State`, and outputs, with an ``N``
+            behind. All have the shape (num_layers * directions, batch, size). False: sequences begin with
+            `initial_state`.
+        frame : tuple of int, optional
+            As `stream` takes it.
+
+        Raises
+        ------
+        ValueError
+            If a layer cannot be written; the error names it, and no file has changed.
+        ShapeError
+            If the frame is left open.
+        OSError
+            If the file cannot be written.
+        """
+        from tinyrnn.onnx.export import to_onnx
+
+        to_onnx(self, path, check_bool(f"{type(self).__name__}: states", states), frame)
+
     def __reduce__(self) -> Any:
         from tinyrnn.saving import reduced
 

@@ -2,8 +2,8 @@
 
 A message is a row of fields. Each is a varint (the field's number and a wire type), and then the value: a
 varint (wire type 0), eight bytes (1), a length and so many bytes (2), or four bytes (5). A message within a
-message is of type 2, and so are numbers in a row ("packed"). `_MESSAGES` lists the fields that are read, of
-ONNX's ``onnx.proto``; other fields are skipped.
+message is of type 2, and so are numbers in a row ("packed"). `MESSAGES` lists the fields that are read or
+written, of ONNX's ``onnx.proto``; other fields are skipped.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ from tinyrnn.weights.spec import (
 )
 
 MAX_DEPTH = 64  # of messages within messages: each `If` in a branch of another adds four
-MAX_MESSAGES = 100_000
+MAXMESSAGES = 100_000
 MAX_NUMBERS = 1_000_000  # of the attributes that are lists
 
 # The fields of each message: number -> (name, kind, whether it may occur several times). A kind that is a
 # message's name is a message.
-_MESSAGES: dict[str, dict[int, tuple[str, str, bool]]] = {
+MESSAGES: dict[str, dict[int, tuple[str, str, bool]]] = {
     "Model": {
+        1: ("ir", "int", False),
+        2: ("producer", "text", False),
+        3: ("producer_version", "text", False),
         7: ("graph", "Graph", False),
         8: ("opsets", "Opset", True),
         14: ("metadata", "Entry", True),
@@ -162,12 +165,12 @@ class _Wire:
     def message(self, kind: str, at: int, end: int, depth: int = 0) -> dict[str, Any]:
         """A message's fields by name; those that may occur several times are lists."""
         self.messages += 1
-        if depth > MAX_DEPTH or self.messages > MAX_MESSAGES:
+        if depth > MAX_DEPTH or self.messages > MAXMESSAGES:
             raise self.error(
                 f"{kind} at byte {at}: got more than {MAX_DEPTH} messages within each other, or more than "
-                f"{MAX_MESSAGES} in all"
+                f"{MAXMESSAGES} in all"
             )
-        fields = _MESSAGES[kind]
+        fields = MESSAGES[kind]
         found: dict[str, Any] = {name: [] for name, _, many in fields.values() if many}
         while at < end:
             key, at = self.varint(at, end, kind)
