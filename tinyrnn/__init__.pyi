@@ -208,6 +208,10 @@ from tinyrnn.values import (
     Input as Input,
     Value as Value,
 )
+from tinyrnn.verification import (
+    Verification as Verification,
+    verify as verify,
+)
 from tinyrnn.weights import (
     load_weights as load_weights,
 )

@@ -57,6 +57,7 @@ _NAMES = {
         "TimeConv1d TimeMaxPool1d TimeUnfold"
     ),
     "values": "Input Value",
+    "verification": "Verification verify",
     "weights": "load_weights",
 }
 

@@ -761,11 +761,19 @@ class Net(Module):
 
     # ---- files ---------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, proof: Any = None) -> None:
         """Write weights and architecture to one safetensors file; `load` reads it back.
 
         The file is complete or not there: it gets its name when it is complete, and an older one stays until
         then.
+
+        Parameters
+        ----------
+        path
+        proof : True, array_like or a list of arrays, optional
+            Keep inputs in the file, and the outputs that the net gives to them: `verify` and ``tinyrnn
+            verify`` run them again on another machine. True: 64 random steps. An array, or a list of one
+            for each input: these.
 
         Raises
         ------
@@ -776,7 +784,7 @@ class Net(Module):
         """
         from tinyrnn.saving import save
 
-        save(self, path)
+        save(self, path, proof)
 
     def to_onnx(
         self, path: str | os.PathLike[str], *, states: bool = True, frame: Frame | None = None

@@ -18,7 +18,7 @@ from tinyrnn.state_dicts import load_state_dict, stored
 VERSION = 4
 
 
-def save(net: Module, path: str | os.PathLike[str]) -> None:
+def save(net: Module, path: str | os.PathLike[str], proof: Any = None) -> None:
     """Do the work of `Net.save`."""
     from tinyrnn.weights.safetensors import save_safetensors
 
@@ -29,6 +29,10 @@ def save(net: Module, path: str | os.PathLike[str]) -> None:
         version = VERSION
     about = {"version": version, "net": net._describe(), "written_by": _core.VERSION}
     metadata = {"format": "np", "tinyrnn": json.dumps(about)}
+    if proof is not None and proof is not False:
+        from tinyrnn import proofs
+
+        metadata[proofs.KEY] = proofs.made(net, proof)
     tensors = stored(net)
     halves = {name for name, array in tensors.items() if array.dtype == np.uint16}
     save_safetensors(path, tensors, metadata, bfloat16=halves)

@@ -1,0 +1,249 @@
+"""verify: a net beside the model that it was made from, step by step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrnn import proofs
+from tinyrnn.arguments import check_float, check_size
+from tinyrnn.attributes import brief
+from tinyrnn.errors import LoadError, ShapeError
+from tinyrnn.loading import load
+from tinyrnn.net import Net
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Check(NamedTuple):
+    """One output of one input.
+
+    Attributes
+    ----------
+    case : str
+        The input: "random", "zeros", "large", "denormal", "silence", "yours" or "proof".
+    output : str
+    error : float
+        The largest difference, as a part of the number where that is above 1; infinite if only one is finite.
+    step : int, optional
+        The first step whose error is above the tolerance; 0 for a value per sequence. None if none is.
+    same_bits : bool
+    """
+
+    case: str
+    output: str
+    error: float
+    step: int | None
+    same_bits: bool
+
+
+class Verification(NamedTuple):
+    """The result of `verify`. It is true if no error is above the tolerance; `str` is a table."""
+
+    checks: tuple[Check, ...]
+    tolerance: float
+    against: str
+
+    def __bool__(self) -> bool:
+        return all(check.step is None for check in self.checks)
+
+    def __str__(self) -> str:
+        worst = max(self.checks, key=lambda check: check.error)
+        verdict = "agrees with" if self else "DIFFERS from"
+        lines = [f"{verdict} {self.against}: largest error {worst.error:.2g}, tolerance {self.tolerance:.2g}"]
+        for check in self.checks:
+            end = "within" if check.step is None else f"beyond it from step {check.step} on"
+            bits = ", the same bits" if check.same_bits else ""
+            lines.append(f"  {check.case:9} {check.output:8} {check.error:9.2g}  {end}{bits}")
+        return "\n".join(lines)
+
+
+def verify(
+    net: Net | str | os.PathLike[str],
+    against: Any = None,
+    inputs: Any = None,
+    steps: int = 1000,
+    tol: float = proofs.TOLERANCE,
+) -> Verification:
+    """Run a net and another model on the same inputs, and compare every output at every step.
+
+    The inputs are random; zeros; large, with a deviation of 100; denormal; and random with a silent half.
+    They have one row. Differences of numbers above 1 count as parts of these.
+
+    Parameters
+    ----------
+    net : Net, str or os.PathLike
+        A net, or its file.
+    against : torch.nn.Module, Net, str or os.PathLike, optional
+        A module takes the same arrays as the net, and returns its outputs first. An .onnx file runs in ONNX
+        Runtime; inputs of it beyond the net's are states, which begin with zeros. Any other file is a
+        net's. None: the proof in the net's own file, as `Net.save` wrote it.
+    inputs : array_like, or a tuple or list of one for each input, optional
+        An input of your own, besides the others.
+    steps : int
+        Of each sequence.
+    tol : float
+        The tolerance. A proof has its own.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    ImportError
+        If onnxruntime is needed and missing.
+    LoadError
+        If a file cannot be read, or has no proof.
+    ShapeError, TypeError, ValueError
+        If the models do not fit the inputs.
+    """
+    steps = check_size("verify: steps", steps)
+    tol = check_float("verify: tol", tol, 0.0)
+    own = net if isinstance(net, Net) else load(net)
+    if against is None:
+        if isinstance(net, Net):
+            raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
+        return _repeated(own, os.fspath(net))
+    run, name = _runner(against)
+    cases: list[tuple[str, list[NDArray[Any]]]] = []
+    if inputs is not None:
+        given = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+        cases.append(("yours", [_own(one) for one in given]))
+    if all(frame is not None for frame, _ in own._ports_known().values()):
+        cases += _cases(own, steps)
+    elif not cases:
+        raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
+    checks: list[Check] = []
+    for case, arrays in cases:
+        checks += _compared(case, proofs.outputs_of(own, arrays), run(arrays), tol, own)
+    return Verification(tuple(checks), tol, name)
+
+
+def _own(given: Any) -> NDArray[Any]:
+    array: NDArray[Any] = np.asarray(given)
+    return array if array.dtype.kind in "iu" else array.astype(np.float32)
+
+
+def _cases(net: Net, steps: int) -> list[tuple[str, list[NDArray[Any]]]]:
+    """The inputs that every net is compared on."""
+    random = proofs.random_inputs(net, steps)
+
+    def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> list[NDArray[Any]]:
+        return [one if one.dtype.kind in "iu" else change(one).astype(np.float32) for one in random]
+
+    def silenced(one: NDArray[Any]) -> NDArray[Any]:
+        found = one.copy()
+        found[(slice(None), slice(steps // 2, None)) if net._batch_first else slice(steps // 2, None)] = 0
+        return found
+
+    cases = [("random", random)]
+    if any(one.dtype.kind == "f" for one in random):
+        cases += [
+            ("zeros", each(np.zeros_like)),
+            ("large", each(lambda one: one * 100)),
+            ("denormal", each(lambda one: one * np.float32(1e-40))),
+            ("silence", each(silenced)),
+        ]
+    return cases
+
+
+def _repeated(net: Net, path: str) -> Verification:
+    """The proof of a file, run again."""
+    from tinyrnn.weights.safetensors import read_metadata
+
+    text = read_metadata(path).get(proofs.KEY)
+    if text is None:
+        raise LoadError(f"{path}: got a file without a proof, expected one: net.save(path, proof=True)")
+    inputs, outputs, tolerance = proofs.read(text, path)
+    checks = _compared("proof", proofs.outputs_of(net, inputs), outputs, tolerance, net)
+    return Verification(tuple(checks), tolerance, "the proof in the file")
+
+
+def _compared(case: str, got: Arrays, expected: Arrays, tol: float, net: Net) -> list[Check]:
+    if len(expected) < len(got):
+        raise ValueError(f"verify: got {len(expected)} outputs of the other model, expected {len(got)}")
+    checks = []
+    for (name, one), other in zip(got.items(), expected.values(), strict=False):
+        if one.shape != other.shape:
+            if one.size != other.size:
+                raise ShapeError(f"verify: {name}: got shape {other.shape}, expected {one.shape}, the net's")
+            other = other.reshape(one.shape)
+        bits = one.tobytes() == np.ascontiguousarray(other, one.dtype).tobytes()
+        a, b = one.astype(np.float64), other.astype(np.float64)
+        with np.errstate(all="ignore"):
+            away = np.abs(a - b) / np.maximum(1.0, np.abs(b))
+        away = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, away)
+        away = np.where(np.isnan(away), np.inf, away)
+        time = 1 if net._batch_first and away.ndim > 1 else 0
+        by_step = np.moveaxis(away, time, 0).reshape(away.shape[time], -1).max(axis=1)
+        beyond = np.flatnonzero(by_step > tol)
+        checks.append(
+            Check(case, name, float(by_step.max(initial=0)), int(beyond[0]) if len(beyond) else None, bits)
+        )
+    return checks
+
+
+def _runner(against: Any) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str]:
+    """A function that runs the other model, and its name."""
+    if isinstance(against, (str, os.PathLike)):
+        path = os.fspath(against)
+        if str(path).lower().endswith(".onnx"):
+            return _runtime(path), str(path)
+        against, name = load(path), str(path)
+    else:
+        name = type(against).__name__
+    if isinstance(against, Net):
+        return lambda arrays: proofs.outputs_of(against, arrays), name
+    bases = {f"{one.__module__}.{one.__name__}" for one in type(against).__mro__}
+    if "torch.nn.modules.module.Module" not in bases:  # without importing PyTorch
+        raise TypeError(
+            f"verify: against is {brief(against)}, expected a torch.nn.Module, a net, or a file's path"
+        )
+    return _module(against), name
+
+
+def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+    import torch
+
+    def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
+        modes = [(one, one.training) for one in module.modules()]
+        module.eval()
+        try:
+            with torch.no_grad():
+                found = module(*(torch.from_numpy(np.array(one)) for one in arrays))
+        finally:
+            for one, mode in modes:
+                one.training = mode
+        parts = list(found.values()) if isinstance(found, dict) else found
+        parts = [parts] if isinstance(parts, torch.Tensor) else parts
+        tensors = [one for one in parts if isinstance(one, torch.Tensor)]
+        return {str(i): one.numpy() for i, one in enumerate(tensors)}
+
+    return run
+
+
+def _runtime(path: str) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+    try:
+        onnxruntime = import_module("onnxruntime")
+    except ImportError:
+        raise ImportError("verify: an .onnx file runs in ONNX Runtime: pip install onnxruntime") from None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
+        given: Arrays = {}
+        for i, port in enumerate(session.get_inputs()):
+            if i < len(arrays):
+                given[port.name] = arrays[i].astype(np.int64) if arrays[i].dtype.kind in "iu" else arrays[i]
+            else:
+                sizes = [size if isinstance(size, int) else 1 for size in port.shape]
+                given[port.name] = np.zeros(sizes, np.int64 if "int64" in port.type else np.float32)
+        names = [port.name for port in session.get_outputs()]
+        return dict(zip(names, session.run(None, given), strict=True))
+
+    return run
