@@ -1,4 +1,4 @@
-"""The command line: ``tinyrnn info``, ``tinyrnn run``, ``tinyrnn quantize``, ``tinyrnn bench``.
+"""The command line: ``tinyrnn info``, ``run``, ``quantize``, ``convert``, ``verify`` and ``bench``.
 
 Every command is a module of its name, imported on demand; its `command` takes the parsed arguments. A failure
 is an exception, and `main` alone turns exceptions into one line on stderr.
@@ -20,7 +20,7 @@ import tinyrnn as tr
 from tinyrnn._core import isa_problem
 from tinyrnn.attributes import nearest
 from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
-from tinyrnn.cli.options import positive
+from tinyrnn.cli.options import binding, positive
 from tinyrnn.formats import SMALLER
 
 # The exceptions of bad input; any other is a bug of ours and shows its traceback.
@@ -173,6 +173,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_frame_of,
         help="the input of a step, if the layers leave it open: FEATURES or CHANNELS,LENGTH",
     )
+    file.add_argument(
+        "--bind",
+        type=binding,
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a number for an input or a size of an ONNX file, such as sr=16000; may be repeated",
+    )
     model = _Parser(add_help=False)
     model.add_argument("--prefix", help="the layer of a checkpoint to run, such as decoder.rnn")
     model.add_argument(
@@ -233,6 +241,30 @@ def _parser() -> argparse.ArgumentParser:
         help="typical input, a file as for `tinyrnn run`: round for the least error of the products",
     )
     quantize.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
+
+    convert = commands.add_parser(
+        "convert",
+        parents=[file, model, output],
+        allow_abbrev=False,
+        help="write a net in another format",
+        description="Write a net as ONNX or safetensors; the suffix of OUT decides, or --to.",
+    )
+    convert.add_argument("model", metavar="MODEL", help=weights + "; or an .onnx")
+    convert.add_argument("output", metavar="OUT", help="an .onnx or a .safetensors, complete or not there")
+    convert.add_argument("--to", choices=("onnx", "safetensors"), help="the format, if not as OUT's suffix")
+    convert.add_argument(
+        "--no-states", action="store_true", help="ONNX for whole sequences: states are no inputs and outputs"
+    )
+
+    verify = commands.add_parser(
+        "verify",
+        allow_abbrev=False,
+        help="repeat the proof in a file, or compare it with another model",
+        description="Exit status 0 if all outputs agree, 1 if not.",
+    )
+    verify.add_argument("file", metavar="FILE", help="a file of net.save(path, proof=True), or any net's")
+    verify.add_argument("--against", metavar="MODEL", help="an .onnx, for ONNX Runtime, or a net's file")
+    verify.add_argument("--steps", type=positive, default=1000, help="of each sequence, with --against")
 
     bench = commands.add_parser(
         "bench",

@@ -10,7 +10,7 @@ import numpy as np
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say, table
-from tinyrnn.cli.models import closed_frame
+from tinyrnn.cli.models import bindings, closed_frame
 from tinyrnn.cli.recognition import Shape, brief, modules
 from tinyrnn.loading import net_in
 from tinyrnn.state_dicts import unwrapped
@@ -28,7 +28,7 @@ def command(args: Namespace) -> None:
         info = file.info
         description = file.net
         try:
-            net = net_in(file) if description is not None else None
+            net = net_in(file, **bindings(args)) if description is not None else None
         except tr.LoadError as error:  # the tensors can be listed all the same
             failure = error
     if net is not None:  # a quantised tensor has scales beside it, and codes that share a byte

@@ -18,8 +18,18 @@ def open_model(args: Namespace) -> tr.Net:
     """The net that a file describes, or one layer of a checkpoint."""
     with opened(args.model, args.key) as file:
         if file.net is not None and args.prefix is None:
-            return net_in(file)
+            return net_in(file, **bindings(args))
+        if args.bind:
+            raise UsageError(f"{args.model}: got --bind for weights alone, expected an ONNX file")
         return _layer(args, file)
+
+
+def bindings(args: Namespace) -> dict[str, float]:
+    """The numbers of ``--bind``, by name."""
+    found = dict(args.bind)
+    if len(found) < len(args.bind):
+        raise UsageError("--bind: got a name twice, expected each once")
+    return found
 
 
 def _layer(args: Namespace, file: WeightsFile) -> tr.Net:

@@ -21,6 +21,18 @@ def positive(text: str) -> int:
     return natural(text, 1)
 
 
+def binding(text: str) -> tuple[str, float]:
+    """A name and a number, such as ``sr=16000``."""
+    name, equals, given = text.partition("=")
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not (name.isidentifier() and equals and math.isfinite(number)):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=NUMBER, such as sr=16000")
+    return name, int(number) if number.is_integer() else number
+
+
 def above_zero(text: str) -> float:
     """A number above 0, such as a learning rate."""
     try:

@@ -1,0 +1,57 @@
+"""`tinyrnn convert`, `tinyrnn verify` and `--bind`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinyrnn as tr
+from tinyrnn import cli
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tr.manual_seed(0)
+
+
+def net():
+    return tr.Sequential(tr.LSTM(4, 8), tr.Linear(8, 2)).eval()
+
+
+def test_there_and_back(capsys):
+    own, x = net(), np.ones((5, 1, 4), np.float32)
+    own.save("net.safetensors")
+    assert cli.main(["convert", "net.safetensors", "net.onnx"]) == 0
+    assert cli.main(["convert", "net.onnx", "again", "--to", "safetensors"]) == 0
+    assert "net.onnx: " in capsys.readouterr().out
+    assert np.abs(tr.load("again")(x) - own(x)).max() <= 2e-5
+
+
+def test_a_proof_is_repeated(capsys):
+    own = net()
+    own.save("net.safetensors", proof=True)
+    assert cli.main(["verify", "net.safetensors"]) == 0
+    assert "agrees with the proof in the file" in capsys.readouterr().out
+    other = net()
+    other.save("other.safetensors")
+    assert cli.main(["verify", "net.safetensors", "--against", "other.safetensors", "--steps", "9"]) == 1
+    assert "differs from other.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (["convert", "net.safetensors", "net.txt"], 2, "expected .onnx or .safetensors"),
+        (["convert", "net.safetensors", "net.safetensors"], 2, "same file"),
+        (["convert", "net.safetensors", "b.safetensors", "--no-states"], 2, "--no-states"),
+        (["info", "net.safetensors", "--bind", "sr"], 2, "NAME=NUMBER"),
+        (["convert", "net.safetensors", "n.onnx", "--bind", "a=1", "--bind", "a=2"], 2, "twice"),
+        (["verify", "net.safetensors"], 1, "without a proof"),
+    ],
+)
+def test_what_is_wrong_is_one_line(argv, status, words, capsys):
+    net().save("net.safetensors")
+    assert cli.main(argv) == status
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
