@@ -144,7 +144,7 @@ static size_t attended_frame(const reading *me, int32_t t, int32_t b)
 }
 
 /* Does key s count? */
-static int counts(const reading *me, int32_t s, int32_t b)
+static int key_counts(const reading *me, int32_t s, int32_t b)
 {
     return !me->mask || !(me->mask[attended_frame(me, s, b)] == 0.0f);
 }
@@ -155,7 +155,7 @@ static int32_t keys_read(const reading *me, int32_t t, int32_t b)
     if (me->lengths && me->lengths[b] <= me->start + t) return 0;
     const int32_t all = me->ends ? me->ends[b] : me->steps, past = me->start + t + 1;
     int32_t count = kind_of(me->layer)->causal && past < all ? past : all;
-    while (count > 0 && !counts(me, count - 1, b)) count--;
+    while (count > 0 && !key_counts(me, count - 1, b)) count--;
     return count;
 }
 
@@ -191,7 +191,7 @@ static void weigh(const reading *me, int32_t t, int32_t b, int32_t count, size_t
     float *p = me->memory.p;
     for (int32_t s = 0; s < count; s++) {
         const float *k = me->k + attended_frame(me, s, b) * me->size + first;
-        if (!counts(me, s, b)) {
+        if (!key_counts(me, s, b)) {
             p[s] = LOWEST;
             continue;
         }
@@ -219,7 +219,7 @@ static void attend(const reading *me, float *y)
             for (size_t h = 0; h < heads && count > 0; h++) {
                 weigh(me, t, b, count, h * size, size);
                 for (int32_t s = 0; s < count; s++)
-                    if (counts(me, s, b))
+                    if (key_counts(me, s, b))
                         add_times(to + h * part, me->memory.p[s],
                                   me->v + attended_frame(me, s, b) * me->numbers + h * part, part);
             }
@@ -290,7 +290,7 @@ static void score_back(const reading *me, int32_t b, int32_t count, size_t first
     for (int32_t s = 0; s < count; s++) {
         const size_t place = attended_frame(me, s, b) * me->numbers + first;
         dp[s] = 0.0f;
-        if (!counts(me, s, b)) continue;
+        if (!key_counts(me, s, b)) continue;
         dp[s] = dot(dy, me->v + place, part);
         sum += (double)p[s] * (double)dp[s];
         if (dv) add_times(dv + place, p[s], dy, part);
@@ -306,7 +306,7 @@ static void dot_back(const reading *me, int32_t t, int32_t b, int32_t count, siz
     for (int32_t s = 0; s < count; s++) {
         const size_t place = attended_frame(me, s, b) * me->size + first;
         const float slope = me->layer->as.attention.scale * me->memory.dp[s];
-        if (!counts(me, s, b)) continue;
+        if (!key_counts(me, s, b)) continue;
         if (dq) add_times(dq + from, slope, me->k + place, size);
         if (dk) add_times(dk + place, slope, me->q + from, size);
     }
@@ -321,7 +321,7 @@ static void additive_back(const reading *me, int32_t t, int32_t b, int32_t count
         const size_t place = attended_frame(me, s, b) * size;
         const float slope = me->memory.dp[s];
         float *hidden = hidden_of(me, s);
-        if (!counts(me, s, b)) continue;
+        if (!key_counts(me, s, b)) continue;
         add_times(kept, slope, hidden, size);
         for (size_t i = 0; i < size; i++) hidden[i] = me->w[i] * (1.0f - hidden[i] * hidden[i]);
         if (dq) add_times(dq + from, slope, hidden, size);
