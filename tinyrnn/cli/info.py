@@ -39,7 +39,10 @@ def command(args: Namespace) -> None:
     stored = sum(math.prod(t.shape) * bits_of(t.dtype) // 8 for t in info.tensors)
     written = "" if description is None else "a net in "
     say(f"{shown(args.file, 1000)}: {written}{info.format}, {info.bytes:,} bytes")
-    say(f"{len(info.tensors):,} tensors, {parameters:,} parameters, {stored:,} bytes of numbers")
+    if net is not None and not info.tensors:  # an ONNX file may have its numbers within its nodes
+        say(f"{parameters:,} parameters")
+    else:
+        say(f"{len(info.tensors):,} tensors, {parameters:,} parameters, {stored:,} bytes of numbers")
     if info.tensors:
         say("\ntensors")
         table(((shown(t.name, width), t.dtype, str(t.shape)) for t in info.tensors), limit)
