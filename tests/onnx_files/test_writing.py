@@ -283,12 +283,20 @@ def test_an_initial_state_of_the_net_is_in_the_file(tmp_path):
     checked(net, numbers(T, B, 8), tmp_path / "net.onnx")
 
 
+def masked(layer):
+    x, mask = tr.Input(4), tr.Input(1)
+    return tr.Net([x, mask], layer(x, mask=mask).named("0"))
+
+
 @pytest.mark.parametrize(
     ("net", "text"),
     [
         (lambda: tr.Sequential(tr.Linear(4, 4), tr.MinGRU(4, 4)), "layer '1' .MinGRU."),
         (lambda: tr.LSTM(4, 4, proj_size=2), "LSTM: cannot write proj_size"),
         (lambda: tr.GRU(4, 4, layer_norm=True), "layer_norm"),
+        (lambda: tr.LSTM(4, 4, cell_clip=1.0), "LSTM: cannot write cell_clip"),
+        (lambda: masked(tr.GRU(4, 4)), r"layer '0' \(GRU\): cannot write a mask"),
+        (lambda: masked(tr.MeanOverTime()), r"layer '0' \(MeanOverTime\): cannot write a mask"),
         (lambda: tr.TimeConv1d(4, 4, 2), "states=False"),
     ],
 )

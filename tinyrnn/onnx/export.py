@@ -30,6 +30,12 @@ _CELLS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "RNN": ((0,), ("nonlinearity",)),
 }
 _COUPLED = (0, 2, None, 1)  # a coupled LSTM has no f
+# The arguments that are written, or that say nothing of what a cell computes.
+_ARGUMENTS = {
+    *("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "batch_first", "dropout"),
+    *("nonlinearity", "activation", "recurrent_activation", "output_activation", "clip"),
+    *("reset_after", "peephole", "coupled"),
+}
 _DEFAULTS = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
 _ONNX = {name: "".join(part.capitalize() for part in name.split("_")) for name in FUNCTIONS}
 
@@ -133,6 +139,8 @@ class _Export:
             raise self._refusal(
                 place, layer, "its state as an input and an output: give states=False for whole sequences"
             )
+        if layer._masks and len(reads) > 1 and reads[1].lead == 2:
+            raise self._refusal(place, layer, "a mask, which no operator of ONNX reads")
         try:
             if op is not None:
                 return self.recurrent(op, layer, reads, place)
@@ -159,10 +167,9 @@ class _Export:
     def recurrent(self, op: str, layer: Any, reads: Sequence[Written], place: str) -> Written:
         """The nodes of a recurrent layer, one a level."""
         graph, own = self.graph, weights(layer)
-        if getattr(layer, "layer_norm", False):
-            raise Refused("layer_norm=True, which ONNX' cells lack")
-        if getattr(layer, "proj_size", 0):
-            raise Refused("proj_size, which ONNX' cells lack")
+        for name in layer.arguments:
+            if name not in _ARGUMENTS and getattr(layer, name):
+                raise Refused(f"{name}={getattr(layer, name)!r}, which ONNX' cells lack")
         ways, names = layer._directions, layer._state_names()
         hidden = layer.hidden_size
         starts = self._starts(layer, reads, place, ways)
