@@ -16,6 +16,7 @@ import numpy as np
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
+from tinyrnn.importing import Unfit
 from tinyrnn.keras.config import (
     FUNCTIONAL,
     MAX_LAYERS,
@@ -23,7 +24,6 @@ from tinyrnn.keras.config import (
     SEQUENTIAL,
     Entry,
     Ref,
-    Unfit,
     entry_of,
     first_calls,
     in_order,

@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tinyrnn.importing import Unfit
 from tinyrnn.weights.spec import shown
 
 MAX_LAYERS = 20_000
 MAX_NESTED = 30
 SEQUENTIAL, FUNCTIONAL = ("Sequential",), ("Functional", "Model")
-
-
-class Unfit(ValueError):
-    """A layer that is no part of a net of tinyrnn: the message says what is in the way."""
 
 
 class Ref(NamedTuple):

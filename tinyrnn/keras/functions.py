@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyrnn import activations
 from tinyrnn.gates import Function
-from tinyrnn.keras.config import Unfit
+from tinyrnn.importing import Unfit
 from tinyrnn.layers import LogSoftmax, Softmax
 from tinyrnn.weights.spec import shown
 

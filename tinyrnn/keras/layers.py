@@ -15,9 +15,9 @@ import numpy as np
 
 from tinyrnn import activations, ops
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
-from tinyrnn.keras.config import Unfit
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.keras.recurrent import bidirectional, plain
-from tinyrnn.keras.symbols import Call, Retry, Seen, place_of, reframed, same_time, weighted
+from tinyrnn.keras.symbols import Call, Retry, Seen, place_of, reframed, same_time
 from tinyrnn.keras.windows import conv, depthwise, global_pool, pool, separable, zero_padding
 from tinyrnn.layers import BatchNorm1d, BatchNorm2d, Embedding, GroupNorm, LayerNorm, Linear, Softmax
 from tinyrnn.ops import concat

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyrnn.keras.config import Entry, Unfit, entry_of
+from tinyrnn.importing import Unfit, weighted
+from tinyrnn.keras.config import Entry, entry_of
 from tinyrnn.keras.functions import gate_of
 from tinyrnn.keras.symbols import Call, Seen
 from tinyrnn.keras.variables import backward_of, cells_of, numbered
@@ -163,7 +164,7 @@ def run_one(call: Call, cells: Sequence[Cell], value: Value, starts: list[Value]
             tensors = {f"{name}{suffix}": array for name, array in cell.tensors.items()}
             if backwards:  # nobody reads the forward half
                 tensors |= {f"{name}_l0": np.zeros_like(array) for name, array in cell.tensors.items()}
-            return loaded(layer, tensors)
+            return weighted(layer, **tensors)
 
         if backwards:
             own = [concat([one, one]) for one in own]
@@ -181,11 +182,6 @@ def pack(own: list[Value]) -> tuple[Any, ...]:
     return () if not own else (own[0] if len(own) == 1 else tuple(own),)
 
 
-def loaded(layer: Any, tensors: dict[str, Array]) -> Any:
-    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
-    return layer
-
-
 def run_both(call: Call, value: Value, one: Way, other: Way) -> tuple[Run, Run]:
     """Run both directions of a Bidirectional: one layer if they have the same form."""
     a, b = one.cells[0], other.cells[0]
@@ -200,7 +196,8 @@ def run_both(call: Call, value: Value, one: Way, other: Way) -> tuple[Run, Run]:
         same = {name: both[0] for name, both in options.items() if both[0] == both[1]}
         layer = a.kind(a.inputs, a.units, bidirectional=True, **{**a.options, **options, **same})
         tensors = {f"{name}_l0": array for name, array in a.tensors.items()}
-        return loaded(layer, tensors | {f"{name}_l0_reverse": array for name, array in b.tensors.items()})
+        tensors |= {f"{name}_l0_reverse": array for name, array in b.tensors.items()}
+        return weighted(layer, **tensors)
 
     starts = [concat(pair) for pair in zip(started(a, one.starts), started(b, other.starts), strict=True)]
     y = call.put("both/", make, value, *pack(starts))

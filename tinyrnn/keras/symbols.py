@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from tinyrnn.frames import Permute
-from tinyrnn.keras.config import Entry, Unfit
+from tinyrnn.importing import Unfit, weighted
+from tinyrnn.keras.config import Entry
 from tinyrnn.layers import Linear
 from tinyrnn.temporal import LastStep, TimeUnfold
 from tinyrnn.values import Rate, Value, applied
@@ -143,12 +142,6 @@ def reframed(value: Value, frame: Sequence[int]) -> Value:
     if not 1 <= len(wanted) <= 3:
         raise Unfit(f"has frames of shape {wanted}, expected one to three axes beside batch and time")
     return value.reshape(*wanted)
-
-
-def weighted(layer: Any, **tensors: Array) -> Any:
-    """A layer with these weights."""
-    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
-    return layer
 
 
 def same_time(values: Sequence[Seen]) -> None:

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from tinyrnn.importing import Unfit
 from tinyrnn.keras.config import (
     FUNCTIONAL,
     MAX_NESTED,
     SEQUENTIAL,
     Entry,
-    Unfit,
     entry_of,
     layers_of,
     snake,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from tinyrnn import activations, frames
+from tinyrnn import frames
 from tinyrnn.convolution import Conv2d
-from tinyrnn.keras.config import Unfit
-from tinyrnn.keras.symbols import Call, Seen, reframed, weighted
+from tinyrnn.importing import Unfit, Window, even, is_positive, weighted
+from tinyrnn.keras.symbols import Call, Seen, reframed
 from tinyrnn.layers import Conv1d
 from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinyrnn.temporal import (
@@ -22,31 +22,8 @@ from tinyrnn.temporal import (
     TimeMaxPool1d,
     TimeUnfold,
 )
-from tinyrnn.values import Value, applied
+from tinyrnn.values import applied
 from tinyrnn.weights.spec import Array, shown
-
-
-class Window(NamedTuple):
-    """The sizes of windows along an axis."""
-
-    kernel: int
-    stride: int
-    dilation: int
-    pads: tuple[int, int]
-
-    @property
-    def span(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-    def count(self, size: int) -> int:
-        found = (size + sum(self.pads) - self.span) // self.stride + 1
-        if found < 1:
-            raise Unfit(f"got {size} + {sum(self.pads)} numbers, expected at least {self.span}, the kernel's")
-        return found
-
-    @property
-    def is_uneven(self) -> bool:
-        return self.pads[0] != self.pads[1]
 
 
 def sizes_of(call: Call, key: str, count: int, default: Any = 1) -> list[int]:
@@ -104,16 +81,7 @@ def stepped(x: Seen, window: Window) -> int | None:
     """The number of steps behind windows over time."""
     if x.backwards and (window.stride > 1 or window.is_uneven):
         raise Unfit("windows go over a sequence from its end, expected its own order")
-    return None if x.steps is None else window.count(x.steps - sum(x.padding))
-
-
-def even(value: Value, found: list[Window], fill: float = 0.0) -> tuple[Value, list[Window]]:
-    """The value, padded where a layer would have to pad one side more than the other."""
-    sides: list[int] = []
-    for window in reversed(found):
-        sides += window.pads if window.is_uneven else (0, 0)
-    left = [window._replace(pads=(0, 0)) if window.is_uneven else window for window in found]
-    return (frames.pad(value, tuple(sides), "constant", fill) if any(sides) else value), left
+    return None if x.steps is None else window.counted(x.steps - sum(x.padding))
 
 
 def convolved(call: Call, x: Seen, kernel: Array, bias: Array | None, groups: int, key: str = "") -> Seen:
@@ -151,7 +119,7 @@ def convolved(call: Call, x: Seen, kernel: Array, bias: Array | None, groups: in
         return x.replaced_steps(value, steps)
     value = x.channels()
     if count == 1:
-        shape = (outputs, found[0].count(x.shape[0]))
+        shape = (outputs, found[0].counted(x.shape[0]))
         value, found = even(value, found)
         (w,) = found
         value = call.put(
@@ -169,11 +137,11 @@ def convolved(call: Call, x: Seen, kernel: Array, bias: Array | None, groups: in
             raise Unfit("goes over a sequence from its end, expected its own order")
         value = applied(TimeUnfold(window.kernel, window.stride, window.pads, window.dilation), (value,))
         tensors["weight"] = tensors["weight"].swapaxes(2, 3)
-        columns = other.count(x.shape[0])
+        columns = other.counted(x.shape[0])
         value, (rows, cols) = even(value, [other, Window(window.kernel, 1, 1, (0, 0))])
     else:
         rows, cols = found
-        size = (found[0].count(x.shape[0]), found[1].count(x.shape[1]))
+        size = (found[0].counted(x.shape[0]), found[1].counted(x.shape[1]))
         value, (rows, cols) = even(value, found)
 
     def make2d() -> Any:
@@ -230,14 +198,6 @@ def separable(call: Call) -> Seen:
     return call.activated(call.dense(y, point.reshape(point.shape[-2:]), bias, "pointwise"))
 
 
-def is_positive(value: Value) -> bool:
-    """True if no number is below 0, so that zeros around a sequence change no maximum."""
-    while isinstance(value.layer, (frames.Reshape, frames.Permute, MaxPool1d, MaxPool2d, TimeMaxPool1d)):
-        (value,) = value.reads
-    kinds = (activations.ReLU, activations.Sigmoid, activations.Abs, activations.Exp, activations.Softplus)
-    return isinstance(value.layer, kinds)
-
-
 def pool(call: Call) -> Seen:
     """MaxPooling and AveragePooling, 1D and 2D."""
     x = call.padded
@@ -246,7 +206,7 @@ def pool(call: Call) -> Seen:
     kernel = sizes_of(call, key, count, 2)
     call.refuse("padding", "valid", "same")
     found = windows_of(call, x, kernel, kernel)
-    if x.padding != (0, 0) and is_max and not is_positive(x.value):
+    if x.padding != (0, 0) and is_max and not is_positive(x.value, TimeMaxPool1d):
         raise Unfit("takes the maximum of steps of padding and of numbers that may be below 0")
     counted = call.get("padding", "valid") == "valid"  # a ZeroPadding1D before it
     if x.timed:
@@ -263,13 +223,13 @@ def pool(call: Call) -> Seen:
         return x.replaced_steps(layer(x.last()), steps)
     value, shape = x.channels(), [*x.shape]
     if x.timed:
-        if window.pads != (0, 0) and not (is_max and is_positive(x.value)):
+        if window.pads != (0, 0) and not (is_max and is_positive(x.value, TimeMaxPool1d)):
             raise Unfit("pools steps with padding and columns, which no layer does")
         value = applied(TimeUnfold(window.kernel, window.stride, window.pads), (value,))
-        shape[0] = found[1].count(x.shape[0])
+        shape[0] = found[1].counted(x.shape[0])
         found = [found[1], Window(window.kernel, 1, 1, (0, 0))]
     else:
-        shape[:-1] = [window.count(size) for window, size in zip(found, shape, strict=False)]
+        shape[:-1] = [window.counted(size) for window, size in zip(found, shape, strict=False)]
     # The last window may begin within the numbers and end beyond them, where nothing counts.
     ceil = any(w.is_uneven for w in found) and all(
         (w.stride > 1 and w.pads[1] == w.pads[0] + 1) or (w.pads == (0, 0) and exact(w, size))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import activations, ops
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.onnx.nodes import Call, Unfinished
 from tinyrnn.onnx.symbols import (
     BATCH,
@@ -18,7 +19,6 @@ from tinyrnn.onnx.symbols import (
     Known,
     Retry,
     Symbol,
-    Unfit,
     constant,
     frame_size,
     has,
@@ -26,7 +26,6 @@ from tinyrnn.onnx.symbols import (
     part,
     reframed,
     sizes_of,
-    weighted,
 )
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array

@@ -17,6 +17,7 @@ import numpy as np
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.levels import Levels
@@ -39,7 +40,6 @@ from tinyrnn.onnx.symbols import (
     Places,
     Retry,
     Symbol,
-    Unfit,
     frame_size,
     has,
     reframed,

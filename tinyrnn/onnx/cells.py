@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn.gates import FUNCTIONS, Function
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
@@ -21,7 +22,6 @@ from tinyrnn.onnx.symbols import (
     Axis,
     Retry,
     Symbol,
-    Unfit,
     is_frame,
     part,
     reframed,

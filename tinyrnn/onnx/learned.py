@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.cells import Direction
 from tinyrnn.onnx.model import Port
-from tinyrnn.onnx.symbols import BATCH, ONE, OPEN, TIME, Retry, Unfit
+from tinyrnn.onnx.symbols import BATCH, ONE, OPEN, TIME, Retry
 from tinyrnn.weights.spec import shown
 
 # An input of the graph becomes an input of the net, values that a state begins with, the state of a layer, a

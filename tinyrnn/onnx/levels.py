@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.cells import CELLS, Direction, Level, layer_of, silent
 from tinyrnn.onnx.learned import START, Learned
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.nodes import Start
 from tinyrnn.onnx.states import States
-from tinyrnn.onnx.symbols import Retry, Unfit, constant
+from tinyrnn.onnx.symbols import Retry, constant
 from tinyrnn.ops import concat
 from tinyrnn.values import Value
 

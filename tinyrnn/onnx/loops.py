@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.model import Graph
 from tinyrnn.onnx.nodes import Call, Carried, Listed, Step
 from tinyrnn.onnx.symbols import (
@@ -26,7 +27,6 @@ from tinyrnn.onnx.symbols import (
     Places,
     Retry,
     Symbol,
-    Unfit,
     frame_size,
     has,
     part,

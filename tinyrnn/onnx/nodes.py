@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.folding import Fold, axis_of
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.symbols import (
@@ -22,7 +23,6 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Sizes,
     Symbol,
-    Unfit,
     constant,
     frame_size,
     is_frame,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import ops
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import (
     Linear,
 )
@@ -19,12 +20,10 @@ from tinyrnn.onnx.symbols import (
     Known,
     Product,
     Symbol,
-    Unfit,
     claim_row,
     claim_time,
     frame_size,
     part,
-    weighted,
 )
 from tinyrnn.temporal import SumOverTime
 from tinyrnn.values import applied

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import activations, frames
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.arithmetic import add, multiply
 from tinyrnn.onnx.cells import recurrent
 from tinyrnn.onnx.folding import dequantised
 from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.products import gemm, matmul
 from tinyrnn.onnx.shapes import concat
-from tinyrnn.onnx.symbols import Axis, Known, Symbol, Unfit
+from tinyrnn.onnx.symbols import Axis, Known, Symbol
 from tinyrnn.onnx.windows import convolution
 from tinyrnn.values import Value, applied
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import activations, frames
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import (
     BatchNorm1d,
     GroupNorm,
@@ -21,7 +22,6 @@ from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.symbols import (
     TIME,
     Symbol,
-    Unfit,
     claim_rows,
     claim_time,
     constant,
@@ -29,7 +29,6 @@ from tinyrnn.onnx.symbols import (
     has,
     reframed,
     sizes_of,
-    weighted,
 )
 from tinyrnn.temporal import MaxOverTime, MeanOverTime, SumOverTime
 from tinyrnn.values import applied

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import frames, ops
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import (
     Embedding,
 )
@@ -22,7 +23,6 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Sizes,
     Symbol,
-    Unfit,
     claim_time,
     constant,
     frame_size,
@@ -32,7 +32,6 @@ from tinyrnn.onnx.symbols import (
     reframed,
     regrouped,
     sizes_of,
-    weighted,
 )
 from tinyrnn.temporal import LastStep
 from tinyrnn.values import Value, applied

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tinyrnn.importing import Unfit
 from tinyrnn.onnx.cells import Level
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, LENGTHS, START, Learned, origin_of
 from tinyrnn.onnx.model import Graph, Port
 from tinyrnn.onnx.nodes import Carried, Start
-from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, Unfit, has
+from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, has
 from tinyrnn.ops import concat
 from tinyrnn.temporal import FinalState, LastStep
 from tinyrnn.values import Input, Value, applied

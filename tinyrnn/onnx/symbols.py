@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn.frames import Constant, Reshape
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Linear
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
@@ -40,10 +41,6 @@ class Retry(Exception):
     def __init__(self, key: str, value: Any) -> None:
         super().__init__(key, value)
         self.key, self.value = key, value
-
-
-class Unfit(ValueError):
-    """An operation cannot be part of a net; the message says why."""
 
 
 class Atom(NamedTuple):
@@ -267,12 +264,6 @@ def reframed(value: Value, frame: Sequence[int]) -> Value:
     if len(wanted) > 3:
         raise Unfit(f"got frames of shape {wanted}, expected at most three axes beside time and batch")
     return value.reshape(*wanted)
-
-
-def weighted(layer: Any, **tensors: Array) -> Any:
-    """A layer with these weights."""
-    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
-    return layer
 
 
 def constant(array: Array, like: Value) -> Value:

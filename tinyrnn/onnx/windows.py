@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyrnn import activations, frames, ops
+from tinyrnn import ops
 from tinyrnn.convolution import Conv2d, ConvTranspose1d
+from tinyrnn.importing import Unfit, Window, even, is_positive, weighted
 from tinyrnn.layers import (
     Conv1d,
 )
@@ -22,7 +23,6 @@ from tinyrnn.onnx.symbols import (
     Product,
     Sizes,
     Symbol,
-    Unfit,
     claim_rows,
     claim_time,
     frame_size,
@@ -30,29 +30,14 @@ from tinyrnn.onnx.symbols import (
     part,
     reframed,
     sizes_of,
-    weighted,
 )
 from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinyrnn.temporal import TimeConv1d, TimeUnfold
-from tinyrnn.values import Value, applied
+from tinyrnn.values import applied
 from tinyrnn.weights.spec import Array, shown
 
 
-class _Window:
-    """The sizes of windows over one axis: how a convolution or a pool walks along it."""
-
-    def __init__(self, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> None:
-        self.kernel, self.stride, self.dilation, self.pads = kernel, stride, dilation, pads
-
-    @property
-    def span(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-    def count(self, size: int) -> int:
-        return (size + sum(self.pads) - self.span) // self.stride + 1
-
-
-def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
+def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[Window]:
     """The windows over each axis behind the channels."""
     get = call.attributes.get
     count = x.rank - 2
@@ -67,7 +52,7 @@ def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
     if min(*strides, *dilations, *kernel) < 1 or min(pads) < 0:
         raise Unfit("a stride, a dilation or a kernel is below 1, or a pad below 0")
     found = [
-        _Window(*sizes, (pads[i], pads[count + i]))
+        Window(*sizes, (pads[i], pads[count + i]))
         for i, sizes in enumerate(zip(kernel, strides, dilations, strict=True))
     ]
     auto = get("auto_pad", "NOTSET")
@@ -85,10 +70,9 @@ def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
                 else (-(-size // window.stride) - 1) * window.stride + window.span - size
             )
             less, more = max(room, 0) // 2, max(room, 0) - max(room, 0) // 2
-            window.pads = (less, more) if auto == "SAME_UPPER" else (more, less)
+            found[i] = window._replace(pads=(less, more) if auto == "SAME_UPPER" else (more, less))
     elif auto == "VALID":
-        for window in found:
-            window.pads = (0, 0)
+        found = [window._replace(pads=(0, 0)) for window in found]
     elif auto != "NOTSET":
         raise Unfit(f"auto_pad is {shown(str(auto))}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
     claim_rows(x)
@@ -101,11 +85,12 @@ def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[_Window]:
         if len(timed) != 1:
             raise Unfit("reads a sequence that was padded, but not along time")
         window = found[timed[0]]
-        window.pads = (window.pads[0] + x.steps[0], window.pads[1] + x.steps[1])
+        pads = (window.pads[0] + x.steps[0], window.pads[1] + x.steps[1])
+        found[timed[0]] = window._replace(pads=pads)
     return found
 
 
-def _stepped(x: Symbol, axis: int, window: _Window) -> Axis:
+def _stepped(x: Symbol, axis: int, window: Window) -> Axis:
     """The axis of time behind windows over it."""
     (atom,) = x.axes[axis] if len(x.axes[axis]) == 1 else (None,)
     if atom is None or atom.kind != TIME:
@@ -115,23 +100,6 @@ def _stepped(x: Symbol, axis: int, window: _Window) -> Axis:
     sizes = (window.count(atom.sizes[0]), window.count(atom.sizes[1]))
     declared = None if atom.declared is None else window.count(atom.declared)
     return (atom if sizes == atom.sizes else Atom(TIME, sizes, None, declared),)
-
-
-def _sized(window: _Window, size: int) -> int:
-    count = window.count(size)
-    if count < 1:
-        raise Unfit(f"got {size} + {sum(window.pads)} numbers, expected at least {window.span}, the kernel's")
-    return count
-
-
-def _even(value: Value, found: Sequence[_Window], fill: float = 0.0) -> Value:
-    """The value, padded where a layer would have to pad one side more than the other."""
-    sides: list[int] = []
-    for window in reversed(found):
-        uneven = window.pads[0] != window.pads[1]
-        sides += window.pads if uneven else (0, 0)
-        window.pads = (0, 0) if uneven else window.pads
-    return frames.pad(value, tuple(sides), "constant", fill) if any(sides) else value
 
 
 def convolution(call: Call) -> Symbol:
@@ -172,26 +140,24 @@ def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
         (window,) = found
         size = x.frame_axis(2)
         call.builder.notes(window, size)
-        count = _sized(window, size)
-        value = _even(x.framed((inputs, size)), found)
+        count = window.counted(size)
+        value, (window,) = even(x.framed((inputs, size)), found)
         layer = Conv1d(inputs, outputs, window.kernel, window.stride, window.pads[0], window.dilation, **more)
         return Symbol(weighted(layer, **tensors)(value), [x.axes[0], part(outputs), part(count)], x.reversed)
     if not timed:
         shape = (inputs, x.frame_axis(2), x.frame_axis(3))
-        counts = [_sized(window, size) for window, size in zip(found, shape[1:], strict=True)]
-        value = _even(x.framed(shape), found)
-        rows, cols = found
+        counts = [window.counted(size) for window, size in zip(found, shape[1:], strict=True)]
+        value, (rows, cols) = even(x.framed(shape), found)
     elif len(timed) == 1:
         axis, other = timed[0], found[1 - timed[0]]
         size = x.frame_axis(3 - axis)
-        count = _sized(other, size)
+        count = other.counted(size)
         window = found[axis]
         steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
         unfolded = applied(steps, (x.framed((inputs, size)),))
         if axis == 0:  # windows are the last axis
             tensors["weight"] = weight.swapaxes(2, 3)
-        rows, cols = other, _Window(window.kernel, 1, 1, (0, 0))
-        value = _even(unfolded, [rows, cols])
+        value, (rows, cols) = even(unfolded, [other, Window(window.kernel, 1, 1, (0, 0))])
         axes = [x.axes[0], part(outputs), part(count), part(count)]
         axes[2 + axis] = _stepped(x, 2 + axis, window)
         counts = []
@@ -211,7 +177,7 @@ def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
     return Symbol(weighted(layer, **tensors)(value), axes, x.reversed)
 
 
-def _over_time(x: Symbol, window: _Window, sizes: Sizes, tensors: dict[str, Array], groups: int) -> Symbol:
+def _over_time(x: Symbol, window: Window, sizes: Sizes, tensors: dict[str, Array], groups: int) -> Symbol:
     """A convolution over the steps."""
     layer = TimeConv1d(
         *sizes,
@@ -229,7 +195,7 @@ def _over_time(x: Symbol, window: _Window, sizes: Sizes, tensors: dict[str, Arra
         pads = (window.pads[0] - before, window.pads[1] - behind)
         if window.stride > 1 or min(pads) < 0:
             raise Unfit("takes a part of the steps, expected the last one or all of them")
-        less = _Window(window.kernel, 1, window.dilation, pads)
+        less = Window(window.kernel, 1, window.dilation, pads)
         return _over_time(x, less, sizes, tensors, groups)
 
     found.shortened = shortened
@@ -350,14 +316,6 @@ def _resizing(size: int, to: int, factor: float, mode: str, way: str, rounds: st
     return matrix
 
 
-def _is_positive(value: Value) -> bool:
-    """True if no number is below 0, so that zeros around a sequence change no maximum."""
-    while isinstance(value.layer, (frames.Reshape, frames.Permute, MaxPool1d, MaxPool2d, TimeUnfold)):
-        (value,) = value.reads
-    kinds = (activations.ReLU, activations.Sigmoid, activations.Abs, activations.Exp, activations.Softplus)
-    return isinstance(value.layer, kinds)
-
-
 def pool(call: Call) -> Symbol:
     """MaxPool and AveragePool."""
     x, is_max = call.padded(0), call.node.op == "MaxPool"
@@ -378,7 +336,7 @@ def pool(call: Call) -> Symbol:
     if timed:
         axis = timed[0]
         window = found[axis]
-        zeros = window.pads == (0, 0) or (is_max and _is_positive(x.value))
+        zeros = window.pads == (0, 0) or (is_max and is_positive(x.value, TimeUnfold))
         if len(timed) > 1 or not zeros or ceil:
             raise Unfit("pools steps with padding or ceil_mode, or two axes of time, which no layer does")
         rest = [w for i, w in enumerate(found) if i != axis]
@@ -388,15 +346,15 @@ def pool(call: Call) -> Symbol:
         axes[2 + axis] = _stepped(x, 2 + axis, window)
         for i, other in enumerate(found):
             if i != axis:
-                axes[2 + i] = part(_sized(other, x.frame_axis(2 + i)))
-        found = [*rest, _Window(window.kernel, 1, 1, (0, 0))]
+                axes[2 + i] = part(other.counted(x.frame_axis(2 + i)))
+        found = [*rest, Window(window.kernel, 1, 1, (0, 0))]
     else:
         sizes = [x.frame_axis(2 + i) for i in range(len(found))]
-        axes[2:] = [part(_sized(window, size)) for window, size in zip(found, sizes, strict=True)]
+        axes[2:] = [part(window.counted(size)) for window, size in zip(found, sizes, strict=True)]
         value = x.framed((channels, *sizes))
-    if any(w.pads[0] != w.pads[1] for w in found) and not (is_max or counted):
+    if any(w.is_uneven for w in found) and not (is_max or counted):
         raise Unfit("pads one side more than the other and does not count the padding")
-    value = _even(value, found, -math.inf if is_max else 0.0)
+    value, found = even(value, found, -math.inf if is_max else 0.0)
     kinds: Any = (MaxPool1d, MaxPool2d) if is_max else (AvgPool1d, AvgPool2d)
     more: dict[str, Any] = (
         {"dilation": tuple(w.dilation for w in found)} if is_max else {"count_include_pad": counted}
