@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -444,6 +445,26 @@ class Module(Guarded, ABC):
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *(tensor.name for tensor in self._tensors())})
+
+
+@contextmanager
+def modes_kept(net: Module) -> Iterator[None]:
+    """Afterwards the net, and each layer in it, is in the mode that it was in."""
+    modes = net._modes()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def index_count(net: Module, place: int = 0) -> int:
+    """The number of indices that an input of a net may hold; 0 if it is no indices."""
+    nodes, _ = net._nodes_known()
+    if not nodes:
+        return net._index_count() if place == 0 else 0
+    counts = (index_count(part, reads.index(place)) for _, part, reads in nodes if place in reads)
+    return min((count for count in counts if count), default=0)
 
 
 def type_named(kind: str) -> type[Module]:

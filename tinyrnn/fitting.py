@@ -17,7 +17,7 @@ from tinyrnn import calls
 from tinyrnn.arguments import check_bool, check_int, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.callbacks import in_order
-from tinyrnn.contract import Module
+from tinyrnn.contract import Module, modes_kept
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.runs import Callback, Interrupt, Progress, Run, logged, mean
@@ -115,7 +115,7 @@ def fit(
 
         checkpoints.restore(resume, run)
     progress = Progress(verbose)
-    with _modes_kept(net), Interrupt() as interrupt:
+    with modes_kept(net), Interrupt() as interrupt:
 
         def validate() -> dict[str, float]:
             if validation is None:
@@ -234,19 +234,8 @@ def evaluate(
 
 
 @contextmanager
-def _modes_kept(net: Module) -> Iterator[None]:
-    """Afterwards the net, and each layer in it, is in the mode that it was in."""
-    modes = net._modes()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-@contextmanager
 def _evaluating(net: Module) -> Iterator[None]:
-    with _modes_kept(net):
+    with modes_kept(net):
         net.eval()
         yield
 

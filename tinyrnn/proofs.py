@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrnn.contract import Module
+from tinyrnn.contract import Module, index_count, modes_kept
 from tinyrnn.errors import LoadError, ShapeError
 from tinyrnn.tensors import Frame
 
@@ -25,7 +25,6 @@ def random_inputs(net: Module, steps: int, seed: int = 0, frame: Frame | None = 
     """Inputs of one row for each input of a net: normal numbers, or indices."""
     generator = np.random.default_rng(seed)
     known = net._ports_known()
-    nodes = net._nodes_known()[0] or [("", net, (0,))]
     found: list[NDArray[Any]] = []
     for number, (name, (own, time)) in enumerate(known.items()):
         given = own if frame is None else frame
@@ -38,7 +37,7 @@ def random_inputs(net: Module, steps: int, seed: int = 0, frame: Frame | None = 
             lead = (1,)
         elif not (net._recurrent or net._is_wired):
             lead = (steps,)
-        rows = _rows(nodes, number)
+        rows = index_count(net, number)
         if rows:
             found.append(generator.integers(0, rows, (*lead, *given)))
         else:
@@ -46,27 +45,12 @@ def random_inputs(net: Module, steps: int, seed: int = 0, frame: Frame | None = 
     return found
 
 
-def _rows(nodes: Sequence[tuple[str, Module, tuple[int, ...]]], value: int) -> int:
-    """The rows of the table that an input's indices name; 0 for an input of numbers."""
-    for _, part, reads in nodes:
-        if value in reads:
-            inner = part._nodes_known()[0]
-            own = _rows(inner, reads.index(value)) if inner else part._index_count()
-            if own:
-                return own
-    return 0
-
-
 def outputs_of(net: Any, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The outputs of a net in evaluation mode, by their names."""
-    modes = [(part, part.training) for part, _ in net._modes()]
-    for part, _ in modes:
-        part.training = False
-    try:
+    with modes_kept(net):
+        for part, _ in net._modes():
+            part.training = False
         given = net(*inputs)
-    finally:
-        for part, mode in modes:
-            part.training = mode
     names = net._output_names()
     arrays = (
         list(given.values()) if isinstance(given, dict) else given if isinstance(given, tuple) else [given]
@@ -74,13 +58,15 @@ def outputs_of(net: Any, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[An
     return dict(zip(names, (one[0] if isinstance(one, tuple) else one for one in arrays), strict=False))
 
 
+def arrays_of(given: Any) -> list[NDArray[Any]]:
+    """Inputs that a user gives, one or a list of them: float32, or integers as they are."""
+    arrays = [np.asarray(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
+    return [one if one.dtype.kind in "iu" else one.astype(np.float32) for one in arrays]
+
+
 def made(net: Module, proof: Any) -> str:
     """The metadata of a proof, for ``True`` (random inputs) or inputs."""
-    if proof is True:
-        inputs = random_inputs(net, _STEPS)
-    else:
-        inputs = [np.asarray(one) for one in (proof if isinstance(proof, (list, tuple)) else [proof])]
-    inputs = [one if one.dtype.kind in "iu" else one.astype(np.float32) for one in inputs]
+    inputs = random_inputs(net, _STEPS) if proof is True else arrays_of(proof)
     outputs = outputs_of(net, inputs)
     about = {
         "inputs": [_stored(one) for one in inputs],

@@ -113,8 +113,7 @@ def verify(
     run, name = _runner(against)
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
-        given = inputs if isinstance(inputs, (tuple, list)) else [inputs]
-        cases.append(("yours", [_own(one) for one in given]))
+        cases.append(("yours", proofs.arrays_of(inputs)))
     if all(frame is not None for frame, _ in own._ports_known().values()):
         cases += _cases(own, steps)
     elif not cases:
@@ -123,11 +122,6 @@ def verify(
     for case, arrays in cases:
         checks += _compared(case, proofs.outputs_of(own, arrays), run(arrays), tol, own)
     return Verification(tuple(checks), tol, name)
-
-
-def _own(given: Any) -> NDArray[Any]:
-    array: NDArray[Any] = np.asarray(given)
-    return array if array.dtype.kind in "iu" else array.astype(np.float32)
 
 
 def _cases(net: Net, steps: int) -> list[tuple[str, list[NDArray[Any]]]]:

@@ -26,12 +26,12 @@ from tinyrnn.cli.models import (
     check_simple,
     closed_frame,
     has_rate,
-    index_count,
     needs_all,
     open_model,
     reads_indices,
 )
 from tinyrnn.cli.names import distinct
+from tinyrnn.contract import index_count
 from tinyrnn.files import replacing
 from tinyrnn.formats import LEVELS, SMALLER
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError
 from tinyrnn.cli.recognition import Module, Shape, kind, modules
+from tinyrnn.contract import index_count
 from tinyrnn.loading import net_in
 from tinyrnn.outlines import outline
 from tinyrnn.weights import WeightsFile, opened
@@ -74,15 +75,6 @@ def _pick(found: list[Module], args: Namespace) -> Module:
 def reads_indices(net: tr.Net) -> bool:
     """Tell whether the net reads integers that name rows of a table."""
     return index_count(net) > 0
-
-
-def index_count(net: tr.Net) -> int:
-    """The number of indices that the first input may hold; 0 if it is no indices."""
-    lines = outline(net).lines
-    counts = [
-        line.layer._index_count() for line in lines if line.layer is not None and line.reads[:1] == (0,)
-    ]
-    return min((count for count in counts if count), default=0)
 
 
 def needs_all(net: tr.Net) -> bool:

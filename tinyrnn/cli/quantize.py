@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, note, say, table
 from tinyrnn.cli.inputs import INPUTS
-from tinyrnn.cli.models import check_simple, index_count, open_model, reads_indices
+from tinyrnn.cli.models import check_simple, open_model, reads_indices
 from tinyrnn.cli.names import distinct
+from tinyrnn.contract import index_count
 from tinyrnn.weights.spec import shown
 
 
