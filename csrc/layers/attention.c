@@ -146,7 +146,7 @@ static size_t attended_frame(const reading *me, int32_t t, int32_t b)
 /* Does key s count? */
 static int key_counts(const reading *me, int32_t s, int32_t b)
 {
-    return !me->mask || !(me->mask[attended_frame(me, s, b)] == 0.0f);
+    return trnn_counts(me->mask, attended_frame(me, s, b));
 }
 
 /* How many steps the query of step t reads, the last of them one that counts; 0 beyond its end. */

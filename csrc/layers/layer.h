@@ -185,6 +185,9 @@ static inline const float *trnn_call_mask(const trnn_call *call)
     return call->count && !call->others[0].still ? call->others[0].x : NULL;
 }
 
+/* Does a step of a row count, the one of this frame? NULL: all do. */
+static inline int trnn_counts(const float *mask, size_t frame) { return !mask || !(mask[frame] == 0.0f); }
+
 /* Before the first step: rows whose state has not begun begin with the further values of the call. `numbers` are those
  * of the layer's own state. */
 void trnn_start_run(const trnn_call *call, size_t numbers);

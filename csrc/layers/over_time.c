@@ -104,7 +104,7 @@ static void write_row(reduction kind, float *restrict y, const float *restrict s
 /* Does a step of a row count? */
 static int counts(const float *mask, int32_t batch, int32_t t, int32_t b)
 {
-    return !mask || !(mask[(size_t)t * (size_t)batch + (size_t)b] == 0.0f);
+    return trnn_counts(mask, (size_t)t * (size_t)batch + (size_t)b);
 }
 
 /* The last of a row's first `steps` steps that counts; -1: none does. */

@@ -240,7 +240,7 @@ static inline int trnn_has_ended(const trnn_rows *rows, int32_t t, int32_t b)
 }
 static inline int trnn_is_masked(const trnn_rows *rows, int32_t t, int32_t b)
 {
-    return rows->mask && rows->mask[(size_t)t * (size_t)rows->batch + (size_t)b] == 0.0f;
+    return !trnn_counts(rows->mask, (size_t)t * (size_t)rows->batch + (size_t)b);
 }
 static inline int trnn_rests(const trnn_rows *rows, int32_t t, int32_t b)
 {
