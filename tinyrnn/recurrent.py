@@ -20,7 +20,7 @@ from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
 from tinyrnn.streams import State
 from tinyrnn.tensors import Array, Frame, Slot, Tensor
-from tinyrnn.values import Value, applied, masking
+from tinyrnn.values import Value, applied, check_unmasked, masking
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -344,8 +344,7 @@ class _Recurrent(Net):
         kind = type(self).__name__
         if isinstance(x, Value):
             return applied(self, (x, *masking(kind, mask), *self._start_values(hx)))
-        if mask is not None:
-            raise TypeError(f"{kind}: got a mask beside an array, expected values: tr.Net([x, mask], y)")
+        check_unmasked(kind, mask)
         batched = (x.ndim if isinstance(x, np.ndarray) else np.ndim(x)) != 2
         if state is not None and hx is not None:
             raise TypeError(f"{kind}: got hx and state, expected one of them")

@@ -18,7 +18,7 @@ from tinyrnn.ops import _Joining
 from tinyrnn.plans import Cores
 from tinyrnn.state_dicts import inferred
 from tinyrnn.tensors import Frame, Slot, in_planes
-from tinyrnn.values import Value, applied, masking, operations, wired
+from tinyrnn.values import Value, applied, check_unmasked, masking, operations, wired
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,8 +53,7 @@ class _OverTime(Net):
         kind = type(self).__name__
         if isinstance(x, Value) and not given and not options:
             return applied(self, (x, *masking(kind, mask)))
-        if mask is not None:
-            raise TypeError(f"{kind}: got a mask beside an array, expected values: tr.Net([x, mask], y)")
+        check_unmasked(kind, mask)
         return super().__call__(x, *given, **options)
 
     def _rank(self, ndim: int) -> int | None:

@@ -289,6 +289,12 @@ def masking(kind: str, mask: Any) -> tuple[Value, ...]:
     return (mask,)
 
 
+def check_unmasked(kind: str, mask: Any) -> None:
+    """Raise TypeError for a mask beside an array, which only a net of values reads."""
+    if mask is not None:
+        raise TypeError(f"{kind}: got a mask beside an array, expected values: tr.Net([x, mask], y)")
+
+
 class Rate(NamedTuple):
     """A rate: frame ``n`` is due with step ``first + n * stride`` of an axis of time of the inputs.
 
