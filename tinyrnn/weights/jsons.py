@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyrnn.weights import safetensors
+from tinyrnn.weights import safetensors, shards
 from tinyrnn.weights.spec import MAX_DIMS, MAX_TENSORS, Array, Contents, Reader, Source, Tensor, shown
 
 MAX_JSON = 64 << 20  # bytes
@@ -53,9 +53,7 @@ class Trained(NamedTuple):
 
 
 def matches(head: bytes) -> bool:
-    return (
-        re.match(rb"\s*\{\s*[\"}]", head) is not None and re.search(rb'"weight_map"\s*:\s*\{', head) is None
-    )
+    return re.match(rb"\s*\{\s*[\"}]", head) is not None and not shards.matches(head)
 
 
 def read(reader: Reader, key: str | None) -> Contents:

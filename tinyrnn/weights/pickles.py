@@ -341,9 +341,7 @@ class Pickle:
             target.extend(members)
 
     def remember(self, index: int) -> None:
-        if len(self.stack) <= self.base:
-            self.top()
-        self.memo[index] = self.stack[-1]
+        self.memo[index] = self.top()
 
     def long(self, count: int) -> Object:
         """A number of more than 255 bytes, which is no weight."""
