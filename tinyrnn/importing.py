@@ -1,4 +1,4 @@
-"""What readers of other frameworks' nets share: layers with given weights, and windows along an axis."""
+"""The common ground of readers of other frameworks' nets: layers with given weights, windows along an axis."""
 
 from __future__ import annotations
 
