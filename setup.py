@@ -66,8 +66,8 @@ MODULE_FLAGS += [
     "-DCYTHON_USE_TYPE_SPECS=1",
 ]
 
-# Each module has Cython's helpers. The linker sorts functions by name, so that the same ones are side by side,
-# where the wheel's compression finds them: 8 kB.
+# Each module has Cython's helpers. The linker sorts functions by name, so that the same ones lie side by
+# side, where the compression of the wheel finds them: 8 kB.
 MODULE_FLAGS += ["-ffunction-sections"]
 
 # But for the functions of a stream, whose step takes less than a microsecond: where their lines of C begin.

@@ -1,4 +1,4 @@
-"""The common ground of readers of other frameworks' nets: layers with given weights, windows along an axis."""
+"""The common ground of readers of nets: layers with given weights, windows along an axis."""
 
 from __future__ import annotations
 
