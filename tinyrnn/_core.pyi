@@ -163,7 +163,7 @@ class Stream(Used):
         list[tuple[int, Plan]] | None,
         bool,
         str | None,
-        tuple[Any, ...],
+        dict[str, Any],
     ]
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Stream(Used):
         parts: list[tuple[int, Plan]] | None = None,
         rows_first: bool = False,
         nonfinite: str | None = None,
-        slots: tuple[Any, ...] = (),
+        slots: dict[str, Any] | None = None,
     ) -> None: ...
     def step(self, x: ArrayLike, out: _Floats | None = None) -> Any: ...
     def run(self, x: ArrayLike, out: _Floats | None = None, *, end: bool = False) -> _Floats: ...

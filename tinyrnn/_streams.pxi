@@ -37,11 +37,11 @@ cdef class Stream(Used):
     cdef cnp.ndarray began, before  # states: before a call, and before its current steps
 
     def __cinit__(self, net, Plan plan not None, tuple frame, tuple frame_out, int32_t index_count,
-                  list parts=None, bint rows_first=False, nonfinite=None, tuple slots=()):
+                  list parts=None, bint rows_first=False, nonfinite=None, dict slots=None):
         """Lay out a stream.
 
         ``parts``: (first row, plan) of each thread's rows; None for one thread. ``rows_first``: `run` takes
-        (batch, T, frame). ``nonfinite``: as in ``net.stream()``. ``slots``: the names of the state's numbers,
+        (batch, T, frame). ``nonfinite``: as in ``net.stream()``. ``slots``: the state's numbers by name,
         for `streams`.
         """
         if plan.sizes.full_sequence:

@@ -26,6 +26,8 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
 
 def check_size(name: str, value: Any, least: int = 1) -> int:
     """Check a count: at least ``least``."""
+    if type(value) is int and least <= value <= 2**28:  # as most are
+        return value
     return check_int(name, value, least, 2**28)
 
 

@@ -16,7 +16,7 @@ from tinyrnn.arrays import as_array, as_floats, as_lengths
 from tinyrnn.attributes import brief
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
-from tinyrnn.plans import BLOCK_ROWS, Call, Cores, Key, Ports, block_plan, laid_out
+from tinyrnn.plans import BLOCK_ROWS, Call, Cores, InputLayout, Key, Ports, block_plan, key_of, laid_out
 from tinyrnn.streams import State, Stream
 from tinyrnn.tensors import Array, Frame, Slot
 from tinyrnn.threads import split
@@ -26,21 +26,37 @@ from tinyrnn.threads import split
 
 def enter(net: Module, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Layer], Frame]:
     """Convert an input; returns it, its axes before the frame, the core layers, and their output's frame."""
-    array = as_array(x)
-    rank = net._rank(array.ndim)
-    rank = min(array.ndim, 1) if rank is None else rank
-    lead = array.ndim - rank
-    if lead < 0 or (net._recurrent and lead not in (1, 2)):
-        raise ShapeError(
-            f"{type(net).__name__}: input has shape {array.shape}, expected {_expected(net, rank)}"
-        )
-    cores, out_frame = net._laid(array.shape[lead:], lead)
-    count = index_count(cores)
-    if count:
-        array = _core.as_indices(array, f"{type(net).__name__}: input", count)
+    array, layout = laid_input(net, x)
+    return array, layout.lead, layout.cores, layout.out_frame
+
+
+def laid_input(net: Module, x: ArrayLike) -> tuple[NDArray[Any], InputLayout]:
+    """Convert an input, and lay out the net for its shape."""
+    array = x if type(x) is np.ndarray else as_array(x)
+    layout = net._calls.input_layout(array.shape, Module.edition) or _input_layout(net, array.shape)
+    if layout.indices:
+        array = _core.as_indices(array, f"{type(net).__name__}: input", layout.indices)
     elif not _core.is_floats(array):
         array = as_floats(array, f"{type(net).__name__}: input")
-    return array, lead, cores, out_frame
+    return array, layout
+
+
+def _input_layout(net: Module, shape: tuple[int, ...]) -> InputLayout:
+    """Lay out a net for inputs of this shape."""
+    edition = Module.edition  # before anything is read: an attribute may change meanwhile
+    rank = net._rank(len(shape))
+    rank = min(len(shape), 1) if rank is None else rank
+    lead = len(shape) - rank
+    if lead < 0 or (net._recurrent and lead not in (1, 2)):
+        raise ShapeError(f"{type(net).__name__}: input has shape {shape}, expected {_expected(net, rank)}")
+    cores, out_frame = net._laid(shape[lead:], lead)
+    swapped, steps, batch = _axes(net, shape[:lead])
+    starts = any(leaf._start for _, leaf in net._leaves())
+    key = key_of(cores, shape[lead:], batch, steps, 1)
+    indices = index_count(cores)
+    layout = InputLayout(edition, lead, cores, out_frame, indices, swapped, steps, batch, starts, key)
+    net._calls.learn(shape, layout)
+    return layout
 
 
 def index_count(cores: list[_core.Layer], place: int = 0) -> int:
@@ -60,18 +76,27 @@ def axes(net: Module, array: NDArray[Any], lead: int, empty: bool = False) -> tu
 
     Without a recurrent layer all frames are rows of one step. ``empty`` allows an input without rows.
     """
-    leading = array.shape[:lead]
     if not empty and 0 in array.shape:
         raise ShapeError(
             f"{type(net).__name__}: input has shape {array.shape}, expected at least one step and one row"
         )
+    swapped, steps, batch = _axes(net, array.shape[:lead])
+    if steps == 0:
+        raise _without_steps(net, array)
+    return swapped, steps, batch
+
+
+def _axes(net: Module, leading: tuple[int, ...]) -> tuple[bool, int, int]:
+    """The order, steps and rows of an input with these axes before the frame."""
     if not net._recurrent:
         return False, 1, math.prod(leading)
-    swapped = lead == 2 and net._batch_first
+    swapped = len(leading) == 2 and net._batch_first
     steps, batch = (*(leading[::-1] if swapped else leading), 1)[:2]
-    if steps == 0:
-        raise ShapeError(f"{type(net).__name__}: input has shape {array.shape}, expected at least one step")
     return swapped, steps, batch
+
+
+def _without_steps(net: Module, array: NDArray[Any]) -> ShapeError:
+    return ShapeError(f"{type(net).__name__}: input has shape {array.shape}, expected at least one step")
 
 
 def check_lengths(net: Module, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
@@ -134,7 +159,7 @@ def run_cores(
     call = net._calls.take(key, cores, 1)
     if call is None:
         plan = laid_out(cores, frame, 1, count).ready()
-        call = Call(cores, plan, [_core.Part(plan, 0, 0) for _ in range(key[-1])], ())
+        call = Call(cores, plan, [_core.Part(plan, 0, 0) for _ in range(key[-1])], {})
     state = _core.aligned_zeros(call.state_bytes)
     if key[-1] == 1:
         call.parts[0].run_rows(array, y, state, count, None, 0)
@@ -159,8 +184,10 @@ def infer(
 ) -> tuple[Array, State]:
     """Compute output and final state in evaluation mode; ``initial`` has names, None means zeros."""
     threads = check_size("threads", threads)
-    array, lead, cores, out_frame = enter(net, x)
-    swapped, steps, batch = axes(net, array, lead, empty=True)
+    array, layout = laid_input(net, x)
+    _, lead, cores, out_frame, _, swapped, steps, batch, starts, key = layout
+    if steps == 0:
+        raise _without_steps(net, array)
     if swapped:
         array = np.ascontiguousarray(array.swapaxes(0, 1))
     leading, frame = array.shape[:lead], array.shape[lead:]
@@ -173,8 +200,10 @@ def infer(
     if last and not net._is_wired:
         count = _mixing_count(net)
         cores, after = cores[:count], cores[count:]
-    key, call = prepared(net, cores, frame, batch, steps, threads)
-    state = State.begun(net, call.state_bytes, call.slots, initial)
+    if after or threads > 1:
+        key = key_of(cores, frame, batch, steps, threads)
+    call = prepared(net, cores, frame, batch, steps, threads, key)[1]
+    state = State.begun(net, call.state_bytes, call.slots, initial, starts)
     if net._is_wired and call.plan.outputs[0][1] == 0:
         if last:
             raise ValueError(f"{type(net).__name__}: got last=True, but its output is one for the sequence")
@@ -183,7 +212,7 @@ def infer(
     if call.plan.has_rates:
         due = due_of(call.plan, state.numbers, (steps,), (ends,))[0]
         leading = (due[0] if due else steps, *leading[1:])
-    y = _filled(leading + ((call.plan.outputs[0][0][2],) if after else out_frame), due)
+    y = _filled(leading + (call.plan.outputs[0][0][2:] if after else out_frame), due)
     if len(call.parts) == 1:
         call.parts[0].run_rows(array, y, state.numbers, steps, ends, 0)
     else:
@@ -255,7 +284,7 @@ def _empty_state(
 ) -> State:
     """The state of an empty batch."""
     slots = slots_of(net, laid_out(cores, frame, 1, 1))
-    slots = tuple(slot._replace(shape=(slot.shape[0], 0, slot.shape[2])) for slot in slots)
+    slots = {name: slot._replace(shape=(slot.shape[0], 0, slot.shape[2])) for name, slot in slots.items()}
     return State.begun(net, 0, slots, initial)
 
 
@@ -269,10 +298,16 @@ def _mixing_count(net: Module) -> int:
 
 
 def prepared(
-    net: Module, cores: list[_core.Layer], frame: Frame, batch: int, steps: int, threads: int
+    net: Module,
+    cores: list[_core.Layer],
+    frame: Frame,
+    batch: int,
+    steps: int,
+    threads: int,
+    key: Key | None = None,
 ) -> tuple[Key, Call]:
     """Return a call of these sizes, kept or new, and its key for `KeptCalls.put`."""
-    key = (frame, batch, min(steps, max(1, BLOCK_ROWS // batch)), len(cores), min(batch, threads))
+    key = key or key_of(cores, frame, batch, steps, threads)
     call = net._calls.take(key, cores, steps)
     if call is None:
         plan = laid_out(cores, frame, batch, steps)
@@ -289,7 +324,7 @@ def parts_of(plan: _core.Plan, threads: int, of_rows: Callable[[int], _core.Plan
     return [_core.Part(of_rows(rows).ready(), first, plan.batch) for first, rows in parts]
 
 
-def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
+def slots_of(net: Module, plan: _core.Plan) -> dict[str, Slot]:
     """The slots of a plan's state, by name."""
     slots: list[Slot] = []
     first = 0
@@ -297,7 +332,7 @@ def slots_of(net: Module, plan: _core.Plan) -> tuple[Slot, ...]:
         if leaf._recurrent:
             slots += leaf._state_slots(plan, first, prefix)
         first += leaf._core_count()
-    return tuple(slots)
+    return {slot.name: slot for slot in slots}
 
 
 # ---- nets of several inputs, outputs or axes of time ----------------------------------------------------

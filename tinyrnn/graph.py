@@ -118,7 +118,12 @@ class Graph(Nest):
         return cores, [frame for _, frame in written]
 
     def _ports(self) -> Ports:
-        return Ports(list(self._inputs), list(self._outputs), *self._ports_laid(), self._times)
+        edition = contract.Module.edition
+        kept = self._calls.ports
+        if kept is None or kept[0] != edition:
+            ports = Ports(list(self._inputs), list(self._outputs), *self._ports_laid(), self._times)
+            kept = self._calls.ports = edition, ports
+        return kept[1]
 
     def _several(self) -> Ports | None:
         return super()._several() if self._is_simple else self._ports()

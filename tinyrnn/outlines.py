@@ -178,8 +178,7 @@ def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int, times: list[
     place = inputs
     for number, (_, layer, reads) in enumerate(parts, inputs):
         if any(read >= number for read in reads):
-            cores.outputs = (place, *unread)
-            plan = _core.Plan(cores, (), 1, (1,) * len(ports.times))
+            plan = _core.Plan(cores.writing((place, *unread)), (), 1, (1,) * len(ports.times))
             time = time_of(plan, plan.outputs[0][1], list(ports.times))
             found[number] = _axis_among(times, time)
         place += layer._core_count()

@@ -17,7 +17,16 @@ BLOCK_ROWS = 64
 KEPT_CALLS = 8
 KEPT_BYTES = 1 << 18
 
+# Shapes of inputs for which a net keeps its layout.
+KEPT_SHAPES = 64
+
 Key = tuple[Any, ...]
+
+
+def key_of(cores: list[_core.Layer], frame: Frame, batch: int, steps: int, threads: int) -> Key:
+    """The key of a call of these sizes."""
+    block = min(steps, max(1, BLOCK_ROWS // max(1, batch)))
+    return frame, batch, block, len(cores), min(batch, threads)
 
 
 class Cores(list[_core.Layer]):
@@ -61,6 +70,14 @@ class Cores(list[_core.Layer]):
             self.append(core)
         return self
 
+    def writing(self, outputs: tuple[int, ...]) -> Cores:
+        """The same core layers with other outputs."""
+        other = Cores(self.inputs)
+        for core, reads in zip(self, self.reads, strict=True):
+            other.join(core, reads)
+        other.outputs = outputs
+        return other
+
     def forget(self, count: int) -> None:
         """Keep the first ``count`` core layers only."""
         del self[count:]
@@ -68,7 +85,7 @@ class Cores(list[_core.Layer]):
 
 
 class Ports(NamedTuple):
-    """A net of several inputs and outputs, laid out.
+    """A net of several inputs and outputs, laid out. The net keeps it, so nobody changes it.
 
     Attributes
     ----------
@@ -120,30 +137,67 @@ class Call:
         The core layers laid out for the whole batch.
     parts : list of Part
         One for each thread.
-    slots : tuple of Slot
-        The names of the state.
+    slots : dict from name to Slot
+        The state.
     """
 
     __slots__ = ("cores", "nbytes", "parts", "plan", "slots", "state_bytes")
 
     def __init__(
-        self, cores: list[_core.Layer], plan: _core.Plan, parts: list[_core.Part], slots: tuple[Slot, ...]
+        self, cores: list[_core.Layer], plan: _core.Plan, parts: list[_core.Part], slots: dict[str, Slot]
     ) -> None:
         self.cores, self.plan, self.parts, self.slots = cores, plan, parts, slots
         self.state_bytes = plan.state_bytes
         self.nbytes = sum(part.nbytes for part in parts)
 
 
-class KeptCalls:
-    """The calls that a net keeps, by their sizes.
+class InputLayout(NamedTuple):
+    """A net laid out for inputs of one shape. The net keeps it, so nobody changes it.
 
-    A thread takes one out and puts it back, so that no two threads share one.
+    Attributes
+    ----------
+    edition : int
+        That of the attributes of all nets, at the time.
+    lead : int
+        The number of axes before the frame.
+    cores : list of Layer
+    out_frame : tuple of int
+    indices : int
+        The number of indices that the input may hold, if it is indices; else 0.
+    swapped : bool
+        True for (B, T, frame).
+    steps, batch : int
+        Without a recurrent layer all frames are rows of one step.
+    starts : bool
+        True if a state begins with numbers of the net.
+    key : tuple
+        Of a call of one thread.
     """
 
-    __slots__ = ("_calls",)
+    edition: int
+    lead: int
+    cores: list[_core.Layer]
+    out_frame: Frame
+    indices: int
+    swapped: bool
+    steps: int
+    batch: int
+    starts: bool
+    key: Key
+
+
+class KeptCalls:
+    """The calls that a net keeps, by their sizes, and its layouts for inputs, by their shapes.
+
+    A thread takes a call out and puts it back, so that no two threads share one.
+    """
+
+    __slots__ = ("_calls", "_inputs", "ports")
 
     def __init__(self) -> None:
+        self.ports: tuple[int, Ports] | None = None  # of a graph, and the edition that it had
         self._calls: OrderedDict[Key, Call] = OrderedDict()
+        self._inputs: dict[tuple[int, ...], InputLayout] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -151,6 +205,17 @@ class KeptCalls:
     def values(self) -> list[Call]:
         """The calls, the one that was last put back at the end."""
         return list(self._calls.values())
+
+    def input_layout(self, shape: tuple[int, ...], edition: int) -> InputLayout | None:
+        """The layout for inputs of this shape; None if an attribute of any net has changed since."""
+        known = self._inputs.get(shape)
+        return known if known is not None and known.edition == edition else None
+
+    def learn(self, shape: tuple[int, ...], layout: InputLayout) -> None:
+        """Keep the layout for inputs of this shape."""
+        if len(self._inputs) >= KEPT_SHAPES:
+            self._inputs = {}
+        self._inputs[shape] = layout
 
     def take(self, key: Key, cores: list[_core.Layer], steps: int) -> Call | None:
         """Take out the call for ``key``; None if there is none, or the net has other cores by now."""

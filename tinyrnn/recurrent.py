@@ -372,8 +372,12 @@ class _Recurrent(Net):
 
     def _as_given(self, state: State, batched: bool) -> Any:
         """Convert a state by name to PyTorch's form: ``h``, or for an LSTM ``(h, c)``."""
-        arrays = [state.read(name) if batched else state.read(name)[:, 0] for name in state]
-        return tuple(arrays) if self._cell else arrays[0]
+        h = state.read("h")
+        h = h if batched else h[:, 0]
+        if not self._cell:
+            return h
+        c = state.read("c")
+        return h, c if batched else c[:, 0]
 
     def backward(self, dy: ArrayLike, dstate: Any = None) -> Any:
         """Go back through the last call in training mode; see `Net.backward`.

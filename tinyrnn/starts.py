@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ def tables(net: Module) -> dict[str, _core.Layer]:
     return {f"{prefix}{name}": core for prefix, leaf in net._leaves() for name, core in leaf._start.items()}
 
 
-def first_row(net: Module, slots: tuple[Slot, ...], size: int) -> Array | None:
+def first_row(net: Module, slots: Iterable[Slot], size: int) -> Array | None:
     """One row of a new state, of ``size`` numbers; None if all are zero."""
     found = tables(net)
     if not found:
@@ -34,13 +34,14 @@ def first_row(net: Module, slots: tuple[Slot, ...], size: int) -> Array | None:
     return row
 
 
-def begin(net: Module, slots: tuple[Slot, ...], numbers: Array) -> None:
+def begin(net: Module, slots: Iterable[Slot], numbers: Array) -> None:
     """Write the net's initial state to a new state, which is zeros."""
     for _, leaf in net._leaves():
         if leaf._start:
             break
     else:  # as in most nets
         return
+    slots = list(slots)
     batch = slots[0].shape[1] if slots else 0
     if batch:
         row = first_row(net, slots, numbers.size // batch)

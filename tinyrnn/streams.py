@@ -35,8 +35,7 @@ class State(Mapping[str, NDArray[np.float32]]):
     ----------
     numbers : ndarray, float32, (n,)
         The numbers themselves, not copied.
-    slots : tuple of Slot
-        The names.
+    slots : dict from name to Slot
     stream : Stream or GraphStream, optional
         The owner. While another thread uses that stream, reading and writing are errors.
     """
@@ -44,10 +43,10 @@ class State(Mapping[str, NDArray[np.float32]]):
     __slots__ = ("__weakref__", "_numbers", "_slots", "_stream")
 
     def __init__(
-        self, numbers: NDArray[np.float32], slots: tuple[Slot, ...], stream: StateHolder | None = None
+        self, numbers: NDArray[np.float32], slots: dict[str, Slot], stream: StateHolder | None = None
     ) -> None:
         self._numbers = numbers
-        self._slots = {slot.name: slot for slot in slots}
+        self._slots = slots
         self._stream = stream
 
     @property
@@ -65,7 +64,7 @@ class State(Mapping[str, NDArray[np.float32]]):
 
     @classmethod
     def started(
-        cls, nbytes: int, slots: tuple[Slot, ...], start: Mapping[str, Any] | None = None, what: str = "state"
+        cls, nbytes: int, slots: dict[str, Slot], start: Mapping[str, Any] | None = None, what: str = "state"
     ) -> State:
         """A new state of so many bytes: what ``start`` names, else zeros; ``what`` is what errors call it."""
         state = cls(_core.aligned_zeros(nbytes), slots)
@@ -78,12 +77,17 @@ class State(Mapping[str, NDArray[np.float32]]):
         cls,
         net: Module,
         nbytes: int,
-        slots: tuple[Slot, ...],
+        slots: dict[str, Slot],
         start: Mapping[str, Any] | None = None,
+        has_tables: bool = True,
     ) -> State:
-        """A new state of so many bytes: what ``start`` names, else the net's initial state."""
+        """A new state of so many bytes: what ``start`` names, else the net's initial state.
+
+        A caller who knows that the net keeps no initial state says that it ``has_tables`` not.
+        """
         state = cls(_core.aligned_zeros(nbytes), slots)
-        starts.begin(net, slots, state._numbers)
+        if has_tables:
+            starts.begin(net, slots.values(), state._numbers)
         if start is not None:
             state.take(start, f"{type(net).__name__}: initial state")
         return state
@@ -142,7 +146,7 @@ class State(Mapping[str, NDArray[np.float32]]):
 
     def copy(self) -> State:
         """Return a copy of the state."""
-        return State(self.numbers.copy(), tuple(self._slots.values()))
+        return State(self.numbers.copy(), self._slots)
 
     def layout(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
         """Names, layers and shapes, which must be equal in states that are exchanged."""
@@ -256,7 +260,7 @@ def _chosen(rows: Any, batch: int) -> NDArray[np.intp]:
 class StateHolder(Guarded, _core.Used):
     """The base of streams: the state by name, new beginnings, and copies."""
 
-    _slots: tuple[Slot, ...]
+    _slots: dict[str, Slot]
     net: Module
     if TYPE_CHECKING:  # of the core, or a stream's own
         raw_state: NDArray[np.float32]
@@ -320,20 +324,19 @@ class StateHolder(Guarded, _core.Used):
     def begin(self, row: int | slice | NDArray[np.intp]) -> None:
         """Set rows to the state of a new stream, whoever uses the stream."""
         numbers = self.raw_state.reshape(self.batch, -1)
-        first = starts.first_row(self.net, self._slots, numbers.shape[1])
+        first = starts.first_row(self.net, self._slots.values(), numbers.shape[1])
         numbers[row] = 0 if first is None else first
 
     def _checked(self, state: Any, count: int) -> dict[str, tuple[Slot, NDArray[np.float32]]]:
         """Check a state of ``count`` rows; returns each of its arrays with its slot."""
         if not isinstance(state, Mapping):
             raise TypeError(f"reset: state is {type(state).__name__}, expected a mapping from name to array")
-        slots = {slot.name: slot for slot in self._slots}
         owners = {name: owner for name, owner, _ in state.layout()} if isinstance(state, State) else {}
         found = {}
         for name, value in state.items():
-            slot = slots.get(name)
+            slot = self._slots.get(name)
             if slot is None:
-                names = ", ".join(slots) or "no state"
+                names = ", ".join(self._slots) or "no state"
                 raise KeyError(f"reset: state: got {name!r}, expected one of {names}")
             if owners.get(name, slot.owner) != slot.owner:
                 raise ShapeError(
@@ -374,12 +377,12 @@ class Stream(StateHolder, _core.Stream):
 
     def __init__(self, *made_of: Any) -> None:  # the core has checked and taken all arguments by now
         self._slots = self.made_of[-1]
-        starts.begin(self.net, self._slots, self.raw_state)
+        starts.begin(self.net, self._slots.values(), self.raw_state)
 
     def __repr__(self) -> str:
         _, _, frame, out_frame, _, parts, rows_first, nonfinite, _ = self.made_of
         net = repr(self.net).replace("\n", "\n  ")
-        state = ", ".join(f"{slot.name} {slot.shape}" for slot in self._slots) or "none"
+        state = ", ".join(f"{slot.name} {slot.shape}" for slot in self._slots.values()) or "none"
         return (
             f"Stream(\n  net: {net}\n  state: {state}\n  batch={self.batch}, frame={frame}, "
             f"out_frame={out_frame}, threads={1 if parts is None else len(parts)}, "

@@ -21,8 +21,8 @@ class Layout(NamedTuple):
     tape : Tape
     cores : list of Layer
         The core layers that the tape runs, dropout between levels included.
-    slots : tuple of Slot
-        The names of its state.
+    slots : dict from name to Slot
+        Its state.
     frame, out_frame : tuple of int
     modes : list of bool
         The training mode of each layer of the net.
@@ -30,7 +30,7 @@ class Layout(NamedTuple):
 
     tape: Tape
     cores: list[_core.Layer]
-    slots: tuple[Slot, ...]
+    slots: dict[str, Slot]
     frame: Frame
     out_frame: Frame
     modes: list[bool]

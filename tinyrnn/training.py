@@ -218,7 +218,7 @@ def _forward(
     """Do a forward pass; ``record`` is for its backward pass."""
     practice = net._practised()
     state = State.begun(net, layout.tape.state_bytes, layout.slots, start)
-    begun = frozenset(slot.name for slot in layout.slots if start is None or slot.name not in start)
+    begun = frozenset(name for name in layout.slots if start is None or name not in start)
     practice.forward = None
     counts = Counts(net, batch_norms(net))
     ys = layout.tape.forward(feed, state.numbers, counts.seed, trained(net, layout.cores))
@@ -309,10 +309,10 @@ def trained(net: Module, cores: list[_core.Layer]) -> list[int]:
 def start_of(net: Module, layout: Layout, names: Container[str] | None = None) -> Start | None:
     """The initial state of a net for training, or that of some names; None if it is zeros."""
     parts: list[tuple[_core.Layer, int, int, int, bool]] = []
-    slots, deep = {slot.name: slot for slot in layout.slots}, False
+    deep = False
     for prefix, leaf in net._leaves():
         for name, core in leaf._start.items():
-            slot = slots[f"{prefix}{name}"]
+            slot = layout.slots[f"{prefix}{name}"]
             if names is not None and slot.name not in names:
                 continue
             trains = leaf._start_trains and f"{name}0" not in leaf._frozen

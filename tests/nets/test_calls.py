@@ -116,6 +116,45 @@ def test_two_threads_never_share_a_kept_call() -> None:
     assert calls.prepared(net, net._levels, *sizes)[1] is other and not net._calls
 
 
+def test_a_kept_layout_is_laid_out_anew_after_a_change() -> None:
+    x = tr.Input(6)
+    h = tr.GRU(6, 5)(x)
+    several = tr.Net(x, [h, tr.Linear(5, 3)(h) * 2])
+    data = normal(4, 2, 6)
+    for net in (tr.Sequential(tr.GRU(6, 5), tr.Linear(5, 6)), tr.Net(x, tr.Linear(5, 6)(h) + x), several):
+        before = net(data)
+        changed = tr.quantize(copy.deepcopy(net), "int8")
+        net.initial_state = {name: np.ones((1, 5), np.float32) for name in net.stream().state}
+        assert_same(net(data), make_fresh(net)(data))
+        assert not np.array_equal(flat(net(data))[0], flat(before)[0])
+        net.initial_state = None
+        assert_same(net(data), before)
+        assert_same(changed(data), make_fresh(changed)(data))
+        net.train()
+        net(data)
+        net.eval()
+        assert_same(net(data), before)
+
+
+def test_kept_layouts_are_of_one_shape_each_and_bounded() -> None:
+    rnn, lookup = tr.RNN(3, 4), tr.Sequential(tr.Embedding(5, 3), tr.RNN(3, 4, batch_first=True))
+    for steps in range(1, 2 * plans.KEPT_SHAPES):
+        assert rnn(normal(steps, 2, 3))[0].shape == (steps, 2, 4)
+        assert lookup(np.zeros((2, steps), np.int64)).shape == (2, steps, 4)
+        for net in (rnn, lookup):
+            assert 0 < len(net._calls._inputs) <= plans.KEPT_SHAPES
+    for _ in range(2):  # also when the shape was seen before
+        with pytest.raises(tr.ShapeError, match="at least one step"):
+            rnn(normal(0, 2, 3))
+        with pytest.raises(tr.ShapeError, match="input_size"):
+            rnn(normal(2, 4))
+        with pytest.raises(TypeError, match="int"):
+            lookup(normal(2, 5))
+        with pytest.raises(IndexError, match="5"):
+            lookup(np.full((2, 5), 5))
+    assert rnn(normal(3, 0, 3))[0].shape == (3, 0, 4)
+
+
 def make_fresh(net: tr.Net) -> tr.Net:
     """The same net with nothing kept."""
     return copy.deepcopy(net)
