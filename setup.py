@@ -90,7 +90,18 @@ class build_core(build_ext):
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return [(name, flags.split()) for name, flags in re.findall(r'TRNN_ISA\((\w+), "(.*?)"\)', text)]
 
+    def run(self):
+        checkout = self.inplace or self.editable_mode  # setuptools hides the former while it builds
+        self.has_kernels = checkout or os.environ.get("TINYRNN_KERNELS") == "1"
+        super().run()
+
     def build_extensions(self):
+        if not self.has_kernels:
+            core.sources.remove("tinyrnn/_kernels.c")
+        built = Path(self.get_ext_fullpath(core.name))
+        if built.exists() and (b"PyInit__kernels" in built.read_bytes()) != self.has_kernels:
+            built.unlink()  # of a build of the other kind, in the same folder
+
         def compile_core(sources, folder, macros=(), flags=()):
             folder = os.path.join(self.build_temp, folder)
             flags = [*CORE_FLAGS, *flags]
@@ -123,7 +134,9 @@ def translated(path):
     return str(source)
 
 
-# One library holds the core and all modules over it; tinyrnn/library.py finds the others in _core's.
+# One library holds the core and all modules over it; tinyrnn/library.py finds the others in _core's. What is
+# for tests and benchmarks alone, `_kernels`, is built in a checkout, and in wheels if TINYRNN_KERNELS=1 asks
+# for it: 26 kB.
 core = Extension(
     "tinyrnn._core",
     [translated(path) for path in MODULES],

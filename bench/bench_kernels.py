@@ -75,11 +75,11 @@ def bench_row(benchmark: Any, generator: np.random.Generator, isa: str, kernel: 
 @pytest.mark.benchmark(group="reading memory: the floor of a step")
 def bench_read(benchmark: Any, isa: str, kilobytes: int) -> None:
     x = _core.aligned_zeros(kilobytes * 1024)
-    benchmark(_kernels.read, isa, x)
+    benchmark(_core.read, isa, x)
     benchmark.extra_info["bytes"] = x.nbytes
 
 
 @every_isa
 @pytest.mark.benchmark(group="multiply-adds that wait for nothing: the floor of a product")
 def bench_peak(benchmark: Any, isa: str) -> None:
-    benchmark.extra_info["multiply_adds"] = benchmark(_kernels.peak, isa, 10_000)
+    benchmark.extra_info["multiply_adds"] = benchmark(_core.peak, isa, 10_000)

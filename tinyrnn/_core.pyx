@@ -128,7 +128,7 @@ elif _asked:
 
 
 # All of this is one module: a device needs all of it at once, and the calls of a step stay within one file of C.
-# Each file has one subject and uses the files before it. The last one continues `Stream`.
+# Each file has one subject and uses the files before it. `_nonfinite.pxi` continues `Stream`.
 include "_arrays.pxi"
 include "_arguments.pxi"
 include "_rounds.pxi"
@@ -137,3 +137,4 @@ include "_plans.pxi"
 include "_shapes.pxi"
 include "_streams.pxi"
 include "_nonfinite.pxi"
+include "_machine.pxi"

@@ -2,7 +2,7 @@
 """The window for tests and benchmarks: every kernel of every built instruction set, by name.
 
 ``isa`` is a name of `available_isas`. Arrays are C-contiguous float32 and ``y`` is written and
-returned; shapes are checked, contents are not. Nothing in the package imports this.
+returned; shapes are checked, contents are not. Nothing in the package imports this, and wheels lack it.
 """
 
 import numpy as np
@@ -110,8 +110,6 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*norm_scale_f32)(float *, float *, size_t, float, const float *, const float *, const float *,
                                const float *) noexcept nogil
         void (*affine_f32)(const float *, float *, size_t, const float *, const float *) noexcept nogil
-        float (*read_f32)(const float *, size_t) noexcept nogil
-        float (*peak_f32)(size_t, size_t *) noexcept nogil
         void (*update_sgd)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
         void (*update_rmsprop)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
         void (*update_adagrad)(const trnn_update *, size_t, float *, const float *, float *const *) noexcept nogil
@@ -373,24 +371,3 @@ def clip(str isa, x, float scale, float limit):
 def squares(str isa, x):
     """The sum of the squares of ``x``, in double."""
     return kernels_of(isa).squares_f32(floats(x), x.size)
-
-
-def read(str isa, x, int repeat=1):
-    """Read ``x`` ``repeat`` times at the speed of memory: the floor of what must read it. Its sum."""
-    cdef const float *source = floats(x)
-    cdef size_t n = x.size
-    cdef float total = 0
-    cdef const table *kernels = kernels_of(isa)
-    with nogil:
-        for _ in range(repeat):
-            total = kernels.read_f32(source, n)
-    return total
-
-
-def peak(str isa, size_t rounds):
-    """Run independent multiply-adds; returns how many (of single floats)."""
-    cdef size_t numbers = 0
-    cdef const table *kernels = kernels_of(isa)
-    with nogil:
-        kernels.peak_f32(rounds, &numbers)
-    return numbers

@@ -12,6 +12,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import spec_from_file_location
 from types import ModuleType
 
+# `_kernels`, for tests and benchmarks, is not in wheels.
 MODULES = ("_kernels", "_training")
 
 

@@ -41,6 +41,7 @@ mkdir -p "$work/settings-$arch"
 cp "$root/usr/lib/$python/_sysconfigdata__$triple.py" "$work/settings-$arch/"
 export PYTHONPATH=$work/settings-$arch _PYTHON_SYSCONFIGDATA_NAME=_sysconfigdata__$triple
 export _PYTHON_HOST_PLATFORM=$platform
+export TINYRNN_KERNELS=1 # the suite tests them
 export CC=$triple-gcc LDSHARED="$triple-gcc -shared" AR=$triple-ar LDFLAGS=-s
 export CFLAGS="-I$work/include-$arch/$python -I$work/include-$arch -O2 -DNDEBUG -fwrapv $flags"
 

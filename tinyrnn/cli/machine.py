@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from tinyrnn import _core, _kernels
+from tinyrnn import _core
 
 # Where a curve of bandwidths is measured: 8 kB to 64 MB.
 CURVE = tuple(1 << power for power in range(13, 27))
@@ -67,7 +67,7 @@ class Machine:
         self._bandwidths: dict[int, float] = {}
         rounds = 20_000
         #: multiply-adds of float32 a second
-        self.multiply_adds = _kernels.peak(isa, rounds) / self._best(lambda: _kernels.peak(isa, rounds))
+        self.multiply_adds = _core.peak(isa, rounds) / self._best(lambda: _core.peak(isa, rounds))
 
     def _best(self, call: Callable[[], object]) -> float:
         call()
@@ -82,7 +82,7 @@ class Machine:
         size = max(round(nbytes / 512), 8) * 512
         if size not in self._bandwidths:
             x, repeat = _core.aligned_zeros(size), max(1, (1 << 21) // size)
-            seconds = self._best(lambda: _kernels.read(self._isa, x, repeat))
+            seconds = self._best(lambda: _core.read(self._isa, x, repeat))
             self._bandwidths[size] = size * repeat / seconds
         return self._bandwidths[size]
 
