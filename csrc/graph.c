@@ -1,5 +1,4 @@
-/* A net, walked once: what each layer reads and writes, on which axis of time, in which turn, and which layers are a
- * loop. net.c and train.c lay out memory for what this file finds. It uses the contract of layers and names no layer. */
+/* A net, walked once: what each layer reads and writes, on which axis of time, in which turn. net.c and train.c lay out memory for what this file finds. It uses the contract of layers and names no layer. */
 #include "plan.h"
 
 trnn_net trnn_chain(const trnn_layer *layers, int32_t count, trnn_frame frame)
@@ -249,36 +248,6 @@ static trnn_status take_layer(const walk *me, int32_t i)
     return take_sizes(me, value);
 }
 
-/* A delay begins a loop, which ends with the layer that writes what it reads. Loops that overlap are one. */
-static trnn_status find_loops(const walk *me)
-{
-    trnn_graph *graph = me->graph;
-    int32_t first = 0, end = 0; /* of the loop at hand */
-    for (int32_t i = 0; i < graph->count; i++) {
-        trnn_node *node = &me->nodes[i];
-        const trnn_layer_type *type = node->layer.type;
-        if (type->after) {
-            const int32_t writer = node->reads.value[0] - graph->inputs;
-            const trnn_place *read = read_by(me, node, 0);
-            if (!trnn_same_frame(read->frame, node->out)) return TRNN_E_SHAPE;
-            if (read->axis != node->axis) return TRNN_E_TIME;
-            if (i >= end) first = end = i;
-            if (end <= i) end = i + 1;
-            if (end <= writer) end = writer + 1;
-            me->nodes[first].loop = end;
-            graph->loops = 1;
-        }
-        node->looped = i < end;
-        for (int32_t r = 1; r < node->reads.count && node->looped && type->time == TRNN_TIME_ATTEND; r++)
-            if (read_by(me, node, r)->axis == node->axis) return TRNN_E_LOOP;
-        if (node->looped &&
-            (node->axis != me->nodes[first].axis || type->time == TRNN_TIME_REDUCE ||
-             type->time == TRNN_TIME_RATE || (type->full_sequence && type->full_sequence(&node->layer))))
-            return TRNN_E_LOOP;
-    }
-    return TRNN_OK;
-}
-
 /* Every value is read by somebody. Indices are an input that nobody reads as numbers. */
 static trnn_status check_uses(const walk *me)
 {
@@ -331,7 +300,10 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
         places[net->output[o]].uses++;
     }
     if ((status = check_uses(&me)) != TRNN_OK) return status;
-    if ((status = find_loops(&me)) != TRNN_OK) return status;
+    for (int32_t i = 0; i < net->count && !graph->loops; i++) {
+        const trnn_layer_type *type = nodes[i].layer.type;
+        if (type->loops && (status = type->loops(graph, nodes)) != TRNN_OK) return status;
+    }
     for (int32_t p = 0; p < graph->paces; p++)
         if (graph->steps[graph->axes + p] == 0) return TRNN_E_SIZE;
     const size_t row = trnn_align(trnn_times(graph->row_state, sizeof(float)));

@@ -5,7 +5,7 @@
 #include "layers/layer.h"
 
 /* A layer of a net. */
-typedef struct {
+struct trnn_node {
     trnn_layer layer;
     trnn_frame in, out;              /* of the first value that it reads, and of the one that it writes */
     size_t state, state_numbers;     /* place and size in a row of the state, in floats */
@@ -26,7 +26,7 @@ typedef struct {
     int32_t stage;
     uint32_t adds;   /* bit r: adds its term to the gradient of the r-th value that it reads */
     uint32_t clears; /* bit r: before it adds the first one, in a loop, that gradient is set to zero */
-} trnn_node;
+};
 
 #define TRNN_ABSENT SIZE_MAX
 
@@ -71,7 +71,7 @@ typedef struct {
 enum { TRNN_PACES_MAX = 12, TRNN_TIMES_MAX = TRNN_AXES_MAX + TRNN_PACES_MAX };
 
 /* What the walk over a net finds out. */
-typedef struct {
+struct trnn_graph {
     int32_t count, inputs, values; /* layers, inputs, and both */
     int32_t axes;                  /* the caller's axes of time */
     int32_t paces;                 /* axes of other rates: axes + 1 .. axes + paces */
@@ -83,7 +83,7 @@ typedef struct {
     uint32_t indices;
     size_t row_state; /* floats from a row's state to the next */
     size_t state_bytes;
-} trnn_graph;
+};
 
 /* Bytes of `head`, the net's nodes and its places. 0 if the net has no layers. */
 static inline size_t trnn_net_bytes(const trnn_net *net, size_t head)

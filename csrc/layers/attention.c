@@ -72,7 +72,7 @@ static trnn_status attention_join(const trnn_layer *layer, const trnn_frame *in,
 
 static int32_t additive_params(const trnn_layer *layer, trnn_param *params)
 {
-    params[0] = trnn_param_vector("weight", layer->as.additive.size);
+    trnn_param_vector(&params[0], "weight", layer->as.additive.size);
     return 1;
 }
 

@@ -56,11 +56,11 @@ int32_t trnn_conv_params(const trnn_layer *layer, trnn_param *params)
     const trnn_conv1d_args *a = &layer->as.conv1d;
     const int32_t groups = a->groups, units = trnn_conv_units(layer), depth = (int32_t)trnn_conv_depth(layer);
     if (trnn_conv_by_rows(layer)) {
-        params[0] = trnn_param_table("weight", layer->format, 3, a->out_channels, depth);
-        params[1] = trnn_param_vector("bias", a->out_channels);
+        trnn_param_table(&params[0], "weight", layer->format, 3, a->out_channels, depth);
+        trnn_param_vector(&params[1], "bias", a->out_channels);
     } else {
-        params[0] = trnn_param_panels("weight", layer->format, 1, units, depth);
-        params[1] = trnn_param_bias("bias", 1, units);
+        trnn_param_panels(&params[0], "weight", layer->format, 1, units, depth);
+        trnn_param_bias(&params[1], "bias", 1, units);
         params[0].repeat = params[1].repeat = groups;
     }
     params[0].rank = a->kernel_rows ? 4 : 3;
@@ -68,7 +68,7 @@ int32_t trnn_conv_params(const trnn_layer *layer, trnn_param *params)
     params[0].shape[1] = a->in_channels / groups;
     params[0].shape[2] = a->kernel_rows ? a->kernel_rows : a->kernel_size;
     params[0].shape[3] = a->kernel_rows ? a->kernel_size : 1;
-    if (!a->bias) params[1] = trnn_param_absent();
+    if (!a->bias) params[1].rank = 0;
     return 2;
 }
 
@@ -114,8 +114,10 @@ static void conv_to_panel(const trnn_layer *layer, size_t group, const void *row
             for (size_t k = 0; k < depth; k++) panel[k * TRNN_PANEL + unit] = first[unit * depth + k];
         return;
     }
-    trnn_param by_rows = trnn_param_table("weight", layer->format, 2, scratch->units, scratch->depth);
-    const trnn_param in_panel = trnn_param_panels("weight", layer->format, 1, scratch->units, scratch->depth);
+    trnn_param by_rows;
+    trnn_param_table(&by_rows, "weight", layer->format, 2, scratch->units, scratch->depth);
+    trnn_param in_panel;
+    trnn_param_panels(&in_panel, "weight", layer->format, 1, scratch->units, scratch->depth);
     by_rows.offset = group * trnn_param_bytes(&by_rows);
     trnn_param_unpack(&by_rows, rows, scratch->numbers, scratch->scales);
     trnn_param_pack(&in_panel, scratch->panel, scratch->numbers, scratch->scales);

@@ -52,10 +52,10 @@ static trnn_status conv_transpose1d_frame(const trnn_layer *layer, trnn_frame in
 static int32_t conv_transpose1d_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_conv_transpose_args *a = &layer->as.conv_transpose;
-    params[0] = trnn_param_panels("weight", layer->format, 1, spread_rows(a), spread_depth(a));
+    trnn_param_panels(&params[0], "weight", layer->format, 1, spread_rows(a), spread_depth(a));
     params[0].repeat = a->groups;
     params[0].shape[0] = a->out_channels * a->kernel_size;
-    params[1] = a->bias ? trnn_param_vector("bias", a->out_channels) : trnn_param_absent();
+    if (a->bias) trnn_param_vector(&params[1], "bias", a->out_channels);
     return 2;
 }
 

@@ -133,6 +133,7 @@ const trnn_layer_type trnn_delay = {
     .state = delay_state,
     .run = delay_run,
     .after = delay_after,
+    .loops = trnn_find_loops,
 };
 
 const trnn_layer_training trnn_delay_training = {

@@ -27,7 +27,7 @@ static trnn_status embedding_frame(const trnn_layer *layer, trnn_frame in, trnn_
 static int32_t embedding_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_embedding_args *a = &layer->as.embedding;
-    params[0] = trnn_param_table("weight", layer->format, 2, a->num_embeddings, a->embedding_dim);
+    trnn_param_table(&params[0], "weight", layer->format, 2, a->num_embeddings, a->embedding_dim);
     return 1;
 }
 

@@ -841,11 +841,11 @@ static void general_params(const trnn_layer *layer, int32_t d, trnn_param *param
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     if (trnn_facts_of(layer)->output && a->bias)
-        params[BIAS_HR] = trnn_param_bias(d ? "bias_hr_reverse" : "bias_hr", 1, a->proj_size);
+        trnn_param_bias(&params[BIAS_HR], d ? "bias_hr_reverse" : "bias_hr", 1, a->proj_size);
     const char *const *names = norm_names[d] + 2 * trnn_facts_of(layer)->shared;
     for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
         if (trnn_norm_size(layer, slot))
-            params[slot] = trnn_param_vector(names[slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
+            trnn_param_vector(&params[slot], names[slot - NORM_IH], (int32_t)trnn_norm_size(layer, slot));
 }
 
 static const trnn_recurrent_general general_options = {general_takes, general_params, jordan_output,

@@ -72,6 +72,11 @@ typedef enum {
 typedef struct trnn_pacing trnn_pacing;
 extern const trnn_pacing trnn_rates;
 
+/* Finds the loops of a net whose layers and values are known (loops.c). */
+typedef struct trnn_graph trnn_graph;
+typedef struct trnn_node trnn_node;
+trnn_status trnn_find_loops(trnn_graph *graph, trnn_node *nodes);
+
 struct trnn_layer_type {
     const char *name;
 
@@ -104,8 +109,8 @@ struct trnn_layer_type {
     trnn_rate (*rate)(const trnn_layer *layer);
     const trnn_pacing *pacing; /* &trnn_rates */
 
-    /* Its tensors, in PyTorch's order; NULL: none. An absent tensor takes a slot with rank 0, so that the
-     * order of weights[] does not depend on the arguments. */
+    /* Its tensors, in PyTorch's order; NULL: none. All slots are zeros before: one that it does not
+     * fill has rank 0, an absent tensor's, so that the order of weights[] does not depend on the arguments. */
     int32_t (*params)(const trnn_layer *layer, trnn_param *params);
 
     /* Numbers of state for one stream; NULL: none. */
@@ -120,6 +125,7 @@ struct trnn_layer_type {
     /* For a delay, which always runs step by step: after every layer of its loop has run, take x into the state. Its
      * run() does not read x. frame() gets the frame that it writes. NULL: no delay. */
     void (*after)(const trnn_call *call);
+    trnn_status (*loops)(trnn_graph *graph, trnn_node *nodes); /* of a delay: trnn_find_loops */
 
     /* Does it need the full sequence in one call? NULL: no. */
     int (*full_sequence)(const trnn_layer *layer);
@@ -201,41 +207,19 @@ void trnn_start_run(const trnn_call *call, size_t numbers);
 /* params() with every tensor's offset, absent tensors (rank 0) included; `bytes` is the size of all. */
 int32_t trnn_layer_slots(const trnn_layer *layer, trnn_param slots[TRNN_PARAMS_MAX], size_t *bytes);
 
-/* An empty slot. */
-static inline trnn_param trnn_param_absent(void)
-{
-    trnn_param param = {NULL, 0, {0, 0, 0, 0}, TRNN_F32, 0, 1, 0, 0, 0, 0};
-    return param;
-}
-
-/* A table that is read by rows, laid out as in PyTorch. */
-static inline trnn_param trnn_param_table(const char *name, trnn_format format, int32_t rank, int32_t rows,
-                                          int32_t cols)
-{
-    trnn_param param = {name, rank, {rows, cols, 1, 1}, format, 0, 1, 0, rows, cols, 0};
-    return param;
-}
+/* What params() fills a slot with: a table that is read by rows, laid out as in PyTorch. */
+void trnn_param_table(trnn_param *param, const char *name, trnn_format format, int32_t rank, int32_t rows,
+                      int32_t cols);
 
 /* A vector, laid out as in PyTorch. */
-static inline trnn_param trnn_param_vector(const char *name, int32_t size)
-{
-    return trnn_param_table(name, TRNN_F32, 1, size, 1);
-}
+void trnn_param_vector(trnn_param *param, const char *name, int32_t size);
 
 /* A matrix of (gates * units, cols), in panels. */
-static inline trnn_param trnn_param_panels(const char *name, trnn_format format, int32_t gates, int32_t units,
-                                           int32_t cols)
-{
-    trnn_param param = {name, 2, {gates * units, cols, 1, 1}, format, 0, 1, gates, units, cols, 0};
-    return param;
-}
+void trnn_param_panels(trnn_param *param, const char *name, trnn_format format, int32_t gates, int32_t units,
+                       int32_t cols);
 
 /* The bias of such a matrix: (gates * units,), in its order of rows. */
-static inline trnn_param trnn_param_bias(const char *name, int32_t gates, int32_t units)
-{
-    trnn_param param = {name, 1, {gates * units, 1, 1, 1}, TRNN_F32, 0, 1, gates, units, 1, 0};
-    return param;
-}
+void trnn_param_bias(trnn_param *param, const char *name, int32_t gates, int32_t units);
 
 /* A packed matrix of `gates` gates of `units` rows. */
 static inline trnn_matrix trnn_matrix_of(const void *weights, trnn_format format, int32_t gates,

@@ -28,8 +28,8 @@ static int32_t linear_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_linear_args *a = &layer->as.linear;
     const int32_t units = a->out_features;
-    params[0] = trnn_param_panels("weight", layer->format, 1, units, a->in_features);
-    params[1] = a->bias ? trnn_param_bias("bias", 1, units) : trnn_param_absent();
+    trnn_param_panels(&params[0], "weight", layer->format, 1, units, a->in_features);
+    if (a->bias) trnn_param_bias(&params[1], "bias", 1, units);
     return 2;
 }
 

@@ -29,8 +29,8 @@ static trnn_status norm_check(const trnn_layer *layer)
 static int32_t affine_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_norm_args *a = &layer->as.norm;
-    params[0] = a->affine ? trnn_param_vector("weight", a->size) : trnn_param_absent();
-    params[1] = a->bias ? trnn_param_vector("bias", a->size) : trnn_param_absent();
+    if (a->affine) trnn_param_vector(&params[0], "weight", a->size);
+    if (a->bias) trnn_param_vector(&params[1], "bias", a->size);
     return 2;
 }
 
@@ -231,8 +231,8 @@ const trnn_layer_training trnn_group_norm_training = {
 static int32_t batch_norm_params(const trnn_layer *layer, trnn_param *params)
 {
     const int32_t affine = affine_params(layer, params), size = layer->as.norm.size;
-    params[affine] = trnn_param_vector("running_mean", size);
-    params[affine + 1] = trnn_param_vector("running_var", size);
+    trnn_param_vector(&params[affine], "running_mean", size);
+    trnn_param_vector(&params[affine + 1], "running_var", size);
     return affine + 2;
 }
 

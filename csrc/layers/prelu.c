@@ -23,7 +23,7 @@ static trnn_status prelu_frame(const trnn_layer *layer, trnn_frame in, trnn_fram
 
 static int32_t prelu_params(const trnn_layer *layer, trnn_param *params)
 {
-    params[0] = trnn_param_vector("weight", layer->as.prelu.num_parameters);
+    trnn_param_vector(&params[0], "weight", layer->as.prelu.num_parameters);
     return 1;
 }
 

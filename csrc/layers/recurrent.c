@@ -94,16 +94,15 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
     const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
     for (int32_t d = 0; d < trnn_directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = slot_names[d];
-        for (int32_t slot = 0; slot < RECURRENT_SLOTS; slot++) params[slot] = trnn_param_absent();
-        params[WEIGHT_IH] = trnn_param_panels(names[WEIGHT_IH], format, gates, units, a->input_size);
+        trnn_param_panels(&params[WEIGHT_IH], names[WEIGHT_IH], format, gates, units, a->input_size);
         if (!facts->no_hh)
-            params[WEIGHT_HH] = trnn_param_panels(names[WEIGHT_HH], format, gates, units, size);
+            trnn_param_panels(&params[WEIGHT_HH], names[WEIGHT_HH], format, gates, units, size);
         const int biases = a->bias && !facts->shared; /* else they are its vectors */
-        if (biases) params[BIAS_IH] = trnn_param_bias(names[BIAS_IH], gates, units);
-        if (biases && !facts->no_hh) params[BIAS_HH] = trnn_param_bias(names[BIAS_HH], gates, units);
-        if (a->proj_size) params[WEIGHT_HR] = trnn_param_panels(names[WEIGHT_HR], format, 1, size, units);
+        if (biases) trnn_param_bias(&params[BIAS_IH], names[BIAS_IH], gates, units);
+        if (biases && !facts->no_hh) trnn_param_bias(&params[BIAS_HH], names[BIAS_HH], gates, units);
+        if (a->proj_size) trnn_param_panels(&params[WEIGHT_HR], names[WEIGHT_HR], format, 1, size, units);
         const int32_t vectors = trnn_vectors(layer);
-        if (vectors) params[VECTORS] = trnn_param_bias(facts->vector_names[d], vectors, units);
+        if (vectors) trnn_param_bias(&params[VECTORS], facts->vector_names[d], vectors, units);
         if (general) general->params(layer, d, params);
         for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = facts->second;
     }

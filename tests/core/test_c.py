@@ -81,6 +81,7 @@ LAW = {
     "status.c": {"tinyrnn.h", "status.def"},
     "plan.h": {"layers/layer.h"},
     "graph.c": {"plan.h"},
+    "loops.c": {"plan.h"},
     "rates.c": {"plan.h"},
     "net.c": {"plan.h"},
     "train.c": {"plan.h", "layers/training.h"},
