@@ -125,7 +125,6 @@ struct trnn_layer_type {
     /* For a delay, which always runs step by step: after every layer of its loop has run, take x into the state. Its
      * run() does not read x. frame() gets the frame that it writes. NULL: no delay. */
     void (*after)(const trnn_call *call);
-    trnn_status (*loops)(trnn_graph *graph, trnn_node *nodes); /* of a delay: trnn_find_loops */
 
     /* Does it need the full sequence in one call? NULL: no. */
     int (*full_sequence)(const trnn_layer *layer);
@@ -134,6 +133,9 @@ struct trnn_layer_type {
     int32_t (*indices)(const trnn_layer *layer);
 
     const void *family; /* data of a family of layers, such as recurrent.h's */
+
+    /* For a delay: &trnn_find_loops. */
+    trnn_status (*loops)(trnn_graph *graph, trnn_node *nodes);
 };
 
 static inline int trnn_is_frame(trnn_frame frame)
