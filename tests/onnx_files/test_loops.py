@@ -82,6 +82,7 @@ CONSTANTS = {
     "second": np.int64(1),
     "at": np.int64([0]),
     "last": np.int64([-1]),
+    "begin": np.int64([-(2**62)]),
     "size": np.int64([HIDDEN]),
     "true": np.array(True),
     "half": np.full((1, HIDDEN), 0.5, np.float32),
@@ -107,6 +108,31 @@ LOOPS = {
     "Scan": [*COUNTED, node("Scan", "h0 x", "hn y", body=SCAN_BODY, num_scan_inputs=1)],
     "Loop": [*COUNTED, node("Loop", "count true h0", "hn y", body=LOOP_BODY)],
     "Loop without condition": [*COUNTED, node("Loop", "count - h0", "hn y", body=LOOP_BODY)],
+    "turned twice": [
+        *COUNTED,
+        node("Slice", "x last begin at last", "t"),
+        node(
+            "Scan",
+            "h0 t",
+            "hn r",
+            body=SCAN_BODY,
+            num_scan_inputs=1,
+            scan_input_directions=[1],
+            scan_output_directions=[1],
+        ),
+        node("Slice", "r last begin at last"),
+    ],
+    "turned without a state": [
+        node(
+            "Scan",
+            "x",
+            "y",
+            body=graph([node("MatMul", "xt Ws", "y1")], "xt", "y1"),
+            num_scan_inputs=1,
+            scan_input_directions=[1],
+            scan_output_directions=[1],
+        ),
+    ],
     "last state": [
         *COUNTED,
         node("Scan", "h0 x", "hn ys", body=SCAN_BODY, num_scan_inputs=1),
@@ -209,6 +235,24 @@ def test_loops(name, tmp_path):
     if name in ("Scan", "Loop", "batch first", "constant start", "two of them", "a list"):
         stream = net.stream(batch=ROWS)
         assert np.array_equal(np.stack([stream.step(one) for one in X]), y)
+
+
+def test_a_scan_of_rows(tmp_path):
+    """In opset 8 the first axis of all is the batch, which the body does not see."""
+    body = graph(
+        [node("MatMul", "xt Ws", "a"), node("Add", "a h", "new"), node("Tanh", "new", "y1")], "h xt", "new y1"
+    )
+    nodes = [node("Scan", "- h0 x", "hn y", body=body, num_scan_inputs=1)]
+    ports = {"x": ("rows", "steps", INPUTS), "h0": ("rows", HIDDEN)}
+    found = model(nodes, ports, ["y", "hn"], 8, Ws=CONSTANTS["Ws"])
+    h = numbers(ROWS, HIDDEN)
+    y, last = run(found, X.swapaxes(0, 1).copy(), h)
+    net = loaded(found, tmp_path)
+    close(net(X, state={"delay.past": h[None]}), y.swapaxes(0, 1))
+    close(net.last_state["delay.past"][0], last)
+    with pytest.raises(tr.LoadError, match="has the lengths of rows"):
+        nodes[0].input[0] = "l"
+        loaded(model(nodes, {"l": (np.int64, "rows"), **ports}, ["y"], 8, Ws=CONSTANTS["Ws"]), tmp_path)
 
 
 def test_the_number_of_steps_that_an_export_fixed(tmp_path):

@@ -54,6 +54,29 @@ CASES = {
     "Clip": one("Clip", np.float32(-0.5), np.float32(0.7)),
     "Clip 6": one("Clip", opset=6, min=-0.5, max=0.7),
     "PRelu": one("PRelu", np.float32([0.3])),
+    "PRelu columns": one("PRelu", numbers(6)),
+    "PRelu all": one("PRelu", numbers(4, 6)),
+    "CastLike": ([node("CastLike", "x c", "a"), node("Relu", "a")], (4, 6), {"c": np.float32(1)}, 17),
+    "CastLike constant": ([node("CastLike", "c x", "a"), node("Add", "a x")], (4, 6), {"c": INTS(3)}, 17),
+    "Quantize Pad constants": (
+        [
+            node("QuantizeLinear", "c s z", "q", axis=0),
+            node("DequantizeLinear", "q s z", "d", axis=0),
+            node("Pad", "d p f", "e"),
+            node("Erf", "e", "g"),
+            node("Sum", "g e", "h"),
+            node("Mul", "x h"),
+        ],
+        (4, 6),
+        {
+            "c": numbers(4, 3),
+            "s": np.float32([0.1, 0.02, 0.3, 0.01]),
+            "z": np.int8([3, 0, -4, 1]),
+            "p": INTS([0, 1, 0, 2]),
+            "f": np.float32(0.5),
+        },
+        17,
+    ),
     "PRelu channels": one("PRelu", numbers(4, 1)),
     **{f"{op} number": one(op, np.float32(0.3)) for op in ("Add", "Sub", "Mul", "Div")},
     "Identity": ([node("Identity", "x", "a"), node("Relu", "a")], (4, 6), {}, 17),
@@ -100,6 +123,12 @@ CASES = {
     "Reshape two": one("Reshape", INTS([-1, 2, 2, 6])),
     "Flatten": one("Flatten"),
     "Transpose": one("Transpose", perm=[0, 2, 1]),
+    "Transpose four": (
+        [node("Reshape", "x s", "a"), node("Transpose", "a", "b", perm=[0, 3, 1, 4, 2]), node("Relu", "b")],
+        (4, 6),
+        {"s": INTS([0, 2, 2, 2, 3])},
+        17,
+    ),
     "Transpose three": one("Transpose", frame=(2, 3, 4), perm=[0, 3, 1, 2]),
     "Unsqueeze Squeeze": (
         [node("Unsqueeze", "x a", "b"), node("Relu", "b", "c"), node("Squeeze", "c d")],
@@ -235,6 +264,16 @@ CASES = {
     "LogSoftmax": one("LogSoftmax", axis=-1),
     "BatchNormalization": one("BatchNormalization", V4[:, 0], V4[:, 0], V4[:, 0], V4[:, 0] ** 2),
     "LayerNormalization": one("LayerNormalization", V6, V6),
+    "LayerNormalization statistics": (
+        [
+            node("LayerNormalization", "x c", "a m d", axis=1),
+            node("Mul", "a m", "b"),
+            node("Div", "b d"),
+        ],
+        (4, 6),
+        {"c": numbers(4, 6)},
+        17,
+    ),
     "LayerNormalization two": one("LayerNormalization", numbers(4, 6), axis=1),
     "InstanceNormalization": one("InstanceNormalization", V4[:, 0], V4[:, 0]),
     "GroupNormalization": one("GroupNormalization", V4[:, 0], V4[:, 0], opset=21, num_groups=2),
@@ -366,6 +405,19 @@ def test_an_unknown_operator_is_named(tmp_path):
     found = model([node("Sin", "x", "s"), node("Relu", "s")], {"x": ("rows", 4)}, ["y"])
     with pytest.raises(tr.LoadError, match=r"graph: node 0 \(Sin, opset 17\): the operator Sin is not known"):
         loaded(found, tmp_path)
+
+
+def test_a_dropout_in_training_is_refused(tmp_path):
+    constants = {"r": np.float32(0.5), "t": np.array(True)}
+    found = model([node("Dropout", "x r t", "a"), node("Relu", "a")], {"x": ("rows", 4)}, ["y"], **constants)
+    with pytest.raises(tr.LoadError, match=r"Dropout.*is in training mode, expected inference"):
+        loaded(found, tmp_path)
+    constants["t"] = np.array(False)
+    found = model(
+        [node("Dropout", "x r t", "a m"), node("Where", "m a r")], {"x": ("rows", 4)}, ["y"], **constants
+    )
+    x = numbers(3, 4)
+    close(loaded(found, tmp_path)(x), x)
 
 
 def test_a_node_that_no_output_needs_is_left_out(tmp_path):

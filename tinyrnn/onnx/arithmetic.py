@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyrnn import activations, ops
 from tinyrnn.importing import Unfit, weighted
+from tinyrnn.onnx.folding import check_dropout
 from tinyrnn.onnx.nodes import Call, Unfinished
 from tinyrnn.onnx.symbols import (
     BATCH,
@@ -224,6 +225,15 @@ def of_attribute(name: str, default: float, made: Callable[[float], Any]) -> Cal
     return of_each(lambda call: made(float(call.attributes.get(name, default))))
 
 
+def dropout(call: Call) -> list[Any]:
+    """Dropout of a net in use: the value itself, and a mask of ones."""
+    check_dropout(*(call.array(i) if call.has(i) else None for i in (1, 2)))
+    x = call.padded(0)
+    if call.outputs < 2:
+        return [x]
+    return [x, Known(*(np.ones(sizes.tolist(), np.bool_) for sizes in x.shape.worlds))]
+
+
 def same(call: Call) -> Any:
     return [call.padded(0)]
 
@@ -236,6 +246,16 @@ def cast(call: Call) -> Symbol:
     if to == 9:
         return x.mapped(lambda value: ops.ne(value, 0))
     raise Unfit(f"to is {to}, a type of whole numbers, expected one of floats")
+
+
+def cast_like(call: Call) -> Symbol | Known:
+    """Cast to the type of another value, which is one of floats if the net computes it."""
+    given, other = call.get(0), call.get(1)
+    if isinstance(given, Known):
+        return Known(*(np.asarray(one, np.float32) for one in given.worlds))
+    if isinstance(other, Known) and other.worlds[0].dtype.kind in "iub":
+        raise Unfit("its type is one of whole numbers, expected one of floats")
+    return call.symbol(0)
 
 
 def clip(call: Call) -> Symbol:
@@ -270,11 +290,11 @@ def prelu(call: Call) -> Symbol:
     if slopes.size == 1:
         return x.mapped(weighted(activations.PReLU(), weight=slopes.reshape(1)))
     axis = x.rank - slopes.ndim + int(np.argmax(slopes.shape))
-    if slopes.size != max(slopes.shape) or slopes.size != x.frame_axis(axis):
-        raise Unfit(f"slope has shape {slopes.shape}, expected one number for each channel")
-    value, _dim = x.along(axis)
-    if len(value.frame) > 1 and value.frame[0] != slopes.size:
-        raise Unfit("slope is not of the first axis of a frame, expected one number for each channel")
+    value = x.along(axis)[0] if slopes.size == max(slopes.shape) == x.frame_axis(axis) else None
+    if value is None or value.frame[0] != slopes.size:
+        above, below = (x.mapped(activations.Clip(*ends)) for ends in ((0.0, None), (None, 0.0)))
+        below = of_several(ops.Multiply)(call._replace(inputs=[below, call.get(1)]))
+        return of_several(ops.Add)(call._replace(inputs=[above, below]))
     layer = weighted(activations.PReLU(slopes.size), weight=slopes.reshape(-1))
     return Symbol(layer(value), x.axes, x.reversed)
 

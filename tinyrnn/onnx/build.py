@@ -156,7 +156,10 @@ class Builder:
         self.inputs[port.name] = value
         return Symbol(value, axes)
 
-    # ---- recurrent layers --------------------------------------------------------------------------------
+    def wants(self, given: Symbol) -> None:
+        """Note which inputs of the graph a node wants as constants."""
+        used = read_by([given.value])
+        self.learned.wanted.update(name for name, value in self.inputs.items() if id(value) in used)
 
     # ---- nodes ---------------------------------------------------------------------------------------------
 
@@ -287,7 +290,7 @@ class Builder:
             fits = numbers[0].size == 1 or numbers[0].shape == first.ids.shape
             if fits and all(np.all(one == NEUTRAL[op]) and one.ndim <= first.ids.ndim for one in numbers):
                 return [first]
-        if op not in MOVES or not isinstance(first, Places):
+        if op not in MOVES or not isinstance(first, Places) or (op == "Dropout" and call.outputs > 1):
             return None
         if op == "Concat" and any(isinstance(one, Known) for one in call.inputs):
             return None
@@ -414,28 +417,41 @@ def build_net(
         else:
             arrays[name] = _array_for(ports[name], value)
     model = model._replace(graph=graph)
+    return settled(file, learned, Builder, model, arrays, states)[0]
+
+
+def settled(
+    file: WeightsFile,
+    learned: Learned,
+    kind: type[Builder],
+    model: Model,
+    bound: Mapping[str, Array],
+    states: bool,
+) -> tuple[Net, Builder]:
+    """Build the net of a model, and return the walk that it is of; see `build_net`."""
+    ports = [port for port in model.graph.inputs if port.name not in model.graph.tensors]
 
     def build(learned: Learned) -> tuple[Net, Builder]:
         try:
-            return _settled(model, file, learned, arrays, states)
+            return _settled(lambda: kind(model, file, learned, bound, states), file, learned)
         except (Unfit, *_WRONG) as error:
             raise error if isinstance(error, LoadError) else file.error(f"graph: {error}") from None
         except (RecursionError, MemoryError) as error:
             raise file.error(f"graph: got {type(error).__name__}, expected a smaller graph") from None
 
     try:
-        return build(learned)[0]
+        return build(learned)
     except LoadError as error:
-        net = _with_an_axis(build, learned, ports.values()) if learned.lacks_time else None
-        net = net or _with_a_size(build, learned, ports.values())
-        if net is None:
+        found = _with_an_axis(build, learned, ports) if learned.lacks_time else None
+        found = found or _with_a_size(build, learned, ports)
+        if found is None:
             raise error
-        return net
+        return found
 
 
 def _with_an_axis(
     build: Callable[[Learned], tuple[Net, Builder]], learned: Learned, ports: Iterable[Port]
-) -> Net | None:
+) -> tuple[Net, Builder] | None:
     """The net of a graph that fixed all sizes, where an axis that windows go along turns out to be time.
 
     Of the axes of inputs with which the graph is a net it is the longest.
@@ -452,7 +468,7 @@ def _with_an_axis(
         again = Learned()
         again.kinds, again.sizes = {axis: TIME}, dict(learned.sizes)
         try:
-            return build(again)[0]
+            return build(again)
         except LoadError:
             continue
     return None
@@ -464,7 +480,7 @@ _GUESSES = (512, 256, 1024, 128, 2048, 64, 4096, 32, 16)
 
 def _with_a_size(
     build: Callable[[Learned], tuple[Net, Builder]], learned: Learned, ports: Iterable[Port]
-) -> Net | None:
+) -> tuple[Net, Builder] | None:
     """The net of a graph that fits frames of some sizes only, one axis of which the file leaves open.
 
     Of all sizes that it takes it gets the largest of which a convolution reads every number.
@@ -504,7 +520,7 @@ def _with_a_size(
         return None
     slack = next(iter(found[1].slack), 0)
     shorter = of(least - slack) if slack else found
-    return (shorter or found)[0]
+    return shorter or found
 
 
 def _array_for(port: Port, value: Any) -> Array:
@@ -518,12 +534,10 @@ def _array_for(port: Port, value: Any) -> Array:
     return array
 
 
-def _settled(
-    model: Model, file: WeightsFile, learned: Learned, bound: Mapping[str, Array], states: bool
-) -> tuple[Net, Builder]:
+def _settled(begun: Callable[[], Builder], file: WeightsFile, learned: Learned) -> tuple[Net, Builder]:
     """Build again and again until everything is known that the net needs."""
     for _ in range(MOST_PASSES):
-        builder = Builder(model, file, learned, bound, states)
+        builder = begun()
         try:
             net = builder.net()
         except Retry as found:

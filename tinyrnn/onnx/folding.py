@@ -262,6 +262,14 @@ def _cast(fold: Fold) -> Array:
         return fold[0].astype(kind)
 
 
+def _cast_like(fold: Fold) -> Array:
+    kind = fold[1].dtype
+    if kind.itemsize < 2 and kind.kind not in "iub":
+        raise ValueError(f"its type is {kind}, expected whole numbers, or floats of at least 16 bits")
+    with np.errstate(all="ignore"):
+        return fold[0].astype(kind)
+
+
 def _elementwise(function: Callable[..., Any], keep: bool = False) -> Callable[[Fold], Array]:
     """The fold of a function of numbers; with ``keep`` the result has the type of the first."""
 
@@ -294,7 +302,7 @@ def _modulo(fold: Fold) -> Array:
 def _reduced(function: Callable[..., Any]) -> Callable[[Fold], Array]:
     def done(fold: Fold) -> Array:
         axes = fold.ints("axes", 1)
-        if axes is None and fold.attributes.get("noop_with_empty_axes"):
+        if not axes and fold.attributes.get("noop_with_empty_axes"):
             return fold[0]
         where = tuple(range(fold[0].ndim)) if not axes else axes_of(axes, fold[0].ndim)
         keep = bool(fold.attributes.get("keepdims", 1))
@@ -324,8 +332,8 @@ def _clip(fold: Fold) -> Array:
     return np.clip(fold[0], low, high).astype(fold[0].dtype)
 
 
-def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block: int = 0) -> Array:
-    """The numbers that codes stand for: with one scale, one for each place of an axis, or for blocks."""
+def spread(codes: Array, scale: Array, zero: Array | None, axis: int, block: int = 0) -> list[Array]:
+    """The scale and the zero of each code: one for all, one for each place of an axis, or for blocks."""
     rank, zeros = codes.ndim, np.zeros_like(scale) if zero is None else zero.astype(np.float32)
     if zeros.size == 1:
         zeros = np.broadcast_to(zeros.reshape(()), scale.shape)
@@ -347,8 +355,14 @@ def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block
             shape = [1] * rank
             shape[axis] = -1
             pair = [one.reshape(shape) for one in pair]
+    return pair
+
+
+def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block: int = 0) -> Array:
+    """The numbers that codes stand for."""
+    scale, zero = spread(codes, scale, zero, axis, block)
     with np.errstate(all="ignore"):
-        return np.asarray((codes.astype(np.float32) - pair[1]) * pair[0])
+        return np.asarray((codes.astype(np.float32) - zero) * scale)
 
 
 def _dequantised(fold: Fold) -> Array:
@@ -357,11 +371,51 @@ def _dequantised(fold: Fold) -> Array:
     return dequantised(fold[0], fold[1], fold.get(2), get("axis", 1), get("block_size", 0))
 
 
+def _quantised(fold: Fold) -> Array:
+    fold.room(fold[0].size)
+    get, zero = fold.attributes.get, fold.get(2)
+    kind = np.dtype(CASTS.get(get("output_dtype", 2), np.uint8)) if zero is None else zero.dtype
+    scales, zeros = spread(fold[0], fold[1], zero, get("axis", 1), get("block_size", 0))
+    least, most = np.iinfo(kind).min, np.iinfo(kind).max
+    with np.errstate(all="ignore"):
+        return np.asarray(np.clip(np.rint(fold[0] / scales) + zeros, least, most), kind)
+
+
+def _padded(fold: Fold) -> Array:
+    rank, pads = fold[0].ndim, fold.ints("pads", 1) or []
+    axes = axes_of(fold.ints("axes", 3) or list(range(rank)), rank)
+    if len(pads) != 2 * len(axes) or min(pads) < 0:
+        raise ValueError(f"got the pads {pads} for {len(axes)} axes, expected two for each, none below 0")
+    sides = [(0, 0)] * rank
+    for i, axis in enumerate(axes):
+        sides[axis] = (pads[i], pads[len(axes) + i])
+    fold.room(math.prod(size + sum(side) for size, side in zip(fold[0].shape, sides, strict=True)))
+    mode = str(fold.attributes.get("mode", "constant"))
+    if mode != "constant":
+        return np.pad(fold[0], sides, mode)  # type: ignore[call-overload, no-any-return]
+    value = fold.get(2)
+    fill = fold.attributes.get("value", 0) if value is None else value.reshape(())
+    return np.pad(fold[0], sides, constant_values=fill)
+
+
+def _kept(fold: Fold) -> list[Array]:
+    """Dropout, which keeps all numbers."""
+    check_dropout(fold.get(1), fold.get(2))
+    return [fold[0], np.ones(fold[0].shape, np.bool_)][: fold.outputs]
+
+
+def check_dropout(ratio: Array | None, training: Array | None) -> None:
+    """Refuse a Dropout that drops numbers."""
+    if training is not None and np.any(training) and (ratio is None or np.any(ratio)):
+        raise ValueError("is in training mode, expected inference")
+
+
 FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "Abs": _elementwise(np.abs),
     "Add": _elementwise(np.add, True),
     "And": _elementwise(np.logical_and),
     "Cast": _cast,
+    "CastLike": _cast_like,
     "Ceil": _elementwise(np.ceil),
     "Clip": _clip,
     "Concat": _concat,
@@ -369,8 +423,9 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "ConstantOfShape": _filled,
     "DequantizeLinear": _dequantised,
     "Div": _elementwise(_divide, True),
-    "Dropout": lambda fold: fold[0],
+    "Dropout": _kept,
     "Equal": _elementwise(np.equal),
+    "Erf": _elementwise(np.vectorize(math.erf, otypes=[np.float64]), True),
     "Exp": _elementwise(np.exp),
     "Expand": _expand,
     "Flatten": lambda fold: fold[0].reshape(
@@ -393,7 +448,9 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "Neg": _elementwise(np.negative),
     "Not": _elementwise(np.logical_not),
     "Or": _elementwise(np.logical_or),
+    "Pad": _padded,
     "Pow": _elementwise(np.power, True),
+    "QuantizeLinear": _quantised,
     "Range": _range,
     "Reciprocal": _elementwise(lambda a: 1 / a, True),
     "ReduceMax": _reduced(np.max),
@@ -413,6 +470,7 @@ FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
     "Sqrt": _elementwise(np.sqrt),
     "Squeeze": _squeeze,
     "Sub": _elementwise(np.subtract, True),
+    "Sum": _elementwise(lambda *given: sum(given), True),
     "Tanh": _elementwise(np.tanh, True),
     "Tile": _tile,
     "Transpose": _transpose,

@@ -22,6 +22,7 @@ class Learned:
         self.traced: dict[str, int] = {}  # sizes of axes that vary, where the graph has a number all the same
         self.modes: dict[str, str] = {}
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
+        self.wanted: set[str] = set()  # inputs that a node wants as constants
         self.calls = 0  # operations that became layers, in all passes
         self.lacks_time = False  # a recurrent node reads columns of a frame as time
 

@@ -17,6 +17,7 @@ from tinyrnn.onnx.nodes import Call, Carried, Listed, Step
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
+    FRAME,
     ONE,
     OPEN,
     TIME,
@@ -130,11 +131,17 @@ class Inside:
             raise Unfit(f"{op} in a loop reads a step and a whole sequence, expected one of them")
 
 
-def _walked(call: Call, given: Sequence[Any], steps: dict[str, Any], carried: Sequence[Carried]) -> list[Any]:
+def _walked(
+    call: Call,
+    given: Sequence[Any],
+    steps: dict[str, Any],
+    carried: Sequence[Carried],
+    of_rows: bool = False,
+) -> list[Any]:
     """The outputs of a loop's body.
 
     ``given`` are the names of the body's inputs that are states, in the order of ``carried``; ``steps`` are
-    its other inputs by name.
+    its other inputs by name. ``of_rows``: the body has no axis of the batch.
     """
     body, builder = call.attributes["body"], call.builder
     inner = dict(call.env)
@@ -144,7 +151,7 @@ def _walked(call: Call, given: Sequence[Any], steps: dict[str, Any], carried: Se
     inside = builder.inside = Inside(before)
     try:
         for name, one in zip(given, carried, strict=True):
-            inner[name] = Listed(None) if one.before is None else Symbol(one.before, one.axes)
+            inner[name] = Listed(None) if one.before is None else Symbol(one.before, one.axes[of_rows:])
             inside.add(inner[name])
         inner |= steps
         inside.add(*(one for one in steps.values() if not isinstance(one, Known)))
@@ -228,31 +235,62 @@ def loop(call: Call) -> list[Any]:
     return [*finals, *(_gathered(one, 0, step.time) for one in after[count:])]
 
 
+def _row(x: Symbol) -> Symbol:
+    """A value without its first axis, which is the batch of a Scan of opset 8."""
+    for atom in x.axes[0]:
+        if atom.kind in (OPEN, FRAME) and atom.origin:
+            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)
+    if any(atom.kind != BATCH for atom in x.axes[0]):
+        raise Unfit("the first axis is something else than the batch, as the net uses it elsewhere")
+    return x.with_axes(x.axes[1:])
+
+
 def scan(call: Call) -> list[Any]:
-    """A Scan over the steps of one sequence or of several."""
-    get = call.attributes.get
+    """A Scan over the steps of one sequence or of several; in opset 8 the batch is the first axis of all."""
+    get, of_rows = call.attributes.get, call.opset < 9
+    if of_rows and call.has(0):
+        raise Unfit("has the lengths of rows, expected a Scan of opset 9")
+    inputs = [call.get(i) for i in range(of_rows, len(call.inputs))]
+    call = call._replace(inputs=inputs)
     scanned = get("num_scan_inputs", 0)
-    count = len(call.inputs) - scanned
-    if call.opset < 9 or scanned < 1 or count < 0:
-        raise Unfit("is of an opset below 9 or scans nothing, expected a Scan over a sequence")
-    body = _body(call, len(call.inputs), count)
+    count = len(inputs) - scanned
+    if scanned < 1 or count < 0:
+        raise Unfit("scans nothing, expected a Scan over a sequence")
+    body = _body(call, len(inputs), count)
     outputs = len(body.outputs) - count
     axes = get("scan_input_axes") or [0] * scanned
     places = get("scan_output_axes") or [0] * outputs
-    ways = [*(get("scan_input_directions") or []), *(get("scan_output_directions") or [])]
-    if any(ways) or len(axes) != scanned or len(places) != outputs:
-        raise Unfit("goes from the last step to the first, or its axes do not fit, expected steps in order")
+    ways = get("directions" if of_rows else "scan_input_directions") or [0] * scanned
+    written = get("scan_output_directions") or [0] * outputs
+    if (len(axes), len(ways)) != (scanned, scanned) or (len(places), len(written)) != (outputs, outputs):
+        raise Unfit("its axes or directions do not fit its inputs and outputs")
     names = [port.name for port in body.inputs]
     steps: dict[str, Any] = {}
     step = Step(None)
-    for i, axis in enumerate(axes):
+    batch: Axis = ()
+    backwards = set()
+    for i, (axis, way) in enumerate(zip(axes, ways, strict=True)):
         x = call.symbol(count + i)
-        steps[names[count + i]] = step.taken(x, axis % x.rank)
+        if of_rows:
+            batch, x = x.axes[0], _row(x)
+        backwards.add(bool(way) != x.reversed)
+        forward = Symbol(x.value, x.axes)
+        steps[names[count + i]] = step.taken(forward, axis % x.rank)
+    if len(backwards) > 1 or (count and True in backwards):
+        raise Unfit(
+            "goes from the last step to the first, which only LSTM, GRU and RNN do: export one of these, or "
+            "turn the sequences before and after the net"
+        )
     carried = [_carried(call, call.get(i)) for i in range(count)]
-    after = _walked(call, names[:count], steps, carried)
+    after = _walked(call, names[:count], steps, carried, of_rows)
     assert step.time is not None
+    if of_rows:
+        after = [one.with_axes([batch, *one.axes]) if isinstance(one, Symbol) else one for one in after]
+        places = [1] * outputs
     finals = _finished(call, carried, after[:count], step.time)
     gathered = [_gathered(one, place, step.time) for one, place in zip(after[count:], places, strict=True)]
+    for one, way in zip(gathered, written, strict=True):
+        one.reversed = bool(way) != (True in backwards)
     return [*finals, *gathered]
 
 

@@ -142,6 +142,8 @@ class Call(NamedTuple):
     def known(self, place: int, name: str = "") -> Known:
         given = self.get(place)
         if not isinstance(given, Known):
+            if isinstance(given, Symbol):
+                self.builder.wants(given)
             what = "nothing" if given is None else "a value that the net computes"
             what = "the number of a step" if isinstance(given, Step) else what
             raise Unfit(f"input {name or place} is {what}, expected constant numbers")

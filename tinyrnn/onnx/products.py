@@ -67,7 +67,8 @@ def matmul(call: Call) -> Symbol:
         if weight.ndim != 2 or b.rank < 2:
             raise Unfit(f"reads a matrix of shape {weight.shape}, expected two axes")
         return linear(b, b.rank - 2, weight)
-    assert isinstance(a, Symbol) and isinstance(b, Symbol)
+    if isinstance(a, Known) or isinstance(b, Known):
+        raise Unfit("reads constants only")
     return _of_values(a, b)
 
 

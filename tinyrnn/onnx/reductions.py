@@ -140,7 +140,7 @@ def batch_norm(call: Call) -> Symbol:
     return Symbol(layer.eval()(value), x.axes, x.reversed)
 
 
-def layer_norm(call: Call) -> Symbol:
+def layer_norm(call: Call) -> list[Symbol]:
     x = call.symbol(0)
     axis = axis_of(call.attributes.get("axis", -1), x.rank)
     size = math.prod(x.frame_axis(i) for i in range(axis, x.rank))
@@ -149,8 +149,15 @@ def layer_norm(call: Call) -> Symbol:
     bias = call.array(2, "B").reshape(-1) if call.has(2) else np.zeros(size, np.float32)
     if not len(scale) == len(bias) == size:
         raise Unfit(f"has {len(scale)} scales for {size} numbers")
-    layer = weighted(LayerNorm(size, float(call.attributes.get("epsilon", 1e-5))), weight=scale, bias=bias)
-    return Symbol(layer(x.framed((before, size) if before > 1 else (size,))), x.axes, x.reversed)
+    eps = float(call.attributes.get("epsilon", 1e-5))
+    layer = weighted(LayerNorm(size, eps), weight=scale, bias=bias)
+    found = [Symbol(layer(x.framed((before, size) if before > 1 else (size,))), x.axes, x.reversed)]
+    if call.outputs > 1 and size > 1:
+        kinds = (frames.Mean, lambda dims: frames.Var(dims, 0))
+        mean, var = (reduced(x, range(axis, x.rank), True, kind, None) for kind in kinds)
+        deviation = var.mapped(lambda value: (value + eps) ** -0.5)
+        found += [mean, deviation]
+    return found
 
 
 def instance_norm(call: Call) -> Symbol:

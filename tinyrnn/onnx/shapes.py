@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -117,11 +118,32 @@ def transpose(call: Call) -> Symbol:
     moved = [axis for axis in order if axis in kept]
     if moved == kept:
         return x.with_axes(axes)
-    if any(not is_frame(x.axes[axis]) for axis in kept) or len(kept) > 3:
-        raise Unfit("moves parts of axes of time or of the batch, or more than three axes of a frame")
-    dims = [kept.index(axis) - len(kept) for axis in moved]
-    value = x.framed([frame_size(x.axes[axis]) for axis in kept])
-    return Symbol(applied(frames.Permute(dims), (value,)), axes, x.reversed)
+    if any(not is_frame(x.axes[axis]) for axis in kept) or len(kept) > 5:
+        raise Unfit("moves parts of axes of time or of the batch, or more than five axes of a frame")
+    value, at = x.value, kept
+    for blocks in _turns(tuple(kept), tuple(moved)):
+        groups = sorted(blocks, key=lambda group: at.index(group[0]))
+        shape = [math.prod(frame_size(x.axes[axis]) for axis in group) for group in groups]
+        dims = [groups.index(group) - len(groups) for group in blocks]
+        value = applied(frames.Permute(dims), (reframed(value, shape),))
+        at = [axis for group in blocks for axis in group]
+    return Symbol(value, axes, x.reversed)
+
+
+def _turns(start: tuple[int, ...], end: tuple[int, ...]) -> list[list[tuple[int, ...]]]:
+    """The fewest turns of two or three blocks of axes that bring them in another order."""
+    found: dict[tuple[int, ...], list[list[tuple[int, ...]]]] = {start: []}
+    for order in (left := [start]):
+        for i, j in combinations(range(len(order) + 1), 2):
+            parts = [one for one in (order[:i], order[i:j], order[j:]) if one]
+            for blocks in permutations(parts):
+                after = tuple(axis for block in blocks for axis in block)
+                if after not in found:
+                    found[after] = [*found[order], list(blocks)]
+                    left.append(after)
+        if end in found:
+            break
+    return found[end]
 
 
 def expand(call: Call) -> Symbol:
