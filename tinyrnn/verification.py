@@ -69,6 +69,7 @@ def verify(
     inputs: Any = None,
     steps: int = 1000,
     tol: float = proofs.TOLERANCE,
+    **bound: Any,
 ) -> Verification:
     """Run a net and another model on the same inputs, and compare every output at every step.
 
@@ -81,14 +82,17 @@ def verify(
         A net, or its file.
     against : torch.nn.Module, Net, str or os.PathLike, optional
         A module takes the same arrays as the net, and returns its outputs first. An .onnx file runs in ONNX
-        Runtime; inputs of it beyond the net's are states, which begin with zeros. Any other file is a
-        net's. None: the proof in the net's own file, as `Net.save` wrote it.
+        Runtime, step by step where it describes one step; inputs of it beyond the net's are states, which
+        begin with zeros. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
+        wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
         An input of your own, besides the others.
     steps : int
         Of each sequence.
     tol : float
         The tolerance. A proof has its own.
+    **bound
+        Numbers of inputs of the .onnx file, by name, that the net has as constants: ``sr=16000``.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def verify(
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
         return _repeated(own, os.fspath(net))
-    run, name = _runner(against)
+    run, name = _runner(against, own, bound)
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
         cases.append(("yours", proofs.arrays_of(inputs)))
@@ -183,12 +187,14 @@ def _compared(case: str, got: Arrays, expected: Arrays, tol: float, net: Net) ->
     return checks
 
 
-def _runner(against: Any) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str]:
+def _runner(
+    against: Any, own: Net, bound: dict[str, Any]
+) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str]:
     """A function that runs the other model, and its name."""
     if isinstance(against, (str, os.PathLike)):
         path = os.fspath(against)
         if str(path).lower().endswith(".onnx"):
-            return _runtime(path), str(path)
+            return _runtime(path, own, bound), str(path)
         against, name = load(path), str(path)
     else:
         name = type(against).__name__
@@ -222,22 +228,61 @@ def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     return run
 
 
-def _runtime(path: str) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError:
         raise ImportError("verify: an .onnx file runs in ONNX Runtime: pip install onnxruntime") from None
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    ports = {port.name: port for port in session.get_inputs()}
+    outputs = [port.name for port in session.get_outputs()]
+    known = own._ports_known()
+    if not bound.keys() <= ports.keys() - known.keys():
+        raise TypeError(f"verify: got {sorted(bound)}, expected some of the file's inputs {list(ports)}")
+
+    def typed(name: str, array: Any) -> NDArray[Any]:
+        kind = ports[name].type.removeprefix("tensor(").removesuffix(")")
+        return np.asarray(array, "float32" if kind == "float" else kind)
 
     def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
-        given: Arrays = {}
-        for i, port in enumerate(session.get_inputs()):
-            if i < len(arrays):
-                given[port.name] = arrays[i].astype(np.int64) if arrays[i].dtype.kind in "iu" else arrays[i]
-            else:
-                sizes = [size if isinstance(size, int) else 1 for size in port.shape]
-                given[port.name] = np.zeros(sizes, np.int64 if "int64" in port.type else np.float32)
-        names = [port.name for port in session.get_outputs()]
-        return dict(zip(names, session.run(None, given), strict=True))
+        names = [name for name in (known if known.keys() <= ports.keys() else ports) if name not in bound]
+        given = {name: typed(name, array) for name, array in zip(names, arrays, strict=False)}
+        feed = {name: typed(name, array) for name, array in bound.items()}
+        states = [name for name in ports if name not in given and name not in bound]
+        for name in states:
+            feed[name] = typed(name, np.zeros([n if isinstance(n, int) else 1 for n in ports[name].shape]))
+        if all(_is_whole(ports[name].shape, array) for name, array in given.items()):
+            return dict(zip(outputs, session.run(None, feed | given), strict=True))
+        kept = [name for name in outputs if name in own._output_names()]
+        kept = kept or outputs[: len(outputs) - len(states)]
+        after = [name for name in outputs if name not in kept]
+        if len(after) != len(states):
+            raise ValueError(
+                f"verify: got {len(after)} outputs for the states {states}, expected one for each"
+            )
+        axis = int(own._batch_first)
+        rows = []
+        for step in range(min(array.shape[axis] for array in given.values())):
+            for name, array in given.items():
+                feed[name] = _framed(name, ports[name].shape, array.take(step, axis))
+            found = dict(zip(outputs, session.run(None, feed), strict=True))
+            rows.append([found[name] for name in kept])
+            feed |= zip(states, (found[name] for name in after), strict=True)
+        return {name: np.stack(one, axis) for name, one in zip(kept, zip(*rows, strict=True), strict=True)}
 
     return run
+
+
+def _is_whole(shape: Sequence[Any], array: NDArray[Any]) -> bool:
+    """True if an input of the file takes the array as it is."""
+    pairs = zip(shape, array.shape, strict=False)
+    return len(shape) == array.ndim and all(n == size for n, size in pairs if isinstance(n, int))
+
+
+def _framed(name: str, shape: Sequence[Any], array: NDArray[Any]) -> NDArray[Any]:
+    """One step as an input of the file has it."""
+    if _is_whole(shape, array):
+        return array
+    if sum(not isinstance(n, int) for n in shape) > 1:
+        raise ShapeError(f"verify: {name}: got steps of shape {array.shape}, expected {list(shape)}")
+    return array.reshape([n if isinstance(n, int) else -1 for n in shape])

@@ -407,6 +407,58 @@ def test_an_unknown_operator_is_named(tmp_path):
         loaded(found, tmp_path)
 
 
+def test_an_output_of_indices_is_named_with_what_to_do(tmp_path):
+    nodes = [node("MatMul", "x m", "logits"), node("ArgMax", "logits", axis=1)]
+    found = model(nodes, {"x": ("rows", 6)}, ["y"], m=M)
+    found.graph.output[0].type.tensor_type.elem_type = 7
+    with pytest.raises(
+        tr.LoadError, match=r"ArgMax is not known; no net gives indices: .*outputs=\[logits\]"
+    ):
+        loaded(found, tmp_path)
+    x = numbers(3, 6)
+    y = loaded(found, tmp_path, outputs=["logits"])(x)
+    close(y, x @ M)
+    assert np.array_equal(y.argmax(1), run(found, x)[0].reshape(-1))
+    for wrong in ([], ["x"], "logits", ["z"]):
+        with pytest.raises(TypeError, match=r"load: outputs: got .*, expected some of \['logits', 'y'\]"):
+            loaded(found, tmp_path, outputs=wrong)
+
+
+@pytest.mark.parametrize(("less", "says"), [(0, ""), (1, "sequence_lens is constant")])
+def test_lengths_that_the_graph_computes(tmp_path, less, says):
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Gather", "s zero", "t"),
+        node("Gather", "s one", "b"),
+        node("Sub", "t less", "u"),
+        node("Expand", "u b", "e"),
+        node("Cast", "e", "L", to=6),
+        node("LSTM", "x W R B L", "h", hidden_size=3),
+        node("Squeeze", "h one"),
+    ]
+    constants = {"zero": INTS([0]), "one": INTS([1]), "less": INTS([less]), **LSTM}
+    found = model(nodes, {"x": ("steps", "rows", 4)}, ["y"], **constants)
+    if says:
+        with pytest.raises(tr.LoadError, match=says):
+            loaded(found, tmp_path)
+    else:
+        x = numbers(7, 2, 4)
+        close(loaded(found, tmp_path)(x), run(found, x)[0])
+
+
+def test_two_inputs_of_lengths_are_refused(tmp_path):
+    nodes = [
+        node("LSTM", "x W R B K", "h", hidden_size=3),
+        node("Squeeze", "h one", "z"),
+        node("GRU", "z W2 R2 - L", "g", hidden_size=2),
+        node("Squeeze", "g one"),
+    ]
+    constants = {"one": INTS([1]), "W2": MORE["W2"], "R2": MORE["R2"], **LSTM}
+    ports = {"x": ("steps", "rows", 4), "K": (np.int32, ["rows"]), "L": (np.int32, ["rows"])}
+    with pytest.raises(tr.LoadError, match="two inputs are sequence_lens"):
+        loaded(model(nodes, ports, ["y"], **constants), tmp_path)
+
+
 def test_a_dropout_in_training_is_refused(tmp_path):
     constants = {"r": np.float32(0.5), "t": np.array(True)}
     found = model([node("Dropout", "x r t", "a"), node("Relu", "a")], {"x": ("rows", 4)}, ["y"], **constants)

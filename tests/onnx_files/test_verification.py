@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx_files import MODELS, model, needs_models, node
 
 import tinyrnn as tr
 from tinyrnn import proofs
@@ -51,6 +52,48 @@ def test_against_an_onnx_file(tmp_path):
     own = net()
     own.to_onnx(tmp_path / "net.onnx")
     found = tr.verify(own, tmp_path / "net.onnx", steps=1000)
+    assert found, str(found)
+
+
+def one_step(rows, *sizes):
+    """A file that describes one step, whose states are inputs and outputs."""
+    rng = np.random.default_rng(0)
+    weights = {"W": (1, 12, 4), "R": (1, 12, 3), "V": (3, 2)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in weights.items()}
+    states = {"h0": (1, rows, 3), "c0": (1, rows, 3)}
+    nodes = [
+        node("Mul", "x gain", "xg"),
+        node("Reshape", "xg to", "x1"),
+        node("LSTM", "x1 W R - - h0 c0", "a hn cn", hidden_size=3),
+        node("Squeeze", "a at", "b"),
+        node("MatMul", "b V"),
+    ]
+    ports = {"x": (*sizes, 4), "gain": (), **states}
+    ports["gain"] = (np.float32, ())
+    fixed = {"to": np.int64([1, -1, 4]), "at": np.int64([0, 1])}
+    return model(nodes, ports, ["y", "hn", "cn"], **fixed, **arrays)
+
+
+@pytest.mark.parametrize("sizes", [("rows",), (1,), (1, 1), ("rows", 1)])
+def test_against_an_onnx_file_of_one_step(tmp_path, sizes):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "step.onnx"
+    path.write_bytes(one_step("rows" if "rows" in sizes else 1, *sizes).SerializeToString())
+    own = tr.load(path, gain=1.5)
+    found = tr.verify(own, path, steps=1000, gain=1.5)
+    assert found and len(found.checks) == 5, str(found)
+    assert not tr.verify(own, path, steps=20, gain=1.6)
+    with pytest.raises(TypeError, match=r"verify: got \['loss'\], expected some of the file's inputs"):
+        tr.verify(own, path, loss=1)
+
+
+@needs_models
+def test_against_published_files_of_one_step():
+    pytest.importorskip("onnxruntime")
+    path = MODELS / "silero_vad.onnx"
+    own = tr.load(path, sr=16000)
+    noise = np.random.default_rng(0).standard_normal((300, 1, 576)).astype(np.float32) / 10
+    found = tr.verify(own, path, inputs=noise, steps=300, tol=2e-5, sr=16000)
     assert found, str(found)
 
 

@@ -240,9 +240,12 @@ class Builder:
             if moved is not None:
                 return moved
         if node.op not in DOMAINS[node.domain]:
-            raise self.error(
-                f"{where}: the operator {shown(node.op)} is not known; known are those of docs/onnx.md"
-            )
+            hint = "known are those of docs/onnx.md"
+            if node.op in ("ArgMax", "ArgMin", "TopK"):
+                hint = (
+                    f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])}]), and numpy.argsort"
+                )
+            raise self.error(f"{where}: the operator {shown(node.op)} is not known; {hint}")
         self.learned.calls += 1
         if self.learned.calls > MOST_CALLS:
             raise self.error(f"{where}: got more than {MOST_CALLS} operations, expected a smaller graph")
@@ -368,6 +371,7 @@ def build_net(
     file: WeightsFile,
     states: bool = True,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
+    outputs: Sequence[str] | None = None,
     **bound: Any,
 ) -> Net:
     """Build the net of an ONNX file.
@@ -380,6 +384,8 @@ def build_net(
         calls begin with zeros and streams carry on. False: they stay inputs and outputs.
     shapes : mapping, optional
         The shapes of inputs, by name, where the file leaves them open; None for a size that varies.
+    outputs : sequence of str, optional
+        Values of the graph that are to be its outputs, states among them.
     **bound
         Numbers of inputs, by name, which are constants then: ``sr=16000``. Or the size of an axis, by its
         name.
@@ -405,6 +411,15 @@ def build_net(
         own = port._replace(shape=tuple(size or old for size, old in zip(shape, told, strict=True)))
         graph = graph._replace(inputs=tuple(own if one.name == name else one for one in graph.inputs))
         ports[name] = own
+    if outputs is not None:
+        told_outputs = {port.name: port for port in graph.outputs}
+        written = [name for node in graph.nodes for name in node.outputs if name]
+        if not outputs or isinstance(outputs, str) or not set(outputs) <= set(written):
+            raise TypeError(
+                f"load: outputs: got {shown(str(outputs))}, expected some of {shown(str(written[-20:]))}"
+            )
+        chosen = (told_outputs.get(name, Port(name, "unknown", None)) for name in outputs)
+        graph = graph._replace(outputs=tuple(chosen))
     arrays: dict[str, Array] = {}
     for name, value in bound.items():
         if name in axes and isinstance(value, int):

@@ -26,6 +26,7 @@ from tinyrnn.onnx.symbols import (
     constant,
     frame_size,
     is_frame,
+    sizes_of,
 )
 from tinyrnn.ops import Feedback
 from tinyrnn.values import Value
@@ -187,10 +188,11 @@ class Call(NamedTuple):
             given = self.builder.states.written(given)
         if isinstance(given, Symbol):
             self.builder.states.takes_lengths(given)
-        elif isinstance(given, Known) and not given.varies:
-            declared = [atom.declared for atom in time]
-            if np.all(given.worlds[0] == (declared or [1])[0]):
-                return  # all of the steps that the file tells
+        elif isinstance(given, Known):
+            declared = [atom.declared for atom in time if not given.varies] or [None]
+            for sizes in (sizes_of(time), (declared[0],) * 2):
+                if all(np.all(one == size) for one, size in zip(given.worlds, sizes, strict=True)):
+                    return  # all of the steps
             raise Unfit(
                 "sequence_lens is constant, expected an input of the graph: the lengths of rows belong to a "
                 "call, net(x, lengths=...)"

@@ -160,6 +160,8 @@ class States:
         name = next((name for name, value in self.inputs.items() if value is given.value), None)
         if name is None:
             raise Unfit("sequence_lens is computed by the net, expected an input of the graph")
+        if any(mode == LENGTHS and other != name for other, mode in self.learned.modes.items()):
+            raise Unfit("two inputs are sequence_lens, expected one for all recurrent nodes")
         if self.learned.modes.get(name) != LENGTHS:
             raise Retry(name, LENGTHS)
 
