@@ -217,7 +217,30 @@ def test_more_messages_than_memory(tmp_path):
     data = HEAD + field(7, field(1, field(4, b"Relu")) * 200_000)
     tracemalloc.start()
     try:
-        with pytest.raises(tr.LoadError, match="or more than 100000 in all"):
+        with pytest.raises(tr.LoadError, match="or more than 50000 in all"):
+            loaded(data, tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(data) + (64 << 20)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        b"".join(
+            field(5, field(1, 1) + field(2, 1) + field(8, b"t%d" % i) + field(9, b"1234"))
+            for i in range(49_990)
+        ),
+        field(1, field(4, b"Relu") + field(5, field(1, b"k") + field(20, 8) + field(9, b"a") * 250_000)),
+    ],
+    ids=["tensors", "texts"],
+)
+def test_many_small_things_take_little_memory(graph, tmp_path):
+    data = HEAD + field(7, graph)
+    tracemalloc.start()
+    try:
+        with pytest.raises(tr.LoadError):
             loaded(data, tmp_path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -289,8 +312,16 @@ def test_graphs_that_cannot_be(tmp_path):
             node("Add", "x b"),
         ],
         [node("Range", "zero lots step", "a"), node("ReduceSum", "a", "b", keepdims=0), node("Add", "x b")],
+        [node("Range", "zero some step", "a"), node("ReduceSum", "a", "b", keepdims=0), node("Add", "x b")],
+        [
+            node("ConstantOfShape", "much", "a"),
+            node("Cast", "a", "b", to=7),
+            node("Cast", "b", "c", to=1),
+            node("ReduceSum", "c", "d", keepdims=0),
+            node("Add", "x d"),
+        ],
     ],
-    ids=["filled", "expanded", "tiled", "broadcast", "doubled", "range"],
+    ids=["filled", "expanded", "tiled", "broadcast", "doubled", "range", "range that fits", "cast"],
 )
 def test_constants_that_would_fill_the_memory(nodes, tmp_path):
     constants = {
@@ -304,6 +335,8 @@ def test_constants_that_would_fill_the_memory(nodes, tmp_path):
         "zero": np.int64(0),
         "lots": np.int64(1 << 40),
         "step": np.int64(1),
+        "some": np.int64((8 << 20) - 1000),
+        "much": np.int64([(8 << 20) - 3000]),
     }
     used = {name for one in nodes for name in one.input}
     data = model(

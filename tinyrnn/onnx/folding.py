@@ -206,8 +206,11 @@ def _range(fold: Fold) -> Array:
     if delta == 0:
         raise ValueError("delta is 0, expected another number")
     count = max(math.ceil((limit - start) / delta), 0)
-    fold.room(count)
-    return (start + np.arange(count) * delta).astype(start.dtype)
+    fold.room(2 * count)
+    places = np.arange(count, dtype=start.dtype if start.dtype.kind in "iu" else np.float64)
+    places *= delta
+    places += start
+    return places.astype(start.dtype, copy=False)
 
 
 def _concat(fold: Fold) -> Array:
@@ -258,16 +261,22 @@ def _cast(fold: Fold) -> Array:
     kind = CASTS.get(fold.attributes.get("to", 0))
     if kind is None:
         raise ValueError(f"to is {fold.attributes.get('to')}, expected a type of numbers")
+    return _changed(fold, np.dtype(kind))
+
+
+def _changed(fold: Fold, kind: np.dtype[Any]) -> Array:
+    """The numbers in another type."""
+    if fold[0].dtype != kind:
+        fold.room(fold[0].size * kind.itemsize // 8)
     with np.errstate(all="ignore"):
-        return fold[0].astype(kind)
+        return fold[0].astype(kind, copy=False)
 
 
 def _cast_like(fold: Fold) -> Array:
     kind = fold[1].dtype
     if kind.itemsize < 2 and kind.kind not in "iub":
         raise ValueError(f"its type is {kind}, expected whole numbers, or floats of at least 16 bits")
-    with np.errstate(all="ignore"):
-        return fold[0].astype(kind)
+    return _changed(fold, kind)
 
 
 def _elementwise(function: Callable[..., Any], keep: bool = False) -> Callable[[Fold], Array]:
@@ -306,7 +315,7 @@ def _reduced(function: Callable[..., Any]) -> Callable[[Fold], Array]:
             return fold[0]
         where = tuple(range(fold[0].ndim)) if not axes else axes_of(axes, fold[0].ndim)
         keep = bool(fold.attributes.get("keepdims", 1))
-        return np.asarray(function(fold[0], axis=where, keepdims=keep)).astype(fold[0].dtype)
+        return np.asarray(function(fold[0], axis=where, keepdims=keep), fold[0].dtype)
 
     return done
 
@@ -362,7 +371,10 @@ def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block
     """The numbers that codes stand for."""
     scale, zero = spread(codes, scale, zero, axis, block)
     with np.errstate(all="ignore"):
-        return np.asarray((codes.astype(np.float32) - zero) * scale)
+        numbers = codes.astype(np.float32)
+        numbers -= zero
+        numbers *= scale
+        return numbers
 
 
 def _dequantised(fold: Fold) -> Array:

@@ -31,7 +31,7 @@ from tinyrnn.weights.spec import (
 )
 
 MAX_DEPTH = 64  # of messages within messages: each `If` in a branch of another adds four
-MAXMESSAGES = 100_000
+MAXMESSAGES = 50_000  # a tensor takes about 1.2 kB of memory
 MAX_NUMBERS = 1_000_000  # of the attributes that are lists
 
 # The fields of each message: number -> (name, kind, whether it may occur several times). A kind that is a
@@ -142,6 +142,13 @@ _ROOMS |= dict.fromkeys(("uint32", "uint64"), "uint64_data")
 _ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings"}
 
 
+class _Fields(dict[str, Any]):
+    """A message's fields by name; one that may occur several times is a list, or empty."""
+
+    def __missing__(self, name: str) -> tuple[()]:
+        return ()
+
+
 class _Wire:
     """The bytes of a file and what was read of them so far."""
 
@@ -163,7 +170,7 @@ class _Wire:
         raise self.error(f"{what}: a number at byte {at} has more than ten bytes")
 
     def message(self, kind: str, at: int, end: int, depth: int = 0) -> dict[str, Any]:
-        """A message's fields by name; those that may occur several times are lists."""
+        """A message's fields."""
         self.messages += 1
         if depth > MAX_DEPTH or self.messages > MAXMESSAGES:
             raise self.error(
@@ -171,7 +178,7 @@ class _Wire:
                 f"{MAXMESSAGES} in all"
             )
         fields = MESSAGES[kind]
-        found: dict[str, Any] = {name: [] for name, _, many in fields.values() if many}
+        found = _Fields()
         while at < end:
             key, at = self.varint(at, end, kind)
             number, wire = key >> 3, key & 7
@@ -194,7 +201,7 @@ class _Wire:
                 continue
             expected = _WIRE.get(of, 2)
             if wire == 2 != expected and many:
-                found[name] += self.packed(of, at, after, what)
+                found.setdefault(name, []).extend(self.packed(of, at, after, what))
             elif wire != expected:
                 raise self.error(f"{what}: got wire type {wire} before byte {at}, expected {expected}")
             else:
@@ -202,8 +209,8 @@ class _Wire:
                 if of == "int" and one >> 63:
                     one -= 1 << 64
                 if many:
-                    self.count(1 if of in _WIRE else 0, what)
-                    found[name].append(one)
+                    self.count(1 if of in _WIRE else {"bytes": 8, "text": 4}.get(of, 0), what)
+                    found.setdefault(name, []).append(one)
                 else:
                     found[name] = one
             at = after
@@ -296,7 +303,8 @@ def _attribute(wire: _Wire, found: dict[str, Any], where: str) -> Any:
         if found.get("type", 0) or len(given) > 1:
             raise wire.error(f"{where}: attribute {name} has type {found.get('type', 0)}, expected 1 .. 8")
         kind = given[0] if given else "ints"
-    value = found.get(kind, {"f": 0.0, "i": 0, "s": memoryview(b"")}.get(kind))
+    defaults = {"f": 0.0, "i": 0, "s": memoryview(b""), "t": None, "g": None}
+    value = found.get(kind, defaults.get(kind, []))
     if value is None:
         raise wire.error(f"{where}: attribute {name} has no value")
     if kind == "t":
@@ -336,7 +344,8 @@ def _graph(wire: _Wire, found: dict[str, Any], where: str) -> Graph:
     if found["sparse"]:
         raise wire.error(f"{where}: got sparse tensors, expected dense ones")
     tensors: dict[str, Tensor] = {}
-    for one in found["tensors"]:
+    for i, one in enumerate(found["tensors"]):
+        found["tensors"][i] = None  # its memory is free once it is a tensor
         tensor = _tensor(wire, one, where)
         if tensor.name in tensors:
             raise wire.error(f"{where}: tensor {shown(tensor.name)} occurs twice, expected once")
