@@ -124,6 +124,9 @@ from tinyrnn.losses import (
     L1Loss as L1Loss,
     MSELoss as MSELoss,
 )
+from tinyrnn.modules.build import (
+    from_torch as from_torch,
+)
 from tinyrnn.net import (
     Memory as Memory,
     Net as Net,

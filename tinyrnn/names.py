@@ -37,6 +37,7 @@ _NAMES = {
         "LayerNorm Linear LogSoftmax Softmax"
     ),
     "loading": "load",
+    "modules.build": "from_torch",
     "losses": "BCEWithLogitsLoss CTCLoss CrossEntropyLoss HuberLoss L1Loss MSELoss",
     "net": "Memory Net",
     "ops": (

@@ -1,0 +1,351 @@
+"""`from_torch`: modules with forwards of their own become nets with the same numbers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from folders import DOCS
+
+import tinyrnn as tr
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+import torch_models as models  # noqa: E402
+
+from tinyrnn.modules.functions import FUNCTIONS  # noqa: E402
+
+B, T, S = 11, 31, 23  # of the comparison; the examples have others
+
+
+def floats(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def tokens(*shape, count=17):
+    return torch.from_numpy(np.random.default_rng(1).integers(0, count, shape))
+
+
+def lengths(batch, steps):
+    return torch.tensor([steps - i % (steps - 2) for i in range(batch)])
+
+
+def perturbed(module):
+    """Other numbers than those of new norms, so that nothing is zero or one; small enough not to saturate."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for one in [*module.parameters(), *module.buffers()]:
+            if one.is_floating_point():
+                one.add_(0.1 * torch.rand_like(one))
+    return module.eval()
+
+
+# Module, inputs by batch and steps, and their axes.
+CASES = {
+    "last step": (models.LastStep, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "last hidden": (models.LastHidden, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "both ends": (models.BothEnds, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "viewed states": (models.ViewedStates, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "time first": (models.TimeFirst, lambda b, t: [floats(t, b, 6)], "TBF"),
+    "language model": (models.Embedded, lambda b, t: [tokens(t, b)], "TB"),
+    "tied": (lambda: models.Embedded(tie=True), lambda b, t: [tokens(t, b)], "TB"),
+    "residual": (models.Residual, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "additive attention": (models.Additive, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "attention over states": (models.AttentionOverStates, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "query attention": (models.Luong, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "self attention": (models.SelfAttention, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "heads by view": (models.Heads, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "heads by mask": (models.MaskedHeads, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "multihead": (models.Multihead, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "transformer": (models.Encoder, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "crnn": (models.CRNN, lambda b, t: [floats(b, 1, t, 10)], "BCTF"),
+    "conv and gru": (models.ConvGRU, lambda b, t: [floats(b, 6, t)], "BFT"),
+    "tcn": (models.TCN, lambda b, t: [floats(b, 6, t)], "BFT"),
+    "gated convolutions": (models.GatedConv, lambda b, t: [floats(b, 6, t)], "BFT"),
+    "two heads": (models.TwoHeads, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "a tuple": (models.Tupled, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "learned start": (models.LearnedStart, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "repeated": (models.Repeated, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "shared": (models.Shared, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "time distributed": (models.TimeDistributed, lambda b, t: [floats(b, t, 2, 7, 9)], "BTCHW"),
+    "norms": (models.Norms, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "pooled": (models.Pooled, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "arithmetic": (models.Arithmetic, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "mask": (models.MaskInput, lambda b, t: [floats(b, t, 6), (floats(b, t, seed=2) > -1).long()], "BTF"),
+    "padding mask": (models.PaddedAttention, lambda b, t: [floats(b, t, 6), floats(b, t, seed=2) > 1], "BTF"),
+    "speaker": (models.Speaker, lambda b, t: [floats(b, t, 6), floats(b, 4, seed=2)], "BTF"),
+    "caption": (models.Started, lambda b, t: [tokens(b, t), floats(b, 10)], "BT"),
+    "sequences": (models.Cross, lambda b, t: [floats(b, t, 6), floats(b, t - 4, 5)], "BTF"),
+    "translator": (models.Translator, lambda b, t: [tokens(b, t), tokens(b, t - 4)], "BT"),
+    "text cnn": (models.TextCNN, lambda b, t: [tokens(b, t)], "BT"),
+    "raw audio": (models.RawAudio, lambda b, t: [floats(b, t)], "BT"),
+    "encoder and decoder": (models.Transformer, lambda b, t: [floats(b, t, 6), floats(b, t - 4, 5)], "BTF"),
+    "sides of both": (models.SidesOfBoth, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "denoiser": (models.Denoiser, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "packed": (models.Packed, lambda b, t: [tokens(b, t), lengths(b, t)], "BT"),
+    "unpacked": (
+        models.Unpacked,
+        lambda b, t: [floats(b, t, 6), lengths(b, t).sort(descending=True)[0]],
+        "BTF",
+    ),
+    "packed, time first": (models.LengthsTimeFirst, lambda b, t: [floats(t, b, 6), lengths(b, t)], "TBF"),
+    "mean within": (models.MeanWithin, lambda b, t: [floats(b, t, 6), lengths(b, t)], "BTF"),
+    "gathered": (models.GatheredLast, lambda b, t: [floats(b, t, 6), lengths(b, t)], "BTF"),
+}
+
+
+def led(array, axes, net):
+    """An array with the axes that the net reads: time and the batch first."""
+    axes = axes[: array.ndim] if len(axes) > array.ndim else axes
+    order = "BT" if net._batch_first else "TB"
+    lead = [axes.index(one) for one in order if one in axes]
+    return np.transpose(array, [*lead, *(i for i in range(array.ndim) if i not in lead)])
+
+
+def fitted(got, shape):
+    """The numbers of a net in the shape of the module's: batch, time and frame have different sizes."""
+    if got.shape == shape:
+        return got
+    got = got.reshape([size for size in got.shape if size > 1])
+    order = []
+    for size in (one for one in shape if one > 1):
+        order.append(next(i for i, own in enumerate(got.shape) if own == size and i not in order))
+    return got.transpose(order).reshape(shape)
+
+
+def compared(module, net, given, axes):
+    with torch.no_grad():
+        expected = module(*given)
+    ends = next((one.numpy() for one in given if one.ndim == 1), None)
+    arrays = []
+    frames = iter(net._ports_known().values())
+    for one in given:
+        if one.ndim == 1:
+            continue
+        own = axes[: one.ndim] if {T, T - 4} & set(one.shape) else "BF"
+        array = led(one.float().numpy(), own, net)
+        frame, _ = next(frames)
+        array = array if frame else array.astype(np.int64)
+        arrays.append(array.reshape(*array.shape[: len(set(own) & {"B", "T"})], *frame))
+    got = net(*arrays, **({} if ends is None else {"lengths": ends}))
+    if isinstance(got, dict):
+        assert list(got) == list(expected)
+        pairs = [(got[name], expected[name]) for name in got]
+    else:
+        pairs = list(zip(got, expected, strict=True)) if isinstance(got, tuple) else [(got, expected)]
+    for one, other in pairs:
+        other = other.numpy()
+        one = fitted(one, other.shape)
+        if ends is not None and T in other.shape[:2]:
+            time = other.shape.index(T)
+            inside = np.arange(T) < ends[:, None]
+            inside = inside if time else inside.T
+            one, other = one[inside], other[inside]
+        assert np.isfinite(other).all() and (other.size == 1 or other.std() > 1e-3)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("case", CASES)
+def test_the_net_has_the_numbers_of_the_module(case):
+    kind, make, axes = CASES[case]
+    module = perturbed(kind())
+    net = tr.from_torch(module, tuple(make(3, 14)))
+    compared(module, net, make(B, T), axes)
+    compared(module, net, make(1, T), axes)
+
+
+@pytest.mark.parametrize("case", ["last step", "residual", "language model", "multihead", "tcn"])
+def test_a_net_saves_and_loads(case, tmp_path):
+    kind, make, axes = CASES[case]
+    module = perturbed(kind())
+    tr.from_torch(module, tuple(make(3, 14))).save(tmp_path / "net.safetensors")
+    compared(module, tr.load(tmp_path / "net.safetensors"), make(B, T), axes)
+
+
+def test_states_are_those_of_the_stream():
+    module = perturbed(models.Streaming())
+    states = torch.zeros(2, 3, 8), torch.zeros(2, 3, 8)
+    net = tr.from_torch(module, (floats(3, 14, 6), states))
+    x, h, c = floats(B, T, 6), floats(2, B, 8, seed=4), floats(2, B, 8, seed=5)
+    with torch.no_grad():
+        y, (hn, cn) = module(x, (h, c))
+    got = net(x.numpy(), state={"lstm.h": h.numpy(), "lstm.c": c.numpy()})
+    np.testing.assert_allclose(got, y.numpy(), rtol=1e-5, atol=1e-5)
+    stream = net.stream(batch=B)
+    stream.state = {"lstm.h": h.numpy(), "lstm.c": c.numpy()}
+    steps = [stream.step(x[:, t].numpy()) for t in range(T)]
+    np.testing.assert_allclose(np.stack(steps, 1), y.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(stream.state["lstm.h"], hn.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(stream.state["lstm.c"], cn.numpy(), rtol=1e-5, atol=1e-5)
+    one = tr.from_torch(perturbed(models.OneState()), (floats(14, 3, 6), torch.zeros(1, 3, 8)))
+    assert one.stream().state["gru.h"].shape == (1, 1, 8)
+    two = tr.from_torch(models.Denoiser(), (floats(3, 14, 6), torch.zeros(1, 3, 8), torch.zeros(1, 3, 8)))
+    assert list(two.stream().state) == ["gru1.h", "gru2.h"]
+
+
+def test_tensors_have_the_names_of_the_module():
+    module = perturbed(models.Residual())
+    net = tr.from_torch(module, floats(3, 14, 6))
+    own, state = module.state_dict(), net.state_dict()
+    assert own.keys() == state.keys()
+    assert all(np.array_equal(state[name], own[name].numpy()) for name in own)
+    net.load_state_dict({name: array * 2 for name, array in state.items()})  # trained weights go the same way
+
+
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: nn.LSTM(6, 8, batch_first=True), (B, T, 6)),
+        (lambda: nn.GRU(6, 8, 2, bidirectional=True), (T, B, 6)),
+        (lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)), (B, T, 6)),
+    ],
+)
+def test_no_example_is_needed_where_the_first_layer_tells_it(make, shape):
+    module = make().eval()
+    net = tr.from_torch(module)
+    x = floats(*shape)
+    with torch.no_grad():
+        expected = module(x)
+    expected = expected[0] if isinstance(expected, tuple) else expected
+    outputs = net(x.numpy())
+    got = (
+        outputs[0]
+        if isinstance(outputs, tuple)
+        else next(iter(outputs.values()))
+        if isinstance(outputs, dict)
+        else outputs
+    )
+    np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_frames_without_time():
+    module = perturbed(models.Perceptron())
+    net = tr.from_torch(module, floats(3, 6))
+    x = floats(B, 6)
+    np.testing.assert_allclose(net(x.numpy()), module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+    pictures = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 2)
+    ).eval()
+    x = floats(B, 1, 14, 14)
+    got = tr.from_torch(pictures, floats(3, 1, 14, 14))(x.numpy())
+    np.testing.assert_allclose(got, pictures(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_axes_may_be_told():
+    module = perturbed(nn.Sequential(nn.Linear(6, 4), nn.ReLU()))
+    x = floats(T, B, 6)
+    net = tr.from_torch(module, floats(14, 3, 6), axes="TBF")
+    np.testing.assert_allclose(net(x.numpy()), module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="expected a letter for each of"):
+        tr.from_torch(module, floats(14, 3, 6), axes="TB")
+
+
+def test_the_mode_of_the_module_stays_and_its_weights():
+    module = models.LastHidden()
+    before = {name: one.clone() for name, one in module.state_dict().items()}
+    module.head.eval()
+    tr.from_torch(module, floats(3, 14, 6))
+    assert module.training and module.rnn.training and not module.head.training
+    assert all(torch.equal(one, before[name]) for name, one in module.state_dict().items())
+
+
+class _Odd(nn.Module):
+    """Forwards that are refused."""
+
+    def __init__(self, forward, cell=False):
+        super().__init__()
+        self.rnn = nn.LSTMCell(6, 8) if cell else nn.GRU(6, 8, batch_first=True)
+        self.own = forward
+
+    def forward(self, *given):
+        return self.own(self, *given)
+
+
+def _loop(self, x):
+    h, c = torch.zeros(x.size(0), 8), torch.zeros(x.size(0), 8)
+    for t in range(x.size(1)):
+        h, c = self.rnn(x[:, t], (h, c))
+    return h
+
+
+def _condition(self, x):
+    h, _ = self.rnn(x)
+    return h if h.sum() > 0 else -h
+
+
+REFUSED = {
+    "cumsum: .*not known": lambda self, x: torch.cumsum(self.rnn(x)[0], 1),
+    "argmax: .*not known": lambda self, x: self.rnn(x)[0].argmax(-1),
+    "takes a step by its number": lambda self, x: self.rnn(x)[0][:, 3],
+    "differs by": lambda self, x: nn.functional.dropout(self.rnn(x)[0]),
+    "takes a part of the steps": lambda self, x: self.rnn(x)[0][:, 1:],
+    "differs along time": lambda self, x: self.rnn(x)[0] + torch.arange(x.size(1))[None, :, None],
+    "a sequence that was turned": lambda self, x: self.rnn(x.flip(1))[0].flip(1),
+    "depends on numbers|hands numbers": _condition,
+    "across the batch": lambda self, x: nn.functional.batch_norm(
+        self.rnn(x)[0][:, -1], None, None, training=True
+    ),
+    "does not depend on the inputs": lambda self, x: torch.zeros(3),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_an_operation_that_is_no_layer_is_named_with_its_line(message):
+    with pytest.raises(tr.LoadError, match=message.replace(": ", " of .*: ")) as error:
+        tr.from_torch(_Odd(REFUSED[message]), floats(3, 14, 6))
+    if "depend on" not in message:
+        assert re.search(r"test_from_torch\.py:\d+: ", str(error.value)), error.value
+
+
+def test_a_loop_of_python_is_named_with_its_line():
+    with pytest.raises(tr.LoadError, match=r"test_from_torch\.py:\d+: .*a loop of Python is no layer"):
+        tr.from_torch(_Odd(_loop, cell=True), floats(3, 14, 6))
+
+
+def test_packed_steps_that_are_changed_are_refused():
+    with pytest.raises(tr.LoadError, match=r"torch_models\.py:\d+: linear of fc: reads a packed sequence"):
+        tr.from_torch(models.PackedData(), (floats(3, 14, 6), lengths(3, 14)))
+
+
+def test_a_net_that_differs_is_refused_with_the_line_that_differs():
+    """A mean over the padding, too, of rows that are shorter."""
+
+    def forward(self, x, ends):
+        packed = nn.utils.rnn.pack_padded_sequence(x, ends, batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0].mean(1)
+
+    with pytest.raises(tr.LoadError, match=r"test_from_torch\.py:\d+: mean of .*output 'output' differs by"):
+        tr.from_torch(_Odd(forward), (floats(3, 14, 6), torch.tensor([14, 9, 4])))
+
+
+@pytest.mark.parametrize(
+    "module, example, kind, message",
+    [
+        (3, None, TypeError, "module is 3, expected a torch.nn.Module"),
+        (nn.ReLU(), None, TypeError, "example is None"),
+        (nn.Linear(6, 2), torch.zeros(3, 5), ValueError, "the module fails on the example"),
+        (nn.ReLU(), (3,), ValueError, "fails on the example"),
+        (nn.ReLU(), torch.tensor(1.0), ValueError, "has no axes"),
+    ],
+)
+def test_arguments(module, example, kind, message):
+    with pytest.raises(kind, match=message):
+        tr.from_torch(module, example)
+
+
+def test_without_torch_the_message_says_what_to_install():
+    code = "import sys; sys.modules['torch'] = None; import tinyrnn; tinyrnn.from_torch(1)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: from_torch: PyTorch is not installed: pip install torch" in found.stderr
+
+
+def test_the_page_lists_the_functions():
+    text = (DOCS / "pytorch-modules.md").read_text()
+    listed = re.search(r"<!-- functions -->\n(.*?)\n<!-- end -->", text, re.S)
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[1]) == sorted(FUNCTIONS)

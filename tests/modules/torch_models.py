@@ -1,0 +1,721 @@
+# ruff: noqa: RUF059, B905, E501
+"""Modules with forwards as users write them, for `from_torch`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+
+class LastStep(nn.Module):
+    def __init__(self, inputs=6, hidden=8, classes=3):
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, hidden, num_layers=2, batch_first=True, dropout=0.3)
+        self.fc = nn.Linear(hidden, classes)
+
+    def forward(self, x):
+        h0 = torch.zeros(2, x.size(0), 8).to(x.device)
+        c0 = torch.zeros(2, x.size(0), 8).to(x.device)
+        out, _ = self.lstm(x, (h0, c0))
+        return self.fc(out[:, -1, :])
+
+
+class LastHidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 8, num_layers=2, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
+
+    def forward(self, x):
+        _, h_n = self.rnn(x)
+        return F.log_softmax(self.head(h_n[-1]), dim=1)
+
+
+class BothEnds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, num_layers=2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        _, (h, _) = self.lstm(x)
+        return self.fc(torch.cat((h[-2, :, :], h[-1, :, :]), dim=1))
+
+
+class ViewedStates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, num_layers=2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(32, 3)
+
+    def forward(self, x):
+        _, (h, c) = self.lstm(x)
+        h = h.view(2, 2, x.shape[0], 8)[-1]
+        c = c.view(2, 2, -1, 8)[-1]
+        both = torch.cat([h, c], dim=-1).permute(1, 0, 2).reshape(x.shape[0], -1)
+        return self.fc(both)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(6, 8, nonlinearity="relu", bidirectional=True)
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, x):
+        y, h = self.rnn(x)
+        return self.out(y) * torch.sigmoid(h.sum(0).mean(-1, keepdim=True))
+
+
+class Embedded(nn.Module):
+    def __init__(self, tie=False):
+        super().__init__()
+        self.drop = nn.Dropout(0.2)
+        self.encoder = nn.Embedding(17, 8, padding_idx=0)
+        self.rnn = nn.LSTM(8, 8, 2)
+        self.decoder = nn.Linear(8, 17)
+        if tie:
+            self.decoder.weight = self.encoder.weight
+
+    def forward(self, tokens):
+        emb = self.drop(self.encoder(tokens))
+        output, hidden = self.rnn(emb)
+        return F.log_softmax(self.decoder(self.drop(output)), dim=-1)
+
+
+class Residual(nn.Module):
+    class Block(nn.Module):
+        def __init__(self, size):
+            super().__init__()
+            self.norm = nn.LayerNorm(size)
+            self.rnn = nn.GRU(size, size, batch_first=True)
+            self.mix = nn.Linear(size, 2 * size)
+
+        def forward(self, x):
+            residual = x
+            y, _ = self.rnn(self.norm(x))
+            a, b = self.mix(y).chunk(2, dim=-1)
+            return residual + a * torch.sigmoid(b)
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(6, 8)
+        self.blocks = nn.ModuleList([self.Block(8) for _ in range(3)])
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = F.gelu(self.proj(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(dim=1))
+
+
+class Additive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(6, 8, bidirectional=True, batch_first=True)
+        self.attn = nn.Linear(16, 12)
+        self.v = nn.Parameter(torch.randn(12))
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        h, _ = self.rnn(x)
+        u = torch.tanh(self.attn(h))
+        a = F.softmax(torch.matmul(u, self.v), dim=1).unsqueeze(-1)
+        return self.fc(torch.sum(h * a, dim=1))
+
+
+class AttentionOverStates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.label = nn.Linear(8, 3)
+
+    def attention_net(self, output, final_state):
+        hidden = final_state.squeeze(0)
+        weights = torch.bmm(output, hidden.unsqueeze(2)).squeeze(2)
+        soft = F.softmax(weights, 1)
+        return torch.bmm(output.transpose(1, 2), soft.unsqueeze(2)).squeeze(2)
+
+    def forward(self, x):
+        output, (h, c) = self.lstm(x)
+        return self.label(self.attention_net(output, h))
+
+
+class Luong(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 8, batch_first=True)
+        self.W1, self.W2, self.V = nn.Linear(8, 5), nn.Linear(8, 5), nn.Linear(5, 1)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, x):
+        keys, hidden = self.gru(x)
+        query = hidden[-1].unsqueeze(1)
+        score = self.V(torch.tanh(self.W1(keys) + self.W2(query)))
+        weights = torch.softmax(score, dim=1)
+        context = (weights * keys).sum(1)
+        return self.out(torch.cat([context, query.squeeze(1)], -1))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 8, batch_first=True)
+        self.q, self.k, self.v = (nn.Linear(8, 8, bias=False) for _ in range(3))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        h, _ = self.rnn(x)
+        q, k, v = self.q(h), self.k(h), self.v(h)
+        scores = torch.matmul(q, k.transpose(-2, -1)) / math.sqrt(q.size(-1))
+        h = h + torch.bmm(F.softmax(scores, dim=-1), v)
+        return self.fc(h.max(dim=1)[0])
+
+
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(6, 8)
+        self.qkv = nn.Linear(8, 24)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.proj(x)
+        b, t, c = x.shape
+        q, k, v = self.qkv(x).split(8, dim=2)
+        q, k, v = (one.view(b, t, 2, c // 2).transpose(1, 2) for one in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.fc(y.transpose(1, 2).contiguous().view(b, t, c))
+
+
+class MaskedHeads(Heads):
+    def forward(self, x):
+        x = self.proj(x)
+        b, t, c = x.shape
+        q, k, v = (one.view(b, t, 2, c // 2).transpose(1, 2) for one in self.qkv(x).chunk(3, dim=-1))
+        att = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
+        mask = torch.tril(torch.ones(t, t)).view(1, 1, t, t)
+        att = F.softmax(att.masked_fill(mask == 0, float("-inf")), dim=-1)
+        return self.fc((att @ v).transpose(1, 2).reshape(b, t, c))
+
+
+class Multihead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.LayerNorm(8)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        h, _ = self.lstm(x)
+        a, _ = self.attn(h, h, h)
+        return self.fc(self.norm(h + a)[:, -1])
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu", norm_first=True)
+        self.up = nn.Linear(6, 8)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.gru = nn.GRU(8, 8, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(self.encoder(self.up(x)))[0]
+
+
+class Cross(nn.Module):
+    """Two sequences of different lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc, self.dec = nn.GRU(6, 8, batch_first=True), nn.GRU(5, 8, batch_first=True)
+        self.attn = nn.MultiheadAttention(8, 1, batch_first=True)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, source, target):
+        memory, h = self.enc(source)
+        y, _ = self.dec(target, h)
+        context, _ = self.attn(y, memory, memory, need_weights=False)
+        return self.fc(torch.cat((y, context), dim=2))
+
+
+class CRNN(nn.Module):
+    """Spectrograms (batch, 1, time, bands)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(1, 4, (3, 3), padding=(1, 1)),
+            nn.BatchNorm2d(4),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d((1, 2)),
+        )
+        self.gru = nn.GRU(4 * 5, 8, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x.permute(0, 2, 1, 3).contiguous()
+        x = x.view(x.size(0), x.size(1), -1)
+        x, _ = self.gru(x)
+        return torch.sigmoid(self.fc(x))
+
+
+class ConvGRU(nn.Module):
+    """Features (batch, channels, time), fewer steps behind the convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv1d(6, 8, 5, stride=2, padding=2)
+        self.bn1 = nn.BatchNorm1d(8)
+        self.conv2 = nn.Conv1d(8, 8, 3, padding="same")
+        self.gru = nn.GRU(8, 8, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = F.leaky_relu(self.bn1(self.conv1(x)), 0.2)
+        x = F.elu(self.conv2(x)).transpose(1, 2)
+        out, h = self.gru(x)
+        return self.fc(h.squeeze(0))
+
+
+class TCN(nn.Module):
+    class Chomp(nn.Module):
+        def __init__(self, size):
+            super().__init__()
+            self.size = size
+
+        def forward(self, x):
+            return x[:, :, : -self.size].contiguous()
+
+    class Block(nn.Module):
+        def __init__(self, inputs, outputs, dilation):
+            super().__init__()
+            pad = 2 * dilation
+            self.conv1 = nn.utils.parametrizations.weight_norm(
+                nn.Conv1d(inputs, outputs, 3, padding=pad, dilation=dilation)
+            )
+            self.net = nn.Sequential(self.conv1, TCN.Chomp(pad), nn.ReLU(), nn.Dropout(0.2))
+            self.down = nn.Conv1d(inputs, outputs, 1) if inputs != outputs else None
+
+        def forward(self, x):
+            res = x if self.down is None else self.down(x)
+            return F.relu(self.net(x) + res)
+
+    def __init__(self):
+        super().__init__()
+        self.tcn = nn.Sequential(self.Block(6, 8, 1), self.Block(8, 8, 2))
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.linear(self.tcn(x).transpose(1, 2))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.LSTM(6, 8, batch_first=True)
+        self.tags, self.value = nn.Linear(8, 4), nn.Linear(8, 1)
+
+    def forward(self, x):
+        h, _ = self.trunk(x)
+        return {"tags": self.tags(h), "value": self.value(h[:, -1]).squeeze(-1)}
+
+
+class Tupled(TwoHeads):
+    def forward(self, x):
+        h, (h_n, c_n) = self.trunk(x)
+        return self.tags(h), c_n[0]
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(17, 6)
+        self.lstm = nn.LSTM(6, 8, 2, bidirectional=True, batch_first=True, dropout=0.5)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, text, text_lengths):
+        embedded = self.embedding(text)
+        packed = pack_padded_sequence(embedded, text_lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed_output, (hidden, cell) = self.lstm(packed)
+        return self.fc(torch.cat((hidden[-2], hidden[-1]), dim=1))
+
+
+class Unpacked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 8, batch_first=True)
+        self.second = nn.GRU(8, 8, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x, lengths):
+        x = pack_padded_sequence(x, lengths, batch_first=True)
+        x, _ = self.rnn(x)
+        x, _ = self.second(x)
+        x, sizes = pad_packed_sequence(x, batch_first=True)
+        return self.fc(x)
+
+
+class LengthsTimeFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(6, 8, bidirectional=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        outputs, _ = pad_packed_sequence(self.rnn(packed)[0])
+        outputs = outputs[:, :, :8] + outputs[:, :, 8:]
+        return self.fc(outputs)
+
+
+class MeanWithin(nn.Module):
+    """A masked mean and the last step within the lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 8, batch_first=True)
+        self.score = nn.Linear(8, 1)
+        self.fc = nn.Linear(24, 3)
+
+    def forward(self, x, lengths):
+        h, _ = self.gru(x)
+        mask = torch.arange(x.size(1))[None, :] < lengths[:, None]
+        mean = (h * mask.unsqueeze(-1)).sum(1) / lengths.unsqueeze(1).float()
+        last = h[torch.arange(h.size(0)), lengths - 1]
+        weights = self.score(h).squeeze(-1).masked_fill(~mask, -1e9).softmax(1)
+        pooled = torch.bmm(weights.unsqueeze(1), h).squeeze(1)
+        return self.fc(torch.cat([mean, last, pooled], 1))
+
+
+class GatheredLast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+
+    def forward(self, x, lengths):
+        out, _ = self.lstm(x)
+        index = (lengths - 1).view(-1, 1, 1).expand(-1, 1, out.size(2))
+        return out.gather(1, index).squeeze(1)
+
+
+class MaskInput(nn.Module):
+    """A mask of the steps beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.score = nn.Linear(8, 1)
+
+    def forward(self, x, mask):
+        h, _ = self.lstm(x)
+        s = self.score(h).squeeze(-1).masked_fill(mask == 0, -1e9)
+        return (F.softmax(s, dim=-1).unsqueeze(-1) * h).sum(dim=1)
+
+
+class PaddedAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(6, 8)
+        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, ignored):
+        x = self.up(x)
+        y, _ = self.attn(x, x, x, key_padding_mask=ignored)
+        return y
+
+
+class Streaming(nn.Module):
+    """State in, state out."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, 2, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x, state):
+        y, state = self.lstm(x, state)
+        return self.fc(y), state
+
+
+class OneState(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 8)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x, hidden):
+        out, hidden = self.gru(x, hidden)
+        return self.fc(F.relu(out)), hidden
+
+
+class Started(nn.Module):
+    """A picture begins a caption."""
+
+    def __init__(self):
+        super().__init__()
+        self.init_h, self.init_c = nn.Linear(10, 8), nn.Linear(10, 8)
+        self.embed = nn.Embedding(17, 6)
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.fc = nn.Linear(8, 17)
+
+    def forward(self, captions, features):
+        h = torch.tanh(self.init_h(features)).unsqueeze(0)
+        c = torch.tanh(self.init_c(features)).unsqueeze(0)
+        out, _ = self.lstm(self.embed(captions), (h, c))
+        return self.fc(out)
+
+
+class LearnedStart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.h0 = nn.Parameter(torch.randn(1, 1, 8))
+        self.gru = nn.GRU(6, 8, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(x, self.h0.expand(-1, x.size(0), -1).contiguous())[0]
+
+
+class Repeated(nn.Module):
+    """An autoencoder: the last state at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.LSTM(6, 4, batch_first=True)
+        self.decoder = nn.LSTM(4, 8, batch_first=True)
+        self.out = nn.Linear(8, 6)
+
+    def forward(self, x):
+        _, (h, _) = self.encoder(x)
+        z = h[-1].unsqueeze(1).repeat(1, x.shape[1], 1)
+        y, _ = self.decoder(z)
+        return self.out(y)
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 6, batch_first=True)
+        self.lin = nn.Linear(6, 6)
+        self.act = nn.PReLU()
+
+    def forward(self, x):
+        y = self.act(self.lin(self.rnn(x)[0]))
+        y = self.act(self.lin(self.rnn(y)[0]))
+        return y - x
+
+
+class TimeDistributed(nn.Module):
+    """Pictures (batch, time, channels, rows, columns), the batch and time in one axis for the convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.rnn = nn.LSTM(4, 8, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        b, t, c, h, w = x.size()
+        y = self.cnn(x.view(b * t, c, h, w)).view(b, t, -1)
+        y, _ = self.rnn(y)
+        return self.fc(y[:, -1])
+
+
+class Speaker(nn.Module):
+    """A number for the row, beside its sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(10, 8, batch_first=True)
+
+    def forward(self, x, speaker):
+        s = speaker.unsqueeze(1).expand(-1, x.size(1), -1)
+        return self.lstm(torch.cat([x, s], dim=-1))[0]
+
+
+class Norms(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm1d(6)
+        self.rnn = nn.LSTM(6, 8, batch_first=True, proj_size=5)
+        self.ln = nn.LayerNorm(5)
+        self.gn = nn.GroupNorm(5, 5)
+        self.rms = nn.RMSNorm(5)
+
+    def forward(self, x):
+        x = self.bn(x.permute(0, 2, 1)).permute(0, 2, 1)
+        x = self.rms(self.ln(self.rnn(x)[0]))
+        mean, std = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
+        return F.normalize((x - mean) / (std + 1e-3), dim=-1)[:, -1]
+
+
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 8, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(48, 3)
+
+    def forward(self, x):
+        h, _ = self.gru(x)
+        avg = F.adaptive_avg_pool1d(h.permute(0, 2, 1), 1).view(h.size(0), -1)
+        mx, _ = torch.max(h, 1)
+        return self.fc(torch.cat((mx, avg, h[:, -1, :]), dim=1))
+
+
+class Arithmetic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 8, batch_first=True)
+        self.scale, self.shift = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8))
+        self.register_buffer("mean", torch.randn(6))
+
+    def forward(self, x):
+        x = (x - self.mean) * 0.5
+        h, _ = self.gru(x)
+        h = h * self.scale + self.shift
+        a, b = h[..., :4], h[..., 4:]
+        y = torch.where(a > 0.1, a, 0.1 * a.abs()) + (1 - b).clamp(-1, 1) ** 2
+        y = torch.stack([y, -y], dim=-1).flatten(2)
+        y = torch.maximum(y, 2 / (3 + y.exp()))
+        return 1.0 - torch.log1p(y.square()) - 3 + torch.minimum(y, y.sqrt().nan_to_num() if False else y)
+
+
+class Sequence(nn.Sequential):
+    pass
+
+
+class GatedConv(nn.Module):
+    """WaveNet's gates, causal by padding; the net is a stack of convolutions alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.front = nn.Conv1d(6, 8, 1)
+        self.filters = nn.ModuleList([nn.Conv1d(8, 8, 2, dilation=2**i) for i in range(3)])
+        self.gates = nn.ModuleList([nn.Conv1d(8, 8, 2, dilation=2**i) for i in range(3)])
+        self.skips = nn.ModuleList([nn.Conv1d(8, 5, 1) for i in range(3)])
+
+    def forward(self, x):
+        x, skip = self.front(x), 0
+        for i, (f, g, s) in enumerate(zip(self.filters, self.gates, self.skips)):
+            padded = F.pad(x, (2**i, 0))
+            z = torch.tanh(f(padded)) * torch.sigmoid(g(padded))
+            skip = skip + s(z)
+            x = x + z
+        return F.relu(skip)
+
+
+class Perceptron(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.b(F.glu(torch.cat([self.a(x), x[:, :2].repeat(1, 4)], 1), dim=1))
+
+
+class PackedData(nn.Module):
+    """A layer on the numbers of a packed sequence: refused."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 8, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x, lengths):
+        packed, _ = self.rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        done = PackedSequence(
+            self.fc(packed.data), packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
+        )
+        return pad_packed_sequence(done, batch_first=True)[0]
+
+
+class Translator(nn.Module):
+    """An encoder, a decoder that begins with its states, the mean of the source at each step, attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.source, self.target = nn.Embedding(17, 8), nn.Embedding(17, 8)
+        self.encoder = nn.LSTM(8, 8, 2, batch_first=True, bidirectional=True)
+        self.bridge = nn.Linear(16, 8)
+        self.decoder = nn.GRU(24, 8, batch_first=True)
+        self.attn = nn.Linear(8, 16)
+        self.out = nn.Linear(24, 17)
+
+    def forward(self, source, target):
+        memory, (h, _) = self.encoder(self.source(source))
+        start = torch.tanh(self.bridge(torch.cat([h[-2], h[-1]], 1))).unsqueeze(0)
+        mean = memory.mean(1, keepdim=True).expand(-1, target.size(1), -1)
+        y, _ = self.decoder(torch.cat([self.target(target), mean], 2), start)
+        weights = F.softmax(torch.bmm(self.attn(y), memory.transpose(1, 2)), dim=2)
+        return self.out(torch.cat([y, torch.bmm(weights, memory)], -1))
+
+
+class TextCNN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb = nn.Embedding(17, 8)
+        self.convs = nn.ModuleList([nn.Conv1d(8, 4, k) for k in (2, 3, 4)])
+        self.fc = nn.Linear(12, 2)
+
+    def forward(self, x):
+        x = self.emb(x).transpose(1, 2)
+        x = [F.relu(conv(x)) for conv in self.convs]
+        return self.fc(torch.cat([F.max_pool1d(one, one.size(2)).squeeze(2) for one in x], 1))
+
+
+class RawAudio(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.front = nn.Sequential(nn.Conv1d(1, 8, 8, stride=4), nn.BatchNorm1d(8), nn.ReLU())
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(self.front(x.unsqueeze(1)).transpose(1, 2))[0][:, -1].sum(-1)
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 8), nn.Linear(5, 8)
+        self.net = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(self, source, target):
+        mask = nn.Transformer.generate_square_subsequent_mask(target.size(1))
+        return self.net(self.up(source), self.down(target), tgt_mask=mask)
+
+
+class SidesOfBoth(nn.Module):
+    """The last step of one direction and the first of the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(6, 8, 2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        y, _ = self.gru(torch.log10(x.abs() + 0.1))
+        return self.fc(torch.cat((y[:, -1, :8], y[:, 0, 8:]), 1))
+
+
+class Denoiser(nn.Module):
+    """States that may be left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.front = nn.Linear(6, 8)
+        self.gru1, self.gru2 = nn.GRU(8, 8, batch_first=True), nn.GRU(8, 8, batch_first=True)
+        self.mask = nn.Sequential(nn.Linear(16, 6), nn.Sigmoid())
+
+    def forward(self, x, h1=None, h2=None):
+        y = torch.clamp(self.front(x), min=0)
+        a, h1 = self.gru1(y, h1)
+        b, h2 = self.gru2(a + y, h2)
+        return x * self.mask(torch.cat((a, b), -1)), h1, h2

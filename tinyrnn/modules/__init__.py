@@ -1,0 +1,1 @@
+"""Nets of PyTorch's modules: `from_torch`."""

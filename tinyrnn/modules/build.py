@@ -1,0 +1,551 @@
+"""`from_torch`: a module is run twice on sequences of other lengths, and what both runs did becomes a net.
+
+Sizes that differ between both records are those of time and the batch. Each result stands for a value of a
+layer with its axes (`tinyrnn.onnx.symbols`), and the outputs of both runs prove the net.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn.arguments import check_float
+from tinyrnn.attributes import brief
+from tinyrnn.errors import LoadError
+from tinyrnn.graph import Graph
+from tinyrnn.importing import Unfit
+from tinyrnn.modules.functions import FUNCTIONS, Made, Named, Rows, Site, label_of
+from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, leaves, mapped, record, signature
+from tinyrnn.net import Net
+from tinyrnn.onnx.nodes import Unfinished
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    BATCH_SIZES,
+    FRAME,
+    TIME,
+    Atom,
+    Axis,
+    Known,
+    Retry,
+    Sizes,
+    Symbol,
+    frame_size,
+    has,
+    reframed,
+)
+from tinyrnn.values import Input, Value
+from tinyrnn.weights.spec import Array
+
+TOLERANCE = 1e-4
+_LEAST_STEPS = 60
+_WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
+
+
+class Port(NamedTuple):
+    """A tensor of the example; its role is "float", "index" (of an embedding) or "lengths"."""
+
+    name: str
+    tensor: Any
+    role: str
+
+    @property
+    def rank(self) -> int:
+        """The axes that it has with those of an embedding."""
+        return len(self.tensor.shape) + (self.role == "index")
+
+
+def from_torch(
+    module: Any, example: Any = None, *, axes: str | Mapping[str, str] | None = None, tol: float = TOLERANCE
+) -> Net:
+    """Make a net of a module of PyTorch, its forward included, and prove it on two other lengths and batches.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        It runs in evaluation mode.
+    example : tensor, or a tuple or dict of them, optional
+        The arguments of the forward, in a batch. Numbers matter for indices and masks alone. None: a module
+        that begins with a recurrent, linear or embedding layer.
+    axes : str or mapping, optional
+        The axes of the first input, or of inputs by name, where they are not found: ``"BTF"`` has the batch,
+        time, and frames in any other letters.
+    tol : float
+        The largest difference of outputs that passes; of numbers above 1 their part of it.
+
+    Returns
+    -------
+    Net
+        Its axes are (time, batch, frame), or (batch, time, frame) if recurrent layers are ``batch_first``.
+        Lengths of packed sequences are those of a call; states that the forward takes and returns are the
+        net's own. See docs/pytorch-modules.md.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed.
+    LoadError
+        If an operation is no layer of tinyrnn, with file and line of the model, or outputs differ.
+    TypeError, ValueError
+        If the arguments are no module, or no example of its inputs.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("from_torch: PyTorch is not installed: pip install torch") from None
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"from_torch: module is {brief(module)}, expected a torch.nn.Module")
+    while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
+        module = getattr(module, "_orig_mod", None) or module.module
+    example = _invented(module) if example is None else example
+    args, kwargs = [], example
+    if not isinstance(example, Mapping):
+        args, kwargs = list(example) if isinstance(example, (tuple, list)) else [example], {}
+    args, kwargs = mapped(
+        (args, kwargs), lambda one: torch.from_numpy(one) if isinstance(one, np.ndarray) else one
+    )
+    try:
+        first = record(module, args, kwargs)
+    except Exception as error:
+        raise ValueError(f"from_torch: the module fails on the example: {error}") from error
+    tree = {**dict(zip(signature(module, len(args)), args, strict=False)), **kwargs}
+    ports = _ports([(name, one) for name, one in leaves(tree) if isinstance(one, torch.Tensor)], first)
+    search = _Search(module, args, kwargs, ports, check_float("from_torch: tol", tol, 0.0))
+    search.axes = {ports[0].name: axes} if isinstance(axes, str) else dict(axes or {})
+    ranks = {port.name: len(port.tensor.shape) for port in ports}
+    for name, letters in search.axes.items():
+        if ranks.get(name) != len(letters):
+            raise ValueError(
+                f"from_torch: axes: got {letters!r} for {name!r}, expected a letter for each of {ranks}"
+            )
+    return search.net(first)
+
+
+def _invented(module: Any) -> Any:
+    """An input for the first layer that tells its size."""
+    import torch
+
+    for one in module.modules():
+        kind = type(one).__name__
+        if kind == "Embedding":
+            return torch.arange(14).reshape(2, 7) % one.num_embeddings
+        if kind in ("LSTM", "GRU", "RNN", "Linear"):
+            return torch.zeros(2, 7, one.in_features if kind == "Linear" else one.input_size)
+    raise TypeError("from_torch: example is None, expected a tensor that the forward takes")
+
+
+def _ports(given: list[tuple[str, Any]], first: Record) -> list[Port]:
+    """The tensors of the example, by the names of the arguments, and what they are."""
+    source = {i: i for i in range(len(given))}  # of what follows from one input alone
+    indices = set()
+    for op in first.ops:
+        roots = {source.get(one, -1) for one in _refs((op.args, op.kwargs))}
+        if op.name == "embedding":
+            indices |= roots
+        elif len(roots) == 1:
+            source |= dict.fromkeys(op.results, roots.pop())
+    found = []
+    for i, (name, one) in enumerate(given):
+        whole = len(one.shape) == 1 and "int" in str(one.dtype)
+        role = "index" if i in indices else "lengths" if whole else "float"
+        found.append(Port(name.replace(".", "_"), one, role))
+        if not one.shape:
+            raise ValueError(f"from_torch: {name} has no axes, expected a batch: pass numbers as they are")
+    if not found or [port.role for port in found].count("lengths") > (found[0].role != "lengths"):
+        raise ValueError(
+            "from_torch: example has no tensor, or lengths twice, expected a sequence and its lengths"
+        )
+    return found
+
+
+def _refs(tree: Any) -> list[int]:
+    found: list[int] = []
+    mapped(tree, lambda one: found.append(one.number) if isinstance(one, Ref) else None)
+    return found
+
+
+class _Search:
+    """The search for axes with which a module becomes a net."""
+
+    axes: Mapping[str, str]
+
+    def __init__(self, module: Any, args: Any, kwargs: Any, ports: list[Port], tol: float) -> None:
+        self.module, self.args, self.kwargs, self.ports, self.tol = module, args, kwargs, ports, tol
+
+    def guesses(self, first: Record) -> Iterator[tuple[int, int | None]]:
+        """The axes of the first input that are the batch and time, the likeliest first."""
+        port = self.ports[0]
+        rank = len(port.tensor.shape)
+        letters = self.axes.get(port.name)
+        if letters is not None:
+            yield max(letters.find("B"), 0), letters.find("T") if "T" in letters else None
+            return
+        orders = {one.batch_first for one in self.module.modules() if hasattr(one, "batch_first")}
+        found: list[tuple[int, int | None]] = [(0, 1), (0, rank - 1), (0, 2), (1, 0), (0, None)]
+        if orders == {False}:
+            found.insert(0, (1, 0))
+        elif not orders and port.rank in (2, 4):
+            found.insert(0, (0, None))
+        elif not orders and any(op.name == "conv1d" for op in first.ops):
+            found.insert(0, (0, rank - 1))
+        for pair in dict.fromkeys(found):
+            if max(pair[0], pair[1] or 0) < rank and pair[0] != pair[1]:
+                yield pair
+
+    def net(self, first: Record) -> Net:
+        """The net of the first guess that is proved; else the error of the one that went furthest."""
+        states: dict[str, str] = {}
+        for op in first.ops:  # a state of a recurrent layer says what its axes are
+            if op.name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+                for number in _refs(op.args[1:3]):
+                    if number < len(self.ports) and self.ports[number].role == "float":
+                        name = self.ports[number].name
+                        states |= {f"{name}[{i}]": kind for i, kind in enumerate((FRAME, BATCH, FRAME))}
+        best, error = -1, LoadError("from_torch: no axis of the example is the batch")
+        for batch, time in self.guesses(first):
+            told = dict(states)
+            while True:
+                attempt = _Attempt(self, batch, time, told)
+                try:
+                    return attempt.net()
+                except Retry as found:
+                    if found.key in told:
+                        break
+                    told[found.key] = found.value if found.value in (BATCH, TIME) else BATCH
+                except LoadError as fault:
+                    if best < 0 or (attempt.done > best and time is not None):
+                        best, error = attempt.done, fault
+                    break
+        raise error.with_traceback(None) from None
+
+
+class _Attempt:
+    """One guess, tried: both runs, and the operations of both, one by one, each made of layers."""
+
+    runs: list[Record]
+    site: Site
+    env: dict[int, Any]
+
+    def __init__(self, search: _Search, batch: int, time: int | None, told: Mapping[str, str]) -> None:
+        self.search, self.done = search, 0
+        self.batch_first = time is not None and batch < time
+        self.times: dict[str, Sizes] = {}
+        self.axes = [self._axes(port, batch, time, told) for port in search.ports]
+
+    def _axes(self, port: Port, batch: int, time: int | None, told: Mapping[str, str]) -> list[Axis]:
+        """The axes of an input, with their sizes in both runs."""
+        first, shape = self.search.ports[0], port.tensor.shape
+        kinds = [FRAME] * len(shape)
+        rows = first.tensor.shape[batch]
+        kinds[next((i for i in (batch, *range(len(shape))) if shape[i : i + 1] == (rows,)), 0)] = BATCH
+        steps = None if time is None else first.tensor.shape[time]
+        if time is not None and shape[time:] and kinds[time] == FRAME:
+            kinds[time] = TIME if port.rank == first.rank or shape[time] == steps else FRAME
+        if port.name in self.search.axes:
+            kinds = [{"B": BATCH, "T": TIME}.get(one, FRAME) for one in self.search.axes[port.name]]
+        found: list[Axis] = []
+        for i, size in enumerate(shape):
+            origin = f"{port.name}[{i}]"
+            kind = told.get(origin, kinds[i])
+            sizes = BATCH_SIZES if kind == BATCH else (size, size)
+            if kind == TIME:
+                sizes = self._steps("time" if port is first or size == steps else port.name, size)
+            found.append(() if sizes == (1, 1) else (Atom(kind, sizes, origin),))
+        return found
+
+    def _steps(self, name: str, size: int) -> Sizes:
+        """The steps of both runs: multiples of the example's, another pair for each axis of time."""
+        if name not in self.times:
+            least = size * -(-_LEAST_STEPS // size)
+            taken = {one for pair in self.times.values() for one in pair}
+            free = [one for one in range(least, least + 99 * size, size) if one not in taken]
+            self.times[name] = (free[0], free[1])
+        return self.times[name]
+
+    def error(self, text: str, op: Op | None = None) -> LoadError:
+        where = op and f"{op.where or 'the module'}: {op.name} of {op.module or 'the module'}: "
+        return LoadError(f"from_torch: {where or ''}{text}")
+
+    def run(self, world: int) -> tuple[Record, list[Array]]:
+        """A run, and what it was given."""
+        import torch
+
+        generator = np.random.default_rng(world)
+        given: list[Any] = []
+        for port, axes in zip(self.search.ports, self.axes, strict=True):
+            shape = [math.prod(atom.sizes[world] for atom in axis) for axis in axes]
+            own = port.tensor.detach().cpu()
+            array: Any = generator.choice(own.reshape(-1).numpy(), shape)
+            if port.role == "lengths":
+                steps = self.times.get("time", (1, 1))[world]
+                array = np.linspace(steps, max(steps // 3, 1), shape[0]).astype(np.int64)
+            elif own.is_floating_point():
+                array = generator.standard_normal(shape) * (
+                    np.nan_to_num(float(own.double().std(correction=0))) or 1
+                )
+            given.append(torch.from_numpy(np.asarray(array)).to(port.tensor))
+        arrays = [one.cpu().numpy().copy() for one in given]  # the forward may change its own
+        rest = iter(given)
+        tree = (self.search.args, self.search.kwargs)
+        args, kwargs = mapped(tree, lambda one: next(rest) if isinstance(one, torch.Tensor) else one)
+        try:
+            return record(self.search.module, args, kwargs), arrays
+        except Exception as error:
+            shapes = [one.shape for one in arrays]
+            raise self.error(f"the module fails on inputs of shapes {shapes}: {error}") from None
+
+    def net(self) -> Net:
+        runs = [self.run(world) for world in (0, 1)]
+        self.runs = [one for one, _ in runs]
+        one, other = self.runs
+        if [op.name for op in one.ops] != [op.name for op in other.ops]:
+            counts = [Counter(op.where for op in run.ops) for run in self.runs]
+            odd = next((op for op in one.ops if counts[0][op.where] != counts[1][op.where]), one.ops[-1])
+            self.done = one.ops.index(odd)
+            raise self.error(
+                "runs more often for more steps or rows: a loop of Python is no layer, use nn.LSTM or nn.GRU",
+                odd,
+            )
+        states: set[str] = set()
+        while True:
+            found = self.walk(states)
+            returned = {self.site.finals.get(id(symbol.value), "") for symbol, _ in found.values()} - {""}
+            if returned <= states:
+                break
+            states |= returned
+        kept = {
+            name: pair
+            for name, pair in found.items()
+            if self.site.finals.get(id(pair[0].value)) not in states
+        }
+        net = self.graph(kept)
+        for world, (_, arrays) in enumerate(runs):
+            wrong = self.compared(net, kept, world, arrays)
+            if wrong:
+                raise self.error(wrong, self.blamed([arrays for _, arrays in runs]))
+        return net
+
+    # ---- the walk ------------------------------------------------------------------------------------------
+
+    def walk(self, states: set[str]) -> dict[str, tuple[Symbol, int]]:
+        """Walk through all that the outputs need, and return them with their numbers."""
+        self.site = Site(self.batch_first, tuple(states))
+        self.env = {i: self.input(i) for i in range(len(self.axes))}
+        one, other = self.runs
+        needed, chosen = set(_refs(one.outputs)), []
+        for pair in zip(one.ops[::-1], other.ops[::-1], strict=True):
+            if needed.intersection(pair[0].results) or pair[0].name in TAKING:
+                chosen.append(pair)
+                needed.update(_refs((pair[0].args, pair[0].kwargs)))
+        # Embeddings of inputs come first: others may repeat values at their steps.
+        chosen.sort(
+            key=lambda pair: pair[0].name == "embedding" and max(_refs(pair[0].args)) < len(self.axes)
+        )
+        for pair in chosen[::-1]:
+            self.step(*pair)
+        found: dict[str, tuple[Symbol, int]] = {}
+        for name, leaf in one.outputs.items():
+            if isinstance(leaf, Given):
+                raise self.error(f"output {name!r} does not depend on the inputs")
+            if isinstance(leaf, Ref):
+                given = self.read(leaf, leaf)
+                if isinstance(given, Unfinished):
+                    raise self.error(f"output {name!r} is {given.what}")
+                if isinstance(given, Symbol):  # others are the lengths again
+                    found[name] = (given, leaf.number)
+        return found
+
+    def input(self, place: int) -> Any:
+        port, axes = self.search.ports[place], self.axes[place]
+        if port.role == "lengths":
+            return Rows([axis[0].sizes for axis in axes])
+        sizes = [frame_size(axis) for axis in axes if frame_size(axis) > 1 or not axis]
+        if port.role == "index" and sizes:
+            raise self.error(f"input {port.name!r} holds frames of indices, expected one at a step")
+        timed = next((axis[0].sizes for axis in axes if has(axis, TIME)), None)
+        time = next(
+            (name for name, pair in self.times.items() if pair == timed), None if self.times else "time"
+        )
+        value = Input(*([] if port.role == "index" else _frame(sizes)), time=time, name=port.name)
+        self.site.inputs[port.name] = self.site.seen[id(value)] = value
+        return self.noted(Symbol(value, axes))
+
+    def noted(self, found: Any) -> Any:
+        """Note values on axes of time, for what follows their steps."""
+        for axis in found.axes if isinstance(found, Symbol) else ():
+            if has(axis, TIME) and len(axis) == 1 and found.value.frame:
+                self.site.timed.setdefault(axis[0].sizes, (axis[0], found.value))
+        return found
+
+    def read(self, one: Any, other: Any) -> Any:
+        """Find the values that an argument of both runs stands for."""
+        if isinstance(one, Ref):
+            found = self.env[one.number]
+            if isinstance(found, LoadError):
+                raise found
+            return found
+        if isinstance(one, Given):
+            known = Named(one.array, other.array)
+            known.name = one.name
+            return known
+        if isinstance(one, (tuple, list)):
+            return type(one)(map(self.read, one, other))
+        if isinstance(one, dict):
+            return {key: self.read(value, other[key]) for key, value in one.items()}
+        if isinstance(one, slice):
+            return slice(*self.read((one.start, one.stop, one.step), (other.start, other.stop, other.step)))
+        return (
+            Known(np.array(one), np.array(other)) if isinstance(one, (int, float)) and one != other else one
+        )
+
+    def step(self, op: Op, twin: Op) -> None:
+        """Make layers of an operation."""
+        if op.name in TAKING:
+            if any(not isinstance(self.env[number], Rows) for number in _refs(op.args)):
+                raise self.error(
+                    "hands numbers of the inputs to Python, where a net has none: use torch.where", op
+                )
+            return
+        results: list[Any] = []
+        try:
+            arrays = [[run.arrays[number] for number in op.results] for run in self.runs]
+            sizes = [
+                list(zip(*(one.shape for one in pair), strict=True)) for pair in zip(*arrays, strict=True)
+            ]
+            kinds = [str(one.dtype) for one in arrays[0]]
+            call = Made(
+                op, self.read(op.args, twin.args), self.read(op.kwargs, twin.kwargs), self.site, sizes, kinds
+            )
+            results = self.results(call)
+            for found, whole in zip(results, sizes, strict=False):
+                if (
+                    isinstance(found, Symbol)
+                    and not isinstance(found, Unfinished)
+                    and found.shape.sizes != whole
+                ):
+                    raise Unfit(
+                        f"makes {found.shape.worlds[0].tolist()}, expected {[one for one, _ in whole]}"
+                    )
+            self.done += 1
+        except LoadError as error:
+            results = [error] * len(op.results)
+        except _WRONG as error:
+            text = str(error).partition("; a graph of so many steps")[0]  # that advice is for files
+            results = [self.error(text, op)] * len(op.results)
+        for i, number in enumerate(op.results):
+            lacks = self.error(f"its result {i} is read, which no layer of tinyrnn computes", op)
+            self.env[number] = self.noted(results[i]) if i < len(results) else lacks
+
+    def results(self, call: Made) -> list[Any]:
+        """Make the results of an operation, and name its layers."""
+        seen: list[Any] = []
+        mapped((call.args, call.kwargs), seen.append)
+        if any(isinstance(one, Rows) for one in seen) and not any(isinstance(one, Symbol) for one in seen):
+            if call.op.name == "index_select" and isinstance(call.args[0], Known):
+                return [call.args[0]]  # equal rows in another order
+            return [Rows(pair) for pair in call.sizes]
+        if call.op.name not in FUNCTIONS:
+            raise Unfit("this operation is not known; known are those of docs/pytorch-modules.md")
+        found = FUNCTIONS[call.op.name](call)
+        found = found if isinstance(found, list) else [found]
+        self.site.names(found, label_of(seen) or call.op.module)
+        return found
+
+    # ---- the net and its proof ----------------------------------------------------------------------------
+
+    def graph(self, kept: Mapping[str, tuple[Symbol, int]]) -> Net:
+        values: dict[str, Value] = {}
+        for name, (given, _) in kept.items():
+            if given.reversed:
+                raise self.error(f"output {name!r} has the steps from the last to the first")
+            values[name] = reframed(
+                given.value, _frame([one for one in map(frame_size, given.axes) if one > 1])
+            )
+        used, left = set(), list(values.values())
+        while left:
+            value = left.pop()
+            if id(value) not in used:
+                used.add(id(value))
+                left += value.reads
+        inputs = {name: value for name, value in self.site.inputs.items() if id(value) in used}
+        try:
+            return Graph(inputs, values)
+        except _WRONG as error:
+            raise self.error(str(error)) from None
+
+    def compared(
+        self, net: Any, kept: Mapping[str, tuple[Symbol, int]], world: int, arrays: list[Array]
+    ) -> str:
+        """The first difference between the net and a run, or nothing."""
+
+        def led(array: Array, axes: Any) -> Array:
+            """An array of a run with time and the batch first, as the net has them."""
+            atoms = [atom for axis in axes for atom in axis]
+            order = (BATCH, TIME) if net._batch_first else (TIME, BATCH)
+            lead = [i for kind in order for i, atom in enumerate(atoms) if atom.kind == kind]
+            found = array.reshape([atom.sizes[world] for atom in atoms])
+            return found.transpose([*lead, *(i for i in range(len(atoms)) if i not in lead)])
+
+        given: list[Array] = []
+        options: dict[str, Any] = {}
+        lengths = None
+        for number, port in enumerate(self.search.ports):
+            array, found = arrays[number], self.env[number]
+            if port.role == "lengths":
+                lengths = array
+                options["lengths"] = array if len(self.times) == 1 else {"time": array}
+            elif port.name in self.site.states:
+                options["state"] = {**options.get("state", {}), self.site.begun[port.name]: array}
+            elif port.name in net._inputs:
+                frames = math.prod(found.value.frame)
+                ready = led(array, found.axes)
+                lead = next(i for i in range(ready.ndim + 1) if math.prod(ready.shape[i:]) == frames)
+                given.append(ready.reshape(*ready.shape[:lead], *found.value.frame))
+        outputs = net.eval()(*given, **options)
+        outputs = (
+            outputs.values()
+            if isinstance(outputs, Mapping)
+            else outputs
+            if isinstance(outputs, tuple)
+            else [outputs]
+        )
+        for got, (name, (symbol, number)) in zip(outputs, kept.items(), strict=False):
+            expected = led(self.runs[world].arrays[number].detach().cpu().numpy(), symbol.axes)
+            if expected.size != got.size:
+                return f"output {name!r} has shape {got.shape}, expected {expected.shape}"
+            expected = expected.reshape(got.shape)
+            with np.errstate(all="ignore"):
+                away = np.abs(got - expected) / np.maximum(1, np.abs(expected))
+            away[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0
+            if lengths is not None and any(has(axis, TIME) for axis in symbol.axes):
+                outside = np.arange(self.times["time"][world]) >= lengths[:, None]
+                away[outside if net._batch_first else outside.T] = 0
+            worst = float(np.max(away, initial=0))
+            if not worst <= self.search.tol:
+                return f"output {name!r} differs by {worst:.2g}, expected at most {self.search.tol:.2g}"
+        return ""
+
+    def blamed(self, runs: list[list[Array]]) -> Op | None:
+        """The first operation whose result differs."""
+        for op in self.runs[0].ops:
+            for number in op.results:
+                found = self.env.get(number)
+                if isinstance(found, Symbol) and not isinstance(found, Unfinished):
+                    one = {"output": (found, number)}
+                    try:
+                        net = self.graph(one)
+                        if any(self.compared(net, one, world, arrays) for world, arrays in enumerate(runs)):
+                            return op
+                    except _WRONG:
+                        continue
+        return None
+
+
+def _frame(sizes: list[int]) -> list[int]:
+    """The sizes of a frame of at most three axes."""
+    if len(sizes) > 3:
+        sizes = [size for size in sizes if size > 1]
+    return (sizes if len(sizes) <= 3 else [*sizes[:2], math.prod(sizes[2:])]) or [1]

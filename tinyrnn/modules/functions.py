@@ -1,0 +1,952 @@
+"""PyTorch's functions as layers of tinyrnn: `FUNCTIONS` has them by name.
+
+A function takes a `Made` and returns a `Symbol`, or a list of what the operation returns. Most of them are
+operators of ONNX, which know the axes of what they read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from copy import copy
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn import activations, frames, ops
+from tinyrnn.attention import DotProductAttention
+from tinyrnn.importing import Unfit, weighted
+from tinyrnn.modules.recorder import Op
+from tinyrnn.onnx import products
+from tinyrnn.onnx.arithmetic import met, settled
+from tinyrnn.onnx.model import Node
+from tinyrnn.onnx.nodes import Call, Unfinished
+from tinyrnn.onnx.operators import OPERATORS
+from tinyrnn.onnx.reductions import reduced
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    FRAME,
+    TIME,
+    Atom,
+    Axis,
+    Known,
+    Retry,
+    Sizes,
+    Symbol,
+    frame_size,
+    has,
+    is_frame,
+    part,
+    reframed,
+    regrouped,
+    sizes_of,
+)
+from tinyrnn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d
+from tinyrnn.recurrent import GRU, LSTM, RNN
+from tinyrnn.temporal import FinalState, LastStep, Repeat, SumOverTime
+from tinyrnn.values import Input, Value, applied
+
+LOWEST = -3e38  # where PyTorch has -inf, which no weight may be
+
+
+class Named(Known):
+    """A tensor that does not depend on the inputs; ``name`` is its parameter's, or empty."""
+
+    name = ""
+
+
+class Rows:
+    """The lengths of rows, or what follows from them alone: their order, a mask of the steps.
+
+    A net takes lengths with its call and heeds them everywhere, so a mask changes nothing.
+    """
+
+    def __init__(self, sizes: Sequence[Sizes]) -> None:
+        self.sizes = list(sizes)
+
+
+class Packed(Unfinished):
+    """A sequence that is packed."""
+
+    what = "a packed sequence, which only recurrent layers and pad_packed_sequence read"
+
+
+class Scores(Unfinished):
+    """A product of queries and keys over two axes of time, in heads; a softmax over the keys may follow."""
+
+    what = "a product of two axes of time, expected a softmax of it times values: attention"
+    weighs = False
+    causal = False
+    mask: Value | None = None
+
+    def __init__(self, query: Symbol, keys: Symbol, scale: float = 1.0) -> None:
+        super().__init__(query.value, query.axes)
+        lead = [met(pair) for pair in zip(query.axes[:-2], keys.axes[:-2], strict=True)]
+        self.axes = (*lead, query.axes[-2], keys.axes[-2])
+        self.keys, self.scale = keys, scale
+
+    def changed(self, **facts: Any) -> Scores:
+        found = copy(self)
+        vars(found).update(facts)
+        return found
+
+
+class Site:
+    """The net that grows.
+
+    Attributes
+    ----------
+    states : sequence of str
+        Inputs that are states of layers.
+    """
+
+    has_time = True
+
+    def __init__(self, batch_first: bool, states: Sequence[str]) -> None:
+        self.batch_first, self.states = batch_first, states
+        self.inputs: dict[str, Input] = {}
+        self.layers: dict[str, Any] = {}
+        self.seen: dict[int, Value] = {}
+        self.timed: dict[Sizes, tuple[Atom, Value]] = {}  # a value on each axis of time
+        self.finals: dict[int, str] = {}  # last states by value: the input that was the state before
+        self.begun: dict[str, str] = {}  # inputs that are states: the name of the net's
+
+    def room(self, count: int) -> None:
+        """Known arrays may be of any size: they are the module's own."""
+
+    def notes(self, window: Any, size: int) -> None:
+        """Windows need no notes here."""
+
+    def names(self, found: Sequence[Any], label: str) -> None:
+        """Name the new layers with tensors that wrote these; one that is there already is used again."""
+        left = [one.value for one in found if isinstance(one, Symbol)]
+        while left:
+            value = left.pop()
+            new = value.layer
+            if id(value) in self.seen:
+                continue
+            self.seen[id(value)] = value
+            left += value.reads
+            if not label or new is None or value.label is not None or not new.state_dict():
+                continue
+            text, number, mine = label, 0, new.state_dict()
+            while text in self.layers:
+                old = self.layers[text]
+                its = old.state_dict()
+                if old._describe() == new._describe() and all(
+                    np.array_equal(mine[one], its[one]) for one in its
+                ):
+                    value.layer = old
+                number += 1
+                text = f"{label}_{number}"
+            self.layers[text] = value.layer
+            value.named(text)
+
+
+class Made(NamedTuple):
+    """An operation with the values that it reads.
+
+    Attributes
+    ----------
+    sizes : list of list of pair of int
+        The shape of each result, in both runs.
+    kinds : list of str
+        The type of each result.
+    """
+
+    op: Op
+    args: list[Any]
+    kwargs: dict[str, Any]
+    site: Site
+    sizes: list[list[Sizes]]
+    kinds: list[str]
+
+    def arg(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument, by place or by name."""
+        found = self.args[place] if place < len(self.args) else self.kwargs.get(name)
+        return default if found is None else found
+
+    @property
+    def x(self) -> Symbol:
+        """The first argument."""
+        return self.symbol(0, "input")
+
+    def symbol(self, place: int, name: str) -> Symbol:
+        found = self.arg(place, name)
+        if not isinstance(found, Symbol) or isinstance(found, Unfinished):
+            what = getattr(found, "what", "no value of the net")
+            raise Unfit(f"{name} is {what}" if found is None else f"reads {what}")
+        return found
+
+    def array(self, place: int, name: str) -> Any:
+        """A tensor that does not depend on the inputs, or None."""
+        found = self.arg(place, name)
+        if found is not None and not isinstance(found, Known):
+            raise Unfit(f"{name} depends on the inputs, expected constant numbers")
+        return None if found is None else found.array(name)
+
+    def onnx(self, op: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
+        """Apply an operator of ONNX."""
+        given = [
+            one if one is None or isinstance(one, (Symbol, Known)) else Known(np.asarray(one))
+            for one in inputs
+        ]
+        node = Node(op, "", "", (), ("y",) * outputs, attributes)
+        return OPERATORS[op](Call(node, given, 20, self.site, {}))
+
+
+Function = Callable[[Made], Any]
+
+
+def is_time(axis: Axis) -> bool:
+    return len(axis) == 1 and axis[0].kind == TIME
+
+
+def several(given: Any) -> list[Any]:
+    """One or several, as a list."""
+    return list(given) if isinstance(given, (tuple, list)) else [given]
+
+
+# ---- arithmetic --------------------------------------------------------------------------------------------
+
+
+def operand(one: Any) -> Any:
+    """A value, a tensor or a number that arithmetic reads."""
+    if isinstance(one, (bool, int, float)):
+        return Known(np.array(max(one, LOWEST), np.float32))
+    return one
+
+
+def arithmetic(op: str, turned: bool = False) -> Function:
+    """An operator of two values or numbers; ``turned``: the second stands first."""
+
+    def made(call: Made) -> Any:
+        if call.kwargs.get("rounding_mode"):
+            raise Unfit("rounds its result, which no layer of tinyrnn does")
+        a, b = operand(call.arg(0, "input")), operand(call.arg(1, "other"))
+        if call.kwargs.get("alpha", 1) != 1:
+            b = call.onnx("Mul", b, np.float32(call.kwargs["alpha"]))
+        if turned:
+            a, b = b, a
+        for one, other in ((a, b), (b, a)):
+            if isinstance(one, Rows):
+                return of_rows(call, op, other, one)
+            if isinstance(one, Scores):
+                return of_scores(op, one, other)
+        return call.onnx(op, a, b)
+
+    return made
+
+
+def of_rows(call: Made, op: str, x: Symbol, rows: Rows) -> Any:
+    """A value times a mask, or with the number of steps."""
+    if any(pair in call.site.timed for pair in rows.sizes):
+        return x
+    _, value = next(iter(call.site.timed.values()))
+    count = applied(SumOverTime(), (reframed(applied(frames.Constant(1.0), (value,)), (1,)),))
+    return call.onnx(
+        op, x, Symbol(count, [() if pair == (1, 1) else (Atom(BATCH, pair),) for pair in rows.sizes])
+    )
+
+
+def of_scores(op: str, scores: Scores, other: Any) -> Scores:
+    """Scores times a number, or with a mask added."""
+    if isinstance(other, Known) and not scores.weighs:
+        array = other.worlds[0]
+        if op in ("Mul", "Div") and array.size == 1 and not other.varies:
+            number = float(array.reshape(-1)[0])
+            return scores.changed(scale=scores.scale * (number if op == "Mul" else 1 / number))
+        if op == "Add":
+            return masked(scores, Known(*(one < -1e9 for one in other.worlds)))
+    raise Unfit(f"reads {scores.what}")
+
+
+def masked(scores: Scores, mask: Any) -> Scores:
+    """Scores of which those where the mask is true do not count."""
+    if isinstance(mask, Symbol) and scores.mask is None and is_time(mask.axes[-1]):
+        return scores.changed(mask=ops.eq(mask.framed((1,)), 0))
+    if isinstance(mask, Known):
+        if not any(map(np.any, mask.worlds)):
+            return scores
+        if all(
+            one.ndim > 1
+            and one.shape[-2] == one.shape[-1]
+            and np.all(one == np.triu(np.ones(one.shape[-2:]), 1))
+            for one in mask.worlds
+        ):
+            return scores.changed(causal=True)
+    elif isinstance(mask, Rows):
+        return scores
+    raise Unfit("masks attention otherwise than by steps of the keys or by causality, expected one of them")
+
+
+def of_mask(scores: Scores, mask: Any) -> Scores:
+    """Scores with a mask that is added where it has floats, and else true for what counts."""
+    if isinstance(mask, Known):
+        mask = Known(*(~one if one.dtype == bool else one < -1e9 for one in mask.worlds))
+    elif isinstance(mask, Symbol):
+        mask = Symbol(ops.lt(mask.value, 0), mask.axes)
+    return masked(scores, mask)
+
+
+def filled(call: Made) -> Any:
+    x, mask = call.arg(0, "input"), call.arg(1, "mask")
+    if isinstance(x, Scores):
+        return masked(x, mask)
+    return x if isinstance(mask, Rows) else call.onnx("Where", mask, operand(call.arg(2, "value")), x)
+
+
+def where(call: Made) -> Any:
+    mask, a, b = call.args
+    if isinstance(mask, Rows):
+        return a if isinstance(a, Symbol) else b
+    return call.onnx("Where", mask, operand(a), operand(b))
+
+
+def cast(call: Made) -> Any:
+    """The same numbers as another type; truth is 1 or 0."""
+    kind = call.kinds[0]
+    if kind == "bool":
+        return call.onnx("Cast", call.x, to=9)
+    return call.args[0] if "float" in kind else call.onnx("Cast", call.x, to=7)
+
+
+def clamp(call: Made) -> Any:
+    limits = [call.arg(1, "min"), call.arg(2, "max")]
+    if call.op.name == "clamp_max":
+        limits.reverse()
+    return call.onnx("Clip", call.x, *(None if one is None else np.float32(one) for one in limits))
+
+
+def glu(call: Made) -> Any:
+    dim = call.arg(1, "dim", -1)
+    size = call.sizes[0][dim][0]
+    a, b = call.onnx("Split", call.x, np.array([size, size]), outputs=2, axis=dim)
+    return call.onnx("Mul", a, call.onnx("Sigmoid", b))
+
+
+def prelu(call: Made) -> Any:
+    weight = call.array(1, "weight")
+    return call.onnx("PRelu", call.x, weight.reshape(-1, *[1] * (call.x.rank - 2 if weight.size > 1 else 0)))
+
+
+# ---- reductions and norms ----------------------------------------------------------------------------------
+
+
+def over(op: str, call: Made) -> Any:
+    """A reduction over ``dim``, which may be several axes or all."""
+    dim = call.arg(1, "dim", call.kwargs.get("axis"))
+    if dim is None:
+        return call.onnx(op, call.x, keepdims=0)
+    return call.onnx(op, call.x, axes=several(dim), keepdims=int(call.arg(2, "keepdim", False)))
+
+
+def extreme(op: str, call: Made) -> Any:
+    """The largest or the smallest of numbers along an axis, of all, or of two values."""
+    other = call.arg(1, "other")
+    return arithmetic(op)(call) if isinstance(other, Symbol) else [over("Reduce" + op, call)]
+
+
+def spread(kind: Any, call: Made) -> Any:
+    """A deviation or a variance within frames."""
+    dims = [one % call.x.rank for one in several(call.arg(1, "dim"))]
+    more = call.arg(2, "unbiased", True)
+    correction = int(call.kwargs.get("correction", more))
+    return reduced(call.x, dims, bool(call.arg(3, "keepdim", False)), lambda dim: kind(dim, correction), None)
+
+
+def length(call: Made) -> Any:
+    """A norm, which is that of Euclid."""
+    order = call.arg(1, "ord" if call.op.name == "vector_norm" else "p", 2)
+    if order != 2 and not isinstance(order, str):
+        raise Unfit("is another norm than the root of a sum of squares")
+    return over("ReduceL2", call._replace(args=[call.x, call.arg(2, "dim"), call.arg(3, "keepdim", False)]))
+
+
+def normalize(call: Made) -> Any:
+    size = length(call._replace(args=[call.x, call.arg(1, "p", 2), call.arg(2, "dim", 1), True]))
+    return call.onnx("Div", call.x, call.onnx("Clip", size, np.float32(call.arg(3, "eps", 1e-12)), None))
+
+
+def affine(call: Made, place: int, size: Any) -> tuple[Any, Any]:
+    """The weight and the bias of a norm; ones and zeros if it has none."""
+    weight, bias = call.array(place, "weight"), call.array(place + 1, "bias")
+    weight = np.ones(size, np.float32) if weight is None else weight
+    return weight, np.zeros_like(weight) if bias is None else bias
+
+
+def layer_norm(call: Made) -> Any:
+    shape = call.arg(1, "normalized_shape")
+    eps = call.arg(4, "eps", 1e-5)
+    return call.onnx("LayerNormalization", call.x, *affine(call, 2, shape), axis=-len(shape), epsilon=eps)
+
+
+def rms_norm(call: Made) -> Any:
+    x, weight = call.x, call.arg(2, "weight")
+    dims = list(range(-len(call.arg(1, "normalized_shape")), 0))
+    power = call.onnx("ReduceMean", call.onnx("Mul", x, x), axes=dims)
+    found = call.onnx(
+        "Div", x, call.onnx("Sqrt", call.onnx("Add", power, np.float32(call.arg(3, "eps", 2.0**-23))))
+    )
+    return found if weight is None else call.onnx("Mul", found, weight)
+
+
+def batch_norm(call: Made) -> Any:
+    mean, var = call.array(1, "running_mean"), call.array(2, "running_var")
+    if call.op.name == "instance_norm" and call.arg(5, "use_input_stats", True):
+        both = affine(call, 3, call.sizes[0][1][0])
+        return call.onnx("InstanceNormalization", call.x, *both, epsilon=call.arg(7, "eps", 1e-5))
+    if mean is None:
+        raise Unfit("normalises across the batch, expected running statistics")
+    return call.onnx(
+        "BatchNormalization", call.x, *affine(call, 3, len(mean)), mean, var, epsilon=call.arg(7, "eps", 1e-5)
+    )
+
+
+def group_norm(call: Made) -> Any:
+    both, groups = affine(call, 2, call.sizes[0][1][0]), call.arg(1, "num_groups")
+    return call.onnx("GroupNormalization", call.x, *both, num_groups=groups, epsilon=call.arg(4, "eps", 1e-5))
+
+
+# ---- convolutions, pools, padding --------------------------------------------------------------------------
+
+
+def _each(given: Any, count: int) -> list[int]:
+    found = several(given)
+    return found * (count // len(found))
+
+
+def convolution(call: Made) -> Any:
+    weight, padding = call.array(1, "weight"), call.arg(4, "padding", 0)
+    count = weight.ndim - 2
+    dilation = _each(call.arg(5, "dilation", 1), count)
+    pads = _each(0 if padding in ("same", "valid") else padding, count) * 2
+    if padding == "same":
+        whole = [(size - 1) * step for size, step in zip(weight.shape[2:], dilation, strict=True)]
+        pads = [one // 2 for one in whole] + [one - one // 2 for one in whole]
+    more = {"strides": _each(call.arg(3, "stride", 1), count), "group": call.arg(6, "groups", 1)}
+    return call.onnx(
+        "Conv", call.arg(0, "input"), weight, call.array(2, "bias"), pads=pads, dilations=dilation, **more
+    )
+
+
+def pool(op: str, count: int, call: Made) -> Any:
+    if count == 1 and isinstance(several(call.arg(1, "kernel_size"))[0], Known):  # as many as there are steps
+        return [over("ReduceMax" if op == "MaxPool" else "ReduceMean", call._replace(args=[call.x, 2, True]))]
+    kernel = _each(call.arg(1, "kernel_size"), count)
+    more: dict[str, Any] = {"strides": _each(call.arg(2, "stride") or kernel, count)}
+    more["pads"] = _each(call.arg(3, "padding", 0), count) * 2
+    if op == "MaxPool":
+        more |= {
+            "dilations": _each(call.arg(4, "dilation", 1), count),
+            "ceil_mode": call.arg(5, "ceil_mode", False),
+        }
+    else:
+        more |= {
+            "ceil_mode": call.arg(4, "ceil_mode", False),
+            "count_include_pad": call.arg(5, "count_include_pad", True),
+        }
+    return [call.onnx(op, call.arg(0, "input"), kernel_shape=kernel, **more)]
+
+
+def adaptive(op: str, kinds: Sequence[Any], call: Made) -> Any:
+    """A pool to given sizes: over a whole axis, or over parts of frames."""
+    x, (_, *sizes) = call.x, call.sizes[0]
+    whole = [i for i in range(2, x.rank) if sizes[i - 1] == (1, 1)]
+    if all(i in whole or sizes[i - 1] == sizes_of(x.axes[i]) for i in range(2, x.rank)):
+        return [call.onnx(op, x, axes=whole)]
+    to = tuple(one for one, _ in sizes[1:])
+    value = kinds[len(to) - 1](to if len(to) > 1 else to[0])(
+        x.framed([x.frame_axis(i) for i in range(1, x.rank)])
+    )
+    return [Symbol(value, [x.axes[0], *(part(one) for one, _ in sizes)], x.reversed)]
+
+
+def pad(call: Made) -> Any:
+    given, rank = call.arg(1, "pad"), call.x.rank
+    modes = {"replicate": "edge", "circular": "wrap"}
+    mode = call.arg(2, "mode", "constant")
+    whole = [*given, *[0] * (2 * rank - len(given))]
+    pads = np.array(whole[::2][::-1] + whole[1::2][::-1])
+    return call.onnx("Pad", call.x, pads, np.float32(call.arg(3, "value", 0.0)), mode=modes.get(mode, mode))
+
+
+# ---- axes, parts and wholes --------------------------------------------------------------------------------
+
+
+def shaped(call: Made) -> Any:
+    """The same numbers in the shape that both runs had."""
+    return call.x.with_axes(regrouped(call.x.axes, call.sizes[0]))
+
+
+def permute(call: Made) -> Any:
+    dims = call.kwargs.get("dims", call.args[1:])
+    dims = (
+        list(range(call.x.rank))[::-1]
+        if not dims
+        else dims[0]
+        if isinstance(dims[0], (list, tuple))
+        else dims
+    )
+    return call.onnx("Transpose", call.x, perm=list(dims))
+
+
+def swapped(call: Made) -> Any:
+    """Two axes exchanged: transpose, mT."""
+    order = list(range(call.x.rank))
+    one, other = call.arg(1, "dim0", -2), call.arg(2, "dim1", -1)
+    order[one], order[other] = order[other], order[one]
+    return call.onnx("Transpose", call.x, perm=order)
+
+
+def expand(call: Made) -> Any:
+    """More numbers along axes of size 1: of frames, or of time for a value per sequence."""
+    x, sizes = call.x, call.sizes[0]
+    x = x.with_axes([*[()] * (len(sizes) - x.rank), *x.axes])
+    for i, pair in enumerate(sizes):
+        own = sizes_of(x.axes[i])
+        if own not in ((1, 1), pair):
+            x = call.onnx("Concat", *[x] * (pair[0] // own[0]), axis=i)
+    axes = list(x.axes)
+    value, target = x.value, [1] * len(sizes)
+    for i, (axis, pair) in enumerate(zip(axes, sizes, strict=True)):
+        if sizes_of(axis) == pair:
+            continue
+        if pair in call.site.timed and x.value.time is None:
+            atom, steps = call.site.timed[pair]
+            value, axes[i] = applied(Repeat(), (value, steps)), (atom,)
+        elif pair[0] == pair[1]:
+            target[i] = pair[0]
+        else:
+            raise Unfit("repeats a value for each step or row, which it is already")
+    x = Symbol(value, axes, x.reversed)
+    return x if max(target) == 1 else call.onnx("Expand", x, np.array(target))
+
+
+def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
+    """A slice along an axis."""
+    ends = [
+        Known(
+            *(
+                np.reshape(one, 1)
+                for one in (end.worlds if isinstance(end, Known) else [default if end is None else end])
+            )
+        )
+        for end, default in ((given.start, 0), (given.stop, 1 << 40))
+    ]
+    return call.onnx("Slice", x, *ends, np.array([axis]), np.array([given.step or 1]))
+
+
+def item(call: Made) -> Any:
+    """``x[...]``."""
+    x, given = call.x, call.args[1]
+    index = list(given) if isinstance(given, tuple) else [given]
+    if any(isinstance(one, Rows) for one in index):
+        return by_rows(x, index)
+    if Ellipsis in [one for one in index if not isinstance(one, Known)]:
+        place = next(i for i, one in enumerate(index) if one is Ellipsis)
+        index[place : place + 1] = [slice(None)] * (
+            x.rank + 1 + sum(one is None for one in index) - len(index)
+        )
+    axis = 0
+    for one in index:
+        axis += 1
+        if one is None:
+            x = x.with_axes([*x.axes[: axis - 1], (), *x.axes[axis - 1 :]])
+        elif isinstance(one, slice):
+            x = cut(call, x, axis - 1, one)
+        elif (
+            isinstance(one, int)
+            and one == 0
+            and is_time(x.axes[axis - 1])
+            and getattr(x.value.layer, "bidirectional", False)
+        ):
+            # The last state of the second direction; the proof refuses a net that reads the first one's here.
+            x = Symbol(FinalState()(x.value), [kept for i, kept in enumerate(x.axes) if i != axis - 1])
+            axis -= 1
+        elif isinstance(one, (int, list, Known)):
+            rank = x.rank
+            x = call.onnx("Gather", x, one, axis=axis - 1)
+            axis -= x.rank < rank
+        else:
+            raise Unfit("takes parts by numbers that the net computes, expected constant ones")
+    return x
+
+
+def last_steps(x: Symbol, axis: int) -> Symbol:
+    """The last step within the lengths, where an index made of lengths takes it; the axis has size 1 then."""
+    return Symbol(applied(LastStep(), (x.value,)), [() if i == axis else one for i, one in enumerate(x.axes)])
+
+
+def by_rows(x: Symbol, index: Sequence[Any]) -> Symbol:
+    """``x[torch.arange(B), lengths - 1]``, or rows in the order of their lengths."""
+    own = next(i for i, one in enumerate(index) if isinstance(one, Rows))
+    if is_time(x.axes[own]) and len(index) == 2:
+        found = last_steps(x, own)
+        return found.with_axes([axis for i, axis in enumerate(found.axes) if i != own])
+    if has(x.axes[own], BATCH):
+        return x
+    raise Unfit("takes parts by lengths, expected the last step of each row: x[torch.arange(B), lengths - 1]")
+
+
+def gathered(call: Made) -> Any:
+    dim = call.arg(1, "dim") % call.x.rank
+    if isinstance(call.arg(2, "index"), Rows) and is_time(call.x.axes[dim]):
+        return last_steps(call.x, dim)
+    raise Unfit("takes parts by an index for each number, expected the last steps: lengths - 1 along time")
+
+
+def selected(call: Made) -> Any:
+    index = call.arg(2, "index")
+    return (
+        call.args[0]
+        if isinstance(index, Rows)
+        else call.onnx("Gather", call.x, index, axis=call.arg(1, "dim"))
+    )
+
+
+def parts(call: Made) -> list[Any]:
+    """chunk, split and unbind, of the sizes that they had."""
+    x, unbinds, count = call.x, call.op.name == "unbind", len(call.sizes)
+    dim = (call.arg(1, "dim", 0) if unbinds else call.arg(2, "dim", 0)) % x.rank
+    sizes = [1] * count if unbinds else [one[dim][0] for one in call.sizes]
+    found = call.onnx("Split", x, np.array(sizes), outputs=count, axis=dim)
+    drop = dim if unbinds else -1
+    return [one.with_axes([axis for i, axis in enumerate(one.axes) if i != drop]) for one in found]
+
+
+def flip(call: Made) -> Any:
+    x = call.x
+    for dim in several(call.arg(1, "dims")) + call.args[2:]:
+        x = cut(call, x, dim % x.rank, slice(-1, -(1 << 40), -1))
+    return x
+
+
+def joined(call: Made) -> Any:
+    """cat and stack; tensors may be among the values."""
+    given, dim = call.arg(0, "tensors"), call.arg(1, "dim", call.kwargs.get("axis", 0)) % len(call.sizes[0])
+    ready = [
+        Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
+        for one in given
+    ]
+    if call.op.name == "stack":
+        ready = [
+            Known(np.expand_dims(one.worlds[0], dim))
+            if isinstance(one, Known)
+            else call.onnx("Unsqueeze", one, [dim])
+            for one in ready
+        ]
+    return call.onnx("Concat", *ready, axis=dim)
+
+
+# ---- products and attention --------------------------------------------------------------------------------
+
+
+def linear(call: Made) -> Any:
+    return products.linear(call.x, call.x.rank - 1, call.array(1, "weight"), call.array(2, "bias"))
+
+
+def einsum(call: Made) -> Any:
+    equation, *given = call.args
+    return call.onnx("Einsum", *(given[0] if len(given) == 1 else given), equation=equation)
+
+
+def matmul(call: Made) -> Any:
+    a, b = call.args[:2][:: -1 if call.op.name == "rmatmul" else 1]
+    if isinstance(a, Scores):
+        return attend(a, b)
+    both = isinstance(a, Symbol) and isinstance(b, Symbol) and min(a.rank, b.rank) > 2
+    if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
+        return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
+    return call.onnx("MatMul", a, b)
+
+
+def attend(scores: Scores, values: Symbol) -> Any:
+    """The mean of the values, weighted by a softmax of scores."""
+    if not scores.weighs:
+        raise Unfit(f"reads {scores.what}")
+    met([scores.keys.axes[-2], values.axes[-2]])
+    heads = math.prod(map(frame_size, scores.axes[:-2]))
+    layer = DotProductAttention(math.prod(scores.value.frame), heads, scores.scale, scores.causal)
+    given = [
+        reframed(one, (math.prod(one.frame),)) for one in (scores.value, scores.keys.value, values.value)
+    ]
+    mask = [] if scores.mask is None else [scores.mask]
+    return Symbol(applied(layer, [*given, *mask]), [*scores.axes[:-1], values.axes[-1]])
+
+
+def softmax(op: str, call: Made) -> Any:
+    x, dim = call.arg(0, "input"), call.arg(1, "dim")
+    if isinstance(x, Scores) and op == "Softmax" and dim in (-1, x.rank - 1):
+        return x.changed(weighs=True)
+    return call.onnx(op, call.x, axis=dim)
+
+
+def attention(call: Made) -> Any:
+    """scaled_dot_product_attention."""
+    query, keys, values = (call.symbol(i, name) for i, name in enumerate(("query", "key", "value")))
+    scale, mask = call.arg(6, "scale", call.sizes[0][-1][0] ** -0.5), call.arg(3, "attn_mask")
+    scores = Scores(query, keys, scale).changed(weighs=True, causal=call.arg(5, "is_causal", False))
+    return attend(scores if mask is None else of_mask(scores, mask), values)
+
+
+def many_heads(call: Made) -> Any:
+    """nn.MultiheadAttention; its values are (time, batch, frame)."""
+    if call.arg(7, "bias_k") is not None or call.arg(9, "add_zero_attn", False):
+        raise Unfit("has bias_k, bias_v or add_zero_attn, expected none of them")
+    if call.arg(17, "use_separate_proj_weight", False):
+        weights = [call.array(18 + i, f"{one}_proj_weight") for i, one in enumerate("qkv")]
+    else:
+        weights = np.split(call.array(5, "in_proj_weight"), 3)
+    bias, heads = call.array(6, "in_proj_bias"), call.arg(4, "num_heads")
+    base = call.args[11].name.removesuffix("out_proj.weight")
+    ready = []
+    for i, one in enumerate("qkv"):
+        made = products.linear(
+            call.symbol(i, one), 2, weights[i], None if bias is None else np.split(bias, 3)[i]
+        )
+        call.site.names([made], f"{base}{one}_proj")
+        ready.append(
+            made.with_axes([made.axes[1], part(heads), made.axes[0], part(len(weights[i]) // heads)])
+        )
+    scores = Scores(ready[0], ready[1], (len(weights[0]) // heads) ** -0.5).changed(weighs=True)
+    for mask in (call.arg(14, "key_padding_mask"), call.arg(16, "attn_mask")):
+        scores = scores if mask is None else of_mask(scores, mask)
+    found = attend(scores, ready[2])
+    found = found.with_axes([found.axes[2], found.axes[0], part(len(weights[2]))])
+    out = products.linear(found, 2, call.array(11, "weight"), call.array(12, "bias"))
+    call.site.names([out], f"{base}out_proj")
+    return [out]
+
+
+# ---- recurrent layers, packed sequences --------------------------------------------------------------------
+
+
+def recurrent(call: Made) -> Any:
+    """The output of an LSTM, a GRU or an RNN, and its last states."""
+    site, kind, gates, states = call.site, *KINDS[call.op.name]
+    more: dict[str, Any] = {}
+    if packed := isinstance(call.args[3], (list, tuple)):
+        x, _, hx, tensors, bias, levels, _, _, both = call.args
+        if not isinstance(x, Packed):
+            raise Unfit("reads packed steps that were changed, expected those of pack_padded_sequence")
+        rows_first = not is_time(x.axes[0])
+    else:
+        _, hx, tensors, bias, levels, _, _, both, rows_first = call.args
+        x = call.x
+    ends = time_and_batch(x, rows_first)
+    directions = 1 + both
+    each = len(tensors) // (levels * directions)
+    names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if bias else []), "weight_hr"]
+    weights: dict[str, Any] = {}
+    for i, tensor in enumerate(tensors):
+        level, direction = divmod(i // each, directions)
+        weights[f"{names[i % each]}_l{level}" + "_reverse" * direction] = tensor.array("a weight")
+    inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // gates
+    size = hidden
+    if "weight_hr_l0" in weights:
+        size = more["proj_size"] = len(weights["weight_hr_l0"])
+    if kind is RNN:
+        more["nonlinearity"] = call.op.name.removeprefix("rnn_")
+    if x.reversed:
+        raise Unfit("reads a sequence that was turned, expected its own order: use bidirectional=True")
+    layer = kind(inputs, hidden, levels, bias=bias, batch_first=site.batch_first, bidirectional=both, **more)
+    weighted(layer, **weights)
+    given = dict(zip(states, several(hx), strict=True))
+    starts = {state: start(site, one) for state, one in given.items()}
+    begins = [one for one in starts.values() if isinstance(one, Value)]
+    if begins and len(begins) < len(states):
+        raise Unfit("begins with a value and with constants, expected states of one kind")
+    layer.initial_state = {state: one for state, one in starts.items() if isinstance(one, np.ndarray)} or None
+    value = layer(x.framed((inputs,)), *([tuple(begins) if begins[1:] else begins[0]] if begins else []))
+    kept = part(directions * size)
+    out = (Packed if packed else Symbol)(value, [*(ends[::-1] if rows_first else ends), kept])
+    site.names([out], label_of(tensors) or call.op.module)
+    finals = []
+    for state, one in given.items():
+        name = input_of(one)
+        site.begun |= {name: f"{value.label}.{state}" if value.label else state}
+        final = FinalState(state, levels)(value)
+        site.finals[id(final)] = name
+        site.seen[id(final)] = final
+        finals.append(
+            Symbol(final, [part(levels * directions), ends[1], part(hidden if state == "c" else size)])
+        )
+    return [out, *finals]
+
+
+KINDS: dict[str, tuple[Any, int, tuple[str, ...]]] = {
+    "lstm": (LSTM, 4, ("h", "c")),
+    "gru": (GRU, 3, ("h",)),
+    "rnn_tanh": (RNN, 1, ("h",)),
+    "rnn_relu": (RNN, 1, ("h",)),
+}
+
+
+def label_of(given: Any) -> str:
+    """The name of the layer whose parameter is among these."""
+    for one in given:
+        if isinstance(one, Named) and one.name:
+            return one.name.removesuffix("weight").removesuffix("weight_ih_l0").removesuffix(".")
+    return ""
+
+
+def input_of(given: Any) -> str:
+    """The name of the input that a value is."""
+    return str(given.value.label) if isinstance(given, Symbol) and isinstance(given.value, Input) else ""
+
+
+def time_and_batch(x: Symbol, rows_first: bool) -> tuple[Axis, Axis]:
+    """The axes of time and of the batch; an axis of an input is told what it is."""
+    time, batch = (x.axes[1], x.axes[0]) if rows_first else (x.axes[0], x.axes[1])
+    for axis, kind in ((time, TIME), (batch, BATCH)):
+        for atom in axis:
+            if atom.kind == FRAME and atom.origin:
+                raise Retry(atom.origin, kind)
+    if not is_time(time) or not is_frame(x.axes[2]) or any(atom.kind != BATCH for atom in batch):
+        raise Unfit('reads other axes than time, batch and frame: tell those of the inputs, axes="BTF"')
+    return time, batch
+
+
+def start(site: Site, given: Any) -> Any:
+    """An initial state: None for zeros, an array (levels, size), or a value."""
+    if isinstance(given, Known):
+        first, second = given.worlds
+        if not (np.any(first) or np.any(second)):
+            return None
+        if np.any(first != first[:, :1]) or np.any(first[:, 0] != second[:, 0]):
+            raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
+        return np.ascontiguousarray(first[:, 0], np.float32)
+    if not isinstance(given, Symbol):
+        raise Unfit("an initial state is no tensor")
+    return None if input_of(given) in site.states else given.framed((math.prod(given.value.frame),))
+
+
+def pack(call: Made) -> Any:
+    lengths = call.arg(1, "lengths")
+    (time,), _batch = time_and_batch(call.x, call.arg(2, "batch_first", False))
+    if isinstance(lengths, Known):
+        if any(np.any(one != size) for one, size in zip(lengths.worlds, time.sizes, strict=True)):
+            raise Unfit("has constant lengths, expected a tensor of the example: (x, lengths)")
+    elif not isinstance(lengths, Rows):
+        raise Unfit("reads lengths that the net computes, expected an input of the module")
+    return [Packed(call.x.value, call.x.axes), Rows(call.sizes[1])]
+
+
+def unpack(call: Made) -> Any:
+    x, rows_first = call.args[0], call.arg(2, "batch_first", False)
+    if not isinstance(x, Packed) or call.arg(3, "padding_value", 0.0):
+        raise Unfit("reads packed steps that were changed, or pads with another number than 0")
+    axes = [*x.axes[1::-1], x.axes[2]] if is_time(x.axes[0]) == rows_first else x.axes
+    return [Symbol(x.value, axes), Rows(call.sizes[1])]
+
+
+# ---- the list ----------------------------------------------------------------------------------------------
+
+
+def each(kind: Any) -> Function:
+    """A function of each number, whose arguments are the layer's."""
+    return lambda call: call.x.mapped(kind(*call.args[1:], **call.kwargs))
+
+
+KINDS_OF_NUMBERS = (
+    "Abs CELU ELU Exp GELU Hardsigmoid Hardswish Hardtanh Log LogSigmoid Mish Neg ReLU ReLU6 Reciprocal SELU "
+    "SiLU Sigmoid Sign Softplus Softsign Sqrt Tanh Tanhshrink"
+)
+
+
+def named(names: str, function: Function) -> dict[str, Function]:
+    return dict.fromkeys(names.split(), function)
+
+
+FUNCTIONS: dict[str, Function] = {
+    **{one.lower(): each(getattr(activations, one)) for one in KINDS_OF_NUMBERS.split()},
+    "leaky_relu": each(activations.LeakyReLU),
+    "log_sigmoid": each(activations.LogSigmoid),
+    "prelu": prelu,
+    "glu": glu,
+    "rsqrt": lambda call: call.onnx("Reciprocal", call.onnx("Sqrt", call.x)),
+    "log10": lambda call: call.onnx("Mul", call.onnx("Log", call.x), np.float32(1 / math.log(10))),
+    "log2": lambda call: call.onnx("Mul", call.onnx("Log", call.x), np.float32(1 / math.log(2))),
+    "log1p": lambda call: call.onnx("Log", call.onnx("Add", call.x, np.float32(1))),
+    "square": lambda call: call.onnx("Mul", call.x, call.x),
+    **named("clamp clamp_max clamp_min clip", clamp),
+    **named("add iadd", arithmetic("Add")),
+    **named("sub subtract", arithmetic("Sub")),
+    "rsub": arithmetic("Sub", True),
+    **named("mul multiply", arithmetic("Mul")),
+    **named("div divide true_divide truediv", arithmetic("Div")),
+    **named("rdiv rtruediv", arithmetic("Div", True)),
+    "pow": arithmetic("Pow"),
+    "rpow": arithmetic("Pow", True),
+    "maximum": arithmetic("Max"),
+    "minimum": arithmetic("Min"),
+    **named("and bitwise_and logical_and", arithmetic("And")),
+    **named("or bitwise_or logical_or", arithmetic("Or")),
+    **named("invert bitwise_not logical_not", lambda call: call.onnx("Not", call.x)),
+    "eq": arithmetic("Equal"),
+    "ne": lambda call: call.onnx("Not", arithmetic("Equal")(call)),
+    "gt": arithmetic("Greater"),
+    "ge": arithmetic("GreaterOrEqual"),
+    "lt": arithmetic("Less"),
+    "le": arithmetic("LessOrEqual"),
+    "masked_fill": filled,
+    "where": where,
+    "sum": partial(over, "ReduceSum"),
+    "mean": partial(over, "ReduceMean"),
+    "prod": partial(over, "ReduceProd"),
+    "amax": partial(over, "ReduceMax"),
+    "amin": partial(over, "ReduceMin"),
+    "logsumexp": partial(over, "ReduceLogSumExp"),
+    "max": partial(extreme, "Max"),
+    "min": partial(extreme, "Min"),
+    "std": partial(spread, frames.Std),
+    "var": partial(spread, frames.Var),
+    **named("norm vector_norm", length),
+    "normalize": normalize,
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    **named("batch_norm instance_norm", batch_norm),
+    "group_norm": group_norm,
+    **named("conv1d conv2d", convolution),
+    "avg_pool1d": partial(pool, "AveragePool", 1),
+    "avg_pool2d": partial(pool, "AveragePool", 2),
+    "max_pool1d": partial(pool, "MaxPool", 1),
+    "max_pool2d": partial(pool, "MaxPool", 2),
+    **named(
+        "adaptive_avg_pool1d adaptive_avg_pool2d",
+        partial(adaptive, "ReduceMean", (AdaptiveAvgPool1d, AdaptiveAvgPool2d)),
+    ),
+    **named(
+        "adaptive_max_pool1d adaptive_max_pool2d",
+        partial(adaptive, "ReduceMax", (AdaptiveMaxPool1d, AdaptiveMaxPool2d)),
+    ),
+    "pad": pad,
+    **named("view view_as reshape reshape_as flatten unflatten squeeze unsqueeze", shaped),
+    **named("permute T", permute),
+    **named("transpose swapaxes t mT", swapped),
+    **named("expand expand_as repeat broadcast_to", expand),
+    "getitem": item,
+    **named("select index_select", selected),
+    "gather": gathered,
+    **named("chunk split tensor_split unbind", parts),
+    "flip": flip,
+    **named("cat concat concatenate stack", joined),
+    "embedding": lambda call: call.onnx("Gather", call.arg(1, "weight"), call.x),
+    "linear": linear,
+    **named("matmul bmm rmatmul", matmul),
+    "einsum": einsum,
+    "softmax": partial(softmax, "Softmax"),
+    "log_softmax": partial(softmax, "LogSoftmax"),
+    "scaled_dot_product_attention": attention,
+    "multi_head_attention_forward": many_heads,
+    **dict.fromkeys(KINDS, recurrent),
+    "pack_padded_sequence": pack,
+    "pad_packed_sequence": unpack,
+    **named("bool double float half int long to type type_as", cast),
+    **named(
+        "clone contiguous cpu data detach dropout dropout1d dropout2d alpha_dropout",
+        lambda call: call.args[0],
+    ),
+}

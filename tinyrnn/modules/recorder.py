@@ -1,0 +1,202 @@
+"""The record of a forward: each operation that a value of the inputs goes through, and where it stands.
+
+The forward runs as it is, on real numbers, under a mode of PyTorch that sees each call of its functions.
+So control flow in Python, containers and classes of the user's own need no rules here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn.weights.spec import Array
+
+MOST_OPS = 50_000
+
+# Functions that take numbers out of a value, for Python.
+TAKING = {
+    *("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__contains__", "equal"),
+    "allclose",
+}
+
+# Functions that tell something of a value and compute nothing from its numbers.
+_TELLING = {
+    *("size", "dim", "numel", "__len__", "is_floating_point", "is_complex", "stride", "is_contiguous"),
+    *("element_size", "get_device", "__hash__", "__format__", "__repr__", "nelement", "ndimension"),
+}
+
+
+# Functions that take no more of a value than its shape.
+_MAKING = {f"{one}_like" for one in ("zeros", "ones", "empty", "full")} | {
+    f"{kind}{one}" for kind in ("", "new_") for one in ("zeros", "ones", "empty", "full", "tensor")
+}
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor that depends on the inputs, by its number."""
+
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A tensor that does not depend on the inputs; ``name`` is its parameter's, or empty."""
+
+    array: Array
+    name: str
+
+
+class Op(NamedTuple):
+    """One call.
+
+    Attributes
+    ----------
+    results : list of int
+        The numbers of the tensors that it returned.
+    where : str
+        File and line of the user's model.
+    module : str
+        The name of the innermost module whose forward runs.
+    """
+
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    results: list[int]
+    where: str
+    module: str
+
+
+class Record(NamedTuple):
+    """A run: ``arrays`` are the tensors by number, those of the inputs first; ``outputs`` is a tree."""
+
+    ops: list[Op]
+    arrays: list[Any]
+    outputs: Any
+
+
+def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """A tree of tuples, lists, dicts and slices with other leaves; tuples lose their names."""
+    if isinstance(tree, tuple):
+        return tuple(mapped(one, change) for one in tree)
+    if isinstance(tree, list):
+        return [mapped(one, change) for one in tree]
+    if isinstance(tree, Mapping):
+        return {key: mapped(one, change) for key, one in tree.items()}
+    if isinstance(tree, slice):
+        return slice(*(mapped(one, change) for one in (tree.start, tree.stop, tree.step)))
+    return change(tree)
+
+
+def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree, by dotted paths."""
+    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+    if hasattr(tree, "_asdict"):
+        items = tree._asdict().items()
+    for key, one in items:
+        if isinstance(one, (tuple, list, Mapping)):
+            for path, leaf in leaves(one):
+                yield f"{key}.{path}", leaf
+        else:
+            yield str(key), one
+
+
+def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
+    """Run a module on tensors and note what becomes of them; errors are the module's own."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    names = {id(one): name for name, one in module.named_modules()}
+    tensors = {id(one): name for name, one in [*module.named_parameters(), *module.named_buffers()]}
+    inside = os.path.dirname(torch.__file__) + os.sep
+    ops: list[Op] = []
+    arrays: list[Any] = []
+    numbers: dict[int, int] = {}
+
+    def noted(tensor: Any) -> int:
+        numbers[id(tensor)] = len(arrays)
+        arrays.append(tensor)  # which keeps its id alive
+        return len(arrays) - 1
+
+    def place() -> tuple[str, str]:
+        frame, owner = sys._getframe(1), ""
+        while frame.f_back is not None and frame.f_code is not record.__code__:
+            name = frame.f_code.co_filename
+            owner = owner or names.get(id(frame.f_locals.get("self")), "")
+            if not name.startswith(inside) and name != __file__:
+                return f"{name}:{frame.f_lineno}", owner
+            frame = frame.f_back
+        return "", owner
+
+    def kept(one: Any) -> Any:
+        if not isinstance(one, torch.Tensor):
+            return one
+        if id(one) in numbers:
+            return Ref(numbers[id(one)])
+        array = one.detach().cpu()
+        array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
+        return Given(np.array(array.numpy()), tensors.get(id(one), ""))
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            name = func.__name__
+            if name in ("__get__", "__set__"):
+                name = getattr(func.__self__, "__name__", name)
+            found: list[Any] = []
+            mapped((args, kwargs), found.append)
+            if name in _TELLING or name in _MAKING or not any(id(one) in numbers for one in found):
+                return func(*args, **kwargs)
+            left, named = mapped(list(args), kept), mapped(kwargs, kept)
+            result = func(*args, **kwargs)
+            out: list[Any] = []
+            mapped(result, out.append)
+            out = [one for one in out if isinstance(one, torch.Tensor)]
+            if name == "__setitem__":
+                out = [args[0]]
+            elif not out and name not in TAKING:
+                return result
+            if len(ops) >= MOST_OPS:
+                raise ValueError(f"got more than {MOST_OPS} operations, expected a smaller module or example")
+            where, owner = place()
+            ops.append(
+                Op(
+                    name if name in TAKING else name.strip("_"),
+                    left,
+                    named,
+                    [noted(one) for one in out],
+                    where,
+                    owner,
+                )
+            )
+            return result
+
+    for one in [*args, *kwargs.values()]:
+        mapped(one, lambda leaf: noted(leaf) if isinstance(leaf, torch.Tensor) else None)
+
+    modes = [(one, one.training) for one in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad(), Mode():
+            tree = module(*args, **kwargs)
+    finally:
+        for one, mode in modes:
+            one.training = mode
+    tree = vars(tree) if hasattr(tree, "__dataclass_fields__") else tree
+    if not isinstance(tree, (tuple, list, Mapping)):
+        tree = {"output": tree}
+    return Record(ops, arrays, {path: kept(one) for path, one in leaves(tree)})
+
+
+def signature(module: Any, count: int) -> list[str]:
+    """The names of the arguments that a forward takes by place."""
+    found = inspect.signature(module.forward).parameters.values()
+    names = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return [*names, *(f"x{i}" for i in range(len(names), count))]
