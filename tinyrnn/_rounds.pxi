@@ -27,7 +27,7 @@ cdef int64_t LEAST_COST = 4096
 cdef int64_t PATIENCE = 1 << 30
 
 # The most work of a step that keeps the GIL: about a microsecond. To give it up and take it again costs 60 ns.
-cdef int64_t BRIEF = 1 << 14
+cdef int64_t BRIEF = 1 << 15
 
 
 cdef struct Watch:
