@@ -188,9 +188,12 @@ def test_states_are_those_of_the_stream():
     assert list(two.stream().state) == ["gru1.h", "gru2.h"]
 
 
-def test_tensors_have_the_names_of_the_module():
-    module = perturbed(models.Residual())
-    net = tr.from_torch(module, floats(3, 14, 6))
+@pytest.mark.parametrize(
+    ("make", "shape"), [(models.Residual, (3, 14, 6)), (models.ConvGRU, (3, 6, 14))], ids=["Residual", "ConvGRU"]
+)
+def test_tensors_have_the_names_of_the_module(make, shape):
+    module = perturbed(make())
+    net = tr.from_torch(module, floats(*shape))
     own, state = module.state_dict(), net.state_dict()
     assert own.keys() == state.keys()
     assert all(np.array_equal(state[name], own[name].numpy()) for name in own)

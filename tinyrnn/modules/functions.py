@@ -788,7 +788,10 @@ def label_of(given: Any) -> str:
     """The name of the layer whose parameter is among these."""
     for one in given:
         if isinstance(one, Named) and one.name:
-            return one.name.removesuffix("weight").removesuffix("weight_ih_l0").removesuffix(".")
+            name: str = one.name
+            for own in ("weight", "weight_ih_l0", "running_mean"):  # what modules call their first tensor
+                name = name.removesuffix(own)
+            return name.removesuffix(".")
     return ""
 
 
