@@ -189,7 +189,9 @@ def test_states_are_those_of_the_stream():
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"), [(models.Residual, (3, 14, 6)), (models.ConvGRU, (3, 6, 14))], ids=["Residual", "ConvGRU"]
+    ("make", "shape"),
+    [(models.Residual, (3, 14, 6)), (models.ConvGRU, (3, 6, 14))],
+    ids=["Residual", "ConvGRU"],
 )
 def test_tensors_have_the_names_of_the_module(make, shape):
     module = perturbed(make())
