@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,11 +44,22 @@ class Check(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """The result of `verify`. It is true if no error is above the tolerance; `str` is a table."""
+    """The result of `verify`. It is true if no error is above the tolerance; `str` is a table.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+    tolerance : float
+    against : str
+    seconds, seconds_against : float
+        The least time that the net and the other model took for one of the inputs; 0 for a proof.
+    """
 
     checks: tuple[Check, ...]
     tolerance: float
     against: str
+    seconds: float = 0.0
+    seconds_against: float = 0.0
 
     def __bool__(self) -> bool:
         return all(check.step is None for check in self.checks)
@@ -60,6 +72,9 @@ class Verification(NamedTuple):
             end = "within" if check.step is None else f"beyond it from step {check.step} on"
             bits = ", the same bits" if check.same_bits else ""
             lines.append(f"  {check.case:9} {check.output:8} {check.error:9.2g}  {end}{bits}")
+        if self.seconds:
+            both = f"{self.seconds * 1e3:.3g} ms here, {self.seconds_against * 1e3:.3g} ms there"
+            lines.append(f"  one input took {both}, at least")
         return "\n".join(lines)
 
 
@@ -80,10 +95,11 @@ def verify(
     ----------
     net : Net, str or os.PathLike
         A net, or its file.
-    against : torch.nn.Module, Net, str or os.PathLike, optional
-        A module takes the same arrays as the net, and returns its outputs first. An .onnx file runs in ONNX
-        Runtime, step by step where it describes one step; inputs of it beyond the net's are states, which
-        begin with zeros. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
+    against : torch.nn.Module, keras.Model, Net, str or os.PathLike, optional
+        A module takes the same arrays as the net, and returns its outputs first. A model of Keras takes them
+        as (1, steps, frame). An .onnx file runs in ONNX Runtime, in one thread, step by step where it
+        describes one step; inputs of it beyond the net's are states, which begin with zeros. A .keras or .h5
+        file runs in Keras. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
         wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
         An input of your own, besides the others.
@@ -101,7 +117,7 @@ def verify(
     Raises
     ------
     ImportError
-        If onnxruntime is needed and missing.
+        If onnxruntime or keras is needed and missing.
     LoadError
         If a file cannot be read, or has no proof.
     ShapeError, TypeError, ValueError
@@ -123,9 +139,15 @@ def verify(
     elif not cases:
         raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
     checks: list[Check] = []
+    times = []
     for case, arrays in cases:
-        checks += _compared(case, proofs.outputs_of(own, arrays), run(arrays), tol, own)
-    return Verification(tuple(checks), tol, name)
+        begun = perf_counter()
+        ours = proofs.outputs_of(own, arrays)
+        between = perf_counter()
+        theirs = run(arrays)
+        times.append((between - begun, perf_counter() - between))
+        checks += _compared(case, ours, theirs, tol, own)
+    return Verification(tuple(checks), tol, name, *map(min, zip(*times, strict=True)))
 
 
 def _cases(net: Net, steps: int) -> list[tuple[str, list[NDArray[Any]]]]:
@@ -195,17 +217,43 @@ def _runner(
         path = os.fspath(against)
         if str(path).lower().endswith(".onnx"):
             return _runtime(path, own, bound), str(path)
+        if str(path).lower().endswith((".keras", ".h5")):
+            return _model(_keras().models.load_model(path, compile=False), own), str(path)
         against, name = load(path), str(path)
     else:
         name = type(against).__name__
     if isinstance(against, Net):
         return lambda arrays: proofs.outputs_of(against, arrays), name
     bases = {f"{one.__module__}.{one.__name__}" for one in type(against).__mro__}
+    if any(base.startswith("keras.") and base.endswith(".Model") for base in bases):
+        return _model(against, own), name
     if "torch.nn.modules.module.Module" not in bases:  # without importing PyTorch
         raise TypeError(
-            f"verify: against is {brief(against)}, expected a torch.nn.Module, a net, or a file's path"
+            f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
+            "file's path"
         )
     return _module(against), name
+
+
+def _keras() -> Any:
+    try:
+        return import_module("keras")
+    except ImportError:
+        raise ImportError("verify: a .keras or .h5 file runs in Keras: pip install keras torch") from None
+
+
+def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+    timed = [time is not None and not own._batch_first for _, time in own._ports_known().values()]
+
+    def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
+        given = [
+            one.swapaxes(0, 1) if is_first else one for one, is_first in zip(arrays, timed, strict=False)
+        ]
+        found = model.predict_on_batch(given if len(given) > 1 else given[0])
+        parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else [found]
+        return {str(i): np.asarray(one) for i, one in enumerate(parts)}
+
+    return run
 
 
 def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
@@ -233,10 +281,17 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
         onnxruntime = import_module("onnxruntime")
     except ImportError:
         raise ImportError("verify: an .onnx file runs in ONNX Runtime: pip install onnxruntime") from None
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     ports = {port.name: port for port in session.get_inputs()}
     outputs = [port.name for port in session.get_outputs()]
-    known = own._ports_known()
+    known, axis = own._ports_known(), int(own._batch_first)
+    try:
+        own.stream()
+        streams = True
+    except ValueError:
+        streams = False
     if not bound.keys() <= ports.keys() - known.keys():
         raise TypeError(f"verify: got {sorted(bound)}, expected some of the file's inputs {list(ports)}")
 
@@ -251,6 +306,8 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
         states = [name for name in ports if name not in given and name not in bound]
         for name in states:
             feed[name] = typed(name, np.zeros([n if isinstance(n, int) else 1 for n in ports[name].shape]))
+        if not states or not streams:  # no step without the others; perhaps without an axis of rows
+            given = {name: _in_rank(ports[name].shape, array, axis) for name, array in given.items()}
         if all(_is_whole(ports[name].shape, array) for name, array in given.items()):
             return dict(zip(outputs, session.run(None, feed | given), strict=True))
         kept = [name for name in outputs if name in own._output_names()]
@@ -260,7 +317,6 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
             raise ValueError(
                 f"verify: got {len(after)} outputs for the states {states}, expected one for each"
             )
-        axis = int(own._batch_first)
         rows = []
         for step in range(min(array.shape[axis] for array in given.values())):
             for name, array in given.items():
@@ -271,6 +327,11 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
         return {name: np.stack(one, axis) for name, one in zip(kept, zip(*rows, strict=True), strict=True)}
 
     return run
+
+
+def _in_rank(shape: Sequence[Any], array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """A sequence of one row, without the axis of rows for an input of the file that has one axis less."""
+    return array.squeeze(1 - axis) if len(shape) == array.ndim - 1 and array.shape[1 - axis] == 1 else array
 
 
 def _is_whole(shape: Sequence[Any], array: NDArray[Any]) -> bool:

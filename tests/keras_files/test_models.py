@@ -277,3 +277,18 @@ def test_weights_alone(tmp_path):
         tr.load(path, architecture="model.json")
     with pytest.raises(tr.LoadError, match="an architecture of its own"):
         tr.load(saved(model, tmp_path / "model.keras"), architecture=text)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+def test_a_model_and_its_file_are_compared_with_the_net(tmp_path):
+    left, right = keras.Input((None, 4)), keras.Input((None, 4))
+    h = L.LSTM(5, return_sequences=True)(L.Add()([left, right]))
+    model = keras.Model([left, right], [L.Dense(2)(h), L.GRU(3)(h)])
+    model.save(tmp_path / "model.keras")
+    net = tr.load(tmp_path / "model.keras")
+    for against in (model, tmp_path / "model.keras"):
+        found = tr.verify(net, against, steps=30)
+        assert found, str(found)
+        assert len({check.output for check in found.checks}) == 2
+    model.layers[-1].set_weights([array + 0.1 for array in model.layers[-1].get_weights()])
+    assert not tr.verify(net, model, steps=30)

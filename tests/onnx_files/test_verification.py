@@ -55,6 +55,17 @@ def test_against_an_onnx_file(tmp_path):
     assert found, str(found)
 
 
+@needs_models
+@pytest.mark.parametrize("kind", ["gru", "lstm", "rnn"])
+def test_a_file_without_an_axis_of_rows_that_needs_full_sequences(kind):
+    pytest.importorskip("onnxruntime")
+    path = MODELS / "synthetic" / f"bidirectional_by_slice_{kind}.onnx"
+    found = tr.verify(tr.load(path), path, steps=50)
+    assert found, str(found)
+    assert found.seconds > 0 and found.seconds_against > 0
+    assert "ms here" in str(found)
+
+
 def one_step(rows, *sizes):
     """A file that describes one step, whose states are inputs and outputs."""
     rng = np.random.default_rng(0)
