@@ -262,7 +262,7 @@ cdef class Part:
         if self.job.steps[0] > self.patience:
             self.job.poll, self.job.context = poll, &self.watch
             self.watch.left = self.watch.blocks
-        if self.brief and self.job.steps[0] == 1:
+        if self.job.steps[0] == 1 and (self.brief or is_alone()):
             status = trnn_run(self.plan.plan, &self.job)
         else:
             with nogil:

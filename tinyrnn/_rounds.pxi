@@ -16,6 +16,12 @@ cdef extern from "Python.h":
     int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
     enum: PY_LOCK_ACQUIRED
 
+    ctypedef struct PyInterpreterState
+    ctypedef struct PyThreadState
+    PyInterpreterState *PyInterpreterState_Get() noexcept
+    PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *interpreter) noexcept
+    PyThreadState *PyThreadState_Next(PyThreadState *thread) noexcept
+
 
 cdef enum:
     WAIT_US = 50000  # the time between two checks for signals while a round waits
@@ -26,8 +32,14 @@ cdef int64_t LEAST_COST = 4096
 # The work between two checks for signals: milliseconds on a server, at most about a second on a Raspberry Pi Zero.
 cdef int64_t PATIENCE = 1 << 30
 
-# The most work of a step that keeps the GIL: about a microsecond. To give it up and take it again costs 60 ns.
+# The most work of a step that keeps the GIL whatever other threads there are: about a microsecond. To give it up and
+# take it again costs 60 ns.
 cdef int64_t BRIEF = 1 << 15
+
+
+cdef inline bint is_alone() noexcept:
+    """Tell whether no other thread could run Python if this one gave up the GIL."""
+    return PyThreadState_Next(PyInterpreterState_ThreadHead(PyInterpreterState_Get())) == NULL
 
 
 cdef struct Watch:
