@@ -234,7 +234,7 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str], fed_back: int) ->
         found = found._replace(needs=f"reads {name}, which is known at the end of the sequence")
     time = times[axis - 1] if axis else None
     own = time is None or time in [TIME, *(one.time for one in lines if one.layer is None)]
-    return found._replace(axis=axis, time=time, rate=None if own else Rate.named(str(time)))
+    return found._replace(axis=axis, time=time, rate=None if own else Rate.parse(str(time)))
 
 
 def _axis_among(times: list[str], time: str | None) -> int:

@@ -309,8 +309,8 @@ class Rate(NamedTuple):
     after: int = 0
 
     @classmethod
-    def named(cls, time: str) -> Rate:
-        """The rate of an axis of that name."""
+    def parse(cls, time: str) -> Rate:
+        """Read the rate of an axis from its name; ``name`` writes it."""
         found = re.fullmatch(r"(.+)\[(\d*)n(?:\+(\d+))?(?:\|(\d+))?\]", time)
         if found is None:
             return cls(time)
@@ -339,7 +339,7 @@ def time_of(plan: _core.Plan, axis: int, times: list[str]) -> str | None:
     if rate is None:
         return times[axis - 1] if axis else None
     of, first, stride, after = rate
-    base = Rate.named(times[of - 1])
+    base = Rate.parse(times[of - 1])
     return Rate(
         base.time,
         base.first + first * base.stride,
@@ -356,7 +356,7 @@ def _aligned(kind: str, given: Sequence[Value]) -> Sequence[Value]:
     ValueError
         If they differ in rate or length.
     """
-    rates = {value.time: Rate.named(value.time) for value in given if value.time is not None}
+    rates = {value.time: Rate.parse(value.time) for value in given if value.time is not None}
     if len({rate.time for rate in rates.values()}) > 1:
         return given
     latest = max(rates, key=lambda time: (rates[time].first, time != rates[time].time))

@@ -151,7 +151,7 @@ def same_time(values: Sequence[Seen]) -> None:
         one.whole()
     if len({one.backwards for one in timed}) > 1:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
-    times = {Rate.named(one.value.time).time for one in timed if one.value.time is not None}
+    times = {Rate.parse(one.value.time).time for one in timed if one.value.time is not None}
     if len(times) > 1:
         raise Retry("time", *sorted(times))
 
