@@ -16,6 +16,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn import _core
+from tinyrnn.cli import doctor
 
 GOLDENS = {
     name: (int(checksum, 16), [float.fromhex(number.rstrip("f")) for number in numbers.split(", ")])
@@ -111,3 +112,7 @@ def test_golden_checksums(name: str) -> None:
 def test_the_fingerprint_sees_one_bit() -> None:
     assert fnv(b"") == 14695981039346656037 and fnv(b"a") == 0xAF63DC4C8601EC8C  # the published values
     assert fnv(np.float32(1).tobytes()) != fnv(np.nextafter(np.float32(1), np.float32(2)).tobytes())
+
+
+def test_the_doctor_finds_the_bits_of_x86() -> None:
+    assert {level for level, _ in doctor.bits()} == {doctor.GOOD}

@@ -1,4 +1,4 @@
-"""The command line: ``tinyrnn info``, ``run``, ``quantize``, ``convert``, ``verify`` and ``bench``.
+"""The command line: ``info``, ``run``, ``quantize``, ``convert``, ``verify``, ``bench`` and ``doctor``.
 
 Every command is a module of its name, imported on demand; its `command` takes the parsed arguments. A failure
 is an exception, and `main` alone turns exceptions into one line on stderr.
@@ -263,7 +263,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Exit status 0 if all outputs agree, 1 if not.",
     )
     verify.add_argument("file", metavar="FILE", help="a file of net.save(path, proof=True), or any net's")
-    verify.add_argument("--against", metavar="MODEL", help="an .onnx, for ONNX Runtime, or a net's file")
+    verify.add_argument(
+        "--against", metavar="MODEL", help="an .onnx, .keras or .h5, for its own runtime, or a net's file"
+    )
     verify.add_argument("--steps", type=positive, default=1000, help="of each sequence, with --against")
 
     bench = commands.add_parser(
@@ -286,4 +288,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--isa", help=f"one of {' '.join(tr.available_isas())}; now {tr.isa()}")
     bench.add_argument("--json", metavar="FILE", help="write every number; - for stdout, instead of tables")
     bench.add_argument("--picture", metavar="FILE", help="draw a roofline: .png, .svg or .pdf")
+
+    commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="check this installation and this machine",
+        description="Exit status 1 if the numbers are wrong, or the processor is throttled.",
+    )
     return parser
