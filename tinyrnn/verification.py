@@ -125,7 +125,7 @@ def verify(
     """
     steps = check_size("verify: steps", steps)
     tol = check_float("verify: tol", tol, 0.0)
-    own = net if isinstance(net, Net) else load(net)
+    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) else {}))
     if against is None:
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
@@ -215,8 +215,11 @@ def _runner(
     """A function that runs the other model, and its name."""
     if isinstance(against, (str, os.PathLike)):
         path = os.fspath(against)
-        if str(path).lower().endswith(".onnx"):
+        if _is_onnx(path):
             return _runtime(path, own, bound), str(path)
+    if bound:
+        raise TypeError(f"verify: got {', '.join(bound)}, expected numbers beside an .onnx file alone")
+    if isinstance(against, (str, os.PathLike)):
         if str(path).lower().endswith((".keras", ".h5")):
             return _model(_keras().models.load_model(path, compile=False), own), str(path)
         against, name = load(path), str(path)
@@ -233,6 +236,10 @@ def _runner(
             "file's path"
         )
     return _module(against), name
+
+
+def _is_onnx(path: str | os.PathLike[str]) -> bool:
+    return str(path).lower().endswith(".onnx")
 
 
 def _keras() -> Any:

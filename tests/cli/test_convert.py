@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx_files import MODELS, needs_models
 
 import tinyrnn as tr
 from tinyrnn import cli
@@ -55,3 +56,16 @@ def test_what_is_wrong_is_one_line(argv, status, words, capsys):
     assert cli.main(argv) == status
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+@needs_models
+def test_verify_gives_an_onnx_file_its_numbers(capsys):
+    pytest.importorskip("onnxruntime")
+    path = MODELS / "silero_vad.onnx"
+    command = ["verify", str(path), "--against", str(path), "--steps", "20"]
+    assert cli.main([*command, "--bind", "sr=16000"]) == 0
+    assert "agrees with" in capsys.readouterr().out
+    tr.load(path, sr=16000).save("vad.safetensors")
+    assert cli.main(["verify", "vad.safetensors", *command[2:], "--bind", "sr=16000"]) == 0
+    assert cli.main(["verify", "vad.safetensors", "--against", "vad.safetensors", "--bind", "sr=8"]) == 1
+    assert "got sr, expected numbers beside an .onnx file alone" in capsys.readouterr().err

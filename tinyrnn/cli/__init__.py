@@ -166,20 +166,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tinyrnn {tr.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    file = _Parser(add_help=False)
-    file.add_argument("--key", help="part of a PyTorch checkpoint that holds the weights, such as generator")
-    file.add_argument(
-        "--frame",
-        type=_frame_of,
-        help="the input of a step, if the layers leave it open: FEATURES or CHANNELS,LENGTH",
-    )
-    file.add_argument(
+    bound = _Parser(add_help=False)
+    bound.add_argument(
         "--bind",
         type=binding,
         action="append",
         default=[],
         metavar="NAME=NUMBER",
         help="a number for an input or a size of an ONNX file, such as sr=16000; may be repeated",
+    )
+    file = _Parser(add_help=False, parents=[bound])
+    file.add_argument("--key", help="part of a PyTorch checkpoint that holds the weights, such as generator")
+    file.add_argument(
+        "--frame",
+        type=_frame_of,
+        help="the input of a step, if the layers leave it open: FEATURES or CHANNELS,LENGTH",
     )
     model = _Parser(add_help=False)
     model.add_argument("--prefix", help="the layer of a checkpoint to run, such as decoder.rnn")
@@ -258,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser(
         "verify",
+        parents=[bound],
         allow_abbrev=False,
         help="repeat the proof in a file, or compare it with another model",
         description="Exit status 0 if all outputs agree, 1 if not.",
