@@ -67,14 +67,17 @@ def test_what_a_raspberry_pi_says_of_itself(said: str, expected: list[tuple[str,
 
 def test_heat_and_the_governor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    for name, text in (("_CPU", "powersave\n"), ("_HEAT", "85250\n")):
+    for name, text in (("scaling_governor", "powersave\n"), ("heat", "85250\n")):
         (tmp_path / name).write_text(text)
-        monkeypatch.setattr(doctor, name, tmp_path / name)
+    monkeypatch.setattr(doctor, "_CPU", tmp_path)
+    monkeypatch.setattr(doctor, "_HEAT", tmp_path / "heat")
     governor, heat = doctor.speed_limits()
     assert governor[0] == doctor.NOTE and "powersave" in governor[1]
     assert heat == (doctor.BAD, "85 °C: it slows down")
     monkeypatch.setattr(doctor, "_HEAT", tmp_path / "missing")
     assert [level for level, _ in doctor.speed_limits()] == [doctor.NOTE]
+    (tmp_path / "scaling_driver").write_text("intel_pstate\n")
+    assert not list(doctor.speed_limits())
 
 
 def test_a_slower_choice_and_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:

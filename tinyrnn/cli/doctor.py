@@ -24,7 +24,7 @@ from tinyrnn.cli.machine import cpu
 GOOD, NOTE, BAD = "ok", "note", "BAD"
 Finding = tuple[str, str]
 
-# The CRC-32 of `outputs` on instruction sets with a fused multiply-add: x86-64's.
+# The CRC-32 of `outputs` on instruction sets with a fused multiply-add: on x86-64 and on emulated aarch64.
 GOLDEN = 0x1ECAD217
 # The first numbers of its last step, and the largest difference from them without a fused multiply-add.
 LAST = (
@@ -35,12 +35,12 @@ TOLERANCE = 1e-5
 
 # What needs a package beyond NumPy.
 PACKAGES = {
-    "h5py": "Keras files: pip install 'tinyrnn[keras]'",
-    "matplotlib": "pictures: pip install 'tinyrnn[plot]'",
-    "tqdm": "progress bars: pip install 'tinyrnn[progress]'",
+    "h5py": "Keras files need it: pip install 'tinyrnn[keras]'",
+    "matplotlib": "pictures need it: pip install 'tinyrnn[plot]'",
+    "tqdm": "progress bars need it: pip install 'tinyrnn[progress]'",
 }
 
-_CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _HEAT = Path("/sys/class/thermal/thermal_zone0/temp")
 _HOT = 80  # degrees Celsius: where a Raspberry Pi slows down
 
@@ -106,8 +106,8 @@ def instruction_set() -> Iterator[Finding]:
 
 def speed_limits() -> Iterator[Finding]:
     """Say what slows the processor, where the system tells."""
-    governor, heat = _read(_CPU), _read(_HEAT)
-    if governor == "powersave":
+    governor, heat = _read(_CPU / "scaling_governor"), _read(_HEAT)
+    if governor == "powersave" and "pstate" not in _read(_CPU / "scaling_driver"):  # theirs goes by the load
         yield NOTE, f"the governor is {governor}: steps take longer; 'performance' or 'ondemand' is faster"
     if heat and heat.isdigit():
         degrees = int(heat) // 1000
@@ -136,7 +136,7 @@ def throttled(said: str) -> Iterator[Finding]:
 def packages() -> Iterator[Finding]:
     for name, use in PACKAGES.items():
         if find_spec(name) is None:
-            yield NOTE, f"{name} is not installed, which {use}"
+            yield NOTE, f"{name} is not installed; {use}"
 
 
 def _read(path: Path) -> str:
