@@ -7,8 +7,9 @@
  *   TRNN_WITH_BF16    1         weights in bfloat16
  *   TRNN_WITH_INT8    1         weights in int8
  *   TRNN_WITH_INT4    1         weights in int4
+ *   TRNN_WITH_CELL_OPTIONS   1  recurrent_dropout, zoneout, peepholes that are matrices, weight_hh of low rank
  *
- * For a layer in a format that was left out, trnn_layer_check returns TRNN_E_LEFT_OUT.
+ * For a layer with what was left out, trnn_layer_check returns TRNN_E_LEFT_OUT.
  *
  *   TRNN_ISA_ONLY     not defined: a table for each instruction set in kernels/isa.def, one of which the caller
  *                     chooses at run time. Defined as one of their names (scalar, neon ...), the build has only
@@ -36,6 +37,10 @@
 
 #ifndef TRNN_WITH_INT4
 #define TRNN_WITH_INT4 1
+#endif
+
+#ifndef TRNN_WITH_CELL_OPTIONS
+#define TRNN_WITH_CELL_OPTIONS 1
 #endif
 
 #if defined(__FAST_MATH__)

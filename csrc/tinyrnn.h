@@ -117,19 +117,30 @@ typedef struct {
     float alpha, beta;
 } trnn_cell_activation;
 
+enum { TRNN_PEEPHOLE_MATRIX = 2 };
+
 typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     int32_t input_size, hidden_size;
     int32_t proj_size; /* LSTM, below hidden_size; 0: none. Jordan: numbers of y, any */
     int32_t bias, bidirectional;
     int32_t relu;  /* RNN only: relu in place of tanh */
     int32_t level; /* of its stack, from 0: which rows of the values that its state begins with are its own */
-    int32_t peephole; /* coupled LSTM, general LSTMs: the gates see c */
+    int32_t
+        peephole; /* coupled LSTM, general LSTMs: the gates see c; general ones: or, as TRNN_PEEPHOLE_MATRIX says, c[t-1] */
     /* The general cells only, by direction: the functions of the gates; of g, n or an RNN's h'; of c'. The sums that they
      * read are clipped to +-clip, c' is not; 0: no clip. */
     trnn_cell_activation activations[2][3];
     float clip;
     int32_t layer_norm; /* general LSTMs and GRU: layer normalisation (Ba et al., 2016) */
     float cell_clip;    /* general LSTMs: c' is within +-cell_clip; 0: no clip */
+    /* FastGRNN: the hidden product is weight_hh, (hidden_size, rank), times weight_hr, (rank, hidden_size); 0: no rank. */
+    int32_t rank;
+    /* RNN, LSTM, GRU, general and without a projection: the shares of h and of c that stay as they were (Krueger et al.,
+     * 2017): in training at random, else on average. */
+    float zoneout, zoneout_cell;
+    /* Training: the share of what weight_hh multiplies that is dropped, the same in all steps (Gal and Ghahramani, 2016). */
+    float recurrent_dropout;
+    int32_t zoneout_mean; /* training: zoneout as else, on average */
 } trnn_recurrent_args;
 
 typedef struct {

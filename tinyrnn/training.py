@@ -20,7 +20,7 @@ from tinyrnn.parameters import trainable
 from tinyrnn.plans import Cores, Ports
 from tinyrnn.starts import tables
 from tinyrnn.streams import State
-from tinyrnn.tapes import Face, Layout, Pass
+from tinyrnn.tapes import Face, Layout, Pass, without_chance
 from tinyrnn.tensors import STATISTICS, Array, Frame
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def guard(net: Module) -> _core.Guard:
     return net._practised().guard
 
 
-# Arguments that replace a layer's own in training while the layer is in evaluation mode.
-_IN_USE: dict[str, dict[str, float]] = {"batch_norm": {"use_running_stats": 1}, "dropout": {"p": 0.0}}
+def _in_use(core: _core.Layer) -> dict[str, float]:
+    """The arguments that replace a core layer's own in training while its layer is in evaluation mode."""
+    return {"use_running_stats": 1} if core.kind == "batch_norm" else without_chance(core)
 
 
 def _chain(
@@ -49,7 +50,7 @@ def _chain(
     ]
     found: list[tuple[_core.Layer, dict[str, float]]] = []
     for core, (leaf, level, mode) in zip(cores, places, strict=True):
-        found.append((core, {} if mode else _IN_USE.get(core.kind, {})))
+        found.append((core, {} if mode else _in_use(core)))
         between = leaf._dropout_after(level) if mode else None
         if between is not None:
             found.append((between, {}))

@@ -49,6 +49,12 @@ typedef struct {
         *bias; /* (gates * H packed,), or NULL: it is added behind the norm, the input part is without */
 } trnn_cell_norm;
 
+/* Random numbers of training: a seed, NULL: none, and the place of the first one. */
+typedef struct {
+    const uint32_t *seed;
+    size_t place;
+} trnn_dice;
+
 /* One step of a cell for several rows, before its projection: y from the sums of its gates and what else its formula
  * reads. Members for which the cell has no fact (cells/cell.h) are not read. For a cell of two rounds, one round: its
  * matrix and gates are meant by `hidden`, `gates` and so on. */
@@ -66,10 +72,10 @@ typedef struct {
     const trnn_cell_activation *activations; /* general: the three of a direction */
     const trnn_cell_norm *norm; /* general; NULL: none. With a norm the tape is the input part of the sums */
     const float *h;             /* (B, depth), rows h_stride apart: what `hidden` multiplies */
-    const float *before;        /* second round: the h before the step, (B, H), rows before_stride apart */
-    const float *between;       /* second round: the first one's tape, rows gates_stride apart */
-    float *states;              /* (B, states * H), rows states_stride apart, updated in place */
-    float *y;                   /* (B, H), rows y_stride apart; does not overlap h */
+    const float *before; /* own, zoneout: the h before the step, (B, H), rows before_stride apart; may be h */
+    const float *between; /* second round: the first one's tape, rows gates_stride apart */
+    float *states;        /* (B, states * H), rows states_stride apart, updated in place */
+    float *y;             /* (B, H), rows y_stride apart; does not overlap h */
     size_t gates_stride, h_stride, before_stride, states_stride, y_stride;
     void *scratch;      /* trnn_product_scratch of the hidden matrix, aligned to 64 */
     int32_t descending; /* 1: the last group first; changes no bit */
@@ -79,8 +85,12 @@ typedef struct {
      * it. One step may keep a tape, if `tape` is not NULL. */
     int32_t steps;
     ptrdiff_t gates_step, y_step;
-    float *work;   /* general: trnn_cell_work numbers */
-    int32_t shows; /* 1: general: the tape takes the gates' activations in place of their sums */
+    float *work; /* general: trnn_cell_work numbers */
+    /* Low rank: weight_hr, (rank, H), by which h is multiplied first; that goes to low (B, rank), or NULL. */
+    const void *factor;
+    float *low;
+    trnn_dice dice; /* general: of zoneout */
+    int32_t shows;  /* 1: general: the tape takes the gates' activations in place of their sums */
 } trnn_cell;
 
 /* The same step in the backward pass: from the tape to the gradients of the gates' sums. Padding units get zeros.
@@ -106,7 +116,8 @@ typedef struct {
     float *dstates;             /* as states_before: gradients of the new states, then of states_before */
     size_t gates_stride, dvectors_stride, dy_stride, h_stride, states_stride;
     size_t dnorm_stride;
-    float *work; /* general: trnn_cell_work numbers */
+    float *work;    /* general: trnn_cell_work numbers */
+    trnn_dice dice; /* as the forward step's */
 } trnn_cell_back;
 
 /* The input of a matrix, and the place of its gradient. */

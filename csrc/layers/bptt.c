@@ -36,9 +36,13 @@ typedef struct {
     float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G1), (H, P) */
     float *transposed_hh2;                                /* two rounds: (P, G2), with G1 + G2 = G */
     float *dh;                                            /* (B, P): W_hh^T da of the step after */
-    float *dh_own;  /* own: (B, H): gradient of h_t through the formula of the step after */
-    float *dstates; /* (B, S) */
-    float *dinner;  /* projection, or two rounds: (B, H), dm_t */
+    float *dh_own;          /* own: (B, H): gradient of h_t through the formula of the step after */
+    float *dstates;         /* (B, S) */
+    float *dinner;          /* projection, or two rounds: (B, H), dm_t */
+    float *dropped;         /* recurrent_dropout: (T, B, P): the h that the product sees */
+    float *low, *dlow;      /* low rank: (T, B, rank): W_hr h, and its gradient */
+    float *transposed_seen; /* peepholes that are matrices: (H, V) */
+    float *dseen;           /* the same: (B, H) */
 } direction_tape;
 
 static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
@@ -62,11 +66,23 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     if (projects || two) tape.inner = trnn_take(cursor, trnn_times(frames, m));
     if (projects) tape.dprojected = trnn_take(cursor, trnn_times(frames, h));
     tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(sums, a->input_size));
-    if (!facts->no_hh) tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums1, size));
+    if (!facts->no_hh)
+        tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums1, trnn_hidden_depth(layer)));
     if (two) tape.transposed_hh2 = trnn_take(cursor, trnn_transposed_size(sums - sums1, size));
-    if (projects) tape.transposed_hr = trnn_take(cursor, trnn_transposed_size(size, units));
+    if (projects || trnn_rank(layer))
+        tape.transposed_hr =
+            trnn_take(cursor, trnn_transposed_size(trnn_rank(layer) ? trnn_rank(layer) : size, units));
     tape.dh = trnn_take(cursor, trnn_times(rows, h));
-    if (facts->own) tape.dh_own = trnn_take(cursor, trnn_times(rows, m));
+    if (trnn_has_own(layer)) tape.dh_own = trnn_take(cursor, trnn_times(rows, m));
+    if (trnn_drops(layer)) tape.dropped = trnn_take(cursor, trnn_times(frames, h));
+    if (trnn_rank(layer)) {
+        tape.low = trnn_take(cursor, trnn_times(frames, (size_t)trnn_rank(layer)));
+        tape.dlow = trnn_take(cursor, trnn_times(frames, (size_t)trnn_rank(layer)));
+    }
+    if (trnn_has_matrices(layer)) {
+        tape.transposed_seen = trnn_take(cursor, trnn_transposed_size((int32_t)vectors, units));
+        tape.dseen = trnn_take(cursor, trnn_times(rows, m));
+    }
     if (states > 0) tape.dstates = trnn_take(cursor, trnn_times(rows, states));
     if (projects || two) tape.dinner = trnn_take(cursor, trnn_times(rows, m));
     return tape;
@@ -213,6 +229,13 @@ static trnn_matrix matrix_hr(const direction *me)
     return trnn_matrix_hr(me->layer, me->weights[WEIGHT_HR]);
 }
 
+static trnn_matrix matrix_seen(const direction *me)
+{
+    return trnn_matrix_seen(me->layer, me->weights[VECTORS]);
+}
+
+static int32_t rank_of(const direction *me) { return trnn_rank(me->layer); }
+
 /* The place and the number of a round's sums in a row of G. */
 static int32_t round_at(const direction *me, int round) { return round ? me->gates1 : 0; }
 static int32_t round_sums(const direction *me, int round)
@@ -232,7 +255,10 @@ static void transpose_direction(const direction *me)
                                 (size_t)me->gates, part, parts);
         if (hh) trnn_transpose(matrix_hh(me, round), sums, hh, part, parts);
     }
-    if (tape->transposed_hr) trnn_transpose(matrix_hr(me), me->size, tape->transposed_hr, part, parts);
+    if (tape->transposed_hr)
+        trnn_transpose(matrix_hr(me), rank_of(me) ? rank_of(me) : me->size, tape->transposed_hr, part, parts);
+    if (trnn_has_matrices(me->layer))
+        trnn_transpose(matrix_seen(me), me->vectors, tape->transposed_seen, part, parts);
 }
 
 void trnn_recurrent_transpose(const trnn_pass *pass) { each_direction(pass, transpose_direction); }
@@ -273,6 +299,24 @@ static void end_forward(const direction *me)
     }
 }
 
+/* Drops numbers of h, (P,), in the place that what it is multiplied by comes from: the same in all steps. `to` may be h. */
+static void drop_state(const direction *me, int32_t b, const float *h, float *to)
+{
+    const float p = me->layer->as.recurrent.recurrent_dropout, scale = p < 1.0f ? 1.0f / (1.0f - p) : 0.0f;
+    const size_t row = (size_t)(me->reverse * me->batch + b), size = (size_t)me->size;
+    for (size_t j = 0; j < size; j++)
+        to[j] = trnn_is_dropped(me->pass->seed, row * size + j, p) ? 0.0f : h[j] * scale;
+}
+
+/* The dice of row b at step t, which zoneout throws: behind those of drop_state(). */
+static trnn_dice dice_of(const direction *me, int32_t t, int32_t b)
+{
+    const size_t frames = (size_t)me->pass->steps * (size_t)me->batch,
+                 row = (size_t)me->reverse * frames + place(me, t, b, 1);
+    return (trnn_dice){me->layer->as.recurrent.zoneout_mean ? NULL : me->pass->seed,
+                       2 * ((size_t)me->batch + row) * (size_t)me->units};
+}
+
 /* Rows b .. end - 1 of step t. */
 static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
 {
@@ -290,28 +334,39 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .activations = me->layer->as.recurrent.activations[me->reverse],
         .norm = me->norm,
         .h = at(me, tape->h, state_before(me, t), b, size),
+        .before = at(me, tape->h, state_before(me, t), b, size),
         .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
         .y = tape->dprojected ? at(me, tape->inner, t, b, units) : h,
         .gates_stride = (size_t)me->gates,
         .h_stride = (size_t)size,
+        .before_stride = (size_t)size,
         .states_stride = (size_t)me->states,
         .y_stride = (size_t)units,
         .tape = gates,
         .tape_h = at(me, tape->hidden, t, b, me->gates),
         .steps = 1,
         .work = me->scratch.work,
+        .factor = me->weights[WEIGHT_HR],
+        .low = rank_of(me) ? at(me, tape->low, t, b, rank_of(me)) : NULL,
+        .dice = trnn_has_zoneout(me->layer) ? dice_of(me, t, b) : (trnn_dice){NULL, 0},
     };
+    if (trnn_drops(me->layer)) {
+        for (int32_t row = b; row < end; row++)
+            drop_state(me, row, at(me, tape->h, state_before(me, t), row, size),
+                       at(me, tape->dropped, t, row, size));
+        cell.h = at(me, tape->dropped, t, b, size);
+    }
     if (me->rounds > 1) {
-        const float *before = cell.h;
         cell.y = at(me, tape->inner, t, b, units);
         me->kind->round1(me->pass->isa, &cell);
+        for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
+            drop_state(me, row, at(me, tape->inner, t, row, units), at(me, tape->inner, t, row, units));
         cell.hidden = matrix_hh(me, 1);
         cell.h = cell.y;
-        cell.before = before;
         cell.between = gates;
         cell.gates = cell.tape = gates + me->gates1;
         cell.y = h;
-        cell.before_stride = cell.h_stride = (size_t)units; /* no projection, so that is the size of h */
+        cell.h_stride = (size_t)units;
     }
     me->back->step_taped(me->pass->isa, &cell);
     if (tape->dprojected) {
@@ -376,6 +431,8 @@ static void forward_direction(const direction *me)
             const int rests = !me->rows.all && trnn_rests(&me->rows, t, b);
             if (rests) copy_numbers(h, at(me, tape->h, before, b, size), size);
             if (rests && tape->inner) clear_numbers(at(me, tape->inner, t, b, units), units);
+            if (rests && trnn_drops(me->layer)) clear_numbers(at(me, tape->dropped, t, b, size), size);
+            if (rests && rank_of(me)) clear_numbers(at(me, tape->low, t, b, rank_of(me)), rank_of(me));
             if (rests && trnn_has_ended(&me->rows, t, b))
                 clear_numbers(y, size);
             else
@@ -474,6 +531,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .h_stride = (size_t)units,
         .states_stride = (size_t)me->states,
         .work = me->scratch.work,
+        .dice = trnn_has_zoneout(me->layer) ? dice_of(me, t, b) : (trnn_dice){NULL, 0},
     };
     me->back->step_back(me->pass->isa, &cell);
     if (me->rounds > 1) {
@@ -482,6 +540,8 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         trnn_product product = trnn_product_of(transposed, end - b, units, NULL, cell.gates, dinner, NULL);
         product.x_stride = (size_t)me->gates;
         TRNN_KERNEL(me->pass->isa, product)(&product);
+        for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
+            drop_state(me, row, at(me, tape->dinner, 0, row, units), at(me, tape->dinner, 0, row, units));
         cell.gates = cell.between;
         cell.dh_sum = dinner;
         me->back->round1_back(me->pass->isa, &cell);
@@ -491,10 +551,28 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         clear_numbers(dh, (end - b) * size);
         return;
     }
-    trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates1, size),
-                                           end - b, size, NULL, cell.hidden, dh, NULL);
+    const int32_t depth = trnn_hidden_depth(me->layer);
+    float *dlow = rank_of(me) ? at(me, tape->dlow, t, b, depth) : NULL;
+    trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates1, depth),
+                                           end - b, depth, NULL, cell.hidden, dlow ? dlow : dh, NULL);
     product.x_stride = (size_t)me->gates;
     TRNN_KERNEL(me->pass->isa, product)(&product);
+    if (rank_of(me)) {
+        product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hr, depth, size), end - b, size,
+                                  NULL, dlow, dh, NULL);
+        TRNN_KERNEL(me->pass->isa, product)(&product);
+    }
+    for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
+        drop_state(me, row, at(me, tape->dh, 0, row, size), at(me, tape->dh, 0, row, size));
+    if (!trnn_has_matrices(me->layer)) return;
+    float *dseen = at(me, tape->dseen, 0, b, units), *dstates = cell.dstates;
+    product = trnn_product_of(trnn_transposed_matrix(tape->transposed_seen, me->vectors, units), end - b,
+                              units, NULL, cell.dvectors, dseen, NULL);
+    TRNN_KERNEL(me->pass->isa, product)(&product);
+    for (size_t j = 0; j < (size_t)(end - b) * (size_t)units; j++) {
+        const float d = dstates[j] + dseen[j];
+        dstates[j] = d < TRNN_TINY && d > -TRNN_TINY ? 0.0f : d;
+    }
 }
 
 /* dx of the chunk that begins with the i-th step; the reverse direction adds to it. */
@@ -543,6 +621,7 @@ static void backward_direction(const direction *me)
             clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
             if (tape->dvectors) clear_numbers(at(me, tape->dvectors, t, b, me->vectors), me->vectors);
             if (tape->dprojected) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
+            if (rank_of(me)) clear_numbers(at(me, tape->dlow, t, b, rank_of(me)), rank_of(me));
         }
         while (trnn_next_rows(&me->rows, t, last, &b, &end)) step_backward(me, t, b, end);
 
@@ -580,11 +659,20 @@ static void gradients_of_direction(const direction *me)
                                     me->norm ? NULL : from_row(me->grads[BIAS_IH], first, 1));
         ih.dy_stride = stride;
         if (tape->transposed_hh) {
-            const float *before = round ? tape->inner : at(me, tape->h, state_before(me, 0), 0, me->size);
-            trnn_weight_gradient hh =
-                trnn_weight_gradient_of(pass, matrix_hh(me, round), frames, sums, tape->hidden + first,
-                                        before, from_row(me->grads[WEIGHT_HH], first, me->size),
-                                        me->norm ? NULL : from_row(me->grads[BIAS_HH], first, 1));
+            const float *h = trnn_drops(me->layer) ? tape->dropped
+                                                   : at(me, tape->h, state_before(me, 0), 0, me->size),
+                        *before = round         ? tape->inner
+                                  : rank_of(me) ? tape->low
+                                                : h;
+            if (rank_of(me)) {
+                const trnn_weight_gradient hr = trnn_weight_gradient_of(
+                    pass, matrix_hr(me), frames, rank_of(me), tape->dlow, h, me->grads[WEIGHT_HR], NULL);
+                TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
+            }
+            trnn_weight_gradient hh = trnn_weight_gradient_of(
+                pass, matrix_hh(me, round), frames, sums, tape->hidden + first, before,
+                from_row(me->grads[WEIGHT_HH], first, trnn_hidden_depth(me->layer)),
+                me->norm ? NULL : from_row(me->grads[BIAS_HH], first, 1));
             hh.dy_stride = stride;
             if (tape->hidden == tape->gates) { /* one pass over da_t for both */
                 ih.terms = 2;
@@ -602,7 +690,12 @@ static void gradients_of_direction(const direction *me)
             for (size_t j = 0; j < count; j++) me->grads[slot][j] += dnorm[(size_t)(b * me->norms) + j];
         dnorm += count;
     }
-    if (tape->dvectors) { /* a sum over rows, like a bias gradient */
+    if (trnn_has_matrices(me->layer)) {
+        const trnn_weight_gradient seen = trnn_weight_gradient_of(
+            pass, matrix_seen(me), frames, me->vectors, tape->dvectors,
+            at(me, tape->states, state_before(me, 0), 0, me->states), me->grads[VECTORS], NULL);
+        TRNN_KERNEL(pass->isa, weight_gradient)(&seen);
+    } else if (tape->dvectors) { /* a sum over rows, like a bias gradient */
         const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me->vectors, 0);
         const trnn_weight_gradient vectors =
             trnn_weight_gradient_of(pass, none, frames, me->vectors, tape->dvectors, tape->dvectors,

@@ -26,7 +26,7 @@ TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch
     scratch.tape_h = trnn_take(cursor, trnn_facts_of(layer)->apart ? sums : 0);
     const size_t m = trnn_times((size_t)batch, (size_t)a->hidden_size);
     scratch.between = trnn_take(cursor, trnn_facts_of(layer)->second ? m : 0);
-    const int32_t size = trnn_output_size(layer), deep = a->input_size > size ? a->input_size : size;
+    const int32_t size = trnn_state_depth(layer), deep = a->input_size > size ? a->input_size : size;
     const size_t product = trnn_product_scratch(layer->format, batch, deep); /* enough for either */
     scratch.input = trnn_take_bytes(cursor, product);
     scratch.hidden = trnn_take_bytes(cursor, product);
@@ -105,9 +105,11 @@ void trnn_gates(const trnn_gates_job *job)
                       .activations = a->activations[reverse],
                       .norm = trnn_has_norm(layer) ? &norm : NULL,
                       .h = state,
+                      .before = state,
                       .states = state + size,
                       .gates_stride = gates,
                       .h_stride = job->state_stride,
+                      .before_stride = job->state_stride,
                       .states_stride = job->state_stride,
                       .y_stride = units,
                       .scratch = scratch.hidden,
@@ -115,6 +117,7 @@ void trnn_gates(const trnn_gates_job *job)
                       .tape_h = scratch.tape_h,
                       .steps = 1,
                       .work = scratch.work,
+                      .factor = slots[WEIGHT_HR],
                       .shows = 1};
     if (facts->no_hh) {
         input.y = scratch.tape;
@@ -137,8 +140,6 @@ void trnn_gates(const trnn_gates_job *job)
             cell2.input = &input2;
             cell2.h = scratch.between;
             cell2.h_stride = units;
-            cell2.before = cell.h;
-            cell2.before_stride = cell.h_stride;
             cell2.between = scratch.tape;
             cell2.tape = scratch.tape + at2;
             back->step_taped(job->isa, &cell2);
@@ -147,7 +148,7 @@ void trnn_gates(const trnn_gates_job *job)
             back->step_taped(job->isa, &cell);
         }
         unpack(job, scratch.tape, t);
-        cell.h = job->y + t * step * out + job->direction * size;
-        cell.h_stride = out;
+        cell.h = cell.before = job->y + t * step * out + job->direction * size;
+        cell.h_stride = cell.before_stride = out;
     }
 }

@@ -38,17 +38,21 @@ const trnn_argument trnn_recurrent_arguments[] = {
     {"clip", offsetof(trnn_layer, as.recurrent.clip), TRNN_FLOAT, 0},
     TRNN_INT_OF(recurrent, layer_norm),
     {"cell_clip", offsetof(trnn_layer, as.recurrent.cell_clip), TRNN_FLOAT, 0},
+    TRNN_INT_OF(recurrent, rank),
+    {"zoneout", offsetof(trnn_layer, as.recurrent.zoneout), TRNN_FLOAT, 0},
+    {"zoneout_cell", offsetof(trnn_layer, as.recurrent.zoneout_cell), TRNN_FLOAT, 0},
+    {"recurrent_dropout", offsetof(trnn_layer, as.recurrent.recurrent_dropout), TRNN_FLOAT, 0},
+    {"zoneout_mean", offsetof(trnn_layer, as.recurrent.zoneout_mean), TRNN_INT32, 1},
     TRNN_END_OF(recurrent),
 };
 
-/* Has the cell an argument that only general ones take? */
+/* Has the cell an argument that only general ones take? They lie together, and are zeros where they are not given. */
 static int has_options(const trnn_recurrent_args *a)
 {
-    for (int i = 0; i < 6; i++) {
-        const trnn_cell_activation f = a->activations[i / 3][i % 3];
-        if (f.function || !(f.alpha == 0.0f) || !(f.beta == 0.0f)) return 1;
-    }
-    return !(a->clip == 0.0f) || a->layer_norm || !(a->cell_clip == 0.0f);
+    const char *first = (const char *)&a->activations, *end = (const char *)&a->recurrent_dropout;
+    int found = 0;
+    while (first < end) found |= *first++;
+    return found || a->peephole == TRNN_PEEPHOLE_MATRIX;
 }
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
@@ -67,9 +71,18 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
     if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
+    if (a->peephole < 0 || a->peephole > TRNN_PEEPHOLE_MATRIX || (a->peephole && !facts->peephole))
+        return TRNN_E_ARGUMENT;
     const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
     if (general ? !general->takes(a, facts) : has_options(a)) return TRNN_E_ARGUMENT;
+#if TRNN_WITH_CELL_OPTIONS
+    if (!trnn_is_share(a->recurrent_dropout) || (a->recurrent_dropout > 0.0f && facts->no_hh))
+        return TRNN_E_ARGUMENT;
+#else
+    if (a->rank || a->peephole == TRNN_PEEPHOLE_MATRIX || a->recurrent_dropout != 0.0f ||
+        a->zoneout != 0.0f || a->zoneout_cell != 0.0f)
+        return TRNN_E_LEFT_OUT;
+#endif
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden) ||
         (proj && !trnn_is_depth(layer->format, proj)))
         return TRNN_E_SIZE;
@@ -89,20 +102,25 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const trnn_cell_facts *facts = trnn_facts_of(layer);
-    const int32_t units = a->hidden_size, size = trnn_output_size(layer), gates = facts->gates;
+    const int32_t units = a->hidden_size, gates = facts->gates;
     const trnn_format format = layer->format;
     const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
     for (int32_t d = 0; d < trnn_directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = slot_names[d];
         trnn_param_panels(&params[WEIGHT_IH], names[WEIGHT_IH], format, gates, units, a->input_size);
         if (!facts->no_hh)
-            trnn_param_panels(&params[WEIGHT_HH], names[WEIGHT_HH], format, gates, units, size);
+            trnn_param_panels(&params[WEIGHT_HH], names[WEIGHT_HH], format, gates, units,
+                              trnn_hidden_depth(layer));
         const int biases = a->bias && !facts->shared; /* else they are its vectors */
         if (biases) trnn_param_bias(&params[BIAS_IH], names[BIAS_IH], gates, units);
         if (biases && !facts->no_hh) trnn_param_bias(&params[BIAS_HH], names[BIAS_HH], gates, units);
-        if (a->proj_size) trnn_param_panels(&params[WEIGHT_HR], names[WEIGHT_HR], format, 1, size, units);
+        const int32_t projected = trnn_rank(layer) ? trnn_rank(layer) : a->proj_size;
+        if (projected) trnn_param_panels(&params[WEIGHT_HR], names[WEIGHT_HR], format, 1, projected, units);
         const int32_t vectors = trnn_vectors(layer);
-        if (vectors) trnn_param_bias(&params[VECTORS], facts->vector_names[d], vectors, units);
+        if (trnn_has_matrices(layer))
+            trnn_param_panels(&params[VECTORS], facts->vector_names[d], format, vectors, units, units);
+        else if (vectors)
+            trnn_param_bias(&params[VECTORS], facts->vector_names[d], vectors, units);
         if (general) general->params(layer, d, params);
         for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = facts->second;
     }
@@ -150,7 +168,7 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
         trnn_take(cursor, a->proj_size || two ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
     const trnn_format format = layer->format;
     scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, a->input_size));
-    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_output_size(layer)));
+    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_state_depth(layer)));
     scratch.projection =
         trnn_take_bytes(cursor, a->proj_size ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
     scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
@@ -225,7 +243,7 @@ static inline void scan_rows(scan *me, int32_t t, int32_t b)
     float *h = me->state + row * call->state_stride;
     cell->gates = me->gates + at * cell->gates_stride;
     cell->y = scan_y(me, t, b);
-    cell->h = h;
+    cell->before = h;
     cell->states = h + me->size;
     trnn_recurrent_kind_of(call->layer)->step(call->isa, cell);
     const float *last = cell->y + cell->y_step * (cell->steps - 1);
@@ -306,7 +324,6 @@ static void two_rounds(const trnn_call *call, const void *const *slots, const tr
     second.gates += trnn_round_at(call->layer, 1);
     second.h = cell->y;
     second.h_stride = cell->y_stride;
-    second.before = cell->h;
     second.between = cell->tape;
     second.tape = NULL;
     second.y = y;
@@ -331,7 +348,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const int32_t offset = direction * size;
     const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
-    const int together = chunk == 1 && !kind->scan, projects = slots[WEIGHT_HR] != NULL;
+    const int together = chunk == 1 && !kind->scan, projects = a->proj_size > 0;
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
     const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch->bias);
@@ -355,7 +372,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .activations = a->activations[direction],
                       .norm = trnn_has_norm(layer) ? &norm : NULL,
                       .h = state,
-                      .before = NULL,
+                      .before = state,
                       .between = NULL,
                       .states = state + size,
                       .y = scratch->inner,
@@ -372,6 +389,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .gates_step = 0,
                       .y_step = 0,
                       .work = scratch->work,
+                      .factor = slots[WEIGHT_HR],
+                      .low = NULL,
+                      .dice = {NULL, 0},
                       .shows = 0};
 
     for (int32_t i = 0; i < call->steps; i++) {
@@ -404,7 +424,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             } else {
                 cell.gates = scratch->gates + (at - (size_t)first * batch) * gates;
             }
-            cell.h = h;
+            cell.h = cell.before = h;
             cell.states = h + size;
             if (kind->two) {
                 if (!together) cell.tape = scratch->gates + (at - (size_t)first * batch) * gates;

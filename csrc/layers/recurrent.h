@@ -85,7 +85,43 @@ static inline int32_t trnn_directions(const trnn_layer *layer)
     return layer->as.recurrent.bidirectional ? 2 : 1;
 }
 
-/* Vectors of parameters. */
+/* Options of a cell, which a build may leave out: the rank of weight_hh, 0 for none; whether peepholes are matrices; whether
+ * training drops what weight_hh multiplies; whether states stay, with some probability. */
+static inline int32_t trnn_rank(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS ? layer->as.recurrent.rank : 0;
+}
+static inline int trnn_has_matrices(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS && layer->as.recurrent.peephole == TRNN_PEEPHOLE_MATRIX;
+}
+static inline int trnn_drops(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS && layer->as.recurrent.recurrent_dropout > 0.0f;
+}
+static inline int trnn_has_zoneout(const trnn_layer *layer)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    return TRNN_WITH_CELL_OPTIONS && (a->zoneout > 0.0f || a->zoneout_cell > 0.0f);
+}
+
+/* Numbers that weight_hh multiplies, the depth of the matrix; the most that a product of a step with the state has. */
+static inline int32_t trnn_hidden_depth(const trnn_layer *layer)
+{
+    return trnn_rank(layer) ? trnn_rank(layer) : trnn_output_size(layer);
+}
+static inline int32_t trnn_state_depth(const trnn_layer *layer)
+{
+    return trnn_has_matrices(layer) ? layer->as.recurrent.hidden_size : trnn_output_size(layer);
+}
+
+/* Does the step before get a gradient of h beside that through the sums? */
+static inline int trnn_has_own(const trnn_layer *layer)
+{
+    return trnn_facts_of(layer)->own || trnn_has_zoneout(layer);
+}
+
+/* Vectors of parameters; with matrices in their place, matrices. */
 static inline int32_t trnn_vectors(const trnn_layer *layer)
 {
     const trnn_cell_facts *facts = trnn_facts_of(layer);
@@ -145,16 +181,25 @@ static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, int round, con
 }
 static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, int round, const void *weights)
 {
-    return trnn_round_matrix(layer, round, weights, trnn_output_size(layer));
+    return trnn_round_matrix(layer, round, weights, trnn_hidden_depth(layer));
 }
 static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *weights)
 {
-    return trnn_matrix_of(weights, layer->format, 1, trnn_output_size(layer),
+    return trnn_matrix_of(weights, layer->format, 1,
+                          trnn_rank(layer) ? trnn_rank(layer) : trnn_output_size(layer),
                           layer->as.recurrent.hidden_size);
 }
 
-/* Working numbers of a step of a general cell, for so many rows: the sums' two parts, and its arrays. */
-enum { TRNN_GENERAL_ARRAYS = 26, TRNN_NORM_ARRAYS = 40 };
+/* The matrices of peepholes. */
+static inline trnn_matrix trnn_matrix_seen(const trnn_layer *layer, const void *weights)
+{
+    const int32_t units = layer->as.recurrent.hidden_size;
+    return trnn_matrix_of(weights, layer->format, trnn_vectors(layer), units, units);
+}
+
+/* Working numbers of a step of a general cell, for so many rows: the sums' two parts, what a low rank leaves of h or
+ * matrices make of c, and its arrays. */
+enum { TRNN_GENERAL_ARRAYS = 28, TRNN_NORM_ARRAYS = 40 };
 static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
 {
     if (!trnn_recurrent_kind_of(layer)->general) return 0;
@@ -164,8 +209,10 @@ static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
         const size_t most = size > units ? size : units;
         return trnn_times(2 * (size_t)rows + TRNN_GENERAL_ARRAYS, most);
     }
+    const size_t seen = trnn_has_matrices(layer) ? trnn_vectors_size(layer) : 0;
+    const size_t sums = 2 * trnn_gates_size(layer) + seen + (size_t)trnn_rank(layer);
     return trnn_plus(
-        trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
+        trnn_times((size_t)rows, sums),
         (layer->as.recurrent.layer_norm ? TRNN_GENERAL_ARRAYS + TRNN_NORM_ARRAYS : TRNN_GENERAL_ARRAYS) *
             trnn_packed_units(layer));
 }

@@ -128,6 +128,19 @@ void trnn_start_forward(const trnn_pass *pass, size_t numbers, float *began);
  * and clear that of the state. They are zero for later steps, and for rows that had begun before the pass. */
 void trnn_start_backward(const trnn_pass *pass, const float *began);
 
+/* Is the number at place i dropped, as a share p of all are? A multiply-and-shift hash with full avalanche ("lowbias32" of
+ * Wellons's hash-prospector), keyed twice. It has no state, so the order of rows and parts does not matter. */
+static inline int trnn_is_dropped(const uint32_t seed[2], size_t i, float p)
+{
+    uint32_t h = (uint32_t)i ^ seed[0];
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    h = (h ^ h >> 16) + seed[1] + (uint32_t)((uint64_t)i >> 32);
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    return (h ^ h >> 16) >> 8 < (uint32_t)((double)p * 16777216.0);
+}
+
 /* ---- transposed weights -------------------------------------------------------------------------- */
 
 /* Floats of the transpose of a matrix of `rows` packed rows and `depth` columns. */

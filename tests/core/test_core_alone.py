@@ -19,6 +19,7 @@ GUIDE = (DOCS / "c-guide.md").read_text() if DOCS.is_dir() else ""
 PROGRAMS = ("run.c", "train.c")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 FORMATS = ("F16", "BF16", "INT8", "INT4")
+OPTIONS = ("CELL_OPTIONS",)
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs/ beside the tests")
 
 
@@ -39,6 +40,15 @@ int main(void)
         const trnn_layer layer = {.type = &trnn_linear, .format = format, .as.linear = {5, 3, 1}};
         puts(trnn_status_text(trnn_layer_check(&layer)));
     }
+    const trnn_recurrent_args sizes = {.input_size = 5, .hidden_size = 3, .bias = 1};
+    trnn_layer cells[] = {{.type = &trnn_fastgrnn}, {.type = &trnn_lstm_general}, {.type = &trnn_gru_general},
+                          {.type = &trnn_lstm}, {.type = &trnn_lstm}};
+    for (int i = 0; i < 5; i++) cells[i].as.recurrent = sizes;
+    cells[0].as.recurrent.rank = 2;
+    cells[1].as.recurrent.peephole = TRNN_PEEPHOLE_MATRIX;
+    cells[2].as.recurrent.zoneout = 0.5f;
+    cells[3].as.recurrent.recurrent_dropout = 0.5f;
+    for (int i = 0; i < 5; i++) puts(trnn_status_text(trnn_layer_check(&cells[i])));
     return 0;
 }
 """
@@ -207,7 +217,7 @@ def test_sizes(
     if folder is None:
         folder = libraries[name, formats] = tmp_path_factory.mktemp("size")
         kept = FORMATS if formats == "all five" else [word.upper() for word in formats.split(", ")[1:]]
-        left_out = " ".join(f"-DTRNN_WITH_{word}=0" for word in FORMATS if word not in kept)
+        left_out = " ".join(f"-DTRNN_WITH_{word}=0" for word in [*FORMATS, *OPTIONS] if word not in kept)
         make("ISAS=scalar", f"BUILD={folder}", f"CFLAGS={flags} {left_out} {' '.join(WARNINGS)}",
              f"CC={target.tools}gcc", f"AR={target.tools}ar")  # fmt: skip
     source, main, linked = (folder / f"{program}{ending}" for ending in ("", ".o", ".elf"))
@@ -225,9 +235,9 @@ def test_sizes(
     assert 0.9 * most <= size <= most
 
 
-def test_a_format_that_was_left_out(tmp_path: Path) -> None:
+def test_what_was_left_out(tmp_path: Path) -> None:
     need("make", "gcc")
-    left_out = " ".join(f"-DTRNN_WITH_{word}=0" for word in FORMATS)
+    left_out = " ".join(f"-DTRNN_WITH_{word}=0" for word in [*FORMATS, *OPTIONS])
     make("ISAS=scalar", f"BUILD={tmp_path}", f"CFLAGS=-O1 {left_out} {' '.join(WARNINGS)}", "CC=gcc")
     source = tmp_path / "asked.c"
     source.write_text(CHECKED)
@@ -241,7 +251,8 @@ def test_a_format_that_was_left_out(tmp_path: Path) -> None:
         "-o",
         tmp_path / "asked",
     )
-    assert run(tmp_path / "asked").splitlines() == ["ok", *["this build of the core leaves that out"] * 4]
+    missing = "this build of the core leaves that out"
+    assert run(tmp_path / "asked").splitlines() == ["ok", *[missing] * 8, "ok"]
 
 
 def test_instruction_sets(installed: Path, tmp_path: Path) -> None:
