@@ -25,6 +25,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["strikethrough"]
 
 # The docstrings have one home and one form, NumPy's. `name` in them is a name of Python.
+highlight_language = "text"
 default_role = "py:obj"
 primary_domain = "py"
 napoleon_google_docstring = False
