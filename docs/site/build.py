@@ -23,9 +23,7 @@ def sources() -> dict[Path, str]:
     """The files that are pages or pictures, and their places on the site."""
     found = {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     found |= {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.svg")}
-    found |= {
-        path: f"examples/{path.parent.name}.md" for path in (ROOT / "examples").glob("*/README.md")
-    }
+    found |= {path: f"examples/{path.parent.name}.md" for path in (ROOT / "examples").glob("*/README.md")}
     found |= {ROOT / "README.md": "readme.md", ROOT / "bench" / "README.md": "bench.md"}
     found |= {ROOT / f"{name.upper()}.md": f"{name}.md" for name in ("changelog", "contributing", "security")}
     return dict(sorted(found.items()))
@@ -65,15 +63,15 @@ def relinked(path: Path, places: dict[Path, str]) -> str:
     return "".join([*pieces, LINK.sub(moved, text[end:])])
 
 
-def chapters(index: Path) -> dict[str, list[Path]]:
-    """The chapters of docs/index.md, each with the pages that its list links to."""
-    found: dict[str, list[Path]] = {}
+def chapters(index: Path) -> dict[str, dict[Path, str]]:
+    """The chapters of docs/index.md, each with the pages that its list links to, and their names there."""
+    found: dict[str, dict[Path, str]] = {}
     for part in re.split(r"^## ", index.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         head, _, body = part.partition("\n")
-        pages = [
-            index.parent.joinpath(link).resolve()
-            for link in re.findall(r"^\* \[[^\]]+\]\(([^)#]+)\)", body, re.MULTILINE)
-        ]
+        pages = {
+            index.parent.joinpath(link).resolve(): name
+            for name, link in re.findall(r"^\* \[([^\]]+)\]\(([^)#]+)\)", body, re.MULTILINE)
+        }
         if pages:
             found[head] = pages
     return found
@@ -81,15 +79,16 @@ def chapters(index: Path) -> dict[str, list[Path]]:
 
 def navigation(places: dict[Path, str]) -> str:
     """What the site's first page has beyond docs/index.md: the reference, and the tables of contents."""
-    lines = ["", "## Reference", "", "* [Every public name](reference/index.rst), from the docstrings."]
-    lines += ["* [The command line](reference/command-line.md).", "* [The C interface](reference/c.md)."]
-    found = chapters(DOCS / "index.md")
-    named = {head: [places[page] for page in pages] for head, pages in found.items()}
-    for head, pages in [*named.items()]:
-        lines += ["", "```{toctree}", ":hidden:", f":caption: {head}", "", *pages, "```"]
+    lines = ["", "## Reference", "", "* [Every public name](reference/index.rst): from the docstrings"]
+    lines += ["* [The command line](reference/command-line.md): from its `--help`"]
+    lines += ["* [The C interface](reference/c.md): from its header"]
+    for head, pages in chapters(DOCS / "index.md").items():
+        lines += ["", "```{toctree}", ":hidden:", f":caption: {head}", ""]
+        lines += [f"{name} <{places[page].removesuffix('.md')}>" for page, name in pages.items()]
+        lines.append("```")
         if head == "Guides":
             lines += ["", "```{toctree}", ":hidden:", ":caption: Reference", ""]
-            lines += ["reference/index", "reference/command-line", "reference/c", "```"]
+            lines += ["Every public name <reference/index>", "reference/command-line", "reference/c", "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -85,7 +85,7 @@ class Names(SphinxTransform):
 def mend_docstring(app: Sphinx, what: str, name: str, one: Any, options: Any, lines: list[str]) -> None:
     """Let |x| in a docstring be a magnitude, and a property's docstring be text.
 
-    reStructuredText would substitute the first, and napoleon takes a property's words before a colon for a type.
+    reStructuredText would substitute the first, and napoleon takes words before a colon for its type.
     """
     for at, line in enumerate(lines):
         lines[at] = BARS.sub(lambda found: found[0] if found[0] != "|" else r"\|", line)
@@ -105,7 +105,9 @@ def mend_signature(
         found = inspect.signature(one)
     except (TypeError, ValueError):
         return signature, None
-    arguments = [argument.replace(annotation=inspect.Parameter.empty) for argument in found.parameters.values()]
+    arguments = [
+        argument.replace(annotation=inspect.Parameter.empty) for argument in found.parameters.values()
+    ]
     if what == "method" and arguments and arguments[0].name == "self":
         del arguments[0]
     return str(inspect.Signature(arguments)), None

@@ -1,6 +1,6 @@
 """The pictures of docs/learn: schemes of the cells, and one measurement.
 
-    python docs/site/pictures.py        # writes docs/learn/*.svg; needs matplotlib
+python docs/site/pictures.py        # writes docs/learn/*.svg; needs matplotlib
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import tinyrnn as tr
 
 OUT = Path(__file__).resolve().parents[1] / "learn"
+TIMES = chr(215)
 BLUE, RED, GREY, GREEN = "#2457a6", "#b3392f", "#444", "#2d7d46"
 
 
@@ -37,7 +38,14 @@ class Scheme:
         self.text(x, y, text, RED, edge=False)
 
     def text(
-        self, x: float, y: float, text: str, colour: str = GREY, at: str = "middle", size: int = 15, edge: bool = True
+        self,
+        x: float,
+        y: float,
+        text: str,
+        colour: str = GREY,
+        at: str = "middle",
+        size: int = 15,
+        edge: bool = True,
     ) -> None:
         """Words around (x, y), white around them; `h_t` has its index below the line."""
         white = ' stroke="#fff" stroke-width="4" paint-order="stroke"' if edge else ""
@@ -45,15 +53,20 @@ class Scheme:
             head, _, index = text.partition("_")
             text = f'{head}<tspan dy="4" font-size="{size - 4}">{index}</tspan>'
         self.parts.append(
-            f'<text x="{x:g}" y="{y + 5:g}" text-anchor="{at}" fill="{colour}" font-size="{size}"{white}>{text}</text>'
+            f'<text x="{x:g}" y="{y + 5:g}" text-anchor="{at}" fill="{colour}" '
+            f'font-size="{size}"{white}>{text}</text>'
         )
 
-    def line(self, *points: tuple[float, float], colour: str = GREY, arrow: bool = True, dash: bool = False) -> None:
+    def line(
+        self, *points: tuple[float, float], colour: str = GREY, arrow: bool = True, dash: bool = False
+    ) -> None:
         """A line through points, with an arrow at its end."""
         path = " ".join(f"{x:g},{y:g}" for x, y in points)
         head = f' marker-end="url(#{colour[1:]})"' if arrow else ""
         style = ' stroke-dasharray="5 4"' if dash else ""
-        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{head}{style}/>')
+        self.parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{head}{style}/>'
+        )
 
     def write(self, name: str) -> None:
         """Write the file."""
@@ -67,7 +80,9 @@ class Scheme:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
             f'height="{height}" font-family="DejaVu Sans, Verdana, sans-serif" role="img">\n'
             f"<title>{self.title}</title>\n<defs>{heads}</defs>\n"
-            f'<rect width="{width}" height="{height}" rx="8" fill="#fff"/>\n' + "\n".join(self.parts) + "\n</svg>\n"
+            f'<rect width="{width}" height="{height}" rx="8" fill="#fff"/>\n'
+            + "\n".join(self.parts)
+            + "\n</svg>\n"
         )
         (OUT / name).write_text(text, encoding="utf-8")
 
@@ -106,7 +121,7 @@ def lstm() -> None:
     s.line((433, 70), (645, 70), colour=GREEN)
     s.text(20, 50, "c_t-1", GREEN, "start")
     s.text(640, 50, "c_t", GREEN, "end")
-    s.ring(240, 70, "×")
+    s.ring(240, 70, TIMES)
     s.ring(420, 70, "+")
     for x, name in ((240, "f"), (340, "i"), (420, "g"), (510, "o")):
         s.box(x, 210, 50, 40, name, BLUE)
@@ -117,14 +132,14 @@ def lstm() -> None:
     s.text(178, 310, "x_t", GREY, "start")
     s.line((240, 190), (240, 85))
     s.text(222, 135, "keep", BLUE, "end", 13)
-    s.ring(420, 140, "×")
+    s.ring(420, 140, TIMES)
     s.line((420, 190), (420, 155))
     s.line((420, 127), (420, 85))
     s.line((340, 190), (340, 140), (405, 140))
     s.text(328, 160, "write", BLUE, "end", 13)
     s.box(575, 110, 56, 32, "tanh", GREY)
     s.line((575, 70), (575, 92))
-    s.ring(575, 165, "×")
+    s.ring(575, 165, TIMES)
     s.line((575, 126), (575, 150))
     s.line((510, 190), (510, 165), (560, 165))
     s.text(500, 150, "show", BLUE, "end", 13)
@@ -141,7 +156,7 @@ def gru() -> None:
     s.line((583, 60), (645, 60), colour=GREEN)
     s.text(20, 40, "h_t-1", GREEN, "start")
     s.text(640, 40, "h_t", GREEN, "end")
-    s.ring(430, 60, "×")
+    s.ring(430, 60, TIMES)
     s.ring(570, 60, "+")
     for x, name in ((150, "r"), (430, "z"), (300, "n")):
         s.box(x, 185, 50, 40, name, BLUE)
@@ -152,14 +167,14 @@ def gru() -> None:
     s.line((100, 60), (100, 245), (430, 245), arrow=False)
     s.line((60, 245), (100, 245), arrow=False)
     s.text(50, 245, "x_t", GREY, "end")
-    s.ring(225, 185, "×")
+    s.ring(225, 185, TIMES)
     s.line((175, 185), (210, 185))
     s.line((225, 60), (225, 170))
     s.line((238, 185), (273, 185))
     s.text(150, 152, "forget for n", BLUE, "middle", 13)
     s.line((430, 165), (430, 75))
     s.text(418, 120, "keep z", BLUE, "end", 13)
-    s.ring(570, 130, "×")
+    s.ring(570, 130, TIMES)
     s.line((570, 117), (570, 75))
     s.line((325, 185), (370, 185), (370, 225), (570, 225), (570, 145))
     s.line((455, 185), (510, 185), (510, 130), (555, 130))
@@ -201,7 +216,7 @@ def nets() -> list[tuple[str, tr.Net, str]]:
     open_.bias_ih_l0 = bias
     return [
         ("RNN", rnn, BLUE),
-        ("RNN, recurrent weights × 4", wild, RED),
+        ("RNN, recurrent weights x 4", wild, RED),
         ("LSTM", plain, GREY),
         ("LSTM, forget bias + 4", open_, GREEN),
     ]

@@ -54,11 +54,34 @@ TITLES = {
 }
 
 # What calls return, and users meet without importing it.
-RETURNED = {"callbacks": ("Callback",), "training": ("Trainer", "TrainerMemory"), "weights": ("inspect_file", "FileInfo", "TensorInfo")}
+RETURNED = {
+    "callbacks": ("Callback",),
+    "training": ("Trainer", "TrainerMemory"),
+    "weights": ("inspect_file", "FileInfo", "TensorInfo"),
+}
 
 # Members for the package's own use.
-UNSEEN = ("arguments", "edition", "types", "idle", "free", "renew", "begin", "fresh", "started", "begun", "take", "leave",
-    "target_of", "wrong_target", "raw_state", "read", "layout", "formats", "config")
+UNSEEN = (
+    "arguments",
+    "edition",
+    "types",
+    "idle",
+    "free",
+    "renew",
+    "begin",
+    "fresh",
+    "started",
+    "begun",
+    "take",
+    "leave",
+    "target_of",
+    "wrong_target",
+    "raw_state",
+    "read",
+    "layout",
+    "formats",
+    "config",
+)
 
 
 def pages() -> dict[str, list[str]]:
@@ -118,8 +141,8 @@ def entry(name: str) -> str:
 def members(one: type) -> list[str]:
     """The members of a class that its entry has, in the order of their definition.
 
-    What it has from another class of the reference, such as Net, is there alone, but for calls and gradients of
-    another form.
+    What it has from another class of the reference, such as Net, is there alone, but for calls and
+    gradients of another form.
     """
     told = [base for base in one.__mro__[1:] if base in public_classes()]
     found = {}
@@ -147,7 +170,11 @@ def public_classes() -> frozenset[type]:
 def is_told(member: object) -> bool:
     """Tell whether a member has words of its own."""
     said = inspect.getdoc(member)
-    return bool(said) and not said.startswith("Alias for field") and not isinstance(member, (str, int, float, type))
+    return (
+        bool(said)
+        and not said.startswith("Alias for field")
+        and not isinstance(member, (str, int, float, type))
+    )
 
 
 def module_page(module: str, listed: list[str]) -> str:
@@ -170,7 +197,14 @@ def module_page(module: str, listed: list[str]) -> str:
 
 def index_page(found: dict[str, list[str]]) -> str:
     """The page that lists every name, by its page."""
-    lines = ["Reference", "=========", "", "Every public name. ``import tinyrnn as tr`` is meant everywhere.", ""]
+    lines = [
+        "Reference",
+        "=========",
+        "",
+        "Every public name, from its docstring, after ``import tinyrnn as tr``.",
+        "",
+    ]
+    lines += [".. currentmodule:: tinyrnn", ""]
     for module, listed in found.items():
         head = title(module)
         lines += [head, "-" * len(head), ""]

@@ -1,7 +1,7 @@
 """Devices that a test machine lacks, behind the interfaces of the packages that read them.
 
-The pages of docs/ import these packages: sounddevice for a microphone, smbus2 for a sensor on the I2C bus. The
-recording is short; at its end Ctrl-C is pressed.
+The pages of docs/ import these packages: sounddevice for a microphone, smbus2 for a sensor on the I2C bus.
+What they hear is short; at its end Ctrl-C is pressed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ CHANNELS_OF_SENSOR = 3
 class InputStream:
     """A microphone that hears a tone which comes and goes."""
 
-    def __init__(self, samplerate: float, channels: int = 1, dtype: str = "float32", blocksize: int = 0) -> None:
+    def __init__(
+        self, samplerate: float, channels: int = 1, dtype: str = "float32", blocksize: int = 0
+    ) -> None:
         assert (channels, dtype) == (1, "float32")
         t = np.arange(int(SECONDS * samplerate)) / samplerate
         tone = 0.3 * np.sin(2 * np.pi * 440 * t) * (np.floor(2 * t) % 2)
