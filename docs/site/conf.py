@@ -10,6 +10,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import NumpyDocstring
+from sphinx.search.en import SearchEnglish
 from sphinx.transforms import SphinxTransform
 
 import tinyrnn
@@ -41,7 +42,8 @@ html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
+html_search_language = "names"
 
 _NAME = re.compile(r"tr\.((?:\w+\.)*\w+)(?:\(.*\))?")
 # Code, or a bar that is not in code.
@@ -49,14 +51,34 @@ BARS = re.compile(r"``.*?``|\|")
 _METHOD = re.compile(r"(?:net|stream)\.([a-z_]\w*)(?:\(.*\))?")
 
 
+class Words(SearchEnglish):
+    """The words of a search, without a plural's s: English endings are parts of names, as in `stateful`."""
+
+    lang = "names"
+    language_name = "English, with names"
+    js_stemmer_rawcode = None
+    js_stemmer_code = """
+var Stemmer = function () {
+    this.stemWord = function (w) { return w.length > 3 ? w.replace(/([^s])s$/, "$1") : w; };
+};
+"""
+
+    def stem(self, word: str) -> str:
+        """What the code above makes of a word in lower case."""
+        return re.sub("([^s])s$", r"\1", word.lower()) if len(word) > 3 else word.lower()
+
+
 class Names(SphinxTransform):
-    """Link `tr.LSTM` and `net.fit(...)` in a page's text to the reference."""
+    """Link `tr.LSTM` and `net.fit(...)` in a page's text to the reference, and mark messages of errors."""
 
     default_priority = 200
 
     def apply(self, **kwargs: Any) -> None:
         from tinyrnn.net import Net
 
+        for block in self.document.findall(nodes.literal_block):
+            if re.match(r"\w+Error: ", block.astext()):
+                block["classes"].append("error")  # site.css breaks its lines
         for literal in list(self.document.findall(nodes.literal)):
             if isinstance(literal.parent, (nodes.reference, addnodes.pending_xref)) or literal.get("classes"):
                 continue
@@ -114,7 +136,8 @@ def mend_signature(
 
 
 def setup(app: Sphinx) -> None:
-    """Register the links to names, and the mending of docstrings."""
+    """Register the search, the links to names, and the mending of docstrings."""
     app.add_transform(Names)
+    app.add_search_language(Words)
     app.connect("autodoc-process-docstring", mend_docstring, priority=100)
     app.connect("autodoc-process-signature", mend_signature)
