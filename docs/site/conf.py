@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from itertools import takewhile
 from typing import Any
 
 from docutils import nodes
@@ -46,6 +47,9 @@ html_show_sphinx = html_show_copyright = False
 html_search_language = "names"
 
 _NAME = re.compile(r"tr\.((?:\w+\.)*\w+)(?:\(.*\))?")
+# Sections that are lists of fields.
+FIELDS = ("Parameters", "Attributes", "Returns", "Raises", "Yields")
+
 # Code, or a bar that is not in code.
 BARS = re.compile(r"``.*?``|\|")
 _METHOD = re.compile(r"(?:net|stream)\.([a-z_]\w*)(?:\(.*\))?")
@@ -104,11 +108,29 @@ class Names(SphinxTransform):
                 link += literal
 
 
+def noted(lines: list[str]) -> list[str]:
+    """A docstring whose paragraphs behind a list of fields are notes: napoleon would take them for fields."""
+    found: list[str] = []
+    within = False  # a list of fields
+    for at, line in enumerate(lines):
+        begins = line[:1].strip() and at and not lines[at - 1].strip()
+        if at + 1 < len(lines) and re.fullmatch("-{3,}", lines[at + 1]):
+            within = line in FIELDS
+        elif within and begins:
+            block = list(takewhile(str.strip, lines[at:]))
+            if block[-1].endswith(".") and not any(one.startswith(" ") for one in block):
+                found += ["Notes", "-----"]
+                within = False
+        found.append(line)
+    return found
+
+
 def mend_docstring(app: Sphinx, what: str, name: str, one: Any, options: Any, lines: list[str]) -> None:
     """Let |x| in a docstring be a magnitude, and a property's docstring be text.
 
     reStructuredText would substitute the first, and napoleon takes words before a colon for its type.
     """
+    lines[:] = noted(lines)
     for at, line in enumerate(lines):
         lines[at] = BARS.sub(lambda found: found[0] if found[0] != "|" else r"\|", line)
     if what == "property":
