@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 from folders import CSRC, DOCS, ROOT
 
+import tinyrnn as tr
 from tinyrnn import names
 
 SITE = DOCS / "site"
@@ -58,6 +59,29 @@ def test_links_lead_to_pages(build: ModuleType) -> None:
             assert target.exists(), f"{page}: links to {target}"
             assert not anchor or anchor[1:] in anchors(target), f"{page}: links to {target.name}{anchor}"
     assert found > 100
+
+
+def test_names_in_the_text_exist(build: ModuleType) -> None:
+    """`tr.optim.Adam`, `net.fit(...)` and `stream.step`: the site links them to the reference."""
+    found = set()
+    for page in build.sources():
+        if page.suffix == ".md" and page.name != "CHANGELOG.md":
+            text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+            for code in re.findall(r"`([^`\n]+)`", text):
+                found |= {(page, name) for name in re.findall(r"\b(?:tr|net|stream)\.[A-Za-z]\w*(?:\.\w+)*", code)}
+    owners = {"tr": tr, "net": tr.Net, "stream": tr.Stream}
+    missing = []
+    for page, name in sorted(found):
+        head, *rest = name.split(".")
+        one: object = owners[head]
+        if rest[-1] in ("safetensors", "onnx", "c", "h", "pt", "svg", "py", "png", "json"):
+            continue  # names of files
+        for part in rest if head == "tr" else rest[:1]:
+            one = getattr(one, part, None)
+        if one is None:
+            missing.append(f"{page.relative_to(ROOT)}: {name}")
+    assert not missing, missing
+    assert len(found) > 100
 
 
 def test_pages_are_relinked(build: ModuleType) -> None:
