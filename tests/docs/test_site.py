@@ -20,6 +20,8 @@ from tinyrnn import names
 SITE = DOCS / "site"
 pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="no docs/ beside the tests")
 
+NAME = re.compile(r"\b(?:tr|net|stream)\.[A-Za-z]\w*(?:\.\w+)*")
+
 
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -66,9 +68,8 @@ def test_names_in_the_text_exist(build: ModuleType) -> None:
     found = set()
     for page in build.sources():
         if page.suffix == ".md" and page.name != "CHANGELOG.md":
-            text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-            for code in re.findall(r"`([^`\n]+)`", text):
-                found |= {(page, name) for name in re.findall(r"\b(?:tr|net|stream)\.[A-Za-z]\w*(?:\.\w+)*", code)}
+            for code in re.findall(r"`([^`\n]+)`", build.FENCE.sub("", page.read_text(encoding="utf-8"))):
+                found |= {(page, name) for name in NAME.findall(code)}
     owners = {"tr": tr, "net": tr.Net, "stream": tr.Stream}
     missing = []
     for page, name in sorted(found):
