@@ -30,7 +30,7 @@ format:
 bench:
 	pytest bench --benchmark-only
 
-# The documentation, in build/site/html. Needs `pip install -e '.[docs]'`.
+# The documentation, in build/site/html. Needs Python 3.11 and `pip install -e '.[docs]'`.
 site:
 	python docs/site/build.py
 

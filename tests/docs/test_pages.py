@@ -12,6 +12,8 @@ import devices
 import pytest
 from folders import DOCS, ROOT
 
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs/ beside the tests")
+
 # Each of these has a test of its own, which runs its programs.
 ELSEWHERE = {"graphs.md", "add-a-source.md"}
 
