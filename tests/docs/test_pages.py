@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import devices
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs/ beside the t
 ELSEWHERE = {"graphs.md", "add-a-source.md"}
 
 # Programs for a machine without them are left out of the test, too.
-HEAVY = ("torch", "keras", "onnx", "onnxruntime", "h5py", "matplotlib")
+HEAVY = ("torch", "keras", "onnx", "onnxruntime", "h5py", "matplotlib", "websockets")
 
 # A program, and the error that it ends with, if a block that begins with one follows.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(\w+Error: .*?)\n```)?", re.MULTILINE | re.DOTALL)
@@ -43,6 +46,14 @@ def imported(programs: list[tuple[int, str, str]]) -> set[str]:
     return found
 
 
+def parts(path: str, module: ModuleType) -> Iterator[tuple[str, ModuleType]]:
+    """A package and the modules in it, by their full names."""
+    yield path, module
+    for name, part in vars(module).items():
+        if isinstance(part, ModuleType):
+            yield from parts(f"{path}.{name}", part)
+
+
 PAGES = sorted(
     page
     for page in DOCS.rglob("*.md")
@@ -59,7 +70,8 @@ def test_programs_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if name in packages and find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     for name in packages & devices.MODULES.keys():
-        monkeypatch.setitem(__import__("sys").modules, name, devices.MODULES[name]())
+        for path, module in parts(name, devices.MODULES[name]()):
+            monkeypatch.setitem(sys.modules, path, module)
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)

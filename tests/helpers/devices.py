@@ -1,12 +1,13 @@
 """Devices that a test machine lacks, behind the interfaces of the packages that read them.
 
-The pages of docs/ import these packages: sounddevice for a microphone, smbus2 for a sensor on the I2C bus.
-What they hear is short; at its end Ctrl-C is pressed.
+The pages of docs/ import these packages: sounddevice for a microphone, smbus2 for a sensor on the I2C bus,
+paho-mqtt for a broker. What they hear is short; at its end Ctrl-C is pressed, or the broker closes the connection.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import types
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 SECONDS = 2
 CHANNELS_OF_SENSOR = 3
+MESSAGES = 20
 
 
 class InputStream:
@@ -69,6 +71,50 @@ class SMBus:
         return [byte for value in values for byte in value.to_bytes(2, "big", signed=True)]
 
 
+class Client:
+    """A client of a broker that sends some frames of zeros to each topic, and closes the connection."""
+
+    on_message: Any = None
+    on_disconnect: Any = None
+
+    def __init__(self, version: object) -> None:
+        self._connected = False
+        self._topics: list[str] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def connect(self, host: str, port: int = 1883) -> None:
+        """Connect to a broker."""
+        self._connected = True
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for the messages of a topic."""
+        assert self._connected
+        self._topics.append(topic)
+
+    def loop_start(self) -> None:
+        """Call the callbacks from a thread."""
+        self._thread.start()
+
+    def loop_stop(self) -> None:
+        """Wait for the thread's end."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        for topic in self._topics:
+            for _ in range(MESSAGES):
+                self.on_message(self, None, types.SimpleNamespace(topic=topic, payload=bytes(4 * 40)))
+        self.on_disconnect(self, None, None, 0, None)
+
+
+def _paho() -> types.ModuleType:
+    module, mqtt = types.ModuleType("paho"), types.ModuleType("paho.mqtt")
+    client = types.ModuleType("paho.mqtt.client")
+    client.Client = Client  # type: ignore[attr-defined]
+    client.CallbackAPIVersion = types.SimpleNamespace(VERSION2=2)  # type: ignore[attr-defined]
+    module.mqtt, mqtt.client = mqtt, client  # type: ignore[attr-defined]
+    return module
+
+
 def _sounddevice() -> types.ModuleType:
     module = types.ModuleType("sounddevice")
     module.InputStream = InputStream  # type: ignore[attr-defined]
@@ -82,4 +128,4 @@ def _smbus2() -> types.ModuleType:
 
 
 # The packages, by name.
-MODULES = {"sounddevice": _sounddevice, "smbus2": _smbus2}
+MODULES = {"sounddevice": _sounddevice, "smbus2": _smbus2, "paho": _paho}
