@@ -1,7 +1,8 @@
 """Devices that a test machine lacks, behind the interfaces of the packages that read them.
 
 The pages of docs/ import these packages: sounddevice for a microphone, smbus2 for a sensor on the I2C bus,
-paho-mqtt for a broker. What they hear is short; at its end Ctrl-C is pressed, or the broker closes the connection.
+paho-mqtt for a broker. What they hear is short; at its end Ctrl-C is pressed, or the broker closes the
+connection.
 """
 
 from __future__ import annotations
