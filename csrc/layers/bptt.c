@@ -54,7 +54,7 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     const size_t gates = (size_t)sums, states = trnn_states_size(layer), vectors = trnn_vectors_size(layer);
     const size_t rows = (size_t)batch, frames = trnn_times((size_t)steps, rows),
                  after = trnn_plus(frames, rows), h = (size_t)size, m = (size_t)units;
-    const int projects = a->proj_size > 0, two = facts->second > 0;
+    const int projects = trnn_projected(layer) > 0, two = trnn_second(facts) > 0;
     const int32_t sums1 = two ? (int32_t)trnn_round_at(layer, 1) : sums;
     direction_tape tape = {.gates = NULL};
     tape.gates = trnn_take(cursor, trnn_times(frames, gates));
@@ -109,7 +109,7 @@ static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t s
     const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
     part_scratch scratch = {NULL, NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? trnn_gates_size(layer) : 0);
-    scratch.dx = trnn_take(cursor, a->bidirectional ? trnn_times(rows, (size_t)a->input_size) : 0);
+    scratch.dx = trnn_take(cursor, trnn_directions(layer) > 1 ? trnn_times(rows, (size_t)a->input_size) : 0);
     scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
@@ -134,11 +134,10 @@ typedef struct {
     float *const *weights, *const *grads; /* the direction's slots */
     float *state, *dstate;                /* the direction's numbers of row 0 */
     int32_t batch, input, gates, gates1;  /* B, I, G, G1 */
-    int rounds;
-    int32_t units, size;     /* H, P */
-    int32_t states, vectors; /* S, V */
-    int32_t out, offset;     /* numbers of a frame of y; the direction's first one */
-    int32_t norms;           /* numbers of a row of dnorm */
+    int32_t units, size;                  /* H, P */
+    int32_t states, vectors;              /* S, V */
+    int32_t out, offset;                  /* numbers of a frame of y; the direction's first one */
+    int32_t norms;                        /* numbers of a row of dnorm */
     int reverse;
     trnn_rows rows;             /* that a step computes */
     const trnn_cell_norm *norm; /* NULL: none */
@@ -164,8 +163,8 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
         .batch = pass->batch,
         .input = layer->as.recurrent.input_size,
         .gates = (int32_t)trnn_gates_size(layer),
-        .gates1 = (int32_t)(trnn_facts_of(layer)->second ? trnn_round_at(layer, 1) : trnn_gates_size(layer)),
-        .rounds = trnn_rounds(trnn_facts_of(layer)),
+        .gates1 =
+            (int32_t)(trnn_second(trnn_facts_of(layer)) ? trnn_round_at(layer, 1) : trnn_gates_size(layer)),
         .units = layer->as.recurrent.hidden_size,
         .size = size,
         .states = (int32_t)trnn_states_size(layer),
@@ -193,16 +192,26 @@ static void each_direction(const trnn_pass *pass, void (*phase)(const direction 
     }
 }
 
+/* Facts of a direction that a build may leave out. */
+static int is_reverse(const direction *me) { return TRNN_WITH_BIDIRECTIONAL && me->reverse; }
+static int projects(const direction *me) { return trnn_projected(me->layer) > 0; }
+static const trnn_cell_norm *norm_of(const direction *me) { return TRNN_WITH_CELL_OPTIONS ? me->norm : NULL; }
+static int rounds_of(const direction *me) { return trnn_rounds(trnn_facts_of(me->layer)); }
+static int32_t rank_of(const direction *me) { return trnn_rank(me->layer); }
+
 /* The step that comes i-th, and the states that it goes from and to. */
-static int32_t step_at(const direction *me, int32_t i) { return me->reverse ? me->pass->steps - 1 - i : i; }
-static int32_t state_before(const direction *me, int32_t t) { return t + me->reverse; }
-static int32_t state_after(const direction *me, int32_t t) { return t + !me->reverse; }
+static int32_t step_at(const direction *me, int32_t i)
+{
+    return is_reverse(me) ? me->pass->steps - 1 - i : i;
+}
+static int32_t state_before(const direction *me, int32_t t) { return t + is_reverse(me); }
+static int32_t state_after(const direction *me, int32_t t) { return t + !is_reverse(me); }
 
 /* The chunk that begins with the i-th step: how many steps, and the first of them in the order of time. */
 static int32_t chunk_at(const direction *me, int32_t i, int32_t *first)
 {
     const int32_t left = me->pass->to - i, count = left < me->chunk ? left : me->chunk;
-    *first = step_at(me, me->reverse ? i + count - 1 : i);
+    *first = step_at(me, is_reverse(me) ? i + count - 1 : i);
     return count;
 }
 
@@ -234,8 +243,6 @@ static trnn_matrix matrix_seen(const direction *me)
     return trnn_matrix_seen(me->layer, me->weights[VECTORS]);
 }
 
-static int32_t rank_of(const direction *me) { return trnn_rank(me->layer); }
-
 /* The place and the number of a round's sums in a row of G. */
 static int32_t round_at(const direction *me, int round) { return round ? me->gates1 : 0; }
 static int32_t round_sums(const direction *me, int round)
@@ -247,7 +254,7 @@ static void transpose_direction(const direction *me)
 {
     const direction_tape *tape = &me->tape;
     const int32_t part = me->pass->part, parts = me->pass->parts;
-    for (int round = 0; round < me->rounds; round++) {
+    for (int round = 0; round < rounds_of(me); round++) {
         const int32_t sums = round_sums(me, round);
         float *hh = round ? tape->transposed_hh2 : tape->transposed_hh;
         if (me->pass->dx)
@@ -303,7 +310,7 @@ static void end_forward(const direction *me)
 static void drop_state(const direction *me, int32_t b, const float *h, float *to)
 {
     const float p = me->layer->as.recurrent.recurrent_dropout, scale = p < 1.0f ? 1.0f / (1.0f - p) : 0.0f;
-    const size_t row = (size_t)(me->reverse * me->batch + b), size = (size_t)me->size;
+    const size_t row = (size_t)(is_reverse(me) * me->batch + b), size = (size_t)me->size;
     for (size_t j = 0; j < size; j++)
         to[j] = trnn_is_dropped(me->pass->seed, row * size + j, p) ? 0.0f : h[j] * scale;
 }
@@ -312,7 +319,7 @@ static void drop_state(const direction *me, int32_t b, const float *h, float *to
 static trnn_dice dice_of(const direction *me, int32_t t, int32_t b)
 {
     const size_t frames = (size_t)me->pass->steps * (size_t)me->batch,
-                 row = (size_t)me->reverse * frames + place(me, t, b, 1);
+                 row = (size_t)is_reverse(me) * frames + place(me, t, b, 1);
     return (trnn_dice){me->layer->as.recurrent.zoneout_mean ? NULL : me->pass->seed,
                        2 * ((size_t)me->batch + row) * (size_t)me->units};
 }
@@ -331,12 +338,12 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .gates = gates,
         .bias_hh = me->weights[BIAS_HH],
         .vectors = me->weights[VECTORS],
-        .activations = me->layer->as.recurrent.activations[me->reverse],
-        .norm = me->norm,
+        .activations = me->layer->as.recurrent.activations[is_reverse(me)],
+        .norm = norm_of(me),
         .h = at(me, tape->h, state_before(me, t), b, size),
         .before = at(me, tape->h, state_before(me, t), b, size),
         .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
-        .y = tape->dprojected ? at(me, tape->inner, t, b, units) : h,
+        .y = projects(me) ? at(me, tape->inner, t, b, units) : h,
         .gates_stride = (size_t)me->gates,
         .h_stride = (size_t)size,
         .before_stride = (size_t)size,
@@ -356,7 +363,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
                        at(me, tape->dropped, t, row, size));
         cell.h = at(me, tape->dropped, t, b, size);
     }
-    if (me->rounds > 1) {
+    if (rounds_of(me) > 1) {
         cell.y = at(me, tape->inner, t, b, units);
         me->kind->round1(me->pass->isa, &cell);
         for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
@@ -369,15 +376,16 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         cell.h_stride = (size_t)units;
     }
     me->back->step_taped(me->pass->isa, &cell);
-    if (tape->dprojected) {
-        const int output = me->kind->facts.output;
+    if (projects(me)) {
+        const int output = trnn_is_jordan(me->layer);
         float *sums = at(me, tape->dprojected, t, b, size);
         const trnn_product project =
             trnn_product_of(matrix_hr(me), end - b, size, output ? me->weights[BIAS_HR] : NULL, cell.y,
                             output ? sums : h, NULL);
         TRNN_KERNEL(me->pass->isa, product)(&project);
         if (output)
-            me->kind->general->output(me->pass->isa, cell.args, me->reverse, end - b, sums, h, (size_t)size);
+            trnn_general_of(me->layer)->output(me->pass->isa, cell.args, is_reverse(me), end - b, sums, h,
+                                               (size_t)size);
     }
 }
 
@@ -387,10 +395,10 @@ static void input_forward(const direction *me, int32_t i)
     const trnn_pass *pass = me->pass;
     int32_t t;
     const int32_t steps = chunk_at(me, i, &t);
-    const float *bias = me->weights[BIAS_IH] && !me->norm ? me->scratch.bias : NULL;
+    const float *bias = me->weights[BIAS_IH] && !norm_of(me) ? me->scratch.bias : NULL;
     const float *x = (const float *)pass->x + place(me, t, pass->first, me->input);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
-    for (int round = 0; round < me->rounds; round++) {
+    for (int round = 0; round < rounds_of(me); round++) {
         const int32_t first = round_at(me, round);
         trnn_product product =
             trnn_product_of(matrix_ih(me, round), steps * pass->rows, round_sums(me, round),
@@ -485,11 +493,12 @@ static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
         const float *dy = at(me, me->pass->dy, t, row, me->out) + me->offset,
                     *dh = at(me, tape->dh, 0, row, size);
         float *sum = at(me, tape->dprojected, t, row, size);
-        float *d = me->kind->facts.output ? me->scratch.work : sum;
+        float *d = trnn_is_jordan(me->layer) ? me->scratch.work : sum;
         for (int32_t j = 0; j < size; j++) d[j] = dh[j] + dy[j];
-        if (me->kind->facts.output)
-            me->kind->general->output_back(me->pass->isa, &me->layer->as.recurrent, me->reverse, sum,
-                                           at(me, tape->h, state_after(me, t), row, size), d, d + size);
+        if (trnn_is_jordan(me->layer))
+            trnn_general_of(me->layer)->output_back(me->pass->isa, &me->layer->as.recurrent, is_reverse(me),
+                                                    sum, at(me, tape->h, state_after(me, t), row, size), d,
+                                                    d + size);
     }
     const trnn_product product =
         trnn_product_of(trnn_transposed_matrix(tape->transposed_hr, me->size, me->units), end - b, me->units,
@@ -503,24 +512,24 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size, before = state_before(me, t);
     float *dh = at(me, tape->dh, 0, b, size);
-    if (tape->dprojected) unproject(me, t, b, end);
+    if (projects(me)) unproject(me, t, b, end);
 
     trnn_cell_back cell = {
         .rows = end - b,
         .units = units,
         .args = &me->layer->as.recurrent,
-        .gates = at(me, tape->gates, t, b, me->gates) + (me->rounds > 1 ? me->gates1 : 0),
+        .gates = at(me, tape->gates, t, b, me->gates) + (rounds_of(me) > 1 ? me->gates1 : 0),
         .hidden = at(me, tape->hidden, t, b, me->gates),
         .between = at(me, tape->gates, t, b, me->gates),
         .vectors = me->weights[VECTORS],
-        .activations = me->layer->as.recurrent.activations[me->reverse],
-        .norm = me->norm,
+        .activations = me->layer->as.recurrent.activations[is_reverse(me)],
+        .norm = norm_of(me),
         .bias_hh = me->weights[BIAS_HH],
-        .dnorm = me->norm ? at(me, tape->dnorm, 0, b, me->norms) : NULL,
+        .dnorm = norm_of(me) ? at(me, tape->dnorm, 0, b, me->norms) : NULL,
         .dnorm_stride = (size_t)me->norms,
         .dvectors = tape->dvectors ? at(me, tape->dvectors, t, b, me->vectors) : NULL,
-        .dy = tape->dprojected ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
-        .dh_sum = tape->dprojected ? at(me, tape->dinner, 0, b, units) : dh,
+        .dy = projects(me) ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
+        .dh_sum = projects(me) ? at(me, tape->dinner, 0, b, units) : dh,
         .dh_own = tape->dh_own ? at(me, tape->dh_own, 0, b, units) : NULL,
         .h_before = at(me, tape->h, before, b, size),
         .states_before = tape->states ? at(me, tape->states, before, b, me->states) : NULL,
@@ -534,7 +543,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .dice = trnn_has_zoneout(me->layer) ? dice_of(me, t, b) : (trnn_dice){NULL, 0},
     };
     me->back->step_back(me->pass->isa, &cell);
-    if (me->rounds > 1) {
+    if (rounds_of(me) > 1) {
         const trnn_matrix transposed = trnn_transposed_matrix(tape->transposed_hh2, round_sums(me, 1), size);
         float *dinner = at(me, tape->dinner, 0, b, units);
         trnn_product product = trnn_product_of(transposed, end - b, units, NULL, cell.gates, dinner, NULL);
@@ -583,12 +592,12 @@ static void input_backward(const direction *me, int32_t i)
     const int32_t steps = chunk_at(me, i, &t);
     const trnn_matrix transposed = trnn_transposed_matrix(me->tape.transposed_ih, me->gates, me->input);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
-    float *dx = at(me, pass->dx, t, pass->first, me->input), *own = me->reverse ? me->scratch.dx : dx;
+    float *dx = at(me, pass->dx, t, pass->first, me->input), *own = is_reverse(me) ? me->scratch.dx : dx;
     const trnn_product product =
         trnn_product_of(transposed, steps * pass->rows, me->input, NULL, gates, own, NULL);
     TRNN_KERNEL(pass->isa, product)(&product);
     const size_t numbers = (size_t)(steps * pass->rows) * (size_t)me->input;
-    for (size_t j = 0; me->reverse && j < numbers; j++) dx[j] += own[j];
+    for (size_t j = 0; is_reverse(me) && j < numbers; j++) dx[j] += own[j];
 }
 
 /* Adds dy_t of a masked row to the gradient of its h. */
@@ -606,7 +615,7 @@ static void backward_direction(const direction *me)
     const int32_t last = pass->first + pass->rows;
 
     begin_backward(me);
-    if (me->norm) {
+    if (norm_of(me)) {
         add_biases(me);
         if (pass->to == pass->steps)
             clear_numbers(at(me, tape->dnorm, 0, pass->first, me->norms), pass->rows * me->norms);
@@ -620,7 +629,7 @@ static void backward_direction(const direction *me)
             clear_numbers(at(me, tape->gates, t, b, me->gates), me->gates);
             clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
             if (tape->dvectors) clear_numbers(at(me, tape->dvectors, t, b, me->vectors), me->vectors);
-            if (tape->dprojected) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
+            if (projects(me)) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
             if (rank_of(me)) clear_numbers(at(me, tape->dlow, t, b, rank_of(me)), rank_of(me));
         }
         while (trnn_next_rows(&me->rows, t, last, &b, &end)) step_backward(me, t, b, end);
@@ -649,14 +658,14 @@ static void gradients_of_direction(const direction *me)
     const trnn_pass *pass = me->pass;
     const direction_tape *tape = &me->tape;
     const int32_t frames = pass->steps * pass->batch;
-    for (int round = 0; round < me->rounds; round++) {
+    for (int round = 0; round < rounds_of(me); round++) {
         const int32_t sums = round_sums(me, round);
         const size_t first = (size_t)round_at(me, round); /* packed rows before it, in matrices and biases */
         const size_t stride = (size_t)me->gates;
         trnn_weight_gradient ih =
             trnn_weight_gradient_of(pass, matrix_ih(me, round), frames, sums, tape->gates + first, pass->x,
                                     from_row(me->grads[WEIGHT_IH], first, me->input),
-                                    me->norm ? NULL : from_row(me->grads[BIAS_IH], first, 1));
+                                    norm_of(me) ? NULL : from_row(me->grads[BIAS_IH], first, 1));
         ih.dy_stride = stride;
         if (tape->transposed_hh) {
             const float *h = trnn_drops(me->layer) ? tape->dropped
@@ -672,7 +681,7 @@ static void gradients_of_direction(const direction *me)
             trnn_weight_gradient hh = trnn_weight_gradient_of(
                 pass, matrix_hh(me, round), frames, sums, tape->hidden + first, before,
                 from_row(me->grads[WEIGHT_HH], first, trnn_hidden_depth(me->layer)),
-                me->norm ? NULL : from_row(me->grads[BIAS_HH], first, 1));
+                norm_of(me) ? NULL : from_row(me->grads[BIAS_HH], first, 1));
             hh.dy_stride = stride;
             if (tape->hidden == tape->gates) { /* one pass over da_t for both */
                 ih.terms = 2;
@@ -684,7 +693,7 @@ static void gradients_of_direction(const direction *me)
         TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
     }
     const float *dnorm = tape->dnorm; /* the steps have summed these, row by row */
-    for (int32_t slot = 0; me->norm && pass->part == 0 && slot < RECURRENT_SLOTS; slot++) {
+    for (int32_t slot = 0; norm_of(me) && pass->part == 0 && slot < RECURRENT_SLOTS; slot++) {
         const size_t count = trnn_norm_size(me->layer, slot);
         for (int32_t b = 0; me->grads[slot] && b < me->batch; b++)
             for (size_t j = 0; j < count; j++) me->grads[slot][j] += dnorm[(size_t)(b * me->norms) + j];
@@ -702,10 +711,10 @@ static void gradients_of_direction(const direction *me)
                                     me->grads[VECTORS], me->grads[VECTORS]);
         TRNN_KERNEL(pass->isa, weight_gradient)(&vectors);
     }
-    if (tape->dprojected) {
-        const trnn_weight_gradient hr =
-            trnn_weight_gradient_of(pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner,
-                                    me->grads[WEIGHT_HR], me->kind->facts.output ? me->grads[BIAS_HR] : NULL);
+    if (projects(me)) {
+        const trnn_weight_gradient hr = trnn_weight_gradient_of(
+            pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner, me->grads[WEIGHT_HR],
+            trnn_is_jordan(me->layer) ? me->grads[BIAS_HR] : NULL);
         TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
     }
 }

@@ -111,7 +111,7 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass, const void *weights[
 /* As trnn_call_mask; and its gradient, which is 0. */
 static inline const float *trnn_pass_mask(const trnn_pass *pass)
 {
-    return pass->count && !pass->others[0].still ? pass->others[0].x : NULL;
+    return TRNN_WITH_GRAPHS && pass->count && !pass->others[0].still ? pass->others[0].x : NULL;
 }
 static inline void trnn_mask_backward(const trnn_pass *pass)
 {
