@@ -101,7 +101,7 @@ class Site:
         Inputs that are states of layers.
     """
 
-    has_time = True
+    has_time, int8 = True, False
 
     def __init__(self, batch_first: bool, states: Sequence[str]) -> None:
         self.batch_first, self.states = batch_first, states

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import CodedArray, Unfit
 from tinyrnn.onnx.folding import Fold, axis_of
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.symbols import (
@@ -153,6 +153,11 @@ class Call(NamedTuple):
     def array(self, place: int, name: str = "") -> Array:
         """A constant input."""
         return self.known(place, name).array(f"input {name or place}")
+
+    def weight(self, place: int, name: str, kept: bool) -> Any:
+        """A constant matrix, whose codes a layer may keep."""
+        first = self.known(place, name).first
+        return first.kept_if(kept) if isinstance(first, CodedArray) else self.array(place, name)
 
     def padded(self, place: int) -> Symbol:
         """An input that a layer wrote, or the net's own; it may have steps of padding."""

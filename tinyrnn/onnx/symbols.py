@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn.frames import Constant, Reshape
-from tinyrnn.importing import Unfit, weighted
+from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.layers import Linear
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
 Sizes = tuple[int, int]  # in the two worlds
+Matrix = Array | CodedArray
 
 TIME, BATCH, OPEN, FRAME = "time", "batch", "open", "frame"
 ONE = "one"  # of size 1, where an operation wants time or the batch: it has no place in a frame
@@ -91,18 +92,24 @@ def has(axis: Axis, kind: str) -> bool:
 
 
 class Known:
-    """An array of known numbers, in each world."""
+    """An array of known numbers, in each world; codes become floats each time that they are asked for."""
 
-    def __init__(self, first: Array, second: Array | None = None) -> None:
-        same = second is None or (
-            first.shape == second.shape and first.dtype == second.dtype and np.array_equal(first, second)
-        )
-        self.worlds = (first, first if same or second is None else second)
+    def __init__(self, first: Matrix, second: Array | None = None) -> None:
+        if second is not None:
+            array = first = np.asarray(first)
+            if array.shape == second.shape and array.dtype == second.dtype and np.array_equal(array, second):
+                second = None
+        self.first, self.second = first, second
 
     @property
     def varies(self) -> bool:
         """True if it depends on sizes that vary."""
-        return self.worlds[0] is not self.worlds[1]
+        return self.second is not None
+
+    @property
+    def worlds(self) -> tuple[Array, Array]:
+        first = np.asarray(self.first)
+        return first, first if self.second is None else self.second
 
     def array(self, what: str) -> Array:
         if self.varies:
@@ -133,8 +140,8 @@ class Product(NamedTuple):
         True if numbers that it is multiplied with are to be its weights', too.
     """
 
-    make: Callable[[Array, Array | None], Symbol]
-    weight: Array
+    make: Callable[[Matrix, Array | None], Symbol]
+    weight: Matrix
     bias: Array | None
     axis: int
     scales: bool = False
@@ -160,8 +167,10 @@ class Symbol:
     """A value of a layer, with the axes that it has in ONNX.
 
     The numbers of the frame are in the order of the axes. ``reversed``: ONNX has the steps from the last to
-    the first.
+    the first. ``rounded``: the file rounds the numbers to codes, so a matrix that reads them may stay codes.
     """
+
+    rounded = False
 
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
         self.value, self.axes, self.reversed = value, tuple(axes), reversed
@@ -181,7 +190,9 @@ class Symbol:
 
     def with_axes(self, axes: Sequence[Axis]) -> Symbol:
         """The same numbers, looked at otherwise."""
-        return Symbol(self.value, axes, self.reversed)
+        found = Symbol(self.value, axes, self.reversed)
+        found.rounded = self.rounded
+        return found
 
     def mapped(self, layer: Any) -> Symbol:
         """A function of each number."""
