@@ -18,7 +18,8 @@ from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph
 from tinyrnn.importing import Unfit
-from tinyrnn.modules.functions import FUNCTIONS, Made, Named, Rows, Site, label_of
+from tinyrnn.modules.functions import CELLS, FUNCTIONS, KINDS, Made, Named, Rows, Site, label_of
+from tinyrnn.modules.loops import LOOPS, rolled
 from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, leaves, mapped, record, signature
 from tinyrnn.net import Net
 from tinyrnn.onnx.nodes import Unfinished
@@ -174,6 +175,7 @@ class _Search:
 
     def __init__(self, module: Any, args: Any, kwargs: Any, ports: list[Port], tol: float) -> None:
         self.module, self.args, self.kwargs, self.ports, self.tol = module, args, kwargs, ports, tol
+        self.starts: set[str] = set()  # inputs that recurrent layers begin with
 
     def guesses(self, first: Record) -> Iterator[tuple[int, int | None]]:
         """The axes of the first input that are the batch and time, the likeliest first."""
@@ -199,11 +201,13 @@ class _Search:
         """The net of the first guess that is proved; else the error of the one that went furthest."""
         states: dict[str, str] = {}
         for op in first.ops:  # a state of a recurrent layer says what its axes are
-            if op.name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+            if op.name in (*KINDS, *CELLS):
                 for number in _refs(op.args[1:3]):
                     if number < len(self.ports) and self.ports[number].role == "float":
                         name = self.ports[number].name
-                        states |= {f"{name}[{i}]": kind for i, kind in enumerate((FRAME, BATCH, FRAME))}
+                        self.starts.add(name)
+                        kinds = (FRAME, BATCH, FRAME)[op.name in CELLS :]
+                        states |= {f"{name}[{i}]": kind for i, kind in enumerate(kinds)}
         best, error = -1, LoadError("from_torch: no axis of the example is the batch")
         for batch, time in self.guesses(first):
             told = dict(states)
@@ -299,14 +303,23 @@ class _Attempt:
 
     def net(self) -> Net:
         runs = [self.run(world) for world in (0, 1)]
-        self.runs = [one for one, _ in runs]
-        one, other = self.runs
+        try:
+            one, other = (
+                rolled(run, [pair[world] for pair in self.times.values()])
+                for world, (run, _) in enumerate(runs)
+            )
+        except Unfit as error:
+            raise self.error(*error.args) from None
+        numbers = {number: number for number in range(len(self.axes))}
+        for pair in zip(one.ops, other.ops, strict=False):
+            numbers |= zip(*(op.results for op in pair), strict=False)
+        self.runs = [one, other._replace(arrays={i: other.arrays[n] for i, n in numbers.items()})]
         if [op.name for op in one.ops] != [op.name for op in other.ops]:
             counts = [Counter(op.where for op in run.ops) for run in self.runs]
             odd = next((op for op in one.ops if counts[0][op.where] != counts[1][op.where]), one.ops[-1])
-            self.done = one.ops.index(odd)
             raise self.error(
-                "runs more often for more steps or rows: a loop of Python is no layer, use nn.LSTM or nn.GRU",
+                "runs more often for more steps or rows: a loop of Python goes once over all steps, from the "
+                "first to the last, and does the same at each",
                 odd,
             )
         states: set[str] = set()
@@ -316,11 +329,9 @@ class _Attempt:
             if returned <= states:
                 break
             states |= returned
-        kept = {
-            name: pair
-            for name, pair in found.items()
-            if self.site.finals.get(id(pair[0].value)) not in states
-        }
+        own = {name: self.site.finals.get(id(pair[0].value), "") for name, pair in found.items()}
+        again = {state: name for name, state in own.items() if state}  # the last output that is a state
+        kept = {name: pair for name, pair in found.items() if again.get(own[name]) != name} or found
         net = self.graph(kept)
         for world, (_, arrays) in enumerate(runs):
             wrong = self.compared(net, kept, world, arrays)
@@ -337,7 +348,7 @@ class _Attempt:
         one, other = self.runs
         needed, chosen = set(_refs(one.outputs)), []
         for pair in zip(one.ops[::-1], other.ops[::-1], strict=True):
-            if needed.intersection(pair[0].results) or pair[0].name in TAKING:
+            if needed.intersection(pair[0].results) or pair[0].name in (*TAKING, "connected"):
                 chosen.append(pair)
                 needed.update(_refs((pair[0].args, pair[0].kwargs)))
         # Embeddings of inputs come first: others may repeat values at their steps.
@@ -369,6 +380,7 @@ class _Attempt:
         time = next(
             (name for name, pair in self.times.items() if pair == timed), None if self.times else "time"
         )
+        time = None if port.name in self.search.starts else time
         value = Input(*([] if port.role == "index" else _frame(sizes)), time=time, name=port.name)
         self.site.inputs[port.name] = self.site.seen[id(value)] = value
         return self.noted(Symbol(value, axes))
@@ -447,9 +459,10 @@ class _Attempt:
             if call.op.name == "index_select" and isinstance(call.args[0], Known):
                 return [call.args[0]]  # equal rows in another order
             return [Rows(pair) for pair in call.sizes]
-        if call.op.name not in FUNCTIONS:
+        function = FUNCTIONS.get(call.op.name) or LOOPS.get(call.op.name)
+        if function is None:
             raise Unfit("this operation is not known; known are those of docs/pytorch-modules.md")
-        found = FUNCTIONS[call.op.name](call)
+        found = function(call)
         found = found if isinstance(found, list) else [found]
         self.site.names(found, label_of(seen) or call.op.module)
         return found
@@ -498,12 +511,14 @@ class _Attempt:
                 lengths = array
                 options["lengths"] = array if len(self.times) == 1 else {"time": array}
             elif port.name in self.site.states:
+                array = array[None] if array.ndim < 3 else array
                 options["state"] = {**options.get("state", {}), self.site.begun[port.name]: array}
             elif port.name in net._inputs:
                 frames = math.prod(found.value.frame)
                 ready = led(array, found.axes)
                 lead = next(i for i in range(ready.ndim + 1) if math.prod(ready.shape[i:]) == frames)
-                given.append(ready.reshape(*ready.shape[:lead], *found.value.frame))
+                ready = ready.reshape(*ready.shape[:lead], *found.value.frame)
+                given.append(ready if self.times or not net._recurrent else ready[None])
         outputs = net.eval()(*given, **options)
         outputs = (
             outputs.values()
@@ -531,7 +546,7 @@ class _Attempt:
     def blamed(self, runs: list[list[Array]]) -> Op | None:
         """The first operation whose result differs."""
         for op in self.runs[0].ops:
-            for number in op.results:
+            for number in () if op.within else op.results:
                 found = self.env.get(number)
                 if isinstance(found, Symbol) and not isinstance(found, Unfinished):
                     one = {"output": (found, number)}

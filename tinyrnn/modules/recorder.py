@@ -72,13 +72,14 @@ class Op(NamedTuple):
     results: list[int]
     where: str
     module: str
+    within: bool = False  # of a loop's body
 
 
 class Record(NamedTuple):
     """A run: ``arrays`` are the tensors by number, those of the inputs first; ``outputs`` is a tree."""
 
     ops: list[Op]
-    arrays: list[Any]
+    arrays: Any
     outputs: Any
 
 
@@ -119,6 +120,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
     ops: list[Op] = []
     arrays: list[Any] = []
     numbers: dict[int, int] = {}
+    constants: dict[tuple[int, int], tuple[Any, Given]] = {}  # with their tensors, which keep the ids alive
 
     def noted(tensor: Any) -> int:
         numbers[id(tensor)] = len(arrays)
@@ -140,9 +142,12 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             return one
         if id(one) in numbers:
             return Ref(numbers[id(one)])
-        array = one.detach().cpu()
-        array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
-        return Given(np.array(array.numpy()), tensors.get(id(one), ""))
+        key = id(one), one._version
+        if key not in constants:
+            array = one.detach().cpu()
+            array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
+            constants[key] = one, Given(np.array(array.numpy()), tensors.get(id(one), ""))
+        return constants[key][1]
 
     class Mode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -152,6 +157,9 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
                 name = getattr(func.__self__, "__name__", name)
             found: list[Any] = []
             mapped((args, kwargs), found.append)
+            if name == "__iter__" and id(args[0]) in numbers:
+                with self:
+                    return iter(args[0].unbind())
             if name in _TELLING or name in _MAKING or not any(id(one) in numbers for one in found):
                 return func(*args, **kwargs)
             left, named = mapped(list(args), kept), mapped(kwargs, kept)
