@@ -20,7 +20,7 @@ from tinyrnn.graph import Graph
 from tinyrnn.importing import Unfit
 from tinyrnn.modules.functions import CELLS, FUNCTIONS, KINDS, Made, Named, Rows, Site, label_of
 from tinyrnn.modules.loops import LOOPS, rolled
-from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, leaves, mapped, record, signature
+from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, leaves, mapped, record, refs, signature
 from tinyrnn.net import Net
 from tinyrnn.onnx.nodes import Unfinished
 from tinyrnn.onnx.symbols import (
@@ -143,7 +143,7 @@ def _ports(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     source = {i: i for i in range(len(given))}  # of what follows from one input alone
     indices = set()
     for op in first.ops:
-        roots = {source.get(one, -1) for one in _refs((op.args, op.kwargs))}
+        roots = {source.get(one, -1) for one in refs((op.args, op.kwargs))}
         if op.name == "embedding":
             indices |= roots
         elif len(roots) == 1:
@@ -159,12 +159,6 @@ def _ports(given: list[tuple[str, Any]], first: Record) -> list[Port]:
         raise ValueError(
             "from_torch: example has no tensor, or lengths twice, expected a sequence and its lengths"
         )
-    return found
-
-
-def _refs(tree: Any) -> list[int]:
-    found: list[int] = []
-    mapped(tree, lambda one: found.append(one.number) if isinstance(one, Ref) else None)
     return found
 
 
@@ -202,7 +196,7 @@ class _Search:
         states: dict[str, str] = {}
         for op in first.ops:  # a state of a recurrent layer says what its axes are
             if op.name in (*KINDS, *CELLS):
-                for number in _refs(op.args[1:3]):
+                for number in refs(op.args[1:3]):
                     if number < len(self.ports) and self.ports[number].role == "float":
                         name = self.ports[number].name
                         self.starts.add(name)
@@ -308,7 +302,7 @@ class _Attempt:
                 rolled(run, [pair[world] for pair in self.times.values()])
                 for world, (run, _) in enumerate(runs)
             )
-        except Unfit as error:
+        except _WRONG as error:
             raise self.error(*error.args) from None
         numbers = {number: number for number in range(len(self.axes))}
         for pair in zip(one.ops, other.ops, strict=False):
@@ -346,15 +340,13 @@ class _Attempt:
         self.site = Site(self.batch_first, tuple(states))
         self.env = {i: self.input(i) for i in range(len(self.axes))}
         one, other = self.runs
-        needed, chosen = set(_refs(one.outputs)), []
+        needed, chosen = set(refs(one.outputs)), []
         for pair in zip(one.ops[::-1], other.ops[::-1], strict=True):
             if needed.intersection(pair[0].results) or pair[0].name in (*TAKING, "connected"):
                 chosen.append(pair)
-                needed.update(_refs((pair[0].args, pair[0].kwargs)))
+                needed.update(refs((pair[0].args, pair[0].kwargs)))
         # Embeddings of inputs come first: others may repeat values at their steps.
-        chosen.sort(
-            key=lambda pair: pair[0].name == "embedding" and max(_refs(pair[0].args)) < len(self.axes)
-        )
+        chosen.sort(key=lambda pair: pair[0].name == "embedding" and max(refs(pair[0].args)) < len(self.axes))
         for pair in chosen[::-1]:
             self.step(*pair)
         found: dict[str, tuple[Symbol, int]] = {}
@@ -416,7 +408,7 @@ class _Attempt:
     def step(self, op: Op, twin: Op) -> None:
         """Make layers of an operation."""
         if op.name in TAKING:
-            if any(not isinstance(self.env[number], Rows) for number in _refs(op.args)):
+            if any(not isinstance(self.env[number], Rows) for number in refs(op.args)):
                 raise self.error(
                     "hands numbers of the inputs to Python, where a net has none: use torch.where", op
                 )

@@ -99,13 +99,6 @@ class Held(Unfinished):
     what = "a state of a step that the next one alone reads: a net has the last one"
 
 
-class Collected(Unfinished):
-    """The values of steps in a tensor that was there before, along an axis."""
-
-    what = "a tensor that a loop fills"
-    axis = 0
-
-
 @dataclass(frozen=True)
 class Now:
     """The number of a step of a loop, or one beside it."""
@@ -644,6 +637,8 @@ def parts(call: Made) -> list[Any]:
     """chunk, split and unbind, of the sizes that they had."""
     x, unbinds, count = call.x, call.op.name == "unbind", len(call.sizes)
     dim = (call.arg(1, "dim", 0) if unbinds else call.arg(2, "dim", 0)) % x.rank
+    if count == 1 and is_time(x.axes[dim]):  # in a loop
+        return [taken(x, dim, not unbinds)]
     sizes = [1] * count if unbinds else [one[dim][0] for one in call.sizes]
     found = call.onnx("Split", x, np.array(sizes), outputs=count, axis=dim)
     drop = dim if unbinds else -1
@@ -657,9 +652,21 @@ def flip(call: Made) -> Any:
     return x
 
 
+def of_steps(call: Made, x: Symbol, dim: int, new: bool) -> Symbol:
+    """The value of all steps of a loop, with an axis of time, which is new or a part of another."""
+    axes = list(x.axes)
+    own = () if new else axes[dim]
+    one, other = call.sizes[0][dim]
+    time = call.site.timed[one // sizes_of(own)[0], other // sizes_of(own)[1]][0]
+    axes[dim : dim + (not new)] = [(time, *own)]
+    return Symbol(x.value, axes)
+
+
 def joined(call: Made) -> Any:
     """cat and stack; tensors may be among the values."""
     given, dim = call.arg(0, "tensors"), call.arg(1, "dim", call.kwargs.get("axis", 0)) % len(call.sizes[0])
+    if not isinstance(given, (list, tuple)):
+        return of_steps(call, call.x, dim, call.op.name == "stack")
     ready = [
         Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
         for one in given

@@ -1,7 +1,7 @@
 """Loops of Python over the steps: a record has their bodies one after the other, and one of them is enough.
 
-`rolled` finds them, proves that all steps are alike, and leaves the operations of one; `LOOPS` has what comes
-before and after it. A value in the body has no axis of time, as in the loops of ONNX.
+`rolled` finds them, checks that all steps are alike, and leaves the operations of one; `LOOPS` has those that
+stand around it. A value in the body has no axis of time, as in the loops of ONNX.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from tinyrnn.importing import Unfit
 from tinyrnn.modules.functions import (
     CELLS,
     SAME,
-    Collected,
+    Function,
     Held,
     Made,
     Now,
     cell,
     input_of,
+    is_time,
+    of_steps,
     several,
-    start,
-    taken,
+    start as begun,
 )
-from tinyrnn.modules.recorder import Given, Op, Record, Ref, mapped
+from tinyrnn.modules.recorder import Given, Op, Record, Ref, mapped, refs
 from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Atom, Symbol, frame_size, part, reframed
 from tinyrnn.ops import Feedback
 from tinyrnn.temporal import LastStep
@@ -34,176 +35,154 @@ from tinyrnn.values import Value, applied
 
 ONE = 2  # the step that stands for all: those before it may begin with constants
 
-_CUTS = ("unbind", "chunk", "split", "tensor_split")
-
 
 class _Loop(NamedTuple):
-    """A loop: step 1 begins at an operation; step 0 has places, or None for what constants made of it."""
+    """The operations of each step, from one place to another; None in step 0 for those of constants."""
 
-    steps: int
-    begin: int
-    size: int
-    first: list[int | None]
-
-    def place(self, step: int, i: int) -> int | None:
-        return self.begin + (step - 1) * self.size + i if step else self.first[i]
+    start: int
+    end: int
+    steps: list[list[Any]]
 
 
-def _loops(ops: Sequence[Op], counts: Sequence[int]) -> list[_Loop]:
+def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
     """The loops of so many steps, each with the smallest body."""
     keys = [(op.name, op.where, op.module) for op in ops]
     found: list[_Loop] = []
-    i = before = 0
+    i = 0
     while i < len(keys):
         for size in range(1, (len(keys) - i) // (min(counts) - 1) + 1):
-            if keys[i] != keys[i + size]:
-                continue
             end = i
             while end + size < len(keys) and keys[end] == keys[end + size]:
                 end += 1
-            whole = (end - i) // size + 1
-            steps = next((one for one in counts if whole in (one - 1, one) and one > ONE), 0)
-            if steps:
+            count = next((one for one in counts if (end - i) // size + 1 in (one - 1, one)), 0)
+            if end > i and count:
                 break
         else:
             i += 1
             continue
-        begin = end + size - (steps - 1) * size
-        first: list[int | None] = [None] * size
-        place = begin - 1
-        for k in range(size)[::-1]:
-            if place >= before and keys[place] == keys[begin + k]:
-                first[k], place = place, place - 1
-        found.append(_Loop(steps, begin, size, first))
-        i = before = end + size
+        i = end + size
+        begins = range(i - (count - 1) * size, i, size)
+        start, first = begins[0], []
+        for k in range(begins[0], begins[0] + size)[::-1]:
+            has = start > (found[-1].end if found else 0) and keys[start - 1] == keys[k]
+            start -= has
+            first.append(ops[start] if has else None)
+        found.append(_Loop(start, i, [first[::-1], *(ops[one : one + size] for one in begins)]))
     return found
 
 
 class _Rolling:
-    """The work of `rolled`."""
+    """The operations that are left, ``made``, and where numbers come from: what makes each at which step."""
 
-    def __init__(self, record: Record, loops: list[_Loop], counts: Sequence[int]) -> None:
-        self.ops, self.loops = record.ops, loops
-        self.owner: dict[int, tuple[int, int, int, int]] = {}  # of a result: loop, step, operation, place
-        self.inside: dict[int, int] = {}  # of an operation: its loop
+    def __init__(self, ops: list[Op], loops: list[_Loop], counts: Sequence[int]) -> None:
+        self.ops, self.loops, self.op = ops, loops, ops[0]
+        self.made: list[Op] = []
+        self.ready: set[int] = set()  # numbers of last steps that something has read
+        self.owner: dict[int, tuple[Any, int]] = {}
         for k, loop in enumerate(loops):
-            for step in range(loop.steps):
-                for i in range(loop.size):
-                    place = loop.place(step, i)
-                    if place is not None:
-                        self.inside[place] = k
-                        for r, number in enumerate(self.ops[place].results):
-                            self.owner[number] = k, step, i, r
-        self.cuts = {  # parts of a sequence that was cut into its steps
-            number: (place, step)
-            for place, op in enumerate(self.ops)
-            if op.name in _CUTS and len(op.results) in counts
-            for step, number in enumerate(op.results)
-        }
-        self.cut: set[int] = set()
-        self.lasts: list[dict[int, int]] = [{} for _ in loops]  # results of the last step: of the one
+            for step, body in enumerate(loop.steps):
+                for i, op in enumerate(body):
+                    self.owner |= {n: ((k, i, r), step) for r, n in enumerate(op.results if op else ())}
+        for place, op in enumerate(ops):
+            if op.name in ("unbind", "chunk", "split", "tensor_split") and len(op.results) in counts:
+                self.owner |= {n: ((None, place), step) for step, n in enumerate(op.results)}
+                ops[place] = op._replace(results=op.results[ONE : ONE + 1])
 
-    def number(self, k: int, i: int, r: int, step: int = ONE) -> int:
-        place = self.loops[k].place(step, i)
-        assert place is not None
-        return self.ops[place].results[r]
+    def of_one(self, slot: Any) -> Ref:
+        k, i, r = slot
+        return Ref(self.loops[k].steps[ONE][i].results[r])
 
     def outside(self, one: Any) -> Any:
         """A leaf that does not change from step to step."""
-        if isinstance(one, Ref) and one.number in self.owner:
-            k, step, i, r = self.owner[one.number]
-            if step != self.loops[k].steps - 1:
+        if isinstance(one, Ref) and one.number in self.owner.keys() - self.ready:
+            slot, step = self.owner[one.number]
+            if slot[0] is None or step != len(self.loops[slot[0]].steps) - 1:
                 raise Unfit(f"step {step} of a loop is read, expected the last one, or all of them stacked")
-            self.lasts[k][one.number] = self.number(k, i, r)
+            self.ready.add(one.number)
+            args, op = [self.of_one(slot)], self.op
+            self.made.append(Op("after", args, {}, [one.number], op.where, op.module))
         return one
 
-    def after(self, op: Op) -> Op:
-        """An operation behind a loop; a list of all its steps is a sequence."""
-        given = op.args[0] if op.args else None
-        if op.name in ("stack", "cat", "concat", "concatenate") and isinstance(given, (list, tuple)):
-            owners = [self.owner.get(one.number) for one in given[1:] if isinstance(one, Ref)]
-            if owners and owners[0]:
-                k, _, i, r = owners[0]
-                if (
-                    owners
-                    == [(k, step, i, r) for step in range(1, self.loops[k].steps)]
-                    == owners[: len(given) - 1]
-                ):
-                    args = [Ref(self.number(k, i, r)), self.loops[k].steps, *op.args[1:]]
-                    return op._replace(name="stacked" if op.name == "stack" else "joined", args=args)
-        return op._replace(args=mapped(op.args, self.outside), kwargs=mapped(op.kwargs, self.outside))
+    def behind(self, op: Op) -> None:
+        """An operation outside of loops; a list of all steps is the value of one."""
+        self.op = op
+        args = list(op.args)
+        owners = [self.owner.get(one, (None, 0)) for one in refs(args[:1])]
+        slot = owners[-1][0] if owners else None
+        steps = [(slot, step) for step in range(len(self.loops[slot[0]].steps))] if slot else []
+        whole = len(owners) > 1 and owners in (steps, steps[1:]) and len(args[0]) == len(steps)
+        args, kwargs = mapped((args[whole:], op.kwargs), self.outside)
+        if whole:
+            args.insert(0, self.of_one(slot))
+        self.made.append(op._replace(args=args, kwargs=kwargs))
 
-    def merged(self, trees: Sequence[Any], k: int, carried: dict[int, tuple[int, int]]) -> Any:
-        """The arguments of all steps from `ONE` on as those of one."""
-        first, same = trees[0], {type(one) for one in trees} == {type(trees[0])}
-        if same and isinstance(first, (list, tuple)) and len({len(one) for one in trees}) == 1:
+    def merged(self, trees: Sequence[Any], k: int, carried: dict[int, Any]) -> Any:
+        """The arguments of all steps from `ONE` on as those of one; before them stand those of step 0.
+
+        ``carried`` gets what comes from the step before, by number: its slot, and what it is at first.
+        """
+        zero, first, *others = trees
+        same = all(type(one) is type(first) for one in others)
+        if isinstance(first, (list, tuple)) and same and all(len(one) == len(first) for one in trees):
             return type(first)(self.merged(parts, k, carried) for parts in zip(*trees, strict=True))
-        if same and isinstance(first, dict):
+        if isinstance(first, dict):
             return {key: self.merged([one[key] for one in trees], k, carried) for key in first}
-        if same and isinstance(first, slice):
-            ends = [(one.start, one.stop, one.step) for one in trees]
-            return slice(*self.merged(ends, k, carried))
-        if same and isinstance(first, Given):
-            if all(one is first or np.array_equal(one.array, first.array) for one in trees):
+        if isinstance(first, slice) and same:
+            return slice(*self.merged([(one.start, one.stop, one.step) for one in trees], k, carried))
+        if isinstance(first, Given) and same:
+            if all(one is first or np.array_equal(one.array, first.array) for one in others):
                 return first
             raise Unfit("other constants are read at each step, expected the same at all")
-        if all(one == first for one in trees):
+        if all(one == first for one in others):
             return self.outside(first)
-        if same and isinstance(first, Ref):
-            places = [self.owner.get(one.number, (-1, -1, -1, -1)) for one in trees]
-            for late in (0, 1):
-                if places == [(places[0][0], ONE + t - late, *places[0][2:]) for t in range(len(trees))]:
-                    if late and places[0][0] != k:
-                        break
-                    if late:
-                        carried[first.number] = places[0][2:]
-                    return first
-            cuts = [self.cuts.get(one.number) for one in trees]
-            if cuts[0] and cuts == [(cuts[0][0], ONE + t) for t in range(len(trees))]:
-                self.cut.add(cuts[0][0])
-                return first
-        if same and isinstance(first, int) and all(one - t == first for t, one in enumerate(trees)):
+        if isinstance(first, int) and same and [one - first for one in others] == [*range(1, len(trees) - 1)]:
             return Now(first - ONE)
-        raise Unfit("its steps are not alike, expected a loop that does the same at each step")
+        if isinstance(first, Ref) and same:
+            found = [self.owner.get(one.number, (None, 0)) for one in trees[1:]]
+            slot, step = found[0]
+            handed = slot and slot[0] == k and step == ONE - 1
+            if slot and (handed or step == ONE) and found == [(slot, step + t) for t in range(len(found))]:
+                if handed:
+                    known = isinstance(zero, Ref) and self.owner.get(zero.number, (None,))[0] == slot
+                    carried[first.number] = slot, None if known else zero
+                return first
+        raise Unfit("its steps are not alike, expected a loop that does the same at each")
 
     def body(self, k: int) -> list[Op]:
         """The operations of a loop: what it begins with, one step, and what that hands to the next."""
-        loop, made = self.loops[k], []
-        carried: dict[int, tuple[int, int]] = {}
-        begins: dict[int, Any] = {}
-        for i in range(loop.size):
-            steps = [self.ops[loop.begin + step * loop.size + i] for step in range(ONE - 1, loop.steps - 1)]
-            op, place = steps[0], loop.first[i]
-            zero = self.ops[place] if place is not None else op
-            try:
-                args = [*op.args]
-                for at in range(len(args)):
-                    own: dict[int, tuple[int, int]] = {}
-                    args[at] = self.merged([one.args[at] for one in steps], k, own)
-                    hands = list(own.values()) == [(i, r) for r in range(len(op.results))]
-                    if hands and at == 1 and op.name in CELLS:  # the state of a layer
-                        op, args[at] = op._replace(name=op.name + "s"), mapped(zero.args[at], self.outside)
-                    elif hands and at == 0 and op.name == "setitem":
-                        op, args[at] = op._replace(name="collected"), None
-                    else:
-                        carried |= own
-                kwargs = self.merged([one.kwargs for one in steps], k, carried)
-            except Unfit as error:
-                raise Unfit(error.args[0], op) from None
+        made: list[Op] = []
+        carried: dict[int, Any] = {}
+        for i, (zero, _, op, *others) in enumerate(zip(*self.loops[k].steps, strict=True)):
+            self.op = op
+            zero = zero or op
+            own: dict[int, Any] = {}
+            args, kwargs = self.merged([(one.args, one.kwargs) for one in (zero, op, *others)], k, own)
+            at = {"setitem": 0, **dict.fromkeys(CELLS, 1)}.get(op.name, len(args))
+            state = refs(args[at : at + 1])
+            if state and [own.get(n, (None,))[0] for n in state] == [(k, i, r) for r in range(len(state))]:
+                for number in state:  # is a layer's, or a tensor that is filled
+                    del own[number]
+                args[at] = mapped(zero.args[at], self.outside) if at else None
+                op = op._replace(name=op.name + "s")
+            carried |= own
             made.append(op._replace(args=args, kwargs=kwargs, within=True))
-            if place is not None:
-                leaves: list[list[Any]] = [[], []]
-                for tree, found in zip(((op.args, op.kwargs), (zero.args, zero.kwargs)), leaves, strict=True):
-                    mapped(tree, found.append)
-                for one, at_first in zip(*leaves, strict=False):
-                    if isinstance(one, Ref) and one.number in carried:
-                        begins.setdefault(one.number, self.outside(at_first))
-        for number, (i, r) in carried.items():
-            op = self.ops[loop.begin + i]
-            made.insert(0, Op("before", [begins.get(number)], {}, [number], op.where, op.module, True))
-            args = [Ref(number), Ref(self.number(k, i, r))]
-            made.append(Op("connected", args, {}, [], op.where, op.module))
+        for number, (slot, first) in carried.items():
+            begin = Op("before", [self.outside(first)], {}, [number], op.where, op.module, True)
+            made.insert(0, begin)
+            made.append(begin._replace(name="connected", args=[Ref(number), self.of_one(slot)], results=[]))
         return made
+
+    def run(self, outputs: Any) -> Any:
+        """Make all, and return the outputs."""
+        place = 0
+        for k, loop in enumerate(self.loops):
+            for op in self.ops[place : loop.start]:
+                self.behind(op)
+            self.made += self.body(k)
+            place = loop.end
+        for op in self.ops[place:]:
+            self.behind(op)
+        return mapped(outputs, self.outside)
 
 
 def rolled(record: Record, counts: Sequence[int]) -> Record:
@@ -214,46 +193,25 @@ def rolled(record: Record, counts: Sequence[int]) -> Record:
     Unfit
         If the steps of one are not alike; with the operation.
     """
-    loops = _loops(record.ops, counts) if counts else []
-    if not loops:
-        return record
     same: dict[int, int] = {}
-    for op in record.ops:
-        if op.name in SAME.split() and isinstance(op.args[0], Ref):
-            same |= dict.fromkeys(op.results, same.get(op.args[0].number, op.args[0].number))
 
     def source(one: Any) -> Any:
         return Ref(same.get(one.number, one.number)) if isinstance(one, Ref) else one
 
-    ops = [op._replace(args=mapped(op.args, source), kwargs=mapped(op.kwargs, source)) for op in record.ops]
-    record = Record(ops, record.arrays, mapped(record.outputs, source))
-    work = _Rolling(record, loops, counts)
-    made: list[Op | int] = []
-    bodies: list[list[Op]] = []
-    for place, op in enumerate(record.ops):
-        if place not in work.inside:
-            made.append(op)
-        elif work.inside[place] == len(bodies):
-            bodies.append(work.body(len(bodies)))
-            made.append(len(bodies) - 1)
-    ready = [one if isinstance(one, int) else work.after(one) for one in made]
-    outputs = mapped(record.outputs, work.outside)
     ops = []
-    for one in ready:
-        if isinstance(one, int):
-            last = bodies[one][-1]
-            ops += bodies[one]
-            ops += [
-                Op("after", [Ref(own), loops[one].steps], {}, [number], last.where, last.module)
-                for number, own in work.lasts[one].items()
-            ]
-        else:
-            ops.append(one)
-    for place in work.cut:
-        op = record.ops[place]
-        i = next(i for i, one in enumerate(ops) if one.results == op.results)
-        ops[i] = op._replace(name=f"{op.name}_steps", results=[op.results[ONE]])
-    return Record(ops, record.arrays, outputs)
+    for op in record.ops:
+        ops.append(op._replace(args=mapped(op.args, source), kwargs=mapped(op.kwargs, source)))
+        if op.name in SAME.split():
+            same |= dict.fromkeys(op.results, *refs(ops[-1].args[:1]))
+    loops = _loops(ops, counts) if counts else []
+    if not loops:
+        return record
+    work = _Rolling(ops, loops, counts)
+    try:
+        outputs = work.run(mapped(record.outputs, source))
+    except Unfit as error:
+        raise Unfit(*error.args, work.op) from None
+    return Record(work.made, record.arrays, outputs)
 
 
 # ---- what stands around a step -----------------------------------------------------------------------------
@@ -261,11 +219,10 @@ def rolled(record: Record, counts: Sequence[int]) -> Record:
 
 def before(call: Made) -> Any:
     """The value of the step before."""
-    pairs = call.sizes[0]
+    pairs, name = call.sizes[0], input_of(call.args[0])
     axes = [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
     frame = [size for size in map(frame_size, axes) if size > 1] or [1]
-    initial = None if call.args[0] is None else start(call.site, call.args[0])
-    name = input_of(call.args[0])
+    initial = None if call.args[0] is None else begun(call.site, call.args[0])
     value = Feedback(*frame, initial=reframed(initial, frame) if isinstance(initial, Value) else None)
     if isinstance(initial, np.ndarray):
         assert value.layer is not None
@@ -287,50 +244,27 @@ def connected(call: Made) -> list[Any]:
     return []
 
 
-def gathered(x: Any, call: Made, dim: int, stacks: bool) -> Symbol:
-    """The value of all steps, with an axis of time, which is new or a part of another."""
-    time = call.site.timed[call.args[1].sizes[0]][0]
-    axes = list(x.axes)
-    dim %= len(axes) + stacks
-    axes[dim : dim + (not stacks)] = [(time, *(() if stacks else axes[dim]))]
-    return Symbol(x.value, axes)
-
-
-def listed(stacks: bool) -> Any:
-    return lambda call: gathered(call.x, call, call.arg(2, "dim", call.kwargs.get("axis", 0)), stacks)
-
-
 def after(call: Made) -> Any:
     """The value of the last step."""
     x = call.args[0]
-    if isinstance(x, Collected):
-        return gathered(x, call, x.axis, True)
+    if isinstance(x, Symbol) and any(map(is_time, x.axes)):  # a tensor that was filled
+        return x
     last = call.site.lasts.get(id(x.value), x.value if isinstance(x, Held) else None)
     return Symbol(applied(LastStep(), (call.x.value,)) if last is None else last, x.axes)
 
 
-def collected(call: Made) -> Any:
-    """``y[:, t] = x``."""
-    index, x = several(call.args[1]), call.symbol(2, "value")
+def filled(call: Made) -> Any:
+    """``y[:, t] = x`` at each step."""
+    index = several(call.args[1])
     if [one for one in index if one != slice(None)] != [Now(0)]:
         raise Unfit("fills a part of a tensor, expected one step of it")
-    found = Collected(x.value, x.axes)
-    found.axis = index.index(Now(0))
-    return found
+    return of_steps(call, call.symbol(2, "value"), index.index(Now(0)), True)
 
 
-def cut(call: Made) -> Any:
-    dim = call.arg(1, "dim", 0) if call.op.name == "unbind_steps" else call.arg(2, "dim", 0)
-    return [taken(call.x, dim, call.op.name != "unbind_steps")]
-
-
-LOOPS = {
+LOOPS: dict[str, Function] = {
     "before": before,
     "connected": connected,
-    "stacked": listed(True),
-    "joined": listed(False),
     "after": after,
-    "collected": collected,
+    "setitems": filled,
     **{f"{name}s": partial(cell, True) for name in CELLS},
-    **{f"{name}_steps": cut for name in _CUTS},
 }

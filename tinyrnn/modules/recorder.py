@@ -96,6 +96,13 @@ def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
     return change(tree)
 
 
+def refs(tree: Any) -> list[int]:
+    """The numbers of the tensors in a tree."""
+    found: list[int] = []
+    mapped(tree, lambda one: found.append(one.number) if isinstance(one, Ref) else None)
+    return found
+
+
 def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
     """The leaves of a tree, by dotted paths."""
     items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
