@@ -23,6 +23,7 @@ from tinyrnn.modules.loops import LOOPS, rolled
 from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, leaves, mapped, record, refs, signature
 from tinyrnn.net import Net
 from tinyrnn.onnx.nodes import Unfinished
+from tinyrnn.onnx.states import read_by
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -35,8 +36,9 @@ from tinyrnn.onnx.symbols import (
     Sizes,
     Symbol,
     frame_size,
+    framed,
     has,
-    reframed,
+    short,
 )
 from tinyrnn.values import Input, Value
 from tinyrnn.weights.spec import Array
@@ -373,7 +375,7 @@ class _Attempt:
             (name for name, pair in self.times.items() if pair == timed), None if self.times else "time"
         )
         time = None if port.name in self.search.starts else time
-        value = Input(*([] if port.role == "index" else _frame(sizes)), time=time, name=port.name)
+        value = Input(*([] if port.role == "index" else short(sizes)), time=time, name=port.name)
         self.site.inputs[port.name] = self.site.seen[id(value)] = value
         return self.noted(Symbol(value, axes))
 
@@ -466,15 +468,8 @@ class _Attempt:
         for name, (given, _) in kept.items():
             if given.reversed:
                 raise self.error(f"output {name!r} has the steps from the last to the first")
-            values[name] = reframed(
-                given.value, _frame([one for one in map(frame_size, given.axes) if one > 1])
-            )
-        used, left = set(), list(values.values())
-        while left:
-            value = left.pop()
-            if id(value) not in used:
-                used.add(id(value))
-                left += value.reads
+            values[name] = given.framed(framed(given.axes))
+        used = read_by(values.values())
         inputs = {name: value for name, value in self.site.inputs.items() if id(value) in used}
         try:
             return Graph(inputs, values)
@@ -549,10 +544,3 @@ class _Attempt:
                     except _WRONG:
                         continue
         return None
-
-
-def _frame(sizes: list[int]) -> list[int]:
-    """The sizes of a frame of at most three axes."""
-    if len(sizes) > 3:
-        sizes = [size for size in sizes if size > 1]
-    return (sizes if len(sizes) <= 3 else [*sizes[:2], math.prod(sizes[2:])]) or [1]

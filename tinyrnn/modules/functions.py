@@ -27,14 +27,13 @@ from tinyrnn.onnx.operators import OPERATORS
 from tinyrnn.onnx.reductions import reduced
 from tinyrnn.onnx.symbols import (
     BATCH,
-    FRAME,
     TIME,
     Atom,
     Axis,
     Known,
-    Retry,
     Sizes,
     Symbol,
+    claim,
     frame_size,
     has,
     is_frame,
@@ -900,9 +899,7 @@ def time_and_batch(x: Symbol, rows_first: bool) -> tuple[Axis, Axis]:
     """The axes of time and of the batch; an axis of an input is told what it is."""
     time, batch = (x.axes[1], x.axes[0]) if rows_first else (x.axes[0], x.axes[1])
     for axis, kind in ((time, TIME), (batch, BATCH)):
-        for atom in axis:
-            if atom.kind == FRAME and atom.origin:
-                raise Retry(atom.origin, kind)
+        claim(axis, kind)
     if not is_time(time) or not is_frame(x.axes[2]) or any(atom.kind != BATCH for atom in batch):
         raise Unfit('reads other axes than time, batch and frame: tell those of the inputs, axes="BTF"')
     return time, batch

@@ -28,7 +28,15 @@ from tinyrnn.modules.functions import (
     start as begun,
 )
 from tinyrnn.modules.recorder import Given, Op, Record, Ref, mapped, refs
-from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Atom, Symbol, frame_size, part, reframed
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    BATCH_SIZES,
+    Atom,
+    Symbol,
+    framed,
+    part,
+    reframed,
+)
 from tinyrnn.ops import Feedback
 from tinyrnn.temporal import LastStep
 from tinyrnn.values import Value, applied
@@ -221,7 +229,7 @@ def before(call: Made) -> Any:
     """The value of the step before."""
     pairs, name = call.sizes[0], input_of(call.args[0])
     axes = [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
-    frame = [size for size in map(frame_size, axes) if size > 1] or [1]
+    frame = framed(axes)
     initial = None if call.args[0] is None else begun(call.site, call.args[0])
     value = Feedback(*frame, initial=reframed(initial, frame) if isinstance(initial, Value) else None)
     if isinstance(initial, np.ndarray):

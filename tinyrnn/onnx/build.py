@@ -43,8 +43,10 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Symbol,
     frame_size,
+    framed,
     has,
     reframed,
+    short,
 )
 from tinyrnn.ops import Feedback
 from tinyrnn.values import Input, Value
@@ -68,11 +70,6 @@ class _Failed(NamedTuple):
     """The outputs of a node that is no part of a net."""
 
     error: LoadError
-
-
-def short(sizes: list[int]) -> list[int]:
-    """The sizes of a frame of at most three axes."""
-    return sizes if len(sizes) <= 3 else [*sizes[:2], math.prod(sizes[2:])]
 
 
 class Builder:
@@ -155,9 +152,7 @@ class Builder:
         if mode == STATE:
             return self.states.of_port(port, list(map(frame_size, axes)), varying)
         sizes = [frame_size(axis) for axis in axes if has(axis, FRAME)]
-        if len(sizes) > 3 or mode == START:
-            sizes = [size for size in sizes if size > 1]
-        frame = short(sizes) or ([1] if floats else [])
+        frame = framed(axes) if mode == START else short(sizes) if sizes or floats else []
         if mode == FEEDBACK:
             self.feedbacks[port.name] = Feedback(*frame)
             return Symbol(self.feedbacks[port.name], axes)
@@ -367,8 +362,7 @@ class Builder:
                 raise self.error(f"output {shown(name)} is {given.what}")
             if given.reversed:
                 raise self.error(f"output {shown(name)} has the steps from the last to the first")
-            sizes = [frame_size(axis) for axis in given.axes if frame_size(axis) > 1]
-            outputs[name] = reframed(given.value, short(sizes))
+            outputs[name] = given.framed(framed(given.axes))
         used = read_by(outputs.values())
         return Net({name: value for name, value in self.inputs.items() if id(value) in used}, outputs)
 

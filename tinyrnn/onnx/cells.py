@@ -15,14 +15,11 @@ from tinyrnn.gates import FUNCTIONS, Function
 from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.onnx.symbols import (
     BATCH,
-    FRAME,
-    ONE,
-    OPEN,
     TIME,
     Axis,
     Matrix,
-    Retry,
     Symbol,
+    claim,
     is_frame,
     part,
     reframed,
@@ -179,9 +176,7 @@ def time_and_batch(x: Symbol, layout: int, builder: Any) -> tuple[Axis, Axis]:
         raise Unfit(f"X has {x.rank} axes, expected 3")
     time, batch = (x.axes[1], x.axes[0]) if layout else (x.axes[0], x.axes[1])
     for axis, kind in ((time, TIME), (batch, BATCH)):
-        for atom in axis:
-            if atom.kind in (OPEN, FRAME) and atom.origin:
-                raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else kind)
+        claim(axis, kind)
     if len(time) > 1 or (time and time[0].kind != TIME):
         builder.learned.lacks_time = is_frame(time)
         raise Unfit("the first axis of X is not time alone, as the net uses it elsewhere")

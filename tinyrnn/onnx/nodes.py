@@ -14,7 +14,6 @@ from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
-    ONE,
     OPEN,
     TIME,
     Axis,
@@ -23,6 +22,7 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Sizes,
     Symbol,
+    claim,
     constant,
     frame_size,
     is_frame,
@@ -234,9 +234,7 @@ class Call(NamedTuple):
                 return Start(ids=row.reshape(-1))
             given = self.builder.states.written(given, starts=True)
         self.builder.states.starts_with(given)
-        for atom in given.axes[own]:
-            if atom.kind in (OPEN, FRAME) and atom.origin:
-                raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)
+        claim(given.axes[own], BATCH)
         sizes = [frame_size(axis) for axis in (given.axes[1 - own], given.axes[2])]
         if math.prod(sizes) != directions * hidden or any(not is_frame(given.axes[i]) for i in (1 - own, 2)):
             raise Unfit(

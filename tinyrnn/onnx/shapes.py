@@ -264,9 +264,7 @@ def gather(call: Call) -> Symbol:
     sizes = sizes_of(x.axes[axis])
     indices = [np.where(one < 0, one + size, one) for one, size in zip(known.worlds, sizes, strict=True)]
     atoms = x.axes[axis]
-    for atom in atoms:
-        if atom.origin and atom.kind == OPEN:
-            raise Retry(atom.origin, TIME)
+    claim_time(x, axis)
     if len(atoms) == 1 and atoms[0].kind == TIME:
         wanted = 0 if x.reversed else -1
         if known.worlds[0].ndim or any(

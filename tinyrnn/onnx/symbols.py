@@ -83,6 +83,18 @@ def frame_size(atoms: Sequence[Atom]) -> int:
     return math.prod(atom.sizes[0] for atom in atoms if atom.kind == FRAME)
 
 
+def short(sizes: Sequence[int]) -> list[int]:
+    """The sizes of a frame of at most three axes."""
+    if len(sizes) > 3:
+        sizes = [size for size in sizes if size > 1]
+    return [*sizes[:2], *([math.prod(sizes[2:])] if sizes[2:] else [])] or [1]
+
+
+def framed(axes: Sequence[Axis]) -> list[int]:
+    """The frame of axes, of at most three of its own, none of size 1."""
+    return short([size for axis in axes if (size := frame_size(axis)) > 1])
+
+
 def is_frame(axis: Axis) -> bool:
     return all(atom.kind == FRAME for atom in axis)
 
@@ -204,9 +216,7 @@ class Symbol:
 
     def frame_axis(self, axis: int, what: str = "axis") -> int:
         """The size of an axis that is a part of the frame."""
-        for atom in self.axes[axis]:
-            if atom.kind == OPEN and atom.origin:
-                raise Retry(atom.origin, TIME)
+        claim(self.axes[axis], TIME, OPEN)
         if not is_frame(self.axes[axis]):
             raise Unfit(f"{what} {axis} is time or the batch, expected a part of each frame")
         return frame_size(self.axes[axis])
@@ -324,22 +334,24 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
     return found
 
 
+def claim(axis: Axis, kind: str, *of: str) -> None:
+    """An axis of an input turns out to be of a kind, if it is none yet (``of`` these: OPEN and FRAME)."""
+    for atom in axis:
+        if atom.origin and atom.kind in (of or (OPEN, FRAME)):
+            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else kind)
+
+
 def claim_rows(x: Symbol) -> None:
     """The first axis of (N, C, ...) is no part of a frame."""
-    for atom in x.axes[0]:
-        if atom.kind == FRAME and atom.origin:
-            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else OPEN)
+    claim(x.axes[0], OPEN, FRAME)
 
 
 def claim_row(x: Symbol) -> None:
     """The first axis of what a matrix is multiplied with is no part of a frame if it has size 1."""
-    for atom in x.axes[0] if x.rank > 1 else ():
-        if atom.kind == FRAME and atom.origin and atom.sizes == (1, 1):
-            raise Retry(atom.origin, ONE)
+    if x.rank > 1 and sizes_of(x.axes[0]) == (1, 1):
+        claim(x.axes[0], ONE, FRAME)
 
 
 def claim_time(x: Symbol, axis: int) -> None:
     """An open axis that windows go along is time."""
-    for atom in x.axes[axis]:
-        if atom.kind == OPEN and atom.origin:
-            raise Retry(atom.origin, TIME)
+    claim(x.axes[axis], TIME, OPEN)
