@@ -41,23 +41,18 @@ class CodedArray:
             numbers *= self.scales
         return numbers
 
-    def _each(self, change: Callable[[Array], Array]) -> CodedArray:
-        return CodedArray(*map(change, (self.codes, self.scales, self.zeros)), kept=self.kept)
-
-    def kept_if(self, kept: bool) -> CodedArray:
-        return CodedArray(self.codes, self.scales, self.zeros, kept=kept)
+    def each(self, change: Callable[[Array], Array], kept: bool | None = None) -> CodedArray:
+        kept = self.kept if kept is None else kept
+        return CodedArray(*map(change, (self.codes, self.scales, self.zeros)), kept=kept)
 
     def __getitem__(self, places: Any) -> CodedArray:
-        return self._each(lambda one: one.take(places, 0, mode="clip"))  # of one row that all share: it
+        return self.each(lambda one: one.take(places, 0, mode="clip"))  # of one row that all share: it
 
     def __mul__(self, numbers: Any) -> CodedArray:
         return CodedArray(self.codes, self.scales * np.float32(numbers), self.zeros, kept=self.kept)
 
     def transpose(self, *order: Any) -> CodedArray:
-        return self._each(lambda one: one.transpose(*order))
-
-    def swapaxes(self, one: int, other: int) -> CodedArray:
-        return self._each(lambda array: array.swapaxes(one, other))
+        return self.each(lambda one: one.transpose(*order))
 
     def rows(self) -> Coded | None:
         """The matrix as int8 with a scale for each row; None if it is not exactly that, or not kept."""

@@ -20,7 +20,19 @@ from tinyrnn.graph import Graph
 from tinyrnn.importing import Unfit
 from tinyrnn.modules.functions import CELLS, FUNCTIONS, KINDS, Made, Named, Rows, Site, label_of
 from tinyrnn.modules.loops import LOOPS, rolled
-from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, leaves, mapped, record, refs, signature
+from tinyrnn.modules.recorder import (
+    TAKING,
+    Given,
+    Op,
+    Record,
+    Ref,
+    flat,
+    leaves,
+    mapped,
+    record,
+    refs,
+    signature,
+)
 from tinyrnn.net import Net
 from tinyrnn.onnx.nodes import Unfinished
 from tinyrnn.onnx.states import read_by
@@ -447,8 +459,7 @@ class _Attempt:
 
     def results(self, call: Made) -> list[Any]:
         """Make the results of an operation, and name its layers."""
-        seen: list[Any] = []
-        mapped((call.args, call.kwargs), seen.append)
+        seen = flat((call.args, call.kwargs))
         if any(isinstance(one, Rows) for one in seen) and not any(isinstance(one, Symbol) for one in seen):
             if call.op.name == "index_select" and isinstance(call.args[0], Known):
                 return [call.args[0]]  # equal rows in another order

@@ -27,7 +27,7 @@ from tinyrnn.modules.functions import (
     several,
     start as begun,
 )
-from tinyrnn.modules.recorder import Given, Op, Record, Ref, mapped, refs
+from tinyrnn.modules.recorder import Given, Op, Record, Ref, flat, mapped, refs
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -41,6 +41,7 @@ from tinyrnn.ops import Feedback
 from tinyrnn.temporal import LastStep
 from tinyrnn.values import Value, applied
 
+UNLIKE = "its steps are not alike, expected a loop that does the same at each"
 ONE = 2  # the step that stands for all: those before it may begin with constants
 
 
@@ -124,37 +125,30 @@ class _Rolling:
             args.insert(0, self.of_one(slot))
         self.made.append(op._replace(args=args, kwargs=kwargs))
 
-    def merged(self, trees: Sequence[Any], k: int, carried: dict[int, Any]) -> Any:
-        """The arguments of all steps from `ONE` on as those of one; before them stand those of step 0.
+    def merged(self, leaves: Sequence[Any], k: int, carried: dict[int, Any]) -> Any:
+        """An argument of all steps from `ONE` on as that of one; before them stands that of step 0.
 
         ``carried`` gets what comes from the step before, by number: its slot, and what it is at first.
         """
-        zero, first, *others = trees
+        zero, first, *others = leaves
         same = all(type(one) is type(first) for one in others)
-        if isinstance(first, (list, tuple)) and same and all(len(one) == len(first) for one in trees):
-            return type(first)(self.merged(parts, k, carried) for parts in zip(*trees, strict=True))
-        if isinstance(first, dict):
-            return {key: self.merged([one[key] for one in trees], k, carried) for key in first}
-        if isinstance(first, slice) and same:
-            return slice(*self.merged([(one.start, one.stop, one.step) for one in trees], k, carried))
         if isinstance(first, Given) and same:
             if all(one is first or np.array_equal(one.array, first.array) for one in others):
                 return first
             raise Unfit("other constants are read at each step, expected the same at all")
         if all(one == first for one in others):
             return self.outside(first)
-        if isinstance(first, int) and same and [one - first for one in others] == [*range(1, len(trees) - 1)]:
+        if isinstance(first, int) and same and all(one == first + i + 1 for i, one in enumerate(others)):
             return Now(first - ONE)
         if isinstance(first, Ref) and same:
-            found = [self.owner.get(one.number, (None, 0)) for one in trees[1:]]
+            found = [self.owner.get(one.number, (None, 0)) for one in leaves[1:]]
             slot, step = found[0]
             handed = slot and slot[0] == k and step == ONE - 1
             if slot and (handed or step == ONE) and found == [(slot, step + t) for t in range(len(found))]:
                 if handed:
-                    known = isinstance(zero, Ref) and self.owner.get(zero.number, (None,))[0] == slot
-                    carried[first.number] = slot, None if known else zero
+                    carried[first.number] = slot, zero
                 return first
-        raise Unfit("its steps are not alike, expected a loop that does the same at each")
+        raise Unfit(UNLIKE)
 
     def body(self, k: int) -> list[Op]:
         """The operations of a loop: what it begins with, one step, and what that hands to the next."""
@@ -162,15 +156,19 @@ class _Rolling:
         carried: dict[int, Any] = {}
         for i, (zero, _, op, *others) in enumerate(zip(*self.loops[k].steps, strict=True)):
             self.op = op
-            zero = zero or op
             own: dict[int, Any] = {}
-            args, kwargs = self.merged([(one.args, one.kwargs) for one in (zero, op, *others)], k, own)
+            steps = [flat((one.args, one.kwargs)) for one in (op, *others)]
+            zeros = flat((zero.args, zero.kwargs)) if zero else [None] * len(steps[0])
+            if {len(one) for one in steps} != {len(zeros)}:
+                raise Unfit(UNLIKE)
+            left = [self.merged(leaves, k, own) for leaves in zip(zeros, *steps, strict=True)][::-1]
+            args, kwargs = mapped((op.args, op.kwargs), lambda _, left=left: left.pop())  # type: ignore[misc]
             at = {"setitem": 0, **dict.fromkeys(CELLS, 1)}.get(op.name, len(args))
             state = refs(args[at : at + 1])
             if state and [own.get(n, (None,))[0] for n in state] == [(k, i, r) for r in range(len(state))]:
                 for number in state:  # is a layer's, or a tensor that is filled
                     del own[number]
-                args[at] = mapped(zero.args[at], self.outside) if at else None
+                args[at] = mapped((zero or op).args[at], self.outside) if at else None
                 op = op._replace(name=op.name + "s")
             carried |= own
             made.append(op._replace(args=args, kwargs=kwargs, within=True))

@@ -96,11 +96,16 @@ def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
     return change(tree)
 
 
+def flat(tree: Any) -> list[Any]:
+    """The leaves of a tree, in the order of `mapped`."""
+    found: list[Any] = []
+    mapped(tree, found.append)
+    return found
+
+
 def refs(tree: Any) -> list[int]:
     """The numbers of the tensors in a tree."""
-    found: list[int] = []
-    mapped(tree, lambda one: found.append(one.number) if isinstance(one, Ref) else None)
-    return found
+    return [one.number for one in flat(tree) if isinstance(one, Ref)]
 
 
 def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
@@ -162,8 +167,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             name = func.__name__
             if name in ("__get__", "__set__"):
                 name = getattr(func.__self__, "__name__", name)
-            found: list[Any] = []
-            mapped((args, kwargs), found.append)
+            found = flat((args, kwargs))
             if name == "__iter__" and id(args[0]) in numbers:
                 with self:
                     return iter(args[0].unbind())
@@ -171,9 +175,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
                 return func(*args, **kwargs)
             left, named = mapped(list(args), kept), mapped(kwargs, kept)
             result = func(*args, **kwargs)
-            out: list[Any] = []
-            mapped(result, out.append)
-            out = [one for one in out if isinstance(one, torch.Tensor)]
+            out = [one for one in flat(result) if isinstance(one, torch.Tensor)]
             if name == "__setitem__":
                 out = [args[0]]
             elif not out and name not in TAKING:
@@ -193,8 +195,9 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             )
             return result
 
-    for one in [*args, *kwargs.values()]:
-        mapped(one, lambda leaf: noted(leaf) if isinstance(leaf, torch.Tensor) else None)
+    for one in flat((args, kwargs)):
+        if isinstance(one, torch.Tensor):
+            noted(one)
 
     modes = [(one, one.training) for one in module.modules()]
     module.eval()

@@ -157,7 +157,7 @@ class Call(NamedTuple):
     def weight(self, place: int, name: str, kept: bool) -> Any:
         """A constant matrix, whose codes a layer may keep."""
         first = self.known(place, name).first
-        return first.kept_if(kept) if isinstance(first, CodedArray) else self.array(place, name)
+        return first.each(np.asarray, kept) if isinstance(first, CodedArray) else self.array(place, name)
 
     def padded(self, place: int) -> Symbol:
         """An input that a layer wrote, or the net's own; it may have steps of padding."""

@@ -186,7 +186,7 @@ def dynamic_lstm(call: Call) -> list[Any]:
         if codes.ndim != 3:
             raise Unfit(f"input {place} has {codes.ndim} axes, expected 3")
         pair = [call.array(i).astype(np.float32).reshape(len(codes), 1, -1) for i in (scale, scale + 1)]
-        inputs[place] = Known(CodedArray(codes, *pair).swapaxes(1, 2))
+        inputs[place] = Known(CodedArray(codes, *pair).transpose(0, 2, 1))
     return recurrent(_inner(call, "LSTM", inputs))
 
 

@@ -157,7 +157,7 @@ def _convolution(call: Call, weight: Any, bias: Array | None) -> Symbol:
         steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
         unfolded = applied(steps, (x.framed((inputs, size)),))
         if axis == 0:  # windows are the last axis
-            tensors["weight"] = weight.swapaxes(2, 3)
+            tensors["weight"] = weight.transpose(0, 1, 3, 2)
         value, (rows, cols) = even(unfolded, [other, Window(window.kernel, 1, 1, (0, 0))])
         axes = [x.axes[0], part(outputs), part(count), part(count)]
         axes[2 + axis] = _stepped(x, 2 + axis, window)
