@@ -13,6 +13,9 @@ from tinyrnn.pooling import MaxPool1d, MaxPool2d
 from tinyrnn.values import Value
 from tinyrnn.weights.spec import Array
 
+# What a layer or NumPy raises where a file asks for something that cannot be.
+WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
+
 
 class Unfit(ValueError):
     """A part of a file that is no part of a net of tinyrnn: the message says what is in the way."""

@@ -17,7 +17,7 @@ from tinyrnn.arguments import check_float
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules.functions import CELLS, FUNCTIONS, KINDS, Made, Named, Rows, Site, label_of
 from tinyrnn.modules.loops import LOOPS, rolled
 from tinyrnn.modules.recorder import (
@@ -57,7 +57,6 @@ from tinyrnn.weights.spec import Array
 
 TOLERANCE = 1e-4
 _LEAST_STEPS = 60
-_WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 
 
 class Port(NamedTuple):
@@ -316,7 +315,7 @@ class _Attempt:
                 rolled(run, [pair[world] for pair in self.times.values()])
                 for world, (run, _) in enumerate(runs)
             )
-        except _WRONG as error:
+        except WRONG as error:
             raise self.error(*error.args) from None
         numbers = {number: number for number in range(len(self.axes))}
         for pair in zip(one.ops, other.ops, strict=False):
@@ -450,7 +449,7 @@ class _Attempt:
             self.done += 1
         except LoadError as error:
             results = [error] * len(op.results)
-        except _WRONG as error:
+        except WRONG as error:
             text = str(error).partition("; a graph of so many steps")[0]  # that advice is for files
             results = [self.error(text, op)] * len(op.results)
         for i, number in enumerate(op.results):
@@ -484,7 +483,7 @@ class _Attempt:
         inputs = {name: value for name, value in self.site.inputs.items() if id(value) in used}
         try:
             return Graph(inputs, values)
-        except _WRONG as error:
+        except WRONG as error:
             raise self.error(str(error)) from None
 
     def compared(
@@ -552,6 +551,6 @@ class _Attempt:
                         net = self.graph(one)
                         if any(self.compared(net, one, world, arrays) for world, arrays in enumerate(runs)):
                             return op
-                    except _WRONG:
+                    except WRONG:
                         continue
         return None

@@ -21,6 +21,7 @@ from tinyrnn.importing import Unfit, weighted
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import products
 from tinyrnn.onnx.arithmetic import met, settled
+from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.nodes import Call, Step, Unfinished
 from tinyrnn.onnx.operators import OPERATORS
@@ -34,6 +35,7 @@ from tinyrnn.onnx.symbols import (
     Sizes,
     Symbol,
     claim,
+    equal_rows,
     frame_size,
     has,
     is_frame,
@@ -43,7 +45,6 @@ from tinyrnn.onnx.symbols import (
     sizes_of,
 )
 from tinyrnn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d
-from tinyrnn.recurrent import GRU, LSTM, RNN
 from tinyrnn.temporal import FinalState, LastStep, Repeat, SumOverTime
 from tinyrnn.values import Input, Value, applied
 
@@ -808,7 +809,7 @@ def by_hand(call: Made) -> list[Symbol]:
         bias = None if bias is None else bias.array("a bias")
         sides.append(products.linear(one, one.rank - 1, weight.array("a weight"), bias))
     op = call.op.name.removesuffix("_cell")
-    gates = KINDS[op][1]
+    gates = len(CELLS_OF_ONNX[KINDS[op]][1])
     sizes = np.full(gates, len(tensors[0].first) // gates)
     cuts = [call.onnx("Split", one, sizes, outputs=gates, axis=-1) for one in sides]
     both = [add(*pair) for pair in zip(*cuts, strict=True)]
@@ -827,7 +828,7 @@ def layer(
     call: Made, op: str, x: Symbol, hx: Any, tensors: Sequence[Any], levels: int, both: bool
 ) -> tuple[Value, list[Value]]:
     """A recurrent layer over a value, and its last states."""
-    site, kind, gates, states = call.site, *KINDS[op]
+    site, (kind, order, states) = call.site, CELLS_OF_ONNX[KINDS[op]]
     more: dict[str, Any] = {}
     directions = 1 + both
     each = len(tensors) // (levels * directions)
@@ -837,10 +838,10 @@ def layer(
     for i, tensor in enumerate(tensors):
         level, direction = divmod(i // each, directions)
         weights[f"{names[i % each]}_l{level}" + "_reverse" * direction] = tensor.array("a weight")
-    inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // gates
+    inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // len(order)
     if "weight_hr_l0" in weights:
         more["proj_size"] = len(weights["weight_hr_l0"])
-    if kind is RNN:
+    if op.startswith("rnn"):
         more["nonlinearity"] = op.removeprefix("rnn_")
     if x.reversed:
         raise Unfit("reads a sequence that was turned, expected its own order: use bidirectional=True")
@@ -865,12 +866,7 @@ def layer(
     return value, finals
 
 
-KINDS: dict[str, tuple[Any, int, tuple[str, ...]]] = {
-    "lstm": (LSTM, 4, ("h", "c")),
-    "gru": (GRU, 3, ("h",)),
-    "rnn_tanh": (RNN, 1, ("h",)),
-    "rnn_relu": (RNN, 1, ("h",)),
-}
+KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 CELLS = [f"{one}_cell" for one in KINDS]
 
 
@@ -908,14 +904,8 @@ def time_and_batch(x: Symbol, rows_first: bool) -> tuple[Axis, Axis]:
 def start(site: Site, given: Any) -> Any:
     """An initial state: None for zeros, an array (levels, size), or a value."""
     if isinstance(given, Known):
-        first, second = given.worlds
-        if not (np.any(first) or np.any(second)):
-            return None
-        if first.ndim < 3:  # of a cell
-            first, second = first[None], second[None]
-        if np.any(first != first[:, :1]) or np.any(first[:, 0] != second[:, 0]):
-            raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
-        return np.ascontiguousarray(first[:, 0], np.float32)
+        rows = equal_rows(given, -2)
+        return None if rows is None else np.float32(rows).reshape(-1, rows.shape[-1])
     if not isinstance(given, Symbol):
         raise Unfit("an initial state is no tensor")
     return None if input_of(given) in site.states else given.framed((math.prod(given.value.frame),))

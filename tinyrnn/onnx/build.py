@@ -19,7 +19,7 @@ import numpy as np
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.levels import Levels
@@ -61,9 +61,6 @@ MOST_STATES = 1 << 20  # numbers of an input that may be a state
 
 # Arithmetic with these numbers changes nothing.
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
-
-# What a layer or NumPy raises where a file asks for something that cannot be.
-_WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 
 
 class _Failed(NamedTuple):
@@ -218,7 +215,7 @@ class Builder:
                     self.inside.note(node.op, given, results)
             except LoadError as error:
                 results = [_Failed(error)] * len(node.outputs)
-            except _WRONG as error:
+            except WRONG as error:
                 results = [_Failed(self.error(f"{at}: {error}"))] * len(node.outputs)
             for name, result in zip(node.outputs, results, strict=False):
                 if name:
@@ -464,7 +461,7 @@ def settled(
     def build(learned: Learned) -> tuple[Net, Builder]:
         try:
             return _settled(lambda: kind(model, file, learned, bound, *options), file, learned)
-        except (Unfit, *_WRONG) as error:
+        except (Unfit, *WRONG) as error:
             raise error if isinstance(error, LoadError) else file.error(f"graph: {error}") from None
         except (RecursionError, MemoryError) as error:
             raise file.error(f"graph: got {type(error).__name__}, expected a smaller graph") from None

@@ -27,6 +27,7 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Symbol,
     claim,
+    equal_rows,
     frame_size,
     framed,
     has,
@@ -54,13 +55,10 @@ def _carried(call: Call, given: Any) -> Carried:
         return Carried(None, [])
     if isinstance(given, Known):
         axes = _axes_of(call, given)
-        first = given.worlds[0]
         before = Feedback(*framed(axes))
-        if np.any(first) or np.any(given.worlds[1]):
-            at = next((i for i, axis in enumerate(axes) if has(axis, BATCH)), None)
-            row = first if at is None else np.take(first, [0], at)
-            if np.any(first != row):
-                raise Unfit("a state begins with constants that differ from row to row, expected equal rows")
+        at = next((i for i, axis in enumerate(axes) if has(axis, BATCH)), None)
+        row = given.worlds[0] if at is None else equal_rows(given, at)
+        if row is not None and np.any(row):
             assert before.layer is not None
             before.layer.initial_state = {"past": np.float32(row).reshape(1, -1)}
         return Carried(before, axes)

@@ -24,6 +24,7 @@ from tinyrnn.onnx.symbols import (
     Symbol,
     claim,
     constant,
+    equal_rows,
     frame_size,
     is_frame,
     sizes_of,
@@ -209,14 +210,8 @@ class Call(NamedTuple):
         if given is None:
             return Start()
         if isinstance(given, Known):
-            first, second = given.worlds
-            if not (np.any(first) or np.any(second)):
-                return Start()
-            array = self.array(place, "initial state") if not given.varies else first
-            moved = array.swapaxes(0, 1) if layout else array
-            if np.any(moved != moved[:, :1]):
-                raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
-            return Start(rows=moved[:, 0])
+            rows = equal_rows(given, 0 if layout else 1)
+            return Start(rows=None if rows is None else rows.reshape(-1, rows.shape[-1]))
         if isinstance(given, (Listed, Step)):
             raise Unfit("an initial state is no array")
         axes = given.axes

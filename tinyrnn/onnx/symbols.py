@@ -136,6 +136,17 @@ class Known:
         return [(int(a), int(b)) for a, b in zip(one.reshape(-1), other.reshape(-1), strict=True)]
 
 
+def equal_rows(known: Known, axis: int) -> Array | None:
+    """The row that a constant repeats along the axis of the batch, which has size 1 then; None for zeros."""
+    first, second = known.worlds
+    if not (np.any(first) or np.any(second)):
+        return None
+    row, other = (np.take(one, [0], axis) for one in (first, second))
+    if np.any(first != row) or np.any(second != other) or np.any(row != other):
+        raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
+    return row
+
+
 class Product(NamedTuple):
     """A product with constants, to which a bias may be added.
 
