@@ -203,6 +203,8 @@ def test_dynamic_models_keep_their_codes(floats, each, tmp_path):
     arrays = {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
     last = [one for name, one in arrays.items() if name.endswith("_quantized") and one.shape == (32, 4)]
     assert any(np.array_equal(one, last[0].T) for one in stored(net).values() if one.dtype == np.int8)
+    net.save(tmp_path / "net.safetensors")
+    assert np.array_equal(outputs(tr.load(tmp_path / "net.safetensors")), outputs(net))
     # Both round what a matrix reads, in other ways: they lie as near to the model before.
     (true,), (rounded,) = run(str(floats), X), run(str(path), X)
     off = np.abs(rounded - true).max()

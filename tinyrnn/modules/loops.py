@@ -60,11 +60,13 @@ def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
     i = 0
     while i < len(keys):
         for size in range(1, (len(keys) - i) // (min(counts) - 1) + 1):
+            if keys[i] != keys[i + size]:
+                continue
             end = i
             while end + size < len(keys) and keys[end] == keys[end + size]:
                 end += 1
             count = next((one for one in counts if (end - i) // size + 1 in (one - 1, one)), 0)
-            if end > i and count:
+            if count:
                 break
         else:
             i += 1
@@ -103,7 +105,7 @@ class _Rolling:
 
     def outside(self, one: Any) -> Any:
         """A leaf that does not change from step to step."""
-        if isinstance(one, Ref) and one.number in self.owner.keys() - self.ready:
+        if isinstance(one, Ref) and one.number in self.owner and one.number not in self.ready:
             slot, step = self.owner[one.number]
             if slot[0] is None or step != len(self.loops[slot[0]].steps) - 1:
                 raise Unfit(f"step {step} of a loop is read, expected the last one, or all of them stacked")
