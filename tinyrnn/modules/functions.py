@@ -799,29 +799,27 @@ def cell(loops: bool, call: Made) -> Any:
 def by_hand(call: Made) -> list[Symbol]:
     """A cell whose state something else writes, too: its formula."""
     x, hx, *tensors = call.args
-    h, *c = several(hx)
-    add, times = partial(call.onnx, "Add"), partial(call.onnx, "Mul")
-    sigmoid, tanh = partial(call.onnx, "Sigmoid"), partial(call.onnx, "Tanh")
-    sides = []
-    for one, weight, bias in zip((x, h), tensors[:2], tensors[2:], strict=True):
-        if not isinstance(one, Symbol) or isinstance(one, Unfinished):
-            raise Unfit("reads a constant, or " + Held.what)
-        bias = None if bias is None else bias.array("a bias")
-        sides.append(products.linear(one, one.rank - 1, weight.array("a weight"), bias))
-    op = call.op.name.removesuffix("_cell")
-    gates = len(CELLS_OF_ONNX[KINDS[op]][1])
-    sizes = np.full(gates, len(tensors[0].first) // gates)
-    cuts = [call.onnx("Split", one, sizes, outputs=gates, axis=-1) for one in sides]
-    both = [add(*pair) for pair in zip(*cuts, strict=True)]
+    op, states = call.op.name.removesuffix("_cell"), several(hx)
+    if any(not isinstance(one, Symbol) or isinstance(one, Unfinished) for one in (x, *states)):
+        raise Unfit("reads a constant, or " + Held.what)
+    h, *c = (one.value for one in states)
+    arrays: list[Any] = [None if one is None else one.array("a weight") for one in tensors]
+    sides = [products.linear(one, one.rank - 1, *arrays[i::2]).value for i, one in enumerate((x, states[0]))]
+    cuts = [range(i, i + h.frame[-1]) for i in range(0, len(arrays[0]), h.frame[-1])]
+    ours, theirs = ([one[..., cut.start : cut.stop] for cut in cuts] for one in sides)
+    gates = [a + b for a, b in zip(ours, theirs, strict=True)]
+    sigmoid: Any = activations.Sigmoid()
+    tanh: Any = activations.Tanh()
     if op == "lstm":
-        i, f, g, o = both
-        after = add(times(sigmoid(f), c[0]), times(sigmoid(i), tanh(g)))
-        return [times(sigmoid(o), tanh(after)), after]
-    if op == "gru":
-        r, z, _ = map(sigmoid, both)
-        new = tanh(add(cuts[0][2], times(r, cuts[1][2])))
-        return [add(new, times(z, call.onnx("Sub", h, new)))]
-    return [tanh(both[0]) if op == "rnn_tanh" else call.onnx("Relu", both[0])]
+        i, f, g, o = gates
+        c = [sigmoid(f) * c[0] + sigmoid(i) * tanh(g)]
+        found = [sigmoid(o) * tanh(c[0]), *c]
+    elif op == "gru":
+        new = tanh(ours[2] + sigmoid(gates[0]) * theirs[2])
+        found = [new + sigmoid(gates[1]) * (h - new)]
+    else:
+        found = [tanh(gates[0]) if op == "rnn_tanh" else applied(activations.ReLU(), gates[:1])]
+    return [Symbol(one, states[0].axes) for one in found]
 
 
 def layer(
