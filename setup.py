@@ -150,8 +150,9 @@ core = Extension(
     depends=HEADERS + SOURCES,
 )
 
+
 class build_modules(build_py):
-    """build_py that leaves out comments, 14 kB of a wheel. Lines keep their numbers; an sdist has them all."""
+    """build_py that leaves out comments, 14 kB of a wheel. Lines keep their numbers; an sdist has all."""
 
     def build_module(self, module, module_file, package):
         built, copied = super().build_module(module, module_file, package)

@@ -139,9 +139,9 @@ typedef struct {
     int32_t out, offset;                  /* numbers of a frame of y; the direction's first one */
     int32_t norms;                        /* numbers of a row of dnorm */
     int reverse;
-    trnn_rows rows;             /* that a step computes */
-    const trnn_cell_norm *norm; /* NULL: none */
-    int32_t chunk;              /* steps of one product: several, if the part is the whole batch */
+    trnn_rows rows;            /* that a step computes */
+    trnn_cell_options options; /* a general cell's, without what differs step by step */
+    int32_t chunk;             /* steps of one product: several, if the part is the whole batch */
 } direction;
 
 static direction direction_of(const trnn_pass *pass, int32_t d)
@@ -187,7 +187,7 @@ static void each_direction(const trnn_pass *pass, void (*phase)(const direction 
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         direction me = direction_of(pass, d);
         const trnn_cell_norm norm = TRNN_NORM_OF(me.weights, me.scratch.bias);
-        if (trnn_has_norm(pass->layer)) me.norm = &norm;
+        me.options = trnn_options_of(pass->layer, d, &norm, me.weights[WEIGHT_HR], me.scratch.work);
         phase(&me);
     }
 }
@@ -195,7 +195,10 @@ static void each_direction(const trnn_pass *pass, void (*phase)(const direction 
 /* Facts of a direction that a build may leave out. */
 static int is_reverse(const direction *me) { return TRNN_WITH_BIDIRECTIONAL && me->reverse; }
 static int projects(const direction *me) { return trnn_projected(me->layer) > 0; }
-static const trnn_cell_norm *norm_of(const direction *me) { return TRNN_WITH_CELL_OPTIONS ? me->norm : NULL; }
+static const trnn_cell_norm *norm_of(const direction *me)
+{
+    return TRNN_WITH_CELL_OPTIONS ? me->options.norm : NULL;
+}
 static int rounds_of(const direction *me) { return trnn_rounds(trnn_facts_of(me->layer)); }
 static int32_t rank_of(const direction *me) { return trnn_rank(me->layer); }
 
@@ -324,12 +327,22 @@ static trnn_dice dice_of(const direction *me, int32_t t, int32_t b)
                        2 * ((size_t)me->batch + row) * (size_t)me->units};
 }
 
+/* A general cell's options from row b on at step t. */
+static trnn_cell_options options_at(const direction *me, int32_t t, int32_t b)
+{
+    trnn_cell_options options = me->options;
+    if (rank_of(me)) options.low = at(me, me->tape.low, t, b, rank_of(me));
+    if (trnn_has_zoneout(me->layer)) options.dice = dice_of(me, t, b);
+    return options;
+}
+
 /* Rows b .. end - 1 of step t. */
 static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
 {
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size;
     float *h = at(me, tape->h, state_after(me, t), b, size), *gates = at(me, tape->gates, t, b, me->gates);
+    const trnn_cell_options options = options_at(me, t, b);
     trnn_cell cell = {
         .hidden = matrix_hh(me, 0),
         .rows = end - b,
@@ -338,8 +351,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .gates = gates,
         .bias_hh = me->weights[BIAS_HH],
         .vectors = me->weights[VECTORS],
-        .activations = me->layer->as.recurrent.activations[is_reverse(me)],
-        .norm = norm_of(me),
+        .options = &options,
         .h = at(me, tape->h, state_before(me, t), b, size),
         .before = at(me, tape->h, state_before(me, t), b, size),
         .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
@@ -352,10 +364,6 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .tape = gates,
         .tape_h = at(me, tape->hidden, t, b, me->gates),
         .steps = 1,
-        .work = me->scratch.work,
-        .factor = me->weights[WEIGHT_HR],
-        .low = rank_of(me) ? at(me, tape->low, t, b, rank_of(me)) : NULL,
-        .dice = trnn_has_zoneout(me->layer) ? dice_of(me, t, b) : (trnn_dice){NULL, 0},
     };
     if (trnn_drops(me->layer)) {
         for (int32_t row = b; row < end; row++)
@@ -514,6 +522,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     float *dh = at(me, tape->dh, 0, b, size);
     if (projects(me)) unproject(me, t, b, end);
 
+    const trnn_cell_options options = options_at(me, t, b);
     trnn_cell_back cell = {
         .rows = end - b,
         .units = units,
@@ -522,8 +531,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .hidden = at(me, tape->hidden, t, b, me->gates),
         .between = at(me, tape->gates, t, b, me->gates),
         .vectors = me->weights[VECTORS],
-        .activations = me->layer->as.recurrent.activations[is_reverse(me)],
-        .norm = norm_of(me),
+        .options = &options,
         .bias_hh = me->weights[BIAS_HH],
         .dnorm = norm_of(me) ? at(me, tape->dnorm, 0, b, me->norms) : NULL,
         .dnorm_stride = (size_t)me->norms,
@@ -539,8 +547,6 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .dy_stride = (size_t)me->out,
         .h_stride = (size_t)units,
         .states_stride = (size_t)me->states,
-        .work = me->scratch.work,
-        .dice = trnn_has_zoneout(me->layer) ? dice_of(me, t, b) : (trnn_dice){NULL, 0},
     };
     me->back->step_back(me->pass->isa, &cell);
     if (rounds_of(me) > 1) {

@@ -92,6 +92,8 @@ void trnn_gates(const trnn_gates_job *job)
         inner += (size_t)job->steps * step * units;
     float *state = job->state + (size_t)job->direction * trnn_direction_state(layer);
     const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch.bias);
+    trnn_cell_options options = trnn_options_of(layer, reverse, &norm, slots[WEIGHT_HR], scratch.work);
+    options.shows = 1;
     const float *bias = slots[BIAS_IH] && !a->layer_norm ? scratch.bias : NULL;
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), job->batch,
                                          (int32_t)gates, bias, NULL, NULL, scratch.input);
@@ -102,8 +104,7 @@ void trnn_gates(const trnn_gates_job *job)
                       .input = &input,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
-                      .activations = a->activations[reverse],
-                      .norm = trnn_has_norm(layer) ? &norm : NULL,
+                      .options = &options,
                       .h = state,
                       .before = state,
                       .states = state + size,
@@ -115,10 +116,7 @@ void trnn_gates(const trnn_gates_job *job)
                       .scratch = scratch.hidden,
                       .tape = scratch.tape,
                       .tape_h = scratch.tape_h,
-                      .steps = 1,
-                      .work = scratch.work,
-                      .factor = slots[WEIGHT_HR],
-                      .shows = 1};
+                      .steps = 1};
     if (facts->no_hh) {
         input.y = scratch.tape;
         cell.gates = scratch.tape;

@@ -527,7 +527,7 @@ TRNN_NOINLINE fastgrnn fastgrnn_of(general *g, const float *a, const trnn_cell_n
 static void fastgrnn_row(general *g, const trnn_cell *cell, const general_row *row)
 {
     const float *a = sum_of(g, &row->sums, 0);
-    const fastgrnn of = fastgrnn_of(g, a, cell->norm, cell->vectors);
+    const fastgrnn of = fastgrnn_of(g, a, cell->options->norm, cell->vectors);
     multiply(g, row->y, of.share, of.n);
     add_product(g, row->y, of.z, row->h);
     keep(g, row, 0, a, of.z);
@@ -536,9 +536,9 @@ static void fastgrnn_row(general *g, const trnn_cell *cell, const general_row *r
 TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, const trnn_cell_facts *facts,
                                 int round)
 {
-    general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
-    g.norm = facts->shared ? NULL : cell->norm;
-    g.seed = cell->dice.seed;
+    general g = general_of(isa, facts, round, cell->args, cell->options->activations, cell->options->work);
+    g.norm = facts->shared ? NULL : cell->options->norm;
+    g.seed = cell->options->dice.seed;
     const size_t wide = g.gates * g.packed, rows = (size_t)cell->rows, all = rows * wide;
     float *hidden = g.next, *from_x = hidden + all;
     g.next = from_x + all;
@@ -549,9 +549,9 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
     if (g.args->rank) { /* U1 (U2 h) */
         const int32_t rank = g.args->rank;
         trnn_product inner = product;
-        inner.matrix = trnn_matrix_of(cell->factor, cell->hidden.format, 1, rank, cell->units);
+        inner.matrix = trnn_matrix_of(cell->options->factor, cell->hidden.format, 1, rank, cell->units);
         inner.cols = rank;
-        inner.y = cell->low ? cell->low : g.next;
+        inner.y = cell->options->low ? cell->options->low : g.next;
         inner.y_stride = product.x_stride = (size_t)rank;
         product.x = inner.y;
         g.next += rows * (size_t)rank;
@@ -592,10 +592,10 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
             .tape = cell->tape ? cell->tape + sums : NULL,
             .tape_h = cell->tape && facts->apart ? cell->tape_h + sums : NULL,
             .seen = seen ? seen + r * seen_size : NULL,
-            .place = cell->dice.place + 2 * r * g.units,
-            .shows = cell->shows,
+            .place = cell->options->dice.place + 2 * r * g.units,
+            .shows = cell->options->shows,
         };
-        if (cell->tape && g.norm && !cell->shows)
+        if (cell->tape && g.norm && !cell->options->shows)
             trnn_copy(cell->tape_h + sums, hidden + r * wide, wide * sizeof(float));
         if (facts->states)
             lstm_row(&g, &at, &row);
@@ -762,7 +762,7 @@ static void rnn_row_back(general *g, const general_row_back *row)
 
 static void fastgrnn_row_back(general *g, const trnn_cell_back *cell, const general_row_back *row)
 {
-    const fastgrnn of = fastgrnn_of(g, kept_sum(g, row, 0), cell->norm, cell->vectors);
+    const fastgrnn of = fastgrnn_of(g, kept_sum(g, row, 0), cell->options->norm, cell->vectors);
     const float *dshare = product_of_arrays(g, row->dh, of.n);
     float *dz = array_of(g), *da_n = gradient_of(g, CANDIDATE, of.a_n, of.n, row->dh, of.share),
           *da = array_of(g);
@@ -816,9 +816,9 @@ static void norm_row_back(general *g, const general_row_back *row)
 TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *cell,
                                 const trnn_cell_facts *facts, int round)
 {
-    general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
-    g.norm = facts->shared ? NULL : cell->norm;
-    g.seed = cell->dice.seed;
+    general g = general_of(isa, facts, round, cell->args, cell->options->activations, cell->options->work);
+    g.norm = facts->shared ? NULL : cell->options->norm;
+    g.seed = cell->options->dice.seed;
     const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
     float *const arrays = g.next;
     for (size_t r = 0; r < (size_t)cell->rows; r++, g.next = arrays) {
@@ -828,10 +828,10 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
         flush(&g, dh);
         if (own && g.last) add(&g, dh, own);
         if (g.last && cell->dy) add(&g, dh, cell->dy + r * cell->dy_stride);
-        const size_t place = cell->dice.place + 2 * r * g.units;
+        const size_t place = cell->options->dice.place + 2 * r * g.units;
         const float stays = g.last ? g.args->zoneout : 0.0f,
                     *stayed = stays > 0.0f ? zone_back(&g, stays, place, dh) : NULL;
-        float *dnorm = cell->norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
+        float *dnorm = cell->options->norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
         general_row_back row = {
             .gates = cell->gates + sums,
             .hidden = facts->apart || g.norm ? cell->hidden + sums : NULL,

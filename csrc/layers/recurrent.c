@@ -354,7 +354,13 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const int together = chunk == 1 && !kind->scan, projects = trnn_projected(layer) > 0;
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch->bias);
+    trnn_cell_norm norm;
+    trnn_cell_options options;
+    const int general = trnn_general_of(layer) != NULL;
+    if (general) {
+        norm = TRNN_NORM_OF(slots, scratch->bias);
+        options = trnn_options_of(layer, direction, &norm, slots[WEIGHT_HR], scratch->work);
+    }
     const float *bias = slots[BIAS_IH] && !(TRNN_WITH_CELL_OPTIONS && a->layer_norm) ? scratch->bias : NULL;
     const size_t sums = two ? trnn_round_at(layer, 1) : gates; /* of the first round */
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)sums, bias,
@@ -372,8 +378,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .input = together ? &input : NULL,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
-                      .activations = a->activations[direction],
-                      .norm = trnn_has_norm(layer) ? &norm : NULL,
+                      .options = general ? &options : NULL,
                       .h = state,
                       .before = state,
                       .between = NULL,
@@ -390,12 +395,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .tape_h = NULL,
                       .steps = 1,
                       .gates_step = 0,
-                      .y_step = 0,
-                      .work = scratch->work,
-                      .factor = slots[WEIGHT_HR],
-                      .low = NULL,
-                      .dice = {NULL, 0},
-                      .shows = 0};
+                      .y_step = 0};
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;

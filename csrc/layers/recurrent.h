@@ -265,6 +265,18 @@ static inline int trnn_has_norm(const trnn_layer *layer)
         .c_bias = (slots)[NORM_C_BIAS], .bias = (slots)[BIAS_IH] ? (sum) : NULL \
     }
 
+/* The options of a general cell in one direction: `norm` is its norm, if it has one, `factor` its weight_hr. */
+static inline trnn_cell_options trnn_options_of(const trnn_layer *layer, int32_t direction,
+                                                const trnn_cell_norm *norm, const void *factor, float *work)
+{
+    return (trnn_cell_options){
+        .activations = layer->as.recurrent.activations[direction],
+        .norm = trnn_has_norm(layer) ? norm : NULL,
+        .factor = factor,
+        .work = work,
+    };
+}
+
 /* Are the hidden parts of sums an array of their own? */
 static inline int trnn_has_apart(const trnn_layer *layer)
 {
