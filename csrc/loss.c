@@ -72,17 +72,15 @@ static trnn_status add_part(const trnn_loss_type *type, const trnn_loss_part *pa
     return TRNN_OK;
 }
 
-/* 1: step t of row b counts, with `last` as the last one that does. */
-static int step_counts(const trnn_loss_job *job, size_t t, size_t b)
+/* 1: the mask keeps step t of row b, with `last` as the last one before the row's end. */
+static int is_kept(const trnn_loss_job *job, size_t t, size_t b, size_t end)
 {
-    const size_t steps = (size_t)job->steps, batch = (size_t)job->batch;
-    const size_t end = job->lengths ? (size_t)job->lengths[b] : steps;
-    const size_t at = job->target_rows_first ? b * steps : b, apart = job->target_rows_first ? 1 : batch;
-    const uint8_t *mask = job->mask;
-    if (t >= end || (mask && !mask[at + t * apart])) return 0;
+    const size_t apart = job->target_rows_first ? 1 : (size_t)job->batch;
+    const uint8_t *mask = job->mask + (job->target_rows_first ? b * (size_t)job->steps : b);
+    if (!mask[t * apart]) return 0;
     if (job->last)
         for (t++; t < end; t++)
-            if (!mask || mask[at + t * apart]) return 0;
+            if (mask[t * apart]) return 0;
     return 1;
 }
 
@@ -106,7 +104,9 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
     for (size_t n = 0; n < steps * batch; n++) {
         const size_t t = job->y_rows_first ? n % steps : n / batch;
         const size_t b = job->y_rows_first ? n / steps : n % batch;
-        if (!step_counts(job, t, b)) continue;
+        const size_t length = job->lengths ? (size_t)job->lengths[b] : steps;
+        if (t >= length) continue;
+        if (job->mask ? !is_kept(job, t, b, length) : job->last && t != length - 1) continue;
         const size_t at = job->last ? b : job->target_rows_first ? b * steps + t : t * batch + b;
         part.y = job->y + n * numbers;
         part.target = (const char *)job->target + at * targets * 4; /* float or int32_t */
