@@ -72,6 +72,18 @@ static trnn_status add_part(const trnn_loss_type *type, const trnn_loss_part *pa
     return TRNN_OK;
 }
 
+/* 1: the mask keeps step t of row b, with `last` as the last one before the row's end. */
+static int is_kept(const trnn_loss_job *job, size_t t, size_t b, size_t end)
+{
+    const size_t apart = job->target_rows_first ? 1 : (size_t)job->batch;
+    const uint8_t *mask = job->mask + (job->target_rows_first ? b * (size_t)job->steps : b);
+    if (!mask[t * apart]) return 0;
+    if (job->last)
+        for (t++; t < end; t++)
+            if (mask[t * apart]) return 0;
+    return 1;
+}
+
 /* Visits the frames that count, in the order of y. */
 static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double scale, visitor visitor,
                          double *result)
@@ -85,7 +97,7 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
     part.scale = scale;
 
     const int same = job->y_rows_first == job->target_rows_first || steps == 1 || batch == 1;
-    if (!job->lengths && same && (!job->last || steps == 1)) {
+    if (!job->lengths && !job->mask && same && (!job->last || steps == 1)) {
         part.rows *= steps * batch;
         return visitor(type, &part, result);
     }
@@ -93,7 +105,8 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
         const size_t t = job->y_rows_first ? n % steps : n / batch;
         const size_t b = job->y_rows_first ? n / steps : n % batch;
         const size_t length = job->lengths ? (size_t)job->lengths[b] : steps;
-        if (t >= length || (job->last && t != length - 1)) continue;
+        if (t >= length) continue;
+        if (job->mask ? !is_kept(job, t, b, length) : job->last && t != length - 1) continue;
         const size_t at = job->last ? b : job->target_rows_first ? b * steps + t : t * batch + b;
         part.y = job->y + n * numbers;
         part.target = (const char *)job->target + at * targets * 4; /* float or int32_t */
@@ -165,6 +178,7 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
             if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
     if (!rows) return TRNN_OK;
 
+    if (job->mask) return TRNN_E_MASK;
     if (job->rows != 1 || job->last || job->target_steps < 0 || job->target_steps > TRNN_SIZE_MAX)
         return TRNN_E_LOSS_SHAPE;
     for (int32_t b = 0; b < job->batch; b++)
@@ -178,7 +192,7 @@ static void clear_results(const trnn_loss_type *type, const trnn_loss_job *job)
 {
     const size_t rows = (size_t)job->steps * (size_t)job->batch * (size_t)job->rows;
     const size_t numbers = rows * (size_t)job->cols;
-    if (!job->lengths && !job->last) return;
+    if (!job->lengths && !job->mask && !job->last) return;
     if (job->dy) trnn_zero(job->dy, numbers * sizeof(float));
     if (job->values && !type->row) trnn_zero(job->values, (type->classes ? rows : numbers) * sizeof(float));
 }

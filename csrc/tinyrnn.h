@@ -704,10 +704,13 @@ typedef struct {
     int32_t target_steps;          /* ctc */
     const int32_t *target_lengths; /* ctc: (B,), 0 <= target_lengths[b] <= target_steps */
     void *scratch;                 /* trnn_loss_scratch_bytes, aligned to 64; contents do not matter */
+    /* NULL, or (steps, B), with target_rows_first (B, steps): 0 where a step does not count: y and target are not
+     * read, dy is 0. With `last` each row's last step that counts. Not for ctc. */
+    const uint8_t *mask;
 } trnn_loss_job;
 
-/* Computes the loss and its gradient. A mean divides by the number of numbers within the lengths, or by the sum of
- * the targets' weights; it is NaN where nothing counts. Sums are in double, in the order of y. On an error nothing
+/* Computes the loss and its gradient. A mean divides by the number of numbers that count, or by the sum of
+ * their targets' weights; it is NaN where nothing counts. Sums are in double, in the order of y. On an error nothing
  * has been written. */
 trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value);
 

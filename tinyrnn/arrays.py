@@ -103,6 +103,25 @@ def as_lengths(
     return as_plain(array, np.int32)
 
 
+def as_mask(mask: ArrayLike, what: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return ``mask`` as a C-contiguous array of bool: the steps that count.
+
+    Raises
+    ------
+    TypeError, ShapeError, ValueError
+        If it is not of 0 and 1 (or of bool), or has another shape.
+    """
+    array = as_array(mask, what)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{what}: got dtype {array.dtype}, expected bool")
+    if array.shape != shape:
+        raise ShapeError(f"{what}: got shape {array.shape}, expected {shape}")
+    wrong = array if array.dtype == bool else array[(array != 0) & (array != 1)]
+    if wrong.dtype != bool and len(wrong):
+        raise ValueError(f"{what}: got {wrong[0]}, expected 0 or 1: 1 where a step counts")
+    return as_plain(array, np.bool_)
+
+
 def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
     """Return a mask, to broadcast, of the numbers of (T, B, ...), or (B, T, ...), before their row's end."""
     inside: NDArray[np.bool_] = np.arange(shape[1 if batch_first else 0]) < lengths[:, np.newaxis]

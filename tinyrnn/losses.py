@@ -1,11 +1,12 @@
 """Losses: compare the net's output with the target, and compute the gradient for `Net.backward`.
 
 Names, arguments, defaults and definitions are ``torch.nn``'s; classes are always the last axis. A call is
-``value, dy = loss(y, target, lengths=None)``. ``csrc/loss`` computes the numbers; this file checks shapes.
+``value, dy = loss(y, target, lengths=None, mask=None)``. ``csrc/loss`` computes the numbers; this file checks
+shapes.
 
 A target has PyTorch's shape, or lacks the axis of steps. Without that axis each row's last step counts, by
 ``lengths``, and ``dy`` is zero elsewhere. With ``lengths``, frames beyond a row's end are not read, count
-nothing, and have gradient 0.
+nothing, and have gradient 0. With ``mask``, the same holds for the steps where it is 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core
 from tinyrnn._training import CoreLoss, Target
 from tinyrnn.arguments import Explained, check_bool, check_float, check_int, check_positive
-from tinyrnn.arrays import as_array, as_floats, as_lengths, is_plain, within
+from tinyrnn.arrays import as_array, as_floats, as_lengths, as_mask, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 
@@ -101,7 +102,13 @@ class Loss(Explained, Guarded):
         return f"{type(self).__name__}({shown})"
 
     def __call__(
-        self, y: ArrayLike, target: Any, lengths: ArrayLike | None = None, *, batch_first: bool = False
+        self,
+        y: ArrayLike,
+        target: Any,
+        lengths: ArrayLike | None = None,
+        *,
+        batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> tuple[Any, _Floats]:
         """The loss, and its gradient with respect to ``y``.
 
@@ -115,7 +122,12 @@ class Loss(Explained, Guarded):
         lengths : array_like of int, (B,), optional
             Steps of each row that count, 1 .. T.
         batch_first : bool
-            The batch is the first axis of ``y``, ``target`` and the gradient, the steps are the second.
+            The batch is the first axis of ``y``, ``target``, ``mask`` and the gradient, the steps are the
+            second.
+        mask : array_like of bool, (T, B), optional
+            The steps that count: neither ``y`` nor ``target`` is read at others. A target without the axis of
+            steps belongs to the last step of its row that counts; a row without one does not count. ``(B,)``
+            or ``(T,)`` for ``y`` without the other axis.
 
         Returns
         -------
@@ -130,10 +142,16 @@ class Loss(Explained, Guarded):
             If the arrays do not fit each other, or a target is out of range: the message says which.
         """
         output = as_floats(y, f"{type(self).__name__}: y")
-        return self._compute(output, self.target_of(output.shape, target, lengths, batch_first), batch_first)
+        made = self.target_of(output.shape, target, lengths, batch_first, mask)
+        return self._compute(output, made, batch_first)
 
     def target_of(
-        self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
+        self,
+        y_shape: Sequence[int],
+        target: Any,
+        lengths: ArrayLike | None = None,
+        batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> Target:
         """Convert a target to the core's form, checked against the shape of ``y``.
 
@@ -162,14 +180,25 @@ class Loss(Explained, Guarded):
                 )
         ends = None if lengths is None else self._lengths(lengths, shape, batch_first)
         probabilities = self._classes and array.dtype == np.float32
-        return Target(array, ends, last, probabilities, batch_first)
+        marks = None
+        if mask is not None:
+            axes = 2 if np.ndim(mask) > 1 or ends is not None or (batch_first and last) else 1
+            marks = as_mask(mask, f"{name}: mask", shape[: min(axes, len(shape) - self._classes)])
+        return Target(array, ends, last, probabilities, batch_first, mask=marks)
 
     def wrong_target(self, target: Target, classes: int) -> str:
         """Name the class of a target that is out of range, for the message of the core's error."""
         numbers = target.numbers
         wrong = self._wrong(numbers, classes)
-        if target.lengths is not None and not target.last:
-            wrong &= within(target.lengths, numbers.shape, target.rows_first)
+        marks, last = target.mask, target.last
+        if target.lengths is not None and not (last and marks is None):
+            steps = numbers.shape if marks is None else marks.shape
+            inside = within(target.lengths, steps[:2], target.rows_first)
+            marks = inside if marks is None else marks & inside
+        if marks is not None:
+            if last:
+                marks = np.asarray(marks.any(1 if target.rows_first else 0))
+            wrong &= marks.reshape(marks.shape + (1,) * (wrong.ndim - marks.ndim))
         if not wrong.any():
             return "a target is none of the classes"
         place = np.unravel_index(int(wrong.argmax()), numbers.shape)
@@ -209,10 +238,11 @@ class Loss(Explained, Guarded):
         name = type(self).__name__
         steps = batch = 1
         frame = y.shape
-        if target.lengths is not None or (batch_first and target.last):
+        marks = 0 if target.mask is None else target.mask.ndim
+        if target.lengths is not None or marks == 2 or (batch_first and target.last):
             steps, batch = y.shape[1::-1] if batch_first else y.shape[:2]
             frame = y.shape[2:]
-        elif target.last:
+        elif target.last or marks:
             steps, frame = y.shape[0], y.shape[1:]
         rows, cols = math.prod(frame[:-1]), frame[-1] if frame else 1
         if rows > 2**28 or cols > 2**28:
@@ -421,6 +451,7 @@ class CTCLoss(Loss):
         target_lengths: ArrayLike | None = None,
         *,
         batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> tuple[Any, _Floats]:
         """The loss, and its gradient with respect to ``y``.
 
@@ -436,6 +467,8 @@ class CTCLoss(Loss):
             Labels of each row; all of them where it is None.
         batch_first : bool
             ``y`` and the gradient are (B, T, C).
+        mask : None
+            A path has every step: cut rows with ``lengths``.
 
         Returns
         -------
@@ -453,7 +486,7 @@ class CTCLoss(Loss):
             if isinstance(target, tuple):
                 raise TypeError(f"{name}: got target_lengths twice, expected it once: in target or by name")
             target = (target, target_lengths)
-        made = self.target_of(output.shape, target, lengths, batch_first)
+        made = self.target_of(output.shape, target, lengths, batch_first, mask)
         shape = self._batched(output.shape, batch_first)
         batch, steps = shape[:2] if batch_first else shape[1::-1]
         values = np.empty(batch, np.float32) if self.reduction == "none" else None
@@ -466,10 +499,17 @@ class CTCLoss(Loss):
         return values if output.ndim == 3 else values[0], dy
 
     def target_of(
-        self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
+        self,
+        y_shape: Sequence[int],
+        target: Any,
+        lengths: ArrayLike | None = None,
+        batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> Target:
         """The same as `Loss.target_of`; ``target`` may be a tuple (target, target_lengths)."""
         name = type(self).__name__
+        if mask is not None:
+            raise ValueError(f"{name}: got a mask, expected none: a path has every step; give lengths")
         shape = tuple(y_shape)
         if len(shape) not in (2, 3) or 0 in shape:
             raise ShapeError(f"{name}: y has shape {shape}, expected (T, B, C) or (T, C), none of them 0")

@@ -464,6 +464,7 @@ class Net(Module):
         nonfinite: str = "stop",
         bptt: int | None = None,
         resume: str | os.PathLike[str] | None = None,
+        mask: Any = None,
     ) -> History:
         """Train for some epochs, each sample once in each.
 
@@ -506,7 +507,7 @@ class Net(Module):
         optimizer : str or optimiser
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"`` with PyTorch's defaults, or an
             object such as ``tr.optim.Adam(net, lr=0.01)``.
-        validation_data : (x, y) or (x, y, lengths), optional
+        validation_data : (x, y), (x, y, lengths) or (x, y, lengths, mask), optional
             Evaluated after each epoch: ``"val_loss"`` in the history.
         metrics : str, sequence or mapping, optional
             As `evaluate` takes them, measured on the validation data: ``"val_accuracy"``. Of several losses
@@ -534,6 +535,11 @@ class Net(Module):
             A file of `tinyrnn.callbacks.Checkpoint`: continue from it, to the same bits as without the pause.
             Data, net, loss, optimiser, schedules, callbacks and everything else that changes the bits must be
             those of that run, or it is an error; ``epochs`` may be more.
+        mask : array_like of bool, optional
+            The steps that count in the loss and in metrics, ``(N, T)`` or a list of N arrays ``(T_i,)``; of
+            an output without steps the samples, ``(N,)``. A target for a sequence is compared with the output
+            of the last step that counts. By output if several have a loss. What the layers leave out is told
+            by a mask in the net, see `Masking`.
 
         Returns
         -------
@@ -571,6 +577,7 @@ class Net(Module):
             nonfinite=nonfinite,
             bptt=bptt,
             resume=resume,
+            mask=mask,
         )
 
     @explained
@@ -624,12 +631,13 @@ class Net(Module):
         metrics: Any = None,
         lengths: ArrayLike | None = None,
         threads: int = 1,
+        mask: Any = None,
     ) -> dict[str, float]:
         """Measure the loss of many samples, and metrics, in evaluation mode.
 
         Parameters
         ----------
-        x, y, lengths, loss, loss_weights
+        x, y, lengths, loss, loss_weights, mask
             As `fit` takes them.
         batch_size : int
             Samples that run at once, rounded up to a multiple of 32; the bits do not depend on it.
@@ -654,7 +662,7 @@ class Net(Module):
         """
         from tinyrnn.fitting import evaluate
 
-        return evaluate(self, x, y, batch_size, loss, loss_weights, metrics, lengths, threads)
+        return evaluate(self, x, y, batch_size, loss, loss_weights, metrics, lengths, threads, mask)
 
     # ---- weights -------------------------------------------------------------------------------
 

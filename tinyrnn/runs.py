@@ -94,6 +94,12 @@ class Run(Guarded):
             "bptt": bptt,
             "loss": _told(net, goals),
             "optimizer": type(optimizer).__name__,
+            "mask": {
+                goal.output: sum(int(mask.sample(i).sum()) for i in range(len(inputs)))
+                for goal in goals
+                if (mask := goal.targets.mask) is not None
+            }
+            or None,  # as in the first checkpoints, which do not have it
             **options,
         }
         steps = inputs.most_steps(bptt)
@@ -188,7 +194,8 @@ class Run(Guarded):
         """Train one batch: one step, with truncated BPTT one for each chunk. Its loss, None if unfinished."""
         trainer, gather = self._trainers[len(rows)], self._gatherer
         if self.bptt is None:
-            loss = float(trainer.step(gather.x(rows), gather.y(rows), gather.lengths(rows)))
+            given = gather.x(rows), gather.y(rows), gather.lengths(rows)
+            loss = float(trainer.step(*given, mask=gather.masks(rows)))
             self._add(trainer, rows)
             self.losses = trainer.losses
             self.batch += 1
@@ -204,7 +211,7 @@ class Run(Guarded):
                 return None
             part = rows, self.step, min(self.step + self.bptt, end)
             x, y, lengths = gather.x(*part), gather.y(*part), gather.lengths(*part)
-            trainer.step(x, y, lengths, state, begins=self.step == 0)
+            trainer.step(x, y, lengths, state, begins=self.step == 0, mask=gather.masks(*part))
             self._add(trainer, *part)
             self.step = part[2]
         self.step, self.carried = 0, None

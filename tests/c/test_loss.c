@@ -158,6 +158,49 @@ static void losses_in_every_way(void)
         }
 }
 
+/* A step that a mask leaves out is not read, and a mask of the first steps of each row is its lengths. */
+static void losses_with_masks(void)
+{
+    uint8_t mask[STEPS * BATCH];
+    for (int l = 0; l < LOSSES - 2; l++) /* all but ctc */
+        for (int way = 0; way < 32; way++) {
+            double want = -1.0, value = -2.0;
+            desk k = desk_open(&losses[l], way | 1), m = desk_open(&losses[l], way & ~1);
+            const int rows_first = k.job.target_rows_first, y_rows_first = k.job.y_rows_first;
+            const size_t frame = ROWS * COLS, targets = m.targets / (m.job.last ? BATCH : STEPS * BATCH);
+            k.job.isa = m.job.isa = trnn_isa_best();
+            for (int t = 0; t < STEPS; t++)
+                for (int b = 0; b < BATCH; b++) {
+                    const int at = rows_first ? b * STEPS + t : t * BATCH + b;
+                    const int y_at = y_rows_first ? b * STEPS + t : t * BATCH + b;
+                    mask[at] = t < ends[b] ? (uint8_t)(1 + t) : 0;
+                    if (mask[at]) continue;
+                    memset(m.y.at + frame * (size_t)y_at, 0xff, frame * sizeof(float));
+                    if (!m.job.last)
+                        memset(m.target.at + targets * (size_t)at, 0xff, targets * sizeof(float));
+                }
+            m.job.mask = mask;
+            fill_dirty(&k);
+            fill_dirty(&m);
+            check(trnn_loss_run(&losses[l], &k.job, &want) == TRNN_OK, "loss %d, way %d: lengths", l, way);
+            check(trnn_loss_run(&losses[l], &m.job, &value) == TRNN_OK, "loss %d, way %d: mask", l, way);
+            check(memcmp(&value, &want, sizeof value) == 0, "loss %d, way %d: the value", l, way);
+            check(memcmp(m.dy.at, k.dy.at, k.numbers * sizeof(float)) == 0, "loss %d, way %d: dy", l, way);
+            check(memcmp(m.values.at, k.values.at, k.singles * sizeof(float)) == 0, "loss %d, way %d: values",
+                  l, way);
+            m.job.lengths = ends; /* both say the same */
+            trnn_loss_run(&losses[l], &m.job, &value);
+            check(memcmp(&value, &want, sizeof value) == 0, "loss %d, way %d: mask and lengths", l, way);
+            memset(mask, 0, sizeof mask);
+            trnn_loss_run(&losses[l], &m.job, &value);
+            check(losses[l].reduction == TRNN_SUM ? value == 0.0 : isnan(value), "loss %d: a mean of nothing",
+                  l);
+            for (size_t i = 0; i < m.numbers; i++) check(m.dy.at[i] == 0.0f, "loss %d: dy of nothing", l);
+            desk_close(&k);
+            desk_close(&m);
+        }
+}
+
 /* Arguments that no loss may have. */
 static void bad_losses(void)
 {
@@ -236,12 +279,15 @@ static void bad_jobs(void)
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.target_steps = -1);
     EXPECT(7, 0, TRNN_E_TARGET_LENGTHS, k.job.target_lengths = less);
     EXPECT(7, 0, TRNN_E_TARGET_LENGTHS, k.job.target_lengths = more);
+    EXPECT(7, 0, TRNN_E_MASK, k.job.mask = (const uint8_t *)k.y.at);
 }
 
 void test_loss(void)
 {
     check_group("losses in every way");
     losses_in_every_way();
+    check_group("losses with masks");
+    losses_with_masks();
     check_group("losses that cannot be");
     bad_losses();
     bad_jobs();

@@ -195,6 +195,47 @@ def test_a_mask_that_lengths_cannot_say(tmp_path):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_masks_within_a_row_and_the_loss_behind_them(tmp_path):
+    """The idiom of docs/keras.md: Keras' outputs, its loss, and the weights that a step of training gives."""
+    words = np.random.default_rng(0).integers(1, 9, (6, 7)).astype(np.int32)
+    words[1, 4:], words[2, 2], words[3, :2], words[4, 1:6] = 0, 0, 0, 0
+    layers = [
+        L.Embedding(9, 4, mask_zero=True, name="words"),
+        L.GRU(5, return_sequences=True, name="gru"),
+        L.LSTM(5, return_sequences=True, name="lstm"),
+        L.Dense(3, name="head"),
+    ]
+    model = randomised(keras.Sequential([keras.Input((None,), dtype="int32"), *layers]))
+    loaded = tr.load(saved(model, tmp_path / "model.keras"))
+    counts = tr.Embedding(9, 1)
+    counts.load_state_dict({"weight": np.arange(9)[:, None] != 0})
+    counts.freeze()
+    x = tr.Input()
+    m = counts(x).named("mask")
+    h = loaded.gru(loaded.words(x).named("words"), mask=m).named("gru")
+    net = tr.Net(x, loaded.head(loaded.lstm(h, mask=m).named("lstm")).named("head"))
+    mask = words != 0
+    close(net.predict(words)[mask], run(model, words)[0][mask])
+    y = np.random.default_rng(1).integers(0, 3, (6, 7))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    wanted = model.evaluate(words, y, verbose=0)
+    found = net.evaluate(words, y, loss="cross_entropy", mask=mask)["loss"]
+    assert found == pytest.approx(wanted, rel=1e-5)
+    before = net.state_dict()
+    model.train_on_batch(words, y)
+    net.fit(words, y, 1, 6, loss="cross_entropy", optimizer=tr.optim.SGD(net, lr=0.1), mask=mask, verbose=0)
+    after = tr.load(saved(model, tmp_path / "after.keras")).state_dict()
+    assert len(after) == len(before) - 1
+    moved = 0
+    for name, array in net.state_dict().items():
+        if name in after and not name.startswith("lstm.bias"):  # of which Keras has one
+            close(array, after[name])
+            moved += not np.allclose(array, before[name], atol=1e-4)
+    assert moved >= 6
+
+
 # ---- custom layers -----------------------------------------------------------------------------------------
 
 

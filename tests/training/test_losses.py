@@ -177,6 +177,105 @@ def test_lengths_leave_the_rest_out(seed, name, batch_first):
     assert not dy[~mask].any()
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mask_leaves_steps_out(seed, name, batch_first):
+    """The formula in float64, finite differences, and the counted frames alone; others are not read."""
+    generator = np.random.default_rng([seed, *name.encode(), 2])
+    shape = tuple(int(n) for n in generator.integers(1, 8, 2)) + (2, 5)[generator.integers(2) :]
+    loss = getattr(tr, name)(**options(generator, name, shape[-1]))
+    y = (2 * generator.standard_normal(shape)).astype(np.float32)
+    target = target_for(generator, loss, shape)
+    batch, steps = shape[:2] if batch_first else shape[1::-1]
+    mask = generator.random(shape[:2]) < 0.6
+    mask[0, 0] = True
+    lengths = generator.integers(1, steps + 1, batch) if seed % 2 else None
+    counts = mask if lengths is None else mask & counted(shape, lengths, batch_first)
+    dirty, wild = y.copy(), target.copy()
+    dirty[~counts] = np.nan
+    wild[~counts] = np.nan if target.dtype.kind == "f" else 12345
+    value, dy = loss(dirty, wild, lengths, batch_first=batch_first, mask=mask)
+    assert not dy[~counts].any()
+    if loss.reduction == "none":
+        assert not value[~counts].any()
+        value = value[counts]
+    if loss.reduction == "mean" and oracle(loss, y[counts], target[counts])[1] == 0:
+        assert math.isnan(value)
+        return
+    np.testing.assert_allclose(value, reduced(loss, y[counts], target[counts]), rtol=1e-6, atol=2e-6)
+    assert np.array_equal(dy[counts], loss(y[counts], target[counts])[1])
+    for place in np.argwhere(counts)[:3]:
+        step = np.zeros(shape)
+        step[tuple(place)] = 1e-5 * generator.standard_normal(shape[2:])
+        ahead, behind = (np.sum(reduced(loss, (y + sign * step)[counts], target[counts])) for sign in (1, -1))
+        slope = float((dy * step).sum())
+        assert slope == pytest.approx((ahead - behind) / 2, rel=1e-3, abs=1e-9 * max(1, abs(dy).max()))
+    again = loss(dirty, wild, lengths, batch_first=batch_first, mask=mask.astype(float).tolist())
+    assert np.array_equal(again[1], dy)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+def test_a_mask_of_the_first_steps_is_lengths(name, batch_first):
+    generator, shape = np.random.default_rng(8), (6, 6, 3)
+    lengths = generator.integers(1, 7, 6)
+    mask = counted(shape, lengths, batch_first)
+    for _ in range(6):
+        loss = getattr(tr, name)(**options(generator, name, 3))
+        y = (2 * generator.standard_normal(shape)).astype(np.float32)
+        for goals in (shape, shape[1:]):
+            target = target_for(generator, loss, goals)
+            one, dy = loss(y, target, lengths, batch_first=batch_first)
+            other, gradient = loss(y, target, batch_first=batch_first, mask=mask)
+            assert np.array_equal(one, other, equal_nan=True) and dy.tobytes() == gradient.tobytes()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+def test_a_target_without_steps_is_the_last_that_a_mask_keeps(name, batch_first, ends):
+    generator, shape = np.random.default_rng(6), (4, 6, 3)
+    for _ in range(6):
+        loss = getattr(tr, name)(**options(generator, name, 3))
+        y = (2 * generator.standard_normal(shape)).astype(np.float32)
+        batch, steps = shape[:2] if batch_first else shape[1::-1]
+        target = target_for(generator, loss, (batch, 3))
+        lengths = generator.integers(1, steps + 1, batch) if ends else None
+        mask = generator.random((batch, steps)) < 0.5
+        mask[1], mask[0, 0] = False, True  # row 1 does not count
+        counts = mask if lengths is None else mask & (np.arange(steps) < lengths[:, None])
+        rows = np.flatnonzero(counts.any(1))
+        last = np.array([np.flatnonzero(counts[row])[-1] for row in rows])
+        place = (rows, last) if batch_first else (last, rows)
+        expected, expected_dy = loss(y[place], target[rows])
+        wild = target.copy()
+        wild[~counts.any(1)] = np.nan if target.dtype.kind == "f" else 77
+        value, dy = loss(y, wild, lengths, batch_first=batch_first, mask=mask if batch_first else mask.T)
+        if loss.reduction == "none":
+            value = value[rows]
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        assert np.array_equal(dy[place], expected_dy)
+        dy[place] = 0
+        assert not dy.any()
+        if target.dtype.kind == "i":
+            wild[rows[0]] = 99  # of all that are wrong the one that counts is named
+            with pytest.raises(IndexError, match=rf"target 99 at \[{rows[0]}\]"):
+                loss(y, wild, lengths, batch_first=batch_first, mask=mask if batch_first else mask.T)
+
+
+def test_masks_of_one_axis():
+    generator, mse = np.random.default_rng(7), tr.MSELoss()
+    y, target = generator.standard_normal((2, 5, 3)).astype(np.float32)
+    mask = np.array([1, 0, 1, 0, 0])
+    assert mse(y, target, mask=mask)[0] == mse(y[[0, 2]], target[[0, 2]])[0]
+    assert mse(y, target[2], mask=mask)[0] == mse(y[2], target[2])[0]  # the last step that counts
+    both = generator.random((5, 3)) < 0.5
+    assert mse(y, target, mask=both)[0] == mse(y[both], target[both])[0]
+    assert math.isnan(mse(y, target, mask=np.zeros(5, bool))[0])
+    assert tr.MSELoss(reduction="sum")(y, target, mask=np.zeros(5, bool))[0] == 0
+
+
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
@@ -627,6 +726,24 @@ def test_torch_with_lengths(seed, name):
     mask = counted(shape, lengths, False)
     expected, expected_dy = in_torch(name, given, y, target, mask)
     value, dy = loss(y, target, lengths)
+    if loss.reduction == "none":
+        value = value[mask].reshape(expected.shape)
+    assert_close(value, dy, expected, expected_dy)
+
+
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+@pytest.mark.parametrize("seed", range(20))
+def test_torch_with_masks(seed, name):
+    generator = np.random.default_rng([seed, 10])
+    shape = tuple(int(n) for n in generator.integers(2, 12, 3))
+    given = options(generator, name, shape[-1])
+    loss = getattr(tr, name)(**given)
+    y = (2 * generator.standard_normal(shape)).astype(np.float32)
+    target = target_for(generator, loss, shape)
+    mask = generator.random(shape[:2]) < 0.5
+    mask[0, 0] = True
+    expected, expected_dy = in_torch(name, given, y, target, mask)
+    value, dy = loss(y, target, mask=mask)
     if loss.reduction == "none":
         value = value[mask].reshape(expected.shape)
     assert_close(value, dy, expected, expected_dy)
