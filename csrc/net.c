@@ -28,6 +28,51 @@ static int computes(const trnn_layer *layer) { return layer->type->run != NULL; 
 
 static trnn_place *root_of(trnn_place *places, int32_t v) { return &places[places[v].root]; }
 
+/* Is the value on an axis of another rate? */
+static int has_pace(const trnn_plan *plan, const trnn_place *value) { return value->axis > plan->graph.axes; }
+
+/* Puts a root, and what lies in it, into another value, so many bytes behind that one's begin. */
+static void put_into(const trnn_plan *plan, trnn_place *places, int32_t root, int32_t v, size_t bytes)
+{
+    for (int32_t w = 0; w < plan->graph.values; w++)
+        if (places[w].root == root) {
+            places[w].root = v;
+            places[w].at += bytes;
+        }
+}
+
+/* A frame of one row and one step can lie within another: a slice in what it is cut from, and what a concat joins in its
+ * value, if nobody else says where that lies. Such layers have nothing to do. */
+static void find_views(trnn_plan *plan, trnn_place *places)
+{
+    const int32_t inputs = plan->graph.inputs;
+    for (int32_t i = 0; i < plan->graph.count; i++) {
+        trnn_node *n = &plan->nodes[i];
+        const int32_t v = inputs + i;
+        const trnn_place *y = &places[v];
+        const trnn_layer_type *type = n->layer.type;
+        const int32_t turn = n->turn;
+        if (!type->part || plan->sizes.batch > 1 || has_pace(plan, y) ||
+            trnn_steps_on(plan->graph.steps, y->axis) > 1)
+            continue;
+        size_t at = type->part(&n->layer, n->in);
+        if (at == SIZE_MAX || (!type->join && y->array != IN_SCRATCH)) continue;
+        n->turn = TRNN_TURN_NEVER;
+        for (int32_t r = 0; r < n->reads.count; r++) {
+            const trnn_place *x = &places[n->reads.value[r]], *own = &places[x->root];
+            const size_t bytes = x->frame_bytes;
+            if (!type->join)
+                put_into(plan, places, v, x->root, x->at + at);
+            else if (x->root >= inputs && own->array == IN_SCRATCH && own->frame_bytes == bytes &&
+                     own->axis == y->axis && own->late == y->late)
+                put_into(plan, places, x->root, v, at);
+            else
+                n->turn = turn;
+            at += bytes;
+        }
+    }
+}
+
 /* A value is needed from the layer that writes it to the last one that reads it; what a loop writes, from the first
  * layer of the loop on; what is made in the first block and read in another, all the time. */
 static void find_lives(const trnn_plan *plan, trnn_place *places)
@@ -37,7 +82,7 @@ static void find_lives(const trnn_plan *plan, trnn_place *places)
         const trnn_node *n = &plan->nodes[i];
         trnn_place *own = root_of(places, inputs + i);
         if (n->loop || !n->looped) first = i;
-        if (own->root == inputs + i && own->array == IN_SCRATCH) own->birth = first;
+        if (own->birth < 0 && own->array == IN_SCRATCH) own->birth = first;
         if (own->death < i) own->death = i;
         for (int32_t r = 0; r < n->reads.count; r++) {
             trnn_place *read = root_of(places, n->reads.value[r]);
@@ -106,9 +151,6 @@ static size_t widest(const trnn_place *places, int32_t count)
     return most;
 }
 
-/* Is the value on an axis of another rate? */
-static int has_pace(const trnn_plan *plan, const trnn_place *value) { return value->axis > plan->graph.axes; }
-
 /* Finds an array and a place in it for each value. An output lies in the caller's y from the start, unless it is an
  * input or another output, too, or its rows get different numbers of frames from a block. */
 static void place_all(trnn_plan *plan, trnn_place *places)
@@ -116,7 +158,7 @@ static void place_all(trnn_plan *plan, trnn_place *places)
     const int32_t count = plan->graph.values, inputs = plan->graph.inputs;
     for (int32_t v = 0; v < count; v++) {
         places[v].array = v < inputs ? AT_PORT + v : IN_SCRATCH;
-        places[v].at = v < inputs ? 0 : NOWHERE;
+        places[v].at = 0;
         places[v].birth = places[v].death = -1;
     }
     for (int32_t p = inputs; p < plan->ports; p++) {
@@ -124,8 +166,8 @@ static void place_all(trnn_plan *plan, trnn_place *places)
         plan->copies |= root->array != IN_SCRATCH || has_pace(plan, root);
         if (has_pace(plan, root)) continue;
         if (root->array == IN_SCRATCH) root->array = AT_PORT + p;
-        root->at = 0;
     }
+    find_views(plan, places);
     find_lives(plan, places);
     for (int32_t p = inputs; p < plan->ports; p++) {
         trnn_place *root = root_of(places, plan->port[p]);
@@ -138,8 +180,9 @@ static void place_all(trnn_plan *plan, trnn_place *places)
     if (bytes > first) bytes = place_values(places, count, 0);
     plan->sizes.value_bytes = bytes;
     for (int32_t v = 0; v < count; v++) {
-        places[v].array = root_of(places, v)->array;
-        places[v].at = root_of(places, v)->at;
+        const trnn_place *root = root_of(places, v);
+        places[v].array = root->array;
+        if (places[v].root != v) places[v].at += root->at;
     }
 }
 
@@ -236,7 +279,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_node *n = &plan->nodes[i];
     const trnn_place *y = &me->places[plan->graph.inputs + i];
     const trnn_place *x = &me->places[n->reads.value[0]];
-    const int32_t writer = x->root - plan->graph.inputs;
+    const int32_t writer = n->reads.value[0] - plan->graph.inputs;
     const int32_t start = trnn_start_on(&plan->graph, &me->clock, n->axis) + t;
     trnn_read others[TRNN_READS_MAX - 1];
     for (int32_t r = 1; r < n->reads.count; r++) {
@@ -286,7 +329,7 @@ TRNN_NOINLINE void run_loop(const block *me, int32_t first, int32_t end)
     const trnn_node *nodes = me->plan->nodes;
     for (int32_t t = 0; t < me->clock.steps[nodes[first].axis - 1]; t++) {
         for (int32_t i = first; i < end; i++)
-            if (nodes[i].layer.type->run) run_layer(me, i, t, 1, nodes[i].layer.type->run);
+            if (nodes[i].layer.type->run && !nodes[i].turn) run_layer(me, i, t, 1, nodes[i].layer.type->run);
         for (int32_t i = first; i < end; i++)
             if (nodes[i].layer.type->after) run_layer(me, i, t, 1, nodes[i].layer.type->after);
     }
@@ -301,7 +344,9 @@ static void run_block(const block *me)
     const trnn_graph *graph = &me->plan->graph;
     for (int32_t i = 0; i < graph->count; i++) {
         const trnn_node *n = &me->plan->nodes[i];
-        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->clock.start == 0 : me->clock.last)) continue;
+        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->clock.start == 0
+                                                    : n->turn == TRNN_TURN_LAST && me->clock.last))
+            continue;
         if (n->loop) {
             run_loop(me, i, n->loop);
             i = n->loop - 1;

@@ -67,7 +67,7 @@ static void copy_value(const trnn_walk *w, int32_t axis, trnn_frame in, trnn_fra
     for (int32_t t = w->from; t < w->to; t++)
         for (int32_t b = w->first; b < w->first + w->rows; b++) {
             const size_t from = trnn_walk_at(w, t, b, still) * size, to = trnn_walk_at(w, t, b, 0) * numbers;
-            if (y) copy_runs(runs, run, x + from, run, y + to, stride);
+            if (y && x != y) copy_runs(runs, run, x + from, run, y + to, stride);
             if (!dx) continue;
             if (!still || t == w->from) {
                 copy_runs(runs, run, dy + to, stride, dx + from, run);
@@ -76,6 +76,11 @@ static void copy_value(const trnn_walk *w, int32_t axis, trnn_frame in, trnn_fra
             for (size_t i = 0; i < runs; i++)
                 for (size_t j = 0; j < run; j++) dx[from + i * run + j] += dy[to + i * stride + j];
         }
+}
+
+static size_t concat_part(const trnn_layer *layer, trnn_frame in)
+{
+    return runs_of(in, layer->as.concat.axis) == 1 ? 0 : SIZE_MAX;
 }
 
 static void concat_run(const trnn_call *call)
@@ -119,6 +124,7 @@ const trnn_layer_type trnn_concat = {
     .join = concat_join,
     .time = TRNN_TIME_MIX,
     .run = concat_run,
+    .part = concat_part,
 };
 
 const trnn_layer_training trnn_concat_training = {
@@ -160,6 +166,11 @@ static size_t slice_place(const trnn_layer *layer, trnn_frame in)
     return run_of(in, a->axis);
 }
 
+static size_t slice_part(const trnn_layer *layer, trnn_frame in)
+{
+    return runs_of(in, layer->as.slice.axis) == 1 ? slice_place(layer, in) * sizeof(float) : SIZE_MAX;
+}
+
 static void slice_run(const trnn_call *call)
 {
     const int32_t axis = call->layer->as.slice.axis;
@@ -183,6 +194,7 @@ const trnn_layer_type trnn_slice = {
     .check = slice_check,
     .frame = slice_frame,
     .run = slice_run,
+    .part = slice_part,
 };
 
 const trnn_layer_training trnn_slice_training = {.backward = slice_backward};

@@ -917,7 +917,8 @@ static point point_of_trial(const trial *t)
 static void random_graphs(void)
 {
     static const way ways[] = {{BATCH, STEPS, STEPS}, {BATCH, 1, 1}, {BATCH, 4, STEPS}, {BATCH, 4, 2},
-                               {BATCH, 2, 7},         {1, 4, STEPS}, {1, STEPS, STEPS}, {1, 2, 3}};
+                               {BATCH, 2, 7},         {1, 4, STEPS}, {1, STEPS, STEPS}, {1, 2, 3},
+                               {1, 1, STEPS},         {1, 1, 1}};
     int32_t starts = 0, masks = 0;
     for (int32_t number = 0; number < GRAPHS; number++) {
         trial t = trial_open(number);
