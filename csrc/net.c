@@ -7,7 +7,7 @@
 #include "plan.h"
 
 /* The array that a value lies in: scratch, or the caller's at a port. The ports are the inputs, then the outputs. */
-enum { IN_SCRATCH, AT_PORT, PORTS = 2 * TRNN_PORTS_MAX };
+enum { IN_SCRATCH = TRNN_IN_SCRATCH, AT_PORT, PORTS = 2 * TRNN_PORTS_MAX };
 
 struct trnn_plan {
     trnn_sizes sizes;
@@ -27,51 +27,6 @@ static int computes(const trnn_layer *layer) { return layer->type->run != NULL; 
 /* ---- scratch: the places of values ---------------------------------------------------------------- */
 
 static trnn_place *root_of(trnn_place *places, int32_t v) { return &places[places[v].root]; }
-
-/* Is the value on an axis of another rate? */
-static int has_pace(const trnn_plan *plan, const trnn_place *value) { return value->axis > plan->graph.axes; }
-
-/* Puts a root, and what lies in it, into another value, so many bytes behind that one's begin. */
-static void put_into(const trnn_plan *plan, trnn_place *places, int32_t root, int32_t v, size_t bytes)
-{
-    for (int32_t w = 0; w < plan->graph.values; w++)
-        if (places[w].root == root) {
-            places[w].root = v;
-            places[w].at += bytes;
-        }
-}
-
-/* A frame of one row and one step can lie within another: a slice in what it is cut from, and what a concat joins in its
- * value, if nobody else says where that lies. Such layers have nothing to do. */
-static void find_views(trnn_plan *plan, trnn_place *places)
-{
-    const int32_t inputs = plan->graph.inputs;
-    for (int32_t i = 0; i < plan->graph.count; i++) {
-        trnn_node *n = &plan->nodes[i];
-        const int32_t v = inputs + i;
-        const trnn_place *y = &places[v];
-        const trnn_layer_type *type = n->layer.type;
-        const int32_t turn = n->turn;
-        if (!type->part || plan->sizes.batch > 1 || has_pace(plan, y) ||
-            trnn_steps_on(plan->graph.steps, y->axis) > 1)
-            continue;
-        size_t at = type->part(&n->layer, n->in);
-        if (at == SIZE_MAX || (!type->join && y->array != IN_SCRATCH)) continue;
-        n->turn = TRNN_TURN_NEVER;
-        for (int32_t r = 0; r < n->reads.count; r++) {
-            const trnn_place *x = &places[n->reads.value[r]], *own = &places[x->root];
-            const size_t bytes = x->frame_bytes;
-            if (!type->join)
-                put_into(plan, places, v, x->root, x->at + at);
-            else if (x->root >= inputs && own->array == IN_SCRATCH && own->frame_bytes == bytes &&
-                     own->axis == y->axis && own->late == y->late)
-                put_into(plan, places, x->root, v, at);
-            else
-                n->turn = turn;
-            at += bytes;
-        }
-    }
-}
 
 /* A value is needed from the layer that writes it to the last one that reads it; what a loop writes, from the first
  * layer of the loop on; what is made in the first block and read in another, all the time. */
@@ -151,6 +106,9 @@ static size_t widest(const trnn_place *places, int32_t count)
     return most;
 }
 
+/* Is the value on an axis of another rate? */
+static int has_pace(const trnn_plan *plan, const trnn_place *value) { return value->axis > plan->graph.axes; }
+
 /* Finds an array and a place in it for each value. An output lies in the caller's y from the start, unless it is an
  * input or another output, too, or its rows get different numbers of frames from a block. */
 static void place_all(trnn_plan *plan, trnn_place *places)
@@ -167,7 +125,11 @@ static void place_all(trnn_plan *plan, trnn_place *places)
         if (has_pace(plan, root)) continue;
         if (root->array == IN_SCRATCH) root->array = AT_PORT + p;
     }
-    find_views(plan, places);
+    for (int32_t i = 0, found = plan->sizes.batch > 1; i < plan->graph.count && !found; i++) {
+        const trnn_layer_type *type = plan->nodes[i].layer.type;
+        found = type->views != NULL;
+        if (found) type->views(&plan->graph, plan->nodes);
+    }
     find_lives(plan, places);
     for (int32_t p = inputs; p < plan->ports; p++) {
         trnn_place *root = root_of(places, plan->port[p]);

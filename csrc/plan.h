@@ -38,6 +38,8 @@ typedef enum {
     TRNN_TURN_NEVER  /* its value lies where it would copy it to */
 } trnn_turn;
 
+#define TRNN_IN_SCRATCH 0
+
 /* A value of a net. */
 typedef struct {
     trnn_frame frame;
@@ -52,7 +54,7 @@ typedef struct {
     size_t at; /* bytes into its array, or into the tape; while arrays are laid out, into its root's */
 
     /* net.c */
-    int32_t array;        /* the array that it lies in */
+    int32_t array;        /* the array that it lies in; TRNN_IN_SCRATCH: none of the caller's */
     int32_t birth, death; /* the moments between which its numbers in scratch are needed; -1: never there */
 
     /* train.c */

@@ -67,7 +67,7 @@ static void copy_value(const trnn_walk *w, int32_t axis, trnn_frame in, trnn_fra
     for (int32_t t = w->from; t < w->to; t++)
         for (int32_t b = w->first; b < w->first + w->rows; b++) {
             const size_t from = trnn_walk_at(w, t, b, still) * size, to = trnn_walk_at(w, t, b, 0) * numbers;
-            if (y && x != y) copy_runs(runs, run, x + from, run, y + to, stride);
+            if (y) copy_runs(runs, run, x + from, run, y + to, stride);
             if (!dx) continue;
             if (!still || t == w->from) {
                 copy_runs(runs, run, dy + to, stride, dx + from, run);
@@ -83,16 +83,27 @@ static size_t concat_part(const trnn_layer *layer, trnn_frame in)
     return runs_of(in, layer->as.concat.axis) == 1 ? 0 : SIZE_MAX;
 }
 
-static void concat_run(const trnn_call *call)
+/* One of the values, which may lie in its part of y already. */
+static void join_value(const trnn_call *call, trnn_frame in, int still, const float *x, float *y)
 {
     const trnn_walk w = trnn_walk_of_call(call);
     const int32_t axis = call->layer->as.concat.axis;
+    const size_t run = run_of(in, axis), frames = (size_t)call->steps * (size_t)call->batch;
+    if (still)
+        copy_value(&w, axis, in, call->out, still, x, y, NULL, NULL);
+    else if (x != y)
+        copy_runs(frames * runs_of(in, axis), run, x, run, y, run_of(call->out, axis));
+}
+
+static void concat_run(const trnn_call *call)
+{
+    const int32_t axis = call->layer->as.concat.axis;
     float *y = call->y;
-    copy_value(&w, axis, call->in, call->out, call->still, call->x, y, NULL, NULL);
+    join_value(call, call->in, call->still, call->x, y);
     y += run_of(call->in, axis);
     for (int32_t r = 0; r < call->count; r++) {
         const trnn_read *other = &call->others[r];
-        copy_value(&w, axis, other->in, call->out, other->still, other->x, y, NULL, NULL);
+        join_value(call, other->in, other->still, other->x, y);
         y += run_of(other->in, axis);
     }
 }
@@ -125,6 +136,7 @@ const trnn_layer_type trnn_concat = {
     .time = TRNN_TIME_MIX,
     .run = concat_run,
     .part = concat_part,
+    .views = trnn_find_views,
 };
 
 const trnn_layer_training trnn_concat_training = {
@@ -195,6 +207,7 @@ const trnn_layer_type trnn_slice = {
     .frame = slice_frame,
     .run = slice_run,
     .part = slice_part,
+    .views = trnn_find_views,
 };
 
 const trnn_layer_training trnn_slice_training = {.backward = slice_backward};
