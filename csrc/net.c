@@ -7,7 +7,7 @@
 #include "plan.h"
 
 /* The array that a value lies in: scratch, or the caller's at a port. The ports are the inputs, then the outputs. */
-enum { IN_SCRATCH, AT_PORT, PORTS = 2 * TRNN_PORTS_MAX };
+enum { IN_SCRATCH = TRNN_IN_SCRATCH, AT_PORT, PORTS = 2 * TRNN_PORTS_MAX };
 
 struct trnn_plan {
     trnn_sizes sizes;
@@ -42,7 +42,7 @@ static void find_lives(const trnn_plan *plan, trnn_place *places)
         const trnn_node *n = &plan->nodes[i];
         trnn_place *own = root_of(places, inputs + i);
         if (trnn_loop_of(n) || !n->looped) first = i;
-        if (own->root == inputs + i && own->array == IN_SCRATCH) own->birth = first;
+        if (own->birth < 0 && own->array == IN_SCRATCH) own->birth = first;
         if (own->death < i) own->death = i;
         for (int32_t r = 0; r < trnn_read_count(n); r++) {
             trnn_place *read = root_of(places, n->reads.value[r]);
@@ -124,7 +124,7 @@ static void place_all(trnn_plan *plan, trnn_place *places)
     const int32_t count = plan->graph.values, inputs = trnn_input_count(&plan->graph);
     for (int32_t v = 0; v < count; v++) {
         places[v].array = v < inputs ? AT_PORT + v : IN_SCRATCH;
-        places[v].at = v < inputs ? 0 : NOWHERE;
+        places[v].at = 0;
         places[v].birth = places[v].death = -1;
     }
     for (int32_t p = inputs; p < port_count(plan); p++) {
@@ -132,7 +132,12 @@ static void place_all(trnn_plan *plan, trnn_place *places)
         plan->copies |= root->array != IN_SCRATCH || has_pace(plan, root);
         if (has_pace(plan, root)) continue;
         if (root->array == IN_SCRATCH) root->array = AT_PORT + p;
-        root->at = 0;
+    }
+    for (int32_t i = 0, found = !TRNN_WITH_GRAPHS || plan->sizes.batch > 1; i < plan->graph.count && !found;
+         i++) {
+        const trnn_layer_type *type = plan->nodes[i].layer.type;
+        found = type->views != NULL;
+        if (found) type->views(&plan->graph, plan->nodes);
     }
     find_lives(plan, places);
     for (int32_t p = inputs; p < port_count(plan); p++) {
@@ -146,8 +151,9 @@ static void place_all(trnn_plan *plan, trnn_place *places)
     if (bytes > first) bytes = place_values(places, count, 0);
     plan->sizes.value_bytes = bytes;
     for (int32_t v = 0; v < count; v++) {
-        places[v].array = root_of(places, v)->array;
-        places[v].at = root_of(places, v)->at;
+        const trnn_place *root = root_of(places, v);
+        places[v].array = root->array;
+        if (places[v].root != v) places[v].at += root->at;
     }
 }
 
@@ -243,7 +249,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_node *n = &plan->nodes[i];
     const trnn_place *y = &me->places[trnn_input_count(&plan->graph) + i];
     const trnn_place *x = &me->places[n->reads.value[0]];
-    const int32_t writer = x->root - trnn_input_count(&plan->graph);
+    const int32_t writer = n->reads.value[0] - trnn_input_count(&plan->graph);
     const int32_t start = trnn_start_on(&plan->graph, &me->clock, n->axis) + t;
     trnn_read others[TRNN_READS_MAX - 1];
     for (int32_t r = 1; r < trnn_read_count(n); r++) {
@@ -293,7 +299,7 @@ TRNN_NOINLINE void run_loop(const block *me, int32_t first, int32_t end)
     const trnn_node *nodes = me->plan->nodes;
     for (int32_t t = 0; t < me->clock.steps[nodes[first].axis - 1]; t++) {
         for (int32_t i = first; i < end; i++)
-            if (nodes[i].layer.type->run) run_layer(me, i, t, 1, nodes[i].layer.type->run);
+            if (nodes[i].layer.type->run && !nodes[i].turn) run_layer(me, i, t, 1, nodes[i].layer.type->run);
         for (int32_t i = first; i < end; i++)
             if (nodes[i].layer.type->after) run_layer(me, i, t, 1, nodes[i].layer.type->after);
     }
@@ -308,7 +314,9 @@ static void run_block(const block *me)
     const trnn_graph *graph = &me->plan->graph;
     for (int32_t i = 0; i < graph->count; i++) {
         const trnn_node *n = &me->plan->nodes[i];
-        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->clock.start == 0 : me->clock.last)) continue;
+        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->clock.start == 0
+                                                    : n->turn == TRNN_TURN_LAST && me->clock.last))
+            continue;
         if (trnn_loop_of(n)) {
             run_loop(me, i, n->loop);
             i = n->loop - 1;

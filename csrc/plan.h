@@ -34,23 +34,27 @@ struct trnn_node {
 typedef enum {
     TRNN_TURN_EACH,
     TRNN_TURN_FIRST, /* it reads values per sequence that the caller gave, and what became of them */
-    TRNN_TURN_LAST   /* it reads what a layer made of the sequence */
+    TRNN_TURN_LAST,  /* it reads what a layer made of the sequence */
+    TRNN_TURN_NEVER  /* its value lies where it would copy it to */
 } trnn_turn;
+
+#define TRNN_IN_SCRATCH 0
 
 /* A value of a net. */
 typedef struct {
     trnn_frame frame;
     int32_t axis;
-    int32_t root;       /* the value whose numbers it has under another frame; its own number: none */
+    int32_t
+        root; /* the value whose numbers it has under another frame, or (net.c) within which it lies; its own number: none */
     int32_t late;       /* 1: it depends on the whole sequence */
     int32_t uses;       /* how many layers read it, and how often the caller does */
     int32_t lookups;    /* how many of them read indices */
     size_t frame_bytes; /* of one row at one step */
     size_t bytes;       /* of the batch at all steps, aligned */
-    size_t at;          /* bytes into its array, or into the tape */
+    size_t at; /* bytes into its array, or into the tape; while arrays are laid out, into its root's */
 
     /* net.c */
-    int32_t array;        /* the array that it lies in */
+    int32_t array;        /* the array that it lies in; TRNN_IN_SCRATCH: none of the caller's */
     int32_t birth, death; /* the moments between which its numbers in scratch are needed; -1: never there */
 
     /* train.c */

@@ -93,9 +93,18 @@ cdef class Plan:
             raise MemoryError()
         self.layers, self.reads = list(layers), list(getattr(layers, "reads", ()))
         self.changes = changes
-        self.memory = bytes(trnn_plan_bytes(&described.net))
-        self.plan = <trnn_plan *> <char *> self.memory
+        cdef size_t size = trnn_plan_bytes(&described.net)
+        cdef trnn_sizes sizes
+        cdef bint views = batch == 1 and most[0] > 1 and any([
+            (<Layer> layer).kind in ("concat", "slice") for layer in layers])
+        self.memory = bytes(size << views)
+        self.plan = self.single = <trnn_plan *> <char *> self.memory
         check(trnn_plan_init(self.plan, &described.net, batch, most, &self.sizes), "plan")
+        if views and not self.sizes.full_sequence:
+            self.single = <trnn_plan *> (<char *> self.memory + size)
+            most[0] = 1
+            check(trnn_plan_init(self.single, &described.net, batch, most, &sizes), "plan")
+            self.sizes.scratch_bytes = max(self.sizes.scratch_bytes, sizes.scratch_bytes)
         cdef trnn_rate rate
         self.outputs = tuple([describe_value(&self.sizes.outs[i]) for i in range(self.sizes.outputs)])
         self.has_rates = any([trnn_plan_rate(self.plan, axis, &rate) for _, axis in self.outputs])
@@ -207,6 +216,8 @@ cdef void adjust(Plan plan) noexcept:
     cdef int32_t i
     for i in range(<int32_t> len(plan.layers)):
         trnn_plan_adjust(plan.plan, i, &(<Layer> plan.layers[i]).layer)
+        if plan.single != plan.plan:
+            trnn_plan_adjust(plan.single, i, &(<Layer> plan.layers[i]).layer)
     plan.changes = changes
 
 
@@ -262,11 +273,12 @@ cdef class Part:
         if self.job.steps[0] > self.patience:
             self.job.poll, self.job.context = poll, &self.watch
             self.watch.left = self.watch.blocks
+        cdef const trnn_plan *plan = self.plan.single if self.job.steps[0] == 1 else self.plan.plan
         if self.job.steps[0] == 1 and (self.brief or is_alone()):
-            status = trnn_run(self.plan.plan, &self.job)
+            status = trnn_run(plan, &self.job)
         else:
             with nogil:
-                status = trnn_run(self.plan.plan, &self.job)
+                status = trnn_run(plan, &self.job)
         self.job.descending = (self.job.descending + self.job.steps[0]) & 1
         return status
 

@@ -78,16 +78,32 @@ static void copy_value(const trnn_walk *w, int32_t axis, trnn_frame in, trnn_fra
         }
 }
 
-static void concat_run(const trnn_call *call)
+static size_t concat_part(const trnn_layer *layer, trnn_frame in)
+{
+    return runs_of(in, layer->as.concat.axis) == 1 ? 0 : SIZE_MAX;
+}
+
+/* One of the values, which may lie in its part of y already. */
+static void join_value(const trnn_call *call, trnn_frame in, int still, const float *x, float *y)
 {
     const trnn_walk w = trnn_walk_of_call(call);
     const int32_t axis = call->layer->as.concat.axis;
+    const size_t run = run_of(in, axis), frames = (size_t)call->steps * (size_t)call->batch;
+    if (still)
+        copy_value(&w, axis, in, call->out, still, x, y, NULL, NULL);
+    else if (x != y)
+        copy_runs(frames * runs_of(in, axis), run, x, run, y, run_of(call->out, axis));
+}
+
+static void concat_run(const trnn_call *call)
+{
+    const int32_t axis = call->layer->as.concat.axis;
     float *y = call->y;
-    copy_value(&w, axis, call->in, call->out, call->still, call->x, y, NULL, NULL);
+    join_value(call, call->in, call->still, call->x, y);
     y += run_of(call->in, axis);
     for (int32_t r = 0; r < call->count; r++) {
         const trnn_read *other = &call->others[r];
-        copy_value(&w, axis, other->in, call->out, other->still, other->x, y, NULL, NULL);
+        join_value(call, other->in, other->still, other->x, y);
         y += run_of(other->in, axis);
     }
 }
@@ -119,6 +135,8 @@ const trnn_layer_type trnn_concat = {
     .join = concat_join,
     .time = TRNN_TIME_MIX,
     .run = concat_run,
+    .part = concat_part,
+    .views = trnn_find_views,
 };
 
 const trnn_layer_training trnn_concat_training = {
@@ -160,6 +178,11 @@ static size_t slice_place(const trnn_layer *layer, trnn_frame in)
     return run_of(in, a->axis);
 }
 
+static size_t slice_part(const trnn_layer *layer, trnn_frame in)
+{
+    return runs_of(in, layer->as.slice.axis) == 1 ? slice_place(layer, in) * sizeof(float) : SIZE_MAX;
+}
+
 static void slice_run(const trnn_call *call)
 {
     const int32_t axis = call->layer->as.slice.axis;
@@ -183,6 +206,8 @@ const trnn_layer_type trnn_slice = {
     .check = slice_check,
     .frame = slice_frame,
     .run = slice_run,
+    .part = slice_part,
+    .views = trnn_find_views,
 };
 
 const trnn_layer_training trnn_slice_training = {.backward = slice_backward};

@@ -77,6 +77,9 @@ typedef struct trnn_graph trnn_graph;
 typedef struct trnn_node trnn_node;
 trnn_status trnn_find_loops(trnn_graph *graph, trnn_node *nodes);
 
+/* For trnn_layer_type.views (views.c). */
+void trnn_find_views(const trnn_graph *graph, trnn_node *nodes);
+
 struct trnn_layer_type {
     const char *name;
 
@@ -121,6 +124,14 @@ struct trnn_layer_type {
 
     /* Compute; NULL: y is x under another frame. */
     void (*run)(const trnn_call *call);
+
+    /* For a layer that only copies: the bytes before its frame in that of x, or with join() before the first value's in
+     * its own, where the others follow. SIZE_MAX: other numbers lie between. A plan may put them there; run() must not
+     * mind. NULL: it computes. */
+    size_t (*part)(const trnn_layer *layer, trnn_frame in);
+
+    /* With part(): &trnn_find_views. */
+    void (*views)(const trnn_graph *graph, trnn_node *nodes);
 
     /* For a delay, which always runs step by step: after every layer of its loop has run, take x into the state. Its
      * run() does not read x. frame() gets the frame that it writes. NULL: no delay. */

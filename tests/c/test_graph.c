@@ -917,7 +917,8 @@ static point point_of_trial(const trial *t)
 static void random_graphs(void)
 {
     static const way ways[] = {{BATCH, STEPS, STEPS}, {BATCH, 1, 1}, {BATCH, 4, STEPS}, {BATCH, 4, 2},
-                               {BATCH, 2, 7},         {1, 4, STEPS}, {1, STEPS, STEPS}, {1, 2, 3}};
+                               {BATCH, 2, 7},         {1, 4, STEPS}, {1, STEPS, STEPS}, {1, 2, 3},
+                               {1, 1, STEPS},         {1, 1, 1}};
     int32_t starts = 0, masks = 0;
     for (int32_t number = 0; number < GRAPHS; number++) {
         trial t = trial_open(number);
@@ -1460,7 +1461,8 @@ static void values_in_scratch(void)
         const trnn_net net = net_of(&g, g.outputs);
         memory plan = memory_take(trnn_plan_bytes(&net));
         trnn_sizes sizes;
-        const trnn_status status = trnn_plan_init(plan.at, &net, 4, &(int32_t){number % 2 ? 1 : 16}, &sizes);
+        const trnn_status status =
+            trnn_plan_init(plan.at, &net, number % 3 ? 4 : 1, &(int32_t){number % 2 ? 1 : 16}, &sizes);
         if (!check(status == TRNN_OK, "%s: %s", g.m.name, trnn_status_text(status))) abort();
         check(sizes.value_bytes >= sizes.widest_bytes, "%s: values of %lu bytes in %lu", g.m.name,
               (unsigned long)sizes.widest_bytes, (unsigned long)sizes.value_bytes);
@@ -1470,6 +1472,28 @@ static void values_in_scratch(void)
     }
     check(tight >= MANY * 98 / 100 && some > MANY / 2, "%d of %d graphs need no more than what is needed",
           tight, (int)MANY);
+}
+
+/* Of one row and one step, two halves of x become halves of y in their places; more need places of their own. */
+static void views(void)
+{
+    static const trnn_layer layers[] = {{TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, 0, 3}},
+                                        {TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, 3, 3}},
+                                        PLAIN(tanh),
+                                        PLAIN(relu),
+                                        {TRNN_TRAINED(concat), .as.concat = {TRNN_COLS}}};
+    static const trnn_reads reads[] = {{1, {0}}, {1, {0}}, {1, {1}}, {1, {2}}, {2, {3, 4}}};
+    const trnn_net net = {layers, 5, reads, 1, 1, {{{1, 1, 6}, 1}}, {5}};
+    memory plan = memory_take(trnn_plan_bytes(&net));
+    for (int32_t batch = 1; batch <= 2; batch++)
+        for (int32_t steps = 1; steps <= 2; steps++) {
+            trnn_sizes sizes;
+            const trnn_status status = trnn_plan_init(plan.at, &net, batch, &steps, &sizes);
+            check(status == TRNN_OK && (sizes.value_bytes == 0) == (batch * steps == 1),
+                  "%d rows and %d steps take %lu bytes", (int)batch, (int)steps,
+                  (unsigned long)sizes.value_bytes);
+        }
+    memory_release(&plan);
 }
 
 /* ---- nets that cannot be --------------------------------------------------------------------------------- */
@@ -1710,6 +1734,7 @@ void test_graph(void)
         {"their gradients", random_gradients},
         {"layers per sequence take turns", turns},
         {"values share scratch", values_in_scratch},
+        {"values within values", views},
         {"graphs that cannot be", cannot_be},
     };
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {

@@ -82,6 +82,7 @@ LAW = {
     "plan.h": {"layers/layer.h"},
     "graph.c": {"plan.h"},
     "loops.c": {"plan.h"},
+    "views.c": {"plan.h"},
     "rates.c": {"plan.h"},
     "net.c": {"plan.h"},
     "train.c": {"plan.h", "layers/training.h"},

@@ -246,6 +246,24 @@ def test_rows_begin_with_a_state_that_is_given() -> None:
     assert np.array_equal(stream.state.numbers, before.numbers)
 
 
+def test_views() -> None:
+    """Single steps have a layout of their own where values lie within values: the same bits."""
+    x, leaky = tr.Input(6), tr.LeakyReLU(0.5)
+    h = tr.concat([leaky(x[:2]), tr.GRU(3, 4)(x[3:]), x[1:5]])
+    side = h[2:7]
+    net = tr.Net(x, {"y": tr.concat([h, tr.Tanh()(side)]), "side": side, "h": h})
+    given = numbers(STEPS, 1, 6, seed=5)
+    for slope in (0.5, 0.25):
+        leaky.negative_slope = slope
+        whole = net(given)
+        assert np.array_equal(whole["h"][:, 0, :2], np.where(given[:, 0, :2] > 0, 1, slope) * given[:, 0, :2])
+        for chunk in (1, 4, STEPS):
+            stream = net.stream()
+            parts = [stream.run(given[t : t + chunk]) for t in range(0, STEPS, chunk)]
+            for name, wanted in whole.items():
+                assert np.array_equal(np.concatenate([part[name] for part in parts]), wanted)
+
+
 def test_one_thread_at_a_time() -> None:
     net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     stream = net.stream(batch=BATCH)
