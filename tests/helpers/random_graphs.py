@@ -310,6 +310,27 @@ class Drawn:
         self.kinds.add("slice")
         self.add(Node(node.value[..., start:stop], node.tensor[..., start:stop], node.time))
 
+    def rejoined(self) -> None:
+        """Split a frame, perhaps of a recurrent layer, and join its parts in another order."""
+        if (node := self.pick(lambda one: one.frame[-1] > 1)) is None:
+            return
+        at = int(self.random.integers(1, node.frame[-1]))
+        parts = [
+            Node(node.value[..., part], node.tensor[..., part], node.time)
+            for part in (slice(None, at), slice(at, None))
+        ]
+        if self.flip(0.5):
+            parts[0] = Node(tr.Tanh()(parts[0].value), torch.tanh(parts[0].tensor), node.time)
+        if self.flip(0.3):
+            parts[1] = Node(tr.Flatten(-1)(parts[1].value), parts[1].tensor, node.time)
+        if self.flip(0.5):
+            parts.append(node)
+        if self.flip(0.7):
+            parts.reverse()
+        self.kinds |= {"slice", "concat"}
+        tensor = torch.cat([part.tensor for part in parts], -1)
+        self.add(Node(tr.concat([part.value for part in parts]), tensor, node.time))
+
     def nested(self) -> None:
         """A residual net as a layer."""
         if (node := self.pick()) is None:
@@ -457,8 +478,8 @@ class Drawn:
 
     ways = (
         mapped, mapped, mapped, prelu, softmax, linear, linear, norm, batch_norm, arithmetic, arithmetic,
-        arithmetic, joined, sliced, nested, recurrent, recurrent, delayed, convolved, reduced, repeated,
-        attended, looped,
+        arithmetic, joined, joined, sliced, rejoined, rejoined, nested, recurrent, recurrent, delayed,
+        convolved, reduced, repeated, attended, looped,
     )  # fmt: skip
 
     def ends(self) -> list[Node]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,12 +35,16 @@ def near(found: np.ndarray, right: np.ndarray, what: str, others: float = 0.0) -
     assert float(np.abs(found - right).max(initial=0)) <= TOLERANCE * most + ROUNDING * others, what
 
 
+def listed(ys: Any) -> Sequence[np.ndarray]:
+    """The outputs of a net in their order."""
+    return list(ys.values()) if isinstance(ys, dict) else ys if isinstance(ys, tuple) else (ys,)
+
+
 def compare(seed: int) -> None:
     drawn = Drawn(seed)
     net = drawn.net.train()
     what = f"seed {seed}: {sorted(drawn.kinds)}"
-    ys = net(*drawn.arrays, lengths=drawn.lengths)
-    ys = list(ys.values()) if isinstance(ys, dict) else ys if isinstance(ys, tuple) else (ys,)
+    ys = listed(net(*drawn.arrays, lengths=drawn.lengths))
     random = np.random.default_rng(seed)
     dys = []
     for i, (y, node) in enumerate(zip(ys, drawn.outputs, strict=True)):
@@ -70,6 +77,32 @@ def compare(seed: int) -> None:
 def test_outputs_and_gradients_are_torchs(first: int) -> None:
     for seed in range(first, first + PART):
         compare(seed)
+
+
+def test_single_steps_have_the_bits_of_a_call() -> None:
+    """A stream of one row steps with values that lie within others; a call of several rows copies them."""
+    found = 0
+    for seed in range(COUNT):
+        drawn = Drawn(seed)
+        if len(drawn.times) > 1:
+            continue
+        net = drawn.net.eval()
+        try:
+            stream = net.stream()
+        except ValueError:  # it needs the full sequence
+            continue
+        times = [node.time for node in drawn.inputs]
+        whole = listed(net(*drawn.arrays))
+        steps = drawn.steps[drawn.times[0]]
+        for t in range(steps):
+            given = zip(drawn.arrays, times, strict=True)
+            ys = listed(stream.step(*(x[t, :1] if time else x[:1] for x, time in given)))
+            for i, (y, right, node) in enumerate(zip(ys, whole, drawn.outputs, strict=True)):
+                right = right[t, :1] if node.time else right[:1]
+                if node.time or t == steps - 1:
+                    assert y.tobytes() == right.tobytes(), f"seed {seed}: step {t}, output {i}"
+        found += "concat" in drawn.kinds
+    assert found >= COUNT / 4
 
 
 def test_all_of_them_are_drawn_and_scratch_is_small() -> None:
