@@ -693,11 +693,15 @@ typedef struct {
     int32_t target_steps;          /* ctc */
     const int32_t *target_lengths; /* ctc: (B,), 0 <= target_lengths[b] <= target_steps */
     void *scratch;                 /* trnn_loss_scratch_bytes, aligned to 64; contents do not matter */
+    const float *mask;             /* NULL, or (steps, B), in the target's order of axes */
 } trnn_loss_job;
 
-/* Computes the loss and its gradient. A mean divides by the number of numbers within the lengths, or by the sum of
- * the targets' weights; it is NaN where nothing counts. Sums are in double, in the order of y. On an error nothing
- * has been written. */
+/* Computes the loss and its gradient. A mean divides by the number of numbers that count, or by the sum of the
+ * targets' weights; it is NaN where nothing counts. Sums are in double, in the order of y. On an error nothing has
+ * been written.
+ *
+ * A step whose mask is 0 does not count, as one beyond its row's end: y and target are not read, dy is 0. With `last`
+ * a row's target belongs to its last step that counts; a row of none has no target. ctc takes no mask. */
 trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value);
 
 /* ---- training: optimisers --------------------------------------------------------------------- */

@@ -123,16 +123,20 @@ cdef class Target:
         ``numbers`` is (batch, steps, ...).
     target_lengths : ndarray, int32, (batch,), optional
         CTC: number of labels of each row; ``numbers`` is (batch, most labels).
+    mask : ndarray, float32, (steps, batch), or (batch, steps) with ``rows_first``, optional
+        0 for a step that does not count.
     """
 
     def __cinit__(self, cnp.ndarray numbers not None, cnp.ndarray lengths=None, bint last=False,
-                  bint probabilities=False, bint rows_first=False, cnp.ndarray target_lengths=None):
+                  bint probabilities=False, bint rows_first=False, cnp.ndarray target_lengths=None,
+                  cnp.ndarray mask=None):
         self.numbers = numbers
         self.lengths = lengths
         self.last = last
         self.probabilities = probabilities
         self.rows_first = rows_first
         self.target_lengths = target_lengths
+        self.mask = mask
         self.target_steps = 0 if target_lengths is None else <int32_t> cnp.PyArray_DIM(numbers, 1)
 
     cdef void point(self, trnn_loss_job *job) noexcept nogil:
@@ -143,10 +147,13 @@ cdef class Target:
         job.target = cnp.PyArray_DATA(self.numbers)
         job.lengths = NULL
         job.target_lengths = NULL
+        job.mask = NULL
         if <void *> self.lengths != <void *> None:
             job.lengths = <const int32_t *> cnp.PyArray_DATA(self.lengths)
         if <void *> self.target_lengths != <void *> None:
             job.target_lengths = <const int32_t *> cnp.PyArray_DATA(self.target_lengths)
+        if <void *> self.mask != <void *> None:
+            job.mask = <const float *> cnp.PyArray_DATA(self.mask)
         job.last = self.last
         job.probabilities = self.probabilities
         job.target_rows_first = self.rows_first

@@ -253,6 +253,7 @@ cdef extern from "tinyrnn.h" nogil:
         int32_t last, probabilities, y_rows_first, target_rows_first, target_steps
         const int32_t *target_lengths
         void *scratch
+        const float *mask
 
     trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value)
 

@@ -16,7 +16,7 @@ cdef class CoreLoss:
 
 
 cdef class Target:
-    cdef readonly cnp.ndarray numbers, lengths, target_lengths
+    cdef readonly cnp.ndarray numbers, lengths, target_lengths, mask
     cdef readonly bint last, probabilities, rows_first
     cdef readonly int32_t target_steps
     cdef void point(self, trnn_loss_job *job) noexcept nogil

@@ -36,6 +36,7 @@ class Target:
     numbers: NDArray[Any]
     lengths: _Integers | None
     target_lengths: _Integers | None
+    mask: NDArray[np.float32] | None
     last: bool
     probabilities: bool
     rows_first: bool
@@ -48,6 +49,7 @@ class Target:
         probabilities: bool = False,
         rows_first: bool = False,
         target_lengths: _Integers | None = None,
+        mask: NDArray[np.float32] | None = None,
     ) -> None: ...
 
 ARGUMENTS: tuple[str, ...]

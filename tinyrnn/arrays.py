@@ -103,6 +103,22 @@ def as_lengths(
     return as_plain(array, np.int32)
 
 
+def as_mask(mask: ArrayLike, what: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the mask of a loss as C-contiguous float32; errors as `as_lengths`."""
+    array = as_array(mask)
+    if array.shape != shape:
+        raise ShapeError(f"{what}: mask has shape {array.shape}, expected {shape}, a number a step")
+    return zeros_and_ones(as_floats(array, f"{what}: mask"), f"{what}: mask")
+
+
+def zeros_and_ones(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """Return an array; ValueError if it holds anything but 0 and 1."""
+    wrong = (array != 0) & (array != 1)
+    if wrong.any():
+        raise ValueError(f"{what}: got {array[wrong][0]}, expected 0 or 1")
+    return array
+
+
 def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
     """Return a mask, to broadcast, of the numbers of (T, B, ...), or (B, T, ...), before their row's end."""
     inside: NDArray[np.bool_] = np.arange(shape[1 if batch_first else 0]) < lengths[:, np.newaxis]

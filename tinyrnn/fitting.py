@@ -32,7 +32,7 @@ from tinyrnn.samples import (
     Targets,
     parts,
 )
-from tinyrnn.training import targets_by_output, weights_of
+from tinyrnn.training import masks_by_output, targets_by_output, weights_of
 
 Metric = Callable[[Any, Any], float]
 
@@ -61,6 +61,7 @@ def fit(
     shuffle: bool,
     seed: int | None,
     lengths: Any,
+    mask: Any,
     verbose: int,
     threads: int,
     clip_norm: float | None,
@@ -75,7 +76,7 @@ def fit(
     seed = None if seed is None else check_int("fit: seed", seed, 0, 2**63 - 1)
     bptt = None if bptt is None else check_size("fit: bptt", bptt)
     callbacks = in_order(callbacks)
-    inputs, goals = _data(net, x, y, lengths, loss, loss_weights, "fit: ")
+    inputs, goals = _data(net, x, y, lengths, mask, loss, loss_weights, "fit: ")
     if not (inputs.recurrent or inputs.stepless):
         raise ShapeError(
             f"fit: x: got samples of shape {inputs.rows[0].shape}, expected single frames {inputs.frame}: no "
@@ -222,10 +223,11 @@ def evaluate(
     loss_weights: Any,
     metrics: Any,
     lengths: Any,
+    mask: Any,
     threads: int,
 ) -> dict[str, float]:
     """`Net.evaluate`."""
-    inputs, goals = _data(net, x, y, lengths, loss, loss_weights, "evaluate: ")
+    inputs, goals = _data(net, x, y, lengths, mask, loss, loss_weights, "evaluate: ")
     batch_size = check_size("evaluate: batch_size", batch_size)
     return _measured(net, inputs, goals, _metrics(metrics, goals), batch_size, threads)
 
@@ -321,19 +323,20 @@ def _value(loss: Any, gather: TargetGatherer, rows: Rows, y: NDArray[np.float32]
         return float(loss(np.ascontiguousarray(y), gather.y(rows))[0])
     y = y[:, : inputs.lengths[rows].max()]
     y = np.ascontiguousarray(y if inputs.batch_first else y.swapaxes(0, 1))
-    value, _ = loss(y, gather.y(rows), lengths=inputs.lengths_of(rows), batch_first=inputs.batch_first)
-    return float(value)
+    given: dict[str, Any] = {"lengths": inputs.lengths_of(rows), "batch_first": inputs.batch_first}
+    if gather.mask is not None:
+        given["mask"] = gather.mask.y(rows)
+    return float(loss(y, gather.y(rows), **given)[0])
 
 
 def _apply(metrics: Mapping[str, Metric], targets: Targets, outputs: list[Any]) -> dict[str, float]:
     """The metrics of all outputs at once."""
-    wanted: Any = [targets.sample(i) for i in range(len(outputs))]
     given: Any = outputs
-    if targets.per_step:
-        given, wanted = np.concatenate(outputs), np.concatenate(wanted)
-    elif targets.labels is None:
-        given = np.stack(outputs if targets.inputs.stepless else [numbers[-1] for numbers in outputs])
-        wanted = np.stack(wanted)
+    if targets.labels is not None:
+        wanted: Any = [targets.sample(i) for i in range(len(outputs))]
+    else:
+        given = np.concatenate([targets.outputs(i, y) for i, y in enumerate(outputs)])
+        wanted = np.concatenate([targets.counted(i) for i in range(len(outputs))])
     return {name: _number(name, metric(given, wanted)) for name, metric in metrics.items()}
 
 
@@ -432,7 +435,7 @@ def _loss(loss: Any) -> Any:
 
 
 def _data(
-    net: Module, x: Any, y: Any, lengths: Any, loss: Any, loss_weights: Any, what: str
+    net: Module, x: Any, y: Any, lengths: Any, mask: Any, loss: Any, loss_weights: Any, what: str
 ) -> tuple[Inputs, list[Goal]]:
     """Samples, and a goal for each output that has a loss."""
     losses, names = loss, net._output_names()
@@ -445,12 +448,13 @@ def _data(
     losses = {name: _loss(losses[name]) for name in names if name in losses}
     weights = weights_of(what, loss_weights, loss)
     wanted = targets_by_output(what, y, list(losses))
+    masks = masks_by_output(what, mask, list(losses))
     kind = Inputs if net._several() is None else PortInputs
     inputs = kind(net, _plain(net, x), lengths, f"{what}x")
     goals = []
     for name, one in losses.items():
         called = f"{what}y: {name}" if len(losses) > 1 else f"{what}y"
-        targets = Targets(inputs.seen(name), wanted[name], one, called)
+        targets = Targets(inputs.seen(name), wanted[name], one, called, masks.get(name))
         goals.append(Goal(name, one, targets, weights.get(name, 1.0)))
     return inputs, goals
 
@@ -476,12 +480,12 @@ def _optimizer(optimizer: Any, net: Module) -> Any:
 
 
 def _validation(net: Module, data: Any, goals: list[Goal]) -> tuple[Inputs, list[Goal]]:
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError("validation_data: expected (x, y) or (x, y, lengths)")
-    lengths = data[2] if len(data) == 3 else None
+    if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= 4:
+        raise TypeError("validation_data: expected (x, y), (x, y, lengths) or (x, y, lengths, mask)")
+    lengths, mask = (*data[2:], None, None)[:2]
     losses = {goal.output: goal.loss for goal in goals}
     weights = {goal.output: goal.weight for goal in goals}
-    found = _data(net, data[0], data[1], lengths, losses, weights, "validation_data: ")
+    found = _data(net, data[0], data[1], lengths, mask, losses, weights, "validation_data: ")
     found[0].check_finite()
     return found
 

@@ -5,7 +5,7 @@ Names, arguments, defaults and definitions are ``torch.nn``'s; classes are alway
 
 A target has PyTorch's shape, or lacks the axis of steps. Without that axis each row's last step counts, by
 ``lengths``, and ``dy`` is zero elsewhere. With ``lengths``, frames beyond a row's end are not read, count
-nothing, and have gradient 0.
+nothing, and have gradient 0. So do steps that ``mask`` leaves out: ``values[mask].mean()`` in PyTorch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core
 from tinyrnn._training import CoreLoss, Target
 from tinyrnn.arguments import Explained, check_bool, check_float, check_int, check_positive
-from tinyrnn.arrays import as_array, as_floats, as_lengths, is_plain, within
+from tinyrnn.arrays import as_array, as_floats, as_lengths, as_mask, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.errors import ShapeError
 
@@ -101,21 +101,30 @@ class Loss(Explained, Guarded):
         return f"{type(self).__name__}({shown})"
 
     def __call__(
-        self, y: ArrayLike, target: Any, lengths: ArrayLike | None = None, *, batch_first: bool = False
+        self,
+        y: ArrayLike,
+        target: Any,
+        lengths: ArrayLike | None = None,
+        *,
+        batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> tuple[Any, _Floats]:
         """The loss, and its gradient with respect to ``y``.
 
         Parameters
         ----------
         y : array_like, float32
-            The net's output. Any shape; (T, B, ...) where ``lengths`` are given, or (B, T, ...) with
-            ``batch_first``.
+            The net's output. Any shape; (T, B, ...) where ``lengths`` or a mask are given, or (B, T, ...)
+            with ``batch_first``.
         target : array_like
             See the class; or without the axis of steps, for each row's last step.
         lengths : array_like of int, (B,), optional
             Steps of each row that count, 1 .. T.
         batch_first : bool
             The batch is the first axis of ``y``, ``target`` and the gradient, the steps are the second.
+        mask : array_like of 0 and 1, or bool, (T, B) or with ``batch_first`` (B, T), optional
+            0 for a step that does not count. A target without the axis of steps belongs to each row's last
+            step that counts; a row without one counts nothing.
 
         Returns
         -------
@@ -130,10 +139,16 @@ class Loss(Explained, Guarded):
             If the arrays do not fit each other, or a target is out of range: the message says which.
         """
         output = as_floats(y, f"{type(self).__name__}: y")
-        return self._compute(output, self.target_of(output.shape, target, lengths, batch_first), batch_first)
+        made = self.target_of(output.shape, target, lengths, batch_first, mask)
+        return self._compute(output, made, batch_first)
 
     def target_of(
-        self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
+        self,
+        y_shape: Sequence[int],
+        target: Any,
+        lengths: ArrayLike | None = None,
+        batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> Target:
         """Convert a target to the core's form, checked against the shape of ``y``.
 
@@ -162,13 +177,25 @@ class Loss(Explained, Guarded):
                 )
         ends = None if lengths is None else self._lengths(lengths, shape, batch_first)
         probabilities = self._classes and array.dtype == np.float32
-        return Target(array, ends, last, probabilities, batch_first)
+        kept = None
+        if mask is not None:
+            self._timed("a mask", shape)
+            kept = as_mask(mask, name, shape[:2])
+        return Target(array, ends, last, probabilities, batch_first, None, kept)
 
     def wrong_target(self, target: Target, classes: int) -> str:
         """Name the class of a target that is out of range, for the message of the core's error."""
         numbers = target.numbers
         wrong = self._wrong(numbers, classes)
-        if target.lengths is not None and not target.last:
+        mask = target.mask
+        if mask is not None:
+            counted = mask != 0
+            if target.lengths is not None:
+                counted &= within(target.lengths, mask.shape, target.rows_first)
+            if target.last:
+                counted = counted.any(axis=1 if target.rows_first else 0)
+            wrong &= counted.reshape(counted.shape + (1,) * (wrong.ndim - counted.ndim))
+        elif target.lengths is not None and not target.last:
             wrong &= within(target.lengths, numbers.shape, target.rows_first)
         if not wrong.any():
             return "a target is none of the classes"
@@ -197,19 +224,23 @@ class Loss(Explained, Guarded):
 
     # ---- shared --------------------------------------------------------------------------------------
 
-    def _lengths(self, lengths: ArrayLike, shape: _Shape, batch_first: bool) -> _Integers:
-        name = type(self).__name__
+    def _timed(self, what: str, shape: _Shape) -> None:
         if len(shape) < 2 + self._classes:
-            raise ShapeError(f"{name}: got lengths, but y has shape {shape}, without steps and batch")
+            raise ShapeError(
+                f"{type(self).__name__}: got {what}, but y has shape {shape}, without steps and batch"
+            )
+
+    def _lengths(self, lengths: ArrayLike, shape: _Shape, batch_first: bool) -> _Integers:
+        self._timed("lengths", shape)
         batch, steps = shape[:2] if batch_first else shape[1::-1]
-        return as_lengths(lengths, name, batch, steps, "the steps of y")
+        return as_lengths(lengths, type(self).__name__, batch, steps, "the steps of y")
 
     def _compute(self, y: _Floats, target: Target, batch_first: bool) -> tuple[Any, _Floats]:
         """Run the core: y is seen as steps, batch and a frame where that matters, else as one frame."""
         name = type(self).__name__
         steps = batch = 1
         frame = y.shape
-        if target.lengths is not None or (batch_first and target.last):
+        if target.lengths is not None or target.mask is not None or (batch_first and target.last):
             steps, batch = y.shape[1::-1] if batch_first else y.shape[:2]
             frame = y.shape[2:]
         elif target.last:
@@ -421,6 +452,7 @@ class CTCLoss(Loss):
         target_lengths: ArrayLike | None = None,
         *,
         batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> tuple[Any, _Floats]:
         """The loss, and its gradient with respect to ``y``.
 
@@ -436,6 +468,8 @@ class CTCLoss(Loss):
             Labels of each row; all of them where it is None.
         batch_first : bool
             ``y`` and the gradient are (B, T, C).
+        mask : None
+            CTC takes none.
 
         Returns
         -------
@@ -453,7 +487,7 @@ class CTCLoss(Loss):
             if isinstance(target, tuple):
                 raise TypeError(f"{name}: got target_lengths twice, expected it once: in target or by name")
             target = (target, target_lengths)
-        made = self.target_of(output.shape, target, lengths, batch_first)
+        made = self.target_of(output.shape, target, lengths, batch_first, mask)
         shape = self._batched(output.shape, batch_first)
         batch, steps = shape[:2] if batch_first else shape[1::-1]
         values = np.empty(batch, np.float32) if self.reduction == "none" else None
@@ -466,10 +500,17 @@ class CTCLoss(Loss):
         return values if output.ndim == 3 else values[0], dy
 
     def target_of(
-        self, y_shape: Sequence[int], target: Any, lengths: ArrayLike | None = None, batch_first: bool = False
+        self,
+        y_shape: Sequence[int],
+        target: Any,
+        lengths: ArrayLike | None = None,
+        batch_first: bool = False,
+        mask: ArrayLike | None = None,
     ) -> Target:
         """The same as `Loss.target_of`; ``target`` may be a tuple (target, target_lengths)."""
         name = type(self).__name__
+        if mask is not None:
+            raise ValueError(f"{name}: got a mask, expected none: it reads whole rows; give lengths")
         shape = tuple(y_shape)
         if len(shape) not in (2, 3) or 0 in shape:
             raise ShapeError(f"{name}: y has shape {shape}, expected (T, B, C) or (T, C), none of them 0")

@@ -457,6 +457,7 @@ class Net(Module):
         shuffle: bool = True,
         seed: int | None = None,
         lengths: ArrayLike | None = None,
+        mask: Any = None,
         verbose: int = 1,
         threads: int = 1,
         clip_norm: float | None = None,
@@ -506,7 +507,7 @@ class Net(Module):
         optimizer : str or optimiser
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"`` with PyTorch's defaults, or an
             object such as ``tr.optim.Adam(net, lr=0.01)``.
-        validation_data : (x, y) or (x, y, lengths), optional
+        validation_data : (x, y), (x, y, lengths) or (x, y, lengths, mask), optional
             Evaluated after each epoch: ``"val_loss"`` in the history.
         metrics : str, sequence or mapping, optional
             As `evaluate` takes them, measured on the validation data: ``"val_accuracy"``. Of several losses
@@ -520,6 +521,10 @@ class Net(Module):
             By default 0. With ``resume`` leave it out, or give that run's.
         lengths : array_like of int, (N,), optional
             Steps of each sample of an array. A mapping by axis of time where there are several.
+        mask : array_like of 0 and 1, or bool, (N, T), or a list of N arrays (T_i,), optional
+            0 for a step of the output that the loss and the metrics leave out; its target may be anything.
+            One target a sequence is for the last step that counts. Of several outputs a mapping from output
+            to such masks. The net runs all steps: a mask of its layers is an input.
         verbose : int
             0: silent. 1: a bar in a terminal where tqdm is installed, and a line an epoch. 2: lines only.
         threads : int
@@ -564,6 +569,7 @@ class Net(Module):
             shuffle=shuffle,
             seed=seed,
             lengths=lengths,
+            mask=mask,
             verbose=verbose,
             threads=threads,
             clip_norm=clip_norm,
@@ -623,13 +629,14 @@ class Net(Module):
         loss_weights: Mapping[str, float] | None = None,
         metrics: Any = None,
         lengths: ArrayLike | None = None,
+        mask: Any = None,
         threads: int = 1,
     ) -> dict[str, float]:
         """Measure the loss of many samples, and metrics, in evaluation mode.
 
         Parameters
         ----------
-        x, y, lengths, loss, loss_weights
+        x, y, lengths, mask, loss, loss_weights
             As `fit` takes them.
         batch_size : int
             Samples that run at once, rounded up to a multiple of 32; the bits do not depend on it.
@@ -654,7 +661,7 @@ class Net(Module):
         """
         from tinyrnn.fitting import evaluate
 
-        return evaluate(self, x, y, batch_size, loss, loss_weights, metrics, lengths, threads)
+        return evaluate(self, x, y, batch_size, loss, loss_weights, metrics, lengths, mask, threads)
 
     # ---- weights -------------------------------------------------------------------------------
 

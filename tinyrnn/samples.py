@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import as_array, as_floats, as_lengths
+from tinyrnn.arrays import as_array, as_floats, as_lengths, zeros_and_ones
 from tinyrnn.calls import index_count, infer_ports
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
@@ -311,6 +311,9 @@ class Targets:
     for `CTCLoss` labels: a list of label sequences, or the pair (labels ``(N, S)``, how many ``(N,)``).
     ``...`` is the net's output frame, without its last axis for the class indices of `CrossEntropyLoss`.
 
+    A ``mask``, ``(N, T)`` or a list of ``(T_i,)``, has 0 for a step that does not count: its target may be
+    anything. A target of a sequence belongs to the last step that counts.
+
     Raises
     ------
     ShapeError, TypeError, ValueError, IndexError
@@ -319,7 +322,7 @@ class Targets:
 
     rows: Any  # a list of arrays or one array
 
-    def __init__(self, inputs: Inputs, y: Any, loss: Any, what: str = "y") -> None:
+    def __init__(self, inputs: Inputs, y: Any, loss: Any, what: str = "y", mask: Any = None) -> None:
         from tinyrnn.losses import CrossEntropyLoss, CTCLoss
 
         self.inputs = inputs
@@ -332,10 +335,28 @@ class Targets:
         self._weights: NDArray[np.float64] | None = None  # of classes; None if every target counts 1
         self._ignored: int | None = None
         self._numbers_each = 1  # of a frame, which the mean is over
+        self.mask = None if mask is None else self._mask_of(mask, loss)
         if isinstance(loss, CTCLoss):
             self._take_labels(y, loss)
         else:
             self._take(y, isinstance(loss, CrossEntropyLoss), loss)
+
+    def _mask_of(self, mask: Any, loss: Any) -> Targets:
+        """A mask is checked, and copied into batches, as targets of frames without axes are."""
+        from tinyrnn.losses import CTCLoss, MSELoss
+
+        what = f"{self.what}: mask"
+        if self.inputs.stepless or isinstance(loss, CTCLoss):
+            why = "CTCLoss reads whole rows" if isinstance(loss, CTCLoss) else "the output has no steps"
+            raise ValueError(f"{what}: got one, expected none: {why}")
+        inputs = copy(self.inputs)
+        inputs.out_frame = ()
+        found = Targets(inputs, mask, MSELoss(), what)
+        if not found.per_step:
+            raise ShapeError(f"{what}: got a number a sample, expected (N, T), or N arrays (T_i,)")
+        for row in found.rows:
+            zeros_and_ones(row, what)
+        return found
 
     def _take(self, y: Any, classes: bool, loss: Any) -> None:
         inputs, what = self.inputs, self.what
@@ -375,10 +396,23 @@ class Targets:
             self.rows = self._numbers(given, what)
         if self.per_step:
             self._check_steps(listed)
+            if self.mask is not None:  # what does not count may be anything
+                whole = not (listed or isinstance(self.mask.rows, list) or inputs.ragged)
+                self.rows = (
+                    self._blanked(self.rows, self.mask.rows)
+                    if whole
+                    else [
+                        self._blanked(row[:end], counts[:end])
+                        for row, counts, end in zip(self.rows, self.mask.rows, inputs.lengths, strict=True)
+                    ]
+                )
         if self.classes:
             self._check_classes(loss)
         else:
             _check_finite(self.rows, inputs.lengths, self.per_step, what)
+
+    def _blanked(self, rows: NDArray[Any], mask: NDArray[np.float32]) -> NDArray[Any]:
+        return np.where(mask.reshape(mask.shape + (1,) * len(self.tail)) != 0, rows, rows.dtype.type(0))
 
     def _numbers(self, y: Any, what: str) -> NDArray[Any]:
         return _core.as_indices(y, what) if self.classes else as_floats(y, what)
@@ -446,6 +480,21 @@ class Targets:
         row: NDArray[Any] = self.rows[i]
         return row[: self.inputs.lengths[i]] if self.per_step else row
 
+    def counted(self, i: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """The targets of sample ``i`` that count, along a first axis."""
+        row = self.sample(i)[start:stop] if self.per_step else self.sample(i)[np.newaxis]
+        if self.mask is None:
+            return row
+        counts = self.mask.sample(i)[start:stop] != 0
+        return row[counts] if self.per_step else row[: int(counts.any())]
+
+    def outputs(self, i: int, y: NDArray[Any]) -> NDArray[Any]:
+        """The outputs that those targets are for, of all outputs of sample ``i``."""
+        if self.inputs.stepless:
+            return y[np.newaxis]
+        y = y if self.mask is None else y[self.mask.sample(i) != 0]
+        return y if self.per_step else y[-1:]
+
     def weight(self, rows: Rows, start: int = 0, stop: int | None = None) -> float:
         """The divisor of the loss' mean over these samples (and steps); 1 for a sum.
 
@@ -456,11 +505,14 @@ class Targets:
         if self.labels is not None:
             return float(len(rows))
         lengths = self.inputs.lengths
-        if self._weights is not None:
+        if self._weights is not None or self.mask is not None:
             total = 0.0
             for i in rows:
-                row = self.sample(i)[start:stop] if self.per_step else self.sample(i)
-                total += float(self._weights[row[row != self._ignored]].sum())
+                row = self.counted(i, start, stop)
+                if self._weights is None:
+                    total += float(len(row) * self._numbers_each)
+                else:
+                    total += float(self._weights[row[row != self._ignored]].sum())
             return total
         ends = lengths[rows] if stop is None else np.minimum(lengths[rows], stop)
         frames = int(np.maximum(ends - start, 0).sum()) if self.per_step else len(rows)
@@ -512,6 +564,11 @@ class Gatherer:
     def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """The targets by output, as `TargetGatherer.y`."""
         return {output: each.y(rows, start, stop) for output, each in self.targets.items()}
+
+    def mask(self, rows: Rows, start: int = 0, stop: int | None = None) -> dict[str, Any]:
+        """The masks of the targets that have one, by output."""
+        masks = {output: each.mask for output, each in self.targets.items()}
+        return {output: mask.y(rows, start, stop) for output, mask in masks.items() if mask is not None}
 
     def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The number of these steps that each sample has, (B,) int32; None where all have the same."""
@@ -594,11 +651,12 @@ class TargetGatherer:
         else:
             count = math.prod(targets.tail) * (steps if targets.per_step else 1)
         self._y = np.empty(batch * count, np.int32 if targets.classes else np.float32)
+        self.mask = None if targets.mask is None else TargetGatherer(targets.mask, batch, steps)
 
     @property
     def nbytes(self) -> int:
         """Bytes of that memory."""
-        return self._y.nbytes + self._many.nbytes
+        return self._y.nbytes + self._many.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
     def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The targets: of each step as `Gatherer.x`, of each sequence ``(B, ...)``, or labels and how many.

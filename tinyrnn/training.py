@@ -604,6 +604,7 @@ class Trainer(Guarded):
         state: State | None = None,
         *,
         begins: bool = False,
+        mask: Any = None,
     ) -> float:
         """Train on one batch.
 
@@ -622,6 +623,9 @@ class Trainer(Guarded):
         begins : bool
             Begin with the net's initial state in place of the numbers of ``state``, so that a learned one
             trains: for the first part of sequences that are trained in parts.
+        mask : array_like of 0 and 1, or bool, (T, B) or with ``batch_first`` (B, T), optional
+            0 for a step of the output that the loss leaves out; of several outputs a mapping from output to
+            such masks. The net runs all steps: a mask of its layers is an input.
 
         Returns
         -------
@@ -642,14 +646,14 @@ class Trainer(Guarded):
         if state is not None and state.layout() != self._state_layout:
             raise ShapeError("step: the state is of another net or batch, expected one of new_state()")
         if self._ports is None:
-            feed, targets = self._fed(x, y, lengths, state)
+            feed, targets = self._fed(x, y, lengths, state, mask)
         else:
-            feed, targets = self._ports_fed(self._ports, x, y, lengths, state)
+            feed, targets = self._ports_fed(self._ports, x, y, lengths, state, mask)
         with self._guard, self._optimizer_guard:
             return self._step(feed, state, targets, begins)
 
     def _fed(
-        self, x: ArrayLike, y: Any, lengths: ArrayLike | None, state: State | None
+        self, x: ArrayLike, y: Any, lengths: ArrayLike | None, state: State | None, mask: Any
     ) -> tuple[Feed, list[Target | None]]:
         """The checked arrays of `step`, of a net with one input and one output."""
         net, layout, loss = self.net, self._layout, self.loss_of(0)
@@ -666,17 +670,18 @@ class Trainer(Guarded):
         shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
         feed = Feed((array,), ((x_step, x_row),), (steps,), (ends,), state is None)
         due = self._due(0, feed, state)
+        counted = self._masks("step: ", mask).get(self._trained_outputs()[0])
         if self._per_sequence:  # as one step of a net without time
             target = loss.target_of((self.batch, *layout.out_frame), y, None, False)
         elif due is not None:
             leading = (self.batch, due[0]) if self._rows_first else (due[0], self.batch)
-            target = loss.target_of(leading + layout.out_frame, y, due[1], self._rows_first)
+            target = loss.target_of(leading + layout.out_frame, y, due[1], self._rows_first, counted)
         else:
-            target = loss.target_of(shape, y, ends, self._rows_first)
+            target = loss.target_of(shape, y, ends, self._rows_first, counted)
         return feed, [target]
 
     def _ports_fed(
-        self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None
+        self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None, mask: Any
     ) -> tuple[Feed, list[Target | None]]:
         """The checked arrays of `step`, of a net with several inputs, outputs or axes of time."""
         entered = calls.Entered(self.net, ports, calls.inputs_of(self.net, ports.names, x), lengths, "step")
@@ -690,6 +695,7 @@ class Trainer(Guarded):
         feed = feed_of(entered)._replace(ends=state is None)
         targets: list[Target | None] = []
         wanted = targets_by_output("step: ", y, self._trained_outputs())
+        masks = self._masks("step: ", mask)
         outputs = self._layout.tape.outputs
         for i, ((name, loss), frame, (_, axis)) in enumerate(
             zip(self._losses.items(), self._out_frames, outputs, strict=True)
@@ -700,7 +706,7 @@ class Trainer(Guarded):
             due = self._due(i, feed, state)
             ends = due[1] if due is not None else entered.lengths[axis - 1] if axis else None
             shape = entered.shape(axis, frame, due)
-            targets.append(loss.target_of(shape, wanted[name], ends, entered.swaps(axis)))
+            targets.append(loss.target_of(shape, wanted[name], ends, entered.swaps(axis), masks.get(name)))
         return feed, targets
 
     def _due(self, output: int, feed: Feed, state: State | None) -> calls.Due | None:
@@ -750,20 +756,30 @@ class Trainer(Guarded):
         """The names of the outputs that have a loss."""
         return [name for name, loss in self._losses.items() if loss is not None]
 
+    def _masks(self, what: str, mask: Any) -> dict[str, Any]:
+        """The mask of each output that has one."""
+        masks = masks_by_output(what, mask, self._trained_outputs())
+        for name, (_, axis) in zip(self._losses, self._layout.tape.outputs, strict=True):
+            if name in masks and not (axis and (self._recurrent or self._ports is not None)):
+                raise ValueError(f"{what}mask: output {name!r} has no steps, expected no mask")
+        return masks
+
     def loss_of(self, place: int) -> Loss:
         """The loss of an output, by its place."""
         loss = list(self._losses.values())[place]
         assert loss is not None
         return loss
 
-    def evaluate(self, x: Any, y: Any, lengths: Any = None, state: State | None = None) -> float:
+    def evaluate(
+        self, x: Any, y: Any, lengths: Any = None, state: State | None = None, *, mask: Any = None
+    ) -> float:
         """Compute the loss of a batch of any size in evaluation mode; only ``state`` changes.
 
         Parameters and errors are those of `step`.
         """
-        net = self.net
+        net, masks = self.net, self._masks("evaluate: ", mask)
         if self._ports is not None:
-            return self._evaluate_ports(self._ports, x, y, lengths, state)
+            return self._evaluate_ports(self._ports, x, y, lengths, state, masks)
         if self._recurrent or lengths is not None or state:
             output, final = calls.infer(net, x, lengths, state, self._threads)
             if state is not None:
@@ -775,10 +791,13 @@ class Trainer(Guarded):
         if self._per_sequence:
             value, _ = loss(output, y)
         else:
-            value, _ = loss(output, y, lengths, batch_first=self._rows_first)
+            (counted,) = masks.values() or (None,)
+            value, _ = loss(output, y, lengths, batch_first=self._rows_first, mask=counted)
         return next(iter(self._weights.values()), 1.0) * float(value)
 
-    def _evaluate_ports(self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None) -> float:
+    def _evaluate_ports(
+        self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None, masks: dict[str, Any]
+    ) -> float:
         """Do the work of `evaluate` for a net of several inputs, outputs or axes of time."""
         wanted = targets_by_output("evaluate: ", y, self._trained_outputs())
         given = calls.inputs_of(self.net, ports.names, x)
@@ -797,7 +816,8 @@ class Trainer(Guarded):
                 ends = lengths.get(ports.times[axis - 1]) if axis else None
             array = np.ascontiguousarray(output)
             if axis:
-                value, _ = loss(array, wanted[name], ends, batch_first=self._rows_first)
+                kept = masks.get(name)
+                value, _ = loss(array, wanted[name], ends, batch_first=self._rows_first, mask=kept)
             else:
                 value, _ = loss(array, wanted[name])
             total += self._weights.get(name, 1.0) * float(value)
@@ -889,6 +909,20 @@ def targets_by_output(what: str, y: Any, names: list[str]) -> dict[str, Any]:
         got = sorted(map(str, y)) if isinstance(y, Mapping) else type(y).__name__
         raise TypeError(f"{what}y: got {got}, expected a mapping from output to target, as the loss: {names}")
     return dict(y)
+
+
+def masks_by_output(what: str, mask: Any, names: list[str]) -> dict[str, Any]:
+    """The mask of each output that has one; that of a single one may be given without its name."""
+    if mask is None or not names:
+        return {}
+    if not isinstance(mask, Mapping):
+        if len(names) == 1:
+            return {names[0]: mask}
+        got = type(mask).__name__
+        raise TypeError(f"{what}mask: got {got}, expected a mapping from output to mask: {names}")
+    if not mask.keys() <= set(names):
+        raise ValueError(f"{what}mask: got {sorted(map(str, mask))}, expected some of {names}")
+    return {name: one for name, one in mask.items() if one is not None}
 
 
 def _steps_by_axis(steps: Any, times: tuple[str, ...]) -> tuple[int, ...]:

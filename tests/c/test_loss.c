@@ -158,6 +158,75 @@ static void losses_in_every_way(void)
         }
 }
 
+/* A mask that keeps the steps before each row's end, and one with holes and a row of zeros; in the target's order. */
+static void fill_mask(float *mask, const trnn_loss_job *job, int holes)
+{
+    for (int b = 0; b < BATCH; b++)
+        for (int t = 0; t < STEPS; t++)
+            mask[job->target_rows_first ? b * STEPS + t : t * BATCH + b] =
+                holes ? b != 1 && (t * 5 + b) % 3 != 0 : t < ends[b];
+}
+
+/* A mask of each row's first steps gives the bits of lengths. */
+static void masks_are_lengths(const trnn_loss *loss, int way)
+{
+    desk plain = desk_open(loss, way | 1), masked = desk_open(loss, way & ~1);
+    float mask[STEPS * BATCH];
+    double value = -1.0, again = -2.0;
+    plain.job.isa = masked.job.isa = trnn_isa_best();
+    fill_mask(mask, &masked.job, 0);
+    masked.job.mask = mask;
+    fill_dirty(&masked);
+    check(trnn_loss_run(loss, &plain.job, &value) == TRNN_OK, "lengths fail");
+    check(trnn_loss_run(loss, &masked.job, &again) == TRNN_OK, "a mask fails");
+    const char *name = trnn_loss_name(loss->type);
+    check(memcmp(&value, &again, sizeof value) == 0, "%s, way %d: %g, not %g", name, way, again, value);
+    check(memcmp(plain.dy.at, masked.dy.at, plain.dy.bytes) == 0, "%s, way %d: dy", name, way);
+    check(memcmp(plain.values.at, masked.values.at, plain.values.bytes) == 0, "%s, way %d: values", name,
+          way);
+    desk_close(&plain);
+    desk_close(&masked);
+}
+
+/* What is masked is not read: NaN in y and in its target changes nothing, and has the gradient 0. */
+static void masked_steps_stay_unread(const trnn_loss *loss, int way)
+{
+    desk k = desk_open(loss, way);
+    float mask[STEPS * BATCH];
+    double value = -1.0, again = -2.0;
+    k.job.isa = trnn_isa_best();
+    fill_mask(mask, &k.job, 1);
+    k.job.mask = mask;
+    fill_dirty(&k);
+    check(trnn_loss_run(loss, &k.job, &value) == TRNN_OK, "a mask fails");
+    const uint64_t print = fingerprint(k.dy.at, k.numbers);
+    const size_t numbers = k.numbers / (STEPS * BATCH), targets = k.targets / (STEPS * BATCH);
+    for (int b = 0; b < BATCH; b++)
+        for (int t = 0; t < STEPS; t++) {
+            const size_t at = (size_t)(k.job.target_rows_first ? b * STEPS + t : t * BATCH + b);
+            const size_t from = (size_t)(k.job.y_rows_first ? b * STEPS + t : t * BATCH + b);
+            if (mask[at] != 0.0f) continue;
+            memset(k.y.at + from * numbers, 0xff, numbers * sizeof(float));
+            if (!k.job.last) memset(k.target.at + at * targets, 0xff, targets * sizeof(float));
+            for (size_t i = 0; i < numbers; i++)
+                check(k.dy.at[from * numbers + i] == 0.0f, "a masked step has a gradient");
+        }
+    check(trnn_loss_run(loss, &k.job, &again) == TRNN_OK, "a masked target is read");
+    check(value > 0.0 && memcmp(&value, &again, sizeof value) == 0, "%s, way %d: %g, not %g",
+          trnn_loss_name(loss->type), way, again, value);
+    check(fingerprint(k.dy.at, k.numbers) == print, "dy depends on a masked step");
+    desk_close(&k);
+}
+
+static void masked_losses(void)
+{
+    for (int l = 0; l < LOSSES; l++)
+        for (int way = 0; way < 32 && losses[l].type != &trnn_loss_ctc; way++) {
+            masks_are_lengths(&losses[l], way);
+            masked_steps_stay_unread(&losses[l], way);
+        }
+}
+
 /* Arguments that no loss may have. */
 static void bad_losses(void)
 {
@@ -231,6 +300,7 @@ static void bad_jobs(void)
     EXPECT(8, 0, TRNN_E_TARGET, target[2 * LABELS + 1] = 0);
     EXPECT(7, 0, TRNN_E_TARGET, target[0] = COLS);
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.last = 1);
+    EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.mask = k.y.at);
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.rows = 2);
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.cols = 18); /* the blank is class 18 */
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.target_steps = -1);
@@ -242,6 +312,8 @@ void test_loss(void)
 {
     check_group("losses in every way");
     losses_in_every_way();
+    check_group("losses with a mask");
+    masked_losses();
     check_group("losses that cannot be");
     bad_losses();
     bad_jobs();
