@@ -78,11 +78,10 @@ static int is_masked(const trnn_loss_job *job, size_t t, size_t b)
     return job->mask && job->mask[job->target_rows_first ? b * steps + t : t * batch + b] == 0.0f;
 }
 
-/* Does step t of row b count? */
-static int is_counted(const trnn_loss_job *job, size_t t, size_t b)
+/* Does step t of row b, which is within its length, count? */
+static int is_counted(const trnn_loss_job *job, size_t t, size_t b, size_t length)
 {
-    const size_t length = job->lengths ? (size_t)job->lengths[b] : (size_t)job->steps;
-    if (t >= length || is_masked(job, t, b)) return 0;
+    if (is_masked(job, t, b)) return 0;
     if (job->last)
         while (++t < length)
             if (!is_masked(job, t, b)) return 0;
@@ -106,10 +105,12 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
         part.rows *= steps * batch;
         return visitor(type, &part, result);
     }
+    const int some = job->mask || job->last;
     for (size_t n = 0; n < steps * batch; n++) {
         const size_t t = job->y_rows_first ? n % steps : n / batch;
         const size_t b = job->y_rows_first ? n / steps : n % batch;
-        if (!is_counted(job, t, b)) continue;
+        const size_t length = job->lengths ? (size_t)job->lengths[b] : steps;
+        if (t >= length || (some && !is_counted(job, t, b, length))) continue;
         const size_t at = job->last ? b : job->target_rows_first ? b * steps + t : t * batch + b;
         part.y = job->y + n * numbers;
         part.target = (const char *)job->target + at * targets * 4; /* float or int32_t */

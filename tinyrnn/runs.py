@@ -247,7 +247,7 @@ def logged(goals: list[Goal], losses: Mapping[str, float]) -> dict[str, float]:
 
 
 def _masked(goals: list[Goal]) -> dict[str, int] | None:
-    """How many steps each mask leaves out, by output, for a checkpoint; None without a mask."""
+    """Count the steps that each mask leaves out, by output, for a checkpoint; None without a mask."""
     masks = {goal.output: goal.targets.mask for goal in goals}
     return {
         output: sum(int((mask.sample(i) == 0).sum()) for i in range(len(mask.rows)))

@@ -242,6 +242,27 @@ def test_a_mask_that_no_net_computes(build, tmp_path):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 
+@pytest.mark.parametrize("sequences", [True, False])
+def test_a_mask_of_the_loss_is_keras(sequences, tmp_path):
+    x = keras.Input((7, 3))
+    y = L.Dense(2)(L.GRU(4, return_sequences=sequences)(L.Masking(0.0)(x)))
+    model = randomised(keras.Model(x, y))
+    model.compile(loss="mse")
+    given, target = numbers(B, 7, 3), numbers(B, *(7,) * sequences, 2)
+    mask = np.ones((B, 7))
+    mask[0, 2:4] = mask[1, 5:] = mask[1, 0] = 0
+    given *= mask[..., None].astype(np.float32)
+    value, m = tr.Input(3), tr.Input(1)
+    rnn, head = tr.GRU(3, 4), tr.Linear(4, 2)
+    net = tr.Net({"x": value, "m": m}, head(rnn(value, mask=m)))
+    read = tr.load(saved(model, tmp_path / "model.keras"))
+    tensors = list(read.state_dict().values())
+    net.load_state_dict(dict(zip(net.state_dict(), tensors, strict=True)))
+    inputs = {"x": given, "m": mask[..., None].astype(np.float32)}
+    found = net.evaluate(inputs, target, loss="mse", mask=mask)
+    assert found["loss"] == pytest.approx(model.evaluate(given, target, verbose=0), rel=1e-5)
+
+
 # ---- custom layers -----------------------------------------------------------------------------------------
 
 
