@@ -1,6 +1,6 @@
 # What a developer does. A command is written here, or where the line above it says.
 
-.PHONY: build test lint format bench nightly clean
+.PHONY: build test lint format bench site nightly clean
 
 # Again after a change in csrc/ or a .pyx.
 build:
@@ -29,6 +29,10 @@ format:
 # Kernels and layers, per instruction set; bench/README.md says how to read them.
 bench:
 	pytest bench --benchmark-only
+
+# The documentation, in build/site/html. Needs Python 3.11 and `pip install -e '.[docs]'`.
+site:
+	python docs/site/build.py
 
 # What is slow and rare: every float, sanitizers, a long fuzz with a seed of the day, each emulated processor.
 nightly:

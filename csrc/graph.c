@@ -32,6 +32,8 @@ static int is_port_count(int32_t count) { return count >= 1 && count <= TRNN_POR
 
 static trnn_status check_net(const trnn_net *net, int32_t batch, const int32_t *steps, int32_t *axes)
 {
+    if (!TRNN_WITH_GRAPHS && (net->reads || net->inputs != 1 || net->outputs != 1 || net->input[0].axis != 1))
+        return TRNN_E_LEFT_OUT;
     if (!trnn_is_size(net->count) || !is_port_count(net->inputs) || !is_port_count(net->outputs) ||
         !trnn_is_size(batch))
         return TRNN_E_ARGUMENT;
@@ -64,9 +66,9 @@ static trnn_status take_reads(const walk *me, int32_t i, trnn_node *node)
 {
     const trnn_net *net = me->net;
     const trnn_layer_type *type = node->layer.type;
-    const int32_t own = net->inputs + i;
+    const int32_t own = trnn_input_count(me->graph) + i;
     node->reads = net->reads ? net->reads[i] : (trnn_reads){1, {own - 1}};
-    const int32_t count = node->reads.count;
+    const int32_t count = trnn_read_count(node);
     if (count < 1 || count > (type->join || type->start || type->masks ? TRNN_READS_MAX : 1))
         return TRNN_E_GRAPH;
     for (int32_t r = 0; r < count; r++) {
@@ -82,9 +84,10 @@ static trnn_status take_frames(const walk *me, trnn_node *node)
 {
     const trnn_layer *layer = &node->layer;
     trnn_frame in[TRNN_READS_MAX];
-    for (int32_t r = 0; r < node->reads.count; r++) in[r] = read_by(me, node, r)->frame;
-    const trnn_status status = layer->type->join ? layer->type->join(layer, in, node->reads.count, &node->out)
-                                                 : layer->type->frame(layer, in[0], &node->out);
+    for (int32_t r = 0; r < trnn_read_count(node); r++) in[r] = read_by(me, node, r)->frame;
+    const trnn_status status = TRNN_WITH_GRAPHS && layer->type->join
+                                   ? layer->type->join(layer, in, trnn_read_count(node), &node->out)
+                                   : layer->type->frame(layer, in[0], &node->out);
     node->in = layer->type->after ? node->out : in[0];
     return status;
 }
@@ -94,8 +97,8 @@ static trnn_status take_frames(const walk *me, trnn_node *node)
 static trnn_status take_starts(const walk *me, trnn_node *node)
 {
     const trnn_layer *layer = &node->layer;
-    const int32_t more = node->reads.count - 1;
-    if (layer->type->join) return TRNN_OK;
+    const int32_t more = trnn_read_count(node) - 1;
+    if (!TRNN_WITH_GRAPHS || layer->type->join) return TRNN_OK;
     const int masked = layer->type->masks && more > 0 && read_by(me, node, 1)->axis;
     if (masked && trnn_frame_size(read_by(me, node, 1)->frame) != 1) return TRNN_E_SHAPE;
     node->starts = layer->type->start ? more - masked : 0;
@@ -116,7 +119,7 @@ static trnn_status take_starts(const walk *me, trnn_node *node)
 static trnn_status check_source(const walk *me, const trnn_node *node)
 {
     const trnn_layer *layer = &node->layer;
-    const int32_t writer = node->reads.value[0] - me->net->inputs;
+    const int32_t writer = node->reads.value[0] - trnn_input_count(me->graph);
     if (!layer->type->source) return TRNN_OK;
     return writer < 0 ? TRNN_E_GRAPH : layer->type->source(layer, &me->nodes[writer].layer);
 }
@@ -127,7 +130,7 @@ static int32_t axis_written(const walk *me, int32_t i)
 {
     const trnn_node *node = &me->nodes[i];
     const trnn_time time = node->layer.type->time;
-    const int32_t count = node->reads.count; /* what a state begins with is on no axis */
+    const int32_t count = trnn_read_count(node); /* what a state begins with is on no axis */
     int32_t found = read_by(me, node, 0)->axis;
     if (time == TRNN_TIME_REDUCE) return 0;
     if (time == TRNN_TIME_RATE && found > 0) {
@@ -146,7 +149,7 @@ static int32_t axis_written(const walk *me, int32_t i)
 /* Finds the axis of each value that a delay reads before it is written. A loop on no axis has axis 1. */
 static void find_axes(const walk *me)
 {
-    trnn_place *const written = me->places + me->graph->inputs;
+    trnn_place *const written = me->places + trnn_input_count(me->graph);
     for (int changed = 1; changed;) {
         changed = 0;
         for (int32_t i = 0; i < me->graph->count; i++) {
@@ -165,7 +168,7 @@ static void find_axes(const walk *me)
 static trnn_status take_axis(const walk *me, trnn_node *node, int32_t own)
 {
     const trnn_layer_type *type = node->layer.type;
-    const int32_t count = node->reads.count - node->starts, first = read_by(me, node, 0)->axis;
+    const int32_t count = trnn_read_count(node) - trnn_start_count(node), first = read_by(me, node, 0)->axis;
     int32_t axis = first;
     for (int32_t r = 1; r < count && type->time == TRNN_TIME_MIX && !axis; r++)
         axis = read_by(me, node, r)->axis;
@@ -180,7 +183,7 @@ static trnn_status take_axis(const walk *me, trnn_node *node, int32_t own)
         if (!fits) return TRNN_E_TIME;
     }
     node->axis = axis;
-    if (type->time == TRNN_TIME_RATE && axis && own <= me->graph->axes)
+    if (type->time == TRNN_TIME_RATE && axis && own <= trnn_axis_count(me->graph))
         return TRNN_E_GRAPH; /* no room for it */
     return !axis && (type->state || type->time == TRNN_TIME_REDUCE) ? TRNN_E_TIME : TRNN_OK;
 }
@@ -191,7 +194,7 @@ static void take_turn(const walk *me, trnn_node *node, trnn_place *value)
 {
     const trnn_layer_type *type = node->layer.type;
     int late = 0, apart = type->full_sequence && type->full_sequence(&node->layer);
-    for (int32_t r = 0; r < node->reads.count; r++) {
+    for (int32_t r = 0; r < trnn_read_count(node); r++) {
         const trnn_place *read = read_by(me, node, r);
         late |= read->late;
         apart |= node->axis && (read->late || (read->axis && read->axis != node->axis));
@@ -213,7 +216,7 @@ static void take_tensors(trnn_node *node, size_t *row_state)
         node->weights[p] = p < node->slots && slots[p].rank > 0 ? slots[p].offset : TRNN_ABSENT;
     node->state = *row_state;
     node->state_numbers = layer->type->state ? layer->type->state(layer) : 0;
-    const size_t mark = node->starts > 0; /* start.c */
+    const size_t mark = trnn_start_count(node) > 0; /* start.c */
     *row_state = trnn_plus(*row_state, trnn_plus(node->state_numbers, mark));
 }
 
@@ -222,7 +225,7 @@ static int32_t most_steps(const walk *me, const trnn_node *node)
 {
     const int32_t *all = me->graph->steps;
     int32_t most = trnn_steps_on(all, node->axis);
-    for (int32_t r = 0; r < node->reads.count; r++) {
+    for (int32_t r = 0; r < trnn_read_count(node); r++) {
         const int32_t steps = trnn_steps_on(all, read_by(me, node, r)->axis);
         if (steps > most) most = steps;
     }
@@ -233,7 +236,7 @@ static int32_t most_steps(const walk *me, const trnn_node *node)
 static trnn_status take_layer(const walk *me, int32_t i)
 {
     trnn_node *node = &me->nodes[i];
-    trnn_place *value = &me->places[me->graph->inputs + i];
+    trnn_place *value = &me->places[trnn_input_count(me->graph) + i];
     trnn_status status = take_frames(me, node);
     if (status != TRNN_OK) return status;
     if ((status = check_source(me, node)) != TRNN_OK) return status;
@@ -255,7 +258,7 @@ static trnn_status check_uses(const walk *me)
         const trnn_place *value = &me->places[v];
         if (value->uses == 0) return TRNN_E_GRAPH;
         if (value->lookups == 0) continue;
-        if (v >= me->graph->inputs || value->uses > value->lookups) return TRNN_E_SHAPE;
+        if (v >= trnn_input_count(me->graph) || value->uses > value->lookups) return TRNN_E_SHAPE;
         me->graph->indices |= 1u << v;
     }
     return TRNN_OK;
@@ -275,37 +278,39 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     graph->inputs = net->inputs;
     graph->values = net->inputs + net->count;
     graph->axes = axes;
-    graph->full_sequence = axes > 1;
+    graph->full_sequence = trnn_axis_count(graph) > 1;
     trnn_copy(graph->steps, steps, (size_t)axes * sizeof *steps);
     for (int32_t v = 0; v < graph->values; v++) {
         places[v].root = v;
         places[v].axis = -1;
-        if (v >= net->inputs) continue;
+        if (v >= trnn_input_count(graph)) continue;
         places[v].frame = net->input[v].frame;
         places[v].axis = net->input[v].axis;
         if ((status = take_sizes(&me, &places[v])) != TRNN_OK) return status;
     }
     for (int32_t i = 0; i < net->count; i++) {
         if ((status = trnn_layer_check(&net->layers[i])) != TRNN_OK) return status;
+        if (!TRNN_WITH_GRAPHS && net->layers[i].type->after) return TRNN_E_LEFT_OUT; /* a loop of its own */
         nodes[i].layer = net->layers[i];
         if ((status = take_reads(&me, i, &nodes[i])) != TRNN_OK) return status;
     }
     find_axes(&me);
     for (int32_t i = 0; i < net->count; i++) {
         if ((status = take_layer(&me, i)) != TRNN_OK) return status;
-        if (!computes(&nodes[i].layer)) places[net->inputs + i].root = read_by(&me, &nodes[i], 0)->root;
+        if (!computes(&nodes[i].layer))
+            places[trnn_input_count(graph) + i].root = read_by(&me, &nodes[i], 0)->root;
     }
-    for (int32_t o = 0; o < net->outputs; o++) {
+    for (int32_t o = 0; o < (TRNN_WITH_GRAPHS ? net->outputs : 1); o++) {
         if (net->output[o] < 0 || net->output[o] >= graph->values) return TRNN_E_GRAPH;
         places[net->output[o]].uses++;
     }
     if ((status = check_uses(&me)) != TRNN_OK) return status;
-    for (int32_t i = 0; i < net->count && !graph->loops; i++) {
+    for (int32_t i = 0; TRNN_WITH_GRAPHS && i < net->count && !graph->loops; i++) {
         const trnn_layer_type *type = nodes[i].layer.type;
         if (type->loops && (status = type->loops(graph, nodes)) != TRNN_OK) return status;
     }
     for (int32_t p = 0; p < graph->paces; p++)
-        if (graph->steps[graph->axes + p] == 0) return TRNN_E_SIZE;
+        if (graph->steps[trnn_axis_count(graph) + p] == 0) return TRNN_E_SIZE;
     const size_t row = trnn_align(trnn_times(graph->row_state, sizeof(float)));
     graph->row_state = row / sizeof(float);
     graph->state_bytes = trnn_times(row, (size_t)batch);

@@ -54,4 +54,7 @@ static inline int trnn_is_size(int32_t value) { return value >= 1 && value <= TR
 /* A flag of the caller's: 0 or 1. */
 static inline int trnn_is_flag(int32_t value) { return value == 0 || value == 1; }
 
+/* A share of a whole. */
+static inline int trnn_is_share(float value) { return value >= 0.0f && value <= 1.0f; }
+
 #endif

@@ -72,19 +72,15 @@ static trnn_status add_part(const trnn_loss_type *type, const trnn_loss_part *pa
     return TRNN_OK;
 }
 
-static int is_masked(const trnn_loss_job *job, size_t t, size_t b)
+/* 1: the mask keeps step t of row b, with `last` as the last one before the row's end. */
+static int is_kept(const trnn_loss_job *job, size_t t, size_t b, size_t end)
 {
-    const size_t steps = (size_t)job->steps, batch = (size_t)job->batch;
-    return job->mask && job->mask[job->target_rows_first ? b * steps + t : t * batch + b] == 0.0f;
-}
-
-/* Does step t of row b, which is within its length, count? */
-static int is_counted(const trnn_loss_job *job, size_t t, size_t b, size_t length)
-{
-    if (is_masked(job, t, b)) return 0;
+    const size_t apart = job->target_rows_first ? 1 : (size_t)job->batch;
+    const uint8_t *mask = job->mask + (job->target_rows_first ? b * (size_t)job->steps : b);
+    if (!mask[t * apart]) return 0;
     if (job->last)
-        while (++t < length)
-            if (!is_masked(job, t, b)) return 0;
+        for (t++; t < end; t++)
+            if (mask[t * apart]) return 0;
     return 1;
 }
 
@@ -105,12 +101,12 @@ static trnn_status visit(const trnn_loss *loss, const trnn_loss_job *job, double
         part.rows *= steps * batch;
         return visitor(type, &part, result);
     }
-    const int some = job->mask || job->last;
     for (size_t n = 0; n < steps * batch; n++) {
         const size_t t = job->y_rows_first ? n % steps : n / batch;
         const size_t b = job->y_rows_first ? n / steps : n % batch;
         const size_t length = job->lengths ? (size_t)job->lengths[b] : steps;
-        if (t >= length || (some && !is_counted(job, t, b, length))) continue;
+        if (t >= length) continue;
+        if (job->mask ? !is_kept(job, t, b, length) : job->last && t != length - 1) continue;
         const size_t at = job->last ? b : job->target_rows_first ? b * steps + t : t * batch + b;
         part.y = job->y + n * numbers;
         part.target = (const char *)job->target + at * targets * 4; /* float or int32_t */
@@ -182,8 +178,8 @@ static trnn_status check_loss_job(const trnn_loss *loss, const trnn_loss_job *jo
             if (job->lengths[b] < 1 || job->lengths[b] > job->steps) return TRNN_E_LENGTHS;
     if (!rows) return TRNN_OK;
 
-    if (job->rows != 1 || job->last || job->mask || job->target_steps < 0 ||
-        job->target_steps > TRNN_SIZE_MAX)
+    if (job->mask) return TRNN_E_MASK;
+    if (job->rows != 1 || job->last || job->target_steps < 0 || job->target_steps > TRNN_SIZE_MAX)
         return TRNN_E_LOSS_SHAPE;
     for (int32_t b = 0; b < job->batch; b++)
         if (job->target_lengths[b] < 0 || job->target_lengths[b] > job->target_steps)
@@ -196,7 +192,7 @@ static void clear_results(const trnn_loss_type *type, const trnn_loss_job *job)
 {
     const size_t rows = (size_t)job->steps * (size_t)job->batch * (size_t)job->rows;
     const size_t numbers = rows * (size_t)job->cols;
-    if (!job->lengths && !job->last && !job->mask) return;
+    if (!job->lengths && !job->mask && !job->last) return;
     if (job->dy) trnn_zero(job->dy, numbers * sizeof(float));
     if (job->values && !type->row) trnn_zero(job->values, (type->classes ? rows : numbers) * sizeof(float));
 }

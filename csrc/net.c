@@ -12,13 +12,18 @@ enum { IN_SCRATCH, AT_PORT, PORTS = 2 * TRNN_PORTS_MAX };
 struct trnn_plan {
     trnn_sizes sizes;
     trnn_graph graph;
-    int32_t ports;
     int32_t port[PORTS]; /* the number of the value there */
     int32_t copies;      /* 1: an output is a copy of a value that lies elsewhere */
     size_t counts,
         done; /* bytes into scratch: trnn_paces_bytes each, for a block and for the blocks before it */
     trnn_node nodes[];
 };
+
+/* The inputs and outputs. */
+static int32_t port_count(const trnn_plan *plan)
+{
+    return TRNN_WITH_GRAPHS ? plan->sizes.inputs + plan->sizes.outputs : 2;
+}
 
 size_t trnn_plan_bytes(const trnn_net *net) { return trnn_net_bytes(net, sizeof(trnn_plan)); }
 
@@ -32,14 +37,14 @@ static trnn_place *root_of(trnn_place *places, int32_t v) { return &places[place
  * layer of the loop on; what is made in the first block and read in another, all the time. */
 static void find_lives(const trnn_plan *plan, trnn_place *places)
 {
-    const int32_t count = plan->graph.count, inputs = plan->graph.inputs;
+    const int32_t count = plan->graph.count, inputs = trnn_input_count(&plan->graph);
     for (int32_t i = 0, first = 0; i < count; i++) {
         const trnn_node *n = &plan->nodes[i];
         trnn_place *own = root_of(places, inputs + i);
-        if (n->loop || !n->looped) first = i;
+        if (trnn_loop_of(n) || !n->looped) first = i;
         if (own->root == inputs + i && own->array == IN_SCRATCH) own->birth = first;
         if (own->death < i) own->death = i;
-        for (int32_t r = 0; r < n->reads.count; r++) {
+        for (int32_t r = 0; r < trnn_read_count(n); r++) {
             trnn_place *read = root_of(places, n->reads.value[r]);
             const int kept =
                 !plan->graph.full_sequence && !read->axis && !read->late && n->turn != TRNN_TURN_FIRST;
@@ -107,19 +112,22 @@ static size_t widest(const trnn_place *places, int32_t count)
 }
 
 /* Is the value on an axis of another rate? */
-static int has_pace(const trnn_plan *plan, const trnn_place *value) { return value->axis > plan->graph.axes; }
+static int has_pace(const trnn_plan *plan, const trnn_place *value)
+{
+    return value->axis > trnn_axis_count(&plan->graph);
+}
 
 /* Finds an array and a place in it for each value. An output lies in the caller's y from the start, unless it is an
  * input or another output, too, or its rows get different numbers of frames from a block. */
 static void place_all(trnn_plan *plan, trnn_place *places)
 {
-    const int32_t count = plan->graph.values, inputs = plan->graph.inputs;
+    const int32_t count = plan->graph.values, inputs = trnn_input_count(&plan->graph);
     for (int32_t v = 0; v < count; v++) {
         places[v].array = v < inputs ? AT_PORT + v : IN_SCRATCH;
         places[v].at = v < inputs ? 0 : NOWHERE;
         places[v].birth = places[v].death = -1;
     }
-    for (int32_t p = inputs; p < plan->ports; p++) {
+    for (int32_t p = inputs; p < port_count(plan); p++) {
         trnn_place *root = root_of(places, plan->port[p]);
         plan->copies |= root->array != IN_SCRATCH || has_pace(plan, root);
         if (has_pace(plan, root)) continue;
@@ -127,7 +135,7 @@ static void place_all(trnn_plan *plan, trnn_place *places)
         root->at = 0;
     }
     find_lives(plan, places);
-    for (int32_t p = inputs; p < plan->ports; p++) {
+    for (int32_t p = inputs; p < port_count(plan); p++) {
         trnn_place *root = root_of(places, plan->port[p]);
         if (root->array == IN_SCRATCH) root->death = plan->graph.count;
     }
@@ -163,11 +171,10 @@ trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, con
         .full_sequence = graph->full_sequence,
         .indices = graph->indices,
     };
-    for (int32_t a = 0; a < graph->axes; a++) total->steps[a] = steps[a];
+    for (int32_t a = 0; a < trnn_axis_count(graph); a++) total->steps[a] = steps[a];
     plan->copies = 0;
-    plan->ports = net->inputs + net->outputs;
-    for (int32_t p = 0; p < plan->ports; p++) {
-        const int32_t o = p - net->inputs, v = o < 0 ? p : net->output[o];
+    for (int32_t p = 0; p < port_count(plan); p++) {
+        const int32_t o = p - trnn_input_count(graph), v = o < 0 ? p : net->output[o];
         plan->port[p] = v;
         *(o < 0 ? &total->in[p] : &total->out[o]) = (trnn_value){places[v].frame, places[v].axis};
         total->part_bytes = trnn_plus(total->part_bytes, places[v].bytes);
@@ -206,7 +213,7 @@ void trnn_plan_state(const trnn_plan *plan, int32_t layer, size_t *offset, size_
 int trnn_plan_begins(const trnn_plan *plan, int32_t layer)
 {
     assert(layer >= 0 && layer < plan->graph.count);
-    return plan->nodes[layer].starts > 0;
+    return trnn_start_count(&plan->nodes[layer]) > 0;
 }
 
 /* ---- run ----------------------------------------------------------------------------------------------- */
@@ -234,12 +241,12 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_plan *plan = me->plan;
     const trnn_job *job = me->job;
     const trnn_node *n = &plan->nodes[i];
-    const trnn_place *y = &me->places[plan->graph.inputs + i];
+    const trnn_place *y = &me->places[trnn_input_count(&plan->graph) + i];
     const trnn_place *x = &me->places[n->reads.value[0]];
-    const int32_t writer = x->root - plan->graph.inputs;
+    const int32_t writer = x->root - trnn_input_count(&plan->graph);
     const int32_t start = trnn_start_on(&plan->graph, &me->clock, n->axis) + t;
     trnn_read others[TRNN_READS_MAX - 1];
-    for (int32_t r = 1; r < n->reads.count; r++) {
+    for (int32_t r = 1; r < trnn_read_count(n); r++) {
         const trnn_place *read = &me->places[n->reads.value[r]];
         const int still = read->axis != n->axis;
         others[r - 1] = (trnn_read){
@@ -272,11 +279,11 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
         .descending = (job->descending + me->clock.start + t) & 1,
         .still = x->axis != n->axis,
         .source = writer < 0 ? NULL : job->state + plan->nodes[writer].state,
-        .count = n->reads.count - 1,
+        .count = trnn_read_count(n) - 1,
         .others = others,
         .due = trnn_due_on(&plan->graph, &me->clock, y->axis),
     };
-    if (n->starts && call.start == 0) trnn_start_run(&call, n->state_numbers);
+    if (trnn_start_count(n) && call.start == 0) trnn_start_run(&call, n->state_numbers);
     run(&call);
 }
 
@@ -302,7 +309,7 @@ static void run_block(const block *me)
     for (int32_t i = 0; i < graph->count; i++) {
         const trnn_node *n = &me->plan->nodes[i];
         if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->clock.start == 0 : me->clock.last)) continue;
-        if (n->loop) {
+        if (trnn_loop_of(n)) {
             run_loop(me, i, n->loop);
             i = n->loop - 1;
         } else if (n->layer.type->run) {
@@ -317,7 +324,7 @@ static void run_block(const block *me)
 static char *theirs(const block *me, int32_t p)
 {
     const trnn_place *value = &me->places[me->plan->port[p]];
-    const int32_t o = p - me->plan->graph.inputs;
+    const int32_t o = p - trnn_input_count(&me->plan->graph);
     char *at = o < 0 ? (char *)(uintptr_t)me->job->x[p] : (char *)me->job->y[o]; /* x is only read */
     return value->axis && !has_pace(me->plan, value)
                ? at + (size_t)me->clock.start * me->stride * value->frame_bytes
@@ -340,11 +347,11 @@ TRNN_NOINLINE void copy_steps(const block *me, const trnn_place *value, const ch
 static void reach_arrays(block *me)
 {
     char *part = (char *)me->job->scratch + me->plan->sizes.scratch_bytes;
-    for (int32_t p = 0; p < me->plan->ports; p++) {
+    for (int32_t p = 0; p < port_count(me->plan); p++) {
         const trnn_place *value = &me->places[me->plan->port[p]];
         char *const at = me->array[AT_PORT + p] = theirs(me, p);
         if (me->stride == me->batch || trnn_steps_on(me->clock.steps, value->axis) == 1) continue;
-        if (p < me->plan->graph.inputs) copy_steps(me, value, at, me->stride, part, me->batch);
+        if (p < trnn_input_count(&me->plan->graph)) copy_steps(me, value, at, me->stride, part, me->batch);
         me->array[AT_PORT + p] = part;
         part += value->bytes;
     }
@@ -359,7 +366,7 @@ static int32_t *counts_of(const block *me)
 /* Copies outputs that lie elsewhere to the caller's arrays. */
 static void return_outputs(const block *me)
 {
-    for (int32_t p = me->plan->graph.inputs; p < me->plan->ports; p++) {
+    for (int32_t p = trnn_input_count(&me->plan->graph); p < port_count(me->plan); p++) {
         const trnn_place *value = &me->places[me->plan->port[p]];
         const char *ours = numbers_of(me, value, 0, 0);
         char *const at = theirs(me, p);
@@ -386,7 +393,7 @@ int32_t trnn_plan_steps(const trnn_plan *plan, const trnn_job *job, int32_t outp
 
 int32_t trnn_plan_rate(const trnn_plan *plan, int32_t axis, trnn_rate *rate)
 {
-    const int32_t pace = axis - plan->graph.axes - 1;
+    const int32_t pace = axis - trnn_axis_count(&plan->graph) - 1;
     if (pace < 0 || pace >= plan->graph.paces) return 0;
     *rate = plan->graph.pace[pace].whole;
     return plan->graph.pace[pace].root;
@@ -411,7 +418,7 @@ static int indices_fit(const trnn_plan *plan, const trnn_job *job, const trnn_no
 static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
 {
     const trnn_sizes *sizes = &plan->sizes;
-    for (int32_t a = 0; a < plan->graph.axes; a++) {
+    for (int32_t a = 0; a < trnn_axis_count(&plan->graph); a++) {
         const int32_t steps = job->steps[a];
         if (!trnn_is_size(steps) || (sizes->full_sequence && steps > sizes->steps[a])) return TRNN_E_STEPS;
         for (int32_t b = 0; job->lengths[a] && b < sizes->batch; b++)
@@ -445,7 +452,7 @@ trnn_status trnn_run(const trnn_plan *plan, const trnn_job *job)
     const trnn_pacing *const pacing = graph->pacing;
     trnn_clock *clock = &me.clock;
     clock->ends = job->ends;
-    for (int32_t a = 0; a < graph->axes; a++) {
+    for (int32_t a = 0; a < trnn_axis_count(graph); a++) {
         clock->steps[a] = job->steps[a];
         clock->lengths[a] = job->lengths[a];
     }

@@ -85,6 +85,20 @@ struct trnn_graph {
     size_t state_bytes;
 };
 
+/* What a build with chains alone knows: how many values a layer reads, and how many of them its state begins with; the
+ * first layer behind the loop that begins with it; the inputs of a net, and the caller's axes of time. */
+static inline int32_t trnn_read_count(const trnn_node *node)
+{
+    return TRNN_WITH_GRAPHS ? node->reads.count : 1;
+}
+static inline int32_t trnn_start_count(const trnn_node *node) { return TRNN_WITH_GRAPHS ? node->starts : 0; }
+static inline int32_t trnn_loop_of(const trnn_node *node) { return TRNN_WITH_GRAPHS ? node->loop : 0; }
+static inline int32_t trnn_input_count(const trnn_graph *graph)
+{
+    return TRNN_WITH_GRAPHS ? graph->inputs : 1;
+}
+static inline int32_t trnn_axis_count(const trnn_graph *graph) { return TRNN_WITH_GRAPHS ? graph->axes : 1; }
+
 /* Bytes of `head`, the net's nodes and its places. 0 if the net has no layers. */
 static inline size_t trnn_net_bytes(const trnn_net *net, size_t head)
 {
@@ -167,13 +181,13 @@ struct trnn_pacing {
 /* The first step of an axis in a part of a run. */
 static inline int32_t trnn_start_on(const trnn_graph *graph, const trnn_clock *clock, int32_t axis)
 {
-    return axis <= graph->axes ? clock->start : 0;
+    return axis <= trnn_axis_count(graph) ? clock->start : 0;
 }
 
 /* Where the frames that are due on an axis are told: only on one of another rate. */
 static inline trnn_due trnn_due_on(const trnn_graph *graph, const trnn_clock *clock, int32_t axis)
 {
-    const int32_t pace = axis - graph->axes - 1;
+    const int32_t pace = axis - trnn_axis_count(graph) - 1;
     return pace < 0 ? (trnn_due){1, NULL} : (trnn_due){clock->steps[axis - 1], clock->frames[pace]};
 }
 

@@ -7,8 +7,14 @@
  *   TRNN_WITH_BF16    1         weights in bfloat16
  *   TRNN_WITH_INT8    1         weights in int8
  *   TRNN_WITH_INT4    1         weights in int4
+ *   TRNN_WITH_GRAPHS         1  nets that are no chains: several inputs, outputs, reads or axes of time, loops
+ *   TRNN_WITH_BIDIRECTIONAL  1  recurrent layers of both directions
+ *   TRNN_WITH_PROJECTION     1  LSTMs with a projection, Jordan networks
+ *   TRNN_WITH_TWO_ROUNDS     1  GRUs whose reset gate acts before the product
+ *   TRNN_WITH_CELL_OPTIONS   1  the cells of layers/general.c: any functions of gates, clips, layer normalisation, zoneout,
+ *                               FastGRNN, Jordan networks; and recurrent_dropout
  *
- * For a layer in a format that was left out, trnn_layer_check returns TRNN_E_LEFT_OUT.
+ * For a layer with what was left out, trnn_layer_check returns TRNN_E_LEFT_OUT, and trnn_plan_init for such a net.
  *
  *   TRNN_ISA_ONLY     not defined: a table for each instruction set in kernels/isa.def, one of which the caller
  *                     chooses at run time. Defined as one of their names (scalar, neon ...), the build has only
@@ -36,6 +42,26 @@
 
 #ifndef TRNN_WITH_INT4
 #define TRNN_WITH_INT4 1
+#endif
+
+#ifndef TRNN_WITH_GRAPHS
+#define TRNN_WITH_GRAPHS 1
+#endif
+
+#ifndef TRNN_WITH_BIDIRECTIONAL
+#define TRNN_WITH_BIDIRECTIONAL 1
+#endif
+
+#ifndef TRNN_WITH_PROJECTION
+#define TRNN_WITH_PROJECTION 1
+#endif
+
+#ifndef TRNN_WITH_TWO_ROUNDS
+#define TRNN_WITH_TWO_ROUNDS 1
+#endif
+
+#ifndef TRNN_WITH_CELL_OPTIONS
+#define TRNN_WITH_CELL_OPTIONS 1
 #endif
 
 #if defined(__FAST_MATH__)

@@ -117,19 +117,30 @@ typedef struct {
     float alpha, beta;
 } trnn_cell_activation;
 
+enum { TRNN_PEEPHOLE_MATRIX = 2 };
+
 typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     int32_t input_size, hidden_size;
     int32_t proj_size; /* LSTM, below hidden_size; 0: none. Jordan: numbers of y, any */
     int32_t bias, bidirectional;
     int32_t relu;  /* RNN only: relu in place of tanh */
     int32_t level; /* of its stack, from 0: which rows of the values that its state begins with are its own */
-    int32_t peephole; /* coupled LSTM, general LSTMs: the gates see c */
+    int32_t
+        peephole; /* coupled LSTM, general LSTMs: the gates see c; general ones: or, as TRNN_PEEPHOLE_MATRIX says, c[t-1] */
     /* The general cells only, by direction: the functions of the gates; of g, n or an RNN's h'; of c'. The sums that they
      * read are clipped to +-clip, c' is not; 0: no clip. */
     trnn_cell_activation activations[2][3];
     float clip;
     int32_t layer_norm; /* general LSTMs and GRU: layer normalisation (Ba et al., 2016) */
     float cell_clip;    /* general LSTMs: c' is within +-cell_clip; 0: no clip */
+    /* FastGRNN: the hidden product is weight_hh, (hidden_size, rank), times weight_hr, (rank, hidden_size); 0: no rank. */
+    int32_t rank;
+    /* RNN, LSTM, GRU, general and without a projection: the shares of h and of c that stay as they were (Krueger et al.,
+     * 2017): in training at random, else on average. */
+    float zoneout, zoneout_cell;
+    /* Training: the share of what weight_hh multiplies that is dropped, the same in all steps (Gal and Ghahramani, 2016). */
+    float recurrent_dropout;
+    int32_t zoneout_mean; /* training: zoneout as else, on average */
 } trnn_recurrent_args;
 
 typedef struct {
@@ -693,15 +704,14 @@ typedef struct {
     int32_t target_steps;          /* ctc */
     const int32_t *target_lengths; /* ctc: (B,), 0 <= target_lengths[b] <= target_steps */
     void *scratch;                 /* trnn_loss_scratch_bytes, aligned to 64; contents do not matter */
-    const float *mask;             /* NULL, or (steps, B), in the target's order of axes */
+    /* NULL, or (steps, B), with target_rows_first (B, steps): 0 where a step does not count: y and target are not
+     * read, dy is 0. With `last` each row's last step that counts. Not for ctc. */
+    const uint8_t *mask;
 } trnn_loss_job;
 
-/* Computes the loss and its gradient. A mean divides by the number of numbers that count, or by the sum of the
- * targets' weights; it is NaN where nothing counts. Sums are in double, in the order of y. On an error nothing has
- * been written.
- *
- * A step whose mask is 0 does not count, as one beyond its row's end: y and target are not read, dy is 0. With `last`
- * a row's target belongs to its last step that counts; a row of none has no target. ctc takes no mask. */
+/* Computes the loss and its gradient. A mean divides by the number of numbers that count, or by the sum of
+ * their targets' weights; it is NaN where nothing counts. Sums are in double, in the order of y. On an error nothing
+ * has been written. */
 trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value);
 
 /* ---- training: optimisers --------------------------------------------------------------------- */

@@ -66,7 +66,7 @@ static void find_terms(trnn_training *training, const trnn_net *net, trnn_place 
                 trnn_node *n = &training->nodes[i];
                 const trnn_layer *layer = &n->layer;
                 if (!goes_back(layer) || (layer->type->after != NULL) != after) continue;
-                for (int32_t r = n->reads.count - 1; r >= 0; r--) note_term(n, r, values);
+                for (int32_t r = trnn_read_count(n) - 1; r >= 0; r--) note_term(n, r, values);
             }
     }
 }
@@ -75,7 +75,7 @@ static void find_terms(trnn_training *training, const trnn_net *net, trnn_place 
 static size_t terms_bytes(const trnn_node *n, const trnn_place *values)
 {
     size_t bytes = 0;
-    for (int32_t r = 0; r < n->reads.count; r++)
+    for (int32_t r = 0; r < trnn_read_count(n); r++)
         if (n->adds >> r & 1) bytes = trnn_plus(bytes, values[n->reads.value[r]].bytes);
     return bytes;
 }
@@ -83,7 +83,7 @@ static size_t terms_bytes(const trnn_node *n, const trnn_place *values)
 /* The first value from the r-th on of those that a layer reads whose gradient gets a term; their count: none. */
 static int32_t next_term(const trnn_node *n, int32_t r)
 {
-    while (r < n->reads.count && !(n->adds >> r & 1)) r++;
+    while (r < trnn_read_count(n) && !(n->adds >> r & 1)) r++;
     return r;
 }
 
@@ -91,11 +91,12 @@ static int32_t next_term(const trnn_node *n, int32_t r)
 static int same_terms(const trnn_node *a, const trnn_node *b, const trnn_place *values)
 {
     int32_t r = next_term(a, 0), q = next_term(b, 0);
-    for (; r < a->reads.count && q < b->reads.count; r = next_term(a, r + 1), q = next_term(b, q + 1)) {
+    for (; r < trnn_read_count(a) && q < trnn_read_count(b);
+         r = next_term(a, r + 1), q = next_term(b, q + 1)) {
         const trnn_place *one = &values[a->reads.value[r]], *other = &values[b->reads.value[q]];
         if (one->bytes != other->bytes || one->frame_bytes != other->frame_bytes) return 0;
     }
-    return r == a->reads.count && q == b->reads.count;
+    return r == trnn_read_count(a) && q == trnn_read_count(b);
 }
 
 /* A room for the terms of layer i, or that of a layer before it. */
@@ -110,7 +111,7 @@ static size_t take_terms(const trnn_training *training, const trnn_place *values
 /* Where the tape has the steps of each row on an axis of another rate. */
 static size_t lengths_on(const trnn_training *training, int32_t axis)
 {
-    const int32_t pace = axis - training->graph.axes - 1;
+    const int32_t pace = axis - trnn_axis_count(&training->graph) - 1;
     if (pace < 0) return SIZE_MAX;
     const size_t before = (size_t)pace * ((size_t)training->sizes.batch + 2) + 2;
     return trnn_plus(training->counts, trnn_times(before, sizeof(int32_t)));
@@ -143,7 +144,7 @@ static trnn_status lay_tape(trnn_training *training, const trnn_net *net, trnn_p
         const int32_t steps = trnn_steps_on(graph->steps, n->axis);
         n->adds = n->clears = 0;
         n->own = take(&tape, trains->tape ? trains->tape(layer, in, out, batch, steps) : 0);
-        n->began = take(&tape, n->starts ? (size_t)batch * sizeof(float) : 0);
+        n->began = take(&tape, trnn_start_count(n) ? (size_t)batch * sizeof(float) : 0);
         trnn_layer_bytes *const scratch = trains->scratch ? trains->scratch : layer->type->scratch;
         if (scratch)
             sizes->scratch_bytes = trnn_larger(sizes->scratch_bytes, scratch(layer, in, out, batch, n->most));
@@ -189,7 +190,7 @@ trnn_status trnn_training_init(void *memory, const trnn_net *net, int32_t batch,
         .indices = graph->indices,
         .state_bytes = graph->state_bytes,
     };
-    for (int32_t a = 0; a < graph->axes; a++) total->steps[a] = steps[a];
+    for (int32_t a = 0; a < trnn_axis_count(graph); a++) total->steps[a] = steps[a];
     status = lay_tape(training, net, trnn_places(training->nodes, net->count));
     if (status != TRNN_OK) return status;
     training->flags = trnn_align((size_t)graph->values);
@@ -219,7 +220,7 @@ static const char *find_flags(const trnn_training *training, const trnn_training
         changed = 0;
         for (int32_t i = 0; i < graph->count; i++) {
             const trnn_reads *reads = &training->nodes[i].reads;
-            char *flag = &flags[graph->inputs + i];
+            char *flag = &flags[trnn_input_count(graph) + i];
             int found = job->grads[i] != NULL;
             for (int32_t r = 0; r < reads->count; r++) found |= flags[reads->value[r]];
             if (found && !*flag) *flag = 1, changed = graph->loops;
@@ -242,7 +243,7 @@ static void set_clock(const trnn_training *training, const trnn_training_job *jo
     clock->start = 0;
     clock->last = 1;
     clock->ends = job->ends;
-    for (int32_t a = 0; a < training->graph.axes; a++) {
+    for (int32_t a = 0; a < trnn_axis_count(&training->graph); a++) {
         clock->steps[a] = job->steps[a];
         clock->lengths[a] = job->lengths[a];
     }
@@ -290,10 +291,10 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
     const trnn_training_job *job = me->job;
     const trnn_node *n = &training->nodes[i];
     const trnn_training_sizes *sizes = &training->sizes;
-    const trnn_place *own = &me->values[training->graph.inputs + i];
+    const trnn_place *own = &me->values[trnn_input_count(&training->graph) + i];
     const trnn_clock *clock = &me->clock;
     const int32_t axis = n->axis, steps = trnn_steps_on(clock->steps, axis);
-    const int32_t writer = me->values[n->reads.value[0]].root - training->graph.inputs;
+    const int32_t writer = me->values[n->reads.value[0]].root - trnn_input_count(&training->graph);
     const size_t source = writer < 0 ? 0 : training->nodes[writer].state;
     char *const weights = job->weights[i], *const grads = (char *)(void *)job->grads[i];
     size_t terms = n->terms;
@@ -321,11 +322,11 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
                  job->seed[1] + (uint32_t)i * 0x9e3779b9u}, /* another sequence for each layer */
         .source = writer < 0 ? NULL : job->state + source,
         .dsource = writer < 0 ? NULL : job->dstate + source,
-        .count = n->reads.count - 1,
+        .count = trnn_read_count(n) - 1,
         .due = trnn_due_on(&training->graph, clock, own->axis),
     };
     trnn_pass_read first;
-    for (int32_t r = 0; r < n->reads.count; r++) {
+    for (int32_t r = 0; r < trnn_read_count(n); r++) {
         const trnn_place *read = &me->values[n->reads.value[r]];
         const int32_t other = read->axis;
         *(r ? &pass.others[r - 1] : &first) = (trnn_pass_read){
@@ -441,7 +442,7 @@ trnn_status trnn_training_check(const trnn_training *training, const trnn_traini
 {
     const trnn_training_sizes *sizes = &training->sizes;
     if (job->parts < 1 || job->part < 0 || job->part >= job->parts) return TRNN_E_ARGUMENT;
-    for (int32_t a = 0; a < training->graph.axes; a++) {
+    for (int32_t a = 0; a < trnn_axis_count(&training->graph); a++) {
         if (job->steps[a] < 1 || job->steps[a] > sizes->steps[a]) return TRNN_E_STEPS;
         for (int32_t b = 0; job->lengths[a] && b < sizes->batch; b++)
             if (job->lengths[a][b] < 1 || job->lengths[a][b] > job->steps[a]) return TRNN_E_LENGTHS;
@@ -516,7 +517,7 @@ static void layer_forward(const walk *me, int32_t i, int32_t from, int32_t to, i
     pass.from = from;
     pass.to = to;
     const trnn_node *n = &me->training->nodes[i];
-    if (n->starts && from == 0 && !after) {
+    if (trnn_start_count(n) && from == 0 && !after) {
         take_rows(&pass);
         trnn_start_forward(&pass, n->state_numbers, on_tape(me, n->began));
     }
@@ -531,12 +532,12 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
     walk me;
     begin_walk(&me, training, job);
     const trnn_node *nodes = training->nodes;
-    const int32_t inputs = training->graph.inputs;
+    const int32_t inputs = trnn_input_count(&training->graph);
     for (int32_t i = 0; stage == 0 && i < inputs; i++) copy_input(&me, i);
     for (int32_t i = 0, end; i < training->graph.count; i = end) {
         const trnn_node *node = &nodes[i];
         const int32_t steps = trnn_steps_on(me.clock.steps, node->axis);
-        end = node->loop ? node->loop : i + 1;
+        end = trnn_loop_of(node) ? trnn_loop_of(node) : i + 1;
         if (nodes[i].stage != stage) continue;
         for (int32_t n = i; n < end; n++) {
             const trnn_layer_training *trains = nodes[n].layer.training;
@@ -544,11 +545,11 @@ void trnn_forward(const trnn_training *training, const trnn_training_job *job, i
             const trnn_pass pass = pass_of(&me, n);
             trains->transpose(&pass);
         }
-        for (int32_t t = 0; t < (node->loop ? steps : 1); t++) {
-            const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
+        for (int32_t t = 0; t < (trnn_loop_of(node) ? steps : 1); t++) {
+            const int32_t from = trnn_loop_of(node) ? t : 0, to = trnn_loop_of(node) ? t + 1 : steps;
             for (int32_t n = i; n < end; n++)
                 if (goes_back(&nodes[n].layer)) layer_forward(&me, n, from, to, 0);
-            for (int32_t n = i; n < end && node->loop; n++)
+            for (int32_t n = i; n < end && trnn_loop_of(node); n++)
                 if (nodes[n].layer.type->after) layer_forward(&me, n, from, to, 1);
         }
     }
@@ -581,7 +582,7 @@ static void add_terms(const walk *me, const trnn_node *n, const trnn_pass *pass,
         take_rows(&mine);
     else if (pass->part > 0)
         return;
-    for (int32_t r = 0; r < n->reads.count; r++) {
+    for (int32_t r = 0; r < trnn_read_count(n); r++) {
         const trnn_pass_read *other = r ? &pass->others[r - 1] : NULL;
         const trnn_place *read = &me->values[n->reads.value[r]];
         const float *term = r ? other->dx : pass->dx;
@@ -603,7 +604,7 @@ static void layer_backward(const walk *me, int32_t i, int32_t from, int32_t to, 
     pass.from = from;
     pass.to = to;
     work_on_rows(&pass, after ? trains->after_backward : trains->backward);
-    if (n->starts && !after) trnn_start_backward(&pass, on_tape(me, n->began));
+    if (trnn_start_count(n) && !after) trnn_start_backward(&pass, on_tape(me, n->began));
     const uint32_t written = after    ? 1u
                              : delays ? ~1u
                                       : ~0u; /* a delay's value first, then what it began with */
@@ -615,15 +616,15 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
     walk me;
     begin_walk(&me, training, job);
     const trnn_node *nodes = training->nodes;
-    const char *active = me.flags + training->graph.inputs;
+    const char *active = me.flags + trnn_input_count(&training->graph);
     for (int32_t first, end = training->graph.count; end > 0; end = first) {
         first = group_before(training, end);
         const trnn_node *node = &nodes[first];
         const int32_t steps = trnn_steps_on(me.clock.steps, node->axis);
         if (nodes[first].stage != stage) continue;
-        for (int32_t t = node->loop ? steps - 1 : 0; t >= 0; t--) {
-            const int32_t from = node->loop ? t : 0, to = node->loop ? t + 1 : steps;
-            for (int32_t i = end - 1; i >= first && node->loop; i--)
+        for (int32_t t = trnn_loop_of(node) ? steps - 1 : 0; t >= 0; t--) {
+            const int32_t from = trnn_loop_of(node) ? t : 0, to = trnn_loop_of(node) ? t + 1 : steps;
+            for (int32_t i = end - 1; i >= first && trnn_loop_of(node); i--)
                 if (nodes[i].layer.type->after && active[i]) layer_backward(&me, i, from, to, 1);
             for (int32_t i = end - 1; i >= first; i--)
                 if (goes_back(&nodes[i].layer) && active[i]) layer_backward(&me, i, from, to, 0);

@@ -214,7 +214,8 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     p.gates_stride, p.h_stride, p.states_stride, p.y_stride = wide(layer), depth, p.units, p.units
     p.gates = floats(gates, (rows, p.gates_stride))
     p.bias_hh = vector_of(layer, 3) if layer.argument("bias") else NULL
-    p.h = floats(h, (rows, layer.params[1][1][1]))
+    p.h = p.before = floats(h, (rows, layer.params[1][1][1]))
+    p.before_stride = depth
     p.states = optional(c, (rows, p.units))
     p.y = floats(y, (rows, p.units))
     p.tape = optional(tape, (rows, p.gates_stride))
@@ -229,7 +230,7 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
         between, m = np.zeros((rows, p.gates_stride), np.float32) if tape is None else tape, np.empty_like(y)
         p.tape, p.y = floats(between), floats(m)
         kernels.gru_before_round1(&p)
-        p.before, p.before_stride, p.between = p.h, depth, p.tape
+        p.between = p.tape
         p.hidden, p.h, p.y = matrix_of(layer, 1, True), floats(m), floats(y)
         p.gates, p.tape = p.gates + first, NULL if tape is None else p.tape + first
     run[<int> KINDS[layer.kind]](&p)

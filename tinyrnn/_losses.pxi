@@ -123,8 +123,8 @@ cdef class Target:
         ``numbers`` is (batch, steps, ...).
     target_lengths : ndarray, int32, (batch,), optional
         CTC: number of labels of each row; ``numbers`` is (batch, most labels).
-    mask : ndarray, float32, (steps, batch), or (batch, steps) with ``rows_first``, optional
-        0 for a step that does not count.
+    mask : ndarray, bool, optional
+        The steps that count: (steps, batch), or with ``rows_first`` (batch, steps).
     """
 
     def __cinit__(self, cnp.ndarray numbers not None, cnp.ndarray lengths=None, bint last=False,
@@ -153,7 +153,7 @@ cdef class Target:
         if <void *> self.target_lengths != <void *> None:
             job.target_lengths = <const int32_t *> cnp.PyArray_DATA(self.target_lengths)
         if <void *> self.mask != <void *> None:
-            job.mask = <const float *> cnp.PyArray_DATA(self.mask)
+            job.mask = <const uint8_t *> cnp.PyArray_DATA(self.mask)
         job.last = self.last
         job.probabilities = self.probabilities
         job.target_rows_first = self.rows_first

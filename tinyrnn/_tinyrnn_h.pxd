@@ -1,6 +1,6 @@
 # Mirrors csrc/tinyrnn.h; `cimport *` of it is what #include is in C.
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 
 cdef extern from "tinyrnn.h" nogil:
@@ -253,7 +253,7 @@ cdef extern from "tinyrnn.h" nogil:
         int32_t last, probabilities, y_rows_first, target_rows_first, target_steps
         const int32_t *target_lengths
         void *scratch
-        const float *mask
+        const uint8_t *mask
 
     trnn_status trnn_loss_run(const trnn_loss *loss, const trnn_loss_job *job, double *value)
 

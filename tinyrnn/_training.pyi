@@ -36,7 +36,7 @@ class Target:
     numbers: NDArray[Any]
     lengths: _Integers | None
     target_lengths: _Integers | None
-    mask: NDArray[np.float32] | None
+    mask: NDArray[np.bool_] | None
     last: bool
     probabilities: bool
     rows_first: bool
@@ -49,7 +49,7 @@ class Target:
         probabilities: bool = False,
         rows_first: bool = False,
         target_lengths: _Integers | None = None,
-        mask: NDArray[np.float32] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> None: ...
 
 ARGUMENTS: tuple[str, ...]

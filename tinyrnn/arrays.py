@@ -103,20 +103,23 @@ def as_lengths(
     return as_plain(array, np.int32)
 
 
-def as_mask(mask: ArrayLike, what: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the mask of a loss as C-contiguous float32; errors as `as_lengths`."""
-    array = as_array(mask)
+def as_mask(mask: ArrayLike, what: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return ``mask`` as a C-contiguous array of bool: the steps that count.
+
+    Raises
+    ------
+    TypeError, ShapeError, ValueError
+        If it is not of 0 and 1 (or of bool), or has another shape.
+    """
+    array = as_array(mask, what)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{what}: got dtype {array.dtype}, expected bool")
     if array.shape != shape:
-        raise ShapeError(f"{what}: mask has shape {array.shape}, expected {shape}, a number a step")
-    return zeros_and_ones(as_floats(array, f"{what}: mask"), f"{what}: mask")
-
-
-def zeros_and_ones(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-    """Return an array; ValueError if it holds anything but 0 and 1."""
-    wrong = (array != 0) & (array != 1)
-    if wrong.any():
-        raise ValueError(f"{what}: got {array[wrong][0]}, expected 0 or 1")
-    return array
+        raise ShapeError(f"{what}: got shape {array.shape}, expected {shape}")
+    wrong = array if array.dtype == bool else array[(array != 0) & (array != 1)]
+    if wrong.dtype != bool and len(wrong):
+        raise ValueError(f"{what}: got {wrong[0]}, expected 0 or 1: 1 where a step counts")
+    return as_plain(array, np.bool_)
 
 
 def within(lengths: NDArray[np.int32], shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:

@@ -204,9 +204,17 @@ class _FastGRNN(_Chosen):
 
     _kind, _gates = "fastgrnn", 1
     _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    _later: ClassVar[Mapping[str, Any]] = _functions
+    _later: ClassVar[Mapping[str, Any]] = {**_functions, "u_rank": None}
     activation: Function
     recurrent_activation: Function
+    u_rank: int | None
+
+    def _choose(self, u_rank: int | None = None, **functions: Any) -> dict[str, Any]:
+        name = f"{type(self).__name__}: u_rank"
+        self.u_rank = None if u_rank is None else check_size(name, u_rank)
+        if u_rank is not None and u_rank > self.hidden_size:
+            raise ValueError(f"{name} is {u_rank}, expected at most hidden_size, {self.hidden_size}")
+        return super()._choose(**functions) | {"rank": u_rank or 0}
 
     def _first_weights(self, reads: int) -> initial.Initialise:
         bound = 1 / math.sqrt(self.hidden_size)
@@ -228,7 +236,9 @@ class FastGRNN(_FastGRNN):
     ``weight_hh_l0`` its ``U``; ``bias_ih_l0``, of shape ``(2*hidden_size,)``, is ``b_z b_n``, and there is no
     ``bias_hh``; ``zeta_l0`` and ``nu_l0`` are a number each, ``(1,)``. They start at 1 and -4, as in EdgeML.
 
-    A ``W = W1 W2`` of low rank is ``tr.Linear(input_size, rank, bias=False)`` in front. ``U`` has full rank.
+    With ``u_rank`` ``U`` is ``U1 U2``: ``weight_hh_l0`` is ``U1``, ``(hidden_size, u_rank)``, and
+    ``weight_hr_l0`` is ``U2``, ``(u_rank, hidden_size)``. A ``W = W1 W2`` of low rank is
+    ``tr.Linear(input_size, rank, bias=False)`` in front, whose weight is ``W2``.
 
     Parameters
     ----------
@@ -240,9 +250,11 @@ class FastGRNN(_FastGRNN):
     activation, recurrent_activation : str or tuple
         The functions of ``n`` and of ``z``; `LSTM` says how they are given. EdgeML's ``quantSigmoid`` is
         ``("hard_sigmoid", 0.5, 0.5)``. The sigmoids of ``zeta`` and ``nu`` stay.
+    u_rank : int, optional
+        The rank of ``U``, EdgeML's ``uRank``; None for a ``U`` of full rank.
     """
 
-    arguments = (*_Recurrent.arguments, *_FastGRNN._functions)
+    arguments = (*_Recurrent.arguments, *_FastGRNN._functions, "u_rank")
 
     def __init__(
         self,
@@ -256,6 +268,7 @@ class FastGRNN(_FastGRNN):
         *,
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
+        u_rank: int | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -267,6 +280,7 @@ class FastGRNN(_FastGRNN):
             bidirectional,
             activation=activation,
             recurrent_activation=recurrent_activation,
+            u_rank=u_rank,
         )
 
 
@@ -404,9 +418,10 @@ class FastGRNNCell(_Cell, _FastGRNN):
     input_size, hidden_size : int
     bias : bool
     activation, recurrent_activation : str or tuple
+    u_rank : int, optional
     """
 
-    arguments = ("input_size", "hidden_size", "bias", *_FastGRNN._functions)
+    arguments = ("input_size", "hidden_size", "bias", *_FastGRNN._functions, "u_rank")
 
     def __init__(
         self,
@@ -416,6 +431,7 @@ class FastGRNNCell(_Cell, _FastGRNN):
         *,
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
+        u_rank: int | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -423,6 +439,7 @@ class FastGRNNCell(_Cell, _FastGRNN):
             bias=bias,
             activation=activation,
             recurrent_activation=recurrent_activation,
+            u_rank=u_rank,
         )
 
 

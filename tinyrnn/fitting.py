@@ -25,6 +25,7 @@ from tinyrnn.samples import (
     Gatherer,
     Goal,
     Inputs,
+    Masks,
     PortGatherer,
     PortInputs,
     Rows,
@@ -61,7 +62,6 @@ def fit(
     shuffle: bool,
     seed: int | None,
     lengths: Any,
-    mask: Any,
     verbose: int,
     threads: int,
     clip_norm: float | None,
@@ -69,6 +69,7 @@ def fit(
     nonfinite: str,
     bptt: int | None,
     resume: Any,
+    mask: Any,
 ) -> History:
     """`Net.fit`."""
     epochs, batch_size = check_size("fit: epochs", epochs, 0), check_size("fit: batch_size", batch_size)
@@ -76,7 +77,7 @@ def fit(
     seed = None if seed is None else check_int("fit: seed", seed, 0, 2**63 - 1)
     bptt = None if bptt is None else check_size("fit: bptt", bptt)
     callbacks = in_order(callbacks)
-    inputs, goals = _data(net, x, y, lengths, mask, loss, loss_weights, "fit: ")
+    inputs, goals = _data(net, x, y, lengths, loss, loss_weights, "fit: ", mask)
     if not (inputs.recurrent or inputs.stepless):
         raise ShapeError(
             f"fit: x: got samples of shape {inputs.rows[0].shape}, expected single frames {inputs.frame}: no "
@@ -223,11 +224,11 @@ def evaluate(
     loss_weights: Any,
     metrics: Any,
     lengths: Any,
-    mask: Any,
     threads: int,
+    mask: Any,
 ) -> dict[str, float]:
     """`Net.evaluate`."""
-    inputs, goals = _data(net, x, y, lengths, mask, loss, loss_weights, "evaluate: ")
+    inputs, goals = _data(net, x, y, lengths, loss, loss_weights, "evaluate: ", mask)
     batch_size = check_size("evaluate: batch_size", batch_size)
     return _measured(net, inputs, goals, _metrics(metrics, goals), batch_size, threads)
 
@@ -318,25 +319,34 @@ def _measured(
 
 def _value(loss: Any, gather: TargetGatherer, rows: Rows, y: NDArray[np.float32]) -> float:
     """The loss of some samples, given their outputs, samples first."""
-    inputs = gather.inputs
+    inputs, mask = gather.inputs, gather.mask(rows)
+    masked: dict[str, Any] = {} if mask is None else {"mask": mask}
     if inputs.stepless:
-        return float(loss(np.ascontiguousarray(y), gather.y(rows))[0])
+        return float(loss(np.ascontiguousarray(y), gather.y(rows), **masked)[0])
     y = y[:, : inputs.lengths[rows].max()]
     y = np.ascontiguousarray(y if inputs.batch_first else y.swapaxes(0, 1))
-    given: dict[str, Any] = {"lengths": inputs.lengths_of(rows), "batch_first": inputs.batch_first}
-    if gather.mask is not None:
-        given["mask"] = gather.mask.y(rows)
-    return float(loss(y, gather.y(rows), **given)[0])
+    masked |= {"lengths": inputs.lengths_of(rows), "batch_first": inputs.batch_first}
+    return float(loss(y, gather.y(rows), **masked)[0])
 
 
 def _apply(metrics: Mapping[str, Metric], targets: Targets, outputs: list[Any]) -> dict[str, float]:
     """The metrics of all outputs at once."""
+    wanted: Any = [targets.sample(i) for i in range(len(outputs))]
     given: Any = outputs
-    if targets.labels is not None:
-        wanted: Any = [targets.sample(i) for i in range(len(outputs))]
-    else:
-        given = np.concatenate([targets.outputs(i, y) for i, y in enumerate(outputs)])
-        wanted = np.concatenate([targets.counted(i) for i in range(len(outputs))])
+    masks = targets.mask
+    if masks is not None:
+        marks = [masks.sample(i) for i in range(len(outputs))]
+        some = [i for i, mark in enumerate(marks) if mark.any()]
+        if not targets.inputs.stepless:
+            given = [outputs[i][marks[i]] for i in some]
+        else:
+            given = [outputs[i] for i in some]
+        wanted = [targets.counted(i) if targets.per_step else wanted[i] for i in some]
+    if targets.per_step:
+        given, wanted = np.concatenate(given), np.concatenate(wanted)
+    elif targets.labels is None:
+        given = np.stack(given if targets.inputs.stepless else [numbers[-1] for numbers in given])
+        wanted = np.stack(wanted)
     return {name: _number(name, metric(given, wanted)) for name, metric in metrics.items()}
 
 
@@ -435,7 +445,7 @@ def _loss(loss: Any) -> Any:
 
 
 def _data(
-    net: Module, x: Any, y: Any, lengths: Any, mask: Any, loss: Any, loss_weights: Any, what: str
+    net: Module, x: Any, y: Any, lengths: Any, loss: Any, loss_weights: Any, what: str, mask: Any
 ) -> tuple[Inputs, list[Goal]]:
     """Samples, and a goal for each output that has a loss."""
     losses, names = loss, net._output_names()
@@ -454,7 +464,9 @@ def _data(
     goals = []
     for name, one in losses.items():
         called = f"{what}y: {name}" if len(losses) > 1 else f"{what}y"
-        targets = Targets(inputs.seen(name), wanted[name], one, called, masks.get(name))
+        seen, marks = inputs.seen(name), masks.get(name)
+        marks = None if marks is None else Masks(seen, marks, f"{what}mask")
+        targets = Targets(seen, wanted[name], one, called, marks)
         goals.append(Goal(name, one, targets, weights.get(name, 1.0)))
     return inputs, goals
 
@@ -480,12 +492,12 @@ def _optimizer(optimizer: Any, net: Module) -> Any:
 
 
 def _validation(net: Module, data: Any, goals: list[Goal]) -> tuple[Inputs, list[Goal]]:
-    if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= 4:
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3, 4):
         raise TypeError("validation_data: expected (x, y), (x, y, lengths) or (x, y, lengths, mask)")
     lengths, mask = (*data[2:], None, None)[:2]
     losses = {goal.output: goal.loss for goal in goals}
     weights = {goal.output: goal.weight for goal in goals}
-    found = _data(net, data[0], data[1], lengths, mask, losses, weights, "validation_data: ")
+    found = _data(net, data[0], data[1], lengths, losses, weights, "validation_data: ", mask)
     found[0].check_finite()
     return found
 

@@ -2,24 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyrnn import activations, frames
+from tinyrnn.formats import LEVELS, Coded
 from tinyrnn.pooling import MaxPool1d, MaxPool2d
 from tinyrnn.values import Value
 from tinyrnn.weights.spec import Array
+
+# What a layer or NumPy raises where a file asks for something that cannot be.
+WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 
 
 class Unfit(ValueError):
     """A part of a file that is no part of a net of tinyrnn: the message says what is in the way."""
 
 
-def weighted(layer: Any, **tensors: Array) -> Any:
-    """A layer with these weights."""
-    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
+class CodedArray:
+    """A constant of whole numbers, each less a zero and times a scale; NumPy sees the floats that they are.
+
+    ``scales`` and ``zeros`` have the axes of ``codes``, of size 1 where all numbers share one. ``kept``: a
+    layer of it keeps the codes. The methods are those of an array.
+    """
+
+    def __init__(self, codes: Array, scales: Array, zeros: Array, *, kept: bool = False) -> None:
+        self.codes, self.scales, self.zeros, self.kept = codes, scales, zeros, kept
+
+    shape = property(lambda self: self.codes.shape)
+    ndim = property(lambda self: self.codes.ndim)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        numbers = self.codes.astype(np.float32)
+        with np.errstate(all="ignore"):
+            numbers -= self.zeros
+            numbers *= self.scales
+        return numbers
+
+    def each(self, change: Callable[[Array], Array], kept: bool | None = None) -> CodedArray:
+        kept = self.kept if kept is None else kept
+        return CodedArray(*map(change, (self.codes, self.scales, self.zeros)), kept=kept)
+
+    def __getitem__(self, places: Any) -> CodedArray:
+        return self.each(lambda one: one.take(places, 0, mode="clip"))  # of one row that all share: it
+
+    def __mul__(self, numbers: Any) -> CodedArray:
+        return CodedArray(self.codes, self.scales * np.float32(numbers), self.zeros, kept=self.kept)
+
+    def transpose(self, *order: Any) -> CodedArray:
+        return self.each(lambda one: one.transpose(*order))
+
+    def rows(self) -> Coded | None:
+        """The matrix as int8 with a scale for each row; None if it is not exactly that, or not kept."""
+        codes, (least, most) = self.codes, LEVELS["int8"]
+        if not self.kept or codes.dtype.itemsize > 1:
+            return None
+        with np.errstate(invalid="ignore"):
+            zeros = self.zeros.astype(np.int16)
+        if np.any(zeros) or codes.dtype != np.int8:
+            codes = codes - zeros
+        by_row = all(one.size <= len(one) for one in (self.scales, zeros))
+        if not by_row or np.any(zeros != self.zeros) or np.any((codes < least) | (codes > most)):
+            return None
+        scales = np.broadcast_to(self.scales.reshape(-1), (len(codes),))
+        return Coded(np.ascontiguousarray(codes, np.int8), np.ascontiguousarray(scales))
+
+
+def weighted(layer: Any, **tensors: Array | CodedArray) -> Any:
+    """A layer with these weights; a part of it whose matrices are all codes of int8 keeps them."""
+    coded = {name: one.rows() for name, one in tensors.items() if isinstance(one, CodedArray)}
+    matrices = [tensor for tensor in layer._tensors() if tensor.param in tensor.core.matrices]
+    floats = {id(tensor.core) for tensor in matrices if coded.get(tensor.name) is None}
+    kept = [id(core) not in floats and bool(core.matrices) for core in layer._cores()] if coded else []
+    if any(kept):
+        layer._reformat(["int8" if one else "float32" for one in kept])
+    for tensor in layer._tensors():  # one by one: all of them as floats would take their memory twice
+        matrix = coded.get(tensor.name) if tensor.format == "int8" else None
+        if matrix:
+            tensor.write(tensor.fitted(tensor.unshaped(matrix.codes), matrix.scales))
+        else:
+            tensor.write(tensor.fitted(np.ascontiguousarray(tensors[tensor.name], np.float32), None))
     return layer
 
 

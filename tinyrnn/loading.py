@@ -37,9 +37,9 @@ def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
         The file, or a file object that is open in binary mode and can seek. Its content decides the format.
     **options
         For formats that leave something open. Files of `Net.save` take none, those of ONNX take ``states``,
-        ``shapes`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see docs/onnx.md. Those of
-        Keras take ``custom``, ``shapes`` and ``architecture``; see docs/keras.md. JSON files of RTNeural and
-        of guitar amplifiers take none; see docs/json-files.md.
+        ``shapes``, ``outputs``, ``int8`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see
+        docs/onnx.md. Those of Keras take ``custom``, ``shapes`` and ``architecture``; see docs/keras.md. JSON
+        files of RTNeural and of guitar amplifiers take none; see docs/json-files.md.
 
     Raises
     ------

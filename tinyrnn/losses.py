@@ -1,11 +1,12 @@
 """Losses: compare the net's output with the target, and compute the gradient for `Net.backward`.
 
 Names, arguments, defaults and definitions are ``torch.nn``'s; classes are always the last axis. A call is
-``value, dy = loss(y, target, lengths=None)``. ``csrc/loss`` computes the numbers; this file checks shapes.
+``value, dy = loss(y, target, lengths=None, mask=None)``. ``csrc/loss`` computes the numbers; this file checks
+shapes.
 
 A target has PyTorch's shape, or lacks the axis of steps. Without that axis each row's last step counts, by
 ``lengths``, and ``dy`` is zero elsewhere. With ``lengths``, frames beyond a row's end are not read, count
-nothing, and have gradient 0. So do steps that ``mask`` leaves out: ``values[mask].mean()`` in PyTorch.
+nothing, and have gradient 0. With ``mask``, the same holds for the steps where it is 0.
 """
 
 from __future__ import annotations
@@ -114,17 +115,19 @@ class Loss(Explained, Guarded):
         Parameters
         ----------
         y : array_like, float32
-            The net's output. Any shape; (T, B, ...) where ``lengths`` or a mask are given, or (B, T, ...)
-            with ``batch_first``.
+            The net's output. Any shape; (T, B, ...) where ``lengths`` are given, or (B, T, ...) with
+            ``batch_first``.
         target : array_like
             See the class; or without the axis of steps, for each row's last step.
         lengths : array_like of int, (B,), optional
             Steps of each row that count, 1 .. T.
         batch_first : bool
-            The batch is the first axis of ``y``, ``target`` and the gradient, the steps are the second.
-        mask : array_like of 0 and 1, or bool, (T, B) or with ``batch_first`` (B, T), optional
-            0 for a step that does not count. A target without the axis of steps belongs to each row's last
-            step that counts; a row without one counts nothing.
+            The batch is the first axis of ``y``, ``target``, ``mask`` and the gradient, the steps are the
+            second.
+        mask : array_like of bool, (T, B), optional
+            The steps that count: neither ``y`` nor ``target`` is read at others. A target without the axis of
+            steps belongs to the last step of its row that counts; a row without one does not count. ``(B,)``
+            or ``(T,)`` for ``y`` without the other axis.
 
         Returns
         -------
@@ -177,26 +180,25 @@ class Loss(Explained, Guarded):
                 )
         ends = None if lengths is None else self._lengths(lengths, shape, batch_first)
         probabilities = self._classes and array.dtype == np.float32
-        kept = None
+        marks = None
         if mask is not None:
-            self._timed("a mask", shape)
-            kept = as_mask(mask, name, shape[:2])
-        return Target(array, ends, last, probabilities, batch_first, None, kept)
+            axes = 2 if np.ndim(mask) > 1 or ends is not None or (batch_first and last) else 1
+            marks = as_mask(mask, f"{name}: mask", shape[: min(axes, len(shape) - self._classes)])
+        return Target(array, ends, last, probabilities, batch_first, mask=marks)
 
     def wrong_target(self, target: Target, classes: int) -> str:
         """Name the class of a target that is out of range, for the message of the core's error."""
         numbers = target.numbers
         wrong = self._wrong(numbers, classes)
-        mask = target.mask
-        if mask is not None:
-            counted = mask != 0
-            if target.lengths is not None:
-                counted &= within(target.lengths, mask.shape, target.rows_first)
-            if target.last:
-                counted = counted.any(axis=1 if target.rows_first else 0)
-            wrong &= counted.reshape(counted.shape + (1,) * (wrong.ndim - counted.ndim))
-        elif target.lengths is not None and not target.last:
-            wrong &= within(target.lengths, numbers.shape, target.rows_first)
+        marks, last = target.mask, target.last
+        if target.lengths is not None and not (last and marks is None):
+            steps = numbers.shape if marks is None else marks.shape
+            inside = within(target.lengths, steps[:2], target.rows_first)
+            marks = inside if marks is None else marks & inside
+        if marks is not None:
+            if last:
+                marks = np.asarray(marks.any(1 if target.rows_first else 0))
+            wrong &= marks.reshape(marks.shape + (1,) * (wrong.ndim - marks.ndim))
         if not wrong.any():
             return "a target is none of the classes"
         place = np.unravel_index(int(wrong.argmax()), numbers.shape)
@@ -224,26 +226,23 @@ class Loss(Explained, Guarded):
 
     # ---- shared --------------------------------------------------------------------------------------
 
-    def _timed(self, what: str, shape: _Shape) -> None:
-        if len(shape) < 2 + self._classes:
-            raise ShapeError(
-                f"{type(self).__name__}: got {what}, but y has shape {shape}, without steps and batch"
-            )
-
     def _lengths(self, lengths: ArrayLike, shape: _Shape, batch_first: bool) -> _Integers:
-        self._timed("lengths", shape)
+        name = type(self).__name__
+        if len(shape) < 2 + self._classes:
+            raise ShapeError(f"{name}: got lengths, but y has shape {shape}, without steps and batch")
         batch, steps = shape[:2] if batch_first else shape[1::-1]
-        return as_lengths(lengths, type(self).__name__, batch, steps, "the steps of y")
+        return as_lengths(lengths, name, batch, steps, "the steps of y")
 
     def _compute(self, y: _Floats, target: Target, batch_first: bool) -> tuple[Any, _Floats]:
         """Run the core: y is seen as steps, batch and a frame where that matters, else as one frame."""
         name = type(self).__name__
         steps = batch = 1
         frame = y.shape
-        if target.lengths is not None or target.mask is not None or (batch_first and target.last):
+        marks = 0 if target.mask is None else target.mask.ndim
+        if target.lengths is not None or marks == 2 or (batch_first and target.last):
             steps, batch = y.shape[1::-1] if batch_first else y.shape[:2]
             frame = y.shape[2:]
-        elif target.last:
+        elif target.last or marks:
             steps, frame = y.shape[0], y.shape[1:]
         rows, cols = math.prod(frame[:-1]), frame[-1] if frame else 1
         if rows > 2**28 or cols > 2**28:
@@ -469,7 +468,7 @@ class CTCLoss(Loss):
         batch_first : bool
             ``y`` and the gradient are (B, T, C).
         mask : None
-            CTC takes none.
+            A path has every step: cut rows with ``lengths``.
 
         Returns
         -------
@@ -510,7 +509,7 @@ class CTCLoss(Loss):
         """The same as `Loss.target_of`; ``target`` may be a tuple (target, target_lengths)."""
         name = type(self).__name__
         if mask is not None:
-            raise ValueError(f"{name}: got a mask, expected none: it reads whole rows; give lengths")
+            raise ValueError(f"{name}: got a mask, expected none: a path has every step; give lengths")
         shape = tuple(y_shape)
         if len(shape) not in (2, 3) or 0 in shape:
             raise ShapeError(f"{name}: y has shape {shape}, expected (T, B, C) or (T, C), none of them 0")

@@ -457,7 +457,6 @@ class Net(Module):
         shuffle: bool = True,
         seed: int | None = None,
         lengths: ArrayLike | None = None,
-        mask: Any = None,
         verbose: int = 1,
         threads: int = 1,
         clip_norm: float | None = None,
@@ -465,6 +464,7 @@ class Net(Module):
         nonfinite: str = "stop",
         bptt: int | None = None,
         resume: str | os.PathLike[str] | None = None,
+        mask: Any = None,
     ) -> History:
         """Train for some epochs, each sample once in each.
 
@@ -521,10 +521,6 @@ class Net(Module):
             By default 0. With ``resume`` leave it out, or give that run's.
         lengths : array_like of int, (N,), optional
             Steps of each sample of an array. A mapping by axis of time where there are several.
-        mask : array_like of 0 and 1, or bool, (N, T), or a list of N arrays (T_i,), optional
-            0 for a step of the output that the loss and the metrics leave out; its target may be anything.
-            One target a sequence is for the last step that counts. Of several outputs a mapping from output
-            to such masks. The net runs all steps: a mask of its layers is an input.
         verbose : int
             0: silent. 1: a bar in a terminal where tqdm is installed, and a line an epoch. 2: lines only.
         threads : int
@@ -539,6 +535,11 @@ class Net(Module):
             A file of `tinyrnn.callbacks.Checkpoint`: continue from it, to the same bits as without the pause.
             Data, net, loss, optimiser, schedules, callbacks and everything else that changes the bits must be
             those of that run, or it is an error; ``epochs`` may be more.
+        mask : array_like of bool, optional
+            The steps that count in the loss and in metrics, ``(N, T)`` or a list of N arrays ``(T_i,)``; of
+            an output without steps the samples, ``(N,)``. A target for a sequence is compared with the output
+            of the last step that counts. By output if several have a loss. What the layers leave out is told
+            by a mask in the net, see `Masking`.
 
         Returns
         -------
@@ -569,7 +570,6 @@ class Net(Module):
             shuffle=shuffle,
             seed=seed,
             lengths=lengths,
-            mask=mask,
             verbose=verbose,
             threads=threads,
             clip_norm=clip_norm,
@@ -577,6 +577,7 @@ class Net(Module):
             nonfinite=nonfinite,
             bptt=bptt,
             resume=resume,
+            mask=mask,
         )
 
     @explained
@@ -629,14 +630,14 @@ class Net(Module):
         loss_weights: Mapping[str, float] | None = None,
         metrics: Any = None,
         lengths: ArrayLike | None = None,
-        mask: Any = None,
         threads: int = 1,
+        mask: Any = None,
     ) -> dict[str, float]:
         """Measure the loss of many samples, and metrics, in evaluation mode.
 
         Parameters
         ----------
-        x, y, lengths, mask, loss, loss_weights
+        x, y, lengths, loss, loss_weights, mask
             As `fit` takes them.
         batch_size : int
             Samples that run at once, rounded up to a multiple of 32; the bits do not depend on it.
@@ -661,7 +662,7 @@ class Net(Module):
         """
         from tinyrnn.fitting import evaluate
 
-        return evaluate(self, x, y, batch_size, loss, loss_weights, metrics, lengths, mask, threads)
+        return evaluate(self, x, y, batch_size, loss, loss_weights, metrics, lengths, threads, mask)
 
     # ---- weights -------------------------------------------------------------------------------
 

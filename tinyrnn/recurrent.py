@@ -30,6 +30,9 @@ def _part(name: str, value: Any) -> float:
     return check_float(name, value, 0.0, 1.0)
 
 
+_LATER: Mapping[str, Any] = {"recurrent_dropout": 0.0, "zoneout": 0.0}  # of RNN, LSTM and GRU
+
+
 class _Recurrent(Net):
     """The base of RNN, LSTM and GRU: a stack of levels, each one core layer."""
 
@@ -44,6 +47,8 @@ class _Recurrent(Net):
     clip: float | None = None
     cell_clip: float | None = None
     layer_norm = False
+    peephole: bool | str = False
+    zoneout = zoneout_cell = recurrent_dropout = 0.0
     nonlinearity: Function
     _kept = ("nonlinearity",)  # of all kinds, though it is an argument of RNN alone
     _recurrent = True
@@ -130,19 +135,34 @@ class _Recurrent(Net):
     def _formula(self, direction: int) -> dict[str, Any]:
         """Those of them that tensors cannot tell, for a layer of this direction alone."""
         functions = {name: one_way(getattr(self, name), direction) for name in self._functions}
-        return {**functions, "clip": self.clip}
+        return {**functions, "clip": self.clip, "zoneout": self.zoneout}
 
-    def _general(self, clip: float | None, **given: Any) -> dict[str, Any]:
-        """Keep the functions of the gates and the clip; return the core's arguments for them."""
+    def _general(
+        self,
+        clip: float | None,
+        recurrent_dropout: float,
+        zoneout: float,
+        zoneout_cell: float = 0.0,
+        **given: Any,
+    ) -> dict[str, Any]:
+        """Keep the functions of the gates and what all of these cells have; return the core's arguments."""
         name = type(self).__name__
+        self.recurrent_dropout = _part(f"{name}: recurrent_dropout", recurrent_dropout)
+        self.zoneout = _part(f"{name}: zoneout", zoneout)
+        self.zoneout_cell = _part(f"{name}: zoneout_cell", zoneout_cell)
+        if self.proj_size and (zoneout or zoneout_cell):
+            raise ValueError(f"{name}: got zoneout with proj_size={self.proj_size}, expected one of them")
+        drops = {"recurrent_dropout": self.recurrent_dropout} if recurrent_dropout else {}
         self.clip = check_clip(f"{name}: clip", clip)
         for argument, function in given.items():
             setattr(self, argument, check_function(f"{name}: {argument}", function, self.bidirectional))
         functions: dict[str, Function] = {argument: getattr(self, argument) for argument in given}
-        if (clip, self.cell_clip) == (None, None) and functions == self._functions and not self.layer_norm:
-            return {}
+        general = (clip, self.cell_clip) != (None, None) or zoneout or zoneout_cell or self.layer_norm
+        if not general and self.peephole != "matrix" and functions == self._functions:
+            return drops
         self._kind += "_general"
-        return core_arguments(functions, self.clip)
+        zones = {"zoneout": self.zoneout, "zoneout_cell": self.zoneout_cell}
+        return core_arguments(functions, self.clip) | drops | zones
 
     @classmethod
     def _gates_with(cls, options: Mapping[str, Any]) -> int:
@@ -487,7 +507,7 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
     projection = shapes.get("weight_hr_l0")
     if kind._output and (projection is None or len(projection) != 2):
         raise lacking(name, kind._called("weight_hr_l0"), map(kind._called, shapes), ("weight_hr_l0",))
-    if projection and not kind._output and not issubclass(kind, _LSTM):
+    if projection and not kind._output and not issubclass(kind, _LSTM) and "u_rank" not in kind.arguments:
         raise WeightsError(f"{name}: weight_hr_l0 is a projection, which only an LSTM has: use tr.LSTM")
     if "weight_peephole_l0" in shapes and not issubclass(kind, _LSTM):
         raise WeightsError(f"{name}: weight_peephole_l0 is of peepholes, which only an LSTM has: use tr.LSTM")
@@ -512,11 +532,14 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
     }
     if "layer_norm" in kind.arguments:
         sizes["layer_norm"] = "weight_ln_ih_l0" in shapes
+    if "u_rank" in kind.arguments:
+        sizes["u_rank"] = int(projection[0]) if projection else None
     if kind._output and projection:
         sizes["output_size"] = int(projection[0])
     if issubclass(kind, _LSTM):
         sizes["proj_size"] = int(projection[0]) if projection else 0
-        sizes["peephole"] = "weight_peephole_l0" in shapes
+        peephole = shapes.get("weight_peephole_l0")
+        sizes["peephole"] = "matrix" if len(peephole or ()) == 2 else peephole is not None
     return sizes
 
 
@@ -530,14 +553,15 @@ class _RNN(_Recurrent):
     """The base of RNN and RNNCell."""
 
     _kind, _gates = "rnn", 1
-    _later: ClassVar[Mapping[str, Any]] = {"clip": None}
+    _later: ClassVar[Mapping[str, Any]] = {"clip": None, **_LATER}
     _functions: ClassVar[Mapping[str, str]] = {"nonlinearity": "tanh"}
 
-    def _choose(self, nonlinearity: Any, clip: float | None) -> dict[str, Any]:
-        if nonlinearity == "relu" and clip is None:
+    def _choose(self, nonlinearity: Any, clip: float | None, zoneout: float, **given: Any) -> dict[str, Any]:
+        if nonlinearity == "relu" and clip is None and zoneout == 0.0:  # the fast cell has this one, too
+            drops = self._general(clip, zoneout=zoneout, nonlinearity="tanh", **given)
             self.nonlinearity = nonlinearity
-            return {"relu": 1}
-        return self._general(clip, nonlinearity=nonlinearity)
+            return {"relu": 1, **drops}
+        return self._general(clip, zoneout=zoneout, nonlinearity=nonlinearity, **given)
 
 
 class RNN(_RNN):
@@ -556,6 +580,8 @@ class RNN(_RNN):
     bidirectional : bool
     clip : float, optional
         The sum is clipped to ``-clip .. clip`` before the function.
+    recurrent_dropout, zoneout : float
+        As an `LSTM` has them.
     """
 
     arguments = (
@@ -568,6 +594,7 @@ class RNN(_RNN):
         "dropout",
         "bidirectional",
         "clip",
+        *_LATER,
     )
 
     def __init__(
@@ -582,6 +609,8 @@ class RNN(_RNN):
         bidirectional: bool = False,
         *,
         clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
     ) -> None:
         super().__init__(
             input_size,
@@ -593,6 +622,8 @@ class RNN(_RNN):
             bidirectional,
             nonlinearity=nonlinearity,
             clip=clip,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
         )
 
 
@@ -612,8 +643,9 @@ class _LSTM(_Recurrent):
         "clip": None,
         "layer_norm": False,
         "cell_clip": None,
+        **_LATER,
+        "zoneout_cell": 0.0,
     }
-    peephole: bool
     coupled: bool
     activation: Function
     recurrent_activation: Function
@@ -621,29 +653,37 @@ class _LSTM(_Recurrent):
 
     def _choose(
         self,
-        peephole: bool,
+        peephole: bool | str,
         coupled: bool,
         clip: float | None,
         layer_norm: bool,
         cell_clip: float | None,
-        **functions: Any,
+        **given: Any,
     ) -> dict[str, Any]:
         name = type(self).__name__
         self.cell_clip = check_clip(f"{name}: cell_clip", cell_clip)
         self.layer_norm = check_bool(f"{name}: layer_norm", layer_norm)
-        self.peephole = check_bool(f"{name}: peephole", peephole)
+        if peephole == "matrix":
+            self.peephole = peephole
+        elif isinstance(peephole, str):
+            raise ValueError(f"{name}: peephole is {peephole!r}, expected False, True or 'matrix'")
+        else:
+            self.peephole = check_bool(f"{name}: peephole", peephole)
+        if peephole == "matrix" and layer_norm:
+            raise ValueError(f"{name}: got layer_norm=True with peephole='matrix', expected one of them")
         self.coupled = check_bool(f"{name}: coupled", coupled)
         if coupled:
             self._kind = "lstm_coupled"
-        general = self._general(clip, **functions)
-        if peephole and not coupled and not general:
+        found = self._general(clip, **given)
+        if self._kind == "lstm" and peephole:
             self._kind = "lstm_peephole"
-            return {}
-        own = {"peephole": self.peephole, "layer_norm": self.layer_norm, "cell_clip": self.cell_clip or 0.0}
-        return general | own
+        else:
+            found["peephole"] = 2 if peephole == "matrix" else int(self.peephole)
+        return found | {"layer_norm": self.layer_norm, "cell_clip": self.cell_clip or 0.0}
 
     def _formula(self, direction: int) -> dict[str, Any]:
-        return {"coupled": self.coupled, "cell_clip": self.cell_clip, **super()._formula(direction)}
+        own = {name: getattr(self, name) for name in ("coupled", "cell_clip", "zoneout_cell")}
+        return {**own, **super()._formula(direction)}
 
     def config(self) -> dict[str, Any]:
         """The arguments that build the same net again; ``output_activation`` if it is not ``activation``."""
@@ -673,6 +713,10 @@ class LSTM(_LSTM):
     ``p_i p_o``. TensorFlow's ``CoupledInputForgetGateLSTMCell`` keeps ``f``, which is ours with the
     opposite sign in the rows of that gate.
 
+    With ``peephole="matrix"`` ``i``, ``f`` and ``o`` get ``V c`` into their sums, all of the ``c`` before the
+    step. ``weight_peephole_l0``, of shape ``(3*hidden_size, hidden_size)``, is ``V_i V_f V_o``; coupled
+    ``V_i V_o``.
+
     Other functions than sigmoid and tanh are ONNX' (``activations``, ``activation_alpha``,
     ``activation_beta``): ``sigmoid``, ``tanh``, ``relu``, ``softsign``, ``softplus``,
     ``("leaky_relu", alpha)``, ``("elu", alpha)``, ``("thresholded_relu", alpha)``,
@@ -691,7 +735,8 @@ class LSTM(_LSTM):
     bidirectional : bool
     proj_size : int
         Size of the projected hidden state; 0 for none.
-    peephole, coupled : bool
+    peephole : bool or "matrix"
+    coupled : bool
     activation, recurrent_activation : str or tuple
         The function of ``g``, by default tanh; and that of the gates, by default sigmoid. Keras' names;
         ONNX has them as ``g`` and ``f``.
@@ -710,6 +755,13 @@ class LSTM(_LSTM):
     cell_clip : float, optional
         ``c'`` is clipped to ``-cell_clip .. cell_clip`` before the output gate and the next step see it, as
         by TensorFlow's ``LSTMCell``.
+    recurrent_dropout : float
+        The share of ``h`` that its product does not see in training, the same numbers in all steps of a
+        sequence (Gal and Ghahramani, 2016), as Keras has it for the LSTM; idle at inference.
+    zoneout, zoneout_cell : float
+        Zoneout (Krueger et al., 2017): a number of ``h``, or of ``c``, stays as it was with this
+        probability in training. At inference this share of the old number is mixed with the new one. They
+        exclude ``proj_size``.
     """
 
     arguments = (
@@ -721,6 +773,8 @@ class LSTM(_LSTM):
         "clip",
         "layer_norm",
         "cell_clip",
+        *_LATER,
+        "zoneout_cell",
     )
 
     def __init__(
@@ -734,7 +788,7 @@ class LSTM(_LSTM):
         bidirectional: bool = False,
         proj_size: int = 0,
         *,
-        peephole: bool = False,
+        peephole: bool | str = False,
         coupled: bool = False,
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
@@ -742,6 +796,9 @@ class LSTM(_LSTM):
         clip: float | None = None,
         layer_norm: bool = False,
         cell_clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        zoneout_cell: float = 0.0,
     ) -> None:
         super().__init__(
             input_size,
@@ -760,6 +817,9 @@ class LSTM(_LSTM):
             clip=clip,
             layer_norm=layer_norm,
             cell_clip=cell_clip,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            zoneout_cell=zoneout_cell,
         )
 
 
@@ -773,13 +833,14 @@ class _GRU(_Recurrent):
         **_functions,
         "clip": None,
         "layer_norm": False,
+        **_LATER,
     }
     reset_after: bool
     activation: Function
     recurrent_activation: Function
 
     def _choose(
-        self, reset_after: bool, clip: float | None, layer_norm: bool, **functions: Any
+        self, reset_after: bool, clip: float | None, layer_norm: bool, **given: Any
     ) -> dict[str, Any]:
         name = type(self).__name__
         self.reset_after = check_bool(f"{name}: reset_after", reset_after)
@@ -791,7 +852,7 @@ class _GRU(_Recurrent):
                 f"{name}: got layer_norm=True with reset_after=False, expected reset_after=True: the norm is "
                 "of the hidden product that the reset gate then acts on"
             )
-        return self._general(clip, **functions) | {"layer_norm": self.layer_norm}
+        return self._general(clip, **given) | {"layer_norm": self.layer_norm}
 
     def _formula(self, direction: int) -> dict[str, Any]:
         return {"reset_after": self.reset_after, **super()._formula(direction)}
@@ -828,9 +889,11 @@ class GRU(_GRU):
         Layer normalisation of ``W_ih x`` and of ``W_hh h``, each over all gates of a row together, before
         biases and the reset gate, as by Haste. Gains are ``weight_ln_ih_l0`` and ``weight_ln_hh_l0``,
         ``(3*hidden_size,)``; ``eps`` is 1e-5. It excludes ``reset_after=False``.
+    recurrent_dropout, zoneout : float
+        As an `LSTM` has them.
     """
 
-    arguments = (*_Recurrent.arguments, "reset_after", *_GRU._functions, "clip", "layer_norm")
+    arguments = (*_Recurrent.arguments, "reset_after", *_GRU._functions, "clip", "layer_norm", *_LATER)
 
     def __init__(
         self,
@@ -847,6 +910,8 @@ class GRU(_GRU):
         recurrent_activation: Function = "sigmoid",
         clip: float | None = None,
         layer_norm: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
     ) -> None:
         super().__init__(
             input_size,
@@ -861,6 +926,8 @@ class GRU(_GRU):
             recurrent_activation=recurrent_activation,
             clip=clip,
             layer_norm=layer_norm,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
         )
 
 
@@ -1011,9 +1078,10 @@ class RNNCell(_Cell, _RNN):
     nonlinearity : str or tuple
         ``"tanh"``, ``"relu"``, or another function.
     clip : float, optional
+    recurrent_dropout, zoneout : float
     """
 
-    arguments = ("input_size", "hidden_size", "bias", "nonlinearity", "clip")
+    arguments = ("input_size", "hidden_size", "bias", "nonlinearity", "clip", *_LATER)
 
     def __init__(
         self,
@@ -1023,8 +1091,18 @@ class RNNCell(_Cell, _RNN):
         nonlinearity: Function = "tanh",
         *,
         clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, nonlinearity=nonlinearity, clip=clip)
+        super().__init__(
+            input_size,
+            hidden_size,
+            bias=bias,
+            nonlinearity=nonlinearity,
+            clip=clip,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+        )
 
 
 class LSTMCell(_Cell, _LSTM):
@@ -1033,12 +1111,14 @@ class LSTMCell(_Cell, _LSTM):
     Parameters
     ----------
     input_size, hidden_size : int
-    bias, peephole, coupled : bool
+    bias, coupled : bool
+    peephole : bool or "matrix"
     activation, recurrent_activation : str or tuple
     output_activation : str or tuple, optional
     clip : float, optional
     layer_norm : bool
     cell_clip : float, optional
+    recurrent_dropout, zoneout, zoneout_cell : float
     """
 
     arguments = (
@@ -1051,6 +1131,8 @@ class LSTMCell(_Cell, _LSTM):
         "clip",
         "layer_norm",
         "cell_clip",
+        *_LATER,
+        "zoneout_cell",
     )
 
     def __init__(
@@ -1059,7 +1141,7 @@ class LSTMCell(_Cell, _LSTM):
         hidden_size: int,
         bias: bool = True,
         *,
-        peephole: bool = False,
+        peephole: bool | str = False,
         coupled: bool = False,
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
@@ -1067,6 +1149,9 @@ class LSTMCell(_Cell, _LSTM):
         clip: float | None = None,
         layer_norm: bool = False,
         cell_clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        zoneout_cell: float = 0.0,
     ) -> None:
         super().__init__(
             input_size,
@@ -1080,6 +1165,9 @@ class LSTMCell(_Cell, _LSTM):
             clip=clip,
             layer_norm=layer_norm,
             cell_clip=cell_clip,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            zoneout_cell=zoneout_cell,
         )
 
 
@@ -1093,9 +1181,19 @@ class GRUCell(_Cell, _GRU):
     activation, recurrent_activation : str or tuple
     clip : float, optional
     layer_norm : bool
+    recurrent_dropout, zoneout : float
     """
 
-    arguments = ("input_size", "hidden_size", "bias", "reset_after", *_GRU._functions, "clip", "layer_norm")
+    arguments = (
+        "input_size",
+        "hidden_size",
+        "bias",
+        "reset_after",
+        *_GRU._functions,
+        "clip",
+        "layer_norm",
+        *_LATER,
+    )
 
     def __init__(
         self,
@@ -1108,6 +1206,8 @@ class GRUCell(_Cell, _GRU):
         recurrent_activation: Function = "sigmoid",
         clip: float | None = None,
         layer_norm: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
     ) -> None:
         super().__init__(
             input_size,
@@ -1118,4 +1218,6 @@ class GRUCell(_Cell, _GRU):
             recurrent_activation=recurrent_activation,
             clip=clip,
             layer_norm=layer_norm,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
         )

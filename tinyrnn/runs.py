@@ -92,9 +92,14 @@ class Run(Guarded):
             "batch_size": batch_size,
             "shuffle": shuffle,
             "bptt": bptt,
-            "masked steps": _masked(goals),
             "loss": _told(net, goals),
             "optimizer": type(optimizer).__name__,
+            "mask": {
+                goal.output: sum(int(mask.sample(i).sum()) for i in range(len(inputs)))
+                for goal in goals
+                if (mask := goal.targets.mask) is not None
+            }
+            or None,  # as in the first checkpoints, which do not have it
             **options,
         }
         steps = inputs.most_steps(bptt)
@@ -189,8 +194,8 @@ class Run(Guarded):
         """Train one batch: one step, with truncated BPTT one for each chunk. Its loss, None if unfinished."""
         trainer, gather = self._trainers[len(rows)], self._gatherer
         if self.bptt is None:
-            mask = gather.mask(rows)
-            loss = float(trainer.step(gather.x(rows), gather.y(rows), gather.lengths(rows), mask=mask))
+            given = gather.x(rows), gather.y(rows), gather.lengths(rows)
+            loss = float(trainer.step(*given, mask=gather.masks(rows)))
             self._add(trainer, rows)
             self.losses = trainer.losses
             self.batch += 1
@@ -206,7 +211,7 @@ class Run(Guarded):
                 return None
             part = rows, self.step, min(self.step + self.bptt, end)
             x, y, lengths = gather.x(*part), gather.y(*part), gather.lengths(*part)
-            trainer.step(x, y, lengths, state, begins=self.step == 0, mask=gather.mask(*part))
+            trainer.step(x, y, lengths, state, begins=self.step == 0, mask=gather.masks(*part))
             self._add(trainer, *part)
             self.step = part[2]
         self.step, self.carried = 0, None
@@ -244,16 +249,6 @@ def logged(goals: list[Goal], losses: Mapping[str, float]) -> dict[str, float]:
     if len(goals) > 1:
         logs |= {f"{output}_loss": value for output, value in losses.items()}
     return logs
-
-
-def _masked(goals: list[Goal]) -> dict[str, int] | None:
-    """Count the steps that each mask leaves out, by output, for a checkpoint; None without a mask."""
-    masks = {goal.output: goal.targets.mask for goal in goals}
-    return {
-        output: sum(int((mask.sample(i) == 0).sum()) for i in range(len(mask.rows)))
-        for output, mask in masks.items()
-        if mask is not None
-    } or None
 
 
 def _told(net: Module, goals: list[Goal]) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import _core
-from tinyrnn.arrays import as_array, as_floats, as_lengths, zeros_and_ones
+from tinyrnn.arrays import as_array, as_floats, as_lengths, as_mask
 from tinyrnn.calls import index_count, infer_ports
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
@@ -304,15 +304,36 @@ class PortInputs(Inputs):
         return PortGatherer(self, goals, batch, steps)
 
 
+class Masks:
+    """The steps that count in a loss: ``(N, T)`` of bool, a list of ``(T_i,)``, or ``(N,)`` without steps."""
+
+    def __init__(self, inputs: Inputs, mask: Any, what: str) -> None:
+        count, self.inputs = len(inputs), inputs
+        if isinstance(mask, (list, tuple)) and not inputs.stepless:
+            if len(mask) != count:
+                raise ShapeError(f"{what}: got {len(mask)} samples, expected {count}")
+            ends = inputs.lengths if inputs.listed else np.full(count, inputs.steps)
+            self.rows: Any = [
+                as_mask(row, f"{what}[{i}]", (int(end),))
+                for i, (row, end) in enumerate(zip(mask, ends, strict=True))
+            ]
+        else:
+            self.rows = as_mask(mask, what, (count,) if inputs.stepless else (count, inputs.steps))
+        if not any(self.sample(i).any() for i in range(count)):
+            raise ValueError(f"{what}: got no step that counts, expected at least one")
+
+    def sample(self, i: int) -> NDArray[np.bool_]:
+        """Those of sample ``i``, without padding."""
+        row: NDArray[np.bool_] = self.rows[i]
+        return row if self.inputs.stepless else row[: self.inputs.lengths[i]]
+
+
 class Targets:
     """The targets of the net, one for each of ``inputs``' samples.
 
     Targets are of each step, ``(N, T, ...)`` or a list of ``(T_i, ...)``; of each sequence, ``(N, ...)``; or
     for `CTCLoss` labels: a list of label sequences, or the pair (labels ``(N, S)``, how many ``(N,)``).
     ``...`` is the net's output frame, without its last axis for the class indices of `CrossEntropyLoss`.
-
-    A ``mask``, ``(N, T)`` or a list of ``(T_i,)``, has 0 for a step that does not count: its target may be
-    anything. A target of a sequence belongs to the last step that counts.
 
     Raises
     ------
@@ -322,7 +343,7 @@ class Targets:
 
     rows: Any  # a list of arrays or one array
 
-    def __init__(self, inputs: Inputs, y: Any, loss: Any, what: str = "y", mask: Any = None) -> None:
+    def __init__(self, inputs: Inputs, y: Any, loss: Any, what: str = "y", mask: Masks | None = None) -> None:
         from tinyrnn.losses import CrossEntropyLoss, CTCLoss
 
         self.inputs = inputs
@@ -335,28 +356,13 @@ class Targets:
         self._weights: NDArray[np.float64] | None = None  # of classes; None if every target counts 1
         self._ignored: int | None = None
         self._numbers_each = 1  # of a frame, which the mean is over
-        self.mask = None if mask is None else self._mask_of(mask, loss)
+        self.mask = mask
         if isinstance(loss, CTCLoss):
+            if mask is not None:
+                raise ValueError(f"{what}: got a mask, expected none for CTCLoss: a path has every step")
             self._take_labels(y, loss)
         else:
             self._take(y, isinstance(loss, CrossEntropyLoss), loss)
-
-    def _mask_of(self, mask: Any, loss: Any) -> Targets:
-        """A mask is checked, and copied into batches, as targets of frames without axes are."""
-        from tinyrnn.losses import CTCLoss, MSELoss
-
-        what = f"{self.what}: mask"
-        if self.inputs.stepless or isinstance(loss, CTCLoss):
-            why = "CTCLoss reads whole rows" if isinstance(loss, CTCLoss) else "the output has no steps"
-            raise ValueError(f"{what}: got one, expected none: {why}")
-        inputs = copy(self.inputs)
-        inputs.out_frame = ()
-        found = Targets(inputs, mask, MSELoss(), what)
-        if not found.per_step:
-            raise ShapeError(f"{what}: got a number a sample, expected (N, T), or N arrays (T_i,)")
-        for row in found.rows:
-            zeros_and_ones(row, what)
-        return found
 
     def _take(self, y: Any, classes: bool, loss: Any) -> None:
         inputs, what = self.inputs, self.what
@@ -396,23 +402,10 @@ class Targets:
             self.rows = self._numbers(given, what)
         if self.per_step:
             self._check_steps(listed)
-            if self.mask is not None:  # what does not count may be anything
-                whole = not (listed or isinstance(self.mask.rows, list) or inputs.ragged)
-                self.rows = (
-                    self._blanked(self.rows, self.mask.rows)
-                    if whole
-                    else [
-                        self._blanked(row[:end], counts[:end])
-                        for row, counts, end in zip(self.rows, self.mask.rows, inputs.lengths, strict=True)
-                    ]
-                )
         if self.classes:
             self._check_classes(loss)
         else:
-            _check_finite(self.rows, inputs.lengths, self.per_step, what)
-
-    def _blanked(self, rows: NDArray[Any], mask: NDArray[np.float32]) -> NDArray[Any]:
-        return np.where(mask.reshape(mask.shape + (1,) * len(self.tail)) != 0, rows, rows.dtype.type(0))
+            _check_finite(self.rows, inputs.lengths, self.per_step, what, self.mask)
 
     def _numbers(self, y: Any, what: str) -> NDArray[Any]:
         return _core.as_indices(y, what) if self.classes else as_floats(y, what)
@@ -433,10 +426,13 @@ class Targets:
     def _check_classes(self, loss: Any) -> None:
         count, ignored = self.inputs.out_frame[-1], int(loss.ignore_index)
         at_once = isinstance(self.rows, np.ndarray) and not (self.per_step and self.inputs.ragged)
+        at_once &= self.mask is None
         any_ignored = False
         for i, row in enumerate([self.rows] if at_once else map(self.sample, range(len(self.rows)))):
             skip = row == ignored
             any_ignored |= bool(skip.any())
+            if self.mask is not None:
+                skip = skip | _unmarked(self.mask, i, np.ndim(row), self.per_step)
             wrong = ((row < 0) | (row >= count)) & ~skip
             if wrong.any():
                 place = tuple(map(int, np.unravel_index(int(np.argmax(wrong)), wrong.shape)))
@@ -481,19 +477,13 @@ class Targets:
         return row[: self.inputs.lengths[i]] if self.per_step else row
 
     def counted(self, i: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """The targets of sample ``i`` that count, along a first axis."""
-        row = self.sample(i)[start:stop] if self.per_step else self.sample(i)[np.newaxis]
+        """The targets of sample ``i`` (of these steps) that count, in a new first axis if it has no steps."""
+        row: NDArray[Any] = np.asarray(self.sample(i))
+        row = row[start:stop] if self.per_step else row[np.newaxis]
         if self.mask is None:
             return row
-        counts = self.mask.sample(i)[start:stop] != 0
-        return row[counts] if self.per_step else row[: int(counts.any())]
-
-    def outputs(self, i: int, y: NDArray[Any]) -> NDArray[Any]:
-        """The outputs that those targets are for, of all outputs of sample ``i``."""
-        if self.inputs.stepless:
-            return y[np.newaxis]
-        y = y if self.mask is None else y[self.mask.sample(i) != 0]
-        return y if self.per_step else y[-1:]
+        marks = self.mask.sample(i)
+        return row[marks[start:stop] if self.per_step else [marks.any()]]
 
     def weight(self, rows: Rows, start: int = 0, stop: int | None = None) -> float:
         """The divisor of the loss' mean over these samples (and steps); 1 for a sum.
@@ -509,10 +499,10 @@ class Targets:
             total = 0.0
             for i in rows:
                 row = self.counted(i, start, stop)
-                if self._weights is None:
-                    total += float(len(row) * self._numbers_each)
-                else:
+                if self._weights is not None:
                     total += float(self._weights[row[row != self._ignored]].sum())
+                else:
+                    total += len(row) * self._numbers_each
             return total
         ends = lengths[rows] if stop is None else np.minimum(lengths[rows], stop)
         frames = int(np.maximum(ends - start, 0).sum()) if self.per_step else len(rows)
@@ -565,10 +555,10 @@ class Gatherer:
         """The targets by output, as `TargetGatherer.y`."""
         return {output: each.y(rows, start, stop) for output, each in self.targets.items()}
 
-    def mask(self, rows: Rows, start: int = 0, stop: int | None = None) -> dict[str, Any]:
-        """The masks of the targets that have one, by output."""
-        masks = {output: each.mask for output, each in self.targets.items()}
-        return {output: mask.y(rows, start, stop) for output, mask in masks.items() if mask is not None}
+    def masks(self, rows: Rows, start: int = 0, stop: int | None = None) -> dict[str, Any]:
+        """The masks by output, laid out as the targets; only of outputs that have one."""
+        found = ((output, each.mask(rows, start, stop)) for output, each in self.targets.items())
+        return {output: mask for output, mask in found if mask is not None}
 
     def lengths(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The number of these steps that each sample has, (B,) int32; None where all have the same."""
@@ -651,12 +641,21 @@ class TargetGatherer:
         else:
             count = math.prod(targets.tail) * (steps if targets.per_step else 1)
         self._y = np.empty(batch * count, np.int32 if targets.classes else np.float32)
-        self.mask = None if targets.mask is None else TargetGatherer(targets.mask, batch, steps)
+        self._mask = np.empty(0 if targets.mask is None else batch * steps, bool)
 
     @property
     def nbytes(self) -> int:
         """Bytes of that memory."""
-        return self._y.nbytes + self._many.nbytes + (0 if self.mask is None else self.mask.nbytes)
+        return self._y.nbytes + self._many.nbytes + self._mask.nbytes
+
+    def mask(self, rows: Rows, start: int = 0, stop: int | None = None) -> NDArray[np.bool_] | None:
+        """The steps that count, as the targets of each step; ``(B,)`` without steps. None: all."""
+        masks = self.targets.mask
+        if masks is None:
+            return None
+        if self.inputs.stepless:
+            return _frames(self._mask, (), rows, masks)
+        return _steps(self._mask, (), rows, masks, self.inputs, start, stop)
 
     def y(self, rows: Rows, start: int = 0, stop: int | None = None) -> Any:
         """The targets: of each step as `Gatherer.x`, of each sequence ``(B, ...)``, or labels and how many.
@@ -683,7 +682,7 @@ def _gatherers(goals: Sequence[Goal], batch: int, steps: int) -> dict[str, Targe
     return {goal.output: TargetGatherer(goal.targets, batch, steps) for goal in goals}
 
 
-def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, source: Inputs | Targets) -> NDArray[Any]:
+def _frames(memory: NDArray[Any], frame: Frame, rows: Rows, source: Inputs | Targets | Masks) -> NDArray[Any]:
     """Copy samples that are single frames into the beginning of ``memory``."""
     array = memory[: len(rows) * math.prod(frame)].reshape(len(rows), *frame)
     if isinstance(source.rows, np.ndarray):
@@ -698,7 +697,7 @@ def _steps(
     memory: NDArray[Any],
     frame: Frame,
     rows: Rows,
-    source: Inputs | Targets,
+    source: Inputs | Targets | Masks,
     inputs: Inputs,
     start: int,
     stop: int | None,
@@ -756,8 +755,17 @@ def _stacked(given: list[NDArray[Any]], what: str) -> NDArray[Any]:
     return np.stack(given)
 
 
-def _check_finite(rows: Any, lengths: NDArray[np.int64], steps: bool, what: str) -> None:
-    """Raise ValueError at the first number that is NaN or infinite, padding left out."""
+def _unmarked(mask: Masks, i: int, ndim: int, steps: bool) -> NDArray[np.bool_]:
+    """1, to broadcast, where the targets of sample ``i``, of ``ndim`` axes, do not count."""
+    marks = mask.sample(i)
+    marks = marks.reshape((-1,) + (1,) * (ndim - 1)) if steps else np.asarray(marks.any())
+    return np.asarray(~marks)
+
+
+def _check_finite(
+    rows: Any, lengths: NDArray[np.int64], steps: bool, what: str, mask: Masks | None = None
+) -> None:
+    """Raise ValueError at the first number that is NaN or infinite, padding and masked steps left out."""
     if rows[0].dtype.kind != "f":
         return
     whole = isinstance(rows, np.ndarray) and (not steps or int(lengths.min()) == rows.shape[1])
@@ -773,6 +781,8 @@ def _check_finite(rows: Any, lengths: NDArray[np.int64], steps: bool, what: str)
     for i in range(first, len(rows)):
         row = rows[i][: lengths[i]] if steps else rows[i]
         fine = np.isfinite(row)
+        if mask is not None:
+            fine = fine | _unmarked(mask, i, np.ndim(row), steps)
         if not fine.all():
             place = [i, *map(int, np.unravel_index(int(np.argmin(fine)), np.shape(fine)))]
             raise ValueError(

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from tinyrnn._training import Tape
 
 
+# Arguments by which a core layer that trains leaves chance out.
+_SURE = {"p": 0.0, "recurrent_dropout": 0.0, "zoneout_mean": 1}
+
+
+def without_chance(core: _core.Layer) -> dict[str, float]:
+    """The arguments that replace those of a core layer so that it drops nothing."""
+    return {name: _SURE[name] for name in core.arguments if name in _SURE}
+
+
 class Layout(NamedTuple):
     """A net laid out for training.
 

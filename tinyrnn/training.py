@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinyrnn import _core, calls, initial
 from tinyrnn._training import BAD_TARGET, DONE, CoreTrainer, Start, Tape, splitmix
 from tinyrnn.arguments import check_positive, check_size
-from tinyrnn.arrays import Feed, as_floats, is_plain, within
+from tinyrnn.arrays import Feed, as_floats, as_mask, is_plain, within
 from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.errors import ShapeError
@@ -20,7 +20,7 @@ from tinyrnn.parameters import trainable
 from tinyrnn.plans import Cores, Ports
 from tinyrnn.starts import tables
 from tinyrnn.streams import State
-from tinyrnn.tapes import Face, Layout, Pass
+from tinyrnn.tapes import Face, Layout, Pass, without_chance
 from tinyrnn.tensors import STATISTICS, Array, Frame
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def guard(net: Module) -> _core.Guard:
     return net._practised().guard
 
 
-# Arguments that replace a layer's own in training while the layer is in evaluation mode.
-_IN_USE: dict[str, dict[str, float]] = {"batch_norm": {"use_running_stats": 1}, "dropout": {"p": 0.0}}
+def _in_use(core: _core.Layer) -> dict[str, float]:
+    """The arguments that replace a core layer's own in training while its layer is in evaluation mode."""
+    return {"use_running_stats": 1} if core.kind == "batch_norm" else without_chance(core)
 
 
 def _chain(
@@ -49,7 +50,7 @@ def _chain(
     ]
     found: list[tuple[_core.Layer, dict[str, float]]] = []
     for core, (leaf, level, mode) in zip(cores, places, strict=True):
-        found.append((core, {} if mode else _IN_USE.get(core.kind, {})))
+        found.append((core, {} if mode else _in_use(core)))
         between = leaf._dropout_after(level) if mode else None
         if between is not None:
             found.append((between, {}))
@@ -623,9 +624,9 @@ class Trainer(Guarded):
         begins : bool
             Begin with the net's initial state in place of the numbers of ``state``, so that a learned one
             trains: for the first part of sequences that are trained in parts.
-        mask : array_like of 0 and 1, or bool, (T, B) or with ``batch_first`` (B, T), optional
-            0 for a step of the output that the loss leaves out; of several outputs a mapping from output to
-            such masks. The net runs all steps: a mask of its layers is an input.
+        mask : array_like of bool, (T, B), or (B, T) with ``batch_first``, optional
+            The steps that count in the loss; ``(B,)`` for an output without steps. By output if several have
+            a loss: one without a mask counts whole. See `Loss.__call__`.
 
         Returns
         -------
@@ -667,18 +668,17 @@ class Trainer(Guarded):
         ends = None if lengths is None else calls.check_lengths(net, lengths, steps, self.batch)
         if ends is not None and not self._recurrent:
             raise ValueError("step: got lengths, expected none: no layer is recurrent")
-        shape = array.shape[: array.ndim - len(layout.frame)] + layout.out_frame
+        leading = array.shape[: array.ndim - len(layout.frame)]
         feed = Feed((array,), ((x_step, x_row),), (steps,), (ends,), state is None)
         due = self._due(0, feed, state)
-        counted = self._masks("step: ", mask).get(self._trained_outputs()[0])
+        rows_first = self._rows_first
         if self._per_sequence:  # as one step of a net without time
-            target = loss.target_of((self.batch, *layout.out_frame), y, None, False)
+            leading, ends, rows_first = (self.batch,), None, False
         elif due is not None:
-            leading = (self.batch, due[0]) if self._rows_first else (due[0], self.batch)
-            target = loss.target_of(leading + layout.out_frame, y, due[1], self._rows_first, counted)
-        else:
-            target = loss.target_of(shape, y, ends, self._rows_first, counted)
-        return feed, [target]
+            leading, ends = (self.batch, due[0]) if rows_first else (due[0], self.batch), due[1]
+        name = self._trained_outputs()[0]
+        marks = self._masks("step", mask, {name: leading}).get(name)
+        return feed, [loss.target_of(leading + layout.out_frame, y, ends, rows_first, marks)]
 
     def _ports_fed(
         self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None, mask: Any
@@ -693,21 +693,29 @@ class Trainer(Guarded):
                     f"step: x has {steps} steps of {time!r}, expected 1 .. {most}, the trainer's"
                 )
         feed = feed_of(entered)._replace(ends=state is None)
-        targets: list[Target | None] = []
+        made: dict[str, tuple[Any, Any, Any, bool]] = {}
+        leading: dict[str, tuple[int, ...]] = {}
         wanted = targets_by_output("step: ", y, self._trained_outputs())
-        masks = self._masks("step: ", mask)
         outputs = self._layout.tape.outputs
         for i, ((name, loss), frame, (_, axis)) in enumerate(
             zip(self._losses.items(), self._out_frames, outputs, strict=True)
         ):
             if loss is None:
-                targets.append(None)
                 continue
             due = self._due(i, feed, state)
             ends = due[1] if due is not None else entered.lengths[axis - 1] if axis else None
-            shape = entered.shape(axis, frame, due)
-            targets.append(loss.target_of(shape, wanted[name], ends, entered.swaps(axis), masks.get(name)))
-        return feed, targets
+            leading[name] = entered.shape(axis, (), due)
+            made[name] = leading[name] + frame, wanted[name], ends, entered.swaps(axis)
+        masks = self._masks("step", mask, leading)
+        return feed, [
+            None if loss is None else loss.target_of(*made[name], mask=masks.get(name))
+            for name, loss in self._losses.items()
+        ]
+
+    def _masks(self, what: str, mask: Any, leading: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+        """The checked masks by output; ``leading`` is the shape of each output before its frame."""
+        masks = masks_by_output(f"{what}: ", mask, list(leading))
+        return {name: as_mask(one, f"{what}: mask", leading[name]) for name, one in masks.items()}
 
     def _due(self, output: int, feed: Feed, state: State | None) -> calls.Due | None:
         """The steps of an output with a rate of its own."""
@@ -756,14 +764,6 @@ class Trainer(Guarded):
         """The names of the outputs that have a loss."""
         return [name for name, loss in self._losses.items() if loss is not None]
 
-    def _masks(self, what: str, mask: Any) -> dict[str, Any]:
-        """The mask of each output that has one."""
-        masks = masks_by_output(what, mask, self._trained_outputs())
-        for name, (_, axis) in zip(self._losses, self._layout.tape.outputs, strict=True):
-            if name in masks and not (axis and (self._recurrent or self._ports is not None)):
-                raise ValueError(f"{what}mask: output {name!r} has no steps, expected no mask")
-        return masks
-
     def loss_of(self, place: int) -> Loss:
         """The loss of an output, by its place."""
         loss = list(self._losses.values())[place]
@@ -777,9 +777,9 @@ class Trainer(Guarded):
 
         Parameters and errors are those of `step`.
         """
-        net, masks = self.net, self._masks("evaluate: ", mask)
+        net = self.net
         if self._ports is not None:
-            return self._evaluate_ports(self._ports, x, y, lengths, state, masks)
+            return self._evaluate_ports(self._ports, x, y, lengths, state, mask)
         if self._recurrent or lengths is not None or state:
             output, final = calls.infer(net, x, lengths, state, self._threads)
             if state is not None:
@@ -788,21 +788,28 @@ class Trainer(Guarded):
             output = calls.run_frames(net, x, self._threads)
         loss = self.loss_of(0)
         (y,) = targets_by_output("evaluate: ", y, self._trained_outputs()).values()
+        leading = output.shape[: output.ndim - len(self._layout.out_frame)]
+        (mask,) = self._masks("evaluate", mask, {self._trained_outputs()[0]: leading}).values() or (None,)
         if self._per_sequence:
-            value, _ = loss(output, y)
+            value, _ = loss(output, y, mask=mask)
         else:
-            (counted,) = masks.values() or (None,)
-            value, _ = loss(output, y, lengths, batch_first=self._rows_first, mask=counted)
+            value, _ = loss(output, y, lengths, batch_first=self._rows_first, mask=mask)
         return next(iter(self._weights.values()), 1.0) * float(value)
 
     def _evaluate_ports(
-        self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None, masks: dict[str, Any]
+        self, ports: Ports, x: Any, y: Any, lengths: Any, state: State | None, mask: Any
     ) -> float:
         """Do the work of `evaluate` for a net of several inputs, outputs or axes of time."""
         wanted = targets_by_output("evaluate: ", y, self._trained_outputs())
         given = calls.inputs_of(self.net, ports.names, x)
         dues = calls.dues_of(self.net, ports, given, lengths, state)
         ys, final = calls.infer_ports(self.net, ports, given, lengths, state, self._threads)
+        leading = {
+            name: y.shape[: y.ndim - len(frame)]
+            for (name, loss), frame, y in zip(self._losses.items(), self._out_frames, ys, strict=True)
+            if loss is not None
+        }
+        masks = self._masks("evaluate", mask, leading)
         total = 0.0
         for (name, loss), output, (_, axis), due in zip(
             self._losses.items(), ys, self._layout.tape.outputs, dues, strict=True
@@ -815,11 +822,10 @@ class Trainer(Guarded):
             elif isinstance(lengths, Mapping):
                 ends = lengths.get(ports.times[axis - 1]) if axis else None
             array = np.ascontiguousarray(output)
-            if axis:
-                kept = masks.get(name)
-                value, _ = loss(array, wanted[name], ends, batch_first=self._rows_first, mask=kept)
-            else:
-                value, _ = loss(array, wanted[name])
+            if not axis:
+                ends = None
+            rows_first = self._rows_first and axis > 0
+            value, _ = loss(array, wanted[name], ends, batch_first=rows_first, mask=masks.get(name))
             total += self._weights.get(name, 1.0) * float(value)
         if state is not None:
             state.numbers[:] = final.numbers
@@ -912,16 +918,14 @@ def targets_by_output(what: str, y: Any, names: list[str]) -> dict[str, Any]:
 
 
 def masks_by_output(what: str, mask: Any, names: list[str]) -> dict[str, Any]:
-    """The mask of each output that has one; that of a single one may be given without its name."""
-    if mask is None or not names:
+    """The mask of each output that has one; that of a single output may be given without its name."""
+    if mask is None:
         return {}
-    if not isinstance(mask, Mapping):
-        if len(names) == 1:
-            return {names[0]: mask}
-        got = type(mask).__name__
-        raise TypeError(f"{what}mask: got {got}, expected a mapping from output to mask: {names}")
-    if not mask.keys() <= set(names):
-        raise ValueError(f"{what}mask: got {sorted(map(str, mask))}, expected some of {names}")
+    if len(names) == 1 and not isinstance(mask, Mapping):
+        return {names[0]: mask}
+    if not isinstance(mask, Mapping) or not mask.keys() <= set(names):
+        got = sorted(map(str, mask)) if isinstance(mask, Mapping) else type(mask).__name__
+        raise TypeError(f"{what}mask: got {got}, expected a mapping from output to mask: some of {names}")
     return {name: one for name, one in mask.items() if one is not None}
 
 

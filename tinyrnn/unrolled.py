@@ -17,6 +17,7 @@ from tinyrnn.net import Net
 from tinyrnn.outlines import Line, Outline
 from tinyrnn.plans import Cores
 from tinyrnn.recurrent import _Recurrent
+from tinyrnn.tapes import without_chance
 from tinyrnn.tensors import Array, Frame
 from tinyrnn.tracing import Entry, alone, check_rate, entered
 
@@ -138,7 +139,7 @@ class _Alone:
         steps: tuple[int, ...],
         ends: list[Any],
     ) -> None:
-        instead = [{"p": 0.0} if core.kind == "dropout" else {} for core in cores]
+        instead = [without_chance(core) for core in cores]
         self.tape = Tape(cores, (), batch, steps or (1,), 1, instead)
         self.shapes = [(((steps[axis - 1],) if axis else ()) + (batch, *frame)) for frame, axis in shapes]
         self.strides = tuple((batch, 1) for _ in shapes[:-1])
@@ -613,4 +614,6 @@ def _one_way(core: _core.Layer, leaf: _Recurrent, direction: int) -> _Recurrent:
     kind: type[_Recurrent] = getattr(import_module(own.__module__), own.__name__.removesuffix("Cell"))
     place = leaf._levels.index(core) * leaf._directions + direction
     tensors |= {f"{name}0": table.get(0)[place : place + 1] for name, table in leaf._start.items()}
-    return kind.from_state_dict(tensors, **leaf._formula(direction))
+    way = kind.from_state_dict(tensors, **leaf._formula(direction))
+    way._levels[0].set_argument("zoneout_mean", 1)
+    return way

@@ -49,6 +49,24 @@ typedef struct {
         *bias; /* (gates * H packed,), or NULL: it is added behind the norm, the input part is without */
 } trnn_cell_norm;
 
+/* Random numbers of training: a seed, NULL: none, and the place of the first one. */
+typedef struct {
+    const uint32_t *seed;
+    size_t place;
+} trnn_dice;
+
+/* What a cell of layers/general.c has beside the others. */
+typedef struct {
+    const trnn_cell_activation *activations; /* the three of a direction */
+    const trnn_cell_norm *norm; /* NULL: none. With a norm the tape is the input part of the sums */
+    /* Low rank: weight_hr, (rank, H), by which h is multiplied first; that goes to low (B, rank), or NULL. */
+    const void *factor;
+    float *low;
+    trnn_dice dice; /* of zoneout */
+    float *work;    /* trnn_cell_work numbers */
+    int32_t shows;  /* 1: the tape takes the gates' activations in place of their sums */
+} trnn_cell_options;
+
 /* One step of a cell for several rows, before its projection: y from the sums of its gates and what else its formula
  * reads. Members for which the cell has no fact (cells/cell.h) are not read. For a cell of two rounds, one round: its
  * matrix and gates are meant by `hidden`, `gates` and so on. */
@@ -61,15 +79,14 @@ typedef struct {
      * instead: it is computed group by group, and its y is not used. */
     const float *gates;
     const trnn_product *input;
-    const float *bias_hh;                    /* (gates * H packed,), or NULL: read for apart gates only */
-    const float *vectors;                    /* (vectors * H packed,) */
-    const trnn_cell_activation *activations; /* general: the three of a direction */
-    const trnn_cell_norm *norm; /* general; NULL: none. With a norm the tape is the input part of the sums */
-    const float *h;             /* (B, depth), rows h_stride apart: what `hidden` multiplies */
-    const float *before;        /* second round: the h before the step, (B, H), rows before_stride apart */
-    const float *between;       /* second round: the first one's tape, rows gates_stride apart */
-    float *states;              /* (B, states * H), rows states_stride apart, updated in place */
-    float *y;                   /* (B, H), rows y_stride apart; does not overlap h */
+    const float *bias_hh;             /* (gates * H packed,), or NULL: read for apart gates only */
+    const float *vectors;             /* (vectors * H packed,) */
+    const trnn_cell_options *options; /* general cells; else not read */
+    const float *h;                   /* (B, depth), rows h_stride apart: what `hidden` multiplies */
+    const float *before; /* own, zoneout: the h before the step, (B, H), rows before_stride apart; may be h */
+    const float *between; /* second round: the first one's tape, rows gates_stride apart */
+    float *states;        /* (B, states * H), rows states_stride apart, updated in place */
+    float *y;             /* (B, H), rows y_stride apart; does not overlap h */
     size_t gates_stride, h_stride, before_stride, states_stride, y_stride;
     void *scratch;      /* trnn_product_scratch of the hidden matrix, aligned to 64 */
     int32_t descending; /* 1: the last group first; changes no bit */
@@ -79,8 +96,6 @@ typedef struct {
      * it. One step may keep a tape, if `tape` is not NULL. */
     int32_t steps;
     ptrdiff_t gates_step, y_step;
-    float *work;   /* general: trnn_cell_work numbers */
-    int32_t shows; /* 1: general: the tape takes the gates' activations in place of their sums */
 } trnn_cell;
 
 /* The same step in the backward pass: from the tape to the gradients of the gates' sums. Padding units get zeros.
@@ -93,9 +108,8 @@ typedef struct {
     float *hidden;        /* apart gates: as `gates`: tape_h, then the gradients of the hidden parts */
     float *between;       /* second round: as `gates`, of the first one */
     const float *vectors; /* (vectors * H packed,) */
-    const trnn_cell_activation *activations; /* general: the three of a direction */
-    const trnn_cell_norm *norm;              /* general; NULL: none */
-    const float *bias_hh;                    /* with a norm, of apart gates */
+    const trnn_cell_options *options; /* as the forward step's */
+    const float *bias_hh;             /* with a norm, of apart gates */
     float *dnorm;    /* with a norm: (B, trnn_norms_size), each row's share of these gradients, added to */
     float *dvectors; /* (B, vectors * H packed), rows dvectors_stride apart: each row's share */
     const float *dy; /* (B, H), rows dy_stride apart: gradient of the step's output; or NULL */
@@ -106,7 +120,6 @@ typedef struct {
     float *dstates;             /* as states_before: gradients of the new states, then of states_before */
     size_t gates_stride, dvectors_stride, dy_stride, h_stride, states_stride;
     size_t dnorm_stride;
-    float *work; /* general: trnn_cell_work numbers */
 } trnn_cell_back;
 
 /* The input of a matrix, and the place of its gradient. */

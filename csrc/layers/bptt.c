@@ -36,9 +36,13 @@ typedef struct {
     float *transposed_ih, *transposed_hh, *transposed_hr; /* transposed matrices: (I, G), (P, G1), (H, P) */
     float *transposed_hh2;                                /* two rounds: (P, G2), with G1 + G2 = G */
     float *dh;                                            /* (B, P): W_hh^T da of the step after */
-    float *dh_own;  /* own: (B, H): gradient of h_t through the formula of the step after */
-    float *dstates; /* (B, S) */
-    float *dinner;  /* projection, or two rounds: (B, H), dm_t */
+    float *dh_own;          /* own: (B, H): gradient of h_t through the formula of the step after */
+    float *dstates;         /* (B, S) */
+    float *dinner;          /* projection, or two rounds: (B, H), dm_t */
+    float *dropped;         /* recurrent_dropout: (T, B, P): the h that the product sees */
+    float *low, *dlow;      /* low rank: (T, B, rank): W_hr h, and its gradient */
+    float *transposed_seen; /* peepholes that are matrices: (H, V) */
+    float *dseen;           /* the same: (B, H) */
 } direction_tape;
 
 static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t steps, trnn_cursor *cursor)
@@ -50,7 +54,7 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     const size_t gates = (size_t)sums, states = trnn_states_size(layer), vectors = trnn_vectors_size(layer);
     const size_t rows = (size_t)batch, frames = trnn_times((size_t)steps, rows),
                  after = trnn_plus(frames, rows), h = (size_t)size, m = (size_t)units;
-    const int projects = a->proj_size > 0, two = facts->second > 0;
+    const int projects = trnn_projected(layer) > 0, two = trnn_second(facts) > 0;
     const int32_t sums1 = two ? (int32_t)trnn_round_at(layer, 1) : sums;
     direction_tape tape = {.gates = NULL};
     tape.gates = trnn_take(cursor, trnn_times(frames, gates));
@@ -62,11 +66,23 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     if (projects || two) tape.inner = trnn_take(cursor, trnn_times(frames, m));
     if (projects) tape.dprojected = trnn_take(cursor, trnn_times(frames, h));
     tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(sums, a->input_size));
-    if (!facts->no_hh) tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums1, size));
+    if (!facts->no_hh)
+        tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums1, trnn_hidden_depth(layer)));
     if (two) tape.transposed_hh2 = trnn_take(cursor, trnn_transposed_size(sums - sums1, size));
-    if (projects) tape.transposed_hr = trnn_take(cursor, trnn_transposed_size(size, units));
+    if (projects || trnn_rank(layer))
+        tape.transposed_hr =
+            trnn_take(cursor, trnn_transposed_size(trnn_rank(layer) ? trnn_rank(layer) : size, units));
     tape.dh = trnn_take(cursor, trnn_times(rows, h));
-    if (facts->own) tape.dh_own = trnn_take(cursor, trnn_times(rows, m));
+    if (trnn_has_own(layer)) tape.dh_own = trnn_take(cursor, trnn_times(rows, m));
+    if (trnn_drops(layer)) tape.dropped = trnn_take(cursor, trnn_times(frames, h));
+    if (trnn_rank(layer)) {
+        tape.low = trnn_take(cursor, trnn_times(frames, (size_t)trnn_rank(layer)));
+        tape.dlow = trnn_take(cursor, trnn_times(frames, (size_t)trnn_rank(layer)));
+    }
+    if (trnn_has_matrices(layer)) {
+        tape.transposed_seen = trnn_take(cursor, trnn_transposed_size((int32_t)vectors, units));
+        tape.dseen = trnn_take(cursor, trnn_times(rows, m));
+    }
     if (states > 0) tape.dstates = trnn_take(cursor, trnn_times(rows, states));
     if (projects || two) tape.dinner = trnn_take(cursor, trnn_times(rows, m));
     return tape;
@@ -93,7 +109,7 @@ static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t s
     const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
     part_scratch scratch = {NULL, NULL, NULL};
     scratch.bias = trnn_take(cursor, a->bias ? trnn_gates_size(layer) : 0);
-    scratch.dx = trnn_take(cursor, a->bidirectional ? trnn_times(rows, (size_t)a->input_size) : 0);
+    scratch.dx = trnn_take(cursor, trnn_directions(layer) > 1 ? trnn_times(rows, (size_t)a->input_size) : 0);
     scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
@@ -118,15 +134,14 @@ typedef struct {
     float *const *weights, *const *grads; /* the direction's slots */
     float *state, *dstate;                /* the direction's numbers of row 0 */
     int32_t batch, input, gates, gates1;  /* B, I, G, G1 */
-    int rounds;
-    int32_t units, size;     /* H, P */
-    int32_t states, vectors; /* S, V */
-    int32_t out, offset;     /* numbers of a frame of y; the direction's first one */
-    int32_t norms;           /* numbers of a row of dnorm */
+    int32_t units, size;                  /* H, P */
+    int32_t states, vectors;              /* S, V */
+    int32_t out, offset;                  /* numbers of a frame of y; the direction's first one */
+    int32_t norms;                        /* numbers of a row of dnorm */
     int reverse;
-    trnn_rows rows;             /* that a step computes */
-    const trnn_cell_norm *norm; /* NULL: none */
-    int32_t chunk;              /* steps of one product: several, if the part is the whole batch */
+    trnn_rows rows;            /* that a step computes */
+    trnn_cell_options options; /* a general cell's, without what differs step by step */
+    int32_t chunk;             /* steps of one product: several, if the part is the whole batch */
 } direction;
 
 static direction direction_of(const trnn_pass *pass, int32_t d)
@@ -148,8 +163,8 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
         .batch = pass->batch,
         .input = layer->as.recurrent.input_size,
         .gates = (int32_t)trnn_gates_size(layer),
-        .gates1 = (int32_t)(trnn_facts_of(layer)->second ? trnn_round_at(layer, 1) : trnn_gates_size(layer)),
-        .rounds = trnn_rounds(trnn_facts_of(layer)),
+        .gates1 =
+            (int32_t)(trnn_second(trnn_facts_of(layer)) ? trnn_round_at(layer, 1) : trnn_gates_size(layer)),
         .units = layer->as.recurrent.hidden_size,
         .size = size,
         .states = (int32_t)trnn_states_size(layer),
@@ -172,21 +187,34 @@ static void each_direction(const trnn_pass *pass, void (*phase)(const direction 
     for (int32_t d = 0; d < trnn_directions(pass->layer); d++) {
         direction me = direction_of(pass, d);
         const trnn_cell_norm norm = TRNN_NORM_OF(me.weights, me.scratch.bias);
-        if (trnn_has_norm(pass->layer)) me.norm = &norm;
+        me.options = trnn_options_of(pass->layer, d, &norm, me.weights[WEIGHT_HR], me.scratch.work);
         phase(&me);
     }
 }
 
+/* Facts of a direction that a build may leave out. */
+static int is_reverse(const direction *me) { return TRNN_WITH_BIDIRECTIONAL && me->reverse; }
+static int projects(const direction *me) { return trnn_projected(me->layer) > 0; }
+static const trnn_cell_norm *norm_of(const direction *me)
+{
+    return TRNN_WITH_CELL_OPTIONS ? me->options.norm : NULL;
+}
+static int rounds_of(const direction *me) { return trnn_rounds(trnn_facts_of(me->layer)); }
+static int32_t rank_of(const direction *me) { return trnn_rank(me->layer); }
+
 /* The step that comes i-th, and the states that it goes from and to. */
-static int32_t step_at(const direction *me, int32_t i) { return me->reverse ? me->pass->steps - 1 - i : i; }
-static int32_t state_before(const direction *me, int32_t t) { return t + me->reverse; }
-static int32_t state_after(const direction *me, int32_t t) { return t + !me->reverse; }
+static int32_t step_at(const direction *me, int32_t i)
+{
+    return is_reverse(me) ? me->pass->steps - 1 - i : i;
+}
+static int32_t state_before(const direction *me, int32_t t) { return t + is_reverse(me); }
+static int32_t state_after(const direction *me, int32_t t) { return t + !is_reverse(me); }
 
 /* The chunk that begins with the i-th step: how many steps, and the first of them in the order of time. */
 static int32_t chunk_at(const direction *me, int32_t i, int32_t *first)
 {
     const int32_t left = me->pass->to - i, count = left < me->chunk ? left : me->chunk;
-    *first = step_at(me, me->reverse ? i + count - 1 : i);
+    *first = step_at(me, is_reverse(me) ? i + count - 1 : i);
     return count;
 }
 
@@ -213,6 +241,11 @@ static trnn_matrix matrix_hr(const direction *me)
     return trnn_matrix_hr(me->layer, me->weights[WEIGHT_HR]);
 }
 
+static trnn_matrix matrix_seen(const direction *me)
+{
+    return trnn_matrix_seen(me->layer, me->weights[VECTORS]);
+}
+
 /* The place and the number of a round's sums in a row of G. */
 static int32_t round_at(const direction *me, int round) { return round ? me->gates1 : 0; }
 static int32_t round_sums(const direction *me, int round)
@@ -224,7 +257,7 @@ static void transpose_direction(const direction *me)
 {
     const direction_tape *tape = &me->tape;
     const int32_t part = me->pass->part, parts = me->pass->parts;
-    for (int round = 0; round < me->rounds; round++) {
+    for (int round = 0; round < rounds_of(me); round++) {
         const int32_t sums = round_sums(me, round);
         float *hh = round ? tape->transposed_hh2 : tape->transposed_hh;
         if (me->pass->dx)
@@ -232,7 +265,10 @@ static void transpose_direction(const direction *me)
                                 (size_t)me->gates, part, parts);
         if (hh) trnn_transpose(matrix_hh(me, round), sums, hh, part, parts);
     }
-    if (tape->transposed_hr) trnn_transpose(matrix_hr(me), me->size, tape->transposed_hr, part, parts);
+    if (tape->transposed_hr)
+        trnn_transpose(matrix_hr(me), rank_of(me) ? rank_of(me) : me->size, tape->transposed_hr, part, parts);
+    if (trnn_has_matrices(me->layer))
+        trnn_transpose(matrix_seen(me), me->vectors, tape->transposed_seen, part, parts);
 }
 
 void trnn_recurrent_transpose(const trnn_pass *pass) { each_direction(pass, transpose_direction); }
@@ -273,12 +309,40 @@ static void end_forward(const direction *me)
     }
 }
 
+/* Drops numbers of h, (P,), in the place that what it is multiplied by comes from: the same in all steps. `to` may be h. */
+static void drop_state(const direction *me, int32_t b, const float *h, float *to)
+{
+    const float p = me->layer->as.recurrent.recurrent_dropout, scale = p < 1.0f ? 1.0f / (1.0f - p) : 0.0f;
+    const size_t row = (size_t)(is_reverse(me) * me->batch + b), size = (size_t)me->size;
+    for (size_t j = 0; j < size; j++)
+        to[j] = trnn_is_dropped(me->pass->seed, row * size + j, p) ? 0.0f : h[j] * scale;
+}
+
+/* The dice of row b at step t, which zoneout throws: behind those of drop_state(). */
+static trnn_dice dice_of(const direction *me, int32_t t, int32_t b)
+{
+    const size_t frames = (size_t)me->pass->steps * (size_t)me->batch,
+                 row = (size_t)is_reverse(me) * frames + place(me, t, b, 1);
+    return (trnn_dice){me->layer->as.recurrent.zoneout_mean ? NULL : me->pass->seed,
+                       2 * ((size_t)me->batch + row) * (size_t)me->units};
+}
+
+/* A general cell's options from row b on at step t. */
+static trnn_cell_options options_at(const direction *me, int32_t t, int32_t b)
+{
+    trnn_cell_options options = me->options;
+    if (rank_of(me)) options.low = at(me, me->tape.low, t, b, rank_of(me));
+    if (trnn_has_zoneout(me->layer)) options.dice = dice_of(me, t, b);
+    return options;
+}
+
 /* Rows b .. end - 1 of step t. */
 static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
 {
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size;
     float *h = at(me, tape->h, state_after(me, t), b, size), *gates = at(me, tape->gates, t, b, me->gates);
+    const trnn_cell_options options = options_at(me, t, b);
     trnn_cell cell = {
         .hidden = matrix_hh(me, 0),
         .rows = end - b,
@@ -287,42 +351,49 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .gates = gates,
         .bias_hh = me->weights[BIAS_HH],
         .vectors = me->weights[VECTORS],
-        .activations = me->layer->as.recurrent.activations[me->reverse],
-        .norm = me->norm,
+        .options = &options,
         .h = at(me, tape->h, state_before(me, t), b, size),
+        .before = at(me, tape->h, state_before(me, t), b, size),
         .states = tape->states ? at(me, tape->states, state_after(me, t), b, me->states) : NULL,
-        .y = tape->dprojected ? at(me, tape->inner, t, b, units) : h,
+        .y = projects(me) ? at(me, tape->inner, t, b, units) : h,
         .gates_stride = (size_t)me->gates,
         .h_stride = (size_t)size,
+        .before_stride = (size_t)size,
         .states_stride = (size_t)me->states,
         .y_stride = (size_t)units,
         .tape = gates,
         .tape_h = at(me, tape->hidden, t, b, me->gates),
         .steps = 1,
-        .work = me->scratch.work,
     };
-    if (me->rounds > 1) {
-        const float *before = cell.h;
+    if (trnn_drops(me->layer)) {
+        for (int32_t row = b; row < end; row++)
+            drop_state(me, row, at(me, tape->h, state_before(me, t), row, size),
+                       at(me, tape->dropped, t, row, size));
+        cell.h = at(me, tape->dropped, t, b, size);
+    }
+    if (rounds_of(me) > 1) {
         cell.y = at(me, tape->inner, t, b, units);
         me->kind->round1(me->pass->isa, &cell);
+        for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
+            drop_state(me, row, at(me, tape->inner, t, row, units), at(me, tape->inner, t, row, units));
         cell.hidden = matrix_hh(me, 1);
         cell.h = cell.y;
-        cell.before = before;
         cell.between = gates;
         cell.gates = cell.tape = gates + me->gates1;
         cell.y = h;
-        cell.before_stride = cell.h_stride = (size_t)units; /* no projection, so that is the size of h */
+        cell.h_stride = (size_t)units;
     }
     me->back->step_taped(me->pass->isa, &cell);
-    if (tape->dprojected) {
-        const int output = me->kind->facts.output;
+    if (projects(me)) {
+        const int output = trnn_is_jordan(me->layer);
         float *sums = at(me, tape->dprojected, t, b, size);
         const trnn_product project =
             trnn_product_of(matrix_hr(me), end - b, size, output ? me->weights[BIAS_HR] : NULL, cell.y,
                             output ? sums : h, NULL);
         TRNN_KERNEL(me->pass->isa, product)(&project);
         if (output)
-            me->kind->general->output(me->pass->isa, cell.args, me->reverse, end - b, sums, h, (size_t)size);
+            trnn_general_of(me->layer)->output(me->pass->isa, cell.args, is_reverse(me), end - b, sums, h,
+                                               (size_t)size);
     }
 }
 
@@ -332,10 +403,10 @@ static void input_forward(const direction *me, int32_t i)
     const trnn_pass *pass = me->pass;
     int32_t t;
     const int32_t steps = chunk_at(me, i, &t);
-    const float *bias = me->weights[BIAS_IH] && !me->norm ? me->scratch.bias : NULL;
+    const float *bias = me->weights[BIAS_IH] && !norm_of(me) ? me->scratch.bias : NULL;
     const float *x = (const float *)pass->x + place(me, t, pass->first, me->input);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
-    for (int round = 0; round < me->rounds; round++) {
+    for (int round = 0; round < rounds_of(me); round++) {
         const int32_t first = round_at(me, round);
         trnn_product product =
             trnn_product_of(matrix_ih(me, round), steps * pass->rows, round_sums(me, round),
@@ -376,6 +447,8 @@ static void forward_direction(const direction *me)
             const int rests = !me->rows.all && trnn_rests(&me->rows, t, b);
             if (rests) copy_numbers(h, at(me, tape->h, before, b, size), size);
             if (rests && tape->inner) clear_numbers(at(me, tape->inner, t, b, units), units);
+            if (rests && trnn_drops(me->layer)) clear_numbers(at(me, tape->dropped, t, b, size), size);
+            if (rests && rank_of(me)) clear_numbers(at(me, tape->low, t, b, rank_of(me)), rank_of(me));
             if (rests && trnn_has_ended(&me->rows, t, b))
                 clear_numbers(y, size);
             else
@@ -428,11 +501,12 @@ static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
         const float *dy = at(me, me->pass->dy, t, row, me->out) + me->offset,
                     *dh = at(me, tape->dh, 0, row, size);
         float *sum = at(me, tape->dprojected, t, row, size);
-        float *d = me->kind->facts.output ? me->scratch.work : sum;
+        float *d = trnn_is_jordan(me->layer) ? me->scratch.work : sum;
         for (int32_t j = 0; j < size; j++) d[j] = dh[j] + dy[j];
-        if (me->kind->facts.output)
-            me->kind->general->output_back(me->pass->isa, &me->layer->as.recurrent, me->reverse, sum,
-                                           at(me, tape->h, state_after(me, t), row, size), d, d + size);
+        if (trnn_is_jordan(me->layer))
+            trnn_general_of(me->layer)->output_back(me->pass->isa, &me->layer->as.recurrent, is_reverse(me),
+                                                    sum, at(me, tape->h, state_after(me, t), row, size), d,
+                                                    d + size);
     }
     const trnn_product product =
         trnn_product_of(trnn_transposed_matrix(tape->transposed_hr, me->size, me->units), end - b, me->units,
@@ -446,24 +520,24 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size, before = state_before(me, t);
     float *dh = at(me, tape->dh, 0, b, size);
-    if (tape->dprojected) unproject(me, t, b, end);
+    if (projects(me)) unproject(me, t, b, end);
 
+    const trnn_cell_options options = options_at(me, t, b);
     trnn_cell_back cell = {
         .rows = end - b,
         .units = units,
         .args = &me->layer->as.recurrent,
-        .gates = at(me, tape->gates, t, b, me->gates) + (me->rounds > 1 ? me->gates1 : 0),
+        .gates = at(me, tape->gates, t, b, me->gates) + (rounds_of(me) > 1 ? me->gates1 : 0),
         .hidden = at(me, tape->hidden, t, b, me->gates),
         .between = at(me, tape->gates, t, b, me->gates),
         .vectors = me->weights[VECTORS],
-        .activations = me->layer->as.recurrent.activations[me->reverse],
-        .norm = me->norm,
+        .options = &options,
         .bias_hh = me->weights[BIAS_HH],
-        .dnorm = me->norm ? at(me, tape->dnorm, 0, b, me->norms) : NULL,
+        .dnorm = norm_of(me) ? at(me, tape->dnorm, 0, b, me->norms) : NULL,
         .dnorm_stride = (size_t)me->norms,
         .dvectors = tape->dvectors ? at(me, tape->dvectors, t, b, me->vectors) : NULL,
-        .dy = tape->dprojected ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
-        .dh_sum = tape->dprojected ? at(me, tape->dinner, 0, b, units) : dh,
+        .dy = projects(me) ? NULL : at(me, me->pass->dy, t, b, me->out) + me->offset,
+        .dh_sum = projects(me) ? at(me, tape->dinner, 0, b, units) : dh,
         .dh_own = tape->dh_own ? at(me, tape->dh_own, 0, b, units) : NULL,
         .h_before = at(me, tape->h, before, b, size),
         .states_before = tape->states ? at(me, tape->states, before, b, me->states) : NULL,
@@ -473,15 +547,16 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .dy_stride = (size_t)me->out,
         .h_stride = (size_t)units,
         .states_stride = (size_t)me->states,
-        .work = me->scratch.work,
     };
     me->back->step_back(me->pass->isa, &cell);
-    if (me->rounds > 1) {
+    if (rounds_of(me) > 1) {
         const trnn_matrix transposed = trnn_transposed_matrix(tape->transposed_hh2, round_sums(me, 1), size);
         float *dinner = at(me, tape->dinner, 0, b, units);
         trnn_product product = trnn_product_of(transposed, end - b, units, NULL, cell.gates, dinner, NULL);
         product.x_stride = (size_t)me->gates;
         TRNN_KERNEL(me->pass->isa, product)(&product);
+        for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
+            drop_state(me, row, at(me, tape->dinner, 0, row, units), at(me, tape->dinner, 0, row, units));
         cell.gates = cell.between;
         cell.dh_sum = dinner;
         me->back->round1_back(me->pass->isa, &cell);
@@ -491,10 +566,28 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         clear_numbers(dh, (end - b) * size);
         return;
     }
-    trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates1, size),
-                                           end - b, size, NULL, cell.hidden, dh, NULL);
+    const int32_t depth = trnn_hidden_depth(me->layer);
+    float *dlow = rank_of(me) ? at(me, tape->dlow, t, b, depth) : NULL;
+    trnn_product product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hh, me->gates1, depth),
+                                           end - b, depth, NULL, cell.hidden, dlow ? dlow : dh, NULL);
     product.x_stride = (size_t)me->gates;
     TRNN_KERNEL(me->pass->isa, product)(&product);
+    if (rank_of(me)) {
+        product = trnn_product_of(trnn_transposed_matrix(tape->transposed_hr, depth, size), end - b, size,
+                                  NULL, dlow, dh, NULL);
+        TRNN_KERNEL(me->pass->isa, product)(&product);
+    }
+    for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
+        drop_state(me, row, at(me, tape->dh, 0, row, size), at(me, tape->dh, 0, row, size));
+    if (!trnn_has_matrices(me->layer)) return;
+    float *dseen = at(me, tape->dseen, 0, b, units), *dstates = cell.dstates;
+    product = trnn_product_of(trnn_transposed_matrix(tape->transposed_seen, me->vectors, units), end - b,
+                              units, NULL, cell.dvectors, dseen, NULL);
+    TRNN_KERNEL(me->pass->isa, product)(&product);
+    for (size_t j = 0; j < (size_t)(end - b) * (size_t)units; j++) {
+        const float d = dstates[j] + dseen[j];
+        dstates[j] = d < TRNN_TINY && d > -TRNN_TINY ? 0.0f : d;
+    }
 }
 
 /* dx of the chunk that begins with the i-th step; the reverse direction adds to it. */
@@ -505,12 +598,12 @@ static void input_backward(const direction *me, int32_t i)
     const int32_t steps = chunk_at(me, i, &t);
     const trnn_matrix transposed = trnn_transposed_matrix(me->tape.transposed_ih, me->gates, me->input);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
-    float *dx = at(me, pass->dx, t, pass->first, me->input), *own = me->reverse ? me->scratch.dx : dx;
+    float *dx = at(me, pass->dx, t, pass->first, me->input), *own = is_reverse(me) ? me->scratch.dx : dx;
     const trnn_product product =
         trnn_product_of(transposed, steps * pass->rows, me->input, NULL, gates, own, NULL);
     TRNN_KERNEL(pass->isa, product)(&product);
     const size_t numbers = (size_t)(steps * pass->rows) * (size_t)me->input;
-    for (size_t j = 0; me->reverse && j < numbers; j++) dx[j] += own[j];
+    for (size_t j = 0; is_reverse(me) && j < numbers; j++) dx[j] += own[j];
 }
 
 /* Adds dy_t of a masked row to the gradient of its h. */
@@ -528,7 +621,7 @@ static void backward_direction(const direction *me)
     const int32_t last = pass->first + pass->rows;
 
     begin_backward(me);
-    if (me->norm) {
+    if (norm_of(me)) {
         add_biases(me);
         if (pass->to == pass->steps)
             clear_numbers(at(me, tape->dnorm, 0, pass->first, me->norms), pass->rows * me->norms);
@@ -542,7 +635,8 @@ static void backward_direction(const direction *me)
             clear_numbers(at(me, tape->gates, t, b, me->gates), me->gates);
             clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
             if (tape->dvectors) clear_numbers(at(me, tape->dvectors, t, b, me->vectors), me->vectors);
-            if (tape->dprojected) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
+            if (projects(me)) clear_numbers(at(me, tape->dprojected, t, b, me->size), me->size);
+            if (rank_of(me)) clear_numbers(at(me, tape->dlow, t, b, rank_of(me)), rank_of(me));
         }
         while (trnn_next_rows(&me->rows, t, last, &b, &end)) step_backward(me, t, b, end);
 
@@ -570,21 +664,30 @@ static void gradients_of_direction(const direction *me)
     const trnn_pass *pass = me->pass;
     const direction_tape *tape = &me->tape;
     const int32_t frames = pass->steps * pass->batch;
-    for (int round = 0; round < me->rounds; round++) {
+    for (int round = 0; round < rounds_of(me); round++) {
         const int32_t sums = round_sums(me, round);
         const size_t first = (size_t)round_at(me, round); /* packed rows before it, in matrices and biases */
         const size_t stride = (size_t)me->gates;
         trnn_weight_gradient ih =
             trnn_weight_gradient_of(pass, matrix_ih(me, round), frames, sums, tape->gates + first, pass->x,
                                     from_row(me->grads[WEIGHT_IH], first, me->input),
-                                    me->norm ? NULL : from_row(me->grads[BIAS_IH], first, 1));
+                                    norm_of(me) ? NULL : from_row(me->grads[BIAS_IH], first, 1));
         ih.dy_stride = stride;
         if (tape->transposed_hh) {
-            const float *before = round ? tape->inner : at(me, tape->h, state_before(me, 0), 0, me->size);
-            trnn_weight_gradient hh =
-                trnn_weight_gradient_of(pass, matrix_hh(me, round), frames, sums, tape->hidden + first,
-                                        before, from_row(me->grads[WEIGHT_HH], first, me->size),
-                                        me->norm ? NULL : from_row(me->grads[BIAS_HH], first, 1));
+            const float *h = trnn_drops(me->layer) ? tape->dropped
+                                                   : at(me, tape->h, state_before(me, 0), 0, me->size),
+                        *before = round         ? tape->inner
+                                  : rank_of(me) ? tape->low
+                                                : h;
+            if (rank_of(me)) {
+                const trnn_weight_gradient hr = trnn_weight_gradient_of(
+                    pass, matrix_hr(me), frames, rank_of(me), tape->dlow, h, me->grads[WEIGHT_HR], NULL);
+                TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
+            }
+            trnn_weight_gradient hh = trnn_weight_gradient_of(
+                pass, matrix_hh(me, round), frames, sums, tape->hidden + first, before,
+                from_row(me->grads[WEIGHT_HH], first, trnn_hidden_depth(me->layer)),
+                norm_of(me) ? NULL : from_row(me->grads[BIAS_HH], first, 1));
             hh.dy_stride = stride;
             if (tape->hidden == tape->gates) { /* one pass over da_t for both */
                 ih.terms = 2;
@@ -596,23 +699,28 @@ static void gradients_of_direction(const direction *me)
         TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
     }
     const float *dnorm = tape->dnorm; /* the steps have summed these, row by row */
-    for (int32_t slot = 0; me->norm && pass->part == 0 && slot < RECURRENT_SLOTS; slot++) {
+    for (int32_t slot = 0; norm_of(me) && pass->part == 0 && slot < RECURRENT_SLOTS; slot++) {
         const size_t count = trnn_norm_size(me->layer, slot);
         for (int32_t b = 0; me->grads[slot] && b < me->batch; b++)
             for (size_t j = 0; j < count; j++) me->grads[slot][j] += dnorm[(size_t)(b * me->norms) + j];
         dnorm += count;
     }
-    if (tape->dvectors) { /* a sum over rows, like a bias gradient */
+    if (trnn_has_matrices(me->layer)) {
+        const trnn_weight_gradient seen = trnn_weight_gradient_of(
+            pass, matrix_seen(me), frames, me->vectors, tape->dvectors,
+            at(me, tape->states, state_before(me, 0), 0, me->states), me->grads[VECTORS], NULL);
+        TRNN_KERNEL(pass->isa, weight_gradient)(&seen);
+    } else if (tape->dvectors) { /* a sum over rows, like a bias gradient */
         const trnn_matrix none = trnn_matrix_of(NULL, TRNN_F32, 1, me->vectors, 0);
         const trnn_weight_gradient vectors =
             trnn_weight_gradient_of(pass, none, frames, me->vectors, tape->dvectors, tape->dvectors,
                                     me->grads[VECTORS], me->grads[VECTORS]);
         TRNN_KERNEL(pass->isa, weight_gradient)(&vectors);
     }
-    if (tape->dprojected) {
-        const trnn_weight_gradient hr =
-            trnn_weight_gradient_of(pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner,
-                                    me->grads[WEIGHT_HR], me->kind->facts.output ? me->grads[BIAS_HR] : NULL);
+    if (projects(me)) {
+        const trnn_weight_gradient hr = trnn_weight_gradient_of(
+            pass, matrix_hr(me), frames, me->size, tape->dprojected, tape->inner, me->grads[WEIGHT_HR],
+            trnn_is_jordan(me->layer) ? me->grads[BIAS_HR] : NULL);
         TRNN_KERNEL(pass->isa, weight_gradient)(&hr);
     }
 }

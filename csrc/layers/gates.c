@@ -26,7 +26,7 @@ TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch
     scratch.tape_h = trnn_take(cursor, trnn_facts_of(layer)->apart ? sums : 0);
     const size_t m = trnn_times((size_t)batch, (size_t)a->hidden_size);
     scratch.between = trnn_take(cursor, trnn_facts_of(layer)->second ? m : 0);
-    const int32_t size = trnn_output_size(layer), deep = a->input_size > size ? a->input_size : size;
+    const int32_t size = trnn_state_depth(layer), deep = a->input_size > size ? a->input_size : size;
     const size_t product = trnn_product_scratch(layer->format, batch, deep); /* enough for either */
     scratch.input = trnn_take_bytes(cursor, product);
     scratch.hidden = trnn_take_bytes(cursor, product);
@@ -92,6 +92,8 @@ void trnn_gates(const trnn_gates_job *job)
         inner += (size_t)job->steps * step * units;
     float *state = job->state + (size_t)job->direction * trnn_direction_state(layer);
     const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch.bias);
+    trnn_cell_options options = trnn_options_of(layer, reverse, &norm, slots[WEIGHT_HR], scratch.work);
+    options.shows = 1;
     const float *bias = slots[BIAS_IH] && !a->layer_norm ? scratch.bias : NULL;
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), job->batch,
                                          (int32_t)gates, bias, NULL, NULL, scratch.input);
@@ -102,20 +104,19 @@ void trnn_gates(const trnn_gates_job *job)
                       .input = &input,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
-                      .activations = a->activations[reverse],
-                      .norm = trnn_has_norm(layer) ? &norm : NULL,
+                      .options = &options,
                       .h = state,
+                      .before = state,
                       .states = state + size,
                       .gates_stride = gates,
                       .h_stride = job->state_stride,
+                      .before_stride = job->state_stride,
                       .states_stride = job->state_stride,
                       .y_stride = units,
                       .scratch = scratch.hidden,
                       .tape = scratch.tape,
                       .tape_h = scratch.tape_h,
-                      .steps = 1,
-                      .work = scratch.work,
-                      .shows = 1};
+                      .steps = 1};
     if (facts->no_hh) {
         input.y = scratch.tape;
         cell.gates = scratch.tape;
@@ -137,8 +138,6 @@ void trnn_gates(const trnn_gates_job *job)
             cell2.input = &input2;
             cell2.h = scratch.between;
             cell2.h_stride = units;
-            cell2.before = cell.h;
-            cell2.before_stride = cell.h_stride;
             cell2.between = scratch.tape;
             cell2.tape = scratch.tape + at2;
             back->step_taped(job->isa, &cell2);
@@ -147,7 +146,7 @@ void trnn_gates(const trnn_gates_job *job)
             back->step_taped(job->isa, &cell);
         }
         unpack(job, scratch.tape, t);
-        cell.h = job->y + t * step * out + job->direction * size;
-        cell.h_stride = out;
+        cell.h = cell.before = job->y + t * step * out + job->direction * size;
+        cell.h_stride = cell.before_stride = out;
     }
 }

@@ -18,6 +18,12 @@
  *
  *     m = g(Wx x + b_ih + Wh y + b_hh),  y' = h(Wr m + b_hr)
  *
+ * Peepholes may be matrices, V c for each of i, f and o; all see the c of the step before. The W_hh of a FastGRNN may have
+ * a low rank: W_hh h is U1 (U2 h).
+ *
+ * With zoneout (Krueger et al., 2017) h and c stay with some probability what they were, in training, and are on average
+ * what that makes of them, else; a step's own h is computed from the c' before that.
+ *
  * With layer normalisation (Ba, Kiros and Hinton, 2016) Wx x and Wh h become LN(Wx x) and LN(Wh h), each over all gates of
  * a row, with a gain, before biases are added; and an LSTM's h' = o h(LN(c')), with gain and bias.
  *
@@ -38,7 +44,8 @@ typedef struct {
     size_t gates, first;  /* of this round; of those before */
     int two, last;        /* rounds; 1: this is the last one */
     const trnn_cell_norm *norm;
-    float *next; /* the next array */
+    const uint32_t *seed; /* of zoneout; NULL: on average */
+    float *next;          /* the next array */
 } general;
 
 /* An array of H numbers in whole panels, the rest zeros. */
@@ -111,6 +118,31 @@ TRNN_NOINLINE float *one_minus(general *g, const float *a)
     float *y = array_of(g);
     for (size_t j = 0; j < g->units; j++) y[j] = 1.0f - a[j];
     return y;
+}
+
+/* ---- zoneout ----------------------------------------------------------------------------------------- */
+
+/* `after` becomes what is left of it, by a share p of the numbers from the one at `place` on. */
+TRNN_NOINLINE void zone(const general *g, float p, size_t place, const float *before, float *after)
+{
+    for (size_t j = 0; j < g->units; j++) {
+        if (!g->seed)
+            after[j] = (1.0f - p) * after[j] + p * before[j];
+        else if (trnn_is_dropped(g->seed, place + j, p))
+            after[j] = before[j];
+    }
+}
+
+/* From d, the gradient of what is left, to that of `after`, in place; returns that of `before`. */
+TRNN_NOINLINE float *zone_back(general *g, float p, size_t place, float *d)
+{
+    float *before = array_of(g);
+    for (size_t j = 0; j < g->units; j++) {
+        const float share = !g->seed ? p : trnn_is_dropped(g->seed, place + j, p) ? 1.0f : 0.0f;
+        before[j] = share * d[j];
+        d[j] *= 1.0f - share;
+    }
+    return before;
 }
 
 /* ---- layer normalisation: lines of gates * H numbers, without padding ---------------------------------- */
@@ -306,6 +338,8 @@ typedef struct {
     general_sums sums;
     const float *h, *between;
     float *state, *y, *tape, *tape_h;
+    const float *seen; /* what matrices make of c, packed; NULL: there are none */
+    size_t place;      /* of its random numbers: of h, then of c */
     int shows;
 } general_row;
 
@@ -340,9 +374,9 @@ static void add_seen(const general *g, const float *p, const float *c, float *a)
     flush(g, a);
 }
 
-/* The gates of an LSTM: numbers of each, and the peepholes, NULL where there are none. */
+/* The gates of an LSTM: numbers of each, and the peepholes, NULL where there are none or where they are matrices. */
 typedef struct {
-    int coupled;
+    int coupled, matrix;
     size_t candidate, output;
     const float *p_i, *p_f, *p_o;
 } lstm_gates;
@@ -350,8 +384,9 @@ typedef struct {
 TRNN_NOINLINE lstm_gates lstm_gates_of(general *g, const float *vectors)
 {
     const int coupled = g->facts->gates == 3;
-    lstm_gates at = {coupled, coupled ? 1 : 2, coupled ? 2 : 3, NULL, NULL, NULL};
-    if (!vectors) return at;
+    const int matrix = g->args->peephole == TRNN_PEEPHOLE_MATRIX;
+    lstm_gates at = {coupled, matrix, coupled ? 1 : 2, coupled ? 2 : 3, NULL, NULL, NULL};
+    if (!vectors || matrix) return at;
     at.p_i = unpacked(g, vectors, 0, at.output);
     at.p_f = coupled ? NULL : unpacked(g, vectors, 1, at.output);
     at.p_o = unpacked(g, vectors, at.candidate, at.output);
@@ -385,14 +420,23 @@ static void lstm_row(general *g, const lstm_gates *at, const general_row *row)
     float *c = row->state;
     float *a_i = sum_of(g, &row->sums, 0), *a_f = at->coupled ? NULL : sum_of(g, &row->sums, 1);
     float *a_g = sum_of(g, &row->sums, at->candidate), *a_o = sum_of(g, &row->sums, at->output);
+    float *const seen[] = {a_i, at->coupled ? a_o : a_f, at->coupled ? NULL : a_o};
+    for (size_t i = 0; row->seen && i < 3 && seen[i]; i++) {
+        add(g, seen[i], unpacked(g, row->seen, i, at->output));
+        flush(g, seen[i]);
+    }
     add_seen(g, at->p_i, c, a_i);
     add_seen(g, at->p_f, c, a_f);
     const float *i = applied(g, GATE, a_i), *f = a_f ? applied(g, GATE, a_f) : one_minus(g, i);
     const float *candidate = applied(g, CANDIDATE, a_g);
+    const float stays = g->args->zoneout_cell;
+    float *before = stays > 0.0f ? array_of(g) : NULL;
+    if (before) trnn_copy(before, c, g->units * sizeof(float));
     next_cell(g, c, f, i, candidate);
     add_seen(g, at->p_o, c, a_o);
     const float *o = applied(g, GATE, a_o);
     multiply(g, row->y, o, applied(g, OUTPUT, normal_cell(g, c)));
+    if (before) zone(g, stays, row->place + g->units, before, c);
     keep(g, row, 0, a_i, i);
     if (a_f) keep(g, row, 1, a_f, f);
     keep(g, row, at->candidate, a_g, candidate);
@@ -483,7 +527,7 @@ TRNN_NOINLINE fastgrnn fastgrnn_of(general *g, const float *a, const trnn_cell_n
 static void fastgrnn_row(general *g, const trnn_cell *cell, const general_row *row)
 {
     const float *a = sum_of(g, &row->sums, 0);
-    const fastgrnn of = fastgrnn_of(g, a, cell->norm, cell->vectors);
+    const fastgrnn of = fastgrnn_of(g, a, cell->options->norm, cell->vectors);
     multiply(g, row->y, of.share, of.n);
     add_product(g, row->y, of.z, row->h);
     keep(g, row, 0, a, of.z);
@@ -492,8 +536,9 @@ static void fastgrnn_row(general *g, const trnn_cell *cell, const general_row *r
 TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, const trnn_cell_facts *facts,
                                 int round)
 {
-    general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
-    g.norm = facts->shared ? NULL : cell->norm;
+    general g = general_of(isa, facts, round, cell->args, cell->options->activations, cell->options->work);
+    g.norm = facts->shared ? NULL : cell->options->norm;
+    g.seed = cell->options->dice.seed;
     const size_t wide = g.gates * g.packed, rows = (size_t)cell->rows, all = rows * wide;
     float *hidden = g.next, *from_x = hidden + all;
     g.next = from_x + all;
@@ -501,7 +546,30 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
         trnn_product_of(cell->hidden, cell->rows, (int32_t)wide, NULL, cell->h, hidden, cell->scratch);
     product.x_stride = cell->h_stride;
     product.descending = cell->descending;
+    if (g.args->rank) { /* U1 (U2 h) */
+        const int32_t rank = g.args->rank;
+        trnn_product inner = product;
+        inner.matrix = trnn_matrix_of(cell->options->factor, cell->hidden.format, 1, rank, cell->units);
+        inner.cols = rank;
+        inner.y = cell->options->low ? cell->options->low : g.next;
+        inner.y_stride = product.x_stride = (size_t)rank;
+        product.x = inner.y;
+        g.next += rows * (size_t)rank;
+        TRNN_KERNEL(isa, product)(&inner);
+    }
     TRNN_KERNEL(isa, product)(&product);
+    const float *seen = NULL;
+    const size_t seen_size = (size_t)facts->vectors * g.packed;
+    if (g.args->peephole == TRNN_PEEPHOLE_MATRIX) { /* V c */
+        const trnn_matrix matrix =
+            trnn_matrix_of(cell->vectors, cell->hidden.format, facts->vectors, cell->units, cell->units);
+        trnn_product of_c = trnn_product_of(matrix, cell->rows, (int32_t)seen_size, NULL, cell->states,
+                                            g.next, cell->scratch);
+        of_c.x_stride = cell->states_stride;
+        seen = g.next;
+        g.next += rows * seen_size;
+        TRNN_KERNEL(isa, product)(&of_c);
+    }
     if (cell->input) {
         trnn_product input = *cell->input;
         input.rows = cell->rows;
@@ -517,15 +585,17 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
         const general_row row = {
             .sums = sums_of(&g, cell->input ? from_x + r * wide : cell->gates + sums, hidden + r * wide,
                             facts->apart ? cell->bias_hh : NULL),
-            .h = round ? cell->before + r * cell->before_stride : cell->h + r * cell->h_stride,
+            .h = cell->before + r * cell->before_stride,
             .between = round ? cell->between + sums : NULL,
             .state = facts->states ? cell->states + r * cell->states_stride : NULL,
             .y = cell->y + r * cell->y_stride,
             .tape = cell->tape ? cell->tape + sums : NULL,
             .tape_h = cell->tape && facts->apart ? cell->tape_h + sums : NULL,
-            .shows = cell->shows,
+            .seen = seen ? seen + r * seen_size : NULL,
+            .place = cell->options->dice.place + 2 * r * g.units,
+            .shows = cell->options->shows,
         };
-        if (cell->tape && g.norm && !cell->shows)
+        if (cell->tape && g.norm && !cell->options->shows)
             trnn_copy(cell->tape_h + sums, hidden + r * wide, wide * sizeof(float));
         if (facts->states)
             lstm_row(&g, &at, &row);
@@ -538,6 +608,7 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
         else
             gru_row(&g, &row);
         flush(&g, row.y);
+        if (g.last && g.args->zoneout > 0.0f) zone(&g, g.args->zoneout, row.place, row.h, row.y);
     }
 }
 
@@ -550,6 +621,7 @@ typedef struct {
     general_sums sums; /* with layer normalisation; then these are their gradients, as lines: */
     float *dx, *dhidden;
     float *dnorm, *dnorm_c; /* as trnn_norm_size has them, those of c' last */
+    size_t place;           /* as general_row's */
 } general_row_back;
 
 /* A gate's sum on the tape, and its gradient in its place; also for the hidden part, where one is apart. */
@@ -596,6 +668,8 @@ static void lstm_row_back(general *g, const lstm_gates *at, const general_row_ba
     const float *da_o = gradient_of(g, GATE, a_o, o, dh, t);
     float *dc = gradient_of(g, OUTPUT, read, t, dh, o);
     if (g->norm) normalise_back(g, after, dc, g->units, g->norm->c, row->dnorm_c, row->dnorm_c + g->units);
+    const float stays = g->args->zoneout_cell,
+                *stayed = stays > 0.0f ? zone_back(g, stays, row->place + g->units, row->dstate) : NULL;
     add(g, dc, row->dstate);
     if (at->p_o) add_product(g, dc, da_o, at->p_o);
     const float most = g->args->cell_clip;
@@ -612,6 +686,12 @@ static void lstm_row_back(general *g, const lstm_gates *at, const general_row_ba
     sum_gradient(g, row, at->candidate, gradient_of(g, CANDIDATE, a_g, candidate, dc, i));
     sum_gradient(g, row, at->output, da_o);
     multiply(g, before, dc, f);
+    if (stayed) add(g, before, stayed);
+    if (at->matrix) { /* the product with these, and their gradient, are the driver's */
+        pack_into(g, row->dvectors, 0, at->output, da_i);
+        if (da_f) pack_into(g, row->dvectors, 1, at->output, da_f);
+        pack_into(g, row->dvectors, at->candidate, at->output, da_o);
+    }
     if (at->p_i) {
         add_product(g, before, da_i, at->p_i);
         pack_into(g, row->dvectors, 0, at->output, product_of_arrays(g, da_i, c));
@@ -682,7 +762,7 @@ static void rnn_row_back(general *g, const general_row_back *row)
 
 static void fastgrnn_row_back(general *g, const trnn_cell_back *cell, const general_row_back *row)
 {
-    const fastgrnn of = fastgrnn_of(g, kept_sum(g, row, 0), cell->norm, cell->vectors);
+    const fastgrnn of = fastgrnn_of(g, kept_sum(g, row, 0), cell->options->norm, cell->vectors);
     const float *dshare = product_of_arrays(g, row->dh, of.n);
     float *dz = array_of(g), *da_n = gradient_of(g, CANDIDATE, of.a_n, of.n, row->dh, of.share),
           *da = array_of(g);
@@ -736,18 +816,22 @@ static void norm_row_back(general *g, const general_row_back *row)
 TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *cell,
                                 const trnn_cell_facts *facts, int round)
 {
-    general g = general_of(isa, facts, round, cell->args, cell->activations, cell->work);
-    g.norm = facts->shared ? NULL : cell->norm;
+    general g = general_of(isa, facts, round, cell->args, cell->options->activations, cell->options->work);
+    g.norm = facts->shared ? NULL : cell->options->norm;
+    g.seed = cell->options->dice.seed;
     const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
     float *const arrays = g.next;
     for (size_t r = 0; r < (size_t)cell->rows; r++, g.next = arrays) {
         const size_t sums = r * cell->gates_stride, h = r * cell->h_stride;
-        float *dh = array_of(&g), *own = facts->own ? cell->dh_own + h : NULL;
+        float *dh = array_of(&g), *own = cell->dh_own ? cell->dh_own + h : NULL;
         trnn_copy(dh, cell->dh_sum + h, g.units * sizeof(float));
         flush(&g, dh);
         if (own && g.last) add(&g, dh, own);
         if (g.last && cell->dy) add(&g, dh, cell->dy + r * cell->dy_stride);
-        float *dnorm = cell->norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
+        const size_t place = cell->options->dice.place + 2 * r * g.units;
+        const float stays = g.last ? g.args->zoneout : 0.0f,
+                    *stayed = stays > 0.0f ? zone_back(&g, stays, place, dh) : NULL;
+        float *dnorm = cell->options->norm ? cell->dnorm + r * cell->dnorm_stride : NULL;
         general_row_back row = {
             .gates = cell->gates + sums,
             .hidden = facts->apart || g.norm ? cell->hidden + sums : NULL,
@@ -760,6 +844,7 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
             .dh = dh,
             .dnorm = dnorm,
             .dnorm_c = g.norm ? dnorm + cell->dnorm_stride - 2 * g.units : NULL,
+            .place = place,
         };
         if (g.norm) {
             row.sums = sums_of(&g, row.gates, row.hidden, facts->apart ? cell->bias_hh : NULL);
@@ -777,6 +862,8 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
             gru_before_row_back(&g, &row);
         else
             gru_row_back(&g, &row);
+        if (stayed && !facts->own) trnn_zero(own, g.units * sizeof(float));
+        if (stayed) add(&g, own, stayed);
         if (g.norm) norm_row_back(&g, &row);
         if (own && (!g.two || !g.last)) flush(&g, own);
     }
@@ -834,6 +921,11 @@ static int general_takes(const trnn_recurrent_args *a, const trnn_cell_facts *fa
     if (!trnn_is_flag(a->layer_norm) || (a->layer_norm && !facts->layer_norm)) return 0;
     if (!(a->cell_clip >= 0.0f) || !(a->cell_clip - a->cell_clip == 0.0f)) return 0;
     if (a->cell_clip > 0.0f && !facts->states) return 0;
+    if (a->rank < 0 || a->rank > a->hidden_size || (a->rank && !facts->shared)) return 0;
+    if (a->peephole == TRNN_PEEPHOLE_MATRIX && a->layer_norm) return 0;
+    if (!trnn_is_share(a->zoneout) || !trnn_is_share(a->zoneout_cell)) return 0;
+    if ((a->zoneout > 0.0f || a->zoneout_cell > 0.0f) && (a->proj_size || facts->shared)) return 0;
+    if (a->zoneout_cell > 0.0f && !facts->states) return 0;
     return a->clip >= 0.0f && a->clip - a->clip == 0.0f;
 }
 

@@ -190,7 +190,7 @@ static inline int32_t trnn_row_steps(const int32_t *lengths, int32_t b, int32_t 
 /* The mask that the layer reads, (steps, batch); NULL: all steps count. No other of its further values is on its axis. */
 static inline const float *trnn_call_mask(const trnn_call *call)
 {
-    return call->count && !call->others[0].still ? call->others[0].x : NULL;
+    return TRNN_WITH_GRAPHS && call->count && !call->others[0].still ? call->others[0].x : NULL;
 }
 
 /* Does a step of a row count, the one of this frame? NULL: all do. */

@@ -38,17 +38,21 @@ const trnn_argument trnn_recurrent_arguments[] = {
     {"clip", offsetof(trnn_layer, as.recurrent.clip), TRNN_FLOAT, 0},
     TRNN_INT_OF(recurrent, layer_norm),
     {"cell_clip", offsetof(trnn_layer, as.recurrent.cell_clip), TRNN_FLOAT, 0},
+    TRNN_INT_OF(recurrent, rank),
+    {"zoneout", offsetof(trnn_layer, as.recurrent.zoneout), TRNN_FLOAT, 0},
+    {"zoneout_cell", offsetof(trnn_layer, as.recurrent.zoneout_cell), TRNN_FLOAT, 0},
+    {"recurrent_dropout", offsetof(trnn_layer, as.recurrent.recurrent_dropout), TRNN_FLOAT, 0},
+    {"zoneout_mean", offsetof(trnn_layer, as.recurrent.zoneout_mean), TRNN_INT32, 1},
     TRNN_END_OF(recurrent),
 };
 
-/* Has the cell an argument that only general ones take? */
+/* Has the cell an argument that only general ones take? They lie together, and are zeros where they are not given. */
 static int has_options(const trnn_recurrent_args *a)
 {
-    for (int i = 0; i < 6; i++) {
-        const trnn_cell_activation f = a->activations[i / 3][i % 3];
-        if (f.function || !(f.alpha == 0.0f) || !(f.beta == 0.0f)) return 1;
-    }
-    return !(a->clip == 0.0f) || a->layer_norm || !(a->cell_clip == 0.0f);
+    const char *first = (const char *)&a->activations, *end = (const char *)&a->recurrent_dropout;
+    int found = 0;
+    while (first < end) found |= *first++;
+    return found || a->peephole == TRNN_PEEPHOLE_MATRIX;
 }
 
 trnn_status trnn_recurrent_check(const trnn_layer *layer)
@@ -67,9 +71,20 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (!trnn_is_flag(a->bias) || !trnn_is_flag(a->bidirectional)) return TRNN_E_ARGUMENT;
     if (a->level < 0 || a->level > TRNN_SIZE_MAX) return TRNN_E_ARGUMENT;
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
-    if (!trnn_is_flag(a->peephole) || (a->peephole && !facts->peephole)) return TRNN_E_ARGUMENT;
-    const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
-    if (general ? !general->takes(a, facts) : has_options(a)) return TRNN_E_ARGUMENT;
+    if (a->peephole < 0 || a->peephole > TRNN_PEEPHOLE_MATRIX || (a->peephole && !facts->peephole))
+        return TRNN_E_ARGUMENT;
+    const trnn_recurrent_general *general = trnn_general_of(layer);
+    const int given =
+        trnn_recurrent_kind_of(layer)->general != NULL; /* what a build left out is told below */
+    if (general ? !general->takes(a, facts) : !given && has_options(a)) return TRNN_E_ARGUMENT;
+    if (TRNN_WITH_CELL_OPTIONS &&
+        (!trnn_is_share(a->recurrent_dropout) || (a->recurrent_dropout > 0.0f && facts->no_hh)))
+        return TRNN_E_ARGUMENT;
+    if ((!TRNN_WITH_PROJECTION && proj) || (!TRNN_WITH_BIDIRECTIONAL && a->bidirectional) ||
+        (!TRNN_WITH_TWO_ROUNDS && facts->second) ||
+        (!TRNN_WITH_CELL_OPTIONS &&
+         (trnn_recurrent_kind_of(layer)->general || !(a->recurrent_dropout == 0.0f))))
+        return TRNN_E_LEFT_OUT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden) ||
         (proj && !trnn_is_depth(layer->format, proj)))
         return TRNN_E_SIZE;
@@ -89,22 +104,27 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const trnn_cell_facts *facts = trnn_facts_of(layer);
-    const int32_t units = a->hidden_size, size = trnn_output_size(layer), gates = facts->gates;
+    const int32_t units = a->hidden_size, gates = facts->gates;
     const trnn_format format = layer->format;
-    const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
+    const trnn_recurrent_general *general = trnn_general_of(layer);
     for (int32_t d = 0; d < trnn_directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = slot_names[d];
         trnn_param_panels(&params[WEIGHT_IH], names[WEIGHT_IH], format, gates, units, a->input_size);
         if (!facts->no_hh)
-            trnn_param_panels(&params[WEIGHT_HH], names[WEIGHT_HH], format, gates, units, size);
+            trnn_param_panels(&params[WEIGHT_HH], names[WEIGHT_HH], format, gates, units,
+                              trnn_hidden_depth(layer));
         const int biases = a->bias && !facts->shared; /* else they are its vectors */
         if (biases) trnn_param_bias(&params[BIAS_IH], names[BIAS_IH], gates, units);
         if (biases && !facts->no_hh) trnn_param_bias(&params[BIAS_HH], names[BIAS_HH], gates, units);
-        if (a->proj_size) trnn_param_panels(&params[WEIGHT_HR], names[WEIGHT_HR], format, 1, size, units);
+        const int32_t projected = trnn_rank(layer) ? trnn_rank(layer) : trnn_projected(layer);
+        if (projected) trnn_param_panels(&params[WEIGHT_HR], names[WEIGHT_HR], format, 1, projected, units);
         const int32_t vectors = trnn_vectors(layer);
-        if (vectors) trnn_param_bias(&params[VECTORS], facts->vector_names[d], vectors, units);
+        if (trnn_has_matrices(layer))
+            trnn_param_panels(&params[VECTORS], facts->vector_names[d], format, vectors, units, units);
+        else if (vectors)
+            trnn_param_bias(&params[VECTORS], facts->vector_names[d], vectors, units);
         if (general) general->params(layer, d, params);
-        for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = facts->second;
+        for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = trnn_second(facts);
     }
     return trnn_directions(layer) * RECURRENT_SLOTS;
 }
@@ -143,16 +163,16 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     const size_t size = trnn_gates_size(layer);
     recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL, NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
-    const int two = trnn_facts_of(layer)->second > 0, kept = two || trnn_facts_of(layer)->no_hh;
+    const int two = trnn_second(trnn_facts_of(layer)) > 0, kept = two || trnn_facts_of(layer)->no_hh;
     scratch.gates = trnn_take(cursor, chunk > 1 || kept ? trnn_times((size_t)rows, size) : 0);
     scratch.bias = trnn_take(cursor, a->bias ? size : 0);
-    scratch.inner =
-        trnn_take(cursor, a->proj_size || two ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
+    scratch.inner = trnn_take(
+        cursor, trnn_projected(layer) || two ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
     const trnn_format format = layer->format;
     scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, a->input_size));
-    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_output_size(layer)));
-    scratch.projection =
-        trnn_take_bytes(cursor, a->proj_size ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
+    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_state_depth(layer)));
+    scratch.projection = trnn_take_bytes(
+        cursor, trnn_projected(layer) ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
     scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
@@ -225,7 +245,7 @@ static inline void scan_rows(scan *me, int32_t t, int32_t b)
     float *h = me->state + row * call->state_stride;
     cell->gates = me->gates + at * cell->gates_stride;
     cell->y = scan_y(me, t, b);
-    cell->h = h;
+    cell->before = h;
     cell->states = h + me->size;
     trnn_recurrent_kind_of(call->layer)->step(call->isa, cell);
     const float *last = cell->y + cell->y_step * (cell->steps - 1);
@@ -306,7 +326,6 @@ static void two_rounds(const trnn_call *call, const void *const *slots, const tr
     second.gates += trnn_round_at(call->layer, 1);
     second.h = cell->y;
     second.h_stride = cell->y_stride;
-    second.before = cell->h;
     second.between = cell->tape;
     second.tape = NULL;
     second.y = y;
@@ -326,17 +345,24 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const trnn_layer *layer = call->layer;
     const trnn_recurrent_kind *kind = trnn_recurrent_kind_of(layer);
     const trnn_cell_facts *facts = &kind->facts;
+    const trnn_recurrent_two *two = TRNN_WITH_TWO_ROUNDS ? kind->two : NULL;
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const int32_t units = a->hidden_size, size = trnn_output_size(layer), reverse = direction;
     const int32_t offset = direction * size;
     const size_t gates = trnn_gates_size(layer), batch = (size_t)call->batch, out = (size_t)call->out.cols;
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
-    const int together = chunk == 1 && !kind->scan, projects = slots[WEIGHT_HR] != NULL;
+    const int together = chunk == 1 && !kind->scan, projects = trnn_projected(layer) > 0;
 
     if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
-    const trnn_cell_norm norm = TRNN_NORM_OF(slots, scratch->bias);
-    const float *bias = slots[BIAS_IH] && !a->layer_norm ? scratch->bias : NULL;
-    const size_t sums = kind->two ? trnn_round_at(layer, 1) : gates; /* of the first round */
+    trnn_cell_norm norm;
+    trnn_cell_options options;
+    const int general = trnn_general_of(layer) != NULL;
+    if (general) {
+        norm = TRNN_NORM_OF(slots, scratch->bias);
+        options = trnn_options_of(layer, direction, &norm, slots[WEIGHT_HR], scratch->work);
+    }
+    const float *bias = slots[BIAS_IH] && !(TRNN_WITH_CELL_OPTIONS && a->layer_norm) ? scratch->bias : NULL;
+    const size_t sums = two ? trnn_round_at(layer, 1) : gates; /* of the first round */
     trnn_product input = trnn_product_of(trnn_matrix_ih(layer, 0, slots[WEIGHT_IH]), 0, (int32_t)sums, bias,
                                          NULL, scratch->gates, scratch->input);
     input.y_stride = gates;
@@ -352,10 +378,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .input = together ? &input : NULL,
                       .bias_hh = slots[BIAS_HH],
                       .vectors = slots[VECTORS],
-                      .activations = a->activations[direction],
-                      .norm = trnn_has_norm(layer) ? &norm : NULL,
+                      .options = general ? &options : NULL,
                       .h = state,
-                      .before = NULL,
+                      .before = state,
                       .between = NULL,
                       .states = state + size,
                       .y = scratch->inner,
@@ -363,16 +388,14 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .h_stride = call->state_stride,
                       .before_stride = call->state_stride,
                       .states_stride = call->state_stride,
-                      .y_stride = projects || kind->two ? (size_t)units : out,
+                      .y_stride = projects || two ? (size_t)units : out,
                       .scratch = scratch->hidden,
                       .descending = call->descending,
-                      .tape = kind->two ? scratch->gates : NULL,
+                      .tape = two ? scratch->gates : NULL,
                       .tape_h = NULL,
                       .steps = 1,
                       .gates_step = 0,
-                      .y_step = 0,
-                      .work = scratch->work,
-                      .shows = 0};
+                      .y_step = 0};
 
     for (int32_t i = 0; i < call->steps; i++) {
         const int32_t t = reverse ? call->steps - 1 - i : i;
@@ -383,7 +406,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             input.rows = count * call->batch;
             input.x = (const float *)call->x + (size_t)first * batch * (size_t)a->input_size;
             TRNN_KERNEL(call->isa, product)(&input);
-            if (kind->two) kind->two->product(call, slots, &input);
+            if (two) two->product(call, slots, &input);
             if (kind->scan) {
                 kind->scan(call, &cell, state, first, count, reverse, offset);
                 i += count - 1;
@@ -404,11 +427,11 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             } else {
                 cell.gates = scratch->gates + (at - (size_t)first * batch) * gates;
             }
-            cell.h = h;
+            cell.h = cell.before = h;
             cell.states = h + size;
-            if (kind->two) {
+            if (two) {
                 if (!together) cell.tape = scratch->gates + (at - (size_t)first * batch) * gates;
-                kind->two->step(call, slots, &cell, y);
+                two->step(call, slots, &cell, y);
             } else {
                 cell.y = projects ? scratch->inner : y;
                 kind->step(call->isa, &cell);
@@ -417,13 +440,13 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             if (projects) {
                 trnn_product project =
                     trnn_product_of(trnn_matrix_hr(layer, slots[WEIGHT_HR]), cell.rows, size,
-                                    facts->output ? slots[BIAS_HR] : NULL, cell.y,
-                                    facts->output ? scratch->work : y, scratch->projection);
-                if (!facts->output) project.y_stride = out;
+                                    trnn_is_jordan(layer) ? slots[BIAS_HR] : NULL, cell.y,
+                                    trnn_is_jordan(layer) ? scratch->work : y, scratch->projection);
+                if (!trnn_is_jordan(layer)) project.y_stride = out;
                 project.descending = cell.descending;
                 TRNN_KERNEL(call->isa, product)(&project);
-                if (facts->output)
-                    kind->general->output(call->isa, a, reverse, cell.rows, scratch->work, y, out);
+                if (trnn_is_jordan(layer))
+                    trnn_general_of(layer)->output(call->isa, a, reverse, cell.rows, scratch->work, y, out);
             }
             for (int32_t r = 0; r < end - b; r++)
                 trnn_copy(h + (size_t)r * call->state_stride, y + (size_t)r * out,

@@ -73,19 +73,73 @@ static inline const trnn_cell_facts *trnn_facts_of(const trnn_layer *layer)
     return &trnn_recurrent_kind_of(layer)->facts;
 }
 
+/* What a build may leave out is a constant there: what a cell of general.c has; what a cell of two rounds has; the numbers
+ * of a projection, 0 for none; whether the cell is a Jordan network; the directions. */
+static inline const trnn_recurrent_general *trnn_general_of(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS ? trnn_recurrent_kind_of(layer)->general : NULL;
+}
+static inline int32_t trnn_second(const trnn_cell_facts *facts)
+{
+    return TRNN_WITH_TWO_ROUNDS ? facts->second : 0;
+}
+static inline int32_t trnn_projected(const trnn_layer *layer)
+{
+    return TRNN_WITH_PROJECTION ? layer->as.recurrent.proj_size : 0;
+}
+static inline int trnn_is_jordan(const trnn_layer *layer)
+{
+    return TRNN_WITH_PROJECTION && trnn_general_of(layer) && trnn_facts_of(layer)->output;
+}
+
 /* Numbers of h, the output of a step. */
 static inline int32_t trnn_output_size(const trnn_layer *layer)
 {
-    const trnn_recurrent_args *a = &layer->as.recurrent;
-    return a->proj_size ? a->proj_size : a->hidden_size;
+    return trnn_projected(layer) ? trnn_projected(layer) : layer->as.recurrent.hidden_size;
 }
 
 static inline int32_t trnn_directions(const trnn_layer *layer)
 {
-    return layer->as.recurrent.bidirectional ? 2 : 1;
+    return TRNN_WITH_BIDIRECTIONAL && layer->as.recurrent.bidirectional ? 2 : 1;
 }
 
-/* Vectors of parameters. */
+/* Options of a cell, likewise: the rank of weight_hh, 0 for none; whether peepholes are matrices; whether
+ * training drops what weight_hh multiplies; whether states stay, with some probability. */
+static inline int32_t trnn_rank(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS ? layer->as.recurrent.rank : 0;
+}
+static inline int trnn_has_matrices(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS && layer->as.recurrent.peephole == TRNN_PEEPHOLE_MATRIX;
+}
+static inline int trnn_drops(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS && layer->as.recurrent.recurrent_dropout > 0.0f;
+}
+static inline int trnn_has_zoneout(const trnn_layer *layer)
+{
+    const trnn_recurrent_args *a = &layer->as.recurrent;
+    return TRNN_WITH_CELL_OPTIONS && (a->zoneout > 0.0f || a->zoneout_cell > 0.0f);
+}
+
+/* Numbers that weight_hh multiplies, the depth of the matrix; the most that a product of a step with the state has. */
+static inline int32_t trnn_hidden_depth(const trnn_layer *layer)
+{
+    return trnn_rank(layer) ? trnn_rank(layer) : trnn_output_size(layer);
+}
+static inline int32_t trnn_state_depth(const trnn_layer *layer)
+{
+    return trnn_has_matrices(layer) ? layer->as.recurrent.hidden_size : trnn_output_size(layer);
+}
+
+/* Does the step before get a gradient of h beside that through the sums? */
+static inline int trnn_has_own(const trnn_layer *layer)
+{
+    return trnn_facts_of(layer)->own || trnn_has_zoneout(layer);
+}
+
+/* Vectors of parameters; with matrices in their place, matrices. */
 static inline int32_t trnn_vectors(const trnn_layer *layer)
 {
     const trnn_cell_facts *facts = trnn_facts_of(layer);
@@ -119,10 +173,10 @@ static inline size_t trnn_direction_state(const trnn_layer *layer)
 
 /* The rounds of a cell, 0 and for some cells 1: how many; the gates of one; the place of its first sum among all sums
  * of a row, and of its first row in a matrix or a bias, packed. */
-static inline int trnn_rounds(const trnn_cell_facts *facts) { return facts->second ? 2 : 1; }
+static inline int trnn_rounds(const trnn_cell_facts *facts) { return trnn_second(facts) ? 2 : 1; }
 static inline int32_t trnn_round_gates(const trnn_cell_facts *facts, int round)
 {
-    return round ? facts->second : facts->gates - facts->second;
+    return round ? trnn_second(facts) : facts->gates - trnn_second(facts);
 }
 static inline size_t trnn_round_at(const trnn_layer *layer, int round)
 {
@@ -145,27 +199,38 @@ static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, int round, con
 }
 static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, int round, const void *weights)
 {
-    return trnn_round_matrix(layer, round, weights, trnn_output_size(layer));
+    return trnn_round_matrix(layer, round, weights, trnn_hidden_depth(layer));
 }
 static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *weights)
 {
-    return trnn_matrix_of(weights, layer->format, 1, trnn_output_size(layer),
+    return trnn_matrix_of(weights, layer->format, 1,
+                          trnn_rank(layer) ? trnn_rank(layer) : trnn_output_size(layer),
                           layer->as.recurrent.hidden_size);
 }
 
-/* Working numbers of a step of a general cell, for so many rows: the sums' two parts, and its arrays. */
-enum { TRNN_GENERAL_ARRAYS = 26, TRNN_NORM_ARRAYS = 40 };
+/* The matrices of peepholes. */
+static inline trnn_matrix trnn_matrix_seen(const trnn_layer *layer, const void *weights)
+{
+    const int32_t units = layer->as.recurrent.hidden_size;
+    return trnn_matrix_of(weights, layer->format, trnn_vectors(layer), units, units);
+}
+
+/* Working numbers of a step of a general cell, for so many rows: the sums' two parts, what a low rank leaves of h or
+ * matrices make of c, and its arrays. */
+enum { TRNN_GENERAL_ARRAYS = 28, TRNN_NORM_ARRAYS = 40 };
 static inline size_t trnn_cell_work(const trnn_layer *layer, int32_t rows)
 {
-    if (!trnn_recurrent_kind_of(layer)->general) return 0;
-    if (trnn_facts_of(layer)->output) { /* its output has arrays of P numbers, while no step has any */
+    if (!trnn_general_of(layer)) return 0;
+    if (trnn_is_jordan(layer)) { /* its output has arrays of P numbers, while no step has any */
         const size_t size = (size_t)layer->as.recurrent.proj_size + TRNN_PANEL,
                      units = trnn_packed_units(layer);
         const size_t most = size > units ? size : units;
         return trnn_times(2 * (size_t)rows + TRNN_GENERAL_ARRAYS, most);
     }
+    const size_t seen = trnn_has_matrices(layer) ? trnn_vectors_size(layer) : 0;
+    const size_t sums = 2 * trnn_gates_size(layer) + seen + (size_t)trnn_rank(layer);
     return trnn_plus(
-        trnn_times(2 * (size_t)rows, trnn_gates_size(layer)),
+        trnn_times((size_t)rows, sums),
         (layer->as.recurrent.layer_norm ? TRNN_GENERAL_ARRAYS + TRNN_NORM_ARRAYS : TRNN_GENERAL_ARRAYS) *
             trnn_packed_units(layer));
 }
@@ -176,6 +241,7 @@ static inline size_t trnn_norm_size(const trnn_layer *layer, int32_t slot)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t units = (size_t)a->hidden_size, gates = (size_t)trnn_facts_of(layer)->gates;
+    if (!trnn_general_of(layer)) return 0;
     if (trnn_facts_of(layer)->shared) return slot == NORM_C || slot == NORM_C_BIAS;
     if (!a->layer_norm) return 0;
     if (slot == BIAS_IH || slot == BIAS_HH) return a->bias ? trnn_gates_size(layer) : 0;
@@ -190,7 +256,7 @@ static inline size_t trnn_norms_size(const trnn_layer *layer)
 }
 static inline int trnn_has_norm(const trnn_layer *layer)
 {
-    return layer->as.recurrent.layer_norm || trnn_facts_of(layer)->shared;
+    return trnn_general_of(layer) && (layer->as.recurrent.layer_norm || trnn_facts_of(layer)->shared);
 }
 #define TRNN_NORM_OF(slots, sum)                                                \
     (trnn_cell_norm)                                                            \
@@ -199,10 +265,22 @@ static inline int trnn_has_norm(const trnn_layer *layer)
         .c_bias = (slots)[NORM_C_BIAS], .bias = (slots)[BIAS_IH] ? (sum) : NULL \
     }
 
+/* The options of a general cell in one direction: `norm` is its norm, if it has one, `factor` its weight_hr. */
+static inline trnn_cell_options trnn_options_of(const trnn_layer *layer, int32_t direction,
+                                                const trnn_cell_norm *norm, const void *factor, float *work)
+{
+    return (trnn_cell_options){
+        .activations = layer->as.recurrent.activations[direction],
+        .norm = trnn_has_norm(layer) ? norm : NULL,
+        .factor = factor,
+        .work = work,
+    };
+}
+
 /* Are the hidden parts of sums an array of their own? */
 static inline int trnn_has_apart(const trnn_layer *layer)
 {
-    return trnn_facts_of(layer)->apart || layer->as.recurrent.layer_norm;
+    return trnn_facts_of(layer)->apart || (TRNN_WITH_CELL_OPTIONS && layer->as.recurrent.layer_norm);
 }
 
 /* Rows of one input product: enough for its tiles, and few enough that its results stay in the cache beside the
@@ -274,29 +352,29 @@ void trnn_recurrent_backward(const trnn_pass *pass);
 void trnn_recurrent_gradients(const trnn_pass *pass);
 
 /* The two tables of a cell, whose steps are lower_kind and lower_back. */
-#define TRNN_RECURRENT_LAYER(lower)                       \
-    const trnn_layer_type trnn_##lower = {                \
-        .name = #lower,                                   \
-        .check = trnn_recurrent_check,                    \
-        .frame = trnn_recurrent_frame,                    \
-        .start = trnn_recurrent_start,                    \
-        .params = trnn_recurrent_params,                  \
-        .state = trnn_recurrent_state,                    \
-        .scratch = trnn_recurrent_scratch,                \
-        .run = trnn_recurrent_run,                        \
-        .full_sequence = trnn_recurrent_full_sequence,    \
-        .masks = 1,                                       \
-        .family = &lower##_kind,                          \
-    };                                                    \
-    const trnn_layer_training trnn_##lower##_training = { \
-        .tape = trnn_recurrent_tape,                      \
-        .scratch = trnn_recurrent_train_scratch,          \
-        .transpose = trnn_recurrent_transpose,            \
-        .forward = trnn_recurrent_forward,                \
-        .backward = trnn_recurrent_backward,              \
-        .gradients = trnn_recurrent_gradients,            \
-        .sequences = 1,                                   \
-        .family = &lower##_back,                          \
+#define TRNN_RECURRENT_LAYER(lower)                              \
+    const trnn_layer_type trnn_##lower = {                       \
+        .name = #lower,                                          \
+        .check = trnn_recurrent_check,                           \
+        .frame = trnn_recurrent_frame,                           \
+        .start = TRNN_WITH_GRAPHS ? trnn_recurrent_start : NULL, \
+        .params = trnn_recurrent_params,                         \
+        .state = trnn_recurrent_state,                           \
+        .scratch = trnn_recurrent_scratch,                       \
+        .run = trnn_recurrent_run,                               \
+        .full_sequence = trnn_recurrent_full_sequence,           \
+        .masks = 1,                                              \
+        .family = &lower##_kind,                                 \
+    };                                                           \
+    const trnn_layer_training trnn_##lower##_training = {        \
+        .tape = trnn_recurrent_tape,                             \
+        .scratch = trnn_recurrent_train_scratch,                 \
+        .transpose = trnn_recurrent_transpose,                   \
+        .forward = trnn_recurrent_forward,                       \
+        .backward = trnn_recurrent_backward,                     \
+        .gradients = trnn_recurrent_gradients,                   \
+        .sequences = 1,                                          \
+        .family = &lower##_back,                                 \
     };
 
 #endif

@@ -111,7 +111,7 @@ static inline trnn_call trnn_call_of(const trnn_pass *pass, const void *weights[
 /* As trnn_call_mask; and its gradient, which is 0. */
 static inline const float *trnn_pass_mask(const trnn_pass *pass)
 {
-    return pass->count && !pass->others[0].still ? pass->others[0].x : NULL;
+    return TRNN_WITH_GRAPHS && pass->count && !pass->others[0].still ? pass->others[0].x : NULL;
 }
 static inline void trnn_mask_backward(const trnn_pass *pass)
 {
@@ -127,6 +127,19 @@ void trnn_start_forward(const trnn_pass *pass, size_t numbers, float *began);
 /* Behind the layer's backward pass, from its step `from` on: write the gradients of the values that its state began with,
  * and clear that of the state. They are zero for later steps, and for rows that had begun before the pass. */
 void trnn_start_backward(const trnn_pass *pass, const float *began);
+
+/* Is the number at place i dropped, as a share p of all are? A multiply-and-shift hash with full avalanche ("lowbias32" of
+ * Wellons's hash-prospector), keyed twice. It has no state, so the order of rows and parts does not matter. */
+static inline int trnn_is_dropped(const uint32_t seed[2], size_t i, float p)
+{
+    uint32_t h = (uint32_t)i ^ seed[0];
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    h = (h ^ h >> 16) + seed[1] + (uint32_t)((uint64_t)i >> 32);
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    return (h ^ h >> 16) >> 8 < (uint32_t)((double)p * 16777216.0);
+}
 
 /* ---- transposed weights -------------------------------------------------------------------------- */
 

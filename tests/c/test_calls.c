@@ -60,7 +60,8 @@ static void covers(const trnn_argument *list, size_t start, size_t left_out, con
     size_t bytes = left_out, free = start;
     for (; list->name; list++) {
         check(strlen(list->name) > 0 && list->offset >= free, "%s: %s is out of order", what, list->name);
-        check(!list->live || list->type == TRNN_FLOAT, "%s: %s cannot be live", what, list->name);
+        check(!list->live || list->type == TRNN_FLOAT || list->type == TRNN_INT32, "%s: %s cannot be live",
+              what, list->name);
         free = list->offset + sizes[list->type];
         bytes += sizes[list->type];
     }

@@ -777,10 +777,12 @@ static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_
                           .gates = sums.at,
                           .bias_hh = w.at[0].at + params[3].offset / sizeof(float),
                           .h = h.at,
+                          .before = h.at,
                           .states = c[way].at,
                           .y = y[way].at,
                           .gates_stride = wide + GAP,
                           .h_stride = stride,
+                          .before_stride = stride,
                           .states_stride = stride,
                           .y_stride = stride,
                           .scratch = own[1].at};
@@ -797,7 +799,7 @@ static void together(const trnn_kernels *isa, const trnn_layer_type *kind, trnn_
         for (int32_t done = 0; done < rows; done += cell.rows) {
             step(isa, kind, &cell);
             input.x += input.x_stride;
-            cell.h += stride, cell.states += stride, cell.y += stride;
+            cell.h += stride, cell.before += stride, cell.states += stride, cell.y += stride;
         }
     }
     for (int way = 1; way < WAYS; way++)
@@ -1235,10 +1237,12 @@ static void taped(const trnn_kernels *isa, const trnn_layer_type *kind, int32_t 
                                 .gates = way == 2 ? tape[way].at : sums.at,
                                 .bias_hh = w.at[0].at + params[3].offset / sizeof(float),
                                 .h = h.at,
+                                .before = h.at,
                                 .states = c[way].at,
                                 .y = y[way].at,
                                 .gates_stride = tape_stride,
                                 .h_stride = stride,
+                                .before_stride = stride,
                                 .states_stride = stride,
                                 .y_stride = stride,
                                 .tape = way ? tape[way].at : NULL,

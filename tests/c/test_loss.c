@@ -158,72 +158,46 @@ static void losses_in_every_way(void)
         }
 }
 
-/* A mask that keeps the steps before each row's end, and one with holes and a row of zeros; in the target's order. */
-static void fill_mask(float *mask, const trnn_loss_job *job, int holes)
+/* A step that a mask leaves out is not read, and a mask of the first steps of each row is its lengths. */
+static void losses_with_masks(void)
 {
-    for (int b = 0; b < BATCH; b++)
-        for (int t = 0; t < STEPS; t++)
-            mask[job->target_rows_first ? b * STEPS + t : t * BATCH + b] =
-                holes ? b != 1 && (t * 5 + b) % 3 != 0 : t < ends[b];
-}
-
-/* A mask of each row's first steps gives the bits of lengths. */
-static void masks_are_lengths(const trnn_loss *loss, int way)
-{
-    desk plain = desk_open(loss, way | 1), masked = desk_open(loss, way & ~1);
-    float mask[STEPS * BATCH];
-    double value = -1.0, again = -2.0;
-    plain.job.isa = masked.job.isa = trnn_isa_best();
-    fill_mask(mask, &masked.job, 0);
-    masked.job.mask = mask;
-    fill_dirty(&masked);
-    check(trnn_loss_run(loss, &plain.job, &value) == TRNN_OK, "lengths fail");
-    check(trnn_loss_run(loss, &masked.job, &again) == TRNN_OK, "a mask fails");
-    const char *name = trnn_loss_name(loss->type);
-    check(memcmp(&value, &again, sizeof value) == 0, "%s, way %d: %g, not %g", name, way, again, value);
-    check(memcmp(plain.dy.at, masked.dy.at, plain.dy.bytes) == 0, "%s, way %d: dy", name, way);
-    check(memcmp(plain.values.at, masked.values.at, plain.values.bytes) == 0, "%s, way %d: values", name,
-          way);
-    desk_close(&plain);
-    desk_close(&masked);
-}
-
-/* What is masked is not read: NaN in y and in its target changes nothing, and has the gradient 0. */
-static void masked_steps_stay_unread(const trnn_loss *loss, int way)
-{
-    desk k = desk_open(loss, way);
-    float mask[STEPS * BATCH];
-    double value = -1.0, again = -2.0;
-    k.job.isa = trnn_isa_best();
-    fill_mask(mask, &k.job, 1);
-    k.job.mask = mask;
-    fill_dirty(&k);
-    check(trnn_loss_run(loss, &k.job, &value) == TRNN_OK, "a mask fails");
-    const uint64_t print = fingerprint(k.dy.at, k.numbers);
-    const size_t numbers = k.numbers / (STEPS * BATCH), targets = k.targets / (STEPS * BATCH);
-    for (int b = 0; b < BATCH; b++)
-        for (int t = 0; t < STEPS; t++) {
-            const size_t at = (size_t)(k.job.target_rows_first ? b * STEPS + t : t * BATCH + b);
-            const size_t from = (size_t)(k.job.y_rows_first ? b * STEPS + t : t * BATCH + b);
-            if (mask[at] != 0.0f) continue;
-            memset(k.y.at + from * numbers, 0xff, numbers * sizeof(float));
-            if (!k.job.last) memset(k.target.at + at * targets, 0xff, targets * sizeof(float));
-            for (size_t i = 0; i < numbers; i++)
-                check(k.dy.at[from * numbers + i] == 0.0f, "a masked step has a gradient");
-        }
-    check(trnn_loss_run(loss, &k.job, &again) == TRNN_OK, "a masked target is read");
-    check(value > 0.0 && memcmp(&value, &again, sizeof value) == 0, "%s, way %d: %g, not %g",
-          trnn_loss_name(loss->type), way, again, value);
-    check(fingerprint(k.dy.at, k.numbers) == print, "dy depends on a masked step");
-    desk_close(&k);
-}
-
-static void masked_losses(void)
-{
-    for (int l = 0; l < LOSSES; l++)
-        for (int way = 0; way < 32 && losses[l].type != &trnn_loss_ctc; way++) {
-            masks_are_lengths(&losses[l], way);
-            masked_steps_stay_unread(&losses[l], way);
+    uint8_t mask[STEPS * BATCH];
+    for (int l = 0; l < LOSSES - 2; l++) /* all but ctc */
+        for (int way = 0; way < 32; way++) {
+            double want = -1.0, value = -2.0;
+            desk k = desk_open(&losses[l], way | 1), m = desk_open(&losses[l], way & ~1);
+            const int rows_first = k.job.target_rows_first, y_rows_first = k.job.y_rows_first;
+            const size_t frame = ROWS * COLS, targets = m.targets / (m.job.last ? BATCH : STEPS * BATCH);
+            k.job.isa = m.job.isa = trnn_isa_best();
+            for (int t = 0; t < STEPS; t++)
+                for (int b = 0; b < BATCH; b++) {
+                    const int at = rows_first ? b * STEPS + t : t * BATCH + b;
+                    const int y_at = y_rows_first ? b * STEPS + t : t * BATCH + b;
+                    mask[at] = t < ends[b] ? (uint8_t)(1 + t) : 0;
+                    if (mask[at]) continue;
+                    memset(m.y.at + frame * (size_t)y_at, 0xff, frame * sizeof(float));
+                    if (!m.job.last)
+                        memset(m.target.at + targets * (size_t)at, 0xff, targets * sizeof(float));
+                }
+            m.job.mask = mask;
+            fill_dirty(&k);
+            fill_dirty(&m);
+            check(trnn_loss_run(&losses[l], &k.job, &want) == TRNN_OK, "loss %d, way %d: lengths", l, way);
+            check(trnn_loss_run(&losses[l], &m.job, &value) == TRNN_OK, "loss %d, way %d: mask", l, way);
+            check(memcmp(&value, &want, sizeof value) == 0, "loss %d, way %d: the value", l, way);
+            check(memcmp(m.dy.at, k.dy.at, k.numbers * sizeof(float)) == 0, "loss %d, way %d: dy", l, way);
+            check(memcmp(m.values.at, k.values.at, k.singles * sizeof(float)) == 0, "loss %d, way %d: values",
+                  l, way);
+            m.job.lengths = ends; /* both say the same */
+            trnn_loss_run(&losses[l], &m.job, &value);
+            check(memcmp(&value, &want, sizeof value) == 0, "loss %d, way %d: mask and lengths", l, way);
+            memset(mask, 0, sizeof mask);
+            trnn_loss_run(&losses[l], &m.job, &value);
+            check(losses[l].reduction == TRNN_SUM ? value == 0.0 : isnan(value), "loss %d: a mean of nothing",
+                  l);
+            for (size_t i = 0; i < m.numbers; i++) check(m.dy.at[i] == 0.0f, "loss %d: dy of nothing", l);
+            desk_close(&k);
+            desk_close(&m);
         }
 }
 
@@ -300,20 +274,20 @@ static void bad_jobs(void)
     EXPECT(8, 0, TRNN_E_TARGET, target[2 * LABELS + 1] = 0);
     EXPECT(7, 0, TRNN_E_TARGET, target[0] = COLS);
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.last = 1);
-    EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.mask = k.y.at);
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.rows = 2);
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.cols = 18); /* the blank is class 18 */
     EXPECT(7, 0, TRNN_E_LOSS_SHAPE, k.job.target_steps = -1);
     EXPECT(7, 0, TRNN_E_TARGET_LENGTHS, k.job.target_lengths = less);
     EXPECT(7, 0, TRNN_E_TARGET_LENGTHS, k.job.target_lengths = more);
+    EXPECT(7, 0, TRNN_E_MASK, k.job.mask = (const uint8_t *)k.y.at);
 }
 
 void test_loss(void)
 {
     check_group("losses in every way");
     losses_in_every_way();
-    check_group("losses with a mask");
-    masked_losses();
+    check_group("losses with masks");
+    losses_with_masks();
     check_group("losses that cannot be");
     bad_losses();
     bad_jobs();

@@ -470,6 +470,19 @@ static void added(trained *t, const way *how, const begin *b, const memory *want
     memory_release(&first);
 }
 
+/* Do random numbers of the place of a number in the batch decide what training drops? */
+static int by_chance(const model *m)
+{
+    int found = has(m, &trnn_dropout);
+    for (int32_t i = 0; i < m->count; i++) {
+        const trnn_layer *layer = &m->layers[i];
+        const trnn_recurrent_args *a = &layer->as.recurrent;
+        if (layer->type->run == trnn_gru.run)
+            found |= a->recurrent_dropout > 0.0f || a->zoneout > 0.0f || a->zoneout_cell > 0.0f;
+    }
+    return found;
+}
+
 /* Any other way gives what one part gives: with rows first, on a tape that was used and has room for more,
  * without a gradient of x, with frozen layers. */
 static void every_way(const model *m, const trnn_kernels *isa, const int32_t *lengths)
@@ -477,7 +490,7 @@ static void every_way(const model *m, const trnn_kernels *isa, const int32_t *le
     enum { ALL = 2 * LAYERS_MAX + 5 };
     static const int32_t parts[] = {2, 3, 7};
     const trnn_kernels *yardstick = trnn_isa_find("scalar_fma");
-    const int by_rows = !has(m, &trnn_batch_norm) && !has(m, &trnn_dropout);
+    const int by_rows = !has(m, &trnn_batch_norm) && !by_chance(m);
     trained t = trained_open(m, BATCH, STEPS), other = trained_open(m, BATCH, STEPS + 3);
     begin b = begin_roll(&t, lengths);
     const way plain = {.isa = isa, .parts = 1, .steps = STEPS, .lengths = lengths, .to_input = 1};

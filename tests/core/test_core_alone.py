@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ GUIDE = (DOCS / "c-guide.md").read_text() if DOCS.is_dir() else ""
 PROGRAMS = ("run.c", "train.c")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 FORMATS = ("F16", "BF16", "INT8", "INT4")
+OPTIONS = ("GRAPHS", "BIDIRECTIONAL", "PROJECTION", "TWO_ROUNDS", "CELL_OPTIONS")
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs/ beside the tests")
 
 
@@ -39,6 +41,22 @@ int main(void)
         const trnn_layer layer = {.type = &trnn_linear, .format = format, .as.linear = {5, 3, 1}};
         puts(trnn_status_text(trnn_layer_check(&layer)));
     }
+    const trnn_recurrent_args sizes = {.input_size = 5, .hidden_size = 3, .bias = 1};
+    trnn_layer cells[] = {{.type = &trnn_fastgrnn}, {.type = &trnn_gru_before_general}, {.type = &trnn_lstm},
+                          {.type = &trnn_lstm}, {.type = &trnn_lstm}, {.type = &trnn_lstm}};
+    for (int i = 0; i < 6; i++) cells[i].as.recurrent = sizes;
+    cells[2].as.recurrent.proj_size = 2;
+    cells[3].as.recurrent.bidirectional = 1;
+    cells[4].as.recurrent.recurrent_dropout = 0.5f;
+    for (int i = 0; i < 6; i++) puts(trnn_status_text(trnn_layer_check(&cells[i])));
+    static char memory[20000];
+    const trnn_reads reads[] = {{1, {0}}};
+    trnn_sizes found;
+    trnn_net net = trnn_chain(&cells[5], 1, (trnn_frame){1, 1, 5});
+    if (trnn_plan_bytes(&net) > sizeof memory) return 1;
+    puts(trnn_status_text(trnn_plan_init(memory, &net, 1, (const int32_t[]){1}, &found)));
+    net.reads = reads;
+    puts(trnn_status_text(trnn_plan_init(memory, &net, 1, (const int32_t[]){1}, &found)));
     return 0;
 }
 """
@@ -86,6 +104,11 @@ def make(*arguments: str) -> None:
     run("make", "-C", CSRC, "-j2", *arguments)
 
 
+def without(words: Iterable[str]) -> str:
+    """The flags that leave these out."""
+    return " ".join(f"-DTRNN_WITH_{word}=0" for word in words)
+
+
 # The first and the last of this machine's instruction sets: a build may have any of them.
 SOME = list(dict.fromkeys((tr.available_isas()[0], tr.available_isas()[-1])))
 
@@ -113,6 +136,17 @@ def flags_of(prefix: Path) -> list[str]:
     values = dict(re.findall(r"^(\w+)[:=] ?(.*)$", text, flags=re.M))
     assert values["Version"] == tr.__version__
     return f"{values['Cflags']} {values['Libs']}".replace("${prefix}", values["prefix"]).split()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_programs_of_the_guide_in_the_smallest_build(tmp_path: Path, name: str) -> None:
+    need("make", "gcc")
+    flags = f"-O1 {without((*FORMATS, *OPTIONS))} {' '.join(WARNINGS)}"
+    make("ISAS=scalar", f"BUILD={tmp_path}", f"CFLAGS={flags}", "CC=gcc")
+    source, program = tmp_path / name, tmp_path / "program"
+    source.write_text(block(name))
+    run("gcc", "-std=c11", f"-I{tmp_path}", source, tmp_path / "libtinyrnn.a", "-o", program)
+    assert run(program) == block(f"{name} prints")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -206,8 +240,8 @@ def test_sizes(
     folder = libraries.get((name, formats))
     if folder is None:
         folder = libraries[name, formats] = tmp_path_factory.mktemp("size")
-        kept = FORMATS if formats == "all five" else [word.upper() for word in formats.split(", ")[1:]]
-        left_out = " ".join(f"-DTRNN_WITH_{word}=0" for word in FORMATS if word not in kept)
+        kept = {"float32": (), "all five": FORMATS, "float32, with everything": OPTIONS}[formats]
+        left_out = without(word for word in (*FORMATS, *OPTIONS) if word not in kept)
         make("ISAS=scalar", f"BUILD={folder}", f"CFLAGS={flags} {left_out} {' '.join(WARNINGS)}",
              f"CC={target.tools}gcc", f"AR={target.tools}ar")  # fmt: skip
     source, main, linked = (folder / f"{program}{ending}" for ending in ("", ".o", ".elf"))
@@ -225,10 +259,10 @@ def test_sizes(
     assert 0.9 * most <= size <= most
 
 
-def test_a_format_that_was_left_out(tmp_path: Path) -> None:
+def test_what_was_left_out(tmp_path: Path) -> None:
     need("make", "gcc")
-    left_out = " ".join(f"-DTRNN_WITH_{word}=0" for word in FORMATS)
-    make("ISAS=scalar", f"BUILD={tmp_path}", f"CFLAGS=-O1 {left_out} {' '.join(WARNINGS)}", "CC=gcc")
+    flags = f"-O1 {without((*FORMATS, *OPTIONS))} {' '.join(WARNINGS)}"
+    make("ISAS=scalar", f"BUILD={tmp_path}", f"CFLAGS={flags}", "CC=gcc")
     source = tmp_path / "asked.c"
     source.write_text(CHECKED)
     run(
@@ -241,7 +275,8 @@ def test_a_format_that_was_left_out(tmp_path: Path) -> None:
         "-o",
         tmp_path / "asked",
     )
-    assert run(tmp_path / "asked").splitlines() == ["ok", *["this build of the core leaves that out"] * 4]
+    missing = "this build of the core leaves that out"
+    assert run(tmp_path / "asked").splitlines() == ["ok", *[missing] * 9, "ok", "ok", missing]
 
 
 def test_instruction_sets(installed: Path, tmp_path: Path) -> None:

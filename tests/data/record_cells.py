@@ -1,6 +1,6 @@
 """Record outputs and gradients of the cells that PyTorch lacks, written out in its autograd.
 
-PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py [cells small_cells fastgrnn jordan clipped]
+PYTHONPATH=.:tests/helpers python3 tests/data/record_cells.py [NAME ...]
 """
 
 from __future__ import annotations
@@ -10,28 +10,47 @@ import sys
 
 import numpy as np
 import torch
-from cell_cases import CLIPPED, FAST, OUTPUT, SMALL, VARIANTS, Case, case
+from cell_cases import (
+    CLIPPED,
+    FAST,
+    LOW,
+    MATRIX,
+    OUTPUT,
+    SMALL,
+    VARIANTS,
+    Case,
+    case,
+    gates_case,
+    normed_case,
+)
+from dice import Dice
 from folders import DATA
 from written_out import run
 
 RECORDED = {
-    "cells": (range(1000, 1008), VARIANTS),
-    "small_cells": (range(2000, 2010), SMALL),
-    "fastgrnn": (range(3000, 3004), FAST),
-    "jordan": (range(4000, 4006), OUTPUT),
-    "clipped": (range(5000, 5002), CLIPPED),
+    "cells": [(range(1000, 1008), VARIANTS)],
+    "small_cells": [(range(2000, 2010), SMALL)],
+    "fastgrnn": [(range(3000, 3004), FAST)],
+    "jordan": [(range(4000, 4006), OUTPUT)],
+    "clipped": [(range(5000, 5002), CLIPPED)],
+    "more_cells": [  # of each kind a small one
+        ((6070, 6078, 6119), MATRIX),
+        ((7102, 7133), LOW),
+        ((8065, 8169, 8206, 8243, 8294, 8515, 8545), gates_case),
+        ((9031, 9099, 9157, 9205, 9288), normed_case),
+    ],
 }
 
 
-def results(given: Case) -> dict[str, np.ndarray]:
-    """By name: the output, the final states, and all gradients, in double."""
+def results(given: Case, dice: Dice | None = None) -> dict[str, np.ndarray]:
+    """By name: the output, the final states, and all gradients, in double; ``dice`` as `run` takes them."""
 
     def wide(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.array(array, np.float64)).requires_grad_()
 
     w = {name: wide(array) for name, array in given.tensors.items()}
     x, initial = wide(given.x), [wide(part) for part in given.initial]
-    y, final = run(given.layer, given.arguments, w, x, initial, given.lengths)
+    y, final = run(given.layer, given.arguments, w, x, initial, given.lengths, dice)
     torch.autograd.backward(
         [y, *final], [torch.from_numpy(np.array(way, np.float64)) for way in (given.dy, *given.dfinal)]
     )
@@ -46,11 +65,10 @@ def results(given: Case) -> dict[str, np.ndarray]:
 
 def record(file: str) -> None:
     """Write a file."""
-    seeds, variants = RECORDED[file]
     arrays: dict[str, np.ndarray] = {}
     index = []
-    for seed in seeds:
-        given = case(seed, variants)
+    for seed, variants in [(seed, variants) for seeds, variants in RECORDED[file] for seed in seeds]:
+        given = variants(seed) if callable(variants) else case(seed, variants)
         index.append(
             {"seed": seed, "layer": given.layer, "arguments": given.arguments, "lengths": given.lengths}
         )

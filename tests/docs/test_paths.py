@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from folders import DOCS, ROOT, TESTS
 
-NAMED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md"), *ROOT.glob("*/arm/README.md")]
+NAMED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"), *ROOT.glob("*/arm/README.md")]
 DOCUMENTS = sorted(path for path in NAMED if path.is_file())
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs/ beside the tests")
 

@@ -33,6 +33,12 @@ FAST: list[tuple[str, dict[str, Any]]] = [
     ("FastGRNN", {"activation": "softsign", "recurrent_activation": ("hard_sigmoid", 0.5, 0.5)}),
 ]
 
+# And with a hidden product of low rank.
+LOW: list[tuple[str, dict[str, Any]]] = [
+    ("FastGRNN", {"u_rank": 1}),
+    ("FastGRNN", {"u_rank": 5, "activation": "softsign"}),
+]
+
 # A Jordan network, whose output may be larger or smaller than the layer inside.
 OUTPUT: list[tuple[str, dict[str, Any]]] = [
     ("Jordan", {"output_size": 21}),
@@ -44,6 +50,22 @@ OUTPUT: list[tuple[str, dict[str, Any]]] = [
 CLIPPED: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {"cell_clip": 0.3}),
     ("LSTM", {"cell_clip": 0.4, "peephole": True, "coupled": True}),
+]
+
+# LSTMs whose peepholes are matrices.
+MATRIX: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {"peephole": "matrix"}),
+    ("LSTM", {"peephole": "matrix", "coupled": True, "recurrent_activation": "hard_sigmoid"}),
+    ("LSTM", {"peephole": "matrix", "cell_clip": 0.5}),
+]
+
+# Layers whose states stay with some probability, or on average.
+ZONED: list[tuple[str, dict[str, Any]]] = [
+    ("RNN", {"zoneout": 0.3}),
+    ("GRU", {"zoneout": 0.2}),
+    ("GRU", {"zoneout": 0.2, "reset_after": False}),
+    ("LSTM", {"zoneout": 0.1, "zoneout_cell": 0.4}),
+    ("LSTM", {"zoneout_cell": 0.5, "coupled": True, "peephole": True}),
 ]
 
 # And with functions of the gates and clips, which no layer of PyTorch has.
@@ -150,7 +172,7 @@ def normed_case(seed: int) -> Case:
 
 def _case(draw: Draw, layer: str, options: dict[str, Any], most: int = 9) -> Case:
     levels = draw.of(1, 1, 2)
-    hidden = draw.size(high=50 if levels == 1 else 20)
+    hidden = max(draw.size(high=50 if levels == 1 else 20), options.get("u_rank", 1))
     arguments = {
         "input_size": draw.size(high=40),
         "hidden_size": hidden,
@@ -160,7 +182,8 @@ def _case(draw: Draw, layer: str, options: dict[str, Any], most: int = 9) -> Cas
         **options,
     }
     size = int(options.get("output_size", hidden))
-    if layer == "LSTM" and hidden > 1 and draw.flip(0.35):
+    zoned = any(name.startswith("zoneout") for name in options)
+    if layer == "LSTM" and hidden > 1 and not zoned and draw.flip(0.35):
         size = arguments["proj_size"] = draw.size(high=hidden - 1)
     net = getattr(tr, layer)(**arguments)
     tensors = {

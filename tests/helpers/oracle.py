@@ -212,6 +212,10 @@ def lstm_step(
     from_x, from_h = gates(w, x, h)
     sums = np.split(from_x + from_h, 3 if coupled else 4)
     seen = np.split(w["weight_peephole"], len(sums) - 1) if "weight_peephole" in w else [0.0] * 3
+    if np.ndim(seen[0]) == 2:  # matrices, all of the c before the step
+        for place, matrix in zip([0, -1] if coupled else [0, 1, -1], seen, strict=True):
+            sums[place] = sums[place] + matrix @ c
+        seen = [0.0] * 3
     i = gate(recurrent_activation, sums[0] + seen[0] * c, clip)[0]
     f = 1 - i if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)[0]
     c = f * c + i * gate(activation, sums[-2], clip)[0]

@@ -97,7 +97,8 @@ def fast_grnn(
 ) -> Any:
     from oracle import gate  # which reads this file
 
-    a = w["weight_ih"] @ x + w["weight_hh"] @ h
+    low = w["weight_hr"] @ h if "weight_hr" in w else h
+    a = w["weight_ih"] @ x + w["weight_hh"] @ low
     b_z, b_n = np.split(w["bias_ih"], 2) if "bias_ih" in w else (0, 0)
     z, z_slope = gate(recurrent_activation, a + b_z)
     n, n_slope = gate(activation, a + b_n)
@@ -108,12 +109,16 @@ def fast_grnn(
         da_n = dh * (zeta * (1 - z) + nu) * n_slope
         da = da_z + da_n
         grads["weight_ih"] += np.outer(da, x)
-        grads["weight_hh"] += np.outer(da, h)
+        grads["weight_hh"] += np.outer(da, low)
         if "bias_ih" in w:
             grads["bias_ih"] += np.concatenate([da_z, da_n])
         grads["zeta"] += np.sum(dh * n * (1 - z)) * zeta * (1 - zeta)
         grads["nu"] += np.sum(dh * n) * nu * (1 - nu)
-        return w["weight_ih"].T @ da, w["weight_hh"].T @ da + dh * z
+        dh_sum = w["weight_hh"].T @ da
+        if "weight_hr" in w:
+            grads["weight_hr"] += np.outer(dh_sum, h)
+            dh_sum = w["weight_hr"].T @ dh_sum
+        return w["weight_ih"].T @ da, dh_sum + dh * z
 
     return ((zeta * (1 - z) + nu) * n + z * h,), back
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracle_cells
 import oracle_frames
+from dice import Dice
 from numpy.typing import NDArray
 from oracle import (
     BEND,
@@ -71,8 +72,11 @@ def normed(w: Tensors, grads: Grads, which: str, x: Array) -> tuple[Array, Back]
     return normal * w[gain] + w.get(bias, 0), back
 
 
-def products(w: Tensors, grads: Grads, x: Array, h: Array) -> tuple[Array, Array, Callable[..., Any]]:
-    """The shares of the input and of the hidden state in the gates."""
+def products(
+    w: Tensors, grads: Grads, x: Array, h: Array, drop: Any = 1
+) -> tuple[Array, Array, Callable[..., Any]]:
+    """The shares of the input and of the hidden state, times ``drop``, in the gates."""
+    h = h * drop
     from_x, x_back = normed(w, grads, "ih", w["weight_ih"] @ x)
     from_h, h_back = normed(w, grads, "hh", w["weight_hh"] @ h)
 
@@ -83,15 +87,21 @@ def products(w: Tensors, grads: Grads, x: Array, h: Array) -> tuple[Array, Array
         d_from_x, d_from_h = x_back(d_from_x), h_back(d_from_h)
         give(grads, "weight_ih", np.outer(d_from_x, x))
         give(grads, "weight_hh", np.outer(d_from_h, h))
-        return w["weight_ih"].T @ d_from_x, w["weight_hh"].T @ d_from_h
+        return w["weight_ih"].T @ d_from_x, w["weight_hh"].T @ d_from_h * drop
 
     return from_x + w.get("bias_ih", 0), from_h + w.get("bias_hh", 0), back
 
 
 def rnn_step(
-    w: Tensors, grads: Grads, x: Array, h: Array, nonlinearity: Any = "tanh", clip: float | None = None
+    w: Tensors,
+    grads: Grads,
+    x: Array,
+    h: Array,
+    nonlinearity: Any = "tanh",
+    clip: float | None = None,
+    drop: Any = 1,
 ) -> Any:
-    from_x, from_h, products_back = products(w, grads, x, h)
+    from_x, from_h, products_back = products(w, grads, x, h, drop)
     after, slope = gate(nonlinearity, from_x + from_h, clip)
 
     def back(dh: Array) -> tuple[Array, Array]:
@@ -101,7 +111,9 @@ def rnn_step(
     return (after,), back
 
 
-def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array, f: Any, g: Any, clip: float | None) -> Any:
+def gru_before_step(
+    w: Tensors, grads: Grads, x: Array, h: Array, f: Any, g: Any, clip: float | None, drop: Any
+) -> Any:
     """The reset gate before the product: one product with h for r and z, one with r h for n."""
     size = len(h)
 
@@ -109,9 +121,9 @@ def gru_before_step(w: Tensors, grads: Grads, x: Array, h: Array, f: Any, g: Any
         return {name: array[rows] for name, array in names.items()}  # views
 
     first, last = slice(0, 2 * size), slice(2 * size, None)
-    from_x, from_h, first_back = products(part(w, first), part(grads, first), x, h)
+    from_x, from_h, first_back = products(part(w, first), part(grads, first), x, h, drop)
     (r, z), (r_slope, z_slope) = (np.split(part, 2) for part in gate(f, from_x + from_h, clip))
-    from_x, from_reset, last_back = products(part(w, last), part(grads, last), x, r * h)
+    from_x, from_reset, last_back = products(part(w, last), part(grads, last), x, r * h, drop)
     n, n_slope = gate(g, from_x + from_reset, clip)
     after = (1 - z) * n + z * h
 
@@ -134,10 +146,11 @@ def gru_step(
     activation: Any = "tanh",
     recurrent_activation: Any = "sigmoid",
     clip: float | None = None,
+    drop: Any = 1,
 ) -> Any:
     if not reset_after:
-        return gru_before_step(w, grads, x, h, recurrent_activation, activation, clip)
-    from_x, from_h, products_back = products(w, grads, x, h)
+        return gru_before_step(w, grads, x, h, recurrent_activation, activation, clip, drop)
+    from_x, from_h, products_back = products(w, grads, x, h, drop)
     (xr, xz, xn), (hr, hz, hn) = np.split(from_x, 3), np.split(from_h, 3)
     r, r_slope = gate(recurrent_activation, xr + hr, clip)
     z, z_slope = gate(recurrent_activation, xz + hz, clip)
@@ -166,11 +179,17 @@ def lstm_step(
     output_activation: Any = None,
     clip: float | None = None,
     cell_clip: float | None = None,
+    drop: Any = 1,
 ) -> Any:
-    from_x, from_h, products_back = products(w, grads, x, h)
+    from_x, from_h, products_back = products(w, grads, x, h, drop)
     sums = np.split(from_x + from_h, 3 if coupled else 4)
-    peephole = "weight_peephole" in w
-    seen = np.split(w["weight_peephole"], len(sums) - 1) if peephole else [np.zeros(1)] * 3
+    of_c = w.get("weight_peephole", np.zeros(len(sums) - 1))
+    peephole, matrix = "weight_peephole" in w and of_c.ndim == 1, of_c.ndim == 2
+    seen = np.split(of_c, len(sums) - 1) if peephole else [np.zeros(1)] * 3
+    if matrix:
+        places = [0, -1] if coupled else [0, 1, -1]
+        for place, part in zip(places, np.split(of_c @ c, len(places)), strict=True):
+            sums[place] = sums[place] + part
     i, i_slope = gate(recurrent_activation, sums[0] + seen[0] * c, clip)
     f, f_slope = (1 - i, 0) if coupled else gate(recurrent_activation, sums[1] + seen[1] * c, clip)
     g, g_slope = gate(activation, sums[-2], clip)
@@ -197,7 +216,12 @@ def lstm_step(
         if peephole:
             give(grads, "weight_peephole", np.concatenate([da_i * c, *(d * c for d in da_f), da_o * c_after]))
         dx, dh_before = products_back(da, da)
-        return dx, dh_before, dc * f + da_i * seen[0] + sum(d * seen[1] for d in da_f)
+        dc_before = dc * f + da_i * seen[0] + sum(d * seen[1] for d in da_f)
+        if matrix:
+            da_seen = np.concatenate([da_i, *da_f, da_o])
+            give(grads, "weight_peephole", np.outer(da_seen, c))
+            dc_before = dc_before + of_c.T @ da_seen
+        return dx, dh_before, dc_before
 
     return (h_after, c_after), back
 
@@ -212,6 +236,23 @@ def step(
 # ---- sequences ----------------------------------------------------------------------------------
 
 
+def zoned(shares: Sequence[Array], before: Sequence[Array], after: Sequence[Array]) -> tuple[Array, ...]:
+    """Zoneout (Krueger et al., 2017, equations 5 and 6): a share of each state stays as it was."""
+    pairs = zip(shares, before, after, strict=True)
+    return tuple(share * old + (1 - share) * new for share, old, new in pairs)
+
+
+def zoned_back(shares: Sequence[Array], back: Callable[..., Any]) -> Callable[..., Any]:
+    """The way back through a step whose states are `zoned`."""
+
+    def through(*dstate: Array) -> tuple[Array, ...]:
+        dx, *before = back(*((1 - share) * d for share, d in zip(shares, dstate, strict=True)))
+        parts = zip(before, shares, dstate, strict=True)
+        return dx, *(part + share * d for part, share, d in parts)
+
+    return through
+
+
 def recurrent(
     kind: str,
     w: Tensors,
@@ -220,6 +261,7 @@ def recurrent(
     initial: Sequence[Array | None],
     lengths: Sequence[int],
     masks: Mapping[str, Array],
+    dice: Dice | None = None,
     *,
     num_layers: int = 1,
     bidirectional: bool = False,
@@ -251,7 +293,13 @@ def recurrent(
                 order = range(lengths[b])
                 taken = []
                 for t in reversed(order) if reverse else order:
-                    state, back = step(kind, own, own_grads, x[t, b], state, of_direction(formula, d))
+                    seen = of_direction(formula, d) | ({} if dice is None else {"drop": dice.drop[k][b]})
+                    state_before = state
+                    state, back = step(kind, own, own_grads, x[t, b], state, seen)
+                    if dice is not None:
+                        shares = [part[k][t, b] for part in (dice.h, dice.c)][: len(state)]
+                        state = zoned(shares, state_before, state)
+                        back = zoned_back(shares, back)
                     y[t, b, d * sizes[0] : (d + 1) * sizes[0]] = state[0]
                     taken.append((t, back))
                 for part, value in zip(final, state, strict=True):
@@ -613,7 +661,8 @@ def recurrent_layer(
     between = {key.removeprefix(prefix): mask for key, mask in masks.items() if key.startswith(f"{prefix}l")}
     options = ("num_layers", "bidirectional", *FORMULA)
     given = {key: arguments[key] for key in options if key in arguments}
-    y, final, go = recurrent(layer, w, grads, x, wide(state), ends, between, **given)
+    dice = masks.get(f"{prefix}dice")
+    y, final, go = recurrent(layer, w, grads, x, wide(state), ends, between, dice, **given)
 
     def back(dy: Array, dstate: Mapping[str, Any]) -> tuple[Array, dict[str, Array]]:
         dx, d_initial = go(dy, wide(dstate))
@@ -646,9 +695,10 @@ def run(
     lengths : sequence of int, optional
         Steps of each row. Frames beyond are zeros to every layer, and count in no statistics.
     masks : mapping, optional
-        What dropout multiplies by: ``masks["3."]`` of a Dropout layer with that prefix, (T, B, frame) in a
-        net with a recurrent layer; ``masks["1.l0"]``, (T, B, features), behind level 0 of the recurrent
-        layer with prefix ``"1."``. Without one a layer passes everything on, or with p = 1 nothing.
+        ``masks["1.dice"]`` is the `Dice` of a recurrent layer. The others are what dropout multiplies by:
+        ``masks["3."]`` of a Dropout layer with that prefix, (T, B, frame) in a net with a recurrent layer;
+        ``masks["1.l0"]``, (T, B, features), behind level 0 of the recurrent layer with prefix ``"1."``.
+        Without one a layer passes everything on, or with p = 1 nothing.
     """
     masks = {} if masks is None else masks
     x = np.asarray(x) if leaves[0][1] == "Embedding" else np.asarray(x, np.float64)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from dice import Dice
 from oracle import FORMULA, of_direction
 
 Tensor = torch.Tensor
@@ -33,10 +34,16 @@ def gate(function: Any, x: Tensor, clip: float | None = None) -> Tensor:
 
 
 def rnn(
-    w: Mapping[str, Tensor], x: Tensor, h: Tensor, *, nonlinearity: Any = "tanh", clip: float | None = None
+    w: Mapping[str, Tensor],
+    x: Tensor,
+    h: Tensor,
+    *,
+    nonlinearity: Any = "tanh",
+    clip: float | None = None,
+    drop: Any = 1,
 ) -> tuple[Tensor, ...]:
     """ONNX' RNN."""
-    a = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    a = x @ w["weight_ih"].T + (h * drop) @ w["weight_hh"].T
     if "bias_ih" in w:
         a = a + w["bias_ih"] + w["bias_hh"]
     return (gate(nonlinearity, a, clip),)
@@ -51,16 +58,18 @@ def gru(
     activation: Any = "tanh",
     recurrent_activation: Any = "sigmoid",
     clip: float | None = None,
+    drop: Any = 1,
 ) -> tuple[Tensor, ...]:
     """torch.nn.GRU; or Cho et al. (2014), equations 5 to 8, with biases as Keras' ``reset_after=False``."""
     size = h.shape[1]
     none = x.new_zeros(3 * size)
+    seen = h * drop
     if "weight_ln_ih" in w:
         from_x, from_h = (
             F.layer_norm(
                 array @ w[f"weight_{name}"].T, (3 * size,), w[f"weight_ln_{name}"], w.get(f"bias_{name}")
             )
-            for name, array in (("ih", x), ("hh", h))
+            for name, array in (("ih", x), ("hh", seen))
         )
         (x_r, x_z, x_n), (h_r, h_z, h_n) = from_x.split(size, 1), from_h.split(size, 1)
         r = gate(recurrent_activation, x_r + h_r, clip)
@@ -71,9 +80,9 @@ def gru(
     u_r, u_z, u_n = w["weight_hh"].split(size)
     b_r, b_z, b_n = w.get("bias_ih", none).split(size)
     d_r, d_z, d_n = w.get("bias_hh", none).split(size)
-    r = gate(recurrent_activation, x @ w_r.T + h @ u_r.T + b_r + d_r, clip)
-    z = gate(recurrent_activation, x @ w_z.T + h @ u_z.T + b_z + d_z, clip)
-    inner = r * (h @ u_n.T + d_n) if reset_after else (r * h) @ u_n.T + d_n
+    r = gate(recurrent_activation, x @ w_r.T + seen @ u_r.T + b_r + d_r, clip)
+    z = gate(recurrent_activation, x @ w_z.T + seen @ u_z.T + b_z + d_z, clip)
+    inner = r * (seen @ u_n.T + d_n) if reset_after else (r * h * drop) @ u_n.T + d_n
     n = gate(activation, x @ w_n.T + b_n + inner, clip)
     return (z * h + (1 - z) * n,)
 
@@ -90,10 +99,11 @@ def lstm(
     output_activation: Any = None,
     clip: float | None = None,
     cell_clip: float | None = None,
+    drop: Any = 1,
 ) -> tuple[Tensor, ...]:
     """Gers and Schmidhuber (2000); coupled as Greff et al. (2017); functions and clip as ONNX' LSTM."""
     size = c.shape[1]
-    from_x, from_h = x @ w["weight_ih"].T, h @ w["weight_hh"].T
+    from_x, from_h = x @ w["weight_ih"].T, (h * drop) @ w["weight_hh"].T
     if "weight_ln_ih" in w:  # Ba et al. (2016), equations 20 to 22
         from_x = F.layer_norm(from_x, from_x.shape[1:], w["weight_ln_ih"])
         from_h = F.layer_norm(from_h, from_h.shape[1:], w["weight_ln_hh"])
@@ -103,6 +113,11 @@ def lstm(
     count = 2 if coupled else 3
     p = list(w["weight_peephole"].split(size)) if "weight_peephole" in w else [x.new_zeros(size)] * count
     sums = list(a.split(size, 1))
+    if p[0].ndim == 2:  # matrices, all of the c before the step
+        places = [0, -1] if coupled else [0, 1, -1]
+        for place, matrix in zip(places, p, strict=True):
+            sums[place] = sums[place] + c @ matrix.T
+        p = [x.new_zeros(size)] * count
     i = gate(recurrent_activation, sums[0] + p[0] * c, clip)
     f = 1 - i if coupled else gate(recurrent_activation, sums[1] + p[1] * c, clip)
     c = f * c + i * gate(activation, sums[-2], clip)
@@ -149,7 +164,8 @@ def fast_grnn(
     recurrent_activation: Any = "sigmoid",
 ) -> tuple[Tensor, ...]:
     """Kusupati et al. (2018), equation 2, with EdgeML's choice of functions."""
-    shared = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    low = h @ w["weight_hr"].T if "weight_hr" in w else h
+    shared = x @ w["weight_ih"].T + low @ w["weight_hh"].T
     b_z, b_h = w["bias_ih"].chunk(2) if "bias_ih" in w else (0, 0)
     z = gate(recurrent_activation, shared + b_z)
     tilde = gate(activation, shared + b_h)
@@ -188,6 +204,7 @@ def run(
     x: Tensor,
     initial: Sequence[Tensor],
     lengths: Sequence[int],
+    dice: Dice | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """The output (T, B, size) and the final states, for x (T, B, I) and the initial states."""
     steps = len(x)
@@ -200,10 +217,18 @@ def run(
         for d, reverse in enumerate(directions):
             suffix = f"_l{level}{reverse}"
             own = {name.removesuffix(suffix): w[name] for name in w if name.endswith(suffix)}
-            state = tuple(part[level * len(directions) + d] for part in initial)
+            way = level * len(directions) + d
+            state = tuple(part[way] for part in initial)
             y: list[Any] = [None] * steps
             for t in reversed(range(steps)) if reverse else range(steps):
-                after = CELLS[layer](own, x[t], *state, **of_direction(formula, d))
+                seen = {} if dice is None else {"drop": torch.from_numpy(dice.drop[way])}
+                after = CELLS[layer](own, x[t], *state, **of_direction(formula, d), **seen)
+                if dice is not None:  # Krueger et al. (2017), equations 5 and 6
+                    shares = [torch.from_numpy(part[way][t]) for part in (dice.h, dice.c)]
+                    after = tuple(
+                        share * old + (1 - share) * new
+                        for share, old, new in zip(shares, state, after, strict=False)
+                    )
                 state = tuple(torch.where(inside[t], new, old) for new, old in zip(after, state, strict=True))
                 y[t] = torch.where(inside[t], after[0], torch.zeros_like(after[0]))
             outputs.append(torch.stack(y))

@@ -97,6 +97,40 @@ CASES = {
     "gathered": (models.GatheredLast, lambda b, t: [floats(b, t, 6), lengths(b, t)], "BTF"),
 }
 
+# Loops of Python over the steps, and the recurrent layers that they become.
+LOOPS = {
+    "lstm_cell": ["LSTM"],
+    "stacked_cells": ["GRU", "RNN"],
+    "cells_one_after_another": ["GRU", "RNN"],
+    "own_formula": ["Delay"],
+    "iterated": ["GRU"],
+    "learned_state": ["GRU"],
+    "encoded_state": ["Delay"],
+    "fed_back": ["Delay", "LSTM"],
+    "decoder": ["LSTM", "Delay", "LSTM = lstm"],
+    "clipped_state": ["Delay", "Delay"],
+    "masked_state": ["Delay"],
+    "normed_state": ["Delay"],
+}
+
+
+def looped(name):
+    return models.Cells(getattr(models, name))
+
+
+CASES |= {
+    name: (
+        lambda name=name: looped(name),
+        (lambda b, t: [floats(b, t, 6), floats(b, 4, seed=2)])
+        if name == "encoded_state"
+        else (lambda b, t: [floats(t, b, 6)])
+        if name == "cells_one_after_another"
+        else (lambda b, t: [floats(b, t, 6)]),
+        "TBF" if name == "cells_one_after_another" else "BTF",
+    )
+    for name in LOOPS
+}
+
 
 def led(array, axes, net):
     """An array with the axes that the net reads: time and the batch first."""
@@ -159,7 +193,15 @@ def test_the_net_has_the_numbers_of_the_module(case):
     compared(module, net, make(1, T), axes)
 
 
-@pytest.mark.parametrize("case", ["last step", "residual", "language model", "multihead", "tcn"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_of_python_becomes_layers(name):
+    kind, make, _axes = CASES[name]
+    net = tr.from_torch(perturbed(kind()), tuple(make(3, 14)))
+    kinds = [row[1] for row in net.summary().rows if row[1].split()[0] in ("LSTM", "GRU", "RNN", "Delay")]
+    assert kinds == LOOPS[name]
+
+
+@pytest.mark.parametrize("case", ["last step", "residual", "language model", "multihead", "tcn", "fed_back"])
 def test_a_net_saves_and_loads(case, tmp_path):
     kind, make, axes = CASES[case]
     module = perturbed(kind())
@@ -186,6 +228,45 @@ def test_states_are_those_of_the_stream():
     assert one.stream().state["gru.h"].shape == (1, 1, 8)
     two = tr.from_torch(models.Denoiser(), (floats(3, 14, 6), torch.zeros(1, 3, 8), torch.zeros(1, 3, 8)))
     assert list(two.stream().state) == ["gru1.h", "gru2.h"]
+
+
+@pytest.mark.parametrize(
+    "name, sizes, states, looping",
+    [
+        ("kept_state", (8, 8), ["lstm.h", "lstm.c"], True),
+        ("own_kept_state", (8,), ["x1_state.past"], True),
+        ("one_step", (8,), ["gru.h"], False),
+        ("one_step_alone", (8,), ["gru.h"], False),
+        ("one_step_of_two", (8, 8, 8), ["lstm.h", "lstm.c", "rnn.h"], False),
+    ],
+)
+def test_states_of_cells_are_those_of_the_stream(name, sizes, states, looping):
+    module = perturbed(looped(name))
+    pack = (lambda a: [((a[0], a[1]), a[2])]) if len(sizes) == 3 else list
+    x, begins = floats(B, T, 6), [floats(B, size, seed=4 + i) for i, size in enumerate(sizes)]
+    example = [
+        floats(3, 6) if not looping else floats(3, 14, 6),
+        *pack([torch.zeros(3, one) for one in sizes]),
+    ]
+    net = tr.from_torch(module, tuple(example))
+    stream = net.stream(batch=B)
+    assert list(stream.state) == states
+    stream.state = {key: one[None].numpy() for key, one in zip(states, begins, strict=True)}
+    got = np.stack([stream.step(x[:, t].numpy()) for t in range(T)], 1)
+    with torch.no_grad():
+        if looping:
+            expected, *after = module(x, *begins)
+        else:
+            ys, after = [], begins
+            for t in range(T):
+                y = module(x[:, t], *pack(after))
+                y, *after = y if isinstance(y, tuple) else (y, y)
+                after = [*after[0][0], after[0][1]] if len(sizes) == 3 else after
+                ys.append(y)
+            expected = torch.stack(ys, 1)
+    np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=1e-5)
+    for key, one in zip(states, after, strict=True):
+        np.testing.assert_allclose(stream.state[key][0], one.numpy(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -264,18 +345,35 @@ class _Odd(nn.Module):
 
     def __init__(self, forward, cell=False):
         super().__init__()
-        self.rnn = nn.LSTMCell(6, 8) if cell else nn.GRU(6, 8, batch_first=True)
+        self.rnn = nn.GRUCell(6, 8) if cell else nn.GRU(6, 8, batch_first=True)
+        self.lstm = nn.LSTMCell(6, 8)
+        self.places = torch.rand(500, 6)
         self.own = forward
 
     def forward(self, *given):
         return self.own(self, *given)
 
 
-def _loop(self, x):
-    h, c = torch.zeros(x.size(0), 8), torch.zeros(x.size(0), 8)
+def _steps(of, last=False):
+    """A loop over a part of the steps, or with something that differs from step to step."""
+
+    def forward(self, x):
+        h, hs = torch.zeros(x.size(0), 8), []
+        for t in of(x.size(1)):
+            h = self.rnn(x[:, t] + (self.places[t] if last is None else 0), h)
+            hs.append(h)
+        return hs[5] if last else torch.stack(hs, 1)
+
+    return forward
+
+
+def _read_c(self, x):
+    h = c = torch.zeros(x.size(0), 8)
+    cs = []
     for t in range(x.size(1)):
-        h, c = self.rnn(x[:, t], (h, c))
-    return h
+        h, c = self.lstm(x[:, t], (h, c))
+        cs.append(c)
+    return torch.stack(cs, 1)
 
 
 def _condition(self, x):
@@ -307,9 +405,23 @@ def test_an_operation_that_is_no_layer_is_named_with_its_line(message):
         assert re.search(r"test_from_torch\.py:\d+: ", str(error.value)), error.value
 
 
-def test_a_loop_of_python_is_named_with_its_line():
-    with pytest.raises(tr.LoadError, match=r"test_from_torch\.py:\d+: .*a loop of Python is no layer"):
-        tr.from_torch(_Odd(_loop, cell=True), floats(3, 14, 6))
+@pytest.mark.parametrize(
+    "forward, message",
+    [
+        (_steps(lambda steps: range(0, steps, 2)), "a loop of Python goes once over all steps"),
+        (_steps(lambda steps: reversed(range(steps))), "its steps are not alike"),
+        (_steps(range, last=None), "other constants are read at each step"),
+        (_read_c, "reads a state of a step that the next one alone reads"),
+    ],
+)
+def test_a_loop_of_python_is_named_with_its_line(forward, message):
+    with pytest.raises(tr.LoadError, match=rf"test_from_torch\.py:\d+: .*{message}"):
+        tr.from_torch(_Odd(forward, cell=True), floats(3, 14, 6))
+
+
+def test_one_step_of_a_loop_is_refused():
+    with pytest.raises(tr.LoadError, match="step 5 of a loop is read, expected the last one, or all of them"):
+        tr.from_torch(_Odd(_steps(range, last=True), cell=True), floats(3, 14, 6))
 
 
 def test_packed_steps_that_are_changed_are_refused():

@@ -719,3 +719,166 @@ class Denoiser(nn.Module):
         a, h1 = self.gru1(y, h1)
         b, h2 = self.gru2(a + y, h2)
         return x * self.mask(torch.cat((a, b), -1)), h1, h2
+
+
+# ---- loops over the steps --------------------------------------------------------------------------------
+
+
+class Cells(nn.Module):
+    """A net whose forward is a function of the module and its inputs."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.lstm, self.gru, self.rnn = (
+            nn.LSTMCell(6, 8),
+            nn.GRUCell(6, 8),
+            nn.RNNCell(8, 8, nonlinearity="relu"),
+        )
+        self.w, self.u, self.out = nn.Linear(6, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 6)
+        self.norm, self.enc, self.start = nn.LayerNorm(8), nn.Linear(4, 8), nn.Parameter(torch.ones(8))
+        self.own = own
+
+    def forward(self, *given):
+        return self.own(self, *given)
+
+
+def lstm_cell(self, x):
+    h = c = torch.zeros(x.size(0), 8)
+    outputs = []
+    for t in range(x.size(1)):
+        h, c = self.lstm(x[:, t, :], (h, c))
+        outputs.append(self.out(h).unsqueeze(1))
+    return torch.cat(outputs, 1), h, c
+
+
+def stacked_cells(self, x):
+    first, second = None, None
+    y = x.new_zeros(x.size(0), x.size(1), 6)
+    for t in range(x.size(1)):
+        first = self.gru(x[:, t], first)
+        second = F.dropout(self.rnn(first, second), 0.3, self.training)
+        y[:, t] = self.out(second)
+    return y
+
+
+def cells_one_after_another(self, x):
+    h, first, second = torch.zeros(x.size(1), 8), [], []
+    for t in range(x.size(0)):
+        h = self.gru(x[t], h)
+        first.append(h)
+    h = torch.zeros(x.size(1), 8)
+    for t in range(x.size(0)):
+        h = self.rnn(first[t], h)
+        second.append(h)
+    return torch.stack(second)
+
+
+def own_formula(self, x):
+    h, outputs = torch.zeros(x.size(0), 8), []
+    for step in x.unbind(1):
+        h = torch.tanh(self.w(step) + self.u(h))
+        outputs.append(h)
+    return self.out(torch.stack(outputs, dim=1)), h
+
+
+def iterated(self, x):
+    h = torch.zeros(x.size(0), 8)
+    for step in x.transpose(0, 1):
+        h = self.gru(step, h)
+    return self.norm(h)
+
+
+def learned_state(self, x):
+    h, outputs = self.start.expand(x.size(0), -1), []
+    for t in range(x.size(1)):
+        h = self.gru(x[:, t : t + 1].squeeze(1), h)
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def encoded_state(self, x, z):
+    h, outputs = torch.tanh(self.enc(z)), []
+    for t in range(x.size(1)):
+        h = torch.sigmoid(self.w(x.select(1, t)) + self.u(h))
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def fed_back(self, x):
+    h = c = torch.zeros(x.size(0), 8)
+    y, outputs = torch.zeros(x.size(0), 6), []
+    for t in range(x.size(1)):
+        h, c = self.lstm(x[:, t] + y, (h, c))
+        y = self.out(h)
+        outputs.append(y)
+    return torch.stack(outputs, 1)
+
+
+def decoder(self, x):
+    h = c = torch.zeros(x.size(0), 8)
+    for t in range(x.size(1)):
+        h, c = self.lstm(x[:, t], (h, c))
+    y, outputs = torch.zeros(x.size(0), 6), []
+    for _ in range(x.size(1)):
+        h, c = self.lstm(y, (h, c))
+        y = self.out(h)
+        outputs.append(y)
+    return torch.stack(outputs, 1)
+
+
+def clipped_state(self, x):
+    h = c = torch.zeros(x.size(0), 8)
+    outputs = []
+    for t in range(x.size(1)):
+        h, c = self.lstm(x[:, t], (h, c))
+        c = c.clamp(-0.2, 0.2)
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def masked_state(self, x):
+    h = torch.zeros(x.size(0), 8)
+    for t in range(x.size(1)):
+        mask = (x[:, t, :1] > 0).float()
+        h = mask * self.gru(x[:, t], h) + (1 - mask) * h
+    return h
+
+
+def normed_state(self, x):
+    h, outputs = torch.zeros(x.size(0), 8), []
+    for t in range(x.size(1)):
+        h = self.norm(self.rnn(self.w(x[:, t]), h))
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def kept_state(self, x, h, c):
+    outputs = []
+    for t in range(x.size(1)):
+        h, c = self.lstm(x[:, t], (h, c))
+        outputs.append(h)
+    return torch.stack(outputs, 1), h, c
+
+
+def own_kept_state(self, x, h):
+    outputs = []
+    for t in range(x.size(1)):
+        h = torch.tanh(self.w(x[:, t]) + self.u(h))
+        outputs.append(self.out(h))
+    return torch.stack(outputs, 1), h
+
+
+def one_step(self, x, h):
+    h = self.gru(torch.relu(x), h)
+    return self.out(h), h
+
+
+def one_step_alone(self, x, h):
+    return self.gru(x, h)
+
+
+def one_step_of_two(self, x, states):
+    (h, c), g = states
+    h, c = self.lstm(x, (h, c))
+    g = self.rnn(h, g)
+    return self.out(g), ((h, c), g)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx_files import close, exported, loaded, model, node, run
 
 import tinyrnn as tr
 from tinyrnn.onnx.operators import MICROSOFT
+from tinyrnn.state_dicts import stored
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -91,7 +93,7 @@ def test_dynamic(floats, kind, each, tmp_path):
     assert {"DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger"} <= {
         one.op_type for one in quantised.graph.node
     }
-    net = tr.load(path)
+    net = tr.load(path, int8=False)
     y = outputs(net)
     # The layers are those of the model that is not quantised: no node of scales and casts is left.
     kinds = [row[1] for row in net.summary().rows]
@@ -162,7 +164,7 @@ def test_static(floats, form, tmp_path):
                 quant_format=quantization.QuantFormat[wanted],
                 per_channel=wanted == "QDQ",
             )
-    y = outputs(tr.load(path))
+    y = outputs(tr.load(path, int8=False))
     (rounded,) = run(str(path), X)
     (true,) = run(str(floats), X)
     if form == "QDQ":
@@ -172,6 +174,151 @@ def test_static(floats, form, tmp_path):
     assert off > 1e-3
     assert np.abs(y - true).max() < off
     assert np.abs(y - rounded).max() < 1.5 * off
+
+
+# ---- layers that keep the codes ---------------------------------------------------------------------------
+
+
+def same_numbers(net, path, **options):
+    """The weights of a net are those of the file, whatever their format."""
+    plain = tr.load(path, int8=False, **options)
+    assert set(plain.formats.values()) <= {"float32"}
+    found, wanted = net.state_dict(), plain.state_dict()
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert np.array_equal(found[name], array), name
+    return plain
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["tensors", "channels"])
+def test_dynamic_models_keep_their_codes(floats, each, tmp_path):
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    path = tmp_path / "dynamic.onnx"
+    weight_type = quantization.QuantType.QInt8
+    quantization.quantize_dynamic(floats, path, weight_type=weight_type, per_channel=each)
+    net = tr.load(path)
+    assert len(net.formats) == 4 and set(net.formats.values()) == {"int8"}
+    same_numbers(net, path)
+    # The codes of a layer are those of the file.
+    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+    last = [one for name, one in arrays.items() if name.endswith("_quantized") and one.shape == (32, 4)]
+    assert any(np.array_equal(one, last[0].T) for one in stored(net).values() if one.dtype == np.int8)
+    net.save(tmp_path / "net.safetensors")
+    assert np.array_equal(outputs(tr.load(tmp_path / "net.safetensors")), outputs(net))
+    # Both round what a matrix reads, in other ways: they lie as near to the model before.
+    (true,), (rounded,) = run(str(floats), X), run(str(path), X)
+    off = np.abs(rounded - true).max()
+    assert 1e-5 < np.abs(outputs(net) - true).max() < 1.5 * off
+    assert np.abs(outputs(net) - rounded).max() < 2 * off
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["tensors", "channels"])
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_static_models_keep_their_codes(floats, form, each, tmp_path):
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    path = tmp_path / "static.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization.quantize_static(
+            floats,
+            path,
+            calibration(),
+            quant_format=quantization.QuantFormat[form],
+            per_channel=each,
+            weight_type=quantization.QuantType.QInt8,
+        )
+    net = tr.load(path)
+    kept = [name for name, kind in net.formats.items() if kind == "int8"]
+    assert len(kept) == 3 and not any(name.startswith("lstm") for name in kept)  # which is of floats there
+    same_numbers(net, path)
+    (true,), (rounded,) = run(str(floats), X), run(str(path), X)
+    assert np.abs(outputs(net) - true).max() < 1.5 * np.abs(rounded - true).max()
+
+
+# Codes less their zeros are int8 if they lie within -127 .. 127.
+KEPT = {
+    "int8": (np.int8, -127, 0, True),
+    "-128": (np.int8, -128, 0, False),
+    "uint8": (np.uint8, 1, 128, True),
+    "uint8 to -128": (np.uint8, 0, 128, False),
+    "another zero": (np.int8, -124, 3, True),
+    "beyond": (np.int8, -125, 3, False),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("shared", [True, False])
+def test_which_codes_are_kept(name, shared, tmp_path):
+    kind, least, zero, kept = KEPT[name]
+    w = np.random.default_rng(1).integers(least, least + 254, (6, 3)).astype(kind)
+    w[0, 0] = least
+    scales = np.float32(0.01) if shared else np.float32([0.01, 0.02, -0.03])
+    zeros = kind(zero) if shared else np.full(3, zero, kind)
+    nodes = [node("DequantizeLinear", "w t v", "f", axis=1)]
+    rounding = [
+        node("QuantizeLinear", "x one z", "q"),
+        node("DequantizeLinear", "q one z", "r"),
+    ]
+    constants = {"w": w, "t": scales, "v": zeros, "one": np.float32(1), "z": np.uint8(0)}
+    found = model([*nodes, *rounding, node("MatMul", "r f")], {"x": ("rows", 6)}, ["y"], **constants)
+    net = loaded(found, tmp_path)
+    assert list(net.formats.values()) == ["int8" if kept else "float32"]
+    plain = same_numbers(net, tmp_path / "model.onnx")
+    x = coded(5, 6)
+    wanted = x @ ((np.float64(w) - zero) * scales)
+    close(plain(x), wanted, 1e-3)
+    close(plain(x), run(found, x)[0], 1e-3)
+    close(net(x), wanted, 0.01 * np.abs(wanted).max() if kept else 1e-3)
+    # Where the file does not round what the matrix reads, nothing is rounded.
+    del constants["one"], constants["z"]
+    net = loaded(model([*nodes, node("MatMul", "x f")], {"x": ("rows", 6)}, ["y"], **constants), tmp_path)
+    assert list(net.formats.values()) == ["float32"]
+    close(net(x), wanted, 1e-3)
+
+
+@pytest.mark.parametrize("later", [True, False], ids=["codes", "floats"])
+def test_a_table_keeps_its_codes(later, tmp_path):
+    w = np.random.default_rng(1).integers(-127, 128, (9, 4)).astype(np.int8)
+    nodes = [node("Gather", "w i", "g"), node("DequantizeLinear", "g t v")]
+    if not later:
+        nodes = [node("DequantizeLinear", "w t v", "f"), node("Gather", "f i")]
+    found = model(nodes, {"i": (np.int64, ("rows", "steps"))}, ["y"], w=w, t=np.float32(0.03), v=np.int8(0))
+    net = loaded(found, tmp_path, shapes={"i": (None, 7)})
+    assert list(net.formats.values()) == ["int8"]
+    assert [row[1] for row in net.summary().rows] == ["input", "Embedding [int8]"]
+    indices = np.random.default_rng(2).integers(0, 9, (5, 7))
+    assert np.array_equal(net(indices).reshape(5, 7, 4), run(found, indices)[0])
+
+
+@pytest.mark.parametrize("zero", [0, 3])
+@pytest.mark.parametrize("int8", [True, False])
+def test_memory_of_a_file_of_codes(int8, zero, tmp_path):
+    """A file takes twice its size and 64 MB at most while it is read, as all files do."""
+    size = 1024
+    arrays = {
+        "W": codes(1, size, 4 * size) // 2 * 2 + 1,  # no -128
+        "R": codes(1, size, 4 * size, seed=1) // 2 * 2 + 1,
+        "ws": np.full(1, 0.004, np.float32),
+        "wz": np.full(1, zero, np.int8),
+    }
+    names = ["x", "W", "R", "", "", "", "", "", "ws", "wz", "ws", "wz"]
+    lstm = onnx.helper.make_node(
+        "DynamicQuantizeLSTM", names, ["y"], domain="com.microsoft", hidden_size=size
+    )
+    path = tmp_path / "model.onnx"
+    path.write_bytes(
+        with_microsoft(model([lstm], {"x": ("steps", "rows", size)}, ["y"], **arrays)).SerializeToString()
+    )
+    tr.load(path, int8=int8)  # imports what it needs
+    tracemalloc.start()
+    try:
+        net = tr.load(path, int8=int8)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    kept = int8 and not zero
+    assert set(net.formats.values()) == {"int8" if kept else "float32"}
+    assert peak < (4.5 * path.stat().st_size if kept else 2 * path.stat().st_size + (64 << 20))
 
 
 def test_info_says_that_activations_are_not_rounded(floats, tmp_path):
@@ -271,7 +418,7 @@ def test_codes_are_exact(name, tmp_path):
     x = coded(5, 4, 6)
     (expected,) = run(found, x)
     assert len(np.unique(expected)) > 5
-    close(loaded(found, tmp_path)(x), expected, 1e-6 * np.abs(expected).max())
+    close(loaded(found, tmp_path, int8=False)(x), expected, 1e-6 * np.abs(expected).max())
 
 
 def with_microsoft(found, opset=17):
@@ -336,7 +483,7 @@ def test_between_codes(name, tmp_path):
     )
     x = (coded(5, *frame) - 120) * np.float32(0.02)
     (expected,) = run(found, x)
-    y = loaded(found, tmp_path)(x)
+    y = loaded(found, tmp_path, int8=False)(x)
     assert len(np.unique(expected)) > 5
     close(y, expected, 0.501 * constants[to[0]])  # the result is rounded to a code
 

@@ -177,6 +177,105 @@ def test_lengths_leave_the_rest_out(seed, name, batch_first):
     assert not dy[~mask].any()
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mask_leaves_steps_out(seed, name, batch_first):
+    """The formula in float64, finite differences, and the counted frames alone; others are not read."""
+    generator = np.random.default_rng([seed, *name.encode(), 2])
+    shape = tuple(int(n) for n in generator.integers(1, 8, 2)) + (2, 5)[generator.integers(2) :]
+    loss = getattr(tr, name)(**options(generator, name, shape[-1]))
+    y = (2 * generator.standard_normal(shape)).astype(np.float32)
+    target = target_for(generator, loss, shape)
+    batch, steps = shape[:2] if batch_first else shape[1::-1]
+    mask = generator.random(shape[:2]) < 0.6
+    mask[0, 0] = True
+    lengths = generator.integers(1, steps + 1, batch) if seed % 2 else None
+    counts = mask if lengths is None else mask & counted(shape, lengths, batch_first)
+    dirty, wild = y.copy(), target.copy()
+    dirty[~counts] = np.nan
+    wild[~counts] = np.nan if target.dtype.kind == "f" else 12345
+    value, dy = loss(dirty, wild, lengths, batch_first=batch_first, mask=mask)
+    assert not dy[~counts].any()
+    if loss.reduction == "none":
+        assert not value[~counts].any()
+        value = value[counts]
+    if loss.reduction == "mean" and oracle(loss, y[counts], target[counts])[1] == 0:
+        assert math.isnan(value)
+        return
+    np.testing.assert_allclose(value, reduced(loss, y[counts], target[counts]), rtol=1e-6, atol=2e-6)
+    assert np.array_equal(dy[counts], loss(y[counts], target[counts])[1])
+    for place in np.argwhere(counts)[:3]:
+        step = np.zeros(shape)
+        step[tuple(place)] = 1e-5 * generator.standard_normal(shape[2:])
+        ahead, behind = (np.sum(reduced(loss, (y + sign * step)[counts], target[counts])) for sign in (1, -1))
+        slope = float((dy * step).sum())
+        assert slope == pytest.approx((ahead - behind) / 2, rel=1e-3, abs=1e-9 * max(1, abs(dy).max()))
+    again = loss(dirty, wild, lengths, batch_first=batch_first, mask=mask.astype(float).tolist())
+    assert np.array_equal(again[1], dy)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+def test_a_mask_of_the_first_steps_is_lengths(name, batch_first):
+    generator, shape = np.random.default_rng(8), (6, 6, 3)
+    lengths = generator.integers(1, 7, 6)
+    mask = counted(shape, lengths, batch_first)
+    for _ in range(6):
+        loss = getattr(tr, name)(**options(generator, name, 3))
+        y = (2 * generator.standard_normal(shape)).astype(np.float32)
+        for goals in (shape, shape[1:]):
+            target = target_for(generator, loss, goals)
+            one, dy = loss(y, target, lengths, batch_first=batch_first)
+            other, gradient = loss(y, target, batch_first=batch_first, mask=mask)
+            assert np.array_equal(one, other, equal_nan=True) and dy.tobytes() == gradient.tobytes()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+def test_a_target_without_steps_is_the_last_that_a_mask_keeps(name, batch_first, ends):
+    generator, shape = np.random.default_rng(6), (4, 6, 3)
+    for _ in range(6):
+        loss = getattr(tr, name)(**options(generator, name, 3))
+        y = (2 * generator.standard_normal(shape)).astype(np.float32)
+        batch, steps = shape[:2] if batch_first else shape[1::-1]
+        target = target_for(generator, loss, (batch, 3))
+        lengths = generator.integers(1, steps + 1, batch) if ends else None
+        mask = generator.random((batch, steps)) < 0.5
+        mask[1], mask[0, 0] = False, True  # row 1 does not count
+        counts = mask if lengths is None else mask & (np.arange(steps) < lengths[:, None])
+        rows = np.flatnonzero(counts.any(1))
+        last = np.array([np.flatnonzero(counts[row])[-1] for row in rows])
+        place = (rows, last) if batch_first else (last, rows)
+        expected, expected_dy = loss(y[place], target[rows])
+        wild = target.copy()
+        wild[~counts.any(1)] = np.nan if target.dtype.kind == "f" else 77
+        value, dy = loss(y, wild, lengths, batch_first=batch_first, mask=mask if batch_first else mask.T)
+        if loss.reduction == "none":
+            value = value[rows]
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        assert np.array_equal(dy[place], expected_dy)
+        dy[place] = 0
+        assert not dy.any()
+        if target.dtype.kind == "i":
+            wild[rows[0]] = 99  # of all that are wrong the one that counts is named
+            with pytest.raises(IndexError, match=rf"target 99 at \[{rows[0]}\]"):
+                loss(y, wild, lengths, batch_first=batch_first, mask=mask if batch_first else mask.T)
+
+
+def test_masks_of_one_axis():
+    generator, mse = np.random.default_rng(7), tr.MSELoss()
+    y, target = generator.standard_normal((2, 5, 3)).astype(np.float32)
+    mask = np.array([1, 0, 1, 0, 0])
+    assert mse(y, target, mask=mask)[0] == mse(y[[0, 2]], target[[0, 2]])[0]
+    assert mse(y, target[2], mask=mask)[0] == mse(y[2], target[2])[0]  # the last step that counts
+    both = generator.random((5, 3)) < 0.5
+    assert mse(y, target, mask=both)[0] == mse(y[both], target[both])[0]
+    assert math.isnan(mse(y, target, mask=np.zeros(5, bool))[0])
+    assert tr.MSELoss(reduction="sum")(y, target, mask=np.zeros(5, bool))[0] == 0
+
+
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
@@ -214,131 +313,6 @@ def test_the_order_of_axes_changes_no_gradient(name):
     full, full_dy = loss(y, target, [5] * 4)
     plain, plain_dy = loss(y, target)
     assert full == plain and np.array_equal(full_dy, plain_dy)
-
-
-# ---- masks -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
-@pytest.mark.parametrize("seed", range(6))
-def test_a_mask_leaves_steps_out(seed, name, batch_first):
-    """The loss is the formula's over the steps that count; what a masked step holds is not read."""
-    generator = np.random.default_rng([seed, *name.encode(), 2])
-    shape = (*(int(n) for n in generator.integers(2, 8, 2)), *(2, 5)[generator.integers(2) :])
-    loss = getattr(tr, name)(**options(generator, name, shape[-1]))
-    y = (2 * generator.standard_normal(shape)).astype(np.float32)
-    target = target_for(generator, loss, shape)
-    batch, steps = shape[:2] if batch_first else shape[1::-1]
-    lengths = generator.integers(1, steps + 1, batch) if seed % 2 else None
-    mask = generator.random(shape[:2]) < 0.6
-    counts = mask if lengths is None else mask & counted(shape, lengths, batch_first)
-    dirty, wild = y.copy(), target.copy()
-    dirty[~counts] = np.nan
-    wild[~counts] = np.nan if target.dtype.kind == "f" else 12345
-    value, dy = loss(dirty, wild, lengths, batch_first=batch_first, mask=mask)
-    assert not dy[~counts].any()
-    if not counts.any() or oracle(loss, y[counts], target[counts])[1] == 0:
-        assert loss.reduction != "mean" or math.isnan(value)
-        return
-    expected, expected_dy = loss(y[counts], target[counts])
-    if loss.reduction == "none":
-        assert not value[~counts].any()
-        value = value[counts]
-    np.testing.assert_allclose(value, expected, rtol=1e-12)
-    np.testing.assert_allclose(value, reduced(loss, y[counts], target[counts]), rtol=1e-6, atol=2e-6)
-    assert np.array_equal(dy[counts], expected_dy)
-    for place in generator.permutation(np.argwhere(counts))[:3]:
-        at = (*place, *(0,) * (len(shape) - 2))
-        step = np.zeros(shape)
-        step[at] = 1e-5
-        ahead, behind = (np.sum(reduced(loss, (y + sign * step)[counts], target[counts])) for sign in (1, -1))
-        if name != "L1Loss" or abs(y[at] - target[at]) > 1e-4:
-            assert dy[at] == pytest.approx((ahead - behind) / 2e-5, rel=2e-4, abs=1e-5)
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("target_of", ["step", "row"])
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
-def test_a_mask_of_first_steps_is_lengths(name, batch_first, target_of, reduction):
-    generator = np.random.default_rng(7)
-    loss = getattr(tr, name)(reduction=reduction)
-    y = generator.standard_normal((5, 5, 3)).astype(np.float32)
-    lengths = [5, 1, 3, 2, 5]
-    target = target_for(generator, loss, y.shape if target_of == "step" else y.shape[1:])
-    mask = counted(y.shape, lengths, batch_first)
-    plain = loss(y, target, lengths, batch_first=batch_first)
-    for dtype in (bool, np.float32, np.int64):
-        masked = loss(y, target, batch_first=batch_first, mask=mask.astype(dtype))
-        assert all(map(np.array_equal, plain, masked))
-    all_count = loss(y, target, mask=np.ones((5, 5)))
-    assert np.array_equal(all_count[1], loss(y, target)[1])
-
-
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
-def test_a_target_without_steps_is_the_last_counted_steps(name, batch_first):
-    generator = np.random.default_rng(8)
-    loss = getattr(tr, name)()
-    y = generator.standard_normal((4, 6, 3) if batch_first else (6, 4, 3)).astype(np.float32)
-    target = target_for(generator, loss, (4, 3))
-    mask = np.array([[1, 0, 1, 0, 0, 0], [0] * 6, [1] * 6, [0, 1, 0, 1, 1, 0]])  # (B, T)
-    lengths = [6, 6, 6, 4]
-    rows, last = np.array([0, 2, 3]), np.array([2, 5, 3])
-    place = (rows, last) if batch_first else (last, rows)
-    expected, expected_dy = loss(y[place], target[rows])
-    given = mask if batch_first else mask.T
-    value, dy = loss(y, target, lengths, batch_first=batch_first, mask=given)
-    np.testing.assert_allclose(value, expected, rtol=1e-12)
-    assert np.array_equal(dy[place], expected_dy)
-    dy[place] = 0
-    assert not dy.any()
-    values, _ = type(loss)(reduction="none")(y, target, lengths, batch_first=batch_first, mask=given)
-    assert not values[1].any() and values[rows].any()
-
-
-@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
-def test_a_mask_is_pytorchs_index(name):
-    torch = pytest.importorskip("torch")
-    generator = np.random.default_rng(9)
-    y = generator.standard_normal((6, 4, 5)).astype(np.float32)
-    dense = name in DENSE
-    target = generator.integers(0, 5, (6, 4))
-    if dense:
-        target = target_for(generator, getattr(tr, name)(), y.shape)
-    mask = generator.random((6, 4)) < 0.5
-    theirs = torch.tensor(y, requires_grad=True)
-    of = getattr(torch.nn, name)(reduction="none")  # its classes are axis 1
-    values = of(theirs if dense else theirs.movedim(-1, 1), torch.tensor(target))
-    expected = values[torch.tensor(mask)].mean()
-    expected.backward()
-    value, dy = getattr(tr, name)()(y, target, mask=mask)
-    assert_close(value, dy, expected.item(), theirs.grad.numpy())
-
-
-def test_masks_that_no_loss_takes():
-    y, target, classes = np.zeros((4, 3, 2)), np.zeros((4, 3, 2)), np.zeros((4, 3), int)
-    with pytest.raises(tr.ShapeError, match=r"MSELoss: mask has shape \(3, 4\), expected \(4, 3\)"):
-        tr.MSELoss()(y, target, mask=np.ones((3, 4)))
-    with pytest.raises(ValueError, match=r"MSELoss: mask: got 0.5, expected 0 or 1"):
-        tr.MSELoss()(y, target, mask=np.full((4, 3), 0.5))
-    with pytest.raises(ValueError, match=r"mask: got nan, expected 0 or 1"):
-        tr.MSELoss()(y, target, mask=np.full((4, 3), np.nan))
-    with pytest.raises(TypeError, match="mask: got dtype <U1, expected real numbers"):
-        tr.MSELoss()(y, target, mask=np.full((4, 3), "1"))
-    with pytest.raises(tr.ShapeError, match=r"got a mask, but y has shape \(4, 2\), without steps and batch"):
-        tr.CrossEntropyLoss()(y[:, 0], classes[:, 0], mask=np.ones(4))
-    with pytest.raises(ValueError, match="CTCLoss: got a mask, expected none"):
-        tr.CTCLoss()(y, [[1]] * 3, mask=np.ones((4, 3)))
-    mask = np.ones((4, 3))
-    mask[:3] = 0
-    classes[0, 0], classes[3, 2] = 9, 7  # the first does not count
-    with pytest.raises(IndexError, match=r"target 7 at \[3, 2\] is out of range"):
-        tr.CrossEntropyLoss()(y, classes, mask=mask)
-    mask[3, 0] = 0
-    with pytest.raises(IndexError, match=r"target 7 at \[2\] is out of range"):
-        tr.CrossEntropyLoss()(y, np.array([9, 0, 7]), mask=mask)
 
 
 # ---- CTC -------------------------------------------------------------------------------------------------
@@ -752,6 +726,24 @@ def test_torch_with_lengths(seed, name):
     mask = counted(shape, lengths, False)
     expected, expected_dy = in_torch(name, given, y, target, mask)
     value, dy = loss(y, target, lengths)
+    if loss.reduction == "none":
+        value = value[mask].reshape(expected.shape)
+    assert_close(value, dy, expected, expected_dy)
+
+
+@pytest.mark.parametrize("name", [*DENSE, "CrossEntropyLoss"])
+@pytest.mark.parametrize("seed", range(20))
+def test_torch_with_masks(seed, name):
+    generator = np.random.default_rng([seed, 10])
+    shape = tuple(int(n) for n in generator.integers(2, 12, 3))
+    given = options(generator, name, shape[-1])
+    loss = getattr(tr, name)(**given)
+    y = (2 * generator.standard_normal(shape)).astype(np.float32)
+    target = target_for(generator, loss, shape)
+    mask = generator.random(shape[:2]) < 0.5
+    mask[0, 0] = True
+    expected, expected_dy = in_torch(name, given, y, target, mask)
+    value, dy = loss(y, target, mask=mask)
     if loss.reduction == "none":
         value = value[mask].reshape(expected.shape)
     assert_close(value, dy, expected, expected_dy)

@@ -17,11 +17,25 @@ from tinyrnn.arguments import check_float
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph
-from tinyrnn.importing import Unfit
-from tinyrnn.modules.functions import FUNCTIONS, Made, Named, Rows, Site, label_of
-from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, leaves, mapped, record, signature
+from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.modules.functions import CELLS, FUNCTIONS, KINDS, Made, Named, Rows, Site, label_of
+from tinyrnn.modules.loops import LOOPS, rolled
+from tinyrnn.modules.recorder import (
+    TAKING,
+    Given,
+    Op,
+    Record,
+    Ref,
+    flat,
+    leaves,
+    mapped,
+    record,
+    refs,
+    signature,
+)
 from tinyrnn.net import Net
 from tinyrnn.onnx.nodes import Unfinished
+from tinyrnn.onnx.states import read_by
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -34,15 +48,15 @@ from tinyrnn.onnx.symbols import (
     Sizes,
     Symbol,
     frame_size,
+    framed,
     has,
-    reframed,
+    short,
 )
 from tinyrnn.values import Input, Value
 from tinyrnn.weights.spec import Array
 
 TOLERANCE = 1e-4
 _LEAST_STEPS = 60
-_WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 
 
 class Port(NamedTuple):
@@ -142,7 +156,7 @@ def _ports(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     source = {i: i for i in range(len(given))}  # of what follows from one input alone
     indices = set()
     for op in first.ops:
-        roots = {source.get(one, -1) for one in _refs((op.args, op.kwargs))}
+        roots = {source.get(one, -1) for one in refs((op.args, op.kwargs))}
         if op.name == "embedding":
             indices |= roots
         elif len(roots) == 1:
@@ -161,12 +175,6 @@ def _ports(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     return found
 
 
-def _refs(tree: Any) -> list[int]:
-    found: list[int] = []
-    mapped(tree, lambda one: found.append(one.number) if isinstance(one, Ref) else None)
-    return found
-
-
 class _Search:
     """The search for axes with which a module becomes a net."""
 
@@ -174,6 +182,7 @@ class _Search:
 
     def __init__(self, module: Any, args: Any, kwargs: Any, ports: list[Port], tol: float) -> None:
         self.module, self.args, self.kwargs, self.ports, self.tol = module, args, kwargs, ports, tol
+        self.starts: set[str] = set()  # inputs that recurrent layers begin with
 
     def guesses(self, first: Record) -> Iterator[tuple[int, int | None]]:
         """The axes of the first input that are the batch and time, the likeliest first."""
@@ -199,11 +208,13 @@ class _Search:
         """The net of the first guess that is proved; else the error of the one that went furthest."""
         states: dict[str, str] = {}
         for op in first.ops:  # a state of a recurrent layer says what its axes are
-            if op.name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-                for number in _refs(op.args[1:3]):
+            if op.name in (*KINDS, *CELLS):
+                for number in refs(op.args[1:3]):
                     if number < len(self.ports) and self.ports[number].role == "float":
                         name = self.ports[number].name
-                        states |= {f"{name}[{i}]": kind for i, kind in enumerate((FRAME, BATCH, FRAME))}
+                        self.starts.add(name)
+                        kinds = (FRAME, BATCH, FRAME)[op.name in CELLS :]
+                        states |= {f"{name}[{i}]": kind for i, kind in enumerate(kinds)}
         best, error = -1, LoadError("from_torch: no axis of the example is the batch")
         for batch, time in self.guesses(first):
             told = dict(states)
@@ -299,14 +310,23 @@ class _Attempt:
 
     def net(self) -> Net:
         runs = [self.run(world) for world in (0, 1)]
-        self.runs = [one for one, _ in runs]
-        one, other = self.runs
+        try:
+            one, other = (
+                rolled(run, [pair[world] for pair in self.times.values()])
+                for world, (run, _) in enumerate(runs)
+            )
+        except WRONG as error:
+            raise self.error(*error.args) from None
+        numbers = {number: number for number in range(len(self.axes))}
+        for pair in zip(one.ops, other.ops, strict=False):
+            numbers |= zip(*(op.results for op in pair), strict=False)
+        self.runs = [one, other._replace(arrays={i: other.arrays[n] for i, n in numbers.items()})]
         if [op.name for op in one.ops] != [op.name for op in other.ops]:
             counts = [Counter(op.where for op in run.ops) for run in self.runs]
             odd = next((op for op in one.ops if counts[0][op.where] != counts[1][op.where]), one.ops[-1])
-            self.done = one.ops.index(odd)
             raise self.error(
-                "runs more often for more steps or rows: a loop of Python is no layer, use nn.LSTM or nn.GRU",
+                "runs more often for more steps or rows: a loop of Python goes once over all steps, from the "
+                "first to the last, and does the same at each",
                 odd,
             )
         states: set[str] = set()
@@ -316,11 +336,9 @@ class _Attempt:
             if returned <= states:
                 break
             states |= returned
-        kept = {
-            name: pair
-            for name, pair in found.items()
-            if self.site.finals.get(id(pair[0].value)) not in states
-        }
+        own = {name: self.site.finals.get(id(pair[0].value), "") for name, pair in found.items()}
+        again = {state: name for name, state in own.items() if state}  # the last output that is a state
+        kept = {name: pair for name, pair in found.items() if again.get(own[name]) != name} or found
         net = self.graph(kept)
         for world, (_, arrays) in enumerate(runs):
             wrong = self.compared(net, kept, world, arrays)
@@ -335,15 +353,13 @@ class _Attempt:
         self.site = Site(self.batch_first, tuple(states))
         self.env = {i: self.input(i) for i in range(len(self.axes))}
         one, other = self.runs
-        needed, chosen = set(_refs(one.outputs)), []
+        needed, chosen = set(refs(one.outputs)), []
         for pair in zip(one.ops[::-1], other.ops[::-1], strict=True):
-            if needed.intersection(pair[0].results) or pair[0].name in TAKING:
+            if needed.intersection(pair[0].results) or pair[0].name in (*TAKING, "connected"):
                 chosen.append(pair)
-                needed.update(_refs((pair[0].args, pair[0].kwargs)))
+                needed.update(refs((pair[0].args, pair[0].kwargs)))
         # Embeddings of inputs come first: others may repeat values at their steps.
-        chosen.sort(
-            key=lambda pair: pair[0].name == "embedding" and max(_refs(pair[0].args)) < len(self.axes)
-        )
+        chosen.sort(key=lambda pair: pair[0].name == "embedding" and max(refs(pair[0].args)) < len(self.axes))
         for pair in chosen[::-1]:
             self.step(*pair)
         found: dict[str, tuple[Symbol, int]] = {}
@@ -369,7 +385,8 @@ class _Attempt:
         time = next(
             (name for name, pair in self.times.items() if pair == timed), None if self.times else "time"
         )
-        value = Input(*([] if port.role == "index" else _frame(sizes)), time=time, name=port.name)
+        time = None if port.name in self.search.starts else time
+        value = Input(*([] if port.role == "index" else short(sizes)), time=time, name=port.name)
         self.site.inputs[port.name] = self.site.seen[id(value)] = value
         return self.noted(Symbol(value, axes))
 
@@ -404,7 +421,7 @@ class _Attempt:
     def step(self, op: Op, twin: Op) -> None:
         """Make layers of an operation."""
         if op.name in TAKING:
-            if any(not isinstance(self.env[number], Rows) for number in _refs(op.args)):
+            if any(not isinstance(self.env[number], Rows) for number in refs(op.args)):
                 raise self.error(
                     "hands numbers of the inputs to Python, where a net has none: use torch.where", op
                 )
@@ -432,7 +449,7 @@ class _Attempt:
             self.done += 1
         except LoadError as error:
             results = [error] * len(op.results)
-        except _WRONG as error:
+        except WRONG as error:
             text = str(error).partition("; a graph of so many steps")[0]  # that advice is for files
             results = [self.error(text, op)] * len(op.results)
         for i, number in enumerate(op.results):
@@ -441,15 +458,15 @@ class _Attempt:
 
     def results(self, call: Made) -> list[Any]:
         """Make the results of an operation, and name its layers."""
-        seen: list[Any] = []
-        mapped((call.args, call.kwargs), seen.append)
+        seen = flat((call.args, call.kwargs))
         if any(isinstance(one, Rows) for one in seen) and not any(isinstance(one, Symbol) for one in seen):
             if call.op.name == "index_select" and isinstance(call.args[0], Known):
                 return [call.args[0]]  # equal rows in another order
             return [Rows(pair) for pair in call.sizes]
-        if call.op.name not in FUNCTIONS:
+        function = FUNCTIONS.get(call.op.name) or LOOPS.get(call.op.name)
+        if function is None:
             raise Unfit("this operation is not known; known are those of docs/pytorch-modules.md")
-        found = FUNCTIONS[call.op.name](call)
+        found = function(call)
         found = found if isinstance(found, list) else [found]
         self.site.names(found, label_of(seen) or call.op.module)
         return found
@@ -461,19 +478,12 @@ class _Attempt:
         for name, (given, _) in kept.items():
             if given.reversed:
                 raise self.error(f"output {name!r} has the steps from the last to the first")
-            values[name] = reframed(
-                given.value, _frame([one for one in map(frame_size, given.axes) if one > 1])
-            )
-        used, left = set(), list(values.values())
-        while left:
-            value = left.pop()
-            if id(value) not in used:
-                used.add(id(value))
-                left += value.reads
+            values[name] = given.framed(framed(given.axes))
+        used = read_by(values.values())
         inputs = {name: value for name, value in self.site.inputs.items() if id(value) in used}
         try:
             return Graph(inputs, values)
-        except _WRONG as error:
+        except WRONG as error:
             raise self.error(str(error)) from None
 
     def compared(
@@ -498,12 +508,14 @@ class _Attempt:
                 lengths = array
                 options["lengths"] = array if len(self.times) == 1 else {"time": array}
             elif port.name in self.site.states:
+                array = array[None] if array.ndim < 3 else array
                 options["state"] = {**options.get("state", {}), self.site.begun[port.name]: array}
             elif port.name in net._inputs:
                 frames = math.prod(found.value.frame)
                 ready = led(array, found.axes)
                 lead = next(i for i in range(ready.ndim + 1) if math.prod(ready.shape[i:]) == frames)
-                given.append(ready.reshape(*ready.shape[:lead], *found.value.frame))
+                ready = ready.reshape(*ready.shape[:lead], *found.value.frame)
+                given.append(ready if self.times or not net._recurrent else ready[None])
         outputs = net.eval()(*given, **options)
         outputs = (
             outputs.values()
@@ -531,7 +543,7 @@ class _Attempt:
     def blamed(self, runs: list[list[Array]]) -> Op | None:
         """The first operation whose result differs."""
         for op in self.runs[0].ops:
-            for number in op.results:
+            for number in () if op.within else op.results:
                 found = self.env.get(number)
                 if isinstance(found, Symbol) and not isinstance(found, Unfinished):
                     one = {"output": (found, number)}
@@ -539,13 +551,6 @@ class _Attempt:
                         net = self.graph(one)
                         if any(self.compared(net, one, world, arrays) for world, arrays in enumerate(runs)):
                             return op
-                    except _WRONG:
+                    except WRONG:
                         continue
         return None
-
-
-def _frame(sizes: list[int]) -> list[int]:
-    """The sizes of a frame of at most three axes."""
-    if len(sizes) > 3:
-        sizes = [size for size in sizes if size > 1]
-    return (sizes if len(sizes) <= 3 else [*sizes[:2], math.prod(sizes[2:])]) or [1]

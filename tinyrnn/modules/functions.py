@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,20 +21,21 @@ from tinyrnn.importing import Unfit, weighted
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import products
 from tinyrnn.onnx.arithmetic import met, settled
+from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.model import Node
-from tinyrnn.onnx.nodes import Call, Unfinished
+from tinyrnn.onnx.nodes import Call, Step, Unfinished
 from tinyrnn.onnx.operators import OPERATORS
 from tinyrnn.onnx.reductions import reduced
 from tinyrnn.onnx.symbols import (
     BATCH,
-    FRAME,
     TIME,
     Atom,
     Axis,
     Known,
-    Retry,
     Sizes,
     Symbol,
+    claim,
+    equal_rows,
     frame_size,
     has,
     is_frame,
@@ -43,7 +45,6 @@ from tinyrnn.onnx.symbols import (
     sizes_of,
 )
 from tinyrnn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d
-from tinyrnn.recurrent import GRU, LSTM, RNN
 from tinyrnn.temporal import FinalState, LastStep, Repeat, SumOverTime
 from tinyrnn.values import Input, Value, applied
 
@@ -92,6 +93,19 @@ class Scores(Unfinished):
         return found
 
 
+class Held(Unfinished):
+    """A state that a cell hands on, but writes at no step."""
+
+    what = "a state of a step that the next one alone reads: a net has the last one"
+
+
+@dataclass(frozen=True)
+class Now:
+    """The number of a step of a loop, or one beside it."""
+
+    offset: int
+
+
 class Site:
     """The net that grows.
 
@@ -101,7 +115,7 @@ class Site:
         Inputs that are states of layers.
     """
 
-    has_time = True
+    has_time, int8 = True, False
 
     def __init__(self, batch_first: bool, states: Sequence[str]) -> None:
         self.batch_first, self.states = batch_first, states
@@ -110,6 +124,7 @@ class Site:
         self.seen: dict[int, Value] = {}
         self.timed: dict[Sizes, tuple[Atom, Value]] = {}  # a value on each axis of time
         self.finals: dict[int, str] = {}  # last states by value: the input that was the state before
+        self.lasts: dict[int, Value] = {}  # the last one of a value of a loop, by that
         self.begun: dict[str, str] = {}  # inputs that are states: the name of the net's
 
     def room(self, count: int) -> None:
@@ -120,9 +135,11 @@ class Site:
 
     def names(self, found: Sequence[Any], label: str) -> None:
         """Name the new layers with tensors that wrote these; one that is there already is used again."""
-        left = [one.value for one in found if isinstance(one, Symbol)]
+        left = [one.value if isinstance(one, Symbol) else one for one in found]
         while left:
             value = left.pop()
+            if not isinstance(value, Value):
+                continue
             new = value.layer
             if id(value) in self.seen:
                 continue
@@ -524,8 +541,17 @@ def expand(call: Made) -> Any:
     return x if max(target) == 1 else call.onnx("Expand", x, np.array(target))
 
 
+def taken(x: Symbol, axis: int, keeps: bool = False) -> Symbol:
+    """The step of a loop; ``keeps``: the axis of time stays, of size 1."""
+    axis %= x.rank
+    found = Step(None).taken(x, axis)
+    return found.with_axes([*found.axes[:axis], (), *found.axes[axis:]]) if keeps else found
+
+
 def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
     """A slice along an axis."""
+    if (given.start, given.stop) == (Now(0), Now(1)):
+        return taken(x, axis, True)
     ends = [
         Known(
             *(
@@ -565,6 +591,9 @@ def item(call: Made) -> Any:
             # The last state of the second direction; the proof refuses a net that reads the first one's here.
             x = Symbol(FinalState()(x.value), [kept for i, kept in enumerate(x.axes) if i != axis - 1])
             axis -= 1
+        elif one == Now(0):
+            x = taken(x, axis - 1)
+            axis -= 1
         elif isinstance(one, (int, list, Known)):
             rank = x.rank
             x = call.onnx("Gather", x, one, axis=axis - 1)
@@ -598,18 +627,18 @@ def gathered(call: Made) -> Any:
 
 
 def selected(call: Made) -> Any:
-    index = call.arg(2, "index")
-    return (
-        call.args[0]
-        if isinstance(index, Rows)
-        else call.onnx("Gather", call.x, index, axis=call.arg(1, "dim"))
-    )
+    dim, index = call.arg(1, "dim"), call.arg(2, "index")
+    if isinstance(index, Rows):
+        return call.args[0]
+    return taken(call.x, dim) if index == Now(0) else call.onnx("Gather", call.x, index, axis=dim)
 
 
 def parts(call: Made) -> list[Any]:
     """chunk, split and unbind, of the sizes that they had."""
     x, unbinds, count = call.x, call.op.name == "unbind", len(call.sizes)
     dim = (call.arg(1, "dim", 0) if unbinds else call.arg(2, "dim", 0)) % x.rank
+    if count == 1 and is_time(x.axes[dim]):  # in a loop
+        return [taken(x, dim, not unbinds)]
     sizes = [1] * count if unbinds else [one[dim][0] for one in call.sizes]
     found = call.onnx("Split", x, np.array(sizes), outputs=count, axis=dim)
     drop = dim if unbinds else -1
@@ -623,9 +652,21 @@ def flip(call: Made) -> Any:
     return x
 
 
+def of_steps(call: Made, x: Symbol, dim: int, new: bool) -> Symbol:
+    """The value of all steps of a loop, with an axis of time, which is new or a part of another."""
+    axes = list(x.axes)
+    own = () if new else axes[dim]
+    one, other = call.sizes[0][dim]
+    time = call.site.timed[one // sizes_of(own)[0], other // sizes_of(own)[1]][0]
+    axes[dim : dim + (not new)] = [(time, *own)]
+    return Symbol(x.value, axes)
+
+
 def joined(call: Made) -> Any:
     """cat and stack; tensors may be among the values."""
     given, dim = call.arg(0, "tensors"), call.arg(1, "dim", call.kwargs.get("axis", 0)) % len(call.sizes[0])
+    if not isinstance(given, (list, tuple)):
+        return of_steps(call, call.x, dim, call.op.name == "stack")
     ready = [
         Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
         for one in given
@@ -725,44 +766,93 @@ def many_heads(call: Made) -> Any:
 
 def recurrent(call: Made) -> Any:
     """The output of an LSTM, a GRU or an RNN, and its last states."""
-    site, kind, gates, states = call.site, *KINDS[call.op.name]
-    more: dict[str, Any] = {}
     if packed := isinstance(call.args[3], (list, tuple)):
-        x, _, hx, tensors, bias, levels, _, _, both = call.args
+        x, _, hx, tensors, _, levels, _, _, both = call.args
         if not isinstance(x, Packed):
             raise Unfit("reads packed steps that were changed, expected those of pack_padded_sequence")
         rows_first = not is_time(x.axes[0])
     else:
-        _, hx, tensors, bias, levels, _, _, both, rows_first = call.args
+        _, hx, tensors, _, levels, _, _, both, rows_first = call.args
         x = call.x
     ends = time_and_batch(x, rows_first)
+    value, finals = layer(call, call.op.name, x, hx, tensors, levels, both)
+    out = (Packed if packed else Symbol)(value, [*(ends[::-1] if rows_first else ends), part(value.frame[0])])
+    each = levels * (1 + both)
+    return [out, *(Symbol(one, [part(each), ends[1], part(one.frame[0] // each)]) for one in finals)]
+
+
+def cell(loops: bool, call: Made) -> Any:
+    """A cell in a loop over steps, or of a net that reads one, whose states are inputs; others by hand."""
+    x, hx, tensors = call.x, call.args[1], [one for one in call.args[2:] if one is not None]
+    if not loops and not all(map(input_of, several(hx))):
+        return by_hand(call)
+    value, finals = layer(call, call.op.name.partition("_cell")[0], x, hx, tensors, 1, False)
+    hidden = part(value.frame[0])
+    axes = [*x.axes[:-1], hidden]
+    if loops:
+        call.site.lasts[id(value)] = finals[0]
+    else:
+        call.site.finals[id(value)] = call.site.finals[id(finals[0])]
+    return [Symbol(value, axes), *((Held if loops else Symbol)(one, axes) for one in finals[1:])]
+
+
+def by_hand(call: Made) -> list[Symbol]:
+    """A cell whose state something else writes, too: its formula."""
+    x, hx, *tensors = call.args
+    op, states = call.op.name.removesuffix("_cell"), several(hx)
+    if any(not isinstance(one, Symbol) or isinstance(one, Unfinished) for one in (x, *states)):
+        raise Unfit("reads a constant, or " + Held.what)
+    h, *c = (one.value for one in states)
+    arrays: list[Any] = [None if one is None else one.array("a weight") for one in tensors]
+    sides = [products.linear(one, one.rank - 1, *arrays[i::2]).value for i, one in enumerate((x, states[0]))]
+    cuts = [range(i, i + h.frame[-1]) for i in range(0, len(arrays[0]), h.frame[-1])]
+    ours, theirs = ([one[..., cut.start : cut.stop] for cut in cuts] for one in sides)
+    gates = [a + b for a, b in zip(ours, theirs, strict=True)]
+    sigmoid: Any = activations.Sigmoid()
+    tanh: Any = activations.Tanh()
+    if op == "lstm":
+        i, f, g, o = gates
+        c = [sigmoid(f) * c[0] + sigmoid(i) * tanh(g)]
+        found = [sigmoid(o) * tanh(c[0]), *c]
+    elif op == "gru":
+        new = tanh(ours[2] + sigmoid(gates[0]) * theirs[2])
+        found = [new + sigmoid(gates[1]) * (h - new)]
+    else:
+        found = [tanh(gates[0]) if op == "rnn_tanh" else applied(activations.ReLU(), gates[:1])]
+    return [Symbol(one, states[0].axes) for one in found]
+
+
+def layer(
+    call: Made, op: str, x: Symbol, hx: Any, tensors: Sequence[Any], levels: int, both: bool
+) -> tuple[Value, list[Value]]:
+    """A recurrent layer over a value, and its last states."""
+    site, (kind, order, states) = call.site, CELLS_OF_ONNX[KINDS[op]]
+    more: dict[str, Any] = {}
     directions = 1 + both
     each = len(tensors) // (levels * directions)
+    bias = each > 3
     names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if bias else []), "weight_hr"]
     weights: dict[str, Any] = {}
     for i, tensor in enumerate(tensors):
         level, direction = divmod(i // each, directions)
         weights[f"{names[i % each]}_l{level}" + "_reverse" * direction] = tensor.array("a weight")
-    inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // gates
-    size = hidden
+    inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // len(order)
     if "weight_hr_l0" in weights:
-        size = more["proj_size"] = len(weights["weight_hr_l0"])
-    if kind is RNN:
-        more["nonlinearity"] = call.op.name.removeprefix("rnn_")
+        more["proj_size"] = len(weights["weight_hr_l0"])
+    if op.startswith("rnn"):
+        more["nonlinearity"] = op.removeprefix("rnn_")
     if x.reversed:
         raise Unfit("reads a sequence that was turned, expected its own order: use bidirectional=True")
-    layer = kind(inputs, hidden, levels, bias=bias, batch_first=site.batch_first, bidirectional=both, **more)
-    weighted(layer, **weights)
+    made = kind(inputs, hidden, levels, bias=bias, batch_first=site.batch_first, bidirectional=both, **more)
+    weighted(made, **weights)
     given = dict(zip(states, several(hx), strict=True))
     starts = {state: start(site, one) for state, one in given.items()}
     begins = [one for one in starts.values() if isinstance(one, Value)]
     if begins and len(begins) < len(states):
         raise Unfit("begins with a value and with constants, expected states of one kind")
-    layer.initial_state = {state: one for state, one in starts.items() if isinstance(one, np.ndarray)} or None
-    value = layer(x.framed((inputs,)), *([tuple(begins) if begins[1:] else begins[0]] if begins else []))
-    kept = part(directions * size)
-    out = (Packed if packed else Symbol)(value, [*(ends[::-1] if rows_first else ends), kept])
-    site.names([out], label_of(tensors) or call.op.module)
+    made.initial_state = {state: one for state, one in starts.items() if isinstance(one, np.ndarray)} or None
+    value = made(x.framed((inputs,)), *([tuple(begins) if begins[1:] else begins[0]] if begins else []))
+    site.names([value], label_of(tensors) or call.op.module)
     finals = []
     for state, one in given.items():
         name = input_of(one)
@@ -770,18 +860,12 @@ def recurrent(call: Made) -> Any:
         final = FinalState(state, levels)(value)
         site.finals[id(final)] = name
         site.seen[id(final)] = final
-        finals.append(
-            Symbol(final, [part(levels * directions), ends[1], part(hidden if state == "c" else size)])
-        )
-    return [out, *finals]
+        finals.append(final)
+    return value, finals
 
 
-KINDS: dict[str, tuple[Any, int, tuple[str, ...]]] = {
-    "lstm": (LSTM, 4, ("h", "c")),
-    "gru": (GRU, 3, ("h",)),
-    "rnn_tanh": (RNN, 1, ("h",)),
-    "rnn_relu": (RNN, 1, ("h",)),
-}
+KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+CELLS = [f"{one}_cell" for one in KINDS]
 
 
 def label_of(given: Any) -> str:
@@ -789,7 +873,12 @@ def label_of(given: Any) -> str:
     for one in given:
         if isinstance(one, Named) and one.name:
             name: str = one.name
-            for own in ("weight", "weight_ih_l0", "running_mean"):  # what modules call their first tensor
+            for own in (
+                "weight",
+                "weight_ih_l0",
+                "weight_ih",
+                "running_mean",
+            ):  # what modules call their first tensor
                 name = name.removesuffix(own)
             return name.removesuffix(".")
     return ""
@@ -804,9 +893,7 @@ def time_and_batch(x: Symbol, rows_first: bool) -> tuple[Axis, Axis]:
     """The axes of time and of the batch; an axis of an input is told what it is."""
     time, batch = (x.axes[1], x.axes[0]) if rows_first else (x.axes[0], x.axes[1])
     for axis, kind in ((time, TIME), (batch, BATCH)):
-        for atom in axis:
-            if atom.kind == FRAME and atom.origin:
-                raise Retry(atom.origin, kind)
+        claim(axis, kind)
     if not is_time(time) or not is_frame(x.axes[2]) or any(atom.kind != BATCH for atom in batch):
         raise Unfit('reads other axes than time, batch and frame: tell those of the inputs, axes="BTF"')
     return time, batch
@@ -815,12 +902,8 @@ def time_and_batch(x: Symbol, rows_first: bool) -> tuple[Axis, Axis]:
 def start(site: Site, given: Any) -> Any:
     """An initial state: None for zeros, an array (levels, size), or a value."""
     if isinstance(given, Known):
-        first, second = given.worlds
-        if not (np.any(first) or np.any(second)):
-            return None
-        if np.any(first != first[:, :1]) or np.any(first[:, 0] != second[:, 0]):
-            raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
-        return np.ascontiguousarray(first[:, 0], np.float32)
+        rows = equal_rows(given, -2)
+        return None if rows is None else np.float32(rows).reshape(-1, rows.shape[-1])
     if not isinstance(given, Symbol):
         raise Unfit("an initial state is no tensor")
     return None if input_of(given) in site.states else given.framed((math.prod(given.value.frame),))
@@ -857,6 +940,8 @@ KINDS_OF_NUMBERS = (
     "Abs CELU ELU Exp GELU Hardsigmoid Hardswish Hardtanh Log LogSigmoid Mish Neg ReLU ReLU6 Reciprocal SELU "
     "SiLU Sigmoid Sign Softplus Softsign Sqrt Tanh Tanhshrink"
 )
+
+SAME = "clone contiguous cpu data detach dropout dropout1d dropout2d alpha_dropout"
 
 
 def named(names: str, function: Function) -> dict[str, Function]:
@@ -945,11 +1030,9 @@ FUNCTIONS: dict[str, Function] = {
     "scaled_dot_product_attention": attention,
     "multi_head_attention_forward": many_heads,
     **dict.fromkeys(KINDS, recurrent),
+    **dict.fromkeys(CELLS, partial(cell, False)),
     "pack_padded_sequence": pack,
     "pad_packed_sequence": unpack,
     **named("bool double float half int long to type type_as", cast),
-    **named(
-        "clone contiguous cpu data detach dropout dropout1d dropout2d alpha_dropout",
-        lambda call: call.args[0],
-    ),
+    **named(SAME, lambda call: call.args[0]),
 }

@@ -72,13 +72,14 @@ class Op(NamedTuple):
     results: list[int]
     where: str
     module: str
+    within: bool = False  # of a loop's body
 
 
 class Record(NamedTuple):
     """A run: ``arrays`` are the tensors by number, those of the inputs first; ``outputs`` is a tree."""
 
     ops: list[Op]
-    arrays: list[Any]
+    arrays: Any
     outputs: Any
 
 
@@ -93,6 +94,18 @@ def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(tree, slice):
         return slice(*(mapped(one, change) for one in (tree.start, tree.stop, tree.step)))
     return change(tree)
+
+
+def flat(tree: Any) -> list[Any]:
+    """The leaves of a tree, in the order of `mapped`."""
+    found: list[Any] = []
+    mapped(tree, found.append)
+    return found
+
+
+def refs(tree: Any) -> list[int]:
+    """The numbers of the tensors in a tree."""
+    return [one.number for one in flat(tree) if isinstance(one, Ref)]
 
 
 def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
@@ -119,6 +132,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
     ops: list[Op] = []
     arrays: list[Any] = []
     numbers: dict[int, int] = {}
+    constants: dict[tuple[int, int], tuple[Any, Given]] = {}  # with their tensors, which keep the ids alive
 
     def noted(tensor: Any) -> int:
         numbers[id(tensor)] = len(arrays)
@@ -140,9 +154,12 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             return one
         if id(one) in numbers:
             return Ref(numbers[id(one)])
-        array = one.detach().cpu()
-        array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
-        return Given(np.array(array.numpy()), tensors.get(id(one), ""))
+        key = id(one), one._version
+        if key not in constants:
+            array = one.detach().cpu()
+            array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
+            constants[key] = one, Given(np.array(array.numpy()), tensors.get(id(one), ""))
+        return constants[key][1]
 
     class Mode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -150,15 +167,15 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             name = func.__name__
             if name in ("__get__", "__set__"):
                 name = getattr(func.__self__, "__name__", name)
-            found: list[Any] = []
-            mapped((args, kwargs), found.append)
+            found = flat((args, kwargs))
+            if name == "__iter__" and id(args[0]) in numbers:
+                with self:
+                    return iter(args[0].unbind())
             if name in _TELLING or name in _MAKING or not any(id(one) in numbers for one in found):
                 return func(*args, **kwargs)
             left, named = mapped(list(args), kept), mapped(kwargs, kept)
             result = func(*args, **kwargs)
-            out: list[Any] = []
-            mapped(result, out.append)
-            out = [one for one in out if isinstance(one, torch.Tensor)]
+            out = [one for one in flat(result) if isinstance(one, torch.Tensor)]
             if name == "__setitem__":
                 out = [args[0]]
             elif not out and name not in TAKING:
@@ -178,8 +195,9 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             )
             return result
 
-    for one in [*args, *kwargs.values()]:
-        mapped(one, lambda leaf: noted(leaf) if isinstance(leaf, torch.Tensor) else None)
+    for one in flat((args, kwargs)):
+        if isinstance(one, torch.Tensor):
+            noted(one)
 
     modes = [(one, one.training) for one in module.modules()]
     module.eval()

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
+from weakref import proxy
 
 import numpy as np
 
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.levels import Levels
@@ -41,8 +43,10 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Symbol,
     frame_size,
+    framed,
     has,
     reframed,
+    short,
 )
 from tinyrnn.ops import Feedback
 from tinyrnn.values import Input, Value
@@ -58,19 +62,11 @@ MOST_STATES = 1 << 20  # numbers of an input that may be a state
 # Arithmetic with these numbers changes nothing.
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 
-# What a layer or NumPy raises where a file asks for something that cannot be.
-_WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
-
 
 class _Failed(NamedTuple):
     """The outputs of a node that is no part of a net."""
 
     error: LoadError
-
-
-def short(sizes: list[int]) -> list[int]:
-    """The sizes of a frame of at most three axes."""
-    return sizes if len(sizes) <= 3 else [*sizes[:2], math.prod(sizes[2:])]
 
 
 class Builder:
@@ -85,10 +81,16 @@ class Builder:
     """
 
     def __init__(
-        self, model: Model, file: WeightsFile, learned: Learned, bound: Mapping[str, Array], states: bool
+        self,
+        model: Model,
+        file: WeightsFile,
+        learned: Learned,
+        bound: Mapping[str, Array],
+        states: bool,
+        int8: bool = False,
     ) -> None:
         self.model, self.file, self.learned, self.bound = model, file, learned, bound
-        self.follows = states
+        self.follows, self.int8 = states, int8
         self.opset = model.opsets[""]
         self.has_time = TIME in learned.kinds.values()
         self.budget = MEMORY_FLOOR + 2 * file.info.bytes
@@ -96,7 +98,9 @@ class Builder:
         self.feedbacks: dict[str, Feedback] = {}
         self.slack: list[int] = []
         self.seen: list[str] = []  # the axes that vary, in their order
-        self.states = States(model.graph, learned, self.inputs, self.axis, self.has_time)
+        self.states = States(
+            model.graph, learned, self.inputs, partial(Builder.axis, proxy(self)), self.has_time
+        )
         self.levels = Levels(learned, self.states)
         self.depth = 0  # of functions that call others
         self.inside: Inside | None = None  # the body of a loop
@@ -145,9 +149,7 @@ class Builder:
         if mode == STATE:
             return self.states.of_port(port, list(map(frame_size, axes)), varying)
         sizes = [frame_size(axis) for axis in axes if has(axis, FRAME)]
-        if len(sizes) > 3 or mode == START:
-            sizes = [size for size in sizes if size > 1]
-        frame = short(sizes) or ([1] if floats else [])
+        frame = framed(axes) if mode == START else short(sizes) if sizes or floats else []
         if mode == FEEDBACK:
             self.feedbacks[port.name] = Feedback(*frame)
             return Symbol(self.feedbacks[port.name], axes)
@@ -173,14 +175,19 @@ class Builder:
         graph = self.model.graph
         env: dict[str, Any] = {}
         for name, tensor in graph.tensors.items():
-            env[name] = Known(tensor.array())
+            env[name] = Known(tensor.view())
         for port in graph.inputs:
             if port.name in self.bound:
                 env[port.name] = Known(self.bound[port.name])
             elif port.name not in env:
                 env[port.name] = self.port(port)
-        self.walk(graph, env, "graph")
-        return self.finished({port.name: self.read(env, port.name, "the graph") for port in graph.outputs})
+        try:
+            self.walk(graph, env, "graph")
+            return self.finished(
+                {port.name: self.read(env, port.name, "the graph") for port in graph.outputs}
+            )
+        finally:
+            env.clear()  # calls know it, and it the values that they made
 
     def read(self, env: Mapping[str, Any], name: str, where: str) -> Any:
         if name not in env:
@@ -192,12 +199,12 @@ class Builder:
     def walk(self, graph: Graph, env: dict[str, Any], where: str) -> None:
         """Give each name of a graph that an output needs its value."""
         needed = {port.name for port in graph.outputs}
-        chosen: list[tuple[int, Node]] = []
+        chosen: list[tuple[int, Node, set[str]]] = []
         for i, node in reversed(list(enumerate(graph.nodes))):
             if needed.intersection(node.outputs) - {""}:
-                chosen.append((i, node))
-                needed.update(_reads(node))
-        for i, node in reversed(chosen):
+                chosen.append((i, node, _reads(node) - needed))  # and what nobody reads after it
+                needed |= chosen[-1][2]
+        for i, node, last in reversed(chosen):
             at = (
                 f"{where}: node {shown(node.name) if node.name else i} ({shown(node.op)}, opset {self.opset})"
             )
@@ -208,11 +215,13 @@ class Builder:
                     self.inside.note(node.op, given, results)
             except LoadError as error:
                 results = [_Failed(error)] * len(node.outputs)
-            except _WRONG as error:
+            except WRONG as error:
                 results = [_Failed(self.error(f"{at}: {error}"))] * len(node.outputs)
             for name, result in zip(node.outputs, results, strict=False):
                 if name:
                     env[name] = result
+            for name in last:
+                env.pop(name, None)
 
     def node(self, node: Node, env: dict[str, Any], where: str) -> Sequence[Any]:
         """The outputs of a node."""
@@ -307,7 +316,7 @@ class Builder:
             else:
                 arrays.append(one.worlds[0] if isinstance(one, Known) else None)
         result = FOLDS[call.node.op](replace(call.fold(), inputs=arrays))
-        return [Places(ids) for ids in (result if isinstance(result, list) else [result])]
+        return [Places(np.asarray(ids)) for ids in (result if isinstance(result, list) else [result])]
 
     def branch(self, node: Node, inputs: Sequence[Given], env: dict[str, Any], where: str) -> Sequence[Any]:
         """The outputs of an If whose condition follows from constants, shapes and bound inputs."""
@@ -325,7 +334,7 @@ class Builder:
             raise Unfit(f"its {chosen} has {len(graph.outputs)} outputs, expected {len(node.outputs)}")
         inner = dict(env)
         for name, tensor in graph.tensors.items():
-            inner[name] = Known(tensor.array())
+            inner[name] = Known(tensor.view())
         self.walk(graph, inner, f"{where}: {chosen}")
         return [self.read(inner, port.name, where) for port in graph.outputs]
 
@@ -350,13 +359,12 @@ class Builder:
                 raise self.error(f"output {shown(name)} is {given.what}")
             if given.reversed:
                 raise self.error(f"output {shown(name)} has the steps from the last to the first")
-            sizes = [frame_size(axis) for axis in given.axes if frame_size(axis) > 1]
-            outputs[name] = reframed(given.value, short(sizes))
+            outputs[name] = given.framed(framed(given.axes))
         used = read_by(outputs.values())
         return Net({name: value for name, value in self.inputs.items() if id(value) in used}, outputs)
 
 
-def _reads(node: Node) -> Iterable[str]:
+def _reads(node: Node) -> set[str]:
     """The names that a node reads, those that its branches read included."""
     found = set(node.inputs)
     for value in node.attributes.values():
@@ -372,6 +380,7 @@ def build_net(
     states: bool = True,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
     outputs: Sequence[str] | None = None,
+    int8: bool = True,
     **bound: Any,
 ) -> Net:
     """Build the net of an ONNX file.
@@ -386,6 +395,9 @@ def build_net(
         The shapes of inputs, by name, where the file leaves them open; None for a size that varies.
     outputs : sequence of str, optional
         Values of the graph that are to be its outputs, states among them.
+    int8 : bool
+        Layers keep the file's codes where it rounds what they read. False: floats, which train, and nothing
+        is rounded.
     **bound
         Numbers of inputs, by name, which are constants then: ``sr=16000``. Or the size of an axis, by its
         name.
@@ -432,7 +444,7 @@ def build_net(
         else:
             arrays[name] = _array_for(ports[name], value)
     model = model._replace(graph=graph)
-    return settled(file, learned, Builder, model, arrays, states)[0]
+    return settled(file, learned, Builder, model, arrays, states, int8)[0]
 
 
 def settled(
@@ -441,15 +453,15 @@ def settled(
     kind: type[Builder],
     model: Model,
     bound: Mapping[str, Array],
-    states: bool,
+    *options: bool,
 ) -> tuple[Net, Builder]:
     """Build the net of a model, and return the walk that it is of; see `build_net`."""
     ports = [port for port in model.graph.inputs if port.name not in model.graph.tensors]
 
     def build(learned: Learned) -> tuple[Net, Builder]:
         try:
-            return _settled(lambda: kind(model, file, learned, bound, states), file, learned)
-        except (Unfit, *_WRONG) as error:
+            return _settled(lambda: kind(model, file, learned, bound, *options), file, learned)
+        except (Unfit, *WRONG) as error:
             raise error if isinstance(error, LoadError) else file.error(f"graph: {error}") from None
         except (RecursionError, MemoryError) as error:
             raise file.error(f"graph: got {type(error).__name__}, expected a smaller graph") from None

@@ -12,16 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn.gates import FUNCTIONS, Function
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.onnx.symbols import (
     BATCH,
-    FRAME,
-    ONE,
-    OPEN,
     TIME,
     Axis,
-    Retry,
+    Matrix,
     Symbol,
+    claim,
     is_frame,
     part,
     reframed,
@@ -50,7 +48,7 @@ _ARGUMENTS = {
 class Direction(NamedTuple):
     """The weights of one direction of a node, by PyTorch's names."""
 
-    tensors: dict[str, Array]
+    tensors: dict[str, Matrix]
     options: dict[str, Any]
 
     @property
@@ -75,8 +73,8 @@ class Level(NamedTuple):
     size: int
 
 
-def directions_of(op: str, call: Any) -> list[Direction]:
-    """The weights of each direction of a node, the forward one first.
+def directions_of(op: str, call: Any, x: Symbol) -> list[Direction]:
+    """The weights of each direction of a node that reads x, the forward one first.
 
     Raises
     ------
@@ -86,7 +84,7 @@ def directions_of(op: str, call: Any) -> list[Direction]:
     attributes = call.attributes
     _kind, order, _ = CELLS[op]
     count = len(order)
-    w, r = call.array(1, "W"), call.array(2, "R")
+    w, r = (call.weight(i, name, x.rounded) for i, name in ((1, "W"), (2, "R")))
     if w.ndim != 3 or r.ndim != 3:
         raise Unfit(f"W and R have {w.ndim} and {r.ndim} axes, expected 3")
     way = attributes.get("direction", "forward")
@@ -114,14 +112,12 @@ def directions_of(op: str, call: Any) -> list[Direction]:
         options = options_of(op, attributes, d, directions)
         coupled = options.get("coupled", False)
         gates = [gate for gate in order if not (coupled and gate == 2)]
-
-        def gated(array: Array, gates: list[int] = gates) -> Array:
-            parts = array.reshape(count, hidden, *array.shape[1:])
-            return np.concatenate([parts[gate] for gate in gates])
-
-        tensors = {"weight_ih_l0": gated(w[d]), "weight_hh_l0": gated(r[d])}
+        rows = np.add.outer(np.multiply(gates, hidden), np.arange(hidden)).reshape(-1)
+        tensors = {f"weight_{name}_l0": one[d][rows] for name, one in (("ih", w), ("hh", r))}
         if bias is not None:
-            tensors["bias_ih_l0"], tensors["bias_hh_l0"] = map(gated, np.split(bias[d], 2))
+            tensors |= {
+                f"bias_{n}_l0": one[rows] for n, one in zip(("ih", "hh"), np.split(bias[d], 2), strict=True)
+            }
         if peephole is not None:
             i, o, f = np.split(peephole[d], 3)
             tensors["weight_peephole_l0"] = np.concatenate([i, o] if coupled else [i, f, o])
@@ -180,9 +176,7 @@ def time_and_batch(x: Symbol, layout: int, builder: Any) -> tuple[Axis, Axis]:
         raise Unfit(f"X has {x.rank} axes, expected 3")
     time, batch = (x.axes[1], x.axes[0]) if layout else (x.axes[0], x.axes[1])
     for axis, kind in ((time, TIME), (batch, BATCH)):
-        for atom in axis:
-            if atom.kind in (OPEN, FRAME) and atom.origin:
-                raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else kind)
+        claim(axis, kind)
     if len(time) > 1 or (time and time[0].kind != TIME):
         builder.learned.lacks_time = is_frame(time)
         raise Unfit("the first axis of X is not time alone, as the net uses it elsewhere")
@@ -200,16 +194,20 @@ def layer_of(op: str, first: Direction, second: Direction | None) -> Any:
     if second is not None:
         options |= {name: (options[name], second.options[name]) for name in _ARGUMENTS[op]}
     layer = kind(inputs, hidden, bidirectional=second is not None, **options)
-    tensors = dict(first.tensors)
+    tensors = first.tensors
     if second is not None:
-        tensors |= {f"{name}_reverse": array for name, array in second.tensors.items()}
-    layer.load_state_dict({name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()})
-    return layer
+        tensors = tensors | {f"{name}_reverse": array for name, array in second.tensors.items()}
+    return weighted(layer, **tensors)
 
 
 def silent(like: Direction) -> Direction:
     """A direction whose output nobody reads."""
-    return like._replace(tensors={name: np.zeros_like(array) for name, array in like.tensors.items()})
+    return like._replace(
+        tensors={
+            name: array * 0 if isinstance(array, CodedArray) else np.zeros_like(array)
+            for name, array in like.tensors.items()
+        }
+    )
 
 
 def recurrent(call: Any) -> list[Any]:
@@ -218,7 +216,7 @@ def recurrent(call: Any) -> list[Any]:
     _, _, states = CELLS[op]
     layout = call.attributes.get("layout", 0)
     x = call.symbol(0)
-    own = directions_of(op, call)
+    own = directions_of(op, call, x)
     time, batch = time_and_batch(x, layout, builder)
     hidden = own[0].tensors["weight_hh_l0"].shape[1]
     inputs = own[0].tensors["weight_ih_l0"].shape[1]

@@ -33,6 +33,7 @@ _COUPLED = (0, 2, None, 1)  # a coupled LSTM has no f
 # The arguments that are written, or that say nothing of what a cell computes.
 _ARGUMENTS = {
     *("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "batch_first", "dropout"),
+    "recurrent_dropout",
     *("nonlinearity", "activation", "recurrent_activation", "output_activation", "clip"),
     *("reset_after", "peephole", "coupled"),
 }
@@ -168,7 +169,7 @@ class _Export:
         """The nodes of a recurrent layer, one a level."""
         graph, own = self.graph, weights(layer)
         for name in layer.arguments:
-            if name not in _ARGUMENTS and getattr(layer, name):
+            if (getattr(layer, name) and name not in _ARGUMENTS) or getattr(layer, name) == "matrix":
                 raise Refused(f"{name}={getattr(layer, name)!r}, which ONNX' cells lack")
         ways, names = layer._directions, layer._state_names()
         hidden = layer.hidden_size

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyrnn.importing import CodedArray
 from tinyrnn.weights.spec import Array, Tensor, shown
 
 # NumPy's types of ONNX's numbers of them, for Cast.
@@ -350,7 +351,7 @@ def spread(codes: Array, scale: Array, zero: Array | None, axis: int, block: int
         raise ValueError(f"zeros have shape {zeros.shape}, scales {scale.shape}, expected one shape")
     pair = [scale.astype(np.float32), zeros]
     if scale.size == 1:
-        pair = [one.reshape(()) for one in pair]
+        pair = [one.reshape([1] * rank) for one in pair]
     else:
         axis = axis_of(axis, rank)
         if block:
@@ -367,20 +368,11 @@ def spread(codes: Array, scale: Array, zero: Array | None, axis: int, block: int
     return pair
 
 
-def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block: int = 0) -> Array:
-    """The numbers that codes stand for."""
-    scale, zero = spread(codes, scale, zero, axis, block)
-    with np.errstate(all="ignore"):
-        numbers = codes.astype(np.float32)
-        numbers -= zero
-        numbers *= scale
-        return numbers
-
-
-def _dequantised(fold: Fold) -> Array:
+def _dequantised(fold: Fold) -> CodedArray:
     fold.room(fold[0].size // 8)  # a model of codes has four times its bytes as floats
     get = fold.attributes.get
-    return dequantised(fold[0], fold[1], fold.get(2), get("axis", 1), get("block_size", 0))
+    pair = spread(fold[0], fold[1], fold.get(2), get("axis", 1), get("block_size", 0))
+    return CodedArray(fold[0], *pair)
 
 
 def _quantised(fold: Fold) -> Array:
@@ -422,7 +414,7 @@ def check_dropout(ratio: Array | None, training: Array | None) -> None:
         raise ValueError("is in training mode, expected inference")
 
 
-FOLDS: dict[str, Callable[[Fold], Array | list[Array]]] = {
+FOLDS: dict[str, Callable[[Fold], Array | CodedArray | list[Array]]] = {
     "Abs": _elementwise(np.abs),
     "Add": _elementwise(np.add, True),
     "And": _elementwise(np.logical_and),

@@ -17,8 +17,6 @@ from tinyrnn.onnx.nodes import Call, Carried, Listed, Step
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
-    FRAME,
-    ONE,
     OPEN,
     TIME,
     TIME_SIZES,
@@ -28,7 +26,10 @@ from tinyrnn.onnx.symbols import (
     Places,
     Retry,
     Symbol,
+    claim,
+    equal_rows,
     frame_size,
+    framed,
     has,
     part,
     reframed,
@@ -54,13 +55,10 @@ def _carried(call: Call, given: Any) -> Carried:
         return Carried(None, [])
     if isinstance(given, Known):
         axes = _axes_of(call, given)
-        first = given.worlds[0]
-        before = Feedback(*_frame(axes))
-        if np.any(first) or np.any(given.worlds[1]):
-            at = next((i for i, axis in enumerate(axes) if has(axis, BATCH)), None)
-            row = first if at is None else np.take(first, [0], at)
-            if np.any(first != row):
-                raise Unfit("a state begins with constants that differ from row to row, expected equal rows")
+        before = Feedback(*framed(axes))
+        at = next((i for i, axis in enumerate(axes) if has(axis, BATCH)), None)
+        row = given.worlds[0] if at is None else equal_rows(given, at)
+        if row is not None and np.any(row):
             assert before.layer is not None
             before.layer.initial_state = {"past": np.float32(row).reshape(1, -1)}
         return Carried(before, axes)
@@ -68,7 +66,7 @@ def _carried(call: Call, given: Any) -> Carried:
         if given.batch is not None:
             states.find_batch(given, given.batch)
         if states.are_states(given.row):
-            carried = Carried(Feedback(*_frame(given.axes)), given.axes)
+            carried = Carried(Feedback(*framed(given.axes)), given.axes)
             base = states.source("final", (carried, "past"), given.row.size)
             carried.base = base
             for i, number in enumerate(given.row.reshape(-1)):
@@ -78,18 +76,12 @@ def _carried(call: Call, given: Any) -> Carried:
     if not isinstance(given, Symbol):
         raise Unfit("a state of the loop is no array")
     states.starts_with(given)
-    for atom in (atom for axis in given.axes for atom in axis):
-        if atom.kind == OPEN and atom.origin:
-            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)
-        if atom.kind == TIME:
+    for axis in given.axes:
+        claim(axis, BATCH, OPEN)
+        if has(axis, TIME):
             raise Unfit("a state of the loop begins with a sequence, expected one frame")
-    frame = _frame(given.axes)
+    frame = framed(given.axes)
     return Carried(Feedback(*frame, initial=reframed(given.value, frame)), list(given.axes))
-
-
-def _frame(axes: Sequence[Axis]) -> list[int]:
-    sizes = [size for axis in axes if (size := frame_size(axis)) > 1]
-    return [*sizes[:2], math.prod(sizes[2:])] if len(sizes) > 3 else sizes or [1]
 
 
 # ---- bodies ------------------------------------------------------------------------------------------------
@@ -237,9 +229,7 @@ def loop(call: Call) -> list[Any]:
 
 def _row(x: Symbol) -> Symbol:
     """A value without its first axis, which is the batch of a Scan of opset 8."""
-    for atom in x.axes[0]:
-        if atom.kind in (OPEN, FRAME) and atom.origin:
-            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)
+    claim(x.axes[0], BATCH)
     if any(atom.kind != BATCH for atom in x.axes[0]):
         raise Unfit("the first axis is something else than the batch, as the net uses it elsewhere")
     return x.with_axes(x.axes[1:])

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import CodedArray, Unfit
 from tinyrnn.onnx.folding import Fold, axis_of
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
-    ONE,
     OPEN,
     TIME,
     Axis,
@@ -23,7 +22,9 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Sizes,
     Symbol,
+    claim,
     constant,
+    equal_rows,
     frame_size,
     is_frame,
     sizes_of,
@@ -154,6 +155,11 @@ class Call(NamedTuple):
         """A constant input."""
         return self.known(place, name).array(f"input {name or place}")
 
+    def weight(self, place: int, name: str, kept: bool) -> Any:
+        """A constant matrix, whose codes a layer may keep."""
+        first = self.known(place, name).first
+        return first.each(np.asarray, kept) if isinstance(first, CodedArray) else self.array(place, name)
+
     def padded(self, place: int) -> Symbol:
         """An input that a layer wrote, or the net's own; it may have steps of padding."""
         given = self.get(place)
@@ -204,14 +210,8 @@ class Call(NamedTuple):
         if given is None:
             return Start()
         if isinstance(given, Known):
-            first, second = given.worlds
-            if not (np.any(first) or np.any(second)):
-                return Start()
-            array = self.array(place, "initial state") if not given.varies else first
-            moved = array.swapaxes(0, 1) if layout else array
-            if np.any(moved != moved[:, :1]):
-                raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
-            return Start(rows=moved[:, 0])
+            rows = equal_rows(given, 0 if layout else 1)
+            return Start(rows=None if rows is None else rows.reshape(-1, rows.shape[-1]))
         if isinstance(given, (Listed, Step)):
             raise Unfit("an initial state is no array")
         axes = given.axes
@@ -229,9 +229,7 @@ class Call(NamedTuple):
                 return Start(ids=row.reshape(-1))
             given = self.builder.states.written(given, starts=True)
         self.builder.states.starts_with(given)
-        for atom in given.axes[own]:
-            if atom.kind in (OPEN, FRAME) and atom.origin:
-                raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else BATCH)
+        claim(given.axes[own], BATCH)
         sizes = [frame_size(axis) for axis in (given.axes[1 - own], given.axes[2])]
         if math.prod(sizes) != directions * hidden or any(not is_frame(given.axes[i]) for i in (1 - own, 2)):
             raise Unfit(

@@ -18,6 +18,7 @@ from tinyrnn.onnx.shapes import transpose
 from tinyrnn.onnx.symbols import (
     TIME,
     Known,
+    Matrix,
     Product,
     Symbol,
     claim_row,
@@ -30,14 +31,14 @@ from tinyrnn.values import applied
 from tinyrnn.weights.spec import Array, shown
 
 
-def linear(x: Symbol, axis: int, weight: Array, bias: Array | None = None) -> Symbol:
+def linear(x: Symbol, axis: int, weight: Matrix, bias: Array | None = None) -> Symbol:
     """A matrix (out, in) times the numbers along an axis of the frame."""
     out, inputs = weight.shape
     claim_row(x)
     if x.frame_axis(axis) != inputs:
         raise Unfit(f"a matrix of shape {weight.shape} meets {x.frame_axis(axis)} numbers, expected {inputs}")
     value, dim = x.along(axis)
-    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    tensors: dict[str, Matrix] = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     layer = weighted(Linear(inputs, out, bias=bias is not None), **tensors)
     if dim == -2:
         return x.replaced(layer(value.transpose(-1, -2)).transpose(-1, -2), axis, out)
@@ -47,23 +48,26 @@ def linear(x: Symbol, axis: int, weight: Array, bias: Array | None = None) -> Sy
     return found
 
 
+def _one(weight: Any) -> Any:
+    """A matrix, whose axes before it have size 1."""
+    while weight.ndim > 2 and weight.shape[0] == 1:
+        weight = weight[0]
+    return weight
+
+
 def matmul(call: Call) -> Symbol:
     a, b = operands(call)
     if isinstance(b, Known) and isinstance(a, Symbol):
-        weight = b.array("input 1")
-        axes = [*[()] * (weight.ndim - a.rank), *a.axes]
-        if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1:
-            weight = weight.reshape(weight.shape[-2:])
+        weight = _one(call.weight(1, "1", a.rounded))
         if weight.ndim == 1:
-            found = linear(a, a.rank - 1, weight[None])
+            found = linear(a, a.rank - 1, np.asarray(weight)[None])
             return found.with_axes(found.axes[:-1])
         if weight.ndim != 2:
             raise Unfit(f"reads matrices of shape {weight.shape}, expected one matrix")
-        return linear(a.with_axes(axes), len(axes) - 1, weight.T)
+        axes = [*[()] * (b.first.ndim - a.rank), *a.axes]
+        return linear(a.with_axes(axes), len(axes) - 1, weight.transpose())
     if isinstance(a, Known) and isinstance(b, Symbol):
-        weight = a.array("input 0")
-        if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1:
-            weight = weight.reshape(weight.shape[-2:])
+        weight = _one(call.weight(0, "0", b.rounded))
         if weight.ndim != 2 or b.rank < 2:
             raise Unfit(f"reads a matrix of shape {weight.shape}, expected two axes")
         return linear(b, b.rank - 2, weight)
@@ -172,11 +176,12 @@ def moved(call: Call, one: Symbol | Known, order: list[int]) -> Symbol | Known:
 
 
 def gemm(call: Call) -> Symbol:
-    x, weight = call.symbol(0), call.array(1, "B")
+    x = call.symbol(0)
+    weight = call.weight(1, "B", x.rounded)
     get = call.attributes.get
     if get("transA") or x.rank != 2 or weight.ndim != 2:
         raise Unfit("reads a transposed value, expected rows of the net and a matrix of constants")
-    weight = (weight if get("transB") else weight.T) * np.float32(get("alpha", 1.0))
+    weight = (weight if get("transB") else weight.transpose()) * np.float32(get("alpha", 1.0))
     bias = None
     if call.has(2):
         bias = np.float32(get("beta", 1.0)) * np.broadcast_to(

@@ -1,4 +1,4 @@
-"""Quantised operators: codes of weights become floats, and activations are not rounded to codes.
+"""Quantised operators: int8 layers where the file rounds what a matrix reads, and floats elsewhere.
 
 A code is ``x / scale + zero`` here, a float between the least and the largest code, so that all operations
 on codes are operations on floats. `Codes` remembers the number that it stands for, which is what
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import activations, frames
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import CodedArray, Unfit
 from tinyrnn.onnx.arithmetic import add, multiply
 from tinyrnn.onnx.cells import recurrent
-from tinyrnn.onnx.folding import dequantised
 from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.products import gemm, matmul
 from tinyrnn.onnx.shapes import concat
@@ -72,11 +71,12 @@ def _to_codes(call: Call, x: Symbol, place: int) -> Symbol:
 
 def _to_real(call: Call, place: int, axis: int = 1, block: int = 0) -> Given:
     """The numbers that codes stand for: input ``place``, with a scale and a zero behind it."""
-    given = call.get(place)
-    if isinstance(given, Known):
-        call.builder.room(given.worlds[0].size // 8)
-        zeros = call.array(place + 2) if call.has(place + 2) else None
-        return Known(dequantised(given.array("codes"), call.array(place + 1), zeros, axis, block))
+    if isinstance(call.get(place), Known):
+        attributes = {"axis": axis, "block_size": block}
+        inputs = [call.get(place + i) for i in range(3)]
+        node = call.node._replace(op="DequantizeLinear", attributes=attributes)
+        found: list[Known] = call.builder.folded(call._replace(node=node, inputs=inputs))
+        return found[0]
     x = call.symbol(place)
     scales = call.array(place + 1)
     if scales.size > 1:
@@ -87,10 +87,17 @@ def _to_real(call: Call, place: int, axis: int = 1, block: int = 0) -> Given:
         return multiply(_inner(call, "Mul", [x, Known(scales.reshape(shape))]))
     scale, zero = _scalar(call, place + 1), _scalar(call, place + 2, 0.0)
     if isinstance(x, Codes) and x.key == (scale, zero):
-        return Symbol(x.real, x.axes, x.reversed)
+        return _rounded(call, Symbol(x.real, x.axes, x.reversed))
     if zero == 0.0:
         return multiply(_inner(call, "Mul", [x, Known(np.array(scale, np.float32))]))
     return x.mapped(activations.Scale(scale, -zero * scale))
+
+
+def _rounded(call: Call, x: Symbol) -> Symbol:
+    """The value, which the file rounds; int8 layers round it, too."""
+    found = x.with_axes(x.axes)
+    found.rounded = call.builder.int8
+    return found
 
 
 def _inner(call: Call, op: str, inputs: Sequence[Given]) -> Call:
@@ -112,7 +119,7 @@ def dequantize(call: Call) -> Given:
 
 def dynamic(call: Call) -> list[Any]:
     """DynamicQuantizeLinear: the value itself."""
-    return [call.symbol(0), Known(np.array(1, np.float32)), Known(np.array(0, np.uint8))]
+    return [_rounded(call, call.symbol(0)), Known(np.array(1, np.float32)), Known(np.array(0, np.uint8))]
 
 
 # ---- products of codes -------------------------------------------------------------------------------------
@@ -126,8 +133,9 @@ def _centred(call: Call, place: int, zero: int, axis: int) -> Given:
         call.builder.room(codes.size // 8)
         zeros = call.array(zero) if call.has(zero) else np.zeros(1)
         shape = [1] * codes.ndim
-        shape[axis] = -1
-        return Known(codes.astype(np.float32) - zeros.astype(np.float32).reshape(shape))
+        shape[axis] = zeros.size
+        zeros = zeros.astype(np.float32).reshape(shape)
+        return Known(CodedArray(codes, np.ones_like(zeros), zeros))
     number = _scalar(call, zero, 0.0)
     x = call.symbol(place)
     return x.mapped(activations.Scale(1.0, -number)) if number else x
@@ -158,7 +166,7 @@ def _sum(call: Call, x: Symbol, place: int) -> Symbol:
 def dynamic_matmul(call: Call) -> Symbol:
     """DynamicQuantizeMatMul: a value, and the codes, scale and zero of a matrix, and a bias."""
     weight = _to_real(call._replace(inputs=[call.get(i) for i in (1, 2, 3)]), 0, -1)
-    return _sum(call, matmul(_inner(call, "MatMul", [call.get(0), weight])), 4)
+    return _sum(call, matmul(_inner(call, "MatMul", [_rounded(call, call.symbol(0)), weight])), 4)
 
 
 def matmul_to_float(call: Call) -> Symbol:
@@ -171,16 +179,14 @@ def matmul_to_float(call: Call) -> Symbol:
 def dynamic_lstm(call: Call) -> list[Any]:
     """DynamicQuantizeLSTM: an LSTM whose W and R are codes, with inputs and outputs of a gate turned."""
     inputs = [call.get(i) for i in range(8)]
+    inputs[0] = _rounded(call, call.symbol(0))
     for place, scale in ((1, 8), (2, 10)):
-        call.builder.room(call.array(place).size // 8)
-        codes = call.array(place).astype(np.float32)
+        codes = call.array(place)
+        call.builder.room(codes.size // 8)
         if codes.ndim != 3:
             raise Unfit(f"input {place} has {codes.ndim} axes, expected 3")
-        scales, zeros = (
-            call.array(i).astype(np.float32).reshape(codes.shape[0], 1, -1) for i in (scale, scale + 1)
-        )
-        with np.errstate(all="ignore"):
-            inputs[place] = Known(((codes - zeros) * scales).swapaxes(1, 2))
+        pair = [call.array(i).astype(np.float32).reshape(len(codes), 1, -1) for i in (scale, scale + 1)]
+        inputs[place] = Known(CodedArray(codes, *pair).transpose(0, 2, 1))
     return recurrent(_inner(call, "LSTM", inputs))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import frames, ops
-from tinyrnn.importing import Unfit, weighted
+from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.layers import (
     Embedding,
 )
@@ -21,6 +21,8 @@ from tinyrnn.onnx.symbols import (
     OPEN,
     TIME,
     Known,
+    Matrix,
+    Product,
     Retry,
     Sizes,
     Symbol,
@@ -262,9 +264,7 @@ def gather(call: Call) -> Symbol:
     sizes = sizes_of(x.axes[axis])
     indices = [np.where(one < 0, one + size, one) for one, size in zip(known.worlds, sizes, strict=True)]
     atoms = x.axes[axis]
-    for atom in atoms:
-        if atom.origin and atom.kind == OPEN:
-            raise Retry(atom.origin, TIME)
+    claim_time(x, axis)
     if len(atoms) == 1 and atoms[0].kind == TIME:
         wanted = 0 if x.reversed else -1
         if known.worlds[0].ndim or any(
@@ -295,15 +295,25 @@ def gather(call: Call) -> Symbol:
 
 
 def _embedding(call: Call) -> Symbol:
-    table, x = call.array(0, "data"), call.symbol(1)
+    table, x = call.weight(0, "data", call.builder.int8), call.symbol(1)
+    if isinstance(table, np.ndarray) and table.dtype.itemsize == 1:
+        table = CodedArray(table, np.ones((1, 1), np.float32), np.zeros((1, 1)), kept=call.builder.int8)
     if call.attributes.get("axis", 0) % table.ndim or table.ndim != 2:
         raise Unfit(
             f"reads a table of shape {table.shape} along axis {call.attributes.get('axis', 0)}, expected rows"
         )
     if x.value.layer is not None or len(x.value.frame) > 1:
         raise Unfit("reads indices that the net computes, expected those of an input")
+    return _rows_of(x, table)
+
+
+def _rows_of(x: Symbol, table: Matrix) -> Symbol:
+    """Rows of a table; of one of codes a scale behind it is the table's."""
     layer = weighted(Embedding(*table.shape), weight=table)
-    return Symbol(layer(x.value), [*x.axes, part(table.shape[1])], x.reversed)
+    found = Symbol(layer(x.value), [*x.axes, part(table.shape[1])], x.reversed)
+    if isinstance(table, CodedArray):
+        found.product = Product(lambda other, _: _rows_of(x, other), table, np.zeros(1), -1, scales=True)
+    return found
 
 
 def split(call: Call) -> list[Symbol]:

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn.frames import Constant, Reshape
-from tinyrnn.importing import Unfit, weighted
+from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.layers import Linear
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
 Sizes = tuple[int, int]  # in the two worlds
+Matrix = Array | CodedArray
 
 TIME, BATCH, OPEN, FRAME = "time", "batch", "open", "frame"
 ONE = "one"  # of size 1, where an operation wants time or the batch: it has no place in a frame
@@ -82,6 +83,18 @@ def frame_size(atoms: Sequence[Atom]) -> int:
     return math.prod(atom.sizes[0] for atom in atoms if atom.kind == FRAME)
 
 
+def short(sizes: Sequence[int]) -> list[int]:
+    """The sizes of a frame of at most three axes."""
+    if len(sizes) > 3:
+        sizes = [size for size in sizes if size > 1]
+    return [*sizes[:2], *([math.prod(sizes[2:])] if sizes[2:] else [])] or [1]
+
+
+def framed(axes: Sequence[Axis]) -> list[int]:
+    """The frame of axes, of at most three of its own, none of size 1."""
+    return short([size for axis in axes if (size := frame_size(axis)) > 1])
+
+
 def is_frame(axis: Axis) -> bool:
     return all(atom.kind == FRAME for atom in axis)
 
@@ -91,18 +104,24 @@ def has(axis: Axis, kind: str) -> bool:
 
 
 class Known:
-    """An array of known numbers, in each world."""
+    """An array of known numbers, in each world; codes become floats each time that they are asked for."""
 
-    def __init__(self, first: Array, second: Array | None = None) -> None:
-        same = second is None or (
-            first.shape == second.shape and first.dtype == second.dtype and np.array_equal(first, second)
-        )
-        self.worlds = (first, first if same or second is None else second)
+    def __init__(self, first: Matrix, second: Array | None = None) -> None:
+        if second is not None:
+            array = first = np.asarray(first)
+            if array.shape == second.shape and array.dtype == second.dtype and np.array_equal(array, second):
+                second = None
+        self.first, self.second = first, second
 
     @property
     def varies(self) -> bool:
         """True if it depends on sizes that vary."""
-        return self.worlds[0] is not self.worlds[1]
+        return self.second is not None
+
+    @property
+    def worlds(self) -> tuple[Array, Array]:
+        first = np.asarray(self.first)
+        return first, first if self.second is None else self.second
 
     def array(self, what: str) -> Array:
         if self.varies:
@@ -115,6 +134,17 @@ class Known:
         if one.shape != other.shape:
             raise Unfit("got a list of sizes whose length depends on the number of steps or rows")
         return [(int(a), int(b)) for a, b in zip(one.reshape(-1), other.reshape(-1), strict=True)]
+
+
+def equal_rows(known: Known, axis: int) -> Array | None:
+    """The row that a constant repeats along the axis of the batch, which has size 1 then; None for zeros."""
+    first, second = known.worlds
+    if not (np.any(first) or np.any(second)):
+        return None
+    row, other = (np.take(one, [0], axis) for one in (first, second))
+    if np.any(first != row) or np.any(second != other) or np.any(row != other):
+        raise Unfit("an initial state is constant and differs from row to row, expected equal rows")
+    return row
 
 
 class Product(NamedTuple):
@@ -133,8 +163,8 @@ class Product(NamedTuple):
         True if numbers that it is multiplied with are to be its weights', too.
     """
 
-    make: Callable[[Array, Array | None], Symbol]
-    weight: Array
+    make: Callable[[Matrix, Array | None], Symbol]
+    weight: Matrix
     bias: Array | None
     axis: int
     scales: bool = False
@@ -160,8 +190,10 @@ class Symbol:
     """A value of a layer, with the axes that it has in ONNX.
 
     The numbers of the frame are in the order of the axes. ``reversed``: ONNX has the steps from the last to
-    the first.
+    the first. ``rounded``: the file rounds the numbers to codes, so a matrix that reads them may stay codes.
     """
+
+    rounded = False
 
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
         self.value, self.axes, self.reversed = value, tuple(axes), reversed
@@ -181,7 +213,9 @@ class Symbol:
 
     def with_axes(self, axes: Sequence[Axis]) -> Symbol:
         """The same numbers, looked at otherwise."""
-        return Symbol(self.value, axes, self.reversed)
+        found = Symbol(self.value, axes, self.reversed)
+        found.rounded = self.rounded
+        return found
 
     def mapped(self, layer: Any) -> Symbol:
         """A function of each number."""
@@ -193,9 +227,7 @@ class Symbol:
 
     def frame_axis(self, axis: int, what: str = "axis") -> int:
         """The size of an axis that is a part of the frame."""
-        for atom in self.axes[axis]:
-            if atom.kind == OPEN and atom.origin:
-                raise Retry(atom.origin, TIME)
+        claim(self.axes[axis], TIME, OPEN)
         if not is_frame(self.axes[axis]):
             raise Unfit(f"{what} {axis} is time or the batch, expected a part of each frame")
         return frame_size(self.axes[axis])
@@ -313,22 +345,24 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
     return found
 
 
+def claim(axis: Axis, kind: str, *of: str) -> None:
+    """An axis of an input turns out to be of a kind, if it is none yet (``of`` these: OPEN and FRAME)."""
+    for atom in axis:
+        if atom.origin and atom.kind in (of or (OPEN, FRAME)):
+            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else kind)
+
+
 def claim_rows(x: Symbol) -> None:
     """The first axis of (N, C, ...) is no part of a frame."""
-    for atom in x.axes[0]:
-        if atom.kind == FRAME and atom.origin:
-            raise Retry(atom.origin, ONE if atom.sizes == (1, 1) else OPEN)
+    claim(x.axes[0], OPEN, FRAME)
 
 
 def claim_row(x: Symbol) -> None:
     """The first axis of what a matrix is multiplied with is no part of a frame if it has size 1."""
-    for atom in x.axes[0] if x.rank > 1 else ():
-        if atom.kind == FRAME and atom.origin and atom.sizes == (1, 1):
-            raise Retry(atom.origin, ONE)
+    if x.rank > 1 and sizes_of(x.axes[0]) == (1, 1):
+        claim(x.axes[0], ONE, FRAME)
 
 
 def claim_time(x: Symbol, axis: int) -> None:
     """An open axis that windows go along is time."""
-    for atom in x.axes[axis]:
-        if atom.kind == OPEN and atom.origin:
-            raise Retry(atom.origin, TIME)
+    claim(x.axes[axis], TIME, OPEN)

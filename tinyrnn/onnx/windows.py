@@ -103,10 +103,11 @@ def _stepped(x: Symbol, axis: int, window: Window) -> Axis:
 
 
 def convolution(call: Call) -> Symbol:
-    return convolved(call, call.array(1, "W"), call.array(2, "B") if call.has(2) else None)
+    weight = call.weight(1, "W", call.padded(0).rounded)
+    return convolved(call, weight, call.array(2, "B") if call.has(2) else None)
 
 
-def convolved(call: Call, weight: Array, bias: Array | None) -> Symbol:
+def convolved(call: Call, weight: Any, bias: Array | None) -> Symbol:
     """A convolution; without a bias it may get one."""
     found = _convolution(call, weight, bias)
     if bias is None:
@@ -114,7 +115,7 @@ def convolved(call: Call, weight: Array, bias: Array | None) -> Symbol:
     return found
 
 
-def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
+def _convolution(call: Call, weight: Any, bias: Array | None) -> Symbol:
     x = call.padded(0)
     found = windows(call, x, weight.shape[2:])
     groups = call.attributes.get("group", 1)
@@ -131,7 +132,7 @@ def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
         and (window := found[0]).kernel == window.stride == groups == 1
         and window.pads == (0, 0)
     ):
-        return linear(x.with_axes(x.axes), 1, weight[:, :, 0], bias)
+        return linear(x.with_axes(x.axes), 1, weight.transpose(2, 0, 1)[0], bias)
     if timed == [0] and len(found) == 1:
         (window,) = found
         return _over_time(x, window, (inputs, outputs), tensors, groups)
@@ -156,7 +157,7 @@ def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
         steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
         unfolded = applied(steps, (x.framed((inputs, size)),))
         if axis == 0:  # windows are the last axis
-            tensors["weight"] = weight.swapaxes(2, 3)
+            tensors["weight"] = weight.transpose(0, 1, 3, 2)
         value, (rows, cols) = even(unfolded, [other, Window(window.kernel, 1, 1, (0, 0))])
         axes = [x.axes[0], part(outputs), part(count), part(count)]
         axes[2 + axis] = _stepped(x, 2 + axis, window)
@@ -177,7 +178,7 @@ def _convolution(call: Call, weight: Array, bias: Array | None) -> Symbol:
     return Symbol(weighted(layer, **tensors)(value), axes, x.reversed)
 
 
-def _over_time(x: Symbol, window: Window, sizes: Sizes, tensors: dict[str, Array], groups: int) -> Symbol:
+def _over_time(x: Symbol, window: Window, sizes: Sizes, tensors: dict[str, Any], groups: int) -> Symbol:
     """A convolution over the steps."""
     layer = TimeConv1d(
         *sizes,

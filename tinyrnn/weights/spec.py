@@ -280,6 +280,12 @@ class Tensor(NamedTuple):
         """Bytes in memory once delivered."""
         return count_of(self.shape, bits_of(self.dtype)) * np.dtype(READ[self.dtype][1]).itemsize
 
+    def view(self) -> Array:
+        """The numbers as `array` gives them, but where that may be the file's own bytes, read-only."""
+        raw = self.raw()
+        plain = raw.dtype == READ[self.dtype][1] and raw.flags.aligned and raw.flags.c_contiguous
+        return raw if plain else self.array()
+
     def array(self) -> Array:
         """The numbers as delivered: floats as float32, the rest in its own dtype, contiguous and owned."""
         raw, target = self.raw(), np.dtype(READ[self.dtype][1])

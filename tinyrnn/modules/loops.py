@@ -1,0 +1,278 @@
+"""Loops of Python over the steps: a record has their bodies one after the other, and one of them is enough.
+
+`rolled` finds them, checks that all steps are alike, and leaves the operations of one; `LOOPS` has those that
+stand around it. A value in the body has no axis of time, as in the loops of ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn.importing import Unfit
+from tinyrnn.modules.functions import (
+    CELLS,
+    SAME,
+    Function,
+    Held,
+    Made,
+    Now,
+    cell,
+    input_of,
+    is_time,
+    of_steps,
+    several,
+    start as begun,
+)
+from tinyrnn.modules.recorder import Given, Op, Record, Ref, flat, mapped, refs
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    BATCH_SIZES,
+    Atom,
+    Symbol,
+    framed,
+    part,
+    reframed,
+)
+from tinyrnn.ops import Feedback
+from tinyrnn.temporal import LastStep
+from tinyrnn.values import Value, applied
+
+UNLIKE = "its steps are not alike, expected a loop that does the same at each"
+ONE = 2  # the step that stands for all: those before it may begin with constants
+
+
+class _Loop(NamedTuple):
+    """The operations of each step, from one place to another; None in step 0 for those of constants."""
+
+    start: int
+    end: int
+    steps: list[list[Any]]
+
+
+def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
+    """The loops of so many steps, each with the smallest body."""
+    keys = [(op.name, op.where, op.module) for op in ops]
+    found: list[_Loop] = []
+    i = 0
+    while i < len(keys):
+        for size in range(1, (len(keys) - i) // (min(counts) - 1) + 1):
+            if keys[i] != keys[i + size]:
+                continue
+            end = i
+            while end + size < len(keys) and keys[end] == keys[end + size]:
+                end += 1
+            count = next((one for one in counts if (end - i) // size + 1 in (one - 1, one)), 0)
+            if count:
+                break
+        else:
+            i += 1
+            continue
+        i = end + size
+        begins = range(i - (count - 1) * size, i, size)
+        start, first = begins[0], []
+        for k in range(begins[0], begins[0] + size)[::-1]:
+            has = start > (found[-1].end if found else 0) and keys[start - 1] == keys[k]
+            start -= has
+            first.append(ops[start] if has else None)
+        found.append(_Loop(start, i, [first[::-1], *(ops[one : one + size] for one in begins)]))
+    return found
+
+
+class _Rolling:
+    """The operations that are left, ``made``, and where numbers come from: what makes each at which step."""
+
+    def __init__(self, ops: list[Op], loops: list[_Loop], counts: Sequence[int]) -> None:
+        self.ops, self.loops, self.op = ops, loops, ops[0]
+        self.made: list[Op] = []
+        self.ready: set[int] = set()  # numbers of last steps that something has read
+        self.owner: dict[int, tuple[Any, int]] = {}
+        for k, loop in enumerate(loops):
+            for step, body in enumerate(loop.steps):
+                for i, op in enumerate(body):
+                    self.owner |= {n: ((k, i, r), step) for r, n in enumerate(op.results if op else ())}
+        for place, op in enumerate(ops):
+            if op.name in ("unbind", "chunk", "split", "tensor_split") and len(op.results) in counts:
+                self.owner |= {n: ((None, place), step) for step, n in enumerate(op.results)}
+                ops[place] = op._replace(results=op.results[ONE : ONE + 1])
+
+    def of_one(self, slot: Any) -> Ref:
+        k, i, r = slot
+        return Ref(self.loops[k].steps[ONE][i].results[r])
+
+    def outside(self, one: Any) -> Any:
+        """A leaf that does not change from step to step."""
+        if isinstance(one, Ref) and one.number in self.owner and one.number not in self.ready:
+            slot, step = self.owner[one.number]
+            if slot[0] is None or step != len(self.loops[slot[0]].steps) - 1:
+                raise Unfit(f"step {step} of a loop is read, expected the last one, or all of them stacked")
+            self.ready.add(one.number)
+            args, op = [self.of_one(slot)], self.op
+            self.made.append(Op("after", args, {}, [one.number], op.where, op.module))
+        return one
+
+    def behind(self, op: Op) -> None:
+        """An operation outside of loops; a list of all steps is the value of one."""
+        self.op = op
+        args = list(op.args)
+        owners = [self.owner.get(one, (None, 0)) for one in refs(args[:1])]
+        slot = owners[-1][0] if owners else None
+        steps = [(slot, step) for step in range(len(self.loops[slot[0]].steps))] if slot else []
+        whole = len(owners) > 1 and owners in (steps, steps[1:]) and len(args[0]) == len(steps)
+        args, kwargs = mapped((args[whole:], op.kwargs), self.outside)
+        if whole:
+            args.insert(0, self.of_one(slot))
+        self.made.append(op._replace(args=args, kwargs=kwargs))
+
+    def merged(self, leaves: Sequence[Any], k: int, carried: dict[int, Any]) -> Any:
+        """An argument of all steps from `ONE` on as that of one; before them stands that of step 0.
+
+        ``carried`` gets what comes from the step before, by number: its slot, and what it is at first.
+        """
+        zero, first, *others = leaves
+        same = all(type(one) is type(first) for one in others)
+        if isinstance(first, Given) and same:
+            if all(one is first or np.array_equal(one.array, first.array) for one in others):
+                return first
+            raise Unfit("other constants are read at each step, expected the same at all")
+        if all(one == first for one in others):
+            return self.outside(first)
+        if isinstance(first, int) and same and all(one == first + i + 1 for i, one in enumerate(others)):
+            return Now(first - ONE)
+        if isinstance(first, Ref) and same:
+            found = [self.owner.get(one.number, (None, 0)) for one in leaves[1:]]
+            slot, step = found[0]
+            handed = slot and slot[0] == k and step == ONE - 1
+            if slot and (handed or step == ONE) and found == [(slot, step + t) for t in range(len(found))]:
+                if handed:
+                    carried[first.number] = slot, zero
+                return first
+        raise Unfit(UNLIKE)
+
+    def body(self, k: int) -> list[Op]:
+        """The operations of a loop: what it begins with, one step, and what that hands to the next."""
+        made: list[Op] = []
+        carried: dict[int, Any] = {}
+        for i, (zero, _, op, *others) in enumerate(zip(*self.loops[k].steps, strict=True)):
+            self.op = op
+            own: dict[int, Any] = {}
+            steps = [flat((one.args, one.kwargs)) for one in (op, *others)]
+            zeros = flat((zero.args, zero.kwargs)) if zero else [None] * len(steps[0])
+            if {len(one) for one in steps} != {len(zeros)}:
+                raise Unfit(UNLIKE)
+            left = [self.merged(leaves, k, own) for leaves in zip(zeros, *steps, strict=True)][::-1]
+            args, kwargs = mapped((op.args, op.kwargs), lambda _, left=left: left.pop())  # type: ignore[misc]
+            at = {"setitem": 0, **dict.fromkeys(CELLS, 1)}.get(op.name, len(args))
+            state = refs(args[at : at + 1])
+            if state and [own.get(n, (None,))[0] for n in state] == [(k, i, r) for r in range(len(state))]:
+                for number in state:  # is a layer's, or a tensor that is filled
+                    del own[number]
+                args[at] = mapped((zero or op).args[at], self.outside) if at else None
+                op = op._replace(name=op.name + "s")
+            carried |= own
+            made.append(op._replace(args=args, kwargs=kwargs, within=True))
+        for number, (slot, first) in carried.items():
+            begin = Op("before", [self.outside(first)], {}, [number], op.where, op.module, True)
+            made.insert(0, begin)
+            made.append(begin._replace(name="connected", args=[Ref(number), self.of_one(slot)], results=[]))
+        return made
+
+    def run(self, outputs: Any) -> Any:
+        """Make all, and return the outputs."""
+        place = 0
+        for k, loop in enumerate(self.loops):
+            for op in self.ops[place : loop.start]:
+                self.behind(op)
+            self.made += self.body(k)
+            place = loop.end
+        for op in self.ops[place:]:
+            self.behind(op)
+        return mapped(outputs, self.outside)
+
+
+def rolled(record: Record, counts: Sequence[int]) -> Record:
+    """A record whose loops of so many steps are one step each.
+
+    Raises
+    ------
+    Unfit
+        If the steps of one are not alike; with the operation.
+    """
+    same: dict[int, int] = {}
+
+    def source(one: Any) -> Any:
+        return Ref(same.get(one.number, one.number)) if isinstance(one, Ref) else one
+
+    ops = []
+    for op in record.ops:
+        ops.append(op._replace(args=mapped(op.args, source), kwargs=mapped(op.kwargs, source)))
+        if op.name in SAME.split():
+            same |= dict.fromkeys(op.results, *refs(ops[-1].args[:1]))
+    loops = _loops(ops, counts) if counts else []
+    if not loops:
+        return record
+    work = _Rolling(ops, loops, counts)
+    try:
+        outputs = work.run(mapped(record.outputs, source))
+    except Unfit as error:
+        raise Unfit(*error.args, work.op) from None
+    return Record(work.made, record.arrays, outputs)
+
+
+# ---- what stands around a step -----------------------------------------------------------------------------
+
+
+def before(call: Made) -> Any:
+    """The value of the step before."""
+    pairs, name = call.sizes[0], input_of(call.args[0])
+    axes = [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
+    frame = framed(axes)
+    initial = None if call.args[0] is None else begun(call.site, call.args[0])
+    value = Feedback(*frame, initial=reframed(initial, frame) if isinstance(initial, Value) else None)
+    if isinstance(initial, np.ndarray):
+        assert value.layer is not None
+        value.layer.initial_state = {"past": initial.reshape(1, -1)}
+    if name:
+        value.named(f"{name}_state")
+        call.site.begun[name] = f"{name}_state.past"
+        call.site.finals[id(value)] = name
+    return Symbol(value, axes)
+
+
+def connected(call: Made) -> list[Any]:
+    one: Any = call.x.value
+    other = call.symbol(1, "the next step").value
+    one.connect(reframed(other, one.frame))
+    if id(one) in call.site.finals:
+        final = call.site.lasts[id(other)] = applied(LastStep(), (other,))
+        call.site.finals[id(final)] = call.site.finals.pop(id(one))
+    return []
+
+
+def after(call: Made) -> Any:
+    """The value of the last step."""
+    x = call.args[0]
+    if isinstance(x, Symbol) and any(map(is_time, x.axes)):  # a tensor that was filled
+        return x
+    last = call.site.lasts.get(id(x.value), x.value if isinstance(x, Held) else None)
+    return Symbol(applied(LastStep(), (call.x.value,)) if last is None else last, x.axes)
+
+
+def filled(call: Made) -> Any:
+    """``y[:, t] = x`` at each step."""
+    index = several(call.args[1])
+    if [one for one in index if one != slice(None)] != [Now(0)]:
+        raise Unfit("fills a part of a tensor, expected one step of it")
+    return of_steps(call, call.symbol(2, "value"), index.index(Now(0)), True)
+
+
+LOOPS: dict[str, Function] = {
+    "before": before,
+    "connected": connected,
+    "after": after,
+    "setitems": filled,
+    **{f"{name}s": partial(cell, True) for name in CELLS},
+}
