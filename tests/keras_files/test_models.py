@@ -186,12 +186,59 @@ def test_a_mask_that_the_model_computes(tmp_path):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 
-def test_a_mask_that_lengths_cannot_say(tmp_path):
+R = {"return_sequences": True}
+COMPUTED = {
+    "last": lambda m: [L.LSTM(4)(m), L.GlobalMaxPooling1D()(m)],
+    "steps": lambda m: [L.SimpleRNN(4, **R)(m), L.Conv1D(3, 2)(m)],
+    "states": lambda m: [*L.LSTM(4, return_state=True)(m), L.GlobalMaxPooling1D()(m)],
+    "cells": lambda m: [L.RNN([L.GRUCell(4), L.LSTMCell(3)], **R)(m), L.GlobalMaxPooling1D()(m)],
+    "backwards": lambda m: [L.GRU(4, go_backwards=True)(m), L.GlobalMaxPooling1D()(m)],
+    "both": lambda m: [L.Bidirectional(L.GRU(4))(m), L.Flatten()(L.GlobalMaxPooling1D()(m))],
+    "both, steps": lambda m: L.GlobalMaxPooling1D()(L.GRU(3, **R)(L.Bidirectional(L.LSTM(4, **R), "ave")(m))),
+    "apart": lambda m: [*L.Bidirectional(L.GRU(3, **R), None)(m), L.GlobalMaxPooling1D()(m)],
+    "mean": lambda m: [L.GlobalAveragePooling1D()(L.Dense(4)(m)), L.GlobalMaxPooling1D()(m)],
+    "residual": lambda m: [L.GRU(4)(L.Add()([m, L.LSTM(3, **R)(m)])), L.Conv1D(3, 2)(m)],
+    "norm": lambda m: [L.GRU(4)(L.LayerNormalization()(L.LSTM(4, **R)(m))), L.Conv1D(3, 2)(m)],
+    "no mask behind": lambda m: [L.GRU(4)(L.Add()([m, L.Conv1D(3, 1)(m)])), L.LSTM(2)(m)],
+    "frames": lambda m: [L.GRU(4)(L.TimeDistributed(L.Dense(3))(m)), L.Conv1D(3, 2)(m)],
+    "slice": lambda m: L.LSTM(4, **R)(m)[:, -1],
+    "zeros": lambda m: L.LSTM(3)(L.Conv1D(3, 2)(m)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+@pytest.mark.parametrize("number", [0.0, -1.0])
+@pytest.mark.parametrize("build", COMPUTED.values(), ids=COMPUTED)
+def test_a_mask_that_lengths_cannot_say(build, number, tmp_path):
+    """The net computes it: steps may be masked anywhere."""
     x = keras.Input((None, 3))
-    masked = L.Masking()(x)
-    with pytest.warns(UserWarning, match="does not support masking"):
-        model = keras.Model(x, [L.LSTM(3)(masked), L.GlobalMaxPooling1D()(masked)])
-    with pytest.raises(tr.LoadError, match=r"lengths cannot say both"):
+    model = randomised(keras.Model(x, build(L.Masking(number)(x))))
+    given = numbers(B, 7, 3)
+    given[0, 2:4] = given[1, 4:] = given[1, :2] = number
+    net = tr.load(saved(model, tmp_path / "model.keras"))
+    for one, other in zip(ours(net, given), run(model, given), strict=True):
+        close(one, other)
+
+
+REFUSED = {
+    "attention": lambda m: L.Attention()([m, m]),
+    "operation": lambda m: L.GRU(4)(m * 2.0),
+    "reshape": lambda m: L.GRU(4)(L.Reshape((-1, 3))(m)),
+    "some of it": lambda m: L.GRU(4)(L.Concatenate()([m, L.Conv1D(3, 1)(m)])),
+    "turned": lambda m: L.LSTM(4)(L.GRU(4, go_backwards=True, return_sequences=True)(m)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+@pytest.mark.parametrize("build", REFUSED.values(), ids=REFUSED)
+def test_a_mask_that_no_net_computes(build, tmp_path):
+    x = keras.Input((None, 3))
+    m = L.Masking(-1.0)(x)
+    model = keras.Model(x, [build(m), L.Conv1D(3, 2)(m)])
+    with pytest.raises(tr.LoadError, match=r"leaves out the steps that .* masks, .* lengths cannot say both"):
+        tr.load(saved(model, tmp_path / "model.keras"))
+    model = keras.Model(x, L.GRU(3)(m, initial_state=L.GlobalMaxPooling1D()(m)))
+    with pytest.raises(tr.LoadError, match="begins with states and leaves out steps"):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 

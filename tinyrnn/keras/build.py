@@ -56,6 +56,13 @@ _NEEDS_TIME = (
     *("LSTMV1", "GRUV1", "Masking", "ConvLSTM1D", "ConvLSTM2D"),
 )
 
+# Layers whose output has the mask of their input.
+_PASS_MASKS = (
+    *("Activation", "Add", "Average", "BatchNormalization", "Bidirectional", "Concatenate", "Dense"),
+    *("Dropout", "GRU", "LSTM", "LayerNormalization", "LeakyReLU", "Masking", "Maximum", "Minimum"),
+    *("Multiply", "RNN", "ReLU", "SimpleRNN", "SpatialDropout1D", "Subtract", "TimeDistributed"),
+)
+
 
 class Builder:
     """One walk through a model.
@@ -76,6 +83,7 @@ class Builder:
         self.named: set[int] = set()
         self.prefix: list[str] = []
         self.heeded = self.dropped = ""
+        self.masks: dict[str, Value] = {}  # by `Seen.masked`, if the net computes them
         self.calls = 0
 
     # ---- for layers --------------------------------------------------------------------------------------
@@ -131,6 +139,12 @@ class Builder:
             self.check_masks()
         return x
 
+    def mask(self, x: Seen) -> Value | None:
+        """The mask for a layer that leaves out steps; None where lengths say them."""
+        if x.masked not in self.masks or x.backwards:  # Keras turns the steps, and leaves the mask as it is
+            self.heeds(x)
+        return self.masks.get(x.masked)
+
     def drops(self, x: Seen) -> None:
         """Note that a layer reads the steps that a mask marks as any others."""
         if x.masked:
@@ -138,10 +152,12 @@ class Builder:
             self.check_masks()
 
     def check_masks(self) -> None:
-        if self.heeded and self.dropped:
+        if self.dropped and not self.plan.computes_masks:
+            raise Retry("masks")
+        if self.heeded and self.plan.computes_masks:
             raise Unfit(
-                f"reads the steps that {shown(self.dropped)} masks as any others, where other layers leave "
-                "them out: lengths cannot say both"
+                f"leaves out the steps that {shown(self.heeded)} masks, where other layers read them as any "
+                "others: lengths cannot say both, and of its mask a net makes no value"
             )
 
     def with_steps(self, count: int) -> Value:
@@ -181,6 +197,9 @@ class Builder:
                 "docs/keras.md"
             )
         found: list[Seen] | Seen = table[entry.kind](Call(entry, given, args, kwargs, self, path))
+        if self.masks and (operates or entry.kind not in _PASS_MASKS):
+            for one in found if isinstance(found, list) else [found]:
+                self.heeds(replace(one, masked=one.masked if any(x.masked for x in given) else ""))
         return found
 
     def of_caller(self, entry: Entry, own: Any, given: list[Seen]) -> Seen:
@@ -357,7 +376,7 @@ class Plan:
         self.kinds: dict[str, str] = {}
         self.times: dict[str, str] = {}
         self.outputs: list[str] = []
-        self.untimed = self.has_time = self.has_time_now = False
+        self.untimed = self.has_time = self.has_time_now = self.computes_masks = False
         self.root = entry_of(model.config)
         if self.root.kind not in SEQUENTIAL + FUNCTIONAL:
             raise Unfit(
@@ -385,6 +404,9 @@ class Plan:
         self.skipped.append(path)
 
     def learn(self, found: Retry) -> None:
+        if found.what == "masks":
+            self.computes_masks = True
+            return
         if found.what == "index":
             self.kinds[found.names[0]] = "index"
             return

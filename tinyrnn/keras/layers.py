@@ -21,7 +21,7 @@ from tinyrnn.keras.symbols import Call, Retry, Seen, place_of, reframed, same_ti
 from tinyrnn.keras.windows import conv, depthwise, global_pool, pool, separable, zero_padding
 from tinyrnn.layers import BatchNorm1d, BatchNorm2d, Embedding, GroupNorm, LayerNorm, Linear, Softmax
 from tinyrnn.ops import concat
-from tinyrnn.temporal import LastStep, MaxOverTime, Repeat, SumOverTime
+from tinyrnn.temporal import LastStep, Masking, MaxOverTime, Repeat, SumOverTime
 from tinyrnn.values import Input, Value, applied
 from tinyrnn.weights.spec import shown
 
@@ -34,8 +34,17 @@ def same(call: Call) -> Seen:
 
 
 def masking(call: Call) -> Seen:
-    """Masking: the steps that it marks are those beyond the lengths of a call."""
-    return replace(call.x, masked=call.entry.name)
+    """Masking: the steps that it marks are those beyond the lengths of a call, or 0 in a value of the net."""
+    x, name, masks = call.x, call.entry.name, call.builder.masks
+    number = float(call.get("mask_value", 0.0))
+    while name in masks:
+        name += "'"
+    if not call.builder.plan.computes_masks or ((len(x.shape) != 1 or x.masked) and not number):
+        return replace(x, masked=name)
+    if len(x.shape) != 1 or x.masked:
+        raise Unfit(f"masks frames of shape {x.shape} or twice by {number}, expected one axis, once")
+    masks[name] = applied(Masking(number), (x.value,))
+    return replace(x, value=x.value * masks[name] if number else x.value, masked=name)
 
 
 # ---- products, norms -----------------------------------------------------------------------------------
@@ -252,6 +261,10 @@ def together(call: Call) -> list[Seen]:
     if not call.given:
         raise Unfit("reads no values, expected some")
     same_time(call.given)
+    masks = {one.masked for one in call.given if one.masked or call.entry.kind == "Concatenate"}
+    if call.builder.masks and len(masks) > 1:
+        for one in call.given:
+            call.builder.heeds(one)
     if not all(one.masked for one in call.given):  # the steps count again
         for one in call.given:
             call.builder.drops(one)
@@ -441,8 +454,7 @@ def item(call: Call) -> Seen:
         call.builder.heeds(replace(x, masked=""))
         x = x.alone(applied(LastStep(), (x.last(),)))
         key = [key[0], *key[2:]]
-        if call.given[0].masked:
-            raise Unfit("takes the last step, whatever a mask says, expected no mask")
+        call.builder.drops(call.given[0])
     else:
         key = [key[0], *key[1 + x.timed :]]
     value = x.last()

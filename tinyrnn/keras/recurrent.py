@@ -152,7 +152,9 @@ def started(cell: Cell, starts: list[Value]) -> list[Value]:
     return own
 
 
-def run_one(call: Call, cells: Sequence[Cell], value: Value, starts: list[Value], backwards: bool) -> Run:
+def run_one(
+    call: Call, cells: Sequence[Cell], value: Value, starts: list[Value], backwards: bool, mask: Value | None
+) -> Run:
     """Run cells in one direction: backwards they are one half of a layer of two."""
     finals: list[Value] = []
     for cell in cells:
@@ -168,7 +170,7 @@ def run_one(call: Call, cells: Sequence[Cell], value: Value, starts: list[Value]
 
         if backwards:
             own = [concat([one, one]) for one in own]
-        y = call.put(cell.path.removeprefix(call.path), make, value, *pack(own))
+        y = call.put(cell.path.removeprefix(call.path), make, value, *pack(own), mask=mask)
         at = slice(cell.units, None) if backwards else slice(None)
         states = [FinalState(state)(y) for state in cell.states]
         finals += [one[..., at] if backwards else one for one in states]
@@ -182,12 +184,12 @@ def pack(own: list[Value]) -> tuple[Any, ...]:
     return () if not own else (own[0] if len(own) == 1 else tuple(own),)
 
 
-def run_both(call: Call, value: Value, one: Way, other: Way) -> tuple[Run, Run]:
+def run_both(call: Call, value: Value, one: Way, other: Way, mask: Value | None) -> tuple[Run, Run]:
     """Run both directions of a Bidirectional: one layer if they have the same form."""
     a, b = one.cells[0], other.cells[0]
     if len(one.cells) > 1 or len(other.cells) > 1 or a.key != b.key:
-        forward = run_one(call, one.cells, value, one.starts, False)
-        return forward, run_one(call, other.cells, value, other.starts, True)
+        forward = run_one(call, one.cells, value, one.starts, False, mask)
+        return forward, run_one(call, other.cells, value, other.starts, True, mask)
 
     def make() -> Any:
         options = {name: (a.options[name], b.options[name]) for name in a.options if "activation" in name}
@@ -200,7 +202,7 @@ def run_both(call: Call, value: Value, one: Way, other: Way) -> tuple[Run, Run]:
         return weighted(layer, **tensors)
 
     starts = [concat(pair) for pair in zip(started(a, one.starts), started(b, other.starts), strict=True)]
-    y = call.put("both/", make, value, *pack(starts))
+    y = call.put("both/", make, value, *pack(starts), mask=mask)
     states = [FinalState(state)(y) for state in a.states]
     size = a.units
     runs = [
@@ -218,8 +220,8 @@ def begins(call: Call) -> list[Value]:
     return [one.whole().last() for one in call.given[1:]]
 
 
-def sequence(call: Call) -> tuple[Seen, Value]:
-    """The sequence that a recurrent layer reads, in frames of one axis."""
+def sequence(call: Call) -> tuple[Seen, Value, Value | None]:
+    """The sequence that a recurrent layer reads, in frames of one axis, and its mask."""
     x = call.given[0].whole()
     if not x.timed:
         raise Unfit("reads frames without steps, expected a sequence: columns of a frame are no steps")
@@ -227,18 +229,21 @@ def sequence(call: Call) -> tuple[Seen, Value]:
         raise Unfit(f"reads frames of shape {x.shape}, expected one axis")
     if call.get("time_major", False):
         raise Unfit("time_major is True, expected False")
-    return call.builder.heeds(x), x.last()
+    mask = call.builder.mask(x)
+    if mask is not None and len(call.given) > 1:
+        raise Unfit("begins with states and leaves out steps: Keras writes zeros before the first one")
+    return x, x.last(), mask
 
 
 def plain(call: Call) -> list[Seen] | Seen:
     """SimpleRNN, LSTM, GRU, RNN and the layers of cuDNN."""
-    x, value = sequence(call)
+    x, value, mask = sequence(call)
     cells = cells_in(call, call.entry, "", value.frame[-1])
     backwards = bool(call.get("go_backwards", False)) != x.backwards
     starts = begins(call)
     if len(starts) not in (0, sum(len(cell.states) for cell in cells)):
         raise Unfit(f"begins with {len(starts)} states, expected {sum(len(cell.states) for cell in cells)}")
-    run = run_one(call, cells, value, starts, backwards)
+    run = run_one(call, cells, value, starts, backwards, mask)
     y = outputs_of(x, run, bool(call.get("return_sequences", False)))
     return [y, *map(x.alone, run.finals)] if call.get("return_state", False) else y
 
@@ -267,7 +272,7 @@ _MERGES = {
 
 
 def bidirectional(call: Call) -> list[Seen] | Seen:
-    x, value = sequence(call)
+    x, value, mask = sequence(call)
     entries = [entry_of(call.get("layer")), backward_of(call.entry)]
     for entry in entries:
         known = entry.kind.removeprefix("CuDNN").removesuffix("V1")
@@ -286,7 +291,7 @@ def bidirectional(call: Call) -> list[Seen] | Seen:
         raise Unfit(f"begins with {len(starts)} states, expected {2 * half}")
     ways = [Way(cells[0], starts[:half]), Way(cells[1], starts[half:])]
     order = [1, 0] if backwards[0] else [0, 1]
-    runs = run_both(call, value, ways[order[0]], ways[order[1]])
+    runs = run_both(call, value, ways[order[0]], ways[order[1]], mask)
     runs = (runs[order[0]], runs[order[1]])
     sequences = bool(entries[0].get("return_sequences", False))
     outs = [outputs_of(x, run, sequences) for run in runs]
@@ -294,6 +299,8 @@ def bidirectional(call: Call) -> list[Seen] | Seen:
         [x.alone(one) for run in runs for one in run.finals] if entries[0].get("return_state", False) else []
     )
     mode = call.get("merge_mode", "concat")
+    if mask is not None and sequences:  # where Bidirectional writes zeros
+        outs = [replace(one, value=one.value * mask) for one in outs]
     outs[1] = replace(outs[1], backwards=outs[0].backwards)  # Keras turns the second one
     if mode is None:
         return [*outs, *finals]

@@ -17,7 +17,7 @@ from tinyrnn.weights.spec import Array
 
 
 class Retry(Exception):
-    """The walk learned something of an input: begin again with it."""
+    """The walk learned something of an input, or that the net computes masks: begin again with it."""
 
     def __init__(self, what: str, *names: str) -> None:
         super().__init__(what)
@@ -239,9 +239,9 @@ class Call:
             layers[key] = make()
         return layers[key]
 
-    def put(self, key: str, make: Callable[[], Any], *given: Any) -> Value:
+    def put(self, key: str, make: Callable[[], Any], *given: Any, **options: Any) -> Value:
         """The value of a layer with weights, under the layer's name."""
-        value: Value = self.made(key, make)(*given)
+        value: Value = self.made(key, make)(*given, **options)
         self.builder.name(value, self.entry.name, key)
         return value
 

@@ -265,9 +265,9 @@ def global_pool(call: Call) -> Seen:
     if x.timed:
         if is_max:
             call.builder.drops(x)
+            value = applied(MaxOverTime(), (value,))
         else:
-            call.builder.heeds(x)
-        value = applied(MaxOverTime() if is_max else MeanOverTime(), (value,))
+            value = MeanOverTime()(value, mask=call.builder.mask(x))
     if call.get("keepdims", False):
         if x.timed:
             raise Unfit("keepdims is True over the steps, expected False")
