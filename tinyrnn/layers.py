@@ -24,6 +24,7 @@ from tinyrnn.tensors import Array, Frame, Tensor
 from tinyrnn.values import Value, applied
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from typing_extensions import Self
 
 
@@ -140,7 +141,8 @@ class Embedding(_Layer):
     ----------
     num_embeddings, embedding_dim : int
     padding_idx : int, optional
-        Training does not change this row. At inference it has no effect: the weights define the row.
+        This row begins as zeros, and training does not change it. At inference it has no effect: the weights
+        define the row.
     """
 
     arguments = ("num_embeddings", "embedding_dim", "padding_idx")
@@ -158,9 +160,14 @@ class Embedding(_Layer):
             embedding_dim=self.embedding_dim,
             padding=0 if padding_idx is None else 1 + padding_idx,
         )
-        self._core_layer.initialise = initial.drawn(
-            lambda generator, name, count: generator.standard_normal(count)
-        )
+
+        def draw(generator: Generator, name: str, count: int) -> ArrayLike:
+            table = generator.standard_normal((self.num_embeddings, self.embedding_dim))
+            if padding_idx is not None:
+                table[padding_idx] = 0.0
+            return table.ravel()
+
+        self._core_layer.initialise = initial.drawn(draw)
 
     def _rank(self, ndim: int) -> int | None:
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -351,6 +352,11 @@ def _framed(name: str, shape: Sequence[Any], array: NDArray[Any]) -> NDArray[Any
     """One step as an input of the file has it."""
     if _is_whole(shape, array):
         return array
-    if sum(not isinstance(n, int) for n in shape) > 1:
-        raise ShapeError(f"verify: {name}: got steps of shape {array.shape}, expected {list(shape)}")
+    known = [n for n in shape if isinstance(n, int)]
+    free, left = len(shape) - len(known), array.size % max(1, math.prod(known))
+    if free > 1 or left or (not free and array.size != math.prod(known)):
+        raise ShapeError(
+            f"verify: {name}: got steps of shape {array.shape}, expected {list(shape)}; a file of a fixed "
+            "number of steps runs on as many: give it as steps=, or inputs= of that length"
+        )
     return array.reshape([n if isinstance(n, int) else -1 for n in shape])

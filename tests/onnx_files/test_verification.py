@@ -55,6 +55,19 @@ def test_against_an_onnx_file(tmp_path):
     assert found, str(found)
 
 
+def test_a_file_of_a_fixed_number_of_steps(tmp_path):
+    onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    own = net()
+    own.to_onnx(tmp_path / "net.onnx", states=False)
+    model = onnx.load(tmp_path / "net.onnx")
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    sizes[0].dim_value, sizes[1].dim_value = (20, 1) if not own._batch_first else (1, 20)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert tr.verify(own, tmp_path / "net.onnx", steps=20)
+    with pytest.raises(tr.ShapeError, match="a file of a fixed number of steps runs on as many"):
+        tr.verify(own, tmp_path / "net.onnx", steps=1000)
+
+
 @needs_models
 @pytest.mark.parametrize("kind", ["gru", "lstm", "rnn"])
 def test_a_file_without_an_axis_of_rows_that_needs_full_sequences(kind):

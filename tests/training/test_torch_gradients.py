@@ -619,6 +619,7 @@ def test_dropped_numbers_and_padding_have_no_gradient(dy):
     assert kept.any() and not kept.all()
     assert not dx[~kept].any() and not np.isfinite(dx[kept]).any()
     table = tr.Embedding(4, 3, padding_idx=1).train()
+    assert [row.any() for row in table.state_dict()["weight"]] == [True, False, True, True]  # as PyTorch's
     table(np.array([0, 1, 1]))
     table.backward(np.array([[1.0] * 3, [dy] * 3, [dy] * 3], np.float32))
     assert table.grad_dict()["weight"].tolist() == [[1.0] * 3, [0.0] * 3, [0.0] * 3, [0.0] * 3]
