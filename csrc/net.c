@@ -133,12 +133,11 @@ static void place_all(trnn_plan *plan, trnn_place *places)
         if (has_pace(plan, root)) continue;
         if (root->array == IN_SCRATCH) root->array = AT_PORT + p;
     }
-    for (int32_t i = 0, found = !TRNN_WITH_GRAPHS || plan->sizes.batch > 1; i < plan->graph.count && !found;
-         i++) {
-        const trnn_layer_type *type = plan->nodes[i].layer.type;
-        found = type->views != NULL;
-        if (found) type->views(&plan->graph, plan->nodes);
-    }
+    void (*find_views)(const trnn_graph *graph, trnn_node *nodes) = NULL;
+    for (int32_t i = 0; TRNN_WITH_GRAPHS && i < plan->graph.count && !find_views; i++)
+        find_views = plan->nodes[i].layer.type->views;
+    plan->sizes.views = find_views != NULL;
+    if (find_views && plan->sizes.batch == 1) find_views(&plan->graph, plan->nodes);
     find_lives(plan, places);
     for (int32_t p = inputs; p < port_count(plan); p++) {
         trnn_place *root = root_of(places, plan->port[p]);

@@ -474,6 +474,7 @@ typedef struct {
     size_t cost;
     int32_t full_sequence; /* 1: the net needs the full sequence, so a call takes at most `steps` steps */
     uint32_t indices;      /* bit i: the i-th input is int32 indices */
+    int32_t views;         /* 1: there are layers that need not run in a plan of one row and one step */
 } trnn_sizes;
 
 /* Bytes of a net's plan. 0: none; SIZE_MAX: more than can be addressed. */

@@ -95,13 +95,14 @@ cdef class Plan:
         self.changes = changes
         cdef size_t size = trnn_plan_bytes(&described.net)
         cdef trnn_sizes sizes
-        cdef bint views = batch == 1 and most[0] > 1 and any([
-            (<Layer> layer).kind in ("concat", "slice") for layer in layers])
-        self.memory = bytes(size << views)
+        self.memory = bytes(size)
         self.plan = self.single = <trnn_plan *> <char *> self.memory
         check(trnn_plan_init(self.plan, &described.net, batch, most, &self.sizes), "plan")
-        if views and not self.sizes.full_sequence:
+        if self.sizes.views and batch == 1 and most[0] > 1 and not self.sizes.full_sequence:
+            self.memory = bytes(2 * size)
+            self.plan = <trnn_plan *> <char *> self.memory
             self.single = <trnn_plan *> (<char *> self.memory + size)
+            check(trnn_plan_init(self.plan, &described.net, batch, most, &self.sizes), "plan")
             most[0] = 1
             check(trnn_plan_init(self.single, &described.net, batch, most, &sizes), "plan")
             self.sizes.scratch_bytes = max(self.sizes.scratch_bytes, sizes.scratch_bytes)

@@ -123,6 +123,7 @@ cdef extern from "tinyrnn.h" nogil:
         size_t state_bytes, value_bytes, widest_bytes, scratch_bytes, part_bytes, cost
         bint full_sequence
         uint32_t indices
+        bint views
 
     size_t trnn_plan_bytes(const trnn_net *net)
     trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, const int32_t *steps,

@@ -190,8 +190,8 @@ def hidden_gradients(
     Raises
     ------
     ValueError
-        If no layer is recurrent, the net has a `FinalState`, or a recurrent layer of it reads a mask or
-        begins with values of the net.
+        If no layer is recurrent, or one in a loop reads a mask, begins with values of the net, or has a
+        `FinalState`.
     TypeError
         If a layer is quantised, there is neither ``dy`` nor ``y`` and ``loss``, or both, or ``y`` and
         ``loss`` are for a net of several outputs.

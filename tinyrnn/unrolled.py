@@ -18,6 +18,7 @@ from tinyrnn.outlines import Line, Outline
 from tinyrnn.plans import Cores
 from tinyrnn.recurrent import _Recurrent
 from tinyrnn.tapes import without_chance
+from tinyrnn.temporal import FinalState
 from tinyrnn.tensors import Array, Frame
 from tinyrnn.tracing import Entry, alone, check_rate, entered
 
@@ -206,13 +207,19 @@ class _Stack:
         assert isinstance(leaf, _Recurrent) and cores is not None
         ends = entry.ends[line.axis - 1]
         size = _batch(entry), entry.steps[line.axis - 1], ends
-        self.number, self.read = number, line.reads[0]
+        self.number, (self.read, *more) = number, line.reads
+        masked = bool(more) and entry.outline.lines[more[0]].axis > 0
+        self.mask = more[0] if masked else None
+        self.starts = dict(zip(leaf._state_names(), more[masked:], strict=False))
         self.levels = [_Level(name, leaf, core, *size) for name, core in zip(names, cores, strict=True)]
 
     def forward(self, values: dict[int, NDArray[Any]]) -> None:
         x = values[self.read]
-        for level in self.levels:
-            x = level.forward(x)
+        counts = None if self.mask is None else values[self.mask].reshape(x.shape[:2]) != 0
+        ways = len(self.levels) * len(self.levels[0].directions)
+        begins = {name: values[read].reshape(x.shape[1], ways, -1) for name, read in self.starts.items()}
+        for i, level in enumerate(self.levels):
+            x = level.forward(x, counts, begins, i)
         values[self.number] = x
 
     def backward(self, gradients: _Sums) -> dict[str, Array]:
@@ -222,7 +229,28 @@ class _Stack:
             dy = level.backward(dy)
             found = level.found | found
         gradients.add(self.read, dy)
+        for name, read in self.starts.items():
+            ways = [way.begun[name][0] for level in self.levels for way in level.directions]
+            gradients.add(read, np.stack(ways, 1).reshape(gradients.values[read].shape))
         return found
+
+
+class _Final:
+    """A `FinalState` of a recurrent layer that is in no loop."""
+
+    def __init__(self, line: Line, number: int, stack: _Stack) -> None:
+        assert isinstance(line.layer, FinalState)
+        self.number, self.state = number, line.layer.state
+        self.ways = [way for level in stack.levels[-line.layer.num_layers :] for way in level.directions]
+
+    def forward(self, values: dict[int, NDArray[Any]]) -> None:
+        values[self.number] = np.concatenate([way.final[self.state][0] for way in self.ways], -1)
+
+    def backward(self, gradients: _Sums) -> dict[str, Array]:
+        parts = np.split(gradients.of(self.number), len(self.ways), -1)
+        for way, part in zip(self.ways, parts, strict=True):
+            way.dfinal[self.state] = way.dfinal.get(self.state, 0) + part
+        return {}
 
 
 class _Member:
@@ -421,7 +449,7 @@ class _Loop:
                 gradients.add(read, dx, t if self.found.lines[read].axis == self.axis else None)
 
 
-_Stage = _Node | _Same | _Stack | _Loop
+_Stage = _Node | _Same | _Stack | _Final | _Loop
 
 
 def _batch(entry: Entry) -> int:
@@ -458,10 +486,21 @@ def _graph_stages(net: Net, entry: Entry) -> list[_Stage]:
     for number, line in enumerate(entry.outline.lines):
         if line.layer is None:
             continue
-        if isinstance(line.layer, _Recurrent) and len(line.reads) > 1:
+        if isinstance(line.layer, FinalState):
+            own = [one for one in stages if isinstance(one, _Stack) and one.number == line.reads[0]]
+            if not own:
+                raise ValueError(
+                    f"hidden_gradients: got {line.name}, which reads a layer in a loop, expected one "
+                    "outside: a copy of the net without it"
+                )
+            for _ in range(line.layer._core_count()):
+                next(places)
+            stages.append(_Final(line, number, own[0]))
+            continue
+        if isinstance(line.layer, _Recurrent) and len(line.reads) > 1 and line.loop >= 0:
             raise ValueError(
-                f"hidden_gradients: got {line.name}, which reads a mask or begins with values of the net, "
-                "expected recurrent layers that read one value: a copy of the net without them"
+                f"hidden_gradients: got {line.name} in a loop, which reads a mask or begins with values of the "
+                "net, expected recurrent layers there that read one value: a copy of the net without them"
             )
         cores, axes = alone(net, entry.outline, number)
         names[number] = [next(places)[0] for _ in cores]
@@ -519,9 +558,22 @@ class _Level:
         ]
         self.names = [name + _REVERSE * direction for direction in range(leaf._directions)]
 
-    def forward(self, x: Array) -> Array:
+    def forward(
+        self,
+        x: Array,
+        counts: NDArray[np.bool_] | None = None,
+        begins: Mapping[str, NDArray[Any]] | None = None,
+        place: int = 0,
+    ) -> Array:
+        """The output, where ``counts`` says which steps do, with initial states (B, levels * ways, size)."""
         x = np.where(self.inside[..., np.newaxis], x, np.float32(0))  # NaN may stand beyond a row's end
-        return np.concatenate([direction.forward(x) for direction in self.directions], axis=-1)
+        work = self.inside if counts is None else self.inside & counts
+        found = []
+        for way, direction in enumerate(self.directions):
+            at = place * len(self.directions) + way
+            own = {name: array[np.newaxis, :, at] for name, array in (begins or {}).items()}
+            found.append(direction.forward(x, work, own))
+        return np.concatenate(found, axis=-1)
 
     def backward(self, dy: Array) -> Array:
         dy = np.where(self.inside[..., np.newaxis], dy, np.float32(0))
@@ -538,39 +590,49 @@ class _Unrolled:
     """One level in one direction, step by step."""
 
     def __init__(self, net: _Recurrent, reverse: bool, inside: NDArray[np.bool_]) -> None:
-        self.net, self.inside = net.train().freeze(), inside
+        self.net, self.inside, self.work = net.train().freeze(), inside, inside
+        self.final: dict[str, Array] = {}  # the state at the end
+        self.dfinal: dict[str, Any] = {}  # its gradient, from outside
+        self.begun: dict[str, Array] = {}  # the gradient of the initial state
         self.order = range(len(inside))[:: -1 if reverse else 1]
         self.before: list[dict[str, Array]] = [{}] * len(inside)  # the state before each step
         self.x = np.empty(0, np.float32)
 
-    def forward(self, x: Array) -> Array:
-        self.x = x
+    def forward(self, x: Array, work: NDArray[np.bool_], begin: Mapping[str, NDArray[Any]]) -> Array:
+        self.x, self.work = x, work
         steps, batch = self.inside.shape
         y = np.zeros((steps, batch, self.net._output_size), np.float32)
         shapes = {"h": self.net._output_size} | ({"c": self.net.hidden_size} if self.net._cell else {})
         state = {name: np.zeros((1, batch, size), np.float32) for name, size in shapes.items()}
-        for name, start in (self.net.initial_state or {}).items():
+        for name, start in {**(self.net.initial_state or {}), **begin}.items():
             state[name][:] = start
         for t in self.order:
-            inside = self.inside[t][:, np.newaxis]
+            inside, work = self.inside[t][:, np.newaxis], self.work[t][:, np.newaxis]
             self.before[t] = state
             self.net(x[t : t + 1], state=state)
             after = self.net.last_state
-            state = {name: np.where(inside, after[name], state[name]) for name in state}
+            state = {name: np.where(work, after[name], state[name]) for name in state}
             y[t] = np.where(inside, state["h"][0], np.float32(0))
+        self.final = state
         return y
 
     def backward(self, dy: Array) -> tuple[Array, Array]:
         """dL/dh_t and the gradient of the input, from the gradient of h_t from outside this level."""
         found, dx = np.empty_like(dy), np.empty_like(self.x)
-        later = {name: np.zeros_like(array) for name, array in self.before[0].items()}
+        later = {
+            name: np.zeros_like(array) + self.dfinal.get(name, np.float32(0))
+            for name, array in self.before[0].items()
+        }
         for t in reversed(self.order):
-            inside = self.inside[t][:, np.newaxis]
+            inside, work = self.inside[t][:, np.newaxis], self.work[t][:, np.newaxis]
             found[t] = np.where(inside, dy[t] + later["h"][0], np.float32(0))
-            carried = {name: np.where(inside, later[name], np.float32(0)) for name in later if name != "h"}
+            later["h"] = np.where(inside, found[t : t + 1], later["h"])
+            carried = {name: np.where(work, array, np.float32(0)) for name, array in later.items()}
             self.net(self.x[t : t + 1], state=self.before[t])
-            dx[t : t + 1], initial = self.net.backward(found[t : t + 1], carried)
-            later = dict(zip(later, initial if self.net._cell else (initial,), strict=True))
+            dx[t : t + 1], initial = self.net.backward(carried.pop("h"), carried)
+            before = dict(zip(later, initial if self.net._cell else (initial,), strict=True))
+            later = {name: np.where(work, before[name], later[name]) for name in later}  # else it stays
+        self.begun = later
         return found, dx
 
 

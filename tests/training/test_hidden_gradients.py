@@ -203,7 +203,82 @@ def test_what_gradients_of_a_graph_must_be() -> None:
         tr.inspect.hidden_gradients(net, x, dy={"s": np.ones(3)})
     with pytest.raises(ValueError, match=r"dy: got \['odd'\], expected some of \['h', 'y', 's'\]"):
         tr.inspect.hidden_gradients(net, x, dy={"odd": np.ones(3)})
+    z, before = tr.Input(4), tr.Feedback(2)
+    h = tr.GRU(6, 2)(tr.concat([z, before])).named("rnn")
+    before.connect(h)
+    looped = tr.Net(z, tr.FinalState()(h))
+    with pytest.raises(ValueError, match="which reads a layer in a loop, expected one outside"):
+        tr.inspect.hidden_gradients(looped, numbers(STEPS, 4), dy=np.ones(2))
+
+
+def test_a_final_state_is_the_last_step() -> None:
     z = tr.Input(4)
-    last = tr.Net(z, tr.FinalState()(tr.GRU(4, 2)(z)))
-    with pytest.raises(ValueError, match="a FinalState, which does not run apart .*: use a LastStep"):
-        tr.inspect.hidden_gradients(last, numbers(STEPS, 4), dy=np.ones(2))
+    h = tr.GRU(4, 2)(z).named("rnn")
+    x, dy = numbers(STEPS, 4), numbers(2, seed=1)
+    found, right = (
+        tr.inspect.hidden_gradients(tr.Net(z, last(h)), x, dy=dy)["rnn.l0"]
+        for last in (tr.FinalState(), tr.LastStep())
+    )
+    np.testing.assert_array_equal(found, right)
+    assert found.any()
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
+def test_masks_and_states_that_begin_with_values_are_torchs(lengths: list[int] | None) -> None:
+    torch = pytest.importorskip("torch")
+    tr.manual_seed(6)
+    x, m, v = tr.Input(4, name="x"), tr.Input(1, name="m"), tr.Input(3, time=None, name="v")
+    first = tr.Linear(3, 10)(v).named("first")
+    h = tr.LSTM(4, 5, num_layers=2)(x, (first, tr.Tanh()(first)), mask=m).named("rnn")
+    last = tr.Linear(10, 3)(tr.FinalState("c", num_layers=2)(h)).named("last")
+    net = tr.Net([x, m, v], {"h": h, "y": tr.GRU(5, 2)(h, mask=m).named("after"), "c": last})
+    counts = np.random.default_rng(3).random((STEPS, BATCH, 1)) < 0.6
+    data = {"x": numbers(STEPS, BATCH, 4), "m": counts, "v": numbers(BATCH, 3, seed=1)}
+    dys = {
+        "h": masked(numbers(STEPS, BATCH, 5, seed=6), lengths),
+        "y": masked(numbers(STEPS, BATCH, 2, seed=7), lengths),
+        "c": numbers(BATCH, 3, seed=8),
+    }
+    found = tr.inspect.hidden_gradients(net, data, dy=dys, lengths=lengths)
+    assert list(found) == ["rnn.l0", "rnn.l1", "after.l0"]
+    w = in_torch(net)
+    inside = np.arange(STEPS)[:, None] < (lengths or [STEPS] * BATCH)
+    value = torch.tensor(data["v"]).double() @ w["first.weight"].T + w["first.bias"]
+    state = [part.reshape(BATCH, 2, 5).unbind(1) for part in (value, torch.tanh(value))]
+    hs, cs, after = list(state[0]), list(state[1]), torch.zeros(BATCH, 2).double()
+    kept: list[list[Any]] = [[], [], []]
+    loss: Any = 0
+    for t in range(STEPS):
+        on = torch.tensor(counts[t] & inside[t][:, None])
+        frame = torch.tensor(data["x"][t]).double()
+        for level in range(2):
+            new, c = lstm_step(w, level, frame, hs[level], cs[level])
+            hs[level] = frame = torch.where(on, new, hs[level])
+            cs[level] = torch.where(on, c, cs[level])
+            frame.retain_grad()
+            kept[level].append(frame)
+        after = torch.where(on, gru_step(w, "after", frame, after), after)
+        after.retain_grad()
+        kept[2].append(after)
+        loss = loss + (frame * torch.tensor(dys["h"][t])).sum() + (after * torch.tensor(dys["y"][t])).sum()
+    final = torch.cat(cs, -1) @ w["last.weight"].T + w["last.bias"]
+    (loss + (final * torch.tensor(dys["c"])).sum()).backward()
+    for name, steps in zip(found, kept, strict=True):
+        right = np.stack([h.grad.numpy() for h in steps]) * inside[..., None]
+        assert np.abs(found[name] - right).max() <= 2e-5 * np.abs(right).max(), name
+
+
+def test_steps_that_a_mask_leaves_out_are_not_there() -> None:
+    """In both directions and several levels: gradients of the steps that count are those of these alone."""
+    tr.manual_seed(7)
+    x, m = tr.Input(4, name="x"), tr.Input(1, name="m")
+    net = tr.Net([x, m], tr.LSTM(4, 5, num_layers=2, bidirectional=True)(x, mask=m).named("rnn"))
+    counts = np.array([1, 0, 1, 1, 0, 0, 1, 1, 0], bool)
+    data, dy = numbers(STEPS, BATCH, 4), numbers(STEPS, BATCH, 10, seed=2)
+    dy[~counts] = 0
+    mask = np.broadcast_to(counts[:, None, None], (STEPS, BATCH, 1))
+    found = tr.inspect.hidden_gradients(net, {"x": data, "m": mask}, dy=dy)
+    alone = tr.inspect.hidden_gradients(net["rnn"], data[counts], dy=dy[counts])
+    assert list(found) == [f"rnn.{name}" for name in alone]
+    for name, right in alone.items():
+        np.testing.assert_allclose(found[f"rnn.{name}"][counts], right, rtol=1e-5, atol=1e-6)

@@ -210,7 +210,9 @@ def test_a_mask_leaves_steps_out(seed, name, batch_first):
         step[tuple(place)] = 1e-5 * generator.standard_normal(shape[2:])
         ahead, behind = (np.sum(reduced(loss, (y + sign * step)[counts], target[counts])) for sign in (1, -1))
         slope = float((dy * step).sum())
-        assert slope == pytest.approx((ahead - behind) / 2, rel=1e-3, abs=1e-9 * max(1, abs(dy).max()))
+        assert slope == pytest.approx(
+            (ahead - behind) / 2, rel=1e-3, abs=1e-9 * max(1.0, float(abs(dy).max()))
+        )
     again = loss(dirty, wild, lengths, batch_first=batch_first, mask=mask.astype(float).tolist())
     assert np.array_equal(again[1], dy)
 
