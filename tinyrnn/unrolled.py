@@ -499,8 +499,8 @@ def _graph_stages(net: Net, entry: Entry) -> list[_Stage]:
             continue
         if isinstance(line.layer, _Recurrent) and len(line.reads) > 1 and line.loop >= 0:
             raise ValueError(
-                f"hidden_gradients: got {line.name} in a loop, which reads a mask or begins with values of the "
-                "net, expected recurrent layers there that read one value: a copy of the net without them"
+                f"hidden_gradients: got {line.name} in a loop, which reads a mask or begins with values of "
+                "the net, expected recurrent layers there that read one value: a copy of the net without them"
             )
         cores, axes = alone(net, entry.outline, number)
         names[number] = [next(places)[0] for _ in cores]
