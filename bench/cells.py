@@ -2,6 +2,7 @@
 
     python bench/cells.py --text tinyshakespeare.txt           # prints the table
     python bench/cells.py --text tinyshakespeare.txt --save    # and keeps it: results/cells, docs/cells.md
+    python bench/cells.py --text tinyshakespeare.txt --save --cells GRU MinGRU    # trains these anew
 
 The tasks are those of three examples: which digit was said (examples/keywords; espeak-ng says them), the
 next character of a text (examples/charlm), and eleven years of sunspots ahead (examples/sunspots, with
@@ -51,7 +52,11 @@ CELLS: dict[str, Make] = {
     "LSTM(peephole=True)": lambda i, h: tr.LSTM(i, h, peephole=True),
     "LSTM(coupled=True)": lambda i, h: tr.LSTM(i, h, coupled=True),
     "LSTM(layer_norm=True)": lambda i, h: tr.LSTM(i, h, layer_norm=True),
+    'LSTM(peephole="matrix")': lambda i, h: tr.LSTM(i, h, peephole="matrix"),
+    "LSTM(recurrent_dropout=0.2)": lambda i, h: tr.LSTM(i, h, recurrent_dropout=0.2),
+    "LSTM(zoneout=0.1)": lambda i, h: tr.LSTM(i, h, zoneout=0.1),
     "FastGRNN": tr.FastGRNN,
+    "FastGRNN(u_rank=12)": lambda i, h: tr.FastGRNN(i, h, u_rank=min(12, h)),
     "MinGRU": tr.MinGRU,
     "MinLSTM": tr.MinLSTM,
     "QRNN": tr.QRNN,
@@ -229,8 +234,19 @@ def newest() -> dict[str, Any]:
 # ---- the script -----------------------------------------------------------------------------------
 
 
-def measured(tasks: Iterable[Task], names: Sequence[str], options: Namespace) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def kept(recipe: str) -> dict[str, dict[str, Any]]:
+    """The rows of the result that was kept last, if it has this recipe, by cell."""
+    if not any(RESULTS.glob("*.json")):
+        return {}
+    last = newest()
+    return {row["cell"]: row for row in last["rows"]} if last["about"]["recipe"] == recipe else {}
+
+
+def measured(
+    tasks: Iterable[Task], names: Sequence[str], before: dict[str, dict[str, Any]], options: Namespace
+) -> list[dict[str, Any]]:
+    """The rows of these cells, and of those that a result before has, whose times are measured anew."""
+    rows = dict(before)
     for name in names:
         began = time.perf_counter()
         row: dict[str, Any] = {"cell": name}
@@ -239,11 +255,11 @@ def measured(tasks: Iterable[Task], names: Sequence[str], options: Namespace) ->
             for seed in range(options.seeds):
                 tr.manual_seed(seed)
                 row[task.name].append(digits4(task.run(CELLS[name], seed)))
-        rows.append(row | costs(CELLS[name]))
+        rows[name] = row | costs(CELLS[name])
         told = ", ".join(f"{task.name} {spread(row[task.name])}" for task in tasks)
         print(f"{name}: {told}  ({time.perf_counter() - began:.0f} s)", flush=True)
-    times = step_times({name: CELLS[name] for name in names}, options.rounds)
-    return [row | {"us": digits4(times[row["cell"]])} for row in rows]
+    times = step_times({name: CELLS[name] for name in CELLS if name in rows}, options.rounds)
+    return [rows[name] | {"us": digits4(time)} for name, time in times.items()]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -257,7 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--years", type=int, default=600, help="steps of the sunspots (%(default)s)")
     add("--seeds", type=int, default=3, help="of each net (%(default)s)")
     add("--rounds", type=int, default=300, help="of the clock (%(default)s)")
-    add("--cells", nargs="+", choices=list(CELLS), default=list(CELLS), metavar="CELL")
+    add("--cells", nargs="+", choices=list(CELLS), default=list(CELLS), metavar="CELL",
+        help="to train; with --save the others are as in the result that was kept last")  # fmt: skip
     add("--save", action="store_true", help="keep the result, write docs/cells.md and its picture")
     add("--again", action="store_true", help="only write them again, from the result that was kept last")
     options = parser.parse_args(arguments)
@@ -271,7 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{options.seeds} seeds: their mean, and how far the farthest is from it."
     )
     setting = about(core, []) | {"tasks": {task.name: task.unit for task in tasks}, "recipe": recipe}
-    result = {"about": setting, "rows": measured(tasks, options.cells, options)}
+    before = kept(recipe) if options.save else {}
+    result = {"about": setting, "rows": measured(tasks, options.cells, before, options)}
     print(rendered(result))
     if options.save:
         RESULTS.mkdir(parents=True, exist_ok=True)

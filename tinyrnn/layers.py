@@ -6,7 +6,7 @@ The recurrent ones are in recurrent.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,6 @@ from tinyrnn.tensors import Array, Frame, Tensor
 from tinyrnn.values import Value, applied
 
 if TYPE_CHECKING:
-    from numpy.random import Generator
     from typing_extensions import Self
 
 
@@ -161,13 +160,17 @@ class Embedding(_Layer):
             padding=0 if padding_idx is None else 1 + padding_idx,
         )
 
-        def draw(generator: Generator, name: str, count: int) -> ArrayLike:
-            table = generator.standard_normal((self.num_embeddings, self.embedding_dim))
-            if padding_idx is not None:
-                table[padding_idx] = 0.0
-            return table.ravel()
+        drawn = initial.drawn(lambda generator, name, count: generator.standard_normal(count))
 
-        self._core_layer.initialise = initial.drawn(draw)
+        def initialise(params: list[tuple[str, tuple[int, ...]]]) -> Iterator[tuple[int, int, Array]]:
+            first = -1 if padding_idx is None else padding_idx * self.embedding_dim
+            for i, place, piece in drawn(params):
+                if first >= 0:
+                    start, end = first - place, first - place + self.embedding_dim
+                    piece[max(0, start) : max(0, end)] = 0.0
+                yield i, place, piece
+
+        self._core_layer.initialise = initialise
 
     def _rank(self, ndim: int) -> int | None:
         return 0

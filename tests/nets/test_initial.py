@@ -58,3 +58,14 @@ def test_drawing_takes_the_weights_and_a_piece(make: Callable[[], Any]) -> None:
     finally:
         tracemalloc.stop()
     assert peak < core.nbytes + 2**21, f"{peak} bytes for weights of {core.nbytes}"
+
+
+@pytest.mark.parametrize("row", [0, 3, 2047, 4095, 4999])
+def test_the_row_of_padding_begins_as_zeros(row):
+    """Wherever the pieces are cut that a table is drawn in."""
+    tr.manual_seed(4)
+    plain = tr.Embedding(5000, 48).state_dict()["weight"]
+    tr.manual_seed(4)
+    weight = tr.Embedding(5000, 48, padding_idx=row).state_dict()["weight"]
+    assert not weight[row].any()
+    np.testing.assert_array_equal(np.delete(weight, row, 0), np.delete(plain, row, 0))
