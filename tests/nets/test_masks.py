@@ -420,6 +420,3 @@ def test_errors_name_the_thing():
         tr.Net([x, m], tr.values.applied(tr.Linear(F, 2), (x, m)))
     with pytest.raises(TypeError, match="LSTM: got 5 values, expected 1, or 3 with h0 and c0, and a mask"):
         tr.values.applied(tr.LSTM(F, H), (x, m, h0, h0, h0))
-    net = tr.Net([x, m], rnn(x, mask=m).named("rnn")).train()
-    with pytest.raises(ValueError, match="hidden_gradients: got rnn, which reads a mask"):
-        tr.inspect.hidden_gradients(net, {"0": given, "1": mask_of()}, dy=floats(T, B, H))
