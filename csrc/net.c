@@ -248,7 +248,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_node *n = &plan->nodes[i];
     const trnn_place *y = &me->places[trnn_input_count(&plan->graph) + i];
     const trnn_place *x = &me->places[n->reads.value[0]];
-    const int32_t writer = n->reads.value[0] - trnn_input_count(&plan->graph);
+    const int32_t writer = n->layer.type->source ? n->reads.value[0] - trnn_input_count(&plan->graph) : -1;
     const int32_t start = trnn_start_on(&plan->graph, &me->clock, n->axis) + t;
     trnn_read others[TRNN_READS_MAX - 1];
     for (int32_t r = 1; r < trnn_read_count(n); r++) {
@@ -308,14 +308,18 @@ TRNN_NOINLINE void run_loop(const block *me, int32_t first, int32_t end)
  * the sequence makes frames due. */
 static int runs_without(trnn_time time) { return time == TRNN_TIME_REDUCE || time == TRNN_TIME_RATE; }
 
+/* Does a layer that does not run in each block run in this one? */
+TRNN_NOINLINE int runs_now(const block *me, int32_t turn)
+{
+    return turn == TRNN_TURN_FIRST ? me->clock.start == 0 : turn == TRNN_TURN_LAST && me->clock.last;
+}
+
 static void run_block(const block *me)
 {
     const trnn_graph *graph = &me->plan->graph;
     for (int32_t i = 0; i < graph->count; i++) {
         const trnn_node *n = &me->plan->nodes[i];
-        if (n->turn && !(n->turn == TRNN_TURN_FIRST ? me->clock.start == 0
-                                                    : n->turn == TRNN_TURN_LAST && me->clock.last))
-            continue;
+        if (n->turn && !runs_now(me, n->turn)) continue;
         if (trnn_loop_of(n)) {
             run_loop(me, i, n->loop);
             i = n->loop - 1;

@@ -23,7 +23,7 @@ cdef extern from *:
     """
     /* setup.py marks the functions of a stream with it. Other compilers than GCC build them for size. */
     #if defined(__GNUC__) && !defined(__clang__)
-    #define TRNN_FAST __attribute__((optimize("O2")))
+    #define TRNN_FAST __attribute__((optimize("O2"), aligned(64)))
     #else
     #define TRNN_FAST
     #endif
