@@ -44,8 +44,8 @@ typedef enum {
 typedef struct {
     trnn_frame frame;
     int32_t axis;
-    int32_t
-        root; /* the value whose numbers it has under another frame, or (net.c) within which it lies; its own number: none */
+    /* The value whose numbers it has under another frame, or (net.c) within which it lies; its own number: none. */
+    int32_t root;
     int32_t late;       /* 1: it depends on the whole sequence */
     int32_t uses;       /* how many layers read it, and how often the caller does */
     int32_t lookups;    /* how many of them read indices */

@@ -46,7 +46,7 @@ cdef class Described:
 
 
 cdef class Plan:
-    cdef bytes memory
+    cdef bytes memory, single_memory
     cdef trnn_plan *plan
     cdef trnn_plan *single  # for runs of one step; of a net without views it is `plan`
     cdef uint32_t changes  # those that it goes by

@@ -93,16 +93,13 @@ cdef class Plan:
             raise MemoryError()
         self.layers, self.reads = list(layers), list(getattr(layers, "reads", ()))
         self.changes = changes
-        cdef size_t size = trnn_plan_bytes(&described.net)
         cdef trnn_sizes sizes
-        self.memory = bytes(size)
+        self.memory = bytes(trnn_plan_bytes(&described.net))
         self.plan = self.single = <trnn_plan *> <char *> self.memory
         check(trnn_plan_init(self.plan, &described.net, batch, most, &self.sizes), "plan")
         if self.sizes.views and batch == 1 and most[0] > 1 and not self.sizes.full_sequence:
-            self.memory = bytes(2 * size)
-            self.plan = <trnn_plan *> <char *> self.memory
-            self.single = <trnn_plan *> (<char *> self.memory + size)
-            check(trnn_plan_init(self.plan, &described.net, batch, most, &self.sizes), "plan")
+            self.single_memory = bytes(len(self.memory))
+            self.single = <trnn_plan *> <char *> self.single_memory
             most[0] = 1
             check(trnn_plan_init(self.single, &described.net, batch, most, &sizes), "plan")
             self.sizes.scratch_bytes = max(self.sizes.scratch_bytes, sizes.scratch_bytes)
@@ -290,7 +287,7 @@ cdef class Part:
     @property
     def nbytes(self):
         """Bytes of the scratch and of the plan."""
-        return cnp.PyArray_NBYTES(self.scratch) + len(self.plan.memory)
+        return cnp.PyArray_NBYTES(self.scratch) + len(self.plan.memory) + len(self.plan.single_memory or b"")
 
     def run_rows(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray state, int32_t steps, cnp.ndarray lengths,
                  int32_t first):

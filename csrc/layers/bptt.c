@@ -309,13 +309,14 @@ static void end_forward(const direction *me)
     }
 }
 
-/* Drops numbers of h, (P,), in the place that what it is multiplied by comes from: the same in all steps. `to` may be h. */
-static void drop_state(const direction *me, int32_t b, const float *h, float *to)
+/* Drops numbers of rows b .. end - 1 of an array (B, P), where `from` and `to` have row b: the same numbers at all steps.
+ * `to` may be `from`. */
+static void drop_state(const direction *me, int32_t b, int32_t end, const float *from, float *to)
 {
     const float p = me->layer->as.recurrent.recurrent_dropout, scale = p < 1.0f ? 1.0f / (1.0f - p) : 0.0f;
-    const size_t row = (size_t)(is_reverse(me) * me->batch + b), size = (size_t)me->size;
-    for (size_t j = 0; j < size; j++)
-        to[j] = trnn_is_dropped(me->pass->seed, row * size + j, p) ? 0.0f : h[j] * scale;
+    const size_t size = (size_t)me->size, first = (size_t)(is_reverse(me) * me->batch + b) * size;
+    for (size_t i = 0; i < (size_t)(end - b) * size; i++)
+        to[i] = trnn_is_dropped(me->pass->seed, first + i, p) ? 0.0f : from[i] * scale;
 }
 
 /* The dice of row b at step t, which zoneout throws: behind those of drop_state(). */
@@ -366,16 +367,14 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .steps = 1,
     };
     if (trnn_drops(me->layer)) {
-        for (int32_t row = b; row < end; row++)
-            drop_state(me, row, at(me, tape->h, state_before(me, t), row, size),
-                       at(me, tape->dropped, t, row, size));
-        cell.h = at(me, tape->dropped, t, b, size);
+        float *dropped = at(me, tape->dropped, t, b, size);
+        drop_state(me, b, end, cell.h, dropped);
+        cell.h = dropped;
     }
     if (rounds_of(me) > 1) {
         cell.y = at(me, tape->inner, t, b, units);
         me->kind->round1(me->pass->isa, &cell);
-        for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
-            drop_state(me, row, at(me, tape->inner, t, row, units), at(me, tape->inner, t, row, units));
+        if (trnn_drops(me->layer)) drop_state(me, b, end, cell.y, cell.y); /* no projection, so P is H */
         cell.hidden = matrix_hh(me, 1);
         cell.h = cell.y;
         cell.between = gates;
@@ -555,8 +554,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         trnn_product product = trnn_product_of(transposed, end - b, units, NULL, cell.gates, dinner, NULL);
         product.x_stride = (size_t)me->gates;
         TRNN_KERNEL(me->pass->isa, product)(&product);
-        for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
-            drop_state(me, row, at(me, tape->dinner, 0, row, units), at(me, tape->dinner, 0, row, units));
+        if (trnn_drops(me->layer)) drop_state(me, b, end, dinner, dinner);
         cell.gates = cell.between;
         cell.dh_sum = dinner;
         me->back->round1_back(me->pass->isa, &cell);
@@ -577,8 +575,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
                                   NULL, dlow, dh, NULL);
         TRNN_KERNEL(me->pass->isa, product)(&product);
     }
-    for (int32_t row = b; trnn_drops(me->layer) && row < end; row++)
-        drop_state(me, row, at(me, tape->dh, 0, row, size), at(me, tape->dh, 0, row, size));
+    if (trnn_drops(me->layer)) drop_state(me, b, end, dh, dh);
     if (!trnn_has_matrices(me->layer)) return;
     float *dseen = at(me, tape->dseen, 0, b, units), *dstates = cell.dstates;
     product = trnn_product_of(trnn_transposed_matrix(tape->transposed_seen, me->vectors, units), end - b,

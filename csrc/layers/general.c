@@ -376,7 +376,7 @@ static void add_seen(const general *g, const float *p, const float *c, float *a)
 
 /* The gates of an LSTM: numbers of each, and the peepholes, NULL where there are none or where they are matrices. */
 typedef struct {
-    int coupled, matrix;
+    int coupled;
     size_t candidate, output;
     const float *p_i, *p_f, *p_o;
 } lstm_gates;
@@ -384,9 +384,8 @@ typedef struct {
 TRNN_NOINLINE lstm_gates lstm_gates_of(general *g, const float *vectors)
 {
     const int coupled = g->facts->gates == 3;
-    const int matrix = g->args->peephole == TRNN_PEEPHOLE_MATRIX;
-    lstm_gates at = {coupled, matrix, coupled ? 1 : 2, coupled ? 2 : 3, NULL, NULL, NULL};
-    if (!vectors || matrix) return at;
+    lstm_gates at = {coupled, coupled ? 1 : 2, coupled ? 2 : 3, NULL, NULL, NULL};
+    if (!vectors || g->args->peephole == TRNN_PEEPHOLE_MATRIX) return at;
     at.p_i = unpacked(g, vectors, 0, at.output);
     at.p_f = coupled ? NULL : unpacked(g, vectors, 1, at.output);
     at.p_o = unpacked(g, vectors, at.candidate, at.output);
@@ -687,7 +686,7 @@ static void lstm_row_back(general *g, const lstm_gates *at, const general_row_ba
     sum_gradient(g, row, at->output, da_o);
     multiply(g, before, dc, f);
     if (stayed) add(g, before, stayed);
-    if (at->matrix) { /* the product with these, and their gradient, are the driver's */
+    if (g->args->peephole == TRNN_PEEPHOLE_MATRIX) { /* the driver multiplies by these, and sums */
         pack_into(g, row->dvectors, 0, at->output, da_i);
         if (da_f) pack_into(g, row->dvectors, 1, at->output, da_f);
         pack_into(g, row->dvectors, at->candidate, at->output, da_o);

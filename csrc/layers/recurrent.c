@@ -73,18 +73,15 @@ trnn_status trnn_recurrent_check(const trnn_layer *layer)
     if (!trnn_is_flag(a->relu) || (a->relu && !facts->relu)) return TRNN_E_ARGUMENT;
     if (a->peephole < 0 || a->peephole > TRNN_PEEPHOLE_MATRIX || (a->peephole && !facts->peephole))
         return TRNN_E_ARGUMENT;
-    const trnn_recurrent_general *general = trnn_general_of(layer);
-    const int given =
-        trnn_recurrent_kind_of(layer)->general != NULL; /* what a build left out is told below */
-    if (general ? !general->takes(a, facts) : !given && has_options(a)) return TRNN_E_ARGUMENT;
+    const trnn_recurrent_general *general = trnn_recurrent_kind_of(layer)->general;
+    if ((!TRNN_WITH_PROJECTION && proj) || (!TRNN_WITH_BIDIRECTIONAL && a->bidirectional) ||
+        (!TRNN_WITH_TWO_ROUNDS && facts->second) ||
+        (!TRNN_WITH_CELL_OPTIONS && (general || !(a->recurrent_dropout == 0.0f))))
+        return TRNN_E_LEFT_OUT;
+    if (general ? !general->takes(a, facts) : has_options(a)) return TRNN_E_ARGUMENT;
     if (TRNN_WITH_CELL_OPTIONS &&
         (!trnn_is_share(a->recurrent_dropout) || (a->recurrent_dropout > 0.0f && facts->no_hh)))
         return TRNN_E_ARGUMENT;
-    if ((!TRNN_WITH_PROJECTION && proj) || (!TRNN_WITH_BIDIRECTIONAL && a->bidirectional) ||
-        (!TRNN_WITH_TWO_ROUNDS && facts->second) ||
-        (!TRNN_WITH_CELL_OPTIONS &&
-         (trnn_recurrent_kind_of(layer)->general || !(a->recurrent_dropout == 0.0f))))
-        return TRNN_E_LEFT_OUT;
     if (!trnn_is_depth(layer->format, a->input_size) || !trnn_is_depth(layer->format, hidden) ||
         (proj && !trnn_is_depth(layer->format, proj)))
         return TRNN_E_SIZE;

@@ -125,6 +125,21 @@ def counted(y_shape, lengths, batch_first):
     return mask if batch_first else mask.T
 
 
+def drawn(generator, name):
+    """A loss, an output (T, B, ...) or (B, T, ...), and its target."""
+    shape = tuple(int(n) for n in generator.integers(1, 8, 2)) + (2, 5)[generator.integers(2) :]
+    loss = getattr(tr, name)(**options(generator, name, shape[-1]))
+    y = (2 * generator.standard_normal(shape)).astype(np.float32)
+    return loss, y, target_for(generator, loss, shape)
+
+
+def spoiled(array, counts):
+    """A copy with NaN, or a wild class, where nothing counts."""
+    copy = array.copy()
+    copy[~counts] = np.nan if array.dtype.kind == "f" else 12345
+    return copy
+
+
 # ---- against formulas ------------------------------------------------------------------------------------
 
 
@@ -155,17 +170,13 @@ def test_formula_and_finite_differences(seed, name):
 def test_lengths_leave_the_rest_out(seed, name, batch_first):
     """The loss is that of the counted frames, one after another; NaN and wild targets beyond are not read."""
     generator = np.random.default_rng([seed, *name.encode(), 1])
-    shape = tuple(int(n) for n in generator.integers(1, 8, 2)) + (2, 5)[generator.integers(2) :]
-    loss = getattr(tr, name)(**options(generator, name, shape[-1]))
-    y = (2 * generator.standard_normal(shape)).astype(np.float32)
-    target = target_for(generator, loss, shape)
+    loss, y, target = drawn(generator, name)
+    shape = y.shape
     batch, steps = shape[:2] if batch_first else shape[1::-1]
     lengths = generator.integers(1, steps + 1, batch)
     mask = counted(shape, lengths, batch_first)
     expected, expected_dy = loss(y[mask], target[mask])
-    dirty, wild = y.copy(), target.copy()
-    dirty[~mask] = np.nan
-    wild[~mask] = np.nan if target.dtype.kind == "f" else 12345
+    dirty, wild = spoiled(y, mask), spoiled(target, mask)
     value, dy = loss(dirty, wild, lengths, batch_first=batch_first)
     if loss.reduction == "none":
         assert not value[~mask].any()
@@ -183,18 +194,14 @@ def test_lengths_leave_the_rest_out(seed, name, batch_first):
 def test_a_mask_leaves_steps_out(seed, name, batch_first):
     """The formula in float64, finite differences, and the counted frames alone; others are not read."""
     generator = np.random.default_rng([seed, *name.encode(), 2])
-    shape = tuple(int(n) for n in generator.integers(1, 8, 2)) + (2, 5)[generator.integers(2) :]
-    loss = getattr(tr, name)(**options(generator, name, shape[-1]))
-    y = (2 * generator.standard_normal(shape)).astype(np.float32)
-    target = target_for(generator, loss, shape)
+    loss, y, target = drawn(generator, name)
+    shape = y.shape
     batch, steps = shape[:2] if batch_first else shape[1::-1]
     mask = generator.random(shape[:2]) < 0.6
     mask[0, 0] = True
     lengths = generator.integers(1, steps + 1, batch) if seed % 2 else None
     counts = mask if lengths is None else mask & counted(shape, lengths, batch_first)
-    dirty, wild = y.copy(), target.copy()
-    dirty[~counts] = np.nan
-    wild[~counts] = np.nan if target.dtype.kind == "f" else 12345
+    dirty, wild = spoiled(y, counts), spoiled(target, counts)
     value, dy = loss(dirty, wild, lengths, batch_first=batch_first, mask=mask)
     assert not dy[~counts].any()
     if loss.reduction == "none":

@@ -873,12 +873,8 @@ def label_of(given: Any) -> str:
     for one in given:
         if isinstance(one, Named) and one.name:
             name: str = one.name
-            for own in (
-                "weight",
-                "weight_ih_l0",
-                "weight_ih",
-                "running_mean",
-            ):  # what modules call their first tensor
+            # What modules call their first tensor.
+            for own in ("weight", "weight_ih_l0", "weight_ih", "running_mean"):
                 name = name.removesuffix(own)
             return name.removesuffix(".")
     return ""
