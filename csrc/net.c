@@ -47,8 +47,7 @@ static void find_lives(const trnn_plan *plan, trnn_place *places)
         for (int32_t r = 0; r < trnn_read_count(n); r++) {
             trnn_place *read = root_of(places, n->reads.value[r]);
             const int once = !read->axis || trnn_is_whole(&plan->graph, read->axis);
-            const int kept =
-                !plan->graph.full_sequence && once && !read->late && n->turn != TRNN_TURN_FIRST;
+            const int kept = !plan->graph.full_sequence && once && !read->late && n->turn != TRNN_TURN_FIRST;
             if (kept && read->birth > 0) read->birth = 0;
             if (read->death < i) read->death = kept ? count : i;
         }

@@ -35,8 +35,8 @@ typedef enum {
     TRNN_TURN_EACH,
     TRNN_TURN_FIRST, /* it reads values per sequence that the caller gave, or all steps of another axis, and what became
                       * of them */
-    TRNN_TURN_LAST,  /* it reads what a layer made of the sequence */
-    TRNN_TURN_NEVER  /* its value lies where it would copy it to */
+    TRNN_TURN_LAST, /* it reads what a layer made of the sequence */
+    TRNN_TURN_NEVER /* its value lies where it would copy it to */
 } trnn_turn;
 
 #define TRNN_IN_SCRATCH 0
@@ -135,9 +135,10 @@ static inline size_t trnn_paces_bytes(const trnn_graph *graph, int32_t batch)
 
 /* A part of a run: the steps of every axis of time. */
 typedef struct {
-    int32_t start; /* steps of axis 1 that came before, in the same run; the caller's other axes have all their steps */
-    int32_t last;  /* 1: no other part follows */
-    int32_t ends;  /* 1: the sequences end with the run */
+    int32_t
+        start; /* steps of axis 1 that came before, in the same run; the caller's other axes have all their steps */
+    int32_t last; /* 1: no other part follows */
+    int32_t ends; /* 1: the sequences end with the run */
     int32_t steps[TRNN_TIMES_MAX];
     const int32_t
         *lengths[TRNN_TIMES_MAX]; /* NULL: all rows have these steps. From the run's first step on; on an axis

@@ -229,7 +229,7 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str], fed_back: int) ->
         found = found._replace(late=late or (axis == 0 and bool(axes)))
         if full:
             found = found._replace(needs=_reason(layer, axes, times))
-    if late and axis and not found.needs:
+    if late and axis:
         name = next(lines[read].name for read in line.reads if read < len(lines) and lines[read].late)
         found = found._replace(needs=f"reads {name}, which is known at the end of the sequence")
     time = times[axis - 1] if axis else None
