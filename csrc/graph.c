@@ -188,17 +188,27 @@ static trnn_status take_axis(const walk *me, trnn_node *node, int32_t own)
     return !axis && (type->state || type->time == TRNN_TIME_REDUCE) ? TRNN_E_TIME : TRNN_OK;
 }
 
+/* Does what the layer leaves behind a run matter to the next one? */
+static int keeps_state(const trnn_layer *layer)
+{
+    return layer->type->after || (layer->type->state && layer->type->state(layer) > 0);
+}
+
 /* When does the layer run, and does its value depend on the whole sequence? A value per step that does makes the net
- * need all of it at once. */
+ * need all of it at once; so does a state on an axis whose steps a later run has again. */
 static void take_turn(const walk *me, trnn_node *node, trnn_place *value)
 {
     const trnn_layer_type *type = node->layer.type;
+    const int whole = trnn_is_whole(me->graph, node->axis);
     int late = 0, apart = type->full_sequence && type->full_sequence(&node->layer);
+    apart |= whole && keeps_state(&node->layer);
     for (int32_t r = 0; r < trnn_read_count(node); r++) {
         const trnn_place *read = read_by(me, node, r);
         late |= read->late;
-        apart |= node->axis && (read->late || (read->axis && read->axis != node->axis));
-        apart |= type->time == TRNN_TIME_ATTEND && r > 0 && read->axis;
+        apart |= node->axis && read->late;
+        /* Of its own axis a query reads later steps, too. */
+        apart |= type->time == TRNN_TIME_ATTEND && r > 0 && read->axis &&
+                 (whole || !trnn_is_whole(me->graph, read->axis));
     }
     value->late = late || type->time == TRNN_TIME_REDUCE;
     me->graph->full_sequence |= apart;
@@ -278,7 +288,6 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
     graph->inputs = net->inputs;
     graph->values = net->inputs + net->count;
     graph->axes = axes;
-    graph->full_sequence = trnn_axis_count(graph) > 1;
     trnn_copy(graph->steps, steps, (size_t)axes * sizeof *steps);
     for (int32_t v = 0; v < graph->values; v++) {
         places[v].root = v;
@@ -305,6 +314,8 @@ trnn_status trnn_graph_init(trnn_graph *graph, const trnn_net *net, int32_t batc
         places[net->output[o]].uses++;
     }
     if ((status = check_uses(&me)) != TRNN_OK) return status;
+    for (int32_t i = 0; i < net->count && !graph->full_sequence; i++)
+        if (trnn_is_whole(graph, nodes[i].axis)) nodes[i].turn = TRNN_TURN_FIRST;
     for (int32_t i = 0; TRNN_WITH_GRAPHS && i < net->count && !graph->loops; i++) {
         const trnn_layer_type *type = nodes[i].layer.type;
         if (type->loops && (status = type->loops(graph, nodes)) != TRNN_OK) return status;

@@ -46,8 +46,8 @@ static void find_lives(const trnn_plan *plan, trnn_place *places)
         if (own->death < i) own->death = i;
         for (int32_t r = 0; r < trnn_read_count(n); r++) {
             trnn_place *read = root_of(places, n->reads.value[r]);
-            const int kept =
-                !plan->graph.full_sequence && !read->axis && !read->late && n->turn != TRNN_TURN_FIRST;
+            const int once = !read->axis || trnn_is_whole(&plan->graph, read->axis);
+            const int kept = !plan->graph.full_sequence && once && !read->late && n->turn != TRNN_TURN_FIRST;
             if (kept && read->birth > 0) read->birth = 0;
             if (read->death < i) read->death = kept ? count : i;
         }
@@ -249,7 +249,7 @@ static void run_layer(const block *me, int32_t i, int32_t t, int32_t steps, void
     const trnn_place *y = &me->places[trnn_input_count(&plan->graph) + i];
     const trnn_place *x = &me->places[n->reads.value[0]];
     const int32_t writer = n->layer.type->source ? n->reads.value[0] - trnn_input_count(&plan->graph) : -1;
-    const int32_t start = trnn_start_on(&plan->graph, &me->clock, n->axis) + t;
+    const int32_t start = trnn_start_on(&me->clock, n->axis) + t;
     trnn_read others[TRNN_READS_MAX - 1];
     for (int32_t r = 1; r < trnn_read_count(n); r++) {
         const trnn_place *read = &me->places[n->reads.value[r]];
@@ -337,9 +337,7 @@ static char *theirs(const block *me, int32_t p)
     const trnn_place *value = &me->places[me->plan->port[p]];
     const int32_t o = p - trnn_input_count(&me->plan->graph);
     char *at = o < 0 ? (char *)(uintptr_t)me->job->x[p] : (char *)me->job->y[o]; /* x is only read */
-    return value->axis && !has_pace(me->plan, value)
-               ? at + (size_t)me->clock.start * me->stride * value->frame_bytes
-               : at;
+    return value->axis == 1 ? at + (size_t)me->clock.start * me->stride * value->frame_bytes : at;
 }
 
 /* Copies the steps of a value from one array to another, whose steps are `from_rows` and `to_rows` apart. */
@@ -431,7 +429,8 @@ static trnn_status check_job(const trnn_plan *plan, const trnn_job *job)
     const trnn_sizes *sizes = &plan->sizes;
     for (int32_t a = 0; a < trnn_axis_count(&plan->graph); a++) {
         const int32_t steps = job->steps[a];
-        if (!trnn_is_size(steps) || (sizes->full_sequence && steps > sizes->steps[a])) return TRNN_E_STEPS;
+        const int at_once = sizes->full_sequence || a > 0;
+        if (!trnn_is_size(steps) || (at_once && steps > sizes->steps[a])) return TRNN_E_STEPS;
         for (int32_t b = 0; job->lengths[a] && b < sizes->batch; b++)
             if (job->lengths[a][b] < 1 || job->lengths[a][b] > steps) return TRNN_E_LENGTHS;
     }

@@ -33,9 +33,10 @@ struct trnn_node {
 /* The blocks of a call in which a layer runs. */
 typedef enum {
     TRNN_TURN_EACH,
-    TRNN_TURN_FIRST, /* it reads values per sequence that the caller gave, and what became of them */
-    TRNN_TURN_LAST,  /* it reads what a layer made of the sequence */
-    TRNN_TURN_NEVER  /* its value lies where it would copy it to */
+    TRNN_TURN_FIRST, /* it reads values per sequence that the caller gave, or all steps of another axis, and what became
+                      * of them */
+    TRNN_TURN_LAST, /* it reads what a layer made of the sequence */
+    TRNN_TURN_NEVER /* its value lies where it would copy it to */
 } trnn_turn;
 
 #define TRNN_IN_SCRATCH 0
@@ -103,6 +104,12 @@ static inline int32_t trnn_input_count(const trnn_graph *graph)
 }
 static inline int32_t trnn_axis_count(const trnn_graph *graph) { return TRNN_WITH_GRAPHS ? graph->axes : 1; }
 
+/* Is the axis one of the caller's beside the first? A run has all its steps at once, in each of its blocks. */
+static inline int trnn_is_whole(const trnn_graph *graph, int32_t axis)
+{
+    return axis > 1 && axis <= trnn_axis_count(graph);
+}
+
 /* Bytes of `head`, the net's nodes and its places. 0 if the net has no layers. */
 static inline size_t trnn_net_bytes(const trnn_net *net, size_t head)
 {
@@ -128,9 +135,10 @@ static inline size_t trnn_paces_bytes(const trnn_graph *graph, int32_t batch)
 
 /* A part of a run: the steps of every axis of time. */
 typedef struct {
-    int32_t start; /* steps of the caller's axes that came before, in the same run */
-    int32_t last;  /* 1: no other part follows */
-    int32_t ends;  /* 1: the sequences end with the run */
+    int32_t
+        start; /* steps of axis 1 that came before, in the same run; the caller's other axes have all their steps */
+    int32_t last; /* 1: no other part follows */
+    int32_t ends; /* 1: the sequences end with the run */
     int32_t steps[TRNN_TIMES_MAX];
     const int32_t
         *lengths[TRNN_TIMES_MAX]; /* NULL: all rows have these steps. From the run's first step on; on an axis
@@ -183,9 +191,9 @@ struct trnn_pacing {
 };
 
 /* The first step of an axis in a part of a run. */
-static inline int32_t trnn_start_on(const trnn_graph *graph, const trnn_clock *clock, int32_t axis)
+static inline int32_t trnn_start_on(const trnn_clock *clock, int32_t axis)
 {
-    return axis <= trnn_axis_count(graph) ? clock->start : 0;
+    return axis <= 1 ? clock->start : 0;
 }
 
 /* Where the frames that are due on an axis are told: only on one of another rate. */

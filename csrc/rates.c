@@ -105,7 +105,7 @@ static void count_paces(const trnn_graph *graph, const trnn_node *nodes, const f
 {
     for (int32_t p = 0; p < graph->paces; p++, counts += batch + 2) {
         const trnn_pace *pace = &graph->pace[p];
-        const int32_t start = trnn_start_on(graph, clock, pace->of), of = pace->of - 1;
+        const int32_t start = trnn_start_on(clock, pace->of), of = pace->of - 1;
         const float *seen = state + nodes[pace->node].state;
         counts[0] = 0;
         counts[1] = TRNN_SIZE_MAX;

@@ -131,6 +131,11 @@ cdef class Plan:
         return self.sizes.steps[0] if self.sizes.full_sequence else 1 << 28
 
     @property
+    def steps(self):
+        """The most steps of each axis of time: of a block of the first one, of a call of any other."""
+        return tuple([self.sizes.steps[axis] for axis in range(TRNN_AXES_MAX)])
+
+    @property
     def state_bytes(self):
         return self.sizes.state_bytes
 

@@ -366,7 +366,7 @@ def inputs_of(net: Module, names: list[str], x: Any) -> list[Any]:
 class Entered:
     """The inputs of a call, checked, and the sizes that they agree on.
 
-    If it is not ``timed``, the inputs have no axis of time: they are those of one step.
+    If it is not ``timed``, inputs on the first axis of time are those of one step, without that axis.
 
     Attributes
     ----------
@@ -388,7 +388,8 @@ class Entered:
     def __init__(
         self, net: Module, ports: Ports, given: list[Any], lengths: Any, what: str, timed: bool = True
     ) -> None:
-        self.times, self.rows_first, self.timed = ports.times, timed and net._batch_first, timed
+        self.times, self.timed = ports.times, timed
+        self.rows_first = (timed or len(self.times) > 1) and net._batch_first
         self.axes = [axis for _, axis in ports.cores.inputs]
         self.arrays: list[NDArray[Any]] = []
         self.swapped: list[bool] = []
@@ -404,10 +405,14 @@ class Entered:
         self.steps = tuple(self._steps.get(axis + 1, 1) for axis in range(len(self.times)))
         self.lengths = _lengths_by_axis(what, lengths, self.times, self.steps, self.batch)
 
+    def _has(self, axis: int) -> bool:
+        """Tell whether the arrays on an axis of time have that axis."""
+        return axis > (0 if self.timed else 1)
+
     def _enter(self, what: str, array: NDArray[Any], frame: Frame, axis: int) -> None:
         """Check an input, and take over its sizes."""
         leading = array.shape[: max(array.ndim - len(frame), 0)]
-        axis = axis if self.timed else 0
+        axis = axis if self._has(axis) else 0
         time = [self.times[axis - 1]] if axis else []
         names = ["B", *time] if self.rows_first else [*time, "B"]
         batched = len(leading) == len(names)
@@ -444,13 +449,13 @@ class Entered:
 
         ``due`` is that of an output with a rate of its own.
         """
-        steps = (due[0],) if due is not None else (self.steps[axis - 1],) if axis and self.timed else ()
+        steps = (due[0],) if due is not None else (self.steps[axis - 1],) if self._has(axis) else ()
         leading = steps + ((self.batch,) if self.batched else ())
         return (leading if steps_first or not self.swaps(axis) else leading[::-1]) + frame
 
     def swaps(self, axis: int) -> bool:
         """Tell whether the caller sees an output as (B, T, frame)."""
-        return axis > 0 and self.batched and self.rows_first
+        return self._has(axis) and self.batched and self.rows_first
 
     def outputs(self, frames: list[Frame], axes: list[int], dues: list[Due | None]) -> list[Array]:
         """New arrays for outputs of these frames and axes of time, steps first."""
@@ -574,11 +579,17 @@ def stream_plan(
     return cores, block_plan(cores, frame, batch, steps), frame, out_frame
 
 
-def waits(net: Module, cores: list[_core.Layer], frame: Frame) -> ValueError:
+def waits(net: Module, cores: list[_core.Layer], frame: Frame, times: tuple[str, ...] = ()) -> ValueError:
     """The error for a stream of a net that needs the full sequence; it names the first such layer."""
+    more = ""
+    if len(times) > 1:
+        more = (
+            f". Steps are those of {times[0]!r}, and no layer on another axis of time may keep a state: make "
+            "those layers a net of their own, and what they write an input"
+        )
     return ValueError(
         f"stream: {_waits_for(net, cores, frame)} needs the full sequence and cannot be streamed: call "
-        "net(...) on full sequences"
+        f"net(...) on full sequences{more}"
     )
 
 

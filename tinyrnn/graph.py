@@ -292,20 +292,22 @@ class Graph(Nest):
         batch: int = 1,
         *,
         frame: Frame | None = None,
-        steps: int | None = None,
+        steps: Any = None,
         threads: int = 1,
         nonfinite: str | None = None,
     ) -> Any:
         """A stream: the net with a state of its own; see `Net.stream`.
 
-        Of several inputs or outputs it is a `GraphStream`, whose ``nonfinite`` is None or ``"stop"``.
+        Of several inputs or outputs it is a `GraphStream`, whose ``nonfinite`` is None or ``"stop"``. Of
+        several axes of time its steps are those of the first input's, and ``steps`` is a mapping from the
+        name of each other axis to the most steps of it.
         """
         if self._is_simple:
             return super().stream(batch, frame=frame, steps=steps, threads=threads, nonfinite=nonfinite)
         self._check_frame("stream", frame)
         return GraphStream(self, batch, steps, threads, nonfinite)
 
-    def memory(self, batch: int = 1, steps: int | None = None, *, frame: Frame | None = None) -> Memory:
+    def memory(self, batch: int = 1, steps: Any = None, *, frame: Frame | None = None) -> Memory:
         """The memory of ``stream(batch, steps=steps)`` in bytes; see `Net.memory`."""
         if self._is_simple:
             return super().memory(batch, steps, frame=frame)

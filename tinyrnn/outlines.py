@@ -225,16 +225,34 @@ def _laid(line: Line, lines: Sequence[Line], times: list[str], fed_back: int) ->
             written = plan.outputs[0][1]
             names = [times[one - 1] for one in axes] or [TIME]
             axis = _axis_among(times, time_of(plan, written, names))
-            full = plan.full_sequence
+            full = _waits(cores, axes, times, plan)
         found = found._replace(late=late or (axis == 0 and bool(axes)))
         if full:
             found = found._replace(needs=_reason(layer, axes, times))
-    if late and axis and not found.needs:
+    if late and axis:
         name = next(lines[read].name for read in line.reads if read < len(lines) and lines[read].late)
         found = found._replace(needs=f"reads {name}, which is known at the end of the sequence")
     time = times[axis - 1] if axis else None
     own = time is None or time in [TIME, *(one.time for one in lines if one.layer is None)]
     return found._replace(axis=axis, time=time, rate=None if own else Rate.parse(str(time)))
+
+
+def _is_streams(axis: int, times: list[str]) -> bool:
+    """Tell whether a stream's steps make those of an axis: it is the first one, or follows it at a rate."""
+    return Rate.parse(times[axis - 1]).time == times[0]
+
+
+def _waits(cores: Cores, axes: list[int], times: list[str], plan: _core.Plan) -> bool:
+    """Tell whether core layers over some axes of a net, laid out alone, need the full sequence there."""
+    if not axes or _is_streams(axes[0], times):
+        return plan.full_sequence
+    order = sorted(axes, key=lambda axis: not _is_streams(axis, times))
+    first = 1 if _is_streams(order[0], times) else 2  # the core streams over axis 1
+    there = cores.writing(cores.outputs)
+    there.inputs = [
+        (frame, first + order.index(axes[axis - 1]) if axis else 0) for frame, axis in cores.inputs
+    ]
+    return _core.Plan(there, (), 1, (1,) * (1 + len(axes))).full_sequence
 
 
 def _axis_among(times: list[str], time: str | None) -> int:
@@ -259,8 +277,8 @@ def _final_frame(layer: Module, writer: Line) -> Frame | None:
 def _reason(layer: Module, axes: list[int], times: list[str]) -> str:
     if getattr(layer, "bidirectional", False):
         return "bidirectional: its reverse direction begins at the last step"
-    if len(axes) > 1:
-        return f"reads values on several axes of time: {', '.join(times[axis - 1] for axis in axes)}"
+    if axes and not _is_streams(axes[0], times):
+        return f"runs over {times[axes[0] - 1]!r}, and steps are those of {times[0]!r}"
     return "each step of its value depends on later steps"
 
 
@@ -380,11 +398,12 @@ def described(net: Module, frame: Frame | None = None) -> str:
         text.append(f"  output {name}: {shape_text(line.frame)} of {line.name}, {when}")
     times = list(dict.fromkeys(line.time for line in found.inputs if line.time is not None))
     full = [line for line in lines if line.needs]
-    if full or len(times) > 1:
+    if full:
         text.append("It needs the full sequence, so it cannot stream:")
-        if len(times) > 1:
-            text.append(f"  it has several axes of time: {', '.join(times)}")
         text += [f"  {line.name} ({line.kind}): {line.needs}" for line in full]
+    elif len(times) > 1:
+        others = ", ".join(map(repr, times[1:]))
+        text.append(f"It may stream by steps of {times[0]!r}, where all steps of {others} are given.")
     else:
         text.append("It may stream: no layer needs the full sequence.")
     stateful = [line.name for line in lines if line.layer is not None and line.layer._state_names()]

@@ -119,11 +119,13 @@ def laid_out(cores: list[_core.Layer], frame: Frame, batch: int, *steps: int) ->
     return _core.Plan(cores, frame, batch, steps) if plan.full_sequence and steps[0] > block else plan
 
 
-def block_plan(cores: list[_core.Layer], frame: Frame, batch: int, steps: int | None) -> _core.Plan:
-    """Lay out core layers for a stream, in blocks of so many steps."""
+def block_plan(
+    cores: list[_core.Layer], frame: Frame, batch: int, steps: int | None, *more: int
+) -> _core.Plan:
+    """Lay out core layers for a stream, in blocks of so many steps; ``more`` are those of other axes."""
     batch = check_size("batch", batch)
     steps = max(1, BLOCK_ROWS // batch) if steps is None else check_size("steps", steps)
-    return _core.Plan(cores, frame, batch, steps)
+    return _core.Plan(cores, frame, batch, (steps, *more))
 
 
 class Call:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyrnn import _core, calls
 from tinyrnn.arguments import check_bool, check_size
@@ -17,9 +19,22 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-def stream_plan(ports: Ports, batch: int, steps: int | None) -> _core.Plan:
+# The most steps of a stream's blocks, and of each axis of time beside its own.
+Steps: TypeAlias = "int | Mapping[str, int] | None"
+
+
+def stream_plan(ports: Ports, batch: int, steps: Steps) -> _core.Plan:
     """The plan that a stream runs and `Net.memory` measures."""
-    return block_plan(ports.cores, (), batch, steps)
+    own, *others = ports.times
+    if not isinstance(steps, Mapping):
+        steps = {} if steps is None else dict.fromkeys(ports.times, steps)
+    if not steps.keys() <= set(ports.times) or not steps.keys() >= set(others):
+        raise ValueError(
+            f"stream: steps: got {sorted(map(str, steps)) or None}, expected the most steps of each axis of "
+            f"time beside {own!r}: {others}"
+        )
+    more = [check_size(f"steps of {name!r}", steps[name]) for name in others]
+    return block_plan(ports.cores, (), batch, steps.get(own), *more)
 
 
 class GraphStream(StateHolder):
@@ -29,6 +44,10 @@ class GraphStream(StateHolder):
     return its outputs in the same form. An input per sequence is passed at every call, ``(batch, frame)``,
     and may change from call to call. The batch axis may be left out when it is 1. An output per sequence is
     the value for the steps so far.
+
+    Steps are those of the first input's axis of time. Inputs on another axis, such as what an encoder wrote
+    of its own sequence, are passed at every call with all their steps, ``(S, batch, frame)``; the layers
+    on that axis compute them again.
 
     One thread at a time may use a stream; different streams of one net run in parallel.
 
@@ -44,24 +63,19 @@ class GraphStream(StateHolder):
         self,
         net: Any,
         batch: int = 1,
-        steps: int | None = None,
+        steps: Steps = None,
         threads: int = 1,
         nonfinite: str | None = None,
     ) -> None:
         ports: Ports = net._ports()
-        if len(ports.times) > 1:
-            raise ValueError(
-                f"stream: got a net of {len(ports.times)} axes of time, {', '.join(ports.times)}, expected "
-                "one: a step is one moment, and theirs do not tell which steps belong to it: call net(...) "
-                "on full sequences"
-            )
         if nonfinite not in (None, "stop"):
             raise ValueError(
                 f"stream: nonfinite is {nonfinite!r}, expected None or 'stop' for several inputs or outputs"
             )
-        plan = stream_plan(ports, batch, steps)
+        plan = stream_plan(ports, batch, steps or dict.fromkeys(ports.times[1:], 1))
         if plan.full_sequence:
-            raise calls.waits(net, ports.cores, ())
+            raise calls.waits(net, ports.cores, (), ports.times)
+        plan = stream_plan(ports, batch, steps)
         self.net, self.batch, self._plan = net, plan.batch, plan
         self._options = (steps, threads, nonfinite)
         self._ports, self._nonfinite = ports, nonfinite
@@ -76,12 +90,14 @@ class GraphStream(StateHolder):
         state = State(self.raw_state, self._slots)
         return f"GraphStream(\n  net: {net}\n  state: {state}\n  batch={self.batch}\n)"
 
-    def step(self, *x: Any, out: Any = None) -> Any:
+    def step(self, *x: Any, lengths: Mapping[str, ArrayLike] | None = None, out: Any = None) -> Any:
         """Run one step.
 
         Parameters
         ----------
         *x : array_like, (batch, frame) each, or one mapping from name to array
+        lengths : mapping from the name of an axis of time to array_like of int, (batch,), optional
+            The steps of each row on axes beside the stream's own.
         out : ndarray, float32, or a tuple or mapping of them, optional
             Written and returned. Of several outputs some may be None, or left out of a mapping.
 
@@ -99,15 +115,19 @@ class GraphStream(StateHolder):
         NonFiniteError
             With ``nonfinite="stop"``: an input or a new state is NaN or infinite. The state is as before.
         """
-        return self._call("step", x, out, False, False)
+        return self._call("step", x, lengths, out, False, False)
 
-    def run(self, *x: Any, out: Any = None, end: bool = False) -> Any:
+    def run(
+        self, *x: Any, lengths: Mapping[str, ArrayLike] | None = None, out: Any = None, end: bool = False
+    ) -> Any:
         """Run a chunk of steps, of any length, with the same bits as step by step.
 
         Parameters
         ----------
         *x : array_like, or one mapping from name to array
             Inputs per step are ``(T, batch, frame)``, or ``(batch, T, frame)`` for a net with batch_first.
+        lengths
+            As `step` takes them.
         out
             As `step` takes it, with the axes of ``x``.
         end : bool
@@ -123,7 +143,7 @@ class GraphStream(StateHolder):
         ShapeError, TypeError, ValueError, IndexError, RuntimeError, NonFiniteError
             As `step`.
         """
-        return self._call("run", x, out, True, check_bool("run: end", end))
+        return self._call("run", x, lengths, out, True, check_bool("run: end", end))
 
     def due(self, steps: int = 1, *, end: bool = False) -> Any:
         """The number of frames that each row gets from its next ``steps`` steps.
@@ -145,12 +165,25 @@ class GraphStream(StateHolder):
             [self._plan.due(i, self.raw_state, count, (None,), end)[1] for i in range(len(self._axes))]
         )
 
-    def _call(self, what: str, x: tuple[Any, ...], out: Any, timed: bool, end: bool) -> Any:
+    def _call(self, what: str, x: tuple[Any, ...], lengths: Any, out: Any, timed: bool, end: bool) -> Any:
         net, ports = self.net, self._ports
         given = calls.named_inputs(net, ports.names, x)
-        entered = calls.Entered(net, ports, given, None, what, timed)
+        own, *others = ports.times
+        if lengths is not None and not (isinstance(lengths, Mapping) and lengths.keys() <= {*others}):
+            got = sorted(map(str, lengths)) if isinstance(lengths, Mapping) else type(lengths).__name__
+            raise ValueError(
+                f"{what}: lengths: got {got}, expected a mapping from axes of time beside the stream's own, "
+                f"{own!r}: {others or 'there are none'}"
+            )
+        entered = calls.Entered(net, ports, given, lengths, what, timed)
         if entered.batch != self.batch:
             raise ShapeError(f"{what}: got {entered.batch} rows, expected {self.batch}, the stream's batch")
+        for name, steps, most in zip(others, entered.steps[1:], self._plan.steps[1:], strict=False):
+            if steps > most:
+                raise ShapeError(
+                    f"{what}: got {steps} steps of {name!r}, expected at most {most}: "
+                    f"stream(steps={{{name!r}: {steps}}}) has room for them"
+                )
         self.take(what)
         try:
             before = self.raw_state.copy()

@@ -141,11 +141,11 @@ def decode_greedily(nets: tuple[tr.Graph, tr.Graph], texts: Sequence[str]) -> li
     """Decode texts: each step takes the likeliest symbol."""
     encoder, decoder = nets
     text, lengths = read_texts(encoder, texts)
-    symbols, state = np.full(len(texts), START, np.int32), None
-    written = []
+    stream = decoder.stream(len(texts), steps={"source": len(text["keys"])})
+    symbols, written = np.full(len(texts), START, np.int32), []
     for _ in range(STEPS):
-        symbols = next_logits(decoder, text, lengths, symbols, state).argmax(1).astype(np.int32)
-        state = decoder.last_state
+        logits = stream.step({"given": symbols, **text}, lengths={"source": lengths})
+        symbols = logits.argmax(1).astype(np.int32)
         written.append(symbols)
     return [as_text(row) for row in np.stack(written, 1)]
 

@@ -1,4 +1,4 @@
-"""What `help` shows: wheels leave out docstrings (setup.py), and CI runs this on one."""
+"""`help` of every public name: wheels leave out docstrings (setup.py), and CI runs this on one."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,12 +127,106 @@ def test_what_cannot_be_streamed() -> None:
     with pytest.raises(ValueError, match=r"1\S*, a bidirectional LSTM, needs the full sequence"):
         tr.Sequential(tr.Linear(3, 4), tr.LSTM(4, 2, bidirectional=True)).stream()
     a, b = tr.Input(3, time="fast", name="a"), tr.Input(2, time="slow", name="b")
-    with pytest.raises(ValueError, match="2 axes of time, fast, slow, expected one: a step is one moment"):
-        tr.Net([a, b], [tr.Tanh()(a), tr.Tanh()(b)]).stream()
+    for late in (tr.RNN(2, 2), tr.MeanOverTime(), tr.TimeConv1d(2, 2, 3)):
+        with pytest.raises(
+            ValueError, match="of 'fast', and no layer on another axis of time may keep a state"
+        ):
+            tr.Net([a, b], [tr.Tanh()(a), late(b)]).stream(steps=5)
+    with pytest.raises(ValueError, match="a DotProductAttention, needs the full sequence"):
+        tr.Net([a, b], tr.DotProductAttention(2)(b, tr.Linear(3, 2)(a), a)).stream(steps=5)
     with pytest.raises(ValueError, match="nonfinite is 'skip', expected None or 'stop'"):
         net_of_three().stream(nonfinite="skip")
     with pytest.raises(ValueError, match="expected None: the inputs of the net have theirs"):
         net_of_three().stream(frame=(6,))
+
+
+# ---- several axes of time ------------------------------------------------------------------------------
+
+
+def decoder(attention: str, loop: bool) -> Any:
+    tr.manual_seed(3)
+    given, memory = tr.Input(3, time="target", name="given"), tr.Input(8, time="source", name="memory")
+    start = tr.Input(5, time=None, name="start")
+    before = tr.Feedback(8, time="target")
+    x = tr.concat([given, before if loop else tr.Linear(3, 8)(given)])
+    h = tr.GRU(11, 5)(x, start)
+    keys = tr.Tanh()(tr.Linear(8, 5)(memory)[:5])
+    found = getattr(tr, attention)(5)(h, keys, memory)
+    before.connect(found)
+    return tr.Net([given, memory, start], [tr.concat([h, found]), keys])
+
+
+@pytest.mark.parametrize("attention", ["DotProductAttention", "AdditiveAttention"])
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_decoder_streams_over_what_is_given(attention: str, loop: bool, batch: int) -> None:
+    net, rng, steps, most = decoder(attention, loop), np.random.default_rng(1), 150, 9
+    given = rng.standard_normal((steps, batch, 3)).astype(np.float32)
+    memory = rng.standard_normal((most, batch, 8)).astype(np.float32)
+    start = rng.standard_normal((batch, 5)).astype(np.float32)
+    lengths = {"source": rng.integers(1, most + 1, batch)}
+    one = [
+        net(given[:, b : b + 1], memory[: lengths["source"][b], b : b + 1], start[b : b + 1])
+        for b in range(batch)
+    ]
+    whole, keys = net(given, memory, start, lengths=lengths)  # more steps than a block has
+    for b, (alone, _) in enumerate(one):
+        np.testing.assert_array_equal(whole[:, b], alone[:, 0])
+    stream = net.stream(batch, steps={"source": most})
+    for t in range(40):
+        found, again = stream.step(given[t], memory, start, lengths=lengths)
+        assert np.array_equal(found, whole[t]) and np.array_equal(again, keys)
+    chunks = [stream.run(given[a:b], memory, start, lengths=lengths)[0] for a, b in ((40, 43), (43, steps))]
+    assert np.array_equal(np.concatenate(chunks), whole[40:])
+    threads = net.stream(batch, steps={"source": most + 4, "target": 7}, threads=2)
+    out = np.empty((steps, batch, 13), np.float32), None
+    found, again = threads.run(given, memory, start, lengths=lengths, out=out)
+    assert found is out[0] and np.array_equal(found, whole) and np.array_equal(again, keys)
+    assert net.memory(batch, {"source": most}).scratch < net.memory(batch, {"source": 4000}).scratch
+
+
+def test_steps_and_lengths_of_other_axes_are_checked() -> None:
+    net, ones = decoder("DotProductAttention", True), np.ones
+    x = ones((1, 3), np.float32), ones((6, 1, 8), np.float32), ones((1, 5), np.float32)
+    for steps in (None, {"target": 3}, {"source": 3, "what": 3}):
+        with pytest.raises(
+            ValueError, match=r"steps: got .*expected the most steps .*beside 'target': \['source'\]"
+        ):
+            net.stream(steps=steps)
+    with pytest.raises(ValueError, match="steps of 'source' is 0, expected 1"):
+        net.stream(steps={"source": 0})
+    stream = net.stream(steps=5)
+    with pytest.raises(
+        tr.ShapeError, match=r"6 steps of 'source', expected at most 5: stream\(steps={'source': 6}\)"
+    ):
+        stream.step(*x)
+    stream = net.stream(steps=6)
+    for wrong in ([3], {"target": [1]}, {"source": [1], "target": [1]}):
+        with pytest.raises(
+            ValueError, match=r"lengths: got .*beside the stream's own, 'target': \['source'\]"
+        ):
+            stream.step(*x, lengths=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"lengths\[0\] is 7, expected 1 .. 6, steps of 'source'"):
+        stream.step(*x, lengths={"source": [7]})
+    with pytest.raises(ValueError, match="there are none"):
+        net_of_three().stream(BATCH).step(*inputs_of_three(STEPS, BATCH), lengths={"source": [7]})
+    assert not stream.state.numbers.any()
+
+
+def test_a_net_with_batch_first_steps_over_what_is_given() -> None:
+    given, memory = tr.Input(3, time="target"), tr.Input(4, time="source")
+    h = tr.GRU(3, 4, batch_first=True)(given)
+    net = tr.Net([given, memory], tr.DotProductAttention(4)(h, memory, memory))
+    rng = np.random.default_rng(2)
+    x, m = (
+        rng.standard_normal((2, 7, 3)).astype(np.float32),
+        rng.standard_normal((2, 5, 4)).astype(np.float32),
+    )
+    whole, stream = net(x, m), net.stream(2, steps=5)
+    stepped = np.stack([stream.step(x[:, t], m) for t in range(7)], 1)
+    assert np.array_equal(stepped, whole)
+    stream.reset()
+    assert np.array_equal(stream.run(x, m), whole)
 
 
 # ---- arrays for outputs ------------------------------------------------------------------------------

@@ -118,7 +118,9 @@ def test_the_text() -> None:
     assert "sequential.1.a<b>&c; it goes back" in text
     source, target = tr.Input(3, time="source"), tr.Input(3, time="target")
     two = tr.Net([source, target], [tr.Tanh()(source), tr.Tanh()(target)])
-    assert "it has several axes of time: source, target" in two.describe()
+    assert "It may stream by steps of 'source', where all steps of 'target' are given." in two.describe()
+    read = tr.Net([source, target], [tr.Tanh()(source), tr.GRU(3, 2)(target)])
+    assert "gru (GRU): runs over 'target', and steps are those of 'source'" in read.describe()
 
 
 def test_values_of_the_whole_sequence() -> None:
