@@ -122,7 +122,18 @@ def lay_out(
     """
     chain = _chain(net, cores, modes)
     trained, instead = [core for core, _ in chain], [given for _, given in chain]
-    tape = Tape(_rewired(cores, trained), frame, batch, steps, threads, instead)
+    try:
+        tape = Tape(_rewired(cores, trained), frame, batch, steps, threads, instead)
+    except ValueError as error:
+        if "within a loop" not in str(error):
+            raise
+        mixed = [
+            name for (name, *_), core in zip(net._places(), cores, strict=True) if core.kind == "batch_norm"
+        ]
+        raise ValueError(
+            f"{error}: one of {', '.join(mixed)} normalises across the batch, but loops run step by step: "
+            "put it before or after the loop, or use a LayerNorm"
+        ) from None
     slots = calls.slots_of(net, _core.Plan(cores, frame, batch, 1))
     return Layout(tape, trained, slots, frame, out_frame, modes)
 

@@ -741,3 +741,13 @@ def test_a_net_of_one_input_trains_by_names_and_axes(time: str, stride: int) -> 
         trainers[0].step(array, 0 * y, lengths={"other": ends})
     with pytest.raises(ValueError, match=f"'other'.*'{time}'"):
         net.trainer(still, tr.MSELoss(), steps={"other": STEPS})
+
+
+def test_a_batch_normalisation_in_a_loop_is_named() -> None:
+    x, before = tr.Input(3), tr.Feedback(3)
+    h = tr.BatchNorm1d(3)(tr.Linear(3, 3)(x) + before).named("norm")
+    before.connect(h)
+    net = tr.Net(x, h)
+    assert net(numbers(STEPS, BATCH, 3)).shape == (STEPS, BATCH, 3)
+    with pytest.raises(ValueError, match="within a loop: one of norm normalises across the batch"):
+        net.train()(numbers(STEPS, BATCH, 3))
