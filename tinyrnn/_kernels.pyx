@@ -1,8 +1,10 @@
 # cython: boundscheck=False, wraparound=False
-"""The window for tests and benchmarks: every kernel of every built instruction set, by name.
+"""The window for tests and benchmarks: the kernels of every built instruction set, by name.
 
 ``isa`` is a name of `available_isas`. Arrays are C-contiguous float32 and ``y`` is written and
 returned; shapes are checked, contents are not. Nothing in the package imports this, and wheels lack it.
+Cells without a product with ``h`` are not here: their layers reach them, and `tests/c`. `_core` has the two
+kernels that measure a machine.
 """
 
 import numpy as np

@@ -66,7 +66,8 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
         return x
     array = as_array(x, what)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: got dtype {array.dtype}, expected real numbers that fit float32")
+        got = type(x).__name__ if array.dtype == object and not array.ndim else f"dtype {array.dtype}"
+        raise TypeError(f"{what}: got {got}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):
         return as_plain(array, np.float32)
 

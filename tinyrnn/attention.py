@@ -20,6 +20,7 @@ class _Attention(_Joining, _Layer):
     embed_dim: int
     num_heads = 1
     _counts = "3 values: the query, the keys and the values; and perhaps a mask"
+    _meet = "keys, values and mask on one axis of time; with is_causal the query, too"
 
     def __call__(self, *given: Any, mask: Any = None) -> Any:  # type: ignore[override]
         """Return the value of the layer in a net that is being described.

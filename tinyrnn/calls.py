@@ -100,8 +100,17 @@ def _without_steps(net: Module, array: NDArray[Any]) -> ShapeError:
 
 
 def check_lengths(net: Module, lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int32]:
-    """The lengths of the rows of an input, as the core reads them."""
-    return as_lengths(lengths, type(net).__name__, batch, steps, "the input's steps")
+    """The lengths of the rows of an input, as the core reads them; given as an array, or by their axis."""
+    what = type(net).__name__
+    if isinstance(lengths, Mapping):
+        (array,) = _lengths_by_axis(what, lengths, times_of(net), (steps,), batch)
+        return np.full(batch, steps, np.int32) if array is None else array
+    return as_lengths(lengths, what, batch, steps, "the input's steps")
+
+
+def times_of(net: Module) -> tuple[str, ...]:
+    """The name of the only axis of time of a net with one input and one output."""
+    return tuple(time or "time" for _, time in net._ports_known().values())
 
 
 def _expected(net: Module, rank: int) -> str:
@@ -259,7 +268,7 @@ def output_lengths(net: Module, lengths: Any) -> list[NDArray[np.int32]]:
     """Do the work of `Net.output_lengths`, for each output."""
     what = f"{type(net).__name__}: output_lengths"
     ports = net._several()
-    times = ("time",) if ports is None else ports.times
+    times = times_of(net) if ports is None else ports.times
     if not isinstance(lengths, Mapping):
         lengths = {times[0]: lengths}
     arrays = {time: np.atleast_1d(as_array(given)) for time, given in lengths.items()}

@@ -252,10 +252,11 @@ def _drawn(layout: Layout) -> str:
     level_of = {spot: place for place, level in enumerate(layout.levels) for spot in level}
     right = max(place + width / 2 for place, width in zip(layout.x, layout.widths, strict=True))
     lanes = len(layout.back)
-    shift = _MARGIN
     top = _MARGIN + (_GAP_Y / 2 if any(level_of[box] == 0 for _, box in layout.back) else 0)
+    y = [top + pitch * level_of[spot] for spot in range(len(layout.x))]
+    labels = _labels(layout, y)
+    shift = _MARGIN - min([0.0, *(label[0] for label in labels.values())])
     x = [place + shift for place in layout.x]
-    y = [top + pitch * level_of[spot] for spot in range(len(x))]
     lines: list[str] = []
     for (read, reader), path in layout.paths.items():
         stroke = _STROKES["once" if boxes[read].once else "step"]
@@ -285,21 +286,21 @@ def _drawn(layout: Layout) -> str:
             'stroke-linejoin="round" marker-end="url(#step)"/>'
         )
     shapes = [_box(box, x[i], y[i]) for i, box in enumerate(boxes)]
-    for i, box in enumerate(boxes):
-        if box.label:
-            side, anchor = (-8, "end") if _leans_right(layout, i) else (8, "start")
-            look = "frame once" if box.once else "frame"
-            wide = _SMALL_LETTER * len(box.label)
-            shapes.append(
-                f'<rect x="{x[i] + side - wide * (side < 0):.1f}" y="{y[i] + _HEIGHT + 4:.1f}" '
-                f'width="{wide:.1f}" height="13" fill="#ffffff" fill-opacity="0.8"/>'
-                f'<text class="{look}" x="{x[i] + side:.1f}" y="{y[i] + _HEIGHT + 14:.1f}" '
-                f'text-anchor="{anchor}">{_legal(box.label)}</text>'
-            )
+    for i, (left, _, high, side) in labels.items():
+        look, anchor = "frame once" if boxes[i].once else "frame", "end" if side < 0 else "start"
+        shapes.append(
+            f'<rect x="{left + shift:.1f}" y="{high:.1f}" width="{_SMALL_LETTER * len(boxes[i].label):.1f}" '
+            f'height="13" fill="#ffffff" fill-opacity="0.8"/><text class="{look}" x="{x[i] + side:.1f}" '
+            f'y="{high + 10:.1f}" text-anchor="{anchor}">{_legal(boxes[i].label)}</text>'
+        )
     notes = ["the shape of a value is beside its line"]
     notes += ["orange: once for a sequence"] if any(box.once for box in boxes) else []
     notes += ["dashed: the value of steps before"] if layout.back else []
-    width = max(right + 2 * _MARGIN + _LANE * lanes, 2 * _MARGIN + 6.6 * max(map(len, notes)))
+    width = max(
+        right + shift + _MARGIN + _LANE * lanes,
+        2 * _MARGIN + 6.6 * max(map(len, notes)),
+        *(label[1] + shift + _MARGIN / 2 for label in labels.values()),
+    )
     bottom = top + pitch * len(layout.levels) - _GAP_Y + _MARGIN
     height = bottom + 15 * len(notes) + 8
     markers = [
@@ -330,6 +331,31 @@ def _from(layout: Layout, read: int, reader: int) -> float:
     """The place from which a line comes down to its reader; feedback lines come down the middle."""
     path = layout.paths.get((read, reader))
     return layout.x[path[-2] if path else reader]
+
+
+# The left and the right end of a label, its height, and its side of the line that leaves its box.
+_Label = tuple[float, float, float, int]
+
+
+def _labels(layout: Layout, y: list[float]) -> dict[int, _Label]:
+    """The places of the labels, none upon another: beside the line, else on its other side or lower."""
+    found: dict[int, _Label] = {}
+    for i, box in enumerate(layout.boxes):
+        if box.label:
+            x, wide = layout.x[i], _SMALL_LETTER * len(box.label)
+            sides = (-8, 8) if _leans_right(layout, i) else (8, -8)
+            places = [
+                (x + side - wide * (side < 0), x + side + wide * (side > 0), y[i] + _HEIGHT + low, side)
+                for low in (4, 18, 32)
+                for side in sides
+            ]
+            free = [one for one in places if not any(_overlap(one, other) for other in found.values())]
+            found[i] = (free or places)[0]
+    return found
+
+
+def _overlap(one: _Label, other: _Label) -> bool:
+    return abs(one[2] - other[2]) < 13 and one[0] < other[1] and other[0] < one[1]
 
 
 def _leans_right(layout: Layout, box: int) -> bool:

@@ -126,7 +126,7 @@ class Graph(Nest):
         return kept[1]
 
     def _several(self) -> Ports | None:
-        return super()._several() if self._is_simple else self._ports()
+        return None if self._is_simple and super()._several() is None else self._ports()
 
     def _axis(self, time: str | None) -> int:
         return 0 if time is None else 1 + self._times.index(time)

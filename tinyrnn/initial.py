@@ -35,10 +35,12 @@ def manual_seed(seed: int) -> None:
 
     Raises
     ------
-    ValueError
-        If it is negative.
+    TypeError, ValueError
+        If it is no integer, or negative.
     """
     global _entropy, _layers
+    if not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"manual_seed: seed is {seed!r}, expected an integer")
     if seed < 0:
         raise ValueError(f"manual_seed: seed is {seed}, expected at least 0")
     _entropy, _layers = seed, itertools.count()

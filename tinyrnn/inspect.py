@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyrnn import unrolled
+from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
 from tinyrnn.losses import Loss
@@ -202,9 +203,11 @@ def hidden_gradients(
     if not net._recurrent:
         raise ValueError(f"{name}: no layer is recurrent, so there is no gradient through time")
     if (dy is None) == (loss is None) or (y is None) != (loss is None):
-        raise TypeError("hidden_gradients: expected y and loss, or dy")
+        raise TypeError(f"{name}: got neither y and loss nor dy, or both, expected one of them")
     if loss is not None and not isinstance(loss, Loss):
-        raise TypeError(f"hidden_gradients: loss is {type(loss).__name__}, expected one of tr.losses")
+        raise TypeError(
+            f"{name}: loss is {brief(loss)}, expected an object such as tr.MSELoss() or tr.CrossEntropyLoss()"
+        )
     for layer, kept in net.formats.items():
         if kept != "float32":
             raise TypeError(f"{layer}: format is {kept}, expected float32, which has gradients")

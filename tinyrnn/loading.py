@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tinyrnn import _core, contract
+from tinyrnn.arguments import explained
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.net import Net
@@ -64,7 +66,8 @@ def net_in(file: WeightsFile, **options: Any) -> Net:
             "holds weights but no architecture; build the net and use "
             "net.load_state_dict(tinyrnn.load_weights(path))"
         )
-    net = import_module(file.nets).build_net(file, **options)
+    of_file = partial(import_module(file.nets).build_net, file)
+    net = explained(of_file, "load of such a file")(**options)
     assert isinstance(net, Net)
     return net
 

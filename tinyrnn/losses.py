@@ -44,9 +44,9 @@ _Shape = tuple[int, ...]
 _INT32 = np.iinfo(np.int32)
 
 
-def _reduction(reduction: str) -> str:
+def _reduction(kind: str, reduction: str) -> str:
     if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
+        raise ValueError(f"{kind}: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
     return reduction
 
 
@@ -84,7 +84,7 @@ class Loss(Explained, Guarded):
     _classes = False  # a target is one class for each last axis of y
 
     def __init__(self, reduction: str, **arguments: Any) -> None:
-        self.reduction = _reduction(reduction)
+        self.reduction = _reduction(type(self).__name__, reduction)
         self.core = CoreLoss(self._kind(), reduction == "mean", **arguments)
 
     def _kind(self) -> str:

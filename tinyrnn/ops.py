@@ -388,7 +388,10 @@ class Feedback(Value):
         if value.frame != self.frame:
             raise ShapeError(f"connect: got frames of shape {value.frame}, expected {self.frame}")
         if value.time != self.time:
-            raise ValueError(f"connect: got a value of {value.time!r}, expected one of {self.time!r}")
+            raise ValueError(
+                f"connect: got a value of {value.time!r}, expected one of {self.time!r}, which the Feedback "
+                f"has: make it with time={value.time!r}"
+            )
         self.reads = (value, *self._initial)
 
 

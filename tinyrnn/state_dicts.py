@@ -148,8 +148,8 @@ def submodule(state_dict: Mapping[str, Any], prefix: str, wanted: Collection[str
         found = plain
     if prefix and not found:
         raise WeightsError(
-            f"prefix: got {prefix!r}, expected the start of a tensor's name, "
-            f"one of {quoted(state_dict) or 'none'}"
+            f"prefix: got {prefix!r}, expected the start of a tensor's name; there are "
+            f"{quoted(state_dict) or 'none'}"
         )
     return found
 

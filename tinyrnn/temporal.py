@@ -221,7 +221,7 @@ class FinalState(Net):
 
 
 class Masking(Net):
-    """1 where any number of a frame differs from ``value``, else 0: a mask, as Keras' Masking finds it.
+    """1 where any number of a frame differs from ``mask_value``, else 0: a mask, as Keras' Masking finds it.
 
     ::
 

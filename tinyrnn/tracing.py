@@ -314,7 +314,7 @@ def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]
     for name, number in found.outputs.items():
         shown = OUTPUT if len(found.outputs) == 1 else f"{OUTPUT}.{name}"
         names[number] = (*names.get(number, ()), shown)
-    levels = _graph_levels(net, found, batch, tuple(min(size, count) for count in steps))
+    levels = _graph_levels(net, found, batch, steps if whole else (min(size, steps[0]),))
     blocks = [
         (loop, list(block)) for loop, block in groupby(levels, lambda level: level[0].loop)
     ]  # what runs layer by layer, and loops

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from tinyrnn.optim.optimizer import Optimizer
 
 
+# Behind an output whose value lies where another output's does, so that each has a gradient of its own.
+_COPY = _core.Layer("dropout", p=0.0)
+_IN_PLACE = ("flatten", "identity", "reshape")  # kinds whose value lies where the one that they read does
+
+
 def guard(net: Module) -> _core.Guard:
     """A guard that lets one thread at a time train a net, which has one tape and one set of gradients."""
     return net._practised().guard
@@ -42,7 +47,10 @@ def _in_use(core: _core.Layer) -> dict[str, float]:
 def _chain(
     net: Module, cores: list[_core.Layer], modes: list[bool]
 ) -> list[tuple[_core.Layer, dict[str, float]]]:
-    """Return a tape's core layers, dropout between levels included, and arguments that replace theirs."""
+    """Return a tape's core layers and arguments that replace theirs.
+
+    Dropout between levels and copies of outputs are among them.
+    """
     places = [
         (leaf, level, mode)
         for (_, leaf), mode in zip(net._leaves(), modes, strict=True)
@@ -54,7 +62,18 @@ def _chain(
         between = leaf._dropout_after(level) if mode else None
         if between is not None:
             found.append((between, {}))
-    return found
+    return found + [(_COPY, {})] * len(_doubled(cores))
+
+
+def _doubled(cores: list[_core.Layer]) -> list[int]:
+    """The outputs whose value lies where that of an output before them does."""
+    if not isinstance(cores, Cores):
+        return []
+    roots = list(range(len(cores.inputs)))
+    for core, reads in zip(cores, cores.reads, strict=True):
+        roots.append(roots[reads[0]] if core.kind in _IN_PLACE else len(roots))
+    lie = [roots[value] for value in cores.outputs]
+    return [i for i, root in enumerate(lie) if root in lie[:i]]
 
 
 def _rewired(cores: list[_core.Layer], trained: list[_core.Layer]) -> list[_core.Layer]:
@@ -66,6 +85,8 @@ def _rewired(cores: list[_core.Layer], trained: list[_core.Layer]) -> list[_core
     written = list(numbers)  # likewise, before dropout
     places: list[int] = []  # of the net's own core layers, on the tape
     for one in trained:
+        if one is _COPY:
+            continue
         if len(places) < len(cores) and one is cores[len(places)]:
             places.append(len(graph))
             numbers.append(graph.join(one, ()))
@@ -75,7 +96,10 @@ def _rewired(cores: list[_core.Layer], trained: list[_core.Layer]) -> list[_core
     for place, reads in zip(places, cores.reads, strict=True):
         found = written if graph[place].kind == "final_state" else numbers  # it reads a layer's state
         graph.reads[place] = tuple(found[value] for value in reads)
-    graph.outputs = tuple(numbers[value] for value in cores.outputs)
+    outputs = [numbers[value] for value in cores.outputs]
+    for i in _doubled(cores):
+        outputs[i] = graph.join(_COPY, (outputs[i],))
+    graph.outputs = tuple(outputs)
     return graph
 
 
@@ -98,7 +122,18 @@ def lay_out(
     """
     chain = _chain(net, cores, modes)
     trained, instead = [core for core, _ in chain], [given for _, given in chain]
-    tape = Tape(_rewired(cores, trained), frame, batch, steps, threads, instead)
+    try:
+        tape = Tape(_rewired(cores, trained), frame, batch, steps, threads, instead)
+    except ValueError as error:
+        if "within a loop" not in str(error):
+            raise
+        mixed = [
+            name for (name, *_), core in zip(net._places(), cores, strict=True) if core.kind == "batch_norm"
+        ]
+        raise ValueError(
+            f"{error}: one of {', '.join(mixed)} normalises across the batch, but loops run step by step: "
+            "put it before or after the loop, or use a LayerNorm"
+        ) from None
     slots = calls.slots_of(net, _core.Plan(cores, frame, batch, 1))
     return Layout(tape, trained, slots, frame, out_frame, modes)
 
@@ -496,7 +531,7 @@ class Trainer(Guarded):
         self._nonfinite = nonfinite
         if self._ports is None:
             self._cores, frame, out_frame = calls.streamed(net, frame)
-            self.steps = check_size("steps", steps) if net._recurrent else 1
+            self.steps = _steps_by_axis(steps, calls.times_of(net))[0] if net._recurrent else 1
             self._most: tuple[int, ...] = (self.steps,)
             self._out_frames = [out_frame]
         else:
@@ -660,6 +695,8 @@ class Trainer(Guarded):
         net, layout, loss = self.net, self._layout, self.loss_of(0)
         if isinstance(y, Mapping):
             (y,) = targets_by_output("step: ", y, self._trained_outputs()).values()
+        if isinstance(x, Mapping):
+            (x,) = calls.named_inputs(net, list(net._ports_known()), (x,))
         if not self._index_count:
             array: NDArray[Any] = as_floats(x, "step: x")
         else:

@@ -264,7 +264,12 @@ def applied(layer: Any, given: Sequence[Any]) -> Value:
         level = _aligned(kind, given) if len(times) > 1 else given
         if level != given:
             return applied(layer, level)
-        raise type(error)(f"{kind}: {str(error).removeprefix('plan: ')}: it reads {list(given)}") from None
+        text = str(error).removeprefix("plan: ")
+        if "axis of time" not in text:
+            raise type(error)(f"{kind}: {text}: it reads {list(given)}") from None
+        meet = "values of one axis of time, or per sequence, as tr.LastStep() makes them"
+        wanted = getattr(layer, "_meet", meet) if times else "a value per step, as tr.Repeat() makes it"
+        raise ValueError(f"{kind}: {text}: got {list(given)}, expected {wanted}") from None
     return Value(frame, time_of(plan, plan.outputs[0][1], times or [TIME]), layer, tuple(given))
 
 

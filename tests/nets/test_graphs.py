@@ -225,7 +225,9 @@ def test_what_cannot_be() -> None:
         tr.Net(x, x + tr.Feedback(4))
     with pytest.raises(ValueError, match="the name 'a' twice"):
         tr.Net(x, tr.Tanh()(tr.Tanh()(x).named("a")).named("a"))
-    with pytest.raises(ValueError, match="not on its axis of time"):
+    with pytest.raises(
+        ValueError, match=r"not on its axis of time: got .*, expected a value per step, as tr.Repeat"
+    ):
         tr.LSTM(4, 2)(tr.Input(4, time=None))
     with pytest.raises(TypeError, match="beside a value of a net"):
         tr.Add()(x, 3)

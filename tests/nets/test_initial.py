@@ -69,3 +69,15 @@ def test_the_row_of_padding_begins_as_zeros(row):
     weight = tr.Embedding(5000, 48, padding_idx=row).state_dict()["weight"]
     assert not weight[row].any()
     np.testing.assert_array_equal(np.delete(weight, row, 0), np.delete(plain, row, 0))
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"), [("a", TypeError), (1.5, TypeError), (None, TypeError), (-1, ValueError)]
+)
+def test_seeds_that_are_refused_change_nothing(seed: object, error: type[Exception]) -> None:
+    tr.manual_seed(3)
+    right = tr.Linear(4, 5).weight
+    tr.manual_seed(3)
+    with pytest.raises(error, match="manual_seed: seed is"):
+        tr.manual_seed(seed)
+    assert np.array_equal(tr.Linear(4, 5).weight, right)

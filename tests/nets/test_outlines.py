@@ -170,6 +170,32 @@ def test_boxes_do_not_overlap(make: Callable[[], tr.Net]) -> None:
             assert layout.x[other] - layout.x[one] >= room
 
 
+@pytest.mark.parametrize("make", NETS)
+def test_labels_lie_in_the_picture_and_not_upon_each_other(
+    make: Callable[[], tr.Net], tmp_path: Path
+) -> None:
+    make().plot(tmp_path / "net.svg")
+    root = ElementTree.parse(tmp_path / "net.svg").getroot()
+    labels = [
+        tuple(float(rect.get(name, 0)) for name in ("x", "y", "width"))
+        for rect in root.iter(f"{SVG}rect")
+        if rect.get("fill-opacity")
+    ]
+    assert labels
+    for i, (x, y, width) in enumerate(labels):
+        assert x >= 0 and x + width <= float(root.get("width", 0))
+        for left, top, wide in labels[:i]:
+            assert abs(y - top) >= 13 or x >= left + wide or left >= x + width
+
+
+def test_labels_of_rates_are_long(tmp_path: Path) -> None:
+    x = tr.Input(4)
+    h = tr.TimeConv1d(4, 4, 3, stride=2, padding=1)(x)
+    test_labels_lie_in_the_picture_and_not_upon_each_other(
+        lambda: tr.Net(x, [tr.Tanh()(h), tr.ReLU()(h), tr.Exp()(h) + tr.Sign()(h)]), tmp_path
+    )
+
+
 def test_ordering_leaves_few_crossings() -> None:
     """Ladders can be drawn without a crossing, whatever the order in which their layers are made."""
     x = tr.Input(4)

@@ -94,6 +94,20 @@ def test_drift_of_a_graph() -> None:
     assert np.isclose(found.losses[1], np.square(difference).mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [(9, 12), (12, 9)])
+def test_drift_of_two_axes_of_time(steps: tuple[int, int]) -> None:
+    x, z = tr.Input(3, name="x"), tr.Input(3, name="z", time="other")
+    final = tr.FinalState()(tr.GRU(3, 4, bidirectional=True)(z).named("read"))
+    net = tr.Net([x, z], [final, tr.Linear(3, 2)(x).named("head")])
+    arrays = {name: numbers(count, 2, 3) for name, count in zip("xz", steps, strict=True)}
+    small = tr.quantize(net, "int8")
+    found = tr.drift(net, small, arrays)
+    one, two = net(arrays)[1], small(arrays)[1]
+    error = np.sqrt(np.square(two - one)[:10].mean() / np.square(one[:10]).mean())
+    assert np.isclose(found.parts["output.1"].rms[0], error, rtol=1e-4)
+    assert (found.parts["read.l0"].rms > 0).all()
+
+
 def test_drift_of_values_per_sequence() -> None:
     tr.manual_seed(1)
     inputs, values = described()

@@ -683,3 +683,71 @@ def test_an_output_per_sequence_of_what_was_read() -> None:
     rows = [a[:end, i] for i, end in enumerate(LENGTHS)]
     assert np.array_equal(net.eval().predict(rows)["mean"], net(a, lengths=LENGTHS)["mean"])
     assert np.isfinite(net.fit(rows, dmean, 2, loss={"mean": "mse"}, verbose=0)["loss"]).all()
+
+
+def outputs_at_one_place(x: tr.Value, h: tr.Value) -> list[dict[str, tr.Value]]:
+    """Outputs that are one value, or the same numbers in frames of another shape."""
+    return [
+        {"a": h, "b": h},
+        {"a": h, "b": h.reshape(2, 2)},
+        {"a": h.reshape(2, 2), "b": h.reshape(4, 1), "c": h},
+        {"a": x, "b": h, "c": x.reshape(2, 2)},
+    ]
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_outputs_that_share_their_numbers_have_gradients_of_their_own(which: int) -> None:
+    x = tr.Input(4)
+    h = tr.Linear(4, 4)(x).named("h")
+    net = tr.Net(x, outputs_at_one_place(x, h)[which])
+    array = numbers(STEPS, BATCH, 4)
+    used = net(array)
+    net.train()
+    ys = net(array)
+    assert all(np.array_equal(ys[name].view(np.int32), used[name].view(np.int32)) for name in ys)
+    dys = {name: numbers(*y.shape, seed=seed) for seed, (name, y) in enumerate(ys.items(), 4)}
+    dx = net.backward(dys)
+    of_h = sum(dy.reshape(STEPS, BATCH, 4) for name, dy in dys.items() if not (which == 3 and name != "b"))
+    of_x = sum(dy.reshape(STEPS, BATCH, 4) for name, dy in dys.items() if which == 3 and name != "b")
+    assert np.allclose(net.grad_dict()["h.bias"], of_h.sum((0, 1)), atol=1e-5)
+    assert np.allclose(dx, of_h @ net.state_dict()["h.weight"] + of_x, atol=1e-5)
+    losses = {name: tr.MSELoss() for name in ys}
+    trainer = net.trainer(tr.optim.SGD(net, lr=0.05), losses, batch=BATCH, steps=STEPS)
+    values = [trainer.step(array, {name: 0 * y for name, y in ys.items()}) for _ in range(30)]
+    assert values[-1] < values[0]
+
+
+@pytest.mark.parametrize("time", ["time", "frames"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_net_of_one_input_trains_by_names_and_axes(time: str, stride: int) -> None:
+    x = tr.Input(3, name="audio", time=time)
+    net = tr.Net(x, {"class": tr.TimeConv1d(3, 2, 2, stride=stride, padding=0)(tr.GRU(3, 3)(x))})
+    array, ends = numbers(STEPS, BATCH, 3), [STEPS, 5, 2, 7]
+    due = net.output_lengths({time: ends})
+    assert np.array_equal(due, net.output_lengths(ends)) and due[0] == (STEPS - 2) // stride + 1
+    y = net({"audio": array}, lengths={time: ends})
+    assert np.array_equal(y, net(array, lengths=ends))
+    still = tr.optim.SGD(net, lr=0.0)
+    trainers = [
+        net.trainer(still, tr.MSELoss(), batch=BATCH, steps=steps) for steps in (STEPS, {time: STEPS})
+    ]
+    assert trainers[0].step(array, 0 * y, lengths=ends) == trainers[1].step(
+        {"audio": array}, {"class": 0 * y}, lengths={time: ends}
+    )
+    rows = array.swapaxes(0, 1)
+    assert np.array_equal(net.predict({"audio": rows}), net.predict(rows))
+    assert f"'{time}'" in net.describe()
+    with pytest.raises(ValueError, match=f"'other'.*'{time}'"):
+        trainers[0].step(array, 0 * y, lengths={"other": ends})
+    with pytest.raises(ValueError, match=f"'other'.*'{time}'"):
+        net.trainer(still, tr.MSELoss(), steps={"other": STEPS})
+
+
+def test_a_batch_normalisation_in_a_loop_is_named() -> None:
+    x, before = tr.Input(3), tr.Feedback(3)
+    h = tr.BatchNorm1d(3)(tr.Linear(3, 3)(x) + before).named("norm")
+    before.connect(h)
+    net = tr.Net(x, h)
+    assert net(numbers(STEPS, BATCH, 3)).shape == (STEPS, BATCH, 3)
+    with pytest.raises(ValueError, match="within a loop: one of norm normalises across the batch"):
+        net.train()(numbers(STEPS, BATCH, 3))

@@ -507,7 +507,12 @@ def with_class(value, place=(2, 1)):
 @pytest.mark.parametrize(
     ("make", "call", "error", "message"),
     [
-        (lambda: tr.MSELoss("avg"), None, ValueError, "reduction is 'avg', expected 'mean', 'sum' or 'none'"),
+        (
+            lambda: tr.MSELoss("avg"),
+            None,
+            ValueError,
+            "MSELoss: reduction is 'avg', expected 'mean', 'sum' or 'none'",
+        ),
         (lambda: tr.HuberLoss(delta=0), None, ValueError, "delta is 0, expected a number above 0"),
         (lambda: tr.HuberLoss(delta=-1), None, ValueError, "delta is -1"),
         (lambda: tr.HuberLoss(delta=1e300), None, ValueError, "a loss's argument is out of range"),

@@ -280,3 +280,12 @@ def test_every_writer_goes_through_replacing(tmp_path, monkeypatch):
             save(tmp_path / "file")
         assert info.value.filename == str(tmp_path / "file")
     assert os.listdir(tmp_path) == []
+
+
+def test_options_that_a_format_does_not_take(tmp_path):
+    tr.Linear(3, 2).save(tmp_path / "net.safetensors")
+    message = "load of such a file: got unknown argument 'sr', expected no arguments"
+    with pytest.raises(TypeError, match=message):
+        tr.load(tmp_path / "net.safetensors", sr=16000)
+    with pytest.raises(tr.WeightsError, match="prefix: got 'lstm.', expected .* there are none"):
+        tr.LSTM.from_state_dict({}, prefix="lstm.")

@@ -2,7 +2,7 @@
  * to a copy of the core and changes nothing else; the passes are test_train.c's. */
 #include "../test_train.c"
 
-/* ---- cells: every way of a pass, and gradients against differences ------------------------------------ */
+/* ---- cells and a layer: every way of a pass, and gradients against differences ------------------------- */
 
 static const model toy_models[] = {
     {"toy mixed", {1, 9}, 1, {RECURRENT(mixed, 9, 33, .bias = 1)}},
@@ -19,6 +19,8 @@ static const model toy_models[] = {
      2,
      {RECURRENT(relay, 7, 17, .bidirectional = 1), RECURRENT(relay, 34, 6, .bias = 1, .bidirectional = 1)}},
     {"toy diagonal both ways", {1, 3}, 1, {RECURRENT(diagonal, 3, 18, .bidirectional = 1)}},
+    {"toy square", {1, 31}, 1, {PLAIN(square)}},
+    {"toy square between others", {1, 9}, 3, {LINEAR(9, 17, 1), PLAIN(square), RECURRENT(gru, 17, 5)}},
 };
 
 /* The formula of mixed in double. */
@@ -47,7 +49,7 @@ static void toy_cells(void)
             every_way(m, isa, ends);
             const trnn_layer_type *type = m->layers[0].type;
             gate_formula *formula = type == &trnn_mixed ? mixed : type == &trnn_relay ? relay : NULL;
-            if (m->count == 1) gates_of_model(m, isa, formula);
+            if (m->count == 1 && type != &trnn_square) gates_of_model(m, isa, formula);
         }
         against_differences(m, isa_get(0), NULL);
         against_differences(m, isa_get(0), ends);
@@ -134,15 +136,16 @@ static void toy_loss(void)
 static void listed(void)
 {
     int found = trnn_layer_named("mixed").type == &trnn_mixed;
+    found += trnn_layer_named("square").type == &trnn_square;
     for (int32_t i = 0; i < trnn_optimiser_count(); i++) found += trnn_optimiser_at(i) == &trnn_adamax;
     for (int32_t i = 0; i < trnn_loss_count(); i++) found += trnn_loss_at(i) == &trnn_loss_quartic;
-    check(found == 3, "%d of 3 toys are listed", found);
+    check(found == 4, "%d of 4 toys are listed", found);
 }
 
 int main(void)
 {
     const trnn_kernels *isa;
-    check_group("toys: cells");
+    check_group("toys: cells and a layer");
     toy_cells();
     check_group("toys: an optimiser and a loss");
     for (int32_t k = 0; (isa = isa_get(k)) != NULL; k++) {
