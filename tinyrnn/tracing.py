@@ -150,6 +150,8 @@ class Seen(NamedTuple):
             for i, (name, shape) in enumerate(self.core.params):
                 direction = int(name.endswith("_reverse"))
                 kind = name.removesuffix("_reverse")
+                if len(shape) == 1:  # as an IndRNN's weight_hh
+                    continue
                 if kind in ("weight_ih", "weight_ir"):
                     read = self.x
                 elif kind == "weight_hh" or (kind == "weight_hr" and self.core.argument("rank")):
@@ -162,6 +164,10 @@ class Seen(NamedTuple):
                 if rank and self.core.argument(rank):
                     read = read @ self.core.get(names.index(factor + "_reverse" * direction)).T
                 found[i] = [(slice(None), read.reshape(-1, shape[1]))]
+                if kind == "weight_hh" and self.core.kind.startswith("gru_before"):
+                    (_, h), rows = found[i][0], 2 * shape[1]  # of r and z; n multiplies r h
+                    reset = self._walk(direction)[0].reshape(-1, shape[1])
+                    found[i] = [(slice(0, rows), h), (slice(rows, None), reset * h)]
         return found
 
 

@@ -447,6 +447,36 @@ def test_calibration_of_low_ranks(options):
         assert np.square(apart[1]).sum() <= np.square(apart[0]).sum(), name
 
 
+@pytest.mark.parametrize("options", [{}, {"recurrent_activation": "hard_sigmoid"}])
+def test_calibration_of_a_reset_before_the_product(options):
+    """The rows of n see r h, as the oracle has it."""
+    net, x = draw("GRU", {"reset_after": False, **options})
+    ((seen,),) = tracing.watch(net, x)
+    (reads,) = [parts for i, parts in seen.reads().items() if seen.core.params[i][0] == "weight_hh"]
+    (first, h), (last, m) = reads
+    assert (first, last) == (slice(0, 42), slice(42, None))
+    w = {name: array.astype(np.float64) for name, array in net.state_dict().items()}
+    a = x.reshape(-1, 7) @ w["weight_ih_l0"][:21].T + h @ w["weight_hh_l0"][:21].T
+    r = oracle.gate(
+        options.get("recurrent_activation", "sigmoid"), a + w["bias_ih_l0"][:21] + w["bias_hh_l0"][:21]
+    )
+    np.testing.assert_allclose(m, r[0] * h, atol=1e-5)
+
+
+@variants
+def test_calibration_takes_every_cell(layer, options):
+    """A matrix becomes no worse for what it reads; an IndRNN's vector is none."""
+    net, x = draw(layer, options, num_layers=2, bidirectional=True)
+    rounded, calibrated = (tr.quantize(net, "int4", given).state_dict() for given in (None, x))
+    (seen, _) = next(iter(tracing.watch(net, x)))
+    for i, parts in seen.reads().items():
+        name = seen.core.params[i][0]
+        own = name.replace("_reverse", "_l0_reverse") if "_reverse" in name else f"{name}_l0"
+        for rows, read in parts:
+            apart = [((one[own] - seen.core.get(i))[rows]) @ read.T for one in (rounded, calibrated)]
+            assert np.square(apart[1]).sum() <= np.square(apart[0]).sum() * 1.0001, name
+
+
 def test_tensors():
     shapes = {
         name: array.shape for name, array in tr.LSTM(3, 8, proj_size=2, peephole=True).state_dict().items()
