@@ -133,8 +133,9 @@ typedef struct { /* RNN, LSTM, GRU: one level of a stack */
     float clip;
     int32_t layer_norm; /* general LSTMs and GRU: layer normalisation (Ba et al., 2016) */
     float cell_clip;    /* general LSTMs: c' is within +-cell_clip; 0: no clip */
-    /* FastGRNN: the hidden product is weight_hh, (hidden_size, rank), times weight_hr, (rank, hidden_size); 0: no rank. */
-    int32_t rank;
+    /* FastGRNN: the hidden product is weight_hh, (hidden_size, rank), times weight_hr, (rank, hidden_size); 0: no rank.
+     * That of the input is weight_ih, (hidden_size, input_rank), times weight_ir, (input_rank, input_size), likewise. */
+    int32_t rank, input_rank;
     /* RNN, LSTM, GRU, general and without a projection: the shares of h and of c that stay as they were (Krueger et al.,
      * 2017): in training at random, else on average. */
     float zoneout, zoneout_cell;

@@ -10,10 +10,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyrnn import initial
 from tinyrnn.arguments import check_size
+from tinyrnn.errors import WeightsError
 from tinyrnn.gates import Function, check_function, core_arguments, one_way
 from tinyrnn.recurrent import _Cell, _Recurrent
 
@@ -199,22 +201,52 @@ class _Chosen(_Recurrent):
         return {name: one_way(getattr(self, name), direction) for name in self._functions}
 
 
+# EdgeML's matrices of a FastGRNN, by our names.
+_EDGEML = {
+    **{"W": "weight_ih", "W1": "weight_ir", "W2": "weight_ih"},
+    **{"U": "weight_hh", "U1": "weight_hr", "U2": "weight_hh"},
+}
+
+
 class _FastGRNN(_Chosen):
     """The base of FastGRNN and FastGRNNCell."""
 
     _kind, _gates = "fastgrnn", 1
     _functions: ClassVar[Mapping[str, str]] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    _later: ClassVar[Mapping[str, Any]] = {**_functions, "u_rank": None}
+    _ranks = ("u_rank", "w_rank")
+    _later: ClassVar[Mapping[str, Any]] = {**_functions, **dict.fromkeys(_ranks)}
     activation: Function
     recurrent_activation: Function
     u_rank: int | None
+    w_rank: int | None
 
-    def _choose(self, u_rank: int | None = None, **functions: Any) -> dict[str, Any]:
-        name = f"{type(self).__name__}: u_rank"
-        self.u_rank = None if u_rank is None else check_size(name, u_rank)
-        if u_rank is not None and u_rank > self.hidden_size:
-            raise ValueError(f"{name} is {u_rank}, expected at most hidden_size, {self.hidden_size}")
-        return super()._choose(**functions) | {"rank": u_rank or 0}
+    def _choose(
+        self, u_rank: int | None = None, w_rank: int | None = None, **functions: Any
+    ) -> dict[str, Any]:
+        for argument, rank in zip(self._ranks, (u_rank, w_rank), strict=True):
+            name = f"{type(self).__name__}: {argument}"
+            if rank is not None and check_size(name, rank) > self.hidden_size:
+                raise ValueError(f"{name} is {rank}, expected at most hidden_size, {self.hidden_size}")
+            setattr(self, argument, rank)
+        return super()._choose(**functions) | {"rank": u_rank or 0, "input_rank": w_rank or 0}
+
+    @classmethod
+    def _translated(cls, tensors: Mapping[str, ArrayLike]) -> Mapping[str, ArrayLike]:
+        biases = [tensors[name] for name in ("bias_gate", "bias_update") if name in tensors]
+        if len(biases) < 2:
+            return tensors
+        bias = np.concatenate([np.ravel(one) for one in biases])
+        found: dict[str, ArrayLike] = {"bias_ih": bias}
+        for name, array in tensors.items():
+            called, shape = _EDGEML.get(name, name), np.shape(array)
+            if called in ("weight_ih", "weight_hh") and (len(shape) != 2 or 2 * shape[0] != len(bias)):
+                raise WeightsError(
+                    f"{cls.__name__}: {name} has shape {shape}, expected {len(bias) // 2} rows, as bias_gate "
+                    "has numbers: in EdgeML for TensorFlow matrices are transposed, pass their transposes"
+                )
+            if name not in ("bias_gate", "bias_update"):
+                found[called] = np.ravel(array) if name in ("zeta", "nu") else array
+        return found
 
     def _first_weights(self, reads: int) -> initial.Initialise:
         bound = 1 / math.sqrt(self.hidden_size)
@@ -237,8 +269,13 @@ class FastGRNN(_FastGRNN):
     ``bias_hh``; ``zeta_l0`` and ``nu_l0`` are a number each, ``(1,)``. They start at 1 and -4, as in EdgeML.
 
     With ``u_rank`` ``U`` is ``U1 U2``: ``weight_hh_l0`` is ``U1``, ``(hidden_size, u_rank)``, and
-    ``weight_hr_l0`` is ``U2``, ``(u_rank, hidden_size)``. A ``W = W1 W2`` of low rank is
-    ``tr.Linear(input_size, rank, bias=False)`` in front, whose weight is ``W2``.
+    ``weight_hr_l0`` is ``U2``, ``(u_rank, hidden_size)``. With ``w_rank`` ``W`` is ``W1 W2``:
+    ``weight_ih_l0`` is ``W1``, ``(hidden_size, w_rank)``, and ``weight_ir_l0`` is ``W2``,
+    ``(w_rank, input_size)``; levels above read ``hidden_size`` numbers of each direction in its place.
+
+    `from_state_dict` takes the parameters of EdgeML's ``FastGRNNCell`` for PyTorch, too: ``W``, or ``W1`` and
+    ``W2``; ``U``, or ``U1`` and ``U2``; ``bias_gate``, ``bias_update``, ``zeta``, ``nu``. There ``x`` meets
+    ``W1`` first: its ``W2`` and ``U2`` are the paper's ``W1`` and ``U1``.
 
     Parameters
     ----------
@@ -248,13 +285,13 @@ class FastGRNN(_FastGRNN):
         Between levels in training; idle at inference.
     bidirectional : bool
     activation, recurrent_activation : str or tuple
-        The functions of ``n`` and of ``z``; `LSTM` says how they are given. EdgeML's ``quantSigmoid`` is
+        The functions of ``n`` and of ``z``; `LSTM` says how they are given. EdgeML's ``quantSigm`` is
         ``("hard_sigmoid", 0.5, 0.5)``. The sigmoids of ``zeta`` and ``nu`` stay.
-    u_rank : int, optional
-        The rank of ``U``, EdgeML's ``uRank``; None for a ``U`` of full rank.
+    u_rank, w_rank : int, optional
+        The ranks of ``U`` and ``W``, EdgeML's ``uRank`` and ``wRank``; None for a matrix of full rank.
     """
 
-    arguments = (*_Recurrent.arguments, *_FastGRNN._functions, "u_rank")
+    arguments = (*_Recurrent.arguments, *_FastGRNN._functions, *_FastGRNN._ranks)
 
     def __init__(
         self,
@@ -269,6 +306,7 @@ class FastGRNN(_FastGRNN):
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
         u_rank: int | None = None,
+        w_rank: int | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -281,6 +319,7 @@ class FastGRNN(_FastGRNN):
             activation=activation,
             recurrent_activation=recurrent_activation,
             u_rank=u_rank,
+            w_rank=w_rank,
         )
 
 
@@ -418,10 +457,10 @@ class FastGRNNCell(_Cell, _FastGRNN):
     input_size, hidden_size : int
     bias : bool
     activation, recurrent_activation : str or tuple
-    u_rank : int, optional
+    u_rank, w_rank : int, optional
     """
 
-    arguments = ("input_size", "hidden_size", "bias", *_FastGRNN._functions, "u_rank")
+    arguments = ("input_size", "hidden_size", "bias", *_FastGRNN._functions, *_FastGRNN._ranks)
 
     def __init__(
         self,
@@ -432,6 +471,7 @@ class FastGRNNCell(_Cell, _FastGRNN):
         activation: Function = "tanh",
         recurrent_activation: Function = "sigmoid",
         u_rank: int | None = None,
+        w_rank: int | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -440,6 +480,7 @@ class FastGRNNCell(_Cell, _FastGRNN):
             activation=activation,
             recurrent_activation=recurrent_activation,
             u_rank=u_rank,
+            w_rank=w_rank,
         )
 
 

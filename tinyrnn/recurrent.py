@@ -430,6 +430,11 @@ class _Recurrent(Net):
         """Return this class's name for the tensor ``name`` of a layer."""
         return name
 
+    @classmethod
+    def _translated(cls, tensors: Mapping[str, ArrayLike]) -> Mapping[str, ArrayLike]:
+        """Return tensors under our names, where a source of this cell has others."""
+        return tensors
+
     def _mistaken(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
         return _other_kind(type(self), self._gates_with(self.config()), shapes)
 
@@ -454,7 +459,7 @@ class _Recurrent(Net):
             If the tensors are not those of such a layer.
         """
         given: dict[str, ArrayLike] = {}
-        for name, value in submodule(state_dict, prefix).items():
+        for name, value in cls._translated(submodule(state_dict, prefix)).items():
             named = f"{name}_l0" if name in _OF_A_CELL else name
             if named in given:
                 raise WeightsError(
@@ -472,7 +477,7 @@ class _Recurrent(Net):
 _OF_A_CELL = (
     *("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole"),
     *("weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"),
-    *("zeta", "nu"),  # of a FastGRNN
+    *("zeta", "nu", "weight_ir"),  # of a FastGRNN
     *("weight_hr", "bias_hr"),  # of a Jordan network
 )
 
@@ -534,6 +539,9 @@ def _sizes_of(kind: type[_Recurrent], given: Mapping[str, Any], options: Mapping
         sizes["layer_norm"] = "weight_ln_ih_l0" in shapes
     if "u_rank" in kind.arguments:
         sizes["u_rank"] = int(projection[0]) if projection else None
+        reads = shapes.get("weight_ir_l0")
+        if reads is not None and len(reads) == 2:
+            sizes["w_rank"], sizes["input_size"] = map(int, reads)
     if kind._output and projection:
         sizes["output_size"] = int(projection[0])
     if issubclass(kind, _LSTM):
@@ -1058,7 +1066,8 @@ class _Cell(_Recurrent):
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
         """The cell that a state_dict holds; see `LSTM.from_state_dict`. A layer of one level does too."""
-        given = {name.removesuffix("_l0"): value for name, value in submodule(state_dict, prefix).items()}
+        own = cls._translated(submodule(state_dict, prefix))
+        given = {name.removesuffix("_l0"): value for name, value in own.items()}
         named = {f"{name}_l0": value for name, value in given.items()}
         sizes = _sizes_of(cls, named, options)
         arguments = {name: sizes[name] for name in cls.arguments if name in sizes}

@@ -35,6 +35,10 @@ _NO_STATE = np.empty((0, 0), np.float32)
 Reads = tuple[slice, Array]
 
 
+# Matrices of low rank: the core's argument, and the factor that makes of the input what they read.
+_FACTORS = {"weight_ih": ("input_rank", "weight_ir"), "weight_hh": ("rank", "weight_hr")}
+
+
 class Seen(NamedTuple):
     """The inputs, outputs and states of one core layer over some steps.
 
@@ -142,17 +146,28 @@ class Seen(NamedTuple):
             return {0: self._steps_read(leaf)} if self.core.matrices else {}
         found: dict[int, list[Reads]] = {}
         if isinstance(leaf, _Recurrent):
+            names = [name for name, _ in self.core.params]
             for i, (name, shape) in enumerate(self.core.params):
                 direction = int(name.endswith("_reverse"))
-                if name.startswith("weight_ih"):
+                kind = name.removesuffix("_reverse")
+                if len(shape) == 1:  # as an IndRNN's weight_hh
+                    continue
+                if kind in ("weight_ih", "weight_ir"):
                     read = self.x
-                elif name.startswith("weight_hh"):
+                elif kind == "weight_hh" or (kind == "weight_hr" and self.core.argument("rank")):
                     read = self.before[direction]
-                elif name.startswith("weight_hr"):
+                elif kind == "weight_hr":
                     read = self._walk(direction)[-1]
                 else:
                     continue
+                rank, factor = _FACTORS.get(kind, ("", ""))
+                if rank and self.core.argument(rank):
+                    read = read @ self.core.get(names.index(factor + "_reverse" * direction)).T
                 found[i] = [(slice(None), read.reshape(-1, shape[1]))]
+                if kind == "weight_hh" and self.core.kind.startswith("gru_before"):
+                    (_, h), rows = found[i][0], 2 * shape[1]  # of r and z; n multiplies r h
+                    reset = self._walk(direction)[0].reshape(-1, shape[1])
+                    found[i] = [(slice(0, rows), h), (slice(rows, None), reset * h)]
         return found
 
 

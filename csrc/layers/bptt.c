@@ -41,6 +41,8 @@ typedef struct {
     float *dinner;          /* projection, or two rounds: (B, H), dm_t */
     float *dropped;         /* recurrent_dropout: (T, B, P): the h that the product sees */
     float *low, *dlow;      /* low rank: (T, B, rank): W_hr h, and its gradient */
+    float *low_x, *dlow_x;  /* the same of W_ih: W_ir x */
+    float *transposed_ir;   /* (I, rank) */
     float *transposed_seen; /* peepholes that are matrices: (H, V) */
     float *dseen;           /* the same: (B, H) */
 } direction_tape;
@@ -65,7 +67,7 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     tape.dnorm = trnn_take(cursor, trnn_times(rows, trnn_norms_size(layer)));
     if (projects || two) tape.inner = trnn_take(cursor, trnn_times(frames, m));
     if (projects) tape.dprojected = trnn_take(cursor, trnn_times(frames, h));
-    tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(sums, a->input_size));
+    tape.transposed_ih = trnn_take(cursor, trnn_transposed_size(sums, trnn_input_depth(layer)));
     if (!facts->no_hh)
         tape.transposed_hh = trnn_take(cursor, trnn_transposed_size(sums1, trnn_hidden_depth(layer)));
     if (two) tape.transposed_hh2 = trnn_take(cursor, trnn_transposed_size(sums - sums1, size));
@@ -78,6 +80,11 @@ static direction_tape place_tape(const trnn_layer *layer, int32_t batch, int32_t
     if (trnn_rank(layer)) {
         tape.low = trnn_take(cursor, trnn_times(frames, (size_t)trnn_rank(layer)));
         tape.dlow = trnn_take(cursor, trnn_times(frames, (size_t)trnn_rank(layer)));
+    }
+    if (trnn_input_rank(layer)) {
+        tape.low_x = trnn_take(cursor, trnn_times(frames, (size_t)trnn_input_rank(layer)));
+        tape.dlow_x = trnn_take(cursor, trnn_times(frames, (size_t)trnn_input_rank(layer)));
+        tape.transposed_ir = trnn_take(cursor, trnn_transposed_size(trnn_input_rank(layer), a->input_size));
     }
     if (trnn_has_matrices(layer)) {
         tape.transposed_seen = trnn_take(cursor, trnn_transposed_size((int32_t)vectors, units));
@@ -134,6 +141,7 @@ typedef struct {
     float *const *weights, *const *grads; /* the direction's slots */
     float *state, *dstate;                /* the direction's numbers of row 0 */
     int32_t batch, input, gates, gates1;  /* B, I, G, G1 */
+    int32_t deep;                         /* numbers that W_ih multiplies: I, or its rank */
     int32_t units, size;                  /* H, P */
     int32_t states, vectors;              /* S, V */
     int32_t out, offset;                  /* numbers of a frame of y; the direction's first one */
@@ -162,6 +170,7 @@ static direction direction_of(const trnn_pass *pass, int32_t d)
         .dstate = pass->dstate + state,
         .batch = pass->batch,
         .input = layer->as.recurrent.input_size,
+        .deep = trnn_input_depth(layer),
         .gates = (int32_t)trnn_gates_size(layer),
         .gates1 =
             (int32_t)(trnn_second(trnn_facts_of(layer)) ? trnn_round_at(layer, 1) : trnn_gates_size(layer)),
@@ -201,6 +210,7 @@ static const trnn_cell_norm *norm_of(const direction *me)
 }
 static int rounds_of(const direction *me) { return trnn_rounds(trnn_facts_of(me->layer)); }
 static int32_t rank_of(const direction *me) { return trnn_rank(me->layer); }
+static int32_t input_rank_of(const direction *me) { return trnn_input_rank(me->layer); }
 
 /* The step that comes i-th, and the states that it goes from and to. */
 static int32_t step_at(const direction *me, int32_t i)
@@ -241,6 +251,11 @@ static trnn_matrix matrix_hr(const direction *me)
     return trnn_matrix_hr(me->layer, me->weights[WEIGHT_HR]);
 }
 
+static trnn_matrix matrix_ir(const direction *me)
+{
+    return trnn_matrix_ir(me->layer, me->weights[WEIGHT_IR]);
+}
+
 static trnn_matrix matrix_seen(const direction *me)
 {
     return trnn_matrix_seen(me->layer, me->weights[VECTORS]);
@@ -260,11 +275,13 @@ static void transpose_direction(const direction *me)
     for (int round = 0; round < rounds_of(me); round++) {
         const int32_t sums = round_sums(me, round);
         float *hh = round ? tape->transposed_hh2 : tape->transposed_hh;
-        if (me->pass->dx)
+        if (me->pass->dx || input_rank_of(me))
             trnn_transpose_into(matrix_ih(me, round), sums, tape->transposed_ih, (size_t)round_at(me, round),
                                 (size_t)me->gates, part, parts);
         if (hh) trnn_transpose(matrix_hh(me, round), sums, hh, part, parts);
     }
+    if (me->pass->dx && input_rank_of(me))
+        trnn_transpose(matrix_ir(me), input_rank_of(me), tape->transposed_ir, part, parts);
     if (tape->transposed_hr)
         trnn_transpose(matrix_hr(me), rank_of(me) ? rank_of(me) : me->size, tape->transposed_hr, part, parts);
     if (trnn_has_matrices(me->layer))
@@ -403,7 +420,10 @@ static void input_forward(const direction *me, int32_t i)
     int32_t t;
     const int32_t steps = chunk_at(me, i, &t);
     const float *bias = me->weights[BIAS_IH] && !norm_of(me) ? me->scratch.bias : NULL;
-    const float *x = (const float *)pass->x + place(me, t, pass->first, me->input);
+    const float *x =
+        trnn_input_of(pass->isa, me->layer, me->weights[WEIGHT_IR], steps * pass->rows,
+                      (const float *)pass->x + place(me, t, pass->first, me->input),
+                      input_rank_of(me) ? at(me, me->tape.low_x, t, pass->first, me->deep) : NULL, NULL);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
     for (int round = 0; round < rounds_of(me); round++) {
         const int32_t first = round_at(me, round);
@@ -587,18 +607,27 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     }
 }
 
-/* dx of the chunk that begins with the i-th step; the reverse direction adds to it. */
+/* dx of the chunk that begins with the i-th step, and before it the gradient of what W_ih multiplies, where that has a
+ * low rank; the reverse direction adds to dx. */
 static void input_backward(const direction *me, int32_t i)
 {
     const trnn_pass *pass = me->pass;
     int32_t t;
     const int32_t steps = chunk_at(me, i, &t);
-    const trnn_matrix transposed = trnn_transposed_matrix(me->tape.transposed_ih, me->gates, me->input);
+    const trnn_matrix transposed = trnn_transposed_matrix(me->tape.transposed_ih, me->gates, me->deep);
     float *gates = at(me, me->tape.gates, t, pass->first, me->gates);
-    float *dx = at(me, pass->dx, t, pass->first, me->input), *own = is_reverse(me) ? me->scratch.dx : dx;
-    const trnn_product product =
-        trnn_product_of(transposed, steps * pass->rows, me->input, NULL, gates, own, NULL);
+    float *dlow = input_rank_of(me) ? at(me, me->tape.dlow_x, t, pass->first, me->deep) : NULL;
+    float *dx = pass->dx ? at(me, pass->dx, t, pass->first, me->input) : NULL,
+          *own = is_reverse(me) ? me->scratch.dx : dx;
+    trnn_product product =
+        trnn_product_of(transposed, steps * pass->rows, me->deep, NULL, gates, dlow ? dlow : own, NULL);
     TRNN_KERNEL(pass->isa, product)(&product);
+    if (!pass->dx) return;
+    if (dlow) {
+        product = trnn_product_of(trnn_transposed_matrix(me->tape.transposed_ir, me->deep, me->input),
+                                  steps * pass->rows, me->input, NULL, dlow, own, NULL);
+        TRNN_KERNEL(pass->isa, product)(&product);
+    }
     const size_t numbers = (size_t)(steps * pass->rows) * (size_t)me->input;
     for (size_t j = 0; is_reverse(me) && j < numbers; j++) dx[j] += own[j];
 }
@@ -637,7 +666,7 @@ static void backward_direction(const direction *me)
         }
         while (trnn_next_rows(&me->rows, t, last, &b, &end)) step_backward(me, t, b, end);
 
-        if (pass->dx && (i - pass->from) % me->chunk == 0) input_backward(me, i);
+        if ((pass->dx || input_rank_of(me)) && (i - pass->from) % me->chunk == 0) input_backward(me, i);
     }
     end_backward(me);
 }
@@ -665,10 +694,10 @@ static void gradients_of_direction(const direction *me)
         const int32_t sums = round_sums(me, round);
         const size_t first = (size_t)round_at(me, round); /* packed rows before it, in matrices and biases */
         const size_t stride = (size_t)me->gates;
-        trnn_weight_gradient ih =
-            trnn_weight_gradient_of(pass, matrix_ih(me, round), frames, sums, tape->gates + first, pass->x,
-                                    from_row(me->grads[WEIGHT_IH], first, me->input),
-                                    norm_of(me) ? NULL : from_row(me->grads[BIAS_IH], first, 1));
+        trnn_weight_gradient ih = trnn_weight_gradient_of(
+            pass, matrix_ih(me, round), frames, sums, tape->gates + first,
+            input_rank_of(me) ? tape->low_x : pass->x, from_row(me->grads[WEIGHT_IH], first, me->deep),
+            norm_of(me) ? NULL : from_row(me->grads[BIAS_IH], first, 1));
         ih.dy_stride = stride;
         if (tape->transposed_hh) {
             const float *h = trnn_drops(me->layer) ? tape->dropped
@@ -694,6 +723,11 @@ static void gradients_of_direction(const direction *me)
             }
         }
         TRNN_KERNEL(pass->isa, weight_gradient)(&ih);
+    }
+    if (input_rank_of(me)) {
+        const trnn_weight_gradient ir = trnn_weight_gradient_of(
+            pass, matrix_ir(me), frames, me->deep, tape->dlow_x, pass->x, me->grads[WEIGHT_IR], NULL);
+        TRNN_KERNEL(pass->isa, weight_gradient)(&ir);
     }
     const float *dnorm = tape->dnorm; /* the steps have summed these, row by row */
     for (int32_t slot = 0; norm_of(me) && pass->part == 0 && slot < RECURRENT_SLOTS; slot++) {

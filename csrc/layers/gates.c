@@ -12,6 +12,7 @@ const char *trnn_layer_gates(const trnn_layer *layer)
 typedef struct {
     float *bias, *tape, *tape_h; /* (G,), (B, G), (B, G) with G = gates * H packed */
     float *between;              /* two rounds: (B, H), the result of the first one */
+    float *low;                  /* low rank: (B, rank), what weight_ih multiplies */
     void *input, *hidden;        /* the products' own */
     float *work;
 } gates_scratch;
@@ -20,13 +21,15 @@ TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t gates = trnn_gates_size(layer), sums = trnn_times((size_t)batch, gates);
-    gates_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL, NULL};
+    gates_scratch scratch = {.bias = NULL};
     scratch.bias = trnn_take(cursor, a->bias ? gates : 0);
     scratch.tape = trnn_take(cursor, sums);
     scratch.tape_h = trnn_take(cursor, trnn_facts_of(layer)->apart ? sums : 0);
     const size_t m = trnn_times((size_t)batch, (size_t)a->hidden_size);
     scratch.between = trnn_take(cursor, trnn_facts_of(layer)->second ? m : 0);
-    const int32_t size = trnn_state_depth(layer), deep = a->input_size > size ? a->input_size : size;
+    scratch.low = trnn_take(cursor, trnn_times((size_t)batch, (size_t)trnn_input_rank(layer)));
+    const int32_t size = trnn_state_depth(layer), input = trnn_input_deepest(layer),
+                  deep = input > size ? input : size;
     const size_t product = trnn_product_scratch(layer->format, batch, deep); /* enough for either */
     scratch.input = trnn_take_bytes(cursor, product);
     scratch.hidden = trnn_take_bytes(cursor, product);
@@ -124,7 +127,8 @@ void trnn_gates(const trnn_gates_job *job)
 
     for (int32_t i = 0; i < job->steps; i++) {
         const size_t t = (size_t)(reverse ? job->steps - 1 - i : i);
-        input.x = job->x + t * step * (size_t)a->input_size;
+        input.x = trnn_input_of(job->isa, layer, slots[WEIGHT_IR], job->batch,
+                                job->x + t * step * (size_t)a->input_size, scratch.low, scratch.input);
         cell.y = inner + t * step * units;
         if (facts->second) {
             const size_t at2 = trnn_round_at(layer, 1);

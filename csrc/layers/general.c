@@ -19,7 +19,7 @@
  *     m = g(Wx x + b_ih + Wh y + b_hh),  y' = h(Wr m + b_hr)
  *
  * Peepholes may be matrices, V c for each of i, f and o; all see the c of the step before. The W_hh of a FastGRNN may have
- * a low rank: W_hh h is U1 (U2 h).
+ * a low rank: W_hh h is U1 (U2 h). So may its W_ih: the drivers give a step what W1 multiplies (trnn_input_of).
  *
  * With zoneout (Krueger et al., 2017) h and c stay with some probability what they were, in training, and are on average
  * what that makes of them, else; a step's own h is computed from the c' before that.
@@ -921,6 +921,7 @@ static int general_takes(const trnn_recurrent_args *a, const trnn_cell_facts *fa
     if (!(a->cell_clip >= 0.0f) || !(a->cell_clip - a->cell_clip == 0.0f)) return 0;
     if (a->cell_clip > 0.0f && !facts->states) return 0;
     if (a->rank < 0 || a->rank > a->hidden_size || (a->rank && !facts->shared)) return 0;
+    if (a->input_rank < 0 || a->input_rank > a->hidden_size || (a->input_rank && !facts->shared)) return 0;
     if (a->peephole == TRNN_PEEPHOLE_MATRIX && a->layer_norm) return 0;
     if (!trnn_is_share(a->zoneout) || !trnn_is_share(a->zoneout_cell)) return 0;
     if ((a->zoneout > 0.0f || a->zoneout_cell > 0.0f) && (a->proj_size || facts->shared)) return 0;
@@ -933,6 +934,9 @@ static void general_params(const trnn_layer *layer, int32_t d, trnn_param *param
     const trnn_recurrent_args *a = &layer->as.recurrent;
     if (trnn_facts_of(layer)->output && a->bias)
         trnn_param_bias(&params[BIAS_HR], d ? "bias_hr_reverse" : "bias_hr", 1, a->proj_size);
+    if (a->input_rank)
+        trnn_param_panels(&params[WEIGHT_IR], d ? "weight_ir_reverse" : "weight_ir", layer->format, 1,
+                          a->input_rank, a->input_size);
     const char *const *names = norm_names[d] + 2 * trnn_facts_of(layer)->shared;
     for (int32_t slot = NORM_IH; slot < RECURRENT_SLOTS; slot++)
         if (trnn_norm_size(layer, slot))

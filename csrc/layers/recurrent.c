@@ -39,6 +39,7 @@ const trnn_argument trnn_recurrent_arguments[] = {
     TRNN_INT_OF(recurrent, layer_norm),
     {"cell_clip", offsetof(trnn_layer, as.recurrent.cell_clip), TRNN_FLOAT, 0},
     TRNN_INT_OF(recurrent, rank),
+    TRNN_INT_OF(recurrent, input_rank),
     {"zoneout", offsetof(trnn_layer, as.recurrent.zoneout), TRNN_FLOAT, 0},
     {"zoneout_cell", offsetof(trnn_layer, as.recurrent.zoneout_cell), TRNN_FLOAT, 0},
     {"recurrent_dropout", offsetof(trnn_layer, as.recurrent.recurrent_dropout), TRNN_FLOAT, 0},
@@ -106,7 +107,8 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
     const trnn_recurrent_general *general = trnn_general_of(layer);
     for (int32_t d = 0; d < trnn_directions(layer); d++, params += RECURRENT_SLOTS) {
         const char *const *names = slot_names[d];
-        trnn_param_panels(&params[WEIGHT_IH], names[WEIGHT_IH], format, gates, units, a->input_size);
+        trnn_param_panels(&params[WEIGHT_IH], names[WEIGHT_IH], format, gates, units,
+                          trnn_input_depth(layer));
         if (!facts->no_hh)
             trnn_param_panels(&params[WEIGHT_HH], names[WEIGHT_HH], format, gates, units,
                               trnn_hidden_depth(layer));
@@ -149,6 +151,7 @@ typedef struct {
         *gates; /* (chunk, B, gates * H packed); for two rounds in a chunk of one step the first one's tape */
     float *bias;  /* (gates * H packed,): the first value of the input part */
     float *inner; /* (B, H): the cell's output before its projection, or of its first round */
+    float *low;   /* low rank: (chunk, B, rank), what weight_ih multiplies */
     void *input, *hidden, *projection; /* scratch of the products */
     float *work;
 } recurrent_scratch;
@@ -158,7 +161,7 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t size = trnn_gates_size(layer);
-    recurrent_scratch scratch = {NULL, NULL, NULL, NULL, NULL, NULL, NULL};
+    recurrent_scratch scratch = {.gates = NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
     const int two = trnn_second(trnn_facts_of(layer)) > 0, kept = two || trnn_facts_of(layer)->no_hh;
     scratch.gates = trnn_take(cursor, chunk > 1 || kept ? trnn_times((size_t)rows, size) : 0);
@@ -166,7 +169,8 @@ static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, i
     scratch.inner = trnn_take(
         cursor, trnn_projected(layer) || two ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
     const trnn_format format = layer->format;
-    scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, a->input_size));
+    scratch.low = trnn_take(cursor, trnn_times((size_t)rows, (size_t)trnn_input_rank(layer)));
+    scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, trnn_input_deepest(layer)));
     scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_state_depth(layer)));
     scratch.projection = trnn_take_bytes(
         cursor, trnn_projected(layer) ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
@@ -401,7 +405,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             const int32_t count = call->steps - i < chunk ? call->steps - i : chunk;
             first = reverse ? t - count + 1 : t;
             input.rows = count * call->batch;
-            input.x = (const float *)call->x + (size_t)first * batch * (size_t)a->input_size;
+            input.x = trnn_input_of(call->isa, layer, slots[WEIGHT_IR], input.rows,
+                                    (const float *)call->x + (size_t)first * batch * (size_t)a->input_size,
+                                    scratch->low, scratch->input);
             TRNN_KERNEL(call->isa, product)(&input);
             if (two) two->product(call, slots, &input);
             if (kind->scan) {
@@ -420,7 +426,9 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
             cell.rows = end - b;
             if (together) {
                 input.rows = end - b;
-                input.x = (const float *)call->x + at * (size_t)a->input_size;
+                input.x = trnn_input_of(call->isa, layer, slots[WEIGHT_IR], input.rows,
+                                        (const float *)call->x + at * (size_t)a->input_size, scratch->low,
+                                        scratch->input);
             } else {
                 cell.gates = scratch->gates + (at - (size_t)first * batch) * gates;
             }

@@ -15,6 +15,7 @@ enum {
     VECTORS,
     BIAS_HR = VECTORS, /* of a Jordan network, which has no vectors */
     NORM_IH,
+    WEIGHT_IR = NORM_IH, /* of a FastGRNN, which has no such norm */
     NORM_HH,
     NORM_C,
     NORM_C_BIAS,
@@ -103,11 +104,15 @@ static inline int32_t trnn_directions(const trnn_layer *layer)
     return TRNN_WITH_BIDIRECTIONAL && layer->as.recurrent.bidirectional ? 2 : 1;
 }
 
-/* Options of a cell, likewise: the rank of weight_hh, 0 for none; whether peepholes are matrices; whether
- * training drops what weight_hh multiplies; whether states stay, with some probability. */
+/* Options of a cell, likewise: the ranks of weight_hh and of weight_ih, 0 for none; whether peepholes are matrices;
+ * whether training drops what weight_hh multiplies; whether states stay, with some probability. */
 static inline int32_t trnn_rank(const trnn_layer *layer)
 {
     return TRNN_WITH_CELL_OPTIONS ? layer->as.recurrent.rank : 0;
+}
+static inline int32_t trnn_input_rank(const trnn_layer *layer)
+{
+    return TRNN_WITH_CELL_OPTIONS ? layer->as.recurrent.input_rank : 0;
 }
 static inline int trnn_has_matrices(const trnn_layer *layer)
 {
@@ -123,10 +128,20 @@ static inline int trnn_has_zoneout(const trnn_layer *layer)
     return TRNN_WITH_CELL_OPTIONS && (a->zoneout > 0.0f || a->zoneout_cell > 0.0f);
 }
 
-/* Numbers that weight_hh multiplies, the depth of the matrix; the most that a product of a step with the state has. */
+/* Numbers that weight_hh and weight_ih multiply, the depth of the matrices; the most that a product of a step with the
+ * state, and of the input, has. */
 static inline int32_t trnn_hidden_depth(const trnn_layer *layer)
 {
     return trnn_rank(layer) ? trnn_rank(layer) : trnn_output_size(layer);
+}
+static inline int32_t trnn_input_depth(const trnn_layer *layer)
+{
+    return trnn_input_rank(layer) ? trnn_input_rank(layer) : layer->as.recurrent.input_size;
+}
+static inline int32_t trnn_input_deepest(const trnn_layer *layer)
+{
+    const int32_t rank = trnn_input_rank(layer), input = layer->as.recurrent.input_size;
+    return rank > input ? rank : input;
 }
 static inline int32_t trnn_state_depth(const trnn_layer *layer)
 {
@@ -195,7 +210,7 @@ static inline trnn_matrix trnn_round_matrix(const trnn_layer *layer, int round, 
 }
 static inline trnn_matrix trnn_matrix_ih(const trnn_layer *layer, int round, const void *weights)
 {
-    return trnn_round_matrix(layer, round, weights, layer->as.recurrent.input_size);
+    return trnn_round_matrix(layer, round, weights, trnn_input_depth(layer));
 }
 static inline trnn_matrix trnn_matrix_hh(const trnn_layer *layer, int round, const void *weights)
 {
@@ -206,6 +221,25 @@ static inline trnn_matrix trnn_matrix_hr(const trnn_layer *layer, const void *we
     return trnn_matrix_of(weights, layer->format, 1,
                           trnn_rank(layer) ? trnn_rank(layer) : trnn_output_size(layer),
                           layer->as.recurrent.hidden_size);
+}
+
+static inline trnn_matrix trnn_matrix_ir(const trnn_layer *layer, const void *weights)
+{
+    return trnn_matrix_of(weights, layer->format, 1, trnn_input_rank(layer), layer->as.recurrent.input_size);
+}
+
+/* What weight_ih multiplies of x (rows, I): x itself, or with a low rank weight_ir x (rows, rank), in `low`. `scratch`
+ * serves a product of trnn_input_deepest numbers. */
+static inline const float *trnn_input_of(const trnn_kernels *isa, const trnn_layer *layer,
+                                         const void *weight_ir, int32_t rows, const float *x, float *low,
+                                         void *scratch)
+{
+    const int32_t rank = trnn_input_rank(layer);
+    if (!rank) return x;
+    const trnn_product product =
+        trnn_product_of(trnn_matrix_ir(layer, weight_ir), rows, rank, NULL, x, low, scratch);
+    TRNN_KERNEL(isa, product)(&product);
+    return low;
 }
 
 /* The matrices of peepholes. */

@@ -33,9 +33,10 @@ RECORDED = {
     "fastgrnn": [(range(3000, 3004), FAST)],
     "jordan": [(range(4000, 4006), OUTPUT)],
     "clipped": [(range(5000, 5002), CLIPPED)],
+    "low_rank": [((7275, 7342, 7352), LOW[2:])],
     "more_cells": [  # of each kind a small one
         ((6070, 6078, 6119), MATRIX),
-        ((7102, 7133), LOW),
+        ((7102, 7133), LOW[:2]),
         ((8065, 8169, 8206, 8243, 8294, 8515, 8545), gates_case),
         ((9031, 9099, 9157, 9205, 9288), normed_case),
     ],

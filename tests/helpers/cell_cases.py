@@ -33,10 +33,13 @@ FAST: list[tuple[str, dict[str, Any]]] = [
     ("FastGRNN", {"activation": "softsign", "recurrent_activation": ("hard_sigmoid", 0.5, 0.5)}),
 ]
 
-# And with a hidden product of low rank.
+# And with products of low rank: the hidden one, that of the input, both.
 LOW: list[tuple[str, dict[str, Any]]] = [
     ("FastGRNN", {"u_rank": 1}),
     ("FastGRNN", {"u_rank": 5, "activation": "softsign"}),
+    ("FastGRNN", {"w_rank": 3}),
+    ("FastGRNN", {"w_rank": 11, "recurrent_activation": "hard_sigmoid"}),
+    ("FastGRNN", {"u_rank": 6, "w_rank": 4}),
 ]
 
 # A Jordan network, whose output may be larger or smaller than the layer inside.
@@ -172,7 +175,8 @@ def normed_case(seed: int) -> Case:
 
 def _case(draw: Draw, layer: str, options: dict[str, Any], most: int = 9) -> Case:
     levels = draw.of(1, 1, 2)
-    hidden = max(draw.size(high=50 if levels == 1 else 20), options.get("u_rank", 1))
+    ranks = [options.get(name, 1) for name in ("u_rank", "w_rank")]
+    hidden = max(draw.size(high=50 if levels == 1 else 20), *ranks)
     arguments = {
         "input_size": draw.size(high=40),
         "hidden_size": hidden,

@@ -98,7 +98,8 @@ def fast_grnn(
     from oracle import gate  # which reads this file
 
     low = w["weight_hr"] @ h if "weight_hr" in w else h
-    a = w["weight_ih"] @ x + w["weight_hh"] @ low
+    low_x = w["weight_ir"] @ x if "weight_ir" in w else x
+    a = w["weight_ih"] @ low_x + w["weight_hh"] @ low
     b_z, b_n = np.split(w["bias_ih"], 2) if "bias_ih" in w else (0, 0)
     z, z_slope = gate(recurrent_activation, a + b_z)
     n, n_slope = gate(activation, a + b_n)
@@ -108,7 +109,7 @@ def fast_grnn(
         da_z = dh * (h - zeta * n) * z_slope
         da_n = dh * (zeta * (1 - z) + nu) * n_slope
         da = da_z + da_n
-        grads["weight_ih"] += np.outer(da, x)
+        grads["weight_ih"] += np.outer(da, low_x)
         grads["weight_hh"] += np.outer(da, low)
         if "bias_ih" in w:
             grads["bias_ih"] += np.concatenate([da_z, da_n])
@@ -118,7 +119,11 @@ def fast_grnn(
         if "weight_hr" in w:
             grads["weight_hr"] += np.outer(dh_sum, h)
             dh_sum = w["weight_hr"].T @ dh_sum
-        return w["weight_ih"].T @ da, dh_sum + dh * z
+        dx = w["weight_ih"].T @ da
+        if "weight_ir" in w:
+            grads["weight_ir"] += np.outer(dx, x)
+            dx = w["weight_ir"].T @ dx
+        return dx, dh_sum + dh * z
 
     return ((zeta * (1 - z) + nu) * n + z * h,), back
 

@@ -314,7 +314,8 @@ def recurrent(
         d_initial = [np.empty(shape) for shape in shapes]
         for level in reversed(range(num_layers)):
             dy = dy * masks.get(f"l{level}", 1)
-            dx = np.zeros((steps, batch, w[f"weight_ih_l{level}"].shape[1]))
+            reads = w.get(f"weight_ir_l{level}", w[f"weight_ih_l{level}"]).shape[1]
+            dx = np.zeros((steps, batch, reads))
             for at, d, b, taken in tape:
                 if at != level:
                     continue

@@ -165,7 +165,8 @@ def fast_grnn(
 ) -> tuple[Tensor, ...]:
     """Kusupati et al. (2018), equation 2, with EdgeML's choice of functions."""
     low = h @ w["weight_hr"].T if "weight_hr" in w else h
-    shared = x @ w["weight_ih"].T + low @ w["weight_hh"].T
+    low_x = x @ w["weight_ir"].T if "weight_ir" in w else x
+    shared = low_x @ w["weight_ih"].T + low @ w["weight_hh"].T
     b_z, b_h = w["bias_ih"].chunk(2) if "bias_ih" in w else (0, 0)
     z = gate(recurrent_activation, shared + b_z)
     tilde = gate(activation, shared + b_h)

@@ -39,6 +39,7 @@ from folders import DATA, ROOT
 from gradient_nets import Draw
 
 import tinyrnn as tr
+from tinyrnn import tracing
 from tinyrnn.gates import FUNCTIONS
 
 FORMATS = ("float16", "bfloat16", "int8", "int4")
@@ -202,6 +203,7 @@ for recorded in (
     "jordan.npz",
     "clipped.npz",
     "more_cells.npz",
+    "low_rank.npz",
 ):
     with np.load(DATA / recorded) as file:
         RECORDED |= {name: file[name] for name in file.files}
@@ -240,8 +242,9 @@ OPTIONS = (
     "output_activation",
     "layer_norm",
     "u_rank",
+    "w_rank",
 )
-TOLD = ("peephole", "layer_norm", "u_rank")  # by tensors
+TOLD = ("peephole", "layer_norm", "u_rank", "w_rank")  # by tensors
 
 
 # ---- every way to run them -------------------------------------------------------------------------------
@@ -379,6 +382,101 @@ def test_without_the_options_nothing_is_different():
     assert "weight_peephole_l0" not in tr.LSTM(3, 4).state_dict()
 
 
+@pytest.mark.parametrize("ranks", [{}, {"w_rank": 3}, {"u_rank": 2}, {"w_rank": 6, "u_rank": 5}])
+@pytest.mark.parametrize("kind", [tr.FastGRNN, tr.FastGRNNCell])
+def test_parameters_of_edgeml(kind, ranks):
+    """A state_dict of its FastGRNNCell for PyTorch, and its formula: x W1' W2' + h U1' U2'."""
+    rng = np.random.default_rng(5)
+    sizes = {"bias_gate": (1, 9), "bias_update": (1, 9), "zeta": (1, 1), "nu": (1, 1)}
+    for letter, inputs in (("W", 4), ("U", 9)):
+        rank = ranks.get(f"{letter.lower()}_rank")
+        sizes |= {f"{letter}1": (rank, inputs), f"{letter}2": (9, rank)} if rank else {letter: (9, inputs)}
+    given = {f"rnn.cell.{name}": rng.standard_normal(size, np.float32) for name, size in sizes.items()}
+    net = kind.from_state_dict(given, "rnn.cell.")
+    assert {name: getattr(net, name) for name in ("w_rank", "u_rank")} == {
+        "w_rank": None,
+        "u_rank": None,
+        **ranks,
+    }
+    x, h = rng.standard_normal((5, 4), np.float32), rng.standard_normal((5, 9), np.float32)
+    own = {name.removeprefix("rnn.cell."): array.astype(np.float64) for name, array in given.items()}
+    a = np.zeros((5, 9))
+    for letter, array in (("W", x), ("U", h)):
+        for name in (letter, f"{letter}1", f"{letter}2"):
+            array = array @ own[name].T if name in own else array
+        a += array
+    sigmoid = oracle.sigmoid
+    z = sigmoid(a + own["bias_gate"])
+    share = sigmoid(own["zeta"]) * (1.0 - z) + sigmoid(own["nu"])
+    want = z * h + share * np.tanh(a + own["bias_update"])
+    found = net(x, h) if kind is tr.FastGRNNCell else net(x[None], h[None])[1][0]
+    np.testing.assert_allclose(found, want, atol=2e-6)
+
+
+def test_transposed_parameters_of_edgeml():
+    """Those of EdgeML for TensorFlow."""
+    shapes = {"W1": (4, 3), "W2": (3, 9), "U": (9, 9), "bias_gate": (1, 9), "bias_update": (1, 9)}
+    given = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    with pytest.raises(tr.WeightsError, match=r"FastGRNN: W2 has shape \(3, 9\), expected 9 rows, as bias_g"):
+        tr.FastGRNN.from_state_dict(given)
+
+
+@pytest.mark.parametrize("options", [{"u_rank": 5}, {"w_rank": 5}, {"u_rank": 8, "w_rank": 3}])
+def test_calibration_of_low_ranks(options):
+    """Each factor is rounded for what it reads; 11 * 21 numbers are no whole number of rows of 5."""
+    net, _ = draw("FastGRNN", options, bidirectional=True)
+    x = np.random.default_rng(7).standard_normal((11, 1, 7), np.float32)
+    ((seen,),) = tracing.watch(net, x)
+    for i, ((_, read),) in seen.reads().items():
+        name, _ = seen.core.params[i]
+        reverse = "_reverse" * name.endswith("_reverse")
+        y = seen.y[:, 0, 21:] if reverse else seen.y[:, 0, :21]
+        before = np.concatenate([y[1:], np.zeros((1, 21))] if reverse else [np.zeros((1, 21)), y[:-1]])
+        own = seen.tensors(int(bool(reverse)))
+        want = {"weight_ir": x[:, 0], "weight_ih": x[:, 0], "weight_hr": before, "weight_hh": before}
+        if "w_rank" in options:
+            want["weight_ih"] = x[:, 0] @ own["weight_ir"].T
+        if "u_rank" in options:
+            want["weight_hh"] = before @ own["weight_hr"].T
+        np.testing.assert_allclose(read, want[name.removesuffix("_reverse")], atol=1e-5)
+    rounded, calibrated = (tr.quantize(net, "int4", given).state_dict() for given in (None, x))
+    for i, ((_, read),) in seen.reads().items():
+        name = seen.core.params[i][0]
+        own = name.replace("_reverse", "_l0_reverse") if "_reverse" in name else f"{name}_l0"
+        apart = [(one[own] - seen.core.get(i)) @ read.T for one in (rounded, calibrated)]
+        assert np.square(apart[1]).sum() <= np.square(apart[0]).sum(), name
+
+
+@pytest.mark.parametrize("options", [{}, {"recurrent_activation": "hard_sigmoid"}])
+def test_calibration_of_a_reset_before_the_product(options):
+    """The rows of n see r h, as the oracle has it."""
+    net, x = draw("GRU", {"reset_after": False, **options})
+    ((seen,),) = tracing.watch(net, x)
+    (reads,) = [parts for i, parts in seen.reads().items() if seen.core.params[i][0] == "weight_hh"]
+    (first, h), (last, m) = reads
+    assert (first, last) == (slice(0, 42), slice(42, None))
+    w = {name: array.astype(np.float64) for name, array in net.state_dict().items()}
+    a = x.reshape(-1, 7) @ w["weight_ih_l0"][:21].T + h @ w["weight_hh_l0"][:21].T
+    r = oracle.gate(
+        options.get("recurrent_activation", "sigmoid"), a + w["bias_ih_l0"][:21] + w["bias_hh_l0"][:21]
+    )
+    np.testing.assert_allclose(m, r[0] * h, atol=1e-5)
+
+
+@variants
+def test_calibration_takes_every_cell(layer, options):
+    """A matrix becomes no worse for what it reads; an IndRNN's vector is none."""
+    net, x = draw(layer, options, num_layers=2, bidirectional=True)
+    rounded, calibrated = (tr.quantize(net, "int4", given).state_dict() for given in (None, x))
+    (seen, _) = next(iter(tracing.watch(net, x)))
+    for i, parts in seen.reads().items():
+        name = seen.core.params[i][0]
+        own = name.replace("_reverse", "_l0_reverse") if "_reverse" in name else f"{name}_l0"
+        for rows, read in parts:
+            apart = [((one[own] - seen.core.get(i))[rows]) @ read.T for one in (rounded, calibrated)]
+            assert np.square(apart[1]).sum() <= np.square(apart[0]).sum() * 1.0001, name
+
+
 def test_tensors():
     shapes = {
         name: array.shape for name, array in tr.LSTM(3, 8, proj_size=2, peephole=True).state_dict().items()
@@ -409,6 +507,10 @@ def test_wrong_options():
         tr.RNN(3, 4, recurrent_dropout=-1)
     with pytest.raises(ValueError, match="FastGRNN: u_rank is 5, expected at most hidden_size, 4"):
         tr.FastGRNN(3, 4, u_rank=5)
+    with pytest.raises(ValueError, match="FastGRNNCell: w_rank is 5, expected at most hidden_size, 4"):
+        tr.FastGRNNCell(8, 4, w_rank=5)
+    with pytest.raises(TypeError, match="FastGRNN: w_rank is '2'"):
+        tr.FastGRNN(3, 4, w_rank="2")
     for net in (tr.LSTM(3, 4, peephole="matrix"), tr.LSTM(3, 4, zoneout=0.1)):
         with pytest.raises(Exception, match="which ONNX' cells lack"):
             net.to_onnx(os.devnull)
