@@ -209,13 +209,16 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             noted(one)
 
     modes = [(one, one.training) for one in module.modules()]
+    threads = torch.get_num_threads()
     module.eval()
+    torch.set_num_threads(1)  # many small operations: waking threads for each takes most of the time
     try:
         with torch.no_grad(), Mode():
             tree = module(*args, **kwargs)
     finally:
         for one, mode in modes:
             one.training = mode
+        torch.set_num_threads(threads)
     tree = vars(tree) if hasattr(tree, "__dataclass_fields__") else tree
     if not isinstance(tree, (tuple, list, Mapping)):
         tree = {"output": tree}

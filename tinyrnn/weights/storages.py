@@ -168,8 +168,8 @@ class Storages(ABC):
             case _:
                 raise self.reader.error(f"{label}: quantised in another way than torch.save writes")
 
-        zeros = zero if steps is None else steps[1].array() if view.packed else 1
-        if view.packed and dtype == "qint8" and axis == 0 and not np.any(zeros):
+        kept = view.packed and dtype == "qint8" and axis == 0
+        if kept and not (zero if steps is None else steps[1].array().any()):
 
             def by_row() -> Array:
                 return np.full(shape[:1], scale, np.float32) if steps is None else steps[0].array()
