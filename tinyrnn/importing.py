@@ -10,6 +10,7 @@ import numpy as np
 from tinyrnn import activations, frames
 from tinyrnn.formats import LEVELS, Coded
 from tinyrnn.pooling import MaxPool1d, MaxPool2d
+from tinyrnn.state_dicts import keep_codes
 from tinyrnn.values import Value
 from tinyrnn.weights.spec import Array
 
@@ -76,11 +77,7 @@ class CodedArray:
 def weighted(layer: Any, **tensors: Array | CodedArray) -> Any:
     """A layer with these weights; a part of it whose matrices are all codes of int8 keeps them."""
     coded = {name: one.rows() for name, one in tensors.items() if isinstance(one, CodedArray)}
-    matrices = [tensor for tensor in layer._tensors() if tensor.param in tensor.core.matrices]
-    floats = {id(tensor.core) for tensor in matrices if coded.get(tensor.name) is None}
-    kept = [id(core) not in floats and bool(core.matrices) for core in layer._cores()] if coded else []
-    if any(kept):
-        layer._reformat(["int8" if one else "float32" for one in kept])
+    keep_codes(layer, [name for name, one in coded.items() if one is not None])
     for tensor in layer._tensors():  # one by one: all of them as floats would take their memory twice
         matrix = coded.get(tensor.name) if tensor.format == "int8" else None
         if matrix:

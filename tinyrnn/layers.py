@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from tinyrnn import _core, calls, initial
 from tinyrnn.arguments import check_axis, check_bool, check_float, check_int, check_size
-from tinyrnn.arrays import as_floats
+from tinyrnn.arrays import as_array, as_floats
 from tinyrnn.attributes import Live
 from tinyrnn.errors import ShapeError, WeightsError
 from tinyrnn.net import Net
@@ -120,7 +120,7 @@ class Linear(_Layer):
         given = submodule(state_dict, prefix)
         if "weight" not in given:
             raise lacking("Linear", "weight", given)
-        weight = as_floats(given["weight"], "Linear: weight")
+        weight = as_array(given["weight"], "Linear: weight")
         if weight.ndim == 3 and weight.shape[2] == 1:
             weight = weight[:, :, 0]
         if weight.ndim != 2:

@@ -15,6 +15,7 @@ from tinyrnn.arguments import check_bool, check_float, check_size
 from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import Live, brief
 from tinyrnn.errors import ShapeError, WeightsError
+from tinyrnn.formats import SCALE
 from tinyrnn.gates import Function, check_clip, check_function, core_arguments, one_way
 from tinyrnn.net import Net
 from tinyrnn.state_dicts import inferred, lacking, submodule
@@ -460,7 +461,8 @@ class _Recurrent(Net):
         """
         given: dict[str, ArrayLike] = {}
         for name, value in cls._translated(submodule(state_dict, prefix)).items():
-            named = f"{name}_l0" if name in _OF_A_CELL else name
+            stem = name.removesuffix(SCALE)
+            named = f"{stem}_l0{name[len(stem) :]}" if stem in _OF_A_CELL else name
             if named in given:
                 raise WeightsError(
                     f"{cls.__name__}: got {named} twice, with and without its level, expected it once"
@@ -1066,8 +1068,10 @@ class _Cell(_Recurrent):
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, ArrayLike], prefix: str = "", **options: Any) -> Self:
         """The cell that a state_dict holds; see `LSTM.from_state_dict`. A layer of one level does too."""
-        own = cls._translated(submodule(state_dict, prefix))
-        given = {name.removesuffix("_l0"): value for name, value in own.items()}
+        given = {
+            name.removesuffix("_l0").replace("_l0" + SCALE, SCALE): value
+            for name, value in cls._translated(submodule(state_dict, prefix)).items()
+        }
         named = {f"{name}_l0": value for name, value in given.items()}
         sizes = _sizes_of(cls, named, options)
         arguments = {name: sizes[name] for name in cls.arguments if name in sizes}

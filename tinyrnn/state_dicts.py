@@ -53,7 +53,11 @@ def load_state_dict(
     tensors = net._tensors()
     given = submodule(state_dict, prefix, [tensor.name for tensor in tensors])
     counters = {f"{at}{COUNTER}": leaf for at, leaf in net._leaves() if leaf._counts_batches}
-    scales = {tensor.name: tensor.name + SCALE for tensor in tensors if tensor.format in LEVELS}
+    scales = {
+        tensor.name: tensor.name + SCALE
+        for tensor in tensors
+        if tensor.format in LEVELS or (tensor.param in tensor.core.matrices and tensor.name + SCALE in given)
+    }
     wanted = {tensor.name for tensor in tensors} | counters.keys() | set(scales.values())
     missing = [tensor.name for tensor in tensors if tensor.name not in given]
     unexpected = [name for name in given if name not in wanted]
@@ -122,8 +126,18 @@ def inferred(kind: type[Layer], given: Mapping[str, ArrayLike], *arguments: Any,
         layer = kind(*arguments, **named)
     except ValueError as error:
         raise WeightsError(f"the tensors do not make a {kind.__name__}: {error}") from None
+    keep_codes(layer, [name.removesuffix(SCALE) for name in given if name.endswith(SCALE)])
     load_state_dict(layer, given)
     return layer
+
+
+def keep_codes(layer: Module, coded: Collection[str]) -> None:
+    """Make each part of a layer whose matrices are all among ``coded`` one of int8, without weights."""
+    matrices = [tensor for tensor in layer._tensors() if tensor.param in tensor.core.matrices]
+    floats = {id(tensor.core) for tensor in matrices if tensor.name not in coded}
+    kept = [id(core) not in floats and bool(core.matrices) for core in layer._cores()] if coded else []
+    if any(kept):
+        layer._reformat(["int8" if one else "float32" for one in kept])
 
 
 # ---- names -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tinyrnn import _core
 from tinyrnn.arrays import as_array, as_floats, widened
 from tinyrnn.errors import ShapeError
-from tinyrnn.formats import Coded, encode, restore, store
+from tinyrnn.formats import LEVELS, Coded, encode, restore, store
 
 Frame = tuple[int, ...]
 Array = NDArray[np.float32]
@@ -66,11 +66,16 @@ class Tensor(NamedTuple):
         return store(Coded(self.shaped(codes) if scales is None else codes, scales), self.format, self.name)
 
     def fitted(self, value: Any, scales: Any) -> Array | Coded:
-        """Check ``value`` and convert it for the core: numbers, or codes with ``scales``."""
+        """Check ``value`` and convert it for the core: numbers, or codes (of int8 in any format)."""
         shape = self.core.params[self.param][1]
-        if scales is not None:
-            return restore(as_array(value), as_array(scales), shape, self.format, self.name)
         array = as_array(value, self.name)
+        if scales is not None:
+            own = self.format if self.format in LEVELS else "int8"
+            coded = restore(array, as_array(scales), shape, own, self.name)
+            if own == self.format:
+                return coded
+            assert coded.scales is not None
+            array = self.shaped(coded.codes * coded.scales.reshape(-1, *[1] * (len(shape) - 1)))
         if self.format == "bfloat16" and array.dtype == np.uint16:  # the bits, as `stored` gives them
             array = widened(array)
         array = as_floats(array, self.name)

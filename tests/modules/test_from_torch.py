@@ -466,3 +466,39 @@ def test_the_page_lists_the_functions():
     listed = re.search(r"<!-- functions -->\n(.*?)\n<!-- end -->", text, re.S)
     assert listed is not None
     assert re.findall(r"`(\w+)`", listed[1]) == sorted(FUNCTIONS)
+
+
+# ---- quantised modules
+
+
+def recurrent_kinds():
+    return {nn.LSTM, nn.GRU, nn.Linear, nn.LSTMCell, nn.GRUCell, nn.RNNCell}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["padded", "packed", "LSTMCell", "GRUCell", "RNNCell", "relu"])
+@pytest.mark.parametrize("dtype", ["qint8", "float16"])
+def test_dynamically_quantised_modules(kind, dtype):
+    torch.manual_seed(1)
+    has_lengths = kind == "packed"
+    if "Cell" in kind or kind == "relu":
+        module = models.QuantisedCell(getattr(nn, "RNNCell" if kind == "relu" else kind), kind == "relu")
+    else:
+        module = models.QuantisedLevels(has_lengths)
+    small = torch.ao.quantization.quantize_dynamic(
+        module.eval(), recurrent_kinds(), dtype=getattr(torch, dtype)
+    )
+    net = tr.from_torch(small, (floats(2, 7, 5), lengths(2, 7)) if has_lengths else floats(2, 7, 5)).eval()
+    own = "int8" if dtype == "qint8" else "float32"
+    assert set(net.formats.values()) == {own} and "head" in net.formats
+    x, rows = floats(B, T, 5), lengths(B, T)
+    with torch.no_grad():
+        want = (small(x, rows) if has_lengths else small(x)).numpy()
+    got = net(x.numpy(), **({"lengths": rows.numpy()} if has_lengths else {}))
+    got = got[0] if isinstance(got, tuple) else got
+    # Both round what a layer reads: PyTorch all of it with one scale, tinyrnn each row.
+    assert np.abs(got - want).max() < (0.06 if dtype == "qint8" else 2e-3) * np.abs(want).max()
+    if dtype == "qint8":
+        head = small.head.weight()
+        codes = np.maximum(head.int_repr().numpy(), -127) * np.float32(head.q_scale())
+        assert np.array_equal(net.state_dict()["head.weight"], codes)

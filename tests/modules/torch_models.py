@@ -882,3 +882,36 @@ def one_step_of_two(self, x, states):
     h, c = self.lstm(x, (h, c))
     g = self.rnn(h, g)
     return self.out(g), ((h, c), g)
+
+
+class QuantisedLevels(nn.Module):
+    def __init__(self, packs):
+        super().__init__()
+        self.lstm = nn.LSTM(5, 8, 2, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(16, 6, batch_first=True)
+        self.head = nn.Linear(6, 3)
+        self.packs = packs
+
+    def forward(self, x, lengths=None):
+        if not self.packs:
+            return self.head(self.gru(self.lstm(x)[0])[0])
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        _, h = self.gru(self.lstm(packed)[0])
+        return self.head(h[-1])
+
+
+class QuantisedCell(nn.Module):
+    def __init__(self, kind, relu):
+        super().__init__()
+        self.cell = kind(5, 8, nonlinearity="relu") if relu else kind(5, 8)
+        self.head = nn.Linear(8, 2)
+        self.two = kind is nn.LSTMCell
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[0], 8)
+        state = (h, h) if self.two else h
+        found = []
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+            found.append(self.head(state[0] if self.two else state))
+        return torch.stack(found, 1)

@@ -77,15 +77,59 @@ def test_dynamically_quantised_layers_give_their_numbers(torch, tmp_path, dtype,
     torch.save(small if whole else small.state_dict(), tmp_path / "m.pt")
     got = load_weights(tmp_path / "m.pt")
     want = model.state_dict()
-    assert got.keys() == want.keys()
+    scales = {name + "_scale" for name in want if "weight" in name and "norm" not in name}
+    assert got.keys() == want.keys() | (scales if dtype == "qint8" else set())
+    floats = {name: got[name] for name in want}
+    for name in scales if dtype == "qint8" else ():
+        codes = name.removesuffix("_scale")
+        assert got[codes].dtype == np.int8 and got[codes].min() >= -127
+        floats[codes] = got[codes] * got[name][:, None]
     for name, numbers in want.items():
-        assert got[name].dtype == np.float32
+        assert floats[name].dtype == np.float32
         matrix = numbers.ndim == 2
         step = float(numbers.abs().max()) / 127 if dtype == "qint8" and matrix else 1e-3 * matrix
-        assert np.abs(got[name] - numbers.numpy()).max() <= step * 0.51 + 1e-7, name
-    assert np.array_equal(got["head.weight"], small["head"].weight().dequantize().float().numpy())
+        assert np.abs(floats[name] - numbers.numpy()).max() <= step * 0.51 + 1e-7, name
+    head = small["head"].weight()
+    if dtype == "qint8":
+        assert np.array_equal(got["head.weight"], np.maximum(head.int_repr().numpy(), -127))
+        assert np.array_equal(got["head.weight_scale"], np.float32([head.q_scale()] * 2))
+    else:
+        assert np.array_equal(got["head.weight"], head.numpy())
+    own = "int8" if dtype == "qint8" else "float32"
     lstm = tr.LSTM.from_state_dict(got, prefix="lstm")
     assert lstm.num_layers == 2 and lstm.bidirectional
+    cell = tr.LSTMCell.from_state_dict(got, prefix="cell")
+    for layer in (lstm, cell, tr.LSTM.from_state_dict(got, prefix="cell")):
+        assert set(layer.formats.values()) == {own}
+    again = tr.LSTMCell.from_state_dict(tr.LSTM.from_state_dict(got, prefix="cell").state_dict())
+    assert np.array_equal(again.weight_ih, cell.weight_ih)
+    assert tr.Linear.from_state_dict(got, prefix="plain").formats == {"Linear": own}
+    plain = tr.LSTM(3, 4, num_layers=2, bidirectional=True)
+    plain.load_state_dict(got, prefix="lstm")
+    assert np.array_equal(plain.weight_hh_l1, floats["lstm.weight_hh_l1"])
+    x = np.random.default_rng(0).standard_normal((20, 2, 3)).astype(np.float32)
+    want = small["lstm"](torch.from_numpy(x))[0].detach().numpy()
+    assert np.abs(lstm(x)[0] - want).max() < 0.02  # both round what they read, PyTorch all of it by one scale
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("zeros", [0, 3])
+def test_weights_with_scales_and_zeros_for_channels(torch, tmp_path, zeros):
+    numbers = torch.randn(4, 3)
+    weight = torch.quantize_per_channel(
+        numbers, torch.rand(4).double() + 0.01, torch.full((4,), zeros), 0, torch.qint8
+    )
+    packed = torch.ops.quantized.linear_prepack(weight, torch.ones(4))
+    torch.save(
+        {"h._packed_params._packed_params": packed, "h._packed_params.dtype": torch.qint8}, tmp_path / "m.pt"
+    )
+    got = load_weights(tmp_path / "m.pt")
+    if zeros:
+        assert list(got) == ["h.weight", "h.bias"]
+        np.testing.assert_allclose(got["h.weight"], weight.dequantize().numpy(), rtol=1e-6)
+    else:
+        assert np.array_equal(got["h.weight"], np.maximum(weight.int_repr().numpy(), -127))
+        assert np.array_equal(got["h.weight_scale"], weight.q_per_channel_scales().float().numpy())
 
 
 @pytest.mark.filterwarnings("ignore")

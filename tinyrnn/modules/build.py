@@ -17,7 +17,7 @@ from tinyrnn.arguments import check_float
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph
-from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.importing import WRONG, CodedArray, Unfit
 from tinyrnn.modules.functions import CELLS, FUNCTIONS, KINDS, Made, Named, Rows, Site, label_of
 from tinyrnn.modules.loops import LOOPS, rolled
 from tinyrnn.modules.recorder import (
@@ -344,13 +344,21 @@ class _Attempt:
             wrong = self.compared(net, kept, world, arrays)
             if wrong:
                 raise self.error(wrong, self.blamed([arrays for _, arrays in runs]))
-        return net
+        if not any(isinstance(one, Given) and isinstance(one.array, CodedArray) for one in self.given()):
+            return net
+        found = self.walk(states, int8=True)
+        return self.graph({name: found[name] for name in kept})
+
+    def given(self) -> Iterator[Any]:
+        """All that the operations of a run read."""
+        for op in self.runs[0].ops:
+            yield from flat((op.args, op.kwargs))
 
     # ---- the walk ------------------------------------------------------------------------------------------
 
-    def walk(self, states: set[str]) -> dict[str, tuple[Symbol, int]]:
+    def walk(self, states: set[str], int8: bool = False) -> dict[str, tuple[Symbol, int]]:
         """Walk through all that the outputs need, and return them with their numbers."""
-        self.site = Site(self.batch_first, tuple(states))
+        self.site = Site(self.batch_first, tuple(states), int8)
         self.env = {i: self.input(i) for i in range(len(self.axes))}
         one, other = self.runs
         needed, chosen = set(refs(one.outputs)), []
@@ -405,7 +413,11 @@ class _Attempt:
                 raise found
             return found
         if isinstance(one, Given):
-            known = Named(one.array, other.array)
+            known = (
+                Named(one.array.each(lambda part: part, self.site.int8))
+                if isinstance(one.array, CodedArray)
+                else Named(one.array, other.array)
+            )
             known.name = one.name
             return known
         if isinstance(one, (tuple, list)):

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinyrnn import activations, frames, ops
 from tinyrnn.attention import DotProductAttention
-from tinyrnn.importing import Unfit, weighted
+from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import products
 from tinyrnn.onnx.arithmetic import met, settled
@@ -113,12 +113,14 @@ class Site:
     ----------
     states : sequence of str
         Inputs that are states of layers.
+    int8 : bool
+        Layers of quantised modules keep their codes.
     """
 
-    has_time, int8 = True, False
+    has_time = True
 
-    def __init__(self, batch_first: bool, states: Sequence[str]) -> None:
-        self.batch_first, self.states = batch_first, states
+    def __init__(self, batch_first: bool, states: Sequence[str], int8: bool = False) -> None:
+        self.batch_first, self.states, self.int8 = batch_first, states, int8
         self.inputs: dict[str, Input] = {}
         self.layers: dict[str, Any] = {}
         self.seen: dict[int, Value] = {}
@@ -202,6 +204,12 @@ class Made(NamedTuple):
         if found is not None and not isinstance(found, Known):
             raise Unfit(f"{name} depends on the inputs, expected constant numbers")
         return None if found is None else found.array(name)
+
+    def weight(self, place: int, name: str) -> Any:
+        """A matrix of a layer, which may be codes that the layer keeps."""
+        found = self.arg(place, name)
+        codes = found.first if isinstance(found, Known) else None
+        return codes if isinstance(codes, CodedArray) else self.array(place, name)
 
     def onnx(self, op: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
         """Apply an operator of ONNX."""
@@ -685,7 +693,7 @@ def joined(call: Made) -> Any:
 
 
 def linear(call: Made) -> Any:
-    return products.linear(call.x, call.x.rank - 1, call.array(1, "weight"), call.array(2, "bias"))
+    return products.linear(call.x, call.x.rank - 1, call.weight(1, "weight"), call.array(2, "bias"))
 
 
 def einsum(call: Made) -> Any:
@@ -835,7 +843,9 @@ def layer(
     weights: dict[str, Any] = {}
     for i, tensor in enumerate(tensors):
         level, direction = divmod(i // each, directions)
-        weights[f"{names[i % each]}_l{level}" + "_reverse" * direction] = tensor.array("a weight")
+        weights[f"{names[i % each]}_l{level}" + "_reverse" * direction] = call._replace(args=[tensor]).weight(
+            0, "a weight"
+        )
     inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // len(order)
     if "weight_hr_l0" in weights:
         more["proj_size"] = len(weights["weight_hr_l0"])

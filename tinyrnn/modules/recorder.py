@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyrnn.importing import CodedArray
+from tinyrnn.modules.quantised import QUANTISED, Float
 from tinyrnn.weights.spec import Array
 
 MOST_OPS = 50_000
@@ -49,7 +51,7 @@ class Ref:
 class Given:
     """A tensor that does not depend on the inputs; ``name`` is its parameter's, or empty."""
 
-    array: Array
+    array: Array | CodedArray
     name: str
 
 
@@ -133,6 +135,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
     arrays: list[Any] = []
     numbers: dict[int, int] = {}
     constants: dict[tuple[int, int], tuple[Any, Given]] = {}  # with their tensors, which keep the ids alive
+    float_of = Float()
 
     def noted(tensor: Any) -> int:
         numbers[id(tensor)] = len(arrays)
@@ -155,6 +158,8 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
         if id(one) in numbers:
             return Ref(numbers[id(one)])
         key = id(one), one._version
+        if id(one) in float_of.codes:
+            return Given(float_of.codes[id(one)], "")
         if key not in constants:
             array = one.detach().cpu()
             array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
@@ -168,6 +173,10 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             if name in ("__get__", "__set__"):
                 name = getattr(func.__self__, "__name__", name)
             found = flat((args, kwargs))
+            if name in QUANTISED and any(id(one) in numbers for one in found):
+                func, args = QUANTISED[name](float_of, args)
+                name, kwargs = func.__name__, {}
+                found = flat(args)
             if name == "__iter__" and id(args[0]) in numbers:
                 with self:
                     return iter(args[0].unbind())
@@ -200,13 +209,16 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             noted(one)
 
     modes = [(one, one.training) for one in module.modules()]
+    threads = torch.get_num_threads()
     module.eval()
+    torch.set_num_threads(1)  # many small operations: waking threads for each takes most of the time
     try:
         with torch.no_grad(), Mode():
             tree = module(*args, **kwargs)
     finally:
         for one, mode in modes:
             one.training = mode
+        torch.set_num_threads(threads)
     tree = vars(tree) if hasattr(tree, "__dataclass_fields__") else tree
     if not isinstance(tree, (tuple, list, Mapping)):
         tree = {"output": tree}

@@ -7,11 +7,14 @@
   pair;
 * of an LSTM or GRU ``_all_weight_values.<i>.param`` for each level and direction: an object whose state has
   the biases and two such objects.
+
+A weight is marked as `View.packed`: its codes are kept, where int8 has them.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from tinyrnn.weights.pickles import Object, View
@@ -61,7 +64,11 @@ def spread(reader: Reader, parts: Parts) -> Parts:
 
 
 def _named(prefix: str, names: Any, tensors: Any) -> Parts:
-    return {prefix + name: tensor for name, tensor in zip(names, tensors, strict=True) if tensor is not None}
+    return {
+        prefix + name: replace(tensor, packed=True) if "weight" in name else tensor
+        for name, tensor in zip(names, tensors, strict=True)
+        if tensor is not None
+    }
 
 
 def _state(value: object) -> Any:

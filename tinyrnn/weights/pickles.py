@@ -143,6 +143,7 @@ class View:
     flags: object = None
     quantizer: object = None
     unread: str = ""
+    packed: bool = False  # a quantised layer's weight: its codes are kept
 
 
 _CALLED = (Name, Object)  # a union would be made anew by each call

@@ -97,7 +97,7 @@ def read(reader: Reader, key: str | None) -> Contents:
 def _tensors(reader: Reader, storages: Storages, views: list[tuple[str, View]]) -> list[Tensor]:
     if len(views) > MAX_TENSORS:
         raise reader.error(f"got {len(views)} tensors, expected at most {MAX_TENSORS}")
-    return [storages.tensor(name, view) for name, view in views]
+    return [tensor for name, view in views for tensor in storages.tensors(name, view)]
 
 
 class _Archive:

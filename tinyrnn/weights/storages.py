@@ -13,6 +13,7 @@ from tinyrnn.errors import LoadError
 from tinyrnn.weights.pickles import DTYPES, Name, Storage, View
 from tinyrnn.weights.spec import MAX_DIMS, READ, Array, Reader, Tensor, bits_of, count_of, shown
 
+SCALE = "_scale"  # follows the name of codes, as in files of int8 layers
 # The codes of quantised tensors.
 _CODES = {"qint8": "i1", "quint8": "u1", "qint32": "i4"}
 
@@ -33,6 +34,7 @@ class Storages(ABC):
         self.order = order
         self._read: dict[str, Array] = {}  # those of which some tensor is only a view
         self._checked: dict[int, Tensor] = {}  # by the identity of their views
+        self._scales: dict[int, Tensor] = {}  # of codes, likewise
 
     @abstractmethod
     def size(self, key: str, label: str) -> int:
@@ -41,6 +43,12 @@ class Storages(ABC):
     @abstractmethod
     def fill(self, key: str, array: Array, label: str) -> None:
         """Read a storage into an array of the same size."""
+
+    def tensors(self, name: str, view: View) -> list[Tensor]:
+        """The tensor under its name; a quantised layer's weight as codes and a scale for each row."""
+        tensor = self.tensor(name, view)
+        scale = self._scales.get(id(view))
+        return [tensor] if scale is None else [tensor, scale._replace(name=name + SCALE)]
 
     def tensor(self, name: str, view: View) -> Tensor:
         """The tensor that the pickle describes: checked once, however many names it has."""
@@ -103,7 +111,7 @@ class Storages(ABC):
             )
         raw = partial(self._numbers, label, dtype, shape, strides, storage.key, actual, begin + offset * size)
         if dtype in _CODES and view.quantizer is not None:
-            return self._dequantised(name, dtype, shape, raw, view.quantizer)
+            return self._quantised(name, dtype, shape, raw, view)
         return Tensor(name, dtype, shape, raw)
 
     def _numbers(
@@ -134,12 +142,16 @@ class Storages(ABC):
         jumps = [step * size if n > 1 else 0 for n, step in zip(shape, strides, strict=True)]
         return np.ndarray(shape, code, self._read[key].data, begin, jumps)
 
-    def _dequantised(
-        self, name: str, dtype: str, shape: tuple[int, ...], codes: Callable[[], Array], quantizer: object
+    def _quantised(
+        self, name: str, dtype: str, shape: tuple[int, ...], codes: Callable[[], Array], view: View
     ) -> Tensor:
-        """A quantised tensor as the float32 numbers that it stands for: scale * (code - zero point)."""
+        """A quantised tensor as the float32 numbers that it stands for: scale * (code - zero point).
+
+        A layer's weight of int8 without a zero point stays codes. -128 becomes -127, as int8 layers are
+        symmetric: PyTorch gives it to a most negative weight that lies between the two, at -127.5.
+        """
         label = shown(name)
-        match quantizer:
+        match view.quantizer:
             case (Name(name="torch.per_tensor_affine"), float(scale), int(zero)) if abs(zero) < 1 << 31:
                 steps: tuple[Tensor, Tensor] | None = None
                 axis = 0
@@ -155,6 +167,15 @@ class Storages(ABC):
                 steps, scale, zero = parts, 0.0, 0
             case _:
                 raise self.reader.error(f"{label}: quantised in another way than torch.save writes")
+
+        kept = view.packed and dtype == "qint8" and axis == 0
+        if kept and not (zero if steps is None else steps[1].array().any()):
+
+            def by_row() -> Array:
+                return np.full(shape[:1], scale, np.float32) if steps is None else steps[0].array()
+
+            self._scales[id(view)] = Tensor(name, "float32", shape[:1], by_row)
+            return Tensor(name, "int8", shape, lambda: np.maximum(codes(), np.int8(-127)))
 
         def raw() -> Array:
             numbers = codes().astype(np.float64)
