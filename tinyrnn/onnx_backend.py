@@ -15,14 +15,15 @@ import numpy as np
 
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
-from tinyrnn.onnx.build import Builder, settled
 from tinyrnn.onnx.cells import CELLS
 from tinyrnn.onnx.folding import FOLDS
 from tinyrnn.onnx.learned import LENGTHS, Learned
 from tinyrnn.onnx.nodes import Unfinished
 from tinyrnn.onnx.operators import DOMAINS
+from tinyrnn.onnx.settling import settled
 from tinyrnn.onnx.states import read_by
 from tinyrnn.onnx.symbols import FRAME, TIME, Known, Places, Symbol, has, is_frame
+from tinyrnn.onnx.walk import Builder
 from tinyrnn.weights import WeightsFile, opened
 from tinyrnn.weights.spec import Array, shown
 
@@ -50,7 +51,7 @@ class _Whole(Builder):
                 outputs[name] = given.value
             self.ends[name] = given if name in outputs else given.array(f"output {shown(name)}")  # type: ignore[union-attr]
         used = read_by(outputs.values())
-        return outputs and Net({k: one for k, one in self.inputs.items() if id(one) in used}, outputs)
+        return outputs and Net({k: one for k, one in self.ports.inputs.items() if id(one) in used}, outputs)
 
 
 class _Run:
@@ -73,7 +74,7 @@ class _Run:
             )
             self.ports[port.name] = port._replace(shape=shape)
         model = file.net._replace(graph=graph._replace(inputs=tuple(self.ports.values())))
-        self.net, walk = settled(file, learned, _Whole, model, self.constants, False)
+        self.net, walk = settled(file, learned, model, self.constants, False, kind=_Whole)
         assert isinstance(walk, _Whole)
         self.walk = walk
 
@@ -102,7 +103,7 @@ class _Run:
 
     def _taken(self, name: str, array: Array) -> Array:
         """The numbers of an input as (T, B, frame)."""
-        axes = [self.walk.axis(self.ports[name], i) for i in range(array.ndim)]
+        axes = [self.walk.ports.axes.of(self.ports[name], i) for i in range(array.ndim)]
         places = [2 if is_frame(axis) else int(not has(axis, TIME)) for axis in axes]
         if max(places.count(0), places.count(1)) > 1:
             raise self.walk.error(f"input {shown(name)} has two axes of time or of the batch, expected one")
@@ -217,7 +218,7 @@ class Backend(_Backend):
         while nodes:
             node = nodes.pop()
             nodes += [one for given in node.attribute for one in given.g.node]
-            known = DOMAINS.get(node.domain, {}).keys() | ({*FOLDS, "If"} if not node.domain else ())
+            known = DOMAINS.get(node.domain, {}).keys() | (FOLDS.keys() if not node.domain else set())
             if (node.domain, node.op_type) not in own and node.op_type not in known:
                 return False
         return cls.supports_device(device)

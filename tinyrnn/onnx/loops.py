@@ -44,7 +44,7 @@ def _axes_of(call: Call, known: Known) -> list[Axis]:
     pairs = list(zip(*(one.shape for one in known.worlds), strict=True))
     for pair in pairs:
         if pair[0] != pair[1] and pair in TIME_SIZES:
-            raise Retry(call.builder.seen[TIME_SIZES.index(pair)], BATCH)
+            raise Retry(call.builder.ports.axes.seen[TIME_SIZES.index(pair)], BATCH)
     return [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
 
 

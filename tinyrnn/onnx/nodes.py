@@ -126,6 +126,7 @@ class Call(NamedTuple):
     opset: int
     builder: Any
     env: Mapping[str, Any]  # all names that the node could read
+    where: str = ""  # the node, for a message
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from tinyrnn.onnx.arithmetic import (
     where,
 )
 from tinyrnn.onnx.cells import recurrent
+from tinyrnn.onnx.inner import branch
 from tinyrnn.onnx.loops import at, cut, empty, insert, joined, length, loop, scan
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.products import einsum, gemm, matmul
@@ -111,6 +112,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "HardSigmoid": hard_sigmoid,
     "HardSwish": of_each(lambda call: activations.Hardswish()),
     "Identity": same,
+    "If": branch,
     "InstanceNormalization": instance_norm,
     "LSTM": recurrent,
     "LayerNormalization": layer_norm,
@@ -193,3 +195,6 @@ MICROSOFT: dict[str, Callable[[Call], Any]] = {
 
 # By domain; "" is ONNX's own.
 DOMAINS = {"": OPERATORS, "com.microsoft": MICROSOFT}
+
+# Operators whose results are indices, which no net gives.
+INDICES = ("ArgMax", "ArgMin", "TopK")

@@ -16,6 +16,7 @@ from tinyrnn import activations, frames
 from tinyrnn.importing import CodedArray, Unfit
 from tinyrnn.onnx.arithmetic import add, multiply
 from tinyrnn.onnx.cells import recurrent
+from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.products import gemm, matmul
 from tinyrnn.onnx.shapes import concat
@@ -75,8 +76,7 @@ def _to_real(call: Call, place: int, axis: int = 1, block: int = 0) -> Given:
         attributes = {"axis": axis, "block_size": block}
         inputs = [call.get(place + i) for i in range(3)]
         node = call.node._replace(op="DequantizeLinear", attributes=attributes)
-        found: list[Known] = call.builder.folded(call._replace(node=node, inputs=inputs))
-        return found[0]
+        return folded(call._replace(node=node, inputs=inputs))[0]
     x = call.symbol(place)
     scales = call.array(place + 1)
     if scales.size > 1:

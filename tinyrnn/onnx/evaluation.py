@@ -1,0 +1,78 @@
+"""Nodes that become no layer: their result is known while the net is built.
+
+Of known arrays a node is folded; of states it moves the places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tinyrnn.onnx.folding import FOLDS, MOVES
+from tinyrnn.onnx.nodes import Call, Given, Listed, Step
+from tinyrnn.onnx.symbols import BATCH_SIZES, Known, Places, Symbol
+from tinyrnn.weights.spec import Array
+
+# Arithmetic with these numbers changes nothing.
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+
+
+def evaluated(call: Call) -> list[Given] | None:
+    """The outputs of a node whose result is known; None of one that becomes a layer."""
+    op, first = call.node.op, call.get(0)
+    if op in ("Identity", "Cast") and isinstance(first, (Step, Listed)):
+        return [first]
+    if op in ("Shape", "Size") and isinstance(first, (Symbol, Places)):
+        return [_sizes(call, first)]
+    if op in FOLDS and all(one is None or isinstance(one, Known) for one in call.inputs):
+        return [*folded(call)]
+    if all(one is None or isinstance(one, (Known, Places)) for one in call.inputs):
+        return moved(call)
+    return None
+
+
+def _sizes(call: Call, of: Symbol | Places) -> Known:
+    """The Shape or the Size of a value."""
+    sizes = of.shape.worlds
+    if call.node.op == "Size":
+        return Known(*(np.array(one.prod()) for one in sizes))
+    get = call.attributes.get
+    return Known(*(one[get("start", 0) : get("end", len(one))] for one in sizes))
+
+
+def folded(call: Call) -> list[Known]:
+    """The outputs of a node that reads known arrays."""
+    varies = any(isinstance(one, Known) and one.varies for one in call.inputs)
+    worlds = []
+    for world in (0, 1) if varies else (0,):
+        result = FOLDS[call.node.op](call.fold(world))
+        worlds.append(result if isinstance(result, list) else [result])
+    return [Known(*arrays) for arrays in zip(*worlds, strict=True)]
+
+
+def moved(call: Call) -> list[Given] | None:
+    """The outputs of a node that moves places of states; None if it does more."""
+    op, first = call.node.op, call.get(0)
+    if op == "Cast" and isinstance(first, Places) and call.attributes.get("to") in (1, 10, 11, 16):
+        return [first]
+    if op in NEUTRAL and isinstance(first, Places) and isinstance(call.get(1), Known):
+        numbers = call.known(1).worlds
+        fits = numbers[0].size == 1 or numbers[0].shape == first.ids.shape
+        if fits and all(np.all(one == NEUTRAL[op]) and one.ndim <= first.ids.ndim for one in numbers):
+            return [first]
+    if op not in MOVES or not isinstance(first, Places) or (op == "Dropout" and call.outputs > 1):
+        return None
+    if op == "Concat" and any(isinstance(one, Known) for one in call.inputs):
+        return None
+    arrays: list[Array | None] = []
+    for one in call.inputs:
+        if isinstance(one, Places):
+            arrays.append(one.ids)
+        elif isinstance(one, Known) and one.varies:
+            sizes = [2 if pair == BATCH_SIZES else pair[0] for pair in one.sizes]
+            arrays.append(np.array(sizes, np.int64).reshape(one.worlds[0].shape))
+        else:
+            arrays.append(one.worlds[0] if isinstance(one, Known) else None)
+    result = FOLDS[call.node.op](replace(call.fold(), inputs=arrays))
+    return [Places(np.asarray(ids)) for ids in (result if isinstance(result, list) else [result])]

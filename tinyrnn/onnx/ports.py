@@ -1,0 +1,143 @@
+"""Inputs and outputs of a graph: what their axes are, and what becomes of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tinyrnn.graph import Graph as Net
+from tinyrnn.importing import Unfit
+from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
+from tinyrnn.onnx.model import Graph, Port
+from tinyrnn.onnx.nodes import Given, Unfinished
+from tinyrnn.onnx.states import States, read_by
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    BATCH_SIZES,
+    FRAME,
+    ONE,
+    OPEN,
+    TIME,
+    TIME_SIZES,
+    Atom,
+    Axis,
+    Places,
+    Symbol,
+    frame_size,
+    framed,
+    has,
+    reframed,
+    short,
+)
+from tinyrnn.ops import Feedback
+from tinyrnn.values import Input, Value
+from tinyrnn.weights.spec import shown
+
+MOST_STATES = 1 << 20  # numbers of an input that may be a state
+
+
+class Axes:
+    """The axes of a graph's inputs; ``seen`` are those that vary, in their order."""
+
+    def __init__(self, learned: Learned) -> None:
+        self.learned = learned
+        self.seen: list[str] = []
+
+    def of(self, port: Port, place: int) -> Axis:
+        """An axis of an input of the graph."""
+        assert port.shape is not None
+        size, origin = port.shape[place], origin_of(port, place)
+        size = self.learned.sizes.get(origin, size)
+        kind = self.learned.kinds.get(origin, FRAME if isinstance(size, int) else OPEN)
+        declared = size if isinstance(size, int) else self.learned.traced.get(origin)
+        if kind == ONE:
+            return ()
+        if kind == FRAME:
+            assert declared is not None
+            return (Atom(FRAME, (declared, declared), origin),)
+        if kind == BATCH:
+            return (Atom(BATCH, BATCH_SIZES, origin, declared),)
+        if origin not in self.seen:
+            self.seen.append(origin)
+        sizes = TIME_SIZES[self.seen.index(origin) % len(TIME_SIZES)]
+        return (Atom(kind, sizes, origin, declared),)
+
+
+class Ports:
+    """The inputs and the outputs of one walk through a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+    learned : Learned
+    follows : bool
+        True if inputs may be states.
+
+    Attributes
+    ----------
+    has_time : bool
+        True if an axis of an input is time. Otherwise the graph describes one step.
+    inputs : dict
+        The net's own, by name.
+    states : States
+    """
+
+    def __init__(self, graph: Graph, learned: Learned, follows: bool) -> None:
+        self.graph, self.learned, self.follows = graph, learned, follows
+        self.has_time = TIME in learned.kinds.values()
+        self.inputs: dict[str, Input] = {}
+        self.feedbacks: dict[str, Feedback] = {}
+        self.axes = Axes(learned)
+        self.states = States(graph, learned, self.inputs, self.axes.of, self.has_time)
+
+    def given(self, port: Port) -> Given:
+        """An input of the graph."""
+        if port.shape is None:
+            raise Unfit(f"input {shown(port.name)}: its shape is not told: load(path, shapes={{...}})")
+        axes = [self.axes.of(port, i) for i in range(len(port.shape))]
+        varying = [i for i, axis in enumerate(axes) if has(axis, BATCH) or has(axis, OPEN)]
+        timed = any(has(axis, TIME) for axis in axes)
+        count = math.prod(map(frame_size, axes))
+        floats = port.dtype.startswith(("float", "bfloat"))
+        may = self.follows and floats and len(varying) <= 1 and not timed and axes and count <= MOST_STATES
+        mode = self.learned.modes.get(port.name, STATE if may else INPUT)
+        if mode == STATE:
+            return self.states.of_port(port, list(map(frame_size, axes)), varying)
+        sizes = [frame_size(axis) for axis in axes if has(axis, FRAME)]
+        frame = framed(axes) if mode == START else short(sizes) if sizes or floats else []
+        if mode == FEEDBACK:
+            self.feedbacks[port.name] = Feedback(*frame)
+            return Symbol(self.feedbacks[port.name], axes)
+        one = mode == START or (self.has_time and not timed)
+        value = Input(*frame, time=None if one else TIME, name=port.name)
+        self.inputs[port.name] = value
+        return Symbol(value, axes)
+
+    def wants(self, given: Symbol) -> None:
+        """Note which inputs of the graph a node wants as constants."""
+        used = read_by([given.value])
+        self.learned.wanted.update(name for name, value in self.inputs.items() if id(value) in used)
+
+    def finished(self, results: dict[str, Any], error: Callable[[str], Exception]) -> Net:
+        """The net of the graph's outputs; states become its state. ``error`` makes an exception."""
+        left = self.states.returned(results)
+        for name, before in self.feedbacks.items():
+            partner = self.states.partner(next(port for port in self.graph.inputs if port.name == name))
+            given = results[partner or ""]
+            value = (self.states.written(given) if isinstance(given, Places) else given).value
+            before.connect(reframed(value, before.frame))
+            left.pop(partner or "", None)
+        outputs: dict[str, Value] = {}
+        for name, given in (left or results).items():
+            if isinstance(given, Places):
+                given = self.states.written(given)
+            if not isinstance(given, Symbol):
+                raise error(f"output {shown(name)} is constant, expected a value that the net computes")
+            if isinstance(given, Unfinished):
+                raise error(f"output {shown(name)} is {given.what}")
+            if given.reversed:
+                raise error(f"output {shown(name)} has the steps from the last to the first")
+            outputs[name] = given.framed(framed(given.axes))
+        used = read_by(outputs.values())
+        return Net({name: value for name, value in self.inputs.items() if id(value) in used}, outputs)

@@ -1,0 +1,181 @@
+"""One walk through a graph: node by node each name gets the thing that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tinyrnn.errors import LoadError
+from tinyrnn.graph import Graph as Net
+from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.onnx.evaluation import evaluated
+from tinyrnn.onnx.inner import inlined
+from tinyrnn.onnx.learned import Learned
+from tinyrnn.onnx.levels import Levels
+from tinyrnn.onnx.loops import Inside
+from tinyrnn.onnx.model import Graph, Model, Node
+from tinyrnn.onnx.nodes import Call, Given
+from tinyrnn.onnx.operators import DOMAINS, INDICES
+from tinyrnn.onnx.ports import Ports
+from tinyrnn.onnx.symbols import Known, Symbol
+from tinyrnn.weights import WeightsFile
+from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
+
+MOST_CALLS = 20_000
+
+
+class _Failed(NamedTuple):
+    """The outputs of a node that is no part of a net."""
+
+    error: LoadError
+
+
+class Builder:
+    """One walk through a model.
+
+    Attributes
+    ----------
+    ports : Ports
+        The inputs of the graph.
+    slack : list of int
+        Numbers at the end of frames that the windows of convolutions do not reach.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        file: WeightsFile,
+        learned: Learned,
+        bound: Mapping[str, Array],
+        states: bool,
+        int8: bool = False,
+    ) -> None:
+        self.model, self.file, self.learned, self.bound = model, file, learned, bound
+        self.int8 = int8
+        self.opset = model.opsets[""]
+        self.budget = MEMORY_FLOOR + 2 * file.info.bytes
+        self.slack: list[int] = []
+        self.ports = Ports(model.graph, learned, states)
+        self.states, self.has_time = self.ports.states, self.ports.has_time
+        self.levels = Levels(learned, self.states)
+        self.depth = 0  # of functions that call others
+        self.inside: Inside | None = None  # the body of a loop
+
+    def error(self, text: str) -> LoadError:
+        return self.file.error(text)
+
+    # ---- what nodes ask for --------------------------------------------------------------------------------
+
+    def room(self, count: int) -> None:
+        """Take memory for an array of known numbers."""
+        self.budget -= 8 * count
+        if self.budget < 0:
+            raise Unfit("the constants of the graph need more memory than a file of its size may take")
+
+    def counts(self, calls: int) -> None:
+        """Count operations that become layers, in all passes."""
+        self.learned.calls += calls
+        if self.learned.calls > MOST_CALLS:
+            raise Unfit(f"got more than {MOST_CALLS} operations, expected a smaller graph")
+
+    def wants(self, given: Symbol) -> None:
+        """Note that a node wants a value as a constant."""
+        self.ports.wants(given)
+
+    def notes(self, window: Any, size: int) -> None:
+        """Note what the windows of a convolution leave of a frame."""
+        room = size + sum(window.pads) - window.span
+        self.slack.append(room % window.stride if room >= 0 else 0)
+
+    # ---- nodes ---------------------------------------------------------------------------------------------
+
+    def net(self) -> Net:
+        """Build the net."""
+        graph = self.model.graph
+        env: dict[str, Any] = {}
+        for name, tensor in graph.tensors.items():
+            env[name] = Known(tensor.view())
+        for port in graph.inputs:
+            if port.name in self.bound:
+                env[port.name] = Known(self.bound[port.name])
+            elif port.name not in env:
+                env[port.name] = self.ports.given(port)
+        try:
+            self.walk(graph, env, "graph")
+            return self.finished(
+                {port.name: self.read(env, port.name, "the graph") for port in graph.outputs}
+            )
+        finally:
+            env.clear()  # calls know it, and it the values that they made
+
+    def finished(self, results: dict[str, Any]) -> Net:
+        """The net of the graph's outputs."""
+        return self.ports.finished(results, self.error)
+
+    def read(self, env: Mapping[str, Any], name: str, where: str) -> Any:
+        if name not in env:
+            raise self.error(f"{where}: reads {shown(name)}, which nothing writes before")
+        if isinstance(env[name], _Failed):
+            raise env[name].error
+        return env[name]
+
+    def walk(self, graph: Graph, env: dict[str, Any], where: str) -> None:
+        """Give each name of a graph that an output needs its value."""
+        needed = {port.name for port in graph.outputs}
+        chosen: list[tuple[int, Node, set[str]]] = []
+        for i, node in reversed(list(enumerate(graph.nodes))):
+            if needed.intersection(node.outputs) - {""}:
+                chosen.append((i, node, _reads(node) - needed))  # and what nobody reads after it
+                needed |= chosen[-1][2]
+        for i, node, last in reversed(chosen):
+            at = (
+                f"{where}: node {shown(node.name) if node.name else i} ({shown(node.op)}, opset {self.opset})"
+            )
+            try:
+                results = self.node(node, env, at)
+                if self.inside is not None:
+                    given = [env[name] for name in node.inputs if name in env]
+                    self.inside.note(node.op, given, results)
+            except LoadError as error:
+                results = [_Failed(error)] * len(node.outputs)
+            except WRONG as error:
+                results = [_Failed(self.error(f"{at}: {error}"))] * len(node.outputs)
+            for name, result in zip(node.outputs, results, strict=False):
+                if name:
+                    env[name] = result
+            for name in last:
+                env.pop(name, None)
+
+    def node(self, node: Node, env: dict[str, Any], where: str) -> Sequence[Any]:
+        """The outputs of a node."""
+        inputs: list[Given] = [self.read(env, name, where) if name else None for name in node.inputs]
+        call = Call(node, inputs, self.opset, self, env, where)
+        function = self.model.functions.get((node.domain, node.op))
+        if function is not None:
+            return inlined(call, function)
+        if node.domain not in DOMAINS:
+            raise Unfit(f"operators of the domain {shown(node.domain)} are not known")
+        known = evaluated(call)
+        if known is not None:
+            return known
+        if node.op not in DOMAINS[node.domain]:
+            hint = "known are those of docs/onnx.md"
+            if node.op in INDICES:
+                hint = (
+                    f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])}]), and numpy.argsort"
+                )
+            raise Unfit(f"the operator {shown(node.op)} is not known; {hint}")
+        self.counts(1)
+        result = DOMAINS[node.domain][node.op](call)
+        return result if isinstance(result, list) else [result]
+
+
+def _reads(node: Node) -> set[str]:
+    """The names that a node reads, those that its branches read included."""
+    found = set(node.inputs)
+    for value in node.attributes.values():
+        if isinstance(value, Graph):
+            found.update(port.name for port in value.outputs)
+            for one in value.nodes:
+                found.update(_reads(one))
+    return found
