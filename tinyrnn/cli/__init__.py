@@ -1,4 +1,4 @@
-"""The command line: ``info``, ``run``, ``quantize``, ``convert``, ``verify``, ``bench`` and ``doctor``.
+"""The command line: ``info``, ``run``, ``quantize``, ``convert``, ``verify``, ``bench``, ``doctor`` and more.
 
 Every command is a module of its name, imported on demand; its `command` takes the parsed arguments. A failure
 is an exception, and `main` alone turns exceptions into one line on stderr.
@@ -22,6 +22,8 @@ from tinyrnn.attributes import nearest
 from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
 from tinyrnn.cli.options import binding, positive
 from tinyrnn.formats import SMALLER
+
+SHELLS = ("bash", "zsh", "fish")
 
 # The exceptions of bad input; any other is a bug of ours and shows its traceback.
 _FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RecursionError)
@@ -60,7 +62,7 @@ def _answer(argv: Sequence[str] | None) -> int:
         try:
             if isa_problem is not None:
                 raise UsageError(isa_problem)
-            args = _parser().parse_args(argv)
+            args = make_parser().parse_args(argv)
             import_module(f"{__name__}.{args.command}").command(args)
             return 0
         finally:
@@ -160,7 +162,8 @@ def _frame_of(text: str) -> tuple[int, ...]:
     return tuple(positive(size) for size in sizes)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, which `tinyrnn completion` reads, too."""
     parser = _Parser(
         "tinyrnn", description="Look at, run, shrink and time recurrent networks.", allow_abbrev=False
     )
@@ -297,4 +300,13 @@ def _parser() -> argparse.ArgumentParser:
         help="check this installation and this machine",
         description="Exit status 1 if the numbers are wrong, or the processor is throttled.",
     )
+
+    completion = commands.add_parser(
+        "completion",
+        allow_abbrev=False,
+        help="print a script that completes this command in a shell",
+        description='For bash: put eval "$(tinyrnn completion bash)" into ~/.bashrc. The same for zsh, after '
+        "compinit. For fish: tinyrnn completion fish > ~/.config/fish/completions/tinyrnn.fish",
+    )
+    completion.add_argument("shell", choices=SHELLS)
     return parser
