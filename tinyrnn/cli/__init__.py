@@ -20,7 +20,7 @@ import tinyrnn as tr
 from tinyrnn._core import isa_problem
 from tinyrnn.attributes import nearest
 from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
-from tinyrnn.cli.options import binding, positive
+from tinyrnn.cli.options import RAW, RAW_OUTPUT, binding, positive
 from tinyrnn.formats import SMALLER
 
 SHELLS = ("bash", "zsh", "fish")
@@ -208,17 +208,27 @@ def make_parser() -> argparse.ArgumentParser:
         parents=[file, model, output],
         allow_abbrev=False,
         help="run a net over a file",
-        description="Stream a file through a net, in bounded memory. Bidirectional nets read it whole.",
+        description="Stream a file or a pipe through a net, in bounded memory. Bidirectional nets read it "
+        "whole.",
     )
     run.add_argument("model", metavar="MODEL", help=weights)
     run.add_argument(
         "input",
         metavar="INPUT",
         help=".npy: (T, frame) or (T, B, frame); .csv: a frame in each line; .wav: PCM, as many channels "
-        "as a frame has numbers, or mono that is cut into frames",
+        "as a frame has numbers, or mono that is cut into frames; - for standard input, as .csv",
     )
     run.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help=".npy or .csv, complete or not there"
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help=".npy or .csv, complete or not there; - for standard output, as .csv",
+    )
+    run.add_argument("--raw", choices=RAW, help="INPUT is samples without a header, of this format")
+    run.add_argument("--raw-output", choices=RAW_OUTPUT, help="OUT is samples without a header")
+    run.add_argument(
+        "--follow", action="store_true", help="wait for more at the end of a .csv or --raw, until Ctrl-C"
     )
     run.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
 
