@@ -246,7 +246,7 @@ def c_page(header: Path) -> str:
 def command_page() -> str:
     """The page of the command line: what each command says of itself."""
     head = said_by()
-    commands = re.findall(r"^    (\w+)  +(.+)$", head, re.MULTILINE)
+    commands = re.findall(r"^    (\w+)(?: |\n) +(.+)$", head, re.MULTILINE)
     if len(commands) < 5:
         raise SystemExit(f"tinyrnn --help: found commands {commands}, expected the list of all")
     lines = ["# The command line", "", "`python -m tinyrnn` is the same as `tinyrnn`.", ""]

@@ -169,8 +169,50 @@ def chunks_of(samples: Array) -> Array:
     return np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
 
 
+class Cutter:
+    """Cut probabilities into stretches of speech as they come, by Silero's ``get_speech_timestamps``.
+
+    Parameters
+    ----------
+    threshold : float
+        Speech begins at a chunk that reaches it, and ends with 100 ms that stay 0.15 below.
+    """
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        self._enter, self._leave = threshold, max(threshold - HYSTERESIS, 0.01)
+        self._start: int | None = None
+        self._quiet: int | None = None
+        self._at = 0
+
+    @property
+    def speaking(self) -> bool:
+        """True within a stretch, which may still turn out to be too short."""
+        return self._start is not None
+
+    def hear(self, probability: float) -> tuple[int, int] | None:
+        """Take the next chunk's probability. Return (first sample, end) of a stretch if that ends one."""
+        at, found = self._at, None
+        self._at += CHUNK
+        if probability >= self._enter:
+            self._start, self._quiet = at if self._start is None else self._start, None
+        elif probability < self._leave and self._start is not None:
+            self._quiet = at if self._quiet is None else self._quiet
+            if at - self._quiet >= MIN_SILENCE:
+                found = self._cut(self._quiet)
+        return found
+
+    def end(self, length: int) -> tuple[int, int] | None:
+        """End the recording after so many samples. Return the stretch that was not over."""
+        found = self._cut(length)
+        return found and (found[0], min(found[1], length))
+
+    def _cut(self, end: int) -> tuple[int, int] | None:
+        start, self._start, self._quiet = self._start, None, None
+        return None if start is None or end - start <= MIN_SPEECH else (max(0, start - PAD), end + PAD)
+
+
 def speech_segments(probabilities: Array, length: int, threshold: float = THRESHOLD) -> Segments:
-    """(first sample, end) of each stretch of speech, by the rules of Silero's ``get_speech_timestamps``.
+    """(first sample, end) of each stretch of speech in a recording.
 
     Parameters
     ----------
@@ -178,23 +220,15 @@ def speech_segments(probabilities: Array, length: int, threshold: float = THRESH
     length : int
         Samples of the recording.
     threshold : float
-        Speech begins at a chunk that reaches it, and ends with 100 ms that stay 0.15 below.
+        As `Cutter` takes it.
     """
-    leave = max(threshold - HYSTERESIS, 0.01)
-    found: Segments = []
-    start = quiet = None
-    for at, probability in zip(range(0, length, CHUNK), probabilities, strict=True):
-        if probability >= threshold:
-            start, quiet = at if start is None else start, None
-        elif probability < leave and start is not None:
-            quiet = at if quiet is None else quiet
-            if at - quiet >= MIN_SILENCE:
-                found.append((start, quiet))
-                start = quiet = None
-    if start is not None:
-        found.append((start, length))
-    long_enough = [(start, end) for start, end in found if end - start > MIN_SPEECH]
-    return [(max(0, start - PAD), min(length, end + PAD)) for start, end in long_enough]
+    if len(probabilities) != -(-length // CHUNK):
+        raise ValueError(
+            f"probabilities: got {len(probabilities)}, expected one for each chunk of {length} samples"
+        )
+    cutter = Cutter(threshold)
+    found = [*map(cutter.hear, probabilities), cutter.end(length)]
+    return [one for one in found if one is not None]
 
 
 def plot(path: Path, samples: Array, probabilities: Array, segments: Segments, threshold: float) -> None:

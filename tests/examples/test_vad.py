@@ -289,7 +289,7 @@ def test_threshold_moves_both_ends() -> None:
 
 
 def test_one_probability_for_each_chunk() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="probabilities: got 3, expected one for each chunk of 2560 samples"):
         vad.speech_segments(np.zeros(3, np.float32), 5 * vad.CHUNK)
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``info``, ``run``, ``quantize``, ``convert``, ``verify``, ``bench`` and ``doctor``.
+"""The command line: ``info``, ``run``, ``quantize``, ``convert``, ``verify``, ``bench``, ``doctor`` and more.
 
 Every command is a module of its name, imported on demand; its `command` takes the parsed arguments. A failure
 is an exception, and `main` alone turns exceptions into one line on stderr.
@@ -20,8 +20,10 @@ import tinyrnn as tr
 from tinyrnn._core import isa_problem
 from tinyrnn.attributes import nearest
 from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
-from tinyrnn.cli.options import binding, positive
+from tinyrnn.cli.options import RAW, RAW_OUTPUT, binding, positive
 from tinyrnn.formats import SMALLER
+
+SHELLS = ("bash", "zsh", "fish")
 
 # The exceptions of bad input; any other is a bug of ours and shows its traceback.
 _FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RecursionError)
@@ -60,7 +62,7 @@ def _answer(argv: Sequence[str] | None) -> int:
         try:
             if isa_problem is not None:
                 raise UsageError(isa_problem)
-            args = _parser().parse_args(argv)
+            args = make_parser().parse_args(argv)
             import_module(f"{__name__}.{args.command}").command(args)
             return 0
         finally:
@@ -160,7 +162,8 @@ def _frame_of(text: str) -> tuple[int, ...]:
     return tuple(positive(size) for size in sizes)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, which `tinyrnn completion` reads, too."""
     parser = _Parser(
         "tinyrnn", description="Look at, run, shrink and time recurrent networks.", allow_abbrev=False
     )
@@ -205,17 +208,27 @@ def _parser() -> argparse.ArgumentParser:
         parents=[file, model, output],
         allow_abbrev=False,
         help="run a net over a file",
-        description="Stream a file through a net, in bounded memory. Bidirectional nets read it whole.",
+        description="Stream a file or a pipe through a net, in bounded memory. Bidirectional nets read it "
+        "whole.",
     )
     run.add_argument("model", metavar="MODEL", help=weights)
     run.add_argument(
         "input",
         metavar="INPUT",
         help=".npy: (T, frame) or (T, B, frame); .csv: a frame in each line; .wav: PCM, as many channels "
-        "as a frame has numbers, or mono that is cut into frames",
+        "as a frame has numbers, or mono that is cut into frames; - for standard input, as .csv",
     )
     run.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help=".npy or .csv, complete or not there"
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help=".npy or .csv, complete or not there; - for standard output, as .csv",
+    )
+    run.add_argument("--raw", choices=RAW, help="INPUT is samples without a header, of this format")
+    run.add_argument("--raw-output", choices=RAW_OUTPUT, help="OUT is samples without a header")
+    run.add_argument(
+        "--follow", action="store_true", help="wait for more at the end of a .csv or --raw, until Ctrl-C"
     )
     run.add_argument("--batch-first", action="store_true", help="a batched .npy is (B, T, frame)")
 
@@ -297,4 +310,13 @@ def _parser() -> argparse.ArgumentParser:
         help="check this installation and this machine",
         description="Exit status 1 if the numbers are wrong, or the processor is throttled.",
     )
+
+    completion = commands.add_parser(
+        "completion",
+        allow_abbrev=False,
+        help="print a script that completes this command in a shell",
+        description='For bash: put eval "$(tinyrnn completion bash)" into ~/.bashrc. The same for zsh, after '
+        "compinit. For fish: tinyrnn completion fish > ~/.config/fish/completions/tinyrnn.fish",
+    )
+    completion.add_argument("shell", choices=SHELLS)
     return parser

@@ -1,17 +1,20 @@
-"""Inputs of `tinyrnn run`: .npy, .csv and .wav, a chunk of steps at a time."""
+"""Inputs of `tinyrnn run`: .npy, .csv, .wav, and samples without a header, a chunk of steps at a time."""
 
 from __future__ import annotations
 
+import codecs
 import io
 import math
 import os
 import stat
+import sys
+import time
 import warnings
 import wave
 from argparse import Namespace
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -20,8 +23,11 @@ from numpy.typing import NDArray
 import tinyrnn as tr
 from tinyrnn.cli.console import named, one_line
 from tinyrnn.cli.models import closed_frame, reads_indices, sizes_of
+from tinyrnn.cli.options import RAW
 from tinyrnn.cli.recognition import Shape
 from tinyrnn.weights.spec import shown
+
+STDIN = "standard input"  # its name in messages
 
 Chunk = tuple[NDArray[Any], float]  # some steps, and the part of the work that is done after them
 
@@ -151,29 +157,102 @@ def _only_regular(path: str) -> None:
 
 
 def open_csv(args: Namespace, net: tr.Net) -> Frames:
-    """One frame in each line; a first line without any number is a header."""
-    path, frame, whole = args.input, closed_frame(net, args.frame), reads_indices(net)
+    """One frame in each line, run as it comes; a first line without any number is a header."""
+    path, frame, whole = input_name(args), closed_frame(net, args.frame), reads_indices(net)
+    width = math.prod(frame)
+
+    def chunk(numbers: array[float]) -> NDArray[Any]:
+        steps = np.frombuffer(numbers).reshape(-1, *frame)
+        return steps.astype(np.int64) if whole else steps
 
     def chunks(most: int) -> Iterator[Chunk]:
-        with named(path), open(path, "rb") as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
-            size = os.fstat(raw.fileno()).st_size  # 0 of a pipe, which cannot tell how far it is
-            rows = _csv_rows(path, text, math.prod(frame), whole)
+        with _opened(args) as file:
+            size = os.fstat(file.fileno()).st_size  # 0 of a pipe, which cannot tell how far it is
+            rows, numbers = (
+                _csv_rows(path, _lines(_pieces(args, file), _longest(width)), width, whole),
+                array("d"),
+            )
             try:
-                while (numbers := np.fromiter(chain.from_iterable(islice(rows, most)), np.float64)).size:
-                    steps = numbers.astype(np.int64) if whole else numbers
-                    yield steps.reshape(-1, *frame), raw.tell() / size if size else 0.0
+                for row in rows:
+                    numbers.extend(row or ())
+                    if numbers and (len(numbers) == most * width or (row is None and most < sys.maxsize)):
+                        yield chunk(numbers), file.tell() / size if size else 0.0
+                        numbers = array("d")
             except UnicodeDecodeError as error:
                 raise tr.LoadError(f"{path}: is not text: {error}") from None
+            if numbers:
+                yield chunk(numbers), 1.0
 
     return Frames(frame, None, lambda most: [chunks(most)])
 
 
-def _csv_rows(path: str, text: IO[str], width: int, whole: bool) -> Iterator[list[float]]:
-    """The ``width`` numbers of each line that is not blank; with ``whole`` they are indices."""
-    longest = 4096 + 64 * width
-    begun = False
-    for at, line in enumerate(iter(lambda: text.readline(longest), ""), 1):
-        if len(line) == longest:
+def input_name(args: Namespace) -> str:
+    """The input's name in messages."""
+    return STDIN if args.input == "-" else str(args.input)
+
+
+@contextmanager
+def _opened(args: Namespace) -> Iterator[io.FileIO]:
+    """The input without a buffer, so that a read returns what has come."""
+    if args.input == "-" and sys.stdin is None:
+        raise tr.LoadError(f"{STDIN}: is closed, expected data from a pipe or a file")
+    with (
+        named(input_name(args)),
+        io.FileIO(sys.stdin.fileno() if args.input == "-" else args.input, closefd=args.input != "-") as file,
+    ):
+        yield file
+
+
+def _pieces(args: Namespace, file: io.FileIO) -> Iterator[bytes]:
+    """The bytes of the input as they come. With ``--follow`` the end of a file is none."""
+    path = input_name(args)
+    grows = args.follow and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    while True:
+        with named(path):
+            data = file.read(1 << 18)
+        if data:
+            yield data
+        elif grows:
+            if os.fstat(file.fileno()).st_size < file.tell():
+                raise tr.LoadError(f"{path}: was cut short while it was read")
+            time.sleep(0.05)
+        elif data is None:  # a pipe that does not block
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _longest(width: int) -> int:
+    """The most characters of a line of so many numbers."""
+    return 4096 + 64 * width
+
+
+def _lines(pieces: Iterable[bytes], longest: int) -> Iterator[str | None]:
+    """The lines of a text, and None where the next one has not come yet."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), True)
+    rest = ""
+    for data in pieces:
+        *lines, rest = (rest + decoder.decode(data)).split("\n")
+        yield from lines
+        if len(rest) >= longest:
+            yield rest  # which its reader refuses
+        if lines:
+            yield None
+    yield rest + decoder.decode(b"", True)
+
+
+def _csv_rows(
+    path: str, lines: Iterable[str | None], width: int, whole: bool
+) -> Iterator[list[float] | None]:
+    """The ``width`` numbers of each line that is not blank; with ``whole`` indices. None is passed on."""
+    longest = _longest(width)
+    begun, at = False, 0
+    for line in lines:
+        if line is None:
+            yield None
+            continue
+        at += 1
+        if len(line) >= longest:
             raise tr.LoadError(f"{path}:{at}: got more than {longest} characters, expected {width} numbers")
         if not line.strip():
             continue
@@ -265,7 +344,7 @@ def _wave(path: str, file: IO[bytes]) -> Iterator[wave.Wave_read]:
         raise tr.LoadError(f"{path}: not a .wav of PCM samples: {str(error) or 'cut short'}") from None
 
 
-def _pcm(data: bytes, width: int) -> NDArray[np.float32]:
+def _pcm(data: bytes | bytearray, width: int) -> NDArray[np.float32]:
     """Samples of ``width`` bytes; 32-bit samples are rounded to float32."""
     if width == 1:  # the only unsigned one
         return np.frombuffer(data, np.uint8).astype(np.float32) / np.float32(128) - np.float32(1)
@@ -274,6 +353,41 @@ def _pcm(data: bytes, width: int) -> NDArray[np.float32]:
         data = np.pad(raw, ((0, 0), (1, 0))).tobytes()  # now 32 bits, of which the low 8 are zero
         width = 4
     return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(1 << (8 * width - 1))
+
+
+def open_raw(args: Namespace, net: tr.Net) -> Frames:
+    """Samples without a header, run as they come; channels are interleaved, as in a .wav."""
+    path, width = input_name(args), RAW[args.raw]
+    if reads_indices(net):
+        raise tr.ShapeError(f"{path}: got samples, expected indices: write them as .npy or .csv")
+    frame = closed_frame(net, args.frame)
+    channels = frame[0] if len(frame) == 2 else 1
+    each = math.prod(frame) * width
+
+    def chunk(data: bytearray) -> NDArray[np.float32]:
+        samples = np.frombuffer(data, "<f4") if args.raw == "f32le" else _pcm(data, width)
+        by_time = np.pad(samples, (0, -len(samples) % math.prod(frame))).reshape(
+            -1, math.prod(frame) // channels, channels
+        )
+        return by_time.swapaxes(1, 2).reshape(-1, *frame)
+
+    def chunks(most: int) -> Iterator[Chunk]:
+        held = bytearray()
+        with _opened(args) as file:
+            for piece in _pieces(args, file):
+                held += piece
+                while most < sys.maxsize and len(held) >= each:
+                    ready = min(len(held) // each, most) * each
+                    yield chunk(held[:ready]), 0.0
+                    del held[:ready]
+        if len(held) % width:
+            raise tr.LoadError(
+                f"{path}: ends within a sample, expected {width} bytes for each, as {args.raw}"
+            )
+        if held:
+            yield chunk(held), 1.0  # the last frame is filled up with zeros
+
+    return Frames(frame, None, lambda most: [chunks(most)])
 
 
 INPUTS = {".npy": open_npy, ".csv": open_csv, ".wav": open_wav}

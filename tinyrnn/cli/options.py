@@ -6,6 +6,10 @@ import argparse
 import math
 from pathlib import Path
 
+# Samples without a header, by the names that ffmpeg and sox have for them: bytes of each; what is written.
+RAW = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4}
+RAW_OUTPUT = ("s16le", "f32le")
+
 _MOST = 999_999_999
 
 

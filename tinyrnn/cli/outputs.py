@@ -1,12 +1,14 @@
-"""Outputs of `tinyrnn run`: .npy and .csv."""
+"""Outputs of `tinyrnn run`: .npy, .csv, and samples without a header."""
 
 from __future__ import annotations
 
 import struct
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinyrnn.cli.options import RAW_OUTPUT
 
 
 class NpyWriter:
@@ -37,5 +39,32 @@ class CsvWriter:
     def finish(self, shape: tuple[int, ...]) -> None:
         """Do nothing: the lines are complete."""
 
+
+class FloatWriter:
+    """Bare float32 samples."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def write(self, y: NDArray[np.float32]) -> None:
+        self.file.write(self.samples(y).tobytes())
+
+    def samples(self, y: NDArray[np.float32]) -> NDArray[Any]:
+        return np.ascontiguousarray(y, "<f4")
+
+    def finish(self, shape: tuple[int, ...]) -> None:
+        """Do nothing: the samples are complete."""
+
+
+class PcmWriter(FloatWriter):
+    """Bare samples of 16 bits: 1.0 is full scale, beyond which they are clipped. A NaN is silence."""
+
+    def samples(self, y: NDArray[np.float32]) -> NDArray[Any]:
+        scaled = np.nan_to_num(y) * np.float32(1 << 15)
+        samples: NDArray[np.int16] = np.clip(np.rint(scaled), -(1 << 15), (1 << 15) - 1).astype("<i2")
+        return samples
+
+
+RAW_OUTPUTS: dict[str, type[FloatWriter]] = dict(zip(RAW_OUTPUT, (PcmWriter, FloatWriter), strict=True))
 
 OUTPUTS: dict[str, type[NpyWriter] | type[CsvWriter]] = {".npy": NpyWriter, ".csv": CsvWriter}

@@ -42,7 +42,7 @@ def command(args: Namespace) -> None:
 
 def _sequences(args: Namespace, net: tr.Net) -> list[NDArray[np.generic]]:
     """All of the calibration: a sequence, or one for each row of a batch."""
-    args.input = args.calibration
+    args.input, args.follow = args.calibration, False
     suffix = os.path.splitext(args.input)[1].lower()
     if suffix not in INPUTS:
         known = " ".join(INPUTS)

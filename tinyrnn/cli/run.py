@@ -7,18 +7,20 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, TypeVar
 
 from tinyrnn.calls import streamed
-from tinyrnn.cli.console import Progress, UsageError, note, say
-from tinyrnn.cli.inputs import INPUTS, Chunk, Frames
-from tinyrnn.cli.models import check_simple, needs_all, open_model
+from tinyrnn.cli.console import STDOUT, Progress, UsageError, named, note, say
+from tinyrnn.cli.inputs import INPUTS, Chunk, Frames, input_name, open_csv, open_raw
+from tinyrnn.cli.models import check_simple, has_rate, needs_all, open_model
 from tinyrnn.cli.names import distinct
-from tinyrnn.cli.outputs import OUTPUTS, CsvWriter
+from tinyrnn.cli.outputs import OUTPUTS, RAW_OUTPUTS, CsvWriter, FloatWriter, NpyWriter
 from tinyrnn.cli.recognition import Shape
 from tinyrnn.errors import ShapeError
 from tinyrnn.files import replacing
+from tinyrnn.net import Net
 from tinyrnn.weights.spec import shown
 
 CHUNK = 1 << 18  # numbers of input, and of output, that are held at once
@@ -29,23 +31,33 @@ Format = TypeVar("Format")
 def command(args: Namespace) -> None:
     """Stream the input through the net; nets that need the full sequence take each as a whole."""
     begun = time.perf_counter()
-    open_input = _by_suffix(args.input, INPUTS)
-    make_writer = _by_suffix(args.output, OUTPUTS)
-    distinct(args, {"--output": args.output}, {"INPUT": args.input, "MODEL": args.model})
+    piped = args.output == "-"
+    open_input = _input(args)
+    make_writer = _writer(args)
+    distinct(
+        args,
+        {"--output": None if piped else args.output},
+        {"INPUT": None if args.input == "-" else args.input, "MODEL": args.model},
+    )
     net = open_model(args)
     check_simple(args.model, net)
     frames = open_input(args, net)
-    if make_writer is CsvWriter and len(frames.lead or ()) == 2:
+    if make_writer is not NpyWriter and len(frames.lead or ()) == 2:
         raise UsageError(f"{args.output}: a .csv cannot hold a batch of sequences: write a .npy")
+    if args.follow and needs_all(net):
+        raise UsageError(f"--follow: {args.model} needs the full sequence, expected a net that streams")
     _, _, out_frame = streamed(net, frames.frame)
     if needs_all(net):
         stream, most = None, sys.maxsize
     else:
         stream = net.stream(frames.batch, frame=frames.frame)
         most = max(1, CHUNK // (frames.batch * max(math.prod(frames.frame), math.prod(out_frame))))
+    # The end of a sequence matters only to nets with a rate of their own, so only there a chunk waits.
+    in_turn = _with_end if has_rate(net, frames.frame) else _at_once
     progress, taken, steps, busy = Progress(), 0, 0, 0.0
+    progress.watched &= not piped
     try:
-        with replacing(args.output) as file:
+        with _standard_output() if piped else replacing(args.output) as file:
             writer = make_writer(file)
             if frames.note is not None:
                 note(frames.note)
@@ -54,29 +66,57 @@ def command(args: Namespace) -> None:
                 sequences += 1
                 if stream is not None:
                     stream.reset()
-                for (chunk, done), is_last in _with_end(sequence):
+                for (chunk, done), is_last in in_turn(sequence):
                     start = time.perf_counter()
                     try:
                         y = net(chunk) if stream is None else stream.run(chunk, end=is_last)
                     except IndexError as error:
-                        raise IndexError(f"{args.input}: after {taken:,} steps: {error}") from None
+                        raise IndexError(f"{input_name(args)}: after {taken:,} steps: {error}") from None
                     busy += time.perf_counter() - start
                     y = y[0] if isinstance(y, tuple) else y
                     if len(y):
                         writer.write(y)
+                        if piped:
+                            file.flush()
                     taken, steps = taken + len(chunk), steps + len(y)
                     progress.show(done)
             if not steps:
-                raise ShapeError(f"{args.input}: got no frames, expected at least one")
+                raise ShapeError(f"{input_name(args)}: got no frames, expected at least one")
             shape = (*_lead(frames, sequences, steps), *out_frame)
             writer.finish(shape)
     finally:
         progress.clear()
     seconds = time.perf_counter() - begun
-    say(
+    (note if piped else say)(
         f"{shown(args.output, 1000)}: {taken:,} steps, shape {shape}, {seconds:.3f} s in all, "
         f"{1e6 * busy / taken:.2f} µs per step in the net"
     )
+
+
+def _input(args: Namespace) -> Callable[[Namespace, Net], Frames]:
+    if args.raw:
+        return open_raw
+    opener = open_csv if args.input == "-" else _by_suffix(args.input, INPUTS)
+    if args.follow and opener is not open_csv:
+        raise UsageError(f"--follow: got {args.input}, expected a .csv, or samples with --raw")
+    return opener
+
+
+def _writer(args: Namespace) -> Callable[[IO[bytes]], NpyWriter | CsvWriter | FloatWriter]:
+    if args.follow and args.output != "-":
+        raise UsageError(
+            f"--follow: got -o {args.output}, expected -o -, since a file is written whole or not at all: "
+            f"-o - > {args.output} writes it line by line"
+        )
+    if args.raw_output:
+        return RAW_OUTPUTS[args.raw_output]
+    return CsvWriter if args.output == "-" else _by_suffix(args.output, OUTPUTS)
+
+
+@contextmanager
+def _standard_output() -> Iterator[IO[bytes]]:
+    with named(STDOUT):
+        yield sys.stdout.buffer
 
 
 def _lead(frames: Frames, sequences: int, steps: int) -> Shape:
@@ -86,6 +126,11 @@ def _lead(frames: Frames, sequences: int, steps: int) -> Shape:
     if sequences == 1 and frames.lead[1] == frames.batch:
         return (steps, frames.batch)
     return (sequences, steps // sequences)
+
+
+def _at_once(sequence: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
+    """The chunks of a sequence as they come."""
+    return ((chunk, False) for chunk in sequence)
 
 
 def _with_end(sequence: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
