@@ -1136,8 +1136,11 @@ def test_bench_refuses(fails, quick, here):
     ("argv", "words"),
     [
         ([], "COMMAND"),
-        (["fly"], "got 'fly', expected info, run, quantize, convert, verify, bench, doctor (see tinyrnn"),
-        (["quantise"], "quantize, convert, verify, bench, doctor; did you mean 'quantize'? (see"),
+        (
+            ["fly"],
+            "got 'fly', expected info, run, quantize, convert, verify, bench, doctor, selftest (see tinyrnn",
+        ),
+        (["quantise"], "quantize, convert, verify, bench, doctor, selftest; did you mean 'quantize'? (see"),
         (["info"], "FILE"),
         (["info", "a", "b\x1b[0m\n"], r"b\x1b[0m"),
         (["run", "m", "x.npy"], "--output"),
