@@ -108,7 +108,7 @@ def _tensor(name: str, array: NDArray[Any], draw: Numbers) -> NDArray[Any]:
     made = draw(*array.shape)
     if name.endswith("running_var"):
         return np.abs(made) + np.float32(0.5)
-    made /= np.float32(2 ** math.ceil(math.log2(math.prod(array.shape[1:])) / 2))
+    made /= np.float32(1 << ((math.prod(array.shape[1:]) - 1).bit_length() + 1) // 2)  # about its root
     return made if array.dtype == made.dtype else np.zeros_like(array)
 
 
