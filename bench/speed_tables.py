@@ -1,4 +1,4 @@
-"""The tables in the READMEs, made from the newest file in results/, and the newest in results/training.
+"""The tables in the READMEs, from the newest of results/ and results/training, and all of results/selftest.
 
     python bench/speed_tables.py            # write them
     python bench/speed_tables.py --check    # fail if they differ from what it would write
@@ -17,9 +17,10 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-TRAINING = "training"  # the folder in results/
+TRAINING, SELFTEST = "training", "selftest"  # the folders in results/
 BEGIN, END = "<!-- speed -->", "<!-- end -->"
 BEGIN_TRAINING = "<!-- training speed -->"
+BEGIN_SELFTEST = "<!-- selftest -->"
 
 NAMES = {
     "tinyrnn": "tinyrnn",
@@ -286,6 +287,20 @@ def machines(results: list[dict[str, Any]]) -> str:
     return table(["machine", "system", "ISA", "date", *works.values()], lines)
 
 
+def proved(reports: list[dict[str, Any]]) -> str:
+    """A line for each report of `tinyrnn selftest`: what it found, and LSTM (64, 128)."""
+    lines = []
+    for report in reports:
+        about, rows = report["about"], report.get("speed", {}).get("rows", [])
+        times = {row["steps"]: row["us_per_step"]["p50"] for row in rows if row["net"] == "LSTM (64, 128)"}
+        cells = [short(times.get(steps)) for steps in (1, 100)]
+        machine = "emulated" if report["emulated"] else about["cpu"]
+        isas = ", ".join(report["isas"])
+        lines.append([machine, about["machine"], isas, about["date"], report["verdict"], *cells])
+    heads = ["processor", "", "instruction sets", "date", "verdict", "a step, µs", "in 100 steps"]
+    return table(heads, lines)
+
+
 def training_readme(result: dict[str, Any]) -> str:
     """A line for each net: its share of PyTorch's time and memory."""
     lines = []
@@ -403,6 +418,8 @@ def pages() -> dict[Path, str]:
             newest = training[-1]
             parts = [training_heading(newest["about"]), of_training(newest)]
             text = between(text, "\n\n".join(parts), BEGIN_TRAINING)
+        if BEGIN_SELFTEST in text:
+            text = between(text, proved(kept_in(RESULTS / SELFTEST)), BEGIN_SELFTEST)
         found[path] = text
     return found
 

@@ -16,7 +16,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn import _core
-from tinyrnn.cli import doctor
+from tinyrnn.cli import goldens
 
 GOLDENS = {
     name: (int(checksum, 16), [float.fromhex(number.rstrip("f")) for number in numbers.split(", ")])
@@ -114,5 +114,7 @@ def test_the_fingerprint_sees_one_bit() -> None:
     assert fnv(np.float32(1).tobytes()) != fnv(np.nextafter(np.float32(1), np.float32(2)).tobytes())
 
 
-def test_the_doctor_finds_the_bits_of_x86() -> None:
-    assert {level for level, _ in doctor.bits()} == {doctor.GOOD}
+def test_every_layer_and_gradient_has_the_bits_of_x86() -> None:
+    found = goldens.check()
+    assert {isa: one.wrong for isa, one in found.items()} == {isa: [] for isa in tr.available_isas()}
+    assert all(one.same for one in found.values())

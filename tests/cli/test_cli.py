@@ -1138,9 +1138,12 @@ def test_bench_refuses(fails, quick, here):
         ([], "COMMAND"),
         (
             ["fly"],
-            "got 'fly', expected info, run, quantize, convert, verify, bench, doctor, completion (see",
+            "got 'fly', expected info, run, quantize, convert, verify, bench, doctor, selftest, completion (see",
         ),
-        (["quantise"], "quantize, convert, verify, bench, doctor, completion; did you mean 'quantize'? (see"),
+        (
+            ["quantise"],
+            "quantize, convert, verify, bench, doctor, selftest, completion; did you mean 'quantize'? (see",
+        ),
         (["info"], "FILE"),
         (["info", "a", "b\x1b[0m\n"], r"b\x1b[0m"),
         (["run", "m", "x.npy"], "--output"),

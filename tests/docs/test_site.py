@@ -125,7 +125,8 @@ def test_the_reference_of_c_has_every_declaration(reference: ModuleType) -> None
 
 def test_the_reference_of_commands_has_all(reference: ModuleType) -> None:
     page = reference.command_page()
-    for command in ("info", "run", "quantize", "convert", "verify", "bench", "doctor", "completion"):
+    commands = ("info", "run", "quantize", "convert", "verify", "bench", "doctor", "selftest", "completion")
+    for command in commands:
         assert f"\n## tinyrnn {command}\n" in page
         assert f"usage: tinyrnn {command} " in page
     assert "avx" not in page and "now scalar" not in page  # nothing of the machine that builds the page

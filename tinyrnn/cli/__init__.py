@@ -1,4 +1,4 @@
-"""The command line: ``info``, ``run``, ``quantize``, ``convert``, ``verify``, ``bench``, ``doctor`` and more.
+"""The command line: `make_parser` lists the commands.
 
 Every command is a module of its name, imported on demand; its `command` takes the parsed arguments. A failure
 is an exception, and `main` alone turns exceptions into one line on stderr.
@@ -310,6 +310,19 @@ def make_parser() -> argparse.ArgumentParser:
         help="check this installation and this machine",
         description="Exit status 1 if the numbers are wrong, or the processor is throttled.",
     )
+
+    selftest = commands.add_parser(
+        "selftest",
+        allow_abbrev=False,
+        help="prove this build on this machine, and write a report",
+        description="Compute what is known of every layer, look for allocations, and time some nets: less "
+        "than two minutes. Exit status as doctor's.",
+    )
+    selftest.add_argument("--quick", action="store_true", help="leave out the times")
+    selftest.add_argument(
+        "--json", metavar="FILE", help="the report; by default a new file in this folder, by date and machine"
+    )
+    selftest.add_argument("--force", action="store_true", help="replace FILE if it is there")
 
     completion = commands.add_parser(
         "completion",

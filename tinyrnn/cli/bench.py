@@ -10,7 +10,7 @@ import platform
 import re
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from textwrap import fill
@@ -64,14 +64,14 @@ def command(args: Namespace) -> None:
     written = {"--json": None if args.json == "-" else args.json, "--picture": args.picture}
     distinct(args, written, {"MODEL": args.model})
     draw = _pencil(args.picture)
-    jobs = list(_standard_jobs() if args.model is None else _model_jobs(args))
+    jobs = list(standard_jobs() if args.model is None else _model_jobs(args))
     before = tr.isa()
     with ExitStack() as files:
         data = files.enter_context(replacing(args.json)) if args.json not in (None, "-") else None
         picture = files.enter_context(replacing(args.picture)) if args.picture else None
         files.callback(tr.set_isa, before)
         tr.set_isa(args.isa or before)
-        report = _measure(jobs, 0.02 if args.quick else 0.25, args.steps, quiet=args.json == "-")
+        report = measure(jobs, 0.02 if args.quick else 0.25, args.steps, None if args.json == "-" else say)
         text = json.dumps(report, indent=1)
         if args.json == "-":
             say(text)
@@ -97,7 +97,7 @@ def _pencil(path: str | None) -> Callable[..., None]:
 # ---- jobs ---------------------------------------------------------------------------------------
 
 
-def _standard_jobs() -> Iterator[Job]:
+def standard_jobs() -> Iterator[Job]:
     nets = {
         (kind, sizes): (f"{kind} {sizes}", getattr(tr, kind)(*sizes), sizes[:1])
         for kind in ("LSTM", "GRU")
@@ -183,10 +183,9 @@ def _call(job: Job) -> Callable[[], object]:
 # ---- measuring ----------------------------------------------------------------------------------
 
 
-def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) -> dict[str, Any]:
-    """The report: about, machine and rows. It is printed line by line, unless ``quiet``."""
-    tell: Callable[[str], None] = (lambda text: None) if quiet else say
-    about = {
+def about() -> dict[str, Any]:
+    """The machine and the versions that a report is of."""
+    return {
         "date": datetime.date.today().isoformat(),
         "tinyrnn": tr.__version__,
         "isa": tr.isa(),
@@ -197,15 +196,23 @@ def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) ->
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
+
+
+def measure(
+    jobs: Iterable[Job], seconds: float, steps: int | None, show: Callable[[str], None] | None
+) -> dict[str, Any]:
+    """The report: about, machine and rows. It is shown line by line."""
+    tell = show or (lambda text: None)
+    of = about()
     sizes = ", ".join(f"{name} {_size(nbytes)}" for name, nbytes in caches().items()) or "caches unknown"
-    cores = f"one of {about['cores']} cores of {about['cpu']} ({about['machine']})"
-    tell(f"tinyrnn {tr.__version__}, {tr.isa()}, {cores}, {sizes}")
+    cores = f"one of {of['cores']} cores of {of['cpu']} ({of['machine']})"
+    tell(fill(f"tinyrnn {tr.__version__}, {tr.isa()}, {cores}, {sizes}", 80, subsequent_indent="  "))
     machine = Machine(tr.isa(), seconds / 5)
     curve = {nbytes: machine.bandwidth(nbytes) / 1e9 for nbytes in CURVE}
-    speeds = ", ".join(f"{_short(speed)} of {_size(nbytes)}" for nbytes, speed in curve.items())
-    tell(fill(f"one core reads, GB/s: {speeds}", 110, subsequent_indent="  "))
-    tell(f"one core multiplies and adds, G/s: {_short(machine.multiply_adds / 1e9)}")
-    own = _clock()
+    speeds = ", ".join(f"{short(speed)} of {_size(nbytes)}" for nbytes, speed in curve.items())
+    tell(fill(f"one core reads, GB/s: {speeds}", 80, subsequent_indent="  "))
+    tell(f"one core multiplies and adds, G/s: {short(machine.multiply_adds / 1e9)}")
+    own = clock()
     rows = []
     work = None
     for job in jobs:
@@ -217,11 +224,12 @@ def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) ->
         tell(_line(*_cells(rows[-1])))
     if any(row["percent_of_floor"] is not None and row["percent_of_floor"] < 100 for row in rows):
         tell(
-            "\nLess than 100 % of a floor: the floor reads the weights from first to last, over and over.\n"
-            "Steps read them forwards and backwards in turn, and begin with those still in the cache."
+            "\nLess than 100 % of a floor: the floor reads the weights from first to last, over\n"
+            "and over. Steps read them forwards and backwards in turn, and begin with those\n"
+            "still in the cache."
         )
     return {
-        "about": about,
+        "about": of,
         "machine": {
             "read_gb_per_s": {str(nbytes): speed for nbytes, speed in curve.items()},
             "multiply_adds_g_per_s": machine.multiply_adds / 1e9,
@@ -234,12 +242,12 @@ def _measure(jobs: list[Job], seconds: float, steps: int | None, quiet: bool) ->
 def _row(job: Job, machine: Machine, seconds: float, count: int | None, own: float) -> dict[str, Any]:
     """Time one job; times are microseconds per step, without those of the clock itself."""
     call = _call(job)
-    taken = _times(call, 3)
+    taken = times(call, 3)
     warm = float(np.median(taken))
     count = count or int(np.clip(seconds * 1e9 / warm, 3, 50_000))
     if count > 3:  # else it is slow enough as it is
-        _times(call, int(seconds / 4 * 1e9 / warm))  # the clock rate and the caches come to rest
-        taken = _times(call, count)
+        times(call, int(seconds / 4 * 1e9 / warm))  # the clock rate and the caches come to rest
+        taken = times(call, count)
     taken = np.maximum(taken[:count] - own, 0) / 1e3 / job.steps
     us: dict[str, float | None] = {"min": float(taken.min())}
     for percent, needed in ((50, 1), (99, 100), (99.9, 1000)):  # calls of which one lies beyond
@@ -268,7 +276,7 @@ def _row(job: Job, machine: Machine, seconds: float, count: int | None, own: flo
     }
 
 
-def _times(call: Callable[[], object], count: int) -> NDArray[np.float64]:
+def times(call: Callable[[], object], count: int) -> NDArray[np.float64]:
     """Nanoseconds of each of ``count`` calls."""
     clock, taken = time.perf_counter_ns, np.empty(count)
     for i in range(count):
@@ -278,15 +286,15 @@ def _times(call: Callable[[], object], count: int) -> NDArray[np.float64]:
     return taken
 
 
-def _clock() -> float:
+def clock() -> float:
     """Nanoseconds that timing nothing takes."""
-    return float(np.median(_times(lambda: None, 1000)))
+    return float(np.median(times(lambda: None, 1000)))
 
 
 # ---- printing -----------------------------------------------------------------------------------
 
 _HEADS = ("", "floor", "min", "p50", "p99", "p99.9", "of floor", "GB/s", "G mul-add/s", "steps/s")
-_WIDTHS = (18, 8, 8, 8, 8, 8, 9, 7, 11, 8)
+_WIDTHS = (17, 8, 8, 8, 8, 8, 9, 7, 11, 8)
 
 
 def _title(steps: int, batch: int) -> str:
@@ -306,15 +314,15 @@ def _cells(row: dict[str, Any]) -> list[str]:
     us = row["us_per_step"]
     return [
         row["net"],
-        *(_short(value) for value in (row["floor_us"], us["min"], us["p50"], us["p99"], us["p99.9"])),
+        *(short(value) for value in (row["floor_us"], us["min"], us["p50"], us["p99"], us["p99.9"])),
         "-" if row["percent_of_floor"] is None else f"{row['percent_of_floor']:.0f} %",
-        _short(row["gb_per_s"]),
-        _short(row["multiply_adds_g_per_s"]),
+        short(row["gb_per_s"]),
+        short(row["multiply_adds_g_per_s"]),
         _thousands(row["stream_steps_per_s"]),
     ]
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
     """Three digits."""
     if value is None:
         return "-"
@@ -322,7 +330,7 @@ def _short(value: float | None) -> str:
 
 
 def _thousands(value: float) -> str:
-    return f"{_short(value / 1e6)} M" if value >= 1e6 else f"{_short(value / 1e3)} k"
+    return f"{short(value / 1e6)} M" if value >= 1e6 else f"{short(value / 1e3)} k"
 
 
 def _size(nbytes: int) -> str:

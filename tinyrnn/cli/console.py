@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from textwrap import fill
 
 STDOUT = "standard output"  # its name in messages
+
+GOOD, NOTE, BAD = "ok", "note", "BAD"
+Finding = tuple[str, str]  # one of them, and a text
 
 
 class UsageError(Exception):
@@ -19,6 +23,18 @@ def say(text: str = "") -> None:
     encoding = sys.stdout.encoding or "utf-8"
     with named(STDOUT):
         print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def tell(finding: Finding) -> None:
+    """Print a finding."""
+    level, text = finding
+    say(fill(f"{level:4}  {text}", 80, subsequent_indent=" " * 6, break_on_hyphens=False))
+
+
+def fail(command: str, faults: int) -> None:
+    """Raise an error if findings were bad."""
+    if faults:
+        raise ValueError(f"{command}: got {faults} fault{'s' * (faults > 1)}, expected none: see above")
 
 
 def note(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,16 +15,45 @@ from tinyrnn import _core
 # Where a curve of bandwidths is measured: 8 kB to 64 MB.
 CURVE = tuple(1 << power for power in range(13, 27))
 
+_CPUINFO = Path("/proc/cpuinfo")
 _SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
+_HEAT = Path("/sys/class/thermal/thermal_zone0/temp")
+
+
+def read(path: Path) -> str:
+    """A file of the system, or nothing if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+    except OSError:
+        return ""
+
+
+def degrees() -> int | None:
+    """The processor's temperature, Celsius; None if the system does not tell."""
+    heat = read(_HEAT)
+    return int(heat) // 1000 if heat.isdigit() else None
+
+
+def throttled() -> int | None:
+    """The word of ``vcgencmd get_throttled``, a Raspberry Pi's account of itself; None elsewhere."""
+    command = ["vcgencmd", "get_throttled"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+        return int(said.partition("=")[2], 16)  # throttled=0x50005
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def emulated() -> bool:
+    """True if an ARM or RISC-V is a program on an x86: Linux then lists the processor of that one."""
+    return platform.machine()[:3] in ("aar", "arm", "ris") and "vendor_id" in read(_CPUINFO)
 
 
 def cpu() -> str:
     """The name that Linux has for the board or the processor."""
-    for path, pattern in (("/proc/device-tree/model", "(.+)"), ("/proc/cpuinfo", r"model name\s*: (.+)")):
-        try:
-            found = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            continue
+    board, processor = Path("/proc/device-tree/model"), r"model name\s*: (.+)"
+    for path, pattern in ((board, "(.+)"), (_CPUINFO, processor)):
+        found = re.search(pattern, read(path))
         if found:
             return found[1].strip("\0 ")
     return platform.processor() or "unknown CPU"
