@@ -81,6 +81,10 @@ int trnn_cpu_has_neon(void)
     return (getauxval(AT_HWCAP) & hwcap_neon) != 0;
 }
 
+#elif defined(__riscv_flen)
+
+int trnn_cpu_has_scalar_fma(void) { return 1; /* part of the F extension */ }
+
 #elif defined(__arm__)
 
 int trnn_cpu_has_neon(void) { return 1; /* without an operating system to ask, the build's own word */ }

@@ -61,8 +61,9 @@ TRNN_INLINE vf vf_load_bf16(const uint16_t *p) { return trnn_widen_bf16(*p); }
 
 /* Without -fno-math-errno __builtin_sqrtf would call sqrtf for the sake of errno, so the instruction is named; with
  * it the compiler can make vectors of loops. */
-#if defined(__NO_MATH_ERRNO__) && !defined(TRNN_SOFT_SQRT) && \
-    (defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)))
+#if defined(__NO_MATH_ERRNO__) && !defined(TRNN_SOFT_SQRT) &&               \
+    (defined(__SSE2__) || defined(__aarch64__) || defined(__riscv_fsqrt) || \
+     (defined(__ARM_FP) && (__ARM_FP & 4)))
 TRNN_INLINE vf vf_sqrt(vf a) { return __builtin_sqrtf(a); }
 #elif defined(__SSE__) && !defined(TRNN_SOFT_SQRT)
 TRNN_INLINE vf vf_sqrt(vf a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
@@ -71,6 +72,13 @@ TRNN_INLINE vf vf_sqrt(vf a)
 {
     vf root;
     __asm__("fsqrt %s0, %s1" : "=w"(root) : "w"(a));
+    return root;
+}
+#elif defined(__riscv_fsqrt) && !defined(TRNN_SOFT_SQRT)
+TRNN_INLINE vf vf_sqrt(vf a)
+{
+    vf root;
+    __asm__("fsqrt.s %0, %1" : "=f"(root) : "f"(a));
     return root;
 }
 #elif defined(__ARM_FP) && (__ARM_FP & 4) && !defined(TRNN_SOFT_SQRT)

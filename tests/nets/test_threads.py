@@ -395,8 +395,8 @@ def test_an_exception_of_a_signal_handler_ends_a_run_and_keeps_the_state(nonfini
     old = signal.signal(signal.SIGALRM, ring)
     try:
         long = np.broadcast_to(x[:1], (200000, 4, 32)).copy()  # seconds of work
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(Alarm):
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
             stream.run(long)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
