@@ -17,16 +17,27 @@ def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def as_array(x: Any, what: str = "") -> NDArray[Any]:
-    """Convert anything that NumPy takes, and tensors of PyTorch that require gradients or are bfloat16.
+    """Convert anything that NumPy takes, DLPack's arrays, and PyTorch's with gradients or in bfloat16.
 
     Raises
     ------
     ShapeError
         If lists within a list have different lengths; ``what`` names it in the message.
+    TypeError
+        If NumPy cannot read an array of DLPack, as one in the memory of a GPU.
     """
     if hasattr(x, "detach"):
         x = x.detach()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x
+    elif hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
+        try:
+            return np.from_dlpack(x)
+        except (AttributeError, BufferError, RuntimeError, TypeError) as error:
+            where = f"{what}: " if what else ""
+            raise TypeError(
+                f"{where}got {type(x).__name__}, which NumPy cannot read ({error}), expected numbers in the "
+                "processor's own memory"
+            ) from None
     try:
         return np.asarray(x)
     except ValueError as error:

@@ -772,7 +772,7 @@ class Flatten(_Layer):
         cores.append(self._core_layer)
         return (math.prod(frame),)
 
-    def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
+    def __call__(self, x: Any, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Reshape any array."""
         if isinstance(x, Value):
             return applied(self, (x,))
@@ -839,7 +839,7 @@ class _Softmax(_Layer):
             )
         return frame
 
-    def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
+    def __call__(self, x: Any, hx: None = None, *, threads: int = 1, **options: Any) -> Any:
         """Apply to any axis of any array."""
         if isinstance(x, Value):
             return applied(self, (x,))

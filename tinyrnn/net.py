@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tinyrnn.history import History
+    from tinyrnn.layers import _Layer
     from tinyrnn.losses import Loss
     from tinyrnn.optim import Optimizer
     from tinyrnn.outlines import Summary
@@ -48,15 +49,37 @@ class Net(Module):
 
     _last_state: State | None = None
 
-    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
         """Make a layer; `Net` itself makes a graph."""
-        return super().__new__(type_named("Graph") if cls is Net else cls)
+        return super().__new__(type_named("Graph") if cls is Net else cls)  # type: ignore[return-value]
+
+    if TYPE_CHECKING:  # Net(x, y) makes a graph, so that it is not abstract
+
+        def _lay(self, frame: Frame, lead: int, cores: list[Any]) -> Frame:
+            raise NotImplementedError
 
     # ---- running -------------------------------------------------------------------------------
 
+    @overload
+    def __call__(self, x: Value, hx: None = None) -> Value: ...
+    @overload
+    def __call__(  # type: ignore[misc]
+        self: _Layer, x: ArrayLike, hx: None = None, *, threads: int = 1
+    ) -> Array: ...
+    @overload
     def __call__(
         self,
         x: ArrayLike,
+        hx: None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        state: Mapping[str, ArrayLike] | None = None,
+        threads: int = 1,
+        last: bool = False,
+    ) -> Any: ...
+    def __call__(
+        self,
+        x: Any,
         hx: None = None,  # recurrent layers have their initial state here
         *,
         lengths: ArrayLike | None = None,
@@ -730,6 +753,10 @@ class Net(Module):
         from tinyrnn.outlines import summary
 
         return summary(self, frame)
+
+    def _repr_html_(self) -> str:
+        """The summary, as a notebook shows it."""
+        return self.summary()._repr_html_()
 
     def describe(self, frame: Frame | None = None) -> str:
         """Say in plain text what may stream, what needs the full sequence and why, and what is in a loop.

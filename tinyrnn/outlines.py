@@ -320,12 +320,16 @@ class Summary(NamedTuple):
     nbytes: int
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
-        head = ("name", "type", "reads", "writes", "time", "parameters", "bytes")
+    def _table(self) -> list[tuple[str, ...]]:
+        """The cells of the table: its head, a row for each layer, and the total."""
         cells = [
             (*row[:5], f"{row[5]:,}" if row[5] else "", f"{row[6]:,}" if row[6] else "") for row in self.rows
         ]
-        total = ("total", "", "", "", "", f"{self.parameters:,}", f"{self.nbytes:,}")
+        head = ("name", "type", "reads", "writes", "time", "parameters", "bytes")
+        return [head, *cells, ("total", "", "", "", "", f"{self.parameters:,}", f"{self.nbytes:,}")]
+
+    def __str__(self) -> str:
+        head, *cells, total = self._table()
         widths = [max(map(len, column)) for column in zip(head, *cells, total, strict=True)]
         rule = "-" * (sum(widths) + 2 * len(widths) - 2)
 
@@ -335,6 +339,20 @@ class Summary(NamedTuple):
 
         table = [aligned(head), rule, *map(aligned, cells), rule, aligned(total)]
         return "\n".join([*table, *self.notes])
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        from html import escape
+
+        lines: list[str] = []
+        for row in self._table():
+            tag = "td" if lines else "th"
+            cells = (
+                f'<{tag} style="text-align:{"right" if i > 4 else "left"}">{escape(cell)}</{tag}>'
+                for i, cell in enumerate(row)
+            )
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        return f"<table>{''.join(lines)}</table>" + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
 
     def __repr__(self) -> str:
         return str(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -313,9 +313,35 @@ class _Recurrent(Net):
                 )
         return given
 
+    @overload
+    def __call__(self, x: Value, hx: Any = None, *, mask: Any = None) -> Value: ...
+    @overload
+    def __call__(  # type: ignore[misc, overload-overlap]
+        self: _LSTM,
+        x: ArrayLike,
+        hx: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        state: Any = None,
+        threads: int = 1,
+        last: bool = False,
+        mask: ArrayLike | None = None,
+    ) -> tuple[Array, tuple[Array, Array]]: ...
+    @overload
     def __call__(
         self,
         x: ArrayLike,
+        hx: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        state: Any = None,
+        threads: int = 1,
+        last: bool = False,
+        mask: ArrayLike | None = None,
+    ) -> tuple[Array, Array]: ...
+    def __call__(
+        self,
+        x: Any,
         hx: Any = None,
         *,
         lengths: ArrayLike | None = None,
@@ -957,7 +983,13 @@ class _Cell(_Recurrent):
     def _place(self, level: int) -> str:
         return ""
 
-    def __call__(self, x: ArrayLike, hx: Any = None) -> Any:  # type: ignore[override]
+    @overload  # type: ignore[override]
+    def __call__(  # type: ignore[misc]
+        self: _LSTM, x: ArrayLike, hx: Any = None
+    ) -> tuple[Array, Array]: ...
+    @overload
+    def __call__(self, x: ArrayLike, hx: Any = None) -> Array: ...
+    def __call__(self, x: Any, hx: Any = None) -> Any:
         """One step.
 
         Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import ArrayLike
 
@@ -12,7 +12,7 @@ from tinyrnn import _core, calls, contract
 from tinyrnn.attributes import absent, nearest
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
-from tinyrnn.tensors import Frame, Tensor
+from tinyrnn.tensors import Array, Frame, Tensor
 from tinyrnn.values import Value, applied
 
 # The deepest nesting of nets, so that every saved net can be loaded.
@@ -59,6 +59,10 @@ class Nest(Net):
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """The names that a shell offers after ``net["``."""
+        return list(self._layers)
+
     def _leaves(self) -> list[tuple[str, contract.Module]]:
         return self._all_leaves
 
@@ -104,9 +108,22 @@ class Sequential(Nest):
         self._has_frames = any(layer._has_frames for layer in named.values())
         self._is_wired = any(layer._is_wired for layer in named.values())
 
+    @overload
+    def __call__(self, x: Value, hx: None = None) -> Value: ...
+    @overload
     def __call__(
         self,
         x: ArrayLike,
+        hx: None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        state: Mapping[str, ArrayLike] | None = None,
+        threads: int = 1,
+        last: bool = False,
+    ) -> Array: ...
+    def __call__(
+        self,
+        x: Any,
         hx: None = None,  # recurrent layers have their initial state here
         *,
         lengths: ArrayLike | None = None,

@@ -126,6 +126,8 @@ class State(Mapping[str, NDArray[np.float32]]):
 
     def read(self, name: str) -> NDArray[np.float32]:
         """Return ``state[name]`` as a writable copy."""
+        if name not in self._slots:
+            raise KeyError(f"state: got {name!r}, expected one of {', '.join(self._slots) or 'no state'}")
         slot, numbers = self._slots[name], self.numbers
         return _core.gathered(numbers, slot.shape, slot.parts)
 
@@ -143,6 +145,10 @@ class State(Mapping[str, NDArray[np.float32]]):
 
     def __repr__(self) -> str:
         return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """The names that a shell offers after ``state["``."""
+        return list(self._slots)
 
     def copy(self) -> State:
         """Return a copy of the state."""
