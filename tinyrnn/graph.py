@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from tinyrnn import _core, calls, contract
+from tinyrnn.arguments import check_bool
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Memory, Net
@@ -46,6 +47,8 @@ class Graph(Nest):
     inputs : Input, or a sequence or mapping of them
         All that the outputs depend on. A mapping names them, and so does a call.
     outputs : Value, or a sequence or mapping of them
+    batch_first : bool, optional
+        The order of sequences' axes, where no recurrent layer has one.
 
     Raises
     ------
@@ -56,8 +59,10 @@ class Graph(Nest):
 
     _recurrent = True
     _is_wired = True
+    _rows_first: bool | None = None
 
-    def __init__(self, inputs: Any, outputs: Any) -> None:
+    def __init__(self, inputs: Any, outputs: Any, batch_first: bool | None = None) -> None:
+        self._rows_first = None if batch_first is None else check_bool("Net: batch_first", batch_first)
         results, given = _ports("outputs", outputs), {}
         for name, value in _ports("inputs", inputs).items():
             if not isinstance(value, Input):
@@ -385,7 +390,13 @@ class Graph(Nest):
             for name, value in self._inputs.items()
         ]
         outputs = [{"name": name, "value": value} for name, value in self._outputs.items()]
-        return {"type": "Graph", "inputs": inputs, "nodes": nodes, "outputs": outputs}
+        rows_first = {} if self._rows_first is None else {"batch_first": self._rows_first}
+        return {"type": "Graph", "inputs": inputs, "nodes": nodes, "outputs": outputs, **rows_first}
+
+    @property
+    def _batch_first(self) -> bool:
+        known = any(leaf.batch_first is not None for _, leaf in self._leaves() if leaf._recurrent)
+        return super()._batch_first if known else bool(self._rows_first)
 
     @classmethod
     def _described(cls, description: Mapping[str, Any]) -> contract.Module:
@@ -426,6 +437,8 @@ class Graph(Nest):
                 f"Net: got outputs {brief(tuple(outputs.values()))}, expected values 0 .. {total - 1}"
             )
         graph: Graph = cls.__new__(cls)
+        rows_first = description.get("batch_first")
+        graph._rows_first = rows_first if rows_first is None else check_bool("Net: batch_first", rows_first)
         graph._set(inputs, nodes, outputs)
         return graph
 

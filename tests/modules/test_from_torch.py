@@ -15,6 +15,7 @@ import tinyrnn as tr
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
+import notebook_models  # noqa: E402
 import torch_models as models  # noqa: E402
 
 from tinyrnn.modules.functions import FUNCTIONS  # noqa: E402
@@ -382,13 +383,18 @@ def _condition(self, x):
 
 
 REFUSED = {
-    "cumsum: .*not known": lambda self, x: torch.cumsum(self.rnn(x)[0], 1),
+    "cumprod: .*not known": lambda self, x: torch.cumprod(self.rnn(x)[0], 1),
+    "adds up along another axis": lambda self, x: torch.cumsum(self.rnn(x)[0], 2),
     "argmax: .*not known": lambda self, x: self.rnn(x)[0].argmax(-1),
     "takes a step by its number": lambda self, x: self.rnn(x)[0][:, 3],
     "differs by": lambda self, x: nn.functional.dropout(self.rnn(x)[0]),
     "takes a part of the steps": lambda self, x: self.rnn(x)[0][:, 1:],
-    "differs along time": lambda self, x: self.rnn(x)[0] + torch.arange(x.size(1))[None, :, None],
-    "a sequence that was turned": lambda self, x: self.rnn(x.flip(1))[0].flip(1),
+    "differs along time": lambda self, x: self.rnn(x)[0] * (torch.arange(x.size(1)) > 4)[None, :, None],
+    "other numbers for each number": lambda self, x: (
+        self.rnn(x)[0] + torch.linspace(0, 1, x.size(1))[:, None]
+    ),
+    "expected the first rows of a": lambda self, x: self.rnn(x)[0] + torch.arange(x.size(1)).sin()[:, None],
+    "a sequence that was turned": lambda self, x: self.rnn(x.flip(1), x.new_ones(1, len(x), 8))[0].flip(1),
     "depends on numbers|hands numbers": _condition,
     "across the batch": lambda self, x: nn.functional.batch_norm(
         self.rnn(x)[0][:, -1], None, None, training=True
@@ -502,3 +508,103 @@ def test_dynamically_quantised_modules(kind, dtype):
         head = small.head.weight()
         codes = np.maximum(head.int_repr().numpy(), -127) * np.float32(head.q_scale())
         assert np.array_equal(net.state_dict()["head.weight"], codes)
+
+
+# ---- in the ways of tutorials and notebooks
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", notebook_models.MODELS)
+def test_models_of_tutorials_at_other_sizes(name):
+    kind, make = notebook_models.MODELS[name]
+    torch.manual_seed(0)
+    module = perturbed(kind())
+    net = tr.from_torch(module, make(3, 14))
+    for batch, steps in ((1, 9), (5, 23)):
+        given = make(batch, steps)
+        with torch.no_grad():
+            wanted = module(*given)
+        frames = [frame for frame, _ in net._ports_known().values()]
+        arrays = [one.numpy() for one in given]
+        if name == "CRNN":
+            arrays = [array.transpose(0, 3, 1, 2) for array in arrays]
+        elif len(frames) == len(arrays) == 1 and frames[0] == (1,) and arrays[0].ndim == 2:
+            arrays = [arrays[0][..., None]]
+        got = net(*arrays)
+        got, wanted = ([one] if not isinstance(one, tuple) else list(one) for one in (got, wanted))
+        assert len(got) == len(wanted)
+        for one, other in zip(got, wanted, strict=True):
+            assert np.isfinite(one).all()
+            np.testing.assert_allclose(fitted(one, tuple(other.shape)), other.numpy(), rtol=2e-5, atol=2e-5)
+
+
+class Places(nn.Module):
+    """Positions from a table of so many rows, or from a line."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.table = nn.Embedding(max(rows, 1), 6)
+        self.rnn = nn.GRU(6, 4, batch_first=True)
+        self.rows = rows
+
+    def forward(self, x):
+        places = torch.arange(x.size(1))
+        more = self.table(places)[None] if self.rows else 0.01 * places[None, :, None]
+        return self.rnn(x + more)[0]
+
+
+def test_positions_end_with_their_table():
+    module = Places(120).eval()
+    net = tr.from_torch(module, floats(2, 7, 6))
+    got = net(floats(2, 130, 6).numpy())[0] if isinstance(net(floats(2, 3, 6).numpy()), tuple) else None
+    got = net(floats(2, 130, 6).numpy()) if got is None else got
+    assert np.isfinite(got[:, :120]).all() and np.isnan(got[:, 120:]).all()
+    stream = net.stream(batch=2)
+    x = floats(2, 20, 6)
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    for t in range(20):
+        np.testing.assert_allclose(stream.step(x[:, t].numpy()), wanted[:, t], rtol=1e-5, atol=1e-5)
+    with pytest.warns(
+        UserWarning, match=r"test_from_torch\.py:\d+: of a table of 1100 positions the net has 1024"
+    ):
+        tr.from_torch(Places(1100).eval(), floats(2, 7, 6))
+    net, x = tr.from_torch(Places(0).eval(), floats(2, 7, 6)), floats(2, 500, 6)
+    assert np.isfinite(net(x.numpy())).all()
+
+
+def test_a_loop_that_is_not_rolled_is_told():
+    def forward(self, x):
+        h = x[:, 0]
+        for t in range(x.size(1)):
+            h = torch.tanh(x[:, t] + (0.5 if t % 3 else -0.5) * h)
+        return h
+
+    with pytest.warns(
+        UserWarning, match=r"test_from_torch\.py:\d+: a loop over 14 steps became layers of each"
+    ):
+        net = tr.from_torch(_Odd(forward), floats(3, 14, 6))
+    x = floats(2, 14, 6)
+    got = net(x.numpy().transpose(0, 2, 1))  # the numbers of a frame, which are alike, are its time
+    np.testing.assert_allclose(got[..., 0], forward(None, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["StatsPool", "FlipGRU", "DayLast", "CumFeat", "Forecaster", "MinGated"])
+def test_lengths_and_files_of_models_of_tutorials(name, tmp_path):
+    kind, make = notebook_models.MODELS[name]
+    module = perturbed(kind())
+    net, (x,), ends = tr.from_torch(module, make(3, 14)), make(3, 20), [20, 11, 7]
+    net.save(tmp_path / "net.safetensors")
+    got = tr.load(tmp_path / "net.safetensors").eval()(x.numpy(), lengths=ends)
+    for row, end in enumerate(ends):
+        with torch.no_grad():
+            wanted = module(x[row : row + 1, :end])[0].numpy()
+        one = got[row] if got[row].shape == wanted.shape else got[row][:end]
+        np.testing.assert_allclose(one, wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_the_module_keeps_its_threads_and_mode():
+    threads = torch.get_num_threads()
+    module = models.LastStep().train()
+    tr.from_torch(module, floats(3, 14, 6))
+    assert torch.get_num_threads() == threads and module.training and module.lstm.training

@@ -7,6 +7,7 @@ layer with its axes (`tinyrnn.onnx.symbols`), and the outputs of both runs prove
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ from tinyrnn.onnx.symbols import (
     frame_size,
     framed,
     has,
+    is_frame,
     short,
 )
 from tinyrnn.values import Input, Value
@@ -93,7 +95,7 @@ def from_torch(
     Returns
     -------
     Net
-        Its axes are (time, batch, frame), or (batch, time, frame) if recurrent layers are ``batch_first``.
+        Its axes are (time, batch, frame), or (batch, time, frame), in the order of the example.
         Lengths of packed sequences are those of a call; states that the forward takes and returns are the
         net's own. See docs/pytorch-modules.md.
 
@@ -181,7 +183,17 @@ class _Search:
     axes: Mapping[str, str]
 
     def __init__(self, module: Any, args: Any, kwargs: Any, ports: list[Port], tol: float) -> None:
+        import torch
+
         self.module, self.args, self.kwargs, self.ports, self.tol = module, args, kwargs, ports, tol
+        own = [
+            one for part in module.modules() for one in vars(part).values() if isinstance(one, torch.Tensor)
+        ]
+        tensors = [*module.parameters(), *module.buffers(), *own]
+        squeezed = [
+            one.detach().cpu().float().squeeze().numpy() for one in tensors if one.is_floating_point()
+        ]
+        self.tables = [one for one in squeezed if one.ndim == 2]
         self.starts: set[str] = set()  # inputs that recurrent layers begin with
 
     def guesses(self, first: Record) -> Iterator[tuple[int, int | None]]:
@@ -221,7 +233,9 @@ class _Search:
             while True:
                 attempt = _Attempt(self, batch, time, told)
                 try:
-                    return attempt.net()
+                    net = attempt.net()
+                    attempt.remark()
+                    return net
                 except Retry as found:
                     if found.key in told:
                         break
@@ -349,6 +363,23 @@ class _Attempt:
         found = self.walk(states, int8=True)
         return self.graph({name: found[name] for name in kept})
 
+    def remark(self) -> None:
+        """Warn of a loop over an axis that is none of time: it was not rolled."""
+        axes = self.axes[0][1 : max(len(self.axes[0]) - 1, 2)]
+        sizes = {math.prod(atom.sizes[0] for atom in axis) for axis in axes if is_frame(axis)} - {1, 2, 3}
+        taken: dict[str, set[Any]] = {}  # the numbers of steps, by line
+        for op in self.runs[0].ops:
+            steps = range(len(op.results)) if op.name == "unbind" else flat(op.args[1:])
+            if op.name in ("getitem", "select", "unbind"):
+                taken.setdefault(op.where, set()).update(one for one in steps if isinstance(one, int))
+        often = [(where, n) for where, found in taken.items() for n in sizes if found >= {*range(n)}]
+        for where, count in often[:1]:
+            warnings.warn(
+                f"from_torch: {where}: a loop over {count} steps became layers of each step, as its steps "
+                f"are not alike: the net takes {count} steps, no more and no fewer",
+                stacklevel=4,
+            )
+
     def given(self) -> Iterator[Any]:
         """All that the operations of a run read."""
         for op in self.runs[0].ops:
@@ -359,6 +390,7 @@ class _Attempt:
     def walk(self, states: set[str], int8: bool = False) -> dict[str, tuple[Symbol, int]]:
         """Walk through all that the outputs need, and return them with their numbers."""
         self.site = Site(self.batch_first, tuple(states), int8)
+        self.site.tables = self.search.tables
         self.env = {i: self.input(i) for i in range(len(self.axes))}
         one, other = self.runs
         needed, chosen = set(refs(one.outputs)), []
@@ -494,7 +526,7 @@ class _Attempt:
         used = read_by(values.values())
         inputs = {name: value for name, value in self.site.inputs.items() if id(value) in used}
         try:
-            return Graph(inputs, values)
+            return Graph(inputs, values, batch_first=self.batch_first or None)
         except WRONG as error:
             raise self.error(str(error)) from None
 

@@ -18,6 +18,7 @@ import numpy as np
 from tinyrnn import activations, frames, ops
 from tinyrnn.attention import DotProductAttention
 from tinyrnn.importing import CodedArray, Unfit, weighted
+from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import products
 from tinyrnn.onnx.arithmetic import met, settled
@@ -35,6 +36,7 @@ from tinyrnn.onnx.symbols import (
     Sizes,
     Symbol,
     claim,
+    constant,
     equal_rows,
     frame_size,
     has,
@@ -49,6 +51,7 @@ from tinyrnn.temporal import FinalState, LastStep, Repeat, SumOverTime
 from tinyrnn.values import Input, Value, applied
 
 LOWEST = -3e38  # where PyTorch has -inf, which no weight may be
+MOST_STEPS = 256  # that become layers one by one
 
 
 class Named(Known):
@@ -127,6 +130,7 @@ class Site:
         self.timed: dict[Sizes, tuple[Atom, Value]] = {}  # a value on each axis of time
         self.finals: dict[int, str] = {}  # last states by value: the input that was the state before
         self.lasts: dict[int, Value] = {}  # the last one of a value of a loop, by that
+        self.tables: Sequence[Any] = ()  # tensors of the module, in rows
         self.begun: dict[str, str] = {}  # inputs that are states: the name of the net's
 
     def room(self, count: int) -> None:
@@ -252,6 +256,7 @@ def arithmetic(op: str, turned: bool = False) -> Function:
         a, b = operand(call.arg(0, "input")), operand(call.arg(1, "other"))
         if call.kwargs.get("alpha", 1) != 1:
             b = call.onnx("Mul", b, np.float32(call.kwargs["alpha"]))
+        a, b = (positioned(call.site, call.op.where, one) for one in (a, b))
         if turned:
             a, b = b, a
         for one, other in ((a, b), (b, a)):
@@ -374,11 +379,38 @@ def extreme(op: str, call: Made) -> Any:
 
 
 def spread(kind: Any, call: Made) -> Any:
-    """A deviation or a variance within frames."""
-    dims = [one % call.x.rank for one in several(call.arg(1, "dim"))]
+    """A deviation or a variance within frames, or over the steps."""
+    x, given = call.x, call.arg(1, "dim")
+    dims = range(x.rank) if given is None else [one % x.rank for one in several(given)]
     more = call.arg(2, "unbiased", True)
-    correction = int(call.kwargs.get("correction", more))
-    return reduced(call.x, dims, bool(call.arg(3, "keepdim", False)), lambda dim: kind(dim, correction), None)
+    correction, keep = int(call.kwargs.get("correction", more)), bool(call.arg(3, "keepdim", False))
+    timed = [dim for dim in dims if is_time(x.axes[dim])]
+    if not timed:
+        return reduced(x, dims, keep, lambda dim: kind(dim, correction), None)
+    less = call.onnx("Sub", x, call.onnx("ReduceMean", x, axes=list(dims)))
+    found = call.onnx("ReduceSum", call.onnx("Mul", less, less), axes=list(dims), keepdims=int(keep))
+    within = math.prod(frame_size(x.axes[dim]) for dim in dims if dim not in timed)
+    count = call.onnx("Mul", steps_of(call, x.axes[timed[0]][0].sizes), np.float32(within))
+    variance = call.onnx("Div", found, call.onnx("Sub", count, np.float32(correction)))
+    return call.onnx("Sqrt", variance) if kind is frames.Std else variance
+
+
+def steps_of(call: Made, sizes: Sizes) -> Symbol:
+    """The number of steps of each row."""
+    _, value = call.site.timed[sizes]
+    one = reframed(applied(frames.Constant(1.0), (value,)), (1,))
+    return Symbol(applied(SumOverTime(), (one,)), [()])
+
+
+def cumulated(call: Made) -> Any:
+    """A sum of the steps so far."""
+    x, dim = call.x, call.arg(1, "dim") % call.x.rank
+    if not is_time(x.axes[dim]) or x.reversed:
+        raise Unfit("adds up along another axis than time")
+    before = ops.Feedback(*x.value.frame)
+    found = x.value + before
+    before.connect(found)
+    return Symbol(found, x.axes)
 
 
 def length(call: Made) -> Any:
@@ -560,6 +592,9 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
     """A slice along an axis."""
     if (given.start, given.stop) == (Now(0), Now(1)):
         return taken(x, axis, True)
+    count = -given.start if isinstance(given.start, int) else 0
+    if 1 < count <= MOST_STEPS and given.stop is None and is_time(x.axes[axis]) and not x.reversed:
+        return tail(call, x, axis, count)
     ends = [
         Known(
             *(
@@ -570,6 +605,15 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
         for end, default in ((given.start, 0), (given.stop, 1 << 40))
     ]
     return call.onnx("Slice", x, *ends, np.array([axis]), np.array([given.step or 1]))
+
+
+def tail(call: Made, x: Symbol, axis: int, count: int) -> Symbol:
+    """The last steps of a sequence, as an axis of frames: what the layers of a delay end with."""
+    values = [applied(ops.Delay(x.value.frame, i), (x.value,)) for i in range(count - 1, 0, -1)]
+    left = [() if i == axis else one for i, one in enumerate(x.axes)]
+    ends = [Symbol(applied(LastStep(), (value,)), left) for value in (*values, x.value)]
+    found: Symbol = call.onnx("Concat", *ends, axis=axis)
+    return found
 
 
 def item(call: Made) -> Any:
@@ -675,6 +719,7 @@ def joined(call: Made) -> Any:
     given, dim = call.arg(0, "tensors"), call.arg(1, "dim", call.kwargs.get("axis", 0)) % len(call.sizes[0])
     if not isinstance(given, (list, tuple)):
         return of_steps(call, call.x, dim, call.op.name == "stack")
+    given = [positioned(call.site, call.op.where, one) for one in given]
     ready = [
         Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
         for one in given
@@ -782,9 +827,14 @@ def recurrent(call: Made) -> Any:
     else:
         _, hx, tensors, _, levels, _, _, both, rows_first = call.args
         x = call.x
+    steps = 1 if rows_first else 0
+    own = bool(call.site.timed) or all(len(one.frame) < 2 for one in call.site.inputs.values())
+    if own and not packed and is_frame(x.axes[steps]) and not any(atom.origin for atom in x.axes[steps]):
+        return unrolled(call, x, hx, tensors, levels, both, steps)
     ends = time_and_batch(x, rows_first)
     value, finals = layer(call, call.op.name, x, hx, tensors, levels, both)
-    out = (Packed if packed else Symbol)(value, [*(ends[::-1] if rows_first else ends), part(value.frame[0])])
+    axes = [*(ends[::-1] if rows_first else ends), part(value.frame[0])]
+    out = Packed(value, axes) if packed else Symbol(value, axes, x.reversed)
     each = levels * (1 + both)
     return [out, *(Symbol(one, [part(each), ends[1], part(one.frame[0] // each)]) for one in finals)]
 
@@ -807,7 +857,11 @@ def cell(loops: bool, call: Made) -> Any:
 def by_hand(call: Made) -> list[Symbol]:
     """A cell whose state something else writes, too: its formula."""
     x, hx, *tensors = call.args
-    op, states = call.op.name.removesuffix("_cell"), several(hx)
+    return formula(call.op.name.removesuffix("_cell"), x, several(hx), tensors)
+
+
+def formula(op: str, x: Any, states: Sequence[Any], tensors: Sequence[Any]) -> list[Symbol]:
+    """One step of a cell: its next states."""
     if any(not isinstance(one, Symbol) or isinstance(one, Unfinished) for one in (x, *states)):
         raise Unfit("reads a constant, or " + Held.what)
     h, *c = (one.value for one in states)
@@ -828,6 +882,51 @@ def by_hand(call: Made) -> list[Symbol]:
     else:
         found = [tanh(gates[0]) if op == "rnn_tanh" else applied(activations.ReLU(), gates[:1])]
     return [Symbol(one, states[0].axes) for one in found]
+
+
+def unrolled(
+    call: Made, x: Symbol, hx: Any, tensors: Sequence[Any], levels: int, both: bool, steps: int
+) -> Any:
+    """A recurrent layer over so many steps that do not depend on the input, as a decoder makes them."""
+    op, count = call.op.name, x.frame_axis(steps)
+    each = len(tensors) // (levels * (1 + both))
+    if count > MOST_STEPS or each not in (2, 4):
+        raise Unfit(f"runs {count} steps, expected at most {MOST_STEPS}, without a projection, beside time")
+    reads = [call.onnx("Gather", x, k, axis=steps) for k in range(count)]
+    finals: list[list[Symbol]] = []
+    for place in range(levels * (1 + both)):
+        direction = place % (1 + both)
+        states = []
+        for one in several(hx):
+            if isinstance(one, Known):
+                rows = equal_rows(one, -2)
+                row = np.zeros(one.worlds[0].shape[-1]) if rows is None else rows[place].reshape(-1)
+                states.append(
+                    Symbol(
+                        constant(np.asarray(row, np.float32), reads[0].value),
+                        [reads[0].axes[0], part(row.size)],
+                    )
+                )
+            else:
+                states.append(call.onnx("Gather", one, place, axis=0))
+        weights = list(tensors[place * each : (place + 1) * each])
+        made: list[Any] = [None] * count
+        for k in range(count)[:: -1 if direction else 1]:
+            states = formula(op, reads[k], states, weights)
+            made[k] = states[0]
+        finals.append(states)
+        if not direction:
+            first = made
+        if direction == both:
+            reads = made
+            if both:
+                reads = [call.onnx("Concat", *pair, axis=1) for pair in zip(first, made, strict=True)]
+    kinds = zip(*finals, strict=True)
+
+    def stacked(parts: Sequence[Symbol], axis: int) -> Any:
+        return call.onnx("Concat", *(call.onnx("Unsqueeze", one, [axis]) for one in parts), axis=axis)
+
+    return [stacked(reads, steps), *(stacked(one, 0) for one in kinds)]
 
 
 def layer(
@@ -852,7 +951,7 @@ def layer(
     if op.startswith("rnn"):
         more["nonlinearity"] = op.removeprefix("rnn_")
     if x.reversed:
-        raise Unfit("reads a sequence that was turned, expected its own order: use bidirectional=True")
+        return turned(call, op, x, hx, weights, both or levels > 1 or bool(more.get("proj_size")))
     made = kind(inputs, hidden, levels, bias=bias, batch_first=site.batch_first, bidirectional=both, **more)
     weighted(made, **weights)
     given = dict(zip(states, several(hx), strict=True))
@@ -872,6 +971,28 @@ def layer(
         site.seen[id(final)] = final
         finals.append(final)
     return value, finals
+
+
+def turned(call: Made, op: str, x: Symbol, hx: Any, weights: Any, more: bool) -> tuple[Value, list[Value]]:
+    """A layer over a sequence that was turned: the second direction of one whose first is silent."""
+    kind, _, states = CELLS_OF_ONNX[KINDS[op]]
+    if more or any(not isinstance(one, Known) or np.any(one.worlds[0]) for one in several(hx)):
+        raise Unfit(
+            "reads a sequence that was turned, expected one level, one direction and states of zeros there"
+        )
+    given = {"nonlinearity": op.removeprefix("rnn_")} if op.startswith("rnn") else {}
+    inputs, hidden = weights["weight_ih_l0"].shape[1], weights["weight_hh_l0"].shape[1]
+    bias, first = "bias_ih_l0" in weights, call.site.batch_first
+    made = kind(inputs, hidden, 1, bias=bias, batch_first=first, bidirectional=True, **given)
+    silent = {name: np.zeros(one.shape, np.float32) for name, one in weights.items()}
+    weighted(made, **silent, **{f"{name}_reverse": one for name, one in weights.items()})
+    value = made(x.framed((inputs,)))
+    call.site.names([value], call.op.module)
+    finals = []
+    for state in states:
+        final = FinalState(state, 1)(value)
+        finals.append(final[..., hidden:])
+    return value[..., hidden:], finals
 
 
 KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
@@ -995,6 +1116,7 @@ FUNCTIONS: dict[str, Function] = {
     "logsumexp": partial(over, "ReduceLogSumExp"),
     "max": partial(extreme, "Max"),
     "min": partial(extreme, "Min"),
+    "cumsum": cumulated,
     "std": partial(spread, frames.Std),
     "var": partial(spread, frames.Var),
     **named("norm vector_norm", length),
