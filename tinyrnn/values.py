@@ -380,7 +380,8 @@ def _aligned(kind: str, given: Sequence[Value]) -> Sequence[Value]:
         if problem:
             other = next(one for one in given if one.time == latest)
             raise ValueError(f"{kind}: got {value!r}, {rate}, and {other!r}, {goal}, expected {problem}")
-        level.append(operations["align"](value, late // goal.stride) if rate != goal else value)
+        own = value.time in (None, latest)
+        level.append(value if own else operations["align"](value, late // goal.stride))
     return level
 
 

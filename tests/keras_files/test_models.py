@@ -203,6 +203,10 @@ COMPUTED = {
     "frames": lambda m: [L.GRU(4)(L.TimeDistributed(L.Dense(3))(m)), L.Conv1D(3, 2)(m)],
     "slice": lambda m: L.LSTM(4, **R)(m)[:, -1],
     "zeros": lambda m: L.LSTM(3)(L.Conv1D(3, 2)(m)),
+    "operation": lambda m: L.GRU(4)(L.LSTM(3, **R)(m) + m),
+    "operation, two readers": lambda m: [L.GRU(4)(m * 2.0), L.Conv1D(3, 2)(m)],
+    "reshape": lambda m: L.GRU(4)(L.TimeDistributed(L.Flatten())(L.Reshape((-1, 2, 2))(L.LSTM(4, **R)(m)))),
+    "reshape, two readers": lambda m: [L.GRU(4)(L.Reshape((-1, 3))(m)), L.LSTM(2)(m)],
 }
 
 
@@ -222,8 +226,6 @@ def test_a_mask_that_lengths_cannot_say(build, number, tmp_path):
 
 REFUSED = {
     "attention": lambda m: L.Attention()([m, m]),
-    "operation": lambda m: L.GRU(4)(m * 2.0),
-    "reshape": lambda m: L.GRU(4)(L.Reshape((-1, 3))(m)),
     "some of it": lambda m: L.GRU(4)(L.Concatenate()([m, L.Conv1D(3, 1)(m)])),
     "turned": lambda m: L.LSTM(4)(L.GRU(4, go_backwards=True, return_sequences=True)(m)),
 }

@@ -72,6 +72,43 @@ def queried(self, x):
     return self.out(torch.einsum("bt,bth->bh", weights, h))
 
 
+def causal_masks(self, x):
+    """Convolutions of two steps over frequencies, and back, as enhancers of speech have them."""
+    h = functional.elu(self.norm(self.down(x.unsqueeze(1))[:, :, :-1]))
+    batch, channels, steps, bands = h.shape
+    y = self.rnn(h.transpose(1, 2).reshape(batch, steps, channels * bands))[0]
+    both = torch.cat([y.reshape(batch, steps, channels, bands).transpose(1, 2), h], 1)
+    return torch.sigmoid(self.up(both)[:, :, :-1]).squeeze(1) * x
+
+
+def normalised(self, x):
+    """Each number less its mean over the utterance, in deviations."""
+    levels = torch.log(x.abs() + 1e-6)
+    rest = (levels - levels.mean(1, keepdim=True)) / (levels.std(1, keepdim=True) + 1e-5)
+    return self.rnn(rest)[0].mean(1)
+
+
+def velocities(self, x):
+    """Each step beside its difference to the one before."""
+    moved = functional.pad(x[:, 1:] - x[:, :-1], (0, 0, 1, 0))
+    return self.rnn(torch.cat([x, moved], -1))[0]
+
+
+def grouped(self, x):
+    """Products with a matrix for each group of numbers."""
+    h = torch.einsum("btgi,gio->btgo", x.reshape(*x.shape[:2], 4, 2), self.weight.reshape(4, 2, 3))
+    return self.rnn(h.flatten(2, 3))[0]
+
+
+def heads(self, x):
+    """Attention of several heads as a script writes it."""
+    h = self.rnn(x)[0]
+    batch, steps, size = h.shape
+    q, k, v = (part.reshape(batch, steps, 2, 6).transpose(1, 2) for part in self.maps(h).chunk(3, -1))
+    weights = torch.softmax(q @ k.transpose(-1, -2) / 6**0.5, -1)
+    return h + (weights @ v).transpose(1, 2).reshape(batch, steps, size)
+
+
 def over_channels(function):
     """A function of (N, C, L) on (N, L, C)."""
     return lambda x: function(x.transpose(1, 2)).transpose(1, 2)
@@ -170,6 +207,60 @@ SEQUENCES = {
         lambda m, x: m.rnn(x, m.start.weight.reshape(1, 1, 7).expand(1, x.shape[0], 7).contiguous())[0],
         {"rnn": gru(8, 7), "start": nn.Linear(7, 1, bias=False)},
     ),
+    "ends of directions": (
+        lambda m, x: (lambda y: m.out(torch.cat([y[:, -1, :6], y[:, 0, 6:], y[:, -3]], 1)))(m.rnn(x)[0]),
+        {"rnn": lstm(8, 6, bidirectional=True), "out": nn.Linear(24, 4)},
+    ),
+    "last steps": (
+        lambda m, x: torch.cat([m.rnn(x)[0][:, -3:].flatten(1), x[:, 1:3].flatten(1)], 1),
+        {"rnn": gru(8, 5)},
+    ),
+    "every other step": (lambda m, x: m.rnn(x[:, 1::2])[0], {"rnn": gru(8, 5)}),
+    "the steps before": (
+        lambda m, x: m.rnn(torch.cat([x, functional.pad(x[:, :-2], (0, 0, 2, 0))], -1))[0],
+        {"rnn": gru(16, 5)},
+    ),
+    "differences": (velocities, {"rnn": gru(16, 5)}),
+    "numbers of steps": (
+        lambda m, x: m.rnn(x + torch.arange(x.shape[1])[:, None] / 7)[0] * 2,
+        {"rnn": gru(8, 5)},
+    ),
+    "positions": (
+        lambda m, x: m.rnn(x + m.table.weight[: x.shape[1]])[0],
+        {"rnn": gru(8, 5), "table": nn.Embedding(64, 8)},
+    ),
+    "a norm of the utterance": (normalised, {"rnn": gru(8, 5)}),
+    "statistics": (
+        lambda m, x: (lambda h: m.out(torch.cat([h.mean(1), h.std(1)], 1)))(m.rnn(x)[0]),
+        {"rnn": gru(8, 5), "out": nn.Linear(10, 3)},
+    ),
+    "groups over time": (
+        lambda m, x: m.rnn(over_channels(m.norm)(x))[0],
+        {"rnn": gru(8, 5), "norm": nn.GroupNorm(2, 8)},
+    ),
+    "repeated": (
+        lambda m, x: m.second(m.first(x)[1][-1].unsqueeze(1).repeat(1, x.shape[1], 1))[0],
+        {"first": gru(8, 5), "second": gru(5, 6)},
+    ),
+    "expanded": (
+        lambda m, x: torch.cat([x, m.rnn(x)[1][-1].unsqueeze(1).expand(-1, x.shape[1], -1)], -1),
+        {"rnn": gru(8, 5)},
+    ),
+    "pool with padding": (
+        lambda m, x: m.rnn(over_channels(lambda h: functional.max_pool1d(h, 3, 1, 1))(x))[0],
+        {"rnn": gru(8, 5)},
+    ),
+    "causal masks": (
+        causal_masks,
+        {
+            "down": nn.Conv2d(1, 4, (2, 3), (1, 2), (1, 0)),
+            "norm": nn.BatchNorm2d(4),
+            "rnn": gru(12, 12),
+            "up": nn.ConvTranspose2d(8, 1, (2, 3), (1, 2), output_padding=(0, 1)),
+        },
+    ),
+    "a matrix for each group": (grouped, {"rnn": gru(12, 5), "weight": torch.randn(24)}),
+    "heads": (heads, {"rnn": gru(8, 12), "maps": nn.Linear(12, 36)}),
     "groups": (
         lambda m, x: m.rnn(m.norm(x.reshape(-1, 8)).reshape(x.shape))[0],
         {"rnn": gru(8, 7), "norm": nn.GroupNorm(2, 8)},
@@ -193,6 +284,8 @@ def test_sequences(name, tmp_path):
     "name",
     [
         *("lstm", "two levels", "final states", "residual", "convolution", "batch norm", "attention"),
+        *("ends of directions", "differences", "positions", "statistics", "groups over time", "expanded"),
+        *("a norm of the utterance", "causal masks", "a matrix for each group", "heads"),
         *("queries", "larger frames", "transposed convolution", "pictures over time", "gelu", "time first"),
     ],
 )

@@ -137,6 +137,7 @@ CASES = {
         17,
     ),
     "Squeeze 11": ([node("Squeeze", "x", axes=[1])], (1, 6), {}, 11),
+    "Tile": one("Tile", INTS([1, 3, 2])),
     "Expand": one("Expand", INTS([1, 4, 6]), frame=(4, 1)),
     "Slice": one("Slice", INTS([1, -4]), INTS([3, 2**62]), INTS([1, 2])),
     "Slice turned": one("Slice", INTS([-1]), INTS([-(2**62)]), INTS([1]), INTS([-1])),

@@ -134,10 +134,17 @@ class Builder:
 
     def heeds(self, x: Seen) -> Seen:
         """Note that a layer leaves out the steps that a mask marks."""
-        if x.masked:
+        if x.lost:
+            self.drops(x)
+        elif x.masked:
             self.heeded = x.masked
             self.check_masks()
         return x
+
+    def loses(self, x: Seen) -> Seen:
+        """A value behind what has no mask in Keras: it matters only if a layer reads its steps later."""
+        computes = self.plan.computes_masks
+        return replace(x, masked="" if computes else x.masked, lost=bool(x.masked) and not computes)
 
     def mask(self, x: Seen) -> Value | None:
         """The mask for a layer that leaves out steps; None where lengths say them."""
@@ -197,7 +204,9 @@ class Builder:
                 "docs/keras.md"
             )
         found: list[Seen] | Seen = table[entry.kind](Call(entry, given, args, kwargs, self, path))
-        if self.masks and (operates or entry.kind not in _PASS_MASKS):
+        if operates:
+            return [self.loses(one) for one in found] if isinstance(found, list) else self.loses(found)
+        if self.masks and entry.kind not in _PASS_MASKS:
             for one in found if isinstance(found, list) else [found]:
                 self.heeds(replace(one, masked=one.masked if any(x.masked for x in given) else ""))
         return found
@@ -223,12 +232,15 @@ class Builder:
         for one in given:
             if not one.whole().timed:
                 raise Unfit("reads frames without steps, expected a sequence")
-        hidden = [replace(one, timed=False, steps=None, backwards=False, masked="") for one in given]
+        hidden = [
+            replace(one, timed=False, steps=None, backwards=False, masked="", lost=False) for one in given
+        ]
         found = self.one(inner, hidden, [*hidden], {}, f"{path}layer/")
 
         def shown_again(one: Seen) -> Seen:
             first = given[0]
-            return replace(one, timed=True, steps=first.steps, backwards=first.backwards, masked=first.masked)
+            kept = {"masked": first.masked, "lost": first.lost, "backwards": first.backwards}
+            return replace(one, timed=True, steps=first.steps, **kept)
 
         return [shown_again(one) for one in found] if isinstance(found, list) else shown_again(found)
 

@@ -203,7 +203,7 @@ def flatten(call: Call) -> Seen:
 
 
 def reshape(call: Call) -> Seen:
-    x = call.x
+    x = call.unmasked
     target = call.get("target_shape")
     if not isinstance(target, list) or not all(isinstance(n, int) and -1 <= n <= 2**28 for n in target):
         raise Unfit(f"target_shape is {shown(repr(target), 60)}, expected a list of integers")
@@ -212,7 +212,6 @@ def reshape(call: Call) -> Seen:
     fits = math.prod(frame) == numbers or (-1 in frame and target[:1] != [-1])
     if x.timed and keeps and frame and fits:
         return x.new(reframed(x.last(), _filled(frame, numbers)))
-    call.builder.drops(x)
     flat = x.flat()
     return flat.new(reframed(flat.value, _filled(target, flat.shape[0])))
 
@@ -227,7 +226,7 @@ def _filled(shape: Sequence[int], numbers: int) -> tuple[int, ...]:
 
 
 def permute(call: Call) -> Seen:
-    x = call.x
+    x = call.unmasked
     dims = call.get("dims")
     if not isinstance(dims, list) or sorted(map(str, dims)) != sorted(map(str, range(1, x.rank))):
         raise Unfit(f"dims is {shown(repr(dims), 60)}, expected each of 1 .. {x.rank - 1} once")
@@ -236,7 +235,6 @@ def permute(call: Call) -> Seen:
         order = [dim - x.rank for dim in dims[1:]]
         return x.new(value.permute(*order) if len(order) > 1 else value)
     if x.timed:
-        call.builder.drops(x)
         assert x.steps is not None or x.flat()
         x = Seen(reframed(x.flat().value, (x.steps or 0, *x.shape)), (x.steps or 0, *x.shape))
     order = [dim - x.rank for dim in dims]
@@ -265,7 +263,7 @@ def together(call: Call) -> list[Seen]:
     if call.builder.masks and len(masks) > 1:
         for one in call.given:
             call.builder.heeds(one)
-    if not all(one.masked for one in call.given):  # the steps count again
+    if not all(one.masked and not one.lost for one in call.given):  # the steps count again
         for one in call.given:
             call.builder.drops(one)
     if not any(one.timed for one in call.given):

@@ -45,6 +45,8 @@ class Seen:
         Steps of zeros around the sequence that Keras has and the value has not.
     masked : str
         The name of the layer that masks steps; "" if none does.
+    lost : bool
+        True if Keras has that mask no more: a layer that heeds masks would read all of the steps.
     """
 
     value: Value
@@ -55,6 +57,7 @@ class Seen:
     backwards: bool = False
     padding: tuple[int, int] = (0, 0)
     masked: str = ""
+    lost: bool = False
 
     @property
     def rank(self) -> int:
@@ -212,6 +215,11 @@ class Call:
         if len(self.given) != 1:
             raise Unfit(f"reads {len(self.given)} values, expected 1")
         return self.given[0].whole()
+
+    @property
+    def unmasked(self) -> Seen:
+        """The one value that it reads, whose mask ends here."""
+        return self.builder.loses(self.x)
 
     @property
     def padded(self) -> Seen:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn import activations, frames, ops
-from tinyrnn.attention import DotProductAttention
 from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
-from tinyrnn.onnx import products
-from tinyrnn.onnx.arithmetic import met, settled
+from tinyrnn.onnx import attention as attention_of, products
+from tinyrnn.onnx.arithmetic import settled
+from tinyrnn.onnx.attention import Scores, attend, of_scores
 from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.nodes import Call, Step, Unfinished
@@ -74,26 +73,6 @@ class Packed(Unfinished):
     """A sequence that is packed."""
 
     what = "a packed sequence, which only recurrent layers and pad_packed_sequence read"
-
-
-class Scores(Unfinished):
-    """A product of queries and keys over two axes of time, in heads; a softmax over the keys may follow."""
-
-    what = "a product of two axes of time, expected a softmax of it times values: attention"
-    weighs = False
-    causal = False
-    mask: Value | None = None
-
-    def __init__(self, query: Symbol, keys: Symbol, scale: float = 1.0) -> None:
-        super().__init__(query.value, query.axes)
-        lead = [met(pair) for pair in zip(query.axes[:-2], keys.axes[:-2], strict=True)]
-        self.axes = (*lead, query.axes[-2], keys.axes[-2])
-        self.keys, self.scale = keys, scale
-
-    def changed(self, **facts: Any) -> Scores:
-        found = copy(self)
-        vars(found).update(facts)
-        return found
 
 
 class Held(Unfinished):
@@ -280,44 +259,14 @@ def of_rows(call: Made, op: str, x: Symbol, rows: Rows) -> Any:
     )
 
 
-def of_scores(op: str, scores: Scores, other: Any) -> Scores:
-    """Scores times a number, or with a mask added."""
-    if isinstance(other, Known) and not scores.weighs:
-        array = other.worlds[0]
-        if op in ("Mul", "Div") and array.size == 1 and not other.varies:
-            number = float(array.reshape(-1)[0])
-            return scores.changed(scale=scores.scale * (number if op == "Mul" else 1 / number))
-        if op == "Add":
-            return masked(scores, Known(*(one < -1e9 for one in other.worlds)))
-    raise Unfit(f"reads {scores.what}")
-
-
 def masked(scores: Scores, mask: Any) -> Scores:
-    """Scores of which those where the mask is true do not count."""
-    if isinstance(mask, Symbol) and scores.mask is None and is_time(mask.axes[-1]):
-        return scores.changed(mask=ops.eq(mask.framed((1,)), 0))
-    if isinstance(mask, Known):
-        if not any(map(np.any, mask.worlds)):
-            return scores
-        if all(
-            one.ndim > 1
-            and one.shape[-2] == one.shape[-1]
-            and np.all(one == np.triu(np.ones(one.shape[-2:]), 1))
-            for one in mask.worlds
-        ):
-            return scores.changed(causal=True)
-    elif isinstance(mask, Rows):
-        return scores
-    raise Unfit("masks attention otherwise than by steps of the keys or by causality, expected one of them")
+    """Scores of which those where the mask is true do not count; lengths do not, everywhere."""
+    return scores if isinstance(mask, Rows) else attention_of.masked(scores, mask)
 
 
 def of_mask(scores: Scores, mask: Any) -> Scores:
     """Scores with a mask that is added where it has floats, and else true for what counts."""
-    if isinstance(mask, Known):
-        mask = Known(*(~one if one.dtype == bool else one < -1e9 for one in mask.worlds))
-    elif isinstance(mask, Symbol):
-        mask = Symbol(ops.lt(mask.value, 0), mask.axes)
-    return masked(scores, mask)
+    return scores if isinstance(mask, Rows) else attention_of.of_mask(scores, mask)
 
 
 def filled(call: Made) -> Any:
@@ -754,20 +703,6 @@ def matmul(call: Made) -> Any:
     if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
     return call.onnx("MatMul", a, b)
-
-
-def attend(scores: Scores, values: Symbol) -> Any:
-    """The mean of the values, weighted by a softmax of scores."""
-    if not scores.weighs:
-        raise Unfit(f"reads {scores.what}")
-    met([scores.keys.axes[-2], values.axes[-2]])
-    heads = math.prod(map(frame_size, scores.axes[:-2]))
-    layer = DotProductAttention(math.prod(scores.value.frame), heads, scores.scale, scores.causal)
-    given = [
-        reframed(one, (math.prod(one.frame),)) for one in (scores.value, scores.keys.value, values.value)
-    ]
-    mask = [] if scores.mask is None else [scores.mask]
-    return Symbol(applied(layer, [*given, *mask]), [*scores.axes[:-1], values.axes[-1]])
 
 
 def softmax(op: str, call: Made) -> Any:

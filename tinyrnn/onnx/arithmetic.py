@@ -9,21 +9,20 @@ import numpy as np
 
 from tinyrnn import activations, ops
 from tinyrnn.importing import Unfit, weighted
+from tinyrnn.onnx.attention import Scores, of_choice, of_scores
 from tinyrnn.onnx.folding import check_dropout
 from tinyrnn.onnx.nodes import Call, Unfinished
+from tinyrnn.onnx.steps import with_steps
 from tinyrnn.onnx.symbols import (
-    BATCH,
-    FRAME,
-    OPEN,
     TIME,
     Axis,
     Known,
-    Retry,
     Symbol,
     constant,
     frame_size,
     has,
     is_frame,
+    met,
     part,
     reframed,
     sizes_of,
@@ -32,37 +31,6 @@ from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
 # ---- numbers of several values ---------------------------------------------------------------------------
-
-
-def met(axes: Sequence[Axis]) -> Axis:
-    """The axis that axes in the same place become: one of them where the others have size 1.
-
-    Raises
-    ------
-    Retry
-        If one is of an input and turns out to be what another is.
-    Unfit
-        If they differ.
-    """
-    wide = [axis for axis in axes if axis and sizes_of(axis) != (1, 1)]
-    if not wide:
-        return next((axis for axis in axes if axis), ())
-    first = wide[0]
-    for other in wide[1:]:
-        if len(first) == len(other) and all(a.same(b) for a, b in zip(first, other, strict=True)):
-            continue
-        if is_frame(first) and is_frame(other) and sizes_of(first) == sizes_of(other):
-            continue
-        for one, two in ((first, other), (other, first)):
-            single = len(one) == len(two) == 1 and two[0].kind in (TIME, BATCH)
-            if single and one[0].kind in (FRAME, OPEN) and one[0].origin:
-                raise Retry(one[0].origin, two[0].kind)
-        if {atom.kind for atom in (*first, *other)} == {OPEN}:
-            continue  # two names for one size
-        raise Unfit(
-            f"reads axes of sizes {sizes_of(first)[0]} and {sizes_of(other)[0]}, expected equal ones or 1"
-        )
-    return first
 
 
 def _joined(groups: list[list[int]]) -> list[list[int]]:
@@ -85,6 +53,7 @@ def _joined(groups: list[list[int]]) -> list[list[int]]:
 
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Value], tuple[Axis, ...], bool]:
     """Values in frames of as many axes, the axes of what they become, and whether it is reversed."""
+    given = with_steps(call, given)
     rank = max(one.rank if isinstance(one, Symbol) else one.worlds[0].ndim for one in given)
     symbols = [one for one in given if isinstance(one, Symbol)]
     padded: list[list[Axis]] = []
@@ -143,7 +112,8 @@ def settled(known: Known, rank: int) -> Array:
 def operands(call: Call) -> list[Symbol | Known]:
     """The inputs, as symbols and known arrays."""
     return [
-        given if isinstance(given := call.get(i), Known) else call.symbol(i) for i in range(len(call.inputs))
+        given if isinstance(given := call.get(i), (Known, Scores)) else call.symbol(i)
+        for i in range(len(call.inputs))
     ]
 
 
@@ -171,6 +141,9 @@ def of_several(
 
 
 def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> Symbol:
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, Scores):
+            return of_scores(call.node.op, one, other)
     if short is not None:
         for one, other, swapped in ((a, b, False), (b, a, True)):
             number = scalar(other)
@@ -198,7 +171,11 @@ def of_product(call: Call) -> Symbol | None:
 
 
 def where(call: Call) -> Symbol:
-    values, axes, backwards = aligned(call, operands(call))
+    given = operands(call)
+    for one, other, truth in ((given[1], given[2], False), (given[2], given[1], True)):
+        if isinstance(one, Scores):
+            return of_choice(given[0], one, other, truth)
+    values, axes, backwards = aligned(call, given)
     return Symbol(applied(ops.Where(), values), axes, backwards)
 
 

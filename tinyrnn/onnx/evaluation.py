@@ -70,6 +70,8 @@ def moved(call: Call) -> list[Given] | None:
         if isinstance(one, Places):
             arrays.append(one.ids)
         elif isinstance(one, Known) and one.varies:
+            if call.node.op == "Expand" and any(a != b and (a, b) != BATCH_SIZES for a, b in one.sizes):
+                return None  # along time
             sizes = [2 if pair == BATCH_SIZES else pair[0] for pair in one.sizes]
             arrays.append(np.array(sizes, np.int64).reshape(one.worlds[0].shape))
         else:

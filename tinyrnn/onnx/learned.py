@@ -20,6 +20,7 @@ class Learned:
         self.kinds: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
         self.traced: dict[str, int] = {}  # sizes of axes that vary, where the graph has a number all the same
+        self.same: dict[str, str] = {}  # axes that are another one under a second name
         self.modes: dict[str, str] = {}
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
         self.wanted: set[str] = set()  # inputs that a node wants as constants
@@ -41,6 +42,9 @@ class Learned:
         if key.startswith("~"):
             self.traced[key[1:]] = value
             return
+        if key.startswith("&"):
+            self.same[key[1:]] = value
+            return
         if value not in (TIME, BATCH, OPEN, ONE):
             if self.modes.get(key) == value:
                 raise Unfit(f"input {shown(key)} cannot be {value}")
@@ -50,6 +54,8 @@ class Learned:
         if known in (TIME, BATCH, ONE) or known == value:
             raise Unfit(f"the axis {shown(key)} is used as {known} and as {value}, expected one of them")
         self.kinds[key] = value
+        if value == TIME:  # the graph does not describe one step
+            self.modes = {name: mode for name, mode in self.modes.items() if mode != FEEDBACK}
 
 
 def origin_of(port: Port, axis: int) -> str:

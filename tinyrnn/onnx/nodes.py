@@ -11,6 +11,7 @@ import numpy as np
 from tinyrnn.importing import CodedArray, Unfit
 from tinyrnn.onnx.folding import Fold, axis_of
 from tinyrnn.onnx.model import Node
+from tinyrnn.onnx.steps import is_time, padded
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
@@ -112,10 +113,17 @@ class Unfinished(Symbol):
 
 
 class Padded(Unfinished):
-    """A value with steps of zeros before and behind the sequence, which a convolution over time reads."""
+    """A value with steps of zeros before and behind it, which convolutions over time have of their own."""
 
-    what = "a sequence that was padded, which only a convolution over time reads"
+    what = "a sequence that was padded"
     steps = (0, 0)
+
+    @property
+    def whole(self) -> Symbol:
+        """The value with its steps of zeros."""
+        before, behind = self.steps[:: -1 if self.reversed else 1]
+        axis = next(i for i, one in enumerate(self.axes) if is_time(one))
+        return padded(self, axis, before, behind)
 
 
 class Call(NamedTuple):
@@ -173,6 +181,8 @@ class Call(NamedTuple):
     def symbol(self, place: int) -> Symbol:
         """An input that a layer wrote, or the net's own."""
         given = self.padded(place)
+        if isinstance(given, Padded):
+            return given.whole
         if isinstance(given, Unfinished):
             raise Unfit(f"reads {given.what}")
         return given

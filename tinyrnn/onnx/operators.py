@@ -68,6 +68,7 @@ from tinyrnn.onnx.shapes import (
     slices,
     split,
     squeeze,
+    tile,
     transpose,
     unsqueeze,
 )
@@ -169,6 +170,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Sub": of_several(ops.Subtract, lambda a, b: a - b),
     "Sum": of_several(ops.Add),
     "Tanh": of_each(lambda call: activations.Tanh()),
+    "Tile": tile,
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
     "Upsample": resize,

@@ -48,6 +48,7 @@ class Axes:
         """An axis of an input of the graph."""
         assert port.shape is not None
         size, origin = port.shape[place], origin_of(port, place)
+        origin = self.learned.same.get(origin, origin)
         size = self.learned.sizes.get(origin, size)
         kind = self.learned.kinds.get(origin, FRAME if isinstance(size, int) else OPEN)
         declared = size if isinstance(size, int) else self.learned.traced.get(origin)

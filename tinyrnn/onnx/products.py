@@ -9,10 +9,9 @@ import numpy as np
 
 from tinyrnn import ops
 from tinyrnn.importing import Unfit, weighted
-from tinyrnn.layers import (
-    Linear,
-)
-from tinyrnn.onnx.arithmetic import met, operands, settled
+from tinyrnn.layers import Conv1d, Linear
+from tinyrnn.onnx.arithmetic import operands, settled
+from tinyrnn.onnx.attention import Scores, attend
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.shapes import transpose
 from tinyrnn.onnx.symbols import (
@@ -24,7 +23,9 @@ from tinyrnn.onnx.symbols import (
     claim_row,
     claim_time,
     frame_size,
+    met,
     part,
+    reframed,
 )
 from tinyrnn.temporal import SumOverTime
 from tinyrnn.values import applied
@@ -57,13 +58,15 @@ def _one(weight: Any) -> Any:
 
 def matmul(call: Call) -> Symbol:
     a, b = operands(call)
+    if isinstance(a, Scores):
+        return attend(a, call.symbol(1))
     if isinstance(b, Known) and isinstance(a, Symbol):
         weight = _one(call.weight(1, "1", a.rounded))
         if weight.ndim == 1:
             found = linear(a, a.rank - 1, np.asarray(weight)[None])
             return found.with_axes(found.axes[:-1])
-        if weight.ndim != 2:
-            raise Unfit(f"reads matrices of shape {weight.shape}, expected one matrix")
+        if weight.ndim > 2:
+            return _grouped(a, np.asarray(weight), b.first.ndim)
         axes = [*[()] * (b.first.ndim - a.rank), *a.axes]
         return linear(a.with_axes(axes), len(axes) - 1, weight.transpose())
     if isinstance(a, Known) and isinstance(b, Symbol):
@@ -74,6 +77,24 @@ def matmul(call: Call) -> Symbol:
     if isinstance(a, Known) or isinstance(b, Known):
         raise Unfit("reads constants only")
     return _of_values(a, b)
+
+
+def _grouped(a: Symbol, weight: Array, rank: int) -> Symbol:
+    """A product with a matrix for each place of one axis: a convolution of groups."""
+    axes = [*[()] * (rank - a.rank), *a.axes]
+    a = a.with_axes(axes)
+    lead = [len(axes) - weight.ndim + i for i, size in enumerate(weight.shape[:-2]) if size > 1]
+    within = [axis for axis in range(len(axes) - 1) if frame_size(axes[axis]) > 1]
+    groups, (inputs, out) = max(weight.shape[:-2]), weight.shape[-2:]
+    if len(lead) != 1 or within[:1] != lead or a.frame_axis(lead[0]) != groups or a.frame_axis(-1) != inputs:
+        raise Unfit(f"reads matrices of shape {weight.shape}, expected one for each place of a first axis")
+    rows = math.prod(frame_size(axes[axis]) for axis in within[1:])
+    value = reframed(a.value, (groups, rows, inputs)).transpose(-1, -2)
+    layer = Conv1d(groups * inputs, groups * out, 1, groups=groups, bias=False)
+    tensor = weight.reshape(groups, inputs, out).transpose(0, 2, 1).reshape(-1, inputs, 1)
+    value = weighted(layer, weight=tensor)(reframed(value, (groups * inputs, rows)))
+    value = reframed(value, (groups, out, rows)).transpose(-1, -2)
+    return Symbol(value, [*axes[:-1], part(out)], a.reversed)
 
 
 def _is_time(x: Symbol, axis: int) -> bool:
@@ -93,7 +114,7 @@ def _of_values(a: Symbol, b: Symbol) -> Symbol:
         return Symbol(applied(SumOverTime(), (found.value,)), found.axes)
     rows, cols = _is_time(a, a.rank - 2), _is_time(b, b.rank - 1)
     if rows and cols:
-        raise Unfit("two axes of time meet in a product, expected one")
+        return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
     if rows:  # a row is a step
         found = _of_values(a.with_axes([*a.axes[:-2], (), a.axes[-1]]), b)
         return Symbol(found.value, [*found.axes[:-2], a.axes[-2], found.axes[-1]], a.reversed)

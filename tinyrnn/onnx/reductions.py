@@ -16,7 +16,9 @@ from tinyrnn.layers import (
     InstanceNorm1d,
     LayerNorm,
     LogSoftmax,
+    Softmax,
 )
+from tinyrnn.onnx.attention import Scores
 from tinyrnn.onnx.folding import axes_of, axis_of
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.symbols import (
@@ -31,7 +33,8 @@ from tinyrnn.onnx.symbols import (
     sizes_of,
 )
 from tinyrnn.temporal import MaxOverTime, MeanOverTime, SumOverTime
-from tinyrnn.values import applied
+from tinyrnn.values import Value, applied
+from tinyrnn.weights.spec import Array
 
 # ---- reductions and norms --------------------------------------------------------------------------------
 
@@ -94,8 +97,11 @@ def over_all(frame: Callable[..., Any], time: Callable[[], Any]) -> Callable[[Ca
 
 def softmax(kind: Callable[[int], Any]) -> Callable[[Call], Symbol]:
     def done(call: Call) -> Symbol:
-        x = call.symbol(0)
+        x = call.padded(0)
         axis = axis_of(call.attributes.get("axis", -1 if call.opset >= 13 else 1), x.rank)
+        if isinstance(x, Scores) and axis == x.rank - 1 and kind is Softmax:
+            return x.changed(weighs=True)
+        x = call.symbol(0)
         if call.opset < 13 and any(sizes_of(one) != (1, 1) for one in x.axes[axis + 1 :]):
             raise Unfit("is of an opset below 13 and goes over several axes, expected the last one")
         claim_time(x, axis)
@@ -160,6 +166,22 @@ def layer_norm(call: Call) -> list[Symbol]:
     return found
 
 
+def _normalised(x: Symbol, groups: int, eps: float, scale: Array, bias: Array) -> Symbol:
+    """Less the mean of each group of channels over all steps, and divided by their standard deviation."""
+    size = math.prod(x.value.frame)
+    value = x.framed((groups, size // groups))
+
+    def mean(of: Value) -> Value:
+        steps = applied(MeanOverTime(), (of,))
+        return steps if size == groups else applied(frames.Mean(-1, True), (steps,))
+
+    rest = value - mean(value)
+    unit = rest / applied(activations.Sqrt(), (mean(rest * rest) + eps,))
+    unit = reframed(unit, (len(scale), size // len(scale)))
+    found = unit * constant(scale[:, None], value) + constant(bias[:, None], value)
+    return Symbol(reframed(found, x.value.frame), x.axes, x.reversed)
+
+
 def instance_norm(call: Call) -> Symbol:
     x = call.symbol(0)
     claim_rows(x)
@@ -171,12 +193,7 @@ def instance_norm(call: Call) -> Symbol:
     for axis in range(2, x.rank):
         claim_time(x, axis)
     if any(has(axis, TIME) for axis in x.axes[2:]):
-        if x.rank > 3 or len(x.axes[2]) > 1:
-            raise Unfit("normalises pictures over time")
-        rest = x.value - applied(MeanOverTime(), (x.value,))
-        unit = rest / applied(activations.Sqrt(), (applied(MeanOverTime(), (rest * rest,)) + eps,))
-        one = constant(scale.reshape(x.value.frame), x.value)
-        return Symbol(unit * one + constant(bias.reshape(x.value.frame), x.value), x.axes, x.reversed)
+        return _normalised(x, channels, eps, scale, bias)
     size = math.prod(x.frame_axis(i) for i in range(2, x.rank))
     layer = weighted(InstanceNorm1d(channels, eps=eps, affine=True), weight=scale, bias=bias)
     return Symbol(layer(x.framed((channels, size))), x.axes, x.reversed)
@@ -190,8 +207,12 @@ def group_norm(call: Call) -> Symbol:
     channels = x.frame_axis(1)
     if not len(scale) == len(bias) == channels:
         raise Unfit(f"has {len(scale)} scales for {channels} channels")
-    value, _ = x.along(1)
     eps = float(call.attributes.get("epsilon", 1e-5))
+    for axis in range(2, x.rank):
+        claim_time(x, axis)
+    if any(has(axis, TIME) for axis in x.axes[2:]):
+        return _normalised(x, groups, eps, scale, bias)
+    value, _ = x.along(1)
     return Symbol(
         weighted(GroupNorm(groups, channels, eps), weight=scale, bias=bias)(value), x.axes, x.reversed
     )

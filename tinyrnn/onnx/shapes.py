@@ -14,10 +14,12 @@ from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.layers import (
     Embedding,
 )
-from tinyrnn.onnx.arithmetic import aligned, met, operands
+from tinyrnn.onnx.arithmetic import aligned, operands
 from tinyrnn.onnx.folding import axes_of, axis_of, bounds, sections, span, squeezed_axes
 from tinyrnn.onnx.nodes import Call, Padded, Step
+from tinyrnn.onnx.steps import MOST_STEPS, cropped, is_time, repeated, some_steps
 from tinyrnn.onnx.symbols import (
+    BATCH,
     OPEN,
     TIME,
     Known,
@@ -26,19 +28,22 @@ from tinyrnn.onnx.symbols import (
     Retry,
     Sizes,
     Symbol,
+    claim,
     claim_time,
     constant,
     frame_size,
     has,
     is_frame,
+    met,
     part,
     reframed,
     regrouped,
     sizes_of,
 )
-from tinyrnn.temporal import LastStep
 from tinyrnn.values import Value, applied
-from tinyrnn.weights.spec import shown
+from tinyrnn.weights.spec import Array, shown
+
+MOST_COPIES = 256  # of the numbers of a frame
 
 # ---- the same numbers under other axes -------------------------------------------------------------------
 
@@ -53,7 +58,14 @@ def reshape(call: Call) -> Symbol:
         if sizes == (0, 0) and keep and i < len(own):
             sizes = own[i]
         wanted.append(None if sizes == (-1, -1) else sizes)
-    return x.with_axes(regrouped(x.axes, _filled_in(x, wanted)))
+    filled = _filled_in(x, wanted)
+    try:
+        return x.with_axes(regrouped(x.axes, filled))
+    except Unfit:
+        for axis, (one, other) in zip(x.axes, filled, strict=False):
+            if is_time(axis) and axis[0].origin and axis[0].declared is None and one == other > 1:
+                raise Retry(f"~{axis[0].origin}", one) from None  # the export traced so many steps
+        raise
 
 
 def _filled_in(x: Symbol, wanted: list[Sizes | None]) -> list[Sizes]:
@@ -154,16 +166,37 @@ def expand(call: Call) -> Symbol:
     rank = max(x.rank, len(wanted))
     axes = [*[()] * (rank - x.rank), *x.axes]
     wide = [(1, 1)] * (rank - len(wanted)) + wanted
+    x = x.with_axes(axes)
+    for i, sizes in enumerate(wide):
+        if sizes_of(axes[i]) == (1, 1) and sizes[0] != sizes[1]:
+            x = repeated(call, x, i, sizes)
+            axes = list(x.axes)
     repeats = np.zeros(
         [1 if sizes_of(axis) != (1, 1) else sizes[0] for axis, sizes in zip(axes, wide, strict=True)]
     )
-    if any(one != two for (one, two), axis in zip(wide, axes, strict=True) if sizes_of(axis) == (1, 1)):
-        raise Unfit("repeats a value for each step or row, which arithmetic does by itself")
     if repeats.size == 1:
         return x.with_axes(axes)
     call.builder.room(repeats.size)
     values, found, backwards = aligned(call, [x, Known(repeats)])
     return Symbol(applied(ops.Add(), values), found, backwards)
+
+
+def tile(call: Call) -> Symbol:
+    """A value several times, along time or within a frame."""
+    x = call.symbol(0)
+    wanted = call.known(1, "repeats").sizes
+    if len(wanted) != x.rank:
+        raise Unfit(f"got {len(wanted)} repeats for {x.rank} axes")
+    for axis, sizes in enumerate(wanted):
+        if sizes[0] != sizes[1] and sizes_of(x.axes[axis]) == (1, 1):
+            x = repeated(call, x, axis, sizes)
+        elif sizes != (1, 1):
+            if sizes[0] != sizes[1] or not 1 <= sizes[0] <= MOST_COPIES:
+                raise Unfit(f"repeats an axis {sizes[0]} times, expected 1 .. {MOST_COPIES}")
+            x = concat(
+                call._replace(inputs=[x] * sizes[0], node=call.node._replace(attributes={"axis": axis}))
+            )
+    return x
 
 
 # ---- parts and wholes ------------------------------------------------------------------------------------
@@ -221,17 +254,8 @@ def slices(call: Call) -> Any:
             if atom.origin and (atom.kind == OPEN or first):
                 raise Retry(atom.origin, TIME)
         if len(atoms) == 1 and atoms[0].kind == TIME:
-            last = all(places == range(size - 1, size) for places, size in zip(spans, sizes, strict=True))
-            if whole:
-                x = Symbol(x.value, x.axes, not x.reversed)
-            elif x.shortened and _inner(spans, sizes):
-                x = x.shortened(spans[0].start, sizes[0] - spans[0].stop)
-            elif last and not x.reversed:
-                x = Symbol(
-                    applied(LastStep(), (x.value,)), [() if i == axis else a for i, a in enumerate(x.axes)]
-                )
-            else:
-                raise Unfit("takes a part of the steps, expected the last one or all of them")
+            turned = Symbol(x.value, x.axes, not x.reversed)
+            x = turned if whole else _some_steps(x, axis, spans, sizes)
             continue
         places = spans[0]
         x.frame_axis(axis)
@@ -246,10 +270,27 @@ def slices(call: Call) -> Any:
     return x
 
 
-def _inner(spans: tuple[range, range], sizes: Sizes) -> bool:
-    """True if spans leave the same few steps out at the beginning and at the end, however many there are."""
-    ends = {size - places.stop for places, size in zip(spans, sizes, strict=True)}
-    return len({(places.start, places.step) for places in spans}) == len(ends) == 1 == spans[0].step
+def _some_steps(x: Symbol, axis: int, spans: tuple[range, range], sizes: Sizes) -> Symbol:
+    """A part of the steps: all but a few at the ends, every n-th one, or a few."""
+    one, other = spans
+    pairs = list(zip(spans, sizes, strict=True))
+    from_end = [range(places.start - size, places.stop - size, places.step) for places, size in pairs]
+    for first, second in (spans, from_end):
+        if first == second and 0 < len(first) <= MOST_STEPS:
+            return some_steps(x, axis, first)
+    if (one.start, one.step) != (other.start, other.step) or one.step < 1:
+        raise Unfit("takes a part of the steps that depends on their number")
+    behind = [size - places.stop for places, size in pairs]
+    if one.step > 1 and behind == [0, 0]:
+        return cropped(x, axis, one.start, 0, one.step)
+    if one.step > 1 or behind[0] != behind[1]:
+        raise Unfit("takes a part of the steps that depends on their number")
+    if x.shortened:
+        try:
+            return x.shortened(one.start, behind[0])
+        except Unfit:  # a convolution that pads less
+            pass
+    return cropped(x, axis, one.start, behind[0])
 
 
 def gather(call: Call) -> Symbol:
@@ -266,15 +307,7 @@ def gather(call: Call) -> Symbol:
     atoms = x.axes[axis]
     claim_time(x, axis)
     if len(atoms) == 1 and atoms[0].kind == TIME:
-        wanted = 0 if x.reversed else -1
-        if known.worlds[0].ndim or any(
-            int(one) != (size - 1 if wanted else 0) for one, size in zip(indices, sizes, strict=True)
-        ):
-            raise Unfit(
-                "takes a step by its number, expected the last one; a graph of so many steps is read as one "
-                "frame where their number is bound: load(path, shapes={...})"
-            )
-        return Symbol(applied(LastStep(), (x.value,)), [a for i, a in enumerate(x.axes) if i != axis])
+        return _by_number(x, axis, known, indices, sizes)
     places = Known(*indices).array("indices")
     size = x.frame_axis(axis)
     flat = [int(one) for one in places.reshape(-1)]
@@ -294,6 +327,17 @@ def gather(call: Call) -> Symbol:
     return Symbol(value, [*x.axes[:axis], *inserted, *x.axes[axis + 1 :]], x.reversed)
 
 
+def _by_number(x: Symbol, axis: int, known: Known, indices: Sequence[Array], sizes: Sizes) -> Symbol:
+    """Steps by their numbers."""
+    rank = known.worlds[0].ndim
+    from_end = [one - size for one, size in zip(indices, sizes, strict=True)]
+    numbers = next((one for one, other in (indices, from_end) if np.array_equal(one, other)), None)
+    if numbers is None or rank > 1 or numbers.size > MOST_STEPS:
+        raise Unfit("takes steps by numbers that depend on the length, expected the first or the last")
+    found = some_steps(x, axis, [int(one) for one in numbers.reshape(-1)])
+    return found if rank else found.with_axes([one for i, one in enumerate(found.axes) if i != axis])
+
+
 def _embedding(call: Call) -> Symbol:
     table, x = call.weight(0, "data", call.builder.int8), call.symbol(1)
     if isinstance(table, np.ndarray) and table.dtype.itemsize == 1:
@@ -302,6 +346,9 @@ def _embedding(call: Call) -> Symbol:
         raise Unfit(
             f"reads a table of shape {table.shape} along axis {call.attributes.get('axis', 0)}, expected rows"
         )
+    for axis in x.axes[:-1]:
+        if sizes_of(axis) == (1, 1):
+            claim(axis, BATCH)
     if x.value.layer is not None or len(x.value.frame) > 1:
         raise Unfit("reads indices that the net computes, expected those of an input")
     return _rows_of(x, table)

@@ -36,7 +36,8 @@ TIME_SIZES = ((997, 1999), (1009, 2003), (1013, 2011), (1019, 2017), (1021, 2027
 class Retry(Exception):
     """The build learned something about an input and begins again.
 
-    ``key`` is the name of an axis (`Atom.origin`) or of an input, ``value`` what it is.
+    ``key`` is the name of an axis (`Atom.origin`) or of an input, ``value`` what it is. Behind ``=`` an axis
+    has this size, behind ``~`` it was traced with this size, behind ``&`` it is this other axis.
     """
 
     def __init__(self, key: str, value: Any) -> None:
@@ -201,6 +202,7 @@ class Symbol:
         self.product: Product | None = None  # that may get a bias
         # Of a convolution over time that pads: makes it with so many steps less before and behind.
         self.shortened: Callable[[int, int], Symbol] | None = None
+        self.ahead: tuple[Symbol, int] | None = None  # it is this less so many steps at the end
 
     @property
     def shape(self) -> Known:
@@ -343,6 +345,40 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
     if left:
         raise Unfit("the shape has fewer numbers than what it reads")
     return found
+
+
+def met(axes: Sequence[Axis]) -> Axis:
+    """The axis that axes in the same place become: one of them where the others have size 1.
+
+    Raises
+    ------
+    Retry
+        If one is of an input and turns out to be what another is.
+    Unfit
+        If they differ.
+    """
+    wide = [axis for axis in axes if axis and sizes_of(axis) != (1, 1)]
+    if not wide:
+        return next((axis for axis in axes if axis), ())
+    first = wide[0]
+    for other in wide[1:]:
+        if len(first) == len(other) and all(a.same(b) for a, b in zip(first, other, strict=True)):
+            continue
+        if is_frame(first) and is_frame(other) and sizes_of(first) == sizes_of(other):
+            continue
+        for one, two in ((first, other), (other, first)):
+            single = len(one) == len(two) == 1 and two[0].kind in (TIME, BATCH)
+            if single and one[0].kind in (FRAME, OPEN) and one[0].origin:
+                raise Retry(one[0].origin, two[0].kind)
+        a, b = (one[0] if len(one) == 1 else None for one in (first, other))
+        if a and b and a.kind == b.kind == TIME and a.origin and b.origin and a.declared == b.declared:
+            raise Retry(f"&{b.origin}", a.origin)
+        if {atom.kind for atom in (*first, *other)} == {OPEN}:
+            continue  # two names for one size
+        raise Unfit(
+            f"reads axes of sizes {sizes_of(first)[0]} and {sizes_of(other)[0]}, expected equal ones or 1"
+        )
+    return first
 
 
 def claim(axis: Axis, kind: str, *of: str) -> None:

@@ -17,6 +17,7 @@ from tinyrnn.onnx.model import Graph, Model, Node
 from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.operators import DOMAINS, INDICES
 from tinyrnn.onnx.ports import Ports
+from tinyrnn.onnx.steps import Timed, is_time
 from tinyrnn.onnx.symbols import Known, Symbol
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
@@ -39,6 +40,8 @@ class Builder:
         The inputs of the graph.
     slack : list of int
         Numbers at the end of frames that the windows of convolutions do not reach.
+    timed : dict
+        A value on each axis of time.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Builder:
         self.opset = model.opsets[""]
         self.budget = MEMORY_FLOOR + 2 * file.info.bytes
         self.slack: list[int] = []
+        self.timed: Timed = {}
         self.ports = Ports(model.graph, learned, states)
         self.states, self.has_time = self.ports.states, self.ports.has_time
         self.levels = Levels(learned, self.states)
@@ -87,6 +91,12 @@ class Builder:
         room = size + sum(window.pads) - window.span
         self.slack.append(room % window.stride if room >= 0 else 0)
 
+    def seen(self, given: Any) -> None:
+        """Note the axis of time of a value."""
+        if isinstance(given, Symbol) and given.value.time is not None:
+            for axis in filter(is_time, given.axes):
+                self.timed.setdefault(axis[0].sizes, (axis[0], given.value))
+
     # ---- nodes ---------------------------------------------------------------------------------------------
 
     def net(self) -> Net:
@@ -100,6 +110,7 @@ class Builder:
                 env[port.name] = Known(self.bound[port.name])
             elif port.name not in env:
                 env[port.name] = self.ports.given(port)
+                self.seen(env[port.name])
         try:
             self.walk(graph, env, "graph")
             return self.finished(
@@ -143,6 +154,7 @@ class Builder:
             for name, result in zip(node.outputs, results, strict=False):
                 if name:
                     env[name] = result
+                    self.seen(result)
             for name in last:
                 env.pop(name, None)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyrnn import ops
+from tinyrnn import frames, ops
 from tinyrnn.convolution import Conv2d, ConvTranspose1d
 from tinyrnn.importing import Unfit, Window, even, is_positive, weighted
 from tinyrnn.layers import (
@@ -16,9 +16,9 @@ from tinyrnn.layers import (
 )
 from tinyrnn.onnx.nodes import Call, Padded
 from tinyrnn.onnx.products import linear
+from tinyrnn.onnx.steps import stepped
 from tinyrnn.onnx.symbols import (
     TIME,
-    Atom,
     Axis,
     Product,
     Sizes,
@@ -32,8 +32,8 @@ from tinyrnn.onnx.symbols import (
     sizes_of,
 )
 from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
-from tinyrnn.temporal import TimeConv1d, TimeUnfold
-from tinyrnn.values import applied
+from tinyrnn.temporal import TimeAvgPool1d, TimeConv1d, TimeMaxPool1d, TimeUnfold
+from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array, shown
 
 
@@ -97,9 +97,7 @@ def _stepped(x: Symbol, axis: int, window: Window) -> Axis:
         raise Unfit("windows go over time and something else at once")
     if x.reversed:
         raise Unfit("windows go over a sequence from its end, expected its own order")
-    sizes = (window.count(atom.sizes[0]), window.count(atom.sizes[1]))
-    declared = None if atom.declared is None else window.count(atom.declared)
-    return (atom if sizes == atom.sizes else Atom(TIME, sizes, None, declared),)
+    return stepped((atom,), window)
 
 
 def convolution(call: Call) -> Symbol:
@@ -110,12 +108,22 @@ def convolution(call: Call) -> Symbol:
 def convolved(call: Call, weight: Any, bias: Array | None) -> Symbol:
     """A convolution; without a bias it may get one."""
     found = _convolution(call, weight, bias)
+    found.shortened = lambda *less: _convolution(call, weight, bias, less)
     if bias is None:
         found.product = Product(lambda *tensors: convolved(call, *tensors), weight, None, 1)
     return found
 
 
-def _convolution(call: Call, weight: Any, bias: Array | None) -> Symbol:
+def _less(window: Window, steps: tuple[int, int]) -> Window:
+    """A window with less padding, which leaves out so many steps at each end."""
+    pads = (window.pads[0] - steps[0], window.pads[1] - steps[1])
+    if any(steps) and (window.stride > 1 or min(pads) < 0):
+        raise Unfit("leaves out more steps than are padding")
+    return window._replace(pads=pads)
+
+
+def _convolution(call: Call, weight: Any, bias: Array | None, less: tuple[int, int] = (0, 0)) -> Symbol:
+    """A convolution; ``less``: the steps that are left out at each end."""
     x = call.padded(0)
     found = windows(call, x, weight.shape[2:])
     groups = call.attributes.get("group", 1)
@@ -125,6 +133,8 @@ def _convolution(call: Call, weight: Any, bias: Array | None) -> Symbol:
             f"W has shape {weight.shape}, but the value {x.frame_axis(1)} channels, expected {inputs}"
         )
     timed = [i for i in range(len(found)) if has(x.axes[2 + i], TIME)]
+    for i in timed[:1]:
+        found[i] = _less(found[i], less)
     tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     more = {"groups": groups, "bias": bias is not None}
     if (
@@ -190,32 +200,40 @@ def _over_time(x: Symbol, window: Window, sizes: Sizes, tensors: dict[str, Any],
         padding=window.pads,
     )
     value = weighted(layer, **tensors)(x.framed(sizes[:1]))
-    found = Symbol(value, [x.axes[0], part(sizes[1]), _stepped(x, 2, window)])
-
-    def shortened(before: int, behind: int) -> Symbol:
-        pads = (window.pads[0] - before, window.pads[1] - behind)
-        if window.stride > 1 or min(pads) < 0:
-            raise Unfit("takes a part of the steps, expected the last one or all of them")
-        less = Window(window.kernel, 1, window.dilation, pads)
-        return _over_time(x, less, sizes, tensors, groups)
-
-    found.shortened = shortened
-    return found
+    return Symbol(value, [x.axes[0], part(sizes[1]), _stepped(x, 2, window)])
 
 
 def transposed(call: Call) -> Symbol:
-    """ConvTranspose over the last axis of a frame."""
+    """ConvTranspose along one axis of a frame, and along time if it makes no more steps there."""
+    found = _transposed(call)
+    found.shortened = lambda *less: _transposed(call, less)
+    return found
+
+
+def _transposed(call: Call, less: tuple[int, int] = (0, 0)) -> Symbol:
     x, weight = call.symbol(0), call.array(1, "W")
     get = call.attributes.get
-    if x.rank != 3 or weight.ndim != 3 or get("auto_pad", "NOTSET") != "NOTSET" or get("output_shape"):
-        raise Unfit("is no transposed convolution of (N, C, L) with pads, expected one")
-    (window,) = windows(call, x, weight.shape[2:])
-    if has(x.axes[2], TIME):
-        raise Unfit("goes along time and makes more steps, which no layer of tinyrnn does")
-    groups, (more,) = get("group", 1), get("output_padding") or [0]
-    inputs, outputs = len(weight), weight.shape[1] * groups
-    if x.frame_axis(1) != inputs:
+    if weight.ndim != x.rank or get("auto_pad", "NOTSET") != "NOTSET" or get("output_shape"):
+        raise Unfit("is no transposed convolution with pads, expected one")
+    found = windows(call, x, weight.shape[2:])
+    groups, more = get("group", 1), get("output_padding") or [0] * len(found)
+    outputs = weight.shape[1] * groups
+    if x.frame_axis(1) != len(weight):
         raise Unfit(f"W has shape {weight.shape}, but the value {x.frame_axis(1)} channels")
+    axes = [x.axes[0], part(outputs), *x.axes[2:]]
+    left = list(range(len(found)))
+    value, kernel = x.value, weight
+    for i in [i for i in left if has(x.axes[2 + i], TIME)]:
+        value, kernel, axes[2 + i] = _transposed_over_time(x, i, weight, found[i], more[i], less)
+        left.remove(i)
+    for i in left[: len(left) - 1]:
+        if sizes_of(x.axes[2 + i]) != (1, 1) or weight.shape[2 + i] > 1:
+            raise Unfit("goes along two axes of a frame, expected one")
+        kernel = kernel.take(0, 2)
+        left.remove(i)
+    inputs = len(kernel)
+    i = left[0] if left else 0
+    window, size = (found[i], x.frame_axis(2 + i)) if left else (Window(1, 1, 1, (0, 0)), 1)
     before, behind = window.pads
     common = min(before, behind)
     layer = ConvTranspose1d(
@@ -224,17 +242,44 @@ def transposed(call: Call) -> Symbol:
         window.kernel,
         window.stride,
         common,
-        more,
+        more[i] if left else 0,
         groups,
         call.has(2),
         window.dilation,
     )
-    tensors = {"weight": weight, "bias": call.array(2, "B")} if call.has(2) else {"weight": weight}
-    value = weighted(layer, **tensors)(x.framed((inputs, x.frame_axis(2))))
+    tensors = {"weight": kernel.reshape(inputs, -1, window.kernel)}
+    tensors |= {"bias": call.array(2, "B")} if call.has(2) else {}
+    value = weighted(layer, **tensors)(reframed(value, (inputs, size)))
     size = value.frame[1] - (before - common) - (behind - common)
     if size < value.frame[1]:  # one side is cut more than the other
         value = value[..., before - common : before - common + size]
-    return Symbol(value, [x.axes[0], part(outputs), part(size)], x.reversed)
+    if left:
+        axes[2 + i] = part(size)
+    return Symbol(value, axes, x.reversed)
+
+
+def _transposed_over_time(
+    x: Symbol, place: int, weight: Array, window: Window, more: int, less: tuple[int, int]
+) -> tuple[Value, Array, Axis]:
+    """Windows of steps as channels, the kernel that reads them, and the axis of time behind them.
+
+    The last tap of a transposed convolution reads the oldest step of a window.
+    """
+    if window.stride > 1:
+        raise Unfit("makes more steps, which no layer of tinyrnn does")
+    reach = window.span - 1
+    pads = (reach - window.pads[0], reach - window.pads[1] + more)
+    window = _less(window._replace(pads=pads), less)
+    if min(window.pads) < 0:
+        raise Unfit("has more padding along time than its kernel reaches")
+    time = _stepped(x, 2 + place, window)
+    channels = len(weight)
+    taps = np.moveaxis(np.flip(weight, 2 + place), 2 + place, 1)
+    value = x.framed((channels, math.prod(x.value.frame) // channels))
+    if window.kernel > 1 or any(window.pads):
+        steps = TimeUnfold(window.kernel, 1, window.pads, window.dilation)
+        value = applied(frames.Permute((-3, -1, -2)), (applied(steps, (value,)),))
+    return value, taps.reshape(channels * window.kernel, *taps.shape[2:]), time
 
 
 def resize(call: Call) -> Symbol:
@@ -337,13 +382,21 @@ def pool(call: Call) -> Symbol:
     if timed:
         axis = timed[0]
         window = found[axis]
+        if len(found) == 1 and not ceil:
+            steps: Any = (
+                TimeMaxPool1d(window.kernel, window.stride, window.pads, window.dilation)
+                if is_max
+                else TimeAvgPool1d(window.kernel, window.stride, window.pads, False, counted)
+            )
+            axes[2] = _stepped(x, 2, window)
+            return Symbol(applied(steps, (x.framed((channels,)),)), axes, x.reversed)
         zeros = window.pads == (0, 0) or (is_max and is_positive(x.value, TimeUnfold))
         if len(timed) > 1 or not zeros or ceil:
             raise Unfit("pools steps with padding or ceil_mode, or two axes of time, which no layer does")
         rest = [w for i, w in enumerate(found) if i != axis]
         frame = [channels, *(x.frame_axis(2 + i) for i in range(len(found)) if i != axis)]
-        steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
-        value = applied(steps, (x.framed(frame),))
+        unfold = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
+        value = applied(unfold, (x.framed(frame),))
         axes[2 + axis] = _stepped(x, 2 + axis, window)
         for i, other in enumerate(found):
             if i != axis:

@@ -1,0 +1,218 @@
+"""Steps by their number: one of them, some of them, how many there are, and constants that differ from step
+to step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyrnn.activations import Log, Scale
+from tinyrnn.frames import Constant
+from tinyrnn.importing import Unfit, Window
+from tinyrnn.onnx.symbols import (
+    OPEN,
+    TIME,
+    TIME_SIZES,
+    Atom,
+    Axis,
+    Known,
+    Retry,
+    Sizes,
+    Symbol,
+    constant,
+    frame_size,
+    part,
+    reframed,
+)
+from tinyrnn.ops import Delay, Feedback, concat
+from tinyrnn.temporal import LastStep, Repeat, SumOverTime, TimeUnfold
+from tinyrnn.values import Value, applied
+from tinyrnn.weights.spec import Array
+
+MOST_ROWS = 1 << 18  # numbers of a constant that differs from step to step; a step moves all of them
+MOST_STEPS = 64  # that are taken one by one, or left out at the ends of a sequence
+
+Timed = dict[Sizes, tuple[Atom, Value]]  # a value on each axis of time, by the sizes of the axis
+
+
+def is_time(axis: Axis) -> bool:
+    return len(axis) == 1 and axis[0].kind == TIME
+
+
+def _delayed(value: Value, steps: int, initial: Array | None = None) -> Value:
+    """The value of so many steps before; at first the rows of an array, or zeros."""
+    layer = Delay(value.frame, steps)
+    if initial is not None:
+        layer.initial_state = {"past": np.asarray(initial, np.float32).reshape(steps, -1)}
+    return applied(layer, (value,))
+
+
+# ---- parts of a sequence -----------------------------------------------------------------------------------
+
+
+def one_step(x: Symbol, axis: int, number: int) -> Symbol:
+    """A step of a sequence by its number, which is below 0 from the end; the axis has size 1 then."""
+    if x.reversed:
+        number = -1 - number
+    if not -MOST_STEPS <= number < MOST_STEPS:
+        raise Unfit(f"takes step {number} of a sequence, expected one of the first or the last {MOST_STEPS}")
+    value = x.value
+    if number >= 0:
+        first = np.zeros(number + 1)
+        first[number] = 1
+        value = applied(SumOverTime(), (value * _delayed(constant(np.zeros(1), value), len(first), first),))
+    else:
+        value = applied(LastStep(), (value if number == -1 else _delayed(value, -1 - number),))
+    return Symbol(value, [() if i == axis else one for i, one in enumerate(x.axes)])
+
+
+def some_steps(x: Symbol, axis: int, numbers: Sequence[int]) -> Symbol:
+    """Steps by their numbers as a part of the frame."""
+    taken = [one_step(x, axis, number) for number in numbers]
+    if len(taken) == 1:
+        return taken[0]
+    before = math.prod(map(frame_size, x.axes[:axis]))
+    behind = math.prod(map(frame_size, x.axes[axis + 1 :]))
+    value = concat([reframed(one.value, (before, 1, behind)) for one in taken], -2)
+    return Symbol(
+        reframed(value, [size for size in (before, len(taken), behind) if size > 1]),
+        [part(len(taken)) if i == axis else one for i, one in enumerate(x.axes)],
+    )
+
+
+def stepped(axis: Axis, window: Window) -> Axis:
+    """The axis of time behind windows over it."""
+    (atom,) = axis
+    sizes = (window.count(atom.sizes[0]), window.count(atom.sizes[1]))
+    declared = None if atom.declared is None else window.count(atom.declared)
+    return (atom if sizes == atom.sizes else Atom(TIME, sizes, None, declared),)
+
+
+def cropped(x: Symbol, axis: int, before: int, behind: int, stride: int = 1) -> Symbol:
+    """A sequence without some steps at its beginning and its end, and of the others every n-th."""
+    if before + behind > MOST_STEPS or (x.reversed and stride > 1):
+        raise Unfit(f"leaves out {before + behind} steps, expected at most {MOST_STEPS} in their own order")
+    first = behind if x.reversed else before
+    window = Window(before + behind + 1, stride, 1, (0, 0))
+    flat = x.framed((math.prod(x.value.frame),))
+    value = applied(TimeUnfold(window.kernel, stride), (flat,))[..., first : first + 1]
+    axes = [stepped(one, window) if i == axis else one for i, one in enumerate(x.axes)]
+    found = Symbol(reframed(value, x.value.frame), axes, x.reversed)
+    if first == 0 and stride == 1:
+        found.ahead = (x, behind if not x.reversed else before)
+    return found
+
+
+def padded(x: Symbol, axis: int, before: int, behind: int) -> Symbol:
+    """A sequence with steps of zeros before and behind it."""
+    first, last = (behind, before) if x.reversed else (before, behind)
+    if x.ahead is not None and (first, last) == (x.ahead[1], 0):  # moved by these steps
+        source = x.ahead[0]
+        return Symbol(_delayed(source.value, first), source.axes, x.reversed)
+    flat, more = x.framed((math.prod(x.value.frame),)), first + last
+    value = applied(TimeUnfold(more + 1, padding=(more, more)), (flat,))[..., last : last + 1]
+    value = reframed(value, x.value.frame)
+    time = stepped(x.axes[axis], Window(1, 1, 1, (before, behind)))
+    return Symbol(value, [time if i == axis else one for i, one in enumerate(x.axes)], x.reversed)
+
+
+def repeated(call: Any, x: Symbol, axis: int, sizes: Sizes) -> Symbol:
+    """A value per sequence at each step of an axis of time of these sizes."""
+    timed = call.builder.timed
+    if sizes not in timed and sizes in TIME_SIZES:
+        raise Retry(call.builder.ports.axes.seen[TIME_SIZES.index(sizes)], TIME)
+    if sizes not in timed or x.value.time is not None:
+        raise Unfit("repeats a value for each row, which arithmetic does by itself")
+    atom, steps = timed[sizes]
+    value = applied(Repeat(), (x.value, steps))
+    return Symbol(value, [(atom,) if i == axis else one for i, one in enumerate(x.axes)])
+
+
+# ---- numbers of steps --------------------------------------------------------------------------------------
+
+
+def counted(known: Known, timed: Timed) -> Symbol | None:
+    """A number that grows with the number of steps, as a value; None if it is no such number."""
+    one, other = known.worlds
+    if not known.varies or one.size != 1 or other.size != 1:
+        return None
+    first, second = (float(array.reshape(-1)[0]) for array in (one, other))
+    for (a, b), (_, value) in timed.items():
+        slope = (second - first) / (b - a)
+        if slope and slope == round(slope) and first - slope * a == round(first - slope * a):
+            count = applied(SumOverTime(), (applied(Constant(1.0), (value,)),))
+            return Symbol(applied(Scale(slope, first - slope * a), (reframed(count, (1,)),)), [()] * one.ndim)
+    return None
+
+
+def time_of(known: Known, timed: Timed, like: Sequence[Axis]) -> int | None:
+    """The axis, counted from the end, along which a constant differs from step to step; None if none."""
+    shapes = [one.shape for one in known.worlds]
+    for axis in range(-min(len(shapes[0]), len(like)), 0):
+        sizes = (shapes[0][axis], shapes[1][axis])
+        if len(like[axis]) == 1 and like[axis][0].kind == OPEN and sizes != (1, 1):
+            raise Retry(like[axis][0].origin or "", TIME)
+        if is_time(like[axis]) and sizes != (1, 1):
+            found = sizes == like[axis][0].sizes or sizes[0] == sizes[1]
+        else:
+            found = sizes in timed and sizes[0] != sizes[1]
+        if found and np.any(np.diff(known.worlds[0], axis=axis)):
+            return axis
+    return None
+
+
+def of_steps(call: Any, known: Known, axis: int, time: Axis) -> Symbol:
+    """A constant with a row for each step.
+
+    Behind its last row a sequence gets NaN: the file says no number for such a step.
+    """
+    first, second = known.worlds
+    longer = second if second.shape[axis] > first.shape[axis] else first
+    count = min(first.shape[axis], second.shape[axis])
+    if not np.array_equal(first.take(range(count), axis), second.take(range(count), axis)):
+        raise Unfit("a constant of each step depends on the number of steps")
+    rows = np.moveaxis(np.asarray(longer, np.float64), axis, 0)
+    frame = [size for size in rows.shape[1:] if size > 1] or [1]
+    rows = rows.reshape(len(rows), -1)
+    call.builder.room(rows.size)
+    (_, like) = call.builder.timed[time[0].sizes]
+    slopes = np.diff(rows, axis=0)
+    axes = [part(size) for size in longer.shape]
+    axes[axis] = time
+    if len(rows) > 2 and np.all(slopes == slopes[:1]) and np.all(slopes == np.round(slopes)):
+        before = Feedback(rows.shape[1], time=like.time)
+        before.layer.initial_state = {"past": np.float32(rows[:1] - slopes[:1])}
+        value = before + constant(slopes[0], like)
+        before.connect(value)
+    else:
+        if rows.size > MOST_ROWS:
+            raise Unfit(f"a constant has {rows.size} numbers for its steps, expected at most {MOST_ROWS}")
+        beyond = applied(Log(), (constant(np.full(rows.shape[1], -1.0), like),))
+        value = _delayed(beyond, len(rows), rows)
+    return Symbol(reframed(value, frame if len(frame) < 4 else [rows.shape[1]]), axes)
+
+
+def with_steps(call: Any, given: Sequence[Any]) -> list[Any]:
+    """Operands, of which constants that differ from step to step, or count them, are values."""
+    rank = max(one.rank if isinstance(one, Symbol) else one.worlds[0].ndim for one in given)
+    like: list[Axis] = [()] * rank
+    for one in given:
+        if isinstance(one, Symbol):
+            for i, axis in enumerate(one.axes, rank - one.rank):
+                like[i] = axis if is_time(axis) or not like[i] else like[i]
+    timed = call.builder.timed
+    found = []
+    for one in given:
+        if isinstance(one, Known):
+            one = counted(one, timed) or one
+        if isinstance(one, Known):
+            axis = time_of(one, timed, like)
+            if axis is not None:
+                sizes = (one.worlds[0].shape[axis], one.worlds[1].shape[axis])
+                time = like[axis] if is_time(like[axis]) else (timed[sizes][0],)
+                one = of_steps(call, one, axis, time)
+        found.append(one)
+    return found
