@@ -142,11 +142,15 @@ def years(options: Namespace) -> Task:
 
 
 def costs(make: Make) -> dict[str, int]:
-    """The bytes of its weights, and the multiply-adds of its products in a step."""
+    """The bytes of its weights, and the multiply-adds of a step: of products, and of vectors with a state."""
     layer = make(INPUT, HIDDEN)
-    matrices = [array.size for name, array in layer.state_dict().items() if array.ndim == 2]
+    factors = [
+        array.size
+        for name, array in layer.state_dict().items()
+        if array.ndim == 2 or name.startswith(("weight_hh", "weight_peephole"))
+    ]
     small = tr.quantize(layer, "int8")
-    return {"bytes": layer.memory().weights, "int8": small.memory().weights, "multiply_adds": sum(matrices)}
+    return {"bytes": layer.memory().weights, "int8": small.memory().weights, "multiply_adds": sum(factors)}
 
 
 def step_times(makes: dict[str, Make], rounds: int) -> dict[str, float]:

@@ -49,6 +49,13 @@ def test_a_small_run_is_kept_and_the_page_follows(
     assert cells.rendered(result) in capsys.readouterr().out
 
 
+def test_multiply_adds_are_those_of_vectors_too(cells: ModuleType) -> None:
+    found = {name: cells.costs(make)["multiply_adds"] for name, make in cells.CELLS.items()}
+    assert found["IndRNN"] == 48 * 32 + 48 and found["MinGRU"] == 2 * 48 * 32
+    assert found["LSTM(peephole=True)"] == found["LSTM"] + 3 * 48
+    assert {row["cell"]: row["multiply_adds"] for row in cells.newest()["rows"]} == found
+
+
 def test_the_page_has_the_run_that_was_kept_last(cells: ModuleType) -> None:
     result = cells.newest()
     assert cells.rendered(result) in (ROOT / "docs" / "cells.md").read_text()
