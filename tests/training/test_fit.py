@@ -1107,3 +1107,32 @@ def test_adam_is_the_default():
     nets[1].fit(x, y, loss="cross_entropy", optimizer="adam", verbose=0)
     for name, array in nets[0].state_dict().items():
         assert np.array_equal(array, nets[1].state_dict()[name])
+
+
+def test_the_last_step_of_both_directions_is_warned_of() -> None:
+    """A classifier that reads it learns from one step in reverse; `h_n` and pools have seen all of them."""
+    x, y = np.zeros((4, 6, 3), np.float32), np.zeros(4, np.int64)
+
+    def of(*layers: tr.Net) -> None:
+        tr.Sequential(*layers).fit(x, y, epochs=1, loss="cross_entropy", verbose=0)
+
+    def both() -> tr.Net:
+        return tr.GRU(3, 2, bidirectional=True)
+
+    for layers in ([both(), tr.Linear(4, 2)], [both(), tr.ReLU(), tr.Dropout(0.1), tr.Linear(4, 2)]):
+        with pytest.warns(
+            UserWarning, match="reverse half of '0' has seen that step alone: put a tr.FinalState"
+        ):
+            of(*layers)
+    of(both(), tr.FinalState(), tr.Linear(4, 2))
+    of(both(), tr.MeanOverTime(), tr.Linear(4, 2))
+    of(both(), tr.GRU(4, 2))
+    tr.Sequential(both(), tr.Linear(4, 2)).fit(
+        x, np.zeros((4, 6), np.int64), epochs=1, loss="cross_entropy", verbose=0
+    )
+    value = tr.Input(3)
+    h = tr.GRU(3, 2, bidirectional=True)(value).named("both")
+    net = tr.Net(value, {"a": tr.Linear(4, 2)(h), "b": tr.Linear(2, 2)(tr.GRU(4, 2)(h))})
+    with pytest.warns(UserWarning, match="loss of 'a' .* 'both'") as found:
+        net.fit({"x": x}, {"a": y, "b": y}, epochs=1, loss=dict.fromkeys("ab", "cross_entropy"), verbose=0)
+    assert found[0].filename == __file__
