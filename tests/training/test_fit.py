@@ -1136,3 +1136,21 @@ def test_the_last_step_of_both_directions_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="loss of 'a' .* 'both'") as found:
         net.fit({"x": x}, {"a": y, "b": y}, epochs=1, loss=dict.fromkeys("ab", "cross_entropy"), verbose=0)
     assert found[0].filename == __file__
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_an_output_with_more_steps_than_its_input(listed: bool) -> None:
+    """Padding on both sides makes a sequence longer: targets, masks and losses have its steps."""
+    net = tr.Sequential(tr.TimeConv1d(3, 2, 3, padding=(2, 2)))
+    counts = [9, 8, 3, 4, 9] if listed else [9] * 5
+    rng = np.random.default_rng(0)
+    xs = [rng.standard_normal((count, 3)).astype(np.float32) for count in counts]
+    ys = [np.ones((count + 2, 2), np.float32) for count in counts]
+    marks = [np.ones(count + 2, bool) for count in counts]
+    x, y, mask = (xs, ys, marks) if listed else (np.stack(xs), np.stack(ys), np.stack(marks))
+    found = [each.shape for each in net.predict(x)]
+    assert found == [one.shape for one in ys]
+    right = np.mean(np.square(np.concatenate([net(one) for one in xs]) - 1, dtype=np.float64))
+    assert np.isclose(net.evaluate(x, y, loss="mse")["loss"], right, rtol=1e-5)
+    history = net.fit(x, y, loss="mse", epochs=3, batch_size=2, verbose=0, mask=mask)
+    assert history["loss"][-1] < right
