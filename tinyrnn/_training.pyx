@@ -220,6 +220,8 @@ cdef class Tape:
         for i in range(len(self.layers)):
             layer = self.layers[i]
             self.weights[i] = <void *> layer.ready()
+        if len(feed.arrays) != self.sizes.inputs:
+            raise ValueError(f"training: got {len(feed.arrays)} arrays, expected {self.sizes.inputs}")
         for i, array in enumerate(feed.arrays):
             job.x[i] = cnp.PyArray_DATA(<cnp.ndarray> array)
             job.x_step[i], job.x_row[i] = feed.strides[i]

@@ -5,6 +5,7 @@ runs.py holds the run itself; checkpoints.py saves and restores it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -84,6 +85,7 @@ def fit(
             "layer is recurrent, so steps do not depend on each other"
         )
     inputs.check_finite()
+    _warn_of_last_steps(net, goals)
     if bptt is not None:
         _check_bptt(bptt, inputs, goals)
     validation, measures = None, _metrics(metrics, goals)
@@ -500,6 +502,37 @@ def _validation(net: Module, data: Any, goals: list[Goal]) -> tuple[Inputs, list
     found = _data(net, data[0], data[1], lengths, losses, weights, "validation_data: ", mask)
     found[0].check_finite()
     return found
+
+
+def _warn_of_last_steps(net: Module, goals: list[Goal]) -> None:
+    """Warn of a loss at the last step of both directions: the reverse half has seen that step alone."""
+    last = [
+        goal.output
+        for goal in goals
+        if not (goal.targets.per_step or goal.targets.inputs.stepless) and goal.targets.labels is None
+    ]
+    if not last or not any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves()):
+        return
+    from tinyrnn.outlines import outline
+
+    found = outline(net)
+    for name in last:
+        ways, seen = [found.outputs[name]], set[int]()
+        while ways:
+            number = ways.pop()
+            line = found.lines[number]
+            both = getattr(line.layer, "bidirectional", None)
+            if both:
+                warnings.warn(
+                    f"fit: the loss of {name!r} is at the last step of each sequence, where the reverse half "
+                    f"of {line.name!r} has seen that step alone: put a tr.FinalState() behind that layer, or "
+                    "a pool over time",
+                    stacklevel=5,
+                )
+                return
+            if number not in seen and line.time is not None and both is None and not line.needs:
+                ways += line.reads
+            seen.add(number)
 
 
 def _check_bptt(bptt: int, inputs: Inputs, goals: list[Goal]) -> None:

@@ -635,6 +635,8 @@ class TargetGatherer:
 
     def __init__(self, targets: Targets, batch: int, steps: int) -> None:
         self.targets, self.inputs = targets, targets.inputs
+        if self.inputs.width is not None:  # a rate of its own: perhaps more steps than the input has
+            steps = int(self.inputs.lengths.max())
         self._many = np.empty(0 if targets.labels is None else batch, np.int32)
         if targets.labels is not None:
             count = max(int(targets.labels.max()), 1)

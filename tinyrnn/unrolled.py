@@ -361,12 +361,12 @@ class _Loop:
             for member in self.members:
                 if self._feeds_back(member):
                     blank = np.zeros(member.core.shapes[0], np.float32)
-                    now[member.number] = member.peek([blank])
+                    now[member.number] = member.peek([blank, *(values[read] for read in member.reads[1:])])
                 else:
                     now[member.number] = member.forward(self._read(member, values, now, t))
             for member in self.members:
                 if self._feeds_back(member):
-                    member.forward([now[member.reads[0]]])
+                    member.forward([now[member.reads[0]], *(values[read] for read in member.reads[1:])])
             for number in range(self.first, self.last + 1):
                 kept.setdefault(number, []).append(now[number])
         for number, steps in kept.items():
@@ -414,7 +414,7 @@ class _Loop:
             for member in self.members:
                 if self._feeds_back(member):  # what it read at this step counts later
                     blank = np.zeros(member.core.shapes[-1], np.float32)
-                    (dx,) = member.backward(t, blank, member.dstate.copy())
+                    dx, *_ = member.backward(t, blank, member.dstate.copy())
                     assert dx is not None
                     now[member.reads[0]] += dx
             for member in reversed(self.members):
@@ -425,8 +425,9 @@ class _Loop:
                     state[:, : member.hidden] = 0
                     found[member.name][t] = dy[0] = self._masked(dy, t)[0]
                 dxs = member.backward(t, dy, member.dstate)
-                if not self._feeds_back(member):
-                    self._pass(member, dxs, gradients, now, t)
+                if self._feeds_back(member):
+                    dxs[0] = None  # has counted
+                self._pass(member, dxs, gradients, now, t)
         return found
 
     def _masked(self, gradient: Array, t: int) -> Array:

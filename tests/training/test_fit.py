@@ -1107,3 +1107,50 @@ def test_adam_is_the_default():
     nets[1].fit(x, y, loss="cross_entropy", optimizer="adam", verbose=0)
     for name, array in nets[0].state_dict().items():
         assert np.array_equal(array, nets[1].state_dict()[name])
+
+
+def test_the_last_step_of_both_directions_is_warned_of() -> None:
+    """A classifier that reads it learns from one step in reverse; `h_n` and pools have seen all of them."""
+    x, y = np.zeros((4, 6, 3), np.float32), np.zeros(4, np.int64)
+
+    def of(*layers: tr.Net) -> None:
+        tr.Sequential(*layers).fit(x, y, epochs=1, loss="cross_entropy", verbose=0)
+
+    def both() -> tr.Net:
+        return tr.GRU(3, 2, bidirectional=True)
+
+    for layers in ([both(), tr.Linear(4, 2)], [both(), tr.ReLU(), tr.Dropout(0.1), tr.Linear(4, 2)]):
+        with pytest.warns(
+            UserWarning, match="reverse half of '0' has seen that step alone: put a tr.FinalState"
+        ):
+            of(*layers)
+    of(both(), tr.FinalState(), tr.Linear(4, 2))
+    of(both(), tr.MeanOverTime(), tr.Linear(4, 2))
+    of(both(), tr.GRU(4, 2))
+    tr.Sequential(both(), tr.Linear(4, 2)).fit(
+        x, np.zeros((4, 6), np.int64), epochs=1, loss="cross_entropy", verbose=0
+    )
+    value = tr.Input(3)
+    h = tr.GRU(3, 2, bidirectional=True)(value).named("both")
+    net = tr.Net(value, {"a": tr.Linear(4, 2)(h), "b": tr.Linear(2, 2)(tr.GRU(4, 2)(h))})
+    with pytest.warns(UserWarning, match="loss of 'a' .* 'both'") as found:
+        net.fit({"x": x}, {"a": y, "b": y}, epochs=1, loss=dict.fromkeys("ab", "cross_entropy"), verbose=0)
+    assert found[0].filename == __file__
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_an_output_with_more_steps_than_its_input(listed: bool) -> None:
+    """Padding on both sides makes a sequence longer: targets, masks and losses have its steps."""
+    net = tr.Sequential(tr.TimeConv1d(3, 2, 3, padding=(2, 2)))
+    counts = [9, 8, 3, 4, 9] if listed else [9] * 5
+    rng = np.random.default_rng(0)
+    xs = [rng.standard_normal((count, 3)).astype(np.float32) for count in counts]
+    ys = [np.ones((count + 2, 2), np.float32) for count in counts]
+    marks = [np.ones(count + 2, bool) for count in counts]
+    x, y, mask = (xs, ys, marks) if listed else (np.stack(xs), np.stack(ys), np.stack(marks))
+    found = [each.shape for each in net.predict(x)]
+    assert found == [one.shape for one in ys]
+    right = np.mean(np.square(np.concatenate([net(one) for one in xs]) - 1, dtype=np.float64))
+    assert np.isclose(net.evaluate(x, y, loss="mse")["loss"], right, rtol=1e-5)
+    history = net.fit(x, y, loss="mse", epochs=3, batch_size=2, verbose=0, mask=mask)
+    assert history["loss"][-1] < right

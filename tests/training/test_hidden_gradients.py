@@ -282,3 +282,35 @@ def test_steps_that_a_mask_leaves_out_are_not_there() -> None:
     assert list(found) == [f"rnn.{name}" for name in alone]
     for name, right in alone.items():
         np.testing.assert_allclose(found[f"rnn.{name}"][counts], right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_feedback_that_begins_with_a_value(steps: int) -> None:
+    """A decoder's feedback begins with what an encoder made of its sequence: gradients go back to there."""
+    source, target = tr.Input(3, time="source", name="x"), tr.Input(3, time="target", name="y")
+    read = tr.GRU(3, 4)(source).named("encoder")
+    before = tr.Feedback(4, steps=steps, time="target", initial=tr.FinalState()(read))
+    h = tr.GRU(7, 4)(tr.concat([target, before])).named("decoder")
+    before.connect(tr.Tanh()(h) + 0.5 * before)
+    net = tr.Net([source, target], before.reads[0])
+    rng = np.random.default_rng(0)
+    x, y, dy = (
+        rng.standard_normal((count, 2, n)).astype(np.float32) for count, n in ((6, 3), (5, 3), (5, 4))
+    )
+    found = tr.inspect.hidden_gradients(net, {"x": x, "y": y}, dy=dy)
+
+    def loss(first: np.ndarray) -> float:
+        """Of an encoder that is one step from its end, where its state is ``first``."""
+        own = {"encoder.h": first[None]}
+        return float((net(x[-1:], y, state=own).astype(np.float64) * dy).sum())
+
+    state = net["encoder"](x[:-1])[1][0]
+    for place in ((0, 1), (1, 3)):
+        sides = []
+        for step in (-1e-2, 1e-2):
+            moved = state.copy()
+            moved[place] += step
+            sides.append(loss(moved))
+        slope = (sides[1] - sides[0]) / 2e-2
+        assert np.isclose(found["encoder.l0"][-2][place], slope, rtol=2e-2, atol=2e-3)
+    assert set(found) == {"encoder.l0", "decoder.l0"} and np.abs(found["decoder.l0"]).min(axis=(1, 2)).all()
