@@ -159,27 +159,30 @@ NAMES = runpy.run_path("tinyrnn/names.py")
 PUBLIC = {"__init__", "onnx_backend", "weights", *NAMES["MODULES"]}
 
 
-def unseen(node, public, owner=None):
-    """What of a module has a docstring that `help` shows for no public name: itself, functions within."""
+def unseen(node, public, classes, owner=None):
+    """What of a module has a docstring that `help` shows for no public name: itself, functions within.
+
+    `public`: users see all of the module. `classes`: its classes may be bases of what they see.
+    """
     if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
         name = getattr(node, "name", "")
-        classes = ast.ClassDef in (type(node), type(owner))
+        seen = public or (classes and ast.ClassDef in (type(node), type(owner))) or name in NAMES["HOMES"]
         private = (name.startswith("_") and not name.endswith("__")) or isinstance(owner, ast.FunctionDef)
-        if private or not (public or classes or name in NAMES["HOMES"]):
+        if private or not seen:
             yield node
         owner = node
     for child in ast.iter_child_nodes(node):
-        yield from unseen(child, public, owner)
+        yield from unseen(child, public, classes, owner)
 
 
-def lean(text, public):
+def lean(text, *seen):
     """The text of a module without comments and unseen docstrings. Lines keep their numbers."""
     lines = text.splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip() + "\n"
-    for node in unseen(ast.parse(text), public):
+    for node in unseen(ast.parse(text), *seen):
         if ast.get_docstring(node) is not None:
             first = node.body[0]
             alone = len(node.body) == 1 and not isinstance(node, ast.Module)
@@ -197,7 +200,8 @@ class build_modules(build_py):
         if not self.editable_mode:
             path = Path(built)
             where = f"{package}.{module}".split(".")[1]  # in a package inside, any module counts as it
-            path.write_text(lean(path.read_text(encoding="utf-8"), where in PUBLIC), encoding="utf-8")
+            seen = where in PUBLIC, package == "tinyrnn"
+            path.write_text(lean(path.read_text(encoding="utf-8"), *seen), encoding="utf-8")
         return built, copied
 
 
