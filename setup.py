@@ -5,6 +5,7 @@ flags is csrc/kernels/isa.def, read through the compiler's preprocessor so that 
 sees the target's list.
 """
 
+import ast
 import glob
 import io
 import os
@@ -151,8 +152,18 @@ core = Extension(
 )
 
 
+def is_private(node, package):
+    """True for a function or class that no help shows: named so, or of the command line."""
+    if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or ast.get_docstring(node) is None:
+        return False
+    return package.endswith(".cli") or (node.name[0] == "_" and node.name[:2] != "__")
+
+
 class build_modules(build_py):
-    """build_py that leaves out comments, 14 kB of a wheel. Lines keep their numbers; an sdist has all."""
+    """build_py that leaves out comments, 14 kB of a wheel, and docstrings of what is private, 18 kB.
+
+    Lines keep their numbers; an sdist has all.
+    """
 
     def build_module(self, module, module_file, package):
         built, copied = super().build_module(module, module_file, package)
@@ -163,6 +174,11 @@ class build_modules(build_py):
                 if token.type == tokenize.COMMENT:
                     row, column = token.start
                     lines[row - 1] = lines[row - 1][:column].rstrip() + "\n"
+            for node in ast.walk(ast.parse(text)):
+                if is_private(node, package):
+                    first, last = node.body[0].lineno - 1, node.body[0].end_lineno
+                    empty = " " * node.body[0].col_offset + '""\n'
+                    lines[first:last] = [empty, *["\n"] * (last - first - 1)]
             Path(built).write_text("".join(lines), encoding="utf-8")
         return built, copied
 
