@@ -184,7 +184,7 @@ def check(show: Callable[[float], None] = lambda done: None) -> dict[str, Checke
             for isa, parts in found.items():
                 names = ", ".join(_differing(parts, found[right], is_fused(isa) and is_fused(right)))
                 if isa in bad or names:
-                    wrong[isa].append(f"{case.text} ({names or 'all'})")
+                    wrong[isa].append(f"{case.text} ({names or 'bits'})")
             show(done / len(rows))
     finally:
         tr.set_isa(chosen)
