@@ -51,6 +51,7 @@ DIRECTIVES = {
     "binding": False,
     "embedsignature": True,
     "embedsignature.format": "clinic",
+    "freethreading_compatible": True,  # tests/nets/test_threads.py, in a Python without a GIL
 }
 
 # Numbers are computed in the core, so the modules over it are built for size.
