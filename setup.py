@@ -9,9 +9,11 @@ import ast
 import glob
 import io
 import os
+import platform
 import re
 import runpy
 import subprocess
+import sys
 import tokenize
 from pathlib import Path
 
@@ -53,6 +55,7 @@ DIRECTIVES = {
     "binding": False,
     "embedsignature": True,
     "embedsignature.format": "clinic",
+    "freethreading_compatible": True,  # tests/nets/test_free_threads.py, in a Python without a GIL
 }
 
 # Numbers are computed in the core, so the modules over it are built for size.
@@ -78,12 +81,32 @@ MODULE_FLAGS += ["-ffunction-sections"]
 # But for the functions of a stream, whose step takes less than a microsecond: where their lines of C begin.
 STREAM = re.compile(r"^static (?=[^\n;{]*__pyx_(?:f|pf|pw)_7tinyrnn_5_core_6Stream_)", re.MULTILINE)
 
-# -s leaves out the symbol table, which holds the names of static functions.
-LINK_FLAGS = ["-Wl,-s", "-Wl,--sort-section=name"]
+# -s leaves out the symbol table, which holds the names of static functions. Apple's linker has neither flag;
+# its -x leaves out the same names. Microsoft's writes no such table; Pyodide's strips by itself.
+LINK_FLAGS = {"darwin": ["-Wl,-x"], "win32": []}.get(sys.platform, ["-Wl,-s", "-Wl,--sort-section=name"])
+if os.environ.get("PYODIDE") == "1":
+    LINK_FLAGS = []
+
+# The Python of python.org is built for two architectures. A library has the instruction sets of one.
+if sys.platform == "darwin":
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 HEADERS = glob.glob("csrc/**/*.[hd]*", recursive=True) + glob.glob("csrc/**/*.inc", recursive=True)
 
 SOURCES = sorted(glob.glob("csrc/**/*.c", recursive=True))
 MODULES = sorted(glob.glob("tinyrnn/*.pyx"))
+
+
+def spelled_for_clang_cl(flags):
+    """Flags of GCC as clang-cl takes them: many are unknown to it as they are, -ffp-contract=off above all.
+
+    Its -Wall would be all warnings that Clang has; objects for Windows have neither -g0 nor visibility.
+    """
+    kept = [flag for flag in flags if not flag.startswith(("-W", "-g", "-fvisibility", "-fno-asynchronous"))]
+    own = {"-isystem": "/I"}
+    return [
+        own.get(flag) or (f"/clang:{flag}" if flag.startswith(("-f", "-m", "-O", "-std")) else flag)
+        for flag in kept
+    ]
 
 
 class build_core(build_ext):
@@ -91,7 +114,10 @@ class build_core(build_ext):
 
     def isas(self):
         """(name, flags) of each line of isa.def that the target architecture has."""
-        command = [*self.compiler.compiler, "-E", "-P", "-x", "c", "csrc/kernels/isa.def"]
+        if self.has_clang_cl:
+            command = [self.compiler.cc, "/EP", "/TC", "csrc/kernels/isa.def"]
+        else:
+            command = [*self.compiler.compiler, "-E", "-P", "-x", "c", "csrc/kernels/isa.def"]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return [(name, flags.split()) for name, flags in re.findall(r'TRNN_ISA\((\w+), "(.*?)"\)', text)]
 
@@ -101,24 +127,34 @@ class build_core(build_ext):
         super().run()
 
     def build_extensions(self):
+        # The core needs what Microsoft's compiler lacks: a fused multiply-add that is surely an instruction,
+        # instruction sets by file, inline assembly. clang-cl has them, and takes its place.
+        self.has_clang_cl = self.compiler.compiler_type == "msvc"
+        if self.has_clang_cl:
+            self.compiler.initialize()
+            self.compiler.cc = os.environ.get("CC", "clang-cl")
+            for extension in self.extensions:
+                extension.extra_compile_args = spelled_for_clang_cl(extension.extra_compile_args)
         if not self.has_kernels:
             core.sources.remove("tinyrnn/_kernels.c")
         built = Path(self.get_ext_fullpath(core.name))
         if built.exists() and (b"PyInit__kernels" in built.read_bytes()) != self.has_kernels:
             built.unlink()  # of a build of the other kind, in the same folder
 
-        def compile_core(sources, folder, macros=(), flags=()):
+        def compile_core(sources, folder, macros=(), more=()):
             folder = os.path.join(self.build_temp, folder)
-            flags = [*CORE_FLAGS, *flags]
+            flags = [*CORE_FLAGS, *more]
+            if self.has_clang_cl:
+                flags = spelled_for_clang_cl(flags)
             return self.compiler.compile(
                 sources, folder, macros=list(macros), extra_postargs=flags, depends=HEADERS
             )
 
         kernels = os.path.join("csrc", "kernels", "kernels.c")
-        objects = compile_core(FAST_SOURCES, "core", flags=FAST)
-        objects += compile_core(sorted({*SOURCES} - {kernels, *FAST_SOURCES}), "core", flags=PLAIN)
-        for name, flags in self.isas():
-            objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], [*FAST, *flags])
+        objects = compile_core(FAST_SOURCES, "core", more=FAST)
+        objects += compile_core(sorted({*SOURCES} - {kernels, *FAST_SOURCES}), "core", more=PLAIN)
+        for name, own in self.isas():
+            objects += compile_core([kernels], name, [("TRNN_ISA_NAME", name)], [*FAST, *own])
         for extension in self.extensions:  # there is one
             extension.extra_objects = objects
         super().build_extensions()

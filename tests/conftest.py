@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ import tinyrnn as tr
 _ASKED = os.environ.get("TINYRNN_ISA", "").strip()
 if _ASKED not in ("", tr.isa()):  # the package warns, and takes another; a suite must not
     raise pytest.UsageError(f"TINYRNN_ISA is {_ASKED!r}, expected one of {' '.join(tr.available_isas())}")
+
+# A shell starts what runs in the background without Ctrl-C, which some tests send to themselves and to programs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

@@ -27,6 +27,7 @@ cdef class Layer:
     cdef readonly list params
     cdef public object initialise
     cdef allocate(self)
+    cdef settle(self, cnp.ndarray memory)
     cdef drawn(self)
     cdef pack(self, int32_t i, numbers, scales)
     cdef code_kind(self, int32_t i)

@@ -24,7 +24,7 @@ cdef dict _kinds = _listed_kinds()
 
 
 cdef uint32_t changes_of_layers() noexcept:
-    return changes
+    return read_changes(&changes)
 
 
 cdef class Layer:
@@ -87,14 +87,15 @@ cdef class Layer:
             If it is out of range. The layer is as before.
         """
         cdef const trnn_argument *argument = argument_named(trnn_layer_arguments(&self.layer), name, self.kind)
-        cdef trnn_layer changed = self.layer
-        global changes
+        cdef trnn_layer changed
         if not argument.live:
             raise TypeError(f"{self.kind}: {name} is fixed once the layer is made: make another layer")
-        write_argument(&changed, argument, value)
-        check(trnn_layer_check(&changed), f"{self.kind}: {name}")
-        self.layer = changed
-        changes += 1
+        with cython.critical_section(self):
+            changed = self.layer
+            write_argument(&changed, argument, value)
+            check(trnn_layer_check(&changed), f"{self.kind}: {name}")
+            self.layer = changed
+        count_change(&changes)
 
     @property
     def arguments(self):
@@ -128,10 +129,14 @@ cdef class Layer:
 
     cdef allocate(self):
         """Allocate the weights, zeros, unless another thread has done so. They never move again."""
-        memory = aligned_zeros(max(self.nbytes, 64))
-        if self.weights == NULL:  # from here on the GIL is held
-            self.memory = memory
-            self.weights = <char *> cnp.PyArray_DATA(memory)
+        self.settle(aligned_zeros(max(self.nbytes, 64)))
+
+    cdef settle(self, cnp.ndarray memory):
+        """Take weights in new memory, unless another thread has made some meanwhile."""
+        with cython.critical_section(self):
+            if self.weights == NULL:
+                self.memory = memory
+                publish(&self.weights, <char *> cnp.PyArray_DATA(memory))
 
     cdef pack(self, int32_t i, numbers, scales):
         """Pack one tensor. The caller has checked that the arrays are as `trnn_param_pack` needs them."""
@@ -141,10 +146,7 @@ cdef class Layer:
     cdef const char *ready(self) except? NULL:
         """Return the weights; `initialise` draws them if none were loaded."""
         if self.weights == NULL:
-            memory = self.drawn()
-            if self.weights == NULL:  # else another thread has made them meanwhile
-                self.memory = memory
-                self.weights = <char *> cnp.PyArray_DATA(self.memory)
+            self.settle(self.drawn())
         return self.weights
 
     cdef drawn(self):
@@ -300,11 +302,11 @@ cdef class Layer:
     def gradients(self):
         """Return the packed gradients, flat float32 with the layout of `packed`; zeros at the first call."""
         self.trainable()
-        if self.grads is None:
-            grads = aligned_zeros(max(self.nbytes, 64))[:self.nbytes // 4]
-            if self.grads is None:  # another thread may have made some, and a tape may point there
-                self.grads = grads
-        return self.grads
+        cdef size_t nbytes = trnn_layer_weights_bytes(&self.layer)
+        with cython.critical_section(self):  # another thread may make some, and a tape may point there
+            if self.grads is None:
+                self.grads = aligned_zeros(max(nbytes, <size_t> 64))[:nbytes // 4]
+            return self.grads
 
     @property
     def has_gradients(self):

@@ -85,6 +85,7 @@ cdef class Plan:
     """
 
     def __cinit__(self, layers, tuple frame, int32_t batch, steps):
+        self.changes = changes_of_layers()  # before the layers are read: an argument may change meanwhile
         cdef Described described = Described(layers, frame)
         cdef int32_t most[TRNN_AXES_MAX]
         fill_steps(most, steps)
@@ -92,7 +93,6 @@ cdef class Plan:
         if self.weights == NULL:
             raise MemoryError()
         self.layers, self.reads = list(layers), list(getattr(layers, "reads", ()))
-        self.changes = changes
         cdef trnn_sizes sizes
         self.memory = bytes(trnn_plan_bytes(&described.net))
         self.plan = self.single = <trnn_plan *> <char *> self.memory
@@ -217,11 +217,14 @@ cdef tuple describe_value(const trnn_value *value):
 cdef void adjust(Plan plan) noexcept:
     """Take over live arguments that have changed."""
     cdef int32_t i
-    for i in range(<int32_t> len(plan.layers)):
-        trnn_plan_adjust(plan.plan, i, &(<Layer> plan.layers[i]).layer)
-        if plan.single != plan.plan:
-            trnn_plan_adjust(plan.single, i, &(<Layer> plan.layers[i]).layer)
-    plan.changes = changes
+    cdef uint32_t known
+    with cython.critical_section(plan):
+        known = changes_of_layers()
+        for i in range(<int32_t> len(plan.layers)):
+            trnn_plan_adjust(plan.plan, i, &(<Layer> plan.layers[i]).layer)
+            if plan.single != plan.plan:
+                trnn_plan_adjust(plan.single, i, &(<Layer> plan.layers[i]).layer)
+        plan.changes = known
 
 
 @cython.final

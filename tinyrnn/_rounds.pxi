@@ -1,15 +1,44 @@
 # Part of `_core`: threads and signals.
 #
 # ``Round`` runs tasks in several threads and waits for all of them. No signal breaks the wait, since the threads
-# write to the caller's arrays. ``Guard`` and ``Used`` let one thread at a time use an object. The GIL protects all.
+# write to the caller's arrays. ``Guard`` and ``Used`` let one thread at a time use an object. The GIL protects all;
+# in a Python without one the few writes that threads compete for are atomic, or in a critical section.
 
 
 cdef extern from *:
     """
     /* Not 0 if the round that this thread works for is to stop. NULL: no round. */
     static __thread int *round_stop;
+
+    #ifdef Py_GIL_DISABLED
+    static inline int take_mark(int32_t *mark, int32_t found, int32_t own)
+    {
+        return __atomic_compare_exchange_n(mark, &found, own, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+    }
+    #define set_mark(mark, value)     __atomic_store_n(mark, value, __ATOMIC_RELEASE)
+    #define count_down(count, by)     __atomic_sub_fetch(count, by, __ATOMIC_ACQ_REL)
+    #define publish(place, pointer)   __atomic_store_n(place, pointer, __ATOMIC_RELEASE)
+    #define read_changes(count)       __atomic_load_n(count, __ATOMIC_ACQUIRE)
+    #define count_change(count)       __atomic_add_fetch(count, 1, __ATOMIC_RELEASE)
+    #else
+    static inline int take_mark(int32_t *mark, int32_t found, int32_t own)
+    {
+        return *mark == found ? (*mark = own, 1) : 0;
+    }
+    #define set_mark(mark, value)     (*(mark) = (value))
+    #define count_down(count, by)     (*(count) -= (by))
+    #define publish(place, pointer)   (*(place) = (pointer))
+    #define read_changes(count)       (*(count))
+    #define count_change(count)       (++*(count))
+    #endif
     """
     int *round_stop
+    bint take_mark(int32_t *mark, int32_t found, int32_t own) noexcept  # true if `found` was there, which is `own` now
+    void set_mark(int32_t *mark, int32_t value) noexcept
+    int32_t count_down(int32_t *count, int32_t by) noexcept  # returns what is left
+    void publish(char **place, char *pointer) noexcept  # whoever sees the pointer sees the numbers that it points to
+    uint32_t read_changes(uint32_t *count) noexcept
+    void count_change(uint32_t *count) noexcept
 
 cdef extern from "Python.h":
     int signals_handled "PyErr_CheckSignals"() noexcept  # not 0: a handler has raised, which is pending
@@ -21,6 +50,16 @@ cdef extern from "Python.h":
     PyInterpreterState *PyInterpreterState_Get() noexcept
     PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *interpreter) noexcept
     PyThreadState *PyThreadState_Next(PyThreadState *thread) noexcept
+
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    #define HAS_GIL 0
+    #else
+    #define HAS_GIL 1
+    #endif
+    """
+    enum: HAS_GIL
 
 
 cdef enum:
@@ -39,7 +78,7 @@ cdef int64_t BRIEF = 1 << 15
 
 cdef inline bint is_alone() noexcept:
     """Tell whether no other thread could run Python if this one gave up the GIL."""
-    return PyThreadState_Next(PyInterpreterState_ThreadHead(PyInterpreterState_Get())) == NULL
+    return HAS_GIL and PyThreadState_Next(PyInterpreterState_ThreadHead(PyInterpreterState_Get())) == NULL
 
 
 cdef struct Watch:
@@ -101,8 +140,7 @@ cdef class Round:
         except BaseException as error:
             self.errors.append((i, error))
         round_stop = outer
-        self.left -= 1
-        if self.left == 0:
+        if count_down(&self.left, 1) == 0:
             PyThread_release_lock(self.end)
 
     def run(self, hand_over, bint signals):
@@ -129,7 +167,7 @@ cdef class Round:
                 handed += 1
         except BaseException as error:
             self.errors.append((handed, error))
-            self.left -= count - handed
+            count_down(&self.left, count - handed)
         self.work(0)
         while not self.wait(WAIT_US if signals else -1):
             try:
@@ -190,12 +228,12 @@ cdef class Guard:
         self.holder = 0
 
     def __enter__(self):
-        if self.holder == _life:
+        cdef int32_t found = self.holder
+        if found == _life or not take_mark(&self.holder, found, _life):
             raise RuntimeError(self.message)
-        self.holder = _life
 
     def __exit__(self, kind, error, traceback):
-        self.holder = 0
+        set_mark(&self.holder, 0)
 
 
 cdef class Used:
@@ -205,29 +243,38 @@ cdef class Used:
 
     def free(self, str what):
         """Raise RuntimeError if another thread is using the stream."""
-        if self.busy == _life:
+        self.refuse(self.busy, what)
+
+    cdef int refuse(self, int32_t found, str what) except -1:
+        if found == _life:
             raise RuntimeError(f"{what}: the stream is in use by another thread: give each thread a copy()")
+        return 0
 
     def idle(self, str what):
         """Raise RuntimeError if another thread is using the stream, or a fork left half a step in its state."""
-        self.free(what)
-        if self.busy:
+        cdef int32_t found = self.busy  # once: another thread may come and go
+        self.refuse(found, what)
+        if found:
             raise RuntimeError(f"{what}: this process was forked while a thread of its parent used the stream, "
                                "which left half a step in its state: call reset() or set the state first")
 
     def renew(self, str what):
-        """Prepare for another state; raise RuntimeError if another thread is using the stream."""
-        self.free(what)
-        self.busy = 0
+        """Begin to write another state, as `take`, but whatever a fork left; returns the mark for `leave` to restore."""
+        cdef int32_t found = self.busy
+        self.refuse(found, what)
+        while not take_mark(&self.busy, found, _life):
+            found = self.busy
+            self.refuse(found, what)
+        return found
 
     def take(self, str what):
         """Begin to use the stream; raise RuntimeError as `idle`."""
-        self.idle(what)
-        self.busy = _life
+        while not take_mark(&self.busy, 0, _life):
+            self.idle(what)
 
-    def leave(self):
-        """End what `take` has begun."""
-        self.busy = 0
+    def leave(self, int32_t mark=0):
+        """End what `take` or `renew` has begun; a `mark` that `renew` returned says that nothing was written."""
+        set_mark(&self.busy, mark)
 
 
 def run_all(tasks, bint signals=True):

@@ -100,6 +100,17 @@ cdef class Stream(Used):
         RuntimeError
             If another thread is using this stream.
         """
+        if not self.has_rate:
+            return self.step_on(x, out)
+        self.take("step")  # the frames that are due follow from the state
+        try:
+            return self.step_on(x, out)
+        finally:
+            self.leave()
+
+    @cython.final
+    cdef step_on(self, x, out):
+        """Do the work of `step`, for an output with a rate of its own in a stream that is taken."""
         cdef int32_t index
         cdef Shape lead
         lead.rank = 0
@@ -135,6 +146,17 @@ cdef class Stream(Used):
         ShapeError, TypeError, IndexError, RuntimeError
             As `step`.
         """
+        if not self.has_rate:
+            return self.run_on(x, out, end)
+        self.take("run")
+        try:
+            return self.run_on(x, out, end)
+        finally:
+            self.leave()
+
+    @cython.final
+    cdef run_on(self, x, out, bint end):
+        """Do the work of `run`, as `step_on` that of `step`."""
         cdef Shape lead
         cdef cnp.ndarray array = self.input(x, "run")
         if self.rows_first and cnp.PyArray_NDIM(array) == self.frame.rank + 2:
@@ -265,7 +287,10 @@ cdef class Stream(Used):
         return y
 
     cdef compute_due(self, const void *x, int32_t steps, out, Shape *lead, str what, bint end):
-        """Do the work of `compute` for an output with a rate of its own; None for a step without a frame."""
+        """Do the work of `compute` for an output with a rate of its own, in a stream that is taken.
+
+        Returns None for a step without a frame.
+        """
         cdef Shape shape
         cdef int axis, timed = what == "run"
         cdef int32_t most = self.plan.due(0, self.numbers, (steps,), (None,), end)[0]
@@ -287,7 +312,7 @@ cdef class Stream(Used):
               cnp.PyArray_NBYTES(y), state, self.plan.sizes.state_bytes, what)
         cdef cnp.ndarray to = y if self.nonfinite == TAKE else np.empty_like(y)  # these can fail after a run
         to[...] = 0  # beyond the frames of a row
-        self.move(x, steps, <float *> cnp.PyArray_DATA(to), state, what, end)
+        self.move_on(x, steps, <float *> cnp.PyArray_DATA(to), state, what, end)
         if to is not y:
             y[...] = to
         return y if timed else y[0] if most else None
@@ -295,21 +320,26 @@ cdef class Stream(Used):
     @cython.final
     cdef int move(self, const void *x, int32_t steps, float *y_data, float *state, str what, bint end) except -1:
         """Run some steps of the stream, in one thread at a time."""
-        cdef int status
-        if self.busy:
+        while not take_mark(&self.busy, 0, _life):
             self.idle(what)
-        self.busy = _life
         try:
-            if self.has_rate and self.nonfinite == STOP:
-                status = <int> run_stopped(self, <const char *> x, y_data, state, steps, what, end)
-            elif self.nonfinite != TAKE:
-                status = <int> run_watched(self, <const char *> x, y_data, state, steps, what, end)
-            elif steps > self.surely:
-                status = self.run_kept(x, y_data, state, steps, end)
-            else:
-                status = self.run_parts(x, y_data, state, steps, end)
+            self.move_on(x, steps, y_data, state, what, end)
         finally:
-            self.busy = 0
+            set_mark(&self.busy, 0)
+        return 0
+
+    @cython.final
+    cdef int move_on(self, const void *x, int32_t steps, float *y_data, float *state, str what, bint end) except -1:
+        """Do the work of `move`, in a stream that is taken."""
+        cdef int status
+        if self.has_rate and self.nonfinite == STOP:
+            status = <int> run_stopped(self, <const char *> x, y_data, state, steps, what, end)
+        elif self.nonfinite != TAKE:
+            status = <int> run_watched(self, <const char *> x, y_data, state, steps, what, end)
+        elif steps > self.surely:
+            status = self.run_kept(x, y_data, state, steps, end)
+        else:
+            status = self.run_parts(x, y_data, state, steps, end)
         if status != TRNN_OK:
             if status == TRNN_E_INDEX:
                 raise IndexError(f"{what}: x: an index is out of range, expected 0 .. {self.index_count - 1}")

@@ -112,6 +112,7 @@ cdef class Tape:
 
     def __cinit__(self, layers, tuple frame, int32_t batch, steps, int32_t threads=1, list instead=None):
         cdef int32_t count = <int32_t> len(layers)
+        self.changes = changes_of_layers()
         cdef Described described = Described(layers, frame)
         cdef int32_t most[TRNN_AXES_MAX]
         fill_steps(most, steps)
@@ -123,7 +124,6 @@ cdef class Tape:
             raise MemoryError()
         self.layers = list(layers)
         self.instead = instead or [{}] * count
-        self.changes = changes_of_layers()
         for i in range(count):
             (<Layer> layers[i]).trainable()
             described.layers[i] = self.layer_of(i)
@@ -147,10 +147,11 @@ cdef class Tape:
         """Take over live arguments that have changed."""
         cdef trnn_layer layer
         cdef int32_t i
+        cdef uint32_t known = changes_of_layers()
         for i in range(self.count):
             layer = self.layer_of(i)
             trnn_training_adjust(self.training, i, &layer)
-        self.changes = changes_of_layers()
+        self.changes = known
         return 0
 
     def __dealloc__(self):

@@ -7,7 +7,6 @@ of layer. The methods of `Net` give their functions public names.
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,8 +57,7 @@ class Module(Guarded, ABC):
     _made: bool  # its constructor has ended
     _restored: bool = False  # built from a description: warnings came when it was first made
     _calls: KeptCalls  # the plans of calls.py
-    edition: ClassVar[int] = 0  # another one after each assignment to an attribute of any net
-    _editions: ClassVar[Iterator[int]] = itertools.count(1)
+    edition: ClassVar[object] = object()  # another one after each assignment to an attribute of any net
     _practice: Practice | None = None  # the record of training.py, from the first pass on
     _frozen: frozenset[str] = frozenset()  # a layer's tensors that have no gradient, by name
     _version: int = 0  # grows when training must be laid out anew
@@ -416,7 +414,7 @@ class Module(Guarded, ABC):
                 if tensor.name == name and "." not in name:
                     return self._set_tensor(tensor, value)
         super().__setattr__(name, value)
-        Module.edition = next(Module._editions)
+        Module.edition = object()
 
     def _may_set(self, name: str) -> bool:
         live = isinstance(getattr(type(self), name, None), Live)

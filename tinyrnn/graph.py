@@ -125,7 +125,7 @@ class Graph(Nest):
     def _ports(self) -> Ports:
         edition = contract.Module.edition
         kept = self._calls.ports
-        if kept is None or kept[0] != edition:
+        if kept is None or kept[0] is not edition:
             ports = Ports(list(self._inputs), list(self._outputs), *self._ports_laid(), self._times)
             kept = self._calls.ports = edition, ports
         return kept[1]

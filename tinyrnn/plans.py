@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -158,7 +157,7 @@ class InputLayout(NamedTuple):
 
     Attributes
     ----------
-    edition : int
+    edition : object
         That of the attributes of all nets, at the time.
     lead : int
         The number of axes before the frame.
@@ -176,7 +175,7 @@ class InputLayout(NamedTuple):
         Of a call of one thread.
     """
 
-    edition: int
+    edition: object
     lead: int
     cores: list[_core.Layer]
     out_frame: Frame
@@ -197,8 +196,8 @@ class KeptCalls:
     __slots__ = ("_calls", "_inputs", "ports")
 
     def __init__(self) -> None:
-        self.ports: tuple[int, Ports] | None = None  # of a graph, and the edition that it had
-        self._calls: OrderedDict[Key, Call] = OrderedDict()
+        self.ports: tuple[object, Ports] | None = None  # of a graph, and the edition that it had
+        self._calls: dict[Key, Call] = {}
         self._inputs: dict[tuple[int, ...], InputLayout] = {}
 
     def __len__(self) -> int:
@@ -208,10 +207,10 @@ class KeptCalls:
         """The calls, the one that was last put back at the end."""
         return list(self._calls.values())
 
-    def input_layout(self, shape: tuple[int, ...], edition: int) -> InputLayout | None:
+    def input_layout(self, shape: tuple[int, ...], edition: object) -> InputLayout | None:
         """The layout for inputs of this shape; None if an attribute of any net has changed since."""
         known = self._inputs.get(shape)
-        return known if known is not None and known.edition == edition else None
+        return known if known is not None and known.edition is edition else None
 
     def learn(self, shape: tuple[int, ...], layout: InputLayout) -> None:
         """Keep the layout for inputs of this shape."""
@@ -234,5 +233,5 @@ class KeptCalls:
         if call.nbytes <= KEPT_BYTES:
             self._calls[key] = call
             if len(self._calls) > KEPT_CALLS:
-                with suppress(KeyError):  # another thread may have taken them
-                    self._calls.popitem(last=False)
+                with suppress(KeyError, RuntimeError, StopIteration):  # another thread may have taken them
+                    del self._calls[next(iter(self._calls))]

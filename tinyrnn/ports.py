@@ -160,9 +160,9 @@ class GraphStream(StateHolder):
             Of an output with the inputs' steps as many as these; of one for the sequence 1.
         """
         count = (check_size("due: steps", steps),)
-        self.idle("due")
+        state = self.state.copy().numbers
         return self.net._given(
-            [self._plan.due(i, self.raw_state, count, (None,), end)[1] for i in range(len(self._axes))]
+            [self._plan.due(i, state, count, (None,), end)[1] for i in range(len(self._axes))]
         )
 
     def _call(self, what: str, x: tuple[Any, ...], lengths: Any, out: Any, timed: bool, end: bool) -> Any:

@@ -128,20 +128,37 @@ class State(Mapping[str, NDArray[np.float32]]):
         """Return ``state[name]`` as a writable copy."""
         if name not in self._slots:
             raise KeyError(f"state: got {name!r}, expected one of {', '.join(self._slots) or 'no state'}")
-        slot, numbers = self._slots[name], self.numbers
-        return _core.gathered(numbers, slot.shape, slot.parts)
+        slot = self._slots[name]
+        self._begin()
+        try:
+            return _core.gathered(self._numbers, slot.shape, slot.parts)
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        """Keep other threads from the stream until `_end`; RuntimeError if one is using it."""
+        if self._stream is not None:
+            self._stream.take("state")
+
+    def _end(self) -> None:
+        if self._stream is not None:
+            self._stream.leave()
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         slot = self._slots[name]
         array = as_floats(value, name)
         if array.shape != slot.shape:
             raise ShapeError(f"{name}: got shape {array.shape}, expected {slot.shape}")
-        numbers = self.numbers
-        if slot.shape[1]:
-            rows = numbers.reshape(slot.shape[1], -1)
+        if not slot.shape[1]:
+            return
+        self._begin()
+        try:
+            rows = self._numbers.reshape(slot.shape[1], -1)
             for (at, count), level in zip(slot.parts, array, strict=True):
                 rows[:, at : at + count] = level
             rows[:, list(slot.marks)] = 1  # it goes on from these numbers
+        finally:
+            self._end()
 
     def __repr__(self) -> str:
         return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"
@@ -152,7 +169,11 @@ class State(Mapping[str, NDArray[np.float32]]):
 
     def copy(self) -> State:
         """Return a copy of the state."""
-        return State(self.numbers.copy(), self._slots)
+        self._begin()
+        try:
+            return State(self._numbers.copy(), self._slots)
+        finally:
+            self._end()
 
     def layout(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
         """Names, layers and shapes, which must be equal in states that are exchanged."""
@@ -163,7 +184,7 @@ class State(Mapping[str, NDArray[np.float32]]):
 
         A header tells the layout, so that the bytes of another net are refused.
         """
-        body = self.numbers.astype("<f4").tobytes()
+        body = self.copy().numbers.astype("<f4").tobytes()
         return _MAGIC + struct.pack("<II", self._check(), zlib.crc32(body)) + body
 
     def assign(self, value: Any) -> None:
@@ -184,18 +205,20 @@ class State(Mapping[str, NDArray[np.float32]]):
                     f"state: got that of another net or batch, {value!r}, expected {self!r}"
                     f"{self._handing('stream.state', value)}"
                 )
-            self.numbers[:] = value.numbers
+            new = value.copy()
         elif isinstance(value, (bytes, bytearray, memoryview)):
-            self.numbers[:] = self._parse(bytes(value))
+            new = State(self._parse(bytes(value)), self._slots)
         elif isinstance(value, Mapping):
             if value.keys() != self._slots.keys():
                 raise ShapeError(f"state: has {sorted(value)}, expected {sorted(self._slots)}")
             new = self.copy()
             for name in value:
                 new[name] = value[name]
-            self.numbers[:] = new.numbers
         else:
             raise TypeError(f"state: got {type(value).__name__}, expected a State, its bytes, or a mapping")
+        self._begin()
+        self._numbers[:] = new._numbers
+        self._end()
 
     def _handing(self, target: str, other: Mapping[str, Any]) -> str:
         """Advice for a message about another state's tensors; empty if they do not fit."""
@@ -224,7 +247,7 @@ class State(Mapping[str, NDArray[np.float32]]):
         layout, crc = struct.unpack("<II", data[len(_MAGIC) : head])
         if layout != self._check():
             raise ShapeError(f"state: got bytes of another net or batch, expected {self!r}")
-        if len(data) != head + self.numbers.nbytes or crc != zlib.crc32(data[head:]):
+        if len(data) != head + self._numbers.nbytes or crc != zlib.crc32(data[head:]):
             raise ValueError("state: got damaged or truncated bytes, expected those of State.tobytes()")
         return np.frombuffer(data, dtype="<f4", offset=head).astype(np.float32)
 
@@ -284,8 +307,11 @@ class StateHolder(Guarded, _core.Used):
     @state.setter
     def state(self, value: Any) -> None:
         self.free("state")
-        State(self.raw_state, self._slots).assign(value)
+        new = State(self.raw_state.copy(), self._slots)
+        new.assign(value)
         self.renew("state")
+        self.raw_state[:] = new.numbers
+        self.leave()
 
     def reset(
         self,
@@ -317,15 +343,20 @@ class StateHolder(Guarded, _core.Used):
         index = slice(None) if rows is None else _chosen(rows, self.batch)
         count = self.batch if isinstance(index, slice) else len(index)
         arrays = {} if state is None else self._checked(state, count)
+        mark = 0
         if rows is None:
-            self.renew("reset")
+            mark = self.renew("reset")
         else:
-            self.idle("reset")
-        self.begin(index)
-        numbers = self.raw_state.reshape(self.batch, -1)
-        for slot, array in arrays.values():
-            for (at, size), level in zip(slot.parts, array, strict=True):
-                numbers[index, at : at + size] = level
+            self.take("reset")
+        try:
+            self.begin(index)
+            mark = 0
+            numbers = self.raw_state.reshape(self.batch, -1)
+            for slot, array in arrays.values():
+                for (at, size), level in zip(slot.parts, array, strict=True):
+                    numbers[index, at : at + size] = level
+        finally:
+            self.leave(mark)
 
     def begin(self, row: int | slice | NDArray[np.intp]) -> None:
         """Set rows to the state of a new stream, whoever uses the stream."""
@@ -360,7 +391,7 @@ class StateHolder(Guarded, _core.Used):
     def copy(self) -> Self:
         """Return a second stream of the same net, with a copy of the state."""
         fork = self.fresh()
-        fork.raw_state[:] = self.state.numbers
+        fork.raw_state[:] = self.state.copy().numbers
         return fork
 
     __copy__ = copy

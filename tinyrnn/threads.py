@@ -20,10 +20,10 @@ def split(count: int, threads: int) -> list[tuple[int, int]]:
 
 def hand_over(workers: int) -> Callable[[tuple[Any, int]], None]:
     """Return what takes (round, place of a task), for one of at least so many threads to do the task."""
-    global _pool
-    if _pool is None:
-        _pool = _Pool()
-    return _pool.grown(workers)
+    pool = _pools.get(0)
+    if pool is None:
+        pool = _pools.setdefault(0, _Pool())  # threads that ask at once get the same one
+    return pool.grown(workers)
 
 
 class _Pool:
@@ -59,13 +59,12 @@ class _Pool:
             del shared  # and the arrays that it holds
 
 
-_pool: _Pool | None = None
+_pools: dict[int, _Pool] = {}  # one, once it is needed
 
 
 def _forget() -> None:
     """A forked child has none of its parent's threads."""
-    global _pool
-    _pool = None
+    _pools.clear()
 
 
 if hasattr(os, "register_at_fork"):

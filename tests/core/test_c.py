@@ -44,6 +44,7 @@ def entries(path: str) -> list[list[str]]:
         pytest.param("arm64", ["aarch64-linux-gnu-gcc", "qemu-aarch64-static"], marks=pytest.mark.long),
         pytest.param("armv7", ["arm-linux-gnueabihf-gcc", "qemu-arm-static"], marks=pytest.mark.long),
         pytest.param("riscv64", ["riscv64-linux-gnu-gcc", "qemu-riscv64-static"], marks=pytest.mark.long),
+        pytest.param("elsewhere", ["clang"], marks=pytest.mark.long),
         pytest.param("freestanding", ["nm"], marks=pytest.mark.long),
         pytest.param("test", [], marks=pytest.mark.long),
         ("toys", []),
