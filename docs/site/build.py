@@ -22,7 +22,8 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 def sources() -> dict[Path, str]:
     """The files that are pages or pictures, and their places on the site."""
     found = {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    found |= {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.svg")}
+    for kind in ("*.svg", "*.png"):
+        found |= {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob(kind)}
     found |= {path: f"examples/{path.parent.name}.md" for path in (ROOT / "examples").glob("*/README.md")}
     found |= {ROOT / "README.md": "readme.md", ROOT / "bench" / "README.md": "bench.md"}
     found |= {ROOT / f"{name.upper()}.md": f"{name}.md" for name in ("changelog", "contributing", "security")}
