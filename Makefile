@@ -30,9 +30,10 @@ format:
 bench:
 	pytest bench --benchmark-only
 
-# The documentation, in build/site/html. Needs Python 3.11 and `pip install -e '.[docs]'`.
+# The documentation, in build/site/html. Needs Python 3.11 and `pip install -e '.[docs]'`. NOTEBOOKS=--notebooks adds
+# notebooks that have run; they need matplotlib, scikit-learn and statsmodels, too.
 site:
-	python docs/site/build.py
+	python docs/site/build.py $(NOTEBOOKS)
 
 # What is slow and rare: every float, sanitizers, a long fuzz with a seed of the day, each emulated processor.
 nightly:

@@ -309,7 +309,7 @@ class Gates(NamedTuple):
             bar = figure.colorbar(
                 next(iter(images.values())), ax=list(grid.flat), fraction=0.03, pad=0.01, aspect=25
             )
-            bar.set_label(", ".join(images))
+            bar.set_label(f"scale of {', '.join(images)}")
         return saved(grid[0, 0], path)
 
     def _panels(self, layer: str | None, gate: str | None) -> list[tuple[str, dict[str, Array]]]:

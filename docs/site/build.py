@@ -1,5 +1,7 @@
 """The site, built: `make site` writes build/site/html. Needs `pip install -e '.[docs]'`.
 
+`make site NOTEBOOKS=--notebooks` adds notebooks that have run, and needs what they need: notebooks.py.
+
 Pages are the Markdown in docs/ and some files beside it, as a code host shows them. They are copied with
 their links set to where the pages lie on the site. docs/index.md lists them all, by chapter: that is the
 navigation. reference.py adds the reference. Any warning of Sphinx is an error.
@@ -22,7 +24,8 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 def sources() -> dict[Path, str]:
     """The files that are pages or pictures, and their places on the site."""
     found = {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    found |= {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.svg")}
+    for kind in ("*.svg", "*.png"):
+        found |= {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob(kind)}
     found |= {path: f"examples/{path.parent.name}.md" for path in (ROOT / "examples").glob("*/README.md")}
     found |= {ROOT / "README.md": "readme.md", ROOT / "bench" / "README.md": "bench.md"}
     found |= {ROOT / f"{name.upper()}.md": f"{name}.md" for name in ("changelog", "contributing", "security")}
@@ -92,8 +95,8 @@ def navigation(places: dict[Path, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(source: Path) -> None:
-    """Write the pages as Sphinx reads them."""
+def write(source: Path, books: dict[str, str]) -> None:
+    """Write the pages as Sphinx reads them; ``books`` are the notebooks of pages, by the pages' places."""
     import reference
 
     places = sources()
@@ -102,7 +105,11 @@ def write(source: Path) -> None:
         target = source / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".md":
-            target.write_text(relinked(path, places), encoding="utf-8")
+            text = relinked(path, places)
+            if place in books:
+                book = "../" * place.count("/") + f"notebooks/{books[place]}.ipynb"
+                text += f'\n<p><a href="{book}" download>This page as a notebook</a></p>\n'
+            target.write_text(text, encoding="utf-8")
         else:
             shutil.copyfile(path, target)
     with open(source / "index.md", "a", encoding="utf-8") as index:
@@ -112,16 +119,21 @@ def write(source: Path) -> None:
         (source / place).write_text(text, encoding="utf-8")
 
 
-def main() -> int:
-    """Write the pages and run Sphinx over them."""
+def main(arguments: list[str]) -> int:
+    """Write the pages and run Sphinx over them; with ``--notebooks`` run the notebooks, too."""
+    import notebooks
     from sphinx.cmd.build import main as sphinx
 
     build = ROOT / "build" / "site"
-    write(build / "source")
+    is_with_notebooks = arguments == ["--notebooks"]
+    write(build / "source", notebooks.places() if is_with_notebooks else {})
     shutil.rmtree(build / "html", ignore_errors=True)
     options = ["-q", "-W", "--keep-going", "-E", "-d", str(build / "doctrees"), "-c", str(SITE)]
-    return sphinx([*options, "-b", "html", str(build / "source"), str(build / "html")])
+    status = sphinx([*options, "-b", "html", str(build / "source"), str(build / "html")])
+    if is_with_notebooks and not status:
+        notebooks.write(build / "html" / "notebooks", [], is_run=True)
+    return int(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -214,6 +214,7 @@ def plot(path: Path, played: Array, target: Array, output: Array, begin: int) ->
     top.plot(ms, target[part], color="#2f3a45", linewidth=2.2, label="amplifier")
     top.plot(ms, output[part], color="#c0392b", linewidth=1.0, label="net")
     bottom.plot(ms, output[part] - target[part], color="#c0392b", linewidth=1.0, label="net - amplifier")
+    top.set_ylabel("amplitude")
     bottom.set_xlabel("ms")
     bottom.set_xlim(ms[0], ms[-1])
     for axis in (top, bottom):

@@ -223,12 +223,16 @@ def draw(path: Path, pictures: Sequence[tuple[str, str, NDArray[np.float32]]]) -
     """A picture of each text's alignment: what is written downwards, what is read to the right."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 2.6 * len(pictures)), layout="constrained")
-    for axes, (text, iso, weights) in zip(np.ravel(figure.subplots(len(pictures))), pictures, strict=True):
-        axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    figure = Figure(figsize=(9, 0.6 + 2.6 * len(pictures)), layout="constrained")
+    grid = np.ravel(figure.subplots(len(pictures)))
+    for axes, (text, iso, weights) in zip(grid, pictures, strict=True):
+        image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(text)), list(text), family="monospace")
         axes.set_yticks(range(len(iso)), list(iso), family="monospace")
         axes.tick_params(length=0)
+        axes.set_ylabel("written")
+    grid[-1].set_xlabel("read")
+    figure.colorbar(image, ax=list(grid), label="weight of attention", fraction=0.03, pad=0.01)
     figure.savefig(path)
 
 

@@ -2,7 +2,7 @@
 
     python digits.py
     python digits.py --torch
-    python digits.py --out digits.safetensors
+    python digits.py --out digits.safetensors --plot digits.png
 
 1,797 digits from scikit-learn, a fifth of them, drawn at random, kept for the test. The net answers after
 the last row; only that answer has a loss, so the gradient goes back through all eight rows. AdamW with a
@@ -13,9 +13,11 @@ one-cycle schedule. With `--torch` PyTorch trains beside, from the same weights 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -132,6 +134,34 @@ def draw(image: Images) -> str:
     return "\n".join("".join(" .:*#@"[round(5 * float(pixel))] * 2 for pixel in row) for row in image)
 
 
+def plot(path: Path, net: tr.Sequential, digits: Digits) -> None:
+    """Draw some digits, wrong answers first, and the probability of every digit after each row."""
+    from matplotlib.figure import Figure
+
+    logits = net(digits.images)  # (N, 8, 10): an answer after each row
+    likely = np.exp(logits - logits.max(-1, keepdims=True))
+    likely /= likely.sum(-1, keepdims=True)
+    answers = likely[:, -1].argmax(-1)
+    chosen = np.argsort(answers == digits.labels, kind="stable")[:8]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    above, below = figure.subplots(2, len(chosen), sharey=True)
+    for i, image, answer in zip(chosen, above, below, strict=True):
+        image.imshow(digits.images[i], cmap="Greys", vmin=0, vmax=1)
+        right = answers[i] == digits.labels[i]
+        said = f"{answers[i]}" if right else f"{answers[i]}, is {digits.labels[i]}"
+        image.set_title(said, fontsize=10, color="black" if right else "#c0392b")
+        image.set_xticks([])
+        shown = answer.imshow(likely[i], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        answer.set_xticks(range(10), map(str, range(10)), fontsize=7)
+        answer.set_yticks([0, 7], ["1", "8"])
+    figure.suptitle("what the net says; in red where it is wrong", fontsize=10)
+    above[0].set_ylabel("row")
+    below[0].set_ylabel("row that was read")
+    below[0].set_xlabel("digit")
+    figure.colorbar(shown, ax=list(below), label="probability", pad=0.01)
+    figure.savefig(path, dpi=100)
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -171,14 +201,20 @@ def learn(options: argparse.Namespace) -> None:
     if options.out is not None:
         net.save(options.out)
         print(f"{options.out}: {options.out.stat().st_size:,} bytes")
+    if options.plot is not None:
+        plot(options.plot, net.eval(), test)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser("Tell handwritten digits apart with tinyrnn.")
     parser.add_argument("--torch", action="store_true", help="train PyTorch's twin beside it")
     parser.add_argument("--out", type=new_file, metavar="FILE", help="where the net goes, a .safetensors")
+    parser.add_argument("--plot", type=new_file, metavar="PNG", help="draw some answers; needs matplotlib")
+    options = parser.parse_args(arguments)
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib, which is not installed")
     try:
-        learn(parser.parse_args(arguments))
+        learn(options)
     except ModuleNotFoundError as error:
         sys.exit(f"{error.name} is not installed; this needs it")
     except (OSError, ValueError) as error:

@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"the LSTM's forget gates, means over time: {forget.min():.3f} to {forget.max():.3f}")
     if not options.no_plot:
         draw_norms(found, options.out / "gradients.png")
-        tr.inspect.loss_curves(*losses, labels=list(trained)).plot(options.out / "losses.png")
+        tr.inspect.loss_curves(*losses, labels=list(trained)).plot(options.out / "losses.png", log=True)
         gates.plot(options.out / "gates.png")
 
 

@@ -93,27 +93,36 @@ def report_errors(points: Array, codes: Array) -> None:
 def plot(path: Path, nets: Nets, options: argparse.Namespace) -> None:
     """Draw unseen vectors of each kind over their targets above, mixtures of two kinds below."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     columns = 6
+    wanted = {"color": "0.8", "linewidth": 5}
+    drawn, mixed_drawn = {"color": "tab:blue"}, {"color": "tab:orange"}
     codes = draw_codes(50 * columns, np.random.default_rng(options.seed + 2))
     rows = [codes[codes[:, i] == 1][:columns] for i in range(len(KINDS))]
-    figure = Figure(figsize=(1.6 * columns, 1.6 * (len(KINDS) + 2)), layout="constrained")
+    figure = Figure(figsize=(1.25 * columns, 1.25 * (len(KINDS) + 2)), layout="constrained")
     axes = figure.subplots(len(KINDS) + 2, columns)
     for i, row in enumerate(rows):
         for axis, code in zip(axes[i], row, strict=True):
-            axis.plot(*draw_outlines(code[np.newaxis])[:, 0].T, color="0.8", linewidth=5)
-            axis.plot(*draw(nets, code[np.newaxis])[:, 0].T, color="tab:blue")
-        legend = ": drawn (blue) over the target (grey)" if i == 0 else ""
-        axes[i, 0].set_title(KINDS[i] + legend, loc="left", fontsize=9)
+            axis.plot(*draw_outlines(code[np.newaxis])[:, 0].T, **wanted)
+            axis.plot(*draw(nets, code[np.newaxis])[:, 0].T, **drawn)
+        axes[i, 0].set_title(KINDS[i], loc="left", fontsize=9)
     for axis_row, (a, b) in zip(axes[len(KINDS) :], ((1, 0), (4, 3)), strict=True):
         for axis, part in zip(axis_row, np.linspace(0, 1, columns), strict=True):
             mixed = np.zeros((1, CODE), np.float32)
             mixed[0, [a, b]] = 1 - part, part
-            axis.plot(*draw(nets, mixed)[:, 0].T, color="tab:orange")
-        axis_row[0].set_title(f"between {KINDS[a]} and {KINDS[b]}", loc="left", fontsize=9)
+            axis.plot(*draw(nets, mixed)[:, 0].T, **mixed_drawn)
+        axis_row[0].set_title(f"from {KINDS[a]} to {KINDS[b]}", loc="left", fontsize=9)
     for axis in axes.flat:
         axis.set(xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), aspect="equal")
         axis.axis("off")
+    legend = {
+        "wanted": wanted,
+        "drawn by the net, from vectors it has not seen": drawn,
+        "drawn from mixtures, for which no outline is right": mixed_drawn,
+    }
+    handles = [Line2D([], [], label=label, **style) for label, style in legend.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path, dpi=100)
 
 

@@ -259,8 +259,11 @@ def plot(path: Path, samples: Array, probabilities: Array, segments: Segments, t
         axis.set_yticks([0, threshold, 1])
         axis.set_ylabel("probability")
         axis.spines[["top", "right"]].set_visible(False)
-    title = "probability of speech (red, threshold dotted) over the waveform (grey); speech found (green)"
-    axes[0, 0].set_title(title, loc="left", fontsize=10)
+    axes[0, 0].fill_between([], [], color="#8d99a6", label="waveform")
+    axes[0, 0].plot([], [], color="#c0392b", label="probability of speech")
+    axes[0, 0].plot([], [], color="#2f3a45", linewidth=0.7, linestyle=(0, (1, 3)), label="threshold")
+    axes[0, 0].fill_between([], [], color="#d3eede", label="speech found")
+    figure.legend(loc="outside upper left", ncols=4, fontsize=10, frameon=False)
     axes[-1, 0].set_xlabel("seconds")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

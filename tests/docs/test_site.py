@@ -49,6 +49,16 @@ def test_every_page_is_in_the_navigation(build: ModuleType) -> None:
     assert set(listed.values()) == {1}
 
 
+def test_pictures_are_small_and_shown(build: ModuleType) -> None:
+    gallery = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    pictures = sorted((DOCS / "gallery").glob("*.png"))
+    assert len(pictures) >= 9
+    for path in pictures:
+        assert path.stat().st_size <= 60_000, f"{path.name}: {path.stat().st_size} bytes"
+        assert re.search(rf"^!\[\w.+\]\(gallery/{path.name}\)$", gallery, re.MULTILINE), path.name
+        assert build.sources()[path] == f"gallery/{path.name}"
+
+
 def test_links_lead_to_pages(build: ModuleType) -> None:
     found = 0
     for page in build.sources():

@@ -24,6 +24,15 @@ def test_digits_are_told_apart(load: Load, tmp_path: Path, capsys: pytest.Captur
     assert round(100 * float((found == test.labels).mean()), 2) == accuracy
 
 
+def test_the_picture(load: Load, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    digits = load("digits", "digits")
+    _, test = digits.read()
+    digits.plot(tmp_path / "digits.png", digits.build(0), test)
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_digits_are_pytorchs(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("torch")

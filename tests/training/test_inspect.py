@@ -492,7 +492,7 @@ def test_plot_of_gates(tmp_path: Any) -> None:
     assert "forget gate f" in titles and "update gate z, reverse" in titles
     assert len(titles) == 5 + 4 + 4
     bars = {panel.get_ylabel() for panel in figure.axes if not panel.get_images()}
-    assert {"i, f, o, r, z", "g, h, n"} <= bars
+    assert {"scale of i, f, o, r, z", "scale of g, h, n"} <= bars
 
     ax = Figure().subplots()
     found.plot(ax=ax, layer="gru.l0", gate="z_reverse")
