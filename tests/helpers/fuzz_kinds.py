@@ -118,6 +118,7 @@ KINDS = {
             wf.Member("m/archive_format", b"pt2"),
         ),
     ),
+    "package": Kind(lambda: [wf.package({"a/net": NET, "a/b": {"w": wf.tensor()}})]),
     "legacy": Kind(lambda: [GOOD["pth"]]),
     "npz": Kind(lambda: [GOOD["npz"]]),
     "npy": Kind(

@@ -166,6 +166,18 @@ def pt(
     return zipped(*members, Member("model/version", b"3\n"), **more)
 
 
+def package(pickles: dict[str, object], storages: dict[str, bytes] | None = None) -> bytes:
+    """A file of `torch.package`: objects by path, and storages, by default the six numbers of `tensor`."""
+    storages = {"0": np.arange(6, dtype=np.float32).tobytes()} if storages is None else storages
+    return zipped(
+        *(Member(f"m/.data/{key}.storage", data) for key, data in storages.items()),
+        *(Member(f"m/{name}.pkl", pickled(thing)) for name, thing in pickles.items()),
+        Member("m/own.py", b"raise SystemExit"),
+        Member("m/.data/extern_modules", b"torch"),
+        Member("m/byteorder", b"little"),
+    )
+
+
 def safetensors(header: object, data: bytes = b"", length: int | None = None) -> bytes:
     """A safetensors file. `header` is an object for JSON, or text, or bytes."""
     if not isinstance(header, str | bytes):

@@ -603,6 +603,13 @@ def test_lengths_and_files_of_models_of_tutorials(name, tmp_path):
         np.testing.assert_allclose(one, wanted, rtol=2e-5, atol=2e-5)
 
 
+def test_a_scripted_module_is_refused():
+    with pytest.raises(
+        TypeError, match="module has a RecursiveScriptModule, .*pass the module that it was made"
+    ):
+        tr.from_torch(nn.Sequential(torch.jit.script(nn.Linear(6, 2))), floats(3, 14, 6))
+
+
 def test_the_module_keeps_its_threads_and_mode():
     threads = torch.get_num_threads()
     module = models.LastStep().train()

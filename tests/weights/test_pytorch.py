@@ -582,6 +582,17 @@ def test_programs_give_the_tensors_of_their_state_dict(torch, tmp_path):
         load_weights(path, key="a")
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_compiled_module_that_was_saved_whole(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    model, path = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LSTM(2, 4)), tmp_path / "m.pt"
+    torch.save(torch.compile(model), path, _use_new_zipfile_serialization=zipped)
+    assert list(load_weights(path)) == list(model.state_dict())
+    model[1] = torch.compile(model[1])
+    torch.save({"net": model, "epoch": 3}, path, _use_new_zipfile_serialization=zipped)
+    assert len(load_weights(path)) == 6
+
+
 def test_python_reads_our_archives():
     """The builder itself is right: Python's zipfile accepts its archives."""
     with zipfile.ZipFile(io.BytesIO(pt({"w": tensor()}, DATA, gap=5, end64=True))) as archive:

@@ -114,6 +114,12 @@ def from_torch(
         raise ImportError("from_torch: PyTorch is not installed: pip install torch") from None
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"from_torch: module is {brief(module)}, expected a torch.nn.Module")
+    scripted = next((one for one in module.modules() if isinstance(one, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise TypeError(
+            f"from_torch: module has a {type(scripted).__name__}, whose operations nobody sees: pass the module "
+            "that it was made from"
+        )
     while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
         module = getattr(module, "_orig_mod", None) or module.module
     example = _invented(module) if example is None else example

@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -172,6 +173,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             name = func.__name__
             if name in ("__get__", "__set__"):
                 name = getattr(func.__self__, "__name__", name)
+            name = name.partition(".")[0]  # an overload's name follows, in a program of torch.export
             found = flat((args, kwargs))
             if name in QUANTISED and any(id(one) in numbers for one in found):
                 func, args = QUANTISED[name](float_of, args)
@@ -210,7 +212,8 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
 
     modes = [(one, one.training) for one in module.modules()]
     threads = torch.get_num_threads()
-    module.eval()
+    with suppress(NotImplementedError):  # a program of torch.export has one mode
+        module.eval()
     torch.set_num_threads(1)  # many small operations: waking threads for each takes most of the time
     try:
         with torch.no_grad(), Mode():

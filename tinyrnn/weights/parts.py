@@ -137,6 +137,7 @@ class Parts:
 
     def _found(self, value: Any) -> dict[Any, Any] | None:
         if type(value) is Object:
+            value = _wrapped(value)
             if _attributes(value) is not None:
                 return self._module(value)
             return value.items
@@ -203,6 +204,7 @@ class Parts:
         waiting: list[tuple[str, Object, int]] = [("", root, 0)]
         while waiting:
             prefix, module, depth = waiting.pop()
+            module = _wrapped(module)
             attributes = _attributes(module)
             if attributes is None:
                 continue
@@ -253,6 +255,12 @@ class Parts:
                 f"{shown(full)}: got a name of {len(full)} characters, expected at most {MAX_NAME}"
             )
         return full
+
+
+def _wrapped(value: Object) -> Object:
+    """The module that `torch.compile` wrapped, which is the first argument of the wrapper's constructor."""
+    first = value.arguments[0] if value.arguments else None
+    return first if value.name.endswith(".OptimizedModule") and type(first) is Object else value
 
 
 def _attributes(value: Object) -> dict[Any, Any] | None:

@@ -436,9 +436,14 @@ class Pickle:
     def refuse(self, name: str) -> NoReturn:
         raise self.error(f"calls {shown(name)} with other arguments than torch.save writes")
 
-    def persistent(self, ident: object) -> Storage | Name:
-        """Resolve a persistent id: a storage, or a class beside its source, which is left unread."""
+    def persistent(self, ident: object) -> object:
+        """Resolve a persistent id: a storage, a class beside its source, or a call of a package's module."""
         match ident:
+            case ("storage", kind, int(number), *rest) if type(ident) is tuple and type(number) is int:
+                if 0 <= number < 1 << MAX_KEY_BITS:  # of torch.package
+                    return self.persistent(("storage", kind, str(number), *rest))
+            case ("reduce_package", _, Name() as function, tuple() as arguments) if type(ident) is tuple:
+                return Object(function.name, arguments)
             case ("storage", Name(name=name), str(key), str(), int(count), *view) if (
                 type(ident) is tuple and name in _STORAGES and type(count) is int and count >= 0
             ) and len(key) <= MAX_NAME:

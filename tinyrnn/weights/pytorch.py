@@ -11,6 +11,9 @@ a frozen module are there.
 
 A program of `torch.export` (.pt2) has its parameters and buffers in ``data/weights/``, and JSON beside them,
 ``<model>_weights_config.json``, that says name, file, dtype, sizes and strides of each.
+
+A file of `torch.package` has a pickle for each object, ``<package>/<resource>.pkl``, storages of all of them,
+``.data/<key>.storage``, and source code, which is left unread.
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ _SCALARS = {
     35: "uint64",
 }
 
+MAX_PICKLES = 1000  # of a package
+
 
 def matches(head: bytes) -> bool:
     name = first_member(head)
@@ -84,6 +89,10 @@ def read(reader: Reader, key: str | None) -> Contents:
             raise reader.error(f"key: got {key!r}, expected none: a program has no parts to choose from")
         program = _Program(archive)
         return Contents(_tensors(reader, program, program.views()), {}, unread=[("models", "a program")])
+    if archive.packages:
+        package = _Package(archive)
+        tensors = _tensors(reader, package, parts.weights(package.things, key))
+        return Contents(tensors, {}, unread=parts.left())
     folder = _Folder(archive, "data")
     tensors = _tensors(reader, folder, parts.weights(folder.thing, key))
     if archive.scripted and not key:
@@ -107,6 +116,10 @@ class _Archive:
         self.reader = reader
         self.members = read_archive(reader)
         roots = [name[:-8] for name in self.members if name.endswith("/data.pkl") and name.count("/") == 1]
+        packages = [name for name in self.members if name.endswith("/.data/extern_modules")]
+        self.packages = len(packages) == 1
+        if self.packages:
+            roots = [packages[0].removesuffix(".data/extern_modules")]
         self.scripted = any(name.endswith("/constants.pkl") for name in self.members)
         self.program = ""  # the member that lists the tensors of a program
         if any(name.endswith("/archive_format") for name in self.members):
@@ -123,7 +136,7 @@ class _Archive:
                 if name.endswith("/archive_format")
             ]
             self.program = programs[0].removeprefix(roots[0])
-        elif len(roots) != 1:
+        elif len(roots) != 1 and not self.packages:
             raise reader.error(
                 f"got a zip archive with {len(roots)} data.pkl, expected one, as torch.save writes it"
             )
@@ -147,6 +160,13 @@ class _Archive:
             )
         return member
 
+    def pickle(self, name: str) -> object:
+        """The object in a pickle."""
+        member = self.member(name, name)
+        if member.size > MAX_PICKLE:
+            raise self.reader.error(f"{shown(name)} has {member.size} bytes, expected at most {MAX_PICKLE}")
+        return Pickle(self.reader, shown(name), b"".join(unpacked(self.reader, member))).run()
+
     def _small(self, name: str) -> bytes:
         if self.root + name not in self.members:
             return b""
@@ -169,16 +189,42 @@ class _Folder(Storages):
         super().__init__(archive.reader, archive.order)
         self._archive = archive
         self._name = name
-        member = archive.member(f"{name}.pkl", f"{name}.pkl")
-        if member.size > MAX_PICKLE:
-            raise self.reader.error(f"{name}.pkl has {member.size} bytes, expected at most {MAX_PICKLE}")
-        self.thing = Pickle(archive.reader, f"{name}.pkl", b"".join(unpacked(archive.reader, member))).run()
+        self.thing = archive.pickle(f"{name}.pkl")
 
     def size(self, key: str, label: str) -> int:
         return self._archive.member(f"{self._name}/{key}", label).size
 
     def fill(self, key: str, array: Array, label: str) -> None:
         member_fill(self.reader, self._archive.member(f"{self._name}/{key}", label), 0, array)
+
+
+class _Package(Storages):
+    """The pickles of a package, and the storages that they share.
+
+    Attributes
+    ----------
+    things : dict of str to object
+        The object in each, by dotted name.
+    """
+
+    def __init__(self, archive: _Archive) -> None:
+        super().__init__(archive.reader, archive.order)
+        self._archive = archive
+        own = (name.removeprefix(archive.root) for name in archive.members if name.startswith(archive.root))
+        names = [name for name in own if name.endswith(".pkl") and not name.startswith(".data/")]
+        total = sum(archive.members[archive.root + name].size for name in names)
+        if len(names) > MAX_PICKLES or total > MAX_PICKLE:
+            raise self.reader.error(
+                f"got a package of {len(names)} pickles of {total} bytes, expected at most {MAX_PICKLES} of "
+                f"{MAX_PICKLE}"
+            )
+        self.things = {name[:-4].replace("/", "."): archive.pickle(name) for name in names}
+
+    def size(self, key: str, label: str) -> int:
+        return self._archive.member(f".data/{key}.storage", label).size
+
+    def fill(self, key: str, array: Array, label: str) -> None:
+        member_fill(self.reader, self._archive.member(f".data/{key}.storage", label), 0, array)
 
 
 class _Program(Storages):
