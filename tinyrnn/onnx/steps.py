@@ -148,6 +148,16 @@ def counted(known: Known, timed: Timed) -> Symbol | None:
     return None
 
 
+def number_of_step(like: Value, first: Array, slope: Array) -> Value:
+    """Numbers that grow from step to step: ``first + n * slope``."""
+    before = Feedback(len(first), time=like.time or TIME)
+    assert before.layer is not None
+    before.layer.initial_state = {"past": np.float32([first - slope])}
+    value = before + constant(slope, like)
+    before.connect(value)
+    return value
+
+
 def time_of(known: Known, timed: Timed, like: Sequence[Axis]) -> int | None:
     """The axis, counted from the end, along which a constant differs from step to step; None if none."""
     shapes = [one.shape for one in known.worlds]
@@ -183,10 +193,7 @@ def of_steps(call: Any, known: Known, axis: int, time: Axis) -> Symbol:
     axes = [part(size) for size in longer.shape]
     axes[axis] = time
     if len(rows) > 2 and np.all(slopes == slopes[:1]) and np.all(slopes == np.round(slopes)):
-        before = Feedback(rows.shape[1], time=like.time)
-        before.layer.initial_state = {"past": np.float32(rows[:1] - slopes[:1])}
-        value = before + constant(slopes[0], like)
-        before.connect(value)
+        value = number_of_step(like, rows[0], slopes[0])
     else:
         if rows.size > MOST_ROWS:
             raise Unfit(f"a constant has {rows.size} numbers for its steps, expected at most {MOST_ROWS}")
