@@ -1,5 +1,4 @@
-"""Steps by their number: one of them, some of them, how many there are, and constants that differ from step
-to step."""
+"""Steps by their number: some of them, how many there are, and constants that differ from step to step."""
 
 from __future__ import annotations
 
