@@ -9,9 +9,11 @@ import numpy as np
 
 from tinyrnn import activations, frames
 from tinyrnn.formats import LEVELS, Coded
+from tinyrnn.ops import Delay
 from tinyrnn.pooling import MaxPool1d, MaxPool2d
 from tinyrnn.state_dicts import keep_codes
-from tinyrnn.values import Value
+from tinyrnn.temporal import LastStep, SumOverTime
+from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
 # What a layer or NumPy raises where a file asks for something that cannot be.
@@ -85,6 +87,27 @@ def weighted(layer: Any, **tensors: Array | CodedArray) -> Any:
         else:
             tensor.write(tensor.fitted(np.ascontiguousarray(tensors[tensor.name], np.float32), None))
     return layer
+
+
+# ---- steps -------------------------------------------------------------------------------------------------
+
+
+def delayed(value: Value, steps: int, initial: Array | None = None) -> Value:
+    """The value of so many steps before; at first the rows of an array, or zeros."""
+    layer = Delay(value.frame, steps)
+    if initial is not None:
+        layer.initial_state = {"past": np.asarray(initial, np.float32).reshape(steps, -1)}
+    return applied(layer, (value,))
+
+
+def step_of(value: Value, number: int) -> Value:
+    """A step of a sequence by its number, which is below 0 from the end."""
+    if number < 0:
+        return applied(LastStep(), (value if number == -1 else delayed(value, -1 - number),))
+    first = np.zeros(number + 1)
+    first[number] = 1
+    zero = applied(frames.Constant(0.0), (value,))
+    return applied(SumOverTime(), (value * delayed(zero, len(first), first),))
 
 
 # ---- windows -----------------------------------------------------------------------------------------------

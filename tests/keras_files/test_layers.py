@@ -294,6 +294,18 @@ CASES = {
         lambda x: keras.ops.log(keras.ops.sqrt(keras.ops.maximum(keras.ops.minimum(x, 2.0), 0.1))), [(F,)]
     ),
     "operation GetItem": lambda: graph(lambda x: L.Dense(3)(x[:, -1, 1:4]), [(F,)]),
+    "operation GetItem, first steps": lambda: graph(
+        lambda x: L.Dense(3)(x[:, 0] * x[:, 2]) - L.Dense(3)(x[:, -2]), [(F,)]
+    ),
+    "operation reductions": lambda: graph(
+        lambda x: [
+            keras.ops.mean(x, axis=1) + keras.ops.max(x, axis=1),
+            keras.ops.sum(x, axis=(1, 2)),
+            x - keras.ops.mean(x, axis=1, keepdims=True),
+            x * keras.ops.softmax(keras.ops.silu(keras.ops.max(x, axis=-1, keepdims=True) * x)),
+        ],
+        [(F,)],
+    ),
 }
 
 

@@ -284,8 +284,7 @@ def test_sequences(name, tmp_path):
     "name",
     [
         *("lstm", "two levels", "final states", "residual", "convolution", "batch norm", "attention"),
-        *("ends of directions", "differences", "positions", "statistics", "groups over time", "expanded"),
-        *("a norm of the utterance", "causal masks", "a matrix for each group", "heads"),
+        *("positions", "statistics", "groups over time", "causal masks", "a matrix for each group"),
         *("queries", "larger frames", "transposed convolution", "pictures over time", "gelu", "time first"),
     ],
 )

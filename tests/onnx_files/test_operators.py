@@ -425,8 +425,8 @@ def test_an_output_of_indices_is_named_with_what_to_do(tmp_path):
             loaded(found, tmp_path, outputs=wrong)
 
 
-@pytest.mark.parametrize(("less", "says"), [(0, ""), (1, "sequence_lens is constant")])
-def test_lengths_that_the_graph_computes(tmp_path, less, says):
+@pytest.mark.parametrize("less", [0, 1])
+def test_lengths_that_the_graph_computes(tmp_path, less):
     nodes = [
         node("Shape", "x", "s"),
         node("Gather", "s zero", "t"),
@@ -439,25 +439,48 @@ def test_lengths_that_the_graph_computes(tmp_path, less, says):
     ]
     constants = {"zero": INTS([0]), "one": INTS([1]), "less": INTS([less]), **LSTM}
     found = model(nodes, {"x": ("steps", "rows", 4)}, ["y"], **constants)
-    if says:
-        with pytest.raises(tr.LoadError, match=says):
-            loaded(found, tmp_path)
-    else:
-        x = numbers(7, 2, 4)
-        close(loaded(found, tmp_path)(x), run(found, x)[0])
+    x = numbers(7, 2, 4)
+    close(loaded(found, tmp_path)(x), run(found, x)[0])
 
 
-def test_two_inputs_of_lengths_are_refused(tmp_path):
-    nodes = [
-        node("LSTM", "x W R B K", "h", hidden_size=3),
-        node("Squeeze", "h one", "z"),
-        node("GRU", "z W2 R2 - L", "g", hidden_size=2),
-        node("Squeeze", "g one"),
-    ]
-    constants = {"one": INTS([1]), "W2": MORE["W2"], "R2": MORE["R2"], **LSTM}
-    ports = {"x": ("steps", "rows", 4), "K": (np.int32, ["rows"]), "L": (np.int32, ["rows"])}
-    with pytest.raises(tr.LoadError, match="two inputs are sequence_lens"):
-        loaded(model(nodes, ports, ["y"], **constants), tmp_path)
+MORE_LENGTHS = {
+    "one input": ("L", [node("GRU", "z W2 R2 - L", "g", hidden_size=2), node("Squeeze", "g one")]),
+    "two inputs": ("K", [node("GRU", "z W2 R2 - L", "g", hidden_size=2), node("Squeeze", "g one")]),
+    "one of two nodes": ("L", [node("GRU", "z W2 R2", "g", hidden_size=2), node("Squeeze", "g one")]),
+    "backwards behind": (
+        "L",
+        [node("GRU", "z W2 R2", "g", hidden_size=2, direction="reverse"), node("Squeeze", "g one")],
+    ),
+    "mean": ("L", [node("ReduceMean", "z", axes=[0])]),
+    "maximum": ("L", [node("ReduceMax", "z", axes=[0])]),
+    "last step": ("L", [node("Gather", "z last", axis=0)]),
+    "constant": ("three", [node("Identity", "z")]),
+}
+
+
+@pytest.mark.parametrize("name", MORE_LENGTHS)
+def test_lengths_belong_to_the_nodes_that_read_them(name, tmp_path):
+    """A net's lengths end all of a row: where another node reads on, a mask says where it ends."""
+    first, more = MORE_LENGTHS[name]
+    nodes = [node("LSTM", f"x W R B {first}", "h", hidden_size=3), node("Squeeze", "h one", "z"), *more]
+    constants = {"one": INTS([1]), "last": INTS(-1), "W2": MORE["W2"], "R2": MORE["R2"], **LSTM}
+    constants["three"] = np.int32([3, 3])
+    read = {given for one in nodes for given in one.input}
+    given = {"x": numbers(7, 2, 4), "K": np.int32([4, 6]), "L": np.int32([7, 3])}
+    ports = {"x": ("steps", 2, 4), "K": (np.int32, [2]), "L": (np.int32, [2])}
+    given, ports = ({key: one[key] for key in one if key in read} for one in (given, ports))
+    found = model(nodes, ports, ["y"], **{key: array for key, array in constants.items() if key in read})
+    net = loaded(found, tmp_path)
+    own = {key: array for key, array in given.items() if key in net._inputs}
+    y = net(own, lengths=given["L"]) if name == "one input" else net(own) if len(own) > 1 else net(own["x"])
+    close(y, run(found, *given.values())[0])
+
+
+def test_lengths_that_differ_in_a_constant_are_refused(tmp_path):
+    nodes = [node("LSTM", "x W R B L", "h", hidden_size=3), node("Squeeze", "h one")]
+    constants = {"one": INTS([1]), "L": np.int32([5, 3]), **LSTM}
+    with pytest.raises(tr.LoadError, match="sequence_lens is constant and differs from row to row"):
+        loaded(model(nodes, {"x": ("steps", "rows", 4)}, ["y"], **constants), tmp_path)
 
 
 def test_a_dropout_in_training_is_refused(tmp_path):

@@ -95,7 +95,8 @@ def entry_of(given: Any) -> Entry:
         raise Unfit(f"a layer of type {shown(kind)} has the name {shown(repr(name))}, expected a text")
     module = given.get("module")
     # In HDF5 an operation has no module, and nothing but its name and its own arguments.
-    is_operation = ".ops" in module if isinstance(module, str) else None if set(config) == {"name"} else False
+    perhaps = None if "trainable" not in config else False
+    is_operation = ".ops" in module if isinstance(module, str) else perhaps
     registered = given.get("registered_name")
     own = isinstance(module, str) and not module.startswith("keras") and registered
     return Entry(kind, name, config, is_operation, registered if own else None, [], shape)

@@ -13,19 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from tinyrnn import activations, ops
+from tinyrnn import activations, frames, ops
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
-from tinyrnn.importing import Unfit, weighted
+from tinyrnn.importing import Unfit, step_of, weighted
 from tinyrnn.keras.recurrent import bidirectional, plain
 from tinyrnn.keras.symbols import Call, Retry, Seen, place_of, reframed, same_time
 from tinyrnn.keras.windows import conv, depthwise, global_pool, pool, separable, zero_padding
 from tinyrnn.layers import BatchNorm1d, BatchNorm2d, Embedding, GroupNorm, LayerNorm, Linear, Softmax
 from tinyrnn.ops import concat
-from tinyrnn.temporal import LastStep, Masking, MaxOverTime, Repeat, SumOverTime
+from tinyrnn.temporal import Masking, MaxOverTime, MeanOverTime, Repeat, SumOverTime
 from tinyrnn.values import Input, Value, applied
 from tinyrnn.weights.spec import shown
 
 Outcome = Seen | list[Seen]
+
+MOST_STEPS = 64  # that a model takes by their numbers
 
 
 def same(call: Call) -> Seen:
@@ -266,14 +268,14 @@ def together(call: Call) -> list[Seen]:
     if not all(one.masked and not one.lost for one in call.given):  # the steps count again
         for one in call.given:
             call.builder.drops(one)
-    if not any(one.timed for one in call.given):
-        return call.given
-    found = []
-    for one in call.given:
-        if not one.timed and len(one.shape) > 1 and one.shape[0] == 1:  # one step, which meets each
-            one = one.alone(reframed(one.last(), one.shape[1:]))
-        found.append(one)
-    return found
+    return [meeting(one, call.given) for one in call.given]
+
+
+def meeting(x: Seen, others: Sequence[Seen]) -> Seen:
+    """A value as it meets each step of others, if it is one step alone."""
+    if x.timed or len(x.shape) < 2 or x.shape[0] != 1 or not any(one.timed for one in others):
+        return x
+    return x.alone(reframed(x.last(), x.shape[1:]))
 
 
 def merged(xs: Sequence[Seen], value: Value, shape: Sequence[int] | None = None) -> Seen:
@@ -422,7 +424,7 @@ def arithmetic(kind: type[Any]) -> Callable[[Call], Seen]:
         same_time(xs)
         if len({one.rank for one in xs}) > 1:
             raise Unfit("reads values of different numbers of axes, expected equal ones")
-        pair = [one.last() if isinstance(one, Seen) else one for one in given]
+        pair = [meeting(one, xs).last() if isinstance(one, Seen) else one for one in given]
         return merged(xs, ops._operands(kind(), pair))
 
     return done
@@ -430,6 +432,31 @@ def arithmetic(kind: type[Any]) -> Callable[[Call], Seen]:
 
 def of_each(make: Callable[[], Any]) -> Callable[[Call], Seen]:
     return lambda call: call.x.mapped(make())
+
+
+def reduction(kind: Callable[..., Any], over_time: Callable[[], Any]) -> Callable[[Call], Seen]:
+    """A reduction over axes of the frame, over the steps, or over both."""
+
+    def done(call: Call) -> Seen:
+        x, given = call.x, call.get("axis")
+        axes = [given] if isinstance(given, int) else given
+        if not isinstance(axes, list) or not all(isinstance(i, int) and -x.rank < i < x.rank for i in axes):
+            raise Unfit(f"axis is {shown(repr(given), 60)}, expected axes behind the batch")
+        places = {i % x.rank - x.rank for i in axes}
+        keeps, first = bool(call.get("keepdims", False)), -1 - len(x.shape)
+        value = x.last()
+        dims = tuple(i for i in places if i > first or not x.timed)
+        if -x.rank in places or not places:
+            raise Unfit("reduces the rows of the batch, which a net keeps apart")
+        if dims:
+            value = kind(dims, keeps)(value)
+        if not x.timed or first not in places:
+            return x.new(value)
+        call.builder.drops(x)
+        value = applied(over_time(), (value,))
+        return x.alone(reframed(value, (1, *value.frame)) if keeps else value)
+
+    return done
 
 
 def item(call: Call) -> Seen:
@@ -447,10 +474,9 @@ def item(call: Call) -> Seen:
     if key[0] != whole:
         raise Unfit("takes some rows of the batch, which a net keeps apart")
     if x.timed and key[1] != whole:
-        if key[1] != -1 or x.backwards:
-            raise Unfit(f"takes the steps {key[1]!r}, expected the last one, -1, or all of them")
-        call.builder.heeds(replace(x, masked=""))
-        x = x.alone(applied(LastStep(), (x.last(),)))
+        if not isinstance(key[1], int) or not -MOST_STEPS <= key[1] < MOST_STEPS or x.backwards:
+            raise Unfit(f"takes the steps {key[1]!r}, expected one of the first or the last, or all of them")
+        x = x.alone(step_of(x.last(), key[1]))
         key = [key[0], *key[2:]]
         call.builder.drops(call.given[0])
     else:
@@ -543,14 +569,19 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Exp": of_each(activations.Exp),
     "GetItem": item,
     "Log": of_each(activations.Log),
+    "Max": reduction(frames.Amax, MaxOverTime),
     "Maximum": arithmetic(ops.Maximum),
+    "Mean": reduction(frames.Mean, MeanOverTime),
     "Minimum": arithmetic(ops.Minimum),
     "Multiply": arithmetic(ops.Multiply),
     "Negative": of_each(activations.Neg),
     "Relu": of_each(activations.ReLU),
     "Sigmoid": of_each(activations.Sigmoid),
+    "Silu": of_each(activations.SiLU),
+    "Softmax": softmax,
     "Sqrt": of_each(activations.Sqrt),
     "Subtract": arithmetic(ops.Subtract),
+    "Sum": reduction(frames.Sum, SumOverTime),
     "Tanh": of_each(activations.Tanh),
     "TrueDivide": arithmetic(ops.Divide),
 }

@@ -226,16 +226,16 @@ def recurrent(call: Any) -> list[Any]:
         )
     if not time and builder.has_time:
         raise Unfit("reads one step in a net of sequences, which no layer of tinyrnn does")
-    call.lengths(4, time)
+    mask = call.lengths(4, time)
     backwards = (call.attributes.get("direction") == "reverse") != x.reversed
     starts = [call.start(5 + i, len(own), hidden, layout, batch) for i in range(len(states))]
     pair = len(own) == 2
     if pair and x.reversed:
         own = own[::-1]
     level, place = builder.levels.of_node(
-        op, call.node, reframed(x.value, (inputs,)), own, backwards and not pair, starts
+        op, call.node, reframed(x.value, (inputs,)), own, backwards and not pair, starts, mask, call.has(4)
     )
-    value = level.value
+    value = level.value if mask is None else level.value * mask
     if not pair and value.frame[-1] != hidden:  # one direction of a layer of two
         value = value[..., place * hidden : (place + 1) * hidden]
     if pair and x.reversed:

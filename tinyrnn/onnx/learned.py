@@ -9,8 +9,8 @@ from tinyrnn.onnx.symbols import BATCH, ONE, OPEN, TIME, Retry
 from tinyrnn.weights.spec import shown
 
 # An input of the graph becomes an input of the net, values that a state begins with, the state of a layer, a
-# state of the net, or the lengths of a call.
-INPUT, START, STATE, FEEDBACK, LENGTHS = "input", "start", "state", "feedback", "lengths"
+# state of the net, the lengths of a call, or lengths that only some layers heed, by masks.
+INPUT, START, STATE, FEEDBACK, LENGTHS, COUNTS = "input", "start", "state", "feedback", "lengths", "counts"
 
 
 class Learned:

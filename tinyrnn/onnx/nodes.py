@@ -11,7 +11,7 @@ import numpy as np
 from tinyrnn.importing import CodedArray, Unfit
 from tinyrnn.onnx.folding import Fold, axis_of
 from tinyrnn.onnx.model import Node
-from tinyrnn.onnx.steps import is_time, padded
+from tinyrnn.onnx.steps import counted, is_time, padded
 from tinyrnn.onnx.symbols import (
     BATCH,
     FRAME,
@@ -196,24 +196,31 @@ class Call(NamedTuple):
         """The attribute of this name, counted from the front."""
         return axis_of(self.attributes.get("axis", default), rank)
 
-    def lengths(self, place: int, time: Axis) -> None:
-        """Take the number of steps of each row as the lengths that a call of the net has."""
+    def lengths(self, place: int, time: Axis) -> Value | None:
+        """The mask of the steps within the lengths of rows; None where a call has them, or all count."""
         given = self.get(place)
-        if given is None:
-            return
         if isinstance(given, Places):
             given = self.builder.states.written(given)
+        if given is None or (isinstance(given, Symbol) and self.builder.states.takes_lengths(given)):
+            return None
         if isinstance(given, Symbol):
-            self.builder.states.takes_lengths(given)
-        elif isinstance(given, Known):
-            declared = [atom.declared for atom in time if not given.varies] or [None]
-            for sizes in (sizes_of(time), (declared[0],) * 2):
-                if all(np.all(one == size) for one, size in zip(given.worlds, sizes, strict=True)):
-                    return  # all of the steps
+            for axis in given.axes:
+                claim(axis, BATCH)
+            return self.builder.mask_of(given.value, time)
+        if not isinstance(given, Known):
+            raise Unfit("sequence_lens is no array")
+        declared = [atom.declared for atom in time if not given.varies] or [None]
+        for sizes in (sizes_of(time), (declared[0],) * 2):
+            if all(np.all(one == size) for one, size in zip(given.worlds, sizes, strict=True)):
+                return None  # all of the steps
+        numbers = [np.unique(one) for one in given.worlds]
+        if any(one.size != 1 for one in numbers):
             raise Unfit(
-                "sequence_lens is constant, expected an input of the graph: the lengths of rows belong to a "
-                "call, net(x, lengths=...)"
+                "sequence_lens is constant and differs from row to row, expected an input of the graph: the "
+                "rows of a net are alike"
             )
+        told = counted(Known(*numbers), self.builder.timed)
+        return self.builder.mask_of(int(numbers[0][0]) if told is None else told.value, time)
 
     def start(self, place: int, directions: int, hidden: int, layout: int, batch: Axis) -> Start:
         """The initial state of a recurrent node."""

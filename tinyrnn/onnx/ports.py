@@ -11,7 +11,7 @@ from tinyrnn.importing import Unfit
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.model import Graph, Port
 from tinyrnn.onnx.nodes import Given, Unfinished
-from tinyrnn.onnx.states import States, read_by
+from tinyrnn.onnx.states import States, reached, read_by
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -89,6 +89,7 @@ class Ports:
         self.has_time = TIME in learned.kinds.values()
         self.inputs: dict[str, Input] = {}
         self.feedbacks: dict[str, Feedback] = {}
+        self.values: dict[int, Value] = {}  # that outputs depend on
         self.axes = Axes(learned)
         self.states = States(graph, learned, self.inputs, self.axes.of, self.has_time)
 
@@ -140,5 +141,6 @@ class Ports:
             if given.reversed:
                 raise error(f"output {shown(name)} has the steps from the last to the first")
             outputs[name] = given.framed(framed(given.axes))
-        used = read_by(outputs.values())
+        self.values = reached(outputs.values())
+        used = self.values.keys()
         return Net({name: value for name, value in self.inputs.items() if id(value) in used}, outputs)

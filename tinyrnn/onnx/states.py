@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyrnn.importing import Unfit
 from tinyrnn.onnx.cells import Level
-from tinyrnn.onnx.learned import FEEDBACK, INPUT, LENGTHS, START, Learned, origin_of
+from tinyrnn.onnx.learned import COUNTS, FEEDBACK, INPUT, LENGTHS, START, Learned, origin_of
 from tinyrnn.onnx.model import Graph, Port
 from tinyrnn.onnx.nodes import Carried, Start
 from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, has
@@ -155,15 +155,24 @@ class States:
                 return output.name
         return None
 
-    def takes_lengths(self, given: Symbol) -> None:
-        """Make an input the lengths of a call."""
+    def takes_lengths(self, given: Symbol) -> bool:
+        """Make an input the lengths of a call; False if they are those of some layers alone."""
+        modes = self.learned.modes
         name = next((name for name, value in self.inputs.items() if value is given.value), None)
-        if name is None:
-            raise Unfit("sequence_lens is computed by the net, expected an input of the graph")
-        if any(mode == LENGTHS and other != name for other, mode in self.learned.modes.items()):
-            raise Unfit("two inputs are sequence_lens, expected one for all recurrent nodes")
-        if self.learned.modes.get(name) != LENGTHS:
+        if name is None or COUNTS in modes.values():
+            self.all_count()
+            return False
+        if any(mode == LENGTHS and other != name for other, mode in modes.items()):
+            self.all_count()
+        if modes.get(name) != LENGTHS:
             raise Retry(name, LENGTHS)
+        return True
+
+    def all_count(self) -> None:
+        """Let lengths belong to the layers that read them, and not to the call."""
+        for name, mode in self.learned.modes.items():
+            if mode == LENGTHS:
+                raise Retry(name, COUNTS)
 
     def starts_with(self, given: Symbol) -> None:
         """Make the inputs that a state begins with one frame for a sequence."""
@@ -221,16 +230,21 @@ class States:
         return left
 
 
-def read_by(values: Iterable[Value]) -> set[int]:
-    """The ids of all values that these depend on."""
-    found: set[int] = set()
+def reached(values: Iterable[Value]) -> dict[int, Value]:
+    """All values that these depend on, by id."""
+    found: dict[int, Value] = {}
     left = list(values)
     while left:
         value = left.pop()
         if id(value) not in found:
-            found.add(id(value))
+            found[id(value)] = value
             left.extend(value.reads)
     return found
+
+
+def read_by(values: Iterable[Value]) -> set[int]:
+    """The ids of all values that these depend on."""
+    return set(reached(values))
 
 
 _ENDINGS = (

@@ -1,5 +1,4 @@
-"""Steps by their number: one of them, some of them, how many there are, and constants that differ from step
-to step."""
+"""Steps by their number: some of them, how many there are, and constants that differ from step to step."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from tinyrnn.activations import Log, Scale
 from tinyrnn.frames import Constant
-from tinyrnn.importing import Unfit, Window
+from tinyrnn.importing import Unfit, Window, delayed, step_of
 from tinyrnn.onnx.symbols import (
     OPEN,
     TIME,
@@ -27,8 +26,8 @@ from tinyrnn.onnx.symbols import (
     part,
     reframed,
 )
-from tinyrnn.ops import Delay, Feedback, concat
-from tinyrnn.temporal import LastStep, Repeat, SumOverTime, TimeUnfold
+from tinyrnn.ops import Feedback, concat
+from tinyrnn.temporal import Repeat, SumOverTime, TimeUnfold
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
@@ -42,14 +41,6 @@ def is_time(axis: Axis) -> bool:
     return len(axis) == 1 and axis[0].kind == TIME
 
 
-def _delayed(value: Value, steps: int, initial: Array | None = None) -> Value:
-    """The value of so many steps before; at first the rows of an array, or zeros."""
-    layer = Delay(value.frame, steps)
-    if initial is not None:
-        layer.initial_state = {"past": np.asarray(initial, np.float32).reshape(steps, -1)}
-    return applied(layer, (value,))
-
-
 # ---- parts of a sequence -----------------------------------------------------------------------------------
 
 
@@ -59,14 +50,7 @@ def one_step(x: Symbol, axis: int, number: int) -> Symbol:
         number = -1 - number
     if not -MOST_STEPS <= number < MOST_STEPS:
         raise Unfit(f"takes step {number} of a sequence, expected one of the first or the last {MOST_STEPS}")
-    value = x.value
-    if number >= 0:
-        first = np.zeros(number + 1)
-        first[number] = 1
-        value = applied(SumOverTime(), (value * _delayed(constant(np.zeros(1), value), len(first), first),))
-    else:
-        value = applied(LastStep(), (value if number == -1 else _delayed(value, -1 - number),))
-    return Symbol(value, [() if i == axis else one for i, one in enumerate(x.axes)])
+    return Symbol(step_of(x.value, number), [() if i == axis else one for i, one in enumerate(x.axes)])
 
 
 def some_steps(x: Symbol, axis: int, numbers: Sequence[int]) -> Symbol:
@@ -111,7 +95,7 @@ def padded(x: Symbol, axis: int, before: int, behind: int) -> Symbol:
     first, last = (behind, before) if x.reversed else (before, behind)
     if x.ahead is not None and (first, last) == (x.ahead[1], 0):  # moved by these steps
         source = x.ahead[0]
-        return Symbol(_delayed(source.value, first), source.axes, x.reversed)
+        return Symbol(delayed(source.value, first), source.axes, x.reversed)
     flat, more = x.framed((math.prod(x.value.frame),)), first + last
     value = applied(TimeUnfold(more + 1, padding=(more, more)), (flat,))[..., last : last + 1]
     value = reframed(value, x.value.frame)
@@ -146,6 +130,16 @@ def counted(known: Known, timed: Timed) -> Symbol | None:
             count = applied(SumOverTime(), (applied(Constant(1.0), (value,)),))
             return Symbol(applied(Scale(slope, first - slope * a), (reframed(count, (1,)),)), [()] * one.ndim)
     return None
+
+
+def number_of_step(like: Value, first: Array, slope: Array) -> Value:
+    """Numbers that grow from step to step: ``first + n * slope``."""
+    before = Feedback(len(first), time=like.time or TIME)
+    assert before.layer is not None
+    before.layer.initial_state = {"past": np.float32([first - slope])}
+    value = before + constant(slope, like)
+    before.connect(value)
+    return value
 
 
 def time_of(known: Known, timed: Timed, like: Sequence[Axis]) -> int | None:
@@ -183,15 +177,12 @@ def of_steps(call: Any, known: Known, axis: int, time: Axis) -> Symbol:
     axes = [part(size) for size in longer.shape]
     axes[axis] = time
     if len(rows) > 2 and np.all(slopes == slopes[:1]) and np.all(slopes == np.round(slopes)):
-        before = Feedback(rows.shape[1], time=like.time)
-        before.layer.initial_state = {"past": np.float32(rows[:1] - slopes[:1])}
-        value = before + constant(slopes[0], like)
-        before.connect(value)
+        value = number_of_step(like, rows[0], slopes[0])
     else:
         if rows.size > MOST_ROWS:
             raise Unfit(f"a constant has {rows.size} numbers for its steps, expected at most {MOST_ROWS}")
         beyond = applied(Log(), (constant(np.full(rows.shape[1], -1.0), like),))
-        value = _delayed(beyond, len(rows), rows)
+        value = delayed(beyond, len(rows), rows)
     return Symbol(reframed(value, frame if len(frame) < 4 else [rows.shape[1]]), axes)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
 from tinyrnn.importing import WRONG, Unfit
@@ -17,8 +19,10 @@ from tinyrnn.onnx.model import Graph, Model, Node
 from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.operators import DOMAINS, INDICES
 from tinyrnn.onnx.ports import Ports
-from tinyrnn.onnx.steps import Timed, is_time
-from tinyrnn.onnx.symbols import Known, Symbol
+from tinyrnn.onnx.steps import Timed, is_time, number_of_step
+from tinyrnn.onnx.symbols import Axis, Known, Symbol, reframed
+from tinyrnn.ops import lt
+from tinyrnn.values import Value
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
@@ -59,6 +63,8 @@ class Builder:
         self.budget = MEMORY_FLOOR + 2 * file.info.bytes
         self.slack: list[int] = []
         self.timed: Timed = {}
+        self.masks: dict[Any, Value] = {}
+        self.kept: list[Any] = []  # the values behind the keys of masks
         self.ports = Ports(model.graph, learned, states)
         self.states, self.has_time = self.ports.states, self.ports.has_time
         self.levels = Levels(learned, self.states)
@@ -91,6 +97,18 @@ class Builder:
         room = size + sum(window.pads) - window.span
         self.slack.append(room % window.stride if room >= 0 else 0)
 
+    def mask_of(self, lengths: Value | int, time: Axis) -> Value | None:
+        """1 at the steps within lengths, 0 behind them; nodes with the same lengths have one mask."""
+        if not time:
+            raise Unfit("has sequence_lens for one step, expected a sequence")
+        key = (lengths if isinstance(lengths, int) else id(lengths), time[0].sizes)
+        if key not in self.masks:
+            number = number_of_step(self.timed[time[0].sizes][1], np.zeros(1), np.ones(1))
+            end = lengths if isinstance(lengths, int) else reframed(lengths, (1,))
+            self.masks[key] = lt(number, end)
+            self.kept.append(lengths)
+        return self.masks[key]
+
     def seen(self, given: Any) -> None:
         """Note the axis of time of a value."""
         if isinstance(given, Symbol) and given.value.time is not None:
@@ -121,7 +139,10 @@ class Builder:
 
     def finished(self, results: dict[str, Any]) -> Net:
         """The net of the graph's outputs."""
-        return self.ports.finished(results, self.error)
+        net = self.ports.finished(results, self.error)
+        if self.levels.reads_beyond(self.ports.values.values()):
+            self.states.all_count()
+        return net
 
     def read(self, env: Mapping[str, Any], name: str, where: str) -> Any:
         if name not in env:
