@@ -347,14 +347,15 @@ typedef struct {
 TRNN_NOINLINE float *sum_of(general *g, const general_sums *sums, size_t gate)
 {
     if (g->norm) {
-        float *normal = input_part(g, sums, gate);
-        add(g, normal, hidden_part(g, sums, gate));
-        flush(g, normal);
-        return normal;
+        const float *x = sums->normal_x + gate * g->units, *hidden = sums->normal_hidden + gate * g->units;
+        float *a = g->norm->bias ? unpacked(g, g->norm->bias, gate, g->gates) : array_of(g);
+        if (!g->norm->bias) trnn_zero(a, g->units * sizeof(float));
+        for (size_t j = 0; j < g->units; j++) a[j] = no_tiny(x[j] + a[j] + hidden[j]);
+        return a;
     }
     float *a = array_of(g);
-    const float *x = sums->x + gate * TRNN_PANEL, *hidden = sums->hidden + gate * TRNN_PANEL;
     const size_t wide = g->gates * TRNN_PANEL;
+    const float *x = sums->x + gate * TRNN_PANEL, *hidden = sums->hidden + gate * TRNN_PANEL;
     for (size_t j = 0; j < g->packed; j += TRNN_PANEL, x += wide, hidden += wide)
         for (size_t i = 0; i < TRNN_PANEL; i++) a[j + i] = no_tiny(x[i] + hidden[i]);
     return a;

@@ -203,6 +203,15 @@ void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bia
     }
 }
 
+const float *trnn_low_input(const trnn_kernels *isa, const trnn_layer *layer, const void *weight_ir,
+                            int32_t rows, const float *x, float *low, void *scratch)
+{
+    const trnn_product product = trnn_product_of(trnn_matrix_ir(layer, weight_ir), rows,
+                                                 trnn_input_rank(layer), NULL, x, low, scratch);
+    TRNN_KERNEL(isa, product)(&product);
+    return low;
+}
+
 static trnn_rows rows_of(const trnn_call *call)
 {
     return trnn_rows_of(call->lengths, trnn_call_mask(call), call->batch, call->start);

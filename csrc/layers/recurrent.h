@@ -228,18 +228,15 @@ static inline trnn_matrix trnn_matrix_ir(const trnn_layer *layer, const void *we
     return trnn_matrix_of(weights, layer->format, 1, trnn_input_rank(layer), layer->as.recurrent.input_size);
 }
 
-/* What weight_ih multiplies of x (rows, I): x itself, or with a low rank weight_ir x (rows, rank), in `low`. `scratch`
- * serves a product of trnn_input_deepest numbers. */
+/* What weight_ih multiplies of x (rows, I): x itself, or with a low rank weight_ir x (rows, rank), which goes to `low`.
+ * `scratch` serves a product of trnn_input_deepest numbers. No overlap. */
+const float *trnn_low_input(const trnn_kernels *isa, const trnn_layer *layer, const void *weight_ir,
+                            int32_t rows, const float *x, float *low, void *scratch);
 static inline const float *trnn_input_of(const trnn_kernels *isa, const trnn_layer *layer,
                                          const void *weight_ir, int32_t rows, const float *x, float *low,
                                          void *scratch)
 {
-    const int32_t rank = trnn_input_rank(layer);
-    if (!rank) return x;
-    const trnn_product product =
-        trnn_product_of(trnn_matrix_ir(layer, weight_ir), rows, rank, NULL, x, low, scratch);
-    TRNN_KERNEL(isa, product)(&product);
-    return low;
+    return trnn_input_rank(layer) ? trnn_low_input(isa, layer, weight_ir, rows, x, low, scratch) : x;
 }
 
 /* The matrices of peepholes. */
