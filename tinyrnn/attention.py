@@ -38,6 +38,10 @@ class _Attention(_Joining, _Layer):
     def _fits(self, count: int) -> bool:
         return count in (3, 4)
 
+    @property
+    def _is_apart(self) -> bool:
+        return not getattr(self, "is_causal", False)
+
     def _core_for(self, frames: list[Frame]) -> tuple[_core.Layer, Frame]:
         query, keys, values = frames[:3]
         for mask in frames[3:]:

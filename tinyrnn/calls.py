@@ -642,34 +642,51 @@ def open_stream(
     return Stream(net, plan, frame, out_frame, count, plans, rows_first, nonfinite, slots_of(net, plan))
 
 
-def state_at_rest(
-    net: Module, x: ArrayLike | None, steps: int, tol: float, frame: Frame | None
-) -> dict[str, Array]:
+# Steps after which a state that has not moved does not move at all.
+_UNMOVED = 1000
+
+
+def state_at_rest(net: Any, x: Any, steps: int, tol: float, frame: Frame | None) -> dict[str, Array]:
     """Do the work of `Net.state_at_rest`."""
+    from tinyrnn.starts import names_of
+
     name = type(net).__name__
     steps, tol = check_size("state_at_rest: steps", steps), check_float("state_at_rest: tol", tol, 0)
-    stream = open_stream(net, 1, frame, None, 1, None)
-    if not len(stream.state):
+    stream = net.stream(1, frame=frame)
+    names = names_of(net)
+    if not names:
         raise ValueError(f"{name}: got no state to settle, expected a recurrent layer")
+    several = None if isinstance(stream, Stream) else net._several()
     if x is None:
-        cores, shape, _ = streamed(net, frame)
-        if index_count(cores):
-            raise TypeError(f"{name}: got no x, expected one: its first layer reads indices")
-        x = np.zeros(shape, np.float32)
-    numbers = stream.raw_state
-    numbers[:] = 0  # whatever initial state the net has
-    halfway, change = numbers.copy(), math.inf
+        if several is None:
+            cores, shape, _ = streamed(net, frame)
+            shapes = [shape]
+        else:
+            cores, shapes = several.cores, [given for given, _ in several.cores.inputs]
+        if any(index_count(cores, place) for place in range(len(shapes))):
+            raise TypeError(f"{name}: got no x, expected one: a layer reads indices")
+        x = tuple(np.zeros(shape, np.float32) for shape in shapes)
+    given = x if isinstance(x, tuple) else (x,)
+    stream.raw_state[:] = 0  # whatever initial state the net has
+
+    def now() -> NDArray[np.float32]:
+        return np.concatenate([stream.state[own].reshape(-1) for own in names])
+
+    numbers = now()
+    halfway, change, moved = numbers, math.inf, False
     for step in range(steps):
-        before = numbers.copy()
-        stream.step(x)
+        before = numbers
+        stream.step(*given)
+        numbers = now()
         if not np.isfinite(numbers).all():
             raise ValueError(f"{name}: the state is not finite after {step + 1} steps, expected it to settle")
         change = float(np.abs(numbers - before).max())
+        moved = moved or change > 0 or step > _UNMOVED  # with a stride the first frames are due later
         if step & (step + 1) == 0:  # after 1, 2, 4, 8, ... steps
             since = float(np.abs(numbers - halfway).max())
-            if max(change, since) <= tol:
-                return {name: array[:, 0] for name, array in stream.state.items()}
-            halfway[:] = numbers
+            if moved and max(change, since) <= tol:
+                return {own: stream.state[own][:, 0] for own in names}
+            halfway = numbers
     raise ValueError(
         f"{name}: the state does not settle in {steps} steps: it changed by {change:.3g} in the last one, "
         f"expected at most {tol:g} in one step and in half of them; more steps= or a larger tol= may help"

@@ -92,6 +92,14 @@ class Module(Guarded, ABC):
     # True for a layer that may read a mask, between its own value and those that its state begins with.
     _masks: ClassVar[bool] = False
 
+    # What a message expects of several values, if that is not one axis of time.
+    _meet: ClassVar[str] = ""
+
+    @property
+    def _is_apart(self) -> bool:
+        """True for a layer whose first value may be on another axis of time than the others."""
+        return False
+
     # True for a net that is no chain of core layers: `Cores` say what each reads.
     _is_wired: bool = False
 

@@ -352,9 +352,6 @@ class Graph(Nest):
         plan = _core.Plan(self._ports_laid()[0], (), 1, (1,) * len(self._times))
         return {id(leaf) for place, (_, leaf, _) in enumerate(self._places()) if plan.begins(place)}
 
-    def __getitem__(self, name: str) -> Net:
-        return self._layers[name]
-
     def _rank(self, ndim: int) -> int | None:
         return len(next(iter(self._inputs.values())).frame)
 

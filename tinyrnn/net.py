@@ -277,7 +277,7 @@ class Net(Module):
         Parameters
         ----------
         x : array_like, frame, optional
-            One step's input; zeros, as for silence, by default.
+            One step's input; zeros, as for silence, by default. Of several inputs a tuple or mapping of them.
         steps : int
             The most steps to run.
         tol : float
@@ -289,7 +289,7 @@ class Net(Module):
         Returns
         -------
         dict of str to ndarray, (num_layers * directions, size)
-            As `initial_state` takes it.
+            As `initial_state` takes it: the states of recurrent layers and delays, no windows of steps.
 
         Raises
         ------

@@ -41,6 +41,24 @@ class Nest(Net):
     def __len__(self) -> int:
         return len(self._layers)
 
+    def __iter__(self) -> Iterator[Net]:
+        return iter(self._layers.values())
+
+    def __getitem__(self, which: int | str) -> Net:
+        kind = type(self).__name__
+        try:
+            return self._layers[which] if isinstance(which, str) else list(self._layers.values())[which]
+        except KeyError:
+            names = ", ".join(map(repr, self._layers))
+            raise KeyError(
+                f"{kind}: got layer {which!r}, expected one of {names}{nearest(str(which), self._layers)}"
+            ) from None
+        except IndexError:
+            least, most = -len(self._layers), len(self._layers) - 1
+            raise IndexError(f"{kind}: got layer {which}, expected {least} .. {most}") from None
+        except TypeError:
+            raise TypeError(f"{kind}: got layer {which!r}, expected a name, an integer or a slice") from None
+
     def __getattr__(self, name: str) -> Any:
         layers = self.__dict__.get("_layers", {})
         if name in layers:
@@ -156,25 +174,6 @@ class Sequential(Nest):
 
     def _children(self) -> Iterable[Net]:
         return self._layers.values()
-
-    def __iter__(self) -> Iterator[Net]:
-        return iter(self._layers.values())
-
-    def __getitem__(self, which: int | str) -> Net:
-        try:
-            return self._layers[which] if isinstance(which, str) else list(self._layers.values())[which]
-        except KeyError:
-            names = ", ".join(map(repr, self._layers))
-            raise KeyError(
-                f"Sequential: got layer {which!r}, expected one of {names}{nearest(str(which), self._layers)}"
-            ) from None
-        except IndexError:
-            least, most = -len(self._layers), len(self._layers) - 1
-            raise IndexError(f"Sequential: got layer {which}, expected {least} .. {most}") from None
-        except TypeError:
-            raise TypeError(
-                f"Sequential: got layer {which!r}, expected a name, an integer or a slice"
-            ) from None
 
     def __repr__(self) -> str:
         rows = [f"  ({name}): " + repr(layer).replace("\n", "\n  ") for name, layer in self._layers.items()]

@@ -96,6 +96,12 @@ def learn_initial_state(net: Module) -> None:
         leaf._set_start(leaf._start_names(), True)
 
 
+def names_of(net: Module) -> list[str]:
+    """The names of the states that `initial_state` may hold."""
+    fed = net._fed()
+    return [name for name, (leaf, _) in _owners(net).items() if id(leaf) not in fed]
+
+
 def _owners(net: Module) -> dict[str, tuple[Module, str]]:
     """The layer of each state of a net, and the state's name in the layer."""
     return {f"{prefix}{name}": (leaf, name) for prefix, leaf in net._leaves() for name in leaf._start_names()}

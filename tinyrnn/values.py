@@ -261,14 +261,15 @@ def applied(layer: Any, given: Sequence[Any]) -> Value:
     try:
         plan = _core.Plan(cores, (), 1, (1,) * max(1, len(times)))
     except ValueError as error:
-        level = _aligned(kind, given) if len(times) > 1 else given
-        if level != given:
+        apart = 1 if layer._is_apart else 0
+        level = [*given[:apart], *_aligned(kind, given[apart:])] if len(times) > 1 else given
+        if list(level) != list(given):
             return applied(layer, level)
         text = str(error).removeprefix("plan: ")
         if "axis of time" not in text:
             raise type(error)(f"{kind}: {text}: it reads {list(given)}") from None
         meet = "values of one axis of time, or per sequence, as tr.LastStep() makes them"
-        wanted = getattr(layer, "_meet", meet) if times else "a value per step, as tr.Repeat() makes it"
+        wanted = (layer._meet or meet) if times else "a value per step, as tr.Repeat() makes it"
         raise ValueError(f"{kind}: {text}: got {list(given)}, expected {wanted}") from None
     return Value(frame, time_of(plan, plan.outputs[0][1], times or [TIME]), layer, tuple(given))
 

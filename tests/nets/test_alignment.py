@@ -183,3 +183,29 @@ def test_random_nets_of_look_ahead(seed: int) -> None:
         parts.append(stream.run(given[at:end], end=end >= T))
         at = end
     assert np.array_equal(np.concatenate(parts), y)
+
+
+@pytest.mark.parametrize("whose", ["time", "time[2n+1]", "other", None])
+def test_keys_and_values_meet_wherever_the_query_is(whose: str | None) -> None:
+    """Values that look ahead of their keys wait for nothing else; a query has an axis of its own."""
+    x = tr.Input(C)
+    keys = tr.TimeAvgPool1d(2)(x)
+    values = conv("values", 3, keys)
+    other = tr.Input(C, time=whose, name="query")
+    query = {"time": x, "time[2n+1]": keys}.get(whose, other)
+    used = [x] if query is not other else [x, other]
+    net = tr.Net(used, tr.DotProductAttention(C)(query, keys, values))
+    array = np.random.default_rng(0).standard_normal((10, 2, C)).astype(np.float32)
+    asked = {"time": array, "time[2n+1]": array.reshape(5, 2, 2, C).mean(1), None: array[:1]}.get(
+        whose, array[:7]
+    )
+    k = array.reshape(5, 2, 2, C).mean(1)
+    v = tr.Sequential(net["values"])(k)
+    scores = np.einsum("tbd,sbd->bts", asked, k) / C**0.5
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    wanted = np.einsum("bts,sbd->tbd", weights, v)
+    given = [array] if query is not other else [array, asked[0] if whose is None else asked]
+    found = net(*given)
+    assert np.allclose(found, wanted[0] if whose is None else wanted, atol=1e-5)
+    with pytest.raises(ValueError, match="expected one rate: let a TimeAvgPool1d"):
+        tr.DotProductAttention(C, is_causal=True)(x, keys, keys)

@@ -261,3 +261,13 @@ def test_arithmetic_with_numbers() -> None:
         x + "a"
     with pytest.raises(ZeroDivisionError, match="Divide: got 0"):
         x / 0
+
+
+def test_layers_by_name_and_by_number() -> None:
+    x = tr.Input(4)
+    net = tr.Net(x, tr.Tanh()(tr.GRU(4, 3)(x).named("rnn")))
+    assert net["rnn"] is net[0] and list(net) == [net[0], net["tanh"]] and len(net) == 2
+    with pytest.raises(KeyError, match="Graph: got layer .*rmm.*, expected one of .*rnn.*, .*tanh"):
+        net["rmm"]
+    with pytest.raises(IndexError, match=r"Graph: got layer 2, expected -2 \.\. 1"):
+        net[2]

@@ -572,3 +572,33 @@ def test_nets_that_have_no_rest() -> None:
     assert tr.Sequential(tr.Embedding(5, 3), tr.GRU(3, 2)).state_at_rest(2)["1.h"].shape == (1, 2)
     with pytest.raises(ValueError, match="no state to learn"):
         tr.Linear(3, 2).learn_initial_state()
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_windows_are_no_part_of_a_state_at_rest(stride: int) -> None:
+    net = tr.Sequential(
+        tr.TimeConv1d(2, 3, 3, stride=stride, padding=0 if stride > 1 else "causal"),
+        tr.GRU(3, 4),
+        tr.LastStep(),
+    )
+    rest = net.state_at_rest()
+    assert list(rest) == ["1.h"] and rest["1.h"].all()
+    net.initial_state = rest
+    found = tr.Sequential(net[0], net[1])(np.zeros((30, 1, 2), np.float32))
+    assert np.ptp(found[1:], axis=0).max() < 1e-5
+
+
+def test_rest_of_several_inputs() -> None:
+    x, gain, before = tr.Input(3, name="x"), tr.Input(2, time=None, name="gain"), tr.Feedback(4)
+    h = tr.GRU(7, 4)(tr.concat([x, before])).named("rnn")
+    before.connect(0.5 * tr.Tanh()(h))
+    net = tr.Net([x, gain], {"h": h, "gain": tr.Linear(2, 2)(gain)})
+    rest = net.state_at_rest()
+    assert {name: array.shape for name, array in rest.items()} == {"rnn.h": (1, 4), "delay.past": (1, 4)}
+    net.initial_state = rest
+    found = net(np.zeros((9, 1, 3), np.float32), np.zeros((1, 2), np.float32))["h"]
+    assert np.ptp(found, axis=0).max() < 1e-5 and found.any()
+    for given in ({"x": np.ones(3), "gain": np.ones(2)}, (np.ones(3), np.ones(2))):
+        assert np.abs(net.state_at_rest(given)["rnn.h"] - rest["rnn.h"]).max() > 1e-3
+    with pytest.raises(tr.ShapeError, match="input 'gain' has shape"):
+        net.state_at_rest((np.ones(3), np.ones(3)))

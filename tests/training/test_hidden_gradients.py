@@ -300,7 +300,7 @@ def test_a_feedback_that_begins_with_a_value(steps: int) -> None:
     found = tr.inspect.hidden_gradients(net, {"x": x, "y": y}, dy=dy)
 
     def loss(first: np.ndarray) -> float:
-        """Of an encoder that is one step from its end, where its state is ``first``."""
+        """The loss with an encoder that is one step from its end, where its state is ``first``."""
         own = {"encoder.h": first[None]}
         return float((net(x[-1:], y, state=own).astype(np.float64) * dy).sum())
 
