@@ -17,7 +17,7 @@ _ASKED = os.environ.get("TINYRNN_ISA", "").strip()
 if _ASKED not in ("", tr.isa()):  # the package warns, and takes another; a suite must not
     raise pytest.UsageError(f"TINYRNN_ISA is {_ASKED!r}, expected one of {' '.join(tr.available_isas())}")
 
-# A shell starts what runs in the background without Ctrl-C, which some tests send to themselves and to programs.
+# A shell starts what runs in the background without Ctrl-C, which tests send to themselves and to programs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

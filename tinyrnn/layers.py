@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,6 +33,14 @@ class _Layer(Net):
     _core_layer: _core.Layer
     _with_bias: bool  # the argument; `bias` itself is the tensor, as in PyTorch
     _called: ClassVar[dict[str, str]] = {}  # arguments that the core calls otherwise
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def __call__(self, x: Value, hx: None = None) -> Value: ...
+        @overload
+        def __call__(self, x: ArrayLike, hx: None = None, *, threads: int = 1) -> Array: ...
+        def __call__(self, x: Any, hx: None = None, *, threads: int = 1) -> Any: ...
 
     def _heed(self, name: str, value: Any) -> None:
         if hasattr(self, "_core_layer"):  # not yet in the constructor

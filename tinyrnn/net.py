@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tinyrnn.history import History
-    from tinyrnn.layers import _Layer
     from tinyrnn.losses import Loss
     from tinyrnn.optim import Optimizer
     from tinyrnn.outlines import Summary
@@ -62,10 +61,6 @@ class Net(Module):
 
     @overload
     def __call__(self, x: Value, hx: None = None) -> Value: ...
-    @overload
-    def __call__(  # type: ignore[misc]
-        self: _Layer, x: ArrayLike, hx: None = None, *, threads: int = 1
-    ) -> Array: ...
     @overload
     def __call__(
         self,

@@ -332,4 +332,5 @@ def make_parser() -> argparse.ArgumentParser:
         "compinit. For fish: tinyrnn completion fish > ~/.config/fish/completions/tinyrnn.fish",
     )
     completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(parser=parser)
     return parser

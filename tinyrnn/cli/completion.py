@@ -10,7 +10,6 @@ from argparse import Namespace
 from shlex import quote
 from typing import NamedTuple
 
-from tinyrnn.cli import make_parser
 from tinyrnn.cli.console import say
 
 # An argument with one of these names is a file's.
@@ -34,7 +33,7 @@ Table = dict[str, tuple[str, list[Option], list[str] | None]]
 def command(args: Namespace) -> None:
     """Print the script of a shell."""
     (commands,) = (
-        action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction)
+        action for action in args.parser._actions if isinstance(action, argparse._SubParsersAction)
     )
     table: Table = {}
     for listed in commands._choices_actions:

@@ -79,15 +79,15 @@ def open_npy(args: Namespace, net: tr.Net) -> Frames:
             raise tr.LoadError(f"{path}: was cut short while it was read")
         return np.frombuffer(data, dtype)
 
-    def chunks(file: IO[bytes], array: NDArray[Any] | None, row: int, most: int) -> Iterator[Chunk]:
+    def chunks(file: IO[bytes], whole: NDArray[Any] | None, row: int, most: int) -> Iterator[Chunk]:
         width = math.prod(step)
         for start in range(0, steps, most):
             stop = min(start + most, steps)
-            if array is None:
+            if whole is None:
                 chunk = numbers(file, (row * steps + start) * width, (stop - start) * width)
                 chunk = chunk.reshape(stop - start, *step)
             else:
-                chunk = array[row, start:stop]
+                chunk = whole[row, start:stop]
             yield chunk, (row + stop / steps) / rows
 
     def sequences(most: int) -> Iterator[Iterator[Chunk]]:

@@ -117,8 +117,8 @@ def from_torch(
     scripted = next((one for one in module.modules() if isinstance(one, torch.jit.ScriptModule)), None)
     if scripted is not None:
         raise TypeError(
-            f"from_torch: module has a {type(scripted).__name__}, whose operations nobody sees: pass the module "
-            "that it was made from"
+            f"from_torch: module has a {type(scripted).__name__}, whose operations nobody sees: pass the "
+            "module that it was made from"
         )
     while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
         module = getattr(module, "_orig_mod", None) or module.module
