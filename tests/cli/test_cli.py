@@ -1326,6 +1326,16 @@ def test_an_unknown_instruction_set_is_a_warning_of_the_library(here):
             assert done.stderr.count("Warning") == 1 and "Traceback" not in done.stderr
 
 
+def test_a_package_that_is_not_installed_is_one_line(fails, monkeypatch, here):
+    saved(small())
+    (here / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    fails("info", "model.h5", words="h5py is needed for HDF5, as Keras writes it: pip install h5py")
+    (here / "model.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    fails("verify", "net.safetensors", "--against", "model.onnx", words="pip install onnxruntime")
+
+
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):
     monkeypatch.setattr(info, "opened", lambda path, key: contextlib.nullcontext())
     with pytest.raises(AttributeError):

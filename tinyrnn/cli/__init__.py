@@ -73,7 +73,9 @@ def _answer(argv: Sequence[str] | None) -> int:
         return 141
     except UsageError as error:
         status, problem = 2, error
-    except _FAILURES as error:
+    except (*_FAILURES, ImportError) as error:
+        if isinstance(error, ImportError) and error.name is not None:
+            raise  # not of an optional package, for which there is a message of ours
         status, problem = 1, error
         if isinstance(error, OSError) and error.filename == STDOUT:
             _discard(sys.stdout)
