@@ -117,8 +117,8 @@ def from_torch(
     scripted = next((one for one in module.modules() if isinstance(one, torch.jit.ScriptModule)), None)
     if scripted is not None:
         raise TypeError(
-            f"from_torch: module has a {type(scripted).__name__}, whose operations nobody sees: pass the module "
-            "that it was made from"
+            f"from_torch: module has a {type(scripted).__name__}, whose operations nobody sees: pass the "
+            "module that it was made from"
         )
     while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
         module = getattr(module, "_orig_mod", None) or module.module
@@ -415,7 +415,8 @@ class _Attempt:
             if isinstance(leaf, Ref):
                 given = self.read(leaf, leaf)
                 if isinstance(given, Unfinished):
-                    raise self.error(f"output {name!r} is {given.what}")
+                    makes = (op for op in one.ops if leaf.number in op.results)
+                    raise self.error(f"output {name!r} is {given.what}", next(makes, None))
                 if isinstance(given, Symbol):  # others are the lengths again
                     found[name] = (given, leaf.number)
         return found
