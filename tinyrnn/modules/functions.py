@@ -593,8 +593,14 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
     if (given.start, given.stop) == (Now(0), Now(1)):
         return taken(x, axis, True)
     count = -given.start if isinstance(given.start, int) else 0
-    if 1 < count <= MOST_STEPS and given.stop is None and is_time(x.axes[axis]) and not x.reversed:
+    timed = is_time(x.axes[axis]) and not x.reversed and given.step is None
+    if 1 < count <= MOST_STEPS and given.stop is None and timed:
         return tail(call, x, axis, count)
+    first, end = given.start or 0, given.stop
+    if timed and type(first) is type(end) is int and 0 <= first < end <= min(first + 16, MOST_STEPS):
+        left = [() if i == axis else one for i, one in enumerate(x.axes)]
+        found = [step(x, axis, place).with_axes(left) for place in range(first, end)]
+        return call.onnx("Concat", *found, axis=axis) if found[1:] else found[0]
     ends = [
         Known(
             *(
@@ -649,7 +655,7 @@ class Shorter(Unfinished):
     def after(self, first: Any, axis: int) -> Symbol:
         """The sequence, later, behind other steps."""
         x, count = self.source, self.count
-        begins = isinstance(first, Symbol) and count == 1 and first.value.time is None
+        begins = isinstance(first, Symbol) and count == 1 and sizes_of(first.axes[axis]) == (1, 1)
         known = isinstance(first, Known) and first.worlds[0].shape[axis] == count
         if axis != self.axis or not (begins or known):
             raise Unfit(f"reads {self.what}")
@@ -657,13 +663,13 @@ class Shorter(Unfinished):
         if known:
             rows = equal_rows(Known(*(np.moveaxis(one, axis, 0) for one in first.worlds)), 1)
         elif begins:
-            return Symbol(ops.Delay(frame, 1)(x.value, first.framed(frame)), x.axes)
+            return Symbol(applied(ops.Delay(frame, 1), (x.value, first.framed(frame))), x.axes)
         if rows is not None and count > 1:
             raise Unfit("begins with several steps that are not zeros, expected one or zeros")
         delay = ops.Delay(frame, count)
         if rows is not None:
             delay.initial_state = {"past": np.float32(rows).reshape(1, -1)}
-        return Symbol(delay(x.value), x.axes)
+        return Symbol(applied(delay, (x.value,)), x.axes)
 
 
 def item(call: Made) -> Any:
