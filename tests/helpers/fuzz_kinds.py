@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,6 +106,19 @@ _LISTED = {
         }
     }
 }
+
+
+def _members() -> dict[str, bytes]:
+    """The pickle and the storages of a file of quantised layers."""
+    with zipfile.ZipFile(Path(__file__).parents[1] / "data" / "pytorch" / "packed.pt") as archive:
+        return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+
+
+def _quantised(data: bytes) -> bytes:
+    storages = {name[5:]: part for name, part in _members().items() if name.startswith("data/")}
+    return wf.pt(data, storages)
+
+
 KINDS = {
     "pt": Kind(lambda: [GOOD["pt"]]),
     "pickle": Kind(
@@ -119,6 +133,7 @@ KINDS = {
         ),
     ),
     "package": Kind(lambda: [wf.package({"a/net": NET, "a/b": {"w": wf.tensor()}})]),
+    "quantised": Kind(lambda: [_members()["data.pkl"]], _quantised),
     "legacy": Kind(lambda: [GOOD["pth"]]),
     "npz": Kind(lambda: [GOOD["npz"]]),
     "npy": Kind(

@@ -440,3 +440,132 @@ class MinGated(nn.Module):
             h = (1 - z) * h + z * torch.tanh(self.norm(self.i(xt) + self.h(h)))
             ys.append(h)
         return torch.stack(ys, dim=1)
+
+
+@case(lambda b, t: (noise(b, t, 6),))
+class DotAttn(nn.Module):
+    """Attention whose query is the last state."""
+
+    def __init__(self):
+        super().__init__()
+        self.l = nn.LSTM(6, 5, batch_first=True, bidirectional=True)
+        self.f = nn.Linear(10, 2)
+
+    def forward(self, x):
+        o, (h, _) = self.l(x)
+        q = torch.cat([h[0], h[1]], -1).unsqueeze(2)
+        sc = torch.bmm(o, q).squeeze(2) / math.sqrt(10)
+        a = F.softmax(sc, 1)
+        return self.f(torch.bmm(o.transpose(1, 2), a.unsqueeze(2)).squeeze(2)), a
+
+
+class LNLSTMCell(nn.Module):
+    """An LSTM with layer normalisation."""
+
+    def __init__(self, i, h):
+        super().__init__()
+        self.i = nn.Linear(i, 4 * h, bias=False)
+        self.h = nn.Linear(h, 4 * h)
+        self.li = nn.LayerNorm(4 * h)
+        self.lh = nn.LayerNorm(4 * h)
+        self.lc = nn.LayerNorm(h)
+
+    def forward(self, x, st):
+        h, c = st
+        g = self.li(self.i(x)) + self.lh(self.h(h))
+        i, f, g, o = torch.chunk(g, 4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(self.lc(c))
+        return h, c
+
+
+@case(lambda b, t: (noise(b, t, 6),))
+class LNLSTM(nn.Module):
+    """Two of its kind, one upon the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.ModuleList([LNLSTMCell(6, 5), LNLSTMCell(5, 5)])
+        self.f = nn.Linear(5, 1)
+
+    def forward(self, x, states=None):
+        B, T, _ = x.size()
+        states = [(torch.zeros(B, 5), torch.zeros(B, 5)) for _ in self.cells] if states is None else states
+        outs = []
+        for t in range(T):
+            y = x[:, t]
+            for i, c in enumerate(self.cells):
+                h, cc = c(y, states[i])
+                states[i] = (h, cc)
+                y = h
+            outs.append(y)
+        return self.f(torch.stack(outs, dim=1))
+
+
+@case(lambda b, t: (noise(b, t, 6),))
+class MoE(nn.Module):
+    """A mixture of GRUs."""
+
+    def __init__(self):
+        super().__init__()
+        self.ex = nn.ModuleList([nn.GRU(6, 5, batch_first=True) for _ in range(3)])
+        self.gate = nn.Linear(6, 3)
+
+    def forward(self, x):
+        g = F.softmax(self.gate(x), -1)
+        o = torch.stack([e(x)[0] for e in self.ex], -1)
+        return (o * g.unsqueeze(2)).sum(-1)
+
+
+@case(lambda b, t: (noise(b, t, 6),))
+class LastTwo(nn.Module):
+    """The last step less the one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.g = nn.GRU(6, 5, batch_first=True)
+
+    def forward(self, x):
+        o = self.g(x)[0]
+        return o[:, -1] - o[:, -2]
+
+
+@case(lambda b, t: (noise(b, t, 6),))
+class FirstLast(nn.Module):
+    """The last step of one direction and the first of the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.g = nn.LSTM(6, 5, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        o = self.g(x)[0].view(x.size(0), x.size(1), 2, 5)
+        return torch.cat([o[:, -1, 0], o[:, 0, 1]], -1)
+
+
+@case(lambda b, t: (noise(b, t, 6),))
+class FirstStep(nn.Module):
+    """States that begin with the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.g = nn.GRU(6, 5, batch_first=True)
+        self.i = nn.Linear(6, 5)
+
+    def forward(self, x):
+        h0 = torch.tanh(self.i(x[:, 0])).unsqueeze(0)
+        return self.g(x, h0)[0]
+
+
+@case(lambda b, t: (noise(b, t, 6),))
+class ShiftCat(nn.Module):
+    """Each step beside the one before, which begins with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.g = nn.GRU(12, 5, batch_first=True)
+        self.sos = nn.Parameter(noise(1, 1, 6))
+
+    def forward(self, x):
+        p = torch.cat([self.sos.expand(x.size(0), -1, -1), x[:, :-1]], 1)
+        return self.g(torch.cat([x, p], -1))[0]

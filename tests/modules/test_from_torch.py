@@ -386,7 +386,7 @@ REFUSED = {
     "cumprod: .*not known": lambda self, x: torch.cumprod(self.rnn(x)[0], 1),
     "adds up along another axis": lambda self, x: torch.cumsum(self.rnn(x)[0], 2),
     "argmax: .*not known": lambda self, x: self.rnn(x)[0].argmax(-1),
-    "takes a step by its number": lambda self, x: self.rnn(x)[0][:, 3],
+    "without its last steps": lambda self, x: self.rnn(x)[0][:, :-1],
     "differs by": lambda self, x: nn.functional.dropout(self.rnn(x)[0]),
     "takes a part of the steps": lambda self, x: self.rnn(x)[0][:, 1:],
     "differs along time": lambda self, x: self.rnn(x)[0] * (torch.arange(x.size(1)) > 4)[None, :, None],
@@ -603,6 +603,7 @@ def test_lengths_and_files_of_models_of_tutorials(name, tmp_path):
         np.testing.assert_allclose(one, wanted, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_module_is_refused():
     with pytest.raises(
         TypeError, match="module has a RecursiveScriptModule, .*pass the module that it was made"

@@ -238,4 +238,8 @@ def test_no_warning_of_numbers_out_of_range(load):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         got = load({"w": quantised(quantizer=(Ops(b"ctorch\nper_tensor_affine\n"), 1e308, 1))})
-    assert np.isinf(got["w"][0]).all()
+        pair = quantised(quantizer=(Ops(b"ctorch\nper_tensor_affine\n"), 1e308, 0)), None
+        packed = load({"f.scale": BIAS, "f._packed_params._packed_params": pair}, MORE)
+    assert np.isinf(got["w"][0]).all() and np.isinf(packed["f.weight_scale"]).all()
+    with pytest.raises(tr.WeightsError, match="weight_scale: holds a number that is not finite"):
+        tr.Linear.from_state_dict(packed, prefix="f")

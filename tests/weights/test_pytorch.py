@@ -582,6 +582,7 @@ def test_programs_give_the_tensors_of_their_state_dict(torch, tmp_path):
         load_weights(path, key="a")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_compiled_module_that_was_saved_whole(tmp_path, zipped):
     torch = pytest.importorskip("torch")

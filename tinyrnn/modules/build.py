@@ -415,7 +415,8 @@ class _Attempt:
             if isinstance(leaf, Ref):
                 given = self.read(leaf, leaf)
                 if isinstance(given, Unfinished):
-                    raise self.error(f"output {name!r} is {given.what}")
+                    makes = (op for op in one.ops if leaf.number in op.results)
+                    raise self.error(f"output {name!r} is {given.what}", next(makes, None))
                 if isinstance(given, Symbol):  # others are the lengths again
                     found[name] = (given, leaf.number)
         return found

@@ -137,10 +137,8 @@ class Parts:
 
     def _found(self, value: Any) -> dict[Any, Any] | None:
         if type(value) is Object:
-            value = _wrapped(value)
-            if _attributes(value) is not None:
-                return self._module(value)
-            return value.items
+            one = _wrapped(value)
+            return one.items if _attributes(one) is None else self._module(one)
         if any(type(item) is dict or type(item) is Object for item in value):
             return {str(number): item for number, item in enumerate(value)}
         return None

@@ -172,7 +172,8 @@ class Storages(ABC):
         if kept and not (zero if steps is None else steps[1].array().any()):
 
             def by_row() -> Array:
-                return np.full(shape[:1], scale, np.float32) if steps is None else steps[0].array()
+                with np.errstate(all="ignore"):
+                    return np.full(shape[:1], scale, np.float32) if steps is None else steps[0].array()
 
             self._scales[id(view)] = Tensor(name, "float32", shape[:1], by_row)
             return Tensor(name, "int8", shape, lambda: np.maximum(codes(), np.int8(-127)))
