@@ -57,10 +57,24 @@ static void linear_close(linear *l)
 
 /* ---- product --------------------------------------------------------------------------------- */
 
+/* a * b + c, rounded once. Not libm's fmaf: MinGW's rounds twice. The product is exact in double; a sum that is not is
+ * rounded to odd, so that rounding it to float is the only rounding to nearest (Boldo and Melquiond, 2008). */
+static float fused_multiply_add(float a, float b, float c)
+{
+    const double product = (double)a * b, sum = product + c, part = sum - product;
+    const double error = (product - (sum - part)) + (c - part);
+    double odd = sum;
+    uint64_t bits;
+    memcpy(&bits, &odd, sizeof bits);
+    if (error != 0 && isfinite(sum) && !(bits & 1)) bits += (error > 0) == (sum > 0) ? 1 : (uint64_t)-1;
+    memcpy(&odd, &bits, sizeof bits);
+    return (float)odd;
+}
+
 static float multiply_add(int fused, float a, float b, float c)
 {
     const float product = a * b;
-    return fused ? fmaf(a, b, c) : product + c;
+    return fused ? fused_multiply_add(a, b, c) : product + c;
 }
 
 /* How an integer product reads a row: code = number * inverse, to the nearest, halves to even. */
