@@ -254,16 +254,18 @@ static int32_t *taped_counts(const trnn_training *training, const trnn_training_
     return (int32_t *)(void *)((char *)job->tape + training->counts);
 }
 
-static void begin_walk(walk *me, const trnn_training *training, const trnn_training_job *job)
+static walk walk_of(const trnn_training *training, const trnn_training_job *job)
 {
-    me->training = training;
-    me->job = job;
-    me->values = trnn_places(training->nodes, training->graph.count);
-    me->flags = find_flags(training, job);
-    set_clock(training, job, &me->clock);
+    walk me = {
+        .training = training,
+        .job = job,
+        .values = trnn_places(training->nodes, training->graph.count),
+        .flags = find_flags(training, job),
+    };
+    set_clock(training, job, &me.clock);
     const trnn_pacing *pacing = training->graph.pacing;
-    if (pacing)
-        pacing->read(&training->graph, training->sizes.batch, taped_counts(training, job), &me->clock);
+    if (pacing) pacing->read(&training->graph, training->sizes.batch, taped_counts(training, job), &me.clock);
+    return me;
 }
 
 static float *on_tape(const walk *me, size_t place)
@@ -529,8 +531,7 @@ static void layer_forward(const walk *me, int32_t i, int32_t from, int32_t to, i
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    walk me;
-    begin_walk(&me, training, job);
+    const walk me = walk_of(training, job);
     const trnn_node *nodes = training->nodes;
     const int32_t inputs = trnn_input_count(&training->graph);
     for (int32_t i = 0; stage == 0 && i < inputs; i++) copy_input(&me, i);
@@ -613,8 +614,7 @@ static void layer_backward(const walk *me, int32_t i, int32_t from, int32_t to, 
 
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    walk me;
-    begin_walk(&me, training, job);
+    const walk me = walk_of(training, job);
     const trnn_node *nodes = training->nodes;
     const char *active = me.flags + trnn_input_count(&training->graph);
     for (int32_t first, end = training->graph.count; end > 0; end = first) {
@@ -634,8 +634,7 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
 
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 {
-    walk me;
-    begin_walk(&me, training, job);
+    const walk me = walk_of(training, job);
     for (int32_t i = training->graph.count - 1; i >= 0; i--) {
         if (!job->grads[i] || !training->nodes[i].layer.training->gradients) continue;
         const trnn_pass pass = pass_of(&me, i);

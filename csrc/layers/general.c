@@ -224,7 +224,7 @@ TRNN_NOINLINE void apply(const general *g, int which, const float *x, float *y)
     case TRNN_HARD_SIGMOID: hard_sigmoid(g, f, x, y); break;
     case TRNN_ELU: MAP(elu, x, y, curve); break;
     case TRNN_SOFTSIGN: MAP(softsign, x, y, NULL); break;
-    default: MAP(softplus, x, y, no_threshold);
+    case TRNN_SOFTPLUS: MAP(softplus, x, y, no_threshold);
     }
 }
 
@@ -263,7 +263,7 @@ TRNN_NOINLINE void apply_back(const general *g, int which, const float *x, const
         break;
     case TRNN_ELU: MAP_BACK(elu, x, y, d, d, curve); break;
     case TRNN_SOFTSIGN: MAP_BACK(softsign, x, y, d, d, NULL); break;
-    default: MAP_BACK(softplus, x, y, d, d, no_threshold);
+    case TRNN_SOFTPLUS: MAP_BACK(softplus, x, y, d, d, no_threshold);
     }
 }
 
