@@ -66,11 +66,11 @@ class Seen:
 
     def last(self) -> Value:
         """The value with channels last."""
-        return turned(self.value, False) if self.first else self.value
+        return transposed(self.value, False) if self.first else self.value
 
     def channels(self) -> Value:
         """The value with channels first."""
-        return self.value if self.first or len(self.shape) < 2 else turned(self.value, True)
+        return self.value if self.first or len(self.shape) < 2 else transposed(self.value, True)
 
     def mapped(self, function: Callable[..., Any]) -> Seen:
         """Each number for itself."""
@@ -126,7 +126,7 @@ class Seen:
         return Seen(window.transpose(-1, -2).flatten(), (self.steps * math.prod(self.shape),))
 
 
-def turned(value: Value, first: bool) -> Value:
+def transposed(value: Value, first: bool) -> Value:
     """Channels to the front of a frame, or back to its end."""
     order = {2: ((-1, -2),) * 2, 3: ((-2, -1, -3), (-1, -3, -2))}[len(value.frame)][first]
     layer = value.layer

@@ -226,8 +226,8 @@ def operand(one: Any) -> Any:
     return one
 
 
-def arithmetic(op: str, turned: bool = False) -> Function:
-    """An operator of two values or numbers; ``turned``: the second stands first."""
+def arithmetic(op: str, swapped: bool = False) -> Function:
+    """An operator of two values or numbers; ``swapped``: the second stands first."""
 
     def made(call: Made) -> Any:
         if call.kwargs.get("rounding_mode"):
@@ -236,7 +236,7 @@ def arithmetic(op: str, turned: bool = False) -> Function:
         if call.kwargs.get("alpha", 1) != 1:
             b = call.onnx("Mul", b, np.float32(call.kwargs["alpha"]))
         a, b = (positioned(call.site, call.op.where, one) for one in (a, b))
-        if turned:
+        if swapped:
             a, b = b, a
         for one, other in ((a, b), (b, a)):
             if isinstance(one, Rows):
@@ -938,7 +938,7 @@ def layer(
     if op.startswith("rnn"):
         more["nonlinearity"] = op.removeprefix("rnn_")
     if x.reversed:
-        return turned(call, op, x, hx, weights, both or levels > 1 or bool(more.get("proj_size")))
+        return over_reversed(call, op, x, hx, weights, both or levels > 1 or bool(more.get("proj_size")))
     made = kind(inputs, hidden, levels, bias=bias, batch_first=site.batch_first, bidirectional=both, **more)
     weighted(made, **weights)
     given = dict(zip(states, several(hx), strict=True))
@@ -960,12 +960,14 @@ def layer(
     return value, finals
 
 
-def turned(call: Made, op: str, x: Symbol, hx: Any, weights: Any, more: bool) -> tuple[Value, list[Value]]:
-    """A layer over a sequence that was turned: the second direction of one whose first is silent."""
+def over_reversed(
+    call: Made, op: str, x: Symbol, hx: Any, weights: Any, more: bool
+) -> tuple[Value, list[Value]]:
+    """A layer over a sequence that was reversed: the second direction of one whose first is silent."""
     kind, _, states = CELLS_OF_ONNX[KINDS[op]]
     if more or any(not isinstance(one, Known) or np.any(one.worlds[0]) for one in several(hx)):
         raise Unfit(
-            "reads a sequence that was turned, expected one level, one direction and states of zeros there"
+            "reads a sequence that was reversed, expected one level, one direction and states of zeros there"
         )
     given = {"nonlinearity": op.removeprefix("rnn_")} if op.startswith("rnn") else {}
     inputs, hidden = weights["weight_ih_l0"].shape[1], weights["weight_hh_l0"].shape[1]

@@ -177,7 +177,7 @@ def matmul_to_float(call: Call) -> Symbol:
 
 
 def dynamic_lstm(call: Call) -> list[Any]:
-    """DynamicQuantizeLSTM: an LSTM whose W and R are codes, with inputs and outputs of a gate turned."""
+    """DynamicQuantizeLSTM: an LSTM whose W and R are codes, with inputs and outputs of a gate transposed."""
     inputs = [call.get(i) for i in range(8)]
     inputs[0] = _rounded(call, call.symbol(0))
     for place, scale in ((1, 8), (2, 10)):

@@ -110,8 +110,8 @@ def softmax(kind: Callable[[int], Any]) -> Callable[[Call], Symbol]:
         value, dim = x.along(axis)
         if dim == -1:
             return Symbol(kind(-1)(value), x.axes, x.reversed)
-        turned = kind(-1)(value.transpose(-1, -2)).transpose(-1, -2)
-        return Symbol(turned, x.axes, x.reversed)
+        transposed = kind(-1)(value.transpose(-1, -2)).transpose(-1, -2)
+        return Symbol(transposed, x.axes, x.reversed)
 
     return done
 

@@ -254,8 +254,8 @@ def slices(call: Call) -> Any:
             if atom.origin and (atom.kind == OPEN or first):
                 raise Retry(atom.origin, TIME)
         if len(atoms) == 1 and atoms[0].kind == TIME:
-            turned = Symbol(x.value, x.axes, not x.reversed)
-            x = turned if whole else _some_steps(x, axis, spans, sizes)
+            backwards = Symbol(x.value, x.axes, not x.reversed)
+            x = backwards if whole else _some_steps(x, axis, spans, sizes)
             continue
         places = spans[0]
         x.frame_axis(axis)
