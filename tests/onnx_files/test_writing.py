@@ -267,6 +267,31 @@ def test_nets_of_several_inputs(tmp_path):
         close(found[name], array)
 
 
+def test_names_of_a_file_differ(tmp_path):
+    x, s = numbers(T, B, 3), numbers(B, 3, seed=1)
+    a, b = tr.Input(3), tr.Input(3, time=None)
+    net = tr.Net([a, b], [tr.Tanh()(a), tr.Linear(3, 2)(b)])  # inputs and outputs are 0 and 1
+    net.to_onnx(tmp_path / "m.onnx", states=False)
+    got = outputs(session(tmp_path / "m.onnx"), x, s)
+    assert list(got) == ["0_out", "1_out"]
+    for found, wanted in zip(got.values(), net(x, s), strict=True):
+        close(found, wanted)
+    y = tr.Input(3, name="y")
+    net = tr.Net(y, tr.GRU(3, 4)(y))
+    net.to_onnx(tmp_path / "m.onnx")
+    assert list(outputs(session(tmp_path / "m.onnx"), x, **{"gru.h": numbers(1, B, 4)})) == [
+        "y_out",
+        "gru.hN",
+    ]
+    h = tr.Input(3, name="gru.h")
+    net = tr.Net(h, tr.GRU(3, 4)(h))
+    with pytest.raises(
+        ValueError, match="input 'gru.h', the name of a state, .*: name it otherwise, or give states=False"
+    ):
+        net.to_onnx(tmp_path / "m.onnx")
+    checked(net, x, tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("format", ["int8", "int4", "bfloat16"])
 def test_smaller_formats_are_written_as_their_numbers(format, tmp_path):
     net = tr.quantize(tr.Sequential(tr.LSTM(8, 16), tr.Linear(16, 4)).eval(), format)

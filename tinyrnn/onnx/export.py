@@ -54,13 +54,23 @@ class _Export:
     def __init__(self, net: Module, states: bool, frame: Frame | None) -> None:
         self.net, self.states = net, states
         known = net._ports_known()
-        self.output_names = net._output_names()
         names = [
             f"{prefix}{name}{end}"
             for prefix, leaf in net._leaves()
             for name in leaf._state_names()
             for end in ("", "N")
         ]
+        for name in known:
+            if states and name in names:
+                raise ValueError(
+                    f"to_onnx: got an input {name!r}, the name of a state, which is an input of the file: "
+                    "name it otherwise, or give states=False"
+                )
+        self.output_names: list[str] = []
+        for name in net._output_names():
+            while name in known or name in names or name in self.output_names:
+                name += "_out"  # the names of a file's values differ
+            self.output_names.append(name)
         self.graph = GraphWriter([*known, *self.output_names, *names])
         self.indices: set[str] = set()
         self.finals: dict[str, dict[str, list[str]]] = {}  # of each recurrent value: its last states
@@ -79,12 +89,12 @@ class _Export:
                 )
             lead = 2 if self.sequential and time is not None else 1
             self.given.append((name, tuple(found), lead, time))
-            reads.append(Written(self._turned(name, lead, len(found)), tuple(found), lead))
+            reads.append(Written(self._transposed(name, lead, len(found)), tuple(found), lead))
         written = self.part(net, reads, "")
         for name, value in zip(self.output_names, written, strict=True):
             self._output(name, value)
 
-    def _turned(self, name: str, lead: int, rank: int, to: str | None = None) -> str:
+    def _transposed(self, name: str, lead: int, rank: int, to: str | None = None) -> str:
         """A value with time first, of one with the batch first, or the reverse."""
         if lead < 2 or not self.net._batch_first:
             return self.graph.add("Identity", name, to=to) if to else name
@@ -95,7 +105,7 @@ class _Export:
         return axes[::-1] if self.net._batch_first else axes
 
     def _output(self, name: str, value: Written) -> None:
-        self._turned(value.name, value.lead, len(value.frame), name)
+        self._transposed(value.name, value.lead, len(value.frame), name)
         shape = [*self._axes(value.lead, None), *value.frame]
         if value.lead == 2:
             shape[1 if self.net._batch_first else 0] = "steps"
@@ -160,8 +170,8 @@ class _Export:
 
     def _index(self, name: str) -> None:
         """Mark the input behind a value as indices."""
-        turned = {node["outputs"][0]: node["inputs"][0] for node in self.graph.nodes}
-        self.indices.add(turned.get(name, name))
+        sources = {node["outputs"][0]: node["inputs"][0] for node in self.graph.nodes}
+        self.indices.add(sources.get(name, name))
 
     # ---- recurrent layers --------------------------------------------------------------------------
 
@@ -305,6 +315,6 @@ class _Export:
             raise Refused("the state of what it reads, which is no RNN, LSTM or GRU")
         graph, chosen = self.graph, found[-layer.num_layers :]
         joined = graph.add("Concat", *chosen, axis=0) if len(chosen) > 1 else chosen[0]
-        turned = graph.add("Transpose", joined, perm=[1, 0, 2])
+        transposed = graph.add("Transpose", joined, perm=[1, 0, 2])
         size = read.frame[0] * len(chosen)
-        return Written(graph.add("Reshape", turned, graph.tensor([0, size])), (size,), 1)
+        return Written(graph.add("Reshape", transposed, graph.tensor([0, size])), (size,), 1)
