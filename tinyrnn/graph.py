@@ -83,8 +83,8 @@ class Graph(Nest):
         )
         if batch_first is not None and self._batch_first != batch_first:
             raise ValueError(
-                f"Net: batch_first is {batch_first}, but {not batch_first} in its recurrent layers, expected one "
-                "value"
+                f"Net: batch_first is {batch_first}, but {not batch_first} in its recurrent layers, expected "
+                "the same"
             )
 
     def _set(self, inputs: Mapping[str, Input], nodes: list[Node], outputs: Mapping[str, int]) -> None:
