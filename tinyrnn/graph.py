@@ -48,7 +48,7 @@ class Graph(Nest):
         All that the outputs depend on. A mapping names them, and so does a call.
     outputs : Value, or a sequence or mapping of them
     batch_first : bool, optional
-        The order of sequences' axes, where no recurrent layer has one.
+        The order of sequences' axes: that of the recurrent layers, if it has some.
 
     Raises
     ------
@@ -81,6 +81,11 @@ class Graph(Nest):
             ],
             {name: numbers[id(value)] for name, value in results.items()},
         )
+        if batch_first is not None and self._batch_first != batch_first:
+            raise ValueError(
+                f"Net: batch_first is {batch_first}, but {not batch_first} in its recurrent layers, expected "
+                "the same"
+            )
 
     def _set(self, inputs: Mapping[str, Input], nodes: list[Node], outputs: Mapping[str, int]) -> None:
         """Take over checked parts, and lay them out once to find what does not fit."""

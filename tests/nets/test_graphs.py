@@ -271,3 +271,22 @@ def test_layers_by_name_and_by_number() -> None:
         net["rmm"]
     with pytest.raises(IndexError, match=r"Graph: got layer 2, expected -2 \.\. 1"):
         net[2]
+
+
+def test_batch_first_where_no_layer_says_it(tmp_path) -> None:
+    x = tr.Input(3)
+    before = tr.Feedback(3)
+    y = x + before
+    before.connect(y)
+    net = tr.Net(x, y, batch_first=True)
+    given = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+    wanted = np.cumsum(given, 1)
+    net.save(tmp_path / "net.safetensors")
+    for one in (net, tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net)):
+        got = one(given)
+        assert np.array_equal(got[0] if isinstance(got, tuple) else got, wanted)
+    with pytest.raises(TypeError, match="Net: batch_first"):
+        tr.Net(x, y, batch_first=1)
+    z = tr.Input(3)
+    with pytest.raises(ValueError, match="batch_first is True, but False in its recurrent layers"):
+        tr.Net(z, tr.LSTM(3, 2)(z), batch_first=True)
