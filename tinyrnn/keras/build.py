@@ -239,7 +239,7 @@ class Builder:
 
         def shown_again(one: Seen) -> Seen:
             first = given[0]
-            kept = {"masked": first.masked, "lost": first.lost, "backwards": first.backwards}
+            kept: dict[str, Any] = {"masked": first.masked, "lost": first.lost, "backwards": first.backwards}
             return replace(one, timed=True, steps=first.steps, **kept)
 
         return [shown_again(one) for one in found] if isinstance(found, list) else shown_again(found)

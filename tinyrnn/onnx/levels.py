@@ -21,8 +21,10 @@ from tinyrnn.temporal import LastStep, MaxOverTime, MeanOverTime, SumOverTime, T
 from tinyrnn.values import Value
 
 # Layers that read several steps at once.
-MIXES = (RNN, LSTM, GRU, LastStep, MaxOverTime, MeanOverTime, SumOverTime, TimeConv1d, TimeUnfold)
-MIXES += (DotProductAttention,)
+MIXES: tuple[type[Any], ...] = (
+    *(RNN, LSTM, GRU, LastStep, MaxOverTime, MeanOverTime, SumOverTime),
+    *(TimeConv1d, TimeUnfold, DotProductAttention),
+)
 
 MOST_READERS = 16  # nodes that read one value, among which directions are sought
 

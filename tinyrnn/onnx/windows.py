@@ -108,7 +108,7 @@ def convolution(call: Call) -> Symbol:
 def convolved(call: Call, weight: Any, bias: Array | None) -> Symbol:
     """A convolution; without a bias it may get one."""
     found = _convolution(call, weight, bias)
-    found.shortened = lambda *less: _convolution(call, weight, bias, less)
+    found.shortened = lambda *less: _convolution(call, weight, bias, (less[0], less[1]))
     if bias is None:
         found.product = Product(lambda *tensors: convolved(call, *tensors), weight, None, 1)
     return found
@@ -206,7 +206,7 @@ def _over_time(x: Symbol, window: Window, sizes: Sizes, tensors: dict[str, Any],
 def transposed(call: Call) -> Symbol:
     """ConvTranspose along one axis of a frame, and along time if it makes no more steps there."""
     found = _transposed(call)
-    found.shortened = lambda *less: _transposed(call, less)
+    found.shortened = lambda *less: _transposed(call, (less[0], less[1]))
     return found
 
 
