@@ -50,8 +50,8 @@ def one_step(x: Symbol, axis: int, number: int) -> Symbol:
         number = -1 - number
     if not -MOST_STEPS <= number < MOST_STEPS:
         raise Unfit(
-            f"takes step {number} of a sequence, expected one of the first or the last {MOST_STEPS}; a "
-            "graph of so many steps is read as one frame where their number is bound: load(path, shapes={...})"
+            f"takes step {number} of a sequence, expected one of the first or the last {MOST_STEPS}; a graph "
+            "of so many steps is read as one frame where their number is bound: load(path, shapes={...})"
         )
     return Symbol(step_of(x.value, number), [() if i == axis else one for i, one in enumerate(x.axes)])
 
