@@ -394,13 +394,30 @@ REFUSED = {
         self.rnn(x)[0] + torch.linspace(0, 1, x.size(1))[:, None]
     ),
     "expected the first rows of a": lambda self, x: self.rnn(x)[0] + torch.arange(x.size(1)).sin()[:, None],
-    "a sequence that was turned": lambda self, x: self.rnn(x.flip(1), x.new_ones(1, len(x), 8))[0].flip(1),
+    "a sequence that was reversed": lambda self, x: self.rnn(x.flip(1), x.new_ones(1, len(x), 8))[0].flip(1),
     "depends on numbers|hands numbers": _condition,
     "across the batch": lambda self, x: nn.functional.batch_norm(
         self.rnn(x)[0][:, -1], None, None, training=True
     ),
     "does not depend on the inputs": lambda self, x: torch.zeros(3),
 }
+
+
+BY_NUMBER = {
+    "a step": lambda self, x: self.rnn(x)[0][:, 3],
+    "all but one": lambda self, x: self.rnn(x)[0][:, 1:],
+    "numbers of steps": lambda self, x: self.rnn(x)[0] + torch.arange(x.size(1))[None, :, None],
+}
+
+
+@pytest.mark.parametrize("name", BY_NUMBER)
+def test_steps_by_their_number(name):
+    module, x = _Odd(BY_NUMBER[name]), floats(2, 23, 6)
+    found = tr.from_torch(module, floats(3, 14, 6))
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    y = np.asarray(found(x.numpy()))
+    assert y.shape == wanted.shape and np.abs(y - wanted).max() <= 2e-5
 
 
 @pytest.mark.parametrize("message", REFUSED)

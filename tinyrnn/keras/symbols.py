@@ -219,7 +219,8 @@ class Call:
     @property
     def unmasked(self) -> Seen:
         """The one value that it reads, whose mask ends here."""
-        return self.builder.loses(self.x)
+        found: Seen = self.builder.loses(self.x)
+        return found
 
     @property
     def padded(self) -> Seen:

@@ -85,7 +85,7 @@ def of_choice(condition: Any, scores: Scores, other: Any, truth: bool) -> Scores
     return masked(scores, condition if truth else Symbol(ops.eq(condition.value, 0), condition.axes))
 
 
-def attend(scores: Scores, values: Symbol) -> Any:
+def attend(scores: Scores, values: Symbol) -> Symbol:
     """The mean of the values, weighted by a softmax of scores."""
     if not scores.weighs:
         raise Unfit(f"reads {scores.what}")

@@ -206,7 +206,8 @@ class Call(NamedTuple):
         if isinstance(given, Symbol):
             for axis in given.axes:
                 claim(axis, BATCH)
-            return self.builder.mask_of(given.value, time)
+            mask: Value = self.builder.mask_of(given.value, time)
+            return mask
         if not isinstance(given, Known):
             raise Unfit("sequence_lens is no array")
         declared = [atom.declared for atom in time if not given.varies] or [None]
@@ -220,7 +221,8 @@ class Call(NamedTuple):
                 "rows of a net are alike"
             )
         told = counted(Known(*numbers), self.builder.timed)
-        return self.builder.mask_of(int(numbers[0][0]) if told is None else told.value, time)
+        mask = self.builder.mask_of(int(numbers[0][0]) if told is None else told.value, time)
+        return mask
 
     def start(self, place: int, directions: int, hidden: int, layout: int, batch: Axis) -> Start:
         """The initial state of a recurrent node."""

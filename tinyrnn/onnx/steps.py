@@ -49,7 +49,10 @@ def one_step(x: Symbol, axis: int, number: int) -> Symbol:
     if x.reversed:
         number = -1 - number
     if not -MOST_STEPS <= number < MOST_STEPS:
-        raise Unfit(f"takes step {number} of a sequence, expected one of the first or the last {MOST_STEPS}")
+        raise Unfit(
+            f"takes step {number} of a sequence, expected one of the first or the last {MOST_STEPS}; a graph "
+            "of so many steps is read as one frame where their number is bound: load(path, shapes={...})"
+        )
     return Symbol(step_of(x.value, number), [() if i == axis else one for i, one in enumerate(x.axes)])
 
 
@@ -136,7 +139,7 @@ def number_of_step(like: Value, first: Array, slope: Array) -> Value:
     """Numbers that grow from step to step: ``first + n * slope``."""
     before = Feedback(len(first), time=like.time or TIME)
     assert before.layer is not None
-    before.layer.initial_state = {"past": np.float32([first - slope])}
+    before.layer.initial_state = {"past": np.asarray([first - slope], np.float32)}
     value = before + constant(slope, like)
     before.connect(value)
     return value
@@ -200,10 +203,10 @@ def with_steps(call: Any, given: Sequence[Any]) -> list[Any]:
         if isinstance(one, Known):
             one = counted(one, timed) or one
         if isinstance(one, Known):
-            axis = time_of(one, timed, like)
-            if axis is not None:
-                sizes = (one.worlds[0].shape[axis], one.worlds[1].shape[axis])
-                time = like[axis] if is_time(like[axis]) else (timed[sizes][0],)
-                one = of_steps(call, one, axis, time)
+            place = time_of(one, timed, like)
+            if place is not None:
+                sizes = (one.worlds[0].shape[place], one.worlds[1].shape[place])
+                time = like[place] if is_time(like[place]) else (timed[sizes][0],)
+                one = of_steps(call, one, place, time)
         found.append(one)
     return found

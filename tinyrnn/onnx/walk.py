@@ -97,7 +97,7 @@ class Builder:
         room = size + sum(window.pads) - window.span
         self.slack.append(room % window.stride if room >= 0 else 0)
 
-    def mask_of(self, lengths: Value | int, time: Axis) -> Value | None:
+    def mask_of(self, lengths: Value | int, time: Axis) -> Value:
         """1 at the steps within lengths, 0 behind them; nodes with the same lengths have one mask."""
         if not time:
             raise Unfit("has sequence_lens for one step, expected a sequence")
