@@ -326,15 +326,8 @@ class Summary(NamedTuple):
         """The table for a notebook."""
         from html import escape
 
-        lines: list[str] = []
-        for row in self._table():
-            tag = "td" if lines else "th"
-            cells = (
-                f'<{tag} style="text-align:{"right" if i > 4 else "left"}">{escape(cell)}</{tag}>'
-                for i, cell in enumerate(row)
-            )
-            lines.append(f"<tr>{''.join(cells)}</tr>")
-        return f"<table>{''.join(lines)}</table>" + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._table())
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{escape(' '.join(self.notes))}"
 
     def __repr__(self) -> str:
         return str(self)

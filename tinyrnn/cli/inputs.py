@@ -193,9 +193,9 @@ def input_name(args: Namespace) -> str:
 
 @contextmanager
 def _opened(args: Namespace) -> Iterator[io.FileIO]:
-    """The input without a buffer, so that a read returns what has come."""
+    """The input, whose reads return what has come."""
     if args.input == "-" and sys.stdin is None:
-        raise tr.LoadError(f"{STDIN}: is closed, expected data from a pipe or a file")
+        raise tr.LoadError(f"{STDIN}: is closed, expected a pipe or a file")
     with (
         named(input_name(args)),
         io.FileIO(sys.stdin.fileno() if args.input == "-" else args.input, closefd=args.input != "-") as file,
@@ -204,7 +204,7 @@ def _opened(args: Namespace) -> Iterator[io.FileIO]:
 
 
 def _pieces(args: Namespace, file: io.FileIO) -> Iterator[bytes]:
-    """The bytes of the input as they come. With ``--follow`` the end of a file is none."""
+    """The bytes of the input as they come."""
     path = input_name(args)
     grows = args.follow and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     while True:
@@ -223,7 +223,6 @@ def _pieces(args: Namespace, file: io.FileIO) -> Iterator[bytes]:
 
 
 def _longest(width: int) -> int:
-    """The most characters of a line of so many numbers."""
     return 4096 + 64 * width
 
 
