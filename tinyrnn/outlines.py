@@ -303,7 +303,6 @@ class Summary(NamedTuple):
     notes: tuple[str, ...]
 
     def _table(self) -> list[tuple[str, ...]]:
-        """The cells of the table: its head, a row for each layer, and the total."""
         cells = [
             (*row[:5], f"{row[5]:,}" if row[5] else "", f"{row[6]:,}" if row[6] else "") for row in self.rows
         ]

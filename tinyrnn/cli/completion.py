@@ -26,7 +26,7 @@ def command(args: Namespace) -> None:
 
 
 def _bash(commands: Commands) -> list[str]:
-    """Lines for bash, and for zsh, which can run them. Where no word fits, names of files are offered."""
+    """Lines for bash and zsh. Where no word fits, names of files are offered."""
     cases: list[str] = []
     for name, (_, parser) in commands.items():
         own, listed = "", list[str]()
@@ -59,10 +59,9 @@ def _fish(commands: Commands) -> list[str]:
         lines.append(f"complete -c tinyrnn -n __fish_use_subcommand -f -a {name} -d {quote(about or '')}")
         for action in parser._actions:
             line = f"complete -c tinyrnn -n '__fish_seen_subcommand_from {name}'"
-            for one in action.option_strings:
-                line += f" -l {one[2:]}" if one[:2] == "--" else f" -s {one[1:]}"
             if action.option_strings:
-                line += " -r" * (action.nargs != 0) + f" -d {quote(action.help or '')}"
+                line += f" -l {action.option_strings[-1][2:]} -d {quote(action.help or '')}"
+                line += " -r" * (action.nargs != 0)
             if action.choices:
                 line += f" -f -a {quote(' '.join(map(str, action.choices)))}"
             lines.append(line)
