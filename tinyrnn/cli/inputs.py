@@ -157,7 +157,7 @@ def _only_regular(path: str) -> None:
 
 
 def open_csv(args: Namespace, net: tr.Net) -> Frames:
-    """One frame in each line, run as it comes; a first line without any number is a header."""
+    """One frame in each line; a first line without any number is a header."""
     path, frame, whole = input_name(args), closed_frame(net, args.frame), reads_indices(net)
     width = math.prod(frame)
 
@@ -355,7 +355,7 @@ def _pcm(data: bytes | bytearray, width: int) -> NDArray[np.float32]:
 
 
 def open_raw(args: Namespace, net: tr.Net) -> Frames:
-    """Samples without a header, run as they come; channels are interleaved, as in a .wav."""
+    """Samples without a header; channels are interleaved, as in a .wav."""
     path, width = input_name(args), RAW[args.raw]
     if reads_indices(net):
         raise tr.ShapeError(f"{path}: got samples, expected indices: write them as .npy or .csv")
@@ -380,9 +380,7 @@ def open_raw(args: Namespace, net: tr.Net) -> Frames:
                     yield chunk(held[:ready]), 0.0
                     del held[:ready]
         if len(held) % width:
-            raise tr.LoadError(
-                f"{path}: ends within a sample, expected {width} bytes for each, as {args.raw}"
-            )
+            raise tr.LoadError(f"{path}: ends within a sample, expected {width} bytes for each")
         if held:
             yield chunk(held), 1.0  # the last frame is filled up with zeros
 
