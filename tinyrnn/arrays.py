@@ -35,8 +35,7 @@ def as_array(x: Any, what: str = "") -> NDArray[Any]:
         except (AttributeError, BufferError, RuntimeError, TypeError) as error:
             where = f"{what}: " if what else ""
             raise TypeError(
-                f"{where}got {type(x).__name__}, which NumPy cannot read ({error}), expected numbers in the "
-                "processor's own memory"
+                f"{where}got {type(x).__name__}, which NumPy cannot read ({error}), expected it on the CPU"
             ) from None
     try:
         return np.asarray(x)

@@ -321,7 +321,6 @@ class Summary(NamedTuple):
     notes: tuple[str, ...]
 
     def _table(self) -> list[tuple[str, ...]]:
-        """The cells of the table: its head, a row for each layer, and the total."""
         cells = [
             (*row[:5], f"{row[5]:,}" if row[5] else "", f"{row[6]:,}" if row[6] else "") for row in self.rows
         ]
@@ -344,15 +343,8 @@ class Summary(NamedTuple):
         """The table for a notebook."""
         from html import escape
 
-        lines: list[str] = []
-        for row in self._table():
-            tag = "td" if lines else "th"
-            cells = (
-                f'<{tag} style="text-align:{"right" if i > 4 else "left"}">{escape(cell)}</{tag}>'
-                for i, cell in enumerate(row)
-            )
-            lines.append(f"<tr>{''.join(cells)}</tr>")
-        return f"<table>{''.join(lines)}</table>" + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._table())
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{escape(' '.join(self.notes))}"
 
     def __repr__(self) -> str:
         return str(self)

@@ -78,7 +78,6 @@ class Nest(Net):
         return sorted({*object.__dir__(self), *filter(str.isidentifier, self._layers)})
 
     def _ipython_key_completions_(self) -> list[str]:
-        """The names that a shell offers after ``net["``."""
         return list(self._layers)
 
     def _leaves(self) -> list[tuple[str, contract.Module]]:

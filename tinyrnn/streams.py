@@ -164,7 +164,6 @@ class State(Mapping[str, NDArray[np.float32]]):
         return f"State({', '.join(f'{name} of {owner}: {shape}' for name, owner, shape in self.layout())})"
 
     def _ipython_key_completions_(self) -> list[str]:
-        """The names that a shell offers after ``state["``."""
         return list(self._slots)
 
     def copy(self) -> State:

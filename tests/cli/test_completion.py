@@ -93,8 +93,6 @@ def test_a_terminal_completes(shell, folder, capsys):
             "tinyrnn completion fi\t": ["completion", "fish"],
         }.items():
             assert terminal.completed(keys) == words, keys
-        if shell == "bash":  # which splits a word at =
-            assert terminal.completed("tinyrnn quantize --to=bf\t") == ["quantize", "--to=bfloat16"]
     finally:
         terminal.close()
 

@@ -227,7 +227,7 @@ def make_parser() -> argparse.ArgumentParser:
         required=True,
         help=".npy or .csv, complete or not there; - for standard output, as .csv",
     )
-    run.add_argument("--raw", choices=RAW, help="INPUT is samples without a header, of this format")
+    run.add_argument("--raw", choices=RAW, help="INPUT is samples without a header")
     run.add_argument("--raw-output", choices=RAW_OUTPUT, help="OUT is samples without a header")
     run.add_argument(
         "--follow", action="store_true", help="wait for more at the end of a .csv or --raw, until Ctrl-C"
@@ -329,9 +329,8 @@ def make_parser() -> argparse.ArgumentParser:
     completion = commands.add_parser(
         "completion",
         allow_abbrev=False,
-        help="print a script that completes this command in a shell",
-        description='For bash: put eval "$(tinyrnn completion bash)" into ~/.bashrc. The same for zsh, after '
-        "compinit. For fish: tinyrnn completion fish > ~/.config/fish/completions/tinyrnn.fish",
+        help="print a script for the Tab key of a shell",
+        description='In ~/.bashrc: eval "$(tinyrnn completion bash)"',
     )
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(parser=parser)

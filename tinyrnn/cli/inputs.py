@@ -157,7 +157,7 @@ def _only_regular(path: str) -> None:
 
 
 def open_csv(args: Namespace, net: tr.Net) -> Frames:
-    """One frame in each line, run as it comes; a first line without any number is a header."""
+    """One frame in each line; a first line without any number is a header."""
     path, frame, whole = input_name(args), closed_frame(net, args.frame), reads_indices(net)
     width = math.prod(frame)
 
@@ -193,9 +193,9 @@ def input_name(args: Namespace) -> str:
 
 @contextmanager
 def _opened(args: Namespace) -> Iterator[io.FileIO]:
-    """The input without a buffer, so that a read returns what has come."""
+    """The input, whose reads return what has come."""
     if args.input == "-" and sys.stdin is None:
-        raise tr.LoadError(f"{STDIN}: is closed, expected data from a pipe or a file")
+        raise tr.LoadError(f"{STDIN}: is closed, expected a pipe or a file")
     with (
         named(input_name(args)),
         io.FileIO(sys.stdin.fileno() if args.input == "-" else args.input, closefd=args.input != "-") as file,
@@ -204,7 +204,7 @@ def _opened(args: Namespace) -> Iterator[io.FileIO]:
 
 
 def _pieces(args: Namespace, file: io.FileIO) -> Iterator[bytes]:
-    """The bytes of the input as they come. With ``--follow`` the end of a file is none."""
+    """The bytes of the input as they come."""
     path = input_name(args)
     grows = args.follow and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     while True:
@@ -223,7 +223,6 @@ def _pieces(args: Namespace, file: io.FileIO) -> Iterator[bytes]:
 
 
 def _longest(width: int) -> int:
-    """The most characters of a line of so many numbers."""
     return 4096 + 64 * width
 
 
@@ -356,7 +355,7 @@ def _pcm(data: bytes | bytearray, width: int) -> NDArray[np.float32]:
 
 
 def open_raw(args: Namespace, net: tr.Net) -> Frames:
-    """Samples without a header, run as they come; channels are interleaved, as in a .wav."""
+    """Samples without a header; channels are interleaved, as in a .wav."""
     path, width = input_name(args), RAW[args.raw]
     if reads_indices(net):
         raise tr.ShapeError(f"{path}: got samples, expected indices: write them as .npy or .csv")
@@ -381,9 +380,7 @@ def open_raw(args: Namespace, net: tr.Net) -> Frames:
                     yield chunk(held[:ready]), 0.0
                     del held[:ready]
         if len(held) % width:
-            raise tr.LoadError(
-                f"{path}: ends within a sample, expected {width} bytes for each, as {args.raw}"
-            )
+            raise tr.LoadError(f"{path}: ends within a sample, expected {width} bytes for each")
         if held:
             yield chunk(held), 1.0  # the last frame is filled up with zeros
 

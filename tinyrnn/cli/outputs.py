@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,31 +40,21 @@ class CsvWriter:
         """Do nothing: the lines are complete."""
 
 
-class FloatWriter:
+class FloatWriter(CsvWriter):
     """Bare float32 samples."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-
     def write(self, y: NDArray[np.float32]) -> None:
-        self.file.write(self.samples(y).tobytes())
-
-    def samples(self, y: NDArray[np.float32]) -> NDArray[Any]:
-        return np.ascontiguousarray(y, "<f4")
-
-    def finish(self, shape: tuple[int, ...]) -> None:
-        """Do nothing: the samples are complete."""
+        self.file.write(np.ascontiguousarray(y, "<f4").tobytes())
 
 
-class PcmWriter(FloatWriter):
+class PcmWriter(CsvWriter):
     """Bare samples of 16 bits: 1.0 is full scale, beyond which they are clipped. A NaN is silence."""
 
-    def samples(self, y: NDArray[np.float32]) -> NDArray[Any]:
-        scaled = np.nan_to_num(y) * np.float32(1 << 15)
-        samples: NDArray[np.int16] = np.clip(np.rint(scaled), -(1 << 15), (1 << 15) - 1).astype("<i2")
-        return samples
+    def write(self, y: NDArray[np.float32]) -> None:
+        scaled = np.rint(np.nan_to_num(y) * np.float32(1 << 15))
+        self.file.write(np.clip(scaled, -(1 << 15), (1 << 15) - 1).astype("<i2").tobytes())
 
 
-RAW_OUTPUTS: dict[str, type[FloatWriter]] = dict(zip(RAW_OUTPUT, (PcmWriter, FloatWriter), strict=True))
+RAW_OUTPUTS: dict[str, type[CsvWriter]] = dict(zip(RAW_OUTPUT, (PcmWriter, FloatWriter), strict=True))
 
 OUTPUTS: dict[str, type[NpyWriter] | type[CsvWriter]] = {".npy": NpyWriter, ".csv": CsvWriter}

@@ -16,7 +16,7 @@ from tinyrnn.cli.console import STDOUT, Progress, UsageError, named, note, say
 from tinyrnn.cli.inputs import INPUTS, Chunk, Frames, input_name, open_csv, open_raw
 from tinyrnn.cli.models import check_simple, has_rate, needs_all, open_model
 from tinyrnn.cli.names import distinct
-from tinyrnn.cli.outputs import OUTPUTS, RAW_OUTPUTS, CsvWriter, FloatWriter, NpyWriter
+from tinyrnn.cli.outputs import OUTPUTS, RAW_OUTPUTS, CsvWriter, NpyWriter
 from tinyrnn.cli.recognition import Shape
 from tinyrnn.errors import ShapeError
 from tinyrnn.files import replacing
@@ -102,11 +102,10 @@ def _input(args: Namespace) -> Callable[[Namespace, Net], Frames]:
     return opener
 
 
-def _writer(args: Namespace) -> Callable[[IO[bytes]], NpyWriter | CsvWriter | FloatWriter]:
+def _writer(args: Namespace) -> Callable[[IO[bytes]], NpyWriter | CsvWriter]:
     if args.follow and args.output != "-":
         raise UsageError(
-            f"--follow: got -o {args.output}, expected -o -, since a file is written whole or not at all: "
-            f"-o - > {args.output} writes it line by line"
+            f"--follow: got -o {args.output}, expected -o -, since a file is written whole: > {args.output}"
         )
     if args.raw_output:
         return RAW_OUTPUTS[args.raw_output]
