@@ -152,6 +152,7 @@ static void place_all(trnn_plan *plan, trnn_place *places)
     for (int32_t v = 0; v < count; v++) {
         const trnn_place *root = root_of(places, v);
         places[v].array = root->array;
+        places[v].step_bytes = (size_t)plan->sizes.batch * root->frame_bytes;
         if (places[v].root != v) places[v].at += root->at;
     }
 }
@@ -237,7 +238,7 @@ typedef struct {
 static char *numbers_of(const block *me, const trnn_place *value, int32_t axis, int32_t t)
 {
     char *at = me->array[value->array] + value->at;
-    return value->axis == axis ? at + (size_t)t * me->batch * value->frame_bytes : at;
+    return value->axis == axis ? at + (size_t)t * value->step_bytes : at;
 }
 
 /* Runs one layer over `steps` of the block's steps, from t on. */

@@ -55,6 +55,7 @@ typedef struct {
     size_t at; /* bytes into its array, or into the tape; while arrays are laid out, into its root's */
 
     /* net.c */
+    size_t step_bytes;    /* from a step to the next: the root's frames of all rows */
     int32_t array;        /* the array that it lies in; TRNN_IN_SCRATCH: none of the caller's */
     int32_t birth, death; /* the moments between which its numbers in scratch are needed; -1: never there */
 

@@ -1496,6 +1496,36 @@ static void views(void)
     memory_release(&plan);
 }
 
+/* In a loop the same holds for several steps of one row: two values of it have places of their own, the delay's and the
+ * sum. Of two rows four more have, two of them in places of others. */
+static void views_in_a_loop(void)
+{
+    enum { HALF = 3 };
+    static const trnn_layer layers[] = {{TRNN_TRAINED(delay), .as.delay = {1, 1, HALF, 1}},
+                                        {TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, 0, HALF}},
+                                        PLAIN(add),
+                                        PLAIN(tanh),
+                                        {TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, HALF, HALF}},
+                                        PLAIN(relu),
+                                        {TRNN_TRAINED(concat), .as.concat = {TRNN_COLS}},
+                                        {TRNN_TRAINED(slice), .as.slice = {TRNN_COLS, 1, HALF}}};
+    static const trnn_reads reads[] = {{1, {8}}, {1, {0}}, {2, {1, 2}}, {1, {3}},
+                                       {1, {0}}, {1, {5}}, {2, {4, 6}}, {1, {7}}};
+    const trnn_net net = {layers, 8, reads, 1, 1, {{{1, 1, 2 * HALF}, 1}}, {7}};
+    memory plan = memory_take(trnn_plan_bytes(&net));
+    for (int32_t batch = 1; batch <= 2; batch++)
+        for (int32_t steps = 1; steps <= 4; steps++) {
+            trnn_sizes sizes;
+            const trnn_status status = trnn_plan_init(plan.at, &net, batch, &steps, &sizes);
+            const size_t one = trnn_align((size_t)(batch * steps * HALF) * sizeof(float));
+            check(status == TRNN_OK &&
+                      (batch == 1 ? sizes.value_bytes == 2 * one : sizes.value_bytes > 2 * one),
+                  "%d rows and %d steps take %lu bytes", (int)batch, (int)steps,
+                  (unsigned long)sizes.value_bytes);
+        }
+    memory_release(&plan);
+}
+
 /* ---- nets that cannot be --------------------------------------------------------------------------------- */
 
 #define PER_STEP {{1, 1, 3}, 1}
@@ -1735,6 +1765,7 @@ void test_graph(void)
         {"layers per sequence take turns", turns},
         {"values share scratch", values_in_scratch},
         {"values within values", views},
+        {"values within values, in a loop", views_in_a_loop},
         {"graphs that cannot be", cannot_be},
     };
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {

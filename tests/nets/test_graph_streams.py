@@ -359,6 +359,55 @@ def test_views() -> None:
                 assert np.array_equal(np.concatenate([part[name] for part in parts]), wanted)
 
 
+def loop_of_parts(seed: int) -> tr.Net:
+    """A random loop of slices and concatenations, in which few layers compute."""
+    rng = np.random.default_rng(seed)
+    tr.manual_seed(seed)
+    x, before = tr.Input(5), tr.Feedback(4, steps=int(rng.integers(1, 3)))
+    values = [tr.Linear(5, 6)(x), before, x]
+    unread = values[:2]
+
+    def pick() -> tr.Value:
+        value = values[int(rng.integers(len(values)))]
+        unread[:] = [other for other in unread if other is not value]
+        return value
+
+    for _ in range(int(rng.integers(5, 12))):
+        value, kind = pick(), rng.integers(6)
+        size = value.frame[0]
+        if kind < 2 and size > 1:
+            first = int(rng.integers(size))
+            value = value[first : int(rng.integers(first, size)) + 1]
+        elif kind < 4 and size < 12:
+            value = tr.concat([value, pick()])
+        elif kind == 4:
+            value = tr.GRU(size, 3)(value)
+        else:
+            value = tr.Tanh()(value)
+        values.append(value)
+        unread.append(value)
+    while len(unread) > 1:
+        unread[:2] = [tr.concat(unread[:2])]
+    end = tr.Tanh()(tr.Linear(unread[0].frame[0], 4)(unread[0]))
+    before.connect(end)
+    shown = [value for value in values[3:] if rng.random() < 0.2]
+    return tr.Net(x, {f"y{i}": y for i, y in enumerate([end, *shown, tr.Tanh()(values[-1])])})
+
+
+def test_views_in_loops() -> None:
+    """One row has views in loops, two have none: the same bits, whole and in chunks."""
+    for seed in range(60):
+        net, given = loop_of_parts(seed), numbers(STEPS, 2, 5, seed=seed)
+        both = net(given)
+        for row in range(2):
+            one = np.ascontiguousarray(given[:, row : row + 1])
+            stream = net.stream()
+            whole, parts = net(one), [stream.run(part) for part in (one[:2], one[2:])]
+            for name, wanted in both.items():
+                assert np.array_equal(whole[name], wanted[:, row : row + 1]), seed
+                assert np.array_equal(np.concatenate([part[name] for part in parts]), whole[name]), seed
+
+
 def test_one_thread_at_a_time() -> None:
     net, (x, speaker, word) = net_of_three(), inputs_of_three(STEPS, BATCH)
     stream = net.stream(batch=BATCH)
