@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyrnn import activations, frames, ops
 from tinyrnn.importing import CodedArray, Unfit, weighted
-from tinyrnn.modules.positions import nth, positioned
+from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import attention as attention_of, products
 from tinyrnn.onnx.arithmetic import settled
@@ -541,15 +541,6 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
     """A slice along an axis."""
     if (given.start, given.stop) == (Now(0), Now(1)):
         return taken(x, axis, True)
-    count = -given.start if isinstance(given.start, int) else 0
-    timed = is_time(x.axes[axis]) and not x.reversed and given.step is None
-    if 1 < count <= MOST_STEPS and given.stop is None and timed:
-        return tail(call, x, axis, count)
-    first, end = given.start or 0, given.stop
-    if timed and type(first) is type(end) is int and 0 <= first < end <= min(first + 16, MOST_STEPS):
-        left = [() if i == axis else one for i, one in enumerate(x.axes)]
-        found = [step(x, axis, place).with_axes(left) for place in range(first, end)]
-        return call.onnx("Concat", *found, axis=axis) if found[1:] else found[0]
     ends = [
         Known(
             *(
@@ -559,66 +550,26 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
         )
         for end, default in ((given.start, 0), (given.stop, 1 << 40))
     ]
-    try:
-        return call.onnx("Slice", x, *ends, np.array([axis]), np.array([given.step or 1]))
-    except Unfit:
-        count = -given.stop if isinstance(given.stop, int) else 0
-        if (
-            given.start
-            or given.step
-            or not 0 < count <= MOST_STEPS
-            or not is_time(x.axes[axis])
-            or x.reversed
-        ):
-            raise
-        return Shorter(x, axis, count)
+    return call.onnx("Slice", x, *ends, np.array([axis]), np.array([given.step or 1]))
 
 
-def tail(call: Made, x: Symbol, axis: int, count: int) -> Symbol:
-    """The last steps of a sequence, as an axis of frames: what the layers of a delay end with."""
-    values = [applied(ops.Delay(x.value.frame, i), (x.value,)) for i in range(count - 1, 0, -1)]
-    left = [() if i == axis else one for i, one in enumerate(x.axes)]
-    ends = [Symbol(applied(LastStep(), (value,)), left) for value in (*values, x.value)]
-    found: Symbol = call.onnx("Concat", *ends, axis=axis)
-    return found
-
-
-def step(x: Symbol, axis: int, place: int) -> Symbol:
-    """One step of a sequence, by its number from the beginning or, below 0, from the end."""
-    if not -MOST_STEPS <= place < MOST_STEPS:
-        raise Unfit(f"takes step {place}, expected one of the first or last {MOST_STEPS}")
-    past = applied(ops.Delay(x.value.frame, -1 - place), (x.value,)) if place < -1 else x.value
-    value = nth(x.value, place) if place >= 0 else applied(LastStep(), (past,))
-    return Symbol(value, [one for i, one in enumerate(x.axes) if i != axis])
-
-
-class Shorter(Unfinished):
-    """A sequence without its last steps."""
-
-    what = "a sequence without its last steps, expected as many others before it: cat([first, x[:, :-1]], 1)"
-
-    def __init__(self, source: Symbol, axis: int, count: int) -> None:
-        super().__init__(source.value, source.axes)
-        self.source, self.axis, self.count = source, axis, count
-
-    def after(self, first: Any, axis: int) -> Symbol:
-        """The sequence, later, behind other steps."""
-        x, count = self.source, self.count
-        begins = isinstance(first, Symbol) and count == 1 and sizes_of(first.axes[axis]) == (1, 1)
-        known = isinstance(first, Known) and first.worlds[0].shape[axis] == count
-        if axis != self.axis or not (begins or known):
-            raise Unfit(f"reads {self.what}")
-        frame, rows = x.value.frame, None
-        if known:
-            rows = equal_rows(Known(*(np.moveaxis(one, axis, 0) for one in first.worlds)), 1)
-        elif begins:
-            return Symbol(applied(ops.Delay(frame, 1), (x.value, first.framed(frame))), x.axes)
-        if rows is not None and count > 1:
-            raise Unfit("begins with several steps that are not zeros, expected one or zeros")
-        delay = ops.Delay(frame, count)
-        if rows is not None:
-            delay.initial_state = {"past": np.float32(rows).reshape(1, -1)}
-        return Symbol(applied(delay, (x.value,)), x.axes)
+def moved(first: Any, rest: Symbol, axis: int) -> Symbol | None:
+    """Steps before a sequence without as many at its end: the sequence, later. None for other joints."""
+    if rest.ahead is None or not is_time(rest.axes[axis]) or rest.reversed:
+        return None
+    (x, count), rows = rest.ahead, None
+    frame = x.value.frame
+    if isinstance(first, Symbol) and count == 1 and sizes_of(first.axes[axis]) == (1, 1):
+        return Symbol(applied(ops.Delay(frame, 1), (x.value, first.framed(frame))), x.axes)
+    if not isinstance(first, Known) or first.worlds[0].shape[axis] != count:
+        return None
+    rows = equal_rows(Known(*(np.moveaxis(one, axis, 0) for one in first.worlds)), 1)
+    if rows is not None and count > 1:
+        raise Unfit("begins with several steps that are not zeros, expected one or zeros")
+    delay = ops.Delay(frame, count)
+    if rows is not None:
+        delay.initial_state = {"past": np.float32(rows).reshape(1, -1)}
+    return Symbol(applied(delay, (x.value,)), x.axes)
 
 
 def item(call: Made) -> Any:
@@ -639,9 +590,6 @@ def item(call: Made) -> Any:
             x = x.with_axes([*x.axes[: axis - 1], (), *x.axes[axis - 1 :]])
         elif isinstance(one, slice):
             x = cut(call, x, axis - 1, one)
-        elif isinstance(one, int) and one != -1 and is_time(x.axes[axis - 1]) and not x.reversed:
-            x = step(x, axis - 1, one)
-            axis -= 1
         elif one == Now(0):
             x = taken(x, axis - 1)
             axis -= 1
@@ -718,8 +666,8 @@ def joined(call: Made) -> Any:
     given, dim = call.arg(0, "tensors"), call.arg(1, "dim", call.kwargs.get("axis", 0)) % len(call.sizes[0])
     if not isinstance(given, (list, tuple)):
         return of_steps(call, call.x, dim, call.op.name == "stack")
-    if len(given) == 2 and isinstance(given[1], Shorter):
-        return given[1].after(given[0], dim)
+    if len(given) == 2 and isinstance(given[1], Symbol) and (later := moved(given[0], given[1], dim)):
+        return later
     given = [positioned(call.site, call.op.where, one) for one in given]
     ready = [
         Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x

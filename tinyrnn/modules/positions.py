@@ -11,7 +11,6 @@ from tinyrnn import frames, ops
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Linear
 from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Atom, Axis, Known, Symbol, constant, part, reframed
-from tinyrnn.temporal import SumOverTime
 from tinyrnn.values import Value, applied
 
 MOST_ROWS = 1024  # of a table: a step multiplies with all of it
@@ -53,12 +52,6 @@ def counted(like: Value) -> Value:
     number = before + reframed(applied(frames.Constant(1.0), (like,)), (1,))
     before.connect(number)
     return number
-
-
-def nth(value: Value, place: int) -> Value:
-    """The value of one step by its number, from 0 on; zeros in a sequence that ends before."""
-    here = ops.eq(counted(value), float(place + 1))
-    return applied(SumOverTime(), (ops.where(here, value, 0.0),))
 
 
 def _value(site: Any, where: str, rows: Any, like: Value) -> Value:
