@@ -1,4 +1,4 @@
-"""Inputs of `tinyrnn run`: .npy, .csv, .wav, and samples without a header, a chunk of steps at a time."""
+"""Inputs of `tinyrnn run`: .npy, .csv, .wav and bare samples, a chunk of steps at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs of `tinyrnn run`: .npy, .csv, and samples without a header."""
+"""Outputs of `tinyrnn run`: .npy, .csv and bare samples."""
 
 from __future__ import annotations
 
