@@ -473,9 +473,10 @@ typedef struct {
     /* Of a row's step, at most: bytes of weights; of a layer with few, 4 for every pair of a number that it reads and
      * one that it writes. */
     size_t cost;
-    int32_t full_sequence; /* 1: the net needs the full sequence, so a call takes at most `steps` steps of axis 1 */
-    uint32_t indices;      /* bit i: the i-th input is int32 indices */
-    int32_t views;         /* 1: there are layers that need not run in a plan of one row and one step */
+    int32_t
+        full_sequence; /* 1: the net needs the full sequence, so a call takes at most `steps` steps of axis 1 */
+    uint32_t indices; /* bit i: the i-th input is int32 indices */
+    int32_t views;    /* 1: there are layers that need not run in a plan of one row and one step */
 } trnn_sizes;
 
 /* Bytes of a net's plan. 0: none; SIZE_MAX: more than can be addressed. */
@@ -506,7 +507,7 @@ typedef struct {
     const void
         *x[TRNN_PORTS_MAX]; /* each (steps, B, in frame) or (B, in frame): float32, or int32 indices; const */
     float *y[TRNN_PORTS_MAX]; /* each (steps, B, out frame) or (B, out frame); each overlaps nothing else */
-    int32_t steps[TRNN_AXES_MAX];          /* of each axis of time; a stream has all those of axes 2 .. in each run */
+    int32_t steps[TRNN_AXES_MAX]; /* of each axis of time; a stream has all those of axes 2 .. in each run */
     const int32_t *lengths[TRNN_AXES_MAX]; /* NULL, or (B,) with 1 <= lengths[b] <= steps: row b ends there;
                                             * recurrent layers write zeros beyond and keep its state as of
                                             * its last step */
