@@ -254,7 +254,7 @@ static int32_t *taped_counts(const trnn_training *training, const trnn_training_
     return (int32_t *)(void *)((char *)job->tape + training->counts);
 }
 
-static walk walk_of(const trnn_training *training, const trnn_training_job *job)
+static walk training_walk(const trnn_training *training, const trnn_training_job *job)
 {
     walk me = {
         .training = training,
@@ -531,7 +531,7 @@ static void layer_forward(const walk *me, int32_t i, int32_t from, int32_t to, i
 
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const walk me = walk_of(training, job);
+    const walk me = training_walk(training, job);
     const trnn_node *nodes = training->nodes;
     const int32_t inputs = trnn_input_count(&training->graph);
     for (int32_t i = 0; stage == 0 && i < inputs; i++) copy_input(&me, i);
@@ -614,7 +614,7 @@ static void layer_backward(const walk *me, int32_t i, int32_t from, int32_t to, 
 
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
 {
-    const walk me = walk_of(training, job);
+    const walk me = training_walk(training, job);
     const trnn_node *nodes = training->nodes;
     const char *active = me.flags + trnn_input_count(&training->graph);
     for (int32_t first, end = training->graph.count; end > 0; end = first) {
@@ -634,7 +634,7 @@ void trnn_backward(const trnn_training *training, const trnn_training_job *job, 
 
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
 {
-    const walk me = walk_of(training, job);
+    const walk me = training_walk(training, job);
     for (int32_t i = training->graph.count - 1; i >= 0; i--) {
         if (!job->grads[i] || !training->nodes[i].layer.training->gradients) continue;
         const trnn_pass pass = pass_of(&me, i);
