@@ -17,7 +17,7 @@ from tinyrnn.plans import Cores, Ports
 from tinyrnn.ports import GraphStream, stream_plan
 from tinyrnn.sequential import Nest
 from tinyrnn.tensors import Frame
-from tinyrnn.values import Input, Value, applied, wired
+from tinyrnn.values import Input, Spread, Value, applied, wired
 
 
 class Node(NamedTuple):
@@ -226,7 +226,7 @@ class Graph(Nest):
         ndarray, float32; of several outputs a tuple, or a dict if they have names
         """
         if any(isinstance(one, Value) for one in x):
-            return applied(self, x)
+            return applied(self, x) if len(self._outputs) == 1 else self._given(self._spread(x))
         named = len(x) == 1 and isinstance(x[0], Mapping)
         given = calls.named_inputs(self, list(self._inputs), x)
         if self._is_simple and not isinstance(lengths, Mapping) and not (named and self.training):
@@ -242,6 +242,34 @@ class Graph(Nest):
             arrays, final = calls.infer_ports(self, ports, given, lengths, state, threads)
         object.__setattr__(self, "_last_state", final)
         return self._given(arrays)
+
+    def _spread(self, given: tuple[Any, ...]) -> list[Value]:
+        """The outputs as values of another net, whose layers the layers of this one become."""
+        from tinyrnn.outlines import outline
+
+        frames = [value.frame for value in self._inputs.values()]
+        if [getattr(value, "frame", None) for value in given] != frames:
+            raise ShapeError(f"Net: got {list(given)}, expected values with frames of shapes {frames}")
+        times = {own.time: one.time for own, one in zip(self._inputs.values(), given, strict=True)}
+        lines, spread = outline(self).lines, Spread()
+        table: list[Value] = list(given)
+        for number, node in enumerate(self._nodes, len(table)):
+            if any(read >= number for read in node.reads):  # a Delay, before what it reads
+                rate = lines[number].rate
+                own = rate.time if rate else lines[number].time
+                time = times.get(own, own)
+                value = Value(
+                    lines[number].frame or (), rate.over(str(time)).name if rate else time, node.layer
+                )
+            elif type(node.layer).__name__ == "FinalState":
+                value = node.layer(table[node.reads[0]])
+            else:
+                value = applied(node.layer, [table[read] for read in node.reads])
+            value.label, value.spread = node.name, spread
+            table.append(value)
+        for value, node in zip(table[len(given) :], self._nodes, strict=True):
+            value.reads = value.reads or tuple(table[read] for read in node.reads)
+        return [table[number] for number in self._outputs.values()]
 
     def _given(self, arrays: list[Any]) -> Any:
         """Arrays of the outputs in the form in which a call returns them."""
@@ -543,22 +571,26 @@ def _loops(values: list[Value]) -> dict[int, int]:
 
 
 def _names(values: list[Value]) -> list[str]:
-    """A name for each layer: its own, or its type's with a number."""
+    """A name for each layer: its own, or its type's with a number; that of a net that is spread out first."""
+    whole = {id(value.spread or value): value.spread or value for value in values}
     taken: set[str] = set()
-    for value in values:
-        if value.label in taken:
-            raise ValueError(f"Net: got the name {value.label!r} twice, expected another for each layer")
-        if value.label is not None:
-            taken.add(value.label)
+    for one in whole.values():
+        if one.label in taken:
+            raise ValueError(f"Net: got the name {one.label!r} twice, expected another for each layer")
+        if one.label is not None:
+            taken.add(one.label)
     numbers: dict[str, int] = {}  # of each type: the last one, or 0
-    names = []
-    for value in values:
-        kind = type(value.layer).__name__.lower()
-        name = value.label or kind
-        if value.label is None:
+    names = {}
+    for key, one in whole.items():
+        kind = type(one.layer).__name__.lower() if isinstance(one, Value) else "graph"
+        name = one.label or kind
+        if one.label is None:
             while name in taken:
                 numbers[kind] = numbers.get(kind, 0) + 1
                 name = f"{kind}_{numbers[kind]}"
             taken.add(name)
-        names.append(name)
-    return names
+        names[key] = name
+    return [
+        names[id(value)] if value.spread is None else f"{names[id(value.spread)]}.{value.label}"
+        for value in values
+    ]

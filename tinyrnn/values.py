@@ -38,6 +38,15 @@ operations = _Operations()
 _serials = count()
 
 
+class Spread:
+    """A net of several outputs whose layers become layers of another: the name that they have in common."""
+
+    __slots__ = ("label",)
+
+    def __init__(self) -> None:
+        self.label: str | None = None
+
+
 class Value:
     """A value of a net that is being described: an `Input`, or what a layer will write.
 
@@ -53,7 +62,7 @@ class Value:
         The name of its axis of time; None for a value per sequence.
     """
 
-    __slots__ = ("frame", "label", "layer", "reads", "serial", "time")
+    __slots__ = ("frame", "label", "layer", "reads", "serial", "spread", "time")
     __array_ufunc__ = None  # so that NumPy leaves operators to this class
     __iter__ = None
 
@@ -62,16 +71,18 @@ class Value:
     ) -> None:
         self.frame, self.time, self.layer, self.reads = frame, time, layer, reads
         self.label: str | None = None
+        self.spread: Spread | None = None  # its layer is one of that net's; `label` is its name there
         self.serial = next(_serials)
 
     def named(self, name: str) -> Self:
         """Name the layer that writes the value, or the input, and return the value.
 
-        The tensors of the layer go by this name in `Net.state_dict`: ``"encoder"``, ``"decoder.rnn"``.
+        The tensors of the layer go by this name in `Net.state_dict`: ``"encoder"``, ``"decoder.rnn"``. Any
+        output of a net of several names that net.
         """
         if not isinstance(name, str) or not name or name != name.strip("."):
             raise ValueError(f"named: got {brief(name)}, expected a non-empty string such as 'encoder'")
-        self.label = name
+        (self.spread or self).label = name
         return self
 
     def __repr__(self) -> str:
@@ -254,9 +265,7 @@ def applied(layer: Any, given: Sequence[Any]) -> Value:
         [(value.frame, 0 if value.time is None else 1 + times.index(value.time)) for value in given]
     )
     written = wired(layer, cores, [value.frame for value in given], list(range(len(given))))
-    if len(written) != 1:
-        raise ValueError(f"{kind}: got a net of {len(written)} outputs as a layer, expected one output")
-    number, frame = written[0]
+    ((number, frame),) = written
     cores.outputs = (number,)
     try:
         plan = _core.Plan(cores, (), 1, (1,) * max(1, len(times)))
@@ -328,6 +337,12 @@ class Rate(NamedTuple):
         first, after = f"+{self.first}" * (self.first > 0), f"|{self.after}" * (self.after > 0)
         return f"{self.time}[{step}{first}{after}]"
 
+    def over(self, time: str) -> Rate:
+        """The rate against the inputs, where the axis that it follows is ``time``, which may have a rate."""
+        base = Rate.parse(time)
+        first, after = base.first + self.first * base.stride, base.after + self.after * base.stride
+        return Rate(base.time, first, self.stride * base.stride, after)
+
     def frames(self, steps: int) -> int:
         """The number of frames of a sequence of so many steps."""
         return max(0, (steps + self.after - self.first - 1) // self.stride + 1)
@@ -345,13 +360,7 @@ def time_of(plan: _core.Plan, axis: int, times: list[str]) -> str | None:
     if rate is None:
         return times[axis - 1] if axis else None
     of, first, stride, after = rate
-    base = Rate.parse(times[of - 1])
-    return Rate(
-        base.time,
-        base.first + first * base.stride,
-        stride * base.stride,
-        base.after + after * base.stride,
-    ).name
+    return Rate(times[of - 1], first, stride, after).over(times[of - 1]).name
 
 
 def _aligned(kind: str, given: Sequence[Value]) -> Sequence[Value]:

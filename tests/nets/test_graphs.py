@@ -290,3 +290,73 @@ def test_batch_first_where_no_layer_says_it(tmp_path) -> None:
     z = tr.Input(3)
     with pytest.raises(ValueError, match="batch_first is True, but False in its recurrent layers"):
         tr.Net(z, tr.LSTM(3, 2)(z), batch_first=True)
+
+
+# ---- nets of several outputs as layers -----------------------------------------------------------------
+
+
+def encoder_of_three() -> Any:
+    x = tr.Input(3)
+    h = tr.GRU(3, 4)(x).named("rnn")
+    return tr.Net(x, {"steps": h, "end": tr.FinalState()(h), "mean": tr.MeanOverTime()(tr.Tanh()(h))})
+
+
+def test_a_net_of_several_outputs_is_a_layer(tmp_path: Path) -> None:
+    tr.manual_seed(1)
+    encoder, u = encoder_of_three(), tr.Input(5)
+    one, two = encoder(tr.Linear(5, 3)(u)), encoder(tr.Linear(5, 3)(u))
+    one["mean"].named("encoder")
+    together = tr.concat([one["end"], one["mean"], two["end"]])
+    net = tr.Net(u, [tr.Linear(12, 2)(together), one["steps"]])
+    names = [name for name in net.state_dict() if "rnn" in name]
+    assert names[::4] == ["encoder.rnn.weight_ih_l0", "graph.rnn.weight_ih_l0"]
+    x = np.random.default_rng(0).standard_normal((6, 2, 5)).astype(np.float32)
+    first, second = encoder(net["linear"](x)), encoder(net["linear_1"](x))
+    wanted = net["linear_2"](np.concatenate([first["end"], first["mean"], second["end"]], -1))
+    net.save(tmp_path / "net.safetensors")
+    for same in (net, tr.load(tmp_path / "net.safetensors"), copy.deepcopy(net)):
+        found, steps = same(x)
+        assert np.array_equal(found, wanted) and np.array_equal(steps, first["steps"])
+        assert repr(same) == repr(net)
+    used = tr.Net(u, encoder(tr.Linear(5, 3)(u))["end"])
+    assert "graph.finalstate" in repr(used) and "mean" not in repr(used)  # what nobody reads is left out
+
+
+def test_loops_and_rates_of_a_net_of_several_outputs() -> None:
+    x = tr.Input(2, time="t")
+    slower = tr.TimeConv1d(2, 2, 3, stride=2)(x)
+    before = tr.Feedback(2, time=slower.time)
+    y = slower + 0.5 * before
+    before.connect(y)
+    inner = tr.Net(x, [y, tr.Tanh()(x)])
+    u = tr.Input(2, time="other")
+    net = tr.Net(u, inner(tr.TimeConv1d(2, 2, 2, stride=2)(u)))
+    given = np.random.default_rng(0).standard_normal((16, 2, 2)).astype(np.float32)
+    for found, wanted in zip(net(given), inner(net["timeconv1d"](given)), strict=True):
+        assert np.array_equal(found, wanted)
+    assert "goes back through graph.delay" in net.describe()
+    x, before = tr.Input(2), tr.Feedback(3)
+    y = tr.Tanh()(tr.Linear(5, 3)(tr.concat([x, before])))
+    before.connect(y)
+    u = tr.Input(2, time="other")
+    net = tr.Net(u, tr.concat(tr.Net(x, [y, tr.Linear(3, 1)(y)])(u)))
+    whole, stream = net(given), net.stream(2)
+    assert np.array_equal(np.stack([stream.step(frame) for frame in given]), whole)
+    net.train()(given)
+    net.backward(np.ones_like(whole))
+    assert all(np.abs(gradient).max() > 0 for gradient in net.grad_dict().values())
+
+
+def test_what_a_net_of_several_outputs_cannot_read() -> None:
+    encoder, x = encoder_of_three(), tr.Input(3)
+    for wrong in ([tr.Input(4)], [x, x], [x, 1]):
+        with pytest.raises(
+            tr.ShapeError, match=r"Net: got \[.*expected values with frames of shapes \[\(3,\)\]"
+        ):
+            encoder(*wrong)
+    one, two = encoder(x), encoder(x)
+    one["end"].named("a"), two["end"].named("a")
+    with pytest.raises(ValueError, match="the name 'a' twice"):
+        tr.Net(x, [one["end"], two["end"]])
+    with pytest.raises(TypeError, match="a net of 3 outputs in a chain"):
+        tr.Sequential(tr.Linear(3, 3), encoder)(np.zeros((2, 3), np.float32))
