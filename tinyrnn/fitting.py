@@ -34,7 +34,7 @@ from tinyrnn.samples import (
     Targets,
     parts,
 )
-from tinyrnn.training import masks_by_output, targets_by_output, weights_of
+from tinyrnn.targets import masks_by_output, targets_by_output, weights_of
 
 Metric = Callable[[Any, Any], float]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tinyrnn.losses import Loss
     from tinyrnn.optim import Optimizer
     from tinyrnn.outlines import Summary
-    from tinyrnn.training import Trainer
+    from tinyrnn.trainer import Trainer
 
 
 class Memory(NamedTuple):
@@ -395,7 +395,7 @@ class Net(Module):
         TypeError, ValueError, ShapeError
             If something does not fit.
         """
-        from tinyrnn.training import Trainer
+        from tinyrnn.trainer import Trainer
 
         return Trainer(
             self,

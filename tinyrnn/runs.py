@@ -20,7 +20,7 @@ from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.history import History
 from tinyrnn.samples import Goal, Inputs, PortInputs, Rows, batches
-from tinyrnn.training import Trainer
+from tinyrnn.trainer import Trainer
 
 
 class Run(Guarded):

@@ -45,7 +45,7 @@ TITLES = {
     "losses": "Losses",
     "optim": "Optimisers and schedules",
     "callbacks": "Callbacks of fit",
-    "training": "Trainer",
+    "trainer": "Trainer",
     "history": "History of a run",
     "inspect": "Look inside",
     "initial": "Random numbers",
@@ -56,7 +56,7 @@ TITLES = {
 # What calls return, and users meet without importing it.
 RETURNED = {
     "callbacks": ("Callback",),
-    "training": ("Trainer", "TrainerMemory"),
+    "trainer": ("Trainer", "TrainerMemory"),
     "weights": ("inspect_file", "FileInfo", "TensorInfo"),
 }
 
