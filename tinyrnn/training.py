@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,10 +20,6 @@ from tinyrnn.plans import Cores, Ports
 from tinyrnn.streams import State
 from tinyrnn.tapes import Face, Layout, Pass, without_chance
 from tinyrnn.tensors import STATISTICS, Array, Frame
-
-if TYPE_CHECKING:
-    pass
-
 
 # Behind an output whose value lies where another output's does, so that each has a gradient of its own.
 _COPY = _core.Layer("dropout", p=0.0)
