@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn import callbacks, checkpoints, training
+from tinyrnn import callbacks, checkpoints, trainer
 from tinyrnn.weights import safetensors
 
 MUTANTS = 700  # of each run
@@ -126,7 +126,7 @@ def written(kind: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     setup = Setup(kind, folder)
     saved = []
     if kind == "chunks":  # between two chunks of a batch
-        step = training.Trainer.step
+        step = trainer.Trainer.step
 
         def counted(trainer: Any, *arguments: Any, **named: Any) -> Any:
             saved.append(None)
@@ -135,7 +135,7 @@ def written(kind: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             return step(trainer, *arguments, **named)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training.Trainer, "step", counted)
+            patch.setattr(trainer.Trainer, "step", counted)
             history = setup.fit([callbacks.Checkpoint(path)])
         assert history.interrupted
     else:
