@@ -86,8 +86,8 @@ def _filled_in(x: Symbol, wanted: list[Sizes | None]) -> list[Sizes]:
         if 0 not in rest:
             break
     else:
-        for told_size, axis in zip(wanted, x.axes, strict=False):
-            atom = axis[0] if len(axis) == 1 else None
+        atoms = (atom for axis in x.axes for atom in axis or (None,))  # steps and rows may be one axis
+        for told_size, atom in zip(wanted, atoms, strict=False):
             if atom is not None and atom.kind == TIME and atom.origin and atom.declared is None and told_size:
                 raise Retry(f"~{atom.origin}", told_size[0])  # the export traced so many steps
         raise Unfit("the shape fits no number of steps and rows")
