@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn import activations, frames, ops
-from tinyrnn.importing import CodedArray, Unfit, weighted
+from tinyrnn.importing import CodedArray, Unfit, delayed, weighted
 from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import attention as attention_of, products
@@ -26,6 +26,7 @@ from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.nodes import Call, Step, Unfinished
 from tinyrnn.onnx.operators import OPERATORS
 from tinyrnn.onnx.reductions import reduced
+from tinyrnn.onnx.steps import is_time, number_of_steps
 from tinyrnn.onnx.symbols import (
     BATCH,
     TIME,
@@ -41,12 +42,11 @@ from tinyrnn.onnx.symbols import (
     has,
     is_frame,
     part,
-    reframed,
     regrouped,
     sizes_of,
 )
 from tinyrnn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d
-from tinyrnn.temporal import FinalState, LastStep, Repeat, SumOverTime
+from tinyrnn.temporal import FinalState, LastStep, Repeat
 from tinyrnn.values import Input, Value, applied
 
 LOWEST = -3e38  # where PyTorch has -inf, which no weight may be
@@ -207,10 +207,6 @@ class Made(NamedTuple):
 Function = Callable[[Made], Any]
 
 
-def is_time(axis: Axis) -> bool:
-    return len(axis) == 1 and axis[0].kind == TIME
-
-
 def several(given: Any) -> list[Any]:
     """One or several, as a list."""
     return list(given) if isinstance(given, (tuple, list)) else [given]
@@ -253,10 +249,8 @@ def of_rows(call: Made, op: str, x: Symbol, rows: Rows) -> Any:
     if any(pair in call.site.timed for pair in rows.sizes):
         return x
     _, value = next(iter(call.site.timed.values()))
-    count = applied(SumOverTime(), (reframed(applied(frames.Constant(1.0), (value,)), (1,)),))
-    return call.onnx(
-        op, x, Symbol(count, [() if pair == (1, 1) else (Atom(BATCH, pair),) for pair in rows.sizes])
-    )
+    axes = [() if pair == (1, 1) else (Atom(BATCH, pair),) for pair in rows.sizes]
+    return call.onnx(op, x, Symbol(number_of_steps(value), axes))
 
 
 def masked(scores: Scores, mask: Any) -> Scores:
@@ -339,16 +333,10 @@ def spread(kind: Any, call: Made) -> Any:
     less = call.onnx("Sub", x, call.onnx("ReduceMean", x, axes=list(dims)))
     found = call.onnx("ReduceSum", call.onnx("Mul", less, less), axes=list(dims), keepdims=int(keep))
     within = math.prod(frame_size(x.axes[dim]) for dim in dims if dim not in timed)
-    count = call.onnx("Mul", steps_of(call, x.axes[timed[0]][0].sizes), np.float32(within))
+    (_, like) = call.site.timed[x.axes[timed[0]][0].sizes]
+    count = call.onnx("Mul", Symbol(number_of_steps(like), [()]), np.float32(within))
     variance = call.onnx("Div", found, call.onnx("Sub", count, np.float32(correction)))
     return call.onnx("Sqrt", variance) if kind is frames.Std else variance
-
-
-def steps_of(call: Made, sizes: Sizes) -> Symbol:
-    """The number of steps of each row."""
-    _, value = call.site.timed[sizes]
-    one = reframed(applied(frames.Constant(1.0), (value,)), (1,))
-    return Symbol(applied(SumOverTime(), (one,)), [()])
 
 
 def cumulated(call: Made) -> Any:
@@ -557,19 +545,16 @@ def moved(first: Any, rest: Symbol, axis: int) -> Symbol | None:
     """Steps before a sequence without as many at its end: the sequence, later. None for other joints."""
     if rest.ahead is None or not is_time(rest.axes[axis]) or rest.reversed:
         return None
-    (x, count), rows = rest.ahead, None
-    frame = x.value.frame
+    x, count = rest.ahead
     if isinstance(first, Symbol) and count == 1 and sizes_of(first.axes[axis]) == (1, 1):
+        frame = x.value.frame
         return Symbol(applied(ops.Delay(frame, 1), (x.value, first.framed(frame))), x.axes)
     if not isinstance(first, Known) or first.worlds[0].shape[axis] != count:
         return None
     rows = equal_rows(Known(*(np.moveaxis(one, axis, 0) for one in first.worlds)), 1)
     if rows is not None and count > 1:
         raise Unfit("begins with several steps that are not zeros, expected one or zeros")
-    delay = ops.Delay(frame, count)
-    if rows is not None:
-        delay.initial_state = {"past": np.float32(rows).reshape(1, -1)}
-    return Symbol(applied(delay, (x.value,)), x.axes)
+    return Symbol(delayed(x.value, count, rows), x.axes)
 
 
 def item(call: Made) -> Any:

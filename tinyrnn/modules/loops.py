@@ -22,12 +22,12 @@ from tinyrnn.modules.functions import (
     Now,
     cell,
     input_of,
-    is_time,
     of_steps,
     several,
     start as begun,
 )
 from tinyrnn.modules.recorder import Given, Op, Record, Ref, flat, mapped, refs
+from tinyrnn.onnx.steps import is_time
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyrnn import frames, ops
+from tinyrnn import ops
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Linear
+from tinyrnn.onnx.steps import number_of_step
 from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Atom, Axis, Known, Symbol, constant, part, reframed
-from tinyrnn.values import Value, applied
+from tinyrnn.values import Value
 
 MOST_ROWS = 1024  # of a table: a step multiplies with all of it
 
@@ -46,17 +47,9 @@ def positioned(site: Any, where: str, one: Any) -> Any:
     return Symbol(reframed(_value(site, where, rows, site.timed[shapes[time]][1]), frame or (1,)), axes)
 
 
-def counted(like: Value) -> Value:
-    """The number of each step, from 1 on."""
-    before = ops.Feedback(1)
-    number = before + reframed(applied(frames.Constant(1.0), (like,)), (1,))
-    before.connect(number)
-    return number
-
-
 def _value(site: Any, where: str, rows: Any, like: Value) -> Value:
     """The rows by position: a straight line, or those of a table of the module."""
-    number = counted(like)
+    number = number_of_step(like, np.ones(1), np.ones(1))
     slope = (rows[-1].astype(np.float64) - rows[0]) / (len(rows) - 1)
     line = rows[0] + slope * np.arange(len(rows))[:, None]
     if np.allclose(line, rows, rtol=1e-6, atol=1e-7):

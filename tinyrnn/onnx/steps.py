@@ -130,9 +130,14 @@ def counted(known: Known, timed: Timed) -> Symbol | None:
     for (a, b), (_, value) in timed.items():
         slope = (second - first) / (b - a)
         if slope and slope == round(slope) and first - slope * a == round(first - slope * a):
-            count = applied(SumOverTime(), (applied(Constant(1.0), (value,)),))
-            return Symbol(applied(Scale(slope, first - slope * a), (reframed(count, (1,)),)), [()] * one.ndim)
+            count = number_of_steps(value)
+            return Symbol(applied(Scale(slope, first - slope * a), (count,)), [()] * one.ndim)
     return None
+
+
+def number_of_steps(like: Value) -> Value:
+    """The number of steps of each row of a sequence, (1,)."""
+    return reframed(applied(SumOverTime(), (applied(Constant(1.0), (like,)),)), (1,))
 
 
 def number_of_step(like: Value, first: Array, slope: Array) -> Value:
