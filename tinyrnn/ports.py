@@ -72,10 +72,12 @@ class GraphStream(StateHolder):
             raise ValueError(
                 f"stream: nonfinite is {nonfinite!r}, expected None or 'stop' for several inputs or outputs"
             )
-        plan = stream_plan(ports, batch, steps or dict.fromkeys(ports.times[1:], 1))
+        told = bool(steps) or len(ports.times) == 1
+        plan = stream_plan(ports, batch, steps if told else dict.fromkeys(ports.times[1:], 1))
         if plan.full_sequence:
             raise calls.waits(net, ports.cores, (), ports.times)
-        plan = stream_plan(ports, batch, steps)
+        if not told:
+            stream_plan(ports, batch, steps)  # says what is missing
         self.net, self.batch, self._plan = net, plan.batch, plan
         self._options = (steps, threads, nonfinite)
         self._ports, self._nonfinite = ports, nonfinite
