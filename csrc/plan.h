@@ -136,10 +136,9 @@ static inline size_t trnn_paces_bytes(const trnn_graph *graph, int32_t batch)
 
 /* A part of a run: the steps of every axis of time. */
 typedef struct {
-    int32_t
-        start; /* steps of axis 1 that came before, in the same run; the caller's other axes have all their steps */
-    int32_t last; /* 1: no other part follows */
-    int32_t ends; /* 1: the sequences end with the run */
+    int32_t start; /* steps of axis 1 before, in the same run; the caller's other axes have all of theirs */
+    int32_t last;  /* 1: no other part follows */
+    int32_t ends;  /* 1: the sequences end with the run */
     int32_t steps[TRNN_TIMES_MAX];
     const int32_t
         *lengths[TRNN_TIMES_MAX]; /* NULL: all rows have these steps. From the run's first step on; on an axis

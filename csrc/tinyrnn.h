@@ -473,18 +473,18 @@ typedef struct {
     /* Of a row's step, at most: bytes of weights; of a layer with few, 4 for every pair of a number that it reads and
      * one that it writes. */
     size_t cost;
-    int32_t
-        full_sequence; /* 1: the net needs the full sequence, so a call takes at most `steps` steps of axis 1 */
-    uint32_t indices; /* bit i: the i-th input is int32 indices */
-    int32_t views;    /* 1: there are layers that need not run in a plan of one row and one step */
+    int32_t full_sequence; /* 1: the net needs the full sequence, so a call takes at most `steps` steps */
+    uint32_t indices;      /* bit i: the i-th input is int32 indices */
+    int32_t views;         /* 1: there are layers that need not run in a plan of one row and one step */
 } trnn_sizes;
 
 /* Bytes of a net's plan. 0: none; SIZE_MAX: more than can be addressed. */
 size_t trnn_plan_bytes(const trnn_net *net);
 
 /* Lays a net out in `memory` (trnn_plan_bytes(net) bytes, aligned to 8), for blocks of `steps` steps: a number for each
- * axis of time. A run may take more blocks of axis 1; of the other axes it has all steps at once, at most these. If a layer cannot read its values, returns an error and leaves `*sizes` unchanged. The plan keeps copies
- * of the layers, and no pointer to the net. */
+ * axis of time. A run may take more blocks of axis 1; of the other axes it has all steps at once, at most these. If a
+ * layer cannot read its values, returns an error and leaves `*sizes` unchanged. The plan keeps copies of the layers, and
+ * no pointer to the net. */
 trnn_status trnn_plan_init(void *memory, const trnn_net *net, int32_t batch, const int32_t *steps,
                            trnn_sizes *sizes);
 
