@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import weight_files as wf
-from good_files import GOOD, LAYERS, NET, SIX, THING, TRAINED
+from good_files import GOOD, LAYERS, NET, SIX, THING, TRAINED, program_file, program_members
 from mutations import mutated
 
 import tinyrnn as tr
@@ -131,6 +131,11 @@ KINDS = {
             wf.Member("m/data/weights/model_weights_config.json", data),
             wf.Member("m/archive_format", b"pt2"),
         ),
+    ),
+    "exported": Kind(
+        lambda: [program_members(name)["models/model.json"] for name in ("chain", "heads")],
+        lambda data: program_file("heads", data),
+        net=True,
     ),
     "package": Kind(lambda: [wf.package({"a/net": NET, "a/b": {"w": wf.tensor()}})]),
     "quantised": Kind(lambda: [_members()["data.pkl"]], _quantised),

@@ -457,6 +457,7 @@ FOLDS: dict[str, Callable[[Fold], Array | CodedArray | list[Array]]] = {
     "QuantizeLinear": _quantised,
     "Range": _range,
     "Reciprocal": _elementwise(lambda a: 1 / a, True),
+    "ReduceL2": _reduced(lambda array, **more: np.sqrt(np.sum(array * array, **more))),
     "ReduceMax": _reduced(np.max),
     "ReduceMean": _reduced(np.mean),
     "ReduceMin": _reduced(np.min),
