@@ -512,15 +512,16 @@ static void end_backward(const direction *me)
 }
 
 /* All of dL/dh_t of row b in the place of dy_t: for a row that rests, whose h has it then, and in a pass with `hidden`,
- * whose step takes it from there. */
+ * whose step takes it from there, without the flush: a gradient that fades is seen as it is. */
 static void gather_gradient(const direction *me, int32_t t, int32_t b, int rests)
 {
     float *dy = at(me, me->pass->dy, t, b, me->out) + me->offset, *dh = at(me, me->tape.dh, 0, b, me->size),
           *own = me->tape.dh_own ? at(me, me->tape.dh_own, 0, b, me->units) : NULL;
     for (int32_t j = 0; j < me->size; j++) {
-        dy[j] += own ? dh[j] + own[j] : dh[j];
-        dh[j] = rests ? dy[j] : 0.0f;
-        if (own) own[j] = 0.0f;
+        const float all = (own ? dh[j] + own[j] : dh[j]) + dy[j]; /* in the order of the step */
+        dh[j] = rests ? dh[j] + dy[j] : 0.0f;
+        if (own && !rests) own[j] = 0.0f;
+        dy[j] = all;
     }
 }
 
