@@ -231,15 +231,6 @@ def _changes_rate(cores: list[_core.Layer]) -> bool:
     return any(core.kind == "unfold_steps" for core in cores)
 
 
-def check_rate(net: Module, cores: list[_core.Layer]) -> None:
-    """Raise ValueError if a layer changes the rate, where layers must have steps of one rate."""
-    if _changes_rate(cores):
-        raise ValueError(
-            f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none here: "
-            "drift, calibration and gates take such layers"
-        )
-
-
 def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
     """A net in which no frame depends on another."""
     if x.ndim == net._rank(x.ndim):
@@ -260,44 +251,17 @@ def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
     return seen
 
 
-class Entry(NamedTuple):
-    """The inputs of a graph, checked.
+def entered(net: Module, x: Any) -> tuple[Outline, list[NDArray[Any]], tuple[int, ...]]:
+    """Check the inputs of a graph, given as one, or as a mapping of several.
 
-    Attributes
-    ----------
+    Returns
+    -------
     outline : Outline
     arrays : list of ndarray
         ``(T, B, frame)``, or ``(B, frame)`` for an input per sequence.
     steps : tuple of int
         Of each axis of time.
-    ends : list of ndarray or None
-        Of each axis of time the steps of each row; None if all have the same.
-    batched, rows_first : bool
-        True if the caller's arrays have an axis for the batch, and if that is before the steps.
     """
-
-    outline: Outline
-    arrays: list[NDArray[Any]]
-    steps: tuple[int, ...]
-    ends: list[NDArray[np.int32] | None]
-    batched: bool
-    rows_first: bool
-
-    def inside(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
-        """An array of the caller's with the axes of `arrays`."""
-        if not self.batched:
-            return array[:, np.newaxis] if axis else array[np.newaxis]
-        return array.swapaxes(0, 1) if self.rows_first and axis else array
-
-    def outside(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
-        """The same in the other direction."""
-        if not self.batched:
-            return array[:, 0] if axis else array[0]
-        return array.swapaxes(0, 1) if self.rows_first and axis else array
-
-
-def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
-    """Check the inputs of a graph, given as one, or as a mapping of several."""
     names = list(net._ports_known())
     several = net._several()
     if several is None and not isinstance(x, Mapping):
@@ -306,20 +270,21 @@ def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
         swapped, count, batch = calls.axes(net, array, lead)
         array = array.swapaxes(0, 1) if swapped else array
         assert isinstance(cores, Cores)
-        ends = None if lengths is None else calls.check_lengths(net, lengths, count, batch)
-        arrays = [array.reshape(count, batch, *frame)]
-        return Entry(outline(net, frame), arrays, (count,), [ends], lead == 2, swapped)
+        return outline(net, frame), [array.reshape(count, batch, *frame)], (count,)
     laid: Any = several or net._ports()  # a graph: other nets have one input
-    sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), lengths, type(net).__name__)
-    entry = Entry(outline(net), [], sizes.steps, sizes.lengths, sizes.batched, sizes.rows_first)
-    in_time = entry._replace(rows_first=False)
-    arrays = [in_time.inside(array, axis) for array, axis in zip(sizes.in_time(), sizes.axes, strict=True)]
-    return entry._replace(arrays=arrays)
+    sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), None, type(net).__name__)
+    arrays = sizes.in_time()
+    if not sizes.batched:
+        arrays = [
+            array[:, np.newaxis] if axis else array[np.newaxis]
+            for array, axis in zip(arrays, sizes.axes, strict=True)
+        ]
+    return outline(net), arrays, sizes.steps
 
 
 def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]:
     """Do the work of `watch` for a net whose layers read any values."""
-    found, arrays, steps, *_ = entered(net, x)
+    found, arrays, steps = entered(net, x)
     lines = found.lines
     batch = arrays[0].shape[1 if lines[0].axis else 0]
     steps += _steps_of_rates(found, steps)
