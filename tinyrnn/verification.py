@@ -18,6 +18,7 @@ from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError, ShapeError
 from tinyrnn.loading import load
 from tinyrnn.net import Net
+from tinyrnn.progress import watched
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -141,7 +142,7 @@ def verify(
         raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
     checks: list[Check] = []
     times = []
-    for case, arrays in cases:
+    for case, arrays in watched(cases):
         begun = perf_counter()
         ours = proofs.outputs_of(own, arrays)
         between = perf_counter()
