@@ -181,7 +181,10 @@ def _repeated(net: Net, path: str) -> Verification:
 
     text = read_metadata(path).get(proofs.KEY)
     if text is None:
-        raise LoadError(f"{path}: got a file without a proof, expected one: net.save(path, proof=True)")
+        raise LoadError(
+            f"{path}: got a file without a proof, expected one of net.save(path, proof=True), or a "
+            "model to compare with, against="
+        )
     inputs, outputs, tolerance = proofs.read(text, path)
     checks = _compared("proof", proofs.outputs_of(net, inputs), outputs, tolerance, net)
     return Verification(tuple(checks), tolerance, "the proof in the file")

@@ -1154,6 +1154,15 @@ def test_bench_refuses(fails, quick, here):
         (["bench", "lstm:3x4", "--steps", "-3"], "--steps"),
         (["bench", "lstm:3x4", "--batch", "9" * 5000], "whole number"),
         (["bench", "lstm:3x4", "--st", "5"], "--st"),
+        (
+            ["verify", "m", "n.onnx"],
+            "verify: got n.onnx, expected no more arguments (see tinyrnn verify --help",
+        ),
+        (
+            ["run", "m", "x.npy", "-o", "y.npy", "--bach-first"],
+            "an option of it; did you mean '--batch-first'?",
+        ),
+        (["run", "x.npy", "m.onnx", "-o", "y.npy"], "x.npy: got it as MODEL, expected a net's file"),
     ],
 )
 def test_usage(fails, argv, words):

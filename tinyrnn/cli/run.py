@@ -96,6 +96,9 @@ def command(args: Namespace) -> None:
 def _input(args: Namespace) -> Callable[[Namespace, Net], Frames]:
     if args.raw:
         return open_raw
+    suffixes = [os.path.splitext(path)[1].lower() in INPUTS for path in (args.model, args.input)]
+    if suffixes == [True, False]:
+        raise UsageError(f"{args.model}: got it as MODEL, expected a net's file: MODEL comes before INPUT")
     opener = open_csv if args.input == "-" else _by_suffix(args.input, INPUTS)
     if args.follow and opener is not open_csv:
         raise UsageError(f"--follow: got {args.input}, expected a .csv, or samples with --raw")
