@@ -62,6 +62,7 @@ class Words(SearchEnglish):
 
     lang = "names"
     language_name = "English, with names"
+    stopwords = SearchEnglish.stopwords | {"can", "get", "put"}  # of questions
     js_stemmer_rawcode = None
     js_stemmer_code = """
 var Stemmer = function () {

@@ -1,7 +1,7 @@
 /* The scores of the site's search, Sphinx' own, but that the history and the reasons come after the manual. */
 var Scorer = {
   score: ([page, , , , score]) =>
-    /^(changelog|contributing|measurements|design|bench)/.test(page) ? score - 20 : score,
+    score - (/^(changelog|contributing|measurements|design|bench)/.test(page) ? 20 : /^add-a/.test(page) ? 3 : 0),
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },
