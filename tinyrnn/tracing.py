@@ -18,6 +18,7 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.outlines import Line, Outline, outline
 from tinyrnn.plans import Cores, laid_out
+from tinyrnn.progress import watched
 from tinyrnn.recurrent import _Recurrent
 from tinyrnn.temporal import FinalState, TimeConv1d
 from tinyrnn.tensors import Array, Frame
@@ -211,7 +212,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
     whole = any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves()) or _changes_rate(cores)
     size = steps if whole else max(1, CHUNK // batch)
     levels: list[_Level] = []
-    for start in range(0, steps, size):
+    for start in watched(range(0, steps, size)):
         part = calls.enter(net, array[start : start + size])[0]
         frame = part.shape[lead:]
         part = part.reshape(len(part), batch, *frame)
@@ -298,7 +299,7 @@ def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]
     blocks = [
         (loop, list(block)) for loop, block in groupby(levels, lambda level: level[0].loop)
     ]  # what runs layer by layer, and loops
-    for start in range(0, steps[0], size):
+    for start in watched(range(0, steps[0], size)):
         part = (min(size, steps[0] - start), *steps[1:])
         is_last = start + size >= steps[0]
         values = [

@@ -18,6 +18,7 @@ from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError, ShapeError
 from tinyrnn.loading import load
 from tinyrnn.net import Net
+from tinyrnn.progress import watched
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -141,7 +142,7 @@ def verify(
         raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
     checks: list[Check] = []
     times = []
-    for case, arrays in cases:
+    for case, arrays in watched(cases):
         begun = perf_counter()
         ours = proofs.outputs_of(own, arrays)
         between = perf_counter()
@@ -180,7 +181,10 @@ def _repeated(net: Net, path: str) -> Verification:
 
     text = read_metadata(path).get(proofs.KEY)
     if text is None:
-        raise LoadError(f"{path}: got a file without a proof, expected one: net.save(path, proof=True)")
+        raise LoadError(
+            f"{path}: got a file without a proof, expected one of net.save(path, proof=True), or a "
+            "model to compare with, against="
+        )
     inputs, outputs, tolerance = proofs.read(text, path)
     checks = _compared("proof", proofs.outputs_of(net, inputs), outputs, tolerance, net)
     return Verification(tuple(checks), tolerance, "the proof in the file")
