@@ -19,7 +19,6 @@ from tinyrnn.cli.machine import cpu, degrees, emulated, read, throttled
 
 # What needs a package beyond NumPy.
 PACKAGES = {
-    "h5py": "Keras files need it: pip install 'tinyrnn[keras]'",
     "matplotlib": "pictures need it: pip install 'tinyrnn[plot]'",
     "tqdm": "progress bars need it: pip install 'tinyrnn[progress]'",
 }
