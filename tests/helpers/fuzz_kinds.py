@@ -178,10 +178,8 @@ KINDS = {
     ),
     "onnx": Kind(_graphs, net=True, needs="onnx"),
     "graph": Kind(_graphs, net=True, change=in_graph, needs="onnx"),
-    "keras": Kind(_models, net=True, change=in_archive, needs="h5py"),
-    "hdf5": Kind(
-        lambda: _recorded("keras/stack.h5", "keras/words.h5"), net=True, change=in_words, needs="h5py"
-    ),
+    "keras": Kind(_models, net=True, change=in_archive),
+    "hdf5": Kind(lambda: _recorded("keras/stack.h5", "keras/words.h5"), net=True, change=in_words),
 }
 
 
