@@ -203,7 +203,7 @@ def check(kind: Kind, data: bytes) -> bool:
 
 
 def _answered(function: Callable, content: bytes):
-    """What a reader makes of a file, within the bounds of time and memory; None is an error."""
+    """Read a file within the bounds of time and memory; None is an error."""
     began, before = time.process_time(), _peak(begin=True)
     try:
         return function(io.BytesIO(content))
