@@ -146,7 +146,7 @@ class Structure:
                         raise self.error(f"{what}: damaged: its header continues in {length} bytes")
                     blocks.append((place + framed, length - 2 * framed))
                 elif flags & 2 and number in (_SPACE, _TYPE, _LAYOUT, _ATTRIBUTE):
-                    raise self.error(f"{what}: shares its type with others, expected its own")
+                    raise self.error(f"{what}: got a type or shape that others share, expected its own")
                 elif number:
                     found.append((number, at, size))
                 at += size
