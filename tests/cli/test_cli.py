@@ -1337,9 +1337,6 @@ def test_an_unknown_instruction_set_is_a_warning_of_the_library(here):
 
 def test_a_package_that_is_not_installed_is_one_line(fails, monkeypatch, here):
     saved(small())
-    (here / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    fails("info", "model.h5", words="h5py is needed for HDF5, as Keras writes it: pip install h5py")
     (here / "model.onnx").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     fails("verify", "net.safetensors", "--against", "model.onnx", words="pip install onnxruntime")

@@ -20,7 +20,6 @@ from tinyrnn.progress import Progress
 
 # What needs a package beyond NumPy.
 PACKAGES = {
-    "h5py": "Keras files need it: pip install 'tinyrnn[keras]'",
     "matplotlib": "pictures need it: pip install 'tinyrnn[plot]'",
 }
 

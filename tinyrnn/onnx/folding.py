@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn.importing import CodedArray
-from tinyrnn.weights.spec import Array, Tensor, shown
+from tinyrnn.weights.spec import MAX_DIMS, Array, Tensor, shown
 
 # NumPy's types of ONNX's numbers of them, for Cast.
 CASTS: dict[int, Any] = {
@@ -189,6 +189,8 @@ def _reshape(fold: Fold) -> Array:
 
 
 def _expand(fold: Fold) -> Array:
+    if fold[1].size > MAX_DIMS:
+        raise ValueError(f"got {fold[1].size} sizes, expected at most {MAX_DIMS}")
     shape = np.broadcast_shapes(fold[0].shape, tuple(int(size) for size in fold[1].reshape(-1)))
     fold.room(math.prod(shape))
     return np.broadcast_to(fold[0], shape)

@@ -25,7 +25,14 @@ class Learned:
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
         self.wanted: set[str] = set()  # inputs that a node wants as constants
         self.calls = 0  # operations that became layers, in all passes
+        self.visits = [0]  # to inputs and nodes, in all passes, those of attempts beside this one included
         self.lacks_time = False  # a recurrent node reads columns of a frame as time
+
+    def anew(self) -> Learned:
+        """Make one that knows nothing, for another attempt."""
+        found = Learned()
+        found.visits = self.visits
+        return found
 
     def learn(self, found: Retry) -> None:
         """Note one more thing.

@@ -21,7 +21,9 @@ from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, has
 from tinyrnn.ops import concat
 from tinyrnn.temporal import FinalState, LastStep
 from tinyrnn.values import Input, Value, applied
-from tinyrnn.weights.spec import Array
+from tinyrnn.weights.spec import Array, shown
+
+MOST_NUMBERS = 3 << 20  # of all inputs that may be states: each has two ids of eight bytes
 
 
 class States:
@@ -59,6 +61,11 @@ class States:
     def of_port(self, port: Port, sizes: Sequence[int], varying: Sequence[int]) -> Places:
         """An input of these sizes whose numbers are a state's; axes that vary may be the batch."""
         count = math.prod(sizes)
+        if sum(own for _, _, own in self.sources) + count > MOST_NUMBERS:
+            raise Unfit(
+                f"input {shown(port.name)}: possible states have more than {MOST_NUMBERS} numbers so far: "
+                "load(path, states=False) makes them inputs of the net"
+            )
         ids = self.source("input", port, count) + np.arange(count)
         ids = ids.reshape([1 if i in varying else size for i, size in enumerate(sizes)])
         for i in varying:
