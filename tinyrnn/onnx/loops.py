@@ -215,14 +215,19 @@ def _body(call: Call, inputs: int, outputs: int) -> Graph:
 
 def _counts(call: Call, body: Graph, name: str, after: str, first: Any) -> bool:
     """True if a whole number of a body begins as ``first`` and becomes one more in each step."""
-    if not isinstance(first, Known) or first.varies or first.first.size != 1 or first.first.dtype.kind != "i":
+    if (
+        not isinstance(first, Known)
+        or first.varies
+        or first.worlds[0].size != 1
+        or first.worlds[0].dtype.kind != "i"
+    ):
         return False
     node = next((one for one in body.nodes if after in one.outputs), None)
     if node is None or node.op != "Add" or len(node.inputs) != 2 or name not in node.inputs:
         return False
     other = node.inputs[node.inputs[0] == name]
-    known = body.tensors[other].array() if other in body.tensors else call.env.get(other)
-    return np.array_equal(known.first.reshape(-1) if isinstance(known, Known) else np.ravel(known), [1])
+    known: Any = body.tensors[other].array() if other in body.tensors else call.env.get(other)
+    return np.array_equal(known.worlds[0].reshape(-1) if isinstance(known, Known) else np.ravel(known), [1])
 
 
 def _source(body: Graph, name: str) -> str:

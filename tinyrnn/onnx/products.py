@@ -172,7 +172,7 @@ def einsum(call: Call) -> Symbol:
         one = moved(call, one, [own.index(letter) for letter in flat])
         if isinstance(one, Known):
             sizes = iter(one.array("a constant").shape)
-            return Known(one.first.reshape([math.prod([next(sizes) for _ in group]) for group in order]))
+            return Known(one.worlds[0].reshape([math.prod([next(sizes) for _ in group]) for group in order]))
         rest = iter(one.axes)
         return one.with_axes([sum((next(rest) for _ in group), ()) for group in order])
 

@@ -204,7 +204,7 @@ def _copied(call: Call, x: Symbol, axis: int | None) -> Symbol:
 
 
 def _are_steps(call: Call) -> bool:
-    return call.builder.learned.kinds.get(f"*{call.node.outputs[0]}") == TIME
+    return bool(call.builder.learned.kinds.get(f"*{call.node.outputs[0]}") == TIME)
 
 
 def _steps_of(call: Call, sizes: Sizes) -> Sizes:
@@ -414,7 +414,7 @@ def compared(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
         ports = {port.name: port for port in call.builder.ports.graph.inputs}
         name = str(index.value.label) if index is not None and index.value.layer is None else ""
         others = [one for one in call.inputs if one is not index]
-        alone = all(isinstance(one, Known) and not one.varies and one.first.size == 1 for one in others)
+        alone = all(isinstance(one, Known) and not one.varies and one.worlds[0].size == 1 for one in others)
         if (
             index is None
             or not alone
@@ -427,8 +427,11 @@ def compared(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
         if rows is None:
             return function(call)
         numbers = Known(np.arange(rows).reshape(-1, 1))
-        given = [numbers if one is index else Known(one.first.reshape(1, 1)) for one in call.inputs]
-        table = FOLDS[call.node.op](call._replace(inputs=given).fold())
+        given: Any = [
+            numbers if one is index else Known(np.asarray(getattr(one, "first", 0)).reshape(1, 1))
+            for one in call.inputs
+        ]
+        table: Any = FOLDS[call.node.op](call._replace(inputs=given).fold())
         if np.all(table == table[0]):  # no index is below 0
             return Known(table[0, 0])
         layer = weighted(Embedding(rows, 1), weight=np.asarray(table, np.float32))
