@@ -299,6 +299,8 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
     ports = {port.name: port for port in session.get_inputs()}
     outputs = [port.name for port in session.get_outputs()]
     known, axis = own._ports_known(), int(own._batch_first)
+    places = _places_in(path, bound)
+    timed = any(places.get(name, (None, None))[0] is not None for name in ports)
     try:
         own.stream()
         streams = True
@@ -318,6 +320,12 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
         states = [name for name in ports if name not in given and name not in bound]
         for name in states:
             feed[name] = typed(name, np.zeros([n if isinstance(n, int) else 1 for n in ports[name].shape]))
+        if timed:
+            laid = {
+                name: _laid(name, ports[name].shape, one, places[name], axis) for name, one in given.items()
+            }
+            outs = dict(zip(outputs, session.run(None, feed | laid), strict=True))
+            return {name: _back(one, places.get(name, (None, None)), axis) for name, one in outs.items()}
         if not states or not streams:  # no step without the others; perhaps without an axis of rows
             given = {name: _in_rank(ports[name].shape, array, axis) for name, array in given.items()}
         if all(_is_whole(ports[name].shape, array) for name, array in given.items()):
@@ -339,6 +347,47 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
         return {name: np.stack(one, axis) for name, one in zip(kept, zip(*rows, strict=True), strict=True)}
 
     return run
+
+
+def _places_in(path: str, bound: dict[str, Any]) -> dict[str, tuple[int | None, int | None]]:
+    """The places of time and of the batch in the arrays of an .onnx file; none if it is no net."""
+    from tinyrnn.onnx.build import places_of
+    from tinyrnn.weights import opened
+
+    try:
+        with opened(path) as file:
+            return places_of(file, **bound)
+    except (LoadError, TypeError):
+        return {}
+
+
+def _laid(
+    name: str, shape: Sequence[Any], array: NDArray[Any], places: tuple[int | None, int | None], axis: int
+) -> NDArray[Any]:
+    """A sequence of one row, or a value of it, with the axes of a file; rows that it counts are alike."""
+    time, batch = places
+    found = array.swapaxes(0, 1) if axis and time is not None else array
+    steps = [len(found)] if time is not None else []
+    sizes = [n if isinstance(n, int) else -1 for i, n in enumerate(shape) if i not in places]
+    if time is not None and shape[time] != steps[0] and isinstance(shape[time], int):
+        raise ShapeError(
+            f"verify: {name}: got {steps[0]} steps, expected {shape[time]}; a file of a fixed number of "
+            "steps runs on as many: give it as steps=, or inputs= of that length"
+        )
+    rows = [] if batch is None else [1]
+    found = found.reshape([*steps, *rows, *sizes])
+    kept = [place for place in places if place is not None]
+    found = np.moveaxis(found, range(len(kept)), kept)
+    return found if batch is None or not isinstance(shape[batch], int) else found.repeat(shape[batch], batch)
+
+
+def _back(array: NDArray[Any], places: tuple[int | None, int | None], axis: int) -> NDArray[Any]:
+    """An output of a file with the net's axes, of the first row."""
+    _, batch = places
+    found = array if batch is None else array.take([0], batch)
+    kept = [place for place in places if place is not None]
+    found = np.moveaxis(found, kept, range(len(kept)))
+    return found.swapaxes(0, 1) if axis and None not in places else found
 
 
 def _in_rank(shape: Sequence[Any], array: NDArray[Any], axis: int) -> NDArray[Any]:

@@ -68,6 +68,30 @@ def test_a_file_of_a_fixed_number_of_steps(tmp_path):
         tr.verify(own, tmp_path / "net.onnx", steps=1000)
 
 
+@pytest.mark.parametrize("shape", [("rows", "steps", 4), (3, 20, 4), (1, "steps", 4)])
+def test_a_file_whose_rows_come_first(tmp_path, shape):
+    """The axes of a file are those that its graph tells; rows that it counts are alike."""
+    pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal(size) for name, size in (("W", (1, 12, 4)), ("R", (1, 12, 3)))}
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2]),
+        node("LSTM", "t W R", "h", hidden_size=3),
+        node("Squeeze", "h one", "z"),
+        node("Transpose", "z", perm=[1, 2, 0]),
+        node("ReduceMax", "z", "m", axes=[0], keepdims=0),
+    ]
+    arrays = {name: array.astype(np.float32) for name, array in weights.items()}
+    found = model(nodes, {"x": shape}, ["y", "m"], one=np.int64([1]), **arrays)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(found.SerializeToString())
+    own = tr.load(path)
+    assert tr.verify(own, path, steps=20), str(tr.verify(own, path, steps=20))
+    layer = own.lstm
+    layer.weight_hh_l0 = layer.weight_hh_l0 + 0.1
+    assert not tr.verify(own, path, steps=20)
+
+
 @needs_models
 @pytest.mark.parametrize("kind", ["gru", "lstm", "rnn"])
 def test_a_file_without_an_axis_of_rows_that_needs_full_sequences(kind):

@@ -521,7 +521,7 @@ def expand(call: Made) -> Any:
 def taken(x: Symbol, axis: int, keeps: bool = False) -> Symbol:
     """The step of a loop; ``keeps``: the axis of time stays, of size 1."""
     axis %= x.rank
-    found = Step(None).taken(x, axis)
+    found = Step().taken(x, axis)
     return found.with_axes([*found.axes[:axis], (), *found.axes[axis:]]) if keeps else found
 
 

@@ -22,6 +22,7 @@ class Learned:
         self.traced: dict[str, int] = {}  # sizes of axes that vary, where the graph has a number all the same
         self.same: dict[str, str] = {}  # axes that are another one under a second name
         self.modes: dict[str, str] = {}
+        self.rows: dict[str, int] = {}  # of the table that an input's numbers are indices of
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
         self.wanted: set[str] = set()  # inputs that a node wants as constants
         self.calls = 0  # operations that became layers, in all passes
@@ -45,6 +46,9 @@ class Learned:
         key, value = found.key, found.value
         if key.startswith("="):
             self.sizes[key[1:]] = value
+            return
+        if key.startswith("#"):
+            self.rows[key[1:]] = value
             return
         if key.startswith("~"):
             self.traced[key[1:]] = value

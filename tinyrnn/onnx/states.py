@@ -57,6 +57,7 @@ class States:
         self.finals: dict[tuple[int, str], int] = {}
         self.values: dict[tuple[int, str], Value] = {}
         self.fed: dict[int, int] = {}
+        self.batch: Axis = ()  # of the last node that has states
 
     def of_port(self, port: Port, sizes: Sequence[int], varying: Sequence[int]) -> Places:
         """An input of these sizes whose numbers are a state's; axes that vary may be the batch."""
@@ -128,7 +129,8 @@ class States:
             at += size
             if len(parts) > 64:
                 raise Unfit("takes more than 64 parts of states")
-        return Symbol(parts[0] if len(parts) == 1 else concat(parts), given.axes)
+        axes = [self.batch or axis if has(axis, BATCH) else axis for axis in given.axes]
+        return Symbol(parts[0] if len(parts) == 1 else concat(parts), axes)
 
     def final_value(self, of: tuple[Level | Carried, str]) -> Value:
         """A last state as a value; of a graph of one step it is what the step writes."""
@@ -208,6 +210,7 @@ class States:
         self, level: Level, state: str, order: Sequence[int], hidden: int, layout: int, batch: Axis
     ) -> Places:
         """The last state of a node."""
+        self.batch = batch
         rows = np.array([0, Places.ROW] if batch else [0])
         ids = self.final_base(level, state) + np.array([d * hidden for d in order])[:, None, None]
         ids = ids + np.arange(hidden) + rows[:, None]

@@ -17,7 +17,7 @@ from tinyrnn.onnx.levels import Levels
 from tinyrnn.onnx.loops import Inside
 from tinyrnn.onnx.model import Graph, Model, Node
 from tinyrnn.onnx.nodes import Call, Given
-from tinyrnn.onnx.operators import DOMAINS, INDICES
+from tinyrnn.onnx.operators import DOMAINS, INDICES, OPERATORS
 from tinyrnn.onnx.ports import Ports
 from tinyrnn.onnx.steps import Timed, is_time, number_of_step
 from tinyrnn.onnx.symbols import Axis, Known, Symbol, reframed
@@ -63,6 +63,7 @@ class Builder:
         self.opset = model.opsets[""]
         self.budget = MEMORY_FLOOR + 2 * file.info.bytes
         self.slack: list[int] = []
+        self.compared: set[str] = set()  # inputs of whole numbers that a node compared with one
         self.timed: Timed = {}
         self.masks: dict[Any, Value] = {}
         self.kept: list[Any] = []  # the values behind the keys of masks
@@ -213,6 +214,13 @@ class Builder:
         self.counts(1 + len(inputs) // 4)
         result = DOMAINS[node.domain][node.op](call)
         return result if isinstance(result, list) else [result]
+
+    def node_of(self, call: Call, op: str, inputs: Sequence[Any]) -> Any:
+        """The result of an operation that is a part of a node."""
+        inner = call._replace(node=call.node._replace(op=op, attributes={}), inputs=list(inputs))
+        known = evaluated(inner)
+        result = OPERATORS[op](inner) if known is None else known
+        return result[0] if isinstance(result, list) else result
 
 
 def _reads(node: Node) -> set[str]:
