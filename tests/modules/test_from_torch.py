@@ -110,6 +110,9 @@ CASES = {
     ),
     "caption loop": (models.CaptionLoop, lambda b, t: [floats(b, t, 6), floats(b, t - 4, 5, seed=2)], "BTF"),
     "memory": (models.Memory, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "coattention": (models.Coattention, lambda b, t: [floats(b, t, 6), floats(b, t - 4, 5, seed=2)], "BTF"),
+    "projected, backwards": (models.ProjectedBackwards, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "filled": (models.Filled, lambda b, t: [floats(b, t, 6)], "BTF"),
     "logarithms": (models.LogSpace, lambda b, t: [floats(b, t, 6)], "BTF"),
 }
 

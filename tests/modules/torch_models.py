@@ -1048,3 +1048,48 @@ class Window(nn.Module):
         y = torch.stack(hs, 1)
         skipped = y.view(len(x), 4, 3, 5).permute(1, 0, 2, 3).reshape(4, len(x) * 3, 5)
         return torch.cat([self.score(x.flatten(1)), self.skips(skipped)[1].view(len(x), 9)], 1)
+
+
+class Coattention(nn.Module):
+    """Two sequences that each attend to the other, as ESIM has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.GRU(6, 5, batch_first=True), nn.GRU(5, 5, batch_first=True)
+
+    def forward(self, a, b):
+        a, b = self.one(a)[0], self.other(b)[0]
+        scores = a @ b.transpose(1, 2)
+        for_a = torch.softmax(scores, -1) @ b
+        for_b = torch.softmax(scores.permute(0, 2, 1), -1) @ a
+        return torch.cat([a - for_a, a * for_a], -1), torch.cat([b - for_b, b * for_b], -1)
+
+
+class ProjectedBackwards(nn.Module):
+    """One direction of ELMo: an LSTM with a projection over the turned sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(6, 7, batch_first=True, proj_size=4)
+
+    def forward(self, x):
+        y, (h, c) = self.rnn(x.flip(1))
+        return y.flip(1), h[0], c[0]
+
+
+class Filled(nn.Module):
+    """Parts of frames that are filled, of a value and of a tensor of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.short = nn.GRU(6, 8, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        y = self.rnn(x)[0]
+        y = torch.lerp(y, torch.expm1(y), 0.3).addcmul(y, y, value=0.5)
+        y[..., 2:5] = self.short(x)
+        y[:, :, -1] = x[:, :, 0]
+        last = torch.zeros(len(x), 4, 3)
+        for k in range(3):
+            last[:, k, :] = y[:, -1, k : k + 3]
+        return y, torch.cat([last.flatten(1), torch.addcdiv(y[:, 0], y[:, 1], 2 + y[:, 0] ** 2)], 1)

@@ -280,6 +280,57 @@ def where(call: Made) -> Any:
     return call.onnx("Where", mask, operand(a), operand(b))
 
 
+def combined(call: Made, op: str) -> Any:
+    """A value, and a product or a quotient of two others times ``value``."""
+    more = arithmetic(op)(call._replace(args=call.args[1:3], kwargs={}))
+    more = call.onnx("Mul", more, np.float32(call.kwargs.get("value", 1)))
+    return arithmetic("Add")(call._replace(args=[call.args[0], more], kwargs={}))
+
+
+def mixed(call: Made) -> Any:
+    """``lerp``: the first value, and a part of the way to the second."""
+    a, b, weight = call.args[0], call.args[1], call.arg(2, "weight")
+    way = arithmetic("Mul")(call._replace(args=[call.onnx("Sub", b, a), weight], kwargs={}))
+    return call.onnx("Add", a, way)
+
+
+def filling(given: Known, like: Symbol) -> Symbol:
+    """A tensor of equal rows that is filled, as a value beside another."""
+    sizes = list(zip(*(one.shape for one in given.worlds), strict=True))
+    rows = next((axis for axis in like.axes if has(axis, BATCH)), ())
+    if sizes_of(rows) not in sizes:
+        raise Unfit("fills a tensor without the axis of the batch")
+    place = sizes.index(sizes_of(rows))
+    row = equal_rows(given, place)
+    row = np.zeros([1, *(one for one, _ in sizes)])[0].take([0], place) if row is None else row
+    axes = [rows if i == place else part(one) for i, (one, _) in enumerate(sizes)]
+    return Symbol(constant(np.asarray(row, np.float32), like.value), axes)
+
+
+def put(call: Made) -> Any:
+    """``x[..., i:j] = y`` along one axis of frames: the new part between what stands beside it."""
+    given, new = several(call.args[1]), call.symbol(2, "value")
+    x = filling(call.args[0], new) if isinstance(call.args[0], Known) else call.x
+    if Ellipsis in given:
+        place = given.index(Ellipsis)
+        given[place : place + 1] = [slice(None)] * (x.rank + 1 - len(given))
+    parts = [(i, one) for i, one in enumerate(given) if one != slice(None)]
+    if len(parts) != 1 or not isinstance(parts[0][1], (int, slice)) or not is_frame(x.axes[parts[0][0]]):
+        raise Unfit("fills parts of several axes or some steps, expected a part along one axis of frames")
+    axis, part_of = parts[0]
+    size = x.frame_axis(axis)
+    low = part_of % size if isinstance(part_of, int) else 0
+    there = range(size)[part_of] if isinstance(part_of, slice) else range(low, low + 1)
+    if there.step != 1:
+        raise Unfit("fills every so many numbers, expected those one after the other")
+    if isinstance(part_of, int):
+        new = call.onnx("Unsqueeze", new, [axis])
+    ends = [slice(0, there.start), slice(there.stop, size)]
+    sides = [cut(call, x, axis, end) if end.start < end.stop else None for end in ends]
+    found = [one for one in (sides[0], new, sides[1]) if one is not None]
+    return call.onnx("Concat", *found, axis=axis)
+
+
 def cast(call: Made) -> Any:
     """The same numbers as another type; truth is 1 or 0."""
     kind = call.kinds[0]
@@ -518,21 +569,29 @@ def shaped(call: Made) -> Any:
 def permute(call: Made) -> Any:
     dims = call.kwargs.get("dims", call.args[1:])
     dims = (
-        list(range(call.x.rank))[::-1]
+        list(range(len(call.sizes[0])))[::-1]
         if not dims
         else dims[0]
         if isinstance(dims[0], (list, tuple))
         else dims
     )
-    return call.onnx("Transpose", call.x, perm=list(dims))
+    return moved_axes(call, list(dims))
+
+
+def moved_axes(call: Made, order: list[int]) -> Any:
+    """The axes in another order; scores may exchange their last two."""
+    x, rank = call.arg(0, "input"), len(order)
+    if isinstance(x, Scores) and [one % rank for one in order] == [*range(rank - 2), rank - 1, rank - 2]:
+        return x.turned()
+    return call.onnx("Transpose", call.x, perm=order)
 
 
 def swapped(call: Made) -> Any:
     """Two axes exchanged: transpose, mT."""
-    order = list(range(call.x.rank))
+    order = list(range(len(call.sizes[0])))
     one, other = call.arg(1, "dim0", -2), call.arg(2, "dim1", -1)
     order[one], order[other] = order[other], order[one]
-    return call.onnx("Transpose", call.x, perm=order)
+    return moved_axes(call, order)
 
 
 def expand(call: Made) -> Any:
@@ -965,7 +1024,7 @@ def layer(
     if op.startswith("rnn"):
         more["nonlinearity"] = op.removeprefix("rnn_")
     if x.reversed:
-        return over_reversed(call, op, x, hx, weights, both or levels > 1 or bool(more.get("proj_size")))
+        return over_reversed(call, op, x, hx, weights, both or levels > 1, more)
     made = kind(inputs, hidden, levels, bias=bias, batch_first=site.batch_first, bidirectional=both, **more)
     weighted(made, **weights)
     given = dict(zip(states, several(hx), strict=True))
@@ -988,18 +1047,17 @@ def layer(
 
 
 def over_reversed(
-    call: Made, op: str, x: Symbol, hx: Any, weights: Any, more: bool
+    call: Made, op: str, x: Symbol, hx: Any, weights: Any, many: bool, more: dict[str, Any]
 ) -> tuple[Value, list[Value]]:
     """A layer over a sequence that was reversed: the second direction of one whose first is silent."""
-    kind, _, states = CELLS_OF_ONNX[KINDS[op]]
-    if more or any(not isinstance(one, Known) or np.any(one.worlds[0]) for one in several(hx)):
+    kind, order, states = CELLS_OF_ONNX[KINDS[op]]
+    if many or any(not isinstance(one, Known) or np.any(one.worlds[0]) for one in several(hx)):
         raise Unfit(
             "reads a sequence that was reversed, expected one level, one direction and states of zeros there"
         )
-    given = {"nonlinearity": op.removeprefix("rnn_")} if op.startswith("rnn") else {}
-    inputs, hidden = weights["weight_ih_l0"].shape[1], weights["weight_hh_l0"].shape[1]
+    inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // len(order)
     bias, first = "bias_ih_l0" in weights, call.site.batch_first
-    made = kind(inputs, hidden, 1, bias=bias, batch_first=first, bidirectional=True, **given)
+    made = kind(inputs, hidden, 1, bias=bias, batch_first=first, bidirectional=True, **more)
     silent = {name: np.zeros(one.shape, np.float32) for name, one in weights.items()}
     weighted(made, **silent, **{f"{name}_reverse": one for name, one in weights.items()})
     value = made(x.framed((inputs,)))
@@ -1007,8 +1065,8 @@ def over_reversed(
     finals = []
     for state in states:
         final = FinalState(state, 1)(value)
-        finals.append(final[..., hidden:])
-    return value[..., hidden:], finals
+        finals.append(final[..., final.frame[-1] // 2 :])
+    return value[..., value.frame[-1] // 2 :], finals
 
 
 KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
@@ -1101,6 +1159,7 @@ FUNCTIONS: dict[str, Function] = {
     "log10": lambda call: call.onnx("Mul", call.onnx("Log", call.x), np.float32(1 / math.log(10))),
     "log2": lambda call: call.onnx("Mul", call.onnx("Log", call.x), np.float32(1 / math.log(2))),
     "log1p": lambda call: call.onnx("Log", call.onnx("Add", call.x, np.float32(1))),
+    "expm1": lambda call: call.onnx("Sub", call.onnx("Exp", call.x), np.float32(1)),
     "square": lambda call: call.onnx("Mul", call.x, call.x),
     **named("clamp clamp_max clamp_min clip", clamp),
     **named("add iadd", arithmetic("Add")),
@@ -1109,6 +1168,9 @@ FUNCTIONS: dict[str, Function] = {
     **named("mul multiply", arithmetic("Mul")),
     **named("div divide true_divide truediv", arithmetic("Div")),
     **named("rdiv rtruediv", arithmetic("Div", True)),
+    "addcmul": lambda call: combined(call, "Mul"),
+    "addcdiv": lambda call: combined(call, "Div"),
+    "lerp": mixed,
     "pow": arithmetic("Pow"),
     "rpow": arithmetic("Pow", True),
     "maximum": arithmetic("Max"),
@@ -1163,6 +1225,7 @@ FUNCTIONS: dict[str, Function] = {
     **named("transpose swapaxes t mT", swapped),
     **named("expand expand_as repeat broadcast_to", expand),
     "getitem": item,
+    "setitem": put,
     **named("select index_select", selected),
     "gather": gathered,
     **named("chunk split tensor_split unbind", parts),

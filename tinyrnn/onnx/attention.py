@@ -29,7 +29,13 @@ class Scores(Unfinished):
         super().__init__(query.value, query.axes)
         lead = [met(pair) for pair in zip(query.axes[:-2], keys.axes[:-2], strict=True)]
         self.axes = (*lead, query.axes[-2], keys.axes[-2])
-        self.keys, self.scale = keys, scale
+        self.query, self.keys, self.scale = query, keys, scale
+
+    def turned(self) -> Scores:
+        """The scores of the queries for each key."""
+        if self.weighs or self.causal or self.mask is not None:
+            raise Unfit(f"reads {self.what}")
+        return Scores(self.keys, self.query, self.scale)
 
     def changed(self, **facts: Any) -> Scores:
         found = copy(self)
