@@ -376,7 +376,10 @@ class _Attempt:
         kept = {name: pair for name, pair in found.items() if again.get(own[name]) != name} or found
         net = self.graph(kept)
         for world, (_, arrays) in enumerate(runs):
-            wrong = self.compared(net, kept, world, arrays)
+            try:
+                wrong = self.compared(net, kept, world, arrays)
+            except WRONG as error:  # inputs that the axes of this guess do not fit
+                raise self.error(str(error)) from None
             if wrong:
                 raise self.error(wrong, self.blamed([arrays for _, arrays in runs]))
         if not any(isinstance(one, Given) and isinstance(one.array, CodedArray) for one in self.given()):
