@@ -99,8 +99,9 @@ def verify(
         A net, or its file.
     against : torch.nn.Module, keras.Model, Net, str or os.PathLike, optional
         A module takes the same arrays as the net, and returns its outputs first. A model of Keras takes them
-        as (1, steps, frame). An .onnx file runs in ONNX Runtime, in one thread, step by step where it
-        describes one step; inputs of it beyond the net's are states, which begin with zeros. A .keras or .h5
+        as (1, steps, frame), of as many steps as it is for. An .onnx file runs in ONNX Runtime, in one
+        thread, step by step where it describes one step; inputs of it beyond the net's are states, which
+        begin with zeros. A .keras or .h5
         file runs in Keras. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
         wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
@@ -132,7 +133,8 @@ def verify(
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
         return _repeated(own, os.fspath(net))
-    run, name = _runner(against, own, bound)
+    run, name, fixed = _runner(against, own, bound)
+    steps = fixed or steps
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
         cases.append(("yours", proofs.arrays_of(inputs)))
@@ -216,31 +218,32 @@ def _compared(case: str, got: Arrays, expected: Arrays, tol: float, net: Net) ->
 
 def _runner(
     against: Any, own: Net, bound: dict[str, Any]
-) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str]:
-    """A function that runs the other model, and its name."""
+) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str, int | None]:
+    """A function that runs the other model, its name, and the only number of steps that it takes."""
     if isinstance(against, (str, os.PathLike)):
         path = os.fspath(against)
         if _is_onnx(path):
-            return _runtime(path, own, bound), str(path)
+            return _runtime(path, own, bound), str(path), None
     if bound:
         raise TypeError(f"verify: got {', '.join(bound)}, expected numbers beside an .onnx file alone")
     if isinstance(against, (str, os.PathLike)):
         if str(path).lower().endswith((".keras", ".h5")):
-            return _model(_keras().models.load_model(path, compile=False), own), str(path)
+            against, name = _keras().models.load_model(path, compile=False), str(path)
+            return _model(against, own), name, _fixed_steps(against, own)
         against, name = load(path), str(path)
     else:
         name = type(against).__name__
     if isinstance(against, Net):
-        return lambda arrays: proofs.outputs_of(against, arrays), name
+        return lambda arrays: proofs.outputs_of(against, arrays), name, None
     bases = {f"{one.__module__}.{one.__name__}" for one in type(against).__mro__}
     if any(base.startswith("keras.") and base.endswith(".Model") for base in bases):
-        return _model(against, own), name
+        return _model(against, own), name, _fixed_steps(against, own)
     if "torch.nn.modules.module.Module" not in bases:  # without importing PyTorch
         raise TypeError(
             f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
             "file's path"
         )
-    return _module(against), name
+    return _module(against), name, None
 
 
 def _is_onnx(path: str | os.PathLike[str]) -> bool:
@@ -252,6 +255,12 @@ def _keras() -> Any:
         return import_module("keras")
     except ImportError:
         raise ImportError("verify: a .keras or .h5 file runs in Keras: pip install keras torch") from None
+
+
+def _fixed_steps(model: Any, own: Net) -> int | None:
+    """The number of steps that a model of Keras is for, if it is for one alone."""
+    timed = [time is not None for _, time in own._ports_known().values()]
+    return next((one.shape[1] for one, is_timed in zip(model.inputs, timed, strict=False) if is_timed), None)
 
 
 def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
@@ -277,12 +286,22 @@ def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
         try:
             with torch.no_grad():
                 found = module(*(torch.from_numpy(np.array(one)) for one in arrays))
+        except Exception as error:
+            shapes = [one.shape for one in arrays]
+            raise ValueError(
+                f"verify: the module fails on the net's inputs, of shapes {shapes}: {error}; expected a "
+                "module that takes these: put one around it that moves the axes, and adds lengths or states"
+            ) from None
         finally:
             for one, mode in modes:
                 one.training = mode
-        parts = list(found.values()) if isinstance(found, dict) else found
-        parts = [parts] if isinstance(parts, torch.Tensor) else parts
-        tensors = [one for one in parts if isinstance(one, torch.Tensor)]
+        parts, tensors = [found], []
+        while parts:
+            one = parts.pop(0)
+            if isinstance(one, torch.Tensor):
+                tensors.append(one)
+            elif isinstance(one, (tuple, list, dict)):
+                parts[:0] = one.values() if isinstance(one, dict) else one
         return {str(i): one.numpy() for i, one in enumerate(tensors)}
 
     return run

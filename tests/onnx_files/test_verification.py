@@ -174,3 +174,29 @@ def test_a_wrong_model_is_refused():
         tr.verify(net(), 3)
     with pytest.raises(TypeError, match="got a net alone"):
         tr.verify(net())
+
+
+def test_outputs_of_a_module_may_be_nested():
+    torch = pytest.importorskip("torch")
+
+    class Nested(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = torch.nn.LSTM(4, 3)
+
+        def forward(self, x):
+            y, states = self.rnn(x)
+            return {"y": y, "states": [states, None]}
+
+    module = Nested()
+    net = tr.from_torch(module, torch.zeros(9, 2, 4))
+    found = tr.verify(net, module, steps=30)
+    assert found and {check.output for check in found.checks} == {"y", "states.0.0", "states.0.1"}
+
+
+def test_a_module_of_other_axes_is_told():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv1d(4, 3, 1), torch.nn.ReLU())
+    net = tr.from_torch(module, torch.zeros(2, 4, 9))
+    with pytest.raises(ValueError, match=r"fails on the net's inputs, of shapes \[\(1, 30, 4\)\]: .*put one"):
+        tr.verify(net, module, steps=30)
