@@ -54,22 +54,24 @@ static void find_lives(const trnn_plan *plan, trnn_place *places)
     }
 }
 
-#define NOWHERE SIZE_MAX /* no place yet */
+#define LAST (-1) /* the end of a list of values */
 
-/* The lowest place that is free throughout the life of value v, beside those that have one. */
-static size_t find_place(const trnn_place *places, int32_t count, int32_t v)
+/* Puts value v at the lowest place that is free throughout its life, and into the list of those that have a place, lowest
+ * first: what lies before it there cannot be in its way higher up. Returns the list's first value. */
+static int32_t place_value(trnn_place *places, int32_t first, int32_t v)
 {
-    const trnn_place *me = &places[v];
+    trnn_place *me = &places[v];
     size_t at = 0;
-    for (int32_t w = 0; w < count; w++) {
-        const trnn_place *other = &places[w];
-        const int meet = me->birth <= other->death && other->birth <= me->death;
-        if (other->birth < 0 || !meet || other->at == NOWHERE) continue;
-        if (other->at >= trnn_plus(at, me->bytes) || at >= trnn_plus(other->at, other->bytes)) continue;
-        at = trnn_plus(other->at, other->bytes);
-        w = -1; /* those before may be in the way now */
+    for (int32_t w = first; w != LAST && places[w].at < trnn_plus(at, me->bytes); w = places[w].after) {
+        const int meet = me->birth <= places[w].death && places[w].birth <= me->death;
+        if (meet) at = trnn_larger(at, trnn_plus(places[w].at, places[w].bytes));
     }
-    return at;
+    me->at = at;
+    int32_t *link = &first;
+    while (*link != LAST && places[*link].at < at) link = &places[*link].after;
+    me->after = *link;
+    *link = v;
+    return first;
 }
 
 /* What comes first in an order: the most bytes, or the most bytes times the layers that need them. */
@@ -78,37 +80,57 @@ static size_t urgency(const trnn_place *value, int by_life)
     return by_life ? trnn_times(value->bytes, (size_t)(1 + value->death - value->birth)) : value->bytes;
 }
 
+/* The list of `count` values from v on that need a place, the most urgent first, of equal ones the first first. */
+static int32_t in_order(trnn_place *places, int32_t v, int32_t count, int by_life)
+{
+    if (count == 1) {
+        places[v].after = LAST;
+        return places[v].birth < 0 ? LAST : v;
+    }
+    const int32_t half = count / 2;
+    int32_t a = in_order(places, v, half, by_life), b = in_order(places, v + half, count - half, by_life);
+    int32_t first, *link = &first;
+    while (a != LAST || b != LAST) {
+        const int one =
+            b == LAST || (a != LAST && urgency(&places[a], by_life) >= urgency(&places[b], by_life));
+        int32_t *const from = one ? &a : &b;
+        *link = *from;
+        link = &places[*from].after;
+        *from = *link;
+    }
+    *link = LAST;
+    return first;
+}
+
 /* Places all values in scratch in one of the two orders; returns the bytes of all. */
 static size_t place_values(trnn_place *places, int32_t count, int by_life)
 {
     size_t bytes = 0;
-    for (int32_t v = 0; v < count; v++)
-        if (places[v].birth >= 0) places[v].at = NOWHERE;
-    for (;;) {
-        int32_t next = -1;
-        for (int32_t v = 0; v < count; v++)
-            if (places[v].birth >= 0 && places[v].at == NOWHERE &&
-                (next < 0 || urgency(&places[v], by_life) > urgency(&places[next], by_life)))
-                next = v;
-        if (next < 0) return bytes;
-        places[next].at = find_place(places, count, next);
-        bytes = trnn_larger(bytes, trnn_plus(places[next].at, places[next].bytes));
+    int32_t first = LAST, next;
+    for (int32_t v = in_order(places, 0, count, by_life); v != LAST; v = next) {
+        next = places[v].after;
+        first = place_value(places, first, v);
+        bytes = trnn_larger(bytes, trnn_plus(places[v].at, places[v].bytes));
     }
+    return bytes;
 }
 
-/* The most bytes that are needed at once. */
-static size_t widest(const trnn_place *places, int32_t count)
+/* The most bytes that are needed at once; SIZE_MAX if all values together are as many. */
+static size_t widest(trnn_place *places, int32_t count)
 {
-    size_t most = 0;
+    size_t most = 0, sum = 0, all = 0;
+    for (int32_t v = 0; v < count; v++) places[v].step_bytes = 0; /* what is more from moment v on, or less */
     for (int32_t v = 0; v < count; v++) {
-        size_t sum = 0;
-        for (int32_t w = 0; w < count; w++)
-            if (places[w].birth >= 0 && places[w].birth <= places[v].birth &&
-                places[v].birth <= places[w].death)
-                sum = trnn_plus(sum, places[w].bytes);
+        if (places[v].birth < 0) continue;
+        all = trnn_plus(all, places[v].bytes);
+        places[places[v].birth].step_bytes += places[v].bytes;
+        if (places[v].death + 1 < count) places[places[v].death + 1].step_bytes -= places[v].bytes;
+    }
+    for (int32_t v = 0; v < count; v++) {
+        sum += places[v].step_bytes;
         most = trnn_larger(most, sum);
     }
-    return most;
+    return all == SIZE_MAX ? all : most;
 }
 
 /* Is the value on an axis of another rate? */

@@ -58,6 +58,7 @@ typedef struct {
     size_t step_bytes;    /* from a step to the next: the root's frames of all rows */
     int32_t array;        /* the array that it lies in; TRNN_IN_SCRATCH: none of the caller's */
     int32_t birth, death; /* the moments between which its numbers in scratch are needed; -1: never there */
+    int32_t after;        /* while scratch is laid out: the value whose place comes next */
 
     /* train.c */
     size_t gradient; /* bytes into the tape */

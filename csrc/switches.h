@@ -13,6 +13,7 @@
  *   TRNN_WITH_TWO_ROUNDS     1  GRUs whose reset gate acts before the product
  *   TRNN_WITH_CELL_OPTIONS   1  the cells of layers/general.c: any functions of gates, clips, layer normalisation, zoneout,
  *                               FastGRNN, Jordan networks; and recurrent_dropout
+ *   TRNN_WITH_HIDDEN         1  the gradients of hidden states: trnn_training_job.hidden is taken for 0
  *
  * For a layer with what was left out, trnn_layer_check returns TRNN_E_LEFT_OUT, and trnn_plan_init for such a net.
  *
@@ -62,6 +63,10 @@
 
 #ifndef TRNN_WITH_CELL_OPTIONS
 #define TRNN_WITH_CELL_OPTIONS 1
+#endif
+
+#ifndef TRNN_WITH_HIDDEN
+#define TRNN_WITH_HIDDEN 1
 #endif
 
 #if defined(__FAST_MATH__)

@@ -623,6 +623,7 @@ typedef struct {
                                             * them */
     int32_t ends;                /* as in trnn_job */
     int32_t to_input;    /* 1: backward pass to x and the initial state; 0: to the lowest layer with grads */
+    int32_t hidden;      /* 1: the backward pass keeps the gradient of each h: trnn_training_hidden */
     uint32_t seed[2];    /* of dropout: another one for each pass */
     int32_t part, parts; /* part is 0 .. parts - 1 */
 } trnn_training_job;
@@ -638,6 +639,12 @@ int32_t trnn_training_steps(const trnn_training *training, const trnn_training_j
 void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage);
 void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage);
 void trnn_gradients(const trnn_training *training, const trnn_training_job *job);
+
+/* After a backward pass with `hidden`, the gradient of the loss with respect to each hidden state of the recurrent layer
+ * `i`, on the tape: (steps, batch, directions * size). It counts y of the step and all later steps of the direction; it is
+ * zero behind a row's end. */
+const float *trnn_training_hidden(const trnn_training *training, const trnn_training_job *job, int32_t i,
+                                  int32_t *steps);
 
 /* For an initial state that all rows share and that trains: adds the rows of its gradient to `sum`, ascending.
  * sum (count,); row b begins at rows + b * stride, in floats, as in `dstate`. They must not overlap. */

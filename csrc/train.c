@@ -320,6 +320,7 @@ TRNN_NOINLINE trnn_pass pass_of(const walk *me, int32_t i)
         .part = job->part,
         .parts = job->parts,
         .lengths = axis ? clock->lengths[axis - 1] : NULL,
+        .hidden = job->hidden,
         .seed = {job->seed[0],
                  job->seed[1] + (uint32_t)i * 0x9e3779b9u}, /* another sequence for each layer */
         .source = writer < 0 ? NULL : job->state + source,
@@ -642,6 +643,15 @@ void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
         const trnn_pass all = frames_of(&pass, 0, pass.steps * pass.batch);
         trains->gradients(trains->sequences || trains->across_batch ? &pass : &all);
     }
+}
+
+const float *trnn_training_hidden(const trnn_training *training, const trnn_training_job *job, int32_t i,
+                                  int32_t *steps)
+{
+    const walk me = training_walk(training, job);
+    const trnn_pass pass = pass_of(&me, i);
+    *steps = pass.steps;
+    return pass.dy;
 }
 
 void trnn_rows_add(float *sum, const float *rows, size_t stride, int32_t batch, int32_t count)

@@ -205,6 +205,7 @@ cdef extern from "tinyrnn.h" nogil:
         const int32_t *lengths[TRNN_AXES_MAX]
         int32_t ends
         int32_t to_input
+        int32_t hidden
         uint32_t seed[2]
         int32_t part, parts
 
@@ -218,6 +219,8 @@ cdef extern from "tinyrnn.h" nogil:
     void trnn_forward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
     void trnn_backward(const trnn_training *training, const trnn_training_job *job, int32_t stage)
     void trnn_gradients(const trnn_training *training, const trnn_training_job *job)
+    const float *trnn_training_hidden(const trnn_training *training, const trnn_training_job *job, int32_t i,
+                                      int32_t *steps)
     void trnn_rows_add(float *sum, const float *rows, size_t stride, int32_t batch, int32_t count)
 
     # ---- training: losses

@@ -76,6 +76,7 @@ cdef class Tape:
     cdef cnp.ndarray tape, dstate
     cdef object ends  # the lengths of the last call, kept alive
     cdef readonly int32_t threads
+    cdef public bint keeps_hidden  # the backward pass keeps the gradients that `hidden` returns
     cdef Program program
     cdef trnn_training_job *job  # the first part's
     cdef Phase phase

@@ -308,6 +308,8 @@ cdef class Tape:
             self.array(self.sizes.dy[i], &self.sizes.outs[i], self.steps_of(i)).reshape(-1)[:] = (
                 0 if dy is None else dy.reshape(-1))
         self.dstate[:dstate.size] = dstate
+        for part in self.parts:
+            (<Part> part).job.hidden = self.keeps_hidden
         for stage in range(self.sizes.stages - 1, -1, -1):
             self.run(BACKWARD, stage)
         self.run(GRADIENTS, 0)
@@ -317,6 +319,21 @@ cdef class Tape:
                 self.array(self.sizes.dx[i], &self.sizes.ins[i],
                            self.job.steps[self.sizes.ins[i].axis - 1] if self.sizes.ins[i].axis else 1).copy()
                 for i in range(self.sizes.inputs)]
+
+    def hidden(self, int32_t i, size_t size):
+        """The gradient of each hidden state of the recurrent layer ``i`` after `backward`: (steps, batch, size)."""
+        cdef int32_t steps
+        cdef const float *from_ = trnn_training_hidden(self.training, self.job, i, &steps)
+        cdef cnp.ndarray found = np.empty((steps, self.sizes.batch, size), np.float32)
+        memcpy(cnp.PyArray_DATA(found), from_, found.nbytes)
+        return found
+
+    def lengths_of(self, int32_t output):
+        """The steps of each row of an output in the last pass, (batch,) int32; None if all have all."""
+        cdef size_t at = self.sizes.lengths[output]
+        if self.has_rate(output):
+            return self.tape.view(np.int32)[at // 4:at // 4 + self.sizes.batch].copy()
+        return self.ends[self.sizes.outs[output].axis - 1] if self.sizes.outs[output].axis else None
 
     def has_rate(self, int32_t output):
         """Tell whether an output is on an axis of another rate than the inputs."""

@@ -21,7 +21,8 @@ from tinyrnn.callbacks import in_order
 from tinyrnn.contract import Module, modes_kept
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
-from tinyrnn.runs import Callback, Interrupt, Progress, Run, logged, mean
+from tinyrnn.progress import Progress, watched
+from tinyrnn.runs import Callback, Interrupt, Report, Run, logged, mean
 from tinyrnn.samples import (
     Gatherer,
     Goal,
@@ -118,8 +119,9 @@ def fit(
         from tinyrnn import checkpoints
 
         checkpoints.restore(resume, run)
-    progress = Progress(verbose)
-    with modes_kept(net), Interrupt() as interrupt:
+    bar = Progress(verbose == 1, run.done())
+    report = Report(verbose, bar)
+    with modes_kept(net), Interrupt() as interrupt, bar:
 
         def validate() -> dict[str, float]:
             if validation is None:
@@ -131,7 +133,7 @@ def fit(
             for callback in callbacks:
                 callback.on_train_begin(run)
             try:
-                run.train(validate, interrupt, progress)
+                run.train(validate, interrupt, report)
                 if interrupt.asked:
                     run.history.interrupted = True
                     for callback in callbacks:
@@ -145,8 +147,6 @@ def fit(
         except BaseException as error:
             _hand_over(run.history, error)
             raise
-        finally:
-            progress.close()
     return run.history
 
 
@@ -205,7 +205,7 @@ def _predict_ports(net: Any, x: Any, batch_size: int, lengths: Any, threads: int
         else np.zeros((len(inputs), *(() if view.stepless else (view.steps,)), *view.out_frame), np.float32)
         for view in gather.views
     ]
-    for rows in parts(inputs.by_length(), batch_size):
+    for rows in _batches(inputs, batch_size):
         for kept, view, y in zip(found, gather.views, gather.outputs(rows, threads), strict=True):
             for i, numbers in zip(rows, y, strict=True):
                 if view.stepless:
@@ -245,12 +245,19 @@ def _evaluating(net: Module) -> Iterator[None]:
         yield
 
 
+def _batches(inputs: Inputs, batch_size: int) -> Iterator[Rows]:
+    """All samples in batches, short ones first, with a bar that moves by their steps."""
+    order = inputs.by_length()
+    steps = np.add.reduceat(inputs.lengths[order], np.arange(0, len(order), batch_size))
+    return watched(list(parts(order, batch_size)), steps.tolist())
+
+
 def _outputs(
     net: Module, gather: Gatherer, batch_size: int, threads: int, last: bool = False
 ) -> Iterator[tuple[Rows, NDArray[np.float32]]]:
     """Rows and their outputs, samples first, short samples first; with ``last`` only those of last steps."""
     inputs = gather.inputs
-    for rows in parts(inputs.by_length(), batch_size):
+    for rows in _batches(inputs, batch_size):
         x = gather.x(rows)
         with _evaluating(net):
             if inputs.recurrent:
@@ -275,7 +282,7 @@ def _outputs_by_goal(
             yield rows, [y]
         return
     places = [gather.inputs.ports.outputs.index(goal.output) for goal in goals]
-    for rows in parts(gather.inputs.by_length(), batch_size):
+    for rows in _batches(gather.inputs, batch_size):
         ys = gather.outputs(rows, threads)
         yield rows, [ys[place] for place in places]
 

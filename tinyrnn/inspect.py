@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinyrnn import unrolled
+from tinyrnn import calls, training
+from tinyrnn.arrays import as_floats
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.history import History
@@ -62,7 +63,7 @@ class GradientNorms(NamedTuple):
     ----------
     norms : dict of str to ndarray, float64, (T,)
         By level and direction, ``"lstm.l0"`` and ``"lstm.l0_reverse"``: the norm of dL/dh_t over the rows
-        of the batch and the units, for each step t of the input.
+        of the batch and the units, for each step t of the layer.
     """
 
     norms: dict[str, NDArray[np.float64]]
@@ -162,8 +163,8 @@ def hidden_gradients(
     It counts the output of step t and all steps after it. With a projection h is the projected state.
 
     A copy of the net runs as in training, with the batch's statistics, but without dropout. The net's
-    weights, gradients, statistics and mode stay as they are. Each level goes step by step, forwards twice and
-    backwards once: slower than training.
+    weights, gradients, statistics and mode stay as they are. At a step that a mask leaves out, the hidden
+    state is that of the step before once more, and has a gradient of its own.
 
     As in training, the gradient that an LSTM's cells or a GRU's states pass to the step before is zero below
     2**-64. So a gradient that has faded to some 1e-19 falls faster from there than the formulas predict.
@@ -186,13 +187,13 @@ def hidden_gradients(
     Returns
     -------
     dict of str to ndarray, float32, (T, B, size)
-        By level and direction: ``"lstm.l0"``, ``"lstm.l0_reverse"``. B is 1 for one sequence.
+        By level and direction: ``"lstm.l0"``, ``"lstm.l0_reverse"``. B is 1 for one sequence. T counts the
+        layer's own steps: fewer behind a layer that strides over steps.
 
     Raises
     ------
     ValueError
-        If no layer is recurrent, or one in a loop reads a mask, begins with values of the net, or has a
-        `FinalState`.
+        If no layer is recurrent.
     TypeError
         If a layer is quantised, there is neither ``dy`` nor ``y`` and ``loss``, or both, or ``y`` and
         ``loss`` are for a net of several outputs.
@@ -200,7 +201,7 @@ def hidden_gradients(
         If the arrays do not fit.
     """
     name = type(net).__name__
-    if not net._recurrent:
+    if not any(isinstance(leaf, _Recurrent) for _, leaf in net._leaves()):
         raise ValueError(f"{name}: no layer is recurrent, so there is no gradient through time")
     if (dy is None) == (loss is None) or (y is None) != (loss is None):
         raise TypeError(f"{name}: got neither y and loss nor dy, or both, expected one of them")
@@ -212,10 +213,44 @@ def hidden_gradients(
         if kept != "float32":
             raise TypeError(f"{layer}: format is {kept}, expected float32, which has gradients")
 
-    net = copy.deepcopy(net)
-    if net._is_wired:
-        return unrolled.graph_gradients(net, x, y, loss, dy, lengths)
-    return unrolled.chain_gradients(net, x, y, loss, dy, lengths)
+    net = copy.deepcopy(net).train().freeze()
+    net._practised().sure = True
+    ports = net._several() or (net._ports() if isinstance(x, Mapping) else None)
+    if ports is None:
+        ys = [training.forward(net, x, lengths, None, 1)[0]]
+    else:
+        given = calls.named_inputs(net, list(net._ports_known()), (x,))
+        ys, _ = training.forward_ports(net, ports, given, lengths, None, 1, False)
+
+    faces, layout = training.last_pass(net).outputs, training.last_pass(net).layout
+    dys: list[Any]
+    if loss is not None:
+        if len(ys) > 1:
+            names = list(net._nodes_known()[1])
+            raise TypeError(
+                f"hidden_gradients: got y and loss for outputs {names}, expected dy, the gradient of each"
+            )
+        timed = layout.tape.outputs[0][1] > 0
+        ends = layout.tape.lengths_of(0)
+        dys = [loss(ys[0], y, ends, batch_first=faces[0].swapped)[1] if timed else loss(ys[0], y)[1]]
+    else:
+        dys = net._taken(f"{name}: dy", dy) if hasattr(net, "_taken") else [dy]
+        for output, one, face in zip(net._nodes_known()[1], dys, faces, strict=False):
+            what = f"{name}: dy of output {output!r}"
+            if len(ys) > 1 and one is not None and as_floats(one, what).shape != face.shape:
+                raise ShapeError(f"{what} has shape {np.shape(one)}, expected {face.shape}, the output's")
+    layout.tape.keeps_hidden = True
+    training.backward(net, dys, None)
+
+    found: dict[str, Array] = {}
+    place = 0  # on the tape
+    for path, leaf, level in net._places():
+        if isinstance(leaf, _Recurrent):
+            whole = layout.tape.hidden(place, leaf._directions * leaf._output_size)
+            for way, gradient in enumerate(np.split(whole, leaf._directions, axis=-1)):
+                found[path + _REVERSE * way] = gradient
+        place += 1 + (leaf._dropout_after(level) is not None)
+    return found
 
 
 # ---- gates --------------------------------------------------------------------------------------

@@ -540,7 +540,7 @@ class Net(Module):
         lengths : array_like of int, (N,), optional
             Steps of each sample of an array. A mapping by axis of time where there are several.
         verbose : int
-            0: silent. 1: a bar in a terminal where tqdm is installed, and a line an epoch. 2: lines only.
+            0: silent. 1: a line an epoch, and a bar if stderr is a terminal. 2: lines only.
         threads : int
             Threads that share a batch; the bits do not depend on it.
         clip_norm, clip_value, nonfinite

@@ -168,9 +168,9 @@ def _axes_of_feedback(net: Module, parts: list[_Part], inputs: int, times: list[
 
     Axes that are new are added to ``times``, their names.
     """
-    ports = net._several()
-    if ports is None:  # one axis of time
+    if not any(read >= number for number, (*_, reads) in enumerate(parts, inputs) for read in reads):
         return {}
+    ports = net._several() or net._ports()
     cores = ports.cores
     read = {value for reads in cores.reads for value in reads}
     unread = tuple(value for value in cores.outputs if value not in read)  # every value has a use

@@ -24,6 +24,7 @@ from tinyrnn.formats import (
 )
 from tinyrnn.loading import build
 from tinyrnn.net import Net
+from tinyrnn.progress import watched
 from tinyrnn.state_dicts import stored
 from tinyrnn.tracing import watch
 
@@ -183,10 +184,10 @@ def _bounded(
     grown, smaller = harm(before)
     if grown <= bound:
         return smaller
-    alone = {name: harm({*net.formats} - {name})[0] for name in names}
+    alone = {name: harm({*net.formats} - {name})[0] for name in watched(names)}
     *worst, mildest = sorted(names, key=lambda name: -alone[name])
     kept = before
-    for name in worst:
+    for name in watched(worst):
         kept = kept | {name}
         grown, smaller = harm(kept)
         if grown <= bound:
@@ -232,7 +233,7 @@ def _calibrate(rounded: Net, net: Net, format: str, sequences: list[Any], kept: 
     """
     order = [name for name in net.formats if name not in kept]
     done: set[int] = set()
-    for name in order:
+    for name in watched(order):
         core = _core_of(net, name)
         if id(core) in done:  # a layer that is used twice
             continue
@@ -292,7 +293,7 @@ def _moments(
     moments: dict[int, list[tuple[slice, Matrix, Matrix]]] = {}
     core = _core_of(net, name)
     last = [place for place, leaf, level in net._places() if _core_at(leaf, level) is core][-1]
-    for sequence in sequences:
+    for sequence in watched(sequences):
         pairs = (
             (one, two)
             for ones, twos in zip(watch(net, sequence, last), watch(other, sequence, last), strict=True)

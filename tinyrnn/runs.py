@@ -1,14 +1,12 @@
-"""One run of `fit`: its state, the base of callbacks, Ctrl-C and the line in the terminal."""
+"""One run of `fit`: its state, the base of callbacks, Ctrl-C, the lines and the bar in the terminal."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib import import_module
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -19,6 +17,7 @@ from tinyrnn.arguments import Explained
 from tinyrnn.attributes import Guarded
 from tinyrnn.contract import Module
 from tinyrnn.history import History
+from tinyrnn.progress import Progress
 from tinyrnn.samples import Goal, Inputs, PortInputs, Rows, batches
 from tinyrnn.trainer import Trainer
 
@@ -142,33 +141,35 @@ class Run(Guarded):
     def _random(self) -> Any:
         return None if self.generator is None else self.generator.bit_generator.state
 
+    def done(self) -> float:
+        """The part of all batches that is complete."""
+        count = -(-len(self.inputs) // self.batch_size)
+        return (self.epoch + self.batch / count) / max(self.epochs, 1)
+
     def state_size(self, rows: int) -> int:
         """The number of values in the state of a batch: of a whole one, or of the short one."""
         return int(self._trainers[rows].new_state().numbers.size)
 
-    def train(
-        self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, progress: Progress
-    ) -> None:
+    def train(self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, report: Report) -> None:
         """Train until the last epoch, a callback or Ctrl-C ends it."""
         while self.epoch < self.epochs and not interrupt.asked:
             if self.stop and self.batch == self.step == 0:  # an epoch that has begun runs to its end
                 break
-            self._train_epoch(validate, interrupt, progress)
+            self._train_epoch(validate, interrupt, report)
 
     def _train_epoch(
-        self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, progress: Progress
+        self, validate: Callable[[], dict[str, float]], interrupt: Interrupt, report: Report
     ) -> None:
         started = time.perf_counter() - self.seconds
         if self.batch == 0 and self.step == 0:
             for callback in self.callbacks:
                 callback.on_epoch_begin(self)
         order = batches(self.inputs.lengths, self.batch_size, self.generator)
-        progress.begin(self, len(order))
         for rows in order[self.batch :]:
             loss = self._train_batch(rows, interrupt)
             self.seconds = time.perf_counter() - started
             if loss is not None:
-                progress.batch(loss)
+                report.batch(self, loss)
                 for callback in self.callbacks:
                     callback.on_batch_end(self, loss)
             if interrupt.asked:
@@ -186,7 +187,7 @@ class Run(Guarded):
         self.totals, self.weights = [0.0] * len(self.goals), [0.0] * len(self.goals)
         self.seconds = 0.0
         self.drawn_from = self._random()
-        progress.end(self, logs)
+        report.epoch(self, logs)
         for callback in self.callbacks:
             callback.on_epoch_end(self, logs)
 
@@ -349,51 +350,25 @@ class Interrupt:
         self.asked = True
 
 
-class Progress:
-    """One line an epoch; with tqdm and a terminal a bar before it.
+class Report:
+    """One line an epoch on stdout, and a bar on stderr.
 
     Output that cannot be written, as a log's disk is full or a terminal has gone, does not end training.
     """
 
-    def __init__(self, verbose: int) -> None:
-        self._verbose = verbose
-        self._bar: Any = None
-        self._tqdm: Any = None
-        if verbose == 1 and sys.stdout is not None and sys.stdout.isatty():
-            with suppress(ImportError):
-                self._tqdm = import_module("tqdm").tqdm
+    def __init__(self, verbose: int, bar: Progress) -> None:
+        self._verbose, self._bar = verbose, bar
 
-    def begin(self, run: Run, count: int) -> None:
-        if self._tqdm is not None:
-            name = f"epoch {run.epoch + 1}/{run.epochs}"
-            with suppress(OSError):
-                self._bar = self._tqdm(
-                    total=count,
-                    initial=run.batch,
-                    desc=name,
-                    leave=False,
-                    file=sys.stdout,
-                    dynamic_ncols=True,
-                )
+    def batch(self, run: Run, loss: float) -> None:
+        if self._bar.watched:
+            done = run.done()
+            self._bar.show(done, done, f"epoch {run.epoch + 1}/{run.epochs}  loss {loss:.4g}")
 
-    def batch(self, loss: float) -> None:
-        if self._bar is not None:
-            with suppress(OSError):
-                self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-                self._bar.update()
-
-    def end(self, run: Run, logs: Mapping[str, float]) -> None:
-        self.close()
+    def epoch(self, run: Run, logs: Mapping[str, float]) -> None:
+        self._bar.clear()
         if self._verbose:
             width = len(str(run.epochs))
             numbers = [f"{name} {value:.5g}" for name, value in logs.items() if name != "seconds"]
             seconds = f"{logs['seconds']:.1f} s"
             with suppress(OSError):
                 print("  ".join([f"epoch {run.epoch:{width}}/{run.epochs}", *numbers, seconds]), flush=True)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            with suppress(OSError):
-                self._bar.close()
-            self._bar = None

@@ -108,9 +108,11 @@ class Practice:
         The seed of all masks of dropout, drawn before the first pass.
     passes : int
         The number of passes so far.
+    sure : bool
+        True if layouts drop nothing.
     """
 
-    __slots__ = ("forward", "guard", "layout", "passes", "seed")
+    __slots__ = ("forward", "guard", "layout", "passes", "seed", "sure")
 
     def __init__(self, kind: str) -> None:
         self.guard = _core.Guard(
@@ -121,3 +123,4 @@ class Practice:
         self.forward: Pass | None = None
         self.seed: int | None = None
         self.passes = 0
+        self.sure = False

@@ -18,6 +18,7 @@ from tinyrnn.errors import ShapeError
 from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.outlines import Line, Outline, outline
 from tinyrnn.plans import Cores, laid_out
+from tinyrnn.progress import watched
 from tinyrnn.recurrent import _Recurrent
 from tinyrnn.temporal import FinalState, TimeConv1d
 from tinyrnn.tensors import Array, Frame
@@ -211,7 +212,7 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
     whole = any(getattr(leaf, "bidirectional", False) for _, leaf in net._leaves()) or _changes_rate(cores)
     size = steps if whole else max(1, CHUNK // batch)
     levels: list[_Level] = []
-    for start in range(0, steps, size):
+    for start in watched(range(0, steps, size)):
         part = calls.enter(net, array[start : start + size])[0]
         frame = part.shape[lead:]
         part = part.reshape(len(part), batch, *frame)
@@ -229,15 +230,6 @@ def watch(net: Module, x: Any, until: str | None = None) -> Iterator[list[Seen]]
 def _changes_rate(cores: list[_core.Layer]) -> bool:
     """Tell whether core layers write fewer steps than they read: then they see whole sequences here."""
     return any(core.kind == "unfold_steps" for core in cores)
-
-
-def check_rate(net: Module, cores: list[_core.Layer]) -> None:
-    """Raise ValueError if a layer changes the rate, where layers must have steps of one rate."""
-    if _changes_rate(cores):
-        raise ValueError(
-            f"{type(net).__name__}: got a layer that writes fewer steps than it reads, expected none here: "
-            "drift, calibration and gates take such layers"
-        )
 
 
 def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
@@ -260,44 +252,17 @@ def _maps(net: Module, x: NDArray[Any], until: str | None) -> list[Seen]:
     return seen
 
 
-class Entry(NamedTuple):
-    """The inputs of a graph, checked.
+def entered(net: Module, x: Any) -> tuple[Outline, list[NDArray[Any]], tuple[int, ...]]:
+    """Check the inputs of a graph, given as one, or as a mapping of several.
 
-    Attributes
-    ----------
+    Returns
+    -------
     outline : Outline
     arrays : list of ndarray
         ``(T, B, frame)``, or ``(B, frame)`` for an input per sequence.
     steps : tuple of int
         Of each axis of time.
-    ends : list of ndarray or None
-        Of each axis of time the steps of each row; None if all have the same.
-    batched, rows_first : bool
-        True if the caller's arrays have an axis for the batch, and if that is before the steps.
     """
-
-    outline: Outline
-    arrays: list[NDArray[Any]]
-    steps: tuple[int, ...]
-    ends: list[NDArray[np.int32] | None]
-    batched: bool
-    rows_first: bool
-
-    def inside(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
-        """An array of the caller's with the axes of `arrays`."""
-        if not self.batched:
-            return array[:, np.newaxis] if axis else array[np.newaxis]
-        return array.swapaxes(0, 1) if self.rows_first and axis else array
-
-    def outside(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
-        """The same in the other direction."""
-        if not self.batched:
-            return array[:, 0] if axis else array[0]
-        return array.swapaxes(0, 1) if self.rows_first and axis else array
-
-
-def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
-    """Check the inputs of a graph, given as one, or as a mapping of several."""
     names = list(net._ports_known())
     several = net._several()
     if several is None and not isinstance(x, Mapping):
@@ -306,20 +271,21 @@ def entered(net: Module, x: Any, lengths: Any = None) -> Entry:
         swapped, count, batch = calls.axes(net, array, lead)
         array = array.swapaxes(0, 1) if swapped else array
         assert isinstance(cores, Cores)
-        ends = None if lengths is None else calls.check_lengths(net, lengths, count, batch)
-        arrays = [array.reshape(count, batch, *frame)]
-        return Entry(outline(net, frame), arrays, (count,), [ends], lead == 2, swapped)
+        return outline(net, frame), [array.reshape(count, batch, *frame)], (count,)
     laid: Any = several or net._ports()  # a graph: other nets have one input
-    sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), lengths, type(net).__name__)
-    entry = Entry(outline(net), [], sizes.steps, sizes.lengths, sizes.batched, sizes.rows_first)
-    in_time = entry._replace(rows_first=False)
-    arrays = [in_time.inside(array, axis) for array, axis in zip(sizes.in_time(), sizes.axes, strict=True)]
-    return entry._replace(arrays=arrays)
+    sizes = calls.Entered(net, laid, calls.named_inputs(net, names, (x,)), None, type(net).__name__)
+    arrays = sizes.in_time()
+    if not sizes.batched:
+        arrays = [
+            array[:, np.newaxis] if axis else array[np.newaxis]
+            for array, axis in zip(arrays, sizes.axes, strict=True)
+        ]
+    return outline(net), arrays, sizes.steps
 
 
 def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]:
     """Do the work of `watch` for a net whose layers read any values."""
-    found, arrays, steps, *_ = entered(net, x)
+    found, arrays, steps = entered(net, x)
     lines = found.lines
     batch = arrays[0].shape[1 if lines[0].axis else 0]
     steps += _steps_of_rates(found, steps)
@@ -333,7 +299,7 @@ def _watch_graph(net: Module, x: Any, until: str | None) -> Iterator[list[Seen]]
     blocks = [
         (loop, list(block)) for loop, block in groupby(levels, lambda level: level[0].loop)
     ]  # what runs layer by layer, and loops
-    for start in range(0, steps[0], size):
+    for start in watched(range(0, steps[0], size)):
         part = (min(size, steps[0] - start), *steps[1:])
         is_last = start + size >= steps[0]
         values = [

@@ -49,11 +49,12 @@ def chained(
         for level in range(leaf._core_count())
     ]
     found: list[tuple[_core.Layer, dict[str, float]]] = []
+    sure = net._practised().sure
     for core, (leaf, level, mode) in zip(cores, places, strict=True):
-        found.append((core, {} if mode else _in_use(core)))
+        found.append((core, (without_chance(core) if sure else {}) if mode else _in_use(core)))
         between = leaf._dropout_after(level) if mode else None
         if between is not None:
-            found.append((between, {}))
+            found.append((between, without_chance(between) if sure else {}))
     return found + [(_COPY, {})] * len(_doubled(cores))
 
 

@@ -18,6 +18,7 @@ from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError, ShapeError
 from tinyrnn.loading import load
 from tinyrnn.net import Net
+from tinyrnn.progress import watched
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -98,8 +99,9 @@ def verify(
         A net, or its file.
     against : torch.nn.Module, keras.Model, Net, str or os.PathLike, optional
         A module takes the same arrays as the net, and returns its outputs first. A model of Keras takes them
-        as (1, steps, frame). An .onnx file runs in ONNX Runtime, in one thread, step by step where it
-        describes one step; inputs of it beyond the net's are states, which begin with zeros. A .keras or .h5
+        as (1, steps, frame), of as many steps as it is for. An .onnx file runs in ONNX Runtime, in one
+        thread, step by step where it describes one step; inputs of it beyond the net's are states, which
+        begin with zeros. A .keras or .h5
         file runs in Keras. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
         wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
@@ -131,7 +133,8 @@ def verify(
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
         return _repeated(own, os.fspath(net))
-    run, name = _runner(against, own, bound)
+    run, name, fixed = _runner(against, own, bound)
+    steps = fixed or steps
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
         cases.append(("yours", proofs.arrays_of(inputs)))
@@ -141,7 +144,7 @@ def verify(
         raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
     checks: list[Check] = []
     times = []
-    for case, arrays in cases:
+    for case, arrays in watched(cases):
         begun = perf_counter()
         ours = proofs.outputs_of(own, arrays)
         between = perf_counter()
@@ -180,7 +183,10 @@ def _repeated(net: Net, path: str) -> Verification:
 
     text = read_metadata(path).get(proofs.KEY)
     if text is None:
-        raise LoadError(f"{path}: got a file without a proof, expected one: net.save(path, proof=True)")
+        raise LoadError(
+            f"{path}: got a file without a proof, expected one of net.save(path, proof=True), or a "
+            "model to compare with, against="
+        )
     inputs, outputs, tolerance = proofs.read(text, path)
     checks = _compared("proof", proofs.outputs_of(net, inputs), outputs, tolerance, net)
     return Verification(tuple(checks), tolerance, "the proof in the file")
@@ -212,31 +218,32 @@ def _compared(case: str, got: Arrays, expected: Arrays, tol: float, net: Net) ->
 
 def _runner(
     against: Any, own: Net, bound: dict[str, Any]
-) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str]:
-    """A function that runs the other model, and its name."""
+) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str, int | None]:
+    """A function that runs the other model, its name, and the only number of steps that it takes."""
     if isinstance(against, (str, os.PathLike)):
         path = os.fspath(against)
         if _is_onnx(path):
-            return _runtime(path, own, bound), str(path)
+            return _runtime(path, own, bound), str(path), None
     if bound:
         raise TypeError(f"verify: got {', '.join(bound)}, expected numbers beside an .onnx file alone")
     if isinstance(against, (str, os.PathLike)):
         if str(path).lower().endswith((".keras", ".h5")):
-            return _model(_keras().models.load_model(path, compile=False), own), str(path)
+            against, name = _keras().models.load_model(path, compile=False), str(path)
+            return _model(against, own), name, _fixed_steps(against, own)
         against, name = load(path), str(path)
     else:
         name = type(against).__name__
     if isinstance(against, Net):
-        return lambda arrays: proofs.outputs_of(against, arrays), name
+        return lambda arrays: proofs.outputs_of(against, arrays), name, None
     bases = {f"{one.__module__}.{one.__name__}" for one in type(against).__mro__}
     if any(base.startswith("keras.") and base.endswith(".Model") for base in bases):
-        return _model(against, own), name
+        return _model(against, own), name, _fixed_steps(against, own)
     if "torch.nn.modules.module.Module" not in bases:  # without importing PyTorch
         raise TypeError(
             f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
             "file's path"
         )
-    return _module(against), name
+    return _module(against), name, None
 
 
 def _is_onnx(path: str | os.PathLike[str]) -> bool:
@@ -248,6 +255,12 @@ def _keras() -> Any:
         return import_module("keras")
     except ImportError:
         raise ImportError("verify: a .keras or .h5 file runs in Keras: pip install keras torch") from None
+
+
+def _fixed_steps(model: Any, own: Net) -> int | None:
+    """The number of steps that a model of Keras is for, if it is for one alone."""
+    timed = [time is not None for _, time in own._ports_known().values()]
+    return next((one.shape[1] for one, is_timed in zip(model.inputs, timed, strict=False) if is_timed), None)
 
 
 def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
@@ -273,12 +286,22 @@ def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
         try:
             with torch.no_grad():
                 found = module(*(torch.from_numpy(np.array(one)) for one in arrays))
+        except Exception as error:
+            shapes = [one.shape for one in arrays]
+            raise ValueError(
+                f"verify: the module fails on the net's inputs, of shapes {shapes}: {error}; expected a "
+                "module that takes these: put one around it that moves the axes, and adds lengths or states"
+            ) from None
         finally:
             for one, mode in modes:
                 one.training = mode
-        parts = list(found.values()) if isinstance(found, dict) else found
-        parts = [parts] if isinstance(parts, torch.Tensor) else parts
-        tensors = [one for one in parts if isinstance(one, torch.Tensor)]
+        parts, tensors = [found], []
+        while parts:
+            one = parts.pop(0)
+            if isinstance(one, torch.Tensor):
+                tensors.append(one)
+            elif isinstance(one, (tuple, list, dict)):
+                parts[:0] = one.values() if isinstance(one, dict) else one
         return {str(i): one.numpy() for i, one in enumerate(tensors)}
 
     return run
@@ -295,6 +318,8 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
     ports = {port.name: port for port in session.get_inputs()}
     outputs = [port.name for port in session.get_outputs()]
     known, axis = own._ports_known(), int(own._batch_first)
+    places = _places_in(path, bound)
+    timed = any(places.get(name, (None, None))[0] is not None for name in ports)
     try:
         own.stream()
         streams = True
@@ -314,6 +339,12 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
         states = [name for name in ports if name not in given and name not in bound]
         for name in states:
             feed[name] = typed(name, np.zeros([n if isinstance(n, int) else 1 for n in ports[name].shape]))
+        if timed:
+            laid = {
+                name: _laid(name, ports[name].shape, one, places[name], axis) for name, one in given.items()
+            }
+            outs = dict(zip(outputs, session.run(None, feed | laid), strict=True))
+            return {name: _back(one, places.get(name, (None, None)), axis) for name, one in outs.items()}
         if not states or not streams:  # no step without the others; perhaps without an axis of rows
             given = {name: _in_rank(ports[name].shape, array, axis) for name, array in given.items()}
         if all(_is_whole(ports[name].shape, array) for name, array in given.items()):
@@ -335,6 +366,47 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
         return {name: np.stack(one, axis) for name, one in zip(kept, zip(*rows, strict=True), strict=True)}
 
     return run
+
+
+def _places_in(path: str, bound: dict[str, Any]) -> dict[str, tuple[int | None, int | None]]:
+    """The places of time and of the batch in the arrays of an .onnx file; none if it is no net."""
+    from tinyrnn.onnx.build import places_of
+    from tinyrnn.weights import opened
+
+    try:
+        with opened(path) as file:
+            return places_of(file, **bound)
+    except (LoadError, TypeError):
+        return {}
+
+
+def _laid(
+    name: str, shape: Sequence[Any], array: NDArray[Any], places: tuple[int | None, int | None], axis: int
+) -> NDArray[Any]:
+    """A sequence of one row, or a value of it, with the axes of a file; rows that it counts are alike."""
+    time, batch = places
+    found = array.swapaxes(0, 1) if axis and time is not None else array
+    steps = [len(found)] if time is not None else []
+    sizes = [n if isinstance(n, int) else -1 for i, n in enumerate(shape) if i not in places]
+    if time is not None and shape[time] != steps[0] and isinstance(shape[time], int):
+        raise ShapeError(
+            f"verify: {name}: got {steps[0]} steps, expected {shape[time]}; a file of a fixed number of "
+            "steps runs on as many: give it as steps=, or inputs= of that length"
+        )
+    rows = [] if batch is None else [1]
+    found = found.reshape([*steps, *rows, *sizes])
+    kept = [place for place in places if place is not None]
+    found = np.moveaxis(found, range(len(kept)), kept)
+    return found if batch is None or not isinstance(shape[batch], int) else found.repeat(shape[batch], batch)
+
+
+def _back(array: NDArray[Any], places: tuple[int | None, int | None], axis: int) -> NDArray[Any]:
+    """An output of a file with the net's axes, of the first row."""
+    _, batch = places
+    found = array if batch is None else array.take([0], batch)
+    kept = [place for place in places if place is not None]
+    found = np.moveaxis(found, kept, range(len(kept)))
+    return found.swapaxes(0, 1) if axis and None not in places else found
 
 
 def _in_rank(shape: Sequence[Any], array: NDArray[Any], axis: int) -> NDArray[Any]:

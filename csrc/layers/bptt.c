@@ -203,6 +203,7 @@ static void each_direction(const trnn_pass *pass, void (*phase)(const direction 
 
 /* Facts of a direction that a build may leave out. */
 static int is_reverse(const direction *me) { return TRNN_WITH_BIDIRECTIONAL && me->reverse; }
+static int keeps_hidden(const direction *me) { return TRNN_WITH_HIDDEN && me->pass->hidden; }
 static int projects(const direction *me) { return trnn_projected(me->layer) > 0; }
 static const trnn_cell_norm *norm_of(const direction *me)
 {
@@ -510,6 +511,20 @@ static void end_backward(const direction *me)
     }
 }
 
+/* All of dL/dh_t of row b in the place of dy_t: for a row that rests, whose h has it then, and in a pass with `hidden`,
+ * whose step takes it from there, without the flush: a gradient that fades is seen as it is. */
+static void gather_gradient(const direction *me, int32_t t, int32_t b, int rests)
+{
+    float *dy = at(me, me->pass->dy, t, b, me->out) + me->offset, *dh = at(me, me->tape.dh, 0, b, me->size),
+          *own = me->tape.dh_own ? at(me, me->tape.dh_own, 0, b, me->units) : NULL;
+    for (int32_t j = 0; j < me->size; j++) {
+        const float all = (own ? dh[j] + own[j] : dh[j]) + dy[j]; /* in the order of the step */
+        dh[j] = rests ? dh[j] + dy[j] : 0.0f;
+        if (own && !rests) own[j] = 0.0f;
+        dy[j] = all;
+    }
+}
+
 /* dm_t = W_hr^T dh_t, dh_t = dy_t + the gradient from the step after. */
 static void unproject(const direction *me, int32_t t, int32_t b, int32_t end)
 {
@@ -539,6 +554,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
     const direction_tape *tape = &me->tape;
     const int32_t units = me->units, size = me->size, before = state_before(me, t);
     float *dh = at(me, tape->dh, 0, b, size);
+    for (int32_t row = b; keeps_hidden(me) && row < end; row++) gather_gradient(me, t, row, 0);
     if (projects(me)) unproject(me, t, b, end);
 
     const trnn_cell_options options = options_at(me, t, b);
@@ -632,14 +648,6 @@ static void input_backward(const direction *me, int32_t i)
     for (size_t j = 0; is_reverse(me) && j < numbers; j++) dx[j] += own[j];
 }
 
-/* Adds dy_t of a masked row to the gradient of its h. */
-static void keep_gradient(const direction *me, int32_t t, int32_t b)
-{
-    const float *dy = at(me, me->pass->dy, t, b, me->out) + me->offset;
-    float *dh = at(me, me->tape.dh, 0, b, me->size);
-    for (int32_t j = 0; j < me->size; j++) dh[j] += dy[j];
-}
-
 static void backward_direction(const direction *me)
 {
     const trnn_pass *pass = me->pass;
@@ -657,7 +665,10 @@ static void backward_direction(const direction *me)
         int32_t b, end = pass->first;
         for (b = pass->first; !me->rows.all && b < last; b++) {
             if (!trnn_rests(&me->rows, t, b)) continue;
-            if (!trnn_has_ended(&me->rows, t, b)) keep_gradient(me, t, b);
+            if (TRNN_WITH_GRAPHS && !trnn_has_ended(&me->rows, t, b)) /* masked */
+                gather_gradient(me, t, b, 1);
+            else if (keeps_hidden(me))
+                clear_numbers(at(me, pass->dy, t, b, me->out) + me->offset, me->size);
             clear_numbers(at(me, tape->gates, t, b, me->gates), me->gates);
             clear_numbers(at(me, tape->hidden, t, b, me->gates), me->gates);
             if (tape->dvectors) clear_numbers(at(me, tape->dvectors, t, b, me->vectors), me->vectors);

@@ -42,6 +42,7 @@ typedef struct {
     int32_t part, parts;     /* this part's number, in transpose() and gradients() */
     const int32_t *lengths;  /* NULL, or (batch,) */
     size_t frame;            /* frames of the layer's array before x */
+    int32_t hidden;          /* 1: where y is a state, backward() leaves all of that state's gradient in dy */
     uint32_t seed[2];        /* of random numbers */
     int32_t still;           /* 1: x is one frame a row for all steps */
     float *source, *dsource; /* as state and dstate, of the layer that wrote x; NULL for a net's input */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -45,6 +46,7 @@ html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
 html_show_sphinx = html_show_copyright = False
 html_search_language = "names"
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 
 _NAME = re.compile(r"tr\.((?:\w+\.)*\w+)(?:\(.*\))?")
 # Sections that are lists of fields.
@@ -60,6 +62,7 @@ class Words(SearchEnglish):
 
     lang = "names"
     language_name = "English, with names"
+    stopwords = SearchEnglish.stopwords | {"can", "get", "put"}  # of questions
     js_stemmer_rawcode = None
     js_stemmer_code = """
 var Stemmer = function () {

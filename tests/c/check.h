@@ -164,7 +164,7 @@ void gates_of_model(const model *m, const trnn_kernels *isa, gate_formula *formu
 /* The groups, each in its own file. */
 void test_bits(void);   /* test_bits.c */
 void test_golden(void); /* test_golden.c */
-int record_golden(void);
+int record_golden(const char *isa);
 void test_kernels(void);   /* test_kernels.c */
 void test_calls(void);     /* test_calls.c */
 void test_loss(void);      /* test_loss.c */

@@ -112,11 +112,11 @@ static int golden_run(int32_t i, const trnn_kernels *isa, char name[NAME_ROOM], 
     return 1;
 }
 
-int record_golden(void)
+int record_golden(const char *isa)
 {
-    const trnn_kernels *yardstick = trnn_isa_find("scalar_fma");
+    const trnn_kernels *yardstick = trnn_isa_find(isa);
     if (!yardstick) {
-        fprintf(stderr, "scalar_fma does not run here\n");
+        fprintf(stderr, "%s does not run here\n", isa);
         return 1;
     }
     printf("/* Written by `make record`: name, checksum of all numbers, and %d of them. */\n", SHOWN);

@@ -127,7 +127,7 @@ typedef struct {
     const trnn_kernels *isa;
     int32_t parts, steps;
     const int32_t *lengths;
-    int32_t to_input, rows_first;
+    int32_t to_input, rows_first, hidden;
 } way;
 
 static const uint32_t unwritten = 0x7fc5a5a5u; /* a NaN that nothing computes */
@@ -176,6 +176,7 @@ static void pass(trained *t, const way *how, const begin *b, int phases)
                                          .steps = {how->steps},
                                          .lengths = {how->lengths},
                                          .to_input = how->to_input,
+                                         .hidden = how->hidden,
                                          .seed = {17, 4},
                                          .part = part,
                                          .parts = how->parts};
@@ -525,6 +526,11 @@ static void every_way(const model *m, const trnn_kernels *isa, const int32_t *le
         pass(&other, &how, &b, BOTH);
         same_pass(&other, &plain, &wanted, ALL, "in parts");
     }
+    how.hidden = 1;
+    renew(&other);
+    pass(&other, &how, &b, BOTH);
+    same_pass(&other, &plain, &wanted, ALL, "where gradients of hidden states are kept");
+    how.hidden = 0;
     if (lengths) {
         how.parts = 2;
         how.to_input = 0;

@@ -19,7 +19,7 @@ import pytest
 import weight_files as wf
 
 import tinyrnn as tr
-from tinyrnn import cli
+from tinyrnn import cli, progress
 from tinyrnn.cli import bench, console, info, outputs, run
 
 RANDOM = np.random.default_rng(0)
@@ -816,7 +816,7 @@ def test_run_interrupted_leaves_nothing(here, monkeypatch, capsys):
         assert "y.npy" not in os.listdir()  # it has no name yet, or a hidden one
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(console.Progress, "show", interrupt)
+    monkeypatch.setattr(progress.Progress, "show", interrupt)
     assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 130
     assert sorted(os.listdir()) == before
     assert capsys.readouterr() == ("", "")
@@ -847,8 +847,8 @@ def test_a_signal_ends_a_run_in_order(here, monkeypatch, capsys, left_alone, nam
             os.kill(os.getpid(), other)
         cleared.append(True)
 
-    monkeypatch.setattr(console.Progress, "show", lambda self, done: os.kill(os.getpid(), number))
-    monkeypatch.setattr(console.Progress, "clear", again)
+    monkeypatch.setattr(progress.Progress, "show", lambda self, done: os.kill(os.getpid(), number))
+    monkeypatch.setattr(progress.Progress, "clear", again)
     assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 128 + number
     assert sorted(os.listdir()) == before and cleared
     assert capsys.readouterr() == ("", "")
@@ -950,9 +950,9 @@ def test_a_terminal_that_goes_away_is_no_error(monkeypatch, left_alone):
             return True
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    monkeypatch.setattr(console.time, "monotonic", itertools.count().__next__)
+    monkeypatch.setattr(progress.time, "monotonic", itertools.count().__next__)
     monkeypatch.setattr(run, "CHUNK", 4)
-    draw, drawn = console.Progress.show, []
+    draw, drawn = progress.Progress.show, []
 
     def show(self, done):
         draw(self, done)
@@ -960,7 +960,7 @@ def test_a_terminal_that_goes_away_is_no_error(monkeypatch, left_alone):
         if len(drawn) == 3:
             os.kill(os.getpid(), signal.SIGHUP)
 
-    monkeypatch.setattr(console.Progress, "show", show)
+    monkeypatch.setattr(progress.Progress, "show", show)
     assert cli.main(["run", "net.safetensors", "x.npy", "-o", "y.npy"]) == 129
     assert sorted(os.listdir()) == ["net.safetensors", "x.npy"] and len(drawn) == 3
 
@@ -969,7 +969,7 @@ def test_progress_is_drawn_for_a_person_only(capsys, monkeypatch):
     saved(small())
     np.save("x.npy", frames(4, 4))
     monkeypatch.setattr(run, "CHUNK", 4)  # a step for each chunk
-    monkeypatch.setattr(console.time, "monotonic", itertools.count().__next__)  # a second for each look
+    monkeypatch.setattr(progress.time, "monotonic", itertools.count().__next__)  # a second for each look
     command = ["run", "net.safetensors", "x.npy", "-o", "y.npy"]
     assert cli.main(command) == 0
     assert capsys.readouterr().err == ""
@@ -1154,6 +1154,15 @@ def test_bench_refuses(fails, quick, here):
         (["bench", "lstm:3x4", "--steps", "-3"], "--steps"),
         (["bench", "lstm:3x4", "--batch", "9" * 5000], "whole number"),
         (["bench", "lstm:3x4", "--st", "5"], "--st"),
+        (
+            ["verify", "m", "n.onnx"],
+            "verify: got n.onnx, expected no more arguments (see tinyrnn verify --help",
+        ),
+        (
+            ["run", "m", "x.npy", "-o", "y.npy", "--bach-first"],
+            "an option of it; did you mean '--batch-first'?",
+        ),
+        (["run", "x.npy", "m.onnx", "-o", "y.npy"], "x.npy: got it as MODEL, expected a net's file"),
     ],
 )
 def test_usage(fails, argv, words):
@@ -1328,9 +1337,6 @@ def test_an_unknown_instruction_set_is_a_warning_of_the_library(here):
 
 def test_a_package_that_is_not_installed_is_one_line(fails, monkeypatch, here):
     saved(small())
-    (here / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    fails("info", "model.h5", words="h5py is needed for HDF5, as Keras writes it: pip install h5py")
     (here / "model.onnx").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     fails("verify", "net.safetensors", "--against", "model.onnx", words="pip install onnxruntime")

@@ -20,7 +20,7 @@ GUIDE = (DOCS / "c-guide.md").read_text() if DOCS.is_dir() else ""
 PROGRAMS = ("run.c", "train.c")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 FORMATS = ("F16", "BF16", "INT8", "INT4")
-OPTIONS = ("GRAPHS", "BIDIRECTIONAL", "PROJECTION", "TWO_ROUNDS", "CELL_OPTIONS")
+OPTIONS = ("GRAPHS", "BIDIRECTIONAL", "PROJECTION", "TWO_ROUNDS", "CELL_OPTIONS", "HIDDEN")
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs/ beside the tests")
 
 

@@ -19,10 +19,10 @@ needs_atheris = pytest.mark.skipif(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_seeds_are_sound_and_mutations_are_harmless(kind):
-    if kind == "onnx":
-        pytest.importorskip("onnx")
+    if KINDS[kind].needs:
+        pytest.importorskip(KINDS[kind].needs)
     assert all(fuzz_kinds.check(KINDS[kind], seed) for seed in KINDS[kind].seeds())
-    fuzz_kinds.fuzz(KINDS[kind], 150, 13)
+    fuzz_kinds.fuzz(KINDS[kind], 100, 13)
 
 
 def test_a_fault_is_found(monkeypatch, capsys):
@@ -43,10 +43,10 @@ def test_a_fault_is_found(monkeypatch, capsys):
 @needs_atheris
 @pytest.mark.parametrize("kind", KINDS)
 def test_targets_run(kind, tmp_path):
-    if kind == "onnx":
-        pytest.importorskip("onnx")
+    if KINDS[kind].needs:
+        pytest.importorskip(KINDS[kind].needs)
     script = Path(__file__).with_name("fuzz.py")
-    limits = ["-max_total_time=2", "-timeout=20", "-rss_limit_mb=3000", "-max_len=4096"]
+    limits = ["-max_total_time=1", "-timeout=20", "-rss_limit_mb=3000", "-max_len=4096"]
     run = subprocess.run(
         [sys.executable, script, kind, *limits],
         capture_output=True,

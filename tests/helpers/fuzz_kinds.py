@@ -8,35 +8,46 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import os
 import random
 import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import weight_files as wf
 from good_files import GOOD, LAYERS, NET, SIX, THING, TRAINED, program_file, program_members
-from mutations import mutated
+from mutations import in_archive, in_graph, in_json, in_words, mutated
 
 import tinyrnn as tr
 from tinyrnn.weights import inspect_file, load_weights
 from tinyrnn.weights.spec import READ
 
-SLOW = 10.0  # seconds that no small file may take
+SLOW = 5.0  # seconds of the processor that no file may take: none here is of 10 MB
+MEMORY = 64 << 20  # bytes that each file may take, beyond twice its size
+SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")  # whose own memory is no measure
+_DATA = Path(__file__).parents[1] / "data"
+
+Change = Callable[[random.Random, bytes, list[bytes]], bytes]
 
 
 class Kind(NamedTuple):
-    """Sound inputs, and what makes a file of an input."""
+    """Sound inputs, what makes a file of an input, and how inputs change."""
 
     seeds: Callable[[], list[bytes]]
     file: Callable[[bytes], bytes] = bytes
     net: bool = False
+    change: Change = mutated
+    needs: str = ""
 
 
+@cache
 def _saved() -> bytes:
     x = tr.Input(2)
     net = tr.Net(x, tr.Linear(3, 1)(tr.LSTM(2, 3)(x) + tr.Linear(2, 3)(x)))
@@ -65,30 +76,9 @@ def _described(text: bytes) -> bytes:
 
 
 def _graphs() -> list[bytes]:
-    from onnx_files import model, node
+    from good_graphs import good
 
-    zeros = {"W": (1, 12, 4), "R": (1, 12, 3), "B": (1, 24)}
-    arrays = {name: np.zeros(shape, np.float32) for name, shape in zeros.items()}
-    cell = [
-        node("LSTM", "x W R B - h c", "a h1 c1", hidden_size=3),
-        node("Squeeze", "a one", "b"),
-        node("MatMul", "b V", "y"),
-    ]
-    shapes = {"x": ("steps", "rows", 4), "h": (1, "rows", 3), "c": (1, "rows", 3)}
-    more = {"one": np.int64([1]), "V": np.zeros((3, 2), np.float32)}
-    frames = [
-        node("Conv", "x C", "a", pads=[1, 1]),
-        node("Slice", "a i j k", "b"),
-        node("Concat", "b a", "d", axis=2),
-        node("ReduceMean", "d", "y", axes=[2]),
-    ]
-    numbers = {name: np.int64([value]) for name, value in (("i", 0), ("j", 2), ("k", 2))}
-    conv = np.zeros((4, 4, 3), np.float32)
-    graphs = [
-        model(cell, shapes, ["y", "h1", "c1"], **more, **arrays),
-        model(frames, {"x": ("rows", 4, 6)}, ["y"], C=conv, **numbers),
-    ]
-    return [graph.SerializeToString() for graph in graphs]
+    return list(good().values())
 
 
 _LISTED = {
@@ -108,9 +98,10 @@ _LISTED = {
 }
 
 
+@cache
 def _members() -> dict[str, bytes]:
     """The pickle and the storages of a file of quantised layers."""
-    with zipfile.ZipFile(Path(__file__).parents[1] / "data" / "pytorch" / "packed.pt") as archive:
+    with zipfile.ZipFile(_DATA / "pytorch" / "packed.pt") as archive:
         return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 
 
@@ -119,8 +110,36 @@ def _quantised(data: bytes) -> bytes:
     return wf.pt(data, storages)
 
 
+def _scripts() -> list[bytes]:
+    """Archives of TorchScript: a recorded one, and one whose tensors are constants, as of a frozen module."""
+    module = wf.Ops(b"c__torch__\nNet\n)\x81" + wf.value({"training": False, "w": wf.tensor()}) + b"b")
+    frozen = wf.zipped(
+        wf.Member("m/data.pkl", wf.pickled(module)),
+        wf.Member("m/data/0", SIX.tobytes()),
+        wf.Member(
+            "m/code/__torch__.py", b"class Net(Module):\n  def forward(self):\n    return CONSTANTS.c0"
+        ),
+        wf.Member("m/constants.pkl", wf.pickled((wf.tensor(), wf.tensor((6,))))),
+        wf.Member("m/constants/0", SIX.tobytes()),
+        wf.Member("m/version", b"2"),
+    )
+    return [*_recorded("pytorch/script.pt"), frozen]
+
+
+def _recorded(*names: str) -> list[bytes]:
+    return [(_DATA / name).read_bytes() for name in names]
+
+
+def _models() -> list[bytes]:
+    return _recorded("keras/stack.keras", "keras/coder.keras", "keras/words.keras")
+
+
 KINDS = {
     "pt": Kind(lambda: [GOOD["pt"]]),
+    "archive": Kind(
+        lambda: [GOOD["pt"], *_recorded("pytorch/checkpoint.pt", "pytorch/folded.pt")], change=in_archive
+    ),
+    "script": Kind(_scripts, change=in_archive),
     "pickle": Kind(
         lambda: [wf.pickled(thing) for thing in (THING, NET)], lambda data: wf.pt(data, {"0": SIX.tobytes()})
     ),
@@ -131,32 +150,48 @@ KINDS = {
             wf.Member("m/data/weights/model_weights_config.json", data),
             wf.Member("m/archive_format", b"pt2"),
         ),
+        change=in_json,
+    ),
+    "package": Kind(
+        lambda: [wf.package({"a/net": NET, "a/b": {"w": wf.tensor()}})],
+        change=in_archive,
     ),
     "exported": Kind(
         lambda: [program_members(name)["models/model.json"] for name in ("chain", "heads")],
         lambda data: program_file("heads", data),
+        change=in_json,
         net=True,
     ),
-    "package": Kind(lambda: [wf.package({"a/net": NET, "a/b": {"w": wf.tensor()}})]),
     "quantised": Kind(lambda: [_members()["data.pkl"]], _quantised),
     "legacy": Kind(lambda: [GOOD["pth"]]),
-    "npz": Kind(lambda: [GOOD["npz"]]),
+    "npz": Kind(lambda: [GOOD["npz"]], change=in_archive),
     "npy": Kind(
         lambda: [wf.npy(wf.npy_header(), SIX.tobytes())],
         lambda data: wf.npz(("w.npy", data), method=8 * (len(data) % 2)),
     ),
     "safetensors": Kind(lambda: [GOOD["safetensors"]]),
-    "header": Kind(lambda: [GOOD["safetensors"][8:-24]], lambda data: wf.safetensors(data, SIX.tobytes())),
+    "header": Kind(
+        lambda: [GOOD["safetensors"][8:-24]],
+        lambda data: wf.safetensors(data, SIX.tobytes()),
+        change=in_json,
+    ),
     "net": Kind(lambda: [_saved()], net=True),
-    "architecture": Kind(lambda: [_architecture()], _described, net=True),
-    "json": Kind(lambda: [json.dumps(LAYERS).encode(), json.dumps(TRAINED).encode()], net=True),
-    "onnx": Kind(_graphs, net=True),
+    "architecture": Kind(lambda: [_architecture()], _described, net=True, change=in_json),
+    "json": Kind(
+        lambda: [json.dumps(LAYERS).encode(), json.dumps(TRAINED).encode()],
+        net=True,
+        change=in_json,
+    ),
+    "onnx": Kind(_graphs, net=True, needs="onnx"),
+    "graph": Kind(_graphs, net=True, change=in_graph, needs="onnx"),
+    "keras": Kind(_models, net=True, change=in_archive),
+    "hdf5": Kind(lambda: _recorded("keras/stack.h5", "keras/words.h5"), net=True, change=in_words),
 }
 
 
 def check(kind: Kind, data: bytes) -> bool:
     """Read a file in every way. True if it was sound; anything but a `LoadError` escapes."""
-    content, began = kind.file(data), time.monotonic()
+    content = kind.file(data)
     sound = [_answered(function, content) for function in (inspect_file, load_weights)]
     if None not in sound:
         names = {tensor.name: tensor.shape for tensor in sound[0].tensors}
@@ -169,27 +204,73 @@ def check(kind: Kind, data: bytes) -> bool:
         sound.append(net)
         if net is not None:
             assert isinstance(net, tr.Net) and all(w.flags.c_contiguous for w in net.state_dict().values())
-    assert time.monotonic() - began < SLOW
+            _run(net)
     return None not in sound
 
 
 def _answered(function: Callable, content: bytes):
+    """Read a file within the bounds of time and memory; None is an error."""
+    began, before = time.process_time(), _peak(begin=True)
     try:
         return function(io.BytesIO(content))
     except tr.LoadError as error:
         text = str(error)
-        assert text.startswith("<BytesIO>: ") and len(text) < 5000, text
+        assert text.startswith("<BytesIO>: ") and len(text) < 3000, text
+        assert text.replace("\n\t", "").isprintable(), text  # a list of tensors has lines
+    finally:
+        took, more = time.process_time() - began, _peak() - before
+        assert took < SLOW, f"took {took} s"
+        assert more <= MEMORY + 2 * len(content) or SANITIZED, f"took {more} bytes for {len(content)}"
     return None
 
 
-def fuzz(kind: Kind, count: int, seed: int) -> int:
-    """Check mutated files; returns how many were still sound."""
-    rng, seeds, sound = random.Random(seed), kind.seeds(), 0
-    for _ in range(count):
-        data = mutated(rng, rng.choice(seeds), seeds)
+def _peak(*, begin: bool = False) -> int:
+    """The most bytes in memory so far, from ``begin`` on; 0 where the system does not tell."""
+    try:
+        if begin:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
+def _run(net: tr.Net) -> None:
+    """Run two steps, if the net is small and says of what."""
+    ports = net._ports_known().values()
+    frames = [frame for frame, _ in ports if frame is not None]
+    if not frames or len(frames) < len(ports) or sum(map(math.prod, frames)) > 1 << 16:
+        return
+    given = [np.zeros(((2, 1) if time else (1,)) + frame, int) for frame, time in ports]  # or classes
+    try:
+        if net.memory().scratch < 64 << 20:
+            net(*given)
+    except ValueError:  # it needs more steps
+        pass
+
+
+def fuzz(
+    kind: Kind,
+    count: int,
+    seed: int,
+    begin: int = 0,
+    last: Path | None = None,
+    each: Callable[[], None] = lambda: None,
+) -> int:
+    """Check mutated files from number `begin` on, and return how many were still sound.
+
+    `last` is a file that gets each input before it is read: it survives a crash. `each` is called before.
+    """
+    seeds, sound = kind.seeds(), 0
+    for number in range(begin, begin + count):
+        rng = random.Random(f"{seed}:{number}")
+        data = kind.change(rng, rng.choice(seeds), seeds)
+        if last is not None:
+            last.write_bytes(data)
+        each()
         try:
             sound += check(kind, data)
         except BaseException:
-            print("this input:", data, file=sys.stderr)
+            print(f"number {number}, this input:", data, file=sys.stderr)
             raise
     return sound

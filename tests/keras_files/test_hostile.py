@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import random
+import struct
 import sys
 import tracemalloc
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import ROOT
-from mutations import mutated
 
 import tinyrnn as tr
 
 h5py = pytest.importorskip("h5py")
-FOLDER = ROOT / "tests" / "data" / "keras"
 
 
 def dense(**config):
@@ -303,7 +299,14 @@ def test_a_list_of_strings_that_are_all_one_is_bounded(tmp_path):
         root["d/kernel"] = np.zeros((3, 2), "f")
         root.attrs["text"] = "x" * 900_000
         root.attrs["layer_names"] = ["d"] * 4000
-    refused(stream.getvalue(), "got 4000 strings, which are too many", tmp_path, name="model.h5")
+    data = bytearray(stream.getvalue())
+    one = struct.pack("<I", 1)
+    at = data.index(b"layer_names")
+    while not data[at : at + 4] == data[at + 16 : at + 20] == data[at + 32 : at + 36] == one:
+        at += 1
+    place = data.index(struct.pack("<I", 900_000))
+    data[at : at + 64_000] = 4000 * data[place : place + 16]
+    refused(bytes(data), "was read before, expected each part once", tmp_path, name="model.h5")
 
 
 def test_archives_that_are_refused(tmp_path):
@@ -321,56 +324,12 @@ def test_archives_that_are_refused(tmp_path):
         file.writestr("config.json", " " * (65 << 20))
         file.writestr("model.weights.h5", "")
     refused(out.getvalue(), "config.json: got 68157440 bytes, expected at most", tmp_path)
-    refused(b"\x89HDF\r\n\x1a\n", "HDF5: damaged", tmp_path, tr.load_weights, "model.h5")
+    refused(b"\x89HDF\r\n\x1a\n", "HDF5: the superblock needs 9 bytes", tmp_path, tr.load_weights, "model.h5")
     refused(good, "the suffix .h5 says HDF5, but the content looks like Keras", tmp_path, name="model.h5")
 
 
-def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
+def test_h5py_is_not_needed(tmp_path, monkeypatch):
     path = tmp_path / "model.keras"
     path.write_bytes(archive(row(dense())))
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"pip install h5py"):
-        tr.load(path)
-
-
-# ---- accidents ---------------------------------------------------------------------------------------------
-
-
-def rezipped(rng, data, others):
-    """An archive whose members were changed, with sound checksums."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as file:
-        chosen = rng.choice(old.namelist())
-        for name in old.namelist():
-            content = old.read(name)
-            file.writestr(name, mutated(rng, content, others) if name == chosen else content)
-    return out.getvalue()
-
-
-def fuzz(folder: Path, rounds: int, seed: int) -> int:
-    """Load mutated files; returns how many were still nets. Anything but a LoadError escapes."""
-    rng, sound = random.Random(seed), 0
-    files = {
-        path: path.read_bytes() for path in sorted(FOLDER.glob("*.*")) if path.suffix in (".h5", ".keras")
-    }
-    others = list(files.values())
-    for _ in range(rounds):
-        source = rng.choice(list(files))
-        change = rezipped if source.suffix == ".keras" and rng.random() < 0.8 else mutated
-        path = folder / f"model{source.suffix}"
-        path.write_bytes(change(rng, files[source], others))
-        try:
-            tr.load(path)
-            sound += 1
-        except tr.LoadError as error:
-            text = str(error)
-            assert f"{path.name}: " in text and text.isprintable() and len(text) < 3000, text
-    return sound
-
-
-def test_fuzz(tmp_path):
-    assert fuzz(tmp_path, 300, 1) > 10
-
-
-if __name__ == "__main__":
-    print(fuzz(Path(sys.argv[3]), int(sys.argv[1]), int(sys.argv[2])))
+    assert tr.load(path)(np.zeros((4, 3), np.float32)).shape == (4, 2)

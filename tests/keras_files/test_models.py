@@ -382,3 +382,13 @@ def test_a_model_and_its_file_are_compared_with_the_net(tmp_path):
         assert len({check.output for check in found.checks}) == 2
     model.layers[-1].set_weights([array + 0.1 for array in model.layers[-1].get_weights()])
     assert not tr.verify(net, model, steps=30)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+def test_a_model_of_a_fixed_number_of_steps_is_compared_on_as_many(tmp_path):
+    model = keras.Sequential([keras.Input((24, 5)), L.LSTM(6, return_sequences=True), L.Dense(2)])
+    model.save(tmp_path / "model.keras")
+    net = tr.load(tmp_path / "model.keras")
+    for against in (model, tmp_path / "model.keras"):
+        found = tr.verify(net, against)
+        assert found, str(found)

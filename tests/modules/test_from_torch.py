@@ -96,6 +96,24 @@ CASES = {
     "packed, time first": (models.LengthsTimeFirst, lambda b, t: [floats(t, b, 6), lengths(b, t)], "TBF"),
     "mean within": (models.MeanWithin, lambda b, t: [floats(b, t, 6), lengths(b, t)], "BTF"),
     "gathered": (models.GatheredLast, lambda b, t: [floats(b, t, 6), lengths(b, t)], "BTF"),
+    "dual path": (models.DualPath, lambda b, t: [floats(b, 6, t, 7)], "BCTF"),
+    "bands first": (models.BandsFirst, lambda b, t: [floats(t, b, 6)], "TBF"),
+    "lengths as a list": (
+        lambda: models.PythonLengths("list"),
+        lambda b, t: [floats(b, t, 6), lengths(b, t)],
+        "BTF",
+    ),
+    "lengths of NumPy": (
+        lambda: models.PythonLengths("numpy"),
+        lambda b, t: [floats(b, t, 6), lengths(b, t)],
+        "BTF",
+    ),
+    "caption loop": (models.CaptionLoop, lambda b, t: [floats(b, t, 6), floats(b, t - 4, 5, seed=2)], "BTF"),
+    "memory": (models.Memory, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "coattention": (models.Coattention, lambda b, t: [floats(b, t, 6), floats(b, t - 4, 5, seed=2)], "BTF"),
+    "projected, backwards": (models.ProjectedBackwards, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "filled": (models.Filled, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "logarithms": (models.LogSpace, lambda b, t: [floats(b, t, 6)], "BTF"),
 }
 
 # Loops of Python over the steps, and the recurrent layers that they become.
@@ -321,6 +339,29 @@ def test_frames_without_time():
     x = floats(B, 1, 14, 14)
     got = tr.from_torch(pictures, floats(3, 1, 14, 14))(x.numpy())
     np.testing.assert_allclose(got, pictures(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*a loop over 12 steps became layers of each step")
+@pytest.mark.parametrize("axes", [None, "BFF"])
+def test_a_module_of_a_fixed_number_of_steps(axes):
+    module = perturbed(models.Window())
+    net = tr.from_torch(module, floats(3, 12, 6), axes=axes)
+    x = floats(9, 12, 6, seed=2)
+    with torch.no_grad():
+        np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_module_that_fails_at_other_lengths_is_told_of_axes():
+    class Odd(nn.Module):
+        def forward(self, x):
+            if x.size(1) != 14:
+                raise ValueError("expected fourteen")
+            return torch.cumprod(x, 1)
+
+    with pytest.raises(tr.LoadError, match="cumprod of the module: this operation is not known"):
+        tr.from_torch(Odd(), floats(3, 14, 6))
+    with pytest.raises(tr.LoadError, match="fourteen.*; if other axes are the batch"):
+        tr.from_torch(Odd(), floats(3, 14, 6), axes="BTF")
 
 
 def test_axes_may_be_told():

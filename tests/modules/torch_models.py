@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -915,3 +916,180 @@ class QuantisedCell(nn.Module):
             state = self.cell(x[:, t], state)
             found.append(self.head(state[0] if self.two else state))
         return torch.stack(found, 1)
+
+
+class DualPath(nn.Module):
+    """Speech enhancement: a GRU along the frequencies of a frame, one over time for each frequency."""
+
+    def __init__(self, channels=6):
+        super().__init__()
+        self.along = nn.GRU(channels, 5, batch_first=True, bidirectional=True)
+        self.mix = nn.Linear(10, channels)
+        self.over = nn.LSTM(channels, 4, batch_first=True)
+        self.up = nn.ConvTranspose2d(4, 3, (1, 3), (1, 2), output_padding=(0, 1))
+
+    def forward(self, x):
+        batch, channels, steps, bands = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(batch * steps, bands, channels)
+        h = torch.zeros(2, batch * steps, 5)
+        y = self.mix(self.along(rows, h)[0]).view(batch, steps, bands, channels).permute(0, 3, 1, 2) + x
+        y, _ = self.over(y.permute(0, 3, 2, 1).reshape(batch * bands, steps, channels))
+        y = y.view(batch, bands, steps, 4).permute(0, 3, 2, 1)
+        return self.up(y)
+
+
+class BandsFirst(nn.Module):
+    """Rows of a batch within those of the bands, and the last states of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(2, 3, num_layers=2)
+
+    def forward(self, x):
+        steps, batch = x.shape[:2]
+        y, h = self.rnn(x.view(steps, batch, 3, 2).transpose(1, 2).reshape(steps, 3 * batch, 2))
+        last = h[-1].view(3, batch, 3).transpose(0, 1)
+        return y.view(steps, 3, batch, 3).transpose(1, 2).flatten(2), last.flatten(1)
+
+
+class PythonLengths(nn.Module):
+    """Lengths that go through Python and NumPy."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.rnn = nn.LSTM(6, 5, batch_first=True, bidirectional=True)
+        self.how = how
+
+    def forward(self, x, lengths):
+        pack, pad = nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence
+        if self.how == "list":
+            packed = pack(x, lengths.tolist(), batch_first=True, enforce_sorted=False)
+            return pad(self.rnn(packed)[0], batch_first=True, total_length=x.size(1))[0]
+        numbers = lengths.numpy()
+        order = np.argsort(-numbers, kind="stable")
+        back = torch.from_numpy(np.argsort(order))
+        packed = pack(x.index_select(0, torch.from_numpy(order)), numbers[order], batch_first=True)
+        y = pad(self.rnn(packed)[0], batch_first=True)[0][back]
+        return y.sum(1) / torch.from_numpy(numbers.copy()).float()[:, None]
+
+
+class CaptionLoop(nn.Module):
+    """A loop over the words, whose number is not that of the frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.GRU(6, 8, batch_first=True)
+        self.cell = nn.LSTMCell(5 + 8, 8)
+        self.gate = nn.Linear(8, 8)
+
+    def forward(self, x, words):
+        _, h = self.encoder(x)
+        h = context = h[0]
+        c, outputs = torch.tanh(h), []
+        for t in range(words.size(1)):
+            h, c = self.cell(torch.cat([words[:, t], torch.sigmoid(self.gate(h)) * context], 1), (h, c))
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+class Memory(nn.Module):
+    """A neural Turing machine's addressing: a matrix as state, which begins with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(5, 4))
+        self.key, self.erase, self.add = nn.Linear(10, 4), nn.Linear(10, 4), nn.Linear(10, 4)
+
+    def forward(self, x):
+        memory, read, outputs = self.start.expand(x.size(0), -1, -1), x.new_zeros(x.size(0), 4), []
+        for t in range(x.size(1)):
+            both = torch.cat([x[:, t], read], 1)
+            key = torch.tanh(self.key(both))
+            weights = torch.softmax(4 * torch.cosine_similarity(memory, key[:, None], dim=-1), 1)
+            erase, add = torch.sigmoid(self.erase(both)), torch.tanh(self.add(both))
+            memory = memory * (1 - weights[..., None] * erase[:, None]) + weights[..., None] * add[:, None]
+            read = (weights[:, None] @ memory).squeeze(1)
+            outputs.append(read)
+        return torch.stack(outputs, 1)
+
+
+class LogSpace(nn.Module):
+    """minGRU as it is published: a scan in logarithms; its matrices by `mm` and `addmm`."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(6, 16) / 3), nn.Parameter(torch.randn(16) / 3)
+
+    def forward(self, x):
+        batch, steps, _ = x.shape
+        both = torch.addmm(self.bias, x.reshape(-1, 6), self.weight) + x.reshape(-1, 6).mm(self.weight)
+        hidden, gate = both.view(batch, steps, 16).chunk(2, -1)
+        softplus = nn.functional.softplus
+        kept = torch.cumsum(-softplus(gate), 1)
+        new = torch.where(hidden >= 0, (torch.relu(hidden) + 0.5).log(), -softplus(-hidden))
+        y = torch.exp(kept + torch.logcumsumexp(new - softplus(-gate) - kept, 1))
+        return torch.logaddexp(y, hidden)
+
+
+class Window(nn.Module):
+    """A forecast from as many steps as it was made for: cells in a loop, and a layer that skips steps."""
+
+    def __init__(self, steps=12):
+        super().__init__()
+        self.steps, self.cell, self.skips = steps, nn.LSTMCell(6, 5), nn.GRU(5, 3)
+        self.score = nn.Linear(steps * 6, 1)
+
+    def forward(self, x):
+        h = c = torch.zeros(len(x), 5)
+        hs = []
+        for t in range(self.steps):
+            h, c = self.cell(x[:, t], (h, c))
+            hs.append(h)
+        y = torch.stack(hs, 1)
+        skipped = y.view(len(x), 4, 3, 5).permute(1, 0, 2, 3).reshape(4, len(x) * 3, 5)
+        return torch.cat([self.score(x.flatten(1)), self.skips(skipped)[1].view(len(x), 9)], 1)
+
+
+class Coattention(nn.Module):
+    """Two sequences that each attend to the other, as ESIM has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.GRU(6, 5, batch_first=True), nn.GRU(5, 5, batch_first=True)
+
+    def forward(self, a, b):
+        a, b = self.one(a)[0], self.other(b)[0]
+        scores = a @ b.transpose(1, 2)
+        for_a = torch.softmax(scores, -1) @ b
+        for_b = torch.softmax(scores.permute(0, 2, 1), -1) @ a
+        return torch.cat([a - for_a, a * for_a], -1), torch.cat([b - for_b, b * for_b], -1)
+
+
+class ProjectedBackwards(nn.Module):
+    """One direction of ELMo: an LSTM with a projection over the turned sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(6, 7, batch_first=True, proj_size=4)
+
+    def forward(self, x):
+        y, (h, c) = self.rnn(x.flip(1))
+        return y.flip(1), h[0], c[0]
+
+
+class Filled(nn.Module):
+    """Parts of frames that are filled, of a value and of a tensor of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.short = nn.GRU(6, 8, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        y = self.rnn(x)[0]
+        y = torch.lerp(y, torch.expm1(y), 0.3).addcmul(y, y, value=0.5)
+        y[..., 2:5] = self.short(x)
+        y[:, :, -1] = x[:, :, 0]
+        last = torch.zeros(len(x), 4, 3)
+        for k in range(3):
+            last[:, k, :] = y[:, -1, k : k + 3]
+        return y, torch.cat([last.flatten(1), torch.addcdiv(y[:, 0], y[:, 1], 2 + y[:, 0] ** 2)], 1)

@@ -222,3 +222,12 @@ def test_files_of_pictures(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         residual().plot(tmp_path / "none" / "net.svg")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_feedback_of_another_rate_in_a_net_of_one_input() -> None:
+    x = tr.Input(3)
+    slow = tr.TimeConv1d(3, 3, 2, stride=2)(x)
+    before = tr.Feedback(3, time=slow.time)
+    before.connect(tr.Tanh()(slow + before))
+    net = tr.Net(x, before.reads[0])
+    assert "a frame for every 2 steps of 'time'" in net.describe()

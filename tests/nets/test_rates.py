@@ -433,16 +433,14 @@ def test_drift_and_calibration_watch_whole_sequences() -> None:
     gates = tr.inspect.gate_activations(net, x).layers
     assert len(net(x)) == 15
     assert gates["0.2.l0"]["z"].shape[0] == 15
-    with pytest.raises(
-        ValueError, match="got a layer that writes fewer steps than it reads, expected none here"
-    ):
-        tr.inspect.hidden_gradients(net, x, dy=np.ones((15, B, 3), np.float32))
+    assert tr.inspect.hidden_gradients(net, x, dy=np.ones((15, B, 3), np.float32))["0.2.l0"].shape[:2] == (
+        15,
+        B,
+    )
     graph = tr.Input(C)
     read = tr.TimeConv1d(C, 4, 3, stride=2)(graph)
     both = tr.Net(graph, tr.concat([tr.MeanOverTime()(read), tr.LastStep()(read)]))
-    with pytest.raises(
-        ValueError, match="got a layer that writes fewer steps than it reads, expected none here"
-    ):
+    with pytest.raises(ValueError, match="no layer is recurrent"):
         tr.inspect.hidden_gradients(both, x, dy=np.ones((B, 8), np.float32))
 
 

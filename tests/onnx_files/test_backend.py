@@ -34,6 +34,7 @@ REFUSED = {
     r"loop11|range_\w+_delta_expanded": "loops that read no sequence",
     r"maxpool_(2d_pads|with_argmax_2d_precomputed)": "indices of maxima; padding of more than half a window",
     r"reduce_\w+_empty_set": "nothing to reduce",
+    r"reversesequence": "parts of sequences turned round",
     r"resize": "cubic, antialiased or cropped pictures; some axes alone",
 }
 

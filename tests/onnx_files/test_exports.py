@@ -114,6 +114,12 @@ def over_channels(function):
     return lambda x: function(x.transpose(1, 2)).transpose(1, 2)
 
 
+def repeated(self, x):
+    """A coder: the last state at each step, decoded."""
+    h = self.coder(x)[1][0][-1]
+    return self.out(self.rnn(h.unsqueeze(1).repeat(1, x.shape[1], 1))[0])
+
+
 # Models that read (B, T, 8): the function and its parts.
 SEQUENCES = {
     "lstm": (lambda m, x: m.out(m.rnn(x)[0]), {"rnn": lstm(8, 16), "out": nn.Linear(16, 4)}),
@@ -134,6 +140,7 @@ SEQUENCES = {
         lambda m, x: (lambda h: m.out(torch.cat([h.mean(1), h.max(1).values], 1)))(m.rnn(x)[0]),
         {"rnn": lstm(8, 16), "out": nn.Linear(32, 4)},
     ),
+    "coder": (repeated, {"coder": lstm(8, 6), "rnn": gru(6, 8), "out": nn.Linear(8, 8)}),
     "residual": (
         lambda m, x: m.norm(x + m.out(m.rnn(x)[0])),
         {"rnn": gru(8, 16), "out": nn.Linear(16, 8), "norm": nn.LayerNorm(8)},
@@ -278,6 +285,23 @@ def test_sequences(name, tmp_path):
     net = loaded(file, tmp_path)
     y = net(x.numpy().swapaxes(0, 1))
     close(y.swapaxes(0, 1) if expected.ndim == 3 else y, expected)
+
+
+@pytest.mark.parametrize("name", ["lstm", "coder", "two levels", "final states", "attention"])
+def test_sequences_of_a_fixed_size(name, tmp_path):
+    """An export without dynamic axes counts its rows and steps; the net does not."""
+    forward, parts = SEQUENCES[name]
+    torch.manual_seed(0)
+    module, x = Model(forward, **parts), torch.randn(3, 21, 8)
+    file = exported(module, (x,), ["x"], ["y"], None)
+    (expected,) = run(file, x.numpy())
+    net = loaded(file, tmp_path)
+    y = net(x.numpy().swapaxes(0, 1))
+    close(y.swapaxes(0, 1) if expected.ndim == 3 else y, expected)
+    if name != "attention":
+        more = torch.randn(2, 9, 8)
+        y = net(more.numpy().swapaxes(0, 1))
+        close(y.swapaxes(0, 1) if expected.ndim == 3 else y, module(more).detach().numpy())
 
 
 @pytest.mark.parametrize(

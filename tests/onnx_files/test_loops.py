@@ -50,7 +50,7 @@ GRU = [
 def graph(nodes, inputs, outputs):
     """A body: names of its inputs, whose types follow from outside, and of its outputs."""
     value = onnx.helper.make_tensor_value_info
-    kinds = {"i": (7, []), "cond": (9, []), "go": (9, [])}
+    kinds = {"cond": (9, []), "go": (9, []), **{name: (7, []) for name in ("i", "j", "next", "end")}}
     ports = [
         [value(name, *kinds.get(name, (1, None))) for name in names.split()] for names in (inputs, outputs)
     ]
@@ -67,6 +67,19 @@ LOOP_BODY = graph(
     ],
     "i cond h",
     "go new y1",
+)
+BY_CONDITION = graph(
+    [
+        node("Gather", "x j", "xt", axis=0),
+        *GRU,
+        node("Add", "j unit", "next"),
+        node("Cast", "next", "f", to=1),
+        node("Cast", "end", "e", to=1),
+        node("Less", "f e", "go"),
+        node("Identity", "new", "y1"),
+    ],
+    "i cond j h end",
+    "go next new end y1",
 )
 COUNTED = [
     node("Shape", "x", "s"),
@@ -90,6 +103,8 @@ CONSTANTS = {
     "Re": numbers(1, 4 * HIDDEN, HIDDEN, seed=6),
     "Ws": numbers(INPUTS, HIDDEN, seed=7),
     "many": np.int64(STEPS),
+    "most": np.int64(2**31 - 1),
+    "unit": np.int64(1),
 }
 X = numbers(STEPS, ROWS, INPUTS, seed=9)
 
@@ -166,6 +181,21 @@ LOOPS = {
         node("ReduceMean", "x", "m", axes=[0], keepdims=0),
         node("MatMul", "m Ws", "h0"),
         node("Scan", "h0 x", "hn y", body=SCAN_BODY, num_scan_inputs=1),
+    ],
+    "a condition alone": [
+        *COUNTED,
+        node("Less", "first count", "any"),
+        node("Loop", "- any first h0 count", "lj hn total y", body=BY_CONDITION),
+    ],
+    "a condition and a number": [
+        *COUNTED,
+        node("Loop", "most true first h0 count", "lj hn total y", body=BY_CONDITION),
+    ],
+    "a counter that is read": [
+        *COUNTED,
+        node("Loop", "- true first h0 count", "lj hn total ys", body=BY_CONDITION),
+        node("Equal", "lj count", "same"),
+        node("Where", "same ys hn"),
     ],
     "two of them": [
         *COUNTED,
@@ -379,6 +409,18 @@ WRONG = {
             node("Scan", "h0 x", "hn y", body=SCAN_BODY, num_scan_inputs=1, scan_input_directions=[1]),
         ],
         "goes from the last step to the first",
+    ),
+    "a condition that ends before": (
+        [
+            *COUNTED,
+            node("Sub", "count unit", "fewer"),
+            node("Loop", "- true first h0 fewer", "lj hn total y", body=BY_CONDITION),
+        ],
+        "a loop runs more or less often than there are steps",
+    ),
+    "no condition": (
+        [*COUNTED, node("Loop", "- true h0", "hn y", body=LOOP_BODY)],
+        "takes no step of a sequence by its number",
     ),
     "another number of steps": (
         [*COUNTED, node("Loop", "second true h0", "hn y", body=LOOP_BODY)],

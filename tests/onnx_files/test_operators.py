@@ -253,7 +253,9 @@ CASES = {
             "ReduceMax",
             "ReduceMin",
             "ReduceProd",
+            "ReduceL1",
             "ReduceL2",
+            "ReduceSumSquare",
             "ReduceLogSumExp",
         )
         for keep in (0, 1)
@@ -296,6 +298,7 @@ def test_no_operator_is_left_out():
     elsewhere = {"LSTM", "GRU", "RNN", "Erf", "If"}  # test_published.py, test_exports.py
     elsewhere |= {"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"}  # test_quantised.py
     elsewhere |= {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+    elsewhere |= {"ReverseSequence"}  # below
     elsewhere |= {"Loop", "Scan", "ConcatFromSequence", "SplitToSequence"}  # test_loops.py
     elsewhere |= {"SequenceAt", "SequenceEmpty", "SequenceInsert", "SequenceLength"}
     assert tested | elsewhere == OPERATORS.keys()
@@ -316,6 +319,8 @@ TIMED = {
     "max": over_time(node("ReduceMax", "z", axes=[0], keepdims=0)),
     "min": over_time(node("ReduceMin", "z", axes=[0], keepdims=0)),
     "norm": over_time(node("ReduceL2", "z", axes=[0], keepdims=0)),
+    "sum of sizes": over_time(node("ReduceL1", "z", axes=[0], keepdims=0)),
+    "sum of squares": over_time(node("ReduceSumSquare", "z", axes=[0], keepdims=0)),
     "less its mean": over_time(node("ReduceMean", "z", "m", axes=[0]), node("Sub", "z m")),
     "softmax": over_time(node("Softmax", "z", axis=0)),
     "log softmax": over_time(node("LogSoftmax", "z", axis=0)),
@@ -397,6 +402,63 @@ def test_over_time(name, tmp_path):
     x = numbers(7, 2, 4)
     (expected,) = run(found, x)
     close(loaded(found, tmp_path)(x), expected, 1e-5)
+
+
+COUNTS = [
+    node("Shape", "x", "s"),
+    node("Gather", "s none", "steps"),
+    node("Gather", "s one", "rows"),
+    node("Expand", "steps rows", "lens"),
+]
+TURNED = {
+    "all": ([*COUNTS, node("ReverseSequence", "x lens", "t")], ("steps", "rows", 4)),
+    "fixed": ([node("ReverseSequence", "x sevens", "t")], (7, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_steps_turned_round_and_back(name, tmp_path):
+    nodes, shape = TURNED[name]
+    nodes = [
+        *nodes,
+        node("LSTM", "t W R B", "h", hidden_size=3),
+        node("Squeeze", "h one", "z"),
+        node("ReverseSequence", f"z {nodes[-1].input[1]}"),
+    ]
+    constants = {**LSTM, "none": INTS([0]), "one": INTS([1]), "sevens": INTS([7, 7])}
+    used = {one for each in nodes for one in each.input}
+    constants = {key: array for key, array in constants.items() if key in used}
+    found = model(nodes, {"x": shape}, ["y"], **constants)
+    x = numbers(7, 2, 4)
+    close(loaded(found, tmp_path)(x), run(found, x)[0], 1e-5)
+    nodes[-1].input[1] = "sevens"
+    with pytest.raises(tr.LoadError, match="turns a part of a sequence round"):
+        loaded(model(nodes, {"x": shape}, ["y"], **{**constants, "sevens": INTS([7, 3])}), tmp_path)
+    with pytest.raises(tr.LoadError, match="output z has the steps from the last to the first"):
+        loaded(model(nodes[:-1], {"x": shape}, ["z"], **constants), tmp_path)
+
+
+def test_statistics_that_the_net_computes(tmp_path):
+    """A batch norm over the channels of each row, as TensorFlow writes a norm of layers."""
+    nodes = [
+        node("Reshape", "x merged", "r"),
+        node("ReduceMean", "r", "m", axes=[0, 2, 3], keepdims=0),
+        node("ReduceMean", "r", "mk", axes=[0, 2, 3], keepdims=1),
+        node("Sub", "r mk", "d"),
+        node("ReduceSumSquare", "d", "q", axes=[0, 2, 3], keepdims=0),
+        node("Div", "q six", "v"),
+        node("Shape", "m", "count"),
+        node("Expand", "scale count", "ones"),
+        node("Expand", "shift count", "zeros"),
+        node("BatchNormalization", "r ones zeros m v", "n"),
+        node("Shape", "x", "s"),
+        node("Reshape", "n s"),
+    ]
+    constants = {"merged": INTS([1, -1, 6, 1]), "six": np.float32(6)}
+    constants |= {"scale": np.float32(2), "shift": np.float32(0.5)}
+    found = model(nodes, {"x": ("rows", 6)}, ["y"], **constants)
+    x = numbers(5, 6)
+    close(loaded(found, tmp_path)(x), run(found, x)[0], 1e-5)
 
 
 # ---- what cannot be ------------------------------------------------------------------------------------

@@ -68,6 +68,30 @@ def test_a_file_of_a_fixed_number_of_steps(tmp_path):
         tr.verify(own, tmp_path / "net.onnx", steps=1000)
 
 
+@pytest.mark.parametrize("shape", [("rows", "steps", 4), (3, 20, 4), (1, "steps", 4)])
+def test_a_file_whose_rows_come_first(tmp_path, shape):
+    """The axes of a file are those that its graph tells; rows that it counts are alike."""
+    pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal(size) for name, size in (("W", (1, 12, 4)), ("R", (1, 12, 3)))}
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2]),
+        node("LSTM", "t W R", "h", hidden_size=3),
+        node("Squeeze", "h one", "z"),
+        node("Transpose", "z", perm=[1, 2, 0]),
+        node("ReduceMax", "z", "m", axes=[0], keepdims=0),
+    ]
+    arrays = {name: array.astype(np.float32) for name, array in weights.items()}
+    found = model(nodes, {"x": shape}, ["y", "m"], one=np.int64([1]), **arrays)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(found.SerializeToString())
+    own = tr.load(path)
+    assert tr.verify(own, path, steps=20), str(tr.verify(own, path, steps=20))
+    layer = own.lstm
+    layer.weight_hh_l0 = layer.weight_hh_l0 + 0.1
+    assert not tr.verify(own, path, steps=20)
+
+
 @needs_models
 @pytest.mark.parametrize("kind", ["gru", "lstm", "rnn"])
 def test_a_file_without_an_axis_of_rows_that_needs_full_sequences(kind):
@@ -150,3 +174,29 @@ def test_a_wrong_model_is_refused():
         tr.verify(net(), 3)
     with pytest.raises(TypeError, match="got a net alone"):
         tr.verify(net())
+
+
+def test_outputs_of_a_module_may_be_nested():
+    torch = pytest.importorskip("torch")
+
+    class Nested(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = torch.nn.LSTM(4, 3)
+
+        def forward(self, x):
+            y, states = self.rnn(x)
+            return {"y": y, "states": [states, None]}
+
+    module = Nested()
+    net = tr.from_torch(module, torch.zeros(9, 2, 4))
+    found = tr.verify(net, module, steps=30)
+    assert found and {check.output for check in found.checks} == {"y", "states.0.0", "states.0.1"}
+
+
+def test_a_module_of_other_axes_is_told():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv1d(4, 3, 1), torch.nn.ReLU())
+    net = tr.from_torch(module, torch.zeros(2, 4, 9))
+    with pytest.raises(ValueError, match=r"fails on the net's inputs, of shapes \[\(1, 30, 4\)\]: .*put one"):
+        tr.verify(net, module, steps=30)

@@ -12,8 +12,8 @@ import os
 import re
 import signal
 import sys
-from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -738,40 +738,6 @@ def test_plain_lines(capsys: Any) -> None:
         assert len(lines) == 2 and lines[1].startswith("epoch 2/2  loss ") and "val_loss " in lines[1]
     fit(make(), xs, ys, 2, verbose=0)
     assert capsys.readouterr() == ("", "")
-
-
-class Bar:
-    """A stand-in for tqdm's."""
-
-    made: ClassVar[list[Bar]] = []
-
-    def __init__(self, total: int, initial: int, **options: Any) -> None:
-        self.total, self.n, self.closed = total, initial, False
-        Bar.made.append(self)
-
-    def update(self) -> None:
-        self.n += 1
-
-    def set_postfix_str(self, text: str, refresh: bool) -> None:
-        assert text.startswith("loss ")
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_a_bar_in_a_terminal(monkeypatch: Any, capsys: Any) -> None:
-    xs, ys, _ = ragged(20)
-    module = ModuleType("tqdm")
-    module.tqdm = Bar  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tqdm", module)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    Bar.made.clear()
-    fit(make(), xs, ys, 2, verbose=1)
-    assert [(bar.n, bar.total, bar.closed) for bar in Bar.made] == [(3, 3, True)] * 2
-    assert len(capsys.readouterr().out.splitlines()) == 2
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    fit(make(), xs, ys, 2, verbose=1)
-    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 # ---- history -------------------------------------------------------------------------------------

@@ -153,6 +153,17 @@ class _Parser(argparse.ArgumentParser):
             problem = f"got {value!r}, expected {', '.join(known)}{nearest(value, known)}"
             raise argparse.ArgumentError(action, problem)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; an argument too many is an error of its command, not of all commands."""
+        found, left = self.parse_known_args(args, namespace)
+        if left:
+            commands: Any = next(action.choices for action in self._actions if action.dest == "command")
+            own = commands[found.command]
+            wanted = "an option of it" if left[0].startswith("-") else "no more arguments"
+            hint = nearest(left[0], own._option_string_actions)
+            own.error(f"{found.command}: got {left[0]}, expected {wanted}{hint}")
+        return found
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 

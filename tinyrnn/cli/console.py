@@ -1,9 +1,8 @@
-"""The commands' output: lines and tables on stdout, a progress bar on stderr."""
+"""The commands' output: lines and tables on stdout, notes on stderr."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from textwrap import fill
@@ -69,29 +68,3 @@ def table(rows: Iterable[Sequence[str]], limit: int | None) -> None:
         say("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     if len(rows) > len(head):
         say(f"  ... and {len(rows) - len(head)} more: --all lists them")
-
-
-class Progress:
-    """A bar on stderr for work that takes longer than half a second, if a person is watching."""
-
-    def __init__(self) -> None:
-        self.watched = sys.stderr.isatty()
-        self.begun = time.monotonic()
-        self.due = self.begun + 0.5
-        self.drawn = False
-
-    def show(self, done: float) -> None:
-        now = time.monotonic()
-        if self.watched and now >= self.due and done > 0:
-            left = (now - self.begun) * (1 / done - 1)
-            self._draw(f"\r[{'#' * int(30 * done):<30}] {done:4.0%}  {left:.0f} s left  ")
-            self.due, self.drawn = now + 0.1, True
-
-    def clear(self) -> None:
-        if self.drawn:
-            self._draw("\r" + " " * 60 + "\r")
-
-    def _draw(self, text: str) -> None:
-        with suppress(OSError):  # the terminal may have been closed
-            sys.stderr.write(text)
-            sys.stderr.flush()

@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 
 import tinyrnn as tr
-from tinyrnn.cli.console import BAD, GOOD, NOTE, Finding, Progress, fail, say, tell
+from tinyrnn.cli.console import BAD, GOOD, NOTE, Finding, fail, say, tell
 from tinyrnn.cli.goldens import check, findings
 from tinyrnn.cli.machine import cpu, degrees, emulated, read, throttled
+from tinyrnn.progress import Progress
 
 # What needs a package beyond NumPy.
 PACKAGES = {
-    "h5py": "Keras files need it: pip install 'tinyrnn[keras]'",
     "matplotlib": "pictures need it: pip install 'tinyrnn[plot]'",
-    "tqdm": "progress bars need it: pip install 'tinyrnn[progress]'",
 }
 
 _CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
@@ -82,9 +81,9 @@ def heading() -> list[str]:
 
 def bits() -> Iterator[Finding]:
     """Compute what is known, on each instruction set."""
-    progress = Progress()
-    yield from findings(check(progress.show))
-    progress.clear()
+    with Progress() as bar:
+        checked = check(bar.show)
+    yield from findings(checked)
 
 
 def command(args: Namespace) -> None:

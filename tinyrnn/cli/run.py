@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import IO, TypeVar
 
 from tinyrnn.calls import streamed
-from tinyrnn.cli.console import STDOUT, Progress, UsageError, named, note, say
+from tinyrnn.cli.console import STDOUT, UsageError, named, note, say
 from tinyrnn.cli.inputs import INPUTS, Chunk, Frames, input_name, open_csv, open_raw
 from tinyrnn.cli.models import check_simple, has_rate, needs_all, open_model
 from tinyrnn.cli.names import distinct
@@ -21,6 +21,7 @@ from tinyrnn.cli.recognition import Shape
 from tinyrnn.errors import ShapeError
 from tinyrnn.files import replacing
 from tinyrnn.net import Net
+from tinyrnn.progress import Progress
 from tinyrnn.weights.spec import shown
 
 CHUNK = 1 << 18  # numbers of input, and of output, that are held at once
@@ -54,8 +55,7 @@ def command(args: Namespace) -> None:
         most = max(1, CHUNK // (frames.batch * max(math.prod(frames.frame), math.prod(out_frame))))
     # The end of a sequence matters only to nets with a rate of their own, so only there a chunk waits.
     in_turn = _with_end if has_rate(net, frames.frame) else _at_once
-    progress, taken, steps, busy = Progress(), 0, 0, 0.0
-    progress.watched &= not piped
+    bar, taken, steps, busy = Progress(not piped), 0, 0, 0.0
     try:
         with _standard_output() if piped else replacing(args.output) as file:
             writer = make_writer(file)
@@ -79,13 +79,13 @@ def command(args: Namespace) -> None:
                         if piped:
                             file.flush()
                     taken, steps = taken + len(chunk), steps + len(y)
-                    progress.show(done)
+                    bar.show(done)
             if not steps:
                 raise ShapeError(f"{input_name(args)}: got no frames, expected at least one")
             shape = (*_lead(frames, sequences, steps), *out_frame)
             writer.finish(shape)
     finally:
-        progress.clear()
+        bar.close()
     seconds = time.perf_counter() - begun
     (note if piped else say)(
         f"{shown(args.output, 1000)}: {taken:,} steps, shape {shape}, {seconds:.3f} s in all, "
@@ -96,6 +96,9 @@ def command(args: Namespace) -> None:
 def _input(args: Namespace) -> Callable[[Namespace, Net], Frames]:
     if args.raw:
         return open_raw
+    suffixes = [os.path.splitext(path)[1].lower() in INPUTS for path in (args.model, args.input)]
+    if suffixes == [True, False]:
+        raise UsageError(f"{args.model}: got it as MODEL, expected a net's file: MODEL comes before INPUT")
     opener = open_csv if args.input == "-" else _by_suffix(args.input, INPUTS)
     if args.follow and opener is not open_csv:
         raise UsageError(f"--follow: got {args.input}, expected a .csv, or samples with --raw")

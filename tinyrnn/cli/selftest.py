@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 import tinyrnn as tr
 from tinyrnn._core import is_fused
 from tinyrnn.cli.bench import about, clock, measure, short, standard_jobs, times
-from tinyrnn.cli.console import BAD, GOOD, NOTE, Finding, Progress, UsageError, fail, one_line, say, tell
+from tinyrnn.cli.console import BAD, GOOD, NOTE, Finding, UsageError, fail, one_line, say, tell
 from tinyrnn.cli.doctor import heading, instruction_set, speed_limits
 from tinyrnn.cli.goldens import Numbers, check, findings
 from tinyrnn.cli.machine import degrees, emulated, throttled
 from tinyrnn.cli.names import distinct
 from tinyrnn.files import replacing
 from tinyrnn.formats import FORMATS
+from tinyrnn.progress import Progress
 
 # Of a million numbers: what float64 says, and the CRC-32 with a fused multiply-add.
 FUNCTIONS: dict[str, tuple[Callable[[Any], Any], int]] = {
@@ -45,9 +46,8 @@ Report = dict[str, Any]
 
 def layers(report: Report) -> Iterator[Finding]:
     """Check every layer, cell, format, loss and optimiser."""
-    progress = Progress()
-    checked = check(progress.show)
-    progress.clear()
+    with Progress() as bar:
+        checked = check(bar.show)
     report["isas"] = {isa: one._asdict() for isa, one in checked.items()}
     yield from findings(checked)
 

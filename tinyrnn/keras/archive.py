@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tinyrnn.keras.hdf5 import File, listed
 from tinyrnn.keras.model import MAX_CONFIG, parse
-from tinyrnn.weights.archive import Member, first_member, read_archive, unpacked
-from tinyrnn.weights.spec import MEMORY_FLOOR, MEMORY_RATIO, Contents, Reader, Source, shown
+from tinyrnn.weights.archive import Member, first_member, member_fill, read_archive
+from tinyrnn.weights.spec import MEMORY_FLOOR, Contents, Reader, Source, shown
 
 _CONFIG, _ABOUT, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -23,7 +25,7 @@ def read(reader: Reader, key: str | None) -> Contents:
             raise reader.error(f"got only {shown(str(list(members)))}, expected {name} among them")
     config = parse(_text(reader, members[_CONFIG]), reader.error, _CONFIG)
     about = parse(_text(reader, members[_ABOUT]), reader.error, _ABOUT) if _ABOUT in members else {}
-    weights = _bytes(reader, members[_WEIGHTS], MEMORY_FLOOR + MEMORY_RATIO * reader.size)
+    weights = _bytes(reader, members[_WEIGHTS], MEMORY_FLOOR // 2 + reader.size)
     file = File(weights, lambda text: reader.error(f"{_WEIGHTS}: {text}"))
     found = listed(file, config, about.get("keras_version"), reader.error)
     known = (_CONFIG, _ABOUT, _WEIGHTS)
@@ -31,10 +33,12 @@ def read(reader: Reader, key: str | None) -> Contents:
     return found._replace(unread=[*found.unread, *others][:1000])
 
 
-def _bytes(reader: Reader, member: Member, most: int) -> bytes:
+def _bytes(reader: Reader, member: Member, most: int) -> bytearray:
     if member.size > most:
         raise reader.error(f"{shown(member.name)}: got {member.size} bytes, expected at most {most}")
-    return b"".join(unpacked(reader, member))
+    data = bytearray(member.size)
+    member_fill(reader, member, 0, np.frombuffer(data, np.uint8))
+    return data
 
 
 def _text(reader: Reader, member: Member) -> str:

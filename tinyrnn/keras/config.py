@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ def layers_of(model: Entry) -> list[Entry]:
     found = [entry_of(one) for one in given]
     names = [entry.name for entry in found]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise Unfit(f"{shown(model.name)}: layer {shown(twice)} occurs twice, expected once")
     if model.kind not in SEQUENTIAL:
         for entry, one in zip(found, given, strict=True):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tinyrnn.weights.safetensors import check_values
 from tinyrnn.weights.spec import shown
 
 MAX_CONFIG = 64 << 20  # bytes of an architecture
@@ -32,8 +34,7 @@ class Model(NamedTuple):
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"{shown(twice)} occurs twice, expected once")
     return found
 
@@ -42,6 +43,7 @@ def parse(text: str, error: Callable[[str], Exception], what: str) -> dict[str, 
     """Read JSON whose outermost value is an object; ``error`` makes the exception of a message."""
     if len(text) > MAX_CONFIG:
         raise error(f"{what}: got {len(text)} characters, expected at most {MAX_CONFIG}")
+    check_values(text.encode("utf-8", "replace"), what, error)
     try:
         found = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:

@@ -270,11 +270,14 @@ class Search:
                         self.starts.add(name)
                         kinds = (FRAME, BATCH, FRAME)[op.name in CELLS :]
                         states |= {f"{name}[{i}]": kind for i, kind in enumerate(kinds)}
-        best, error = -1, self.source.error("no axis of the example is the batch")
+        best: int | None = None
+        error = self.source.error("no axis of the example is the batch")
+        fixed = True  # the module runs on no other number of steps than the example's
         for batch, time in self.guesses():
             told = dict(states)
+            still = time is None and fixed
             while True:
-                attempt = _Attempt(self, batch, time, told)
+                attempt = _Attempt(self, batch, time, told, still)
                 try:
                     net = attempt.net()
                     attempt.remark()
@@ -284,8 +287,10 @@ class Search:
                         break
                     told[found.key] = found.value if found.value in (BATCH, TIME) else BATCH
                 except LoadError as fault:
-                    if best < 0 or (attempt.done > best and time is not None):
-                        best, error = attempt.done, fault
+                    fixed = fixed and attempt.failed
+                    reached = -1 if attempt.failed else attempt.done
+                    if best is None or (reached > best and (time is not None or still)):
+                        best, error = reached, fault
                     break
         raise error.with_traceback(None) from None
 
@@ -298,10 +303,13 @@ class _Attempt:
     site: Site
     env: dict[int, Any]
 
-    def __init__(self, search: Search, batch: int, time: int | None, told: Mapping[str, str]) -> None:
-        self.search, self.done = search, 0
+    def __init__(
+        self, search: Search, batch: int, time: int | None, told: Mapping[str, str], still: bool = False
+    ) -> None:
+        self.search, self.done, self.still, self.failed = search, 0, still, False
         self.batch_first = time is not None and batch < time
         self.times: dict[str, Sizes] = {}
+        self.lengths: list[Array] = []  # of both runs
         self.axes = [self._axes(port, batch, time, told) for port in search.ports]
 
     def _axes(self, port: Port, batch: int, time: int | None, told: Mapping[str, str]) -> list[Axis]:
@@ -324,6 +332,7 @@ class _Attempt:
                 sizes = self._steps("time" if port is first or size == steps else port.name, port, i)
             elif kind == BATCH:
                 self.rows = sizes = self.search.source.sizes(port, i, BATCH_SIZES)
+            origin = "" if self.still and kind == FRAME else origin
             found.append(() if sizes == (1, 1) and kind == FRAME else (Atom(kind, sizes, origin),))
         return found
 
@@ -342,7 +351,11 @@ class _Attempt:
         return self.search.source.error(f"{where or ''}{text}")
 
     def net(self) -> Net:
-        runs = [self.search.source.run(self.axes, self.times, world) for world in (0, 1)]
+        try:
+            runs = [self.search.source.run(self.axes, self.times, world) for world in (0, 1)]
+        except LoadError:
+            self.failed = True
+            raise
         try:
             one, other = (
                 rolled(run, [pair[world] for pair in self.times.values() if min(pair) > 3], arrays is None)
@@ -350,6 +363,9 @@ class _Attempt:
             )
         except WRONG as error:
             raise self.error(*error.args) from None
+        roles = [port.role for port in self.search.ports]
+        if "lengths" in roles:  # which no file has
+            self.lengths = [arrays[roles.index("lengths")] for _, arrays in runs]
         numbers = {number: number for number in range(len(self.axes))}
         for pair in zip(one.ops, other.ops, strict=False):
             numbers |= zip(*(op.results for op in pair), strict=False)
@@ -376,7 +392,10 @@ class _Attempt:
         for world, (_, arrays) in enumerate(runs):
             if arrays is None:
                 break
-            wrong = self.compared(net, kept, world, arrays)
+            try:
+                wrong = self.compared(net, kept, world, arrays)
+            except WRONG as error:  # inputs that the axes of this guess do not fit
+                raise self.error(str(error)) from None
             if wrong:
                 raise self.error(wrong, self.blamed([arrays for _, arrays in runs]))
         if not any(isinstance(one, Given) and isinstance(one.array, CodedArray) for one in self.given()):
@@ -412,6 +431,7 @@ class _Attempt:
         """Walk through all that the outputs need, and return them with their numbers."""
         self.site = Site(self.batch_first, tuple(states), int8)
         self.site.tables, self.site.rows = self.search.tables, self.rows
+        self.site.times, self.site.still = self.times, self.still and not self.times
         self.env = {i: self.input(i) for i in range(len(self.axes))}
         one, other = self.runs
         needed, chosen = set(refs(one.outputs)), []
@@ -440,7 +460,8 @@ class _Attempt:
         port, axes = self.search.ports[place], self.axes[place]
         if port.role == "lengths":
             return Rows([axis[0].sizes for axis in axes])
-        sizes = [frame_size(axis) for axis in axes if frame_size(axis) > 1 or not axis]
+        least = 1 if port.role == "index" else 0
+        sizes = [frame_size(axis) for axis in axes if frame_size(axis) > 1 or len(axis) < 1 - least]
         if port.role == "index" and sizes:
             raise self.error(f"input {port.name!r} holds frames of indices, expected one at a step")
         timed = next((axis[0].sizes for axis in axes if has(axis, TIME)), None)
@@ -467,6 +488,11 @@ class _Attempt:
                 raise found
             return found
         if isinstance(one, Given):
+            if self.lengths and all(
+                np.array_equal(np.ravel(given.array), own)
+                for given, own in zip((one, other), self.lengths, strict=True)
+            ):  # went through Python: lengths.tolist()
+                return Rows(list(zip(one.array.shape, other.array.shape, strict=True)))
             known = (
                 Named(one.array.each(lambda part: part, self.site.int8))
                 if isinstance(one.array, CodedArray)
@@ -603,7 +629,8 @@ class _Attempt:
                 away[outside if net._batch_first else outside.T] = 0
             worst = float(np.max(away, initial=0))
             if not worst <= self.search.tol:
-                return f"output {name!r} differs by {worst:.2g}, expected at most {self.search.tol:.2g}"
+                why = "" if lengths is None else "; with lengths, a net reads no step beyond a row's end"
+                return f"output {name!r} differs by {worst:.2g}, expected at most {self.search.tol:.2g}{why}"
         return ""
 
     def blamed(self, runs: list[list[Array]]) -> Op | None:
@@ -672,4 +699,7 @@ class _Running(Source):
             return record(self.module, args, kwargs), arrays
         except Exception as error:
             shapes = [one.shape for one in arrays]
-            raise self.error(f"the module fails on inputs of shapes {shapes}: {error}") from None
+            raise self.error(
+                f"the module fails on inputs of shapes {shapes}: {error}; if other axes are the batch and "
+                'time, tell them: axes="BTF", or {"x": "BTF"} for each input by its name'
+            ) from None

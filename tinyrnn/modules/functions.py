@@ -32,6 +32,7 @@ from tinyrnn.onnx.steps import is_time, number_of_steps
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
+    FRAME,
     TIME,
     Atom,
     Axis,
@@ -111,6 +112,8 @@ class Site:
         self.inputs: dict[str, Input] = {}
         self.layers: dict[str, Any] = {}
         self.seen: dict[int, Value] = {}
+        self.times: dict[str, Sizes] = {}  # the axes of time of the inputs
+        self.still = False  # no axis of the inputs is time
         self.timed: dict[Sizes, tuple[Atom, Value]] = {}  # a value on each axis of time
         self.finals: dict[int, str] = {}  # last states by value: the input that was the state before
         self.lasts: dict[int, Value] = {}  # the last one of a value of a loop, by that
@@ -290,6 +293,57 @@ def where(call: Made) -> Any:
     return call.onnx("Where", mask, operand(a), operand(b))
 
 
+def combined(call: Made, op: str) -> Any:
+    """A value, and a product or a quotient of two others times ``value``."""
+    more = arithmetic(op)(call._replace(args=call.args[1:3], kwargs={}))
+    more = call.onnx("Mul", more, np.float32(call.kwargs.get("value", 1)))
+    return arithmetic("Add")(call._replace(args=[call.args[0], more], kwargs={}))
+
+
+def mixed(call: Made) -> Any:
+    """``lerp``: the first value, and a part of the way to the second."""
+    a, b, weight = call.args[0], call.args[1], call.arg(2, "weight")
+    way = arithmetic("Mul")(call._replace(args=[call.onnx("Sub", b, a), weight], kwargs={}))
+    return call.onnx("Add", a, way)
+
+
+def filling(given: Known, like: Symbol) -> Symbol:
+    """A tensor of equal rows that is filled, as a value beside another."""
+    sizes = list(zip(*(one.shape for one in given.worlds), strict=True))
+    rows = next((axis for axis in like.axes if has(axis, BATCH)), ())
+    if sizes_of(rows) not in sizes:
+        raise Unfit("fills a tensor without the axis of the batch")
+    place = sizes.index(sizes_of(rows))
+    row = equal_rows(given, place)
+    row = np.zeros([1, *(one for one, _ in sizes)])[0].take([0], place) if row is None else row
+    axes = [rows if i == place else part(one) for i, (one, _) in enumerate(sizes)]
+    return Symbol(constant(np.asarray(row, np.float32), like.value), axes)
+
+
+def put(call: Made) -> Any:
+    """``x[..., i:j] = y`` along one axis of frames: the new part between what stands beside it."""
+    given, new = several(call.args[1]), call.symbol(2, "value")
+    x = filling(call.args[0], new) if isinstance(call.args[0], Known) else call.x
+    if Ellipsis in given:
+        place = given.index(Ellipsis)
+        given[place : place + 1] = [slice(None)] * (x.rank + 1 - len(given))
+    parts = [(i, one) for i, one in enumerate(given) if one != slice(None)]
+    if len(parts) != 1 or not isinstance(parts[0][1], (int, slice)) or not is_frame(x.axes[parts[0][0]]):
+        raise Unfit("fills parts of several axes or some steps, expected a part along one axis of frames")
+    axis, part_of = parts[0]
+    size = x.frame_axis(axis)
+    low = part_of % size if isinstance(part_of, int) else 0
+    there = range(size)[part_of] if isinstance(part_of, slice) else range(low, low + 1)
+    if there.step != 1:
+        raise Unfit("fills every so many numbers, expected those one after the other")
+    if isinstance(part_of, int):
+        new = call.onnx("Unsqueeze", new, [axis])
+    ends = [slice(0, there.start), slice(there.stop, size)]
+    sides = [cut(call, x, axis, end) if end.start < end.stop else None for end in ends]
+    found = [one for one in (sides[0], new, sides[1]) if one is not None]
+    return call.onnx("Concat", *found, axis=axis)
+
+
 def cast(call: Made) -> Any:
     """The same numbers as another type; truth is 1 or 0."""
     kind = call.kinds[0]
@@ -353,14 +407,26 @@ def spread(kind: Any, call: Made) -> Any:
 
 
 def cumulated(call: Made) -> Any:
-    """A sum of the steps so far."""
+    """A sum of the steps so far, or of what they are the logarithms of."""
     x, dim = call.x, call.arg(1, "dim") % call.x.rank
     if not is_time(x.axes[dim]) or x.reversed:
         raise Unfit("adds up along another axis than time")
-    before = ops.Feedback(*x.value.frame)
-    found = x.value + before
+    before = ops.Feedback(*x.value.frame, time=x.value.time or TIME)
+    if call.op.name == "cumsum":
+        found = x.value + before
+    else:
+        assert before.layer is not None
+        before.layer.initial_state = {"past": np.full((1, math.prod(x.value.frame)), LOWEST, np.float32)}
+        found = log_sum(call, x, Symbol(before, x.axes)).value
     before.connect(found)
     return Symbol(found, x.axes)
+
+
+def log_sum(call: Made, a: Any, b: Any) -> Any:
+    """The logarithm of the sum of what two values are the logarithms of."""
+    less = call.onnx("Neg", call.onnx("Abs", call.onnx("Sub", a, b)))
+    more = call.onnx("Log", call.onnx("Add", call.onnx("Exp", less), np.float32(1)))
+    return call.onnx("Add", call.onnx("Max", a, b), more)
 
 
 def length(call: Made) -> Any:
@@ -374,6 +440,16 @@ def length(call: Made) -> Any:
 def normalize(call: Made) -> Any:
     size = length(call._replace(args=[call.x, call.arg(1, "p", 2), call.arg(2, "dim", 1), True]))
     return call.onnx("Div", call.x, call.onnx("Clip", size, np.float32(call.arg(3, "eps", 1e-12)), None))
+
+
+def cosine(call: Made) -> Any:
+    """A product of two values of length 1."""
+    dim, eps = call.arg(2, "dim", 1), call.arg(3, "eps", 1e-8)
+    sides = [
+        normalize(call._replace(args=[one, 2, dim, eps], kwargs={}))
+        for one in (call.symbol(0, "x1"), call.symbol(1, "x2"))
+    ]
+    return call.onnx("ReduceSum", call.onnx("Mul", *sides), axes=[dim], keepdims=0)
 
 
 def affine(call: Made, place: int, size: Any) -> tuple[Any, Any]:
@@ -438,6 +514,22 @@ def convolution(call: Made) -> Any:
     )
 
 
+def transposed(call: Made) -> Any:
+    weight = call.array(1, "weight")
+    count = weight.ndim - 2
+    return call.onnx(
+        "ConvTranspose",
+        call.arg(0, "input"),
+        weight,
+        call.array(2, "bias"),
+        strides=_each(call.arg(3, "stride", 1), count),
+        pads=_each(call.arg(4, "padding", 0), count) * 2,
+        output_padding=_each(call.arg(5, "output_padding", 0), count),
+        group=call.arg(6, "groups", 1),
+        dilations=_each(call.arg(7, "dilation", 1), count),
+    )
+
+
 def pool(op: str, count: int, call: Made) -> Any:
     size, time = several(call.arg(1, "kernel_size"))[0], call.arg(0, "input").axes[-1]
     if count == 1 and (isinstance(size, Known) or (is_time(time) and sizes_of(time) == (size, size))):
@@ -498,21 +590,27 @@ def shaped(call: Made) -> Any:
 def permute(call: Made) -> Any:
     dims = call.kwargs.get("dims", call.args[1:])
     dims = (
-        list(range(call.x.rank))[::-1]
+        list(range(len(call.sizes[0])))[::-1]
         if not dims
         else dims[0]
         if isinstance(dims[0], (list, tuple))
         else dims
     )
-    return call.onnx("Transpose", call.x, perm=list(dims))
+    return moved_axes(call, list(dims))
+
+
+def moved_axes(call: Made, order: list[int]) -> Any:
+    """The axes in another order; those of scores, too."""
+    x = call.arg(0, "input")
+    return call.onnx("Transpose", x if isinstance(x, Scores) else call.x, perm=order)
 
 
 def swapped(call: Made) -> Any:
     """Two axes exchanged: transpose, mT."""
-    order = list(range(call.x.rank))
+    order = list(range(len(call.sizes[0])))
     one, other = call.arg(1, "dim0", -2), call.arg(2, "dim1", -1)
     order[one], order[other] = order[other], order[one]
-    return call.onnx("Transpose", call.x, perm=order)
+    return moved_axes(call, order)
 
 
 def expand(call: Made) -> Any:
@@ -544,7 +642,7 @@ def expand(call: Made) -> Any:
 def taken(x: Symbol, axis: int, keeps: bool = False) -> Symbol:
     """The step of a loop; ``keeps``: the axis of time stays, of size 1."""
     axis %= x.rank
-    found = Step(None).taken(x, axis)
+    found = Step().taken(x, axis)
     return found.with_axes([*found.axes[:axis], (), *found.axes[axis:]]) if keeps else found
 
 
@@ -601,6 +699,8 @@ def item(call: Made) -> Any:
         elif one == Now(0):
             x = taken(x, axis - 1)
             axis -= 1
+        elif keeps_rows(x, axis - 1, one):
+            continue
         elif isinstance(one, (int, list, Known)):
             rank = x.rank
             x = call.onnx("Gather", x, one, axis=axis - 1)
@@ -639,9 +739,18 @@ def gathered(call: Made) -> Any:
     raise Unfit("takes parts by an index for each number, expected the last steps: lengths - 1 along time")
 
 
+def keeps_rows(x: Symbol, axis: int, index: Any) -> bool:
+    """True of the numbers of all rows in their order, as the order of sorted lengths is one."""
+    return (
+        isinstance(index, Known)
+        and has(x.axes[axis], BATCH)
+        and all(map(np.array_equal, index.worlds, map(np.arange, sizes_of(x.axes[axis]))))
+    )
+
+
 def selected(call: Made) -> Any:
     dim, index = call.arg(1, "dim"), call.arg(2, "index")
-    if isinstance(index, Rows):
+    if isinstance(index, Rows) or keeps_rows(call.x, dim, index):
         return call.args[0]
     return taken(call.x, dim) if index == Now(0) else call.onnx("Gather", call.x, index, axis=dim)
 
@@ -709,11 +818,12 @@ def linear(call: Made) -> Any:
     return products.linear(call.x, call.x.rank - 1, call.weight(1, "weight"), call.array(2, "bias"))
 
 
-def addmm(call: Made) -> Any:
-    """A product of matrices, added to the first argument."""
-    if {*call.kwargs.values()} - {1}:
-        raise Unfit("has alpha or beta, expected neither")
-    return call.onnx("Add", matmul(call._replace(args=call.args[1:])), call.args[0])
+def added_product(call: Made) -> Any:
+    """``addmm`` and ``baddbmm``: a value, and a product."""
+    if call.kwargs.get("beta", 1) != 1 or call.kwargs.get("alpha", 1) != 1:
+        raise Unfit("has beta or alpha, expected none of them")
+    product = matmul(call._replace(args=call.args[1:]))
+    return arithmetic("Add")(call._replace(args=[call.args[0], product], kwargs={}))
 
 
 def einsum(call: Made) -> Any:
@@ -725,6 +835,8 @@ def matmul(call: Made) -> Any:
     a, b = call.args[:2][:: -1 if call.op.name == "rmatmul" else 1]
     if isinstance(a, Scores):
         return attend(a, b)
+    if isinstance(b, Scores):
+        return attend(b, a, first=True)
     both = isinstance(a, Symbol) and isinstance(b, Symbol) and min(a.rank, b.rank) > 2
     if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
@@ -733,8 +845,8 @@ def matmul(call: Made) -> Any:
 
 def softmax(op: str, call: Made) -> Any:
     x, dim = call.arg(0, "input"), call.arg(1, "dim")
-    if isinstance(x, Scores) and op == "Softmax" and dim in (-1, x.rank - 1):
-        return x.changed(weighs=True)
+    if isinstance(x, Scores) and op == "Softmax" and (found := x.weighted(dim)):
+        return found
     return call.onnx(op, call.x, axis=dim)
 
 
@@ -789,8 +901,12 @@ def recurrent(call: Made) -> Any:
         _, hx, tensors, _, levels, _, _, both, rows_first = call.args
         x = call.x
     steps = 1 if rows_first else 0
-    own = bool(call.site.timed) or all(len(one.frame) < 2 for one in call.site.inputs.values())
-    if own and not packed and is_frame(x.axes[steps]) and not any(atom.origin for atom in x.axes[steps]):
+    if not packed and {BATCH, FRAME} == {atom.kind for atom in x.axes[1 - steps]}:
+        return row_by_row(call, x, hx, 1 - steps)
+    own = bool(call.site.timed) or call.site.still
+    own = own or all(len(one.frame) < 2 for one in call.site.inputs.values())
+    named = any(atom.origin for atom in x.axes[steps]) and not has(x.axes[1 - steps], TIME)
+    if own and not packed and is_frame(x.axes[steps]) and not named:
         return unrolled(call, x, hx, tensors, levels, both, steps)
     ends = time_and_batch(x, rows_first)
     value, finals = layer(call, call.op.name, x, hx, tensors, levels, both)
@@ -818,7 +934,10 @@ def cell(loops: bool, call: Made) -> Any:
 def by_hand(call: Made) -> list[Symbol]:
     """A cell whose state something else writes, too: its formula."""
     x, hx, *tensors = call.args
-    return formula(call.op.name.removesuffix("_cell"), x, several(hx), tensors)
+    states = several(hx)
+    if call.site.still or call.site.timed:
+        states = [begun(one, call.x) if isinstance(one, Known) else one for one in states]
+    return formula(call.op.name.removesuffix("_cell"), x, states, tensors)
 
 
 def formula(op: str, x: Any, states: Sequence[Any], tensors: Sequence[Any]) -> list[Symbol]:
@@ -845,6 +964,13 @@ def formula(op: str, x: Any, states: Sequence[Any], tensors: Sequence[Any]) -> l
     return [Symbol(one, states[0].axes) for one in found]
 
 
+def begun(given: Known, like: Symbol) -> Symbol:
+    """A constant state, equal in all rows, as a value beside another."""
+    rows = equal_rows(given, -2)
+    row = np.zeros(given.worlds[0].shape[-1]) if rows is None else rows.reshape(-1)
+    return Symbol(constant(np.asarray(row, np.float32), like.value), [*like.axes[:-1], part(row.size)])
+
+
 def unrolled(
     call: Made, x: Symbol, hx: Any, tensors: Sequence[Any], levels: int, both: bool, steps: int
 ) -> Any:
@@ -860,14 +986,7 @@ def unrolled(
         states = []
         for one in several(hx):
             if isinstance(one, Known):
-                rows = equal_rows(one, -2)
-                row = np.zeros(one.worlds[0].shape[-1]) if rows is None else rows[place].reshape(-1)
-                states.append(
-                    Symbol(
-                        constant(np.asarray(row, np.float32), reads[0].value),
-                        [reads[0].axes[0], part(row.size)],
-                    )
-                )
+                states.append(begun(Known(*(world[place] for world in one.worlds)), reads[0]))
             else:
                 states.append(call.onnx("Gather", one, place, axis=0))
         weights = list(tensors[place * each : (place + 1) * each])
@@ -888,6 +1007,33 @@ def unrolled(
         return call.onnx("Concat", *(call.onnx("Unsqueeze", one, [axis]) for one in parts), axis=axis)
 
     return [stacked(reads, steps), *(stacked(one, 0) for one in kinds)]
+
+
+def row_by_row(call: Made, x: Symbol, hx: Any, rows: int) -> Any:
+    """A layer whose rows are those of a batch and of an axis of frames: it runs for each of the latter."""
+    atoms = x.axes[rows]
+    first = next(i for i, atom in enumerate(atoms) if atom.kind != atoms[0].kind)
+    place = rows + (atoms[0].kind == BATCH)
+    whole = x.with_axes([*x.axes[:rows], atoms[:first], atoms[first:], *x.axes[rows + 1 :]])
+    count = whole.frame_axis(place)
+    if count > MOST_STEPS or not all(isinstance(one, Known) for one in several(hx)):
+        raise Unfit(f"has {count} rows in each frame, expected at most {MOST_STEPS}, and constant states")
+    given = []
+    for one in several(hx):
+        equal_rows(one, -2)
+        given.append(Known(*(world[:, : world.shape[1] // count] for world in one.worlds)))
+    rest = [given if isinstance(hx, (tuple, list)) else given[0], *call.args[2:]]
+    found = [
+        recurrent(call._replace(args=[call.onnx("Gather", whole, k, axis=place), *rest]))
+        for k in range(count)
+    ]
+    made = []
+    for i, kinds in enumerate(zip(*found, strict=True)):
+        low = 1 if i else rows  # states have their levels before the rows
+        at = low + place - rows
+        y = call.onnx("Concat", *(call.onnx("Unsqueeze", one, [at]) for one in kinds), axis=at)
+        made.append(y.with_axes([*y.axes[:low], (*y.axes[low], *y.axes[low + 1]), *y.axes[low + 2 :]]))
+    return made
 
 
 def layer(
@@ -912,7 +1058,7 @@ def layer(
     if op.startswith("rnn"):
         more["nonlinearity"] = op.removeprefix("rnn_")
     if x.reversed:
-        return over_reversed(call, op, x, hx, weights, both or levels > 1 or bool(more.get("proj_size")))
+        return over_reversed(call, op, x, hx, weights, both or levels > 1, more)
     made = kind(inputs, hidden, levels, bias=bias, batch_first=site.batch_first, bidirectional=both, **more)
     weighted(made, **weights)
     given = dict(zip(states, several(hx), strict=True))
@@ -935,18 +1081,17 @@ def layer(
 
 
 def over_reversed(
-    call: Made, op: str, x: Symbol, hx: Any, weights: Any, more: bool
+    call: Made, op: str, x: Symbol, hx: Any, weights: Any, many: bool, more: dict[str, Any]
 ) -> tuple[Value, list[Value]]:
     """A layer over a sequence that was reversed: the second direction of one whose first is silent."""
-    kind, _, states = CELLS_OF_ONNX[KINDS[op]]
-    if more or any(not isinstance(one, Known) or np.any(one.worlds[0]) for one in several(hx)):
+    kind, order, states = CELLS_OF_ONNX[KINDS[op]]
+    if many or any(not isinstance(one, Known) or np.any(one.worlds[0]) for one in several(hx)):
         raise Unfit(
             "reads a sequence that was reversed, expected one level, one direction and states of zeros there"
         )
-    given = {"nonlinearity": op.removeprefix("rnn_")} if op.startswith("rnn") else {}
-    inputs, hidden = weights["weight_ih_l0"].shape[1], weights["weight_hh_l0"].shape[1]
+    inputs, hidden = weights["weight_ih_l0"].shape[1], len(weights["weight_hh_l0"]) // len(order)
     bias, first = "bias_ih_l0" in weights, call.site.batch_first
-    made = kind(inputs, hidden, 1, bias=bias, batch_first=first, bidirectional=True, **given)
+    made = kind(inputs, hidden, 1, bias=bias, batch_first=first, bidirectional=True, **more)
     silent = {name: np.zeros(one.shape, np.float32) for name, one in weights.items()}
     weighted(made, **silent, **{f"{name}_reverse": one for name, one in weights.items()})
     value = made(x.framed((inputs,)))
@@ -954,8 +1099,8 @@ def over_reversed(
     finals = []
     for state in states:
         final = FinalState(state, 1)(value)
-        finals.append(final[..., hidden:])
-    return value[..., hidden:], finals
+        finals.append(final[..., final.frame[-1] // 2 :])
+    return value[..., value.frame[-1] // 2 :], finals
 
 
 KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
@@ -1054,6 +1199,7 @@ FUNCTIONS: dict[str, Function] = {
     "log10": lambda call: call.onnx("Mul", call.onnx("Log", call.x), np.float32(1 / math.log(10))),
     "log2": lambda call: call.onnx("Mul", call.onnx("Log", call.x), np.float32(1 / math.log(2))),
     "log1p": lambda call: call.onnx("Log", call.onnx("Add", call.x, np.float32(1))),
+    "expm1": lambda call: call.onnx("Sub", call.onnx("Exp", call.x), np.float32(1)),
     "square": lambda call: call.onnx("Mul", call.x, call.x),
     **named("clamp clamp_max clamp_min clip", clamp),
     **named("add iadd", arithmetic("Add")),
@@ -1062,6 +1208,9 @@ FUNCTIONS: dict[str, Function] = {
     **named("mul multiply", arithmetic("Mul")),
     **named("div divide true_divide truediv", arithmetic("Div")),
     **named("rdiv rtruediv", arithmetic("Div", True)),
+    "addcmul": lambda call: combined(call, "Mul"),
+    "addcdiv": lambda call: combined(call, "Div"),
+    "lerp": mixed,
     "pow": arithmetic("Pow"),
     "rpow": arithmetic("Pow", True),
     "maximum": arithmetic("Max"),
@@ -1085,16 +1234,19 @@ FUNCTIONS: dict[str, Function] = {
     "logsumexp": partial(over, "ReduceLogSumExp"),
     "max": partial(extreme, "Max"),
     "min": partial(extreme, "Min"),
-    "cumsum": cumulated,
+    **named("cumsum logcumsumexp", cumulated),
+    "logaddexp": lambda call: log_sum(call, call.args[0], call.args[1]),
     "std": partial(spread, frames.Std),
     "var": partial(spread, frames.Var),
     **named("norm vector_norm", length),
     "normalize": normalize,
+    "cosine_similarity": cosine,
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
     **named("batch_norm instance_norm", batch_norm),
     "group_norm": group_norm,
     **named("conv1d conv2d", convolution),
+    **named("conv_transpose1d conv_transpose2d", transposed),
     "avg_pool1d": partial(pool, "AveragePool", 1),
     "avg_pool2d": partial(pool, "AveragePool", 2),
     "max_pool1d": partial(pool, "MaxPool", 1),
@@ -1114,6 +1266,7 @@ FUNCTIONS: dict[str, Function] = {
     **named("expand expand_as repeat broadcast_to", expand),
     "getitem": item,
     "slice": sliced,
+    "setitem": put,
     **named("select index_select", selected),
     "gather": gathered,
     **named("chunk split tensor_split unbind", parts),
@@ -1121,9 +1274,9 @@ FUNCTIONS: dict[str, Function] = {
     **named("cat concat concatenate stack", joined),
     "embedding": lambda call: call.onnx("Gather", call.arg(1, "weight"), call.x),
     "linear": linear,
-    **named("matmul bmm rmatmul", matmul),
+    **named("matmul bmm mm rmatmul", matmul),
+    **named("addmm baddbmm", added_product),
     "einsum": einsum,
-    "addmm": addmm,
     "softmax": partial(softmax, "Softmax"),
     "log_softmax": partial(softmax, "LogSoftmax"),
     "scaled_dot_product_attention": attention,

@@ -31,14 +31,16 @@ from tinyrnn.onnx.steps import is_time
 from tinyrnn.onnx.symbols import (
     BATCH,
     Atom,
+    Known,
     Symbol,
+    equal_rows,
     framed,
     part,
     reframed,
 )
 from tinyrnn.ops import Feedback
 from tinyrnn.temporal import LastStep
-from tinyrnn.values import Value, applied
+from tinyrnn.values import TIME, Value, applied
 
 UNLIKE = "its steps are not alike, expected a loop that does the same at each"
 ONE = 2  # the step that stands for all: those before it may begin with constants
@@ -46,10 +48,14 @@ MOST_LOOKS = 5_000_000  # for loops among the operations of a record
 
 
 class _Loop(NamedTuple):
-    """The operations of each step, from one place to another; None in step 0 for those of constants."""
+    """The operations of each step, from one place to another; None in step 0 for those of constants.
+
+    ``total`` is the number of steps of its axis of time.
+    """
 
     start: int
     end: int
+    total: int
     steps: list[list[Any]]
 
 
@@ -82,7 +88,7 @@ def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
             has = start > (found[-1].end if found else 0) and keys[start - 1] == keys[k]
             start -= has
             first.append(ops[start] if has else None)
-        found.append(_Loop(start, i, [first[::-1], *(ops[one : one + size] for one in begins)]))
+        found.append(_Loop(start, i, count, [first[::-1], *(ops[one : one + size] for one in begins)]))
     return found
 
 
@@ -179,7 +185,9 @@ class _Rolling:
             carried |= own
             made.append(op._replace(args=args, kwargs=kwargs, within=True))
         for number, (slot, first) in carried.items():
-            begin = Op("before", [self.outside(first)], {}, [number], op.where, op.module, True)
+            begin = Op(
+                "before", [self.outside(first), self.loops[k].total], {}, [number], op.where, op.module, True
+            )
             made.insert(0, begin)
             made.append(begin._replace(name="connected", args=[Ref(number), self.of_one(slot)], results=[]))
         return made
@@ -247,8 +255,17 @@ def before(call: Made) -> Any:
     place = pairs.index(rows) if rows in pairs else -1
     axes = [(Atom(BATCH, rows),) if i == place else part(pair[0]) for i, pair in enumerate(pairs)]
     frame = framed(axes)
-    initial = None if call.args[0] is None else begun(call.site, call.args[0])
-    value = Feedback(*frame, initial=reframed(initial, frame) if isinstance(initial, Value) else None)
+    initial = call.args[0]
+    if isinstance(initial, Known) and place >= 0:
+        row = equal_rows(initial, place)
+        initial = None if row is None else np.float32(row)
+    elif initial is not None:
+        initial = begun(call.site, initial)
+    steps = tuple(int(one) for one in call.args[1].worlds)
+    time = next((one for one, sizes in call.site.times.items() if sizes == steps), TIME)
+    value = Feedback(
+        *frame, time=time, initial=reframed(initial, frame) if isinstance(initial, Value) else None
+    )
     if isinstance(initial, np.ndarray):
         assert value.layer is not None
         value.layer.initial_state = {"past": initial.reshape(1, -1)}

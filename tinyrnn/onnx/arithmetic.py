@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import activations, ops
+from tinyrnn.frames import Reshape
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.onnx.attention import Scores, of_choice, of_scores
-from tinyrnn.onnx.folding import check_dropout
+from tinyrnn.onnx.folding import CASTS, check_dropout
 from tinyrnn.onnx.nodes import Call, Unfinished
 from tinyrnn.onnx.steps import with_steps
 from tinyrnn.onnx.symbols import (
@@ -170,7 +171,10 @@ def of_product(call: Call) -> Symbol | None:
     return None
 
 
-def where(call: Call) -> Symbol:
+def where(call: Call) -> Any:
+    condition = scalar(call.get(0))
+    if condition is not None and isinstance(call.get(1 if condition else 2), Symbol):
+        return call.get(1 if condition else 2)
     given = operands(call)
     for one, other, truth in ((given[1], given[2], False), (given[2], given[1], True)):
         if isinstance(one, Scores):
@@ -215,13 +219,30 @@ def same(call: Call) -> Any:
     return [call.padded(0)]
 
 
+_COMPARES = (ops.Equal, ops.NotEqual, ops.Less, ops.LessEqual, ops.Greater, ops.GreaterEqual)
+
+
+def is_truth(value: Value) -> bool:
+    """True if a value is 0 or 1 by its layer: a comparison, or what Not, And and Or make of some."""
+    layer = value.layer
+    if isinstance(layer, activations.Scale) and (layer.scale, layer.shift) == (-1.0, 1.0):
+        return is_truth(value.reads[0])
+    if isinstance(layer, (ops.Multiply, ops.Maximum)):
+        return all(map(is_truth, value.reads))
+    if isinstance(layer, Reshape):
+        return is_truth(value.reads[0])
+    return isinstance(layer, _COMPARES)
+
+
 def cast(call: Call) -> Symbol:
     """Floats stay floats, and so does what compares them; indices stay indices."""
     x, to = call.symbol(0), call.attributes.get("to")
     if to in (1, 10, 11, 16) or (x.value.layer is None and to in (6, 7)):
         return x
     if to == 9:
-        return x.mapped(lambda value: ops.ne(value, 0))
+        return x if is_truth(x.value) else x.mapped(lambda value: ops.ne(value, 0))
+    if to in CASTS and is_truth(x.value):
+        return x
     raise Unfit(f"to is {to}, a type of whole numbers, expected one of floats")
 
 

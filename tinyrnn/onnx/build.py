@@ -18,6 +18,8 @@ from tinyrnn.graph import Graph as Net
 from tinyrnn.onnx.learned import Learned
 from tinyrnn.onnx.model import Model, Port
 from tinyrnn.onnx.settling import settled
+from tinyrnn.onnx.symbols import BATCH, TIME, Axis, Places, Symbol, has
+from tinyrnn.onnx.walk import Builder
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import Array, shown
 
@@ -56,6 +58,33 @@ def build_net(
     TypeError
         If the graph has no input or axis of a name.
     """
+    return _built(file, states, shapes, outputs, int8, bound)[0]
+
+
+def places_of(file: WeightsFile, **bound: Any) -> dict[str, tuple[int | None, int | None]]:
+    """The places of time and of the batch among the axes of each input and output; None: it has none."""
+    _, builder = _built(file, True, None, None, False, bound)
+    ports = builder.ports
+    axes: dict[str, Sequence[Axis]] = {
+        port.name: [ports.axes.of(port, i) for i in range(len(port.shape or ()))]
+        for port in ports.graph.inputs
+    }
+    axes |= {name: one.axes for name, one in ports.results.items() if isinstance(one, (Symbol, Places))}
+
+    def place(own: Sequence[Axis], kind: str) -> int | None:
+        return next((i for i, axis in enumerate(own) if has(axis, kind)), None)
+
+    return {name: (place(own, TIME), place(own, BATCH)) for name, own in axes.items()}
+
+
+def _built(
+    file: WeightsFile,
+    states: bool,
+    shapes: Mapping[str, Sequence[int | None]] | None,
+    outputs: Sequence[str] | None,
+    int8: bool,
+    bound: dict[str, Any],
+) -> tuple[Net, Builder]:
     model: Model = file.net
     graph, learned = model.graph, Learned()
     ports = {port.name: port for port in graph.inputs if port.name not in graph.tensors}
@@ -91,7 +120,7 @@ def build_net(
         else:
             arrays[name] = _array_for(ports[name], value)
     model = model._replace(graph=graph)
-    return settled(file, learned, model, arrays, states, int8)[0]
+    return settled(file, learned, model, arrays, states, int8)
 
 
 def _array_for(port: Port, value: Any) -> Array:

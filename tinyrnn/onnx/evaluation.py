@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinyrnn.onnx.folding import FOLDS, MOVES
-from tinyrnn.onnx.nodes import Call, Given, Listed, Step
+from tinyrnn.onnx.nodes import Call, Given, Listed, Step, Until
 from tinyrnn.onnx.symbols import BATCH_SIZES, Known, Places, Symbol
 from tinyrnn.weights.spec import Array
 
@@ -21,14 +21,34 @@ NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 def evaluated(call: Call) -> list[Given] | None:
     """The outputs of a node whose result is known; None of one that becomes a layer."""
     op, first = call.node.op, call.get(0)
-    if op in ("Identity", "Cast") and isinstance(first, (Step, Listed)):
+    if op in ("Identity", "Cast") and isinstance(first, (Step, Listed, Until)):
         return [first]
+    if any(isinstance(one, (Step, Until)) for one in call.inputs):
+        return counted(call)
     if op in ("Shape", "Size") and isinstance(first, (Symbol, Places)):
         return [_sizes(call, first)]
     if op in FOLDS and all(one is None or isinstance(one, Known) for one in call.inputs):
         return [*folded(call)]
     if all(one is None or isinstance(one, (Known, Places)) for one in call.inputs):
         return moved(call)
+    return None
+
+
+def counted(call: Call) -> list[Given] | None:
+    """The outputs of a node that counts steps, or compares their number; None if it does more."""
+    op, pair = call.node.op, [call.get(0), call.get(1)]
+    step = next((one for one in pair if isinstance(one, Step)), None)
+    ends = [one.sizes for one in pair if isinstance(one, Until)]
+    known = next((one for one in pair if isinstance(one, Known)), None)
+    if op == "And" and ends and (known is None or np.all(known.array("a condition"))):
+        return [Until((min(a for a, _ in ends), min(b for _, b in ends)))]
+    if step is None or known is None or any(one.size != 1 for one in known.worlds):
+        return None
+    first, second = (int(one.reshape(-1)[0]) for one in known.worlds)
+    if op == "Add" and first == second:
+        return [step.plus(first)]
+    if op == "Less" and pair[0] is step:
+        return [Until((first + 1 - step.ahead, second + 1 - step.ahead))]
     return None
 
 

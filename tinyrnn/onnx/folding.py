@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn.importing import CodedArray
-from tinyrnn.weights.spec import Array, Tensor, shown
+from tinyrnn.weights.spec import MAX_DIMS, Array, Tensor, shown
 
 # NumPy's types of ONNX's numbers of them, for Cast.
 CASTS: dict[int, Any] = {
@@ -189,9 +189,16 @@ def _reshape(fold: Fold) -> Array:
 
 
 def _expand(fold: Fold) -> Array:
-    shape = np.broadcast_shapes(fold[0].shape, tuple(int(size) for size in fold[1].reshape(-1)))
+    array, wanted = fold[0], [int(size) for size in fold[1].reshape(-1)]
+    if len(wanted) > MAX_DIMS:
+        raise ValueError(f"got {len(wanted)} sizes, expected at most {MAX_DIMS}")
+    for axis, size in enumerate(([1] * array.ndim + wanted)[len(wanted) :]):
+        if size not in (1, array.shape[axis]) and array.shape[axis] > 1:
+            head = array.take([0], axis)
+            array = head if np.all(array == head) else array  # an export wrote a row for each that it traced
+    shape = np.broadcast_shapes(array.shape, tuple(wanted))
     fold.room(math.prod(shape))
-    return np.broadcast_to(fold[0], shape)
+    return np.broadcast_to(array, shape)
 
 
 def _tile(fold: Fold) -> Array:
@@ -402,6 +409,11 @@ def _padded(fold: Fold) -> Array:
     return np.pad(fold[0], sides, constant_values=fill)
 
 
+def _triangle(fold: Fold) -> Array:
+    k = 0 if fold.get(1) is None else int(fold[1].reshape(-1)[0])
+    return (np.triu if fold.attributes.get("upper", 1) else np.tril)(fold[0], k)
+
+
 def _kept(fold: Fold) -> list[Array]:
     """Dropout, which keeps all numbers."""
     check_dropout(fold.get(1), fold.get(2))
@@ -457,12 +469,14 @@ FOLDS: dict[str, Callable[[Fold], Array | CodedArray | list[Array]]] = {
     "QuantizeLinear": _quantised,
     "Range": _range,
     "Reciprocal": _elementwise(lambda a: 1 / a, True),
-    "ReduceL2": _reduced(lambda array, **more: np.sqrt(np.sum(array * array, **more))),
+    "ReduceL1": _reduced(lambda a, **told: np.sum(np.abs(a), **told)),
+    "ReduceL2": _reduced(lambda a, **told: np.sqrt(np.sum(a * a, **told))),
     "ReduceMax": _reduced(np.max),
     "ReduceMean": _reduced(np.mean),
     "ReduceMin": _reduced(np.min),
     "ReduceProd": _reduced(np.prod),
     "ReduceSum": _reduced(np.sum),
+    "ReduceSumSquare": _reduced(lambda a, **told: np.sum(a * a, **told)),
     "Relu": _elementwise(lambda a: np.maximum(a, 0), True),
     "Reshape": _reshape,
     "Round": _elementwise(np.rint),
@@ -479,6 +493,7 @@ FOLDS: dict[str, Callable[[Fold], Array | CodedArray | list[Array]]] = {
     "Tanh": _elementwise(np.tanh, True),
     "Tile": _tile,
     "Transpose": _transpose,
+    "Trilu": _triangle,
     "Unsqueeze": _unsqueeze,
     "Where": _elementwise(np.where),
     "Xor": _elementwise(np.logical_xor),

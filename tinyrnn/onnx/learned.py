@@ -22,10 +22,18 @@ class Learned:
         self.traced: dict[str, int] = {}  # sizes of axes that vary, where the graph has a number all the same
         self.same: dict[str, str] = {}  # axes that are another one under a second name
         self.modes: dict[str, str] = {}
+        self.rows: dict[str, int] = {}  # of the table that an input's numbers are indices of
         self.pairs: dict[str, tuple[str, Direction, Direction]] = {}
         self.wanted: set[str] = set()  # inputs that a node wants as constants
         self.calls = 0  # operations that became layers, in all passes
+        self.visits = [0]  # to inputs and nodes, in all passes, those of attempts beside this one included
         self.lacks_time = False  # a recurrent node reads columns of a frame as time
+
+    def anew(self) -> Learned:
+        """Make one that knows nothing, for another attempt."""
+        found = Learned()
+        found.visits = self.visits
+        return found
 
     def learn(self, found: Retry) -> None:
         """Note one more thing.
@@ -38,6 +46,9 @@ class Learned:
         key, value = found.key, found.value
         if key.startswith("="):
             self.sizes[key[1:]] = value
+            return
+        if key.startswith("#"):
+            self.rows[key[1:]] = value
             return
         if key.startswith("~"):
             self.traced[key[1:]] = value

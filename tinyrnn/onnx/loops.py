@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyrnn.importing import Unfit
 from tinyrnn.onnx.model import Graph
-from tinyrnn.onnx.nodes import Call, Carried, Listed, Step
+from tinyrnn.onnx.nodes import Call, Carried, Listed, Step, Until
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -45,6 +45,14 @@ def _axes_of(call: Call, known: Known) -> list[Axis]:
     for pair in pairs:
         if pair[0] != pair[1] and pair in TIME_SIZES:
             raise Retry(call.builder.ports.axes.seen[TIME_SIZES.index(pair)], BATCH)
+    first = pairs[0] if len(pairs) > 1 else (1, 1)
+    ports = call.builder.ports
+    for axis in (ports.axes.of(port, i) for port in ports.graph.inputs for i in range(len(port.shape or ()))):
+        if first == (1, 1) or [atom.declared for atom in axis] != [first[0]] or first[0] != first[1]:
+            continue
+        claim(axis, BATCH, OPEN)
+        if has(axis, BATCH):  # as many rows as the file fixes
+            pairs[0] = BATCH_SIZES
     return [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
 
 
@@ -205,25 +213,72 @@ def _body(call: Call, inputs: int, outputs: int) -> Graph:
     return body
 
 
+def _counts(call: Call, body: Graph, name: str, after: str, first: Any) -> bool:
+    """True if a whole number of a body begins as ``first`` and becomes one more in each step."""
+    if (
+        not isinstance(first, Known)
+        or first.varies
+        or first.worlds[0].size != 1
+        or first.worlds[0].dtype.kind != "i"
+    ):
+        return False
+    node = next((one for one in body.nodes if after in one.outputs), None)
+    if node is None or node.op != "Add" or len(node.inputs) != 2 or name not in node.inputs:
+        return False
+    other = node.inputs[node.inputs[0] == name]
+    known: Any = body.tensors[other].array() if other in body.tensors else call.env.get(other)
+    return np.array_equal(known.worlds[0].reshape(-1) if isinstance(known, Known) else np.ravel(known), [1])
+
+
+def _source(body: Graph, name: str) -> str:
+    """The name of a value that a body hands through under another one."""
+    for node in reversed(body.nodes):
+        if name in node.outputs and node.op in ("Identity", "Cast"):
+            name = node.inputs[0]
+    return name
+
+
 def loop(call: Call) -> list[Any]:
-    """A Loop over the steps of a sequence, which it takes by their number."""
+    """A Loop over the steps of a sequence, which it takes by their number.
+
+    Of its states a constant that each step hands on is that constant, and one that counts is a step's number.
+    """
     count = len(call.inputs) - 2
     body = _body(call, len(call.inputs), 1 + count)
     if call.has(1) and not np.all(call.array(1, "cond")):
         raise Unfit("its condition is false at first, expected a loop over steps")
-    if not call.has(0):
-        raise Unfit("ends by a condition alone, expected a loop over steps")
-    sizes = call.known(0, "M").sizes
-    step = Step(sizes[0])
-    carried = [_carried(call, call.get(2 + i)) for i in range(count)]
+    step = Step()
     names = [port.name for port in body.inputs]
-    true = Known(np.array(True))
-    cond, *after = _walked(call, names[2:], {names[0]: step, names[1]: true}, carried)
-    if not isinstance(cond, Known) or not np.all(cond.array("its condition")):
+    steps: dict[str, Any] = {names[0]: step, names[1]: Known(np.array(True))}
+    constants: dict[int, Known] = {}
+    counters: dict[int, int] = {}
+    for i, name in enumerate(names[2:]):
+        given, after_name = call.get(2 + i), _source(body, body.outputs[1 + i].name)
+        if isinstance(given, Known) and after_name == name:
+            constants[i] = steps[name] = given
+        elif _counts(call, body, name, after_name, given):
+            counters[i] = int(call.array(2 + i).reshape(-1)[0])
+            steps[name] = step.plus(counters[i])
+    own = [i for i in range(count) if i not in constants and i not in counters]
+    carried = [_carried(call, call.get(2 + i)) for i in own]
+    cond, *after = _walked(call, [names[2 + i] for i in own], steps, carried)
+    ends = [cond.sizes] if isinstance(cond, Until) else []
+    ends += call.known(0, "M").sizes if call.has(0) else []
+    if not isinstance(cond, Until) and not (isinstance(cond, Known) and np.all(cond.array("its condition"))):
         raise Unfit("may end before the last step, expected a loop over all steps")
-    if step.time is None:
+    if step.time is None or not ends:
         raise Unfit("takes no step of a sequence by its number, expected a loop over steps")
-    finals = _finished(call, carried, after[:count], step.time)
+    (atom,) = step.time
+    often = (min(a for a, _ in ends), min(b for _, b in ends))
+    if often not in (atom.sizes, (atom.declared, atom.declared)):
+        raise Unfit("a loop runs more or less often than there are steps, expected as often")
+    finals: list[Any] = [None] * count
+    for i, final in zip(own, _finished(call, carried, [after[i] for i in own], step.time), strict=True):
+        finals[i] = final
+    for i, known in constants.items():
+        finals[i] = known
+    for i, first in counters.items():
+        finals[i] = Known(*(np.array(first + size) for size in atom.sizes))
     return [*finals, *(_gathered(one, 0, step.time) for one in after[count:])]
 
 
@@ -256,7 +311,7 @@ def scan(call: Call) -> list[Any]:
         raise Unfit("its axes or directions do not fit its inputs and outputs")
     names = [port.name for port in body.inputs]
     steps: dict[str, Any] = {}
-    step = Step(None)
+    step = Step()
     batch: Axis = ()
     backwards = set()
     for i, (axis, way) in enumerate(zip(axes, ways, strict=True)):

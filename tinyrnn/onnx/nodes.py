@@ -59,18 +59,28 @@ class Step:
 
     Attributes
     ----------
-    sizes : pair of int or None
-        How often the loop runs; None if what it takes tells it.
     time : Axis or None
         The axis that it has taken steps of.
+    of : Step
+        The number itself, where this is ``ahead`` more.
     """
 
-    def __init__(self, sizes: Sizes | None) -> None:
-        self.sizes = sizes
+    def __init__(self) -> None:
         self.time: Axis | None = None
+        self.of, self.ahead = self, 0
+
+    def plus(self, count: int) -> Step:
+        """The number of a step, and so many more."""
+        if not self.ahead + count:
+            return self.of
+        found = Step()
+        found.of, found.ahead = self.of, self.ahead + count
+        return found
 
     def taken(self, x: Symbol, axis: int) -> Symbol:
         """One step of a sequence."""
+        if self.ahead:
+            raise Unfit("a loop takes a step beside its own, expected one of each number")
         for atom in x.axes[axis]:
             if atom.kind in (OPEN, FRAME) and atom.origin:
                 raise Retry(atom.origin, TIME)
@@ -78,12 +88,16 @@ class Step:
         if len(time) != 1 or time[0].kind != TIME:
             raise Unfit("a loop takes a part of a frame by its number, expected a step of a sequence")
         (atom,) = time
-        if self.sizes not in (None, atom.sizes, (atom.declared, atom.declared)):
-            raise Unfit("a loop runs more or less often than there are steps")
         if x.reversed or (self.time is not None and not self.time[0].same(atom)):
             raise Unfit("a loop takes steps of two axes of time, or from the last to the first")
         self.time = time
         return Symbol(x.value, [one for i, one in enumerate(x.axes) if i != axis])
+
+
+class Until(NamedTuple):
+    """A condition of a loop: true but behind the last of so many steps."""
+
+    sizes: Sizes
 
 
 class Carried:
@@ -95,7 +109,7 @@ class Carried:
         self.base: int | None = None  # the first id of what it is after the last step
 
 
-Given = Known | Places | Symbol | Listed | Step | None
+Given = Known | Places | Symbol | Listed | Step | Until | None
 
 
 class Start(NamedTuple):
@@ -107,9 +121,10 @@ class Start(NamedTuple):
 
 
 class Unfinished(Symbol):
-    """A value that is no layer's yet: `what` it is, for a message."""
+    """A value that is no layer's yet: `what` it is, for a message; its axes may move if it is ``movable``."""
 
     what = ""
+    movable = False
 
 
 class Padded(Unfinished):
@@ -187,6 +202,11 @@ class Call(NamedTuple):
             raise Unfit(f"reads {given.what}")
         return given
 
+    def movable(self, place: int) -> Symbol:
+        """An input whose axes a node puts in other order or groups."""
+        given = self.padded(place)
+        return given if isinstance(given, Unfinished) and given.movable else self.symbol(place)
+
     def fold(self, world: int = 0) -> Fold:
         """The node for `folding`, with the inputs that are known."""
         arrays = [one.worlds[world] if isinstance(one, Known) else None for one in self.inputs]
@@ -232,7 +252,7 @@ class Call(NamedTuple):
         if isinstance(given, Known):
             rows = equal_rows(given, 0 if layout else 1)
             return Start(rows=None if rows is None else rows.reshape(-1, rows.shape[-1]))
-        if isinstance(given, (Listed, Step)):
+        if isinstance(given, (Listed, Step, Until)):
             raise Unfit("an initial state is no array")
         axes = given.axes
         if len(axes) != 3:

@@ -90,6 +90,7 @@ class Ports:
         self.inputs: dict[str, Input] = {}
         self.feedbacks: dict[str, Feedback] = {}
         self.values: dict[int, Value] = {}  # that outputs depend on
+        self.results: dict[str, Any] = {}  # the outputs of the graph, states among them
         self.axes = Axes(learned)
         self.states = States(graph, learned, self.inputs, self.axes.of, self.has_time)
 
@@ -123,6 +124,7 @@ class Ports:
 
     def finished(self, results: dict[str, Any], error: Callable[[str], Exception]) -> Net:
         """The net of the graph's outputs; states become its state. ``error`` makes an exception."""
+        self.results = results
         left = self.states.returned(results)
         for name, before in self.feedbacks.items():
             partner = self.states.partner(next(port for port in self.graph.inputs if port.name == name))
@@ -139,7 +141,10 @@ class Ports:
             if isinstance(given, Unfinished):
                 raise error(f"output {shown(name)} is {given.what}")
             if given.reversed:
-                raise error(f"output {shown(name)} has the steps from the last to the first")
+                raise error(
+                    f"output {shown(name)} has the steps from the last to the first, expected their order: "
+                    "export it turned round, and turn what the net writes"
+                )
             outputs[name] = given.framed(framed(given.axes))
         self.values = reached(outputs.values())
         used = self.values.keys()

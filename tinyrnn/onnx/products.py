@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import ops
+from tinyrnn.activations import Scale
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Conv1d, Linear
-from tinyrnn.onnx.arithmetic import operands, settled
+from tinyrnn.onnx.arithmetic import add, operands, settled
 from tinyrnn.onnx.attention import Scores, attend
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.shapes import transpose
@@ -60,6 +61,8 @@ def matmul(call: Call) -> Symbol:
     a, b = operands(call)
     if isinstance(a, Scores):
         return attend(a, call.symbol(1))
+    if isinstance(b, Scores):
+        return attend(b, call.symbol(0), first=True)
     if isinstance(b, Known) and isinstance(a, Symbol):
         weight = _one(call.weight(1, "1", a.rounded))
         if weight.ndim == 1:
@@ -157,8 +160,8 @@ def einsum(call: Call) -> Symbol:
     inner = [one for one in first if one in second and one not in out]
     rows = [one for one in first if one not in second]
     cols = [one for one in second if one not in first]
-    if len(inner) > 1 or {*rows, *cols} - set(out):
-        raise Unfit(f"equation is {shown(text)}, expected one letter that is summed, and that in both values")
+    if {*rows, *cols} - set(out):
+        raise Unfit(f"equation is {shown(text)}, expected letters that are summed to be in both values")
     # One letter of each value alone is an axis of its matrices; others stand before, like those of both.
     lead, rows, cols = [*lead, *rows[:-1], *cols[:-1]], rows[-1:], cols[-1:]
 
@@ -167,11 +170,11 @@ def einsum(call: Call) -> Symbol:
         order = [[letter for letter in group if letter in own] for group in order]
         flat = [letter for group in order for letter in group]
         one = moved(call, one, [own.index(letter) for letter in flat])
-        missing = [i for i, group in enumerate(order) if not group]
         if isinstance(one, Known):
-            return Known(np.expand_dims(one.array("a constant"), tuple(missing)))
+            sizes = iter(one.array("a constant").shape)
+            return Known(one.worlds[0].reshape([math.prod([next(sizes) for _ in group]) for group in order]))
         rest = iter(one.axes)
-        return one.with_axes([() if i in missing else next(rest) for i in range(len(order))])
+        return one.with_axes([sum((next(rest) for _ in group), ()) for group in order])
 
     leading = [[one] for one in lead]
     pair = [
@@ -204,6 +207,10 @@ def gemm(call: Call) -> Symbol:
         raise Unfit("reads a transposed value, expected rows of the net and a matrix of constants")
     weight = (weight if get("transB") else weight.transpose()) * np.float32(get("alpha", 1.0))
     bias = None
+    if isinstance(call.get(2), Symbol):
+        found, other = linear(x, 1, weight), call.symbol(2)
+        other = other if get("beta", 1.0) == 1.0 else other.mapped(Scale(get("beta", 1.0)))
+        return add(call._replace(inputs=[found, other], node=call.node._replace(op="Add")))
     if call.has(2):
         bias = np.float32(get("beta", 1.0)) * np.broadcast_to(
             settled(call.known(2, "C"), 1), (1, len(weight))

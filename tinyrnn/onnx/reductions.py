@@ -23,6 +23,7 @@ from tinyrnn.onnx.folding import axes_of, axis_of
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.symbols import (
     TIME,
+    Known,
     Symbol,
     claim_rows,
     claim_time,
@@ -39,11 +40,13 @@ from tinyrnn.weights.spec import Array
 # ---- reductions and norms --------------------------------------------------------------------------------
 
 
-def reduction(frame: Callable[..., Any], time: Callable[[], Any] | None) -> Callable[[Call], Symbol]:
-    """A reduction over axes of the frame, or over time."""
+def reduction(
+    frame: Callable[..., Any], time: Callable[[], Any] | None, first: Callable[[Value], Value] | None = None
+) -> Callable[[Call], Symbol]:
+    """A reduction over axes of the frame, or over time; ``first`` is done with each number before."""
 
     def done(call: Call) -> Symbol:
-        x = call.symbol(0)
+        x = call.symbol(0) if first is None else call.symbol(0).mapped(first)
         if call.has(1):
             call.array(1, "axes")
         given = call.fold().ints("axes", 1)
@@ -99,8 +102,8 @@ def softmax(kind: Callable[[int], Any]) -> Callable[[Call], Symbol]:
     def done(call: Call) -> Symbol:
         x = call.padded(0)
         axis = axis_of(call.attributes.get("axis", -1 if call.opset >= 13 else 1), x.rank)
-        if isinstance(x, Scores) and axis == x.rank - 1 and kind is Softmax:
-            return x.changed(weighs=True)
+        if isinstance(x, Scores) and kind is Softmax and (found := x.weighted(axis)):
+            return found
         x = call.symbol(0)
         if call.opset < 13 and any(sizes_of(one) != (1, 1) for one in x.axes[axis + 1 :]):
             raise Unfit("is of an opset below 13 and goes over several axes, expected the last one")
@@ -132,8 +135,10 @@ def batch_norm(call: Call) -> Symbol:
         claim_rows(x)
     if call.attributes.get("training_mode"):
         raise Unfit("is in training mode, expected inference")
-    weight, bias, mean, var = (call.array(1 + i).reshape(-1) for i in range(4))
     axis = 1 if x.rank > 1 else 0
+    if any(isinstance(call.get(1 + i), Symbol) for i in range(4)):
+        return _by_statistics(call, x, axis)
+    weight, bias, mean, var = (call.array(1 + i).reshape(-1) for i in range(4))
     if not len(weight) == len(bias) == len(mean) == len(var) == x.frame_axis(axis):
         raise Unfit(f"has statistics of {len(mean)} channels for {x.frame_axis(axis)}")
     value, _ = x.along(axis)
@@ -144,6 +149,27 @@ def batch_norm(call: Call) -> Symbol:
         BatchNorm1d(len(mean), eps=eps), weight=weight, bias=bias, running_mean=mean, running_var=var
     )
     return Symbol(layer.eval()(value), x.axes, x.reversed)
+
+
+def _by_statistics(call: Call, x: Symbol, axis: int) -> Symbol:
+    """A batch norm with statistics that the net computes, as TensorFlow's norm of layers has it."""
+
+    def along(given: Any) -> Any:
+        """A number for each place of the axis."""
+        behind = x.rank - axis - 1
+        if isinstance(given, Symbol):
+            return given.with_axes([*given.axes, *[()] * behind])
+        alike = all(one.size and np.all(one == one.flat[0]) for one in given.worlds)  # ones and zeros, mostly
+        return Known(*(one.reshape(-1, *[1] * behind)[: 1 if alike else None] for one in given.worlds))
+
+    def done(op: str, *given: Any) -> Any:
+        return call.builder.node_of(call, op, given)
+
+    scale, bias, mean, var = (along(call.get(1 + i)) for i in range(4))
+    eps = Known(np.array(call.attributes.get("epsilon", 1e-5), np.float32))
+    unit = done("Div", done("Sub", x, mean), done("Sqrt", done("Add", var, eps)))
+    found: Symbol = done("Add", done("Mul", unit, scale), bias)
+    return found
 
 
 def layer_norm(call: Call) -> list[Symbol]:

@@ -66,7 +66,7 @@ def _with_an_axis(
         if isinstance(size, int) and size > 1 and origin_of(port, i) not in learned.kinds
     }
     for axis in sorted(axes, key=lambda one: -axes[one])[:MOST_AXES]:
-        again = Learned()
+        again = learned.anew()
         again.kinds, again.sizes = {axis: TIME}, dict(learned.sizes)
         try:
             return build(again)
@@ -97,7 +97,7 @@ def _with_a_size(
     (axis,) = open_axes
 
     def of(size: int) -> tuple[Net, Builder] | None:
-        again = Learned()
+        again = learned.anew()
         again.kinds = {key: kind for key, kind in learned.kinds.items() if kind != TIME}
         again.modes, again.sizes = dict(learned.modes), {**learned.sizes, axis: size}
         try:

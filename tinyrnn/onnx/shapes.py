@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
@@ -15,11 +15,13 @@ from tinyrnn.layers import (
     Embedding,
 )
 from tinyrnn.onnx.arithmetic import aligned, operands
-from tinyrnn.onnx.folding import axes_of, axis_of, bounds, sections, span, squeezed_axes
+from tinyrnn.onnx.folding import FOLDS, axes_of, axis_of, bounds, sections, span, squeezed_axes
 from tinyrnn.onnx.nodes import Call, Padded, Step
+from tinyrnn.onnx.states import read_by
 from tinyrnn.onnx.steps import MOST_STEPS, cropped, is_time, repeated, some_steps
 from tinyrnn.onnx.symbols import (
     BATCH,
+    FRAME,
     OPEN,
     TIME,
     Known,
@@ -49,7 +51,7 @@ MOST_COPIES = 256  # of the numbers of a frame
 
 
 def reshape(call: Call) -> Symbol:
-    x = call.symbol(0)
+    x = call.movable(0)
     given = Known(np.array(call.attributes["shape"])) if not call.has(1) else call.known(1, "shape")
     keep = not call.attributes.get("allowzero")
     own = [sizes_of(axis) for axis in x.axes]
@@ -58,24 +60,27 @@ def reshape(call: Call) -> Symbol:
         if sizes == (0, 0) and keep and i < len(own):
             sizes = own[i]
         wanted.append(None if sizes == (-1, -1) else sizes)
-    filled = _filled_in(x, wanted)
-    try:
-        return x.with_axes(regrouped(x.axes, filled))
-    except Unfit:
-        for axis, (one, other) in zip(x.axes, filled, strict=False):
-            if is_time(axis) and axis[0].origin and axis[0].declared is None and one == other > 1:
-                raise Retry(f"~{axis[0].origin}", one) from None  # the export traced so many steps
-        raise
+    choices = _filled_in(x, wanted)
+    for filled in choices:
+        try:
+            return x.with_axes(regrouped(x.axes, filled))
+        except Unfit as error:
+            fault = error
+    for axis, (one, other) in zip(x.axes, choices[0], strict=False):
+        if is_time(axis) and axis[0].origin and axis[0].declared is None and one == other > 1:
+            raise Retry(f"~{axis[0].origin}", one)  # the export traced so many steps
+    raise fault
 
 
-def _filled_in(x: Symbol, wanted: list[Sizes | None]) -> list[Sizes]:
-    """The sizes of a Reshape, of which one may be what is left (None)."""
+def _filled_in(x: Symbol, wanted: list[Sizes | None]) -> list[list[Sizes]]:
+    """The sizes that a Reshape may mean, of which one may be what is left (None)."""
     if wanted.count(None) > 1:
         raise Unfit("the shape has two sizes of -1, expected one")
     whole = [sizes_of(axis) for axis in x.axes]
     declared = {atom.declared: atom.sizes for axis in x.axes for atom in axis if atom.declared is not None}
     if None not in wanted:
-        return [one for one in wanted if one is not None]
+        return [[one for one in wanted if one is not None]]
+    found: list[list[Sizes]] = []
     told = [declared.pop(one[0], one) if one and one[0] == one[1] else one for one in wanted]
     for choice in (told, wanted):
         rest = []
@@ -84,14 +89,15 @@ def _filled_in(x: Symbol, wanted: list[Sizes | None]) -> list[Sizes]:
             known = math.prod(sizes[world] for sizes in choice if sizes is not None)
             rest.append(total // known if known and total % known == 0 else 0)
         if 0 not in rest:
-            break
-    else:
+            left = (rest[0], rest[1])
+            found.append([left if sizes is None else sizes for sizes in choice])
+    if not found:
         atoms = (atom for axis in x.axes for atom in axis or (None,))  # steps and rows may be one axis
         for told_size, atom in zip(wanted, atoms, strict=False):
             if atom is not None and atom.kind == TIME and atom.origin and atom.declared is None and told_size:
                 raise Retry(f"~{atom.origin}", told_size[0])  # the export traced so many steps
         raise Unfit("the shape fits no number of steps and rows")
-    return [(rest[0], rest[1]) if sizes is None else sizes for sizes in choice]
+    return found
 
 
 def flatten(call: Call) -> Symbol:
@@ -103,7 +109,7 @@ def flatten(call: Call) -> Symbol:
 
 
 def squeeze(call: Call) -> Symbol:
-    x = call.symbol(0)
+    x = call.movable(0)
     axes = squeezed_axes(call.fold().ints("axes", 1), [sizes_of(axis)[0] for axis in x.axes])
     for axis in axes:
         if sizes_of(x.axes[axis]) != (1, 1):
@@ -115,7 +121,7 @@ def squeeze(call: Call) -> Symbol:
 
 
 def unsqueeze(call: Call) -> Symbol:
-    x = call.symbol(0)
+    x = call.movable(0)
     added = call.fold().ints("axes", 1) or []
     places = axes_of(added, x.rank + len(added))
     rest = iter(x.axes)
@@ -123,7 +129,7 @@ def unsqueeze(call: Call) -> Symbol:
 
 
 def transpose(call: Call) -> Symbol:
-    x = call.symbol(0)
+    x = call.movable(0)
     order = axes_of(call.attributes.get("perm") or list(range(x.rank))[::-1], x.rank)
     if len(order) != x.rank:
         raise Unfit(f"perm is {list(order)}, expected one for each of {x.rank} axes")
@@ -132,6 +138,7 @@ def transpose(call: Call) -> Symbol:
     moved = [axis for axis in order if axis in kept]
     if moved == kept:
         return x.with_axes(axes)
+    x = call.symbol(0)
     if any(not is_frame(x.axes[axis]) for axis in kept) or len(kept) > 5:
         raise Unfit("moves parts of axes of time or of the batch, or more than five axes of a frame")
     value, at = x.value, kept
@@ -168,8 +175,8 @@ def expand(call: Call) -> Symbol:
     wide = [(1, 1)] * (rank - len(wanted)) + wanted
     x = x.with_axes(axes)
     for i, sizes in enumerate(wide):
-        if sizes_of(axes[i]) == (1, 1) and sizes[0] != sizes[1]:
-            x = repeated(call, x, i, sizes)
+        if sizes_of(axes[i]) == (1, 1) and (sizes[0] != sizes[1] or _are_steps(call)):
+            x = repeated(call, x, i, _steps_of(call, sizes))
             axes = list(x.axes)
     repeats = np.zeros(
         [1 if sizes_of(axis) != (1, 1) else sizes[0] for axis, sizes in zip(axes, wide, strict=True)]
@@ -178,7 +185,40 @@ def expand(call: Call) -> Symbol:
         return x.with_axes(axes)
     call.builder.room(repeats.size)
     values, found, backwards = aligned(call, [x, Known(repeats)])
-    return Symbol(applied(ops.Add(), values), found, backwards)
+    grown = next((i for i, (a, b) in enumerate(zip(axes, wide, strict=True)) if not a and b[0] > 1), None)
+    return _copied(call, Symbol(applied(ops.Add(), values), found, backwards), grown)
+
+
+# Copies of a value along an axis may turn out to be steps: a layer of RepeatVector's kind.
+
+
+def _copied(call: Call, x: Symbol, axis: int | None) -> Symbol:
+    """A value whose copies along an axis are steps where a recurrent node reads them so."""
+    if axis is None or x.value.time is not None:
+        return x
+    (atom,) = x.axes[axis]
+    origin = f"*{call.node.outputs[0]}"
+    return x.with_axes(
+        [(atom._replace(origin=origin),) if i == axis else one for i, one in enumerate(x.axes)]
+    )
+
+
+def _are_steps(call: Call) -> bool:
+    return bool(call.builder.learned.kinds.get(f"*{call.node.outputs[0]}") == TIME)
+
+
+def _steps_of(call: Call, sizes: Sizes) -> Sizes:
+    """The sizes of the axis of time that has as many steps as a file tells."""
+    if sizes[0] != sizes[1]:
+        return sizes
+    for atom, _ in call.builder.timed.values():
+        if atom.declared == sizes[0]:
+            found: Sizes = atom.sizes
+            return found
+    raise Unfit(
+        f"repeats a value for {sizes[0]} steps, expected as many as an input of the net has: where the file "
+        "leaves their number open, load(path, shapes={...}) tells it"
+    )
 
 
 def tile(call: Call) -> Symbol:
@@ -188,14 +228,14 @@ def tile(call: Call) -> Symbol:
     if len(wanted) != x.rank:
         raise Unfit(f"got {len(wanted)} repeats for {x.rank} axes")
     for axis, sizes in enumerate(wanted):
-        if sizes[0] != sizes[1] and sizes_of(x.axes[axis]) == (1, 1):
-            x = repeated(call, x, axis, sizes)
+        once = sizes_of(x.axes[axis]) == (1, 1)
+        if once and sizes != (1, 1) and (sizes[0] != sizes[1] or _are_steps(call)):
+            x = repeated(call, x, axis, _steps_of(call, sizes))
         elif sizes != (1, 1):
             if sizes[0] != sizes[1] or not 1 <= sizes[0] <= MOST_COPIES:
                 raise Unfit(f"repeats an axis {sizes[0]} times, expected 1 .. {MOST_COPIES}")
-            x = concat(
-                call._replace(inputs=[x] * sizes[0], node=call.node._replace(attributes={"axis": axis}))
-            )
+            inner = call._replace(inputs=[x] * sizes[0], node=call.node._replace(attributes={"axis": axis}))
+            x = _copied(call, concat(inner), axis if once else None)
     return x
 
 
@@ -354,11 +394,58 @@ def _embedding(call: Call) -> Symbol:
             f"reads a table of shape {table.shape} along axis {call.attributes.get('axis', 0)}, expected rows"
         )
     for axis in x.axes[:-1]:
-        if sizes_of(axis) == (1, 1):
-            claim(axis, BATCH)
+        claim(axis, BATCH if sizes_of(axis) == (1, 1) else OPEN, FRAME)
     if x.value.layer is not None or len(x.value.frame) > 1:
+        _learn_rows(call, x, len(table))
         raise Unfit("reads indices that the net computes, expected those of an input")
+    rows, name = call.builder.learned.rows, str(x.value.label)
+    if name in call.builder.compared and name not in rows:
+        raise Retry(f"#{name}", len(table))
+    rows.setdefault(name, len(table))
     return _rows_of(x, table)
+
+
+def _learn_rows(call: Call, x: Symbol, rows: int) -> None:
+    """Note how many rows an input has indices of, from which a net seems to compute others."""
+    used, builder = read_by([x.value]), call.builder
+    names = [name for name in builder.compared if id(builder.ports.inputs.get(name)) in used]
+    if len(names) == 1 and names[0] not in builder.learned.rows:
+        raise Retry(f"#{names[0]}", rows)
+
+
+def compared(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
+    """A comparison; one of an index and a number is a table with the result for each index."""
+
+    def done(call: Call) -> Any:
+        index = next((one for one in call.inputs if isinstance(one, Symbol)), None)
+        given_ports = getattr(call.builder, "ports", None)  # from_torch has no graph
+        ports = {port.name: port for port in given_ports.graph.inputs} if given_ports else {}
+        name = str(index.value.label) if index is not None and index.value.layer is None else ""
+        others = [one for one in call.inputs if one is not index]
+        alone = all(isinstance(one, Known) and not one.varies and one.worlds[0].size == 1 for one in others)
+        if (
+            index is None
+            or not alone
+            or name not in ports
+            or not ports[name].dtype.startswith(("int", "uint"))
+        ):
+            return function(call)
+        call.builder.compared.add(name)
+        rows = call.builder.learned.rows.get(name)
+        if rows is None:
+            return function(call)
+        numbers = Known(np.arange(rows).reshape(-1, 1))
+        given: Any = [
+            numbers if one is index else Known(np.asarray(getattr(one, "first", 0)).reshape(1, 1))
+            for one in call.inputs
+        ]
+        table: Any = FOLDS[call.node.op](call._replace(inputs=given).fold())
+        if np.all(table == table[0]):  # no index is below 0
+            return Known(table[0, 0])
+        layer = weighted(Embedding(rows, 1), weight=np.asarray(table, np.float32))
+        return Symbol(layer(index.value), index.axes, index.reversed)
+
+    return done
 
 
 def _rows_of(x: Symbol, table: Matrix) -> Symbol:
@@ -370,12 +457,29 @@ def _rows_of(x: Symbol, table: Matrix) -> Symbol:
     return found
 
 
-def split(call: Call) -> list[Symbol]:
+def reverse_sequence(call: Call) -> Symbol:
+    """A sequence from its last step to its first, where the lengths of rows are all of it."""
+    x, lengths = call.symbol(0), call.known(1, "sequence_lens")
+    axis = axis_of(call.attributes.get("time_axis", 0), x.rank)
+    claim(x.axes[axis], TIME)
+    if not is_time(x.axes[axis]):
+        raise Unfit("turns an axis of a frame round, expected the steps of a sequence")
+    (atom,) = x.axes[axis]
+    for sizes in (atom.sizes, (atom.declared, atom.declared)):
+        if all(np.all(one == size) for one, size in zip(lengths.worlds, sizes, strict=True)):
+            return Symbol(x.value, x.axes, not x.reversed)
+    raise Unfit(
+        "turns a part of a sequence round, expected all of its steps: give the net rows of one length"
+    )
+
+
+def split(call: Call) -> list[Symbol | None]:
+    """The parts of an axis of the frame; an empty one is absent."""
     x = call.symbol(0)
     axis = axis_of(call.attributes.get("axis", 0), x.rank)
     sizes = sections(call.fold(), x.frame_axis(axis))
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [_cut(x, axis, start, size) for start, size in zip(starts, sizes, strict=True)]
+    return [_cut(x, axis, start, size) if size else None for start, size in zip(starts, sizes, strict=True)]
 
 
 def concat(call: Call) -> Symbol:

@@ -21,7 +21,9 @@ from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, has
 from tinyrnn.ops import concat
 from tinyrnn.temporal import FinalState, LastStep
 from tinyrnn.values import Input, Value, applied
-from tinyrnn.weights.spec import Array
+from tinyrnn.weights.spec import Array, shown
+
+MOST_NUMBERS = 3 << 20  # of all inputs that may be states: each has two ids of eight bytes
 
 
 class States:
@@ -55,10 +57,16 @@ class States:
         self.finals: dict[tuple[int, str], int] = {}
         self.values: dict[tuple[int, str], Value] = {}
         self.fed: dict[int, int] = {}
+        self.batch: Axis = ()  # of the last node that has states
 
     def of_port(self, port: Port, sizes: Sequence[int], varying: Sequence[int]) -> Places:
         """An input of these sizes whose numbers are a state's; axes that vary may be the batch."""
         count = math.prod(sizes)
+        if sum(own for _, _, own in self.sources) + count > MOST_NUMBERS:
+            raise Unfit(
+                f"input {shown(port.name)}: possible states have more than {MOST_NUMBERS} numbers so far: "
+                "load(path, states=False) makes them inputs of the net"
+            )
         ids = self.source("input", port, count) + np.arange(count)
         ids = ids.reshape([1 if i in varying else size for i, size in enumerate(sizes)])
         for i in varying:
@@ -121,7 +129,8 @@ class States:
             at += size
             if len(parts) > 64:
                 raise Unfit("takes more than 64 parts of states")
-        return Symbol(parts[0] if len(parts) == 1 else concat(parts), given.axes)
+        axes = [self.batch or axis if has(axis, BATCH) else axis for axis in given.axes]
+        return Symbol(parts[0] if len(parts) == 1 else concat(parts), axes)
 
     def final_value(self, of: tuple[Level | Carried, str]) -> Value:
         """A last state as a value; of a graph of one step it is what the step writes."""
@@ -201,6 +210,7 @@ class States:
         self, level: Level, state: str, order: Sequence[int], hidden: int, layout: int, batch: Axis
     ) -> Places:
         """The last state of a node."""
+        self.batch = batch
         rows = np.array([0, Places.ROW] if batch else [0])
         ids = self.final_base(level, state) + np.array([d * hidden for d in order])[:, None, None]
         ids = ids + np.arange(hidden) + rows[:, None]

@@ -155,13 +155,15 @@ def time_of(known: Known, timed: Timed, like: Sequence[Axis]) -> int | None:
     shapes = [one.shape for one in known.worlds]
     for axis in range(-min(len(shapes[0]), len(like)), 0):
         sizes = (shapes[0][axis], shapes[1][axis])
+        if not np.any(np.diff(known.worlds[0], axis=axis)):
+            continue
         if len(like[axis]) == 1 and like[axis][0].kind == OPEN and sizes != (1, 1):
             raise Retry(like[axis][0].origin or "", TIME)
         if is_time(like[axis]) and sizes != (1, 1):
             found = sizes == like[axis][0].sizes or sizes[0] == sizes[1]
         else:
             found = sizes in timed and sizes[0] != sizes[1]
-        if found and np.any(np.diff(known.worlds[0], axis=axis)):
+        if found:
             return axis
     return None
 

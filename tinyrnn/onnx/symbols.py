@@ -37,7 +37,8 @@ class Retry(Exception):
     """The build learned something about an input and begins again.
 
     ``key`` is the name of an axis (`Atom.origin`) or of an input, ``value`` what it is. Behind ``=`` an axis
-    has this size, behind ``~`` it was traced with this size, behind ``&`` it is this other axis.
+    has this size, behind ``~`` it was traced with this size, behind ``&`` it is this other axis. Behind ``#``
+    the numbers of an input are indices of as many rows.
     """
 
     def __init__(self, key: str, value: Any) -> None:
@@ -333,6 +334,8 @@ def regrouped(axes: Sequence[Axis], wanted: Sequence[Sizes]) -> list[Axis]:
                 a = b = a // told
             elif a % one == 0 and b % other == 0:
                 a, b = a // one, b // other
+            elif told > 1 and a % told == b % told == 0:
+                a, b = a // told, b // told
             elif atom.kind == FRAME and a == b and one % a == 0:
                 left.append(Atom(FRAME, (one // a, one // a)))
                 atom, a, b = Atom(FRAME, (a, a)), 1, 1

@@ -17,7 +17,7 @@ from tinyrnn.onnx.levels import Levels
 from tinyrnn.onnx.loops import Inside
 from tinyrnn.onnx.model import Graph, Model, Node
 from tinyrnn.onnx.nodes import Call, Given
-from tinyrnn.onnx.operators import DOMAINS, INDICES
+from tinyrnn.onnx.operators import DOMAINS, INDICES, OPERATORS
 from tinyrnn.onnx.ports import Ports
 from tinyrnn.onnx.steps import Timed, is_time, number_of_step
 from tinyrnn.onnx.symbols import Axis, Known, Symbol, reframed
@@ -26,7 +26,8 @@ from tinyrnn.values import Value
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
-MOST_CALLS = 20_000
+MOST_CALLS = 20_000  # operations that become layers
+MOST_VISITS = 200_000  # inputs and nodes, in all passes
 
 
 class _Failed(NamedTuple):
@@ -62,6 +63,7 @@ class Builder:
         self.opset = model.opsets[""]
         self.budget = MEMORY_FLOOR + 2 * file.info.bytes
         self.slack: list[int] = []
+        self.compared: set[str] = set()  # inputs of whole numbers that a node compared with one
         self.timed: Timed = {}
         self.masks: dict[Any, Value] = {}
         self.kept: list[Any] = []  # the values behind the keys of masks
@@ -83,10 +85,19 @@ class Builder:
             raise Unfit("the constants of the graph need more memory than a file of its size may take")
 
     def counts(self, calls: int) -> None:
-        """Count operations that become layers, in all passes."""
+        """Count operations that become layers, in all passes; one of very many inputs is several."""
         self.learned.calls += calls
         if self.learned.calls > MOST_CALLS:
             raise Unfit(f"got more than {MOST_CALLS} operations, expected a smaller graph")
+
+    def visits(self, count: int) -> None:
+        """Count inputs and nodes that a pass goes through."""
+        self.learned.visits[0] += count
+        if self.learned.visits[0] > MOST_VISITS:
+            raise self.error(
+                f"graph: its inputs are not settled after {MOST_VISITS} visits to them and to its nodes, "
+                "expected a smaller graph"
+            )
 
     def wants(self, given: Symbol) -> None:
         """Note that a node wants a value as a constant."""
@@ -120,6 +131,7 @@ class Builder:
     def net(self) -> Net:
         """Build the net."""
         graph = self.model.graph
+        self.visits(len(graph.inputs))
         env: dict[str, Any] = {}
         for name, tensor in graph.tensors.items():
             env[name] = Known(tensor.view())
@@ -159,6 +171,7 @@ class Builder:
             if needed.intersection(node.outputs) - {""}:
                 chosen.append((i, node, _reads(node) - needed))  # and what nobody reads after it
                 needed |= chosen[-1][2]
+        self.visits(len(chosen))
         for i, node, last in reversed(chosen):
             at = (
                 f"{where}: node {shown(node.name) if node.name else i} ({shown(node.op)}, opset {self.opset})"
@@ -198,9 +211,16 @@ class Builder:
                     f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])}]), and numpy.argsort"
                 )
             raise Unfit(f"the operator {shown(node.op)} is not known; {hint}")
-        self.counts(1)
+        self.counts(1 + len(inputs) // 4)
         result = DOMAINS[node.domain][node.op](call)
         return result if isinstance(result, list) else [result]
+
+    def node_of(self, call: Call, op: str, inputs: Sequence[Any]) -> Any:
+        """The result of an operation that is a part of a node."""
+        inner = call._replace(node=call.node._replace(op=op, attributes={}), inputs=list(inputs))
+        known = evaluated(inner)
+        result = OPERATORS[op](inner) if known is None else known
+        return result[0] if isinstance(result, list) else result
 
 
 def _reads(node: Node) -> set[str]:

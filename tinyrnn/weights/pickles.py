@@ -18,7 +18,8 @@ from tinyrnn.errors import LoadError
 from tinyrnn.weights.spec import MAX_NAME, READ, UNREAD_BITS, Reader, bits_of, shown
 
 MAX_PICKLE = 64 << 20  # bytes
-MAX_OPCODES = 2_000_000  # about 25 for each tensor
+MAX_OPCODES = 1_500_000  # about 35 for each tensor
+MAX_OBJECTS = 180_000  # dicts, lists, sets and objects that are no tensors, which cost the most memory
 MAX_KEY_BITS = 64  # of a number that is a dict key: larger ones can be made to collide
 MAX_WORD = 256  # characters of a module's or an attribute's name: names are joined
 SHORT = 64  # characters of a text that is compared in no time
@@ -183,6 +184,7 @@ class Pickle:
         self.names: dict[tuple[str, str], Name] = {}
         self.storages: dict[str, Storage] = {}  # the first of each key
         self.pairs: dict[int, tuple[object, dict[Any, Any]]] = {}  # by the identity of their list
+        self.made = 0  # dicts, lists, sets and objects
 
     @property
     def reached(self) -> int:
@@ -314,6 +316,13 @@ class Pickle:
             raise self.error("data is left over after the end")
         return value
 
+    def new(self, thing: Any) -> Any:
+        """Count a new dict, list, set or object."""
+        self.made += 1
+        if self.made > MAX_OBJECTS:
+            raise self.error(f"expected at most {MAX_OBJECTS} dicts, lists, sets and objects")
+        return thing
+
     def unknown(self) -> NoReturn:
         import pickletools  # for its table of names
 
@@ -393,7 +402,9 @@ class Pickle:
         if name in _DICTS:  # filled by SETITEMS; a defaultdict is called with its factory
             if type(first) is list and len(arguments) == 1:
                 return self.paired(first)
-            return {} if len(arguments) <= (name == "collections.defaultdict") else self.refuse(name)
+            return (
+                self.new({}) if len(arguments) <= (name == "collections.defaultdict") else self.refuse(name)
+            )
         if name.startswith(_PASSED_ON):
             return first if arguments else self.refuse(name)
         if name in _WRAPPERS and isinstance(first, View):
@@ -407,7 +418,7 @@ class Pickle:
         if name.startswith("copyreg.") or name == "copy_reg._reconstructor":
             name = first.name if isinstance(first, Name) else name
         members = first if type(first) is list and name.endswith((".set", ".frozenset")) else ()
-        return Object(name, arguments, members=members)
+        return self.new(Object(name, arguments, members=members))
 
     def paired(self, pairs: list[Any]) -> dict[Any, Any]:
         """The dict of a list of pairs, as Python 2 pickled an OrderedDict. A list gives one dict."""
@@ -443,7 +454,7 @@ class Pickle:
                 if 0 <= number < 1 << MAX_KEY_BITS:  # of torch.package
                     return self.persistent(("storage", kind, str(number), *rest))
             case ("reduce_package", _, Name() as function, tuple() as arguments) if type(ident) is tuple:
-                return Object(function.name, arguments)
+                return self.new(Object(function.name, arguments))
             case ("storage", Name(name=name), str(key), str(), int(count), *view) if (
                 type(ident) is tuple and name in _STORAGES and type(count) is int and count >= 0
             ) and len(key) <= MAX_NAME:
@@ -494,10 +505,10 @@ _VALUES: tuple[tuple[bytes, str, Any], ...] = (
     (b"\x86", "", lambda p: p.popped(2)),  # TUPLE2
     (b"\x87", "", lambda p: p.popped(3)),  # TUPLE3
     (b"t", "", lambda p: tuple(p.pop_mark())),  # TUPLE
-    (b"]", "", lambda p: []),  # EMPTY_LIST
-    (b"}", "", lambda p: {}),  # EMPTY_DICT
-    (b"\x8f", "", lambda p: Object("set", members=[])),  # EMPTY_SET
-    (b"\x91", "", lambda p: Object("frozenset", members=p.pop_mark())),  # FROZENSET
+    (b"]", "", lambda p: p.new([])),  # EMPTY_LIST
+    (b"}", "", lambda p: p.new({})),  # EMPTY_DICT
+    (b"\x8f", "", lambda p: p.new(Object("set", members=[]))),  # EMPTY_SET
+    (b"\x91", "", lambda p: p.new(Object("frozenset", members=p.pop_mark()))),  # FROZENSET
     (b"h", "B", Pickle.recall),  # BINGET
     (b"j", "I", Pickle.recall),  # LONG_BINGET
     (b"c", "", lambda p: p.name(p.line(), p.line())),  # GLOBAL

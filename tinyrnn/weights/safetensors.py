@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -36,7 +36,8 @@ from tinyrnn.weights.spec import (
 
 MAX_HEADER = 100_000_000  # bytes, the official limit
 MAX_DIGITS = 19  # of an integer
-MAX_NODES = 2_000_000  # JSON values: a header costs memory by their number, not by its length
+MAX_NODES = 1_000_000  # JSON values, beyond one for 24 bytes: a header costs memory by their number
+MAX_KEYS = 250_000  # names in JSON objects, which cost the most
 
 # In the official library's order, by which it lays the tensors out, last first.
 DTYPES = {
@@ -139,6 +140,13 @@ def read_metadata(path: StrPath) -> dict[str, str]:
         return read(reader, None).metadata
 
 
+def check_values(raw: bytes, what: str, error: Callable[[str], Exception]) -> None:
+    """Refuse a JSON text that would take much memory, before it is parsed."""
+    most = MAX_NODES + len(raw) // 24
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > most or raw.count(b":") > MAX_KEYS:
+        raise error(f"{what}: expected at most {most} values and {MAX_KEYS} names")
+
+
 def parse(reader: Reader, raw: bytes, what: str = "the header", *, floats: bool = False) -> dict[str, Any]:
     """Parse a JSON object, and refuse everything that JSON readers disagree about.
 
@@ -146,8 +154,7 @@ def parse(reader: Reader, raw: bytes, what: str = "the header", *, floats: bool 
     """
     if raw[:1] != b"{":
         raise reader.error(f"{what} begins with {raw[:1]!a}, expected '{{'")
-    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_NODES:
-        raise reader.error(f"{what}: expected at most {MAX_NODES} values")
+    check_values(raw, what, reader.error)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)

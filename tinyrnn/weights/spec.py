@@ -34,7 +34,7 @@ Readable = StrPath | BinaryIO
 HEAD_BYTES = 4096  # bytes that `Source.matches` gets
 MAX_DIMS = 32  # NumPy's own limit before 2.0
 MAX_NAME = 1000  # characters in a tensor's name
-MAX_TENSORS = 100_000
+MAX_TENSORS = 40_000  # each takes about 1.5 kB of memory, whatever its numbers
 MEMORY_FLOOR = 64 << 20  # tensors may always take this many bytes in memory, ...
 MEMORY_RATIO = 16  # ... and this many times the size of the file on top
 
@@ -297,7 +297,9 @@ class Tensor(NamedTuple):
             bits[...] = raw
             np.left_shift(bits, np.uint32(16), out=bits)
         elif self.dtype in FLOAT8:
-            out[...] = float8(self.dtype, raw)
+            flat, block = out.reshape(-1), 1 << 20  # an index of codes has eight bytes for each
+            for at in range(0, flat.size, block):
+                flat[at : at + block] = float8(self.dtype, raw.flat[at : at + block])
         elif self.dtype == "bool":
             np.not_equal(raw, 0, out=out)
         else:
