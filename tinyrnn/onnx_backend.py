@@ -21,9 +21,9 @@ from tinyrnn.onnx.learned import LENGTHS, Learned
 from tinyrnn.onnx.nodes import Unfinished
 from tinyrnn.onnx.operators import DOMAINS
 from tinyrnn.onnx.settling import settled
-from tinyrnn.onnx.states import read_by
 from tinyrnn.onnx.symbols import FRAME, TIME, Known, Places, Symbol, has, is_frame
 from tinyrnn.onnx.walk import Builder
+from tinyrnn.values import read_by
 from tinyrnn.weights import WeightsFile, opened
 from tinyrnn.weights.spec import Array, shown
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -411,3 +411,20 @@ def wired(layer: Any, cores: Cores, frames: list[Frame], values: list[int]) -> l
             cores.forget(mark)
     assert problem is not None
     raise problem
+
+
+def reached(values: Iterable[Value]) -> dict[int, Value]:
+    """All values that these depend on, by id."""
+    found: dict[int, Value] = {}
+    left = list(values)
+    while left:
+        value = left.pop()
+        if id(value) not in found:
+            found[id(value)] = value
+            left.extend(value.reads)
+    return found
+
+
+def read_by(values: Iterable[Value]) -> set[int]:
+    """The ids of all values that these depend on."""
+    return set(reached(values))

@@ -37,7 +37,6 @@ from tinyrnn.modules.recorder import (
 )
 from tinyrnn.net import Net
 from tinyrnn.onnx.nodes import Unfinished
-from tinyrnn.onnx.states import read_by
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -55,7 +54,7 @@ from tinyrnn.onnx.symbols import (
     is_frame,
     short,
 )
-from tinyrnn.values import Input, Value
+from tinyrnn.values import Input, Value, read_by
 from tinyrnn.weights.spec import Array
 
 TOLERANCE = 1e-4

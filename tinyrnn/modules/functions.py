@@ -119,6 +119,7 @@ class Site:
         self.lasts: dict[int, Value] = {}  # the last one of a value of a loop, by that
         self.tables: Sequence[Any] = ()  # tensors of the module, in rows
         self.begun: dict[str, str] = {}  # inputs that are states: the name of the net's
+        self.learned, self.compared = None, ()  # inputs of a graph teach things, those of a module nothing
 
     def room(self, count: int) -> None:
         """Known arrays may be of any size: they are the module's own."""

@@ -11,7 +11,7 @@ from tinyrnn.importing import Unfit
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.model import Graph, Port
 from tinyrnn.onnx.nodes import Given, Unfinished
-from tinyrnn.onnx.states import States, reached, read_by
+from tinyrnn.onnx.states import States
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -31,7 +31,7 @@ from tinyrnn.onnx.symbols import (
     short,
 )
 from tinyrnn.ops import Feedback
-from tinyrnn.values import Input, Value
+from tinyrnn.values import Input, Value, reached, read_by
 from tinyrnn.weights.spec import shown
 
 MOST_STATES = 1 << 20  # numbers of an input that may be a state

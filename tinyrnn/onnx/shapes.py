@@ -17,7 +17,6 @@ from tinyrnn.layers import (
 from tinyrnn.onnx.arithmetic import aligned, operands
 from tinyrnn.onnx.folding import FOLDS, axes_of, axis_of, bounds, sections, span, squeezed_axes
 from tinyrnn.onnx.nodes import Call, Padded, Step
-from tinyrnn.onnx.states import read_by
 from tinyrnn.onnx.steps import MOST_STEPS, cropped, is_time, repeated, some_steps
 from tinyrnn.onnx.symbols import (
     BATCH,
@@ -42,7 +41,7 @@ from tinyrnn.onnx.symbols import (
     regrouped,
     sizes_of,
 )
-from tinyrnn.values import Value, applied
+from tinyrnn.values import Value, applied, read_by
 from tinyrnn.weights.spec import Array, shown
 
 MOST_COPIES = 256  # of the numbers of a frame
@@ -194,7 +193,7 @@ def expand(call: Call) -> Symbol:
 
 def _copied(call: Call, x: Symbol, axis: int | None) -> Symbol:
     """A value whose copies along an axis are steps where a recurrent node reads them so."""
-    if axis is None or x.value.time is not None:
+    if axis is None or x.value.time is not None or call.builder.learned is None:
         return x
     (atom,) = x.axes[axis]
     origin = f"*{call.node.outputs[0]}"
@@ -204,7 +203,8 @@ def _copied(call: Call, x: Symbol, axis: int | None) -> Symbol:
 
 
 def _are_steps(call: Call) -> bool:
-    return bool(call.builder.learned.kinds.get(f"*{call.node.outputs[0]}") == TIME)
+    learned = call.builder.learned
+    return learned is not None and learned.kinds.get(f"*{call.node.outputs[0]}") == TIME
 
 
 def _steps_of(call: Call, sizes: Sizes) -> Sizes:
@@ -398,10 +398,11 @@ def _embedding(call: Call) -> Symbol:
     if x.value.layer is not None or len(x.value.frame) > 1:
         _learn_rows(call, x, len(table))
         raise Unfit("reads indices that the net computes, expected those of an input")
-    rows, name = call.builder.learned.rows, str(x.value.label)
-    if name in call.builder.compared and name not in rows:
-        raise Retry(f"#{name}", len(table))
-    rows.setdefault(name, len(table))
+    if call.builder.learned is not None:
+        rows, name = call.builder.learned.rows, str(x.value.label)
+        if name in call.builder.compared and name not in rows:
+            raise Retry(f"#{name}", len(table))
+        rows.setdefault(name, len(table))
     return _rows_of(x, table)
 
 

@@ -7,7 +7,7 @@ last state to an output: `Places` are ids in the order in which operations have 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tinyrnn.onnx.nodes import Carried, Start
 from tinyrnn.onnx.symbols import BATCH, OPEN, Axis, Places, Retry, Symbol, has
 from tinyrnn.ops import concat
 from tinyrnn.temporal import FinalState, LastStep
-from tinyrnn.values import Input, Value, applied
+from tinyrnn.values import Input, Value, applied, read_by
 from tinyrnn.weights.spec import Array, shown
 
 MOST_NUMBERS = 3 << 20  # of all inputs that may be states: each has two ids of eight bytes
@@ -238,23 +238,6 @@ class States:
             else:
                 raise Retry(name, START)
         return left
-
-
-def reached(values: Iterable[Value]) -> dict[int, Value]:
-    """All values that these depend on, by id."""
-    found: dict[int, Value] = {}
-    left = list(values)
-    while left:
-        value = left.pop()
-        if id(value) not in found:
-            found[id(value)] = value
-            left.extend(value.reads)
-    return found
-
-
-def read_by(values: Iterable[Value]) -> set[int]:
-    """The ids of all values that these depend on."""
-    return set(reached(values))
 
 
 _ENDINGS = (
