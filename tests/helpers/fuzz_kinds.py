@@ -157,7 +157,7 @@ KINDS = {
         change=in_archive,
     ),
     "exported": Kind(
-        lambda: [program_members(name)["models/model.json"] for name in ("chain", "heads")],
+        lambda: [program_members(name)["models/model.json"] for name in ("heads",)],
         lambda data: program_file("heads", data),
         change=in_json,
         net=True,

@@ -22,9 +22,10 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("UserWa
 ]
 
 AUTO = torch.export.Dim.AUTO
-# What torch.export itself refuses; what needs a proof; and a mask that a module computes from a number.
+# What torch.export itself refuses; what needs a proof; a mask that a module computes from a number; and parts
+# of frames that are written in place.
 LEFT_OUT = {"encoder and decoder", "packed", "unpacked", "packed, time first"} | {"mean within", "gathered"}
-LEFT_OUT |= {"padding mask"}
+LEFT_OUT |= {"padding mask", "lengths as a list", "lengths of NumPy", "filled"}
 
 
 def exported(module, given, shapes=None):
@@ -158,7 +159,7 @@ def whole(self, x):
 
 
 def repeated(self, x):
-    """As often as there are steps, but over none of them."""
+    """A loop as long as there are steps, but over none of them."""
     for _ in range(6):
         x = torch.tanh(self.front(x)) + x
     return x

@@ -261,7 +261,8 @@ def before(call: Made) -> Any:
         initial = None if row is None else np.float32(row)
     elif initial is not None:
         initial = begun(call.site, initial)
-    steps = tuple(int(one) for one in call.args[1].worlds)
+    count = call.args[1]
+    steps = tuple(map(int, count.worlds)) if isinstance(count, Known) else (count, count)
     time = next((one for one, sizes in call.site.times.items() if sizes == steps), TIME)
     value = Feedback(
         *frame, time=time, initial=reframed(initial, frame) if isinstance(initial, Value) else None
