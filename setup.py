@@ -229,12 +229,13 @@ def untyped(text, functions):
 
 
 def lean(text, *seen):
-    """The text of a module without comments, and without docstrings and types of what is unseen.
+    """The text of a module without comments and unseen docstrings, and in packages inside without types.
 
     Lines keep their numbers.
     """
-    functions = [node for node in unseen(ast.parse(text), *seen) if isinstance(node, ast.FunctionDef)]
-    text = untyped(text.encode(), functions).decode()
+    if not any(seen):  # types of what these import tell a checker those of public names
+        functions = [node for node in unseen(ast.parse(text), *seen) if isinstance(node, ast.FunctionDef)]
+        text = untyped(text.encode(), functions).decode()
     lines = text.splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
