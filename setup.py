@@ -8,6 +8,7 @@ sees the target's list.
 import ast
 import glob
 import io
+import itertools
 import os
 import platform
 import re
@@ -211,8 +212,30 @@ def unseen(node, public, classes, owner=None):
         yield from unseen(child, public, classes, owner)
 
 
+def untyped(text, functions):
+    """A text, in UTF-8, without the types of these functions' arguments, results and variables."""
+    begins = [0, *itertools.accumulate(map(len, text.splitlines(keepends=True)))]
+    spans = set()
+    for node in itertools.chain.from_iterable(map(ast.walk, functions)):
+        kind = getattr(node, "returns" if isinstance(node, ast.FunctionDef) else "annotation", None)
+        if kind is None or (isinstance(node, ast.AnnAssign) and node.value is None):
+            continue
+        begin = begins[kind.lineno - 1] + kind.col_offset
+        mark = text.rindex(b"->" if isinstance(node, ast.FunctionDef) else b":", 0, begin)
+        spans.add((mark, begins[kind.end_lineno - 1] + kind.end_col_offset))
+    for begin, end in sorted(spans, reverse=True):
+        text = text[:begin].rstrip(b" ") + b"\n" * text.count(b"\n", begin, end) + text[end:]
+    return text
+
+
 def lean(text, *seen):
-    """The text of a module without comments and unseen docstrings. Lines keep their numbers."""
+    """The text of a module without comments and unseen docstrings, and in packages inside without types.
+
+    Lines keep their numbers.
+    """
+    if not any(seen):  # types of what these import tell a checker those of public names
+        functions = [node for node in unseen(ast.parse(text), *seen) if isinstance(node, ast.FunctionDef)]
+        text = untyped(text.encode(), functions).decode()
     lines = text.splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
@@ -229,7 +252,7 @@ def lean(text, *seen):
 
 
 class build_modules(build_py):
-    """build_py that leaves out what no user of a wheel sees, a seventh of its Python. An sdist has all."""
+    """build_py that leaves out what no user of a wheel sees. An sdist has all."""
 
     def build_module(self, module, module_file, package):
         built, copied = super().build_module(module, module_file, package)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import weight_files as wf
-from good_files import GOOD, LAYERS, NET, SIX, THING, TRAINED
+from good_files import GOOD, LAYERS, NET, SIX, THING, TRAINED, program_file, program_members
 from mutations import in_archive, in_graph, in_json, in_words, mutated
 
 import tinyrnn as tr
@@ -155,6 +155,12 @@ KINDS = {
     "package": Kind(
         lambda: [wf.package({"a/net": NET, "a/b": {"w": wf.tensor()}})],
         change=in_archive,
+    ),
+    "exported": Kind(
+        lambda: [program_members(name)["models/model.json"] for name in ("heads",)],
+        lambda data: program_file("heads", data),
+        change=in_json,
+        net=True,
     ),
     "quantised": Kind(lambda: [_members()["data.pkl"]], _quantised),
     "legacy": Kind(lambda: [GOOD["pth"]]),

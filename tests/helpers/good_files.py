@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import weight_files as wf
@@ -14,6 +17,21 @@ THING = {
     "s": {"x": [1, (2,)]},
 }
 NET = wf.whole_module({"w": wf.tensor()}, {"inner": wf.whole_module({"v": wf.tensor((6,))})})
+PROGRAMS = dict(np.load(Path(__file__).parents[1] / "data" / "pytorch" / "programs.npz"))
+
+
+def program_members(name: str) -> dict[str, bytes]:
+    """The members of a recorded program of torch.export, without their folder."""
+    with zipfile.ZipFile(io.BytesIO(PROGRAMS[f"{name}/file"].tobytes())) as archive:
+        return {one.partition("/")[2]: archive.read(one) for one in archive.namelist()}
+
+
+def program_file(name: str, text: bytes) -> bytes:
+    """A recorded program with other JSON."""
+    members = program_members(name) | {"models/model.json": text}
+    return wf.zipped(*(wf.Member(f"m/{one}", data) for one, data in members.items()))
+
+
 # JSON that describes a net: RTNeural's layers, and the trainers' network.
 LAYERS = {
     "in_shape": [None, None, 1],

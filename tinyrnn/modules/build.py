@@ -1,13 +1,14 @@
-"""`from_torch`: a module is run twice on sequences of other lengths, and what both runs did becomes a net.
+"""Records of operations become a net: of a module that runs twice (`from_torch`), or of a file.
 
-Sizes that differ between both records are those of time and the batch. Each result stands for a value of a
-layer with its axes (`tinyrnn.onnx.symbols`), and the outputs of both runs prove the net.
+A `Source` gives two records, of other sizes of time and the batch. Each result stands for a value of a layer
+with its axes (`tinyrnn.onnx.symbols`), and the outputs of both runs prove the net, where there are some.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -133,16 +134,16 @@ def from_torch(
     except Exception as error:
         raise ValueError(f"from_torch: the module fails on the example: {error}") from error
     tree = {**dict(zip(signature(module, len(args)), args, strict=False)), **kwargs}
-    ports = _ports([(name, one) for name, one in leaves(tree) if isinstance(one, torch.Tensor)], first)
-    search = _Search(module, args, kwargs, ports, check_float("from_torch: tol", tol, 0.0))
-    search.axes = {ports[0].name: axes} if isinstance(axes, str) else dict(axes or {})
+    ports = ports_of([(name, one) for name, one in leaves(tree) if isinstance(one, torch.Tensor)], first)
+    told = {ports[0].name: axes} if isinstance(axes, str) else dict(axes or {})
     ranks = {port.name: len(port.tensor.shape) for port in ports}
-    for name, letters in search.axes.items():
+    for name, letters in told.items():
         if ranks.get(name) != len(letters):
             raise ValueError(
                 f"from_torch: axes: got {letters!r} for {name!r}, expected a letter for each of {ranks}"
             )
-    return search.net(first)
+    tol = check_float("from_torch: tol", tol, 0.0)
+    return Search(_Running(module, args, kwargs, ports, first), told, tol).net()
 
 
 def _invented(module: Any) -> Any:
@@ -158,7 +159,7 @@ def _invented(module: Any) -> Any:
     raise TypeError("from_torch: example is None, expected a tensor that the forward takes")
 
 
-def _ports(given: list[tuple[str, Any]], first: Record) -> list[Port]:
+def ports_of(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     """The tensors of the example, by the names of the arguments, and what they are."""
     source = {i: i for i in range(len(given))}  # of what follows from one input alone
     indices = set()
@@ -182,26 +183,62 @@ def _ports(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     return found
 
 
-class _Search:
-    """The search for axes with which a module becomes a net."""
+class Source(ABC):
+    """The origin of records: a module, or a file.
 
-    axes: Mapping[str, str]
+    Attributes
+    ----------
+    first : Record
+        Of the sizes of the example.
+    ports : list of Port
+    tables : list of ndarray
+        The tensors of two axes, beside those of size 1.
+    orders : set of bool
+        ``batch_first`` of the recurrent layers.
+    """
 
-    def __init__(self, module: Any, args: Any, kwargs: Any, ports: list[Port], tol: float) -> None:
-        import torch
+    first: Record
+    ports: list[Port]
+    tables: list[Array]
+    orders: set[bool]
 
-        self.module, self.args, self.kwargs, self.ports, self.tol = module, args, kwargs, ports, tol
-        own = [
-            one for part in module.modules() for one in vars(part).values() if isinstance(one, torch.Tensor)
-        ]
-        tensors = [*module.parameters(), *module.buffers(), *own]
-        squeezed = [
-            one.detach().cpu().float().squeeze().numpy() for one in tensors if one.is_floating_point()
-        ]
-        self.tables = [one for one in squeezed if one.ndim == 2]
+    @abstractmethod
+    def error(self, text: str) -> LoadError:
+        """Make an error that says whose it is."""
+
+    @abstractmethod
+    def sizes(self, port: Port, place: int, wanted: Sizes) -> Sizes:
+        """The sizes of an axis of time or the batch that come nearest to these."""
+
+    @abstractmethod
+    def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
+        """A record for inputs with these axes; and what it was given, None if it has no numbers.
+
+        Raises
+        ------
+        LoadError
+            If there is none.
+        """
+
+
+class Search:
+    """The search for axes with which a source becomes a net.
+
+    Parameters
+    ----------
+    source : Source
+    axes : mapping of str to str
+        The axes of inputs, as letters.
+    tol : float
+        The largest difference of outputs that passes; of numbers above 1 their part of it.
+    """
+
+    def __init__(self, source: Source, axes: Mapping[str, str], tol: float) -> None:
+        self.source, self.axes, self.tol = source, axes, tol
+        self.ports, self.tables = source.ports, source.tables
         self.starts: set[str] = set()  # inputs that recurrent layers begin with
 
-    def guesses(self, first: Record) -> Iterator[tuple[int, int | None]]:
+    def guesses(self) -> Iterator[tuple[int, int | None]]:
         """The axes of the first input that are the batch and time, the likeliest first."""
         port = self.ports[0]
         rank = len(port.tensor.shape)
@@ -209,22 +246,22 @@ class _Search:
         if letters is not None:
             yield max(letters.find("B"), 0), letters.find("T") if "T" in letters else None
             return
-        orders = {one.batch_first for one in self.module.modules() if hasattr(one, "batch_first")}
+        orders = self.source.orders
         found: list[tuple[int, int | None]] = [(0, 1), (0, rank - 1), (0, 2), (1, 0), (0, None)]
         if orders == {False}:
             found.insert(0, (1, 0))
         elif not orders and port.rank in (2, 4):
             found.insert(0, (0, None))
-        elif not orders and any(op.name == "conv1d" for op in first.ops):
+        elif not orders and any(op.name == "conv1d" for op in self.source.first.ops):
             found.insert(0, (0, rank - 1))
         for pair in dict.fromkeys(found):
             if max(pair[0], pair[1] or 0) < rank and pair[0] != pair[1]:
                 yield pair
 
-    def net(self, first: Record) -> Net:
+    def net(self) -> Net:
         """The net of the first guess that is proved; else the error of the one that went furthest."""
         states: dict[str, str] = {}
-        for op in first.ops:  # a state of a recurrent layer says what its axes are
+        for op in self.source.first.ops:  # a state of a recurrent layer says what its axes are
             if op.name in (*KINDS, *CELLS):
                 for number in refs(op.args[1:3]):
                     if number < len(self.ports) and self.ports[number].role == "float":
@@ -233,9 +270,9 @@ class _Search:
                         kinds = (FRAME, BATCH, FRAME)[op.name in CELLS :]
                         states |= {f"{name}[{i}]": kind for i, kind in enumerate(kinds)}
         best: int | None = None
-        error = LoadError("from_torch: no axis of the example is the batch")
+        error = self.source.error("no axis of the example is the batch")
         fixed = True  # the module runs on no other number of steps than the example's
-        for batch, time in self.guesses(first):
+        for batch, time in self.guesses():
             told = dict(states)
             still = time is None and fixed
             while True:
@@ -261,11 +298,12 @@ class _Attempt:
     """One guess, tried: both runs, and the operations of both, one by one, each made of layers."""
 
     runs: list[Record]
+    rows = BATCH_SIZES
     site: Site
     env: dict[int, Any]
 
     def __init__(
-        self, search: _Search, batch: int, time: int | None, told: Mapping[str, str], still: bool = False
+        self, search: Search, batch: int, time: int | None, told: Mapping[str, str], still: bool = False
     ) -> None:
         self.search, self.done, self.still, self.failed = search, 0, still, False
         self.batch_first = time is not None and batch < time
@@ -288,68 +326,44 @@ class _Attempt:
         for i, size in enumerate(shape):
             origin = f"{port.name}[{i}]"
             kind = told.get(origin, kinds[i])
-            sizes = BATCH_SIZES if kind == BATCH else (size, size)
+            sizes = (size, size)
             if kind == TIME:
-                sizes = self._steps("time" if port is first or size == steps else port.name, size)
+                sizes = self._steps("time" if port is first or size == steps else port.name, port, i)
+            elif kind == BATCH:
+                self.rows = sizes = self.search.source.sizes(port, i, BATCH_SIZES)
             origin = "" if self.still and kind == FRAME else origin
-            found.append(() if sizes == (1, 1) else (Atom(kind, sizes, origin),))
+            found.append(() if sizes == (1, 1) and kind == FRAME else (Atom(kind, sizes, origin),))
         return found
 
-    def _steps(self, name: str, size: int) -> Sizes:
+    def _steps(self, name: str, port: Port, place: int) -> Sizes:
         """The steps of both runs: multiples of the example's, another pair for each axis of time."""
         if name not in self.times:
+            size = port.tensor.shape[place]
             least = size * -(-_LEAST_STEPS // size)
             taken = {one for pair in self.times.values() for one in pair}
             free = [one for one in range(least, least + 99 * size, size) if one not in taken]
-            self.times[name] = (free[0], free[1])
+            self.times[name] = self.search.source.sizes(port, place, (free[0], free[1]))
         return self.times[name]
 
     def error(self, text: str, op: Op | None = None) -> LoadError:
         where = op and f"{op.where or 'the module'}: {op.name} of {op.module or 'the module'}: "
-        return LoadError(f"from_torch: {where or ''}{text}")
-
-    def run(self, world: int) -> tuple[Record, list[Array]]:
-        """A run, and what it was given."""
-        import torch
-
-        generator = np.random.default_rng(world)
-        given: list[Any] = []
-        for port, axes in zip(self.search.ports, self.axes, strict=True):
-            shape = [math.prod(atom.sizes[world] for atom in axis) for axis in axes]
-            own = port.tensor.detach().cpu()
-            array: Any = generator.choice(own.reshape(-1).numpy(), shape)
-            if port.role == "lengths":
-                steps = self.times.get("time", (1, 1))[world]
-                array = np.linspace(steps, max(steps // 3, 1), shape[0]).astype(np.int64)
-            elif own.is_floating_point():
-                array = generator.standard_normal(shape) * (
-                    np.nan_to_num(float(own.double().std(correction=0))) or 1
-                )
-            given.append(torch.from_numpy(np.asarray(array)).to(port.tensor))
-        arrays = [one.cpu().numpy().copy() for one in given]  # the forward may change its own
-        rest = iter(given)
-        tree = (self.search.args, self.search.kwargs)
-        args, kwargs = mapped(tree, lambda one: next(rest) if isinstance(one, torch.Tensor) else one)
-        try:
-            return record(self.search.module, args, kwargs), arrays
-        except Exception as error:
-            self.failed, shapes = True, [one.shape for one in arrays]
-            raise self.error(
-                f"the module fails on inputs of shapes {shapes}: {error}; if other axes are the batch and "
-                'time, tell them: axes="BTF", or {"x": "BTF"} for each input by its name'
-            ) from None
+        return self.search.source.error(f"{where or ''}{text}")
 
     def net(self) -> Net:
-        runs = [self.run(world) for world in (0, 1)]
+        try:
+            runs = [self.search.source.run(self.axes, self.times, world) for world in (0, 1)]
+        except LoadError:
+            self.failed = True
+            raise
         try:
             one, other = (
-                rolled(run, [pair[world] for pair in self.times.values()])
-                for world, (run, _) in enumerate(runs)
+                rolled(run, [pair[world] for pair in self.times.values() if min(pair) > 3], arrays is None)
+                for world, (run, arrays) in enumerate(runs)
             )
         except WRONG as error:
             raise self.error(*error.args) from None
         roles = [port.role for port in self.search.ports]
-        if "lengths" in roles:
+        if "lengths" in roles:  # which no file has
             self.lengths = [arrays[roles.index("lengths")] for _, arrays in runs]
         numbers = {number: number for number in range(len(self.axes))}
         for pair in zip(one.ops, other.ops, strict=False):
@@ -375,6 +389,8 @@ class _Attempt:
         kept = {name: pair for name, pair in found.items() if again.get(own[name]) != name} or found
         net = self.graph(kept)
         for world, (_, arrays) in enumerate(runs):
+            if arrays is None:
+                break
             try:
                 wrong = self.compared(net, kept, world, arrays)
             except WRONG as error:  # inputs that the axes of this guess do not fit
@@ -413,8 +429,8 @@ class _Attempt:
     def walk(self, states: set[str], int8: bool = False) -> dict[str, tuple[Symbol, int]]:
         """Walk through all that the outputs need, and return them with their numbers."""
         self.site = Site(self.batch_first, tuple(states), int8)
-        self.site.tables, self.site.times = self.search.tables, self.times
-        self.site.still = self.still and not self.times
+        self.site.tables, self.site.rows = self.search.tables, self.rows
+        self.site.times, self.site.still = self.times, self.still and not self.times
         self.env = {i: self.input(i) for i in range(len(self.axes))}
         one, other = self.runs
         needed, chosen = set(refs(one.outputs)), []
@@ -630,3 +646,59 @@ class _Attempt:
                     except WRONG:
                         continue
         return None
+
+
+class _Running(Source):
+    """A module, which runs; ``args`` and ``kwargs`` are those of the example."""
+
+    def __init__(self, module: Any, args: Any, kwargs: Any, ports: list[Port], first: Record) -> None:
+        import torch
+
+        self.module, self.args, self.kwargs, self.ports, self.first = module, args, kwargs, ports, first
+        own = [
+            one for part in module.modules() for one in vars(part).values() if isinstance(one, torch.Tensor)
+        ]
+        tensors = [*module.parameters(), *module.buffers(), *own]
+        squeezed = [
+            one.detach().cpu().float().squeeze().numpy() for one in tensors if one.is_floating_point()
+        ]
+        self.tables = [one for one in squeezed if one.ndim == 2]
+        self.orders = {one.batch_first for one in module.modules() if hasattr(one, "batch_first")}
+
+    def error(self, text: str) -> LoadError:
+        return LoadError(f"from_torch: {text}")
+
+    def sizes(self, port: Port, place: int, wanted: Sizes) -> Sizes:
+        return wanted
+
+    def run(
+        self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int
+    ) -> tuple[Record, list[Array]]:
+        import torch
+
+        generator = np.random.default_rng(world)
+        given: list[Any] = []
+        for port, own_axes in zip(self.ports, axes, strict=True):
+            shape = [math.prod(atom.sizes[world] for atom in axis) for axis in own_axes]
+            own = port.tensor.detach().cpu()
+            array: Any = generator.choice(own.reshape(-1).numpy(), shape)
+            if port.role == "lengths":
+                steps = times.get("time", (1, 1))[world]
+                array = np.linspace(steps, max(steps // 3, 1), shape[0]).astype(np.int64)
+            elif own.is_floating_point():
+                array = generator.standard_normal(shape) * (
+                    np.nan_to_num(float(own.double().std(correction=0))) or 1
+                )
+            given.append(torch.from_numpy(np.asarray(array)).to(port.tensor))
+        arrays = [one.cpu().numpy().copy() for one in given]  # the forward may change its own
+        rest = iter(given)
+        tree = (self.args, self.kwargs)
+        args, kwargs = mapped(tree, lambda one: next(rest) if isinstance(one, torch.Tensor) else one)
+        try:
+            return record(self.module, args, kwargs), arrays
+        except Exception as error:
+            shapes = [one.shape for one in arrays]
+            raise self.error(
+                f"the module fails on inputs of shapes {shapes}: {error}; if other axes are the batch and "
+                'time, tell them: axes="BTF", or {"x": "BTF"} for each input by its name'
+            ) from None

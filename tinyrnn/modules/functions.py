@@ -22,6 +22,8 @@ from tinyrnn.onnx import attention as attention_of, products
 from tinyrnn.onnx.arithmetic import settled
 from tinyrnn.onnx.attention import Scores, attend, of_scores
 from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
+from tinyrnn.onnx.evaluation import folded
+from tinyrnn.onnx.folding import FOLDS
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.nodes import Call, Step, Unfinished
 from tinyrnn.onnx.operators import OPERATORS
@@ -29,6 +31,7 @@ from tinyrnn.onnx.reductions import reduced
 from tinyrnn.onnx.steps import is_time, number_of_steps
 from tinyrnn.onnx.symbols import (
     BATCH,
+    BATCH_SIZES,
     FRAME,
     TIME,
     Atom,
@@ -101,6 +104,8 @@ class Site:
     """
 
     has_time = True
+    folds = False  # True where all that operations read is known: they make arrays
+    rows: Sizes = BATCH_SIZES
 
     def __init__(self, batch_first: bool, states: Sequence[str], int8: bool = False) -> None:
         self.batch_first, self.states, self.int8 = batch_first, states, int8
@@ -174,12 +179,14 @@ class Made(NamedTuple):
         return default if found is None else found
 
     @property
-    def x(self) -> Symbol:
+    def x(self) -> Any:
         """The first argument."""
         return self.symbol(0, "input")
 
-    def symbol(self, place: int, name: str) -> Symbol:
+    def symbol(self, place: int, name: str) -> Any:
         found = self.arg(place, name)
+        if self.site.folds and isinstance(found, Known):
+            return found
         if not isinstance(found, Symbol) or isinstance(found, Unfinished):
             what = getattr(found, "what", "no value of the net")
             raise Unfit(f"{name} is {what}" if found is None else f"reads {what}")
@@ -205,7 +212,13 @@ class Made(NamedTuple):
             for one in inputs
         ]
         node = Node(op, "", "", (), ("y",) * outputs, attributes)
-        return OPERATORS[op](Call(node, given, 20, self.site, {}))
+        made = Call(node, given, 20, self.site, {})
+        if self.site.folds:
+            if op not in FOLDS:
+                raise Unfit(f"computes constants by {op}, expected sums, products and the like")
+            known: Any = folded(made)
+            return known if outputs > 1 else known[0]
+        return OPERATORS[op](made)
 
 
 Function = Callable[[Made], Any]
@@ -335,7 +348,7 @@ def put(call: Made) -> Any:
 def cast(call: Made) -> Any:
     """The same numbers as another type; truth is 1 or 0."""
     kind = call.kinds[0]
-    if kind == "bool":
+    if kind.endswith("bool"):
         return call.onnx("Cast", call.x, to=9)
     return call.args[0] if "float" in kind else call.onnx("Cast", call.x, to=7)
 
@@ -519,7 +532,9 @@ def transposed(call: Made) -> Any:
 
 
 def pool(op: str, count: int, call: Made) -> Any:
-    if count == 1 and isinstance(several(call.arg(1, "kernel_size"))[0], Known):  # as many as there are steps
+    size, time = several(call.arg(1, "kernel_size"))[0], call.arg(0, "input").axes[-1]
+    if count == 1 and (isinstance(size, Known) or (is_time(time) and sizes_of(time) == (size, size))):
+        # as many as there are steps
         return [over("ReduceMax" if op == "MaxPool" else "ReduceMean", call._replace(args=[call.x, 2, True]))]
     kernel = _each(call.arg(1, "kernel_size"), count)
     more: dict[str, Any] = {"strides": _each(call.arg(2, "stride") or kernel, count)}
@@ -564,7 +579,13 @@ def pad(call: Made) -> Any:
 
 def shaped(call: Made) -> Any:
     """The same numbers in the shape that both runs had."""
-    return call.x.with_axes(regrouped(call.x.axes, call.sizes[0]))
+    if isinstance(call.x, Known):
+        return Known(call.x.worlds[0].reshape([one for one, _ in call.sizes[0]]))
+    found = call.x.with_axes(regrouped(call.x.axes, call.sizes[0]))
+    steps = {*call.site.timed} - {(1, 1)}  # all values of a program of one step are of that
+    if steps and any(has(axis, TIME) for axis in call.x.axes) > any(has(axis, TIME) for axis in found.axes):
+        raise Unfit("takes a sequence of one step for a value without steps")
+    return found
 
 
 def permute(call: Made) -> Any:
@@ -596,6 +617,8 @@ def swapped(call: Made) -> Any:
 def expand(call: Made) -> Any:
     """More numbers along axes of size 1: of frames, or of time for a value per sequence."""
     x, sizes = call.x, call.sizes[0]
+    if isinstance(x, Known):
+        return call.onnx("Expand", x, np.array([one for one, _ in sizes]))
     x = x.with_axes([*[()] * (len(sizes) - x.rank), *x.axes])
     for i, pair in enumerate(sizes):
         own = sizes_of(x.axes[i])
@@ -688,6 +711,12 @@ def item(call: Made) -> Any:
     return x
 
 
+def sliced(call: Made) -> Any:
+    """A slice along one axis, as ATen has it."""
+    start, end, step = (call.arg(i, name) for i, name in ((2, "start"), (3, "end"), (4, "step")))
+    return cut(call, call.x, call.arg(1, "dim", 0) % call.x.rank, slice(start, end, step))
+
+
 def last_steps(x: Symbol, axis: int) -> Symbol:
     """The last step within the lengths, where an index made of lengths takes it; the axis has size 1 then."""
     return Symbol(applied(LastStep(), (x.value,)), [() if i == axis else one for i, one in enumerate(x.axes)])
@@ -731,10 +760,12 @@ def parts(call: Made) -> list[Any]:
     """chunk, split and unbind, of the sizes that they had."""
     x, unbinds, count = call.x, call.op.name == "unbind", len(call.sizes)
     dim = (call.arg(1, "dim", 0) if unbinds else call.arg(2, "dim", 0)) % x.rank
-    if count == 1 and is_time(x.axes[dim]):  # in a loop
+    if count == 1 and isinstance(x, Symbol) and is_time(x.axes[dim]):  # in a loop
         return [taken(x, dim, not unbinds)]
     sizes = [1] * count if unbinds else [one[dim][0] for one in call.sizes]
     found = call.onnx("Split", x, np.array(sizes), outputs=count, axis=dim)
+    if isinstance(x, Known):
+        return [shaped(call._replace(args=[one], sizes=call.sizes[i:])) for i, one in enumerate(found)]
     drop = dim if unbinds else -1
     return [one.with_axes([axis for i, axis in enumerate(one.axes) if i != drop]) for one in found]
 
@@ -782,6 +813,9 @@ def joined(call: Made) -> Any:
 
 
 def linear(call: Made) -> Any:
+    if isinstance(call.x, Known):
+        found, bias = call.onnx("MatMul", call.x, call.array(1, "weight").T), call.array(2, "bias")
+        return found if bias is None else call.onnx("Add", found, bias)
     return products.linear(call.x, call.x.rank - 1, call.weight(1, "weight"), call.array(2, "bias"))
 
 
@@ -1135,7 +1169,13 @@ def unpack(call: Made) -> Any:
 
 def each(kind: Any) -> Function:
     """A function of each number, whose arguments are the layer's."""
-    return lambda call: call.x.mapped(kind(*call.args[1:], **call.kwargs))
+
+    def made(call: Made) -> Any:
+        if isinstance(call.x, Known):
+            return call.onnx(kind.__name__.replace("ReLU", "Relu"), call.x)
+        return call.x.mapped(kind(*call.args[1:], **call.kwargs))
+
+    return made
 
 
 KINDS_OF_NUMBERS = (
@@ -1143,7 +1183,7 @@ KINDS_OF_NUMBERS = (
     "SiLU Sigmoid Sign Softplus Softsign Sqrt Tanh Tanhshrink"
 )
 
-SAME = "clone contiguous cpu data detach dropout dropout1d dropout2d alpha_dropout"
+SAME = "alias clone contiguous cpu data detach dropout dropout1d dropout2d alpha_dropout lift_fresh_copy"
 
 
 def named(names: str, function: Function) -> dict[str, Function]:
@@ -1221,11 +1261,12 @@ FUNCTIONS: dict[str, Function] = {
         partial(adaptive, "ReduceMax", (AdaptiveMaxPool1d, AdaptiveMaxPool2d)),
     ),
     "pad": pad,
-    **named("view view_as reshape reshape_as flatten unflatten squeeze unsqueeze", shaped),
+    **named("view unsafe_view view_as reshape reshape_as flatten unflatten squeeze unsqueeze", shaped),
     **named("permute T", permute),
     **named("transpose swapaxes t mT", swapped),
     **named("expand expand_as repeat broadcast_to", expand),
     "getitem": item,
+    "slice": sliced,
     "setitem": put,
     **named("select index_select", selected),
     "gather": gathered,
@@ -1245,6 +1286,6 @@ FUNCTIONS: dict[str, Function] = {
     **dict.fromkeys(CELLS, partial(cell, False)),
     "pack_padded_sequence": pack,
     "pad_packed_sequence": unpack,
-    **named("bool double float half int long to type type_as", cast),
+    **named("bool double float half int long to to_copy type type_as", cast),
     **named(SAME, lambda call: call.args[0]),
 }

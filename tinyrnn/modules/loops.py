@@ -30,7 +30,6 @@ from tinyrnn.modules.recorder import Given, Op, Record, Ref, flat, mapped, refs
 from tinyrnn.onnx.steps import is_time
 from tinyrnn.onnx.symbols import (
     BATCH,
-    BATCH_SIZES,
     Atom,
     Known,
     Symbol,
@@ -45,6 +44,7 @@ from tinyrnn.values import TIME, Value, applied
 
 UNLIKE = "its steps are not alike, expected a loop that does the same at each"
 ONE = 2  # the step that stands for all: those before it may begin with constants
+MOST_LOOKS = 5_000_000  # for loops among the operations of a record
 
 
 class _Loop(NamedTuple):
@@ -61,16 +61,20 @@ class _Loop(NamedTuple):
 
 def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
     """The loops of so many steps, each with the smallest body."""
-    keys = [(op.name, op.where, op.module) for op in ops]
+    numbers: dict[Any, int] = {}
+    keys = [numbers.setdefault((op.name, op.where, op.module), len(numbers)) for op in ops]
     found: list[_Loop] = []
-    i = 0
-    while i < len(keys):
-        for size in range(1, (len(keys) - i) // (min(counts) - 1) + 1):
-            if keys[i] != keys[i + size]:
+    i, looks = 0, MOST_LOOKS
+    while i < len(keys) and looks > 0:
+        sizes = range(1, (len(keys) - i) // (min(counts) - 1) + 1)
+        looks -= len(sizes)
+        for size in sizes:
+            if looks < 0 or keys[i] != keys[i + size]:
                 continue
             end = i
             while end + size < len(keys) and keys[end] == keys[end + size]:
                 end += 1
+            looks -= end - i
             count = next((one for one in counts if (end - i) // size + 1 in (one - 1, one)), 0)
             if count:
                 break
@@ -201,8 +205,11 @@ class _Rolling:
         return mapped(outputs, self.outside)
 
 
-def rolled(record: Record, counts: Sequence[int]) -> Record:
+def rolled(record: Record, counts: Sequence[int], traced: bool = False) -> Record:
     """A record whose loops of so many steps are one step each.
+
+    ``traced``: the sizes of other axes may be the same, so a loop that takes no steps is none of time, and
+    one whose steps are not alike stays as it is.
 
     Raises
     ------
@@ -226,7 +233,15 @@ def rolled(record: Record, counts: Sequence[int]) -> Record:
     try:
         outputs = work.run(mapped(record.outputs, source))
     except Unfit as error:
+        if traced:
+            return record
         raise Unfit(*error.args, work.op) from None
+    inside = [one for op in work.made if op.within for one in flat((op.args, op.kwargs))]
+    taken = {op.results[0] for op in work.made if op.results and op.name in ("unbind", "chunk", "split")}
+    if traced and not any(
+        isinstance(one, Now) or (isinstance(one, Ref) and one.number in taken) for one in inside
+    ):
+        return record
     return Record(work.made, record.arrays, outputs)
 
 
@@ -236,15 +251,18 @@ def rolled(record: Record, counts: Sequence[int]) -> Record:
 def before(call: Made) -> Any:
     """The value of the step before."""
     pairs, name = call.sizes[0], input_of(call.args[0])
-    axes = [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
+    rows = call.site.rows
+    place = pairs.index(rows) if rows in pairs else -1
+    axes = [(Atom(BATCH, rows),) if i == place else part(pair[0]) for i, pair in enumerate(pairs)]
     frame = framed(axes)
-    initial, rows = call.args[0], [i for i, pair in enumerate(pairs) if pair == BATCH_SIZES]
-    if isinstance(initial, Known) and rows:
-        row = equal_rows(initial, rows[0])
+    initial = call.args[0]
+    if isinstance(initial, Known) and place >= 0:
+        row = equal_rows(initial, place)
         initial = None if row is None else np.float32(row)
     elif initial is not None:
         initial = begun(call.site, initial)
-    steps = tuple(int(one) for one in call.args[1].worlds)
+    count = call.args[1]
+    steps = tuple(map(int, count.worlds)) if isinstance(count, Known) else (count, count)
     time = next((one for one, sizes in call.site.times.items() if sizes == steps), TIME)
     value = Feedback(
         *frame, time=time, initial=reframed(initial, frame) if isinstance(initial, Value) else None

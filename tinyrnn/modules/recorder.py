@@ -31,7 +31,16 @@ TAKING = {
 # Functions that tell something of a value and compute nothing from its numbers.
 _TELLING = {
     *("size", "dim", "numel", "__len__", "is_floating_point", "is_complex", "stride", "is_contiguous"),
-    *("element_size", "get_device", "__hash__", "__format__", "__repr__", "nelement", "ndimension"),
+    *(
+        "element_size",
+        "get_device",
+        "__hash__",
+        "__format__",
+        "__repr__",
+        "nelement",
+        "ndimension",
+        "sym_size",
+    ),
 }
 
 
@@ -39,6 +48,30 @@ _TELLING = {
 _MAKING = {f"{one}_like" for one in ("zeros", "ones", "empty", "full")} | {
     f"{kind}{one}" for kind in ("", "new_") for one in ("zeros", "ones", "empty", "full", "tensor")
 }
+
+
+# ATen's operations, which programs of torch.export call, by the names that `functions.FUNCTIONS` has.
+ATEN_NAMES = {
+    "linalg_vector_norm": "vector_norm",
+    "mm": "matmul",
+    "split_with_sizes": "split",
+}
+# By PyTorch's name: where each argument of the function stands among those of the operation.
+ATEN_ORDERS: dict[str, tuple[int, ...]] = {
+    "batch_norm": (0, 3, 4, 1, 2, 5, 6, 7),
+    "embedding": (1, 0),
+    "instance_norm": (0, 3, 4, 1, 2, 5, 6, 7),
+}
+
+
+def function(name: str, args: list[Any]) -> tuple[str, list[Any]]:
+    """The function and its arguments of an operation, whose name has no overload."""
+    if name == "index":
+        x, index = args
+        return "getitem", [x, tuple(slice(None) if one is None else one for one in index)]
+    if name in ATEN_ORDERS:
+        args = [args[one] for one in ATEN_ORDERS[name] if one < len(args)]
+    return ATEN_NAMES.get(name, name), args
 
 
 @dataclass(frozen=True)
@@ -185,6 +218,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             if name in _TELLING or name in _MAKING or not any(id(one) in numbers for one in found):
                 return func(*args, **kwargs)
             left, named = mapped(list(args), kept), mapped(kwargs, kept)
+            called, left = function(name.strip("_"), left) if "." in func.__name__ else (name, left)
             result = func(*args, **kwargs)
             out = [one for one in flat(result) if isinstance(one, torch.Tensor)]
             if name == "__setitem__":
@@ -196,7 +230,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             where, owner = place()
             ops.append(
                 Op(
-                    name if name in TAKING else name.strip("_"),
+                    name if name in TAKING else called.strip("_"),
                     left,
                     named,
                     [noted(one) for one in out],

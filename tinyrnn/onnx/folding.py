@@ -470,6 +470,7 @@ FOLDS: dict[str, Callable[[Fold], Array | CodedArray | list[Array]]] = {
     "Range": _range,
     "Reciprocal": _elementwise(lambda a: 1 / a, True),
     "ReduceL1": _reduced(lambda a, **told: np.sum(np.abs(a), **told)),
+    "ReduceL2": _reduced(lambda a, **told: np.sqrt(np.sum(a * a, **told))),
     "ReduceMax": _reduced(np.max),
     "ReduceMean": _reduced(np.mean),
     "ReduceMin": _reduced(np.min),

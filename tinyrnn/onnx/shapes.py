@@ -295,7 +295,7 @@ def slices(call: Call) -> Any:
                 raise Retry(atom.origin, TIME)
         if len(atoms) == 1 and atoms[0].kind == TIME:
             backwards = Symbol(x.value, x.axes, not x.reversed)
-            x = backwards if whole else _some_steps(x, axis, spans, sizes)
+            x = backwards if whole else _some_steps(x, axis, spans, sizes, (start, end))
             continue
         places = spans[0]
         x.frame_axis(axis)
@@ -310,12 +310,18 @@ def slices(call: Call) -> Any:
     return x
 
 
-def _some_steps(x: Symbol, axis: int, spans: tuple[range, range], sizes: Sizes) -> Symbol:
-    """A part of the steps: all but a few at the ends, every n-th one, or a few."""
+def _some_steps(
+    x: Symbol, axis: int, spans: tuple[range, range], sizes: Sizes, ends: tuple[int, int]
+) -> Symbol:
+    """A part of the steps: all but a few at the ends, every n-th one, or a few; ``ends`` as they are told."""
     one, other = spans
     pairs = list(zip(spans, sizes, strict=True))
     from_end = [range(places.start - size, places.stop - size, places.step) for places, size in pairs]
-    for first, second in (spans, from_end):
+    ways = [spans, from_end]
+    if sizes[0] == sizes[1]:  # traced: which end counts is told, not seen
+        start, end = ends
+        ways = ways[start < 0 :][:1] if start < 0 or 0 <= end < sizes[0] else []
+    for first, second in ways:
         if first == second and 0 < len(first) <= MOST_STEPS:
             return some_steps(x, axis, first)
     if (one.start, one.step) != (other.start, other.step) or one.step < 1:
@@ -371,7 +377,8 @@ def _by_number(x: Symbol, axis: int, known: Known, indices: Sequence[Array], siz
     """Steps by their numbers."""
     rank = known.worlds[0].ndim
     from_end = [one - size for one, size in zip(indices, sizes, strict=True)]
-    numbers = next((one for one, other in (indices, from_end) if np.array_equal(one, other)), None)
+    ways = (indices, from_end)[:: -1 if np.all(known.worlds[0] < 0) else 1]
+    numbers = next((one for one, other in ways if np.array_equal(one, other)), None)
     if numbers is None or rank > 1 or numbers.size > MOST_STEPS:
         raise Unfit("takes steps by numbers that depend on the length, expected the first or the last")
     found = some_steps(x, axis, [int(one) for one in numbers.reshape(-1)])

@@ -116,6 +116,10 @@ class Known:
         self.first, self.second = first, second
 
     @property
+    def rank(self) -> int:
+        return self.worlds[0].ndim
+
+    @property
     def varies(self) -> bool:
         """True if it depends on sizes that vary."""
         return self.second is not None

@@ -223,7 +223,7 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
         if tensor.name in names:
             raise reader.error(f"{shown(tensor.name)}: the name occurs twice, expected once")
         names.add(tensor.name)
-    if contents.net is None:  # a net of ours has its weights, under whatever names
+    if contents.net is None or contents.folds:  # a net of ours has its weights, under whatever names
         tensors, parts = folded(reader, contents.tensors)
         contents = contents._replace(tensors=tensors, unread=[*contents.unread, *parts])
     return source, contents

@@ -10,7 +10,10 @@ storages in ``constants/``, is a tuple of the tensors that the code names ``CONS
 a frozen module are there.
 
 A program of `torch.export` (.pt2) has its parameters and buffers in ``data/weights/``, and JSON beside them,
-``<model>_weights_config.json``, that says name, file, dtype, sizes and strides of each.
+``<model>_weights_config.json``, that says name, file, dtype, sizes and strides of each. Other tensors that it
+reads are in ``data/constants/``, and its operations are JSON, ``models/<model>.json``. Before PyTorch 2.8
+these were members without a folder, ``serialized_exported_program.json`` first, and the tensors' archives of
+`torch.save`.
 
 A file of `torch.package` has a pickle for each object, ``<package>/<resource>.pkl``, storages of all of them,
 ``.data/<key>.storage``, and source code, which is left unread.
@@ -18,7 +21,10 @@ A file of `torch.package` has a pickle for each object, ``<package>/<resource>.p
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+from typing import Any, NamedTuple
 
 from tinyrnn.weights import legacy, safetensors
 from tinyrnn.weights.archive import STORED, Member, first_member, member_fill, read_archive, unpacked
@@ -29,7 +35,7 @@ from tinyrnn.weights.spec import MAX_NAME, MAX_TENSORS, Array, Contents, Reader,
 from tinyrnn.weights.storages import Storages
 
 # torch.export's numbers of dtypes.
-_SCALARS = {
+SCALARS = {
     1: "uint8",
     2: "int8",
     3: "int16",
@@ -53,13 +59,18 @@ _SCALARS = {
     35: "uint64",
 }
 
+_JSON = "serialized_exported_program.json"
+
 MAX_PICKLES = 1000  # of a package
 
 
 def matches(head: bytes) -> bool:
     name = first_member(head)
     return (
-        legacy.matches(head) or _tar(head) or (name is not None and "/" in name and not name.endswith(".npy"))
+        legacy.matches(head)
+        or _tar(head)
+        or name == _JSON
+        or (name is not None and "/" in name and not name.endswith(".npy"))
     )
 
 
@@ -87,8 +98,7 @@ def read(reader: Reader, key: str | None) -> Contents:
     if archive.program:
         if key is not None:
             raise reader.error(f"key: got {key!r}, expected none: a program has no parts to choose from")
-        program = _Program(archive)
-        return Contents(_tensors(reader, program, program.views()), {}, unread=[("models", "a program")])
+        return archive.exported()
     if archive.packages:
         package = _Package(archive)
         tensors = _tensors(reader, package, parts.weights(package.things, key))
@@ -109,6 +119,24 @@ def _tensors(reader: Reader, storages: Storages, views: list[tuple[str, View]]) 
     return [tensor for name, view in views for tensor in storages.tensors(name, view)]
 
 
+class Exported(NamedTuple):
+    """A program of `torch.export`.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Parameters, buffers and constants.
+    text : callable
+        Reads its JSON.
+    parsed : callable
+        Parses JSON within it.
+    """
+
+    tensors: dict[str, Tensor]
+    text: Callable[[], dict[str, Any]]
+    parsed: Callable[[bytes], dict[str, Any]]
+
+
 class _Archive:
     """The zip archive of `torch.save`."""
 
@@ -122,6 +150,10 @@ class _Archive:
             roots = [packages[0].removesuffix(".data/extern_modules")]
         self.scripted = any(name.endswith("/constants.pkl") for name in self.members)
         self.program = ""  # the member that lists the tensors of a program
+        self.flat = _JSON in self.members
+        if self.flat:
+            self.root, self.order, self.program = "", "<", _JSON
+            return
         if any(name.endswith("/archive_format") for name in self.members):
             programs = [name for name in self.members if name.endswith("_weights_config.json")]
             if len(programs) != 1:
@@ -149,6 +181,44 @@ class _Archive:
         if order not in (b"", b"little", b"big"):
             raise reader.error(f"byteorder is {order!a}, expected little or big")
         self.order = ">" if order == b"big" else "<"
+
+    def exported(self) -> Contents:
+        """The weights of a program, and the program itself."""
+        reader, model = self.reader, self.program
+        if self.flat:
+            tensors, others = self._flat("state_dict"), self._flat("constants")
+        else:
+            tensors = _tensors(reader, program := _Program(self, model), program.views())
+            model = model.replace("data/weights/", "models/").replace("_weights_config", "")
+            listed = self.program.replace("weights", "constants")
+            others = []
+            if self.root + listed in self.members:
+                others = _tensors(reader, program := _Program(self, listed), program.views(False))
+        if self.root + model not in self.members:
+            return Contents(tensors, {})
+        text = partial(self.json, model, "the program")
+        parse = partial(safetensors.parse, reader, what="the program", floats=True)
+        net = Exported({one.name: one for one in (*others, *tensors)}, text, parse)
+        return Contents(tensors, {}, net=net, folds=True)
+
+    def _flat(self, name: str) -> list[Tensor]:
+        """The tensors of an archive within the archive, as PyTorch wrote them before 2.8."""
+        names = [f"serialized_{name}.{end}" for end in ("pt", "json")]
+        own = next((one for one in names if one in self.members), names[0])
+        inner = Reader(BytesIO(b"".join(unpacked(self.reader, self.member(own, own)))))
+        inner.path = f"{self.reader.path}: {own}"
+        folder = _Folder(_Archive(inner), "data")
+        things = folder.thing if isinstance(folder.thing, dict) else {}
+        views = [(key, one) for key, one in things.items() if type(key) is str and type(one) is View]
+        return _tensors(inner, folder, views)
+
+    def json(self, name: str, what: str) -> dict[str, Any]:
+        """The object in a member of JSON."""
+        member = self.member(name, what)
+        if member.size > MAX_PICKLE:
+            raise self.reader.error(f"{what} has {member.size} bytes, expected at most {MAX_PICKLE}")
+        text = b"".join(unpacked(self.reader, member)).strip()
+        return safetensors.parse(self.reader, text, what, floats=True)
 
     def member(self, name: str, label: str) -> Member:
         member = self.members.get(self.root + name)
@@ -230,23 +300,22 @@ class _Package(Storages):
 class _Program(Storages):
     """The tensors of a program: each has a file of bytes, which several may share."""
 
-    def __init__(self, archive: _Archive) -> None:
+    def __init__(self, archive: _Archive, listed: str) -> None:
         super().__init__(archive.reader, archive.order)
         self._archive = archive
-        member = archive.member(archive.program, "the list of weights")
-        if member.size > MAX_PICKLE:
-            raise self.reader.error(
-                f"the list of weights has {member.size} bytes, expected at most {MAX_PICKLE}"
-            )
-        text = b"".join(unpacked(archive.reader, member)).strip()
-        entries = safetensors.parse(self.reader, text, "the list of weights").get("config")
+        self._folder = listed.rpartition("/")[0]
+        entries = archive.json(listed, "the list of weights").get("config")
         if not isinstance(entries, dict):
             raise self.reader.error("the list of weights: expected an object config")
         self._entries = entries
 
-    def views(self) -> list[tuple[str, View]]:
-        """The names and tensors, in the list's order."""
-        return [(name, self._view(shown(name), entry)) for name, entry in self._entries.items()]
+    def views(self, whole: bool = True) -> list[tuple[str, View]]:
+        """The names and tensors, in the list's order; else of those that are tensors."""
+        return [
+            (name, self._view(shown(name), entry))
+            for name, entry in self._entries.items()
+            if whole or (isinstance(entry, dict) and entry.get("tensor_meta"))
+        ]
 
     def _view(self, label: str, entry: Any) -> View:
         match entry:
@@ -260,14 +329,14 @@ class _Program(Storages):
                     "storage_offset": {"as_int": offset},
                     "layout": 7,
                 },
-            } if code in _SCALARS and len(key) <= MAX_NAME:
+            } if code in SCALARS and len(key) <= MAX_NAME:
                 held = self.size(key, label)
                 shape, steps = (
                     tuple(size.get("as_int") if isinstance(size, dict) else None for size in part)
                     for part in (sizes, strides)
                 )
                 return View(
-                    Storage("", key, held, 0, held), offset, shape, steps, Name(f"torch.{_SCALARS[code]}")
+                    Storage("", key, held, 0, held), offset, shape, steps, Name(f"torch.{SCALARS[code]}")
                 )
         raise self.reader.error(f"{label}: expected a dense tensor of bytes, as torch.export.save writes it")
 
@@ -278,7 +347,7 @@ class _Program(Storages):
         member_fill(self.reader, self._member(key, label), 0, array)
 
     def _member(self, key: str, label: str) -> Member:
-        return self._archive.member(f"{self._archive.program.rpartition('/')[0]}/{key}", label)
+        return self._archive.member(f"{self._folder}/{key}", label)
 
 
-SOURCE = Source("PyTorch", (".pt", ".pth", ".pt2"), matches, read)
+SOURCE = Source("PyTorch", (".pt", ".pth", ".pt2"), matches, read, nets="tinyrnn.modules.program")

@@ -321,12 +321,15 @@ class Contents(NamedTuple):
         The description of a net, as the format has it; None if the file holds weights alone.
     unread : sequence of (str, str)
         Dotted name and kind of each part of the file that was left out.
+    folds : bool
+        True if the tensors beside a net are those of modules, whose reparametrizations fold.
     """
 
     tensors: list[Tensor]
     metadata: dict[str, str]
     net: Any = None
     unread: Sequence[tuple[str, str]] = ()
+    folds: bool = False
 
 
 class Source(NamedTuple):

@@ -1,0 +1,221 @@
+"""Files of `torch.export.save` become nets with PyTorch's numbers."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from folders import ROOT
+
+import tinyrnn as tr
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+from test_from_torch import CASES, B, T, compared, floats, perturbed  # noqa: E402
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("UserWarning", "FutureWarning")] + [
+    pytest.mark.filterwarnings("ignore:LSTM with projections")
+]
+
+AUTO = torch.export.Dim.AUTO
+# What torch.export itself refuses; what needs a proof; a mask that a module computes from a number; and parts
+# of frames that are written in place.
+LEFT_OUT = {"encoder and decoder", "packed", "unpacked", "packed, time first"} | {"mean within", "gathered"}
+LEFT_OUT |= {"padding mask", "lengths as a list", "lengths of NumPy", "filled"}
+
+
+def exported(module, given, shapes=None):
+    return torch.export.export(module, tuple(given), dynamic_shapes=shapes)
+
+
+def file_of(program):
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    return file
+
+
+def refused(module, given, *words):
+    with pytest.raises(tr.LoadError) as caught:
+        tr.load(file_of(exported(module.eval(), given)))
+    text = str(caught.value)
+    assert text.startswith("<BytesIO>: ") and all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("case", [one for one in CASES if one not in LEFT_OUT])
+def test_the_net_has_the_numbers_of_the_module(case):
+    """At other sizes than those that PyTorch made constant."""
+    kind, make, axes = CASES[case]
+    module = perturbed(kind())
+    net = tr.load(file_of(exported(module, make(3, 14))))
+    compared(module, net, make(B, T), axes)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["last step", "both ends", "residual", "multihead", "text cnn", "tcn", "conv and gru", "two heads"],
+)
+def test_sizes_that_vary(case):
+    kind, make, axes = CASES[case]
+    module, given = perturbed(kind()), make(3, 14)
+    shapes = tuple({i: AUTO for i, one in enumerate(axes[: x.ndim]) if one in "BT"} for x in given)
+    net = tr.load(file_of(exported(module, given, shapes)))
+    compared(module, net, make(B, T), axes)
+    compared(module, net, make(1, T), axes)
+
+
+@pytest.mark.parametrize("case", ["own_formula"])
+def test_programs_that_were_decomposed(case):
+    """A core of ATen's operations, to which torch.export comes down in `run_decompositions`."""
+    kind, make, axes = CASES[case]
+    module = perturbed(kind())
+    net = tr.load(file_of(exported(module, make(3, 14)).run_decompositions()))
+    compared(module, net, make(B, T), axes)
+
+
+def test_a_program_is_a_module_of_from_torch():
+    module = perturbed(nn.Sequential(nn.Embedding(17, 6), nn.Linear(6, 3)))
+    given = [torch.arange(30).reshape(3, 10) % 17]
+    program = exported(module, given, ({0: AUTO, 1: AUTO},))
+    net = tr.from_torch(program.module(), tuple(given))
+    with torch.no_grad():
+        np.testing.assert_allclose(net(given[0].numpy()), module(given[0]), atol=2e-6)
+
+
+class Stateful(nn.Module):
+    def __init__(self, squeezes=False):
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(3, 4, 2, batch_first=True), nn.Linear(4, 2)
+        self.squeezes = squeezes
+
+    def forward(self, x, h, c):
+        y, (h, c) = self.rnn(x, (h, c))
+        return self.head(y.squeeze(1) if self.squeezes else y), h, c
+
+
+@pytest.mark.parametrize(("steps", "squeezes"), [(5, False), (1, False), (1, True)])
+def test_states_that_are_inputs_are_the_streams(steps, squeezes):
+    torch.manual_seed(0)
+    module = Stateful(squeezes).eval()
+    given = [torch.zeros(1, steps, 3), torch.zeros(2, 1, 4), torch.zeros(2, 1, 4)]
+    net = tr.load(file_of(exported(module, given))).eval()
+    x = floats(1, 9, 3)
+    module.squeezes = False
+    with torch.no_grad():
+        expected, *_ = module(x, *given[1:])
+    stream = net.stream()
+    got = np.concatenate([stream.step(x[:, t].numpy()).copy() for t in range(9)])
+    np.testing.assert_allclose(got, expected[0], atol=2e-6)
+
+
+def test_without_torch(tmp_path):
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    path, x = tmp_path / "net.pt2", floats(1, 5, 3)
+    torch.export.save(exported(module, [x]), path)
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys; sys.modules['torch'] = None; import numpy as np, tinyrnn as tr; "
+        "net = tr.load('net.pt2').eval(); np.save('y.npy', net(np.load('x.npy')))"
+    )
+    env = {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
+    with torch.no_grad():
+        np.testing.assert_allclose(np.load(tmp_path / "y.npy").reshape(1, 5, 2), module(x), atol=2e-6)
+    code = (
+        "from tinyrnn.cli import main; import sys; sys.exit(main(['convert', 'net.pt2', 'net.safetensors']))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
+    assert tr.verify(path, tmp_path / "net.safetensors")
+    assert tr.verify(path, module)
+
+
+class Written(nn.Module):
+    """Its forward changes tensors in place."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.own, self.front, self.rnn = forward, nn.Linear(3, 3), nn.GRUCell(3, 3)
+        self.register_buffer("h", torch.zeros(2, 3))
+
+    def forward(self, x):
+        return self.own(self, x)
+
+
+def steps_filled(self, x):
+    h, y = torch.zeros_like(x[:, 0]), x.new_zeros(x.shape)
+    for t in range(x.shape[1]):
+        h = self.rnn(x[:, t], h)
+        y[:, t] = h
+    return self.front(y)
+
+
+def whole(self, x):
+    y = self.front(x)
+    y.relu_()
+    return y + x
+
+
+def repeated(self, x):
+    """A loop as long as there are steps, but over none of them."""
+    for _ in range(6):
+        x = torch.tanh(self.front(x)) + x
+    return x
+
+
+def view_read(self, x):
+    y = self.front(x)
+    part = y[:, :, :2]
+    y.relu_()
+    return part * 2
+
+
+def part_changed(self, x):
+    y = self.front(x)
+    y[:, :, :2].relu_()
+    return y * 2
+
+
+def buffer(self, x):
+    y = x + self.h[:, None]
+    self.h.copy_(y[:, -1])
+    return y
+
+
+def given(self, x):
+    return self.front(x.relu_())
+
+
+@pytest.mark.parametrize("forward", [steps_filled, whole, repeated])
+def test_tensors_that_are_changed_in_place(forward):
+    torch.manual_seed(1)
+    module, x = Written(forward).eval(), floats(2, 6, 3)
+    net = tr.load(file_of(exported(module, [x])))
+    with torch.no_grad():
+        np.testing.assert_allclose(net.eval()(x.numpy()), module(x), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (view_read, "after a part of it was changed"),
+        (part_changed, "after a part of it was changed"),
+        (buffer, "changes b_h, expected states"),
+        (given, "changes x, expected states"),
+    ],
+)
+def test_changes_that_a_net_does_not_make_are_refused(forward, words):
+    refused(Written(forward), [floats(2, 6, 3)], "test_programs.py:", words)
+
+
+def test_an_operation_that_is_no_layer_is_named_with_its_line():
+    refused(
+        Written(lambda self, x: torch.erfinv(self.front(x))), [floats(2, 6, 3)], "test_programs.py:", "erfinv"
+    )
+
+
+def test_lengths_need_a_proof():
+    kind, make, _ = CASES["mean within"]
+    refused(perturbed(kind()), make(3, 14), "lengths", "from_torch")
