@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import random
 import re
+import sys
 
 import good_files
 import numpy as np
@@ -160,7 +162,8 @@ def test_names_and_tags_are_checked():
         ({"as_expr": {"expr_str": "__import__('os').abort()"}}, []),
         ({"as_expr": {"expr_str": "FloorDiv(s0, 0)"}}, []),
         ({"as_expr": {"expr_str": "(" * 1900}}, ["expected an expression"]),
-        ({"as_expr": {"expr_str": "-" * 1900 + "1"}}, []),
+        ({"as_expr": {"expr_str": "-" * 1900 + "1"}}, ["expected an expression"]),
+        ({"as_expr": {"expr_str": "1+" * 99 + "1"}}, ["expected an expression"]),
         ({"as_expr": {"expr_str": "1+" * 5000 + "1"}}, ["at most 2000"]),
         ({"as_expr": {"expr_str": "nobody"}}, []),
         ({"as_expr": 7}, []),
@@ -168,8 +171,10 @@ def test_names_and_tags_are_checked():
         (7, []),
     ],
 )
-def test_sizes_that_cannot_be(size, words):
-    name = "lstm_zero"
+@pytest.mark.parametrize("limit", [1000, 20_000])
+def test_sizes_that_cannot_be(size, words, limit, request):
+    request.addfinalizer(functools.partial(sys.setrecursionlimit, sys.getrecursionlimit()))
+    sys.setrecursionlimit(limit)
     values = graph_of("heads")["graph_module"]["graph"]["tensor_values"]
     for name in ("x", next(one for one in values if one.startswith("zeros"))):
         path = f"graph_module__graph__tensor_values__{name}__sizes__2"

@@ -31,6 +31,7 @@ from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, READ, Array, shown
 VERSION = 8  # of the schema
 MOST = 1 << 40  # of a size
 MAX_EXPRESSION = 2000  # characters
+MAX_NESTING = 99  # of an expression; the limit of Python may be any
 # Sizes of a graph in place of those that vary, all different, so that equal ones are the same.
 HINTS = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109)
 
@@ -105,6 +106,11 @@ def _expression(given: Any) -> Any:
         raise ValueError(f"has a size of {len(text)} characters, expected at most {MAX_EXPRESSION}")
     try:
         tree: Any = ast.parse(text, mode="eval").body
+        level = [tree]
+        for _ in range(MAX_NESTING):
+            level = [inner for one in level for inner in ast.iter_child_nodes(one)]
+        if level:
+            raise RecursionError
         tree.hint = 0 if text is value else value.get("hint")
         return tree
     except (SyntaxError, RecursionError, MemoryError):
