@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,11 @@ def fed_back() -> tr.Net:
     h = tr.LSTM(12, 6)(tr.concat([x, before])).named("rnn")
     before.connect(tr.Linear(6, 4)(h).named("back"))
     return tr.Net(x, tr.Linear(6, 5)(h).named("head"))
+
+
+def listed(ys: Any) -> Sequence[np.ndarray]:
+    """The outputs of a net in their order."""
+    return list(ys.values()) if isinstance(ys, dict) else ys if isinstance(ys, tuple) else (ys,)
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 import json
 import os
-import tracemalloc
 
 import numpy as np
 import pytest
 from elementwise_cases import ELEMENTWISE
 from folders import EXAMPLES
+from memory import within
 
 import tinyrnn as tr
 from tinyrnn.weights.safetensors import read_metadata, save_safetensors
@@ -591,13 +591,8 @@ def test_load_of_a_hostile_architecture(tmp_path, name):
     hostile = (HOSTILE | MISFITS)[name]
     text = hostile if isinstance(hostile, str) else json.dumps({"version": 1, "net": hostile})
     save_safetensors(path, tr.Linear(**LINEAR).state_dict(), {"tinyrnn": text})
-    tracemalloc.start()
-    try:
-        with pytest.raises(tr.LoadError, match=r"net\.safetensors") as info:
-            tr.load(path)
-        assert tracemalloc.get_traced_memory()[1] < 32 << 20
-    finally:
-        tracemalloc.stop()
+    with within(32 << 20), pytest.raises(tr.LoadError, match=r"net\.safetensors") as info:
+        tr.load(path)
     assert ("in loading state_dict" in str(info.value)) == (name in MISFITS)
 
 

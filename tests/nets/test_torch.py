@@ -25,12 +25,9 @@ WIDTHS = [width + d for width in (4, 8, 16, 32, 64, 128, 256) for d in (-1, 0, 1
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread_without_gradients():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def without_gradients(one_thread):
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
 
 
 class Draw:

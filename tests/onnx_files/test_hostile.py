@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from good_graphs import LSTM, good, zeros
+from memory import within
 from onnx_files import loaded, model, node
 
 import tinyrnn as tr
@@ -85,14 +84,8 @@ def test_messages_within_messages(tmp_path):
 
 def test_more_messages_than_memory(tmp_path):
     data = HEAD + field(7, field(1, field(4, b"Relu")) * 200_000)
-    tracemalloc.start()
-    try:
-        with pytest.raises(tr.LoadError, match="or more than 50000 in all"):
-            loaded(data, tmp_path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 2 * len(data) + (64 << 20)
+    with within(2 * len(data) + (64 << 20)), pytest.raises(tr.LoadError, match="or more than 50000 in all"):
+        loaded(data, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -108,14 +101,8 @@ def test_more_messages_than_memory(tmp_path):
 )
 def test_many_small_things_take_little_memory(graph, tmp_path):
     data = HEAD + field(7, graph)
-    tracemalloc.start()
-    try:
-        with pytest.raises(tr.LoadError):
-            loaded(data, tmp_path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 2 * len(data) + (64 << 20)
+    with within(2 * len(data) + (64 << 20)), pytest.raises(tr.LoadError):
+        loaded(data, tmp_path)
 
 
 def test_no_graph(tmp_path):
@@ -212,14 +199,11 @@ def test_constants_that_would_fill_the_memory(nodes, tmp_path):
     data = model(
         nodes, {"x": ("rows", 4)}, ["y"], **{key: one for key, one in constants.items() if key in used}
     ).SerializeToString()
-    tracemalloc.start()
-    try:
-        with pytest.raises(tr.LoadError, match="need more memory than a file of its size may take"):
-            loaded(data, tmp_path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 2 * len(data) + (64 << 20)
+    with (
+        within(2 * len(data) + (64 << 20)),
+        pytest.raises(tr.LoadError, match="need more memory than a file of its size may take"),
+    ):
+        loaded(data, tmp_path)
 
 
 def test_more_axes_than_an_array_has(tmp_path):
@@ -245,14 +229,11 @@ def test_possible_states_that_would_fill_the_memory(tmp_path):
     nodes = [node("Add", f"x {name}", f"{name}n") for name in names] + [node("Relu", "x")]
     inputs = {"x": ("rows", 4), **dict.fromkeys(names, ("rows", 1 << 20))}
     found = model(nodes, inputs, ["y", *(f"{name}n" for name in names)])
-    tracemalloc.start()
-    try:
-        with pytest.raises(tr.LoadError, match="possible states have more than 3145728 numbers"):
-            loaded(found, tmp_path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 64 << 20
+    with (
+        within(64 << 20),
+        pytest.raises(tr.LoadError, match="possible states have more than 3145728 numbers"),
+    ):
+        loaded(found, tmp_path)
 
 
 def test_many_nodes_in_a_row_and_side_by_side(tmp_path):

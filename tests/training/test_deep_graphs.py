@@ -5,11 +5,11 @@ Streams by steps and by chunks have the bits of a call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from graph_nets import listed
 
 import tinyrnn as tr
 from tinyrnn.recurrent import _Recurrent
@@ -18,21 +18,11 @@ torch = pytest.importorskip("torch")
 from deep_graphs import Deep  # noqa: E402
 from graph_oracle import Oracle, numbers_of  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COUNT, PART = 120, 10
 TOLERANCE = 2e-5  # of a tensor's largest entry
 ROUNDING = 2e-6  # of the largest of all, where one is a sum that cancels
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def listed(ys: Any) -> Sequence[np.ndarray]:
-    return list(ys.values()) if isinstance(ys, dict) else ys if isinstance(ys, tuple) else [ys]
 
 
 def near(found: np.ndarray, right: np.ndarray, what: str, others: float = 0.0) -> None:

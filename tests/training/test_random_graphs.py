@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pytest
+from graph_nets import listed
 
 from tinyrnn import _core
 
 torch = pytest.importorskip("torch")
 from random_graphs import MAPS, Drawn  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
+]
 
 COUNT, PART = 200, 10
 TOLERANCE = 2e-5  # of a tensor's largest entry
 ROUNDING = 1e-6  # of the largest gradient of all, where one is a sum that cancels, as a bias of keys
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def near(found: np.ndarray, right: np.ndarray, what: str, others: float = 0.0) -> None:
@@ -33,11 +26,6 @@ def near(found: np.ndarray, right: np.ndarray, what: str, others: float = 0.0) -
     assert found.shape == right.shape, what
     most = float(np.abs(right).max(initial=0))
     assert float(np.abs(found - right).max(initial=0)) <= TOLERANCE * most + ROUNDING * others, what
-
-
-def listed(ys: Any) -> Sequence[np.ndarray]:
-    """The outputs of a net in their order."""
-    return list(ys.values()) if isinstance(ys, dict) else ys if isinstance(ys, tuple) else (ys,)
 
 
 def compare(seed: int) -> None:

@@ -20,20 +20,13 @@ nn = torch.nn
 rnn_utils = torch.nn.utils.rnn
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
     pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning"),
 ]
 
 TOLERANCE = 2e-5  # of a tensor's largest entry
 SEEDS = [("alone", 110), ("chain", 80), ("frames", 60), ("pictures", 60)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ---- PyTorch's side -----------------------------------------------------------------------------

@@ -6,11 +6,11 @@ import pickle
 import struct
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
 import weight_files as wf
+from memory import within
 from weight_files import Member, Ops, call, tensor, value
 
 import tinyrnn as tr
@@ -37,19 +37,13 @@ def refused(tmp_path):
     def refused(data, *words, name="model.bin", function=load_weights, most=16 << 20):
         path = tmp_path / name
         path.write_bytes(data)
-        tracemalloc.start()
-        try:
-            with pytest.raises(tr.LoadError) as info:
-                function(path)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        with within(most + 3 * len(data)), pytest.raises(tr.LoadError) as info:
+            function(path)
         message = str(info.value)
         assert message.startswith(str(path)) and len(message) < 3000, message[:3000]
         assert info.value.__cause__ is None
         for word in words:
             assert word in message
-        assert peak < most + 3 * len(data)
 
     return refused
 
@@ -77,12 +71,8 @@ def test_a_tensor_of_many_names_is_described_once(tmp_path):
     path = tmp_path / "shared.pt"
     first, rest = value("first") + tensor() + put(0), {str(i): get(0) for i in range(39_000)}
     path.write_bytes(wf.pt(Ops(b"}(" + first + value(rest)[2:-1] + b"u"), SIX))
-    tracemalloc.start()
-    try:
+    with within(30 << 20):
         assert len(inspect_file(path).tensors) == 39_001
-        assert tracemalloc.get_traced_memory()[1] < 30 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_escaped_marks_count_as_values(refused, monkeypatch):
