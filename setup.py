@@ -233,15 +233,15 @@ def lean(text, *seen):
 
     Lines keep their numbers.
     """
+    nodes = list(unseen(ast.parse(text), *seen))
     if not any(seen):  # types of what these import tell a checker those of public names
-        functions = [node for node in unseen(ast.parse(text), *seen) if isinstance(node, ast.FunctionDef)]
-        text = untyped(text.encode(), functions).decode()
+        text = untyped(text.encode(), [one for one in nodes if isinstance(one, ast.FunctionDef)]).decode()
     lines = text.splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip() + "\n"
-    for node in unseen(ast.parse(text), *seen):
+    for node in nodes:
         if ast.get_docstring(node) is not None:
             first = node.body[0]
             alone = len(node.body) == 1 and not isinstance(node, ast.Module)

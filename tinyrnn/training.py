@@ -49,12 +49,12 @@ def chained(
         for level in range(leaf._core_count())
     ]
     found: list[tuple[_core.Layer, dict[str, float]]] = []
-    sure = net._practised().sure
+    practised = without_chance if net._practised().sure else lambda core: {}
     for core, (leaf, level, mode) in zip(cores, places, strict=True):
-        found.append((core, (without_chance(core) if sure else {}) if mode else _in_use(core)))
+        found.append((core, practised(core) if mode else _in_use(core)))
         between = leaf._dropout_after(level) if mode else None
         if between is not None:
-            found.append((between, without_chance(between) if sure else {}))
+            found.append((between, practised(between)))
     return found + [(_COPY, {})] * len(_doubled(cores))
 
 

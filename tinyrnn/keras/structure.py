@@ -10,6 +10,7 @@ Whatever the addresses in a file are, its structure is read once: `Structure.tak
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -297,9 +298,7 @@ class Structure:
         at += kind_size + pad & ~pad
         shape = self._shape(at, what)
         at += space_size + pad & ~pad
-        count = 1
-        for size in shape:
-            count *= size
+        count = math.prod(shape)
         if count == 0:
             found[name] = []
         elif kind.code in ("S", "O"):

@@ -135,8 +135,7 @@ def from_torch(
         raise ValueError(f"from_torch: the module fails on the example: {error}") from error
     tree = {**dict(zip(signature(module, len(args)), args, strict=False)), **kwargs}
     ports = ports_of([(name, one) for name, one in leaves(tree) if isinstance(one, torch.Tensor)], first)
-    told = {ports[0].name: axes} if isinstance(axes, str) else dict(axes or {})
-    ranks = {port.name: len(port.tensor.shape) for port in ports}
+    told, ranks = letters_of(axes, ports)
     for name, letters in told.items():
         if ranks.get(name) != len(letters):
             raise ValueError(
@@ -157,6 +156,14 @@ def _invented(module: Any) -> Any:
         if kind in ("LSTM", "GRU", "RNN", "Linear"):
             return torch.zeros(2, 7, one.in_features if kind == "Linear" else one.input_size)
     raise TypeError("from_torch: example is None, expected a tensor that the forward takes")
+
+
+def letters_of(
+    axes: str | Mapping[str, str] | None, ports: list[Port]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """The axes that were told, by input, and how many each input has."""
+    told = {ports[0].name: axes} if isinstance(axes, str) else dict(axes or {})
+    return told, {port.name: len(port.tensor.shape) for port in ports}
 
 
 def ports_of(given: list[tuple[str, Any]], first: Record) -> list[Port]:

@@ -937,7 +937,7 @@ def by_hand(call: Made) -> list[Symbol]:
     x, hx, *tensors = call.args
     states = several(hx)
     if call.site.still or call.site.timed:
-        states = [begun(one, call.x) if isinstance(one, Known) else one for one in states]
+        states = [constant_state(one, call.x) if isinstance(one, Known) else one for one in states]
     return formula(call.op.name.removesuffix("_cell"), x, states, tensors)
 
 
@@ -965,7 +965,7 @@ def formula(op: str, x: Any, states: Sequence[Any], tensors: Sequence[Any]) -> l
     return [Symbol(one, states[0].axes) for one in found]
 
 
-def begun(given: Known, like: Symbol) -> Symbol:
+def constant_state(given: Known, like: Symbol) -> Symbol:
     """A constant state, equal in all rows, as a value beside another."""
     rows = equal_rows(given, -2)
     row = np.zeros(given.worlds[0].shape[-1]) if rows is None else rows.reshape(-1)
@@ -987,7 +987,7 @@ def unrolled(
         states = []
         for one in several(hx):
             if isinstance(one, Known):
-                states.append(begun(Known(*(world[place] for world in one.worlds)), reads[0]))
+                states.append(constant_state(Known(*(world[place] for world in one.worlds)), reads[0]))
             else:
                 states.append(call.onnx("Gather", one, place, axis=0))
         weights = list(tensors[place * each : (place + 1) * each])

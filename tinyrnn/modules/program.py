@@ -19,7 +19,7 @@ import numpy as np
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.importing import WRONG, Unfit
-from tinyrnn.modules.build import Port, Search, Source, ports_of
+from tinyrnn.modules.build import Port, Search, Source, letters_of, ports_of
 from tinyrnn.modules.functions import FUNCTIONS, Made, Site
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
 from tinyrnn.net import Net
@@ -600,8 +600,7 @@ def build_net(file: WeightsFile, axes: str | Mapping[str, str] | None = None) ->
         If the program is damaged, or an operation is no layer of tinyrnn; with file and line of the model.
     """
     program = _Program(file)
-    told = {program.ports[0].name: axes} if isinstance(axes, str) else dict(axes or {})
-    ranks = {port.name: len(port.tensor.shape) for port in program.ports}
+    told, ranks = letters_of(axes, program.ports)
     if any(ranks.get(name) != len(letters) for name, letters in told.items()):
         raise TypeError(f"load: axes: got {told}, expected a letter for each axis of {ranks}")
     try:

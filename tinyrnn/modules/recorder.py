@@ -31,16 +31,8 @@ TAKING = {
 # Functions that tell something of a value and compute nothing from its numbers.
 _TELLING = {
     *("size", "dim", "numel", "__len__", "is_floating_point", "is_complex", "stride", "is_contiguous"),
-    *(
-        "element_size",
-        "get_device",
-        "__hash__",
-        "__format__",
-        "__repr__",
-        "nelement",
-        "ndimension",
-        "sym_size",
-    ),
+    *("element_size", "get_device", "__hash__", "__format__", "__repr__", "nelement", "ndimension"),
+    "sym_size",
 }
 
 
@@ -53,7 +45,6 @@ _MAKING = {f"{one}_like" for one in ("zeros", "ones", "empty", "full")} | {
 # ATen's operations, which programs of torch.export call, by the names that `functions.FUNCTIONS` has.
 ATEN_NAMES = {
     "linalg_vector_norm": "vector_norm",
-    "mm": "matmul",
     "split_with_sizes": "split",
 }
 # By PyTorch's name: where each argument of the function stands among those of the operation.

@@ -419,8 +419,8 @@ def compared(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
 
     def done(call: Call) -> Any:
         index = next((one for one in call.inputs if isinstance(one, Symbol)), None)
-        given_ports = getattr(call.builder, "ports", None)  # from_torch has no graph
-        ports = {port.name: port for port in given_ports.graph.inputs} if given_ports else {}
+        graph = None if call.builder.learned is None else call.builder.ports.graph
+        ports = {port.name: port for port in graph.inputs} if graph else {}
         name = str(index.value.label) if index is not None and index.value.layer is None else ""
         others = [one for one in call.inputs if one is not index]
         alone = all(isinstance(one, Known) and not one.varies and one.worlds[0].size == 1 for one in others)
