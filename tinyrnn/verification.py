@@ -270,6 +270,7 @@ def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
         given = [
             one.swapaxes(0, 1) if is_first else one for one, is_first in zip(arrays, timed, strict=False)
         ]
+        given = given[: len(model.inputs)]
         found = model.predict_on_batch(given if len(given) > 1 else given[0])
         parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else [found]
         return {str(i): np.asarray(one) for i, one in enumerate(parts)}
@@ -317,7 +318,8 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     ports = {port.name: port for port in session.get_inputs()}
     outputs = [port.name for port in session.get_outputs()]
-    known, axis = own._ports_known(), int(own._batch_first)
+    known = {name: port for name, port in own._ports_known().items() if name not in own._own_steps}
+    axis = int(own._batch_first)
     places = _places_in(path, bound)
     timed = any(places.get(name, (None, None))[0] is not None for name in ports)
     try:

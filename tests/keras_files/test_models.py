@@ -330,7 +330,6 @@ def test_a_lambda_never_runs(tmp_path):
         (lambda: [L.LSTM(3, activation="gelu")], "gelu is no function of a gate"),
         (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True)], "from the last to the first"),
         (lambda: [L.Conv1D(3, 2, strides=2, padding="same")], "depends on their number"),
-        (lambda: [L.LSTM(3), L.RepeatVector(4)], "repeats a frame 4 times"),
     ],
 )
 def test_what_no_layer_does(layers, words, tmp_path):
@@ -339,6 +338,34 @@ def test_what_no_layer_does(layers, words, tmp_path):
     model = keras.Sequential([keras.Input((None, *frame)), *rows])
     with pytest.raises(tr.LoadError, match=rf"model\.keras: .*{words}"):
         tr.load(saved(model, tmp_path / "model.keras"))
+
+
+def _decoders():
+    """Models whose decoder has steps of its own: 7 of them, whatever the encoder read."""
+    x = keras.Input((None, 3))
+    y, h, c = L.LSTM(5, return_state=True)(x)
+    told = L.LSTM(5, return_sequences=True)(L.RepeatVector(7)(y), initial_state=[h, c])
+    yield x, L.TimeDistributed(L.Dense(2))(told)
+    x, more = keras.Input((None, 3)), keras.Input((4,))
+    h = L.Concatenate()([L.GRU(5)(x), more])
+    short, far = (L.Bidirectional(L.GRU(4, return_sequences=True))(L.RepeatVector(n)(h)) for n in (2, 7))
+    yield [x, more], [L.Flatten()(short), L.Conv1D(3, 3, padding="same")(far)]
+    x = keras.Input((6,))
+    yield x, L.Dense(1)(L.LSTM(4, return_sequences=True)(L.RepeatVector(7)(L.Dense(5)(x))))
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_decoders_of_so_many_steps(which, tmp_path):
+    model = randomised(keras.Model(*list(_decoders())[which]))
+    given = [numbers(B, *(size or 9 for size in one.shape[1:])) for one in model.inputs]
+    for suffix in (".keras", ".h5"):
+        net = tr.load(saved(model, tmp_path / f"model{suffix}"))
+        y = net(*(one.swapaxes(0, 1) if one.ndim == 3 else one for one in given))
+        for got, expected in zip(y.values() if isinstance(y, dict) else [y], run(model, given), strict=True):
+            close(got, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Keras, about NumPy
+        assert tr.verify(net, model, steps=9)
 
 
 def test_a_shape_that_the_file_leaves_open(tmp_path):

@@ -79,6 +79,7 @@ class Builder:
         self.kinds = plan.kinds
         self.layers: dict[str, Any] = {}
         self.inputs: dict[str, Seen] = {}
+        self.counts: dict[int, Input] = {}  # the inputs that only have so many steps
         self.names: set[str] = set()
         self.named: set[int] = set()
         self.prefix: list[str] = []
@@ -168,11 +169,13 @@ class Builder:
             )
 
     def with_steps(self, count: int) -> Value:
-        """An input that has so many steps."""
+        """An input that has so many steps, or a new one that a call leaves out."""
         found = next((one for one in self.inputs.values() if one.timed and one.steps == count), None)
-        if found is None:
-            raise Unfit(f"repeats a frame {count} times, expected as often as an input has steps")
-        return found.value
+        if found is not None:
+            return found.value
+        name = f"{count}_steps"
+        self.plan.has_time_now = True
+        return self.counts.setdefault(count, Input(1, time=name, name=name, steps=count))
 
     # ---- layers ------------------------------------------------------------------------------------------
 
@@ -502,7 +505,8 @@ def _net(builder: Builder, plan: Plan) -> Net:
                 f"output {shown(name)} has the steps from the last to the first, expected their own order"
             )
         outputs[name] = one.whole().last()
-    return Net({name: one.value for name, one in builder.inputs.items()}, outputs)
+    counts = {str(one.label): one for one in builder.counts.values()}
+    return Net({name: one.value for name, one in builder.inputs.items()} | counts, outputs)
 
 
 def build_net(
