@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyrnn import _core
-from tinyrnn.arguments import check_size
+from tinyrnn.arguments import check_int, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.names import find
@@ -244,7 +244,7 @@ class Input(Value):
         if time is not None and (not isinstance(time, str) or not time):
             raise TypeError(f"Input: time is {brief(time)}, expected the name of an axis, or None")
         super().__init__(tuple(check_size("Input: frame", size) for size in frame), time)
-        self.steps = None if steps is None else check_size("Input: steps", steps)
+        self.steps = None if steps is None else check_int("Input: steps", steps, 1, 1 << 20)
         if steps is not None and time is None:
             raise ValueError(f"Input: steps is {steps} without an axis of time, expected time= a name")
         if name is not None:

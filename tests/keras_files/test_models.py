@@ -412,6 +412,29 @@ def test_a_model_and_its_file_are_compared_with_the_net(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # Keras' own
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [L.Masking(), L.Bidirectional(L.LSTM(5, return_sequences=True)), L.Dense(2)],
+        lambda: [L.Masking(), L.GRU(5, return_sequences=True), L.GlobalAveragePooling1D()],
+        lambda: [L.Masking(), L.Conv1D(5, 3), L.LSTM(4)],
+        lambda: [L.Embedding(9, 6, mask_zero=True), L.LSTM(5)],
+    ],
+)
+def test_a_model_that_masks_is_compared_without_masked_steps(layers, tmp_path):
+    rows = layers()
+    shape = (20,) if isinstance(rows[0], L.Embedding) else (20, 4)
+    model = randomised(keras.Sequential([keras.Input(shape), *rows]))
+    net = tr.load(saved(model, tmp_path / "model.keras"))
+    found = tr.verify(net, model)
+    assert found, str(found)
+    assert len(shape) == 1 or "silence" in {check.case for check in found.checks}
+    model.layers[-2].set_weights([array + 0.1 for array in model.layers[-2].get_weights()])
+    model.layers[-1].set_weights([array + 0.1 for array in model.layers[-1].get_weights()])
+    assert not tr.verify(net, model)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
 def test_a_model_of_a_fixed_number_of_steps_is_compared_on_as_many(tmp_path):
     model = keras.Sequential([keras.Input((24, 5)), L.LSTM(6, return_sequences=True), L.Dense(2)])
     model.save(tmp_path / "model.keras")
