@@ -297,7 +297,10 @@ def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
         given = [
             one.swapaxes(0, 1) if is_first else one for one, is_first in zip(arrays, timed, strict=False)
         ]
-        given = given[: len(model.inputs)]
+        given = [
+            one[..., 0] if one.ndim > len(port.shape) else one  # steps of a number each
+            for one, port in zip(given, model.inputs, strict=False)
+        ]
         found = model.predict_on_batch(given if len(given) > 1 else given[0])
         parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else [found]
         return {str(i): np.asarray(one) for i, one in enumerate(parts)}

@@ -340,6 +340,36 @@ def test_what_no_layer_does(layers, words, tmp_path):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda: [L.Reshape((9, 1)), L.LSTM(5, return_sequences=True), L.Dense(2)],
+        lambda: [L.Rescaling(2.0), L.Reshape((-1, 1)), L.Conv1D(4, 3), L.GRU(5)],
+    ],
+)
+def test_numbers_that_become_steps(rows, tmp_path):
+    model = randomised(keras.Sequential([keras.Input((9,)), *rows()]))
+    x = numbers(B, 9)
+    for suffix in (".keras", ".h5"):
+        net = tr.load(saved(model, tmp_path / f"model{suffix}"))
+        close(net(x.T[..., None]), run(model, x)[0])
+    assert tr.verify(net, model)
+
+
+def test_axes_more_and_frames_in_place_of_steps(tmp_path):
+    x = keras.Input((9, 3))
+    h, last = L.LSTM(5, return_sequences=True)(x), L.GRU(5)(x)
+    wide = keras.ops.expand_dims(last, 1)
+    model = randomised(keras.Model(x, h + wide))
+    agrees(model, numbers(B, 9, 3), tmp_path)
+    agrees(randomised(keras.Model(x, keras.ops.expand_dims(h, -1) * 2.0)), numbers(B, 9, 3), tmp_path)
+    frames = L.Reshape((9, 5))(L.Dense(45)(last))
+    for merged in (L.Add()([h, frames]), h * frames):
+        with pytest.raises(tr.LoadError, match=r"meets steps with frames of shape \(9, 5\)"):
+            tr.load(saved(keras.Model(x, merged), tmp_path / "model.keras"))
+
+
 def _decoders():
     """Models whose decoder has steps of its own: 7 of them, whatever the encoder read."""
     x = keras.Input((None, 3))
