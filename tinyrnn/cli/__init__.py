@@ -210,10 +210,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="let an output replace one of the input files at the end; any other existing file is replaced "
         "without asking",
     )
-    weights = "a net (of net.save(), .onnx, .keras, .h5, .pt2, .json), or one layer of a .pt, .safetensors or .npz"
+    weights = (
+        "a net (of net.save(), .onnx, .keras, .h5, .pt2, .json), or one layer of a .pt, .safetensors or .npz"
+    )
 
     info = commands.add_parser("info", parents=[file], allow_abbrev=False, help="list the contents of a file")
-    info.add_argument("file", metavar="FILE", help="weights or a net: .safetensors, .pt, .pt2, .npz, .onnx, .keras, .h5, .json")
+    info.add_argument(
+        "file",
+        metavar="FILE",
+        help="weights or a net: .safetensors, .pt, .pt2, .npz, .onnx, .keras, .h5, .json",
+    )
     info.add_argument("--all", action="store_true", help="list everything, however long")
 
     run = commands.add_parser(

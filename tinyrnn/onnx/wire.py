@@ -186,8 +186,8 @@ class _Wire:
             what = f"{kind}.{name or number}"
             if number == 0 or wire not in (0, 1, 2, 5):
                 raise self.error(
-                    f"{kind}: got field {number} of wire type {wire} before byte {at}, expected a field above 0 "
-                    "of type 0, 1, 2 or 5: the file is damaged, or not ONNX"
+                    f"{kind}: got field {number} of wire type {wire} before byte {at}, expected one above "
+                    "0 of type 0, 1, 2 or 5: the file is damaged, or not ONNX"
                 )
             value = 0
             if wire == 0:

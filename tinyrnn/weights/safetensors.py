@@ -105,7 +105,7 @@ def read(reader: Reader, key: str | None) -> Contents:
         reached = stop
     if begin + reached != reader.size:
         raise reader.error(
-            f"the tensors end at byte {begin + reached}, expected {reader.size}, the file's end: copy it again"
+            f"the tensors end at byte {begin + reached}, expected {reader.size}, its end: copy it again"
         )
     if "tinyrnn" not in metadata:
         tensors += _tied(metadata, {tensor.name: tensor for tensor in tensors})
