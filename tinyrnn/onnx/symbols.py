@@ -204,6 +204,9 @@ class Symbol:
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
         self.value, self.axes, self.reversed = value, tuple(axes), reversed
         assert math.prod(value.frame) == math.prod(map(frame_size, self.axes)), (value.frame, self.axes)
+        for kind in (TIME, BATCH):
+            if sum(atom.kind == kind for axis in self.axes for atom in axis) > 1:
+                raise Unfit(f"its result has two axes of {kind}, one for each pair, expected one")
         self.product: Product | None = None  # that may get a bias
         # Of a convolution over time that pads: makes it with so many steps less before and behind.
         self.shortened: Callable[[int, int], Symbol] | None = None

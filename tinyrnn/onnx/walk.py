@@ -82,7 +82,10 @@ class Builder:
         """Take memory for an array of known numbers."""
         self.budget -= 8 * count
         if self.budget < 0:
-            raise Unfit("the constants of the graph need more memory than a file of its size may take")
+            raise Unfit(
+                "the constants of the graph need more memory than a file of its size may take; where the file "
+                "leaves sizes of an input open, bind those that are not steps: load(path, shapes={...})"
+            )
 
     def counts(self, calls: int) -> None:
         """Count operations that become layers, in all passes; one of very many inputs is several."""
