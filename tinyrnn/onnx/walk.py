@@ -83,8 +83,8 @@ class Builder:
         self.budget -= 8 * count
         if self.budget < 0:
             raise Unfit(
-                "the constants of the graph need more memory than a file of its size may take; where the file "
-                "leaves sizes of an input open, bind those that are not steps: load(path, shapes={...})"
+                "the constants of the graph need more memory than a file of its size may take; bind sizes of "
+                "inputs that it leaves open, but for the steps: load(path, shapes={...})"
             )
 
     def counts(self, calls: int) -> None:
