@@ -210,9 +210,8 @@ class Builder:
         if node.op not in DOMAINS[node.domain]:
             hint = "known are those of docs/onnx.md"
             if node.op in INDICES:
-                hint = (
-                    f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])}]), and numpy.argsort"
-                )
+                name = node.op.lower() if node.op.startswith("Arg") else "argsort"
+                hint = f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])!r}]), and numpy.{name}"
             raise Unfit(f"the operator {shown(node.op)} is not known; {hint}")
         self.counts(1 + len(inputs) // 4)
         result = DOMAINS[node.domain][node.op](call)
