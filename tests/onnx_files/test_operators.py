@@ -470,19 +470,6 @@ def test_an_unknown_operator_is_named(tmp_path):
         loaded(found, tmp_path)
 
 
-@pytest.mark.parametrize(("axis", "kind"), [(0, "time"), (1, "batch")])
-def test_pairs_of_steps_or_rows_are_refused(axis, kind, tmp_path):
-    """Additive attention, (T, 1, B, 3) + (1, T, B, 3), became the sum of each step with itself."""
-    nodes = over_time(
-        node("Unsqueeze", "z first", "a"), node("Unsqueeze", "z second", "b"), node("Add", "a b")
-    )
-    constants = {**LSTM, "one": INTS([1]), "first": INTS([axis]), "second": INTS([axis + 1])}
-    found = model(nodes, {"x": ("t", "b", 4)}, ["y"], **constants)
-    assert run(found, numbers(5, 2, 4))[0].ndim == 4
-    with pytest.raises(tr.LoadError, match=rf"Add, opset 17\): its result has two axes of {kind}"):
-        loaded(found, tmp_path)
-
-
 def test_an_output_of_indices_is_named_with_what_to_do(tmp_path):
     nodes = [node("MatMul", "x m", "logits"), node("ArgMax", "logits", axis=1)]
     found = model(nodes, {"x": ("rows", 6)}, ["y"], m=M)
