@@ -211,7 +211,9 @@ class Builder:
             hint = "known are those of docs/onnx.md"
             if node.op in INDICES:
                 name = node.op.lower() if node.op.startswith("Arg") else "argsort"
-                hint = f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])!r}]), and numpy.{name}"
+                hint = (
+                    f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])!r}]), and numpy.{name}"
+                )
             raise Unfit(f"the operator {shown(node.op)} is not known; {hint}")
         self.counts(1 + len(inputs) // 4)
         result = DOMAINS[node.domain][node.op](call)
