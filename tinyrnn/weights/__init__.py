@@ -62,6 +62,8 @@ _FOREIGN_SUFFIXES = {
     ".pickle": _PICKLE,
     ".pkl": _PICKLE,
     ".tflite": "TensorFlow Lite",
+    ".mlmodel": "Core ML",
+    ".ort": "ONNX Runtime's own: read the .onnx that it was made from",
 }
 
 
