@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 # The number of layers without tensors that a file may describe beyond one for each of its tensors.
 _SPARE_LEVELS = 1000
 
-# The most layers of a net in a file, which take 2 kB each: layers used twice count twice, and nets within nets
-# multiply them.
+# The most layers of a net in a file, of 2 kB each. Layers used twice, or in a net that is, count twice.
 _MOST_LEVELS = 8000
 
 # What JSON calls the types of Python.
