@@ -84,7 +84,7 @@ def own_weights(quantised):
 
 
 def in_floats(plain, quantised, count):
-    """What the graph gives in floats with these weights: nothing is rounded."""
+    """Run the graph in floats with these weights: nothing is rounded."""
     weights = own_weights(quantised)
     assert len(weights) == count
     for one in plain.graph.initializer:

@@ -84,8 +84,8 @@ class Builder:
         self.budget -= 8 * count
         if self.budget < 0:
             raise Unfit(
-                "layers and constants need more memory than a file of its size may take; bind sizes of inputs "
-                "that it leaves open, but for the steps: load(path, shapes={...})"
+                "layers and constants need more memory than a file of its size may take; bind sizes of "
+                "inputs that it leaves open, but for the steps: load(path, shapes={...})"
             )
 
     def counts(self, calls: int) -> None:
