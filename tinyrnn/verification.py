@@ -19,6 +19,8 @@ from tinyrnn.errors import LoadError, ShapeError
 from tinyrnn.loading import load
 from tinyrnn.net import Net
 from tinyrnn.progress import watched
+from tinyrnn.weights import opened
+from tinyrnn.weights.pytorch import Scripted
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -102,7 +104,7 @@ def verify(
         as (1, steps, frame), of as many steps as it is for. An .onnx file runs in ONNX Runtime, in one
         thread, step by step where it describes one step; inputs of it beyond the net's are states, which
         begin with zeros. A .keras or .h5
-        file runs in Keras. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
+        file runs in Keras, one of TorchScript in PyTorch. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
         wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
         An input of your own, besides the others.
@@ -111,7 +113,7 @@ def verify(
     tol : float
         The tolerance. A proof has its own.
     **bound
-        Numbers of inputs of the .onnx file, by name, that the net has as constants: ``sr=16000``.
+        Numbers of inputs of the file of ONNX or TorchScript, by name, that the net has as constants: ``sr=16000``.
 
     Returns
     -------
@@ -128,7 +130,7 @@ def verify(
     """
     steps = check_size("verify: steps", steps)
     tol = check_float("verify: tol", tol, 0.0)
-    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) else {}))
+    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) or _is_scripted(net) else {}))
     if against is None:
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
@@ -224,8 +226,12 @@ def _runner(
         path = os.fspath(against)
         if _is_onnx(path):
             return _runtime(path, own, bound), str(path), None
+        if _is_scripted(path):
+            return _module(_torch().jit.load(path), bound), path, None
     if bound:
-        raise TypeError(f"verify: got {', '.join(bound)}, expected numbers beside an .onnx file alone")
+        raise TypeError(
+            f"verify: got {', '.join(bound)}, expected numbers beside a file of ONNX or TorchScript"
+        )
     if isinstance(against, (str, os.PathLike)):
         if str(path).lower().endswith((".keras", ".h5")):
             against, name = _keras().models.load_model(path, compile=False), str(path)
@@ -243,11 +249,25 @@ def _runner(
             f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
             "file's path"
         )
-    return _module(against), name, None
+    return _module(against, {}), name, None
 
 
 def _is_onnx(path: str | os.PathLike[str]) -> bool:
     return str(path).lower().endswith(".onnx")
+
+
+def _is_scripted(path: str | os.PathLike[str]) -> bool:
+    if not str(path).lower().endswith((".pt", ".pth", ".jit")):
+        return False
+    with opened(path) as file:
+        return isinstance(file.net, Scripted)
+
+
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError:
+        raise ImportError("verify: a file of TorchScript runs in PyTorch: pip install torch") from None
 
 
 def _keras() -> Any:
@@ -277,7 +297,7 @@ def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     return run
 
 
-def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+def _module(module: Any, bound: dict[str, Any]) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     import torch
 
     def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
@@ -285,7 +305,7 @@ def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
         module.eval()
         try:
             with torch.no_grad():
-                found = module(*(torch.from_numpy(np.array(one)) for one in arrays))
+                found = module(*(torch.from_numpy(np.array(one)) for one in arrays), **bound)
         except Exception as error:
             shapes = [one.shape for one in arrays]
             raise ValueError(

@@ -13,6 +13,7 @@ import operator
 import re
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from tinyrnn.errors import LoadError
 from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules import program
-from tinyrnn.modules.build import Port, Search, letters_of, ports_of
+from tinyrnn.modules.build import Port, Search, ports_of
 from tinyrnn.modules.functions import FUNCTIONS, KINDS
 from tinyrnn.modules.program import MAKES, MOST, Node, Program, Slot, unwritten
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, flat, function, leaves, mapped
@@ -32,16 +33,17 @@ from tinyrnn.weights.pickles import Object, Storage, View
 from tinyrnn.weights.pytorch import Exported, Scripted
 from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, Array, Tensor, shown
 
-FUEL = 1_500_000  # parts of statements that all walks through a file may take, and entries of lists
+FUEL = 400_000  # parts of statements that all walks through a file may take, and entries of lists
+OF_OP = 15  # that an operation takes
 MAX_CALLS = 60  # of functions within functions
-MAX_CODE = 1 << 20  # characters of all files together
+MAX_LINES, MOST_PLACES = 2_000, 5_000_000  # of a source, and characters of all that are looked up
 MAX_STATEMENT, MAX_OPERATORS = 30_000, 1_500  # characters of a statement, and those that nest
 MAX_TRIES = 30  # of sizes
 RANKS = (3, 2, 4, 1, 5)  # of an input, the likeliest first
 
 DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64"}
 DTYPES |= {11: "bool", 15: "bfloat16"}
-TRUTHS = "eq ne lt le gt ge logical_not logical_and logical_or isnan any all".split()
+TRUTHS = ["eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "isnan", "any", "all"]
 ALIKE = {"unsafe_chunk": "chunk", "unsafe_split": "split", "numpy_T": "T", "lift_fresh": "detach"}
 LISTS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split"}  # operations that return a list
 MUTE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
@@ -92,35 +94,35 @@ class Row(tuple[Any, ...]):
 class Text:
     """A file of code: its functions and classes, and the lines of the model that they come from."""
 
-    def __init__(self, name: str, text: str, tree: ast.Module) -> None:
+    def __init__(self, name: str, text: str, places: Any) -> None:
         self.name = f"code/{name}"
-        self.parts = {one.name: one for one in tree.body if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
+        body = parsed(text).body
+        self.parts = {one.name: one for one in body if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
         self.begins = [0, *(at.end() for at in re.finditer("\n", text))]
-        self.places: list[tuple[int, str]] = []
+        self.texts, self.ranges = places[1:3] if type(places) is tuple and len(places) == 3 else ((), ())
+        self.offsets = [one[0] for one in self.ranges]
+        self.found: dict[int, str] = {}
+        self.left = MOST_PLACES
 
-    def read_places(self, told: Any) -> None:
-        """Places by offset, of a ``debug_pkl``."""
-        match told:
-            case (str(), tuple(texts), tuple(ranges)):
-                pass
-            case _:
-                return
-        for offset, ((parts, file, line), start, _end), *_ in ranges:
-            own = texts[file] if isinstance(file, int) else ""
-            where = ""
-            if own:
-                whole = "".join(texts[one] for one in parts[:100])
-                if found := [
-                    one for one in re.findall(r"(\S+)\((\d+)\): ", whole) if "/torch/" not in one[0]
-                ]:
-                    own, line, start = *found[0], 0
-                where = f"{shown(own)}:{int(line) + whole.count(chr(10), 0, start)}"
-            self.places.append((offset, where))
+    def where(self, node: Any) -> str:
+        """The line of the model that a statement comes from, or nothing."""
+        at = bisect(self.offsets, self.begins[node.lineno - 1] + node.col_offset) - 1
+        if at >= 0 and at not in self.found and self.left > 0:
+            with suppress(*WRONG):
+                self.found[at] = self.place(*self.ranges[at][1][:2])
+        return self.found.get(at, "")
 
-    def where(self, node: ast.AST) -> str:
-        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-        at = bisect(self.places, (self.begins[line - 1] + column, "\U0010ffff")) - 1
-        return (self.places[at][1] if at >= 0 else "") or f"{shown(self.name)}:{line}"
+    def place(self, source: Any, start: int) -> str:
+        """File and line of a place in a source, which is a call stack if the module was traced."""
+        parts, file, line = source
+        if not isinstance(file, int):
+            return ""
+        whole = "".join(self.texts[one] for one in parts[:MAX_LINES])
+        self.left -= len(whole)
+        for own, number in re.findall(r"(\S+)\((\d+)\): ", whole):
+            if "/torch/" not in own:
+                return f"{shown(own)}:{number}"
+        return f"{shown(self.texts[file])}:{line + whole.count(chr(10), 0, start)}"
 
 
 def parsed(text: str) -> ast.Module:
@@ -150,7 +152,9 @@ def parsed(text: str) -> ast.Module:
 
 
 def _power(a: Any, b: Any) -> Any:
-    return a**b if abs(b) <= 64 else math.pow(a, b)
+    if abs(b) > 64:
+        raise Unfit("computes a number that is too large")
+    return a**b
 
 
 def _divided(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
@@ -189,7 +193,9 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "rsub": lambda a, b, alpha=1: b - a,
     "pow": _power,
     "abs": abs,
-    "len": len, "any": any, "all": all,
+    "len": len,
+    "any": any,
+    "all": all,
     "floor": math.floor,
     "ceil": math.ceil,
     "round": round,
@@ -242,10 +248,10 @@ PLAIN: dict[str, Callable[..., Any]] = {
 }
 ALWAYS = {"__is__", "__isnot__", "append", "insert", "_set_item", "unchecked_unwrap_optional"}
 # Functions that tell nothing here.
-SILENT = dict.fromkeys("format warn device layout set_grad_enabled str type print memory_format".split())
+SILENT = dict.fromkeys(["format", "warn", "device", "layout", "set_grad_enabled", "str", "type", "print", "memory_format"])
 SILENT |= dict.fromkeys(("format", "str"), "")
 SILENT |= dict.fromkeys(
-    "is_grad_enabled is_autocast_enabled is_nested requires_grad is_cuda is_quantized is_complex is_sparse is_mkldnn is_inference get_fastpath_enabled is_autocast_cpu_enabled is_meta is_xla".split(),
+    ["is_grad_enabled", "is_autocast_enabled", "is_nested", "requires_grad", "is_cuda", "is_quantized", "is_complex", "is_sparse", "is_mkldnn", "is_inference", "get_fastpath_enabled", "is_autocast_cpu_enabled", "is_meta", "is_xla"],
     False,
 )
 SILENT["is_scripting"] = True
@@ -281,7 +287,6 @@ class Script(Program):
         self.given, self.records, self.tables, self.orders = {}, {}, [], set()
         self.left, self.told, self.looped = FUEL, dict(told), False
         self.texts: dict[str, Text | None] = {}
-        self.kept = MAX_CODE
         self.bound = dict(given)
         self.names = self.scripted.names
         self.named = set(self.names.values())
@@ -384,7 +389,9 @@ class Script(Program):
                 own = next((name for name in self.inputs if self.shapes[name] is clash.got), None)
                 if own and isinstance(clash.wanted, str):
                     self.dtypes[own] = clash.wanted
-                elif own and own != self.inputs[0] and own not in self.told and ranks.get(own) != clash.wanted:
+                elif (
+                    own and own != self.inputs[0] and own not in self.told and ranks.get(own) != clash.wanted
+                ):
                     ranks[own] = clash.wanted
                 elif self.examples or not self.learned([(clash.got, clash.wanted)]):
                     raise
@@ -395,8 +402,9 @@ class Script(Program):
                     return self.discover(ranks, fixed, LARGE)
         else:
             raise Unfit("has inputs whose sizes are not found: tell them, shapes={name: (None, None, 40)}")
-        self.interpreted(shapes, 2)
-        if self.stale:  # a call reads what the one before it kept
+        if (
+            self.kept and self.interpreted(shapes, 2) and self.stale
+        ):  # a call reads what the one before it kept
             self.looped = True
             self.first = self.record_of(tuple((one[0], 3, *one[1:]) for one in shapes))
         self.ports = ports_of(
@@ -441,6 +449,8 @@ class Script(Program):
 
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
         shapes = []
+        if self.examples and not self.fixed and not times:
+            raise self.error("has no axis of time, expected one where sizes vary")
         for name, own in zip(self.inputs, axes, strict=True):
             known = [*map(self.resolved, self.hinted[name])]
             found = [sizes_of(axis)[world] for axis in own]
@@ -467,9 +477,8 @@ class Script(Program):
         self.makers: dict[str, Node] = {}
         self.modules: dict[int, Module] = {}
         self.varying, self.written = set(self.inputs), set()
-        self.number_of_call, self.stale = 0, False
-        self.frames: list[Text] = []
-        self.at: ast.AST | None = None
+        self.number_of_call, self.kept, self.stale = 0, False, False
+        self.frames: list[tuple[Text, Any]] = []  # with the statement that each is at
         self.unknown = ""  # the first operation that no layer has; it may be read by nothing
         self.computed: dict[str, Array] = {}
         self.place: tuple[str, str] = ("", "")
@@ -489,7 +498,9 @@ class Script(Program):
         except Unfit as error:
             where, path = self.place
             if self.unknown and not isinstance(error, (Clash, Raised)):
-                raise Unfit(f"{self.unknown}: this operation is not known; known are those of docs/pytorch-modules.md") from None
+                raise Unfit(
+                    f"{self.unknown}: this operation is not known; known are those of docs/pytorch-modules.md"
+                ) from None
             if where and not error.args[0].startswith(where):
                 error.args = (f"{where}: {path + ': ' if path else ''}{error}",)
             raise
@@ -561,6 +572,7 @@ class Script(Program):
 
     def op(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """An operation on tensors: a node, and the names of what it makes."""
+        self.spend(OF_OP)
         if len(self.nodes) >= MOST_OPS:
             raise Unfit(f"got more than {MOST_OPS} operations, expected a smaller module")
         writes = name[-1:] == "_" and name not in ("detach_", "dropout_")
@@ -572,13 +584,23 @@ class Script(Program):
             count = len(self.shape(args[1]).shape) - 2
             name = f"conv{'_transpose' * turned}{count}d"
             args = [*args[:5], more, groups, args[5]] if turned else [*args, groups]
+        if name == "slice" and [*args[2:], 0][0] in (0, None) and [*args[4:], 1][0] == 1:
+            if [*args[3:], None][0] is None or args[3] > MOST:
+                return args[0]  # all of it
+        if name == "convolution_mode":
+            name = f"conv{len(self.shape(args[1]).shape) - 2}d"
         known = mapped((args, kwargs), self.shape)
         kinds = self.kind_of(name, *known)
         if name == "select" and not writes and isinstance(args[0], Slot):
             stack = self.makers.get(args[0].name)  # a state that was stacked comes back as it is
-            if stack and stack.op == "stack" and [*stack.args[1:], 0][0] == args[1] and not {args[0].name} & self.written:
+            if (
+                stack
+                and stack.op == "stack"
+                and [*stack.args[1:], 0][0] == args[1]
+                and not {args[0].name} & self.written
+            ):
                 return stack.args[0][args[2]]
-        if name not in {*SHAPES, *FUNCTIONS, *MAKES}:
+        if not any(name in one for one in (SHAPES, FUNCTIONS, MAKES)):
             self.unknown = self.unknown or f"{self.place[0]}: {name} of {self.place[1] or 'the module'}"
         shapes = shapes_of(name, *known)
         results = []
@@ -679,11 +701,10 @@ class Script(Program):
         data = self.scripted.code(name)
         if data is None:
             return None
-        self.room(64 * len(data))
         try:
             whole = data.decode()
-            text = Text(name, whole, parsed(whole))
-            text.read_places(self.scripted.places(name))
+            self.room(50 * sum(1 for _ in re.finditer(r"\w+|[^\w\s]", whole)))  # a token takes 400 bytes
+            text = Text(name, whole, self.scripted.places(name))
         except (*WRONG, RecursionError) as error:
             raise Unfit(f"code/{shown(name)}: {error}") from None
         return text
@@ -719,15 +740,13 @@ class Script(Program):
             raise Unfit(f"calls {shown(node.name)} with {len(args)} arguments, expected {len(names)}")
         if len(self.frames) >= MAX_CALLS:
             raise Unfit(f"calls functions within functions more than {MAX_CALLS} deep")
-        self.frames.append(text)
-        at = self.at
+        self.frames.append((text, node))
         try:
             self.block(node.body, env)
         except Returned as found:
             return found.value
         finally:
             self.frames.pop()
-            self.at = at
         return None
 
     def block(self, body: Sequence[ast.stmt], env: dict[str, Any]) -> None:
@@ -736,7 +755,7 @@ class Script(Program):
 
     def statement(self, node: ast.stmt, env: dict[str, Any]) -> None:
         self.spend()
-        self.at = node
+        self.frames[-1] = (self.frames[-1][0], node)
         match node:
             case ast.Assign(targets=[target], value=value):
                 self.assign(target, self.value(value, env), env)
@@ -784,6 +803,7 @@ class Script(Program):
                     raise Unfit(f"sets {shown(name)} of something that is no module")
                 module.attributes[name] = value
                 module.calls[name] = self.number_of_call
+                self.kept |= self.varies(value)
             case ast.Subscript(value=owner, slice=index):
                 self.value(owner, env)[self.value(index, env)] = value
             case _:
@@ -880,7 +900,10 @@ class Script(Program):
             raise Unfit("calls something that is no function")
         root, _, name = function.name.partition(".")
         own = name.rpartition(".")[2]
-        self.place = (self.frames[-1].where(self.at) if self.frames else "", self.place[1])
+        if self.frames:
+            text, at = self.frames[-1]
+            told = next((found for one, node in self.frames[::-1] if (found := one.where(node))), "")
+            self.place = (told or f"{shown(text.name)}:{at.lineno}", self.place[1])
         if root == "__torch__":
             return self.made(function.name, args, kwargs)
         if root in ("torch", "ops") and not name.startswith("quantized"):
@@ -992,7 +1015,7 @@ def build_net(
                 return Search(script, {} if script.looped else told, math.inf).net()
             except (*WRONG, RecursionError) as error:
                 fault = error if isinstance(error, LoadError) else file.error(shown(str(error), 1000))
-                faults.append((script.stage, len(script.nodes), -len(faults), fault))
+                faults.append((script.stage, len(script.nodes) * (not script.stage), -len(faults), fault))
     except (*WRONG, RecursionError) as error:
         if isinstance(error, (LoadError, TypeError)):
             raise

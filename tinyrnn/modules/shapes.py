@@ -359,7 +359,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "linear": linear,
     "einsum": einsum,
     "embedding": looked_up,
-    **named("conv1d conv2d convolution_mode", convolved),
+    **named("conv1d conv2d", convolved),
     **named("conv_transpose1d conv_transpose2d", deconvolved),
     **{f"max_pool{n}d": partial(max_pooled, n) for n in (1, 2)},
     **{f"avg_pool{n}d": partial(mean_pooled, n) for n in (1, 2)},
@@ -375,7 +375,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named(
         "batch_norm instance_norm layer_norm group_norm rms_norm clamp_min clamp_max to type_as softmax "
         "log_softmax cumsum logcumsumexp flip tril triu zeros_like ones_like empty_like full_like dropout "
-        "copy masked_fill index_put gelu clone prelu detach contiguous weight_norm",
+        "copy masked_fill index_put gelu clone prelu detach contiguous weight_norm lift_fresh "
+        "alias",
         alike,
     ),
 }
