@@ -104,8 +104,8 @@ def verify(
         as (1, steps, frame), of as many steps as it is for. An .onnx file runs in ONNX Runtime, in one
         thread, step by step where it describes one step; inputs of it beyond the net's are states, which
         begin with zeros. A .keras or .h5
-        file runs in Keras, one of TorchScript in PyTorch. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
-        wrote it.
+        file runs in Keras, one of TorchScript in PyTorch. Any other file is a net's. None: the proof in the
+        net's own file, as `Net.save` wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
         An input of your own, besides the others.
     steps : int
@@ -113,7 +113,8 @@ def verify(
     tol : float
         The tolerance. A proof has its own.
     **bound
-        Numbers of inputs of the file of ONNX or TorchScript, by name, that the net has as constants: ``sr=16000``.
+        Numbers of inputs of a file of ONNX or TorchScript, by name, that the net has as constants:
+        ``sr=16000``.
 
     Returns
     -------

@@ -112,7 +112,9 @@ def in_words(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
     return bytes(out)
 
 
-_PARTS = b"self input torch.zeros torch.mul torch.cat torch.append while for if 1000000000 -1 None [] () = :".split()
+_PARTS = (
+    b"self input torch.zeros torch.mul torch.cat torch.append while for if 999999999 -1 None [] = :".split()
+)
 
 
 def in_code(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:

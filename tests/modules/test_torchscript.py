@@ -23,10 +23,11 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("UserWa
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
 ]
 
-# Lengths need a proof; a mask that a module computes from a number; parts of frames that are written in place;
-# loops whose first step is another.
+# Lengths need a proof; a mask that a module computes from a number; parts of frames that are written in
+# place; loops whose first step is another.
 LEFT_OUT = {"packed", "unpacked", "packed, time first", "mean within", "gathered", "lengths as a list"}
 LEFT_OUT |= {"lengths of NumPy", "padding mask", "filled", "memory", "stacked_cells", "iterated"}
+WITNESSED = {"last step", "residual", "a tuple", "conv and gru"}  # by the archive itself, which is slow
 # PyTorch traces no dict.
 TRACED = [one for one in CASES if one not in LEFT_OUT and one != "two heads"]
 SCRIPTED = {
@@ -45,7 +46,7 @@ SCRIPTED = {
     "norms": {},
     "raw audio": {},
     "crnn": {"shapes": {"x": (None, 1, None, 10)}},
-    "speaker": {"axes": {"x": "BTF", "who": "BF"}},
+    "speaker": {"axes": {"x": "BTF", "speaker": "BF"}},
     "projected, backwards": {},
 }
 
@@ -57,7 +58,7 @@ def file_of(module):
 
 
 def checked(module, net, given, axes):
-    """The net has the numbers that the archive has in PyTorch, or the module at sizes that a trace refuses."""
+    """The net has the numbers of the archive in PyTorch, or of the module at sizes that a trace refuses."""
     scripted = torch.jit.load(io.BytesIO(module[0].getvalue())).eval()
     try:
         with torch.jit.optimized_execution(False):
@@ -72,7 +73,10 @@ def test_a_traced_module(case):
     kind, make, axes = CASES[case]
     module = perturbed(kind())
     file = file_of(torch.jit.trace(module, tuple(make(3, 14)), check_trace=False))
-    checked((file, module), tr.load(file), make(B, T), axes)
+    net = tr.load(file)
+    if case in WITNESSED:
+        checked((file, module), net, make(B, T), axes)
+    compared(module, net, make(B, T), axes)
 
 
 @pytest.mark.parametrize("case", SCRIPTED)
@@ -82,7 +86,7 @@ def test_a_scripted_module(case):
     file = file_of(torch.jit.script(module))
     net = tr.load(file, **SCRIPTED[case])
     checked((file, module), net, make(B, T), axes)
-    checked((file, module), net, make(1, T), axes)
+    compared(module, net, make(1, T), axes)
 
 
 class Stateful(nn.Module):
@@ -140,7 +144,7 @@ def test_without_torch(tmp_path):
     np.save(tmp_path / "x.npy", x)
     code = (
         "import sys; sys.modules['torch'] = None; import numpy as np, tinyrnn as tr; "
-        "from tinyrnn.cli import main; net = tr.load('net.pt').eval(); np.save('y.npy', net(np.load('x.npy'))); "
+        "from tinyrnn.cli import main; np.save('y.npy', tr.load('net.pt').eval()(np.load('x.npy'))); "
         "sys.exit(main(['info', 'net.pt']) or main(['convert', 'net.pt', 'net.safetensors']))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
@@ -176,7 +180,6 @@ BODIES = {
     "long": ("    for i in range(1000000000000):\n      pass\n", "a loop without end?"),
     "itself": ("    a = (self).forward(input, )\n", "functions within functions more than"),
     "list": ("    a = torch.mul([1, 2], 1000000000000)\n", "a loop without end?"),
-    "text": ('    a = torch.mul("ab", 1000000000000)\n', "a loop without end?"),
     "power": ("    a = torch.pow(9, torch.pow(9, 9))\n", "too large"),
     "squares": ("    a = 9\n    for i in range(99):\n      a = torch.mul(a, a)\n", "too large"),
     "doubled": ("    a = [1]\n    for i in range(99):\n      a = torch.add(a, a)\n", "a loop without end?"),
@@ -190,6 +193,13 @@ BODIES = {
     "unknown": ("    input = torch.erfinv(input)\n", "erfinv"),
     "python": ("    import os\n    a = lambda: 1\n", "no code of TorchScript has"),
     "a call": ('    a = __import__("os")\n', "calls __import__, which is not known"),
+    "nested": (
+        "    a = [1]\n    for i in range(99):\n      a = [a, a]\n    b = torch.eq(a, a)\n",
+        "a loop without end?",
+    ),
+    "turned": ("    a = torch.mul(1000000000000, [1])\n", "a loop without end?"),
+    "apart": ("    a = torch.unbind(torch.zeros([100000000000]), 0)\n", "apart"),
+    "names": ("    a = torch\n    for i in range(100000):\n      a = a.b\n", "too long"),
     "null": ("    a = '\0'\n", ""),
     "number": (f"    a = {'9' * 9000}\n", ""),
 }

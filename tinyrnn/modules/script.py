@@ -11,6 +11,7 @@ import ast
 import math
 import operator
 import re
+import warnings
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ from tinyrnn.onnx.symbols import FRAME, Axis, Sizes, sizes_of
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.pickles import Object, Storage, View
 from tinyrnn.weights.pytorch import Exported, Scripted
-from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, Array, Tensor, shown
+from tinyrnn.weights.spec import MAX_DIMS, MAX_NAME, MEMORY_FLOOR, Array, Tensor, shown
 
 FUEL = 400_000  # parts of statements that all walks through a file may take, and entries of lists
 OF_OP = 15  # that an operation takes
@@ -43,11 +44,13 @@ RANKS = (3, 2, 4, 1, 5)  # of an input, the likeliest first
 
 DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64"}
 DTYPES |= {11: "bool", 15: "bfloat16"}
-TRUTHS = ["eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "isnan", "any", "all"]
+COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
+TRUTHS = (*COMPARES, "logical_not", "logical_and", "logical_or", "isnan", "any", "all")
 ALIKE = {"unsafe_chunk": "chunk", "unsafe_split": "split", "numpy_T": "T", "lift_fresh": "detach"}
 LISTS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split"}  # operations that return a list
 MUTE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
 BUILTINS = {"int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len"}
+TENSORS = r"Tensor|Optional\[Tensor\]|(Optional\[)?Tuple\[Tensor(, Tensor)*\]\]?"  # types of inputs
 WORDS = {"inf": math.inf, "nan": math.nan}
 # Sizes that are not known yet; the second are larger, for code that refuses short sequences.
 PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
@@ -99,7 +102,10 @@ class Text:
         body = parsed(text).body
         self.parts = {one.name: one for one in body if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
         self.begins = [0, *(at.end() for at in re.finditer("\n", text))]
-        self.texts, self.ranges = places[1:3] if type(places) is tuple and len(places) == 3 else ((), ())
+        self.texts: Any = ()
+        self.ranges: Any = ()
+        if type(places) is tuple and len(places) == 3:
+            _, self.texts, self.ranges = places
         self.offsets = [one[0] for one in self.ranges]
         self.found: dict[int, str] = {}
         self.left = MOST_PLACES
@@ -143,7 +149,9 @@ def parsed(text: str) -> ast.Module:
         if depth <= 0:
             depth = size = signs = 0
     try:
-        return ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of literals
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Unfit(f"does not parse: {shown(str(error))}") from None
 
@@ -161,100 +169,53 @@ def _divided(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
     return a / b if rounding_mode is None else int(a / b) if rounding_mode == "trunc" else a // b
 
 
-def _ranged(start: int, stop: int, step: int) -> int:
-    return len(range(start, stop, step))
-
-
-def _cut(given: Any, start: Any = None, end: Any = None, step: int = 1) -> Any:
-    return given[start:end:step]
-
-
-def _put(given: list[Any], index: int, value: Any) -> list[Any]:
-    given[index] = value
-    return given
+def _all(names: str, value: Any) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), value)
 
 
 # Functions of numbers and lists; those that take tensors beside lists stand in `ALWAYS`.
 PLAIN: dict[str, Callable[..., Any]] = {
-    **{
-        one: getattr(operator, one)
-        for one in ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "neg")
-    },
-    "__is__": operator.is_,
-    "__isnot__": operator.is_not,
-    "__not__": operator.not_,
-    "__contains__": operator.contains,
-    "__and__": operator.and_,
-    "__or__": operator.or_,
+    **{one: getattr(operator, one) for one in (*COMPARES, "add", "sub", "mul", "neg")},
+    **{one: getattr(operator, one) for one in ("__and__", "__or__", "__contains__", "__getitem__")},
+    **{"__is__": operator.is_, "__isnot__": operator.is_not, "__not__": operator.not_},
+    **{one.__name__: one for one in (abs, len, any, all, round, min, max, list, dict, math.floor, math.ceil)},
+    **{one.__name__: one for one in (math.sqrt, math.exp, math.log)},
+    **_all("floordiv floor_divide", operator.floordiv),
     "div": _divided,
-    "floordiv": operator.floordiv,
-    "floor_divide": operator.floordiv,
     "remainder": operator.mod,
     "rsub": lambda a, b, alpha=1: b - a,
     "pow": _power,
-    "abs": abs,
-    "len": len,
-    "any": any,
-    "all": all,
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "round": round,
-    "sqrt": math.sqrt,
-    "exp": math.exp,
-    "log": math.log,
-    "min": min,
-    "max": max,
-    "list": list,
-    "append": lambda a, b: a.append(b) or a,
+    "append": lambda a, b: a.append(b),
     "extend": lambda a, b: a.extend(b),
     "insert": list.insert,
     "pop": lambda a, i=-1: a.pop(i),
     "reverse": list.reverse,
-    "slice": _cut,
-    "_set_item": _put,
-    "select": operator.getitem,
-    "__getitem__": operator.getitem,
-    "copy": list,
-    "keys": list,
+    "slice": lambda a, start=None, end=None, step=1: a[start:end:step],
+    "_set_item": operator.setitem,
+    **_all("select TupleIndex", operator.getitem),
+    **_all("copy keys", list),
     "values": lambda a: list(a.values()),
     "items": lambda a: list(a.items()),
-    "dict": dict,
-    "__range_length": _ranged,
+    "__range_length": lambda start, stop, step: len(range(start, stop, step)),
     "__derive_index": lambda i, start, step: start + i * step,
-    **dict.fromkeys(
-        (
-            "NumToTensor",
-            "to",
-            "detach",
-            "tensor",
-            "scalar_tensor",
-            "unchecked_unwrap_optional",
-            "data",
-            "ScalarImplicit",
-            "alias",
-            "clone",
-            "type_as",
-            "contiguous",
-            "cpu",
-        ),
+    **{"Int": int, "Float": float, "Bool": bool},
+    **_all(
+        "NumToTensor to detach tensor scalar_tensor unchecked_unwrap_optional data ScalarImplicit alias "
+        "clone type_as contiguous cpu Scalar item",
         lambda a, *_, **__: a,
     ),
-    "Int": int,
-    "Float": float,
-    "Bool": bool,
-    "Scalar": lambda a: a,
-    "item": lambda a: a,
-    "TupleIndex": operator.getitem,
 }
 ALWAYS = {"__is__", "__isnot__", "append", "insert", "_set_item", "unchecked_unwrap_optional"}
 # Functions that tell nothing here.
-SILENT = dict.fromkeys(["format", "warn", "device", "layout", "set_grad_enabled", "str", "type", "print", "memory_format"])
-SILENT |= dict.fromkeys(("format", "str"), "")
-SILENT |= dict.fromkeys(
-    ["is_grad_enabled", "is_autocast_enabled", "is_nested", "requires_grad", "is_cuda", "is_quantized", "is_complex", "is_sparse", "is_mkldnn", "is_inference", "get_fastpath_enabled", "is_autocast_cpu_enabled", "is_meta", "is_xla"],
-    False,
-)
-SILENT["is_scripting"] = True
+SILENT = {
+    **_all("warn device layout set_grad_enabled type print memory_format", None),
+    **_all("format str", ""),
+    **_all("is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
+    **_all(
+        "is_nested requires_grad is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False
+    ),
+    "is_scripting": True,
+}
 
 
 # ---- the walk ----------------------------------------------------------------------------------------------
@@ -288,9 +249,9 @@ class Script(Program):
         self.left, self.told, self.looped = FUEL, dict(told), False
         self.texts: dict[str, Text | None] = {}
         self.bound = dict(given)
-        self.names = self.scripted.names
-        self.named = set(self.names.values())
-        self.nodes, self.shapes = [], {}
+        self.labels = self.scripted.names
+        self.named = set(self.labels.values())
+        self.nodes, self.shapes, self.stage = [], {}, 0
         self.examples = self.traced()
         self.signature = self.arguments()
 
@@ -298,16 +259,19 @@ class Script(Program):
 
     def traced(self) -> list[Shape]:
         """The inputs that a module was traced with, if the file has them."""
-        views = [one for one in flat(self.scripted.example) if isinstance(one, View)]
-        shapes = [one.shape for one in views if isinstance(one.storage, Storage)]
-        if not all(type(n) is int and 0 < n < MOST for shape in shapes for n in several(shape)[:MAX_DIMS]):
-            return []
-        return [Shape(tuple(several(one.shape)), one.storage.dtype or "float32") for one in views]
+        found = []
+        for one in flat(self.scripted.example):
+            if isinstance(one, View) and isinstance(one.storage, Storage):
+                shape = several(one.shape)[: MAX_DIMS + 1]
+                if not all(type(size) is int and 0 < size < MOST for size in shape):
+                    return []
+                found.append(Shape(tuple(shape), one.storage.dtype or "float32"))
+        return found
 
     def arguments(self) -> list[tuple[str, str]]:
         """The names and types of the arguments of the forward that a call gives."""
         owner = self.scripted.module
-        text, node = self.part(owner.name)
+        _, node = self.part(owner.name)
         forward = next(
             (
                 one
@@ -326,20 +290,17 @@ class Script(Program):
             wanted = any(name == one.arg or name.startswith(f"{one.arg}_") for name in self.told)
             if one.arg in self.bound or (i >= least and not wanted):
                 continue
-            if not re.fullmatch(
-                r"Tensor|Optional\[Tensor\]|Tuple\[Tensor(, Tensor)*\]|Optional\[Tuple\[Tensor(, Tensor)*\]\]",
-                kind,
-            ):
-                if kind in ("int", "float", "bool"):
-                    raise Unfit(
-                        f"the forward takes the number {shown(one.arg)}: give it, load(path, {shown(one.arg)}=...)"
-                    )
+            if kind in ("int", "float", "bool"):
+                name = shown(one.arg)
+                raise Unfit(f"the forward takes the number {name}: give it, load(path, {name}=...)")
+            if not re.fullmatch(TENSORS, kind):
                 raise Unfit(f"the forward takes {shown(one.arg)} of type {shown(kind)}, expected a tensor")
             found.append((one.arg, kind))
         unknown = set(self.bound) - {one.arg for one in args}
         if unknown:
+            names = ", ".join(one.arg for one in args)
             raise TypeError(
-                f"load: got {', '.join(sorted(unknown))}, expected arguments of the forward: {', '.join(one.arg for one in args)}"
+                f"load: got {', '.join(sorted(unknown))}, expected arguments of the forward: {names}"
             )
         self.inputs = []
         for name, kind in found:
@@ -458,7 +419,8 @@ class Script(Program):
             for i, (size, axis) in enumerate(zip(known, [*own[:1], *own[1 + len(steps) :]], strict=True)):
                 if size in PRIMES and not self.examples and any(atom.kind == FRAME for atom in axis):
                     raise self.error(
-                        f"input {shown(name)}: axis {i} may have any size, expected a known one: load(path, shapes={{...}})"
+                        f"input {shown(name)}: axis {i} may have any size, expected a known one: "
+                        f'load(path, shapes={{"{shown(name)}": (None, None, 40)}})'
                     )
             shapes.append((*found[:1], *steps, *found[1:]))
         try:
@@ -476,7 +438,7 @@ class Script(Program):
         self.nodes, self.shapes, self.tensors, self.numbers = [], {}, {}, {}
         self.makers: dict[str, Node] = {}
         self.modules: dict[int, Module] = {}
-        self.varying, self.written = set(self.inputs), set()
+        self.varying, self.written = set(self.inputs), set[str]()
         self.number_of_call, self.kept, self.stale = 0, False, False
         self.frames: list[tuple[Text, Any]] = []  # with the statement that each is at
         self.unknown = ""  # the first operation that no layer has; it may be read by nothing
@@ -491,6 +453,7 @@ class Script(Program):
                 found = self.steps(root, given) if self.looped else self.forward(root, given)
             if not isinstance(found, (tuple, list, Mapping)):
                 found = {"output": found}
+            self.weigh(found)
             self.outputs = {path: one for path, one in leaves(found) if isinstance(one, Slot)}
             left = unwritten(self.nodes, self.outputs, {*self.tensors, *self.inputs})
             self.nodes = [node._replace(op=ALIKE.get(node.op, node.op)) for node in left]
@@ -554,7 +517,7 @@ class Script(Program):
         self.spend()
         match given:
             case View():
-                name = self.names.get(id(given)) or path
+                name = self.labels.get(id(given)) or path
                 return self.held(self.scripted.tensor(name, given), name)
             case Object():
                 if id(given) not in self.modules:
@@ -584,8 +547,11 @@ class Script(Program):
             count = len(self.shape(args[1]).shape) - 2
             name = f"conv{'_transpose' * turned}{count}d"
             args = [*args[:5], more, groups, args[5]] if turned else [*args, groups]
-        if name == "slice" and [*args[2:], 0][0] in (0, None) and [*args[4:], 1][0] == 1:
-            if [*args[3:], None][0] is None or args[3] > MOST:
+        if name == "slice":
+            cut: list[Any] = [0, None, 1]
+            cut[: len(args[2:])] = args[2:]
+            start, end, step = cut
+            if start in (0, None) and (end is None or end > MOST) and step == 1:
                 return args[0]  # all of it
         if name == "convolution_mode":
             name = f"conv{len(self.shape(args[1]).shape) - 2}d"
@@ -661,7 +627,8 @@ class Script(Program):
     def array(self, one: Slot) -> Array:
         if one.name in self.varying:
             raise Unfit(
-                "a condition or a number depends on the numbers of an input, where a net has none: use torch.where"
+                "a condition or a number depends on the numbers of an input, where a net has none: "
+                "use torch.where"
             )
         if one.name in self.written:
             raise Unfit("takes numbers of a tensor that is changed in place")
@@ -684,6 +651,17 @@ class Script(Program):
         self.left -= count
         if self.left < 0:
             raise Unfit(f"takes more than {FUEL} steps to read, expected fewer: a loop without end?")
+
+    def weigh(self, tree: Any) -> None:
+        """Count the leaves of lists, which may hold one another many times."""
+        left = [tree]
+        while left:
+            one = left.pop()
+            self.spend()
+            if isinstance(one, (list, tuple)):
+                left += one
+            elif isinstance(one, dict):
+                left += one.values()
 
     def part(self, name: str) -> tuple[Text, Any]:
         """A function or a class by its dotted name."""
@@ -813,6 +791,8 @@ class Script(Program):
         if isinstance(owner, Path):
             if owner.name == "CONSTANTS":
                 return self.constant(name)
+            if len(owner.name) > MAX_NAME:
+                raise Unfit("has a name that is too long")
             return Path(f"{owner.name}.{name}")
         if isinstance(owner, Row) and name in owner.fields:
             return owner[owner.fields.index(name)]
@@ -840,6 +820,7 @@ class Script(Program):
         return owner.attributes[name]
 
     def varies(self, value: Any) -> bool:
+        self.weigh(value)
         return any(isinstance(one, Slot) and one.name in self.varying for one in flat(value))
 
     def value(self, node: ast.expr, env: Mapping[str, Any]) -> Any:
@@ -937,6 +918,7 @@ class Script(Program):
 
     def applied(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A function of `torch`."""
+        self.weigh((args, kwargs))
         if name == "RaiseException":
             odd = [pair for pair in self.notes if pair[0] != pair[1]][-1:]
             why = f", where it reads {shown(str(odd[0]))}" if odd else ""
@@ -962,12 +944,18 @@ class Script(Program):
                 case "Int" | "Float" | "Bool" | "item" | "IntImplicit" | "FloatImplicit" | "ScalarImplicit":
                     return PLAIN[name.removesuffix("Implicit")](self.number(x))
         if name in PLAIN and (name in ALWAYS or not any(isinstance(one, Slot) for one in args)):
-            if name in ("eq", "ne", "lt", "gt", "le", "ge"):
+            if name in COMPARES:
                 both = [one if isinstance(one, list) else [one] for one in args]
                 self.notes += zip(*both, strict=False)
-            self.spend(sum(len(one) for one in args if isinstance(one, (list, str, tuple))))
-            if name == "mul" and isinstance(x, (list, str)):
-                self.spend(len(x) * max(args[1], 0))
+            if name not in (*COMPARES, *ALWAYS, "__contains__", "len", "list") and any(
+                isinstance(one, str) for one in args
+            ):
+                return ""  # of a message
+            if name == "mul":
+                lists = [one for one in args if isinstance(one, (list, tuple))]
+                self.spend(
+                    sum(len(one) for one in lists) * max(0, *(one for one in args if type(one) is int), 0)
+                )
             found = PLAIN[name](*args, **kwargs)
             if type(found) is int and abs(found) > 1 << 64:
                 raise Unfit("computes a number that is too large")

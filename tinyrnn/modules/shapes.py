@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn.importing import Unfit
+from tinyrnn.modules.recorder import MOST_OPS
 from tinyrnn.weights.spec import MAX_DIMS, Array
 
 Dims = tuple[int, ...]
@@ -130,8 +131,9 @@ def normed(x: Shape, order: Any = 2, dim: Any = None, keep: bool = False, **_: A
     return reduced(x, dim, keep)
 
 
-def sliced(x: Shape, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Array:
-    return np.moveaxis(np.moveaxis(ghost(x), dim, 0)[slice(start, end, step)], 0, dim)
+def sliced(x: Shape, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Dims:
+    dim %= len(x.shape)
+    return (*x.shape[:dim], len(range(x.shape[dim])[slice(start, end, step)]), *x.shape[dim + 1 :])
 
 
 def joined(given: Sequence[Shape], dim: int = 0) -> Dims:
@@ -151,9 +153,16 @@ def stacked(given: Sequence[Shape], dim: int = 0) -> Dims:
     return tuple(found)
 
 
+def few(size: int) -> int:
+    """The size of an axis that is taken apart."""
+    if size > MOST_OPS:
+        raise Unfit(f"takes an axis of {size} apart, expected at most {MOST_OPS}")
+    return size
+
+
 def chunks(x: Shape, size: Any, dim: int = 0, *, whole: bool = False) -> list[Dims]:
     """split, and ``whole``: chunk, whose size is a number of parts."""
-    total = x.shape[dim]
+    total = few(x.shape[dim])
     each = max(-(-total // size) if whole else size, 1) if isinstance(size, int) else 0
     sizes = size if not each else [min(each, total - at) for at in range(0, total, each)]
     dim %= len(x.shape)
@@ -306,9 +315,13 @@ def counted(*given: Any, **_: Any) -> Dims:
     return (max(0, math.ceil((end - start) / step)),)
 
 
-def indexed(x: Shape, index: Sequence[Any]) -> Array:
-    given: Any = tuple(slice(None) if one is None else ghost(one).astype(np.int64) for one in index)
-    return ghost(x)[given]
+def indexed(x: Shape, index: Sequence[Any]) -> Dims:
+    """Parts by arrays of numbers, along axes side by side."""
+    places = [i for i, one in enumerate(index) if one is not None]
+    first, end = places[0], places[-1] + 1
+    if places != list(range(first, end)) or any(index[i].dtype == "bool" for i in places):
+        raise Unfit("takes parts by a mask, or along axes that do not lie side by side")
+    return (*x.shape[:first], *broadcast(*(index[i].shape for i in places)), *x.shape[end:])
 
 
 def alike(x: Shape, *_: Any, **__: Any) -> Dims:
@@ -342,7 +355,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "index": indexed,
     "index_select": lambda x, dim, index: (*x.shape[:dim], *index.shape, *x.shape[dim % len(x.shape) + 1 :]),
     "gather": lambda x, dim, index, *_, **__: index.shape,
-    "unbind": lambda x, dim=0: [one.shape for one in np.moveaxis(ghost(x), dim, 0)],
+    "unbind": lambda x, dim=0: [np.moveaxis(ghost(x), dim, 0)[0].shape] * few(x.shape[dim]),
     **named("chunk unsafe_chunk", partial(chunks, whole=True)),
     **named("split unsafe_split split_with_sizes", chunks),
     **named("cat concat concatenate", joined),
@@ -389,7 +402,8 @@ def shapes_of(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Di
         found: Any = broadcast(*(one.shape for one in (*args, *kwargs.values()) if isinstance(one, Shape)))
     else:
         found = rule(*args, **kwargs)
-    found = [getattr(one, "shape", one) for one in (found if isinstance(found, list) else [found])]
-    if any(len(shape) > MAX_DIMS or min(shape, default=0) < 0 for shape in found):
-        raise Unfit(f"makes {found}, expected at most {MAX_DIMS} axes and no size below 0")
-    return found
+    several_found = found if isinstance(found, list) else [found]
+    shapes: list[Dims] = [one.shape if hasattr(one, "shape") else one for one in several_found]
+    if any(len(shape) > MAX_DIMS or min(shape, default=0) < 0 for shape in shapes):
+        raise Unfit(f"makes {shapes}, expected at most {MAX_DIMS} axes and no size below 0")
+    return shapes

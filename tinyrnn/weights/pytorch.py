@@ -5,9 +5,9 @@ in which each tensor is a call to a rebuild function (storage, offset, size, str
 bytes of each storage; ``byteorder``, absent in older files; ``version`` and others that do not matter here.
 Several tensors may share one storage.
 
-TorchScript has the same beside ``code/``, text like Python's, of which `tinyrnn.modules.script` makes nets. A second pickle, ``constants.pkl``, with its
-storages in ``constants/``, is a tuple of the tensors that the code names ``CONSTANTS.c0`` and so on: those of
-a frozen module are there.
+TorchScript has the same beside ``code/``, text like Python's, of which `tinyrnn.modules.script` makes nets. A
+second pickle, ``constants.pkl``, with its storages in ``constants/``, is a tuple of the tensors that the code
+names ``CONSTANTS.c0`` and so on: those of a frozen module are there.
 
 A program of `torch.export` (.pt2) has its parameters and buffers in ``data/weights/``, and JSON beside them,
 ``<model>_weights_config.json``, that says name, file, dtype, sizes and strides of each. Other tensors that it
