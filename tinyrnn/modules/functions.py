@@ -255,7 +255,7 @@ def arithmetic(op: str, swapped: bool = False) -> Function:
             if isinstance(one, Rows):
                 return of_rows(call, op, other, one)
             if isinstance(one, Scores):
-                return of_scores(op, one, other)
+                return of_scores(op, a, b)
         return call.onnx(op, a, b)
 
     return made

@@ -10,7 +10,7 @@ import numpy as np
 from tinyrnn import activations, ops
 from tinyrnn.frames import Reshape
 from tinyrnn.importing import Unfit, weighted
-from tinyrnn.onnx.attention import Scores, of_choice, of_scores
+from tinyrnn.onnx.attention import Paired, Pairs, Scores, of_choice, of_scores, pairs_of
 from tinyrnn.onnx.folding import CASTS, check_dropout
 from tinyrnn.onnx.nodes import Call, Unfinished
 from tinyrnn.onnx.steps import with_steps
@@ -113,7 +113,7 @@ def settled(known: Known, rank: int) -> Array:
 def operands(call: Call) -> list[Symbol | Known]:
     """The inputs, as symbols and known arrays."""
     return [
-        given if isinstance(given := call.get(i), (Known, Scores)) else call.symbol(i)
+        given if isinstance(given := call.get(i), (Known, Paired)) else call.symbol(i)
         for i in range(len(call.inputs))
     ]
 
@@ -144,17 +144,27 @@ def of_several(
 def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> Symbol:
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Scores):
-            return of_scores(call.node.op, one, other)
+            return of_scores(call.node.op, a, b)
+        if isinstance(one, Pairs):
+            if call.node.op != "Add" or not isinstance(other, Known) or other.worlds[0].ndim > 1:
+                raise Unfit(f"reads {one.what}")
+            return one.changed(query=_pair(call, one.query, other, layer, short))
+    if (
+        call.node.op == "Add"
+        and isinstance(a, Symbol)
+        and isinstance(b, Symbol)
+        and (found := pairs_of(a, b))
+    ):
+        return found
     if short is not None:
         for one, other, swapped in ((a, b, False), (b, a, True)):
             number = scalar(other)
             if number is not None and isinstance(one, Symbol):
                 rank = other.worlds[0].ndim
-                axes = [*[()] * (rank - one.rank), *one.axes]
                 value = short(number, one.value) if swapped else short(one.value, number)
-                return Symbol(value, axes, one.reversed)
-    values, found, backwards = aligned(call, [a, b])
-    return Symbol(applied(layer(), values), found, backwards)
+                return Symbol(value, [*[()] * (rank - one.rank), *one.axes], one.reversed)
+    values, axes, backwards = aligned(call, [a, b])
+    return Symbol(applied(layer(), values), axes, backwards)
 
 
 def add(call: Call) -> Symbol:
@@ -200,6 +210,11 @@ def raised(a: Any, b: Any) -> Value:
 def of_each(make: Callable[[Call], Any]) -> Callable[[Call], Symbol]:
     """A function of each number; ``make`` gives the layer."""
     return lambda call: call.symbol(0).mapped(make(call))
+
+
+def tanh(call: Call) -> Symbol:
+    x = call.get(0)
+    return x.changed(bent=True) if isinstance(x, Pairs) else call.symbol(0).mapped(activations.Tanh())
 
 
 def of_attribute(name: str, default: float, made: Callable[[float], Any]) -> Callable[[Call], Symbol]:

@@ -12,7 +12,7 @@ from tinyrnn.activations import Scale
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.onnx.arithmetic import add, operands, settled
-from tinyrnn.onnx.attention import Scores, attend
+from tinyrnn.onnx.attention import Pairs, Scores, attend
 from tinyrnn.onnx.nodes import Call
 from tinyrnn.onnx.shapes import transpose
 from tinyrnn.onnx.symbols import (
@@ -63,6 +63,12 @@ def matmul(call: Call) -> Symbol:
         return attend(a, call.symbol(1))
     if isinstance(b, Scores):
         return attend(b, call.symbol(0), first=True)
+    if isinstance(a, Pairs) and isinstance(b, Known):
+        weight = call.array(1)
+        if weight.shape not in ((weight.size,), (weight.size, 1)):
+            raise Unfit(f"reads {a.what}")
+        scores = a.scores(weight)
+        return scores.with_axes([*scores.axes, *[()] * (weight.ndim - 1)])
     if isinstance(b, Known) and isinstance(a, Symbol):
         weight = _one(call.weight(1, "1", a.rounded))
         if weight.ndim == 1:
