@@ -189,7 +189,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=NUMBER",
-        help="a number for an input or a size of an ONNX file or TorchScript, such as sr=16000; may be repeated",
+        help="a number for an input or a size of an ONNX file, such as sr=16000; may be repeated",
     )
     file = _Parser(add_help=False, parents=[bound])
     file.add_argument("--key", help="part of a PyTorch checkpoint that holds the weights, such as generator")

@@ -36,6 +36,7 @@ from tinyrnn.weights.spec import MAX_DIMS, MAX_NAME, MEMORY_FLOOR, Array, Tensor
 
 FUEL = 400_000  # parts of statements that all walks through a file may take, and entries of lists
 OF_OP = 15  # that an operation takes
+MAX_TOKENS = 64_000  # of all code that is read, each of which takes 800 bytes
 MAX_CALLS = 60  # of functions within functions
 MAX_LINES, MOST_PLACES = 2_000, 5_000_000  # of a source, and characters of all that are looked up
 MAX_STATEMENT, MAX_OPERATORS = 30_000, 1_500  # characters of a statement, and those that nest
@@ -121,7 +122,7 @@ class Text:
     def place(self, source: Any, start: int) -> str:
         """File and line of a place in a source, which is a call stack if the module was traced."""
         parts, file, line = source
-        if not isinstance(file, int):
+        if not isinstance(file, int) or not self.texts[file]:
             return ""
         whole = "".join(self.texts[one] for one in parts[:MAX_LINES])
         self.left -= len(whole)
@@ -248,6 +249,7 @@ class Script(Program):
         self.given, self.records, self.tables, self.orders = {}, {}, [], set()
         self.left, self.told, self.looped = FUEL, dict(told), False
         self.texts: dict[str, Text | None] = {}
+        self.tokens = 0
         self.bound = dict(given)
         self.labels = self.scripted.names
         self.named = set(self.labels.values())
@@ -681,7 +683,9 @@ class Script(Program):
             return None
         try:
             whole = data.decode()
-            self.room(50 * sum(1 for _ in re.finditer(r"\w+|[^\w\s]", whole)))  # a token takes 400 bytes
+            self.tokens += sum(1 for _ in re.finditer(r"\w+|[^\w\s]", whole))
+            if self.tokens > MAX_TOKENS:
+                raise Unfit(f"got more than {MAX_TOKENS} words of code, expected fewer")
             text = Text(name, whole, self.scripted.places(name))
         except (*WRONG, RecursionError) as error:
             raise Unfit(f"code/{shown(name)}: {error}") from None
