@@ -395,7 +395,7 @@ class Script(Program):
                     if any(times % other == 0 for other in hints):
                         continue  # a product of several that are not known
                     size = wanted // times if got == one * times and wanted % times == 0 else 0
-                    size = wanted - more if not size and abs(more) < 60 and wanted not in hints else size
+                    size = wanted - more if not size and 0 < more < 60 and wanted not in hints else size
                     if 0 < size != one and (size not in hints or size < one):
                         self.sized[one] = size
                         return True
