@@ -20,6 +20,7 @@ from tinyrnn.loading import load, net_in
 from tinyrnn.net import Net
 from tinyrnn.progress import watched
 from tinyrnn.weights import opened
+from tinyrnn.weights.pytorch import Exported, Scripted
 from tinyrnn.weights.spec import shown
 
 Arrays = dict[str, NDArray[Any]]
@@ -103,8 +104,8 @@ def verify(
         A module takes the same arrays as the net, and returns its outputs first. A model of Keras takes them
         as (1, steps, frame), of as many steps as it is for. An .onnx file runs in ONNX Runtime, in one
         thread, step by step where it describes one step; inputs of it beyond the net's are states, which
-        begin with zeros. A .keras, .h5 or .hdf5 file runs in Keras. Any other file is a net's. None: the
-        proof in the net's own file, as `Net.save` wrote it.
+        begin with zeros. A .keras, .h5 or .hdf5 file runs in Keras, one of TorchScript in PyTorch. Any other
+        file is a net's. None: the proof in the net's own file, as `Net.save` wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
         An input of your own, besides the others.
     steps : int
@@ -112,7 +113,8 @@ def verify(
     tol : float
         The tolerance. A proof has its own.
     **bound
-        Numbers of inputs of the .onnx file, by name, that the net has as constants: ``sr=16000``.
+        Numbers of inputs of a file of ONNX or TorchScript, by name, that the net has as constants:
+        ``sr=16000``.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def verify(
     """
     steps = check_size("verify: steps", steps)
     tol = check_float("verify: tol", tol, 0.0)
-    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) else {}))
+    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) or _is_scripted(net) else {}))
     if against is None:
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
@@ -225,8 +227,12 @@ def _runner(
         path = os.fspath(against)
         if _is_onnx(path):
             return _runtime(path, own, bound), str(path), None
+        if _is_scripted(path):
+            return _module(_torch().jit.load(path), bound), path, None
     if bound:
-        raise TypeError(f"verify: got {', '.join(bound)}, expected numbers beside an .onnx file alone")
+        raise TypeError(
+            f"verify: got {', '.join(bound)}, expected numbers beside a file of ONNX or TorchScript"
+        )
     if isinstance(against, (str, os.PathLike)):
         if str(path).lower().endswith((".keras", ".h5", ".hdf5")):
             against, name = _keras_model(path), str(path)
@@ -236,6 +242,8 @@ def _runner(
                 raise file.error(
                     f"verify: got {file.info.format}, expected a name in .onnx, .keras, .h5 or .hdf5"
                 )
+            if isinstance(file.net, Exported):
+                raise file.error(f"verify: got {file.info.format}, expected the module that it was made from")
             against, name = net_in(file), str(path)
     else:
         name = type(against).__name__
@@ -249,11 +257,25 @@ def _runner(
             f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
             "file's path"
         )
-    return _module(against), name, None
+    return _module(against, {}), name, None
 
 
 def _is_onnx(path: str | os.PathLike[str]) -> bool:
     return str(path).lower().endswith(".onnx")
+
+
+def _is_scripted(path: str | os.PathLike[str]) -> bool:
+    if not str(path).lower().endswith((".pt", ".pth", ".jit")):
+        return False
+    with opened(path) as file:
+        return isinstance(file.net, Scripted)
+
+
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError:
+        raise ImportError("verify: a file of TorchScript runs in PyTorch: pip install torch") from None
 
 
 def _keras_model(path: str) -> Any:
@@ -288,7 +310,7 @@ def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     return run
 
 
-def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+def _module(module: Any, bound: dict[str, Any]) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     import torch
 
     def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
@@ -296,7 +318,7 @@ def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
         module.eval()
         try:
             with torch.no_grad():
-                found = module(*(torch.from_numpy(np.array(one)) for one in arrays))
+                found = module(*(torch.from_numpy(np.array(one)) for one in arrays), **bound)
         except Exception as error:
             shapes = [one.shape for one in arrays]
             raise ValueError(
