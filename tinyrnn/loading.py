@@ -31,7 +31,7 @@ _JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
 def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
-    """Load a net from a file that describes it: of `Net.save`, ONNX, torch.export, Keras or JSON.
+    """Load a net from a file that describes it: of `Net.save`, ONNX, PyTorch, Keras or JSON.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
         For formats that leave something open. Files of `Net.save` take none, those of ONNX take ``states``,
         ``shapes``, ``outputs``, ``int8`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see
         docs/onnx.md. Those of Keras take ``custom``, ``shapes`` and ``architecture``; see docs/keras.md.
-        Programs of torch.export take ``axes``; see docs/pytorch-files.md. JSON files of RTNeural and of
+        Programs of torch.export take ``axes``, archives of TorchScript ``shapes`` and numbers of the forward,
+        too; see docs/pytorch-files.md. JSON files of RTNeural and of
         guitar amplifiers take none; see docs/json-files.md.
 
     Raises

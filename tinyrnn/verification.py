@@ -16,9 +16,12 @@ from tinyrnn import proofs
 from tinyrnn.arguments import check_float, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError, ShapeError
-from tinyrnn.loading import load
+from tinyrnn.loading import load, net_in
 from tinyrnn.net import Net
 from tinyrnn.progress import watched
+from tinyrnn.weights import opened
+from tinyrnn.weights.pytorch import Exported, Scripted
+from tinyrnn.weights.spec import shown
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -102,9 +105,8 @@ def verify(
         as (1, steps, frame), of as many steps as it is for; steps that it masks are beyond the end for
         the net, or in no input. An .onnx file runs in ONNX Runtime, in one
         thread, step by step where it describes one step; inputs of it beyond the net's are states, which
-        begin with zeros. A .keras or .h5
-        file runs in Keras. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
-        wrote it.
+        begin with zeros. A .keras, .h5 or .hdf5 file runs in Keras, one of TorchScript in PyTorch. Any other
+        file is a net's. None: the proof in the net's own file, as `Net.save` wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
         An input of your own, besides the others.
     steps : int
@@ -112,7 +114,8 @@ def verify(
     tol : float
         The tolerance. A proof has its own.
     **bound
-        Numbers of inputs of the .onnx file, by name, that the net has as constants: ``sr=16000``.
+        Numbers of inputs of a file of ONNX or TorchScript, by name, that the net has as constants:
+        ``sr=16000``.
 
     Returns
     -------
@@ -129,7 +132,7 @@ def verify(
     """
     steps = check_size("verify: steps", steps)
     tol = check_float("verify: tol", tol, 0.0)
-    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) else {}))
+    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) or _is_scripted(net) else {}))
     if against is None:
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
@@ -244,13 +247,24 @@ def _runner(
         path = os.fspath(against)
         if _is_onnx(path):
             return _runtime(path, own, bound), str(path), None, False
+        if _is_scripted(path):
+            return _module(_torch().jit.load(path), bound), path, None, False
     if bound:
-        raise TypeError(f"verify: got {', '.join(bound)}, expected numbers beside an .onnx file alone")
+        raise TypeError(
+            f"verify: got {', '.join(bound)}, expected numbers beside a file of ONNX or TorchScript"
+        )
     if isinstance(against, (str, os.PathLike)):
-        if str(path).lower().endswith((".keras", ".h5")):
-            against, name = _keras().models.load_model(path, compile=False), str(path)
+        if str(path).lower().endswith((".keras", ".h5", ".hdf5")):
+            against, name = _keras_model(path), str(path)
             return _model(against, own), name, _fixed_steps(against, own), _masks(against, own)
-        against, name = load(path), str(path)
+        with opened(path) as file:
+            if file.nets in ("tinyrnn.onnx.build", "tinyrnn.keras.build"):  # not our reading beside itself
+                raise file.error(
+                    f"verify: got {file.info.format}, expected a name in .onnx, .keras, .h5 or .hdf5"
+                )
+            if isinstance(file.net, Exported):
+                raise file.error(f"verify: got {file.info.format}, expected the module that it was made from")
+            against, name = net_in(file), str(path)
     else:
         name = type(against).__name__
     if isinstance(against, Net):
@@ -263,18 +277,37 @@ def _runner(
             f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
             "file's path"
         )
-    return _module(against), name, None, False
+    return _module(against, {}), name, None, False
 
 
 def _is_onnx(path: str | os.PathLike[str]) -> bool:
     return str(path).lower().endswith(".onnx")
 
 
-def _keras() -> Any:
+def _is_scripted(path: str | os.PathLike[str]) -> bool:
+    if not str(path).lower().endswith((".pt", ".pth", ".jit")):
+        return False
+    with opened(path) as file:
+        return isinstance(file.net, Scripted)
+
+
+def _torch() -> Any:
     try:
-        return import_module("keras")
+        return import_module("torch")
+    except ImportError:
+        raise ImportError("verify: a file of TorchScript runs in PyTorch: pip install torch") from None
+
+
+def _keras_model(path: str) -> Any:
+    try:
+        keras = import_module("keras")
     except ImportError:
         raise ImportError("verify: a .keras or .h5 file runs in Keras: pip install keras torch") from None
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (TypeError, ValueError) as error:
+        text = shown(str(error))
+        raise LoadError(f"verify: {path}: Keras {keras.__version__} does not read it: {text}") from None
 
 
 def _masks(model: Any, own: Net) -> bool:
@@ -308,7 +341,7 @@ def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     return run
 
 
-def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+def _module(module: Any, bound: dict[str, Any]) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     import torch
 
     def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
@@ -316,7 +349,7 @@ def _module(module: Any) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
         module.eval()
         try:
             with torch.no_grad():
-                found = module(*(torch.from_numpy(np.array(one)) for one in arrays))
+                found = module(*(torch.from_numpy(np.array(one)) for one in arrays), **bound)
         except Exception as error:
             shapes = [one.shape for one in arrays]
             raise ValueError(

@@ -68,4 +68,4 @@ def test_verify_gives_an_onnx_file_its_numbers(capsys):
     tr.load(path, sr=16000).save("vad.safetensors")
     assert cli.main(["verify", "vad.safetensors", *command[2:], "--bind", "sr=16000"]) == 0
     assert cli.main(["verify", "vad.safetensors", "--against", "vad.safetensors", "--bind", "sr=8"]) == 1
-    assert "got sr, expected numbers beside an .onnx file alone" in capsys.readouterr().err
+    assert "got sr, expected numbers beside a file of ONNX or TorchScript" in capsys.readouterr().err

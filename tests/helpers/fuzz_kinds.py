@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import weight_files as wf
 from good_files import GOOD, LAYERS, NET, SIX, THING, TRAINED, program_file, program_members
-from mutations import in_archive, in_graph, in_json, in_words, mutated
+from mutations import in_archive, in_code, in_graph, in_json, in_words, mutated
 
 import tinyrnn as tr
 from tinyrnn.weights import inspect_file, load_weights
@@ -126,6 +126,23 @@ def _scripts() -> list[bytes]:
     return [*_recorded("pytorch/script.pt"), frozen]
 
 
+def _code() -> bytes:
+    """The code of a recorded archive of TorchScript, each file behind its name."""
+    with zipfile.ZipFile(_DATA / "pytorch" / "script.pt") as archive:
+        names = [name for name in archive.namelist() if name.endswith(".py")]
+        return b"".join(b"# %b\n%b" % (name.encode(), archive.read(name)) for name in names)
+
+
+def _with_code(data: bytes) -> bytes:
+    """The archive with other code."""
+    files = {name: text for name, _, text in (part.partition(b"\n") for part in data.split(b"# script/")[1:])}
+    with zipfile.ZipFile(_DATA / "pytorch" / "script.pt") as archive:
+        old = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    own = {name: part for name, part in old.items() if not name.endswith(".py")}
+    own |= {name.decode("utf-8", "replace"): text for name, text in files.items() if name not in own}
+    return wf.zipped(*(wf.Member(f"script/{name}", part) for name, part in own.items()))
+
+
 def _recorded(*names: str) -> list[bytes]:
     return [(_DATA / name).read_bytes() for name in names]
 
@@ -140,6 +157,7 @@ KINDS = {
         lambda: [GOOD["pt"], *_recorded("pytorch/checkpoint.pt", "pytorch/folded.pt")], change=in_archive
     ),
     "script": Kind(_scripts, change=in_archive),
+    "code": Kind(lambda: [_code()], _with_code, change=in_code, net=True),
     "pickle": Kind(
         lambda: [wf.pickled(thing) for thing in (THING, NET)], lambda data: wf.pt(data, {"0": SIX.tobytes()})
     ),

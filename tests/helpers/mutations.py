@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import random
+import re
 import zipfile
 from functools import cache
 from typing import Any
@@ -109,6 +110,46 @@ def in_words(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
         )
         out[at : at + size] = (rng.choice(new) % (1 << 8 * size)).to_bytes(size, "little")
     return bytes(out)
+
+
+_PARTS = (
+    b"self input torch.zeros torch.mul torch.cat torch.append while for if 999999999 -1 None [] = :".split()
+)
+
+
+def in_code(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
+    """Other code: words and lines became others, were moved, lost or repeated, or nest."""
+    if rng.random() < 0.1:
+        return mutated(rng, data, others)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        lines = data.split(b"\n")
+        at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+        words = re.split(rb"(\W+)", lines[at])
+        place = rng.randrange(len(words))
+        match rng.randrange(7):
+            case 0:
+                del lines[at : at + rng.choice((1, 1, 5))]
+            case 1:
+                lines[at:at] = lines[other : other + rng.choice((1, 1, 5))]
+            case 2:
+                lines[at] = lines[other]
+            case 3:
+                words[place] = rng.choice(
+                    (*_PARTS, *re.split(rb"(\W+)", lines[other]), b"%d" % rng.choice(HUGE))
+                )
+                lines[at] = b"".join(words)
+            case 4:
+                words[place] = words[place] * rng.choice((2, 3, 300))
+                lines[at] = b"".join(words)
+            case 5:
+                lines[at] = re.sub(
+                    rb"\S.*", rng.choice((b"while True:", b"pass", b"a = torch.mul(a, a)")), lines[at]
+                )
+            case 6:
+                words[place] = b"(" * (deep := rng.choice((1, 9, 99, 5000))) + words[place] + b")" * deep
+                lines[at] = b"".join(words)
+        data = b"\n".join(lines)
+    return data
 
 
 _VALUES = (None, True, -1, 0, 1, 0.5, -1e308, 1e308, 2**31, 2**62, 10**30, "", "a", "x" * 300, [], {}, [[]])

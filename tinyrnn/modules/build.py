@@ -118,7 +118,7 @@ def from_torch(
     if scripted is not None:
         raise TypeError(
             f"from_torch: module has a {type(scripted).__name__}, whose operations nobody sees: pass the "
-            "module that it was made from"
+            "module that it was made from, or tinyrnn.load its file"
         )
     while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
         module = getattr(module, "_orig_mod", None) or module.module

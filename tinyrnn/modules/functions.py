@@ -20,7 +20,7 @@ from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import attention as attention_of, products
 from tinyrnn.onnx.arithmetic import settled
-from tinyrnn.onnx.attention import Scores, attend, of_scores
+from tinyrnn.onnx.attention import Pairs, Scores, attend, of_scores
 from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.folding import FOLDS
@@ -579,11 +579,13 @@ def pad(call: Made) -> Any:
 
 def shaped(call: Made) -> Any:
     """The same numbers in the shape that both runs had."""
-    if isinstance(call.x, Known):
-        return Known(call.x.worlds[0].reshape([one for one, _ in call.sizes[0]]))
-    found = call.x.with_axes(regrouped(call.x.axes, call.sizes[0]))
+    x = call.arg(0, "input")
+    x = x if isinstance(x, Scores) else call.x
+    if isinstance(x, Known):
+        return Known(x.worlds[0].reshape([one for one, _ in call.sizes[0]]))
+    found = x.with_axes(regrouped(x.axes, call.sizes[0]))
     steps = {*call.site.timed} - {(1, 1)}  # all values of a program of one step are of that
-    if steps and any(has(axis, TIME) for axis in call.x.axes) > any(has(axis, TIME) for axis in found.axes):
+    if steps and any(has(axis, TIME) for axis in x.axes) > any(has(axis, TIME) for axis in found.axes):
         raise Unfit("takes a sequence of one step for a value without steps")
     return found
 
@@ -813,8 +815,9 @@ def joined(call: Made) -> Any:
 
 
 def linear(call: Made) -> Any:
-    if isinstance(call.x, Known):
-        found, bias = call.onnx("MatMul", call.x, call.array(1, "weight").T), call.array(2, "bias")
+    x = call.arg(0, "input")
+    if isinstance(x, (Known, Pairs)):
+        found, bias = call.onnx("MatMul", x, call.array(1, "weight").T), call.array(2, "bias")
         return found if bias is None else call.onnx("Add", found, bias)
     return products.linear(call.x, call.x.rank - 1, call.weight(1, "weight"), call.array(2, "bias"))
 
@@ -1171,8 +1174,9 @@ def each(kind: Any) -> Function:
     """A function of each number, whose arguments are the layer's."""
 
     def made(call: Made) -> Any:
-        if isinstance(call.x, Known):
-            return call.onnx(kind.__name__.replace("ReLU", "Relu"), call.x)
+        x = call.arg(0, "input")
+        if isinstance(x, Known) or (isinstance(x, Pairs) and kind is activations.Tanh):
+            return call.onnx(kind.__name__.replace("ReLU", "Relu"), x)
         return call.x.mapped(kind(*call.args[1:], **call.kwargs))
 
     return made

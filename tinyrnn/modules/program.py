@@ -22,6 +22,7 @@ from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules.build import Port, Search, Source, letters_of, ports_of
 from tinyrnn.modules.functions import FUNCTIONS, Made, Site
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
+from tinyrnn.modules.shapes import Shape
 from tinyrnn.net import Net
 from tinyrnn.onnx.symbols import Axis, Known, Sizes, sizes_of
 from tinyrnn.weights import WeightsFile
@@ -37,13 +38,13 @@ HINTS = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109)
 
 
 @dataclass(frozen=True)
-class _Name:
+class Slot:
     """A value by its name: a tensor, or a number that depends on sizes."""
 
     name: str
 
 
-class _Node(NamedTuple):
+class Node(NamedTuple):
     op: str
     args: list[Any]
     kwargs: dict[str, Any]
@@ -51,13 +52,6 @@ class _Node(NamedTuple):
     where: str
     module: str
     writes: bool  # into its first argument
-
-
-class _Shape(NamedTuple):
-    """A tensor without numbers; a size is an int or an expression."""
-
-    shape: tuple[Any, ...]
-    dtype: str
 
 
 # ---- sizes -------------------------------------------------------------------------------------------------
@@ -149,9 +143,9 @@ def _argument(given: Any) -> Any:
     if tag in _LEFT_OUT:
         return None
     if tag in ("as_tensor", "as_name"):
-        return _Name(_text(value["name"] if isinstance(value, dict) else value))
+        return Slot(_text(value["name"] if isinstance(value, dict) else value))
     if tag.startswith(("as_sym_", "as_optional_")) and isinstance(value, dict):
-        return _Name(_text(value["name"])) if "name" in value else _argument(value)
+        return Slot(_text(value["name"])) if "name" in value else _argument(value)
     if tag[-1] == "s" and isinstance(value, list):
         return [_argument({tag[:-1]: one}) for one in value]
     value = float(value) if tag == "as_float" and isinstance(value, str) else value
@@ -199,24 +193,24 @@ _VIEWS = {
 }
 
 
-def _unwritten(nodes: Sequence[_Node], outputs: dict[str, Any], given: set[str]) -> Iterator[_Node]:
+def unwritten(nodes: Sequence[Node], outputs: dict[str, Any], given: set[str]) -> Iterator[Node]:
     """Operations that write into no tensor: what they would write is the tensor from then on.
 
     ``outputs`` are told their names then; what is ``given`` stays as it is. ``y[:, t] = x`` is a setitem, as
     in a forward.
     """
-    makers: dict[str, _Node] = {}
+    makers: dict[str, Node] = {}
     roots: dict[str, str] = {}
     alike: dict[str, list[str]] = {}  # all that share numbers, by root
     names: dict[str, str] = {}  # where the numbers are now
     old: set[str] = set()  # what a write to another has changed
 
     def read(one: Any) -> Any:
-        if not isinstance(one, _Name):
+        if not isinstance(one, Slot):
             return one
         if one.name in old:
             raise Unfit(f"reads {shown(one.name)} after a part of it was changed, expected a copy of it")
-        return _Name(names.get(one.name, one.name))
+        return Slot(names.get(one.name, one.name))
 
     for node in nodes:
         where = f"{node.where}: " if node.where else ""
@@ -225,14 +219,14 @@ def _unwritten(nodes: Sequence[_Node], outputs: dict[str, Any], given: set[str])
         except Unfit as error:
             raise Unfit(f"{where}{error}") from None
         first = node.args[0] if node.args else None
-        if isinstance(first, _Name) and (node.writes or node.op in _VIEWS):
+        if isinstance(first, Slot) and (node.writes or node.op in _VIEWS):
             root = roots.setdefault(first.name, first.name)
             group = alike.setdefault(root, [root])
             if node.writes and root in given:
                 raise Unfit(f"{where}changes {shown(root)}, expected states as inputs and outputs")
             if node.writes:
                 kept, made = first.name, makers.get(first.name)
-                if node.op == "copy" and made and made.op == "select" and isinstance(made.args[0], _Name):
+                if node.op == "copy" and made and made.op == "select" and isinstance(made.args[0], Slot):
                     x, dim, index = made.args
                     kept = x.name
                     node = node._replace(
@@ -249,12 +243,12 @@ def _unwritten(nodes: Sequence[_Node], outputs: dict[str, Any], given: set[str])
     outputs.update({path: mapped(one, read) for path, one in outputs.items()})
 
 
-class _Program(Source):
+class Program(Source):
     """A program.
 
     Attributes
     ----------
-    shapes : dict of str to _Shape
+    shapes : dict of str to Shape
         Of each tensor by name.
     numbers : dict of str to int or tree
         Of each number that depends on sizes.
@@ -311,7 +305,7 @@ class _Program(Source):
                 where = f"node {i}"
                 where = f"node {i} ({shown(_text(node['target']))})"
                 self.nodes += self.node(node)
-            self.nodes = list(_unwritten(self.nodes, self.outputs, {*self.tensors, *self.inputs}))
+            self.nodes = list(unwritten(self.nodes, self.outputs, {*self.tensors, *self.inputs}))
             where = "the inputs"
             self.settle()
         except WRONG as error:
@@ -327,11 +321,11 @@ class _Program(Source):
 
     # ---- its parts -----------------------------------------------------------------------------------------
 
-    def shape(self, told: Any) -> _Shape:
+    def shape(self, told: Any) -> Shape:
         told = told.get("meta") or told
         if len(told["sizes"]) > MAX_DIMS:
             raise ValueError(f"got {len(told['sizes'])} axes, expected at most {MAX_DIMS}")
-        return _Shape(tuple(map(_expression, told["sizes"])), SCALARS.get(told["dtype"], "unknown"))
+        return Shape(tuple(map(_expression, told["sizes"])), SCALARS.get(told["dtype"], "unknown"))
 
     def input(self, kind: str, what: Any) -> None:
         """An input of the graph: a tensor of the file, or one of a call."""
@@ -343,7 +337,7 @@ class _Program(Source):
                 raise Unfit(f"reads the tensor {shown(name)}, which the file does not have")
         elif kind == "user_input":
             one = _argument(what["arg"])
-            if isinstance(one, _Name):
+            if isinstance(one, Slot):
                 if one.name not in self.shapes:
                     raise Unfit(f"input {shown(one.name)} is no tensor")
                 self.inputs.append(one.name)
@@ -359,7 +353,7 @@ class _Program(Source):
             raise ValueError(f"got {count} outputs, expected {len(found)}")
         return found
 
-    def node(self, node: Any) -> list[_Node]:
+    def node(self, node: Any) -> list[Node]:
         """An operation; none where it makes no tensor."""
         target = node["target"]
         results: list[str] = []
@@ -393,7 +387,7 @@ class _Program(Source):
         if name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and isinstance(args[-1], bool):
             self.orders.add(args[-1])
         writes = re.search(r"aten\.[a-z]\w*[a-z0-9]_\.", target) and name != "detach"
-        return [_Node(name, args, kwargs, results, *_place(node["metadata"]), bool(writes))]
+        return [Node(name, args, kwargs, results, *_place(node["metadata"]), bool(writes))]
 
     def settle(self, fixed: bool = False) -> None:
         """Find the ports, by a record of sizes that tell all symbols apart, or of the example's."""
@@ -476,20 +470,20 @@ class _Program(Source):
         arrays: list[Any] = []
         ops: list[Op] = []
 
-        def shape_of(name: str) -> _Shape:
+        def shape_of(name: str) -> Shape:
             told = self.shapes[name]
             shape = tuple(_sized(one, symbols) for one in told.shape)
             if any(one < 0 for one in shape):
                 raise Unfit(f"{shown(name)} has shape {shape}, expected no size below 0")
-            return _Shape(shape, told.dtype)
+            return Shape(shape, told.dtype)
 
         def noted(name: str) -> int:
-            arrays.append(shape_of(name) if name else _Shape((), "unknown"))
+            arrays.append(shape_of(name) if name else Shape((), "unknown"))
             env[name] = Ref(len(arrays) - 1)
             return len(arrays) - 1
 
         def read(one: Any) -> Any:
-            if not isinstance(one, _Name):
+            if not isinstance(one, Slot):
                 return one
             if one.name in env:
                 return env[one.name]
@@ -504,7 +498,7 @@ class _Program(Source):
         for node in self.nodes:
             try:
                 args, kwargs = mapped(node.args, read), mapped(node.kwargs, read)
-                if node.op not in _FILLS and refs((args, kwargs)):
+                if node.op not in FILLS and refs((args, kwargs)):
                     results = [noted(name) for name in node.results]
                     ops.append(Op(node.op, args, kwargs, results, node.where, node.module))
                     continue
@@ -519,7 +513,7 @@ class _Program(Source):
         outputs = {path: read(one) for path, one in self.outputs.items()}
         return Record(ops, arrays, {path: one for path, one in outputs.items() if one is not None})
 
-    def constants(self, op: Op, shapes: Sequence[_Shape]) -> list[Array]:
+    def constants(self, op: Op, shapes: Sequence[Shape]) -> list[Array]:
         """The results of an operation that reads no input."""
         for one in shapes:
             if one.dtype not in READ:
@@ -562,7 +556,7 @@ def _normed(_: Any, v: Array, g: Array, dim: int = 0) -> Array:
 
 
 # Operations that make tensors of no other's numbers, by the result's shape.
-_FILLS: dict[str, Callable[..., Any]] = {
+FILLS: dict[str, Callable[..., Any]] = {
     f"{first}{name}{last}": make
     for name, make in {
         "zeros": lambda shape, *_: np.zeros(shape),
@@ -574,8 +568,8 @@ _FILLS: dict[str, Callable[..., Any]] = {
 
 # These, and others that no layer computes.
 MAKES: dict[str, Callable[..., Any]] = {
-    **_FILLS,
-    "scalar_tensor": _FILLS["full"],
+    **FILLS,
+    "scalar_tensor": FILLS["full"],
     "arange": _counted,
     "tril": lambda _, x, k=0: np.tril(x, k),
     "triu": lambda _, x, k=0: np.triu(x, k),
@@ -599,7 +593,7 @@ def build_net(file: WeightsFile, axes: str | Mapping[str, str] | None = None) ->
     LoadError
         If the program is damaged, or an operation is no layer of tinyrnn; with file and line of the model.
     """
-    program = _Program(file)
+    program = Program(file)
     told, ranks = letters_of(axes, program.ports)
     if any(ranks.get(name) != len(letters) for name, letters in told.items()):
         raise TypeError(f"load: axes: got {told}, expected a letter for each axis of {ranks}")
@@ -613,7 +607,7 @@ def build_net(file: WeightsFile, axes: str | Mapping[str, str] | None = None) ->
         raise
 
 
-def _net(program: _Program, told: Mapping[str, str]) -> Net:
+def _net(program: Program, told: Mapping[str, str]) -> Net:
     try:
         return Search(program, told, math.inf).net()
     except (*WRONG, RecursionError) as error:

@@ -5,9 +5,9 @@ in which each tensor is a call to a rebuild function (storage, offset, size, str
 bytes of each storage; ``byteorder``, absent in older files; ``version`` and others that do not matter here.
 Several tensors may share one storage.
 
-TorchScript has the same beside ``code/``, which is left unread. A second pickle, ``constants.pkl``, with its
-storages in ``constants/``, is a tuple of the tensors that the code names ``CONSTANTS.c0`` and so on: those of
-a frozen module are there.
+TorchScript has the same beside ``code/``, text like Python's, of which `tinyrnn.modules.script` makes nets. A
+second pickle, ``constants.pkl``, with its storages in ``constants/``, is a tuple of the tensors that the code
+names ``CONSTANTS.c0`` and so on: those of a frozen module are there.
 
 A program of `torch.export` (.pt2) has its parameters and buffers in ``data/weights/``, and JSON beside them,
 ``<model>_weights_config.json``, that says name, file, dtype, sizes and strides of each. Other tensors that it
@@ -15,7 +15,7 @@ reads are in ``data/constants/``, and its operations are JSON, ``models/<model>.
 these were members without a folder, ``serialized_exported_program.json`` first, and the tensors' archives of
 `torch.save`.
 
-A file of `torch.package` has a pickle for each object, ``<package>/<resource>.pkl``, storages of all of them,
+A file of `torch.package` has a pickle for each object, ``<package>/<resource>.pkl`` mostly, storages of all,
 ``.data/<key>.storage``, and source code, which is left unread.
 """
 
@@ -30,7 +30,7 @@ from tinyrnn.weights import legacy, safetensors
 from tinyrnn.weights.archive import STORED, Member, first_member, member_fill, read_archive, unpacked
 from tinyrnn.weights.legacy import Legacy
 from tinyrnn.weights.parts import Parts
-from tinyrnn.weights.pickles import MAX_PICKLE, Name, Pickle, Storage, View
+from tinyrnn.weights.pickles import MAX_PICKLE, Name, Object, Pickle, Storage, View
 from tinyrnn.weights.spec import MAX_NAME, MAX_TENSORS, Array, Contents, Reader, Source, Tensor, shown
 from tinyrnn.weights.storages import Storages
 
@@ -62,6 +62,7 @@ SCALARS = {
 _JSON = "serialized_exported_program.json"
 
 MAX_PICKLES = 1000  # of a package
+MAX_CODE = 1 << 20  # bytes of TorchScript
 
 
 def matches(head: bytes) -> bool:
@@ -104,13 +105,23 @@ def read(reader: Reader, key: str | None) -> Contents:
         tensors = _tensors(reader, package, parts.weights(package.things, key))
         return Contents(tensors, {}, unread=parts.left())
     folder = _Folder(archive, "data")
-    tensors = _tensors(reader, folder, parts.weights(folder.thing, key))
+    views = parts.weights(folder.thing, key)
+    tensors = _tensors(reader, folder, views)
+    net = None
     if archive.scripted and not key:
-        folder = _Folder(archive, "constants")
-        constants = folder.thing if type(folder.thing) is tuple else ()
+        other = _Folder(archive, "constants")
+        constants = other.thing if type(other.thing) is tuple else ()
         named = [(f"CONSTANTS.c{i}", part) for i, part in enumerate(constants) if type(part) is View]
-        tensors += _tensors(reader, folder, named)
-    return Contents(tensors, {}, unread=parts.left())
+        tensors += _tensors(reader, other, named)
+        if type(folder.thing) is Object:
+            names = {id(view): name for name, view in views[::-1]}
+            inputs = archive.pickle("traced_inputs.pkl") if archive.traced else None
+            example = inputs.get("forward") if isinstance(inputs, dict) else None
+            net = Scripted(
+                *(folder.thing, constants, names, folder.tensor, other.tensor, example),
+                *(archive.code, archive.places),
+            )
+    return Contents(tensors, {}, net=net, unread=parts.left(), folds=True)
 
 
 def _tensors(reader: Reader, storages: Storages, views: list[tuple[str, View]]) -> list[Tensor]:
@@ -137,6 +148,36 @@ class Exported(NamedTuple):
     parsed: Callable[[bytes], dict[str, Any]]
 
 
+class Scripted(NamedTuple):
+    """A module of TorchScript.
+
+    Attributes
+    ----------
+    module : Object
+    constants : tuple
+        Tensors and others that its code names.
+    names : dict of int to str
+        Of parameters and buffers, by the identity of their views.
+    tensor, constant : callable
+        The tensor of a view of the module, or of the constants.
+    example : object
+        The inputs of a module that was traced, views without numbers; None if it was not.
+    code : callable
+        The text of a file of its code, None if there is none.
+    places : callable
+        The lines of the model that such a text comes from, as PyTorch has them.
+    """
+
+    module: Object
+    constants: tuple[Any, ...]
+    names: dict[int, str]
+    tensor: Callable[[str, View], Tensor]
+    constant: Callable[[str, View], Tensor]
+    example: Any
+    code: Callable[[str], bytes | None]
+    places: Callable[[str], Any]
+
+
 class _Archive:
     """The zip archive of `torch.save`."""
 
@@ -149,6 +190,7 @@ class _Archive:
         if self.packages:
             roots = [packages[0].removesuffix(".data/extern_modules")]
         self.scripted = any(name.endswith("/constants.pkl") for name in self.members)
+        self.traced = any(name.endswith("/traced_inputs.pkl") for name in self.members)
         self.program = ""  # the member that lists the tensors of a program
         self.flat = _JSON in self.members
         if self.flat:
@@ -237,6 +279,18 @@ class _Archive:
             raise self.reader.error(f"{shown(name)} has {member.size} bytes, expected at most {MAX_PICKLE}")
         return Pickle(self.reader, shown(name), b"".join(unpacked(self.reader, member))).run()
 
+    def code(self, name: str) -> bytes | None:
+        """A file of TorchScript's code."""
+        member = self.members.get(f"{self.root}code/{name}")
+        if member is not None and member.size > MAX_CODE:
+            raise self.reader.error(f"{shown(name)} has {member.size} bytes, expected at most {MAX_CODE}")
+        return None if member is None else b"".join(unpacked(self.reader, member))
+
+    def places(self, name: str) -> Any:
+        """The pickle beside a file of code, None if there is none."""
+        data = self.code(f"{name}.debug_pkl")
+        return data and Pickle(self.reader, shown(name), data).run()
+
     def _small(self, name: str) -> bytes:
         if self.root + name not in self.members:
             return b""
@@ -281,14 +335,23 @@ class _Package(Storages):
         super().__init__(archive.reader, archive.order)
         self._archive = archive
         own = (name.removeprefix(archive.root) for name in archive.members if name.startswith(archive.root))
-        names = [name for name in own if name.endswith(".pkl") and not name.startswith(".data/")]
+        names = [name for name in own if not name.startswith(".data/") and self._is_pickle(name)]
         total = sum(archive.members[archive.root + name].size for name in names)
         if len(names) > MAX_PICKLES or total > MAX_PICKLE:
             raise self.reader.error(
                 f"got a package of {len(names)} pickles of {total} bytes, expected at most {MAX_PICKLES} of "
                 f"{MAX_PICKLE}"
             )
-        self.things = {name[:-4].replace("/", "."): archive.pickle(name) for name in names}
+        if not names:
+            raise self.reader.error("got a package without pickles, expected weights")
+        self.things = {name.removesuffix(".pkl").replace("/", "."): archive.pickle(name) for name in names}
+
+    def _is_pickle(self, name: str) -> bool:
+        """The authors choose the names; one without an ending may be a text, too."""
+        if "." in name:
+            return name.endswith(".pkl")
+        member = self._archive.members[self._archive.root + name]
+        return "/" in name and next(unpacked(self.reader, member), b"")[:1] == b"\x80"
 
     def size(self, key: str, label: str) -> int:
         return self._archive.member(f".data/{key}.storage", label).size
@@ -350,4 +413,4 @@ class _Program(Storages):
         return self._archive.member(f"{self._folder}/{key}", label)
 
 
-SOURCE = Source("PyTorch", (".pt", ".pth", ".pt2"), matches, read, nets="tinyrnn.modules.program")
+SOURCE = Source("PyTorch", (".pt", ".pth", ".pt2"), matches, read, nets="tinyrnn.modules.script")

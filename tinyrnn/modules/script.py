@@ -1,0 +1,1015 @@
+"""Nets of TorchScript's archives, traced or scripted: the text of their code becomes a record.
+
+Nothing runs: the text is parsed as Python's and walked through, each value being a number, a list or the name
+of a tensor, whose shape follows by `shapes.SHAPES`. Sizes that the file does not tell are tried: where they
+clash with those of weights, the latter hold.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+import warnings
+from bisect import bisect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyrnn.errors import LoadError
+from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.modules import program
+from tinyrnn.modules.build import Port, Search, ports_of
+from tinyrnn.modules.functions import FUNCTIONS, KINDS
+from tinyrnn.modules.program import MAKES, MOST, Node, Program, Slot, unwritten
+from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, flat, function, leaves, mapped
+from tinyrnn.modules.shapes import SHAPES, Clash, Shape, several, shapes_of
+from tinyrnn.net import Net
+from tinyrnn.onnx.symbols import FRAME, Axis, Sizes, sizes_of
+from tinyrnn.weights import WeightsFile
+from tinyrnn.weights.pickles import Object, Storage, View
+from tinyrnn.weights.pytorch import Exported, Scripted
+from tinyrnn.weights.spec import MAX_DIMS, MAX_NAME, MEMORY_FLOOR, Array, Tensor, shown
+
+FUEL = 400_000  # parts of statements that all walks through a file may take, and entries of lists
+OF_OP = 15  # that an operation takes
+MAX_TOKENS = 64_000  # of all code that is read, each of which takes 800 bytes
+MAX_CALLS = 60  # of functions within functions
+MAX_LINES, MOST_PLACES = 2_000, 5_000_000  # of a source, and characters of all that are looked up
+MAX_STATEMENT, MAX_OPERATORS = 30_000, 1_500  # characters of a statement, and those that nest
+MAX_TRIES = 30  # of sizes
+RANKS = (3, 2, 4, 1, 5)  # of an input, the likeliest first
+
+DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64"}
+DTYPES |= {11: "bool", 15: "bfloat16"}
+COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
+TRUTHS = (*COMPARES, "logical_not", "logical_and", "logical_or", "isnan", "any", "all")
+ALIKE = {"unsafe_chunk": "chunk", "unsafe_split": "split", "numpy_T": "T", "lift_fresh": "detach"}
+LISTS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split"}  # operations that return a list
+MUTE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
+BUILTINS = {"int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len"}
+TENSORS = r"Tensor|Optional\[Tensor\]|(Optional\[)?Tuple\[Tensor(, Tensor)*\]\]?"  # types of inputs
+WORDS = {"inf": math.inf, "nan": math.nan}
+# Sizes that are not known yet; the second are larger, for code that refuses short sequences.
+PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
+LARGE = PRIMES.index(521)
+_NESTING = re.compile(r"[.(\[{+\-*/%|&^~<>=@:]|\b(?:not|if|and|or|is|in|lambda|await|yield|elif)\b")
+
+
+class Raised(Unfit):
+    """The code raises an error of its own."""
+
+
+class Path(NamedTuple):
+    """A dotted name of the code, such as ``torch.add``."""
+
+    name: str
+
+
+class Module:
+    """An object of a class of the code: a module, and its attributes as the calls so far have set them."""
+
+    def __init__(self, path: str, kind: str, own: dict[Any, Any]) -> None:
+        self.path, self.kind, self.own = path, kind, own
+        self.attributes: dict[str, Any] = {}
+        self.calls: dict[str, int] = {}  # the call that wrote an attribute
+
+
+class Returned(Exception):
+    """The end of a function."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+class Row(tuple[Any, ...]):
+    """A named tuple."""
+
+    fields: Sequence[str] = ()
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(zip(self.fields, self, strict=False))
+
+
+class Text:
+    """A file of code: its functions and classes, and the lines of the model that they come from."""
+
+    def __init__(self, name: str, text: str, places: Any) -> None:
+        self.name = f"code/{name}"
+        body = parsed(text).body
+        self.parts = {one.name: one for one in body if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
+        self.begins = [0, *(at.end() for at in re.finditer("\n", text))]
+        self.texts: Any = ()
+        self.ranges: Any = ()
+        if type(places) is tuple and len(places) == 3:
+            _, self.texts, self.ranges = places
+        self.offsets = [one[0] for one in self.ranges]
+        self.found: dict[int, str] = {}
+        self.left = MOST_PLACES
+
+    def where(self, node: Any) -> str:
+        """The line of the model that a statement comes from, or nothing."""
+        at = bisect(self.offsets, self.begins[node.lineno - 1] + node.col_offset) - 1
+        if at >= 0 and at not in self.found and self.left > 0:
+            with suppress(*WRONG):
+                self.found[at] = self.place(*self.ranges[at][1][:2])
+        return self.found.get(at, "")
+
+    def place(self, source: Any, start: int) -> str:
+        """File and line of a place in a source, which is a call stack if the module was traced."""
+        parts, file, line = source
+        if not isinstance(file, int) or not self.texts[file]:
+            return ""
+        whole = "".join(self.texts[one] for one in parts[:MAX_LINES])
+        self.left -= len(whole)
+        for own, number in re.findall(r"(\S+)\((\d+)\): ", whole):
+            if "/torch/" not in own:
+                return f"{shown(own)}:{number}"
+        return f"{shown(self.texts[file])}:{line + whole.count(chr(10), 0, start)}"
+
+
+def parsed(text: str) -> ast.Module:
+    """Parse a file of code, none of whose statements nests deeply enough to trouble Python's parser."""
+    depth = size = signs = 0
+    for line in text.split("\n"):
+        bare = re.sub(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', "", line)
+        size, signs = size + len(line), signs + len(_NESTING.findall(bare))
+        depth += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+        if (
+            size > MAX_STATEMENT
+            or signs > MAX_OPERATORS
+            or re.match(r"\s*elif\b", line)
+            or bare[-1:] == "\\"
+            or '"' in bare
+        ):
+            raise Unfit(f"has the statement {shown(line.strip(), 80)}, which no code of TorchScript has")
+        if depth <= 0:
+            depth = size = signs = 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of literals
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Unfit(f"does not parse: {shown(str(error))}") from None
+
+
+# ---- numbers and lists -------------------------------------------------------------------------------------
+
+
+def _power(a: Any, b: Any) -> Any:
+    if abs(b) > 64:
+        raise Unfit("computes a number that is too large")
+    return a**b
+
+
+def _divided(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
+    return a / b if rounding_mode is None else int(a / b) if rounding_mode == "trunc" else a // b
+
+
+def _all(names: str, value: Any) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), value)
+
+
+# Functions of numbers and lists; those that take tensors beside lists stand in `ALWAYS`.
+PLAIN: dict[str, Callable[..., Any]] = {
+    **{one: getattr(operator, one) for one in (*COMPARES, "add", "sub", "mul", "neg")},
+    **{one: getattr(operator, one) for one in ("__and__", "__or__", "__contains__", "__getitem__")},
+    **{"__is__": operator.is_, "__isnot__": operator.is_not, "__not__": operator.not_},
+    **{one.__name__: one for one in (abs, len, any, all, round, min, max, list, dict, math.floor, math.ceil)},
+    **{one.__name__: one for one in (math.sqrt, math.exp, math.log)},
+    **_all("floordiv floor_divide", operator.floordiv),
+    "div": _divided,
+    "remainder": operator.mod,
+    "rsub": lambda a, b, alpha=1: b - a,
+    "pow": _power,
+    "append": lambda a, b: a.append(b),
+    "extend": lambda a, b: a.extend(b),
+    "insert": list.insert,
+    "pop": lambda a, i=-1: a.pop(i),
+    "reverse": list.reverse,
+    "slice": lambda a, start=None, end=None, step=1: a[start:end:step],
+    "_set_item": operator.setitem,
+    **_all("select TupleIndex", operator.getitem),
+    **_all("copy keys", list),
+    "values": lambda a: list(a.values()),
+    "items": lambda a: list(a.items()),
+    "__range_length": lambda start, stop, step: len(range(start, stop, step)),
+    "__derive_index": lambda i, start, step: start + i * step,
+    **{"Int": int, "Float": float, "Bool": bool},
+    **_all(
+        "NumToTensor to detach tensor scalar_tensor unchecked_unwrap_optional data ScalarImplicit alias "
+        "clone type_as contiguous cpu Scalar item",
+        lambda a, *_, **__: a,
+    ),
+}
+ALWAYS = {"__is__", "__isnot__", "append", "insert", "_set_item", "unchecked_unwrap_optional"}
+# Functions that tell nothing here.
+SILENT = {
+    **_all("warn device layout set_grad_enabled type print memory_format", None),
+    **_all("format str", ""),
+    **_all("is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
+    **_all(
+        "is_nested requires_grad is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False
+    ),
+    "is_scripting": True,
+}
+
+
+# ---- the walk ----------------------------------------------------------------------------------------------
+
+
+class Script(Program):
+    """A module of TorchScript.
+
+    Parameters
+    ----------
+    file : WeightsFile
+    given : mapping
+        Numbers of arguments of the forward, by name.
+    told : mapping of str to sequence
+        Sizes of inputs by name; one that is no int varies.
+
+    Attributes
+    ----------
+    looped : bool
+        The module keeps states among its attributes, so it runs step by step over an axis of time.
+    """
+
+    def __init__(
+        self, file: WeightsFile, given: Mapping[str, Any], told: Mapping[str, Sequence[Any]]
+    ) -> None:
+        self.file, self.scripted = file, file.net
+        assert isinstance(self.scripted, Scripted)
+        self.exported = Exported({}, dict, dict)  # type: ignore[arg-type]
+        self.budget = MEMORY_FLOOR + 16 * file.info.bytes
+        self.given, self.records, self.tables, self.orders = {}, {}, [], set()
+        self.left, self.told, self.looped = FUEL, dict(told), False
+        self.texts: dict[str, Text | None] = {}
+        self.tokens = 0
+        self.bound = dict(given)
+        self.labels = self.scripted.names
+        self.named = set(self.labels.values())
+        self.nodes, self.shapes, self.stage = [], {}, 0
+        self.examples = self.traced()
+        self.signature = self.arguments()
+
+    # ---- discovery -----------------------------------------------------------------------------------------
+
+    def traced(self) -> list[Shape]:
+        """The inputs that a module was traced with, if the file has them."""
+        found = []
+        for one in flat(self.scripted.example):
+            if isinstance(one, View) and isinstance(one.storage, Storage):
+                shape = several(one.shape)[: MAX_DIMS + 1]
+                if not all(type(size) is int and 0 < size < MOST for size in shape):
+                    return []
+                found.append(Shape(tuple(shape), one.storage.dtype or "float32"))
+        return found
+
+    def arguments(self) -> list[tuple[str, str]]:
+        """The names and types of the arguments of the forward that a call gives."""
+        owner = self.scripted.module
+        _, node = self.part(owner.name)
+        forward = next(
+            (
+                one
+                for one in getattr(node, "body", ())
+                if isinstance(one, ast.FunctionDef) and one.name == "forward"
+            ),
+            None,
+        )
+        if forward is None or not isinstance(node, ast.ClassDef):
+            raise Unfit(f"{shown(owner.name)} has no forward")
+        args = forward.args.args[1:]
+        least = len(args) - len(forward.args.defaults)
+        found = []
+        for i, one in enumerate(args):
+            kind = ast.unparse(one.annotation) if one.annotation else "Tensor"
+            wanted = any(name == one.arg or name.startswith(f"{one.arg}_") for name in self.told)
+            if one.arg in self.bound or (i >= least and not wanted):
+                continue
+            if kind in ("int", "float", "bool"):
+                name = shown(one.arg)
+                raise Unfit(f"the forward takes the number {name}: give it, load(path, {name}=...)")
+            if not re.fullmatch(TENSORS, kind):
+                raise Unfit(f"the forward takes {shown(one.arg)} of type {shown(kind)}, expected a tensor")
+            found.append((one.arg, kind))
+        unknown = set(self.bound) - {one.arg for one in args}
+        if unknown:
+            names = ", ".join(one.arg for one in args)
+            raise TypeError(
+                f"load: got {', '.join(sorted(unknown))}, expected arguments of the forward: {names}"
+            )
+        self.inputs = []
+        for name, kind in found:
+            count = kind.count("Tensor")
+            self.inputs += [name] if "Tuple" not in kind else [f"{name}_{i}" for i in range(count)]
+        if not self.inputs:
+            raise Unfit("the forward takes no tensor")
+        return found
+
+    def tries(self, axes: Mapping[str, str]) -> Iterator[tuple[dict[str, int], bool]]:
+        """Ranks of the inputs, the likeliest first; and whether all sizes are those of the trace."""
+        told = {name: len(one) for name, one in (*axes.items(), *self.told.items())}
+        if unknown := set(told) - set(self.inputs):
+            raise TypeError(f"load: got axes or shapes of {sorted(unknown)}, expected some of {self.inputs}")
+        if self.examples:
+            yield from (({}, fixed) for fixed in (False, True))
+            return
+        first, *others = self.inputs
+        for rank in [told[first]] if first in told else RANKS:
+            for other in dict.fromkeys((rank, 2, 3)) if set(others) - set(told) else (rank,):
+                yield {**dict.fromkeys(others, other), first: rank, **told}, False
+
+    def discover(self, ranks: Mapping[str, int], fixed: bool, begin: int = 0) -> None:
+        """Find the sizes of the inputs, of these ranks as far as nothing tells others, and the ports.
+
+        ``fixed``: all sizes are those that the module was traced with.
+        """
+        self.looped, self.fixed = False, fixed
+        self.records.clear()
+        self.sized: dict[int, int] = {}
+        self.hinted: dict[str, tuple[int, ...]] = {}
+        ranks, hints = dict(ranks), iter(PRIMES[begin:])
+        self.dtypes = dict.fromkeys(self.inputs, "float32")
+        for name, one in zip(self.inputs, self.examples, strict=False):
+            self.hinted[name], self.dtypes[name] = one.shape, one.dtype
+        for _ in range(MAX_TRIES):
+            for name in self.inputs:
+                told = self.told.get(name) or [None] * ranks.get(name, RANKS[0])
+                if len(self.hinted.get(name, ())) != len(told) and not self.examples:
+                    self.hinted[name] = tuple(one if type(one) is int else next(hints) for one in told)
+            self.notes: list[tuple[Any, Any]] = []
+            shapes = tuple(tuple(map(self.resolved, self.hinted[name])) for name in self.inputs)
+            try:
+                self.first = self.interpreted(shapes)
+                break
+            except Clash as clash:
+                own = next((name for name in self.inputs if self.shapes[name] is clash.got), None)
+                if own and isinstance(clash.wanted, str):
+                    self.dtypes[own] = clash.wanted
+                elif (
+                    own and own != self.inputs[0] and own not in self.told and ranks.get(own) != clash.wanted
+                ):
+                    ranks[own] = clash.wanted
+                elif self.examples or not self.learned([(clash.got, clash.wanted)]):
+                    raise
+            except Raised:
+                if self.examples or not self.learned(self.notes[::-1]):
+                    if begin or self.examples:
+                        raise
+                    return self.discover(ranks, fixed, LARGE)
+        else:
+            raise Unfit("has inputs whose sizes are not found: tell them, shapes={name: (None, None, 40)}")
+        if (
+            self.kept and self.interpreted(shapes, 2) and self.stale
+        ):  # a call reads what the one before it kept
+            self.looped = True
+            self.first = self.record_of(tuple((one[0], 3, *one[1:]) for one in shapes))
+        self.ports = ports_of(
+            [(name, self.first.arrays[i]) for i, name in enumerate(self.inputs)], self.first
+        )
+        for port in self.ports:
+            if port.role == "lengths":
+                raise Unfit(f"got {port.name!r}, as lengths are, expected none: use tinyrnn.from_torch")
+
+    def resolved(self, size: int) -> int:
+        while size in self.sized:
+            size = self.sized[size]
+        return size
+
+    def learned(self, pairs: Sequence[tuple[Any, Any]]) -> bool:
+        """Learn of a size that it must be another."""
+        hints = {one for sizes in self.hinted.values() for one in map(self.resolved, sizes)} & set(PRIMES)
+        for pair in pairs:
+            for got, wanted in (pair, pair[::-1]):
+                if type(got) is not int or type(wanted) is not int or not 0 < wanted < MOST:
+                    continue
+                for one in sorted(hints, reverse=True):
+                    # the size itself, times another, or with others beside it
+                    times, more = max(got // one, 1), got - one
+                    if any(times % other == 0 for other in hints):
+                        continue  # a product of several that are not known
+                    size = wanted // times if got == one * times and wanted % times == 0 else 0
+                    size = wanted - more if not size and 0 < more < 60 and wanted not in hints else size
+                    if 0 < size != one and (size not in hints or size < one):
+                        self.sized[one] = size
+                        return True
+        return False
+
+    # ---- records -------------------------------------------------------------------------------------------
+
+    def sizes(self, port: Port, place: int, wanted: Sizes) -> Sizes:
+        if self.looped and place == 1:
+            return wanted
+        name = self.inputs[self.ports.index(port)]
+        size = self.resolved(self.hinted[name][place - (self.looped and place > 0)])
+        return wanted if size in PRIMES or (self.examples and not self.fixed) else (size, size)
+
+    def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
+        shapes = []
+        if self.examples and not self.fixed and not times:
+            raise self.error("has no axis of time, expected one where sizes vary")
+        for name, own in zip(self.inputs, axes, strict=True):
+            known = [*map(self.resolved, self.hinted[name])]
+            found = [sizes_of(axis)[world] for axis in own]
+            steps = [found.pop(1)] if self.looped else []
+            for i, (size, axis) in enumerate(zip(known, [*own[:1], *own[1 + len(steps) :]], strict=True)):
+                if size in PRIMES and not self.examples and any(atom.kind == FRAME for atom in axis):
+                    raise self.error(
+                        f"input {shown(name)}: axis {i} may have any size, expected a known one: "
+                        f'load(path, shapes={{"{shown(name)}": (None, None, 40)}})'
+                    )
+            shapes.append((*found[:1], *steps, *found[1:]))
+        try:
+            return self.record_of(tuple(shapes)), None
+        except (*WRONG, RecursionError) as error:
+            raise error if isinstance(error, LoadError) else self.error(str(error)) from None
+
+    def record_of(self, shapes: tuple[tuple[int, ...], ...]) -> Record:
+        if shapes not in self.records:
+            self.records[shapes] = self.interpreted(shapes)
+        return self.records[shapes]
+
+    def interpreted(self, shapes: tuple[tuple[int, ...], ...], calls: int = 1) -> Record:
+        """The record of a forward, or of several, on inputs of these shapes."""
+        self.nodes, self.shapes, self.tensors, self.numbers = [], {}, {}, {}
+        self.makers: dict[str, Node] = {}
+        self.modules: dict[int, Module] = {}
+        self.varying, self.written = set(self.inputs), set[str]()
+        self.number_of_call, self.kept, self.stale = 0, False, False
+        self.frames: list[tuple[Text, Any]] = []  # with the statement that each is at
+        self.unknown = ""  # the first operation that no layer has; it may be read by nothing
+        self.computed: dict[str, Array] = {}
+        self.place: tuple[str, str] = ("", "")
+        for name, shape in zip(self.inputs, shapes, strict=True):
+            self.shapes[name] = Shape(shape, self.dtypes[name])
+        root = self.valued(self.scripted.module, "")
+        given = [Slot(name) for name in self.inputs]
+        try:
+            for _ in range(calls):
+                found = self.steps(root, given) if self.looped else self.forward(root, given)
+            if not isinstance(found, (tuple, list, Mapping)):
+                found = {"output": found}
+            self.weigh(found)
+            self.outputs = {path: one for path, one in leaves(found) if isinstance(one, Slot)}
+            left = unwritten(self.nodes, self.outputs, {*self.tensors, *self.inputs})
+            self.nodes = [node._replace(op=ALIKE.get(node.op, node.op)) for node in left]
+            return self.recorded({})
+        except Unfit as error:
+            where, path = self.place
+            if self.unknown and not isinstance(error, (Clash, Raised)):
+                raise Unfit(
+                    f"{self.unknown}: this operation is not known; known are those of docs/pytorch-modules.md"
+                ) from None
+            if where and not error.args[0].startswith(where):
+                error.args = (f"{where}: {path + ': ' if path else ''}{error}",)
+            raise
+
+    def forward(self, root: Module, given: list[Slot]) -> Any:
+        """A call."""
+        args, rest = dict(self.bound), iter(given)
+        for name, kind in self.signature:
+            args[name] = (
+                next(rest) if "Tuple" not in kind else tuple(next(rest) for _ in range(kind.count("Tensor")))
+            )
+        found = self.method(root, "forward", [], args)
+        self.number_of_call += 1
+        return found
+
+    def steps(self, root: Module, given: list[Slot]) -> Any:
+        """A call for each step."""
+        found = []
+        for step in range(self.shapes[given[0].name].shape[1]):
+            found.append(self.forward(root, [self.op("select", [one, 1, step], {}) for one in given]))
+        if isinstance(found[0], tuple):
+            return tuple(self.op("stack", [list(one), 1], {}) for one in zip(*found, strict=True))
+        return self.op("stack", [found, 1], {})
+
+    # ---- tensors -------------------------------------------------------------------------------------------
+
+    def tensor(self, name: str) -> Given:
+        found = super().tensor(name)
+        return found if name in self.named else Given(found.array, "")
+
+    def held(self, made: Tensor, name: str) -> Slot:
+        """A tensor of the file."""
+        if name not in self.tensors:
+            self.exported.tensors[name] = made
+            self.tensors[name] = name
+            self.shapes[name] = Shape(made.shape, made.dtype)
+        return Slot(name)
+
+    def constant(self, name: str) -> Any:
+        """``CONSTANTS.c0`` and so on; a single number is one."""
+        found = self.scripted.constants[int(name.removeprefix("c"))]
+        if type(found) is not View:
+            return self.valued(found, "")
+        slot = self.held(self.scripted.constant(f"CONSTANTS.{name}", found), f"CONSTANTS.{name}")
+        if self.shapes[slot.name].shape or "float" in self.shapes[slot.name].dtype:
+            return slot
+        return self.number(slot)
+
+    def valued(self, given: Any, path: str) -> Any:
+        """A value of the file's pickle."""
+        self.spend()
+        match given:
+            case View():
+                name = self.labels.get(id(given)) or path
+                return self.held(self.scripted.tensor(name, given), name)
+            case Object():
+                if id(given) not in self.modules:
+                    own = given.attributes()
+                    self.modules[id(given)] = Module(path, given.name, own)
+                return self.modules[id(given)]
+            case list() | tuple():
+                return type(given)(self.valued(one, f"{path}.{i}") for i, one in enumerate(given))
+            case dict():
+                return {key: self.valued(one, f"{path}.{key}") for key, one in given.items()}
+        return given
+
+    def shape(self, one: Any) -> Any:
+        return self.shapes[one.name] if isinstance(one, Slot) else one
+
+    def op(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """An operation on tensors: a node, and the names of what it makes."""
+        self.spend(OF_OP)
+        if len(self.nodes) >= MOST_OPS:
+            raise Unfit(f"got more than {MOST_OPS} operations, expected a smaller module")
+        writes = name[-1:] == "_" and name not in ("detach_", "dropout_")
+        name = name.strip("_")
+        if "packed_sequence" in name or "padded_sequence" in name:
+            raise Unfit("packs a sequence by lengths, expected none in a file: use tinyrnn.from_torch")
+        if name == "convolution":
+            *args, turned, more, groups = args[:9]
+            count = len(self.shape(args[1]).shape) - 2
+            name = f"conv{'_transpose' * turned}{count}d"
+            args = [*args[:5], more, groups, args[5]] if turned else [*args, groups]
+        if name == "slice":
+            cut: list[Any] = [0, None, 1]
+            cut[: len(args[2:])] = args[2:]
+            start, end, step = cut
+            if start in (0, None) and (end is None or end > MOST) and step == 1:
+                return args[0]  # all of it
+        if name == "convolution_mode":
+            name = f"conv{len(self.shape(args[1]).shape) - 2}d"
+        known = mapped((args, kwargs), self.shape)
+        kinds = self.kind_of(name, *known)
+        if name == "select" and not writes and isinstance(args[0], Slot):
+            stack = self.makers.get(args[0].name)  # a state that was stacked comes back as it is
+            if (
+                stack
+                and stack.op == "stack"
+                and [*stack.args[1:], 0][0] == args[1]
+                and not {args[0].name} & self.written
+            ):
+                return stack.args[0][args[2]]
+        if not any(name in one for one in (SHAPES, FUNCTIONS, MAKES)):
+            self.unknown = self.unknown or f"{self.place[0]}: {name} of {self.place[1] or 'the module'}"
+        shapes = shapes_of(name, *known)
+        results = []
+        for i, shape in enumerate(shapes):
+            results.append(f"t{len(self.shapes)}")
+            self.shapes[results[-1]] = Shape(shape, "int64" if i and name in ("max", "min") else kinds)
+        if name in KINDS and isinstance(args[-1], bool):
+            self.orders.add(args[-1])
+        left = {key: one for key, one in kwargs.items() if one is not None and key not in MUTE}
+        if name == "to":
+            args = args[:1]
+        if name == "index_put":
+            x, index, value, *_ = args
+            called, args = "setitem", [x, tuple(slice(None) if one is None else one for one in index), value]
+        else:
+            called, args = function(name, args)
+        node = Node(called, args, left, results, *self.place, writes)
+        self.nodes.append(node)
+        self.makers |= dict.fromkeys(results, node)
+        read = {one.name for one in flat((args, kwargs)) if isinstance(one, Slot)}
+        if called not in program.FILLS and read & self.varying:
+            self.varying.update(results)
+        if writes:
+            self.written.add(args[0].name)
+            if read & self.varying:
+                self.varying.add(args[0].name)
+        made = [Slot(one) for one in results]
+        return made if name in LISTS else made[0] if len(made) == 1 else tuple(made)
+
+    def kind_of(self, name: str, args: Any, kwargs: Any) -> str:
+        """The dtype of a result."""
+        read = [one.dtype for one in flat((args, kwargs)) if isinstance(one, Shape)]
+        given = kwargs.get("dtype")
+        if name == "to":
+            given = next((one for one in args[1:] if type(one) is int), given)
+            other = next((one.dtype for one in args[1:] if isinstance(one, Shape)), None)
+            return DTYPES.get(given, "unknown") if given is not None else other or read[0]
+        if given is not None:
+            return DTYPES.get(given, "unknown")
+        if name in TRUTHS:
+            return "bool"
+        if name == "embedding":
+            return read[0]
+        if name == "arange" and all(type(one) is int for one in args):
+            return "int64"
+        scalars = [one for one in flat(args) if type(one) is float]
+        best = max(read, key=lambda one: 2 * ("float" in one) + ("int" in one), default="float32")
+        return "float32" if name == "div" or (scalars and "float" not in best) else best
+
+    def number(self, one: Any) -> Any:
+        """The number of a tensor that depends on no numbers of the inputs."""
+        if not isinstance(one, Slot):
+            return one
+        if math.prod(self.shapes[one.name].shape) != 1:
+            raise Unfit(f"takes a number of a tensor of shape {self.shapes[one.name].shape}")
+        return self.array(one).reshape(-1)[0].item()
+
+    def array(self, one: Slot) -> Array:
+        if one.name in self.varying:
+            raise Unfit(
+                "a condition or a number depends on the numbers of an input, where a net has none: "
+                "use torch.where"
+            )
+        if one.name in self.written:
+            raise Unfit("takes numbers of a tensor that is changed in place")
+        if one.name in self.tensors:
+            return np.asarray(self.tensor(one.name).array)
+        if one.name not in self.computed:
+            node = self.makers[one.name]
+            args, kwargs = mapped(
+                (node.args, node.kwargs), lambda a: Given(self.array(a), "") if isinstance(a, Slot) else a
+            )
+            made = self.constants(
+                Op(node.op, args, kwargs, [], "", ""), [self.shapes[name] for name in node.results]
+            )
+            self.computed |= zip(node.results, made, strict=False)
+        return self.computed[one.name]
+
+    # ---- the code ------------------------------------------------------------------------------------------
+
+    def spend(self, count: int = 1) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise Unfit(f"takes more than {FUEL} steps to read, expected fewer: a loop without end?")
+
+    def weigh(self, tree: Any) -> None:
+        """Count the leaves of lists, which may hold one another many times."""
+        left = [tree]
+        while left:
+            one = left.pop()
+            self.spend()
+            if isinstance(one, (list, tuple)):
+                left += one
+            elif isinstance(one, dict):
+                left += one.values()
+
+    def part(self, name: str) -> tuple[Text, Any]:
+        """A function or a class by its dotted name."""
+        *folders, own = name.split(".")
+        path = "/".join(folders)
+        if path not in self.texts:
+            self.texts[path] = self.text(f"{path}.py")
+        text = self.texts[path]
+        found = text.parts.get(own) if text else None
+        if text is None or found is None:
+            raise Unfit(f"{shown(name)} is missing from the code")
+        return text, found
+
+    def text(self, name: str) -> Text | None:
+        data = self.scripted.code(name)
+        if data is None:
+            return None
+        try:
+            whole = data.decode()
+            self.tokens += sum(1 for _ in re.finditer(r"\w+|[^\w\s]", whole))
+            if self.tokens > MAX_TOKENS:
+                raise Unfit(f"got more than {MAX_TOKENS} words of code, expected fewer")
+            text = Text(name, whole, self.scripted.places(name))
+        except (*WRONG, RecursionError) as error:
+            raise Unfit(f"code/{shown(name)}: {error}") from None
+        return text
+
+    def method(self, owner: Module, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        text, node = self.part(owner.kind)
+        found = next(
+            (
+                one
+                for one in getattr(node, "body", ())
+                if isinstance(one, ast.FunctionDef) and one.name == name
+            ),
+            None,
+        )
+        if found is None:
+            raise Unfit(f"{shown(owner.kind)} has no {shown(name)}")
+        place = self.place
+        self.place = (place[0], owner.path or place[1])
+        try:
+            return self.call(text, found, [owner, *args], kwargs)
+        finally:
+            self.place = (self.place[0], place[1])
+
+    def call(self, text: Text, node: ast.FunctionDef, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A function of the code."""
+        names = [one.arg for one in node.args.args]
+        missing = names[len(args) :]
+        for name, default in zip(names[::-1], node.args.defaults[::-1], strict=False):
+            if name in missing and name not in kwargs:
+                kwargs = {**kwargs, name: self.value(default, {})}
+        env = {**dict(zip(names, args, strict=False)), **kwargs}
+        if len(args) > len(names) or set(env) != set(names):
+            raise Unfit(f"calls {shown(node.name)} with {len(args)} arguments, expected {len(names)}")
+        if len(self.frames) >= MAX_CALLS:
+            raise Unfit(f"calls functions within functions more than {MAX_CALLS} deep")
+        self.frames.append((text, node))
+        try:
+            self.block(node.body, env)
+        except Returned as found:
+            return found.value
+        finally:
+            self.frames.pop()
+        return None
+
+    def block(self, body: Sequence[ast.stmt], env: dict[str, Any]) -> None:
+        for one in body:
+            self.statement(one, env)
+
+    def statement(self, node: ast.stmt, env: dict[str, Any]) -> None:
+        self.spend()
+        self.frames[-1] = (self.frames[-1][0], node)
+        match node:
+            case ast.Assign(targets=[target], value=value):
+                self.assign(target, self.value(value, env), env)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                self.assign(target, self.value(value, env), env)
+            case ast.Expr(value=value):
+                self.value(value, env)
+            case ast.Return(value=value):
+                raise Returned(None if value is None else self.value(value, env))
+            case ast.If(test=test, body=body, orelse=other):
+                self.block(body if self.number(self.value(test, env)) else other, env)
+            case ast.For(target=target, iter=given, body=body):
+                for one in self.listed(self.value(given, env)):
+                    self.spend()
+                    self.assign(target, one, env)
+                    self.block(body, env)
+            case ast.While(test=test, body=body):
+                while self.number(self.value(test, env)):
+                    self.spend()
+                    self.block(body, env)
+            case ast.With(body=body):
+                self.block(body, env)
+            case ast.Pass() | ast.AnnAssign(value=None) | ast.Import():
+                pass
+            case _:
+                raise Unfit(f"has a statement {type(node).__name__}, which no code of TorchScript has")
+
+    def listed(self, given: Any) -> Any:
+        if not isinstance(given, (list, tuple, range)):
+            raise Unfit("goes over something else than a list or a range")
+        return given if isinstance(given, range) else list(given)
+
+    def assign(self, target: ast.expr, value: Any, env: dict[str, Any]) -> None:
+        match target:
+            case ast.Name(id=name):
+                env[name] = value
+            case ast.Tuple(elts=parts):
+                if not isinstance(value, (tuple, list)) or len(value) != len(parts):
+                    raise Unfit(f"takes {len(parts)} values of another number of them")
+                for one, part in zip(parts, value, strict=True):
+                    self.assign(one, part, env)
+            case ast.Attribute(value=owner, attr=name):
+                module = self.value(owner, env)
+                if not isinstance(module, Module):
+                    raise Unfit(f"sets {shown(name)} of something that is no module")
+                module.attributes[name] = value
+                module.calls[name] = self.number_of_call
+                self.kept |= self.varies(value)
+            case ast.Subscript(value=owner, slice=index):
+                self.value(owner, env)[self.value(index, env)] = value
+            case _:
+                raise Unfit(f"sets a {type(target).__name__}")
+
+    def attribute(self, owner: Any, name: str) -> Any:
+        if isinstance(owner, Path):
+            if owner.name == "CONSTANTS":
+                return self.constant(name)
+            if len(owner.name) > MAX_NAME:
+                raise Unfit("has a name that is too long")
+            return Path(f"{owner.name}.{name}")
+        if isinstance(owner, Row) and name in owner.fields:
+            return owner[owner.fields.index(name)]
+        if not isinstance(owner, Module):
+            raise Unfit(f"reads {shown(name)} of something that is no module")
+        if name == "training":
+            return False
+        if name not in owner.attributes:
+            path = f"{owner.path}.{name}" if owner.path else name
+            if name not in owner.own:
+                _, node = self.part(owner.kind)
+                for one in node.body:  # a constant of the class
+                    if (
+                        isinstance(one, ast.AnnAssign)
+                        and isinstance(one.target, ast.Name)
+                        and one.target.id == name
+                        and one.value
+                    ):
+                        return self.value(one.value, {})
+                raise Unfit(f"{shown(path)} is missing from the file")
+            owner.attributes[name] = self.valued(owner.own[name], path)
+        self.stale |= owner.calls.get(name, self.number_of_call) < self.number_of_call and self.varies(
+            owner.attributes[name]
+        )
+        return owner.attributes[name]
+
+    def varies(self, value: Any) -> bool:
+        self.weigh(value)
+        return any(isinstance(one, Slot) and one.name in self.varying for one in flat(value))
+
+    def value(self, node: ast.expr, env: Mapping[str, Any]) -> Any:
+        self.spend()
+        match node:
+            case ast.Name(id=name):
+                return env[name] if name in env else WORDS[name] if name in WORDS else Path(name)
+            case ast.Constant(value=value):
+                if type(value) not in (int, float, bool, str, type(None)) or (
+                    type(value) is int and value > 1 << 63
+                ):
+                    raise Unfit(f"has the constant {shown(repr(type(value)))}, which no net has")
+                return value
+            case ast.Attribute(value=owner, attr=name):
+                return self.attribute(self.value(owner, env), name)
+            case ast.Tuple(elts=parts):
+                return tuple(self.value(one, env) for one in parts)
+            case ast.List(elts=parts):
+                return [self.value(one, env) for one in parts]
+            case ast.Dict(keys=keys, values=values):
+                return {
+                    self.value(a, env): self.value(b, env) for a, b in zip(keys, values, strict=True) if a
+                }
+            case ast.Subscript(value=owner, slice=index):
+                found, at = self.value(owner, env), self.number(self.value(index, env))
+                if isinstance(found, Path):  # a type
+                    return found
+                return found[at]
+            case ast.UnaryOp(op=ast.USub(), operand=given):
+                return -self.value(given, env)
+            case ast.IfExp(test=test, body=body, orelse=other):
+                return self.value(body if self.number(self.value(test, env)) else other, env)
+            case ast.Call(func=called, args=args, keywords=keywords):
+                return self.called(called, args, keywords, env)
+        raise Unfit(f"has an expression {type(node).__name__}, which no code of TorchScript has")
+
+    def called(
+        self, called: ast.expr, given: list[ast.expr], keywords: list[ast.keyword], env: Mapping[str, Any]
+    ) -> Any:
+        match called:
+            case ast.Name(id="annotate" | "unchecked_cast") if len(given) == 2:
+                return self.value(given[1], env)
+            case ast.Name(id="uninitialized"):
+                return None
+            case ast.Attribute(value=owner, attr=name):
+                base = self.value(owner, env)
+                function: Any = Path(f"{base.name}.{name}") if isinstance(base, Path) else (base, name)
+            case _:
+                function = self.value(called, env)
+        args = [self.value(one, env) for one in given]
+        kwargs = {str(one.arg): self.value(one.value, env) for one in keywords}
+        if isinstance(function, tuple) and not isinstance(function, Path):
+            owner, name = function
+            if not isinstance(owner, Module):
+                raise Unfit(f"calls {shown(name)} of something that is no module")
+            return self.method(owner, name, args, kwargs)
+        if not isinstance(function, Path):
+            raise Unfit("calls something that is no function")
+        root, _, name = function.name.partition(".")
+        own = name.rpartition(".")[2]
+        if self.frames:
+            text, at = self.frames[-1]
+            told = next((found for one, node in self.frames[::-1] if (found := one.where(node))), "")
+            self.place = (told or f"{shown(text.name)}:{at.lineno}", self.place[1])
+        if root == "__torch__":
+            return self.made(function.name, args, kwargs)
+        if root in ("torch", "ops") and not name.startswith("quantized"):
+            return self.applied(own, args, kwargs)
+        if not name and root in BUILTINS:
+            return self.applied(BUILTINS[root], args, kwargs)
+        if root == "getattr":
+            return self.attribute(*args)
+        if root == "range":
+            return range(*map(self.number, args))
+        raise Unfit(f"calls {shown(function.name)}, which is not known")
+
+    def made(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """The result of a function of the code, or an object of a class."""
+        if name.endswith(".__new__"):
+            return Module("", name.removesuffix(".__new__"), {})
+        text, node = self.part(name)
+        if isinstance(node, ast.FunctionDef):
+            return self.call(text, node, args, kwargs)
+        if any(isinstance(one, ast.FunctionDef) and one.name == "__init__" for one in node.body):
+            found = Module("", name, {})
+            self.method(found, "__init__", args, kwargs)
+            return found
+        row = Row(args)
+        row.fields = [
+            one.target.id
+            for one in node.body
+            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        ]
+        return row
+
+    def applied(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A function of `torch`."""
+        self.weigh((args, kwargs))
+        if name == "RaiseException":
+            odd = [pair for pair in self.notes if pair[0] != pair[1]][-1:]
+            why = f", where it reads {shown(str(odd[0]))}" if odd else ""
+            raise Raised(f"the code raises {shown(str(args[-1]))}{why}: tell the shapes of inputs, shapes=")
+        if name in SILENT:
+            return SILENT[name]
+        x = args[0] if args else None
+        if isinstance(x, Slot):
+            shape, dtype = self.shapes[x.name].shape, self.shapes[x.name].dtype
+            match name:
+                case "size" | "sym_size" | "shape":
+                    return list(shape) if len(args) == 1 else shape[args[1]]
+                case "dim" | "ndim":
+                    return len(shape)
+                case "len":
+                    return shape[0]
+                case "numel":
+                    return math.prod(shape)
+                case "dtype":
+                    return next((code for code, one in DTYPES.items() if one == dtype), 6)
+                case "is_floating_point":
+                    return "float" in dtype
+                case "Int" | "Float" | "Bool" | "item" | "IntImplicit" | "FloatImplicit" | "ScalarImplicit":
+                    return PLAIN[name.removesuffix("Implicit")](self.number(x))
+        if name in PLAIN and (name in ALWAYS or not any(isinstance(one, Slot) for one in args)):
+            if name in COMPARES:
+                both = [one if isinstance(one, list) else [one] for one in args]
+                self.notes += zip(*both, strict=False)
+            if name not in (*COMPARES, *ALWAYS, "__contains__", "len", "list") and any(
+                isinstance(one, str) for one in args
+            ):
+                return ""  # of a message
+            if name == "mul":
+                lists = [one for one in args if isinstance(one, (list, tuple))]
+                self.spend(
+                    sum(len(one) for one in lists) * max(0, *(one for one in args if type(one) is int), 0)
+                )
+            found = PLAIN[name](*args, **kwargs)
+            if type(found) is int and abs(found) > 1 << 64:
+                raise Unfit("computes a number that is too large")
+            return found
+        if name == "is_nonzero":
+            return bool(self.number(x))
+        return self.op(name, args, kwargs)
+
+
+def build_net(
+    file: WeightsFile,
+    axes: str | Mapping[str, str] | None = None,
+    shapes: Mapping[str, Sequence[Any]] | None = None,
+    **numbers: float,
+) -> Net:
+    """Build the net of a module of TorchScript, or of a program of `torch.export`.
+
+    Parameters
+    ----------
+    file : WeightsFile
+    axes : str or mapping, optional
+        The axes of the first input, or of inputs by name, as in `tinyrnn.from_torch`.
+    shapes : mapping, optional
+        The shape of inputs of TorchScript by name, where the file does not tell it; None is any size.
+    **numbers
+        Of arguments of the forward.
+
+    Raises
+    ------
+    LoadError
+        If the file is damaged, or an operation is no layer of tinyrnn; with file and line of the model.
+    """
+    if isinstance(file.net, Exported):
+        given: dict[str, Any] = {**({} if shapes is None else {"shapes": shapes}), **numbers}
+        return program.build_net(file, axes, **given)
+    faults: list[tuple[int, int, int, LoadError]] = []
+    try:
+        script = Script(file, numbers, dict(shapes or {}))
+        told = {script.inputs[0]: axes} if isinstance(axes, str) else dict(axes or {})
+        for ranks, fixed in script.tries(told):
+            try:
+                script.stage = 0
+                script.discover(ranks, fixed)
+                script.stage = 1
+                return Search(script, {} if script.looped else told, math.inf).net()
+            except (*WRONG, RecursionError) as error:
+                fault = error if isinstance(error, LoadError) else file.error(shown(str(error), 1000))
+                faults.append((script.stage, len(script.nodes) * (not script.stage), -len(faults), fault))
+    except (*WRONG, RecursionError) as error:
+        if isinstance(error, (LoadError, TypeError)):
+            raise
+        raise file.error(f"the code: {shown(str(error), 1000)}") from None
+    raise max(faults)[-1].with_traceback(None) from None
