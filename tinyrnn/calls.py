@@ -349,22 +349,40 @@ def slots_of(net: Module, plan: _core.Plan) -> dict[str, Slot]:
 
 def named_inputs(net: Module, names: list[str], given: tuple[Any, ...]) -> list[Any]:
     """The inputs of a call in their order: given so, or by name."""
-    kind = type(net).__name__
+    kind, own = type(net).__name__, net._own_steps
     if len(given) == 1 and isinstance(given[0], Mapping):
         found = given[0]
-        if found.keys() != set(names):
+        if not set(names) - own.keys() <= found.keys() <= set(names):
             raise ValueError(f"{kind}: got inputs {sorted(map(str, found))}, expected {names}")
-        return [found[name] for name in names]
+        given = tuple(found[name] for name in names if name in found)
+    if own and len(given) == len(names) - len(own):
+        given = (*given, *_counted(net, names[0], as_array(given[0])))
     if len(given) != len(names):
         raise TypeError(f"{kind}: got {len(given)} inputs, expected {len(names)}: {', '.join(names)}")
     return list(given)
 
 
+def _counted(net: Module, name: str, x: Array) -> list[Array]:
+    """The inputs that a call leaves out: zeros at each of their steps, in as many rows as its first input."""
+    known = net._ports_known()
+    frame, time = known[name]
+    rows = x.shape[: x.ndim - len(frame or ())]
+    first = net._batch_first and len(rows) > (time is not None)
+    if time is not None:
+        rows = rows[:-1] if first else rows[1:]
+    lead = [(*rows, steps) if first else (steps, *rows) for steps in net._own_steps.values()]
+    return [
+        np.zeros((*sizes, *(known[own][0] or ())), np.float32)
+        for sizes, own in zip(lead, net._own_steps, strict=True)
+    ]
+
+
 def inputs_of(net: Module, names: list[str], x: Any) -> list[Any]:
     """The inputs of a net in their order, given as one argument: an array, or a tuple or mapping of them."""
-    if len(names) == 1 or isinstance(x, Mapping):
+    several = isinstance(x, (tuple, list))
+    if len(names) == 1 or isinstance(x, Mapping) or (len(names) == 1 + len(net._own_steps) and not several):
         return named_inputs(net, names, (x,))
-    if not isinstance(x, (tuple, list)):
+    if not several:
         raise TypeError(
             f"{type(net).__name__}: got {brief(x)} for {len(names)} inputs, expected a tuple or mapping of "
             f"{', '.join(names)}"

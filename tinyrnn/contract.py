@@ -103,6 +103,9 @@ class Module(Guarded, ABC):
     # True for a net that is no chain of core layers: `Cores` say what each reads.
     _is_wired: bool = False
 
+    # The steps of inputs that a call may leave out.
+    _own_steps: Mapping[str, int] = MappingProxyType({})
+
     def _wire(
         self, cores: Cores, frames: list[Frame], values: list[int], lead: int
     ) -> list[tuple[int, Frame]]:

@@ -60,6 +60,7 @@ class Graph(Nest):
     _recurrent = True
     _is_wired = True
     _rows_first: bool | None = None
+    _own_steps: Mapping[str, int]
 
     def __init__(self, inputs: Any, outputs: Any, batch_first: bool | None = None) -> None:
         self._rows_first = None if batch_first is None else check_bool("Net: batch_first", batch_first)
@@ -93,6 +94,13 @@ class Graph(Nest):
         self._inputs = MappingProxyType(dict(inputs))
         self._outputs = MappingProxyType(dict(outputs))
         self._times = tuple(times) or ("time",)
+        own = {name: value.steps for name, value in inputs.items() if value.steps is not None}
+        if list(own) != list(inputs)[len(inputs) - len(own) :] or len(own) == len(inputs):
+            raise ValueError(
+                f"Net: got inputs {list(inputs)}, expected those with steps of their own behind others: "
+                f"{list(own)}"
+            )
+        self._own_steps = own
         self._nodes = tuple(nodes)
         self._take({node.name: node.layer for node in nodes})
         ports, axes = _core.PORTS_MAX, _core.AXES_MAX
@@ -416,7 +424,12 @@ class Graph(Nest):
             layer = {"type": "Same", "as": known} if same else node.layer._describe()
             nodes.append({"name": node.name, "layer": layer, "reads": list(node.reads)})
         inputs = [
-            {"name": name, "frame": list(value.frame), "time": value.time}
+            {
+                "name": name,
+                "frame": list(value.frame),
+                "time": value.time,
+                **({} if value.steps is None else {"steps": value.steps}),
+            }
             for name, value in self._inputs.items()
         ]
         outputs = [{"name": name, "value": value} for name, value in self._outputs.items()]
@@ -430,7 +443,10 @@ class Graph(Nest):
 
     @classmethod
     def _described(cls, description: Mapping[str, Any]) -> contract.Module:
-        inputs = {str(one["name"]): Input(*one["frame"], time=one["time"]) for one in description["inputs"]}
+        inputs = {
+            str(one["name"]): Input(*one["frame"], time=one["time"], steps=one.get("steps"))
+            for one in description["inputs"]
+        }
         made: dict[str, Any] = {}
         nodes: list[Node] = []
         total = len(inputs) + len(description["nodes"])

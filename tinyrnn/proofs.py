@@ -32,7 +32,8 @@ def random_inputs(net: Module, steps: int, seed: int = 0, frame: Frame | None = 
             raise ShapeError(
                 f"got an input {name!r} of an open frame, expected inputs of your own: give them"
             )
-        lead: Frame = (1, steps) if net._batch_first else (steps, 1)
+        count = net._own_steps.get(name, steps)
+        lead: Frame = (1, count) if net._batch_first else (count, 1)
         if time is None:
             lead = (1,)
         elif not (net._recurrent or net._is_wired):

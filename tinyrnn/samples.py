@@ -204,8 +204,14 @@ class PortInputs(Inputs):
         assert ports is not None
         self.net, self.ports, self.what = net, ports, what
         self.recurrent, self.batch_first = True, net._batch_first
-        if not isinstance(x, Mapping) and len(ports.names) == 1:
+        own = net._own_steps
+        if not isinstance(x, Mapping) and len(ports.names) - len(own) == 1:
             x = {ports.names[0]: x}
+        if isinstance(x, Mapping) and own and x:
+            count = len(next(iter(x.values())))
+            frames = {name: frame for name, (frame, _) in zip(ports.names, ports.cores.inputs, strict=True)}
+            left = {name: np.zeros((count, own[name], *frames[name]), np.float32) for name in own}
+            x = {**left, **x}
         if not isinstance(x, Mapping) or x.keys() != set(ports.names):
             got = sorted(map(str, x)) if isinstance(x, Mapping) else type(x).__name__
             raise TypeError(f"{what}: got {got}, expected a mapping from input to samples: {ports.names}")

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyrnn import _core
-from tinyrnn.arguments import check_size
+from tinyrnn.arguments import check_int, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import ShapeError
 from tinyrnn.names import find
@@ -224,6 +224,9 @@ class Input(Value):
         frame for the whole sequence.
     name : str, optional
         The name by which a call takes it; ``"x"`` by default.
+    steps : int, optional
+        The steps of its axis of time, if a call may leave it out: it is zeros then. A `Repeat` takes that
+        axis, as a decoder of so many steps does. Such inputs come last.
 
     Raises
     ------
@@ -231,14 +234,19 @@ class Input(Value):
         If a size is no positive integer.
     """
 
-    __slots__ = ()
+    __slots__ = ("steps",)
 
-    def __init__(self, *frame: int, time: str | None = TIME, name: str | None = None) -> None:
+    def __init__(
+        self, *frame: int, time: str | None = TIME, name: str | None = None, steps: int | None = None
+    ) -> None:
         if len(frame) > 3:
             raise ShapeError(f"Input: got a frame of {len(frame)} axes, expected at most 3")
         if time is not None and (not isinstance(time, str) or not time):
             raise TypeError(f"Input: time is {brief(time)}, expected the name of an axis, or None")
         super().__init__(tuple(check_size("Input: frame", size) for size in frame), time)
+        self.steps = None if steps is None else check_int("Input: steps", steps, 1, 1 << 20)
+        if steps is not None and time is None:
+            raise ValueError(f"Input: steps is {steps} without an axis of time, expected time= a name")
         if name is not None:
             self.named(name)
 

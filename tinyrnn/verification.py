@@ -102,7 +102,8 @@ def verify(
         A net, or its file.
     against : torch.nn.Module, keras.Model, Net, str or os.PathLike, optional
         A module takes the same arrays as the net, and returns its outputs first. A model of Keras takes them
-        as (1, steps, frame), of as many steps as it is for. An .onnx file runs in ONNX Runtime, in one
+        as (1, steps, frame), of as many steps as it is for; steps that it masks are beyond the end for
+        the net, or in no input. An .onnx file runs in ONNX Runtime, in one
         thread, step by step where it describes one step; inputs of it beyond the net's are states, which
         begin with zeros. A .keras, .h5 or .hdf5 file runs in Keras, one of TorchScript in PyTorch. Any other
         file is a net's. None: the proof in the net's own file, as `Net.save` wrote it.
@@ -136,13 +137,13 @@ def verify(
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
         return _repeated(own, os.fspath(net))
-    run, name, fixed = _runner(against, own, bound)
+    run, name, fixed, masks = _runner(against, own, bound)
     steps = fixed or steps
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
         cases.append(("yours", proofs.arrays_of(inputs)))
     if all(frame is not None for frame, _ in own._ports_known().values()):
-        cases += _cases(own, steps)
+        cases += _unmasked(_cases(own, steps)) if masks else _cases(own, steps)
     elif not cases:
         raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
     checks: list[Check] = []
@@ -153,7 +154,13 @@ def verify(
         between = perf_counter()
         theirs = run(arrays)
         times.append((between - begun, perf_counter() - between))
-        checks += _compared(case, ours, theirs, tol, own)
+        found = _compared(case, ours, theirs, tol, own)
+        if masks and case == "silence" and any(check.step is not None for check in found):
+            end = steps // 2  # behind it Keras writes the last step again
+            ours = proofs.outputs_of(own, [one[:end] for one in arrays])
+            theirs = {key: y[:, :end] if y.shape[1:2] == (steps,) else y for key, y in theirs.items()}
+            found = _compared(case, ours, theirs, tol, own)
+        checks += found
     return Verification(tuple(checks), tol, name, *map(min, zip(*times, strict=True)))
 
 
@@ -178,6 +185,16 @@ def _cases(net: Net, steps: int) -> list[tuple[str, list[NDArray[Any]]]]:
             ("silence", each(silenced)),
         ]
     return cases
+
+
+def _unmasked(cases: list[tuple[str, list[NDArray[Any]]]]) -> list[tuple[str, list[NDArray[Any]]]]:
+    """The inputs without steps of zeros or of index 0, but a silence at the end of a single sequence."""
+    single = len(cases[0][1]) == 1
+    return [
+        (case, [np.maximum(one, 1) if one.dtype.kind in "iu" else one for one in arrays])
+        for case, arrays in cases
+        if case != "zeros" and (single or case != "silence")
+    ]
 
 
 def _repeated(net: Net, path: str) -> Verification:
@@ -221,14 +238,17 @@ def _compared(case: str, got: Arrays, expected: Arrays, tol: float, net: Net) ->
 
 def _runner(
     against: Any, own: Net, bound: dict[str, Any]
-) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str, int | None]:
-    """A function that runs the other model, its name, and the only number of steps that it takes."""
+) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str, int | None, bool]:
+    """A function that runs the other model, its name, and the only number of steps that it takes.
+
+    And True if it masks steps by their numbers, where the net needs lengths for that.
+    """
     if isinstance(against, (str, os.PathLike)):
         path = os.fspath(against)
         if _is_onnx(path):
-            return _runtime(path, own, bound), str(path), None
+            return _runtime(path, own, bound), str(path), None, False
         if _is_scripted(path):
-            return _module(_torch().jit.load(path), bound), path, None
+            return _module(_torch().jit.load(path), bound), path, None, False
     if bound:
         raise TypeError(
             f"verify: got {', '.join(bound)}, expected numbers beside a file of ONNX or TorchScript"
@@ -236,7 +256,7 @@ def _runner(
     if isinstance(against, (str, os.PathLike)):
         if str(path).lower().endswith((".keras", ".h5", ".hdf5")):
             against, name = _keras_model(path), str(path)
-            return _model(against, own), name, _fixed_steps(against, own)
+            return _model(against, own), name, _fixed_steps(against, own), _masks(against, own)
         with opened(path) as file:
             if file.nets in ("tinyrnn.onnx.build", "tinyrnn.keras.build"):  # not our reading beside itself
                 raise file.error(
@@ -248,16 +268,16 @@ def _runner(
     else:
         name = type(against).__name__
     if isinstance(against, Net):
-        return lambda arrays: proofs.outputs_of(against, arrays), name, None
+        return lambda arrays: proofs.outputs_of(against, arrays), name, None, False
     bases = {f"{one.__module__}.{one.__name__}" for one in type(against).__mro__}
     if any(base.startswith("keras.") and base.endswith(".Model") for base in bases):
-        return _model(against, own), name, _fixed_steps(against, own)
+        return _model(against, own), name, _fixed_steps(against, own), _masks(against, own)
     if "torch.nn.modules.module.Module" not in bases:  # without importing PyTorch
         raise TypeError(
             f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
             "file's path"
         )
-    return _module(against, {}), name, None
+    return _module(against, {}), name, None, False
 
 
 def _is_onnx(path: str | os.PathLike[str]) -> bool:
@@ -290,6 +310,13 @@ def _keras_model(path: str) -> Any:
         raise LoadError(f"verify: {path}: Keras {keras.__version__} does not read it: {text}") from None
 
 
+def _masks(model: Any, own: Net) -> bool:
+    """True if a model of Keras masks steps and the net computes no masks."""
+    layers = model._flatten_layers()
+    masks = any(type(one).__name__ == "Masking" or getattr(one, "mask_zero", False) for one in layers)
+    return masks and not any(type(leaf).__name__ == "Masking" for _, leaf in own._leaves())
+
+
 def _fixed_steps(model: Any, own: Net) -> int | None:
     """The number of steps that a model of Keras is for, if it is for one alone."""
     timed = [time is not None for _, time in own._ports_known().values()]
@@ -302,6 +329,10 @@ def _model(model: Any, own: Net) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     def run(arrays: Sequence[NDArray[Any]]) -> Arrays:
         given = [
             one.swapaxes(0, 1) if is_first else one for one, is_first in zip(arrays, timed, strict=False)
+        ]
+        given = [
+            one[..., 0] if one.ndim > len(port.shape) else one  # steps of a number each
+            for one, port in zip(given, model.inputs, strict=False)
         ]
         found = model.predict_on_batch(given if len(given) > 1 else given[0])
         parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else [found]
@@ -350,7 +381,8 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     ports = {port.name: port for port in session.get_inputs()}
     outputs = [port.name for port in session.get_outputs()]
-    known, axis = own._ports_known(), int(own._batch_first)
+    known = {name: port for name, port in own._ports_known().items() if name not in own._own_steps}
+    axis = int(own._batch_first)
     places = _places_in(path, bound)
     timed = any(places.get(name, (None, None))[0] is not None for name in ports)
     try:

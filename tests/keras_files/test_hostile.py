@@ -107,8 +107,8 @@ DEEP = "[" * 100_000
         (row({"class_name": 3}), "expected a mapping"),
         (row({"class_name": "Dense"}), "has no config"),
         (
-            row(dense(), {"class_name": "RepeatVector", "config": {"name": "r", "n": 5}}),
-            "repeats a frame 5 times",
+            row(dense(), {"class_name": "RepeatVector", "config": {"name": "r", "n": 1 << 21}}),
+            "steps is 2097152, expected 1 .. 1048576",
         ),
         (row(dense(), {"class_name": "LSTM", "config": {"name": "r", "units": 5}}), "without steps"),
         (row(dense(), {"class_name": "Reshape", "config": {"name": "r", "target_shape": [0, 0]}}), "Reshape"),

@@ -330,7 +330,6 @@ def test_a_lambda_never_runs(tmp_path):
         (lambda: [L.LSTM(3, activation="gelu")], "gelu is no function of a gate"),
         (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True)], "from the last to the first"),
         (lambda: [L.Conv1D(3, 2, strides=2, padding="same")], "depends on their number"),
-        (lambda: [L.LSTM(3), L.RepeatVector(4)], "repeats a frame 4 times"),
     ],
 )
 def test_what_no_layer_does(layers, words, tmp_path):
@@ -339,6 +338,64 @@ def test_what_no_layer_does(layers, words, tmp_path):
     model = keras.Sequential([keras.Input((None, *frame)), *rows])
     with pytest.raises(tr.LoadError, match=rf"model\.keras: .*{words}"):
         tr.load(saved(model, tmp_path / "model.keras"))
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda: [L.Reshape((9, 1)), L.LSTM(5, return_sequences=True), L.Dense(2)],
+        lambda: [L.Rescaling(2.0), L.Reshape((-1, 1)), L.Conv1D(4, 3), L.GRU(5)],
+    ],
+)
+def test_numbers_that_become_steps(rows, tmp_path):
+    model = randomised(keras.Sequential([keras.Input((9,)), *rows()]))
+    x = numbers(B, 9)
+    for suffix in (".keras", ".h5"):
+        net = tr.load(saved(model, tmp_path / f"model{suffix}"))
+        close(net(x.T[..., None]), run(model, x)[0])
+    assert tr.verify(net, model)
+
+
+def test_axes_more_and_frames_in_place_of_steps(tmp_path):
+    x = keras.Input((9, 3))
+    h, last = L.LSTM(5, return_sequences=True)(x), L.GRU(5)(x)
+    wide = keras.ops.expand_dims(last, 1)
+    model = randomised(keras.Model(x, h + wide))
+    agrees(model, numbers(B, 9, 3), tmp_path)
+    agrees(randomised(keras.Model(x, keras.ops.expand_dims(h, -1) * 2.0)), numbers(B, 9, 3), tmp_path)
+    frames = L.Reshape((9, 5))(L.Dense(45)(last))
+    for merged in (L.Add()([h, frames]), h * frames):
+        with pytest.raises(tr.LoadError, match=r"meets steps with frames of shape \(9, 5\)"):
+            tr.load(saved(keras.Model(x, merged), tmp_path / "model.keras"))
+
+
+def _decoders():
+    """Models whose decoder has steps of its own: 7 of them, whatever the encoder read."""
+    x = keras.Input((None, 3))
+    y, h, c = L.LSTM(5, return_state=True)(x)
+    told = L.LSTM(5, return_sequences=True)(L.RepeatVector(7)(y), initial_state=[h, c])
+    yield x, L.TimeDistributed(L.Dense(2))(told)
+    x, more = keras.Input((None, 3)), keras.Input((4,))
+    h = L.Concatenate()([L.GRU(5)(x), more])
+    short, far = (L.Bidirectional(L.GRU(4, return_sequences=True))(L.RepeatVector(n)(h)) for n in (2, 7))
+    yield [x, more], [L.Flatten()(short), L.Conv1D(3, 3, padding="same")(far)]
+    x = keras.Input((6,))
+    yield x, L.Dense(1)(L.LSTM(4, return_sequences=True)(L.RepeatVector(7)(L.Dense(5)(x))))
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_decoders_of_so_many_steps(which, tmp_path):
+    model = randomised(keras.Model(*list(_decoders())[which]))
+    given = [numbers(B, *(size or 9 for size in one.shape[1:])) for one in model.inputs]
+    for suffix in (".keras", ".h5"):
+        net = tr.load(saved(model, tmp_path / f"model{suffix}"))
+        y = net(*(one.swapaxes(0, 1) if one.ndim == 3 else one for one in given))
+        for got, expected in zip(y.values() if isinstance(y, dict) else [y], run(model, given), strict=True):
+            close(got, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Keras, about NumPy
+        assert tr.verify(net, model, steps=9)
 
 
 def test_a_shape_that_the_file_leaves_open(tmp_path):
@@ -387,6 +444,29 @@ def test_a_model_and_its_file_are_compared_with_the_net(tmp_path):
         tr.verify(net, tmp_path / "model")
     model.layers[-1].set_weights([array + 0.1 for array in model.layers[-1].get_weights()])
     assert not tr.verify(net, model, steps=30)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [L.Masking(), L.Bidirectional(L.LSTM(5, return_sequences=True)), L.Dense(2)],
+        lambda: [L.Masking(), L.GRU(5, return_sequences=True), L.GlobalAveragePooling1D()],
+        lambda: [L.Masking(), L.Conv1D(5, 3), L.LSTM(4)],
+        lambda: [L.Embedding(9, 6, mask_zero=True), L.LSTM(5)],
+    ],
+)
+def test_a_model_that_masks_is_compared_without_masked_steps(layers, tmp_path):
+    rows = layers()
+    shape = (20,) if isinstance(rows[0], L.Embedding) else (20, 4)
+    model = randomised(keras.Sequential([keras.Input(shape), *rows]))
+    net = tr.load(saved(model, tmp_path / "model.keras"))
+    found = tr.verify(net, model)
+    assert found, str(found)
+    assert len(shape) == 1 or "silence" in {check.case for check in found.checks}
+    model.layers[-2].set_weights([array + 0.1 for array in model.layers[-2].get_weights()])
+    model.layers[-1].set_weights([array + 0.1 for array in model.layers[-1].get_weights()])
+    assert not tr.verify(net, model)
 
 
 @pytest.mark.filterwarnings("ignore")  # Keras' own

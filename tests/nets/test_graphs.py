@@ -169,6 +169,28 @@ def test_quantised_nets_are_near(both: tuple[tr.Net, Callable[..., Any]]) -> Non
     assert 0 < error < 0.05 * np.abs(net(x)).max()
 
 
+def test_an_input_of_steps_of_its_own() -> None:
+    """A decoder of 6 steps: calls, files and training may leave out the input that counts them."""
+    x, steps = tr.Input(3, name="x"), tr.Input(1, time="ahead", name="ahead", steps=6)
+    h = tr.LastStep()(tr.GRU(3, 5)(x))
+    net = tr.Net([x, steps], tr.Linear(5, 2)(tr.GRU(5, 5)(tr.Repeat()(h, steps))))
+    given, zeros = numbers(9, 4, 3), np.zeros((6, 4, 1), np.float32)
+    expected = net(given, zeros)
+    assert expected.shape == (6, 4, 2)
+    again = pickle.loads(pickle.dumps(net))
+    predicted = net.predict(given.swapaxes(0, 1)).swapaxes(0, 1)
+    for got in (net(given), net({"x": given}), again(given), predicted):
+        assert np.array_equal(got, expected)
+    assert np.array_equal(net(given[:, 0]), expected[:, 0])
+    first = net.evaluate(given.swapaxes(0, 1), expected.swapaxes(0, 1) + 1, loss="mse")["loss"]
+    net.fit(given.swapaxes(0, 1), expected.swapaxes(0, 1) + 1, epochs=20, loss="mse", verbose=0)
+    assert net.evaluate(given.swapaxes(0, 1), expected.swapaxes(0, 1) + 1, loss="mse")["loss"] < first
+    with pytest.raises(ValueError, match=r"steps is 6 without an axis of time, expected time= a name"):
+        tr.Input(1, time=None, steps=6)
+    with pytest.raises(ValueError, match=r"\['ahead', 'x'\], expected those with steps of their own"):
+        tr.Net([steps, x], tr.Repeat()(h, steps))
+
+
 def test_several_inputs_and_outputs() -> None:
     tr.manual_seed(4)
     x, speaker = tr.Input(3), tr.Input(4, time=None, name="speaker")

@@ -461,7 +461,61 @@ def test_statistics_that_the_net_computes(tmp_path):
     close(loaded(found, tmp_path)(x), run(found, x)[0], 1e-5)
 
 
+@pytest.mark.parametrize("op", ["Tile", "Expand"])
+def test_a_decoder_of_so_many_steps(op, tmp_path):
+    """A last state at each of 5 steps, which no input has."""
+    nodes = [
+        node("LSTM", "x W R B", "h hn", hidden_size=3),
+        node(op, "hn copies", "copies5"),
+        node("LSTM", "copies5 W2 R B", "h2", hidden_size=3),
+        node("Squeeze", "h2 one"),
+    ]
+    constants = {**LSTM, "W2": numbers(1, 12, 3), "copies": INTS([5, 1, 1]), "one": INTS([1])}
+    found = model(nodes, {"x": ("steps", "rows", 4)}, ["y"], **constants)
+    net = loaded(found, tmp_path)
+    for steps, rows in ((7, 2), (5, 3), (1, 1)):
+        x = numbers(steps, rows, 4)
+        close(net(x), run(found, x)[0], 1e-5)
+    assert tr.verify(net, tmp_path / "model.onnx", steps=9)
+
+
+def test_a_vector_times_a_matrix(tmp_path):
+    """The sum over all steps has one axis, and so has the product."""
+    nodes = [
+        node("ReduceSum", "x none", "s", keepdims=0),
+        node("MatMul", "s m", "v"),
+        node("Unsqueeze", "v one", "w"),
+        node("Gather", "w last", axis=0),
+    ]
+    constants = {"none": INTS([0]), "one": INTS([1]), "last": INTS(-1), "m": numbers(4, 3)}
+    found = model(nodes, {"x": ("steps", 4)}, ["y"], **constants)
+    x = numbers(7, 4)
+    close(loaded(found, tmp_path)(x), run(found, x)[0], 1e-5)
+
+
 # ---- what cannot be ------------------------------------------------------------------------------------
+
+
+# By name: the nodes behind an LSTM, and words of the error.
+APART = {
+    "a row of the last state": ([node("Gather", "hn none", axis=1)], "takes some rows of the batch"),
+    "the last row of it": ([node("Gather", "hn last", axis=1)], "takes some rows of the batch"),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_rows_stay_apart(name, tmp_path):
+    nodes, words = APART[name]
+    nodes = [node("LSTM", "x W R B", "h hn", hidden_size=3), *nodes]
+    constants = {**LSTM, "none": INTS([0]), "last": INTS([-1])}
+    with pytest.raises(tr.LoadError, match=words):
+        loaded(model(nodes, {"x": ("steps", "rows", 4)}, ["y"], **constants), tmp_path)
+
+
+def test_a_sum_with_its_own_transpose_is_refused(tmp_path):
+    nodes = [node("Transpose", "x", "t", perm=[1, 0, 2]), node("Add", "x t")]
+    with pytest.raises(tr.LoadError, match="input x: two of its axes meet in an operation"):
+        loaded(model(nodes, {"x": ("steps", "rows", 4)}, ["y"]), tmp_path)
 
 
 def test_an_unknown_operator_is_named(tmp_path):

@@ -79,6 +79,7 @@ class Builder:
         self.kinds = plan.kinds
         self.layers: dict[str, Any] = {}
         self.inputs: dict[str, Seen] = {}
+        self.counts: dict[int, Input] = {}  # the inputs that only have so many steps
         self.names: set[str] = set()
         self.named: set[int] = set()
         self.prefix: list[str] = []
@@ -168,11 +169,13 @@ class Builder:
             )
 
     def with_steps(self, count: int) -> Value:
-        """An input that has so many steps."""
+        """An input that has so many steps, or a new one that a call leaves out."""
         found = next((one for one in self.inputs.values() if one.timed and one.steps == count), None)
-        if found is None:
-            raise Unfit(f"repeats a frame {count} times, expected as often as an input has steps")
-        return found.value
+        if found is not None:
+            return found.value
+        name = f"{count}_steps"
+        self.plan.has_time_now = True
+        return self.counts.setdefault(count, Input(1, time=name, name=name, steps=count))
 
     # ---- layers ------------------------------------------------------------------------------------------
 
@@ -352,8 +355,8 @@ class Builder:
             self.kinds[name] = "index"
         is_index = self.kinds.get(name) == "index"
         timed = len(sizes) == 3 or (len(sizes) > 3 and self.plan.needs_time) or (is_index and len(sizes) == 2)
-        if self.plan.untimed:
-            timed = False
+        steps_alone = self.plan.stepped and len(sizes) == 2 and not is_index
+        timed = (timed or steps_alone) and not self.plan.untimed
         frame = sizes[1 + timed :]
         if None in frame:
             raise self.file.error(
@@ -364,7 +367,7 @@ class Builder:
         time: str | None = self.plan.times.get(own, own)
         if not timed and self.plan.has_time:
             time = None
-        value = Input(*frame, time=time, name=name)
+        value = Input(*([1] if steps_alone else frame), time=time, name=name)
         self.inputs[name] = Seen(value, tuple(frame), timed, sizes[1] if timed else None)
         if timed:
             self.plan.has_time_now = True
@@ -388,7 +391,7 @@ class Plan:
         self.kinds: dict[str, str] = {}
         self.times: dict[str, str] = {}
         self.outputs: list[str] = []
-        self.untimed = self.has_time = self.has_time_now = self.computes_masks = False
+        self.untimed = self.stepped = self.has_time = self.has_time_now = self.computes_masks = False
         self.root = entry_of(model.config)
         if self.root.kind not in SEQUENTIAL + FUNCTIONAL:
             raise Unfit(
@@ -502,7 +505,8 @@ def _net(builder: Builder, plan: Plan) -> Net:
                 f"output {shown(name)} has the steps from the last to the first, expected their own order"
             )
         outputs[name] = one.whole().last()
-    return Net({name: one.value for name, one in builder.inputs.items()}, outputs)
+    counts = {str(one.label): one for one in builder.counts.values()}
+    return Net({name: one.value for name, one in builder.inputs.items()} | counts, outputs)
 
 
 def build_net(
@@ -546,7 +550,9 @@ def build_net(
         try:
             return _settled(model, file, plan, custom or {})
         except (LoadError, Unfit, *_WRONG) as problem:
-            net = None if plan.needs_time else _without_time(model, file, custom or {}, shapes or {})
+            ways = ["stepped"] if plan.needs_time else ["untimed", "stepped"]
+            nets = (_otherwise(way, model, file, custom or {}, shapes or {}) for way in ways)
+            net = next((one for one in nets if one is not None), None)
             if net is None:
                 raise problem
             return net
@@ -556,10 +562,10 @@ def build_net(
         raise file.error(f"model: got {type(problem).__name__}, expected a smaller model") from None
 
 
-def _without_time(model: Model, file: WeightsFile, custom: Any, shapes: Any) -> Net | None:
-    """The net of a model whose inputs are frames without steps; None if there is none."""
+def _otherwise(way: str, model: Model, file: WeightsFile, custom: Any, shapes: Any) -> Net | None:
+    """The net of a model whose inputs are frames without steps, or all steps of a number; None if none is."""
     plan = Plan(model, file, shapes)
-    plan.untimed = True
+    setattr(plan, way, True)
     try:
         return _settled(model, file, plan, custom)
     except (LoadError, Unfit, *_WRONG):

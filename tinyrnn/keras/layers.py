@@ -273,8 +273,11 @@ def together(call: Call) -> list[Seen]:
 
 def meeting(x: Seen, others: Sequence[Seen]) -> Seen:
     """A value as it meets each step of others, if it is one step alone."""
-    if x.timed or len(x.shape) < 2 or x.shape[0] != 1 or not any(one.timed for one in others):
+    ranks = [one.rank for one in others if one.timed]
+    if x.timed or len(x.shape) < 2 or max(ranks, default=9) > x.rank:
         return x
+    if x.shape[0] != 1 or min(ranks) < x.rank:
+        raise Unfit(f"meets steps with frames of shape {x.shape}, whose first axis is the steps to Keras")
     return x.alone(reframed(x.last(), x.shape[1:]))
 
 
@@ -459,6 +462,18 @@ def reduction(kind: Callable[..., Any], over_time: Callable[[], Any]) -> Callabl
     return done
 
 
+def expanded(call: Call) -> Seen:
+    """An axis of size 1 more; one before the steps would not be theirs."""
+    x, axis = call.x, call.get("axis")
+    if not isinstance(axis, int) or not -x.rank - 1 <= axis <= x.rank:
+        raise Unfit(f"axis is {axis!r}, expected one of {x.rank + 1}")
+    place = axis % (x.rank + 1) - 1 - x.timed
+    if place < 0:
+        raise Unfit("puts an axis before the steps or the batch, expected one of a frame")
+    shape = (*x.shape[:place], 1, *x.shape[place:])
+    return x.new(reframed(x.last(), shape))
+
+
 def item(call: Call) -> Seen:
     """A part of a value: ``x[:, -1]``, ``x[..., 2:5]``."""
     x = call.x
@@ -567,6 +582,7 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Add": arithmetic(ops.Add),
     "Divide": arithmetic(ops.Divide),
     "Exp": of_each(activations.Exp),
+    "ExpandDims": expanded,
     "GetItem": item,
     "Log": of_each(activations.Log),
     "Max": reduction(frames.Amax, MaxOverTime),

@@ -97,4 +97,6 @@ def moved(call: Call) -> list[Given] | None:
         else:
             arrays.append(one.worlds[0] if isinstance(one, Known) else None)
     result = FOLDS[call.node.op](replace(call.fold(), inputs=arrays))
+    if op == "Expand" and np.size(result) > first.ids.size:
+        return None  # copies, perhaps steps
     return [Places(np.asarray(ids)) for ids in (result if isinstance(result, list) else [result])]

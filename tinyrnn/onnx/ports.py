@@ -101,6 +101,8 @@ class Ports:
         axes = [self.axes.of(port, i) for i in range(len(port.shape))]
         varying = [i for i, axis in enumerate(axes) if has(axis, BATCH) or has(axis, OPEN)]
         timed = any(has(axis, TIME) for axis in axes)
+        if len({axes[i][0].origin for i in varying}) < len(varying):
+            raise Unfit(f"input {shown(port.name)}: two of its axes meet in an operation, expected none to")
         count = math.prod(map(frame_size, axes))
         floats = port.dtype.startswith(("float", "bfloat"))
         may = self.follows and floats and len(varying) <= 1 and not timed and axes and count <= MOST_STATES
@@ -116,6 +118,13 @@ class Ports:
         value = Input(*frame, time=None if one else TIME, name=port.name)
         self.inputs[port.name] = value
         return Symbol(value, axes)
+
+    def own_steps(self, count: int) -> tuple[Atom, Value]:
+        """An axis of time of so many steps, which no input of the graph has, and a value on it."""
+        name = f"{count}_steps"
+        if name not in self.inputs:
+            self.inputs[name] = Input(1, time=name, name=name, steps=count)
+        return Atom(TIME, (count, count), None, count), self.inputs[name]
 
     def wants(self, given: Symbol) -> None:
         """Note which inputs of the graph a node wants as constants."""

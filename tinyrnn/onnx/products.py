@@ -77,7 +77,8 @@ def matmul(call: Call) -> Symbol:
         if weight.ndim > 2:
             return _grouped(a, np.asarray(weight), b.first.ndim)
         axes = [*[()] * (b.first.ndim - a.rank), *a.axes]
-        return linear(a.with_axes(axes), len(axes) - 1, weight.transpose())
+        found = linear(a.with_axes(axes), len(axes) - 1, weight.transpose())
+        return found.with_axes([*axes[:-2], found.axes[-1]]) if a.rank == 1 else found
     if isinstance(a, Known) and isinstance(b, Symbol):
         weight = _one(call.weight(0, "0", b.rounded))
         if weight.ndim != 2 or b.rank < 2:

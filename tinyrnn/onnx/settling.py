@@ -105,9 +105,9 @@ def _with_a_size(
         except LoadError:
             return None
 
-    least = next((size for size in _GUESSES if of(size)), None)
+    least = next((size for size in _GUESSES if (found := of(size)) and found[1].slack), None)
     if least is None:
-        return None
+        return None  # or no convolution says how much it reads
     beyond = least * 2
     while of(beyond):
         least, beyond = beyond, beyond * 2

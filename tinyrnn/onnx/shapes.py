@@ -211,14 +211,9 @@ def _steps_of(call: Call, sizes: Sizes) -> Sizes:
     """The sizes of the axis of time that has as many steps as a file tells."""
     if sizes[0] != sizes[1]:
         return sizes
-    for atom, _ in call.builder.timed.values():
-        if atom.declared == sizes[0]:
-            found: Sizes = atom.sizes
-            return found
-    raise Unfit(
-        f"repeats a value for {sizes[0]} steps, expected as many as an input of the net has: where the file "
-        "leaves their number open, load(path, shapes={...}) tells it"
-    )
+    alike = (atom.sizes for atom, _ in call.builder.timed.values() if atom.declared == sizes[0])
+    found: Sizes = next(alike, None) or call.builder.own_steps(sizes[0])
+    return found
 
 
 def tile(call: Call) -> Symbol:

@@ -113,6 +113,8 @@ class States:
 
     def written(self, given: Places, starts: bool = False) -> Symbol:
         """States as a value of the net."""
+        if self.batch and given.batch is None:
+            raise Unfit("takes some rows of the batch, which a net keeps apart")
         flat = given.row.reshape(-1)
         parts: list[Value] = []
         at = 0

@@ -128,7 +128,7 @@ def counted(known: Known, timed: Timed) -> Symbol | None:
         return None
     first, second = (float(array.reshape(-1)[0]) for array in (one, other))
     for (a, b), (_, value) in timed.items():
-        slope = (second - first) / (b - a)
+        slope = (second - first) / (b - a) if a != b else 0
         if slope and slope == round(slope) and first - slope * a == round(first - slope * a):
             count = number_of_steps(value)
             return Symbol(applied(Scale(slope, first - slope * a), (count,)), [()] * one.ndim)

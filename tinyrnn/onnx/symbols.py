@@ -392,10 +392,9 @@ def met(axes: Sequence[Axis]) -> Axis:
             if single and one[0].kind in (FRAME, OPEN) and one[0].origin:
                 raise Retry(one[0].origin, two[0].kind)
         a, b = (one[0] if len(one) == 1 else None for one in (first, other))
-        if a and b and a.kind == b.kind == TIME and a.origin and b.origin and a.declared == b.declared:
-            raise Retry(f"&{b.origin}", a.origin)
-        if {atom.kind for atom in (*first, *other)} == {OPEN}:
-            continue  # two names for one size
+        alike = a and b and a.kind == b.kind and a.kind in (TIME, OPEN) and a.declared == b.declared
+        if alike and a and b and a.origin and b.origin:
+            raise Retry(f"&{b.origin}", a.origin)  # two names for one size
         raise Unfit(
             f"reads axes of sizes {sizes_of(first)[0]} and {sizes_of(other)[0]}, expected equal ones or 1"
         )

@@ -20,7 +20,7 @@ from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.operators import DOMAINS, INDICES, OPERATORS
 from tinyrnn.onnx.ports import Ports
 from tinyrnn.onnx.steps import Timed, is_time, number_of_step
-from tinyrnn.onnx.symbols import Axis, Known, Symbol, reframed
+from tinyrnn.onnx.symbols import Axis, Known, Sizes, Symbol, reframed
 from tinyrnn.ops import lt
 from tinyrnn.values import Value
 from tinyrnn.weights import WeightsFile
@@ -106,6 +106,12 @@ class Builder:
     def wants(self, given: Symbol) -> None:
         """Note that a node wants a value as a constant."""
         self.ports.wants(given)
+
+    def own_steps(self, count: int) -> Sizes:
+        """The sizes of an axis of time of so many steps, that of an input which a call leaves out."""
+        atom, value = self.ports.own_steps(count)
+        self.timed.setdefault(atom.sizes, (atom, value))
+        return atom.sizes
 
     def notes(self, window: Any, size: int) -> None:
         """Note what the windows of a convolution leave of a frame."""
