@@ -15,20 +15,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn import activations, frames, ops
-from tinyrnn.importing import CodedArray, Unfit, delayed, weighted
+from tinyrnn.importing import CodedArray, Unfit, Window, delayed, weighted
 from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import attention as attention_of, products
 from tinyrnn.onnx.arithmetic import settled
-from tinyrnn.onnx.attention import Scores, attend, of_scores
+from tinyrnn.onnx.attention import KEYS, Scores, Weighted, attend, of_scores, plain, told
 from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.folding import FOLDS
 from tinyrnn.onnx.model import Node
-from tinyrnn.onnx.nodes import Call, Step, Unfinished
+from tinyrnn.onnx.nodes import Call, Padded, Step, Unfinished
 from tinyrnn.onnx.operators import OPERATORS
+from tinyrnn.onnx.pairs import Pairs, joint, of_pairs
 from tinyrnn.onnx.reductions import reduced
-from tinyrnn.onnx.steps import is_time, number_of_steps
+from tinyrnn.onnx.steps import is_time, number_of_steps, stepped
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -46,11 +47,12 @@ from tinyrnn.onnx.symbols import (
     has,
     is_frame,
     part,
+    reframed,
     regrouped,
     sizes_of,
 )
 from tinyrnn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d
-from tinyrnn.temporal import FinalState, LastStep, Repeat
+from tinyrnn.temporal import FinalState, LastStep, Repeat, TimeUnfold
 from tinyrnn.values import Input, Value, applied
 
 LOWEST = -3e38  # where PyTorch has -inf, which no weight may be
@@ -187,6 +189,8 @@ class Made(NamedTuple):
         found = self.arg(place, name)
         if self.site.folds and isinstance(found, Known):
             return found
+        if isinstance(found, Padded):
+            return found.whole
         if not isinstance(found, Symbol) or isinstance(found, Unfinished):
             what = getattr(found, "what", "no value of the net")
             raise Unfit(f"{name} is {what}" if found is None else f"reads {what}")
@@ -256,6 +260,8 @@ def arithmetic(op: str, swapped: bool = False) -> Function:
                 return of_rows(call, op, other, one)
             if isinstance(one, Scores):
                 return of_scores(op, one, other)
+            if isinstance(one, Pairs):
+                return of_pairs(op, one, other)
         return call.onnx(op, a, b)
 
     return made
@@ -377,7 +383,9 @@ def prelu(call: Made) -> Any:
 
 def over(op: str, call: Made) -> Any:
     """A reduction over ``dim``, which may be several axes or all."""
-    dim = call.arg(1, "dim", call.kwargs.get("axis"))
+    dim, x = call.arg(1, "dim", call.kwargs.get("axis")), call.arg(0, "input")
+    if isinstance(x, (Pairs, Weighted)) and op == "ReduceSum" and dim is not None:
+        return x.summed([one % x.rank for one in several(dim)], bool(call.arg(2, "keepdim", False)))
     if dim is None:
         return call.onnx(op, call.x, keepdims=0)
     return call.onnx(op, call.x, axes=several(dim), keepdims=int(call.arg(2, "keepdim", False)))
@@ -579,13 +587,40 @@ def pad(call: Made) -> Any:
 
 def shaped(call: Made) -> Any:
     """The same numbers in the shape that both runs had."""
+    x = call.arg(0, "input")
+    if getattr(x, "movable", False):
+        return x.with_axes(regrouped(x.axes, call.sizes[0]))
     if isinstance(call.x, Known):
         return Known(call.x.worlds[0].reshape([one for one, _ in call.sizes[0]]))
-    found = call.x.with_axes(regrouped(call.x.axes, call.sizes[0]))
+    x = call.x
+    try:
+        found = x.with_axes(regrouped(x.axes, call.sizes[0]))
+    except Unfit:
+        if (windows := beside(x, call.sizes[0])) is None:
+            raise
+        found = windows
     steps = {*call.site.timed} - {(1, 1)}  # all values of a program of one step are of that
     if steps and any(has(axis, TIME) for axis in call.x.axes) > any(has(axis, TIME) for axis in found.axes):
         raise Unfit("takes a sequence of one step for a value without steps")
     return found
+
+
+def beside(x: Symbol, sizes: Sequence[Sizes]) -> Symbol | None:
+    """So many steps side by side, as pyramids of layers have them; None of another shape."""
+    place = next((i for i, axis in enumerate(x.axes) if is_time(axis)), -1)
+    if x.reversed or not 0 <= place < len(sizes) or not all(map(is_frame, x.axes[place + 1 :])):
+        return None
+    (one, other), (a, b) = sizes_of(x.axes[place]), sizes[place]
+    count = one // max(a, 1)
+    if (a * count, b * count) != (one, other) or not 1 < count <= MOST_STEPS:
+        return None
+    behind = math.prod(map(frame_size, x.axes[place + 1 :]))
+    value = x.framed((math.prod(x.value.frame) // behind, behind))
+    value = applied(frames.Permute((-3, -1, -2)), (applied(TimeUnfold(count, count), (value,)),))
+    time = stepped(x.axes[place], Window(count, count, 1, (0, 0)))
+    frame = [size for size in value.frame if size > 1]
+    axes = [*x.axes[:place], time, part(count), *x.axes[place + 1 :]]
+    return Symbol(reframed(value, frame), regrouped(axes, sizes))
 
 
 def permute(call: Made) -> Any:
@@ -603,7 +638,7 @@ def permute(call: Made) -> Any:
 def moved_axes(call: Made, order: list[int]) -> Any:
     """The axes in another order; those of scores, too."""
     x = call.arg(0, "input")
-    return call.onnx("Transpose", x if isinstance(x, Scores) else call.x, perm=order)
+    return call.onnx("Transpose", x if getattr(x, "movable", False) else call.x, perm=order)
 
 
 def swapped(call: Made) -> Any:
@@ -634,6 +669,9 @@ def expand(call: Made) -> Any:
             value, axes[i] = applied(Repeat(), (value, steps)), (atom,)
         elif pair[0] == pair[1]:
             target[i] = pair[0]
+        elif pair in call.site.timed and not any(has(one, TIME) for one in axes) and max(target) == 1:
+            axes[i] = told(call.site.timed[pair][:1], KEYS)  # of a query in a loop
+            return Pairs("spread", axes, plain(x), None)
         else:
             raise Unfit("repeats a value for each step or row, which it is already")
     x = Symbol(value, axes, x.reversed)
@@ -681,8 +719,10 @@ def moved(first: Any, rest: Symbol, axis: int) -> Symbol | None:
 
 def item(call: Made) -> Any:
     """``x[...]``."""
-    x, given = call.x, call.args[1]
+    x, given = call.arg(0, "input"), call.args[1]
     index = list(given) if isinstance(given, tuple) else [given]
+    if not getattr(x, "movable", False) or any(one not in (None, slice(None)) for one in index):
+        x = call.x
     if any(isinstance(one, Rows) for one in index):
         return by_rows(x, index)
     if Ellipsis in [one for one in index if not isinstance(one, Known)]:
@@ -696,7 +736,7 @@ def item(call: Made) -> Any:
         if one is None:
             x = x.with_axes([*x.axes[: axis - 1], (), *x.axes[axis - 1 :]])
         elif isinstance(one, slice):
-            x = cut(call, x, axis - 1, one)
+            x = x if one == slice(None) else cut(call, x, axis - 1, one)
         elif one == Now(0):
             x = taken(x, axis - 1)
             axis -= 1
@@ -782,7 +822,10 @@ def of_steps(call: Made, x: Symbol, dim: int, new: bool) -> Symbol:
     axes = list(x.axes)
     own = () if new else axes[dim]
     one, other = call.sizes[0][dim]
-    time = call.site.timed[one // sizes_of(own)[0], other // sizes_of(own)[1]][0]
+    steps = one // sizes_of(own)[0], other // sizes_of(own)[1]
+    if steps not in (*call.site.timed, *call.site.times.values()):
+        raise Unfit("joins the steps of a loop along an axis that is none of time, expected a new axis")
+    time = call.site.timed[steps][0] if steps in call.site.timed else Atom(TIME, steps)
     axes[dim : dim + (not new)] = [(time, *own)]
     return Symbol(x.value, axes)
 
@@ -794,6 +837,8 @@ def joined(call: Made) -> Any:
         return of_steps(call, call.x, dim, call.op.name == "stack")
     if len(given) == 2 and isinstance(given[1], Symbol) and (later := moved(given[0], given[1], dim)):
         return later
+    if found := joint(list(given), dim):
+        return found
     given = [positioned(call.site, call.op.where, one) for one in given]
     ready = [
         Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
@@ -813,6 +858,9 @@ def joined(call: Made) -> Any:
 
 
 def linear(call: Made) -> Any:
+    x = call.arg(0, "input")
+    if isinstance(x, Pairs):
+        return x.linear(call.array(1, "weight"), call.array(2, "bias"))
     if isinstance(call.x, Known):
         found, bias = call.onnx("MatMul", call.x, call.array(1, "weight").T), call.array(2, "bias")
         return found if bias is None else call.onnx("Add", found, bias)
@@ -838,6 +886,14 @@ def matmul(call: Made) -> Any:
         return attend(a, b)
     if isinstance(b, Scores):
         return attend(b, a, first=True)
+    if isinstance(a, Pairs) and isinstance(b, Known):
+        vector = settled(b, b.rank)
+        if vector.size == max(vector.shape):
+            return a.times(vector).summed([a.rank - 1], vector.ndim > 1)
+    if isinstance(b, Pairs) and isinstance(a, Known):
+        vector = settled(a, a.rank)
+        if vector.size == vector.shape[-1]:
+            return b.times(vector).summed([b.rank - 2], vector.ndim > 1)
     both = isinstance(a, Symbol) and isinstance(b, Symbol) and min(a.rank, b.rank) > 2
     if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
@@ -920,7 +976,7 @@ def recurrent(call: Made) -> Any:
 def cell(loops: bool, call: Made) -> Any:
     """A cell in a loop over steps, or of a net that reads one, whose states are inputs; others by hand."""
     x, hx, tensors = call.x, call.args[1], [one for one in call.args[2:] if one is not None]
-    if not loops and not all(map(input_of, several(hx))):
+    if not loops and (x.value.time is None or not all(map(input_of, several(hx)))):
         return by_hand(call)
     value, finals = layer(call, call.op.name.partition("_cell")[0], x, hx, tensors, 1, False)
     hidden = part(value.frame[0])
@@ -1171,6 +1227,9 @@ def each(kind: Any) -> Function:
     """A function of each number, whose arguments are the layer's."""
 
     def made(call: Made) -> Any:
+        x = call.arg(0, "input")
+        if isinstance(x, Pairs) and kind is activations.Tanh and x.way == "sum":
+            return x.changed(way="tanh")
         if isinstance(call.x, Known):
             return call.onnx(kind.__name__.replace("ReLU", "Relu"), call.x)
         return call.x.mapped(kind(*call.args[1:], **call.kwargs))

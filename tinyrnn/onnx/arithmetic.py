@@ -13,6 +13,7 @@ from tinyrnn.importing import Unfit, weighted
 from tinyrnn.onnx.attention import Scores, of_choice, of_scores
 from tinyrnn.onnx.folding import CASTS, check_dropout
 from tinyrnn.onnx.nodes import Call, Unfinished
+from tinyrnn.onnx.pairs import Pairs, of_pairs, paired
 from tinyrnn.onnx.steps import with_steps
 from tinyrnn.onnx.symbols import (
     TIME,
@@ -110,10 +111,10 @@ def settled(known: Known, rank: int) -> Array:
     return np.asarray(first, np.float32).reshape((1,) * (rank - first.ndim) + first.shape)
 
 
-def operands(call: Call) -> list[Symbol | Known]:
-    """The inputs, as symbols and known arrays."""
+def operands(call: Call, *kinds: type[Symbol]) -> list[Symbol | Known]:
+    """The inputs, as symbols and known arrays; those of these kinds as they are."""
     return [
-        given if isinstance(given := call.get(i), (Known, Scores)) else call.symbol(i)
+        given if isinstance(given := call.get(i), (Known, *kinds)) else call.symbol(i)
         for i in range(len(call.inputs))
     ]
 
@@ -131,7 +132,7 @@ def of_several(
     """An operation of two values, or of several one after the other; ``short`` takes numbers, too."""
 
     def done(call: Call) -> Symbol:
-        first, *others = operands(call)
+        first, *others = operands(call, Scores, Pairs)
         for other in others:
             first = _pair(call, first, other, layer, short)
         if isinstance(first, Known):
@@ -145,6 +146,10 @@ def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> S
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Scores):
             return of_scores(call.node.op, one, other)
+        if isinstance(one, Pairs):
+            return of_pairs(call.node.op, one, other)
+    if found := paired(call.node.op, a, b):
+        return found
     if short is not None:
         for one, other, swapped in ((a, b, False), (b, a, True)):
             number = scalar(other)
@@ -175,7 +180,7 @@ def where(call: Call) -> Any:
     condition = scalar(call.get(0))
     if condition is not None and isinstance(call.get(1 if condition else 2), Symbol):
         return call.get(1 if condition else 2)
-    given = operands(call)
+    given = operands(call, Scores)
     for one, other, truth in ((given[1], given[2], False), (given[2], given[1], True)):
         if isinstance(one, Scores):
             return of_choice(given[0], one, other, truth)

@@ -10,12 +10,25 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import ops
-from tinyrnn.attention import DotProductAttention
-from tinyrnn.importing import Unfit
+from tinyrnn.attention import AdditiveAttention, DotProductAttention
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.onnx.nodes import Unfinished
 from tinyrnn.onnx.steps import is_time
-from tinyrnn.onnx.symbols import Axis, Known, Symbol, frame_size, met, reframed
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    TIME,
+    Axis,
+    Known,
+    Symbol,
+    frame_size,
+    has,
+    met,
+    part,
+    reframed,
+    sizes_of,
+)
 from tinyrnn.values import Value, applied
+from tinyrnn.weights.spec import Array
 
 QUERIES, KEYS = "queries", "keys"  # the origins of the axes of scores, which are the same axis of time mostly
 
@@ -24,21 +37,27 @@ def is_of(axis: Axis, origin: str) -> bool:
     return len(axis) == 1 and axis[0].origin == origin
 
 
+def told(axis: Axis, origin: str) -> Axis:
+    return tuple(atom._replace(origin=origin) for atom in axis)
+
+
 class Scores(Unfinished):
-    """A product of queries and keys over two axes of time, in heads; a softmax over the keys may follow."""
+    """A product of queries and keys over two axes of time, in heads; a softmax over the keys may follow.
+
+    In a loop the queries have no axis: each is that of a step.
+    """
 
     what = "a product of two axes of time, expected a softmax of it times values: attention"
     movable = True
     weighs = False
     causal = False
     mask: Value | None = None
+    weight: Array | None = None  # of the tanh of sums; None for products
 
     def __init__(self, query: Symbol, keys: Symbol, scale: float = 1.0) -> None:
         super().__init__(query.value, query.axes)
         lead = [met(pair) for pair in zip(query.axes[:-2], keys.axes[:-2], strict=True)]
-        pair = (query.axes[-2], QUERIES), (keys.axes[-2], KEYS)
-        own = [(atom._replace(origin=origin),) for (atom,), origin in pair]
-        self.axes = (*lead, *own)
+        self.axes = (*lead, told(query.axes[-2], QUERIES), told(keys.axes[-2], KEYS))
         self.query, self.keys, self.scale = query, keys, scale
 
     def with_axes(self, axes: Sequence[Axis]) -> Scores:
@@ -62,8 +81,10 @@ class Scores(Unfinished):
         return found
 
 
-def of_scores(op: str, scores: Scores, other: Any) -> Scores:
-    """Scores times a number, or with a mask added."""
+def of_scores(op: str, scores: Scores, other: Any) -> Scores | Weighted:
+    """Scores times a number, or with a mask added; or values, each times its weight."""
+    if op == "Mul" and scores.weighs and type(other) is Symbol:
+        return Weighted(scores, other)
     if isinstance(other, Known) and not scores.weighs:
         array = other.worlds[0]
         if op in ("Mul", "Div") and array.size == 1 and not other.varies:
@@ -76,10 +97,11 @@ def of_scores(op: str, scores: Scores, other: Any) -> Scores:
 
 def masked(scores: Scores, mask: Any) -> Scores:
     """Scores of which those where the mask is true do not count."""
-    if not is_of(scores.axes[-1], KEYS):
-        raise Unfit("masks attention before its axes are in order, expected the keys last")
-    if isinstance(mask, Symbol) and scores.mask is None and is_time(mask.axes[-1]):
+    place = next((i for i, one in enumerate(scores.axes, -scores.rank) if is_of(one, KEYS)), 0)
+    if isinstance(mask, Symbol) and scores.mask is None and place >= -mask.rank and is_time(mask.axes[place]):
         return scores.changed(mask=ops.eq(mask.framed((1,)), 0))
+    if place != -1:
+        raise Unfit("masks attention before its axes are in order, expected the keys last")
     if isinstance(mask, Known):
         if not any(map(np.any, mask.worlds)):
             return scores
@@ -114,14 +136,51 @@ def of_choice(condition: Any, scores: Scores, other: Any, truth: bool) -> Scores
 
 def attend(scores: Scores, values: Symbol, first: bool = False) -> Symbol:
     """The mean of the values, weighted by a softmax of scores; ``first``: values are the first factor."""
-    own = scores.axes[-2 if first else -1]
-    if not scores.weighs or not is_of(own, KEYS) or not is_of(scores.axes[-1 if first else -2], QUERIES):
+    own, asks = scores.axes[-2:][:: 1 if first else -1]
+    if not scores.weighs or not is_of(own, KEYS) or not (is_of(asks, QUERIES) or sizes_of(asks) == (1, 1)):
         raise Unfit(f"reads {scores.what}")
     met([own, values.axes[-1 if first else -2]])
     heads = math.prod(map(frame_size, scores.axes[:-2]))
     query = scores.query
-    layer = DotProductAttention(math.prod(query.value.frame), heads, scores.scale, scores.causal)
+    size = math.prod(query.value.frame)
+    layer: Any = DotProductAttention(size, heads, scores.scale, scores.causal)
+    if scores.weight is not None:
+        layer = weighted(AdditiveAttention(size), weight=scores.weight * np.float32(scores.scale))
     given = [reframed(one, (math.prod(one.frame),)) for one in (query.value, scores.keys.value, values.value)]
     mask = [] if scores.mask is None else [scores.mask]
     behind = [values.axes[-2], query.axes[-2]] if first else [query.axes[-2], values.axes[-1]]
     return Symbol(applied(layer, [*given, *mask]), [*scores.axes[:-2], *behind])
+
+
+class Weighted(Unfinished):
+    """Values, each times its weight; their sum is attention."""
+
+    what = "values times weights of attention, expected their sum over the steps"
+
+    def __init__(self, scores: Scores, values: Symbol) -> None:
+        rank = max(scores.rank, values.rank)
+        axes = [[*[()] * (rank - one.rank), *one.axes] for one in (scores, values)]
+        super().__init__(values.value, [met(pair) for pair in zip(*axes, strict=True)])
+        self.scores, self.values, self.own = scores, values, axes[0]
+
+    def summed(self, places: Sequence[int], keeps: bool) -> Symbol:
+        """Their sum along axes."""
+        place = next(i for i, one in enumerate(self.own) if is_of(one, KEYS))
+        if list(places) != [place]:
+            raise Unfit(f"reads {self.what}")
+        asks = next((one for one in self.own if is_of(one, QUERIES)), ())
+        batch = next((one for one in self.axes if has(one, BATCH)), ())
+        scores = self.scores.changed(axes=(batch, asks, self.own[place]))
+        found = attend(scores, plain(self.values))
+        axes = [found.axes[1] if asks and one is asks else one for one in self.axes]
+        axes[place : place + 1] = [()] * keeps
+        return found.with_axes(axes)
+
+
+def plain(x: Symbol) -> Symbol:
+    """A value as (batch, time, frame); time has size 1 in a loop."""
+    axes = [next((one for one in x.axes if has(one, kind)), ()) for kind in (BATCH, TIME)]
+    if any(len({atom.kind for atom in one}) > 1 for one in x.axes):
+        raise Unfit("reads time, the batch and frames as one axis, expected an axis for each")
+    size = math.prod(x.value.frame)
+    return Symbol(x.framed((size,)), [*axes, part(size)], x.reversed)

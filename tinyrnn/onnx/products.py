@@ -27,6 +27,7 @@ from tinyrnn.onnx.symbols import (
     met,
     part,
     reframed,
+    sizes_of,
 )
 from tinyrnn.temporal import SumOverTime
 from tinyrnn.values import applied
@@ -58,7 +59,7 @@ def _one(weight: Any) -> Any:
 
 
 def matmul(call: Call) -> Symbol:
-    a, b = operands(call)
+    a, b = operands(call, Scores)
     if isinstance(a, Scores):
         return attend(a, call.symbol(1))
     if isinstance(b, Scores):
@@ -118,6 +119,12 @@ def _of_values(a: Symbol, b: Symbol) -> Symbol:
     rows, cols = _is_time(a, a.rank - 2), _is_time(b, b.rank - 1)
     if rows and cols:
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
+    if (rows or cols) and None not in (a.value.time, b.value.time) and a.value.time != b.value.time:
+        if sizes_of(a.axes[-2]) != (1, 1) and sizes_of(b.axes[-1]) != (1, 1):
+            raise Unfit("reads several queries at a step of a loop, expected one")
+        turned = b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]])  # a vector, or keys
+        scores = Scores(turned, a) if rows else Scores(a, turned)
+        return scores.with_axes([*scores.axes[:-2], scores.axes[-1], ()]) if rows else scores
     if rows:  # a row is a step
         found = _of_values(a.with_axes([*a.axes[:-2], (), a.axes[-1]]), b)
         return Symbol(found.value, [*found.axes[:-2], a.axes[-2], found.axes[-1]], a.reversed)
@@ -142,7 +149,7 @@ def _of_values(a: Symbol, b: Symbol) -> Symbol:
 
 def einsum(call: Call) -> Symbol:
     """A sum of products of two values, as a product of matrices whose axes are put in order."""
-    given = operands(call)
+    given = operands(call, Scores)
     text = str(call.attributes.get("equation", "")).replace(" ", "")
     terms, arrow, out = text.partition("->")
     letters = terms.split(",")
