@@ -59,6 +59,7 @@ from tinyrnn.values import Input, Rate, Value, read_by
 from tinyrnn.weights.spec import Array
 
 TOLERANCE = 1e-4
+WINDOWS = ("conv1d", "conv2d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
 _LEAST_STEPS = 60
 
 
@@ -277,6 +278,14 @@ class Search:
                         if port.tensor.shape[own : own + 1] == one.tensor.shape[own : own + 1]:
                             yield own, None, {f"{one.name}[{1 - own}]": TIME}
             yield batch, time, {}
+            alike = [
+                f"{one.name}[{time}]"
+                for one in self.ports[1:]
+                if time and 1 < one.rank < port.rank
+                if port.tensor.shape[time] in one.tensor.shape[time : time + 1]
+            ]
+            if alike:  # of the same size by chance
+                yield batch, time, dict.fromkeys(alike, FRAME)
 
     def net(self) -> Net:
         """The net of the first guess that is proved; else the error of the one that went furthest."""
@@ -302,8 +311,8 @@ class Search:
                     attempt.remark()
                     if self.source.padding == 2:
                         warnings.warn(
-                            "from_torch: the module's numbers at the end of a row depend on the padding behind "
-                            "it: the net has those of each row alone",
+                            "from_torch: the module's numbers at a row's end depend on padding: "
+                            "the net has those of each row alone",
                             stacklevel=3,
                         )
                     return net
@@ -312,9 +321,8 @@ class Search:
                         break
                     told[found.key] = found.value if found.value in (BATCH, TIME) else BATCH
                 except LoadError as fault:
-                    source, ops = self.source, {op.name for op in self.source.first.ops}
-                    if attempt.differs and attempt.lengths and source.padding < 2 and ops & {"conv1d", "conv2d"}:
-                        source.padding += 1  # convolutions read it
+                    if attempt.leaks and self.source.padding < 2:
+                        self.source.padding += 1
                         continue
                     fixed = fixed and attempt.failed
                     reached = -1 if attempt.failed else attempt.done
@@ -336,8 +344,9 @@ class _Attempt:
     def __init__(
         self, search: Search, batch: int, time: int | None, told: Mapping[str, str], still: bool = False
     ) -> None:
-        self.search, self.done, self.still, self.failed, self.differs = search, 0, still, False, False
-        self.batch_first = batch < next((int(one[-2]) for one, kind in told.items() if kind == TIME), time or -1)
+        self.search, self.done, self.still, self.failed, self.leaks = search, 0, still, False, False
+        own = next((int(one[-2]) for one, kind in told.items() if kind == TIME), -1)
+        self.batch_first = batch < (own if time is None else time)
         self.times: dict[str, Sizes] = {}
         self.lengths: list[Array] = []  # of both runs
         self.axes = [self._axes(port, batch, time, told) for port in search.ports]
@@ -413,7 +422,8 @@ class _Attempt:
             odd = next((op for op in one.ops if counts[0][op.where] != counts[1][op.where]), one.ops[-1])
             raise self.error(
                 "runs more often for more steps or rows: a loop of Python goes once over all steps, from the "
-                "first to the last, and does the same at each",
+                "first to the last, and does the same at each; if it asks for the number of steps, give "
+                "an example of one that its strides divide",
                 odd,
             )
         states: set[str] = set()
@@ -439,8 +449,9 @@ class _Attempt:
             except WRONG as error:  # inputs that the axes of this guess do not fit
                 raise self.error(str(error)) from None
             if wrong:
-                self.differs = True
-                raise self.error(wrong, self.blamed([arrays for _, arrays in runs]))
+                blamed = self.blamed([arrays for _, arrays in runs])
+                self.leaks = bool(self.lengths) and blamed is not None and blamed.name in WINDOWS
+                raise self.error(wrong, blamed)
         if runs[0][1] is not None:
             self.at_an_odd_length(net, kept)
         if not any(isinstance(one, Given) and isinstance(one.array, CodedArray) for one in self.given()):
@@ -449,17 +460,20 @@ class _Attempt:
         return self.graph({name: found[name] for name in kept})
 
     def at_an_odd_length(self, net: Net, kept: Mapping[str, tuple[Symbol, int]]) -> None:
-        """Compare once more at a number of steps that is no multiple of the example's, if the module runs there.
+        """Compare once more at a number of steps that is no multiple, if the module runs there.
 
         Raises
         ------
         LoadError
             If outputs differ.
         """
-        times = {name: (pair[0] // 2 + 1,) * 2 for name, pair in self.times.items()}
-        sizes = {pair: times[name] for name, pair in self.times.items()}
+        times: dict[str, Sizes] = {}
+        for name, pair in self.times.items():
+            odd = next(one for one in range(pair[0] // 2, pair[0]) if math.gcd(one, 30) == 1)
+            times[name] = odd, odd
+        sizes = {self.times[name]: pair for name, pair in times.items()}
         axes = [
-            [tuple(atom._replace(sizes=sizes.get(atom.sizes, (atom.sizes[0],) * 2)) for atom in axis) for axis in one]
+            [tuple(atom._replace(sizes=sizes.get(atom.sizes, atom.sizes)) for atom in axis) for axis in one]
             for one in self.axes
         ]
         try:
@@ -468,7 +482,8 @@ class _Attempt:
         except WRONG:  # too short, or of sizes that the module does not take
             return
         if wrong:
-            raise self.error(f"at {times} steps {wrong}: the module does something else at some lengths")
+            steps = ", ".join(str(one) for one, _ in times.values())
+            raise self.error(f"at {steps} steps {wrong}: the module does something else at some lengths")
 
     def remark(self) -> None:
         """Warn of a loop over an axis that is none of time: it was not rolled."""
@@ -777,9 +792,11 @@ class _Running(Source):
             given.append(torch.from_numpy(np.asarray(array)).to(port.tensor))
         if self.padding == 1:
             for one, own_axes in zip(given, axes, strict=True):
-                place = [next((i for i, axis in enumerate(own_axes) if has(axis, kind)), -1) for kind in (BATCH, TIME)]
-                for row, size in enumerate(lengths if min(place) >= 0 else ()):
-                    one.select(place[0], row).narrow(place[1] - (place[0] < place[1]), size, one.shape[place[1]] - size).zero_()
+                kinds = [next((atom.kind for atom in axis), FRAME) for axis in own_axes]
+                if {BATCH, TIME} <= {*kinds}:
+                    rows = one.movedim((kinds.index(BATCH), kinds.index(TIME)), (0, 1))
+                    for row, size in zip(rows, lengths, strict=True):
+                        row[int(size) :] = 0
         arrays = [one.cpu().numpy().copy() for one in given]  # the forward may change its own
         rest = iter(given)
         tree = (self.args, self.kwargs)

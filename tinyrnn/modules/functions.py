@@ -44,6 +44,7 @@ from tinyrnn.onnx.symbols import (
     constant,
     equal_rows,
     frame_size,
+    framed,
     has,
     is_frame,
     part,
@@ -810,6 +811,26 @@ def parts(call: Made) -> list[Any]:
     return [one.with_axes([axis for i, axis in enumerate(one.axes) if i != drop]) for one in found]
 
 
+def unfold(call: Made) -> Any:
+    """Windows of steps, as a new axis of frames at the end."""
+    x, size, step = call.x, call.arg(2, "size"), call.arg(3, "step")
+    dim = call.arg(1, "dimension") % x.rank
+    if not is_time(x.axes[dim]) or x.reversed:
+        raise Unfit("makes windows along another axis than time")
+    value = applied(TimeUnfold(size, step), (x.framed((math.prod(x.value.frame),)),))
+    time = stepped(x.axes[dim], Window(size, step, 1, (0, 0)))
+    axes = [*x.axes[:dim], time, *x.axes[dim + 1 :], part(size)]
+    return Symbol(reframed(value, framed(axes)), axes)
+
+
+def difference(call: Made) -> Any:
+    """What each number along an axis is more than the one before."""
+    x, dim = call.x, call.arg(2, "dim", -1)
+    if call.arg(1, "n", 1) != 1 or call.arg(3, "prepend") is not None or call.arg(4, "append") is not None:
+        raise Unfit("has n, prepend or append, expected none of them: torch.cat before it")
+    return call.onnx("Sub", *(cut(call, x, dim % x.rank, one) for one in (slice(1, None), slice(-1))))
+
+
 def flip(call: Made) -> Any:
     x = call.x
     for dim in several(call.arg(1, "dims")) + call.args[2:]:
@@ -1331,6 +1352,8 @@ FUNCTIONS: dict[str, Function] = {
     "gather": gathered,
     **named("chunk split tensor_split unbind", parts),
     "flip": flip,
+    "unfold": unfold,
+    "diff": difference,
     **named("cat concat concatenate stack", joined),
     "embedding": lambda call: call.onnx("Gather", call.arg(1, "weight"), call.x),
     "linear": linear,

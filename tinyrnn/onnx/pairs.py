@@ -1,4 +1,4 @@
-"""The steps of two axes of time that meet in a sum or number by number: the scores of attention, written out."""
+"""Steps of two axes of time that meet in sums or products: the scores of attention, written out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pairs(Unfinished):
         The factors of a tanh.
     """
 
-    what = "numbers for each pair of steps of two axes of time, expected attention: their sums, a softmax of these"
+    what = "numbers of pairs of steps of two axes of time, expected attention: sums, and a softmax of these"
     movable = True
     weight: Array | None = None
     ahead = True
@@ -65,8 +65,7 @@ class Pairs(Unfinished):
     def summed(self, places: Sequence[int], keeps: bool) -> Scores:
         """The scores, which sums along axes of frames make."""
         if self.way != ("product" if self.weight is None else "tanh") or any(
-            is_frame(axis) and bool(axis) and i not in places or not is_frame(axis) and i in places
-            for i, axis in enumerate(self.axes)
+            bool(axis) and is_frame(axis) != (i in places) for i, axis in enumerate(self.axes)
         ):
             raise self.unknown()
         axes = [() if i in places else one for i, one in enumerate(self.axes) if keeps or i not in places]
