@@ -708,8 +708,8 @@ class _Attempt:
             else [outputs]
         )
         for got, (name, (symbol, number)) in zip(outputs, kept.items(), strict=False):
-            leaf = again and again.outputs[name]
-            of_run = self.runs[world].arrays[number] if not again else again.arrays[leaf.number]
+            run, place = (again, again.outputs[name].number) if again else (self.runs[world], number)
+            of_run = run.arrays[place]
             if again and (of_run.ndim != len(symbol.axes) or any(len(axis) > 1 for axis in symbol.axes)):
                 continue
             expected = led(of_run.detach().cpu().numpy(), symbol.axes)

@@ -668,11 +668,15 @@ def expand(call: Made) -> Any:
         if pair in call.site.timed and x.value.time is None:
             atom, steps = call.site.timed[pair]
             value, axes[i] = applied(Repeat(), (value, steps)), (atom,)
+        elif (
+            pair in call.site.timed
+            and call.site.timed[pair][1].time != value.time
+            and not any(has(one, TIME) for one in axes)
+        ):  # a query in a loop
+            axes[i] = told(call.site.timed[pair][:1], KEYS)
+            return Pairs("spread", axes, plain(x), None)
         elif pair[0] == pair[1]:
             target[i] = pair[0]
-        elif pair in call.site.timed and not any(has(one, TIME) for one in axes) and max(target) == 1:
-            axes[i] = told(call.site.timed[pair][:1], KEYS)  # of a query in a loop
-            return Pairs("spread", axes, plain(x), None)
         else:
             raise Unfit("repeats a value for each step or row, which it is already")
     x = Symbol(value, axes, x.reversed)
@@ -907,14 +911,13 @@ def matmul(call: Made) -> Any:
         return attend(a, b)
     if isinstance(b, Scores):
         return attend(b, a, first=True)
-    if isinstance(a, Pairs) and isinstance(b, Known):
-        vector = settled(b, b.rank)
-        if vector.size == max(vector.shape):
-            return a.times(vector).summed([a.rank - 1], vector.ndim > 1)
-    if isinstance(b, Pairs) and isinstance(a, Known):
-        vector = settled(a, a.rank)
-        if vector.size == vector.shape[-1]:
-            return b.times(vector).summed([b.rank - 2], vector.ndim > 1)
+    for pairs, known, place in ((a, b, -2), (b, a, -1)):
+        if isinstance(pairs, Pairs) and isinstance(known, Known):
+            array = settled(known, known.rank)  # a vector in each row
+            rows = np.moveaxis(array, place if array.ndim > 1 else 0, -1)
+            rows = rows.reshape(-1, rows.shape[-1])
+            if np.all(rows == rows[0]) and (array.ndim == 1 or array.shape[-3 - place] == 1):
+                return pairs.times(rows[0]).summed([pairs.rank - (1 if pairs is a else 2)], array.ndim > 1)
     both = isinstance(a, Symbol) and isinstance(b, Symbol) and min(a.rank, b.rank) > 2
     if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))

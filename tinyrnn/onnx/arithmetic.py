@@ -113,6 +113,7 @@ def settled(known: Known, rank: int) -> Array:
 
 def operands(call: Call, *kinds: type[Symbol]) -> list[Symbol | Known]:
     """The inputs, as symbols and known arrays; those of these kinds as they are."""
+    given: Any
     return [
         given if isinstance(given := call.get(i), (Known, *kinds)) else call.symbol(i)
         for i in range(len(call.inputs))
@@ -148,8 +149,8 @@ def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> S
             return of_scores(call.node.op, one, other)
         if isinstance(one, Pairs):
             return of_pairs(call.node.op, one, other)
-    if found := paired(call.node.op, a, b):
-        return found
+    if pairs := paired(call.node.op, a, b):
+        return pairs
     if short is not None:
         for one, other, swapped in ((a, b, False), (b, a, True)):
             number = scalar(other)

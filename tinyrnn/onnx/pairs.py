@@ -36,7 +36,7 @@ class Pairs(Unfinished):
         "spread": the query beside each key; "joint": both side by side; "sum"; "product"; "tanh" of a sum.
     query, keys : Symbol
         As `plain` makes them; a spread has no keys.
-    ahead : bool
+    leads : bool
         The query stands before the keys in a joint.
     weight : ndarray, optional
         The factors of a tanh.
@@ -45,7 +45,7 @@ class Pairs(Unfinished):
     what = "numbers of pairs of steps of two axes of time, expected attention: sums, and a softmax of these"
     movable = True
     weight: Array | None = None
-    ahead = True
+    leads = True
 
     def __init__(self, way: str, axes: Sequence[Axis], query: Symbol, keys: Any) -> None:
         super().__init__(query.value, query.axes)
@@ -85,8 +85,8 @@ class Pairs(Unfinished):
             raise self.unknown()
         own, sides = self.query.value.frame[0], [weight]
         if self.keys is not None:
-            cut = own if self.ahead else self.keys.value.frame[0]
-            sides = [weight[:, :cut], weight[:, cut:]][:: 1 if self.ahead else -1]
+            cut = own if self.leads else self.keys.value.frame[0]
+            sides = [weight[:, :cut], weight[:, cut:]][:: 1 if self.leads else -1]
         made = [
             _mapped(one, side, None if i else bias)
             for i, (one, side) in enumerate(zip((self.query, self.keys), sides, strict=False))
@@ -188,5 +188,5 @@ def joint(given: Sequence[Any], axis: int) -> Pairs | None:
     mine = plain(keys)
     size = mine.value.frame[0] + spread.query.value.frame[0]
     made = Pairs("joint", [*found, part(size)], spread.query, mine)
-    made.ahead = given[0] is spread
+    made.leads = given[0] is spread
     return made
