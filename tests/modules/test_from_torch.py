@@ -566,6 +566,38 @@ def test_other_numbers_of_pairs_of_steps_are_refused(name):
         tr.load(file_of(module, floats(3, 14, 6)))
 
 
+OF_SCORES = {
+    "fills scores with a number": lambda s, x: s.masked_fill(torch.ones(14, 14).triu(1) > 0, -1.0),
+    "adds other numbers to scores": lambda s, x: s + torch.arange(196.0).reshape(14, 14),
+    "adds other numbers": lambda s, x: x[..., 0],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("message", OF_SCORES)
+def test_numbers_that_a_softmax_sees_are_no_mask(message):
+    """Of a program nothing proves it."""
+
+    def forward(self, x):
+        h = self.rnn(x)[0]
+        found = OF_SCORES[message](h @ h.transpose(1, 2), x)
+        if found.ndim < 3 or found.shape[1] != found.shape[2]:
+            return nn.functional.scaled_dot_product_attention(h, h, h, attn_mask=found[:, None])
+        return found.softmax(-1) @ h
+
+    with pytest.raises(tr.LoadError, match=rf"test_from_torch\.py:\d+: .*{message}"):
+        tr.load(file_of(_Odd(forward), floats(3, 14, 6)))
+
+
+def test_a_mask_of_truth_is_one_of_attention():
+    def forward(self, x, mask):
+        h = self.rnn(x)[0]
+        return nn.functional.scaled_dot_product_attention(h, h, h, attn_mask=mask[:, None])
+
+    module, given = perturbed(_Odd(forward)), [floats(3, 14, 6), floats(3, 14, seed=2) > -1]
+    compared(module, tr.from_torch(module, tuple(given)), [floats(B, T, 6), floats(B, T, seed=3) > -1], "BTF")
+
+
 BY_NUMBER = {
     "a step": lambda self, x: self.rnn(x)[0][:, 3],
     "all but one": lambda self, x: self.rnn(x)[0][:, 1:],

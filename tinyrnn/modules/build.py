@@ -309,6 +309,17 @@ class Search:
                 try:
                     net = attempt.net()
                     attempt.remark()
+                    port = self.ports[0]
+                    if (
+                        time is None
+                        and not (more or still)
+                        and len(port.tensor.shape) == 3
+                        and (best or 0) > 0
+                    ):
+                        shape = tuple(port.tensor.shape[1:])
+                        warnings.warn(
+                            f"{error}; so the net has no steps, but frames of {shape}", stacklevel=3
+                        )
                     if self.source.padding == 2:
                         warnings.warn(
                             "from_torch: the module's numbers at a row's end depend on padding: "
@@ -554,7 +565,9 @@ class _Attempt:
         time = None if port.name in self.search.starts else time
         value = Input(*([] if port.role == "index" else short(sizes)), time=time, name=port.name)
         self.site.inputs[port.name] = self.site.seen[id(value)] = value
-        return self.noted(Symbol(value, axes))
+        found = Symbol(value, axes)
+        found.truth = str(port.tensor.dtype).endswith("bool")
+        return self.noted(found)
 
     def noted(self, found: Any) -> Any:
         """Note values on axes of time, for what follows their steps."""
@@ -602,6 +615,7 @@ class _Attempt:
                 )
             return
         results: list[Any] = []
+        kinds = [""] * len(op.results)
         try:
             arrays = [[run.arrays[number] for number in op.results] for run in self.runs]
             sizes = [
@@ -630,6 +644,8 @@ class _Attempt:
         for i, number in enumerate(op.results):
             lacks = self.error(f"its result {i} is read, which no layer of tinyrnn computes", op)
             self.env[number] = self.noted(results[i]) if i < len(results) else lacks
+            if type(self.env[number]) is Symbol:
+                self.env[number].truth = kinds[i].endswith("bool")
 
     def results(self, call: Made) -> list[Any]:
         """Make the results of an operation, and name its layers."""

@@ -20,7 +20,7 @@ from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import attention as attention_of, products
 from tinyrnn.onnx.arithmetic import settled
-from tinyrnn.onnx.attention import KEYS, Scores, Weighted, attend, of_scores, plain, told
+from tinyrnn.onnx.attention import KEYS, LOW, Scores, Weighted, attend, of_scores, plain, told
 from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.folding import FOLDS
@@ -290,6 +290,9 @@ def of_mask(scores: Scores, mask: Any) -> Scores:
 def filled(call: Made) -> Any:
     x, mask = call.arg(0, "input"), call.arg(1, "mask")
     if isinstance(x, Scores):
+        number = operand(call.arg(2, "value"))
+        if not isinstance(number, Known) or np.any(number.array("value") > LOW):
+            raise Unfit("fills scores with a number that a softmax sees, expected -inf")
         return masked(x, mask)
     return x if isinstance(mask, Rows) else call.onnx("Where", mask, operand(call.arg(2, "value")), x)
 

@@ -113,11 +113,8 @@ def settled(known: Known, rank: int) -> Array:
 
 def operands(call: Call, *kinds: type[Symbol]) -> list[Symbol | Known]:
     """The inputs, as symbols and known arrays; those of these kinds as they are."""
-    given: Any
-    return [
-        given if isinstance(given := call.get(i), (Known, *kinds)) else call.symbol(i)
-        for i in range(len(call.inputs))
-    ]
+    given: list[Any] = [call.get(i) for i in range(len(call.inputs))]
+    return [one if isinstance(one, (Known, *kinds)) else call.symbol(i) for i, one in enumerate(given)]
 
 
 def scalar(given: Any) -> float | None:

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import ops
+from tinyrnn.activations import Scale
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
+from tinyrnn.frames import Constant, Reshape
 from tinyrnn.importing import Unfit, weighted
+from tinyrnn.layers import Linear
 from tinyrnn.onnx.nodes import Unfinished
 from tinyrnn.onnx.steps import is_time
 from tinyrnn.onnx.symbols import (
@@ -30,6 +33,8 @@ from tinyrnn.onnx.symbols import (
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
+LOW = -1e4  # a softmax does not see such scores
+OF_MASKS = "adds other numbers to scores than those of a mask, expected 0 and -inf: scores.masked_fill(...)"
 QUERIES, KEYS = "queries", "keys"  # the origins of the axes of scores, which are the same axis of time mostly
 
 
@@ -91,8 +96,29 @@ def of_scores(op: str, scores: Scores, other: Any) -> Scores | Weighted:
             number = float(array.reshape(-1)[0])
             return scores.changed(scale=scores.scale * (number if op == "Mul" else 1 / number))
         if op == "Add":
-            return masked(scores, Known(*(one < -1e9 for one in other.worlds)))
+            return masked(scores, Known(*map(hidden, other.worlds)))
     raise Unfit(f"reads {scores.what}")
+
+
+def hidden(numbers: Array) -> Array:
+    """True where a mask that is added hides a score; others are 0."""
+    low = numbers <= LOW
+    if np.any(numbers[~low]):
+        raise Unfit(OF_MASKS)
+    return low
+
+
+def hides(value: Value) -> bool:
+    """True of a value that is 0 or very low by its layers, as a mask that is added."""
+    layer = value.layer
+    if isinstance(layer, Reshape):
+        return hides(value.reads[0])
+    if isinstance(layer, ops.Where):
+        return all(map(hides, value.reads[1:]))
+    if isinstance(layer, Linear) and isinstance(value.reads[0].layer, Constant):
+        weight = layer.state_dict()["weight"]
+        return bool(np.all((weight == 0) | (weight <= LOW)))
+    return isinstance(layer, Scale) and abs(layer.scale) >= -LOW
 
 
 def masked(scores: Scores, mask: Any) -> Scores:
@@ -118,15 +144,17 @@ def masked(scores: Scores, mask: Any) -> Scores:
 def of_mask(scores: Scores, mask: Any) -> Scores:
     """Scores with a mask that is added where it has floats, and else true for what counts."""
     if isinstance(mask, Known):
-        mask = Known(*(~one if one.dtype == bool else one < -1e9 for one in mask.worlds))
+        mask = Known(*(~one if one.dtype == bool else hidden(one) for one in mask.worlds))
     elif isinstance(mask, Symbol):
-        mask = Symbol(ops.lt(mask.value, 0), mask.axes)
+        if not mask.truth and not hides(mask.value):
+            raise Unfit(OF_MASKS)
+        mask = Symbol((ops.eq if mask.truth else ops.lt)(mask.value, 0), mask.axes)
     return masked(scores, mask)
 
 
 def of_choice(condition: Any, scores: Scores, other: Any, truth: bool) -> Scores:
     """Scores but where a condition is ``truth``: there a number that no softmax counts, or zero."""
-    lowest = isinstance(other, Known) and np.all(other.worlds[0] < -1e4)
+    lowest = isinstance(other, Known) and np.all(other.worlds[0] <= LOW)
     if scores.weighs or not lowest:
         raise Unfit(f"reads {scores.what}")
     if isinstance(condition, Known):

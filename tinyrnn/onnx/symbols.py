@@ -200,6 +200,7 @@ class Symbol:
     """
 
     rounded = False
+    truth = False  # a file or module says that it is true or false
 
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
         self.value, self.axes, self.reversed = value, tuple(axes), reversed
@@ -221,7 +222,7 @@ class Symbol:
     def with_axes(self, axes: Sequence[Axis]) -> Symbol:
         """The same numbers, looked at otherwise."""
         found = Symbol(self.value, axes, self.reversed)
-        found.rounded = self.rounded
+        found.rounded, found.truth = self.rounded, self.truth
         return found
 
     def mapped(self, layer: Any) -> Symbol:
