@@ -114,17 +114,20 @@ class build_core(build_ext):
     """build_ext that first compiles the core: most of it once, its kernels for each instruction set."""
 
     def isas(self):
-        """(name, flags) of each line of isa.def that the target architecture has."""
+        """(name, flags) of each line of isa.def that the target architecture has, and this build."""
         if self.has_clang_cl:
-            command = [self.compiler.cc, "/EP", "/TC", "csrc/kernels/isa.def"]
+            command = [self.compiler.cc, "/EP", "/TC"]
         else:
-            command = [*self.compiler.compiler, "-E", "-P", "-x", "c", "csrc/kernels/isa.def"]
+            command = [*self.compiler.compiler, "-E", "-P", "-x", "c"]
+        command += [f"-D{name}" for name, _ in self.left_out]
+        command.append("csrc/kernels/isa.def")
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return [(name, flags.split()) for name, flags in re.findall(r'TRNN_ISA\((\w+), "(.*?)"\)', text)]
 
     def run(self):
         checkout = self.inplace or self.editable_mode  # setuptools hides the former while it builds
         self.has_kernels = checkout or os.environ.get("TINYRNN_KERNELS") == "1"
+        self.left_out = [] if self.has_kernels else [("TRNN_NO_WITNESSES", None)]
         super().run()
 
     def build_extensions(self):
@@ -148,7 +151,7 @@ class build_core(build_ext):
             if self.has_clang_cl:
                 flags = spelled_for_clang_cl(flags)
             return self.compiler.compile(
-                sources, folder, macros=list(macros), extra_postargs=flags, depends=HEADERS
+                sources, folder, macros=[*macros, *self.left_out], extra_postargs=flags, depends=HEADERS
             )
 
         kernels = os.path.join("csrc", "kernels", "kernels.c")
@@ -177,8 +180,8 @@ def translated(path):
 
 
 # One library holds the core and all modules over it; tinyrnn/library.py finds the others in _core's. What is
-# for tests and benchmarks alone, `_kernels`, is built in a checkout, and in wheels if TINYRNN_KERNELS=1 asks
-# for it: 26 kB.
+# for tests and benchmarks alone, `_kernels` and the instruction sets that no machine chooses, is built in a
+# checkout, and in wheels if TINYRNN_KERNELS=1 asks for it: 40 kB.
 core = Extension(
     "tinyrnn._core",
     [translated(path) for path in MODULES],

@@ -21,6 +21,7 @@
  *                     chooses at run time. Defined as one of their names (scalar, neon ...), the build has only
  *                     that one: kernels are called directly, and the linker drops those that are not called
  *   TRNN_ISAS         not defined, or the lines of isa.def that the build has; csrc/Makefile defines it
+ *   TRNN_NO_WITNESSES defined: no table that no machine of the architecture chooses, as in wheels
  *   TRNN_SOFT_SQRT    defined: compute square roots without an instruction. Chosen by itself where there is none
  *   NDEBUG            defined: no assertions
  *

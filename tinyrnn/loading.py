@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # The number of layers without tensors that a file may describe beyond one for each of its tensors.
 _SPARE_LEVELS = 1000
 
-# The most layers of any net in a file: layers used twice count twice, and nets within nets multiply them.
-_MOST_LEVELS = 1 << 20
+# The most layers of a net in a file, of 2 kB each. Layers used twice, or in a net that is, count twice.
+_MOST_LEVELS = 8000
 
 # What JSON calls the types of Python.
 _JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
@@ -91,9 +91,10 @@ def build_net(file: WeightsFile) -> Net:
             )
         weights = file.weights()
         levels = _levels(architecture["net"], 0, "")
-        if levels > _SPARE_LEVELS + len(weights):
+        most = min(_SPARE_LEVELS + len(weights), _MOST_LEVELS)
+        if levels > most:
             raise file.error(
-                f"got {levels} layers in its metadata, expected fewer for {len(weights)} tensors"
+                f"got {levels} layers in its metadata, expected at most {most} for {len(weights)} tensors"
             )
         net = build(architecture["net"])
         net.load_state_dict(weights)

@@ -568,7 +568,7 @@ def test_other_numbers_of_pairs_of_steps_are_refused(name):
 
 OF_SCORES = {
     "fills scores with a number": lambda s, x: s.masked_fill(torch.ones(14, 14).triu(1) > 0, -1.0),
-    "adds other numbers to scores": lambda s, x: s + torch.arange(196.0).reshape(14, 14),
+    "adds a number of each pair": lambda s, x: s + torch.arange(196.0).reshape(14, 14),
     "adds other numbers": lambda s, x: x[..., 0],
 }
 

@@ -109,6 +109,23 @@ def heads(self, x):
     return h + (weights @ v).transpose(1, 2).reshape(batch, steps, size)
 
 
+def summed(self, x, score, turned=lambda h: h):
+    """Attention by a sum; ``score`` makes weights of a number for each pair of steps."""
+    h = self.rnn(turned(x))[0]
+    e = torch.tanh(self.query(turned(h)).unsqueeze(2) + self.keys(h).unsqueeze(1))
+    return self.out(score(self.score(e)) @ h)
+
+
+SUMMED = {"rnn": gru(8, 6), "query": nn.Linear(6, 5), "keys": nn.Linear(6, 5), "score": nn.Linear(5, 1)}
+
+
+def pairs(value):
+    """What of a state's numbers, for each pair of steps, is added up and becomes weights of the steps."""
+    return lambda m, x: (lambda h: torch.softmax(value(m, h.unsqueeze(2), h.unsqueeze(1)), -1) @ h)(
+        m.rnn(x)[0]
+    )
+
+
 def over_channels(function):
     """A function of (N, C, L) on (N, L, C)."""
     return lambda x: function(x.transpose(1, 2)).transpose(1, 2)
@@ -178,6 +195,26 @@ SEQUENCES = {
             "score": nn.Linear(12, 1, bias=False),
             "out": nn.Linear(16, 3),
         },
+    ),
+    "attention by a sum": (
+        lambda m, x: summed(m, x, lambda e: torch.softmax(e.squeeze(-1), -1)),
+        {**SUMMED, "out": nn.Linear(6, 3)},
+    ),
+    "attention by a sum, over its first axis": (
+        lambda m, x: summed(m, x, lambda e: torch.softmax(e, 1).squeeze(-1).transpose(1, 2)),
+        {**SUMMED, "out": nn.Linear(6, 3)},
+    ),
+    "attention by a sum, masked": (
+        lambda m, x: summed(
+            m,
+            x,
+            lambda e: torch.softmax(e.squeeze(-1).masked_fill((x[:, :, 0] < 0).unsqueeze(1), -1e9), -1),
+        ),
+        {**SUMMED, "out": nn.Linear(6, 3)},
+    ),
+    "attention by a sum, to a sequence from its end": (
+        lambda m, x: summed(m, x, lambda e: torch.softmax(e.squeeze(-1), -1), lambda h: h.flip(1)),
+        {**SUMMED, "out": nn.Linear(6, 3)},
     ),
     "queries": (queried, {"rnn": gru(8, 16), "query": nn.Linear(16, 16), "out": nn.Linear(16, 3)}),
     "larger frames": (
@@ -302,6 +339,53 @@ def test_sequences_of_a_fixed_size(name, tmp_path):
         more = torch.randn(2, 9, 8)
         y = net(more.numpy().swapaxes(0, 1))
         close(y.swapaxes(0, 1) if expected.ndim == 3 else y, module(more).detach().numpy())
+
+
+ORDER = "reads one sequence from its end and another from its beginning"
+
+# Nets that would be others without a word: each pair of steps, an order.
+REFUSED = {
+    "pairs": (
+        lambda m, x: (lambda h: h.unsqueeze(2) + h.unsqueeze(1))(m.rnn(x)[0]),
+        "numbers of pairs of steps",
+    ),
+    "a product": (pairs(lambda m, a, b: (a * b).sum(-1)), "makes pairs of steps"),
+    "a distance": (pairs(lambda m, a, b: -(a - b).pow(2).sum(-1)), "makes pairs of steps"),
+    "no tanh": (pairs(lambda m, a, b: m.score(a + b).squeeze(-1)), "numbers of pairs of steps"),
+    "another function": (pairs(lambda m, a, b: torch.relu(a + b).sum(-1)), "numbers of pairs of steps"),
+    "other values": (
+        lambda m, x: (lambda h, r: torch.softmax(h @ r.transpose(1, 2), -1) @ h)(
+            m.rnn(x)[0], m.rnn(x.flip(1))[0]
+        ),
+        ORDER,
+    ),
+    "other queries": (
+        lambda m, x: (lambda h, r: torch.softmax(r @ h.transpose(1, 2), -1) @ h)(
+            m.rnn(x)[0], m.rnn(x.flip(1))[0]
+        ),
+        "output y has the steps from the last to the first",
+    ),
+    "a quotient of scores": (
+        lambda m, x: (lambda h: torch.softmax(2 / (h @ h.transpose(1, 2)), -1) @ h)(m.rnn(x)[0]),
+        "reads a product of two axes of time",
+    ),
+    "a table of pairs": (
+        lambda m, x: (
+            lambda h: torch.softmax(h @ h.transpose(1, 2) + m.table[: h.shape[1], : h.shape[1]], -1) @ h
+        )(m.rnn(x)[0]),
+        "adds a number of each pair of steps to scores, expected a mask",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name, tmp_path):
+    forward, message = REFUSED[name]
+    module = Model(forward, rnn=gru(8, 6), score=nn.Linear(6, 1))
+    module.register_buffer("table", torch.randn(21, 21))
+    file = exported(module, (torch.randn(3, 21, 8),), ["x"], ["y"], ROWS_FIRST)
+    with pytest.raises(tr.LoadError, match=message):
+        loaded(file, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import attention as attention_of, products
 from tinyrnn.onnx.arithmetic import settled
-from tinyrnn.onnx.attention import KEYS, LOW, Scores, Weighted, attend, of_scores, plain, told
+from tinyrnn.onnx.attention import KEYS, Scores, Weighted, attend, of_scores, plain, told
 from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.folding import FOLDS
@@ -260,7 +260,7 @@ def arithmetic(op: str, swapped: bool = False) -> Function:
             if isinstance(one, Rows):
                 return of_rows(call, op, other, one)
             if isinstance(one, Scores):
-                return of_scores(op, one, other)
+                return of_scores(op, a, b)
             if isinstance(one, Pairs):
                 return of_pairs(op, one, other)
         return call.onnx(op, a, b)
@@ -291,7 +291,7 @@ def filled(call: Made) -> Any:
     x, mask = call.arg(0, "input"), call.arg(1, "mask")
     if isinstance(x, Scores):
         number = operand(call.arg(2, "value"))
-        if not isinstance(number, Known) or np.any(number.array("value") > LOW):
+        if not isinstance(number, Known) or np.any(number.array("value") > attention_of.LOWEST):
             raise Unfit("fills scores with a number that a softmax sees, expected -inf")
         return masked(x, mask)
     return x if isinstance(mask, Rows) else call.onnx("Where", mask, operand(call.arg(2, "value")), x)
@@ -914,14 +914,7 @@ def matmul(call: Made) -> Any:
         return attend(a, b)
     if isinstance(b, Scores):
         return attend(b, a, first=True)
-    for pairs, known, place in ((a, b, -2), (b, a, -1)):
-        if isinstance(pairs, Pairs) and isinstance(known, Known):
-            array = settled(known, known.rank)  # a vector in each row
-            rows = np.moveaxis(array, place if array.ndim > 1 else 0, -1)
-            rows = rows.reshape(-1, rows.shape[-1])
-            if np.all(rows == rows[0]) and (array.ndim == 1 or array.shape[-3 - place] == 1):
-                return pairs.times(rows[0]).summed([pairs.rank - (1 if pairs is a else 2)], array.ndim > 1)
-    both = isinstance(a, Symbol) and isinstance(b, Symbol) and min(a.rank, b.rank) > 2
+    both = type(a) is type(b) is Symbol and min(a.rank, b.rank) > 2
     if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
     return call.onnx("MatMul", a, b)
@@ -1255,8 +1248,8 @@ def each(kind: Any) -> Function:
 
     def made(call: Made) -> Any:
         x = call.arg(0, "input")
-        if isinstance(x, Pairs) and kind is activations.Tanh and x.way == "sum":
-            return x.changed(way="tanh")
+        if isinstance(x, Pairs) and kind is activations.Tanh:
+            return x.bent()
         if isinstance(call.x, Known):
             return call.onnx(kind.__name__.replace("ReLU", "Relu"), call.x)
         return call.x.mapped(kind(*call.args[1:], **call.kwargs))

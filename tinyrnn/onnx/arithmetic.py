@@ -113,8 +113,11 @@ def settled(known: Known, rank: int) -> Array:
 
 def operands(call: Call, *kinds: type[Symbol]) -> list[Symbol | Known]:
     """The inputs, as symbols and known arrays; those of these kinds as they are."""
-    given: list[Any] = [call.get(i) for i in range(len(call.inputs))]
-    return [one if isinstance(one, (Known, *kinds)) else call.symbol(i) for i, one in enumerate(given)]
+    found: list[Any] = [call.get(i) for i in range(len(call.inputs))]
+    for i, one in enumerate(found):
+        if not isinstance(one, (Known, *kinds)):
+            found[i] = call.symbol(i)
+    return found
 
 
 def scalar(given: Any) -> float | None:
@@ -143,7 +146,7 @@ def of_several(
 def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> Symbol:
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Scores):
-            return of_scores(call.node.op, one, other)
+            return of_scores(call.node.op, a, b)
         if isinstance(one, Pairs):
             return of_pairs(call.node.op, one, other)
     if pairs := paired(call.node.op, a, b):
@@ -153,11 +156,10 @@ def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> S
             number = scalar(other)
             if number is not None and isinstance(one, Symbol):
                 rank = other.worlds[0].ndim
-                axes = [*[()] * (rank - one.rank), *one.axes]
                 value = short(number, one.value) if swapped else short(one.value, number)
-                return Symbol(value, axes, one.reversed)
-    values, found, backwards = aligned(call, [a, b])
-    return Symbol(applied(layer(), values), found, backwards)
+                return Symbol(value, [*[()] * (rank - one.rank), *one.axes], one.reversed)
+    values, axes, backwards = aligned(call, [a, b])
+    return Symbol(applied(layer(), values), axes, backwards)
 
 
 def add(call: Call) -> Symbol:
@@ -203,6 +205,11 @@ def raised(a: Any, b: Any) -> Value:
 def of_each(make: Callable[[Call], Any]) -> Callable[[Call], Symbol]:
     """A function of each number; ``make`` gives the layer."""
     return lambda call: call.symbol(0).mapped(make(call))
+
+
+def tanh(call: Call) -> Symbol:
+    x = call.get(0)
+    return x.bent() if isinstance(x, Pairs) else call.symbol(0).mapped(activations.Tanh())
 
 
 def of_attribute(name: str, default: float, made: Callable[[float], Any]) -> Callable[[Call], Symbol]:

@@ -1,11 +1,11 @@
-"""Attention written out: a product of two axes of time, a softmax over one, and a product with values."""
+"""Attention written out: a product or a sum of two axes of time, a softmax over one, and products."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from tinyrnn.onnx.symbols import (
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
-LOW = -1e4  # a softmax does not see such scores
+LOWEST = -1e4  # what is added to scores that do not count, or less
 OF_MASKS = "adds other numbers to scores than those of a mask, expected 0 and -inf: scores.masked_fill(...)"
 QUERIES, KEYS = "queries", "keys"  # the origins of the axes of scores, which are the same axis of time mostly
 
@@ -42,22 +42,37 @@ def is_of(axis: Axis, origin: str) -> bool:
     return len(axis) == 1 and axis[0].origin == origin
 
 
+_Kind = TypeVar("_Kind", bound="Paired")
+
+
+class Paired(Unfinished):
+    """A number, or several, for each step of queries and each of keys."""
+
+    pairs = True
+
+    def changed(self: _Kind, **facts: Any) -> _Kind:
+        found = copy(self)
+        vars(found).update(facts)
+        return found
+
+
 def told(axis: Axis, origin: str) -> Axis:
     return tuple(atom._replace(origin=origin) for atom in axis)
 
 
-class Scores(Unfinished):
+class Scores(Paired):
     """A product of queries and keys over two axes of time, in heads; a softmax over the keys may follow.
 
-    In a loop the queries have no axis: each is that of a step.
+    ``weight``: not a product, but a tanh of their sum times this vector. In a loop the queries have no axis:
+    each is that of a step.
     """
 
+    weight: Array | None = None
     what = "a product of two axes of time, expected a softmax of it times values: attention"
     movable = True
     weighs = False
     causal = False
     mask: Value | None = None
-    weight: Array | None = None  # of the tanh of sums; None for products
 
     def __init__(self, query: Symbol, keys: Symbol, scale: float = 1.0) -> None:
         super().__init__(query.value, query.axes)
@@ -80,32 +95,29 @@ class Scores(Unfinished):
         ]
         return self.changed(weighs=True, query=self.keys, keys=self.query, axes=tuple(axes))
 
-    def changed(self, **facts: Any) -> Scores:
-        found = copy(self)
-        vars(found).update(facts)
-        return found
+
+def _hidden(added: Array) -> Array:
+    """Where numbers that are added to scores leave no weight; the others change none if they are equal."""
+    hidden = np.asarray(added <= LOWEST)
+    kept = added[~hidden]
+    if kept.size and np.ptp(kept):
+        raise Unfit("adds a number of each pair of steps to scores, expected a mask")
+    return hidden
 
 
-def of_scores(op: str, scores: Scores, other: Any) -> Scores | Weighted:
+def of_scores(op: str, a: Any, b: Any) -> Scores | Weighted:
     """Scores times a number, or with a mask added; or values, each times its weight."""
+    scores, other = (a, b) if isinstance(a, Scores) else (b, a)
     if op == "Mul" and scores.weighs and type(other) is Symbol:
         return Weighted(scores, other)
     if isinstance(other, Known) and not scores.weighs:
         array = other.worlds[0]
-        if op in ("Mul", "Div") and array.size == 1 and not other.varies:
+        if op in ("Mul", "Div") and not (op == "Div" and other is a) and array.size == 1 and not other.varies:
             number = float(array.reshape(-1)[0])
             return scores.changed(scale=scores.scale * (number if op == "Mul" else 1 / number))
         if op == "Add":
-            return masked(scores, Known(*map(hidden, other.worlds)))
+            return masked(scores, Known(*map(_hidden, other.worlds)))
     raise Unfit(f"reads {scores.what}")
-
-
-def hidden(numbers: Array) -> Array:
-    """True where a mask that is added hides a score; others are 0."""
-    low = numbers <= LOW
-    if np.any(numbers[~low]):
-        raise Unfit(OF_MASKS)
-    return low
 
 
 def hides(value: Value) -> bool:
@@ -115,46 +127,49 @@ def hides(value: Value) -> bool:
         return hides(value.reads[0])
     if isinstance(layer, ops.Where):
         return all(map(hides, value.reads[1:]))
-    if isinstance(layer, Linear) and isinstance(value.reads[0].layer, Constant):
+    if isinstance(layer, Linear):
+        one = value.reads[0]
+        while isinstance(one.layer, Reshape):
+            (one,) = one.reads
         weight = layer.state_dict()["weight"]
-        return bool(np.all((weight == 0) | (weight <= LOW)))
-    return isinstance(layer, Scale) and abs(layer.scale) >= -LOW
+        return isinstance(one.layer, Constant) and bool(np.all((weight == 0) | (weight <= LOWEST)))
+    return isinstance(layer, Scale) and abs(layer.scale) >= -LOWEST
 
 
 def masked(scores: Scores, mask: Any) -> Scores:
     """Scores of which those where the mask is true do not count."""
+    if isinstance(mask, Known) and not any(map(np.any, mask.worlds)):
+        return scores
     place = next((i for i, one in enumerate(scores.axes, -scores.rank) if is_of(one, KEYS)), 0)
-    if isinstance(mask, Symbol) and scores.mask is None and place >= -mask.rank and is_time(mask.axes[place]):
+    same = isinstance(mask, Symbol) and mask.reversed == scores.keys.reversed
+    if same and scores.mask is None and place >= -mask.rank and is_time(mask.axes[place]):
         return scores.changed(mask=ops.eq(mask.framed((1,)), 0))
     if place != -1:
         raise Unfit("masks attention before its axes are in order, expected the keys last")
-    if isinstance(mask, Known):
-        if not any(map(np.any, mask.worlds)):
-            return scores
-        if all(
-            one.ndim > 1
-            and one.shape[-2] == one.shape[-1]
-            and np.all(one == np.triu(np.ones(one.shape[-2:]), 1))
-            for one in mask.worlds
-        ):
-            return scores.changed(causal=True)
+    if isinstance(mask, Known) and all(
+        one.ndim > 1 and one.shape[-2] == one.shape[-1] and np.all(one == np.triu(np.ones(one.shape[-2:]), 1))
+        for one in mask.worlds
+    ):
+        if scores.query.reversed or scores.keys.reversed or scores.weight is not None:
+            raise Unfit("masks attention by causality, expected products of steps in their own order")
+        return scores.changed(causal=True)
     raise Unfit("masks attention otherwise than by steps of the keys or by causality, expected one of them")
 
 
 def of_mask(scores: Scores, mask: Any) -> Scores:
     """Scores with a mask that is added where it has floats, and else true for what counts."""
     if isinstance(mask, Known):
-        mask = Known(*(~one if one.dtype == bool else hidden(one) for one in mask.worlds))
+        mask = Known(*(~one if one.dtype == bool else _hidden(one) for one in mask.worlds))
     elif isinstance(mask, Symbol):
         if not mask.truth and not hides(mask.value):
             raise Unfit(OF_MASKS)
-        mask = Symbol((ops.eq if mask.truth else ops.lt)(mask.value, 0), mask.axes)
+        mask = Symbol((ops.eq if mask.truth else ops.lt)(mask.value, 0), mask.axes, mask.reversed)
     return masked(scores, mask)
 
 
 def of_choice(condition: Any, scores: Scores, other: Any, truth: bool) -> Scores:
     """Scores but where a condition is ``truth``: there a number that no softmax counts, or zero."""
-    lowest = isinstance(other, Known) and np.all(other.worlds[0] <= LOW)
+    lowest = isinstance(other, Known) and np.all(other.worlds[0] <= LOWEST)
     if scores.weighs or not lowest:
         raise Unfit(f"reads {scores.what}")
     if isinstance(condition, Known):
@@ -168,19 +183,23 @@ def attend(scores: Scores, values: Symbol, first: bool = False) -> Symbol:
     if not scores.weighs or not is_of(own, KEYS) or not (is_of(asks, QUERIES) or sizes_of(asks) == (1, 1)):
         raise Unfit(f"reads {scores.what}")
     met([own, values.axes[-1 if first else -2]])
+    if scores.keys.reversed != values.reversed:
+        raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
     heads = math.prod(map(frame_size, scores.axes[:-2]))
     query = scores.query
     size = math.prod(query.value.frame)
-    layer: Any = DotProductAttention(size, heads, scores.scale, scores.causal)
-    if scores.weight is not None:
+    layer: Any = None
+    if scores.weight is None:
+        layer = DotProductAttention(size, heads, scores.scale, scores.causal)
+    else:
         layer = weighted(AdditiveAttention(size), weight=scores.weight * np.float32(scores.scale))
     given = [reframed(one, (math.prod(one.frame),)) for one in (query.value, scores.keys.value, values.value)]
     mask = [] if scores.mask is None else [scores.mask]
     behind = [values.axes[-2], query.axes[-2]] if first else [query.axes[-2], values.axes[-1]]
-    return Symbol(applied(layer, [*given, *mask]), [*scores.axes[:-2], *behind])
+    return Symbol(applied(layer, [*given, *mask]), [*scores.axes[:-2], *behind], query.reversed)
 
 
-class Weighted(Unfinished):
+class Weighted(Paired):
     """Values, each times its weight; their sum is attention."""
 
     what = "values times weights of attention, expected their sum over the steps"

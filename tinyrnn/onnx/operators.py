@@ -28,6 +28,7 @@ from tinyrnn.onnx.arithmetic import (
     raised,
     same,
     selu,
+    tanh,
     where,
 )
 from tinyrnn.onnx.cells import recurrent
@@ -174,7 +175,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "Squeeze": squeeze,
     "Sub": of_several(ops.Subtract, lambda a, b: a - b),
     "Sum": of_several(ops.Add),
-    "Tanh": of_each(lambda call: activations.Tanh()),
+    "Tanh": tanh,
     "Tile": tile,
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,

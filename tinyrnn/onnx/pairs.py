@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 import numpy as np
 
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Linear
-from tinyrnn.onnx.attention import KEYS, QUERIES, Scores, is_of, plain, told
-from tinyrnn.onnx.nodes import Unfinished
+from tinyrnn.onnx.attention import KEYS, QUERIES, Paired, Scores, is_of, plain, told
 from tinyrnn.onnx.symbols import (
     TIME,
     Axis,
@@ -27,7 +25,7 @@ from tinyrnn.onnx.symbols import (
 from tinyrnn.weights.spec import Array
 
 
-class Pairs(Unfinished):
+class Pairs(Paired):
     """Numbers for each pair of a query and a key, which no layer writes.
 
     Attributes
@@ -54,10 +52,11 @@ class Pairs(Unfinished):
     def with_axes(self, axes: Sequence[Axis]) -> Pairs:
         return self.changed(axes=tuple(axes))
 
-    def changed(self, **facts: Any) -> Pairs:
-        found = copy(self)
-        vars(found).update(facts)
-        return found
+    def bent(self) -> Pairs:
+        """Its tanh."""
+        if self.way != "sum":
+            raise self.unknown()
+        return self.changed(way="tanh")
 
     def unknown(self) -> Unfit:
         return Unfit(f"reads {self.what}")
@@ -76,6 +75,17 @@ class Pairs(Unfinished):
         if self.way != "tanh" or self.weight is not None or vector.size not in (1, self.query.value.frame[0]):
             raise self.unknown()
         return self.changed(weight=np.broadcast_to(np.float32(vector).reshape(-1), self.query.value.frame))
+
+    def vector(self, known: Known, ahead: bool = False) -> Scores:
+        """A product with a vector, which may be there in each row; ``ahead``: it is the first factor."""
+        array, place = known.worlds[0], -1 if ahead else -2
+        size = array.shape[place if array.ndim > 1 else 0]
+        rows = np.concatenate(
+            [np.moveaxis(one, max(place, -one.ndim), -1).reshape(-1, size) for one in known.worlds]
+        )
+        if np.any(rows != rows[0]) or (array.ndim > 1 and array.shape[-3 - place] != 1):
+            raise self.unknown()
+        return self.times(rows[0]).summed([self.rank - (2 if ahead else 1)], array.ndim > 1)
 
     def linear(self, weight: Array, bias: Array | None) -> Pairs | Scores:
         """A matrix (out, in) times the numbers along the last axis."""

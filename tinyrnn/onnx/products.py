@@ -14,6 +14,7 @@ from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.onnx.arithmetic import add, operands, settled
 from tinyrnn.onnx.attention import Scores, attend
 from tinyrnn.onnx.nodes import Call
+from tinyrnn.onnx.pairs import Pairs
 from tinyrnn.onnx.shapes import transpose
 from tinyrnn.onnx.symbols import (
     TIME,
@@ -59,11 +60,14 @@ def _one(weight: Any) -> Any:
 
 
 def matmul(call: Call) -> Symbol:
-    a, b = operands(call, Scores)
+    a, b = operands(call, Scores, Pairs)
     if isinstance(a, Scores):
         return attend(a, call.symbol(1))
     if isinstance(b, Scores):
         return attend(b, call.symbol(0), first=True)
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, Pairs) and isinstance(other, Known):
+            return one.vector(other, one is b)
     if isinstance(b, Known) and isinstance(a, Symbol):
         weight = _one(call.weight(1, "1", a.rounded))
         if weight.ndim == 1:

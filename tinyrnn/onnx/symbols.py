@@ -201,9 +201,12 @@ class Symbol:
 
     rounded = False
     truth = False  # a file or module says that it is true or false
+    pairs = False  # of steps: it may have two axes of time
 
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
         self.value, self.axes, self.reversed = value, tuple(axes), reversed
+        if not self.pairs:
+            check_no_pairs(self.axes)
         assert math.prod(value.frame) == math.prod(map(frame_size, self.axes)), (value.frame, self.axes)
         self.product: Product | None = None  # that may get a bias
         # Of a convolution over time that pads: makes it with so many steps less before and behind.
@@ -253,6 +256,17 @@ class Symbol:
         axes = list(self.axes)
         axes[axis] = part(size)
         return Symbol(value, axes, self.reversed)
+
+
+def check_no_pairs(axes: Sequence[Axis]) -> None:
+    """No axis of time, or of the batch, is there twice, as where each step meets each other one."""
+    atoms = [atom for axis in axes for atom in axis if atom.kind != FRAME and atom.sizes != (1, 1)]
+    for i, one in enumerate(atoms):
+        for other in atoms[:i]:
+            if one.kind == OPEN and other.kind in (OPEN, TIME) and one.origin == other.origin:
+                raise Retry(one.origin or "", TIME)
+            if one.kind == other.kind != OPEN:
+                raise Unfit("makes pairs of steps or of rows, expected them within attention")
 
 
 class Places:

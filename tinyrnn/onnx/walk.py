@@ -27,6 +27,7 @@ from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
 MOST_CALLS = 20_000  # operations that become layers
+LAYER = 1024  # numbers of 8 bytes that take as much as a layer of a few weights; a constant is two
 MOST_VISITS = 200_000  # inputs and nodes, in all passes
 
 
@@ -82,7 +83,7 @@ class Builder:
         """Take memory for an array of known numbers."""
         self.budget -= 8 * count
         if self.budget < 0:
-            raise Unfit("the constants of the graph need more memory than a file of its size may take")
+            raise Unfit("layers and constants need more memory than a file of its size may take")
 
     def counts(self, calls: int) -> None:
         """Count operations that become layers, in all passes; one of very many inputs is several."""
@@ -160,7 +161,7 @@ class Builder:
         if name not in env:
             raise self.error(f"{where}: reads {shown(name)}, which nothing writes before")
         if isinstance(env[name], _Failed):
-            raise env[name].error
+            raise env[name].error.with_traceback(None)  # which would keep the frames of each that raised it
         return env[name]
 
     def walk(self, graph: Graph, env: dict[str, Any], where: str) -> None:
@@ -212,6 +213,7 @@ class Builder:
                 )
             raise Unfit(f"the operator {shown(node.op)} is not known; {hint}")
         self.counts(1 + len(inputs) // 4)
+        self.room(LAYER * (1 + 2 * sum(isinstance(one, Known) and one.worlds[0].size > 1 for one in inputs)))
         result = DOMAINS[node.domain][node.op](call)
         return result if isinstance(result, list) else [result]
 
