@@ -349,8 +349,8 @@ REFUSED = {
         lambda m, x: (lambda h: h.unsqueeze(2) + h.unsqueeze(1))(m.rnn(x)[0]),
         "numbers of pairs of steps",
     ),
-    "a product": (pairs(lambda m, a, b: (a * b).sum(-1)), "makes pairs of steps"),
-    "a distance": (pairs(lambda m, a, b: -(a - b).pow(2).sum(-1)), "makes pairs of steps"),
+    "a product": (pairs(lambda m, a, b: (a * b).sum(-1)), "numbers of pairs of steps"),
+    "a distance": (pairs(lambda m, a, b: -(a - b).pow(2).sum(-1)), "the steps of two axes of time"),
     "no tanh": (pairs(lambda m, a, b: m.score(a + b).squeeze(-1)), "numbers of pairs of steps"),
     "another function": (pairs(lambda m, a, b: torch.relu(a + b).sum(-1)), "numbers of pairs of steps"),
     "other values": (
