@@ -237,8 +237,10 @@ def lean(text, *seen):
     Lines keep their numbers.
     """
     nodes = list(unseen(ast.parse(text), *seen))
-    if not any(seen):  # types of what these import tell a checker those of public names
-        text = untyped(text.encode(), [one for one in nodes if isinstance(one, ast.FunctionDef)]).decode()
+    functions = [one for one in nodes if isinstance(one, ast.FunctionDef)]
+    if any(seen):  # types of what these import tell a checker those of public names
+        functions = [one for one in functions if one.name.startswith("_") and not one.decorator_list]
+    text = untyped(text.encode(), functions).decode()
     lines = text.splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:

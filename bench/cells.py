@@ -57,6 +57,7 @@ CELLS: dict[str, Make] = {
     "LSTM(zoneout=0.1)": lambda i, h: tr.LSTM(i, h, zoneout=0.1),
     "FastGRNN": tr.FastGRNN,
     "FastGRNN(u_rank=12)": lambda i, h: tr.FastGRNN(i, h, u_rank=min(12, h)),
+    "FastGRNN(w_rank=12, u_rank=12)": lambda i, h: tr.FastGRNN(i, h, w_rank=min(12, h), u_rank=min(12, h)),
     "MinGRU": tr.MinGRU,
     "MinLSTM": tr.MinLSTM,
     "QRNN": tr.QRNN,

@@ -43,7 +43,7 @@ def as_array(x: Any, what: str = "") -> NDArray[Any]:
         if "inhomogeneous" not in str(error):
             raise
         where = f"{what}: " if what else ""
-        raise ShapeError(f"{where}got lists of different lengths, expected an array") from None
+        raise ShapeError(f"{where}got lists of different lengths, expected an array: pad them") from None
 
 
 def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:

@@ -446,7 +446,8 @@ def _loss(loss: Any) -> Any:
             raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(NAMES)}, or a loss object")
         return NAMES[loss](reduction="mean")
     reduction = getattr(loss, "reduction", None)
-    if reduction is None or not callable(loss) or isinstance(loss, type):
+    is_ours = not isinstance(loss, type) and not type(loss).__module__.startswith("torch")
+    if reduction is None or not callable(loss) or not is_ours:
         raise TypeError(f"loss: got {loss!r}, expected a name or a loss object such as tinyrnn.MSELoss()")
     if reduction not in ("mean", "sum"):
         raise ValueError(f"loss: reduction is {reduction!r}, expected 'mean' or 'sum' to train with")

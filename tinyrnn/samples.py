@@ -392,6 +392,7 @@ class Targets:
             raise ShapeError(
                 f"{what}: got {kind} of shape {shape} a sample, expected {ways} for the net's output "
                 f"{inputs.out_frame} and {type(loss).__name__}"
+                + (" (classes are integers)" if classes and not self.classes else "")
             )
         if listed and not self.per_step:
             given = _stacked(given, what)

@@ -113,8 +113,13 @@ class Sequential(Nest):
             raise ValueError("Sequential: got no layers, expected at least one")
         for name, layer in named.items():
             if not isinstance(layer, Net):
+                hint = (
+                    ": Sequential(*layers) takes those of a list" if isinstance(layer, (list, tuple)) else ""
+                )
+                if hasattr(layer, "state_dict"):
+                    hint = ": tr.from_torch() makes a net of a PyTorch module"
                 raise TypeError(
-                    f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer"
+                    f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer{hint}"
                 )
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(

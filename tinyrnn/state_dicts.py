@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinyrnn.attributes import brief
 from tinyrnn.contract import Module
 from tinyrnn.errors import WeightsError
 from tinyrnn.formats import LEVELS, SCALE, Coded
@@ -50,6 +51,11 @@ def load_state_dict(
     net: Module, state_dict: Mapping[str, ArrayLike], strict: bool = True, prefix: str = ""
 ) -> LoadResult:
     """Do the work of `Net.load_state_dict`."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"load_state_dict: got {brief(state_dict)}, expected a mapping from names to tensors, as "
+            "tr.load_weights(path) reads it from a file"
+        )
     tensors = net._tensors()
     given = submodule(state_dict, prefix, [tensor.name for tensor in tensors])
     counters = {f"{at}{COUNTER}": leaf for at, leaf in net._leaves() if leaf._counts_batches}

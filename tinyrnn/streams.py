@@ -285,6 +285,10 @@ def _chosen(rows: Any, batch: int) -> NDArray[np.intp]:
     return chosen
 
 
+# What the core and nets of streams call, and a shell does not complete.
+_INNER = {"begin", "fresh", "free", "idle", "leave", "made_of", "raw_state", "renew", "take"}
+
+
 class StateHolder(Guarded, _core.Used):
     """The base of streams: the state by name, new beginnings, and copies."""
 
@@ -386,6 +390,9 @@ class StateHolder(Guarded, _core.Used):
                 array = array.copy()
             found[name] = slot, array
         return found
+
+    def __dir__(self) -> list[str]:
+        return [name for name in object.__dir__(self) if name not in _INNER]
 
     def copy(self) -> Self:
         """Return a second stream of the same net, with a copy of the state."""

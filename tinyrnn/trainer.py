@@ -103,7 +103,7 @@ class Trainer(Guarded):
         from tinyrnn.optim.optimizer import Optimizer, check_nonfinite
 
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"trainer: optimizer is {type(optimizer).__name__}, expected one of tr.optim")
+            raise TypeError(f"trainer: optimizer is {type(optimizer)}, expected one of tr.optim")
         own = {id(tensor.core) for tensor in net._tensors()}
         if not any(id(entry.tensor.core) in own for entry in optimizer._groups.entries):
             raise ValueError("trainer: the optimizer has no parameter of this net: make one for this net")

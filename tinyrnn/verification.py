@@ -16,9 +16,11 @@ from tinyrnn import proofs
 from tinyrnn.arguments import check_float, check_size
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError, ShapeError
-from tinyrnn.loading import load
+from tinyrnn.loading import load, net_in
 from tinyrnn.net import Net
 from tinyrnn.progress import watched
+from tinyrnn.weights import opened
+from tinyrnn.weights.spec import shown
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -101,9 +103,8 @@ def verify(
         A module takes the same arrays as the net, and returns its outputs first. A model of Keras takes them
         as (1, steps, frame), of as many steps as it is for. An .onnx file runs in ONNX Runtime, in one
         thread, step by step where it describes one step; inputs of it beyond the net's are states, which
-        begin with zeros. A .keras or .h5
-        file runs in Keras. Any other file is a net's. None: the proof in the net's own file, as `Net.save`
-        wrote it.
+        begin with zeros. A .keras, .h5 or .hdf5 file runs in Keras. Any other file is a net's. None: the
+        proof in the net's own file, as `Net.save` wrote it.
     inputs : array_like, or a tuple or list of one for each input, optional
         An input of your own, besides the others.
     steps : int
@@ -227,10 +228,15 @@ def _runner(
     if bound:
         raise TypeError(f"verify: got {', '.join(bound)}, expected numbers beside an .onnx file alone")
     if isinstance(against, (str, os.PathLike)):
-        if str(path).lower().endswith((".keras", ".h5")):
-            against, name = _keras().models.load_model(path, compile=False), str(path)
+        if str(path).lower().endswith((".keras", ".h5", ".hdf5")):
+            against, name = _keras_model(path), str(path)
             return _model(against, own), name, _fixed_steps(against, own)
-        against, name = load(path), str(path)
+        with opened(path) as file:
+            if file.nets in ("tinyrnn.onnx.build", "tinyrnn.keras.build"):  # not our reading beside itself
+                raise file.error(
+                    f"verify: got {file.info.format}, expected a name in .onnx, .keras, .h5 or .hdf5"
+                )
+            against, name = net_in(file), str(path)
     else:
         name = type(against).__name__
     if isinstance(against, Net):
@@ -250,11 +256,16 @@ def _is_onnx(path: str | os.PathLike[str]) -> bool:
     return str(path).lower().endswith(".onnx")
 
 
-def _keras() -> Any:
+def _keras_model(path: str) -> Any:
     try:
-        return import_module("keras")
+        keras = import_module("keras")
     except ImportError:
         raise ImportError("verify: a .keras or .h5 file runs in Keras: pip install keras torch") from None
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (TypeError, ValueError) as error:
+        text = shown(str(error))
+        raise LoadError(f"verify: {path}: Keras {keras.__version__} does not read it: {text}") from None
 
 
 def _fixed_steps(model: Any, own: Net) -> int | None:

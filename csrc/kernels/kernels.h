@@ -49,6 +49,17 @@ typedef struct {
         *bias; /* (gates * H packed,), or NULL: it is added behind the norm, the input part is without */
 } trnn_cell_norm;
 
+/* The two parts of a row's sums, each normalised over all of its numbers, and their sum, with zeros below TRNN_TINY:
+ * normal_x = LN(x) gain_x + bias, normal_hidden = LN(hidden) gain_hidden. x, hidden and bias are `parts` times `size`
+ * numbers, side by side in panels of 16 of each part; or, if size is no multiple of 16, one part. The gains are arrays, as
+ * in PyTorch; so are the results. All but the gains have room for whole panels. */
+typedef struct {
+    size_t parts, size;
+    float eps;
+    const float *x, *hidden, *bias, *gain_x, *gain_hidden;
+    float *normal_x, *normal_hidden, *sum;
+} trnn_norm_sums;
+
 /* Random numbers of training: a seed, NULL: none, and the place of the first one. */
 typedef struct {
     const uint32_t *seed;

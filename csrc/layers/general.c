@@ -147,11 +147,18 @@ TRNN_NOINLINE float *zone_back(general *g, float p, size_t place, float *d)
 
 /* ---- layer normalisation: lines of gates * H numbers, without padding ---------------------------------- */
 
-/* A line, with what `count` vectors that are packed side by side have in it. */
-TRNN_NOINLINE float *line_of(general *g, const float *row)
+/* Room for a line. */
+static float *line_after(general *g)
 {
     float *line = g->next;
     g->next += g->gates * g->packed;
+    return line;
+}
+
+/* A line, with what the gates' vectors that are packed side by side have in it. */
+TRNN_NOINLINE float *line_of(general *g, const float *row)
+{
+    float *line = line_after(g);
     const size_t whole = g->units / TRNN_PANEL * TRNN_PANEL, rest = g->units - whole;
     for (size_t i = 0; i < g->gates; i++) {
         const float *from = row + i * TRNN_PANEL;
@@ -160,14 +167,23 @@ TRNN_NOINLINE float *line_of(general *g, const float *row)
             trnn_copy(to + j, from + j * g->gates, TRNN_PANEL * sizeof(float));
         if (rest) trnn_copy(to + whole, from + whole * g->gates, rest * sizeof(float));
     }
+    trnn_zero(line + g->gates * g->units, g->gates * (g->packed - g->units) * sizeof(float));
     return line;
 }
 
-/* y = LN(x) */
-static void normalise(const general *g, const float *x, float *y, size_t size, const float *gain,
-                      const float *bias)
+/* Packed vectors as norm_sums_f32 reads them: where they have padding as a line. */
+static const float *unpadded(general *g, const float *row)
 {
-    TRNN_KERNEL(g->isa, layer_norm_f32)(x, y, size, EPS, gain, bias);
+    return g->units == g->packed ? row : line_of(g, row);
+}
+
+/* What is added behind the norms, likewise; NULL: there are none. */
+TRNN_NOINLINE const float *norm_bias(general *g)
+{
+    if (!g->norm || g->norm->bias) return g->norm ? unpadded(g, g->norm->bias) : NULL;
+    float *zeros = line_after(g);
+    trnn_zero(zeros, g->gates * g->packed * sizeof(float));
+    return zeros;
 }
 
 /* From d, the gradient of y, to that of x, in place; adds those of gain and bias to `gains` and `biases` (NULL: none). */
@@ -284,51 +300,47 @@ static float *product_of_arrays(general *g, const float *a, const float *b)
 
 /* ---- forward pass ---------------------------------------------------------------------------------- */
 
-/* The two parts of a row's sums, packed; with layer normalisation as lines, before and after it. */
+/* The two parts of a row's sums, packed; with layer normalisation lines of them, normalised, biases included, and of
+ * their sum. */
 typedef struct {
     const float *x, *hidden;
     const float *bias_hh; /* packed, of apart gates */
-    float *line_x, *line_hidden, *normal_x, *normal_hidden;
+    float *normal_x, *normal_hidden, *normal;
 } general_sums;
 
-TRNN_NOINLINE general_sums sums_of(general *g, const float *x, const float *hidden, const float *bias_hh)
+/* bias: norm_bias. */
+TRNN_NOINLINE general_sums sums_of(general *g, const float *x, const float *hidden, const float *bias,
+                                   const float *bias_hh)
 {
-    general_sums sums = {x, hidden, bias_hh, NULL, NULL, NULL, NULL};
+    general_sums sums = {x, hidden, bias_hh, NULL, NULL, NULL};
     if (!g->norm) return sums;
-    const size_t size = g->gates * g->units;
-    sums.line_x = line_of(g, x);
-    sums.line_hidden = line_of(g, hidden);
-    sums.normal_x = g->next;
-    sums.normal_hidden = sums.normal_x + g->gates * g->packed;
-    g->next = sums.normal_hidden + g->gates * g->packed;
-    normalise(g, sums.line_x, sums.normal_x, size, g->norm->ih, NULL);
-    normalise(g, sums.line_hidden, sums.normal_hidden, size, g->norm->hh, NULL);
+    sums.normal_x = line_after(g);
+    sums.normal_hidden = line_after(g);
+    sums.normal = line_after(g);
+    const size_t parts = g->units == g->packed ? g->gates : 1;
+    const trnn_norm_sums norms = {.parts = parts,
+                                  .size = g->gates * g->units / parts,
+                                  .eps = EPS,
+                                  .x = unpadded(g, x),
+                                  .hidden = unpadded(g, hidden),
+                                  .bias = bias,
+                                  .gain_x = g->norm->ih,
+                                  .gain_hidden = g->norm->hh,
+                                  .normal_x = sums.normal_x,
+                                  .normal_hidden = sums.normal_hidden,
+                                  .sum = sums.normal};
+    TRNN_KERNEL(g->isa, norm_sums_f32)(&norms);
     return sums;
 }
 
-/* A gate of them: its input part and its hidden part, biases included. */
-TRNN_NOINLINE float *part_of(general *g, const float *packed, const float *normal, const float *bias,
-                             size_t gate)
-{
-    if (!g->norm) return unpacked(g, packed, gate, g->gates);
-    float *a = array_of(g);
-    trnn_copy(a, normal + gate * g->units, g->units * sizeof(float));
-    if (bias) add(g, a, unpacked(g, bias, gate, g->gates));
-    return a;
-}
+/* A gate of them, to be changed: its input part and its hidden part, biases included, of an apart gate with its own. */
 static float *input_part(general *g, const general_sums *sums, size_t gate)
 {
-    return part_of(g, sums->x, sums->normal_x, g->norm ? g->norm->bias : NULL, gate);
+    return g->norm ? sums->normal_x + gate * g->units : unpacked(g, sums->x, gate, g->gates);
 }
-static float *hidden_part(general *g, const general_sums *sums, size_t gate)
-{
-    return part_of(g, sums->hidden, sums->normal_hidden, NULL, gate);
-}
-
-/* An apart gate's, with its bias. */
 static float *apart_part(general *g, const general_sums *sums, size_t gate)
 {
-    float *a = hidden_part(g, sums, gate);
+    float *a = g->norm ? sums->normal_hidden + gate * g->units : unpacked(g, sums->hidden, gate, g->gates);
     if (sums->bias_hh) add(g, a, unpacked(g, sums->bias_hh, gate, g->gates));
     return a;
 }
@@ -343,16 +355,10 @@ typedef struct {
     int shows;
 } general_row;
 
-/* The sum of a gate. */
+/* The sum of a gate, to be changed. */
 TRNN_NOINLINE float *sum_of(general *g, const general_sums *sums, size_t gate)
 {
-    if (g->norm) {
-        const float *x = sums->normal_x + gate * g->units, *hidden = sums->normal_hidden + gate * g->units;
-        float *a = g->norm->bias ? unpacked(g, g->norm->bias, gate, g->gates) : array_of(g);
-        if (!g->norm->bias) trnn_zero(a, g->units * sizeof(float));
-        for (size_t j = 0; j < g->units; j++) a[j] = no_tiny(x[j] + a[j] + hidden[j]);
-        return a;
-    }
+    if (g->norm) return sums->normal + gate * g->units;
     float *a = array_of(g);
     const size_t wide = g->gates * TRNN_PANEL;
     const float *x = sums->x + gate * TRNN_PANEL, *hidden = sums->hidden + gate * TRNN_PANEL;
@@ -411,7 +417,7 @@ static const float *normal_cell(general *g, const float *c)
 {
     if (!g->norm) return c;
     float *normal = array_of(g);
-    normalise(g, c, normal, g->units, g->norm->c, g->norm->c_bias);
+    TRNN_KERNEL(g->isa, layer_norm_f32)(c, normal, g->units, EPS, g->norm->c, g->norm->c_bias);
     return normal;
 }
 
@@ -579,11 +585,12 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
         TRNN_KERNEL(isa, product)(&input);
     }
     const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
+    const float *bias = norm_bias(&g);
     float *const arrays = g.next;
     for (size_t r = 0; r < rows; r++, g.next = arrays) {
         const size_t sums = r * cell->gates_stride;
         const general_row row = {
-            .sums = sums_of(&g, cell->input ? from_x + r * wide : cell->gates + sums, hidden + r * wide,
+            .sums = sums_of(&g, cell->input ? from_x + r * wide : cell->gates + sums, hidden + r * wide, bias,
                             facts->apart ? cell->bias_hh : NULL),
             .h = cell->before + r * cell->before_stride,
             .between = round ? cell->between + sums : NULL,
@@ -807,8 +814,8 @@ static void norm_row_back(general *g, const general_row_back *row)
         pack_line(g, to + packed, row->dhidden, 1);
         to += 2 * packed;
     }
-    normalise_back(g, row->sums.line_x, row->dx, size, g->norm->ih, to, NULL);
-    normalise_back(g, row->sums.line_hidden, row->dhidden, size, g->norm->hh, to + size, NULL);
+    normalise_back(g, line_of(g, row->gates), row->dx, size, g->norm->ih, to, NULL);
+    normalise_back(g, line_of(g, row->hidden), row->dhidden, size, g->norm->hh, to + size, NULL);
     pack_line(g, row->gates, row->dx, 0);
     pack_line(g, row->hidden, row->dhidden, 0);
 }
@@ -820,6 +827,7 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
     g.norm = facts->shared ? NULL : cell->options->norm;
     g.seed = cell->options->dice.seed;
     const lstm_gates at = lstm_gates_of(&g, facts->states ? cell->vectors : NULL);
+    const float *bias = norm_bias(&g);
     float *const arrays = g.next;
     for (size_t r = 0; r < (size_t)cell->rows; r++, g.next = arrays) {
         const size_t sums = r * cell->gates_stride, h = r * cell->h_stride;
@@ -847,10 +855,9 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
             .place = place,
         };
         if (g.norm) {
-            row.sums = sums_of(&g, row.gates, row.hidden, facts->apart ? cell->bias_hh : NULL);
-            row.dx = g.next;
-            row.dhidden = row.dx + g.gates * g.packed;
-            g.next = row.dhidden + g.gates * g.packed;
+            row.sums = sums_of(&g, row.gates, row.hidden, bias, facts->apart ? cell->bias_hh : NULL);
+            row.dx = line_after(&g);
+            row.dhidden = line_after(&g);
         }
         if (facts->states)
             lstm_row_back(&g, &at, &row);

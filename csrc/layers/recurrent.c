@@ -195,10 +195,12 @@ void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bia
         return;
     }
     for (size_t i = 0, gate = 0; i < size; i += TRNN_PANEL) {
-        if (facts->apart >> gate & 1)
+        if (facts->apart >> gate & 1) {
             trnn_copy(bias + i, bias_ih + i, TRNN_PANEL * sizeof(float));
-        else
-            for (size_t j = i; j < i + TRNN_PANEL; j++) bias[j] = bias_ih[j] + bias_hh[j];
+        } else {
+            TRNN_UNROLL_FAST
+            for (size_t j = 0; j < TRNN_PANEL; j++) bias[i + j] = bias_ih[i + j] + bias_hh[i + j];
+        }
         if (++gate == (size_t)facts->gates) gate = 0;
     }
 }

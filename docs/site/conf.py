@@ -75,6 +75,16 @@ var Stemmer = function () {
         return re.sub("([^s])s$", r"\1", word.lower()) if len(word) > 3 else word.lower()
 
 
+class Pictures(SphinxTransform):
+    """Let every picture lead to itself, so that a phone shows it in full size."""
+
+    default_priority = 200
+
+    def apply(self, **kwargs: Any) -> None:
+        for picture in self.document.findall(nodes.image):
+            picture["width"] = "100%"  # of pictures with a size, Sphinx makes links
+
+
 class Names(SphinxTransform):
     """Link `tr.LSTM` and `net.fit(...)` in a page's text to the reference, and mark messages of errors."""
 
@@ -163,6 +173,7 @@ def mend_signature(
 def setup(app: Sphinx) -> None:
     """Register the search, the links to names, and the mending of docstrings."""
     app.add_transform(Names)
+    app.add_transform(Pictures)
     app.add_search_language(Words)
     app.connect("autodoc-process-docstring", mend_docstring, priority=100)
     app.connect("autodoc-process-signature", mend_signature)

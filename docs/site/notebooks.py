@@ -29,8 +29,9 @@ EXAMPLES = {
     "shapes": ("shapes.py", ["--plot", "shapes.png"], "shapes.png"),
     "digits": ("digits.py", ["--plot", "digits.png"], "digits.png"),
     "sunspots": ("sunspots.py", ["--plot", "sunspots.png"], "sunspots.png"),
+    "amp": ("amp.py", ["--seconds", "1", "--columns", "8", "--epochs", "20", "--plot", "amp.png"], "amp.png"),
 }
-PAGES = ("learn/rnn", "guides/training")
+PAGES = ("learn/rnn", "guides/training", "guides/fine-tuning", "guides/many-streams")
 
 LARGEST = 120_000  # bytes of a notebook with its outputs
 

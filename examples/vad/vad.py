@@ -40,7 +40,7 @@ class VAD:
     Parameters
     ----------
     path : str or Path
-        The checkpoint: a ``.pt`` or ``.safetensors`` of the model's state_dict.
+        Silero's ``silero_vad.jit``, or a ``.pt`` or ``.safetensors`` of the model's state_dict.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class VAD:
     """
 
     def __init__(self, path: str | Path) -> None:
-        weights = tr.load_weights(path)
+        weights = {name.removeprefix("_model."): w for name, w in tr.load_weights(path).items()}
         self._window = np.zeros((1, CONTEXT + CHUNK + MIRROR), np.float32)
         try:
             stft = tr.Conv1d(1, 258, 256, stride=128, bias=False)

@@ -645,6 +645,42 @@ static void norms(const trnn_kernels *isa)
     }
 }
 
+/* A row's sums as layer_norm_f32 and plain C have them, in panels of each gate and as a line. */
+static void norms_of_sums(const trnn_kernels *isa)
+{
+    static const size_t shapes[][2] = {{1, 1}, {1, 75}, {1, 16}, {3, 16}, {4, 48}, {3, 128}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const size_t parts = shapes[i][0], size = shapes[i][1], n = parts * size, room = (n + 15) / 16 * 16;
+        memory x = rolled("sums_x", room, 2), hidden = rolled("sums_h", room, 1), bias = rolled("b", room, 0);
+        memory gain_x = rolled("w", n, 0), gain_hidden = rolled("g", n, 0), line = memory_floats(n);
+        memory normal_x = memory_floats(room), normal_hidden = memory_floats(room), sum = memory_floats(room);
+        memory own_x = memory_floats(n), own_hidden = memory_floats(n), own_bias = memory_floats(n);
+        const trnn_norm_sums norms = {parts,   size,      1e-5f,          x.at,        hidden.at,
+                                      bias.at, gain_x.at, gain_hidden.at, normal_x.at, normal_hidden.at,
+                                      sum.at};
+        TRNN_KERNEL(isa, norm_sums_f32)(&norms);
+        const float *const packed[] = {x.at, hidden.at, bias.at};
+        float *const lines[] = {line.at, own_hidden.at, own_bias.at};
+        for (size_t a = 0; a < 3; a++)
+            for (size_t k = 0; k < n; k++) {
+                const size_t unit = k % size, panel = unit / 16 * parts + k / size;
+                lines[a][k] = packed[a][parts == 1 ? k : panel * 16 + unit % 16];
+            }
+        TRNN_KERNEL(isa, layer_norm_f32)(line.at, own_x.at, n, 1e-5f, gain_x.at, own_bias.at);
+        TRNN_KERNEL(isa, layer_norm_f32)(own_hidden.at, own_hidden.at, n, 1e-5f, gain_hidden.at, NULL);
+        for (size_t k = 0; k < n; k++) {
+            const float both = own_x.at[k] + own_hidden.at[k];
+            line.at[k] = fabsf(both) < TRNN_TINY ? 0.0f : both;
+        }
+        check(same_bits(own_x.at, normal_x.at, n) && same_bits(own_hidden.at, normal_hidden.at, n) &&
+                  same_bits(line.at, sum.at, n),
+              "normalised sums on %s of %d times %d", isa->name, (int)parts, (int)size);
+        memory *const all[] = {&x,     &hidden,   &bias,          &gain_x, &gain_hidden, &line,
+                               &own_x, &normal_x, &normal_hidden, &sum,    &own_hidden,  &own_bias};
+        for (size_t a = 0; a < sizeof all / sizeof all[0]; a++) memory_release(all[a]);
+    }
+}
+
 /* ---- cells ----------------------------------------------------------------------------------- */
 
 static double sigma(double x) { return 1.0 / (1.0 + exp(-x)); }
@@ -1353,6 +1389,7 @@ void test_kernels(void)
         {"zeros, infinities, NaN", specials},
         {"softmax against double precision", distributions},
         {"norms against double precision", norms},
+        {"normalised sums", norms_of_sums},
         {"cells against double precision", cells},
         {"cells together with their input", all_together},
         {"100,000 steps of silence", silences},

@@ -132,8 +132,19 @@ def test_info_of_a_graph(call):
     text = call("info", "net.safetensors")
     assert f"\narchitecture\n{net.summary()}\n\nmemory of one stream: weights " in text
     assert "\ndelay   Delay   back" in text and "loop, step by step: delay, concat, rnn, back" in text
-    saved(spoken())
-    assert f"{tr.load('net.safetensors').summary()}\n" in call("info", "net.safetensors")
+    net = saved(spoken())
+    text, memory = call("info", "net.safetensors"), net.memory()
+    assert f"{tr.load('net.safetensors').summary()}\n" in text
+    assert f"stream: weights {memory.weights:,}, state 0, scratch {memory.scratch:,} bytes\n" in text
+    x = tr.Input(3)
+    net = saved(tr.Net(x, {"a": tr.GRU(3, 4)(x), "b": tr.Linear(3, 1)(x)}))
+    assert f"stream: weights {net.memory().weights:,}, state {net.memory().state:,}, " in call(
+        "info", "net.safetensors"
+    )
+    net = saved(tr.Sequential(tr.Conv1d(1, 4, 3), tr.Flatten(), tr.TimeConv1d(24, 4, 2)))
+    assert "give it, such as --frame" in call("info", "net.safetensors")
+    scratch = net.memory(frame=(1, 8)).scratch
+    assert f"scratch {scratch:,} bytes" in call("info", "net.safetensors", "--frame", "1,8")
 
 
 def test_info_of_a_large_graph(call):
@@ -330,6 +341,12 @@ def test_run_gives_what_the_net_gives(call, monkeypatch):
         assert y.dtype == np.float32
         np.testing.assert_array_equal(y, net(x))
     assert sorted(os.listdir()) == ["net.safetensors", "x.npy", "y.npy"]
+
+
+def test_run_says_where_numbers_end(call):
+    saved(tr.Linear(2, 3))
+    np.save("in.npy", np.array([[1, 2], [np.nan, 0]], np.float32))
+    assert "; 3 numbers are NaN or infinite" in call("run", "net.safetensors", "in.npy", "-o", "out.npy")
 
 
 def test_run_a_net_that_changes_the_rate(call, monkeypatch):

@@ -403,6 +403,18 @@ def test_kernels_without_a_matrix(isa: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_layer_norm_divides(isa: str) -> None:
+    """Whole numbers have exact sums, so NumPy has the same quotients, also those over infinity."""
+    for seed in range(500):
+        half = np.random.default_rng(seed).integers(-1000, 1000, 8).astype(np.float32)
+        x = np.append(half, -half)
+        deviation = np.sqrt((x**2).sum() / np.float32(x.size) + np.float32(1e-5))
+        assert _kernels.layer_norm(isa, x, np.empty_like(x)).tobytes() == (x / deviation).tobytes()
+    far = np.float32([1e30, -1e30, 0, -0.0])
+    assert _kernels.layer_norm(isa, far, np.empty_like(far)).tobytes() == (far / np.float32(np.inf)).tobytes()
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("n", [16, 50])
 def test_formulas_of_optimisers(isa: str, n: int) -> None:
     w, g, m, v = np.random.default_rng(n).standard_normal((4, n)).astype(np.float32)

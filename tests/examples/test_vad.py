@@ -103,6 +103,13 @@ def test_both_formats_of_the_checkpoint_give_the_same_bits(checkpoint: Path, spe
     assert one.tobytes() == two.tobytes()
 
 
+def test_the_names_of_torchscript_give_the_same_bits(checkpoint: Path, speech: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{f"_model.{name}": w for name, w in tr.load_weights(checkpoint).items()})
+    samples = vad.read_wav(speech)[: 20 * vad.CHUNK]
+    found = [probabilities_of(vad.VAD(path), samples) for path in (checkpoint, tmp_path / "w.npz")]
+    assert found[0].tobytes() == found[1].tobytes()
+
+
 def test_script_prints_segments_and_writes_the_files_asked_for(
     checkpoint: Path, speech: Path, recorded: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -375,13 +375,30 @@ def test_a_model_and_its_file_are_compared_with_the_net(tmp_path):
     h = L.LSTM(5, return_sequences=True)(L.Add()([left, right]))
     model = keras.Model([left, right], [L.Dense(2)(h), L.GRU(3)(h)])
     model.save(tmp_path / "model.keras")
+    model.save(tmp_path / "model.hdf5")
     net = tr.load(tmp_path / "model.keras")
-    for against in (model, tmp_path / "model.keras"):
+    for against in (model, tmp_path / "model.keras", tmp_path / "model.hdf5"):
         found = tr.verify(net, against, steps=30)
         assert found, str(found)
         assert len({check.output for check in found.checks}) == 2
+        assert not all(check.same_bits for check in found.checks)  # it ran elsewhere
+    (tmp_path / "model").write_bytes((tmp_path / "model.hdf5").read_bytes())
+    with pytest.raises(tr.LoadError, match=r"verify: got HDF5, expected a name in \.onnx, \.keras"):
+        tr.verify(net, tmp_path / "model")
     model.layers[-1].set_weights([array + 0.1 for array in model.layers[-1].get_weights()])
     assert not tr.verify(net, model, steps=30)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+def test_a_file_that_keras_does_not_read_is_an_error_of_its_own(tmp_path):
+    model = keras.Sequential([keras.Input((None, 5)), L.LSTM(6)])
+    model.save(tmp_path / "model.h5")
+    with pytest.importorskip("h5py").File(tmp_path / "model.h5", "r+") as file:  # Keras 2 wrote time_major
+        config = file.attrs["model_config"]
+        file.attrs["model_config"] = config.replace('"units": 6', '"units": 6, "time_major": false')
+    net = tr.load(tmp_path / "model.h5")
+    with pytest.raises(tr.LoadError, match=r"model\.h5: Keras \d[\d.]* does not read it: .*time_major"):
+        tr.verify(net, tmp_path / "model.h5")
 
 
 @pytest.mark.filterwarnings("ignore")  # Keras' own

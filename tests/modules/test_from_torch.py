@@ -64,6 +64,7 @@ CASES = {
     "tied": (lambda: models.Embedded(tie=True), lambda b, t: [tokens(t, b)], "TB"),
     "residual": (models.Residual, lambda b, t: [floats(b, t, 6)], "BTF"),
     "additive attention": (models.Additive, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "additive attention of each step": (models.AdditivePairs, lambda b, t: [floats(b, t, 6)], "BTF"),
     "attention over states": (models.AttentionOverStates, lambda b, t: [floats(b, t, 6)], "BTF"),
     "query attention": (models.Luong, lambda b, t: [floats(b, t, 6)], "BTF"),
     "self attention": (models.SelfAttention, lambda b, t: [floats(b, t, 6)], "BTF"),

@@ -130,6 +130,21 @@ class Additive(nn.Module):
         return self.fc(torch.sum(h * a, dim=1))
 
 
+class AdditivePairs(nn.Module):
+    """Each step attends to all by a sum, as diacritizers of Arabic have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(6, 5, bidirectional=True, batch_first=True)
+        self.query, self.keys = nn.Linear(10, 7), nn.Linear(10, 7, bias=False)
+        self.score = nn.Linear(7, 1)
+
+    def forward(self, x):
+        h, _ = self.rnn(x)
+        scores = self.score(torch.tanh(self.query(h).unsqueeze(2) + self.keys(h).unsqueeze(1))).squeeze(-1)
+        return torch.bmm(torch.softmax(4 * scores, dim=-1), h)
+
+
 class AttentionOverStates(nn.Module):
     def __init__(self):
         super().__init__()

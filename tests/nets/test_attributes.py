@@ -407,6 +407,19 @@ def test_the_errors_within_a_constructor_are_its_own() -> None:
 NET = tr.Sequential(tr.LSTM(3, 4), tr.Linear(4, 2))
 
 
+class Torch:
+    """An object that has what tells PyTorch's from ours."""
+
+    __module__ = "torch.nn.modules"
+    reduction = "mean"
+
+    def state_dict(self) -> dict[str, object]:
+        return {}
+
+    def __call__(self, *arguments: object) -> None:
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -428,6 +441,16 @@ NET = tr.Sequential(tr.LSTM(3, 4), tr.Linear(4, 2))
         (lambda: tr.LSTM(3, units=4), "LSTM: .* 'units', .*; did you mean 'hidden_size'"),
         (lambda: NET.fit([], [], lr=3), r"Net.fit: .* 'lr', expected x, y, .*: .*tr.optim.Adam\(net, lr="),
         (lambda: NET.fit([], [], epoch=3), "Net.fit: .* 'epoch', .*; did you mean 'epochs'"),
+        (
+            lambda: tr.Sequential([NET]),
+            r"Sequential: layer .0. is list, .*: Sequential\(\*layers\) takes those of a list",
+        ),
+        (
+            lambda: tr.Sequential(Torch()),
+            r"Sequential: layer .0. is Torch, .*: tr.from_torch\(\) makes a net",
+        ),
+        (lambda: NET.load_state_dict("w.pt"), r"load_state_dict: got 'w.pt', .* tr.load_weights\(path\)"),
+        (lambda: NET.fit([], [], loss=Torch()), "loss: got .*Torch.*, expected a name or a loss object"),
         (lambda: NET.fit([]), "Net.fit: missing a required argument: 'y'; expected x, y"),
         (lambda: NET.trainer(optimiser=3), "Net.trainer: .* 'optimiser', .*; did you mean 'optimizer'"),
         (lambda: NET.predict([], batchsize=1), "Net.predict: .* 'batchsize', .*; did you mean 'batch_size'"),

@@ -108,6 +108,8 @@ def test_a_notebook_shows_a_table() -> None:
 def test_names_complete() -> None:
     model = net()
     assert {"lstm", "head", "fit", "stream"} <= set(dir(model))
+    shown = {name for name in dir(model.stream()) if not name.startswith("_")}
+    assert shown == {"batch", "copy", "due", "net", "reset", "run", "state", "step"}
     assert {"weight_ih_l0", "bias_hh_l0", "hidden_size"} <= set(dir(model["lstm"]))
     assert model._ipython_key_completions_() == ["lstm", "head"]
     x = tr.Input(4)

@@ -120,7 +120,7 @@ SUMMED = {"rnn": gru(8, 6), "query": nn.Linear(6, 5), "keys": nn.Linear(6, 5), "
 
 
 def pairs(value):
-    """What of a state's numbers, for each pair of steps, is added up and becomes weights of the steps."""
+    """Attention whose scores are a function of the states of two steps."""
     return lambda m, x: (lambda h: torch.softmax(value(m, h.unsqueeze(2), h.unsqueeze(1)), -1) @ h)(
         m.rnn(x)[0]
     )

@@ -47,7 +47,7 @@ HEAD = field(1, 8) + field(8, field(2, 17))
         (b"\x80\x80", "a number begins at byte"),
         (b"\x0a\xff\xff\xff\xff\x0f", "needs 4294967295 bytes"),
         (b"\x0b", "wire type 3"),
-        (b"\x02\x00", "wire type 2"),
+        (b"\x02\x00", "got field 0 of wire type 2"),
         (b"\x08\x01", "Graph.nodes: got wire type 0"),
         (field(2, b"\xff\xfe"), "no UTF-8"),
         (field(2, b"a" * 2000), "got 2000 characters"),

@@ -83,6 +83,45 @@ def own_weights(quantised):
     return found
 
 
+def in_floats(plain, quantised, count):
+    """Run the graph in floats with these weights: nothing is rounded."""
+    weights = own_weights(quantised)
+    assert len(weights) == count
+    for one in plain.graph.initializer:
+        if one.name in weights:
+            one.CopyFrom(onnx.numpy_helper.from_array(weights[one.name], one.name))
+    (expected,) = run(plain, X)
+    return expected
+
+
+class Additive(nn.Module):
+    """Each step attends to all by a sum, as diacritizers of Arabic have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+        self.query, self.keys = (nn.Linear(12, 10, bias=False) for _ in range(2))
+        self.score = nn.Linear(10, 1, bias=False)
+
+    def forward(self, x):
+        h, _ = self.rnn(x)
+        scores = self.score(torch.tanh(self.query(h).unsqueeze(2) + self.keys(h).unsqueeze(1))).squeeze(-1)
+        return torch.softmax(4 * scores, -1) @ h
+
+
+def test_attention_by_a_sum(tmp_path):
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    torch.manual_seed(0)
+    floats, path = tmp_path / "floats.onnx", tmp_path / "dynamic.onnx"
+    axes = {"x": {0: "batch", 1: "steps"}}
+    floats.write_bytes(exported(Additive(), (torch.zeros(2, 9, 8),), ["x"], ["y"], axes))
+    quantization.quantize_dynamic(floats, path)
+    expected = in_floats(onnx.load(floats), onnx.load(path), 5)
+    assert "AdditiveAttention" in str(tr.load(path))
+    close(outputs(tr.load(path, int8=False)), expected)
+    assert 1e-5 < np.abs(outputs(tr.load(path)) - expected).max() < 0.01
+
+
 @pytest.mark.parametrize("each", [False, True], ids=["tensors", "channels"])
 @pytest.mark.parametrize("kind", ["QInt8", "QUInt8"])
 def test_dynamic(floats, kind, each, tmp_path):
@@ -98,13 +137,7 @@ def test_dynamic(floats, kind, each, tmp_path):
     # The layers are those of the model that is not quantised: no node of scales and casts is left.
     kinds = [row[1] for row in net.summary().rows]
     assert kinds == [row[1] for row in tr.load(floats).summary().rows]
-    # The same graph in floats with these weights: nothing is rounded.
-    weights = own_weights(quantised)
-    assert len(weights) == 5
-    for one in plain.graph.initializer:
-        if one.name in weights:
-            one.CopyFrom(onnx.numpy_helper.from_array(weights[one.name], one.name))
-    (expected,) = run(plain, X)
+    expected = in_floats(plain, quantised, 5)
     close(y, expected)
     # ONNX Runtime rounds activations to 256 codes at each product.
     (rounded,) = run(str(path), X)

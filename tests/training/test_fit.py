@@ -906,6 +906,12 @@ REFUSED: list[tuple[str, type[Exception], str, dict[str, Any]]] = [
         "fit: x: lengths: got dtype float64",
         {"x": ARRAY, "lengths": LENGTHS * 1.0},
     ),
+    (
+        "classes that are floats",
+        tr.ShapeError,
+        "and CrossEntropyLoss (classes are integers)",
+        {"y": np.zeros(12), "loss": "cross_entropy"},
+    ),
     ("loss' name", ValueError, "loss: got 'mess', expected one of mse, ", {"loss": "mess"}),
     ("loss", TypeError, "loss: got 3, expected a name or a loss object", {"loss": 3}),
     (

@@ -81,7 +81,9 @@ def test_a_pickle_of_arrays_is_no_pytorch(tmp_path, name, protocol):
     "name, content, words",
     [
         ("w.pkl", b"(dp0\nVw\np1\nI1\ns.", "the suffix .pkl says a pickle"),
+        ("w.mlmodel", b"\x08\x02\x12\xe8", "the suffix .mlmodel says Core ML"),
         ("w.tflite", b"\x1c\0\0\0TFL3", "the suffix .tflite says TensorFlow Lite"),
+        ("saved_model.pb", b"\x08\x01", "TensorFlow: save the model there with model.save"),
         ("w.onnx", b"<!DOCTYPE html>", "looks like HTML"),
         ("w.zip", wf.zipped(wf.Member("a.txt", b"x")), "a zip archive that neither PyTorch nor NumPy wrote"),
     ],

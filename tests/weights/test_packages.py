@@ -44,6 +44,17 @@ def test_several_pickles_give_dotted_names_or_are_chosen(tmp_path):
     assert inspect_file(path).unread == [("a.more", "dict of 1")]
 
 
+def test_a_pickle_may_have_a_name_without_an_ending(tmp_path):
+    path = tmp_path / "package.pt"
+    members = [wf.Member("m/.data/extern_modules", b""), wf.Member("m/a/notes", b"a text")]
+    storage = wf.Member("m/.data/0.storage", SIX.tobytes())
+    path.write_bytes(wf.zipped(*members, storage, wf.Member("m/a/net", wf.pickled({"w": wf.tensor()}))))
+    assert list(load_weights(path)) == ["w"]
+    path.write_bytes(wf.zipped(*members))
+    with pytest.raises(tr.LoadError, match="got a package without pickles, expected weights"):
+        load_weights(path)
+
+
 def test_a_call_that_the_package_would_make_is_not_made(tmp_path):
     path, kind = tmp_path / "package.pt", wf.Ops(b"cos\nsystem\n")
     reduced = wf.Ops(wf.value(("reduce_package", 1, kind, ("touch /tmp/x",))) + b"Q")

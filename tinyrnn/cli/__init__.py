@@ -62,7 +62,7 @@ def _answer(argv: Sequence[str] | None) -> int:
         try:
             if isa_problem is not None:
                 raise UsageError(isa_problem)
-            args = make_parser().parse_args(argv)
+            args = make_parser().parse_args(sys.argv[1:] or ["--help"] if argv is None else argv)
             import_module(f"{__name__}.{args.command}").command(args)
             return 0
         finally:
@@ -210,10 +210,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="let an output replace one of the input files at the end; any other existing file is replaced "
         "without asking",
     )
-    weights = "a file of net.save(), or one layer of a .pt, .pth, .safetensors or .npz"
+    weights = (
+        "a net (of net.save(), .onnx, .keras, .h5, .pt2, .json), or one layer of a .pt, .safetensors or .npz"
+    )
 
     info = commands.add_parser("info", parents=[file], allow_abbrev=False, help="list the contents of a file")
-    info.add_argument("file", metavar="FILE", help=".pt, .pth, .safetensors or .npz")
+    info.add_argument(
+        "file",
+        metavar="FILE",
+        help="weights or a net: .safetensors, .pt, .pt2, .npz, .onnx, .keras, .h5, .json",
+    )
     info.add_argument("--all", action="store_true", help="list everything, however long")
 
     run = commands.add_parser(

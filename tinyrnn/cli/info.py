@@ -72,8 +72,10 @@ def _architecture(net: tr.Net, frame: Shape | None, limit: int | None, width: in
     say("\narchitecture")
     if net._is_wired:
         _graph(net, limit, width)
-        return
-    table(((_place(name, width), brief(leaf) + leaf._format_note()) for name, leaf in net._leaves()), limit)
+    else:
+        table(
+            ((_place(name, width), brief(leaf) + leaf._format_note()) for name, leaf in net._leaves()), limit
+        )
     _memory(net, frame)
 
 
@@ -89,13 +91,13 @@ def _graph(net: tr.Net, limit: int | None, width: int) -> None:
     if more > 0:
         notes = (f"... and {more:,} more; --all lists them", *notes)
     say(str(found._replace(rows=rows[:limit], notes=notes)))
-    _memory(net, None)
 
 
 def _memory(net: tr.Net, frame: Shape | None) -> None:
     """Print the memory of a stream, or why there is none."""
     try:
-        memory = net.memory(frame=closed_frame(net, frame))
+        is_open = None in (net._frame() or [None])  # the inputs of a graph have their frames
+        memory = net.memory(frame=closed_frame(net, frame) if is_open else frame)
     except (ValueError, TypeError, UsageError) as error:
         say(f"\nmemory of one stream: {one_line(str(error))}")
     else:

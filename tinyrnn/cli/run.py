@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TypeVar
 
+import numpy as np
+
 from tinyrnn.calls import streamed
 from tinyrnn.cli.console import STDOUT, UsageError, named, note, say
 from tinyrnn.cli.inputs import INPUTS, Chunk, Frames, input_name, open_csv, open_raw
@@ -55,7 +57,7 @@ def command(args: Namespace) -> None:
         most = max(1, CHUNK // (frames.batch * max(math.prod(frames.frame), math.prod(out_frame))))
     # The end of a sequence matters only to nets with a rate of their own, so only there a chunk waits.
     in_turn = _with_end if has_rate(net, frames.frame) else _at_once
-    bar, taken, steps, busy = Progress(not piped), 0, 0, 0.0
+    bar, taken, steps, bad, busy = Progress(not piped), 0, 0, 0, 0.0
     try:
         with _standard_output() if piped else replacing(args.output) as file:
             writer = make_writer(file)
@@ -79,6 +81,7 @@ def command(args: Namespace) -> None:
                         if piped:
                             file.flush()
                     taken, steps = taken + len(chunk), steps + len(y)
+                    bad += int(y.size - np.isfinite(y).sum())
                     bar.show(done)
             if not steps:
                 raise ShapeError(f"{input_name(args)}: got no frames, expected at least one")
@@ -90,6 +93,7 @@ def command(args: Namespace) -> None:
     (note if piped else say)(
         f"{shown(args.output, 1000)}: {taken:,} steps, shape {shape}, {seconds:.3f} s in all, "
         f"{1e6 * busy / taken:.2f} µs per step in the net"
+        + (f"; {bad:,} numbers are NaN or infinite: look at the input, then at the weights" if bad else "")
     )
 
 

@@ -604,7 +604,7 @@ def shaped(call: Made) -> Any:
             raise
         found = windows
     steps = {*call.site.timed} - {(1, 1)}  # all values of a program of one step are of that
-    if steps and any(has(axis, TIME) for axis in call.x.axes) > any(has(axis, TIME) for axis in found.axes):
+    if steps and any(has(axis, TIME) for axis in x.axes) > any(has(axis, TIME) for axis in found.axes):
         raise Unfit("takes a sequence of one step for a value without steps")
     return found
 

@@ -246,7 +246,10 @@ def is_truth(value: Value) -> bool:
 
 def cast(call: Call) -> Symbol:
     """Floats stay floats, and so does what compares them; indices stay indices."""
-    x, to = call.symbol(0), call.attributes.get("to")
+    to = call.attributes.get("to")
+    if to in (1, 10, 11, 16) and isinstance(call.get(0), Scores):
+        return call.movable(0)
+    x = call.symbol(0)
     if to in (1, 10, 11, 16) or (x.value.layer is None and to in (6, 7)):
         return x
     if to == 9:

@@ -97,7 +97,7 @@ class Scores(Paired):
 
 
 def _hidden(added: Array) -> Array:
-    """Where numbers that are added to scores leave no weight; the others change none if they are equal."""
+    """Find where numbers that are added to scores leave no weight; the others must be equal."""
     hidden = np.asarray(added <= LOWEST)
     kept = added[~hidden]
     if kept.size and np.ptp(kept):

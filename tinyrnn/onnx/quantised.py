@@ -18,6 +18,7 @@ from tinyrnn.onnx.arithmetic import add, multiply
 from tinyrnn.onnx.cells import recurrent
 from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.nodes import Call, Given
+from tinyrnn.onnx.pairs import Pairs
 from tinyrnn.onnx.products import gemm, matmul
 from tinyrnn.onnx.shapes import concat
 from tinyrnn.onnx.symbols import Axis, Known, Symbol
@@ -100,6 +101,12 @@ def _rounded(call: Call, x: Symbol) -> Symbol:
     return found
 
 
+def _read(call: Call, place: int) -> Symbol:
+    """The value of an input, which the file rounds; pairs of steps are rounded nowhere."""
+    x = call.get(place)
+    return x if isinstance(x, Pairs) else _rounded(call, call.symbol(place))
+
+
 def _inner(call: Call, op: str, inputs: Sequence[Given]) -> Call:
     """An operation of floats that is a part of a node."""
     return call._replace(node=call.node._replace(op=op), inputs=list(inputs))
@@ -119,7 +126,7 @@ def dequantize(call: Call) -> Given:
 
 def dynamic(call: Call) -> list[Any]:
     """DynamicQuantizeLinear: the value itself."""
-    return [_rounded(call, call.symbol(0)), Known(np.array(1, np.float32)), Known(np.array(0, np.uint8))]
+    return [_read(call, 0), Known(np.array(1, np.float32)), Known(np.array(0, np.uint8))]
 
 
 # ---- products of codes -------------------------------------------------------------------------------------
@@ -137,6 +144,8 @@ def _centred(call: Call, place: int, zero: int, axis: int) -> Given:
         zeros = zeros.astype(np.float32).reshape(shape)
         return Known(CodedArray(codes, np.ones_like(zeros), zeros))
     number = _scalar(call, zero, 0.0)
+    if isinstance(given, Pairs) and not number:
+        return given
     x = call.symbol(place)
     return x.mapped(activations.Scale(1.0, -number)) if number else x
 
@@ -166,7 +175,7 @@ def _sum(call: Call, x: Symbol, place: int) -> Symbol:
 def dynamic_matmul(call: Call) -> Symbol:
     """DynamicQuantizeMatMul: a value, and the codes, scale and zero of a matrix, and a bias."""
     weight = _to_real(call._replace(inputs=[call.get(i) for i in (1, 2, 3)]), 0, -1)
-    return _sum(call, matmul(_inner(call, "MatMul", [_rounded(call, call.symbol(0)), weight])), 4)
+    return _sum(call, matmul(_inner(call, "MatMul", [_read(call, 0), weight])), 4)
 
 
 def matmul_to_float(call: Call) -> Symbol:

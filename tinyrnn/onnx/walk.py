@@ -83,7 +83,10 @@ class Builder:
         """Take memory for an array of known numbers."""
         self.budget -= 8 * count
         if self.budget < 0:
-            raise Unfit("layers and constants need more memory than a file of its size may take")
+            raise Unfit(
+                "layers and constants need more memory than a file of its size may take; bind sizes of "
+                "inputs that it leaves open, but for the steps: load(path, shapes={...})"
+            )
 
     def counts(self, calls: int) -> None:
         """Count operations that become layers, in all passes; one of very many inputs is several."""
@@ -208,8 +211,9 @@ class Builder:
         if node.op not in DOMAINS[node.domain]:
             hint = "known are those of docs/onnx.md"
             if node.op in INDICES:
+                name = node.op.lower() if node.op.startswith("Arg") else "argsort"
                 hint = (
-                    f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])}]), and numpy.argsort"
+                    f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])!r}]), and numpy.{name}"
                 )
             raise Unfit(f"the operator {shown(node.op)} is not known; {hint}")
         self.counts(1 + len(inputs) // 4)

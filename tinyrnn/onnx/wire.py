@@ -185,7 +185,10 @@ class _Wire:
             name, of, many = fields.get(number, ("", "", False))
             what = f"{kind}.{name or number}"
             if number == 0 or wire not in (0, 1, 2, 5):
-                raise self.error(f"{what}: got wire type {wire} before byte {at}, expected 0, 1, 2 or 5")
+                raise self.error(
+                    f"{kind}: got field {number} of wire type {wire} before byte {at}, expected one above "
+                    "0 of type 0, 1, 2 or 5: the file is damaged, or not ONNX"
+                )
             value = 0
             if wire == 0:
                 value, after = self.varint(at, end, what)

@@ -61,7 +61,10 @@ _FOREIGN = {
 _FOREIGN_SUFFIXES = {
     ".pickle": _PICKLE,
     ".pkl": _PICKLE,
-    ".tflite": "TensorFlow Lite",
+    ".tflite": "TensorFlow Lite: load the Keras or PyTorch model that it was made from",
+    ".pb": "TensorFlow: save the model there with model.save('model.keras')",
+    ".mlmodel": "Core ML: read the model that it was made from",
+    ".ort": "ONNX Runtime's own: read the .onnx that it was made from",
 }
 
 

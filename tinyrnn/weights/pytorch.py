@@ -15,7 +15,7 @@ reads are in ``data/constants/``, and its operations are JSON, ``models/<model>.
 these were members without a folder, ``serialized_exported_program.json`` first, and the tensors' archives of
 `torch.save`.
 
-A file of `torch.package` has a pickle for each object, ``<package>/<resource>.pkl``, storages of all of them,
+A file of `torch.package` has a pickle for each object, ``<package>/<resource>.pkl`` mostly, storages of all,
 ``.data/<key>.storage``, and source code, which is left unread.
 """
 
@@ -281,14 +281,23 @@ class _Package(Storages):
         super().__init__(archive.reader, archive.order)
         self._archive = archive
         own = (name.removeprefix(archive.root) for name in archive.members if name.startswith(archive.root))
-        names = [name for name in own if name.endswith(".pkl") and not name.startswith(".data/")]
+        names = [name for name in own if not name.startswith(".data/") and self._is_pickle(name)]
         total = sum(archive.members[archive.root + name].size for name in names)
         if len(names) > MAX_PICKLES or total > MAX_PICKLE:
             raise self.reader.error(
                 f"got a package of {len(names)} pickles of {total} bytes, expected at most {MAX_PICKLES} of "
                 f"{MAX_PICKLE}"
             )
-        self.things = {name[:-4].replace("/", "."): archive.pickle(name) for name in names}
+        if not names:
+            raise self.reader.error("got a package without pickles, expected weights")
+        self.things = {name.removesuffix(".pkl").replace("/", "."): archive.pickle(name) for name in names}
+
+    def _is_pickle(self, name: str) -> bool:
+        """The authors choose the names; one without an ending may be a text, too."""
+        if "." in name:
+            return name.endswith(".pkl")
+        member = self._archive.members[self._archive.root + name]
+        return "/" in name and next(unpacked(self.reader, member), b"")[:1] == b"\x80"
 
     def size(self, key: str, label: str) -> int:
         return self._archive.member(f".data/{key}.storage", label).size

@@ -83,7 +83,7 @@ def read(reader: Reader, key: str | None) -> Contents:
     if length > MAX_HEADER or length > reader.size - 8:
         raise reader.error(
             f"got a header of {length} bytes in a file of {reader.size}, expected at most "
-            f"{min(MAX_HEADER, reader.size - 8)}"
+            f"{min(MAX_HEADER, reader.size - 8)}: the file is incomplete, or not safetensors"
         )
     header = parse(reader, reader.read(8, length, "the header"))
     metadata = header.pop("__metadata__", {})
@@ -105,7 +105,7 @@ def read(reader: Reader, key: str | None) -> Contents:
         reached = stop
     if begin + reached != reader.size:
         raise reader.error(
-            f"the tensors end at byte {begin + reached}, expected {reader.size}, the file's end"
+            f"the tensors end at byte {begin + reached}, expected {reader.size}, its end: copy it again"
         )
     if "tinyrnn" not in metadata:
         tensors += _tied(metadata, {tensor.name: tensor for tensor in tensors})
