@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -29,6 +30,13 @@ def floats(*shape, seed=0):
 
 def tokens(*shape, count=17):
     return torch.from_numpy(np.random.default_rng(1).integers(0, count, shape))
+
+
+def file_of(module, *given):
+    """A program of torch.export."""
+    file = io.BytesIO()
+    torch.export.save(torch.export.export(module.eval(), given), file)
+    return file
 
 
 def lengths(batch, steps):
@@ -115,6 +123,19 @@ CASES = {
     "projected, backwards": (models.ProjectedBackwards, lambda b, t: [floats(b, t, 6)], "BTF"),
     "filled": (models.Filled, lambda b, t: [floats(b, t, 6)], "BTF"),
     "logarithms": (models.LogSpace, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "additive attention of all": (models.AdditiveWhole, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "shifted": (models.Shifted, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "pyramid": (models.Pyramid, lambda b, t: [floats(b, t, 6)], "BTF"),
+}
+
+# A decoder that attends, by its scores; one of these with a layer in place of a cell.
+CASES |= {
+    f"decoder, {name}": (
+        lambda name=name: models.Decoder(models.SCORES[name], name == "dot"),
+        lambda b, t: [floats(b, t, 6), floats(b, t - 4, 5, seed=2)],
+        "BTF",
+    )
+    for name in models.SCORES
 }
 
 # Loops of Python over the steps, and the recurrent layers that they become.
@@ -290,6 +311,86 @@ def test_states_of_cells_are_those_of_the_stream(name, sizes, states, looping):
 
 
 @pytest.mark.parametrize(
+    "kind, make, own",
+    [
+        (
+            models.StepDecoder,
+            lambda b, t: [tokens(b, 1), floats(1, b, 8), floats(b, t, 8)],
+            lambda w, h, m: (w[:, 0], h.transpose(0, 1), m),
+        ),
+        (
+            models.StepTimeFirst,
+            lambda b, t: [tokens(1, b), floats(1, b, 8), floats(t, b, 8)],
+            lambda w, h, m: (w[0], h.transpose(0, 1), m),
+        ),
+        (
+            models.StepOfCells,
+            lambda b, t: [floats(b, t, 6), floats(b, 8), floats(b, 8, seed=2)],
+            lambda *given: given,
+        ),
+    ],
+)
+def test_a_step_of_a_decoder_is_a_net_of_what_the_encoder_wrote(kind, make, own):
+    """``own``: what the net reads, without steps of a number that is always 1."""
+    module = perturbed(kind())
+    net = tr.from_torch(module, tuple(make(3, 14)))
+    for batch, steps in ((B, T), (1, 8)):
+        given = make(batch, steps)
+        got = net(*(one.numpy() for one in own(*given)))
+        with torch.no_grad():
+            for one, other in zip(got, module(*given), strict=True):
+                np.testing.assert_allclose(one.reshape(other.shape), other.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_lengths_go_through_strides(masks, recwarn):
+    """Without masks the padding, where a convolution has written its bias, leaks into shorter rows."""
+    module = perturbed(models.Subsampled(2, masks))
+    net = tr.from_torch(module, (floats(3, 15, 6), lengths(3, 15)))
+    assert [one for one in recwarn if "depend on padding" in str(one.message)] == [] or not masks
+    x, ends = floats(B, T, 6), lengths(B, T)
+    got = net(x.numpy(), lengths=ends.numpy())
+    for row, size in enumerate(ends.tolist()):
+        with torch.no_grad():
+            alone = module(x[row : row + 1, :size], ends[row : row + 1])[0].numpy()
+        assert net.output_lengths([size]).tolist() == [len(alone)]
+        np.testing.assert_allclose(got[row, : len(alone)], alone, rtol=1e-5, atol=1e-5)
+    if masks:
+        one = tr.from_torch(perturbed(models.Subsampled()), (floats(3, 15, 6), lengths(3, 15)))
+        assert one(x.numpy(), lengths=ends.numpy()).shape == (B, 16, 3)
+    else:
+        assert any("depend on padding" in str(one.message) for one in recwarn)
+
+
+def test_a_module_that_does_something_else_at_odd_lengths_is_refused():
+    with pytest.raises(tr.LoadError, match=r"at 37 steps output 'output' has shape .*, expected"):
+        tr.from_torch(perturbed(models.AtOddLengths()), floats(3, 14, 6))
+
+
+def test_inputs_of_the_proof_are_like_the_example():
+    """A net that is chaotic about zero is tame where all inputs saturate it."""
+    torch.manual_seed(0)
+    module = nn.RNN(6, 64, batch_first=True)
+    with torch.no_grad():
+        module.weight_hh_l0.normal_(0, 4 / 8)
+        module.weight_ih_l0.fill_(1)
+    x = floats(3, 14, 6) / 10
+    tr.from_torch(module, x + 3)
+    with pytest.raises(tr.LoadError, match="output '0' differs by"):
+        tr.from_torch(module, x)
+    tr.from_torch(nn.GRU(6, 64, batch_first=True), torch.full((3, 14, 6), 1e4))  # as if it were zeros
+
+
+def test_a_bar_shows_the_work(monkeypatch, capsys):
+    monkeypatch.setattr("tinyrnn.progress.DELAY", 0.0)
+    monkeypatch.setattr("tinyrnn.progress.PERIOD", 0.0)
+    monkeypatch.setattr("tinyrnn.progress._is_watched", lambda: True)
+    tr.from_torch(models.LastHidden(), floats(3, 14, 6))
+    text = capsys.readouterr().err
+    assert "running the module" in text and "comparing outputs" in text
+
+
+@pytest.mark.parametrize(
     ("make", "shape"),
     [(models.Residual, (3, 14, 6)), (models.ConvGRU, (3, 6, 14))],
     ids=["Residual", "ConvGRU"],
@@ -441,6 +542,61 @@ REFUSED = {
     ),
     "does not depend on the inputs": lambda self, x: torch.zeros(3),
 }
+
+
+OF_PAIRS = {
+    "sub": lambda a, b: (a - b).abs().sum(-1),
+    "relu": lambda a, b: torch.relu(a + b).mean(2),
+    "leaky_relu": lambda a, b: torch.nn.functional.leaky_relu((a + b).sum(-1)),
+    "mean": lambda a, b: (a + b).mean(2),
+    "div": lambda a, b: torch.tanh(a + b) / (1 + a),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_other_numbers_of_pairs_of_steps_are_refused(name):
+    def forward(self, x):
+        h, _ = self.rnn(x)
+        return OF_PAIRS[name](h.unsqueeze(2), h.unsqueeze(1))
+
+    module = _Odd(forward)
+    with pytest.raises(tr.LoadError, match=r"test_from_torch\.py:\d+: .*two axes of time"):
+        tr.from_torch(module, floats(3, 14, 6))
+    with pytest.raises(tr.LoadError, match=r"two axes of time"):  # which nothing proves
+        tr.load(file_of(module, floats(3, 14, 6)))
+
+
+OF_SCORES = {
+    "fills scores with a number": lambda s, x: s.masked_fill(torch.ones(14, 14).triu(1) > 0, -1.0),
+    "adds a number of each pair": lambda s, x: s + torch.arange(196.0).reshape(14, 14),
+    "adds other numbers": lambda s, x: x[..., 0],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("message", OF_SCORES)
+def test_numbers_that_a_softmax_sees_are_no_mask(message):
+    """Of a program nothing proves it."""
+
+    def forward(self, x):
+        h = self.rnn(x)[0]
+        found = OF_SCORES[message](h @ h.transpose(1, 2), x)
+        if found.ndim < 3 or found.shape[1] != found.shape[2]:
+            return nn.functional.scaled_dot_product_attention(h, h, h, attn_mask=found[:, None])
+        return found.softmax(-1) @ h
+
+    with pytest.raises(tr.LoadError, match=rf"test_from_torch\.py:\d+: .*{message}"):
+        tr.load(file_of(_Odd(forward), floats(3, 14, 6)))
+
+
+def test_a_mask_of_truth_is_one_of_attention():
+    def forward(self, x, mask):
+        h = self.rnn(x)[0]
+        return nn.functional.scaled_dot_product_attention(h, h, h, attn_mask=mask[:, None])
+
+    module, given = perturbed(_Odd(forward)), [floats(3, 14, 6), floats(3, 14, seed=2) > -1]
+    compared(module, tr.from_torch(module, tuple(given)), [floats(B, T, 6), floats(B, T, seed=3) > -1], "BTF")
 
 
 BY_NUMBER = {

@@ -26,6 +26,8 @@ AUTO = torch.export.Dim.AUTO
 # of frames that are written in place.
 LEFT_OUT = {"encoder and decoder", "packed", "unpacked", "packed, time first"} | {"mean within", "gathered"}
 LEFT_OUT |= {"padding mask", "lengths as a list", "lengths of NumPy", "filled"}
+# PyTorch takes long to export them.
+LEFT_OUT |= {f"decoder, {one}" for one in ("side by side", "by factors", "dot", "dot by sums", "general")}
 
 
 def exported(module, given, shapes=None):

@@ -1108,3 +1108,173 @@ class Filled(nn.Module):
         for k in range(3):
             last[:, k, :] = y[:, -1, k : k + 3]
         return y, torch.cat([last.flatten(1), torch.addcdiv(y[:, 0], y[:, 1], 2 + y[:, 0] ** 2)], 1)
+
+
+class Decoder(nn.Module):
+    """A decoder whose steps attend to the encoder's, whose number is another; `scores` is a function of its."""
+
+    def __init__(self, scores, layer=False):
+        super().__init__()
+        self.encoder = nn.GRU(6, 8, batch_first=True)
+        self.cell = nn.GRU(5 + 8, 8, batch_first=True) if layer else nn.GRUCell(5 + 8, 8)
+        self.q, self.k, self.v = nn.Linear(8, 7), nn.Linear(8, 7, bias=False), nn.Linear(7, 1)
+        self.both, self.u, self.out = nn.Linear(16, 7), nn.Parameter(torch.randn(7)), nn.Linear(16, 4)
+        self.scores, self.layer = scores, layer
+
+    def forward(self, x, y):
+        memory, h = self.encoder(x)
+        h = h if self.layer else h[0]
+        outputs = torch.zeros(x.size(0), y.size(1), 4)
+        for t in range(y.size(1)):
+            weights = F.softmax(self.scores(self, h[0] if self.layer else h, memory), dim=1)
+            context = torch.bmm(weights.unsqueeze(1), memory).squeeze(1)
+            given = torch.cat([y[:, t], context], 1)
+            if self.layer:
+                step, h = self.cell(given.unsqueeze(1), h)
+                step = step.squeeze(1)
+            else:
+                step = h = self.cell(given, h)
+            outputs[:, t] = self.out(torch.cat([step, context], dim=-1))
+        return outputs
+
+
+SCORES = {
+    "additive": lambda m, h, x: m.v(torch.tanh(m.q(h).unsqueeze(1) + m.k(x))).squeeze(-1),
+    "side by side": lambda m, h, x: m.v(
+        torch.tanh(m.both(torch.cat((h.unsqueeze(1).repeat(1, x.size(1), 1), x), dim=2)))
+    ).squeeze(2),
+    "by a parameter": lambda m, h, x: torch.bmm(
+        m.u.repeat(x.size(0), 1).unsqueeze(1),
+        torch.tanh(m.both(torch.cat((x, h[:, None].expand(-1, x.size(1), -1)), 2))).permute(0, 2, 1),
+    ).squeeze(1),
+    "by factors": lambda m, h, x: (torch.tanh(m.k(x) + m.q(h)[:, None] + m.u) * m.u).sum(-1) / 0.5,
+    "dot": lambda m, h, x: torch.bmm(x, h.unsqueeze(2)).squeeze(2) / math.sqrt(8),
+    "dot by sums": lambda m, h, x: torch.sum(h.unsqueeze(1) * x, dim=2),
+    "general": lambda m, h, x: torch.einsum("bh,bsh->bs", m.q(h), m.k(x)),
+}
+
+
+class AdditiveWhole(nn.Module):
+    """Additive attention of all steps to all, of a softmax over the one or the other axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 8, batch_first=True)
+        self.q, self.k, self.v = nn.Linear(8, 7), nn.Linear(8, 7), nn.Linear(7, 1)
+
+    def forward(self, x):
+        h, _ = self.rnn(x)
+        scores = self.v(torch.tanh(self.q(h).unsqueeze(2) + self.k(h).unsqueeze(1))).squeeze(-1)
+        weights = scores.softmax(-1)
+        other = (self.v(torch.tanh(self.q(h).unsqueeze(1) + self.k(h).unsqueeze(2)))).softmax(2)
+        return torch.bmm(weights, h) + (other * h.unsqueeze(1)).sum(2)
+
+
+class Shifted(nn.Module):
+    """Steps of zeros at the ends, windows and differences."""
+
+    def __init__(self):
+        super().__init__()
+        self.pad, self.rnn = nn.ConstantPad1d((1, 2), 0.0), nn.GRU(42, 8, batch_first=True)
+
+    def forward(self, x):
+        before, behind = F.pad(x, (0, 0, 1, 0))[:, :-1], F.pad(x[:, 1:], (0, 0, 0, 1))
+        change = F.pad(x.diff(dim=1), (0, 0, 0, 1))
+        wide = F.pad(x, (0, 0, 1, 1))
+        windows = wide.unfold(1, 3, 1).flatten(2)
+        y = torch.cat([x, before, behind, change, windows], -1)
+        return self.rnn(self.pad(y.transpose(1, 2)).transpose(1, 2))[0]
+
+
+class Pyramid(nn.Module):
+    """Two steps side by side, and the largest of two; an odd last step is left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+        self.second = nn.GRU(24, 5, batch_first=True)
+
+    def forward(self, x):
+        y, _ = self.first(x)
+        y = y[:, :-1] if y.size(1) % 2 else y
+        batch, steps, size = y.shape
+        pairs, largest = y.reshape(batch, steps // 2, 2 * size), y.reshape(batch, steps // 2, 2, size).amax(2)
+        return self.second(torch.cat([pairs, largest], dim=-1))[0]
+
+
+class Subsampled(nn.Module):
+    """Convolutions with strides before packed steps, as in speech recognition."""
+
+    def __init__(self, levels=1, masks=False):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv1d(6 if i == 0 else 8, 8, 5, 2, 2) for i in range(levels)])
+        self.rnn, self.out = nn.GRU(8, 8, batch_first=True, bidirectional=True), nn.Linear(16, 3)
+        self.masks = masks
+
+    def forward(self, x, lengths):
+        y = x.transpose(1, 2)
+        for conv in self.convs:
+            y = F.relu(conv(y))
+            lengths = (lengths + 2 * 2 - 5) // 2 + 1
+            if self.masks:
+                y = y.masked_fill((torch.arange(y.size(2)) >= lengths[:, None])[:, None], 0)
+        packed = pack_padded_sequence(y.transpose(1, 2), lengths, batch_first=True, enforce_sorted=False)
+        y, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
+        return self.out(y)
+
+
+class StepDecoder(nn.Module):
+    """One step of PyTorch's tutorials' decoder: a word, a state and what the encoder wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.gru = nn.Embedding(17, 8), nn.GRU(16, 8, batch_first=True)
+        self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 1)
+        self.out = nn.Linear(8, 17)
+
+    def forward(self, word, hidden, memory):
+        query = hidden.permute(1, 0, 2)
+        scores = self.v(torch.tanh(self.q(query) + self.k(memory))).squeeze(2).unsqueeze(1)
+        weights = F.softmax(scores, dim=-1)
+        given = torch.cat((self.embedding(word), torch.bmm(weights, memory)), dim=2)
+        output, hidden = self.gru(given, hidden)
+        return self.out(output), hidden, weights
+
+
+class StepTimeFirst(nn.Module):
+    """The same, time first, with products."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.gru, self.out = nn.Embedding(17, 8), nn.GRU(8, 8), nn.Linear(16, 17)
+
+    def forward(self, word, hidden, memory):
+        output, hidden = self.gru(self.embedding(word), hidden)
+        weights = F.softmax(torch.sum(output * memory, dim=2).t(), dim=1).unsqueeze(1)
+        context = weights.bmm(memory.transpose(0, 1)).squeeze(1)
+        return F.log_softmax(self.out(torch.cat((output.squeeze(0), context), 1)), dim=1), hidden
+
+
+class StepOfCells(nn.Module):
+    """A step of an LSTMCell, whose state asks."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.q, self.out = nn.LSTMCell(6, 8), nn.Linear(8, 6), nn.Linear(8, 2)
+
+    def forward(self, memory, h, c):
+        weights = torch.softmax((memory * self.q(h)[:, None]).sum(-1), 1)
+        h, c = self.cell(torch.einsum("bt,btf->bf", weights, memory), (h, c))
+        return self.out(h), h, c
+
+
+class AtOddLengths(nn.Module):
+    """Another function where the number of steps is odd."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(12, 8, batch_first=True)
+
+    def forward(self, x):
+        x = F.pad(x, (0, 0, 0, 1)) if x.size(1) % 2 else x
+        return self.rnn(x.reshape(x.size(0), x.size(1) // 2, 12))[0]

@@ -347,12 +347,12 @@ ORDER = "reads one sequence from its end and another from its beginning"
 REFUSED = {
     "pairs": (
         lambda m, x: (lambda h: h.unsqueeze(2) + h.unsqueeze(1))(m.rnn(x)[0]),
-        "a sum of each step and each",
+        "numbers of pairs of steps",
     ),
-    "a product": (pairs(lambda m, a, b: (a * b).sum(-1)), "makes pairs of steps"),
-    "a distance": (pairs(lambda m, a, b: -(a - b).pow(2).sum(-1)), "makes pairs of steps"),
-    "no tanh": (pairs(lambda m, a, b: m.score(a + b).squeeze(-1)), "a sum of each step and each"),
-    "another function": (pairs(lambda m, a, b: torch.relu(a + b).sum(-1)), "a sum of each step and each"),
+    "a product": (pairs(lambda m, a, b: (a * b).sum(-1)), "numbers of pairs of steps"),
+    "a distance": (pairs(lambda m, a, b: -(a - b).pow(2).sum(-1)), "the steps of two axes of time"),
+    "no tanh": (pairs(lambda m, a, b: m.score(a + b).squeeze(-1)), "numbers of pairs of steps"),
+    "another function": (pairs(lambda m, a, b: torch.relu(a + b).sum(-1)), "numbers of pairs of steps"),
     "other values": (
         lambda m, x: (lambda h, r: torch.softmax(h @ r.transpose(1, 2), -1) @ h)(
             m.rnn(x)[0], m.rnn(x.flip(1))[0]

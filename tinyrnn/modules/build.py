@@ -54,10 +54,12 @@ from tinyrnn.onnx.symbols import (
     is_frame,
     short,
 )
-from tinyrnn.values import Input, Value, read_by
+from tinyrnn.progress import Progress
+from tinyrnn.values import Input, Rate, Value, read_by
 from tinyrnn.weights.spec import Array
 
 TOLERANCE = 1e-4
+WINDOWS = ("conv1d", "conv2d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
 _LEAST_STEPS = 60
 
 
@@ -202,12 +204,15 @@ class Source(ABC):
         The tensors of two axes, beside those of size 1.
     orders : set of bool
         ``batch_first`` of the recurrent layers.
+    padding : int
+        What stands behind rows with lengths: 0 any numbers, 1 zeros, 2 nothing, as no row is shorter.
     """
 
     first: Record
     ports: list[Port]
     tables: list[Array]
     orders: set[bool]
+    padding = 0
 
     @abstractmethod
     def error(self, text: str) -> LoadError:
@@ -245,13 +250,16 @@ class Search:
         self.ports, self.tables = source.ports, source.tables
         self.starts: set[str] = set()  # inputs that recurrent layers begin with
 
-    def guesses(self) -> Iterator[tuple[int, int | None]]:
-        """The axes of the first input that are the batch and time, the likeliest first."""
+    def guesses(self) -> Iterator[tuple[int, int | None, dict[str, str]]]:
+        """The axes of the first input that are the batch and time, the likeliest first.
+
+        Where that is one step, as of a decoder, time is an axis of another input, which is told.
+        """
         port = self.ports[0]
         rank = len(port.tensor.shape)
         letters = self.axes.get(port.name)
         if letters is not None:
-            yield max(letters.find("B"), 0), letters.find("T") if "T" in letters else None
+            yield max(letters.find("B"), 0), letters.find("T") if "T" in letters else None, {}
             return
         orders = self.source.orders
         found: list[tuple[int, int | None]] = [(0, 1), (0, rank - 1), (0, 2), (1, 0), (0, None)]
@@ -261,9 +269,23 @@ class Search:
             found.insert(0, (0, None))
         elif not orders and any(op.name == "conv1d" for op in self.source.first.ops):
             found.insert(0, (0, rank - 1))
-        for pair in dict.fromkeys(found):
-            if max(pair[0], pair[1] or 0) < rank and pair[0] != pair[1]:
-                yield pair
+        for batch, time in dict.fromkeys(found):
+            if max(batch, time or 0) >= rank or batch == time:
+                continue
+            if time is None:
+                for one in self.ports[1:]:
+                    for own in (0, 1) if one.rank > 2 and one.name not in self.starts else ():
+                        if port.tensor.shape[own : own + 1] == one.tensor.shape[own : own + 1]:
+                            yield own, None, {f"{one.name}[{1 - own}]": TIME}
+            yield batch, time, {}
+            alike = [
+                f"{one.name}[{time}]"
+                for one in self.ports[1:]
+                if time and 1 < one.rank < port.rank
+                if port.tensor.shape[time] in one.tensor.shape[time : time + 1]
+            ]
+            if alike:  # of the same size by chance
+                yield batch, time, dict.fromkeys(alike, FRAME)
 
     def net(self) -> Net:
         """The net of the first guess that is proved; else the error of the one that went furthest."""
@@ -279,23 +301,43 @@ class Search:
         best: int | None = None
         error = self.source.error("no axis of the example is the batch")
         fixed = True  # the module runs on no other number of steps than the example's
-        for batch, time in self.guesses():
-            told = dict(states)
-            still = time is None and fixed
+        for batch, time, more in self.guesses():
+            told = states | more
+            still = time is None and fixed and not more
             while True:
                 attempt = _Attempt(self, batch, time, told, still)
                 try:
                     net = attempt.net()
                     attempt.remark()
+                    port = self.ports[0]
+                    if (
+                        time is None
+                        and not (more or still)
+                        and len(port.tensor.shape) == 3
+                        and (best or 0) > 0
+                    ):
+                        shape = tuple(port.tensor.shape[1:])
+                        warnings.warn(
+                            f"{error}; so the net has no steps, but frames of {shape}", stacklevel=3
+                        )
+                    if self.source.padding == 2:
+                        warnings.warn(
+                            "from_torch: the module's numbers at a row's end depend on padding: "
+                            "the net has those of each row alone",
+                            stacklevel=3,
+                        )
                     return net
                 except Retry as found:
                     if found.key in told:
                         break
                     told[found.key] = found.value if found.value in (BATCH, TIME) else BATCH
                 except LoadError as fault:
+                    if attempt.leaks and self.source.padding < 2:
+                        self.source.padding += 1
+                        continue
                     fixed = fixed and attempt.failed
                     reached = -1 if attempt.failed else attempt.done
-                    if best is None or (reached > best and (time is not None or still)):
+                    if best is None or (reached > best and (time is not None or still or more)):
                         best, error = reached, fault
                     break
         raise error.with_traceback(None) from None
@@ -308,12 +350,14 @@ class _Attempt:
     rows = BATCH_SIZES
     site: Site
     env: dict[int, Any]
+    bar: Progress
 
     def __init__(
         self, search: Search, batch: int, time: int | None, told: Mapping[str, str], still: bool = False
     ) -> None:
-        self.search, self.done, self.still, self.failed = search, 0, still, False
-        self.batch_first = time is not None and batch < time
+        self.search, self.done, self.still, self.failed, self.leaks = search, 0, still, False, False
+        own = next((int(one[-2]) for one, kind in told.items() if kind == TIME), -1)
+        self.batch_first = batch < (own if time is None else time)
         self.times: dict[str, Sizes] = {}
         self.lengths: list[Array] = []  # of both runs
         self.axes = [self._axes(port, batch, time, told) for port in search.ports]
@@ -357,8 +401,16 @@ class _Attempt:
         return self.search.source.error(f"{where or ''}{text}")
 
     def net(self) -> Net:
+        with Progress() as self.bar:
+            return self.proved()
+
+    def proved(self) -> Net:
+        """The net, with the outputs of both runs."""
+        runs = []
         try:
-            runs = [self.search.source.run(self.axes, self.times, world) for world in (0, 1)]
+            for world in (0, 1):
+                self.bar.show(0.2 * world, 0.2 * world + 0.2, "running the module")
+                runs.append(self.search.source.run(self.axes, self.times, world))
         except LoadError:
             self.failed = True
             raise
@@ -381,21 +433,26 @@ class _Attempt:
             odd = next((op for op in one.ops if counts[0][op.where] != counts[1][op.where]), one.ops[-1])
             raise self.error(
                 "runs more often for more steps or rows: a loop of Python goes once over all steps, from the "
-                "first to the last, and does the same at each",
+                "first to the last, and does the same at each; if it asks for the number of steps, give "
+                "an example of one that its strides divide",
                 odd,
             )
         states: set[str] = set()
+        barred = {""}
         while True:
             found = self.walk(states)
-            returned = {self.site.finals.get(id(symbol.value), "") for symbol, _ in found.values()} - {""}
-            if returned <= states:
+            own = {name: self.site.finals.get(id(pair[0].value), "") for name, pair in found.items()}
+            used = read_by([symbol.value for symbol, _ in found.values()])
+            barred |= {name for name in states if id(self.site.inputs[name]) in used}  # read otherwise, too
+            own = {name: "" if state in barred else state for name, state in own.items()}
+            if {*own.values(), *states} - {""} == states - barred:
                 break
-            states |= returned
-        own = {name: self.site.finals.get(id(pair[0].value), "") for name, pair in found.items()}
+            states = {*own.values()} - {""}
         again = {state: name for name, state in own.items() if state}  # the last output that is a state
         kept = {name: pair for name, pair in found.items() if again.get(own[name]) != name} or found
         net = self.graph(kept)
         for world, (_, arrays) in enumerate(runs):
+            self.bar.show(0.8 + 0.1 * world, 0.9 + 0.1 * world, "comparing outputs")
             if arrays is None:
                 break
             try:
@@ -403,16 +460,46 @@ class _Attempt:
             except WRONG as error:  # inputs that the axes of this guess do not fit
                 raise self.error(str(error)) from None
             if wrong:
-                raise self.error(wrong, self.blamed([arrays for _, arrays in runs]))
+                blamed = self.blamed([arrays for _, arrays in runs])
+                self.leaks = bool(self.lengths) and blamed is not None and blamed.name in WINDOWS
+                raise self.error(wrong, blamed)
+        if runs[0][1] is not None:
+            self.at_an_odd_length(net, kept)
         if not any(isinstance(one, Given) and isinstance(one.array, CodedArray) for one in self.given()):
             return net
         found = self.walk(states, int8=True)
         return self.graph({name: found[name] for name in kept})
 
+    def at_an_odd_length(self, net: Net, kept: Mapping[str, tuple[Symbol, int]]) -> None:
+        """Compare once more at a number of steps that is no multiple, if the module runs there.
+
+        Raises
+        ------
+        LoadError
+            If outputs differ.
+        """
+        times: dict[str, Sizes] = {}
+        for name, pair in self.times.items():
+            odd = next(one for one in range(pair[0] // 2, pair[0]) if math.gcd(one, 30) == 1)
+            times[name] = odd, odd
+        sizes = {self.times[name]: pair for name, pair in times.items()}
+        axes = [
+            [tuple(atom._replace(sizes=sizes.get(atom.sizes, atom.sizes)) for atom in axis) for axis in one]
+            for one in self.axes
+        ]
+        try:
+            run, arrays = self.search.source.run(axes, times, 0)
+            wrong = times and self.compared(net, kept, 0, arrays, run)
+        except WRONG:  # too short, or of sizes that the module does not take
+            return
+        if wrong:
+            steps = ", ".join(str(one) for one, _ in times.values())
+            raise self.error(f"at {steps} steps {wrong}: the module does something else at some lengths")
+
     def remark(self) -> None:
         """Warn of a loop over an axis that is none of time: it was not rolled."""
-        axes = self.axes[0][1 : max(len(self.axes[0]) - 1, 2)]
-        sizes = {math.prod(atom.sizes[0] for atom in axis) for axis in axes if is_frame(axis)} - {1, 2, 3}
+        axes = [axis for one in self.axes for axis in one[1 : max(len(one) - 1, 2)] if is_frame(axis)]
+        sizes = {math.prod(atom.sizes[0] for atom in axis) for axis in axes} - {1, 2, 3}
         taken: dict[str, set[Any]] = {}  # the numbers of steps, by line
         for op in self.runs[0].ops:
             steps = range(len(op.results)) if op.name == "unbind" else flat(op.args[1:])
@@ -447,7 +534,8 @@ class _Attempt:
                 needed.update(refs((pair[0].args, pair[0].kwargs)))
         # Embeddings of inputs come first: others may repeat values at their steps.
         chosen.sort(key=lambda pair: pair[0].name == "embedding" and max(refs(pair[0].args)) < len(self.axes))
-        for pair in chosen[::-1]:
+        for i, pair in enumerate(chosen[::-1]):
+            self.bar.show(0.4 + 0.4 * i / len(chosen), text="making layers")
             self.step(*pair)
         found: dict[str, tuple[Symbol, int]] = {}
         for name, leaf in one.outputs.items():
@@ -477,7 +565,9 @@ class _Attempt:
         time = None if port.name in self.search.starts else time
         value = Input(*([] if port.role == "index" else short(sizes)), time=time, name=port.name)
         self.site.inputs[port.name] = self.site.seen[id(value)] = value
-        return self.noted(Symbol(value, axes))
+        found = Symbol(value, axes)
+        found.truth = str(port.tensor.dtype).endswith("bool")
+        return self.noted(found)
 
     def noted(self, found: Any) -> Any:
         """Note values on axes of time, for what follows their steps."""
@@ -525,6 +615,7 @@ class _Attempt:
                 )
             return
         results: list[Any] = []
+        kinds = [""] * len(op.results)
         try:
             arrays = [[run.arrays[number] for number in op.results] for run in self.runs]
             sizes = [
@@ -553,6 +644,8 @@ class _Attempt:
         for i, number in enumerate(op.results):
             lacks = self.error(f"its result {i} is read, which no layer of tinyrnn computes", op)
             self.env[number] = self.noted(results[i]) if i < len(results) else lacks
+            if type(self.env[number]) is Symbol:
+                self.env[number].truth = kinds[i].endswith("bool")
 
     def results(self, call: Made) -> list[Any]:
         """Make the results of an operation, and name its layers."""
@@ -585,16 +678,24 @@ class _Attempt:
             raise self.error(str(error)) from None
 
     def compared(
-        self, net: Any, kept: Mapping[str, tuple[Symbol, int]], world: int, arrays: list[Array]
+        self,
+        net: Any,
+        kept: Mapping[str, tuple[Symbol, int]],
+        world: int,
+        arrays: list[Array],
+        again: Record | None = None,
     ) -> str:
-        """The first difference between the net and a run, or nothing."""
+        """The first difference between the net and a run, or nothing; ``again``: a run of other sizes."""
 
         def led(array: Array, axes: Any) -> Array:
             """An array of a run with time and the batch first, as the net has them."""
             atoms = [atom for axis in axes for atom in axis]
             order = (BATCH, TIME) if net._batch_first else (TIME, BATCH)
             lead = [i for kind in order for i, atom in enumerate(atoms) if atom.kind == kind]
-            found = array.reshape([atom.sizes[world] for atom in atoms])
+            sizes = [atom.sizes[world] for atom in atoms]
+            if again:
+                sizes = [size for size, axis in zip(array.shape, axes, strict=False) if axis]
+            found = array.reshape(sizes)
             return found.transpose([*lead, *(i for i in range(len(atoms)) if i not in lead)])
 
         given: list[Array] = []
@@ -623,7 +724,11 @@ class _Attempt:
             else [outputs]
         )
         for got, (name, (symbol, number)) in zip(outputs, kept.items(), strict=False):
-            expected = led(self.runs[world].arrays[number].detach().cpu().numpy(), symbol.axes)
+            run, place = (again, again.outputs[name].number) if again else (self.runs[world], number)
+            of_run = run.arrays[place]
+            if again and (of_run.ndim != len(symbol.axes) or any(len(axis) > 1 for axis in symbol.axes)):
+                continue
+            expected = led(of_run.detach().cpu().numpy(), symbol.axes)
             if expected.size != got.size:
                 return f"output {name!r} has shape {got.shape}, expected {expected.shape}"
             expected = expected.reshape(got.shape)
@@ -631,7 +736,9 @@ class _Attempt:
                 away = np.abs(got - expected) / np.maximum(1, np.abs(expected))
             away[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0
             if lengths is not None and any(has(axis, TIME) for axis in symbol.axes):
-                outside = np.arange(self.times["time"][world]) >= lengths[:, None]
+                rate = Rate.parse(symbol.value.time or "time")
+                ends = np.array([rate.frames(int(one)) for one in lengths])
+                outside = np.arange(got.shape[1 if net._batch_first else 0]) >= ends[:, None]
                 away[outside if net._batch_first else outside.T] = 0
             worst = float(np.max(away, initial=0))
             if not worst <= self.search.tol:
@@ -691,12 +798,21 @@ class _Running(Source):
             array: Any = generator.choice(own.reshape(-1).numpy(), shape)
             if port.role == "lengths":
                 steps = times.get("time", (1, 1))[world]
-                array = np.linspace(steps, max(steps // 3, 1), shape[0]).astype(np.int64)
+                last = steps if self.padding == 2 else max(steps // 3, 1)
+                array = lengths = np.linspace(steps, last, shape[0]).astype(np.int64)
             elif own.is_floating_point():
-                array = generator.standard_normal(shape) * (
-                    np.nan_to_num(float(own.double().std(correction=0))) or 1
-                )
+                mean, scale = own.double().mean(), own.double().std(correction=0)
+                if not (torch.isfinite(scale) and scale):  # constants tell nothing
+                    mean, scale = 0, 1
+                array = generator.standard_normal(shape) * float(scale) + float(mean)
             given.append(torch.from_numpy(np.asarray(array)).to(port.tensor))
+        if self.padding == 1:
+            for one, own_axes in zip(given, axes, strict=True):
+                kinds = [next((atom.kind for atom in axis), FRAME) for axis in own_axes]
+                if {BATCH, TIME} <= {*kinds}:
+                    rows = one.movedim((kinds.index(BATCH), kinds.index(TIME)), (0, 1))
+                    for row, size in zip(rows, lengths, strict=True):
+                        row[int(size) :] = 0
         arrays = [one.cpu().numpy().copy() for one in given]  # the forward may change its own
         rest = iter(given)
         tree = (self.args, self.kwargs)

@@ -15,20 +15,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn import activations, frames, ops
-from tinyrnn.importing import CodedArray, Unfit, delayed, weighted
+from tinyrnn.importing import CodedArray, Unfit, Window, delayed, weighted
 from tinyrnn.modules.positions import positioned
 from tinyrnn.modules.recorder import Op
 from tinyrnn.onnx import attention as attention_of, products
 from tinyrnn.onnx.arithmetic import settled
-from tinyrnn.onnx.attention import Pairs, Scores, attend, of_scores
+from tinyrnn.onnx.attention import KEYS, Scores, Weighted, attend, of_scores, plain, told
 from tinyrnn.onnx.cells import CELLS as CELLS_OF_ONNX
 from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.folding import FOLDS
 from tinyrnn.onnx.model import Node
-from tinyrnn.onnx.nodes import Call, Step, Unfinished
+from tinyrnn.onnx.nodes import Call, Padded, Step, Unfinished
 from tinyrnn.onnx.operators import OPERATORS
+from tinyrnn.onnx.pairs import Pairs, joint, of_pairs
 from tinyrnn.onnx.reductions import reduced
-from tinyrnn.onnx.steps import is_time, number_of_steps
+from tinyrnn.onnx.steps import is_time, number_of_steps, stepped
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -43,14 +44,16 @@ from tinyrnn.onnx.symbols import (
     constant,
     equal_rows,
     frame_size,
+    framed,
     has,
     is_frame,
     part,
+    reframed,
     regrouped,
     sizes_of,
 )
 from tinyrnn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d
-from tinyrnn.temporal import FinalState, LastStep, Repeat
+from tinyrnn.temporal import FinalState, LastStep, Repeat, TimeUnfold
 from tinyrnn.values import Input, Value, applied
 
 LOWEST = -3e38  # where PyTorch has -inf, which no weight may be
@@ -187,6 +190,8 @@ class Made(NamedTuple):
         found = self.arg(place, name)
         if self.site.folds and isinstance(found, Known):
             return found
+        if isinstance(found, Padded):
+            return found.whole
         if not isinstance(found, Symbol) or isinstance(found, Unfinished):
             what = getattr(found, "what", "no value of the net")
             raise Unfit(f"{name} is {what}" if found is None else f"reads {what}")
@@ -256,6 +261,8 @@ def arithmetic(op: str, swapped: bool = False) -> Function:
                 return of_rows(call, op, other, one)
             if isinstance(one, Scores):
                 return of_scores(op, a, b)
+            if isinstance(one, Pairs):
+                return of_pairs(op, one, other)
         return call.onnx(op, a, b)
 
     return made
@@ -283,6 +290,9 @@ def of_mask(scores: Scores, mask: Any) -> Scores:
 def filled(call: Made) -> Any:
     x, mask = call.arg(0, "input"), call.arg(1, "mask")
     if isinstance(x, Scores):
+        number = operand(call.arg(2, "value"))
+        if not isinstance(number, Known) or np.any(number.array("value") > attention_of.LOWEST):
+            raise Unfit("fills scores with a number that a softmax sees, expected -inf")
         return masked(x, mask)
     return x if isinstance(mask, Rows) else call.onnx("Where", mask, operand(call.arg(2, "value")), x)
 
@@ -377,7 +387,9 @@ def prelu(call: Made) -> Any:
 
 def over(op: str, call: Made) -> Any:
     """A reduction over ``dim``, which may be several axes or all."""
-    dim = call.arg(1, "dim", call.kwargs.get("axis"))
+    dim, x = call.arg(1, "dim", call.kwargs.get("axis")), call.arg(0, "input")
+    if isinstance(x, (Pairs, Weighted)) and op == "ReduceSum" and dim is not None:
+        return x.summed([one % x.rank for one in several(dim)], bool(call.arg(2, "keepdim", False)))
     if dim is None:
         return call.onnx(op, call.x, keepdims=0)
     return call.onnx(op, call.x, axes=several(dim), keepdims=int(call.arg(2, "keepdim", False)))
@@ -580,14 +592,39 @@ def pad(call: Made) -> Any:
 def shaped(call: Made) -> Any:
     """The same numbers in the shape that both runs had."""
     x = call.arg(0, "input")
-    x = x if isinstance(x, Scores) else call.x
-    if isinstance(x, Known):
-        return Known(x.worlds[0].reshape([one for one, _ in call.sizes[0]]))
-    found = x.with_axes(regrouped(x.axes, call.sizes[0]))
+    if getattr(x, "movable", False):
+        return x.with_axes(regrouped(x.axes, call.sizes[0]))
+    if isinstance(call.x, Known):
+        return Known(call.x.worlds[0].reshape([one for one, _ in call.sizes[0]]))
+    x = call.x
+    try:
+        found = x.with_axes(regrouped(x.axes, call.sizes[0]))
+    except Unfit:
+        if (windows := beside(x, call.sizes[0])) is None:
+            raise
+        found = windows
     steps = {*call.site.timed} - {(1, 1)}  # all values of a program of one step are of that
     if steps and any(has(axis, TIME) for axis in x.axes) > any(has(axis, TIME) for axis in found.axes):
         raise Unfit("takes a sequence of one step for a value without steps")
     return found
+
+
+def beside(x: Symbol, sizes: Sequence[Sizes]) -> Symbol | None:
+    """So many steps side by side, as pyramids of layers have them; None of another shape."""
+    place = next((i for i, axis in enumerate(x.axes) if is_time(axis)), -1)
+    if x.reversed or not 0 <= place < len(sizes) or not all(map(is_frame, x.axes[place + 1 :])):
+        return None
+    (one, other), (a, b) = sizes_of(x.axes[place]), sizes[place]
+    count = one // max(a, 1)
+    if (a * count, b * count) != (one, other) or not 1 < count <= MOST_STEPS:
+        return None
+    behind = math.prod(map(frame_size, x.axes[place + 1 :]))
+    value = x.framed((math.prod(x.value.frame) // behind, behind))
+    value = applied(frames.Permute((-3, -1, -2)), (applied(TimeUnfold(count, count), (value,)),))
+    time = stepped(x.axes[place], Window(count, count, 1, (0, 0)))
+    frame = [size for size in value.frame if size > 1]
+    axes = [*x.axes[:place], time, part(count), *x.axes[place + 1 :]]
+    return Symbol(reframed(value, frame), regrouped(axes, sizes))
 
 
 def permute(call: Made) -> Any:
@@ -605,7 +642,7 @@ def permute(call: Made) -> Any:
 def moved_axes(call: Made, order: list[int]) -> Any:
     """The axes in another order; those of scores, too."""
     x = call.arg(0, "input")
-    return call.onnx("Transpose", x if isinstance(x, Scores) else call.x, perm=order)
+    return call.onnx("Transpose", x if getattr(x, "movable", False) else call.x, perm=order)
 
 
 def swapped(call: Made) -> Any:
@@ -634,6 +671,13 @@ def expand(call: Made) -> Any:
         if pair in call.site.timed and x.value.time is None:
             atom, steps = call.site.timed[pair]
             value, axes[i] = applied(Repeat(), (value, steps)), (atom,)
+        elif (
+            pair in call.site.timed
+            and call.site.timed[pair][1].time != value.time
+            and not any(has(one, TIME) for one in axes)
+        ):  # a query in a loop
+            axes[i] = told(call.site.timed[pair][:1], KEYS)
+            return Pairs("spread", axes, plain(x), None)
         elif pair[0] == pair[1]:
             target[i] = pair[0]
         else:
@@ -683,8 +727,10 @@ def moved(first: Any, rest: Symbol, axis: int) -> Symbol | None:
 
 def item(call: Made) -> Any:
     """``x[...]``."""
-    x, given = call.x, call.args[1]
+    x, given = call.arg(0, "input"), call.args[1]
     index = list(given) if isinstance(given, tuple) else [given]
+    if not getattr(x, "movable", False) or any(one not in (None, slice(None)) for one in index):
+        x = call.x
     if any(isinstance(one, Rows) for one in index):
         return by_rows(x, index)
     if Ellipsis in [one for one in index if not isinstance(one, Known)]:
@@ -698,7 +744,7 @@ def item(call: Made) -> Any:
         if one is None:
             x = x.with_axes([*x.axes[: axis - 1], (), *x.axes[axis - 1 :]])
         elif isinstance(one, slice):
-            x = cut(call, x, axis - 1, one)
+            x = x if one == slice(None) else cut(call, x, axis - 1, one)
         elif one == Now(0):
             x = taken(x, axis - 1)
             axis -= 1
@@ -772,6 +818,26 @@ def parts(call: Made) -> list[Any]:
     return [one.with_axes([axis for i, axis in enumerate(one.axes) if i != drop]) for one in found]
 
 
+def unfold(call: Made) -> Any:
+    """Windows of steps, as a new axis of frames at the end."""
+    x, size, step = call.x, call.arg(2, "size"), call.arg(3, "step")
+    dim = call.arg(1, "dimension") % x.rank
+    if not is_time(x.axes[dim]) or x.reversed:
+        raise Unfit("makes windows along another axis than time")
+    value = applied(TimeUnfold(size, step), (x.framed((math.prod(x.value.frame),)),))
+    time = stepped(x.axes[dim], Window(size, step, 1, (0, 0)))
+    axes = [*x.axes[:dim], time, *x.axes[dim + 1 :], part(size)]
+    return Symbol(reframed(value, framed(axes)), axes)
+
+
+def difference(call: Made) -> Any:
+    """What each number along an axis is more than the one before."""
+    x, dim = call.x, call.arg(2, "dim", -1)
+    if call.arg(1, "n", 1) != 1 or call.arg(3, "prepend") is not None or call.arg(4, "append") is not None:
+        raise Unfit("has n, prepend or append, expected none of them: torch.cat before it")
+    return call.onnx("Sub", *(cut(call, x, dim % x.rank, one) for one in (slice(1, None), slice(-1))))
+
+
 def flip(call: Made) -> Any:
     x = call.x
     for dim in several(call.arg(1, "dims")) + call.args[2:]:
@@ -784,7 +850,10 @@ def of_steps(call: Made, x: Symbol, dim: int, new: bool) -> Symbol:
     axes = list(x.axes)
     own = () if new else axes[dim]
     one, other = call.sizes[0][dim]
-    time = call.site.timed[one // sizes_of(own)[0], other // sizes_of(own)[1]][0]
+    steps = one // sizes_of(own)[0], other // sizes_of(own)[1]
+    if steps not in (*call.site.timed, *call.site.times.values()):
+        raise Unfit("joins the steps of a loop along an axis that is none of time, expected a new axis")
+    time = call.site.timed[steps][0] if steps in call.site.timed else Atom(TIME, steps)
     axes[dim : dim + (not new)] = [(time, *own)]
     return Symbol(x.value, axes)
 
@@ -796,6 +865,8 @@ def joined(call: Made) -> Any:
         return of_steps(call, call.x, dim, call.op.name == "stack")
     if len(given) == 2 and isinstance(given[1], Symbol) and (later := moved(given[0], given[1], dim)):
         return later
+    if found := joint(list(given), dim):
+        return found
     given = [positioned(call.site, call.op.where, one) for one in given]
     ready = [
         Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
@@ -816,8 +887,10 @@ def joined(call: Made) -> Any:
 
 def linear(call: Made) -> Any:
     x = call.arg(0, "input")
-    if isinstance(x, (Known, Pairs)):
-        found, bias = call.onnx("MatMul", x, call.array(1, "weight").T), call.array(2, "bias")
+    if isinstance(x, Pairs):
+        return x.linear(call.array(1, "weight"), call.array(2, "bias"))
+    if isinstance(call.x, Known):
+        found, bias = call.onnx("MatMul", call.x, call.array(1, "weight").T), call.array(2, "bias")
         return found if bias is None else call.onnx("Add", found, bias)
     return products.linear(call.x, call.x.rank - 1, call.weight(1, "weight"), call.array(2, "bias"))
 
@@ -841,7 +914,7 @@ def matmul(call: Made) -> Any:
         return attend(a, b)
     if isinstance(b, Scores):
         return attend(b, a, first=True)
-    both = isinstance(a, Symbol) and isinstance(b, Symbol) and min(a.rank, b.rank) > 2
+    both = type(a) is type(b) is Symbol and min(a.rank, b.rank) > 2
     if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
     return call.onnx("MatMul", a, b)
@@ -923,7 +996,7 @@ def recurrent(call: Made) -> Any:
 def cell(loops: bool, call: Made) -> Any:
     """A cell in a loop over steps, or of a net that reads one, whose states are inputs; others by hand."""
     x, hx, tensors = call.x, call.args[1], [one for one in call.args[2:] if one is not None]
-    if not loops and not all(map(input_of, several(hx))):
+    if not loops and (x.value.time is None or not all(map(input_of, several(hx)))):
         return by_hand(call)
     value, finals = layer(call, call.op.name.partition("_cell")[0], x, hx, tensors, 1, False)
     hidden = part(value.frame[0])
@@ -1175,8 +1248,10 @@ def each(kind: Any) -> Function:
 
     def made(call: Made) -> Any:
         x = call.arg(0, "input")
-        if isinstance(x, Known) or (isinstance(x, Pairs) and kind is activations.Tanh):
-            return call.onnx(kind.__name__.replace("ReLU", "Relu"), x)
+        if isinstance(x, Pairs) and kind is activations.Tanh:
+            return x.bent()
+        if isinstance(call.x, Known):
+            return call.onnx(kind.__name__.replace("ReLU", "Relu"), call.x)
         return call.x.mapped(kind(*call.args[1:], **call.kwargs))
 
     return made
@@ -1276,6 +1351,8 @@ FUNCTIONS: dict[str, Function] = {
     "gather": gathered,
     **named("chunk split tensor_split unbind", parts),
     "flip": flip,
+    "unfold": unfold,
+    "diff": difference,
     **named("cat concat concatenate stack", joined),
     "embedding": lambda call: call.onnx("Gather", call.arg(1, "weight"), call.x),
     "linear": linear,

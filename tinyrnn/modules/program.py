@@ -575,6 +575,10 @@ MAKES: dict[str, Callable[..., Any]] = {
     "triu": lambda _, x, k=0: np.triu(x, k),
     "sin": lambda _, x: np.sin(x),
     "cos": lambda _, x: np.cos(x),
+    "softmax": lambda _, x, dim: (
+        np.exp(x - np.max(x, dim, keepdims=True))
+        / np.sum(np.exp(x - np.max(x, dim, keepdims=True)), dim, keepdims=True)
+    ),
     "weight_norm": _normed,
 }
 

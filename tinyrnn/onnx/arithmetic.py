@@ -10,9 +10,10 @@ import numpy as np
 from tinyrnn import activations, ops
 from tinyrnn.frames import Reshape
 from tinyrnn.importing import Unfit, weighted
-from tinyrnn.onnx.attention import Paired, Pairs, Scores, of_choice, of_scores, pairs_of
+from tinyrnn.onnx.attention import Scores, of_choice, of_scores
 from tinyrnn.onnx.folding import CASTS, check_dropout
 from tinyrnn.onnx.nodes import Call, Unfinished
+from tinyrnn.onnx.pairs import Pairs, of_pairs, paired
 from tinyrnn.onnx.steps import with_steps
 from tinyrnn.onnx.symbols import (
     TIME,
@@ -110,12 +111,13 @@ def settled(known: Known, rank: int) -> Array:
     return np.asarray(first, np.float32).reshape((1,) * (rank - first.ndim) + first.shape)
 
 
-def operands(call: Call) -> list[Symbol | Known]:
-    """The inputs, as symbols and known arrays."""
-    return [
-        given if isinstance(given := call.get(i), (Known, Paired)) else call.symbol(i)
-        for i in range(len(call.inputs))
-    ]
+def operands(call: Call, *kinds: type[Symbol]) -> list[Symbol | Known]:
+    """The inputs, as symbols and known arrays; those of these kinds as they are."""
+    found: list[Any] = [call.get(i) for i in range(len(call.inputs))]
+    for i, one in enumerate(found):
+        if not isinstance(one, (Known, *kinds)):
+            found[i] = call.symbol(i)
+    return found
 
 
 def scalar(given: Any) -> float | None:
@@ -131,7 +133,7 @@ def of_several(
     """An operation of two values, or of several one after the other; ``short`` takes numbers, too."""
 
     def done(call: Call) -> Symbol:
-        first, *others = operands(call)
+        first, *others = operands(call, Scores, Pairs)
         for other in others:
             first = _pair(call, first, other, layer, short)
         if isinstance(first, Known):
@@ -146,16 +148,9 @@ def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> S
         if isinstance(one, Scores):
             return of_scores(call.node.op, a, b)
         if isinstance(one, Pairs):
-            if call.node.op != "Add" or not isinstance(other, Known) or other.worlds[0].ndim > 1:
-                raise Unfit(f"reads {one.what}")
-            return one.changed(query=_pair(call, one.query, other, layer, short))
-    if (
-        call.node.op == "Add"
-        and isinstance(a, Symbol)
-        and isinstance(b, Symbol)
-        and (found := pairs_of(a, b))
-    ):
-        return found
+            return of_pairs(call.node.op, one, other)
+    if pairs := paired(call.node.op, a, b):
+        return pairs
     if short is not None:
         for one, other, swapped in ((a, b, False), (b, a, True)):
             number = scalar(other)
@@ -185,7 +180,7 @@ def where(call: Call) -> Any:
     condition = scalar(call.get(0))
     if condition is not None and isinstance(call.get(1 if condition else 2), Symbol):
         return call.get(1 if condition else 2)
-    given = operands(call)
+    given = operands(call, Scores)
     for one, other, truth in ((given[1], given[2], False), (given[2], given[1], True)):
         if isinstance(one, Scores):
             return of_choice(given[0], one, other, truth)
@@ -214,7 +209,7 @@ def of_each(make: Callable[[Call], Any]) -> Callable[[Call], Symbol]:
 
 def tanh(call: Call) -> Symbol:
     x = call.get(0)
-    return x.changed(bent=True) if isinstance(x, Pairs) else call.symbol(0).mapped(activations.Tanh())
+    return x.bent() if isinstance(x, Pairs) else call.symbol(0).mapped(activations.Tanh())
 
 
 def of_attribute(name: str, default: float, made: Callable[[float], Any]) -> Callable[[Call], Symbol]:

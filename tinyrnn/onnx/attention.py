@@ -10,16 +10,31 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinyrnn import ops
+from tinyrnn.activations import Scale
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
+from tinyrnn.frames import Constant, Reshape
 from tinyrnn.importing import Unfit, weighted
+from tinyrnn.layers import Linear
 from tinyrnn.onnx.nodes import Unfinished
 from tinyrnn.onnx.steps import is_time
-from tinyrnn.onnx.symbols import Axis, Known, Symbol, frame_size, met, reframed
+from tinyrnn.onnx.symbols import (
+    BATCH,
+    TIME,
+    Axis,
+    Known,
+    Symbol,
+    frame_size,
+    has,
+    met,
+    part,
+    reframed,
+    sizes_of,
+)
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
 LOWEST = -1e4  # what is added to scores that do not count, or less
-
+OF_MASKS = "adds other numbers to scores than those of a mask, expected 0 and -inf: scores.masked_fill(...)"
 QUERIES, KEYS = "queries", "keys"  # the origins of the axes of scores, which are the same axis of time mostly
 
 
@@ -41,48 +56,15 @@ class Paired(Unfinished):
         return found
 
 
-class Pairs(Paired):
-    """The sum of each step of queries and each of keys; tanh and a product with a vector may follow."""
-
-    what = (
-        "a sum of each step and each other one, expected tanh, a product with a vector, a softmax: attention"
-    )
-    bent = False  # by tanh
-
-    def __init__(self, query: Symbol, keys: Symbol, places: tuple[int, int]) -> None:
-        axes = [met(pair) for pair in zip(query.axes, keys.axes, strict=True)]
-        super().__init__(query.value, axes)
-        self.query, self.keys, self.places = query, keys, places
-
-    def scores(self, weight: Array) -> Scores:
-        """Their product with a vector."""
-        own, other = self.places
-        size = weight.size
-        if not self.bent or self.query.frame_axis(-1) != size or math.prod(self.query.value.frame) != size:
-            raise Unfit(f"reads {self.what}")
-        query, keys = (
-            one.with_axes([axis for i, axis in enumerate(one.axes) if i != left])
-            for one, left in ((self.query, other), (self.keys, own))
-        )
-        found = Scores(query, keys)
-        axes = found.axes if own < other else (*found.axes[:-2], *found.axes[:-3:-1])
-        return found.changed(weight=weight.reshape(-1), axes=axes)
-
-
-def pairs_of(a: Symbol, b: Symbol) -> Pairs | None:
-    """The sum of values whose steps lie along two axes; None if they do not."""
-    rank = max(a.rank, b.rank)
-    one, other = (one.with_axes([*[()] * (rank - one.rank), *one.axes]) for one in (a, b))
-    places = [[i for i, axis in enumerate(x.axes) if is_time(axis)] for x in (one, other)]
-    if places[0] == places[1] or [len(place) for place in places] != [1, 1] or is_time(one.axes[-1]):
-        return None
-    return Pairs(one, other, (places[0][0], places[1][0]))
+def told(axis: Axis, origin: str) -> Axis:
+    return tuple(atom._replace(origin=origin) for atom in axis)
 
 
 class Scores(Paired):
     """A product of queries and keys over two axes of time, in heads; a softmax over the keys may follow.
 
-    ``weight``: not a product, but a tanh of their sum times this vector.
+    ``weight``: not a product, but a tanh of their sum times this vector. In a loop the queries have no axis:
+    each is that of a step.
     """
 
     weight: Array | None = None
@@ -95,9 +77,7 @@ class Scores(Paired):
     def __init__(self, query: Symbol, keys: Symbol, scale: float = 1.0) -> None:
         super().__init__(query.value, query.axes)
         lead = [met(pair) for pair in zip(query.axes[:-2], keys.axes[:-2], strict=True)]
-        pair = (query.axes[-2], QUERIES), (keys.axes[-2], KEYS)
-        own = [(atom._replace(origin=origin),) for (atom,), origin in pair]
-        self.axes = (*lead, *own)
+        self.axes = (*lead, told(query.axes[-2], QUERIES), told(keys.axes[-2], KEYS))
         self.query, self.keys, self.scale = query, keys, scale
 
     def with_axes(self, axes: Sequence[Axis]) -> Scores:
@@ -125,9 +105,11 @@ def _hidden(added: Array) -> Array:
     return hidden
 
 
-def of_scores(op: str, a: Any, b: Any) -> Scores:
-    """Scores times a number, or with a mask added."""
+def of_scores(op: str, a: Any, b: Any) -> Scores | Weighted:
+    """Scores times a number, or with a mask added; or values, each times its weight."""
     scores, other = (a, b) if isinstance(a, Scores) else (b, a)
+    if op == "Mul" and scores.weighs and type(other) is Symbol:
+        return Weighted(scores, other)
     if isinstance(other, Known) and not scores.weighs:
         array = other.worlds[0]
         if op in ("Mul", "Div") and not (op == "Div" and other is a) and array.size == 1 and not other.varies:
@@ -138,15 +120,32 @@ def of_scores(op: str, a: Any, b: Any) -> Scores:
     raise Unfit(f"reads {scores.what}")
 
 
+def hides(value: Value) -> bool:
+    """True of a value that is 0 or very low by its layers, as a mask that is added."""
+    layer = value.layer
+    if isinstance(layer, Reshape):
+        return hides(value.reads[0])
+    if isinstance(layer, ops.Where):
+        return all(map(hides, value.reads[1:]))
+    if isinstance(layer, Linear):
+        one = value.reads[0]
+        while isinstance(one.layer, Reshape):
+            (one,) = one.reads
+        weight = layer.state_dict()["weight"]
+        return isinstance(one.layer, Constant) and bool(np.all((weight == 0) | (weight <= LOWEST)))
+    return isinstance(layer, Scale) and abs(layer.scale) >= -LOWEST
+
+
 def masked(scores: Scores, mask: Any) -> Scores:
     """Scores of which those where the mask is true do not count."""
     if isinstance(mask, Known) and not any(map(np.any, mask.worlds)):
         return scores
-    if not is_of(scores.axes[-1], KEYS):
-        raise Unfit("masks attention before its axes are in order, expected the keys last")
+    place = next((i for i, one in enumerate(scores.axes, -scores.rank) if is_of(one, KEYS)), 0)
     same = isinstance(mask, Symbol) and mask.reversed == scores.keys.reversed
-    if same and scores.mask is None and is_time(mask.axes[-1]):
+    if same and scores.mask is None and place >= -mask.rank and is_time(mask.axes[place]):
         return scores.changed(mask=ops.eq(mask.framed((1,)), 0))
+    if place != -1:
+        raise Unfit("masks attention before its axes are in order, expected the keys last")
     if isinstance(mask, Known) and all(
         one.ndim > 1 and one.shape[-2] == one.shape[-1] and np.all(one == np.triu(np.ones(one.shape[-2:]), 1))
         for one in mask.worlds
@@ -162,7 +161,9 @@ def of_mask(scores: Scores, mask: Any) -> Scores:
     if isinstance(mask, Known):
         mask = Known(*(~one if one.dtype == bool else _hidden(one) for one in mask.worlds))
     elif isinstance(mask, Symbol):
-        mask = Symbol(ops.lt(mask.value, 0), mask.axes)
+        if not mask.truth and not hides(mask.value):
+            raise Unfit(OF_MASKS)
+        mask = Symbol((ops.eq if mask.truth else ops.lt)(mask.value, 0), mask.axes, mask.reversed)
     return masked(scores, mask)
 
 
@@ -178,8 +179,8 @@ def of_choice(condition: Any, scores: Scores, other: Any, truth: bool) -> Scores
 
 def attend(scores: Scores, values: Symbol, first: bool = False) -> Symbol:
     """The mean of the values, weighted by a softmax of scores; ``first``: values are the first factor."""
-    own = scores.axes[-2 if first else -1]
-    if not scores.weighs or not is_of(own, KEYS) or not is_of(scores.axes[-1 if first else -2], QUERIES):
+    own, asks = scores.axes[-2:][:: 1 if first else -1]
+    if not scores.weighs or not is_of(own, KEYS) or not (is_of(asks, QUERIES) or sizes_of(asks) == (1, 1)):
         raise Unfit(f"reads {scores.what}")
     met([own, values.axes[-1 if first else -2]])
     if scores.keys.reversed != values.reversed:
@@ -196,3 +197,37 @@ def attend(scores: Scores, values: Symbol, first: bool = False) -> Symbol:
     mask = [] if scores.mask is None else [scores.mask]
     behind = [values.axes[-2], query.axes[-2]] if first else [query.axes[-2], values.axes[-1]]
     return Symbol(applied(layer, [*given, *mask]), [*scores.axes[:-2], *behind], query.reversed)
+
+
+class Weighted(Paired):
+    """Values, each times its weight; their sum is attention."""
+
+    what = "values times weights of attention, expected their sum over the steps"
+
+    def __init__(self, scores: Scores, values: Symbol) -> None:
+        rank = max(scores.rank, values.rank)
+        axes = [[*[()] * (rank - one.rank), *one.axes] for one in (scores, values)]
+        super().__init__(values.value, [met(pair) for pair in zip(*axes, strict=True)])
+        self.scores, self.values, self.own = scores, values, axes[0]
+
+    def summed(self, places: Sequence[int], keeps: bool) -> Symbol:
+        """Their sum along axes."""
+        place = next(i for i, one in enumerate(self.own) if is_of(one, KEYS))
+        if list(places) != [place]:
+            raise Unfit(f"reads {self.what}")
+        asks = next((one for one in self.own if is_of(one, QUERIES)), ())
+        batch = next((one for one in self.axes if has(one, BATCH)), ())
+        scores = self.scores.changed(axes=(batch, asks, self.own[place]))
+        found = attend(scores, plain(self.values))
+        axes = [found.axes[1] if asks and one is asks else one for one in self.axes]
+        axes[place : place + 1] = [()] * keeps
+        return found.with_axes(axes)
+
+
+def plain(x: Symbol) -> Symbol:
+    """A value as (batch, time, frame); time has size 1 in a loop."""
+    axes = [next((one for one in x.axes if has(one, kind)), ()) for kind in (BATCH, TIME)]
+    if any(len({atom.kind for atom in one}) > 1 for one in x.axes):
+        raise Unfit("reads time, the batch and frames as one axis, expected an axis for each")
+    size = math.prod(x.value.frame)
+    return Symbol(x.framed((size,)), [*axes, part(size)], x.reversed)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyrnn.importing import CodedArray, Unfit
+from tinyrnn.importing import CodedArray, Unfit, delayed
 from tinyrnn.onnx.folding import Fold, axis_of
 from tinyrnn.onnx.model import Node
 from tinyrnn.onnx.steps import counted, is_time, padded
@@ -136,9 +136,19 @@ class Padded(Unfinished):
     @property
     def whole(self) -> Symbol:
         """The value with its steps of zeros."""
-        before, behind = self.steps[:: -1 if self.reversed else 1]
         axis = next(i for i, one in enumerate(self.axes) if is_time(one))
-        return padded(self, axis, before, behind)
+
+        def less(first: int, last: int) -> Symbol:
+            before, behind = (self.steps[:: -1 if self.reversed else 1][i] - (first, last)[i] for i in (0, 1))
+            if before == -behind > 0 and not self.reversed:
+                return Symbol(delayed(self.value, before), self.axes)
+            if min(before, behind) < 0:
+                raise Unfit("leaves out more steps than are padding")
+            return padded(self, axis, before, behind)
+
+        found = less(0, 0)
+        found.shortened = less
+        return found
 
 
 class Call(NamedTuple):

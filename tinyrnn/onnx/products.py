@@ -12,8 +12,9 @@ from tinyrnn.activations import Scale
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Conv1d, Linear
 from tinyrnn.onnx.arithmetic import add, operands, settled
-from tinyrnn.onnx.attention import Pairs, Scores, attend
+from tinyrnn.onnx.attention import Scores, attend
 from tinyrnn.onnx.nodes import Call
+from tinyrnn.onnx.pairs import Pairs
 from tinyrnn.onnx.shapes import transpose
 from tinyrnn.onnx.symbols import (
     TIME,
@@ -27,6 +28,7 @@ from tinyrnn.onnx.symbols import (
     met,
     part,
     reframed,
+    sizes_of,
 )
 from tinyrnn.temporal import SumOverTime
 from tinyrnn.values import applied
@@ -58,17 +60,14 @@ def _one(weight: Any) -> Any:
 
 
 def matmul(call: Call) -> Symbol:
-    a, b = operands(call)
+    a, b = operands(call, Scores, Pairs)
     if isinstance(a, Scores):
         return attend(a, call.symbol(1))
     if isinstance(b, Scores):
         return attend(b, call.symbol(0), first=True)
-    if isinstance(a, Pairs) and isinstance(b, Known):
-        weight = call.array(1)
-        if weight.shape not in ((weight.size,), (weight.size, 1)):
-            raise Unfit(f"reads {a.what}")
-        scores = a.scores(weight)
-        return scores.with_axes([*scores.axes, *[()] * (weight.ndim - 1)])
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, Pairs) and isinstance(other, Known):
+            return one.vector(other, one is b)
     if isinstance(b, Known) and isinstance(a, Symbol):
         weight = _one(call.weight(1, "1", a.rounded))
         if weight.ndim == 1:
@@ -125,6 +124,12 @@ def _of_values(a: Symbol, b: Symbol) -> Symbol:
     rows, cols = _is_time(a, a.rank - 2), _is_time(b, b.rank - 1)
     if rows and cols:
         return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
+    if (rows or cols) and None not in (a.value.time, b.value.time) and a.value.time != b.value.time:
+        if sizes_of(a.axes[-2]) != (1, 1) and sizes_of(b.axes[-1]) != (1, 1):
+            raise Unfit("reads several queries at a step of a loop, expected one")
+        turned = b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]])  # a vector, or keys
+        scores = Scores(turned, a) if rows else Scores(a, turned)
+        return scores.with_axes([*scores.axes[:-2], scores.axes[-1], ()]) if rows else scores
     if rows:  # a row is a step
         found = _of_values(a.with_axes([*a.axes[:-2], (), a.axes[-1]]), b)
         return Symbol(found.value, [*found.axes[:-2], a.axes[-2], found.axes[-1]], a.reversed)
@@ -149,7 +154,7 @@ def _of_values(a: Symbol, b: Symbol) -> Symbol:
 
 def einsum(call: Call) -> Symbol:
     """A sum of products of two values, as a product of matrices whose axes are put in order."""
-    given = operands(call)
+    given = operands(call, Scores)
     text = str(call.attributes.get("equation", "")).replace(" ", "")
     terms, arrow, out = text.partition("->")
     letters = terms.split(",")

@@ -15,10 +15,10 @@ import numpy as np
 from tinyrnn import activations, frames
 from tinyrnn.importing import CodedArray, Unfit
 from tinyrnn.onnx.arithmetic import add, multiply
-from tinyrnn.onnx.attention import Pairs
 from tinyrnn.onnx.cells import recurrent
 from tinyrnn.onnx.evaluation import folded
 from tinyrnn.onnx.nodes import Call, Given
+from tinyrnn.onnx.pairs import Pairs
 from tinyrnn.onnx.products import gemm, matmul
 from tinyrnn.onnx.shapes import concat
 from tinyrnn.onnx.symbols import Axis, Known, Symbol

@@ -200,6 +200,7 @@ class Symbol:
     """
 
     rounded = False
+    truth = False  # a file or module says that it is true or false
     pairs = False  # of steps: it may have two axes of time
 
     def __init__(self, value: Value, axes: Sequence[Axis], reversed: bool = False) -> None:
@@ -224,7 +225,7 @@ class Symbol:
     def with_axes(self, axes: Sequence[Axis]) -> Symbol:
         """The same numbers, looked at otherwise."""
         found = Symbol(self.value, axes, self.reversed)
-        found.rounded = self.rounded
+        found.rounded, found.truth = self.rounded, self.truth
         return found
 
     def mapped(self, layer: Any) -> Symbol:
