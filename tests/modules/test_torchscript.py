@@ -201,6 +201,8 @@ BODIES = {
         "    a = [1]\n    for i in range(99):\n      a = [a, a]\n    b = torch.eq(a, a)\n",
         "a loop without end?",
     ),
+    "range": ("    a = torch.list(range(1000000000000))\n", "a loop without end?"),
+    "its largest": ("    a = torch.max(range(1000000000000))\n", "a loop without end?"),
     "turned": ("    a = torch.mul(1000000000000, [1])\n", "a loop without end?"),
     "apart": ("    a = torch.unbind(torch.zeros([100000000000]), 0)\n", "apart"),
     "names": ("    a = torch\n    for i in range(100000):\n      a = a.b\n", "too long"),

@@ -664,6 +664,8 @@ class Script(Program):
                 left += one
             elif isinstance(one, dict):
                 left += one.values()
+            elif isinstance(one, range):
+                self.spend(len(one))
 
     def part(self, name: str) -> tuple[Text, Any]:
         """A function or a class by its dotted name."""
