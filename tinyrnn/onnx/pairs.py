@@ -176,6 +176,8 @@ def of_pairs(op: str, pairs: Pairs, other: Any) -> Pairs:
         if op == "Add":
             side = "query" if on is None else "keys"
             old = getattr(pairs, side)
+            if on is not None and mine.reversed != old.reversed:
+                raise pairs.unknown()
             return pairs.changed(**{side: Symbol(old.value + mine.value, old.axes, old.reversed)})
     raise pairs.unknown()
 
