@@ -119,6 +119,12 @@ def summed(self, x, score, turned=lambda h: h):
 SUMMED = {"rnn": gru(8, 6), "query": nn.Linear(6, 5), "keys": nn.Linear(6, 5), "score": nn.Linear(5, 1)}
 
 
+def causal(self, x, masked):
+    h, steps = self.rnn(x)[0], x.shape[1]
+    scores = masked(h @ h.transpose(1, 2) / 6**0.5, torch.triu(torch.ones(steps, steps), 1))
+    return self.out(torch.softmax(scores, -1) @ h)
+
+
 def pairs(value):
     """Attention whose scores are a function of the states of two steps."""
     return lambda m, x: (lambda h: torch.softmax(value(m, h.unsqueeze(2), h.unsqueeze(1)), -1) @ h)(
@@ -215,6 +221,14 @@ SEQUENCES = {
     "attention by a sum, to a sequence from its end": (
         lambda m, x: summed(m, x, lambda e: torch.softmax(e.squeeze(-1), -1), lambda h: h.flip(1)),
         {**SUMMED, "out": nn.Linear(6, 3)},
+    ),
+    "attention to the past, by a sum with a mask": (
+        lambda m, x: causal(m, x, lambda e, later: e + later * -1e9),
+        {"rnn": gru(8, 6), "out": nn.Linear(6, 3)},
+    ),
+    "attention to the past, by a choice": (
+        lambda m, x: causal(m, x, lambda e, later: e.masked_fill(later == 1, float("-inf"))),
+        {"rnn": gru(8, 6), "out": nn.Linear(6, 3)},
     ),
     "queries": (queried, {"rnn": gru(8, 16), "query": nn.Linear(16, 16), "out": nn.Linear(16, 3)}),
     "larger frames": (

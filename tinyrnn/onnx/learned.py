@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinyrnn.importing import Unfit
 from tinyrnn.onnx.cells import Direction
 from tinyrnn.onnx.model import Port
-from tinyrnn.onnx.symbols import BATCH, ONE, OPEN, TIME, Retry
+from tinyrnn.onnx.symbols import BATCH, ONE, OPEN, TIME, TIME_SIZES, Retry
 from tinyrnn.weights.spec import shown
 
 # An input of the graph becomes an input of the net, values that a state begins with, the state of a layer, a
@@ -27,12 +27,14 @@ class Learned:
         self.wanted: set[str] = set()  # inputs that a node wants as constants
         self.calls = 0  # operations that became layers, in all passes
         self.visits = [0]  # to inputs and nodes, in all passes, those of attempts beside this one included
+        self.time_sizes = TIME_SIZES
+        self.lacks_room = False  # constants need more memory than the file may take
         self.lacks_time = False  # a recurrent node reads columns of a frame as time
 
     def anew(self) -> Learned:
         """Make one that knows nothing, for another attempt."""
         found = Learned()
-        found.visits = self.visits
+        found.visits, found.time_sizes = self.visits, self.time_sizes
         return found
 
     def learn(self, found: Retry) -> None:

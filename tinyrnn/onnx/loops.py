@@ -19,7 +19,6 @@ from tinyrnn.onnx.symbols import (
     BATCH_SIZES,
     OPEN,
     TIME,
-    TIME_SIZES,
     Atom,
     Axis,
     Known,
@@ -43,8 +42,8 @@ def _axes_of(call: Call, known: Known) -> list[Axis]:
     """The axes of a constant that a state begins with; one of the batch varies in size."""
     pairs = list(zip(*(one.shape for one in known.worlds), strict=True))
     for pair in pairs:
-        if pair[0] != pair[1] and pair in TIME_SIZES:
-            raise Retry(call.builder.ports.axes.seen[TIME_SIZES.index(pair)], BATCH)
+        if name := call.builder.ports.axes.that(pair):
+            raise Retry(name, BATCH)
     first = pairs[0] if len(pairs) > 1 else (1, 1)
     ports = call.builder.ports
     for axis in (ports.axes.of(port, i) for port in ports.graph.inputs for i in range(len(port.shape or ()))):

@@ -19,10 +19,10 @@ from tinyrnn.onnx.symbols import (
     ONE,
     OPEN,
     TIME,
-    TIME_SIZES,
     Atom,
     Axis,
     Places,
+    Sizes,
     Symbol,
     frame_size,
     framed,
@@ -44,6 +44,11 @@ class Axes:
         self.learned = learned
         self.seen: list[str] = []
 
+    def that(self, sizes: Sizes) -> str | None:
+        """The name of the axis of time, or of an open one, that has these sizes."""
+        known = self.learned.time_sizes
+        return self.seen[known.index(sizes)] if sizes in known else None
+
     def of(self, port: Port, place: int) -> Axis:
         """An axis of an input of the graph."""
         assert port.shape is not None
@@ -61,7 +66,7 @@ class Axes:
             return (Atom(BATCH, BATCH_SIZES, origin, declared),)
         if origin not in self.seen:
             self.seen.append(origin)
-        sizes = TIME_SIZES[self.seen.index(origin) % len(TIME_SIZES)]
+        sizes = self.learned.time_sizes[self.seen.index(origin) % len(self.learned.time_sizes)]
         return (Atom(kind, sizes, origin, declared),)
 
 

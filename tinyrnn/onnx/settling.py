@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
 from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.onnx.learned import Learned, origin_of
 from tinyrnn.onnx.model import Model, Port
-from tinyrnn.onnx.symbols import TIME, Retry
+from tinyrnn.onnx.symbols import SHORT_TIME_SIZES, TIME, TIME_SIZES, Retry
 from tinyrnn.onnx.walk import Builder
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import Array
@@ -43,6 +44,10 @@ def settled(
     try:
         return build(learned)
     except LoadError as error:
+        if learned.lacks_room and learned.time_sizes is TIME_SIZES:
+            learned.time_sizes = SHORT_TIME_SIZES
+            with suppress(LoadError):
+                return build(learned)
         found = _with_an_axis(build, learned, ports) if learned.lacks_time else None
         found = found or _with_a_size(build, learned, ports)
         if found is None:

@@ -14,7 +14,6 @@ from tinyrnn.importing import Unfit, Window, delayed, step_of
 from tinyrnn.onnx.symbols import (
     OPEN,
     TIME,
-    TIME_SIZES,
     Atom,
     Axis,
     Known,
@@ -109,8 +108,8 @@ def padded(x: Symbol, axis: int, before: int, behind: int) -> Symbol:
 def repeated(call: Any, x: Symbol, axis: int, sizes: Sizes) -> Symbol:
     """A value per sequence at each step of an axis of time of these sizes."""
     timed = call.builder.timed
-    if sizes not in timed and sizes in TIME_SIZES:
-        raise Retry(call.builder.ports.axes.seen[TIME_SIZES.index(sizes)], TIME)
+    if sizes not in timed and (axis_of_input := call.builder.ports.axes.that(sizes)):
+        raise Retry(axis_of_input, TIME)
     if sizes not in timed or x.value.time is not None:
         raise Unfit("repeats a value for each row, which arithmetic does by itself")
     atom, steps = timed[sizes]

@@ -31,6 +31,8 @@ ONE = "one"  # of size 1, where an operation wants time or the batch: it has no 
 # Sizes of axes that vary: long ones for time, since windows of steps need many, short ones for the batch.
 BATCH_SIZES = (5, 7)
 TIME_SIZES = ((997, 1999), (1009, 2003), (1013, 2011), (1019, 2017), (1021, 2027), (1031, 2029), (1033, 2039))
+# Where constants of that size need too much memory, as a mask of each pair of steps does.
+SHORT_TIME_SIZES = ((211, 419), (223, 421), (227, 431), (229, 433), (233, 439), (239, 443), (241, 449))
 
 
 class Retry(Exception):

@@ -83,6 +83,7 @@ class Builder:
         """Take memory for an array of known numbers."""
         self.budget -= 8 * count
         if self.budget < 0:
+            self.learned.lacks_room = True
             raise Unfit(
                 "layers and constants need more memory than a file of its size may take; bind sizes of "
                 "inputs that it leaves open, but for the steps: load(path, shapes={...})"
