@@ -218,7 +218,7 @@ BODIES = {
     "turned": ("    a = torch.mul(1000000000000, [1])\n", "a loop without end?"),
     "apart": ("    a = torch.unbind(torch.zeros([100000000000]), 0)\n", "apart"),
     "names": ("    a = torch\n    for i in range(100000):\n      a = a.b\n", "too long"),
-    "null": ("    a = '\0'\n", ""),
+    "null": ("    a = '\0'\n", "does not parse"),
     "number": (f"    a = {'9' * 9000}\n", ""),
 }
 

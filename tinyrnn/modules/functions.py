@@ -916,15 +916,7 @@ def einsum(call: Made) -> Any:
 
 
 def matmul(call: Made) -> Any:
-    a, b = call.args[:2][:: -1 if call.op.name == "rmatmul" else 1]
-    if isinstance(a, Scores):
-        return attend(a, b)
-    if isinstance(b, Scores):
-        return attend(b, a, first=True)
-    both = type(a) is type(b) is Symbol and min(a.rank, b.rank) > 2
-    if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
-        return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
-    return call.onnx("MatMul", a, b)
+    return call.onnx("MatMul", *call.args[:2][:: -1 if call.op.name == "rmatmul" else 1])
 
 
 def softmax(op: str, call: Made) -> Any:

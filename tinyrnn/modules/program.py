@@ -33,8 +33,8 @@ VERSION = 8  # of the schema
 MOST = 1 << 40  # of a size
 MAX_EXPRESSION = 2000  # characters
 MAX_NESTING = 99  # of an expression; the limit of Python may be any
-# Sizes of a graph in place of those that vary, all different, so that equal ones are the same.
-HINTS = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109)
+# Sizes in place of those that vary or are not known yet, all different, so that equal ones are the same.
+PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
 
 
 @dataclass(frozen=True)
@@ -399,7 +399,7 @@ class Program(Source):
         ]
         names = {one: size.hint for size in sizes for one in _symbols(size)}
         own = {size for one in self.shapes.values() for size in one.shape if isinstance(size, int)}
-        free = (one for one in HINTS if one not in own)
+        free = (one for one in PRIMES[:12] if one not in own)
         for name, hint in names.items():
             if not fixed:
                 hint = next(free, 0)

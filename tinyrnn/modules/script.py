@@ -24,7 +24,7 @@ from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules import program
 from tinyrnn.modules.build import Port, Search
 from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, named, several
-from tinyrnn.modules.program import MAKES, MOST, Node, Program, Slot, unwritten
+from tinyrnn.modules.program import MAKES, MOST, PRIMES, Node, Program, Slot, unwritten
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, flat, function, leaves, mapped
 from tinyrnn.modules.shapes import SHAPES, Clash, Shape, shapes_of
 from tinyrnn.net import Net
@@ -54,9 +54,7 @@ MUTE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blockin
 BUILTINS = {"int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len"}
 TENSORS = r"Tensor|Optional\[Tensor\]|(Optional\[)?Tuple\[Tensor(, Tensor)*\]\]?"  # types of inputs
 WORDS = {"inf": math.inf, "nan": math.nan}
-# Sizes that are not known yet; the second are larger, for code that refuses short sequences.
-PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
-LARGE = PRIMES.index(521)
+LARGE = PRIMES.index(521)  # of sizes for code that refuses short sequences
 _NESTING = re.compile(r"[.(\[{+\-*/%|&^~<>=@:]|\b(?:not|if|and|or|is|in|lambda|await|yield|elif)\b")
 
 
@@ -938,10 +936,8 @@ class Script(Program):
             ):
                 return ""  # of a message
             if name == "mul":
-                lists = [one for one in args if isinstance(one, (list, tuple))]
-                self.spend(
-                    sum(len(one) for one in lists) * max(0, *(one for one in args if type(one) is int), 0)
-                )
+                times = max([0, *(one for one in args if type(one) is int)])
+                self.spend(times * sum(len(one) for one in args if isinstance(one, (list, tuple))))
             found = PLAIN[name](*args, **kwargs)
             if type(found) is int and abs(found) > 1 << 64:
                 raise Unfit("computes a number that is too large")

@@ -112,7 +112,7 @@ def of_scores(op: str, a: Any, b: Any) -> Scores | Weighted:
         return Weighted(scores, other)
     if isinstance(other, Known) and not scores.weighs:
         array = other.worlds[0]
-        if op in ("Mul", "Div") and not (op == "Div" and other is a) and array.size == 1 and not other.varies:
+        if (op == "Mul" or (op == "Div" and other is b)) and array.size == 1 and not other.varies:
             number = float(array.reshape(-1)[0])
             return scores.changed(scale=scores.scale * (number if op == "Mul" else 1 / number))
         if op == "Add":
