@@ -61,7 +61,7 @@
 #define TRNN_UNROLL
 #endif
 
-/* The same for speed alone. */
+/* The same, but not in code that is compiled for size. */
 #if defined(__OPTIMIZE_SIZE__)
 #define TRNN_UNROLL_FAST
 #else

@@ -42,8 +42,8 @@ def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
         ``shapes``, ``outputs``, ``int8`` and numbers of inputs: ``load("silero_vad.onnx", sr=16000)``; see
         docs/onnx.md. Those of Keras take ``custom``, ``shapes`` and ``architecture``; see docs/keras.md.
         Programs of torch.export take ``axes``, archives of TorchScript ``shapes`` and numbers of the forward,
-        too; see docs/pytorch-files.md. JSON files of RTNeural and of
-        guitar amplifiers take none; see docs/json-files.md.
+        too; see docs/pytorch-files.md. JSON files of RTNeural and of guitar amplifiers take none; see
+        docs/json-files.md.
 
     Raises
     ------

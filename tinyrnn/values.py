@@ -251,11 +251,6 @@ class Input(Value):
             self.named(name)
 
 
-def are_values(given: Sequence[Any]) -> bool:
-    """Tell whether any of the arguments is a value; then all of them must be."""
-    return any(isinstance(one, Value) for one in given)
-
-
 def applied(layer: Any, given: Sequence[Any]) -> Value:
     """The value that a layer writes when it reads these.
 

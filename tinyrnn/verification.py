@@ -243,30 +243,28 @@ def _runner(
 
     And True if it masks steps by their numbers, where the net needs lengths for that.
     """
+    name = type(against).__name__
     if isinstance(against, (str, os.PathLike)):
-        path = os.fspath(against)
+        path = name = os.fspath(against)
         if _is_onnx(path):
-            return _runtime(path, own, bound), str(path), None, False
+            return _runtime(path, own, bound), name, None, False
         if _is_scripted(path):
-            return _module(_torch().jit.load(path), bound), path, None, False
+            return _module(_torch().jit.load(path), bound), name, None, False
     if bound:
         raise TypeError(
             f"verify: got {', '.join(bound)}, expected numbers beside a file of ONNX or TorchScript"
         )
     if isinstance(against, (str, os.PathLike)):
-        if str(path).lower().endswith((".keras", ".h5", ".hdf5")):
-            against, name = _keras_model(path), str(path)
-            return _model(against, own), name, _fixed_steps(against, own), _masks(against, own)
-        with opened(path) as file:
-            if file.nets in ("tinyrnn.onnx.build", "tinyrnn.keras.build"):  # not our reading beside itself
-                raise file.error(
-                    f"verify: got {file.info.format}, expected a name in .onnx, .keras, .h5 or .hdf5"
-                )
-            if isinstance(file.net, Exported):
-                raise file.error(f"verify: got {file.info.format}, expected the module that it was made from")
-            against, name = net_in(file), str(path)
-    else:
-        name = type(against).__name__
+        if name.lower().endswith((".keras", ".h5", ".hdf5")):
+            against = _keras_model(path)
+        else:
+            with opened(path) as file:
+                got = f"verify: got {file.info.format}, expected"  # not our reading beside itself
+                if file.nets in ("tinyrnn.onnx.build", "tinyrnn.keras.build"):
+                    raise file.error(f"{got} a name in .onnx, .keras, .h5 or .hdf5")
+                if isinstance(file.net, Exported):
+                    raise file.error(f"{got} the module that it was made from")
+                against = net_in(file)
     if isinstance(against, Net):
         return lambda arrays: proofs.outputs_of(against, arrays), name, None, False
     bases = {f"{one.__module__}.{one.__name__}" for one in type(against).__mro__}

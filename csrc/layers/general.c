@@ -177,7 +177,7 @@ static const float *unpadded(general *g, const float *row)
     return g->units == g->packed ? row : line_of(g, row);
 }
 
-/* What is added behind the norms, likewise; NULL: there are none. */
+/* The bias behind the norms, likewise, or zeros; NULL: there are no norms. */
 TRNN_NOINLINE const float *norm_bias(general *g)
 {
     if (!g->norm || g->norm->bias) return g->norm ? unpadded(g, g->norm->bias) : NULL;
@@ -300,7 +300,7 @@ static float *product_of_arrays(general *g, const float *a, const float *b)
 
 /* ---- forward pass ---------------------------------------------------------------------------------- */
 
-/* The two parts of a row's sums, packed; with layer normalisation lines of them, normalised, biases included, and of
+/* The two parts of a row's sums, packed. With layer normalisation also as lines: both normalised, biases included, and
  * their sum. */
 typedef struct {
     const float *x, *hidden;
@@ -333,7 +333,7 @@ TRNN_NOINLINE general_sums sums_of(general *g, const float *x, const float *hidd
     return sums;
 }
 
-/* A gate of them, to be changed: its input part and its hidden part, biases included, of an apart gate with its own. */
+/* The two parts of a gate, which may be changed: the input part, and the hidden part of an apart gate with its own bias. */
 static float *input_part(general *g, const general_sums *sums, size_t gate)
 {
     return g->norm ? sums->normal_x + gate * g->units : unpacked(g, sums->x, gate, g->gates);
@@ -355,7 +355,7 @@ typedef struct {
     int shows;
 } general_row;
 
-/* The sum of a gate, to be changed. */
+/* The sum of a gate, which may be changed. */
 TRNN_NOINLINE float *sum_of(general *g, const general_sums *sums, size_t gate)
 {
     if (g->norm) return sums->normal + gate * g->units;

@@ -32,10 +32,13 @@ def tokens(*shape, count=17):
     return torch.from_numpy(np.random.default_rng(1).integers(0, count, shape))
 
 
-def file_of(module, *given):
-    """A program of torch.export."""
+def exported(module, given, shapes=None):
+    return torch.export.export(module, tuple(given), dynamic_shapes=shapes)
+
+
+def file_of(program):
     file = io.BytesIO()
-    torch.export.save(torch.export.export(module.eval(), given), file)
+    torch.export.save(program, file)
     return file
 
 
@@ -564,7 +567,7 @@ def test_other_numbers_of_pairs_of_steps_are_refused(name):
     with pytest.raises(tr.LoadError, match=r"test_from_torch\.py:\d+: .*two axes of time"):
         tr.from_torch(module, floats(3, 14, 6))
     with pytest.raises(tr.LoadError, match=r"two axes of time"):  # which nothing proves
-        tr.load(file_of(module, floats(3, 14, 6)))
+        tr.load(file_of(exported(module.eval(), [floats(3, 14, 6)])))
 
 
 OF_SCORES = {
@@ -587,7 +590,7 @@ def test_numbers_that_a_softmax_sees_are_no_mask(message):
         return found.softmax(-1) @ h
 
     with pytest.raises(tr.LoadError, match=rf"test_from_torch\.py:\d+: .*{message}"):
-        tr.load(file_of(_Odd(forward), floats(3, 14, 6)))
+        tr.load(file_of(exported(_Odd(forward).eval(), [floats(3, 14, 6)])))
 
 
 def test_a_mask_of_truth_is_one_of_attention():

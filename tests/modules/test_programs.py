@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 
@@ -15,7 +14,7 @@ import tinyrnn as tr
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
-from test_from_torch import CASES, B, T, compared, floats, perturbed  # noqa: E402
+from test_from_torch import CASES, B, T, compared, exported, file_of, floats, perturbed  # noqa: E402
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("UserWarning", "FutureWarning")] + [
     pytest.mark.filterwarnings("ignore:LSTM with projections")
@@ -28,16 +27,6 @@ LEFT_OUT = {"encoder and decoder", "packed", "unpacked", "packed, time first"} |
 LEFT_OUT |= {"padding mask", "lengths as a list", "lengths of NumPy", "filled"}
 # PyTorch takes long to export them.
 LEFT_OUT |= {f"decoder, {one}" for one in ("side by side", "by factors", "dot", "dot by sums", "general")}
-
-
-def exported(module, given, shapes=None):
-    return torch.export.export(module, tuple(given), dynamic_shapes=shapes)
-
-
-def file_of(program):
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    return file
 
 
 def refused(module, given, *words):

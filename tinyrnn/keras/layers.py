@@ -25,8 +25,6 @@ from tinyrnn.temporal import Masking, MaxOverTime, MeanOverTime, Repeat, SumOver
 from tinyrnn.values import Input, Value, applied
 from tinyrnn.weights.spec import shown
 
-Outcome = Seen | list[Seen]
-
 MOST_STEPS = 64  # that a model takes by their numbers
 
 

@@ -20,7 +20,17 @@ from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph
 from tinyrnn.importing import WRONG, CodedArray, Unfit
-from tinyrnn.modules.functions import CELLS, FUNCTIONS, KINDS, Made, Named, Rows, Site, label_of
+from tinyrnn.modules.functions import (
+    CELLS,
+    FUNCTIONS,
+    KINDS,
+    UNKNOWN,
+    Made,
+    Named,
+    Rows,
+    Site,
+    label_of,
+)
 from tinyrnn.modules.loops import LOOPS, rolled
 from tinyrnn.modules.recorder import (
     TAKING,
@@ -656,7 +666,7 @@ class _Attempt:
             return [Rows(pair) for pair in call.sizes]
         function = FUNCTIONS.get(call.op.name) or LOOPS.get(call.op.name)
         if function is None:
-            raise Unfit("this operation is not known; known are those of docs/pytorch-modules.md")
+            raise Unfit(UNKNOWN)
         found = function(call)
         found = found if isinstance(found, list) else [found]
         self.site.names(found, label_of(seen) or call.op.module)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -227,11 +227,23 @@ class Made(NamedTuple):
 
 
 Function = Callable[[Made], Any]
+Entry = TypeVar("Entry")
+UNKNOWN = "this operation is not known; known are those of docs/pytorch-modules.md"
 
 
 def several(given: Any) -> list[Any]:
     """One or several, as a list."""
     return list(given) if isinstance(given, (tuple, list)) else [given]
+
+
+def by_axis(given: Any, count: int) -> list[int]:
+    """A number for each of so many axes, or one for all."""
+    found = several(given)
+    return found * (count // len(found))
+
+
+def named(names: str, entry: Entry) -> dict[str, Entry]:
+    return dict.fromkeys(names.split(), entry)
 
 
 # ---- arithmetic --------------------------------------------------------------------------------------------
@@ -508,20 +520,15 @@ def group_norm(call: Made) -> Any:
 # ---- convolutions, pools, padding --------------------------------------------------------------------------
 
 
-def _each(given: Any, count: int) -> list[int]:
-    found = several(given)
-    return found * (count // len(found))
-
-
 def convolution(call: Made) -> Any:
     weight, padding = call.array(1, "weight"), call.arg(4, "padding", 0)
     count = weight.ndim - 2
-    dilation = _each(call.arg(5, "dilation", 1), count)
-    pads = _each(0 if padding in ("same", "valid") else padding, count) * 2
+    dilation = by_axis(call.arg(5, "dilation", 1), count)
+    pads = by_axis(0 if padding in ("same", "valid") else padding, count) * 2
     if padding == "same":
         whole = [(size - 1) * step for size, step in zip(weight.shape[2:], dilation, strict=True)]
         pads = [one // 2 for one in whole] + [one - one // 2 for one in whole]
-    more = {"strides": _each(call.arg(3, "stride", 1), count), "group": call.arg(6, "groups", 1)}
+    more = {"strides": by_axis(call.arg(3, "stride", 1), count), "group": call.arg(6, "groups", 1)}
     return call.onnx(
         "Conv", call.arg(0, "input"), weight, call.array(2, "bias"), pads=pads, dilations=dilation, **more
     )
@@ -535,11 +542,11 @@ def transposed(call: Made) -> Any:
         call.arg(0, "input"),
         weight,
         call.array(2, "bias"),
-        strides=_each(call.arg(3, "stride", 1), count),
-        pads=_each(call.arg(4, "padding", 0), count) * 2,
-        output_padding=_each(call.arg(5, "output_padding", 0), count),
+        strides=by_axis(call.arg(3, "stride", 1), count),
+        pads=by_axis(call.arg(4, "padding", 0), count) * 2,
+        output_padding=by_axis(call.arg(5, "output_padding", 0), count),
         group=call.arg(6, "groups", 1),
-        dilations=_each(call.arg(7, "dilation", 1), count),
+        dilations=by_axis(call.arg(7, "dilation", 1), count),
     )
 
 
@@ -548,12 +555,12 @@ def pool(op: str, count: int, call: Made) -> Any:
     if count == 1 and (isinstance(size, Known) or (is_time(time) and sizes_of(time) == (size, size))):
         # as many as there are steps
         return [over("ReduceMax" if op == "MaxPool" else "ReduceMean", call._replace(args=[call.x, 2, True]))]
-    kernel = _each(call.arg(1, "kernel_size"), count)
-    more: dict[str, Any] = {"strides": _each(call.arg(2, "stride") or kernel, count)}
-    more["pads"] = _each(call.arg(3, "padding", 0), count) * 2
+    kernel = by_axis(call.arg(1, "kernel_size"), count)
+    more: dict[str, Any] = {"strides": by_axis(call.arg(2, "stride") or kernel, count)}
+    more["pads"] = by_axis(call.arg(3, "padding", 0), count) * 2
     if op == "MaxPool":
         more |= {
-            "dilations": _each(call.arg(4, "dilation", 1), count),
+            "dilations": by_axis(call.arg(4, "dilation", 1), count),
             "ceil_mode": call.arg(5, "ceil_mode", False),
         }
     else:
@@ -658,7 +665,7 @@ def expand(call: Made) -> Any:
     x, sizes = call.x, call.sizes[0]
     if isinstance(x, Known):
         return call.onnx("Expand", x, np.array([one for one, _ in sizes]))
-    x = x.with_axes([*[()] * (len(sizes) - x.rank), *x.axes])
+    x = x.with_axes(x.widened(len(sizes)))
     for i, pair in enumerate(sizes):
         own = sizes_of(x.axes[i])
         if own not in ((1, 1), pair):
@@ -909,15 +916,7 @@ def einsum(call: Made) -> Any:
 
 
 def matmul(call: Made) -> Any:
-    a, b = call.args[:2][:: -1 if call.op.name == "rmatmul" else 1]
-    if isinstance(a, Scores):
-        return attend(a, b)
-    if isinstance(b, Scores):
-        return attend(b, a, first=True)
-    both = type(a) is type(b) is Symbol and min(a.rank, b.rank) > 2
-    if both and is_time(a.axes[-2]) and is_time(b.axes[-1]):
-        return Scores(a, b.with_axes([*b.axes[:-2], b.axes[-1], b.axes[-2]]))
-    return call.onnx("MatMul", a, b)
+    return call.onnx("MatMul", *call.args[:2][:: -1 if call.op.name == "rmatmul" else 1])
 
 
 def softmax(op: str, call: Made) -> Any:
@@ -1263,10 +1262,6 @@ KINDS_OF_NUMBERS = (
 )
 
 SAME = "alias clone contiguous cpu data detach dropout dropout1d dropout2d alpha_dropout lift_fresh_copy"
-
-
-def named(names: str, function: Function) -> dict[str, Function]:
-    return dict.fromkeys(names.split(), function)
 
 
 FUNCTIONS: dict[str, Function] = {

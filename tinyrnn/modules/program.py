@@ -20,7 +20,7 @@ from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules.build import Port, Search, Source, letters_of, ports_of
-from tinyrnn.modules.functions import FUNCTIONS, Made, Site
+from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, Made, Site
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
 from tinyrnn.modules.shapes import Shape
 from tinyrnn.net import Net
@@ -33,8 +33,8 @@ VERSION = 8  # of the schema
 MOST = 1 << 40  # of a size
 MAX_EXPRESSION = 2000  # characters
 MAX_NESTING = 99  # of an expression; the limit of Python may be any
-# Sizes of a graph in place of those that vary, all different, so that equal ones are the same.
-HINTS = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109)
+# Sizes in place of those that vary or are not known yet, all different, so that equal ones are the same.
+PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
 
 
 @dataclass(frozen=True)
@@ -384,7 +384,7 @@ class Program(Source):
             if one and one not in self.shapes:
                 raise Unfit(f"makes {shown(one)}, which has no shape")
         name, args = function(name, args)
-        if name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and isinstance(args[-1], bool):
+        if name in KINDS and isinstance(args[-1], bool):
             self.orders.add(args[-1])
         writes = re.search(r"aten\.[a-z]\w*[a-z0-9]_\.", target) and name != "detach"
         return [Node(name, args, kwargs, results, *_place(node["metadata"]), bool(writes))]
@@ -399,7 +399,7 @@ class Program(Source):
         ]
         names = {one: size.hint for size in sizes for one in _symbols(size)}
         own = {size for one in self.shapes.values() for size in one.shape if isinstance(size, int)}
-        free = (one for one in HINTS if one not in own)
+        free = (one for one in PRIMES[:12] if one not in own)
         for name, hint in names.items():
             if not fixed:
                 hint = next(free, 0)
@@ -410,9 +410,12 @@ class Program(Source):
             least, most = self.ranges.get(name, (0, MOST))
             for world in self.symbols:
                 world[name] = min(max(hint, least), most)
-        self.first = self.record(0)
-        given = [(name, self.first.arrays[i]) for i, name in enumerate(self.inputs)]
-        self.ports = ports_of(given, self.first)
+        self.found(self.record(0))
+
+    def found(self, first: Record) -> None:
+        """Take a record, and its ports."""
+        self.first = first
+        self.ports = ports_of([(name, first.arrays[i]) for i, name in enumerate(self.inputs)], first)
         for port in self.ports:
             if port.role == "lengths":
                 raise Unfit(f"got {port.name!r}, as lengths are, expected none: use tinyrnn.from_torch")
@@ -529,7 +532,7 @@ class Program(Source):
             found = [np.asarray(makes(shapes[0].shape, *arrays))]
         else:
             if op.name not in FUNCTIONS:
-                raise Unfit("this operation is not known; known are those of docs/pytorch-modules.md")
+                raise Unfit(UNKNOWN)
             site = Site(False, ())
             site.folds, site.room = True, self.room  # type: ignore[method-assign]
             sizes = [[(size, size) for size in one.shape] for one in shapes]

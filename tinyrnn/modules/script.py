@@ -22,11 +22,11 @@ import numpy as np
 from tinyrnn.errors import LoadError
 from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules import program
-from tinyrnn.modules.build import Port, Search, ports_of
-from tinyrnn.modules.functions import FUNCTIONS, KINDS
-from tinyrnn.modules.program import MAKES, MOST, Node, Program, Slot, unwritten
+from tinyrnn.modules.build import Port, Search
+from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, named, several
+from tinyrnn.modules.program import MAKES, MOST, PRIMES, Node, Program, Slot, unwritten
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, flat, function, leaves, mapped
-from tinyrnn.modules.shapes import SHAPES, Clash, Shape, several, shapes_of
+from tinyrnn.modules.shapes import SHAPES, Clash, Shape, shapes_of
 from tinyrnn.net import Net
 from tinyrnn.onnx.symbols import FRAME, Axis, Sizes, sizes_of
 from tinyrnn.weights import WeightsFile
@@ -35,7 +35,7 @@ from tinyrnn.weights.pytorch import Exported, Scripted
 from tinyrnn.weights.spec import MAX_DIMS, MAX_NAME, MEMORY_FLOOR, Array, Tensor, shown
 
 FUEL = 400_000  # parts of statements that all walks through a file may take, and entries of lists
-OF_OP = 15  # that an operation takes
+FUEL_OF_OP = 15
 MAX_TOKENS = 64_000  # of all code that is read, each of which takes 800 bytes
 MAX_CALLS = 60  # of functions within functions
 MAX_LINES, MOST_PLACES = 2_000, 5_000_000  # of a source, and characters of all that are looked up
@@ -47,15 +47,14 @@ DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16
 DTYPES |= {11: "bool", 15: "bfloat16"}
 COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
 TRUTHS = (*COMPARES, "logical_not", "logical_and", "logical_or", "isnan", "any", "all")
+# The other names of functions; parts of `unsafe_chunk` may be written into, so `unwritten` sees that name.
 ALIKE = {"unsafe_chunk": "chunk", "unsafe_split": "split", "numpy_T": "T", "lift_fresh": "detach"}
 LISTS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split"}  # operations that return a list
 MUTE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
 BUILTINS = {"int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len"}
 TENSORS = r"Tensor|Optional\[Tensor\]|(Optional\[)?Tuple\[Tensor(, Tensor)*\]\]?"  # types of inputs
 WORDS = {"inf": math.inf, "nan": math.nan}
-# Sizes that are not known yet; the second are larger, for code that refuses short sequences.
-PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
-LARGE = PRIMES.index(521)
+LARGE = PRIMES.index(521)  # of sizes for code that refuses short sequences
 _NESTING = re.compile(r"[.(\[{+\-*/%|&^~<>=@:]|\b(?:not|if|and|or|is|in|lambda|await|yield|elif)\b")
 
 
@@ -157,6 +156,21 @@ def parsed(text: str) -> ast.Module:
         raise Unfit(f"does not parse: {shown(str(error))}") from None
 
 
+def functions_of(node: Any) -> dict[str, ast.FunctionDef]:
+    """The functions of a class."""
+    parts = node.body if isinstance(node, ast.ClassDef) else ()
+    return {one.name: one for one in parts if isinstance(one, ast.FunctionDef)}
+
+
+def fields_of(node: Any) -> dict[str, ast.expr | None]:
+    """The fields of a class, those that are constants with their values."""
+    return {
+        one.target.id: one.value
+        for one in node.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    }
+
+
 # ---- numbers and lists -------------------------------------------------------------------------------------
 
 
@@ -170,10 +184,6 @@ def _divided(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
     return a / b if rounding_mode is None else int(a / b) if rounding_mode == "trunc" else a // b
 
 
-def _all(names: str, value: Any) -> dict[str, Any]:
-    return dict.fromkeys(names.split(), value)
-
-
 # Functions of numbers and lists; those that take tensors beside lists stand in `ALWAYS`.
 PLAIN: dict[str, Callable[..., Any]] = {
     **{one: getattr(operator, one) for one in (*COMPARES, "add", "sub", "mul", "neg")},
@@ -181,7 +191,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     **{"__is__": operator.is_, "__isnot__": operator.is_not, "__not__": operator.not_},
     **{one.__name__: one for one in (abs, len, any, all, round, min, max, list, dict, math.floor, math.ceil)},
     **{one.__name__: one for one in (math.sqrt, math.exp, math.log)},
-    **_all("floordiv floor_divide", operator.floordiv),
+    **named("floordiv floor_divide", operator.floordiv),
     "div": _divided,
     "remainder": operator.mod,
     "rsub": lambda a, b, alpha=1: b - a,
@@ -193,14 +203,14 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "reverse": list.reverse,
     "slice": lambda a, start=None, end=None, step=1: a[start:end:step],
     "_set_item": operator.setitem,
-    **_all("select TupleIndex", operator.getitem),
-    **_all("copy keys", list),
+    **named("select TupleIndex", operator.getitem),
+    **named("copy keys", list),
     "values": lambda a: list(a.values()),
     "items": lambda a: list(a.items()),
     "__range_length": lambda start, stop, step: len(range(start, stop, step)),
     "__derive_index": lambda i, start, step: start + i * step,
     **{"Int": int, "Float": float, "Bool": bool},
-    **_all(
+    **named(
         "NumToTensor to detach tensor scalar_tensor unchecked_unwrap_optional data ScalarImplicit alias "
         "clone type_as contiguous cpu Scalar item",
         lambda a, *_, **__: a,
@@ -209,10 +219,10 @@ PLAIN: dict[str, Callable[..., Any]] = {
 ALWAYS = {"__is__", "__isnot__", "append", "insert", "_set_item", "unchecked_unwrap_optional"}
 # Functions that tell nothing here.
 SILENT = {
-    **_all("warn device layout set_grad_enabled type print memory_format", None),
-    **_all("format str", ""),
-    **_all("is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
-    **_all(
+    **named("warn device layout set_grad_enabled type print memory_format", None),
+    **named("format str", ""),
+    **named("is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
+    **named(
         "is_nested requires_grad is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False
     ),
     "is_scripting": True,
@@ -274,15 +284,8 @@ class Script(Program):
         """The names and types of the arguments of the forward that a call gives."""
         owner = self.scripted.module
         _, node = self.part(owner.name)
-        forward = next(
-            (
-                one
-                for one in getattr(node, "body", ())
-                if isinstance(one, ast.FunctionDef) and one.name == "forward"
-            ),
-            None,
-        )
-        if forward is None or not isinstance(node, ast.ClassDef):
+        forward = functions_of(node).get("forward")
+        if forward is None:
             raise Unfit(f"{shown(owner.name)} has no forward")
         args = forward.args.args[1:]
         least = len(args) - len(forward.args.defaults)
@@ -346,7 +349,7 @@ class Script(Program):
             self.notes: list[tuple[Any, Any]] = []
             shapes = tuple(tuple(map(self.resolved, self.hinted[name])) for name in self.inputs)
             try:
-                self.first = self.interpreted(shapes)
+                first = self.interpreted(shapes)
                 break
             except Clash as clash:
                 own = next((name for name in self.inputs if self.shapes[name] is clash.got), None)
@@ -365,17 +368,11 @@ class Script(Program):
                     return self.discover(ranks, fixed, LARGE)
         else:
             raise Unfit("has inputs whose sizes are not found: tell them, shapes={name: (None, None, 40)}")
-        if (
-            self.kept and self.interpreted(shapes, 2) and self.stale
-        ):  # a call reads what the one before it kept
+        # Does a call read what the one before it kept?
+        if self.kept and self.interpreted(shapes, 2) and self.stale:
             self.looped = True
-            self.first = self.record_of(tuple((one[0], 3, *one[1:]) for one in shapes))
-        self.ports = ports_of(
-            [(name, self.first.arrays[i]) for i, name in enumerate(self.inputs)], self.first
-        )
-        for port in self.ports:
-            if port.role == "lengths":
-                raise Unfit(f"got {port.name!r}, as lengths are, expected none: use tinyrnn.from_torch")
+            first = self.record_of(tuple((one[0], 3, *one[1:]) for one in shapes))
+        self.found(first)
 
     def resolved(self, size: int) -> int:
         while size in self.sized:
@@ -463,9 +460,7 @@ class Script(Program):
         except Unfit as error:
             where, path = self.place
             if self.unknown and not isinstance(error, (Clash, Raised)):
-                raise Unfit(
-                    f"{self.unknown}: this operation is not known; known are those of docs/pytorch-modules.md"
-                ) from None
+                raise Unfit(f"{self.unknown}: {UNKNOWN}") from None
             if where and not error.args[0].startswith(where):
                 error.args = (f"{where}: {path + ': ' if path else ''}{error}",)
             raise
@@ -532,12 +527,12 @@ class Script(Program):
                 return {key: self.valued(one, f"{path}.{key}") for key, one in given.items()}
         return given
 
-    def shape(self, one: Any) -> Any:
+    def shape_of(self, one: Any) -> Any:
         return self.shapes[one.name] if isinstance(one, Slot) else one
 
     def op(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """An operation on tensors: a node, and the names of what it makes."""
-        self.spend(OF_OP)
+        self.spend(FUEL_OF_OP)
         if len(self.nodes) >= MOST_OPS:
             raise Unfit(f"got more than {MOST_OPS} operations, expected a smaller module")
         writes = name[-1:] == "_" and name not in ("detach_", "dropout_")
@@ -546,7 +541,7 @@ class Script(Program):
             raise Unfit("packs a sequence by lengths, expected none in a file: use tinyrnn.from_torch")
         if name == "convolution":
             *args, turned, more, groups = args[:9]
-            count = len(self.shape(args[1]).shape) - 2
+            count = len(self.shape_of(args[1]).shape) - 2
             name = f"conv{'_transpose' * turned}{count}d"
             args = [*args[:5], more, groups, args[5]] if turned else [*args, groups]
         if name == "slice":
@@ -556,8 +551,8 @@ class Script(Program):
             if start in (0, None) and (end is None or end > MOST) and step == 1:
                 return args[0]  # all of it
         if name == "convolution_mode":
-            name = f"conv{len(self.shape(args[1]).shape) - 2}d"
-        known = mapped((args, kwargs), self.shape)
+            name = f"conv{len(self.shape_of(args[1]).shape) - 2}d"
+        known = mapped((args, kwargs), self.shape_of)
         kinds = self.kind_of(name, *known)
         if name == "select" and not writes and isinstance(args[0], Slot):
             stack = self.makers.get(args[0].name)  # a state that was stacked comes back as it is
@@ -695,14 +690,7 @@ class Script(Program):
 
     def method(self, owner: Module, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         text, node = self.part(owner.kind)
-        found = next(
-            (
-                one
-                for one in getattr(node, "body", ())
-                if isinstance(one, ast.FunctionDef) and one.name == name
-            ),
-            None,
-        )
+        found = functions_of(node).get(name)
         if found is None:
             raise Unfit(f"{shown(owner.kind)} has no {shown(name)}")
         place = self.place
@@ -810,14 +798,8 @@ class Script(Program):
             path = f"{owner.path}.{name}" if owner.path else name
             if name not in owner.own:
                 _, node = self.part(owner.kind)
-                for one in node.body:  # a constant of the class
-                    if (
-                        isinstance(one, ast.AnnAssign)
-                        and isinstance(one.target, ast.Name)
-                        and one.target.id == name
-                        and one.value
-                    ):
-                        return self.value(one.value, {})
+                if constant := fields_of(node).get(name):
+                    return self.value(constant, {})
                 raise Unfit(f"{shown(path)} is missing from the file")
             owner.attributes[name] = self.valued(owner.own[name], path)
         self.stale |= owner.calls.get(name, self.number_of_call) < self.number_of_call and self.varies(
@@ -910,16 +892,12 @@ class Script(Program):
         text, node = self.part(name)
         if isinstance(node, ast.FunctionDef):
             return self.call(text, node, args, kwargs)
-        if any(isinstance(one, ast.FunctionDef) and one.name == "__init__" for one in node.body):
+        if "__init__" in functions_of(node):
             found = Module("", name, {})
             self.method(found, "__init__", args, kwargs)
             return found
         row = Row(args)
-        row.fields = [
-            one.target.id
-            for one in node.body
-            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
-        ]
+        row.fields = list(fields_of(node))
         return row
 
     def applied(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -958,10 +936,8 @@ class Script(Program):
             ):
                 return ""  # of a message
             if name == "mul":
-                lists = [one for one in args if isinstance(one, (list, tuple))]
-                self.spend(
-                    sum(len(one) for one in lists) * max(0, *(one for one in args if type(one) is int), 0)
-                )
+                times = max([0, *(one for one in args if type(one) is int)])
+                self.spend(times * sum(len(one) for one in args if isinstance(one, (list, tuple))))
             found = PLAIN[name](*args, **kwargs)
             if type(found) is int and abs(found) > 1 << 64:
                 raise Unfit("computes a number that is too large")

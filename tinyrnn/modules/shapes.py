@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn.importing import Unfit
+from tinyrnn.modules.functions import by_axis, named, several
 from tinyrnn.modules.recorder import MOST_OPS
 from tinyrnn.weights.spec import MAX_DIMS, Array
 
@@ -54,10 +55,6 @@ def ghost(x: Shape) -> Array:
     return np.broadcast_to(np.int8(0), x.shape)
 
 
-def several(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, (tuple, list)) else [given]
-
-
 def broadcast(*shapes: Dims) -> Dims:
     rank = max(map(len, shapes), default=0)
     found = [1] * rank
@@ -91,9 +88,14 @@ def flattened(x: Shape, start: int = 0, end: int = -1) -> Dims:
     return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
 
-def unflattened(x: Shape, dim: int, sizes: Sequence[int]) -> Dims:
+def replaced(x: Shape, dim: int, *sizes: int) -> Dims:
+    """A shape with other axes in place of one."""
     dim %= len(x.shape)
-    return (*x.shape[:dim], *viewed(Shape((x.shape[dim],), ""), sizes), *x.shape[dim + 1 :])
+    return (*x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+
+
+def unflattened(x: Shape, dim: int, sizes: Sequence[int]) -> Dims:
+    return replaced(x, dim, *viewed(Shape((x.shape[dim],), ""), sizes))
 
 
 def expanded(x: Shape, sizes: Sequence[int], implicit: bool = False) -> Dims:
@@ -132,8 +134,7 @@ def normed(x: Shape, order: Any = 2, dim: Any = None, keep: bool = False, **_: A
 
 
 def sliced(x: Shape, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Dims:
-    dim %= len(x.shape)
-    return (*x.shape[:dim], len(range(x.shape[dim])[slice(start, end, step)]), *x.shape[dim + 1 :])
+    return replaced(x, dim, len(range(x.shape[dim])[slice(start, end, step)]))
 
 
 def joined(given: Sequence[Shape], dim: int = 0) -> Dims:
@@ -165,8 +166,7 @@ def chunks(x: Shape, size: Any, dim: int = 0, *, whole: bool = False) -> list[Di
     total = few(x.shape[dim])
     each = max(-(-total // size) if whole else size, 1) if isinstance(size, int) else 0
     sizes = size if not each else [min(each, total - at) for at in range(0, total, each)]
-    dim %= len(x.shape)
-    return [(*x.shape[:dim], one, *x.shape[dim + 1 :]) for one in sizes]
+    return [replaced(x, dim, one) for one in sizes]
 
 
 def padded(x: Shape, pads: Sequence[int], *_: Any) -> Dims:
@@ -203,11 +203,6 @@ def looked_up(weight: Shape, x: Shape, *_: Any) -> Dims:
     return (*x.shape, *weight.shape[1:])
 
 
-def _each(given: Any, count: int) -> list[int]:
-    found = several(given)
-    return found * (count // len(found))
-
-
 def convolved(
     x: Shape, w: Shape, b: Any = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Dims:
@@ -235,7 +230,7 @@ def deconvolved(
     count = len(w.shape) - 2
     agree(ranked(x, count + 2)[1:2], w.shape[:1])
     each = zip(
-        x.shape[2:], w.shape[2:], *(_each(one, count) for one in (stride, pad, more, dilation)), strict=True
+        x.shape[2:], w.shape[2:], *(by_axis(one, count) for one in (stride, pad, more, dilation)), strict=True
     )
     return (
         x.shape[0],
@@ -248,7 +243,9 @@ def windows(
     sizes: Dims, kernel: Any, stride: Any, pad: Any = 0, dilation: Any = 1, ceil: bool = False
 ) -> Dims:
     count = len(sizes)
-    each = zip(sizes, *(_each(one, count) for one in (kernel, stride or kernel, pad, dilation)), strict=True)
+    each = zip(
+        sizes, *(by_axis(one, count) for one in (kernel, stride or kernel, pad, dilation)), strict=True
+    )
     found = []
     for n, k, s, p, d in each:
         left = n + 2 * p - d * (k - 1) - 1
@@ -278,7 +275,7 @@ def adaptive(count: int, x: Shape, sizes: Any) -> Dims:
     own = ranked(x, count + 2, count + 1)[-count:]
     return (
         *x.shape[:-count],
-        *(b if a is None else a for a, b in zip(_each(sizes, count), own, strict=True)),
+        *(b if a is None else a for a, b in zip(by_axis(sizes, count), own, strict=True)),
     )
 
 
@@ -328,14 +325,6 @@ def alike(x: Shape, *_: Any, **__: Any) -> Dims:
     return x.shape
 
 
-def of_sizes(sizes: Sequence[int], *_: Any, **__: Any) -> Dims:
-    return tuple(sizes)
-
-
-def named(names: str, rule: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    return dict.fromkeys(names.split(), rule)
-
-
 # By the name of ATen, and in the order of its arguments: a shape, an array of it, or a list of them.
 SHAPES: dict[str, Callable[..., Any]] = {
     **named("view reshape", viewed),
@@ -353,9 +342,11 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "slice": sliced,
     "narrow": lambda x, dim, start, size: sliced(x, dim, start, start + size),
     "index": indexed,
-    "index_select": lambda x, dim, index: (*x.shape[:dim], *index.shape, *x.shape[dim % len(x.shape) + 1 :]),
+    "index_select": lambda x, dim, index: replaced(x, dim, *index.shape),
     "gather": lambda x, dim, index, *_, **__: index.shape,
-    "unbind": lambda x, dim=0: [np.moveaxis(ghost(x), dim, 0)[0].shape] * few(x.shape[dim]),
+    "diff": lambda x, n=1, dim=-1, *_: replaced(x, dim, x.shape[dim] - n),
+    "unfold": lambda x, dim, *window: (*replaced(x, dim, *windows((x.shape[dim],), *window)), window[0]),
+    "unbind": lambda x, dim=0: [replaced(x, dim)] * few(x.shape[dim]),
     **named("chunk unsafe_chunk", partial(chunks, whole=True)),
     **named("split unsafe_split split_with_sizes", chunks),
     **named("cat concat concatenate", joined),
@@ -381,15 +372,14 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", cell),
     "scaled_dot_product_attention": attended,
     "glu": lambda x, dim=-1: chunks(x, 2, dim, whole=True)[0],
-    **named("zeros ones empty full rand", of_sizes),
+    **named("zeros ones empty full rand", lambda sizes, *_, **__: tuple(sizes)),
     **named("new_zeros new_ones new_empty new_full", lambda x, sizes, *_, **__: tuple(sizes)),
     "arange": counted,
     "scalar_tensor": lambda *_, **__: (),
     **named(
         "batch_norm instance_norm layer_norm group_norm rms_norm clamp_min clamp_max to type_as softmax "
         "log_softmax cumsum logcumsumexp flip tril triu zeros_like ones_like empty_like full_like dropout "
-        "copy masked_fill index_put gelu clone prelu detach contiguous weight_norm lift_fresh "
-        "alias",
+        "copy masked_fill index_put gelu clone prelu detach contiguous weight_norm lift_fresh alias",
         alike,
     ),
 }
@@ -402,8 +392,8 @@ def shapes_of(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Di
         found: Any = broadcast(*(one.shape for one in (*args, *kwargs.values()) if isinstance(one, Shape)))
     else:
         found = rule(*args, **kwargs)
-    several_found = found if isinstance(found, list) else [found]
-    shapes: list[Dims] = [one.shape if hasattr(one, "shape") else one for one in several_found]
+    found = found if isinstance(found, list) else [found]
+    shapes: list[Dims] = [one.shape if hasattr(one, "shape") else one for one in found]
     if any(len(shape) > MAX_DIMS or min(shape, default=0) < 0 for shape in shapes):
         raise Unfit(f"makes {shapes}, expected at most {MAX_DIMS} axes and no size below 0")
     return shapes

@@ -62,7 +62,7 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Value], tuple[Axis, 
     arrays: dict[int, Array] = {}
     for i, one in enumerate(given):
         if isinstance(one, Symbol):
-            padded.append([*[()] * (rank - one.rank), *one.axes])
+            padded.append(one.widened(rank))
         else:
             padded.append([()] * rank)
             arrays[i] = settled(one, rank)
@@ -155,9 +155,8 @@ def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> S
         for one, other, swapped in ((a, b, False), (b, a, True)):
             number = scalar(other)
             if number is not None and isinstance(one, Symbol):
-                rank = other.worlds[0].ndim
                 value = short(number, one.value) if swapped else short(one.value, number)
-                return Symbol(value, [*[()] * (rank - one.rank), *one.axes], one.reversed)
+                return Symbol(value, one.widened(other.worlds[0].ndim), one.reversed)
     values, axes, backwards = aligned(call, [a, b])
     return Symbol(applied(layer(), values), axes, backwards)
 

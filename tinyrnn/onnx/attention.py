@@ -112,12 +112,12 @@ def of_scores(op: str, a: Any, b: Any) -> Scores | Weighted:
         return Weighted(scores, other)
     if isinstance(other, Known) and not scores.weighs:
         array = other.worlds[0]
-        if op in ("Mul", "Div") and not (op == "Div" and other is a) and array.size == 1 and not other.varies:
+        if (op == "Mul" or (op == "Div" and other is b)) and array.size == 1 and not other.varies:
             number = float(array.reshape(-1)[0])
             return scores.changed(scale=scores.scale * (number if op == "Mul" else 1 / number))
         if op == "Add":
             return masked(scores, Known(*map(_hidden, other.worlds)))
-    raise Unfit(f"reads {scores.what}")
+    raise scores.unfit()
 
 
 def hides(value: Value) -> bool:
@@ -171,7 +171,7 @@ def of_choice(condition: Any, scores: Scores, other: Any, truth: bool) -> Scores
     """Scores but where a condition is ``truth``: there a number that no softmax counts, or zero."""
     lowest = isinstance(other, Known) and np.all(other.worlds[0] <= LOWEST)
     if scores.weighs or not lowest:
-        raise Unfit(f"reads {scores.what}")
+        raise scores.unfit()
     if isinstance(condition, Known):
         return masked(scores, Known(*(one.astype(bool) == truth for one in condition.worlds)))
     return masked(scores, condition if truth else Symbol(ops.eq(condition.value, 0), condition.axes))
@@ -181,7 +181,7 @@ def attend(scores: Scores, values: Symbol, first: bool = False) -> Symbol:
     """The mean of the values, weighted by a softmax of scores; ``first``: values are the first factor."""
     own, asks = scores.axes[-2:][:: 1 if first else -1]
     if not scores.weighs or not is_of(own, KEYS) or not (is_of(asks, QUERIES) or sizes_of(asks) == (1, 1)):
-        raise Unfit(f"reads {scores.what}")
+        raise scores.unfit()
     met([own, values.axes[-1 if first else -2]])
     if scores.keys.reversed != values.reversed:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
@@ -206,7 +206,7 @@ class Weighted(Paired):
 
     def __init__(self, scores: Scores, values: Symbol) -> None:
         rank = max(scores.rank, values.rank)
-        axes = [[*[()] * (rank - one.rank), *one.axes] for one in (scores, values)]
+        axes = [one.widened(rank) for one in (scores, values)]
         super().__init__(values.value, [met(pair) for pair in zip(*axes, strict=True)])
         self.scores, self.values, self.own = scores, values, axes[0]
 
@@ -214,7 +214,7 @@ class Weighted(Paired):
         """Their sum along axes."""
         place = next(i for i, one in enumerate(self.own) if is_of(one, KEYS))
         if list(places) != [place]:
-            raise Unfit(f"reads {self.what}")
+            raise self.unfit()
         asks = next((one for one in self.own if is_of(one, QUERIES)), ())
         batch = next((one for one in self.axes if has(one, BATCH)), ())
         scores = self.scores.changed(axes=(batch, asks, self.own[place]))

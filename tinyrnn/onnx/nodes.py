@@ -126,6 +126,10 @@ class Unfinished(Symbol):
     what = ""
     movable = False
 
+    def unfit(self) -> Unfit:
+        """The error of a layer that reads it."""
+        return Unfit(f"reads {self.what}")
+
 
 class Padded(Unfinished):
     """A value with steps of zeros before and behind it, which convolutions over time have of their own."""
@@ -209,7 +213,7 @@ class Call(NamedTuple):
         if isinstance(given, Padded):
             return given.whole
         if isinstance(given, Unfinished):
-            raise Unfit(f"reads {given.what}")
+            raise given.unfit()
         return given
 
     def movable(self, place: int) -> Symbol:

@@ -55,25 +55,22 @@ class Pairs(Paired):
     def bent(self) -> Pairs:
         """Its tanh."""
         if self.way != "sum":
-            raise self.unknown()
+            raise self.unfit()
         return self.changed(way="tanh")
-
-    def unknown(self) -> Unfit:
-        return Unfit(f"reads {self.what}")
 
     def summed(self, places: Sequence[int], keeps: bool) -> Scores:
         """The scores, which sums along axes of frames make."""
         if self.way != ("product" if self.weight is None else "tanh") or any(
             bool(axis) and is_frame(axis) != (i in places) for i, axis in enumerate(self.axes)
         ):
-            raise self.unknown()
+            raise self.unfit()
         axes = [() if i in places else one for i, one in enumerate(self.axes) if keeps or i not in places]
         return Scores(self.query, self.keys).changed(axes=tuple(axes), weight=self.weight)
 
     def times(self, vector: Array) -> Pairs:
         """A tanh, each number with its factor."""
         if self.way != "tanh" or self.weight is not None or vector.size not in (1, self.query.value.frame[0]):
-            raise self.unknown()
+            raise self.unfit()
         return self.changed(weight=np.broadcast_to(np.float32(vector).reshape(-1), self.query.value.frame))
 
     def vector(self, known: Known, ahead: bool = False) -> Scores:
@@ -84,7 +81,7 @@ class Pairs(Paired):
             [np.moveaxis(one, max(place, -one.ndim), -1).reshape(-1, size) for one in known.worlds]
         )
         if np.any(rows != rows[0]) or (array.ndim > 1 and array.shape[-3 - place] != 1):
-            raise self.unknown()
+            raise self.unfit()
         return self.times(rows[0]).summed([self.rank - (2 if ahead else 1)], array.ndim > 1)
 
     def linear(self, weight: Array, bias: Array | None) -> Pairs | Scores:
@@ -92,7 +89,7 @@ class Pairs(Paired):
         if len(weight) == 1 and self.way == "tanh":  # a softmax does not see the bias
             return self.times(weight[0]).summed([len(self.axes) - 1], True)
         if self.way not in ("joint", "spread"):
-            raise self.unknown()
+            raise self.unfit()
         own, sides = self.query.value.frame[0], [weight]
         if self.keys is not None:
             cut = own if self.leads else self.keys.value.frame[0]
@@ -123,7 +120,7 @@ def paired(op: str, a: Any, b: Any) -> Pairs | None:
     if type(a) is not Symbol or type(b) is not Symbol or None in (a.value.time, b.value.time):
         return None
     rank = max(a.rank, b.rank)
-    both = [[*[()] * (rank - one.rank), *one.axes] for one in (a, b)]
+    both = [one.widened(rank) for one in (a, b)]
     places = [_time(one) for one in both]
     if places[0] == places[1]:
         return None
@@ -156,7 +153,7 @@ def of_pairs(op: str, pairs: Pairs, other: Any) -> Pairs:
         array = other.worlds[0]
         size = pairs.query.value.frame[0]
         if array.size not in (1, size) or (array.size > 1 and array.shape[-1:] != (size,)):
-            raise pairs.unknown()
+            raise pairs.unfit()
         if op == "Mul":
             return pairs.times(array)
         if op == "Add" and pairs.way in ("sum", "spread"):
@@ -165,11 +162,11 @@ def of_pairs(op: str, pairs: Pairs, other: Any) -> Pairs:
             return pairs.changed(query=query)
     if type(other) is Symbol and pairs.way in ("spread", "sum"):
         rank = max(pairs.rank, other.rank)
-        axes, others = ([*[()] * (rank - one.rank), *one.axes] for one in (pairs, other))
+        axes, others = pairs.widened(rank), other.widened(rank)
         place = next(i for i, one in enumerate(axes) if is_of(one, KEYS))
         mine, on = plain(other), _time(others)
         if on not in (None, place) or mine.value.frame != pairs.query.value.frame:
-            raise pairs.unknown()
+            raise pairs.unfit()
         if pairs.way == "spread" and on is not None:
             axes[place] = ()
             return _made(op, pairs.query, [*zip(axes, others, strict=True)], mine)
@@ -177,9 +174,9 @@ def of_pairs(op: str, pairs: Pairs, other: Any) -> Pairs:
             side = "query" if on is None else "keys"
             old = getattr(pairs, side)
             if on is not None and mine.reversed != old.reversed:
-                raise pairs.unknown()
+                raise pairs.unfit()
             return pairs.changed(**{side: Symbol(old.value + mine.value, old.axes, old.reversed)})
-    raise pairs.unknown()
+    raise pairs.unfit()
 
 
 def joint(given: Sequence[Any], axis: int) -> Pairs | None:
@@ -189,14 +186,14 @@ def joint(given: Sequence[Any], axis: int) -> Pairs | None:
         return None
     keys = given[given.index(spread) - 1]
     if spread.way != "spread" or len(given) != 2 or type(keys) is not Symbol or axis != spread.rank - 1:
-        raise spread.unknown()
+        raise spread.unfit()
     found = [
         told(other, KEYS) if has(other, TIME) else met([one, other])
         for one, other in zip(spread.axes[:-1], keys.axes[:-1], strict=True)
         if has(one, TIME) == has(other, TIME)
     ]
     if len(found) < axis:
-        raise spread.unknown()
+        raise spread.unfit()
     mine = plain(keys)
     size = mine.value.frame[0] + spread.query.value.frame[0]
     made = Pairs("joint", [*found, part(size)], spread.query, mine)

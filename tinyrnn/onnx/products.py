@@ -75,7 +75,7 @@ def matmul(call: Call) -> Symbol:
             return found.with_axes(found.axes[:-1])
         if weight.ndim > 2:
             return _grouped(a, np.asarray(weight), b.first.ndim)
-        axes = [*[()] * (b.first.ndim - a.rank), *a.axes]
+        axes = a.widened(b.first.ndim)
         found = linear(a.with_axes(axes), len(axes) - 1, weight.transpose())
         return found.with_axes([*axes[:-2], found.axes[-1]]) if a.rank == 1 else found
     if isinstance(a, Known) and isinstance(b, Symbol):
@@ -90,7 +90,7 @@ def matmul(call: Call) -> Symbol:
 
 def _grouped(a: Symbol, weight: Array, rank: int) -> Symbol:
     """A product with a matrix for each place of one axis: a convolution of groups."""
-    axes = [*[()] * (rank - a.rank), *a.axes]
+    axes = a.widened(rank)
     a = a.with_axes(axes)
     lead = [len(axes) - weight.ndim + i for i, size in enumerate(weight.shape[:-2]) if size > 1]
     within = [axis for axis in range(len(axes) - 1) if frame_size(axes[axis]) > 1]

@@ -170,7 +170,7 @@ def expand(call: Call) -> Symbol:
     """Size 1 becomes the size of time or the batch at no cost; within a frame numbers are repeated."""
     x, wanted = call.symbol(0), call.known(1, "shape").sizes
     rank = max(x.rank, len(wanted))
-    axes = [*[()] * (rank - x.rank), *x.axes]
+    axes = x.widened(rank)
     wide = [(1, 1)] * (rank - len(wanted)) + wanted
     x = x.with_axes(axes)
     for i, sizes in enumerate(wide):

@@ -224,6 +224,10 @@ class Symbol:
     def rank(self) -> int:
         return len(self.axes)
 
+    def widened(self, rank: int) -> list[Axis]:
+        """So many axes: its own behind those of size 1."""
+        return [*[()] * (rank - self.rank), *self.axes]
+
     def with_axes(self, axes: Sequence[Axis]) -> Symbol:
         """The same numbers, looked at otherwise."""
         found = Symbol(self.value, axes, self.reversed)
