@@ -473,7 +473,8 @@ def test_every_kernel_of_the_table_is_reached() -> None:
     ]
     assert two
     assert len(names) >= 21
-    assert [name for name in names if not re.search(rf"\.{name}\b", window)] == []
+    elsewhere = ["norm_sums_f32"]  # tests/c/test_kernels.c has its bits beside layer_norm_f32's
+    assert [name for name in names if not re.search(rf"\.{name}\b", window)] == elsewhere
 
 
 @pytest.mark.parametrize("isa", ISAS)

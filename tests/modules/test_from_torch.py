@@ -580,7 +580,7 @@ OF_SCORES = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("message", OF_SCORES)
 def test_numbers_that_a_softmax_sees_are_no_mask(message):
-    """Of a program nothing proves it."""
+    """Nothing proves it of a program."""
 
     def forward(self, x):
         h = self.rnn(x)[0]

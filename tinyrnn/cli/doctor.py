@@ -72,10 +72,11 @@ def packages() -> Iterator[Finding]:
 
 
 def heading() -> list[str]:
-    """The installation and the machine, in two lines."""
+    """The installation and the machine, in three lines."""
     return [
         f"tinyrnn {tr.__version__} in {os.path.dirname(tr.__file__)}, NumPy {np.__version__}",
-        f"{cpu()}, {platform.platform()}, Python {platform.python_version()}",
+        cpu(),
+        f"{platform.platform()}, Python {platform.python_version()}",
     ]
 
 

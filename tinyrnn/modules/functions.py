@@ -838,7 +838,7 @@ def unfold(call: Made) -> Any:
 
 
 def difference(call: Made) -> Any:
-    """What each number along an axis is more than the one before."""
+    """Differences of each number along an axis and the one before."""
     x, dim = call.x, call.arg(2, "dim", -1)
     if call.arg(1, "n", 1) != 1 or call.arg(3, "prepend") is not None or call.arg(4, "append") is not None:
         raise Unfit("has n, prepend or append, expected none of them: torch.cat before it")

@@ -249,6 +249,24 @@ class Script(Program):
         The module keeps states among its attributes, so it runs step by step over an axis of time.
     """
 
+    # A search for sizes: what a tried one is, those of inputs, pairs that the code compared.
+    sized: dict[int, int]
+    hinted: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    notes: list[tuple[Any, Any]]
+    # A walk: the node that made a name, objects, names that inputs reach, or that are changed in place.
+    makers: dict[str, Node]
+    modules: dict[int, Module]
+    varying: set[str]
+    written: set[str]
+    computed: dict[str, Array]
+    number_of_call: int
+    kept: bool  # an attribute of a module has been set
+    stale: bool  # a call read what one before it set
+    frames: list[tuple[Text, Any]]  # with the statement that each is at
+    place: tuple[str, str]
+    unknown: str  # the first operation that no layer has; it may be read by nothing
+
     def __init__(
         self, file: WeightsFile, given: Mapping[str, Any], told: Mapping[str, Sequence[Any]]
     ) -> None:
@@ -335,8 +353,8 @@ class Script(Program):
         """
         self.looped, self.fixed = False, fixed
         self.records.clear()
-        self.sized: dict[int, int] = {}
-        self.hinted: dict[str, tuple[int, ...]] = {}
+        self.sized = {}
+        self.hinted = {}
         ranks, hints = dict(ranks), iter(PRIMES[begin:])
         self.dtypes = dict.fromkeys(self.inputs, "float32")
         for name, one in zip(self.inputs, self.examples, strict=False):
@@ -346,7 +364,7 @@ class Script(Program):
                 told = self.told.get(name) or [None] * ranks.get(name, RANKS[0])
                 if len(self.hinted.get(name, ())) != len(told) and not self.examples:
                     self.hinted[name] = tuple(one if type(one) is int else next(hints) for one in told)
-            self.notes: list[tuple[Any, Any]] = []
+            self.notes = []
             shapes = tuple(tuple(map(self.resolved, self.hinted[name])) for name in self.inputs)
             try:
                 first = self.interpreted(shapes)
@@ -435,14 +453,14 @@ class Script(Program):
     def interpreted(self, shapes: tuple[tuple[int, ...], ...], calls: int = 1) -> Record:
         """The record of a forward, or of several, on inputs of these shapes."""
         self.nodes, self.shapes, self.tensors, self.numbers = [], {}, {}, {}
-        self.makers: dict[str, Node] = {}
-        self.modules: dict[int, Module] = {}
-        self.varying, self.written = set(self.inputs), set[str]()
+        self.makers = {}
+        self.modules = {}
+        self.varying, self.written = set(self.inputs), set()
         self.number_of_call, self.kept, self.stale = 0, False, False
-        self.frames: list[tuple[Text, Any]] = []  # with the statement that each is at
-        self.unknown = ""  # the first operation that no layer has; it may be read by nothing
-        self.computed: dict[str, Array] = {}
-        self.place: tuple[str, str] = ("", "")
+        self.frames = []
+        self.unknown = ""
+        self.computed = {}
+        self.place = ("", "")
         for name, shape in zip(self.inputs, shapes, strict=True):
             self.shapes[name] = Shape(shape, self.dtypes[name])
         root = self.valued(self.scripted.module, "")
@@ -855,26 +873,26 @@ class Script(Program):
                 return None
             case ast.Attribute(value=owner, attr=name):
                 base = self.value(owner, env)
-                function: Any = Path(f"{base.name}.{name}") if isinstance(base, Path) else (base, name)
+                target: Any = Path(f"{base.name}.{name}") if isinstance(base, Path) else (base, name)
             case _:
-                function = self.value(called, env)
+                target = self.value(called, env)
         args = [self.value(one, env) for one in given]
         kwargs = {str(one.arg): self.value(one.value, env) for one in keywords}
-        if isinstance(function, tuple) and not isinstance(function, Path):
-            owner, name = function
+        if isinstance(target, tuple) and not isinstance(target, Path):
+            owner, name = target
             if not isinstance(owner, Module):
                 raise Unfit(f"calls {shown(name)} of something that is no module")
             return self.method(owner, name, args, kwargs)
-        if not isinstance(function, Path):
+        if not isinstance(target, Path):
             raise Unfit("calls something that is no function")
-        root, _, name = function.name.partition(".")
+        root, _, name = target.name.partition(".")
         own = name.rpartition(".")[2]
         if self.frames:
             text, at = self.frames[-1]
             told = next((found for one, node in self.frames[::-1] if (found := one.where(node))), "")
             self.place = (told or f"{shown(text.name)}:{at.lineno}", self.place[1])
         if root == "__torch__":
-            return self.made(function.name, args, kwargs)
+            return self.made(target.name, args, kwargs)
         if root in ("torch", "ops") and not name.startswith("quantized"):
             return self.applied(own, args, kwargs)
         if not name and root in BUILTINS:
@@ -883,7 +901,7 @@ class Script(Program):
             return self.attribute(*args)
         if root == "range":
             return range(*map(self.number, args))
-        raise Unfit(f"calls {shown(function.name)}, which is not known")
+        raise Unfit(f"calls {shown(target.name)}, which is not known")
 
     def made(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The result of a function of the code, or an object of a class."""

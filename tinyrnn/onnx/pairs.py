@@ -113,7 +113,7 @@ def _time(axes: Sequence[Axis]) -> int | None:
 
 
 def paired(op: str, a: Any, b: Any) -> Pairs | None:
-    """What two values of other axes of time become; None if they are on one, or per sequence.
+    """Pairs of the steps of two values; None if they are on one axis of time, or per sequence.
 
     In a loop a value has no axis of time: it is that of a step.
     """
