@@ -558,6 +558,11 @@ def _normed(_: Any, v: Array, g: Array, dim: int = 0) -> Array:
     return np.asarray(v * (g / np.sqrt(np.sum(v * v, axes, keepdims=True))))
 
 
+def _softmax(_: Any, x: Array, dim: int) -> Array:
+    powers = np.exp(x - np.max(x, dim, keepdims=True))
+    return np.asarray(powers / np.sum(powers, dim, keepdims=True))
+
+
 # Operations that make tensors of no other's numbers, by the result's shape.
 FILLS: dict[str, Callable[..., Any]] = {
     f"{first}{name}{last}": make
@@ -578,10 +583,7 @@ MAKES: dict[str, Callable[..., Any]] = {
     "triu": lambda _, x, k=0: np.triu(x, k),
     "sin": lambda _, x: np.sin(x),
     "cos": lambda _, x: np.cos(x),
-    "softmax": lambda _, x, dim: (
-        np.exp(x - np.max(x, dim, keepdims=True))
-        / np.sum(np.exp(x - np.max(x, dim, keepdims=True)), dim, keepdims=True)
-    ),
+    "softmax": _softmax,
     "weight_norm": _normed,
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import Unfit, Window
 from tinyrnn.modules.functions import by_axis, named, several
 from tinyrnn.modules.recorder import MOST_OPS
 from tinyrnn.weights.spec import MAX_DIMS, Array
@@ -248,11 +248,10 @@ def windows(
     )
     found = []
     for n, k, s, p, d in each:
-        left = n + 2 * p - d * (k - 1) - 1
-        if left < 0:
-            raise Unfit(f"got {n + 2 * p} numbers along an axis, expected at least {d * (k - 1) + 1}")
-        size = (-(-left // s) if ceil else left // s) + 1
-        found.append(size - (ceil and (size - 1) * s >= n + p))
+        window = Window(k, s, d, (p, p))
+        size = window.counted(n)
+        # One more for numbers that are left, but for one that would begin in the padding behind.
+        found.append(size + (ceil and (n + 2 * p - window.span) % s > 0 and size * s < n + p))
     return tuple(found)
 
 
