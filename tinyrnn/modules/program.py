@@ -268,7 +268,7 @@ class Program(Source):
         self.given: dict[str, Given] = {}
         self.records: dict[Any, Record] = {}
         self.symbols: tuple[dict[str, int], dict[str, int]] = ({}, {})
-        self.tables, self.orders = [], set()
+        self.orders = set()
         where = "the program"
         try:
             whole = self.exported.text()
@@ -419,6 +419,12 @@ class Program(Source):
         for port in self.ports:
             if port.role == "lengths":
                 raise Unfit(f"got {port.name!r}, as lengths are, expected none: use tinyrnn.from_torch")
+
+    @property
+    def tables(self) -> list[Array]:  # type: ignore[override]
+        """The matrices that operations have read."""
+        arrays = (np.squeeze(one.array) for one in self.given.values() if isinstance(one.array, np.ndarray))
+        return [one for one in arrays if one.ndim == 2 and one.dtype.kind == "f"]
 
     def tensor(self, name: str) -> Given:
         """A tensor of the file."""
