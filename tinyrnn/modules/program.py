@@ -24,7 +24,7 @@ from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, Made, Site
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
 from tinyrnn.modules.shapes import Shape
 from tinyrnn.net import Net
-from tinyrnn.onnx.symbols import Axis, Known, Sizes, sizes_of
+from tinyrnn.onnx.symbols import BATCH_SIZES, TIME, Axis, Known, Sizes, has, sizes_of
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.pytorch import SCALARS, Exported
 from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, READ, Array, shown
@@ -257,7 +257,7 @@ class Program(Source):
     inputs : list of str
         Those of a call.
     fixed : bool
-        True: no size varies, all are the example's.
+        True: sizes beside the batch are the example's, and time no axis that varies.
     """
 
     def __init__(self, file: WeightsFile) -> None:
@@ -447,7 +447,7 @@ class Program(Source):
     def sizes(self, port: Port, place: int, wanted: Sizes) -> Sizes:
         size = self.shapes[self.inputs[self.ports.index(port)]].shape[place]
         names = sorted(set(_symbols(size)))
-        for name in names[: not self.fixed]:
+        for name in names if not self.fixed or wanted == BATCH_SIZES else ():
             least, most = self.ranges.get(name, (0, MOST))
             pair = sorted(min(max(one, least), most) for one in wanted)
             if pair[0] == pair[1]:
@@ -460,6 +460,8 @@ class Program(Source):
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
         for name, own in zip(self.inputs, axes, strict=True):
             for i, (size, axis) in enumerate(zip(self.shapes[name].shape, own, strict=True)):
+                if self.fixed and has(axis, TIME) and any(_symbols(size)):
+                    raise self.error("does something else at other lengths than the example's")
                 if sizes_of(axis)[world] != _sized(size, self.symbols[world]):
                     raise self.error(
                         f"input {shown(name)}: got axis {i} of any size, expected time and the batch alone"

@@ -47,6 +47,7 @@ DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16
 DTYPES |= {11: "bool", 15: "bfloat16"}
 COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
 TRUTHS = (*COMPARES, "logical_not", "logical_and", "logical_or", "isnan", "any", "all")
+FLOATS = ("div", "exp", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "sigmoid")
 # The other names of functions; parts of `unsafe_chunk` may be written into, so `unwritten` sees that name.
 ALIKE = {"unsafe_chunk": "chunk", "unsafe_split": "split", "numpy_T": "T", "lift_fresh": "detach"}
 LISTS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split"}  # operations that return a list
@@ -641,7 +642,7 @@ class Script(Program):
             return "int64"
         scalars = [one for one in flat(args) if type(one) is float]
         best = max(read, key=lambda one: 2 * ("float" in one) + ("int" in one), default="float32")
-        return "float32" if name == "div" or (scalars and "float" not in best) else best
+        return "float32" if "float" not in best and (name in FLOATS or scalars) else best
 
     def number(self, one: Any) -> Any:
         """The number of a tensor that depends on no numbers of the inputs."""
