@@ -17,7 +17,7 @@ import tinyrnn as tr
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
-from test_from_torch import CASES, LOOPS, B, T, compared, floats, perturbed  # noqa: E402
+from test_from_torch import CASES, LOOPS, B, T, compared, file_of as exported_file, floats, perturbed  # noqa: E402
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("UserWarning", "FutureWarning")] + [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -130,7 +130,10 @@ TRACES = {
     "positions of its size": (lambda self, x: self.gru(x + self.table[:, :14])[0], False),
     "positions cut": (lambda self, x: self.gru(x + self.table[:, : x.size(1)])[0], True),
     "sines": (lambda self, x: self.gru(x + torch.arange(x.size(1)).view(1, -1, 1).sin())[0], False),
-    "padded to a length": (lambda self, x: self.gru(nn.functional.pad(x, (0, 0, 0, 20 - x.size(1))))[0], False),
+    "padded to a length": (
+        lambda self, x: self.gru(nn.functional.pad(x, (0, 0, 0, 20 - x.size(1))))[0],
+        False,
+    ),
     "a mean": (lambda self, x: self.fc(self.gru(x)[0].sum(1) / x.size(1)), True),
     "a mean of its size": (lambda self, x: self.fc(self.gru(x)[0].sum(1) / int(x.size(1))), True),
     "repeated": (lambda self, x: self.fc(self.gru(x)[1].repeat(x.size(1), 1, 1).transpose(0, 1)), True),
@@ -160,7 +163,10 @@ def test_a_trace_at_other_lengths(case):
     net, theirs = tr.load(file), torch.jit.load(io.BytesIO(file.getvalue()))
     taken = set()
     for batch, steps in ((3, 14), (3, 31), (2, 18), (3, 9), (1, 5)):
-        given = [floats(batch, max(t, 1), 6, seed=i) for i, t in zip(range(count), (steps, steps - 4), strict=False)]
+        given = [
+            floats(batch, max(t, 1), 6, seed=i)
+            for i, t in zip(range(count), (steps, steps - 4), strict=False)
+        ]
         try:
             with torch.no_grad(), torch.jit.optimized_execution(False):
                 expected = theirs(*given).numpy()
@@ -187,6 +193,48 @@ def test_a_scripted_module(case):
     net = tr.load(file, **SCRIPTED[case])
     checked((file, module), net, make(B, T), axes)
     compared(module, net, make(1, T), axes)
+
+
+class Begun(nn.Module):
+    """Loops by how they begin: only the first is the same at each step."""
+
+    def __init__(self, how: int) -> None:
+        super().__init__()
+        self.w, self.u, self.cell, self.how = nn.Linear(6, 8), nn.Linear(8, 8), nn.GRUCell(6, 8), how
+
+    def forward(self, x):
+        h, out = torch.ones(x.size(0), 8), []
+        if self.how == 1:
+            h = self.w(x[:, 0])
+        for t in range(1 if self.how == 1 else 0, x.size(1)):
+            if self.how == 3:
+                h = self.cell(x[:, t], torch.ones(x.size(0), 8) if t == 1 else h)
+            else:
+                gain = 3.0 if t == 0 and self.how == 2 else 1.0
+                h = torch.tanh(gain * self.w(x[:, t]) + self.u(h))
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+@pytest.mark.parametrize("how", range(4))
+@pytest.mark.parametrize("scripted", [True, False])
+def test_a_loop_begins_as_it_is_written(how, scripted):
+    """What step 0 computes with constants is in no record; a loop whose first steps are others is none."""
+    module = perturbed(Begun(how))
+    make = torch.jit.script if scripted else lambda one: torch.export.export(one, (floats(3, 14, 6),))
+    file = file_of(make(module)) if scripted else exported_file(make(module))
+    if how and scripted:
+        with pytest.raises(tr.LoadError, match="runs more often for more steps"):
+            tr.load(file)
+        return
+    try:
+        net = tr.load(file)
+    except tr.LoadError:
+        assert how
+        return
+    x = floats(3, 14, 6, seed=1)
+    with torch.no_grad():
+        np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), atol=2e-6)
 
 
 class Stateful(nn.Module):

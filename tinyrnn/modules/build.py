@@ -297,7 +297,9 @@ class Search:
             if alike:  # of the same size by chance
                 yield batch, time, dict.fromkeys(alike, FRAME)
             still = [
-                f"{one.name}[{time}]" for one in self.ports[1:] if one.rank == port.rank > 2 and time is not None
+                f"{one.name}[{time}]"
+                for one in self.ports[1:]
+                if one.rank == port.rank > 2 and time is not None
             ]
             if still:  # a decoder of so many steps
                 yield batch, time, dict.fromkeys(still, FRAME)

@@ -449,7 +449,9 @@ class Script(Program):
         try:
             return self.record_of(tuple(shapes)), None
         except (*WRONG, RecursionError) as error:
-            advice = "; a trace may hold for its example's sizes alone: use torch.jit.script" * bool(self.examples)
+            advice = "; a trace may hold for its example's sizes alone: use torch.jit.script" * bool(
+                self.examples
+            )
             raise error if isinstance(error, LoadError) else self.error(f"{error}{advice}") from None
 
     def takes(self, shapes: tuple[tuple[int, ...], ...]) -> bool:
@@ -511,6 +513,7 @@ class Script(Program):
         """A call for each step."""
         found = []
         for step in range(self.shapes[given[0].name].shape[1]):
+            self.place = ("", "")
             found.append(self.forward(root, [self.op("select", [one, 1, step], {}) for one in given]))
         if isinstance(found[0], tuple):
             return tuple(self.op("stack", [list(one), 1], {}) for one in zip(*found, strict=True))
