@@ -115,7 +115,7 @@ def step_of(value: Value, number: int) -> Value:
 
 
 def lasting(found: Value, value: Value, least: int) -> Value:
-    """What is found of a sequence that has so many steps: a call with fewer raises."""
+    """A value that follows from a sequence of so many steps or more: a call with fewer raises."""
     zero = applied(frames.Constant(0.0), (value,))
     for layer in (frames.Reshape((1,)), TimeMaxPool1d(least, 1), LastStep(), frames.Reshape(())):
         zero = applied(layer, (zero,))

@@ -219,7 +219,7 @@ class Begun(nn.Module):
 @pytest.mark.parametrize("how", range(4))
 @pytest.mark.parametrize("scripted", [True, False])
 def test_a_loop_begins_as_it_is_written(how, scripted):
-    """What step 0 computes with constants is in no record; a loop whose first steps are others is none."""
+    """No record has what step 0 computes with constants; a loop whose first steps are others is none."""
     module = perturbed(Begun(how))
     make = torch.jit.script if scripted else lambda one: torch.export.export(one, (floats(3, 14, 6),))
     file = file_of(make(module)) if scripted else exported_file(make(module))

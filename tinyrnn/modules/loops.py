@@ -214,7 +214,8 @@ class _Rolling:
         made = _maker(one)
         if made is None or slot[0] is None or slot[1] in self.blank:
             return one is None or (slot[0] is not None and slot[1] in self.blank)
-        return made.name == self.loops[slot[0]].steps[ONE][slot[1]].name
+        name: str = self.loops[slot[0]].steps[ONE][slot[1]].name
+        return made.name == name
 
     def begin(self, k: int) -> None:
         """Put what step 0 computes with constants into its place, as the operations that read it tell.

@@ -255,6 +255,7 @@ class Script(Program):
     hinted: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
     notes: list[tuple[Any, Any]]
+    kinds_fixed: set[str]  # of axes that have the sizes of the trace
     # A walk: the node that made a name, objects, names that inputs reach, or that are changed in place.
     makers: dict[str, Node]
     modules: dict[int, Module]
