@@ -15,9 +15,6 @@ from tinyrnn.net import Net
 from tinyrnn.tensors import Array, Frame, Tensor
 from tinyrnn.values import Value, applied
 
-# The deepest nesting of nets, so that every saved net can be loaded.
-NESTING = 64
-
 
 class Nest(Net):
     """The base of nets that are made of layers with names."""
@@ -35,8 +32,8 @@ class Nest(Net):
         ]
         inner = [layer._depth for layer in layers.values() if isinstance(layer, Nest)]
         self._depth = 1 + max(inner, default=0)
-        if self._depth > NESTING:
-            raise ValueError(f"{kind}: got nets nested {self._depth} deep, expected at most {NESTING}")
+        if self._depth > contract.NESTING:
+            raise ValueError(f"{kind}: got nets nested {self._depth} deep, expected at most {contract.NESTING}")
 
     def __len__(self) -> int:
         return len(self._layers)
