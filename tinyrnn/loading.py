@@ -18,6 +18,7 @@ from tinyrnn.weights.spec import shown
 if TYPE_CHECKING:
     from tinyrnn.weights import WeightsFile
 
+
 def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
     """Load a net from a file that describes it: of `Net.save`, ONNX, PyTorch, Keras or JSON.
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from tinyrnn import _core, calls, contract
 from tinyrnn.attributes import absent, nearest
+from tinyrnn.contract import NESTING
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.tensors import Array, Frame, Tensor
@@ -32,8 +33,8 @@ class Nest(Net):
         ]
         inner = [layer._depth for layer in layers.values() if isinstance(layer, Nest)]
         self._depth = 1 + max(inner, default=0)
-        if self._depth > contract.NESTING:
-            raise ValueError(f"{kind}: got nets nested {self._depth} deep, expected at most {contract.NESTING}")
+        if self._depth > NESTING:
+            raise ValueError(f"{kind}: got nets nested {self._depth} deep, expected at most {NESTING}")
 
     def __len__(self) -> int:
         return len(self._layers)

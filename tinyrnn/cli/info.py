@@ -98,7 +98,7 @@ def _memory(net: tr.Net, frame: Shape | None) -> None:
     """Print the memory of a stream, or why there is none."""
     if net._is_wired and len({line.time for line in outline(net).inputs} - {None}) > 1:
         if not needs_all(net):
-            say("\nmemory of one stream: depends on the steps of the other axis: net.memory(steps=...) in Python")
+            say("\nmemory of one stream: depends on the steps of the other axis, net.memory(steps=...)")
         return
     try:
         is_open = None in (net._frame() or [None])  # the inputs of a graph have their frames
