@@ -1,4 +1,4 @@
-"""The site in a browser: pages fit phones and desktops, the search leads to answers. Needs Chromium and Sphinx."""
+"""The site in a browser: pages fit phones, the search leads to answers. Needs Chromium and Sphinx."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
 
 
 def looked(site: tuple[Path, str], look: str, todo: list[tuple[str, int]], wait: int) -> dict[str, object]:
-    """What a function of JavaScript finds on pages, each in a frame of some width."""
+    """Return the results of a function of JavaScript on pages, each in a frame of some width."""
     folder, address = site
     page = HARNESS.replace("LOOK", look).replace("TODO", json.dumps(todo)).replace("WAIT", str(wait))
     (folder / "harness.html").write_text(page, encoding="utf-8")
