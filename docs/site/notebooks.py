@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Scripts that run within a minute, by example: the arguments, and the picture that they draw if they draw one.
+# Scripts that run within a minute, by example: the arguments, and the picture that they draw, if any.
 # keywords reads a module in another folder, vad and zoo read files that are not in this repository.
 EXAMPLES = {
     "gradients": ("gradients.py", ["--out", "."], "gradients.png"),
