@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
     if error.name != "tinyrnn._core":
         raise
     raise ModuleNotFoundError(
-        f"tinyrnn: found no library in {__path__[0]}, expected _core{EXTENSION_SUFFIXES[0]}. Sources need "
+        f"tinyrnn: got no library in {__path__[0]}, expected _core{EXTENSION_SUFFIXES[0]}. Sources need "
         "`pip install`, run outside their folder; a library does not load from a zip; and one built for "
         "another Python or processor does not count",
         name=error.name,
