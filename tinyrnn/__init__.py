@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 try:
-    import tinyrnn._core as _core
+    import tinyrnn._core as _core  # noqa: F401 (there for users of tinyrnn._core)
 except ModuleNotFoundError as error:
     if error.name != "tinyrnn._core":
         raise

@@ -272,5 +272,7 @@ def test_a_missing_library_is_named(tmp_path: Path, place: str) -> None:
         tmp_path, folder = whole, whole / "tinyrnn"
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import tinyrnn"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
-    expected = f"ModuleNotFoundError: tinyrnn: got no library in {folder}, expected _core{EXTENSION_SUFFIXES[0]}. "
+    expected = (
+        f"ModuleNotFoundError: tinyrnn: got no library in {folder}, expected _core{EXTENSION_SUFFIXES[0]}. "
+    )
     assert done.stderr.splitlines()[-1].startswith(expected), done.stderr
