@@ -512,6 +512,51 @@ def test_a_cell_unrolled_is_one_frame(axes, tmp_path):
     close(loaded(file, tmp_path, **options)(x.numpy()), expected)
 
 
+def test_a_cell_unrolled_from_the_end_is_one_frame(tmp_path):
+    """A turned axis is time in a graph that goes over steps, and here the file has written them out."""
+    torch.manual_seed(0)
+    model = Model(lambda m, x: unrolled(m, x.flip(0).transpose(0, 1)), cell=nn.GRUCell(8, 7))
+    x = torch.randn(5, 3, 8)
+    file = exported(model, (x,), ["x"], ["y"], {"x": {1: "rows"}})
+    (expected,) = run(file, x.numpy())
+    close(loaded(file, tmp_path)(np.ascontiguousarray(x.numpy().swapaxes(0, 1))), expected)
+
+
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_state_is_cut_by_the_rows_of_another_input(rows, states, tmp_path):
+    def forward(m, x, h):
+        y, n = m.rnn(x, h.reshape(x.shape[0], 2, 6).transpose(0, 1).contiguous())
+        return y, n.transpose(0, 1).reshape(x.shape[0], 12)
+
+    torch.manual_seed(0)
+    x, h = torch.randn(3, 5, 8), torch.zeros(3, 12) if states else torch.randn(3, 12)
+    axes = {"x": {1: "steps", **({0: "rows"} if rows else {})}, "h": {0: "rows"} if rows else {}}
+    file = exported(Model(forward, rnn=gru(8, 6, num_layers=2)), (x, h), ["x", "h"], ["y", "hn"], axes)
+    expected = run(file, x.numpy(), h.numpy())
+    net = loaded(file, tmp_path, states=states)
+    if states:
+        close(net(x.numpy().swapaxes(0, 1)).swapaxes(0, 1), expected[0])
+    else:
+        y, n = net({"x": x.numpy().swapaxes(0, 1), "h": h.numpy()}).values()
+        close(y.swapaxes(0, 1), expected[0])
+        close(n, expected[1])
+
+
+def test_tokens_beside_frames_of_a_fixed_size(tmp_path):
+    torch.manual_seed(0)
+    model = Model(
+        lambda m, x, i: m.rnn(torch.cat([x, m.table(i)], -1))[0], table=nn.Embedding(9, 3), rnn=gru(11, 6)
+    )
+    net = loaded(
+        exported(model, (torch.zeros(2, 4, 8), torch.zeros(2, 4).long()), ["x", "i"], ["y"], None), tmp_path
+    )
+    x, i = torch.randn(3, 7, 8), torch.randint(0, 9, (3, 7))
+    with torch.no_grad():
+        expected = model.eval()(x, i).numpy()
+    close(net({"x": x.numpy().swapaxes(0, 1), "i": i.numpy().T}).swapaxes(0, 1), expected)
+
+
 # ---- the shapes of published models --------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.nodes import Call, Given, Listed, Step, Until
-from tinyrnn.onnx.symbols import BATCH_SIZES, Known, Places, Symbol
+from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Known, Places, Retry, Symbol
 from tinyrnn.weights.spec import Array
 
 # Arithmetic with these numbers changes nothing.
@@ -92,6 +92,9 @@ def moved(call: Call) -> list[Given] | None:
         elif isinstance(one, Known) and one.varies:
             if call.node.op == "Expand" and any(a != b and (a, b) != BATCH_SIZES for a, b in one.sizes):
                 return None  # along time
+            axis = [call.builder.ports.axes.that(pair) for pair in one.sizes if op == "Reshape"]
+            if any(axis):  # an axis of states that varies is the batch
+                raise Retry(next(filter(None, axis)), BATCH)
             sizes = [2 if pair == BATCH_SIZES else pair[0] for pair in one.sizes]
             arrays.append(np.array(sizes, np.int64).reshape(one.worlds[0].shape))
         else:

@@ -395,8 +395,10 @@ def met(axes: Sequence[Axis]) -> Axis:
         if is_frame(first) and is_frame(other) and sizes_of(first) == sizes_of(other):
             continue
         for one, two in ((first, other), (other, first)):
-            single = len(one) == len(two) == 1 and two[0].kind in (TIME, BATCH)
-            if single and one[0].kind in (FRAME, OPEN) and one[0].origin:
+            if len(one) != 1 or len(two) != 1 or one[0].kind not in (FRAME, OPEN) or not one[0].origin:
+                continue
+            fixed = one[0].kind == FRAME and two[0].kind == OPEN and two[0].declared == one[0].sizes[0]
+            if fixed or two[0].kind in (TIME, BATCH):
                 raise Retry(one[0].origin, two[0].kind)
         a, b = (one[0] if len(one) == 1 else None for one in (first, other))
         alike = a and b and a.kind == b.kind and a.kind in (TIME, OPEN) and a.declared == b.declared

@@ -10,12 +10,13 @@ import numpy as np
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
 from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.onnx.cells import CELLS
 from tinyrnn.onnx.evaluation import evaluated
 from tinyrnn.onnx.inner import inlined
 from tinyrnn.onnx.learned import Learned
 from tinyrnn.onnx.levels import Levels
 from tinyrnn.onnx.loops import Inside
-from tinyrnn.onnx.model import Graph, Model, Node
+from tinyrnn.onnx.model import Graph, Model, Node, operators_of
 from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.operators import DOMAINS, INDICES, OPERATORS
 from tinyrnn.onnx.ports import Ports
@@ -28,6 +29,7 @@ from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
 MOST_CALLS = 20_000  # operations that become layers
 LAYER = 1024  # numbers of 8 bytes that take as much as a layer of a few weights; a constant is two
+OVER_STEPS = {*CELLS, "DynamicQuantizeLSTM", "Loop", "Scan"}
 MOST_VISITS = 200_000  # inputs and nodes, in all passes
 
 
@@ -44,6 +46,8 @@ class Builder:
     ----------
     ports : Ports
         The inputs of the graph.
+    recurs : bool
+        True if a node goes over steps: a turned axis is time then, and else a part of a frame.
     slack : list of int
         Numbers at the end of frames that the windows of convolutions do not reach.
     timed : dict
@@ -62,6 +66,8 @@ class Builder:
         self.model, self.file, self.learned, self.bound = model, file, learned, bound
         self.int8 = int8
         self.opset = model.opsets[""]
+        bodies = [model.graph.nodes, *(function.nodes for function in model.functions.values())]
+        self.recurs = any(not OVER_STEPS.isdisjoint(operators_of(nodes)) for nodes in bodies)
         self.budget = MEMORY_FLOOR + 2 * file.info.bytes
         self.slack: list[int] = []
         self.compared: set[str] = set()  # inputs of whole numbers that a node compared with one
