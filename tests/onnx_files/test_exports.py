@@ -696,6 +696,22 @@ def test_the_first_input_is_no_state_by_its_name(tmp_path):
     close(loaded(file, tmp_path)(x), run(file, x)[0])
 
 
+def test_a_state_is_the_input_whose_shape_one_output_has(tmp_path):
+    """Of several axes, whatever the names: a cell written out whose states lie in one array, as in DTLN."""
+
+    def forward(m, x, both):
+        h, c = m.cell(x, (both[:, 0], both[:, 1]))
+        return m.out(h), torch.stack([h, c], 1)
+
+    torch.manual_seed(0)
+    model = Model(forward, cell=nn.LSTMCell(8, 6), out=nn.Linear(6, 3))
+    file = exported(model, (torch.zeros(1, 8), torch.zeros(1, 2, 6)), ["x", "memory"], ["y", "later"], None)
+    stream, before = loaded(file, tmp_path).stream(), np.zeros((1, 2, 6), np.float32)
+    for one in np.random.default_rng(0).standard_normal((9, 8), dtype=np.float32):
+        expected, before = run(file, one[None], before)
+        close(stream.step(one), expected)
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_steps(name, tmp_path):
     forward, parts, shapes, states = STEPS[name]
