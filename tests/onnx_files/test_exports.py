@@ -543,6 +543,26 @@ def test_a_state_is_cut_by_the_rows_of_another_input(rows, states, tmp_path):
         close(n, expected[1])
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_attention_to_another_input_reads_its_own_number_of_steps(named, tmp_path):
+    def forward(m, x, z):
+        h, r = m.rnn(x)[0], m.other(z)[0]
+        return torch.softmax(h @ r.transpose(1, 2), -1) @ r
+
+    torch.manual_seed(0)
+    model = Model(forward, rnn=gru(8, 6), other=gru(5, 6))
+    axes = {"x": {0: "rows", 1: "steps"}, "z": {0: "rows", 1: "others"}} if named else None
+    file = exported(model, (torch.zeros(2, 5, 8), torch.zeros(2, 9, 5)), ["x", "z"], ["y"], axes)
+    x, z = torch.randn(3, 7, 8), torch.randn(3, 4, 5)
+    with torch.no_grad():
+        expected = model.eval()(x, z).numpy()
+    net = loaded(file, tmp_path)
+    y = net({"x": x.numpy().swapaxes(0, 1), "z": z.numpy().swapaxes(0, 1)})
+    close(y.swapaxes(0, 1), expected)
+    if named:
+        close(y.swapaxes(0, 1), run(file, x.numpy(), z.numpy())[0])
+
+
 def test_tokens_beside_frames_of_a_fixed_size(tmp_path):
     torch.manual_seed(0)
     model = Model(

@@ -113,8 +113,6 @@ class States:
 
     def written(self, given: Places, starts: bool = False) -> Symbol:
         """States as a value of the net."""
-        if self.batch and given.batch is None:
-            raise Unfit("takes some rows of the batch, which a net keeps apart")
         flat = given.row.reshape(-1)
         parts: list[Value] = []
         at = 0
@@ -123,6 +121,8 @@ class States:
             kind, of, count = self.sources[place]
             if kind == "input":
                 raise Retry(of.name, START if starts else self.mode_of(of))
+            if self.batch and given.batch is None:
+                raise Unfit("takes some rows of the batch, which a net keeps apart")
             size = 1
             while at + size < len(flat) and flat[at + size] == flat[at] + size and first + size < count:
                 size += 1
