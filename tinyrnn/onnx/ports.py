@@ -127,8 +127,9 @@ class Ports:
 
     def time_of(self, port: Port, axes: Sequence[Axis]) -> str:
         """The axis of time of an input: there are several where the file tells other names or sizes."""
-        sizes = [(size, axis[0]) for size, axis in zip(port.shape or (), axes, strict=True) if has(axis, TIME)]
-        told = [atom.origin if isinstance(size, str) else atom.declared for size, atom in sizes]
+        pairs = zip(port.shape or (), axes, strict=True)
+        steps = [(size, axis[0]) for size, axis in pairs if has(axis, TIME)]
+        told = [atom.origin if isinstance(size, str) else atom.declared for size, atom in steps]
         if not told or told[0] is None:
             return TIME
         name = f"{told[0]}_steps" if isinstance(told[0], int) else told[0]

@@ -289,7 +289,7 @@ def slices(call: Call) -> Any:
         atoms = x.axes[axis]
         for atom in atoms:
             builder = call.builder
-            turned = whole and axis == 0 and atom.kind != TIME and builder.recurs and not builder.has_time
+            turned = whole and axis == 0 and atom.kind != TIME and not builder.has_time and builder.recurs
             if atom.origin and (atom.kind == OPEN or turned):
                 raise Retry(atom.origin, TIME)
         if len(atoms) == 1 and atoms[0].kind == TIME:

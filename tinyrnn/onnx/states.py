@@ -156,7 +156,7 @@ class States:
         return FEEDBACK if port != first and not self.has_time and self.partner(port) else INPUT
 
     def partner(self, port: Port) -> str | None:
-        """The output that an input of the next step is: by shape and name, or by a shape that only they have."""
+        """The output that an input of the next step is, by shape and name, or by a shape of their own."""
         alike = [output.name for output in self.graph.outputs if _alike(output, port)]
         named = next((name for name in alike if _stem(name) == _stem(port.name)), None)
         wide = sum(not isinstance(size, int) or size > 1 for size in port.shape or ())

@@ -46,8 +46,6 @@ class Builder:
     ----------
     ports : Ports
         The inputs of the graph.
-    recurs : bool
-        True if a node goes over steps: a turned axis is time then, and else a part of a frame.
     slack : list of int
         Numbers at the end of frames that the windows of convolutions do not reach.
     timed : dict
@@ -66,8 +64,6 @@ class Builder:
         self.model, self.file, self.learned, self.bound = model, file, learned, bound
         self.int8 = int8
         self.opset = model.opsets[""]
-        bodies = [model.graph.nodes, *(function.nodes for function in model.functions.values())]
-        self.recurs = any(not OVER_STEPS.isdisjoint(operators_of(nodes)) for nodes in bodies)
         self.budget = MEMORY_FLOOR + 2 * file.info.bytes
         self.slack: list[int] = []
         self.compared: set[str] = set()  # inputs of whole numbers that a node compared with one
@@ -124,6 +120,12 @@ class Builder:
         """Note what the windows of a convolution leave of a frame."""
         room = size + sum(window.pads) - window.span
         self.slack.append(room % window.stride if room >= 0 else 0)
+
+    @property
+    def recurs(self) -> bool:
+        """True if a node goes over steps: a turned axis is time then, and else a part of a frame."""
+        bodies = [self.model.graph.nodes, *(one.nodes for one in self.model.functions.values())]
+        return any(not OVER_STEPS.isdisjoint(operators_of(nodes)) for nodes in bodies)
 
     def mask_of(self, lengths: Value | int, time: Axis) -> Value:
         """1 at the steps within lengths, 0 behind them; nodes with the same lengths have one mask."""
