@@ -717,7 +717,7 @@ def test_the_first_input_is_no_state_by_its_name(tmp_path):
 
 
 def test_a_state_is_the_input_whose_shape_one_output_has(tmp_path):
-    """Of several axes, whatever the names: a cell written out whose states lie in one array, as in DTLN."""
+    """A cell written out whose states lie in one array, as in DTLN, has other names than before."""
 
     def forward(m, x, both):
         h, c = m.cell(x, (both[:, 0], both[:, 1]))

@@ -188,7 +188,8 @@ class Product(NamedTuple):
         vector = np.broadcast_to(np.asarray(numbers, np.float32).reshape(-1), (count,))
         if not times:
             return self.make(self.weight, vector)
-        found = self.make(self.weight * vector.reshape(-1, *(1,) * (self.weight.ndim - 1)), self.bias)
+        bias = None if self.bias is None else self.bias * vector
+        found = self.make(self.weight * vector.reshape(-1, *(1,) * (self.weight.ndim - 1)), bias)
         if found.product is not None:
             found.product = found.product._replace(scales=True)
         return found
