@@ -61,13 +61,6 @@
 #define TRNN_UNROLL
 #endif
 
-/* The same, but not in code that is compiled for size. */
-#if defined(__OPTIMIZE_SIZE__)
-#define TRNN_UNROLL_FAST
-#else
-#define TRNN_UNROLL_FAST TRNN_UNROLL
-#endif
-
 #define trnn_copy(destination, source, bytes) memcpy(destination, source, bytes)
 #define trnn_zero(destination, bytes)         memset(destination, 0, bytes)
 

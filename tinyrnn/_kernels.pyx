@@ -106,6 +106,7 @@ cdef extern from "kernels/kernels.h" nogil:
         step rnn_taped, lstm_taped, lstm_peephole_taped, lstm_coupled_taped, gru_taped, gru_before_taped
         step_back rnn_back, lstm_back, lstm_peephole_back, lstm_coupled_back, gru_back, gru_before_back
         step_back gru_before_round1_back
+        void (*biases_f32)(const float *, const float *, float *, size_t, int32_t, uint32_t) noexcept nogil
         void (*weight_gradient)(const trnn_weight_gradient *) noexcept nogil
         void (*softmax_f32)(const float *, float *, size_t, int) noexcept nogil
         void (*layer_norm_f32)(const float *, float *, size_t, float, const float *, const float *) noexcept nogil
@@ -209,13 +210,17 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     cdef step *taped = [kernels.rnn_taped, kernels.lstm_taped, kernels.gru_taped,
                         kernels.lstm_coupled_taped, kernels.gru_before_taped, kernels.lstm_peephole_taped]
     cdef step *run = plain if tape is None else taped
+    cdef size_t sums = wide(layer)
     rows, depth = h.shape
     memset(&p, 0, sizeof(p))
     p.hidden = matrix_of(layer, 1)
     p.rows, p.units = rows, layer.tensors[1].units
-    p.gates_stride, p.h_stride, p.states_stride, p.y_stride = wide(layer), depth, p.units, p.units
+    p.gates_stride, p.h_stride, p.states_stride, p.y_stride = sums, depth, p.units, p.units
     p.gates = floats(gates, (rows, p.gates_stride))
-    p.bias_hh = vector_of(layer, 3) if layer.argument("bias") else NULL
+    cdef cnp.ndarray first_values = np.empty(2 * sums, np.float32)
+    if layer.kind == "gru" and layer.argument("bias"):
+        kernels.biases_f32(vector_of(layer, 2), vector_of(layer, 3), floats(first_values), sums, 3, 1 << 2)
+        p.bias_hh = floats(first_values) + sums
     p.h = p.before = floats(h, (rows, layer.params[1][1][1]))
     p.before_stride = depth
     p.states = optional(c, (rows, p.units))
@@ -225,7 +230,7 @@ def cell(str isa, Layer layer, gates, h, c, y, tape=None, tape_h=None):
     p.args = arguments_of(layer)
     cdef cnp.ndarray scratch = aligned_zeros(trnn_product_scratch(p.hidden.format, rows, depth))
     p.scratch = cnp.PyArray_DATA(scratch)
-    cdef size_t first = wide(layer) // 3 * 2
+    cdef size_t first = sums // 3 * 2
     if layer.kind == "lstm_peephole":
         p.vectors = vector_of(layer, layer.count - 1)
     if layer.kind == "gru_before":

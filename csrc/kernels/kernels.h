@@ -90,7 +90,8 @@ typedef struct {
      * instead: it is computed group by group, and its y is not used. */
     const float *gates;
     const trnn_product *input;
-    const float *bias_hh;             /* (gates * H packed,), or NULL: read for apart gates only */
+    /* (gates * H packed,): what the hidden sums begin with, b_hh of apart gates and zeros for others; NULL: zeros for all */
+    const float *bias_hh;
     const float *vectors;             /* (vectors * H packed,) */
     const trnn_cell_options *options; /* general cells; else not read */
     const float *h;                   /* (B, depth), rows h_stride apart: what `hidden` multiplies */
@@ -120,7 +121,7 @@ typedef struct {
     float *between;       /* second round: as `gates`, of the first one */
     const float *vectors; /* (vectors * H packed,) */
     const trnn_cell_options *options; /* as the forward step's */
-    const float *bias_hh;             /* with a norm, of apart gates */
+    const float *bias_hh;             /* with a norm: as the forward step's */
     float *dnorm;    /* with a norm: (B, trnn_norms_size), each row's share of these gradients, added to */
     float *dvectors; /* (B, vectors * H packed), rows dvectors_stride apart: each row's share */
     const float *dy; /* (B, H), rows dy_stride apart: gradient of the step's output; or NULL */

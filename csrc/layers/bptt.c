@@ -105,7 +105,7 @@ size_t trnn_recurrent_tape(const trnn_layer *layer, trnn_frame in, trnn_frame ou
 }
 
 typedef struct {
-    float *bias; /* (G,) b_ih + b_hh */
+    float *bias; /* (trnn_biases_size,) */
     float *dx;   /* bidirectional: (chunk, B, I): the reverse direction's dx, which is then added */
     float *work; /* a general cell's */
 } part_scratch;
@@ -115,7 +115,7 @@ static part_scratch place_part(const trnn_layer *layer, int32_t batch, int32_t s
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t rows = trnn_times((size_t)trnn_chunk_steps(batch, steps), (size_t)batch);
     part_scratch scratch = {NULL, NULL, NULL};
-    scratch.bias = trnn_take(cursor, a->bias ? trnn_gates_size(layer) : 0);
+    scratch.bias = trnn_take(cursor, trnn_biases_size(layer));
     scratch.dx = trnn_take(cursor, trnn_directions(layer) > 1 ? trnn_times(rows, (size_t)a->input_size) : 0);
     scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
@@ -355,6 +355,11 @@ static trnn_cell_options options_at(const direction *me, int32_t t, int32_t b)
     return options;
 }
 
+static const float *hidden_bias(const direction *me)
+{
+    return trnn_hidden_bias(&me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH], me->scratch.bias);
+}
+
 /* Rows b .. end - 1 of step t. */
 static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
 {
@@ -368,7 +373,7 @@ static void step_forward(const direction *me, int32_t t, int32_t b, int32_t end)
         .units = units,
         .args = &me->layer->as.recurrent,
         .gates = gates,
-        .bias_hh = me->weights[BIAS_HH],
+        .bias_hh = hidden_bias(me),
         .vectors = me->weights[VECTORS],
         .options = &options,
         .h = at(me, tape->h, state_before(me, t), b, size),
@@ -439,8 +444,8 @@ static void input_forward(const direction *me, int32_t i)
 static void add_biases(const direction *me)
 {
     if (me->weights[BIAS_IH])
-        trnn_add_biases(&me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH], me->weights[BIAS_HH],
-                        me->scratch.bias);
+        trnn_add_biases(me->pass->isa, &me->kind->facts, (size_t)me->gates, me->weights[BIAS_IH],
+                        me->weights[BIAS_HH], me->scratch.bias);
 }
 
 static void forward_direction(const direction *me)
@@ -567,7 +572,7 @@ static void step_backward(const direction *me, int32_t t, int32_t b, int32_t end
         .between = at(me, tape->gates, t, b, me->gates),
         .vectors = me->weights[VECTORS],
         .options = &options,
-        .bias_hh = me->weights[BIAS_HH],
+        .bias_hh = hidden_bias(me),
         .dnorm = norm_of(me) ? at(me, tape->dnorm, 0, b, me->norms) : NULL,
         .dnorm_stride = (size_t)me->norms,
         .dvectors = tape->dvectors ? at(me, tape->dvectors, t, b, me->vectors) : NULL,

@@ -10,7 +10,7 @@ const char *trnn_layer_gates(const trnn_layer *layer)
 }
 
 typedef struct {
-    float *bias, *tape, *tape_h; /* (G,), (B, G), (B, G) with G = gates * H packed */
+    float *bias, *tape, *tape_h; /* (trnn_biases_size,), (B, G), (B, G) with G = gates * H packed */
     float *between;              /* two rounds: (B, H), the result of the first one */
     float *low;                  /* low rank: (B, rank), what weight_ih multiplies */
     void *input, *hidden;        /* the products' own */
@@ -22,7 +22,7 @@ TRNN_NOINLINE gates_scratch place_scratch(const trnn_layer *layer, int32_t batch
     const trnn_recurrent_args *a = &layer->as.recurrent;
     const size_t gates = trnn_gates_size(layer), sums = trnn_times((size_t)batch, gates);
     gates_scratch scratch = {.bias = NULL};
-    scratch.bias = trnn_take(cursor, a->bias ? gates : 0);
+    scratch.bias = trnn_take(cursor, trnn_biases_size(layer));
     scratch.tape = trnn_take(cursor, sums);
     scratch.tape_h = trnn_take(cursor, trnn_facts_of(layer)->apart ? sums : 0);
     const size_t m = trnn_times((size_t)batch, (size_t)a->hidden_size);
@@ -88,7 +88,7 @@ void trnn_gates(const trnn_gates_job *job)
         const trnn_param *param = &params[job->direction * RECURRENT_SLOTS + i];
         slots[i] = param->rank ? (const char *)job->weights + param->offset : NULL;
     }
-    if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch.bias);
+    if (slots[BIAS_IH]) trnn_add_biases(job->isa, facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch.bias);
 
     float *inner = job->gates; /* behind the named gates */
     for (const char *name = trnn_layer_gates(layer); *name; name++)
@@ -105,7 +105,7 @@ void trnn_gates(const trnn_gates_job *job)
                       .units = a->hidden_size,
                       .args = a,
                       .input = &input,
-                      .bias_hh = slots[BIAS_HH],
+                      .bias_hh = trnn_hidden_bias(facts, gates, slots[BIAS_IH], scratch.bias),
                       .vectors = slots[VECTORS],
                       .options = &options,
                       .h = state,

@@ -304,7 +304,7 @@ static float *product_of_arrays(general *g, const float *a, const float *b)
  * their sum. */
 typedef struct {
     const float *x, *hidden;
-    const float *bias_hh; /* packed, of apart gates */
+    const float *bias_hh; /* packed, read for apart gates */
     float *normal_x, *normal_hidden, *normal;
 } general_sums;
 
@@ -591,7 +591,7 @@ TRNN_NOINLINE void general_step(const trnn_kernels *isa, const trnn_cell *cell, 
         const size_t sums = r * cell->gates_stride;
         const general_row row = {
             .sums = sums_of(&g, cell->input ? from_x + r * wide : cell->gates + sums, hidden + r * wide, bias,
-                            facts->apart ? cell->bias_hh : NULL),
+                            cell->bias_hh),
             .h = cell->before + r * cell->before_stride,
             .between = round ? cell->between + sums : NULL,
             .state = facts->states ? cell->states + r * cell->states_stride : NULL,
@@ -855,7 +855,7 @@ TRNN_NOINLINE void general_back(const trnn_kernels *isa, const trnn_cell_back *c
             .place = place,
         };
         if (g.norm) {
-            row.sums = sums_of(&g, row.gates, row.hidden, bias, facts->apart ? cell->bias_hh : NULL);
+            row.sums = sums_of(&g, row.gates, row.hidden, bias, cell->bias_hh);
             row.dx = line_after(&g);
             row.dhidden = line_after(&g);
         }

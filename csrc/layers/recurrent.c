@@ -125,7 +125,8 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
         if (general) general->params(layer, d, params);
         for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = trnn_second(facts);
     }
-    return trnn_directions(layer) * RECURRENT_SLOTS;
+    /* The last slots are general cells'; a run would point at each. */
+    return trnn_directions(layer) * RECURRENT_SLOTS - (general ? 0 : RECURRENT_SLOTS - 1 - WEIGHT_IR);
 }
 
 size_t trnn_recurrent_state(const trnn_layer *layer)
@@ -149,32 +150,38 @@ int trnn_recurrent_start(const trnn_layer *layer, int32_t r, int32_t p, trnn_sta
 typedef struct {
     float
         *gates; /* (chunk, B, gates * H packed); for two rounds in a chunk of one step the first one's tape */
-    float *bias;  /* (gates * H packed,): the first value of the input part */
+    float *bias;  /* (trnn_biases_size,) */
     float *inner; /* (B, H): the cell's output before its projection, or of its first round */
     float *low;   /* low rank: (chunk, B, rank), what weight_ih multiplies */
     void *input, *hidden, *projection; /* scratch of the products */
     float *work;
 } recurrent_scratch;
 
+/* What a run does not need it does not take: a step of few units is shorter than all of these. */
 static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps,
                                        trnn_cursor *cursor)
 {
     const trnn_recurrent_args *a = &layer->as.recurrent;
-    const size_t size = trnn_gates_size(layer);
+    const trnn_format format = layer->format;
     recurrent_scratch scratch = {.gates = NULL};
     const int32_t chunk = trnn_chunk_steps(batch, steps), rows = chunk * batch;
-    const int two = trnn_second(trnn_facts_of(layer)) > 0, kept = two || trnn_facts_of(layer)->no_hh;
-    scratch.gates = trnn_take(cursor, chunk > 1 || kept ? trnn_times((size_t)rows, size) : 0);
-    scratch.bias = trnn_take(cursor, a->bias ? size : 0);
-    scratch.inner = trnn_take(
-        cursor, trnn_projected(layer) || two ? trnn_times((size_t)batch, (size_t)a->hidden_size) : 0);
-    const trnn_format format = layer->format;
-    scratch.low = trnn_take(cursor, trnn_times((size_t)rows, (size_t)trnn_input_rank(layer)));
-    scratch.input = trnn_take_bytes(cursor, trnn_product_scratch(format, rows, trnn_input_deepest(layer)));
-    scratch.hidden = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_state_depth(layer)));
-    scratch.projection = trnn_take_bytes(
-        cursor, trnn_projected(layer) ? trnn_product_scratch(format, batch, a->hidden_size) : 0);
-    scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
+    const int two = trnn_second(trnn_facts_of(layer)) > 0, projected = trnn_projected(layer) > 0;
+    if (chunk > 1 || two || trnn_facts_of(layer)->no_hh)
+        scratch.gates = trnn_take(cursor, trnn_times((size_t)rows, trnn_gates_size(layer)));
+    if (a->bias) scratch.bias = trnn_take(cursor, trnn_biases_size(layer));
+    if (projected || two)
+        scratch.inner = trnn_take(cursor, trnn_times((size_t)batch, (size_t)a->hidden_size));
+    if (trnn_input_rank(layer))
+        scratch.low = trnn_take(cursor, trnn_times((size_t)rows, (size_t)trnn_input_rank(layer)));
+    if (trnn_is_integer(format)) {
+        scratch.input =
+            trnn_take_bytes(cursor, trnn_product_scratch(format, rows, trnn_input_deepest(layer)));
+        scratch.hidden =
+            trnn_take_bytes(cursor, trnn_product_scratch(format, batch, trnn_state_depth(layer)));
+        if (projected)
+            scratch.projection = trnn_take_bytes(cursor, trnn_product_scratch(format, batch, a->hidden_size));
+    }
+    if (trnn_general_of(layer)) scratch.work = trnn_take(cursor, trnn_cell_work(layer, batch));
     return scratch;
 }
 
@@ -187,22 +194,13 @@ size_t trnn_recurrent_scratch(const trnn_layer *layer, trnn_frame in, trnn_frame
     return cursor.bytes;
 }
 
-void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
-                     float *restrict bias)
+void trnn_add_biases(const trnn_kernels *isa, const trnn_cell_facts *facts, size_t size, const float *bias_ih,
+                     const float *bias_hh, float *bias)
 {
-    if (!bias_hh) {
+    if (bias_hh)
+        TRNN_KERNEL(isa, biases_f32)(bias_ih, bias_hh, bias, size, facts->gates, facts->apart);
+    else
         trnn_copy(bias, bias_ih, size * sizeof(float));
-        return;
-    }
-    for (size_t i = 0, gate = 0; i < size; i += TRNN_PANEL) {
-        if (facts->apart >> gate & 1) {
-            trnn_copy(bias + i, bias_ih + i, TRNN_PANEL * sizeof(float));
-        } else {
-            TRNN_UNROLL_FAST
-            for (size_t j = 0; j < TRNN_PANEL; j++) bias[i + j] = bias_ih[i + j] + bias_hh[i + j];
-        }
-        if (++gate == (size_t)facts->gates) gate = 0;
-    }
 }
 
 const float *trnn_low_input(const trnn_kernels *isa, const trnn_layer *layer, const void *weight_ir,
@@ -365,7 +363,8 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
     const int32_t chunk = trnn_chunk_steps(call->batch, call->steps);
     const int together = chunk == 1 && !kind->scan, projects = trnn_projected(layer) > 0;
 
-    if (slots[BIAS_IH]) trnn_add_biases(facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
+    if (slots[BIAS_IH])
+        trnn_add_biases(call->isa, facts, gates, slots[BIAS_IH], slots[BIAS_HH], scratch->bias);
     trnn_cell_norm norm;
     trnn_cell_options options;
     const int general = trnn_general_of(layer) != NULL;
@@ -388,7 +387,7 @@ static void run_direction(const trnn_call *call, const recurrent_scratch *scratc
                       .args = a,
                       .gates = scratch->gates,
                       .input = together ? &input : NULL,
-                      .bias_hh = slots[BIAS_HH],
+                      .bias_hh = trnn_hidden_bias(facts, gates, slots[BIAS_IH], scratch->bias),
                       .vectors = slots[VECTORS],
                       .options = general ? &options : NULL,
                       .h = state,

@@ -321,13 +321,28 @@ static inline int trnn_has_apart(const trnn_layer *layer)
 /* Steps of a chunk. */
 static inline int32_t trnn_chunk_steps(int32_t batch, int32_t steps)
 {
+    if (steps == 1) return 1; /* a division takes time */
     const int32_t most = batch < TRNN_CHUNK_ROWS ? TRNN_CHUNK_ROWS / batch : 1;
     return steps < most ? steps : most;
 }
 
-/* bias (size,) = b_ih + b_hh; b_ih alone for apart gates, and where there is no b_hh. No overlap. */
-void trnn_add_biases(const trnn_cell_facts *facts, size_t size, const float *bias_ih, const float *bias_hh,
-                     float *bias);
+/* What the sums of `size` gates begin with: bias (size,) = b_ih + b_hh those of the input part, b_ih alone for apart gates and
+ * where there is no b_hh. If gates are apart, as many numbers behind them those of the hidden part: b_hh of these gates, else
+ * zeros. No overlap. */
+void trnn_add_biases(const trnn_kernels *isa, const trnn_cell_facts *facts, size_t size, const float *bias_ih,
+                     const float *bias_hh, float *bias);
+static inline size_t trnn_biases_size(const trnn_layer *layer)
+{
+    if (!layer->as.recurrent.bias) return 0;
+    return trnn_times(trnn_gates_size(layer), trnn_facts_of(layer)->apart ? 2 : 1);
+}
+
+/* Those of the hidden part; NULL: they are zeros. `bias_ih` is NULL without biases. */
+static inline const float *trnn_hidden_bias(const trnn_cell_facts *facts, size_t size, const float *bias_ih,
+                                            const float *bias)
+{
+    return bias_ih && facts->apart ? bias + size : NULL;
+}
 
 /* The rows that a step computes: those that have not ended, and whose mask is not 0. A masked row keeps its state, and
  * its y is its h. */

@@ -683,6 +683,33 @@ static void norms_of_sums(const trnn_kernels *isa)
 
 /* ---- cells ----------------------------------------------------------------------------------- */
 
+/* The sums of all gates begin with their biases, each in the part that is its own. */
+static void biases(const trnn_kernels *isa)
+{
+    static const struct {
+        int32_t gates;
+        uint32_t apart;
+    } kinds[] = {{1, 0}, {3, 4}, {4, 0}, {4, 9}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        for (size_t panels = 1; panels <= 5; panels += 2) {
+            const size_t gates = (size_t)kinds[i].gates, n = panels * gates * TRNN_PANEL;
+            const uint32_t apart = kinds[i].apart;
+            memory ih = rolled("b_ih", n, 0), hh = rolled("b_hh", n, 0), y = memory_floats(2 * n);
+            for (size_t k = 0; k < 2 * n; k++) y.at[k] = 77.0f;
+            TRNN_KERNEL(isa, biases_f32)(ih.at, hh.at, y.at, n, kinds[i].gates, apart);
+            int same = 1;
+            for (size_t k = 0; k < n; k++) {
+                const int own = apart >> k / TRNN_PANEL % gates & 1;
+                const float input = own ? ih.at[k] : ih.at[k] + hh.at[k], hidden = own ? hh.at[k] : 0.0f;
+                same &= y.at[k] == input && y.at[n + k] == (apart ? hidden : 77.0f);
+            }
+            check(same, "biases of %d gates on %s, %d panels", kinds[i].gates, isa->name, (int)panels);
+            memory_release(&ih);
+            memory_release(&hh);
+            memory_release(&y);
+        }
+}
+
 static double sigma(double x) { return 1.0 / (1.0 + exp(-x)); }
 
 /* One step in double precision from torch.nn's formulas, on weights as PyTorch has them. */
@@ -1390,6 +1417,7 @@ void test_kernels(void)
         {"softmax against double precision", distributions},
         {"norms against double precision", norms},
         {"normalised sums", norms_of_sums},
+        {"biases of all gates", biases},
         {"cells against double precision", cells},
         {"cells together with their input", all_together},
         {"100,000 steps of silence", silences},
