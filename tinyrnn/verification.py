@@ -166,7 +166,8 @@ def verify(
             theirs = {key: y[:, :end] if y.shape[1:2] == (steps,) else y for key, y in theirs.items()}
             found = _compared(case, ours, theirs, tol, own)
         checks += found
-    return Verification(tuple(checks), tol, name, *map(min, zip(*times, strict=True)), _note(own, against))
+    here, there = (min(one) for one in zip(*times, strict=True))
+    return Verification(tuple(checks), tol, name, here, there, _note(own, against))
 
 
 def _note(own: Net, against: Any) -> str:
