@@ -24,6 +24,13 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
+# The modules use what PyPy's imitation of CPython's API lacks (PyInterpreterState_ThreadHead): they
+# would be compiled there, but not loaded.
+if platform.python_implementation() == "PyPy":
+    raise SystemExit(
+        "tinyrnn: got PyPy, expected CPython: install it with the Python of python.org or the system's"
+    )
+
 # -ffp-contract=off is part of the same-bits promise: see docs/design.md. -fno-math-errno lets the compiler
 # make vectors of the scalar tables' square roots (simd/vec_scalar.h), which makes them 5 % smaller; the other
 # tables are the same without it, and none calls sqrtf. -g0 undoes the -g that many Pythons hand down, which

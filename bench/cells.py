@@ -12,6 +12,7 @@ statsmodels' series). All cells have the same recipe, the same number of hidden 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -202,16 +203,13 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tinyrnn"})
-    from matplotlib import pyplot
+    from matplotlib import pyplot, transforms
 
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
     rows = result["rows"]
     points = [(row["us"], float(np.mean(row["characters"]))) for row in rows]
     for row, (us, bits) in zip(rows, points, strict=True):
         axes.scatter(us, bits, s=row["bytes"] / 300, alpha=0.5)
-        above = any(abs(np.log(x / us)) < 0.2 and 0 < y - bits < 0.03 for x, y in points)
-        offset = (7, -11 if above else 5)  # a label that would touch another one goes below its point
-        axes.annotate(row["cell"], (us, bits), offset, textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(min(us for us, _ in points) / 1.15, max(us for us, _ in points) * 1.5)
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
@@ -220,6 +218,24 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set_ylabel("bits for each character: lower is better")
     axes.set_title(f"Cells of {HIDDEN} units; the area of a point is the cell's bytes")
     axes.grid(alpha=0.3)
+    figure.draw_without_rendering()  # from now on a label has its place
+    middles = axes.transData.transform(points)
+    taken = [transforms.Bbox([middle - 3, middle + 3]) for middle in middles]
+    for row, point in zip(rows, points, strict=True):
+        for y, x in itertools.product((5, -11, 16, -22), (7, -7)):  # until it touches no point and no label
+            label = axes.annotate(
+                row["cell"],
+                point,
+                (x, y),
+                textcoords="offset points",
+                fontsize=8,
+                ha="left" if x > 0 else "right",
+            )
+            box = label.get_window_extent()
+            if axes.bbox.x0 < box.x0 and not box.count_overlaps(taken):
+                break
+            label.remove()
+        taken.append(box)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 

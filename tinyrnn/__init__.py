@@ -4,10 +4,21 @@ Layers have ``torch.nn``'s names, arguments and shapes; weights come from PyTorc
 PyTorch; ``net.stream()`` runs a net step by step. See README.md and docs/design.md.
 """
 
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from typing import Any
 
-from tinyrnn import _core as _core
+try:
+    import tinyrnn._core as _core  # noqa: F401 (there for users of tinyrnn._core)
+except ModuleNotFoundError as error:
+    if error.name != "tinyrnn._core":
+        raise
+    raise ModuleNotFoundError(
+        f"tinyrnn: got no library in {__path__[0]}, expected _core{EXTENSION_SUFFIXES[0]}. Sources need "
+        "`pip install`, run outside their folder; a library does not load from a zip; and one built for "
+        "another Python or processor does not count",
+        name=error.name,
+    ) from None
 from tinyrnn.attributes import absent_from
 from tinyrnn.names import HOMES, MODULES, find
 

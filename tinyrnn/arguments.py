@@ -93,12 +93,21 @@ def explained(
 
 
 class Explained:
-    """A base of classes whose constructors are `explained`, except those of a user's subclass."""
+    """A base of classes that print their arguments; their constructors are `explained`, unless a user's."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.startswith("tinyrnn.") and "__init__" in cls.__dict__:
             setattr(cls, "__init__", explained(cls.__init__, cls.__name__))  # noqa: B010
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments that it was made with, by name, and its counters if it has any."""
+        apart = ("core", "optimizer")
+        return {name: value for name, value in vars(self).items() if name not in apart and name[0] != "_"}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())
+        return f"{type(self).__name__}({shown})"
 
 
 def _check_binding(

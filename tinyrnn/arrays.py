@@ -25,6 +25,8 @@ def as_array(x: Any, what: str = "") -> NDArray[Any]:
         If lists within a list have different lengths; ``what`` names it in the message.
     TypeError
         If NumPy cannot read an array of DLPack, as one in the memory of a GPU.
+    ValueError
+        If a masked array has numbers that are masked.
     """
     if hasattr(x, "detach"):
         x = x.detach()
@@ -37,6 +39,9 @@ def as_array(x: Any, what: str = "") -> NDArray[Any]:
             raise TypeError(
                 f"{where}got {type(x).__name__}, which NumPy cannot read ({error}), expected it on the CPU"
             ) from None
+    if hasattr(x, "filled") and np.ma.is_masked(x):
+        where = f"{what}: " if what else ""
+        raise ValueError(f"{where}got masked numbers, expected all of them: fill them with x.filled(...)")
     try:
         return np.asarray(x)
     except ValueError as error:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from tinyrnn.tapes import Practice
 
+# The deepest nesting of nets, so that every saved net can be loaded.
+NESTING = 64
+
 
 def _complete(net: Module) -> None:
     """Mark a net as made: its arguments are fixed from now on."""

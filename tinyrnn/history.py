@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinyrnn.arguments import check_bool, check_float, check_int
@@ -59,6 +59,13 @@ class History:
 
     def __getitem__(self, name: str) -> list[float]:
         return self.history[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.history)
+
+    def keys(self) -> Iterable[str]:
+        """The names of the numbers, so that ``dict(history)`` is a dict of lists."""
+        return self.history.keys()
 
     def __contains__(self, name: object) -> bool:
         return name in self.history

@@ -10,24 +10,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tinyrnn import _core, contract
 from tinyrnn.arguments import explained
-from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.net import Net
-from tinyrnn.saving import VERSION
-from tinyrnn.sequential import NESTING
-from tinyrnn.weights.spec import MAX_NAME, shown
+from tinyrnn.saving import VERSION, check_size
+from tinyrnn.weights.spec import shown
 
 if TYPE_CHECKING:
     from tinyrnn.weights import WeightsFile
-
-# The number of layers without tensors that a file may describe beyond one for each of its tensors.
-_SPARE_LEVELS = 1000
-
-# The most layers of a net in a file, of 2 kB each. Layers used twice, or in a net that is, count twice.
-_MOST_LEVELS = 8000
-
-# What JSON calls the types of Python.
-_JSON: dict[type, str] = {str: "string", list: "list", dict: "mapping"}
 
 
 def load(path: str | os.PathLike[str] | BinaryIO, **options: Any) -> Net:
@@ -91,12 +80,7 @@ def build_net(file: WeightsFile) -> Net:
                 "tinyrnn"
             )
         weights = file.weights()
-        levels = _levels(architecture["net"], 0, "")
-        most = min(_SPARE_LEVELS + len(weights), _MOST_LEVELS)
-        if levels > most:
-            raise file.error(
-                f"got {levels} layers in its metadata, expected at most {most} for {len(weights)} tensors"
-            )
+        check_size(architecture["net"], len(weights))
         net = build(architecture["net"])
         net.load_state_dict(weights)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
@@ -107,60 +91,6 @@ def build_net(file: WeightsFile) -> Net:
         advice = f"{writer}: update tinyrnn" if writer else ""
         raise file.error(f"{of_version} cannot be built: {lacks}{error}{advice}") from None
     return net
-
-
-def _levels(description: Any, depth: int, place: str) -> int:
-    """Count the core layers in a description, so that too many are refused before they are made.
-
-    ``place`` is the dotted name so far: every layer below has all of it.
-    """
-    if depth > NESTING:
-        raise ValueError(f"nets are nested too deep, expected at most {NESTING} levels")
-    if len(place) > MAX_NAME:
-        raise ValueError(f"a layer's name has {len(place)} characters, expected at most {MAX_NAME}")
-    where = shown(place.removesuffix(".")) or "net"
-    kind = _of(description, "type", str, where)
-    if kind == "Sequential":
-        layers = _of(description, "layers", dict, where).items()
-        return 1 + sum(_levels(layer, depth + 1, f"{place}{name}.") for name, layer in layers)
-    if kind == "Graph":
-        for what, parts in {"inputs": ("frame", "time"), "outputs": ("value",)}.items():
-            for one in _of(description, what, list, where):
-                _of(one, "name", str, f"{where}: {what}")
-                for part in parts:
-                    _of(one, part, object, f"{where}: {what}")
-        counts: dict[str, int] = {}
-        total = 1
-        for node in _of(description, "nodes", list, where):
-            name = _of(node, "name", str, f"{where}: nodes")
-            at = f"{place}{name}."
-            _of(node, "reads", list, shown(at[:-1]))
-            layer = _of(node, "layer", dict, shown(at[:-1]))
-            same = layer.get("as") if layer.get("type") == "Same" else None
-            if isinstance(same, str) and same in counts:  # it is there once more
-                counts[name] = counts[same]
-            else:
-                counts[name] = _levels(layer, depth + 1, at)
-            total += counts[name]
-            if total > _MOST_LEVELS:
-                raise ValueError(f"{where}: got more than {_MOST_LEVELS} layers")
-        return total
-    if kind == "Same":
-        return 1
-    levels = _of(description, "arguments", dict, where).get("num_layers", 1)
-    return levels if isinstance(levels, int) and levels > 1 else 1
-
-
-def _of(description: Any, key: str, kind: type, where: str) -> Any:
-    """A part of a description, which must be of a type."""
-    if not isinstance(description, dict):
-        raise TypeError(f"{where}: got {brief(description)}, expected a mapping")
-    if key not in description:
-        raise ValueError(f"{where}: lacks {key!r}: got only {shown(repr(sorted(description)))}")
-    found = description[key]
-    if not isinstance(found, kind):
-        raise TypeError(f"{where}: {key} is {shown(repr(found))}, expected a {_JSON[kind]}")
-    return found
 
 
 def build(description: dict[str, Any]) -> Net:

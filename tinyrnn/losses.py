@@ -90,16 +90,8 @@ class Loss(Explained, Guarded):
     def _kind(self) -> str:
         return next(name for name, loss in NAMES.items() if isinstance(self, loss))
 
-    def _arguments(self) -> dict[str, Any]:
-        """The arguments that it was made with, by name."""
-        return {name: value for name, value in vars(self).items() if name != "core" and name[0] != "_"}
-
     def __reduce__(self) -> Any:
         return partial(type(self), **self._arguments()), ()
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())
-        return f"{type(self).__name__}({shown})"
 
     def __call__(
         self,

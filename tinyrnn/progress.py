@@ -14,7 +14,6 @@ from threading import get_ident
 from typing import ClassVar, TypeVar
 
 DELAY, PERIOD = 1.0, 0.1  # seconds before a bar is drawn, and between two drawings
-WIDTH = 79
 
 Item = TypeVar("Item")
 
@@ -67,7 +66,7 @@ class Progress:
         if now < self._due or done <= self._start or not self._open:
             return
         left = (now - self._begun) * (1 - done) / (done - self._start)
-        line = f"[{'#' * int(30 * done):<30}] {done:4.0%}  {left:.0f} s left  {self._text}"[:WIDTH]
+        line = f"[{'#' * int(30 * done):<30}] {done:4.0%}  {left:.0f} s left  {self._text}"[: _width()]
         self._write(f"\r{line:<{self._drawn}}")
         self._due, self._drawn = now + PERIOD, len(line)
 
@@ -100,6 +99,13 @@ def watched(pieces: Sequence[Item], sizes: Sequence[float] | None = None) -> Ite
             yield piece
             done = after
         bar.show(1.0)
+
+
+def _width() -> int:
+    """The most characters of a bar: 79, or what the terminal does not break."""
+    with suppress(AttributeError, OSError, ValueError):
+        return min(os.get_terminal_size(sys.stderr.fileno()).columns or 80, 80) - 1
+    return 79
 
 
 def _is_watched() -> bool:

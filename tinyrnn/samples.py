@@ -428,7 +428,8 @@ class Targets:
                 )
             if not listed and got[0] != inputs.steps:
                 whose = "as many as the output" if inputs.width is not None else f"as many as {inputs.what}"
-                raise ShapeError(f"{what}: has {got[0]} steps, expected {inputs.steps}, {whose}")
+                hint = "; y[:, 0] is one target for each sequence" if got[0] == 1 else ""
+                raise ShapeError(f"{what}: has {got[0]} steps, expected {inputs.steps}, {whose}{hint}")
 
     def _check_classes(self, loss: Any) -> None:
         count, ignored = self.inputs.out_frame[-1], int(loss.ignore_index)

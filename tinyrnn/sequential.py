@@ -10,13 +10,11 @@ from numpy.typing import ArrayLike
 
 from tinyrnn import _core, calls, contract
 from tinyrnn.attributes import absent, nearest
+from tinyrnn.contract import NESTING
 from tinyrnn.errors import ShapeError
 from tinyrnn.net import Net
 from tinyrnn.tensors import Array, Frame, Tensor
 from tinyrnn.values import Value, applied
-
-# The deepest nesting of nets, so that every saved net can be loaded.
-NESTING = 64
 
 
 class Nest(Net):

@@ -256,7 +256,8 @@ class Trainer(Guarded):
         Returns
         -------
         float
-            The loss, before the update.
+            The loss, before the update. NaN where nothing counts: the gradient is then 0, and the optimiser
+            makes its step all the same, with momentum and decay, as PyTorch's does.
 
         Raises
         ------

@@ -58,6 +58,8 @@ class Verification(NamedTuple):
     against : str
     seconds, seconds_against : float
         The least time that the net and the other model took for one of the inputs; 0 for a proof.
+    note : str
+        Why a difference is expected, if one of the two rounds activations.
     """
 
     checks: tuple[Check, ...]
@@ -65,6 +67,7 @@ class Verification(NamedTuple):
     against: str
     seconds: float = 0.0
     seconds_against: float = 0.0
+    note: str = ""
 
     def __bool__(self) -> bool:
         return all(check.step is None for check in self.checks)
@@ -80,6 +83,8 @@ class Verification(NamedTuple):
         if self.seconds:
             both = f"{self.seconds * 1e3:.3g} ms here, {self.seconds_against * 1e3:.3g} ms there"
             lines.append(f"  one input took {both}, at least")
+        if self.note and not self:
+            lines.append(f"  {self.note}")
         return "\n".join(lines)
 
 
@@ -161,7 +166,19 @@ def verify(
             theirs = {key: y[:, :end] if y.shape[1:2] == (steps,) else y for key, y in theirs.items()}
             found = _compared(case, ours, theirs, tol, own)
         checks += found
-    return Verification(tuple(checks), tol, name, *map(min, zip(*times, strict=True)))
+    here, there = (min(one) for one in zip(*times, strict=True))
+    return Verification(tuple(checks), tol, name, here, there, _note(own, against))
+
+
+def _note(own: Net, against: Any) -> str:
+    """Why the results of a net and of another model may differ by more than the last bits."""
+    if isinstance(against, (str, os.PathLike)) and _is_onnx(against):
+        with opened(against) as file:
+            count = dict(file.info.unread).get("rounding of activations", "").partition(",")[0]
+        if count:
+            return f"a difference is expected: the file rounds activations ({count}), this net in other ways"
+    kinds = ", ".join(sorted(set(own.formats.values()) - {"float32"}))
+    return f"a difference is expected: layers in {kinds} round weights or what they read" if kinds else ""
 
 
 def _cases(net: Net, steps: int) -> list[tuple[str, list[NDArray[Any]]]]:
@@ -434,7 +451,6 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
 def _places_in(path: str, bound: dict[str, Any]) -> dict[str, tuple[int | None, int | None]]:
     """The places of time and of the batch in the arrays of an .onnx file; none if it is no net."""
     from tinyrnn.onnx.build import places_of
-    from tinyrnn.weights import opened
 
     try:
         with opened(path) as file:

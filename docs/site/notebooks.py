@@ -23,13 +23,17 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Scripts that run in seconds, by example: the arguments, and the picture that they draw.
+# Scripts that run within a minute, by example: the arguments, and the picture that they draw, if any.
+# keywords reads a module in another folder, vad and zoo read files that are not in this repository.
 EXAMPLES = {
     "gradients": ("gradients.py", ["--out", "."], "gradients.png"),
     "shapes": ("shapes.py", ["--plot", "shapes.png"], "shapes.png"),
     "digits": ("digits.py", ["--plot", "digits.png"], "digits.png"),
     "sunspots": ("sunspots.py", ["--plot", "sunspots.png"], "sunspots.png"),
     "amp": ("amp.py", ["--seconds", "1", "--columns", "8", "--epochs", "20", "--plot", "amp.png"], "amp.png"),
+    "dates": ("dates.py", ["--dates", "20000", "--test", "500", "--align", "dates.png"], "dates.png"),
+    "digits_spoken": ("spoken_digits.py", ["--source", "tones", "--test", "100"], ""),
+    "charlm": ("learn.py", ["--steps", "500", "--every", "100"], ""),
 }
 PAGES = ("learn/rnn", "guides/training", "guides/fine-tuning", "guides/many-streams")
 
@@ -79,7 +83,8 @@ def of_script(script: Path, arguments: list[str], picture: str) -> dict[str, Any
             cells.append(code_cell(f"%%writefile {name}.py\n" + beside[name].read_text(encoding="utf-8")))
     cells += [code_cell(part) for part in split(source)]
     cells.append(code_cell(f"main({json.dumps(arguments)})"))
-    cells.append(code_cell(f'from IPython.display import Image\n\nImage("{picture}")'))
+    if picture:
+        cells.append(code_cell(f'from IPython.display import Image\n\nImage("{picture}")'))
     return notebook(cells)
 
 

@@ -27,6 +27,7 @@ HIDDEN = 32
 BATCH = 32
 RATE = 3e-3
 CLIP_NORM = 1.0
+COLOURS = ("#0072b2", "#e69f00", "#000000", "#d55e00", "#cc79a7")  # which everybody can tell apart
 
 Array = NDArray[np.float32]
 
@@ -106,6 +107,7 @@ def draw_norms(found: dict[str, tr.inspect.GradientNorms], path: Path) -> None:
     from matplotlib.figure import Figure
 
     ax = Figure(figsize=(8, 4.6), layout="constrained").subplots()
+    ax.set_prop_cycle(color=COLOURS)
     for name, norms in found.items():
         norms.plot(ax=ax)
         ax.get_lines()[-1].set_label(name)

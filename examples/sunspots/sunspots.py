@@ -217,7 +217,8 @@ def plot(
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    colours = dict(zip(methods, ("#c0392b", "#9aa5b1", "#2471a3", "#7fb3d5"), strict=False))
+    colours = dict(zip(methods, ("#d55e00", "#999999", "#0072b2", "#009e73"), strict=False))
+    dashes = dict(zip(methods, ("-", "-", "--", ":"), strict=False))
     figure, (one, far, error) = pyplot.subplots(
         3, 1, figsize=(11, 10), layout="constrained", height_ratios=(3, 3, 2.4)
     )
@@ -232,10 +233,11 @@ def plot(
     for name, forecasts in methods.items():
         if name != "seasonal naive":
             first = [forecasts[place][0] for place in range(span.start, span.end)]
-            one.plot(tested, first, color=colours[name], linewidth=1.1, label=name)
+            one.plot(tested, first, dashes[name], color=colours[name], linewidth=1.4, label=name)
         error.plot(
             range(1, CYCLE + 1),
             errors(forecasts, series, span),
+            dashes[name],
             color=colours[name],
             marker="o",
             markersize=3,

@@ -1,9 +1,10 @@
-# What differs between Debian's three ARM ABIs. Sourced: `. abi.sh arm64|armhf|armel`.
+# What differs between Debian's three ARM ABIs, and RISC-V. Sourced: `. abi.sh arm64|armhf|armel|riscv64`.
 # cpus: each processor that qemu shall be, and the instruction set that tinyrnn must choose on it. The first has
 # every instruction set of the ABI.
-arch=${1:?arm64, armhf or armel}
+# release: the Debian of the sysroot where it is not the host's.
+arch=${1:?arm64, armhf, armel or riscv64}
 qemu=qemu-arm
-flags=
+flags= release=
 case $arch in
     arm64)
         triple=aarch64-linux-gnu platform=linux-aarch64 qemu=qemu-aarch64
@@ -18,7 +19,11 @@ case $arch in
         flags="-marm -march=armv6 -mfpu=vfp -mfloat-abi=softfp"
         cpus=(arm1176=scalar) # Raspberry Pi 1 and Zero
         ;;
-    *) echo "$arch: expected arm64, armhf or armel" >&2 && exit 1 ;;
+    riscv64) # a release architecture of Debian from 13 on
+        triple=riscv64-linux-gnu platform=linux-riscv64 qemu=qemu-riscv64 release=trixie
+        cpus=(rv64=scalar_fma)
+        ;;
+    *) echo "$arch: expected arm64, armhf, armel or riscv64" >&2 && exit 1 ;;
 esac
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(realpath -m "${TINYRNN_ARM:-$top/build/arm}")

@@ -21,6 +21,13 @@ Dir::State::status "$apt/status";
 Dir::Cache "$apt/cache";
 Debug::NoLocking "true";
 END
+if [ "$release" ]; then # the host's own sources, with that release's name in place of their own
+    . /etc/os-release
+    mkdir -p "$apt/sources"
+    cp /etc/apt/sources.list.d/debian.sources "$apt/sources/"
+    sed -i "s/\b$VERSION_CODENAME\b/$release/g" "$apt/sources/debian.sources"
+    printf 'Dir::Etc::SourceList "/dev/null";\nDir::Etc::SourceParts "%s";\n' "$apt/sources" >>"$apt/conf"
+fi
 export APT_CONFIG=$apt/conf
 # apt fails when one of the indexes is in the middle of an update; the others are enough.
 apt-get -q update >"$apt/log" 2>&1 || tail -n 5 "$apt/log" >&2

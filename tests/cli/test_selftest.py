@@ -223,13 +223,13 @@ def test_rounding_without_a_fused_multiply_add_is_no_fault(monkeypatch: Patch) -
 
 
 def test_a_machine_without_a_fused_multiply_add_must_have_the_known_bits(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(tr, "available_isas", lambda: ["scalar"])
+    monkeypatch.setattr(tr, "available_isas", lambda: [UNFUSED[0]])
     monkeypatch.setattr(goldens, "is_fused", lambda isa: False)
     (finding,) = goldens.findings(goldens.check())
     assert finding[0] == GOOD and finding[1].endswith("without a fused multiply-add")
-    poisoned(monkeypatch, "LSTM(9, 17)", ["scalar"], lambda parts: (flipped(parts[0]), *parts[1:]))
+    poisoned(monkeypatch, "LSTM(9, 17)", [UNFUSED[0]], lambda parts: (flipped(parts[0]), *parts[1:]))
     (finding,) = goldens.findings(goldens.check())
-    assert finding == (BAD, "scalar: other results than everywhere else: its bits")
+    assert finding == (BAD, f"{UNFUSED[0]}: other results than everywhere else: its bits")
 
 
 def test_a_wrong_function_is_bad(monkeypatch: Patch) -> None:

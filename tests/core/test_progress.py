@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -51,6 +52,16 @@ def test_a_bar_is_drawn_and_removed(terminal: Terminal) -> None:
     walk()
     assert terminal.drawn() == ["25%", "50%", "75%", "100%"] and terminal.is_clean()
     assert f"[{'#' * 15}{' ' * 15}]  50%  3 s left" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 39), (200, 79), (0, 79)])
+def test_a_bar_fits_the_terminal(columns: int, width: int, terminal: Terminal, monkeypatch: Any) -> None:
+    size = os.terminal_size((columns, 24))
+    monkeypatch.setattr(terminal, "fileno", lambda: 2)
+    monkeypatch.setattr(os, "get_terminal_size", lambda file: size)
+    with Progress() as bar:
+        bar.show(0.25, text="x" * 99)
+    assert max(map(len, terminal.getvalue().split("\r"))) == width and terminal.is_clean()
 
 
 def test_pieces_count_by_their_sizes(terminal: Terminal) -> None:

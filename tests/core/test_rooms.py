@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -254,3 +256,23 @@ def test_only_inspect_is_called_as_a_module_of_python() -> None:
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.ImportFrom) and node.module == "tinyrnn":
                 assert path.stem == "__init__" or "inspect" not in {alias.name for alias in node.names}
+
+
+@pytest.mark.parametrize("place", ["a folder of sources", "a zip", "one of another Python"])
+def test_a_missing_library_is_named(tmp_path: Path, place: str) -> None:
+    """Python's own words would be of a circular import."""
+    folder = tmp_path / "tinyrnn"
+    folder.mkdir()
+    for path in (ROOT / "tinyrnn").glob("*.py"):
+        shutil.copy(path, folder)
+    if place == "one of another Python":
+        (folder / "_core.cpython-39-x86_64-linux-gnu.so").touch()
+    if place == "a zip":
+        whole = Path(shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "tinyrnn"))
+        tmp_path, folder = whole, whole / "tinyrnn"
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import tinyrnn"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
+    expected = (
+        f"ModuleNotFoundError: tinyrnn: got no library in {folder}, expected _core{EXTENSION_SUFFIXES[0]}. "
+    )
+    assert done.stderr.splitlines()[-1].startswith(expected), done.stderr

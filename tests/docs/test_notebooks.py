@@ -41,14 +41,17 @@ def test_a_page_keeps_its_programs_and_its_text(notebooks: ModuleType) -> None:
 
 
 def test_a_script_keeps_its_definitions(notebooks: ModuleType) -> None:
-    for name, (script, arguments, _) in notebooks.EXAMPLES.items():
+    for name, (script, arguments, picture) in notebooks.EXAMPLES.items():
         path = EXAMPLES / name / script
-        book = notebooks.of_script(path, arguments, "x.png")
+        book = notebooks.of_script(path, arguments, picture)
         cells = [cell for cell in code(book) if not cell.startswith("%%writefile")]
         expected = ast.parse(path.read_text(encoding="utf-8")).body[1:-1]  # docstring; call of main
-        found = [node for cell in cells[:-2] for node in ast.parse(cell).body]
+        if picture:
+            assert picture in arguments or name == "gradients"
+            assert cells.pop().endswith(f'Image("{picture}")')
+        assert cells.pop() == f"main({json.dumps(arguments)})"
+        found = [node for cell in cells for node in ast.parse(cell).body]
         assert [ast.unparse(node) for node in found] == [ast.unparse(node) for node in expected]
-        assert cells[-2] == f"main({json.dumps(arguments)})"
         assert book["cells"][0]["source"].startswith("# ")
 
 

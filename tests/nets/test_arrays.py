@@ -85,6 +85,25 @@ def test_weights_may_be_crooked(format):
         np.testing.assert_array_equal(layer.codes(0)[0], codes)
 
 
+def test_masked_arrays():
+    """A mask is NumPy's way to say that numbers are missing: it is never left out unseen."""
+    x = np.ma.masked_greater(np.arange(12, dtype=np.float32).reshape(6, 2), 8)
+    net = tr.GRU(2, 3)
+    data = np.zeros((3, 6, 2), np.float32)
+    for call in (
+        lambda: net(x),
+        lambda: net.stream().run(x),
+        lambda: net.fit(x[np.newaxis], np.zeros((1, 3)), loss="mse"),
+        lambda: net.evaluate(data, np.ma.masked_equal([0, 1, 0], 1), loss="cross_entropy"),
+        lambda: tr.Embedding(20, 4)(x.astype(int)),
+        lambda: tr.Linear(2, 6).load_state_dict({"weight": x, "bias": np.zeros(6)}),
+    ):
+        with pytest.raises(ValueError, match="got masked numbers, expected all of them"):
+            call()
+    whole = np.ma.masked_greater(x.data, 99)
+    np.testing.assert_array_equal(net(whole)[0], net(x.data)[0])
+
+
 def test_lists_of_different_lengths():
     """They are an error of shapes in every place, which names what it can."""
     net, ragged = tr.Linear(1, 2), [[1], [2, 3]]

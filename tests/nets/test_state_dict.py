@@ -610,10 +610,22 @@ def test_a_small_file_cannot_ask_for_many_layers(tmp_path):
     net = {"type": "Sequential", "layers": {str(i): level for i in range(50)}}
     path = tmp_path / "many.safetensors"
     save_safetensors(path, {}, {"tinyrnn": json.dumps({"version": 1, "net": net})})
-    with pytest.raises(
-        tr.LoadError, match="51201 layers in its metadata, expected at most 1000 for 0 tensors"
-    ):
+    with pytest.raises(tr.LoadError, match="got 51201 layers, expected at most 1000 for 0 tensors"):
         tr.load(path)
+
+
+@pytest.mark.parametrize(("kind", "most", "tensors"), [(tr.Tanh, 1000, 0), (tr.PReLU, 8000, 8000)])
+def test_save_refuses_more_layers_than_load(tmp_path, kind, most, tensors):
+    path = tmp_path / "net.safetensors"
+    layers = [kind() for _ in range(most)]
+    net = tr.Sequential(*layers)  # a net counts as one, too
+    message = rf"net\.safetensors: got {most + 1} layers, expected at most {most} for {tensors} tensors"
+    with pytest.raises(ValueError, match=message):
+        net.save(path)
+    assert not list(tmp_path.iterdir())
+    if not tensors:
+        tr.Sequential(*layers[1:]).save(path)
+        assert len(tr.load(path)) == most - 1
 
 
 @pytest.mark.parametrize("name", ["net.pt", "net.PTH", "net.npz"])

@@ -512,6 +512,71 @@ def test_a_cell_unrolled_is_one_frame(axes, tmp_path):
     close(loaded(file, tmp_path, **options)(x.numpy()), expected)
 
 
+def test_a_cell_unrolled_from_the_end_is_one_frame(tmp_path):
+    """A turned axis is time in a graph that goes over steps, and here the file has written them out."""
+    torch.manual_seed(0)
+    model = Model(lambda m, x: unrolled(m, x.flip(0).transpose(0, 1)), cell=nn.GRUCell(8, 7))
+    x = torch.randn(5, 3, 8)
+    file = exported(model, (x,), ["x"], ["y"], {"x": {1: "rows"}})
+    (expected,) = run(file, x.numpy())
+    close(loaded(file, tmp_path)(np.ascontiguousarray(x.numpy().swapaxes(0, 1))), expected)
+
+
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_state_is_cut_by_the_rows_of_another_input(rows, states, tmp_path):
+    def forward(m, x, h):
+        y, n = m.rnn(x, h.reshape(x.shape[0], 2, 6).transpose(0, 1).contiguous())
+        return y, n.transpose(0, 1).reshape(x.shape[0], 12)
+
+    torch.manual_seed(0)
+    x, h = torch.randn(3, 5, 8), torch.zeros(3, 12) if states else torch.randn(3, 12)
+    axes = {"x": {1: "steps", **({0: "rows"} if rows else {})}, "h": {0: "rows"} if rows else {}}
+    file = exported(Model(forward, rnn=gru(8, 6, num_layers=2)), (x, h), ["x", "h"], ["y", "hn"], axes)
+    expected = run(file, x.numpy(), h.numpy())
+    net = loaded(file, tmp_path, states=states)
+    if states:
+        close(net(x.numpy().swapaxes(0, 1)).swapaxes(0, 1), expected[0])
+    else:
+        y, n = net({"x": x.numpy().swapaxes(0, 1), "h": h.numpy()}).values()
+        close(y.swapaxes(0, 1), expected[0])
+        close(n, expected[1])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_attention_to_another_input_reads_its_own_number_of_steps(named, tmp_path):
+    def forward(m, x, z):
+        h, r = m.rnn(x)[0], m.other(z)[0]
+        return torch.softmax(h @ r.transpose(1, 2), -1) @ r
+
+    torch.manual_seed(0)
+    model = Model(forward, rnn=gru(8, 6), other=gru(5, 6))
+    axes = {"x": {0: "rows", 1: "steps"}, "z": {0: "rows", 1: "others"}} if named else None
+    file = exported(model, (torch.zeros(2, 5, 8), torch.zeros(2, 9, 5)), ["x", "z"], ["y"], axes)
+    x, z = torch.randn(3, 7, 8), torch.randn(3, 4, 5)
+    with torch.no_grad():
+        expected = model.eval()(x, z).numpy()
+    net = loaded(file, tmp_path)
+    y = net({"x": x.numpy().swapaxes(0, 1), "z": z.numpy().swapaxes(0, 1)})
+    close(y.swapaxes(0, 1), expected)
+    if named:
+        close(y.swapaxes(0, 1), run(file, x.numpy(), z.numpy())[0])
+
+
+def test_tokens_beside_frames_of_a_fixed_size(tmp_path):
+    torch.manual_seed(0)
+    model = Model(
+        lambda m, x, i: m.rnn(torch.cat([x, m.table(i)], -1))[0], table=nn.Embedding(9, 3), rnn=gru(11, 6)
+    )
+    net = loaded(
+        exported(model, (torch.zeros(2, 4, 8), torch.zeros(2, 4).long()), ["x", "i"], ["y"], None), tmp_path
+    )
+    x, i = torch.randn(3, 7, 8), torch.randint(0, 9, (3, 7))
+    with torch.no_grad():
+        expected = model.eval()(x, i).numpy()
+    close(net({"x": x.numpy().swapaxes(0, 1), "i": i.numpy().T}).swapaxes(0, 1), expected)
+
+
 # ---- the shapes of published models --------------------------------------------------------------------
 
 
@@ -649,6 +714,22 @@ def test_the_first_input_is_no_state_by_its_name(tmp_path):
     )
     x = np.random.default_rng(0).standard_normal((1, 8), dtype=np.float32)
     close(loaded(file, tmp_path)(x), run(file, x)[0])
+
+
+def test_a_state_is_the_input_whose_shape_one_output_has(tmp_path):
+    """A cell written out whose states lie in one array, as in DTLN, has other names than before."""
+
+    def forward(m, x, both):
+        h, c = m.cell(x, (both[:, 0], both[:, 1]))
+        return m.out(h), torch.stack([h, c], 1)
+
+    torch.manual_seed(0)
+    model = Model(forward, cell=nn.LSTMCell(8, 6), out=nn.Linear(6, 3))
+    file = exported(model, (torch.zeros(1, 8), torch.zeros(1, 2, 6)), ["x", "memory"], ["y", "later"], None)
+    stream, before = loaded(file, tmp_path).stream(), np.zeros((1, 2, 6), np.float32)
+    for one in np.random.default_rng(0).standard_normal((9, 8), dtype=np.float32):
+        expected, before = run(file, one[None], before)
+        close(stream.step(one), expected)
 
 
 @pytest.mark.parametrize("name", STEPS)

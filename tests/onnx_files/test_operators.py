@@ -479,6 +479,20 @@ def test_a_decoder_of_so_many_steps(op, tmp_path):
     assert tr.verify(net, tmp_path / "model.onnx", steps=9)
 
 
+def test_numbers_of_channels_are_a_convolutions_own(tmp_path):
+    """A batch norm written out, behind convolutions with a bias and without, leaves no layer."""
+    w, v = numbers(4, 4, 3), numbers(4, 1, seed=1)
+    nodes = [
+        *(node("Conv", "x w", "a"), node("Mul", "a s", "b"), node("Add", "b t", "c")),
+        *(node("Conv", "c w v", "d", pads=[1, 1]), node("Mul", "s d")),
+    ]
+    found = model(nodes, {"x": ("rows", 4, 9)}, ["y"], w=w, v=v[:, 0], s=v, t=v + 1)
+    x = numbers(2, 4, 9)
+    net = loaded(found, tmp_path)
+    close(net(x), run(found, x)[0])
+    assert len(net.formats) == 2 and "Multiply" not in str(net) and "Add" not in str(net)
+
+
 def test_a_vector_times_a_matrix(tmp_path):
     """The sum over all steps has one axis, and so has the product."""
     nodes = [

@@ -363,6 +363,17 @@ def test_info_says_that_activations_are_not_rounded(floats, tmp_path):
         assert file.info.unread == []
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_verify_says_that_a_difference_is_expected(int8, floats, tmp_path):
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization.quantize_dynamic(floats, tmp_path / "dynamic.onnx")
+    net = tr.load(tmp_path / "dynamic.onnx", int8=int8)
+    found = tr.verify(net, tmp_path / "dynamic.onnx", steps=21)
+    assert not found and "the file rounds activations (4 nodes)" in str(found)
+    found = tr.verify(tr.load(floats), floats, steps=21)
+    assert found and "a difference is expected" not in str(found)
+
+
 # ---- one operation, with activations that are codes already ---------------------------------------------
 
 

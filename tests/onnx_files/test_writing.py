@@ -267,6 +267,15 @@ def test_nets_of_several_inputs(tmp_path):
         close(found[name], array)
 
 
+def test_a_graph_without_recurrent_layers_comes_back(tmp_path):
+    """Its axis is time by its name alone, beside an input that is one for the sequence."""
+    x, z = tr.Input(4, name="x"), tr.Input(4, time=None, name="z")
+    net = tr.Net([x, z], x * z)
+    net.to_onnx(tmp_path / "net.onnx")
+    given = {"x": numbers(T, B, 4), "z": numbers(B, 4, seed=1)}
+    assert np.array_equal(tr.load(tmp_path / "net.onnx")(given), net(given))
+
+
 def test_names_of_a_file_differ(tmp_path):
     x, s = numbers(T, B, 3), numbers(B, 3, seed=1)
     a, b = tr.Input(3), tr.Input(3, time=None)

@@ -750,6 +750,7 @@ def test_history(tmp_path: Any) -> None:
     history.append({"loss": math.nan, "lr": 0.05, "val_loss": 0.1})
     assert history.epochs == 3 and history.best("loss") == 1 and history.best("val_loss") == 2
     assert math.isnan(history["val_loss"][0]) and "val_loss" in history and "x" not in history
+    assert dict(history) == history.history and list(history) == ["loss", "lr", "val_loss"]
     path = tmp_path / "history.json"
     history.save(path)
     json.loads(path.read_text(), parse_constant=pytest.fail)  # strict JSON

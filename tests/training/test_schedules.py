@@ -255,3 +255,17 @@ def test_arguments_of_another_type_are_named() -> None:
     with pytest.raises(TypeError, match="ReduceLROnPlateau: metrics is 'loss', expected a number"):
         plateau.step("loss")
     assert plateau.last_epoch == 0 and sgd.lr == 0.1
+
+
+def test_repr() -> None:
+    sgd = tr.optim.SGD(tr.Linear(1, 1), lr=0.5)
+    step = tr.optim.StepLR(sgd, 2)
+    step.step()
+    shown = "StepLR(step_size=2, gamma=0.1, base_lrs=[0.5], last_epoch=1)"
+    assert repr(step) == shown
+    wrapped = tr.callbacks.LearningRateScheduler(step)
+    assert repr(wrapped) == f"LearningRateScheduler(schedule={shown}, unit='epoch', monitor=None)"
+    both = tr.optim.SequentialLR(sgd, [step, tr.optim.ExponentialLR(sgd, 0.9)], [4])
+    assert repr(both).startswith("SequentialLR(schedulers=[StepLR(") and "milestones=[4]" in repr(both)
+    cycle = tr.optim.OneCycleLR(sgd, 1.0, total_steps=8, cycle_momentum=False)
+    assert repr(cycle).startswith("OneCycleLR(max_lr=[1.0], total_steps=8, ")

@@ -114,6 +114,8 @@ def test_errors_of_open_files_name_them(tmp_path):
         load_weights(file)
     with pytest.raises(tr.LoadError, match=r"<BytesIO>: the file is empty"):
         load_weights(io.BytesIO())
+    with pytest.raises(ValueError, match=r"path: got embedded null.*io\.BytesIO"):
+        tr.load(b"its\0content")
     with open(path) as file, pytest.raises(TypeError, match=r"w\.bin: is open as text.*'rb'"):
         load_weights(file)
     for wrong in (3, None, [b"x"]):

@@ -25,9 +25,9 @@ from tinyrnn.cli.machine import CURVE, Machine, Matrix, caches, cpu
 from tinyrnn.cli.models import (
     check_simple,
     closed_frame,
-    has_rate,
     needs_all,
     open_model,
+    output_of,
     reads_indices,
 )
 from tinyrnn.cli.names import distinct
@@ -174,7 +174,7 @@ def _call(job: Job) -> Callable[[], object]:
         return lambda: job.net(x)
     stream = job.net.stream(job.batch, frame=job.frame)
     do = stream.step if job.steps == 1 else stream.run
-    if has_rate(job.net, job.frame):  # its shape is another one in each call
+    if output_of(job.net, job.frame).rate is not None:  # its shape is another one in each call
         return lambda: do(x)
     out = np.empty_like(do(x))
     return lambda: do(x, out)

@@ -10,9 +10,10 @@ import numpy as np
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError, one_line, say, table
-from tinyrnn.cli.models import bindings, closed_frame
+from tinyrnn.cli.models import bindings, closed_frame, needs_all
 from tinyrnn.cli.recognition import Shape, brief, modules
 from tinyrnn.loading import net_in
+from tinyrnn.outlines import outline
 from tinyrnn.state_dicts import unwrapped
 from tinyrnn.weights import opened
 from tinyrnn.weights.spec import READ, bits_of, shown
@@ -95,6 +96,10 @@ def _graph(net: tr.Net, limit: int | None, width: int) -> None:
 
 def _memory(net: tr.Net, frame: Shape | None) -> None:
     """Print the memory of a stream, or why there is none."""
+    if net._is_wired and len({line.time for line in outline(net).inputs} - {None}) > 1:
+        if not needs_all(net):
+            say("\nmemory of one stream: depends on the steps of the other axis, net.memory(steps=...)")
+        return
     try:
         is_open = None in (net._frame() or [None])  # the inputs of a graph have their frames
         memory = net.memory(frame=closed_frame(net, frame) if is_open else frame)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError
 from tinyrnn.cli.recognition import Module, Shape, kind, modules
 from tinyrnn.contract import index_count
 from tinyrnn.loading import net_in
-from tinyrnn.outlines import outline
+from tinyrnn.outlines import Line, outline
 from tinyrnn.weights import WeightsFile, opened
 from tinyrnn.weights.spec import shown
 
@@ -84,18 +84,19 @@ def needs_all(net: tr.Net) -> bool:
     return any(line.needs for line in outline(net).lines)
 
 
-def has_rate(net: tr.Net, frame: Shape) -> bool:
-    """Tell whether the output has a rate of its own: not each step of the input gives a frame."""
+def output_of(net: tr.Net, frame: Shape) -> Line:
+    """The line of the output; its rate is None if each step of the input gives a frame."""
     found = outline(net, frame)
-    return any(found.lines[number].rate is not None for number in found.outputs.values())
+    return found.lines[next(iter(found.outputs.values()))]
 
 
-def check_simple(name: str, net: tr.Net) -> None:
-    """Raise an error if the net has not one input and one output for each step."""
+def check_simple(name: str, net: tr.Net, counted: Collection[str] = ()) -> None:
+    """Raise an error if the net has not one input, beside those ``counted``, and one output for each step."""
     if not net._is_wired:
         return
     found = outline(net)
-    ports = [*found.inputs, *(found.lines[number] for number in found.outputs.values())]
+    ports = [line for line in found.inputs if line.name not in counted]
+    ports += [found.lines[number] for number in found.outputs.values()]
     if len(ports) == 2 and all(line.time is not None for line in ports):
         return
     described = ", ".join(shown(line.name) + " once for a sequence" * (line.time is None) for line in ports)

@@ -13,10 +13,9 @@ from typing import IO, TypeVar
 
 import numpy as np
 
-from tinyrnn.calls import streamed
 from tinyrnn.cli.console import STDOUT, UsageError, named, note, say
 from tinyrnn.cli.inputs import INPUTS, Chunk, Frames, input_name, open_csv, open_raw
-from tinyrnn.cli.models import check_simple, has_rate, needs_all, open_model
+from tinyrnn.cli.models import check_simple, needs_all, open_model, output_of
 from tinyrnn.cli.names import distinct
 from tinyrnn.cli.outputs import OUTPUTS, RAW_OUTPUTS, CsvWriter, NpyWriter
 from tinyrnn.cli.recognition import Shape
@@ -43,20 +42,21 @@ def command(args: Namespace) -> None:
         {"INPUT": None if args.input == "-" else args.input, "MODEL": args.model},
     )
     net = open_model(args)
-    check_simple(args.model, net)
+    check_simple(args.model, net, getattr(net, "_own_steps", ()))
     frames = open_input(args, net)
     if make_writer is not NpyWriter and len(frames.lead or ()) == 2:
         raise UsageError(f"{args.output}: a .csv cannot hold a batch of sequences: write a .npy")
     if args.follow and needs_all(net):
         raise UsageError(f"--follow: {args.model} needs the full sequence, expected a net that streams")
-    _, _, out_frame = streamed(net, frames.frame)
+    output = output_of(net, frames.frame)
+    out_frame = output.frame or ()
     if needs_all(net):
         stream, most = None, sys.maxsize
     else:
         stream = net.stream(frames.batch, frame=frames.frame)
         most = max(1, CHUNK // (frames.batch * max(math.prod(frames.frame), math.prod(out_frame))))
     # The end of a sequence matters only to nets with a rate of their own, so only there a chunk waits.
-    in_turn = _with_end if has_rate(net, frames.frame) else _at_once
+    in_turn = _with_end if output.rate is not None else _at_once
     bar, taken, steps, bad, busy = Progress(not piped), 0, 0, 0, 0.0
     try:
         with _standard_output() if piped else replacing(args.output) as file:

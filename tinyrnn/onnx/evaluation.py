@@ -5,13 +5,14 @@ Of known arrays a node is folded; of states it moves the places.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tinyrnn.onnx.folding import FOLDS, MOVES
 from tinyrnn.onnx.nodes import Call, Given, Listed, Step, Until
-from tinyrnn.onnx.symbols import BATCH_SIZES, Known, Places, Symbol
+from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Known, Places, Retry, Sizes, Symbol
 from tinyrnn.weights.spec import Array
 
 # Arithmetic with these numbers changes nothing.
@@ -71,6 +72,15 @@ def folded(call: Call) -> list[Known]:
     return [Known(*arrays) for arrays in zip(*worlds, strict=True)]
 
 
+def _find_batch(call: Call, given: Places, sizes: Sequence[Sizes]) -> None:
+    """Learn that a size that varies, of a Reshape of states, is the batch."""
+    for place, pair in enumerate(sizes):
+        if axis := call.builder.ports.axes.that(pair):
+            raise Retry(axis, BATCH)
+        if pair == BATCH_SIZES and given.batch is None and place < given.ids.ndim:
+            call.builder.states.find_batch(given, place)
+
+
 def moved(call: Call) -> list[Given] | None:
     """The outputs of a node that moves places of states; None if it does more."""
     op, first = call.node.op, call.get(0)
@@ -92,6 +102,8 @@ def moved(call: Call) -> list[Given] | None:
         elif isinstance(one, Known) and one.varies:
             if call.node.op == "Expand" and any(a != b and (a, b) != BATCH_SIZES for a, b in one.sizes):
                 return None  # along time
+            if op == "Reshape":
+                _find_batch(call, first, one.sizes)
             sizes = [2 if pair == BATCH_SIZES else pair[0] for pair in one.sizes]
             arrays.append(np.array(sizes, np.int64).reshape(one.worlds[0].shape))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from tinyrnn.weights.spec import Tensor
@@ -79,6 +80,17 @@ class Model(NamedTuple):
     opsets: dict[str, int]
     metadata: dict[str, str]
     functions: dict[tuple[str, str], Function]
+
+
+def operators_of(nodes: Iterable[Node]) -> set[str]:
+    """The operators of nodes, and of the graphs within them."""
+    found = set()
+    for node in nodes:
+        found.add(node.op)
+        for value in node.attributes.values():
+            if isinstance(value, Graph):
+                found |= operators_of(value.nodes)
+    return found
 
 
 def called(node: Node, arguments: dict[str, Any]) -> Node:

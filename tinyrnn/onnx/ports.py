@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyrnn.graph import Graph as Net
@@ -94,6 +94,7 @@ class Ports:
         self.has_time = TIME in learned.kinds.values()
         self.inputs: dict[str, Input] = {}
         self.feedbacks: dict[str, Feedback] = {}
+        self.times: dict[str | int, str] = {}  # axes of time by the names or sizes that the file gives
         self.values: dict[int, Value] = {}  # that outputs depend on
         self.results: dict[str, Any] = {}  # the outputs of the graph, states among them
         self.axes = Axes(learned)
@@ -120,9 +121,19 @@ class Ports:
             self.feedbacks[port.name] = Feedback(*frame)
             return Symbol(self.feedbacks[port.name], axes)
         one = mode == START or (self.has_time and not timed)
-        value = Input(*frame, time=None if one else TIME, name=port.name)
+        value = Input(*frame, time=None if one else self.time_of(port, axes), name=port.name)
         self.inputs[port.name] = value
         return Symbol(value, axes)
+
+    def time_of(self, port: Port, axes: Sequence[Axis]) -> str:
+        """The axis of time of an input: there are several where the file tells other names or sizes."""
+        pairs = zip(port.shape or (), axes, strict=True)
+        steps = [(size, axis[0]) for size, axis in pairs if has(axis, TIME)]
+        told = [atom.origin if isinstance(size, str) else atom.declared for size, atom in steps]
+        if not told or told[0] is None:
+            return TIME
+        name = f"{told[0]}_steps" if isinstance(told[0], int) else told[0]
+        return self.times.setdefault(told[0], name if self.times else TIME)
 
     def own_steps(self, count: int) -> tuple[Atom, Value]:
         """An axis of time of so many steps, which no input of the graph has, and a value on it."""

@@ -42,7 +42,14 @@ def settled(
             raise file.error(f"graph: got {type(error).__name__}, expected a smaller graph") from None
 
     try:
-        return build(learned)
+        first = build(learned)
+        named = "time" not in learned.sizes and any("time" in (port.shape or ()) for port in ports)
+        if named and TIME not in learned.kinds.values():
+            again = learned.anew()  # nothing tells time from rows but the axis' name
+            again.kinds, again.sizes = {"time": TIME}, dict(learned.sizes)
+            with suppress(LoadError):
+                return build(again)
+        return first
     except LoadError as error:
         if learned.lacks_room and learned.time_sizes is TIME_SIZES:
             learned.time_sizes = SHORT_TIME_SIZES

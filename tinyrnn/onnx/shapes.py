@@ -20,6 +20,7 @@ from tinyrnn.onnx.nodes import Call, Padded, Step
 from tinyrnn.onnx.steps import MOST_STEPS, cropped, is_time, repeated, some_steps
 from tinyrnn.onnx.symbols import (
     BATCH,
+    BATCH_SIZES,
     FRAME,
     OPEN,
     TIME,
@@ -66,6 +67,8 @@ def reshape(call: Call) -> Symbol:
         except Unfit as error:
             fault = error
     for axis, (one, other) in zip(x.axes, choices[0], strict=False):
+        if (one, other) == BATCH_SIZES:
+            claim(axis, BATCH)
         if is_time(axis) and axis[0].origin and axis[0].declared is None and one == other > 1:
             raise Retry(f"~{axis[0].origin}", one)  # the export traced so many steps
     raise fault
@@ -285,8 +288,9 @@ def slices(call: Call) -> Any:
         whole = all(places == range(size - 1, -1, -1) for places, size in zip(spans, sizes, strict=True))
         atoms = x.axes[axis]
         for atom in atoms:
-            first = whole and axis == 0 and atom.kind != TIME and not call.builder.has_time
-            if atom.origin and (atom.kind == OPEN or first):
+            builder = call.builder
+            turned = whole and axis == 0 and atom.kind != TIME and not builder.has_time and builder.recurs
+            if atom.origin and (atom.kind == OPEN or turned):
                 raise Retry(atom.origin, TIME)
         if len(atoms) == 1 and atoms[0].kind == TIME:
             backwards = Symbol(x.value, x.axes, not x.reversed)

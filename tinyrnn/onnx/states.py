@@ -113,8 +113,6 @@ class States:
 
     def written(self, given: Places, starts: bool = False) -> Symbol:
         """States as a value of the net."""
-        if self.batch and given.batch is None:
-            raise Unfit("takes some rows of the batch, which a net keeps apart")
         flat = given.row.reshape(-1)
         parts: list[Value] = []
         at = 0
@@ -123,6 +121,8 @@ class States:
             kind, of, count = self.sources[place]
             if kind == "input":
                 raise Retry(of.name, START if starts else self.mode_of(of))
+            if self.batch and given.batch is None:
+                raise Unfit("takes some rows of the batch, which a net keeps apart")
             size = 1
             while at + size < len(flat) and flat[at + size] == flat[at] + size and first + size < count:
                 size += 1
@@ -156,15 +156,12 @@ class States:
         return FEEDBACK if port != first and not self.has_time and self.partner(port) else INPUT
 
     def partner(self, port: Port) -> str | None:
-        """The output that an input of the next step is, by shape and name."""
-        for output in self.graph.outputs:
-            if output.shape is None or port.shape is None or len(output.shape) != len(port.shape):
-                continue
-            sizes = zip(output.shape, port.shape, strict=True)
-            alike = all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
-            if alike and _stem(output.name) == _stem(port.name):
-                return output.name
-        return None
+        """The output that an input of the next step is, by shape and name, or by a shape of their own."""
+        alike = [output.name for output in self.graph.outputs if _alike(output, port)]
+        named = next((name for name in alike if _stem(name) == _stem(port.name)), None)
+        wide = sum(not isinstance(size, int) or size > 1 for size in port.shape or ())
+        alone = wide > 1 and sum(_alike(one, port) for one in self.graph.inputs) == len(alike) == 1
+        return alike[0] if named is None and alone and len(self.graph.outputs) > 1 else named
 
     def takes_lengths(self, given: Symbol) -> bool:
         """Make an input the lengths of a call; False if they are those of some layers alone."""
@@ -240,6 +237,14 @@ class States:
             else:
                 raise Retry(name, START)
         return left
+
+
+def _alike(output: Port, port: Port) -> bool:
+    """True if two ports have the same shape, as far as their sizes are told."""
+    if output.shape is None or port.shape is None or len(output.shape) != len(port.shape):
+        return False
+    sizes = zip(output.shape, port.shape, strict=True)
+    return all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
 
 
 _ENDINGS = (

@@ -188,7 +188,8 @@ class Product(NamedTuple):
         vector = np.broadcast_to(np.asarray(numbers, np.float32).reshape(-1), (count,))
         if not times:
             return self.make(self.weight, vector)
-        found = self.make(self.weight * vector.reshape(-1, *(1,) * (self.weight.ndim - 1)), self.bias)
+        bias = None if self.bias is None else self.bias * vector
+        found = self.make(self.weight * vector.reshape(-1, *(1,) * (self.weight.ndim - 1)), bias)
         if found.product is not None:
             found.product = found.product._replace(scales=True)
         return found
@@ -395,8 +396,10 @@ def met(axes: Sequence[Axis]) -> Axis:
         if is_frame(first) and is_frame(other) and sizes_of(first) == sizes_of(other):
             continue
         for one, two in ((first, other), (other, first)):
-            single = len(one) == len(two) == 1 and two[0].kind in (TIME, BATCH)
-            if single and one[0].kind in (FRAME, OPEN) and one[0].origin:
+            if len(one) != 1 or len(two) != 1 or one[0].kind not in (FRAME, OPEN) or not one[0].origin:
+                continue
+            fixed = one[0].kind == FRAME and two[0].kind == OPEN and two[0].declared == one[0].sizes[0]
+            if fixed or two[0].kind in (TIME, BATCH):
                 raise Retry(one[0].origin, two[0].kind)
         a, b = (one[0] if len(one) == 1 else None for one in (first, other))
         alike = a and b and a.kind == b.kind and a.kind in (TIME, OPEN) and a.declared == b.declared

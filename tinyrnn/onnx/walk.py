@@ -10,12 +10,13 @@ import numpy as np
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
 from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.onnx.cells import CELLS
 from tinyrnn.onnx.evaluation import evaluated
 from tinyrnn.onnx.inner import inlined
 from tinyrnn.onnx.learned import Learned
 from tinyrnn.onnx.levels import Levels
 from tinyrnn.onnx.loops import Inside
-from tinyrnn.onnx.model import Graph, Model, Node
+from tinyrnn.onnx.model import Graph, Model, Node, operators_of
 from tinyrnn.onnx.nodes import Call, Given
 from tinyrnn.onnx.operators import DOMAINS, INDICES, OPERATORS
 from tinyrnn.onnx.ports import Ports
@@ -28,6 +29,7 @@ from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
 MOST_CALLS = 20_000  # operations that become layers
 LAYER = 1024  # numbers of 8 bytes that take as much as a layer of a few weights; a constant is two
+OVER_STEPS = {*CELLS, "DynamicQuantizeLSTM", "Loop", "Scan"}
 MOST_VISITS = 200_000  # inputs and nodes, in all passes
 
 
@@ -118,6 +120,12 @@ class Builder:
         """Note what the windows of a convolution leave of a frame."""
         room = size + sum(window.pads) - window.span
         self.slack.append(room % window.stride if room >= 0 else 0)
+
+    @property
+    def recurs(self) -> bool:
+        """True if a node goes over steps: a turned axis is time then, and else a part of a frame."""
+        bodies = [self.model.graph.nodes, *(one.nodes for one in self.model.functions.values())]
+        return any(not OVER_STEPS.isdisjoint(operators_of(nodes)) for nodes in bodies)
 
     def mask_of(self, lengths: Value | int, time: Axis) -> Value:
         """1 at the steps within lengths, 0 behind them; nodes with the same lengths have one mask."""

@@ -106,11 +106,12 @@ def convolution(call: Call) -> Symbol:
 
 
 def convolved(call: Call, weight: Any, bias: Array | None) -> Symbol:
-    """A convolution; without a bias it may get one."""
+    """A convolution, which takes the numbers of its channels that it is multiplied with, and a bias."""
     found = _convolution(call, weight, bias)
     found.shortened = lambda *less: _convolution(call, weight, bias, (less[0], less[1]))
-    if bias is None:
-        found.product = Product(lambda *tensors: convolved(call, *tensors), weight, None, 1)
+    scales = isinstance(weight, np.ndarray)  # those of codes follow from the rounding of what they read
+    if bias is None or scales:
+        found.product = Product(lambda *tensors: convolved(call, *tensors), weight, bias, 1, scales)
     return found
 
 

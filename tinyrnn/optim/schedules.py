@@ -403,6 +403,9 @@ class OneCycleLR(LRScheduler):
             if self.cycle_momentum:
                 group |= {"max_momentum": high, "base_momentum": low}
 
+    def _arguments(self) -> dict[str, Any]:
+        return {"max_lr": [group["max_lr"] for group in self.optimizer.param_groups]} | super()._arguments()
+
     def _first(self, lr: float, group: dict[str, Any]) -> float:
         return self._next(lr, lr, group)
 
@@ -485,6 +488,9 @@ class SequentialLR(LRScheduler):
                 "fewer, rising"
             )
         self._milestones = steps
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"schedulers": self._schedulers, "milestones": self._milestones} | super()._arguments()
 
     def _begin(self, rates: list[float]) -> None:
         self.last_epoch = 0

@@ -169,6 +169,8 @@ class Reader:
             if os.path.isdir(self.path):
                 raise self._folder() from None
             raise
+        except ValueError as error:  # a zero byte in the name
+            raise ValueError(f"path: got {error}, expected a path, or io.BytesIO(content)") from None
         status = os.fstat(self._file.fileno())
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
