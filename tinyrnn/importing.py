@@ -12,7 +12,7 @@ from tinyrnn.formats import LEVELS, Coded
 from tinyrnn.ops import Delay
 from tinyrnn.pooling import MaxPool1d, MaxPool2d
 from tinyrnn.state_dicts import keep_codes
-from tinyrnn.temporal import LastStep, SumOverTime
+from tinyrnn.temporal import LastStep, SumOverTime, TimeMaxPool1d
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array
 
@@ -101,13 +101,25 @@ def delayed(value: Value, steps: int, initial: Array | None = None) -> Value:
 
 
 def step_of(value: Value, number: int) -> Value:
-    """A step of a sequence by its number, which is below 0 from the end."""
-    if number < 0:
-        return applied(LastStep(), (value if number == -1 else delayed(value, -1 - number),))
-    first = np.zeros(number + 1)
-    first[number] = 1
+    """A step of a sequence by its number, which is below 0 from the end; NaN where there are fewer steps."""
+    if number == -1:
+        return applied(LastStep(), (value,))
+    if number < -1:
+        one = applied(frames.Constant(1.0), (value,))
+        last, there = (applied(LastStep(), (delayed(each, -1 - number),)) for each in (value, one))
+        return last / there
     zero = applied(frames.Constant(0.0), (value,))
-    return applied(SumOverTime(), (value * delayed(zero, len(first), first),))
+    chosen = delayed(zero, number + 1, np.eye(number + 1)[number])  # 1 at that step alone
+    found, there = (applied(SumOverTime(), (each,)) for each in (value * chosen, chosen))
+    return found / there if number else found
+
+
+def lasting(found: Value, value: Value, least: int) -> Value:
+    """A value that follows from a sequence of so many steps or more: a call with fewer raises."""
+    zero = applied(frames.Constant(0.0), (value,))
+    for layer in (frames.Reshape((1,)), TimeMaxPool1d(least, 1), LastStep(), frames.Reshape(())):
+        zero = applied(layer, (zero,))
+    return found + zero
 
 
 # ---- windows -----------------------------------------------------------------------------------------------

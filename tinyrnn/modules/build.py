@@ -296,6 +296,13 @@ class Search:
             ]
             if alike:  # of the same size by chance
                 yield batch, time, dict.fromkeys(alike, FRAME)
+            still = [
+                f"{one.name}[{time}]"
+                for one in self.ports[1:]
+                if one.rank == port.rank > 2 and time is not None
+            ]
+            if still:  # a decoder of so many steps
+                yield batch, time, dict.fromkeys(still, FRAME)
 
     def net(self) -> Net:
         """The net of the first guess that is proved; else the error of the one that went furthest."""

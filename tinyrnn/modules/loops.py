@@ -26,7 +26,7 @@ from tinyrnn.modules.functions import (
     several,
     start as begun,
 )
-from tinyrnn.modules.recorder import Given, Op, Record, Ref, flat, mapped, refs
+from tinyrnn.modules.recorder import TAKING, Given, Op, Record, Ref, flat, mapped, refs
 from tinyrnn.onnx.steps import is_time
 from tinyrnn.onnx.symbols import (
     BATCH,
@@ -43,8 +43,42 @@ from tinyrnn.temporal import LastStep
 from tinyrnn.values import TIME, Value, applied
 
 UNLIKE = "its steps are not alike, expected a loop that does the same at each"
+_BLANK = {
+    *SAME.split(),
+    "flatten",
+    "getitem",
+    "permute",
+    "reshape",
+    "select",
+    "slice",
+    "squeeze",
+    "transpose",
+    "view",
+}
 ONE = 2  # the step that stands for all: those before it may begin with constants
 MOST_LOOKS = 5_000_000  # for loops among the operations of a record
+
+
+def _blank(op: Op) -> bool:
+    """True of an operation that makes zeros of zeros."""
+    limits = [one for one in flat((op.args[1:], op.kwargs)) if one is not None]
+    if op.name in ("clamp", "clip", "hardtanh") and len(limits) == 2:
+        return bool(limits[0] <= 0 <= limits[1])
+    return op.name in _BLANK
+
+
+def _array(one: Any) -> Any:
+    return one.array if isinstance(one, Given) else None
+
+
+def _maker(one: Any) -> Op | None:
+    """The operation on constants that made one."""
+    while isinstance(one, Given) and one.made:
+        op = one.made()
+        if op.name not in SAME.split():
+            return op
+        one = op.args[0]
+    return None
 
 
 class _Loop(NamedTuple):
@@ -98,6 +132,7 @@ class _Rolling:
     def __init__(self, ops: list[Op], loops: list[_Loop], counts: Sequence[int]) -> None:
         self.ops, self.loops, self.op = ops, loops, ops[0]
         self.made: list[Op] = []
+        self.blank: set[int] = set()
         self.ready: set[int] = set()  # numbers of last steps that something has read
         self.owner: dict[int, tuple[Any, int]] = {}
         for k, loop in enumerate(loops):
@@ -137,43 +172,86 @@ class _Rolling:
             args.insert(0, self.of_one(slot))
         self.made.append(op._replace(args=args, kwargs=kwargs))
 
-    def merged(self, leaves: Sequence[Any], k: int, carried: dict[int, Any]) -> Any:
-        """An argument of all steps from `ONE` on as that of one; before them stands that of step 0.
+    def merged(self, leaves: Sequence[Any], k: int, i: int, carried: dict[int, Any]) -> Any:
+        """An argument of operation i at all steps as that of step `ONE`; before, states may be constants.
 
         ``carried`` gets what comes from the step before, by number: its slot, and what it is at first.
         """
-        zero, first, *others = leaves
+        first, others = leaves[ONE], leaves[ONE + 1 :]
+        early = leaves[1:ONE] if leaves[0] is None else leaves[:ONE]  # step 0 may have no such operation
         same = all(type(one) is type(first) for one in others)
         if isinstance(first, Given) and same:
-            if all(one is first or np.array_equal(one.array, first.array) for one in others):
+            if all(one is first or np.array_equal(_array(one), first.array) for one in (*early, *others)):
                 return first
             raise Unfit("other constants are read at each step, expected the same at all")
-        if all(one == first for one in others):
+        if all(one == first for one in (*early, *others)):
             return self.outside(first)
-        if isinstance(first, int) and same and all(one == first + i + 1 for i, one in enumerate(others)):
+        if isinstance(first, int) and list(leaves[-len(early) - 1 - len(others) :]) == list(
+            range(first - len(early), first + 1 + len(others))
+        ):
             return Now(first - ONE)
         if isinstance(first, Ref) and same:
-            found = [self.owner.get(one.number, (None, 0)) for one in leaves[1:]]
+            found = [self.owner.get(one.number, (None, 0)) for one in (first, *others)]
             slot, step = found[0]
             handed = slot and slot[0] == k and step == ONE - 1
-            if slot and (handed or step == ONE) and found == [(slot, step + t) for t in range(len(found))]:
+            fits = found == [(slot, step + t) for t in range(len(found))] and all(
+                self.stands(one, slot, t - handed) for t, one in enumerate(leaves[:ONE]) if t or not handed
+            )
+            if slot and (handed or step == ONE) and fits:
                 if handed:
-                    carried[first.number] = slot, zero
+                    if leaves[0] is None and i not in self.blank:
+                        raise Unfit(
+                            "its first step is another, expected a loop that does the same at each step"
+                        )
+                    carried[first.number] = slot, leaves[0]
                 return first
         raise Unfit(UNLIKE)
+
+    def stands(self, one: Any, slot: Any, step: int) -> bool:
+        """True of what the operation of a slot makes at a step before `ONE`, where it may be absent."""
+        if isinstance(one, Ref):
+            return self.owner.get(one.number) == (slot, step)
+        made = _maker(one)
+        if made is None or slot[0] is None or slot[1] in self.blank:
+            return one is None or (slot[0] is not None and slot[1] in self.blank)
+        name: str = self.loops[slot[0]].steps[ONE][slot[1]].name
+        return made.name == name
+
+    def begin(self, k: int) -> None:
+        """Put what step 0 computes with constants into its place, as the operations that read it tell.
+
+        ``blank`` are the places of others, which make zeros of zeros and of which step 0 reads zeros.
+        """
+        first, one = self.loops[k].steps[0], self.loops[k].steps[ONE]
+        zeros: dict[int, bool] = {}
+        for place in range(len(one))[::-1]:
+            both = (first[place] or one[place], one[place])  # one that is absent may have been found by now
+            for zero, leaf in zip(*(flat((op.args, op.kwargs)) for op in both), strict=False):
+                slot, _ = self.owner.get(leaf.number, (None, 0)) if isinstance(leaf, Ref) else (None, 0)
+                if slot and slot[0] == k and isinstance(zero, Given) and not first[slot[1]]:
+                    made, name = _maker(zero), one[slot[1]].name
+                    if made and made.name == name:
+                        first[slot[1]] = made
+                    blank = _blank(one[slot[1]]) and not np.any(np.asarray(zero.array))
+                    zeros[slot[1]] = zeros.get(slot[1], True) and blank
+        self.blank = {place for place, blank in zeros.items() if blank}
 
     def body(self, k: int) -> list[Op]:
         """The operations of a loop: what it begins with, one step, and what that hands to the next."""
         made: list[Op] = []
         carried: dict[int, Any] = {}
-        for i, (zero, _, op, *others) in enumerate(zip(*self.loops[k].steps, strict=True)):
+        self.begin(k)
+        for i, each in enumerate(zip(*self.loops[k].steps, strict=True)):
+            zero, op = each[0], each[ONE]
             self.op = op
             own: dict[int, Any] = {}
-            steps = [flat((one.args, one.kwargs)) for one in (op, *others)]
-            zeros = flat((zero.args, zero.kwargs)) if zero else [None] * len(steps[0])
-            if {len(one) for one in steps} != {len(zeros)}:
+            steps = [
+                flat((one.args, one.kwargs)) if one else [None] * len(flat((op.args, op.kwargs)))
+                for one in each
+            ]
+            if len({len(one) for one in steps}) > 1:
                 raise Unfit(UNLIKE)
-            left = [self.merged(leaves, k, own) for leaves in zip(zeros, *steps, strict=True)][::-1]
+            left = [self.merged(leaves, k, i, own) for leaves in zip(*steps, strict=True)][::-1]
             args, kwargs = mapped((op.args, op.kwargs), lambda _, left=left: left.pop())  # type: ignore[misc]
             at = {"setitem": 0, **dict.fromkeys(CELLS, 1)}.get(op.name, len(args))
             state = refs(args[at : at + 1])
@@ -226,6 +304,13 @@ def rolled(record: Record, counts: Sequence[int], traced: bool = False) -> Recor
         ops.append(op._replace(args=mapped(op.args, source), kwargs=mapped(op.kwargs, source)))
         if op.name in SAME.split():
             same |= dict.fromkeys(op.results, *refs(ops[-1].args[:1]))
+    needed = set(refs(record.outputs))
+    for place in range(len(ops) * traced)[::-1]:  # what nothing reads is in no loop's way
+        op = ops[place]
+        if op.name in TAKING or needed.intersection(op.results):
+            needed.update(refs((op.args, op.kwargs)))
+        else:
+            del ops[place]
     loops = _loops(ops, counts) if counts else []
     if not loops:
         return record

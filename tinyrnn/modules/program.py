@@ -24,7 +24,7 @@ from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, Made, Site
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
 from tinyrnn.modules.shapes import Shape
 from tinyrnn.net import Net
-from tinyrnn.onnx.symbols import Axis, Known, Sizes, sizes_of
+from tinyrnn.onnx.symbols import BATCH_SIZES, TIME, Axis, Known, Sizes, has, sizes_of
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.pytorch import SCALARS, Exported
 from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, READ, Array, shown
@@ -257,7 +257,7 @@ class Program(Source):
     inputs : list of str
         Those of a call.
     fixed : bool
-        True: no size varies, all are the example's.
+        True: sizes beside the batch are the example's, and time no axis that varies.
     """
 
     def __init__(self, file: WeightsFile) -> None:
@@ -268,7 +268,7 @@ class Program(Source):
         self.given: dict[str, Given] = {}
         self.records: dict[Any, Record] = {}
         self.symbols: tuple[dict[str, int], dict[str, int]] = ({}, {})
-        self.tables, self.orders = [], set()
+        self.orders = set()
         where = "the program"
         try:
             whole = self.exported.text()
@@ -285,6 +285,7 @@ class Program(Source):
                 str(name): (one["min_val"] or 0, MOST if one["max_val"] is None else one["max_val"])
                 for name, one in whole["range_constraints"].items()
             }
+            self.guards = [shown(str(one), MAX_EXPRESSION) for one in whole.get("guards_code") or ()]
             where = "tensor_values"
             self.shapes = {name: self.shape(one) for name, one in graph["tensor_values"].items()}
             where = "sym_int_values"
@@ -420,6 +421,12 @@ class Program(Source):
             if port.role == "lengths":
                 raise Unfit(f"got {port.name!r}, as lengths are, expected none: use tinyrnn.from_torch")
 
+    @property
+    def tables(self) -> list[Array]:  # type: ignore[override]
+        """The matrices that operations have read."""
+        arrays = (np.squeeze(one.array) for one in self.given.values() if isinstance(one.array, np.ndarray))
+        return [one for one in arrays if one.ndim == 2 and one.dtype.kind == "f"]
+
     def tensor(self, name: str) -> Given:
         """A tensor of the file."""
         if name not in self.given:
@@ -441,7 +448,7 @@ class Program(Source):
     def sizes(self, port: Port, place: int, wanted: Sizes) -> Sizes:
         size = self.shapes[self.inputs[self.ports.index(port)]].shape[place]
         names = sorted(set(_symbols(size)))
-        for name in names[: not self.fixed]:
+        for name in names if not self.fixed or wanted == BATCH_SIZES else ():
             least, most = self.ranges.get(name, (0, MOST))
             pair = sorted(min(max(one, least), most) for one in wanted)
             if pair[0] == pair[1]:
@@ -454,6 +461,14 @@ class Program(Source):
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
         for name, own in zip(self.inputs, axes, strict=True):
             for i, (size, axis) in enumerate(zip(self.shapes[name].shape, own, strict=True)):
+                pins = rf"[^%]*\.size\(\)\[{i}\][^%]* == \d+"  # a guard that holds for few sizes
+                if (
+                    self.fixed
+                    and has(axis, TIME)
+                    and any(_symbols(size))
+                    and not any(re.fullmatch(pins, one) for one in self.guards)
+                ):
+                    raise self.error("does something else at other lengths than the example's")
                 if sizes_of(axis)[world] != _sized(size, self.symbols[world]):
                     raise self.error(
                         f"input {shown(name)}: got axis {i} of any size, expected time and the batch alone"
@@ -507,7 +522,8 @@ class Program(Source):
                     continue
                 op = Op(node.op, args, kwargs, [], node.where, node.module)
                 made = self.constants(op, [shape_of(name) for name in node.results])
-                env |= {name: Given(one, "") for name, one in zip(node.results, made, strict=False)}
+                given = [Given(one, "", lambda op=op: op) for one in made]  # type: ignore[misc]
+                env |= zip(node.results, given, strict=False)
             except WRONG as error:
                 if isinstance(error, LoadError):
                     raise

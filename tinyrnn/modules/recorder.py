@@ -74,10 +74,19 @@ class Ref:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A tensor that does not depend on the inputs; ``name`` is its parameter's, or empty."""
+    """A tensor that does not depend on the inputs.
+
+    Attributes
+    ----------
+    name : str
+        Of its parameter, or empty.
+    made : callable, optional
+        Returns the operation on other such tensors that made it.
+    """
 
     array: Array | CodedArray
     name: str
+    made: Callable[[], Op] | None = None
 
 
 class Op(NamedTuple):
@@ -160,6 +169,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
     arrays: list[Any] = []
     numbers: dict[int, int] = {}
     constants: dict[tuple[int, int], tuple[Any, Given]] = {}  # with their tensors, which keep the ids alive
+    makers: dict[tuple[int, int], tuple[Any, Callable[[], Op]]] = {}  # of constants, with their tensors
     float_of = Float()
 
     def noted(tensor: Any) -> int:
@@ -188,7 +198,8 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
         if key not in constants:
             array = one.detach().cpu()
             array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
-            constants[key] = one, Given(np.array(array.numpy()), tensors.get(id(one), ""))
+            made = makers.get(key, (one, None))[1]
+            constants[key] = one, Given(np.array(array.numpy()), tensors.get(id(one), ""), made)
         return constants[key][1]
 
     class Mode(TorchFunctionMode):
@@ -206,8 +217,17 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
             if name == "__iter__" and id(args[0]) in numbers:
                 with self:
                     return iter(args[0].unbind())
-            if name in _TELLING or name in _MAKING or not any(id(one) in numbers for one in found):
+            if name in _TELLING or name in _MAKING:
                 return func(*args, **kwargs)
+            if not any(id(one) in numbers for one in found):
+                result = func(*args, **kwargs)
+                if isinstance(result, torch.Tensor):
+                    at = place()
+                    makers[id(result), result._version] = (
+                        result,
+                        lambda: Op(name.strip("_"), mapped(list(args), kept), mapped(kwargs, kept), [], *at),
+                    )
+                return result
             left, named = mapped(list(args), kept), mapped(kwargs, kept)
             called, left = function(name.strip("_"), left) if "." in func.__name__ else (name, left)
             result = func(*args, **kwargs)

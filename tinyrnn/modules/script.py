@@ -28,7 +28,7 @@ from tinyrnn.modules.program import MAKES, MOST, PRIMES, Node, Program, Slot, un
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, flat, function, leaves, mapped
 from tinyrnn.modules.shapes import SHAPES, Clash, Shape, shapes_of
 from tinyrnn.net import Net
-from tinyrnn.onnx.symbols import FRAME, Axis, Sizes, sizes_of
+from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, FRAME, TIME, Axis, Sizes, has, sizes_of
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.pickles import Object, Storage, View
 from tinyrnn.weights.pytorch import Exported, Scripted
@@ -47,6 +47,7 @@ DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16
 DTYPES |= {11: "bool", 15: "bfloat16"}
 COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
 TRUTHS = (*COMPARES, "logical_not", "logical_and", "logical_or", "isnan", "any", "all")
+FLOATS = ("div", "exp", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "sigmoid")
 # The other names of functions; parts of `unsafe_chunk` may be written into, so `unwritten` sees that name.
 ALIKE = {"unsafe_chunk": "chunk", "unsafe_split": "split", "numpy_T": "T", "lift_fresh": "detach"}
 LISTS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split"}  # operations that return a list
@@ -254,6 +255,7 @@ class Script(Program):
     hinted: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
     notes: list[tuple[Any, Any]]
+    kinds_fixed: set[str]  # of axes that have the sizes of the trace
     # A walk: the node that made a name, objects, names that inputs reach, or that are changed in place.
     makers: dict[str, Node]
     modules: dict[int, Module]
@@ -274,7 +276,7 @@ class Script(Program):
         assert isinstance(self.scripted, Scripted)
         self.exported = Exported({}, dict, dict)  # type: ignore[arg-type]
         self.budget = MEMORY_FLOOR + 16 * file.info.bytes
-        self.given, self.records, self.tables, self.orders = {}, {}, [], set()
+        self.given, self.records, self.orders = {}, {}, set()
         self.left, self.told, self.looped = FUEL, dict(told), False
         self.texts: dict[str, Text | None] = {}
         self.tokens = 0
@@ -333,25 +335,22 @@ class Script(Program):
             raise Unfit("the forward takes no tensor")
         return found
 
-    def tries(self, axes: Mapping[str, str]) -> Iterator[tuple[dict[str, int], bool]]:
-        """Ranks of the inputs, the likeliest first; and whether all sizes are those of the trace."""
+    def tries(self, axes: Mapping[str, str]) -> Iterator[tuple[dict[str, int], set[str]]]:
+        """Ranks of the inputs, the likeliest first; and the kinds of axes with the sizes of the trace."""
         told = {name: len(one) for name, one in (*axes.items(), *self.told.items())}
         if unknown := set(told) - set(self.inputs):
             raise TypeError(f"load: got axes or shapes of {sorted(unknown)}, expected some of {self.inputs}")
         if self.examples:
-            yield from (({}, fixed) for fixed in (False, True))
+            yield from (({}, fixed) for fixed in (set(), {BATCH}, {TIME}, {BATCH, TIME}))
             return
         first, *others = self.inputs
         for rank in [told[first]] if first in told else RANKS:
             for other in dict.fromkeys((rank, 2, 3)) if set(others) - set(told) else (rank,):
-                yield {**dict.fromkeys(others, other), first: rank, **told}, False
+                yield {**dict.fromkeys(others, other), first: rank, **told}, set()
 
-    def discover(self, ranks: Mapping[str, int], fixed: bool, begin: int = 0) -> None:
-        """Find the sizes of the inputs, of these ranks as far as nothing tells others, and the ports.
-
-        ``fixed``: all sizes are those that the module was traced with.
-        """
-        self.looped, self.fixed = False, fixed
+    def discover(self, ranks: Mapping[str, int], fixed: set[str], begin: int = 0) -> None:
+        """Find the sizes of the inputs, of these ranks as far as nothing tells others, and the ports."""
+        self.looped, self.kinds_fixed = False, fixed
         self.records.clear()
         self.sized = {}
         self.hinted = {}
@@ -423,12 +422,13 @@ class Script(Program):
             return wanted
         name = self.inputs[self.ports.index(port)]
         size = self.resolved(self.hinted[name][place - (self.looped and place > 0)])
-        return wanted if size in PRIMES or (self.examples and not self.fixed) else (size, size)
+        kind = BATCH if wanted == BATCH_SIZES else TIME
+        return wanted if (kind not in self.kinds_fixed if self.examples else size in PRIMES) else (size, size)
 
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
         shapes = []
-        if self.examples and not self.fixed and not times:
-            raise self.error("has no axis of time, expected one where sizes vary")
+        if self.examples and bool(times) == (TIME in self.kinds_fixed):
+            raise self.error("has another code for other lengths than the trace's, expected an axis of time")
         for name, own in zip(self.inputs, axes, strict=True):
             known = [*map(self.resolved, self.hinted[name])]
             found = [sizes_of(axis)[world] for axis in own]
@@ -440,10 +440,26 @@ class Script(Program):
                         f'load(path, shapes={{"{shown(name)}": (None, None, 40)}})'
                     )
             shapes.append((*found[:1], *steps, *found[1:]))
+        if BATCH in self.kinds_fixed:
+            more = (
+                tuple(size + has(axis, BATCH) for size, axis in zip(*pair, strict=True))
+                for pair in zip(shapes, axes, strict=True)
+            )
+            if self.takes(tuple(more)):
+                raise self.error("does something else for other batches than the trace's")
         try:
             return self.record_of(tuple(shapes)), None
         except (*WRONG, RecursionError) as error:
-            raise error if isinstance(error, LoadError) else self.error(str(error)) from None
+            advice = "; a trace may hold for its example's sizes alone: use torch.jit.script" * bool(
+                self.examples
+            )
+            raise error if isinstance(error, LoadError) else self.error(f"{error}{advice}") from None
+
+    def takes(self, shapes: tuple[tuple[int, ...], ...]) -> bool:
+        """True if the code raises nothing on inputs of these shapes."""
+        with suppress(*WRONG, RecursionError):
+            return bool(self.record_of(shapes))
+        return False
 
     def record_of(self, shapes: tuple[tuple[int, ...], ...]) -> Record:
         if shapes not in self.records:
@@ -498,6 +514,7 @@ class Script(Program):
         """A call for each step."""
         found = []
         for step in range(self.shapes[given[0].name].shape[1]):
+            self.place = ("", "")
             found.append(self.forward(root, [self.op("select", [one, 1, step], {}) for one in given]))
         if isinstance(found[0], tuple):
             return tuple(self.op("stack", [list(one), 1], {}) for one in zip(*found, strict=True))
@@ -629,7 +646,7 @@ class Script(Program):
             return "int64"
         scalars = [one for one in flat(args) if type(one) is float]
         best = max(read, key=lambda one: 2 * ("float" in one) + ("int" in one), default="float32")
-        return "float32" if name == "div" or (scalars and "float" not in best) else best
+        return "float32" if "float" not in best and (name in FLOATS or scalars) else best
 
     def number(self, one: Any) -> Any:
         """The number of a tensor that depends on no numbers of the inputs."""

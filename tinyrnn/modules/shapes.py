@@ -375,10 +375,11 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named("new_zeros new_ones new_empty new_full", lambda x, sizes, *_, **__: tuple(sizes)),
     "arange": counted,
     "scalar_tensor": lambda *_, **__: (),
+    "masked_fill": lambda x, mask, *_: broadcast(x.shape, mask.shape),
     **named(
         "batch_norm instance_norm layer_norm group_norm rms_norm clamp_min clamp_max to type_as softmax "
         "log_softmax cumsum logcumsumexp flip tril triu zeros_like ones_like empty_like full_like dropout "
-        "copy masked_fill index_put gelu clone prelu detach contiguous weight_norm lift_fresh alias",
+        "copy index_put gelu clone prelu detach contiguous weight_norm lift_fresh alias",
         alike,
     ),
 }

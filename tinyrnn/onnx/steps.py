@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyrnn.activations import Log, Scale
 from tinyrnn.frames import Constant
-from tinyrnn.importing import Unfit, Window, delayed, step_of
+from tinyrnn.importing import Unfit, Window, delayed, lasting, step_of
 from tinyrnn.onnx.symbols import (
     OPEN,
     TIME,
@@ -56,13 +56,14 @@ def one_step(x: Symbol, axis: int, number: int) -> Symbol:
 
 
 def some_steps(x: Symbol, axis: int, numbers: Sequence[int]) -> Symbol:
-    """Steps by their numbers as a part of the frame."""
+    """Steps by their numbers as a part of the frame; of several, none may be missing."""
     taken = [one_step(x, axis, number) for number in numbers]
     if len(taken) == 1:
         return taken[0]
     before = math.prod(map(frame_size, x.axes[:axis]))
     behind = math.prod(map(frame_size, x.axes[axis + 1 :]))
     value = concat([reframed(one.value, (before, 1, behind)) for one in taken], -2)
+    value = lasting(value, x.value, max(one + 1 if one >= 0 else -one for one in numbers))
     return Symbol(
         reframed(value, [size for size in (before, len(taken), behind) if size > 1]),
         [part(len(taken)) if i == axis else one for i, one in enumerate(x.axes)],
