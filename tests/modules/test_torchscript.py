@@ -209,6 +209,8 @@ class Begun(nn.Module):
         for t in range(1 if self.how == 1 else 0, x.size(1)):
             if self.how == 3:
                 h = self.cell(x[:, t], torch.ones(x.size(0), 8) if t == 1 else h)
+            elif self.how == 4:
+                h = self.cell(torch.clamp(x[:, t], None if t == 0 else 0.0, 1.0), h)
             else:
                 gain = 3.0 if t == 0 and self.how == 2 else 1.0
                 h = torch.tanh(gain * self.w(x[:, t]) + self.u(h))
@@ -216,7 +218,7 @@ class Begun(nn.Module):
         return torch.stack(out, 1)
 
 
-@pytest.mark.parametrize("how", range(4))
+@pytest.mark.parametrize("how", range(5))
 @pytest.mark.parametrize("scripted", [True, False])
 def test_a_loop_begins_as_it_is_written(how, scripted):
     """No record has what step 0 computes with constants; a loop whose first steps are others is none."""

@@ -178,7 +178,8 @@ class _Rolling:
         ``carried`` gets what comes from the step before, by number: its slot, and what it is at first.
         """
         first, others = leaves[ONE], leaves[ONE + 1 :]
-        early = leaves[1:ONE] if leaves[0] is None else leaves[:ONE]  # step 0 may have no such operation
+        absent = self.loops[k].steps[0][i] is None  # step 0 has no such operation
+        early = leaves[absent:ONE]
         same = all(type(one) is type(first) for one in others)
         if isinstance(first, Given) and same:
             if all(one is first or np.array_equal(_array(one), first.array) for one in (*early, *others)):
@@ -195,7 +196,7 @@ class _Rolling:
             slot, step = found[0]
             handed = slot and slot[0] == k and step == ONE - 1
             fits = found == [(slot, step + t) for t in range(len(found))] and all(
-                self.stands(one, slot, t - handed) for t, one in enumerate(leaves[:ONE]) if t or not handed
+                self.stands(one, slot, t - handed) for t, one in enumerate(early, absent) if t or not handed
             )
             if slot and (handed or step == ONE) and fits:
                 if handed:
@@ -213,7 +214,7 @@ class _Rolling:
             return self.owner.get(one.number) == (slot, step)
         made = _maker(one)
         if made is None or slot[0] is None or slot[1] in self.blank:
-            return one is None or (slot[0] is not None and slot[1] in self.blank)
+            return one is not None and slot[0] is not None and slot[1] in self.blank
         name: str = self.loops[slot[0]].steps[ONE][slot[1]].name
         return made.name == name
 
