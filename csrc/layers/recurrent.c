@@ -125,7 +125,7 @@ int32_t trnn_recurrent_params(const trnn_layer *layer, trnn_param *params)
         if (general) general->params(layer, d, params);
         for (int32_t slot = WEIGHT_IH; slot <= BIAS_HH; slot++) params[slot].second = trnn_second(facts);
     }
-    /* The last slots are general cells'; a run would point at each. */
+    /* Only general cells use the last slots. A run sets a pointer for each slot that is counted. */
     return trnn_directions(layer) * RECURRENT_SLOTS - (general ? 0 : RECURRENT_SLOTS - 1 - WEIGHT_IR);
 }
 
@@ -157,7 +157,7 @@ typedef struct {
     float *work;
 } recurrent_scratch;
 
-/* What a run does not need it does not take: a step of few units is shorter than all of these. */
+/* Takes only what a run needs: to place all of it would take longer than a step of few units. */
 static recurrent_scratch place_scratch(const trnn_layer *layer, int32_t batch, int32_t steps,
                                        trnn_cursor *cursor)
 {

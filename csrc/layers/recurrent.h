@@ -337,7 +337,7 @@ static inline size_t trnn_biases_size(const trnn_layer *layer)
     return trnn_times(trnn_gates_size(layer), trnn_facts_of(layer)->apart ? 2 : 1);
 }
 
-/* Those of the hidden part; NULL: they are zeros. `bias_ih` is NULL without biases. */
+/* What the hidden sums begin with; NULL: zeros. `bias_ih` is NULL without biases. Cells with apart gates have b_hh. */
 static inline const float *trnn_hidden_bias(const trnn_cell_facts *facts, size_t size, const float *bias_ih,
                                             const float *bias)
 {

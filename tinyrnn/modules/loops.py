@@ -43,6 +43,7 @@ from tinyrnn.temporal import LastStep
 from tinyrnn.values import TIME, Value, applied
 
 UNLIKE = "its steps are not alike, expected a loop that does the same at each"
+# Operations that make zeros of zeros.
 _BLANK = {
     *SAME.split(),
     "flatten",
@@ -173,7 +174,7 @@ class _Rolling:
         self.made.append(op._replace(args=args, kwargs=kwargs))
 
     def merged(self, leaves: Sequence[Any], k: int, i: int, carried: dict[int, Any]) -> Any:
-        """An argument of operation i at all steps as that of step `ONE`; before, states may be constants.
+        """The argument of operation i at step `ONE`, if it stands for all; states may begin as constants.
 
         ``carried`` gets what comes from the step before, by number: its slot, and what it is at first.
         """
@@ -209,7 +210,7 @@ class _Rolling:
         raise Unfit(UNLIKE)
 
     def stands(self, one: Any, slot: Any, step: int) -> bool:
-        """True of what the operation of a slot makes at a step before `ONE`, where it may be absent."""
+        """True if one is what the operation of a slot makes at a step before `ONE`."""
         if isinstance(one, Ref):
             return self.owner.get(one.number) == (slot, step)
         made = _maker(one)
@@ -221,7 +222,8 @@ class _Rolling:
     def begin(self, k: int) -> None:
         """Put what step 0 computes with constants into its place, as the operations that read it tell.
 
-        ``blank`` are the places of others, which make zeros of zeros and of which step 0 reads zeros.
+        The places of other operations that step 0 lacks are ``blank`` if step 0 reads zeros in place of
+        their results, and if they make zeros of zeros.
         """
         first, one = self.loops[k].steps[0], self.loops[k].steps[ONE]
         zeros: dict[int, bool] = {}
