@@ -12,7 +12,7 @@ import weight_files as wf
 from weight_files import Ops, call, tensor, value, whole_module
 
 import tinyrnn as tr
-from tinyrnn import cli, loading
+from tinyrnn import cli, saving
 from tinyrnn.weights import inspect_file, load_weights
 from tinyrnn.weights.spec import Reader
 
@@ -180,13 +180,13 @@ def test_layers_are_added_up_once(monkeypatch):
 
         __add__ = __radd__
 
-    whole = loading._levels
+    whole = saving._levels
 
     def levels(description, depth, place):
         found = whole(description, depth, place)
         return found if description["type"] == "Graph" else Counted(found)
 
-    monkeypatch.setattr(loading, "_levels", levels)
+    monkeypatch.setattr(saving, "_levels", levels)
     text = json.loads(graph(100)[8:].split(b"\0")[0].rpartition(b"}")[0] + b"}")["__metadata__"]["tinyrnn"]
     assert levels(json.loads(text)["net"], 0, "") == 101
     assert 100 <= Counted.added <= 101
