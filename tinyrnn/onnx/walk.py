@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,7 +122,7 @@ class Builder:
         room = size + sum(window.pads) - window.span
         self.slack.append(room % window.stride if room >= 0 else 0)
 
-    @property
+    @cached_property
     def recurs(self) -> bool:
         """True if a node goes over steps: a turned axis is time then, and else a part of a frame."""
         bodies = [self.model.graph.nodes, *(one.nodes for one in self.model.functions.values())]
