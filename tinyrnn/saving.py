@@ -46,7 +46,7 @@ def save(net: Module, path: str | os.PathLike[str], proof: Any = None) -> None:
         metadata[proofs.KEY] = proofs.made(net, proof)
     tensors = stored(net)
     try:
-        check_size(json.loads(metadata["tinyrnn"])["net"], len(tensors))
+        check_size(about["net"], len(tensors))
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}, or load refuses the file") from None
     halves = {name for name, array in tensors.items() if array.dtype == np.uint16}
