@@ -42,7 +42,7 @@ def command(args: Namespace) -> None:
         {"INPUT": None if args.input == "-" else args.input, "MODEL": args.model},
     )
     net = open_model(args)
-    check_simple(args.model, net, getattr(net, "_own_steps", ()))
+    check_simple(args.model, net, net._own_steps)
     frames = open_input(args, net)
     if make_writer is not NpyWriter and len(frames.lead or ()) == 2:
         raise UsageError(f"{args.output}: a .csv cannot hold a batch of sequences: write a .npy")

@@ -213,11 +213,12 @@ class _Rolling:
         """True if one is what the operation of a slot makes at a step before `ONE`."""
         if isinstance(one, Ref):
             return self.owner.get(one.number) == (slot, step)
+        if slot[0] is None:
+            return False
+        if slot[1] in self.blank:
+            return one is not None
         made = _maker(one)
-        if made is None or slot[0] is None or slot[1] in self.blank:
-            return one is not None and slot[0] is not None and slot[1] in self.blank
-        name: str = self.loops[slot[0]].steps[ONE][slot[1]].name
-        return made.name == name
+        return made is not None and bool(made.name == self.loops[slot[0]].steps[ONE][slot[1]].name)
 
     def begin(self, k: int) -> None:
         """Put what step 0 computes with constants into its place, as the operations that read it tell.
