@@ -6,7 +6,7 @@ stand around it. A value in the body has no axis of time, as in the loops of ONN
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -322,26 +322,32 @@ def _whole(ops: list[Op], arrays: list[Any], counts: Sequence[int]) -> None:
             if op.args[2] == len(own):
                 own.append(place)
     places = next((own for own in taken.values() if len(own) in counts and len(own) > 3), None)
-    if places is None:
+    if places is None or places[-1] - places[-2] != places[-2] - places[-3]:
         return
     *_, low, middle, high = places
+    both = list(zip(ops[low:middle], ops[middle:high], strict=False))
     later: dict[int, int] = {}  # the numbers of the next step, by those of one
+    for one, op in both:
+        later |= zip(one.results, op.results, strict=False)
 
-    def next_of(one: Any) -> Any:
-        return Ref(later.get(one.number, one.number)) if isinstance(one, Ref) else one
+    def next_of(before: Any, now: Any) -> Any:
+        if isinstance(now, Ref):
+            return Ref(later.get(now.number, now.number))
+        return 2 * now - before if type(before) is type(now) is int else now
 
-    for one, other in zip(ops[low:middle], ops[middle:high], strict=False):
-        later |= zip(one.results, other.results, strict=False)
-    for op in ops[middle:high]:
-        args, kwargs = mapped((op.args, op.kwargs), next_of)
-        if op.name == "select" and refs(args[:1]) == refs(op.args[:1]) and isinstance(args[2], int):
-            args[2] += 1
+    for one, op in both:
+        leaves = list(map(next_of, *(flat((each.args, each.kwargs)) for each in (one, op))))
+        args, kwargs = mapped((op.args, op.kwargs), partial(_next, iter(leaves)))
         if not (ops[high:] and ops[high].name == op.name and _told(ops[high].args) == _told(args)):
             new = range(len(arrays), len(arrays) + len(op.results))
-            arrays += [arrays[one] for one in op.results]
+            arrays += [arrays[number] for number in op.results]
             ops.insert(high, op._replace(args=args, kwargs=kwargs, results=[*new]))
-        later |= zip(op.results, ops[high].results, strict=True)
+        later |= zip(op.results, ops[high].results, strict=False)
         high += 1
+
+
+def _next(leaves: Iterator[Any], _: Any) -> Any:
+    return next(leaves, None)
 
 
 def _told(args: Any) -> list[Any]:
