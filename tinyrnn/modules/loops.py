@@ -148,7 +148,7 @@ def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
             (_first(ops, keys, range(i - size, i), begins[0], least, one) for one in (True, False)),
             key=_present,
         )
-        steps = [first, *(ops[one : one + size] for one in begins)]
+        steps: list[list[Any]] = [first, *(ops[one : one + size] for one in begins)]
         found.append(_Loop(begins[0] - _present(first), i, count, steps))
     return found
 
