@@ -84,10 +84,10 @@ def reduced(x: Symbol, axes: Sequence[int], keep: bool, frame: Any, time: Any) -
     dims = tuple(i - len(groups) for i, (gone, _) in enumerate(groups) if gone)
     if within:
         value = reframed(value, [size for _, size in groups])
-        if value.frame == (1,) and frame is frames.VectorNorm:  # others leave one number as it is
-            dims = (-1,)
         if dims:
             value = frame(dims)(value)
+        elif frame is frames.VectorNorm:  # others leave one number as it is
+            value = activations.Abs()(value)
     if not keep:
         left = [one for i, one in enumerate(left) if i not in axes]
     return Symbol(value, left, x.reversed and any(has(axis, TIME) for axis in left))
