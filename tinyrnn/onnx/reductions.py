@@ -18,9 +18,10 @@ from tinyrnn.layers import (
     LogSoftmax,
     Softmax,
 )
-from tinyrnn.onnx.attention import Scores
+from tinyrnn.onnx.attention import Scores, Weighted
 from tinyrnn.onnx.folding import axes_of, axis_of
 from tinyrnn.onnx.nodes import Call
+from tinyrnn.onnx.pairs import Pairs
 from tinyrnn.onnx.symbols import (
     TIME,
     Known,
@@ -46,14 +47,19 @@ def reduction(
     """A reduction over axes of the frame, or over time; ``first`` is done with each number before."""
 
     def done(call: Call) -> Symbol:
-        x = call.symbol(0) if first is None else call.symbol(0).mapped(first)
+        x: Any = call.get(0)
+        if not (isinstance(x, (Pairs, Weighted)) and frame is frames.Sum and first is None):
+            x = call.symbol(0) if first is None else call.symbol(0).mapped(first)
         if call.has(1):
             call.array(1, "axes")
         given = call.fold().ints("axes", 1)
         if not given and call.attributes.get("noop_with_empty_axes"):
             return x
         axes = axes_of(given, x.rank) if given else tuple(range(x.rank))
-        return reduced(x, axes, bool(call.attributes.get("keepdims", 1)), frame, time)
+        keep = bool(call.attributes.get("keepdims", 1))
+        if isinstance(x, (Pairs, Weighted)):
+            return x.summed(axes, keep)
+        return reduced(x, axes, keep, frame, time)
 
     return done
 
