@@ -135,8 +135,8 @@ class Inside:
         ]
         if any(one.value.time == self.time for one in whole) and not takes:
             raise Unfit(
-                f"{op} in a loop reads a step and the whole sequence that the loop goes over, expected one of "
-                "them; sequences of several inputs are told apart by the names of their steps"
+                f"{op} in a loop reads a step and the whole sequence that the loop goes over, expected one of"
+                " them; sequences of several inputs are told apart by the names of their steps"
             )
 
 
