@@ -51,7 +51,8 @@ def matmul(call: Call) -> Any:
         axes = list(range(one.rank)) if turned else []
         pair.append(make(call, "Transpose", [one], perm=[*axes[:-2], *axes[:-3:-1]]) if axes else one)
     found = make(call, "MatMul", pair)
-    return found if get("alpha", 1.0) == 1.0 else make(call, "Mul", [found, _number(get("alpha"))])
+    alpha = get("alpha", 1.0)
+    return found if alpha == 1.0 else make(call, "Mul", [found, _number(alpha)])
 
 
 def gelu(call: Call) -> Any:

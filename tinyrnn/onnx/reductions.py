@@ -43,10 +43,10 @@ from tinyrnn.weights.spec import Array
 
 def reduction(
     frame: Callable[..., Any], time: Callable[[], Any] | None, first: Callable[[Value], Value] | None = None
-) -> Callable[[Call], Symbol]:
+) -> Callable[[Call], Any]:
     """A reduction over axes of the frame, or over time; ``first`` is done with each number before."""
 
-    def done(call: Call) -> Symbol:
+    def done(call: Call) -> Any:
         x: Any = call.get(0)
         if not (isinstance(x, (Pairs, Weighted)) and frame is frames.Sum and first is None):
             x = call.symbol(0) if first is None else call.symbol(0).mapped(first)
