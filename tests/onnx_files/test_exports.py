@@ -522,7 +522,7 @@ BY_NUMBER = {
 
 @pytest.mark.parametrize("name", BY_NUMBER)
 def test_the_last_of_a_fixed_number_of_steps_is_that_of_as_many(name, tmp_path):
-    """Of longer sequences nothing tells whether it is the last or the one of that number."""
+    """Nothing tells whether it is the last of longer sequences, or the one of that number."""
     torch.manual_seed(0)
     module = Model(BY_NUMBER[name], rnn=gru(8, 7), cell=nn.GRUCell(8, 7), lin=nn.Linear(7, 8))
     x = np.random.default_rng(0).standard_normal((1, 9, 8)).astype(np.float32)
