@@ -199,7 +199,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "rsub": lambda a, b, alpha=1: b - a,
     "pow": _power,
     "append": lambda a, b: a.append(b),
-    "extend": lambda a, b: a.extend(b),
+    **named("extend add_", operator.iadd),
     "insert": list.insert,
     "pop": lambda a, i=-1: a.pop(i),
     "reverse": list.reverse,
@@ -235,12 +235,11 @@ TAKEN = ["Int", "Float", "Bool", "item", "is_nonzero", "IntImplicit", "FloatImpl
 # Functions that tell nothing here.
 SILENT = {
     **named("warn device layout set_grad_enabled type print memory_format", None),
-    **named("format str", ""),
-    **named("is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
-    **named(
-        "is_nested requires_grad is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False
-    ),
-    "is_scripting": True,
+    **named("format str", "a message"),
+    **named("is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
+    **named("is_nested is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False),
+    # Attention has an operation of its own where no gradient is wanted.
+    **named("is_scripting is_grad_enabled requires_grad", True),
 }
 
 
@@ -265,6 +264,7 @@ def _filling(args: list[Any], _: int) -> tuple[str, list[Any]]:
 REWRITTEN: dict[str, Callable[[list[Any], int], tuple[str, list[Any]]]] = {
     "convolution": _convolution,
     "convolution_mode": lambda args, count: (f"conv{count}d", args),
+    "frobenius_norm": lambda args, _: ("linalg_vector_norm", [args[0], 2, *args[1:]]),
     "index_put": _filling,
 }
 
@@ -471,7 +471,11 @@ class Script(Program):
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
         shapes = []
         if self.examples and bool(times) == (TIME in self.kinds_fixed):
-            raise self.error("has another code for other lengths than the trace's, expected an axis of time")
+            raise self.error(
+                "the trace holds for its example's number of steps alone: use torch.jit.script"
+                if times
+                else 'no axis of the trace\'s inputs is time: tell it, axes="BTF"'
+            )
         for name, own in zip(self.inputs, axes, strict=True):
             known = [*map(self.resolved, self.hinted[name])]
             found = [sizes_of(axis)[world] for axis in own]
@@ -622,9 +626,11 @@ class Script(Program):
             name, args = REWRITTEN[name](args, count)
         if not writes and (there := self.already(name, args)) is not None:
             return there
+        known = mapped((args, kwargs), self.shape_of)
         if not any(name in one for one in (SHAPES, FUNCTIONS, MAKES)):
             self.unknown = self.unknown or f"{self.place[0]}: {name} of {self.place[1] or 'the module'}"
-        known = mapped((args, kwargs), self.shape_of)
+            if len({one.shape for one in flat(known) if isinstance(one, Shape)}) != 1:
+                raise Unfit(UNKNOWN)  # no shape follows
         results, kind = [], self.kind_of(name, *known)
         for i, shape in enumerate(shapes_of(name, *known)):
             results.append(f"t{len(self.shapes)}")
@@ -834,8 +840,10 @@ class Script(Program):
             case ast.Name(id=name):
                 env[name] = value
             case ast.Tuple(elts=parts):
-                if not isinstance(value, (tuple, list)) or len(value) != len(parts):
-                    raise Unfit(f"takes {len(parts)} values of another number of them")
+                if not isinstance(value, (tuple, list)):
+                    raise Unfit(f"takes {len(parts)} values of something that is no list")
+                if len(value) != len(parts):
+                    raise Clash(len(value), len(parts))
                 for one, part in zip(parts, value, strict=True):
                     self.assign(one, part, env)
             case ast.Attribute(value=owner, attr=name):

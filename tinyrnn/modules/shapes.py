@@ -33,8 +33,11 @@ class Clash(Unfit):
     """Two sizes differ; or ``got`` is a tensor, and ``wanted`` its rank or its dtype."""
 
     def __init__(self, got: Any, wanted: Any) -> None:
-        what = f"of shape {got.shape} and {got.dtype}, expected" if isinstance(got, Shape) else "and"
-        super().__init__(f"reads {'a tensor' * isinstance(got, Shape) or got} {what} {wanted}")
+        if isinstance(got, Shape):
+            more = " axes" * isinstance(wanted, int)
+            super().__init__(f"reads a tensor of shape {got.shape} and {got.dtype}, expected {wanted}{more}")
+        else:
+            super().__init__(f"reads the sizes {got} and {wanted}, expected equal ones")
         self.got, self.wanted = got, wanted
 
 
@@ -340,6 +343,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "select": lambda x, dim, index: np.moveaxis(ghost(x), dim, 0)[index],
     "slice": sliced,
     "narrow": lambda x, dim, start, size: sliced(x, dim, start, start + size),
+    "eye": lambda rows, cols=None, **_: (rows, rows if cols is None else cols),
+    "linspace": lambda start, end, count, **_: (count,),
     "index": indexed,
     "index_select": lambda x, dim, index: replaced(x, dim, *index.shape),
     "gather": lambda x, dim, index, *_, **__: index.shape,
@@ -366,7 +371,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named("conv_transpose1d conv_transpose2d", deconvolved),
     **{f"max_pool{n}d": partial(max_pooled, n) for n in (1, 2)},
     **{f"avg_pool{n}d": partial(mean_pooled, n) for n in (1, 2)},
-    **{f"adaptive_{kind}_pool{n}d": partial(adaptive, n) for n in (1, 2) for kind in ("avg", "max")},
+    **{f"adaptive_avg_pool{n}d": partial(adaptive, n) for n in (1, 2)},
+    **{f"adaptive_max_pool{n}d": lambda *args, n=n: [adaptive(n, *args)] * 2 for n in (1, 2)},
     **named("lstm gru rnn_tanh rnn_relu", recurrent),
     **named("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", cell),
     "scaled_dot_product_attention": attended,
@@ -379,7 +385,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named(
         "batch_norm instance_norm layer_norm group_norm rms_norm clamp_min clamp_max to type_as softmax "
         "log_softmax cumsum logcumsumexp flip tril triu zeros_like ones_like empty_like full_like dropout "
-        "copy setitem gelu clone prelu detach contiguous weight_norm lift_fresh alias",
+        "copy setitem gelu clone prelu detach contiguous weight_norm lift_fresh alias roll",
         alike,
     ),
 }
