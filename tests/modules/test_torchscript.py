@@ -213,7 +213,8 @@ class Attending(nn.Module):
             found += [h]
         y = torch.cat([torch.stack(found, 1), y.roll(2, 2)], 2)
         y = torch.clamp(self.fc(y), self.low, -self.low) @ torch.eye(3)
-        return y.narrow(1, 1, y.size(1) - 1), nn.functional.adaptive_max_pool1d(y.transpose(1, 2), 1).squeeze(2)
+        best = nn.functional.adaptive_max_pool1d(y.transpose(1, 2), 1)
+        return y.narrow(1, 1, y.size(1) - 1), best.squeeze(2)
 
 
 @pytest.mark.parametrize("change", [None, torch.jit.freeze, torch.jit.optimize_for_inference])
@@ -226,6 +227,37 @@ def test_a_module_that_is_frozen_or_not(change):
         with torch.no_grad():
             for got, expected in zip(net(x.numpy()), module(x), strict=True):
                 np.testing.assert_allclose(got, expected.numpy(), atol=2e-6)
+
+
+class Asking(nn.Module):
+    """Does something else at some lengths, behind a picture whose size the GRU tells."""
+
+    def __init__(self, least: int):
+        super().__init__()
+        self.conv, self.gru = nn.Conv2d(1, 4, 3, stride=(1, 2), padding=1), nn.GRU(32, 8, batch_first=True)
+        self.table, self.least = nn.Parameter(torch.randn(1, 100, 8)), least
+
+    def forward(self, x):
+        if x.size(2) < self.least:
+            x = nn.functional.pad(x, (0, 0, self.least - x.size(2), 0))
+        y = self.gru(self.conv(x).transpose(1, 2).flatten(2))[0]
+        return y + self.table[:, : y.size(1)]
+
+
+def test_sizes_behind_a_picture_and_conditions_on_the_steps():
+    free, asks = perturbed(Asking(1)), perturbed(Asking(40))
+    with pytest.warns(UserWarning, match=r"size 16; the file allows \[15, 16\].*\(None, 1, None, 16\)"):
+        net = tr.load(file_of(torch.jit.freeze(torch.jit.script(free))))
+    file = file_of(torch.jit.script(asks))
+    with pytest.raises(tr.LoadError, match=r"test_torchscript.py:\d+: .* another answer at 2 steps"):
+        tr.load(file)
+    still = tr.load(file, shapes={"x": (None, 1, 12, 16)})
+    for one, module, batch, steps in ((net, free, 2, 9), (net, free, 3, 31), (still, asks, 2, 12)):
+        x = floats(batch, 1, steps, 16)
+        with torch.no_grad():
+            expected = module(x).numpy()
+        given = np.moveaxis(x.numpy(), 2, 1) if one is net else x.numpy()
+        np.testing.assert_allclose(one(given), expected, atol=2e-6)
 
 
 REFUSED = {

@@ -38,7 +38,7 @@ class Clash(Unfit):
             super().__init__(f"reads a tensor of shape {got.shape} and {got.dtype}, expected {wanted}{more}")
         else:
             super().__init__(f"reads the sizes {got} and {wanted}, expected equal ones")
-        self.got, self.wanted = got, wanted
+        self.pair = self.got, self.wanted = got, wanted
 
 
 def agree(got: Sequence[int], wanted: Sequence[int]) -> None:
@@ -359,6 +359,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named("constant_pad_nd reflection_pad1d replication_pad1d", padded),
     **named("sum mean prod amax amin logsumexp all any", reduced),
     **named("max min", extreme),
+    "sort": lambda x, *_, **__: [x.shape] * 2,
     **named("std var", spread),
     **named("norm linalg_vector_norm", normed),
     "cosine_similarity": lambda a, b, dim=1, eps=0: reduced(Shape(broadcast(a.shape, b.shape), ""), dim),
@@ -397,7 +398,12 @@ def shapes_of(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Di
     if rule is None:
         found: Any = broadcast(*(one.shape for one in (*args, *kwargs.values()) if isinstance(one, Shape)))
     else:
-        found = rule(*args, **kwargs)
+        try:
+            found = rule(*args, **kwargs)
+        except IndexError:
+            raise Unfit(
+                f"reads an axis or a part that a tensor of shape {args[0].shape} does not have"
+            ) from None
     found = found if isinstance(found, list) else [found]
     shapes: list[Dims] = [one.shape if hasattr(one, "shape") else one for one in found]
     if any(len(shape) > MAX_DIMS or min(shape, default=0) < 0 for shape in shapes):
