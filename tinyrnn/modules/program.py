@@ -209,7 +209,7 @@ def unwritten(nodes: Sequence[Node], outputs: dict[str, Any], given: set[str]) -
         if not isinstance(one, Slot):
             return one
         if one.name in old:
-            raise Unfit(f"reads {shown(one.name)} after a part of it was changed, expected a copy of it")
+            raise Unfit("reads a tensor after a part of it was changed, expected a copy of it: x.clone()")
         return Slot(names.get(one.name, one.name))
 
     for node in nodes:

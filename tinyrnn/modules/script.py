@@ -528,27 +528,8 @@ class Script(Program):
         return wanted if self.examples or kind == BATCH else (wanted[0], wanted[0] + 13)
 
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
-        shapes = []
-        free = sum(size in PRIMES for size in self.known_shapes()[0])
-        if times and free < 2 and not (self.examples or self.looped):
-            raise self.error("has one number of steps, expected frames of so many rows")
-        if self.examples and bool(times) == (TIME in self.kinds_fixed):
-            raise self.error(
-                "the trace holds for its example's number of steps alone: use torch.jit.script"
-                if times
-                else 'no axis of the trace\'s inputs is time: tell it, axes="BTF"'
-            )
-        for name, own in zip(self.inputs, axes, strict=True):
-            known = [*map(self.resolved, self.hinted[name])]
-            found = [sizes_of(axis)[world] for axis in own]
-            steps = [found.pop(1)] if self.looped else []
-            for i, (size, axis) in enumerate(zip(known, [*own[:1], *own[1 + len(steps) :]], strict=True)):
-                if size in PRIMES and not self.examples and any(atom.kind == FRAME for atom in axis):
-                    raise self.error(
-                        f"input {shown(name)}: axis {i} may have any size, expected a known one: "
-                        f'load(path, shapes={{"{shown(name)}": (None, None, 40)}})'
-                    )
-            shapes.append((*found[:1], *steps, *found[1:]))
+        self.check_times(times)
+        shapes = tuple(self.shape_with(name, own, world) for name, own in zip(self.inputs, axes, strict=True))
         if BATCH in self.kinds_fixed:
             more = (
                 tuple(size + has(axis, BATCH) for size, axis in zip(*pair, strict=True))
@@ -556,14 +537,38 @@ class Script(Program):
             )
             if self.takes(tuple(more)):
                 raise self.error("does something else for other batches than the trace's")
+        self.last = shapes, axes
         try:
-            self.last = tuple(shapes), axes
-            return self.record_of(tuple(shapes)), None
+            return self.record_of(shapes), None
         except (*WRONG, RecursionError) as error:
             advice = "; a trace may hold for its example's sizes alone: use torch.jit.script" * bool(
                 self.examples
             )
             raise error if isinstance(error, LoadError) else self.error(f"{error}{advice}") from None
+
+    def check_times(self, times: Mapping[str, Sizes]) -> None:
+        """Refuse axes of time where there is one number of steps, and none where a trace has some."""
+        if not self.examples:
+            free = sum(size in PRIMES for size in self.known_shapes()[0])
+            if times and free < 2 and not self.looped:
+                raise self.error("has one number of steps, expected frames of so many rows")
+        elif times and TIME in self.kinds_fixed:
+            raise self.error("the trace holds for its example's number of steps alone: use torch.jit.script")
+        elif not times and TIME not in self.kinds_fixed:
+            raise self.error('no axis of the trace\'s inputs is time: tell it, axes="BTF"')
+
+    def shape_with(self, name: str, axes: list[Axis], world: int) -> tuple[int, ...]:
+        """The shape of an input with these axes in a world."""
+        shape = tuple(sizes_of(axis)[world] for axis in axes)
+        own = [axis for i, axis in enumerate(axes) if i != 1 or not self.looped]
+        for i, (hint, axis) in enumerate(zip(self.hinted[name], own, strict=True)):
+            free = self.resolved(hint) in PRIMES and not self.examples
+            if free and any(atom.kind == FRAME for atom in axis):
+                raise self.error(
+                    f"input {shown(name)}: axis {i} may have any size, expected a known one: "
+                    f'load(path, shapes={{"{shown(name)}": (None, None, 40)}})'
+                )
+        return shape
 
     def unsteady(self) -> str:
         """A condition of the code on the number of steps, whose answer is another at some; or nothing."""
@@ -632,7 +637,7 @@ class Script(Program):
             where, path = self.place
             if self.unknown and not isinstance(error, (Clash, Raised)):
                 raise Unfit(f"{self.unknown}: {UNKNOWN}") from None
-            if where and not error.args[0].startswith(where):
+            if where and not re.match(r"\S+:\d+( \(\S+\))?: ", error.args[0]):
                 error.args = (f"{where}: {path + ': ' if path else ''}{error}",)
             raise
 
@@ -751,7 +756,7 @@ class Script(Program):
     def already(self, name: str, args: list[Any]) -> Any:
         """A value that an operation would make again: the whole of one, or one that was stacked; or None."""
         if name == "slice":
-            start, end, step = [*args[2:], *(0, None, 1)[len(args[2:]) :]]
+            start, end, step = (args[2:] + [0, None, 1][len(args[2:]) :])[:3]
             if start in (0, None) and (end is None or end > MOST) and step == 1:
                 return args[0]
         if name == "select" and isinstance(args[0], Slot) and args[0].name not in self.written:
@@ -1047,10 +1052,12 @@ class Script(Program):
                 return self.value(given[1], env)
             case ast.Name(id="uninitialized"):
                 return None
-            case ast.Attribute(value=owner, attr=name) if isinstance(base := self.value(owner, env), Module):
-                call = partial(self.method, base, name)
-            case ast.Attribute(attr=name):
-                call = partial(self.by_name, self.attribute(base, name))
+            case ast.Attribute(value=left, attr=name):
+                owner = self.value(left, env)
+                if isinstance(owner, Module):
+                    call = partial(self.method, owner, name)
+                else:
+                    call = partial(self.by_name, self.attribute(owner, name))
             case _:
                 call = partial(self.by_name, self.value(called, env))
         args = [self.value(one, env) for one in given]
@@ -1062,9 +1069,7 @@ class Script(Program):
             raise Unfit("calls something that is no function")
         root, _, name = target.name.partition(".")
         if self.frames:
-            text, at = self.frames[-1]
-            line = next((found for one, node in self.frames[::-1] if (found := one.where(node))), "")
-            self.place = (line or f"{shown(text.name)}:{at.lineno}", self.place[1])
+            self.place = (self.line(), self.place[1])
         if name.endswith("utils.rnn.pack_padded_sequence"):
             raise Unfit(PACKS)
         if root == "__torch__":
@@ -1078,6 +1083,15 @@ class Script(Program):
         if root == "range":
             return range(*map(self.number, args))
         raise Unfit(f"calls {shown(target.name)}, which is not known")
+
+    def line(self) -> str:
+        """The line of the model that runs; of PyTorch's own in brackets, if that is within."""
+        text, at = self.frames[-1]
+        lines = (found for one, node in self.frames[::-1] if (found := one.where(node)))
+        inner = next(lines, "") or f"{shown(text.name)}:{at.lineno}"
+        *_, own = inner.rpartition("/torch/")
+        outer = next((one for one in lines if "/torch/" not in one), "") if own != inner else ""
+        return f"{outer} (torch/{own})" if outer else inner
 
     def made(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The result of a function of the code, or an object of a class."""
@@ -1184,4 +1198,9 @@ def build_net(
         if isinstance(error, (LoadError, TypeError)):
             raise
         raise file.error(f"the code: {shown(str(error), 1000)}") from None
-    raise max(faults)[-1].with_traceback(None) from None
+    fault = max(faults)[-1]
+    if any(re.search(r"(^|_)len(s|gths?)?(_|$)", name) for name in script.inputs[1:]) and PACKS not in str(
+        fault
+    ):
+        fault = LoadError(f"{fault}; a file with lengths among its inputs: use tinyrnn.from_torch")
+    raise fault.with_traceback(None) from None
