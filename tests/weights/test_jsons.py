@@ -34,7 +34,7 @@ def written(tmp_path, thing, name="m.json"):
 
 
 def modeled(inputs, hidden, levels):
-    """A file of Neural Amp Modeler, and its arrays by level: matrix, bias, h, c; then those of the last layer."""
+    """A file of Neural Amp Modeler, its arrays by level (matrix, bias, h, c), and those of the last layer."""
     levels = [
         (
             drawn(4 * hidden, (hidden if i else inputs) + hidden),
@@ -360,7 +360,7 @@ REFUSED = [
         "Neural Amp Modeler, WaveNet",
     ),
     (modeled(1, 2, 1)[0] | {"config": {"input_size": 1, "hidden_size": 2}}, "num_layers, each an integer"),
-    (modeled(1, 2, 1)[0] | {"weights": [0.5] * 40}, "got 40 numbers, expected 47 for config's sizes"),
+    (modeled(1, 2, 1)[0] | {"weights": [0.5] * 40}, "got 40 numbers, expected 39 for config's sizes"),
     ({"model_data": 1, "state_dict": {}}, "expected an object model_data"),
     ({"model_data": model_data()}, "an object state_dict"),
     ({"a": 1, "b": "c"}, "holds no weights, .* its keys are a, b"),

@@ -7,9 +7,9 @@ Four forms are told apart by their keys:
   ``layers.0.weights.0`` and so on, in Keras' layouts.
 * ``{"model_data": {"model": "SimpleRNN", ...}, "state_dict": {"rec.weight_ih_l0": [...], ...}}``, as
   Automated-GuitarAmpModelling and Proteus write PyTorch's.
-* ``{"architecture": "LSTM", "config": {...}, "weights": [...]}``, Neural Amp Modeler's ``.nam``: one list, for each
-  level the gates' rows (inputs and hidden state side by side), the bias and the states that it begins with, then
-  the last layer's.
+* ``{"architecture": "LSTM", "config": {...}, "weights": [...]}``, Neural Amp Modeler's ``.nam``: one list, for
+  each level the gates' rows (inputs and hidden state side by side), the bias and the states that it begins
+  with, then the last layer's.
 * ``{"lstm.weight_ih_l0": [...], ...}``: a state_dict as lists, without a net.
 
 An array is a list of lists of numbers, all of one length in each dimension. The other entries are no
@@ -82,8 +82,8 @@ def read(reader: Reader, key: str | None) -> Contents:
     ):
         if file["architecture"] != "LSTM":
             raise reader.error(
-                f"got a model of Neural Amp Modeler, {shown(file['architecture'])}, expected its LSTM: save the "
-                "trained network in PyTorch, as ONNX or with torch.save(model.state_dict(), path)"
+                f"got a model of Neural Amp Modeler, {shown(file['architecture'])}, expected its LSTM: save "
+                "the trained network in PyTorch, as ONNX or with torch.save(model.state_dict(), path)"
             )
         return _modeled(reader, file)
     net: Layers | Trained | None = None
