@@ -392,7 +392,10 @@ def test_run_a_graph(call, fails, monkeypatch):
     np.save("x.npy", x)
     call("run", "net.safetensors", "x.npy", "-o", "y.npy")
     np.testing.assert_array_equal(np.load("y.npy"), net(x))
-    assert "memory" not in call("info", "net.safetensors")  # it does not stream
+    whole = "\nmemory: depends on the steps, since the net needs the full sequence: net.memory(steps=...)\n"
+    assert whole in call("info", "net.safetensors")
+    saved(tr.GRU(4, 2, bidirectional=True))
+    assert whole in call("info", "net.safetensors")
     saved(tr.Net([z, ahead], tr.AdditiveAttention(4)(z, tr.Linear(1, 4)(ahead), ahead)))
     assert "memory of one stream: depends on the steps" in call("info", "net.safetensors")
     saved(spoken())
@@ -776,6 +779,13 @@ def test_run_refuses_files(fails, here):
     fails("run", "gone.safetensors", "x.npy", "-o", "y.npy", words="gone.safetensors: No such file")
     for suffix in ("npy", "csv", "wav"):
         fails("run", "net.safetensors", f"gone.{suffix}", "-o", "y.npy", words=f"gone.{suffix}: No such file")
+    web = "https://a.b/x.npy"
+    for argv in (
+        ["info", web],
+        ["run", web, "x.npy", "-o", "y.npy"],
+        ["run", "net.safetensors", web, "-o", "y.npy"],
+    ):
+        fails(*argv, words=f"{web}: got an address, expected a file: download it first")
     fails("run", "net.safetensors", "d.npy", "-o", "y.npy", words="d.npy: Is a directory")
     fails("run", "net.safetensors", "d.csv", "-o", "y.npy", words="d.csv: Is a directory")
     fails("run", "net.safetensors", "x.npy", "-o", "d.npy", words="d.npy: is not a regular file")
@@ -1275,7 +1285,8 @@ def test_errors_of_the_system_name_the_file(fails, here, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    "argv", [["info", "net.safetensors"], ["run", "net.safetensors", "x.npy", "-o", "y.npy"]]
+    "argv",
+    [["info", "net.safetensors"], ["run", "net.safetensors", "x.npy", "-o", "y.npy"], ["run", "--help"]],
 )
 def test_standard_output_that_is_full_is_one_line(argv, unbuffered):
     saved(small())

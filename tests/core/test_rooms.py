@@ -82,7 +82,7 @@ def rooms() -> list[str]:
             first = line.split()[0]
             folder = first if first.endswith("/") else ""
             line = line if folder else re.split(r"   ", line.strip(), maxsplit=1)[0]
-        for name in re.findall(r"(\w+)\.pyx?\b", line):
+        for name in re.findall(r"([\w-]+)\.pyx?\b", line):
             found.append(f"tinyrnn/{folder}{name}".replace("/", ".").removesuffix(".__init__"))
     return found
 

@@ -22,6 +22,7 @@ from tinyrnn.attributes import nearest
 from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
 from tinyrnn.cli.options import RAW, RAW_OUTPUT, binding, positive
 from tinyrnn.formats import SMALLER
+from tinyrnn.weights.spec import explain_address
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -97,6 +98,7 @@ def _discard(stream: TextIO) -> None:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
+        explain_address(error)
         what = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
         return f"{os.fsdecode(error.filename) or repr('')}: {what}"
     if isinstance(error, MemoryError):
@@ -163,6 +165,10 @@ class _Parser(argparse.ArgumentParser):
             hint = nearest(left[0], own._option_string_actions)
             own.error(f"{found.command}: got {left[0]}, expected {wanted}{hint}")
         return found
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        with named(STDOUT):  # argparse ignores a disk that is full
+            sys.stdout.write(message)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")

@@ -96,9 +96,11 @@ def _graph(net: tr.Net, limit: int | None, width: int) -> None:
 
 def _memory(net: tr.Net, frame: Shape | None) -> None:
     """Print the memory of a stream, or why there is none."""
+    if needs_all(net):
+        say("\nmemory: depends on the steps, since the net needs the full sequence: net.memory(steps=...)")
+        return
     if net._is_wired and len({line.time for line in outline(net).inputs} - {None}) > 1:
-        if not needs_all(net):
-            say("\nmemory of one stream: depends on the steps of the other axis, net.memory(steps=...)")
+        say("\nmemory of one stream: depends on the steps of the other axis, net.memory(steps=...)")
         return
     try:
         is_open = None in (net._frame() or [None])  # the inputs of a graph have their frames

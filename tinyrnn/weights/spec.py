@@ -168,6 +168,7 @@ class Reader:
                 raise self._irregular() from None
             if os.path.isdir(self.path):
                 raise self._folder() from None
+            explain_address(error)
             raise
         except ValueError as error:  # a zero byte in the name
             raise ValueError(f"path: got {error}, expected a path, or io.BytesIO(content)") from None
@@ -254,6 +255,13 @@ class Reader:
                 bytes_of(array)[:count] = data
         if count != array.nbytes:
             raise self.error(f"{what}: the file was cut short while it was read")
+
+
+def explain_address(error: OSError) -> None:
+    """Say what to do about a path that is an address of the web."""
+    # Windows calls the colon invalid; behind a single letter it is a drive's.
+    if error.errno in (errno.ENOENT, errno.EINVAL) and "://" in os.fsdecode(error.filename or "")[2:]:
+        error.strerror = "got an address, expected a file: download it first"
 
 
 def _open_at_once(path: str, flags: int) -> int:
