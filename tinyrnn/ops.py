@@ -417,7 +417,8 @@ def _constant(kind: str, number: Any) -> float:
     """Check the number beside a value in arithmetic."""
     if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
         raise TypeError(
-            f"{kind}: got {brief(number)} beside a value, expected a value of the net or a number"
+            f"{kind}: got {brief(number)} beside a value, expected a value of the net or a number; an array "
+            "is weights of a layer, such as Linear or BatchNorm1d"
         )
     return float(number)
 
