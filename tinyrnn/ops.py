@@ -397,6 +397,8 @@ class Feedback(Value):
 
 def concat(values: Sequence[Value], dim: int = -1) -> Value:
     """Put the frames of values side by side, as ``torch.cat``; see `Concat`."""
+    if isinstance(values, Value):
+        raise TypeError(f"concat: got {values!r}, expected a list of values")
     found, most = list(values), _core.READS_MAX
     while len(found) > most:
         found = [applied(Concat(dim), found[:most]), *found[most:]]
