@@ -1117,6 +1117,9 @@ def test_bench_leaves_the_table_of_an_embedding_out(call, quick):
 def test_bench_of_an_open_frame(call, fails, quick):
     saved(tr.Conv1d(2, 4, 3))
     fails("bench", "net.safetensors", "--quick", words=["(2, ?)", "--frame"], status=2)
+    fails(
+        "bench", "LSTM", words="LSTM: not the size of a net, expected lstm, gru or rnn:INPUTxHIDDEN", status=2
+    )
     rows = report(call("bench", "net.safetensors", "--quick", "--frame", "2,8", "--json", "-"))["rows"]
     assert len(rows) == 4
     fails("bench", "net.safetensors", "--quick", "--frame", "3,8", words="(3, 8)")
